@@ -1,0 +1,73 @@
+#ifndef COSSIM_BASE_HALF_H
+#define COSSIM_BASE_HALF_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+/* The two 16-bit float formats, carried as uint16_t. Widening is exact; narrowing rounds once, to nearest even. */
+
+static inline float f32_from_bits(uint32_t bits)
+{
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+static inline float bf16_to_f32(uint16_t h)
+{
+    return f32_from_bits((uint32_t)h << 16);
+}
+
+static inline float f16_to_f32(uint16_t h)
+{
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = (h >> 10) & 31, fraction = h & 0x3ff;
+    if (exponent == 31) {
+        return f32_from_bits(sign | 0x7f800000 | fraction << 13);
+    }
+    if (exponent == 0) { /* zero and subnormals: fraction * 2^-24 is exact in float */
+        float magnitude = (float)fraction * 0x1p-24f;
+        return sign ? -magnitude : magnitude;
+    }
+    return f32_from_bits(sign | (exponent + 112) << 23 | fraction << 13);
+}
+
+/*
+ * Narrowing straight from double, because going through float would round twice. A format is given by its fraction bits
+ * and its smallest normal exponent; the value is scaled so that one unit in its last place becomes 1, rounded by
+ * nearbyint (to nearest even in the default mode), and put together again as an integer: a carry out of the fraction
+ * walks into the exponent by itself, up to infinity.
+ */
+static inline uint16_t half_from_double(double value, int fraction_bits, int min_exponent, uint16_t infinity)
+{
+    uint16_t sign = signbit(value) ? 0x8000 : 0;
+    double magnitude = fabs(value);
+    if (isnan(value)) {
+        return sign | infinity | (uint16_t)(1u << (fraction_bits - 1));
+    }
+    if (isinf(value)) {
+        return sign | infinity;
+    }
+    int exponent;
+    frexp(magnitude, &exponent);
+    exponent -= 1; /* magnitude in [2^exponent, 2^(exponent+1)) */
+    if (magnitude == 0.0 || exponent < min_exponent) {
+        exponent = min_exponent;
+    }
+    double units = nearbyint(ldexp(magnitude, fraction_bits - exponent));
+    /* biased exponent field is 1 at min_exponent; units carries the hidden bit, hence the - 1 */
+    double bits = units + ldexp((double)(exponent - min_exponent), fraction_bits);
+    return sign | (uint16_t)(bits < infinity ? bits : infinity);
+}
+
+static inline uint16_t f16_from_double(double value)
+{
+    return half_from_double(value, 10, -14, 0x7c00);
+}
+
+static inline uint16_t bf16_from_double(double value)
+{
+    return half_from_double(value, 7, -126, 0x7f80);
+}
+
+#endif

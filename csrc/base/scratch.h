@@ -1,0 +1,26 @@
+#ifndef COSSIM_BASE_SCRATCH_H
+#define COSSIM_BASE_SCRATCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* The one place of the library that asks for memory. Every block is aligned to 64 bytes (a cache line, a zmm register). */
+enum { SCRATCH_ALIGN = 64 };
+
+/* NULL when there is no memory or bytes is absurd; bytes == 0 gives a block that may be freed. */
+void *scratch_alloc(size_t bytes);
+void scratch_free(void *block);
+
+/* *product = a * b; false when that overflows. */
+static inline bool size_mul(size_t a, size_t b, size_t *product)
+{
+    return !__builtin_mul_overflow(a, b, product);
+}
+
+/* bytes rounded up to a multiple of SCRATCH_ALIGN, so that pieces laid one after another stay aligned. */
+static inline size_t scratch_round(size_t bytes)
+{
+    return (bytes + SCRATCH_ALIGN - 1) & ~(size_t)(SCRATCH_ALIGN - 1);
+}
+
+#endif

@@ -1,0 +1,252 @@
+/*
+ * The tiles driver's use for vectors: x.y or the cosine of every left row with every right row. Rows go into the product
+ * as they are, scaled by a power of two (which is exact) where their norm is far from 1, so integers and binary vectors
+ * keep exact sums; the norms come in when a sum is finished.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "base/pool.h"
+#include "base/scratch.h"
+#include "core/formula.h"
+#include "core/reduce.h"
+#include "core/row_sums.h"
+#include "core/tiles.h"
+
+enum {
+    NORM_ROWS = 1 << 16, /* rows whose norms are held at a time, unless one batch has more */
+    NORM_TASK = 64       /* rows whose norms one task takes */
+};
+
+/*
+ * Scores this close to 1 are calculated again in double from the rows themselves: there a rounding error would push
+ * them past 1 or tell identical rows apart. The margins are larger than the product's own error, and near_f32 is a
+ * float, so that a score is on the same side of it before and after rounding to float.
+ */
+static const double near_f32 = 1.0 - 0x1p-17, near_f64 = 1.0 - 1e-13;
+
+/* What the finish needs of a row. */
+struct norms {
+    double *weight; /* 1 / max(|row|, eps) for float32, max(|row|, eps) for float64, of the scaled row */
+    int *exponent;  /* the row goes into the product times 2^-exponent */
+};
+
+struct driver {
+    const struct reduction *call;
+    const struct plan *plan;
+    enum work work;
+    bool symmetric;
+    bool cosine;          /* OP_COSINE or OP_DISTANCE, which need norms */
+    size_t first_batch;   /* batches are taken in groups, to bound the memory of norms */
+    size_t left, right;   /* rows of a batch */
+    struct norms x, y;
+};
+
+static const char *row_address(const struct driver *d, enum side side, size_t batch, size_t row)
+{
+    struct offsets outer = axes_offsets(&d->plan->outer, d->first_batch + batch);
+    struct offsets inner = axes_offsets(side == SIDE_X || d->symmetric ? &d->plan->left : &d->plan->right, row);
+    if (side == SIDE_X || d->symmetric) {
+        return d->call->x.data + outer.x + inner.x;
+    }
+    return d->call->y.data + outer.y + inner.y;
+}
+
+/* Elements k .. k+n-1 of a row, in place where they are contiguous work elements and not to be scaled. */
+static const void *load_row(const struct driver *d, enum side side, const char *from, int exponent, size_t k, size_t n, void *buffer)
+{
+    const struct operand *operand = side == SIDE_X ? &d->call->x : &d->call->y;
+    const struct axes *reduced = &d->plan->reduced;
+    const ptrdiff_t size = (ptrdiff_t)work_size(d->work);
+    const ptrdiff_t stride = reduced->count == 0 ? 0 : side == SIDE_X ? reduced->at[0].x : reduced->at[0].y;
+    const bool same_type = operand->dtype == (enum dtype)work_element(d->work);
+    if (same_type && exponent == 0 && operand_in_place(operand) && (stride == size || d->plan->depth == 1)) {
+        return from + (ptrdiff_t)k * stride;
+    }
+    gather_row(operand, from, reduced, side, k, n, d->work, buffer);
+    for (size_t i = 0; exponent != 0 && i < n; i++) {
+        if (d->work == WORK_F64) {
+            ((double *)buffer)[i] = ldexp(((double *)buffer)[i], -exponent);
+        } else {
+            ((float *)buffer)[i] = ldexpf(((float *)buffer)[i], -exponent);
+        }
+    }
+    return buffer;
+}
+
+static const void *left_row(const void *context, size_t batch, size_t row, size_t k, size_t n, void *buffer)
+{
+    const struct driver *d = context;
+    int exponent = d->cosine ? d->x.exponent[batch * d->left + row] : 0;
+    return load_row(d, SIDE_X, row_address(d, SIDE_X, batch, row), exponent, k, n, buffer);
+}
+
+static const void *right_row(const void *context, size_t batch, size_t row, size_t k, size_t n, void *buffer)
+{
+    const struct driver *d = context;
+    if (d->symmetric) {
+        return left_row(context, batch, row, k, n, buffer);
+    }
+    int exponent = d->cosine ? d->y.exponent[batch * d->right + row] : 0;
+    return load_row(d, SIDE_Y, row_address(d, SIDE_Y, batch, row), exponent, k, n, buffer);
+}
+
+static struct row_pair pair_of(const struct driver *d, enum side left, size_t i, enum side right, size_t j, size_t batch, enum sums kind)
+{
+    const struct operand *x = left == SIDE_X ? &d->call->x : &d->call->y;
+    struct row_pair pair = {x, d->symmetric ? &d->call->x : &d->call->y, row_address(d, left, batch, i), row_address(d, right, batch, j),
+                            &d->plan->reduced, d->plan->depth, d->work, kind};
+    return pair;
+}
+
+/* sum of squares and exponent of a row; float32 rows are scaled when products of two of them could leave float's range. */
+static void measure(const struct driver *d, enum side side, size_t batch, size_t row, double *weight, int *exponent)
+{
+    /* row_sums reads its x with the reduced axes' x strides, so a right row is handed to it as a plan of its own */
+    struct axes reduced = d->plan->reduced;
+    for (int i = 0; side == SIDE_Y && i < reduced.count; i++) {
+        reduced.at[i].x = reduced.at[i].y;
+    }
+    const struct operand *operand = side == SIDE_X ? &d->call->x : &d->call->y;
+    const char *from = row_address(d, side, batch, row);
+    struct row_pair pair = {operand, NULL, from, NULL, &reduced, d->plan->depth, d->work, SUMS_SQUARE};
+    struct row_sums sums = row_sums_of(&pair);
+    if (d->work == WORK_F32 && !(sums.xx >= 0x1p-80 && sums.xx <= 0x1p80) && sums.xx > 0.0 && isfinite(sums.xx)) {
+        sums.x_exponent = ilogb(sqrt(sums.xx));
+        sums.xx = ldexp(sums.xx, -2 * sums.x_exponent);
+    }
+    double norm = formula_clamped_norm(sums.xx, ldexp(d->call->eps, -sums.x_exponent));
+    *weight = d->work == WORK_F32 ? 1.0 / norm : norm;
+    *exponent = sums.x_exponent;
+}
+
+struct measuring {
+    const struct driver *driver;
+    enum side side;
+    size_t rows; /* of all batches of the group */
+    const struct norms *norms;
+};
+
+static void measure_some(void *context, size_t task, size_t worker)
+{
+    const struct measuring *m = context;
+    const size_t in_batch = m->side == SIDE_X ? m->driver->left : m->driver->right, end = (task + 1) * NORM_TASK;
+    (void)worker;
+    for (size_t i = task * NORM_TASK; i < end && i < m->rows; i++) {
+        measure(m->driver, m->side, i / in_batch, i % in_batch, &m->norms->weight[i], &m->norms->exponent[i]);
+    }
+}
+
+/* The score of one pair in double, straight from the rows. */
+static double cosine_again(const struct driver *d, size_t batch, size_t i, size_t j)
+{
+    struct row_pair pair = pair_of(d, SIDE_X, i, d->symmetric ? SIDE_X : SIDE_Y, j, batch, SUMS_ALL);
+    struct row_sums sums = row_sums_of(&pair);
+    return formula_cosine(sums.xy, sums.xx, sums.yy, ldexp(d->call->eps, -sums.x_exponent), ldexp(d->call->eps, -sums.y_exponent));
+}
+
+/* n scores of row i with rows j .. j+n-1 as doubles, each already rounded to work precision. */
+static void cosines(const struct driver *d, size_t batch, size_t i, size_t j, size_t n, const double *sums, double *scores)
+{
+    const double row = d->x.weight[batch * d->left + i], *partners = d->y.weight + batch * d->right + j;
+    bool any_near;
+    double near = near_f64;
+    if (d->work == WORK_F64) {
+        any_near = kernels_current()->cosine_f64(scores, sums, row, partners, n, near);
+    } else {
+        float narrow[TILES_MAX_RUN];
+        near = near_f32;
+        any_near = kernels_current()->cosine_f32(narrow, sums, row, partners, n, near);
+        for (size_t r = 0; r < n; r++) {
+            scores[r] = narrow[r];
+        }
+    }
+    for (size_t r = 0; any_near && r < n; r++) {
+        if (fabs(scores[r]) > near) {
+            scores[r] = cosine_again(d, batch, i, j + r);
+        }
+    }
+}
+
+static void finish(const void *context, size_t batch, size_t i, size_t j, size_t n, const double *sums)
+{
+    const struct driver *d = context;
+    const struct reduction *call = d->call;
+    double scores[TILES_MAX_RUN];
+    if (d->cosine) {
+        cosines(d, batch, i, j, n, sums, scores);
+        for (size_t r = 0; call->op == OP_DISTANCE && r < n; r++) {
+            scores[r] = 1.0 - scores[r];
+        }
+        sums = scores;
+    }
+    char *out = call->out + axes_offsets(&d->plan->outer, d->first_batch + batch).out;
+    const struct axes *left = &d->plan->left, *right = &d->plan->right;
+    char *row = out + axes_offsets(left, i).out;
+    if (right->count == 1) {
+        dtype_store(call->out_dtype, row + (ptrdiff_t)j * right->at[0].out, right->at[0].out, sums, n);
+    } else {
+        for (size_t r = 0; r < n; r++) {
+            dtype_store(call->out_dtype, row + axes_offsets(right, j + r).out, 0, sums + r, 1);
+        }
+    }
+    if (d->symmetric) { /* j >= i: the mirror image, but for the diagonal itself */
+        const size_t skip = j == i;
+        char *mirror = out + axes_offsets(left, j + skip).out + axes_offsets(right, i).out;
+        dtype_store(call->out_dtype, mirror, left->at[0].out, sums + skip, n - skip);
+    }
+}
+
+static int run_group(struct driver *d, size_t batches)
+{
+    if (d->cosine) {
+        struct measuring x = {d, SIDE_X, batches * d->left, &d->x}, y = {d, SIDE_Y, batches * d->right, &d->y};
+        pool_run((x.rows + NORM_TASK - 1) / NORM_TASK, threads_for(x.rows, d->plan->depth), measure_some, &x);
+        if (!d->symmetric) {
+            pool_run((y.rows + NORM_TASK - 1) / NORM_TASK, threads_for(y.rows, d->plan->depth), measure_some, &y);
+        }
+    }
+    struct tiles tiles = {
+        .work = d->work,
+        .batches = batches,
+        .left = d->left,
+        .right = d->right,
+        .depth = d->plan->depth,
+        .symmetric = d->symmetric,
+        .left_row = left_row,
+        .right_row = right_row,
+        .finish = finish,
+        .context = d,
+    };
+    return tiles_run(&tiles);
+}
+
+int reduce_all_pairs(const struct reduction *call, bool symmetric)
+{
+    struct driver d = {.call = call, .plan = call->plan, .symmetric = symmetric, .cosine = call->op != OP_DOT};
+    d.work = dtype_work(call->x.dtype) == WORK_F64 || dtype_work(call->y.dtype) == WORK_F64 ? WORK_F64 : WORK_F32;
+    d.left = axes_size(&d.plan->left);
+    d.right = axes_size(&d.plan->right);
+    const size_t batches = axes_size(&d.plan->outer), rows = d.left + d.right;
+    const size_t group = rows < NORM_ROWS ? NORM_ROWS / rows < batches ? NORM_ROWS / rows : batches : 1;
+    size_t bytes;
+    if (!size_mul(group * rows, sizeof(double) + sizeof(int), &bytes)) {
+        return -1;
+    }
+    double *weights = d.cosine ? scratch_alloc(bytes) : NULL;
+    if (d.cosine && weights == NULL) {
+        return -1;
+    }
+    if (d.cosine) {
+        int *exponents = (int *)(weights + group * rows);
+        d.x = (struct norms){weights, exponents};
+        d.y = symmetric ? d.x : (struct norms){weights + group * d.left, exponents + group * d.left};
+    }
+    int status = 0;
+    for (size_t batch = 0; status == 0 && batch < batches; batch += group) {
+        d.first_batch = batch;
+        status = run_group(&d, batches - batch < group ? batches - batch : group);
+    }
+    scratch_free(weights);
+    return status;
+}

@@ -1,0 +1,131 @@
+#include "core/dtype.h"
+
+#include <stdint.h>
+#include <string.h>
+
+#include "base/half.h"
+
+/* One row per dtype: name, C type of its bits, and the value of such bits as a number. */
+#define SAME(bits) (bits)
+#define FOR_EACH_DTYPE(row)           \
+    row(F64, double, SAME)            \
+    row(F32, float, SAME)             \
+    row(F16, uint16_t, f16_to_f32)    \
+    row(BF16, uint16_t, bf16_to_f32)  \
+    row(BOOL, uint8_t, SAME)          \
+    row(I8, int8_t, SAME)             \
+    row(U8, uint8_t, SAME)            \
+    row(I16, int16_t, SAME)           \
+    row(U16, uint16_t, SAME)          \
+    row(I32, int32_t, SAME)           \
+    row(U32, uint32_t, SAME)          \
+    row(I64, int64_t, SAME)           \
+    row(U64, uint64_t, SAME)
+
+size_t dtype_size(enum dtype dtype)
+{
+#define SIZE(name, type, value) [DTYPE_##name] = sizeof(type),
+    static const unsigned char sizes[DTYPES] = {FOR_EACH_DTYPE(SIZE)};
+#undef SIZE
+    return sizes[dtype];
+}
+
+static void swap_bytes(unsigned char *bytes, size_t size)
+{
+    for (size_t i = 0; i < size / 2; i++) {
+        unsigned char byte = bytes[i];
+        bytes[i] = bytes[size - 1 - i];
+        bytes[size - 1 - i] = byte;
+    }
+}
+
+/*
+ * load_F32_WORK_F64(to, from, stride, n, swapped) and its like: elements are copied out one by one, since they may lie at
+ * any address; the contiguous native case is a branch of its own so that the compiler can use vectors.
+ */
+#define LOADER(name, type, value, work, to_type)                                                          \
+    static void load_##name##_##work(to_type *to, const char *from, ptrdiff_t stride, size_t n, bool swapped) \
+    {                                                                                                     \
+        type element;                                                                                     \
+        if (stride == (ptrdiff_t)sizeof(type) && !swapped) {                                              \
+            for (size_t i = 0; i < n; i++) {                                                              \
+                memcpy(&element, from + i * sizeof(type), sizeof element);                                \
+                to[i] = (to_type)value(element);                                                          \
+            }                                                                                             \
+            return;                                                                                       \
+        }                                                                                                 \
+        for (size_t i = 0; i < n; i++, from += stride) {                                                  \
+            memcpy(&element, from, sizeof element);                                                       \
+            if (swapped) {                                                                                \
+                swap_bytes((unsigned char *)&element, sizeof element);                                    \
+            }                                                                                             \
+            to[i] = (to_type)value(element);                                                              \
+        }                                                                                                 \
+    }
+#define LOADER_F64(name, type, value) LOADER(name, type, value, WORK_F64, double)
+FOR_EACH_DTYPE(LOADER_F64)
+LOADER(F32, float, SAME, WORK_F32, float)
+LOADER(F16, uint16_t, f16_to_f32, WORK_F32, float)
+LOADER(BF16, uint16_t, bf16_to_f32, WORK_F32, float)
+
+static void load_f32(const struct operand *operand, const char *from, ptrdiff_t stride, size_t n, float *to)
+{
+    bool contiguous = stride == (ptrdiff_t)dtype_size(operand->dtype) && operand_in_place(operand);
+    switch (operand->dtype) {
+    case DTYPE_F16:
+        if (contiguous) {
+            kernels_current()->widen_f16(to, from, n);
+        } else {
+            load_F16_WORK_F32(to, from, stride, n, operand->swapped);
+        }
+        break;
+    case DTYPE_BF16:
+        if (contiguous) {
+            kernels_current()->widen_bf16(to, from, n);
+        } else {
+            load_BF16_WORK_F32(to, from, stride, n, operand->swapped);
+        }
+        break;
+    default:
+        load_F32_WORK_F32(to, from, stride, n, operand->swapped);
+        break;
+    }
+}
+
+void operand_load(const struct operand *operand, const char *from, ptrdiff_t stride, size_t n, enum work work, void *to)
+{
+    if (work == WORK_F32) {
+        load_f32(operand, from, stride, n, to);
+        return;
+    }
+    switch (operand->dtype) {
+#define CASE(name, type, value)                                          \
+    case DTYPE_##name:                                                   \
+        load_##name##_WORK_F64(to, from, stride, n, operand->swapped); \
+        break;
+        FOR_EACH_DTYPE(CASE)
+#undef CASE
+    case DTYPES:
+        break;
+    }
+}
+
+void dtype_store(enum dtype dtype, char *to, ptrdiff_t stride, const double *values, size_t n)
+{
+    switch (dtype) {
+#define STORE(name, type, narrow)                             \
+    case DTYPE_##name:                                        \
+        for (size_t i = 0; i < n; i++, to += stride) {        \
+            type element = narrow(values[i]);                 \
+            memcpy(to, &element, sizeof element);             \
+        }                                                     \
+        break;
+        STORE(F64, double, SAME)
+        STORE(F32, float, (float))
+        STORE(F16, uint16_t, f16_from_double)
+        STORE(BF16, uint16_t, bf16_from_double)
+#undef STORE
+    default: /* results are floats */
+        break;
+    }
+}

@@ -1,0 +1,324 @@
+/* The rows and columns drivers: sums for every output, then torch's formula, in blocks that stay in the cache. */
+#include "core/reduce.h"
+
+#include <math.h>
+
+#include "base/pool.h"
+#include "core/formula.h"
+#include "core/row_sums.h"
+
+enum {
+    OUTPUTS = 512,        /* outputs whose sums are held at a time */
+    GATHERED = 4096,      /* elements of converted rows held at a time, a side */
+    COLUMN_STEPS = 8,     /* rows of columns summed in one go: as many streams as hardware prefetch follows; a multiple of COLUMNS_GROUP */
+    THREAD_WORK = 1 << 18 /* multiplications that take longer than waking a thread (some 50 us) */
+};
+
+struct driver {
+    const struct reduction *call;
+    const struct plan *plan;
+    enum work work;
+    enum sums kind;
+    bool in_place; /* kernels read the operands where they are */
+    struct axis inner; /* the outer axis closest in memory: outputs along it are calculated together */
+    struct axes rest;  /* the other outer axes */
+    size_t block;      /* outputs of inner that one task takes */
+    size_t blocks;     /* tasks along inner */
+};
+
+/* Sums of up to OUTPUTS outputs; the six arrays that columns_kernel wants, `n` apart. */
+struct sums_block {
+    _Alignas(64) double at[6 * OUTPUTS];
+};
+
+/* Outputs first .. first+n-1 along inner, from these addresses on. */
+struct stretch {
+    const char *x, *y;
+    char *out;
+    size_t n;
+};
+
+int threads_for(size_t outputs, size_t depth)
+{
+    size_t work;
+    if (!__builtin_mul_overflow(outputs, depth, &work) && work < 2 * (size_t)THREAD_WORK) {
+        return 1;
+    }
+    return pool_get_threads();
+}
+
+static struct row_pair pair_at(const struct driver *d, const struct stretch *s, size_t i)
+{
+    struct row_pair pair = {&d->call->x, &d->call->y, s->x + (ptrdiff_t)i * d->inner.x, s->y + (ptrdiff_t)i * d->inner.y,
+                            &d->plan->reduced, d->plan->depth, d->work, d->kind};
+    return pair;
+}
+
+/* Kernels on the rows where they lie. */
+static void sum_rows_in_place(const struct driver *d, const struct stretch *s, double *xy, double *xx, double *yy)
+{
+    rows_kernel *kernel = kernels_current()->rows[d->call->x.dtype][d->kind];
+    kernel(xy, xx, yy, s->x, s->y, s->n, d->plan->depth, d->inner.x, d->inner.y);
+}
+
+/* Rows converted a batch at a time; one that is too long goes through row_sums block by block. */
+static void sum_rows_gathered(const struct driver *d, const struct stretch *s, double *xy, double *xx, double *yy)
+{
+    _Alignas(64) double x[GATHERED], y[GATHERED];
+    const size_t depth = d->plan->depth, size = work_size(d->work);
+    rows_kernel *kernel = kernels_current()->rows[work_element(d->work)][d->kind];
+    if (depth > GATHERED) {
+        for (size_t i = 0; i < s->n; i++) {
+            struct row_pair pair = pair_at(d, s, i);
+            struct row_sums sums = row_sums_plain(&pair);
+            xy[i] = sums.xy;
+            xx[i] = sums.xx;
+            yy[i] = sums.yy;
+        }
+        return;
+    }
+    for (size_t i = 0, rows; i < s->n; i += rows) {
+        rows = s->n - i < GATHERED / depth ? s->n - i : GATHERED / depth;
+        for (size_t r = 0; r < rows; r++) {
+            struct row_pair pair = pair_at(d, s, i + r);
+            gather_row(pair.x_operand, pair.x, pair.reduced, SIDE_X, 0, depth, d->work, (char *)x + r * depth * size);
+            if (d->kind != SUMS_SQUARE) {
+                gather_row(pair.y_operand, pair.y, pair.reduced, SIDE_Y, 0, depth, d->work, (char *)y + r * depth * size);
+            }
+        }
+        kernel(xy + i, xx + i, yy + i, x, y, rows, depth, (ptrdiff_t)(depth * size), (ptrdiff_t)(depth * size));
+    }
+}
+
+/* `steps` neighbouring steps of the innermost reduced axis, n columns each, handed to the kernel in place or converted. */
+static void sum_some_columns(const struct driver *d, const struct stretch *s, struct offsets at, size_t steps, double *sums)
+{
+    const struct axis *reduced = &d->plan->reduced.at[d->plan->reduced.count - 1];
+    const char *x = s->x + at.x, *y = s->y + at.y;
+    if (d->in_place) {
+        kernels_current()->columns[d->call->x.dtype][d->kind](sums, s->n, x, y, steps, reduced->x, reduced->y);
+        return;
+    }
+    _Alignas(64) double x_block[COLUMN_STEPS * OUTPUTS], y_block[COLUMN_STEPS * OUTPUTS];
+    const size_t row = s->n * work_size(d->work);
+    for (size_t i = 0; i < steps; i++) {
+        operand_load(&d->call->x, x + (ptrdiff_t)i * reduced->x, d->inner.x, s->n, d->work, (char *)x_block + i * row);
+        if (d->kind != SUMS_SQUARE) {
+            operand_load(&d->call->y, y + (ptrdiff_t)i * reduced->y, d->inner.y, s->n, d->work, (char *)y_block + i * row);
+        }
+    }
+    kernels_current()->columns[work_element(d->work)][d->kind](sums, s->n, x_block, y_block, steps, (ptrdiff_t)row, (ptrdiff_t)row);
+}
+
+static void sum_columns(const struct driver *d, const struct stretch *s, double *sums)
+{
+    const size_t n = s->n, run = d->plan->reduced.at[d->plan->reduced.count - 1].size;
+    for (size_t i = 0; i < 6 * n; i++) {
+        sums[i] = 0.0;
+    }
+    for (size_t k = 0, steps; k < d->plan->depth; k += steps) {
+        size_t left = run - k % run;
+        steps = left < COLUMN_STEPS ? left : COLUMN_STEPS;
+        sum_some_columns(d, s, axes_offsets(&d->plan->reduced, k), steps, sums);
+    }
+    for (size_t i = 0; d->work == WORK_F64 && i < 3 * n; i++) {
+        double total = sums[i] + sums[i + 3 * n];
+        sums[i] = isnan(total) ? sums[i] : total;
+    }
+}
+
+/* One output from sums that may be those of scaled rows. */
+static double finish_one(const struct driver *d, const struct row_sums *sums)
+{
+    const double eps = d->call->eps;
+    double cosine;
+    switch (d->call->op) {
+    case OP_DOT:
+        return ldexp(sums->xy, sums->x_exponent + sums->y_exponent);
+    case OP_NORM:
+        return ldexp(sqrt(sums->xx), sums->x_exponent);
+    default:
+        cosine = formula_cosine(sums->xy, sums->xx, sums->yy, ldexp(eps, -sums->x_exponent), ldexp(eps, -sums->y_exponent));
+        return d->call->op == OP_DISTANCE ? 1.0 - cosine : cosine;
+    }
+}
+
+/* results[0..n-1] from the plain sums. */
+static void finish_plain(const struct driver *d, size_t n, const double *xy, const double *xx, const double *yy, double *results)
+{
+    const double eps = d->call->eps;
+    switch (d->call->op) {
+    case OP_DOT:
+        for (size_t i = 0; i < n; i++) {
+            results[i] = xy[i];
+        }
+        break;
+    case OP_NORM:
+        for (size_t i = 0; i < n; i++) {
+            results[i] = sqrt(xx[i]);
+        }
+        break;
+    case OP_DISTANCE:
+        for (size_t i = 0; i < n; i++) {
+            results[i] = 1.0 - formula_cosine(xy[i], xx[i], yy[i], eps, eps);
+        }
+        break;
+    default:
+        for (size_t i = 0; i < n; i++) {
+            results[i] = formula_cosine(xy[i], xx[i], yy[i], eps, eps);
+        }
+        break;
+    }
+}
+
+static bool plain_is_safe(const struct driver *d, double xy, double xx, double yy)
+{
+    if (d->work == WORK_F32) {
+        return true;
+    }
+    if (d->kind == SUMS_DOT) {
+        return isfinite(xy);
+    }
+    return square_is_safe(xx) && (d->kind == SUMS_SQUARE || square_is_safe(yy));
+}
+
+/* One row of OP_NORMALIZE: (x 2^-exponent) / divisor. */
+static void normalize_run(const struct driver *d, const char *x, ptrdiff_t x_stride, char *out, ptrdiff_t out_stride, size_t n,
+                          const double *divisors, size_t divisor_step, const int *exponents)
+{
+    double block[OUTPUTS];
+    for (size_t i = 0, count; i < n; i += count, x += (ptrdiff_t)count * x_stride, out += (ptrdiff_t)count * out_stride) {
+        count = n - i < OUTPUTS ? n - i : OUTPUTS;
+        operand_load(&d->call->x, x, x_stride, count, WORK_F64, block);
+        for (size_t j = 0; j < count; j++) {
+            const size_t which = (i + j) * divisor_step;
+            if (exponents[which] != 0) {
+                block[j] = ldexp(block[j], -exponents[which]);
+            }
+            block[j] /= divisors[which];
+        }
+        dtype_store(d->call->out_dtype, out, out_stride, block, count);
+    }
+}
+
+static void normalize_stretch(const struct driver *d, const struct stretch *s, const double *xx)
+{
+    const struct axes *reduced = &d->plan->reduced;
+    const bool columns = d->plan->driver == PLAN_COLUMNS;
+    const struct axis single = {1, 0, 0, 0};
+    const struct axis *run = reduced->count > 0 ? &reduced->at[reduced->count - 1] : &single;
+    double divisors[OUTPUTS];
+    int exponents[OUTPUTS];
+    for (size_t i = 0; i < s->n; i++) {
+        struct row_sums sums = {0.0, xx[i], 0.0, 0, 0};
+        if (!plain_is_safe(d, 0.0, xx[i], 0.0)) {
+            struct row_pair pair = pair_at(d, s, i);
+            sums = row_sums_scaled(&pair);
+        }
+        divisors[i] = formula_clamped_norm(sums.xx, ldexp(d->call->eps, -sums.x_exponent));
+        exponents[i] = sums.x_exponent;
+    }
+    for (size_t k = 0; k < d->plan->depth; k += columns ? 1 : run->size) {
+        struct offsets at = axes_offsets(reduced, k);
+        if (columns) {
+            normalize_run(d, s->x + at.x, d->inner.x, s->out + at.out, d->inner.out, s->n, divisors, 1, exponents);
+            continue;
+        }
+        for (size_t i = 0; i < s->n; i++) {
+            normalize_run(d, s->x + at.x + (ptrdiff_t)i * d->inner.x, run->x, s->out + at.out + (ptrdiff_t)i * d->inner.out, run->out, run->size,
+                          divisors + i, 0, exponents + i);
+        }
+    }
+}
+
+static void run_stretch(const struct driver *d, const struct stretch *s)
+{
+    struct sums_block sums;
+    double results[OUTPUTS], *xy = sums.at, *xx = xy + s->n, *yy = xx + s->n;
+    if (d->plan->driver == PLAN_COLUMNS) {
+        sum_columns(d, s, sums.at);
+    } else if (d->in_place) {
+        sum_rows_in_place(d, s, xy, xx, yy);
+    } else {
+        sum_rows_gathered(d, s, xy, xx, yy);
+    }
+    if (d->call->op == OP_NORMALIZE) {
+        normalize_stretch(d, s, xx);
+        return;
+    }
+    finish_plain(d, s->n, xy, xx, yy, results);
+    for (size_t i = 0; d->work == WORK_F64 && i < s->n; i++) {
+        if (!plain_is_safe(d, xy[i], xx[i], yy[i])) {
+            struct row_pair pair = pair_at(d, s, i);
+            struct row_sums scaled = row_sums_scaled(&pair);
+            results[i] = finish_one(d, &scaled);
+        }
+    }
+    dtype_store(d->call->out_dtype, s->out, d->inner.out, results, s->n);
+}
+
+/* Task: `block` outputs along inner at one place of the rest. */
+static void run_task(void *context, size_t task, size_t worker)
+{
+    const struct driver *d = context;
+    struct offsets at = axes_offsets(&d->rest, task / d->blocks);
+    size_t first = task % d->blocks * d->block, end = first + d->block < d->inner.size ? first + d->block : d->inner.size;
+    (void)worker;
+    for (size_t n; first < end; first += n) {
+        n = end - first < OUTPUTS ? end - first : OUTPUTS;
+        ptrdiff_t i = (ptrdiff_t)first;
+        struct stretch stretch = {d->call->x.data + at.x + i * d->inner.x, d->call->y.data + at.y + i * d->inner.y,
+                                  d->call->out + at.out + i * d->inner.out, n};
+        run_stretch(d, &stretch);
+    }
+}
+
+/* A sum of no terms is 0 whatever eps is, as in torch. */
+static void fill_empty(const struct reduction *call)
+{
+    const double value = call->op == OP_DISTANCE ? 1.0 : 0.0;
+    for (size_t i = 0; i < call->plan->outputs; i++) {
+        struct offsets at = axes_offsets(&call->plan->outer, i);
+        dtype_store(call->out_dtype, call->out + at.out, 0, &value, 1);
+    }
+}
+
+int reduce(const struct reduction *call)
+{
+    const struct plan *plan = call->plan;
+    if (plan->outputs == 0 || (plan->depth == 0 && call->op == OP_NORMALIZE)) {
+        return 0;
+    }
+    if (plan->driver == PLAN_TILES) {
+        return reduce_all_pairs(call, false);
+    }
+    if (plan->depth == 0) {
+        fill_empty(call);
+        return 0;
+    }
+    const bool two = !op_has_one_operand(call->op);
+    struct driver d = {.call = call, .plan = plan, .inner = {1, 0, 0, 0}, .rest.count = 0};
+    d.kind = two ? call->op == OP_DOT ? SUMS_DOT : SUMS_ALL : SUMS_SQUARE;
+    d.work = dtype_work(call->x.dtype) == WORK_F64 || (two && dtype_work(call->y.dtype) == WORK_F64) ? WORK_F64 : WORK_F32;
+    d.in_place = operand_in_place(&call->x) && (!two || (operand_in_place(&call->y) && call->y.dtype == call->x.dtype));
+    if (plan->outer.count > 0) {
+        d.inner = plan->outer.at[plan->outer.count - 1];
+        d.rest.count = plan->outer.count - 1;
+        for (int i = 0; i < d.rest.count; i++) {
+            d.rest.at[i] = plan->outer.at[i];
+        }
+    }
+    const ptrdiff_t x_item = (ptrdiff_t)dtype_size(call->x.dtype);
+    const struct axis *along = plan->driver == PLAN_COLUMNS ? &d.inner : plan->reduced.count == 1 ? &plan->reduced.at[0] : NULL;
+    const bool contiguous = along != NULL && along->x == x_item && (!two || along->y == x_item);
+    d.in_place = d.in_place && (contiguous || (plan->driver == PLAN_ROWS && plan->depth == 1));
+
+    /* Tasks small enough to share out evenly, large enough that a task's own cost does not show. */
+    const int threads = threads_for(plan->outputs, plan->depth);
+    const size_t per_task = THREAD_WORK / 4 / plan->depth + 1;
+    d.block = threads == 1 ? d.inner.size : per_task < OUTPUTS && plan->driver == PLAN_COLUMNS ? OUTPUTS : per_task;
+    d.block = d.block < d.inner.size ? d.block : d.inner.size;
+    d.blocks = (d.inner.size + d.block - 1) / d.block;
+    pool_run(d.blocks * axes_size(&d.rest), threads, run_task, &d);
+    return 0;
+}

@@ -1,0 +1,40 @@
+#ifndef COSSIM_CORE_REDUCE_H
+#define COSSIM_CORE_REDUCE_H
+
+#include "core/dtype.h"
+#include "core/plan.h"
+
+/* What is made of the sums. */
+enum op {
+    OP_COSINE,    /* x.y / (max(|x|, eps) max(|y|, eps)) */
+    OP_DISTANCE,  /* 1 - cosine */
+    OP_DOT,       /* x.y */
+    OP_NORM,      /* |x| */
+    OP_NORMALIZE, /* x / max(|x|, eps): as large as x */
+};
+
+/* One call: operands of any layout, a planned contraction, and a float result with the plan's out strides. */
+struct reduction {
+    enum op op;
+    double eps;
+    struct operand x, y; /* y is unused by OP_NORM and OP_NORMALIZE */
+    enum dtype out_dtype;
+    char *out;
+    const struct plan *plan;
+};
+
+static inline bool op_has_one_operand(enum op op)
+{
+    return op == OP_NORM || op == OP_NORMALIZE;
+}
+
+/* 0, or -1 when there is no memory. Threads are used when there is work for them. */
+int reduce(const struct reduction *reduction);
+
+/* The PLAN_TILES half of reduce; see all_pairs.c. */
+int reduce_all_pairs(const struct reduction *reduction, bool symmetric);
+
+/* Does a call of this many multiplications pay for waking threads? */
+int threads_for(size_t outputs, size_t depth);
+
+#endif

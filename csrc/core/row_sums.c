@@ -1,0 +1,120 @@
+#include "core/row_sums.h"
+
+#include <math.h>
+
+/* Elements gathered at a time: two blocks of doubles stay in the L1 cache. */
+enum { BLOCK = 1024 };
+
+static ptrdiff_t stride_of(const struct axis *axis, enum side side)
+{
+    return side == SIDE_X ? axis->x : axis->y;
+}
+
+void gather_row(const struct operand *operand, const char *from, const struct axes *reduced, enum side side, size_t k, size_t n,
+                enum work work, void *to)
+{
+    const int last = reduced->count - 1;
+    if (last < 0) {
+        operand_load(operand, from, 0, n, work, to);
+        return;
+    }
+    const struct axis *inner = &reduced->at[last];
+    while (n > 0) {
+        size_t run = inner->size - k % inner->size;
+        struct offsets offsets = axes_offsets(reduced, k);
+        run = run < n ? run : n;
+        operand_load(operand, from + (side == SIDE_X ? offsets.x : offsets.y), stride_of(inner, side), run, work, to);
+        to = (char *)to + run * work_size(work);
+        k += run;
+        n -= run;
+    }
+}
+
+/* Adds `term` to a sum and its accumulated rounding error. */
+static void add_exactly(double *sum, double *error, double term)
+{
+    double total = *sum + term, part = total - *sum;
+    *error += (*sum - (total - part)) + (term - part);
+    *sum = total;
+}
+
+static double total_of(double sum, double error)
+{
+    double total = sum + error;
+    return isnan(total) ? sum : total; /* an overflowed sum has NaN for its error */
+}
+
+static void scale_block(double *block, size_t n, int exponent)
+{
+    for (size_t i = 0; exponent != 0 && i < n; i++) {
+        block[i] = ldexp(block[i], -exponent);
+    }
+}
+
+static struct row_sums sums_with_exponents(const struct row_pair *pair, int x_exponent, int y_exponent)
+{
+    _Alignas(64) double x[BLOCK], y[BLOCK];
+    double sums[3] = {0}, errors[3] = {0};
+    rows_kernel *kernel = kernels_current()->rows[work_element(pair->work)][pair->kind];
+    for (size_t k = 0, n; k < pair->depth; k += n) {
+        double xy = 0.0, xx = 0.0, yy = 0.0;
+        n = pair->depth - k < BLOCK ? pair->depth - k : BLOCK;
+        gather_row(pair->x_operand, pair->x, pair->reduced, SIDE_X, k, n, pair->work, x);
+        if (pair->kind != SUMS_SQUARE) {
+            gather_row(pair->y_operand, pair->y, pair->reduced, SIDE_Y, k, n, pair->work, y);
+        }
+        if (pair->work == WORK_F64) {
+            scale_block(x, n, x_exponent);
+            scale_block(y, pair->kind == SUMS_SQUARE ? 0 : n, y_exponent);
+        }
+        kernel(&xy, &xx, &yy, x, y, 1, n, 0, 0);
+        add_exactly(&sums[0], &errors[0], xy);
+        add_exactly(&sums[1], &errors[1], xx);
+        add_exactly(&sums[2], &errors[2], yy);
+    }
+    struct row_sums result = {total_of(sums[0], errors[0]), total_of(sums[1], errors[1]), total_of(sums[2], errors[2]), x_exponent, y_exponent};
+    return result;
+}
+
+struct row_sums row_sums_plain(const struct row_pair *pair)
+{
+    return sums_with_exponents(pair, 0, 0);
+}
+
+/* The power of two that brings the largest element into [1, 2); 0 where there is none to bring. */
+static int row_exponent(const struct row_pair *pair, enum side side)
+{
+    double block[BLOCK], largest = 0.0;
+    for (size_t k = 0, n; k < pair->depth; k += n) {
+        n = pair->depth - k < BLOCK ? pair->depth - k : BLOCK;
+        gather_row(side == SIDE_X ? pair->x_operand : pair->y_operand, side == SIDE_X ? pair->x : pair->y, pair->reduced, side, k, n, WORK_F64,
+                   block);
+        for (size_t i = 0; i < n; i++) {
+            double magnitude = fabs(block[i]);
+            if (!isfinite(magnitude)) {
+                return 0;
+            }
+            largest = magnitude > largest ? magnitude : largest;
+        }
+    }
+    return largest > 0.0 ? ilogb(largest) : 0;
+}
+
+struct row_sums row_sums_scaled(const struct row_pair *pair)
+{
+    int x_exponent = row_exponent(pair, SIDE_X);
+    int y_exponent = pair->kind == SUMS_SQUARE ? 0 : row_exponent(pair, SIDE_Y);
+    return sums_with_exponents(pair, x_exponent, y_exponent);
+}
+
+struct row_sums row_sums_of(const struct row_pair *pair)
+{
+    struct row_sums sums = row_sums_plain(pair);
+    bool safe = pair->work == WORK_F32;
+    if (!safe && pair->kind == SUMS_DOT) {
+        safe = isfinite(sums.xy);
+    } else if (!safe) {
+        safe = square_is_safe(sums.xx) && (pair->kind == SUMS_SQUARE || square_is_safe(sums.yy));
+    }
+    return safe ? sums : row_sums_scaled(pair);
+}

@@ -1,0 +1,42 @@
+#ifndef COSSIM_CORE_TILES_H
+#define COSSIM_CORE_TILES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "core/work.h"
+
+/*
+ * The tiles driver: sums[i][j] = sum over k of left[i][k] * right[j][k], for every pair of a left and a right row, in
+ * blocks that fit the cache. Where the rows come from and what becomes of the sums is the caller's: all pairs of vectors,
+ * linear and convolution are this one product.
+ *
+ * The order of summation over k depends on depth, work and the instruction set alone (see kernels/tiles_body.h), so one
+ * sum has the same bits whatever the rest of the call looks like, and swapping the sides changes nothing.
+ */
+struct tiles {
+    enum work work;
+    size_t batches; /* independent products of the same shape */
+    size_t left;    /* rows of the left side */
+    size_t right;   /* rows of the right side */
+    size_t depth;   /* length of every row */
+    bool symmetric; /* both sides are the same rows: only sums with j >= i are wanted (others in a diagonal block may come too) */
+
+    /*
+     * Elements k .. k+n-1 of a row as `work` elements, contiguous: a pointer into the caller's data where they lie that
+     * way, else buffer (room for n elements), filled. Called from several threads.
+     */
+    const void *(*left_row)(const void *context, size_t batch, size_t row, size_t k, size_t n, void *buffer);
+    const void *(*right_row)(const void *context, size_t batch, size_t row, size_t k, size_t n, void *buffer);
+
+    /* Takes the sums of one left row with n consecutive right rows (n <= TILES_MAX_RUN). Called from several threads, once per sum. */
+    void (*finish)(const void *context, size_t batch, size_t row, size_t column, size_t n, const double *sums);
+    const void *context;
+};
+
+enum { TILES_MAX_RUN = 64 };
+
+/* 0, or -1 when there is no memory for the panels. */
+int tiles_run(const struct tiles *tiles);
+
+#endif

@@ -1,0 +1,77 @@
+/*
+ * All kernels of one instruction set and their table: included by isa_*.c after the vocabulary of simd/ and inside its
+ * target region. System and project headers must have been read before the region opened; simd/ reads those it needs,
+ * and the two below hold declarations only.
+ */
+#include "base/cpu.h"
+#include "kernels/kernels.h"
+
+#define PASTE_(a, b) a##b
+#define PASTE(a, b) PASTE_(a, b)
+#define TEXT_(a) #a
+#define TEXT(a) TEXT_(a)
+
+#define INLINE static inline __attribute__((always_inline))
+
+#include "kernels/sums_body.h"
+
+/* One block per element type: name, C type, how VD_LANES of them become a vd. */
+#define ELEMENT f32
+#define ELEMENT_TYPE float
+#define ELEMENT_LOAD vd_load_f32
+#include "kernels/rows_body.h"
+
+#define ELEMENT f16
+#define ELEMENT_TYPE uint16_t
+#define ELEMENT_LOAD vd_load_f16
+#include "kernels/rows_body.h"
+
+#define ELEMENT bf16
+#define ELEMENT_TYPE uint16_t
+#define ELEMENT_LOAD vd_load_bf16
+#include "kernels/rows_body.h"
+
+#define ELEMENT f64
+#define ELEMENT_TYPE double
+#define ELEMENT_LOAD vd_load
+#define ELEMENT_KEEP_ERRORS
+#include "kernels/rows_body.h"
+
+#define TILE f32
+#define TILE_TYPE float
+#define TILE_VECTOR vf
+#define TILE_OP(op) vf_##op
+#define TILE_LANES VF_LANES
+#include "kernels/tiles_body.h"
+
+#define TILE f64
+#define TILE_TYPE double
+#define TILE_VECTOR vd
+#define TILE_OP(op) vd_##op
+#define TILE_LANES VD_LANES
+#define TILE_KEEP_ERRORS
+#include "kernels/tiles_body.h"
+
+#include "kernels/convert_body.h"
+
+#define ROWS(e) {rows_all_##e, rows_dot_##e, rows_square_##e}
+#define COLUMNS(e) {columns_all_##e, columns_dot_##e, columns_square_##e}
+
+const struct kernels PASTE(kernels_, ISA_NAME) = {
+    .name = TEXT(ISA_NAME),
+    .description = ISA_DESCRIPTION,
+    .needs = ISA_NEEDS,
+    .rows = {[ELEMENT_F64] = ROWS(f64), [ELEMENT_F32] = ROWS(f32), [ELEMENT_F16] = ROWS(f16), [ELEMENT_BF16] = ROWS(bf16)},
+    .columns = {[ELEMENT_F64] = COLUMNS(f64), [ELEMENT_F32] = COLUMNS(f32), [ELEMENT_F16] = COLUMNS(f16), [ELEMENT_BF16] = COLUMNS(bf16)},
+    .tile_rows = TILE_ROWS,
+    .tile_columns_f32 = TILE_VECTORS * VF_LANES,
+    .tile_columns_f64 = TILE_VECTORS * VD_LANES,
+    .tile_f32 = tile_f32,
+    .tile_f64 = tile_f64,
+    .pack_f32 = pack_f32,
+    .pack_f64 = pack_f64,
+    .cosine_f32 = cosine_f32,
+    .cosine_f64 = cosine_f64,
+    .widen_f16 = widen_f16,
+    .widen_bf16 = widen_bf16,
+};

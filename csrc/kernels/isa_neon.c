@@ -1,0 +1,7 @@
+#if defined(__aarch64__)
+#define ISA_NEEDS CPU_NEON
+#define ISA_DESCRIPTION "AArch64 Advanced SIMD"
+#include "simd/neon.h"
+#include "kernels/body.h"
+#include "simd/end.h"
+#endif

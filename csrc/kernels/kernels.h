@@ -1,0 +1,84 @@
+#ifndef COSSIM_KERNELS_KERNELS_H
+#define COSSIM_KERNELS_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/*
+ * The contiguous inner loops, one table of pointers per instruction set. Every body is written once (*_body.h) over the
+ * vocabulary of simd/, and has a naive twin in naive.h that the C tests hold it against.
+ */
+
+/* The element types that the kernels read in place. core/dtype.h goes on from here with those that are converted first. */
+enum element { ELEMENT_F64, ELEMENT_F32, ELEMENT_F16, ELEMENT_BF16, ELEMENTS };
+
+/* Which of x.y, x.x and y.y a kernel sums. Sums that are not wanted are neither calculated nor written. */
+enum sums { SUMS_ALL, SUMS_DOT, SUMS_SQUARE, SUMS_KINDS };
+
+/*
+ * Sums over contiguous rows of n elements: xy[r], xx[r], yy[r] for r < rows; row r starts at x + r * x_step bytes.
+ * Narrow floats are widened and summed in double. Doubles are summed in groups of four whose totals are added with their
+ * rounding errors kept, which bounds the error of a sum by 2.5 units roundoff of sum |x y|, whatever n is.
+ * SUMS_SQUARE reads x and writes xx alone.
+ */
+typedef void rows_kernel(double *xy, double *xx, double *yy, const void *x, const void *y, size_t rows, size_t n,
+                         ptrdiff_t x_step, ptrdiff_t y_step);
+
+/*
+ * Sums down columns: adds `steps` rows of n elements, x_step bytes apart, to n running sums each. sums holds six arrays
+ * of n doubles: xy, xx, yy and then, for doubles, their accumulated rounding errors. steps is a multiple of
+ * COLUMNS_GROUP but for the last call, so the order of summation does not depend on how the work was cut.
+ */
+typedef void columns_kernel(double *sums, size_t n, const void *x, const void *y, size_t steps, ptrdiff_t x_step, ptrdiff_t y_step);
+
+enum { COLUMNS_GROUP = 4 };
+
+/*
+ * One tile of sums: tile_rows x tile_columns products of two packed panels over k steps; a holds tile_rows elements a
+ * step, b tile_columns. sums points to tile_rows * tile_columns doubles, and for doubles as many more for their errors.
+ * TILE_FIRST starts them, TILE_LAST folds the errors in. k is TILE_DEPTH but for the last block.
+ */
+typedef void tile_kernel(double *sums, const void *a, const void *b, size_t k, unsigned flags);
+
+enum { TILE_FIRST = 1, TILE_LAST = 2, TILE_DEPTH = 256 };
+
+/* panel[i * width + r] = rows[r][i] for r < count, zero for count <= r < width. */
+typedef void pack_kernel(void *panel, const void *const *rows, size_t count, size_t width, size_t k);
+
+/*
+ * The cosine of n sums of one row with n partners, kept in [-1, 1]. row and partners hold what core/formula.h made of the
+ * norms: reciprocals for float32 output, the norms themselves for float64. True if any |cosine| exceeds `near`.
+ */
+typedef bool cosine_f32_kernel(float *out, const double *sums, double row, const double *partners, size_t n, double near);
+typedef bool cosine_f64_kernel(double *out, const double *sums, double row, const double *partners, size_t n, double near);
+
+/* n 16-bit floats widened to float32. */
+typedef void widen_kernel(float *out, const void *in, size_t n);
+
+struct kernels {
+    const char *name;        /* the value of COSSIM_ISA that asks for it */
+    const char *description;
+    unsigned needs;          /* enum cpu_feature bits */
+    rows_kernel *rows[ELEMENTS][SUMS_KINDS];
+    columns_kernel *columns[ELEMENTS][SUMS_KINDS];
+    size_t tile_rows, tile_columns_f32, tile_columns_f64;
+    tile_kernel *tile_f32, *tile_f64;
+    pack_kernel *pack_f32, *pack_f64;
+    cosine_f32_kernel *cosine_f32;
+    cosine_f64_kernel *cosine_f64;
+    widen_kernel *widen_f16, *widen_bf16;
+};
+
+/* Every table that was compiled in, best first; *count of them. */
+const struct kernels *const *kernels_all(size_t *count);
+
+/* Does this machine run it? */
+bool kernels_supported(const struct kernels *table);
+
+/* The table in use. Best supported one until kernels_select chose another. */
+const struct kernels *kernels_current(void);
+
+/* By name; false when the name is unknown or this machine cannot run it. */
+bool kernels_select(const char *name);
+
+#endif

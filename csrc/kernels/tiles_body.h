@@ -1,0 +1,121 @@
+/*
+ * The micro-kernel of all blocked products, its packing and its finish, for one type. Parameters, undefined at the end:
+ *   TILE, TILE_TYPE, TILE_VECTOR, TILE_LANES, TILE_OP(op)   name, C type, vector type, lanes, vector operation
+ *   TILE_KEEP_ERRORS                                        defined: fold chains with their rounding errors
+ *
+ * Order of summation: chains of TILE_CHAIN steps in registers; float32 adds the chains of a block of TILE_DEPTH in
+ * float32 and the blocks in double, float64 adds every chain with its rounding error kept. Short chains are what
+ * keeps float32 accurate: rounding errors grow with the square root of a chain's length on random data, and with the
+ * length itself on equal terms.
+ */
+#define NAME(prefix) PASTE(PASTE(prefix, _), TILE)
+#define WIDTH (TILE_VECTORS * TILE_LANES)
+#ifdef TILE_KEEP_ERRORS
+#define CHAIN 64
+#else
+#define CHAIN 32
+#endif
+
+/* One chain: n steps of the outer product of a column of a with a row of b. */
+INLINE void NAME(tile_chain)(TILE_VECTOR sums[TILE_ROWS][TILE_VECTORS], const TILE_TYPE *a, const TILE_TYPE *b, size_t n)
+{
+    _Pragma("GCC unroll 16") for (int r = 0; r < TILE_ROWS; r++) {
+        _Pragma("GCC unroll 4") for (int v = 0; v < TILE_VECTORS; v++) {
+            sums[r][v] = TILE_OP(set1)(0);
+        }
+    }
+    for (; n > 0; n--, a += TILE_ROWS, b += WIDTH) {
+        TILE_VECTOR right[TILE_VECTORS];
+        _Pragma("GCC unroll 4") for (int v = 0; v < TILE_VECTORS; v++) {
+            right[v] = TILE_OP(load)(b + v * TILE_LANES);
+        }
+        _Pragma("GCC unroll 16") for (int r = 0; r < TILE_ROWS; r++) {
+            TILE_VECTOR left = TILE_OP(set1)(a[r]);
+            _Pragma("GCC unroll 4") for (int v = 0; v < TILE_VECTORS; v++) {
+                sums[r][v] = TILE_OP(fma)(left, right[v], sums[r][v]);
+            }
+        }
+    }
+}
+
+static void NAME(tile)(double *sums, const void *a_panel, const void *b_panel, size_t k, unsigned flags)
+{
+    const TILE_TYPE *a = a_panel, *b = b_panel;
+    TILE_VECTOR chain[TILE_ROWS][TILE_VECTORS];
+#ifdef TILE_KEEP_ERRORS
+    double *errors = sums + TILE_ROWS * WIDTH;
+    if (flags & TILE_FIRST) {
+        memset(sums, 0, 2 * TILE_ROWS * WIDTH * sizeof *sums);
+    }
+    for (size_t n; k > 0; k -= n, a += n * TILE_ROWS, b += n * WIDTH) {
+        n = k < CHAIN ? k : CHAIN;
+        NAME(tile_chain)(chain, a, b, n);
+        for (int i = 0; i < TILE_ROWS * TILE_VECTORS; i++) {
+            struct exact s = {vd_load(sums + i * TILE_LANES), vd_load(errors + i * TILE_LANES)};
+            exact_add(&s, chain[i / TILE_VECTORS][i % TILE_VECTORS]);
+            vd_store(sums + i * TILE_LANES, s.sum);
+            vd_store(errors + i * TILE_LANES, s.error);
+        }
+    }
+    for (int i = 0; (flags & TILE_LAST) && i < TILE_ROWS * WIDTH; i++) {
+        double total = sums[i] + errors[i];
+        sums[i] = total == total ? total : sums[i]; /* an overflowed sum has NaN for its error */
+    }
+#else
+    TILE_TYPE block[TILE_ROWS * WIDTH];
+    for (size_t n, done = 0; k > 0; k -= n, done += n, a += n * TILE_ROWS, b += n * WIDTH) {
+        n = k < CHAIN ? k : CHAIN;
+        NAME(tile_chain)(chain, a, b, n);
+        for (int r = 0; r < TILE_ROWS; r++) {
+            for (int v = 0; v < TILE_VECTORS; v++) {
+                TILE_TYPE *to = block + (r * TILE_VECTORS + v) * TILE_LANES;
+                TILE_OP(store)(to, done == 0 ? chain[r][v] : TILE_OP(add)(TILE_OP(load)(to), chain[r][v]));
+            }
+        }
+    }
+    for (int i = 0; i < TILE_ROWS * WIDTH; i++) {
+        sums[i] = (flags & TILE_FIRST ? 0.0 : sums[i]) + block[i];
+    }
+#endif
+}
+
+static void NAME(pack)(void *panel, const void *const *rows, size_t count, size_t width, size_t k)
+{
+    TILE_TYPE *to = panel;
+    for (size_t r = 0; r < count; r++) {
+        const TILE_TYPE *from = rows[r];
+        for (size_t i = 0; i < k; i++) {
+            to[i * width + r] = from[i];
+        }
+    }
+    for (size_t i = 0; count < width && i < k; i++) {
+        memset(to + i * width + count, 0, (width - count) * sizeof *to);
+    }
+}
+
+static bool NAME(cosine)(TILE_TYPE *out, const double *sums, double row, const double *partners, size_t n, double near)
+{
+    long long any = 0;
+    for (size_t j = 0; j < n; j++) {
+#ifdef TILE_KEEP_ERRORS
+        double c = sums[j] / (row * partners[j]);
+#else
+        double c = sums[j] * (row * partners[j]);
+#endif
+        any |= c > near || c < -near;
+        c = c > 1.0 ? 1.0 : c;
+        c = c < -1.0 ? -1.0 : c;
+        out[j] = (TILE_TYPE)c;
+    }
+    return any;
+}
+
+#undef NAME
+#undef WIDTH
+#undef CHAIN
+#undef TILE
+#undef TILE_TYPE
+#undef TILE_VECTOR
+#undef TILE_OP
+#undef TILE_LANES
+#undef TILE_KEEP_ERRORS

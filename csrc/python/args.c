@@ -1,0 +1,399 @@
+#include "python/args.h"
+
+#include <stdarg.h>
+
+/* ---- names and positions ---- */
+
+static int too_many(const struct signature *s, Py_ssize_t nargs)
+{
+    PyErr_Format(PyExc_TypeError, "%s() takes at most %d positional arguments (%zd given)", s->function, s->positional, nargs);
+    return -1;
+}
+
+static int find_name(const struct signature *s, PyObject *name)
+{
+    for (int i = 0; s->names[i] != NULL; i++) {
+        if (PyUnicode_CompareWithASCIIString(name, s->names[i]) == 0) {
+            return i;
+        }
+    }
+    PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'", s->function, name);
+    return -1;
+}
+
+int parse_arguments(const struct signature *s, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyObject **values)
+{
+    if (nargs > s->positional) {
+        return too_many(s, nargs);
+    }
+    for (int i = 0; s->names[i] != NULL; i++) {
+        values[i] = i < nargs ? args[i] : NULL;
+    }
+    const Py_ssize_t keywords = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    for (Py_ssize_t k = 0; k < keywords; k++) {
+        int i = find_name(s, PyTuple_GET_ITEM(kwnames, k));
+        if (i < 0) {
+            return -1;
+        }
+        if (values[i] != NULL) {
+            PyErr_Format(PyExc_TypeError, "%s() got multiple values for argument '%s'", s->function, s->names[i]);
+            return -1;
+        }
+        values[i] = args[nargs + k];
+    }
+    for (int i = 0; i < s->required; i++) {
+        if (values[i] == NULL) {
+            PyErr_Format(PyExc_TypeError, "%s() missing required argument '%s'", s->function, s->names[i]);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* ---- numbers ---- */
+
+int integer_argument(const char *function, const char *name, PyObject *object, Py_ssize_t *value)
+{
+    if (!PyIndex_Check(object) || PyBool_Check(object)) {
+        PyErr_Format(PyExc_TypeError, "%s(): %s must be an integer, not %.100s", function, name, Py_TYPE(object)->tp_name);
+        return -1;
+    }
+    *value = PyNumber_AsSsize_t(object, NULL); /* clipped: far out of range stays out of range */
+    return *value == -1 && PyErr_Occurred() ? -1 : 0;
+}
+
+int eps_argument(const char *function, PyObject *object, double *eps)
+{
+    if (object == NULL) {
+        return 0;
+    }
+    double value = PyFloat_AsDouble(object);
+    if (value == -1.0 && PyErr_Occurred()) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+            PyErr_Format(PyExc_TypeError, "%s(): eps must be a number, not %.100s", function, Py_TYPE(object)->tp_name);
+        }
+        return -1;
+    }
+    if (!(value >= 0.0)) {
+        PyErr_Format(PyExc_ValueError, "%s(): eps must be a number >= 0, not %R", function, object);
+        return -1;
+    }
+    *eps = value;
+    return 0;
+}
+
+int dim_or_axis(const char *function, PyObject *dim, PyObject *axis, PyObject **chosen)
+{
+    if (dim != NULL && axis != NULL) {
+        PyErr_Format(PyExc_TypeError, "%s() got both dim and axis, which are two names of one argument", function);
+        return -1;
+    }
+    *chosen = dim != NULL ? dim : axis;
+    return 0;
+}
+
+PyObject *axis_error(void)
+{
+    static PyObject *cached; /* a class of NumPy's that lives as long as NumPy; one interpreter only, as NumPy itself */
+    if (cached == NULL) {
+        PyObject *module = PyImport_ImportModule("numpy.exceptions");
+        if (module != NULL) {
+            cached = PyObject_GetAttrString(module, "AxisError");
+            Py_DECREF(module);
+        }
+    }
+    return cached;
+}
+
+/* ---- messages ---- */
+
+/* "name: shape (2, 3), dtype float32" */
+static PyObject *describe(const struct array_argument *argument)
+{
+    PyObject *shape = PyObject_GetAttrString((PyObject *)argument->array, "shape");
+    PyObject *text = shape == NULL ? NULL : PyUnicode_FromFormat("%s: shape %R, dtype %S", argument->name, shape, PyArray_DESCR(argument->array));
+    Py_XDECREF(shape);
+    return text;
+}
+
+int fail(PyObject *exception, const char *function, const struct array_argument *x, const struct array_argument *y, const char *format, ...)
+{
+    va_list arguments;
+    if (exception == NULL) {
+        return -1;
+    }
+    va_start(arguments, format);
+    PyObject *message = PyUnicode_FromFormatV(format, arguments);
+    va_end(arguments);
+    PyObject *of_x = describe(x), *of_y = y == NULL ? PyUnicode_FromString("") : describe(y);
+    if (message != NULL && of_x != NULL && of_y != NULL) {
+        PyErr_Format(exception, "%s(): %U (%U%s%U)", function, message, of_x, y == NULL ? "" : "; ", of_y);
+    }
+    Py_XDECREF(message);
+    Py_XDECREF(of_x);
+    Py_XDECREF(of_y);
+    return -1;
+}
+
+/* ---- operands ---- */
+
+/* False: no element type of ours. */
+static bool dtype_of(PyArrayObject *array, enum dtype *dtype)
+{
+    static const enum dtype floats[] = {[2] = DTYPE_F16, [4] = DTYPE_F32, [8] = DTYPE_F64};
+    static const enum dtype signed_integers[] = {[1] = DTYPE_I8, [2] = DTYPE_I16, [4] = DTYPE_I32, [8] = DTYPE_I64};
+    static const enum dtype unsigned_integers[] = {[1] = DTYPE_U8, [2] = DTYPE_U16, [4] = DTYPE_U32, [8] = DTYPE_U64};
+    PyArray_Descr *descr = PyArray_DESCR(array);
+    const npy_intp size = PyArray_ITEMSIZE(array);
+    if (PyTypeNum_ISUSERDEF(descr->type_num)) { /* told by its name, so that ml_dtypes need not be there */
+        const char *name = strrchr(descr->typeobj->tp_name, '.');
+        *dtype = DTYPE_BF16;
+        return size == 2 && strcmp(name == NULL ? descr->typeobj->tp_name : name + 1, "bfloat16") == 0;
+    }
+    if (size > 8) {
+        return false;
+    }
+    switch (descr->kind) {
+    case 'f':
+        *dtype = floats[size];
+        return true;
+    case 'i':
+        *dtype = signed_integers[size];
+        return true;
+    case 'u':
+        *dtype = unsigned_integers[size];
+        return true;
+    case 'b':
+        *dtype = DTYPE_BOOL;
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Puts "function(): name cannot be read as an array: " before the message of the error that is set. */
+static void explain_error(const char *function, const char *name)
+{
+    PyObject *type, *value, *traceback;
+    if (!PyErr_ExceptionMatches(PyExc_ValueError) && !PyErr_ExceptionMatches(PyExc_TypeError) && !PyErr_ExceptionMatches(PyExc_BufferError)) {
+        return;
+    }
+    const bool type_error = PyErr_ExceptionMatches(PyExc_TypeError);
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_Format(type_error ? PyExc_TypeError : PyExc_ValueError, "%s(): %s cannot be read as an array: %S", function, name,
+                 value == NULL ? Py_None : value);
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+}
+
+static bool has_attribute(PyObject *object, const char *name)
+{
+    return PyObject_HasAttrString((PyObject *)Py_TYPE(object), name);
+}
+
+static PyObject *from_dlpack(PyObject *object)
+{
+    PyObject *numpy = PyImport_ImportModule("numpy"), *array = NULL;
+    if (numpy != NULL) {
+        array = PyObject_CallMethod(numpy, "from_dlpack", "O", object);
+        Py_DECREF(numpy);
+    }
+    return array;
+}
+
+/* A masked array would lose its mask without a word. */
+static bool is_masked(PyObject *object)
+{
+    return strcmp(Py_TYPE(object)->tp_name, "MaskedArray") == 0 || has_attribute(object, "_baseclass");
+}
+
+/* A new reference to a base-class array, or NULL. */
+static PyArrayObject *as_array(const char *function, const char *name, PyObject *object)
+{
+    PyObject *array;
+    if (PyArray_CheckExact(object)) {
+        Py_INCREF(object);
+        return (PyArrayObject *)object;
+    }
+    if (PyArray_Check(object) && is_masked(object)) {
+        PyErr_Format(PyExc_TypeError, "%s(): %s is a masked array, whose mask would be ignored: pass %s.filled(...) or a plain array", function,
+                     name, name);
+        return NULL;
+    }
+    if (has_attribute(object, "__dlpack__") && !has_attribute(object, "__array__") && !PyObject_CheckBuffer(object)) {
+        array = from_dlpack(object);
+    } else {
+        array = PyArray_FROM_OF(object, NPY_ARRAY_ENSUREARRAY);
+    }
+    if (array == NULL) {
+        explain_error(function, name);
+    }
+    return (PyArrayObject *)array;
+}
+
+static bool is_aligned(PyArrayObject *array)
+{
+    return PyArray_ISALIGNED(array);
+}
+
+int array_argument(const char *function, const char *name, PyObject *object, struct array_argument *argument)
+{
+    argument->name = name;
+    argument->array = as_array(function, name, object);
+    if (argument->array == NULL) {
+        return -1;
+    }
+    struct operand *operand = &argument->operand;
+    if (!dtype_of(argument->array, &operand->dtype)) {
+        fail(PyExc_TypeError, function, argument, NULL, "%s must hold real numbers: float64, float32, float16, bfloat16, integers or bool", name);
+        array_release(argument);
+        return -1;
+    }
+    operand->data = PyArray_BYTES(argument->array);
+    operand->swapped = PyArray_ISBYTESWAPPED(argument->array);
+    operand->aligned = is_aligned(argument->array);
+    return 0;
+}
+
+void array_release(struct array_argument *argument)
+{
+    Py_CLEAR(argument->array);
+}
+
+/* ---- results ---- */
+
+static enum dtype promoted(enum dtype x, enum dtype y)
+{
+    if (dtype_work(x) == WORK_F64 || dtype_work(y) == WORK_F64) {
+        return DTYPE_F64;
+    }
+    return x == y ? x : DTYPE_F32; /* of float16 and bfloat16 neither holds the other */
+}
+
+static PyArray_Descr *descr_of(enum dtype dtype, const struct array_argument *x, const struct array_argument *y)
+{
+    switch (dtype) {
+    case DTYPE_BF16: {
+        PyArray_Descr *descr = PyArray_DESCR(x->operand.dtype == DTYPE_BF16 ? x->array : y->array);
+        Py_INCREF(descr);
+        return descr;
+    }
+    case DTYPE_F16:
+        return PyArray_DescrFromType(NPY_HALF);
+    case DTYPE_F32:
+        return PyArray_DescrFromType(NPY_FLOAT);
+    default:
+        return PyArray_DescrFromType(NPY_DOUBLE);
+    }
+}
+
+PyArray_Descr *result_descr(const struct array_argument *x, const struct array_argument *y, enum dtype *dtype)
+{
+    *dtype = promoted(x->operand.dtype, y == NULL ? x->operand.dtype : y->operand.dtype);
+    return descr_of(*dtype, x, y);
+}
+
+/* The bytes [low, high) that an array's elements lie in. */
+static void extent(PyArrayObject *array, const char **low, const char **high)
+{
+    *low = *high = PyArray_BYTES(array);
+    if (PyArray_SIZE(array) == 0) {
+        return;
+    }
+    *high += PyArray_ITEMSIZE(array);
+    for (int i = 0; i < PyArray_NDIM(array); i++) {
+        npy_intp span = PyArray_STRIDE(array, i) * (PyArray_DIM(array, i) - 1);
+        *(span < 0 ? low : high) += span;
+    }
+}
+
+static bool overlap(PyArrayObject *a, PyArrayObject *b)
+{
+    const char *a_low, *a_high, *b_low, *b_high;
+    extent(a, &a_low, &a_high);
+    extent(b, &b_low, &b_high);
+    return a_low < b_high && b_low < a_high;
+}
+
+static bool same_elements(PyArrayObject *a, PyArrayObject *b)
+{
+    return PyArray_BYTES(a) == PyArray_BYTES(b) && PyArray_NDIM(a) == PyArray_NDIM(b) && PyArray_ITEMSIZE(a) == PyArray_ITEMSIZE(b) &&
+           PyArray_CompareLists(PyArray_DIMS(a), PyArray_DIMS(b), PyArray_NDIM(a)) &&
+           PyArray_CompareLists(PyArray_STRIDES(a), PyArray_STRIDES(b), PyArray_NDIM(a));
+}
+
+static int check_out(const char *function, PyArrayObject *out, int ndim, const npy_intp *shape, const struct array_argument *x,
+                     const struct array_argument *y, enum dtype *dtype)
+{
+    struct array_argument argument = {"out", out, {0}};
+    if (!dtype_of(out, dtype) || !dtype_is_float(*dtype)) {
+        return fail(PyExc_TypeError, function, &argument, NULL, "out must be of dtype float64, float32, float16 or bfloat16");
+    }
+    if (PyArray_NDIM(out) != ndim || !PyArray_CompareLists(PyArray_DIMS(out), (npy_intp *)shape, ndim)) {
+        PyObject *wanted = PyArray_IntTupleFromIntp(ndim, shape), *got = PyArray_IntTupleFromIntp(PyArray_NDIM(out), PyArray_DIMS(out));
+        if (wanted != NULL && got != NULL) {
+            fail(PyExc_ValueError, function, x, y, "out has shape %R, the result %R", got, wanted);
+        }
+        Py_XDECREF(wanted);
+        Py_XDECREF(got);
+        return -1;
+    }
+    if (!PyArray_ISWRITEABLE(out)) {
+        return fail(PyExc_ValueError, function, &argument, NULL, "out is read-only");
+    }
+    return 0;
+}
+
+int result_open(const char *function, PyObject *out, int ndim, const npy_intp *shape, const struct array_argument *x,
+                const struct array_argument *y, int in_place_ok, struct result *result)
+{
+    result->array = result->target = NULL;
+    if (out == NULL || out == Py_None) {
+        PyArray_Descr *descr = result_descr(x, y, &result->dtype);
+        result->array = descr == NULL ? NULL : (PyArrayObject *)PyArray_NewFromDescr(&PyArray_Type, descr, ndim, shape, NULL, NULL, 0, NULL);
+        return result->array == NULL ? -1 : 0;
+    }
+    if (!PyArray_Check(out)) {
+        PyErr_Format(PyExc_TypeError, "%s(): out must be a numpy.ndarray, not %.100s", function, Py_TYPE(out)->tp_name);
+        return -1;
+    }
+    PyArrayObject *target = (PyArrayObject *)out;
+    if (check_out(function, target, ndim, shape, x, y, &result->dtype) < 0) {
+        return -1;
+    }
+    bool direct = is_aligned(target) && !PyArray_ISBYTESWAPPED(target);
+    direct = direct && (!overlap(target, x->array) || (in_place_ok && same_elements(target, x->array)));
+    direct = direct && (y == NULL || !overlap(target, y->array));
+    Py_INCREF(target);
+    result->target = target;
+    if (direct) {
+        Py_INCREF(target);
+        result->array = target;
+        return 0;
+    }
+    PyArray_Descr *native = PyArray_DescrNewByteorder(PyArray_DESCR(target), NPY_NATIVE);
+    result->array = native == NULL ? NULL : (PyArrayObject *)PyArray_NewFromDescr(&PyArray_Type, native, ndim, shape, NULL, NULL, 0, NULL);
+    if (result->array == NULL) {
+        Py_CLEAR(result->target);
+        return -1;
+    }
+    return 0;
+}
+
+PyObject *result_finish(struct result *result, int ok)
+{
+    PyObject *object = NULL;
+    if (ok && result->target != NULL) {
+        if (result->array == result->target || PyArray_CopyInto(result->target, result->array) == 0) {
+            object = (PyObject *)result->target;
+            Py_INCREF(object);
+        }
+    } else if (ok) {
+        object = PyArray_Return(result->array); /* takes the reference */
+        result->array = NULL;
+    }
+    Py_CLEAR(result->array);
+    Py_CLEAR(result->target);
+    return object;
+}

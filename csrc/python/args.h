@@ -1,0 +1,69 @@
+#ifndef COSSIM_PYTHON_ARGS_H
+#define COSSIM_PYTHON_ARGS_H
+
+#include "python/numpy.h"
+
+#include "core/dtype.h"
+
+/* Arguments of a call, as the functions of the module take them. */
+
+enum { MAX_ARGUMENTS = 10 };
+
+struct signature {
+    const char *function;
+    int required;   /* the first arguments, without a default */
+    int positional; /* the first arguments, by position or by name; those after them by name alone */
+    const char *names[MAX_ARGUMENTS + 1]; /* ends with NULL */
+};
+
+/* values[i] is the borrowed argument names[i], or NULL where it was not given. -1 with TypeError set otherwise. */
+int parse_arguments(const struct signature *signature, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyObject **values);
+
+/* An operand: an array, and what the core must know to read it. Release with operand_release. */
+struct array_argument {
+    const char *name;
+    PyArrayObject *array;
+    struct operand operand;
+};
+
+/*
+ * Reads an argument as an array: arrays as they are, all else by NumPy's rules (buffers, __array__, sequences, numbers) or
+ * by DLPack. -1 with TypeError or ValueError set, which names the function and the argument.
+ */
+int array_argument(const char *function, const char *name, PyObject *object, struct array_argument *argument);
+void array_release(struct array_argument *argument);
+
+/* Sets `exception` with "function(): message (x1: shape (2, 3), dtype float32; x2: ...)"; y may be NULL. Returns -1. */
+int fail(PyObject *exception, const char *function, const struct array_argument *x, const struct array_argument *y, const char *format, ...);
+
+/* numpy.exceptions.AxisError, borrowed; NULL with an error set. */
+PyObject *axis_error(void);
+
+/* dim (or axis) as an integer; TypeError otherwise. */
+int integer_argument(const char *function, const char *name, PyObject *object, Py_ssize_t *value);
+
+/* eps as a number >= 0; TypeError or ValueError otherwise. NULL leaves *eps as it is. */
+int eps_argument(const char *function, PyObject *object, double *eps);
+
+/* dim and axis are two names of one argument: the one that was given, or NULL. -1 when both were. */
+int dim_or_axis(const char *function, PyObject *dim, PyObject *axis, PyObject **chosen);
+
+/* The float dtype that operands of these types give; y may be NULL. New reference. */
+PyArray_Descr *result_descr(const struct array_argument *x, const struct array_argument *y, enum dtype *dtype);
+
+/*
+ * Where the result goes. `array` is what the core writes, `target` the caller's `out` or NULL: where out has another byte
+ * order, is misaligned or shares memory with an operand, array is a temporary one that result_finish copies.
+ */
+struct result {
+    PyArrayObject *array, *target;
+    enum dtype dtype;
+};
+
+/* in_place_ok: an operand that is out itself, element for element, needs no temporary. */
+int result_open(const char *function, PyObject *out, int ndim, const npy_intp *shape, const struct array_argument *x,
+                const struct array_argument *y, int in_place_ok, struct result *result);
+/* The object to return (a scalar for a 0-d result without out). ok == 0: releases, keeps the error that is set. */
+PyObject *result_finish(struct result *result, int ok);
+
+#endif

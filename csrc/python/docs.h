@@ -1,0 +1,228 @@
+#ifndef COSSIM_PYTHON_DOCS_H
+#define COSSIM_PYTHON_DOCS_H
+
+/* Docstrings of the functions over vectors. The first line gives inspect and help() the signature. */
+
+#define DOC_OPERANDS \
+    "x1, x2 : array_like\n" \
+    "    Any shapes that broadcast against each other; any strides and byte order.\n" \
+    "    float64, float32, float16 or bfloat16 (of ml_dtypes), mixed types promote\n" \
+    "    as NumPy does (float16 with bfloat16 gives float32); integers and bool\n" \
+    "    count as float64. Never modified.\n"
+
+#define DOC_OUT \
+    "out : numpy.ndarray, optional\n" \
+    "    Where the result goes: exactly its shape, writeable, one of the four float\n" \
+    "    dtypes. It may share memory with the operands.\n"
+
+#define DOC_ERRORS \
+    "Raises\n" \
+    "------\n" \
+    "TypeError\n" \
+    "    An operand that is complex, object, text or masked; an argument of the\n" \
+    "    wrong kind.\n" \
+    "numpy.exceptions.AxisError\n" \
+    "    dim out of range (an IndexError and a ValueError).\n" \
+    "ValueError\n" \
+    "    Shapes that do not fit, eps negative or NaN, an out that does not fit.\n"
+
+#define DOC_cosine_similarity \
+    "cosine_similarity($module, x1, x2, dim=1, eps=1e-08, *, out=None)\n--\n\n" \
+    "Cosine similarity of x1 and x2 along dim.\n\n" \
+    "    x1 . x2 / (max(|x1|, eps) * max(|x2|, eps))\n\n" \
+    "The formula of torch.nn.functional.cosine_similarity, where each norm is\n" \
+    "clamped by itself.\n\n" \
+    "Parameters\n" \
+    "----------\n" \
+    DOC_OPERANDS \
+    "dim : int\n" \
+    "    The dimension of the broadcast shape that holds the vectors; negative ones\n" \
+    "    count from the end. axis is another name for it.\n" \
+    "eps : float\n" \
+    "    The smallest norm to divide by, so that zero vectors give 0.\n" \
+    DOC_OUT \
+    "\n" \
+    "Returns\n" \
+    "-------\n" \
+    "numpy.ndarray or NumPy scalar\n" \
+    "    The broadcast shape without dim, in the promoted dtype. Never outside\n" \
+    "    [-1, 1]; exactly 1 for identical non-zero vectors. NaN and infinity in a\n" \
+    "    vector give NaN, without a warning.\n" \
+    "\n" \
+    DOC_ERRORS \
+    "\n" \
+    "Notes\n" \
+    "-----\n" \
+    "Sums are carried in float64 (for float64 with their rounding errors), so that\n" \
+    "nothing overflows or underflows. Operands that broadcast against each other,\n" \
+    "such as z[None] and z[:, None], never build the product in between: they run as\n" \
+    "a blocked matrix product (float32 sums, absolute error at most 4e-7).\n" \
+    "\n" \
+    "Examples\n" \
+    "--------\n" \
+    ">>> import numpy as np, cossim\n" \
+    ">>> a = np.array([[3.0, 4.0], [1.0, 0.0]])\n" \
+    ">>> b = np.array([[4.0, 3.0], [0.0, 2.0]])\n" \
+    ">>> cossim.cosine_similarity(a, b)\n" \
+    "array([0.96, 0.  ])\n" \
+    ">>> cossim.cosine_similarity(a[None], a[:, None], dim=2)\n" \
+    "array([[1. , 0.6],\n" \
+    "       [0.6, 1. ]])\n"
+
+#define DOC_cosine_distance \
+    "cosine_distance($module, x1, x2, dim=1, eps=1e-08, *, out=None)\n--\n\n" \
+    "Cosine distance of x1 and x2 along dim: 1 - cosine_similarity(x1, x2, dim, eps).\n\n" \
+    "The subtraction is done before the result is rounded to its dtype, so small\n" \
+    "distances keep their digits.\n\n" \
+    "Parameters\n" \
+    "----------\n" \
+    DOC_OPERANDS \
+    "dim : int\n" \
+    "    The dimension of the broadcast shape that holds the vectors. axis is\n" \
+    "    another name for it.\n" \
+    "eps : float\n" \
+    "    The smallest norm to divide by, so that zero vectors are at distance 1.\n" \
+    DOC_OUT \
+    "\n" \
+    "Returns\n" \
+    "-------\n" \
+    "numpy.ndarray or NumPy scalar\n" \
+    "    The broadcast shape without dim, in the promoted dtype. In [0, 2]; exactly\n" \
+    "    0 for identical non-zero vectors.\n" \
+    "\n" \
+    DOC_ERRORS \
+    "\n" \
+    "Examples\n" \
+    "--------\n" \
+    ">>> import numpy as np, cossim\n" \
+    ">>> cossim.cosine_distance(np.array([3.0, 4.0]), np.array([-3.0, -4.0]), dim=0)\n" \
+    "np.float64(2.0)\n"
+
+#define DOC_vecdot \
+    "vecdot($module, x1, x2, dim=-1, *, out=None)\n--\n\n" \
+    "Dot products of the vectors of x1 and x2 along dim: the sum of x1 * x2.\n\n" \
+    "torch.linalg.vecdot for real types, summed in a wider type.\n\n" \
+    "Parameters\n" \
+    "----------\n" \
+    DOC_OPERANDS \
+    "dim : int\n" \
+    "    The dimension of the broadcast shape that is summed. axis is another name\n" \
+    "    for it.\n" \
+    DOC_OUT \
+    "\n" \
+    "Returns\n" \
+    "-------\n" \
+    "numpy.ndarray or NumPy scalar\n" \
+    "    The broadcast shape without dim, in the promoted dtype.\n" \
+    "\n" \
+    DOC_ERRORS \
+    "\n" \
+    "Examples\n" \
+    "--------\n" \
+    ">>> import numpy as np, cossim\n" \
+    ">>> cossim.vecdot(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([10.0, 1.0]))\n" \
+    "array([12., 34.])\n"
+
+#define DOC_vector_norm \
+    "vector_norm($module, x, dim=None, keepdim=False, *, out=None)\n--\n\n" \
+    "Euclidean norm of the vectors of x along dim: the square root of the sum of x * x.\n\n" \
+    "torch.linalg.vector_norm with ord=2. Neither the squares nor their sum overflow\n" \
+    "or underflow.\n\n" \
+    "Parameters\n" \
+    "----------\n" \
+    "x : array_like\n" \
+    "    Any shape, strides and byte order. float64, float32, float16 or bfloat16;\n" \
+    "    integers and bool count as float64. Never modified.\n" \
+    "dim : int, tuple of int or None\n" \
+    "    The dimensions that hold a vector; None (or an empty tuple) means all of\n" \
+    "    them. axis is another name for it.\n" \
+    "keepdim : bool\n" \
+    "    Keep the reduced dimensions, with size 1. keepdims is another name for it.\n" \
+    DOC_OUT \
+    "\n" \
+    "Returns\n" \
+    "-------\n" \
+    "numpy.ndarray or NumPy scalar\n" \
+    "    In the dtype of x (float64 for integers), in the units of x.\n" \
+    "\n" \
+    DOC_ERRORS \
+    "\n" \
+    "Examples\n" \
+    "--------\n" \
+    ">>> import numpy as np, cossim\n" \
+    ">>> x = np.array([[3.0, 4.0], [6.0, 8.0]])\n" \
+    ">>> cossim.vector_norm(x, dim=1)\n" \
+    "array([ 5., 10.])\n" \
+    ">>> cossim.vector_norm(np.float32([3e30, 4e30]))\n" \
+    "np.float32(5e+30)\n"
+
+#define DOC_normalize \
+    "normalize($module, x, dim=1, eps=1e-12, *, out=None)\n--\n\n" \
+    "x divided by the norms of its vectors along dim: x / max(|x|, eps).\n\n" \
+    "torch.nn.functional.normalize with p=2.\n\n" \
+    "Parameters\n" \
+    "----------\n" \
+    "x : array_like\n" \
+    "    Any shape, strides and byte order. float64, float32, float16 or bfloat16;\n" \
+    "    integers and bool count as float64. Never modified, unless it is out.\n" \
+    "dim : int or tuple of int\n" \
+    "    The dimensions that hold a vector. axis is another name for it.\n" \
+    "eps : float\n" \
+    "    The smallest norm to divide by, so that zero vectors stay zero.\n" \
+    DOC_OUT \
+    "\n" \
+    "Returns\n" \
+    "-------\n" \
+    "numpy.ndarray or NumPy scalar\n" \
+    "    The shape of x, in its dtype (float64 for integers).\n" \
+    "\n" \
+    DOC_ERRORS \
+    "\n" \
+    "Examples\n" \
+    "--------\n" \
+    ">>> import numpy as np, cossim\n" \
+    ">>> cossim.normalize(np.array([[3.0, 4.0], [0.0, 0.0]]))\n" \
+    "array([[0.6, 0.8],\n" \
+    "       [0. , 0. ]])\n"
+
+#define DOC_pairwise \
+    "pairwise($module, x, y=None, *, eps=1e-08, out=None)\n--\n\n" \
+    "Cosine similarity of every row of x with every row of y.\n\n" \
+    "    x[i] . y[j] / (max(|x[i]|, eps) * max(|y[j]|, eps))\n\n" \
+    "A blocked matrix product with the formula of\n" \
+    "torch.nn.functional.cosine_similarity in its last step.\n\n" \
+    "Parameters\n" \
+    "----------\n" \
+    "x : array_like, shape (N, D)\n" \
+    "    Rows are vectors. float64, float32, float16 or bfloat16; integers and bool\n" \
+    "    count as float64. Any strides and byte order. Never modified.\n" \
+    "y : array_like, shape (M, D), optional\n" \
+    "    None means x with itself: half the work, exactly symmetric, the diagonal\n" \
+    "    exactly 1 (0 for zero rows).\n" \
+    "eps : float\n" \
+    "    The smallest norm to divide by, so that zero rows give 0.\n" \
+    DOC_OUT \
+    "\n" \
+    "Returns\n" \
+    "-------\n" \
+    "numpy.ndarray, shape (N, M)\n" \
+    "    In the promoted dtype, never outside [-1, 1]. One score does not depend on\n" \
+    "    the other rows, on the number of threads or on the order of the arguments.\n" \
+    "    Absolute error at most 4e-7 in float32 (D up to 4096).\n" \
+    "\n" \
+    DOC_ERRORS \
+    "\n" \
+    "Examples\n" \
+    "--------\n" \
+    ">>> import numpy as np, cossim\n" \
+    ">>> x = np.array([[3.0, 4.0], [1.0, 0.0], [0.0, 0.0]])\n" \
+    ">>> cossim.pairwise(x)\n" \
+    "array([[1. , 0.6, 0. ],\n" \
+    "       [0.6, 1. , 0. ],\n" \
+    "       [0. , 0. , 0. ]])\n" \
+    ">>> cossim.pairwise(x, np.array([[-1.0, 0.0]]))\n" \
+    "array([[-0.6],\n" \
+    "       [-1. ],\n" \
+    "       [ 0. ]])\n"
+
+#endif

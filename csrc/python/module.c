@@ -1,0 +1,157 @@
+/* The extension module cossim._core: what it offers, and how it starts. */
+#define COSSIM_IMPORT_ARRAY
+#include "python/numpy.h"
+
+#include <limits.h>
+#include <stdlib.h>
+
+#include "base/pool.h"
+#include "kernels/kernels.h"
+#include "python/args.h"
+#include "python/nn.h"
+#include "python/similarity.h"
+
+/* For threadpoolctl, which finds them in the loaded library. */
+__attribute__((visibility("default"))) int cossim_get_num_threads(void)
+{
+    return pool_get_threads();
+}
+
+__attribute__((visibility("default"))) void cossim_set_num_threads(int n)
+{
+    pool_set_threads(n);
+}
+
+static PyObject *get_num_threads(PyObject *self, PyObject *unused)
+{
+    (void)self;
+    (void)unused;
+    return PyLong_FromLong(pool_get_threads());
+}
+
+static PyObject *set_num_threads(PyObject *self, PyObject *n)
+{
+    Py_ssize_t value;
+    (void)self;
+    if (integer_argument("set_num_threads", "n", n, &value) < 0) {
+        return NULL;
+    }
+    if (value < 1 || value > INT_MAX) {
+        PyErr_Format(PyExc_ValueError, "set_num_threads(): n must be at least 1, not %zd", value);
+        return NULL;
+    }
+    pool_set_threads((int)value);
+    Py_RETURN_NONE;
+}
+
+/* Names of the instruction sets that this machine can run, best first. */
+static PyObject *available_names(void)
+{
+    size_t count;
+    const struct kernels *const *tables = kernels_all(&count);
+    PyObject *names = PyList_New(0);
+    for (size_t i = 0; names != NULL && i < count; i++) {
+        PyObject *name = kernels_supported(tables[i]) ? PyUnicode_FromString(tables[i]->name) : NULL;
+        if (kernels_supported(tables[i]) && (name == NULL || PyList_Append(names, name) < 0)) {
+            Py_CLEAR(names);
+        }
+        Py_XDECREF(name);
+    }
+    return names;
+}
+
+static PyObject *config(PyObject *self, PyObject *unused)
+{
+    (void)self;
+    (void)unused;
+    const struct kernels *kernels = kernels_current();
+    PyObject *names = available_names();
+    if (names == NULL) {
+        return NULL;
+    }
+    return Py_BuildValue("{s:s,s:s,s:N,s:i}", "isa", kernels->name, "description", kernels->description, "available", names, "threads",
+                         pool_get_threads());
+}
+
+static PyMethodDef module_methods[] = {
+    {"get_num_threads", get_num_threads, METH_NOARGS,
+     "get_num_threads($module)\n--\n\n"
+     "The number of threads that one call may use.\n\n"
+     "Returns\n-------\nint\n    At least 1. At import: COSSIM_NUM_THREADS, or the CPUs this process may use.\n\n"
+     "Examples\n--------\n>>> import cossim\n>>> cossim.get_num_threads() >= 1\nTrue\n"},
+    {"set_num_threads", set_num_threads, METH_O,
+     "set_num_threads($module, n, /)\n--\n\n"
+     "Sets the number of threads that one call may use, for the whole process.\n\n"
+     "Results do not depend on it. See threads() for a setting that ends with a block.\n\n"
+     "Parameters\n----------\nn : int\n    At least 1, which means no thread but the caller's.\n\n"
+     "Raises\n------\nTypeError\n    n is no integer.\nValueError\n    n is below 1.\n\n"
+     "Examples\n--------\n>>> import cossim\n>>> before = cossim.get_num_threads()\n>>> cossim.set_num_threads(1)\n"
+     ">>> cossim.get_num_threads()\n1\n>>> cossim.set_num_threads(before)\n"},
+    {"config", config, METH_NOARGS, "config($module)\n--\n\nWhat cossim.show_config() shows of the extension module, as a dict."},
+    {0},
+};
+
+/* COSSIM_ISA names the instruction set to use; empty or unset means the best. */
+static int choose_isa(void)
+{
+    const char *wanted = getenv("COSSIM_ISA");
+    if (wanted == NULL || *wanted == '\0' || kernels_select(wanted)) {
+        return 0;
+    }
+    PyObject *names = available_names();
+    if (names != NULL) {
+        PyErr_Format(PyExc_ImportError, "COSSIM_ISA=%s is unknown or not supported on this machine; available: %R", wanted, names);
+        Py_DECREF(names);
+    }
+    return -1;
+}
+
+static int check_thread_variable(void)
+{
+    const char *wanted = getenv("COSSIM_NUM_THREADS");
+    if (wanted == NULL || *wanted == '\0') {
+        return 0;
+    }
+    char *end;
+    long n = strtol(wanted, &end, 10);
+    if (*end != '\0' || n < 1 || n > INT_MAX) {
+        PyErr_Format(PyExc_ImportError, "COSSIM_NUM_THREADS=%s must be a whole number of at least 1", wanted);
+        return -1;
+    }
+    return 0;
+}
+
+static int module_exec(PyObject *module)
+{
+    if (PyArray_ImportNumPyAPI() < 0 || choose_isa() < 0 || check_thread_variable() < 0) {
+        return -1;
+    }
+    if (PyModule_AddFunctions(module, similarity_methods) < 0 || PyModule_AddFunctions(module, nn_methods) < 0) {
+        return -1;
+    }
+    return 0;
+}
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, module_exec},
+#ifdef Py_mod_multiple_interpreters
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+#endif
+#ifdef Py_mod_gil
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
+    {0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "cossim._core",
+    .m_doc = "The C core of cossim.",
+    .m_methods = module_methods,
+    .m_slots = slots,
+};
+
+PyMODINIT_FUNC PyInit__core(void)
+{
+    return PyModuleDef_Init(&definition);
+}

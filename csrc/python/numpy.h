@@ -1,0 +1,15 @@
+#ifndef COSSIM_PYTHON_NUMPY_H
+#define COSSIM_PYTHON_NUMPY_H
+
+/* Python.h and NumPy's headers, the same way in every file: module.c alone holds and fills NumPy's function table. */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#define NPY_NO_DEPRECATED_API NPY_1_22_API_VERSION
+#define PY_ARRAY_UNIQUE_SYMBOL cossim_ARRAY_API
+#ifndef COSSIM_IMPORT_ARRAY
+#define NO_IMPORT_ARRAY
+#endif
+#include <numpy/arrayobject.h>
+
+#endif

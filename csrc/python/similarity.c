@@ -1,0 +1,360 @@
+/* The functions over vectors: arguments in, a plan, the core without the GIL, an array out. */
+#include "python/similarity.h"
+
+#include "core/plan.h"
+#include "core/reduce.h"
+#include "python/args.h"
+#include "python/docs.h"
+
+/* Calls of fewer multiplications keep the GIL: giving it away and taking it back would cost more than they do. */
+enum { GIL_WORK = 1 << 14 };
+
+static void run(int (*core)(const struct reduction *), const struct reduction *reduction, int *status)
+{
+    size_t work;
+    if (!__builtin_mul_overflow(reduction->plan->outputs, reduction->plan->depth, &work) && work < GIL_WORK) {
+        *status = core(reduction);
+        return;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    *status = core(reduction);
+    Py_END_ALLOW_THREADS
+}
+
+/* ---- shapes ---- */
+
+/* The broadcast shape of both operands, as plan axes with their strides (out strides are still 0). */
+static int broadcast(const char *function, const struct array_argument *x, const struct array_argument *y, struct axis *axes, int *ndim)
+{
+    const int x_ndim = PyArray_NDIM(x->array), y_ndim = PyArray_NDIM(y->array);
+    *ndim = x_ndim > y_ndim ? x_ndim : y_ndim;
+    for (int i = 0; i < *ndim; i++) {
+        const int xi = i - (*ndim - x_ndim), yi = i - (*ndim - y_ndim);
+        const npy_intp x_size = xi < 0 ? 1 : PyArray_DIM(x->array, xi), y_size = yi < 0 ? 1 : PyArray_DIM(y->array, yi);
+        if (x_size != y_size && x_size != 1 && y_size != 1) {
+            return fail(PyExc_ValueError, function, x, y, "the shapes of %s and %s do not broadcast: sizes %zd and %zd meet at dimension %d", x->name,
+                        y->name, x_size, y_size, i - *ndim);
+        }
+        axes[i].size = (size_t)(x_size == 1 ? y_size : x_size);
+        axes[i].x = x_size == 1 ? 0 : PyArray_STRIDE(x->array, xi);
+        axes[i].y = y_size == 1 ? 0 : PyArray_STRIDE(y->array, yi);
+        axes[i].out = 0;
+    }
+    return 0;
+}
+
+static void axes_of_one(const struct array_argument *x, struct axis *axes, int *ndim)
+{
+    *ndim = PyArray_NDIM(x->array);
+    for (int i = 0; i < *ndim; i++) {
+        const npy_intp size = PyArray_DIM(x->array, i), stride = size == 1 ? 0 : PyArray_STRIDE(x->array, i);
+        axes[i] = (struct axis){(size_t)size, stride, stride, 0};
+    }
+}
+
+/* Adds one dim to the reduced set; a 0-d array takes 0 and -1, as in torch. */
+static int reduce_dim(const char *function, const struct array_argument *x, const struct array_argument *y, PyObject *object, int ndim,
+                      uint64_t *reduced)
+{
+    Py_ssize_t dim;
+    if (integer_argument(function, "dim", object, &dim) < 0) {
+        return -1;
+    }
+    const int range = ndim == 0 ? 1 : ndim;
+    if (dim < -range || dim >= range) {
+        return fail(axis_error(), function, x, y, "dim %zd is out of range for %d dimension%s: it must be from %d to %d", dim, ndim,
+                    ndim == 1 ? "" : "s", -range, range - 1);
+    }
+    dim += dim < 0 ? range : 0;
+    if (*reduced >> dim & 1) {
+        return fail(PyExc_ValueError, function, x, y, "dim %zd is named twice", dim);
+    }
+    *reduced |= (uint64_t)1 << dim;
+    return 0;
+}
+
+/* An integer, a tuple (or list) of them; none and an empty tuple mean all, as in torch.linalg.vector_norm. */
+static int reduce_dims(const char *function, const struct array_argument *x, PyObject *object, int ndim, uint64_t *reduced)
+{
+    *reduced = 0;
+    if (object != NULL && object != Py_None && !PyTuple_Check(object) && !PyList_Check(object)) {
+        return reduce_dim(function, x, NULL, object, ndim, reduced);
+    }
+    PyObject *dims = object == NULL || object == Py_None ? PyTuple_New(0) : PySequence_Tuple(object);
+    if (dims == NULL) {
+        return -1;
+    }
+    int status = 0;
+    for (Py_ssize_t i = 0; status == 0 && i < PyTuple_GET_SIZE(dims); i++) {
+        status = reduce_dim(function, x, NULL, PyTuple_GET_ITEM(dims, i), ndim, reduced);
+    }
+    if (PyTuple_GET_SIZE(dims) == 0) {
+        *reduced = ndim == 64 ? ~(uint64_t)0 : ((uint64_t)1 << ndim) - 1;
+    }
+    Py_DECREF(dims);
+    return status;
+}
+
+/* ---- one call ---- */
+
+struct call {
+    const char *function;
+    enum op op;
+    double eps;
+    struct array_argument x, y;
+    PyObject *out;
+    int ndim;
+    struct axis axes[PLAN_MAX_AXES];
+    uint64_t reduced;
+    bool keepdim;
+};
+
+/* Shape of the result, and where its dimensions lie among the axes (-1: a reduced one that is kept as 1). */
+static int result_shape(const struct call *call, npy_intp *shape, int *axis_of)
+{
+    int ndim = 0;
+    shape[0] = 0; /* a 0-d result reads none */
+    for (int i = 0; i < call->ndim; i++) {
+        const bool reduced = call->reduced >> i & 1 && call->op != OP_NORMALIZE;
+        if (!reduced || call->keepdim) {
+            axis_of[ndim] = reduced ? -1 : i;
+            shape[ndim++] = reduced ? 1 : (npy_intp)call->axes[i].size;
+        }
+    }
+    return ndim;
+}
+
+static PyObject *run_call(struct call *call)
+{
+    npy_intp shape[PLAN_MAX_AXES];
+    int axis_of[PLAN_MAX_AXES], status = 0;
+    struct result result = {NULL, NULL, DTYPE_F64};
+    struct plan plan;
+    const struct array_argument *y = op_has_one_operand(call->op) ? NULL : &call->y;
+    const int ndim = result_shape(call, shape, axis_of);
+    if (result_open(call->function, call->out, ndim, shape, &call->x, y, call->op == OP_NORMALIZE, &result) < 0) {
+        return NULL;
+    }
+    for (int i = 0; i < ndim; i++) {
+        if (axis_of[i] >= 0) {
+            call->axes[axis_of[i]].out = PyArray_STRIDE(result.array, i);
+        }
+    }
+    const struct plan_request request = {
+        .ndim = call->ndim,
+        .axes = call->axes,
+        .reduced = call->reduced,
+        .x_item = PyArray_ITEMSIZE(call->x.array),
+        .y_item = PyArray_ITEMSIZE(y == NULL ? call->x.array : y->array),
+        .one_operand = y == NULL,
+    };
+    if (!plan_make(&plan, &request)) {
+        fail(PyExc_ValueError, call->function, &call->x, y, "the broadcast shape has more elements than fit an index");
+        return result_finish(&result, 0);
+    }
+    const struct reduction reduction = {
+        .op = call->op,
+        .eps = call->eps,
+        .x = call->x.operand,
+        .y = y == NULL ? call->x.operand : y->operand,
+        .out_dtype = result.dtype,
+        .out = PyArray_BYTES(result.array),
+        .plan = &plan,
+    };
+    run(reduce, &reduction, &status);
+    if (status < 0) {
+        PyErr_NoMemory();
+    }
+    return result_finish(&result, status == 0);
+}
+
+/* cosine_similarity, cosine_distance and vecdot: two operands and one dim. */
+static PyObject *two_operands(const char *function, enum op op, Py_ssize_t default_dim, PyObject *x1, PyObject *x2, PyObject *dim, PyObject *axis,
+                              PyObject *eps, PyObject *out)
+{
+    struct call call = {.function = function, .op = op, .eps = 1e-8, .out = out, .reduced = 0, .keepdim = false};
+    PyObject *result = NULL, *chosen, *standard = NULL;
+    if (dim_or_axis(function, dim, axis, &chosen) < 0 || eps_argument(function, eps, &call.eps) < 0) {
+        goto done;
+    }
+    if (array_argument(function, "x1", x1, &call.x) < 0 || array_argument(function, "x2", x2, &call.y) < 0) {
+        goto done;
+    }
+    if (chosen == NULL) {
+        chosen = standard = PyLong_FromSsize_t(default_dim);
+    }
+    if (chosen == NULL || broadcast(function, &call.x, &call.y, call.axes, &call.ndim) < 0 ||
+        reduce_dim(function, &call.x, &call.y, chosen, call.ndim, &call.reduced) < 0) {
+        goto done;
+    }
+    result = run_call(&call);
+done:
+    Py_XDECREF(standard);
+    array_release(&call.x);
+    array_release(&call.y);
+    return result;
+}
+
+static PyObject *cosine_similarity(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const struct signature signature = {"cosine_similarity", 2, 4, {"x1", "x2", "dim", "eps", "out", "axis", NULL}};
+    PyObject *v[MAX_ARGUMENTS];
+    (void)self;
+    if (parse_arguments(&signature, args, nargs, kwnames, v) < 0) {
+        return NULL;
+    }
+    return two_operands(signature.function, OP_COSINE, 1, v[0], v[1], v[2], v[5], v[3], v[4]);
+}
+
+static PyObject *cosine_distance(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const struct signature signature = {"cosine_distance", 2, 4, {"x1", "x2", "dim", "eps", "out", "axis", NULL}};
+    PyObject *v[MAX_ARGUMENTS];
+    (void)self;
+    if (parse_arguments(&signature, args, nargs, kwnames, v) < 0) {
+        return NULL;
+    }
+    return two_operands(signature.function, OP_DISTANCE, 1, v[0], v[1], v[2], v[5], v[3], v[4]);
+}
+
+static PyObject *vecdot(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const struct signature signature = {"vecdot", 2, 3, {"x1", "x2", "dim", "out", "axis", NULL}};
+    PyObject *v[MAX_ARGUMENTS];
+    (void)self;
+    if (parse_arguments(&signature, args, nargs, kwnames, v) < 0) {
+        return NULL;
+    }
+    return two_operands(signature.function, OP_DOT, -1, v[0], v[1], v[2], v[4], NULL, v[3]);
+}
+
+static PyObject *vector_norm(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const struct signature signature = {"vector_norm", 1, 3, {"x", "dim", "keepdim", "out", "axis", "keepdims", NULL}};
+    PyObject *v[MAX_ARGUMENTS], *dim, *result = NULL;
+    struct call call = {.function = signature.function, .op = OP_NORM};
+    (void)self;
+    if (parse_arguments(&signature, args, nargs, kwnames, v) < 0 || dim_or_axis(signature.function, v[1], v[4], &dim) < 0) {
+        return NULL;
+    }
+    if (v[2] != NULL && v[5] != NULL) {
+        PyErr_SetString(PyExc_TypeError, "vector_norm() got both keepdim and keepdims, which are two names of one argument");
+        return NULL;
+    }
+    PyObject *keepdim = v[2] != NULL ? v[2] : v[5];
+    const int keep = keepdim == NULL ? 0 : PyObject_IsTrue(keepdim);
+    call.keepdim = keep > 0;
+    call.out = v[3];
+    if (keep < 0 || array_argument(signature.function, "x", v[0], &call.x) < 0) {
+        return NULL;
+    }
+    axes_of_one(&call.x, call.axes, &call.ndim);
+    if (reduce_dims(signature.function, &call.x, dim, call.ndim, &call.reduced) == 0) {
+        result = run_call(&call);
+    }
+    array_release(&call.x);
+    return result;
+}
+
+static PyObject *normalize(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const struct signature signature = {"normalize", 1, 3, {"x", "dim", "eps", "out", "axis", NULL}};
+    PyObject *v[MAX_ARGUMENTS], *dim, *standard = NULL, *result = NULL;
+    struct call call = {.function = signature.function, .op = OP_NORMALIZE, .eps = 1e-12};
+    (void)self;
+    if (parse_arguments(&signature, args, nargs, kwnames, v) < 0 || dim_or_axis(signature.function, v[1], v[4], &dim) < 0 ||
+        eps_argument(signature.function, v[2], &call.eps) < 0) {
+        return NULL;
+    }
+    call.out = v[3];
+    if (array_argument(signature.function, "x", v[0], &call.x) < 0) {
+        return NULL;
+    }
+    if (dim == NULL) {
+        dim = standard = PyLong_FromLong(1);
+    }
+    axes_of_one(&call.x, call.axes, &call.ndim);
+    if (dim != NULL && reduce_dims(signature.function, &call.x, dim, call.ndim, &call.reduced) == 0) {
+        result = run_call(&call);
+    }
+    Py_XDECREF(standard);
+    array_release(&call.x);
+    return result;
+}
+
+/* ---- all pairs ---- */
+
+static int symmetric_pairs(const struct reduction *reduction)
+{
+    return reduce_all_pairs(reduction, true);
+}
+
+static int cross_pairs(const struct reduction *reduction)
+{
+    return reduce_all_pairs(reduction, false);
+}
+
+static int check_rows(const char *function, const struct array_argument *x, const struct array_argument *y)
+{
+    if (PyArray_NDIM(x->array) != 2 || (y != NULL && PyArray_NDIM(y->array) != 2)) {
+        const char *name = PyArray_NDIM(x->array) != 2 ? x->name : y->name;
+        return fail(PyExc_ValueError, function, x, y, "%s must have 2 dimensions: rows are vectors, shape (N, D)", name);
+    }
+    if (y != NULL && PyArray_DIM(x->array, 1) != PyArray_DIM(y->array, 1)) {
+        return fail(PyExc_ValueError, function, x, y, "rows of %s have %zd elements, rows of %s %zd", x->name, PyArray_DIM(x->array, 1), y->name,
+                    PyArray_DIM(y->array, 1));
+    }
+    return 0;
+}
+
+/* y == NULL: x with itself. */
+static PyObject *run_pairs(const char *function, const struct array_argument *x, const struct array_argument *y, double eps, PyObject *out)
+{
+    const struct array_argument *right = y == NULL ? x : y;
+    const npy_intp shape[2] = {PyArray_DIM(x->array, 0), PyArray_DIM(right->array, 0)};
+    struct result result;
+    struct plan plan;
+    int status = 0;
+    if (result_open(function, out, 2, shape, x, y, 0, &result) < 0) {
+        return NULL;
+    }
+    const struct axis left_axis = {(size_t)shape[0], PyArray_STRIDE(x->array, 0), 0, PyArray_STRIDE(result.array, 0)};
+    const struct axis right_axis = {(size_t)shape[1], 0, PyArray_STRIDE(right->array, 0), PyArray_STRIDE(result.array, 1)};
+    const struct axis depth_axis = {(size_t)PyArray_DIM(x->array, 1), PyArray_STRIDE(x->array, 1), PyArray_STRIDE(right->array, 1), 0};
+    plan_pairs(&plan, &left_axis, &right_axis, &depth_axis);
+    const struct reduction reduction = {OP_COSINE, eps, x->operand, right->operand, result.dtype, PyArray_BYTES(result.array), &plan};
+    run(y == NULL ? symmetric_pairs : cross_pairs, &reduction, &status);
+    if (status < 0) {
+        PyErr_NoMemory();
+    }
+    return result_finish(&result, status == 0);
+}
+
+static PyObject *pairwise(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const struct signature signature = {"pairwise", 1, 2, {"x", "y", "eps", "out", NULL}};
+    PyObject *v[MAX_ARGUMENTS], *result = NULL;
+    struct array_argument x = {0}, y = {0};
+    double eps = 1e-8;
+    (void)self;
+    if (parse_arguments(&signature, args, nargs, kwnames, v) < 0 || eps_argument(signature.function, v[2], &eps) < 0) {
+        return NULL;
+    }
+    const bool self_pairs = v[1] == NULL || v[1] == Py_None;
+    if (array_argument(signature.function, "x", v[0], &x) < 0 || (!self_pairs && array_argument(signature.function, "y", v[1], &y) < 0)) {
+        goto done;
+    }
+    if (check_rows(signature.function, &x, self_pairs ? NULL : &y) == 0) {
+        result = run_pairs(signature.function, &x, self_pairs ? NULL : &y, eps, v[3]);
+    }
+done:
+    array_release(&x);
+    array_release(&y);
+    return result;
+}
+
+#define METHOD(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL | METH_KEYWORDS, DOC_##name}
+
+PyMethodDef similarity_methods[] = {
+    METHOD(cosine_similarity), METHOD(cosine_distance), METHOD(vecdot), METHOD(vector_norm), METHOD(normalize), METHOD(pairwise), {0},
+};
