@@ -1,0 +1,66 @@
+/* Rows of features times rows of weights, and the activation that follows most layers. */
+#include "base/pool.h"
+#include "core/layers.h"
+#include "core/reduce.h"
+#include "core/tiles.h"
+
+static const void *input_row(const void *context, size_t batch, size_t row, size_t k, size_t n, void *buffer)
+{
+    const struct linear *l = context;
+    (void)batch;
+    (void)n;
+    (void)buffer;
+    return (const char *)l->input + (row * l->in_features + k) * work_size(l->work);
+}
+
+static const void *weight_row(const void *context, size_t batch, size_t row, size_t k, size_t n, void *buffer)
+{
+    const struct linear *l = context;
+    (void)batch;
+    (void)n;
+    (void)buffer;
+    return (const char *)l->weight + (row * l->in_features + k) * work_size(l->work);
+}
+
+static void store_features(const void *context, size_t batch, size_t row, size_t feature, size_t n, const double *sums)
+{
+    const struct linear *l = context;
+    const size_t at = row * l->out_features + feature;
+    (void)batch;
+    for (size_t i = 0; i < n; i++) {
+        if (l->work == WORK_F64) {
+            ((double *)l->output)[at + i] = sums[i] + (l->bias == NULL ? 0.0 : ((const double *)l->bias)[feature + i]);
+        } else {
+            ((float *)l->output)[at + i] = (float)(sums[i] + (l->bias == NULL ? 0.0 : ((const float *)l->bias)[feature + i]));
+        }
+    }
+}
+
+int linear(const struct linear *l)
+{
+    const struct tiles tiles = {
+        .work = l->work,
+        .batches = 1,
+        .left = l->rows,
+        .right = l->out_features,
+        .depth = l->in_features,
+        .left_row = input_row,
+        .right_row = weight_row,
+        .finish = store_features,
+        .context = l,
+    };
+    return tiles_run(&tiles);
+}
+
+/* `0 > x` and not `x > 0`, so that NaN is kept. */
+void relu(enum work work, size_t n, const void *input, void *output)
+{
+    for (size_t i = 0; work == WORK_F64 && i < n; i++) {
+        const double x = ((const double *)input)[i];
+        ((double *)output)[i] = 0.0 > x ? 0.0 : x;
+    }
+    for (size_t i = 0; work == WORK_F32 && i < n; i++) {
+        const float x = ((const float *)input)[i];
+        ((float *)output)[i] = 0.0f > x ? 0.0f : x;
+    }
+}

@@ -1,0 +1,71 @@
+/* Maximum of windows, plane by plane, by torch's rules: padding never wins, the first of equals does, and NaN beats all. */
+#include <math.h>
+#include <stdbool.h>
+
+#include "base/pool.h"
+#include "core/layers.h"
+#include "core/reduce.h"
+
+/* The part of a window that lies inside the image, along one axis. */
+struct span {
+    size_t first, end; /* from first on in steps of the dilation, before end */
+};
+
+static struct span window(size_t out, size_t stride, size_t padding, size_t kernel, size_t dilation, size_t size)
+{
+    ptrdiff_t first = (ptrdiff_t)(out * stride) - (ptrdiff_t)padding;
+    ptrdiff_t end = first + (ptrdiff_t)((kernel - 1) * dilation) + 1;
+    while (first < 0) {
+        first += (ptrdiff_t)dilation;
+    }
+    struct span span = {(size_t)first, end < (ptrdiff_t)size ? (size_t)end : size};
+    return span;
+}
+
+#define POOL_PLANE(type)                                                                                                    \
+    static void pool_plane_##type(const struct max_pool2d *p, const type *in, type *out, int64_t *indices)                  \
+    {                                                                                                                       \
+        for (size_t y = 0; y < p->out.h; y++) {                                                                             \
+            const struct span rows = window(y, p->stride.h, p->padding.h, p->kernel.h, p->dilation.h, p->in.h);             \
+            for (size_t x = 0; x < p->out.w; x++, out++) {                                                                  \
+                const struct span columns = window(x, p->stride.w, p->padding.w, p->kernel.w, p->dilation.w, p->in.w);      \
+                type most = -(type)INFINITY;                                                                                \
+                size_t where = rows.first * p->in.w + columns.first;                                                        \
+                for (size_t r = rows.first; r < rows.end; r += p->dilation.h) {                                             \
+                    for (size_t c = columns.first; c < columns.end; c += p->dilation.w) {                                   \
+                        const type value = in[r * p->in.w + c];                                                             \
+                        if (value > most || isnan(value)) {                                                                 \
+                            most = value;                                                                                   \
+                            where = r * p->in.w + c;                                                                        \
+                        }                                                                                                   \
+                    }                                                                                                       \
+                }                                                                                                           \
+                *out = most;                                                                                                \
+                if (indices != NULL) {                                                                                      \
+                    *indices++ = (int64_t)where;                                                                            \
+                }                                                                                                           \
+            }                                                                                                               \
+        }                                                                                                                   \
+    }
+POOL_PLANE(float)
+POOL_PLANE(double)
+
+static void pool_task_plane(void *context, size_t plane, size_t worker)
+{
+    const struct max_pool2d *p = context;
+    const size_t in = plane * p->in.h * p->in.w, out = plane * p->out.h * p->out.w;
+    int64_t *indices = p->indices == NULL ? NULL : p->indices + out;
+    (void)worker;
+    if (p->work == WORK_F64) {
+        pool_plane_double(p, (const double *)p->input + in, (double *)p->output + out, indices);
+    } else {
+        pool_plane_float(p, (const float *)p->input + in, (float *)p->output + out, indices);
+    }
+}
+
+void max_pool2d(const struct max_pool2d *p)
+{
+    struct max_pool2d copy = *p; /* tasks take a context they could write to */
+    const size_t windows = p->planes * p->out.h * p->out.w;
+    pool_run(p->planes, threads_for(windows, p->kernel.h * p->kernel.w), pool_task_plane, &copy);
+}

@@ -1,0 +1,55 @@
+/* The vocabulary of generic.h in AArch64 Advanced SIMD, which every AArch64 processor has: no target region is needed. */
+#ifndef COSSIM_SIMD_NEON_H
+#define COSSIM_SIMD_NEON_H
+
+#include <arm_neon.h>
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "base/half.h"
+
+#define ISA_NAME neon
+#define VF_LANES 4
+#define VD_LANES 2
+#define TILE_ROWS 8
+#define TILE_VECTORS 2
+#define SUM_CHAINS 4
+
+typedef float32x4_t vf;
+typedef float64x2_t vd;
+
+static inline vf vf_set1(float s) { return vdupq_n_f32(s); }
+static inline vf vf_load(const float *p) { return vld1q_f32(p); }
+static inline void vf_store(float *p, vf a) { vst1q_f32(p, a); }
+static inline vf vf_add(vf a, vf b) { return vaddq_f32(a, b); }
+static inline vf vf_mul(vf a, vf b) { return vmulq_f32(a, b); }
+static inline vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
+static inline vf vf_load_f16(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+static inline vf vf_load_bf16(const uint16_t *p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
+
+static inline vd vd_set1(double s) { return vdupq_n_f64(s); }
+static inline vd vd_load(const double *p) { return vld1q_f64(p); }
+static inline void vd_store(double *p, vd a) { vst1q_f64(p, a); }
+static inline vd vd_add(vd a, vd b) { return vaddq_f64(a, b); }
+static inline vd vd_sub(vd a, vd b) { return vsubq_f64(a, b); }
+static inline vd vd_mul(vd a, vd b) { return vmulq_f64(a, b); }
+static inline vd vd_fma(vd a, vd b, vd c) { return vfmaq_f64(c, a, b); }
+
+static inline vd vd_load_f32(const float *p) { return vcvt_f64_f32(vld1_f32(p)); }
+
+/* Two 16-bit elements: fewer than the smallest vector load takes, so they come in by way of a register. */
+static inline uint16x4_t load_two(const uint16_t *p)
+{
+    uint32_t both;
+    memcpy(&both, p, sizeof both);
+    return vreinterpret_u16_u32(vdup_n_u32(both));
+}
+
+static inline vd vd_load_f16(const uint16_t *p) { return vcvt_f64_f32(vget_low_f32(vcvt_f32_f16(vreinterpret_f16_u16(load_two(p))))); }
+static inline vd vd_load_bf16(const uint16_t *p)
+{
+    return vcvt_f64_f32(vget_low_f32(vreinterpretq_f32_u32(vshll_n_u16(load_two(p), 16))));
+}
+
+#endif

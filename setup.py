@@ -1,0 +1,63 @@
+"""Builds cossim._core from csrc/. All else about the package stands in pyproject.toml.
+
+Switches, for development (make test, make asan and the like set them):
+    COSSIM_DEBUG=1                      -O0 -g, assertions on
+    COSSIM_SANITIZE=address,undefined   those sanitizers
+    COSSIM_COVERAGE=1                   gcov counters
+    COSSIM_WERROR=1                     warnings are errors
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from glob import glob
+
+import numpy
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+compile_args = ["-std=c11", "-O3", "-fno-math-errno", "-fvisibility=hidden", "-pthread", "-Wall", "-Wextra"]
+link_args = ["-pthread"]
+macros = [("_GNU_SOURCE", None)]
+
+if os.environ.get("COSSIM_DEBUG"):
+    compile_args += ["-O0", "-g", "-UNDEBUG"]
+if os.environ.get("COSSIM_SANITIZE"):
+    flags = ["-fsanitize=" + os.environ["COSSIM_SANITIZE"], "-fno-omit-frame-pointer", "-g"]
+    compile_args += [*flags, "-fno-sanitize-recover=all"]
+    link_args += flags
+if os.environ.get("COSSIM_COVERAGE"):
+    compile_args += ["--coverage", "-O1"]
+    link_args += ["--coverage"]
+if os.environ.get("COSSIM_WERROR"):
+    compile_args += ["-Werror"]
+
+
+class ParallelBuild(build_ext):
+    """Compiles the files of the one extension side by side."""
+
+    def build_extension(self, extension):
+        compile_in_turn = self.compiler.compile
+
+        def compile_all(sources, *args, **kwargs):
+            with ThreadPoolExecutor(os.cpu_count()) as executor:
+                objects = executor.map(lambda source: compile_in_turn([source], *args, **kwargs), sources)
+                return [name for names in objects for name in names]
+
+        self.compiler.compile = compile_all
+        super().build_extension(extension)
+
+
+setup(
+    cmdclass={"build_ext": ParallelBuild},
+    ext_modules=[
+        Extension(
+            "cossim._core",
+            sources=sorted(glob("csrc/*/*.c")),
+            depends=sorted(glob("csrc/*/*.h")),
+            include_dirs=["csrc", numpy.get_include()],
+            define_macros=macros,
+            extra_compile_args=compile_args,
+            extra_link_args=link_args,
+        )
+    ],
+)
