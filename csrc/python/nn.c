@@ -7,6 +7,7 @@
 #include <stdbool.h>
 
 #include "core/layers.h"
+#include "python/args.h"
 
 static bool is_plain(PyArrayObject *array, int type, int ndim)
 {
@@ -186,7 +187,21 @@ static PyObject *nn_relu(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* (function, name, object): what array_argument makes of an argument, for the checks in Python. */
+static PyObject *nn_as_array(PyObject *self, PyObject *args)
+{
+    const char *function, *name;
+    PyObject *object;
+    struct array_argument argument;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "ssO:as_array", &function, &name, &object) || array_argument(function, name, object, &argument) < 0) {
+        return NULL;
+    }
+    return (PyObject *)argument.array;
+}
+
 PyMethodDef nn_methods[] = {
+    {"as_array", nn_as_array, METH_VARARGS, NULL},
     {"conv2d", nn_conv2d, METH_VARARGS, NULL},
     {"linear", nn_linear, METH_VARARGS, NULL},
     {"max_pool2d", nn_max_pool2d, METH_VARARGS, NULL},

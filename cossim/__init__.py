@@ -1,0 +1,54 @@
+"""Cosine similarity for NumPy, with torch's exact meaning, at the speed of the hardware, in C.
+
+>>> import numpy as np, cossim
+>>> cossim.cosine_similarity(np.array([3.0, 4.0]), np.array([4.0, 3.0]), dim=0)
+np.float64(0.96)
+"""
+
+from cossim import _threadpoolctl  # noqa: F401  (registers the thread pool with threadpoolctl)
+from cossim._config import show_config
+from cossim._core import (
+    cosine_distance,
+    cosine_similarity,
+    get_num_threads,
+    normalize,
+    pairwise,
+    set_num_threads,
+    vecdot,
+    vector_norm,
+)
+from cossim._explain import explain
+from cossim._similarity import CosineSimilarity
+from cossim._threads import threads
+from cossim._version import __version__
+
+__all__ = [
+    "CosineSimilarity",
+    "__version__",
+    "cosine_distance",
+    "cosine_similarity",
+    "explain",
+    "get_num_threads",
+    "nn",
+    "normalize",
+    "pairwise",
+    "set_num_threads",
+    "show_config",
+    "simclr",
+    "threads",
+    "vecdot",
+    "vector_norm",
+]
+
+
+def __getattr__(name):
+    # cossim.nn and cossim.simclr are imported when they are first used, which keeps `import cossim` quick.
+    if name in ("nn", "simclr"):
+        import importlib
+
+        return importlib.import_module(f"cossim.{name}")
+    raise AttributeError(f"module 'cossim' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted(__all__)

@@ -1,0 +1,64 @@
+import os
+import platform
+
+import numpy as np
+
+from cossim import _core
+from cossim._version import __version__
+
+
+def show_config(mode="stdout"):
+    """What cossim runs on: version, instruction set in use, those available, threads.
+
+    Parameters
+    ----------
+    mode : {"stdout", "dicts"}
+        Print it, or return it as a dict (as in numpy.show_config).
+
+    Returns
+    -------
+    dict or None
+
+    Raises
+    ------
+    ValueError
+        Any other mode.
+
+    Examples
+    --------
+    >>> import cossim
+    >>> config = cossim.show_config(mode="dicts")
+    >>> config["instruction set"]["in use"] in config["instruction set"]["available"]
+    True
+    """
+    if mode not in ("stdout", "dicts"):
+        raise ValueError(f"show_config(): mode must be 'stdout' or 'dicts', not {mode!r}")
+    core = _core.config()
+    config = {
+        "version": __version__,
+        "instruction set": {
+            "in use": core["isa"],
+            "description": core["description"],
+            "available": core["available"],
+            "COSSIM_ISA": os.environ.get("COSSIM_ISA", "not set"),
+        },
+        "threads": {
+            "in use": core["threads"],
+            "COSSIM_NUM_THREADS": os.environ.get("COSSIM_NUM_THREADS", "not set"),
+        },
+        "built for": {
+            "machine": platform.machine(),
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+        },
+    }
+    if mode == "dicts":
+        return config
+    for name, value in config.items():
+        if isinstance(value, dict):
+            print(f"{name}:")
+            for key, entry in value.items():
+                print(f"    {key}: {', '.join(entry) if isinstance(entry, list) else entry}")
+        else:
+            print(f"{name}: {value}")
+    return None

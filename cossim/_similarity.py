@@ -1,0 +1,33 @@
+from cossim._core import cosine_similarity
+
+
+class CosineSimilarity:
+    """Cosine similarity along dim, as a callable object: the twin of torch.nn.CosineSimilarity.
+
+    Parameters
+    ----------
+    dim : int
+        The dimension of the broadcast shape that holds the vectors.
+    eps : float
+        The smallest norm to divide by.
+
+    The call ``CosineSimilarity(dim, eps)(x1, x2)`` is ``cosine_similarity(x1, x2, dim, eps)``, with its shapes, dtypes
+    and errors.
+
+    Examples
+    --------
+    >>> import numpy as np, cossim
+    >>> cos = cossim.CosineSimilarity(dim=1, eps=1e-6)
+    >>> cos(np.array([[1.0, 2.0, 2.0]]), np.array([[2.0, 1.0, 2.0]])).round(4)
+    array([0.8889])
+    """
+
+    def __init__(self, dim=1, eps=1e-8):
+        self.dim = dim
+        self.eps = eps
+
+    def __call__(self, x1, x2):
+        return cosine_similarity(x1, x2, self.dim, self.eps)
+
+    def __repr__(self):
+        return "CosineSimilarity()"  # as torch prints it

@@ -1,0 +1,304 @@
+"""Layers as functions. Shapes and arguments are checked here by torch's conditions; the work is done in C."""
+
+import operator
+
+import numpy as np
+
+from cossim import _core
+
+
+def _error(kind, function, message, arrays):
+    described = "; ".join(f"{name}: shape {a.shape}, dtype {a.dtype}" for name, a in arrays.items())
+    return kind(f"{function}(): {message} ({described})")
+
+
+def _arrays(function, **objects):
+    """The arguments as C-contiguous native arrays of one type, float32 or float64; None stays out."""
+    arrays = {name: _core.as_array(function, name, x) for name, x in objects.items() if x is not None}
+    first = next(iter(arrays))
+    for name, a in arrays.items():
+        if a.dtype.kind != "f" or a.dtype.itemsize not in (4, 8):
+            raise _error(TypeError, function, f"{name} must be float32 or float64", arrays)
+        if a.dtype.itemsize != arrays[first].dtype.itemsize:
+            raise _error(TypeError, function, f"{first} and {name} must have the same dtype", arrays)
+    # require() and not ascontiguousarray(), which would make a 1-d array of a 0-d one
+    return {name: np.require(a, a.dtype.newbyteorder("="), ["C", "A"]) for name, a in arrays.items()}
+
+
+def _integer(function, name, value):
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{function}(): {name} must be an integer or a pair of them, not {value!r}") from None
+
+
+def _pair(function, name, value, least):
+    """An integer for height and width alike, or one for each."""
+    if isinstance(value, (tuple, list)):
+        values = tuple(_integer(function, name, v) for v in value)
+        if len(values) == 1:
+            values *= 2
+    else:
+        values = (_integer(function, name, value),) * 2
+    if len(values) != 2:
+        raise ValueError(f"{function}(): {name} must be an integer or a pair of them, not {value!r}")
+    if min(values) < least:
+        raise ValueError(f"{function}(): {name} must be at least {least}, not {value!r}")
+    if max(values) > np.iinfo(np.int32).max:
+        raise ValueError(f"{function}(): {name} must be below 2**31, not {value!r}")
+    return values
+
+
+def _conv_padding(padding, kernel, stride, dilation):
+    """Zeros before and after each of height and width, as torch counts them."""
+    if not isinstance(padding, str):
+        pair = _pair("conv2d", "padding", padding, 0)
+        return pair, pair
+    if padding == "valid":
+        return (0, 0), (0, 0)
+    if padding != "same":
+        raise ValueError(f"conv2d(): padding must be an integer, a pair, 'same' or 'valid', not {padding!r}")
+    if stride != (1, 1):
+        raise ValueError(f"conv2d(): padding='same' is for stride 1, not {stride}")
+    total = tuple(d * (k - 1) for d, k in zip(dilation, kernel, strict=True))
+    before = tuple(t // 2 for t in total)
+    return before, tuple(t - b for t, b in zip(total, before, strict=True))
+
+
+def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    """Convolution (cross-correlation) of images with filters: the twin of torch.nn.functional.conv2d.
+
+        out[n, o, i, j] = bias[o] + sum over c, u, v of
+            weight[o, c, u, v] * x[n, c, i * stride + u * dilation - padding, j * stride + v * dilation - padding]
+
+    with zeros outside the image, and c running over the channels of o's group.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, H, W) or (C, H, W)
+        float32 or float64. Never modified.
+    weight : array_like, shape (O, C // groups, KH, KW)
+        The dtype of x.
+    bias : array_like, shape (O,), optional
+        The dtype of x.
+    stride, dilation : int or pair of int
+        At least 1; a pair is (height, width).
+    padding : int, pair of int, "same" or "valid"
+        Zeros on each side. "same" keeps H and W (stride 1 only; an odd one goes to the end), "valid" means none.
+    groups : int
+        Channels in and out are cut into that many groups, each with its own filters.
+
+    Returns
+    -------
+    numpy.ndarray, shape (N, O, OH, OW) or (O, OH, OW)
+        OH = (H + padding before and after - dilation * (KH - 1) - 1) // stride + 1, and OW alike; the dtype of x.
+
+    Raises
+    ------
+    TypeError
+        Another dtype than float32 and float64, or dtypes that differ; arguments that are no integers.
+    ValueError
+        Ranks, channels, groups or sizes that do not fit together, a kernel larger than the padded image.
+
+    Examples
+    --------
+    >>> import numpy as np, cossim.nn
+    >>> x = np.arange(9.0).reshape(1, 1, 3, 3)
+    >>> cossim.nn.conv2d(x, np.ones((1, 1, 2, 2)))
+    array([[[[ 8., 12.],
+             [20., 24.]]]])
+    """
+    arrays = _arrays("conv2d", x=x, weight=weight, bias=bias)
+    x, weight = arrays["x"], arrays["weight"]
+    if weight.ndim != 4:
+        raise _error(ValueError, "conv2d", "weight must have 4 dimensions, (O, C // groups, KH, KW)", arrays)
+    if x.ndim not in (3, 4):
+        raise _error(ValueError, "conv2d", "x must have 4 dimensions, (N, C, H, W), or 3 for one image", arrays)
+    groups = _integer("conv2d", "groups", groups)
+    images = x if x.ndim == 4 else x[None]
+    channels, filters = images.shape[1], weight.shape[0]
+    if groups < 1:
+        raise ValueError(f"conv2d(): groups must be at least 1, not {groups}")
+    if filters % groups or filters == 0:
+        raise _error(ValueError, "conv2d", f"groups={groups} must divide the filters of weight, at least one each", arrays)
+    if channels != weight.shape[1] * groups:
+        raise _error(
+            ValueError,
+            "conv2d",
+            f"x has {channels} channels, but weight is for {weight.shape[1]} in each of {groups} group(s)",
+            arrays,
+        )
+    if "bias" in arrays and arrays["bias"].shape != (filters,):
+        raise _error(ValueError, "conv2d", f"bias must have shape ({filters},)", arrays)
+    stride = _pair("conv2d", "stride", stride, 1)
+    dilation = _pair("conv2d", "dilation", dilation, 1)
+    kernel = weight.shape[2:]
+    before, after = _conv_padding(padding, kernel, stride, dilation)
+    padded = tuple(size + b + a for size, b, a in zip(images.shape[2:], before, after, strict=True))
+    reach = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
+    if min(kernel) < 1:
+        raise _error(ValueError, "conv2d", "the kernel of weight is empty", arrays)
+    if any(p < r for p, r in zip(padded, reach, strict=True)):
+        raise _error(
+            ValueError, "conv2d", f"the padded image {padded} is smaller than the kernel, {reach} with its dilation", arrays
+        )
+    size = tuple((p - r) // s + 1 for p, r, s in zip(padded, reach, stride, strict=True))
+    out = np.empty((images.shape[0], filters, *size), x.dtype)
+    _core.conv2d(images, weight, arrays.get("bias"), out, stride, before, dilation, groups)
+    return out if x.ndim == 4 else out[0]
+
+
+def _pooled_size(size, kernel, stride, padding, dilation, ceil_mode):
+    """Number of windows; in ceil_mode the last must begin inside the image or the padding before it."""
+    windows = (size + 2 * padding - dilation * (kernel - 1) - 1 + (stride - 1 if ceil_mode else 0)) // stride + 1
+    if ceil_mode and (windows - 1) * stride >= size + padding:
+        windows -= 1
+    return windows
+
+
+def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+    """Maximum of each window of an image: the twin of torch.nn.functional.max_pool2d.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, H, W) or (C, H, W)
+        float32 or float64. Never modified.
+    kernel_size : int or pair of int
+        A pair is (height, width).
+    stride : int or pair of int, optional
+        kernel_size where it is not given.
+    padding : int or pair of int
+        On each side, at most half the window; padding never is the maximum.
+    dilation : int or pair of int
+        Distance between the elements of a window.
+    ceil_mode : bool
+        Also windows that reach beyond the image, as long as they begin in it.
+    return_indices : bool
+        Also return where each maximum was.
+
+    Returns
+    -------
+    numpy.ndarray, shape (N, C, OH, OW) or (C, OH, OW)
+        The dtype of x. NaN in a window gives NaN.
+    numpy.ndarray of int64, the same shape
+        Only with return_indices: row * W + column of each maximum, the first of equals.
+
+    Raises
+    ------
+    TypeError
+        Another dtype than float32 and float64; arguments that are no integers.
+    ValueError
+        Ranks and sizes that do not fit, too much padding, an empty output.
+
+    Examples
+    --------
+    >>> import numpy as np, cossim.nn
+    >>> cossim.nn.max_pool2d(np.arange(16.0).reshape(1, 4, 4), 2)
+    array([[[ 5.,  7.],
+            [13., 15.]]])
+    """
+    arrays = _arrays("max_pool2d", x=x)
+    x = arrays["x"]
+    if x.ndim not in (3, 4) or 0 in x.shape[-3:]:
+        raise _error(
+            ValueError, "max_pool2d", "x must be (N, C, H, W), or (C, H, W) for one image, with C, H and W above 0", arrays
+        )
+    kernel = _pair("max_pool2d", "kernel_size", kernel_size, 1)
+    no_stride = stride is None or (isinstance(stride, (tuple, list)) and len(stride) == 0)
+    stride = kernel if no_stride else _pair("max_pool2d", "stride", stride, 1)
+    padding = _pair("max_pool2d", "padding", padding, 0)
+    dilation = _pair("max_pool2d", "dilation", dilation, 1)
+    if any(p > (d * (k - 1) + 1) // 2 for p, d, k in zip(padding, dilation, kernel, strict=True)):
+        raise ValueError(
+            f"max_pool2d(): padding {padding} is more than half of the window: kernel_size {kernel}, dilation {dilation}"
+        )
+    sizes = zip(x.shape[-2:], kernel, stride, padding, dilation, strict=True)
+    size = tuple(_pooled_size(*arguments, ceil_mode) for arguments in sizes)
+    if min(size) < 1:
+        raise _error(ValueError, "max_pool2d", f"the output would be empty, {size}", arrays)
+    planes = x.reshape(-1, *x.shape[-2:])
+    out = np.empty((planes.shape[0], *size), x.dtype)
+    indices = np.empty(out.shape, np.int64) if return_indices else None
+    _core.max_pool2d(planes, out, indices, kernel, stride, padding, dilation)
+    shape = (*x.shape[:-2], *size)
+    return (out.reshape(shape), indices.reshape(shape)) if return_indices else out.reshape(shape)
+
+
+def linear(x, weight, bias=None):
+    """Affine map of the last dimension, x @ weight.T + bias: the twin of torch.nn.functional.linear.
+
+    Parameters
+    ----------
+    x : array_like, shape (..., D)
+        float32 or float64. Never modified.
+    weight : array_like, shape (O, D) or (D,)
+        The dtype of x.
+    bias : array_like, shape (O,), or () where weight has one dimension, optional
+        The dtype of x.
+
+    Returns
+    -------
+    numpy.ndarray, shape (..., O), or (...) where weight has one dimension
+        The dtype of x.
+
+    Raises
+    ------
+    TypeError
+        Another dtype than float32 and float64, or dtypes that differ.
+    ValueError
+        Shapes that do not fit together.
+
+    Examples
+    --------
+    >>> import numpy as np, cossim.nn
+    >>> cossim.nn.linear(np.array([[1.0, 2.0]]), np.array([[1.0, 1.0], [0.0, 3.0]]), np.array([0.5, 0.0]))
+    array([[3.5, 6. ]])
+    """
+    arrays = _arrays("linear", x=x, weight=weight, bias=bias)
+    x, weight, bias = arrays["x"], arrays["weight"], arrays.get("bias")
+    if weight.ndim not in (1, 2) or x.ndim < 1 or x.shape[-1] != weight.shape[-1]:
+        raise _error(
+            ValueError, "linear", "weight must be (O, D) or (D,) where the last dimension of x has size D", arrays
+        )
+    features = weight.shape[:-1]
+    if bias is not None and bias.shape not in {features, (1,) * len(features), ()}:
+        raise _error(ValueError, "linear", f"bias must have shape {features}", arrays)
+    rows = weight.reshape(-1, weight.shape[-1])
+    if bias is not None:
+        bias = np.ascontiguousarray(np.broadcast_to(bias, features).reshape(-1))
+    count = int(np.prod(x.shape[:-1], dtype=np.intp))
+    out = np.empty((count, rows.shape[0]), x.dtype)
+    _core.linear(x.reshape(count, x.shape[-1]), rows, bias, out)
+    return out.reshape(x.shape[:-1] + features)[()]
+
+
+def relu(x):
+    """The larger of x and 0, element by element: the twin of torch.nn.functional.relu.
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape; float32 or float64. Never modified.
+
+    Returns
+    -------
+    numpy.ndarray
+        The shape and dtype of x. NaN stays NaN.
+
+    Raises
+    ------
+    TypeError
+        Another dtype than float32 and float64.
+
+    Examples
+    --------
+    >>> import numpy as np, cossim.nn
+    >>> cossim.nn.relu(np.array([-1.0, 0.0, 2.0]))
+    array([0., 0., 2.])
+    """
+    x = _arrays("relu", x=x)["x"]
+    out = np.empty(x.shape, x.dtype)
+    _core.relu(x.reshape(-1), out.reshape(-1))
+    return out[()]

@@ -1,0 +1,399 @@
+"""Layers as objects that hold their parameters, with torch's constructor arguments, reprs and state_dict keys."""
+
+import math
+from collections import OrderedDict
+
+import numpy as np
+
+from cossim.nn import functional
+from cossim.nn.weights import read_weights
+
+
+def _same_pair(pair):
+    return pair if isinstance(pair, tuple) else (pair, pair)
+
+
+def _dtype(dtype):
+    dtype = np.dtype(dtype)
+    if dtype not in (np.float32, np.float64):
+        raise TypeError(f"dtype must be float32 or float64, not {dtype}")
+    return dtype
+
+
+def _uniform(rng, shape, fan_in, dtype):
+    """torch's default for weights and biases: uniform within 1 / sqrt(fan_in) of 0."""
+    bound = 1 / math.sqrt(fan_in) if fan_in > 0 else 0.0
+    return rng.uniform(-bound, bound, shape).astype(dtype)
+
+
+class Module:
+    """What all layers share: parameters and inner layers by name, and the two ways to carry them around.
+
+    A subclass lists the names of its parameters in ``parameter_names`` and those of its inner layers in
+    ``module_names``, and has a method ``forward``.
+
+    Examples
+    --------
+    >>> import numpy as np, cossim.nn
+    >>> layer = cossim.nn.Linear(3, 2, rng=0)
+    >>> {name: array.shape for name, array in layer.state_dict().items()}
+    {'weight': (2, 3), 'bias': (2,)}
+    """
+
+    parameter_names = ()
+    module_names = ()
+
+    def __call__(self, x):
+        return self.forward(x)
+
+    def named_modules(self):
+        """(name, layer) of each layer directly inside this one."""
+        return [(name, getattr(self, name)) for name in self.module_names]
+
+    def state_dict(self):
+        """Names and arrays of all parameters, those of inner layers as "layer.parameter". The arrays are not copied."""
+        state = {name: getattr(self, name) for name in self.parameter_names if getattr(self, name) is not None}
+        for name, module in self.named_modules():
+            state.update({f"{name}.{inner}": array for inner, array in module.state_dict().items()})
+        return state
+
+    def load_state_dict(self, state_dict, strict=True):
+        """Takes parameters from a dict of arrays (torch's tensors too), or from a .npz or .safetensors file.
+
+        They are copied in the dtype of the layer. Nothing is changed unless all of them fit.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to array_like, or path
+            The keys of state_dict().
+        strict : bool
+            Whether missing and unexpected keys are errors.
+
+        Raises
+        ------
+        ValueError
+            Keys or shapes that do not fit, or a file that is no weights file, with all that is wrong in one message.
+        TypeError
+            Parameters that are no real numbers.
+        """
+        given, source = read_weights(state_dict)
+        own = self.state_dict()
+        problems = []
+        if strict:
+            problems += [f"{key} is missing" for key in own if key not in given]
+            problems += [f"{key} is not expected" for key in given if key not in own]
+        for key in own:
+            if key in given and given[key].shape != own[key].shape:
+                problems.append(f"{key} must have shape {own[key].shape}, not {given[key].shape}")
+        if problems:
+            raise ValueError(f"load_state_dict(): {source} does not fit {type(self).__name__}: " + "; ".join(problems))
+        for key, array in own.items():
+            if key in given:
+                array[...] = given[key]
+
+    def _children_repr(self):
+        return [(name, repr(module)) for name, module in self.named_modules()]
+
+    def _arguments_repr(self):
+        return ""
+
+    def __repr__(self):
+        children = [f"({name}): " + text.replace("\n", "\n  ") for name, text in self._children_repr()]
+        if not children:
+            return f"{type(self).__name__}({self._arguments_repr()})"
+        return f"{type(self).__name__}(\n  " + "\n  ".join(children) + "\n)"
+
+
+class Conv2d(Module):
+    """conv2d with its own weight and bias: the twin of torch.nn.Conv2d.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    kernel_size, stride, padding, dilation, groups
+        As in cossim.nn.conv2d.
+    bias : bool
+        Whether there is one.
+    padding_mode : {"zeros", "reflect", "replicate", "circular"}
+        What stands outside the image.
+    dtype : float32 or float64
+        Of the parameters, and of the images it takes.
+    rng : int or numpy.random.Generator, optional
+        Seed or source of the initial values: uniform within 1 / sqrt(in_channels / groups * KH * KW) of 0, torch's
+        default.
+
+    Raises
+    ------
+    TypeError, ValueError
+        By torch's conditions: groups that do not divide the channels, numbers out of range, unknown names.
+
+    Examples
+    --------
+    >>> import numpy as np, cossim.nn
+    >>> cossim.nn.Conv2d(1, 10, 5)(np.zeros((2, 1, 28, 28), np.float32)).shape
+    (2, 10, 24, 24)
+    """
+
+    parameter_names = ("weight", "bias")
+
+    def __init__(
+        self,
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride=1,
+        padding=0,
+        dilation=1,
+        groups=1,
+        bias=True,
+        padding_mode="zeros",
+        *,
+        dtype=np.float32,
+        rng=None,
+    ):
+        for name, n in (("in_channels", in_channels), ("out_channels", out_channels), ("groups", groups)):
+            if functional._integer("Conv2d", name, n) < 1:
+                raise ValueError(f"Conv2d(): {name} must be at least 1, not {n}")
+        if in_channels % groups or out_channels % groups:
+            raise ValueError(
+                f"Conv2d(): groups={groups} must divide in_channels={in_channels} and out_channels={out_channels}"
+            )
+        if padding_mode not in _PAD_MODES:
+            raise ValueError(f"Conv2d(): padding_mode must be one of {', '.join(_PAD_MODES)}, not {padding_mode!r}")
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size = functional._pair("Conv2d", "kernel_size", kernel_size, 1)
+        self.stride = functional._pair("Conv2d", "stride", stride, 1)
+        self.dilation = functional._pair("Conv2d", "dilation", dilation, 1)
+        functional._conv_padding(padding, self.kernel_size, self.stride, self.dilation)
+        self.padding = padding if isinstance(padding, str) else functional._pair("Conv2d", "padding", padding, 0)
+        self.groups = groups
+        self.padding_mode = padding_mode
+        rng = np.random.default_rng(rng)
+        fan_in = in_channels // groups * math.prod(self.kernel_size)
+        shape = (out_channels, in_channels // groups, *self.kernel_size)
+        self.weight = _uniform(rng, shape, fan_in, _dtype(dtype))
+        self.bias = _uniform(rng, out_channels, fan_in, _dtype(dtype)) if bias else None
+
+    def forward(self, x):
+        padding = self.padding
+        if self.padding_mode != "zeros":
+            before, after = functional._conv_padding(padding, self.kernel_size, self.stride, self.dilation)
+            x = np.asarray(x)
+            widths = [(0, 0)] * (x.ndim - 2) + list(zip(before, after, strict=True))
+            x, padding = _pad(x, widths, self.padding_mode), 0
+        return functional.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+    def _arguments_repr(self):
+        text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
+        if self.padding != (0, 0):
+            text += f", padding={self.padding}"
+        if self.dilation != (1, 1):
+            text += f", dilation={self.dilation}"
+        if self.groups != 1:
+            text += f", groups={self.groups}"
+        if self.bias is None:
+            text += ", bias=False"
+        if self.padding_mode != "zeros":
+            text += f", padding_mode={self.padding_mode}"
+        return text
+
+
+# torch's names of padding modes, and NumPy's
+_PAD_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+
+def _pad(x, widths, mode):
+    """np.pad, but where the image is too small for the mode: an error as in torch, not a second reflection."""
+    most = {"reflect": 1, "circular": 0}.get(mode)
+    for size, width in zip(x.shape, widths, strict=True):
+        if (most is not None and max(width) > size - most) or (size == 0 and max(width) > 0):
+            raise ValueError(f"Conv2d(): padding {width} is too large for padding_mode={mode!r} and x of shape {x.shape}")
+    return np.pad(x, widths, _PAD_MODES[mode])
+
+
+class MaxPool2d(Module):
+    """max_pool2d with its arguments kept: the twin of torch.nn.MaxPool2d.
+
+    Parameters and errors are those of cossim.nn.max_pool2d.
+
+    Examples
+    --------
+    >>> import numpy as np, cossim.nn
+    >>> cossim.nn.MaxPool2d(2)(np.zeros((1, 1, 4, 4))).shape
+    (1, 1, 2, 2)
+    """
+
+    def __init__(self, kernel_size, stride=None, padding=0, dilation=1, return_indices=False, ceil_mode=False):
+        self.kernel_size = kernel_size
+        self.stride = kernel_size if stride is None else stride
+        self.padding = padding
+        self.dilation = dilation
+        self.return_indices = return_indices
+        self.ceil_mode = ceil_mode
+
+    def forward(self, x):
+        return functional.max_pool2d(
+            x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices
+        )
+
+    def _arguments_repr(self):
+        return (
+            f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
+            f"dilation={self.dilation}, ceil_mode={self.ceil_mode}"
+        )
+
+
+class ReLU(Module):
+    """The larger of x and 0: the twin of torch.nn.ReLU, without its in-place form.
+
+    Examples
+    --------
+    >>> import numpy as np, cossim.nn
+    >>> cossim.nn.ReLU()(np.array([-1.0, 2.0]))
+    array([0., 2.])
+    """
+
+    def forward(self, x):
+        return functional.relu(x)
+
+
+class Flatten(Module):
+    """Dimensions start_dim to end_dim made one: the twin of torch.nn.Flatten.
+
+    Parameters
+    ----------
+    start_dim, end_dim : int
+        The first and the last of them; negative ones count from the end.
+
+    Raises
+    ------
+    numpy.exceptions.AxisError
+        A dimension out of range.
+    ValueError
+        end_dim before start_dim.
+
+    Examples
+    --------
+    >>> import numpy as np, cossim.nn
+    >>> cossim.nn.Flatten()(np.zeros((2, 20, 4, 4))).shape
+    (2, 320)
+    """
+
+    def __init__(self, start_dim=1, end_dim=-1):
+        self.start_dim = start_dim
+        self.end_dim = end_dim
+
+    def forward(self, x):
+        x = np.asarray(x)
+        range_ = max(x.ndim, 1)
+        for dim in (self.start_dim, self.end_dim):
+            if not -range_ <= dim < range_:
+                raise np.exceptions.AxisError(f"Flatten(): dim {dim} is out of range for x of shape {x.shape}")
+        start, end = self.start_dim % range_, self.end_dim % range_
+        if end < start:
+            raise ValueError(f"Flatten(): end_dim {self.end_dim} is before start_dim {self.start_dim} in x of shape {x.shape}")
+        middle = x.shape[start : end + 1]
+        return x.reshape(*x.shape[:start], math.prod(middle), *x.shape[end + 1 :])
+
+    def _arguments_repr(self):
+        return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
+
+
+class Linear(Module):
+    """linear with its own weight and bias: the twin of torch.nn.Linear.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+    bias : bool
+        Whether there is one.
+    dtype : float32 or float64
+        Of the parameters, and of the arrays it takes.
+    rng : int or numpy.random.Generator, optional
+        Seed or source of the initial values: uniform within 1 / sqrt(in_features) of 0, torch's default.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Sizes that are no integers of at least 0.
+
+    Examples
+    --------
+    >>> import numpy as np, cossim.nn
+    >>> cossim.nn.Linear(320, 100)(np.zeros((2, 320), np.float32)).shape
+    (2, 100)
+    """
+
+    parameter_names = ("weight", "bias")
+
+    def __init__(self, in_features, out_features, bias=True, *, dtype=np.float32, rng=None):
+        for name, n in (("in_features", in_features), ("out_features", out_features)):
+            if functional._integer("Linear", name, n) < 0:
+                raise ValueError(f"Linear(): {name} must be at least 0, not {n}")
+        self.in_features = in_features
+        self.out_features = out_features
+        rng = np.random.default_rng(rng)
+        self.weight = _uniform(rng, (out_features, in_features), in_features, _dtype(dtype))
+        self.bias = _uniform(rng, out_features, in_features, _dtype(dtype)) if bias else None
+
+    def forward(self, x):
+        return functional.linear(x, self.weight, self.bias)
+
+    def _arguments_repr(self):
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+
+
+class Sequential(Module):
+    """Layers one after another: the twin of torch.nn.Sequential.
+
+    Parameters
+    ----------
+    *layers : Module or callable
+        Or a single OrderedDict (or dict) of them by name; without names they are called "0", "1", ...
+
+    Raises
+    ------
+    TypeError
+        A layer that cannot be called.
+
+    Examples
+    --------
+    >>> import numpy as np, cossim.nn as nn
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(16, 2, rng=0), nn.ReLU())
+    >>> net(np.zeros((3, 1, 4, 4), np.float32)).shape
+    (3, 2)
+    >>> list(net.state_dict())
+    ['1.weight', '1.bias']
+    """
+
+    def __init__(self, *layers):
+        if len(layers) == 1 and isinstance(layers[0], dict):
+            self._layers = OrderedDict(layers[0])
+        else:
+            self._layers = OrderedDict((str(i), layer) for i, layer in enumerate(layers))
+        for name, layer in self._layers.items():
+            if not callable(layer):
+                raise TypeError(f"Sequential(): layer {name!r} cannot be called: {type(layer).__name__}")
+
+    def named_modules(self):
+        return [(name, layer) for name, layer in self._layers.items() if isinstance(layer, Module)]
+
+    def _children_repr(self):
+        return [(name, repr(layer)) for name, layer in self._layers.items()]
+
+    def forward(self, x):
+        for layer in self:
+            x = layer(x)
+        return x
+
+    def __len__(self):
+        return len(self._layers)
+
+    def __iter__(self):
+        return iter(self._layers.values())
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return Sequential(OrderedDict(list(self._layers.items())[index]))
+        return list(self._layers.values())[index]

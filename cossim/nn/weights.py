@@ -1,0 +1,139 @@
+"""Parameters as dicts of arrays, and the two files they are kept in: .npz and .safetensors."""
+
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from cossim import _core
+
+
+def _safetensors():
+    try:
+        import safetensors.numpy
+    except ImportError:
+        raise ImportError("reading and writing .safetensors needs safetensors: pip install 'cossim-c[weights]'") from None
+    return safetensors
+
+
+def _kind(path):
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix not in (".npz", ".safetensors"):
+        raise ValueError(f"{path}: a weights file must end in .npz or .safetensors")
+    return suffix
+
+
+def load_weights(path):
+    """The arrays of a .npz or .safetensors file, by name.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+
+    Raises
+    ------
+    OSError
+        The file cannot be opened.
+    ValueError
+        It is truncated, damaged, of another format, or holds Python objects.
+    ImportError
+        .safetensors without the package safetensors.
+
+    Examples
+    --------
+    >>> import os, tempfile, numpy as np, cossim.nn
+    >>> path = os.path.join(tempfile.mkdtemp(), "weights.npz")
+    >>> cossim.nn.save_weights(path, {"fc.bias": np.zeros(3)})
+    >>> cossim.nn.load_weights(path)
+    {'fc.bias': array([0., 0., 0.])}
+    """
+    path = os.fspath(path)
+    if _kind(path) == ".safetensors":
+        safetensors = _safetensors()
+        with open(path, "rb") as file:
+            data = file.read()
+        try:
+            return safetensors.numpy.load(data)
+        except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: damaged or no .safetensors file: {error}") from error
+    try:
+        file = np.load(path, allow_pickle=False)
+        if isinstance(file, np.ndarray):
+            raise ValueError("it holds a single array without a name")
+        with file:
+            return {name: file[name] for name in file.files}
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError, NotImplementedError) as error:
+        raise ValueError(f"{path}: damaged or no .npz file: {error}") from error
+
+
+def save_weights(path, state_dict):
+    """Writes arrays by name to a .npz or .safetensors file, whole or not at all.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        Its end tells the format. A file that is there already is replaced once the new one is complete.
+    state_dict : mapping of str to array_like
+        Such as Module.state_dict() gives.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written; the old one is still there.
+    ValueError
+        Another end than .npz and .safetensors.
+    TypeError
+        Values that are no real numbers.
+    ImportError
+        .safetensors without the package safetensors.
+
+    Examples
+    --------
+    >>> import os, tempfile, cossim.nn
+    >>> path = os.path.join(tempfile.mkdtemp(), "layer.npz")
+    >>> cossim.nn.save_weights(path, cossim.nn.Linear(3, 2).state_dict())
+    """
+    path = os.fspath(path)
+    kind = _kind(path)
+    arrays = _as_arrays(state_dict, "save_weights")
+    folder = os.path.dirname(path) or "."
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=os.path.basename(path) + ".", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            if kind == ".npz":
+                np.savez(file, **arrays)
+            else:
+                file.write(_safetensors().numpy.save({name: np.ascontiguousarray(a) for name, a in arrays.items()}))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _as_arrays(state_dict, function):
+    arrays = {}
+    for key, value in state_dict.items():
+        if not isinstance(key, str):
+            raise TypeError(f"{function}(): names must be str, not {key!r}")
+        if hasattr(value, "detach"):  # a torch.nn.Parameter does not become an array by itself
+            value = value.detach()
+        arrays[key] = _core.as_array(function, key, value)
+    return arrays
+
+
+def read_weights(source):
+    """Arrays by name from a mapping or a file, and what to call the source in a message."""
+    if isinstance(source, Mapping):
+        return _as_arrays(source, "load_state_dict"), "the dict"
+    if isinstance(source, (str, os.PathLike)):
+        return _as_arrays(load_weights(source), "load_state_dict"), os.fspath(source)
+    raise TypeError(f"load_state_dict(): state_dict must be a dict of arrays or a path, not {type(source).__name__}")

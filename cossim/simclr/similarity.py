@@ -1,0 +1,42 @@
+import numpy as np
+
+from cossim._core import as_array, pairwise
+
+
+def similarity_matrix(z0, z1):
+    """Cosine similarity of all pairs among two views: rows of z0 then z1, each with each.
+
+    Row i and row i + N are the two views of image i. In torch the same is
+    ``CosineSimilarity(dim=2)(z[None], z[:, None])`` for ``z = cat((z0, z1))``.
+
+    Parameters
+    ----------
+    z0, z1 : array_like, shape (N, D)
+        Embeddings of the first and the second view. float64, float32, float16 or bfloat16; integers count as float64.
+
+    Returns
+    -------
+    numpy.ndarray, shape (2 N, 2 N)
+        Symmetric, the diagonal exactly 1 (0 for zero rows), in the promoted dtype.
+
+    Raises
+    ------
+    TypeError
+        Arrays that hold no real numbers.
+    ValueError
+        Shapes other than (N, D), or not the same.
+
+    Examples
+    --------
+    >>> import numpy as np, cossim.simclr
+    >>> cossim.simclr.similarity_matrix(np.array([[1.0, 0.0]]), np.array([[0.0, 2.0]]))
+    array([[1., 0.],
+           [0., 1.]])
+    """
+    z0, z1 = as_array("similarity_matrix", "z0", z0), as_array("similarity_matrix", "z1", z1)
+    if z0.ndim != 2 or z0.shape != z1.shape:
+        raise ValueError(
+            f"similarity_matrix(): z0 and z1 must have the same shape (N, D) "
+            f"(z0: shape {z0.shape}, dtype {z0.dtype}; z1: shape {z1.shape}, dtype {z1.dtype})"
+        )
+    return pairwise(np.concatenate((z0, z1)))
