@@ -8,9 +8,11 @@ import numpy as np
 import cossim
 from cossim import _images, simclr
 
-# Two 2 x 3 matrices as a notebook printed them, rounded to four digits.
-MATRIX_A = np.array([[-1.4957, -1.9285, -0.2320], [-0.3472, -1.1279, 0.3151]], np.float32)
-MATRIX_B = np.array([[-0.9709, 0.4931, -0.2877], [1.9940, 1.8288, -0.5981]], np.float32)
+# The two 2 x 3 matrices of a learner's notebook, which printed them to four digits and their norms and dot products to
+# eight. The digits after the fourth are lost; those below are the ones within half a unit of the fourth that give the
+# printed norms and dot products again.
+MATRIX_A = np.array([[-1.4957143, -1.9285455, -0.2319812], [-0.3471965, -1.1278678, 0.3151052]], np.float32)
+MATRIX_B = np.array([[-0.9709234, 0.4931396, -0.2877336], [1.9940162, 1.828801, -0.598121]], np.float32)
 
 PAIRS = 32
 
@@ -46,12 +48,12 @@ def show_pair(rng, timer):
 def show_rows(timer):
     _title("(b) Two matrices, row by row")
     a, b = MATRIX_A, MATRIX_B
-    print(f"a =\n{a}\nb =\n{b}")
+    print(f"a, to four digits =\n{a}\nb, to four digits =\n{b}")
     norms_a, norms_b = cossim.vector_norm(a, dim=1), cossim.vector_norm(b, dim=1)
     dots = cossim.vecdot(a, b)
     values = timer("two rows", cossim.CosineSimilarity(dim=1, eps=1e-6), a, b)
     for row in range(len(a)):
-        print(f"row {row}: norms {norms_a[row]:.8g} and {norms_b[row]:.8g}, dot product {dots[row]:.7f}, similarity {values[row]:.4f}")
+        print(f"row {row}: norms {norms_a[row]!s} and {norms_b[row]!s}, dot product {dots[row]!s}, similarity {values[row]:.4f}")
     print("dim=1 is the dimension that is summed up: one value per row is left.")
 
 

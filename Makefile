@@ -1,0 +1,69 @@
+# Verbs for users and contributors. `make` alone lists them.
+
+PYTHON ?= python3
+VENV ?= .venv
+CC ?= cc
+PY = $(VENV)/bin/python
+PIP = $(PY) -m pip --quiet --disable-pip-version-check
+
+# Everything that is compiled into the extension, so that a changed file builds it anew.
+SOURCES = $(wildcard csrc/*/*.c csrc/*/*.h) setup.py pyproject.toml
+
+C_FLAGS = -std=c11 -O2 -g -D_GNU_SOURCE -fno-math-errno -Wall -Wextra -Icsrc -pthread
+C_SOURCES = $(wildcard csrc/base/*.c csrc/kernels/*.c csrc/core/*.c)
+C_TESTS = $(patsubst tests/c/%.c,build/c/%,$(wildcard tests/c/test_*.c))
+
+.PHONY: help demo test test-c build bench lint asan dist clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-8s %s\n", $$1, $$2}'
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "cossim needs Python 3.10 or newer; name one with: make PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+		{ rm -rf $(VENV); echo "python3 -m venv failed; on Debian and Ubuntu: apt-get install python3-venv python3-dev"; exit 1; }
+
+# Stamps record what has been installed. The package is installed in place: tests and demo run what was built from csrc.
+$(VENV)/demo.stamp: $(PY) $(SOURCES)
+	$(PIP) install --editable '.[demo]'
+	@touch $@
+
+$(VENV)/test.stamp: $(PY) $(SOURCES)
+	$(PIP) install --editable '.[test]'
+	@touch $@
+
+demo: $(VENV)/demo.stamp ## sets everything up and runs the main job: vectors, rows, images, all pairs
+	$(PY) -m cossim demo
+
+test: $(VENV)/test.stamp ## sets everything up, with torch as the oracle, and runs all tests
+	$(PY) -m pytest $(ARGS)
+
+build: $(VENV)/test.stamp ## compiles the extension into the virtual environment
+
+build/c/%: tests/c/%.c $(C_SOURCES) $(wildcard csrc/*/*.h tests/c/*.h)
+	@mkdir -p build/c
+	$(CC) $(C_FLAGS) $(EXTRA) $< $(C_SOURCES) -lm -o $@
+
+test-c: $(C_TESTS) ## the C tests alone; with other compilers and flags: make test-c CC=clang EXTRA=-fsanitize=thread
+	@for test in $(C_TESTS); do $(RUN) $$test || exit 1; done
+
+bench: $(VENV)/test.stamp ## timed comparisons; one of them: make bench NAME=rows
+	$(PY) -m benchmarks $(NAME)
+
+lint: $(PY) ## ruff, and the compilers' warnings as errors
+	$(PIP) install ruff
+	$(PY) -m ruff check .
+	$(MAKE) --always-make test-c EXTRA=-Werror RUN=true
+
+asan: $(VENV)/test.stamp ## the C tests under the address, undefined-behaviour and thread sanitizers
+	$(MAKE) --always-make test-c EXTRA='-fsanitize=address,undefined -fno-sanitize-recover=all'
+	$(MAKE) --always-make test-c EXTRA=-fsanitize=thread
+	rm -rf build/c
+
+dist: $(PY) ## source archive and wheel in dist/
+	$(PIP) install build
+	$(PY) -m build
+
+clean: ## removes what was built, and the virtual environment
+	rm -rf build dist *.egg-info cossim/*.so $(VENV)

@@ -1,0 +1,62 @@
+"""Slow twins: the public functions in plain NumPy and Python, for tests to hold the fast ones against.
+
+Elements are widened to longdouble (64 bits of fraction on x86) or, for `exact_*`, to fractions.
+"""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+
+
+def wide(x):
+    x = np.asarray(x)
+    return (x.astype(np.float32) if x.dtype.name == "bfloat16" else x).astype(np.longdouble)
+
+
+def vector_norm(x, dim=None, keepdim=False):
+    x = wide(x)
+    with np.errstate(all="ignore"):
+        return np.sqrt(np.sum(x * x, axis=dim, keepdims=keepdim))
+
+
+def vecdot(x1, x2, dim=-1):
+    x1, x2 = np.broadcast_arrays(wide(x1), wide(x2))
+    with np.errstate(all="ignore"):
+        return np.sum(x1 * x2, axis=dim)
+
+
+def cosine_similarity(x1, x2, dim=1, eps=1e-8):
+    x1, x2 = np.broadcast_arrays(wide(x1), wide(x2))
+    with np.errstate(all="ignore"):
+        below = np.maximum(vector_norm(x1, dim), eps) * np.maximum(vector_norm(x2, dim), eps)
+        return np.clip(vecdot(x1, x2, dim) / below, -1, 1)
+
+
+def cosine_distance(x1, x2, dim=1, eps=1e-8):
+    return 1 - cosine_similarity(x1, x2, dim, eps)
+
+
+def normalize(x, dim=1, eps=1e-12):
+    with np.errstate(all="ignore"):
+        return wide(x) / np.maximum(vector_norm(x, dim, keepdim=True), eps)
+
+
+def pairwise(x, y=None, eps=1e-8):
+    x, y = np.asarray(x), np.asarray(x if y is None else y)
+    return cosine_similarity(x[:, None], y[None], 2, eps)
+
+
+def exact_dot(x, y):
+    return sum((Fraction(float(a)) * Fraction(float(b)) for a, b in zip(x, y, strict=True)), Fraction(0))
+
+
+def exact_cosine(x, y, digits=60):
+    """Cosine of two vectors (no eps) to `digits` decimal digits, from fractions."""
+    xy, xx, yy = exact_dot(x, y), exact_dot(x, x), exact_dot(y, y)
+    if xx == 0 or yy == 0:
+        return Fraction(0)
+    square = xy * xy / (xx * yy)
+    scale = 10 ** (2 * digits)
+    root = Fraction(math.isqrt(square.numerator * scale // square.denominator), 10**digits)
+    return root if xy >= 0 else -root
