@@ -170,7 +170,7 @@ def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=Fal
     stride : int or pair of int, optional
         kernel_size where it is not given.
     padding : int or pair of int
-        On each side, at most half the window; padding never is the maximum.
+        On each side, at most half of kernel_size; padding never is the maximum.
     dilation : int or pair of int
         Distance between the elements of a window.
     ceil_mode : bool
@@ -210,10 +210,8 @@ def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=Fal
     stride = kernel if no_stride else _pair("max_pool2d", "stride", stride, 1)
     padding = _pair("max_pool2d", "padding", padding, 0)
     dilation = _pair("max_pool2d", "dilation", dilation, 1)
-    if any(p > (d * (k - 1) + 1) // 2 for p, d, k in zip(padding, dilation, kernel, strict=True)):
-        raise ValueError(
-            f"max_pool2d(): padding {padding} is more than half of the window: kernel_size {kernel}, dilation {dilation}"
-        )
+    if any(p > k // 2 for p, k in zip(padding, kernel, strict=True)):
+        raise ValueError(f"max_pool2d(): padding {padding} must be at most half of kernel_size {kernel}")
     sizes = zip(x.shape[-2:], kernel, stride, padding, dilation, strict=True)
     size = tuple(_pooled_size(*arguments, ceil_mode) for arguments in sizes)
     if min(size) < 1:
@@ -265,7 +263,7 @@ def linear(x, weight, bias=None):
     features = weight.shape[:-1]
     if bias is not None and bias.shape not in {features, (1,) * len(features), ()}:
         raise _error(ValueError, "linear", f"bias must have shape {features}", arrays)
-    rows = weight.reshape(-1, weight.shape[-1])
+    rows = weight.reshape(int(np.prod(features)), weight.shape[-1])
     if bias is not None:
         bias = np.ascontiguousarray(np.broadcast_to(bias, features).reshape(-1))
     count = int(np.prod(x.shape[:-1], dtype=np.intp))

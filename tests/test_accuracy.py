@@ -1,0 +1,150 @@
+"""The accuracy that is promised, held against exact arithmetic."""
+
+from fractions import Fraction
+
+import ml_dtypes
+import numpy as np
+import pytest
+import reference
+
+import cossim
+
+
+def data(rng, kind, shape):
+    if kind == "normal":
+        return rng.standard_normal(shape)
+    if kind == "positive":
+        return rng.uniform(0, 1, shape)
+    if kind == "binary":
+        return rng.integers(0, 2, shape).astype(float)
+    if kind == "constant":  # every rounding of a sum goes the same way
+        return np.full(shape, 0.1) * rng.integers(1, 4, (*shape[:-1], 1))
+    if kind == "cancelling":  # x . y far below |x||y|
+        x = rng.standard_normal(shape)
+        x[..., shape[-1] // 2 :] = 0
+        return np.roll(x, rng.integers(shape[-1]), -1) + 1e-9 * rng.standard_normal(shape)
+    if kind == "scales":
+        return rng.standard_normal(shape) * 10.0 ** rng.integers(-6, 7, shape)
+    raise ValueError(kind)
+
+
+KINDS = ["normal", "positive", "binary", "constant", "cancelling", "scales"]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 17, 100, 768, 4096])
+@pytest.mark.parametrize("kind", KINDS)
+def test_float32_is_the_neighbour_of_the_exact_value(rng, kind, depth):
+    x, y = (data(rng, kind, (3, depth)).astype(np.float32) for _ in range(2))
+    for way in (lambda a, b: cossim.cosine_similarity(a, b, 1, 1e-30), lambda a, b: cossim.cosine_similarity(np.asfortranarray(a), np.asfortranarray(b), 1, 1e-30)):
+        for ours, a, b in zip(way(x, y), x, y, strict=True):
+            exact = reference.exact_cosine(a, b)
+            if abs(exact) < 1e-6:
+                assert abs(Fraction(float(ours)) - exact) < 1e-14
+            else:
+                rounded = np.float32(float(exact))
+                assert rounded in (ours, np.nextafter(ours, np.float32(2)), np.nextafter(ours, np.float32(-2)))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 17, 100, 768, 4095, 4096])
+@pytest.mark.parametrize("kind", KINDS)
+def test_float64_within_1e_15(rng, kind, depth):
+    x, y = (data(rng, kind, (3, depth)) for _ in range(2))
+    for a, b in ((x, y), (np.asfortranarray(x), np.asfortranarray(y)), (x, np.asfortranarray(y))):
+        ours = cossim.cosine_similarity(a, b, 1, 1e-30)
+        for got, row_x, row_y in zip(ours, x, y, strict=True):
+            assert abs(Fraction(float(got)) - reference.exact_cosine(row_x, row_y)) <= 1e-15
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16], ids=["float16", "bfloat16"])
+def test_halves_are_rounded_once(rng, dtype):
+    x, y = (rng.standard_normal((200, 50)).astype(dtype) for _ in range(2))
+    wide_x, wide_y = x.astype(np.float64), y.astype(np.float64)
+    np.testing.assert_array_equal(cossim.cosine_similarity(x, y), cossim.cosine_similarity(wide_x, wide_y).astype(dtype))
+    np.testing.assert_array_equal(cossim.vecdot(x, y), cossim.vecdot(wide_x, wide_y).astype(dtype))
+    np.testing.assert_array_equal(cossim.normalize(x), cossim.normalize(wide_x).astype(dtype))
+    np.testing.assert_array_equal(cossim.vector_norm(x, 1), cossim.vector_norm(wide_x, 1).astype(dtype))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, ml_dtypes.bfloat16], ids=lambda d: np.dtype(d).name)
+def test_identical_rows_and_the_bounds(rng, dtype):
+    for depth in (1, 2, 3, 5, 31, 100, 1000):
+        x = rng.standard_normal((300, depth)).astype(dtype)
+        assert (cossim.cosine_similarity(x, x.copy()) == 1).all()
+        assert (cossim.cosine_similarity(x, -x) == -1).all()
+        assert (cossim.cosine_similarity(x, np.asfortranarray(x)) == 1).all()
+        assert (cossim.cosine_similarity(x[:, ::-1], x[:, ::-1].copy()) == 1).all()
+        assert (cossim.cosine_similarity(x, x * 4) == 1).all()
+        close = cossim.cosine_similarity(x, (x * 3).astype(dtype))
+        assert (close <= 1).all()
+        square = cossim.cosine_similarity(x[None], x[:, None], 2)
+        assert (np.diag(square) == 1).all()
+        assert (np.abs(square) <= 1).all()
+
+
+@pytest.mark.parametrize(("dtype", "scales"), [(np.float32, (1e30, 1e-30, 1e-44)), (np.float64, (1e200, 1e-200, 1e300, 5e-324))])
+def test_no_overflow_and_no_underflow(rng, dtype, scales):
+    x, y = (rng.integers(-9, 10, (40, 30)).astype(dtype) for _ in range(2))
+    expected = cossim.cosine_similarity(x, y, eps=0)
+    for a in scales:
+        for b in (*scales, 1.0):
+            big_x, big_y = x * dtype(a), y * dtype(b)
+            # tiny numbers have few digits, so their exact ratio is that of what is left of them
+            exact = expected if min(a, b) > 1e-40 else None
+            ours = cossim.cosine_similarity(big_x, big_y, eps=0)
+            columns = cossim.cosine_similarity(np.asfortranarray(big_x), np.asfortranarray(big_y), eps=0)
+            pairs = np.diag(cossim.pairwise(big_x, big_y, eps=0))
+            if exact is None:
+                exact = np.array([float(reference.exact_cosine(r, s)) for r, s in zip(big_x, big_y, strict=True)])
+            for got in (ours, columns, pairs):
+                np.testing.assert_allclose(got, exact, atol=4e-7 if dtype == np.float32 else 3e-15)
+    big = dtype(scales[0])
+    np.testing.assert_allclose(cossim.vector_norm(np.array([3, 4], dtype) * big), 5 * big, rtol=1e-7)
+    np.testing.assert_allclose(cossim.normalize(np.array([3, 4], dtype) * big, 0), [0.6, 0.8], rtol=1e-7)
+
+
+def test_norms_and_products_that_leave_the_range():
+    huge = np.array([1e200, 1e200])
+    assert cossim.vecdot(huge, np.array([1e200, -1e200])) == 0
+    assert cossim.vecdot(huge, huge) == np.inf
+    assert cossim.vecdot(huge * 1e-300, huge) == pytest.approx(2e100)
+    assert cossim.vector_norm(np.array([1.5e308, 1.5e308])) == np.inf
+    np.testing.assert_allclose(cossim.normalize(np.array([1.5e308, 1.5e308]), 0), [0.5**0.5] * 2)
+    assert cossim.vector_norm(np.array([3e-320, 4e-320])) == pytest.approx(5e-320, rel=1e-3)
+
+
+def test_zero_rows_and_eps():
+    zero, one = np.zeros((1, 3)), np.ones((1, 3))
+    for dtype in (np.float64, np.float32, np.float16, ml_dtypes.bfloat16):
+        assert cossim.cosine_similarity(zero.astype(dtype), one.astype(dtype))[0] == 0
+        assert cossim.cosine_distance(zero.astype(dtype), one.astype(dtype))[0] == 1
+    # each norm is clamped by itself: eps * eps would underflow in float32 and give NaN or infinity
+    tiny = np.full((1, 4), 1e-30, np.float32)
+    np.testing.assert_allclose(cossim.cosine_similarity(tiny, tiny, eps=1e-8), (2e-30 / 1e-8) ** 2, atol=2e-45)  # a subnormal
+    np.testing.assert_allclose(cossim.cosine_similarity(tiny, np.ones((1, 4), np.float32), eps=1e-8), 2e-30 / 1e-8, rtol=1e-6)
+    np.testing.assert_allclose(cossim.pairwise(tiny, eps=1e-8), [[(2e-30 / 1e-8) ** 2]], atol=2e-45)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64, np.bool_])
+def test_integers_have_exact_sums(rng, dtype):
+    low, high = (0, 2) if dtype == np.bool_ else (max(np.iinfo(dtype).min, -(2**20)), min(np.iinfo(dtype).max, 2**20))
+    x, y = (rng.integers(low, high, (6, 300)).astype(dtype) for _ in range(2))
+    dots = [int(sum(int(a) * int(b) for a, b in zip(r, s, strict=True))) for r, s in zip(x, y, strict=True)]
+    ours = cossim.vecdot(x, y)
+    assert ours.dtype == np.float64
+    assert ours.tolist() == dots
+    assert cossim.cosine_similarity(x, y.astype(np.float32)).dtype == np.float64
+    np.testing.assert_allclose(cossim.cosine_similarity(x, y), reference.cosine_similarity(x, y).astype(float), atol=1e-15)
+    np.testing.assert_allclose(cossim.pairwise(x, y), reference.pairwise(x, y).astype(float), atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("shape", [(6, 40), (3, 70, 5), (2, 3, 4, 11)], ids=str)
+def test_against_the_slow_twins(rng, shape, dtype):
+    x, y = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
+    atol = 1e-14 if dtype == np.float64 else 1e-5
+    for dim in range(len(shape)):
+        for name in ("cosine_similarity", "cosine_distance", "vecdot"):
+            expected = getattr(reference, name)(x, y, dim).astype(float)
+            np.testing.assert_allclose(getattr(cossim, name)(x, y, dim), expected, atol=atol)
+        np.testing.assert_allclose(cossim.normalize(x, dim), reference.normalize(x, dim).astype(float), atol=atol)
+        np.testing.assert_allclose(cossim.vector_norm(x, dim), reference.vector_norm(x, dim).astype(float), atol=atol)

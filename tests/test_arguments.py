@@ -1,0 +1,260 @@
+"""What the functions take, what they refuse and with which words, and that they leave everything as it was."""
+
+import array
+import gc
+import inspect
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import cossim
+
+TWO = [cossim.cosine_similarity, cossim.cosine_distance, cossim.vecdot]
+ONE = [cossim.vector_norm, cossim.normalize]
+
+
+def misaligned(x):
+    raw = np.zeros(x.nbytes + 1, np.uint8)
+    view = raw[1:].view(x.dtype).reshape(x.shape)
+    view[...] = x
+    assert not view.flags.aligned
+    return view
+
+
+def read_only(x):
+    x = x.copy()
+    x.flags.writeable = False
+    return x
+
+
+class OnlyDLPack:
+    def __init__(self, x):
+        self.tensor = torch.from_numpy(x)
+
+    def __dlpack__(self, **kwargs):
+        return self.tensor.__dlpack__(**kwargs)
+
+    def __dlpack_device__(self):
+        return self.tensor.__dlpack_device__()
+
+
+class OnlyArray:
+    def __init__(self, x):
+        self.x = x
+
+    def __array__(self, dtype=None, copy=None):
+        return self.x
+
+
+KINDS = {
+    "list": lambda x, _: x.tolist(),
+    "tuple of arrays": lambda x, _: tuple(x),
+    "misaligned": lambda x, _: misaligned(x),
+    "byte-swapped": lambda x, _: x.astype(x.dtype.newbyteorder()),
+    "read-only": lambda x, _: read_only(x),
+    "torch": lambda x, _: torch.from_numpy(x),
+    "DLPack": lambda x, _: OnlyDLPack(x),
+    "__array__": lambda x, _: OnlyArray(x),
+    "memoryview": lambda x, _: memoryview(x),
+    "subclass": lambda x, _: x.view(type("Sub", (np.ndarray,), {})),
+    "memmap": lambda x, tmp: saved_memmap(x, tmp),
+}
+
+
+def saved_memmap(x, tmp_path):
+    np.save(tmp_path / "x.npy", x)
+    return np.load(tmp_path / "x.npy", mmap_mode="r")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, np.int16], ids=lambda d: np.dtype(d).name)
+def test_kinds_of_arrays(rng, tmp_path, kind, dtype):
+    x, y = ((10 * rng.standard_normal((5, 40))).astype(dtype) for _ in range(2))
+    before = x.copy()
+    other = KINDS[kind](x, tmp_path)
+    if kind == "list":  # numbers of a list are float64
+        x, y = x.astype(np.float64), y.astype(np.float64)
+    for function in TWO:
+        np.testing.assert_array_equal(function(other, y), function(x, y))
+        np.testing.assert_array_equal(function(y, other, dim=0), function(y, x, dim=0))
+    np.testing.assert_array_equal(cossim.vector_norm(other, 1), cossim.vector_norm(x, 1))
+    np.testing.assert_array_equal(cossim.normalize(other), cossim.normalize(x))
+    np.testing.assert_array_equal(cossim.pairwise(other, y), cossim.pairwise(x, y))
+    np.testing.assert_array_equal(cossim.pairwise(other), cossim.pairwise(x))
+    np.testing.assert_array_equal(before, x)
+
+
+def test_buffers():
+    assert cossim.cosine_similarity(array.array("d", [3, 4]), array.array("f", [4, 3]), 0) == pytest.approx(0.96)
+    assert cossim.vector_norm(bytearray([3, 4])) == 5
+
+
+def test_broadcast_views(rng):
+    x = rng.standard_normal(7)
+    wide = np.broadcast_to(x, (4, 7))
+    y = rng.standard_normal((4, 7))
+    np.testing.assert_array_equal(cossim.cosine_similarity(wide, y), cossim.cosine_similarity(wide.copy(), y))
+    np.testing.assert_allclose(cossim.cosine_similarity(wide.T, y.T, 0), cossim.cosine_similarity(wide.copy(), y), atol=1e-15)
+    np.testing.assert_allclose(cossim.vector_norm(np.broadcast_to(3.0, (4, 9)), 1), 9)
+    assert cossim.vector_norm(np.broadcast_to(np.float32(3.0), (0, 9)), 0).tolist() == [0] * 9
+
+
+def test_many_dimensions(rng):
+    ndim = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
+    x = rng.standard_normal((1,) * (ndim - 2) + (3, 4))
+    assert cossim.cosine_similarity(x, x, -1).shape == x.shape[:-1]
+    assert cossim.vector_norm(x).shape == ()
+    assert cossim.vector_norm(x, keepdim=True).shape == (1,) * ndim
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16], ids=lambda d: np.dtype(d).name)
+def test_out(rng, dtype):
+    x, y = rng.standard_normal((2, 6, 9)).astype(np.float64)
+    for function in TWO:
+        expected = function(x, y)
+        out = np.empty(6, dtype)
+        assert function(x, y, out=out) is out
+        np.testing.assert_array_equal(out, expected.astype(dtype))
+        strided = np.zeros(12, dtype)[::-2]
+        assert function(x, y, out=strided) is strided
+        np.testing.assert_array_equal(strided, expected.astype(dtype))
+        swapped = np.zeros(6, np.dtype(dtype).newbyteorder())
+        assert function(x, y, out=swapped) is swapped
+        np.testing.assert_array_equal(swapped, expected.astype(dtype))
+        crooked = misaligned(np.zeros(6, dtype))
+        np.testing.assert_array_equal(function(x, y, out=crooked), expected.astype(dtype))
+    out = np.empty((), dtype)
+    assert cossim.vector_norm(x, out=out) is out
+    assert cossim.cosine_similarity(x, y, out=None).shape == (6,)
+
+
+def test_out_that_overlaps(rng):
+    x = rng.standard_normal((5, 5))
+    expected = cossim.normalize(x, 1)
+    same = x.copy()
+    np.testing.assert_array_equal(cossim.normalize(same, 1, out=same), expected)
+    turned = x.copy()
+    np.testing.assert_array_equal(cossim.normalize(turned, 1, out=turned.T), expected)
+    both = rng.standard_normal((6, 5))
+    expected = cossim.normalize(both[:-1])
+    np.testing.assert_array_equal(cossim.normalize(both[:-1], out=both[1:]), expected)
+    row = x.copy()
+    expected = cossim.cosine_similarity(x, x[::-1])
+    np.testing.assert_array_equal(cossim.cosine_similarity(row, row[::-1], out=row[2]), expected)
+
+
+X, Y = np.zeros((2, 3)), np.zeros((4, 3), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: cossim.cosine_similarity(X, Y), ValueError, ["x1", "x2", "(2, 3)", "(4, 3)", "float64", "float32", "broadcast"]),
+        (lambda: cossim.cosine_similarity(X, X, 2), np.exceptions.AxisError, ["dim 2", "(2, 3)", "float64", "-2 to 1"]),
+        (lambda: cossim.cosine_similarity(X, X, dim=-3), IndexError, ["dim -3"]),
+        (lambda: cossim.cosine_similarity(X[0], X[0]), np.exceptions.AxisError, ["dim 1", "(3,)"]),
+        (lambda: cossim.cosine_similarity(1.0, 2.0), np.exceptions.AxisError, ["dim 1", "()"]),
+        (lambda: cossim.cosine_similarity(X, X, 10**30), np.exceptions.AxisError, ["dim"]),
+        (lambda: cossim.cosine_similarity(X, X, 1.0), TypeError, ["dim", "float"]),
+        (lambda: cossim.cosine_similarity(X, X, None), TypeError, ["dim"]),
+        (lambda: cossim.cosine_similarity(X, X, (0, 1)), TypeError, ["dim", "tuple"]),
+        (lambda: cossim.cosine_similarity(X, X, dim=0, axis=0), TypeError, ["dim", "axis"]),
+        (lambda: cossim.cosine_similarity(X, X, eps=-1e-9), ValueError, ["eps", "-1e-09"]),
+        (lambda: cossim.cosine_similarity(X, X, eps=float("nan")), ValueError, ["eps", "nan"]),
+        (lambda: cossim.cosine_similarity(X, X, eps="1"), TypeError, ["eps", "str"]),
+        (lambda: cossim.cosine_similarity(X, X * 1j), TypeError, ["x2", "(2, 3)", "complex128"]),
+        (lambda: cossim.cosine_similarity(X.astype(object), X), TypeError, ["x1", "object"]),
+        (lambda: cossim.cosine_similarity(X.astype(np.longdouble), X), TypeError, ["x1", str(np.dtype(np.longdouble))]),
+        (lambda: cossim.cosine_similarity(X.astype("M8[s]"), X), TypeError, ["x1", "datetime64"]),
+        (lambda: cossim.cosine_similarity(["a", "b"], X), TypeError, ["x1", "<U1"]),
+        (lambda: cossim.cosine_similarity(None, X), TypeError, ["x1", "object"]),
+        (lambda: cossim.cosine_similarity([[1.0], [1.0, 2.0]], X), ValueError, ["x1", "inhomogeneous"]),
+        (lambda: cossim.cosine_similarity(np.ma.masked_array(X, X == 0), X), TypeError, ["x1", "masked"]),
+        (lambda: cossim.cosine_similarity(torch.zeros(2, 3, requires_grad=True), X), RuntimeError, ["requires grad"]),
+        (lambda: cossim.cosine_similarity(X), TypeError, ["missing", "x2"]),
+        (lambda: cossim.cosine_similarity(X, X, 1, 1e-8, None), TypeError, ["at most 4", "5"]),
+        (lambda: cossim.cosine_similarity(X, X, epsilon=1), TypeError, ["unexpected", "epsilon"]),
+        (lambda: cossim.cosine_similarity(X, X, x1=X), TypeError, ["multiple", "x1"]),
+        (lambda: cossim.cosine_similarity(X, X, out=np.zeros(3)), ValueError, ["out", "(3,)", "(2,)"]),
+        (lambda: cossim.cosine_similarity(X, X, out=np.zeros(2, int)), TypeError, ["out", "int64"]),
+        (lambda: cossim.cosine_similarity(X, X, out=[0.0, 0.0]), TypeError, ["out", "list"]),
+        (lambda: cossim.cosine_similarity(X, X, out=read_only(np.zeros(2))), ValueError, ["out", "read-only"]),
+        (lambda: cossim.vecdot(X, Y), ValueError, ["x1", "x2", "(2, 3)", "(4, 3)"]),
+        (lambda: cossim.cosine_distance(X, Y), ValueError, ["cosine_distance()", "(2, 3)"]),
+        (lambda: cossim.vector_norm(X, (0, 0)), ValueError, ["dim 0", "twice"]),
+        (lambda: cossim.vector_norm(X, (0, -2)), ValueError, ["dim 0", "twice"]),
+        (lambda: cossim.vector_norm(X, (0, 5)), np.exceptions.AxisError, ["dim 5"]),
+        (lambda: cossim.vector_norm(X, "a"), TypeError, ["dim", "str"]),
+        (lambda: cossim.vector_norm(X, keepdim=True, keepdims=True), TypeError, ["keepdim", "keepdims"]),
+        (lambda: cossim.normalize(X, 3), np.exceptions.AxisError, ["dim 3", "(2, 3)"]),
+        (lambda: cossim.normalize(X, eps=-1), ValueError, ["eps"]),
+        (lambda: cossim.pairwise(X[0]), ValueError, ["x", "(N, D)", "(3,)"]),
+        (lambda: cossim.pairwise(X, X[0]), ValueError, ["y", "(N, D)", "(3,)"]),
+        (lambda: cossim.pairwise(X, np.zeros((2, 4))), ValueError, ["3", "4", "(2, 3)", "(2, 4)"]),
+        (lambda: cossim.pairwise(X, eps=-1), ValueError, ["eps"]),
+        (lambda: cossim.pairwise(X, out=np.zeros((2, 3))), ValueError, ["out", "(2, 3)", "(2, 2)"]),
+        (lambda: cossim.pairwise(X, X, 1e-8), TypeError, ["at most 2"]),
+        (lambda: cossim.set_num_threads(0), ValueError, ["at least 1"]),
+        (lambda: cossim.set_num_threads(1.5), TypeError, ["integer"]),
+    ],
+)
+def test_refused(call, error, words):
+    with pytest.raises(error) as caught:
+        call()
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_broadcast_shapes_too_large_for_an_index():
+    x = np.broadcast_to(1.0, (2**31, 1, 2**20))
+    y = np.broadcast_to(1.0, (1, 2**31, 2**20))
+    with pytest.raises((ValueError, MemoryError)):
+        cossim.cosine_similarity(x, y, 2)
+
+
+def test_nothing_leaks():
+    """References and memory, over good and bad calls."""
+    x, y = np.ones((3, 4)), np.ones((5, 1, 4), np.float32)
+    out = np.empty((5, 3))
+    wrong, short = np.ones((7, 7)), np.empty(9)  # made once: some versions of NumPy lose a reference to the dtype here
+
+    def some_calls():
+        cossim.cosine_similarity(x, y, 2)
+        cossim.cosine_similarity(x, y, 2, out=out)
+        cossim.vecdot(x, y.tolist())
+        cossim.vector_norm(x, (0, 1), keepdim=True)
+        cossim.normalize(x, out=x)
+        cossim.pairwise(x)
+        for bad in (
+            lambda: cossim.cosine_similarity(x, y, 7),
+            lambda: cossim.cosine_similarity(x, wrong),
+            lambda: cossim.cosine_similarity(x, x, out=short),
+            lambda: cossim.cosine_similarity(x, [[1, 2], 3]),
+            lambda: cossim.pairwise(x, y),
+            lambda: cossim.vector_norm(x, (0, 0)),
+        ):
+            try:
+                bad()
+            except (ValueError, TypeError):
+                continue
+            raise AssertionError("not refused")
+
+    for _ in range(100):
+        some_calls()
+    gc.collect()
+    references = [sys.getrefcount(a) for a in (x, y, out, np.dtype("f8"))]
+    blocks = sys.getallocatedblocks()
+    for _ in range(1000):
+        some_calls()
+    gc.collect()
+    assert [sys.getrefcount(a) for a in (x, y, out, np.dtype("f8"))] == references
+    assert sys.getallocatedblocks() - blocks < 1000
+
+
+@pytest.mark.parametrize("function", [*TWO, *ONE, cossim.pairwise], ids=lambda f: f.__name__)
+def test_signatures_can_be_read(function):
+    parameters = inspect.signature(function).parameters
+    assert parameters["out"].kind is inspect.Parameter.KEYWORD_ONLY
+    assert parameters["out"].default is None

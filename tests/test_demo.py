@@ -1,0 +1,433 @@
+"""python -m cossim: the demo as a user runs it, its numbers against torch, and the image files it takes."""
+
+import gzip
+import io
+import os
+import re
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import cossim
+from cossim import _demo, _images
+from cossim.__main__ import main
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def run(*arguments, cwd, **environment):
+    """The demo in a process of its own, with a terminal that knows ASCII alone."""
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", **environment}
+    if environment.get("PYTHONPATH") is None:  # the checkout under test, from any folder
+        environment["PYTHONPATH"] = os.path.dirname(os.path.dirname(cossim.__file__))
+    command = [sys.executable, "-W", "error", "-m", "cossim", *arguments]
+    return subprocess.run(command, capture_output=True, cwd=cwd, env=environment, timeout=120)
+
+
+def without_times(text):
+    return re.sub(r"^Time: .*$", "", text, flags=re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """One run with no arguments: its folder and what it printed."""
+    pytest.importorskip("sklearn", reason="the demo's images come from scikit-learn")
+    pytest.importorskip("matplotlib", reason="the demo draws with matplotlib")
+    folder = tmp_path_factory.mktemp("demo")
+    done = run("demo", cwd=folder)
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stderr == b""
+    return folder, done.stdout.decode("ascii")
+
+
+@pytest.fixture
+def images(rng):
+    return rng.integers(0, 256, (40, 28, 28), np.uint8)
+
+
+@pytest.fixture
+def npy(tmp_path, images):
+    path = tmp_path / "images.npy"
+    np.save(path, images)
+    return str(path)
+
+
+# ---- what it prints ----
+
+
+def test_numbers_of_the_notebook(demo):
+    rows = re.findall(r"^row \d +(\S+) +(\S+) +(\S+) +(\S+)$", demo[1], re.MULTILINE)
+    assert rows == [("2.451584", "1.1263523", "0.5679307", "0.2057"), ("1.2214428", "2.7709858", "-2.9434323", "-0.8697")]
+
+
+def test_matrices_are_the_notebooks():
+    a = [[-1.4957, -1.9285, -0.2320], [-0.3472, -1.1279, 0.3151]]
+    b = [[-0.9709, 0.4931, -0.2877], [1.9940, 1.8288, -0.5981]]
+    np.testing.assert_array_equal(_demo.MATRIX_A.astype(np.float64).round(4), a)
+    np.testing.assert_array_equal(_demo.MATRIX_B.astype(np.float64).round(4), b)
+
+
+def test_all_parts_in_order(demo):
+    text = demo[1]
+    places = [text.index(f"\n({part}) ") for part in "abcd"]
+    assert places == sorted(places)
+    assert len(re.findall(r"^Time: .*\d ms", text, re.MULTILINE)) == 5
+    for shape in ("(32, 1, 28, 28)", "(64, 100)", "(1, 64, 100)", "(64, 1, 100)", "(64, 64)"):
+        assert shape in text
+    assert "diagonal exactly 1: True" in text
+
+
+def test_parts_fit_a_screen(demo):
+    for part in re.split(r"\n\([abcd]\) ", demo[1])[1:]:
+        assert len(part.splitlines()) <= 34
+    assert max(map(len, demo[1].splitlines())) <= 110
+
+
+def test_pair_by_hand_and_by_cossim(demo):
+    dot, norm_c, norm_d, by_hand = re.search(r"= (\S+) / \((\S+) \* (\S+)\) = (\S+)", demo[1]).groups()
+    assert float(dot) / (float(norm_c) * float(norm_d)) == pytest.approx(float(by_hand), abs=6e-5)
+    assert f"(c, d) = [{by_hand}]" in demo[1]
+
+
+def test_loop_is_explained_with_its_numbers(demo):
+    text = demo[1][demo[1].index("\n(d) ") :]
+    assert "`for x in a` runs once, and x is the whole (64, 100) matrix" in text
+    differences = [float(d) for d in re.findall(r"largest difference: ([\d.e-]+)", text)]
+    assert differences[0] > 0.5
+    assert 0 <= differences[1] < 1e-6
+    first, whole, own, mended = map(float, re.search(r"^  (\S+) \* (\S+) / (\S+) = ([\d.]+), as in", text, re.MULTILINE).groups())
+    assert mended == 1
+    assert first * whole / own == pytest.approx(1, abs=1e-5)
+
+
+def test_heatmap(demo):
+    matplotlib_image = pytest.importorskip("matplotlib.image")
+    path = demo[0] / "cossim-demo.png"
+    data = path.read_bytes()
+    assert data[:8] == PNG
+    width, height = struct.unpack(">II", data[16:24])
+    assert width >= 800
+    assert height >= 500
+    assert len(np.unique(matplotlib_image.imread(path).reshape(height * width, -1), axis=0)) > 50
+    assert [entry.name for entry in demo[0].iterdir()] == ["cossim-demo.png"]
+
+
+# ---- what it computes ----
+
+
+def timed(name, function, *arguments):
+    return function(*arguments)
+
+
+timed.show = lambda: None
+
+
+@pytest.fixture
+def parts(images, rng, capsys):
+    pictures = images[:32, None].astype(np.float32) / 255
+    views, z, matrix = _demo.show_all_pairs(pictures, rng, timed)
+    looped = _demo.show_loop(z, matrix, timed)
+    return pictures, views, z, matrix, looped
+
+
+def test_matrix_is_torchs(parts):
+    _, _, z, matrix, _ = parts
+    t = torch.from_numpy(z).double()
+    expected = torch.nn.CosineSimilarity(dim=2)(t.unsqueeze(0), t.unsqueeze(1)).numpy()
+    assert (z.shape, matrix.shape, matrix.dtype) == ((64, 100), (64, 64), np.float32)
+    np.testing.assert_allclose(matrix, expected, rtol=0, atol=4e-7)
+    np.testing.assert_array_equal(np.diag(matrix), np.ones(64))
+
+
+def test_loop_divides_by_the_frobenius_norm(parts):
+    _, _, z, matrix, looped = parts
+    norms = np.linalg.norm(z.astype(np.float64), axis=1)
+    np.testing.assert_allclose(looped, matrix * norms / np.sqrt((norms**2).sum()), rtol=1e-5)
+
+
+def test_loop_with_row_norms_is_the_matrix(parts):
+    _, _, z, matrix, _ = parts
+    mended = np.array(_demo.loop_with_row_norms(z[None], z[:, None]))[:, :, 0]
+    np.testing.assert_allclose(mended, matrix, rtol=0, atol=1e-6)
+
+
+def test_second_views_differ_but_resemble(parts):
+    pictures, views, *_ = parts
+    assert (views.shape, views.dtype) == (pictures.shape, pictures.dtype)
+    assert views.min() >= 0
+    assert views.max() <= 1
+    assert (np.abs(views - pictures).reshape(32, -1).max(1) > 0.05).all()
+
+
+def test_second_view_of_a_bar_is_a_turned_and_shifted_bar():
+    bar = np.zeros((200, 1, 28, 28), np.float32)
+    bar[:, :, 4:24, 13:15] = 1
+    views = _images.another_view(bar, np.random.default_rng(0))[:, 0].astype(np.float64)
+    rows, columns = np.mgrid[:28, :28] - 13.5
+    weights = np.where(views > 0.3, views, 0)
+    mass = weights.sum((1, 2))
+    centre = (weights * rows).sum((1, 2)) / mass, (weights * columns).sum((1, 2)) / mass
+    assert np.abs(centre).max() < 3, "shifts are of up to 2 pixels in each direction, before turning"
+    assert np.abs(centre).std() > 0.3
+    slope = np.array([np.polyfit(rows[w > 0], columns[w > 0], 1, w=w[w > 0])[0] for w in weights])
+    angles = np.rad2deg(np.arctan(slope))
+    assert 10 < angles.max() < 18
+    assert -18 < angles.min() < -10
+    np.testing.assert_allclose(mass, 40, rtol=0.15)
+
+
+def test_resizing_is_torchs_bilinear(rng):
+    small = rng.standard_normal((3, 8, 8))
+    expected = torch.nn.functional.interpolate(torch.from_numpy(small)[:, None], size=(28, 28), mode="bilinear")
+    np.testing.assert_allclose(_images._resize(small, 28), expected[:, 0].numpy(), rtol=0, atol=1e-12)
+
+
+def test_digits():
+    pytest.importorskip("sklearn")
+    digits = _images.digits()
+    assert (digits.shape, digits.dtype) == ((1797, 1, 28, 28), np.float32)
+    assert (digits.min(), digits.max()) == (0, 1)
+
+
+# ---- the command line ----
+
+
+def test_mnist(mnist_images_path, tmp_path):
+    done = run("demo", "--images", str(mnist_images_path), "--no-plot", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"images (32, 1, 28, 28)" in done.stdout
+    assert b"diagonal exactly 1: True" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_same_seed_same_text(npy, capsys):
+    texts = []
+    for seed in ("0", "0", "1"):
+        assert main(["demo", "--images", npy, "--no-plot", "--seed", seed]) == 0
+        texts.append(without_times(capsys.readouterr().out))
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_output_path(npy, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "similarities \N{LATIN SMALL LETTER E WITH ACUTE}"
+    assert main(["demo", "--images", npy, "--output", str(path)]) == 0
+    assert path.read_bytes()[:8] == PNG
+
+
+def test_output_path_the_terminal_cannot_print(npy, tmp_path):
+    pytest.importorskip("matplotlib")
+    done = run("demo", "--images", npy, "--output", "caf\N{LATIN SMALL LETTER E WITH ACUTE}.png", cwd=tmp_path, PYTHONUTF8="0", LC_ALL="C.UTF-8")
+    assert done.returncode == 0, done.stderr.decode()
+    assert rb"caf\xe9.png" in done.stdout
+
+
+@pytest.mark.parametrize("output", ["no/such/folder/x.png", "."])
+def test_output_that_cannot_be_written_is_refused_at_once(npy, output, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo", "--images", npy, "--output", output]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == f"cossim: {output}: no file can be written there\n"
+
+
+@pytest.mark.parametrize(("module", "package", "way_out"), [("sklearn", "scikit-learn", "--images FILE"), ("matplotlib", "matplotlib", "--no-plot")])
+def test_missing_extra(module, package, way_out, monkeypatch, capsys):
+    pytest.importorskip("sklearn")
+    monkeypatch.setitem(sys.modules, module, None)
+    assert main(["demo"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    for text in (package, way_out, "pip install 'cossim-c[demo]'"):
+        assert text in printed.err
+
+
+def test_neither_extra_is_needed_with_images_and_no_plot(npy, monkeypatch, capsys):
+    for module in ("sklearn", "scipy", "matplotlib"):
+        monkeypatch.setitem(sys.modules, module, None)
+    assert main(["demo", "--images", npy, "--no-plot"]) == 0
+    assert "diagonal exactly 1: True" in capsys.readouterr().out
+
+
+def test_info(capsys):
+    assert main(["info"]) == 0
+    assert cossim.show_config("dicts")["instruction set"]["in use"] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["demo", "--seed", "x"], ["info", "extra"]])
+def test_unusable_arguments(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert "usage: cossim" in capsys.readouterr().err
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out == f"cossim {cossim.__version__}\n"
+
+
+def test_negative_seed(npy, capsys):
+    assert main(["demo", "--images", npy, "--no-plot", "--seed", "-1"]) == 1
+    assert "cossim: " in capsys.readouterr().err
+
+
+def test_reader_that_leaves_early(npy, tmp_path):
+    """As in `python -m cossim demo | head -1`: no traceback."""
+    environment = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(cossim.__file__))}
+    command = [sys.executable, "-m", "cossim", "demo", "--images", npy, "--no-plot"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, cwd=tmp_path) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
+
+
+# ---- image files ----
+
+
+def idx(images):
+    return struct.pack(">HBB", 0, 8, images.ndim) + struct.pack(f">{images.ndim}I", *images.shape) + images.tobytes()
+
+
+def npy_bytes(array, **options):
+    file = io.BytesIO()
+    np.lib.format.write_array(file, array, **options)
+    return file.getvalue()
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(data, name="images"):
+        path = tmp_path / name
+        path.write_bytes(data)
+        return _images.read_images(path)
+
+    return read
+
+
+@pytest.mark.parametrize("shape", [(40, 28, 28), (40, 1, 28, 28), (40, 784)])
+@pytest.mark.parametrize("write", [idx, npy_bytes])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_bytes(read, images, shape, write, zipped):
+    data = write(images.reshape(shape))
+    found = read(gzip.compress(data) if zipped else data, name="a name that tells nothing.txt")
+    assert (found.shape, found.dtype) == ((40, 1, 28, 28), np.float32)
+    np.testing.assert_array_equal(found[:, 0], images.astype(np.float32) / np.float32(255))
+
+
+@pytest.mark.parametrize("dtype", [">f4", "<f4", "<f8", ">f8", "<f2"])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("version", [(1, 0), (2, 0)])
+def test_npy_of_floats_is_taken_as_it_is(read, rng, dtype, order, version):
+    array = np.array(rng.standard_normal((3, 28, 28)).astype(dtype), order=order)
+    np.testing.assert_array_equal(read(npy_bytes(array, version=version))[:, 0], array.astype(np.float32))
+
+
+def test_mnist_file(mnist_images_path):
+    found = _images.read_images(mnist_images_path)
+    assert found.shape == (10000, 1, 28, 28)
+    raw = gzip.decompress(mnist_images_path.read_bytes())
+    np.testing.assert_array_equal((found * 255).round().astype(np.uint8).tobytes(), raw[16:])
+
+
+@pytest.mark.parametrize("write", [idx, npy_bytes])
+@pytest.mark.parametrize("missing", [1, 1000, 40 * 784])
+def test_truncated(read, images, write, missing, tmp_path):
+    data = write(images)[:-missing]
+    found = 40 * 784 - missing
+    message = re.escape(f"{tmp_path / 'images'}: truncated: shape (40, 28, 28) takes {40 * 784} bytes after the header, found {found}")
+    with pytest.raises(ValueError, match=message):
+        read(data)
+    with pytest.raises(ValueError, match=message):
+        read(gzip.compress(data))
+
+
+@pytest.mark.parametrize("write", [idx, npy_bytes])
+def test_truncated_gzip(read, images, write, tmp_path):
+    data = gzip.compress(write(images))
+    with pytest.raises(ValueError, match=rf"{re.escape(str(tmp_path / 'images'))}: truncated: .* takes 31360 bytes after the header, found \d+$"):
+        read(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize("write", [idx, npy_bytes])
+def test_too_long(read, images, write):
+    with pytest.raises(ValueError, match="too long: .* takes 31360 bytes after the header, found more"):
+        read(write(images) + b"\0")
+
+
+def test_damaged_gzip(read, images):
+    data = bytearray(gzip.compress(idx(images)))
+    data[-6] ^= 1
+    with pytest.raises(ValueError, match="CRC"):
+        read(bytes(data))
+
+
+@pytest.mark.parametrize("length", range(17))
+def test_headers_cut_short(read, length):
+    with pytest.raises(ValueError, match="images: "):
+        read(idx(np.zeros((2, 28, 28), np.uint8))[:length])
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "it begins with nothing"),
+        (b"hello, world", "neither an idx nor a .npy file: it begins with 68 65 6c 6c"),
+        (struct.pack(">HBBI", 0, 8, 1, 3) + b"abc", r"images must have shape .* not \(3,\)"),
+        (struct.pack(">HBBI", 0, 13, 1, 3) + b"abc", "idx elements of type 0x0d"),
+        (idx(np.zeros((2, 27, 28), np.uint8)), r"not \(2, 27, 28\)"),
+        (struct.pack(">HBB3I", 0, 8, 3, *[2**32 - 1] * 3), f"takes {(2**32 - 1) ** 3} bytes after the header, found 0"),
+        (npy_bytes(np.zeros((2, 5))), r"not \(2, 5\)"),
+        (npy_bytes(np.zeros(())), r"not \(\)"),
+        (npy_bytes(np.zeros((1, 784), complex)), "images must be real numbers, not complex128"),
+        (npy_bytes(np.zeros((1, 784), [("a", "f4")])), "images must be real numbers"),
+        (npy_bytes(np.full((1, 784), "text")), "images must be real numbers, not <U4"),
+        (npy_bytes(np.full((1, 784), np.nan)), "784 numbers are NaN or infinite"),
+        (npy_bytes(np.full((1, 784), 1e300)), "784 numbers are NaN or infinite"),
+        (b"\x93NUMPY\7\0" + npy_bytes(np.zeros((1, 784)))[8:], "unknown version"),
+        (npy_bytes(np.zeros((1, 784))).replace(b"(1, 784)", b"(-1,784)"), "below 0"),
+        (npy_bytes(np.zeros((1, 784))).replace(b"descr", b"descx"), "images: "),
+    ],
+)
+def test_other_contents(read, data, message):
+    with pytest.raises(ValueError, match=message):
+        read(data)
+
+
+def test_pickles_are_never_loaded(read):
+    class Trap:
+        def __reduce__(self):
+            return pytest.fail, ("the pickle was loaded",)
+
+    array = np.empty((1, 784), object)
+    array[:] = Trap()
+    with pytest.raises(ValueError, match="images must be real numbers, not object"):
+        read(npy_bytes(array, allow_pickle=True))
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_fewer_images_than_the_demo_takes(count, images, tmp_path, capsys):
+    np.save(tmp_path / "few.npy", images[:count])
+    assert main(["demo", "--images", str(tmp_path / "few.npy"), "--no-plot"]) == 0
+    text = capsys.readouterr().out
+    assert f"images ({count}, 1, 28, 28)" in text
+    assert "diagonal exactly 1: True" in text
+
+
+def test_no_images(tmp_path, capsys):
+    np.save(tmp_path / "none.npy", np.zeros((0, 28, 28)))
+    assert main(["demo", "--images", str(tmp_path / "none.npy"), "--no-plot"]) == 1
+    assert "none.npy: no images in it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["missing.npy", ""])
+def test_files_that_cannot_be_opened(name, tmp_path, capsys):
+    assert main(["demo", "--images", str(tmp_path / name), "--no-plot"]) == 1
+    assert str(tmp_path) in capsys.readouterr().err

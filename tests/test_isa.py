@@ -1,0 +1,93 @@
+"""Every instruction set that was compiled in and that this machine can run, and the fallback under an old processor."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from cossim import _core
+
+# Held against NumPy in a process of its own, since COSSIM_ISA is read at import.
+CHECK = """
+import numpy as np, cossim
+from cossim import _core
+rng = np.random.default_rng(5)
+lengths = list(range(1, 70)) + [100, 255, 256, 257, 1000, 4097]
+for dtype, atol in ((np.float64, 3e-15), (np.float32, 4e-7), (np.float16, 1e-3)):
+    for n in lengths:
+        x, y = (rng.standard_normal((5, n)).astype(dtype) for _ in range(2))
+        a, b = x.astype(np.float64), y.astype(np.float64)
+        norms = lambda v, axis: np.sqrt((v * v).sum(axis))
+        expected = (a * b).sum(1) / norms(a, 1) / norms(b, 1)
+        assert np.abs(cossim.cosine_similarity(x, y) - expected).max() <= atol, (dtype, n)
+        assert np.abs(cossim.cosine_similarity(x.T, y.T, 0) - expected).max() <= atol, (dtype, n)
+        assert np.abs(cossim.cosine_similarity(np.asfortranarray(x), np.asfortranarray(y)) - expected).max() <= atol, (dtype, n)
+        assert np.abs(cossim.vector_norm(x, 1) - norms(a, 1)).max() <= 100 * atol, (dtype, n)
+        pairs = a @ b.T / norms(a, 1)[:, None] / norms(b, 1)
+        assert np.abs(cossim.pairwise(x, y) - pairs).max() <= atol, (dtype, n)
+        assert (np.diag(cossim.pairwise(x)) == 1).all()
+        assert (cossim.cosine_similarity(x, x.copy()) == 1).all()
+image = rng.standard_normal((2, 3, 9, 8)).astype(np.float32)
+weight = rng.standard_normal((5, 3, 3, 2)).astype(np.float32)
+windows = np.lib.stride_tricks.sliding_window_view(image, (3, 2), (2, 3))
+assert np.abs(cossim.nn.conv2d(image, weight) - np.einsum("ncijuv,ocuv->noij", windows, weight)).max() < 1e-5
+print(_core.config()["isa"])
+"""
+
+
+def run_with(isa, *before):
+    environment = {**os.environ, "COSSIM_ISA": isa}
+    return subprocess.run([*before, sys.executable, "-c", CHECK], env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("isa", ["generic", "avx2", "avx512", "neon"])
+def test_instruction_set(isa):
+    if isa not in _core.config()["available"]:
+        pytest.skip(f"this machine ({platform.machine()}) cannot run {isa}")
+    run = run_with(isa)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == isa
+
+
+@pytest.mark.parametrize("isa", ["sse9", "AVX2", "generic "])
+def test_an_unknown_name_is_an_error_at_import(isa):
+    run = run_with(isa)
+    assert run.returncode != 0
+    assert "ImportError" in run.stderr
+    assert isa in run.stderr
+    assert "generic" in run.stderr
+
+
+def test_an_unsupported_one_is_an_error_at_import():
+    missing = {"avx2", "avx512", "neon"} - set(_core.config()["available"])
+    if not missing:
+        pytest.skip("this machine runs every instruction set")
+    run = run_with(missing.pop())
+    assert run.returncode != 0
+    assert "not supported" in run.stderr
+
+
+def test_without_the_variable_the_best_is_taken():
+    run = run_with("")
+    assert run.stdout.strip() == _core.config()["available"][0], run.stderr
+
+
+def test_an_old_processor_takes_the_fallback():
+    """Nehalem (2008) has neither AVX nor FMA: any such instruction outside its own file would end the process."""
+    qemu = shutil.which("qemu-x86_64") or shutil.which("qemu-x86_64-static")
+    if platform.machine() != "x86_64" or qemu is None:
+        pytest.skip("needs x86-64 and qemu-x86_64 (Debian: qemu-user)")
+    run = run_with("", qemu, "-cpu", "Nehalem")
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == "generic"
+
+
+def test_the_isa_in_use_is_available():
+    config = _core.config()
+    assert config["isa"] in config["available"]
+    assert config["available"][-1] == "generic"
+    assert np.sum([name == config["isa"] for name in config["available"]]) == 1

@@ -1,0 +1,139 @@
+"""All pairs: pairwise and the broadcast form."""
+
+import subprocess
+import sys
+
+import ml_dtypes
+import numpy as np
+import pytest
+import reference
+
+import cossim
+
+
+@pytest.mark.parametrize("kind", ["normal", "positive", "binary", "constant"])
+@pytest.mark.parametrize("depth", [1, 7, 32, 33, 64, 100, 256, 257, 768, 1000, 4096])
+def test_float32_within_4e_7(rng, kind, depth):
+    n, m = 70, 45
+    if kind == "normal":
+        x, y = rng.standard_normal((n, depth)), rng.standard_normal((m, depth))
+    elif kind == "positive":
+        x, y = rng.uniform(0, 1, (n, depth)), rng.uniform(0, 1, (m, depth))
+    elif kind == "binary":
+        x, y = rng.integers(0, 2, (n, depth)), rng.integers(0, 2, (m, depth))
+    else:
+        x, y = np.full((n, depth), 0.1), np.where(rng.uniform(size=(m, depth)) < 0.1, -0.3, 0.3)
+    x, y = x.astype(np.float32), y.astype(np.float32)
+    exact = cossim.cosine_similarity(x.astype(float)[:, None], y.astype(float)[None], 2)
+    np.testing.assert_allclose(cossim.pairwise(x, y), exact, atol=4e-7)
+    np.testing.assert_allclose(cossim.cosine_similarity(x[:, None], y[None], 2), exact, atol=4e-7)
+    np.testing.assert_allclose(exact, reference.pairwise(x, y).astype(float), atol=3e-15)
+
+
+def test_real_embeddings_within_4e_7_and_no_worse_than_torch(sentence_embeddings):
+    import torch
+
+    x = sentence_embeddings[:1500]
+    exact = cossim.pairwise(x.astype(np.float64))
+    t = torch.nn.functional.normalize(torch.from_numpy(x))
+    ours, theirs = np.abs(cossim.pairwise(x) - exact).max(), np.abs((t @ t.T).numpy() - exact).max()
+    assert ours <= 4e-7
+    assert ours <= theirs
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, ml_dtypes.bfloat16], ids=lambda d: np.dtype(d).name)
+@pytest.mark.parametrize("n", [0, 1, 2, 5, 64, 191, 400])
+def test_with_itself(rng, n, dtype):
+    x = rng.standard_normal((n, 50)).astype(dtype)
+    if n > 4:
+        x[3] = 0
+        x[4] = x[1]
+    square = cossim.pairwise(x)
+    assert square.shape == (n, n)
+    assert square.dtype == x.dtype
+    np.testing.assert_array_equal(square, square.T)
+    np.testing.assert_array_equal(np.diag(square), (x != 0).any(1).astype(dtype))
+    np.testing.assert_array_equal(square, cossim.pairwise(x, x.copy()))
+    if n > 4:
+        assert square[4, 1] == 1
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32], ids=lambda d: np.dtype(d).name)
+def test_a_score_does_not_depend_on_the_rest_of_the_call(rng, dtype):
+    """Any batch, any order of partners, any number of threads, either side: the same bits."""
+    x, y = rng.standard_normal((500, 300)).astype(dtype), rng.standard_normal((600, 300)).astype(dtype)
+    y[7] = x[3]
+    y[8] = x[3] * dtype(1.0001)
+    whole = cossim.pairwise(x, y)
+    order = rng.permutation(len(y))
+    np.testing.assert_array_equal(cossim.pairwise(x, y[order]), whole[:, order])
+    np.testing.assert_array_equal(cossim.pairwise(y, x), whole.T)
+    np.testing.assert_array_equal(cossim.pairwise(x[3:4], y), whole[3:4])
+    np.testing.assert_array_equal(cossim.pairwise(x[100:137], y[5:9]), whole[100:137, 5:9])
+    np.testing.assert_array_equal(np.concatenate([cossim.pairwise(part, y) for part in np.array_split(x, 7)]), whole)
+    for threads in (1, 2, 5):
+        with cossim.threads(threads):
+            np.testing.assert_array_equal(cossim.pairwise(x, y), whole)
+            np.testing.assert_array_equal(cossim.pairwise(x), cossim.pairwise(x, x.copy()))
+    np.testing.assert_array_equal(cossim.pairwise(np.asfortranarray(x), y[:, ::-1][:, ::-1]), whole)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32], ids=lambda d: np.dtype(d).name)
+def test_threads_do_not_change_bits(rng, dtype):
+    x, y = rng.standard_normal((2, 3000, 400)).astype(dtype)
+    for function in (cossim.cosine_similarity, lambda a, b: cossim.cosine_similarity(a.T, b.T, 0), lambda a, b: cossim.normalize(a)):
+        with cossim.threads(1):
+            one = function(x, y)
+        with cossim.threads(3):
+            np.testing.assert_array_equal(function(x, y), one)
+
+
+def test_batch_axes(rng):
+    x, y = rng.standard_normal((3, 1, 20, 4, 33)), rng.standard_normal((3, 30, 1, 4, 33))
+    np.testing.assert_allclose(cossim.cosine_similarity(x, y, -1), reference.cosine_similarity(x, y, -1).astype(float), atol=2e-15)
+    x, y = rng.standard_normal((5, 1, 6, 1, 8)), rng.standard_normal((1, 7, 1, 9, 8))
+    np.testing.assert_allclose(cossim.cosine_similarity(x, y, 4), reference.cosine_similarity(x, y, 4).astype(float), atol=2e-15)
+    np.testing.assert_allclose(cossim.vecdot(x, y, 4), reference.vecdot(x, y, 4).astype(float), atol=2e-14)
+    np.testing.assert_allclose(cossim.cosine_distance(x, y, 4), reference.cosine_distance(x, y, 4).astype(float), atol=2e-15)
+    many = rng.standard_normal((40000, 1, 3, 2)), rng.standard_normal((40000, 2, 1, 2))
+    np.testing.assert_allclose(cossim.cosine_similarity(*many, 3), reference.cosine_similarity(*many, 3).astype(float), atol=2e-15)
+
+
+def test_deep_rows(rng):
+    x, y = rng.standard_normal((300, 9000)), rng.standard_normal((270, 9000))
+    expected = cossim.cosine_similarity(x[:200, None][:, 0], y[:200], 1)
+    np.testing.assert_allclose(np.diag(cossim.pairwise(x, y))[:200], expected, atol=2e-15)
+    np.testing.assert_allclose(np.diag(cossim.pairwise(x.astype("f4"), y.astype("f4")))[:200], expected, atol=4e-7)
+
+
+def test_out(rng):
+    x, y = rng.standard_normal((30, 8)), rng.standard_normal((20, 8))
+    expected = cossim.pairwise(x, y)
+    big = np.zeros((60, 40))
+    assert cossim.pairwise(x, y, out=big[::2, ::2]) is not None
+    np.testing.assert_array_equal(big[::2, ::2], expected)
+    assert not big[1::2].any()
+    assert not big[:, 1::2].any()
+    narrow = np.empty((30, 20), np.float32)
+    cossim.pairwise(x, y, out=narrow)
+    np.testing.assert_array_equal(narrow, expected.astype(np.float32))
+    square = rng.standard_normal((12, 12))
+    expected = cossim.pairwise(square)
+    np.testing.assert_array_equal(cossim.pairwise(square, out=square), expected)
+
+
+def test_memory_of_the_broadcast_form():
+    """z (2048, 768): no more than the 16 MB of the result and 40 MB besides; the product in between would be 12 GB."""
+    program = """
+import resource, sys
+import numpy as np, cossim
+z = np.random.default_rng(0).standard_normal((2048, 768), dtype=np.float32)
+cossim.cosine_similarity(z[None, :8], z[:8, None], dim=2)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+matrix = cossim.cosine_similarity(z[None], z[:, None], dim=2)
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert matrix.shape == (2048, 2048) and (np.diag(matrix) == 1).all()
+print((after - before) * (1 if sys.platform == "darwin" else 1024))
+"""
+    grown = int(subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout)
+    assert grown <= 2048 * 2048 * 4 + 40e6

@@ -1,0 +1,69 @@
+"""Shapes and values that torch has got wrong at one time or still does (numbers are those of its issues)."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import cossim
+
+
+def test_55273_broadcasting_of_fewer_dimensions():
+    x, y = np.random.default_rng(0).standard_normal((2, 5, 4)), np.random.default_rng(1).standard_normal(4)
+    expected = np.einsum("abc,c->ab", x, y) / np.linalg.norm(x, axis=2) / np.linalg.norm(y)
+    np.testing.assert_allclose(cossim.cosine_similarity(x, y, 2), expected, atol=1e-15)
+    np.testing.assert_allclose(cossim.cosine_similarity(y, x, -1), expected, atol=1e-15)
+
+
+def test_109333_the_reduced_dimension_broadcasts():
+    """A vector of one element against one of three counts as three equal elements: 1, where 1.7321 was returned."""
+    x, y = np.ones((1, 1)), np.ones((1, 3))
+    assert cossim.cosine_similarity(x, y, 1) == [1.0]
+    assert cossim.cosine_similarity(y, x, 1) == [1.0]
+    assert cossim.cosine_similarity(np.ones((2, 1, 1)), np.ones((1, 2, 3)), 2).tolist() == [[1.0, 1.0], [1.0, 1.0]]
+    np.testing.assert_allclose(cossim.cosine_similarity(np.full((4, 1), 2.0), np.array([1.0, 2.0, 3.0]), 1), 6 / np.sqrt(3 * 14))
+
+
+def test_61454_integers():
+    """int8 gave 3.5e12; torch refuses integers since, here they count as float64."""
+    x, y = np.array([[100, -100, 90]], np.int8), np.array([[127, -128, 1]], np.int8)
+    expected = (100 * 127 + 100 * 128 + 90) / np.sqrt((100**2 * 2 + 90**2) * (127**2 + 128**2 + 1))
+    assert cossim.cosine_similarity(x, y)[0] == pytest.approx(expected, abs=1e-15)
+    with pytest.raises(RuntimeError):
+        F.cosine_similarity(torch.from_numpy(x), torch.from_numpy(y))
+
+
+def test_78064_self_similarity_above_1():
+    """In float32 torch gives more than 1 for many vectors with themselves, and arccos of that is NaN."""
+    x = np.random.default_rng(0).standard_normal((2000, 50)).astype(np.float32)
+    theirs = F.cosine_similarity(torch.from_numpy(x), torch.from_numpy(x)).numpy()
+    assert (theirs > 1).any()  # still so in the torch that is the oracle here
+    ours = cossim.cosine_similarity(x, x)
+    assert (ours == 1).all()
+    assert (np.arccos(ours) == 0).all()
+
+
+def test_eps_is_not_squared():
+    """With one eps for the product of the norms, 1e-8 squared, or 1e-30 squared in float32, is no bound any more."""
+    x, y = np.float32([[1e-5, 0]]), np.float32([[1e-5, 0]])
+    assert cossim.cosine_similarity(x, y, eps=1e-4)[0] == pytest.approx(0.01)
+    assert F.cosine_similarity(torch.from_numpy(x), torch.from_numpy(y), eps=1e-4).item() == pytest.approx(0.01)
+    zero = np.zeros((1, 2), np.float32)
+    assert cossim.cosine_similarity(zero, zero, eps=1e-30) == 0
+
+
+def test_large_and_small_float32():
+    """Squares of 1e30 overflow float32, those of 1e-30 vanish: torch gives 0."""
+    for scale in (1e30, 1e-30):
+        x = np.float32([[3, 4]]) * np.float32(scale)
+        y = np.float32([[4, 3]]) * np.float32(scale)
+        assert F.cosine_similarity(torch.from_numpy(x), torch.from_numpy(y), eps=0).item() != pytest.approx(0.96)
+        assert cossim.cosine_similarity(x, y, eps=0)[0] == pytest.approx(0.96, abs=6e-8)
+        assert cossim.pairwise(x, y, eps=0)[0, 0] == pytest.approx(0.96, abs=4e-7)
+
+
+def test_zero_rows_in_float16():
+    """torch rounds eps = 1e-8 to float16, where it is 0, and divides 0 by 0."""
+    zero, one = np.zeros((1, 3), np.float16), np.ones((1, 3), np.float16)
+    assert F.cosine_similarity(torch.from_numpy(zero), torch.from_numpy(one)).isnan().all()
+    assert cossim.cosine_similarity(zero, one) == [0]
