@@ -9,9 +9,12 @@ PIP = $(PY) -m pip --quiet --disable-pip-version-check
 # Everything that is compiled into the extension, so that a changed file builds it anew.
 SOURCES = $(wildcard csrc/*/*.c csrc/*/*.h) setup.py pyproject.toml
 
+# The C tests need neither Python nor NumPy: all layers but csrc/python, each file compiled once.
+BUILD ?= build/c
 C_FLAGS = -std=c11 -O2 -g -D_GNU_SOURCE -fno-math-errno -Wall -Wextra -Icsrc -pthread
-C_SOURCES = $(wildcard csrc/base/*.c csrc/kernels/*.c csrc/core/*.c)
-C_TESTS = $(patsubst tests/c/%.c,build/c/%,$(wildcard tests/c/test_*.c))
+C_OBJECTS = $(patsubst csrc/%.c,$(BUILD)/%.o,$(wildcard csrc/base/*.c csrc/kernels/*.c csrc/core/*.c))
+C_TESTS = $(patsubst tests/c/%.c,$(BUILD)/%,$(wildcard tests/c/test_*.c))
+C_HEADERS = $(wildcard csrc/*/*.h tests/c/*.h)
 
 .PHONY: help demo test test-c build bench lint asan dist clean
 
@@ -41,25 +44,27 @@ test: $(VENV)/test.stamp ## sets everything up, with torch as the oracle, and ru
 
 build: $(VENV)/test.stamp ## compiles the extension into the virtual environment
 
-build/c/%: tests/c/%.c $(C_SOURCES) $(wildcard csrc/*/*.h tests/c/*.h)
-	@mkdir -p build/c
-	$(CC) $(C_FLAGS) $(EXTRA) $< $(C_SOURCES) -lm -o $@
+$(BUILD)/%.o: csrc/%.c $(C_HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(C_FLAGS) $(EXTRA) -c $< -o $@
 
-test-c: $(C_TESTS) ## the C tests alone; with other compilers and flags: make test-c CC=clang EXTRA=-fsanitize=thread
+$(BUILD)/test_%: tests/c/test_%.c $(C_OBJECTS) $(C_HEADERS)
+	$(CC) $(C_FLAGS) $(EXTRA) $< $(C_OBJECTS) -lm -o $@
+
+test-c: $(C_TESTS) ## the C tests alone; with other compilers and flags: make test-c BUILD=build/tsan CC=clang EXTRA=-fsanitize=thread
 	@for test in $(C_TESTS); do $(RUN) $$test || exit 1; done
 
 bench: $(VENV)/test.stamp ## timed comparisons; one of them: make bench NAME=rows
 	$(PY) -m benchmarks $(NAME)
 
-lint: $(PY) ## ruff, and the compilers' warnings as errors
+lint: $(PY) ## ruff, and the C compiler's warnings as errors
 	$(PIP) install ruff
 	$(PY) -m ruff check .
-	$(MAKE) --always-make test-c EXTRA=-Werror RUN=true
+	$(MAKE) test-c BUILD=build/lint EXTRA=-Werror RUN=:
 
-asan: $(VENV)/test.stamp ## the C tests under the address, undefined-behaviour and thread sanitizers
-	$(MAKE) --always-make test-c EXTRA='-fsanitize=address,undefined -fno-sanitize-recover=all'
-	$(MAKE) --always-make test-c EXTRA=-fsanitize=thread
-	rm -rf build/c
+asan: ## the C tests under the address, undefined-behaviour and thread sanitizers
+	$(MAKE) test-c BUILD=build/asan EXTRA='-fsanitize=address,undefined -fno-sanitize-recover=all'
+	$(MAKE) test-c BUILD=build/tsan EXTRA=-fsanitize=thread
 
 dist: $(PY) ## source archive and wheel in dist/
 	$(PIP) install build

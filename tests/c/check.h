@@ -1,0 +1,39 @@
+#ifndef COSSIM_TESTS_CHECK_H
+#define COSSIM_TESTS_CHECK_H
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* A test is a program: it prints "ok NAME: N checks" or "skip NAME: reason" and ends with 0, or says what failed and ends with 1. */
+
+static long checks;
+
+#define CHECK(condition, ...)                                             \
+    do {                                                                  \
+        checks++;                                                         \
+        if (!(condition)) {                                               \
+            fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition); \
+            fprintf(stderr, __VA_ARGS__);                                 \
+            fprintf(stderr, "\n");                                        \
+            exit(1);                                                      \
+        }                                                                 \
+    } while (0)
+
+static inline int finish(const char *name)
+{
+    printf("ok %s: %ld checks\n", name, checks);
+    return 0;
+}
+
+/* Numbers in [-1, 1), the same ones in every run. */
+static inline double random_number(void)
+{
+    static uint64_t state = 88172645463325252u;
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return (double)(int64_t)state / 9223372036854775808.0;
+}
+
+#endif

@@ -1,0 +1,95 @@
+/*
+ * One instruction set's vocabulary against scalar arithmetic. Included after a header of csrc/simd (inside its target
+ * region, where it has one); defines check_vocabulary().
+ */
+static const double specials[] = {0.0, -0.0, 1.0, -1.5, 1e30, -1e-30, 1e-40, INFINITY, -INFINITY, NAN, 3.4e38};
+
+static int same_double(double a, double b)
+{
+    return a == b || (isnan(a) && isnan(b));
+}
+
+/* fma may round once or twice: between the two results, or equal to both. */
+static int fma_fits(double got, double a, double b, double c, int narrow)
+{
+    double once = narrow ? (double)fmaf((float)a, (float)b, (float)c) : fma(a, b, c);
+    double twice = narrow ? (double)((float)((float)a * (float)b) + (float)c) : a * b + c;
+    return same_double(got, once) || same_double(got, twice);
+}
+
+static double pick(int i)
+{
+    return i % 3 == 0 ? specials[i / 3 % (int)(sizeof specials / sizeof *specials)] : random_number() * pow(10.0, i % 11 - 5);
+}
+
+static void check_floats(void)
+{
+    float a[VF_LANES], b[VF_LANES], c[VF_LANES], out[VF_LANES];
+    for (int round = 0; round < 500; round++) {
+        for (int i = 0; i < VF_LANES; i++) {
+            a[i] = (float)pick(round + 3 * i);
+            b[i] = (float)pick(2 * round + 5 * i + 1);
+            c[i] = (float)pick(round + 7 * i + 2);
+        }
+        vf va = vf_load(a), vb = vf_load(b), vc = vf_load(c);
+        vf_store(out, vf_add(va, vb));
+        for (int i = 0; i < VF_LANES; i++) CHECK(same_double(out[i], a[i] + b[i]), "lane %d", i);
+        vf_store(out, vf_mul(va, vb));
+        for (int i = 0; i < VF_LANES; i++) CHECK(same_double(out[i], a[i] * b[i]), "lane %d", i);
+        vf_store(out, vf_fma(va, vb, vc));
+        for (int i = 0; i < VF_LANES; i++) CHECK(fma_fits(out[i], a[i], b[i], c[i], 1), "lane %d: %g %g %g", i, a[i], b[i], c[i]);
+        vf_store(out, vf_set1(a[0]));
+        for (int i = 0; i < VF_LANES; i++) CHECK(same_double(out[i], a[0]), "lane %d", i);
+    }
+}
+
+static void check_doubles(void)
+{
+    double a[VD_LANES], b[VD_LANES], c[VD_LANES], out[VD_LANES];
+    for (int round = 0; round < 500; round++) {
+        for (int i = 0; i < VD_LANES; i++) {
+            a[i] = pick(round + 3 * i);
+            b[i] = pick(2 * round + 5 * i + 1);
+            c[i] = pick(round + 7 * i + 2);
+        }
+        vd va = vd_load(a), vb = vd_load(b), vc = vd_load(c);
+        vd_store(out, vd_add(va, vb));
+        for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], a[i] + b[i]), "lane %d", i);
+        vd_store(out, vd_sub(va, vb));
+        for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], a[i] - b[i]), "lane %d", i);
+        vd_store(out, vd_mul(va, vb));
+        for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], a[i] * b[i]), "lane %d", i);
+        vd_store(out, vd_fma(va, vb, vc));
+        for (int i = 0; i < VD_LANES; i++) CHECK(fma_fits(out[i], a[i], b[i], c[i], 0), "lane %d: %g %g %g", i, a[i], b[i], c[i]);
+        vd_store(out, vd_set1(a[0]));
+        for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], a[0]), "lane %d", i);
+    }
+}
+
+/* All 65,536 patterns of both 16-bit formats, in each lane in turn, and floats as doubles. */
+static void check_loads(void)
+{
+    uint16_t halves[VF_LANES];
+    float floats[VF_LANES];
+    double doubles[VD_LANES];
+    for (unsigned pattern = 0; pattern < 65536; pattern++) {
+        for (int i = 0; i < VF_LANES; i++) halves[i] = (uint16_t)(pattern + 257u * (unsigned)i);
+        vf_store(floats, vf_load_f16(halves));
+        for (int i = 0; i < VF_LANES; i++) CHECK(same_double(floats[i], f16_to_f32(halves[i])), "f16 %04x", halves[i]);
+        vf_store(floats, vf_load_bf16(halves));
+        for (int i = 0; i < VF_LANES; i++) CHECK(same_double(floats[i], bf16_to_f32(halves[i])), "bf16 %04x", halves[i]);
+        vd_store(doubles, vd_load_f16(halves));
+        for (int i = 0; i < VD_LANES; i++) CHECK(same_double(doubles[i], f16_to_f32(halves[i])), "f16 %04x", halves[i]);
+        vd_store(doubles, vd_load_bf16(halves));
+        for (int i = 0; i < VD_LANES; i++) CHECK(same_double(doubles[i], bf16_to_f32(halves[i])), "bf16 %04x", halves[i]);
+        vd_store(doubles, vd_load_f32(floats));
+        for (int i = 0; i < VD_LANES; i++) CHECK(same_double(doubles[i], floats[i]), "f32 %g", floats[i]);
+    }
+}
+
+static void check_vocabulary(void)
+{
+    check_floats();
+    check_doubles();
+    check_loads();
+}

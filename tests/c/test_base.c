@@ -1,0 +1,148 @@
+/* base: memory, processor, and the thread pool in all the ways a Python process may use it. */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cpu.h"
+#include "base/pool.h"
+#include "base/scratch.h"
+#include "check.h"
+
+enum { MOST = 1000 };
+
+struct job {
+    _Atomic int runs[MOST];
+    _Atomic int on_worker[8];
+    _Atomic int clashes;
+    size_t nested;
+};
+
+static void count(void *context, size_t task, size_t worker)
+{
+    struct job *job = context;
+    if (worker >= 8 || atomic_fetch_add(&job->on_worker[worker], 1) != 0) {
+        atomic_fetch_add(&job->clashes, 1); /* two tasks at once on one worker */
+    }
+    atomic_fetch_add(&job->runs[task], 1);
+    if (job->nested > 0) {
+        struct job inner = {.nested = 0};
+        pool_run(job->nested, 4, count, &inner);
+        for (size_t i = 0; i < job->nested; i++) {
+            if (atomic_load(&inner.runs[i]) != 1) {
+                atomic_fetch_add(&job->clashes, 1);
+            }
+        }
+    }
+    atomic_fetch_sub(&job->on_worker[worker], 1);
+}
+
+static int every_task_once(size_t tasks, int workers, size_t nested)
+{
+    struct job job = {.nested = nested};
+    pool_run(tasks, workers, count, &job);
+    for (size_t i = 0; i < MOST; i++) {
+        if (atomic_load(&job.runs[i]) != (i < tasks)) {
+            return 0;
+        }
+    }
+    return atomic_load(&job.clashes) == 0;
+}
+
+static void check_pool(void)
+{
+    static const size_t tasks[] = {0, 1, 2, 3, 7, 100, MOST};
+    for (int threads = 1; threads <= 8; threads++) {
+        pool_set_threads(threads);
+        CHECK(pool_get_threads() == threads, "%d", threads);
+        for (size_t i = 0; i < sizeof tasks / sizeof *tasks; i++) {
+            for (int workers = 0; workers <= 9; workers++) {
+                CHECK(every_task_once(tasks[i], workers, 0), "%zu tasks, %d workers, %d threads", tasks[i], workers, threads);
+            }
+        }
+    }
+    CHECK(every_task_once(20, 4, 30), "nested");
+    pool_set_threads(0);
+    CHECK(pool_get_threads() == 1, "at least one");
+    pool_set_threads(4);
+    pool_stop();
+    CHECK(every_task_once(100, 4, 0), "after a stop");
+}
+
+static void *hammer(void *failures)
+{
+    for (int i = 0; i < 200; i++) {
+        if (!every_task_once(50, 4, 0)) {
+            atomic_fetch_add((_Atomic int *)failures, 1);
+        }
+    }
+    return NULL;
+}
+
+static void check_concurrent_callers(void)
+{
+    pthread_t threads[6];
+    _Atomic int failures = 0;
+    for (int i = 0; i < 6; i++) {
+        CHECK(pthread_create(&threads[i], NULL, hammer, &failures) == 0, "no thread");
+    }
+    for (int i = 0; i < 6; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    CHECK(atomic_load(&failures) == 0, "%d failures", atomic_load(&failures));
+}
+
+/* Forks while other threads use the pool: the child has none of their threads, and must work all the same. */
+static void check_forks(void)
+{
+    pthread_t threads[2];
+    _Atomic int failures = 0;
+    for (int i = 0; i < 2; i++) {
+        CHECK(pthread_create(&threads[i], NULL, hammer, &failures) == 0, "no thread");
+    }
+    for (int i = 0; i < 20; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            alarm(20);
+            _exit(every_task_once(100, 4, 0) && every_task_once(100, 2, 3) ? 0 : 1);
+        }
+        int status = -1;
+        CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0, "child ended with %d", status);
+        CHECK(every_task_once(100, 4, 0), "parent after fork");
+    }
+    for (int i = 0; i < 2; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    CHECK(atomic_load(&failures) == 0, "%d failures", atomic_load(&failures));
+}
+
+static void check_scratch(void)
+{
+    static const size_t sizes[] = {0, 1, 63, 64, 65, 100000};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        char *block = scratch_alloc(sizes[i]);
+        CHECK(block != NULL && (uintptr_t)block % SCRATCH_ALIGN == 0, "%zu bytes", sizes[i]);
+        memset(block, 1, sizes[i]);
+        scratch_free(block);
+    }
+    CHECK(scratch_alloc(SIZE_MAX) == NULL && scratch_alloc(SIZE_MAX / 2) == NULL, "absurd sizes");
+    CHECK(scratch_round(1) == 64 && scratch_round(64) == 64 && scratch_round(0) == 0, "rounding");
+    size_t product;
+    CHECK(size_mul(3, 5, &product) && product == 15 && !size_mul(SIZE_MAX, 2, &product), "product");
+    scratch_free(NULL);
+}
+
+int main(void)
+{
+    alarm(120); /* a deadlock is a failure, not a wait */
+    CHECK(cpu_count_available() >= 1 && cpu_count_available() <= sysconf(_SC_NPROCESSORS_CONF), "%d CPUs", cpu_count_available());
+    CHECK(cpu_features() == cpu_features(), "features");
+    check_scratch();
+    check_pool();
+    check_concurrent_callers();
+#if !defined(__SANITIZE_THREAD__) /* its runtime does not follow forks of processes with threads */
+    check_forks();
+#endif
+    return finish("base");
+}

@@ -1,0 +1,211 @@
+/* Every kernel of every table that this machine runs, against naive twins. */
+#include <math.h>
+#include <string.h>
+
+#include "base/half.h"
+#include "check.h"
+#include "kernels/kernels.h"
+
+enum { LONGEST = 1100, ROWS = 3 };
+
+static const size_t element_size[ELEMENTS] = {8, 4, 2, 2};
+
+static double element(enum element type, const void *array, size_t i)
+{
+    switch (type) {
+    case ELEMENT_F64:
+        return ((const double *)array)[i];
+    case ELEMENT_F32:
+        return ((const float *)array)[i];
+    case ELEMENT_F16:
+        return f16_to_f32(((const uint16_t *)array)[i]);
+    default:
+        return bf16_to_f32(((const uint16_t *)array)[i]);
+    }
+}
+
+static void fill(enum element type, void *array, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        double value = random_number();
+        switch (type) {
+        case ELEMENT_F64:
+            ((double *)array)[i] = value;
+            break;
+        case ELEMENT_F32:
+            ((float *)array)[i] = (float)value;
+            break;
+        case ELEMENT_F16:
+            ((uint16_t *)array)[i] = f16_from_double(value);
+            break;
+        default:
+            ((uint16_t *)array)[i] = bf16_from_double(value);
+            break;
+        }
+    }
+}
+
+/* The naive twin of both rows and columns: n terms, `stride` elements apart. */
+static long double naive(enum element type, const void *x, const void *y, size_t first, size_t stride, size_t n)
+{
+    long double sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        sum += (long double)element(type, x, first + i * stride) * element(type, y, first + i * stride);
+    }
+    return sum;
+}
+
+static int near(double got, long double expected, size_t n)
+{
+    return fabsl(got - expected) <= 1e-15L * (long double)(n + 1);
+}
+
+static double x_array[ROWS * LONGEST], y_array[ROWS * LONGEST];
+
+static void check_rows(const struct kernels *k, enum element type, size_t n)
+{
+    const ptrdiff_t step = (ptrdiff_t)(n * element_size[type]);
+    for (int kind = 0; kind < SUMS_KINDS; kind++) {
+        double xy[ROWS] = {9, 9, 9}, xx[ROWS] = {9, 9, 9}, yy[ROWS] = {9, 9, 9};
+        k->rows[type][kind](xy, xx, yy, x_array, y_array, ROWS, n, step, step);
+        for (size_t r = 0; r < ROWS; r++) {
+            const bool dot = kind != SUMS_SQUARE, x_square = kind != SUMS_DOT, y_square = kind == SUMS_ALL;
+            CHECK(dot ? near(xy[r], naive(type, x_array, y_array, r * n, 1, n), n) : xy[r] == 9, "%s rows type %d n %zu", k->name, type, n);
+            CHECK(x_square ? near(xx[r], naive(type, x_array, x_array, r * n, 1, n), n) : xx[r] == 9, "%s rows type %d n %zu", k->name, type, n);
+            CHECK(y_square ? near(yy[r], naive(type, y_array, y_array, r * n, 1, n), n) : yy[r] == 9, "%s rows type %d n %zu", k->name, type, n);
+        }
+    }
+}
+
+/* n columns of ROWS * some steps, summed in two calls as the driver does. */
+static void check_columns(const struct kernels *k, enum element type, size_t n, size_t steps)
+{
+    static double sums[6 * LONGEST];
+    const ptrdiff_t step = (ptrdiff_t)(n * element_size[type]);
+    const size_t cut = steps / 2 / COLUMNS_GROUP * COLUMNS_GROUP;
+    for (int kind = 0; kind < SUMS_KINDS; kind++) {
+        memset(sums, 0, sizeof sums);
+        k->columns[type][kind](sums, n, x_array, y_array, cut, step, step);
+        k->columns[type][kind](sums, n, (const char *)x_array + cut * (size_t)step, (const char *)y_array + cut * (size_t)step, steps - cut, step, step);
+        for (size_t j = 0; j < n; j++) {
+            const double xy = sums[j] + sums[3 * n + j], xx = sums[n + j] + sums[4 * n + j], yy = sums[2 * n + j] + sums[5 * n + j];
+            CHECK(kind == SUMS_SQUARE || near(xy, naive(type, x_array, y_array, j, n, steps), steps), "%s columns type %d", k->name, type);
+            CHECK(kind == SUMS_DOT || near(xx, naive(type, x_array, x_array, j, n, steps), steps), "%s columns type %d", k->name, type);
+            CHECK(kind != SUMS_ALL || near(yy, naive(type, y_array, y_array, j, n, steps), steps), "%s columns type %d", k->name, type);
+        }
+    }
+}
+
+/* Both packings and the tile over `depth` steps in blocks of TILE_DEPTH; fewer rows than the tile has, so the rest is padding. */
+static void check_tile(const struct kernels *k, bool f64, size_t depth)
+{
+    enum { MOST_ROWS = 16, MOST_COLUMNS = 64 };
+    static double left[MOST_ROWS * LONGEST], right[MOST_COLUMNS * LONGEST], a[MOST_ROWS * TILE_DEPTH], b[MOST_COLUMNS * TILE_DEPTH];
+    static double sums[2 * MOST_ROWS * MOST_COLUMNS];
+    const size_t rows = k->tile_rows, columns = f64 ? k->tile_columns_f64 : k->tile_columns_f32, size = f64 ? 8 : 4;
+    const enum element type = f64 ? ELEMENT_F64 : ELEMENT_F32;
+    CHECK(rows <= MOST_ROWS && columns <= MOST_COLUMNS, "tile %zu x %zu", rows, columns);
+    fill(type, left, rows * depth);
+    fill(type, right, columns * depth);
+    for (size_t done = 0, n; done < depth; done += n) {
+        const void *left_rows[MOST_ROWS], *right_rows[MOST_COLUMNS];
+        n = depth - done < TILE_DEPTH ? depth - done : TILE_DEPTH;
+        for (size_t r = 0; r < rows; r++) left_rows[r] = (const char *)left + (r * depth + done) * size;
+        for (size_t c = 0; c < columns; c++) right_rows[c] = (const char *)right + (c * depth + done) * size;
+        (f64 ? k->pack_f64 : k->pack_f32)(a, left_rows, rows - 1, rows, n);
+        (f64 ? k->pack_f64 : k->pack_f32)(b, right_rows, columns - 1, columns, n);
+        (f64 ? k->tile_f64 : k->tile_f32)(sums, a, b, n, (done == 0 ? TILE_FIRST : 0) | (done + n == depth ? TILE_LAST : 0));
+    }
+    for (size_t r = 0; r < rows; r++) {
+        for (size_t c = 0; c < columns; c++) {
+            long double expected = 0, magnitude = 0;
+            for (size_t i = 0; r < rows - 1 && c < columns - 1 && i < depth; i++) {
+                const long double product = (long double)element(type, left, r * depth + i) * element(type, right, c * depth + i);
+                expected += product;
+                magnitude += fabsl(product);
+            }
+            /* a chain, the chains of a block, and the rounding of the total */
+            const long double bound = (f64 ? 66 * 0x1p-53L : (32 + 8 + 1) * 0x1p-24L) * magnitude;
+            CHECK(fabsl(sums[r * columns + c] - expected) <= bound, "%s tile f64=%d depth %zu at %zu, %zu: %g", k->name, f64, depth, r, c,
+                  (double)(sums[r * columns + c] - expected));
+        }
+    }
+}
+
+static void check_cosines(const struct kernels *k)
+{
+    double sums[40], partners[40], wide[40];
+    float narrow[40];
+    for (size_t i = 0; i < 40; i++) {
+        sums[i] = i == 5 ? NAN : i == 6 ? 99.0 : i == 7 ? -99.0 : random_number();
+        partners[i] = 2.0;
+    }
+    for (size_t n = 0; n <= 40; n++) {
+        bool any = k->cosine_f32(narrow, sums, 0.25, partners, n, 0.9);
+        CHECK(any == (n > 6), "%s cosine_f32 %zu", k->name, n);
+        any = k->cosine_f64(wide, sums, 1.0, partners, n, 0.9);
+        CHECK(any == (n > 6), "%s cosine_f64 %zu", k->name, n);
+        for (size_t i = 0; i < n; i++) {
+            const double expected = i == 6 ? 1.0 : i == 7 ? -1.0 : sums[i] * 0.5;
+            CHECK(i == 5 ? isnan(narrow[i]) && isnan(wide[i]) : narrow[i] == (float)expected && wide[i] == expected, "%s cosine %zu", k->name, i);
+        }
+    }
+}
+
+static void check_widening(const struct kernels *k)
+{
+    uint16_t halves[100] = {0};
+    float out[101];
+    for (size_t n = 0; n <= 100; n++) {
+        for (size_t i = 0; i < n; i++) {
+            halves[i] = f16_from_double(random_number());
+        }
+        out[n] = 7.0f;
+        k->widen_f16(out, halves, n);
+        for (size_t i = 0; i < n; i++) {
+            CHECK(out[i] == f16_to_f32(halves[i]), "%s widen_f16", k->name);
+        }
+        k->widen_bf16(out, halves, n);
+        for (size_t i = 0; i < n; i++) {
+            CHECK(out[i] == bf16_to_f32(halves[i]), "%s widen_bf16", k->name);
+        }
+        CHECK(out[n] == 7.0f, "%s widening wrote past its end", k->name);
+    }
+}
+
+int main(void)
+{
+    size_t count;
+    const struct kernels *const *tables = kernels_all(&count);
+    CHECK(!kernels_select("no such thing") && kernels_select("generic"), "selection by name");
+    CHECK(kernels_current() == tables[count - 1], "generic comes last");
+    for (size_t t = 0; t < count; t++) {
+        const struct kernels *k = tables[t];
+        if (!kernels_supported(k)) {
+            printf("skip kernels %s: this processor does not have it\n", k->name);
+            CHECK(!kernels_select(k->name), "selected what cannot run");
+            continue;
+        }
+        for (int type = 0; type < ELEMENTS; type++) {
+            fill(type, x_array, ROWS * LONGEST);
+            fill(type, y_array, ROWS * LONGEST);
+            for (size_t n = 0; n <= 140; n++) {
+                check_rows(k, type, n);
+            }
+            check_rows(k, type, 1000);
+            check_rows(k, type, LONGEST);
+            for (size_t n = 1; n <= 40; n++) {
+                check_columns(k, type, n, 1 + n % 17);
+            }
+            check_columns(k, type, 3, LONGEST);
+        }
+        static const size_t depths[] = {1, 2, 31, 32, 33, 64, 65, 255, 256, 257, 700};
+        for (size_t i = 0; i < sizeof depths / sizeof *depths; i++) {
+            check_tile(k, false, depths[i]);
+            check_tile(k, true, depths[i]);
+        }
+        check_cosines(k);
+        check_widening(k);
+    }
+    return finish("kernels");
+}

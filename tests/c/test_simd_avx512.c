@@ -1,0 +1,25 @@
+/* csrc/simd/avx512.h against scalar arithmetic. */
+#include "base/cpu.h"
+#include "check.h"
+
+#if defined(__x86_64__)
+#include "simd/avx512.h"
+#include "simd_check.h"
+#include "simd/end.h"
+
+int main(void)
+{
+    if ((cpu_features() & CPU_AVX512) != CPU_AVX512) {
+        printf("skip simd_avx512: this processor does not have it\n");
+        return 0;
+    }
+    check_vocabulary();
+    return finish("simd_avx512");
+}
+#else
+int main(void)
+{
+    printf("skip simd_avx512: compiled for another architecture\n");
+    return 0;
+}
+#endif

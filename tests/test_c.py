@@ -1,0 +1,47 @@
+"""The C tests: of the vector vocabularies, the kernels and the base layer, natively and for AArch64."""
+
+import platform
+import shutil
+import subprocess
+
+import pytest
+from conftest import ROOT
+
+
+def run_c_tests(build, *arguments):
+    if not (ROOT / "csrc").exists():
+        pytest.skip("the C sources are not here")
+    if shutil.which("make") is None:
+        pytest.skip("needs make")
+    command = ["make", "--no-print-directory", "-s", "-j2", "test-c", f"BUILD={build}", *arguments]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+def test_native(tmp_path):
+    if shutil.which("cc") is None:
+        pytest.skip("needs a C compiler called cc")
+    printed = run_c_tests(tmp_path)
+    for name in ("base", "half", "kernels", "simd_generic"):
+        assert f"ok {name}:" in printed
+
+
+def test_clang(tmp_path):
+    clang = shutil.which("clang") or shutil.which("clang-14")
+    if clang is None:
+        pytest.skip("needs clang")
+    assert "ok kernels:" in run_c_tests(tmp_path, f"CC={clang}", "EXTRA=-Werror")
+
+
+def test_aarch64(tmp_path):
+    """NEON under emulation; static, so that no AArch64 system is needed."""
+    qemu = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
+    compiler = "aarch64-linux-gnu-gcc"
+    if platform.machine() == "aarch64":
+        pytest.skip("this is AArch64: the native test covers it")
+    if qemu is None or shutil.which(compiler) is None:
+        pytest.skip(f"needs qemu-aarch64 and {compiler} (Debian: qemu-user, gcc-aarch64-linux-gnu, libc6-dev-arm64-cross)")
+    printed = run_c_tests(tmp_path, f"CC={compiler}", "EXTRA=-static -Werror", f"RUN={qemu}")
+    assert "ok simd_neon:" in printed
+    assert "ok kernels:" in printed

@@ -1,0 +1,203 @@
+"""Layers as objects: torch's arguments, reprs, initial ranges and keys; weights from dicts and files."""
+
+import pickle
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+
+from cossim import nn, simclr
+
+torch_nn = torch.nn
+
+PAIRS = [
+    lambda m: m.Conv2d(1, 10, 5),
+    lambda m: m.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2), groups=2, bias=False),
+    lambda m: m.Conv2d(2, 3, 3, padding="same"),
+    lambda m: m.Conv2d(2, 3, 3, padding=1, padding_mode="reflect"),
+    lambda m: m.Conv2d(2, 3, 3, padding=(1, 2), padding_mode="replicate"),
+    lambda m: m.Conv2d(2, 3, 3, padding=2, padding_mode="circular"),
+    lambda m: m.Conv2d(2, 3, (2, 3), padding="same", padding_mode="reflect"),
+    lambda m: m.MaxPool2d(2),
+    lambda m: m.MaxPool2d((3, 2), stride=2, padding=1, dilation=1, ceil_mode=True),
+    lambda m: m.ReLU(),
+    lambda m: m.Flatten(),
+    lambda m: m.Flatten(start_dim=2, end_dim=-1),
+    lambda m: m.Linear(7, 3),
+    lambda m: m.Linear(7, 3, bias=False),
+    lambda m: m.Sequential(m.Conv2d(4, 2, 3), m.ReLU(), m.Flatten()),
+    lambda m: m.Sequential(OrderedDict(first=m.Linear(7, 3), then=m.Sequential(m.ReLU(), m.Linear(3, 2)))),
+]
+
+
+def input_for(layer):
+    first = layer
+    while isinstance(first, nn.Sequential):
+        first = first[0]
+    channels = getattr(first, "in_channels", 4)
+    return np.random.default_rng(0).standard_normal((2, channels, 8, 7)).astype(np.float32)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+@pytest.mark.parametrize("make", PAIRS)
+def test_twins(make):
+    ours, theirs = make(nn), make(torch_nn)
+    assert repr(ours) == repr(theirs)
+    state = theirs.state_dict()
+    assert list(ours.state_dict()) == list(state)
+    assert [a.shape for a in ours.state_dict().values()] == [tuple(t.shape) for t in state.values()]
+    ours.load_state_dict(state)
+    x = input_for(ours)
+    expected = theirs(torch.from_numpy(x)).detach().numpy()
+    np.testing.assert_allclose(ours(x), expected, rtol=1e-5, atol=1e-5)
+    again = pickle.loads(pickle.dumps(ours))
+    np.testing.assert_array_equal(again(x), ours(x))
+
+
+def test_initial_values_have_torchs_range():
+    for ours, fan_in in ((nn.Conv2d(6, 400, (3, 5), groups=2, rng=0), 45), (nn.Linear(50, 400, rng=0), 50)):
+        for values in (ours.weight, ours.bias):
+            bound = fan_in**-0.5
+            assert np.abs(values).max() <= bound
+            assert np.abs(values).max() > 0.95 * bound
+            assert abs(values.mean()) < 0.1 * bound
+            assert values.dtype == np.float32
+    same, other = nn.Linear(4, 3, rng=7), nn.Linear(4, 3, rng=np.random.default_rng(7))
+    np.testing.assert_array_equal(same.weight, other.weight)
+    assert (nn.Linear(4, 3).weight != nn.Linear(4, 3).weight).any()
+    assert nn.Linear(4, 3, dtype=np.float64)(np.ones(4)).dtype == np.float64
+
+
+def test_sequential_is_a_sequence():
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    assert len(net) == 3
+    assert net[1] is list(net)[1]
+    assert net[-1].out_features == 2
+    assert list(net[1:].state_dict()) == ["2.weight", "2.bias"]
+    x = np.ones((5, 3), np.float32)
+    np.testing.assert_array_equal(net(x), net[2](net[1](net[0](x))))
+    with pytest.raises(TypeError, match="'1'"):
+        nn.Sequential(nn.ReLU(), 3)
+    with pytest.raises(IndexError):
+        net[3]
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: nn.Conv2d(4, 6, 3, groups=3), ValueError, "groups=3"),
+        (lambda: nn.Conv2d(0, 6, 3), ValueError, "in_channels"),
+        (lambda: nn.Conv2d(4, 6.5, 3), TypeError, "out_channels"),
+        (lambda: nn.Conv2d(4, 6, 0), ValueError, "kernel_size"),
+        (lambda: nn.Conv2d(4, 6, 3, padding_mode="mirror"), ValueError, "mirror"),
+        (lambda: nn.Conv2d(4, 6, 3, stride=2, padding="same"), ValueError, "same"),
+        (lambda: nn.Conv2d(4, 6, 3, dtype=np.float16), TypeError, "float16"),
+        (lambda: nn.Conv2d(1, 1, 3, padding=4, padding_mode="reflect")(np.zeros((1, 1, 4, 4), "f4")), ValueError, "reflect"),
+        (lambda: nn.Linear(-1, 2), ValueError, "in_features"),
+        (lambda: nn.Flatten(3)(np.zeros((2, 3))), IndexError, "dim 3"),
+        (lambda: nn.Flatten(2, 1)(np.zeros((2, 3, 4))), ValueError, "end_dim"),
+        (lambda: nn.Linear(3, 2)(np.zeros((2, 4), np.float32)), ValueError, r"\(2, 4\)"),
+    ],
+)
+def test_refused(make, error, words):
+    with pytest.raises(error, match=words):
+        make()
+
+
+# ---- weights ----
+
+
+def state_of(layer):
+    return {key: array.copy() for key, array in layer.state_dict().items()}
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_files_there_and_back(tmp_path, suffix):
+    encoder, other = simclr.Encoder(rng=1), simclr.Encoder(rng=2)
+    path = tmp_path / f"weights{suffix}"
+    nn.save_weights(path, encoder.state_dict())
+    nn.save_weights(path, encoder.state_dict())  # replaces the first
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    other.load_state_dict(path)
+    for key, array in encoder.state_dict().items():
+        np.testing.assert_array_equal(other.state_dict()[key], array)
+    other.load_state_dict(nn.load_weights(str(path)))
+
+
+def test_safetensors_of_torch(tmp_path):
+    import safetensors.torch
+
+    theirs = torch_nn.Linear(5, 3)
+    safetensors.torch.save_file(theirs.state_dict(), tmp_path / "w.safetensors")
+    ours = nn.Linear(5, 3)
+    ours.load_state_dict(tmp_path / "w.safetensors")
+    np.testing.assert_array_equal(ours.weight, theirs.weight.detach().numpy())
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_damaged_files(tmp_path, suffix):
+    layer = nn.Linear(40, 30, rng=0)
+    path = tmp_path / f"weights{suffix}"
+    nn.save_weights(path, layer.state_dict())
+    whole = path.read_bytes()
+    before = state_of(layer)
+    for cut in (0, 1, 7, 8, 50, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(ValueError, match="weights"):
+            layer.load_state_dict(path)
+    path.write_bytes(b"\xff" * 200)
+    with pytest.raises(ValueError, match="weights"):
+        layer.load_state_dict(path)
+    for key, array in layer.state_dict().items():
+        np.testing.assert_array_equal(array, before[key])
+
+
+def test_files_that_are_none(tmp_path):
+    layer = nn.Linear(2, 2)
+    with pytest.raises(FileNotFoundError):
+        layer.load_state_dict(tmp_path / "none.npz")
+    np.save(tmp_path / "array.npy", np.ones(3))
+    (tmp_path / "array.npy").rename(tmp_path / "array.npz")
+    with pytest.raises(ValueError, match="single array"):
+        layer.load_state_dict(tmp_path / "array.npz")
+    np.savez(tmp_path / "objects.npz", weight=np.array([{}], object))
+    with pytest.raises(ValueError, match="objects.npz"):
+        layer.load_state_dict(tmp_path / "objects.npz")
+    with pytest.raises(ValueError, match="must end in"):
+        layer.load_state_dict(tmp_path / "weights.bin")
+    with pytest.raises(TypeError, match="int"):
+        layer.load_state_dict(3)
+
+
+def test_weights_that_do_not_fit_change_nothing():
+    layer = nn.Sequential(nn.Linear(3, 2, rng=0), nn.Linear(2, 2, rng=0))
+    before = state_of(layer)
+    good = {key: np.zeros_like(a) for key, a in before.items()}
+    cases = {
+        "1.bias is missing": {k: v for k, v in good.items() if k != "1.bias"},
+        "2.bias is not expected": {**good, "2.bias": np.zeros(2)},
+        r"1.weight must have shape \(2, 2\), not \(3, 2\)": {**good, "1.weight": np.zeros((3, 2))},
+    }
+    for words, state in cases.items():
+        with pytest.raises(ValueError, match=words):
+            layer.load_state_dict(state)
+    with pytest.raises(TypeError, match="1.weight"):
+        layer.load_state_dict({**good, "1.weight": np.zeros((2, 2), complex)})
+    for key, array in layer.state_dict().items():
+        np.testing.assert_array_equal(array, before[key])
+    layer.load_state_dict({"0.bias": [5.0, 6.0], "nothing": [1]}, strict=False)
+    assert layer[0].bias.tolist() == [5, 6]
+    with pytest.raises(ValueError, match="shape"):
+        layer.load_state_dict({"0.bias": [5.0]}, strict=False)
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path):
+    path = tmp_path / "weights.npz"
+    nn.save_weights(path, {"a": np.ones(3)})
+    with pytest.raises(TypeError):
+        nn.save_weights(path, {"a": np.ones(3), "b": [object()]})
+    np.testing.assert_array_equal(nn.load_weights(path)["a"], np.ones(3))
+    with pytest.raises(ValueError, match="must end in"):
+        nn.save_weights(tmp_path / "weights.txt", {"a": np.ones(3)})
+    assert [p.name for p in tmp_path.iterdir()] == ["weights.npz"]

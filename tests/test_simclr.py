@@ -1,0 +1,101 @@
+"""The encoder and the similarity of two views, against the same network in torch."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import cossim
+from cossim import _images, simclr
+
+
+class TorchEncoder(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = torch.nn.Conv2d(1, 10, 5)
+        self.conv2 = torch.nn.Conv2d(10, 20, 5)
+        self.fc = torch.nn.Linear(4 * 4 * 20, 100)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.conv1(x)), kernel_size=2, stride=2)
+        x = F.max_pool2d(F.relu(self.conv2(x)), kernel_size=2, stride=2)
+        return F.relu(self.fc(x.view(-1, 4 * 4 * 20)))
+
+
+@pytest.fixture
+def theirs():
+    torch.manual_seed(0)
+    return TorchEncoder()
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-5), (np.float64, 1e-12)])
+def test_the_encoder(rng, theirs, dtype, tolerance):
+    theirs = theirs.to(torch.from_numpy(np.zeros(1, dtype)).dtype)
+    ours = simclr.Encoder(dtype=dtype)
+    ours.load_state_dict(theirs.state_dict())
+    for n in (0, 1, 32, 100):
+        x = rng.random((n, 1, 28, 28)).astype(dtype)
+        z = ours(x)
+        expected = theirs(torch.from_numpy(x)).detach().numpy()
+        assert z.shape == (n, 100)
+        assert z.dtype == dtype
+        np.testing.assert_allclose(z, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max(initial=0))
+
+
+def test_keys_and_files(tmp_path, theirs):
+    keys = ["conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias", "fc.weight", "fc.bias"]
+    ours = simclr.Encoder(rng=3)
+    assert list(ours.state_dict()) == keys == list(theirs.state_dict())
+    cossim.nn.save_weights(tmp_path / "e.safetensors", ours.state_dict())
+    theirs.load_state_dict({k: torch.from_numpy(v) for k, v in cossim.nn.load_weights(tmp_path / "e.safetensors").items()})
+    x = np.random.default_rng(0).random((3, 1, 28, 28), dtype=np.float32)
+    np.testing.assert_allclose(ours(x), theirs(torch.from_numpy(x)).detach().numpy(), atol=1e-5)
+
+
+def test_real_images_through_to_the_matrix(theirs, mnist_images_path, rng):
+    """The notebook's second half: two views, z, unsqueeze, dim=2."""
+    images = _images.read_images(mnist_images_path)[:32]
+    views = np.clip(images + rng.normal(0, 0.1, images.shape).astype(np.float32), 0, 1)
+    ours = simclr.Encoder()
+    ours.load_state_dict(theirs.state_dict())
+    z0, z1 = ours(images), ours(views)
+    t = torch.cat((theirs(torch.from_numpy(images)), theirs(torch.from_numpy(views)))).detach()
+    expected = torch.nn.CosineSimilarity(dim=2)(t.unsqueeze(0), t.unsqueeze(1)).numpy()
+    matrix = simclr.similarity_matrix(z0, z1)
+    assert matrix.shape == (64, 64)
+    assert (np.diag(matrix) == 1).all()
+    np.testing.assert_allclose(matrix, expected, atol=1e-6)
+    z = np.concatenate((z0, z1))
+    np.testing.assert_array_equal(matrix, cossim.cosine_similarity(z[None], z[:, None], dim=2))
+
+
+def test_similarity_matrix(rng):
+    z0, z1 = rng.standard_normal((2, 5, 8))
+    matrix = simclr.similarity_matrix(z0, z1)
+    np.testing.assert_allclose(matrix[:5, 5:], cossim.pairwise(z0, z1), atol=1e-15)
+    np.testing.assert_array_equal(matrix, matrix.T)
+    for bad in ((z0, z1[:4]), (z0[0], z1[0]), (z0, z1[:, :3])):
+        with pytest.raises(ValueError, match="similarity_matrix.*z0.*z1"):
+            simclr.similarity_matrix(*bad)
+    with pytest.raises(TypeError, match="z1"):
+        simclr.similarity_matrix(z0, z1 * 1j)
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (2, 3, 28, 28), (2, 1, 28, 27), (28,), ()], ids=str)
+def test_images_of_another_shape(shape):
+    with pytest.raises(ValueError, match=r"\(N, 1, 28, 28\)") as caught:
+        simclr.Encoder()(np.zeros(shape, np.float32))
+    assert str(shape) in str(caught.value)
+
+
+def test_images_of_another_type():
+    with pytest.raises(TypeError, match="float32"):
+        simclr.Encoder()(np.zeros((1, 1, 28, 28)))
+    with pytest.raises(TypeError, match="uint8"):
+        simclr.Encoder()(np.zeros((1, 1, 28, 28), np.uint8))
+
+
+def test_the_seed_makes_the_weights():
+    a, b, c = simclr.Encoder(rng=1), simclr.Encoder(rng=1), simclr.Encoder(rng=2)
+    np.testing.assert_array_equal(a.fc.weight, b.fc.weight)
+    assert (a.fc.weight != c.fc.weight).any()
