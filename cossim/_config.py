@@ -46,7 +46,7 @@ def show_config(mode="stdout"):
             "in use": core["threads"],
             "COSSIM_NUM_THREADS": os.environ.get("COSSIM_NUM_THREADS", "not set"),
         },
-        "built for": {
+        "runs on": {
             "machine": platform.machine(),
             "python": platform.python_version(),
             "numpy": np.__version__,

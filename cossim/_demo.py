@@ -1,6 +1,10 @@
-"""The demo: from a pair of vectors to the similarity matrix of two views of images, as a learner would check it by hand."""
+"""The demo: a learner's notebook on cosine similarity, run from its first cell to the question it ends with.
 
-import sys
+Its pair of vectors, its two matrices, its images through its encoder, and its loop whose values differ, and why.
+"""
+
+import os
+from importlib.util import find_spec
 from time import perf_counter
 
 import numpy as np
@@ -8,151 +12,191 @@ import numpy as np
 import cossim
 from cossim import _images, simclr
 
-# The two 2 x 3 matrices of a learner's notebook, which printed them to four digits and their norms and dot products to
-# eight. The digits after the fourth are lost; those below are the ones within half a unit of the fourth that give the
-# printed norms and dot products again.
+# The notebook printed its two 2 x 3 matrices to four decimals, their norms and dot products to eight digits. The digits
+# after the fourth decimal are lost; those below round to the four, and give the printed norms and dot products.
 MATRIX_A = np.array([[-1.4957143, -1.9285455, -0.2319812], [-0.3471965, -1.1278678, 0.3151052]], np.float32)
 MATRIX_B = np.array([[-0.9709234, 0.4931396, -0.2877336], [1.9940162, 1.828801, -0.598121]], np.float32)
 
-PAIRS = 32
+IMAGES = 32
 
 
-class Timer:
-    """Milliseconds of each part, for the table at the end."""
+class Stopwatch:
+    """Times calls, and prints the times of one part of the demo."""
 
     def __init__(self):
-        self.parts = []
+        self.times = []
 
     def __call__(self, name, function, *args, **kwargs):
         start = perf_counter()
         result = function(*args, **kwargs)
-        self.parts.append((name, 1000 * (perf_counter() - start)))
+        self.times.append(f"{name} {1000 * (perf_counter() - start):.3g} ms")
         return result
+
+    def show(self):
+        print(f"\nTime: {', '.join(self.times)}.")
+        self.times.clear()
 
 
 def _title(text):
-    print(f"\n{text}\n{'-' * len(text)}")
+    print(f"\n{text}\n{'=' * len(text)}\n")
 
 
-def show_pair(rng, timer):
-    _title("(a) One pair of vectors, by hand and with cossim")
+def _differ(x, y):
+    return f"{np.abs(x - y).max():.3g}"
+
+
+def show_pair(rng, timed):
+    """The notebook's first cell: two vectors, as matrices of one row."""
+    _title("(a) One pair of vectors")
     c, d = rng.standard_normal((2, 1, 3)).astype(np.float32)
-    print(f"c = {c}\nd = {d}")
-    norm_c, norm_d, dot = cossim.vector_norm(c), cossim.vector_norm(d), cossim.vecdot(c, d)[0]
-    print(f"norms {norm_c:.7f} and {norm_d:.7f}, dot product {dot:.7f}")
-    print(f"by hand                             {dot / (norm_c * norm_d):.4f}")
-    value = timer("one pair", cossim.cosine_similarity, c, d, dim=1, eps=1e-6)
-    print(f"cosine_similarity(c, d, dim=1)      {value[0]:.4f}")
+    print(f"c {c.shape} = {c}\nd {d.shape} = {d}\n")
+    norm_c, norm_d, dot = np.linalg.norm(c), np.linalg.norm(d), np.dot(c, d.T)
+    print("by hand, with NumPy:")
+    print("  np.dot(c, d.T) / (np.linalg.norm(c) * np.linalg.norm(d))")
+    print(f"  = {dot.item():.7f} / ({norm_c:.7f} * {norm_d:.7f}) = {(dot / (norm_c * norm_d)).item():.4f}\n")
+    cos = cossim.CosineSimilarity(dim=1, eps=1e-6)
+    print("with cossim:")
+    print(f"  CosineSimilarity(dim=1, eps=1e-6)(c, d) = {timed('cosine similarity', cos, c, d)}")
+    timed.show()
 
 
-def show_rows(timer):
+def show_rows(timed):
+    """The matrices the notebook prints, and every number it prints of them."""
     _title("(b) Two matrices, row by row")
     a, b = MATRIX_A, MATRIX_B
-    print(f"a, to four digits =\n{a}\nb, to four digits =\n{b}")
-    norms_a, norms_b = cossim.vector_norm(a, dim=1), cossim.vector_norm(b, dim=1)
-    dots = cossim.vecdot(a, b)
-    values = timer("two rows", cossim.CosineSimilarity(dim=1, eps=1e-6), a, b)
-    for row in range(len(a)):
-        print(f"row {row}: norms {norms_a[row]!s} and {norms_b[row]!s}, dot product {dots[row]!s}, similarity {values[row]:.4f}")
-    print("dim=1 is the dimension that is summed up: one value per row is left.")
+    print(f"a =\n{a}\nb =\n{b}\n")
+    similarities = timed("cosine similarity", cossim.CosineSimilarity(dim=1, eps=1e-6), a, b)
+    columns = cossim.vector_norm(a, dim=1), cossim.vector_norm(b, dim=1), cossim.vecdot(a, b, dim=1)
+    print(f"        {'|a|':>12}{'|b|':>12}{'a . b':>14}   similarity")
+    for row, (norm_a, norm_b, dot) in enumerate(zip(*columns, strict=True)):
+        print(f"row {row}   {norm_a!s:>12}{norm_b!s:>12}{dot!s:>14}   {similarities[row]:.4f}")
+    a, b = a.round(4), b.round(4)
+    norms = np.concatenate((cossim.vector_norm(a, dim=1), cossim.vector_norm(b, dim=1)))
+    print("\ndim=1 is the axis that is summed away: one value is left for each row.")
+    print("The numbers come from the matrices before rounding; their four decimals alone give")
+    print(f"norms {norms}, similarities {cossim.cosine_similarity(a, b)}.")
+    timed.show()
 
 
-def encode(images, rng, timer):
-    """Embeddings of images and of another view of each: (2 N, 100)."""
-    views = timer("second views", _images.another_view, images, rng)
+def show_all_pairs(images, rng, timed):
+    """Images and another view of each, encoded, every row with every row. Returns the views, the rows, the matrix."""
+    _title("(c) Real images through an encoder, then every pair")
+    views = timed("views", _images.another_view, images, rng)
     encoder = simclr.Encoder(rng=rng)
-    z0 = timer(f"encoder, {len(images)} images", encoder, images)
-    z1 = timer(f"encoder, {len(views)} views", encoder, views)
-    return np.concatenate((z0, z1))
-
-
-def show_encoder(z, timer):
-    _title("(c) Two views of real images through the encoder, then all pairs")
-    z0, z1 = np.split(z, 2)
+    z0, z1 = timed("encoder", encoder, images), timed("again", encoder, views)
+    z = np.concatenate((z0, z1))
     a, b = z[None], z[:, None]
-    print(f"images {len(z0)} and as many second views -> z {z.shape}")
-    print(f"z[None] {a.shape} and z[:, None] {b.shape}, dim=2 -> one similarity for every pair")
-    matrix = timer("all pairs, broadcast form", cossim.cosine_similarity, a, b, dim=2)
-    assert np.array_equal(matrix, simclr.similarity_matrix(z0, z1))
-    diagonal = np.diag(matrix)
-    print(f"result {matrix.shape}, from {matrix.min():.4f} to {matrix.max():.4f}; diagonal exactly 1: {bool((diagonal == 1).all())}")
-    views = matrix[np.arange(len(z0)), np.arange(len(z0)) + len(z0)]
+    print(f"images {images.shape}, and of each a second view: turned, shifted, with noise")
+    print(f"the encoder, untrained: {z0.shape} each, together z {z.shape}")
+    print(f"a = z[None] {a.shape}, b = z[:, None] {b.shape}")
+    matrix = timed("cosine similarity", cossim.CosineSimilarity(dim=2), a, b)
+    print(f"CosineSimilarity(dim=2)(a, b) {matrix.shape} =\n{matrix}\n")
+    print(f"diagonal exactly 1: {bool((np.diag(matrix) == 1).all())}")
+    print(f"all values: from {matrix.min():.4f} to {matrix.max():.4f}")
+    same = np.diag(matrix, len(z0))
     others = matrix[~np.eye(len(z), dtype=bool)]
-    print(f"mean similarity of an image and its second view {views.mean():.4f}, of all pairs {others.mean():.4f}")
-    print(matrix)
-    return matrix
+    print(f"an image and its second view: {same.mean():.4f} on average; any two rows: {others.mean():.4f}")
+    print(f"simclr.similarity_matrix(z0, z1) differs by at most {_differ(simclr.similarity_matrix(z0, z1), matrix)}")
+    timed.show()
+    return views, z, matrix
 
 
-def hand_loop(a, b):
-    """The loop of the notebook: what it takes for vectors are whole matrices."""
+def loop_of_the_notebook(a, b):
     values = []
     for x in a:
         norm_x = np.linalg.norm(x)
         for y in b:
             norm_y = np.linalg.norm(y)
             values.append(np.dot(x, y.T) / (norm_x * norm_y))
-    return np.array(values)[:, :, 0]
+    return values
 
 
-def show_difference(z, matrix, timer):
-    _title("(d) The same by a loop, and why it gives other values")
+def loop_with_row_norms(a, b):
+    values = []
+    for x in a:
+        norms_x = np.linalg.norm(x, axis=1, keepdims=True)
+        for y in b:
+            norms_y = np.linalg.norm(y, axis=1)
+            values.append(np.dot(x, y.T) / (norms_x * norms_y))
+    return values
+
+
+def show_loop(z, matrix, timed):
+    """The notebook's loop over a and b, whose values differ. Returns them as a matrix."""
+    _title("(d) The same by a loop: equal in shape, different in values. Why?")
     a, b = z[None], z[:, None]
-    looped = timer("hand loop", hand_loop, a, b)
-    whole, norms = np.linalg.norm(a[0]), cossim.vector_norm(z, dim=1)
-    print(f"for x in a: for y in b: np.dot(x, y.T) / (np.linalg.norm(x) * np.linalg.norm(y))  -> {looped.shape}")
-    print(f"first values of the loop {looped[0, :4]}, of (c) {matrix[0, :4]}")
-    print(f"Same shape, other values: they differ by up to {np.abs(looped - matrix).max():.4f}. Why:")
-    print(f"  a has shape {a.shape}, so `for x in a` runs once, and x is the whole {a[0].shape} matrix.")
-    print(f"  np.linalg.norm(x) is then one number for all {a[0].size} elements, the Frobenius norm {whole:.6f},")
-    print(f"  where each pair needs the norm of its own row: {norms.min():.6f} to {norms.max():.6f}.")
-    print(f"  Row {0}: {looped[0, 0]:.8f} * {whole:.6f} / {norms[0]:.6f} = {looped[0, 0] * whole / norms[0]:.6f}, and (c) has {matrix[0, 0]:.6f}.")
-    rows = np.linalg.norm(z, axis=1)
-    mended = (z @ z.T) / (rows[:, None] * rows[None])
-    print(f"With row norms, np.linalg.norm(z, axis=1), the loop's formula gives (c) again: largest difference {np.abs(mended - matrix).max():.1e}.")
+    print("for x in a:\n    for y in b:\n        np.dot(x, y.T) / (np.linalg.norm(x) * np.linalg.norm(y))\n")
+    looped = np.array(timed("loop", loop_of_the_notebook, a, b))[:, :, 0]
+    print(f"the loop {looped.shape}: {looped[0, :4]} ...\n(c)      {matrix.shape}: {matrix[0, :4]} ...")
+    print(f"largest difference: {_differ(looped, matrix)}\n")
+    norms, whole = np.linalg.norm(z, axis=1), np.linalg.norm(a[0])
+    factor, rows = whole / norms[0], len(z)
+    print(f"a has shape {a.shape}: `for x in a` runs once, and x is the whole {a[0].shape} matrix, not a row.")
+    print(f"np.linalg.norm(x) is then the Frobenius norm of all its {a[0].size} numbers, {whole:.6f},")
+    print(f"but each row needs its own: {norms[0]:.6f} for the first, {norms.min():.6f} to {norms.max():.6f} for all.")
+    print(f"So the first value is {factor:.4f} times too small, about sqrt({rows}) = {rows**0.5:.4f} for {rows} rows:")
+    print(f"  {looped[0, 0]:.7f} * {whole:.6f} / {norms[0]:.6f} = {looped[0, 0] * factor:.4f}, as in (c).")
+    mended = np.array(timed("loop with row norms", loop_with_row_norms, a, b))[:, :, 0]
+    print("\nWith one norm per row, np.linalg.norm(x, axis=1), the same loop gives the values of (c):")
+    print(f"largest difference: {_differ(mended, matrix)}, the rounding of float32.")
+    timed.show()
+    return looped
 
 
-def draw_heatmap(matrix, path):
-    """The matrix as a picture; the second views begin in the middle."""
+def draw(images, views, matrix, looped, path):
+    """A PNG: some images above their second views, the matrix of (c), and the loop's."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 5.6), layout="constrained")
+    figure = Figure(figsize=(11, 7), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    image = axes.imshow(matrix, cmap="viridis", vmin=matrix.min(), vmax=1)
-    half = len(matrix) // 2 - 0.5
-    axes.axhline(half, color="white", linewidth=0.8)
-    axes.axvline(half, color="white", linewidth=0.8)
-    axes.set_title("Cosine similarity of all pairs: images, then their second views")
-    axes.set_xlabel("row of z")
-    axes.set_ylabel("row of z")
-    figure.colorbar(image, ax=axes, label="cosine similarity")
-    figure.savefig(path, dpi=120)
+    top, bottom = figure.subfigures(2, 1, height_ratios=(1, 3))
+    shown = min(12, len(images))
+    for place, image in zip(top.subplots(2, shown, squeeze=False).flat, (*images[:shown], *views[:shown]), strict=True):
+        place.imshow(image[0], cmap="gray", vmin=0, vmax=1)
+        place.axis("off")
+    top.suptitle(f"{shown} of {len(images)} images, and below each its second view")
+    titles = "(c) cosine similarity of every pair of rows", "(d) the loop: divided by the norm of the whole matrix"
+    for axes, values, title in zip(bottom.subplots(1, 2), (matrix, looped), titles, strict=True):
+        drawn = axes.imshow(values, cmap="viridis")
+        axes.set(title=title, xlabel="row of z", ylabel="row of z")
+        for line in (axes.axhline, axes.axvline):  # images before it, second views after it
+            line(len(images) - 0.5, color="white", linewidth=0.8)
+        bottom.colorbar(drawn, ax=axes, shrink=0.9)
+    figure.savefig(path, dpi=110, format="png")
 
 
-def load_images(path):
-    if path is not None:
-        return _images.read_images(path)
-    return _images.digits()
+def _need(module, package, reason):
+    if find_spec(module) is None:
+        raise ModuleNotFoundError(f"{reason} {package}: pip install 'cossim-c[demo]'", name=module)
 
 
 def run(images_path=None, output="cossim-demo.png", seed=0, plot=True):
-    rng = np.random.default_rng(seed)
-    timer = Timer()
-    images = timer("reading the images", load_images, images_path)
-    if len(images) < PAIRS:
-        raise ValueError(f"{images_path}: the demo takes {PAIRS} images, the file has {len(images)}")
-    images = images[np.sort(rng.choice(len(images), PAIRS, replace=False))]
-    with np.printoptions(precision=4, suppress=True, threshold=50, edgeitems=3):
-        show_pair(rng, timer)
-        show_rows(timer)
-        z = encode(images, rng, timer)
-        matrix = show_encoder(z, timer)
-        show_difference(z, matrix, timer)
+    """Prints all parts, and writes the PNG unless plot is false.
+
+    Raises ModuleNotFoundError where an extra is missing, OSError and ValueError where a file is of no use, before the
+    first line is printed.
+    """
+    if images_path is None:
+        _need("sklearn", "scikit-learn", "without --images FILE, the demo takes its images from")
     if plot:
-        timer("drawing", draw_heatmap, matrix, output)
-        print(f"\nHeatmap of (c): {output}")
-    _title("Timings")
-    for name, milliseconds in timer.parts:
-        print(f"{name:28} {milliseconds:10.3f} ms")
-    sys.stdout.flush()
+        _need("matplotlib", "matplotlib", "without --no-plot, the demo draws a heatmap with")
+        folder = os.path.dirname(output) or "."
+        if os.path.isdir(output) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+            raise OSError(f"{output}: no file can be written there")
+    rng, timed = np.random.default_rng(seed), Stopwatch()
+    found = _images.digits() if images_path is None else _images.read_images(images_path)
+    if len(found) == 0:
+        raise ValueError(f"{images_path}: no images in it")
+    images = found[np.sort(rng.choice(len(found), min(IMAGES, len(found)), replace=False))]
+
+    with np.printoptions(precision=4, suppress=True, threshold=50, edgeitems=3, floatmode="fixed"):
+        show_pair(rng, timed)
+        show_rows(timed)
+        views, z, matrix = show_all_pairs(images, rng, timed)
+        looped = show_loop(z, matrix, timed)
+    if plot:
+        timed("drawing", draw, images, views, matrix, looped, output)
+        print(f"\nThe matrices of (c) and (d) as heatmaps: {output}")
+        timed.show()
+    print("\ncossim.explain(x1, x2, dim) takes a call of your own apart like this.")

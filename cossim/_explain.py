@@ -2,26 +2,25 @@
 
 import math
 import operator
-from dataclasses import dataclass, field
-from html import escape
 from itertools import islice
 from textwrap import fill
+from typing import NamedTuple
 
 import numpy as np
 
 from cossim._core import as_array, cosine_distance, cosine_similarity, vecdot, vector_norm
 
 SHOWN = 4  # outputs written out one by one; the rest are counted
+ALL_PAIRS = "cosine_similarity(x1[:, None], x2[None], dim=2), or cossim.pairwise(x1, x2)"
 
 
-@dataclass
-class Step:
+class Step(NamedTuple):
     """One step, or one usual mistake: a title, what happens in words, and lines of numbers."""
 
     title: str
     text: str
     shape: tuple | None = None  # after the step
-    lines: list = field(default_factory=list)
+    lines: list | tuple = ()
 
 
 def _number(value):
@@ -61,9 +60,9 @@ class Explanation:
         The dot product of each pair of vectors, in the result's shape.
     similarity : numpy.ndarray or NumPy scalar
         Exactly cosine_similarity(x1, x2, dim, eps).
-    steps : list
-        The steps in order; each has a title, a text, the shape after it and lines of numbers.
-    mistakes : list
+    steps : list of Step
+        In order; each has a title, a text, the shape after it and lines of numbers.
+    mistakes : list of Step
         What the usual mistakes would give for these operands, likewise.
     """
 
@@ -84,8 +83,15 @@ class Explanation:
 
         self._indices = list(islice(np.ndindex(self.shape), SHOWN))
         self.steps = [self._shapes(), self._axes(), *self._norms(), self._dot_products(), self._ratios()]
-        found = (self._whole_norm(), self._other_dims(), self._one_number(), self._distance(), self._row_by_row(), self._all_pairs())
-        self.mistakes = [mistake for mistake in found if mistake]
+        possible = (
+            self._whole_norm(),
+            self._other_dims(),
+            self._one_number(),
+            self._distance(),
+            self._row_by_row(),
+            self._all_pairs(),
+        )
+        self.mistakes = [mistake for mistake in possible if mistake]
         del self._x1, self._x2  # the numbers are taken; a large operand need not stay alive with the explanation
 
     def _widened(self, x):
@@ -140,8 +146,9 @@ class Explanation:
         return any(s2 == 1 != s1 for s1, s2 in sizes), any(s1 == 1 != s2 for s1, s2 in sizes)
 
     def _axes(self):
-        every = " x1 and x2 go along different axes, so every vector of one meets every vector of the other." if all(self._varies()) else ""
-        text = f"Axis {self.dim} is summed away and the others stay: the result has shape {self.shape}.{every}"
+        text = f"Axis {self.dim} is summed away and the others stay: the result has shape {self.shape}."
+        if all(self._varies()):
+            text += " x1 and x2 go along different axes, so every vector of one meets every vector of the other."
         lines = [f"axis {axis}, size {size}: {self._role(axis)}" for axis, size in enumerate(self._full)]
         return Step(f"The reduced axis, dim={self.dim}", text, self.shape, lines)
 
@@ -149,11 +156,10 @@ class Explanation:
         for name, norms in (("x1", self.norms1), ("x2", self.norms2)):
             below = norms.astype(np.float64) < self.eps  # not in float16, where eps itself may be 0
             clamped = int(np.count_nonzero(below))
-            text = f"The root of the sum of squares of each vector: {_count(norms.size, 'vector')}. "
-            if clamped:
-                text += f"{clamped} of them {'is' if clamped == 1 else 'are'} shorter than eps={_number(self.eps)}, which is used instead."
-            else:
-                text += f"None is shorter than eps={_number(self.eps)}, so eps changes nothing."
+            shorter = f"{clamped or 'None'} of them {'are' if clamped > 1 else 'is'} shorter than"
+            effect = "which takes its place" if clamped else "so eps changes nothing"
+            text = f"The root of the sum of squares: {_count(norms.size, 'vector')}. "
+            text += f"{shorter} eps={_number(self.eps)}, {effect}."
 
             def line(index, name=name, norms=norms, below=below):
                 clamp = f", below eps: {_number(self.eps)} is used" if below[index] else ""
@@ -181,12 +187,13 @@ class Explanation:
             dot, value = self.dots[index], similarity[index]
             norm1, norm2 = (self.eps if float(norm) < self.eps else norm for norm in self._norms_at(index))
             too_wide |= math.isfinite(value) and not abs(_ratio(dot, norm1, norm2) - float(value)) < 0.01
-            return f"{_at(index)} {_number(dot)} / ({_number(norm1)} * {_number(norm2)})".lstrip(), _number(value)
+            ratio = f"{_at(index)} {_number(dot)} / ({_number(norm1)} * {_number(norm2)})"
+            return ratio.lstrip(), _number(value)
 
         lines = self._each(line, self._indices, similarity.size)
         text = "x1 . x2 / (max(|x1|, eps) * max(|x2|, eps)): what cosine_similarity returns, in [-1, 1]."
         if too_wide:
-            text += f" {self.dots.dtype} cannot hold some of the numbers shown; cosine_similarity carries them in a wider form."
+            text += f" {self.dots.dtype} cannot hold some of the numbers shown; cosine_similarity carries them wider."
         return Step("Ratios", text, self.shape, lines)
 
     # ---- the usual mistakes ----
@@ -197,18 +204,22 @@ class Explanation:
             return None
         index, dot, right = self._first()
         wholes = [vector_norm(self._x1), vector_norm(self._x2)]
-        lines = []
-        for name, whole, norm, shape in zip(("x1", "x2"), wholes, self._norms_at(index), self._given[0], strict=True):
-            lines.append(f"np.linalg.norm({name}) = {_number(whole)} for all of {shape}; its first vector has {_number(norm)}")
+        each = zip(("x1", "x2"), wholes, self._norms_at(index), self._given[0], strict=True)
+        lines = [
+            f"np.linalg.norm({name}) = {_number(whole)} for all of {shape}; its first vector has {_number(norm)}"
+            for name, whole, norm, shape in each
+        ]
         lines.append(f"first value: {_number(_ratio(dot, *wholes))} by that mistake, {_number(right)} is right")
         shape1, shape2 = self._given[0]
         if len(shape1) == len(shape2) > 2 and self.dim > 0:
             parts = [vector_norm(x[0]) for x in (self._x1, self._x2)]
-            lines.append(f"in a loop, `for u in x1: for v in x2:`, u is a whole {shape1[1:]} and v a whole {shape2[1:]}:")
-            lines.append(f"norms {_number(parts[0])} and {_number(parts[1])}, first value {_number(_ratio(dot, *parts))}")
+            parts_shapes = f"u is a whole {shape1[1:]} and v a whole {shape2[1:]}"
+            lines.append(f"in a loop, `for u in x1: for v in x2:`, {parts_shapes}:")
+            norms = f"{_number(parts[0])} and {_number(parts[1])}"
+            lines.append(f"their norms are {norms}, which makes the first value {_number(_ratio(dot, *parts))}")
         return Step(
             "The norm of the whole array in place of one norm per vector",
-            "np.linalg.norm without axis= gives one number for all vectors together (for a matrix, the Frobenius norm). "
+            "np.linalg.norm without axis= gives one number for all vectors together: the Frobenius norm of a matrix. "
             f"Say np.linalg.norm(x, axis={self.dim}), or cossim.vector_norm(x, dim={self.dim}).",
             lines=lines,
         )
@@ -221,22 +232,22 @@ class Explanation:
             shape = self._full[:dim] + self._full[dim + 1 :]
             line = f"dim={dim} compares vectors of {_count(size, 'number')}: shape {shape}"
             if 0 not in shape:  # one pair of vectors is enough; the whole call could be large
-                line += f", first value {_number(cosine_similarity(*self._vectors((0,) * len(shape), dim), 0, self.eps))}"
+                first = cosine_similarity(*self._vectors((0,) * len(shape), dim), 0, self.eps)
+                line += f", first value {_number(first)}"
             lines.append(line)
         if not lines:
             return None
         right = f", first value {_number(self._first()[2])}" if self._indices else ""
-        return Step(
-            "Another dim", f"dim names the axis that is summed away, not one that stays. dim={self.dim} gives shape {self.shape}{right}.", lines=lines
-        )
+        lines.append(f"dim={self.dim}, as here: shape {self.shape}{right}")
+        return Step("Another dim", "dim names the axis that is summed away, not one that stays.", lines=lines)
 
     def _one_number(self):
         if not self._indices or self._full[self.dim] != 1:
             return None
         return Step(
             "Vectors of one number",
-            f"Axis {self.dim} has size 1, and the similarity of two single numbers is only whether their signs agree: 1, -1, or 0 for a zero. "
-            f"The numbers of a vector probably lie along another axis.",
+            f"Axis {self.dim} has size 1, and the similarity of two single numbers says only whether their signs "
+            "agree: 1, -1, or 0 for a zero. The numbers of a vector probably lie along another axis.",
         )
 
     def _distance(self):
@@ -246,21 +257,24 @@ class Explanation:
         distance = cosine_distance(*self._vectors(index, self.dim), 0, self.eps)
         return Step(
             "Distance in place of similarity",
-            "SciPy's cosine and scikit-learn's cosine_distances give 1 - similarity: 0 for vectors of one direction, 2 for opposite ones.",
+            "SciPy's cosine and scikit-learn's cosine_distances give 1 - similarity: 0 for vectors of one direction, "
+            "2 for opposite ones.",
             lines=[f"first value: distance {_number(distance)}, similarity {_number(right)}"],
         )
 
     def _row_by_row(self):
         """(N, D) with (N, D) gives N values; N x N may have been meant."""
-        if len(self._full) != 2 or self.dim != 1 or 0 in self._full or self._x1.shape != self._x2.shape or self._full[0] == 1:
-            return None
         n = self._full[0]
+        if len(self._full) != 2 or self.dim != 1 or self._x1.shape != self._x2.shape or n < 2:
+            return None
         pair = cosine_similarity(self._x1[0], self._x2[1], 0, self.eps)
         return Step(
             "Row by row where every pair was meant",
-            f"Row i of x1 meets row i of x2 and no other: {n} values. For all {n} x {n}: "
-            "cosine_similarity(x1[:, None], x2[None], dim=2), or cossim.pairwise(x1, x2).",
-            lines=[f"x1[0] with x2[1], which is not among the values here: {_number(pair)}"],
+            f"Row i of x1 meets row i of x2 and no other: {n} values, not {n} x {n}.",
+            lines=[
+                f"every row with every row, shape {(n, n)}: {ALL_PAIRS}",
+                f"x1[0] with x2[1], which is not among the values here: {_number(pair)}",
+            ],
         )
 
     def _all_pairs(self):
@@ -281,7 +295,8 @@ class Explanation:
 
     def __str__(self):
         def paragraph(step):
-            return [fill(step.text, 100, initial_indent="   ", subsequent_indent="   "), *(f"     {line}" for line in step.lines)]
+            text = fill(step.text, 100, initial_indent="   ", subsequent_indent="   ")
+            return [text, *(f"     {line}" for line in step.lines)]
 
         lines = [self._title()]
         for number, step in enumerate(self.steps, 1):
@@ -295,11 +310,13 @@ class Explanation:
     __repr__ = __str__
 
     def _repr_html_(self):
+        from html import escape  # here, as it would slow down `import cossim`
+
         def item(step, after=""):
             lines = f"<pre>{escape(chr(10).join(step.lines))}</pre>" if step.lines else ""
-            return f"<li><b>{escape(step.title)}</b>{escape(after)}<br>{escape(step.text)}{lines}</li>"
+            return f"<li><b>{escape(step.title)}</b>{after}<br>{escape(step.text)}{lines}</li>"
 
-        steps = "".join(item(step, f" \N{RIGHTWARDS ARROW} {step.shape}") for step in self.steps)
+        steps = "".join(item(step, f" &rarr; {step.shape}") for step in self.steps)
         mistakes = "".join(item(mistake) for mistake in self.mistakes)
         if mistakes:
             mistakes = f"<details><summary>If you expected other numbers</summary><ul>{mistakes}</ul></details>"
@@ -312,7 +329,9 @@ def _rows_that_do_not_meet(x1, x2):
         shape1, shape2 = np.shape(x1), np.shape(x2)
     except ValueError:  # a ragged list
         return False
-    return len(shape1) == len(shape2) == 2 and shape1[1] == shape2[1] and shape1[0] != shape2[0] and 1 not in (shape1[0], shape2[0])
+    if len(shape1) != 2 or len(shape2) != 2 or shape1[1] != shape2[1]:
+        return False
+    return shape1[0] != shape2[0] and 1 not in (shape1[0], shape2[0])
 
 
 def explain(x1, x2, dim=1, eps=1e-8):
@@ -357,5 +376,4 @@ def explain(x1, x2, dim=1, eps=1e-8):
     except ValueError as error:
         if type(error) is not ValueError or not _rows_that_do_not_meet(x1, x2):
             raise
-        hint = "to compare every row of x1 with every row of x2: cosine_similarity(x1[:, None], x2[None], dim=2), or cossim.pairwise(x1, x2)"
-        raise ValueError(f"{error}; {hint}") from None
+        raise ValueError(f"{error}; to compare every row of x1 with every row of x2: {ALL_PAIRS}") from None

@@ -1,64 +1,102 @@
-"""Grey images for the demo: MNIST's idx files, .npy files, and scikit-learn's handwritten digits."""
+"""Grey images of 28 x 28 for the demo: MNIST's idx files, .npy files, and scikit-learn's handwritten digits."""
 
 import gzip
 import math
 import os
-import struct
+import tokenize
 import zlib
 
 import numpy as np
 
 SIDE = 28
-
-
-def _idx_array(data, path):
-    """The array of an idx file: 0, 0, type, rank, sizes as big-endian 32-bit integers, then the elements."""
-    if len(data) < 4 or data[0] or data[1]:
-        raise ValueError(f"{path}: no idx file: it begins with {data[:4].hex(' ') or 'nothing'}")
-    kind, rank = data[2], data[3]
-    if kind != 0x08:
-        raise ValueError(f"{path}: idx elements of type 0x{kind:02x}; images are unsigned bytes, 0x08")
-    if len(data) < 4 + 4 * rank:
-        raise ValueError(f"{path}: truncated: {len(data)} bytes, where the header alone takes {4 + 4 * rank}")
-    shape = struct.unpack(f">{rank}I", data[4 : 4 + 4 * rank])
-    expected = 4 + 4 * rank + math.prod(shape)
-    if len(data) != expected:
-        state = "truncated" if len(data) < expected else "too long"
-        raise ValueError(f"{path}: {state}: shape {shape} takes {expected} bytes, the file has {len(data)}")
-    return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
-
-
-def _as_images(array, path):
-    """(N, 1, 28, 28) float32; bytes and other integers are scaled from 0 .. 255 to 0 .. 1."""
-    if array.dtype.kind not in "fiub":
-        raise ValueError(f"{path}: images must be real numbers, not {array.dtype}")
-    if array.shape[1:] not in ((SIDE, SIDE), (1, SIDE, SIDE), (SIDE * SIDE,)):
-        raise ValueError(f"{path}: images must have shape (N, {SIDE}, {SIDE}), (N, 1, {SIDE}, {SIDE}) or (N, {SIDE * SIDE}), not {array.shape}")
-    images = array.reshape(-1, 1, SIDE, SIDE).astype(np.float32)
-    return images / 255 if array.dtype.kind in "iu" else images
+CHUNK = 1 << 20
 
 
 def read_images(path):
-    """Images of an MNIST idx file (gzipped or not) or a .npy file, as (N, 1, 28, 28) float32.
+    """Images of a file, as (N, 1, 28, 28) float32. What the file holds is told by its first bytes, not by its name.
 
-    Raises OSError where the file cannot be read, ValueError where it holds something else, with what was wrong.
+    Takes MNIST's idx files and .npy files of shape (N, 28, 28), (N, 1, 28, 28) or (N, 784), either also gzipped.
+    Integers count from 0 to 255 and are scaled to [0, 1]; other numbers are taken as they are.
+
+    Raises OSError where the file cannot be read, and ValueError where it holds something else or is damaged.
     """
     path = os.fspath(path)
     with open(path, "rb") as file:
-        if file.read(6) == b"\x93NUMPY":
-            file.seek(0)
-            try:
-                return _as_images(np.load(file, allow_pickle=False), path)
-            except (ValueError, EOFError) as error:
-                raise ValueError(f"{path}: {error}" if path not in str(error) else str(error)) from error
+        zipped = file.read(2) == b"\x1f\x8b"
         file.seek(0)
-        data = file.read()
-    if data[:2] == b"\x1f\x8b":
+        stream = gzip.GzipFile(fileobj=file) if zipped else file
         try:
-            data = gzip.decompress(data)
-        except (EOFError, OSError, zlib.error) as error:
-            raise ValueError(f"{path}: truncated or damaged gzip file: {error}") from error
-    return _as_images(_idx_array(data, path), path)
+            return _as_images(_read_array(stream))
+        except (ValueError, SyntaxError, EOFError, tokenize.TokenError, zlib.error, gzip.BadGzipFile) as error:
+            raise ValueError(f"{path}: {error}") from None
+
+
+def _read_array(stream):
+    start = _read(stream, 4)
+    if start == b"\x93NUM":
+        return _read_npy(stream)
+    if len(start) == 4 and start[:2] == b"\0\0":
+        return _read_idx(stream, kind=start[2], rank=start[3])
+    raise ValueError(f"neither an idx nor a .npy file: it begins with {start.hex(' ') or 'nothing'}")
+
+
+def _read(stream, count):
+    """Up to count bytes; fewer where the stream, or the gzip file behind it, ends too early."""
+    found = bytearray()
+    try:
+        while len(found) < count and (more := stream.read(min(CHUNK, count - len(found)))):
+            found += more
+    except EOFError:
+        pass
+    return bytes(found)
+
+
+def _read_elements(stream, dtype, shape):
+    """Exactly the elements of an array, and nothing behind them."""
+    expected = math.prod(shape) * dtype.itemsize
+    data = _read(stream, expected + 1)
+    if len(data) != expected:
+        found, problem = (len(data), "truncated") if len(data) < expected else (f"more than {expected}", "too long")
+        raise ValueError(f"{problem}: shape {shape} takes {expected} bytes after the header, found {found}")
+    return np.frombuffer(data, dtype)
+
+
+def _read_idx(stream, kind, rank):
+    """After 0, 0, type and rank: the sizes as big-endian 32-bit integers, then the elements."""
+    if kind != 0x08:
+        raise ValueError(f"idx elements of type 0x{kind:02x}, where images have unsigned bytes, 0x08")
+    sizes = _read(stream, 4 * rank)
+    if len(sizes) != 4 * rank:
+        raise ValueError(f"truncated: the sizes of {rank} dimensions take {4 * rank} bytes, found {len(sizes)}")
+    shape = tuple(np.frombuffer(sizes, ">u4").tolist())
+    return _read_elements(stream, np.dtype(np.uint8), shape).reshape(shape)
+
+
+def _read_npy(stream):
+    """After the first four bytes; read here and not by np.load, which does not say how much of a file is missing."""
+    rest = _read(stream, 4)
+    readers = {b"PY\1\0": np.lib.format.read_array_header_1_0, b"PY\2\0": np.lib.format.read_array_header_2_0}
+    if rest not in readers:
+        raise ValueError("a .npy file of an unknown version, or a damaged one")
+    shape, column_major, dtype = readers[rest](stream)
+    if min(shape, default=0) < 0:
+        raise ValueError(f"a size below 0 in shape {shape}")
+    if dtype.kind not in "fiub":
+        raise ValueError(f"images must be real numbers, not {dtype}")
+    elements = _read_elements(stream, dtype, shape)
+    return elements.reshape(shape, order="F" if column_major else "C")
+
+
+def _as_images(array):
+    if array.shape[1:] not in ((SIDE, SIDE), (1, SIDE, SIDE), (SIDE * SIDE,)):
+        raise ValueError(f"images must have shape (N, 28, 28), (N, 1, 28, 28) or (N, 784), not {array.shape}")
+    with np.errstate(over="ignore"):  # beyond float32's range: said below, with how many there are
+        images = array.reshape(-1, 1, SIDE, SIDE).astype(np.float32)
+    if array.dtype.kind in "iu":
+        images /= 255
+    if not np.isfinite(images).all():
+        raise ValueError(f"{np.count_nonzero(~np.isfinite(images))} numbers are NaN or infinite in float32")
+    return images
 
 
 def _resize(images, side):
@@ -66,30 +104,38 @@ def _resize(images, side):
 
     def weights(size):
         at = np.clip((np.arange(side) + 0.5) * size / side - 0.5, 0, size - 1)
-        left = np.minimum(at.astype(int), size - 2)
-        matrix = np.zeros((side, size))
-        matrix[np.arange(side), left] = left + 1 - at
-        matrix[np.arange(side), left + 1] = at - left
-        return matrix
+        return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(size)))
 
-    return np.einsum("ah,nhw,bw->nab", weights(images.shape[1]), images, weights(images.shape[2]), optimize=True)
+    return weights(images.shape[1]) @ images @ weights(images.shape[2]).T
 
 
 def digits():
     """scikit-learn's 1,797 handwritten digits, resized from 8 x 8, as (N, 1, 28, 28) float32. Needs scikit-learn."""
     from sklearn.datasets import load_digits
 
-    images = _resize(load_digits().images / 16, SIDE)
-    return images[:, None].astype(np.float32)
+    return _resize(load_digits().images / 16, SIDE)[:, None].astype(np.float32)
 
 
 def another_view(images, rng):
-    """A second view of each image: shifted by up to 2 pixels, brightened or darkened, with noise."""
-    views = np.empty_like(images)
-    for view, image in zip(views, images, strict=True):
-        down, right = rng.integers(-2, 3, 2)
-        padded = np.pad(image, ((0, 0), (2, 2), (2, 2)))
-        view[...] = padded[:, 2 - down : 2 - down + SIDE, 2 - right : 2 - right + SIDE]
-    views *= rng.uniform(0.8, 1.2, (len(images), 1, 1, 1)).astype(np.float32)
-    views += rng.normal(0, 0.05, images.shape).astype(np.float32)
-    return np.clip(views, 0, 1)
+    """A second view of each image: turned by up to 15 degrees, shifted by up to 2 pixels, with noise; in [0, 1]."""
+    n = len(images)
+    angle = np.deg2rad(rng.uniform(-15, 15, n))[:, None, None]
+    shift = rng.uniform(-2, 2, (2, n, 1, 1))
+    down, right = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
+    # For each pixel of the view, where it lies in the image.
+    row = np.cos(angle) * down - np.sin(angle) * right + shift[0] + (SIDE - 1) / 2
+    column = np.sin(angle) * down + np.cos(angle) * right + shift[1] + (SIDE - 1) / 2
+    views = _sample(images[:, 0], row, column) + rng.normal(0, 0.05, (n, SIDE, SIDE))
+    return np.clip(views, 0, 1)[:, None].astype(np.float32)
+
+
+def _sample(images, row, column):
+    """Values of (N, H, W) images between pixels, bilinear, 0 outside."""
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1)))
+    row, column = (np.clip(at + 1, 0, size - 1) for at, size in zip((row, column), padded.shape[1:], strict=True))
+    top, left = (np.minimum(at.astype(int), size - 2) for at, size in zip((row, column), padded.shape[1:], strict=True))
+    low, far = row - top, column - left
+    image = np.arange(len(images))[:, None, None]
+    upper = (1 - far) * padded[image, top, left] + far * padded[image, top, left + 1]
+    lower = (1 - far) * padded[image, top + 1, left] + far * padded[image, top + 1, left + 1]
+    return (1 - low) * upper + low * lower

@@ -1,20 +1,21 @@
 """Makes the thread pool visible to threadpoolctl, whichever of the two is imported first.
 
-threadpoolctl looks through the loaded shared libraries for those that a registered controller knows. The controller has
-to be registered before the first look, and threadpoolctl is an extra that `import cossim` must not import. So where it
-is not loaded yet, a finder waits on sys.meta_path for its import, adds the registration behind it, and goes away.
+threadpoolctl looks through the loaded shared libraries for those that a registered controller knows. It is an extra
+that `import cossim` must not import, so where it is not loaded yet, a finder on sys.meta_path waits for its import and
+adds the registration behind it.
 """
 
 import sys
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import PathFinder
 
 
 def register(threadpoolctl):
+    if not hasattr(threadpoolctl, "register"):  # before its version 3.3
+        return
+
     class CossimController(threadpoolctl.LibController):
         user_api = "cossim"
         internal_api = "cossim"
-        filename_prefixes = ("_core",)
+        filename_prefixes = ("_core",)  # other packages have a _core too; check_symbols tells them apart
         check_symbols = ("cossim_get_num_threads", "cossim_set_num_threads")
 
         def get_num_threads(self):
@@ -31,30 +32,37 @@ def register(threadpoolctl):
     threadpoolctl.register(CossimController)
 
 
-class _RegisteringLoader(Loader):
-    def __init__(self, loader):
-        self.loader = loader
-
-    def create_module(self, spec):
-        return self.loader.create_module(spec)
-
-    def exec_module(self, module):
-        self.loader.exec_module(module)
-        register(module)
-
-
-class _Finder(MetaPathFinder):
-    def find_spec(self, fullname, path, target=None):
-        if fullname != "threadpoolctl":
+class _RegisterOnImport:
+    def find_spec(self, name, path=None, target=None):
+        if name != "threadpoolctl":
             return None
-        sys.meta_path.remove(self)
-        spec = PathFinder.find_spec(fullname, path, target)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _RegisteringLoader(spec.loader)
+        finders = [finder for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec")]
+        spec = next(filter(None, (finder.find_spec(name, path, target) for finder in finders)), None)
+        if spec is not None and hasattr(spec.loader, "exec_module"):
+            self._add_registration(spec.loader)
         return spec
 
+    def _add_registration(self, loader):
+        # Only this one method changes: a loader of our own would have to offer all that inspect and runpy ask one for.
+        run = loader.exec_module
 
-if "threadpoolctl" in sys.modules:
-    register(sys.modules["threadpoolctl"])
+        def exec_module(module):
+            run(module)
+            register(module)
+            if self in sys.meta_path:
+                sys.meta_path.remove(self)
+
+        loader.exec_module = exec_module
+
+
+def _loaded():
+    main = sys.modules.get("__main__")
+    if getattr(getattr(main, "__spec__", None), "name", None) == "threadpoolctl":
+        return main  # python -m threadpoolctl -i cossim
+    return sys.modules.get("threadpoolctl")
+
+
+if _loaded():
+    register(_loaded())
 else:
-    sys.meta_path.insert(0, _Finder())
+    sys.meta_path.insert(0, _RegisterOnImport())

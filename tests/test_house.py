@@ -1,0 +1,118 @@
+"""The rules of the house: layers, file sizes, flags, docstrings, and that what the README says can be run."""
+
+import doctest
+import re
+import subprocess
+
+import pytest
+from conftest import ROOT
+
+import cossim
+import cossim.nn
+import cossim.simclr
+
+# folder -> the folders it may include
+LAYERS = {
+    "base": {"base"},
+    "simd": {"simd", "base"},
+    "kernels": {"kernels", "simd", "base"},
+    "core": {"core", "kernels", "base"},
+    "python": {"python", "core", "kernels", "base"},
+}
+SOURCES = sorted((ROOT / "csrc").glob("*/*.[ch]"))
+if not SOURCES:
+    pytest.skip("the C sources are not here", allow_module_level=True)
+
+
+def includes(path):
+    return re.findall(r'^\s*#\s*include\s+([<"])([^>"]+)', path.read_text(), re.M)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: f"{p.parent.name}/{p.name}")
+def test_layers(path):
+    layer = path.parent.name
+    for bracket, name in includes(path):
+        if bracket == '"':
+            assert name.split("/")[0] in LAYERS[layer], f"{layer} must not include {name}"
+        if "intrin" in name or name in ("arm_neon.h", "cpuid.h"):
+            assert layer == "simd" or (layer == "base" and name == "cpuid.h")
+        if name == "Python.h" or name.startswith("numpy/"):
+            assert path.name == "numpy.h" and layer == "python"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: f"{p.parent.name}/{p.name}")
+def test_memory_comes_from_scratch(path):
+    calls = re.findall(r"\b(?:malloc|calloc|realloc|free|aligned_alloc|posix_memalign|alloca)\s*\(", path.read_text())
+    assert not calls or path.name == "scratch.c"
+
+
+def test_file_sizes():
+    for path in [*SOURCES, *(ROOT / "cossim").rglob("*.py"), *(ROOT / "tests").rglob("*.[pc]*")]:
+        if path.suffix in (".c", ".h", ".py"):
+            assert len(path.read_text().splitlines()) <= 600, path
+
+
+def tracked():
+    run = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if run.returncode or not run.stdout:
+        pytest.skip("needs a git checkout")
+    return [ROOT / name for name in run.stdout.splitlines()]
+
+
+def test_flags():
+    """No flag that changes arithmetic or ties the build to one machine."""
+    forbidden = ["-ffast" + "-math", "-O" + "fast", "-march=" + "native", "-funsafe" + "-math"]
+    for name in ("setup.py", "Makefile", "pyproject.toml", ".ci/run"):
+        text = (ROOT / name).read_text()
+        assert not [flag for flag in forbidden if flag in text], name
+
+
+def test_no_paths_of_a_machine():
+    for path in tracked():
+        if path.suffix in (".py", ".c", ".h", ".md", ".toml", "") and path.is_file():
+            text = path.read_text(errors="replace")
+            found = re.findall(r"(?<![\w.])/(?:home|root|work|Users)/\w+", text)
+            assert not found or path.name == "test_house.py", (path, found)
+
+
+# ---- documentation ----
+
+PUBLIC = {
+    f"{module.__name__}.{name}": getattr(module, name)
+    for module in (cossim, cossim.nn, cossim.simclr)
+    for name in module.__all__
+    if name not in ("nn", "simclr", "__version__")
+}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_docstrings_run(name):
+    documentation = PUBLIC[name].__doc__
+    assert documentation
+    test = doctest.DocTestParser().get_doctest(documentation, {}, name, None, None)
+    assert test.examples, f"{name} shows no example"
+    printed = []
+    result = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test, out=printed.append)
+    assert result.failed == 0, "".join(printed)
+
+
+def test_the_readme_runs():
+    text = (ROOT / "README.md").read_text()
+    printed = []
+    test = doctest.DocTestParser().get_doctest(text, {}, "README.md", None, None)
+    assert test.examples
+    assert doctest.DocTestRunner().run(test, out=printed.append).failed == 0, "".join(printed)
+
+
+def test_the_readme_shows_the_commands():
+    text, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
+    for verb in ("demo", "test", "bench"):
+        assert f"make {verb}" in text
+        assert re.search(rf"^{verb}:", makefile, re.M)
+    assert "make test" in (ROOT / ".ci/run").read_text()
+
+
+def test_links_in_the_documentation():
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "csrc/README.md", *(ROOT / "docs").glob("*.md")]:
+        for link in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+            assert (path.parent / link).exists(), (path, link)
