@@ -86,7 +86,15 @@ def encoder():
     torch = _torch()
     nn = torch.nn
     net = nn.Sequential(
-        nn.Conv2d(1, 10, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(10, 20, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(320, 100), nn.ReLU()
+        nn.Conv2d(1, 10, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(10, 20, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(320, 100),
+        nn.ReLU(),
     )
     ours = cossim.simclr.Encoder()
     names = {"0": "conv1", "3": "conv2", "7": "fc"}
@@ -100,7 +108,9 @@ def encoder():
             with torch.inference_mode():
                 return net(tx)
 
-        results += report(f"encoder, batch {n}, float32, 1 thread", race({"cossim": lambda: ours(x), "torch": in_torch}, rounds=7))
+        results += report(
+            f"encoder, batch {n}, float32, 1 thread", race({"cossim": lambda: ours(x), "torch": in_torch}, rounds=7)
+        )
     return results
 
 

@@ -35,7 +35,10 @@ KINDS = ["normal", "positive", "binary", "constant", "cancelling", "scales"]
 @pytest.mark.parametrize("kind", KINDS)
 def test_float32_is_the_neighbour_of_the_exact_value(rng, kind, depth):
     x, y = (data(rng, kind, (3, depth)).astype(np.float32) for _ in range(2))
-    for way in (lambda a, b: cossim.cosine_similarity(a, b, 1, 1e-30), lambda a, b: cossim.cosine_similarity(np.asfortranarray(a), np.asfortranarray(b), 1, 1e-30)):
+    for way in (
+        lambda a, b: cossim.cosine_similarity(a, b, 1, 1e-30),
+        lambda a, b: cossim.cosine_similarity(np.asfortranarray(a), np.asfortranarray(b), 1, 1e-30),
+    ):
         for ours, a, b in zip(way(x, y), x, y, strict=True):
             exact = reference.exact_cosine(a, b)
             if abs(exact) < 1e-6:
@@ -59,13 +62,17 @@ def test_float64_within_1e_15(rng, kind, depth):
 def test_halves_are_rounded_once(rng, dtype):
     x, y = (rng.standard_normal((200, 50)).astype(dtype) for _ in range(2))
     wide_x, wide_y = x.astype(np.float64), y.astype(np.float64)
-    np.testing.assert_array_equal(cossim.cosine_similarity(x, y), cossim.cosine_similarity(wide_x, wide_y).astype(dtype))
+    np.testing.assert_array_equal(
+        cossim.cosine_similarity(x, y), cossim.cosine_similarity(wide_x, wide_y).astype(dtype)
+    )
     np.testing.assert_array_equal(cossim.vecdot(x, y), cossim.vecdot(wide_x, wide_y).astype(dtype))
     np.testing.assert_array_equal(cossim.normalize(x), cossim.normalize(wide_x).astype(dtype))
     np.testing.assert_array_equal(cossim.vector_norm(x, 1), cossim.vector_norm(wide_x, 1).astype(dtype))
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, ml_dtypes.bfloat16], ids=lambda d: np.dtype(d).name)
+@pytest.mark.parametrize(
+    "dtype", [np.float64, np.float32, np.float16, ml_dtypes.bfloat16], ids=lambda d: np.dtype(d).name
+)
 def test_identical_rows_and_the_bounds(rng, dtype):
     for depth in (1, 2, 3, 5, 31, 100, 1000):
         x = rng.standard_normal((300, depth)).astype(dtype)
@@ -81,7 +88,9 @@ def test_identical_rows_and_the_bounds(rng, dtype):
         assert (np.abs(square) <= 1).all()
 
 
-@pytest.mark.parametrize(("dtype", "scales"), [(np.float32, (1e30, 1e-30, 1e-44)), (np.float64, (1e200, 1e-200, 1e300, 5e-324))])
+@pytest.mark.parametrize(
+    ("dtype", "scales"), [(np.float32, (1e30, 1e-30, 1e-44)), (np.float64, (1e200, 1e-200, 1e300, 5e-324))]
+)
 def test_no_overflow_and_no_underflow(rng, dtype, scales):
     x, y = (rng.integers(-9, 10, (40, 30)).astype(dtype) for _ in range(2))
     expected = cossim.cosine_similarity(x, y, eps=0)
@@ -119,12 +128,18 @@ def test_zero_rows_and_eps():
         assert cossim.cosine_distance(zero.astype(dtype), one.astype(dtype))[0] == 1
     # each norm is clamped by itself: eps * eps would underflow in float32 and give NaN or infinity
     tiny = np.full((1, 4), 1e-30, np.float32)
-    np.testing.assert_allclose(cossim.cosine_similarity(tiny, tiny, eps=1e-8), (2e-30 / 1e-8) ** 2, atol=2e-45)  # a subnormal
-    np.testing.assert_allclose(cossim.cosine_similarity(tiny, np.ones((1, 4), np.float32), eps=1e-8), 2e-30 / 1e-8, rtol=1e-6)
+    np.testing.assert_allclose(
+        cossim.cosine_similarity(tiny, tiny, eps=1e-8), (2e-30 / 1e-8) ** 2, atol=2e-45
+    )  # a subnormal
+    np.testing.assert_allclose(
+        cossim.cosine_similarity(tiny, np.ones((1, 4), np.float32), eps=1e-8), 2e-30 / 1e-8, rtol=1e-6
+    )
     np.testing.assert_allclose(cossim.pairwise(tiny, eps=1e-8), [[(2e-30 / 1e-8) ** 2]], atol=2e-45)
 
 
-@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64, np.bool_])
+@pytest.mark.parametrize(
+    "dtype", [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64, np.bool_]
+)
 def test_integers_have_exact_sums(rng, dtype):
     low, high = (0, 2) if dtype == np.bool_ else (max(np.iinfo(dtype).min, -(2**20)), min(np.iinfo(dtype).max, 2**20))
     x, y = (rng.integers(low, high, (6, 300)).astype(dtype) for _ in range(2))
@@ -133,7 +148,9 @@ def test_integers_have_exact_sums(rng, dtype):
     assert ours.dtype == np.float64
     assert ours.tolist() == dots
     assert cossim.cosine_similarity(x, y.astype(np.float32)).dtype == np.float64
-    np.testing.assert_allclose(cossim.cosine_similarity(x, y), reference.cosine_similarity(x, y).astype(float), atol=1e-15)
+    np.testing.assert_allclose(
+        cossim.cosine_similarity(x, y), reference.cosine_similarity(x, y).astype(float), atol=1e-15
+    )
     np.testing.assert_allclose(cossim.pairwise(x, y), reference.pairwise(x, y).astype(float), atol=1e-15)
 
 

@@ -96,7 +96,9 @@ def test_broadcast_views(rng):
     wide = np.broadcast_to(x, (4, 7))
     y = rng.standard_normal((4, 7))
     np.testing.assert_array_equal(cossim.cosine_similarity(wide, y), cossim.cosine_similarity(wide.copy(), y))
-    np.testing.assert_allclose(cossim.cosine_similarity(wide.T, y.T, 0), cossim.cosine_similarity(wide.copy(), y), atol=1e-15)
+    np.testing.assert_allclose(
+        cossim.cosine_similarity(wide.T, y.T, 0), cossim.cosine_similarity(wide.copy(), y), atol=1e-15
+    )
     np.testing.assert_allclose(cossim.vector_norm(np.broadcast_to(3.0, (4, 9)), 1), 9)
     assert cossim.vector_norm(np.broadcast_to(np.float32(3.0), (0, 9)), 0).tolist() == [0] * 9
 
@@ -151,7 +153,11 @@ X, Y = np.zeros((2, 3)), np.zeros((4, 3), np.float32)
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda: cossim.cosine_similarity(X, Y), ValueError, ["x1", "x2", "(2, 3)", "(4, 3)", "float64", "float32", "broadcast"]),
+        (
+            lambda: cossim.cosine_similarity(X, Y),
+            ValueError,
+            ["x1", "x2", "(2, 3)", "(4, 3)", "float64", "float32", "broadcast"],
+        ),
         (lambda: cossim.cosine_similarity(X, X, 2), np.exceptions.AxisError, ["dim 2", "(2, 3)", "float64", "-2 to 1"]),
         (lambda: cossim.cosine_similarity(X, X, dim=-3), IndexError, ["dim -3"]),
         (lambda: cossim.cosine_similarity(X[0], X[0]), np.exceptions.AxisError, ["dim 1", "(3,)"]),

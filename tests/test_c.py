@@ -41,7 +41,9 @@ def test_aarch64(tmp_path):
     if platform.machine() == "aarch64":
         pytest.skip("this is AArch64: the native test covers it")
     if qemu is None or shutil.which(compiler) is None:
-        pytest.skip(f"needs qemu-aarch64 and {compiler} (Debian: qemu-user, gcc-aarch64-linux-gnu, libc6-dev-arm64-cross)")
+        pytest.skip(
+            f"needs qemu-aarch64 and {compiler} (Debian: qemu-user, gcc-aarch64-linux-gnu, libc6-dev-arm64-cross)"
+        )
     printed = run_c_tests(tmp_path, f"CC={compiler}", "EXTRA=-static -Werror", f"RUN={qemu}")
     assert "ok simd_neon:" in printed
     assert "ok kernels:" in printed

@@ -75,7 +75,9 @@ def test_norms(case, eps, data):
     dtype, x, _, _ = case
     tensor = tensors(x)[0]
     dim = data.draw(st.integers(-x.ndim, x.ndim - 1))
-    np.testing.assert_allclose(cossim.normalize(x, dim, eps), F.normalize(tensor, dim=dim, eps=eps).numpy(), rtol=0, atol=TOLERANCE[dtype])
+    np.testing.assert_allclose(
+        cossim.normalize(x, dim, eps), F.normalize(tensor, dim=dim, eps=eps).numpy(), rtol=0, atol=TOLERANCE[dtype]
+    )
     dims = tuple(data.draw(st.lists(st.integers(0, x.ndim - 1), unique=True, max_size=x.ndim)))
     keep = data.draw(st.booleans())
     ours, theirs = cossim.vector_norm(x, dims, keep), torch.linalg.vector_norm(tensor, 2, dims, keep).numpy()

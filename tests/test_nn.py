@@ -49,7 +49,9 @@ def test_conv2d_over_random_arguments(rng, dtype):
         bias = rng.standard_normal(filters).astype(dtype) if rng.uniform() < 0.5 else None
         arguments = {
             "stride": tuple(int(v) for v in rng.integers(1, 4, 2)),
-            "padding": [tuple(int(v) for v in rng.integers(0, 4, 2)), "same", "valid"][int(rng.choice(3, p=[0.7, 0.2, 0.1]))],
+            "padding": [tuple(int(v) for v in rng.integers(0, 4, 2)), "same", "valid"][
+                int(rng.choice(3, p=[0.7, 0.2, 0.1]))
+            ],
             "dilation": tuple(int(v) for v in rng.integers(1, 4, 2)),
             "groups": groups,
         }
@@ -70,7 +72,9 @@ def test_conv2d_over_random_arguments(rng, dtype):
 def test_max_pool2d_over_random_arguments(rng, dtype):
     compared = 0
     for _ in range(500):
-        x = rng.integers(-4, 5, (int(rng.integers(0, 3)), int(rng.integers(1, 4)), *rng.integers(1, 12, 2))).astype(dtype)
+        x = rng.integers(-4, 5, (int(rng.integers(0, 3)), int(rng.integers(1, 4)), *rng.integers(1, 12, 2))).astype(
+            dtype
+        )
         if rng.uniform() < 0.3:
             x[rng.uniform(size=x.shape) < 0.1] = np.nan
         if rng.uniform() < 0.2:
@@ -98,7 +102,9 @@ def test_max_pool2d_over_random_arguments(rng, dtype):
             check,
         )
         try:
-            np.testing.assert_array_equal(nn.max_pool2d(x, **arguments), nn.max_pool2d(x, return_indices=True, **arguments)[0])
+            np.testing.assert_array_equal(
+                nn.max_pool2d(x, **arguments), nn.max_pool2d(x, return_indices=True, **arguments)[0]
+            )
         except ValueError:
             pass
     assert compared > 200
@@ -106,7 +112,9 @@ def test_max_pool2d_over_random_arguments(rng, dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_linear(rng, dtype):
-    for shape, features, bias in itertools.product([(7,), (1, 7), (50, 7), (2, 3, 7), (0, 7)], [1, 5, 100], [True, False]):
+    for shape, features, bias in itertools.product(
+        [(7,), (1, 7), (50, 7), (2, 3, 7), (0, 7)], [1, 5, 100], [True, False]
+    ):
         x, w = rng.standard_normal(shape).astype(dtype), rng.standard_normal((features, 7)).astype(dtype)
         b = rng.standard_normal(features).astype(dtype) if bias else None
         theirs = F.linear(torch.from_numpy(x), torch.from_numpy(w), None if b is None else torch.from_numpy(b))
@@ -131,7 +139,9 @@ def test_nan_pixels_propagate(rng):
     x = rng.standard_normal((1, 1, 6, 6)).astype(np.float32)
     x[0, 0, 2, 2] = np.nan
     w = rng.standard_normal((2, 1, 3, 3)).astype(np.float32)
-    np.testing.assert_array_equal(np.isnan(nn.conv2d(x, w, padding=1)), F.conv2d(*map(torch.from_numpy, (x, w)), padding=1).isnan().numpy())
+    np.testing.assert_array_equal(
+        np.isnan(nn.conv2d(x, w, padding=1)), F.conv2d(*map(torch.from_numpy, (x, w)), padding=1).isnan().numpy()
+    )
 
 
 def test_layouts_and_kinds(rng):
@@ -144,7 +154,9 @@ def test_layouts_and_kinds(rng):
     padded[::2] = x
     padded.flags.writeable = False
     np.testing.assert_array_equal(nn.conv2d(padded[::2], w), expected)
-    np.testing.assert_array_equal(nn.max_pool2d(x.transpose(0, 1, 3, 2), 2), nn.max_pool2d(x, 2).transpose(0, 1, 3, 2)[..., :4, :])
+    np.testing.assert_array_equal(
+        nn.max_pool2d(x.transpose(0, 1, 3, 2), 2), nn.max_pool2d(x, 2).transpose(0, 1, 3, 2)[..., :4, :]
+    )
 
 
 def test_inputs_are_not_modified(rng):

@@ -93,7 +93,11 @@ def test_sequential_is_a_sequence():
         (lambda: nn.Conv2d(4, 6, 3, padding_mode="mirror"), ValueError, "mirror"),
         (lambda: nn.Conv2d(4, 6, 3, stride=2, padding="same"), ValueError, "same"),
         (lambda: nn.Conv2d(4, 6, 3, dtype=np.float16), TypeError, "float16"),
-        (lambda: nn.Conv2d(1, 1, 3, padding=4, padding_mode="reflect")(np.zeros((1, 1, 4, 4), "f4")), ValueError, "reflect"),
+        (
+            lambda: nn.Conv2d(1, 1, 3, padding=4, padding_mode="reflect")(np.zeros((1, 1, 4, 4), "f4")),
+            ValueError,
+            "reflect",
+        ),
         (lambda: nn.Linear(-1, 2), ValueError, "in_features"),
         (lambda: nn.Flatten(3)(np.zeros((2, 3))), IndexError, "dim 3"),
         (lambda: nn.Flatten(2, 1)(np.zeros((2, 3, 4))), ValueError, "end_dim"),

@@ -41,7 +41,9 @@ def test_real_embeddings_within_4e_7_and_no_worse_than_torch(sentence_embeddings
     assert ours <= theirs
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, ml_dtypes.bfloat16], ids=lambda d: np.dtype(d).name)
+@pytest.mark.parametrize(
+    "dtype", [np.float64, np.float32, np.float16, ml_dtypes.bfloat16], ids=lambda d: np.dtype(d).name
+)
 @pytest.mark.parametrize("n", [0, 1, 2, 5, 64, 191, 400])
 def test_with_itself(rng, n, dtype):
     x = rng.standard_normal((n, 50)).astype(dtype)
@@ -81,7 +83,11 @@ def test_a_score_does_not_depend_on_the_rest_of_the_call(rng, dtype):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32], ids=lambda d: np.dtype(d).name)
 def test_threads_do_not_change_bits(rng, dtype):
     x, y = rng.standard_normal((2, 3000, 400)).astype(dtype)
-    for function in (cossim.cosine_similarity, lambda a, b: cossim.cosine_similarity(a.T, b.T, 0), lambda a, b: cossim.normalize(a)):
+    for function in (
+        cossim.cosine_similarity,
+        lambda a, b: cossim.cosine_similarity(a.T, b.T, 0),
+        lambda a, b: cossim.normalize(a),
+    ):
         with cossim.threads(1):
             one = function(x, y)
         with cossim.threads(3):
@@ -90,13 +96,21 @@ def test_threads_do_not_change_bits(rng, dtype):
 
 def test_batch_axes(rng):
     x, y = rng.standard_normal((3, 1, 20, 4, 33)), rng.standard_normal((3, 30, 1, 4, 33))
-    np.testing.assert_allclose(cossim.cosine_similarity(x, y, -1), reference.cosine_similarity(x, y, -1).astype(float), atol=2e-15)
+    np.testing.assert_allclose(
+        cossim.cosine_similarity(x, y, -1), reference.cosine_similarity(x, y, -1).astype(float), atol=2e-15
+    )
     x, y = rng.standard_normal((5, 1, 6, 1, 8)), rng.standard_normal((1, 7, 1, 9, 8))
-    np.testing.assert_allclose(cossim.cosine_similarity(x, y, 4), reference.cosine_similarity(x, y, 4).astype(float), atol=2e-15)
+    np.testing.assert_allclose(
+        cossim.cosine_similarity(x, y, 4), reference.cosine_similarity(x, y, 4).astype(float), atol=2e-15
+    )
     np.testing.assert_allclose(cossim.vecdot(x, y, 4), reference.vecdot(x, y, 4).astype(float), atol=2e-14)
-    np.testing.assert_allclose(cossim.cosine_distance(x, y, 4), reference.cosine_distance(x, y, 4).astype(float), atol=2e-15)
+    np.testing.assert_allclose(
+        cossim.cosine_distance(x, y, 4), reference.cosine_distance(x, y, 4).astype(float), atol=2e-15
+    )
     many = rng.standard_normal((40000, 1, 3, 2)), rng.standard_normal((40000, 2, 1, 2))
-    np.testing.assert_allclose(cossim.cosine_similarity(*many, 3), reference.cosine_similarity(*many, 3).astype(float), atol=2e-15)
+    np.testing.assert_allclose(
+        cossim.cosine_similarity(*many, 3), reference.cosine_similarity(*many, 3).astype(float), atol=2e-15
+    )
 
 
 def test_deep_rows(rng):

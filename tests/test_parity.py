@@ -53,8 +53,11 @@ def to_numpy(t):
 
 
 def run_torch(function, *arrays, tolerance=0.0):
-    """torch's answer as an array. It calculates halves in halves, step by step, and rounds eps to them; where that takes
-    its answer further than `tolerance` from its own answer in double (or makes it NaN), the latter is the one to meet."""
+    """torch's answer as an array.
+
+    It calculates halves in halves, step by step, and rounds eps to them; where that takes its answer further than
+    `tolerance` from its own answer in double (or makes it NaN), the latter is the one to meet.
+    """
     theirs = to_numpy(function(*map(to_torch, arrays)))
     if any(x.dtype.itemsize == 2 for x in arrays):
         wide = function(*(to_torch(x).double() for x in arrays)).numpy()
@@ -125,12 +128,18 @@ def test_mixed_dtypes(rng, names):
     assert F.cosine_similarity(to_torch(x1), to_torch(x2)).dtype == common
     close(ours, to_numpy(F.cosine_similarity(t1, t2)), 4e-7)
     # all pairs take another driver
-    close(cossim.cosine_similarity(x1[None], x2[:, None], 2), to_numpy(F.cosine_similarity(t1[None], t2[:, None], 2)), 4e-7)
+    close(
+        cossim.cosine_similarity(x1[None], x2[:, None], 2),
+        to_numpy(F.cosine_similarity(t1[None], t2[:, None], 2)),
+        4e-7,
+    )
 
 
 def test_distance(rng):
     x1, x2 = rng.standard_normal((2, 50, 30))
-    np.testing.assert_allclose(cossim.cosine_distance(x1, x2), 1 - F.cosine_similarity(*map(torch.from_numpy, (x1, x2))).numpy(), atol=1e-15)
+    np.testing.assert_allclose(
+        cossim.cosine_distance(x1, x2), 1 - F.cosine_similarity(*map(torch.from_numpy, (x1, x2))).numpy(), atol=1e-15
+    )
     assert (cossim.cosine_distance(x1, x1) == 0).all()
     assert (cossim.cosine_distance(x1, -x1) == 2).all()
     # digits that 1 - similarity in float32 would have lost
@@ -158,7 +167,13 @@ def test_vecdot(rng, shapes, name):
     for dim in range(len(np.broadcast_shapes(*shapes))):
         depth = np.broadcast_shapes(*shapes)[dim]
         within = 3 * tolerance * (1 + depth)
-        check(cossim.vecdot(x1, x2, dim), lambda a, b, dim=dim: torch.linalg.vecdot(a, b, dim=dim), x1, x2, tolerance=within)
+        check(
+            cossim.vecdot(x1, x2, dim),
+            lambda a, b, dim=dim: torch.linalg.vecdot(a, b, dim=dim),
+            x1,
+            x2,
+            tolerance=within,
+        )
 
 
 @pytest.mark.parametrize("name", DTYPES)
@@ -213,7 +228,9 @@ def test_axis_is_dim(rng):
     x = rng.standard_normal((4, 5))
     for function in (cossim.cosine_similarity, cossim.cosine_distance, cossim.vecdot):
         np.testing.assert_array_equal(function(x, x[::-1], axis=0), function(x, x[::-1], dim=0))
-    np.testing.assert_array_equal(cossim.vector_norm(x, axis=0, keepdims=True), cossim.vector_norm(x, dim=0, keepdim=True))
+    np.testing.assert_array_equal(
+        cossim.vector_norm(x, axis=0, keepdims=True), cossim.vector_norm(x, dim=0, keepdim=True)
+    )
     np.testing.assert_array_equal(cossim.normalize(x, axis=0), cossim.normalize(x, dim=0))
 
 

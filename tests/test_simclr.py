@@ -47,7 +47,9 @@ def test_keys_and_files(tmp_path, theirs):
     ours = simclr.Encoder(rng=3)
     assert list(ours.state_dict()) == keys == list(theirs.state_dict())
     cossim.nn.save_weights(tmp_path / "e.safetensors", ours.state_dict())
-    theirs.load_state_dict({k: torch.from_numpy(v) for k, v in cossim.nn.load_weights(tmp_path / "e.safetensors").items()})
+    theirs.load_state_dict(
+        {k: torch.from_numpy(v) for k, v in cossim.nn.load_weights(tmp_path / "e.safetensors").items()}
+    )
     x = np.random.default_rng(0).random((3, 1, 28, 28), dtype=np.float32)
     np.testing.assert_allclose(ours(x), theirs(torch.from_numpy(x)).detach().numpy(), atol=1e-5)
 

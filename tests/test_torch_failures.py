@@ -21,7 +21,9 @@ def test_109333_the_reduced_dimension_broadcasts():
     assert cossim.cosine_similarity(x, y, 1) == [1.0]
     assert cossim.cosine_similarity(y, x, 1) == [1.0]
     assert cossim.cosine_similarity(np.ones((2, 1, 1)), np.ones((1, 2, 3)), 2).tolist() == [[1.0, 1.0], [1.0, 1.0]]
-    np.testing.assert_allclose(cossim.cosine_similarity(np.full((4, 1), 2.0), np.array([1.0, 2.0, 3.0]), 1), 6 / np.sqrt(3 * 14))
+    np.testing.assert_allclose(
+        cossim.cosine_similarity(np.full((4, 1), 2.0), np.array([1.0, 2.0, 3.0]), 1), 6 / np.sqrt(3 * 14)
+    )
 
 
 def test_61454_integers():

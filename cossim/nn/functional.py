@@ -122,7 +122,9 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     if groups < 1:
         raise ValueError(f"conv2d(): groups must be at least 1, not {groups}")
     if filters % groups or filters == 0:
-        raise _error(ValueError, "conv2d", f"groups={groups} must divide the filters of weight, at least one each", arrays)
+        raise _error(
+            ValueError, "conv2d", f"groups={groups} must divide the filters of weight, at least one each", arrays
+        )
     if channels != weight.shape[1] * groups:
         raise _error(
             ValueError,
@@ -142,7 +144,10 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
         raise _error(ValueError, "conv2d", "the kernel of weight is empty", arrays)
     if any(p < r for p, r in zip(padded, reach, strict=True)):
         raise _error(
-            ValueError, "conv2d", f"the padded image {padded} is smaller than the kernel, {reach} with its dilation", arrays
+            ValueError,
+            "conv2d",
+            f"the padded image {padded} is smaller than the kernel, {reach} with its dilation",
+            arrays,
         )
     size = tuple((p - r) // s + 1 for p, r, s in zip(padded, reach, stride, strict=True))
     out = np.empty((images.shape[0], filters, *size), x.dtype)
@@ -203,7 +208,10 @@ def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=Fal
     x = arrays["x"]
     if x.ndim not in (3, 4) or 0 in x.shape[-3:]:
         raise _error(
-            ValueError, "max_pool2d", "x must be (N, C, H, W), or (C, H, W) for one image, with C, H and W above 0", arrays
+            ValueError,
+            "max_pool2d",
+            "x must be (N, C, H, W), or (C, H, W) for one image, with C, H and W above 0",
+            arrays,
         )
     kernel = _pair("max_pool2d", "kernel_size", kernel_size, 1)
     no_stride = stride is None or (isinstance(stride, (tuple, list)) and len(stride) == 0)

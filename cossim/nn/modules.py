@@ -208,7 +208,9 @@ def _pad(x, widths, mode):
     most = {"reflect": 1, "circular": 0}.get(mode)
     for size, width in zip(x.shape, widths, strict=True):
         if (most is not None and max(width) > size - most) or (size == 0 and max(width) > 0):
-            raise ValueError(f"Conv2d(): padding {width} is too large for padding_mode={mode!r} and x of shape {x.shape}")
+            raise ValueError(
+                f"Conv2d(): padding {width} is too large for padding_mode={mode!r} and x of shape {x.shape}"
+            )
     return np.pad(x, widths, _PAD_MODES[mode])
 
 
@@ -292,7 +294,9 @@ class Flatten(Module):
                 raise np.exceptions.AxisError(f"Flatten(): dim {dim} is out of range for x of shape {x.shape}")
         start, end = self.start_dim % range_, self.end_dim % range_
         if end < start:
-            raise ValueError(f"Flatten(): end_dim {self.end_dim} is before start_dim {self.start_dim} in x of shape {x.shape}")
+            raise ValueError(
+                f"Flatten(): end_dim {self.end_dim} is before start_dim {self.start_dim} in x of shape {x.shape}"
+            )
         middle = x.shape[start : end + 1]
         return x.reshape(*x.shape[:start], math.prod(middle), *x.shape[end + 1 :])
 

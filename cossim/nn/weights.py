@@ -15,7 +15,9 @@ def _safetensors():
     try:
         import safetensors.numpy
     except ImportError:
-        raise ImportError("reading and writing .safetensors needs safetensors: pip install 'cossim-c[weights]'") from None
+        raise ImportError(
+            "reading and writing .safetensors needs safetensors: pip install 'cossim-c[weights]'"
+        ) from None
     return safetensors
 
 

@@ -4,7 +4,7 @@ from cossim.nn import Conv2d, Flatten, Linear, MaxPool2d, Module, ReLU, Sequenti
 
 
 class Encoder(Module):
-    """Images of 28 x 28 to embeddings of 100: two convolutions, each with relu and pooling, and a linear layer with relu.
+    """Images of 28 x 28 to embeddings of 100: two convolutions with relu and pooling, a linear layer with relu.
 
     Shapes on the way, for N images: (N, 1, 28, 28), convolution 5 x 5 to (N, 10, 24, 24), pooling to (N, 10, 12, 12),
     convolution 5 x 5 to (N, 20, 8, 8), pooling to (N, 20, 4, 4), flattened to (N, 320), linear to (N, 100).
