@@ -37,6 +37,7 @@ struct driver {
     enum work work;
     bool symmetric;
     bool cosine;          /* OP_COSINE or OP_DISTANCE, which need norms */
+    bool direct;          /* scores go straight into out: cosines of the work type, contiguous along the right rows */
     size_t first_batch;   /* batches are taken in groups, to bound the memory of norms */
     size_t left, right;   /* rows of a batch */
     struct norms x, y;
@@ -99,7 +100,13 @@ static struct row_pair pair_of(const struct driver *d, enum side left, size_t i,
     return pair;
 }
 
-/* sum of squares and exponent of a row; float32 rows are scaled when products of two of them could leave float's range. */
+/* Rows of such a square go into the product as they are: neither their products nor the square of another such row leave the range. */
+static bool square_is_near_1(enum work work, double square)
+{
+    return work == WORK_F32 ? square >= 0x1p-80 && square <= 0x1p80 : square_is_safe(square);
+}
+
+/* Sum of squares and exponent of one row of any kind. */
 static void measure(const struct driver *d, enum side side, size_t batch, size_t row, double *weight, int *exponent)
 {
     /* row_sums reads its x with the reduced axes' x strides, so a right row is handed to it as a plan of its own */
@@ -111,7 +118,7 @@ static void measure(const struct driver *d, enum side side, size_t batch, size_t
     const char *from = row_address(d, side, batch, row);
     struct row_pair pair = {operand, NULL, from, NULL, &reduced, d->plan->depth, d->work, SUMS_SQUARE};
     struct row_sums sums = row_sums_of(&pair);
-    if (d->work == WORK_F32 && !(sums.xx >= 0x1p-80 && sums.xx <= 0x1p80) && sums.xx > 0.0 && isfinite(sums.xx)) {
+    if (d->work == WORK_F32 && !square_is_near_1(WORK_F32, sums.xx) && sums.xx > 0.0 && isfinite(sums.xx)) {
         sums.x_exponent = ilogb(sqrt(sums.xx));
         sums.xx = ldexp(sums.xx, -2 * sums.x_exponent);
     }
@@ -127,13 +134,43 @@ struct measuring {
     const struct norms *norms;
 };
 
+/* Rows one after another in memory, of the kernels' own types: their sums of squares in one go. False where they are not. */
+static bool squares_in_place(const struct driver *d, enum side side, size_t first, size_t n, double *squares)
+{
+    const struct operand *operand = side == SIDE_X ? &d->call->x : &d->call->y;
+    const struct axes *rows = side == SIDE_X || d->symmetric ? &d->plan->left : &d->plan->right, *reduced = &d->plan->reduced;
+    const size_t in_batch = side == SIDE_X ? d->left : d->right;
+    const ptrdiff_t item = (ptrdiff_t)dtype_size(operand->dtype);
+    if (!operand_in_place(operand) || rows->count != 1 || reduced->count != 1 || first / in_batch != (first + n - 1) / in_batch) {
+        return false;
+    }
+    if ((side == SIDE_X ? reduced->at[0].x : reduced->at[0].y) != item) {
+        return false;
+    }
+    const ptrdiff_t step = side == SIDE_X || d->symmetric ? rows->at[0].x : rows->at[0].y;
+    rows_kernel *kernel = kernels_current()->rows[operand->dtype][SUMS_SQUARE];
+    kernel(NULL, squares, NULL, row_address(d, side, first / in_batch, first % in_batch), NULL, n, d->plan->depth, step, 0);
+    return true;
+}
+
 static void measure_some(void *context, size_t task, size_t worker)
 {
     const struct measuring *m = context;
-    const size_t in_batch = m->side == SIDE_X ? m->driver->left : m->driver->right, end = (task + 1) * NORM_TASK;
+    const struct driver *d = m->driver;
+    const size_t in_batch = m->side == SIDE_X ? d->left : d->right, first = task * NORM_TASK;
+    const size_t n = m->rows - first < NORM_TASK ? m->rows - first : NORM_TASK;
+    double squares[NORM_TASK];
     (void)worker;
-    for (size_t i = task * NORM_TASK; i < end && i < m->rows; i++) {
-        measure(m->driver, m->side, i / in_batch, i % in_batch, &m->norms->weight[i], &m->norms->exponent[i]);
+    const bool in_place = squares_in_place(d, m->side, first, n, squares);
+    for (size_t i = 0; i < n; i++) {
+        const size_t row = first + i;
+        if (in_place && square_is_near_1(d->work, squares[i])) {
+            const double norm = formula_clamped_norm(squares[i], d->call->eps);
+            m->norms->weight[row] = d->work == WORK_F32 ? 1.0 / norm : norm;
+            m->norms->exponent[row] = 0;
+        } else {
+            measure(d, m->side, row / in_batch, row % in_batch, &m->norms->weight[row], &m->norms->exponent[row]);
+        }
     }
 }
 
@@ -145,43 +182,74 @@ static double cosine_again(const struct driver *d, size_t batch, size_t i, size_
     return formula_cosine(sums.xy, sums.xx, sums.yy, ldexp(d->call->eps, -sums.x_exponent), ldexp(d->call->eps, -sums.y_exponent));
 }
 
-/* n scores of row i with rows j .. j+n-1 as doubles, each already rounded to work precision. */
-static void cosines(const struct driver *d, size_t batch, size_t i, size_t j, size_t n, const double *sums, double *scores)
+/*
+ * n scores of row i with rows j .. j+n-1 as work elements. The reference to `near` is to the rounded score: near_f32 is a
+ * float, so a score is on one side of it before and after rounding.
+ */
+static void cosines(const struct driver *d, size_t batch, size_t i, size_t j, size_t n, const double *sums, void *scores)
 {
     const double row = d->x.weight[batch * d->left + i], *partners = d->y.weight + batch * d->right + j;
-    bool any_near;
-    double near = near_f64;
     if (d->work == WORK_F64) {
-        any_near = kernels_current()->cosine_f64(scores, sums, row, partners, n, near);
-    } else {
-        float narrow[TILES_MAX_RUN];
-        near = near_f32;
-        any_near = kernels_current()->cosine_f32(narrow, sums, row, partners, n, near);
-        for (size_t r = 0; r < n; r++) {
-            scores[r] = narrow[r];
+        double *out = scores;
+        bool any_near = kernels_current()->cosine_f64(out, sums, row, partners, n, near_f64);
+        for (size_t r = 0; any_near && r < n; r++) {
+            out[r] = fabs(out[r]) > near_f64 ? cosine_again(d, batch, i, j + r) : out[r];
         }
-    }
-    for (size_t r = 0; any_near && r < n; r++) {
-        if (fabs(scores[r]) > near) {
-            scores[r] = cosine_again(d, batch, i, j + r);
+    } else {
+        float *out = scores;
+        bool any_near = kernels_current()->cosine_f32(out, sums, row, partners, n, near_f32);
+        for (size_t r = 0; any_near && r < n; r++) {
+            out[r] = fabsf(out[r]) > near_f32 ? (float)cosine_again(d, batch, i, j + r) : out[r];
         }
     }
 }
 
-static void finish(const void *context, size_t batch, size_t i, size_t j, size_t n, const double *sums)
+/* A tile of work elements, and its mirror image below the diagonal; nothing but copies and transposition is left to do. */
+static void finish_direct(const struct driver *d, size_t batch, size_t row, size_t rows, size_t column, size_t columns, const double *sums,
+                          size_t step, char *out)
 {
-    const struct driver *d = context;
+    const ptrdiff_t row_step = d->plan->left.count == 1 ? d->plan->left.at[0].out : 0, item = (ptrdiff_t)work_size(d->work);
+    const void *finished[TILES_MAX];
+    for (size_t r = 0; r < rows; r++) {
+        const size_t i = row + r, skip = d->symmetric && i > column ? i - column : 0;
+        char *to = out + (d->plan->left.count == 1 ? (ptrdiff_t)i * row_step : axes_offsets(&d->plan->left, i).out) + (ptrdiff_t)column * item;
+        finished[r] = to;
+        if (skip < columns) {
+            cosines(d, batch, i, column + skip, columns - skip, sums + r * step + skip, to + (ptrdiff_t)skip * item);
+        }
+    }
+    if (!d->symmetric) {
+        return;
+    }
+    /* row_step is a multiple of item here: see direct */
+    char *mirror = out + (ptrdiff_t)column * row_step + (ptrdiff_t)row * item;
+    if (column >= row + rows) {
+        const struct kernels *kernels = kernels_current();
+        (d->work == WORK_F64 ? kernels->transpose_f64 : kernels->transpose_f32)(mirror, (size_t)(row_step / item), finished, rows, columns);
+        return;
+    }
+    for (size_t c = 0; c < columns; c++) {
+        for (size_t r = 0; r < rows && row + r < column + c; r++) {
+            memcpy(mirror + (ptrdiff_t)c * row_step + (ptrdiff_t)r * item, (const char *)finished[r] + (ptrdiff_t)c * item, (size_t)item);
+        }
+    }
+}
+
+/* n results of one row in any layout and dtype, and their mirror image. */
+static void finish_row(const struct driver *d, size_t batch, size_t i, size_t j, size_t n, const double *sums, char *out)
+{
     const struct reduction *call = d->call;
-    double scores[TILES_MAX_RUN];
+    const struct axes *left = &d->plan->left, *right = &d->plan->right;
+    double scores[TILES_MAX];
     if (d->cosine) {
-        cosines(d, batch, i, j, n, sums, scores);
-        for (size_t r = 0; call->op == OP_DISTANCE && r < n; r++) {
-            scores[r] = 1.0 - scores[r];
+        float narrow[TILES_MAX];
+        cosines(d, batch, i, j, n, sums, d->work == WORK_F64 ? (void *)scores : narrow);
+        for (size_t r = 0; r < n; r++) {
+            scores[r] = d->work == WORK_F64 ? scores[r] : narrow[r];
+            scores[r] = call->op == OP_DISTANCE ? 1.0 - scores[r] : scores[r];
         }
         sums = scores;
     }
-    char *out = call->out + axes_offsets(&d->plan->outer, d->first_batch + batch).out;
-    const struct axes *left = &d->plan->left, *right = &d->plan->right;
     char *row = out + axes_offsets(left, i).out;
     if (right->count == 1) {
         dtype_store(call->out_dtype, row + (ptrdiff_t)j * right->at[0].out, right->at[0].out, sums, n);
@@ -195,6 +263,30 @@ static void finish(const void *context, size_t batch, size_t i, size_t j, size_t
         char *mirror = out + axes_offsets(left, j + skip).out + axes_offsets(right, i).out;
         dtype_store(call->out_dtype, mirror, left->at[0].out, sums + skip, n - skip);
     }
+}
+
+static void finish_tile(const void *context, size_t batch, size_t row, size_t rows, size_t column, size_t columns, const double *sums, size_t step)
+{
+    const struct driver *d = context;
+    char *out = d->call->out + axes_offsets(&d->plan->outer, d->first_batch + batch).out;
+    if (d->direct) {
+        finish_direct(d, batch, row, rows, column, columns, sums, step, out);
+        return;
+    }
+    for (size_t r = 0; r < rows; r++) {
+        const size_t i = row + r, skip = d->symmetric && i > column ? i - column : 0;
+        if (skip < columns) {
+            finish_row(d, batch, i, column + skip, columns - skip, sums + r * step + skip, out);
+        }
+    }
+}
+
+/* May results be written as the kernels give them? With a mirror image, rows must be whole elements apart. */
+static bool writes_direct(const struct driver *d)
+{
+    const ptrdiff_t item = (ptrdiff_t)work_size(d->work);
+    return d->call->op == OP_COSINE && d->call->out_dtype == (enum dtype)work_element(d->work) && d->plan->right.count == 1 &&
+           d->plan->right.at[0].out == item && (!d->symmetric || d->plan->left.at[0].out % item == 0);
 }
 
 static int run_group(struct driver *d, size_t batches)
@@ -215,7 +307,7 @@ static int run_group(struct driver *d, size_t batches)
         .symmetric = d->symmetric,
         .left_row = left_row,
         .right_row = right_row,
-        .finish = finish,
+        .finish = finish_tile,
         .context = d,
     };
     return tiles_run(&tiles);
@@ -228,6 +320,7 @@ int reduce_all_pairs(const struct reduction *call, bool symmetric)
         return 0;
     }
     d.work = dtype_work(call->x.dtype) == WORK_F64 || dtype_work(call->y.dtype) == WORK_F64 ? WORK_F64 : WORK_F32;
+    d.direct = writes_direct(&d);
     d.left = axes_size(&d.plan->left);
     d.right = axes_size(&d.plan->right);
     const size_t batches = axes_size(&d.plan->outer), rows = d.left + d.right;

@@ -62,11 +62,10 @@ static const void *patch_row(const void *context, size_t batch, size_t pixel, si
     return buffer;
 }
 
-static void store_pixels(const void *context, size_t batch, size_t row, size_t pixel, size_t n, const double *sums)
+/* One output channel, n consecutive pixels. */
+static void store_pixels(const struct conv2d *c, size_t image, size_t channel, size_t pixel, size_t n, const double *sums)
 {
-    const struct conv2d *c = context;
-    const size_t channel = batch % c->groups * (c->out_channels / c->groups) + row;
-    const size_t at = (batch / c->groups * c->out_channels + channel) * c->out.h * c->out.w + pixel;
+    const size_t at = (image * c->out_channels + channel) * c->out.h * c->out.w + pixel;
     if (c->work == WORK_F64) {
         const double bias = c->bias == NULL ? 0.0 : ((const double *)c->bias)[channel];
         for (size_t i = 0; i < n; i++) {
@@ -80,6 +79,15 @@ static void store_pixels(const void *context, size_t batch, size_t row, size_t p
     }
 }
 
+static void store_tile(const void *context, size_t batch, size_t row, size_t rows, size_t pixel, size_t n, const double *sums, size_t step)
+{
+    const struct conv2d *c = context;
+    const size_t first = batch % c->groups * (c->out_channels / c->groups) + row;
+    for (size_t r = 0; r < rows; r++) {
+        store_pixels(c, batch / c->groups, first + r, pixel, n, sums + r * step);
+    }
+}
+
 int conv2d(const struct conv2d *c)
 {
     const struct tiles tiles = {
@@ -90,7 +98,7 @@ int conv2d(const struct conv2d *c)
         .depth = depth_of(c),
         .left_row = filter_row,
         .right_row = patch_row,
-        .finish = store_pixels,
+        .finish = store_tile,
         .context = c,
     };
     return tiles_run(&tiles);

@@ -22,17 +22,23 @@ static const void *weight_row(const void *context, size_t batch, size_t row, siz
     return (const char *)l->weight + (row * l->in_features + k) * work_size(l->work);
 }
 
-static void store_features(const void *context, size_t batch, size_t row, size_t feature, size_t n, const double *sums)
+static void store_features(const struct linear *l, size_t row, size_t feature, size_t n, const double *sums)
 {
-    const struct linear *l = context;
     const size_t at = row * l->out_features + feature;
-    (void)batch;
     for (size_t i = 0; i < n; i++) {
         if (l->work == WORK_F64) {
             ((double *)l->output)[at + i] = sums[i] + (l->bias == NULL ? 0.0 : ((const double *)l->bias)[feature + i]);
         } else {
             ((float *)l->output)[at + i] = (float)(sums[i] + (l->bias == NULL ? 0.0 : ((const float *)l->bias)[feature + i]));
         }
+    }
+}
+
+static void store_tile(const void *context, size_t batch, size_t row, size_t rows, size_t feature, size_t n, const double *sums, size_t step)
+{
+    (void)batch;
+    for (size_t r = 0; r < rows; r++) {
+        store_features(context, row + r, feature, n, sums + r * step);
     }
 }
 
@@ -46,7 +52,7 @@ int linear(const struct linear *l)
         .depth = l->in_features,
         .left_row = input_row,
         .right_row = weight_row,
-        .finish = store_features,
+        .finish = store_tile,
         .context = l,
     };
     return tiles_run(&tiles);

@@ -17,7 +17,7 @@ struct driver {
     const struct tiles *call;
     size_t tile_rows, tile_columns;
     tile_kernel *tile;
-    pack_kernel *pack;
+    transpose_kernel *transpose;
     size_t size;                      /* bytes of an element */
     size_t tile_sums;                 /* doubles that the kernel wants for a tile */
     size_t left_block, right_block;   /* rows of a block, whole tiles */
@@ -58,7 +58,7 @@ typedef const void *row_source(const void *context, size_t batch, size_t row, si
 static void pack_side(const struct driver *d, row_source *source, size_t batch, size_t first, size_t count, size_t width, size_t k,
                       size_t depth, char *rows, char *panel)
 {
-    const void *in_place[TILES_MAX_RUN];
+    const void *in_place[TILES_MAX];
     for (size_t p = 0; p < count; p += width, panel += width * depth * d->size) {
         const size_t some = smaller(width, count - p);
         for (size_t at = 0, n; at < depth; at += n) {
@@ -66,19 +66,10 @@ static void pack_side(const struct driver *d, row_source *source, size_t batch, 
             for (size_t r = 0; r < some; r++) {
                 in_place[r] = source(d->call->context, batch, first + p + r, k + at, n, rows + r * TILE_DEPTH * d->size);
             }
-            d->pack(panel + at * width * d->size, in_place, some, width, n);
-        }
-    }
-}
-
-static void finish_tile(const struct driver *d, const struct block *block, size_t row, size_t column, const double *sums)
-{
-    const size_t rows = smaller(d->tile_rows, block->left_count - row), columns = smaller(d->tile_columns, block->right_count - column);
-    for (size_t r = 0; r < rows; r++) {
-        const size_t i = block->left + row + r, j = block->right + column;
-        size_t skip = d->call->symmetric && i > j ? i - j : 0;
-        if (skip < columns) {
-            d->call->finish(d->call->context, block->batch, i, j + skip, columns - skip, sums + r * d->tile_columns + skip);
+            if (some < width) { /* rows that are not there count as zeros */
+                memset(panel + at * width * d->size, 0, width * n * d->size);
+            }
+            d->transpose(panel + at * width * d->size, width, in_place, some, n);
         }
     }
 }
@@ -93,12 +84,17 @@ static void multiply(const struct driver *d, const struct block *block, const ch
         const unsigned flags = (k + at == 0 ? TILE_FIRST : 0) | (last ? TILE_LAST : 0);
         for (size_t column = 0; column < block->right_count; column += d->tile_columns) {
             const char *b = right + (column * depth + at * d->tile_columns) * d->size;
+            const size_t columns = smaller(d->tile_columns, block->right_count - column), end = block->right + column + columns;
             for (size_t row = 0; row < block->left_count; row += d->tile_rows) {
+                if (d->call->symmetric && end <= block->left + row) {
+                    break; /* below the diagonal, as are all that follow */
+                }
                 const char *a = left + (row * depth + at * d->tile_rows) * d->size;
                 double *to = d->one_block ? sums : sums + (row / d->tile_rows * right_tiles + column / d->tile_columns) * d->tile_sums;
                 d->tile(to, a, b, n, flags);
                 if (last) {
-                    finish_tile(d, block, row, column, to);
+                    const size_t rows = smaller(d->tile_rows, block->left_count - row);
+                    d->call->finish(d->call->context, block->batch, block->left + row, rows, block->right + column, columns, to, d->tile_columns);
                 }
             }
         }
@@ -134,12 +130,12 @@ static void run_block(void *context, size_t task, size_t worker)
 /* Rows of no elements: every sum is 0. */
 static void finish_empty(const struct tiles *call)
 {
-    static const double zeros[TILES_MAX_RUN];
+    static const double zeros[TILES_MAX];
     for (size_t batch = 0; batch < call->batches; batch++) {
         for (size_t i = 0; i < call->left; i++) {
             for (size_t j = call->symmetric ? i : 0, n; j < call->right; j += n) {
-                n = smaller(TILES_MAX_RUN, call->right - j);
-                call->finish(call->context, batch, i, j, n, zeros);
+                n = smaller(TILES_MAX, call->right - j);
+                call->finish(call->context, batch, i, 1, j, n, zeros, n);
             }
         }
     }
@@ -159,7 +155,7 @@ static void lay_out(struct driver *d)
     d->right_panel = SCRATCH_ALIGN + scratch_round(d->left_block * d->segment * d->size);
     d->sums = d->right_panel + scratch_round(d->right_block * d->segment * d->size);
     d->rows = d->sums + scratch_round(tiles * d->tile_sums * sizeof(double));
-    d->scratch_of_worker = d->rows + scratch_round(TILES_MAX_RUN * TILE_DEPTH * d->size);
+    d->scratch_of_worker = d->rows + scratch_round(TILES_MAX * TILE_DEPTH * d->size);
 }
 
 int tiles_run(const struct tiles *call)
@@ -178,7 +174,7 @@ int tiles_run(const struct tiles *call)
         .tile_rows = kernels->tile_rows,
         .tile_columns = f64 ? kernels->tile_columns_f64 : kernels->tile_columns_f32,
         .tile = f64 ? kernels->tile_f64 : kernels->tile_f32,
-        .pack = f64 ? kernels->pack_f64 : kernels->pack_f32,
+        .transpose = f64 ? kernels->transpose_f64 : kernels->transpose_f32,
         .size = work_size(call->work),
     };
     d.tile_sums = (f64 ? 2 : 1) * d.tile_rows * d.tile_columns;

@@ -20,7 +20,7 @@ struct tiles {
     size_t left;    /* rows of the left side */
     size_t right;   /* rows of the right side */
     size_t depth;   /* length of every row */
-    bool symmetric; /* both sides are the same rows: only sums with j >= i are wanted (others in a diagonal block may come too) */
+    bool symmetric; /* both sides are the same rows: only sums with j >= i are wanted (others in a tile on the diagonal come too) */
 
     /*
      * Elements k .. k+n-1 of a row as `work` elements, contiguous: a pointer into the caller's data where they lie that
@@ -29,12 +29,16 @@ struct tiles {
     const void *(*left_row)(const void *context, size_t batch, size_t row, size_t k, size_t n, void *buffer);
     const void *(*right_row)(const void *context, size_t batch, size_t row, size_t k, size_t n, void *buffer);
 
-    /* Takes the sums of one left row with n consecutive right rows (n <= TILES_MAX_RUN). Called from several threads, once per sum. */
-    void (*finish)(const void *context, size_t batch, size_t row, size_t column, size_t n, const double *sums);
+    /*
+     * Takes a tile of sums: those of left rows row .. row+rows-1 with right rows column .. column+columns-1, of which
+     * (r, c) is sums[r * step + c]. Called from several threads, once per sum.
+     */
+    void (*finish)(const void *context, size_t batch, size_t row, size_t rows, size_t column, size_t columns, const double *sums, size_t step);
     const void *context;
 };
 
-enum { TILES_MAX_RUN = 64 };
+/* The most rows or columns that a tile has. */
+enum { TILES_MAX = 64 };
 
 /* 0, or -1 when there is no memory for the panels. */
 int tiles_run(const struct tiles *tiles);

@@ -42,6 +42,7 @@
 #define TILE_VECTOR vf
 #define TILE_OP(op) vf_##op
 #define TILE_LANES VF_LANES
+#define TILE_SQUARE 4
 #include "kernels/tiles_body.h"
 
 #define TILE f64
@@ -49,6 +50,7 @@
 #define TILE_VECTOR vd
 #define TILE_OP(op) vd_##op
 #define TILE_LANES VD_LANES
+#define TILE_SQUARE 2
 #define TILE_KEEP_ERRORS
 #include "kernels/tiles_body.h"
 
@@ -68,8 +70,8 @@ const struct kernels PASTE(kernels_, ISA_NAME) = {
     .tile_columns_f64 = TILE_VECTORS * VD_LANES,
     .tile_f32 = tile_f32,
     .tile_f64 = tile_f64,
-    .pack_f32 = pack_f32,
-    .pack_f64 = pack_f64,
+    .transpose_f32 = transpose_rows_f32,
+    .transpose_f64 = transpose_rows_f64,
     .cosine_f32 = cosine_f32,
     .cosine_f64 = cosine_f64,
     .widen_f16 = widen_f16,

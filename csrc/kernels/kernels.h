@@ -42,8 +42,8 @@ typedef void tile_kernel(double *sums, const void *a, const void *b, size_t k, u
 
 enum { TILE_FIRST = 1, TILE_LAST = 2, TILE_DEPTH = 256 };
 
-/* panel[i * width + r] = rows[r][i] for r < count, zero for count <= r < width. */
-typedef void pack_kernel(void *panel, const void *const *rows, size_t count, size_t width, size_t k);
+/* Rows into columns: to[i * step + r] = rows[r][i] for r < count, i < n. Packs panels, and mirrors symmetric results. */
+typedef void transpose_kernel(void *to, size_t step, const void *const *rows, size_t count, size_t n);
 
 /*
  * The cosine of n sums of one row with n partners, kept in [-1, 1]. row and partners hold what core/formula.h made of the
@@ -63,7 +63,7 @@ struct kernels {
     columns_kernel *columns[ELEMENTS][SUMS_KINDS];
     size_t tile_rows, tile_columns_f32, tile_columns_f64;
     tile_kernel *tile_f32, *tile_f64;
-    pack_kernel *pack_f32, *pack_f64;
+    transpose_kernel *transpose_f32, *transpose_f64;
     cosine_f32_kernel *cosine_f32;
     cosine_f64_kernel *cosine_f64;
     widen_kernel *widen_f16, *widen_bf16;

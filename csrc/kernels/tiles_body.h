@@ -1,6 +1,7 @@
 /*
- * The micro-kernel of all blocked products, its packing and its finish, for one type. Parameters, undefined at the end:
+ * The micro-kernel of all blocked products, the packing of its panels and its finish, for one type. Parameters, undefined at the end:
  *   TILE, TILE_TYPE, TILE_VECTOR, TILE_LANES, TILE_OP(op)   name, C type, vector type, lanes, vector operation
+ *   TILE_SQUARE                                             rows of the square that transpose_* of simd/ turns
  *   TILE_KEEP_ERRORS                                        defined: fold chains with their rounding errors
  *
  * Order of summation: chains of TILE_CHAIN steps in registers; float32 adds the chains of a block of TILE_DEPTH in
@@ -73,23 +74,32 @@ static void NAME(tile)(double *sums, const void *a_panel, const void *b_panel, s
             }
         }
     }
-    for (int i = 0; i < TILE_ROWS * WIDTH; i++) {
-        sums[i] = (flags & TILE_FIRST ? 0.0 : sums[i]) + block[i];
+    if (flags & TILE_FIRST) {
+        for (int i = 0; i < TILE_ROWS * WIDTH; i++) {
+            sums[i] = block[i];
+        }
+    } else {
+        for (int i = 0; i < TILE_ROWS * WIDTH; i++) {
+            sums[i] += block[i];
+        }
     }
 #endif
 }
 
-static void NAME(pack)(void *panel, const void *const *rows, size_t count, size_t width, size_t k)
+static void NAME(transpose_rows)(void *to_void, size_t step, const void *const *rows, size_t count, size_t n)
 {
-    TILE_TYPE *to = panel;
-    for (size_t r = 0; r < count; r++) {
-        const TILE_TYPE *from = rows[r];
-        for (size_t i = 0; i < k; i++) {
-            to[i * width + r] = from[i];
+    TILE_TYPE *to = to_void;
+    const size_t squares = count < TILE_SQUARE ? 0 : n / TILE_SQUARE * TILE_SQUARE;
+    for (size_t r = 0; squares > 0 && r < count; r += TILE_SQUARE) {
+        const size_t first = r + TILE_SQUARE <= count ? r : count - TILE_SQUARE; /* the last square may overlap the one before */
+        for (size_t i = 0; i < squares; i += TILE_SQUARE) {
+            PASTE(transpose_, TILE)(to + i * step + first, step, rows + first, i);
         }
     }
-    for (size_t i = 0; count < width && i < k; i++) {
-        memset(to + i * width + count, 0, (width - count) * sizeof *to);
+    for (size_t i = squares; i < n; i++) {
+        for (size_t r = 0; r < count; r++) {
+            to[i * step + r] = ((const TILE_TYPE *)rows[r])[i];
+        }
     }
 }
 
@@ -118,4 +128,5 @@ static bool NAME(cosine)(TILE_TYPE *out, const double *sums, double row, const d
 #undef TILE_VECTOR
 #undef TILE_OP
 #undef TILE_LANES
+#undef TILE_SQUARE
 #undef TILE_KEEP_ERRORS

@@ -4,6 +4,7 @@
 
 #include <immintrin.h>
 #include <math.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -54,6 +55,24 @@ static inline vd vd_load_bf16(const uint16_t *p)
 {
     __m128i wide = _mm_cvtepu16_epi32(_mm_loadl_epi64((const __m128i *)p));
     return _mm256_cvtps_pd(_mm_castsi128_ps(_mm_slli_epi32(wide, 16)));
+}
+
+static inline void transpose_f32(float *to, size_t step, const void *const *rows, size_t at)
+{
+    __m128 a = _mm_loadu_ps((const float *)rows[0] + at), b = _mm_loadu_ps((const float *)rows[1] + at);
+    __m128 c = _mm_loadu_ps((const float *)rows[2] + at), d = _mm_loadu_ps((const float *)rows[3] + at);
+    _MM_TRANSPOSE4_PS(a, b, c, d);
+    _mm_storeu_ps(to, a);
+    _mm_storeu_ps(to + step, b);
+    _mm_storeu_ps(to + 2 * step, c);
+    _mm_storeu_ps(to + 3 * step, d);
+}
+
+static inline void transpose_f64(double *to, size_t step, const void *const *rows, size_t at)
+{
+    __m128d a = _mm_loadu_pd((const double *)rows[0] + at), b = _mm_loadu_pd((const double *)rows[1] + at);
+    _mm_storeu_pd(to, _mm_unpacklo_pd(a, b));
+    _mm_storeu_pd(to + step, _mm_unpackhi_pd(a, b));
 }
 
 #endif

@@ -13,6 +13,7 @@
 #define COSSIM_SIMD_GENERIC_H
 
 #include <math.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -52,6 +53,27 @@ static inline vd vd_fma(vd a, vd b, vd c) { EACH_D(a.lane[i] * b.lane[i] + c.lan
 static inline vd vd_load_f32(const float *p) { EACH_D((double)p[i]); }
 static inline vd vd_load_f16(const uint16_t *p) { EACH_D((double)f16_to_f32(p[i])); }
 static inline vd vd_load_bf16(const uint16_t *p) { EACH_D((double)bf16_to_f32(p[i])); }
+
+/*
+ * A square of 4 rows of floats, or 2 of doubles, turned: to[i * step + r] = rows[r][at + i].
+ */
+static inline void transpose_f32(float *to, size_t step, const void *const *rows, size_t at)
+{
+    for (int r = 0; r < 4; r++) {
+        for (int i = 0; i < 4; i++) {
+            to[i * step + r] = ((const float *)rows[r])[at + i];
+        }
+    }
+}
+
+static inline void transpose_f64(double *to, size_t step, const void *const *rows, size_t at)
+{
+    for (int r = 0; r < 2; r++) {
+        for (int i = 0; i < 2; i++) {
+            to[i * step + r] = ((const double *)rows[r])[at + i];
+        }
+    }
+}
 
 #undef EACH_F
 #undef EACH_D

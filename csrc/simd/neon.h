@@ -4,6 +4,7 @@
 
 #include <arm_neon.h>
 #include <math.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -50,6 +51,23 @@ static inline vd vd_load_f16(const uint16_t *p) { return vcvt_f64_f32(vget_low_f
 static inline vd vd_load_bf16(const uint16_t *p)
 {
     return vcvt_f64_f32(vget_low_f32(vreinterpretq_f32_u32(vshll_n_u16(load_two(p), 16))));
+}
+
+static inline void transpose_f32(float *to, size_t step, const void *const *rows, size_t at)
+{
+    float32x4x2_t ab = vtrnq_f32(vld1q_f32((const float *)rows[0] + at), vld1q_f32((const float *)rows[1] + at));
+    float32x4x2_t cd = vtrnq_f32(vld1q_f32((const float *)rows[2] + at), vld1q_f32((const float *)rows[3] + at));
+    vst1q_f32(to, vcombine_f32(vget_low_f32(ab.val[0]), vget_low_f32(cd.val[0])));
+    vst1q_f32(to + step, vcombine_f32(vget_low_f32(ab.val[1]), vget_low_f32(cd.val[1])));
+    vst1q_f32(to + 2 * step, vcombine_f32(vget_high_f32(ab.val[0]), vget_high_f32(cd.val[0])));
+    vst1q_f32(to + 3 * step, vcombine_f32(vget_high_f32(ab.val[1]), vget_high_f32(cd.val[1])));
+}
+
+static inline void transpose_f64(double *to, size_t step, const void *const *rows, size_t at)
+{
+    float64x2_t a = vld1q_f64((const double *)rows[0] + at), b = vld1q_f64((const double *)rows[1] + at);
+    vst1q_f64(to, vzip1q_f64(a, b));
+    vst1q_f64(to + step, vzip2q_f64(a, b));
 }
 
 #endif

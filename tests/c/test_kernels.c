@@ -112,8 +112,10 @@ static void check_tile(const struct kernels *k, bool f64, size_t depth)
         n = depth - done < TILE_DEPTH ? depth - done : TILE_DEPTH;
         for (size_t r = 0; r < rows; r++) left_rows[r] = (const char *)left + (r * depth + done) * size;
         for (size_t c = 0; c < columns; c++) right_rows[c] = (const char *)right + (c * depth + done) * size;
-        (f64 ? k->pack_f64 : k->pack_f32)(a, left_rows, rows - 1, rows, n);
-        (f64 ? k->pack_f64 : k->pack_f32)(b, right_rows, columns - 1, columns, n);
+        memset(a, 0, sizeof a);
+        memset(b, 0, sizeof b);
+        (f64 ? k->transpose_f64 : k->transpose_f32)(a, rows, left_rows, rows - 1, n);
+        (f64 ? k->transpose_f64 : k->transpose_f32)(b, columns, right_rows, columns - 1, n);
         (f64 ? k->tile_f64 : k->tile_f32)(sums, a, b, n, (done == 0 ? TILE_FIRST : 0) | (done + n == depth ? TILE_LAST : 0));
     }
     for (size_t r = 0; r < rows; r++) {
@@ -130,6 +132,26 @@ static void check_tile(const struct kernels *k, bool f64, size_t depth)
                   (double)(sums[r * columns + c] - expected));
         }
     }
+}
+
+static void check_transpose(const struct kernels *k, bool f64, size_t count, size_t n)
+{
+    enum { STEP = 23 };
+    static double from[20 * 40], to[40 * STEP];
+    const void *rows[20];
+    const enum element type = f64 ? ELEMENT_F64 : ELEMENT_F32;
+    const size_t size = element_size[type];
+    fill(type, from, 20 * 40);
+    fill(type, to, 40 * STEP);
+    for (size_t r = 0; r < count; r++) rows[r] = (const char *)from + r * n * size;
+    const double past = element(type, to, n * STEP), beside = element(type, to, count);
+    (f64 ? k->transpose_f64 : k->transpose_f32)(to, STEP, rows, count, n);
+    for (size_t i = 0; i < n; i++) {
+        for (size_t r = 0; r < count; r++) {
+            CHECK(element(type, to, i * STEP + r) == element(type, from, r * n + i), "%s transpose %zu x %zu", k->name, count, n);
+        }
+    }
+    CHECK(element(type, to, n * STEP) == past && element(type, to, count) == beside, "%s transpose wrote beside", k->name);
 }
 
 static void check_cosines(const struct kernels *k)
@@ -203,6 +225,10 @@ int main(void)
         for (size_t i = 0; i < sizeof depths / sizeof *depths; i++) {
             check_tile(k, false, depths[i]);
             check_tile(k, true, depths[i]);
+        }
+        for (size_t i = 0; i < 20 * 39; i++) {
+            check_transpose(k, false, 1 + i % 20, i / 20);
+            check_transpose(k, true, 1 + i % 20, i / 20);
         }
         check_cosines(k);
         check_widening(k);
