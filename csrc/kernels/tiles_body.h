@@ -1,7 +1,8 @@
 /*
  * The micro-kernel of all blocked products, the packing of its panels and its finish, for one type. Parameters, undefined at the end:
  *   TILE, TILE_TYPE, TILE_VECTOR, TILE_LANES, TILE_OP(op)   name, C type, vector type, lanes, vector operation
- *   TILE_SQUARE                                             rows of the square that transpose_* of simd/ turns
+ *   TILE_SQUARE, TILE_TURN                                  rows of the square that transpose_* of simd/ turns, and its call
+ *   TILE_STORE                                              stores a vector of doubles as this type
  *   TILE_KEEP_ERRORS                                        defined: fold chains with their rounding errors
  *
  * Order of summation: chains of TILE_CHAIN steps in registers; float32 adds the chains of a block of TILE_DEPTH in
@@ -92,8 +93,12 @@ static void NAME(transpose_rows)(void *to_void, size_t step, const void *const *
     const size_t squares = count < TILE_SQUARE ? 0 : n / TILE_SQUARE * TILE_SQUARE;
     for (size_t r = 0; squares > 0 && r < count; r += TILE_SQUARE) {
         const size_t first = r + TILE_SQUARE <= count ? r : count - TILE_SQUARE; /* the last square may overlap the one before */
+        const TILE_TYPE *row[TILE_SQUARE]; /* copies, which stores to `to` cannot change */
+        for (int s = 0; s < TILE_SQUARE; s++) {
+            row[s] = rows[first + s];
+        }
         for (size_t i = 0; i < squares; i += TILE_SQUARE) {
-            PASTE(transpose_, TILE)(to + i * step + first, step, rows + first, i);
+            TILE_TURN(to + i * step + first, step, row, i);
         }
     }
     for (size_t i = squares; i < n; i++) {
@@ -103,21 +108,38 @@ static void NAME(transpose_rows)(void *to_void, size_t step, const void *const *
     }
 }
 
+INLINE vd NAME(cosines)(const double *sums, double row, const double *partners)
+{
+#ifdef TILE_KEEP_ERRORS
+    return vd_div(vd_load(sums), vd_mul(vd_set1(row), vd_load(partners)));
+#else
+    return vd_mul(vd_load(sums), vd_mul(vd_set1(row), vd_load(partners)));
+#endif
+}
+
 static bool NAME(cosine)(TILE_TYPE *out, const double *sums, double row, const double *partners, size_t n, double near)
 {
-    long long any = 0;
-    for (size_t j = 0; j < n; j++) {
-#ifdef TILE_KEEP_ERRORS
-        double c = sums[j] / (row * partners[j]);
-#else
-        double c = sums[j] * (row * partners[j]);
-#endif
-        any |= c > near || c < -near;
-        c = c > 1.0 ? 1.0 : c;
-        c = c < -1.0 ? -1.0 : c;
-        out[j] = (TILE_TYPE)c;
+    const vd limit = vd_set1(near);
+    int any = 0;
+    size_t j = 0;
+    for (; n - j >= VD_LANES; j += VD_LANES) {
+        vd c = NAME(cosines)(sums + j, row, partners + j);
+        any |= vd_any_beyond(c, limit);
+        TILE_STORE(out + j, vd_clip(c));
     }
-    return any;
+    if (j < n) {
+        double padded_sums[VD_LANES] = {0}, padded_partners[VD_LANES];
+        TILE_TYPE results[VD_LANES];
+        for (size_t i = 0; i < VD_LANES; i++) {
+            padded_sums[i] = i < n - j ? sums[j + i] : 0.0;
+            padded_partners[i] = i < n - j ? partners[j + i] : 1.0;
+        }
+        vd c = NAME(cosines)(padded_sums, row, padded_partners);
+        any |= vd_any_beyond(c, limit);
+        TILE_STORE(results, vd_clip(c));
+        memcpy(out + j, results, (n - j) * sizeof *out);
+    }
+    return any != 0;
 }
 
 #undef NAME
@@ -129,4 +151,6 @@ static bool NAME(cosine)(TILE_TYPE *out, const double *sums, double row, const d
 #undef TILE_OP
 #undef TILE_LANES
 #undef TILE_SQUARE
+#undef TILE_TURN
+#undef TILE_STORE
 #undef TILE_KEEP_ERRORS

@@ -57,22 +57,27 @@ static inline vd vd_load_bf16(const uint16_t *p)
     return _mm512_cvtps_pd(_mm256_castsi256_ps(_mm256_slli_epi32(wide, 16)));
 }
 
-static inline void transpose_f32(float *to, size_t step, const void *const *rows, size_t at)
+static inline vd vd_div(vd a, vd b) { return _mm512_div_pd(a, b); }
+static inline void vd_store_f32(float *p, vd a) { _mm256_storeu_ps(p, _mm512_cvtpd_ps(a)); }
+/* min and max give their second operand where one is NaN */
+static inline vd vd_clip(vd a) { return _mm512_max_pd(_mm512_set1_pd(-1.0), _mm512_min_pd(_mm512_set1_pd(1.0), a)); }
+static inline int vd_any_beyond(vd a, vd limit) { return _mm512_cmp_pd_mask(_mm512_abs_pd(a), limit, _CMP_GT_OQ); }
+
+static inline void transpose_f32(float *to, size_t step, const float *a, const float *b, const float *c, const float *d)
 {
-    __m128 a = _mm_loadu_ps((const float *)rows[0] + at), b = _mm_loadu_ps((const float *)rows[1] + at);
-    __m128 c = _mm_loadu_ps((const float *)rows[2] + at), d = _mm_loadu_ps((const float *)rows[3] + at);
-    _MM_TRANSPOSE4_PS(a, b, c, d);
-    _mm_storeu_ps(to, a);
-    _mm_storeu_ps(to + step, b);
-    _mm_storeu_ps(to + 2 * step, c);
-    _mm_storeu_ps(to + 3 * step, d);
+    __m128 w = _mm_loadu_ps(a), x = _mm_loadu_ps(b), y = _mm_loadu_ps(c), z = _mm_loadu_ps(d);
+    _MM_TRANSPOSE4_PS(w, x, y, z);
+    _mm_storeu_ps(to, w);
+    _mm_storeu_ps(to + step, x);
+    _mm_storeu_ps(to + 2 * step, y);
+    _mm_storeu_ps(to + 3 * step, z);
 }
 
-static inline void transpose_f64(double *to, size_t step, const void *const *rows, size_t at)
+static inline void transpose_f64(double *to, size_t step, const double *a, const double *b)
 {
-    __m128d a = _mm_loadu_pd((const double *)rows[0] + at), b = _mm_loadu_pd((const double *)rows[1] + at);
-    _mm_storeu_pd(to, _mm_unpacklo_pd(a, b));
-    _mm_storeu_pd(to + step, _mm_unpackhi_pd(a, b));
+    __m128d x = _mm_loadu_pd(a), y = _mm_loadu_pd(b);
+    _mm_storeu_pd(to, _mm_unpacklo_pd(x, y));
+    _mm_storeu_pd(to + step, _mm_unpackhi_pd(x, y));
 }
 
 #endif

@@ -54,24 +54,45 @@ static inline vd vd_load_f32(const float *p) { EACH_D((double)p[i]); }
 static inline vd vd_load_f16(const uint16_t *p) { EACH_D((double)f16_to_f32(p[i])); }
 static inline vd vd_load_bf16(const uint16_t *p) { EACH_D((double)bf16_to_f32(p[i])); }
 
-/*
- * A square of 4 rows of floats, or 2 of doubles, turned: to[i * step + r] = rows[r][at + i].
- */
-static inline void transpose_f32(float *to, size_t step, const void *const *rows, size_t at)
+static inline vd vd_div(vd a, vd b) { EACH_D(a.lane[i] / b.lane[i]); }
+
+/* Rounded to float. */
+static inline void vd_store_f32(float *p, vd a)
 {
-    for (int r = 0; r < 4; r++) {
-        for (int i = 0; i < 4; i++) {
-            to[i * step + r] = ((const float *)rows[r])[at + i];
-        }
+    for (int i = 0; i < VD_LANES; i++) {
+        p[i] = (float)a.lane[i];
     }
 }
 
-static inline void transpose_f64(double *to, size_t step, const void *const *rows, size_t at)
+/* Kept in [-1, 1]; NaN stays. */
+static inline vd vd_clip(vd a) { EACH_D(a.lane[i] > 1.0 ? 1.0 : a.lane[i] < -1.0 ? -1.0 : a.lane[i]); }
+
+/* Is the magnitude of any lane above that of limit? NaN is not. limit is not negative. */
+static inline int vd_any_beyond(vd a, vd limit)
 {
-    for (int r = 0; r < 2; r++) {
-        for (int i = 0; i < 2; i++) {
-            to[i * step + r] = ((const double *)rows[r])[at + i];
-        }
+    int any = 0;
+    for (int i = 0; i < VD_LANES; i++) {
+        any |= fabs(a.lane[i]) > limit.lane[i];
+    }
+    return any;
+}
+
+/* A square of 4 rows of floats, or 2 of doubles, turned: to[i * step + r] = (row r)[i]. */
+static inline void transpose_f32(float *to, size_t step, const float *a, const float *b, const float *c, const float *d)
+{
+    for (int i = 0; i < 4; i++) {
+        to[i * step] = a[i];
+        to[i * step + 1] = b[i];
+        to[i * step + 2] = c[i];
+        to[i * step + 3] = d[i];
+    }
+}
+
+static inline void transpose_f64(double *to, size_t step, const double *a, const double *b)
+{
+    for (int i = 0; i < 2; i++) {
+        to[i * step] = a[i];
+        to[i * step + 1] = b[i];
     }
 }
 

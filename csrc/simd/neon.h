@@ -53,21 +53,29 @@ static inline vd vd_load_bf16(const uint16_t *p)
     return vcvt_f64_f32(vget_low_f32(vreinterpretq_f32_u32(vshll_n_u16(load_two(p), 16))));
 }
 
-static inline void transpose_f32(float *to, size_t step, const void *const *rows, size_t at)
+static inline vd vd_div(vd a, vd b) { return vdivq_f64(a, b); }
+static inline void vd_store_f32(float *p, vd a) { vst1_f32(p, vcvt_f32_f64(a)); }
+static inline vd vd_clip(vd a) { return vmaxq_f64(vdupq_n_f64(-1.0), vminq_f64(vdupq_n_f64(1.0), a)); } /* NaN wins */
+static inline int vd_any_beyond(vd a, vd limit)
 {
-    float32x4x2_t ab = vtrnq_f32(vld1q_f32((const float *)rows[0] + at), vld1q_f32((const float *)rows[1] + at));
-    float32x4x2_t cd = vtrnq_f32(vld1q_f32((const float *)rows[2] + at), vld1q_f32((const float *)rows[3] + at));
+    uint64x2_t beyond = vcagtq_f64(a, limit);
+    return (vgetq_lane_u64(beyond, 0) | vgetq_lane_u64(beyond, 1)) != 0;
+}
+
+static inline void transpose_f32(float *to, size_t step, const float *a, const float *b, const float *c, const float *d)
+{
+    float32x4x2_t ab = vtrnq_f32(vld1q_f32(a), vld1q_f32(b)), cd = vtrnq_f32(vld1q_f32(c), vld1q_f32(d));
     vst1q_f32(to, vcombine_f32(vget_low_f32(ab.val[0]), vget_low_f32(cd.val[0])));
     vst1q_f32(to + step, vcombine_f32(vget_low_f32(ab.val[1]), vget_low_f32(cd.val[1])));
     vst1q_f32(to + 2 * step, vcombine_f32(vget_high_f32(ab.val[0]), vget_high_f32(cd.val[0])));
     vst1q_f32(to + 3 * step, vcombine_f32(vget_high_f32(ab.val[1]), vget_high_f32(cd.val[1])));
 }
 
-static inline void transpose_f64(double *to, size_t step, const void *const *rows, size_t at)
+static inline void transpose_f64(double *to, size_t step, const double *a, const double *b)
 {
-    float64x2_t a = vld1q_f64((const double *)rows[0] + at), b = vld1q_f64((const double *)rows[1] + at);
-    vst1q_f64(to, vzip1q_f64(a, b));
-    vst1q_f64(to + step, vzip2q_f64(a, b));
+    float64x2_t x = vld1q_f64(a), y = vld1q_f64(b);
+    vst1q_f64(to, vzip1q_f64(x, y));
+    vst1q_f64(to + step, vzip2q_f64(x, y));
 }
 
 #endif

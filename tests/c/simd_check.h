@@ -61,6 +61,16 @@ static void check_doubles(void)
         for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], a[i] * b[i]), "lane %d", i);
         vd_store(out, vd_fma(va, vb, vc));
         for (int i = 0; i < VD_LANES; i++) CHECK(fma_fits(out[i], a[i], b[i], c[i], 0), "lane %d: %g %g %g", i, a[i], b[i], c[i]);
+        vd_store(out, vd_div(va, vb));
+        for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], a[i] / b[i]), "lane %d", i);
+        vd_store(out, vd_clip(va));
+        for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], a[i] > 1 ? 1 : a[i] < -1 ? -1 : a[i]), "lane %d", i);
+        float narrow[VD_LANES];
+        vd_store_f32(narrow, va);
+        for (int i = 0; i < VD_LANES; i++) CHECK(same_double(narrow[i], (float)a[i]), "lane %d", i);
+        int any = 0;
+        for (int i = 0; i < VD_LANES; i++) any |= fabs(a[i]) > 0.5;
+        CHECK((vd_any_beyond(va, vd_set1(0.5)) != 0) == any, "beyond");
         vd_store(out, vd_set1(a[0]));
         for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], a[0]), "lane %d", i);
     }
