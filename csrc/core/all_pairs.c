@@ -31,6 +31,13 @@ struct norms {
     int *exponent;  /* the row goes into the product times 2^-exponent */
 };
 
+/* Sums of the left rows row .. row+rows-1 with the right rows column .. column+columns-1. */
+struct tile {
+    size_t row, rows, column, columns;
+    const double *sums;
+    size_t step; /* from row to row */
+};
+
 struct driver {
     const struct reduction *call;
     const struct plan *plan;
@@ -182,111 +189,115 @@ static double cosine_again(const struct driver *d, size_t batch, size_t i, size_
     return formula_cosine(sums.xy, sums.xx, sums.yy, ldexp(d->call->eps, -sums.x_exponent), ldexp(d->call->eps, -sums.y_exponent));
 }
 
+/* Is the cosine of row i with itself 1 without further ado? Not if its norm is clamped, infinite or NaN. */
+static bool scores_1_with_itself(const struct driver *d, size_t row)
+{
+    const double weight = d->x.weight[row], norm = d->work == WORK_F32 ? 1.0 / weight : weight;
+    return isfinite(norm) && norm > ldexp(d->call->eps, -d->x.exponent[row]) * (1.0 + 1e-12);
+}
+
 /*
- * n scores of row i with rows j .. j+n-1 as work elements. The reference to `near` is to the rounded score: near_f32 is a
- * float, so a score is on one side of it before and after rounding.
+ * The scores of a tile as work elements; out_step elements from row to row. Whether a score is near 1 is asked of the
+ * rounded score: near_f32 is a float, so it is on one side of it before and after rounding.
  */
-static void cosines(const struct driver *d, size_t batch, size_t i, size_t j, size_t n, const double *sums, void *scores)
+static void cosines(const struct driver *d, size_t batch, const struct tile *t, void *out, ptrdiff_t out_step)
 {
-    const double row = d->x.weight[batch * d->left + i], *partners = d->y.weight + batch * d->right + j;
-    if (d->work == WORK_F64) {
-        double *out = scores;
-        bool any_near = kernels_current()->cosine_f64(out, sums, row, partners, n, near_f64);
-        for (size_t r = 0; any_near && r < n; r++) {
-            out[r] = fabs(out[r]) > near_f64 ? cosine_again(d, batch, i, j + r) : out[r];
-        }
-    } else {
-        float *out = scores;
-        bool any_near = kernels_current()->cosine_f32(out, sums, row, partners, n, near_f32);
-        for (size_t r = 0; any_near && r < n; r++) {
-            out[r] = fabsf(out[r]) > near_f32 ? (float)cosine_again(d, batch, i, j + r) : out[r];
+    const struct kernels *kernels = kernels_current();
+    const double *rows = d->x.weight + batch * d->left + t->row, *columns = d->y.weight + batch * d->right + t->column;
+    const bool f64 = d->work == WORK_F64;
+    const bool any = f64 ? kernels->cosine_f64(out, out_step, t->sums, t->step, rows, t->rows, columns, t->columns, near_f64)
+                         : kernels->cosine_f32(out, out_step, t->sums, t->step, rows, t->rows, columns, t->columns, near_f32);
+    for (size_t r = 0; any && r < t->rows; r++) {
+        for (size_t c = 0; c < t->columns; c++) {
+            const size_t i = t->row + r, j = t->column + c, at = r * (size_t)out_step + c;
+            if (fabs(f64 ? ((double *)out)[at] : ((float *)out)[at]) > (f64 ? near_f64 : near_f32)) {
+                const bool same = d->symmetric && i == j && scores_1_with_itself(d, batch * d->left + i);
+                const double score = same ? 1.0 : cosine_again(d, batch, i, j);
+                if (f64) {
+                    ((double *)out)[at] = score;
+                } else {
+                    ((float *)out)[at] = (float)score;
+                }
+            }
         }
     }
 }
 
-/* A tile of work elements, and its mirror image below the diagonal; nothing but copies and transposition is left to do. */
-static void finish_direct(const struct driver *d, size_t batch, size_t row, size_t rows, size_t column, size_t columns, const double *sums,
-                          size_t step, char *out)
+/* The mirror image of a finished tile that lies wholly above the diagonal. */
+static void mirror_direct(const struct driver *d, const struct tile *t, const char *finished, ptrdiff_t row_step, char *out)
 {
-    const ptrdiff_t row_step = d->plan->left.count == 1 ? d->plan->left.at[0].out : 0, item = (ptrdiff_t)work_size(d->work);
-    const void *finished[TILES_MAX];
-    for (size_t r = 0; r < rows; r++) {
-        const size_t i = row + r, skip = d->symmetric && i > column ? i - column : 0;
-        char *to = out + (d->plan->left.count == 1 ? (ptrdiff_t)i * row_step : axes_offsets(&d->plan->left, i).out) + (ptrdiff_t)column * item;
-        finished[r] = to;
-        if (skip < columns) {
-            cosines(d, batch, i, column + skip, columns - skip, sums + r * step + skip, to + (ptrdiff_t)skip * item);
-        }
+    const struct kernels *kernels = kernels_current();
+    const ptrdiff_t item = (ptrdiff_t)work_size(d->work);
+    const void *rows[TILES_MAX];
+    for (size_t r = 0; r < t->rows; r++) {
+        rows[r] = finished + (ptrdiff_t)r * row_step;
     }
-    if (!d->symmetric) {
-        return;
-    }
-    /* row_step is a multiple of item here: see direct */
-    char *mirror = out + (ptrdiff_t)column * row_step + (ptrdiff_t)row * item;
-    if (column >= row + rows) {
-        const struct kernels *kernels = kernels_current();
-        (d->work == WORK_F64 ? kernels->transpose_f64 : kernels->transpose_f32)(mirror, (size_t)(row_step / item), finished, rows, columns);
-        return;
-    }
-    for (size_t c = 0; c < columns; c++) {
-        for (size_t r = 0; r < rows && row + r < column + c; r++) {
-            memcpy(mirror + (ptrdiff_t)c * row_step + (ptrdiff_t)r * item, (const char *)finished[r] + (ptrdiff_t)c * item, (size_t)item);
-        }
-    }
+    char *to = out + (ptrdiff_t)t->column * row_step + (ptrdiff_t)t->row * item;
+    (d->work == WORK_F64 ? kernels->transpose_f64 : kernels->transpose_f32)(to, (size_t)(row_step / item), rows, t->rows, t->columns);
 }
 
-/* n results of one row in any layout and dtype, and their mirror image. */
-static void finish_row(const struct driver *d, size_t batch, size_t i, size_t j, size_t n, const double *sums, char *out)
+/* n scores of one row from column j on, as elements of `work` or as doubles, in any layout and dtype; and their mirror image. */
+static void store_row(const struct driver *d, enum work work, const void *scores, size_t i, size_t j, size_t n, char *out)
 {
-    const struct reduction *call = d->call;
     const struct axes *left = &d->plan->left, *right = &d->plan->right;
-    double scores[TILES_MAX];
-    if (d->cosine) {
-        float narrow[TILES_MAX];
-        cosines(d, batch, i, j, n, sums, d->work == WORK_F64 ? (void *)scores : narrow);
-        for (size_t r = 0; r < n; r++) {
-            scores[r] = d->work == WORK_F64 ? scores[r] : narrow[r];
-            scores[r] = call->op == OP_DISTANCE ? 1.0 - scores[r] : scores[r];
-        }
-        sums = scores;
-    }
+    const enum dtype dtype = d->call->out_dtype;
+    const size_t size = work_size(work);
     char *row = out + axes_offsets(left, i).out;
     if (right->count == 1) {
-        dtype_store(call->out_dtype, row + (ptrdiff_t)j * right->at[0].out, right->at[0].out, sums, n);
+        dtype_store_work(dtype, row + (ptrdiff_t)j * right->at[0].out, right->at[0].out, work, scores, n);
     } else {
-        for (size_t r = 0; r < n; r++) {
-            dtype_store(call->out_dtype, row + axes_offsets(right, j + r).out, 0, sums + r, 1);
+        for (size_t c = 0; c < n; c++) {
+            dtype_store_work(dtype, row + axes_offsets(right, j + c).out, 0, work, (const char *)scores + c * size, 1);
         }
     }
     if (d->symmetric) { /* j >= i: the mirror image, but for the diagonal itself */
         const size_t skip = j == i;
         char *mirror = out + axes_offsets(left, j + skip).out + axes_offsets(right, i).out;
-        dtype_store(call->out_dtype, mirror, left->at[0].out, sums + skip, n - skip);
+        dtype_store_work(dtype, mirror, left->at[0].out, work, (const char *)scores + skip * size, n - skip);
     }
 }
 
 static void finish_tile(const void *context, size_t batch, size_t row, size_t rows, size_t column, size_t columns, const double *sums, size_t step)
 {
     const struct driver *d = context;
+    const struct tile t = {row, rows, column, columns, sums, step};
     char *out = d->call->out + axes_offsets(&d->plan->outer, d->first_batch + batch).out;
-    if (d->direct) {
-        finish_direct(d, batch, row, rows, column, columns, sums, step, out);
+    if (d->direct && (!d->symmetric || column >= row + rows)) {
+        const ptrdiff_t item = (ptrdiff_t)work_size(d->work), row_step = d->plan->left.count == 0 ? 0 : d->plan->left.at[0].out;
+        char *to = out + (ptrdiff_t)row * row_step + (ptrdiff_t)column * item;
+        cosines(d, batch, &t, to, row_step / item);
+        if (d->symmetric) {
+            mirror_direct(d, &t, to, row_step, out);
+        }
         return;
     }
+    _Alignas(64) double buffer[TILES_MAX_ROWS * TILES_MAX];
+    const void *scores = sums;
+    enum work work = WORK_F64; /* of the scores */
+    if (d->cosine) {
+        work = d->work;
+        scores = buffer;
+        step = columns;
+        cosines(d, batch, &t, buffer, (ptrdiff_t)columns);
+    }
+    for (size_t i = rows * columns; d->call->op == OP_DISTANCE && i-- > 0;) { /* from the end: doubles may replace floats */
+        buffer[i] = 1.0 - (work == WORK_F64 ? buffer[i] : (double)((const float *)buffer)[i]);
+    }
+    work = d->call->op == OP_DISTANCE ? WORK_F64 : work;
     for (size_t r = 0; r < rows; r++) {
         const size_t i = row + r, skip = d->symmetric && i > column ? i - column : 0;
         if (skip < columns) {
-            finish_row(d, batch, i, column + skip, columns - skip, sums + r * step + skip, out);
+            store_row(d, work, (const char *)scores + (r * step + skip) * work_size(work), i, column + skip, columns - skip, out);
         }
     }
 }
 
-/* May results be written as the kernels give them? With a mirror image, rows must be whole elements apart. */
+/* May scores be written as the kernels give them? With the left rows whole elements apart, in one axis. */
 static bool writes_direct(const struct driver *d)
 {
     const ptrdiff_t item = (ptrdiff_t)work_size(d->work);
     return d->call->op == OP_COSINE && d->call->out_dtype == (enum dtype)work_element(d->work) && d->plan->right.count == 1 &&
-           d->plan->right.at[0].out == item && (!d->symmetric || d->plan->left.at[0].out % item == 0);
+           d->plan->right.at[0].out == item && d->plan->left.count == 1 && d->plan->left.at[0].out % item == 0;
 }
 
 static int run_group(struct driver *d, size_t batches)
@@ -313,9 +324,25 @@ static int run_group(struct driver *d, size_t batches)
     return tiles_run(&tiles);
 }
 
-int reduce_all_pairs(const struct reduction *call, bool symmetric)
+/* Are both sides the very same rows? */
+static bool sides_are_the_same(const struct reduction *call)
 {
-    struct driver d = {.call = call, .plan = call->plan, .symmetric = symmetric, .cosine = call->op != OP_DOT};
+    const struct plan *plan = call->plan;
+    const struct operand *x = &call->x, *y = &call->y;
+    bool same = x->data == y->data && x->dtype == y->dtype && x->swapped == y->swapped && plan->left.count == 1 && plan->right.count == 1;
+    same = same && plan->left.at[0].size == plan->right.at[0].size && plan->left.at[0].x == plan->right.at[0].y;
+    for (int i = 0; i < plan->reduced.count; i++) {
+        same = same && plan->reduced.at[i].x == plan->reduced.at[i].y;
+    }
+    for (int i = 0; i < plan->outer.count; i++) {
+        same = same && plan->outer.at[i].x == plan->outer.at[i].y;
+    }
+    return same;
+}
+
+int reduce_all_pairs(const struct reduction *call)
+{
+    struct driver d = {.call = call, .plan = call->plan, .symmetric = sides_are_the_same(call), .cosine = call->op != OP_DOT};
     if (call->plan->outputs == 0) {
         return 0;
     }
@@ -325,8 +352,9 @@ int reduce_all_pairs(const struct reduction *call, bool symmetric)
     d.right = axes_size(&d.plan->right);
     const size_t batches = axes_size(&d.plan->outer), rows = d.left + d.right;
     const size_t group = rows < NORM_ROWS ? NORM_ROWS / rows < batches ? NORM_ROWS / rows : batches : 1;
+    const size_t weights_size = group * rows + COSINE_PADDING; /* kernels read past the last weight */
     size_t bytes;
-    if (!size_mul(group * rows, sizeof(double) + sizeof(int), &bytes)) {
+    if (!size_mul(weights_size, sizeof(double) + sizeof(int), &bytes)) {
         return -1;
     }
     double *weights = d.cosine ? scratch_alloc(bytes) : NULL;
@@ -334,9 +362,10 @@ int reduce_all_pairs(const struct reduction *call, bool symmetric)
         return -1;
     }
     if (d.cosine) {
-        int *exponents = (int *)(weights + group * rows);
+        int *exponents = (int *)(weights + weights_size);
+        memset(weights + group * rows, 0, COSINE_PADDING * sizeof *weights);
         d.x = (struct norms){weights, exponents};
-        d.y = symmetric ? d.x : (struct norms){weights + group * d.left, exponents + group * d.left};
+        d.y = d.symmetric ? d.x : (struct norms){weights + group * d.left, exponents + group * d.left};
     }
     int status = 0;
     for (size_t batch = 0; status == 0 && batch < batches; batch += group) {

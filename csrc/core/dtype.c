@@ -22,6 +22,8 @@
     row(I64, int64_t, SAME)           \
     row(U64, uint64_t, SAME)
 
+enum { STORED = 256 }; /* values converted at a time on their way out */
+
 size_t dtype_size(enum dtype dtype)
 {
 #define SIZE(name, type, value) [DTYPE_##name] = sizeof(type),
@@ -110,22 +112,71 @@ void operand_load(const struct operand *operand, const char *from, ptrdiff_t str
     }
 }
 
+static void store_f64(char *to, ptrdiff_t stride, const double *values, size_t n)
+{
+    for (size_t i = 0; i < n; i++, to += stride) {
+        memcpy(to, &values[i], sizeof *values);
+    }
+}
+
+static void store_f32(char *to, ptrdiff_t stride, const float *values, size_t n)
+{
+    for (size_t i = 0; i < n; i++, to += stride) {
+        memcpy(to, &values[i], sizeof *values);
+    }
+}
+
+/* Floats to 16 bits by the kernels, in place where they may go side by side. */
+static void store_half(enum dtype dtype, char *to, ptrdiff_t stride, const float *values, size_t n)
+{
+    const struct kernels *kernels = kernels_current();
+    narrow_kernel *narrow = dtype == DTYPE_F16 ? kernels->narrow_f16 : kernels->narrow_bf16;
+    if (stride == sizeof(uint16_t)) {
+        narrow(to, values, n);
+        return;
+    }
+    uint16_t block[STORED];
+    for (size_t done = 0, some; done < n; done += some) {
+        some = n - done < STORED ? n - done : STORED;
+        narrow(block, values + done, some);
+        for (size_t i = 0; i < some; i++, to += stride) {
+            memcpy(to, &block[i], sizeof *block);
+        }
+    }
+}
+
 void dtype_store(enum dtype dtype, char *to, ptrdiff_t stride, const double *values, size_t n)
 {
-    switch (dtype) {
-#define STORE(name, type, narrow)                             \
-    case DTYPE_##name:                                        \
-        for (size_t i = 0; i < n; i++, to += stride) {        \
-            type element = narrow(values[i]);                 \
-            memcpy(to, &element, sizeof element);             \
-        }                                                     \
-        break;
-        STORE(F64, double, SAME)
-        STORE(F32, float, (float))
-        STORE(F16, uint16_t, f16_from_double)
-        STORE(BF16, uint16_t, bf16_from_double)
-#undef STORE
-    default: /* results are floats */
-        break;
+    if (dtype == DTYPE_F64) {
+        store_f64(to, stride, values, n);
+        return;
+    }
+    float block[STORED];
+    for (size_t some; n > 0; n -= some, values += some, to += (ptrdiff_t)some * stride) {
+        some = n < STORED ? n : STORED;
+        for (size_t i = 0; i < some; i++) {
+            block[i] = dtype == DTYPE_F32 ? (float)values[i] : f32_for_half(values[i]);
+        }
+        if (dtype == DTYPE_F32) {
+            store_f32(to, stride, block, some);
+        } else {
+            store_half(dtype, to, stride, block, some);
+        }
+    }
+}
+
+void dtype_store_work(enum dtype dtype, char *to, ptrdiff_t stride, enum work work, const void *values, size_t n)
+{
+    if (work == WORK_F64) {
+        dtype_store(dtype, to, stride, values, n);
+    } else if (dtype == DTYPE_F32) {
+        store_f32(to, stride, values, n);
+    } else if (dtype == DTYPE_F64) {
+        for (size_t i = 0; i < n; i++, to += stride) {
+            const double wide = ((const float *)values)[i];
+            memcpy(to, &wide, sizeof wide);
+        }
+    } else {
+        store_half(dtype, to, stride, values, n);
     }
 }

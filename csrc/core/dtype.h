@@ -60,7 +60,8 @@ static inline bool operand_in_place(const struct operand *operand)
 /* n elements, `stride` bytes apart, as contiguous `work` elements. Exact but for 64-bit integers beyond 2^53. A dtype of WORK_F64 cannot be loaded as WORK_F32. */
 void operand_load(const struct operand *operand, const char *from, ptrdiff_t stride, size_t n, enum work work, void *to);
 
-/* n doubles rounded once to a float dtype and stored `stride` bytes apart. */
+/* n values rounded once to a float dtype and stored `stride` bytes apart: doubles, or `work` elements. */
 void dtype_store(enum dtype dtype, char *to, ptrdiff_t stride, const double *values, size_t n);
+void dtype_store_work(enum dtype dtype, char *to, ptrdiff_t stride, enum work work, const void *values, size_t n);
 
 #endif

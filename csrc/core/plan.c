@@ -73,6 +73,25 @@ static enum plan_driver one_sided_driver(const struct plan *plan, const struct p
     return !contiguous && distance(outer) < distance(reduced) ? PLAN_COLUMNS : PLAN_ROWS;
 }
 
+/* The smallest step of the result along these axes. */
+static size_t closest_result(const struct axes *axes)
+{
+    size_t closest = SIZE_MAX;
+    for (int i = 0; i < axes->count; i++) {
+        const size_t step = (size_t)llabs(axes->at[i].out);
+        closest = step < closest ? step : closest;
+    }
+    return closest;
+}
+
+static void axes_turn(struct axes *axes)
+{
+    for (int i = 0; i < axes->count; i++) {
+        struct axis *axis = &axes->at[i];
+        *axis = (struct axis){axis->size, axis->y, axis->x, axis->out};
+    }
+}
+
 bool plan_make(struct plan *plan, const struct plan_request *request)
 {
     plan->outputs = plan->depth = 1;
@@ -108,12 +127,23 @@ bool plan_make(struct plan *plan, const struct plan_request *request)
     axes_merge(&plan->left);
     axes_merge(&plan->right);
     plan->driver = tiles ? PLAN_TILES : one_sided_driver(plan, request);
+    plan->swapped = tiles && closest_result(&plan->left) < closest_result(&plan->right);
+    if (plan->swapped) {
+        const struct axes left = plan->left;
+        plan->left = plan->right;
+        plan->right = left;
+        axes_turn(&plan->left);
+        axes_turn(&plan->right);
+        axes_turn(&plan->outer);
+        axes_turn(&plan->reduced);
+    }
     return true;
 }
 
 void plan_pairs(struct plan *plan, const struct axis *left, const struct axis *right, const struct axis *reduced)
 {
     plan->driver = PLAN_TILES;
+    plan->swapped = false;
     plan->outputs = left->size * right->size;
     plan->depth = reduced->size;
     plan->outer.count = 0;

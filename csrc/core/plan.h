@@ -31,6 +31,7 @@ enum plan_driver {
 
 struct plan {
     enum plan_driver driver;
+    bool swapped;   /* the operands change places: x is what the caller calls y (PLAN_TILES, so that the result's inner axis is a right one) */
     size_t outputs; /* number of sums */
     size_t depth;   /* terms of each */
     struct axes reduced;

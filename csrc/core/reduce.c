@@ -290,7 +290,10 @@ int reduce(const struct reduction *call)
         return 0;
     }
     if (plan->driver == PLAN_TILES) {
-        return reduce_all_pairs(call, false);
+        struct reduction turned = *call;
+        turned.x = plan->swapped ? call->y : call->x;
+        turned.y = plan->swapped ? call->x : call->y;
+        return reduce_all_pairs(&turned);
     }
     if (plan->depth == 0) {
         fill_empty(call);

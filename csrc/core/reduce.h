@@ -32,7 +32,7 @@ static inline bool op_has_one_operand(enum op op)
 int reduce(const struct reduction *reduction);
 
 /* The PLAN_TILES half of reduce; see all_pairs.c. */
-int reduce_all_pairs(const struct reduction *reduction, bool symmetric);
+int reduce_all_pairs(const struct reduction *reduction);
 
 /* Does a call of this many multiplications pay for waking threads? */
 int threads_for(size_t outputs, size_t depth);

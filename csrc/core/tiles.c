@@ -7,10 +7,17 @@
 #include "core/reduce.h"
 #include "kernels/kernels.h"
 
+/*
+ * A task packs a block of right rows once, and takes its left rows in chunks past it. Left rows are read where they lie:
+ * the kernel broadcasts their elements one by one, so packing them would gain nothing.
+ */
 enum {
-    LEFT_ROWS = 192,           /* rows of a block, a side: their panels of one TILE_DEPTH share the L2 cache */
-    RIGHT_ROWS = 256,
-    PANEL_BYTES = 3 << 20,     /* both panels of a worker, at the most: longer rows are cut into segments of depth */
+    RIGHT_ROWS = 256,       /* rows of a right block */
+    PANEL_BYTES = 2 << 20,  /* the packed block, at the most: longer rows are cut into segments of depth */
+    CHUNK_BYTES = 256 << 10,/* left rows of a chunk: they stay in the L2 cache while the panels go past */
+    CHUNK_ROWS = 240,
+    LONG_TASK_ROWS = 768,   /* left rows of a task whose depth is cut, for the sums of all of them are kept */
+    TASKS_PER_THREAD = 4
 };
 
 struct driver {
@@ -18,25 +25,27 @@ struct driver {
     size_t tile_rows, tile_columns;
     tile_kernel *tile;
     transpose_kernel *transpose;
-    size_t size;                      /* bytes of an element */
-    size_t tile_sums;                 /* doubles that the kernel wants for a tile */
-    size_t left_block, right_block;   /* rows of a block, whole tiles */
-    size_t left_blocks, right_blocks; /* blocks of a batch */
-    size_t segment;                   /* depth that is packed at a time: all of it, or some TILE_DEPTHs */
-    bool one_block;                   /* depth <= TILE_DEPTH: sums need not wait for the next block of depth */
+    size_t size;                            /* bytes of an element */
+    size_t tile_sums;                       /* doubles that the kernel wants for a tile */
+    size_t right_block, right_blocks;       /* rows of a right block, whole tiles; blocks of a batch */
+    size_t left_task, left_tasks;           /* left rows of a task, whole chunks; tasks of a right block */
+    size_t chunk;                           /* left rows, whole tiles */
+    size_t segment;                         /* depth that is packed at a time: all of it, or some TILE_DEPTHs */
     char *scratch;
-    size_t scratch_of_worker, right_panel, sums, rows; /* bytes a worker has, and where its parts begin */
+    size_t scratch_of_worker;               /* bytes a worker has, and where its parts begin: */
+    size_t panel, sums, right_rows, left_rows, left_pointers;
 };
 
-/* What a worker keeps between tasks: the left panel it packed last. Lies at the start of its scratch. */
+/* What a worker keeps between tasks: the right block it packed last. Lies at the start of its scratch. */
 struct worker_state {
     bool packed;
-    size_t batch, left_block;
+    size_t batch, right_block;
 };
 
-struct block {
+struct task {
     size_t batch;
-    size_t left, left_count, right, right_count; /* first row and number of rows, each side */
+    size_t left, left_end, right, right_count; /* rows: first and end, first and number */
+    char *scratch;
 };
 
 static size_t smaller(size_t a, size_t b)
@@ -44,86 +53,111 @@ static size_t smaller(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
 static size_t round_up(size_t n, size_t step)
 {
     return (n + step - 1) / step * step;
 }
 
-typedef const void *row_source(const void *context, size_t batch, size_t row, size_t k, size_t n, void *buffer);
-
-/*
- * Panels of `width` rows, one after another, each in blocks of TILE_DEPTH steps; a step is the `width` rows' elements.
- * Element (row, k) of panel p is at p * width * depth + (k * width + row).
- */
-static void pack_side(const struct driver *d, row_source *source, size_t batch, size_t first, size_t count, size_t width, size_t k,
-                      size_t depth, char *rows, char *panel)
+/* Panels of tile_columns right rows, one after another; in a panel, the rows' elements of one step lie side by side. */
+static void pack(const struct driver *d, const struct task *t, size_t k, size_t depth)
 {
-    const void *in_place[TILES_MAX];
-    for (size_t p = 0; p < count; p += width, panel += width * depth * d->size) {
-        const size_t some = smaller(width, count - p);
+    const void *rows[TILES_MAX];
+    const size_t width = d->tile_columns;
+    char *panel = t->scratch + d->panel, *buffers = t->scratch + d->right_rows;
+    for (size_t p = 0; p < t->right_count; p += width, panel += width * depth * d->size) {
+        const size_t some = smaller(width, t->right_count - p);
+        if (some < width) { /* rows that are not there count as zeros */
+            memset(panel, 0, width * depth * d->size);
+        }
         for (size_t at = 0, n; at < depth; at += n) {
             n = smaller(TILE_DEPTH, depth - at);
             for (size_t r = 0; r < some; r++) {
-                in_place[r] = source(d->call->context, batch, first + p + r, k + at, n, rows + r * TILE_DEPTH * d->size);
+                rows[r] = d->call->right_row(d->call->context, t->batch, t->right + p + r, k + at, n, buffers + r * TILE_DEPTH * d->size);
             }
-            if (some < width) { /* rows that are not there count as zeros */
-                memset(panel + at * width * d->size, 0, width * n * d->size);
-            }
-            d->transpose(panel + at * width * d->size, width, in_place, some, n);
+            d->transpose(panel + at * width * d->size, width, rows, some, n);
         }
     }
 }
 
-/* All tiles of the block over TILE_DEPTH blocks of the segment at k; left and right are its packed panels. */
-static void multiply(const struct driver *d, const struct block *block, const char *left, const char *right, size_t k, size_t depth, double *sums)
+/* Where the elements k .. k+depth-1 of the chunk's rows lie; the last tile is filled up with its last row. */
+static void find_left_rows(const struct driver *d, const struct task *t, size_t first, size_t count, size_t k, size_t depth)
 {
-    const size_t right_tiles = (block->right_count + d->tile_columns - 1) / d->tile_columns;
+    const void **pointers = (const void **)(t->scratch + d->left_pointers);
+    char *buffers = t->scratch + d->left_rows;
+    for (size_t r = 0; r < round_up(count, d->tile_rows); r++) {
+        pointers[r] = r < count ? d->call->left_row(d->call->context, t->batch, first + r, k, depth, buffers + r * d->segment * d->size)
+                                : pointers[count - 1];
+    }
+}
+
+/* Left rows first .. first+count-1 with one panel, over the segment of depth at k. */
+static void multiply_panel(const struct driver *d, const struct task *t, size_t first, size_t count, size_t column, size_t k, size_t depth,
+                           double *sums)
+{
+    const void *const *rows = (const void *const *)(t->scratch + d->left_pointers);
+    const char *panel = t->scratch + d->panel + column * depth * d->size;
+    const size_t columns = smaller(d->tile_columns, t->right_count - column), end = t->right + column + columns;
+    const bool one_block = d->call->depth <= TILE_DEPTH; /* then sums need not wait for the next */
     for (size_t at = 0, n; at < depth; at += n) {
         n = smaller(TILE_DEPTH, depth - at);
         const bool last = k + at + n == d->call->depth;
         const unsigned flags = (k + at == 0 ? TILE_FIRST : 0) | (last ? TILE_LAST : 0);
-        for (size_t column = 0; column < block->right_count; column += d->tile_columns) {
-            const char *b = right + (column * depth + at * d->tile_columns) * d->size;
-            const size_t columns = smaller(d->tile_columns, block->right_count - column), end = block->right + column + columns;
-            for (size_t row = 0; row < block->left_count; row += d->tile_rows) {
-                if (d->call->symmetric && end <= block->left + row) {
-                    break; /* below the diagonal, as are all that follow */
-                }
-                const char *a = left + (row * depth + at * d->tile_rows) * d->size;
-                double *to = d->one_block ? sums : sums + (row / d->tile_rows * right_tiles + column / d->tile_columns) * d->tile_sums;
-                d->tile(to, a, b, n, flags);
-                if (last) {
-                    const size_t rows = smaller(d->tile_rows, block->left_count - row);
-                    d->call->finish(d->call->context, block->batch, block->left + row, rows, block->right + column, columns, to, d->tile_columns);
-                }
+        double *to = sums;
+        for (size_t row = 0; row < count; row += d->tile_rows, to += one_block ? 0 : d->tile_sums) {
+            if (d->call->symmetric && end <= first + row) {
+                break; /* below the diagonal, as are all that follow */
+            }
+            d->tile(to, rows + row, panel + at * d->tile_columns * d->size, at, n, flags);
+            if (last) {
+                d->call->finish(d->call->context, t->batch, first + row, smaller(d->tile_rows, count - row), t->right + column, columns, to,
+                                d->tile_columns);
             }
         }
     }
 }
 
-static void run_block(void *context, size_t task, size_t worker)
+static void run_chunks(const struct driver *d, const struct task *t, size_t k, size_t depth)
+{
+    double *sums = (double *)(t->scratch + d->sums);
+    const bool whole = depth == d->call->depth;
+    for (size_t first = t->left, count; first < t->left_end; first += count) {
+        count = smaller(d->chunk, t->left_end - first);
+        find_left_rows(d, t, first, count, k, depth);
+        for (size_t column = 0; column < t->right_count; column += d->tile_columns) {
+            multiply_panel(d, t, first, count, column, k, depth, sums);
+            sums += whole ? 0 : round_up(count, d->tile_rows) / d->tile_rows * d->tile_sums;
+        }
+    }
+}
+
+static void run_task(void *context, size_t index, size_t worker)
 {
     const struct driver *d = context;
     const struct tiles *call = d->call;
-    const size_t blocks = d->left_blocks * d->right_blocks, in_batch = task % blocks, left_block = in_batch / d->right_blocks;
-    struct block block = {.batch = task / blocks, .left = left_block * d->left_block, .right = in_batch % d->right_blocks * d->right_block};
-    block.left_count = smaller(d->left_block, call->left - block.left);
-    block.right_count = smaller(d->right_block, call->right - block.right);
-    if (call->symmetric && block.right + block.right_count <= block.left) {
+    const size_t in_batch = index % (d->right_blocks * d->left_tasks);
+    /* the last blocks first: of a symmetric product they are the largest */
+    const size_t block = d->right_blocks - 1 - in_batch / d->left_tasks;
+    struct task t = {.batch = index / (d->right_blocks * d->left_tasks), .right = block * d->right_block, .left = in_batch % d->left_tasks * d->left_task};
+    t.right_count = smaller(d->right_block, call->right - t.right);
+    t.left_end = smaller(t.left + d->left_task, call->symmetric ? t.right + t.right_count : call->left);
+    if (t.left >= t.left_end) {
         return;
     }
-    char *scratch = d->scratch + worker * d->scratch_of_worker;
-    struct worker_state *state = (struct worker_state *)scratch;
-    char *left = scratch + SCRATCH_ALIGN, *right = scratch + d->right_panel, *rows = scratch + d->rows;
+    t.scratch = d->scratch + worker * d->scratch_of_worker;
+    struct worker_state *state = (struct worker_state *)t.scratch;
     for (size_t k = 0, depth; k < call->depth; k += depth) {
         depth = smaller(d->segment, call->depth - k);
         const bool whole = depth == call->depth;
-        if (!(whole && state->packed && state->batch == block.batch && state->left_block == left_block)) {
-            pack_side(d, call->left_row, block.batch, block.left, block.left_count, d->tile_rows, k, depth, rows, left);
-            *state = (struct worker_state){whole, block.batch, left_block};
+        if (!(whole && state->packed && state->batch == t.batch && state->right_block == block)) {
+            pack(d, &t, k, depth);
+            *state = (struct worker_state){whole, t.batch, block};
         }
-        pack_side(d, call->right_row, block.batch, block.right, block.right_count, d->tile_columns, k, depth, rows, right);
-        multiply(d, &block, left, right, k, depth, (double *)(scratch + d->sums));
+        run_chunks(d, &t, k, depth);
     }
 }
 
@@ -141,21 +175,27 @@ static void finish_empty(const struct tiles *call)
     }
 }
 
-static void lay_out(struct driver *d)
+static void lay_out(struct driver *d, int threads)
 {
     const struct tiles *call = d->call;
-    d->left_block = smaller(LEFT_ROWS / d->tile_rows * d->tile_rows, round_up(call->left, d->tile_rows));
     d->right_block = smaller(RIGHT_ROWS / d->tile_columns * d->tile_columns, round_up(call->right, d->tile_columns));
-    d->left_blocks = (call->left + d->left_block - 1) / d->left_block;
     d->right_blocks = (call->right + d->right_block - 1) / d->right_block;
-    const size_t step = (d->left_block + d->right_block) * d->size; /* bytes of one k of both panels */
-    d->segment = smaller(call->depth, PANEL_BYTES / step / TILE_DEPTH * TILE_DEPTH);
-    d->one_block = call->depth <= TILE_DEPTH;
-    const size_t tiles = d->one_block ? 1 : d->left_block / d->tile_rows * (d->right_block / d->tile_columns);
-    d->right_panel = SCRATCH_ALIGN + scratch_round(d->left_block * d->segment * d->size);
-    d->sums = d->right_panel + scratch_round(d->right_block * d->segment * d->size);
-    d->rows = d->sums + scratch_round(tiles * d->tile_sums * sizeof(double));
-    d->scratch_of_worker = d->rows + scratch_round(TILES_MAX * TILE_DEPTH * d->size);
+    d->segment = smaller(call->depth, PANEL_BYTES / (d->right_block * d->size) / TILE_DEPTH * TILE_DEPTH);
+    const bool whole = d->segment == call->depth;
+    d->chunk = smaller(CHUNK_ROWS, larger(CHUNK_BYTES / (d->segment * d->size), 1));
+    d->chunk = smaller(larger(d->chunk / d->tile_rows, 1) * d->tile_rows, round_up(call->left, d->tile_rows));
+    const size_t wanted = threads == 1 ? 1 : (size_t)threads * TASKS_PER_THREAD / smaller(call->batches * d->right_blocks, (size_t)threads * TASKS_PER_THREAD);
+    d->left_task = round_up((call->left + wanted - 1) / wanted, d->chunk);
+    d->left_task = whole ? d->left_task : smaller(d->left_task, round_up(LONG_TASK_ROWS, d->chunk));
+    d->left_tasks = (call->left + d->left_task - 1) / d->left_task;
+
+    const size_t tiles = whole ? d->chunk / d->tile_rows : d->left_task / d->tile_rows * (d->right_block / d->tile_columns);
+    d->panel = SCRATCH_ALIGN;
+    d->sums = d->panel + scratch_round(d->right_block * d->segment * d->size);
+    d->right_rows = d->sums + scratch_round(tiles * d->tile_sums * sizeof(double));
+    d->left_pointers = d->right_rows + scratch_round(d->tile_columns * TILE_DEPTH * d->size);
+    d->left_rows = d->left_pointers + scratch_round(d->chunk * sizeof(void *));
+    d->scratch_of_worker = d->left_rows + scratch_round(d->chunk * d->segment * d->size);
 }
 
 int tiles_run(const struct tiles *call)
@@ -177,11 +217,11 @@ int tiles_run(const struct tiles *call)
         .transpose = f64 ? kernels->transpose_f64 : kernels->transpose_f32,
         .size = work_size(call->work),
     };
-    d.tile_sums = (f64 ? 2 : 1) * d.tile_rows * d.tile_columns;
-    lay_out(&d);
-    const size_t tasks = call->batches * d.left_blocks * d.right_blocks;
     size_t outputs;
     int threads = size_mul(call->left * call->right, call->batches, &outputs) ? threads_for(outputs, call->depth) : pool_get_threads();
+    d.tile_sums = (f64 ? 2 : 1) * d.tile_rows * d.tile_columns;
+    lay_out(&d, threads);
+    const size_t tasks = call->batches * d.right_blocks * d.left_tasks;
     threads = (size_t)threads < tasks ? threads : (int)tasks;
     size_t bytes;
     if (!size_mul((size_t)threads, d.scratch_of_worker, &bytes) || (d.scratch = scratch_alloc(bytes)) == NULL) {
@@ -190,7 +230,7 @@ int tiles_run(const struct tiles *call)
     for (int i = 0; i < threads; i++) {
         ((struct worker_state *)(d.scratch + (size_t)i * d.scratch_of_worker))->packed = false;
     }
-    pool_run(tasks, threads, run_block, &d);
+    pool_run(tasks, threads, run_task, &d);
     scratch_free(d.scratch);
     return 0;
 }

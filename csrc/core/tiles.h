@@ -37,8 +37,8 @@ struct tiles {
     const void *context;
 };
 
-/* The most rows or columns that a tile has. */
-enum { TILES_MAX = 64 };
+/* The most columns and rows that a tile has. */
+enum { TILES_MAX = 64, TILES_MAX_ROWS = 16 };
 
 /* 0, or -1 when there is no memory for the panels. */
 int tiles_run(const struct tiles *tiles);

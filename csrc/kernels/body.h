@@ -80,4 +80,6 @@ const struct kernels PASTE(kernels_, ISA_NAME) = {
     .cosine_f64 = cosine_f64,
     .widen_f16 = widen_f16,
     .widen_bf16 = widen_bf16,
+    .narrow_f16 = narrow_f16,
+    .narrow_bf16 = narrow_bf16,
 };

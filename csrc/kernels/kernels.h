@@ -34,11 +34,12 @@ typedef void columns_kernel(double *sums, size_t n, const void *x, const void *y
 enum { COLUMNS_GROUP = 4 };
 
 /*
- * One tile of sums: tile_rows x tile_columns products of two packed panels over k steps; a holds tile_rows elements a
- * step, b tile_columns. sums points to tile_rows * tile_columns doubles, and for doubles as many more for their errors.
- * TILE_FIRST starts them, TILE_LAST folds the errors in. k is TILE_DEPTH but for the last block.
+ * One tile of sums: tile_rows x tile_columns products of rows with a packed panel over k steps. The elements at .. at+k-1
+ * of each row are taken, wherever the rows lie; panel holds tile_columns elements a step. sums points to
+ * tile_rows * tile_columns doubles, and for doubles as many more for their errors. TILE_FIRST starts them, TILE_LAST
+ * folds the errors in. k is TILE_DEPTH but for the last block.
  */
-typedef void tile_kernel(double *sums, const void *a, const void *b, size_t k, unsigned flags);
+typedef void tile_kernel(double *sums, const void *const *rows, const void *panel, size_t at, size_t k, unsigned flags);
 
 enum { TILE_FIRST = 1, TILE_LAST = 2, TILE_DEPTH = 256 };
 
@@ -46,14 +47,20 @@ enum { TILE_FIRST = 1, TILE_LAST = 2, TILE_DEPTH = 256 };
 typedef void transpose_kernel(void *to, size_t step, const void *const *rows, size_t count, size_t n);
 
 /*
- * The cosine of n sums of one row with n partners, kept in [-1, 1]. row and partners hold what core/formula.h made of the
- * norms: reciprocals for float32 output, the norms themselves for float64. True if any |cosine| exceeds `near`.
+ * The cosines of a tile of sums, kept in [-1, 1]; out_step and sums_step are the elements from row to row. The weights are
+ * what core/formula.h made of the norms: reciprocals for float32 output, the norms themselves for float64. Sums and
+ * column weights are read up to the next multiple of COSINE_PADDING. True if any |cosine| may exceed `near`.
  */
-typedef bool cosine_f32_kernel(float *out, const double *sums, double row, const double *partners, size_t n, double near);
-typedef bool cosine_f64_kernel(double *out, const double *sums, double row, const double *partners, size_t n, double near);
+typedef bool cosine_f32_kernel(float *out, ptrdiff_t out_step, const double *sums, size_t sums_step, const double *row_weights, size_t rows,
+                               const double *column_weights, size_t columns, double near);
+typedef bool cosine_f64_kernel(double *out, ptrdiff_t out_step, const double *sums, size_t sums_step, const double *row_weights, size_t rows,
+                               const double *column_weights, size_t columns, double near);
 
-/* n 16-bit floats widened to float32. */
+enum { COSINE_PADDING = 8 };
+
+/* n 16-bit floats widened to float32, and floats rounded to 16 bits: to nearest, ties to even. */
 typedef void widen_kernel(float *out, const void *in, size_t n);
+typedef void narrow_kernel(void *out, const float *in, size_t n);
 
 struct kernels {
     const char *name;        /* the value of COSSIM_ISA that asks for it */
@@ -67,6 +74,7 @@ struct kernels {
     cosine_f32_kernel *cosine_f32;
     cosine_f64_kernel *cosine_f64;
     widen_kernel *widen_f16, *widen_bf16;
+    narrow_kernel *narrow_f16, *narrow_bf16;
 };
 
 /* Every table that was compiled in, best first; *count of them. */

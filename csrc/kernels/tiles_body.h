@@ -5,34 +5,31 @@
  *   TILE_STORE                                              stores a vector of doubles as this type
  *   TILE_KEEP_ERRORS                                        defined: fold chains with their rounding errors
  *
- * Order of summation: chains of TILE_CHAIN steps in registers; float32 adds the chains of a block of TILE_DEPTH in
- * float32 and the blocks in double, float64 adds every chain with its rounding error kept. Short chains are what
- * keeps float32 accurate: rounding errors grow with the square root of a chain's length on random data, and with the
- * length itself on equal terms.
+ * Order of summation: chains of CHAIN steps in registers, the chains of a block of TILE_DEPTH in the same type, and the
+ * blocks in double; doubles keep the rounding error of that last step. Short chains are what keeps float32 accurate:
+ * rounding errors grow with the square root of a chain's length on random data, and with the length itself on equal terms.
  */
 #define NAME(prefix) PASTE(PASTE(prefix, _), TILE)
 #define WIDTH (TILE_VECTORS * TILE_LANES)
-#ifdef TILE_KEEP_ERRORS
-#define CHAIN 64
-#else
 #define CHAIN 32
-#endif
 
-/* One chain: n steps of the outer product of a column of a with a row of b. */
-INLINE void NAME(tile_chain)(TILE_VECTOR sums[TILE_ROWS][TILE_VECTORS], const TILE_TYPE *a, const TILE_TYPE *b, size_t n)
+/* One chain: n steps, at `at` of each row, of the outer product of a column of the rows with a row of the panel. */
+INLINE void NAME(tile_chain)(TILE_VECTOR sums[TILE_ROWS][TILE_VECTORS], const TILE_TYPE *const *rows, size_t at, const TILE_TYPE *panel, size_t n)
 {
+    const TILE_TYPE *row[TILE_ROWS];
     _Pragma("GCC unroll 16") for (int r = 0; r < TILE_ROWS; r++) {
+        row[r] = rows[r] + at;
         _Pragma("GCC unroll 4") for (int v = 0; v < TILE_VECTORS; v++) {
             sums[r][v] = TILE_OP(set1)(0);
         }
     }
-    for (; n > 0; n--, a += TILE_ROWS, b += WIDTH) {
+    for (size_t i = 0; i < n; i++, panel += WIDTH) {
         TILE_VECTOR right[TILE_VECTORS];
         _Pragma("GCC unroll 4") for (int v = 0; v < TILE_VECTORS; v++) {
-            right[v] = TILE_OP(load)(b + v * TILE_LANES);
+            right[v] = TILE_OP(load)(panel + v * TILE_LANES);
         }
         _Pragma("GCC unroll 16") for (int r = 0; r < TILE_ROWS; r++) {
-            TILE_VECTOR left = TILE_OP(set1)(a[r]);
+            TILE_VECTOR left = TILE_OP(set1)(row[r][i]);
             _Pragma("GCC unroll 4") for (int v = 0; v < TILE_VECTORS; v++) {
                 sums[r][v] = TILE_OP(fma)(left, right[v], sums[r][v]);
             }
@@ -40,34 +37,17 @@ INLINE void NAME(tile_chain)(TILE_VECTOR sums[TILE_ROWS][TILE_VECTORS], const TI
     }
 }
 
-static void NAME(tile)(double *sums, const void *a_panel, const void *b_panel, size_t k, unsigned flags)
+static void NAME(tile)(double *sums, const void *const *rows_void, const void *panel_void, size_t at, size_t k, unsigned flags)
 {
-    const TILE_TYPE *a = a_panel, *b = b_panel;
+    const TILE_TYPE *panel = panel_void, *rows[TILE_ROWS];
     TILE_VECTOR chain[TILE_ROWS][TILE_VECTORS];
-#ifdef TILE_KEEP_ERRORS
-    double *errors = sums + TILE_ROWS * WIDTH;
-    if (flags & TILE_FIRST) {
-        memset(sums, 0, 2 * TILE_ROWS * WIDTH * sizeof *sums);
-    }
-    for (size_t n; k > 0; k -= n, a += n * TILE_ROWS, b += n * WIDTH) {
-        n = k < CHAIN ? k : CHAIN;
-        NAME(tile_chain)(chain, a, b, n);
-        for (int i = 0; i < TILE_ROWS * TILE_VECTORS; i++) {
-            struct exact s = {vd_load(sums + i * TILE_LANES), vd_load(errors + i * TILE_LANES)};
-            exact_add(&s, chain[i / TILE_VECTORS][i % TILE_VECTORS]);
-            vd_store(sums + i * TILE_LANES, s.sum);
-            vd_store(errors + i * TILE_LANES, s.error);
-        }
-    }
-    for (int i = 0; (flags & TILE_LAST) && i < TILE_ROWS * WIDTH; i++) {
-        double total = sums[i] + errors[i];
-        sums[i] = total == total ? total : sums[i]; /* an overflowed sum has NaN for its error */
-    }
-#else
     TILE_TYPE block[TILE_ROWS * WIDTH];
-    for (size_t n, done = 0; k > 0; k -= n, done += n, a += n * TILE_ROWS, b += n * WIDTH) {
-        n = k < CHAIN ? k : CHAIN;
-        NAME(tile_chain)(chain, a, b, n);
+    for (int r = 0; r < TILE_ROWS; r++) {
+        rows[r] = (const TILE_TYPE *)rows_void[r] + at;
+    }
+    for (size_t n, done = 0; done < k; done += n, panel += n * WIDTH) {
+        n = k - done < CHAIN ? k - done : CHAIN;
+        NAME(tile_chain)(chain, rows, done, panel, n);
         for (int r = 0; r < TILE_ROWS; r++) {
             for (int v = 0; v < TILE_VECTORS; v++) {
                 TILE_TYPE *to = block + (r * TILE_VECTORS + v) * TILE_LANES;
@@ -75,14 +55,28 @@ static void NAME(tile)(double *sums, const void *a_panel, const void *b_panel, s
             }
         }
     }
+    for (int i = 0; (flags & TILE_FIRST) && i < TILE_ROWS * WIDTH; i++) {
+        sums[i] = block[i];
+    }
+#ifdef TILE_KEEP_ERRORS
+    double *errors = sums + TILE_ROWS * WIDTH;
     if (flags & TILE_FIRST) {
-        for (int i = 0; i < TILE_ROWS * WIDTH; i++) {
-            sums[i] = block[i];
-        }
-    } else {
-        for (int i = 0; i < TILE_ROWS * WIDTH; i++) {
-            sums[i] += block[i];
-        }
+        memset(errors, 0, TILE_ROWS * WIDTH * sizeof *errors);
+        return;
+    }
+    for (int i = 0; i < TILE_ROWS * WIDTH; i += TILE_LANES) {
+        struct exact s = {vd_load(sums + i), vd_load(errors + i)};
+        exact_add(&s, vd_load(block + i));
+        vd_store(sums + i, s.sum);
+        vd_store(errors + i, s.error);
+    }
+    for (int i = 0; (flags & TILE_LAST) && i < TILE_ROWS * WIDTH; i++) {
+        double total = sums[i] + errors[i];
+        sums[i] = total == total ? total : sums[i]; /* an overflowed sum has NaN for its error */
+    }
+#else
+    for (int i = 0; !(flags & TILE_FIRST) && i < TILE_ROWS * WIDTH; i++) {
+        sums[i] += block[i];
     }
 #endif
 }
@@ -108,36 +102,35 @@ static void NAME(transpose_rows)(void *to_void, size_t step, const void *const *
     }
 }
 
-INLINE vd NAME(cosines)(const double *sums, double row, const double *partners)
+INLINE vd NAME(cosine_of)(const double *sums, vd row, const double *columns)
 {
 #ifdef TILE_KEEP_ERRORS
-    return vd_div(vd_load(sums), vd_mul(vd_set1(row), vd_load(partners)));
+    return vd_div(vd_load(sums), vd_mul(row, vd_load(columns)));
 #else
-    return vd_mul(vd_load(sums), vd_mul(vd_set1(row), vd_load(partners)));
+    return vd_mul(vd_load(sums), vd_mul(row, vd_load(columns)));
 #endif
 }
 
-static bool NAME(cosine)(TILE_TYPE *out, const double *sums, double row, const double *partners, size_t n, double near)
+static bool NAME(cosine)(TILE_TYPE *out, ptrdiff_t out_step, const double *sums, size_t sums_step, const double *row_weights, size_t rows,
+                         const double *column_weights, size_t columns, double near)
 {
     const vd limit = vd_set1(near);
     int any = 0;
-    size_t j = 0;
-    for (; n - j >= VD_LANES; j += VD_LANES) {
-        vd c = NAME(cosines)(sums + j, row, partners + j);
-        any |= vd_any_beyond(c, limit);
-        TILE_STORE(out + j, vd_clip(c));
-    }
-    if (j < n) {
-        double padded_sums[VD_LANES] = {0}, padded_partners[VD_LANES];
-        TILE_TYPE results[VD_LANES];
-        for (size_t i = 0; i < VD_LANES; i++) {
-            padded_sums[i] = i < n - j ? sums[j + i] : 0.0;
-            padded_partners[i] = i < n - j ? partners[j + i] : 1.0;
+    for (size_t r = 0; r < rows; r++, sums += sums_step, out += out_step) {
+        const vd row = vd_set1(row_weights[r]);
+        size_t j = 0;
+        for (; columns - j >= VD_LANES; j += VD_LANES) {
+            vd c = NAME(cosine_of)(sums + j, row, column_weights + j);
+            any |= vd_any_beyond(c, limit);
+            TILE_STORE(out + j, vd_clip(c));
         }
-        vd c = NAME(cosines)(padded_sums, row, padded_partners);
-        any |= vd_any_beyond(c, limit);
-        TILE_STORE(results, vd_clip(c));
-        memcpy(out + j, results, (n - j) * sizeof *out);
+        if (j < columns) {
+            TILE_TYPE results[VD_LANES];
+            vd c = NAME(cosine_of)(sums + j, row, column_weights + j);
+            any |= vd_any_beyond(c, limit);
+            TILE_STORE(results, vd_clip(c));
+            memcpy(out + j, results, (columns - j) * sizeof *out);
+        }
     }
     return any != 0;
 }

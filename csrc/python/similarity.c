@@ -9,15 +9,15 @@
 /* Calls of fewer multiplications keep the GIL: giving it away and taking it back would cost more than they do. */
 enum { GIL_WORK = 1 << 14 };
 
-static void run(int (*core)(const struct reduction *), const struct reduction *reduction, int *status)
+static void run(const struct reduction *reduction, int *status)
 {
     size_t work;
     if (!__builtin_mul_overflow(reduction->plan->outputs, reduction->plan->depth, &work) && work < GIL_WORK) {
-        *status = core(reduction);
+        *status = reduce(reduction);
         return;
     }
     Py_BEGIN_ALLOW_THREADS
-    *status = core(reduction);
+    *status = reduce(reduction);
     Py_END_ALLOW_THREADS
 }
 
@@ -161,7 +161,7 @@ static PyObject *run_call(struct call *call)
         .out = PyArray_BYTES(result.array),
         .plan = &plan,
     };
-    run(reduce, &reduction, &status);
+    run(&reduction, &status);
     if (status < 0) {
         PyErr_NoMemory();
     }
@@ -284,16 +284,6 @@ static PyObject *normalize(PyObject *self, PyObject *const *args, Py_ssize_t nar
 
 /* ---- all pairs ---- */
 
-static int symmetric_pairs(const struct reduction *reduction)
-{
-    return reduce_all_pairs(reduction, true);
-}
-
-static int cross_pairs(const struct reduction *reduction)
-{
-    return reduce_all_pairs(reduction, false);
-}
-
 static int check_rows(const char *function, const struct array_argument *x, const struct array_argument *y)
 {
     if (PyArray_NDIM(x->array) != 2 || (y != NULL && PyArray_NDIM(y->array) != 2)) {
@@ -323,7 +313,7 @@ static PyObject *run_pairs(const char *function, const struct array_argument *x,
     const struct axis depth_axis = {(size_t)PyArray_DIM(x->array, 1), PyArray_STRIDE(x->array, 1), PyArray_STRIDE(right->array, 1), 0};
     plan_pairs(&plan, &left_axis, &right_axis, &depth_axis);
     const struct reduction reduction = {OP_COSINE, eps, x->operand, right->operand, result.dtype, PyArray_BYTES(result.array), &plan};
-    run(y == NULL ? symmetric_pairs : cross_pairs, &reduction, &status);
+    run(&reduction, &status);
     if (status < 0) {
         PyErr_NoMemory();
     }

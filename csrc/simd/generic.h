@@ -41,6 +41,20 @@ static inline vf vf_fma(vf a, vf b, vf c) { EACH_F(a.lane[i] * b.lane[i] + c.lan
 static inline vf vf_load_f16(const uint16_t *p) { EACH_F(f16_to_f32(p[i])); }
 static inline vf vf_load_bf16(const uint16_t *p) { EACH_F(bf16_to_f32(p[i])); }
 
+/* Rounded to 16 bits: to nearest, ties to even; NaN stays NaN. */
+static inline void vf_store_f16(uint16_t *p, vf a)
+{
+    for (int i = 0; i < VF_LANES; i++) {
+        p[i] = f16_from_double(a.lane[i]);
+    }
+}
+static inline void vf_store_bf16(uint16_t *p, vf a)
+{
+    for (int i = 0; i < VF_LANES; i++) {
+        p[i] = bf16_from_double(a.lane[i]);
+    }
+}
+
 static inline vd vd_set1(double s) { EACH_D(s); }
 static inline vd vd_load(const double *p) { EACH_D(p[i]); }
 static inline void vd_store(double *p, vd a) { memcpy(p, a.lane, sizeof a.lane); }

@@ -38,6 +38,11 @@ static void check_floats(void)
         for (int i = 0; i < VF_LANES; i++) CHECK(same_double(out[i], a[i] * b[i]), "lane %d", i);
         vf_store(out, vf_fma(va, vb, vc));
         for (int i = 0; i < VF_LANES; i++) CHECK(fma_fits(out[i], a[i], b[i], c[i], 1), "lane %d: %g %g %g", i, a[i], b[i], c[i]);
+        uint16_t halves[VF_LANES];
+        vf_store_f16(halves, va);
+        for (int i = 0; i < VF_LANES; i++) CHECK(isnan(a[i]) ? isnan(f16_to_f32(halves[i])) : halves[i] == f16_from_double(a[i]), "f16 of %g", a[i]);
+        vf_store_bf16(halves, va);
+        for (int i = 0; i < VF_LANES; i++) CHECK(isnan(a[i]) ? isnan(bf16_to_f32(halves[i])) : halves[i] == bf16_from_double(a[i]), "bf16 of %g", a[i]);
         vf_store(out, vf_set1(a[0]));
         for (int i = 0; i < VF_LANES; i++) CHECK(same_double(out[i], a[0]), "lane %d", i);
     }

@@ -35,10 +35,24 @@ static void check_format(const struct format *f)
     CHECK(f->narrow(5e-324) == 0 && f->narrow(-5e-324) == 0x8000, "%s underflow", f->name);
 }
 
+static uint16_t f16_through_float(double value)
+{
+    return f16_from_double(f32_for_half(value));
+}
+
+static uint16_t bf16_through_float(double value)
+{
+    return bf16_from_double(f32_for_half(value));
+}
+
 int main(void)
 {
     const struct format f16 = {"f16", f16_to_f32, f16_from_double, 0x7c00}, bf16 = {"bf16", bf16_to_f32, bf16_from_double, 0x7f80};
     check_format(&f16);
+    const struct format f16_float = {"f16 through float", f16_to_f32, f16_through_float, 0x7c00};
+    const struct format bf16_float = {"bf16 through float", bf16_to_f32, bf16_through_float, 0x7f80};
     check_format(&bf16);
+    check_format(&f16_float);
+    check_format(&bf16_float);
     return finish("half");
 }

@@ -96,38 +96,37 @@ static void check_columns(const struct kernels *k, enum element type, size_t n, 
     }
 }
 
-/* Both packings and the tile over `depth` steps in blocks of TILE_DEPTH; fewer rows than the tile has, so the rest is padding. */
+/* The packing and the tile over `depth` steps in blocks of TILE_DEPTH; fewer columns than the tile has, so the last is padding. */
 static void check_tile(const struct kernels *k, bool f64, size_t depth)
 {
     enum { MOST_ROWS = 16, MOST_COLUMNS = 64 };
-    static double left[MOST_ROWS * LONGEST], right[MOST_COLUMNS * LONGEST], a[MOST_ROWS * TILE_DEPTH], b[MOST_COLUMNS * TILE_DEPTH];
+    static double left[MOST_ROWS * LONGEST], right[MOST_COLUMNS * LONGEST], panel[MOST_COLUMNS * TILE_DEPTH];
     static double sums[2 * MOST_ROWS * MOST_COLUMNS];
     const size_t rows = k->tile_rows, columns = f64 ? k->tile_columns_f64 : k->tile_columns_f32, size = f64 ? 8 : 4;
     const enum element type = f64 ? ELEMENT_F64 : ELEMENT_F32;
+    const void *left_rows[MOST_ROWS];
     CHECK(rows <= MOST_ROWS && columns <= MOST_COLUMNS, "tile %zu x %zu", rows, columns);
     fill(type, left, rows * depth);
     fill(type, right, columns * depth);
+    for (size_t r = 0; r < rows; r++) left_rows[r] = (const char *)left + r * depth * size;
     for (size_t done = 0, n; done < depth; done += n) {
-        const void *left_rows[MOST_ROWS], *right_rows[MOST_COLUMNS];
+        const void *right_rows[MOST_COLUMNS];
         n = depth - done < TILE_DEPTH ? depth - done : TILE_DEPTH;
-        for (size_t r = 0; r < rows; r++) left_rows[r] = (const char *)left + (r * depth + done) * size;
         for (size_t c = 0; c < columns; c++) right_rows[c] = (const char *)right + (c * depth + done) * size;
-        memset(a, 0, sizeof a);
-        memset(b, 0, sizeof b);
-        (f64 ? k->transpose_f64 : k->transpose_f32)(a, rows, left_rows, rows - 1, n);
-        (f64 ? k->transpose_f64 : k->transpose_f32)(b, columns, right_rows, columns - 1, n);
-        (f64 ? k->tile_f64 : k->tile_f32)(sums, a, b, n, (done == 0 ? TILE_FIRST : 0) | (done + n == depth ? TILE_LAST : 0));
+        memset(panel, 0, sizeof panel);
+        (f64 ? k->transpose_f64 : k->transpose_f32)(panel, columns, right_rows, columns - 1, n);
+        (f64 ? k->tile_f64 : k->tile_f32)(sums, left_rows, panel, done, n, (done == 0 ? TILE_FIRST : 0) | (done + n == depth ? TILE_LAST : 0));
     }
     for (size_t r = 0; r < rows; r++) {
         for (size_t c = 0; c < columns; c++) {
             long double expected = 0, magnitude = 0;
-            for (size_t i = 0; r < rows - 1 && c < columns - 1 && i < depth; i++) {
+            for (size_t i = 0; c < columns - 1 && i < depth; i++) {
                 const long double product = (long double)element(type, left, r * depth + i) * element(type, right, c * depth + i);
                 expected += product;
                 magnitude += fabsl(product);
             }
             /* a chain, the chains of a block, and the rounding of the total */
-            const long double bound = (f64 ? 66 * 0x1p-53L : (32 + 8 + 1) * 0x1p-24L) * magnitude;
+            const long double bound = (32 + 8 + 1) * (f64 ? 0x1p-53L : 0x1p-24L) * magnitude;
             CHECK(fabsl(sums[r * columns + c] - expected) <= bound, "%s tile f64=%d depth %zu at %zu, %zu: %g", k->name, f64, depth, r, c,
                   (double)(sums[r * columns + c] - expected));
         }
@@ -156,20 +155,31 @@ static void check_transpose(const struct kernels *k, bool f64, size_t count, siz
 
 static void check_cosines(const struct kernels *k)
 {
-    double sums[40], partners[40], wide[40];
-    float narrow[40];
-    for (size_t i = 0; i < 40; i++) {
-        sums[i] = i == 5 ? NAN : i == 6 ? 99.0 : i == 7 ? -99.0 : random_number();
-        partners[i] = 2.0;
+    enum { LONG = 40, STEP = 48, TILE = 3 };
+    double sums[TILE * STEP], columns[LONG + COSINE_PADDING], wide[TILE * LONG];
+    const double rows[TILE] = {0.25, 0.5, 1.0};
+    float narrow[TILE * LONG];
+    for (size_t i = 0; i < TILE * STEP; i++) {
+        sums[i] = i % STEP == 5 ? NAN : i % STEP == 6 ? 99.0 : i % STEP == 7 ? -99.0 : random_number();
     }
-    for (size_t n = 0; n <= 40; n++) {
-        bool any = k->cosine_f32(narrow, sums, 0.25, partners, n, 0.9);
-        CHECK(any == (n > 6), "%s cosine_f32 %zu", k->name, n);
-        any = k->cosine_f64(wide, sums, 1.0, partners, n, 0.9);
-        CHECK(any == (n > 6), "%s cosine_f64 %zu", k->name, n);
-        for (size_t i = 0; i < n; i++) {
-            const double expected = i == 6 ? 1.0 : i == 7 ? -1.0 : sums[i] * 0.5;
-            CHECK(i == 5 ? isnan(narrow[i]) && isnan(wide[i]) : narrow[i] == (float)expected && wide[i] == expected, "%s cosine %zu", k->name, i);
+    for (size_t i = 0; i < LONG + COSINE_PADDING; i++) {
+        columns[i] = 0.5;
+    }
+    for (size_t n = 0; n <= LONG; n++) {
+        narrow[n] = 7.0f;
+        wide[n] = 7.0;
+        bool any = k->cosine_f32(narrow, 0, sums, STEP, rows, 1, columns, n, 0.9);
+        CHECK(any == (n > 6) || n % COSINE_PADDING != 0, "%s cosine_f32 %zu", k->name, n);
+        any = k->cosine_f64(wide, 0, sums, STEP, rows, 1, columns, n, 0.9);
+        CHECK(any || n <= 6, "%s cosine_f64 %zu", k->name, n);
+        CHECK(n == LONG || (narrow[n] == 7.0f && wide[n] == 7.0), "%s cosines wrote past their end", k->name);
+        k->cosine_f32(narrow, LONG, sums, STEP, rows, TILE, columns, n, 0.9);
+        k->cosine_f64(wide, LONG, sums, STEP, rows, TILE, columns, n, 0.9);
+        for (size_t i = 0; i < TILE * n; i++) {
+            const size_t r = i / n, c = i % n, at = r * LONG + c;
+            const double product = sums[r * STEP + c] * rows[r] * 0.5, quotient = sums[r * STEP + c] / (rows[r] * 0.5);
+            CHECK(c == 5 ? isnan(narrow[at]) && isnan(wide[at]) : narrow[at] == (float)fmax(-1.0, fmin(1.0, product)), "%s cosine_f32 %zu", k->name, i);
+            CHECK(c == 5 || wide[at] == fmax(-1.0, fmin(1.0, quotient)), "%s cosine_f64 %zu", k->name, i);
         }
     }
 }
@@ -193,6 +203,31 @@ static void check_widening(const struct kernels *k)
         }
         CHECK(out[n] == 7.0f, "%s widening wrote past its end", k->name);
     }
+}
+
+static void check_narrowing(const struct kernels *k)
+{
+    float in[100];
+    uint16_t out[101];
+    for (size_t i = 0; i < 100; i++) {
+        in[i] = i == 3 ? INFINITY : i == 4 ? 65520.0f : i == 5 ? 1e-7f : i == 6 ? -0.0f : (float)(random_number() * pow(10.0, (double)(i % 60) - 30.0));
+    }
+    for (size_t n = 0; n <= 100; n++) {
+        out[n] = 7;
+        k->narrow_f16(out, in, n);
+        for (size_t i = 0; i < n; i++) {
+            CHECK(out[i] == f16_from_double(in[i]), "%s narrow_f16 of %g", k->name, in[i]);
+        }
+        k->narrow_bf16(out, in, n);
+        for (size_t i = 0; i < n; i++) {
+            CHECK(out[i] == bf16_from_double(in[i]), "%s narrow_bf16 of %g", k->name, in[i]);
+        }
+        CHECK(out[n] == 7, "%s narrowing wrote past its end", k->name);
+    }
+    in[0] = NAN;
+    k->narrow_f16(out, in, 1);
+    k->narrow_bf16(out + 1, in, 1);
+    CHECK(isnan(f16_to_f32(out[0])) && isnan(bf16_to_f32(out[1])), "%s narrowing of NaN", k->name);
 }
 
 int main(void)
@@ -232,6 +267,7 @@ int main(void)
         }
         check_cosines(k);
         check_widening(k);
+        check_narrowing(k);
     }
     return finish("kernels");
 }
