@@ -72,20 +72,22 @@ static inline uint16_t bf16_from_double(double value)
 
 /*
  * A float that rounds to the same 16 bits as the double: cut off after 24 bits, with the last one set if anything was cut
- * (rounding to odd), so that rounding it again cannot go wrong. Below float's normal range the 16 bits are found first.
+ * (rounding to odd), so that rounding it again cannot go wrong. Not for numbers below float's normal range.
  */
-static inline float f32_for_half(double value)
+static inline float f32_rounded_to_odd(double value)
 {
+    const uint64_t cut = 0x1fffffff, last = cut + 1;
     uint64_t bits;
     memcpy(&bits, &value, sizeof bits);
-    if (fabs(value) < 0x1p-126 && value != 0.0) {
-        return bf16_to_f32(bf16_from_double(value));
-    }
-    const uint64_t cut = 0x1fffffff, last = 0x20000000;
-    const int special = (bits & 0x7ff0000000000000) == 0x7ff0000000000000;
-    bits = special || (bits & cut) == 0 ? bits : (bits & ~cut) | last;
+    bits = (bits & ~cut) | (((bits & cut) + cut) & last);
     memcpy(&value, &bits, sizeof value);
     return (float)value;
+}
+
+/* The same for any double: below float's normal range the 16 bits are found first. */
+static inline float f32_for_half(double value)
+{
+    return fabs(value) < 0x1p-126 && value != 0.0 ? bf16_to_f32(bf16_from_double(value)) : f32_rounded_to_odd(value);
 }
 
 #endif

@@ -155,7 +155,7 @@ static bool squares_in_place(const struct driver *d, enum side side, size_t firs
         return false;
     }
     const ptrdiff_t step = side == SIDE_X || d->symmetric ? rows->at[0].x : rows->at[0].y;
-    rows_kernel *kernel = kernels_current()->rows[operand->dtype][SUMS_SQUARE];
+    rows_kernel *kernel = kernels_current()->sums->rows[operand->dtype][SUMS_SQUARE];
     kernel(NULL, squares, NULL, row_address(d, side, first / in_batch, first % in_batch), NULL, n, d->plan->depth, step, 0);
     return true;
 }

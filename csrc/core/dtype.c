@@ -121,6 +121,10 @@ static void store_f64(char *to, ptrdiff_t stride, const double *values, size_t n
 
 static void store_f32(char *to, ptrdiff_t stride, const float *values, size_t n)
 {
+    if (stride == sizeof *values) {
+        memcpy(to, values, n * sizeof *values);
+        return;
+    }
     for (size_t i = 0; i < n; i++, to += stride) {
         memcpy(to, &values[i], sizeof *values);
     }
@@ -145,6 +149,22 @@ static void store_half(enum dtype dtype, char *to, ptrdiff_t stride, const float
     }
 }
 
+/* Floats that round to the same 16 bits as these doubles. */
+static void floats_for_halves(float *to, const double *values, size_t n)
+{
+    const bool subnormal = kernels_current()->round_to_odd(to, values, n);
+    for (size_t i = 0; subnormal && i < n; i++) {
+        to[i] = f32_for_half(values[i]);
+    }
+}
+
+static void floats_of(float *to, const double *values, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        to[i] = (float)values[i];
+    }
+}
+
 void dtype_store(enum dtype dtype, char *to, ptrdiff_t stride, const double *values, size_t n)
 {
     if (dtype == DTYPE_F64) {
@@ -154,12 +174,11 @@ void dtype_store(enum dtype dtype, char *to, ptrdiff_t stride, const double *val
     float block[STORED];
     for (size_t some; n > 0; n -= some, values += some, to += (ptrdiff_t)some * stride) {
         some = n < STORED ? n : STORED;
-        for (size_t i = 0; i < some; i++) {
-            block[i] = dtype == DTYPE_F32 ? (float)values[i] : f32_for_half(values[i]);
-        }
         if (dtype == DTYPE_F32) {
+            floats_of(block, values, some);
             store_f32(to, stride, block, some);
         } else {
+            floats_for_halves(block, values, some);
             store_half(dtype, to, stride, block, some);
         }
     }

@@ -39,4 +39,10 @@ static inline double formula_cosine(double xy, double xx, double yy, double x_ep
     return formula_clip(xy / (formula_clamped_norm(xx, x_eps) * formula_clamped_norm(yy, y_eps)));
 }
 
+/* Squares from here on are those of norms that eps does not clamp, whatever the square root rounds to. */
+static inline double formula_unclamped_square(double eps)
+{
+    return eps * eps * (1.0 + 0x1p-40) + 0x1p-1000;
+}
+
 #endif

@@ -57,7 +57,7 @@ static struct row_pair pair_at(const struct driver *d, const struct stretch *s, 
 /* Kernels on the rows where they lie. */
 static void sum_rows_in_place(const struct driver *d, const struct stretch *s, double *xy, double *xx, double *yy)
 {
-    rows_kernel *kernel = kernels_current()->rows[d->call->x.dtype][d->kind];
+    rows_kernel *kernel = kernels_current()->sums->rows[d->call->x.dtype][d->kind];
     kernel(xy, xx, yy, s->x, s->y, s->n, d->plan->depth, d->inner.x, d->inner.y);
 }
 
@@ -66,7 +66,7 @@ static void sum_rows_gathered(const struct driver *d, const struct stretch *s, d
 {
     _Alignas(64) double x[GATHERED], y[GATHERED];
     const size_t depth = d->plan->depth, size = work_size(d->work);
-    rows_kernel *kernel = kernels_current()->rows[work_element(d->work)][d->kind];
+    rows_kernel *kernel = kernels_current()->sums->rows[work_element(d->work)][d->kind];
     if (depth > GATHERED) {
         for (size_t i = 0; i < s->n; i++) {
             struct row_pair pair = pair_at(d, s, i);
@@ -96,7 +96,7 @@ static void sum_some_columns(const struct driver *d, const struct stretch *s, st
     const struct axis *reduced = &d->plan->reduced.at[d->plan->reduced.count - 1];
     const char *x = s->x + at.x, *y = s->y + at.y;
     if (d->in_place) {
-        kernels_current()->columns[d->call->x.dtype][d->kind](sums, s->n, x, y, steps, reduced->x, reduced->y);
+        kernels_current()->sums->columns[d->call->x.dtype][d->kind](sums, s->n, x, y, steps, reduced->x, reduced->y);
         return;
     }
     _Alignas(64) double x_block[COLUMN_STEPS * OUTPUTS], y_block[COLUMN_STEPS * OUTPUTS];
@@ -107,7 +107,7 @@ static void sum_some_columns(const struct driver *d, const struct stretch *s, st
             operand_load(&d->call->y, y + (ptrdiff_t)i * reduced->y, d->inner.y, s->n, d->work, (char *)y_block + i * row);
         }
     }
-    kernels_current()->columns[work_element(d->work)][d->kind](sums, s->n, x_block, y_block, steps, (ptrdiff_t)row, (ptrdiff_t)row);
+    kernels_current()->sums->columns[work_element(d->work)][d->kind](sums, s->n, x_block, y_block, steps, (ptrdiff_t)row, (ptrdiff_t)row);
 }
 
 static void sum_columns(const struct driver *d, const struct stretch *s, double *sums)
@@ -158,16 +158,19 @@ static void finish_plain(const struct driver *d, size_t n, const double *xy, con
             results[i] = sqrt(xx[i]);
         }
         break;
-    case OP_DISTANCE:
-        for (size_t i = 0; i < n; i++) {
-            results[i] = 1.0 - formula_cosine(xy[i], xx[i], yy[i], eps, eps);
+    default: {
+        const double floor = formula_unclamped_square(eps);
+        const bool all = kernels_current()->cosine_rows(results, xy, xx, yy, n, floor);
+        for (size_t i = 0; !all && i < n; i++) {
+            if (!(xx[i] >= floor && yy[i] >= floor)) {
+                results[i] = formula_cosine(xy[i], xx[i], yy[i], eps, eps);
+            }
+        }
+        for (size_t i = 0; d->call->op == OP_DISTANCE && i < n; i++) {
+            results[i] = 1.0 - results[i];
         }
         break;
-    default:
-        for (size_t i = 0; i < n; i++) {
-            results[i] = formula_cosine(xy[i], xx[i], yy[i], eps, eps);
-        }
-        break;
+    }
     }
 }
 

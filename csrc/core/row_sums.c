@@ -55,7 +55,7 @@ static struct row_sums sums_with_exponents(const struct row_pair *pair, int x_ex
 {
     _Alignas(64) double x[BLOCK], y[BLOCK];
     double sums[3] = {0}, errors[3] = {0};
-    rows_kernel *kernel = kernels_current()->rows[work_element(pair->work)][pair->kind];
+    rows_kernel *kernel = kernels_current()->sums->rows[work_element(pair->work)][pair->kind];
     for (size_t k = 0, n; k < pair->depth; k += n) {
         double xy = 0.0, xx = 0.0, yy = 0.0;
         n = pair->depth - k < BLOCK ? pair->depth - k : BLOCK;

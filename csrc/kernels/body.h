@@ -15,6 +15,10 @@
 
 #include "kernels/sums_body.h"
 
+/* ISA_SUMS names another instruction set whose sums are at least as fast; else they are made here. */
+#ifdef ISA_SUMS
+extern const struct sums_kernels PASTE(sums_kernels_, ISA_SUMS);
+#else
 /* One block per element type: name, C type, how VD_LANES of them become a vd. */
 #define ELEMENT f32
 #define ELEMENT_TYPE float
@@ -24,11 +28,14 @@
 #define ELEMENT f16
 #define ELEMENT_TYPE uint16_t
 #define ELEMENT_LOAD vd_load_f16
+#define ELEMENT_LOAD_PAIR vf_load_pair_f16
 #include "kernels/rows_body.h"
 
 #define ELEMENT bf16
 #define ELEMENT_TYPE uint16_t
 #define ELEMENT_LOAD vd_load_bf16
+#define ELEMENT_LOAD_PAIR vf_load_pair_bf16
+#define ELEMENT_RANGE_CHECKED
 #include "kernels/rows_body.h"
 
 #define ELEMENT f64
@@ -36,6 +43,16 @@
 #define ELEMENT_LOAD vd_load
 #define ELEMENT_KEEP_ERRORS
 #include "kernels/rows_body.h"
+
+#define ROWS(e) {rows_all_##e, rows_dot_##e, rows_square_##e}
+#define COLUMNS(e) {columns_all_##e, columns_dot_##e, columns_square_##e}
+
+const struct sums_kernels PASTE(sums_kernels_, ISA_NAME) = {
+    .rows = {[ELEMENT_F64] = ROWS(f64), [ELEMENT_F32] = ROWS(f32), [ELEMENT_F16] = ROWS(f16), [ELEMENT_BF16] = ROWS(bf16)},
+    .columns = {[ELEMENT_F64] = COLUMNS(f64), [ELEMENT_F32] = COLUMNS(f32), [ELEMENT_F16] = COLUMNS(f16), [ELEMENT_BF16] = COLUMNS(bf16)},
+};
+#define ISA_SUMS ISA_NAME
+#endif
 
 #define TILE f32
 #define TILE_TYPE float
@@ -60,15 +77,12 @@
 
 #include "kernels/convert_body.h"
 
-#define ROWS(e) {rows_all_##e, rows_dot_##e, rows_square_##e}
-#define COLUMNS(e) {columns_all_##e, columns_dot_##e, columns_square_##e}
-
 const struct kernels PASTE(kernels_, ISA_NAME) = {
     .name = TEXT(ISA_NAME),
     .description = ISA_DESCRIPTION,
     .needs = ISA_NEEDS,
-    .rows = {[ELEMENT_F64] = ROWS(f64), [ELEMENT_F32] = ROWS(f32), [ELEMENT_F16] = ROWS(f16), [ELEMENT_BF16] = ROWS(bf16)},
-    .columns = {[ELEMENT_F64] = COLUMNS(f64), [ELEMENT_F32] = COLUMNS(f32), [ELEMENT_F16] = COLUMNS(f16), [ELEMENT_BF16] = COLUMNS(bf16)},
+    .sums = &PASTE(sums_kernels_, ISA_SUMS),
+    .cosine_rows = cosine_rows,
     .tile_rows = TILE_ROWS,
     .tile_columns_f32 = TILE_VECTORS * VF_LANES,
     .tile_columns_f64 = TILE_VECTORS * VD_LANES,
@@ -82,4 +96,5 @@ const struct kernels PASTE(kernels_, ISA_NAME) = {
     .widen_bf16 = widen_bf16,
     .narrow_f16 = narrow_f16,
     .narrow_bf16 = narrow_bf16,
+    .round_to_odd = round_to_odd,
 };

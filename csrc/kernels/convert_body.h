@@ -20,6 +20,16 @@ WIDEN(f16, vf_load_f16)
 WIDEN(bf16, vf_load_bf16)
 #undef WIDEN
 
+static bool round_to_odd(float *out, const double *in, size_t n)
+{
+    int subnormal = 0;
+    for (size_t i = 0; i < n; i++) {
+        out[i] = f32_rounded_to_odd(in[i]);
+        subnormal |= (fabs(in[i]) < 0x1p-126) & (in[i] != 0.0);
+    }
+    return subnormal != 0;
+}
+
 #define NARROW(name, store)                                          \
     static void narrow_##name(void *out, const float *in, size_t n)  \
     {                                                                \

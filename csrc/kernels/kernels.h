@@ -17,7 +17,8 @@ enum sums { SUMS_ALL, SUMS_DOT, SUMS_SQUARE, SUMS_KINDS };
 
 /*
  * Sums over contiguous rows of n elements: xy[r], xx[r], yy[r] for r < rows; row r starts at x + r * x_step bytes.
- * Narrow floats are widened and summed in double. Doubles are summed in groups of four whose totals are added with their
+ * Narrow floats are widened and summed in double; 16-bit ones, where all three sums are wanted, in chains of eight products in
+ * float, which hold each product exactly, and the chains in double. Doubles are summed in groups of four whose totals are added with their
  * rounding errors kept, which bounds the error of a sum by 2.5 units roundoff of sum |x y|, whatever n is.
  * SUMS_SQUARE reads x and writes xx alone.
  */
@@ -32,6 +33,12 @@ typedef void rows_kernel(double *xy, double *xx, double *yy, const void *x, cons
 typedef void columns_kernel(double *sums, size_t n, const void *x, const void *y, size_t steps, ptrdiff_t x_step, ptrdiff_t y_step);
 
 enum { COLUMNS_GROUP = 4 };
+
+/*
+ * The cosines xy / sqrt(xx * yy) of n rows, kept in [-1, 1]. True if every xx and yy is at least `floor`; where one is not,
+ * or is NaN, the caller may have to do better than that formula.
+ */
+typedef bool cosine_rows_kernel(double *out, const double *xy, const double *xx, const double *yy, size_t n, double floor);
 
 /*
  * One tile of sums: tile_rows x tile_columns products of rows with a packed panel over k steps. The elements at .. at+k-1
@@ -62,12 +69,21 @@ enum { COSINE_PADDING = 8 };
 typedef void widen_kernel(float *out, const void *in, size_t n);
 typedef void narrow_kernel(void *out, const float *in, size_t n);
 
+/* Doubles as floats that round to the same 16 bits (base/half.h). True if some were too small for that. */
+typedef bool round_to_odd_kernel(float *out, const double *in, size_t n);
+
+/* Sums of rows and columns. */
+struct sums_kernels {
+    rows_kernel *rows[ELEMENTS][SUMS_KINDS];
+    columns_kernel *columns[ELEMENTS][SUMS_KINDS];
+};
+
 struct kernels {
     const char *name;        /* the value of COSSIM_ISA that asks for it */
     const char *description;
     unsigned needs;          /* enum cpu_feature bits */
-    rows_kernel *rows[ELEMENTS][SUMS_KINDS];
-    columns_kernel *columns[ELEMENTS][SUMS_KINDS];
+    const struct sums_kernels *sums;
+    cosine_rows_kernel *cosine_rows;
     size_t tile_rows, tile_columns_f32, tile_columns_f64;
     tile_kernel *tile_f32, *tile_f64;
     transpose_kernel *transpose_f32, *transpose_f64;
@@ -75,6 +91,7 @@ struct kernels {
     cosine_f64_kernel *cosine_f64;
     widen_kernel *widen_f16, *widen_bf16;
     narrow_kernel *narrow_f16, *narrow_bf16;
+    round_to_odd_kernel *round_to_odd;
 };
 
 /* Every table that was compiled in, best first; *count of them. */

@@ -2,6 +2,8 @@
  * Sums along rows and down columns for one element type. Parameters, undefined again at the end:
  *   ELEMENT, ELEMENT_TYPE, ELEMENT_LOAD   name, C type, load of VD_LANES elements as doubles
  *   ELEMENT_KEEP_ERRORS                   defined: products do not fit a double exactly, so keep the rounding errors
+ *   ELEMENT_LOAD_PAIR                     defined for 16-bit floats: loads 2 * VF_LANES of them as two vectors of floats
+ *   ELEMENT_RANGE_CHECKED                 defined: their products may leave the range of a float
  */
 #define NAME(prefix) PASTE(PASTE(prefix, _), ELEMENT)
 
@@ -57,58 +59,165 @@ INLINE void NAME(row_sums)(double out[3], const ELEMENT_TYPE *x, const ELEMENT_T
 
 #else
 
-INLINE void NAME(row_sums)(double out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n, enum sums kind)
+/* The lanes of a row's sums; vd_row_sums folds those of several rows in one go. */
+INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n, enum sums kind)
 {
-    vd sums[3][SUM_CHAINS];
+    vd even[3], odd[3];
     size_t k = 0;
     for (int s = 0; s < 3; s++) {
-        for (int c = 0; c < SUM_CHAINS; c++) {
-            sums[s][c] = vd_set1(0.0);
-        }
+        even[s] = odd[s] = vd_set1(0.0);
     }
-#define ADD(s, a, b) sums[s][c] = vd_fma(a, b, sums[s][c])
-    for (; n - k >= SUM_CHAINS * VD_LANES; k += SUM_CHAINS * VD_LANES) {
-        for (int c = 0; c < SUM_CHAINS; c++) {
-            vd a = ELEMENT_LOAD(x + k + c * VD_LANES);
-            vd b = kind == SUMS_SQUARE ? a : ELEMENT_LOAD(y + k + c * VD_LANES);
-            EACH_SUM(kind, a, b, ADD);
-        }
+#define ADD_EVEN(s, a, b) even[s] = vd_fma(a, b, even[s])
+#define ADD_ODD(s, a, b) odd[s] = vd_fma(a, b, odd[s])
+    for (; n - k >= 2 * VD_LANES; k += 2 * VD_LANES) {
+        __builtin_prefetch((const char *)(x + k) + ROWS_AHEAD);
+        __builtin_prefetch((const char *)(y + k) + ROWS_AHEAD);
+        vd a = ELEMENT_LOAD(x + k), c = ELEMENT_LOAD(x + k + VD_LANES);
+        vd b = kind == SUMS_SQUARE ? a : ELEMENT_LOAD(y + k), d = kind == SUMS_SQUARE ? c : ELEMENT_LOAD(y + k + VD_LANES);
+        EACH_SUM(kind, a, b, ADD_EVEN);
+        EACH_SUM(kind, c, d, ADD_ODD);
     }
-    for (const int c = 0; k < n; k += VD_LANES) {
+    for (; k < n; k += VD_LANES) {
         vd a = n - k >= VD_LANES ? ELEMENT_LOAD(x + k) : NAME(load_tail)(x + k, n - k);
         vd b = kind == SUMS_SQUARE ? a : n - k >= VD_LANES ? ELEMENT_LOAD(y + k) : NAME(load_tail)(y + k, n - k);
-        EACH_SUM(kind, a, b, ADD);
+        EACH_SUM(kind, a, b, ADD_EVEN);
     }
-#undef ADD
+#undef ADD_EVEN
+#undef ADD_ODD
     for (int s = 0; s < 3; s++) {
-        for (int width = SUM_CHAINS / 2; width > 0; width /= 2) {
-            for (int c = 0; c < width; c++) {
-                sums[s][c] = vd_add(sums[s][c], sums[s][c + width]);
-            }
-        }
-        out[s] = plain_total(sums[s][0]);
+        out[s] = vd_add(even[s], odd[s]);
     }
 }
 
+#ifdef ELEMENT_LOAD_PAIR
+/* The products of 2 * VF_LANES elements of two rows of 16-bit floats, added to six sums in float. */
+INLINE void NAME(half_step)(vf low[3], vf high[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y)
+{
+    vf x_low, x_high, y_low, y_high;
+    ELEMENT_LOAD_PAIR(x, &x_low, &x_high);
+    ELEMENT_LOAD_PAIR(y, &y_low, &y_high);
+    low[0] = vf_fma(x_low, y_low, low[0]);
+    high[0] = vf_fma(x_high, y_high, high[0]);
+    low[1] = vf_fma(x_low, x_low, low[1]);
+    high[1] = vf_fma(x_high, x_high, high[1]);
+    low[2] = vf_fma(y_low, y_low, low[2]);
+    high[2] = vf_fma(y_high, y_high, high[2]);
+}
+
+/*
+ * All three sums of a row of 16-bit floats, whose products are floats exactly: chains of HALF_CHAIN of them in float, the
+ * chains in double. The result is rounded to 16 bits at last, so this is wide enough.
+ */
+INLINE void NAME(half_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n)
+{
+    enum { HALF_CHAIN = 8, PAIR = 2 * VF_LANES };
+    const vf zero = vf_set1(0.0f);
+    out[0] = out[1] = out[2] = vd_set1(0.0);
+    for (size_t k = 0; k < n;) {
+        const size_t whole = (n - k) / PAIR < HALF_CHAIN ? (n - k) / PAIR : HALF_CHAIN;
+        vf low[3] = {zero, zero, zero}, high[3] = {zero, zero, zero};
+        for (const size_t end = k + whole * PAIR; k < end; k += PAIR) {
+            __builtin_prefetch((const char *)(x + k) + ROWS_AHEAD);
+            __builtin_prefetch((const char *)(y + k) + ROWS_AHEAD);
+            NAME(half_step)(low, high, x + k, y + k);
+        }
+        if (whole < HALF_CHAIN && k < n) {
+            ELEMENT_TYPE tail[2][PAIR] = {{0}};
+            memcpy(tail[0], x + k, (n - k) * sizeof *x);
+            memcpy(tail[1], y + k, (n - k) * sizeof *y);
+            NAME(half_step)(low, high, tail[0], tail[1]);
+            k = n;
+        }
+        for (int s = 0; s < 3; s++) {
+            out[s] = vd_add(out[s], vd_fold_f32(vf_add(low[s], high[s])));
+        }
+    }
+}
 #endif
 
-INLINE void NAME(rows)(double *xy, double *xx, double *yy, const void *x, const void *y, size_t rows, size_t n, ptrdiff_t x_step,
+#endif
+
+#ifdef ELEMENT_RANGE_CHECKED
+/* The sums of row r again, in double throughout, if some of them are not well within the range of a float. */
+static __attribute__((noinline)) void NAME(wide_row)(double sums[3][VD_LANES], size_t r, const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n)
+{
+    const double xx = sums[1][r], yy = sums[2][r];
+    vd row[3], lanes[VD_LANES];
+    double total[VD_LANES];
+    if (xx >= 0x1p-60 && xx <= 0x1p100 && yy >= 0x1p-60 && yy <= 0x1p100) {
+        return;
+    }
+    NAME(row_lanes)(row, x, y, n, SUMS_ALL);
+    for (int s = 0; s < 3; s++) {
+        lanes[0] = row[s];
+        for (int i = 1; i < VD_LANES; i++) {
+            lanes[i] = vd_set1(0.0);
+        }
+        vd_store(total, vd_row_sums(lanes));
+        sums[s][r] = total[0];
+    }
+}
+#endif
+
+/* `rows` rows, at most VD_LANES. */
+INLINE void NAME(some_rows)(double *xy, double *xx, double *yy, const char *x, const char *y, size_t rows, size_t n, ptrdiff_t x_step,
+                            ptrdiff_t y_step, enum sums kind)
+{
+    double sums[3][VD_LANES];
+#ifdef ELEMENT_KEEP_ERRORS
+    for (size_t r = 0; r < rows; r++) {
+        double row[3];
+        NAME(row_sums)(row, (const void *)(x + (ptrdiff_t)r * x_step), (const void *)(y + (ptrdiff_t)r * y_step), n, kind);
+        for (int s = 0; s < 3; s++) {
+            sums[s][r] = row[s];
+        }
+    }
+#else
+    vd lanes[3][VD_LANES];
+    for (size_t r = 0; r < VD_LANES; r++) {
+        vd row[3] = {vd_set1(0.0), vd_set1(0.0), vd_set1(0.0)};
+        if (r < rows) {
+            const ELEMENT_TYPE *from_x = (const void *)(x + (ptrdiff_t)r * x_step), *from_y = (const void *)(y + (ptrdiff_t)r * y_step);
+#ifdef ELEMENT_LOAD_PAIR
+            if (kind == SUMS_ALL) {
+                NAME(half_lanes)(row, from_x, from_y, n);
+            } else
+#endif
+                NAME(row_lanes)(row, from_x, from_y, n, kind);
+        }
+        for (int s = 0; s < 3; s++) {
+            lanes[s][r] = row[s];
+        }
+    }
+    for (int s = 0; s < 3; s++) {
+        vd_store(sums[s], vd_row_sums(lanes[s]));
+    }
+#ifdef ELEMENT_RANGE_CHECKED
+    /* in double, wherever something that counts may have left the range of a float */
+    const vd least = vd_set1(0x1p-60), most = vd_set1(0x1p100);
+    vd squares = vd_load(sums[1]), y_squares = vd_load(sums[2]);
+    bool fits = vd_all_reach(squares, least) && vd_all_reach(y_squares, least) && vd_all_reach(most, squares) && vd_all_reach(most, y_squares);
+    for (size_t r = 0; kind == SUMS_ALL && !fits && r < rows; r++) {
+        NAME(wide_row)(sums, r, (const void *)(x + (ptrdiff_t)r * x_step), (const void *)(y + (ptrdiff_t)r * y_step), n);
+    }
+#endif
+#endif
+    memcpy(xy, sums[0], kind == SUMS_SQUARE ? 0 : rows * sizeof *xy);
+    memcpy(xx, sums[1], kind == SUMS_DOT ? 0 : rows * sizeof *xx);
+    memcpy(yy, sums[2], kind != SUMS_ALL ? 0 : rows * sizeof *yy);
+}
+
+INLINE void NAME(rows)(double *xy, double *xx, double *yy, const char *x, const char *y, size_t rows, size_t n, ptrdiff_t x_step,
                        ptrdiff_t y_step, enum sums kind)
 {
-    for (size_t r = 0; r < rows; r++) {
-        double sums[3];
-        NAME(row_sums)(sums, x, y, n, kind);
-        if (kind != SUMS_SQUARE) {
-            xy[r] = sums[0];
-        }
-        if (kind != SUMS_DOT) {
-            xx[r] = sums[1];
-        }
-        if (kind == SUMS_ALL) {
-            yy[r] = sums[2];
-        }
-        x = (const char *)x + x_step;
-        y = (const char *)y + y_step;
+    size_t r = 0;
+    for (; rows - r >= VD_LANES; r += VD_LANES) {
+        const ptrdiff_t i = (ptrdiff_t)r;
+        NAME(some_rows)(xy + i, xx + i, yy + i, x + i * x_step, y + i * y_step, VD_LANES, n, x_step, y_step, kind);
+    }
+    if (r < rows) {
+        const ptrdiff_t i = (ptrdiff_t)r;
+        NAME(some_rows)(xy + i, xx + i, yy + i, x + i * x_step, y + i * y_step, rows - r, n, x_step, y_step, kind);
     }
 }
 
@@ -196,3 +305,5 @@ KIND(square, SUMS_SQUARE)
 #undef ELEMENT_TYPE
 #undef ELEMENT_LOAD
 #undef ELEMENT_KEEP_ERRORS
+#undef ELEMENT_LOAD_PAIR
+#undef ELEMENT_RANGE_CHECKED

@@ -40,6 +40,17 @@ static inline vf vf_load_bf16(const uint16_t *p)
     __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
     return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
 }
+static inline void vf_load_pair_f16(const uint16_t *p, vf *low, vf *high)
+{
+    *low = vf_load_f16(p);
+    *high = vf_load_f16(p + VF_LANES);
+}
+static inline void vf_load_pair_bf16(const uint16_t *p, vf *low, vf *high) /* even and odd ones */
+{
+    __m256i both = _mm256_loadu_si256((const __m256i *)p);
+    *low = _mm256_castsi256_ps(_mm256_slli_epi32(both, 16));
+    *high = _mm256_castsi256_ps(_mm256_and_si256(both, _mm256_set1_epi32((int)0xffff0000)));
+}
 static inline void vf_store_f16(uint16_t *p, vf a)
 {
     _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
@@ -69,7 +80,16 @@ static inline vd vd_load_bf16(const uint16_t *p)
     return _mm256_cvtps_pd(_mm_castsi128_ps(_mm_slli_epi32(wide, 16)));
 }
 
+static inline vd vd_fold_f32(vf a) { return _mm256_add_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(a)), _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1))); }
+static inline vd vd_row_sums(const vd rows[VD_LANES])
+{
+    __m256d ab = _mm256_add_pd(_mm256_unpacklo_pd(rows[0], rows[1]), _mm256_unpackhi_pd(rows[0], rows[1]));
+    __m256d cd = _mm256_add_pd(_mm256_unpacklo_pd(rows[2], rows[3]), _mm256_unpackhi_pd(rows[2], rows[3]));
+    return _mm256_add_pd(_mm256_permute2f128_pd(ab, cd, 0x20), _mm256_permute2f128_pd(ab, cd, 0x31));
+}
+
 static inline vd vd_div(vd a, vd b) { return _mm256_div_pd(a, b); }
+static inline vd vd_sqrt(vd a) { return _mm256_sqrt_pd(a); }
 static inline void vd_store_f32(float *p, vd a) { _mm_storeu_ps(p, _mm256_cvtpd_ps(a)); }
 /* min and max give their second operand where one is NaN */
 static inline vd vd_clip(vd a) { return _mm256_max_pd(_mm256_set1_pd(-1.0), _mm256_min_pd(_mm256_set1_pd(1.0), a)); }
@@ -78,6 +98,8 @@ static inline int vd_any_beyond(vd a, vd limit)
     __m256d magnitude = _mm256_andnot_pd(_mm256_set1_pd(-0.0), a);
     return _mm256_movemask_pd(_mm256_cmp_pd(magnitude, limit, _CMP_GT_OQ));
 }
+
+static inline int vd_all_reach(vd a, vd b) { return _mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_GE_OQ)) == 0xf; }
 
 static inline void transpose_f32(float *to, size_t step, const float *a, const float *b, const float *c, const float *d)
 {

@@ -40,6 +40,17 @@ static inline vf vf_load_bf16(const uint16_t *p)
     __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
     return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
 }
+static inline void vf_load_pair_f16(const uint16_t *p, vf *low, vf *high)
+{
+    *low = vf_load_f16(p);
+    *high = vf_load_f16(p + VF_LANES);
+}
+static inline void vf_load_pair_bf16(const uint16_t *p, vf *low, vf *high) /* even and odd ones */
+{
+    __m512i both = _mm512_loadu_si512(p);
+    *low = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
+    *high = _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32((int)0xffff0000)));
+}
 static inline void vf_store_f16(uint16_t *p, vf a)
 {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
@@ -68,11 +79,27 @@ static inline vd vd_load_bf16(const uint16_t *p)
     return _mm512_cvtps_pd(_mm256_castsi256_ps(_mm256_slli_epi32(wide, 16)));
 }
 
+static inline vd vd_fold_f32(vf a) { return _mm512_add_pd(_mm512_cvtps_pd(_mm512_castps512_ps256(a)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1))); }
+static inline vd vd_row_sums(const vd rows[VD_LANES])
+{
+    __m512d pair[4]; /* lanes 0, 2, 4, 6 belong to the first row of a pair, the others to the second */
+    for (int i = 0; i < 4; i++) {
+        pair[i] = _mm512_add_pd(_mm512_unpacklo_pd(rows[2 * i], rows[2 * i + 1]), _mm512_unpackhi_pd(rows[2 * i], rows[2 * i + 1]));
+    }
+    /* quarters of 128 bits: 0 + 1 and 2 + 3 of each pair, then the rest */
+    __m512d ab = _mm512_add_pd(_mm512_shuffle_f64x2(pair[0], pair[1], 0x88), _mm512_shuffle_f64x2(pair[0], pair[1], 0xdd));
+    __m512d cd = _mm512_add_pd(_mm512_shuffle_f64x2(pair[2], pair[3], 0x88), _mm512_shuffle_f64x2(pair[2], pair[3], 0xdd));
+    return _mm512_add_pd(_mm512_shuffle_f64x2(ab, cd, 0x88), _mm512_shuffle_f64x2(ab, cd, 0xdd));
+}
+
 static inline vd vd_div(vd a, vd b) { return _mm512_div_pd(a, b); }
+static inline vd vd_sqrt(vd a) { return _mm512_sqrt_pd(a); }
 static inline void vd_store_f32(float *p, vd a) { _mm256_storeu_ps(p, _mm512_cvtpd_ps(a)); }
 /* min and max give their second operand where one is NaN */
 static inline vd vd_clip(vd a) { return _mm512_max_pd(_mm512_set1_pd(-1.0), _mm512_min_pd(_mm512_set1_pd(1.0), a)); }
 static inline int vd_any_beyond(vd a, vd limit) { return _mm512_cmp_pd_mask(_mm512_abs_pd(a), limit, _CMP_GT_OQ); }
+
+static inline int vd_all_reach(vd a, vd b) { return _mm512_cmp_pd_mask(a, b, _CMP_GE_OQ) == 0xff; }
 
 static inline void transpose_f32(float *to, size_t step, const float *a, const float *b, const float *c, const float *d)
 {

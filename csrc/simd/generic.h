@@ -41,6 +41,18 @@ static inline vf vf_fma(vf a, vf b, vf c) { EACH_F(a.lane[i] * b.lane[i] + c.lan
 static inline vf vf_load_f16(const uint16_t *p) { EACH_F(f16_to_f32(p[i])); }
 static inline vf vf_load_bf16(const uint16_t *p) { EACH_F(bf16_to_f32(p[i])); }
 
+/* 2 * VF_LANES of them, as two vectors: which goes where is up to the instruction set, but the same for each call. */
+static inline void vf_load_pair_f16(const uint16_t *p, vf *low, vf *high)
+{
+    *low = vf_load_f16(p);
+    *high = vf_load_f16(p + VF_LANES);
+}
+static inline void vf_load_pair_bf16(const uint16_t *p, vf *low, vf *high)
+{
+    *low = vf_load_bf16(p);
+    *high = vf_load_bf16(p + VF_LANES);
+}
+
 /* Rounded to 16 bits: to nearest, ties to even; NaN stays NaN. */
 static inline void vf_store_f16(uint16_t *p, vf a)
 {
@@ -68,7 +80,14 @@ static inline vd vd_load_f32(const float *p) { EACH_D((double)p[i]); }
 static inline vd vd_load_f16(const uint16_t *p) { EACH_D((double)f16_to_f32(p[i])); }
 static inline vd vd_load_bf16(const uint16_t *p) { EACH_D((double)bf16_to_f32(p[i])); }
 
+/* Each lane a sum, in double, of two lanes of a. */
+static inline vd vd_fold_f32(vf a) { EACH_D((double)a.lane[i] + (double)a.lane[i + VD_LANES]); }
+
+/* Lane r is the sum of the lanes of rows[r]; all in one order. */
+static inline vd vd_row_sums(const vd rows[VD_LANES]) { EACH_D(rows[i].lane[0] + rows[i].lane[1]); }
+
 static inline vd vd_div(vd a, vd b) { EACH_D(a.lane[i] / b.lane[i]); }
+static inline vd vd_sqrt(vd a) { EACH_D(sqrt(a.lane[i])); }
 
 /* Rounded to float. */
 static inline void vd_store_f32(float *p, vd a)
@@ -89,6 +108,16 @@ static inline int vd_any_beyond(vd a, vd limit)
         any |= fabs(a.lane[i]) > limit.lane[i];
     }
     return any;
+}
+
+/* Is every lane of a at least its lane of b? NaN is not. */
+static inline int vd_all_reach(vd a, vd b)
+{
+    int all = 1;
+    for (int i = 0; i < VD_LANES; i++) {
+        all &= a.lane[i] >= b.lane[i];
+    }
+    return all;
 }
 
 /* A square of 4 rows of floats, or 2 of doubles, turned: to[i * step + r] = (row r)[i]. */

@@ -28,6 +28,17 @@ static inline vf vf_mul(vf a, vf b) { return vmulq_f32(a, b); }
 static inline vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
 static inline vf vf_load_f16(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 static inline vf vf_load_bf16(const uint16_t *p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
+static inline void vf_load_pair_f16(const uint16_t *p, vf *low, vf *high)
+{
+    *low = vf_load_f16(p);
+    *high = vf_load_f16(p + VF_LANES);
+}
+static inline void vf_load_pair_bf16(const uint16_t *p, vf *low, vf *high) /* even and odd ones */
+{
+    uint32x4_t both = vreinterpretq_u32_u16(vld1q_u16(p));
+    *low = vreinterpretq_f32_u32(vshlq_n_u32(both, 16));
+    *high = vreinterpretq_f32_u32(vandq_u32(both, vdupq_n_u32(0xffff0000)));
+}
 static inline void vf_store_f16(uint16_t *p, vf a) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(a))); }
 static inline void vf_store_bf16(uint16_t *p, vf a)
 {
@@ -60,13 +71,23 @@ static inline vd vd_load_bf16(const uint16_t *p)
     return vcvt_f64_f32(vget_low_f32(vreinterpretq_f32_u32(vshll_n_u16(load_two(p), 16))));
 }
 
+static inline vd vd_fold_f32(vf a) { return vaddq_f64(vcvt_f64_f32(vget_low_f32(a)), vcvt_high_f64_f32(a)); }
+static inline vd vd_row_sums(const vd rows[VD_LANES]) { return vpaddq_f64(rows[0], rows[1]); }
+
 static inline vd vd_div(vd a, vd b) { return vdivq_f64(a, b); }
+static inline vd vd_sqrt(vd a) { return vsqrtq_f64(a); }
 static inline void vd_store_f32(float *p, vd a) { vst1_f32(p, vcvt_f32_f64(a)); }
 static inline vd vd_clip(vd a) { return vmaxq_f64(vdupq_n_f64(-1.0), vminq_f64(vdupq_n_f64(1.0), a)); } /* NaN wins */
 static inline int vd_any_beyond(vd a, vd limit)
 {
     uint64x2_t beyond = vcagtq_f64(a, limit);
     return (vgetq_lane_u64(beyond, 0) | vgetq_lane_u64(beyond, 1)) != 0;
+}
+
+static inline int vd_all_reach(vd a, vd b)
+{
+    uint64x2_t reach = vcgeq_f64(a, b);
+    return (vgetq_lane_u64(reach, 0) & vgetq_lane_u64(reach, 1)) != 0;
 }
 
 static inline void transpose_f32(float *to, size_t step, const float *a, const float *b, const float *c, const float *d)

@@ -70,6 +70,11 @@ static void check_doubles(void)
         for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], a[i] / b[i]), "lane %d", i);
         vd_store(out, vd_clip(va));
         for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], a[i] > 1 ? 1 : a[i] < -1 ? -1 : a[i]), "lane %d", i);
+        vd_store(out, vd_sqrt(va));
+        for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], sqrt(a[i])), "lane %d", i);
+        int reach = 1;
+        for (int i = 0; i < VD_LANES; i++) reach &= a[i] >= b[i];
+        CHECK((vd_all_reach(va, vb) != 0) == reach && vd_all_reach(vd_set1(1.0), vd_set1(1.0)), "reach");
         float narrow[VD_LANES];
         vd_store_f32(narrow, va);
         for (int i = 0; i < VD_LANES; i++) CHECK(same_double(narrow[i], (float)a[i]), "lane %d", i);
@@ -78,6 +83,46 @@ static void check_doubles(void)
         CHECK((vd_any_beyond(va, vd_set1(0.5)) != 0) == any, "beyond");
         vd_store(out, vd_set1(a[0]));
         for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], a[0]), "lane %d", i);
+    }
+}
+
+/* Sums of lanes: of whole numbers, which are exact in any order. */
+static void check_folds(void)
+{
+    double out[VD_LANES], numbers[VD_LANES][VD_LANES], total = 0;
+    float floats[VF_LANES];
+    vd rows[VD_LANES];
+    for (int r = 0; r < VD_LANES; r++) {
+        for (int i = 0; i < VD_LANES; i++) numbers[r][i] = (double)(1 << r) + 100 * i;
+        rows[r] = vd_load(numbers[r]);
+    }
+    vd_store(out, vd_row_sums(rows));
+    for (int r = 0; r < VD_LANES; r++) CHECK(out[r] == VD_LANES * (double)(1 << r) + 50 * VD_LANES * (VD_LANES - 1), "row %d: %g", r, out[r]);
+    for (int i = 0; i < VF_LANES; i++) floats[i] = (float)(1 << i);
+    vd_store(out, vd_fold_f32(vf_load(floats)));
+    for (int i = 0; i < VD_LANES; i++) total += out[i];
+    CHECK(total == (1 << VF_LANES) - 1, "fold: %g", total);
+}
+
+/* The same lanes for both formats and every call: told by what a product of two such loads sums to. */
+static void check_pairs(void)
+{
+    uint16_t halves[2 * VF_LANES];
+    float low[VF_LANES], high[VF_LANES];
+    for (int format = 0; format < 2; format++) {
+        double sum = 0;
+        for (int i = 0; i < 2 * VF_LANES; i++) halves[i] = format == 0 ? f16_from_double(i + 1) : bf16_from_double(i + 1);
+        vf a, b;
+        if (format == 0) {
+            vf_load_pair_f16(halves, &a, &b);
+        } else {
+            vf_load_pair_bf16(halves, &a, &b);
+        }
+        vf_store(low, a);
+        vf_store(high, b);
+        for (int i = 0; i < VF_LANES; i++) sum += low[i] * low[i] + high[i] * high[i];
+        const double n = 2 * VF_LANES;
+        CHECK(sum == n * (n + 1) * (2 * n + 1) / 6, "pair of format %d: %g", format, sum);
     }
 }
 
@@ -107,4 +152,6 @@ static void check_vocabulary(void)
     check_floats();
     check_doubles();
     check_loads();
+    check_folds();
+    check_pairs();
 }

@@ -6,7 +6,7 @@
 #include "check.h"
 #include "kernels/kernels.h"
 
-enum { LONGEST = 1100, ROWS = 3 };
+enum { LONGEST = 1100, ROWS = 5 };
 
 static const size_t element_size[ELEMENTS] = {8, 4, 2, 2};
 
@@ -55,9 +55,14 @@ static long double naive(enum element type, const void *x, const void *y, size_t
     return sum;
 }
 
+static int within(double got, long double expected, long double bound)
+{
+    return fabsl(got - expected) <= bound;
+}
+
 static int near(double got, long double expected, size_t n)
 {
-    return fabsl(got - expected) <= 1e-15L * (long double)(n + 1);
+    return within(got, expected, 1e-15L * (long double)(n + 1));
 }
 
 static double x_array[ROWS * LONGEST], y_array[ROWS * LONGEST];
@@ -66,14 +71,63 @@ static void check_rows(const struct kernels *k, enum element type, size_t n)
 {
     const ptrdiff_t step = (ptrdiff_t)(n * element_size[type]);
     for (int kind = 0; kind < SUMS_KINDS; kind++) {
-        double xy[ROWS] = {9, 9, 9}, xx[ROWS] = {9, 9, 9}, yy[ROWS] = {9, 9, 9};
-        k->rows[type][kind](xy, xx, yy, x_array, y_array, ROWS, n, step, step);
+        double sums[3][ROWS];
+        for (int i = 0; i < 3 * ROWS; i++) sums[i / ROWS][i % ROWS] = 9;
+        k->sums->rows[type][kind](sums[0], sums[1], sums[2], x_array, y_array, ROWS, n, step, step);
+        /* all three sums of 16-bit rows go through chains of 8 in float, and one more addition */
+        const bool chains = kind == SUMS_ALL && element_size[type] == 2;
+        const bool wanted[3] = {kind != SUMS_SQUARE, kind != SUMS_DOT, kind == SUMS_ALL};
+        const void *const left[3] = {x_array, x_array, y_array}, *const right[3] = {y_array, x_array, y_array};
         for (size_t r = 0; r < ROWS; r++) {
-            const bool dot = kind != SUMS_SQUARE, x_square = kind != SUMS_DOT, y_square = kind == SUMS_ALL;
-            CHECK(dot ? near(xy[r], naive(type, x_array, y_array, r * n, 1, n), n) : xy[r] == 9, "%s rows type %d n %zu", k->name, type, n);
-            CHECK(x_square ? near(xx[r], naive(type, x_array, x_array, r * n, 1, n), n) : xx[r] == 9, "%s rows type %d n %zu", k->name, type, n);
-            CHECK(y_square ? near(yy[r], naive(type, y_array, y_array, r * n, 1, n), n) : yy[r] == 9, "%s rows type %d n %zu", k->name, type, n);
+            for (int s = 0; s < 3; s++) {
+                const long double bound = (long double)(n + 1) * (chains ? 9 * 0x1p-24L : 1e-15L);
+                CHECK(wanted[s] ? within(sums[s][r], naive(type, left[s], right[s], r * n, 1, n), bound) : sums[s][r] == 9,
+                      "%s rows type %d kind %d sum %d n %zu", k->name, type, kind, s, n);
+            }
         }
+    }
+}
+
+/* Rows of bfloat16 whose squares leave the range of a float, among others that do not. */
+static void check_wide_rows(const struct kernels *k)
+{
+    enum { COUNT = 9, LENGTH = 40 };
+    uint16_t x[COUNT * LENGTH], y[COUNT * LENGTH];
+    double xy[COUNT], xx[COUNT], yy[COUNT];
+    for (int i = 0; i < COUNT * LENGTH; i++) {
+        const double scale = i / LENGTH % 3 == 0 ? 1e25 : i / LENGTH % 3 == 1 ? 1.0 : 1e-25;
+        x[i] = bf16_from_double(scale * random_number());
+        y[i] = bf16_from_double(scale * random_number());
+    }
+    k->sums->rows[ELEMENT_BF16][SUMS_ALL](xy, xx, yy, x, y, COUNT, LENGTH, LENGTH * 2, LENGTH * 2);
+    for (size_t r = 0; r < COUNT; r++) {
+        const long double squares = naive(ELEMENT_BF16, x, x, r * LENGTH, 1, LENGTH);
+        CHECK(within(xx[r], squares, 1e-6L * squares), "%s row %zu", k->name, r);
+        CHECK(within(xy[r], naive(ELEMENT_BF16, x, y, r * LENGTH, 1, LENGTH), 1e-5L * squares), "%s row %zu", k->name, r);
+    }
+}
+
+static void check_cosine_rows(const struct kernels *k)
+{
+    enum { COUNT = 13 };
+    double xy[COUNT], xx[COUNT], yy[COUNT], out[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        xy[i] = random_number() * 2;
+        xx[i] = fabs(random_number()) + 0.5;
+        yy[i] = fabs(random_number()) + 0.5;
+    }
+    for (size_t n = 0; n <= COUNT; n++) {
+        CHECK(k->cosine_rows(out, xy, xx, yy, n, 0.25), "%s floor", k->name);
+        for (size_t i = 0; i < n; i++) {
+            const double c = xy[i] / sqrt(xx[i] * yy[i]);
+            CHECK(out[i] == (c > 1 ? 1 : c < -1 ? -1 : c), "%s cosine %zu of %zu", k->name, i, n);
+        }
+    }
+    for (int i = 0; i < COUNT; i++) {
+        const double kept = yy[i];
+        yy[i] = i % 2 ? NAN : 0.2;
+        CHECK(!k->cosine_rows(out, xy, xx, yy, COUNT, 0.25), "%s below the floor", k->name);
+        yy[i] = kept;
     }
 }
 
@@ -85,8 +139,8 @@ static void check_columns(const struct kernels *k, enum element type, size_t n, 
     const size_t cut = steps / 2 / COLUMNS_GROUP * COLUMNS_GROUP;
     for (int kind = 0; kind < SUMS_KINDS; kind++) {
         memset(sums, 0, sizeof sums);
-        k->columns[type][kind](sums, n, x_array, y_array, cut, step, step);
-        k->columns[type][kind](sums, n, (const char *)x_array + cut * (size_t)step, (const char *)y_array + cut * (size_t)step, steps - cut, step, step);
+        k->sums->columns[type][kind](sums, n, x_array, y_array, cut, step, step);
+        k->sums->columns[type][kind](sums, n, (const char *)x_array + cut * (size_t)step, (const char *)y_array + cut * (size_t)step, steps - cut, step, step);
         for (size_t j = 0; j < n; j++) {
             const double xy = sums[j] + sums[3 * n + j], xx = sums[n + j] + sums[4 * n + j], yy = sums[2 * n + j] + sums[5 * n + j];
             CHECK(kind == SUMS_SQUARE || near(xy, naive(type, x_array, y_array, j, n, steps), steps), "%s columns type %d", k->name, type);
@@ -265,6 +319,8 @@ int main(void)
             check_transpose(k, false, 1 + i % 20, i / 20);
             check_transpose(k, true, 1 + i % 20, i / 20);
         }
+        check_wide_rows(k);
+        check_cosine_rows(k);
         check_cosines(k);
         check_widening(k);
         check_narrowing(k);
