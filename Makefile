@@ -51,6 +51,10 @@ $(BUILD)/%.o: csrc/%.c $(C_HEADERS)
 $(BUILD)/test_%: tests/c/test_%.c $(C_OBJECTS) $(C_HEADERS)
 	$(CC) $(C_FLAGS) $(EXTRA) $< $(C_OBJECTS) -lm -o $@
 
+$(BUILD)/peak_%: benchmarks/peak.c $(wildcard csrc/simd/*.h)
+	@mkdir -p $(@D)
+	$(CC) $(C_FLAGS) -DVOCABULARY='"simd/$*.h"' $< -lm -o $@
+
 test-c: $(C_TESTS) ## the C tests alone; with other compilers and flags: make test-c BUILD=build/tsan CC=clang EXTRA=-fsanitize=thread
 	@for test in $(C_TESTS); do $(RUN) $$test || exit 1; done
 

@@ -1,0 +1,317 @@
+"""The comparisons. A new one is a function that yields cases, and its name in BENCHES. Rivals are imported when they are used."""
+
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import numpy as np
+
+import cossim
+from benchmarks.harness import Case
+
+
+def _random(*shape, dtype=np.float32, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32).astype(dtype)
+
+
+def _on(threads, call):
+    """The call, with so many threads for it."""
+
+    def limited():
+        with cossim.threads(threads):
+            return call()
+
+    return limited
+
+
+# ---- by hand, in NumPy ----
+
+
+def _numpy_rows(x, y):
+    return np.vecdot(x, y) / (np.sqrt(np.vecdot(x, x)) * np.sqrt(np.vecdot(y, y)))
+
+
+def _numpy_pair(x, y):
+    return np.dot(x, y) / (np.linalg.norm(x) * np.linalg.norm(y))
+
+
+def _numpy_pairs(x, y=None, out=None):
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    other = unit if y is None else y / np.linalg.norm(y, axis=1, keepdims=True)
+    return np.matmul(unit, other.T, out=out)
+
+
+def _torch_pairs(x, y=None, out=None):
+    import torch
+
+    unit = torch.nn.functional.normalize(x)
+    other = unit if y is None else torch.nn.functional.normalize(y)
+    return torch.mm(unit, other.T, out=out)
+
+
+# ---- dim-wise ----
+
+
+def pair():
+    """Two vectors."""
+    import numkong
+    import scipy.spatial.distance
+    import simsimd
+    import torch
+
+    for d in (128, 768, 1536):
+        x, y = _random(2, d)
+        tx, ty = torch.from_numpy(x), torch.from_numpy(y)
+        yield Case(
+            f"one pair ({d},) float32",
+            {
+                "cossim": lambda: cossim.cosine_similarity(x, y, 0),
+                "SimSIMD": lambda: simsimd.cosine(x, y),
+                "NumKong": lambda: numkong.angular(x, y),
+                "NumPy by hand": lambda: _numpy_pair(x, y),
+                "SciPy": lambda: scipy.spatial.distance.cosine(x, y),
+                "torch": lambda: torch.nn.functional.cosine_similarity(tx, ty, 0),
+            },
+            goals=[(["SimSIMD"], 1.0)],
+            bytes_read=2 * x.nbytes,
+        )
+
+
+def rows():
+    """Row by row, float32."""
+    import numkong
+    import simsimd
+    import torch
+
+    for (n, d), times_torch in (((1000, 64), 3), ((100000, 128), 20), ((10000, 768), 5)):
+        x, y = _random(2, n, d)
+        tx, ty = torch.from_numpy(x), torch.from_numpy(y)
+        yield Case(
+            f"rows ({n}, {d}) float32",
+            {
+                "cossim": lambda: cossim.cosine_similarity(x, y),
+                "SimSIMD": lambda: simsimd.cosine(x, y),
+                "NumKong": lambda: numkong.angular(x, y),
+                "NumPy vecdot": lambda: _numpy_rows(x, y),
+                "torch": lambda: torch.nn.functional.cosine_similarity(tx, ty),
+            },
+            goals=[(["SimSIMD"], 1.0), (["torch"], times_torch)],
+            bytes_read=2 * x.nbytes,
+        )
+
+
+def halves():
+    """Row by row, 16-bit floats."""
+    import ml_dtypes
+    import numkong
+    import simsimd
+    import torch
+
+    for name, dtype, code in (("float16", np.float16, "f16"), ("bfloat16", ml_dtypes.bfloat16, "bf16")):
+        x, y = _random(2, 100000, 128, dtype=dtype)
+        # bfloat16 goes to the others as its bits, with its name
+        bits = [a.view(np.uint16) if code == "bf16" else a for a in (x, y)]
+        tx, ty = (torch.from_numpy(a.astype(np.float32)).to(getattr(torch, name)) for a in (x, y))
+        yield Case(
+            f"rows (100000, 128) {name}",
+            {
+                "cossim": lambda: cossim.cosine_similarity(x, y),
+                "SimSIMD": lambda: simsimd.cosine(*bits, code),
+                "NumKong": lambda: numkong.angular(*bits, code),
+                "torch": lambda: torch.nn.functional.cosine_similarity(tx, ty),
+            },
+            goals=[(["SimSIMD", "NumKong"], 1.0)],
+            bytes_read=2 * x.nbytes,
+        )
+
+
+def columns():
+    """dim=1 of a feature map."""
+    import torch
+
+    x, y = _random(2, 32, 256, 56, 56)
+    tx, ty = torch.from_numpy(x), torch.from_numpy(y)
+
+    def einsum(a, b):
+        return np.einsum("bchw,bchw->bhw", a, b)
+
+    yield Case(
+        "dim=1 of (32, 256, 56, 56) float32",
+        {
+            "cossim": lambda: cossim.cosine_similarity(x, y, 1),
+            "NumPy einsum": lambda: einsum(x, y) / (np.sqrt(einsum(x, x)) * np.sqrt(einsum(y, y))),
+            "torch": lambda: torch.nn.functional.cosine_similarity(tx, ty, 1),
+        },
+        goals=[(["NumPy einsum"], 1.8), (["torch"], 25)],
+        bytes_read=2 * x.nbytes,
+        rounds=7,
+    )
+
+
+# ---- all pairs ----
+
+
+def broadcast():
+    """The notebook's similarity matrix: z[None] with z[:, None]."""
+    import numkong
+    import sklearn.metrics.pairwise
+    import torch
+
+    z = _random(64, 100)
+    t = torch.from_numpy(z)
+    yield Case(
+        "all pairs of (64, 100) float32, broadcast form",
+        {
+            "cossim": lambda: cossim.cosine_similarity(z[None], z[:, None], dim=2),
+            "NumPy by hand": lambda: _numpy_pairs(z),
+            "NumKong": lambda: numkong.cdist(z, z, "angular"),
+            "torch normalize, mm": lambda: _torch_pairs(t),
+            "scikit-learn": lambda: sklearn.metrics.pairwise.cosine_similarity(z),
+            "torch": lambda: torch.nn.functional.cosine_similarity(t[None], t[:, None], 2),
+        },
+        goals=[(["NumPy by hand"], 2), (["torch"], 30)],
+        flops=2 * 64 * 64 * 100,
+    )
+
+
+def pairs():
+    """All pairs of the rows of one matrix."""
+    import sklearn.metrics.pairwise
+    import torch
+
+    best = ["torch normalize, mm", "NumPy by hand", "scikit-learn"]
+    for n, d in ((512, 128), (2048, 768), (8192, 384)):
+        z = _random(n, d)
+        t = torch.from_numpy(z)
+        out = np.empty((n, n), np.float32)
+        torch_out = torch.empty(n, n)
+        candidates = {
+            "cossim": lambda: cossim.pairwise(z, out=out),
+            "NumPy by hand": lambda: _numpy_pairs(z, out=out),
+            "torch normalize, mm": lambda: _torch_pairs(t, out=torch_out),
+            "scikit-learn": lambda: sklearn.metrics.pairwise.cosine_similarity(z),
+        }
+        if n == 512:
+            candidates["cossim"] = lambda: cossim.pairwise(z)
+            candidates["NumPy by hand"] = lambda: _numpy_pairs(z)
+            candidates["torch normalize, mm"] = lambda: _torch_pairs(t)
+        out_given = "" if n == 512 else ", out="
+        yield Case(
+            f"self-pairs ({n}, {d}) float32{out_given}",
+            candidates,
+            goals=[(best, 1.5)],
+            flops=2 * n * n * d,
+            rounds=9 if n > 4096 else 15,
+        )
+
+
+def cross():
+    """All pairs of the rows of two matrices."""
+    import numkong
+    import sklearn.metrics.pairwise
+    import torch
+
+    best = ["torch normalize, mm", "NumPy by hand", "scikit-learn"]
+    n, d = 2048, 768
+    for dtype, least in ((np.float32, 1.1), (np.float64, 1.0)):
+        x, y = _random(2, n, d, dtype=dtype)
+        tx, ty = torch.from_numpy(x), torch.from_numpy(y)
+        candidates = {
+            "cossim": lambda: cossim.pairwise(x, y),
+            "NumPy by hand": lambda: _numpy_pairs(x, y),
+            "torch normalize, mm": lambda: _torch_pairs(tx, ty),
+            "scikit-learn": lambda: sklearn.metrics.pairwise.cosine_similarity(x, y),
+        }
+        if dtype == np.float32:
+            candidates["NumKong"] = lambda: numkong.cdist(x, y, "angular")
+        yield Case(
+            f"cross pairs ({n}, {d}) {dtype.__name__}",
+            candidates,
+            goals=[(best, least)],
+            flops=2 * n * n * d,
+            dtype=dtype.__name__,
+            rounds=11,
+        )
+    x, y = _random(2, n, d, dtype=np.float16)
+    tx, ty = torch.from_numpy(x), torch.from_numpy(y)
+    yield Case(
+        f"cross pairs ({n}, {d}) float16",
+        {
+            "cossim": lambda: cossim.pairwise(x, y),
+            "torch normalize, mm": lambda: _torch_pairs(tx, ty),
+            "NumKong": lambda: numkong.cdist(x, y, "angular"),
+        },
+        goals=[(["torch normalize, mm"], 4)],
+        flops=2 * n * n * d,
+        rounds=11,
+    )
+
+
+# ---- threads ----
+
+
+@contextmanager
+def _busy_core():
+    """A second process that keeps one core busy."""
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def threads():
+    """Two threads against one of our own, alone and beside a process that keeps a core busy."""
+    z = _random(2048, 768)
+    out = np.empty((2048, 2048), np.float32)
+
+    def case(where, least):
+        call = lambda: cossim.pairwise(z, out=out)  # noqa: E731
+        return Case(
+            f"self-pairs (2048, 768) float32, 2 threads, {where}",
+            {"cossim": _on(2, call), "cossim, 1 thread": _on(1, call)},
+            goals=[(["cossim, 1 thread"], least)],
+            flops=2 * 2048 * 2048 * 768,
+            threads=2,
+        )
+
+    yield case("nothing else running", 1.7)
+    with _busy_core():
+        yield case("one core busy elsewhere", 0.85)
+
+
+# ---- the encoder ----
+
+
+def encoder():
+    """The encoder of small grey images."""
+    import torch
+
+    nn = torch.nn
+    net = nn.Sequential(
+        nn.Conv2d(1, 10, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(10, 20, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(320, 100),
+        nn.ReLU(),
+    )
+    ours = cossim.simclr.Encoder()
+    names = {"0": "conv1", "3": "conv2", "7": "fc"}
+    ours.load_state_dict({f"{names[k.split('.')[0]]}.{k.split('.')[1]}": v for k, v in net.state_dict().items()})
+    for n in (1, 32, 1024):
+        x = np.random.default_rng(0).random((n, 1, 28, 28), dtype=np.float32)
+        tx = torch.from_numpy(x)
+
+        def in_torch():
+            with torch.inference_mode():
+                return net(tx)
+
+        yield Case(f"encoder, batch {n}, float32", {"cossim": lambda: ours(x), "torch": in_torch}, rounds=7)
+
+
+BENCHES = {bench.__name__: bench for bench in (pair, rows, halves, columns, broadcast, pairs, cross, threads, encoder)}
