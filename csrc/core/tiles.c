@@ -12,8 +12,9 @@
  * the kernel broadcasts their elements one by one, so packing them would gain nothing.
  */
 enum {
-    RIGHT_ROWS = 256,       /* rows of a right block */
-    PANEL_BYTES = 2 << 20,  /* the packed block, at the most: longer rows are cut into segments of depth */
+    RIGHT_ROWS = 512,       /* rows of a right block */
+    LONG_RIGHT_ROWS = 128,  /* the same for long rows */
+    PANEL_BYTES = 4 << 20,  /* the packed block, at the most: rows too long even so are cut into segments of depth */
     CHUNK_BYTES = 256 << 10,/* left rows of a chunk: they stay in the L2 cache while the panels go past */
     CHUNK_ROWS = 240,
     LONG_TASK_ROWS = 768,   /* left rows of a task whose depth is cut, for the sums of all of them are kept */
@@ -22,7 +23,7 @@ enum {
 
 struct driver {
     const struct tiles *call;
-    size_t tile_rows, tile_columns;
+    size_t tile_rows, tile_columns, chain;
     tile_kernel *tile;
     transpose_kernel *transpose;
     size_t size;                            /* bytes of an element */
@@ -112,7 +113,7 @@ static void multiply_panel(const struct driver *d, const struct task *t, size_t 
             if (d->call->symmetric && end <= first + row) {
                 break; /* below the diagonal, as are all that follow */
             }
-            d->tile(to, rows + row, panel + at * d->tile_columns * d->size, at, n, flags);
+            d->tile(to, rows + row, panel + at * d->tile_columns * d->size, at, n, d->chain, flags);
             if (last) {
                 d->call->finish(d->call->context, t->batch, first + row, smaller(d->tile_rows, count - row), t->right + column, columns, to,
                                 d->tile_columns);
@@ -178,7 +179,8 @@ static void finish_empty(const struct tiles *call)
 static void lay_out(struct driver *d, int threads)
 {
     const struct tiles *call = d->call;
-    d->right_block = smaller(RIGHT_ROWS / d->tile_columns * d->tile_columns, round_up(call->right, d->tile_columns));
+    const size_t right_rows = smaller(RIGHT_ROWS, larger(LONG_RIGHT_ROWS, PANEL_BYTES / (call->depth * d->size)));
+    d->right_block = smaller(right_rows / d->tile_columns * d->tile_columns, round_up(call->right, d->tile_columns));
     d->right_blocks = (call->right + d->right_block - 1) / d->right_block;
     d->segment = smaller(call->depth, PANEL_BYTES / (d->right_block * d->size) / TILE_DEPTH * TILE_DEPTH);
     const bool whole = d->segment == call->depth;
@@ -213,6 +215,7 @@ int tiles_run(const struct tiles *call)
         .call = call,
         .tile_rows = kernels->tile_rows,
         .tile_columns = f64 ? kernels->tile_columns_f64 : kernels->tile_columns_f32,
+        .chain = tile_chain(call->depth),
         .tile = f64 ? kernels->tile_f64 : kernels->tile_f32,
         .transpose = f64 ? kernels->transpose_f64 : kernels->transpose_f32,
         .size = work_size(call->work),

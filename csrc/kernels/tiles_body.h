@@ -5,56 +5,57 @@
  *   TILE_STORE                                              stores a vector of doubles as this type
  *   TILE_KEEP_ERRORS                                        defined: fold chains with their rounding errors
  *
- * Order of summation: chains of CHAIN steps in registers, the chains of a block of TILE_DEPTH in the same type, and the
- * blocks in double; doubles keep the rounding error of that last step. Short chains are what keeps float32 accurate:
- * rounding errors grow with the square root of a chain's length on random data, and with the length itself on equal terms.
+ * Order of summation: chains of tile_chain(depth) steps in registers, the chains of a block of TILE_DEPTH in the same type,
+ * and the blocks in double; doubles keep the rounding error of that last step.
  */
 #define NAME(prefix) PASTE(PASTE(prefix, _), TILE)
 #define WIDTH (TILE_VECTORS * TILE_LANES)
-#define CHAIN 32
 
-/* One chain: n steps, at `at` of each row, of the outer product of a column of the rows with a row of the panel. */
-INLINE void NAME(tile_chain)(TILE_VECTOR sums[TILE_ROWS][TILE_VECTORS], const TILE_TYPE *const *rows, size_t at, const TILE_TYPE *panel, size_t n)
+/*
+ * block = the sums of k steps, in TILE_TYPE. A function of its own, so that its registers are the compiler's to give to one
+ * loop: inlined, gcc 12 keeps the loop's own counters in memory.
+ */
+static __attribute__((noinline)) void NAME(tile_block)(TILE_TYPE *restrict block, const void *const *rows, size_t at, const TILE_TYPE *panel,
+                                                       size_t k, size_t chain)
 {
     const TILE_TYPE *row[TILE_ROWS];
     _Pragma("GCC unroll 16") for (int r = 0; r < TILE_ROWS; r++) {
-        row[r] = rows[r] + at;
-        _Pragma("GCC unroll 4") for (int v = 0; v < TILE_VECTORS; v++) {
-            sums[r][v] = TILE_OP(set1)(0);
-        }
+        row[r] = (const TILE_TYPE *)rows[r] + at;
     }
-    for (size_t i = 0; i < n; i++, panel += WIDTH) {
-        TILE_VECTOR right[TILE_VECTORS];
-        _Pragma("GCC unroll 4") for (int v = 0; v < TILE_VECTORS; v++) {
-            right[v] = TILE_OP(load)(panel + v * TILE_LANES);
+    for (size_t i = 0, end; i < k;) {
+        const bool first = i == 0;
+        TILE_VECTOR sums[TILE_ROWS][TILE_VECTORS];
+        _Pragma("GCC unroll 16") for (int r = 0; r < TILE_ROWS; r++) {
+            _Pragma("GCC unroll 4") for (int v = 0; v < TILE_VECTORS; v++) {
+                sums[r][v] = TILE_OP(set1)(0);
+            }
+        }
+        end = k - i < chain ? k : i + chain;
+        _Pragma("GCC unroll 2") for (; i < end; i++, panel += WIDTH) { /* the outer product of a column of the rows with a row of the panel */
+            TILE_VECTOR right[TILE_VECTORS];
+            _Pragma("GCC unroll 4") for (int v = 0; v < TILE_VECTORS; v++) {
+                right[v] = TILE_OP(load)(panel + v * TILE_LANES);
+            }
+            _Pragma("GCC unroll 16") for (int r = 0; r < TILE_ROWS; r++) {
+                TILE_VECTOR left = TILE_OP(set1)(row[r][i]);
+                _Pragma("GCC unroll 4") for (int v = 0; v < TILE_VECTORS; v++) {
+                    sums[r][v] = TILE_OP(fma)(left, right[v], sums[r][v]);
+                }
+            }
         }
         _Pragma("GCC unroll 16") for (int r = 0; r < TILE_ROWS; r++) {
-            TILE_VECTOR left = TILE_OP(set1)(row[r][i]);
             _Pragma("GCC unroll 4") for (int v = 0; v < TILE_VECTORS; v++) {
-                sums[r][v] = TILE_OP(fma)(left, right[v], sums[r][v]);
+                TILE_TYPE *to = block + (r * TILE_VECTORS + v) * TILE_LANES;
+                TILE_OP(store)(to, first ? sums[r][v] : TILE_OP(add)(TILE_OP(load)(to), sums[r][v]));
             }
         }
     }
 }
 
-static void NAME(tile)(double *sums, const void *const *rows_void, const void *panel_void, size_t at, size_t k, unsigned flags)
+static void NAME(tile)(double *sums, const void *const *rows, const void *panel, size_t at, size_t k, size_t chain, unsigned flags)
 {
-    const TILE_TYPE *panel = panel_void, *rows[TILE_ROWS];
-    TILE_VECTOR chain[TILE_ROWS][TILE_VECTORS];
     TILE_TYPE block[TILE_ROWS * WIDTH];
-    for (int r = 0; r < TILE_ROWS; r++) {
-        rows[r] = (const TILE_TYPE *)rows_void[r] + at;
-    }
-    for (size_t n, done = 0; done < k; done += n, panel += n * WIDTH) {
-        n = k - done < CHAIN ? k - done : CHAIN;
-        NAME(tile_chain)(chain, rows, done, panel, n);
-        for (int r = 0; r < TILE_ROWS; r++) {
-            for (int v = 0; v < TILE_VECTORS; v++) {
-                TILE_TYPE *to = block + (r * TILE_VECTORS + v) * TILE_LANES;
-                TILE_OP(store)(to, done == 0 ? chain[r][v] : TILE_OP(add)(TILE_OP(load)(to), chain[r][v]));
-            }
-        }
-    }
+    NAME(tile_block)(block, rows, at, panel, k, chain);
     for (int i = 0; (flags & TILE_FIRST) && i < TILE_ROWS * WIDTH; i++) {
         sums[i] = block[i];
     }
@@ -137,7 +138,6 @@ static bool NAME(cosine)(TILE_TYPE *out, ptrdiff_t out_step, const double *sums,
 
 #undef NAME
 #undef WIDTH
-#undef CHAIN
 #undef TILE
 #undef TILE_TYPE
 #undef TILE_VECTOR

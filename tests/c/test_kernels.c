@@ -169,7 +169,7 @@ static void check_tile(const struct kernels *k, bool f64, size_t depth)
         for (size_t c = 0; c < columns; c++) right_rows[c] = (const char *)right + (c * depth + done) * size;
         memset(panel, 0, sizeof panel);
         (f64 ? k->transpose_f64 : k->transpose_f32)(panel, columns, right_rows, columns - 1, n);
-        (f64 ? k->tile_f64 : k->tile_f32)(sums, left_rows, panel, done, n, (done == 0 ? TILE_FIRST : 0) | (done + n == depth ? TILE_LAST : 0));
+        (f64 ? k->tile_f64 : k->tile_f32)(sums, left_rows, panel, done, n, tile_chain(depth), (done == 0 ? TILE_FIRST : 0) | (done + n == depth ? TILE_LAST : 0));
     }
     for (size_t r = 0; r < rows; r++) {
         for (size_t c = 0; c < columns; c++) {
