@@ -16,6 +16,7 @@ C_OBJECTS = $(patsubst csrc/%.c,$(BUILD)/%.o,$(wildcard csrc/base/*.c csrc/kerne
 C_TESTS = $(patsubst tests/c/%.c,$(BUILD)/%,$(wildcard tests/c/test_*.c))
 C_HEADERS = $(wildcard csrc/*/*.h tests/c/*.h)
 
+.SECONDARY: # keep the C tests' objects
 .PHONY: help demo test test-c build bench lint asan dist clean
 
 help: ## this list

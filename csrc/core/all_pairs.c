@@ -15,7 +15,8 @@
 
 enum {
     NORM_ROWS = 1 << 16, /* rows whose norms are held at a time, unless one batch has more */
-    NORM_TASK = 64       /* rows whose norms one task takes */
+    NORM_TASK = 64,      /* rows whose norms one task takes */
+    CACHED_SCORES = 1 << 18 /* scores of a batch that are in the L2 cache anyway when they are written */
 };
 
 /*
@@ -49,6 +50,11 @@ struct driver {
     size_t left, right;   /* rows of a batch */
     struct norms x, y;
 };
+
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
 
 static const char *row_address(const struct driver *d, enum side side, size_t batch, size_t row)
 {
@@ -205,10 +211,11 @@ static void cosines(const struct driver *d, size_t batch, const struct tile *t, 
     const struct kernels *kernels = kernels_current();
     const double *rows = d->x.weight + batch * d->left + t->row, *columns = d->y.weight + batch * d->right + t->column;
     const bool f64 = d->work == WORK_F64;
-    const bool any = f64 ? kernels->cosine_f64(out, out_step, t->sums, t->step, rows, t->rows, columns, t->columns, near_f64)
-                         : kernels->cosine_f32(out, out_step, t->sums, t->step, rows, t->rows, columns, t->columns, near_f32);
-    for (size_t r = 0; any && r < t->rows; r++) {
-        for (size_t c = 0; c < t->columns; c++) {
+    struct place found[TILES_MAX_ROWS * TILES_MAX / COSINE_STEP + 1];
+    const size_t count = f64 ? kernels->cosine_f64(out, out_step, t->sums, t->step, rows, t->rows, columns, t->columns, near_f64, found)
+                             : kernels->cosine_f32(out, out_step, t->sums, t->step, rows, t->rows, columns, t->columns, near_f32, found);
+    for (size_t place = 0; place < count; place++) {
+        for (size_t r = found[place].row, c = found[place].column, end = c + COSINE_PADDING; c < end && c < t->columns; c++) {
             const size_t i = t->row + r, j = t->column + c, at = r * (size_t)out_step + c;
             if (fabs(f64 ? ((double *)out)[at] : ((float *)out)[at]) > (f64 ? near_f64 : near_f32)) {
                 const bool same = d->symmetric && i == j && scores_1_with_itself(d, batch * d->left + i);
@@ -223,17 +230,32 @@ static void cosines(const struct driver *d, size_t batch, const struct tile *t, 
     }
 }
 
-/* The mirror image of a finished tile that lies wholly above the diagonal. */
-static void mirror_direct(const struct driver *d, const struct tile *t, const char *finished, ptrdiff_t row_step, char *out)
+/*
+ * A tile of a symmetric result and its mirror image, from scores `step` elements from row to row to where row 0 and column 0
+ * of the result lie. Of a tile on the diagonal only what is on and above it counts, so that each element is written once.
+ */
+static void store_symmetric(const struct driver *d, const struct tile *t, const char *scores, size_t step, char *out, ptrdiff_t row_step)
 {
     const struct kernels *kernels = kernels_current();
-    const ptrdiff_t item = (ptrdiff_t)work_size(d->work);
-    const void *rows[TILES_MAX];
+    const size_t item = work_size(d->work);
+    transpose_kernel *transpose = d->work == WORK_F64 ? kernels->transpose_f64 : kernels->transpose_f32;
+    _Alignas(64) double turned[TILES_MAX * TILES_MAX_ROWS];
+    const void *rows[TILES_MAX_ROWS];
     for (size_t r = 0; r < t->rows; r++) {
-        rows[r] = finished + (ptrdiff_t)r * row_step;
+        const size_t i = t->row + r, skip = i > t->column ? smaller(i - t->column, t->columns) : 0;
+        rows[r] = scores + r * step * item;
+        memcpy(out + (ptrdiff_t)i * row_step + (ptrdiff_t)((t->column + skip) * item), (const char *)rows[r] + skip * item, (t->columns - skip) * item);
     }
-    char *to = out + (ptrdiff_t)t->column * row_step + (ptrdiff_t)t->row * item;
-    (d->work == WORK_F64 ? kernels->transpose_f64 : kernels->transpose_f32)(to, (size_t)(row_step / item), rows, t->rows, t->columns);
+    char *mirror = out + (ptrdiff_t)t->column * row_step + (ptrdiff_t)(t->row * item);
+    if (t->column >= t->row + t->rows) {
+        transpose(mirror, (size_t)row_step / item, rows, t->rows, t->columns);
+        return;
+    }
+    transpose(turned, TILES_MAX_ROWS, rows, t->rows, t->columns);
+    for (size_t c = 0; c < t->columns; c++) {
+        const size_t j = t->column + c, above = j > t->row ? smaller(j - t->row, t->rows) : 0;
+        memcpy(mirror + (ptrdiff_t)c * row_step, (const char *)turned + c * TILES_MAX_ROWS * item, above * item);
+    }
 }
 
 /* n scores of one row from column j on, as elements of `work` or as doubles, in any layout and dtype; and their mirror image. */
@@ -257,21 +279,46 @@ static void store_row(const struct driver *d, enum work work, const void *scores
     }
 }
 
+/* Asks for the cache lines of some rows of the result, to write to them. */
+static void prefetch_rows(char *rows, ptrdiff_t step, size_t count, size_t bytes)
+{
+    for (size_t r = 0; r < count; r++, rows += step) {
+        for (size_t at = 0; at < bytes; at += 64) {
+            __builtin_prefetch(rows + at, 1);
+        }
+        __builtin_prefetch(rows + bytes - 1, 1);
+    }
+}
+
+/* A store that misses the cache waits for memory, and soon all that follow wait for it. */
+static void expect_tile(const void *context, size_t batch, size_t row, size_t rows, size_t column, size_t columns)
+{
+    const struct driver *d = context;
+    const size_t item = work_size(d->work);
+    const ptrdiff_t row_step = d->plan->left.count == 0 ? 0 : d->plan->left.at[0].out;
+    char *out = d->call->out + axes_offsets(&d->plan->outer, d->first_batch + batch).out;
+    prefetch_rows(out + (ptrdiff_t)row * row_step + (ptrdiff_t)(column * item), row_step, rows, columns * item);
+    if (d->symmetric) {
+        prefetch_rows(out + (ptrdiff_t)column * row_step + (ptrdiff_t)(row * item), row_step, columns, rows * item);
+    }
+}
+
 static void finish_tile(const void *context, size_t batch, size_t row, size_t rows, size_t column, size_t columns, const double *sums, size_t step)
 {
     const struct driver *d = context;
     const struct tile t = {row, rows, column, columns, sums, step};
     char *out = d->call->out + axes_offsets(&d->plan->outer, d->first_batch + batch).out;
-    if (d->direct && (!d->symmetric || column >= row + rows)) {
+    _Alignas(64) double buffer[TILES_MAX_ROWS * TILES_MAX];
+    if (d->direct) {
         const ptrdiff_t item = (ptrdiff_t)work_size(d->work), row_step = d->plan->left.count == 0 ? 0 : d->plan->left.at[0].out;
-        char *to = out + (ptrdiff_t)row * row_step + (ptrdiff_t)column * item;
-        cosines(d, batch, &t, to, row_step / item);
         if (d->symmetric) {
-            mirror_direct(d, &t, to, row_step, out);
+            cosines(d, batch, &t, buffer, (ptrdiff_t)columns);
+            store_symmetric(d, &t, (const char *)buffer, columns, out, row_step);
+        } else {
+            cosines(d, batch, &t, out + (ptrdiff_t)row * row_step + (ptrdiff_t)column * item, row_step / item);
         }
         return;
     }
-    _Alignas(64) double buffer[TILES_MAX_ROWS * TILES_MAX];
     const void *scores = sums;
     enum work work = WORK_F64; /* of the scores */
     if (d->cosine) {
@@ -319,6 +366,7 @@ static int run_group(struct driver *d, size_t batches)
         .left_row = left_row,
         .right_row = right_row,
         .finish = finish_tile,
+        .expect = d->direct && d->left * d->right > CACHED_SCORES ? expect_tile : NULL,
         .context = d,
     };
     return tiles_run(&tiles);

@@ -1,5 +1,6 @@
 #include "core/tiles.h"
 
+#include <stdint.h>
 #include <string.h>
 
 #include "base/pool.h"
@@ -17,6 +18,8 @@ enum {
     PANEL_BYTES = 4 << 20,  /* the packed block, at the most: rows too long even so are cut into segments of depth */
     CHUNK_BYTES = 256 << 10,/* left rows of a chunk: they stay in the L2 cache while the panels go past */
     CHUNK_ROWS = 240,
+    COLLIDING_BYTES = 2048, /* half a way of the L1 cache of today's processors */
+    COPY_RIGHT_ROWS = 64,   /* right rows from which on copying left rows that collide pays */
     LONG_TASK_ROWS = 768,   /* left rows of a task whose depth is cut, for the sums of all of them are kept */
     TASKS_PER_THREAD = 4
 };
@@ -27,7 +30,8 @@ struct driver {
     tile_kernel *tile;
     transpose_kernel *transpose;
     size_t size;                            /* bytes of an element */
-    size_t tile_sums;                       /* doubles that the kernel wants for a tile */
+    size_t errors;                          /* doubles from a sum to its rounding error */
+    size_t group;                           /* left rows that are finished at a time, whole tiles */
     size_t right_block, right_blocks;       /* rows of a right block, whole tiles; blocks of a batch */
     size_t left_task, left_tasks;           /* left rows of a task, whole chunks; tasks of a right block */
     size_t chunk;                           /* left rows, whole tiles */
@@ -35,6 +39,7 @@ struct driver {
     char *scratch;
     size_t scratch_of_worker;               /* bytes a worker has, and where its parts begin: */
     size_t panel, sums, right_rows, left_rows, left_pointers;
+    size_t left_stride;                     /* bytes from one copied left row to the next */
 };
 
 /* What a worker keeps between tasks: the right block it packed last. Lies at the start of its scratch. */
@@ -85,38 +90,58 @@ static void pack(const struct driver *d, const struct task *t, size_t k, size_t 
     }
 }
 
+/* Rows so many bytes apart share the sets of the L1 cache: more of them than it has ways push each other out. */
+static bool rows_collide(const void *const *rows, size_t count)
+{
+    return count > 1 && ((uintptr_t)rows[1] - (uintptr_t)rows[0]) % COLLIDING_BYTES == 0;
+}
+
 /* Where the elements k .. k+depth-1 of the chunk's rows lie; the last tile is filled up with its last row. */
 static void find_left_rows(const struct driver *d, const struct task *t, size_t first, size_t count, size_t k, size_t depth)
 {
     const void **pointers = (const void **)(t->scratch + d->left_pointers);
     char *buffers = t->scratch + d->left_rows;
-    for (size_t r = 0; r < round_up(count, d->tile_rows); r++) {
-        pointers[r] = r < count ? d->call->left_row(d->call->context, t->batch, first + r, k, depth, buffers + r * d->segment * d->size)
-                                : pointers[count - 1];
+    for (size_t r = 0; r < count; r++) {
+        pointers[r] = d->call->left_row(d->call->context, t->batch, first + r, k, depth, buffers + r * d->left_stride);
+    }
+    const bool copy = t->right_count >= COPY_RIGHT_ROWS && rows_collide(pointers, count);
+    for (size_t r = 0; copy && r < count; r++) {
+        pointers[r] = memcpy(buffers + r * d->left_stride, pointers[r], depth * d->size);
+    }
+    for (size_t r = count; r < round_up(count, d->tile_rows); r++) {
+        pointers[r] = pointers[count - 1];
     }
 }
 
-/* Left rows first .. first+count-1 with one panel, over the segment of depth at k. */
+/*
+ * Left rows first .. first+count-1 with one panel, over the segment of depth at k. Sums are finished some tiles at a time:
+ * few enough to be in the cache still, enough for the result's cache lines to be filled.
+ */
 static void multiply_panel(const struct driver *d, const struct task *t, size_t first, size_t count, size_t column, size_t k, size_t depth,
                            double *sums)
 {
     const void *const *rows = (const void *const *)(t->scratch + d->left_pointers);
     const char *panel = t->scratch + d->panel + column * depth * d->size;
-    const size_t columns = smaller(d->tile_columns, t->right_count - column), end = t->right + column + columns;
+    const size_t width = d->tile_columns, columns = smaller(width, t->right_count - column), end = t->right + column + columns;
     const bool one_block = d->call->depth <= TILE_DEPTH; /* then sums need not wait for the next */
+    if (d->call->symmetric) {
+        count = end <= first ? 0 : smaller(count, round_up(end - first, d->tile_rows)); /* those below the diagonal are not wanted */
+    }
     for (size_t at = 0, n; at < depth; at += n) {
         n = smaller(TILE_DEPTH, depth - at);
         const bool last = k + at + n == d->call->depth;
         const unsigned flags = (k + at == 0 ? TILE_FIRST : 0) | (last ? TILE_LAST : 0);
-        double *to = sums;
-        for (size_t row = 0; row < count; row += d->tile_rows, to += one_block ? 0 : d->tile_sums) {
-            if (d->call->symmetric && end <= first + row) {
-                break; /* below the diagonal, as are all that follow */
+        for (size_t row = 0, done = 0; row < count; row += d->tile_rows) {
+            double *to = sums + (one_block ? row - done : row) * width;
+            const size_t next = smaller(row + d->tile_rows, count);
+            if (last && d->call->expect != NULL) {
+                d->call->expect(d->call->context, t->batch, first + row, next - row, t->right + column, columns);
             }
-            d->tile(to, rows + row, panel + at * d->tile_columns * d->size, at, n, d->chain, flags);
-            if (last) {
-                d->call->finish(d->call->context, t->batch, first + row, smaller(d->tile_rows, count - row), t->right + column, columns, to,
-                                d->tile_columns);
+            d->tile(to, to + d->errors, rows + row, panel + at * width * d->size, at, n, d->chain, flags);
+            if (last && (next - done >= d->group || next == count)) {
+                d->call->finish(d->call->context, t->batch, first + done, next - done, t->right + column, columns,
+                                sums + (one_block ? 0 : done * width), width);
+                done = next;
             }
         }
     }
@@ -131,7 +156,7 @@ static void run_chunks(const struct driver *d, const struct task *t, size_t k, s
         find_left_rows(d, t, first, count, k, depth);
         for (size_t column = 0; column < t->right_count; column += d->tile_columns) {
             multiply_panel(d, t, first, count, column, k, depth, sums);
-            sums += whole ? 0 : round_up(count, d->tile_rows) / d->tile_rows * d->tile_sums;
+            sums += whole ? 0 : round_up(count, d->tile_rows) * d->tile_columns;
         }
     }
 }
@@ -184,20 +209,23 @@ static void lay_out(struct driver *d, int threads)
     d->right_blocks = (call->right + d->right_block - 1) / d->right_block;
     d->segment = smaller(call->depth, PANEL_BYTES / (d->right_block * d->size) / TILE_DEPTH * TILE_DEPTH);
     const bool whole = d->segment == call->depth;
+    d->group = TILES_MAX_ROWS / d->tile_rows * d->tile_rows;
     d->chunk = smaller(CHUNK_ROWS, larger(CHUNK_BYTES / (d->segment * d->size), 1));
-    d->chunk = smaller(larger(d->chunk / d->tile_rows, 1) * d->tile_rows, round_up(call->left, d->tile_rows));
+    d->chunk = d->chunk < d->group ? larger(d->chunk / d->tile_rows, 1) * d->tile_rows : d->chunk / d->group * d->group;
+    d->chunk = smaller(d->chunk, round_up(call->left, d->tile_rows));
     const size_t wanted = threads == 1 ? 1 : (size_t)threads * TASKS_PER_THREAD / smaller(call->batches * d->right_blocks, (size_t)threads * TASKS_PER_THREAD);
     d->left_task = round_up((call->left + wanted - 1) / wanted, d->chunk);
     d->left_task = whole ? d->left_task : smaller(d->left_task, round_up(LONG_TASK_ROWS, d->chunk));
     d->left_tasks = (call->left + d->left_task - 1) / d->left_task;
 
-    const size_t tiles = whole ? d->chunk / d->tile_rows : d->left_task / d->tile_rows * (d->right_block / d->tile_columns);
+    d->errors = (whole ? d->chunk : d->left_task * (d->right_block / d->tile_columns)) * d->tile_columns;
     d->panel = SCRATCH_ALIGN;
     d->sums = d->panel + scratch_round(d->right_block * d->segment * d->size);
-    d->right_rows = d->sums + scratch_round(tiles * d->tile_sums * sizeof(double));
+    d->right_rows = d->sums + scratch_round((call->work == WORK_F64 ? 2 : 1) * d->errors * sizeof(double));
     d->left_pointers = d->right_rows + scratch_round(d->tile_columns * TILE_DEPTH * d->size);
     d->left_rows = d->left_pointers + scratch_round(d->chunk * sizeof(void *));
-    d->scratch_of_worker = d->left_rows + scratch_round(d->chunk * d->segment * d->size);
+    d->left_stride = scratch_round(d->segment * d->size) + SCRATCH_ALIGN; /* no power of two */
+    d->scratch_of_worker = d->left_rows + scratch_round(d->chunk * d->left_stride);
 }
 
 int tiles_run(const struct tiles *call)
@@ -222,7 +250,6 @@ int tiles_run(const struct tiles *call)
     };
     size_t outputs;
     int threads = size_mul(call->left * call->right, call->batches, &outputs) ? threads_for(outputs, call->depth) : pool_get_threads();
-    d.tile_sums = (f64 ? 2 : 1) * d.tile_rows * d.tile_columns;
     lay_out(&d, threads);
     const size_t tasks = call->batches * d.right_blocks * d.left_tasks;
     threads = (size_t)threads < tasks ? threads : (int)tasks;

@@ -30,15 +30,18 @@ struct tiles {
     const void *(*right_row)(const void *context, size_t batch, size_t row, size_t k, size_t n, void *buffer);
 
     /*
-     * Takes a tile of sums: those of left rows row .. row+rows-1 with right rows column .. column+columns-1, of which
+     * Takes a block of sums: those of left rows row .. row+rows-1 with right rows column .. column+columns-1, of which
      * (r, c) is sums[r * step + c]. Called from several threads, once per sum.
      */
     void (*finish)(const void *context, size_t batch, size_t row, size_t rows, size_t column, size_t columns, const double *sums, size_t step);
+
+    /* Or NULL. Told that finish is soon going to have these sums: time to ask for the cache lines of the result. */
+    void (*expect)(const void *context, size_t batch, size_t row, size_t rows, size_t column, size_t columns);
     const void *context;
 };
 
-/* The most columns and rows that a tile has. */
-enum { TILES_MAX = 64, TILES_MAX_ROWS = 16 };
+/* The most columns and rows that finish gets at a time. */
+enum { TILES_MAX = 32, TILES_MAX_ROWS = 64 };
 
 /* 0, or -1 when there is no memory for the panels. */
 int tiles_run(const struct tiles *tiles);

@@ -59,8 +59,8 @@ const struct sums_kernels PASTE(sums_kernels_, ISA_NAME) = {
 #define TILE_VECTOR vf
 #define TILE_OP(op) vf_##op
 #define TILE_LANES VF_LANES
-#define TILE_SQUARE 4
-#define TILE_TURN(to, step, row, i) transpose_f32(to, step, row[0] + i, row[1] + i, row[2] + i, row[3] + i)
+#define TILE_SQUARE SQUARE_F32
+#define TILE_TURN transpose_f32
 #define TILE_STORE vd_store_f32
 #include "kernels/tiles_body.h"
 
@@ -69,8 +69,8 @@ const struct sums_kernels PASTE(sums_kernels_, ISA_NAME) = {
 #define TILE_VECTOR vd
 #define TILE_OP(op) vd_##op
 #define TILE_LANES VD_LANES
-#define TILE_SQUARE 2
-#define TILE_TURN(to, step, row, i) transpose_f64(to, step, row[0] + i, row[1] + i)
+#define TILE_SQUARE SQUARE_F64
+#define TILE_TURN transpose_f64
 #define TILE_STORE vd_store
 #define TILE_KEEP_ERRORS
 #include "kernels/tiles_body.h"

@@ -43,10 +43,11 @@ typedef bool cosine_rows_kernel(double *out, const double *xy, const double *xx,
 /*
  * One tile of sums: tile_rows x tile_columns products of rows with a packed panel over k steps. The elements at .. at+k-1
  * of each row are taken, wherever the rows lie; panel holds tile_columns elements a step. sums points to
- * tile_rows * tile_columns doubles, and for doubles as many more for their errors. TILE_FIRST starts them, TILE_LAST
+ * tile_rows * tile_columns doubles, errors to as many, which only doubles use. TILE_FIRST starts them, TILE_LAST
  * folds the errors in. k is TILE_DEPTH but for the last block; chain is tile_chain(depth).
  */
-typedef void tile_kernel(double *sums, const void *const *rows, const void *panel, size_t at, size_t k, size_t chain, unsigned flags);
+typedef void tile_kernel(double *sums, double *errors, const void *const *rows, const void *panel, size_t at, size_t k, size_t chain,
+                         unsigned flags);
 
 enum { TILE_FIRST = 1, TILE_LAST = 2, TILE_DEPTH = 256 };
 
@@ -63,17 +64,23 @@ static inline size_t tile_chain(size_t depth)
 /* Rows into columns: to[i * step + r] = rows[r][i] for r < count, i < n. Packs panels, and mirrors symmetric results. */
 typedef void transpose_kernel(void *to, size_t step, const void *const *rows, size_t count, size_t n);
 
+/* A column of a row of a tile. */
+struct place {
+    unsigned char row, column;
+};
+
 /*
  * The cosines of a tile of sums, kept in [-1, 1]; out_step and sums_step are the elements from row to row. The weights are
  * what core/formula.h made of the norms: reciprocals for float32 output, the norms themselves for float64. Sums and
- * column weights are read up to the next multiple of COSINE_PADDING. True if any |cosine| may exceed `near`.
+ * column weights are read up to the next multiple of COSINE_PADDING. Returns how many places it found from which on, within
+ * COSINE_PADDING columns, a |cosine| may exceed `near`; found has room for each COSINE_STEP columns of every row, and one.
  */
-typedef bool cosine_f32_kernel(float *out, ptrdiff_t out_step, const double *sums, size_t sums_step, const double *row_weights, size_t rows,
-                               const double *column_weights, size_t columns, double near);
-typedef bool cosine_f64_kernel(double *out, ptrdiff_t out_step, const double *sums, size_t sums_step, const double *row_weights, size_t rows,
-                               const double *column_weights, size_t columns, double near);
+typedef size_t cosine_f32_kernel(float *out, ptrdiff_t out_step, const double *sums, size_t sums_step, const double *row_weights, size_t rows,
+                                 const double *column_weights, size_t columns, double near, struct place *found);
+typedef size_t cosine_f64_kernel(double *out, ptrdiff_t out_step, const double *sums, size_t sums_step, const double *row_weights, size_t rows,
+                                 const double *column_weights, size_t columns, double near, struct place *found);
 
-enum { COSINE_PADDING = 8 };
+enum { COSINE_PADDING = 8, COSINE_STEP = 2 }; /* the most and the fewest lanes of a vd */
 
 /* n 16-bit floats widened to float32, and floats rounded to 16 bits: to nearest, ties to even. */
 typedef void widen_kernel(float *out, const void *in, size_t n);

@@ -52,7 +52,8 @@ static __attribute__((noinline)) void NAME(tile_block)(TILE_TYPE *restrict block
     }
 }
 
-static void NAME(tile)(double *sums, const void *const *rows, const void *panel, size_t at, size_t k, size_t chain, unsigned flags)
+static void NAME(tile)(double *sums, double *errors, const void *const *rows, const void *panel, size_t at, size_t k, size_t chain,
+                       unsigned flags)
 {
     TILE_TYPE block[TILE_ROWS * WIDTH];
     NAME(tile_block)(block, rows, at, panel, k, chain);
@@ -60,7 +61,6 @@ static void NAME(tile)(double *sums, const void *const *rows, const void *panel,
         sums[i] = block[i];
     }
 #ifdef TILE_KEEP_ERRORS
-    double *errors = sums + TILE_ROWS * WIDTH;
     if (flags & TILE_FIRST) {
         memset(errors, 0, TILE_ROWS * WIDTH * sizeof *errors);
         return;
@@ -76,29 +76,37 @@ static void NAME(tile)(double *sums, const void *const *rows, const void *panel,
         sums[i] = total == total ? total : sums[i]; /* an overflowed sum has NaN for its error */
     }
 #else
+    (void)errors;
     for (int i = 0; !(flags & TILE_FIRST) && i < TILE_ROWS * WIDTH; i++) {
         sums[i] += block[i];
     }
 #endif
 }
 
+/* Squares, the last of each direction overlapping the one before; element by element where not one fits. */
 static void NAME(transpose_rows)(void *to_void, size_t step, const void *const *rows, size_t count, size_t n)
 {
     TILE_TYPE *to = to_void;
-    const size_t squares = count < TILE_SQUARE ? 0 : n / TILE_SQUARE * TILE_SQUARE;
-    for (size_t r = 0; squares > 0 && r < count; r += TILE_SQUARE) {
-        const size_t first = r + TILE_SQUARE <= count ? r : count - TILE_SQUARE; /* the last square may overlap the one before */
+    if (count < TILE_SQUARE || n < TILE_SQUARE) {
+        for (size_t i = 0; i < n; i++) {
+            for (size_t r = 0; r < count; r++) {
+                to[i * step + r] = ((const TILE_TYPE *)rows[r])[i];
+            }
+        }
+        return;
+    }
+    for (size_t r = 0; r < count; r += TILE_SQUARE) {
+        const size_t first = r + TILE_SQUARE <= count ? r : count - TILE_SQUARE;
         const TILE_TYPE *row[TILE_SQUARE]; /* copies, which stores to `to` cannot change */
         for (int s = 0; s < TILE_SQUARE; s++) {
             row[s] = rows[first + s];
         }
-        for (size_t i = 0; i < squares; i += TILE_SQUARE) {
+        size_t i = 0;
+        for (; i + TILE_SQUARE <= n; i += TILE_SQUARE) {
             TILE_TURN(to + i * step + first, step, row, i);
         }
-    }
-    for (size_t i = squares; i < n; i++) {
-        for (size_t r = 0; r < count; r++) {
-            to[i * step + r] = ((const TILE_TYPE *)rows[r])[i];
+        if (i < n) {
+            TILE_TURN(to + (n - TILE_SQUARE) * step + first, step, row, n - TILE_SQUARE);
         }
     }
 }
@@ -112,28 +120,27 @@ INLINE vd NAME(cosine_of)(const double *sums, vd row, const double *columns)
 #endif
 }
 
-static bool NAME(cosine)(TILE_TYPE *out, ptrdiff_t out_step, const double *sums, size_t sums_step, const double *row_weights, size_t rows,
-                         const double *column_weights, size_t columns, double near)
+static size_t NAME(cosine)(TILE_TYPE *out, ptrdiff_t out_step, const double *sums, size_t sums_step, const double *row_weights, size_t rows,
+                           const double *column_weights, size_t columns, double near, struct place *found)
 {
     const vd limit = vd_set1(near);
-    int any = 0;
+    size_t count = 0;
     for (size_t r = 0; r < rows; r++, sums += sums_step, out += out_step) {
         const vd row = vd_set1(row_weights[r]);
-        size_t j = 0;
-        for (; columns - j >= VD_LANES; j += VD_LANES) {
-            vd c = NAME(cosine_of)(sums + j, row, column_weights + j);
-            any |= vd_any_beyond(c, limit);
-            TILE_STORE(out + j, vd_clip(c));
-        }
-        if (j < columns) {
-            TILE_TYPE results[VD_LANES];
-            vd c = NAME(cosine_of)(sums + j, row, column_weights + j);
-            any |= vd_any_beyond(c, limit);
-            TILE_STORE(results, vd_clip(c));
-            memcpy(out + j, results, (columns - j) * sizeof *out);
+        for (size_t j = 0; j < columns; j += VD_LANES) {
+            const vd c = NAME(cosine_of)(sums + j, row, column_weights + j);
+            found[count] = (struct place){(unsigned char)r, (unsigned char)j}; /* stays if it counts */
+            count += vd_any_beyond(c, limit) != 0;
+            if (columns - j >= VD_LANES) {
+                TILE_STORE(out + j, vd_clip(c));
+            } else {
+                TILE_TYPE last[VD_LANES];
+                TILE_STORE(last, vd_clip(c));
+                memcpy(out + j, last, (columns - j) * sizeof *out);
+            }
         }
     }
-    return any != 0;
+    return count;
 }
 
 #undef NAME

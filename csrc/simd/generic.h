@@ -120,22 +120,24 @@ static inline int vd_all_reach(vd a, vd b)
     return all;
 }
 
-/* A square of 4 rows of floats, or 2 of doubles, turned: to[i * step + r] = (row r)[i]. */
-static inline void transpose_f32(float *to, size_t step, const float *a, const float *b, const float *c, const float *d)
+/* A square turned, from the elements `at` .. of SQUARE_F32 rows of floats or SQUARE_F64 of doubles: to[i * step + r] = rows[r][at + i]. */
+#define SQUARE_F32 4
+#define SQUARE_F64 2
+static inline void transpose_f32(float *to, size_t step, const float *const *rows, size_t at)
 {
-    for (int i = 0; i < 4; i++) {
-        to[i * step] = a[i];
-        to[i * step + 1] = b[i];
-        to[i * step + 2] = c[i];
-        to[i * step + 3] = d[i];
+    for (int i = 0; i < SQUARE_F32; i++) {
+        for (int r = 0; r < SQUARE_F32; r++) {
+            to[(size_t)i * step + (size_t)r] = rows[r][at + (size_t)i];
+        }
     }
 }
 
-static inline void transpose_f64(double *to, size_t step, const double *a, const double *b)
+static inline void transpose_f64(double *to, size_t step, const double *const *rows, size_t at)
 {
-    for (int i = 0; i < 2; i++) {
-        to[i * step] = a[i];
-        to[i * step + 1] = b[i];
+    for (int i = 0; i < SQUARE_F64; i++) {
+        for (int r = 0; r < SQUARE_F64; r++) {
+            to[(size_t)i * step + (size_t)r] = rows[r][at + (size_t)i];
+        }
     }
 }
 

@@ -90,18 +90,21 @@ static inline int vd_all_reach(vd a, vd b)
     return (vgetq_lane_u64(reach, 0) & vgetq_lane_u64(reach, 1)) != 0;
 }
 
-static inline void transpose_f32(float *to, size_t step, const float *a, const float *b, const float *c, const float *d)
+#define SQUARE_F32 4
+#define SQUARE_F64 2
+static inline void transpose_f32(float *to, size_t step, const float *const *rows, size_t at)
 {
-    float32x4x2_t ab = vtrnq_f32(vld1q_f32(a), vld1q_f32(b)), cd = vtrnq_f32(vld1q_f32(c), vld1q_f32(d));
+    float32x4x2_t ab = vtrnq_f32(vld1q_f32(rows[0] + at), vld1q_f32(rows[1] + at));
+    float32x4x2_t cd = vtrnq_f32(vld1q_f32(rows[2] + at), vld1q_f32(rows[3] + at));
     vst1q_f32(to, vcombine_f32(vget_low_f32(ab.val[0]), vget_low_f32(cd.val[0])));
     vst1q_f32(to + step, vcombine_f32(vget_low_f32(ab.val[1]), vget_low_f32(cd.val[1])));
     vst1q_f32(to + 2 * step, vcombine_f32(vget_high_f32(ab.val[0]), vget_high_f32(cd.val[0])));
     vst1q_f32(to + 3 * step, vcombine_f32(vget_high_f32(ab.val[1]), vget_high_f32(cd.val[1])));
 }
 
-static inline void transpose_f64(double *to, size_t step, const double *a, const double *b)
+static inline void transpose_f64(double *to, size_t step, const double *const *rows, size_t at)
 {
-    float64x2_t x = vld1q_f64(a), y = vld1q_f64(b);
+    float64x2_t x = vld1q_f64(rows[0] + at), y = vld1q_f64(rows[1] + at);
     vst1q_f64(to, vzip1q_f64(x, y));
     vst1q_f64(to + step, vzip2q_f64(x, y));
 }
