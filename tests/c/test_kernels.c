@@ -6,7 +6,7 @@
 #include "check.h"
 #include "kernels/kernels.h"
 
-enum { LONGEST = 2200, ROWS = 5 };
+enum { LONGEST = 1100, ROWS = 5, DEEPEST = 2200 };
 
 static const size_t element_size[ELEMENTS] = {8, 4, 2, 2};
 
@@ -154,7 +154,7 @@ static void check_columns(const struct kernels *k, enum element type, size_t n, 
 static void check_tile(const struct kernels *k, bool f64, size_t depth)
 {
     enum { MOST_ROWS = 16, MOST_COLUMNS = 64 };
-    static double left[MOST_ROWS * LONGEST], right[MOST_COLUMNS * LONGEST], panel[MOST_COLUMNS * TILE_DEPTH];
+    static double left[MOST_ROWS * DEEPEST], right[MOST_COLUMNS * DEEPEST], panel[MOST_COLUMNS * TILE_DEPTH];
     static double sums[MOST_ROWS * MOST_COLUMNS], errors[MOST_ROWS * MOST_COLUMNS];
     const size_t rows = k->tile_rows, columns = f64 ? k->tile_columns_f64 : k->tile_columns_f32, size = f64 ? 8 : 4;
     const enum element type = f64 ? ELEMENT_F64 : ELEMENT_F32;
