@@ -54,13 +54,6 @@ static struct row_pair pair_at(const struct driver *d, const struct stretch *s, 
     return pair;
 }
 
-/* Kernels on the rows where they lie. */
-static void sum_rows_in_place(const struct driver *d, const struct stretch *s, double *xy, double *xx, double *yy)
-{
-    rows_kernel *kernel = kernels_current()->sums->rows[d->call->x.dtype][d->kind];
-    kernel(xy, xx, yy, s->x, s->y, s->n, d->plan->depth, d->inner.x, d->inner.y);
-}
-
 /* Rows converted a batch at a time; one that is too long goes through row_sums block by block. */
 static void sum_rows_gathered(const struct driver *d, const struct stretch *s, double *xy, double *xx, double *yy)
 {
@@ -143,11 +136,24 @@ static double finish_one(const struct driver *d, const struct row_sums *sums)
     }
 }
 
-/* results[0..n-1] from the plain sums. */
-static void finish_plain(const struct driver *d, size_t n, const double *xy, const double *xx, const double *yy, double *results)
+/* Cosines into results: those of clamped rows again, unless there are none (`all`); distances, if they are wanted. */
+static void finish_cosines(enum op op, double eps, size_t n, const double *xy, const double *xx, const double *yy, double *results, bool all)
 {
-    const double eps = d->call->eps;
-    switch (d->call->op) {
+    const double floor = formula_unclamped_square(eps);
+    for (size_t i = 0; !all && i < n; i++) {
+        if (!(xx[i] >= floor && yy[i] >= floor)) {
+            results[i] = formula_cosine(xy[i], xx[i], yy[i], eps, eps);
+        }
+    }
+    for (size_t i = 0; op == OP_DISTANCE && i < n; i++) {
+        results[i] = 1.0 - results[i];
+    }
+}
+
+/* results[0..n-1] from the plain sums. */
+static void finish_plain(enum op op, double eps, size_t n, const double *xy, const double *xx, const double *yy, double *results)
+{
+    switch (op) {
     case OP_DOT:
         for (size_t i = 0; i < n; i++) {
             results[i] = xy[i];
@@ -158,31 +164,21 @@ static void finish_plain(const struct driver *d, size_t n, const double *xy, con
             results[i] = sqrt(xx[i]);
         }
         break;
-    default: {
-        const double floor = formula_unclamped_square(eps);
-        const bool all = kernels_current()->cosine_rows(results, xy, xx, yy, n, floor);
-        for (size_t i = 0; !all && i < n; i++) {
-            if (!(xx[i] >= floor && yy[i] >= floor)) {
-                results[i] = formula_cosine(xy[i], xx[i], yy[i], eps, eps);
-            }
-        }
-        for (size_t i = 0; d->call->op == OP_DISTANCE && i < n; i++) {
-            results[i] = 1.0 - results[i];
-        }
+    default:
+        finish_cosines(op, eps, n, xy, xx, yy, results, kernels_current()->cosine_sums(results, xy, xx, yy, n, formula_unclamped_square(eps)));
         break;
-    }
     }
 }
 
-static bool plain_is_safe(const struct driver *d, double xy, double xx, double yy)
+static bool plain_is_safe(enum work work, enum sums kind, double xy, double xx, double yy)
 {
-    if (d->work == WORK_F32) {
+    if (work == WORK_F32) {
         return true;
     }
-    if (d->kind == SUMS_DOT) {
+    if (kind == SUMS_DOT) {
         return isfinite(xy);
     }
-    return square_is_safe(xx) && (d->kind == SUMS_SQUARE || square_is_safe(yy));
+    return square_is_safe(xx) && (kind == SUMS_SQUARE || square_is_safe(yy));
 }
 
 /* One row of OP_NORMALIZE: (x 2^-exponent) / divisor. */
@@ -204,6 +200,27 @@ static void normalize_run(const struct driver *d, const char *x, ptrdiff_t x_str
     }
 }
 
+static enum sums sums_for(enum op op)
+{
+    return op_has_one_operand(op) ? SUMS_SQUARE : op == OP_DOT ? SUMS_DOT : SUMS_ALL;
+}
+
+/* The plain sums of contiguous rows where they lie, and what is made of them; without a second pass where it is cosines. */
+static void rows_in_place(enum op op, double eps, enum dtype dtype, const struct stretch *s, ptrdiff_t x_step, ptrdiff_t y_step, size_t depth,
+                          double *xy, double *xx, double *yy, double *results)
+{
+    const struct sums_kernels *kernels = kernels_current()->sums;
+    if (op == OP_COSINE || op == OP_DISTANCE) {
+        const bool all = kernels->cosine_rows[dtype](results, xy, xx, yy, s->x, s->y, s->n, depth, x_step, y_step, formula_unclamped_square(eps));
+        finish_cosines(op, eps, s->n, xy, xx, yy, results, all);
+        return;
+    }
+    kernels->rows[dtype][sums_for(op)](xy, xx, yy, s->x, s->y, s->n, depth, x_step, y_step);
+    if (op != OP_NORMALIZE) {
+        finish_plain(op, eps, s->n, xy, xx, yy, results);
+    }
+}
+
 static void normalize_stretch(const struct driver *d, const struct stretch *s, const double *xx)
 {
     const struct axes *reduced = &d->plan->reduced;
@@ -214,7 +231,7 @@ static void normalize_stretch(const struct driver *d, const struct stretch *s, c
     int exponents[OUTPUTS];
     for (size_t i = 0; i < s->n; i++) {
         struct row_sums sums = {0.0, xx[i], 0.0, 0, 0};
-        if (!plain_is_safe(d, 0.0, xx[i], 0.0)) {
+        if (!plain_is_safe(d->work, d->kind, 0.0, xx[i], 0.0)) {
             struct row_pair pair = pair_at(d, s, i);
             sums = row_sums_scaled(&pair);
         }
@@ -241,7 +258,7 @@ static void run_stretch(const struct driver *d, const struct stretch *s)
     if (d->plan->driver == PLAN_COLUMNS) {
         sum_columns(d, s, sums.at);
     } else if (d->in_place) {
-        sum_rows_in_place(d, s, xy, xx, yy);
+        rows_in_place(d->call->op, d->call->eps, d->call->x.dtype, s, d->inner.x, d->inner.y, d->plan->depth, xy, xx, yy, results);
     } else {
         sum_rows_gathered(d, s, xy, xx, yy);
     }
@@ -249,15 +266,34 @@ static void run_stretch(const struct driver *d, const struct stretch *s)
         normalize_stretch(d, s, xx);
         return;
     }
-    finish_plain(d, s->n, xy, xx, yy, results);
+    if (d->plan->driver == PLAN_COLUMNS || !d->in_place) {
+        finish_plain(d->call->op, d->call->eps, s->n, xy, xx, yy, results);
+    }
     for (size_t i = 0; d->work == WORK_F64 && i < s->n; i++) {
-        if (!plain_is_safe(d, xy[i], xx[i], yy[i])) {
+        if (!plain_is_safe(d->work, d->kind, xy[i], xx[i], yy[i])) {
             struct row_pair pair = pair_at(d, s, i);
             struct row_sums scaled = row_sums_scaled(&pair);
             results[i] = finish_one(d, &scaled);
         }
     }
     dtype_store(d->call->out_dtype, s->out, d->inner.out, results, s->n);
+}
+
+bool reduce_few_rows(enum op op, double eps, enum dtype dtype, const void *x, const void *y, size_t rows, size_t depth, double *results)
+{
+    const struct stretch stretch = {x, y, NULL, rows};
+    const ptrdiff_t step = (ptrdiff_t)(depth * dtype_size(dtype));
+    double xy[FEW_ROWS], xx[FEW_ROWS], yy[FEW_ROWS];
+    if (depth == 0) {
+        return false;
+    }
+    rows_in_place(op, eps, dtype, &stretch, step, step, depth, xy, xx, yy, results);
+    for (size_t i = 0; dtype == DTYPE_F64 && i < rows; i++) {
+        if (!plain_is_safe(WORK_F64, sums_for(op), xy[i], xx[i], yy[i])) {
+            return false;
+        }
+    }
+    return true;
 }
 
 /* Task: `block` outputs along inner at one place of the rest. */
@@ -304,7 +340,7 @@ int reduce(const struct reduction *call)
     }
     const bool two = !op_has_one_operand(call->op);
     struct driver d = {.call = call, .plan = plan, .inner = {1, 0, 0, 0}, .rest.count = 0};
-    d.kind = two ? call->op == OP_DOT ? SUMS_DOT : SUMS_ALL : SUMS_SQUARE;
+    d.kind = sums_for(call->op);
     d.work = dtype_work(call->x.dtype) == WORK_F64 || (two && dtype_work(call->y.dtype) == WORK_F64) ? WORK_F64 : WORK_F32;
     d.in_place = operand_in_place(&call->x) && (!two || (operand_in_place(&call->y) && call->y.dtype == call->x.dtype));
     if (plan->outer.count > 0) {

@@ -31,6 +31,13 @@ static inline bool op_has_one_operand(enum op op)
 /* 0, or -1 when there is no memory. Threads are used when there is work for them. */
 int reduce(const struct reduction *reduction);
 
+/*
+ * The straight way for at most FEW_ROWS short contiguous rows of float32 or float64, without plan, threads or memory.
+ * False where it does not do: no elements, or doubles that have to be scaled.
+ */
+enum { FEW_ROWS = 64 };
+bool reduce_few_rows(enum op op, double eps, enum dtype dtype, const void *x, const void *y, size_t rows, size_t depth, double *results);
+
 /* The PLAN_TILES half of reduce; see all_pairs.c. */
 int reduce_all_pairs(const struct reduction *reduction);
 

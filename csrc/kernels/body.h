@@ -50,6 +50,7 @@ extern const struct sums_kernels PASTE(sums_kernels_, ISA_SUMS);
 const struct sums_kernels PASTE(sums_kernels_, ISA_NAME) = {
     .rows = {[ELEMENT_F64] = ROWS(f64), [ELEMENT_F32] = ROWS(f32), [ELEMENT_F16] = ROWS(f16), [ELEMENT_BF16] = ROWS(bf16)},
     .columns = {[ELEMENT_F64] = COLUMNS(f64), [ELEMENT_F32] = COLUMNS(f32), [ELEMENT_F16] = COLUMNS(f16), [ELEMENT_BF16] = COLUMNS(bf16)},
+    .cosine_rows = {[ELEMENT_F64] = cosine_rows_f64, [ELEMENT_F32] = cosine_rows_f32, [ELEMENT_F16] = cosine_rows_f16, [ELEMENT_BF16] = cosine_rows_bf16},
 };
 #define ISA_SUMS ISA_NAME
 #endif
@@ -82,7 +83,7 @@ const struct kernels PASTE(kernels_, ISA_NAME) = {
     .description = ISA_DESCRIPTION,
     .needs = ISA_NEEDS,
     .sums = &PASTE(sums_kernels_, ISA_SUMS),
-    .cosine_rows = cosine_rows,
+    .cosine_sums = cosine_sums,
     .tile_rows = TILE_ROWS,
     .tile_columns_f32 = TILE_VECTORS * VF_LANES,
     .tile_columns_f64 = TILE_VECTORS * VD_LANES,

@@ -35,10 +35,14 @@ typedef void columns_kernel(double *sums, size_t n, const void *x, const void *y
 enum { COLUMNS_GROUP = 4 };
 
 /*
- * The cosines xy / sqrt(xx * yy) of n rows, kept in [-1, 1]. True if every xx and yy is at least `floor`; where one is not,
+ * The cosines xy / sqrt(xx * yy) of n sums, kept in [-1, 1]. True if every xx and yy is at least `floor`; where one is not,
  * or is NaN, the caller may have to do better than that formula.
  */
-typedef bool cosine_rows_kernel(double *out, const double *xy, const double *xx, const double *yy, size_t n, double floor);
+typedef bool cosine_sums_kernel(double *out, const double *xy, const double *xx, const double *yy, size_t n, double floor);
+
+/* The three sums of rows and their cosines in one go: the divisions go on while the next rows are read. */
+typedef bool cosine_rows_kernel(double *out, double *xy, double *xx, double *yy, const void *x, const void *y, size_t rows, size_t n,
+                                ptrdiff_t x_step, ptrdiff_t y_step, double floor);
 
 /*
  * One tile of sums: tile_rows x tile_columns products of rows with a packed panel over k steps. The elements at .. at+k-1
@@ -93,6 +97,7 @@ typedef bool round_to_odd_kernel(float *out, const double *in, size_t n);
 struct sums_kernels {
     rows_kernel *rows[ELEMENTS][SUMS_KINDS];
     columns_kernel *columns[ELEMENTS][SUMS_KINDS];
+    cosine_rows_kernel *cosine_rows[ELEMENTS];
 };
 
 struct kernels {
@@ -100,7 +105,7 @@ struct kernels {
     const char *description;
     unsigned needs;          /* enum cpu_feature bits */
     const struct sums_kernels *sums;
-    cosine_rows_kernel *cosine_rows;
+    cosine_sums_kernel *cosine_sums;
     size_t tile_rows, tile_columns_f32, tile_columns_f64;
     tile_kernel *tile_f32, *tile_f64;
     transpose_kernel *transpose_f32, *transpose_f64;

@@ -62,30 +62,33 @@ INLINE void NAME(row_sums)(double out[3], const ELEMENT_TYPE *x, const ELEMENT_T
 /* The lanes of a row's sums; vd_row_sums folds those of several rows in one go. */
 INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n, enum sums kind)
 {
-    vd even[3], odd[3];
+    vd sums[SUM_CHAINS][3];
     size_t k = 0;
+    for (int chain = 0; chain < SUM_CHAINS; chain++) {
+        sums[chain][0] = sums[chain][1] = sums[chain][2] = vd_set1(0.0);
+    }
+#define ADD(s, a, b) sums[chain][s] = vd_fma(a, b, sums[chain][s])
+    for (; n - k >= SUM_CHAINS * VD_LANES; k += SUM_CHAINS * VD_LANES) {
+        _Pragma("GCC unroll 4") for (size_t line = 0; line < SUM_CHAINS * VD_LANES * sizeof *x; line += 64) {
+            __builtin_prefetch((const char *)(x + k) + ROWS_AHEAD + line);
+            __builtin_prefetch((const char *)(y + k) + ROWS_AHEAD + line);
+        }
+        _Pragma("GCC unroll 4") for (int chain = 0; chain < SUM_CHAINS; chain++) {
+            const vd a = ELEMENT_LOAD(x + k + chain * VD_LANES), b = kind == SUMS_SQUARE ? a : ELEMENT_LOAD(y + k + chain * VD_LANES);
+            EACH_SUM(kind, a, b, ADD);
+        }
+    }
+    for (int chain = 0; k < n; k += VD_LANES) {
+        const vd a = n - k >= VD_LANES ? ELEMENT_LOAD(x + k) : NAME(load_tail)(x + k, n - k);
+        const vd b = kind == SUMS_SQUARE ? a : n - k >= VD_LANES ? ELEMENT_LOAD(y + k) : NAME(load_tail)(y + k, n - k);
+        EACH_SUM(kind, a, b, ADD);
+    }
+#undef ADD
     for (int s = 0; s < 3; s++) {
-        even[s] = odd[s] = vd_set1(0.0);
-    }
-#define ADD_EVEN(s, a, b) even[s] = vd_fma(a, b, even[s])
-#define ADD_ODD(s, a, b) odd[s] = vd_fma(a, b, odd[s])
-    for (; n - k >= 2 * VD_LANES; k += 2 * VD_LANES) {
-        __builtin_prefetch((const char *)(x + k) + ROWS_AHEAD);
-        __builtin_prefetch((const char *)(y + k) + ROWS_AHEAD);
-        vd a = ELEMENT_LOAD(x + k), c = ELEMENT_LOAD(x + k + VD_LANES);
-        vd b = kind == SUMS_SQUARE ? a : ELEMENT_LOAD(y + k), d = kind == SUMS_SQUARE ? c : ELEMENT_LOAD(y + k + VD_LANES);
-        EACH_SUM(kind, a, b, ADD_EVEN);
-        EACH_SUM(kind, c, d, ADD_ODD);
-    }
-    for (; k < n; k += VD_LANES) {
-        vd a = n - k >= VD_LANES ? ELEMENT_LOAD(x + k) : NAME(load_tail)(x + k, n - k);
-        vd b = kind == SUMS_SQUARE ? a : n - k >= VD_LANES ? ELEMENT_LOAD(y + k) : NAME(load_tail)(y + k, n - k);
-        EACH_SUM(kind, a, b, ADD_EVEN);
-    }
-#undef ADD_EVEN
-#undef ADD_ODD
-    for (int s = 0; s < 3; s++) {
-        out[s] = vd_add(even[s], odd[s]);
+        out[s] = vd_add(sums[0][s], sums[1][s]);
+        for (int chain = 2; chain < SUM_CHAINS; chain += 2) {
+            out[s] = vd_add(out[s], vd_add(sums[chain][s], sums[chain + 1][s]));
+        }
     }
 }
 
@@ -219,6 +222,27 @@ INLINE void NAME(rows)(double *xy, double *xx, double *yy, const char *x, const 
         const ptrdiff_t i = (ptrdiff_t)r;
         NAME(some_rows)(xy + i, xx + i, yy + i, x + i * x_step, y + i * y_step, rows - r, n, x_step, y_step, kind);
     }
+}
+
+/* Cosines a step behind the sums: their divisions then wait for nothing, and nothing waits for them. */
+static bool NAME(cosine_rows)(double *out, double *xy, double *xx, double *yy, const void *x, const void *y, size_t rows, size_t n,
+                              ptrdiff_t x_step, ptrdiff_t y_step, double floor)
+{
+    const vd limit = vd_set1(floor);
+    const char *from_x = x, *from_y = y;
+    bool all = true;
+    size_t r = 0, done = 0;
+    for (; rows - r >= VD_LANES; r += VD_LANES, from_x += VD_LANES * x_step, from_y += VD_LANES * y_step) {
+        NAME(some_rows)(xy + r, xx + r, yy + r, from_x, from_y, VD_LANES, n, x_step, y_step, SUMS_ALL);
+        if (r > 0) {
+            all &= cosine_vector(out + done, xy + done, xx + done, yy + done, limit);
+            done = r;
+        }
+    }
+    if (r < rows) {
+        NAME(some_rows)(xy + r, xx + r, yy + r, from_x, from_y, rows - r, n, x_step, y_step, SUMS_ALL);
+    }
+    return cosine_sums(out + done, xy + done, xx + done, yy + done, rows - done, floor) && all;
 }
 
 /* `count` columns (at most VD_LANES) from j on, all steps. */

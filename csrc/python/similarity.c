@@ -168,23 +168,83 @@ static PyObject *run_call(struct call *call)
     return result_finish(&result, status == 0);
 }
 
-/* cosine_similarity, cosine_distance and vecdot: two operands and one dim. */
-static PyObject *two_operands(const char *function, enum op op, Py_ssize_t default_dim, PyObject *x1, PyObject *x2, PyObject *dim, PyObject *axis,
-                              PyObject *eps, PyObject *out)
+/* An exact array of native, aligned, C-contiguous float32 or float64. */
+static bool is_plain_array(PyObject *object)
 {
-    struct call call = {.function = function, .op = op, .eps = 1e-8, .out = out, .reduced = 0, .keepdim = false};
-    PyObject *result = NULL, *chosen, *standard = NULL;
-    if (dim_or_axis(function, dim, axis, &chosen) < 0 || eps_argument(function, eps, &call.eps) < 0) {
-        goto done;
+    if (!PyArray_CheckExact(object)) {
+        return false;
     }
+    PyArrayObject *array = (PyArrayObject *)object;
+    const int type = PyArray_TYPE(array);
+    return (type == NPY_FLOAT || type == NPY_DOUBLE) && PyArray_ISCARRAY_RO(array);
+}
+
+static PyObject *few_results(enum dtype dtype, int ndim, const npy_intp *shape, const double *results, size_t n)
+{
+    if (ndim > 0) {
+        PyObject *array = PyArray_SimpleNew(ndim, shape, dtype == DTYPE_F64 ? NPY_DOUBLE : NPY_FLOAT);
+        if (array != NULL) {
+            dtype_store(dtype, PyArray_BYTES((PyArrayObject *)array), (ptrdiff_t)dtype_size(dtype), results, n);
+        }
+        return array;
+    }
+    PyObject *scalar = dtype == DTYPE_F64 ? PyArrayScalar_New(Double) : PyArrayScalar_New(Float);
+    if (scalar != NULL && dtype == DTYPE_F64) {
+        PyArrayScalar_ASSIGN(scalar, Double, results[0]);
+    } else if (scalar != NULL) {
+        PyArrayScalar_ASSIGN(scalar, Float, (float)results[0]);
+    }
+    return scalar;
+}
+
+/*
+ * The straight way for what small calls mostly are: a few rows of two arrays alike, along their last dimension. What it does
+ * not take, or finds wrong, it leaves to the general way: false. The result may be NULL with an error set.
+ */
+static bool straight(enum op op, PyObject *x1, PyObject *x2, Py_ssize_t dim, double eps, PyObject **result)
+{
+    if (!is_plain_array(x1) || !is_plain_array(x2)) {
+        return false;
+    }
+    PyArrayObject *x = (PyArrayObject *)x1, *y = (PyArrayObject *)x2;
+    const int ndim = PyArray_NDIM(x);
+    if (ndim == 0 || PyArray_TYPE(x) != PyArray_TYPE(y) || PyArray_NDIM(y) != ndim || (dim != ndim - 1 && dim != -1)) {
+        return false;
+    }
+    const size_t depth = (size_t)PyArray_DIM(x, ndim - 1), size = (size_t)PyArray_SIZE(x);
+    if (size == 0 || size >= GIL_WORK || size / depth > FEW_ROWS || !PyArray_CompareLists(PyArray_DIMS(x), PyArray_DIMS(y), ndim)) {
+        return false;
+    }
+    const enum dtype dtype = PyArray_TYPE(x) == NPY_FLOAT ? DTYPE_F32 : DTYPE_F64;
+    double results[FEW_ROWS];
+    if (!reduce_few_rows(op, eps, dtype, PyArray_DATA(x), PyArray_DATA(y), size / depth, depth, results)) {
+        return false;
+    }
+    *result = few_results(dtype, ndim - 1, PyArray_DIMS(x), results, size / depth);
+    return true;
+}
+
+/* An int that fits, or the default where there is none; false where a general reader is needed. */
+static bool plain_integer(PyObject *object, Py_ssize_t standard, Py_ssize_t *value)
+{
+    int overflow = 0;
+    *value = object == NULL ? standard : PyLong_CheckExact(object) ? PyLong_AsLongAndOverflow(object, &overflow) : 0;
+    return object == NULL || (PyLong_CheckExact(object) && overflow == 0);
+}
+
+/* cosine_similarity, cosine_distance and vecdot: two operands and one dim. */
+static PyObject *general(const char *function, enum op op, Py_ssize_t default_dim, PyObject *x1, PyObject *x2, PyObject *dim, double eps, PyObject *out)
+{
+    struct call call = {.function = function, .op = op, .eps = eps, .out = out, .reduced = 0, .keepdim = false};
+    PyObject *result = NULL, *standard = NULL;
     if (array_argument(function, "x1", x1, &call.x) < 0 || array_argument(function, "x2", x2, &call.y) < 0) {
         goto done;
     }
-    if (chosen == NULL) {
-        chosen = standard = PyLong_FromSsize_t(default_dim);
+    if (dim == NULL) {
+        dim = standard = PyLong_FromSsize_t(default_dim);
     }
-    if (chosen == NULL || broadcast(function, &call.x, &call.y, call.axes, &call.ndim) < 0 ||
-        reduce_dim(function, &call.x, &call.y, chosen, call.ndim, &call.reduced) < 0) {
+    if (dim == NULL || broadcast(function, &call.x, &call.y, call.axes, &call.ndim) < 0 ||
+        reduce_dim(function, &call.x, &call.y, dim, call.ndim, &call.reduced) < 0) {
         goto done;
     }
     result = run_call(&call);
@@ -193,6 +253,21 @@ done:
     array_release(&call.x);
     array_release(&call.y);
     return result;
+}
+
+static PyObject *two_operands(const char *function, enum op op, Py_ssize_t default_dim, PyObject *x1, PyObject *x2, PyObject *dim, PyObject *axis,
+                              PyObject *eps, PyObject *out)
+{
+    PyObject *result = NULL, *chosen;
+    Py_ssize_t plain_dim;
+    double eps_value = 1e-8;
+    if (dim_or_axis(function, dim, axis, &chosen) < 0 || eps_argument(function, eps, &eps_value) < 0) {
+        return NULL;
+    }
+    if (out == NULL && plain_integer(chosen, default_dim, &plain_dim) && straight(op, x1, x2, plain_dim, eps_value, &result)) {
+        return result;
+    }
+    return general(function, op, default_dim, x1, x2, chosen, eps_value, out);
 }
 
 static PyObject *cosine_similarity(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)

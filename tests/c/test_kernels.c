@@ -6,7 +6,7 @@
 #include "check.h"
 #include "kernels/kernels.h"
 
-enum { LONGEST = 1100, ROWS = 5, DEEPEST = 2200 };
+enum { LONGEST = 1100, ROWS = 9, DEEPEST = 2200 };
 
 static const size_t element_size[ELEMENTS] = {8, 4, 2, 2};
 
@@ -88,6 +88,21 @@ static void check_rows(const struct kernels *k, enum element type, size_t n)
     }
 }
 
+/* Sums and cosines in one go: the bits that both kernels give one after the other. */
+static void check_cosine_rows(const struct kernels *k, enum element type, size_t rows, size_t n)
+{
+    const ptrdiff_t step = (ptrdiff_t)(n * element_size[type]);
+    double sums[2][3][ROWS], out[2][ROWS];
+    k->sums->rows[type][SUMS_ALL](sums[0][0], sums[0][1], sums[0][2], x_array, y_array, rows, n, step, step);
+    const bool all = k->cosine_sums(out[0], sums[0][0], sums[0][1], sums[0][2], rows, 0.25);
+    const bool same = k->sums->cosine_rows[type](out[1], sums[1][0], sums[1][1], sums[1][2], x_array, y_array, rows, n, step, step, 0.25);
+    CHECK(all == same, "%s cosine rows type %d %zu x %zu", k->name, type, rows, n);
+    for (size_t r = 0; r < rows; r++) {
+        CHECK(out[0][r] == out[1][r] && sums[0][0][r] == sums[1][0][r] && sums[0][1][r] == sums[1][1][r] && sums[0][2][r] == sums[1][2][r],
+              "%s cosine rows type %d %zu x %zu", k->name, type, rows, n);
+    }
+}
+
 /* Rows of bfloat16 whose squares leave the range of a float, among others that do not. */
 static void check_wide_rows(const struct kernels *k)
 {
@@ -107,7 +122,7 @@ static void check_wide_rows(const struct kernels *k)
     }
 }
 
-static void check_cosine_rows(const struct kernels *k)
+static void check_cosine_sums(const struct kernels *k)
 {
     enum { COUNT = 13 };
     double xy[COUNT], xx[COUNT], yy[COUNT], out[COUNT];
@@ -117,7 +132,7 @@ static void check_cosine_rows(const struct kernels *k)
         yy[i] = fabs(random_number()) + 0.5;
     }
     for (size_t n = 0; n <= COUNT; n++) {
-        CHECK(k->cosine_rows(out, xy, xx, yy, n, 0.25), "%s floor", k->name);
+        CHECK(k->cosine_sums(out, xy, xx, yy, n, 0.25), "%s floor", k->name);
         for (size_t i = 0; i < n; i++) {
             const double c = xy[i] / sqrt(xx[i] * yy[i]);
             CHECK(out[i] == (c > 1 ? 1 : c < -1 ? -1 : c), "%s cosine %zu of %zu", k->name, i, n);
@@ -126,7 +141,7 @@ static void check_cosine_rows(const struct kernels *k)
     for (int i = 0; i < COUNT; i++) {
         const double kept = yy[i];
         yy[i] = i % 2 ? NAN : 0.2;
-        CHECK(!k->cosine_rows(out, xy, xx, yy, COUNT, 0.25), "%s below the floor", k->name);
+        CHECK(!k->cosine_sums(out, xy, xx, yy, COUNT, 0.25), "%s below the floor", k->name);
         yy[i] = kept;
     }
 }
@@ -306,6 +321,9 @@ int main(void)
                 check_rows(k, type, n);
             }
             check_rows(k, type, 1000);
+            for (size_t rows = 1; rows <= ROWS; rows++) {
+                check_cosine_rows(k, type, rows, 1 + 10 * rows);
+            }
             check_rows(k, type, LONGEST);
             for (size_t n = 1; n <= 40; n++) {
                 check_columns(k, type, n, 1 + n % 17);
@@ -322,7 +340,7 @@ int main(void)
             check_transpose(k, true, 1 + i % 40, i / 40);
         }
         check_wide_rows(k);
-        check_cosine_rows(k);
+        check_cosine_sums(k);
         check_cosines(k);
         check_widening(k);
         check_narrowing(k);
