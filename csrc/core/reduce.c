@@ -4,13 +4,14 @@
 #include <math.h>
 
 #include "base/pool.h"
+#include "base/scratch.h"
 #include "core/formula.h"
 #include "core/row_sums.h"
 
 enum {
     OUTPUTS = 512,        /* outputs whose sums are held at a time */
+    WIDE_OUTPUTS = 4096,  /* the same down columns, if there are so many: memory is best read in long runs */
     GATHERED = 4096,      /* elements of converted rows held at a time, a side */
-    COLUMN_STEPS = 8,     /* rows of columns summed in one go: as many streams as hardware prefetch follows; a multiple of COLUMNS_GROUP */
     THREAD_WORK = 1 << 18 /* multiplications that take longer than waking a thread (some 50 us) */
 };
 
@@ -22,14 +23,17 @@ struct driver {
     bool in_place; /* kernels read the operands where they are */
     struct axis inner; /* the outer axis closest in memory: outputs along it are calculated together */
     struct axes rest;  /* the other outer axes */
+    size_t outputs;    /* outputs of inner that are held at a time, at the most */
+    double *scratch;   /* room for what is held of them, for each worker; NULL: the stack will do */
     size_t block;      /* outputs of inner that one task takes */
     size_t blocks;     /* tasks along inner */
 };
 
-/* Sums of up to OUTPUTS outputs; the six arrays that columns_kernel wants, `n` apart. */
-struct sums_block {
-    _Alignas(64) double at[6 * OUTPUTS];
-};
+/* What is held of n outputs, in doubles: the six arrays of sums that columns_kernel wants, results, steps of converted columns. */
+static size_t held(size_t n)
+{
+    return (6 + 1 + 2 * COLUMN_STEPS) * n;
+}
 
 /* Outputs first .. first+n-1 along inner, from these addresses on. */
 struct stretch {
@@ -84,7 +88,7 @@ static void sum_rows_gathered(const struct driver *d, const struct stretch *s, d
 }
 
 /* `steps` neighbouring steps of the innermost reduced axis, n columns each, handed to the kernel in place or converted. */
-static void sum_some_columns(const struct driver *d, const struct stretch *s, struct offsets at, size_t steps, double *sums)
+static void sum_some_columns(const struct driver *d, const struct stretch *s, struct offsets at, size_t steps, double *sums, double *converted)
 {
     const struct axis *reduced = &d->plan->reduced.at[d->plan->reduced.count - 1];
     const char *x = s->x + at.x, *y = s->y + at.y;
@@ -92,7 +96,7 @@ static void sum_some_columns(const struct driver *d, const struct stretch *s, st
         kernels_current()->sums->columns[d->call->x.dtype][d->kind](sums, s->n, x, y, steps, reduced->x, reduced->y);
         return;
     }
-    _Alignas(64) double x_block[COLUMN_STEPS * OUTPUTS], y_block[COLUMN_STEPS * OUTPUTS];
+    double *x_block = converted, *y_block = converted + COLUMN_STEPS * s->n;
     const size_t row = s->n * work_size(d->work);
     for (size_t i = 0; i < steps; i++) {
         operand_load(&d->call->x, x + (ptrdiff_t)i * reduced->x, d->inner.x, s->n, d->work, (char *)x_block + i * row);
@@ -103,7 +107,7 @@ static void sum_some_columns(const struct driver *d, const struct stretch *s, st
     kernels_current()->sums->columns[work_element(d->work)][d->kind](sums, s->n, x_block, y_block, steps, (ptrdiff_t)row, (ptrdiff_t)row);
 }
 
-static void sum_columns(const struct driver *d, const struct stretch *s, double *sums)
+static void sum_columns(const struct driver *d, const struct stretch *s, double *sums, double *converted)
 {
     const size_t n = s->n, run = d->plan->reduced.at[d->plan->reduced.count - 1].size;
     for (size_t i = 0; i < 6 * n; i++) {
@@ -112,7 +116,7 @@ static void sum_columns(const struct driver *d, const struct stretch *s, double 
     for (size_t k = 0, steps; k < d->plan->depth; k += steps) {
         size_t left = run - k % run;
         steps = left < COLUMN_STEPS ? left : COLUMN_STEPS;
-        sum_some_columns(d, s, axes_offsets(&d->plan->reduced, k), steps, sums);
+        sum_some_columns(d, s, axes_offsets(&d->plan->reduced, k), steps, sums, converted);
     }
     for (size_t i = 0; d->work == WORK_F64 && i < 3 * n; i++) {
         double total = sums[i] + sums[i + 3 * n];
@@ -221,14 +225,12 @@ static void rows_in_place(enum op op, double eps, enum dtype dtype, const struct
     }
 }
 
-static void normalize_stretch(const struct driver *d, const struct stretch *s, const double *xx)
+static void normalize_stretch(const struct driver *d, const struct stretch *s, const double *xx, double *divisors, int *exponents)
 {
     const struct axes *reduced = &d->plan->reduced;
     const bool columns = d->plan->driver == PLAN_COLUMNS;
     const struct axis single = {1, 0, 0, 0};
     const struct axis *run = reduced->count > 0 ? &reduced->at[reduced->count - 1] : &single;
-    double divisors[OUTPUTS];
-    int exponents[OUTPUTS];
     for (size_t i = 0; i < s->n; i++) {
         struct row_sums sums = {0.0, xx[i], 0.0, 0, 0};
         if (!plain_is_safe(d->work, d->kind, 0.0, xx[i], 0.0)) {
@@ -251,19 +253,18 @@ static void normalize_stretch(const struct driver *d, const struct stretch *s, c
     }
 }
 
-static void run_stretch(const struct driver *d, const struct stretch *s)
+static void run_stretch(const struct driver *d, const struct stretch *s, double *sums)
 {
-    struct sums_block sums;
-    double results[OUTPUTS], *xy = sums.at, *xx = xy + s->n, *yy = xx + s->n;
+    double *xy = sums, *xx = xy + s->n, *yy = xx + s->n, *results = sums + 6 * s->n, *converted = results + s->n;
     if (d->plan->driver == PLAN_COLUMNS) {
-        sum_columns(d, s, sums.at);
+        sum_columns(d, s, sums, converted);
     } else if (d->in_place) {
         rows_in_place(d->call->op, d->call->eps, d->call->x.dtype, s, d->inner.x, d->inner.y, d->plan->depth, xy, xx, yy, results);
     } else {
         sum_rows_gathered(d, s, xy, xx, yy);
     }
     if (d->call->op == OP_NORMALIZE) {
-        normalize_stretch(d, s, xx);
+        normalize_stretch(d, s, xx, results, (int *)converted);
         return;
     }
     if (d->plan->driver == PLAN_COLUMNS || !d->in_place) {
@@ -302,13 +303,14 @@ static void run_task(void *context, size_t task, size_t worker)
     const struct driver *d = context;
     struct offsets at = axes_offsets(&d->rest, task / d->blocks);
     size_t first = task % d->blocks * d->block, end = first + d->block < d->inner.size ? first + d->block : d->inner.size;
-    (void)worker;
+    _Alignas(64) double on_stack[(6 + 1 + 2 * COLUMN_STEPS) * OUTPUTS];
+    double *sums = d->scratch == NULL ? on_stack : d->scratch + worker * held(d->outputs);
     for (size_t n; first < end; first += n) {
-        n = end - first < OUTPUTS ? end - first : OUTPUTS;
+        n = end - first < d->outputs ? end - first : d->outputs;
         ptrdiff_t i = (ptrdiff_t)first;
         struct stretch stretch = {d->call->x.data + at.x + i * d->inner.x, d->call->y.data + at.y + i * d->inner.y,
                                   d->call->out + at.out + i * d->inner.out, n};
-        run_stretch(d, &stretch);
+        run_stretch(d, &stretch, sums);
     }
 }
 
@@ -356,11 +358,19 @@ int reduce(const struct reduction *call)
     d.in_place = d.in_place && (contiguous || (plan->driver == PLAN_ROWS && plan->depth == 1));
 
     /* Tasks small enough to share out evenly, large enough that a task's own cost does not show. */
-    const int threads = threads_for(plan->outputs, plan->depth);
+    int threads = threads_for(plan->outputs, plan->depth);
+    const bool wide = plan->driver == PLAN_COLUMNS && d.inner.size > OUTPUTS;
     const size_t per_task = THREAD_WORK / 4 / plan->depth + 1;
-    d.block = threads == 1 ? d.inner.size : per_task < OUTPUTS && plan->driver == PLAN_COLUMNS ? OUTPUTS : per_task;
+    d.outputs = !wide ? OUTPUTS : d.inner.size < WIDE_OUTPUTS ? d.inner.size : WIDE_OUTPUTS;
+    d.block = threads == 1 ? d.inner.size : per_task < d.outputs && plan->driver == PLAN_COLUMNS ? d.outputs : per_task;
     d.block = d.block < d.inner.size ? d.block : d.inner.size;
     d.blocks = (d.inner.size + d.block - 1) / d.block;
-    pool_run(d.blocks * axes_size(&d.rest), threads, run_task, &d);
+    const size_t tasks = d.blocks * axes_size(&d.rest);
+    threads = (size_t)threads < tasks ? threads : (int)tasks;
+    if (wide && (d.scratch = scratch_alloc((size_t)threads * held(d.outputs) * sizeof(double))) == NULL) {
+        return -1;
+    }
+    pool_run(tasks, threads, run_task, &d);
+    scratch_free(d.scratch);
     return 0;
 }

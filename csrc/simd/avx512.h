@@ -24,6 +24,7 @@
 #define TILE_ROWS 14
 #define TILE_VECTORS 2
 #define SUM_CHAINS 4
+#define COLUMN_VECTORS 4
 
 typedef __m512 vf;
 typedef __m512d vd;

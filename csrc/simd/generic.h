@@ -8,6 +8,7 @@
  * Register budget, for kernels that hold a block of sums in registers:
  *   TILE_ROWS x TILE_VECTORS accumulators, plus TILE_VECTORS + 1 more, must fit the register file;
  *   SUM_CHAINS independent chains hide the latency of an addition in the row kernels.
+ *   COLUMN_VECTORS x 3 accumulators, and two more, must fit the register file in the column kernels.
  */
 #ifndef COSSIM_SIMD_GENERIC_H
 #define COSSIM_SIMD_GENERIC_H
@@ -25,6 +26,7 @@
 #define TILE_ROWS 4
 #define TILE_VECTORS 2
 #define SUM_CHAINS 2
+#define COLUMN_VECTORS 2
 
 typedef struct { float lane[VF_LANES]; } vf;
 typedef struct { double lane[VD_LANES]; } vd;

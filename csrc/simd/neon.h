@@ -16,6 +16,7 @@
 #define TILE_ROWS 8
 #define TILE_VECTORS 2
 #define SUM_CHAINS 4
+#define COLUMN_VECTORS 4
 
 typedef float32x4_t vf;
 typedef float64x2_t vd;

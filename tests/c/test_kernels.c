@@ -146,16 +146,18 @@ static void check_cosine_sums(const struct kernels *k)
     }
 }
 
-/* n columns of ROWS * some steps, summed in two calls as the driver does. */
+/* n columns of ROWS * some steps, summed in calls of COLUMN_STEPS as the driver does. */
 static void check_columns(const struct kernels *k, enum element type, size_t n, size_t steps)
 {
     static double sums[6 * LONGEST];
     const ptrdiff_t step = (ptrdiff_t)(n * element_size[type]);
-    const size_t cut = steps / 2 / COLUMNS_GROUP * COLUMNS_GROUP;
     for (int kind = 0; kind < SUMS_KINDS; kind++) {
         memset(sums, 0, sizeof sums);
-        k->sums->columns[type][kind](sums, n, x_array, y_array, cut, step, step);
-        k->sums->columns[type][kind](sums, n, (const char *)x_array + cut * (size_t)step, (const char *)y_array + cut * (size_t)step, steps - cut, step, step);
+        for (size_t done = 0, some; done < steps; done += some) {
+            some = steps - done < COLUMN_STEPS ? steps - done : COLUMN_STEPS;
+            const size_t at = done * (size_t)step;
+            k->sums->columns[type][kind](sums, n, (const char *)x_array + at, (const char *)y_array + at, some, step, step);
+        }
         for (size_t j = 0; j < n; j++) {
             const double xy = sums[j] + sums[3 * n + j], xx = sums[n + j] + sums[4 * n + j], yy = sums[2 * n + j] + sums[5 * n + j];
             CHECK(kind == SUMS_SQUARE || near(xy, naive(type, x_array, y_array, j, n, steps), steps), "%s columns type %d", k->name, type);
