@@ -21,8 +21,7 @@ enum {
 
 /*
  * Scores this close to 1 are calculated again in double from the rows themselves: there a rounding error would push
- * them past 1 or tell identical rows apart. The margins are larger than the product's own error, and near_f32 is a
- * float, so that a score is on the same side of it before and after rounding to float.
+ * them past 1 or tell identical rows apart. The margins are larger than the product's own error.
  */
 static const double near_f32 = 1.0 - 0x1p-17, near_f64 = 1.0 - 1e-13;
 
@@ -66,18 +65,10 @@ static const char *row_address(const struct driver *d, enum side side, size_t ba
     return d->call->y.data + outer.y + inner.y;
 }
 
-/* Elements k .. k+n-1 of a row, in place where they are contiguous work elements and not to be scaled. */
-static const void *load_row(const struct driver *d, enum side side, const char *from, int exponent, size_t k, size_t n, void *buffer)
+/* n elements of a row from k on, brought to the work type and scaled. */
+static void convert_row(const struct driver *d, enum side side, const char *from, int exponent, size_t k, size_t n, void *buffer)
 {
-    const struct operand *operand = side == SIDE_X ? &d->call->x : &d->call->y;
-    const struct axes *reduced = &d->plan->reduced;
-    const ptrdiff_t size = (ptrdiff_t)work_size(d->work);
-    const ptrdiff_t stride = reduced->count == 0 ? 0 : side == SIDE_X ? reduced->at[0].x : reduced->at[0].y;
-    const bool same_type = operand->dtype == (enum dtype)work_element(d->work);
-    if (same_type && exponent == 0 && operand_in_place(operand) && (stride == size || d->plan->depth == 1)) {
-        return from + (ptrdiff_t)k * stride;
-    }
-    gather_row(operand, from, reduced, side, k, n, d->work, buffer);
+    gather_row(side == SIDE_X ? &d->call->x : &d->call->y, from, &d->plan->reduced, side, k, n, d->work, buffer);
     for (size_t i = 0; exponent != 0 && i < n; i++) {
         if (d->work == WORK_F64) {
             ((double *)buffer)[i] = ldexp(((double *)buffer)[i], -exponent);
@@ -85,24 +76,40 @@ static const void *load_row(const struct driver *d, enum side side, const char *
             ((float *)buffer)[i] = ldexpf(((float *)buffer)[i], -exponent);
         }
     }
-    return buffer;
 }
 
-static const void *left_row(const void *context, size_t batch, size_t row, size_t k, size_t n, void *buffer)
+/* Rows in place where they are contiguous work elements and not to be scaled. exponents: of the rows of the batch, or NULL. */
+static void find_rows(const struct driver *d, enum side side, const int *exponents, const struct tiles_rows *wanted)
 {
-    const struct driver *d = context;
-    int exponent = d->cosine ? d->x.exponent[batch * d->left + row] : 0;
-    return load_row(d, SIDE_X, row_address(d, SIDE_X, batch, row), exponent, k, n, buffer);
-}
-
-static const void *right_row(const void *context, size_t batch, size_t row, size_t k, size_t n, void *buffer)
-{
-    const struct driver *d = context;
-    if (d->symmetric) {
-        return left_row(context, batch, row, k, n, buffer);
+    const struct operand *operand = side == SIDE_X ? &d->call->x : &d->call->y;
+    const struct axes *reduced = &d->plan->reduced;
+    const ptrdiff_t stride = reduced->count == 0 ? 0 : side == SIDE_X ? reduced->at[0].x : reduced->at[0].y;
+    const bool in_place = operand->dtype == (enum dtype)work_element(d->work) && operand_in_place(operand) &&
+                          (stride == (ptrdiff_t)work_size(d->work) || d->plan->depth == 1);
+    for (size_t r = 0; r < wanted->count; r++) {
+        const size_t row = wanted->first + r;
+        const char *from = row_address(d, side, wanted->batch, row);
+        const int exponent = exponents == NULL ? 0 : exponents[row];
+        if (in_place && exponent == 0) {
+            wanted->rows[r] = from + (ptrdiff_t)wanted->k * stride;
+        } else {
+            char *to = wanted->buffers + r * wanted->stride;
+            convert_row(d, side, from, exponent, wanted->k, wanted->n, to);
+            wanted->rows[r] = to;
+        }
     }
-    int exponent = d->cosine ? d->y.exponent[batch * d->right + row] : 0;
-    return load_row(d, SIDE_Y, row_address(d, SIDE_Y, batch, row), exponent, k, n, buffer);
+}
+
+static void left_rows(const void *context, const struct tiles_rows *wanted)
+{
+    const struct driver *d = context;
+    find_rows(d, SIDE_X, d->cosine ? d->x.exponent + wanted->batch * d->left : NULL, wanted);
+}
+
+static void right_rows(const void *context, const struct tiles_rows *wanted)
+{
+    const struct driver *d = context;
+    find_rows(d, d->symmetric ? SIDE_X : SIDE_Y, d->cosine ? d->y.exponent + wanted->batch * d->right : NULL, wanted);
 }
 
 static struct row_pair pair_of(const struct driver *d, enum side left, size_t i, enum side right, size_t j, size_t batch, enum sums kind)
@@ -199,33 +206,44 @@ static double cosine_again(const struct driver *d, size_t batch, size_t i, size_
 static bool scores_1_with_itself(const struct driver *d, size_t row)
 {
     const double weight = d->x.weight[row], norm = d->work == WORK_F32 ? 1.0 / weight : weight;
-    return isfinite(norm) && norm > ldexp(d->call->eps, -d->x.exponent[row]) * (1.0 + 1e-12);
+    const int exponent = d->x.exponent[row];
+    const double eps = exponent == 0 ? d->call->eps : ldexp(d->call->eps, -exponent);
+    return isfinite(norm) && norm > eps * (1.0 + 1e-12);
 }
 
-/*
- * The scores of a tile as work elements; out_step elements from row to row. Whether a score is near 1 is asked of the
- * rounded score: near_f32 is a float, so it is on one side of it before and after rounding.
- */
+/* The scores of a tile as work elements; out_step elements from row to row. */
 static void cosines(const struct driver *d, size_t batch, const struct tile *t, void *out, ptrdiff_t out_step)
 {
     const struct kernels *kernels = kernels_current();
     const double *rows = d->x.weight + batch * d->left + t->row, *columns = d->y.weight + batch * d->right + t->column;
     const bool f64 = d->work == WORK_F64;
-    struct place found[TILES_MAX_ROWS * TILES_MAX / COSINE_STEP + 1];
+    struct places found[TILES_MAX_ROWS * TILES_MAX / COSINE_STEP + 1];
     const size_t count = f64 ? kernels->cosine_f64(out, out_step, t->sums, t->step, rows, t->rows, columns, t->columns, near_f64, found)
                              : kernels->cosine_f32(out, out_step, t->sums, t->step, rows, t->rows, columns, t->columns, near_f32, found);
-    for (size_t place = 0; place < count; place++) {
-        for (size_t r = found[place].row, c = found[place].column, end = c + COSINE_PADDING; c < end && c < t->columns; c++) {
-            const size_t i = t->row + r, j = t->column + c, at = r * (size_t)out_step + c;
-            if (fabs(f64 ? ((double *)out)[at] : ((float *)out)[at]) > (f64 ? near_f64 : near_f32)) {
-                const bool same = d->symmetric && i == j && scores_1_with_itself(d, batch * d->left + i);
-                const double score = same ? 1.0 : cosine_again(d, batch, i, j);
-                if (f64) {
-                    ((double *)out)[at] = score;
-                } else {
-                    ((float *)out)[at] = (float)score;
-                }
+    for (const struct places *f = found; f < found + count; f++) {
+        for (unsigned bits = f->bits; bits != 0; bits &= bits - 1) {
+            const size_t c = f->column + (size_t)__builtin_ctz(bits), i = t->row + f->row, j = t->column + c;
+            const bool same = d->symmetric && i == j && scores_1_with_itself(d, batch * d->left + i);
+            const double score = same ? 1.0 : cosine_again(d, batch, i, j);
+            if (f64) {
+                ((double *)out)[f->row * out_step + (ptrdiff_t)c] = score;
+            } else {
+                ((float *)out)[f->row * out_step + (ptrdiff_t)c] = (float)score;
             }
+        }
+    }
+}
+
+/* A few scores: memcpy of a length that is not known takes longer to start than this does altogether. */
+static void copy_scores(enum work work, char *to, const char *from, size_t n)
+{
+    if (work == WORK_F64) {
+        for (size_t i = 0; i < n; i++) {
+            ((double *)to)[i] = ((const double *)from)[i];
+        }
+    } else {
+        for (size_t i = 0; i < n; i++) {
+            ((float *)to)[i] = ((const float *)from)[i];
         }
     }
 }
@@ -244,7 +262,8 @@ static void store_symmetric(const struct driver *d, const struct tile *t, const 
     for (size_t r = 0; r < t->rows; r++) {
         const size_t i = t->row + r, skip = i > t->column ? smaller(i - t->column, t->columns) : 0;
         rows[r] = scores + r * step * item;
-        memcpy(out + (ptrdiff_t)i * row_step + (ptrdiff_t)((t->column + skip) * item), (const char *)rows[r] + skip * item, (t->columns - skip) * item);
+        copy_scores(d->work, out + (ptrdiff_t)i * row_step + (ptrdiff_t)((t->column + skip) * item), (const char *)rows[r] + skip * item,
+                    t->columns - skip);
     }
     char *mirror = out + (ptrdiff_t)t->column * row_step + (ptrdiff_t)(t->row * item);
     if (t->column >= t->row + t->rows) {
@@ -254,7 +273,7 @@ static void store_symmetric(const struct driver *d, const struct tile *t, const 
     transpose(turned, TILES_MAX_ROWS, rows, t->rows, t->columns);
     for (size_t c = 0; c < t->columns; c++) {
         const size_t j = t->column + c, above = j > t->row ? smaller(j - t->row, t->rows) : 0;
-        memcpy(mirror + (ptrdiff_t)c * row_step, (const char *)turned + c * TILES_MAX_ROWS * item, above * item);
+        copy_scores(d->work, mirror + (ptrdiff_t)c * row_step, (const char *)turned + c * TILES_MAX_ROWS * item, above);
     }
 }
 
@@ -363,8 +382,8 @@ static int run_group(struct driver *d, size_t batches)
         .right = d->right,
         .depth = d->plan->depth,
         .symmetric = d->symmetric,
-        .left_row = left_row,
-        .right_row = right_row,
+        .left_rows = left_rows,
+        .right_rows = right_rows,
         .finish = finish_tile,
         .expect = d->direct && d->left * d->right > CACHED_SCORES ? expect_tile : NULL,
         .context = d,

@@ -12,14 +12,14 @@ static size_t depth_of(const struct conv2d *c)
     return c->in_channels / c->groups * c->kernel.h * c->kernel.w;
 }
 
-/* Row: an output channel of the batch's group. */
-static const void *filter_row(const void *context, size_t batch, size_t row, size_t k, size_t n, void *buffer)
+/* Rows: output channels of the batch's group. */
+static void filter_rows(const void *context, const struct tiles_rows *wanted)
 {
     const struct conv2d *c = context;
-    const size_t channel = batch % c->groups * (c->out_channels / c->groups) + row;
-    (void)n;
-    (void)buffer;
-    return (const char *)c->weight + (channel * depth_of(c) + k) * work_size(c->work);
+    const size_t first = wanted->batch % c->groups * (c->out_channels / c->groups) + wanted->first;
+    for (size_t r = 0; r < wanted->count; r++) {
+        wanted->rows[r] = (const char *)c->weight + ((first + r) * depth_of(c) + wanted->k) * work_size(c->work);
+    }
 }
 
 /* One row of one channel's window: kernel columns column .. column+n-1 at kernel row `row`; zeros outside the image. */
@@ -46,20 +46,28 @@ static void copy_window_row(const struct conv2d *c, const char *plane, size_t pi
     }
 }
 
-/* Row: an output pixel; its elements run over the group's channels, kernel rows and kernel columns. */
-static const void *patch_row(const void *context, size_t batch, size_t pixel, size_t k, size_t n, void *buffer)
+/* n elements from k on of a patch, which run over the group's channels, kernel rows and kernel columns. */
+static void gather_patch(const struct conv2d *c, const char *image, size_t pixel, size_t k, size_t n, char *to)
 {
-    const struct conv2d *c = context;
     const size_t window = c->kernel.h * c->kernel.w, plane_bytes = c->in.h * c->in.w * work_size(c->work);
-    const size_t first_channel = batch % c->groups * (c->in_channels / c->groups);
-    const char *image = (const char *)c->input + (batch / c->groups * c->in_channels + first_channel) * plane_bytes;
-    char *to = buffer;
     for (size_t run; n > 0; n -= run, k += run, to += run * work_size(c->work)) {
         const size_t in_window = k % window, column = in_window % c->kernel.w;
         run = c->kernel.w - column < n ? c->kernel.w - column : n;
         copy_window_row(c, image + k / window * plane_bytes, pixel, in_window / c->kernel.w, column, run, to);
     }
-    return buffer;
+}
+
+/* Rows: output pixels. */
+static void patch_rows(const void *context, const struct tiles_rows *wanted)
+{
+    const struct conv2d *c = context;
+    const size_t first_channel = wanted->batch / c->groups * c->in_channels + wanted->batch % c->groups * (c->in_channels / c->groups);
+    const char *image = (const char *)c->input + first_channel * c->in.h * c->in.w * work_size(c->work);
+    for (size_t r = 0; r < wanted->count; r++) {
+        char *to = wanted->buffers + r * wanted->stride;
+        gather_patch(c, image, wanted->first + r, wanted->k, wanted->n, to);
+        wanted->rows[r] = to;
+    }
 }
 
 /* One output channel, n consecutive pixels. */
@@ -96,8 +104,8 @@ int conv2d(const struct conv2d *c)
         .left = c->out_channels / c->groups,
         .right = c->out.h * c->out.w,
         .depth = depth_of(c),
-        .left_row = filter_row,
-        .right_row = patch_row,
+        .left_rows = filter_rows,
+        .right_rows = patch_rows,
         .finish = store_tile,
         .context = c,
     };

@@ -4,22 +4,24 @@
 #include "core/reduce.h"
 #include "core/tiles.h"
 
-static const void *input_row(const void *context, size_t batch, size_t row, size_t k, size_t n, void *buffer)
+static void find_rows(const struct linear *l, const void *data, const struct tiles_rows *wanted)
 {
-    const struct linear *l = context;
-    (void)batch;
-    (void)n;
-    (void)buffer;
-    return (const char *)l->input + (row * l->in_features + k) * work_size(l->work);
+    const size_t row = l->in_features * work_size(l->work);
+    for (size_t r = 0; r < wanted->count; r++) {
+        wanted->rows[r] = (const char *)data + (wanted->first + r) * row + wanted->k * work_size(l->work);
+    }
 }
 
-static const void *weight_row(const void *context, size_t batch, size_t row, size_t k, size_t n, void *buffer)
+static void input_rows(const void *context, const struct tiles_rows *wanted)
 {
     const struct linear *l = context;
-    (void)batch;
-    (void)n;
-    (void)buffer;
-    return (const char *)l->weight + (row * l->in_features + k) * work_size(l->work);
+    find_rows(l, l->input, wanted);
+}
+
+static void weight_rows(const void *context, const struct tiles_rows *wanted)
+{
+    const struct linear *l = context;
+    find_rows(l, l->weight, wanted);
 }
 
 static void store_features(const struct linear *l, size_t row, size_t feature, size_t n, const double *sums)
@@ -50,8 +52,8 @@ int linear(const struct linear *l)
         .left = l->rows,
         .right = l->out_features,
         .depth = l->in_features,
-        .left_row = input_row,
-        .right_row = weight_row,
+        .left_rows = input_rows,
+        .right_rows = weight_rows,
         .finish = store_tile,
         .context = l,
     };

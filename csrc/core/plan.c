@@ -47,7 +47,7 @@ size_t axes_size(const struct axes *axes)
     return size;
 }
 
-struct offsets axes_offsets(const struct axes *axes, size_t index)
+struct offsets axes_offsets_many(const struct axes *axes, size_t index)
 {
     struct offsets offsets = {0, 0, 0};
     for (int i = axes->count - 1; i >= 0 && index > 0; i--) {

@@ -61,6 +61,16 @@ size_t axes_size(const struct axes *axes);
 struct offsets {
     ptrdiff_t x, y, out;
 };
-struct offsets axes_offsets(const struct axes *axes, size_t index);
+struct offsets axes_offsets_many(const struct axes *axes, size_t index);
+
+static inline struct offsets axes_offsets(const struct axes *axes, size_t index)
+{
+    if (axes->count > 1) {
+        return axes_offsets_many(axes, index);
+    }
+    const ptrdiff_t step = axes->count == 0 ? 0 : (ptrdiff_t)index;
+    const struct axis *axis = &axes->at[0];
+    return step == 0 ? (struct offsets){0, 0, 0} : (struct offsets){step * axis->x, step * axis->y, step * axis->out};
+}
 
 #endif

@@ -82,9 +82,7 @@ static void pack(const struct driver *d, const struct task *t, size_t k, size_t 
         }
         for (size_t at = 0, n; at < depth; at += n) {
             n = smaller(TILE_DEPTH, depth - at);
-            for (size_t r = 0; r < some; r++) {
-                rows[r] = d->call->right_row(d->call->context, t->batch, t->right + p + r, k + at, n, buffers + r * TILE_DEPTH * d->size);
-            }
+            d->call->right_rows(d->call->context, &(struct tiles_rows){t->batch, t->right + p, some, k + at, n, buffers, TILE_DEPTH * d->size, rows});
             d->transpose(panel + at * width * d->size, width, rows, some, n);
         }
     }
@@ -101,9 +99,7 @@ static void find_left_rows(const struct driver *d, const struct task *t, size_t 
 {
     const void **pointers = (const void **)(t->scratch + d->left_pointers);
     char *buffers = t->scratch + d->left_rows;
-    for (size_t r = 0; r < count; r++) {
-        pointers[r] = d->call->left_row(d->call->context, t->batch, first + r, k, depth, buffers + r * d->left_stride);
-    }
+    d->call->left_rows(d->call->context, &(struct tiles_rows){t->batch, first, count, k, depth, buffers, d->left_stride, pointers});
     const bool copy = t->right_count >= COPY_RIGHT_ROWS && rows_collide(pointers, count);
     for (size_t r = 0; copy && r < count; r++) {
         pointers[r] = memcpy(buffers + r * d->left_stride, pointers[r], depth * d->size);

@@ -7,6 +7,17 @@
 #include "core/work.h"
 
 /*
+ * Elements k .. k+n-1 of the rows first .. first+count-1 of a side, as contiguous `work` elements: rows[r] is to point into
+ * the caller's data where they lie that way, else to buffers + r * stride (room for n elements), filled.
+ */
+struct tiles_rows {
+    size_t batch, first, count, k, n;
+    char *buffers;
+    size_t stride;
+    const void **rows;
+};
+
+/*
  * The tiles driver: sums[i][j] = sum over k of left[i][k] * right[j][k], for every pair of a left and a right row, in
  * blocks that fit the cache. Where the rows come from and what becomes of the sums is the caller's: all pairs of vectors,
  * linear and convolution are this one product.
@@ -22,12 +33,9 @@ struct tiles {
     size_t depth;   /* length of every row */
     bool symmetric; /* both sides are the same rows: only sums with j >= i are wanted (others in a tile on the diagonal come too) */
 
-    /*
-     * Elements k .. k+n-1 of a row as `work` elements, contiguous: a pointer into the caller's data where they lie that
-     * way, else buffer (room for n elements), filled. Called from several threads.
-     */
-    const void *(*left_row)(const void *context, size_t batch, size_t row, size_t k, size_t n, void *buffer);
-    const void *(*right_row)(const void *context, size_t batch, size_t row, size_t k, size_t n, void *buffer);
+    /* Find rows. Called from several threads. */
+    void (*left_rows)(const void *context, const struct tiles_rows *wanted);
+    void (*right_rows)(const void *context, const struct tiles_rows *wanted);
 
     /*
      * Takes a block of sums: those of left rows row .. row+rows-1 with right rows column .. column+columns-1, of which

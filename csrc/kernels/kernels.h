@@ -68,21 +68,21 @@ static inline size_t tile_chain(size_t depth)
 /* Rows into columns: to[i * step + r] = rows[r][i] for r < count, i < n. Packs panels, and mirrors symmetric results. */
 typedef void transpose_kernel(void *to, size_t step, const void *const *rows, size_t count, size_t n);
 
-/* A column of a row of a tile. */
-struct place {
-    unsigned char row, column;
+/* Some columns of a row of a tile: bit i stands for column + i. */
+struct places {
+    unsigned char row, column, bits;
 };
 
 /*
- * The cosines of a tile of sums, kept in [-1, 1]; out_step and sums_step are the elements from row to row. The weights are
+ * The cosines of a tile of sums; out_step and sums_step are the elements from row to row. The weights are
  * what core/formula.h made of the norms: reciprocals for float32 output, the norms themselves for float64. Sums and
- * column weights are read up to the next multiple of COSINE_PADDING. Returns how many places it found from which on, within
- * COSINE_PADDING columns, a |cosine| may exceed `near`; found has room for each COSINE_STEP columns of every row, and one.
+ * column weights are read up to the next multiple of COSINE_PADDING. Says where a |cosine| exceeds `near` (where it is to be
+ * calculated again): returns how many places it found; found has room for each COSINE_STEP columns of every row, and one more.
  */
 typedef size_t cosine_f32_kernel(float *out, ptrdiff_t out_step, const double *sums, size_t sums_step, const double *row_weights, size_t rows,
-                                 const double *column_weights, size_t columns, double near, struct place *found);
+                                 const double *column_weights, size_t columns, double near, struct places *found);
 typedef size_t cosine_f64_kernel(double *out, ptrdiff_t out_step, const double *sums, size_t sums_step, const double *row_weights, size_t rows,
-                                 const double *column_weights, size_t columns, double near, struct place *found);
+                                 const double *column_weights, size_t columns, double near, struct places *found);
 
 enum { COSINE_PADDING = 8, COSINE_STEP = 2 }; /* the most and the fewest lanes of a vd */
 

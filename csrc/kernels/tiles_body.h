@@ -121,7 +121,7 @@ INLINE vd NAME(cosine_of)(const double *sums, vd row, const double *columns)
 }
 
 static size_t NAME(cosine)(TILE_TYPE *out, ptrdiff_t out_step, const double *sums, size_t sums_step, const double *row_weights, size_t rows,
-                           const double *column_weights, size_t columns, double near, struct place *found)
+                           const double *column_weights, size_t columns, double near, struct places *found)
 {
     const vd limit = vd_set1(near);
     size_t count = 0;
@@ -129,15 +129,17 @@ static size_t NAME(cosine)(TILE_TYPE *out, ptrdiff_t out_step, const double *sum
         const vd row = vd_set1(row_weights[r]);
         for (size_t j = 0; j < columns; j += VD_LANES) {
             const vd c = NAME(cosine_of)(sums + j, row, column_weights + j);
-            found[count] = (struct place){(unsigned char)r, (unsigned char)j}; /* stays if it counts */
-            count += vd_any_beyond(c, limit) != 0;
+            unsigned beyond = vd_beyond(c, limit);
             if (columns - j >= VD_LANES) {
-                TILE_STORE(out + j, vd_clip(c));
+                TILE_STORE(out + j, c);
             } else {
+                beyond &= (1u << (columns - j)) - 1;
                 TILE_TYPE last[VD_LANES];
-                TILE_STORE(last, vd_clip(c));
+                TILE_STORE(last, c);
                 memcpy(out + j, last, (columns - j) * sizeof *out);
             }
+            found[count] = (struct places){(unsigned char)r, (unsigned char)j, (unsigned char)beyond}; /* stays if it counts */
+            count += beyond != 0;
         }
     }
     return count;

@@ -94,10 +94,10 @@ static inline vd vd_sqrt(vd a) { return _mm256_sqrt_pd(a); }
 static inline void vd_store_f32(float *p, vd a) { _mm_storeu_ps(p, _mm256_cvtpd_ps(a)); }
 /* min and max give their second operand where one is NaN */
 static inline vd vd_clip(vd a) { return _mm256_max_pd(_mm256_set1_pd(-1.0), _mm256_min_pd(_mm256_set1_pd(1.0), a)); }
-static inline int vd_any_beyond(vd a, vd limit)
+static inline unsigned vd_beyond(vd a, vd limit)
 {
     __m256d magnitude = _mm256_andnot_pd(_mm256_set1_pd(-0.0), a);
-    return _mm256_movemask_pd(_mm256_cmp_pd(magnitude, limit, _CMP_GT_OQ));
+    return (unsigned)_mm256_movemask_pd(_mm256_cmp_pd(magnitude, limit, _CMP_GT_OQ));
 }
 
 static inline int vd_all_reach(vd a, vd b) { return _mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_GE_OQ)) == 0xf; }

@@ -21,7 +21,7 @@
 #define ISA_NAME avx512
 #define VF_LANES 16
 #define VD_LANES 8
-#define TILE_ROWS 14
+#define TILE_ROWS 8
 #define TILE_VECTORS 2
 #define SUM_CHAINS 4
 #define COLUMN_VECTORS 4
@@ -98,7 +98,7 @@ static inline vd vd_sqrt(vd a) { return _mm512_sqrt_pd(a); }
 static inline void vd_store_f32(float *p, vd a) { _mm256_storeu_ps(p, _mm512_cvtpd_ps(a)); }
 /* min and max give their second operand where one is NaN */
 static inline vd vd_clip(vd a) { return _mm512_max_pd(_mm512_set1_pd(-1.0), _mm512_min_pd(_mm512_set1_pd(1.0), a)); }
-static inline int vd_any_beyond(vd a, vd limit) { return _mm512_cmp_pd_mask(_mm512_abs_pd(a), limit, _CMP_GT_OQ); }
+static inline unsigned vd_beyond(vd a, vd limit) { return _mm512_cmp_pd_mask(_mm512_abs_pd(a), limit, _CMP_GT_OQ); }
 
 static inline int vd_all_reach(vd a, vd b) { return _mm512_cmp_pd_mask(a, b, _CMP_GE_OQ) == 0xff; }
 

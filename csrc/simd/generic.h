@@ -102,14 +102,14 @@ static inline void vd_store_f32(float *p, vd a)
 /* Kept in [-1, 1]; NaN stays. */
 static inline vd vd_clip(vd a) { EACH_D(a.lane[i] > 1.0 ? 1.0 : a.lane[i] < -1.0 ? -1.0 : a.lane[i]); }
 
-/* Is the magnitude of any lane above that of limit? NaN is not. limit is not negative. */
-static inline int vd_any_beyond(vd a, vd limit)
+/* Bit i: is the magnitude of lane i above that of limit? NaN is not. limit is not negative. */
+static inline unsigned vd_beyond(vd a, vd limit)
 {
-    int any = 0;
+    unsigned lanes = 0;
     for (int i = 0; i < VD_LANES; i++) {
-        any |= fabs(a.lane[i]) > limit.lane[i];
+        lanes |= (unsigned)(fabs(a.lane[i]) > limit.lane[i]) << i;
     }
-    return any;
+    return lanes;
 }
 
 /* Is every lane of a at least its lane of b? NaN is not. */

@@ -79,10 +79,10 @@ static inline vd vd_div(vd a, vd b) { return vdivq_f64(a, b); }
 static inline vd vd_sqrt(vd a) { return vsqrtq_f64(a); }
 static inline void vd_store_f32(float *p, vd a) { vst1_f32(p, vcvt_f32_f64(a)); }
 static inline vd vd_clip(vd a) { return vmaxq_f64(vdupq_n_f64(-1.0), vminq_f64(vdupq_n_f64(1.0), a)); } /* NaN wins */
-static inline int vd_any_beyond(vd a, vd limit)
+static inline unsigned vd_beyond(vd a, vd limit)
 {
     uint64x2_t beyond = vcagtq_f64(a, limit);
-    return (vgetq_lane_u64(beyond, 0) | vgetq_lane_u64(beyond, 1)) != 0;
+    return (unsigned)((vgetq_lane_u64(beyond, 0) & 1) | (vgetq_lane_u64(beyond, 1) & 2));
 }
 
 static inline int vd_all_reach(vd a, vd b)
