@@ -154,8 +154,21 @@ def test_integers_have_exact_sums(rng, dtype):
     np.testing.assert_allclose(cossim.pairwise(x, y), reference.pairwise(x, y).astype(float), atol=1e-15)
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+def test_long_rows_of_8_bit_integers_have_exact_sums(dtype):
+    """Far longer than 32 bits could sum, and the largest products there are."""
+    n, info = 600_001, np.iinfo(dtype)
+    x, y = np.full((2, n), info.max, dtype), np.full((2, n), info.min or info.max, dtype)
+    dot = n * int(x[0, 0]) * int(y[0, 0])
+    assert cossim.vecdot(x, y).tolist() == [dot, dot]
+    assert cossim.vecdot(x[:, ::-1], y).tolist() == [dot, dot]
+    assert cossim.vecdot(x.T.copy(), y.T.copy(), 0).tolist() == [dot, dot]
+    assert cossim.vecdot(x[:, None], y[None]).tolist() == [[dot, dot]] * 2
+    assert cossim.pairwise(x, y).tolist() == [[np.sign(dot)] * 2] * 2
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("shape", [(6, 40), (3, 70, 5), (2, 3, 4, 11)], ids=str)
+@pytest.mark.parametrize("shape", [(6, 40), (3, 70, 5), (2, 3, 4, 11), (2, 5, 70, 71), (3, 4200)], ids=str)
 def test_against_the_slow_twins(rng, shape, dtype):
     x, y = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
     atol = 1e-14 if dtype == np.float64 else 1e-5

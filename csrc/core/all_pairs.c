@@ -41,7 +41,8 @@ struct tile {
 struct driver {
     const struct reduction *call;
     const struct plan *plan;
-    enum work work;
+    enum work work;       /* of scores and norms */
+    enum work product;    /* of the rows in the product: float holds every sum of a block of 8-bit integers exactly */
     bool symmetric;
     bool cosine;          /* OP_COSINE or OP_DISTANCE, which need norms */
     bool direct;          /* scores go straight into out: cosines of the work type, contiguous along the right rows */
@@ -68,9 +69,9 @@ static const char *row_address(const struct driver *d, enum side side, size_t ba
 /* n elements of a row from k on, brought to the work type and scaled. */
 static void convert_row(const struct driver *d, enum side side, const char *from, int exponent, size_t k, size_t n, void *buffer)
 {
-    gather_row(side == SIDE_X ? &d->call->x : &d->call->y, from, &d->plan->reduced, side, k, n, d->work, buffer);
+    gather_row(side == SIDE_X ? &d->call->x : &d->call->y, from, &d->plan->reduced, side, k, n, d->product, buffer);
     for (size_t i = 0; exponent != 0 && i < n; i++) {
-        if (d->work == WORK_F64) {
+        if (d->product == WORK_F64) {
             ((double *)buffer)[i] = ldexp(((double *)buffer)[i], -exponent);
         } else {
             ((float *)buffer)[i] = ldexpf(((float *)buffer)[i], -exponent);
@@ -84,8 +85,8 @@ static void find_rows(const struct driver *d, enum side side, const int *exponen
     const struct operand *operand = side == SIDE_X ? &d->call->x : &d->call->y;
     const struct axes *reduced = &d->plan->reduced;
     const ptrdiff_t stride = reduced->count == 0 ? 0 : side == SIDE_X ? reduced->at[0].x : reduced->at[0].y;
-    const bool in_place = operand->dtype == (enum dtype)work_element(d->work) && operand_in_place(operand) &&
-                          (stride == (ptrdiff_t)work_size(d->work) || d->plan->depth == 1);
+    const bool in_place = operand->dtype == (enum dtype)work_element(d->product) && operand_in_place(operand) &&
+                          (stride == (ptrdiff_t)work_size(d->product) || d->plan->depth == 1);
     for (size_t r = 0; r < wanted->count; r++) {
         const size_t row = wanted->first + r;
         const char *from = row_address(d, side, wanted->batch, row);
@@ -376,7 +377,7 @@ static int run_group(struct driver *d, size_t batches)
         }
     }
     struct tiles tiles = {
-        .work = d->work,
+        .work = d->product,
         .batches = batches,
         .left = d->left,
         .right = d->right,
@@ -414,6 +415,7 @@ int reduce_all_pairs(const struct reduction *call)
         return 0;
     }
     d.work = dtype_work(call->x.dtype) == WORK_F64 || dtype_work(call->y.dtype) == WORK_F64 ? WORK_F64 : WORK_F32;
+    d.product = dtype_size(call->x.dtype) == 1 && dtype_size(call->y.dtype) == 1 ? WORK_F32 : d.work;
     d.direct = writes_direct(&d);
     d.left = axes_size(&d.plan->left);
     d.right = axes_size(&d.plan->right);

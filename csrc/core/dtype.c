@@ -12,7 +12,6 @@
     row(F32, float, SAME)             \
     row(F16, uint16_t, f16_to_f32)    \
     row(BF16, uint16_t, bf16_to_f32)  \
-    row(BOOL, uint8_t, SAME)          \
     row(I8, int8_t, SAME)             \
     row(U8, uint8_t, SAME)            \
     row(I16, int16_t, SAME)           \
@@ -69,6 +68,8 @@ FOR_EACH_DTYPE(LOADER_F64)
 LOADER(F32, float, SAME, WORK_F32, float)
 LOADER(F16, uint16_t, f16_to_f32, WORK_F32, float)
 LOADER(BF16, uint16_t, bf16_to_f32, WORK_F32, float)
+LOADER(I8, int8_t, SAME, WORK_F32, float)
+LOADER(U8, uint8_t, SAME, WORK_F32, float)
 
 static void load_f32(const struct operand *operand, const char *from, ptrdiff_t stride, size_t n, float *to)
 {
@@ -87,6 +88,12 @@ static void load_f32(const struct operand *operand, const char *from, ptrdiff_t 
         } else {
             load_BF16_WORK_F32(to, from, stride, n, operand->swapped);
         }
+        break;
+    case DTYPE_I8:
+        load_I8_WORK_F32(to, from, stride, n, operand->swapped);
+        break;
+    case DTYPE_U8:
+        load_U8_WORK_F32(to, from, stride, n, operand->swapped);
         break;
     default:
         load_F32_WORK_F32(to, from, stride, n, operand->swapped);

@@ -13,9 +13,8 @@ enum dtype {
     DTYPE_F32 = ELEMENT_F32,
     DTYPE_F16 = ELEMENT_F16,
     DTYPE_BF16 = ELEMENT_BF16,
-    DTYPE_BOOL,
-    DTYPE_I8,
-    DTYPE_U8,
+    DTYPE_I8 = ELEMENT_I8,
+    DTYPE_U8 = ELEMENT_U8, /* and bool */
     DTYPE_I16,
     DTYPE_U16,
     DTYPE_I32,
@@ -54,10 +53,10 @@ struct operand {
 /* May a kernel read runs of it in place? */
 static inline bool operand_in_place(const struct operand *operand)
 {
-    return dtype_is_float(operand->dtype) && operand->aligned && !operand->swapped;
+    return operand->dtype < (enum dtype)ELEMENTS && operand->aligned && !operand->swapped;
 }
 
-/* n elements, `stride` bytes apart, as contiguous `work` elements. Exact but for 64-bit integers beyond 2^53. A dtype of WORK_F64 cannot be loaded as WORK_F32. */
+/* n elements, `stride` bytes apart, as contiguous `work` elements. Exact but for 64-bit integers beyond 2^53. Of the dtypes of WORK_F64 only 8-bit integers can be loaded as WORK_F32. */
 void operand_load(const struct operand *operand, const char *from, ptrdiff_t stride, size_t n, enum work work, void *to);
 
 /* n values rounded once to a float dtype and stored `stride` bytes apart: doubles, or `work` elements. */

@@ -44,13 +44,32 @@ extern const struct sums_kernels PASTE(sums_kernels_, ISA_SUMS);
 #define ELEMENT_KEEP_ERRORS
 #include "kernels/rows_body.h"
 
+#define ELEMENT i8
+#define ELEMENT_TYPE int8_t
+#define ELEMENT_LOAD vd_load_i8
+#define ELEMENT_LOAD_INTEGERS vh_load_i8
+#include "kernels/rows_body.h"
+
+#define ELEMENT u8
+#define ELEMENT_TYPE uint8_t
+#define ELEMENT_LOAD vd_load_u8
+#define ELEMENT_LOAD_INTEGERS vh_load_u8
+#include "kernels/rows_body.h"
+
+#define EACH_ELEMENT(row)                                                                                                             \
+    {                                                                                                                                 \
+        [ELEMENT_F64] = row(f64), [ELEMENT_F32] = row(f32), [ELEMENT_F16] = row(f16), [ELEMENT_BF16] = row(bf16), [ELEMENT_I8] = row(i8), \
+        [ELEMENT_U8] = row(u8)                                                                                                        \
+    }
 #define ROWS(e) {rows_all_##e, rows_dot_##e, rows_square_##e}
 #define COLUMNS(e) {columns_all_##e, columns_dot_##e, columns_square_##e}
 
+#define COSINE_ROWS(e) cosine_rows_##e
+
 const struct sums_kernels PASTE(sums_kernels_, ISA_NAME) = {
-    .rows = {[ELEMENT_F64] = ROWS(f64), [ELEMENT_F32] = ROWS(f32), [ELEMENT_F16] = ROWS(f16), [ELEMENT_BF16] = ROWS(bf16)},
-    .columns = {[ELEMENT_F64] = COLUMNS(f64), [ELEMENT_F32] = COLUMNS(f32), [ELEMENT_F16] = COLUMNS(f16), [ELEMENT_BF16] = COLUMNS(bf16)},
-    .cosine_rows = {[ELEMENT_F64] = cosine_rows_f64, [ELEMENT_F32] = cosine_rows_f32, [ELEMENT_F16] = cosine_rows_f16, [ELEMENT_BF16] = cosine_rows_bf16},
+    .rows = EACH_ELEMENT(ROWS),
+    .columns = EACH_ELEMENT(COLUMNS),
+    .cosine_rows = EACH_ELEMENT(COSINE_ROWS),
 };
 #define ISA_SUMS ISA_NAME
 #endif

@@ -10,7 +10,7 @@
  */
 
 /* The element types that the kernels read in place. core/dtype.h goes on from here with those that are converted first. */
-enum element { ELEMENT_F64, ELEMENT_F32, ELEMENT_F16, ELEMENT_BF16, ELEMENTS };
+enum element { ELEMENT_F64, ELEMENT_F32, ELEMENT_F16, ELEMENT_BF16, ELEMENT_I8, ELEMENT_U8, ELEMENTS };
 
 /* Which of x.y, x.x and y.y a kernel sums. Sums that are not wanted are neither calculated nor written. */
 enum sums { SUMS_ALL, SUMS_DOT, SUMS_SQUARE, SUMS_KINDS };
@@ -20,7 +20,7 @@ enum sums { SUMS_ALL, SUMS_DOT, SUMS_SQUARE, SUMS_KINDS };
  * Narrow floats are widened and summed in double; 16-bit ones, where all three sums are wanted, in chains of eight products in
  * float, which hold each product exactly, and the chains in double. Doubles are summed in groups of four whose totals are added with their
  * rounding errors kept, which bounds the error of a sum by 2.5 units roundoff of sum |x y|, whatever n is.
- * SUMS_SQUARE reads x and writes xx alone.
+ * Sums of 8-bit integers are exact. SUMS_SQUARE reads x and writes xx alone.
  */
 typedef void rows_kernel(double *xy, double *xx, double *yy, const void *x, const void *y, size_t rows, size_t n,
                          ptrdiff_t x_step, ptrdiff_t y_step);

@@ -3,6 +3,7 @@
  *   ELEMENT, ELEMENT_TYPE, ELEMENT_LOAD   name, C type, load of VD_LANES elements as doubles
  *   ELEMENT_KEEP_ERRORS                   defined: products do not fit a double exactly, so keep the rounding errors
  *   ELEMENT_LOAD_PAIR                     defined for 16-bit floats: loads 2 * VF_LANES of them as two vectors of floats
+ *   ELEMENT_LOAD_INTEGERS                 defined for 8-bit integers: loads 2 * VF_LANES of them
  *   ELEMENT_RANGE_CHECKED                 defined: their products may leave the range of a float
  */
 #define NAME(prefix) PASTE(PASTE(prefix, _), ELEMENT)
@@ -67,6 +68,38 @@ INLINE void NAME(row_sums)(double out[3], const ELEMENT_TYPE *x, const ELEMENT_T
 
 #else
 
+#ifdef ELEMENT_LOAD_INTEGERS
+
+/* The lanes of a row's sums, exactly: so many products in 32 bits that they cannot overflow, then in double. */
+INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n, enum sums kind)
+{
+    enum { STEP = 2 * VF_LANES, SHORT_CHAIN = 1 << 13 };
+    out[0] = out[1] = out[2] = vd_set1(0.0);
+#define ADD(s, a, b) sums[s] = vi_dot(sums[s], a, b)
+    for (size_t k = 0; k < n;) {
+        vi sums[3] = {vi_zero(), vi_zero(), vi_zero()};
+        const size_t end = n - k < SHORT_CHAIN * STEP ? n : k + SHORT_CHAIN * STEP;
+        for (; end - k >= STEP; k += STEP) {
+            const vh a = ELEMENT_LOAD_INTEGERS(x + k), b = kind == SUMS_SQUARE ? a : ELEMENT_LOAD_INTEGERS(y + k);
+            EACH_SUM(kind, a, b, ADD);
+        }
+        if (k < end) {
+            ELEMENT_TYPE tail[2][STEP] = {{0}};
+            memcpy(tail[0], x + k, end - k);
+            memcpy(tail[1], y + k, kind == SUMS_SQUARE ? 0 : end - k);
+            const vh a = ELEMENT_LOAD_INTEGERS(tail[0]), b = kind == SUMS_SQUARE ? a : ELEMENT_LOAD_INTEGERS(tail[1]);
+            EACH_SUM(kind, a, b, ADD);
+            k = end;
+        }
+        for (int s = 0; s < 3; s++) {
+            out[s] = vd_add(out[s], vd_fold_i32(sums[s]));
+        }
+    }
+#undef ADD
+}
+
+#else
+
 /* The lanes of a row's sums; vd_row_sums folds those of several rows in one go. */
 INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n, enum sums kind)
 {
@@ -99,6 +132,8 @@ INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE
         }
     }
 }
+
+#endif
 
 #ifdef ELEMENT_LOAD_PAIR
 /* The products of 2 * VF_LANES elements of two rows of 16-bit floats, added to six sums in float. */
@@ -348,6 +383,7 @@ KIND(square, SUMS_SQUARE)
 #undef ELEMENT_LOAD
 #undef ELEMENT_KEEP_ERRORS
 #undef ELEMENT_LOAD_PAIR
+#undef ELEMENT_LOAD_INTEGERS
 #undef ELEMENT_RANGE_CHECKED
 #undef COLUMN_WIDTH
 #undef SUM_ARRAYS

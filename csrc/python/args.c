@@ -164,7 +164,7 @@ static bool dtype_of(PyArrayObject *array, enum dtype *dtype)
         *dtype = unsigned_integers[size];
         return true;
     case 'b':
-        *dtype = DTYPE_BOOL;
+        *dtype = DTYPE_U8;
         return true;
     default:
         return false;

@@ -28,6 +28,7 @@
 
 typedef __m256 vf;
 typedef __m256d vd;
+typedef __m256i vh, vi;
 
 static inline vf vf_set1(float s) { return _mm256_set1_ps(s); }
 static inline vf vf_load(const float *p) { return _mm256_loadu_ps(p); }
@@ -65,6 +66,11 @@ static inline void vf_store_bf16(uint16_t *p, vf a)
     _mm_storeu_si128((__m128i *)p, _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1)));
 }
 
+static inline vh vh_load_i8(const int8_t *p) { return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p)); }
+static inline vh vh_load_u8(const uint8_t *p) { return _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)p)); }
+static inline vi vi_zero(void) { return _mm256_setzero_si256(); }
+static inline vi vi_dot(vi sums, vh a, vh b) { return _mm256_add_epi32(sums, _mm256_madd_epi16(a, b)); }
+
 static inline vd vd_set1(double s) { return _mm256_set1_pd(s); }
 static inline vd vd_load(const double *p) { return _mm256_loadu_pd(p); }
 static inline void vd_store(double *p, vd a) { _mm256_storeu_pd(p, a); }
@@ -81,6 +87,16 @@ static inline vd vd_load_bf16(const uint16_t *p)
     return _mm256_cvtps_pd(_mm_castsi128_ps(_mm_slli_epi32(wide, 16)));
 }
 
+static inline __m128i load_four(const void *p)
+{
+    int four;
+    memcpy(&four, p, sizeof four);
+    return _mm_cvtsi32_si128(four);
+}
+static inline vd vd_load_i8(const int8_t *p) { return _mm256_cvtepi32_pd(_mm_cvtepi8_epi32(load_four(p))); }
+static inline vd vd_load_u8(const uint8_t *p) { return _mm256_cvtepi32_pd(_mm_cvtepu8_epi32(load_four(p))); }
+
+static inline vd vd_fold_i32(vi a) { return _mm256_add_pd(_mm256_cvtepi32_pd(_mm256_castsi256_si128(a)), _mm256_cvtepi32_pd(_mm256_extracti128_si256(a, 1))); }
 static inline vd vd_fold_f32(vf a) { return _mm256_add_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(a)), _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1))); }
 static inline vd vd_row_sums(const vd rows[VD_LANES])
 {

@@ -28,6 +28,7 @@
 
 typedef __m512 vf;
 typedef __m512d vd;
+typedef __m512i vh, vi;
 
 static inline vf vf_set1(float s) { return _mm512_set1_ps(s); }
 static inline vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
@@ -64,6 +65,11 @@ static inline void vf_store_bf16(uint16_t *p, vf a)
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
 }
 
+static inline vh vh_load_i8(const int8_t *p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)p)); }
+static inline vh vh_load_u8(const uint8_t *p) { return _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)p)); }
+static inline vi vi_zero(void) { return _mm512_setzero_si512(); }
+static inline vi vi_dot(vi sums, vh a, vh b) { return _mm512_add_epi32(sums, _mm512_madd_epi16(a, b)); }
+
 static inline vd vd_set1(double s) { return _mm512_set1_pd(s); }
 static inline vd vd_load(const double *p) { return _mm512_loadu_pd(p); }
 static inline void vd_store(double *p, vd a) { _mm512_storeu_pd(p, a); }
@@ -80,6 +86,10 @@ static inline vd vd_load_bf16(const uint16_t *p)
     return _mm512_cvtps_pd(_mm256_castsi256_ps(_mm256_slli_epi32(wide, 16)));
 }
 
+static inline vd vd_load_i8(const int8_t *p) { return _mm512_cvtepi32_pd(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p))); }
+static inline vd vd_load_u8(const uint8_t *p) { return _mm512_cvtepi32_pd(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p))); }
+
+static inline vd vd_fold_i32(vi a) { return _mm512_add_pd(_mm512_cvtepi32_pd(_mm512_castsi512_si256(a)), _mm512_cvtepi32_pd(_mm512_extracti64x4_epi64(a, 1))); }
 static inline vd vd_fold_f32(vf a) { return _mm512_add_pd(_mm512_cvtps_pd(_mm512_castps512_ps256(a)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1))); }
 static inline vd vd_row_sums(const vd rows[VD_LANES])
 {

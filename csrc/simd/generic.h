@@ -30,6 +30,8 @@
 
 typedef struct { float lane[VF_LANES]; } vf;
 typedef struct { double lane[VD_LANES]; } vd;
+typedef struct { int16_t lane[2 * VF_LANES]; } vh;
+typedef struct { int32_t lane[VF_LANES]; } vi;
 
 #define EACH_F(expression) vf r; for (int i = 0; i < VF_LANES; i++) r.lane[i] = (expression); return r
 #define EACH_D(expression) vd r; for (int i = 0; i < VD_LANES; i++) r.lane[i] = (expression); return r
@@ -53,6 +55,39 @@ static inline void vf_load_pair_bf16(const uint16_t *p, vf *low, vf *high)
 {
     *low = vf_load_bf16(p);
     *high = vf_load_bf16(p + VF_LANES);
+}
+
+/*
+ * Exact sums of 8-bit integers: vh holds 2 * VF_LANES of them, widened; vi holds VF_LANES 32-bit sums, of which each grows by two
+ * products in vi_dot.
+ */
+static inline vh vh_load_i8(const int8_t *p)
+{
+    vh r;
+    for (int i = 0; i < 2 * VF_LANES; i++) {
+        r.lane[i] = p[i];
+    }
+    return r;
+}
+static inline vh vh_load_u8(const uint8_t *p)
+{
+    vh r;
+    for (int i = 0; i < 2 * VF_LANES; i++) {
+        r.lane[i] = p[i];
+    }
+    return r;
+}
+static inline vi vi_zero(void)
+{
+    vi r = {{0}};
+    return r;
+}
+static inline vi vi_dot(vi sums, vh a, vh b)
+{
+    for (int i = 0; i < VF_LANES; i++) {
+        sums.lane[i] += a.lane[2 * i] * b.lane[2 * i] + a.lane[2 * i + 1] * b.lane[2 * i + 1];
+    }
+    return sums;
 }
 
 /* Rounded to 16 bits: to nearest, ties to even; NaN stays NaN. */
@@ -82,7 +117,11 @@ static inline vd vd_load_f32(const float *p) { EACH_D((double)p[i]); }
 static inline vd vd_load_f16(const uint16_t *p) { EACH_D((double)f16_to_f32(p[i])); }
 static inline vd vd_load_bf16(const uint16_t *p) { EACH_D((double)bf16_to_f32(p[i])); }
 
+static inline vd vd_load_i8(const int8_t *p) { EACH_D(p[i]); }
+static inline vd vd_load_u8(const uint8_t *p) { EACH_D(p[i]); }
+
 /* Each lane a sum, in double, of two lanes of a. */
+static inline vd vd_fold_i32(vi a) { EACH_D((double)a.lane[i] + (double)a.lane[i + VD_LANES]); }
 static inline vd vd_fold_f32(vf a) { EACH_D((double)a.lane[i] + (double)a.lane[i + VD_LANES]); }
 
 /* Lane r is the sum of the lanes of rows[r]; all in one order. */

@@ -20,6 +20,8 @@
 
 typedef float32x4_t vf;
 typedef float64x2_t vd;
+typedef int16x8_t vh;
+typedef int32x4_t vi;
 
 static inline vf vf_set1(float s) { return vdupq_n_f32(s); }
 static inline vf vf_load(const float *p) { return vld1q_f32(p); }
@@ -48,6 +50,14 @@ static inline void vf_store_bf16(uint16_t *p, vf a)
     vst1_u16(p, vshrn_n_u32(vbslq_u32(vceqq_f32(a, a), rounded, quiet), 16));
 }
 
+static inline vh vh_load_i8(const int8_t *p) { return vmovl_s8(vld1_s8(p)); }
+static inline vh vh_load_u8(const uint8_t *p) { return vreinterpretq_s16_u16(vmovl_u8(vld1_u8(p))); }
+static inline vi vi_zero(void) { return vdupq_n_s32(0); }
+static inline vi vi_dot(vi sums, vh a, vh b)
+{
+    return vaddq_s32(sums, vpaddq_s32(vmull_s16(vget_low_s16(a), vget_low_s16(b)), vmull_high_s16(a, b)));
+}
+
 static inline vd vd_set1(double s) { return vdupq_n_f64(s); }
 static inline vd vd_load(const double *p) { return vld1q_f64(p); }
 static inline void vd_store(double *p, vd a) { vst1q_f64(p, a); }
@@ -72,6 +82,13 @@ static inline vd vd_load_bf16(const uint16_t *p)
     return vcvt_f64_f32(vget_low_f32(vreinterpretq_f32_u32(vshll_n_u16(load_two(p), 16))));
 }
 
+static inline vd vd_load_i8(const int8_t *p) { return (vd){p[0], p[1]}; }
+static inline vd vd_load_u8(const uint8_t *p) { return (vd){p[0], p[1]}; }
+
+static inline vd vd_fold_i32(vi a)
+{
+    return vaddq_f64(vcvtq_f64_s64(vmovl_s32(vget_low_s32(a))), vcvtq_f64_s64(vmovl_high_s32(a)));
+}
 static inline vd vd_fold_f32(vf a) { return vaddq_f64(vcvt_f64_f32(vget_low_f32(a)), vcvt_high_f64_f32(a)); }
 static inline vd vd_row_sums(const vd rows[VD_LANES]) { return vpaddq_f64(rows[0], rows[1]); }
 

@@ -126,6 +126,35 @@ static void check_pairs(void)
     }
 }
 
+/* 8-bit integers widened, and pairs of their products summed, at the ends of their range too. */
+static void check_integers(void)
+{
+    int8_t x[2 * VF_LANES];
+    uint8_t y[2 * VF_LANES];
+    double out[VD_LANES];
+    for (int round = 0; round < 256; round++) {
+        double signed_sum = 0, unsigned_sum = 0, got[2] = {0, 0};
+        for (int i = 0; i < 2 * VF_LANES; i++) {
+            x[i] = (int8_t)(round + 37 * i);
+            y[i] = (uint8_t)(round + 53 * i);
+            signed_sum += x[i] * x[i];
+            unsigned_sum += y[i] * y[i];
+        }
+        const vi sums[2] = {vi_dot(vi_zero(), vh_load_i8(x), vh_load_i8(x)), vi_dot(vi_zero(), vh_load_u8(y), vh_load_u8(y))};
+        for (int s = 0; s < 2; s++) {
+            vd_store(out, vd_fold_i32(vi_dot(sums[s], vh_load_i8(x), vh_load_u8(y))));
+            for (int i = 0; i < VD_LANES; i++) got[s] += out[i];
+        }
+        double mixed = 0;
+        for (int i = 0; i < 2 * VF_LANES; i++) mixed += x[i] * y[i];
+        CHECK(got[0] == signed_sum + mixed && got[1] == unsigned_sum + mixed, "integers %d", round);
+        vd_store(out, vd_load_i8(x));
+        for (int i = 0; i < VD_LANES; i++) CHECK(out[i] == x[i], "i8 lane %d", i);
+        vd_store(out, vd_load_u8(y));
+        for (int i = 0; i < VD_LANES; i++) CHECK(out[i] == y[i], "u8 lane %d", i);
+    }
+}
+
 /* All 65,536 patterns of both 16-bit formats, in each lane in turn, and floats as doubles. */
 static void check_loads(void)
 {
@@ -154,4 +183,5 @@ static void check_vocabulary(void)
     check_loads();
     check_folds();
     check_pairs();
+    check_integers();
 }

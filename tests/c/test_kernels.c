@@ -8,7 +8,7 @@
 
 enum { LONGEST = 1100, ROWS = 9, DEEPEST = 2200 };
 
-static const size_t element_size[ELEMENTS] = {8, 4, 2, 2};
+static const size_t element_size[ELEMENTS] = {8, 4, 2, 2, 1, 1};
 
 static double element(enum element type, const void *array, size_t i)
 {
@@ -19,8 +19,12 @@ static double element(enum element type, const void *array, size_t i)
         return ((const float *)array)[i];
     case ELEMENT_F16:
         return f16_to_f32(((const uint16_t *)array)[i]);
-    default:
+    case ELEMENT_BF16:
         return bf16_to_f32(((const uint16_t *)array)[i]);
+    case ELEMENT_I8:
+        return ((const int8_t *)array)[i];
+    default:
+        return ((const uint8_t *)array)[i];
     }
 }
 
@@ -37,6 +41,12 @@ static void fill(enum element type, void *array, size_t n)
             break;
         case ELEMENT_F16:
             ((uint16_t *)array)[i] = f16_from_double(value);
+            break;
+        case ELEMENT_I8:
+            ((int8_t *)array)[i] = (int8_t)(value < 0.5 ? -128 : (int)(value * 100));
+            break;
+        case ELEMENT_U8:
+            ((uint8_t *)array)[i] = (uint8_t)(value < 0.5 ? 255 : (int)(fabs(value) * 100));
             break;
         default:
             ((uint16_t *)array)[i] = bf16_from_double(value);
