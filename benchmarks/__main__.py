@@ -1,30 +1,50 @@
-"""python -m benchmarks [NAME ...]: all comparisons, or those named."""
+"""python -m benchmarks [NAME ...]: all comparisons, or those named. All of them also renew README's table and plot."""
 
 import argparse
+import datetime
 import json
-
+import platform
 import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
 
 import cossim
+from benchmarks import report
 from benchmarks.cases import BENCHES
 from benchmarks.harness import measure, show
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def measured_peak(isa):
     """What one core does at best: multiply-adds per second of both precisions, bytes read per second."""
-    program = f"build/c/peak_{isa}"
-    subprocess.run(["make", "--silent", program], check=True)
+    program = ROOT / "build" / "c" / f"peak_{isa}"
+    subprocess.run(["make", "--silent", str(program.relative_to(ROOT))], check=True, cwd=ROOT)
     return json.loads(subprocess.run([program], check=True, capture_output=True).stdout)
 
 
-def single_threaded():
-    """Rivals get one thread, as cossim does; those not installed are left out of it."""
-    from threadpoolctl import threadpool_limits
-
-    import torch
-
-    torch.set_num_threads(1)
-    return threadpool_limits(1)
+def machine():
+    """What the figures are of."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            model = next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        model = platform.processor() or platform.machine()
+    packages = ("torch", "scikit-learn", "scipy", "simsimd", "numkong", "faiss-cpu", "onnxruntime")
+    versions = {name: version(name) for name in packages}
+    return {
+        "processor": model,
+        "isa": cossim._core.config()["isa"],
+        "cpus": cossim.get_num_threads(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        **versions,
+        "date": datetime.date.today().isoformat(),
+    }
 
 
 def main():
@@ -34,17 +54,23 @@ def main():
     unknown = [name for name in names if name not in BENCHES]
     if unknown:
         parser.error(f"no bench {', '.join(unknown)}; there are {', '.join(BENCHES)}")
-    isa = cossim._core.config()["isa"]
-    peak = measured_peak(isa)
-    print(f"{isa}, one core: {peak['float32'] / 1e9:.0f} GFLOP/s float32, {peak['float64'] / 1e9:.0f} float64, reads {peak['read'] / 1e9:.1f} GB/s")
+    about = machine()
+    peak = measured_peak(about["isa"])
+    print(*(f"{key} {value}" for key, value in about.items()), sep=", ")
+    print(
+        f"one core: {peak['float32'] / 1e9:.0f} GFLOP/s float32, {peak['float64'] / 1e9:.0f} float64, reads {peak['read'] / 1e9:.1f} GB/s"
+    )
     results = []
-    with single_threaded(), cossim.threads(1):
+    torch.set_num_threads(1)
+    with threadpool_limits(1), cossim.threads(1):
         for name in names or BENCHES:
             for case in BENCHES[name]():
                 results.append(measure(case, peak))
                 show(results[-1])
-    with open("bench.json", "w") as file:
-        json.dump({"isa": isa, "peak": peak, "results": results}, file, indent=1)
+    everything = {"machine": about, "peak": peak, "results": results}
+    (ROOT / "bench.json").write_text(json.dumps(everything, indent=1) + "\n")
+    if not names:
+        report.renew(ROOT, everything)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 
 import cossim
-from benchmarks.harness import Case
+from benchmarks.harness import Case, ProgramCase
 
 
 def _random(*shape, dtype=np.float32, seed=0):
@@ -39,6 +39,14 @@ def _numpy_pairs(x, y=None, out=None):
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
     other = unit if y is None else y / np.linalg.norm(y, axis=1, keepdims=True)
     return np.matmul(unit, other.T, out=out)
+
+
+def _faiss_pairs(x):
+    import faiss
+
+    unit = x.copy()
+    faiss.normalize_L2(unit)
+    return faiss.pairwise_distances(unit, unit, faiss.METRIC_INNER_PRODUCT)
 
 
 def _torch_pairs(x, y=None, out=None):
@@ -144,7 +152,6 @@ def columns():
         },
         goals=[(["NumPy einsum"], 1.8), (["torch"], 25)],
         bytes_read=2 * x.nbytes,
-        rounds=7,
     )
 
 
@@ -170,12 +177,14 @@ def broadcast():
             "torch": lambda: torch.nn.functional.cosine_similarity(t[None], t[:, None], 2),
         },
         goals=[(["NumPy by hand"], 2), (["torch"], 30)],
-        flops=2 * 64 * 64 * 100,
+        flops=64 * 65 * 100,
     )
 
 
 def pairs():
     """All pairs of the rows of one matrix."""
+    import numkong
+    import scipy.spatial.distance
     import sklearn.metrics.pairwise
     import torch
 
@@ -190,8 +199,11 @@ def pairs():
             "NumPy by hand": lambda: _numpy_pairs(z, out=out),
             "torch normalize, mm": lambda: _torch_pairs(t, out=torch_out),
             "scikit-learn": lambda: sklearn.metrics.pairwise.cosine_similarity(z),
+            "FAISS": lambda: _faiss_pairs(z),
         }
         if n == 512:
+            candidates["NumKong"] = lambda: numkong.cdist(z, z, "angular")
+            candidates["SciPy"] = lambda: scipy.spatial.distance.cdist(z, z, "cosine")
             candidates["cossim"] = lambda: cossim.pairwise(z)
             candidates["NumPy by hand"] = lambda: _numpy_pairs(z)
             candidates["torch normalize, mm"] = lambda: _torch_pairs(t)
@@ -200,8 +212,7 @@ def pairs():
             f"self-pairs ({n}, {d}) float32{out_given}",
             candidates,
             goals=[(best, 1.5)],
-            flops=2 * n * n * d,
-            rounds=9 if n > 4096 else 15,
+            flops=n * (n + 1) * d,
         )
 
 
@@ -230,7 +241,6 @@ def cross():
             goals=[(best, least)],
             flops=2 * n * n * d,
             dtype=dtype.__name__,
-            rounds=11,
         )
     x, y = _random(2, n, d, dtype=np.float16)
     tx, ty = torch.from_numpy(x), torch.from_numpy(y)
@@ -243,7 +253,6 @@ def cross():
         },
         goals=[(["torch normalize, mm"], 4)],
         flops=2 * n * n * d,
-        rounds=11,
     )
 
 
@@ -272,7 +281,7 @@ def threads():
             f"self-pairs (2048, 768) float32, 2 threads, {where}",
             {"cossim": _on(2, call), "cossim, 1 thread": _on(1, call)},
             goals=[(["cossim, 1 thread"], least)],
-            flops=2 * 2048 * 2048 * 768,
+            flops=2048 * 2049 * 768,
             threads=2,
         )
 
@@ -281,7 +290,107 @@ def threads():
         yield case("one core busy elsewhere", 0.85)
 
 
+# ---- memory and start-up ----
+
+_MEMORY = """
+import numpy as np
+{imports}
+def status(key):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) << 10 for line in file if line.startswith(key))
+z = np.random.default_rng(0).standard_normal({shape}, dtype=np.float32)
+{warm_up}
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")
+before = status("VmRSS")
+result = {call}
+print(status("VmHWM") - before - result.nbytes)
+"""
+
+
+def memory():
+    """What a call holds at its peak beside its result, in a process of its own (Linux)."""
+    rivals = {
+        "cossim": ("import cossim; cossim.set_num_threads(1); f = cossim.pairwise", "f(z)"),
+        "NumPy by hand": (
+            "def f(z):\n    unit = z / np.linalg.norm(z, axis=1, keepdims=True)\n    return unit @ unit.T",
+            "f(z)",
+        ),
+        "torch normalize, mm": (
+            "import torch\n"
+            "def f(z):\n    unit = torch.nn.functional.normalize(torch.from_numpy(z))\n    return (unit @ unit.T).numpy()",
+            "f(z)",
+        ),
+        "scikit-learn": ("from sklearn.metrics.pairwise import cosine_similarity as f", "f(z)"),
+    }
+    for shape in ((2048, 768), (8192, 384)):
+        programs = {
+            name: _MEMORY.format(imports=imports, shape=shape, warm_up="f(z[:8].copy())", call=call)
+            for name, (imports, call) in rivals.items()
+        }
+        yield ProgramCase(f"peak memory beside the result, self-pairs {shape} float32", programs, "bytes", 8 << 20)
+    z = (512, 128)
+    programs = {
+        name: _MEMORY.format(imports=imports, shape=z, warm_up="f(z[:8, None], z[None, :8], 2)", call=call)
+        for name, (imports, call) in {
+            "cossim": ("import cossim; f = cossim.cosine_similarity", "f(z[:, None], z[None], 2)"),
+            "torch": (
+                "import torch\n"
+                "def f(a, b, dim):\n    a, b = torch.from_numpy(a), torch.from_numpy(b)\n"
+                "    return torch.nn.functional.cosine_similarity(a, b, dim).numpy()",
+                "f(z[:, None], z[None], 2)",
+            ),
+        }.items()
+    }
+    yield ProgramCase("peak memory beside the result, broadcast form (512, 128) float32", programs, "bytes", 8 << 20)
+
+
+def startup():
+    """What an import takes after NumPy's own."""
+    program = "import numpy, time; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"
+    modules = {
+        "cossim": "cossim",
+        "SimSIMD": "simsimd",
+        "NumKong": "numkong",
+        "SciPy": "scipy.spatial.distance",
+        "scikit-learn": "sklearn.metrics.pairwise",
+        "torch": "torch",
+    }
+    programs = {name: program.format(module) for name, module in modules.items()}
+    yield ProgramCase("import, beyond that of NumPy", programs, "seconds", 0.010, rounds=7)
+
+
 # ---- the encoder ----
+
+
+def _onnx_session(net):
+    """The network as ONNX Runtime runs it, with one thread."""
+    import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
+
+    weights = {name.replace(".", "_"): value.numpy() for name, value in net.state_dict().items()}
+    nodes = [
+        helper.make_node("Conv", ["x", "0_weight", "0_bias"], ["a"]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("MaxPool", ["b"], ["c"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Conv", ["c", "3_weight", "3_bias"], ["d"]),
+        helper.make_node("Relu", ["d"], ["e"]),
+        helper.make_node("MaxPool", ["e"], ["f"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Flatten", ["f"], ["g"]),
+        helper.make_node("Gemm", ["g", "7_weight", "7_bias"], ["h"], transB=1),
+        helper.make_node("Relu", ["h"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "encoder",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 1, 28, 28])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 100])],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def encoder():
@@ -303,6 +412,7 @@ def encoder():
     ours = cossim.simclr.Encoder()
     names = {"0": "conv1", "3": "conv2", "7": "fc"}
     ours.load_state_dict({f"{names[k.split('.')[0]]}.{k.split('.')[1]}": v for k, v in net.state_dict().items()})
+    session = _onnx_session(net)
     for n in (1, 32, 1024):
         x = np.random.default_rng(0).random((n, 1, 28, 28), dtype=np.float32)
         tx = torch.from_numpy(x)
@@ -311,7 +421,14 @@ def encoder():
             with torch.inference_mode():
                 return net(tx)
 
-        yield Case(f"encoder, batch {n}, float32", {"cossim": lambda: ours(x), "torch": in_torch}, rounds=7)
+        np.testing.assert_allclose(session.run(None, {"x": x})[0], ours(x), atol=1e-5)
+        yield Case(
+            f"encoder, batch {n}, float32",
+            {"cossim": lambda: ours(x), "ONNX Runtime": lambda: session.run(None, {"x": x}), "torch": in_torch},
+        )
 
 
-BENCHES = {bench.__name__: bench for bench in (pair, rows, halves, columns, broadcast, pairs, cross, threads, encoder)}
+BENCHES = {
+    bench.__name__: bench
+    for bench in (pair, rows, halves, columns, broadcast, pairs, cross, threads, memory, startup, encoder)
+}

@@ -1,7 +1,8 @@
-"""Times candidates side by side, A B C A B C ..., so that a machine whose speed drifts treats them all alike."""
+"""Measures candidates side by side, A B C A B C ..., so that a machine whose speed drifts treats them all alike."""
 
 import gc
 import statistics
+import subprocess
 import sys
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -11,7 +12,7 @@ OURS = "cossim"
 
 @dataclass
 class Case:
-    """One comparison: calls that do the same work. The first named OURS is what ratios refer to."""
+    """Calls that do the same work. Ratios are the others' time over that of the one named OURS."""
 
     title: str
     candidates: dict  # name -> call
@@ -20,11 +21,21 @@ class Case:
     flops: int = 0
     dtype: str = "float32"
     threads: int = 1
-    rounds: int = 15
+
+
+@dataclass
+class ProgramCase:
+    """Programs that print one number each, run in processes of their own: for memory and start-up."""
+
+    title: str
+    candidates: dict  # name -> source
+    unit: str  # "seconds" or "bytes"
+    limit: float  # the most that OURS may take
+    rounds: int = 1
 
 
 def _calls_per_round(call, least_seconds):
-    """So many calls that a round lasts long enough for the clock; warms up meanwhile."""
+    """So many calls that a round lasts long enough for the clock, and how long it lasts. Warms up meanwhile."""
     calls = 1
     while True:
         start = perf_counter()
@@ -32,18 +43,21 @@ def _calls_per_round(call, least_seconds):
             call()
         seconds = perf_counter() - start
         if seconds >= least_seconds or calls >= 1 << 20:
-            return calls
+            return calls, seconds
         calls = max(2 * calls, int(calls * least_seconds / max(seconds, 1e-9)))
 
 
-def race(candidates, rounds=15, least_seconds=0.01):
-    """Seconds of a call, round by round, for each named candidate."""
-    calls = {name: _calls_per_round(call, least_seconds) for name, call in candidates.items()}
+def race(candidates, least_seconds=0.01, total_seconds=2.0):
+    """Median seconds of a call for each named candidate, of 7 to 51 rounds."""
+    calls, lasts = {}, 0.0
+    for name, call in candidates.items():
+        calls[name], seconds = _calls_per_round(call, least_seconds)
+        lasts += seconds
     seconds = {name: [] for name in candidates}
     gc.collect()
     gc.disable()
     try:
-        for _ in range(rounds):
+        for _ in range(min(51, max(7, int(total_seconds / lasts)))):
             for name, call in candidates.items():
                 repeat = range(calls[name])
                 start = perf_counter()
@@ -52,43 +66,61 @@ def race(candidates, rounds=15, least_seconds=0.01):
                 seconds[name].append((perf_counter() - start) / calls[name])
     finally:
         gc.enable()
-    return seconds
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def _run(program):
+    return float(subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout)
 
 
 def measure(case, peak):
-    """Runs a case. Returns what there is to know of it as a dict: candidates, fastest first, and goals."""
-    medians = {name: statistics.median(times) for name, times in race(case.candidates, case.rounds).items()}
-    ours = medians[OURS]
-    candidates = []
-    for name, seconds in sorted(medians.items(), key=lambda item: item[1]):
-        row = {"name": name, "seconds": seconds, "ratio": seconds / ours}
-        if case.bytes_read:
-            row["GB/s"] = case.bytes_read / seconds / 1e9
-            row["of peak"] = case.bytes_read / seconds / peak["read"]
-        elif case.flops:
-            row["GFLOP/s"] = case.flops / seconds / 1e9
-            row["of peak"] = case.flops / seconds / (peak[case.dtype] * case.threads)
-        candidates.append(row)
-    goals = []
-    for rivals, least in case.goals:
+    """Runs a case. Returns what there is to know of it as a dict: candidates, best first, and goals."""
+    if isinstance(case, ProgramCase):
+        values = {name: [] for name in case.candidates}
+        for _ in range(case.rounds):
+            for name, program in case.candidates.items():
+                values[name].append(_run(program))
+        unit, medians = case.unit, {name: statistics.median(each) for name, each in values.items()}
+    else:
+        unit, medians = "seconds", race(case.candidates)
+    ours, rows = medians[OURS], []
+    for name, value in sorted(medians.items(), key=lambda item: item[1]):
+        row = {"name": name, unit: value, "ratio": value / ours}
+        if getattr(case, "bytes_read", 0):
+            row["GB/s"] = case.bytes_read / value / 1e9
+            row["of peak"] = case.bytes_read / value / peak["read"]
+        elif getattr(case, "flops", 0):
+            row["GFLOP/s"] = case.flops / value / 1e9
+            row["of peak"] = case.flops / value / (peak[case.dtype] * case.threads)
+        rows.append(row)
+    result = {"title": case.title, "candidates": rows, "goals": []}
+    for rivals, least in getattr(case, "goals", ()):
         best = min(rivals, key=medians.get)
-        goals.append({"rivals": list(rivals), "best": best, "least": least, "ratio": medians[best] / ours})
-    return {"title": case.title, "threads": case.threads, "ours": ours, "candidates": candidates, "goals": goals}
+        ratio = medians[best] / ours
+        result["goals"].append(
+            {"text": f"{ratio:.2f} times {best}, at least {least:g} wanted", "holds": ratio >= least}
+        )
+    if isinstance(case, ProgramCase):
+        text = f"{_amount(unit, ours).strip()}, at most {_amount(unit, case.limit).strip()} wanted"
+        result["goals"].append({"text": text, "holds": ours <= case.limit})
+    return result
 
 
-def _duration(seconds):
-    for unit, scale in (("s ", 1), ("ms", 1e3), ("us", 1e6)):
-        if seconds * scale >= 1 or unit == "us":
-            return f"{seconds * scale:9.3f} {unit}"
+def _amount(unit, value):
+    if unit == "bytes":
+        return f"{value / 1e6:10.1f} MB"
+    for name, scale in (("s ", 1), ("ms", 1e3), ("us", 1e6)):
+        if value * scale >= 1 or name == "us":
+            return f"{value * scale:10.3f} {name}"
 
 
-def show(result, file=sys.stdout):
+def show(result):
     """The result of a case as a table to read."""
-    print(f"\n{result['title']}", file=file)
+    print(f"\n{result['title']}")
     for row in result["candidates"]:
+        amount = next(_amount(unit, row[unit]) for unit in ("seconds", "bytes") if unit in row)
         speed = next((f"{row[unit]:8.1f} {unit:7}" for unit in ("GB/s", "GFLOP/s") if unit in row), "")
         share = f"{row['of peak']:5.0%} of peak" if "of peak" in row else ""
-        print(f"  {row['name']:28}{_duration(row['seconds'])}  ratio {row['ratio']:7.2f} {speed} {share}", file=file)
+        print(f"  {row['name']:26}{amount}  ratio {row['ratio']:8.2f} {speed} {share}".rstrip())
     for goal in result["goals"]:
-        verdict = "holds" if goal["ratio"] >= goal["least"] else "MISSED"
-        print(f"  {goal['ratio']:.2f} times {goal['best']}, at least {goal['least']:g} wanted: {verdict}", file=file, flush=True)
+        print(f"  {goal['text']}: {'holds' if goal['holds'] else 'MISSED'}", flush=True)

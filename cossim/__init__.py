@@ -17,7 +17,6 @@ from cossim._core import (
     vecdot,
     vector_norm,
 )
-from cossim._explain import explain
 from cossim._similarity import CosineSimilarity
 from cossim._threads import threads
 from cossim._version import __version__
@@ -42,11 +41,14 @@ __all__ = [
 
 
 def __getattr__(name):
-    # cossim.nn and cossim.simclr are imported when they are first used, which keeps `import cossim` quick.
-    if name in ("nn", "simclr"):
-        import importlib
+    # Imported when first used, which keeps `import cossim` quick.
+    import importlib
 
+    if name in ("nn", "simclr"):
         return importlib.import_module(f"cossim.{name}")
+    if name == "explain":
+        globals()[name] = importlib.import_module("cossim._explain").explain
+        return globals()[name]
     raise AttributeError(f"module 'cossim' has no attribute {name!r}")
 
 

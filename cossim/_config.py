@@ -1,5 +1,4 @@
 import os
-import platform
 
 import numpy as np
 
@@ -31,6 +30,8 @@ def show_config(mode="stdout"):
     >>> config["instruction set"]["in use"] in config["instruction set"]["available"]
     True
     """
+    import platform  # which takes a while
+
     if mode not in ("stdout", "dicts"):
         raise ValueError(f"show_config(): mode must be 'stdout' or 'dicts', not {mode!r}")
     core = _core.config()

@@ -171,7 +171,9 @@ def test_out(rng):
     ["cossim.pairwise(z)", "cossim.pairwise(z, z[::-1])", "cossim.cosine_similarity(z[None], z[:, None], dim=2)"],
 )
 @pytest.mark.parametrize(
-    ("dtype", "shape"), [("f4", (2048, 768)), ("f8", (1500, 5000)), ("f2", (2048, 2048)), ("i1", (1000, 20000))], ids=str
+    ("dtype", "shape"),
+    [("f4", (2048, 768)), ("f8", (1500, 5000)), ("f2", (2048, 2048)), ("i1", (1000, 20000))],
+    ids=str,
 )
 def test_memory(call, dtype, shape, threads):
     """No more than the result and 8 MB a thread: the product in between would be gigabytes."""

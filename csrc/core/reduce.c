@@ -168,9 +168,16 @@ static void finish_plain(enum op op, double eps, size_t n, const double *xy, con
             results[i] = sqrt(xx[i]);
         }
         break;
-    default:
-        finish_cosines(op, eps, n, xy, xx, yy, results, kernels_current()->cosine_sums(results, xy, xx, yy, n, formula_unclamped_square(eps)));
+    default: {
+        bool all = true;
+        if (n == 1) { /* vectors would take longer to fill */
+            results[0] = formula_cosine(xy[0], xx[0], yy[0], eps, eps);
+        } else {
+            all = kernels_current()->cosine_sums(results, xy, xx, yy, n, formula_unclamped_square(eps));
+        }
+        finish_cosines(op, eps, n, xy, xx, yy, results, all);
         break;
+    }
     }
 }
 
@@ -214,7 +221,7 @@ static void rows_in_place(enum op op, double eps, enum dtype dtype, const struct
                           double *xy, double *xx, double *yy, double *results)
 {
     const struct sums_kernels *kernels = kernels_current()->sums;
-    if (op == OP_COSINE || op == OP_DISTANCE) {
+    if (s->n > 1 && (op == OP_COSINE || op == OP_DISTANCE)) {
         const bool all = kernels->cosine_rows[dtype](results, xy, xx, yy, s->x, s->y, s->n, depth, x_step, y_step, formula_unclamped_square(eps));
         finish_cosines(op, eps, s->n, xy, xx, yy, results, all);
         return;

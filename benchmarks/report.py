@@ -1,0 +1,95 @@
+"""Writes what a full run measured into README.md, as a table and a plot."""
+
+import re
+
+COLUMNS = {
+    "SimSIMD": ["SimSIMD"],
+    "NumKong": ["NumKong"],
+    "NumPy": ["NumPy by hand", "NumPy vecdot", "NumPy einsum"],
+    "SciPy": ["SciPy"],
+    "scikit-learn": ["scikit-learn"],
+    "torch": ["torch"],
+    "torch normalize, mm": ["torch normalize, mm"],
+    "FAISS": ["FAISS"],
+}
+PLOT = "docs/speed.svg"
+START, END = "<!-- speed: renewed by make bench -->", "<!-- end of speed -->"
+
+
+def _duration(seconds):
+    name, scale = next(
+        (name, scale) for name, scale in (("s", 1), ("ms", 1e3), ("µs", 1e6)) if seconds * scale >= 1 or scale == 1e6
+    )
+    return f"{seconds * scale:.3g} {name}"
+
+
+def _ratios(result):
+    """The ratio of each column's rival, where it ran."""
+    ratios = {row["name"]: row["ratio"] for row in result["candidates"]}
+    return {column: ratios[name] for column, names in COLUMNS.items() for name in names if name in ratios}
+
+
+def _timed(results):
+    """Results that belong into the table: of vectors, with rivals, in seconds."""
+    return [
+        r
+        for r in results
+        if "seconds" in r["candidates"][0] and _ratios(r) and not r["title"].startswith(("encoder", "import"))
+    ]
+
+
+def table(everything):
+    lines = ["| work | cossim | " + " | ".join(COLUMNS) + " |", "| --- | --- |" + " --- |" * len(COLUMNS)]
+    for result in _timed(everything["results"]):
+        ratios = _ratios(result)
+        ours = next(row["seconds"] for row in result["candidates"] if row["name"] == "cossim")
+        cells = [f"{ratios[c]:.3g}" if c in ratios else "" for c in COLUMNS]
+        lines.append(f"| {result['title']} | {_duration(ours)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def plot(everything, path):
+    import matplotlib
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    plt.rcParams["svg.fonttype"] = "none"  # text stays text
+    plt.rcParams["svg.hashsalt"] = "cossim"  # the same figures give the same file
+    results = _timed(everything["results"])[::-1]
+    figure, axes = plt.subplots(figsize=(9, 0.36 * len(results) + 1.3), layout="constrained")
+    markers = "osD^vP*X"
+    for (column, marker), color in zip(zip(COLUMNS, markers, strict=True), plt.cm.tab10.colors, strict=False):
+        points = [(ratios[column], y) for y, ratios in enumerate(map(_ratios, results)) if column in ratios]
+        axes.plot(*zip(*points, strict=True), marker, color=color, label=column, markersize=6)
+    axes.axvline(1, color="black", linewidth=1)
+    axes.set_xscale("log")
+    axes.set_yticks(range(len(results)), [r["title"] for r in results])
+    axes.set_xlabel("time as a multiple of cossim's, one thread (right of the line: cossim is faster)")
+    axes.grid(axis="x", color="0.85")
+    axes.set_axisbelow(True)
+    figure.legend(loc="outside upper center", ncols=4, frameon=False)
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+
+
+def renew(root, everything):
+    """README's table between its two marks, and the plot beside the docs."""
+    about = everything["machine"]
+    versions = ", ".join(f"{name} {about[name]}" for name in about if name not in ("processor", "isa", "cpus", "date"))
+    text = (
+        f"{START}\n"
+        "How many times as long as cossim the others take for the same work, one thread each, medians of one interleaved run\n"
+        "(above 1: cossim is faster; empty: cannot do it, or not measured):\n\n"
+        f"{table(everything)}\n\n"
+        f"![the same as a plot]({PLOT})\n\n"
+        f"{about['processor']} ({about['isa']}, {about['cpus']} CPUs), {about['date']}; {versions}.\n"
+        f"{END}"
+    )
+    readme = root / "README.md"
+    old = readme.read_text()
+    pattern = re.escape(START) + ".*?" + re.escape(END)
+    if not re.search(pattern, old, re.DOTALL):
+        raise SystemExit(f"README.md has no place for the table: {START} ... {END}")
+    readme.write_text(re.sub(pattern, lambda _: text, old, flags=re.DOTALL))
+    plot(everything, root / PLOT)
