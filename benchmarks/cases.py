@@ -1,4 +1,4 @@
-"""The comparisons. A new one is a function that yields cases, and its name in BENCHES. Rivals are imported when they are used."""
+"""The comparisons. A new one is a function that yields cases, and its name in BENCHES. It imports its rivals itself."""
 
 import subprocess
 import sys
@@ -12,6 +12,11 @@ from benchmarks.harness import Case, ProgramCase
 
 def _random(*shape, dtype=np.float32, seed=0):
     return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32).astype(dtype)
+
+
+def _two(*shape, dtype=np.float32):
+    """Two arrays, each in memory of its own."""
+    return _random(*shape, dtype=dtype), _random(*shape, dtype=dtype, seed=1)
 
 
 def _on(threads, call):
@@ -68,7 +73,7 @@ def pair():
     import torch
 
     for d in (128, 768, 1536):
-        x, y = _random(2, d)
+        x, y = _two(d)
         tx, ty = torch.from_numpy(x), torch.from_numpy(y)
         yield Case(
             f"one pair ({d},) float32",
@@ -92,7 +97,7 @@ def rows():
     import torch
 
     for (n, d), times_torch in (((1000, 64), 3), ((100000, 128), 20), ((10000, 768), 5)):
-        x, y = _random(2, n, d)
+        x, y = _two(n, d)
         tx, ty = torch.from_numpy(x), torch.from_numpy(y)
         yield Case(
             f"rows ({n}, {d}) float32",
@@ -116,7 +121,7 @@ def halves():
     import torch
 
     for name, dtype, code in (("float16", np.float16, "f16"), ("bfloat16", ml_dtypes.bfloat16, "bf16")):
-        x, y = _random(2, 100000, 128, dtype=dtype)
+        x, y = _two(100000, 128, dtype=dtype)
         # bfloat16 goes to the others as its bits, with its name
         bits = [a.view(np.uint16) if code == "bf16" else a for a in (x, y)]
         tx, ty = (torch.from_numpy(a.astype(np.float32)).to(getattr(torch, name)) for a in (x, y))
@@ -137,7 +142,7 @@ def columns():
     """dim=1 of a feature map."""
     import torch
 
-    x, y = _random(2, 32, 256, 56, 56)
+    x, y = _two(32, 256, 56, 56)
     tx, ty = torch.from_numpy(x), torch.from_numpy(y)
 
     def einsum(a, b):
@@ -225,7 +230,7 @@ def cross():
     best = ["torch normalize, mm", "NumPy by hand", "scikit-learn"]
     n, d = 2048, 768
     for dtype, least in ((np.float32, 1.1), (np.float64, 1.0)):
-        x, y = _random(2, n, d, dtype=dtype)
+        x, y = _two(n, d, dtype=dtype)
         tx, ty = torch.from_numpy(x), torch.from_numpy(y)
         candidates = {
             "cossim": lambda: cossim.pairwise(x, y),
@@ -242,7 +247,7 @@ def cross():
             flops=2 * n * n * d,
             dtype=dtype.__name__,
         )
-    x, y = _random(2, n, d, dtype=np.float16)
+    x, y = _two(n, d, dtype=np.float16)
     tx, ty = torch.from_numpy(x), torch.from_numpy(y)
     yield Case(
         f"cross pairs ({n}, {d}) float16",
@@ -318,7 +323,8 @@ def memory():
         ),
         "torch normalize, mm": (
             "import torch\n"
-            "def f(z):\n    unit = torch.nn.functional.normalize(torch.from_numpy(z))\n    return (unit @ unit.T).numpy()",
+            "def f(z):\n    unit = torch.nn.functional.normalize(torch.from_numpy(z))\n"
+            "    return (unit @ unit.T).numpy()",
             "f(z)",
         ),
         "scikit-learn": ("from sklearn.metrics.pairwise import cosine_similarity as f", "f(z)"),

@@ -79,8 +79,8 @@ def renew(root, everything):
     versions = ", ".join(f"{name} {about[name]}" for name in about if name not in ("processor", "isa", "cpus", "date"))
     text = (
         f"{START}\n"
-        "How many times as long as cossim the others take for the same work, one thread each, medians of one interleaved run\n"
-        "(above 1: cossim is faster; empty: cannot do it, or not measured):\n\n"
+        "How many times as long as cossim the others take for the same work, one thread each, medians of one\n"
+        "interleaved run (above 1: cossim is faster; empty: cannot do it, or not measured):\n\n"
         f"{table(everything)}\n\n"
         f"![the same as a plot]({PLOT})\n\n"
         f"{about['processor']} ({about['isa']}, {about['cpus']} CPUs), {about['date']}; {versions}.\n"

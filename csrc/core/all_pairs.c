@@ -218,35 +218,38 @@ static void cosines(const struct driver *d, size_t batch, const struct tile *t, 
     const struct kernels *kernels = kernels_current();
     const double *rows = d->x.weight + batch * d->left + t->row, *columns = d->y.weight + batch * d->right + t->column;
     const bool f64 = d->work == WORK_F64;
-    struct places found[TILES_MAX_ROWS * TILES_MAX / COSINE_STEP + 1];
+    uint32_t found[TILES_MAX_ROWS * TILES_MAX / COSINE_STEP + 1];
     const size_t count = f64 ? kernels->cosine_f64(out, out_step, t->sums, t->step, rows, t->rows, columns, t->columns, near_f64, found)
                              : kernels->cosine_f32(out, out_step, t->sums, t->step, rows, t->rows, columns, t->columns, near_f32, found);
-    for (const struct places *f = found; f < found + count; f++) {
-        for (unsigned bits = f->bits; bits != 0; bits &= bits - 1) {
-            const size_t c = f->column + (size_t)__builtin_ctz(bits), i = t->row + f->row, j = t->column + c;
+    for (size_t f = 0; f < count; f++) {
+        const size_t r = found[f] >> 16, i = t->row + r;
+        for (uint32_t bits = found[f] & 0xff; bits != 0; bits &= bits - 1) {
+            const size_t c = (found[f] >> 8 & 0xff) + (size_t)__builtin_ctz(bits), j = t->column + c;
             const bool same = d->symmetric && i == j && scores_1_with_itself(d, batch * d->left + i);
             const double score = same ? 1.0 : cosine_again(d, batch, i, j);
             if (f64) {
-                ((double *)out)[f->row * out_step + (ptrdiff_t)c] = score;
+                ((double *)out)[(ptrdiff_t)r * out_step + (ptrdiff_t)c] = score;
             } else {
-                ((float *)out)[f->row * out_step + (ptrdiff_t)c] = (float)score;
+                ((float *)out)[(ptrdiff_t)r * out_step + (ptrdiff_t)c] = (float)score;
             }
         }
     }
 }
 
-/* A few scores: memcpy of a length that is not known takes longer to start than this does altogether. */
-static void copy_scores(enum work work, char *to, const char *from, size_t n)
+/* A few scores. A memcpy of a length that is not known takes longer to start than this does altogether. */
+static void copy_scores(char *to, const char *from, size_t bytes)
 {
-    if (work == WORK_F64) {
-        for (size_t i = 0; i < n; i++) {
-            ((double *)to)[i] = ((const double *)from)[i];
+    enum { STEP = 32 };
+    if (bytes < STEP) {
+        for (size_t i = 0; i < bytes; i += sizeof(float)) {
+            memcpy(to + i, from + i, sizeof(float));
         }
-    } else {
-        for (size_t i = 0; i < n; i++) {
-            ((float *)to)[i] = ((const float *)from)[i];
-        }
+        return;
     }
+    for (size_t i = 0; i + STEP <= bytes; i += STEP) {
+        memcpy(to + i, from + i, STEP);
+    }
+    memcpy(to + bytes - STEP, from + bytes - STEP, STEP);
 }
 
 /*
@@ -263,18 +266,14 @@ static void store_symmetric(const struct driver *d, const struct tile *t, const 
     for (size_t r = 0; r < t->rows; r++) {
         const size_t i = t->row + r, skip = i > t->column ? smaller(i - t->column, t->columns) : 0;
         rows[r] = scores + r * step * item;
-        copy_scores(d->work, out + (ptrdiff_t)i * row_step + (ptrdiff_t)((t->column + skip) * item), (const char *)rows[r] + skip * item,
-                    t->columns - skip);
+        copy_scores(out + (ptrdiff_t)i * row_step + (ptrdiff_t)((t->column + skip) * item), (const char *)rows[r] + skip * item,
+                    (t->columns - skip) * item);
     }
     char *mirror = out + (ptrdiff_t)t->column * row_step + (ptrdiff_t)(t->row * item);
-    if (t->column >= t->row + t->rows) {
-        transpose(mirror, (size_t)row_step / item, rows, t->rows, t->columns);
-        return;
-    }
     transpose(turned, TILES_MAX_ROWS, rows, t->rows, t->columns);
     for (size_t c = 0; c < t->columns; c++) {
         const size_t j = t->column + c, above = j > t->row ? smaller(j - t->row, t->rows) : 0;
-        copy_scores(d->work, mirror + (ptrdiff_t)c * row_step, (const char *)turned + c * TILES_MAX_ROWS * item, above);
+        copy_scores(mirror + (ptrdiff_t)c * row_step, (const char *)turned + c * TILES_MAX_ROWS * item, above * item);
     }
 }
 

@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /*
  * The contiguous inner loops, one table of pointers per instruction set. Every body is written once (*_body.h) over the
@@ -68,10 +69,11 @@ static inline size_t tile_chain(size_t depth)
 /* Rows into columns: to[i * step + r] = rows[r][i] for r < count, i < n. Packs panels, and mirrors symmetric results. */
 typedef void transpose_kernel(void *to, size_t step, const void *const *rows, size_t count, size_t n);
 
-/* Some columns of a row of a tile: bit i stands for column + i. */
-struct places {
-    unsigned char row, column, bits;
-};
+/* Some columns of a row of a tile, in one word that is written at once: bit i of the lowest byte stands for column + i. */
+static inline uint32_t places_of(size_t row, size_t column, unsigned bits)
+{
+    return (uint32_t)row << 16 | (uint32_t)column << 8 | bits;
+}
 
 /*
  * The cosines of a tile of sums; out_step and sums_step are the elements from row to row. The weights are
@@ -80,9 +82,9 @@ struct places {
  * calculated again): returns how many places it found; found has room for each COSINE_STEP columns of every row, and one more.
  */
 typedef size_t cosine_f32_kernel(float *out, ptrdiff_t out_step, const double *sums, size_t sums_step, const double *row_weights, size_t rows,
-                                 const double *column_weights, size_t columns, double near, struct places *found);
+                                 const double *column_weights, size_t columns, double near, uint32_t *found);
 typedef size_t cosine_f64_kernel(double *out, ptrdiff_t out_step, const double *sums, size_t sums_step, const double *row_weights, size_t rows,
-                                 const double *column_weights, size_t columns, double near, struct places *found);
+                                 const double *column_weights, size_t columns, double near, uint32_t *found);
 
 enum { COSINE_PADDING = 8, COSINE_STEP = 2 }; /* the most and the fewest lanes of a vd */
 

@@ -121,7 +121,7 @@ INLINE vd NAME(cosine_of)(const double *sums, vd row, const double *columns)
 }
 
 static size_t NAME(cosine)(TILE_TYPE *out, ptrdiff_t out_step, const double *sums, size_t sums_step, const double *row_weights, size_t rows,
-                           const double *column_weights, size_t columns, double near, struct places *found)
+                           const double *column_weights, size_t columns, double near, uint32_t *found)
 {
     const vd limit = vd_set1(near);
     size_t count = 0;
@@ -138,7 +138,7 @@ static size_t NAME(cosine)(TILE_TYPE *out, ptrdiff_t out_step, const double *sum
                 TILE_STORE(last, c);
                 memcpy(out + j, last, (columns - j) * sizeof *out);
             }
-            found[count] = (struct places){(unsigned char)r, (unsigned char)j, (unsigned char)beyond}; /* stays if it counts */
+            found[count] = places_of(r, j, beyond); /* stays if it counts */
             count += beyond != 0;
         }
     }
