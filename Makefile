@@ -37,6 +37,10 @@ $(VENV)/test.stamp: $(PY) $(SOURCES)
 	$(PIP) install --editable '.[test]'
 	@touch $@
 
+$(VENV)/bench.stamp: $(PY) $(SOURCES)
+	$(PIP) install --editable '.[bench]'
+	@touch $@
+
 demo: $(VENV)/demo.stamp ## sets everything up and runs the main job: vectors, rows, images, all pairs
 	$(PY) -m cossim demo
 
@@ -59,7 +63,7 @@ $(BUILD)/peak_%: benchmarks/peak.c $(wildcard csrc/simd/*.h)
 test-c: $(C_TESTS) ## the C tests alone; with other compilers and flags: make test-c BUILD=build/tsan CC=clang EXTRA=-fsanitize=thread
 	@for test in $(C_TESTS); do $(RUN) $$test || exit 1; done
 
-bench: $(VENV)/test.stamp ## timed comparisons; one of them: make bench NAME=rows
+bench: $(VENV)/bench.stamp ## timed comparisons beside other libraries, and README's table and plot of them; one alone: make bench NAME=rows
 	$(PY) -m benchmarks $(NAME)
 
 lint: $(PY) ## ruff, and the C compiler's warnings as errors
