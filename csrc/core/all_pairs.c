@@ -16,6 +16,7 @@
 enum {
     NORM_ROWS = 1 << 16, /* rows whose norms are held at a time, unless one batch has more */
     NORM_TASK = 64,      /* rows whose norms one task takes */
+    CACHE_LINE = 64,
     CACHED_SCORES = 1 << 18 /* scores of a batch that are in the L2 cache anyway when they are written */
 };
 
@@ -298,14 +299,14 @@ static void store_row(const struct driver *d, enum work work, const void *scores
     }
 }
 
-/* Asks for the cache lines of some rows of the result, to write to them. */
-static void prefetch_rows(char *rows, ptrdiff_t step, size_t count, size_t bytes)
+/* Asks for the cache lines that begin in some rows of the result, to write to them. */
+static void prefetch_rows(const char *rows, ptrdiff_t step, size_t count, size_t bytes)
 {
     for (size_t r = 0; r < count; r++, rows += step) {
-        for (size_t at = 0; at < bytes; at += 64) {
-            __builtin_prefetch(rows + at, 1);
+        const char *line = rows + (-(uintptr_t)rows & (CACHE_LINE - 1));
+        for (; line < rows + bytes; line += CACHE_LINE) {
+            __builtin_prefetch(line, 1);
         }
-        __builtin_prefetch(rows + bytes - 1, 1);
     }
 }
 
