@@ -15,7 +15,7 @@ import numpy
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-compile_args = ["-std=c11", "-O3", "-fno-math-errno", "-fvisibility=hidden", "-pthread", "-Wall", "-Wextra"]
+compile_args = ["-std=c11", "-O3", "-g0", "-fno-math-errno", "-fvisibility=hidden", "-pthread", "-Wall", "-Wextra"]
 link_args = ["-pthread"]
 macros = [("_GNU_SOURCE", None)]
 

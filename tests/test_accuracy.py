@@ -178,3 +178,20 @@ def test_against_the_slow_twins(rng, shape, dtype):
             np.testing.assert_allclose(getattr(cossim, name)(x, y, dim), expected, atol=atol)
         np.testing.assert_allclose(cossim.normalize(x, dim), reference.normalize(x, dim).astype(float), atol=atol)
         np.testing.assert_allclose(cossim.vector_norm(x, dim), reference.vector_norm(x, dim).astype(float), atol=atol)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16], ids=lambda d: np.dtype(d).name)
+def test_wider_results_of_halves_are_summed_in_double(rng, dtype):
+    """Also where the rows are read in place; and distances, whose digits a sum in float would lose."""
+    x = np.abs(rng.standard_normal((40, 768))).astype(dtype)
+    y = x.copy()
+    y[:, 0] *= dtype(1.02)
+    wide = x.astype(float), y.astype(float)
+    out = np.empty(40)
+    np.testing.assert_allclose(cossim.cosine_similarity(x, y, out=out), cossim.cosine_similarity(*wide), atol=3e-16)
+    np.testing.assert_array_equal(cossim.cosine_distance(x, y), cossim.cosine_distance(*wide).astype(dtype))
+
+
+def test_normalize_subnormal_rows():
+    x = np.array([5e-321, 5e-321])
+    np.testing.assert_allclose(cossim.normalize(x, 0, 1e-8), x / 1e-8, rtol=1e-12, atol=0)

@@ -14,7 +14,7 @@
 #include "core/tiles.h"
 
 enum {
-    NORM_ROWS = 1 << 16, /* rows whose norms are held at a time, unless one batch has more */
+    NORM_ROWS = 1 << 16, /* rows whose norms are held at a time, but for self-pairs of more */
     NORM_TASK = 64,      /* rows whose norms one task takes */
     CACHE_LINE = 64,
     CACHED_SCORES = 1 << 18 /* scores of a batch that are in the L2 cache anyway when they are written */
@@ -42,8 +42,8 @@ struct tile {
 struct driver {
     const struct reduction *call;
     const struct plan *plan;
-    enum work work;       /* of scores and norms */
-    enum work product;    /* of the rows in the product: float holds every sum of a block of 8-bit integers exactly */
+    enum work work;       /* of scores: float only where they are rounded to float in the end, so that nothing is rounded twice */
+    enum work product;    /* of the rows in the product: float for narrow floats, and for 8-bit integers, whose sums it holds exactly */
     bool symmetric;
     bool cosine;          /* OP_COSINE or OP_DISTANCE, which need norms */
     bool direct;          /* scores go straight into out: cosines of the work type, contiguous along the right rows */
@@ -118,7 +118,7 @@ static struct row_pair pair_of(const struct driver *d, enum side left, size_t i,
 {
     const struct operand *x = left == SIDE_X ? &d->call->x : &d->call->y;
     struct row_pair pair = {x, d->symmetric ? &d->call->x : &d->call->y, row_address(d, left, batch, i), row_address(d, right, batch, j),
-                            &d->plan->reduced, d->plan->depth, d->work, kind};
+                            &d->plan->reduced, d->plan->depth, d->product, kind};
     return pair;
 }
 
@@ -138,9 +138,9 @@ static void measure(const struct driver *d, enum side side, size_t batch, size_t
     }
     const struct operand *operand = side == SIDE_X ? &d->call->x : &d->call->y;
     const char *from = row_address(d, side, batch, row);
-    struct row_pair pair = {operand, NULL, from, NULL, &reduced, d->plan->depth, d->work, SUMS_SQUARE};
+    struct row_pair pair = {operand, NULL, from, NULL, &reduced, d->plan->depth, d->product, SUMS_SQUARE};
     struct row_sums sums = row_sums_of(&pair);
-    if (d->work == WORK_F32 && !square_is_near_1(WORK_F32, sums.xx) && sums.xx > 0.0 && isfinite(sums.xx)) {
+    if (d->product == WORK_F32 && !square_is_near_1(WORK_F32, sums.xx) && sums.xx > 0.0 && isfinite(sums.xx)) {
         sums.x_exponent = ilogb(sqrt(sums.xx));
         sums.xx = ldexp(sums.xx, -2 * sums.x_exponent);
     }
@@ -156,22 +156,24 @@ struct measuring {
     const struct norms *norms;
 };
 
-/* Rows one after another in memory, of the kernels' own types: their sums of squares in one go. False where they are not. */
-static bool squares_in_place(const struct driver *d, enum side side, size_t first, size_t n, double *squares)
+/*
+ * The sums of squares of n rows of one batch, by the kernels where they lie: in one go if they are evenly spaced, with the bits
+ * that measure() gives. False where the rows are not of the kernels' types, not contiguous, or too long.
+ */
+static bool squares_in_place(const struct driver *d, enum side side, size_t batch, size_t first, size_t n, double *squares)
 {
     const struct operand *operand = side == SIDE_X ? &d->call->x : &d->call->y;
     const struct axes *rows = side == SIDE_X || d->symmetric ? &d->plan->left : &d->plan->right, *reduced = &d->plan->reduced;
-    const size_t in_batch = side == SIDE_X ? d->left : d->right;
     const ptrdiff_t item = (ptrdiff_t)dtype_size(operand->dtype);
-    if (!operand_in_place(operand) || rows->count != 1 || reduced->count != 1 || first / in_batch != (first + n - 1) / in_batch) {
+    if (d->plan->depth > ROW_BLOCK || !operand_in_place(operand) || reduced->count != 1 || (side == SIDE_X ? reduced->at[0].x : reduced->at[0].y) != item) {
         return false;
     }
-    if ((side == SIDE_X ? reduced->at[0].x : reduced->at[0].y) != item) {
-        return false;
-    }
-    const ptrdiff_t step = side == SIDE_X || d->symmetric ? rows->at[0].x : rows->at[0].y;
     rows_kernel *kernel = kernels_current()->sums->rows[operand->dtype][SUMS_SQUARE];
-    kernel(NULL, squares, NULL, row_address(d, side, first / in_batch, first % in_batch), NULL, n, d->plan->depth, step, 0);
+    const size_t run = rows->count == 1 ? n : 1;
+    const ptrdiff_t step = rows->count != 1 ? 0 : side == SIDE_X || d->symmetric ? rows->at[0].x : rows->at[0].y;
+    for (size_t i = 0; i < n; i += run) {
+        kernel(NULL, squares + i, NULL, row_address(d, side, batch, first + i), NULL, run, d->plan->depth, step, 0);
+    }
     return true;
 }
 
@@ -179,19 +181,22 @@ static void measure_some(void *context, size_t task, size_t worker)
 {
     const struct measuring *m = context;
     const struct driver *d = m->driver;
-    const size_t in_batch = m->side == SIDE_X ? d->left : d->right, first = task * NORM_TASK;
-    const size_t n = m->rows - first < NORM_TASK ? m->rows - first : NORM_TASK;
-    double squares[NORM_TASK];
+    const size_t in_batch = m->side == SIDE_X ? d->left : d->right, end = smaller(m->rows, (task + 1) * NORM_TASK);
     (void)worker;
-    const bool in_place = squares_in_place(d, m->side, first, n, squares);
-    for (size_t i = 0; i < n; i++) {
-        const size_t row = first + i;
-        if (in_place && square_is_near_1(d->work, squares[i])) {
-            const double norm = formula_clamped_norm(squares[i], d->call->eps);
-            m->norms->weight[row] = d->work == WORK_F32 ? 1.0 / norm : norm;
-            m->norms->exponent[row] = 0;
-        } else {
-            measure(d, m->side, row / in_batch, row % in_batch, &m->norms->weight[row], &m->norms->exponent[row]);
+    for (size_t first = task * NORM_TASK, n; first < end; first += n) {
+        const size_t batch = first / in_batch, in = first % in_batch;
+        double squares[NORM_TASK];
+        n = smaller(end - first, in_batch - in);
+        const bool in_place = squares_in_place(d, m->side, batch, in, n, squares);
+        for (size_t i = 0; i < n; i++) {
+            double *weight = &m->norms->weight[first + i];
+            if (in_place && square_is_near_1(d->product, squares[i])) {
+                const double norm = formula_clamped_norm(squares[i], d->call->eps);
+                *weight = d->work == WORK_F32 ? 1.0 / norm : norm;
+                m->norms->exponent[first + i] = 0;
+            } else {
+                measure(d, m->side, batch, in + i, weight, &m->norms->exponent[first + i]);
+            }
         }
     }
 }
@@ -219,9 +224,10 @@ static void cosines(const struct driver *d, size_t batch, const struct tile *t, 
     const struct kernels *kernels = kernels_current();
     const double *rows = d->x.weight + batch * d->left + t->row, *columns = d->y.weight + batch * d->right + t->column;
     const bool f64 = d->work == WORK_F64;
+    const double near = d->product == WORK_F64 ? near_f64 : near_f32;
     uint32_t found[TILES_MAX_ROWS * TILES_MAX / COSINE_STEP + 1];
-    const size_t count = f64 ? kernels->cosine_f64(out, out_step, t->sums, t->step, rows, t->rows, columns, t->columns, near_f64, found)
-                             : kernels->cosine_f32(out, out_step, t->sums, t->step, rows, t->rows, columns, t->columns, near_f32, found);
+    const size_t count = f64 ? kernels->cosine_f64(out, out_step, t->sums, t->step, rows, t->rows, columns, t->columns, near, found)
+                             : kernels->cosine_f32(out, out_step, t->sums, t->step, rows, t->rows, columns, t->columns, near, found);
     for (size_t f = 0; f < count; f++) {
         const size_t r = found[f] >> 16, i = t->row + r;
         for (uint32_t bits = found[f] & 0xff; bits != 0; bits &= bits - 1) {
@@ -315,7 +321,7 @@ static void expect_tile(const void *context, size_t batch, size_t row, size_t ro
 {
     const struct driver *d = context;
     const size_t item = work_size(d->work);
-    const ptrdiff_t row_step = d->plan->left.count == 0 ? 0 : d->plan->left.at[0].out;
+    const ptrdiff_t row_step = d->plan->left.at[0].out;
     char *out = d->call->out + axes_offsets(&d->plan->outer, d->first_batch + batch).out;
     prefetch_rows(out + (ptrdiff_t)row * row_step + (ptrdiff_t)(column * item), row_step, rows, columns * item);
     if (d->symmetric) {
@@ -330,7 +336,7 @@ static void finish_tile(const void *context, size_t batch, size_t row, size_t ro
     char *out = d->call->out + axes_offsets(&d->plan->outer, d->first_batch + batch).out;
     _Alignas(64) double buffer[TILES_MAX_ROWS * TILES_MAX];
     if (d->direct) {
-        const ptrdiff_t item = (ptrdiff_t)work_size(d->work), row_step = d->plan->left.count == 0 ? 0 : d->plan->left.at[0].out;
+        const ptrdiff_t item = (ptrdiff_t)work_size(d->work), row_step = d->plan->left.at[0].out;
         if (d->symmetric) {
             cosines(d, batch, &t, buffer, (ptrdiff_t)columns);
             store_symmetric(d, &t, (const char *)buffer, columns, out, row_step);
@@ -340,17 +346,15 @@ static void finish_tile(const void *context, size_t batch, size_t row, size_t ro
         return;
     }
     const void *scores = sums;
-    enum work work = WORK_F64; /* of the scores */
     if (d->cosine) {
-        work = d->work;
         scores = buffer;
         step = columns;
         cosines(d, batch, &t, buffer, (ptrdiff_t)columns);
     }
-    for (size_t i = rows * columns; d->call->op == OP_DISTANCE && i-- > 0;) { /* from the end: doubles may replace floats */
-        buffer[i] = 1.0 - (work == WORK_F64 ? buffer[i] : (double)((const float *)buffer)[i]);
+    for (size_t i = 0; d->call->op == OP_DISTANCE && i < rows * columns; i++) {
+        buffer[i] = 1.0 - buffer[i];
     }
-    work = d->call->op == OP_DISTANCE ? WORK_F64 : work;
+    const enum work work = d->cosine ? d->work : WORK_F64;
     for (size_t r = 0; r < rows; r++) {
         const size_t i = row + r, skip = d->symmetric && i > column ? i - column : 0;
         if (skip < columns) {
@@ -371,9 +375,9 @@ static int run_group(struct driver *d, size_t batches)
 {
     if (d->cosine) {
         struct measuring x = {d, SIDE_X, batches * d->left, &d->x}, y = {d, SIDE_Y, batches * d->right, &d->y};
-        pool_run((x.rows + NORM_TASK - 1) / NORM_TASK, threads_for(x.rows, d->plan->depth), measure_some, &x);
+        pool_run((x.rows + NORM_TASK - 1) / NORM_TASK, threads_for(x.rows, d->plan->depth, WORK_OF_SUMS), measure_some, &x);
         if (!d->symmetric) {
-            pool_run((y.rows + NORM_TASK - 1) / NORM_TASK, threads_for(y.rows, d->plan->depth), measure_some, &y);
+            pool_run((y.rows + NORM_TASK - 1) / NORM_TASK, threads_for(y.rows, d->plan->depth, WORK_OF_SUMS), measure_some, &y);
         }
     }
     struct tiles tiles = {
@@ -408,18 +412,40 @@ static bool sides_are_the_same(const struct reduction *call)
     return same;
 }
 
+/* Half of a side at a time: a score does not depend on its neighbours, and the memory for norms stays bounded. */
+static int halve(const struct reduction *call, bool left_side)
+{
+    struct plan plan = *call->plan;
+    struct reduction part = *call;
+    struct axis *axis = left_side ? &plan.left.at[0] : &plan.right.at[0];
+    const size_t size = axis->size, half = size / 2;
+    const ptrdiff_t skip = (ptrdiff_t)half;
+    part.plan = &plan;
+    axis->size = half;
+    plan.outputs = plan.outputs / size * half;
+    const int status = reduce_all_pairs(&part);
+    axis->size = size - half;
+    plan.outputs = call->plan->outputs - plan.outputs;
+    part.x.data += skip * axis->x;
+    part.y.data += skip * axis->y;
+    part.out += skip * axis->out;
+    return status < 0 ? status : reduce_all_pairs(&part);
+}
+
 int reduce_all_pairs(const struct reduction *call)
 {
     struct driver d = {.call = call, .plan = call->plan, .symmetric = sides_are_the_same(call), .cosine = call->op != OP_DOT};
-    if (call->plan->outputs == 0) {
-        return 0;
-    }
-    d.work = dtype_work(call->x.dtype) == WORK_F64 || dtype_work(call->y.dtype) == WORK_F64 ? WORK_F64 : WORK_F32;
-    d.product = dtype_size(call->x.dtype) == 1 && dtype_size(call->y.dtype) == 1 ? WORK_F32 : d.work;
+    const bool narrow = dtype_work(call->x.dtype) == WORK_F32 && dtype_work(call->y.dtype) == WORK_F32;
+    d.work = narrow && call->op == OP_COSINE && call->out_dtype == DTYPE_F32 ? WORK_F32 : WORK_F64;
+    d.product = narrow || (dtype_size(call->x.dtype) == 1 && dtype_size(call->y.dtype) == 1) ? WORK_F32 : WORK_F64;
     d.direct = writes_direct(&d);
     d.left = axes_size(&d.plan->left);
     d.right = axes_size(&d.plan->right);
-    const size_t batches = axes_size(&d.plan->outer), rows = d.left + d.right;
+    const bool left_side = d.left >= d.right;
+    if (!d.symmetric && (left_side ? d.left : d.right) > NORM_ROWS && (left_side ? d.plan->left.count : d.plan->right.count) == 1) {
+        return halve(call, left_side);
+    }
+    const size_t batches = axes_size(&d.plan->outer), rows = d.symmetric ? d.left : d.left + d.right;
     const size_t group = rows < NORM_ROWS ? NORM_ROWS / rows < batches ? NORM_ROWS / rows : batches : 1;
     const size_t weights_size = group * rows + COSINE_PADDING; /* kernels read past the last weight */
     size_t bytes;

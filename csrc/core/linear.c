@@ -1,7 +1,5 @@
 /* Rows of features times rows of weights, and the activation that follows most layers. */
-#include "base/pool.h"
 #include "core/layers.h"
-#include "core/reduce.h"
 #include "core/tiles.h"
 
 static void find_rows(const struct linear *l, const void *data, const struct tiles_rows *wanted)

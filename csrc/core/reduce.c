@@ -12,7 +12,6 @@ enum {
     OUTPUTS = 512,        /* outputs whose sums are held at a time */
     WIDE_OUTPUTS = 4096,  /* the same down columns, if there are so many: memory is best read in long runs */
     GATHERED = 4096,      /* elements of converted rows held at a time, a side */
-    THREAD_WORK = 1 << 18 /* multiplications that take longer than waking a thread (some 50 us) */
 };
 
 struct driver {
@@ -42,13 +41,12 @@ struct stretch {
     size_t n;
 };
 
-int threads_for(size_t outputs, size_t depth)
+int threads_for(size_t outputs, size_t depth, enum thread_work least)
 {
     size_t work;
-    if (!__builtin_mul_overflow(outputs, depth, &work) && work < 2 * (size_t)THREAD_WORK) {
-        return 1;
-    }
-    return pool_get_threads();
+    const size_t most = (size_t)pool_get_threads();
+    const size_t worth = size_mul(outputs, depth, &work) ? work / (size_t)least : most;
+    return worth <= 1 ? 1 : (int)(worth < most ? worth : most);
 }
 
 static struct row_pair pair_at(const struct driver *d, const struct stretch *s, size_t i)
@@ -217,11 +215,12 @@ static enum sums sums_for(enum op op)
 }
 
 /* The plain sums of contiguous rows where they lie, and what is made of them; without a second pass where it is cosines. */
-static void rows_in_place(enum op op, double eps, enum dtype dtype, const struct stretch *s, ptrdiff_t x_step, ptrdiff_t y_step, size_t depth,
+static void rows_in_place(enum op op, double eps, enum dtype dtype, enum dtype out_dtype, const struct stretch *s, ptrdiff_t x_step, ptrdiff_t y_step, size_t depth,
                           double *xy, double *xx, double *yy, double *results)
 {
     const struct sums_kernels *kernels = kernels_current()->sums;
-    if (s->n > 1 && (op == OP_COSINE || op == OP_DISTANCE)) {
+    const bool half = dtype == DTYPE_F16 || dtype == DTYPE_BF16, enough = !half || (op == OP_COSINE && out_dtype == dtype);
+    if (s->n > 1 && enough && (op == OP_COSINE || op == OP_DISTANCE)) {
         const bool all = kernels->cosine_rows[dtype](results, xy, xx, yy, s->x, s->y, s->n, depth, x_step, y_step, formula_unclamped_square(eps));
         finish_cosines(op, eps, s->n, xy, xx, yy, results, all);
         return;
@@ -244,8 +243,10 @@ static void normalize_stretch(const struct driver *d, const struct stretch *s, c
             struct row_pair pair = pair_at(d, s, i);
             sums = row_sums_scaled(&pair);
         }
-        divisors[i] = formula_clamped_norm(sums.xx, ldexp(d->call->eps, -sums.x_exponent));
-        exponents[i] = sums.x_exponent;
+        const double eps = ldexp(d->call->eps, -sums.x_exponent);
+        const bool lost = isinf(eps) && isfinite(d->call->eps); /* next to so small a row eps leaves the range: no need to scale then */
+        divisors[i] = lost ? d->call->eps : formula_clamped_norm(sums.xx, eps);
+        exponents[i] = lost ? 0 : sums.x_exponent;
     }
     for (size_t k = 0; k < d->plan->depth; k += columns ? 1 : run->size) {
         struct offsets at = axes_offsets(reduced, k);
@@ -266,7 +267,7 @@ static void run_stretch(const struct driver *d, const struct stretch *s, double 
     if (d->plan->driver == PLAN_COLUMNS) {
         sum_columns(d, s, sums, converted);
     } else if (d->in_place) {
-        rows_in_place(d->call->op, d->call->eps, d->call->x.dtype, s, d->inner.x, d->inner.y, d->plan->depth, xy, xx, yy, results);
+        rows_in_place(d->call->op, d->call->eps, d->call->x.dtype, d->call->out_dtype, s, d->inner.x, d->inner.y, d->plan->depth, xy, xx, yy, results);
     } else {
         sum_rows_gathered(d, s, xy, xx, yy);
     }
@@ -295,7 +296,7 @@ bool reduce_few_rows(enum op op, double eps, enum dtype dtype, const void *x, co
     if (depth == 0) {
         return false;
     }
-    rows_in_place(op, eps, dtype, &stretch, step, step, depth, xy, xx, yy, results);
+    rows_in_place(op, eps, dtype, dtype, &stretch, step, step, depth, xy, xx, yy, results);
     for (size_t i = 0; dtype == DTYPE_F64 && i < rows; i++) {
         if (!plain_is_safe(WORK_F64, sums_for(op), xy[i], xx[i], yy[i])) {
             return false;
@@ -325,9 +326,12 @@ static void run_task(void *context, size_t task, size_t worker)
 static void fill_empty(const struct reduction *call)
 {
     const double value = call->op == OP_DISTANCE ? 1.0 : 0.0;
-    for (size_t i = 0; i < call->plan->outputs; i++) {
-        struct offsets at = axes_offsets(&call->plan->outer, i);
-        dtype_store(call->out_dtype, call->out + at.out, 0, &value, 1);
+    const struct plan *plan = call->plan;
+    const size_t left = axes_size(&plan->left), right = axes_size(&plan->right); /* 1 but for tiles */
+    for (size_t i = 0; i < plan->outputs; i++) {
+        const ptrdiff_t at = axes_offsets(&plan->outer, i / right / left).out + axes_offsets(&plan->left, i / right % left).out +
+                             axes_offsets(&plan->right, i % right).out;
+        dtype_store(call->out_dtype, call->out + at, 0, &value, 1);
     }
 }
 
@@ -337,15 +341,15 @@ int reduce(const struct reduction *call)
     if (plan->outputs == 0 || (plan->depth == 0 && call->op == OP_NORMALIZE)) {
         return 0;
     }
+    if (plan->depth == 0) {
+        fill_empty(call);
+        return 0;
+    }
     if (plan->driver == PLAN_TILES) {
         struct reduction turned = *call;
         turned.x = plan->swapped ? call->y : call->x;
         turned.y = plan->swapped ? call->x : call->y;
         return reduce_all_pairs(&turned);
-    }
-    if (plan->depth == 0) {
-        fill_empty(call);
-        return 0;
     }
     const bool two = !op_has_one_operand(call->op);
     struct driver d = {.call = call, .plan = plan, .inner = {1, 0, 0, 0}, .rest.count = 0};
@@ -365,10 +369,11 @@ int reduce(const struct reduction *call)
     d.in_place = d.in_place && (contiguous || (plan->driver == PLAN_ROWS && plan->depth == 1));
 
     /* Tasks small enough to share out evenly, large enough that a task's own cost does not show. */
-    int threads = threads_for(plan->outputs, plan->depth);
+    int threads = threads_for(plan->outputs, plan->depth, WORK_OF_SUMS);
     const bool wide = plan->driver == PLAN_COLUMNS && d.inner.size > OUTPUTS;
-    const size_t per_task = THREAD_WORK / 4 / plan->depth + 1;
-    d.outputs = !wide ? OUTPUTS : d.inner.size < WIDE_OUTPUTS ? d.inner.size : WIDE_OUTPUTS;
+    const size_t per_task = WORK_OF_SUMS / 4 / plan->depth + 1, share = d.inner.size / (2 * (size_t)threads) + 1;
+    const size_t most = threads == 1 || d.rest.count > 0 || share > WIDE_OUTPUTS ? WIDE_OUTPUTS : share > OUTPUTS ? share : OUTPUTS;
+    d.outputs = !wide ? OUTPUTS : d.inner.size < most ? d.inner.size : most;
     d.block = threads == 1 ? d.inner.size : per_task < d.outputs && plan->driver == PLAN_COLUMNS ? d.outputs : per_task;
     d.block = d.block < d.inner.size ? d.block : d.inner.size;
     d.blocks = (d.inner.size + d.block - 1) / d.block;

@@ -41,7 +41,11 @@ bool reduce_few_rows(enum op op, double eps, enum dtype dtype, const void *x, co
 /* The PLAN_TILES half of reduce; see all_pairs.c. */
 int reduce_all_pairs(const struct reduction *reduction);
 
-/* Does a call of this many multiplications pay for waking threads? */
-int threads_for(size_t outputs, size_t depth);
+/*
+ * How many threads a call of outputs * depth multiplications pays for: each is to have work for longer than waking it takes
+ * (some 10 us, 50 where the machine is busy).
+ */
+enum thread_work { WORK_OF_SUMS = 1 << 18, WORK_OF_TILES = 1 << 20 }; /* multiplications in some 50 us, 20 us */
+int threads_for(size_t outputs, size_t depth, enum thread_work least);
 
 #endif

@@ -2,8 +2,8 @@
 
 #include <math.h>
 
-/* Elements gathered at a time: two blocks of doubles stay in the L1 cache. */
-enum { BLOCK = 1024 };
+/* Two blocks of doubles stay in the L1 cache. */
+enum { BLOCK = ROW_BLOCK };
 
 static ptrdiff_t stride_of(const struct axis *axis, enum side side)
 {

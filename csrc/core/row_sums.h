@@ -42,6 +42,9 @@ static inline bool square_is_safe(double square)
     return square >= 0x1p-500 && square <= 0x1p500;
 }
 
+/* Elements summed in one go; longer rows are summed in blocks of so many. */
+enum { ROW_BLOCK = 1024 };
+
 /* Plain sums, exponents 0. */
 struct row_sums row_sums_plain(const struct row_pair *pair);
 

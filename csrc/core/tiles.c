@@ -18,15 +18,16 @@ enum {
     PANEL_BYTES = 4 << 20,  /* the packed block, at the most: rows too long even so are cut into segments of depth */
     CHUNK_BYTES = 256 << 10,/* left rows of a chunk: they stay in the L2 cache while the panels go past */
     CHUNK_ROWS = 240,
+    LEFT_BYTES = 2 << 20,   /* the left rows of one tile, at the most */
     COLLIDING_BYTES = 2048, /* half a way of the L1 cache of today's processors */
     COPY_RIGHT_ROWS = 64,   /* right rows from which on copying left rows that collide pays */
-    LONG_TASK_ROWS = 768,   /* left rows of a task whose depth is cut, for the sums of all of them are kept */
+    LONG_TASK_BYTES = 2 << 20, /* sums of a task whose depth is cut, for they are all kept until the last segment */
     TASKS_PER_THREAD = 4
 };
 
 struct driver {
     const struct tiles *call;
-    size_t tile_rows, tile_columns, chain;
+    size_t tile_rows, tile_columns;
     tile_kernel *tile;
     transpose_kernel *transpose;
     size_t size;                            /* bytes of an element */
@@ -102,7 +103,8 @@ static void find_left_rows(const struct driver *d, const struct task *t, size_t 
     d->call->left_rows(d->call->context, &(struct tiles_rows){t->batch, first, count, k, depth, buffers, d->left_stride, pointers});
     const bool copy = t->right_count >= COPY_RIGHT_ROWS && rows_collide(pointers, count);
     for (size_t r = 0; copy && r < count; r++) {
-        pointers[r] = memcpy(buffers + r * d->left_stride, pointers[r], depth * d->size);
+        char *to = buffers + r * d->left_stride;
+        pointers[r] = pointers[r] == to ? to : memcpy(to, pointers[r], depth * d->size); /* converted rows are there already */
     }
     for (size_t r = count; r < round_up(count, d->tile_rows); r++) {
         pointers[r] = pointers[count - 1];
@@ -133,7 +135,7 @@ static void multiply_panel(const struct driver *d, const struct task *t, size_t 
             if (last && d->call->expect != NULL) {
                 d->call->expect(d->call->context, t->batch, first + row, next - row, t->right + column, columns);
             }
-            d->tile(to, to + d->errors, rows + row, panel + at * width * d->size, at, n, d->chain, flags);
+            d->tile(to, to + d->errors, rows + row, panel + at * width * d->size, at, n, flags);
             if (last && (next - done >= d->group || next == count)) {
                 d->call->finish(d->call->context, t->batch, first + done, next - done, t->right + column, columns,
                                 sums + (one_block ? 0 : done * width), width);
@@ -203,15 +205,18 @@ static void lay_out(struct driver *d, int threads)
     const size_t right_rows = smaller(RIGHT_ROWS, larger(LONG_RIGHT_ROWS, PANEL_BYTES / (call->depth * d->size)));
     d->right_block = smaller(right_rows / d->tile_columns * d->tile_columns, round_up(call->right, d->tile_columns));
     d->right_blocks = (call->right + d->right_block - 1) / d->right_block;
-    d->segment = smaller(call->depth, PANEL_BYTES / (d->right_block * d->size) / TILE_DEPTH * TILE_DEPTH);
+    const size_t most = smaller(PANEL_BYTES / (d->right_block * d->size), LEFT_BYTES / (d->tile_rows * d->size));
+    d->segment = call->depth <= most ? call->depth : most / TILE_DEPTH * TILE_DEPTH;
     const bool whole = d->segment == call->depth;
     d->group = TILES_MAX_ROWS / d->tile_rows * d->tile_rows;
     d->chunk = smaller(CHUNK_ROWS, larger(CHUNK_BYTES / (d->segment * d->size), 1));
     d->chunk = d->chunk < d->group ? larger(d->chunk / d->tile_rows, 1) * d->tile_rows : d->chunk / d->group * d->group;
     d->chunk = smaller(d->chunk, round_up(call->left, d->tile_rows));
-    const size_t wanted = threads == 1 ? 1 : (size_t)threads * TASKS_PER_THREAD / smaller(call->batches * d->right_blocks, (size_t)threads * TASKS_PER_THREAD);
-    d->left_task = round_up((call->left + wanted - 1) / wanted, d->chunk);
-    d->left_task = whole ? d->left_task : smaller(d->left_task, round_up(LONG_TASK_ROWS, d->chunk));
+    const size_t per_sum = (call->work == WORK_F64 ? 2 : 1) * sizeof(double), kept = LONG_TASK_BYTES / (per_sum * d->right_block);
+    const size_t tasks = (size_t)threads * TASKS_PER_THREAD, blocks = call->batches * d->right_blocks;
+    const size_t shares = threads == 1 || blocks >= tasks ? 1 : tasks / blocks; /* of the left rows */
+    d->left_task = round_up((call->left + shares - 1) / shares, d->chunk);
+    d->left_task = whole ? d->left_task : smaller(d->left_task, larger(kept / d->chunk, 1) * d->chunk);
     d->left_tasks = (call->left + d->left_task - 1) / d->left_task;
 
     d->errors = (whole ? d->chunk : d->left_task * (d->right_block / d->tile_columns)) * d->tile_columns;
@@ -220,7 +225,7 @@ static void lay_out(struct driver *d, int threads)
     d->right_rows = d->sums + scratch_round((call->work == WORK_F64 ? 2 : 1) * d->errors * sizeof(double));
     d->left_pointers = d->right_rows + scratch_round(d->tile_columns * TILE_DEPTH * d->size);
     d->left_rows = d->left_pointers + scratch_round(d->chunk * sizeof(void *));
-    d->left_stride = scratch_round(d->segment * d->size) + SCRATCH_ALIGN; /* no power of two */
+    d->left_stride = scratch_round(d->segment * d->size) | SCRATCH_ALIGN; /* an odd number of cache lines, so that copies do not collide */
     d->scratch_of_worker = d->left_rows + scratch_round(d->chunk * d->left_stride);
 }
 
@@ -239,13 +244,15 @@ int tiles_run(const struct tiles *call)
         .call = call,
         .tile_rows = kernels->tile_rows,
         .tile_columns = f64 ? kernels->tile_columns_f64 : kernels->tile_columns_f32,
-        .chain = tile_chain(call->depth),
         .tile = f64 ? kernels->tile_f64 : kernels->tile_f32,
         .transpose = f64 ? kernels->transpose_f64 : kernels->transpose_f32,
         .size = work_size(call->work),
     };
-    size_t outputs;
-    int threads = size_mul(call->left * call->right, call->batches, &outputs) ? threads_for(outputs, call->depth) : pool_get_threads();
+    size_t sums;
+    int threads = pool_get_threads();
+    if (size_mul(call->left * call->right, call->batches, &sums)) {
+        threads = threads_for(call->symmetric ? sums / 2 : sums, call->depth, WORK_OF_TILES);
+    }
     lay_out(&d, threads);
     const size_t tasks = call->batches * d.right_blocks * d.left_tasks;
     threads = (size_t)threads < tasks ? threads : (int)tasks;

@@ -7,7 +7,7 @@
 
 /*
  * The contiguous inner loops, one table of pointers per instruction set. Every body is written once (*_body.h) over the
- * vocabulary of simd/, and has a naive twin in naive.h that the C tests hold it against.
+ * vocabulary of simd/, and has a naive twin in tests/c/test_kernels.c.
  */
 
 /* The element types that the kernels read in place. core/dtype.h goes on from here with those that are converted first. */
@@ -18,8 +18,7 @@ enum sums { SUMS_ALL, SUMS_DOT, SUMS_SQUARE, SUMS_KINDS };
 
 /*
  * Sums over contiguous rows of n elements: xy[r], xx[r], yy[r] for r < rows; row r starts at x + r * x_step bytes.
- * Narrow floats are widened and summed in double; 16-bit ones, where all three sums are wanted, in chains of eight products in
- * float, which hold each product exactly, and the chains in double. Doubles are summed in groups of four whose totals are added with their
+ * Narrow floats are widened and summed in double. Doubles are summed in groups of four whose totals are added with their
  * rounding errors kept, which bounds the error of a sum by 2.5 units roundoff of sum |x y|, whatever n is.
  * Sums of 8-bit integers are exact. SUMS_SQUARE reads x and writes xx alone.
  */
@@ -41,7 +40,11 @@ enum { COLUMN_STEPS = 4 }; /* measured: 2 read and write the sums too often, 8 a
  */
 typedef bool cosine_sums_kernel(double *out, const double *xy, const double *xx, const double *yy, size_t n, double floor);
 
-/* The three sums of rows and their cosines in one go: the divisions go on while the next rows are read. */
+/*
+ * The three sums of rows and their cosines in one go: the divisions go on while the next rows are read. 16-bit floats are
+ * summed in chains of eight products in float, which holds each product exactly, and the chains in double: for results
+ * that are rounded to 16 bits.
+ */
 typedef bool cosine_rows_kernel(double *out, double *xy, double *xx, double *yy, const void *x, const void *y, size_t rows, size_t n,
                                 ptrdiff_t x_step, ptrdiff_t y_step, double floor);
 
@@ -49,22 +52,12 @@ typedef bool cosine_rows_kernel(double *out, double *xy, double *xx, double *yy,
  * One tile of sums: tile_rows x tile_columns products of rows with a packed panel over k steps. The elements at .. at+k-1
  * of each row are taken, wherever the rows lie; panel holds tile_columns elements a step. sums points to
  * tile_rows * tile_columns doubles, errors to as many, which only doubles use. TILE_FIRST starts them, TILE_LAST
- * folds the errors in. k is TILE_DEPTH but for the last block; chain is tile_chain(depth).
+ * folds the errors in. k is TILE_DEPTH but for the last block. Blocks of 8-bit integers are exact in float.
  */
-typedef void tile_kernel(double *sums, double *errors, const void *const *rows, const void *panel, size_t at, size_t k, size_t chain,
-                         unsigned flags);
+typedef void tile_kernel(double *sums, double *errors, const void *const *rows, const void *panel, size_t at, size_t k, unsigned flags);
 
 enum { TILE_FIRST = 1, TILE_LAST = 2, TILE_DEPTH = 256 };
-
-/*
- * Steps that a tile sums in a register before it adds them to the rest. Ending a chain costs some 6 % at 32 steps, so chains
- * are as long as accuracy allows: where all terms have one sign, n of them out of depth leave an error of about
- * 0.24 n / sqrt(depth) units roundoff (its standard deviation), 0.7 at most here from a depth of 64 on.
- */
-static inline size_t tile_chain(size_t depth)
-{
-    return depth >= 2048 ? 128 : depth >= 512 ? 64 : 32;
-}
+_Static_assert(TILE_DEPTH * 255 * 255 <= 1 << 24, "a float holds a block's sum of 8-bit products exactly");
 
 /* Rows into columns: to[i * step + r] = rows[r][i] for r < count, i < n. Packs panels, and mirrors symmetric results. */
 typedef void transpose_kernel(void *to, size_t step, const void *const *rows, size_t count, size_t n);

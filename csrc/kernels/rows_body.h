@@ -112,7 +112,9 @@ INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE
     for (; n - k >= SUM_CHAINS * VD_LANES; k += SUM_CHAINS * VD_LANES) {
         for (size_t line = 0; line < SUM_CHAINS * VD_LANES * sizeof *x; line += 64) {
             __builtin_prefetch((const char *)(x + k) + ROWS_AHEAD + line);
-            __builtin_prefetch((const char *)(y + k) + ROWS_AHEAD + line);
+            if (kind != SUMS_SQUARE) {
+                __builtin_prefetch((const char *)(y + k) + ROWS_AHEAD + line);
+            }
         }
         _Pragma("GCC unroll 4") for (int chain = 0; chain < SUM_CHAINS; chain++) {
             const vd a = ELEMENT_LOAD(x + k + chain * VD_LANES), b = kind == SUMS_SQUARE ? a : ELEMENT_LOAD(y + k + chain * VD_LANES);
@@ -205,11 +207,12 @@ static __attribute__((noinline)) void NAME(wide_row)(double sums[3][VD_LANES], s
 }
 #endif
 
-/* `rows` rows, at most VD_LANES. */
+/* `rows` rows, at most VD_LANES. `brief`: 16-bit floats may be summed in float. */
 INLINE void NAME(some_rows)(double *xy, double *xx, double *yy, const char *x, const char *y, size_t rows, size_t n, ptrdiff_t x_step,
-                            ptrdiff_t y_step, enum sums kind)
+                            ptrdiff_t y_step, enum sums kind, bool brief)
 {
     double sums[3][VD_LANES];
+    (void)brief;
 #ifdef ELEMENT_KEEP_ERRORS
     for (size_t r = 0; r < rows; r++) {
         double row[3];
@@ -225,7 +228,7 @@ INLINE void NAME(some_rows)(double *xy, double *xx, double *yy, const char *x, c
         if (r < rows) {
             const ELEMENT_TYPE *from_x = (const void *)(x + (ptrdiff_t)r * x_step), *from_y = (const void *)(y + (ptrdiff_t)r * y_step);
 #ifdef ELEMENT_LOAD_PAIR
-            if (kind == SUMS_ALL) {
+            if (brief) {
                 NAME(half_lanes)(row, from_x, from_y, n);
             } else
 #endif
@@ -243,27 +246,34 @@ INLINE void NAME(some_rows)(double *xy, double *xx, double *yy, const char *x, c
     const vd least = vd_set1(0x1p-60), most = vd_set1(0x1p100);
     vd squares = vd_load(sums[1]), y_squares = vd_load(sums[2]);
     bool fits = vd_all_reach(squares, least) && vd_all_reach(y_squares, least) && vd_all_reach(most, squares) && vd_all_reach(most, y_squares);
-    for (size_t r = 0; kind == SUMS_ALL && !fits && r < rows; r++) {
+    for (size_t r = 0; brief && !fits && r < rows; r++) {
         NAME(wide_row)(sums, r, (const void *)(x + (ptrdiff_t)r * x_step), (const void *)(y + (ptrdiff_t)r * y_step), n);
     }
 #endif
 #endif
-    memcpy(xy, sums[0], kind == SUMS_SQUARE ? 0 : rows * sizeof *xy);
-    memcpy(xx, sums[1], kind == SUMS_DOT ? 0 : rows * sizeof *xx);
-    memcpy(yy, sums[2], kind != SUMS_ALL ? 0 : rows * sizeof *yy);
+    double *const to[3] = {kind == SUMS_SQUARE ? NULL : xy, kind == SUMS_DOT ? NULL : xx, kind == SUMS_ALL ? yy : NULL};
+    for (int s = 0; s < 3; s++) {
+        if (to[s] != NULL) {
+            memcpy(to[s], sums[s], rows * sizeof **to);
+        }
+    }
 }
 
 INLINE void NAME(rows)(double *xy, double *xx, double *yy, const char *x, const char *y, size_t rows, size_t n, ptrdiff_t x_step,
                        ptrdiff_t y_step, enum sums kind)
 {
     size_t r = 0;
+    if (kind == SUMS_SQUARE) { /* y may be NULL */
+        y = x;
+        y_step = x_step;
+    }
     for (; rows - r >= VD_LANES; r += VD_LANES) {
         const ptrdiff_t i = (ptrdiff_t)r;
-        NAME(some_rows)(xy + i, xx + i, yy + i, x + i * x_step, y + i * y_step, VD_LANES, n, x_step, y_step, kind);
+        NAME(some_rows)(xy + i, xx + i, yy + i, x + i * x_step, y + i * y_step, VD_LANES, n, x_step, y_step, kind, false);
     }
     if (r < rows) {
         const ptrdiff_t i = (ptrdiff_t)r;
-        NAME(some_rows)(xy + i, xx + i, yy + i, x + i * x_step, y + i * y_step, rows - r, n, x_step, y_step, kind);
+        NAME(some_rows)(xy + i, xx + i, yy + i, x + i * x_step, y + i * y_step, rows - r, n, x_step, y_step, kind, false);
     }
 }
 
@@ -276,14 +286,14 @@ static bool NAME(cosine_rows)(double *out, double *xy, double *xx, double *yy, c
     bool all = true;
     size_t r = 0, done = 0;
     for (; rows - r >= VD_LANES; r += VD_LANES, from_x += VD_LANES * x_step, from_y += VD_LANES * y_step) {
-        NAME(some_rows)(xy + r, xx + r, yy + r, from_x, from_y, VD_LANES, n, x_step, y_step, SUMS_ALL);
+        NAME(some_rows)(xy + r, xx + r, yy + r, from_x, from_y, VD_LANES, n, x_step, y_step, SUMS_ALL, true);
         if (r > 0) {
             all &= cosine_vector(out + done, xy + done, xx + done, yy + done, limit);
             done = r;
         }
     }
     if (r < rows) {
-        NAME(some_rows)(xy + r, xx + r, yy + r, from_x, from_y, rows - r, n, x_step, y_step, SUMS_ALL);
+        NAME(some_rows)(xy + r, xx + r, yy + r, from_x, from_y, rows - r, n, x_step, y_step, SUMS_ALL, true);
     }
     return cosine_sums(out + done, xy + done, xx + done, yy + done, rows - done, floor) && all;
 }
@@ -349,6 +359,10 @@ INLINE void NAME(columns)(double *sums, size_t n, const void *x, const void *y, 
                           enum sums kind)
 {
     size_t j = 0;
+    if (kind == SUMS_SQUARE) { /* y may be NULL */
+        y = x;
+        y_step = x_step;
+    }
     for (; n - j >= COLUMN_WIDTH; j += COLUMN_WIDTH) {
         NAME(column_sums)(sums, n, j, COLUMN_WIDTH, COLUMN_VECTORS, x, y, steps, x_step, y_step, kind);
     }
