@@ -46,17 +46,13 @@ def _numpy_pairs(x, y=None, out=None):
     return np.matmul(unit, other.T, out=out)
 
 
-def _faiss_pairs(x):
-    import faiss
-
+def _faiss_pairs(faiss, x):
     unit = x.copy()
     faiss.normalize_L2(unit)
     return faiss.pairwise_distances(unit, unit, faiss.METRIC_INNER_PRODUCT)
 
 
-def _torch_pairs(x, y=None, out=None):
-    import torch
-
+def _torch_pairs(torch, x, y=None, out=None):
     unit = torch.nn.functional.normalize(x)
     other = unit if y is None else torch.nn.functional.normalize(y)
     return torch.mm(unit, other.T, out=out)
@@ -177,7 +173,7 @@ def broadcast():
             "cossim": lambda: cossim.cosine_similarity(z[None], z[:, None], dim=2),
             "NumPy by hand": lambda: _numpy_pairs(z),
             "NumKong": lambda: numkong.cdist(z, z, "angular"),
-            "torch normalize, mm": lambda: _torch_pairs(t),
+            "torch normalize, mm": lambda: _torch_pairs(torch, t),
             "scikit-learn": lambda: sklearn.metrics.pairwise.cosine_similarity(z),
             "torch": lambda: torch.nn.functional.cosine_similarity(t[None], t[:, None], 2),
         },
@@ -188,6 +184,7 @@ def broadcast():
 
 def pairs():
     """All pairs of the rows of one matrix."""
+    import faiss
     import numkong
     import scipy.spatial.distance
     import sklearn.metrics.pairwise
@@ -202,16 +199,16 @@ def pairs():
         candidates = {
             "cossim": lambda: cossim.pairwise(z, out=out),
             "NumPy by hand": lambda: _numpy_pairs(z, out=out),
-            "torch normalize, mm": lambda: _torch_pairs(t, out=torch_out),
+            "torch normalize, mm": lambda: _torch_pairs(torch, t, out=torch_out),
             "scikit-learn": lambda: sklearn.metrics.pairwise.cosine_similarity(z),
-            "FAISS": lambda: _faiss_pairs(z),
+            "FAISS": lambda: _faiss_pairs(faiss, z),
         }
         if n == 512:
             candidates["NumKong"] = lambda: numkong.cdist(z, z, "angular")
             candidates["SciPy"] = lambda: scipy.spatial.distance.cdist(z, z, "cosine")
             candidates["cossim"] = lambda: cossim.pairwise(z)
             candidates["NumPy by hand"] = lambda: _numpy_pairs(z)
-            candidates["torch normalize, mm"] = lambda: _torch_pairs(t)
+            candidates["torch normalize, mm"] = lambda: _torch_pairs(torch, t)
         out_given = "" if n == 512 else ", out="
         yield Case(
             f"self-pairs ({n}, {d}) float32{out_given}",
@@ -235,7 +232,7 @@ def cross():
         candidates = {
             "cossim": lambda: cossim.pairwise(x, y),
             "NumPy by hand": lambda: _numpy_pairs(x, y),
-            "torch normalize, mm": lambda: _torch_pairs(tx, ty),
+            "torch normalize, mm": lambda: _torch_pairs(torch, tx, ty),
             "scikit-learn": lambda: sklearn.metrics.pairwise.cosine_similarity(x, y),
         }
         if dtype == np.float32:
@@ -253,7 +250,7 @@ def cross():
         f"cross pairs ({n}, {d}) float16",
         {
             "cossim": lambda: cossim.pairwise(x, y),
-            "torch normalize, mm": lambda: _torch_pairs(tx, ty),
+            "torch normalize, mm": lambda: _torch_pairs(torch, tx, ty),
             "NumKong": lambda: numkong.cdist(x, y, "angular"),
         },
         goals=[(["torch normalize, mm"], 4)],

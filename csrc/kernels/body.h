@@ -1,7 +1,6 @@
 /*
  * All kernels of one instruction set and their table: included by isa_*.c after the vocabulary of simd/ and inside its
- * target region. System and project headers must have been read before the region opened; simd/ reads those it needs,
- * and the two below hold declarations only.
+ * target region. System headers must have been read before the region opened: simd/ reads those it needs.
  */
 #include "base/cpu.h"
 #include "kernels/kernels.h"
@@ -73,6 +72,8 @@ const struct sums_kernels PASTE(sums_kernels_, ISA_NAME) = {
 };
 #define ISA_SUMS ISA_NAME
 #endif
+
+_Static_assert(VD_LANES >= COSINE_STEP && VD_LANES <= COSINE_PADDING && VF_LANES == 2 * VD_LANES, "what the kernels' contracts count on");
 
 #define TILE f32
 #define TILE_TYPE float

@@ -1,4 +1,7 @@
-/* Sums in double that keep the rounding error of each addition (Knuth's TwoSum; exact for any two finite doubles). */
+/*
+ * What the sums of rows and columns share, whatever their elements: sums in double that keep the rounding error of each
+ * addition (Knuth's TwoSum; exact for any two finite doubles), and cosines of sums.
+ */
 
 struct exact {
     vd sum, error;

@@ -19,7 +19,7 @@ struct signature {
 /* values[i] is the borrowed argument names[i], or NULL where it was not given. -1 with TypeError set otherwise. */
 int parse_arguments(const struct signature *signature, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyObject **values);
 
-/* An operand: an array, and what the core must know to read it. Release with operand_release. */
+/* An operand: an array, and what the core must know to read it. Release with array_release. */
 struct array_argument {
     const char *name;
     PyArrayObject *array;

@@ -34,7 +34,6 @@ static inline vf vf_set1(float s) { return _mm256_set1_ps(s); }
 static inline vf vf_load(const float *p) { return _mm256_loadu_ps(p); }
 static inline void vf_store(float *p, vf a) { _mm256_storeu_ps(p, a); }
 static inline vf vf_add(vf a, vf b) { return _mm256_add_ps(a, b); }
-static inline vf vf_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
 static inline vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
 static inline vf vf_load_f16(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
 static inline vf vf_load_bf16(const uint16_t *p)
@@ -118,40 +117,6 @@ static inline unsigned vd_beyond(vd a, vd limit)
 
 static inline int vd_all_reach(vd a, vd b) { return _mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_GE_OQ)) == 0xf; }
 
-#define SQUARE_F32 8
-#define SQUARE_F64 4
-static inline void transpose_f32(float *to, size_t step, const float *const *rows, size_t at)
-{
-    __m256 pair[8], four[8];
-    for (int r = 0; r < 4; r++) { /* rows r and r + 4 of four columns in one register */
-        __m256 left = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(rows[r] + at)), _mm_loadu_ps(rows[r + 4] + at), 1);
-        __m256 right = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(rows[r] + at + 4)), _mm_loadu_ps(rows[r + 4] + at + 4), 1);
-        pair[r] = left;
-        pair[r + 4] = right;
-    }
-    for (int half = 0; half < 8; half += 4) {
-        four[half] = _mm256_unpacklo_ps(pair[half], pair[half + 1]);
-        four[half + 1] = _mm256_unpackhi_ps(pair[half], pair[half + 1]);
-        four[half + 2] = _mm256_unpacklo_ps(pair[half + 2], pair[half + 3]);
-        four[half + 3] = _mm256_unpackhi_ps(pair[half + 2], pair[half + 3]);
-    }
-    for (int half = 0; half < 8; half += 4) {
-        float *out = to + (size_t)half * step;
-        _mm256_storeu_ps(out, _mm256_shuffle_ps(four[half], four[half + 2], 0x44));
-        _mm256_storeu_ps(out + step, _mm256_shuffle_ps(four[half], four[half + 2], 0xee));
-        _mm256_storeu_ps(out + 2 * step, _mm256_shuffle_ps(four[half + 1], four[half + 3], 0x44));
-        _mm256_storeu_ps(out + 3 * step, _mm256_shuffle_ps(four[half + 1], four[half + 3], 0xee));
-    }
-}
-
-static inline void transpose_f64(double *to, size_t step, const double *const *rows, size_t at)
-{
-    for (size_t half = 0; half < 4; half += 2) { /* two columns of four rows */
-        __m256d a = _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(rows[0] + at + half)), _mm_loadu_pd(rows[2] + at + half), 1);
-        __m256d b = _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(rows[1] + at + half)), _mm_loadu_pd(rows[3] + at + half), 1);
-        _mm256_storeu_pd(to + half * step, _mm256_unpacklo_pd(a, b));
-        _mm256_storeu_pd(to + (half + 1) * step, _mm256_unpackhi_pd(a, b));
-    }
-}
+#include "simd/x86_transpose.h"
 
 #endif

@@ -1,7 +1,7 @@
 /*
  * The vector vocabulary in plain C: the contract that every instruction set's header keeps.
  *
- * Two vector types: vf holds VF_LANES floats, vd holds VD_LANES = VF_LANES / 2 doubles. Kernels use nothing but these
+ * vf holds VF_LANES floats, vd holds VD_LANES = VF_LANES / 2 doubles, vh and vi integers (below). Kernels use nothing but these
  * names, so a new instruction set is one header like this one. Loads and stores need no alignment beyond the element's
  * own. *_fma(a, b, c) is a * b + c; it rounds once where the hardware does, twice here.
  *
@@ -40,7 +40,6 @@ static inline vf vf_set1(float s) { EACH_F(s); }
 static inline vf vf_load(const float *p) { EACH_F(p[i]); }
 static inline void vf_store(float *p, vf a) { memcpy(p, a.lane, sizeof a.lane); }
 static inline vf vf_add(vf a, vf b) { EACH_F(a.lane[i] + b.lane[i]); }
-static inline vf vf_mul(vf a, vf b) { EACH_F(a.lane[i] * b.lane[i]); }
 static inline vf vf_fma(vf a, vf b, vf c) { EACH_F(a.lane[i] * b.lane[i] + c.lane[i]); }
 static inline vf vf_load_f16(const uint16_t *p) { EACH_F(f16_to_f32(p[i])); }
 static inline vf vf_load_bf16(const uint16_t *p) { EACH_F(bf16_to_f32(p[i])); }
