@@ -48,6 +48,21 @@ def table(everything):
     return "\n".join(lines)
 
 
+def others(everything):
+    """A line for each result that is no race of one thread against the libraries of the table."""
+    lines = []
+    for result in everything["results"]:
+        if result in _timed(everything["results"]):
+            continue
+        unit = "bytes" if "bytes" in result["candidates"][0] else "seconds"
+        amounts = (
+            f"{row['name']} {_duration(row[unit]) if unit == 'seconds' else f'{row[unit] / 1e6:.3g} MB'}"
+            for row in result["candidates"]
+        )
+        lines.append(f"- {result['title']}: {', '.join(amounts)}")
+    return "\n".join(lines)
+
+
 def plot(everything, path):
     import matplotlib
 
@@ -64,6 +79,8 @@ def plot(everything, path):
         axes.plot(*zip(*points, strict=True), marker, color=color, label=column, markersize=6)
     axes.axvline(1, color="black", linewidth=1)
     axes.set_xscale("log")
+    axes.minorticks_off()
+    axes.set_xticks([0.5, 1, 2, 5, 10, 20, 50], ["0.5", "1", "2", "5", "10", "20", "50"])
     axes.set_yticks(range(len(results)), [r["title"] for r in results])
     axes.set_xlabel("time as a multiple of cossim's, one thread (right of the line: cossim is faster)")
     axes.grid(axis="x", color="0.85")
@@ -83,6 +100,7 @@ def renew(root, everything):
         "interleaved run (above 1: cossim is faster; empty: cannot do it, or not measured):\n\n"
         f"{table(everything)}\n\n"
         f"![the same as a plot]({PLOT})\n\n"
+        f"{others(everything)}\n\n"
         f"{about['processor']} ({about['isa']}, {about['cpus']} CPUs), {about['date']}; {versions}.\n"
         f"{END}"
     )
