@@ -1,6 +1,7 @@
 """The rules of the house: layers, file sizes, flags, docstrings, and that what the README says can be run."""
 
 import doctest
+import os
 import re
 import subprocess
 
@@ -73,6 +74,14 @@ def test_no_paths_of_a_machine():
             text = path.read_text(errors="replace")
             found = re.findall(r"(?<![\w.])/(?:home|root|work|Users)/\w+", text)
             assert not found or path.name == "test_house.py", (path, found)
+
+
+def test_installed_size():
+    """3 MB at the most, of which the extension is nearly all; builds with sanitizers or coverage are larger."""
+    if any(os.environ.get(name) for name in ("COSSIM_DEBUG", "COSSIM_SANITIZE", "COSSIM_COVERAGE")):
+        pytest.skip("not an ordinary build")
+    files = [path for path in (ROOT / "cossim").rglob("*") if path.suffix in (".py", ".so", ".pyi", ".typed")]
+    assert sum(path.stat().st_size for path in files) <= 3e6
 
 
 # ---- documentation ----

@@ -40,7 +40,7 @@ struct driver {
     char *scratch;
     size_t scratch_of_worker;               /* bytes a worker has, and where its parts begin: */
     size_t panel, sums, right_rows, left_rows, left_pointers;
-    size_t left_stride;                     /* bytes from one copied left row to the next */
+    size_t left_stride, right_stride;       /* bytes from one copied row to the next */
 };
 
 /* What a worker keeps between tasks: the right block it packed last. Lies at the start of its scratch. */
@@ -83,7 +83,7 @@ static void pack(const struct driver *d, const struct task *t, size_t k, size_t 
         }
         for (size_t at = 0, n; at < depth; at += n) {
             n = smaller(TILE_DEPTH, depth - at);
-            d->call->right_rows(d->call->context, &(struct tiles_rows){t->batch, t->right + p, some, k + at, n, buffers, TILE_DEPTH * d->size, rows});
+            d->call->right_rows(d->call->context, &(struct tiles_rows){t->batch, t->right + p, some, k + at, n, buffers, d->right_stride, rows});
             d->transpose(panel + at * width * d->size, width, rows, some, n);
         }
     }
@@ -223,7 +223,8 @@ static void lay_out(struct driver *d, int threads)
     d->panel = SCRATCH_ALIGN;
     d->sums = d->panel + scratch_round(d->right_block * d->segment * d->size);
     d->right_rows = d->sums + scratch_round((call->work == WORK_F64 ? 2 : 1) * d->errors * sizeof(double));
-    d->left_pointers = d->right_rows + scratch_round(d->tile_columns * TILE_DEPTH * d->size);
+    d->right_stride = smaller(TILE_DEPTH, call->depth) * d->size;
+    d->left_pointers = d->right_rows + scratch_round(d->tile_columns * d->right_stride);
     d->left_rows = d->left_pointers + scratch_round(d->chunk * sizeof(void *));
     d->left_stride = scratch_round(d->segment * d->size) | SCRATCH_ALIGN; /* an odd number of cache lines, so that copies do not collide */
     d->scratch_of_worker = d->left_rows + scratch_round(d->chunk * d->left_stride);
