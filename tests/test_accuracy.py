@@ -192,6 +192,17 @@ def test_wider_results_of_halves_are_summed_in_double(rng, dtype):
     np.testing.assert_array_equal(cossim.cosine_distance(x, y), cossim.cosine_distance(*wide).astype(dtype))
 
 
+@pytest.mark.parametrize(
+    "dtype", [np.float64, np.float32, np.float16, ml_dtypes.bfloat16], ids=lambda d: np.dtype(d).name
+)
+def test_a_row_does_not_depend_on_its_neighbours(rng, dtype):
+    x, y = rng.standard_normal((2, 515, 300)).astype(dtype)
+    whole = cossim.cosine_similarity(x, y)
+    for first, last in ((0, 1), (3, 5), (100, 117), (512, 515), (514, 515)):
+        np.testing.assert_array_equal(cossim.cosine_similarity(x[first:last], y[first:last]), whole[first:last])
+    assert cossim.cosine_similarity(x[7], y[7], 0) == whole[7]
+
+
 def test_normalize_subnormal_rows():
     x = np.array([5e-321, 5e-321])
     np.testing.assert_allclose(cossim.normalize(x, 0, 1e-8), x / 1e-8, rtol=1e-12, atol=0)

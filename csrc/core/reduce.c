@@ -220,7 +220,7 @@ static void rows_in_place(enum op op, double eps, enum dtype dtype, enum dtype o
 {
     const struct sums_kernels *kernels = kernels_current()->sums;
     const bool half = dtype == DTYPE_F16 || dtype == DTYPE_BF16, enough = !half || (op == OP_COSINE && out_dtype == dtype);
-    if (s->n > 1 && enough && (op == OP_COSINE || op == OP_DISTANCE)) {
+    if ((s->n > 1 || half) && enough && (op == OP_COSINE || op == OP_DISTANCE)) {
         const bool all = kernels->cosine_rows[dtype](results, xy, xx, yy, s->x, s->y, s->n, depth, x_step, y_step, formula_unclamped_square(eps));
         finish_cosines(op, eps, s->n, xy, xx, yy, results, all);
         return;
@@ -335,6 +335,28 @@ static void fill_empty(const struct reduction *call)
     }
 }
 
+/*
+ * Sets how many outputs are held at a time and how many a task takes: tasks small enough to share out evenly, large enough that
+ * a task's own cost does not show. Returns the number of threads.
+ */
+static int share_out(struct driver *d)
+{
+    const bool columns = d->plan->driver == PLAN_COLUMNS;
+    const int threads = threads_for(d->plan->outputs, d->plan->depth, WORK_OF_SUMS);
+    size_t most = OUTPUTS;
+    if (columns) { /* long runs, but something for every thread */
+        const size_t share = threads > 1 && d->rest.count == 0 ? d->inner.size / (2 * (size_t)threads) + 1 : WIDE_OUTPUTS;
+        most = share < OUTPUTS ? OUTPUTS : share < WIDE_OUTPUTS ? share : WIDE_OUTPUTS;
+    }
+    const size_t least = columns ? most : 1, per_task = WORK_OF_SUMS / 4 / d->plan->depth + 1;
+    d->outputs = d->inner.size < most ? d->inner.size : most;
+    d->block = threads == 1 ? d->inner.size : per_task < least ? least : per_task;
+    d->block = d->block < d->inner.size ? d->block : d->inner.size;
+    d->blocks = (d->inner.size + d->block - 1) / d->block;
+    const size_t tasks = d->blocks * axes_size(&d->rest);
+    return (size_t)threads < tasks ? threads : (int)tasks;
+}
+
 int reduce(const struct reduction *call)
 {
     const struct plan *plan = call->plan;
@@ -368,21 +390,11 @@ int reduce(const struct reduction *call)
     const bool contiguous = along != NULL && along->x == x_item && (!two || along->y == x_item);
     d.in_place = d.in_place && (contiguous || (plan->driver == PLAN_ROWS && plan->depth == 1));
 
-    /* Tasks small enough to share out evenly, large enough that a task's own cost does not show. */
-    int threads = threads_for(plan->outputs, plan->depth, WORK_OF_SUMS);
-    const bool wide = plan->driver == PLAN_COLUMNS && d.inner.size > OUTPUTS;
-    const size_t per_task = WORK_OF_SUMS / 4 / plan->depth + 1, share = d.inner.size / (2 * (size_t)threads) + 1;
-    const size_t most = threads == 1 || d.rest.count > 0 || share > WIDE_OUTPUTS ? WIDE_OUTPUTS : share > OUTPUTS ? share : OUTPUTS;
-    d.outputs = !wide ? OUTPUTS : d.inner.size < most ? d.inner.size : most;
-    d.block = threads == 1 ? d.inner.size : per_task < d.outputs && plan->driver == PLAN_COLUMNS ? d.outputs : per_task;
-    d.block = d.block < d.inner.size ? d.block : d.inner.size;
-    d.blocks = (d.inner.size + d.block - 1) / d.block;
-    const size_t tasks = d.blocks * axes_size(&d.rest);
-    threads = (size_t)threads < tasks ? threads : (int)tasks;
-    if (wide && (d.scratch = scratch_alloc((size_t)threads * held(d.outputs) * sizeof(double))) == NULL) {
+    const int threads = share_out(&d);
+    if (d.outputs > OUTPUTS && (d.scratch = scratch_alloc((size_t)threads * held(d.outputs) * sizeof(double))) == NULL) {
         return -1;
     }
-    pool_run(tasks, threads, run_task, &d);
+    pool_run(d.blocks * axes_size(&d.rest), threads, run_task, &d);
     scratch_free(d.scratch);
     return 0;
 }
