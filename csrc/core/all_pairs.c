@@ -67,7 +67,7 @@ static const char *row_address(const struct driver *d, enum side side, size_t ba
     return d->call->y.data + outer.y + inner.y;
 }
 
-/* n elements of a row from k on, brought to the work type and scaled. */
+/* n elements of a row from k on, brought to the type of the product and scaled. */
 static void convert_row(const struct driver *d, enum side side, const char *from, int exponent, size_t k, size_t n, void *buffer)
 {
     gather_row(side == SIDE_X ? &d->call->x : &d->call->y, from, &d->plan->reduced, side, k, n, d->product, buffer);
@@ -80,7 +80,7 @@ static void convert_row(const struct driver *d, enum side side, const char *from
     }
 }
 
-/* Rows in place where they are contiguous work elements and not to be scaled. exponents: of the rows of the batch, or NULL. */
+/* Rows in place where they are contiguous elements of the product and not to be scaled. exponents: of the rows of the batch, or NULL. */
 static void find_rows(const struct driver *d, enum side side, const int *exponents, const struct tiles_rows *wanted)
 {
     const struct operand *operand = side == SIDE_X ? &d->call->x : &d->call->y;
@@ -165,7 +165,8 @@ static bool squares_in_place(const struct driver *d, enum side side, size_t batc
     const struct operand *operand = side == SIDE_X ? &d->call->x : &d->call->y;
     const struct axes *rows = side == SIDE_X || d->symmetric ? &d->plan->left : &d->plan->right, *reduced = &d->plan->reduced;
     const ptrdiff_t item = (ptrdiff_t)dtype_size(operand->dtype);
-    if (d->plan->depth > ROW_BLOCK || !operand_in_place(operand) || reduced->count != 1 || (side == SIDE_X ? reduced->at[0].x : reduced->at[0].y) != item) {
+    const bool contiguous = reduced->count == 1 && (side == SIDE_X ? reduced->at[0].x : reduced->at[0].y) == item;
+    if (!contiguous || d->plan->depth > ROW_BLOCK || !operand_in_place(operand)) {
         return false;
     }
     rows_kernel *kernel = kernels_current()->sums->rows[operand->dtype][SUMS_SQUARE];

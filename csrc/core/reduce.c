@@ -28,11 +28,8 @@ struct driver {
     size_t blocks;     /* tasks along inner */
 };
 
-/* What is held of n outputs, in doubles: the six arrays of sums that columns_kernel wants, results, steps of converted columns. */
-static size_t held(size_t n)
-{
-    return (6 + 1 + 2 * COLUMN_STEPS) * n;
-}
+/* What is held of an output, in doubles: the six sums that columns_kernel wants, a result, converted steps of both columns. */
+enum { HELD = 6 + 1 + 2 * COLUMN_STEPS };
 
 /* Outputs first .. first+n-1 along inner, from these addresses on. */
 struct stretch {
@@ -215,8 +212,8 @@ static enum sums sums_for(enum op op)
 }
 
 /* The plain sums of contiguous rows where they lie, and what is made of them; without a second pass where it is cosines. */
-static void rows_in_place(enum op op, double eps, enum dtype dtype, enum dtype out_dtype, const struct stretch *s, ptrdiff_t x_step, ptrdiff_t y_step, size_t depth,
-                          double *xy, double *xx, double *yy, double *results)
+static void rows_in_place(enum op op, double eps, enum dtype dtype, enum dtype out_dtype, const struct stretch *s, ptrdiff_t x_step,
+                          ptrdiff_t y_step, size_t depth, double *xy, double *xx, double *yy, double *results)
 {
     const struct sums_kernels *kernels = kernels_current()->sums;
     const bool half = dtype == DTYPE_F16 || dtype == DTYPE_BF16, enough = !half || (op == OP_COSINE && out_dtype == dtype);
@@ -311,8 +308,8 @@ static void run_task(void *context, size_t task, size_t worker)
     const struct driver *d = context;
     struct offsets at = axes_offsets(&d->rest, task / d->blocks);
     size_t first = task % d->blocks * d->block, end = first + d->block < d->inner.size ? first + d->block : d->inner.size;
-    _Alignas(64) double on_stack[(6 + 1 + 2 * COLUMN_STEPS) * OUTPUTS];
-    double *sums = d->scratch == NULL ? on_stack : d->scratch + worker * held(d->outputs);
+    _Alignas(64) double on_stack[HELD * OUTPUTS];
+    double *sums = d->scratch == NULL ? on_stack : d->scratch + worker * HELD * d->outputs;
     for (size_t n; first < end; first += n) {
         n = end - first < d->outputs ? end - first : d->outputs;
         ptrdiff_t i = (ptrdiff_t)first;
@@ -391,7 +388,7 @@ int reduce(const struct reduction *call)
     d.in_place = d.in_place && (contiguous || (plan->driver == PLAN_ROWS && plan->depth == 1));
 
     const int threads = share_out(&d);
-    if (d.outputs > OUTPUTS && (d.scratch = scratch_alloc((size_t)threads * held(d.outputs) * sizeof(double))) == NULL) {
+    if (d.outputs > OUTPUTS && (d.scratch = scratch_alloc((size_t)threads * HELD * d.outputs * sizeof(double))) == NULL) {
         return -1;
     }
     pool_run(d.blocks * axes_size(&d.rest), threads, run_task, &d);

@@ -299,9 +299,9 @@ static bool NAME(cosine_rows)(double *out, double *xy, double *xx, double *yy, c
 }
 
 /*
- * `count` columns (at most `vectors` vectors) from j on, all steps. What lies as many steps further down is asked for meanwhile: that far
- * the hardware does not look, since it takes each row for a stream of its own. Asking it into L2 is a fifth faster than
- * not at all, into L1 slower.
+ * `count` columns (at most `vectors` vectors) from j on, all steps. What lies as many steps further down is asked for
+ * meanwhile: that far the hardware does not look, since it takes each row for a stream of its own. Asking it into L2 is a
+ * fifth faster than not at all, into L1 slower.
  */
 INLINE void NAME(column_sums)(double *sums, size_t n, size_t j, size_t count, int vectors, const char *x, const char *y, size_t steps,
                               ptrdiff_t x_step, ptrdiff_t y_step, enum sums kind)
