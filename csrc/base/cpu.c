@@ -29,6 +29,7 @@ static unsigned detect(void)
 {
     enum { FMA = 1 << 12, OSXSAVE = 1 << 27, F16C = 1 << 29 };                                               /* leaf 1, ecx */
     enum { BMI1 = 1 << 3, AVX2 = 1 << 5, BMI2 = 1 << 8, F = 1 << 16, DQ = 1 << 17, BW = 1 << 30 };            /* leaf 7, ebx */
+    enum { VNNI = 1 << 11 };                                                                                  /* leaf 7, ecx */
     const unsigned VL = 1u << 31, ymm_state = 0x06, zmm_state = 0xe6;
     const unsigned leaf1 = FMA | OSXSAVE | F16C, avx2 = BMI1 | AVX2 | BMI2, avx512 = F | DQ | BW | VL;
     unsigned a, b, c, d, features = 0;
@@ -39,7 +40,7 @@ static unsigned detect(void)
     if ((b & avx2) == avx2 && (states & ymm_state) == ymm_state) {
         features |= CPU_AVX2;
         if ((b & avx512) == avx512 && (states & zmm_state) == zmm_state) {
-            features |= CPU_AVX512;
+            features |= CPU_AVX512 | (c & VNNI ? CPU_VNNI : 0);
         }
     }
     return features;

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/cpu.h"
 
@@ -32,6 +33,7 @@ static struct {
     int working; /* of those, the ones not done yet */
     pool_task task;
     void *context;
+    struct watch *watch;
     size_t tasks;
     _Atomic size_t next;
 } pool = {.owner = PTHREAD_MUTEX_INITIALIZER, .lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER, .done = PTHREAD_COND_INITIALIZER};
@@ -66,7 +68,7 @@ void pool_set_threads(int n)
 
 static void run_tasks(size_t worker)
 {
-    for (size_t task; (task = atomic_fetch_add_explicit(&pool.next, 1, memory_order_relaxed)) < pool.tasks;) {
+    for (size_t task; !watch_step(pool.watch, worker) && (task = atomic_fetch_add_explicit(&pool.next, 1, memory_order_relaxed)) < pool.tasks;) {
         pool.task(pool.context, task, worker);
     }
 }
@@ -152,26 +154,45 @@ static int start_workers(int wanted)
     return pool.started < wanted ? pool.started : wanted;
 }
 
-static void run_serially(size_t tasks, pool_task task, void *context)
+static void run_serially(size_t tasks, pool_task task, void *context, struct watch *watch)
 {
-    for (size_t i = 0; i < tasks; i++) {
+    for (size_t i = 0; i < tasks && !watch_step(watch, 0); i++) {
         task(context, i, 0);
     }
 }
 
-void pool_run(size_t tasks, int workers, pool_task task, void *context)
+/* With `lock` held: until the workers are done, or for so long that the watch should be asked again. */
+static void wait_for_workers(struct watch *watch)
+{
+    struct timespec until;
+    if (watch == NULL || watch_stopped(watch)) {
+        pthread_cond_wait(&pool.done, &pool.lock);
+        return;
+    }
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += WATCH_INTERVAL;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_cond_timedwait(&pool.done, &pool.lock, &until);
+    pthread_mutex_unlock(&pool.lock); /* what is asked may take its time */
+    watch_step(watch, 0);
+    pthread_mutex_lock(&pool.lock);
+}
+
+void pool_run(size_t tasks, int workers, pool_task task, void *context, struct watch *watch)
 {
     const int most = pool_get_threads();
     workers = workers < most ? workers : most;
     workers = (size_t)workers < tasks ? workers : (int)tasks;
     if (workers <= 1 || pthread_mutex_trylock(&pool.owner) != 0) { /* busy: with another thread's call, or with the one we are a task of */
-        run_serially(tasks, task, context);
+        run_serially(tasks, task, context, watch);
         return;
     }
     const int helpers = start_workers(workers - 1);
     pthread_mutex_lock(&pool.lock);
     pool.task = task;
     pool.context = context;
+    pool.watch = watch;
     pool.tasks = tasks;
     pool.joined = 0;
     pool.open = helpers;
@@ -186,7 +207,7 @@ void pool_run(size_t tasks, int workers, pool_task task, void *context)
     pthread_mutex_lock(&pool.lock);
     pool.open = 0; /* a worker that has not woken yet has nothing left to do */
     while (pool.working > 0) {
-        pthread_cond_wait(&pool.done, &pool.lock);
+        wait_for_workers(watch);
     }
     pthread_mutex_unlock(&pool.lock);
     pthread_mutex_unlock(&pool.owner);

@@ -3,6 +3,8 @@
 
 #include <stddef.h>
 
+#include "base/watch.h"
+
 /*
  * A small thread pool. Workers start at the first call that wants them, sleep while there is nothing to do, end before
  * fork and start again on demand in parent and child. The calling thread works too. A call that finds the pool busy (or
@@ -12,8 +14,11 @@
 /* task: 0 .. tasks-1, handed out in ascending order; worker: 0 .. workers-1, no two tasks run at once on one worker. */
 typedef void (*pool_task)(void *context, size_t task, size_t worker);
 
-/* Runs task(context, 0 .. tasks-1, .) on at most `workers` threads (the caller is one of them) and returns when all are done. */
-void pool_run(size_t tasks, int workers, pool_task task, void *context);
+/*
+ * Runs task(context, 0 .. tasks-1, .) on at most `workers` threads (the caller is one of them) and returns when all are done,
+ * or when those that were begun are done and the watch (which may be NULL) is stopped.
+ */
+void pool_run(size_t tasks, int workers, pool_task task, void *context, struct watch *watch);
 
 /* The number of threads that pool_run may use when asked for more. n < 1 means 1. Default: COSSIM_NUM_THREADS, else the CPUs available. */
 void pool_set_threads(int n);

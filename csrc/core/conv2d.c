@@ -87,12 +87,12 @@ static void store_pixels(const struct conv2d *c, size_t image, size_t channel, s
     }
 }
 
-static void store_tile(const void *context, size_t batch, size_t row, size_t rows, size_t pixel, size_t n, const double *sums, size_t step)
+static void store_tile(const void *context, const struct tiles_block *b)
 {
     const struct conv2d *c = context;
-    const size_t first = batch % c->groups * (c->out_channels / c->groups) + row;
-    for (size_t r = 0; r < rows; r++) {
-        store_pixels(c, batch / c->groups, first + r, pixel, n, sums + r * step);
+    const size_t first = b->batch % c->groups * (c->out_channels / c->groups) + b->row;
+    for (size_t r = 0; r < b->rows; r++) {
+        store_pixels(c, b->batch / c->groups, first + r, b->column, b->columns, b->sums + r * b->step);
     }
 }
 

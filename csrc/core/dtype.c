@@ -77,14 +77,14 @@ static void load_f32(const struct operand *operand, const char *from, ptrdiff_t 
     switch (operand->dtype) {
     case DTYPE_F16:
         if (contiguous) {
-            kernels_current()->widen_f16(to, from, n);
+            kernels_current()->tiles->widen_f16(to, from, n);
         } else {
             load_F16_WORK_F32(to, from, stride, n, operand->swapped);
         }
         break;
     case DTYPE_BF16:
         if (contiguous) {
-            kernels_current()->widen_bf16(to, from, n);
+            kernels_current()->tiles->widen_bf16(to, from, n);
         } else {
             load_BF16_WORK_F32(to, from, stride, n, operand->swapped);
         }
@@ -141,7 +141,7 @@ static void store_f32(char *to, ptrdiff_t stride, const float *values, size_t n)
 static void store_half(enum dtype dtype, char *to, ptrdiff_t stride, const float *values, size_t n)
 {
     const struct kernels *kernels = kernels_current();
-    narrow_kernel *narrow = dtype == DTYPE_F16 ? kernels->narrow_f16 : kernels->narrow_bf16;
+    narrow_kernel *narrow = dtype == DTYPE_F16 ? kernels->tiles->narrow_f16 : kernels->tiles->narrow_bf16;
     if (stride == sizeof(uint16_t)) {
         narrow(to, values, n);
         return;
@@ -159,7 +159,7 @@ static void store_half(enum dtype dtype, char *to, ptrdiff_t stride, const float
 /* Floats that round to the same 16 bits as these doubles. */
 static void floats_for_halves(float *to, const double *values, size_t n)
 {
-    const bool subnormal = kernels_current()->round_to_odd(to, values, n);
+    const bool subnormal = kernels_current()->tiles->round_to_odd(to, values, n);
     for (size_t i = 0; subnormal && i < n; i++) {
         to[i] = f32_for_half(values[i]);
     }

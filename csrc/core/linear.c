@@ -34,11 +34,10 @@ static void store_features(const struct linear *l, size_t row, size_t feature, s
     }
 }
 
-static void store_tile(const void *context, size_t batch, size_t row, size_t rows, size_t feature, size_t n, const double *sums, size_t step)
+static void store_tile(const void *context, const struct tiles_block *b)
 {
-    (void)batch;
-    for (size_t r = 0; r < rows; r++) {
-        store_features(context, row + r, feature, n, sums + r * step);
+    for (size_t r = 0; r < b->rows; r++) {
+        store_features(context, b->row + r, b->column, b->columns, b->sums + r * b->step);
     }
 }
 

@@ -67,5 +67,5 @@ void max_pool2d(const struct max_pool2d *p)
 {
     struct max_pool2d copy = *p; /* tasks take a context they could write to */
     const size_t windows = p->planes * p->out.h * p->out.w;
-    pool_run(p->planes, threads_for(windows, p->kernel.h * p->kernel.w, WORK_OF_SUMS), pool_task_plane, &copy);
+    pool_run(p->planes, threads_for(windows, p->kernel.h * p->kernel.w, WORK_OF_SUMS), pool_task_plane, &copy, NULL);
 }

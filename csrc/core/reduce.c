@@ -168,7 +168,7 @@ static void finish_plain(enum op op, double eps, size_t n, const double *xy, con
         if (n == 1) { /* vectors would take longer to fill */
             results[0] = formula_cosine(xy[0], xx[0], yy[0], eps, eps);
         } else {
-            all = kernels_current()->cosine_sums(results, xy, xx, yy, n, formula_unclamped_square(eps));
+            all = kernels_current()->sums->cosine_sums(results, xy, xx, yy, n, formula_unclamped_square(eps));
         }
         finish_cosines(op, eps, n, xy, xx, yy, results, all);
         break;
@@ -347,7 +347,7 @@ static int share_out(struct driver *d)
     }
     const size_t least = columns ? most : 1, per_task = WORK_OF_SUMS / 4 / d->plan->depth + 1;
     d->outputs = d->inner.size < most ? d->inner.size : most;
-    d->block = threads == 1 ? d->inner.size : per_task < least ? least : per_task;
+    d->block = threads == 1 && d->call->watch == NULL ? d->inner.size : per_task < least ? least : per_task;
     d->block = d->block < d->inner.size ? d->block : d->inner.size;
     d->blocks = (d->inner.size + d->block - 1) / d->block;
     const size_t tasks = d->blocks * axes_size(&d->rest);
@@ -391,7 +391,7 @@ int reduce(const struct reduction *call)
     if (d.outputs > OUTPUTS && (d.scratch = scratch_alloc((size_t)threads * HELD * d.outputs * sizeof(double))) == NULL) {
         return -1;
     }
-    pool_run(d.blocks * axes_size(&d.rest), threads, run_task, &d);
+    pool_run(d.blocks * axes_size(&d.rest), threads, run_task, &d, call->watch);
     scratch_free(d.scratch);
     return 0;
 }

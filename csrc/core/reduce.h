@@ -1,6 +1,7 @@
 #ifndef COSSIM_CORE_REDUCE_H
 #define COSSIM_CORE_REDUCE_H
 
+#include "base/watch.h"
 #include "core/dtype.h"
 #include "core/plan.h"
 
@@ -21,6 +22,8 @@ struct reduction {
     enum dtype out_dtype;
     char *out;
     const struct plan *plan;
+    const struct scores_sink *sink; /* or NULL: of all pairs of one batch, takes the cosines in place of out */
+    struct watch *watch; /* or NULL; counts outputs done, of all pairs those on and above the diagonal */
 };
 
 static inline bool op_has_one_operand(enum op op)

@@ -17,7 +17,6 @@ enum {
     LONG_RIGHT_ROWS = 128,  /* the same for long rows */
     PANEL_BYTES = 4 << 20,  /* the packed block, at the most: rows too long even so are cut into segments of depth */
     CHUNK_BYTES = 256 << 10,/* left rows of a chunk: they stay in the L2 cache while the panels go past */
-    CHUNK_ROWS = 240,
     LEFT_BYTES = 2 << 20,   /* the left rows of one tile, at the most */
     COLLIDING_BYTES = 2048, /* half a way of the L1 cache of today's processors */
     COPY_RIGHT_ROWS = 64,   /* right rows from which on copying left rows that collide pays */
@@ -52,6 +51,7 @@ struct worker_state {
 struct task {
     size_t batch;
     size_t left, left_end, right, right_count; /* rows: first and end, first and number */
+    size_t worker;
     char *scratch;
 };
 
@@ -83,7 +83,7 @@ static void pack(const struct driver *d, const struct task *t, size_t k, size_t 
         }
         for (size_t at = 0, n; at < depth; at += n) {
             n = smaller(TILE_DEPTH, depth - at);
-            d->call->right_rows(d->call->context, &(struct tiles_rows){t->batch, t->right + p, some, k + at, n, buffers, d->right_stride, rows});
+            d->call->right_rows(d->call->context, &(struct tiles_rows){t->batch, t->right + p, some, k + at, n, t->worker, buffers, d->right_stride, rows});
             d->transpose(panel + at * width * d->size, width, rows, some, n);
         }
     }
@@ -100,7 +100,7 @@ static void find_left_rows(const struct driver *d, const struct task *t, size_t 
 {
     const void **pointers = (const void **)(t->scratch + d->left_pointers);
     char *buffers = t->scratch + d->left_rows;
-    d->call->left_rows(d->call->context, &(struct tiles_rows){t->batch, first, count, k, depth, buffers, d->left_stride, pointers});
+    d->call->left_rows(d->call->context, &(struct tiles_rows){t->batch, first, count, k, depth, t->worker, buffers, d->left_stride, pointers});
     const bool copy = t->right_count >= COPY_RIGHT_ROWS && rows_collide(pointers, count);
     for (size_t r = 0; copy && r < count; r++) {
         char *to = buffers + r * d->left_stride;
@@ -133,28 +133,41 @@ static void multiply_panel(const struct driver *d, const struct task *t, size_t 
             double *to = sums + (one_block ? row - done : row) * width;
             const size_t next = smaller(row + d->tile_rows, count);
             if (last && d->call->expect != NULL) {
-                d->call->expect(d->call->context, t->batch, first + row, next - row, t->right + column, columns);
+                d->call->expect(d->call->context, &(struct tiles_block){t->batch, first + row, next - row, t->right + column, columns, t->worker, NULL, 0});
             }
             d->tile(to, to + d->errors, rows + row, panel + at * width * d->size, at, n, flags);
             if (last && (next - done >= d->group || next == count)) {
-                d->call->finish(d->call->context, t->batch, first + done, next - done, t->right + column, columns,
-                                sums + (one_block ? 0 : done * width), width);
+                d->call->finish(d->call->context, &(struct tiles_block){t->batch, first + done, next - done, t->right + column, columns, t->worker,
+                                                                        sums + (one_block ? 0 : done * width), width});
                 done = next;
             }
         }
     }
 }
 
+/* How many sums a chunk gives: of a symmetric product those on and above the diagonal. */
+static size_t sums_of_chunk(const struct driver *d, const struct task *t, size_t first, size_t count)
+{
+    size_t sums = count * t->right_count;
+    for (size_t i = first; d->call->symmetric && i < first + count; i++) {
+        sums -= i > t->right ? smaller(i - t->right, t->right_count) : 0;
+    }
+    return sums;
+}
+
 static void run_chunks(const struct driver *d, const struct task *t, size_t k, size_t depth)
 {
     double *sums = (double *)(t->scratch + d->sums);
     const bool whole = depth == d->call->depth;
-    for (size_t first = t->left, count; first < t->left_end; first += count) {
+    for (size_t first = t->left, count; first < t->left_end && !watch_step(d->call->watch, t->worker); first += count) {
         count = smaller(d->chunk, t->left_end - first);
         find_left_rows(d, t, first, count, k, depth);
         for (size_t column = 0; column < t->right_count; column += d->tile_columns) {
             multiply_panel(d, t, first, count, column, k, depth, sums);
             sums += whole ? 0 : round_up(count, d->tile_rows) * d->tile_columns;
+        }
+        if (k + depth == d->call->depth) {
+            watch_advance(d->call->watch, sums_of_chunk(d, t, first, count));
         }
     }
 }
@@ -172,6 +185,7 @@ static void run_task(void *context, size_t index, size_t worker)
     if (t.left >= t.left_end) {
         return;
     }
+    t.worker = worker;
     t.scratch = d->scratch + worker * d->scratch_of_worker;
     struct worker_state *state = (struct worker_state *)t.scratch;
     for (size_t k = 0, depth; k < call->depth; k += depth) {
@@ -188,12 +202,12 @@ static void run_task(void *context, size_t index, size_t worker)
 /* Rows of no elements: every sum is 0. */
 static void finish_empty(const struct tiles *call)
 {
-    static const double zeros[TILES_MAX];
+    static const double zeros[TILES_MAX + COSINE_PADDING];
     for (size_t batch = 0; batch < call->batches; batch++) {
         for (size_t i = 0; i < call->left; i++) {
             for (size_t j = call->symmetric ? i : 0, n; j < call->right; j += n) {
                 n = smaller(TILES_MAX, call->right - j);
-                call->finish(call->context, batch, i, 1, j, n, zeros, n);
+                call->finish(call->context, &(struct tiles_block){batch, i, 1, j, n, 0, zeros, n});
             }
         }
     }
@@ -209,7 +223,7 @@ static void lay_out(struct driver *d, int threads)
     d->segment = call->depth <= most ? call->depth : most / TILE_DEPTH * TILE_DEPTH;
     const bool whole = d->segment == call->depth;
     d->group = TILES_MAX_ROWS / d->tile_rows * d->tile_rows;
-    d->chunk = smaller(CHUNK_ROWS, larger(CHUNK_BYTES / (d->segment * d->size), 1));
+    d->chunk = smaller(TILES_CHUNK, larger(CHUNK_BYTES / (d->segment * d->size), 1));
     d->chunk = d->chunk < d->group ? larger(d->chunk / d->tile_rows, 1) * d->tile_rows : d->chunk / d->group * d->group;
     d->chunk = smaller(d->chunk, round_up(call->left, d->tile_rows));
     const size_t per_sum = (call->work == WORK_F64 ? 2 : 1) * sizeof(double), kept = LONG_TASK_BYTES / (per_sum * d->right_block);
@@ -230,6 +244,15 @@ static void lay_out(struct driver *d, int threads)
     d->scratch_of_worker = d->left_rows + scratch_round(d->chunk * d->left_stride);
 }
 
+int tiles_workers(const struct tiles *call)
+{
+    size_t sums;
+    if (!size_mul(call->left * call->right, call->batches, &sums)) {
+        return pool_get_threads();
+    }
+    return threads_for(call->symmetric ? sums / 2 : sums, call->depth, WORK_OF_TILES);
+}
+
 int tiles_run(const struct tiles *call)
 {
     if (call->batches == 0 || call->left == 0 || call->right == 0) {
@@ -243,17 +266,13 @@ int tiles_run(const struct tiles *call)
     const bool f64 = call->work == WORK_F64;
     struct driver d = {
         .call = call,
-        .tile_rows = kernels->tile_rows,
-        .tile_columns = f64 ? kernels->tile_columns_f64 : kernels->tile_columns_f32,
-        .tile = f64 ? kernels->tile_f64 : kernels->tile_f32,
-        .transpose = f64 ? kernels->transpose_f64 : kernels->transpose_f32,
+        .tile_rows = kernels->tiles->rows,
+        .tile_columns = f64 ? kernels->tiles->columns_f64 : kernels->tiles->columns_f32,
+        .tile = f64 ? kernels->tiles->tile_f64 : kernels->tiles->tile_f32,
+        .transpose = f64 ? kernels->tiles->transpose_f64 : kernels->tiles->transpose_f32,
         .size = work_size(call->work),
     };
-    size_t sums;
-    int threads = pool_get_threads();
-    if (size_mul(call->left * call->right, call->batches, &sums)) {
-        threads = threads_for(call->symmetric ? sums / 2 : sums, call->depth, WORK_OF_TILES);
-    }
+    int threads = tiles_workers(call);
     lay_out(&d, threads);
     const size_t tasks = call->batches * d.right_blocks * d.left_tasks;
     threads = (size_t)threads < tasks ? threads : (int)tasks;
@@ -264,7 +283,7 @@ int tiles_run(const struct tiles *call)
     for (int i = 0; i < threads; i++) {
         ((struct worker_state *)(d.scratch + (size_t)i * d.scratch_of_worker))->packed = false;
     }
-    pool_run(tasks, threads, run_task, &d);
+    pool_run(tasks, threads, run_task, &d, call->watch);
     scratch_free(d.scratch);
     return 0;
 }

@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/watch.h"
 #include "core/work.h"
 
 /*
@@ -12,9 +13,18 @@
  */
 struct tiles_rows {
     size_t batch, first, count, k, n;
+    size_t worker; /* who asks: two calls at once come from different ones */
     char *buffers;
     size_t stride;
     const void **rows;
+};
+
+/* Left rows row .. row+rows-1 with right rows column .. column+columns-1: the sum of (r, c) is sums[r * step + c]. */
+struct tiles_block {
+    size_t batch, row, rows, column, columns;
+    size_t worker;
+    const double *sums;
+    size_t step;
 };
 
 /*
@@ -37,19 +47,20 @@ struct tiles {
     void (*left_rows)(const void *context, const struct tiles_rows *wanted);
     void (*right_rows)(const void *context, const struct tiles_rows *wanted);
 
-    /*
-     * Takes a block of sums: those of left rows row .. row+rows-1 with right rows column .. column+columns-1, of which
-     * (r, c) is sums[r * step + c]. Called from several threads, once per sum.
-     */
-    void (*finish)(const void *context, size_t batch, size_t row, size_t rows, size_t column, size_t columns, const double *sums, size_t step);
+    /* Takes a block of sums. Called from several threads, once per sum. */
+    void (*finish)(const void *context, const struct tiles_block *block);
 
     /* Or NULL. Told that finish is soon going to have these sums: time to ask for the cache lines of the result. */
-    void (*expect)(const void *context, size_t batch, size_t row, size_t rows, size_t column, size_t columns);
+    void (*expect)(const void *context, const struct tiles_block *block);
     const void *context;
+    struct watch *watch; /* or NULL; counts sums done */
 };
 
-/* The most columns and rows that finish gets at a time. */
-enum { TILES_MAX = 32, TILES_MAX_ROWS = 64 };
+/* The most columns and rows that finish gets at a time; and the most left rows that are asked for before the last of them are finished. */
+enum { TILES_MAX = 32, TILES_MAX_ROWS = 64, TILES_CHUNK = 240 };
+
+/* How many workers tiles_run will use, at the most. */
+int tiles_workers(const struct tiles *tiles);
 
 /* 0, or -1 when there is no memory for the panels. */
 int tiles_run(const struct tiles *tiles);

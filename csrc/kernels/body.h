@@ -65,16 +65,24 @@ extern const struct sums_kernels PASTE(sums_kernels_, ISA_SUMS);
 
 #define COSINE_ROWS(e) cosine_rows_##e
 
+#include "kernels/screen_body.h"
+
 const struct sums_kernels PASTE(sums_kernels_, ISA_NAME) = {
     .rows = EACH_ELEMENT(ROWS),
     .columns = EACH_ELEMENT(COLUMNS),
     .cosine_rows = EACH_ELEMENT(COSINE_ROWS),
+    .cosine_sums = cosine_sums,
+    .screen = screen,
 };
 #define ISA_SUMS ISA_NAME
 #endif
 
 _Static_assert(VD_LANES >= COSINE_STEP && VD_LANES <= COSINE_PADDING && VF_LANES == 2 * VD_LANES, "what the kernels' contracts count on");
 
+/* ISA_TILES likewise. */
+#ifdef ISA_TILES
+extern const struct tile_kernels PASTE(tile_kernels_, ISA_TILES);
+#else
 #define TILE f32
 #define TILE_TYPE float
 #define TILE_VECTOR vf
@@ -82,6 +90,7 @@ _Static_assert(VD_LANES >= COSINE_STEP && VD_LANES <= COSINE_PADDING && VF_LANES
 #define TILE_LANES VF_LANES
 #define TILE_SQUARE SQUARE_F32
 #define TILE_TURN transpose_f32
+#define TILE_FMA fma_f32
 #define TILE_STORE vd_store_f32
 #include "kernels/tiles_body.h"
 
@@ -92,30 +101,49 @@ _Static_assert(VD_LANES >= COSINE_STEP && VD_LANES <= COSINE_PADDING && VF_LANES
 #define TILE_LANES VD_LANES
 #define TILE_SQUARE SQUARE_F64
 #define TILE_TURN transpose_f64
+#define TILE_FMA fma_f64
 #define TILE_STORE vd_store
 #define TILE_KEEP_ERRORS
 #include "kernels/tiles_body.h"
 
 #include "kernels/convert_body.h"
 
-const struct kernels PASTE(kernels_, ISA_NAME) = {
-    .name = TEXT(ISA_NAME),
-    .description = ISA_DESCRIPTION,
-    .needs = ISA_NEEDS,
-    .sums = &PASTE(sums_kernels_, ISA_SUMS),
-    .cosine_sums = cosine_sums,
-    .tile_rows = TILE_ROWS,
-    .tile_columns_f32 = TILE_VECTORS * VF_LANES,
-    .tile_columns_f64 = TILE_VECTORS * VD_LANES,
+const struct tile_kernels PASTE(tile_kernels_, ISA_NAME) = {
+    .rows = TILE_ROWS,
+    .columns_f32 = TILE_VECTORS * VF_LANES,
+    .columns_f64 = TILE_VECTORS * VD_LANES,
     .tile_f32 = tile_f32,
     .tile_f64 = tile_f64,
+    .tile_sum_f32 = tile_sum_f32,
+    .tile_sum_f64 = tile_sum_f64,
     .transpose_f32 = transpose_rows_f32,
     .transpose_f64 = transpose_rows_f64,
     .cosine_f32 = cosine_f32,
     .cosine_f64 = cosine_f64,
+    .reach_f32 = reach_f32,
+    .reach_f64 = reach_f64,
     .widen_f16 = widen_f16,
     .widen_bf16 = widen_bf16,
     .narrow_f16 = narrow_f16,
     .narrow_bf16 = narrow_bf16,
     .round_to_odd = round_to_odd,
+};
+#define ISA_TILES ISA_NAME
+#endif
+
+/* ISA_CODES likewise. */
+#ifdef ISA_CODES
+extern const struct codes_kernels PASTE(codes_kernels_, ISA_CODES);
+#else
+#include "kernels/codes_body.h"
+#define ISA_CODES ISA_NAME
+#endif
+
+const struct kernels PASTE(kernels_, ISA_NAME) = {
+    .name = TEXT(ISA_NAME),
+    .description = ISA_DESCRIPTION,
+    .needs = ISA_NEEDS,
+    .sums = &PASTE(sums_kernels_, ISA_SUMS),
+    .tiles = &PASTE(tile_kernels_, ISA_TILES),
+    .codes = &PASTE(codes_kernels_, ISA_CODES),
 };

@@ -7,7 +7,7 @@
 
 extern const struct kernels kernels_generic;
 #if defined(__x86_64__)
-extern const struct kernels kernels_avx2, kernels_avx512;
+extern const struct kernels kernels_avx2, kernels_avx512, kernels_avx512_vnni;
 #elif defined(__aarch64__)
 extern const struct kernels kernels_neon;
 #endif
@@ -15,6 +15,7 @@ extern const struct kernels kernels_neon;
 /* Best first. A new instruction set is a row here. */
 static const struct kernels *const tables[] = {
 #if defined(__x86_64__)
+    &kernels_avx512_vnni,
     &kernels_avx512,
     &kernels_avx2,
 #elif defined(__aarch64__)

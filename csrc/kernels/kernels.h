@@ -59,6 +59,9 @@ typedef void tile_kernel(double *sums, double *errors, const void *const *rows, 
 enum { TILE_FIRST = 1, TILE_LAST = 2, TILE_DEPTH = 256 };
 _Static_assert(TILE_DEPTH * 255 * 255 <= 1 << 24, "a float holds a block's sum of 8-bit products exactly");
 
+/* One sum of a tile on its own, with its bits: n elements of two contiguous rows. */
+typedef double tile_sum_kernel(const void *x, const void *y, size_t n);
+
 /* Rows into columns: to[i * step + r] = rows[r][i] for r < count, i < n. Packs panels, and mirrors symmetric results. */
 typedef void transpose_kernel(void *to, size_t step, const void *const *rows, size_t count, size_t n);
 
@@ -81,6 +84,55 @@ typedef size_t cosine_f64_kernel(double *out, ptrdiff_t out_step, const double *
 
 enum { COSINE_PADDING = 8, COSINE_STEP = 2 }; /* the most and the fewest lanes of a vd */
 
+/*
+ * Where a block of scores reaches the lower of its row's and its column's limit, or is NaN; row_limits may be NULL. Scores and
+ * column limits are read up to the next multiple of REACH_PADDING. Returns the number of places; found has room for each eight columns
+ * of every row, and two more.
+ */
+typedef size_t reach_kernel(const void *scores, size_t step, size_t rows, size_t columns, const void *row_limits, const void *column_limits,
+                            uint32_t *found);
+
+enum { REACH_PADDING = 16 }; /* the most lanes of a vf */
+
+/*
+ * The products of `rows` rows, x_step bytes apart, with some vectors, and their squares: dots[q * rows + r] and squares[r], as floats.
+ * For a first look: their error is within SCREEN_ERROR(n) of |x| |vector|, in an order of summation of their own.
+ */
+typedef void screen_kernel(float *dots, float *squares, const float *x, ptrdiff_t x_step, size_t rows, const float *const *vectors, size_t count,
+                           size_t n);
+
+enum { SCREEN_VECTORS = 4 }; /* the most vectors at a time */
+
+/* Four running sums of each lane, at least four lanes, twice over: half of these units roundoff would do. */
+#define SCREEN_ERROR(n) (((double)(n) / 8 + 16) * 0x1p-23)
+
+/*
+ * 8-bit codes of a row: x * weight = scale * (code - CODE_ZERO) + the rest, of which `rest` bounds the norm from above, its
+ * own rounding included.
+ * Infinity where x holds NaN or infinity.
+ */
+struct code_scale {
+    float scale, rest;
+};
+typedef void encode_kernel(uint8_t *codes, struct code_scale *scale, const float *x, float weight, size_t n);
+
+/*
+ * The sums of codes times queries, exactly: sums[q * step + r] for `rows` rows of n <= CODES_DEPTH codes, code_step bytes
+ * apart, and CODES_QUERIES queries of elements of `factor_size` bytes, whose values are at most `factor_most`. A query's
+ * elements are padded with zeros to the next multiple of CODES_PADDING, codes are not.
+ */
+typedef void codes_kernel(int32_t *sums, size_t step, const uint8_t *codes, size_t code_step, size_t rows, const void *const *queries, size_t n);
+
+enum { CODE_ZERO = 128, CODES_QUERIES = 4, CODES_DEPTH = 4096, CODES_PADDING = 64 };
+
+/* Which rows' cosines may reach a limit: keep[r] is 1 or 0. Never 0 for one that does. Returns whether there is any. */
+struct code_query {
+    float scale, rest; /* of the query's own elements, as of a row's codes */
+    int32_t zero;      /* CODE_ZERO times the sum of its elements */
+    float limit;
+};
+typedef bool codes_reach_kernel(uint8_t *keep, const int32_t *sums, const struct code_scale *scales, size_t rows, const struct code_query *query);
+
 /* n 16-bit floats widened to float32, and floats rounded to 16 bits: to nearest, ties to even. */
 typedef void widen_kernel(float *out, const void *in, size_t n);
 typedef void narrow_kernel(void *out, const float *in, size_t n);
@@ -93,22 +145,41 @@ struct sums_kernels {
     rows_kernel *rows[ELEMENTS][SUMS_KINDS];
     columns_kernel *columns[ELEMENTS][SUMS_KINDS];
     cosine_rows_kernel *cosine_rows[ELEMENTS];
+    cosine_sums_kernel *cosine_sums;
+    screen_kernel *screen;
 };
 
+/* Search by 8-bit codes. */
+struct codes_kernels {
+    size_t factor_size; /* bytes of an element of a query: 1 (int8_t) or 2 (int16_t) */
+    int factor_most;    /* and its largest magnitude */
+    encode_kernel *encode;
+    codes_kernel *sums;
+    codes_reach_kernel *reach;
+};
+
+/* Blocked products, what is packed for them and made of them; and conversions. */
+struct tile_kernels {
+    size_t rows, columns_f32, columns_f64;
+    tile_kernel *tile_f32, *tile_f64;
+    tile_sum_kernel *tile_sum_f32, *tile_sum_f64;
+    transpose_kernel *transpose_f32, *transpose_f64;
+    cosine_f32_kernel *cosine_f32;
+    cosine_f64_kernel *cosine_f64;
+    reach_kernel *reach_f32, *reach_f64;
+    widen_kernel *widen_f16, *widen_bf16;
+    narrow_kernel *narrow_f16, *narrow_bf16;
+    round_to_odd_kernel *round_to_odd;
+};
+
+/* One instruction set. A group may be another set's, where that is as good. */
 struct kernels {
     const char *name;        /* the value of COSSIM_ISA that asks for it */
     const char *description;
     unsigned needs;          /* enum cpu_feature bits */
     const struct sums_kernels *sums;
-    cosine_sums_kernel *cosine_sums;
-    size_t tile_rows, tile_columns_f32, tile_columns_f64;
-    tile_kernel *tile_f32, *tile_f64;
-    transpose_kernel *transpose_f32, *transpose_f64;
-    cosine_f32_kernel *cosine_f32;
-    cosine_f64_kernel *cosine_f64;
-    widen_kernel *widen_f16, *widen_bf16;
-    narrow_kernel *narrow_f16, *narrow_bf16;
-    round_to_odd_kernel *round_to_odd;
+    const struct tile_kernels *tiles;
+    const struct codes_kernels *codes;
 };
 
 /* Every table that was compiled in, best first; *count of them. */

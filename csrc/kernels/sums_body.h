@@ -37,6 +37,10 @@ INLINE double exact_total(struct exact s)
 /* Bytes that rows are asked for ahead of time, once a cache line: 3 to 6 % faster from memory than without; 576 and more are slower. */
 enum { ROWS_AHEAD = 384 };
 
+/* The same for a first look at rows, and for codes. */
+enum { SCREEN_AHEAD = 768, CODES_AHEAD = 1536 };
+
+#ifndef ISA_SUMS
 INLINE bool cosine_vector(double *out, const double *xy, const double *xx, const double *yy, vd floor)
 {
     const vd x = vd_load(xx), y = vd_load(yy);
@@ -66,3 +70,4 @@ static bool cosine_sums(double *out, const double *xy, const double *xx, const d
     }
     return all;
 }
+#endif

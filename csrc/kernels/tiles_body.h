@@ -2,6 +2,7 @@
  * The micro-kernel of all blocked products, the packing of its panels and its finish, for one type. Parameters, undefined at the end:
  *   TILE, TILE_TYPE, TILE_VECTOR, TILE_LANES, TILE_OP(op)   name, C type, vector type, lanes, vector operation
  *   TILE_SQUARE, TILE_TURN                                  rows of the square that transpose_* of simd/ turns, and its call
+ *   TILE_FMA                                                a * b + c of scalars, rounded as TILE_OP(fma) rounds
  *   TILE_STORE                                              stores a vector of doubles as this type
  *   TILE_KEEP_ERRORS                                        defined: fold chains with their rounding errors
  *
@@ -85,6 +86,41 @@ static void NAME(tile)(double *sums, double *errors, const void *const *rows, co
 #endif
 }
 
+/* Chains side by side in one pass over a whole block: their order among each other does not matter. */
+static double NAME(tile_sum)(const void *x_void, const void *y_void, size_t n)
+{
+    const TILE_TYPE *x = x_void, *y = y_void;
+    double sum = 0.0, error = 0.0;
+    for (size_t at = 0, k; at < n; at += k) {
+        TILE_TYPE chains[TILE_DEPTH / CHAIN] = {0}, block;
+        k = n - at < TILE_DEPTH ? n - at : TILE_DEPTH;
+        if (k == TILE_DEPTH) {
+            for (size_t i = 0; i < CHAIN; i++) {
+                _Pragma("GCC unroll 8") for (int c = 0; c < TILE_DEPTH / CHAIN; c++) {
+                    chains[c] = TILE_FMA(x[at + c * CHAIN + i], y[at + c * CHAIN + i], chains[c]);
+                }
+            }
+        } else {
+            for (size_t i = 0; i < k; i++) {
+                chains[i / CHAIN] = TILE_FMA(x[at + i], y[at + i], chains[i / CHAIN]);
+            }
+        }
+        block = chains[0];
+        for (size_t c = 1; c * CHAIN < k; c++) {
+            block += chains[c];
+        }
+#ifdef TILE_KEEP_ERRORS
+        const double total = at == 0 ? block : sum + block, part = total - sum;
+        error += at == 0 ? 0.0 : (sum - (total - part)) + (block - part);
+        sum = total;
+#else
+        sum = at == 0 ? block : sum + block;
+#endif
+    }
+    const double total = sum + error;
+    return total == total ? total : sum; /* as in a tile */
+}
+
 /* Squares, the last of each direction overlapping the one before; element by element where not one fits. */
 static void NAME(transpose_rows)(void *to_void, size_t step, const void *const *rows, size_t count, size_t n)
 {
@@ -147,6 +183,29 @@ static size_t NAME(cosine)(TILE_TYPE *out, ptrdiff_t out_step, const double *sum
     return count;
 }
 
+/* A row of scores that reach the lower of two limits, or are NaN: at most TILE_LANES columns at a time. */
+static size_t NAME(reach)(const void *scores_void, size_t step, size_t rows, size_t columns, const void *row_limits, const void *column_limits,
+                          uint32_t *found)
+{
+    const TILE_TYPE *scores = scores_void, *low = row_limits;
+    size_t count = 0;
+    for (size_t r = 0; r < rows; r++, scores += step) {
+        const TILE_VECTOR row = TILE_OP(set1)(low == NULL ? (TILE_TYPE)INFINITY : low[r]);
+        for (size_t j = 0; j < columns; j += TILE_LANES) {
+            const TILE_VECTOR limit = TILE_OP(min)(row, TILE_OP(load)((const TILE_TYPE *)column_limits + j));
+            const unsigned all = columns - j >= TILE_LANES ? (1u << TILE_LANES) - 1 : (1u << (columns - j)) - 1;
+            const unsigned reached = ~TILE_OP(below)(TILE_OP(load)(scores + j), limit) & all;
+            if (reached != 0) { /* in words of eight columns */
+                found[count] = places_of(r, j, reached & 0xff);
+                count += (reached & 0xff) != 0;
+                found[count] = places_of(r, j + 8, reached >> 8);
+                count += reached >> 8 != 0;
+            }
+        }
+    }
+    return count;
+}
+
 #undef NAME
 #undef WIDTH
 #undef CHAIN
@@ -158,4 +217,5 @@ static size_t NAME(cosine)(TILE_TYPE *out, ptrdiff_t out_step, const double *sum
 #undef TILE_SQUARE
 #undef TILE_TURN
 #undef TILE_STORE
+#undef TILE_FMA
 #undef TILE_KEEP_ERRORS

@@ -387,7 +387,15 @@ static PyObject *run_pairs(const char *function, const struct array_argument *x,
     const struct axis right_axis = {(size_t)shape[1], 0, PyArray_STRIDE(right->array, 0), PyArray_STRIDE(result.array, 1)};
     const struct axis depth_axis = {(size_t)PyArray_DIM(x->array, 1), PyArray_STRIDE(x->array, 1), PyArray_STRIDE(right->array, 1), 0};
     plan_pairs(&plan, &left_axis, &right_axis, &depth_axis);
-    const struct reduction reduction = {OP_COSINE, eps, x->operand, right->operand, result.dtype, PyArray_BYTES(result.array), &plan};
+    const struct reduction reduction = {
+        .op = OP_COSINE,
+        .eps = eps,
+        .x = x->operand,
+        .y = right->operand,
+        .out_dtype = result.dtype,
+        .out = PyArray_BYTES(result.array),
+        .plan = &plan,
+    };
     run(&reduction, &status);
     if (status < 0) {
         PyErr_NoMemory();

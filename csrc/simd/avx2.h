@@ -25,6 +25,7 @@
 #define TILE_VECTORS 2
 #define SUM_CHAINS 4
 #define COLUMN_VECTORS 4
+#define CODES_ROWS 2
 
 typedef __m256 vf;
 typedef __m256d vd;
@@ -35,6 +36,10 @@ static inline vf vf_load(const float *p) { return _mm256_loadu_ps(p); }
 static inline void vf_store(float *p, vf a) { _mm256_storeu_ps(p, a); }
 static inline vf vf_add(vf a, vf b) { return _mm256_add_ps(a, b); }
 static inline vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
+static inline float fma_f32(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+static inline double fma_f64(double a, double b, double c) { return __builtin_fma(a, b, c); }
+static inline vf vf_min(vf a, vf b) { return _mm256_min_ps(a, b); }
+static inline unsigned vf_below(vf a, vf b) { return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_LT_OQ)); }
 static inline vf vf_load_f16(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
 static inline vf vf_load_bf16(const uint16_t *p)
 {
@@ -67,6 +72,7 @@ static inline void vf_store_bf16(uint16_t *p, vf a)
 
 static inline vh vh_load_i8(const int8_t *p) { return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p)); }
 static inline vh vh_load_u8(const uint8_t *p) { return _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)p)); }
+static inline vh vh_load(const int16_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
 static inline vi vi_zero(void) { return _mm256_setzero_si256(); }
 static inline vi vi_dot(vi sums, vh a, vh b) { return _mm256_add_epi32(sums, _mm256_madd_epi16(a, b)); }
 
@@ -77,6 +83,9 @@ static inline vd vd_add(vd a, vd b) { return _mm256_add_pd(a, b); }
 static inline vd vd_sub(vd a, vd b) { return _mm256_sub_pd(a, b); }
 static inline vd vd_mul(vd a, vd b) { return _mm256_mul_pd(a, b); }
 static inline vd vd_fma(vd a, vd b, vd c) { return _mm256_fmadd_pd(a, b, c); }
+
+static inline vd vd_min(vd a, vd b) { return _mm256_min_pd(a, b); }
+static inline unsigned vd_below(vd a, vd b) { return (unsigned)_mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_LT_OQ)); }
 
 static inline vd vd_load_f32(const float *p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
 static inline vd vd_load_f16(const uint16_t *p) { return _mm256_cvtps_pd(_mm_cvtph_ps(_mm_loadl_epi64((const __m128i *)p))); }
@@ -117,6 +126,7 @@ static inline unsigned vd_beyond(vd a, vd limit)
 
 static inline int vd_all_reach(vd a, vd b) { return _mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_GE_OQ)) == 0xf; }
 
+#include "simd/codes_by_halves.h"
 #include "simd/x86_transpose.h"
 
 #endif

@@ -10,21 +10,32 @@
 
 #include "base/half.h"
 
+/* With SIMD_VNNI: and VNNI, for sums of 8-bit codes; an instruction set of its own. */
 #define SIMD_REGION
-#if defined(__clang__)
+#if defined(__clang__) && defined(SIMD_VNNI)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi,bmi2,avx512vnni"))), apply_to = function)
+#elif defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi,bmi2"))), apply_to = function)
+#elif defined(SIMD_VNNI)
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi,bmi2,avx512vnni")
 #else
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi,bmi2")
 #endif
 
+#ifdef SIMD_VNNI
+#define ISA_NAME avx512_vnni
+#else
 #define ISA_NAME avx512
+#endif
 #define VF_LANES 16
 #define VD_LANES 8
 #define TILE_ROWS 8
 #define TILE_VECTORS 2
 #define SUM_CHAINS 4
 #define COLUMN_VECTORS 4
+#define CODES_ROWS 4
 
 typedef __m512 vf;
 typedef __m512d vd;
@@ -35,6 +46,10 @@ static inline vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
 static inline void vf_store(float *p, vf a) { _mm512_storeu_ps(p, a); }
 static inline vf vf_add(vf a, vf b) { return _mm512_add_ps(a, b); }
 static inline vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
+static inline float fma_f32(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+static inline double fma_f64(double a, double b, double c) { return __builtin_fma(a, b, c); }
+static inline vf vf_min(vf a, vf b) { return _mm512_min_ps(a, b); }
+static inline unsigned vf_below(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 static inline vf vf_load_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
 static inline vf vf_load_bf16(const uint16_t *p)
 {
@@ -66,6 +81,7 @@ static inline void vf_store_bf16(uint16_t *p, vf a)
 
 static inline vh vh_load_i8(const int8_t *p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)p)); }
 static inline vh vh_load_u8(const uint8_t *p) { return _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)p)); }
+static inline vh vh_load(const int16_t *p) { return _mm512_loadu_si512(p); }
 static inline vi vi_zero(void) { return _mm512_setzero_si512(); }
 static inline vi vi_dot(vi sums, vh a, vh b) { return _mm512_add_epi32(sums, _mm512_madd_epi16(a, b)); }
 
@@ -76,6 +92,9 @@ static inline vd vd_add(vd a, vd b) { return _mm512_add_pd(a, b); }
 static inline vd vd_sub(vd a, vd b) { return _mm512_sub_pd(a, b); }
 static inline vd vd_mul(vd a, vd b) { return _mm512_mul_pd(a, b); }
 static inline vd vd_fma(vd a, vd b, vd c) { return _mm512_fmadd_pd(a, b, c); }
+
+static inline vd vd_min(vd a, vd b) { return _mm512_min_pd(a, b); }
+static inline unsigned vd_below(vd a, vd b) { return _mm512_cmp_pd_mask(a, b, _CMP_LT_OQ); }
 
 static inline vd vd_load_f32(const float *p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
 static inline vd vd_load_f16(const uint16_t *p) { return _mm512_cvtps_pd(_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p))); }
@@ -110,6 +129,19 @@ static inline vd vd_clip(vd a) { return _mm512_max_pd(_mm512_set1_pd(-1.0), _mm5
 static inline unsigned vd_beyond(vd a, vd limit) { return _mm512_cmp_pd_mask(_mm512_abs_pd(a), limit, _CMP_GT_OQ); }
 
 static inline int vd_all_reach(vd a, vd b) { return _mm512_cmp_pd_mask(a, b, _CMP_GE_OQ) == 0xff; }
+
+#ifdef SIMD_VNNI
+#define CODES_LANES 64
+#define CODE_FACTOR int8_t
+#define FACTOR_MOST 127
+typedef __m512i vc;
+
+static inline vc vc_load_codes(const uint8_t *p) { return _mm512_loadu_si512(p); }
+static inline vc vc_load_factors(const int8_t *p) { return _mm512_loadu_si512(p); }
+static inline vi vi_dot_codes(vi sums, vc codes, vc factors) { return _mm512_dpbusd_epi32(sums, codes, factors); }
+#else
+#include "simd/codes_by_halves.h"
+#endif
 
 #include "simd/x86_transpose.h"
 

@@ -8,6 +8,7 @@
  * Register budget, for kernels that hold a block of sums in registers:
  *   TILE_ROWS x TILE_VECTORS accumulators, plus TILE_VECTORS + 1 more, must fit the register file;
  *   SUM_CHAINS independent chains hide the latency of an addition in the row kernels.
+ *   CODES_ROWS x 4 accumulators, plus CODES_ROWS + 1 more, must fit the register file, and be a multiple of VD_LANES;
  *   COLUMN_VECTORS x 3 accumulators, and two more, must fit the register file in the column kernels.
  */
 #ifndef COSSIM_SIMD_GENERIC_H
@@ -27,6 +28,7 @@
 #define TILE_VECTORS 2
 #define SUM_CHAINS 2
 #define COLUMN_VECTORS 2
+#define CODES_ROWS 2
 
 typedef struct { float lane[VF_LANES]; } vf;
 typedef struct { double lane[VD_LANES]; } vd;
@@ -41,6 +43,22 @@ static inline vf vf_load(const float *p) { EACH_F(p[i]); }
 static inline void vf_store(float *p, vf a) { memcpy(p, a.lane, sizeof a.lane); }
 static inline vf vf_add(vf a, vf b) { EACH_F(a.lane[i] + b.lane[i]); }
 static inline vf vf_fma(vf a, vf b, vf c) { EACH_F(a.lane[i] * b.lane[i] + c.lane[i]); }
+/* Scalars, rounded as the lanes of vf_fma and vd_fma are. */
+static inline float fma_f32(float a, float b, float c) { return a * b + c; }
+static inline double fma_f64(double a, double b, double c) { return a * b + c; }
+
+static inline vf vf_min(vf a, vf b) { EACH_F(a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]); }
+
+/* Bit i: is lane i of a below that of b? NaN is not. */
+static inline unsigned vf_below(vf a, vf b)
+{
+    unsigned lanes = 0;
+    for (int i = 0; i < VF_LANES; i++) {
+        lanes |= (unsigned)(a.lane[i] < b.lane[i]) << i;
+    }
+    return lanes;
+}
+
 static inline vf vf_load_f16(const uint16_t *p) { EACH_F(f16_to_f32(p[i])); }
 static inline vf vf_load_bf16(const uint16_t *p) { EACH_F(bf16_to_f32(p[i])); }
 
@@ -74,6 +92,12 @@ static inline vh vh_load_u8(const uint8_t *p)
     for (int i = 0; i < 2 * VF_LANES; i++) {
         r.lane[i] = p[i];
     }
+    return r;
+}
+static inline vh vh_load(const int16_t *p)
+{
+    vh r;
+    memcpy(r.lane, p, sizeof r.lane);
     return r;
 }
 static inline vi vi_zero(void)
@@ -110,6 +134,16 @@ static inline vd vd_add(vd a, vd b) { EACH_D(a.lane[i] + b.lane[i]); }
 static inline vd vd_sub(vd a, vd b) { EACH_D(a.lane[i] - b.lane[i]); }
 static inline vd vd_mul(vd a, vd b) { EACH_D(a.lane[i] * b.lane[i]); }
 static inline vd vd_fma(vd a, vd b, vd c) { EACH_D(a.lane[i] * b.lane[i] + c.lane[i]); }
+
+static inline vd vd_min(vd a, vd b) { EACH_D(a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]); }
+static inline unsigned vd_below(vd a, vd b)
+{
+    unsigned lanes = 0;
+    for (int i = 0; i < VD_LANES; i++) {
+        lanes |= (unsigned)(a.lane[i] < b.lane[i]) << i;
+    }
+    return lanes;
+}
 
 /* VD_LANES elements of a narrower type, widened (exactly) to double. */
 static inline vd vd_load_f32(const float *p) { EACH_D((double)p[i]); }
@@ -180,6 +214,12 @@ static inline void transpose_f64(double *to, size_t step, const double *const *r
         }
     }
 }
+
+/*
+ * Codes of 8 bits and what they are multiplied with, CODES_LANES at a time: of type CODE_FACTOR, at most FACTOR_MOST in magnitude, so
+ * that 4096 products fit 32 bits.
+ */
+#include "simd/codes_by_halves.h"
 
 #undef EACH_F
 #undef EACH_D

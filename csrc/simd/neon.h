@@ -17,6 +17,7 @@
 #define TILE_VECTORS 2
 #define SUM_CHAINS 4
 #define COLUMN_VECTORS 4
+#define CODES_ROWS 4
 
 typedef float32x4_t vf;
 typedef float64x2_t vd;
@@ -28,6 +29,14 @@ static inline vf vf_load(const float *p) { return vld1q_f32(p); }
 static inline void vf_store(float *p, vf a) { vst1q_f32(p, a); }
 static inline vf vf_add(vf a, vf b) { return vaddq_f32(a, b); }
 static inline vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
+static inline float fma_f32(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+static inline double fma_f64(double a, double b, double c) { return __builtin_fma(a, b, c); }
+static inline vf vf_min(vf a, vf b) { return vminq_f32(a, b); }
+static inline unsigned vf_below(vf a, vf b)
+{
+    const uint32x4_t bits = {1, 2, 4, 8};
+    return vaddvq_u32(vandq_u32(vcltq_f32(a, b), bits));
+}
 static inline vf vf_load_f16(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 static inline vf vf_load_bf16(const uint16_t *p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
 static inline void vf_load_pair_f16(const uint16_t *p, vf *low, vf *high)
@@ -51,6 +60,7 @@ static inline void vf_store_bf16(uint16_t *p, vf a)
 
 static inline vh vh_load_i8(const int8_t *p) { return vmovl_s8(vld1_s8(p)); }
 static inline vh vh_load_u8(const uint8_t *p) { return vreinterpretq_s16_u16(vmovl_u8(vld1_u8(p))); }
+static inline vh vh_load(const int16_t *p) { return vld1q_s16(p); }
 static inline vi vi_zero(void) { return vdupq_n_s32(0); }
 static inline vi vi_dot(vi sums, vh a, vh b)
 {
@@ -64,6 +74,13 @@ static inline vd vd_add(vd a, vd b) { return vaddq_f64(a, b); }
 static inline vd vd_sub(vd a, vd b) { return vsubq_f64(a, b); }
 static inline vd vd_mul(vd a, vd b) { return vmulq_f64(a, b); }
 static inline vd vd_fma(vd a, vd b, vd c) { return vfmaq_f64(c, a, b); }
+
+static inline vd vd_min(vd a, vd b) { return vminq_f64(a, b); }
+static inline unsigned vd_below(vd a, vd b)
+{
+    const uint64x2_t bits = {1, 2};
+    return (unsigned)vaddvq_u64(vandq_u64(vcltq_f64(a, b), bits));
+}
 
 static inline vd vd_load_f32(const float *p) { return vcvt_f64_f32(vld1_f32(p)); }
 
@@ -106,6 +123,8 @@ static inline int vd_all_reach(vd a, vd b)
     uint64x2_t reach = vcgeq_f64(a, b);
     return (vgetq_lane_u64(reach, 0) & vgetq_lane_u64(reach, 1)) != 0;
 }
+
+#include "simd/codes_by_halves.h"
 
 #define SQUARE_F32 4
 #define SQUARE_F64 2

@@ -28,7 +28,7 @@ static void count(void *context, size_t task, size_t worker)
     atomic_fetch_add(&job->runs[task], 1);
     if (job->nested > 0) {
         struct job inner = {.nested = 0};
-        pool_run(job->nested, 4, count, &inner);
+        pool_run(job->nested, 4, count, &inner, NULL);
         for (size_t i = 0; i < job->nested; i++) {
             if (atomic_load(&inner.runs[i]) != 1) {
                 atomic_fetch_add(&job->clashes, 1);
@@ -41,7 +41,7 @@ static void count(void *context, size_t task, size_t worker)
 static int every_task_once(size_t tasks, int workers, size_t nested)
 {
     struct job job = {.nested = nested};
-    pool_run(tasks, workers, count, &job);
+    pool_run(tasks, workers, count, &job, NULL);
     for (size_t i = 0; i < MOST; i++) {
         if (atomic_load(&job.runs[i]) != (i < tasks)) {
             return 0;

@@ -102,7 +102,7 @@ static void check_cosine_rows(const struct kernels *k, enum element type, size_t
     const ptrdiff_t step = (ptrdiff_t)(n * element_size[type]);
     double sums[2][3][ROWS], out[2][ROWS];
     k->sums->rows[type][SUMS_ALL](sums[0][0], sums[0][1], sums[0][2], x_array, y_array, rows, n, step, step);
-    const bool all = k->cosine_sums(out[0], sums[0][0], sums[0][1], sums[0][2], rows, 0.25);
+    const bool all = k->sums->cosine_sums(out[0], sums[0][0], sums[0][1], sums[0][2], rows, 0.25);
     const bool same = k->sums->cosine_rows[type](out[1], sums[1][0], sums[1][1], sums[1][2], x_array, y_array, rows, n, step, step, 0.25);
     CHECK(all == same, "%s cosine rows type %d %zu x %zu", k->name, type, rows, n);
     for (size_t r = 0; r < rows; r++) {
@@ -144,7 +144,7 @@ static void check_cosine_sums(const struct kernels *k)
         yy[i] = fabs(random_number()) + 0.5;
     }
     for (size_t n = 0; n <= COUNT; n++) {
-        CHECK(k->cosine_sums(out, xy, xx, yy, n, 0.25), "%s floor", k->name);
+        CHECK(k->sums->cosine_sums(out, xy, xx, yy, n, 0.25), "%s floor", k->name);
         for (size_t i = 0; i < n; i++) {
             const double c = xy[i] / sqrt(xx[i] * yy[i]);
             CHECK(out[i] == (c > 1 ? 1 : c < -1 ? -1 : c), "%s cosine %zu of %zu", k->name, i, n);
@@ -153,7 +153,7 @@ static void check_cosine_sums(const struct kernels *k)
     for (int i = 0; i < COUNT; i++) {
         const double kept = yy[i];
         yy[i] = i % 2 ? NAN : 0.2;
-        CHECK(!k->cosine_sums(out, xy, xx, yy, COUNT, 0.25), "%s below the floor", k->name);
+        CHECK(!k->sums->cosine_sums(out, xy, xx, yy, COUNT, 0.25), "%s below the floor", k->name);
         yy[i] = kept;
     }
 }
@@ -185,7 +185,7 @@ static void check_tile(const struct kernels *k, bool f64, size_t depth)
     enum { MOST_ROWS = 16, MOST_COLUMNS = 64 };
     static double left[MOST_ROWS * DEEPEST], right[MOST_COLUMNS * DEEPEST], panel[MOST_COLUMNS * TILE_DEPTH];
     static double sums[MOST_ROWS * MOST_COLUMNS], errors[MOST_ROWS * MOST_COLUMNS];
-    const size_t rows = k->tile_rows, columns = f64 ? k->tile_columns_f64 : k->tile_columns_f32, size = f64 ? 8 : 4;
+    const size_t rows = k->tiles->rows, columns = f64 ? k->tiles->columns_f64 : k->tiles->columns_f32, size = f64 ? 8 : 4;
     const enum element type = f64 ? ELEMENT_F64 : ELEMENT_F32;
     const void *left_rows[MOST_ROWS];
     CHECK(rows <= MOST_ROWS && columns <= MOST_COLUMNS, "tile %zu x %zu", rows, columns);
@@ -197,8 +197,8 @@ static void check_tile(const struct kernels *k, bool f64, size_t depth)
         n = depth - done < TILE_DEPTH ? depth - done : TILE_DEPTH;
         for (size_t c = 0; c < columns; c++) right_rows[c] = (const char *)right + (c * depth + done) * size;
         memset(panel, 0, sizeof panel);
-        (f64 ? k->transpose_f64 : k->transpose_f32)(panel, columns, right_rows, columns - 1, n);
-        (f64 ? k->tile_f64 : k->tile_f32)(sums, errors, left_rows, panel, done, n, (done == 0 ? TILE_FIRST : 0) | (done + n == depth ? TILE_LAST : 0));
+        (f64 ? k->tiles->transpose_f64 : k->tiles->transpose_f32)(panel, columns, right_rows, columns - 1, n);
+        (f64 ? k->tiles->tile_f64 : k->tiles->tile_f32)(sums, errors, left_rows, panel, done, n, (done == 0 ? TILE_FIRST : 0) | (done + n == depth ? TILE_LAST : 0));
     }
     for (size_t r = 0; r < rows; r++) {
         for (size_t c = 0; c < columns; c++) {
@@ -227,7 +227,7 @@ static void check_transpose(const struct kernels *k, bool f64, size_t count, siz
     fill(type, to, 40 * STEP);
     for (size_t r = 0; r < count; r++) rows[r] = (const char *)from + r * n * size;
     const double past = element(type, to, n * STEP), beside = element(type, to, count);
-    (f64 ? k->transpose_f64 : k->transpose_f32)(to, STEP, rows, count, n);
+    (f64 ? k->tiles->transpose_f64 : k->tiles->transpose_f32)(to, STEP, rows, count, n);
     for (size_t i = 0; i < n; i++) {
         for (size_t r = 0; r < count; r++) {
             CHECK(element(type, to, i * STEP + r) == element(type, from, r * n + i), "%s transpose %zu x %zu", k->name, count, n);
@@ -252,8 +252,8 @@ static void check_cosines(const struct kernels *k)
     for (size_t n = 0; n <= LONG; n++) {
         narrow[n] = 7.0f;
         wide[n] = 7.0;
-        size_t counts[2] = {k->cosine_f64(wide, 0, sums, STEP, rows, 1, columns, n, 0.9, found)};
-        counts[1] = k->cosine_f32(narrow, 0, sums, STEP, rows, 1, columns, n, 0.9, found);
+        size_t counts[2] = {k->tiles->cosine_f64(wide, 0, sums, STEP, rows, 1, columns, n, 0.9, found)};
+        counts[1] = k->tiles->cosine_f32(narrow, 0, sums, STEP, rows, 1, columns, n, 0.9, found);
         size_t beyond = 0;
         for (size_t f = 0; f < counts[1]; f++) {
             for (size_t i = 0; i < 8; i++) {
@@ -264,8 +264,8 @@ static void check_cosines(const struct kernels *k)
         }
         CHECK(beyond == (size_t)(n > 7) + (n > 6) && (counts[0] >= 1 || n <= 6), "%s cosines %zu found %zu, %zu", k->name, n, counts[0], beyond);
         CHECK(n == LONG || (narrow[n] == 7.0f && wide[n] == 7.0), "%s cosines wrote past their end", k->name);
-        k->cosine_f32(narrow, LONG, sums, STEP, rows, TILE, columns, n, 0.9, found);
-        k->cosine_f64(wide, LONG, sums, STEP, rows, TILE, columns, n, 0.9, found);
+        k->tiles->cosine_f32(narrow, LONG, sums, STEP, rows, TILE, columns, n, 0.9, found);
+        k->tiles->cosine_f64(wide, LONG, sums, STEP, rows, TILE, columns, n, 0.9, found);
         for (size_t i = 0; i < TILE * n; i++) {
             const size_t r = i / n, c = i % n, at = r * LONG + c;
             const double product = sums[r * STEP + c] * rows[r] * 0.5, quotient = sums[r * STEP + c] / (rows[r] * 0.5);
@@ -284,11 +284,11 @@ static void check_widening(const struct kernels *k)
             halves[i] = f16_from_double(random_number());
         }
         out[n] = 7.0f;
-        k->widen_f16(out, halves, n);
+        k->tiles->widen_f16(out, halves, n);
         for (size_t i = 0; i < n; i++) {
             CHECK(out[i] == f16_to_f32(halves[i]), "%s widen_f16", k->name);
         }
-        k->widen_bf16(out, halves, n);
+        k->tiles->widen_bf16(out, halves, n);
         for (size_t i = 0; i < n; i++) {
             CHECK(out[i] == bf16_to_f32(halves[i]), "%s widen_bf16", k->name);
         }
@@ -305,19 +305,19 @@ static void check_narrowing(const struct kernels *k)
     }
     for (size_t n = 0; n <= 100; n++) {
         out[n] = 7;
-        k->narrow_f16(out, in, n);
+        k->tiles->narrow_f16(out, in, n);
         for (size_t i = 0; i < n; i++) {
             CHECK(out[i] == f16_from_double(in[i]), "%s narrow_f16 of %g", k->name, in[i]);
         }
-        k->narrow_bf16(out, in, n);
+        k->tiles->narrow_bf16(out, in, n);
         for (size_t i = 0; i < n; i++) {
             CHECK(out[i] == bf16_from_double(in[i]), "%s narrow_bf16 of %g", k->name, in[i]);
         }
         CHECK(out[n] == 7, "%s narrowing wrote past its end", k->name);
     }
     in[0] = NAN;
-    k->narrow_f16(out, in, 1);
-    k->narrow_bf16(out + 1, in, 1);
+    k->tiles->narrow_f16(out, in, 1);
+    k->tiles->narrow_bf16(out + 1, in, 1);
     CHECK(isnan(f16_to_f32(out[0])) && isnan(bf16_to_f32(out[1])), "%s narrowing of NaN", k->name);
 }
 

@@ -1,0 +1,25 @@
+#include "base/watch.h"
+
+#include <time.h>
+
+static uint64_t now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+bool watch_step(struct watch *watch, size_t worker)
+{
+    if (watch == NULL || watch_stopped(watch)) {
+        return watch != NULL;
+    }
+    const uint64_t time = worker == 0 ? now() : 0;
+    if (worker == 0 && time - watch->asked >= WATCH_INTERVAL) {
+        if (!watch->ask(watch)) {
+            atomic_store_explicit(&watch->stopped, true, memory_order_relaxed);
+        }
+        watch->asked = now();
+    }
+    return watch_stopped(watch);
+}

@@ -1,0 +1,38 @@
+#ifndef COSSIM_BASE_WATCH_H
+#define COSSIM_BASE_WATCH_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * Watches over a long call: learns how far it is, and may stop it. Whoever calls sets `ask` and `total`, and hands the watch
+ * to what it calls; NULL stands for a call that nobody watches. Once stopped, the rest of the work is skipped and results are
+ * incomplete: the caller, who knows why, throws them away.
+ */
+struct watch {
+    bool (*ask)(struct watch *watch); /* from the calling thread alone, every WATCH_INTERVAL; false stops the call */
+    _Atomic size_t done;              /* of total, in whatever the caller counts */
+    _Atomic bool stopped;
+    uint64_t asked;                   /* when, on the monotonic clock */
+};
+
+enum { WATCH_INTERVAL = 30 * 1000 * 1000 }; /* nanoseconds: Ctrl-C is to act within a tenth of a second */
+
+static inline bool watch_stopped(struct watch *watch)
+{
+    return watch != NULL && atomic_load_explicit(&watch->stopped, memory_order_relaxed);
+}
+
+static inline void watch_advance(struct watch *watch, size_t done)
+{
+    if (watch != NULL) {
+        atomic_fetch_add_explicit(&watch->done, done, memory_order_relaxed);
+    }
+}
+
+/* Between two steps of the work, each of a few milliseconds at the most: asks, if it is time to; true when the call is to end. Worker 0 is the calling thread. */
+bool watch_step(struct watch *watch, size_t worker);
+
+#endif

@@ -1,0 +1,62 @@
+#ifndef COSSIM_CORE_SCORES_H
+#define COSSIM_CORE_SCORES_H
+
+#include "core/reduce.h"
+#include "core/row_sums.h"
+#include "core/tiles.h"
+
+/*
+ * Scores of left rows with right rows: x.y or the cosine. Rows go into the product as they are, scaled by a power of two (which
+ * is exact) where their norm is far from 1, so integers and binary vectors keep exact sums; the norms come in when a sum is
+ * finished. One score has the same bits whether it is calculated alone or among others.
+ */
+
+/* What a score needs of a row. */
+struct norms {
+    double *weight; /* 1 / max(|row|, eps) for float32, max(|row|, eps) for float64, of the scaled row */
+    int *exponent;  /* the row goes into the product times 2^-exponent */
+};
+
+struct scores {
+    const struct reduction *call;
+    const struct plan *plan;
+    enum work work;     /* of scores: float only where they are rounded to float in the end, so that nothing is rounded twice */
+    enum work product;  /* of the rows in the product: float for narrow floats, and for 8-bit integers, whose sums it holds exactly */
+    bool symmetric;     /* both sides are the very same rows */
+    bool cosine;        /* scores need norms */
+    size_t first_batch; /* batches are taken in groups, to bound the memory of norms */
+    size_t left, right; /* rows of a batch */
+};
+
+/* Scores handed on in place of a matrix: that of (r, c) of the block is scores[r * step + c], a work element. Called from several threads. */
+struct scores_sink {
+    void (*take)(const void *context, const struct tiles_block *block, const void *scores, size_t step);
+    const void *context;
+};
+
+void scores_init(struct scores *s, const struct reduction *call);
+
+/*
+ * Rows for a tile or a sum: in place where they are contiguous elements of the product and not to be scaled, else converted.
+ * exponents: of the rows wanted, or NULL.
+ */
+void scores_find_rows(const struct scores *s, enum side side, const int *exponents, const struct tiles_rows *wanted);
+
+/* Weights and exponents of the rows first .. first+n-1 of a side. Weights are read up to the next multiple of COSINE_PADDING later on. */
+void scores_measure(const struct scores *s, enum side side, size_t batch, size_t first, size_t n, const struct norms *norms);
+
+/* The cosines of a block of sums as work elements, out_step elements from row to row. The norms are those of the block's rows and columns. */
+void scores_cosines(const struct scores *s, const struct tiles_block *block, const struct norms *rows, const struct norms *columns, void *out,
+                    ptrdiff_t out_step);
+
+/* The weight of one row, and the pointers at its side, of one score of its own. */
+struct scored_row {
+    size_t row;
+    const struct norms *norms; /* at this very row, with COSINE_PADDING weights */
+    void *buffer;              /* room for a row as it goes into the product */
+};
+
+/* One cosine, with the bits it has in a block. Written to out as a work element. */
+void scores_one(const struct scores *s, const struct scored_row *left, const struct scored_row *right, void *out);
+
+#endif

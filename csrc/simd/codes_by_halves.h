@@ -1,0 +1,9 @@
+/* Codes in the vocabulary of 16-bit integers, for instruction sets that have nothing better. */
+#define CODES_LANES (2 * VF_LANES)
+#define CODE_FACTOR int16_t
+#define FACTOR_MOST 2047
+typedef vh vc;
+
+static inline vc vc_load_codes(const uint8_t *p) { return vh_load_u8(p); }
+static inline vc vc_load_factors(const int16_t *p) { return vh_load(p); }
+static inline vi vi_dot_codes(vi sums, vc codes, vc factors) { return vi_dot(sums, codes, factors); }
