@@ -17,24 +17,31 @@ from cossim._core import (
     vecdot,
     vector_norm,
 )
+from cossim._search import Pairs, TopK, duplicate_groups, pairs_above, topk
 from cossim._similarity import CosineSimilarity
 from cossim._threads import threads
 from cossim._version import __version__
 
 __all__ = [
     "CosineSimilarity",
+    "Index",
+    "Pairs",
+    "TopK",
     "__version__",
     "cosine_distance",
     "cosine_similarity",
+    "duplicate_groups",
     "explain",
     "get_num_threads",
     "nn",
     "normalize",
+    "pairs_above",
     "pairwise",
     "set_num_threads",
     "show_config",
     "simclr",
     "threads",
+    "topk",
     "vecdot",
     "vector_norm",
 ]
@@ -46,6 +53,9 @@ def __getattr__(name):
 
     if name in ("nn", "simclr"):
         return importlib.import_module(f"cossim.{name}")
+    if name == "Index":
+        globals()[name] = importlib.import_module("cossim._index").Index
+        return globals()[name]
     if name == "explain":
         globals()[name] = importlib.import_module("cossim._explain").explain
         return globals()[name]

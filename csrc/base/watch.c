@@ -9,6 +9,11 @@ static uint64_t now(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+void watch_start(struct watch *watch)
+{
+    watch->asked = now();
+}
+
 bool watch_step(struct watch *watch, size_t worker)
 {
     if (watch == NULL || watch_stopped(watch)) {

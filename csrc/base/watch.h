@@ -20,6 +20,9 @@ struct watch {
 
 enum { WATCH_INTERVAL = 30 * 1000 * 1000 }; /* nanoseconds: Ctrl-C is to act within a tenth of a second */
 
+/* From now on: the first question comes an interval later. */
+void watch_start(struct watch *watch);
+
 static inline bool watch_stopped(struct watch *watch)
 {
     return watch != NULL && atomic_load_explicit(&watch->stopped, memory_order_relaxed);

@@ -234,8 +234,9 @@ static bool writes_direct(const struct scores *s)
 static void measure_side(const struct driver *d, enum side side, size_t rows, const struct norms *norms)
 {
     struct measuring m = {d, side, rows, norms};
-    struct scores const *s = &d->scores;
-    pool_run((rows + NORM_TASK - 1) / NORM_TASK, threads_for(rows, s->plan->depth, WORK_OF_SUMS), measure_some, &m, s->call->watch);
+    const struct scores *s = &d->scores;
+    const int threads = s->call->serial ? 1 : threads_for(rows, s->plan->depth, WORK_OF_SUMS);
+    pool_run((rows + NORM_TASK - 1) / NORM_TASK, threads, measure_some, &m, s->call->watch);
 }
 
 static int run_group(struct driver *d, size_t batches)
@@ -259,6 +260,7 @@ static int run_group(struct driver *d, size_t batches)
         .finish = finish_tile,
         .expect = d->direct && s->left * s->right > CACHED_SCORES ? expect_tile : NULL,
         .context = d,
+        .serial = s->call->serial,
         .watch = s->call->watch,
     };
     return tiles_run(&tiles);
@@ -317,7 +319,7 @@ int reduce_all_pairs(const struct reduction *call)
     const size_t batches = axes_size(&s->plan->outer), rows = s->symmetric ? s->left : late ? s->right : s->left + s->right;
     const size_t group = rows < NORM_ROWS ? NORM_ROWS / rows < batches ? NORM_ROWS / rows : batches : 1;
     const size_t held = group * rows + COSINE_PADDING; /* kernels read past the last weight */
-    const size_t workers = (size_t)pool_get_threads(), late_bytes = late ? scratch_round(workers * sizeof *d.late) + workers * norms_bytes(LATE_ROWS) : 0;
+    const size_t workers = call->serial ? 1 : (size_t)pool_get_threads(), late_bytes = late ? scratch_round(workers * sizeof *d.late) + workers * norms_bytes(LATE_ROWS) : 0;
     size_t bytes;
     if (!size_mul(held, sizeof(double) + sizeof(int), &bytes)) {
         return -1;

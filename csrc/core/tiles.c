@@ -247,6 +247,9 @@ static void lay_out(struct driver *d, int threads)
 int tiles_workers(const struct tiles *call)
 {
     size_t sums;
+    if (call->serial) {
+        return 1;
+    }
     if (!size_mul(call->left * call->right, call->batches, &sums)) {
         return pool_get_threads();
     }

@@ -53,6 +53,7 @@ struct tiles {
     /* Or NULL. Told that finish is soon going to have these sums: time to ask for the cache lines of the result. */
     void (*expect)(const void *context, const struct tiles_block *block);
     const void *context;
+    bool serial;         /* on the calling thread alone */
     struct watch *watch; /* or NULL; counts sums done */
 };
 

@@ -107,21 +107,21 @@ enum { SCREEN_VECTORS = 4 }; /* the most vectors at a time */
 #define SCREEN_ERROR(n) (((double)(n) / 8 + 16) * 0x1p-23)
 
 /*
- * 8-bit codes of a row: x * weight = scale * (code - CODE_ZERO) + the rest, of which `rest` bounds the norm from above, its
- * own rounding included.
- * Infinity where x holds NaN or infinity.
+ * 8-bit codes of a row: x / max(|x|, eps) = scale * (code - CODE_ZERO) + what is left, of which `rest` bounds the norm from above,
+ * roundings included: infinity where x holds NaN or infinity. Returns |x|^2; codes are of use if that is neither tiny nor huge.
  */
 struct code_scale {
     float scale, rest;
 };
-typedef void encode_kernel(uint8_t *codes, struct code_scale *scale, const float *x, float weight, size_t n);
+typedef float encode_kernel(uint8_t *codes, struct code_scale *scale, const float *x, float eps, size_t n);
 
 /*
  * The sums of codes times queries, exactly: sums[q * step + r] for `rows` rows of n <= CODES_DEPTH codes, code_step bytes
- * apart, and CODES_QUERIES queries of elements of `factor_size` bytes, whose values are at most `factor_most`. A query's
- * elements are padded with zeros to the next multiple of CODES_PADDING, codes are not.
+ * apart, and `count` <= CODES_QUERIES queries of elements of `factor_size` bytes, whose values are at most `factor_most`. There
+ * are CODES_QUERIES pointers in any case. A query's elements are padded with zeros to the next multiple of CODES_PADDING, codes are not.
  */
-typedef void codes_kernel(int32_t *sums, size_t step, const uint8_t *codes, size_t code_step, size_t rows, const void *const *queries, size_t n);
+typedef void codes_kernel(int32_t *sums, size_t step, const uint8_t *codes, size_t code_step, size_t rows, const void *const *queries, size_t count,
+                          size_t n);
 
 enum { CODE_ZERO = 128, CODES_QUERIES = 4, CODES_DEPTH = 4096, CODES_PADDING = 64 };
 

@@ -192,6 +192,23 @@ static bool has_attribute(PyObject *object, const char *name)
     return PyObject_HasAttrString((PyObject *)Py_TYPE(object), name);
 }
 
+int is_lazy(PyObject *object)
+{
+    return !PyArray_CheckExact(object) && has_attribute(object, "__dask_graph__");
+}
+
+PyObject *call_lazily(const char *function, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *module = PyImport_ImportModule("cossim._dask"), *result = NULL;
+    PyObject *lazy = module == NULL ? NULL : PyObject_GetAttrString(module, function);
+    if (lazy != NULL) {
+        result = PyObject_Vectorcall(lazy, args, (size_t)nargs, kwnames);
+    }
+    Py_XDECREF(lazy);
+    Py_XDECREF(module);
+    return result;
+}
+
 static PyObject *from_dlpack(PyObject *object)
 {
     PyObject *numpy = PyImport_ImportModule("numpy"), *array = NULL;
@@ -259,6 +276,19 @@ int array_argument(const char *function, const char *name, PyObject *object, str
 void array_release(struct array_argument *argument)
 {
     Py_CLEAR(argument->array);
+}
+
+int check_rows(const char *function, const struct array_argument *x, const struct array_argument *y)
+{
+    if (PyArray_NDIM(x->array) != 2 || (y != NULL && PyArray_NDIM(y->array) != 2)) {
+        const char *name = PyArray_NDIM(x->array) != 2 ? x->name : y->name;
+        return fail(PyExc_ValueError, function, x, y, "%s must have 2 dimensions: rows are vectors, shape (N, D)", name);
+    }
+    if (y != NULL && PyArray_DIM(x->array, 1) != PyArray_DIM(y->array, 1)) {
+        return fail(PyExc_ValueError, function, x, y, "rows of %s have %zd elements, rows of %s %zd", x->name, PyArray_DIM(x->array, 1), y->name,
+                    PyArray_DIM(y->array, 1));
+    }
+    return 0;
 }
 
 /* ---- results ---- */

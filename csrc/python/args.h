@@ -19,6 +19,10 @@ struct signature {
 /* values[i] is the borrowed argument names[i], or NULL where it was not given. -1 with TypeError set otherwise. */
 int parse_arguments(const struct signature *signature, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyObject **values);
 
+/* Is it an array of Dask, whose elements are calculated when they are asked for? Such calls are those of cossim._dask. */
+int is_lazy(PyObject *object);
+PyObject *call_lazily(const char *function, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+
 /* An operand: an array, and what the core must know to read it. Release with array_release. */
 struct array_argument {
     const char *name;
@@ -32,6 +36,9 @@ struct array_argument {
  */
 int array_argument(const char *function, const char *name, PyObject *object, struct array_argument *argument);
 void array_release(struct array_argument *argument);
+
+/* Are both arrays of rows of one length? y may be NULL. -1 with ValueError set otherwise. */
+int check_rows(const char *function, const struct array_argument *x, const struct array_argument *y);
 
 /* Sets `exception` with "function(): message (x1: shape (2, 3), dtype float32; x2: ...)"; y may be NULL. Returns -1. */
 int fail(PyObject *exception, const char *function, const struct array_argument *x, const struct array_argument *y, const char *format, ...);

@@ -9,6 +9,7 @@
 #include "kernels/kernels.h"
 #include "python/args.h"
 #include "python/nn.h"
+#include "python/search.h"
 #include "python/similarity.h"
 
 /* For threadpoolctl, which finds them in the loaded library. */
@@ -126,7 +127,8 @@ static int module_exec(PyObject *module)
     if (PyArray_ImportNumPyAPI() < 0 || choose_isa() < 0 || check_thread_variable() < 0) {
         return -1;
     }
-    if (PyModule_AddFunctions(module, similarity_methods) < 0 || PyModule_AddFunctions(module, nn_methods) < 0) {
+    if (PyModule_AddFunctions(module, similarity_methods) < 0 || PyModule_AddFunctions(module, nn_methods) < 0 ||
+        PyModule_AddFunctions(module, search_methods) < 0) {
         return -1;
     }
     return 0;

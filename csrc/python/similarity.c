@@ -5,20 +5,31 @@
 #include "core/reduce.h"
 #include "python/args.h"
 #include "python/docs.h"
+#include "python/watch.h"
 
 /* Calls of fewer multiplications keep the GIL: giving it away and taking it back would cost more than they do. */
 enum { GIL_WORK = 1 << 14 };
 
-static void run(const struct reduction *reduction, int *status)
+/* -1 with an error set. report: called with the number of scores done, where the call is not a small one; or NULL. */
+static int run(struct reduction *reduction, PyObject *report, size_t total)
 {
     size_t work;
+    struct watched watched;
+    int status;
     if (!__builtin_mul_overflow(reduction->plan->outputs, reduction->plan->depth, &work) && work < GIL_WORK) {
-        *status = reduce(reduction);
-        return;
+        status = reduce(reduction);
+    } else {
+        watched_begin(&watched, report, total);
+        reduction->watch = &watched.watch;
+        status = reduce(reduction);
+        if (watched_end(&watched) < 0) {
+            return -1;
+        }
     }
-    Py_BEGIN_ALLOW_THREADS
-    *status = reduce(reduction);
-    Py_END_ALLOW_THREADS
+    if (status < 0) {
+        PyErr_NoMemory();
+    }
+    return status;
 }
 
 /* ---- shapes ---- */
@@ -127,7 +138,7 @@ static int result_shape(const struct call *call, npy_intp *shape, int *axis_of)
 static PyObject *run_call(struct call *call)
 {
     npy_intp shape[PLAN_MAX_AXES];
-    int axis_of[PLAN_MAX_AXES], status = 0;
+    int axis_of[PLAN_MAX_AXES];
     struct result result = {NULL, NULL, DTYPE_F64};
     struct plan plan;
     const struct array_argument *y = op_has_one_operand(call->op) ? NULL : &call->y;
@@ -152,7 +163,7 @@ static PyObject *run_call(struct call *call)
         fail(PyExc_ValueError, call->function, &call->x, y, "the broadcast shape has more elements than fit an index");
         return result_finish(&result, 0);
     }
-    const struct reduction reduction = {
+    struct reduction reduction = {
         .op = call->op,
         .eps = call->eps,
         .x = call->x.operand,
@@ -161,11 +172,7 @@ static PyObject *run_call(struct call *call)
         .out = PyArray_BYTES(result.array),
         .plan = &plan,
     };
-    run(&reduction, &status);
-    if (status < 0) {
-        PyErr_NoMemory();
-    }
-    return result_finish(&result, status == 0);
+    return result_finish(&result, run(&reduction, NULL, 0) == 0);
 }
 
 /* An exact array of native, aligned, C-contiguous float32 or float64. */
@@ -278,6 +285,9 @@ static PyObject *cosine_similarity(PyObject *self, PyObject *const *args, Py_ssi
     if (parse_arguments(&signature, args, nargs, kwnames, v) < 0) {
         return NULL;
     }
+    if (is_lazy(v[0]) || is_lazy(v[1])) {
+        return call_lazily(signature.function, args, nargs, kwnames);
+    }
     return two_operands(signature.function, OP_COSINE, 1, v[0], v[1], v[2], v[5], v[3], v[4]);
 }
 
@@ -289,6 +299,9 @@ static PyObject *cosine_distance(PyObject *self, PyObject *const *args, Py_ssize
     if (parse_arguments(&signature, args, nargs, kwnames, v) < 0) {
         return NULL;
     }
+    if (is_lazy(v[0]) || is_lazy(v[1])) {
+        return call_lazily(signature.function, args, nargs, kwnames);
+    }
     return two_operands(signature.function, OP_DISTANCE, 1, v[0], v[1], v[2], v[5], v[3], v[4]);
 }
 
@@ -299,6 +312,9 @@ static PyObject *vecdot(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     (void)self;
     if (parse_arguments(&signature, args, nargs, kwnames, v) < 0) {
         return NULL;
+    }
+    if (is_lazy(v[0]) || is_lazy(v[1])) {
+        return call_lazily(signature.function, args, nargs, kwnames);
     }
     return two_operands(signature.function, OP_DOT, -1, v[0], v[1], v[2], v[4], NULL, v[3]);
 }
@@ -315,6 +331,9 @@ static PyObject *vector_norm(PyObject *self, PyObject *const *args, Py_ssize_t n
     if (v[2] != NULL && v[5] != NULL) {
         PyErr_SetString(PyExc_TypeError, "vector_norm() got both keepdim and keepdims, which are two names of one argument");
         return NULL;
+    }
+    if (is_lazy(v[0])) {
+        return call_lazily(signature.function, args, nargs, kwnames);
     }
     PyObject *keepdim = v[2] != NULL ? v[2] : v[5];
     const int keep = keepdim == NULL ? 0 : PyObject_IsTrue(keepdim);
@@ -341,6 +360,9 @@ static PyObject *normalize(PyObject *self, PyObject *const *args, Py_ssize_t nar
         eps_argument(signature.function, v[2], &call.eps) < 0) {
         return NULL;
     }
+    if (is_lazy(v[0])) {
+        return call_lazily(signature.function, args, nargs, kwnames);
+    }
     call.out = v[3];
     if (array_argument(signature.function, "x", v[0], &call.x) < 0) {
         return NULL;
@@ -359,27 +381,14 @@ static PyObject *normalize(PyObject *self, PyObject *const *args, Py_ssize_t nar
 
 /* ---- all pairs ---- */
 
-static int check_rows(const char *function, const struct array_argument *x, const struct array_argument *y)
-{
-    if (PyArray_NDIM(x->array) != 2 || (y != NULL && PyArray_NDIM(y->array) != 2)) {
-        const char *name = PyArray_NDIM(x->array) != 2 ? x->name : y->name;
-        return fail(PyExc_ValueError, function, x, y, "%s must have 2 dimensions: rows are vectors, shape (N, D)", name);
-    }
-    if (y != NULL && PyArray_DIM(x->array, 1) != PyArray_DIM(y->array, 1)) {
-        return fail(PyExc_ValueError, function, x, y, "rows of %s have %zd elements, rows of %s %zd", x->name, PyArray_DIM(x->array, 1), y->name,
-                    PyArray_DIM(y->array, 1));
-    }
-    return 0;
-}
-
 /* y == NULL: x with itself. */
-static PyObject *run_pairs(const char *function, const struct array_argument *x, const struct array_argument *y, double eps, PyObject *out)
+static PyObject *run_pairs(const char *function, const struct array_argument *x, const struct array_argument *y, double eps, PyObject *out,
+                           PyObject *report)
 {
     const struct array_argument *right = y == NULL ? x : y;
     const npy_intp shape[2] = {PyArray_DIM(x->array, 0), PyArray_DIM(right->array, 0)};
     struct result result;
     struct plan plan;
-    int status = 0;
     if (result_open(function, out, 2, shape, x, y, 0, &result) < 0) {
         return NULL;
     }
@@ -387,7 +396,7 @@ static PyObject *run_pairs(const char *function, const struct array_argument *x,
     const struct axis right_axis = {(size_t)shape[1], 0, PyArray_STRIDE(right->array, 0), PyArray_STRIDE(result.array, 1)};
     const struct axis depth_axis = {(size_t)PyArray_DIM(x->array, 1), PyArray_STRIDE(x->array, 1), PyArray_STRIDE(right->array, 1), 0};
     plan_pairs(&plan, &left_axis, &right_axis, &depth_axis);
-    const struct reduction reduction = {
+    struct reduction reduction = {
         .op = OP_COSINE,
         .eps = eps,
         .x = x->operand,
@@ -396,29 +405,30 @@ static PyObject *run_pairs(const char *function, const struct array_argument *x,
         .out = PyArray_BYTES(result.array),
         .plan = &plan,
     };
-    run(&reduction, &status);
-    if (status < 0) {
-        PyErr_NoMemory();
-    }
-    return result_finish(&result, status == 0);
+    const size_t rows = left_axis.size, total = y == NULL ? rows * (rows + 1) / 2 : rows * right_axis.size;
+    return result_finish(&result, run(&reduction, report, total) == 0);
 }
 
 static PyObject *pairwise(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    static const struct signature signature = {"pairwise", 1, 2, {"x", "y", "eps", "out", NULL}};
-    PyObject *v[MAX_ARGUMENTS], *result = NULL;
+    static const struct signature signature = {"pairwise", 1, 2, {"x", "y", "eps", "out", "progress", NULL}};
+    PyObject *v[MAX_ARGUMENTS], *result = NULL, *report, *context;
     struct array_argument x = {0}, y = {0};
     double eps = 1e-8;
     (void)self;
     if (parse_arguments(&signature, args, nargs, kwnames, v) < 0 || eps_argument(signature.function, v[2], &eps) < 0) {
         return NULL;
     }
+    if (is_lazy(v[0]) || (v[1] != NULL && is_lazy(v[1]))) {
+        return call_lazily(signature.function, args, nargs, kwnames);
+    }
     const bool self_pairs = v[1] == NULL || v[1] == Py_None;
     if (array_argument(signature.function, "x", v[0], &x) < 0 || (!self_pairs && array_argument(signature.function, "y", v[1], &y) < 0)) {
         goto done;
     }
-    if (check_rows(signature.function, &x, self_pairs ? NULL : &y) == 0) {
-        result = run_pairs(signature.function, &x, self_pairs ? NULL : &y, eps, v[3]);
+    if (check_rows(signature.function, &x, self_pairs ? NULL : &y) == 0 && progress_open(signature.function, v[4], &report, &context) == 0) {
+        result = run_pairs(signature.function, &x, self_pairs ? NULL : &y, eps, v[3], report);
+        progress_close(report, context);
     }
 done:
     array_release(&x);

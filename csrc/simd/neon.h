@@ -17,7 +17,7 @@
 #define TILE_VECTORS 2
 #define SUM_CHAINS 4
 #define COLUMN_VECTORS 4
-#define CODES_ROWS 4
+#define CODES_ROWS 2
 
 typedef float32x4_t vf;
 typedef float64x2_t vd;

@@ -1,0 +1,86 @@
+"""Arrays of rows, and how they are gone through: whole, or, where they lie in a file, block by block within some memory."""
+
+import mmap
+import os
+
+import numpy as np
+
+from cossim import _core
+
+# The working set for arrays that lie in files, where nothing else is asked for.
+MEMORY = 256 << 20
+LEAST_ROWS = 256
+
+
+class Rows:
+    """The rows of an argument: an array in memory, a numpy.memmap, or the path of a .npy file.
+
+    Raises TypeError or ValueError, naming function and argument, where it is none of these, or has not two dimensions.
+    """
+
+    def __init__(self, function, name, source):
+        if isinstance(source, (str, os.PathLike)):
+            source = _open(function, name, source)
+        self.array = _core.rows(function, name, source)
+        self.map, self.mapped_from = _mapping(source) if isinstance(source, np.memmap) else (None, 0)
+
+    def __len__(self):
+        return len(self.array)
+
+    def rows_in(self, memory):
+        """How many rows fit so many bytes, but not unreasonably few."""
+        return max(LEAST_ROWS, memory // max(1, self.array.shape[1] * self.array.itemsize))
+
+    def blocks(self, rows, start=0):
+        """(first row, block of so many rows), one after another. Of a file: the next block is asked for while one is
+        at work, and what has been gone through is given back."""
+        for first in range(start, len(self.array), rows):
+            self._advise("MADV_WILLNEED", first + rows, rows)
+            try:
+                yield first, self.array[first : first + rows]
+            finally:
+                self._advise("MADV_DONTNEED", first, rows)
+
+    def _advise(self, advice, first, rows):
+        block = self.array[first : first + rows]
+        if self.map is None or not len(block) or not hasattr(mmap, advice):
+            return
+        start = block.__array_interface__["data"][0] - self.mapped_from
+        end = start + (len(block) - 1) * block.strides[0] + block.shape[1] * block.itemsize
+        start -= start % mmap.PAGESIZE
+        self.map.madvise(getattr(mmap, advice), start, end - start)
+
+
+def _open(function, name, path):
+    path = os.fspath(path)
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except OSError:
+        raise
+    except Exception as error:  # of many kinds, as damaged headers are
+        raise ValueError(f"{function}(): {name} is the path of {path}, which is no .npy array: {error}") from None
+
+
+def _mapping(array):
+    """The map of the file that a memmap lies in, and its address. None where rows do not lie one behind another in it, or
+    changes that were never written to the file would be lost with the pages that are given back."""
+    base = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    in_order = array.ndim == 2 and array.strides[0] >= array.strides[1] * array.shape[1] > 0
+    if not isinstance(base, mmap.mmap) or array.mode not in ("r", "r+") or not in_order:
+        return None, 0
+    return base, np.frombuffer(base, np.uint8).__array_interface__["data"][0]
+
+
+def memory_argument(function, memory):
+    """memory=: a number of bytes, or None."""
+    if memory is None:
+        return None
+    try:
+        number = memory.__index__()
+    except AttributeError:
+        raise TypeError(f"{function}(): memory must be a number of bytes, not {type(memory).__name__}") from None
+    if number < 1:
+        raise ValueError(f"{function}(): memory must be at least 1 byte, not {number}")
+    return number

@@ -1,0 +1,187 @@
+/* All pairs that reach a limit: collected in blocks by each worker, sorted at the end. */
+#include <stdlib.h>
+
+#include "base/pool.h"
+#include "base/scratch.h"
+#include "core/search.h"
+
+enum { BLOCK_PAIRS = 4096 };
+
+struct pair {
+    int64_t i, j;
+    double value;
+};
+
+struct block {
+    struct block *next;
+    size_t count;
+    struct pair pairs[BLOCK_PAIRS];
+};
+
+/* A line of cache for each worker. */
+struct pair_list {
+    _Alignas(SCRATCH_ALIGN) struct block *blocks; /* the newest first */
+};
+
+static void offer(struct finder *finder, size_t worker, size_t query, size_t candidate, double score)
+{
+    struct pairs *p = (struct pairs *)finder;
+    if (!(score == score) || atomic_fetch_add_explicit(&p->count, 1, memory_order_relaxed) >= p->most) {
+        return; /* NaN reaches nothing */
+    }
+    struct block *block = p->lists[worker].blocks;
+    if (block == NULL || block->count == BLOCK_PAIRS) {
+        struct block *fresh = scratch_alloc(sizeof *fresh);
+        if (fresh == NULL) {
+            atomic_store(&p->no_memory, true);
+            return;
+        }
+        fresh->next = block;
+        fresh->count = 0;
+        block = p->lists[worker].blocks = fresh;
+    }
+    const int64_t i = (int64_t)(p->turned ? candidate : query), j = (int64_t)(p->turned ? query : candidate);
+    block->pairs[block->count++] = (struct pair){i, j, score};
+}
+
+/* The same limit for every query, of all workers: nobody changes it. */
+static void *constant_limits(enum work work, size_t queries, double limit)
+{
+    size_t bytes;
+    void *limits = size_mul(queries + REACH_PADDING, work_size(work), &bytes) ? scratch_alloc(bytes) : NULL;
+    for (size_t i = 0; limits != NULL && i < queries + REACH_PADDING; i++) {
+        if (work == WORK_F64) {
+            ((double *)limits)[i] = limit;
+        } else {
+            ((float *)limits)[i] = (float)limit;
+        }
+    }
+    return limits;
+}
+
+int pairs_init(struct pairs *p, enum work work, size_t queries, double limit, size_t most)
+{
+    *p = (struct pairs){.finder = {work, constant_limits(work, queries, limit), 0, offer}, .most = most, .workers = (size_t)pool_get_threads()};
+    p->lists = scratch_alloc(p->workers * sizeof *p->lists);
+    for (size_t i = 0; p->lists != NULL && i < p->workers; i++) {
+        p->lists[i].blocks = NULL;
+    }
+    if (p->finder.limits == NULL || p->lists == NULL) {
+        pairs_free(p);
+        return -1;
+    }
+    return 0;
+}
+
+void pairs_free(struct pairs *p)
+{
+    for (size_t i = 0; p->lists != NULL && i < p->workers; i++) {
+        for (struct block *block = p->lists[i].blocks, *next; block != NULL; block = next) {
+            next = block->next;
+            scratch_free(block);
+        }
+    }
+    scratch_free(p->lists);
+    scratch_free(p->finder.limits);
+}
+
+static int by_j(const void *a, const void *b)
+{
+    const int64_t i = ((const struct pair *)a)->j, j = ((const struct pair *)b)->j;
+    return (i > j) - (i < j);
+}
+
+/* First by i, whose values are rows, by counting; then each row's few by j. */
+int pairs_store(const struct pairs *p, size_t rows, int64_t *i, int64_t *j, void *values)
+{
+    const size_t count = atomic_load(&p->count);
+    size_t *ends = scratch_alloc((rows + 1) * sizeof *ends), bytes;
+    struct pair *sorted = size_mul(count, sizeof *sorted, &bytes) ? scratch_alloc(bytes) : NULL;
+    if (ends == NULL || sorted == NULL) {
+        scratch_free(ends);
+        scratch_free(sorted);
+        return -1;
+    }
+    for (size_t row = 0; row <= rows; row++) {
+        ends[row] = 0;
+    }
+    for (size_t w = 0; w < p->workers; w++) {
+        for (const struct block *block = p->lists[w].blocks; block != NULL; block = block->next) {
+            for (size_t n = 0; n < block->count; n++) {
+                ends[block->pairs[n].i + 1]++;
+            }
+        }
+    }
+    for (size_t row = 1; row <= rows; row++) {
+        ends[row] += ends[row - 1];
+    }
+    for (size_t w = 0; w < p->workers; w++) {
+        for (const struct block *block = p->lists[w].blocks; block != NULL; block = block->next) {
+            for (size_t n = 0; n < block->count; n++) {
+                sorted[ends[block->pairs[n].i]++] = block->pairs[n]; /* a row's start moves on to its end */
+            }
+        }
+    }
+    for (size_t row = 0; row < rows; row++) {
+        const size_t start = row == 0 ? 0 : ends[row - 1];
+        if (ends[row] - start > 1) {
+            qsort(sorted + start, ends[row] - start, sizeof *sorted, by_j);
+        }
+    }
+    for (size_t n = 0; n < count; n++) {
+        i[n] = sorted[n].i;
+        j[n] = sorted[n].j;
+        if (p->finder.work == WORK_F64) {
+            ((double *)values)[n] = sorted[n].value;
+        } else {
+            ((float *)values)[n] = (float)sorted[n].value;
+        }
+    }
+    scratch_free(ends);
+    scratch_free(sorted);
+    return 0;
+}
+
+/* ---- connected components ---- */
+
+/* The root of a row's tree, which is its lowest row; the path to it gets shorter on the way. */
+static int64_t root_of(int64_t *parents, int64_t row)
+{
+    while (parents[row] != row) {
+        parents[row] = parents[parents[row]];
+        row = parents[row];
+    }
+    return row;
+}
+
+static void join(struct finder *finder, size_t worker, size_t query, size_t candidate, double score)
+{
+    struct groups *g = (struct groups *)finder;
+    (void)worker;
+    if (!(score == score)) {
+        return;
+    }
+    pthread_mutex_lock(&g->turn);
+    const int64_t a = root_of(g->parents, (int64_t)query), b = root_of(g->parents, (int64_t)candidate);
+    g->parents[a > b ? a : b] = a < b ? a : b;
+    pthread_mutex_unlock(&g->turn);
+}
+
+int groups_init(struct groups *g, enum work work, size_t queries, double limit, int64_t *parents)
+{
+    *g = (struct groups){.finder = {work, constant_limits(work, queries, limit), 0, join}, .parents = parents};
+    pthread_mutex_init(&g->turn, NULL);
+    return g->finder.limits == NULL ? -1 : 0;
+}
+
+void groups_free(struct groups *g)
+{
+    scratch_free(g->finder.limits);
+}
+
+void groups_label(size_t rows, int64_t *parents)
+{
+    for (size_t row = 0; row < rows; row++) {
+        parents[row] = root_of(parents, (int64_t)row);
+    }
+}

@@ -1,0 +1,142 @@
+/* The k best of each query. */
+#include <math.h>
+
+#include "base/pool.h"
+#include "base/scratch.h"
+#include "core/search.h"
+
+/* Queries that share a turn; more of them would only take memory. */
+enum { TURNS = 256 };
+
+/* Entries in order: by falling score, NaN behind all numbers, equal ones by rising index; -1, for none, is last. */
+static bool is_better(double score, int64_t index, double other, int64_t other_index)
+{
+    if (isnan(score) || isnan(other)) {
+        return isnan(other) && (!isnan(score) || (uint64_t)index < (uint64_t)other_index);
+    }
+    return score > other || (score == other && (uint64_t)index < (uint64_t)other_index);
+}
+
+/* A query's entries. */
+struct heap {
+    enum work work;
+    size_t size;
+    void *values;
+    int64_t *indices;
+};
+
+static double value_at(const struct heap *h, size_t at)
+{
+    return h->work == WORK_F64 ? ((const double *)h->values)[at] : (double)((const float *)h->values)[at];
+}
+
+static void put(const struct heap *h, size_t at, double value, int64_t index)
+{
+    if (h->work == WORK_F64) {
+        ((double *)h->values)[at] = value;
+    } else {
+        ((float *)h->values)[at] = (float)value;
+    }
+    h->indices[at] = index;
+}
+
+/* An entry takes the root's place and sinks to where it belongs: no entry is better than those below it. */
+static void replace_root(const struct heap *h, double value, int64_t index)
+{
+    size_t at = 0;
+    for (size_t child; (child = 2 * at + 1) < h->size; at = child) {
+        const size_t next = child + 1;
+        if (next < h->size && is_better(value_at(h, child), h->indices[child], value_at(h, next), h->indices[next])) {
+            child = next;
+        }
+        if (!is_better(value, index, value_at(h, child), h->indices[child])) {
+            break;
+        }
+        put(h, at, value_at(h, child), h->indices[child]);
+    }
+    put(h, at, value, index);
+}
+
+static struct heap heap_of(enum work work, size_t k, void *values, int64_t *indices, size_t query)
+{
+    return (struct heap){work, k, (char *)values + query * k * work_size(work), indices + query * k};
+}
+
+/* What a score must reach to be of use. */
+static double limit_of(const struct heap *h)
+{
+    const double worst = value_at(h, 0);
+    return isnan(worst) ? -INFINITY : worst;
+}
+
+static void set_limit(const struct finder *f, size_t worker, size_t query, double limit)
+{
+    if (f->work == WORK_F64) {
+        ((double *)f->limits)[worker * f->limits_step + query] = limit;
+    } else {
+        ((float *)f->limits)[worker * f->limits_step + query] = (float)limit;
+    }
+}
+
+static void offer(struct finder *finder, size_t worker, size_t query, size_t candidate, double score)
+{
+    struct topk *t = (struct topk *)finder;
+    const struct heap h = heap_of(finder->work, t->k, t->values, t->indices, query);
+    pthread_mutex_t *turn = t->shared ? t->turns + query % TURNS : NULL;
+    if (turn != NULL) {
+        pthread_mutex_lock(turn);
+    }
+    if (is_better(score, (int64_t)candidate, value_at(&h, 0), h.indices[0])) {
+        replace_root(&h, score, (int64_t)candidate);
+    }
+    set_limit(finder, worker, query, limit_of(&h));
+    if (turn != NULL) {
+        pthread_mutex_unlock(turn);
+    }
+}
+
+int topk_init(struct topk *t, enum work work, size_t queries, size_t k, void *values, int64_t *indices)
+{
+    const size_t workers = (size_t)pool_get_threads(), step = queries + REACH_PADDING;
+    size_t elements, bytes;
+    *t = (struct topk){.finder = {work, NULL, step, offer}, .queries = queries, .k = k, .values = values, .indices = indices, .shared = workers > 1};
+    if (!size_mul(workers, step, &elements) || !size_mul(elements, work_size(work), &bytes)) {
+        return -1;
+    }
+    t->finder.limits = scratch_alloc(bytes);
+    t->turns = scratch_alloc(TURNS * sizeof(pthread_mutex_t));
+    if (t->finder.limits == NULL || t->turns == NULL) {
+        topk_free(t);
+        return -1;
+    }
+    for (size_t i = 0; i < TURNS; i++) {
+        pthread_mutex_init(t->turns + i, NULL);
+    }
+    for (size_t worker = 0; worker < workers; worker++) {
+        for (size_t query = 0; query < step; query++) {
+            const struct heap h = heap_of(work, k, values, indices, query < queries ? query : 0);
+            set_limit(&t->finder, worker, query, query < queries ? limit_of(&h) : INFINITY);
+        }
+    }
+    return 0;
+}
+
+void topk_free(struct topk *t)
+{
+    scratch_free(t->finder.limits);
+    scratch_free(t->turns);
+}
+
+void topk_sort(enum work work, size_t queries, size_t k, void *values, int64_t *indices)
+{
+    for (size_t query = 0; query < queries; query++) {
+        struct heap h = heap_of(work, k, values, indices, query);
+        while (h.size > 1) { /* the worst goes behind those that are left */
+            const double worst = value_at(&h, 0), last = value_at(&h, h.size - 1);
+            const int64_t worst_index = h.indices[0], last_index = h.indices[h.size - 1];
+            h.size--;
+            replace_root(&h, last, last_index);
+            put(&h, h.size, worst, worst_index);
+        }
+    }
+}

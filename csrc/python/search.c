@@ -1,0 +1,309 @@
+/*
+ * Search through blocks of rows in memory: what cossim/_search.py puts together. Arguments come from there, by position, and are
+ * checked there but for their arrays.
+ */
+#include "python/search.h"
+
+#include "core/search.h"
+#include "python/args.h"
+#include "python/watch.h"
+
+/* The arguments that all searches begin with. */
+struct call {
+    const char *function;
+    PyObject *corpus_object, *queries_object, *codes_object, *scales_object, *report;
+    Py_ssize_t first_candidate, first_query;
+    int self, mirrored;
+    double eps;
+    struct array_argument corpus, queries;
+    PyArrayObject *codes_array, *scales_array;
+    struct codes codes;
+    struct search search;
+};
+
+#define CALL_FORMAT "sOOnnppdOOO"
+#define CALL_TARGETS(c)                                                                                                                 \
+    &(c).function, &(c).corpus_object, &(c).queries_object, &(c).first_candidate, &(c).first_query, &(c).self, &(c).mirrored, &(c).eps, \
+        &(c).codes_object, &(c).scales_object, &(c).report
+
+static void call_close(struct call *c)
+{
+    array_release(&c->corpus);
+    array_release(&c->queries);
+    Py_CLEAR(c->codes_array);
+    Py_CLEAR(c->scales_array);
+}
+
+/* An array of ours: of this type and shape, contiguous. Borrowed. */
+static PyArrayObject *own_array(PyObject *object, int type, int ndim, const npy_intp *shape, bool writes)
+{
+    PyArrayObject *array = (PyArrayObject *)object;
+    if (!PyArray_Check(object) || PyArray_TYPE(array) != type || PyArray_NDIM(array) != ndim || !PyArray_ISCARRAY_RO(array) ||
+        (writes && !PyArray_ISWRITEABLE(array)) || !PyArray_CompareLists(PyArray_DIMS(array), (npy_intp *)shape, ndim)) {
+        PyErr_SetString(PyExc_ValueError, "an array that holds results or codes has the wrong type, shape or layout");
+        return NULL;
+    }
+    return array;
+}
+
+static int call_open_codes(struct call *c)
+{
+    npy_intp shape[2] = {PyArray_DIM(c->corpus.array, 0), PyArray_DIM(c->corpus.array, 1)};
+    if (c->codes_object == Py_None) {
+        return 0;
+    }
+    PyArrayObject *codes = own_array(c->codes_object, NPY_UBYTE, 2, shape, false);
+    shape[1] = 2;
+    PyArrayObject *scales = codes == NULL ? NULL : own_array(c->scales_object, NPY_FLOAT, 2, shape, false);
+    if (scales == NULL) {
+        return -1;
+    }
+    c->codes = (struct codes){PyArray_DATA(codes), PyArray_DATA(scales)};
+    c->search.codes = &c->codes;
+    return 0;
+}
+
+static int call_open(struct call *c, const char *corpus_name, const char *queries_name)
+{
+    if (array_argument(c->function, corpus_name, c->corpus_object, &c->corpus) < 0 ||
+        array_argument(c->function, queries_name, c->queries_object, &c->queries) < 0 || check_rows(c->function, &c->queries, &c->corpus) < 0) {
+        call_close(c);
+        return -1;
+    }
+    PyArrayObject *x = c->corpus.array, *y = c->queries.array;
+    c->search = (struct search){
+        .corpus = c->corpus.operand,
+        .queries = c->queries.operand,
+        .corpus_rows = {(size_t)PyArray_DIM(x, 0), PyArray_STRIDE(x, 0), 0, 0},
+        .query_rows = {(size_t)PyArray_DIM(y, 0), 0, PyArray_STRIDE(y, 0), 0},
+        .depth = {(size_t)PyArray_DIM(x, 1), PyArray_STRIDE(x, 1), PyArray_STRIDE(y, 1), 0},
+        .eps = c->eps,
+        .first_candidate = (size_t)c->first_candidate,
+        .first_query = (size_t)c->first_query,
+        .self = c->self,
+        .mirrored = c->mirrored,
+    };
+    if (call_open_codes(c) < 0) {
+        call_close(c);
+        return -1;
+    }
+    return 0;
+}
+
+static enum work work_of(const struct call *c)
+{
+    return search_work(c->corpus.operand.dtype, c->queries.operand.dtype);
+}
+
+static int value_type(enum work work)
+{
+    return work == WORK_F64 ? NPY_DOUBLE : NPY_FLOAT;
+}
+
+/* -1 with an error set. */
+static int call_run(struct call *c)
+{
+    struct watched watched;
+    const size_t rows = c->search.corpus_rows.size;
+    const bool half = c->corpus.operand.data == c->queries.operand.data && (c->self || c->mirrored);
+    watched_begin(&watched, c->report, half ? rows * (rows + 1) / 2 : rows * c->search.query_rows.size);
+    c->search.watch = &watched.watch;
+    const int status = search(&c->search);
+    if (watched_end(&watched) < 0) {
+        return -1;
+    }
+    if (status < 0) {
+        PyErr_NoMemory();
+    }
+    return status;
+}
+
+/* rows(function, name, object): the argument as an array of rows of real numbers. */
+static PyObject *rows(PyObject *self, PyObject *args)
+{
+    const char *function, *name;
+    PyObject *object;
+    struct array_argument x;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "ssO", &function, &name, &object) || array_argument(function, name, object, &x) < 0) {
+        return NULL;
+    }
+    if (check_rows(function, &x, NULL) < 0) {
+        array_release(&x);
+        return NULL;
+    }
+    return (PyObject *)x.array;
+}
+
+/* topk(function, corpus, queries, first_candidate, first_query, self, mirrored, eps, codes, scales, report, values, indices) */
+static PyObject *topk(PyObject *self, PyObject *args)
+{
+    struct call c = {0};
+    struct topk topk;
+    PyObject *values, *indices;
+    int status = -1;
+    (void)self;
+    if (!PyArg_ParseTuple(args, CALL_FORMAT "OO", CALL_TARGETS(c), &values, &indices) || call_open(&c, "corpus", "queries") < 0) {
+        return NULL;
+    }
+    const enum work work = work_of(&c);
+    const npy_intp shape[2] = {PyArray_Check(values) && PyArray_NDIM((PyArrayObject *)values) == 2 ? PyArray_DIM((PyArrayObject *)values, 0) : 0,
+                               PyArray_Check(values) && PyArray_NDIM((PyArrayObject *)values) == 2 ? PyArray_DIM((PyArrayObject *)values, 1) : 0};
+    PyArrayObject *to_values = own_array(values, value_type(work), 2, shape, true);
+    PyArrayObject *to_indices = to_values == NULL ? NULL : own_array(indices, NPY_INT64, 2, shape, true);
+    if (to_indices != NULL && topk_init(&topk, work, (size_t)shape[0], (size_t)shape[1], PyArray_DATA(to_values), PyArray_DATA(to_indices)) < 0) {
+        PyErr_NoMemory();
+    } else if (to_indices != NULL) {
+        c.search.finder = &topk.finder;
+        c.search.warm = 256 + 8 * (size_t)shape[1];
+        status = call_run(&c);
+        topk_free(&topk);
+    }
+    call_close(&c);
+    return status < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+/* topk_sort(values, indices): of what topk left. */
+static PyObject *sort_topk(PyObject *self, PyObject *args)
+{
+    PyArrayObject *values, *indices;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "O!O!", &PyArray_Type, &values, &PyArray_Type, &indices)) {
+        return NULL;
+    }
+    const int type = PyArray_TYPE(values) == NPY_DOUBLE ? NPY_DOUBLE : NPY_FLOAT;
+    if (own_array((PyObject *)values, type, 2, PyArray_DIMS(values), true) == NULL ||
+        own_array((PyObject *)indices, NPY_INT64, 2, PyArray_DIMS(values), true) == NULL) {
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    topk_sort(type == NPY_DOUBLE ? WORK_F64 : WORK_F32, (size_t)PyArray_DIM(values, 0), (size_t)PyArray_DIM(values, 1), PyArray_DATA(values),
+              PyArray_DATA(indices));
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
+/* (i, j, values) of what was found, and how many there are in all: (None, None, None, count) where that is more than `most`. */
+static PyObject *pairs_found(struct pairs *pairs, size_t rows)
+{
+    const size_t count = atomic_load(&pairs->count);
+    if (atomic_load(&pairs->no_memory)) {
+        return PyErr_NoMemory();
+    }
+    if (count > pairs->most) {
+        return Py_BuildValue("OOOn", Py_None, Py_None, Py_None, (Py_ssize_t)count);
+    }
+    npy_intp shape[1] = {(npy_intp)count};
+    PyObject *i = PyArray_SimpleNew(1, shape, NPY_INT64), *j = PyArray_SimpleNew(1, shape, NPY_INT64);
+    PyObject *values = PyArray_SimpleNew(1, shape, value_type(pairs->finder.work));
+    int status = -1;
+    if (i != NULL && j != NULL && values != NULL) {
+        Py_BEGIN_ALLOW_THREADS
+        status = pairs_store(pairs, rows, PyArray_DATA((PyArrayObject *)i), PyArray_DATA((PyArrayObject *)j), PyArray_DATA((PyArrayObject *)values));
+        Py_END_ALLOW_THREADS
+        if (status < 0) {
+            PyErr_NoMemory();
+        }
+    }
+    if (status < 0) {
+        Py_XDECREF(i);
+        Py_XDECREF(j);
+        Py_XDECREF(values);
+        return NULL;
+    }
+    return Py_BuildValue("NNNn", i, j, values, (Py_ssize_t)count);
+}
+
+/* pairs(function, corpus, queries, ..., report, threshold, most, turned): pairs (query, candidate), if turned (candidate, query). */
+static PyObject *pairs(PyObject *self, PyObject *args)
+{
+    struct call c = {0};
+    struct pairs pairs;
+    double threshold;
+    Py_ssize_t most;
+    int turned;
+    PyObject *result = NULL;
+    (void)self;
+    if (!PyArg_ParseTuple(args, CALL_FORMAT "dnp", CALL_TARGETS(c), &threshold, &most, &turned) || call_open(&c, "y", "x") < 0) {
+        return NULL;
+    }
+    const size_t queries = c.search.first_query + c.search.query_rows.size, candidates = c.search.first_candidate + c.search.corpus_rows.size;
+    if (pairs_init(&pairs, work_of(&c), queries, threshold, (size_t)most) < 0) {
+        PyErr_NoMemory();
+    } else {
+        pairs.turned = turned;
+        c.search.finder = &pairs.finder;
+        if (call_run(&c) == 0) {
+            result = pairs_found(&pairs, turned ? candidates : queries);
+        }
+        pairs_free(&pairs);
+    }
+    call_close(&c);
+    return result;
+}
+
+/* groups(function, corpus, queries, ..., report, threshold, parents): joins the rows of parents whose scores reach the threshold. */
+static PyObject *groups(PyObject *self, PyObject *args)
+{
+    struct call c = {0};
+    struct groups groups;
+    double threshold;
+    PyArrayObject *parents;
+    int status = -1;
+    (void)self;
+    if (!PyArg_ParseTuple(args, CALL_FORMAT "dO!", CALL_TARGETS(c), &threshold, &PyArray_Type, &parents) || call_open(&c, "x", "x") < 0) {
+        return NULL;
+    }
+    const size_t rows = c.search.first_query + c.search.query_rows.size;
+    if (own_array((PyObject *)parents, NPY_INT64, 1, PyArray_DIMS(parents), true) == NULL) {
+        call_close(&c);
+        return NULL;
+    }
+    if (groups_init(&groups, work_of(&c), rows, threshold, PyArray_DATA(parents)) < 0) {
+        PyErr_NoMemory();
+    } else {
+        c.search.finder = &groups.finder;
+        status = call_run(&c);
+        groups_label((size_t)PyArray_DIM(parents, 0), PyArray_DATA(parents));
+        groups_free(&groups);
+    }
+    call_close(&c);
+    return status < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+/* encode(function, corpus, eps, report, codes, scales) */
+static PyObject *encode(PyObject *self, PyObject *args)
+{
+    struct call c = {.codes_object = Py_None};
+    PyObject *codes, *scales;
+    struct watched watched;
+    int status = -1;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "sOdOOO", &c.function, &c.corpus_object, &c.eps, &c.report, &codes, &scales)) {
+        return NULL;
+    }
+    c.queries_object = c.corpus_object;
+    if (call_open(&c, "corpus", "corpus") < 0) {
+        return NULL;
+    }
+    npy_intp shape[2] = {PyArray_DIM(c.corpus.array, 0), PyArray_DIM(c.corpus.array, 1)};
+    PyArrayObject *to_codes = own_array(codes, NPY_UBYTE, 2, shape, true), *to_scales = NULL;
+    shape[1] = 2;
+    if (to_codes != NULL && (to_scales = own_array(scales, NPY_FLOAT, 2, shape, true)) != NULL) {
+        watched_begin(&watched, c.report, (size_t)shape[0]);
+        c.search.watch = &watched.watch;
+        status = search_encode(&c.search, PyArray_DATA(to_codes), PyArray_DATA(to_scales));
+        if (watched_end(&watched) < 0) {
+            status = -1;
+        } else if (status < 0) {
+            PyErr_NoMemory();
+        }
+    }
+    call_close(&c);
+    return status < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+PyMethodDef search_methods[] = {
+    {"rows", rows, METH_VARARGS, NULL},     {"topk", topk, METH_VARARGS, NULL},     {"topk_sort", sort_topk, METH_VARARGS, NULL}, {"pairs", pairs, METH_VARARGS, NULL},
+    {"groups", groups, METH_VARARGS, NULL}, {"encode", encode, METH_VARARGS, NULL},       {0},
+};

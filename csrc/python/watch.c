@@ -1,0 +1,72 @@
+#include "python/watch.h"
+
+static int tell(struct watched *w)
+{
+    if (w->report == NULL || w->report == Py_None) {
+        return 0;
+    }
+    PyObject *result = PyObject_CallFunction(w->report, "nn", (Py_ssize_t)atomic_load(&w->watch.done), (Py_ssize_t)w->total);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+static bool ask(struct watch *watch)
+{
+    struct watched *w = (struct watched *)watch;
+    PyEval_RestoreThread(w->state);
+    const bool go_on = PyErr_CheckSignals() == 0 && tell(w) == 0;
+    w->state = PyEval_SaveThread();
+    return go_on;
+}
+
+void watched_begin(struct watched *w, PyObject *report, size_t total)
+{
+    *w = (struct watched){.watch = {.ask = ask}, .report = report, .total = total};
+    watch_start(&w->watch);
+    w->state = PyEval_SaveThread();
+}
+
+int watched_end(struct watched *w)
+{
+    PyEval_RestoreThread(w->state);
+    if (watch_stopped(&w->watch)) {
+        return -1;
+    }
+    return tell(w);
+}
+
+int progress_open(const char *function, PyObject *progress, PyObject **report, PyObject **context)
+{
+    *report = *context = NULL;
+    if (progress == NULL || progress == Py_None) {
+        return 0;
+    }
+    PyObject *module = PyImport_ImportModule("cossim._progress");
+    *context = module == NULL ? NULL : PyObject_CallMethod(module, "reporting", "Os", progress, function);
+    *report = *context == NULL ? NULL : PyObject_CallMethod(*context, "__enter__", NULL);
+    Py_XDECREF(module);
+    if (*report == NULL) {
+        Py_CLEAR(*context);
+        return -1;
+    }
+    return 0;
+}
+
+void progress_close(PyObject *report, PyObject *context)
+{
+    PyObject *type, *value, *traceback;
+    if (context == NULL) {
+        return;
+    }
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    PyObject *result = PyObject_CallMethod(context, "__exit__", "OOO", type == NULL ? Py_None : type, value == NULL ? Py_None : value,
+                                           traceback == NULL ? Py_None : traceback);
+    if (result == NULL) {
+        PyErr_Clear(); /* the error that is set already counts */
+    }
+    Py_XDECREF(result);
+    PyErr_Restore(type, value, traceback);
+    Py_DECREF(report);
+    Py_DECREF(context);
+}

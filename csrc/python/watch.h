@@ -1,0 +1,31 @@
+#ifndef COSSIM_PYTHON_WATCH_H
+#define COSSIM_PYTHON_WATCH_H
+
+#include "python/numpy.h"
+
+#include "base/watch.h"
+
+/*
+ * A long call without the GIL, which is taken back now and then: for signals, so that Ctrl-C stops it, and to say how far it is.
+ *
+ *     struct watched watched;
+ *     watched_begin(&watched, report, total);
+ *     ... the call, with &watched.watch ...
+ *     if (watched_end(&watched) < 0) ... an exception is set, what the call left is incomplete ...
+ */
+struct watched {
+    struct watch watch; /* first, so that a watch is one */
+    PyThreadState *state;
+    PyObject *report; /* called with how much is done and the total; or NULL, None */
+    size_t total;
+};
+
+void watched_begin(struct watched *watched, PyObject *report, size_t total);
+int watched_end(struct watched *watched);
+
+/* What progress=... of a public function means, by cossim._progress: *report to hand on, *context to close. -1 with an error set. */
+int progress_open(const char *function, PyObject *progress, PyObject **report, PyObject **context);
+/* Keeps the error that is set, if one is. */
+void progress_close(PyObject *report, PyObject *context);
+
+#endif
