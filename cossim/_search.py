@@ -222,13 +222,14 @@ def topk(queries, corpus, k, *, eps=1e-8, memory=None, progress=None):
         return topk_rows(name, x, y, k, eps, memory, report)
 
 
-def topk_rows(name, x, y, k, eps, memory, report, codes=None, scales=None):
+def topk_rows(name, x, y, k, eps, memory, report, codes=(None, None)):
+    """codes: an Index's, of the whole of y, which then comes in one block."""
     values = np.full((len(x), k), np.nan, score_dtype(x.array, (x if y is None else y).array))
     indices = np.full((len(x), k), -1, np.int64)
     alone = y is None
 
     def search(corpus, queries, j, i, report):
-        _core.topk(name, corpus, queries, j, i, alone, alone, eps, codes, scales, report, values, indices)
+        _core.topk(name, corpus, queries, j, i, alone, alone, eps, *codes, report, values, indices)
 
     Walk(x, y, memory, report)(search)
     _core.topk_sort(values, indices)
@@ -298,7 +299,7 @@ def pairs_above(x, threshold, y=None, *, eps=1e-8, max_pairs=None, memory=None, 
         return pairs_rows(name, left, right, threshold, eps, max_pairs, memory, report)
 
 
-def pairs_rows(name, x, y, threshold, eps, max_pairs, memory, report, codes=None, scales=None):
+def pairs_rows(name, x, y, threshold, eps, max_pairs, memory, report, codes=(None, None)):
     found, count = [], 0
     most = np.iinfo(np.intp).max if max_pairs is None else max_pairs
 
@@ -306,10 +307,10 @@ def pairs_rows(name, x, y, threshold, eps, max_pairs, memory, report, codes=None
         nonlocal count
         left = max(0, most - count)
         turned = corpus is queries and y is None
-        if not turned and y is not None and codes is None and len(queries) > len(corpus):
+        if not turned and y is not None and codes[0] is None and len(queries) > len(corpus):
             corpus, queries, j, i, turned = queries, corpus, i, j, True  # the longer side is the one that is looked through
         *pairs, more = _core.pairs(
-            name, corpus, queries, j, i, y is None, False, eps, codes, scales, report, threshold, left, turned
+            name, corpus, queries, j, i, y is None, False, eps, *codes, report, threshold, left, turned
         )
         count += more
         if count <= most:

@@ -71,7 +71,7 @@ static void take_scores(const void *context, const struct tiles_block *b, const 
     const size_t candidate = s->first_candidate + p->row + b->row, query = s->first_query + p->query + b->column;
     const bool mirrored = s->mirrored || (p->symmetric && !s->self);
     const char *limits = (const char *)f->limits + worker * f->limits_step * size;
-    uint32_t found[TILES_MAX_ROWS * TILES_MAX / 8 + 2];
+    uint32_t found[TILES_MAX_ROWS * TILES_MAX / COSINE_STEP + 2];
     const size_t count = (f->work == WORK_F64 ? kernels->reach_f64 : kernels->reach_f32)(
         scores, step, b->rows, b->columns, mirrored ? limits + candidate * size : NULL, limits + query * size, found);
     for (size_t n = 0; n < count; n++) {

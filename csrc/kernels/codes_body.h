@@ -1,71 +1,86 @@
 /* Search by 8-bit codes: coding rows, sums of codes, and which of them reach a limit. */
 
-/* Plain loops, which the region's instructions vectorise; maxima and sums side by side, for otherwise their order would be one long chain. */
-enum { ENCODE_LANES = 4 * VF_LANES };
+enum { ENCODED = 4 * VF_LANES }; /* elements at a time */
 
-/* The largest magnitude and the sum of squares. */
-INLINE void encode_range(float *most, float *square, const float *restrict x, size_t n)
+/* ENCODED elements from k on, zeros behind the last. */
+INLINE void encode_load(vf a[4], const float *x, size_t k, size_t n)
 {
-    float largest[ENCODE_LANES] = {0}, squares[ENCODE_LANES] = {0};
-    size_t k = 0;
-    for (; n - k >= ENCODE_LANES; k += ENCODE_LANES) {
-        for (int i = 0; i < ENCODE_LANES; i++) {
-            const float a = fabsf(x[k + i]);
-            largest[i] = a > largest[i] ? a : largest[i];
-            squares[i] += x[k + i] * x[k + i];
-        }
+    float last[ENCODED];
+    if (n - k < ENCODED) {
+        memset(last, 0, sizeof last);
+        memcpy(last, x + k, (n - k) * sizeof *x);
+        x = last;
+        k = 0;
     }
-    for (int i = 0; k < n; k++, i++) {
-        const float a = fabsf(x[k]);
-        largest[i] = a > largest[i] ? a : largest[i];
-        squares[i] += x[k] * x[k];
-    }
-    *most = *square = 0.0f;
-    for (int i = 0; i < ENCODE_LANES; i++) {
-        *most = largest[i] > *most ? largest[i] : *most;
-        *square += squares[i];
+    for (int i = 0; i < 4; i++) {
+        a[i] = vf_load(x + k + i * VF_LANES);
     }
 }
 
-/* Adding 1.5 * 2^23 rounds to a whole number, which then lies in the lowest bits. */
-#define ENCODE_ONE(i)                                                                                      \
-    do {                                                                                                   \
-        const float a = x[k + (i)], shifted = a * inverse + 0x1.8p23f, rest = a * weight - step * (shifted - 0x1.8p23f); \
-        uint32_t bits;                                                                                     \
-        memcpy(&bits, &shifted, sizeof bits);                                                              \
-        codes[k + (i)] = (uint8_t)(bits + CODE_ZERO);                                                      \
-        left[i] += rest * rest;                                                                            \
-    } while (0)
-
-static float encode(uint8_t *restrict codes, struct code_scale *scale, const float *restrict x, float eps, size_t n)
+/* The largest magnitude and the sum of squares. */
+INLINE void encode_range(float *most, float *square, const float *x, size_t n)
 {
-    float most, square, left[ENCODE_LANES] = {0}, total = 0.0f;
-    encode_range(&most, &square, x, n);
-    const float norm = sqrtf(square) < eps ? eps : sqrtf(square), weight = 1.0f / norm;
-    const float step = most * weight / (CODE_ZERO - 1), inverse = most > 0.0f ? (CODE_ZERO - 1) / most : 0.0f;
-    size_t k = 0;
-    for (size_t some; k < n; k += some) {
-        some = n - k < ENCODE_LANES ? n - k : ENCODE_LANES;
-        if (some == ENCODE_LANES) {
-            for (int i = 0; i < ENCODE_LANES; i++) {
-                ENCODE_ONE(i);
-            }
-        } else {
-            for (size_t i = 0; i < some; i++) {
-                ENCODE_ONE(i);
-            }
+    vf highest[4], lowest[4], squares[4], a[4];
+    float lanes[3][VF_LANES];
+    for (int i = 0; i < 4; i++) {
+        highest[i] = lowest[i] = squares[i] = vf_set1(0.0f);
+    }
+    for (size_t k = 0; k < n; k += ENCODED) {
+        encode_load(a, x, k, n);
+        for (size_t line = 0; line < ENCODED * sizeof *x; line += 64) {
+            __builtin_prefetch((const char *)(x + k) + ENCODE_AHEAD + line);
+        }
+        for (int i = 0; i < 4; i++) {
+            highest[i] = vf_max(highest[i], a[i]);
+            lowest[i] = vf_min(lowest[i], a[i]);
+            squares[i] = vf_fma(a[i], a[i], squares[i]);
         }
     }
-    for (int i = 0; i < ENCODE_LANES; i++) {
-        total += left[i];
+    vf_store(lanes[0], vf_max(vf_max(highest[0], highest[1]), vf_max(highest[2], highest[3])));
+    vf_store(lanes[1], vf_min(vf_min(lowest[0], lowest[1]), vf_min(lowest[2], lowest[3])));
+    vf_store(lanes[2], vf_add(vf_add(squares[0], squares[1]), vf_add(squares[2], squares[3])));
+    *most = 0.0f;
+    for (int i = 0; i < VF_LANES; i++) {
+        *most = lanes[0][i] > *most ? lanes[0][i] : *most;
+        *most = -lanes[1][i] > *most ? -lanes[1][i] : *most;
     }
+    *square = halve_lanes(lanes[2]);
+}
+
+static float encode(uint8_t *codes, struct code_scale *scale, const float *x, float eps, size_t n)
+{
+    float most, square, lanes[VF_LANES], total;
+    encode_range(&most, &square, x, n);
+    const float norm = sqrtf(square) < eps ? eps : sqrtf(square), weight = 1.0f / norm, step = most * weight / (CODE_ZERO - 1);
+    const vf by_inverse = vf_set1(most > 0.0f ? (CODE_ZERO - 1) / most : 0.0f), by_weight = vf_set1(weight), minus_step = vf_set1(-step);
+    vf squares[4], a[4];
+    for (int i = 0; i < 4; i++) {
+        squares[i] = vf_set1(0.0f);
+    }
+    for (size_t k = 0; k < n; k += ENCODED) {
+        encode_load(a, x, k, n);
+        for (int i = 0; i < 4; i++) {
+            const vf whole = vf_round(vf_mul(a[i], by_inverse)), left = vf_fma(minus_step, whole, vf_mul(a[i], by_weight));
+            squares[i] = vf_fma(left, left, squares[i]);
+            a[i] = whole;
+        }
+        if (n - k >= ENCODED) {
+            vf_store_codes(codes + k, a);
+        } else {
+            uint8_t last[ENCODED];
+            vf_store_codes(last, a);
+            memcpy(codes + k, last, n - k);
+        }
+    }
+    vf_store(lanes, vf_add(vf_add(squares[0], squares[1]), vf_add(squares[2], squares[3])));
+    total = halve_lanes(lanes);
     /* the rounding of the sums and of weight, then of each term; NaN and infinity make the rest infinite */
     const float rest = sqrtf(total) * (float)(1.0 + SCREEN_ERROR(n)) + (float)SCREEN_ERROR(n) + 0x1p-20f;
     *scale = rest < 2.0f && step < 2.0f ? (struct code_scale){step, rest} : (struct code_scale){0.0f, INFINITY};
     return square;
 }
 
-/* Some rows with some queries; lanes[r * count + q] are the sums of one pair. */
+/* Some rows with some queries; lanes[q * row_count + r] are the sums of one pair. */
 INLINE void codes_block(vi *lanes, const uint8_t *const *rows, const int row_count, const CODE_FACTOR *const *queries, const int count, size_t n)
 {
     size_t k = 0;
@@ -73,37 +88,37 @@ INLINE void codes_block(vi *lanes, const uint8_t *const *rows, const int row_cou
         lanes[i] = vi_zero();
     }
     for (; n - k >= CODES_LANES; k += CODES_LANES) {
-        vc codes[VD_LANES];
-        _Pragma("GCC unroll 8") for (int r = 0; r < row_count; r++) {
-            codes[r] = vc_load_codes(rows[r] + k);
-        }
+        vc factors[CODES_QUERIES];
         _Pragma("GCC unroll 4") for (int q = 0; q < count; q++) {
-            const vc factors = vc_load_factors(queries[q] + k);
-            _Pragma("GCC unroll 8") for (int r = 0; r < row_count; r++) {
-                lanes[r * count + q] = vi_dot_codes(lanes[r * count + q], codes[r], factors);
+            factors[q] = vc_load_factors(queries[q] + k);
+        }
+        _Pragma("GCC unroll 16") for (int r = 0; r < row_count; r++) {
+            const vc codes = vc_load_codes(rows[r] + k);
+            _Pragma("GCC unroll 4") for (int q = 0; q < count; q++) {
+                lanes[q * row_count + r] = vi_dot_codes(lanes[q * row_count + r], codes, factors[q]);
             }
         }
     }
     if (k < n) {
         uint8_t last[CODES_LANES] = {0};
-        _Pragma("GCC unroll 8") for (int r = 0; r < row_count; r++) {
+        _Pragma("GCC unroll 16") for (int r = 0; r < row_count; r++) {
             memcpy(last, rows[r] + k, n - k);
             const vc codes = vc_load_codes(last);
             _Pragma("GCC unroll 4") for (int q = 0; q < count; q++) {
-                lanes[r * count + q] = vi_dot_codes(lanes[r * count + q], codes, vc_load_factors(queries[q] + k));
+                lanes[q * row_count + r] = vi_dot_codes(lanes[q * row_count + r], codes, vc_load_factors(queries[q] + k));
             }
         }
     }
 }
 
-/* row_count * count is a multiple of VD_LANES, at most 16. */
+/* row_count * count is a multiple of VF_LANES, at most 16. */
 INLINE void codes_sums_of(int32_t *sums, size_t step, const uint8_t *codes, size_t code_step, size_t rows, const int row_count,
                           const CODE_FACTOR *const *queries, const int count, size_t n)
 {
     for (size_t r = 0; r < rows; r += (size_t)row_count) {
-        const uint8_t *row[VD_LANES];
+        const uint8_t *row[16];
         vi lanes[16];
-        double totals[16];
+        int32_t totals[16];
         for (size_t i = 0; i < (size_t)row_count; i++) { /* the last row again where there is none */
             row[i] = codes + (r + i < rows ? r + i : rows - 1) * code_step;
             for (size_t line = 0; line < n; line += 64) {
@@ -111,16 +126,16 @@ INLINE void codes_sums_of(int32_t *sums, size_t step, const uint8_t *codes, size
             }
         }
         codes_block(lanes, row, row_count, queries, count, n);
-        _Pragma("GCC unroll 16") for (int i = 0; i < row_count * count; i += VD_LANES) {
-            vd folded[VD_LANES];
-            _Pragma("GCC unroll 8") for (int j = 0; j < VD_LANES; j++) {
-                folded[j] = vd_fold_i32(lanes[i + j]);
-            }
-            vd_store(totals + i, vd_row_sums(folded));
+        _Pragma("GCC unroll 4") for (int i = 0; i < row_count * count; i += VF_LANES) {
+            vi_store(totals + i, vi_row_sums(lanes + i));
         }
-        for (size_t i = 0; i < (size_t)row_count && r + i < rows; i++) {
+        if (rows - r >= (size_t)row_count) {
+            _Pragma("GCC unroll 4") for (int q = 0; q < count; q++) {
+                memcpy(sums + (size_t)q * step + r, totals + q * row_count, (size_t)row_count * sizeof *sums);
+            }
+        } else {
             for (int q = 0; q < count; q++) {
-                sums[(size_t)q * step + r + i] = (int32_t)totals[i * (size_t)count + (size_t)q];
+                memcpy(sums + (size_t)q * step + r, totals + q * row_count, (rows - r) * sizeof *sums);
             }
         }
     }
@@ -129,15 +144,15 @@ INLINE void codes_sums_of(int32_t *sums, size_t step, const uint8_t *codes, size
 static void codes_sums(int32_t *sums, size_t step, const uint8_t *codes, size_t code_step, size_t rows, const void *const *queries_void,
                        size_t count, size_t n)
 {
-    _Static_assert(CODES_ROWS * CODES_QUERIES % VD_LANES == 0 && CODES_ROWS * CODES_QUERIES <= 16 && CODES_ROWS <= VD_LANES &&
-                       CODES_PADDING % CODES_LANES == 0 && (int64_t)FACTOR_MOST * UINT8_MAX * CODES_DEPTH <= INT32_MAX,
+    _Static_assert(CODES_ROWS * CODES_QUERIES % VF_LANES == 0 && CODES_ROWS * CODES_QUERIES <= 16 && CODES_PADDING % CODES_LANES == 0 &&
+                       (int64_t)FACTOR_MOST * UINT8_MAX * CODES_DEPTH <= INT32_MAX,
                    "what codes_sums counts on");
     const CODE_FACTOR *queries[CODES_QUERIES];
     for (int q = 0; q < CODES_QUERIES; q++) {
         queries[q] = queries_void[q];
     }
     if (count == 1) {
-        codes_sums_of(sums, step, codes, code_step, rows, VD_LANES, queries, 1, n);
+        codes_sums_of(sums, step, codes, code_step, rows, VF_LANES, queries, 1, n);
     } else {
         codes_sums_of(sums, step, codes, code_step, rows, CODES_ROWS, queries, CODES_QUERIES, n);
     }
@@ -169,7 +184,6 @@ const struct codes_kernels PASTE(codes_kernels_, ISA_NAME) = {
     .reach = codes_reach,
 };
 
-#undef ENCODE_ONE
 #undef CODES_LANES
 #undef CODE_FACTOR
 #undef FACTOR_MOST

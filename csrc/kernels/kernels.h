@@ -86,8 +86,8 @@ enum { COSINE_PADDING = 8, COSINE_STEP = 2 }; /* the most and the fewest lanes o
 
 /*
  * Where a block of scores reaches the lower of its row's and its column's limit, or is NaN; row_limits may be NULL. Scores and
- * column limits are read up to the next multiple of REACH_PADDING. Returns the number of places; found has room for each eight columns
- * of every row, and two more.
+ * column limits are read up to the next multiple of REACH_PADDING. Returns the number of places; found has room for each COSINE_STEP
+ * columns of every row, and two more.
  */
 typedef size_t reach_kernel(const void *scores, size_t step, size_t rows, size_t columns, const void *row_limits, const void *column_limits,
                             uint32_t *found);

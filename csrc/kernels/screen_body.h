@@ -1,6 +1,6 @@
 /* A first look at rows of floats, at the speed of memory: see screen_kernel. */
 
-/* Two rows of one count of vectors, known to the compiler. */
+/* A row with a count of vectors that the compiler knows. */
 INLINE void screen_row(float *dots, size_t dot_step, float *square, const float *x, const float *const *vectors, size_t count, size_t n)
 {
     enum { CHAINS = 2 };
@@ -38,14 +38,7 @@ INLINE void screen_row(float *dots, size_t dot_step, float *square, const float 
     }
     for (size_t q = 0; q <= count; q++) {
         vf_store(lanes, q < count ? vf_add(sums[q][0], sums[q][1]) : vf_add(squares[0], squares[1]));
-        float total = 0.0f;
-        for (int half = VF_LANES / 2; half > 0; half /= 2) {
-            for (int i = 0; i < half; i++) {
-                lanes[i] += lanes[i + half];
-            }
-        }
-        total = lanes[0];
-        *(q < count ? dots + q * dot_step : square) = total;
+        *(q < count ? dots + q * dot_step : square) = halve_lanes(lanes);
     }
 }
 

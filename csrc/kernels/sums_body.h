@@ -38,7 +38,18 @@ INLINE double exact_total(struct exact s)
 enum { ROWS_AHEAD = 384 };
 
 /* The same for a first look at rows, and for codes. */
-enum { SCREEN_AHEAD = 768, CODES_AHEAD = 1536 };
+enum { SCREEN_AHEAD = 768, CODES_AHEAD = 1536, ENCODE_AHEAD = 1536 };
+
+/* Their sum, half by half. */
+INLINE float halve_lanes(float lanes[VF_LANES])
+{
+    _Pragma("GCC unroll 4") for (int half = VF_LANES / 2; half > 0; half /= 2) {
+        _Pragma("GCC unroll 8") for (int i = 0; i < half; i++) {
+            lanes[i] += lanes[i + half];
+        }
+    }
+    return lanes[0];
+}
 
 #ifndef ISA_SUMS
 INLINE bool cosine_vector(double *out, const double *xy, const double *xx, const double *yy, vd floor)

@@ -48,6 +48,16 @@ static inline vf vf_add(vf a, vf b) { return _mm512_add_ps(a, b); }
 static inline vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
 static inline float fma_f32(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 static inline double fma_f64(double a, double b, double c) { return __builtin_fma(a, b, c); }
+static inline vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
+static inline vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
+static inline vf vf_round(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+static inline void vf_store_codes(uint8_t *p, const vf a[4])
+{
+    for (int i = 0; i < 4; i++) {
+        __m128i bytes = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(a[i]));
+        _mm_storeu_si128((__m128i *)(p + i * VF_LANES), _mm_xor_si128(bytes, _mm_set1_epi8(-128)));
+    }
+}
 static inline vf vf_min(vf a, vf b) { return _mm512_min_ps(a, b); }
 static inline unsigned vf_below(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 static inline vf vf_load_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
@@ -84,6 +94,21 @@ static inline vh vh_load_u8(const uint8_t *p) { return _mm512_cvtepu8_epi16(_mm2
 static inline vh vh_load(const int16_t *p) { return _mm512_loadu_si512(p); }
 static inline vi vi_zero(void) { return _mm512_setzero_si512(); }
 static inline vi vi_dot(vi sums, vh a, vh b) { return _mm512_add_epi32(sums, _mm512_madd_epi16(a, b)); }
+
+static inline void vi_store(int32_t *p, vi a) { _mm512_storeu_si512(p, a); }
+static inline vi vi_row_sums(const vi rows[VF_LANES])
+{
+    __m512i pair[8], four[4]; /* in each quarter of 128 bits: two rows' halves, four rows' totals */
+    for (int i = 0; i < 8; i++) {
+        pair[i] = _mm512_add_epi32(_mm512_unpacklo_epi32(rows[2 * i], rows[2 * i + 1]), _mm512_unpackhi_epi32(rows[2 * i], rows[2 * i + 1]));
+    }
+    for (int i = 0; i < 4; i++) {
+        four[i] = _mm512_add_epi32(_mm512_unpacklo_epi64(pair[2 * i], pair[2 * i + 1]), _mm512_unpackhi_epi64(pair[2 * i], pair[2 * i + 1]));
+    }
+    __m512i low = _mm512_add_epi32(_mm512_shuffle_i32x4(four[0], four[1], 0x88), _mm512_shuffle_i32x4(four[0], four[1], 0xdd));
+    __m512i high = _mm512_add_epi32(_mm512_shuffle_i32x4(four[2], four[3], 0x88), _mm512_shuffle_i32x4(four[2], four[3], 0xdd));
+    return _mm512_add_epi32(_mm512_shuffle_i32x4(low, high, 0x88), _mm512_shuffle_i32x4(low, high, 0xdd));
+}
 
 static inline vd vd_set1(double s) { return _mm512_set1_pd(s); }
 static inline vd vd_load(const double *p) { return _mm512_loadu_pd(p); }

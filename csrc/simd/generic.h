@@ -8,7 +8,7 @@
  * Register budget, for kernels that hold a block of sums in registers:
  *   TILE_ROWS x TILE_VECTORS accumulators, plus TILE_VECTORS + 1 more, must fit the register file;
  *   SUM_CHAINS independent chains hide the latency of an addition in the row kernels.
- *   CODES_ROWS x 4 accumulators, plus CODES_ROWS + 1 more, must fit the register file, and be a multiple of VD_LANES;
+ *   CODES_ROWS x 4 accumulators, plus CODES_ROWS + 1 more, must fit the register file, and be a multiple of VF_LANES;
  *   COLUMN_VECTORS x 3 accumulators, and two more, must fit the register file in the column kernels.
  */
 #ifndef COSSIM_SIMD_GENERIC_H
@@ -47,7 +47,21 @@ static inline vf vf_fma(vf a, vf b, vf c) { EACH_F(a.lane[i] * b.lane[i] + c.lan
 static inline float fma_f32(float a, float b, float c) { return a * b + c; }
 static inline double fma_f64(double a, double b, double c) { return a * b + c; }
 
+static inline vf vf_mul(vf a, vf b) { EACH_F(a.lane[i] * b.lane[i]); }
+static inline vf vf_max(vf a, vf b) { EACH_F(a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]); } /* where one is NaN, either will do */
 static inline vf vf_min(vf a, vf b) { EACH_F(a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]); }
+
+/* To the nearest whole number, ties to even. */
+static inline vf vf_round(vf a) { EACH_F(rintf(a.lane[i])); }
+
+/* 4 * VF_LANES whole numbers of magnitude up to 127, as bytes, 128 added. */
+static inline void vf_store_codes(uint8_t *p, const vf a[4])
+{
+    for (int i = 0; i < 4 * VF_LANES; i++) {
+        const float number = a[i / VF_LANES].lane[i % VF_LANES];
+        p[i] = (uint8_t)((number >= -127.0f && number <= 127.0f ? (int)number : 0) + 128);
+    }
+}
 
 /* Bit i: is lane i of a below that of b? NaN is not. */
 static inline unsigned vf_below(vf a, vf b)
@@ -125,6 +139,18 @@ static inline void vf_store_bf16(uint16_t *p, vf a)
     for (int i = 0; i < VF_LANES; i++) {
         p[i] = bf16_from_double(a.lane[i]);
     }
+}
+
+static inline void vi_store(int32_t *p, vi a) { memcpy(p, a.lane, sizeof a.lane); }
+
+/* Lane r is the sum of the lanes of rows[r]. */
+static inline vi vi_row_sums(const vi rows[VF_LANES])
+{
+    vi r = {{0}};
+    for (int i = 0; i < VF_LANES * VF_LANES; i++) {
+        r.lane[i / VF_LANES] += rows[i / VF_LANES].lane[i % VF_LANES];
+    }
+    return r;
 }
 
 static inline vd vd_set1(double s) { EACH_D(s); }

@@ -31,6 +31,16 @@ static inline vf vf_add(vf a, vf b) { return vaddq_f32(a, b); }
 static inline vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
 static inline float fma_f32(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 static inline double fma_f64(double a, double b, double c) { return __builtin_fma(a, b, c); }
+static inline vf vf_mul(vf a, vf b) { return vmulq_f32(a, b); }
+static inline vf vf_max(vf a, vf b) { return vmaxq_f32(a, b); }
+static inline vf vf_round(vf a) { return vrndnq_f32(a); }
+static inline void vf_store_codes(uint8_t *p, const vf a[4])
+{
+    int16x8_t low = vcombine_s16(vqmovn_s32(vcvtnq_s32_f32(a[0])), vqmovn_s32(vcvtnq_s32_f32(a[1])));
+    int16x8_t high = vcombine_s16(vqmovn_s32(vcvtnq_s32_f32(a[2])), vqmovn_s32(vcvtnq_s32_f32(a[3])));
+    int8x16_t bytes = vcombine_s8(vqmovn_s16(low), vqmovn_s16(high));
+    vst1q_u8(p, veorq_u8(vreinterpretq_u8_s8(bytes), vdupq_n_u8(0x80)));
+}
 static inline vf vf_min(vf a, vf b) { return vminq_f32(a, b); }
 static inline unsigned vf_below(vf a, vf b)
 {
@@ -66,6 +76,9 @@ static inline vi vi_dot(vi sums, vh a, vh b)
 {
     return vaddq_s32(sums, vpaddq_s32(vmull_s16(vget_low_s16(a), vget_low_s16(b)), vmull_high_s16(a, b)));
 }
+
+static inline void vi_store(int32_t *p, vi a) { vst1q_s32(p, a); }
+static inline vi vi_row_sums(const vi rows[VF_LANES]) { return vpaddq_s32(vpaddq_s32(rows[0], rows[1]), vpaddq_s32(rows[2], rows[3])); }
 
 static inline vd vd_set1(double s) { return vdupq_n_f64(s); }
 static inline vd vd_load(const double *p) { return vld1q_f64(p); }

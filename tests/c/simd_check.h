@@ -36,6 +36,18 @@ static void check_floats(void)
         for (int i = 0; i < VF_LANES; i++) CHECK(same_double(out[i], a[i] + b[i]), "lane %d", i);
         vf_store(out, vf_fma(va, vb, vc));
         for (int i = 0; i < VF_LANES; i++) CHECK(fma_fits(out[i], a[i], b[i], c[i], 1), "lane %d: %g %g %g", i, a[i], b[i], c[i]);
+        CHECK(fma_fits(fma_f32(a[0], b[0], c[0]), a[0], b[0], c[0], 1), "scalar: %g %g %g", a[0], b[0], c[0]);
+        vf_store(out, vf_mul(va, vb));
+        for (int i = 0; i < VF_LANES; i++) CHECK(same_double(out[i], a[i] * b[i]), "lane %d", i);
+        vf_store(out, vf_min(va, vb));
+        for (int i = 0; i < VF_LANES; i++) CHECK(isnan(a[i]) || isnan(b[i]) || out[i] == fminf(a[i], b[i]), "lane %d", i);
+        vf_store(out, vf_max(va, vb));
+        for (int i = 0; i < VF_LANES; i++) CHECK(isnan(a[i]) || isnan(b[i]) || out[i] == fmaxf(a[i], b[i]), "lane %d", i);
+        vf_store(out, vf_round(va));
+        for (int i = 0; i < VF_LANES; i++) CHECK(same_double(out[i], rintf(a[i])), "lane %d", i);
+        unsigned below = 0;
+        for (int i = 0; i < VF_LANES; i++) below |= (unsigned)(a[i] < b[i]) << i;
+        CHECK(vf_below(va, vb) == below, "below");
         uint16_t halves[VF_LANES];
         vf_store_f16(halves, va);
         for (int i = 0; i < VF_LANES; i++) CHECK(isnan(a[i]) ? isnan(f16_to_f32(halves[i])) : halves[i] == f16_from_double(a[i]), "f16 of %g", a[i]);
@@ -70,6 +82,12 @@ static void check_doubles(void)
         for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], a[i] > 1 ? 1 : a[i] < -1 ? -1 : a[i]), "lane %d", i);
         vd_store(out, vd_sqrt(va));
         for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], sqrt(a[i])), "lane %d", i);
+        vd_store(out, vd_min(va, vb));
+        for (int i = 0; i < VD_LANES; i++) CHECK(isnan(a[i]) || isnan(b[i]) || out[i] == fmin(a[i], b[i]), "lane %d", i);
+        unsigned below = 0;
+        for (int i = 0; i < VD_LANES; i++) below |= (unsigned)(a[i] < b[i]) << i;
+        CHECK(vd_below(va, vb) == below, "below");
+        CHECK(fma_fits(fma_f64(a[0], b[0], c[0]), a[0], b[0], c[0], 0), "scalar: %g %g %g", a[0], b[0], c[0]);
         int reach = 1;
         for (int i = 0; i < VD_LANES; i++) reach &= a[i] >= b[i];
         CHECK((vd_all_reach(va, vb) != 0) == reach && vd_all_reach(vd_set1(1.0), vd_set1(1.0)), "reach");
@@ -153,6 +171,34 @@ static void check_integers(void)
     }
 }
 
+/* Codes: stored, multiplied at the ends of their range, and sums of lanes. */
+static void check_codes(void)
+{
+    vf numbers[4];
+    float floats[4 * VF_LANES];
+    uint8_t stored[4 * VF_LANES], codes[CODES_LANES];
+    CODE_FACTOR factors[CODES_LANES];
+    int32_t out[VF_LANES];
+    vi rows[VF_LANES];
+    for (int round = 0; round < 255; round++) {
+        int64_t expected = 0;
+        for (int i = 0; i < 4 * VF_LANES; i++) floats[i] = (float)((round + 11 * i) % 255 - 127);
+        for (int i = 0; i < 4; i++) numbers[i] = vf_load(floats + i * VF_LANES);
+        vf_store_codes(stored, numbers);
+        for (int i = 0; i < 4 * VF_LANES; i++) CHECK(stored[i] == floats[i] + 128, "code %d of %g", stored[i], floats[i]);
+        for (int i = 0; i < CODES_LANES; i++) {
+            codes[i] = (uint8_t)(255 - (round + 7 * i) % 256);
+            factors[i] = (CODE_FACTOR)(round % 3 == 0 ? FACTOR_MOST : round % 3 == 1 ? -FACTOR_MOST : (round + 5 * i) % 255 - 127);
+            expected += codes[i] * factors[i];
+        }
+        const vc loaded = vc_load_codes(codes), other = vc_load_factors(factors);
+        for (int r = 0; r < VF_LANES; r++) rows[r] = vi_zero();
+        rows[round % VF_LANES] = vi_dot_codes(vi_dot_codes(vi_zero(), loaded, other), loaded, other);
+        vi_store(out, vi_row_sums(rows));
+        for (int r = 0; r < VF_LANES; r++) CHECK(out[r] == (r == round % VF_LANES ? 2 * expected : 0), "row %d of round %d: %d", r, round, out[r]);
+    }
+}
+
 /* All 65,536 patterns of both 16-bit formats, in each lane in turn, and floats as doubles. */
 static void check_loads(void)
 {
@@ -182,4 +228,5 @@ static void check_vocabulary(void)
     check_folds();
     check_pairs();
     check_integers();
+    check_codes();
 }

@@ -70,6 +70,49 @@ static void check_pool(void)
     CHECK(every_task_once(100, 4, 0), "after a stop");
 }
 
+static bool let_go_on(struct watch *watch)
+{
+    (void)watch;
+    return true;
+}
+
+static bool stop_it(struct watch *watch)
+{
+    (void)watch;
+    return false;
+}
+
+static void wait_a_little(void *context, size_t task, size_t worker)
+{
+    (void)task;
+    (void)worker;
+    usleep(1000);
+    atomic_fetch_add((_Atomic int *)context, 1);
+}
+
+/* A call that nobody stops runs to its end; one that is stopped leaves out what was not begun, whoever runs it. */
+static void check_watch(void)
+{
+    enum { MANY = 500 };
+    CHECK(!watch_step(NULL, 0) && !watch_stopped(NULL), "no watch");
+    watch_advance(NULL, 1);
+    for (int workers = 1; workers <= 4; workers += 3) {
+        struct watch patient = {.ask = let_go_on}, strict = {.ask = stop_it};
+        _Atomic int done = 0;
+        watch_start(&patient);
+        pool_run(MANY / 5, workers, wait_a_little, &done, &patient);
+        CHECK(atomic_load(&done) == MANY / 5 && !watch_stopped(&patient), "%d tasks", atomic_load(&done));
+        atomic_store(&done, 0);
+        watch_start(&strict);
+        pool_run(MANY, workers, wait_a_little, &done, &strict);
+        CHECK(atomic_load(&done) > 0 && atomic_load(&done) < MANY && watch_stopped(&strict), "%d of %d tasks", atomic_load(&done), MANY);
+        CHECK(watch_step(&strict, 1), "stopped for everyone");
+        watch_advance(&patient, 5);
+        CHECK(atomic_load(&patient.done) == 5, "done");
+    }
+    CHECK(every_task_once(100, 4, 0), "after one that was stopped");
+}
+
 static void *hammer(void *failures)
 {
     for (int i = 0; i < 200; i++) {
@@ -142,6 +185,7 @@ int main(void)
     CHECK(cpu_features() == cpu_features(), "features");
     check_scratch();
     check_pool();
+    check_watch();
     check_concurrent_callers();
 #if !defined(__SANITIZE_THREAD__)
     check_forks();
