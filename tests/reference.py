@@ -60,3 +60,36 @@ def exact_cosine(x, y, digits=60):
     scale = 10 ** (2 * digits)
     root = Fraction(math.isqrt(square.numerator * scale // square.denominator), 10**digits)
     return root if xy >= 0 else -root
+
+
+def topk(queries, corpus, k, eps=1e-8):
+    """From the whole matrix of scores: the first k of a stable sort, NaN behind all numbers."""
+    scores = pairwise(queries, corpus, eps)
+    return best_of(scores, k, corpus is None)
+
+
+def best_of(scores, k, without_own):
+    keys = np.where(np.isnan(scores), -2, scores)
+    if without_own:
+        np.fill_diagonal(keys, -3)
+    order = np.argsort(-keys, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(scores, order, 1), order
+
+
+def reaching(scores, threshold, with_itself):
+    """(i, j, values) of the scores that reach a threshold; of a matrix with itself those above the diagonal."""
+    reached = scores >= scores.dtype.type(threshold)
+    i, j = np.nonzero(np.triu(reached, 1) if with_itself else reached)
+    return i, j, scores[i, j]
+
+
+def groups(scores, threshold):
+    """Of each row the lowest row that a chain of pairs above the diagonal connects it to."""
+    i, j, _ = reaching(scores, threshold, True)
+    labels, before = np.arange(len(scores)), None
+    while before is None or (labels != before).any():
+        before = labels.copy()
+        low = np.minimum(labels[i], labels[j])
+        np.minimum.at(labels, i, low)
+        np.minimum.at(labels, j, low)
+    return labels

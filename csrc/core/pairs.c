@@ -1,6 +1,4 @@
 /* All pairs that reach a limit: collected in blocks by each worker, sorted at the end. */
-#include <stdlib.h>
-
 #include "base/pool.h"
 #include "base/scratch.h"
 #include "core/search.h"
@@ -26,7 +24,8 @@ struct pair_list {
 static void offer(struct finder *finder, size_t worker, size_t query, size_t candidate, double score)
 {
     struct pairs *p = (struct pairs *)finder;
-    if (!(score == score) || atomic_fetch_add_explicit(&p->count, 1, memory_order_relaxed) >= p->most) {
+    if (!(score == score) || atomic_load_explicit(&p->no_memory, memory_order_relaxed) ||
+        atomic_fetch_add_explicit(&p->count, 1, memory_order_relaxed) >= p->most) {
         return; /* NaN reaches nothing */
     }
     struct block *block = p->lists[worker].blocks;
@@ -85,60 +84,57 @@ void pairs_free(struct pairs *p)
     scratch_free(p->finder.limits);
 }
 
-static int by_j(const void *a, const void *b)
+/* Where each of the numbers below `size` starts in a sorted list, from how often it comes: counts[n + 1] of n. */
+static void starts_of(size_t *counts, size_t size)
 {
-    const int64_t i = ((const struct pair *)a)->j, j = ((const struct pair *)b)->j;
-    return (i > j) - (i < j);
+    for (size_t n = 1; n <= size; n++) {
+        counts[n] += counts[n - 1];
+    }
 }
 
-/* First by i, whose values are rows, by counting; then each row's few by j. */
-int pairs_store(const struct pairs *p, size_t rows, int64_t *i, int64_t *j, void *values)
+/* By counting: first by j, then, keeping that order, by i. */
+int pairs_store(const struct pairs *p, size_t rows, size_t columns, int64_t *i, int64_t *j, void *values)
 {
-    const size_t count = atomic_load(&p->count);
-    size_t *ends = scratch_alloc((rows + 1) * sizeof *ends), bytes;
-    struct pair *sorted = size_mul(count, sizeof *sorted, &bytes) ? scratch_alloc(bytes) : NULL;
-    if (ends == NULL || sorted == NULL) {
-        scratch_free(ends);
-        scratch_free(sorted);
+    const size_t count = atomic_load(&p->count), places = rows + columns + 2;
+    size_t bytes, *of_i = scratch_alloc(places * sizeof *of_i), *of_j = of_i == NULL ? NULL : of_i + rows + 1;
+    struct pair *by_j = size_mul(count, sizeof *by_j, &bytes) ? scratch_alloc(bytes) : NULL;
+    if (of_i == NULL || by_j == NULL) {
+        scratch_free(of_i);
+        scratch_free(by_j);
         return -1;
     }
-    for (size_t row = 0; row <= rows; row++) {
-        ends[row] = 0;
+    for (size_t n = 0; n < places; n++) {
+        of_i[n] = 0;
     }
     for (size_t w = 0; w < p->workers; w++) {
         for (const struct block *block = p->lists[w].blocks; block != NULL; block = block->next) {
             for (size_t n = 0; n < block->count; n++) {
-                ends[block->pairs[n].i + 1]++;
+                of_i[block->pairs[n].i + 1]++;
+                of_j[block->pairs[n].j + 1]++;
             }
         }
     }
-    for (size_t row = 1; row <= rows; row++) {
-        ends[row] += ends[row - 1];
-    }
+    starts_of(of_i, rows);
+    starts_of(of_j, columns);
     for (size_t w = 0; w < p->workers; w++) {
         for (const struct block *block = p->lists[w].blocks; block != NULL; block = block->next) {
             for (size_t n = 0; n < block->count; n++) {
-                sorted[ends[block->pairs[n].i]++] = block->pairs[n]; /* a row's start moves on to its end */
+                by_j[of_j[block->pairs[n].j]++] = block->pairs[n];
             }
-        }
-    }
-    for (size_t row = 0; row < rows; row++) {
-        const size_t start = row == 0 ? 0 : ends[row - 1];
-        if (ends[row] - start > 1) {
-            qsort(sorted + start, ends[row] - start, sizeof *sorted, by_j);
         }
     }
     for (size_t n = 0; n < count; n++) {
-        i[n] = sorted[n].i;
-        j[n] = sorted[n].j;
+        const size_t at = of_i[by_j[n].i]++;
+        i[at] = by_j[n].i;
+        j[at] = by_j[n].j;
         if (p->finder.work == WORK_F64) {
-            ((double *)values)[n] = sorted[n].value;
+            ((double *)values)[at] = by_j[n].value;
         } else {
-            ((float *)values)[n] = (float)sorted[n].value;
+            ((float *)values)[at] = (float)by_j[n].value;
         }
     }
-    scratch_free(ends);
-    scratch_free(sorted);
+    scratch_free(of_i);
+    scratch_free(by_j);
     return 0;
 }
 

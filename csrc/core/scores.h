@@ -52,7 +52,7 @@ void scores_cosines(const struct scores *s, const struct tiles_block *block, con
 /* The weight of one row, and the pointers at its side, of one score of its own. */
 struct scored_row {
     size_t row;
-    const struct norms *norms; /* at this very row, with COSINE_PADDING weights */
+    const struct norms *norms; /* at this very row; on the right with the padding that scores_measure tells of */
     void *buffer;              /* room for a row as it goes into the product */
 };
 

@@ -12,7 +12,7 @@ enum {
     CHUNK = 256,                   /* corpus rows that stay in the cache while the queries go past */
     SCREEN_CHUNK = 32,             /* the same where there are few queries: rows of floats in L1 */
     TASK_ROWS = 4096,              /* corpus rows of a task, at the most */
-    TASK_WORK = 1 << 30,           /* multiplications of a task, some 20 ms */
+    TASK_WORK = 1 << 28,           /* multiplications of a task, some 5 ms */
     SHALLOW = 16,                  /* rows of fewer elements have scores about as cheap as a first look */
     FULL_SHARE = 16,               /* a score of its own takes so many times as long as one of a tile */
     FULL_FREE = 1 << 14            /* scores of their own that are no reason to think of tiles yet */
@@ -130,7 +130,8 @@ static int search_tiles(struct part *p, struct watch *watch)
 /* What a worker has to itself. */
 struct worker {
     size_t looked, full; /* pairs lately looked at, and of those the ones that were scored in full */
-    struct norms row_norms;
+    struct norms row_norms; /* of a chunk's rows, measured when one of them is scored */
+    uint8_t *measured;   /* [CHUNK] */
     void *row, *query;   /* one of each, as they go into a product */
     uint8_t *codes;
     struct code_scale *scales;
@@ -159,8 +160,9 @@ struct look {
 };
 
 /* The full score of one pair, offered. */
-static void score_in_full(const struct look *l, struct worker *w, size_t worker, size_t row, size_t query)
+static void score_in_full(const struct look *l, struct worker *w, size_t worker, size_t first, size_t r, size_t query)
 {
+    const size_t row = first + r;
     const struct search *s = l->search;
     const size_t number = s->first_query + l->part.query + query, candidate = s->first_candidate + row;
     union {
@@ -171,9 +173,13 @@ static void score_in_full(const struct look *l, struct worker *w, size_t worker,
     if (s->self && number == candidate) {
         return;
     }
+    const struct norms row_norms = {w->row_norms.weight + r, w->row_norms.exponent + r};
     const struct norms norms = {l->queries.weight + query, l->queries.exponent + query};
-    const struct scored_row left = {row, &w->row_norms, w->row}, right = {query, &norms, w->query};
-    scores_measure(&l->scores, SIDE_X, 0, row, 1, &w->row_norms);
+    const struct scored_row left = {row, &row_norms, w->row}, right = {query, &norms, w->query};
+    if (!w->measured[r]) {
+        scores_measure(&l->scores, SIDE_X, 0, row, 1, &row_norms);
+        w->measured[r] = 1;
+    }
     scores_one(&l->scores, &left, &right, &score);
     offer(s, worker, number, candidate, l->scores.work == WORK_F64 ? score.f64 : (double)score.f32);
 }
@@ -185,7 +191,7 @@ static void score_kept(const struct look *l, struct worker *w, size_t worker, si
         memcpy(&eight, w->keep + r, sizeof eight);
         for (size_t i = 0; eight != 0 && i < sizeof eight && r + i < rows; i++) {
             if (w->keep[r + i]) {
-                score_in_full(l, w, worker, first + r + i, query);
+                score_in_full(l, w, worker, first, r + i, query);
             }
         }
     }
@@ -314,6 +320,7 @@ static void look_at_task(void *context, size_t task, size_t worker)
     } else {
         for (size_t first = from, rows, chunk = l->by_codes ? CHUNK : SCREEN_CHUNK; first < end; first += rows) {
             rows = smaller(chunk, end - first);
+            memset(w->measured, 0, CHUNK);
             (l->by_codes ? look_at_codes : look_at_rows)(l, w, worker, first, rows);
         }
     }
@@ -391,8 +398,8 @@ static int lay_out(struct look *l, char **block)
     const size_t code_queries = l->by_codes ? scratch_round(rounded * sizeof(struct code_query)) : 0;
     const size_t vectors = scratch_round((l->by_codes ? 1 : queries) * depth * sizeof(float));
     const size_t codes = l->by_codes && l->search->codes == NULL ? scratch_round(CHUNK * depth) : 0;
-    const size_t row_norms = scratch_round((1 + COSINE_PADDING) * (sizeof(double) + sizeof(int)));
-    const size_t looks = scratch_round(CHUNK * sizeof(struct code_scale)) + scratch_round(CODES_QUERIES * CHUNK * sizeof(int32_t)) + scratch_round(CHUNK);
+    const size_t row_norms = scratch_round(CHUNK * (sizeof(double) + sizeof(int)));
+    const size_t looks = scratch_round(CHUNK * sizeof(struct code_scale)) + scratch_round(CODES_QUERIES * CHUNK * sizeof(int32_t)) + 2 * CHUNK;
     l->scratch_of_worker = scratch_round(sizeof(struct worker)) + row_norms + 2 * row + codes + looks +
                            scratch_round((SCREEN_VECTORS + 1) * SCREEN_CHUNK * sizeof(float));
     char *at = *block = scratch_alloc(norms + factors + code_queries + vectors + l->workers * l->scratch_of_worker);
@@ -409,14 +416,15 @@ static int lay_out(struct look *l, char **block)
         struct worker *w = (struct worker *)at;
         memset(w, 0, scratch_round(sizeof *w) + row_norms);
         at += scratch_round(sizeof *w);
-        w->row_norms = (struct norms){(double *)at, (int *)((double *)at + 1 + COSINE_PADDING)};
+        w->row_norms = (struct norms){(double *)at, (int *)((double *)at + CHUNK)};
         w->row = at += row_norms;
         w->query = at += row;
         w->codes = (uint8_t *)(at += row);
         w->scales = (struct code_scale *)(at += codes);
         w->sums = (int32_t *)(at += scratch_round(CHUNK * sizeof(struct code_scale)));
         w->keep = (uint8_t *)(at += scratch_round(CODES_QUERIES * CHUNK * sizeof(int32_t)));
-        w->dots = (float *)(at += scratch_round(CHUNK));
+        w->measured = w->keep + CHUNK;
+        w->dots = (float *)(at += 2 * CHUNK);
     }
     return 0;
 }

@@ -87,8 +87,8 @@ struct pairs {
 
 int pairs_init(struct pairs *pairs, enum work work, size_t queries, double limit, size_t most);
 void pairs_free(struct pairs *pairs);
-/* The pairs in ascending order of i, then j; 0 <= i < rows. -1 when there is no memory. */
-int pairs_store(const struct pairs *pairs, size_t rows, int64_t *i, int64_t *j, void *values);
+/* The pairs in ascending order of i, then j; i < rows, j < columns. -1 when there is no memory. */
+int pairs_store(const struct pairs *pairs, size_t rows, size_t columns, int64_t *i, int64_t *j, void *values);
 
 /* Connected components: parents[i] is a row of i's group, itself for the lowest. */
 struct groups {

@@ -10,6 +10,13 @@
 #define TEXT_(a) #a
 #define TEXT(a) TEXT_(a)
 
+/* A loop of scalars that gcc would gather into vectors piece by piece, and be slower. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define SCALARS __attribute__((optimize("no-tree-slp-vectorize")))
+#else
+#define SCALARS
+#endif
+
 #define INLINE static inline __attribute__((always_inline))
 
 #include "kernels/sums_body.h"

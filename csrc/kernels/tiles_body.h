@@ -87,7 +87,7 @@ static void NAME(tile)(double *sums, double *errors, const void *const *rows, co
 }
 
 /* Chains side by side in one pass over a whole block: their order among each other does not matter. */
-static double NAME(tile_sum)(const void *x_void, const void *y_void, size_t n)
+static SCALARS double NAME(tile_sum)(const void *x_void, const void *y_void, size_t n)
 {
     const TILE_TYPE *x = x_void, *y = y_void;
     double sum = 0.0, error = 0.0;

@@ -8,6 +8,9 @@
 #include "python/args.h"
 #include "python/watch.h"
 
+/* Corpus rows after which a query's limit is high enough for a first look to pay: one row in thirty reaches it at the most. */
+enum { WARM_ROWS = 1024, WARM_TIMES_K = 32 };
+
 /* The arguments that all searches begin with. */
 struct call {
     const char *function;
@@ -155,7 +158,7 @@ static PyObject *topk(PyObject *self, PyObject *args)
         PyErr_NoMemory();
     } else if (to_indices != NULL) {
         c.search.finder = &topk.finder;
-        c.search.warm = 256 + 8 * (size_t)shape[1];
+        c.search.warm = WARM_ROWS + WARM_TIMES_K * (size_t)shape[1];
         status = call_run(&c);
         topk_free(&topk);
     }
@@ -184,7 +187,7 @@ static PyObject *sort_topk(PyObject *self, PyObject *args)
 }
 
 /* (i, j, values) of what was found, and how many there are in all: (None, None, None, count) where that is more than `most`. */
-static PyObject *pairs_found(struct pairs *pairs, size_t rows)
+static PyObject *pairs_found(struct pairs *pairs, size_t rows, size_t columns)
 {
     const size_t count = atomic_load(&pairs->count);
     if (atomic_load(&pairs->no_memory)) {
@@ -199,7 +202,8 @@ static PyObject *pairs_found(struct pairs *pairs, size_t rows)
     int status = -1;
     if (i != NULL && j != NULL && values != NULL) {
         Py_BEGIN_ALLOW_THREADS
-        status = pairs_store(pairs, rows, PyArray_DATA((PyArrayObject *)i), PyArray_DATA((PyArrayObject *)j), PyArray_DATA((PyArrayObject *)values));
+        status = pairs_store(pairs, rows, columns, PyArray_DATA((PyArrayObject *)i), PyArray_DATA((PyArrayObject *)j),
+                             PyArray_DATA((PyArrayObject *)values));
         Py_END_ALLOW_THREADS
         if (status < 0) {
             PyErr_NoMemory();
@@ -234,7 +238,7 @@ static PyObject *pairs(PyObject *self, PyObject *args)
         pairs.turned = turned;
         c.search.finder = &pairs.finder;
         if (call_run(&c) == 0) {
-            result = pairs_found(&pairs, turned ? candidates : queries);
+            result = turned ? pairs_found(&pairs, candidates, queries) : pairs_found(&pairs, queries, candidates);
         }
         pairs_free(&pairs);
     }

@@ -1,0 +1,498 @@
+"""topk, pairs_above and duplicate_groups: against the whole matrix of scores, whose bits they must have."""
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+import reference
+
+import cossim
+
+
+def clustered(rng, n, depth):
+    """Rows around few centres, some of them twice."""
+    x = rng.standard_normal((max(1, n // 8), depth))[rng.integers(0, max(1, n // 8), n)]
+    x += 0.3 * rng.standard_normal((n, depth))
+    x[rng.integers(0, n, n // 5)] = x[rng.integers(0, n, n // 5)]
+    return x
+
+
+def awkward(rng, n, depth):
+    """Zero rows, NaN, infinity, tiny and huge ones."""
+    x = rng.standard_normal((n, depth)) * 10.0 ** rng.integers(-18, 18, (n, 1))
+    x[rng.random(n) < 0.1] = 0
+    x[rng.random(n) < 0.05, 0] = np.nan
+    x[rng.random(n) < 0.05, -1] = np.inf
+    return x
+
+
+KINDS = {
+    "normal": lambda rng, n, depth: rng.standard_normal((n, depth)),
+    "cone": lambda rng, n, depth: rng.standard_normal((n, depth)) + 9,  # all scores within a percent of each other
+    "binary": lambda rng, n, depth: rng.integers(0, 2, (n, depth)).astype(float),  # many ties
+    "same": lambda rng, n, depth: np.repeat(rng.standard_normal((1, depth)), n, 0),
+    "clustered": clustered,
+    "awkward": awkward,
+}
+
+
+def scores_of(x, y=None):
+    """The scores that search works with: 16-bit floats count as float32."""
+    wide = [a.astype(np.float32) if a is not None and a.dtype.itemsize == 2 else a for a in (x, y)]
+    return cossim.pairwise(*wide)
+
+
+def same(found, expected):
+    for got, wanted in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "dtype", [np.float32, np.float64, np.float16, ml_dtypes.bfloat16, np.int8], ids=lambda d: np.dtype(d).name
+)
+@pytest.mark.parametrize("depth", [3, 64, 100, 384])
+def test_as_from_the_whole_matrix(rng, kind, dtype, depth):
+    """Few and many queries, against others and themselves; few and many of the corpus wanted."""
+    corpus = KINDS[kind](rng, 700, depth)
+    queries = np.concatenate([KINDS[kind](rng, 30, depth), corpus[5:25]])
+    with np.errstate(all="ignore"):
+        if dtype == np.int8:
+            corpus, queries = (np.nan_to_num(np.clip(9 * a, -128, 127)) for a in (corpus, queries))
+        corpus, queries = corpus.astype(dtype), queries.astype(dtype)
+    scores, square = scores_of(queries, corpus), scores_of(corpus)
+    for threads in (1, 3):
+        with cossim.threads(threads):
+            for count, k in ((1, 1), (2, 10), (4, 700), (5, 10), (50, 33)):
+                found = cossim.topk(queries[:count], corpus, k)
+                assert found.indices.dtype == np.int64
+                assert found.values.dtype == scores.dtype
+                same(found, reference.best_of(scores[:count], k, False))
+            same(cossim.topk(corpus, None, 7), reference.best_of(square, 7, True))
+            same(cossim.topk(corpus, corpus, 7), reference.best_of(square, 7, False))
+            for threshold in (-1, 0.3, 0.9, 1):
+                found = cossim.pairs_above(queries, threshold, corpus)
+                assert found.i.dtype == found.j.dtype == np.int64
+                same(found, reference.reaching(scores, threshold, False))
+                same(cossim.pairs_above(corpus, threshold, queries), reference.reaching(scores.T, threshold, False))
+            same(cossim.pairs_above(corpus, 0.8), reference.reaching(square, 0.8, True))
+
+
+def test_against_torch(rng):
+    import torch
+
+    queries, corpus = rng.standard_normal((40, 128)), rng.standard_normal((5000, 128))
+    units = (torch.nn.functional.normalize(torch.from_numpy(x)) for x in (queries, corpus))
+    values, indices = torch.topk(next(units) @ next(units).T, 10)
+    found = cossim.topk(queries, corpus, 10)
+    np.testing.assert_array_equal(found.indices, indices.numpy())
+    np.testing.assert_allclose(found.values, values.numpy(), atol=1e-14)
+    narrow = cossim.topk(queries.astype("f4"), corpus.astype("f4"), 10)
+    np.testing.assert_allclose(narrow.values, values.numpy(), atol=4e-7)
+    np.testing.assert_array_equal(narrow.indices, found.indices)
+
+
+def test_against_long_double(rng):
+    queries, corpus = rng.standard_normal((20, 60)), rng.standard_normal((300, 60))
+    values, indices = reference.topk(queries, corpus, 12)
+    found = cossim.topk(queries, corpus, 12)
+    np.testing.assert_array_equal(found.indices, indices)
+    np.testing.assert_allclose(found.values, values.astype(float), atol=2e-15)
+    np.testing.assert_array_equal(cossim.topk(corpus, None, 12).indices, reference.topk(corpus, None, 12)[1])
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 40])
+def test_large_corpus(rng, count):
+    """Several tasks and threads, with limits that have settled; the same bits in any part."""
+    corpus, queries = rng.standard_normal((40_000, 96), np.float32), rng.standard_normal((count, 96), np.float32)
+    expected = reference.best_of(cossim.pairwise(queries, corpus), 20, False)
+    for threads in (1, 2, 5):
+        with cossim.threads(threads):
+            same(cossim.topk(queries, corpus, 20), expected)
+    halves = [cossim.topk(queries, part, 20) for part in np.array_split(corpus, 2)]
+    values = np.concatenate([h.values for h in halves], 1)
+    indices = np.concatenate([halves[0].indices, halves[1].indices + 20_000], 1)
+    order = np.lexsort((indices, -values))[:, :20]
+    same((np.take_along_axis(values, order, 1), np.take_along_axis(indices, order, 1)), expected)
+
+
+def test_any_layout(rng):
+    corpus, queries = rng.standard_normal((900, 200), np.float32), rng.standard_normal((6, 200), np.float32)
+    for x, q in (
+        (corpus[:, ::2], queries[:, ::2]),
+        (corpus[::-3], queries[::-1]),
+        (np.asfortranarray(corpus), queries),
+        (corpus.astype(">f4"), queries.astype(">f8")),
+        (corpus, queries.astype(np.int32)),
+        (corpus.astype(np.float16), queries),
+        (corpus[:, :40].tolist(), queries[:, :40].tolist()),
+    ):
+        a, b = np.asarray(q), np.asarray(x)
+        a, b = (v.astype(np.float32) if v.dtype == np.float16 else v for v in (a, b))
+        expected = cossim.pairwise(a, b)
+        for count in (1, 6):
+            same(cossim.topk(q[:count], x, 9), reference.best_of(expected[:count], 9, False))
+        same(cossim.pairs_above(q, 0.1, x), reference.reaching(expected, 0.1, False))
+
+
+def test_near_ties_go_to_the_lowest_index(rng):
+    """Copies far apart, and rows that differ in the last bit alone."""
+    x = rng.standard_normal((3000, 64), np.float32)
+    x[[5, 700, 1800, 2999]] = x[40]
+    x[2000] = np.nextafter(x[40], np.float32(9))
+    for count in (1, 8):
+        found = cossim.topk(np.repeat(x[40:41], count, 0), x, 5)
+        np.testing.assert_array_equal(found.indices[:, :4], [[5, 40, 700, 1800]] * count)
+        assert (found.values[:, :5] == 1).all()
+    np.testing.assert_array_equal(cossim.topk(x, None, 3).indices[40], [5, 700, 1800])
+
+
+def test_nan_comes_last(rng):
+    x = rng.standard_normal((50, 32), np.float32)
+    x[::2] = np.nan
+    q = rng.standard_normal((6, 32), np.float32)
+    q[3] = np.nan
+    found = cossim.topk(q, x, 50)
+    number = np.isfinite(found.values)
+    np.testing.assert_array_equal(number.sum(1), [25, 25, 25, 0, 25, 25])
+    assert (number[:, :25] == number[:, :1]).all()
+    np.testing.assert_array_equal(found.indices[0, 25:], np.arange(0, 50, 2))
+    np.testing.assert_array_equal(found.indices[3], np.arange(50))
+    assert len(cossim.pairs_above(x, -1).i) == 25 * 24 // 2
+
+
+@pytest.mark.parametrize("threshold", [-1, 0.2, 0.8, 0.95, 1])
+@pytest.mark.parametrize("kind", KINDS)
+def test_groups(rng, kind, threshold):
+    x = KINDS[kind](rng, 200, 40)
+    labels = cossim.duplicate_groups(x, threshold)
+    assert labels.dtype == np.int64
+    np.testing.assert_array_equal(labels, reference.groups(cossim.pairwise(x), threshold))
+    with cossim.threads(3):
+        np.testing.assert_array_equal(cossim.duplicate_groups(np.tile(x, (3, 1)), threshold)[:200], labels)
+
+
+def test_max_pairs(rng):
+    x = np.repeat(rng.standard_normal((4, 32)), 10, 0)
+    count = len(cossim.pairs_above(x, 0.99).i)
+    assert count == 4 * 45
+    assert len(cossim.pairs_above(x, 0.99, max_pairs=count).i) == count
+    for most in (0, 1, count - 1):
+        with pytest.raises(ValueError, match=rf"pairs_above\(\): {count} pairs reach 0.99, more than max_pairs={most}"):
+            cossim.pairs_above(x, 0.99, max_pairs=most)
+        with pytest.raises(ValueError, match=f"{count} pairs"):
+            cossim.pairs_above(x, 0.99, max_pairs=most, memory=1)
+    assert len(cossim.pairs_above(x, 0.99, x, max_pairs=4 * 100).i) == 400
+
+
+@pytest.mark.parametrize("eps", [0.0, 1e-8, 3.0, 50.0])
+def test_eps(rng, eps):
+    x, q = rng.standard_normal((500, 48), np.float32), rng.standard_normal((9, 48), np.float32)
+    x[::7] *= 1e-3
+    expected = cossim.pairwise(q, x, eps=eps)
+    for count in (1, 9):
+        same(cossim.topk(q[:count], x, 8, eps=eps), reference.best_of(expected[:count], 8, False))
+    same(cossim.pairs_above(q, -0.1, x, eps=eps), reference.reaching(expected, -0.1, False))
+    same(cossim.Index(x, eps=eps).topk(q, 8), reference.best_of(expected, 8, False))
+
+
+# ---- files and memory ----
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64], ids=lambda d: np.dtype(d).name)
+def test_files_and_blocks(rng, tmp_path, dtype):
+    x, q = rng.standard_normal((2000, 50)).astype(dtype), rng.standard_normal((700, 50)).astype(dtype)
+    x[7] = x[1500] = x[3]
+    for name, array in (("x", x), ("q", q)):
+        np.save(tmp_path / name, array)
+    maps = [np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in "xq"]
+    for corpus, queries in ((x, q), maps, (str(tmp_path / "x.npy"), tmp_path / "q.npy")):
+        for memory in (None, 1, 100_000, 1 << 30):
+            same(cossim.topk(queries, corpus, 5, memory=memory), cossim.topk(q, x, 5))
+            same(cossim.topk(corpus, None, 5, memory=memory), cossim.topk(x, None, 5))
+            same(cossim.pairs_above(queries, 0.4, corpus, memory=memory), cossim.pairs_above(q, 0.4, x))
+            same(cossim.pairs_above(corpus, 0.4, queries, memory=memory), cossim.pairs_above(x, 0.4, q))
+            same(cossim.pairs_above(corpus, 0.4, memory=memory), cossim.pairs_above(x, 0.4))
+            np.testing.assert_array_equal(
+                cossim.duplicate_groups(corpus, 0.45, memory=memory), cossim.duplicate_groups(x, 0.45)
+            )
+    np.testing.assert_array_equal(maps[0], x)
+
+
+def test_a_map_with_changes_of_its_own_keeps_them(rng, tmp_path):
+    x = rng.standard_normal((3000, 64), np.float32)
+    np.save(tmp_path / "x", x)
+    for mode in ("c", "r+"):
+        changed = np.load(tmp_path / "x.npy", mmap_mode=mode)
+        changed[::2] = 1
+        expected = np.array(changed)
+        same(cossim.topk(x[:3], changed, 4, memory=1 << 16), cossim.topk(x[:3], expected, 4))
+        same(cossim.pairs_above(changed[:, ::2], 0.5, memory=1 << 16), cossim.pairs_above(expected[:, ::2], 0.5))
+        np.testing.assert_array_equal(changed, expected)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of a process's memory")
+def test_a_file_larger_than_memory_allows(rng, tmp_path):
+    """400 MB gone through with 32: the process stays small."""
+    rows = 400_000
+    x = np.lib.format.open_memmap(tmp_path / "x.npy", mode="w+", dtype=np.float32, shape=(rows, 256))
+    for first in range(0, rows, 50_000):
+        x[first : first + 50_000] = rng.standard_normal((50_000, 256), np.float32)
+    row = np.array(x[123_456])
+    del x
+    program = f"""
+import numpy as np, cossim
+def peak():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmHWM"))
+before = peak()
+query = np.array({row.tolist()}, np.float32)[None]
+found = cossim.topk(query, {str(tmp_path / "x.npy")!r}, 3, memory=32 << 20)
+assert found.indices[0, 0] == 123_456 and found.values[0, 0] == 1, found
+print(peak() - before)
+"""
+    run = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert int(run.stdout) < 80 << 20
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="needs Linux's count of a peak that can be reset"
+)
+@pytest.mark.parametrize("call", ["cossim.topk(x, None, 5)", "cossim.topk(x[:3000], x, 5)", "cossim.pairs_above(x, 0.6)"])
+def test_memory(call):
+    """The matrix of scores would take 900 MB."""
+    program = f"""
+import numpy as np, cossim
+def status(key):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) << 10 for line in file if line.startswith(key))
+cossim.set_num_threads(2)
+x = np.random.default_rng(0).standard_normal((15000, 64), np.float32)
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")
+before = status("VmRSS")
+found = {call}
+print(status("VmHWM") - before)
+"""
+    run = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert int(run.stdout) < 24 << 20
+
+
+# ---- progress and Ctrl-C ----
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x, report: cossim.topk(x[:200], x, 5, progress=report),
+        lambda x, report: cossim.topk(x[:2], x, 5, progress=report),
+        lambda x, report: cossim.topk(x, None, 5, progress=report),
+        lambda x, report: cossim.topk(x, None, 5, progress=report, memory=1 << 18),
+        lambda x, report: cossim.pairs_above(x, 0.9, progress=report),
+        lambda x, report: cossim.pairs_above(x, 0.9, x[::2], progress=report, memory=1 << 18),
+        lambda x, report: cossim.duplicate_groups(x, 0.9, progress=report),
+        lambda x, report: cossim.Index(x, progress=report),
+        lambda x, report: cossim.Index(x).topk(x[:100], 5, progress=report),
+        lambda x, report: cossim.Index(x).pairs_above(x[:100], 0.9, progress=report),
+        lambda x, report: cossim.pairwise(x, progress=report),
+        lambda x, report: cossim.pairwise(x, x[::2], progress=report),
+    ],
+)
+def test_progress(rng, call, threads):
+    x = rng.standard_normal((3000, 64), np.float32)
+    told = []
+    with cossim.threads(threads):
+        call(x, lambda done, total: told.append((done, total)))
+    done, totals = zip(*told, strict=True)
+    assert set(totals) == {totals[0]}
+    assert list(done) == sorted(done)
+    assert done[-1] == totals[0] > 0
+
+
+def test_what_progress_raises_ends_the_call(rng):
+    x = rng.standard_normal((3000, 64), np.float32)
+
+    def refuse(done, total):
+        raise LookupError(f"{done} of {total}")
+
+    for call in (lambda: cossim.topk(x, None, 5, progress=refuse), lambda: cossim.pairwise(x, progress=refuse)):
+        with pytest.raises(LookupError):
+            call()
+    with pytest.raises(TypeError, match=r"topk\(\): progress"):
+        cossim.topk(x, None, 5, progress="yes")
+    same(cossim.topk(x, None, 5, progress=False), cossim.topk(x, None, 5))
+
+
+INTERRUPTED = """
+import os, signal, threading, time
+import numpy as np, cossim
+cossim.set_num_threads({threads})
+rng = np.random.default_rng(0)
+x = rng.standard_normal(({rows}, 256), np.float32)
+small = x[:300]
+expected = cossim.topk(small, None, 3)
+def status(key):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(key))
+delays = []
+for round in range({rounds}):
+    sent = []
+    def interrupt():
+        time.sleep(0.05 + 0.02 * round)
+        sent.append(time.perf_counter())
+        os.kill(os.getpid(), signal.SIGINT)
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        {call}
+        raise SystemExit("it ran to its end")
+    except KeyboardInterrupt:
+        delays.append(time.perf_counter() - sent[0])
+    thread.join()
+    if round == 1:
+        before = status("VmRSS")
+    found = cossim.topk(small, None, 3)
+    assert (found.indices == expected.indices).all() and (found.values == expected.values).all()
+print(sorted(delays)[len(delays) // 2], status("VmRSS") - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of a process's memory")
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    ("call", "rows"),
+    [
+        ("cossim.topk(x, None, 10)", 60_000),
+        ("cossim.topk(x[:20000], x[20000:], 10)", 60_000),
+        ("cossim.pairs_above(x, 0.9)", 60_000),
+        ("cossim.pairwise(x, out=np.empty((20000, 20000), np.float32))", 20_000),
+    ],
+)
+def test_interrupt(call, rows, threads):
+    """Ctrl-C stops what would take seconds; half the time at least within a tenth of a second, as promised for an idle
+    machine. Nothing leaks, and the next call works."""
+    program = INTERRUPTED.format(threads=threads, rows=rows, rounds=7, call=call)
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    delay, growth = (float(word) for word in run.stdout.split())
+    assert delay < 0.25
+    assert growth < 20_000  # KB
+
+
+def test_other_threads_go_on(rng):
+    """The GIL is given away: a thread of Python's own counts on while a search runs."""
+    x = rng.standard_normal((12_000, 256), np.float32)
+    ticks, stop = [], threading.Event()
+
+    def tick():
+        while not stop.wait(0.001):
+            ticks.append(time.perf_counter())
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    start = time.perf_counter()
+    cossim.topk(x, None, 5)
+    end = time.perf_counter()
+    stop.set()
+    thread.join()
+    assert sum(start < t < end for t in ticks) > 10
+
+
+# ---- bad input ----
+
+
+@pytest.mark.parametrize("k", [0, -1, 31, 10**30, -(10**30)])
+def test_k_out_of_range(k):
+    x = np.ones((30, 4))
+    with pytest.raises(ValueError, match=r"topk\(\): k must be from 1 to 30, the number of candidates, not"):
+        cossim.topk(x[:2], x, k)
+    if k != 31:
+        with pytest.raises(ValueError, match=r"Index.topk\(\): k must be from 1 to 30"):
+            cossim.Index(x).topk(x, k)
+    with pytest.raises(ValueError, match="from 1 to 29"):
+        cossim.topk(x, None, max(k, 30) if k > 0 else k)
+
+
+def test_bad_arguments(tmp_path):
+    x = np.ones((30, 4))
+    (tmp_path / "text.npy").write_text("1 2 3")
+    np.save(tmp_path / "objects.npy", np.array([{}, 1], object), allow_pickle=True)
+    np.save(tmp_path / "flat.npy", np.ones(5))
+    np.savez(tmp_path / "several.npz", a=x)
+    for k in (1.5, "3", None, True, [1]):
+        with pytest.raises(TypeError, match=r"topk\(\): k must be an integer"):
+            cossim.topk(x, x, k)
+    for threshold in (1.01, -1.01, np.nan, np.inf):
+        for function in (cossim.pairs_above, cossim.duplicate_groups, cossim.Index(x).pairs_above):
+            arguments = (x, threshold)
+            with pytest.raises(ValueError, match=r"\(\): threshold must be in \[-1, 1\]"):
+                function(*arguments)
+    for threshold in ("0.5", None, [0.5], 1j):
+        with pytest.raises(TypeError, match=r"pairs_above\(\): threshold must be a number"):
+            cossim.pairs_above(x, threshold)
+    for call, name in (
+        (lambda a, b: cossim.topk(a, b, 1), "topk"),
+        (lambda a, b: cossim.pairs_above(a, 0.5, b), "pairs_above"),
+        (lambda a, b: cossim.Index(b).topk(a, 1), "Index.topk"),
+    ):
+        with pytest.raises(ValueError, match=rf"{name}\(\): rows of \w+ have 3 elements, rows of \w+ 4 .*\(2, 3\).*\(30, 4\)"):
+            call(np.ones((2, 3)), x)
+        with pytest.raises(ValueError, match=r"has no rows"):
+            call(x, x[:0])
+        with pytest.raises(ValueError, match="no elements"):
+            call(x[:, :0], x[:, :0])
+        with pytest.raises(ValueError, match="must have 2 dimensions"):
+            call(x, x[0])
+        with pytest.raises(TypeError, match="real numbers"):
+            call(x, x.astype(complex))
+        with pytest.raises(TypeError, match="masked"):
+            call(np.ma.masked_array(x), x)
+        for file in ("text.npy", "objects.npy", "several.npz"):
+            with pytest.raises(ValueError, match=f"is the path of .*{file}, which is no .npy array"):
+                call(x, tmp_path / file)
+        with pytest.raises(ValueError, match="2 dimensions"):
+            call(x, tmp_path / "flat.npy")
+        with pytest.raises(FileNotFoundError):
+            call(x, tmp_path / "missing.npy")
+        with pytest.raises(IsADirectoryError):
+            call(x, str(tmp_path))
+    for function in (cossim.pairs_above, cossim.duplicate_groups):
+        with pytest.raises(ValueError, match="has no rows"):
+            function(x[:0], 0.5)
+    for memory, error in ((0, ValueError), (-5, ValueError), ("1G", TypeError), (1.5, TypeError)):
+        with pytest.raises(error, match=r"topk\(\): memory must be"):
+            cossim.topk(x, x, 1, memory=memory)
+    for most, error in ((-1, ValueError), (1.5, TypeError), ("3", TypeError)):
+        with pytest.raises(error, match=r"pairs_above\(\): max_pairs must be"):
+            cossim.pairs_above(x, 0.5, max_pairs=most)
+    for eps, error in ((-1, ValueError), (np.nan, ValueError), ("x", TypeError)):
+        for function in (lambda e: cossim.topk(x, x, 1, eps=e), lambda e: cossim.Index(x, eps=e)):
+            with pytest.raises(error, match=r"\(\): eps must be"):
+                function(eps)
+
+
+def test_no_queries():
+    x = np.ones((3, 4), np.float32)
+    found = cossim.topk(x[:0], x, 2)
+    assert found.values.shape == found.indices.shape == (0, 2)
+    assert len(cossim.pairs_above(x[:0], 0.5, x).i) == 0
+    assert cossim.pairs_above(-np.eye(3), 0.5).values.dtype == np.float64
+    assert len(cossim.pairs_above(x[:1], 0.5).i) == 0
+
+
+def test_operands_are_not_modified(rng):
+    x, q = rng.standard_normal((500, 32), np.float32), rng.standard_normal((9, 32), np.float32)
+    x.flags.writeable = q.flags.writeable = False
+    before = x.tobytes(), q.tobytes()
+    cossim.topk(q, x, 3)
+    cossim.topk(x, None, 3)
+    cossim.pairs_above(x, 0.5)
+    cossim.duplicate_groups(x, 0.5)
+    cossim.Index(x).topk(q, 3)
+    assert (x.tobytes(), q.tobytes()) == before
