@@ -5,6 +5,7 @@ import os
 import sys
 
 import cossim
+from cossim import _commands
 
 
 def _demo(arguments):
@@ -32,12 +33,13 @@ def _add_info(commands):
 
 
 # Each adds its own arguments and the function that runs it. A new command is one more of them.
-COMMANDS = (_add_demo, _add_info)
+COMMANDS = (_add_demo, _commands.add_topk, _commands.add_pairs, _add_info)
 
 
 def main(argv=None):
     """Runs a command. Returns the exit code: 0, or 1 with a message on stderr; unusable arguments exit with 2."""
-    parser = argparse.ArgumentParser(prog="cossim", description="Cosine similarity for NumPy.")
+    text = "Cosine similarity for NumPy."
+    parser = argparse.ArgumentParser(prog="cossim", description=text, epilog=_commands.EXIT_CODES)
     parser.add_argument("--version", action="version", version=f"cossim {cossim.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for add in COMMANDS:
@@ -47,17 +49,28 @@ def main(argv=None):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names that the terminal's encoding lacks
     try:
         arguments.run(arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None: it was closed before Python began
+            sys.stdout.flush()
     except BrokenPipeError:
-        # The reader, such as head, has gone. What Python still holds for it must not fail once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         return 130
-    except (ModuleNotFoundError, OSError, ValueError) as error:
-        print(f"cossim: {error}", file=sys.stderr)
+    except (MemoryError, ModuleNotFoundError, OSError, ValueError) as error:
+        message = str(error) or "out of memory"
+        print(f"cossim: {' '.join(message.splitlines())}", file=sys.stderr)
         return 1
+    finally:
+        _let_go_of_stdout()
     return 0
+
+
+def _let_go_of_stdout():
+    """What Python still holds for a reader that has gone, such as head, or for a full disk must not fail at exit."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

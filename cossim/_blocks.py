@@ -1,4 +1,4 @@
-"""Arrays of rows, and how they are gone through: whole, or, where they lie in a file, block by block within some memory."""
+"""Arrays of rows, and how they are gone through: whole, or where they lie in a file block by block, in some memory."""
 
 import mmap
 import os
@@ -62,8 +62,11 @@ def _open(function, name, path):
 
 
 def _mapping(array):
-    """The map of the file that a memmap lies in, and its address. None where rows do not lie one behind another in it, or
-    changes that were never written to the file would be lost with the pages that are given back."""
+    """The map of the file that a memmap lies in, and its address.
+
+    None where rows do not lie one behind another in it, or where changes that were never written to the file would be
+    lost with the pages that are given back.
+    """
     base = array
     while isinstance(base, np.ndarray):
         base = base.base

@@ -43,7 +43,7 @@ class Pairs(NamedTuple):
 
 def is_lazy(x):
     """Is it an array of Dask?"""
-    return hasattr(type(x), "__dask_graph__")
+    return hasattr(type(x), "__dask_graph__") and x.__dask_graph__() is not None
 
 
 # ---- arguments ----
@@ -105,7 +105,8 @@ def check_sides(function, x, x_name, y, y_name):
     if x.array.shape[1] != y.array.shape[1]:
         raise ValueError(
             f"{function}(): rows of {x_name} have {x.array.shape[1]} elements, rows of {y_name} {y.array.shape[1]} "
-            f"({x_name}: shape {x.array.shape}, dtype {x.array.dtype}; {y_name}: shape {y.array.shape}, dtype {y.array.dtype})"
+            f"({x_name}: shape {x.array.shape}, dtype {x.array.dtype}; "
+            f"{y_name}: shape {y.array.shape}, dtype {y.array.dtype})"
         )
 
 
@@ -129,7 +130,9 @@ class Walk:
             memory = MEMORY
         # Half for the block that stays, a quarter for the one that goes by and as much for the one that comes next.
         self.x_rows, self.y_rows = (
-            max(1, len(side)) if memory is None or (side.map is None and y is not None) else side.rows_in(memory // share)
+            max(1, len(side))
+            if memory is None or (side.map is None and y is not None)
+            else side.rows_in(memory // share)
             for side, share in ((x, 2 if y is None else 4), (x if y is None else y, 4))
         )
 
@@ -154,14 +157,14 @@ class Walk:
 def topk(queries, corpus, k, *, eps=1e-8, memory=None, progress=None):
     """The k rows of corpus that are most similar to each row of queries, by cosine similarity. Exact.
 
-    Equal to the first k of each row of ``pairwise(queries, corpus)`` in a stable descending sort, NaN behind all numbers:
-    the same scores bit for bit, equal ones by rising index. The Q x N scores are never held at once.
+    Equal to the first k of each row of ``pairwise(queries, corpus)`` in a stable descending sort, NaN behind all
+    numbers: the same scores bit for bit, equal ones by rising index. The Q x N scores are never held at once.
 
     Parameters
     ----------
     queries : array_like of shape (Q, D), or path
-        Rows are vectors. float64, float32, float16 or bfloat16; integers and bool count as float64. A numpy.memmap, or
-        the path of a .npy file, is read block by block, the next one ahead. A Dask array gives Dask arrays.
+        Rows are vectors. float64, float32, float16 or bfloat16; integers and bool count as float64. A numpy.memmap,
+        or the path of a .npy file, is read block by block, the next one ahead. A Dask array gives Dask arrays.
     corpus : array_like of shape (N, D), path or None
         Likewise. None: queries against themselves, each row's own index left out.
     k : int
@@ -169,8 +172,8 @@ def topk(queries, corpus, k, *, eps=1e-8, memory=None, progress=None):
     eps : float
         The smallest norm to divide by, so that zero rows score 0.
     memory : int, optional
-        Bytes that bound the working set, beside the result (some MB a thread are always needed). Default: 256 MiB for what
-        lies in files; arrays in memory are gone through as a whole.
+        Bytes that bound the working set, beside the result (some MB a thread are always needed). Default: 256 MiB
+        for what lies in files; arrays in memory are gone through as a whole.
     progress : bool or callable, optional
         True: a bar (needs tqdm). A callable is called with the number of scores done and their total. Ctrl-C stops the
         call.
@@ -244,8 +247,8 @@ def pairs_above(x, threshold, y=None, *, eps=1e-8, max_pairs=None, memory=None, 
     Parameters
     ----------
     x : array_like of shape (N, D), or path
-        Rows are vectors. float64, float32, float16 or bfloat16; integers and bool count as float64. A numpy.memmap, or
-        the path of a .npy file, is read block by block, the next one ahead. A Dask array gives Dask arrays.
+        Rows are vectors. float64, float32, float16 or bfloat16; integers and bool count as float64. A numpy.memmap,
+        or the path of a .npy file, is read block by block, the next one ahead. A Dask array gives Dask arrays.
     threshold : float
         In [-1, 1]; rounded to the dtype of the scores, as NumPy does in that comparison.
     y : array_like of shape (M, D), path or None
@@ -255,8 +258,8 @@ def pairs_above(x, threshold, y=None, *, eps=1e-8, max_pairs=None, memory=None, 
     max_pairs : int, optional
         If there are more pairs, none are returned: ValueError says how many there are.
     memory : int, optional
-        Bytes that bound the working set, beside the result (some MB a thread are always needed). Default: 256 MiB for what
-        lies in files; arrays in memory are gone through as a whole.
+        Bytes that bound the working set, beside the result (some MB a thread are always needed). Default: 256 MiB
+        for what lies in files; arrays in memory are gone through as a whole.
     progress : bool or callable, optional
         True: a bar (needs tqdm). A callable is called with the number of scores done and their total. Ctrl-C stops the
         call.
@@ -264,8 +267,8 @@ def pairs_above(x, threshold, y=None, *, eps=1e-8, max_pairs=None, memory=None, 
     Returns
     -------
     Pairs
-        i, j: int64; values: float32 for narrow floats (16-bit ones score as their float32 values), else float64. Sorted by
-        i, then j. NaN reaches no threshold.
+        i, j: int64; values: float32 for narrow floats (16-bit ones score as their float32 values), else float64.
+        Sorted by i, then j. NaN reaches no threshold.
 
     Raises
     ------
@@ -308,7 +311,13 @@ def pairs_rows(name, x, y, threshold, eps, max_pairs, memory, report, codes=(Non
         left = max(0, most - count)
         turned = corpus is queries and y is None
         if not turned and y is not None and codes[0] is None and len(queries) > len(corpus):
-            corpus, queries, j, i, turned = queries, corpus, i, j, True  # the longer side is the one that is looked through
+            corpus, queries, j, i, turned = (
+                queries,
+                corpus,
+                i,
+                j,
+                True,
+            )  # the longer side is the one that is looked through
         *pairs, more = _core.pairs(
             name, corpus, queries, j, i, y is None, False, eps, *codes, report, threshold, left, turned
         )

@@ -263,7 +263,9 @@ print(peak() - before)
 @pytest.mark.skipif(
     not Path("/proc/self/clear_refs").exists(), reason="needs Linux's count of a peak that can be reset"
 )
-@pytest.mark.parametrize("call", ["cossim.topk(x, None, 5)", "cossim.topk(x[:3000], x, 5)", "cossim.pairs_above(x, 0.6)"])
+@pytest.mark.parametrize(
+    "call", ["cossim.topk(x, None, 5)", "cossim.topk(x[:3000], x, 5)", "cossim.pairs_above(x, 0.6)"]
+)
 def test_memory(call):
     """The matrix of scores would take 900 MB."""
     program = f"""
@@ -441,7 +443,9 @@ def test_bad_arguments(tmp_path):
         (lambda a, b: cossim.pairs_above(a, 0.5, b), "pairs_above"),
         (lambda a, b: cossim.Index(b).topk(a, 1), "Index.topk"),
     ):
-        with pytest.raises(ValueError, match=rf"{name}\(\): rows of \w+ have 3 elements, rows of \w+ 4 .*\(2, 3\).*\(30, 4\)"):
+        with pytest.raises(
+            ValueError, match=rf"{name}\(\): rows of \w+ have 3 elements, rows of \w+ 4 .*\(2, 3\).*\(30, 4\)"
+        ):
             call(np.ones((2, 3)), x)
         with pytest.raises(ValueError, match=r"has no rows"):
             call(x, x[:0])

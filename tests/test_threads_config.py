@@ -168,7 +168,7 @@ print(len(inspect.getsource(threadpoolctl)) > 1000, [f for f in sys.meta_path if
 
 
 def test_import_brings_no_extras():
-    extras = "threadpoolctl", "torch", "sklearn", "matplotlib", "scipy", "ml_dtypes", "safetensors"
+    extras = "threadpoolctl", "torch", "sklearn", "matplotlib", "scipy", "ml_dtypes", "safetensors", "dask", "tqdm"
     assert python(f"import sys, cossim; print([name for name in {extras} if name in sys.modules])") == "[]"
 
 

@@ -194,7 +194,14 @@ static bool has_attribute(PyObject *object, const char *name)
 
 int is_lazy(PyObject *object)
 {
-    return !PyArray_CheckExact(object) && has_attribute(object, "__dask_graph__");
+    if (PyArray_CheckExact(object) || !has_attribute(object, "__dask_graph__")) {
+        return 0;
+    }
+    PyObject *graph = PyObject_CallMethod(object, "__dask_graph__", NULL); /* None: of a container of other arrays, in memory */
+    const int lazy = graph != NULL && graph != Py_None;
+    Py_XDECREF(graph);
+    PyErr_Clear();
+    return lazy;
 }
 
 PyObject *call_lazily(const char *function, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)

@@ -1,0 +1,201 @@
+"""The commands of search, topk and pairs: their arguments, the .npy files they read, and what they write of it."""
+
+import argparse
+import math
+import os
+import re
+import sys
+import tokenize
+from contextlib import nullcontext
+from fractions import Fraction
+from functools import partial
+from importlib.util import find_spec
+
+import numpy as np
+
+import cossim
+from cossim import _results, _search
+from cossim._progress import reporting
+
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 failed, with one line on stderr that says why; 2 unusable arguments; 130 stopped by Ctrl-C."
+)
+INT64 = np.iinfo(np.int64)
+
+# ---- arguments ----
+
+
+def _integer(text):
+    number = int(text)
+    if not INT64.min <= number <= INT64.max:
+        raise argparse.ArgumentTypeError(f"{text} has more than 64 bits")
+    return number
+
+
+def _positive(text):
+    number = _integer(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return number
+
+
+# What the type of an argument is called in argparse's "invalid ... value".
+_integer.__name__ = _positive.__name__ = "int"
+
+
+def _bytes(text):
+    """256M, 1.5G, 256MiB, 1000 -> bytes. K, M, G and T are powers of 1024, with or without iB; KB and so on of 1000."""
+    match = re.fullmatch(r"(\d+|\d*\.\d+|\d+\.)\s*(?:([kmgt])(i?b)?|b)?", text.strip(), re.ASCII | re.IGNORECASE)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no amount of memory, such as 256M, 1.5G or a number of bytes")
+    number, unit, kind = match.groups(default="")
+    number = Fraction(number) * (1000 if kind.lower() == "b" else 1024) ** (" kmgt".index(unit.lower() or " "))
+    if not 1 <= number <= INT64.max:
+        raise argparse.ArgumentTypeError(f"{text!r} is not from 1 to {INT64.max} bytes")
+    return int(number)
+
+
+def _output(text):
+    if _results.suffix(text) not in _results.FORMATS:
+        raise argparse.ArgumentTypeError(f"{text!r} has none of the suffixes {', '.join(_results.FORMATS)}")
+    return text
+
+
+def _add_common(parser):
+    target = "where the result goes, by its suffix .npz, .csv or .parquet (default: CSV on stdout)"
+    parser.add_argument("-o", "--output", metavar="FILE", type=_output, help=target)
+    parser.add_argument("--eps", metavar="X", type=float, default=1e-8, help="smallest norm (default: %(default)s)")
+    memory = "bound of the working set: bytes, or such as 256M, 1.5G (the result itself comes on top)"
+    parser.add_argument("--memory", metavar="SIZE", type=_bytes, help=memory)
+    parser.add_argument("--threads", metavar="N", type=_positive, help="at most so many (default: all it may use)")
+    parser.add_argument("--quiet", action="store_true", help="no bar, not even on a terminal with tqdm installed")
+
+
+def add_topk(commands):
+    text = "The k rows of a corpus that are most similar to each query."
+    more = "Rows count from 0, ranks from 1; equal scores: lowest row first."
+    parser = commands.add_parser("topk", help=text, description=f"{text} {more}", epilog=EXIT_CODES)
+    parser.add_argument("queries", metavar="QUERIES", help=".npy file whose rows are vectors")
+    corpus = "likewise (default: the queries against themselves, each one's own row left out)"
+    parser.add_argument("corpus", metavar="CORPUS", nargs="?", help=corpus)
+    parser.add_argument("-k", metavar="N", type=_integer, required=True, help="how many rows for each query")
+    _add_common(parser)
+    parser.set_defaults(run=_topk)
+
+
+def add_pairs(commands):
+    text = "All pairs of rows whose similarity reaches a threshold: near-duplicates."
+    more = "Rows count from 0; pairs are in order."
+    parser = commands.add_parser("pairs", help=text, description=f"{text} {more}", epilog=EXIT_CODES)
+    parser.add_argument("corpus", metavar="CORPUS", help=".npy file whose rows are vectors")
+    other = "likewise: pairs of a row of CORPUS and a row of OTHER (default: pairs i < j within CORPUS)"
+    parser.add_argument("other", metavar="OTHER", nargs="?", help=other)
+    parser.add_argument("--threshold", metavar="T", type=float, required=True, help="from -1 to 1")
+    parser.add_argument("--max-pairs", metavar="N", type=_integer, help="fail where there are more")
+    groups = "the group of each row instead: rows joined by pairs, however many steps apart; named by its lowest row"
+    parser.add_argument("--groups", action="store_true", help=groups)
+    _add_common(parser)
+    parser.set_defaults(run=partial(_pairs, parser))
+
+
+# ---- input ----
+
+
+def _read(path):
+    """The rows of a .npy file, as a memmap. OSError or ValueError, with its name, where it is of no use."""
+    try:
+        with open(path, "rb") as file:
+            offset, shape, column_major, dtype = _header(file)
+            if len(shape) != 2:
+                raise ValueError(f"an array of shape {shape}, where rows of vectors, shape (N, D), are needed")
+            expected, found = math.prod(shape) * dtype.itemsize, os.fstat(file.fileno()).st_size - offset
+            if found < expected:
+                raise ValueError(f"truncated: shape {shape} takes {expected} bytes after the header, found {found}")
+            return np.memmap(file, dtype, "r", offset, shape, order="F" if column_major else "C")
+    except (EOFError, OverflowError, SyntaxError, TypeError, ValueError, tokenize.TokenError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    except OSError as error:
+        raise OSError(f"{path}: {error.strerror or error}") from None
+
+
+def _header(file):
+    """Where the elements begin, their shape, whether in columns, their dtype."""
+    start = file.read(8)
+    if start[:4] == b"PK\3\4":
+        raise ValueError("an archive such as .npz, where a single array, .npy, is needed")
+    if start[:6] != b"\x93NUMPY":
+        raise ValueError(f"no .npy file: it begins with {start.hex(' ') or 'nothing'}")
+    readers = {b"\1\0": np.lib.format.read_array_header_1_0, b"\2\0": np.lib.format.read_array_header_2_0}
+    if start[6:] not in readers:
+        raise ValueError("a .npy file of an unknown version, or a damaged one")
+    shape, column_major, dtype = readers[start[6:]](file)
+    if min(shape, default=0) < 0:
+        raise ValueError(f"a size below 0 in shape {shape}")
+    if dtype.kind not in "fiub" or dtype.itemsize > 8:
+        hint = ", which is what NumPy makes of bfloat16: save it as float32" if dtype == "V2" else ""
+        raise ValueError(f"the elements must be real numbers of at most 64 bits, not {dtype}{hint}")
+    return file.tell(), shape, column_major, dtype
+
+
+def _read_both(path, other):
+    first, second = _read(path), None if other is None else _read(other)
+    if second is not None and second.shape[1] != first.shape[1]:
+        raise ValueError(f"rows of {path} have {first.shape[1]} elements, rows of {other} {second.shape[1]}")
+    return first, second
+
+
+# ---- runs ----
+
+
+def _run(arguments, name, files, search, show):
+    """Reads the files, searches them, and writes what `show` makes of what was found."""
+    operands = _read_both(*files)
+    if arguments.output is not None:
+        _results.check(arguments.output)
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    bar = terminal and not arguments.quiet and find_spec("tqdm") is not None
+    limited = nullcontext() if arguments.threads is None else cossim.threads(arguments.threads)
+    with limited, reporting(bar, name) as report:
+        found = search(*operands, eps=arguments.eps, memory=arguments.memory, progress=report)
+    result = show(found)
+    if arguments.output is None:
+        _results.print_csv(result)
+    else:
+        _results.write(arguments.output, result)
+
+
+def _topk(arguments):
+    def search(queries, corpus, **options):
+        return _search.topk(queries, corpus, arguments.k, **options)
+
+    def show(found):
+        values, indices = found.values.reshape(-1), found.indices.reshape(-1)
+
+        def columns(line):
+            query, place = np.divmod(line, arguments.k)
+            return {"query": query, "rank": place + 1, "index": indices[line], "value": values[line]}
+
+        return _results.Result(found._asdict(), columns, len(values))
+
+    _run(arguments, "topk", (arguments.queries, arguments.corpus), search, show)
+
+
+def _pairs(parser, arguments):
+    if arguments.groups and (arguments.other is not None or arguments.max_pairs is not None):
+        parser.error("argument --groups: not allowed with OTHER or --max-pairs")
+
+    def search(x, y, **options):
+        if arguments.groups:
+            return _search.duplicate_groups(x, arguments.threshold, **options)
+        return _search.pairs_above(x, arguments.threshold, y, max_pairs=arguments.max_pairs, **options)
+
+    def show(found):
+        if arguments.groups:
+            return _results.Result({"labels": found}, lambda line: {"row": line, "group": found[line]}, len(found))
+
+        def columns(line):
+            return {"i": found.i[line], "j": found.j[line], "value": found.values[line]}
+
+        return _results.Result(found._asdict(), columns, len(found.values))
+
+    _run(arguments, "pairs", (arguments.corpus, arguments.other), search, show)

@@ -1,0 +1,27 @@
+"""Commands in processes of their own, for tests of what is printed, of signals and of limits."""
+
+import os
+import subprocess
+import sys
+
+import cossim
+
+IMPORTED_FROM = os.path.dirname(os.path.dirname(cossim.__file__))
+# stdout holds back what it is given, as it does for users: only then can it fail at exit.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": IMPORTED_FROM, "PYTHONUNBUFFERED": ""}
+
+
+def process(*arguments, prepare="", **options):
+    """A command, started, in whose process some code runs first."""
+    # A shell that starts pytest in the background has it and its children ignore SIGINT.
+    code = f"import signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n{prepare}\n"
+    code += "from cossim.__main__ import main\nsys.exit(main(sys.argv[1:]))"
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+    return subprocess.Popen([sys.executable, "-W", "error", "-c", code, *arguments], env=ENVIRONMENT, **options)
+
+
+def run(*arguments, **options):
+    """(exit code, stdout, stderr) of a command."""
+    with process(*arguments, **options) as child:
+        out, err = child.communicate(timeout=120)
+    return child.returncode, out, err

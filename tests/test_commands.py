@@ -1,0 +1,461 @@
+"""cossim topk and cossim pairs: what they find, print and write, what they refuse, and that their page is true."""
+
+import doctest
+import io
+import os
+import pickle
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from processes import ENVIRONMENT, run
+
+import cossim
+from cossim import _commands, _results, _search
+from cossim.__main__ import main
+
+NO_PYARROW = "pyarrow is not installed; for its size it is not among what the tests install"
+
+
+@pytest.fixture
+def folder(tmp_path, rng, monkeypatch):
+    """A folder with queries.npy and corpus.npy, in which the test runs. Two rows of the corpus are the same."""
+    corpus = rng.standard_normal((60, 8)).astype(np.float32)
+    corpus[40] = corpus[7]
+    np.save(tmp_path / "queries.npy", rng.standard_normal((5, 8)).astype(np.float32))
+    np.save(tmp_path / "corpus.npy", corpus)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+INPUTS = ["corpus.npy", "queries.npy"]
+
+
+def csv(text, dtype=np.float32):
+    """A dict of columns, the last of them of the dtype of scores."""
+    head, *lines = text.splitlines()
+    columns = zip(*(line.split(",") for line in lines), strict=True)
+    types = [np.int64] * head.count(",") + [dtype]
+    return {
+        name: np.array([float(cell) if kind is dtype else int(cell) for cell in column], kind)
+        for name, column, kind in zip(head.split(","), columns, types, strict=True)
+    }
+
+
+def equal(found, expected):
+    assert list(found) == list(expected)
+    for name in expected:
+        assert found[name].dtype == expected[name].dtype, name
+        np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+
+
+def long_form(found):
+    count, k = found.values.shape
+    return {
+        "query": np.repeat(np.arange(count), k),
+        "rank": np.tile(np.arange(k) + 1, count),
+        "index": found.indices.ravel(),
+        "value": found.values.ravel(),
+    }
+
+
+# ---- what they find ----
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, np.int8, np.bool_, ">f4"])
+@pytest.mark.parametrize("order", "CF")
+def test_topk_on_stdout(folder, rng, dtype, order, capsys):
+    queries, corpus = (np.asarray(3 * rng.standard_normal((n, 8)), dtype, order=order) for n in (5, 60))
+    np.save("queries.npy", queries)
+    np.save("corpus.npy", corpus)
+    expected = _search.topk(queries, corpus, 3)
+    assert main(["topk", "queries.npy", "corpus.npy", "-k", "3"]) == 0
+    equal(csv(capsys.readouterr().out, expected.values.dtype.type), long_form(expected))
+
+
+def test_topk_within_one_file(folder, capsys):
+    assert main(["topk", "corpus.npy", "-k", "2"]) == 0
+    equal(csv(capsys.readouterr().out), long_form(_search.topk(np.load("corpus.npy"), None, 2)))
+
+
+def test_pairs_on_stdout(folder, capsys):
+    x = np.load("corpus.npy")
+    assert main(["pairs", "corpus.npy", "--threshold", "0.5"]) == 0
+    i, j, values = _search.pairs_above(x, 0.5)
+    assert len(i) > 20
+    equal(csv(capsys.readouterr().out), {"i": i, "j": j, "value": values})
+
+
+def test_pairs_between_files(folder, capsys):
+    x, y = np.load("corpus.npy"), np.load("queries.npy")
+    assert main(["pairs", "corpus.npy", "queries.npy", "--threshold", "-.25"]) == 0
+    i, j, values = _search.pairs_above(x, -0.25, y)
+    equal(csv(capsys.readouterr().out), {"i": i, "j": j, "value": values})
+
+
+def test_groups(folder, capsys):
+    labels = _search.duplicate_groups(np.load("corpus.npy"), 0.9)
+    assert labels[40] == 7
+    assert main(["pairs", "corpus.npy", "--threshold", "0.9", "--groups"]) == 0
+    equal(csv(capsys.readouterr().out, np.int64), {"row": np.arange(60), "group": labels})
+    assert main(["pairs", "corpus.npy", "--threshold", "0.9", "--groups", "-o", "groups.npz"]) == 0
+    equal(dict(np.load("groups.npz")), {"labels": labels})
+
+
+def test_commands_in_processes_of_their_own(folder, capsys):
+    arguments = ["topk", "queries.npy", "corpus.npy", "-k", "2"]
+    assert main(arguments) == 0
+    expected = capsys.readouterr().out
+    command = [sys.executable, "-W", "error", "-m", "cossim", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
+    assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
+    assert run(*arguments, "-o", "hits.csv") == (0, "", "")
+    assert (folder / "hits.csv").read_text() == expected
+
+
+def test_options_reach_the_functions(folder, monkeypatch, capsys):
+    seen = []
+
+    def spy(function):
+        def call(*arguments, **options):
+            seen.append({"threads": cossim.get_num_threads(), **options})
+            return function(*arguments, **options)
+
+        return call
+
+    for name in ("topk", "pairs_above", "duplicate_groups"):
+        monkeypatch.setattr(_search, name, spy(getattr(_search, name)))
+    common = ["--eps", "0.5", "--memory", "1.5M", "--threads", "3"]
+    before = cossim.get_num_threads()
+    assert main(["topk", "corpus.npy", "-k", "2", *common]) == 0
+    assert main(["pairs", "corpus.npy", "--threshold", "0.9", "--max-pairs", "77", *common]) == 0
+    assert main(["pairs", "corpus.npy", "--threshold", "0.9", "--groups", *common]) == 0
+    options = {"eps": 0.5, "memory": 3 << 19, "threads": 3, "progress": None}
+    assert seen == [options, {**options, "max_pairs": 77}, options]
+    assert cossim.get_num_threads() == before
+
+
+def test_eps(folder, capsys):
+    np.save("small.npy", np.array([[3, 4], [30, 40]], np.float64))
+    assert main(["topk", "small.npy", "-k", "1", "--eps", "20"]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == ["0,1,1,0.25", "1,1,0,0.25"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1", 1),
+        ("1000", 1000),
+        ("1000B", 1000),
+        ("2k", 2048),
+        ("256M", 256 << 20),
+        ("256MiB", 256 << 20),
+        ("256mib", 256 << 20),
+        ("256 M", 256 << 20),
+        ("256MB", 256 * 10**6),
+        ("1.5G", 3 << 29),
+        (".5GB", 5 * 10**8),
+        ("0.1K", 102),
+        ("2T", 2 << 40),
+    ],
+)
+def test_amounts_of_memory(text, expected):
+    assert _commands._bytes(text) == expected
+
+
+# ---- what they write ----
+
+
+def written(path):
+    if path.endswith(".npz"):
+        with np.load(path) as file:
+            return dict(file)
+    if path.endswith(".csv"):
+        return csv(Path(path).read_text())
+    table = pytest.importorskip("pyarrow.parquet").read_table(path)
+    return {name: table[name].to_numpy() for name in table.column_names}
+
+
+@pytest.fixture(params=[".npz", ".csv", ".parquet"])
+def suffix(request):
+    if request.param == ".parquet":
+        pytest.importorskip("pyarrow", reason=NO_PYARROW)
+    return request.param
+
+
+def test_files_of_hits(folder, suffix, monkeypatch, capsys):
+    monkeypatch.setattr(_results, "CSV_LINES", 7)
+    monkeypatch.setattr(_results, "PARQUET_LINES", 100)
+    expected = _search.topk(np.load("corpus.npy"), None, 3)
+    assert main(["topk", "corpus.npy", "-k", "3", "-o", "hits" + suffix]) == 0
+    equal(written("hits" + suffix), expected._asdict() if suffix == ".npz" else long_form(expected))
+    assert capsys.readouterr() == ("", "")
+    assert names(folder) == sorted([*INPUTS, "hits" + suffix])
+
+
+@pytest.mark.parametrize("threshold", ["0.3", "1"])
+def test_files_of_pairs(folder, suffix, threshold, rng):
+    np.save("other.npy", rng.standard_normal((30, 8)).astype(np.float32))
+    i, j, values = _search.pairs_above(np.load("other.npy"), float(threshold))
+    assert bool(len(i)) == (threshold != "1")
+    assert main(["pairs", "other.npy", "--threshold", threshold, "-o", "PAIRS" + suffix.upper()]) == 0
+    os.rename("PAIRS" + suffix.upper(), "pairs" + suffix)
+    last = "values" if suffix == ".npz" else "value"
+    if suffix == ".csv" and not len(i):
+        assert (folder / "pairs.csv").read_text() == "i,j,value\n"
+    else:
+        equal(written("pairs" + suffix), {"i": i, "j": j, last: values})
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_floats_read_back_to_the_same_bits(dtype, rng):
+    special = [0.0, -0.0, 1.0, -1.0, np.nan, 0.9, 1 / 3, np.finfo(dtype).tiny, np.finfo(dtype).smallest_subnormal]
+    values = np.concatenate((special, np.nextafter(dtype(1), dtype(0))[None], rng.uniform(-1, 1, 20000))).astype(dtype)
+    result = _results.Result({}, lambda line: {"row": line, "value": values[line]}, len(values))
+    text = "".join(_results._csv(result))
+    assert "\n5,0.9\n" in text
+    found = csv(text, dtype)["value"]
+    np.testing.assert_array_equal(found, values)
+    np.testing.assert_array_equal(np.signbit(found), np.signbit(values))
+
+
+def test_no_queries(folder, capsys):
+    np.save("queries.npy", np.zeros((0, 8), np.float32))
+    assert main(["topk", "queries.npy", "corpus.npy", "-k", "3"]) == 0
+    assert capsys.readouterr().out == "query,rank,index,value\n"
+
+
+def test_permissions_are_those_of_any_new_file(folder):
+    before = os.umask(0o027)
+    try:
+        assert main(["topk", "corpus.npy", "-k", "1", "-o", "hits.csv"]) == 0
+    finally:
+        os.umask(before)
+    assert os.stat("hits.csv").st_mode & 0o777 == 0o640
+
+
+def test_a_file_that_is_replaced_keeps_its_permissions_and_links(folder):
+    (folder / "real.csv").write_text("old")
+    os.chmod("real.csv", 0o604)
+    os.symlink("real.csv", "hits.csv")
+    assert main(["topk", "corpus.npy", "-k", "1", "-o", "hits.csv"]) == 0
+    assert os.path.islink("hits.csv")
+    assert (folder / "real.csv").read_text().startswith("query,")
+    assert os.stat("real.csv").st_mode & 0o777 == 0o604
+
+
+# ---- what they refuse ----
+
+
+def npy_bytes(array, **options):
+    file = io.BytesIO()
+    np.lib.format.write_array(file, array, **options)
+    return file.getvalue()
+
+
+class Trap:
+    def __reduce__(self):
+        return pytest.fail, ("the pickle was loaded",)
+
+
+def npz_bytes():
+    file = io.BytesIO()
+    np.savez(file, np.zeros((2, 8)))
+    return file.getvalue()
+
+
+GOOD = npy_bytes(np.zeros((2, 8)))
+BAD_INPUTS = {
+    "text": (b"1 2 3\n", r"no \.npy file: it begins with 31 20 32 20 33 0a"),
+    "empty": (b"", r"no \.npy file: it begins with nothing"),
+    "pickle": (pickle.dumps([1.0]), r"no \.npy file: it begins with 80 0"),
+    "pickle with code": (pickle.dumps(Trap()), r"no \.npy file: it begins with 80 0"),
+    "npz": (npz_bytes(), r"an archive such as \.npz, where a single array, \.npy, is needed"),
+    "object": (npy_bytes(np.array([[Trap()]]), allow_pickle=True), "the elements must be real numbers .*, not object"),
+    "complex": (npy_bytes(np.zeros((2, 8), complex)), "the elements must be real numbers .*, not complex128"),
+    "text array": (npy_bytes(np.full((2, 8), "x")), "the elements must be real numbers .*, not <U1"),
+    "records": (npy_bytes(np.zeros((2, 8), [("a", "f4")])), "the elements must be real numbers .*, not .*'a'"),
+    "bfloat16": (npy_bytes(np.zeros((2, 8), "V2")), r".*not \|V2, which is what NumPy makes of bfloat16: save it as f"),
+    "1-d": (npy_bytes(np.zeros(8)), r"an array of shape \(8,\), where rows of vectors, shape \(N, D\), are needed"),
+    "3-d": (npy_bytes(np.zeros((2, 2, 2))), r"an array of shape \(2, 2, 2\), where rows"),
+    "truncated": (GOOD[:-1], r"truncated: shape \(2, 8\) takes 128 bytes after the header, found 127"),
+    "cut in the header": (GOOD[:50], "EOF: reading array header"),
+    "cut in the first bytes": (GOOD[:7], r"a \.npy file of an unknown version, or a damaged one"),
+    "version": (b"\x93NUMPY\7\0" + GOOD[8:], r"a \.npy file of an unknown version, or a damaged one"),
+    "damaged header": (GOOD.replace(b"descr", b"descx"), "Header does not contain the correct keys"),
+    "size below 0": (GOOD.replace(b"(2, 8)", b"(-2,8)"), r"a size below 0 in shape \(-2, 8\)"),
+    "sizes beyond 64 bits": (
+        GOOD.replace(b"(2, 8), }" + b" " * 20, b"(0, 99999999999999999999), } "),
+        ".*(too large|Maximum)",
+    ),
+    "dims that differ": (npy_bytes(np.zeros((2, 7))), None),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_INPUTS)
+def test_files_of_no_use(folder, kind, capsys):
+    data, message = BAD_INPUTS[kind]
+    (folder / "bad.npy").write_bytes(data)
+    assert main(["topk", "queries.npy", "bad.npy", "-k", "1", "-o", "hits.npz"]) == 1
+    printed = capsys.readouterr()
+    if message is None:
+        assert printed.err == "cossim: rows of queries.npy have 8 elements, rows of bad.npy 7\n"
+    else:
+        assert re.fullmatch(rf"cossim: bad\.npy: {message}.*\n", printed.err), printed.err
+    assert printed.out == ""
+    assert names(folder) == sorted([*INPUTS, "bad.npy"])
+
+
+@pytest.mark.parametrize(("path", "message"), [("no.npy", "No such file or directory"), (".", "Is a directory")])
+def test_files_that_cannot_be_opened(folder, path, message, capsys):
+    assert main(["pairs", "corpus.npy", path, "--threshold", "0.5"]) == 1
+    assert capsys.readouterr() == ("", f"cossim: {path}: {message}\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("topk queries.npy corpus.npy -k 0", r"topk\(\): k must be from 1 to 60, .*, not 0"),
+        ("topk queries.npy corpus.npy -k -1", r"topk\(\): k must be from 1 to 60, .*, not -1"),
+        ("topk queries.npy corpus.npy -k 61", r"topk\(\): k must be from 1 to 60, .*, not 61"),
+        ("topk queries.npy -k 5", r"topk\(\): k must be from 1 to 4, .*, not 5"),
+        ("topk queries.npy -k 1 --eps -1", r".*\(\): eps must be a number >= 0, not -1.*"),
+        ("topk queries.npy -k 1 --eps nan", r".*\(\): eps must be a number >= 0, not nan"),
+        ("pairs corpus.npy --threshold 1.01", r"pairs_above\(\): threshold must be in \[-1, 1\].*, not 1\.01"),
+        ("pairs corpus.npy --threshold nan", r"pairs_above\(\): threshold must be in \[-1, 1\].*, not nan"),
+        ("pairs corpus.npy --threshold -1 --max-pairs 9", r"pairs_above\(\): 1770 pairs reach -1\.0, more than .*9"),
+    ],
+)
+def test_numbers_out_of_range(folder, command, message, capsys):
+    assert main([*command.split(), "-o", "result.csv"]) == 1
+    printed = capsys.readouterr()
+    assert re.fullmatch(f"cossim: {message}\n", printed.err), printed.err
+    assert names(folder) == INPUTS
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("topk", "the following arguments are required: QUERIES, -k"),
+        ("topk queries.npy corpus.npy more.npy -k 1", "unrecognized arguments: more.npy"),
+        ("topk queries.npy -k x", "argument -k: invalid int value: 'x'"),
+        ("topk queries.npy -k 9223372036854775808", "argument -k: 9223372036854775808 has more than 64 bits"),
+        ("topk queries.npy -k 1 --threads 0", "argument --threads: 0 is not at least 1"),
+        ("topk queries.npy -k 1 --memory 1X", "argument --memory: '1X' is no amount of memory"),
+        ("topk queries.npy -k 1 --memory 1e9", "argument --memory: '1e9' is no amount of memory"),
+        ("topk queries.npy -k 1 --memory=-1", "argument --memory: '-1' is no amount of memory"),
+        ("topk queries.npy -k 1 --memory 0", "argument --memory: '0' is not from 1 to 9223372036854775807 bytes"),
+        ("topk queries.npy -k 1 --memory 9999999T", "argument --memory: '9999999T' is not from 1 to"),
+        ("topk queries.npy -k 1 -o hits", "argument -o/--output: 'hits' has none of the suffixes .npz, .csv, .parquet"),
+        ("topk queries.npy -k 1 -o hits.npy", "argument -o/--output: 'hits.npy' has none of the suffixes"),
+        ("topk queries.npy -k 1 -o .csv", "argument -o/--output: '.csv' has none of the suffixes"),
+        ("pairs corpus.npy", "the following arguments are required: --threshold"),
+        ("pairs corpus.npy --threshold high", "argument --threshold: invalid float value: 'high'"),
+        ("pairs corpus.npy queries.npy --threshold 1 --groups", "argument --groups: not allowed with OTHER"),
+        ("pairs corpus.npy --threshold 1 --groups --max-pairs 5", "argument --groups: not allowed with OTHER or"),
+    ],
+)
+def test_unusable_arguments(folder, command, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(command.split())
+    assert stopped.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert f"cossim {command.split()[0]}: error: {message}" in printed.err or "unrecognized" in message
+    assert message in printed.err
+
+
+@pytest.fixture
+def no_search(monkeypatch):
+    """Searching fails the test."""
+    for name in ("topk", "pairs_above", "duplicate_groups"):
+        monkeypatch.setattr(_search, name, lambda *_, **__: pytest.fail("it searched"))
+
+
+def refused(capsys, output):
+    assert main(["topk", "queries.npy", "-k", "1", "-o", output]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    return printed.err
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        ("no/such/folder/hits.npz", "No such file or directory"),
+        ("queries.npy/hits.npz", "Not a directory"),
+        ("folder.npz", "something else than a file is there"),
+        ("pipe.csv", "something else than a file is there"),
+        (f"{'x' * 300}.csv", "File name too long"),
+    ],
+)
+def test_results_that_could_not_be_written_are_refused_at_once(folder, no_search, output, reason, capsys):
+    (folder / "folder.npz").mkdir()
+    os.mkfifo("pipe.csv")
+    before = names(folder)
+    assert refused(capsys, output) == f"cossim: {output}: no file can be written there: {reason}\n"
+    assert names(folder) == before
+
+
+def test_write_protection_is_kept(folder, no_search, capsys):
+    """Root may write everywhere but, for one, in /proc."""
+    root = os.access("/", os.W_OK)
+    if root and not os.path.isdir("/proc/self"):
+        pytest.skip("root, without a /proc")
+    os.mkdir("locked")
+    os.chmod("locked", 0o555)
+    error = refused(capsys, "/proc/hits.npz" if root else "locked/hits.npz")
+    assert re.fullmatch(r"cossim: .*hits\.npz: no file can be written there: .*\n", error)
+    if not root:
+        (folder / "hits.npz").write_bytes(b"old")
+        os.chmod("hits.npz", 0o444)
+        assert "the file there is write-protected" in refused(capsys, "hits.npz")
+
+
+def test_parquet_without_pyarrow(folder, no_search, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    message = "cossim: hits.parquet: .parquet needs pyarrow: pip install 'cossim-c[parquet]'\n"
+    assert refused(capsys, "hits.parquet") == message
+    assert names(folder) == INPUTS
+
+
+# ---- documentation ----
+
+
+def test_the_page_is_true(tmp_path, monkeypatch):
+    """docs/command-line.md from top to bottom: what it shows of Python and of the command is what they print."""
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs/command-line.md").read_text()
+    parser, runner, names = doctest.DocTestParser(), doctest.DocTestRunner(), {}
+    commands = 0
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S):
+        if language == "python":
+            test = parser.get_doctest(block, names, "command-line.md", None, None)
+            printed = []
+            assert runner.run(test, out=printed.append, clear_globs=False).failed == 0, "".join(printed)
+            names.update(test.globs)
+            continue
+        for command, expected in re.findall(r"^\$ cossim (.*)\n((?:[^$].*\n)*)", block, re.M):
+            assert run(*shlex.split(command)) == (0, expected, ""), command
+            commands += 1
+    assert commands == text.count("\n$ ") == 6
+    assert sorted(os.listdir()) == ["corpus.npy", "hits.npz", "queries.npy"]
+
+
+def test_the_page_and_the_help_name_every_exit_code(capsys):
+    text = (ROOT / "docs/command-line.md").read_text()
+    assert re.findall(r"^\| (\d+) \|", text, re.M) == ["0", "1", "2", "130"]
+    for arguments in (["-h"], ["topk", "-h"], ["pairs", "-h"]):
+        with pytest.raises(SystemExit):
+            main(arguments)
+        codes = capsys.readouterr().out.split("Exit codes:")[1]
+        assert re.findall(r"\b\d+\b", codes) == ["0", "1", "2", "130"]

@@ -1,0 +1,195 @@
+"""cossim topk and cossim pairs stopped by a signal, a full disk, too little memory: what they say and leave behind."""
+
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+from processes import process, run
+
+from cossim import _search
+from cossim.__main__ import main
+
+# Writers that stand still when half of the file has been written.
+HALF = """
+import time
+from cossim import _results
+def half(file, result):
+    file.write(b"half"), file.flush(), print("writing", flush=True), time.sleep(60)
+_results.FORMATS.update(dict.fromkeys(_results.FORMATS, half))
+"""
+ANNOUNCED = """
+from cossim import _search
+def announced(search):
+    def call(*arguments, **options):
+        print("searching", flush=True)
+        return search(*arguments, **options)
+    return call
+_search.topk, _search.pairs_above = announced(_search.topk), announced(_search.pairs_above)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, rng, monkeypatch):
+    """A folder with x.npy, in which the test runs, and with results of old."""
+    np.save(tmp_path / "x.npy", rng.standard_normal((500, 8)).astype(np.float32))
+    for name in ("hits.npz", "hits.csv", "hits.parquet"):
+        (tmp_path / name).write_text("old")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def nothing_has_changed(folder, left=0):
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith(".cossim-"))
+    assert names == ["hits.csv", "hits.npz", "hits.parquet", "x.npy"]
+    assert {path.read_text() for path in folder.glob("hits.*")} == {"old"}
+    assert len(list(folder.iterdir())) - len(names) == left
+
+
+# ---- while a result is written ----
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "left"),
+    [
+        (signal.SIGINT, 130, 0),
+        (signal.SIGTERM, 143, 0),
+        (signal.SIGHUP, 129, 0),
+        (signal.SIGKILL, -signal.SIGKILL, 1),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_signals_while_a_result_is_written(folder, number, code, left):
+    with process("topk", "x.npy", "-k", "3", "-o", "hits.npz", prepare=HALF) as child:
+        assert child.stdout.readline() == "writing\n"
+        assert len(list(folder.glob(".cossim-*.tmp"))) == 1
+        child.send_signal(number)
+        out, err = child.communicate(timeout=60)
+    assert (child.returncode, out, err) == (code, "", "")
+    nothing_has_changed(folder, left)
+
+
+def test_ignored_signals_stay_ignored(folder):
+    """As under nohup."""
+    ignoring = HALF.replace("60", ".5") + "signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+    with process("topk", "x.npy", "-k", "3", "-o", "hits.npz", prepare=ignoring) as child:
+        assert child.stdout.readline() == "writing\n"
+        child.send_signal(signal.SIGHUP)
+        assert child.communicate(timeout=60) == ("", "")
+    assert child.returncode == 0
+    assert (folder / "hits.npz").read_bytes() == b"half"
+
+
+def test_signal_handlers_are_given_back(folder):
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGHUP)
+    assert main(["topk", "x.npy", "-k", "1", "-o", "hits.csv"]) == 0
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGHUP)) == before
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".csv", ".parquet"])
+def test_full_disk(folder, suffix):
+    """A limit on the size of files stands for the disk."""
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow", reason="pyarrow is not among what the tests install")
+    limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))"
+    code, out, err = run("topk", "x.npy", "-k", "20", "-o", "hits" + suffix, prepare=limit)
+    assert (code, out) == (1, "")
+    assert err == f"cossim: hits{suffix}: no file can be written there: File too large\n"
+    nothing_has_changed(folder)
+
+
+def test_full_disk_behind_stdout(folder):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full")
+    for k in ("1", "20"):  # within and beyond what is held for stdout
+        with open("/dev/full", "w") as full:
+            code, _, err = run("topk", "x.npy", "-k", k, stdout=full)
+        assert (code, err) == (1, "cossim: standard output: No space left on device\n")
+
+
+def test_closed_stdout(folder):
+    """As under >&-, which Python begins with None for."""
+    closed = "sys.stdout = None"
+    code, out, err = run("topk", "x.npy", "-k", "1", prepare=closed)
+    assert (code, out, err) == (1, "", "cossim: standard output: it is closed\n")
+    assert run("topk", "x.npy", "-k", "1", "-o", "hits.csv", prepare=closed) == (0, "", "")
+    assert (folder / "hits.csv").read_text().startswith("query,rank,index,value\n0,1,")
+
+
+def test_reader_that_leaves_early(folder):
+    """As in `cossim topk x.npy -k 400 | head -1`: no traceback."""
+    with process("topk", "x.npy", "-k", "400") as child:
+        assert child.stdout.readline() == "query,rank,index,value\n"
+        child.stdout.close()
+        assert child.stderr.read() == ""
+    assert child.returncode == 1
+
+
+# ---- while it searches ----
+
+
+@pytest.mark.parametrize("command", ["topk big.npy -k 2", "pairs big.npy --threshold 0.5"])
+def test_ctrl_c_during_the_search(folder, rng, command):
+    """Of a search that would take seconds: it ends at once, and says nothing."""
+    np.save("big.npy", rng.standard_normal((60000, 256), dtype=np.float32))
+    with process(*command.split(), "--threads", "1", "-o", "hits.npz", prepare=ANNOUNCED) as child:
+        assert child.stdout.readline() == "searching\n"
+        time.sleep(0.3)
+        assert child.poll() is None
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=60)
+    assert (child.returncode, out, err) == (130, "", "")
+    os.unlink("big.npy")
+    nothing_has_changed(folder)
+
+
+def test_too_little_memory(folder):
+    """All 4.5 million pairs of equal rows, at 20 bytes or more each, do not fit 64 MB beyond what the process has."""
+    np.save("big.npy", np.ones((3000, 2), np.float32))
+    limit = """
+import resource, cossim.__main__
+with open("/proc/self/statm") as statm:
+    size = int(statm.read().split()[0]) * resource.getpagesize() + (64 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (size, size))
+"""
+    if not os.path.exists("/proc/self/statm"):
+        pytest.skip("no /proc")
+    arguments = ["pairs", "big.npy", "--threshold", "0", "--threads", "1", "-o", "hits.npz"]
+    code, out, err = run(*arguments, prepare=limit)
+    os.unlink("big.npy")
+    assert (code, out) == (1, "")
+    assert err.startswith("cossim: ")
+    assert err.count("\n") == 1
+    assert "memory" in err or "allocate" in err
+    nothing_has_changed(folder)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError(), "out of memory"),
+        (MemoryError("Unable to allocate 3 TiB"), "Unable to allocate 3 TiB"),
+        (ValueError("two\nlines"), "two lines"),
+        (OSError(5, "Input/output error", "x.npy"), "[Errno 5] Input/output error: 'x.npy'"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_errors_are_one_line(folder, error, message, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(_search, "topk", fail)
+    assert main(["topk", "x.npy", "-k", "1", "-o", "hits.csv"]) == 1
+    assert capsys.readouterr() == ("", f"cossim: {message}\n")
+    nothing_has_changed(folder)
+
+
+def test_interrupted_before_the_result(folder, monkeypatch, capsys):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_search, "pairs_above", interrupt)
+    assert main(["pairs", "x.npy", "--threshold", "0.5", "-o", "hits.csv"]) == 130
+    assert capsys.readouterr() == ("", "")
+    nothing_has_changed(folder)

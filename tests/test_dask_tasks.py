@@ -1,0 +1,133 @@
+"""What the tasks of Dask arrays hold, how often they run, and with how many threads."""
+
+import threading
+import tracemalloc
+
+import numpy as np
+import pytest
+from test_dask import da, now, rows  # which skips this file too where Dask is absent
+
+import cossim
+from cossim import _dask, _dask_tasks, _search
+
+dask = pytest.importorskip("dask")
+callbacks = pytest.importorskip("dask.callbacks")
+
+# ---- what a task holds ----
+
+
+def size_of(value):
+    if isinstance(value, (tuple, list)):
+        return sum(map(size_of, value))
+    return getattr(value, "nbytes", 0)
+
+
+class Held(callbacks.Callback):
+    """The most bytes that a task took, and returned."""
+
+    def __init__(self):
+        super().__init__()
+        self.taken = self.returned = 0
+
+    def _pretask(self, key, dsk, state):
+        self.taken = max(self.taken, sum(size_of(state["cache"].get(i)) for i in state["dependencies"][key]))
+
+    def _posttask(self, key, value, dsk, state, worker):
+        self.returned = max(self.returned, size_of(value))
+
+
+def held(lazy):
+    with Held() as most:
+        dask.persist(lazy, scheduler="synchronous", optimize_graph=False)  # compute() would put the blocks together
+    return most.taken, most.returned
+
+
+@pytest.mark.parametrize("columns", [64, 16])
+def test_a_task_holds_two_blocks(rng, columns):
+    size, block = 20, 20 * 64 * 4
+    x = da.from_array(rng.standard_normal((200, 64)).astype(np.float32), (size, columns))
+    k = 5
+    assert size * k * (4 + 8) < block
+    for lazy in (
+        _dask.pairwise(x),
+        *_dask.topk(x, None, k),
+        *_dask.topk(x, x, k),
+        *_dask.pairs_above(x, 0.4),
+        _dask.cosine_similarity(x[:, None], x[None], 2),
+    ):
+        taken, returned = held(lazy)
+        assert taken == 2 * block
+        assert returned <= block
+
+
+def test_a_merge_holds_few_partial_results(rng):
+    """Short rows, so that partial results are what is largest."""
+    x = da.from_array(rng.standard_normal((200, 2)).astype(np.float32), (20, 2))
+    for k in (5, 20, 100):
+        part = 20 * k * (4 + 8)
+        taken, returned = held(_dask.topk(x, x, k))
+        assert taken <= _dask.MERGED * part
+        assert returned <= max(part, 20 * 2 * 4)
+
+
+def test_each_pair_of_blocks_once(rng, monkeypatch):
+    calls = []
+    for name in ("run", "block_pairs", "block_topk"):
+        original = getattr(_dask_tasks, name)
+        monkeypatch.setattr(
+            _dask_tasks, name, lambda *args, original=original, name=name: calls.append(name) or original(*args)
+        )
+    x = da.from_array(rows(rng, 60, np.float32), (10, 12))
+    for lazy, name, expected in (
+        (_dask.pairwise(x), "run", 21),  # 6 on the diagonal, 15 beside it
+        (_dask.pairs_above(x, 0.5), "block_pairs", 21),
+        (_dask.pairs_above(x, 0.5, x), "block_pairs", 36),
+        (_dask.topk(x, None, 2), "block_topk", 36),
+    ):
+        now(lazy)
+        assert calls == [name] * expected
+        calls.clear()
+
+
+def test_the_broadcast_product_is_never_built(rng):
+    z = da.from_array(rng.standard_normal((200, 500)).astype(np.float32), (100, 500))
+    lazy = _dask.cosine_similarity(z[None], z[:, None], dim=2)
+    tracemalloc.start()
+    try:
+        now(lazy)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 100 * 100 * 500 * 4 / 10  # of one pair of blocks
+
+
+# ---- threads ----
+
+
+@pytest.mark.parametrize("setting", [None, "3"])
+def test_a_task_uses_one_thread(rng, monkeypatch, setting):
+    if setting is None:
+        monkeypatch.delenv("COSSIM_NUM_THREADS", raising=False)
+    else:
+        monkeypatch.setenv("COSSIM_NUM_THREADS", setting)
+    seen, together, topk = [], threading.Barrier(2, timeout=30), _search.topk
+
+    def observed(*args, **options):
+        if len(args[0]):  # not the call that tells the dtype
+            together.wait()  # two tasks at a time, so that one ends while another runs
+            seen.append(cossim.get_num_threads())
+        return topk(*args, **options)
+
+    monkeypatch.setattr(_search, "topk", observed)
+    x = da.from_array(rows(rng, 60, np.float32), (15, 12))
+    with cossim.threads(3):
+        dask.compute(_dask.topk(x, x, 2), scheduler="threads", num_workers=2)
+        assert seen == [1 if setting is None else 3] * 16
+        assert cossim.get_num_threads() == 3
+
+
+def test_threads_are_restored_after_an_error():
+    with cossim.threads(3):
+        with pytest.raises(ZeroDivisionError):
+            _dask_tasks.run(lambda: 1 // 0)
+        assert cossim.get_num_threads() == 3
