@@ -8,13 +8,22 @@
 /* Queries that share a turn; more of them would only take memory. */
 enum { TURNS = 256 };
 
-/* Entries in order: by falling score, NaN behind all numbers, equal ones by rising index; -1, for none, is last. */
-static bool is_better(double score, int64_t index, double other, int64_t other_index)
+/*
+ * Entries in order: by falling score, NaN behind all numbers, equal ones by rising index; -1, for none, is last. Functions of a heap
+ * are made once for each type of scores: `work` is a constant where they are called.
+ */
+static inline bool is_better(double score, int64_t index, double other, int64_t other_index)
 {
-    if (isnan(score) || isnan(other)) {
-        return isnan(other) && (!isnan(score) || (uint64_t)index < (uint64_t)other_index);
+    if (score > other) {
+        return true;
     }
-    return score > other || (score == other && (uint64_t)index < (uint64_t)other_index);
+    if (score < other) {
+        return false;
+    }
+    if (score == other || (isnan(score) && isnan(other))) {
+        return (uint64_t)index < (uint64_t)other_index;
+    }
+    return isnan(other);
 }
 
 /* A query's entries. */
@@ -25,12 +34,12 @@ struct heap {
     int64_t *indices;
 };
 
-static double value_at(const struct heap *h, size_t at)
+static inline double value_at(const struct heap *h, size_t at)
 {
     return h->work == WORK_F64 ? ((const double *)h->values)[at] : (double)((const float *)h->values)[at];
 }
 
-static void put(const struct heap *h, size_t at, double value, int64_t index)
+static inline void put(const struct heap *h, size_t at, double value, int64_t index)
 {
     if (h->work == WORK_F64) {
         ((double *)h->values)[at] = value;
@@ -41,12 +50,12 @@ static void put(const struct heap *h, size_t at, double value, int64_t index)
 }
 
 /* An entry takes the root's place and sinks to where it belongs: no entry is better than those below it. */
-static void replace_root(const struct heap *h, double value, int64_t index)
+static inline __attribute__((always_inline)) void sink(const struct heap *h, double value, int64_t index)
 {
     size_t at = 0;
     for (size_t child; (child = 2 * at + 1) < h->size; at = child) {
-        const size_t next = child + 1;
-        if (next < h->size && is_better(value_at(h, child), h->indices[child], value_at(h, next), h->indices[next])) {
+        const size_t next = child + 1 < h->size ? child + 1 : child;
+        if (is_better(value_at(h, child), h->indices[child], value_at(h, next), h->indices[next])) {
             child = next;
         }
         if (!is_better(value, index, value_at(h, child), h->indices[child])) {
@@ -55,6 +64,17 @@ static void replace_root(const struct heap *h, double value, int64_t index)
         put(h, at, value_at(h, child), h->indices[child]);
     }
     put(h, at, value, index);
+}
+
+static void replace_root(const struct heap *h, double value, int64_t index)
+{
+    if (h->work == WORK_F64) {
+        const struct heap f64 = {WORK_F64, h->size, h->values, h->indices};
+        sink(&f64, value, index);
+    } else {
+        const struct heap f32 = {WORK_F32, h->size, h->values, h->indices};
+        sink(&f32, value, index);
+    }
 }
 
 static struct heap heap_of(enum work work, size_t k, void *values, int64_t *indices, size_t query)
