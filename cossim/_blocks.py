@@ -12,6 +12,11 @@ MEMORY = 256 << 20
 LEAST_ROWS = 256
 
 
+def is_lazy(x):
+    """Is it an array of Dask?"""
+    return hasattr(type(x), "__dask_graph__") and x.__dask_graph__() is not None
+
+
 class Rows:
     """The rows of an argument: an array in memory, a numpy.memmap, or the path of a .npy file.
 
@@ -19,6 +24,8 @@ class Rows:
     """
 
     def __init__(self, function, name, source):
+        if is_lazy(source):
+            raise TypeError(f"{function}(): {name} is a Dask array: compute() it, or use topk or pairs_above")
         if isinstance(source, (str, os.PathLike)):
             source = _open(function, name, source)
         self.array = _core.rows(function, name, source)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cossim import _core
-from cossim._blocks import MEMORY, Rows, memory_argument
+from cossim._blocks import MEMORY, Rows, is_lazy, memory_argument
 from cossim._progress import reporting
 
 
@@ -39,11 +39,6 @@ class Pairs(NamedTuple):
     i: np.ndarray
     j: np.ndarray
     values: np.ndarray
-
-
-def is_lazy(x):
-    """Is it an array of Dask?"""
-    return hasattr(type(x), "__dask_graph__") and x.__dask_graph__() is not None
 
 
 # ---- arguments ----

@@ -8,12 +8,13 @@
 #include "core/scores.h"
 
 enum {
-    QUERIES_AT_ONCE = 4096,        /* queries that pass over the corpus together; all are, in the end */
+    QUERIES_AT_ONCE = 4096,        /* queries that pass over the corpus together */
     CHUNK = 256,                   /* corpus rows that stay in the cache while the queries go past */
     SCREEN_CHUNK = 32,             /* the same where there are few queries: rows of floats in L1 */
     TASK_ROWS = 4096,              /* corpus rows of a task, at the most */
     TASK_WORK = 1 << 28,           /* multiplications of a task, some 5 ms */
     SHALLOW = 16,                  /* rows of fewer elements have scores about as cheap as a first look */
+    WAITING = 64,
     FULL_SHARE = 16,               /* a score of its own takes so many times as long as one of a tile */
     FULL_FREE = 1 << 14            /* scores of their own that are no reason to think of tiles yet */
 };
@@ -138,6 +139,11 @@ struct worker {
     int32_t *sums;       /* [CODES_QUERIES][CHUNK] */
     float *dots;         /* [SCREEN_VECTORS + 1][SCREEN_CHUNK], the last of them squares */
     uint8_t *keep;       /* [CHUNK] */
+    size_t waiting;      /* pairs of a chunk that are to be scored in full, while their rows come from memory */
+    struct {
+        uint16_t row;    /* of the chunk */
+        uint16_t query;
+    } wait[WAITING];
 };
 
 struct look {
@@ -159,7 +165,7 @@ struct look {
     _Atomic int status;
 };
 
-/* The full score of one pair, offered. */
+/* The full score of one pair, row r of the chunk at `first`, offered. */
 static void score_in_full(const struct look *l, struct worker *w, size_t worker, size_t first, size_t r, size_t query)
 {
     const size_t row = first + r;
@@ -184,14 +190,38 @@ static void score_in_full(const struct look *l, struct worker *w, size_t worker,
     offer(s, worker, number, candidate, l->scores.work == WORK_F64 ? score.f64 : (double)score.f32);
 }
 
-static void score_kept(const struct look *l, struct worker *w, size_t worker, size_t first, size_t rows, size_t query)
+static void score_waiting(const struct look *l, struct worker *w, size_t worker, size_t first)
+{
+    for (size_t i = 0; i < w->waiting; i++) {
+        score_in_full(l, w, worker, first, w->wait[i].row, w->wait[i].query);
+    }
+    w->waiting = 0;
+}
+
+/* Asks for a row's cache lines, as far as it lies there in one piece. */
+static void prefetch_row(const struct look *l, size_t row)
+{
+    const char *from = l->call.x.data + (ptrdiff_t)row * l->search->corpus_rows.x;
+    const size_t bytes = l->plan.depth * dtype_size(l->call.x.dtype);
+    for (size_t line = 0; line < bytes; line += SCRATCH_ALIGN) {
+        __builtin_prefetch(from + line);
+    }
+}
+
+/* Rows of a chunk that a first look did not rule out for a query. */
+static void take_kept(const struct look *l, struct worker *w, size_t worker, size_t first, size_t rows, size_t query)
 {
     for (size_t r = 0; r < rows; r += sizeof(uint64_t)) {
         uint64_t eight;
         memcpy(&eight, w->keep + r, sizeof eight);
         for (size_t i = 0; eight != 0 && i < sizeof eight && r + i < rows; i++) {
             if (w->keep[r + i]) {
-                score_in_full(l, w, worker, first, r + i, query);
+                if (w->waiting == WAITING) {
+                    score_waiting(l, w, worker, first);
+                }
+                w->wait[w->waiting].row = (uint16_t)(r + i);
+                w->wait[w->waiting++].query = (uint16_t)query;
+                prefetch_row(l, first + r + i);
             }
         }
     }
@@ -225,7 +255,7 @@ static void look_at_rows(const struct look *l, struct worker *w, size_t worker, 
                 any |= w->keep[r];
             }
             if (any != 0) {
-                score_kept(l, w, worker, first, rows, query + q);
+                take_kept(l, w, worker, first, rows, query + q);
             }
         }
     }
@@ -289,7 +319,7 @@ static void look_at_codes(const struct look *l, struct worker *w, size_t worker,
             struct code_query look = l->code_queries[query + q];
             look.limit = (float)limit_at(s->finder, worker, s->first_query + l->part.query + query + q);
             if (kernels->reach(w->keep, w->sums + q * CHUNK, scales, rows, &look)) {
-                score_kept(l, w, worker, first, rows, query + q);
+                take_kept(l, w, worker, first, rows, query + q);
             }
         }
     }
@@ -322,6 +352,7 @@ static void look_at_task(void *context, size_t task, size_t worker)
             rows = smaller(chunk, end - first);
             memset(w->measured, 0, CHUNK);
             (l->by_codes ? look_at_codes : look_at_rows)(l, w, worker, first, rows);
+            score_waiting(l, w, worker, first);
         }
     }
     w->looked += (end - from) * l->part.queries;

@@ -122,7 +122,7 @@ INLINE void codes_sums_of(int32_t *sums, size_t step, const uint8_t *codes, size
         for (size_t i = 0; i < (size_t)row_count; i++) { /* the last row again where there is none */
             row[i] = codes + (r + i < rows ? r + i : rows - 1) * code_step;
             for (size_t line = 0; line < n; line += 64) {
-                __builtin_prefetch(row[i] + CODES_AHEAD + line);
+                __builtin_prefetch(row[i] + CODES_AHEAD * (size_t)row_count * code_step + line);
             }
         }
         codes_block(lanes, row, row_count, queries, count, n);

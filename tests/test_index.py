@@ -1,0 +1,183 @@
+"""Index: the results of topk and pairs_above, bit for bit, from codes that say for certain what cannot be among them."""
+
+import pickle
+
+import ml_dtypes
+import numpy as np
+import pytest
+import reference
+from test_search import KINDS, same, scores_of
+
+import cossim
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "dtype", [np.float32, np.float64, np.float16, ml_dtypes.bfloat16, np.int8], ids=lambda d: np.dtype(d).name
+)
+@pytest.mark.parametrize("depth", [3, 64, 100, 384])
+def test_as_the_functions(rng, kind, dtype, depth):
+    corpus = KINDS[kind](rng, 3000, depth)
+    queries = np.concatenate([KINDS[kind](rng, 20, depth), corpus[5:10]])
+    with np.errstate(all="ignore"):
+        if dtype == np.int8:
+            corpus, queries = (np.nan_to_num(np.clip(9 * a, -128, 127)) for a in (corpus, queries))
+        corpus, queries = corpus.astype(dtype), queries.astype(dtype)
+    index = cossim.Index(corpus)
+    scores = scores_of(queries, corpus)
+    for threads in (1, 3):
+        with cossim.threads(threads):
+            for count, k in ((1, 1), (1, 3000), (3, 10), (25, 20)):
+                same(index.topk(queries[:count], k), reference.best_of(scores[:count], k, False))
+            for threshold in (-1, 0.3, 0.95, 1):
+                expected = reference.reaching(scores, threshold, False)
+                same(index.pairs_above(queries, threshold), expected)
+                if len(expected[0]):
+                    with pytest.raises(ValueError, match=rf"Index.pairs_above\(\): {len(expected[0])} pairs reach"):
+                        index.pairs_above(queries, threshold, max_pairs=len(expected[0]) - 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_codes_bound_every_row(rng, kind):
+    """What the first look rests on: |x / |x| - code| <= rest, and no larger than it has to be."""
+    x = KINDS[kind](rng, 500, 96).astype(np.float32)
+    index = cossim.Index(x)
+    codes, (scales, rests) = index._codes.astype(float) - 128, index._scales.T.astype(float)
+    wide = x.astype(np.longdouble)
+    with np.errstate(all="ignore"):
+        unit = wide / np.maximum(np.sqrt((wide * wide).sum(1)), 1e-8)[:, None]
+        left = np.sqrt(((unit - scales[:, None] * codes) ** 2).sum(1))
+    finite = np.isfinite(wide).all(1)
+    assert (rests[~finite] == np.inf).all()
+    assert (left <= rests)[finite].all()
+    assert (rests[finite] < 0.03).all()
+
+
+def test_attributes(rng):
+    x = rng.standard_normal((2000, 384), np.float32)
+    index = cossim.Index(x)
+    assert (len(index), index.dim, index.eps) == (2000, 384, 1e-8)
+    assert index.corpus.ctypes.data == x.ctypes.data  # not copied
+    assert index.nbytes == 2000 * (384 + 8)
+    assert index.nbytes <= 0.3 * x.nbytes
+    assert repr(index) == "Index of 2000 rows of 384 elements, float32"
+    again = pickle.loads(pickle.dumps(index))
+    same(again.topk(x[:5], 3), index.topk(x[:5], 3))
+    assert repr(cossim.Index(np.eye(2))) == "Index of 2 rows of 2 elements, float64"
+
+
+def test_rows_that_have_no_codes(rng):
+    x = rng.standard_normal((300, 4097), np.float32)
+    index = cossim.Index(x)
+    assert index.nbytes == 0
+    same(index.topk(x[:9], 4), cossim.topk(x[:9], x, 4))
+    same(cossim.Index(x[:, :4096]).topk(x[:9, :4096], 4), cossim.topk(x[:9, :4096], x[:, :4096], 4))
+
+
+def test_types_of_queries(rng):
+    x, q = rng.standard_normal((2000, 64), np.float32), rng.standard_normal((7, 64))
+    index = cossim.Index(x)
+    for dtype in (np.float64, np.float16, ml_dtypes.bfloat16, np.int32, ">f4"):
+        typed = (9 * q).astype(dtype)
+        for count in (1, 7):
+            same(index.topk(typed[:count], 8), cossim.topk(typed[:count], x, 8))
+        same(index.pairs_above(typed, 0.3), cossim.pairs_above(typed, 0.3, x))
+    strided = np.asfortranarray(np.repeat(x, 2, 1))[:, ::2]
+    same(cossim.Index(strided).topk(q, 8), cossim.topk(q, strided, 8))
+
+
+@pytest.mark.parametrize("mmap", [True, False])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16, np.int16])
+def test_saved_and_loaded(rng, tmp_path, dtype, mmap):
+    x = (30 * rng.standard_normal((1500, 50))).astype(dtype)
+    index = cossim.Index(x, eps=1e-3)
+    path = tmp_path / "some.index"
+    index.save(path)
+    for verify in (True, False):
+        loaded = cossim.Index.load(path, mmap=mmap, verify=verify)
+        assert (len(loaded), loaded.dim, loaded.nbytes, loaded.eps) == (1500, 50, index.nbytes, 1e-3)
+        np.testing.assert_array_equal(loaded.corpus, x)
+        same(loaded.topk(x[:6], 5), index.topk(x[:6], 5))
+        same(loaded.pairs_above(x[:6], 0.3), index.pairs_above(x[:6], 0.3))
+    loaded.save(path)  # over the file it reads
+    same(cossim.Index.load(path).topk(x[:6], 5), index.topk(x[:6], 5))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_no_index_is_refused(rng, tmp_path):
+    path = tmp_path / "index"
+    cossim.Index(rng.standard_normal((40, 20), np.float32)).save(path)
+    whole = path.read_bytes()
+    for place in rng.integers(0, len(whole), 300):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged)
+        for mmap in (True, False):
+            with pytest.raises(ValueError, match="index"):
+                cossim.Index.load(path, mmap=mmap)
+    for size in [0, 1, 100, *rng.integers(0, len(whole), 30)]:
+        path.write_bytes(whole[:size])
+        with pytest.raises(ValueError, match="index"):
+            cossim.Index.load(path, verify=False)
+    np.save(path, np.eye(3))
+    with pytest.raises(ValueError, match="index"):
+        cossim.Index.load(f"{path}.npy")
+    with pytest.raises(FileNotFoundError):
+        cossim.Index.load(tmp_path / "missing")
+
+
+def test_other_arrays_than_those_of_an_index(rng, tmp_path):
+    from cossim import _index_file
+
+    x = rng.standard_normal((30, 8), np.float32)
+    index = cossim.Index(x)
+    good = {"corpus": x, "codes": index._codes, "scales": index._scales}
+    path = tmp_path / "index"
+    for header, arrays in (
+        ({}, good),
+        ({"eps": "x"}, good),
+        ({"eps": -1.0}, good),
+        ({"eps": 0.1}, {"corpus": x}),
+        ({"eps": 0.1}, {**good, "corpus": x[0]}),
+        ({"eps": 0.1}, {**good, "codes": index._codes[:-1]}),
+        ({"eps": 0.1}, {**good, "scales": index._scales.astype(np.float64)}),
+    ):
+        _index_file.write(path, header, arrays)
+        with pytest.raises(ValueError, match=r"Index.load\(\): .* holds other arrays than those of an index"):
+            cossim.Index.load(path)
+
+
+def test_a_corpus_in_a_file(rng, tmp_path):
+    x = rng.standard_normal((3000, 64), np.float32)
+    np.save(tmp_path / "x", x)
+    expected = cossim.topk(x[:9], x, 5)
+    for corpus in (str(tmp_path / "x.npy"), np.load(tmp_path / "x.npy", mmap_mode="r")):
+        index = cossim.Index(corpus)
+        same(index.topk(x[:9], 5), expected)
+        same(index.topk(str(tmp_path / "x.npy"), 5, memory=1000), cossim.topk(x, x, 5))
+
+
+def test_other_instruction_sets_use_the_same_codes(rng, tmp_path):
+    """An index that one processor saved serves another."""
+    import os
+    import subprocess
+    import sys
+
+    x = rng.standard_normal((2000, 100), np.float32)
+    path = tmp_path / "index"
+    cossim.Index(x).save(path)
+    program = (
+        "import numpy as np, cossim, sys\n"
+        "index = cossim.Index.load(sys.argv[1])\n"
+        "fresh = cossim.topk(index.corpus[:5], np.array(index.corpus), 7)\n"
+        "found = index.topk(index.corpus[:5], 7)\n"
+        "assert (found.values == fresh.values).all() and (found.indices == fresh.indices).all()\n"
+        "print(found.indices.tolist())"
+    )
+    expected = cossim.topk(x[:5], x, 7).indices.tolist()
+    for isa in cossim._core.config()["available"]:
+        run = subprocess.run(
+            [sys.executable, "-c", program, path], env={**os.environ, "COSSIM_ISA": isa}, capture_output=True, text=True
+        )
+        assert run.returncode == 0, run.stderr
+        assert eval(run.stdout) == expected
