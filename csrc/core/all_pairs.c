@@ -25,6 +25,7 @@ struct driver {
     struct scores scores;
     struct norms x, y;      /* of the batches of a group */
     struct late_norms *late; /* one a worker, in place of x; or NULL */
+    int workers;            /* at most: somebody else may change the number of threads meanwhile */
     bool direct;            /* scores go straight into out: cosines of the work type, contiguous along the right rows */
 };
 
@@ -235,8 +236,8 @@ static void measure_side(const struct driver *d, enum side side, size_t rows, co
 {
     struct measuring m = {d, side, rows, norms};
     const struct scores *s = &d->scores;
-    const int threads = s->call->serial ? 1 : threads_for(rows, s->plan->depth, WORK_OF_SUMS);
-    pool_run((rows + NORM_TASK - 1) / NORM_TASK, threads, measure_some, &m, s->call->watch);
+    const int threads = threads_for(rows, s->plan->depth, WORK_OF_SUMS), most = d->workers;
+    pool_run((rows + NORM_TASK - 1) / NORM_TASK, threads < most ? threads : most, measure_some, &m, s->call->watch);
 }
 
 static int run_group(struct driver *d, size_t batches)
@@ -260,7 +261,7 @@ static int run_group(struct driver *d, size_t batches)
         .finish = finish_tile,
         .expect = d->direct && s->left * s->right > CACHED_SCORES ? expect_tile : NULL,
         .context = d,
-        .serial = s->call->serial,
+        .workers = d->workers,
         .watch = s->call->watch,
     };
     return tiles_run(&tiles);
@@ -307,7 +308,7 @@ static void lay_out_late(struct driver *d, char *block, size_t workers)
 
 int reduce_all_pairs(const struct reduction *call)
 {
-    struct driver d = {.late = NULL};
+    struct driver d = {.late = NULL, .workers = call->workers > 0 ? call->workers : pool_get_threads()};
     struct scores *s = &d.scores;
     scores_init(s, call);
     d.direct = writes_direct(s);
@@ -319,7 +320,8 @@ int reduce_all_pairs(const struct reduction *call)
     const size_t batches = axes_size(&s->plan->outer), rows = s->symmetric ? s->left : late ? s->right : s->left + s->right;
     const size_t group = rows < NORM_ROWS ? NORM_ROWS / rows < batches ? NORM_ROWS / rows : batches : 1;
     const size_t held = group * rows + COSINE_PADDING; /* kernels read past the last weight */
-    const size_t workers = call->serial ? 1 : (size_t)pool_get_threads(), late_bytes = late ? scratch_round(workers * sizeof *d.late) + workers * norms_bytes(LATE_ROWS) : 0;
+    const size_t workers = (size_t)d.workers;
+    const size_t late_bytes = late ? scratch_round(workers * sizeof *d.late) + workers * norms_bytes(LATE_ROWS) : 0;
     size_t bytes;
     if (!size_mul(held, sizeof(double) + sizeof(int), &bytes)) {
         return -1;

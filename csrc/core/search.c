@@ -122,7 +122,7 @@ static int search_tiles(struct part *p, struct watch *watch)
     p->symmetric = scores.symmetric;
     call.sink = &sink;
     call.watch = watch;
-    call.serial = p->only != (size_t)ANY_WORKER;
+    call.workers = p->only == (size_t)ANY_WORKER ? p->search->finder->workers : 1;
     return reduce_all_pairs(&call);
 }
 
@@ -472,7 +472,7 @@ static int look(const struct search *s, const struct part *part, size_t first, b
     l.task_rows = smaller(TASK_ROWS, larger(TASK_WORK / per_row / CHUNK, 1) * CHUNK);
     const size_t tasks = (rows + l.task_rows - 1) / l.task_rows;
     const int threads = threads_for(rows * part->queries, l.plan.depth, WORK_OF_TILES);
-    l.workers = smaller((size_t)threads, tasks);
+    l.workers = smaller((size_t)(threads < s->finder->workers ? threads : s->finder->workers), tasks);
     if (lay_out(&l, &block) < 0) {
         return -1;
     }

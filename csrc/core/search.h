@@ -15,6 +15,7 @@
 /* Takes what is found. One for each kind of result: topk.c, pairs.c, groups.c. */
 struct finder {
     enum work work; /* of scores and limits */
+    int workers;    /* that it has room for */
 
     /*
      * Each worker's own limits, one a query, with room for REACH_PADDING more: a score below its query's is of no use. offer may

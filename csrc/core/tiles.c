@@ -244,16 +244,12 @@ static void lay_out(struct driver *d, int threads)
     d->scratch_of_worker = d->left_rows + scratch_round(d->chunk * d->left_stride);
 }
 
-int tiles_workers(const struct tiles *call)
+static int workers_for(const struct tiles *call)
 {
     size_t sums;
-    if (call->serial) {
-        return 1;
-    }
-    if (!size_mul(call->left * call->right, call->batches, &sums)) {
-        return pool_get_threads();
-    }
-    return threads_for(call->symmetric ? sums / 2 : sums, call->depth, WORK_OF_TILES);
+    const bool many = !size_mul(call->left * call->right, call->batches, &sums);
+    const int workers = many ? pool_get_threads() : threads_for(call->symmetric ? sums / 2 : sums, call->depth, WORK_OF_TILES);
+    return call->workers > 0 && workers > call->workers ? call->workers : workers;
 }
 
 int tiles_run(const struct tiles *call)
@@ -275,7 +271,7 @@ int tiles_run(const struct tiles *call)
         .transpose = f64 ? kernels->tiles->transpose_f64 : kernels->tiles->transpose_f32,
         .size = work_size(call->work),
     };
-    int threads = tiles_workers(call);
+    int threads = workers_for(call);
     lay_out(&d, threads);
     const size_t tasks = call->batches * d.right_blocks * d.left_tasks;
     threads = (size_t)threads < tasks ? threads : (int)tasks;

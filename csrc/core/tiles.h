@@ -53,15 +53,12 @@ struct tiles {
     /* Or NULL. Told that finish is soon going to have these sums: time to ask for the cache lines of the result. */
     void (*expect)(const void *context, const struct tiles_block *block);
     const void *context;
-    bool serial;         /* on the calling thread alone */
+    int workers;         /* at most so many; 0: as many as there are threads */
     struct watch *watch; /* or NULL; counts sums done */
 };
 
 /* The most columns and rows that finish gets at a time; and the most left rows that are asked for before the last of them are finished. */
 enum { TILES_MAX = 32, TILES_MAX_ROWS = 64, TILES_CHUNK = 240 };
-
-/* How many workers tiles_run will use, at the most. */
-int tiles_workers(const struct tiles *tiles);
 
 /* 0, or -1 when there is no memory for the panels. */
 int tiles_run(const struct tiles *tiles);

@@ -117,9 +117,10 @@ static void offer(struct finder *finder, size_t worker, size_t query, size_t can
 
 int topk_init(struct topk *t, enum work work, size_t queries, size_t k, void *values, int64_t *indices)
 {
-    const size_t workers = (size_t)pool_get_threads(), step = queries + REACH_PADDING;
+    const int threads = pool_get_threads();
+    const size_t workers = (size_t)threads, step = queries + REACH_PADDING;
     size_t elements, bytes;
-    *t = (struct topk){.finder = {work, NULL, step, offer}, .queries = queries, .k = k, .values = values, .indices = indices, .shared = workers > 1};
+    *t = (struct topk){.finder = {work, threads, NULL, step, offer}, .queries = queries, .k = k, .values = values, .indices = indices, .shared = workers > 1};
     if (!size_mul(workers, step, &elements) || !size_mul(elements, work_size(work), &bytes)) {
         return -1;
     }
