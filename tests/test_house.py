@@ -94,9 +94,18 @@ PUBLIC = {
 }
 
 
-@pytest.mark.parametrize("name", PUBLIC)
+METHODS = {
+    f"{name}.{method}": getattr(value, method)
+    for name, value in PUBLIC.items()
+    if isinstance(value, type)
+    for method in vars(value)
+    if not method.startswith("_") and ">>>" in (getattr(value, method).__doc__ or "")
+}
+
+
+@pytest.mark.parametrize("name", [*PUBLIC, *METHODS])
 def test_docstrings_run(name):
-    documentation = PUBLIC[name].__doc__
+    documentation = {**PUBLIC, **METHODS}[name].__doc__
     assert documentation
     test = doctest.DocTestParser().get_doctest(documentation, {}, name, None, None)
     assert test.examples, f"{name} shows no example"
