@@ -63,7 +63,7 @@ $(BUILD)/peak_%: benchmarks/peak.c $(wildcard csrc/simd/*.h)
 test-c: $(C_TESTS) ## the C tests alone; with other compilers and flags: make test-c BUILD=build/tsan CC=clang EXTRA=-fsanitize=thread
 	@for test in $(C_TESTS); do $(RUN) $$test || exit 1; done
 
-bench: $(VENV)/bench.stamp ## timed comparisons beside other libraries, and README's table and plot of them; one alone: make bench NAME=rows
+bench: $(VENV)/bench.stamp ## timed comparisons beside other libraries, and README's tables and plot of them; one alone: make bench NAME=rows
 	$(PY) -m benchmarks $(NAME)
 
 lint: $(PY) ## ruff, and the C compiler's warnings as errors

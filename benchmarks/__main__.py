@@ -1,4 +1,4 @@
-"""python -m benchmarks [NAME ...]: all comparisons, or those named. All of them also renew README's table and plot."""
+"""python -m benchmarks [NAME ...]: all comparisons, or those named. All of them also renew README's tables and plot."""
 
 import argparse
 import datetime
@@ -13,16 +13,18 @@ import torch
 from threadpoolctl import threadpool_limits
 
 import cossim
-from benchmarks import report
-from benchmarks.cases import BENCHES
+from benchmarks import cases, report, search
 from benchmarks.harness import measure, show
 
 ROOT = Path(__file__).resolve().parent.parent
+ALL = cases.BENCHES | search.BENCHES
+BENCHES = ALL | search.ONLY_NAMED
 
 
 def measured_peak(isa):
     """What one core does at best: multiply-adds per second of both precisions, bytes read per second."""
-    program = ROOT / "build" / "c" / f"peak_{isa}"
+    vocabulary = isa.partition("_")[0]  # avx512_vnni adds to what is in avx512
+    program = ROOT / "build" / "c" / f"peak_{vocabulary}"
     subprocess.run(["make", "--silent", str(program.relative_to(ROOT))], check=True, cwd=ROOT)
     return json.loads(subprocess.run([program], check=True, capture_output=True).stdout)
 
@@ -34,7 +36,7 @@ def machine():
             model = next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
     except (OSError, StopIteration):
         model = platform.processor() or platform.machine()
-    packages = ("torch", "scikit-learn", "scipy", "simsimd", "numkong", "faiss-cpu", "onnxruntime")
+    packages = ("torch", "scikit-learn", "scipy", "simsimd", "numkong", "faiss-cpu", "usearch", "onnxruntime")
     versions = {name: version(name) for name in packages}
     return {
         "processor": model,
@@ -61,7 +63,7 @@ def main():
     print(f"one core: {best}, reads {peak['read'] / 1e9:.1f} GB/s")
     results = []
     torch.set_num_threads(1)
-    for name in names or BENCHES:
+    for name in names or ALL:
         for case in BENCHES[name]():
             with threadpool_limits(1), cossim.threads(1):  # here, where every library of the case is loaded
                 results.append(measure(case, peak))

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 
 import cossim
-from benchmarks.harness import Case, ProgramCase
+from benchmarks.harness import Case, ProgramCase, peak_program
 
 
 def _random(*shape, dtype=np.float32, seed=0):
@@ -294,20 +294,9 @@ def threads():
 
 # ---- memory and start-up ----
 
-_MEMORY = """
-import numpy as np
-{imports}
-def status(key):
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) << 10 for line in file if line.startswith(key))
-z = np.random.default_rng(0).standard_normal({shape}, dtype=np.float32)
-{warm_up}
-with open("/proc/self/clear_refs", "w") as file:
-    file.write("5")
-before = status("VmRSS")
-result = {call}
-print(status("VmHWM") - before - result.nbytes)
-"""
+
+def _normal(shape):
+    return f"np.random.default_rng(0).standard_normal({shape}, dtype=np.float32)"
 
 
 def memory():
@@ -328,13 +317,12 @@ def memory():
     }
     for shape in ((2048, 768), (8192, 384)):
         programs = {
-            name: _MEMORY.format(imports=imports, shape=shape, warm_up="f(z[:8].copy())", call=call)
+            name: peak_program(imports, _normal(shape), "f(z[:8].copy())", call)
             for name, (imports, call) in rivals.items()
         }
         yield ProgramCase(f"peak memory beside the result, self-pairs {shape} float32", programs, "bytes", 8 << 20)
-    z = (512, 128)
     programs = {
-        name: _MEMORY.format(imports=imports, shape=z, warm_up="f(z[:8, None], z[None, :8], 2)", call=call)
+        name: peak_program(imports, _normal((512, 128)), "f(z[:8, None], z[None, :8], 2)", call)
         for name, (imports, call) in {
             "cossim": ("import cossim; f = cossim.cosine_similarity", "f(z[:, None], z[None], 2)"),
             "torch": (
@@ -428,6 +416,7 @@ def encoder():
         yield Case(
             f"encoder, batch {n}, float32",
             {"cossim": lambda: ours(x), "ONNX Runtime": lambda: session.run(None, {"x": x}), "torch": in_torch},
+            table="",
         )
 
 

@@ -41,10 +41,10 @@ static volatile double sink;
         }                                                                                 \
         return 2.0 * SUMS * lanes * FMA_STEPS / seconds;                                  \
     }
-#define fma_f32_ADD(i) s[i] = vf_fma(factor, s[i], term);
-#define fma_f64_ADD(i) s[i] = vd_fma(factor, s[i], term);
-FMA_LOOP(fma_f32, vf, VF_LANES, vf_set1, vf_fma, vf_store, float)
-FMA_LOOP(fma_f64, vd, VD_LANES, vd_set1, vd_fma, vd_store, double)
+#define peak_f32_ADD(i) s[i] = vf_fma(factor, s[i], term);
+#define peak_f64_ADD(i) s[i] = vd_fma(factor, s[i], term);
+FMA_LOOP(peak_f32, vf, VF_LANES, vf_set1, vf_fma, vf_store, float)
+FMA_LOOP(peak_f64, vd, VD_LANES, vd_set1, vd_fma, vd_store, double)
 
 /* Two streams at once, as the functions of two arrays read them. */
 static double read_memory(const float *memory)
@@ -75,7 +75,7 @@ int main(void)
     }
     memset(memory, 1, READ_BYTES); /* not 0: pages of zeros may all be one and the same */
     for (int i = 0; i < TRIES; i++) {
-        const double a = fma_f32(), b = fma_f64(), c = read_memory(memory);
+        const double a = peak_f32(), b = peak_f64(), c = read_memory(memory);
         f32 = a > f32 ? a : f32;
         f64 = b > f64 ? b : f64;
         bytes = c > bytes ? c : bytes;

@@ -1,16 +1,28 @@
-"""Writes what a full run measured into README.md, as a table and a plot."""
+"""Writes what a full run measured into README.md, as tables and a plot."""
 
 import re
 
-COLUMNS = {
-    "SimSIMD": ["SimSIMD"],
-    "NumKong": ["NumKong"],
-    "NumPy": ["NumPy by hand", "NumPy vecdot", "NumPy einsum"],
-    "SciPy": ["SciPy"],
-    "scikit-learn": ["scikit-learn"],
-    "torch": ["torch"],
-    "torch normalize, mm": ["torch normalize, mm"],
-    "FAISS": ["FAISS"],
+# table -> column -> names of candidates
+TABLES = {
+    "vectors": {
+        "SimSIMD": ["SimSIMD"],
+        "NumKong": ["NumKong"],
+        "NumPy": ["NumPy by hand", "NumPy vecdot", "NumPy einsum"],
+        "SciPy": ["SciPy"],
+        "scikit-learn": ["scikit-learn"],
+        "torch": ["torch"],
+        "torch normalize, mm": ["torch normalize, mm"],
+        "FAISS": ["FAISS"],
+    },
+    "search": {
+        "cossim Index": ["cossim Index"],
+        "FAISS": ["FAISS"],
+        "FAISS, BLAS early": ["FAISS, BLAS early"],
+        "torch": ["torch normalize, mm"],
+        "NumPy": ["NumPy by hand"],
+        "usearch": ["usearch"],
+        "scikit-learn": ["scikit-learn"],
+    },
 }
 PLOT = "docs/speed.svg"
 START, END = "<!-- speed: renewed by make bench -->", "<!-- end of speed -->"
@@ -26,33 +38,31 @@ def _duration(seconds):
 def _ratios(result):
     """The ratio of each column's rival, where it ran."""
     ratios = {row["name"]: row["ratio"] for row in result["candidates"]}
-    return {column: ratios[name] for column, names in COLUMNS.items() for name in names if name in ratios}
+    columns = TABLES.get(result["table"], {}).items()
+    return {column: ratios[name] for column, names in columns for name in names if name in ratios}
 
 
-def _timed(results):
-    """Results that belong into the table: of vectors, with rivals, in seconds."""
-    return [
-        r
-        for r in results
-        if "seconds" in r["candidates"][0] and _ratios(r) and not r["title"].startswith(("encoder", "import"))
-    ]
+def _timed(results, *names):
+    """Results that belong into the tables of these names: with rivals."""
+    return [r for r in results if r["table"] in names and _ratios(r)]
 
 
-def table(everything):
-    lines = ["| work | cossim | " + " | ".join(COLUMNS) + " |", "| --- | --- |" + " --- |" * len(COLUMNS)]
-    for result in _timed(everything["results"]):
+def table(everything, name):
+    columns = TABLES[name]
+    lines = ["| work | cossim | " + " | ".join(columns) + " |", "| --- | --- |" + " --- |" * len(columns)]
+    for result in _timed(everything["results"], name):
         ratios = _ratios(result)
         ours = next(row["seconds"] for row in result["candidates"] if row["name"] == "cossim")
-        cells = [f"{ratios[c]:.3g}" if c in ratios else "" for c in COLUMNS]
+        cells = [f"{ratios[c]:.3g}" if c in ratios else "" for c in columns]
         lines.append(f"| {result['title']} | {_duration(ours)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def others(everything):
-    """A line for each result that is no race of one thread against the libraries of the table."""
+    """A line for each result that is no race of one thread against the libraries of the tables."""
     lines = []
     for result in everything["results"]:
-        if result in _timed(everything["results"]):
+        if result in _timed(everything["results"], *TABLES):
             continue
         unit = "bytes" if "bytes" in result["candidates"][0] else "seconds"
         amounts = (
@@ -71,10 +81,10 @@ def plot(everything, path):
 
     plt.rcParams["svg.fonttype"] = "none"  # text stays text
     plt.rcParams["svg.hashsalt"] = "cossim"  # the same figures give the same file
-    results = _timed(everything["results"])[::-1]
+    columns, results = TABLES["vectors"], _timed(everything["results"], "vectors")[::-1]
     figure, axes = plt.subplots(figsize=(9, 0.36 * len(results) + 1.3), layout="constrained")
     markers = "osD^vP*X"
-    for (column, marker), color in zip(zip(COLUMNS, markers, strict=True), plt.cm.tab10.colors, strict=False):
+    for (column, marker), color in zip(zip(columns, markers, strict=True), plt.cm.tab10.colors, strict=False):
         points = [(ratios[column], y) for y, ratios in enumerate(map(_ratios, results)) if column in ratios]
         axes.plot(*zip(*points, strict=True), marker, color=color, label=column, markersize=6)
     axes.axvline(1, color="black", linewidth=1)
@@ -91,15 +101,19 @@ def plot(everything, path):
 
 
 def renew(root, everything):
-    """README's table between its two marks, and the plot beside the docs."""
+    """README's tables between its two marks, and the plot beside the docs."""
     about = everything["machine"]
     versions = ", ".join(f"{name} {about[name]}" for name in about if name not in ("processor", "isa", "cpus", "date"))
     text = (
         f"{START}\n"
         "How many times as long as cossim the others take for the same work, one thread each, medians of one\n"
         "interleaved run (above 1: cossim is faster; empty: cannot do it, or not measured):\n\n"
-        f"{table(everything)}\n\n"
+        f"{table(everything, 'vectors')}\n\n"
         f"![the same as a plot]({PLOT})\n\n"
+        "The same for exact search. The others are given rows normalised beforehand. FAISS is IndexFlatIP, as it is\n"
+        "installed and, BLAS early, told to multiply matrices from three queries on, which suits one thread. The\n"
+        "Index is our own, below 1 where it is faster than the function:\n\n"
+        f"{table(everything, 'search')}\n\n"
         f"{others(everything)}\n\n"
         f"{about['processor']} ({about['isa']}, {about['cpus']} CPUs), {about['date']}; {versions}.\n"
         f"{END}"

@@ -1,5 +1,7 @@
 """Index: a corpus prepared for many searches."""
 
+import math
+
 import numpy as np
 
 from cossim import _core, _index_file
@@ -16,6 +18,14 @@ from cossim._search import (
 )
 
 DEEPEST = 4096  # elements of rows that have codes
+ALIGNMENT = 64
+
+
+def _aligned(shape):
+    """Bytes that begin with a cache line: vectors of codes that cross from one to the next take a fifth longer."""
+    block = np.empty(math.prod(shape) + ALIGNMENT, np.uint8)
+    first = -block.__array_interface__["data"][0] % ALIGNMENT
+    return block[first : first + math.prod(shape)].reshape(shape)
 
 
 class Index:
@@ -76,7 +86,7 @@ class Index:
         self._set(rows.array, None, None, eps_argument(name, eps))
         if self.dim > DEEPEST:
             return
-        codes = np.empty(rows.array.shape, np.uint8)
+        codes = _aligned(rows.array.shape)
         scales = np.empty((len(rows), 2), np.float32)
         with reporting(progress, name) as report:
             done = 0

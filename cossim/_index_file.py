@@ -206,7 +206,7 @@ def _errors_of(path):
 def _blocks(array, limit):
     """The array in pieces of at most `limit` bytes that follow each other in C order; each is a view."""
     length = array.size * array.itemsize
-    if length <= limit or array.ndim == 0:
+    if length <= limit:
         yield array
     elif (row := length // len(array)) > limit:
         for part in array:
@@ -219,7 +219,7 @@ def _blocks(array, limit):
 def _bytes_of(array, dtype):
     """A copy of the bytes of an array as they are stored: whoever changes the array meanwhile spoils no checksum."""
     if dtype == "bool":
-        array = array.view(np.uint8) != 0  # a view of other bytes as bool may hold more than 0 and 1
+        array = array.view(np.uint8)  # a view of other bytes as bool may hold more than 0 and 1; the copy does not
     elif dtype == "bfloat16":  # whose own conversions NumPy leaves to ml_dtypes
         array = array.view(np.dtype(np.uint16).newbyteorder(array.dtype.byteorder))
     return np.array(array, _STORED[dtype], order="C").reshape(-1).view(np.uint8)

@@ -188,9 +188,9 @@ def topk(queries, corpus, k, *, eps=1e-8, memory=None, progress=None):
 
     Notes
     -----
-    A pair gets a cheap first look where that pays: by floats as they lie for a few queries, by 8-bit codes made on the way
-    for more; what might be among the best is then scored in full. The bound behind it: |x.q - x'.q'| <= |x - x'| |q| +
-    |x'| |q - q'| for codes x', q' of x, q (Cauchy-Schwarz).
+    A pair gets a cheap first look where that pays: by floats as they lie for a few queries, by 8-bit codes made on the
+    way for more; what might be among the best is then scored in full. The bound behind it: |x.q - x'.q'| <=
+    |x - x'| |q| + |x'| |q - q'| for codes x', q' of x, q (Cauchy-Schwarz).
 
     Examples
     --------

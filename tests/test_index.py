@@ -1,4 +1,4 @@
-"""Index: the results of topk and pairs_above, bit for bit, from codes that say for certain what cannot be among them."""
+"""Index: the results of topk and pairs_above, bit for bit, from codes that tell what cannot be among them."""
 
 import pickle
 

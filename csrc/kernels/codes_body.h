@@ -94,6 +94,9 @@ INLINE void codes_block(vi *lanes, const uint8_t *const *rows, const int row_cou
         }
         _Pragma("GCC unroll 16") for (int r = 0; r < row_count; r++) {
             const vc codes = vc_load_codes(rows[r] + k);
+            if (count == 1) { /* with more, they are from the cache mostly */
+                __builtin_prefetch(rows[r] + k + CODES_AHEAD);
+            }
             _Pragma("GCC unroll 4") for (int q = 0; q < count; q++) {
                 lanes[q * row_count + r] = vi_dot_codes(lanes[q * row_count + r], codes, factors[q]);
             }
@@ -111,31 +114,36 @@ INLINE void codes_block(vi *lanes, const uint8_t *const *rows, const int row_cou
     }
 }
 
-/* row_count * count is a multiple of VF_LANES, at most 16. */
-INLINE void codes_sums_of(int32_t *sums, size_t step, const uint8_t *codes, size_t code_step, size_t rows, const int row_count,
-                          const CODE_FACTOR *const *queries, const int count, size_t n)
+/* A vector's worth of rows one after another with one query, as memory likes it; else CODES_ROWS with all. */
+INLINE void codes_sums_of(int32_t *sums, size_t step, const uint8_t *codes, size_t code_step, size_t rows, const CODE_FACTOR *const *queries,
+                          const int count, size_t n)
 {
-    for (size_t r = 0; r < rows; r += (size_t)row_count) {
+    const size_t at_once = count == 1 ? VF_LANES : CODES_ROWS;
+    for (size_t r = 0, some; r < rows; r += at_once) {
         const uint8_t *row[16];
         vi lanes[16];
         int32_t totals[16];
-        for (size_t i = 0; i < (size_t)row_count; i++) { /* the last row again where there is none */
-            row[i] = codes + (r + i < rows ? r + i : rows - 1) * code_step;
-            for (size_t line = 0; line < n; line += 64) {
-                __builtin_prefetch(row[i] + CODES_AHEAD * (size_t)row_count * code_step + line);
-            }
+        some = rows - r < at_once ? rows - r : at_once;
+        for (size_t i = 0; i < at_once; i++) { /* the last row again where there is none */
+            row[i] = codes + (r + (i < some ? i : some - 1)) * code_step;
         }
-        codes_block(lanes, row, row_count, queries, count, n);
-        _Pragma("GCC unroll 4") for (int i = 0; i < row_count * count; i += VF_LANES) {
-            vi_store(totals + i, vi_row_sums(lanes + i));
-        }
-        if (rows - r >= (size_t)row_count) {
-            _Pragma("GCC unroll 4") for (int q = 0; q < count; q++) {
-                memcpy(sums + (size_t)q * step + r, totals + q * row_count, (size_t)row_count * sizeof *sums);
+        if (count == 1) {
+            for (size_t i = 0; i < at_once; i++) {
+                codes_block(lanes + i, row + i, 1, queries, 1, n);
             }
         } else {
-            for (int q = 0; q < count; q++) {
-                memcpy(sums + (size_t)q * step + r, totals + q * row_count, (rows - r) * sizeof *sums);
+            codes_block(lanes, row, CODES_ROWS, queries, count, n);
+        }
+        for (size_t i = 0; i < at_once * (size_t)count; i += VF_LANES) {
+            vi_store(totals + i, vi_row_sums(lanes + i));
+        }
+        if (some == at_once) {
+            _Pragma("GCC unroll 4") for (size_t q = 0; q < (size_t)count; q++) {
+                memcpy(sums + q * step + r, totals + q * at_once, at_once * sizeof *sums);
+            }
+        } else {
+            for (size_t q = 0; q < (size_t)count; q++) {
+                memcpy(sums + q * step + r, totals + q * at_once, some * sizeof *sums);
             }
         }
     }
@@ -144,7 +152,7 @@ INLINE void codes_sums_of(int32_t *sums, size_t step, const uint8_t *codes, size
 static void codes_sums(int32_t *sums, size_t step, const uint8_t *codes, size_t code_step, size_t rows, const void *const *queries_void,
                        size_t count, size_t n)
 {
-    _Static_assert(CODES_ROWS * CODES_QUERIES % VF_LANES == 0 && CODES_ROWS * CODES_QUERIES <= 16 && CODES_PADDING % CODES_LANES == 0 &&
+    _Static_assert(CODES_ROWS * CODES_QUERIES % VF_LANES == 0 && CODES_ROWS * CODES_QUERIES <= 16 && VF_LANES <= 16 && CODES_PADDING % CODES_LANES == 0 &&
                        (int64_t)FACTOR_MOST * UINT8_MAX * CODES_DEPTH <= INT32_MAX,
                    "what codes_sums counts on");
     const CODE_FACTOR *queries[CODES_QUERIES];
@@ -152,9 +160,9 @@ static void codes_sums(int32_t *sums, size_t step, const uint8_t *codes, size_t 
         queries[q] = queries_void[q];
     }
     if (count == 1) {
-        codes_sums_of(sums, step, codes, code_step, rows, VF_LANES, queries, 1, n);
+        codes_sums_of(sums, step, codes, code_step, rows, queries, 1, n);
     } else {
-        codes_sums_of(sums, step, codes, code_step, rows, CODES_ROWS, queries, CODES_QUERIES, n);
+        codes_sums_of(sums, step, codes, code_step, rows, queries, CODES_QUERIES, n);
     }
 }
 

@@ -37,8 +37,8 @@ INLINE double exact_total(struct exact s)
 /* Bytes that rows are asked for ahead of time, once a cache line: 3 to 6 % faster from memory than without; 576 and more are slower. */
 enum { ROWS_AHEAD = 384 };
 
-/* The same for a first look at rows and for coding them; blocks of rows that codes are asked for ahead. */
-enum { SCREEN_AHEAD = 768, ENCODE_AHEAD = 1536, CODES_AHEAD = 1 };
+/* The same for a first look at rows, for coding them, and for codes. */
+enum { SCREEN_AHEAD = 256, ENCODE_AHEAD = 1536, CODES_AHEAD = 256 };
 
 /* Their sum, half by half. */
 INLINE float halve_lanes(float lanes[VF_LANES])

@@ -1,0 +1,347 @@
+"""The comparisons of search. All calls of a case are checked to find the same before they are timed."""
+
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+import cossim
+from benchmarks.harness import Case, ProgramCase, peak_program
+
+ROOT = Path(__file__).resolve().parent.parent
+EMBEDDINGS = ROOT.parent / "shared" / "data" / "stdlib_docstrings_minilm_f16.npy"  # beside a developer's checkout
+INSTALLED, EARLY = "FAISS", "FAISS, BLAS early"
+
+
+def _random(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+
+
+def _unit(x):
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+# ---- rivals: functions of queries and k that return the indices found, in a corpus normalised beforehand ----
+
+
+def _faiss_index(faiss, unit):
+    faiss.omp_set_num_threads(1)
+    index = faiss.IndexFlatIP(unit.shape[1])
+    index.add(unit)
+    return index
+
+
+def _faiss_search(faiss, index, blas_from):
+    """FAISS takes a matrix product where queries times dimension reach its threshold."""
+
+    def search(queries, k):
+        faiss.cvar.distance_compute_blas_threshold = blas_from
+        return index.search(_unit(queries), k)[1]
+
+    return search
+
+
+def _numpy_search(unit, scores):
+    """As many queries at a time as `scores` has rows; argpartition is twice as fast a row at a time as all at once."""
+
+    def search(queries, k):
+        found, queries = np.empty((len(queries), k), np.int64), _unit(queries)
+        for start in range(0, len(queries), len(scores)):
+            chunk = queries[start : start + len(scores)]
+            for row, result in zip(
+                np.matmul(chunk, unit.T, out=scores[: len(chunk)]), found[start : start + len(chunk)], strict=True
+            ):
+                best = np.argpartition(row, -k)[-k:]
+                result[:] = best[np.argsort(-row[best])]
+        return found
+
+    return search
+
+
+def _torch_search(torch, unit, scores):
+    """As many queries at a time as `scores` has rows."""
+    unit, scores = torch.from_numpy(unit), torch.from_numpy(scores)
+
+    def search(queries, k):
+        with torch.inference_mode():
+            chunks = torch.nn.functional.normalize(torch.from_numpy(queries)).split(len(scores))
+            found = [torch.topk(torch.mm(chunk, unit.T, out=scores[: len(chunk)]), k).indices for chunk in chunks]
+            return torch.cat(found).numpy()
+
+    return search
+
+
+def _usearch_search(usearch, unit):
+    """The inner product of rows of length 1, which is a tenth to a third faster than its cosine."""
+
+    def search(queries, k):
+        metric = usearch.index.MetricKind.IP
+        return usearch.index.search(unit, _unit(queries), k, metric, exact=True, threads=1).keys
+
+    return search
+
+
+# ---- the checks ----
+
+
+def _check_neighbours(unit, queries, candidates):
+    """All find neighbours of the same scores, each once: of scores that float32 cannot tell apart either will do."""
+    queries, expected = _unit(queries), None
+    for name, call in candidates.items():
+        found = np.atleast_2d(call()).astype(np.int64)  # usearch has one row for one query
+        ordered = np.sort(found, axis=1)
+        if (ordered[:, 1:] == ordered[:, :-1]).any():
+            raise SystemExit(f"{name} finds a neighbour twice")
+        scores = np.empty(found.shape, np.float32)
+        for start in range(0, len(found), 500):
+            part = slice(start, start + 500)
+            scores[part] = np.vecdot(queries[part, None], unit[found[part]])
+        scores.sort(axis=1)
+        expected = scores if expected is None else expected
+        if scores.shape != expected.shape or not np.allclose(scores, expected, rtol=0, atol=2e-6):
+            raise SystemExit(f"{name} does not find the neighbours that {next(iter(candidates))} finds")
+
+
+def _check_pairs(x, threshold, candidates):
+    """All find the same pairs, but for those whose scores float32 cannot tell from the threshold."""
+    unit, expected = _unit(x.astype(np.float64)), None
+    for name, call in candidates.items():
+        found = set(zip(*(a.tolist() for a in call()), strict=True))
+        expected = found if expected is None else expected
+        for i, j in found ^ expected:
+            if abs(unit[i] @ unit[j] - threshold) > 2e-6:
+                raise SystemExit(f"{name} does not find the pairs that {next(iter(candidates))} finds")
+
+
+# ---- the nearest of a corpus ----
+
+
+def topk():
+    """The ten nearest of a corpus, with and without an Index, for one query to many."""
+    import faiss
+    import torch
+    import usearch.index
+
+    corpus, k = _random(200000, 384), 10
+    unit, index = _unit(corpus), cossim.Index(corpus)
+    scores = np.empty((512, len(corpus)), np.float32)  # 512 queries at a time are faster than 256, 1024 or all
+    flat = _faiss_index(faiss, unit)
+    installed = faiss.cvar.distance_compute_blas_threshold
+    searches = {
+        "cossim": lambda queries, k: cossim.topk(queries, corpus, k).indices,
+        "cossim Index": lambda queries, k: index.topk(queries, k).indices,
+        INSTALLED: _faiss_search(faiss, flat, installed),
+        # FAISS 1.15 waits for 128000, which suits many threads; 800 is what its pull request 5109 has for one
+        EARLY: _faiss_search(faiss, flat, 800),
+        "torch normalize, mm": _torch_search(torch, unit, scores),
+        "NumPy by hand": _numpy_search(unit, scores),
+        "usearch": _usearch_search(usearch, unit),
+    }
+    # least ratios: to the best of all, to FAISS as it is installed; and of the Index, to FAISS or to our own topk
+    for n, least, least_faiss, index_rival, least_index in (
+        (1, 1.1, None, INSTALLED, 2.5),
+        (16, 2.0, 6.0, "cossim", 1.3),
+        (256, 1.8, 9.0, "cossim", 1.1),
+        (2048, 1.2, None, "cossim", 1.0),
+    ):
+        queries = _random(n, 384, seed=1)
+        candidates = {name: lambda f=f: f(queries, k) for name, f in searches.items()}
+        if not 800 <= queries.size < installed:  # the same as FAISS as it is installed
+            del candidates[EARLY]
+        if n == 2048:  # 46 s, a query at a time: ten times as long as the others
+            del candidates["usearch"]
+        _check_neighbours(unit, queries, candidates)
+        rivals = [name for name in candidates if not name.startswith("cossim")]
+        goals = [(rivals, least), ([index_rival], least_index, "cossim Index")]
+        if least_faiss:
+            goals.insert(1, ([INSTALLED], least_faiss))
+        yield Case(
+            f"{k} nearest of (200000, 384), {n} quer{'y' if n == 1 else 'ies'}",
+            candidates,
+            goals=goals,
+            # one query is bound by what is read, many by what is multiplied, counted as if all of it were float32:
+            # 8-bit codes can be beyond its peak
+            **({"bytes_read": corpus.nbytes} if n == 1 else {"flops": 2 * n * corpus.size}),
+            table="search",
+        )
+    faiss.cvar.distance_compute_blas_threshold = installed
+
+
+def neighbours():
+    """The nearest of each row among the others."""
+    import faiss
+
+    x, k = _random(20000, 256), 50
+    unit = _unit(x)
+    flat = _faiss_index(faiss, unit)
+    candidates = {
+        "cossim": lambda: cossim.topk(x, None, k).indices,
+        "FAISS": lambda: flat.search(unit, k + 1)[1][:, 1:],  # each row finds itself first
+    }
+    _check_neighbours(unit, x, candidates)
+    yield Case(
+        f"{k} nearest of each of (20000, 256)",
+        candidates,
+        goals=[(["FAISS"], 1.7)],
+        flops=2 * len(x) * x.size,
+        table="search",
+    )
+
+
+# ---- pairs above a threshold ----
+
+
+def embeddings():
+    """Sentence embeddings, (8068, 384), where they lie beside the checkout, else clusters of the same size."""
+    if EMBEDDINGS.exists():
+        return np.load(EMBEDDINGS).astype(np.float32)
+    clusters = np.random.default_rng(1).integers(0, 8068, 8068)
+    return _random(8068, 384)[clusters] + 0.2 * _random(8068, 384, seed=2)
+
+
+def sklearn_pairs(x, threshold):
+    """Faster and smaller than the upper triangle of all scores."""
+    from sklearn.metrics.pairwise import cosine_similarity
+
+    i, j = np.argwhere(cosine_similarity(x) >= threshold).T
+    return i[i < j], j[i < j]
+
+
+def pairs_above():
+    """Near-duplicates: time, and memory in processes of their own."""
+    x, threshold = embeddings(), 0.9
+    what = f"pairs above {threshold} of {x.shape} {'' if EMBEDDINGS.exists() else 'random '}embeddings"
+    candidates = {
+        "cossim": lambda: cossim.pairs_above(x, threshold)[:2],
+        "scikit-learn": lambda: sklearn_pairs(x, threshold),
+    }
+    _check_pairs(x, threshold, candidates)
+    yield Case(what, candidates, goals=[(["scikit-learn"], 2)], flops=len(x) * x.size, table="search")
+    imports = {
+        "cossim": "import cossim; cossim.set_num_threads(1); f = cossim.pairs_above",
+        "scikit-learn": "from benchmarks.search import sklearn_pairs as f",
+    }
+    data = "__import__('benchmarks.search').search.embeddings()"
+    programs = {
+        name: peak_program(each, data, f"f(z[:8].copy(), {threshold})", f"f(z, {threshold})")
+        for name, each in imports.items()
+    }
+    yield ProgramCase(f"peak memory beside the result, {what}", programs, "bytes", goals=[(["scikit-learn"], 20)])
+
+
+# ---- the Index ----
+
+
+def index():
+    """Building an Index: time, and what it adds to a corpus, in processes of their own."""
+    import faiss
+
+    shape = (200000, 384)
+    corpus = _random(*shape)
+
+    def build_faiss():
+        unit = corpus.copy()
+        faiss.normalize_L2(unit)
+        return _faiss_index(faiss, unit)
+
+    yield Case(
+        f"building an Index of {shape} float32",
+        {"cossim": lambda: cossim.Index(corpus), "FAISS": build_faiss},
+        limit=corpus.nbytes / 1e9,  # reads 1 GB/s
+        bytes_read=corpus.nbytes,
+        table="",
+    )
+    imports = {
+        "cossim": "import cossim; cossim.set_num_threads(1)\ndef build(z):\n    return cossim.Index(z)",
+        "FAISS": "import faiss\ndef build(z):\n    i = faiss.IndexFlatIP(z.shape[1])\n    i.add(z)\n    return i",
+    }
+    keep = "\ndef f(z):\n    global kept\n    kept = build(z)\n    return z[:0]"
+    data = f"np.random.default_rng(0).standard_normal({shape}, dtype=np.float32)"
+    programs = {name: peak_program(each + keep, data, "f(z[:8].copy())", "f(z)") for name, each in imports.items()}
+    title = f"peak memory of building an Index, beside its corpus {shape} float32 ({corpus.nbytes / 1e6:.0f} MB)"
+    yield ProgramCase(title, programs, "bytes", 0.30 * corpus.nbytes)
+
+
+# ---- a corpus larger than the memory that is given ----
+
+_BEYOND = """
+import os, statistics, time
+import numpy as np
+import cossim
+cossim.set_num_threads(1)
+path = {path!r}
+file = os.open(path, os.O_RDONLY)
+os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)  # not from the page cache
+query = np.random.default_rng(1).standard_normal((1, 384), dtype=np.float32)
+def seconds(call):
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+def search():
+    cossim.topk(query, np.load(path, mmap_mode="r"), 10, memory=256 << 20)
+{measure}
+"""
+
+# Past the page cache: filling it costs a plain read more than the disk does, up to half its speed.
+_READ = """
+import mmap
+def read():
+    direct, buffer = os.open(path, os.O_RDONLY | os.O_DIRECT), mmap.mmap(-1, 16 << 20)
+    while os.readv(direct, [buffer]) == len(buffer):
+        pass
+print(seconds(read))
+"""
+
+_IN_MEMORY = """
+corpus = np.array(np.load(path, mmap_mode="r")[: {rows}])
+print({times} * statistics.median(seconds(lambda: cossim.topk(query, corpus, 10)) for _ in range(7)))
+"""
+
+_RESIDENT = """
+search()
+with open("/proc/self/status") as status:
+    print(next(int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM")))
+"""
+
+
+@contextmanager
+def _npy(rows, dim):
+    """The path of a .npy file of random rows, written to the disk and gone afterwards."""
+    folder = ROOT / "build"
+    folder.mkdir(exist_ok=True)
+    nbytes = rows * dim * 4
+    if shutil.disk_usage(folder).free < nbytes + (2 << 30):
+        raise SystemExit(f"beyond_memory needs {(nbytes >> 30) + 2} GiB of disk in {folder}")
+    with tempfile.NamedTemporaryFile(dir=folder, suffix=".npy") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (rows, dim)}
+        np.lib.format.write_array_header_1_0(file, header)
+        rng = np.random.default_rng(0)
+        for start in range(0, rows, 1 << 17):
+            rng.standard_normal((min(1 << 17, rows - start), dim), dtype=np.float32).tofile(file)
+        file.flush()
+        os.fsync(file.fileno())  # only what is on the disk leaves the page cache
+        yield file.name
+
+
+def beyond_memory(nbytes=12 << 30):
+    """A large file searched with 256 MiB, each in a process of its own that finds nothing in the page cache."""
+    dim, part = 384, 12
+    rows = nbytes // (4 * dim)
+    with _npy(rows, dim) as path:
+        measures = {
+            "cossim": "print(seconds(search))",
+            "plain read": _READ,
+            f"cossim, a {part}th in memory, times {part}": _IN_MEMORY.format(rows=rows // part, times=part),
+        }
+        programs = {name: _BEYOND.format(path=path, measure=each) for name, each in measures.items()}
+        title = f"10 nearest of a file ({rows}, {dim}) float32, 1 query, memory=256 MiB"
+        yield ProgramCase(title, programs, "seconds", bytes_read=rows * dim * 4, rounds=3)
+        resident = {"cossim": _BEYOND.format(path=path, measure=_RESIDENT)}
+        yield ProgramCase(f"resident set, {title}", resident, "bytes", 600 << 20)
+
+
+BENCHES = {bench.__name__: bench for bench in (topk, neighbours, pairs_above, index)}
+ONLY_NAMED = {"beyond_memory": beyond_memory}  # too much disk and time to run with all

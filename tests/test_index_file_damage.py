@@ -1,0 +1,327 @@
+"""Files that write() has not written, or that have changed since, are refused."""
+
+import json
+import os
+import random
+import stat
+import struct
+import tracemalloc
+import zlib
+
+import numpy as np
+import pytest
+from index_files import files_in, read_as_documented, refused
+
+from cossim import _index_file
+from cossim._index_file import read, write
+
+# ---- damaged files ----
+
+
+@pytest.fixture
+def small(rng, tmp_path):
+    """A file of less than 2 KB with a bit of everything, its bytes, and where the contents of its arrays are."""
+    arrays = {
+        "rows": rng.standard_normal((7, 9)).astype(np.float32),
+        "ids": np.arange(7),
+        "none": np.zeros((0, 4)),
+        "deleted": np.array([True, False] * 3 + [True]),
+    }
+    path = tmp_path / "index"
+    write(path, {"metric": "cosine"}, arrays)
+    entries = [entry for entry, _ in read_as_documented(path)[1].values()]
+    contents = {at for entry in entries for at in range(entry["offset"], entry["offset"] + entry["bytes"])}
+    assert path.stat().st_size < 2000
+    return path, path.read_bytes(), contents
+
+
+def put(path, data):
+    path.unlink(missing_ok=True)  # some file systems wait for the disk when a file is emptied and filled again
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("mmap", [True, False])
+def test_every_flipped_bit_is_found(small, mmap):
+    path, data, contents = small
+    with open(path, "r+b", buffering=0) as file:
+        for at, byte in enumerate(data):
+            for bit in range(8):
+                os.pwrite(file.fileno(), bytes([byte ^ 1 << bit]), at)
+                message = refused(path, mmap=mmap)
+                assert message.startswith(("damaged", "not an index file" if at < 8 else "damaged"))
+                if at in contents:
+                    assert message.endswith("do not match their checksum") and " of array '" in message
+                    read(path, mmap=mmap, verify=False)
+                else:
+                    refused(path, mmap=mmap, verify=False)
+            os.pwrite(file.fileno(), bytes([byte]), at)
+    read(path, mmap=mmap)
+
+
+def test_truncated_at_every_length(small):
+    path, data, _ = small
+    for length in range(len(data) - 1, -1, -1):
+        os.truncate(path, length)
+        for options in ({}, {"mmap": False, "verify": False}):
+            assert refused(path, **options).startswith("cut off: " if length else "not an index file of cossim but an")
+
+
+@pytest.mark.parametrize("more", [b"\0", b"\n", bytes(64), bytes(5000), b"{}"], ids=len)
+def test_extended(small, more):
+    path, data, _ = small
+    path.write_bytes(data + more)
+    assert refused(path, verify=False).startswith(f"{len(more)} bytes too long")
+
+
+def test_bytes_lost_added_or_swapped_within(small):
+    path, data, _ = small
+    for at in range(0, len(data) - 1, 3):
+        others = [data[:at] + data[at + 1 :], data[:at] + b"\0" + data[at:], data[: at + 1] + data[at:]]
+        for other in [*others, data[:at] + data[at : at + 2][::-1] + data[at + 2 :]]:
+            put(path, other)
+            if other != data:
+                refused(path)
+
+
+def test_where_the_damage_is(tmp_path):
+    path = tmp_path / "index"
+    write(path, {}, {"ids": np.arange(3), "rows": np.zeros((5, 2**22), np.float32)})
+    with open(path, "r+b") as file:
+        file.seek(128 + 2**25 + 5)
+        file.write(b"\1")
+    assert refused(path) == "damaged: bytes 33554432 to 50331647 of array 'rows' do not match their checksum"
+    assert read(path, verify=False)[1]["rows"].ravel()[2**23 + 1] != 0
+
+
+@pytest.mark.parametrize("mmap", [True, False])
+def test_cut_off_while_it_is_read(small, monkeypatch, mmap):
+    path, _, _ = small
+    check = _index_file._check_padding
+    monkeypatch.setattr(_index_file, "_check_padding", lambda *args: (check(*args), os.truncate(path, 100)))
+    assert refused(path, mmap=mmap) == "cut off while it was read"
+
+
+def test_other_files(tmp_path):
+    path = tmp_path / "index"
+    kinds = {
+        " but a .npy file": lambda file: np.save(file, np.arange(100)),
+        " but a .npz or other .zip file": lambda file: np.savez(file, np.arange(100)),
+        " but an empty one": lambda file: None,
+        ", by its first bytes": lambda file: file.write(b"Lorem ipsum dolor sit amet\n" * 10),
+    }
+    for kind, fill in kinds.items():
+        with open(path, "wb") as file:
+            fill(file)
+        assert refused(path) == f"not an index file of cossim{kind}"
+    path.write_bytes(b"\n")
+    assert refused(path) == "not an index file of cossim, by its first bytes"
+
+
+def test_what_is_no_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="'.*missing'"):
+        read(tmp_path / "missing")
+    with pytest.raises(IsADirectoryError, match=tmp_path.name):
+        read(tmp_path)
+    with pytest.raises(IsADirectoryError, match=tmp_path.name):
+        write(tmp_path, {}, {})
+    with pytest.raises(FileNotFoundError, match="'.*missing/index'"):
+        write(tmp_path / "missing/index", {}, {})
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/null"):
+        with pytest.raises(ValueError, match="not a regular file"):
+            read(path)
+        with pytest.raises(ValueError, match="not a regular file"):
+            write(path, {}, {})
+    assert files_in(tmp_path) == ["pipe"]
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+# ---- hostile files: all checksums are right ----
+
+
+def forge(path, header, body=b"", version=1, offset=None, length=None, zeros=bytes(28)):
+    """A file with right checksums around any header: bytes, or what becomes JSON."""
+    data = header if isinstance(header, bytes) else json.dumps(header).encode()
+    offset, length = 64 + len(body) if offset is None else offset, len(data) if length is None else length
+    start = b"\x89COSSIM\n" + struct.pack("<IIQQ", version, zlib.crc32(data), offset, length) + zeros
+    put(path, start + struct.pack("<I", zlib.crc32(start)) + body + data)
+
+
+BODY = np.arange(16, dtype=np.float32).tobytes()
+
+
+def entry(**changes):
+    it = {"name": "x", "dtype": "float32", "shape": [4, 4], "offset": 64, "bytes": 64, "crc32": [zlib.crc32(BODY)]}
+    it.update(changes)
+    return {key: value for key, value in it.items() if value is not ...}
+
+
+def with_arrays(*entries):
+    return {"header": {}, "arrays": list(entries)}
+
+
+def test_the_forged_file_would_be_read(tmp_path):
+    forge(tmp_path / "index", with_arrays(entry()), BODY)
+    assert read(tmp_path / "index")[1]["x"].ravel().tolist() == list(range(16))
+
+
+ENTRIES = {
+    "name": [1, None, ["x"], ...],
+    "dtype": ["float33", "float128", "O", "object", "<f4", "complex64", 4, None, [], {}, ...],
+    "shape": [[4, 5], [16, -1], [-4, -4], [2**63, 2], [2**62, 2**62], [0, 2**63], [4.0, 4], [True, 16], ["4", 4], 16]
+    + [None, {}, [[4, 4]], [1] * 33 + [16], [0], [], [10**90, 4], ...],
+    "offset": [0, -64, 63, 65, 128, 2**63, 2**64, 10**90, 64.0, "64", None, True, [], ...],
+    "bytes": [0, 63, 65, -64, 2**62, 10**90, 64.0, None, "64", ...],
+    "crc32": [[], [1, 2], [-1], [2**32], [1.0], [None], 1, "1", None, {}, [True], ...],
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key in ENTRIES for value in ENTRIES[key]])
+def test_hostile_arrays(tmp_path, key, value):
+    forge(tmp_path / "index", with_arrays(entry(**{key: value})), BODY)
+    for mmap in (True, False):
+        assert "its header " in refused(tmp_path / "index", mmap=mmap, verify=False)
+
+
+@pytest.mark.parametrize("shape", [[0, 2**61 - 1], [2**61 - 1, 0], [0] * 32])
+def test_empty_arrays_as_large_as_they_may_be(tmp_path, shape):
+    forge(tmp_path / "index", with_arrays(entry(shape=shape, bytes=0, crc32=[])))
+    for mmap in (True, False):
+        assert read(tmp_path / "index", mmap=mmap)[1]["x"].shape == tuple(shape)
+    forge(tmp_path / "index", with_arrays(entry(shape=[0, 2**61], bytes=0, crc32=[])))
+    assert "too large" in refused(tmp_path / "index")
+
+
+HEADERS = {
+    "no object": [b"[]", b"1", b"null", b'"x"', b"", b" ", b"{", b'{"header":{}}', b'{"header":{},"arrays":{}}']
+    + [b'{"header":{},"arrays":[],"more":1}', b'{"header":[],"arrays":[]}', b'{"header":null,"arrays":[]}'],
+    "array": [b'{"header":{},"arrays":[1]}', b'{"header":{},"arrays":[null]}', b'{"header":{},"arrays":[[]]}'],
+    "duplicate keys": [b'{"header":{},"header":{},"arrays":[]}', b'{"header":{"a":{"b":1,"b":1}},"arrays":[]}'],
+    "numbers": [
+        b'{"header":{"a":%s},"arrays":[]}' % number
+        for number in (b"NaN", b"Infinity", b"-Infinity", b"1e999", b"-1e999", b"1" * 200, b"1" * 10**6, b"01", b"+1")
+    ],
+    "text": [b"\xff{}", b'{"header":{"a":"\xff"},"arrays":[]}', b'\xef\xbb\xbf{"header":{},"arrays":[]}', b"\0" * 50],
+    "deep": [b"[" * 2**20, b'{"a":' * 200_000, b'{"header":{"a":%s},"arrays":[]}' % (b"[" * 400_000 + b"]" * 400_000)],
+    "less deep": [b"[" * depth + b"]" * depth for depth in (50, 500, 700, 900, 950, 980)],
+    "wide": [b"[%s0]" % (b"[]," * 349_000), b'{"header":{},"arrays":[%s0]}' % (b"{}," * 349_000)],
+}
+
+
+@pytest.mark.parametrize("kind", HEADERS)
+def test_hostile_headers(tmp_path, kind):
+    for header in HEADERS[kind]:
+        forge(tmp_path / "index", header)
+        tracemalloc.start()
+        try:
+            assert "header" in refused(tmp_path / "index")
+            assert tracemalloc.get_traced_memory()[1] < 60e6
+        finally:
+            tracemalloc.stop()
+
+
+def test_arrays_that_do_not_fill_the_file(tmp_path):
+    path, empty = tmp_path / "index", entry(name="empty", shape=[0], bytes=0, crc32=[], offset=128)
+    for entries, body in [
+        ([], BODY),  # bytes that belong to none
+        ([entry()], BODY + bytes(64)),
+        ([entry()], b""),  # the header within the array
+        ([entry(), entry()], BODY),  # one over the other
+        ([entry(), entry(name="y")], BODY),
+        ([entry(), entry(name="y", offset=192)], BODY * 3),  # a gap
+        ([entry(name="y", offset=128), entry()], BODY * 2),  # out of order
+        ([entry(), entry(offset=128)], BODY * 2),  # the same name
+        ([empty, entry()], BODY),
+        ([entry(), {**empty, "offset": 64}], BODY),
+    ]:
+        forge(path, with_arrays(*entries), body)
+        assert "its header" in refused(path, verify=False)
+    forge(path, with_arrays(entry(), empty), BODY)
+    assert list(read(path)[1]) == ["x", "empty"]
+
+
+def test_hostile_start(tmp_path):
+    path, header = tmp_path / "index", with_arrays(entry())
+    forge(path, header, BODY)
+    size = path.stat().st_size
+    for offset, length in [(2**63, 5), (2**64 - 1, 2**64 - 1), (128, 2**40), (size + 64, 0)]:
+        forge(path, header, BODY, offset=offset, length=length)
+        assert refused(path) == f"cut off: {size} bytes of {offset + length}"
+    for offset, length in [(0, size - 1), (0, 0), (64, size - 128), (128, 0)]:
+        forge(path, header, BODY, offset=offset, length=length)
+        extra = size - offset - length
+        assert refused(path) == f"{extra} bytes too long: {size} bytes, not {offset + length}"
+    for offset, length in [(0, size), (63, size - 63), (127, size - 127)]:
+        forge(path, header, BODY, offset=offset, length=length)
+        assert refused(path) == f"damaged: a header of {length} bytes at {offset}"
+    forge(path, header, BODY, offset=64, length=size - 64)
+    assert refused(path) == "damaged: its header does not match its checksum"
+    forge(path, b" " * (2**20 + 1))
+    assert refused(path) == f"damaged: a header of {2**20 + 1} bytes at 64"
+    forge(path, b'{"header":{},"arrays":[]}', bytes(8))
+    assert refused(path) == "damaged: a header of 25 bytes at 72"
+    forge(path, header, BODY, zeros=bytes(27) + b"\1")
+    assert refused(path) == "damaged: bytes 32 to 59 are not zero"
+    for padding in range(1, 64):
+        body = np.arange(64 - padding, dtype=np.uint8).tobytes()
+        it = entry(dtype="uint8", shape=[len(body)], bytes=len(body), crc32=[zlib.crc32(body)])
+        forge(path, with_arrays(it), body + bytes(padding))
+        read(path)
+        forge(path, with_arrays(it), body + bytes(padding - 1) + b"\1")
+        assert refused(path, verify=False) == f"damaged: bytes {64 + len(body)} to 127 are not all zero"
+
+
+@pytest.mark.parametrize("version", [0, 2, 255, 2**32 - 1])
+def test_other_versions(tmp_path, version):
+    """Whatever else a later version changes: only magic, version and the checksum of the start are as they are."""
+    for options in ({}, {"zeros": b"\1" * 28}, {"offset": 2**60}):
+        forge(tmp_path / "index", b"not even JSON", version=version, **options)
+        message = refused(tmp_path / "index")
+        assert message.startswith(f"version {version} of the format, and this cossim reads version 1")
+        assert message.endswith("a newer cossim is needed") == (version > 1)
+
+
+def test_bool_of_other_bytes_is_refused(tmp_path):
+    body = bytes([0, 1, 2] + [0] * 61)
+    forge(tmp_path / "index", with_arrays(entry(dtype="bool", shape=[64], crc32=[zlib.crc32(body)])), body)
+    assert refused(tmp_path / "index") == "damaged: array 'x' of bool holds other bytes than 0 and 1"
+
+
+def test_mutated_headers(tmp_path):
+    """Tokens of a header replaced by others, with right checksums: refused, or a header with whole arrays."""
+    draw, path, read_at_all = random.Random(0), tmp_path / "index", 0
+    text = json.dumps(with_arrays(entry(), entry(name="y", offset=128, dtype="int8", shape=[64])))
+    tokens = [part for part in text.replace(",", " , ").replace(":", " : ").replace("[", "[ ").split(" ") if part]
+    others = [*tokens, *"-0164[]{}", "[]", "{}", "1e3", "NaN", "true", '"', "é", "99" * 40]
+    for _ in range(3000):
+        mutated = list(tokens)
+        for _ in range(draw.randint(1, 3)):
+            at = draw.randrange(len(mutated))
+            mutated[at : at + draw.randint(0, 2)] = draw.choices(others, k=draw.randint(0, 2))
+        forge(path, " ".join(mutated).encode(), BODY * 2)
+        try:
+            _, arrays = read(path, mmap=draw.random() < 0.5, verify=False)
+        except ValueError:
+            refused(path, verify=False)
+        else:
+            read_at_all += 1
+            assert sum(array.nbytes for array in arrays.values()) == 128
+    assert 0 < read_at_all < 1500
+
+
+def test_a_huge_file_is_opened_without_being_read(tmp_path):
+    """1 TB, of which next to nothing is on the disk."""
+    path, size = tmp_path / "index", 2**40
+    it = entry(dtype="uint8", shape=[size], bytes=size, crc32=[0] * (size // 2**24))
+    data = json.dumps(with_arrays(it)).encode()
+    start = b"\x89COSSIM\n" + struct.pack("<IIQQ", 1, zlib.crc32(data), 64 + size, len(data)) + bytes(28)
+    try:
+        with open(path, "wb") as file:
+            file.write(start + struct.pack("<I", zlib.crc32(start)))
+            file.seek(64 + size)
+            file.write(data)
+    except OSError as error:
+        pytest.skip(f"this file system has no such files: {error}")
+    found = read(path, verify=False)[1]["x"]
+    assert (found.shape, found[-1]) == ((size,), 0)
+    assert refused(path).startswith("damaged: bytes 0 to 16777215")

@@ -1,0 +1,345 @@
+"""A file is written whole or not at all, and without taking more memory than a few MB."""
+
+import errno
+import io
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+
+import numpy as np
+import pytest
+from index_files import files_in, refused
+
+from cossim import _index_file
+from cossim._index_file import read, write
+
+
+@pytest.fixture
+def old(tmp_path):
+    path = tmp_path / "index"
+    write(path, {"old": True}, {"x": np.arange(100)})
+    return path
+
+
+def assert_old(path, old_bytes):
+    assert path.read_bytes() == old_bytes
+    assert files_in(path.parent) == [path.name]
+    assert read(path)[0] == {"old": True}
+
+
+NEW = {"a": np.arange(3001), "b": np.zeros((0, 3)), "c": np.ones(5, bool)}
+
+
+class Fails(io.FileIO):
+    """A file that raises at a certain call of write(); some bytes may have got there before."""
+
+    left, error, most = 0, None, None
+
+    def write(self, data):
+        if Fails.left == 0 and Fails.error:
+            super().write(memoryview(data)[: len(data) // 2])
+            raise Fails.error
+        Fails.left -= 1
+        return super().write(memoryview(data)[: Fails.most])
+
+
+def open_to_fail(file, mode, **options):
+    return Fails(file, mode) if mode == "wb" else open(file, mode, **options)
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("error", [FULL, KeyboardInterrupt(), MemoryError()], ids=repr)
+def test_an_error_of_any_write_leaves_the_old_file(old, monkeypatch, error):
+    before, calls = old.read_bytes(), 0
+    monkeypatch.setattr(_index_file, "_PIECE", 4096)
+    monkeypatch.setattr(_index_file, "open", open_to_fail, raising=False)
+    monkeypatch.setattr(Fails, "error", error)
+    while True:
+        monkeypatch.setattr(Fails, "left", calls)
+        try:
+            write(old, {}, NEW)
+        except type(error):
+            assert_old(old, before)
+        else:
+            break
+        calls += 1
+    assert calls >= 10
+    assert error is not FULL or str(FULL) == f"[Errno 28] No space left on device: {str(old)!r}"
+    monkeypatch.undo()
+    assert read(old)[1]["a"].tolist() == list(range(3001))
+
+
+def test_short_writes(old, monkeypatch):
+    write(old, {}, NEW)
+    expected = old.read_bytes()
+    monkeypatch.setattr(_index_file, "open", open_to_fail, raising=False)
+    monkeypatch.setattr(Fails, "most", 7)
+    write(old, {}, NEW)
+    assert old.read_bytes() == expected
+
+
+@pytest.mark.parametrize("name", ["os.fsync", "os.replace", "os.open", "zlib.crc32", "np.array", "json.dumps"])
+@pytest.mark.parametrize("kind", [OSError, KeyboardInterrupt])
+def test_an_error_of_any_step_leaves_the_old_file(old, monkeypatch, name, kind):
+    before, error = old.read_bytes(), kind(errno.EIO, "Input/output error", "temporary", None, "target")
+
+    def fail(*args, **kwargs):
+        raise error
+
+    module, function = name.split(".")
+    monkeypatch.setattr(getattr(_index_file, module), function, fail)
+    with pytest.raises(kind) as caught:
+        write(old, {}, NEW)
+    monkeypatch.undo()
+    if name in ("os.fsync", "os.replace") and kind is OSError:
+        assert str(caught.value) == f"[Errno {errno.EIO}] Input/output error: {str(old)!r}"
+    assert_old(old, before)
+
+
+def test_an_error_of_progress_leaves_the_old_file(old):
+    before = old.read_bytes()
+
+    def interrupt(done, total):
+        raise KeyboardInterrupt
+
+    def fail(done, total):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    with pytest.raises(KeyboardInterrupt):
+        write(old, {}, NEW, progress=interrupt)
+    with pytest.raises(BrokenPipeError) as caught:
+        write(old, {}, NEW, progress=fail)
+    assert caught.value.filename is None  # it was not the index that broke
+    assert_old(old, before)
+    with pytest.raises(BrokenPipeError):
+        write(old.parent / "new", {}, NEW, progress=fail)
+    assert_old(old, before)
+
+
+def test_the_folder_may_be_one_that_cannot_be_synced(old, monkeypatch):
+    fsync = os.fsync
+
+    def only_files(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", only_files)
+    write(old, {}, NEW)
+    assert list(read(old)[1]) == list(NEW)
+
+
+def test_file_and_folder_are_synced_and_in_this_order(old, monkeypatch):
+    steps, fsync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: (steps.append(stat.S_IFMT(os.fstat(fd).st_mode) == stat.S_IFDIR), fsync(fd))
+    )
+    monkeypatch.setattr(os, "replace", lambda *args: (steps.append("replace"), replace(*args)))
+    write(old, {}, NEW)
+    assert steps == [False, "replace", True]
+
+
+def test_saving_over_the_file_the_arrays_are_mapped_from(old):
+    for _ in range(3):
+        header, arrays = read(old)
+        more = {**arrays, f"y{len(arrays)}": arrays["x"][::-1]}
+        write(old, header, more)
+        assert arrays["x"].tolist() == list(range(100))
+    assert [array[0] for array in read(old)[1].values()] == [0, 99, 99, 99]
+
+
+def test_readers_during_saves_see_whole_files(old):
+    stop, errors = threading.Event(), []
+
+    def reader():
+        try:
+            while not stop.is_set():
+                header, arrays = read(old)
+                assert header.get("n", 99) == arrays["x"][0] or header == {"old": True}
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=reader)
+    thread.start()
+    for n in range(30):
+        write(old, {"n": n}, {"x": np.full(1000, n)})
+    stop.set()
+    thread.join()
+    assert errors == []
+    assert files_in(old.parent) == ["index"]
+
+
+def test_permissions(old):
+    mask = os.umask(0o027)
+    try:
+        write(old.parent / "new", {}, {})
+        assert stat.S_IMODE((old.parent / "new").stat().st_mode) == 0o640
+        for mode in (0o600, 0o666, 0o640):
+            old.chmod(mode)
+            write(old, {}, {})
+            assert stat.S_IMODE(old.stat().st_mode) == mode
+    finally:
+        os.umask(mask)
+
+
+def test_symbolic_links_stay(old):
+    link, lost = old.parent / "link", old.parent / "lost"
+    link.symlink_to("index")
+    lost.symlink_to("target")
+    write(link, {"new": 1}, {})
+    write(lost, {"new": 2}, {})
+    assert link.is_symlink() and lost.is_symlink()
+    assert [read(old.parent / name)[0]["new"] for name in ("index", "link", "target", "lost")] == [1, 1, 2, 2]
+    assert files_in(old.parent) == ["index", "link", "lost", "target"]
+
+
+# ---- other processes ----
+
+
+def process(code, *args, **options):
+    code = "import os, sys\nimport numpy as np\nfrom cossim._index_file import read, write\n" + textwrap.dedent(code)
+    command = [sys.executable, "-c", code, *map(str, args)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def run(code, *args, **options):
+    child = process(code, *args, **options)
+    output, errors = child.communicate(timeout=60)
+    assert child.returncode == 0, errors
+    return output
+
+
+def test_killed_while_writing(old):
+    before = old.read_bytes()
+    child = process(
+        """
+        def progress(done, total):
+            print(done, flush=True)
+            if done > 3e6:
+                sys.stdin.read()  # until the end
+        write(sys.argv[1], {}, {"x": np.ones(10**6)}, progress=progress)
+        """,
+        old,
+        stdin=subprocess.PIPE,
+    )
+    with child:
+        while int(child.stdout.readline()) < 3e6:
+            pass
+        child.kill()
+    assert child.returncode == -signal.SIGKILL
+    assert old.read_bytes() == before
+    (part,) = [name for name in files_in(old.parent) if name != "index"]
+    assert part.startswith("index.") and part.endswith(".part")
+    assert refused(old.parent / part).startswith("not an index file of cossim")
+    write(old, {"new": 1}, NEW)
+    assert read(old)[0] == {"new": 1}
+
+
+def test_interrupted_while_writing(old):
+    before = old.read_bytes()
+    child = process(
+        """
+        import signal
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background
+        def progress(done, total):
+            print(done, flush=True)
+            sys.stdin.read()  # until the end
+        write(sys.argv[1], {}, {"x": np.ones(10**6)}, progress=progress)
+        """,
+        old,
+        stdin=subprocess.PIPE,
+    )
+    with child:
+        child.stdout.readline()
+        child.send_signal(signal.SIGINT)
+        assert "KeyboardInterrupt" in child.communicate()[1]
+    assert_old(old, before)
+
+
+def test_disk_full(old):
+    before = old.read_bytes()
+    message = run(
+        """
+        import resource
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
+        try:
+            write(sys.argv[1], {}, {"x": np.ones(10**6)})
+        except OSError as error:
+            print(error)
+        """,
+        old,
+    )
+    assert message == f"[Errno {errno.EFBIG}] File too large: {str(old)!r}\n"
+    assert_old(old, before)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs to be root to become somebody else")
+def test_without_permission(old):
+    before = old.read_bytes()
+    code = """
+        import mmap  # now, as the new user may not see where Python lies
+        os.setgroups([]), os.setgid(65534), os.setuid(65534)
+        if not os.access(os.path.dirname(sys.argv[1]), os.X_OK):
+            sys.exit(print("unreachable"))
+        for function in (lambda: write(sys.argv[1], {}, {}), lambda: read(sys.argv[1])):
+            try:
+                function()
+            except PermissionError as error:
+                print(error.filename)
+    """
+    with tempfile.TemporaryDirectory() as folder:  # pytest keeps its folders to itself
+        path = os.path.join(folder, "index")
+        shutil.copyfile(old, path)
+        for mode_of_folder, mode, refusals in [(0o777, 0o444, 1), (0o777, 0, 2), (0o755, 0o666, 1)]:
+            os.chmod(folder, mode_of_folder)
+            os.chmod(path, mode)
+            output = run(code, path)
+            if output == "unreachable\n":
+                pytest.skip("others have no access to folders for temporary files")
+            assert output == f"{path}\n" * refusals
+            with open(path, "rb") as file:
+                assert file.read() == before
+            assert os.listdir(folder) == ["index"]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="no /proc here")
+def test_memory_of_large_files(tmp_path):
+    """300 MB: written from rows that repeat, read, and written again from the map, in no more than a few MB."""
+    output = run(
+        """
+        import resource
+        def status(name):
+            return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name)) / 1e3
+        path, rows = sys.argv[1], np.broadcast_to(np.arange(1024, dtype=np.float32), (73_000, 1024))
+        write(path, {}, {"rows": rows[:1]})
+        read(path)
+        before = status("VmHWM")
+        write(path, {}, {"rows": rows.T[:, ::2].T, "more": rows[::2].astype(np.float32, copy=False)})
+        written = status("VmHWM")
+        header, arrays = read(path)
+        print(written - before, status("VmHWM") - written)
+
+        # Pages of a map count as resident, but are no memory that the system could run out of: bound what is allocated.
+        limit = int((status("VmData") + 16) * 1e6)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+        try:
+            np.ones(4_000_000)
+        except MemoryError:
+            print("limited")
+        write(path, {"again": True}, {"rows": arrays["rows"], "more": arrays["more"][:, ::-1]})
+        header, again = read(path)
+        print(header, os.path.getsize(path) > 298e6, (again["more"][-1] == np.arange(1024)[::-1]).all())
+        """,
+        tmp_path / "index",
+    )
+    peaks, *rest = output.splitlines()
+    assert all(float(peak) < 16 for peak in peaks.split()), peaks
+    assert rest == ["limited", "{'again': True} True True"]
