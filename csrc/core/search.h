@@ -68,10 +68,10 @@ struct topk {
     pthread_mutex_t *turns;
 };
 
-/* Ready to go on from what values and indices hold: heaps, the worst entry first; NaN and -1 where there is none yet. */
+/* Ready to go on from what an earlier search left in values and indices; NaN and -1 where there is nothing yet. */
 int topk_init(struct topk *topk, enum work work, size_t queries, size_t k, void *values, int64_t *indices);
 void topk_free(struct topk *topk);
-/* Brings each query's heap in order, best first. */
+/* Brings each query's entries in order, best first. */
 void topk_sort(enum work work, size_t queries, size_t k, void *values, int64_t *indices);
 
 /* All pairs that reach one limit: (query, candidate), or the other way round if turned. */

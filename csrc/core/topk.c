@@ -1,12 +1,16 @@
 /* The k best of each query. */
 #include <math.h>
+#include <string.h>
 
 #include "base/pool.h"
 #include "base/scratch.h"
 #include "core/search.h"
 
-/* Queries that share a turn; more of them would only take memory. */
-enum { TURNS = 256 };
+/*
+ * Queries share turns; one for each would only take memory. Up to so many entries are kept in order, best first: moving some of
+ * them takes half the time of a heap's unforeseeable steps. More are a heap, the worst first.
+ */
+enum { TURNS = 256, SORTED = 256 };
 
 /*
  * Entries in order: by falling score, NaN behind all numbers, equal ones by rising index; -1, for none, is last. Functions of a heap
@@ -26,7 +30,7 @@ static inline bool is_better(double score, int64_t index, double other, int64_t 
     return isnan(other);
 }
 
-/* A query's entries. */
+/* A query's entries, in order or as a heap. */
 struct heap {
     enum work work;
     size_t size;
@@ -66,15 +70,50 @@ static inline __attribute__((always_inline)) void sink(const struct heap *h, dou
     put(h, at, value, index);
 }
 
-static void replace_root(const struct heap *h, double value, int64_t index)
+/* The last entry of those in order goes, and a better one comes in where it belongs. */
+static inline __attribute__((always_inline)) void insert(const struct heap *h, double value, int64_t index)
 {
+    const size_t last = h->size - 1, size = work_size(h->work);
+    size_t at = 0;
     if (h->work == WORK_F64) {
-        const struct heap f64 = {WORK_F64, h->size, h->values, h->indices};
+        for (size_t n = 0; n < last; n++) {
+            at += ((const double *)h->values)[n] > value;
+        }
+    } else {
+        const float narrow = (float)value;
+        unsigned higher = 0; /* as wide as a float, so that the loop is one of vectors */
+        for (size_t n = 0; n < last; n++) {
+            higher += ((const float *)h->values)[n] > narrow;
+        }
+        at = higher;
+    }
+    while (at < last && !is_better(value, index, value_at(h, at), h->indices[at])) {
+        at++; /* equal scores of lower indices, or a NaN's way past all numbers */
+    }
+    char *values = h->values;
+    memmove(values + (at + 1) * size, values + at * size, (last - at) * size);
+    memmove(h->indices + at + 1, h->indices + at, (last - at) * sizeof *h->indices);
+    put(h, at, value, index);
+}
+
+/* The worst entry goes. */
+static void replace_worst(const struct heap *h, double value, int64_t index)
+{
+    const struct heap f64 = {WORK_F64, h->size, h->values, h->indices}, f32 = {WORK_F32, h->size, h->values, h->indices};
+    if (h->size <= SORTED && h->work == WORK_F64) {
+        insert(&f64, value, index);
+    } else if (h->size <= SORTED) {
+        insert(&f32, value, index);
+    } else if (h->work == WORK_F64) {
         sink(&f64, value, index);
     } else {
-        const struct heap f32 = {WORK_F32, h->size, h->values, h->indices};
         sink(&f32, value, index);
     }
+}
+
+static size_t place_of_worst(const struct heap *h)
+{
+    return h->size <= SORTED ? h->size - 1 : 0;
 }
 
 static struct heap heap_of(enum work work, size_t k, void *values, int64_t *indices, size_t query)
@@ -85,7 +124,7 @@ static struct heap heap_of(enum work work, size_t k, void *values, int64_t *indi
 /* What a score must reach to be of use. */
 static double limit_of(const struct heap *h)
 {
-    const double worst = value_at(h, 0);
+    const double worst = value_at(h, place_of_worst(h));
     return isnan(worst) ? -INFINITY : worst;
 }
 
@@ -106,8 +145,9 @@ static void offer(struct finder *finder, size_t worker, size_t query, size_t can
     if (turn != NULL) {
         pthread_mutex_lock(turn);
     }
-    if (is_better(score, (int64_t)candidate, value_at(&h, 0), h.indices[0])) {
-        replace_root(&h, score, (int64_t)candidate);
+    const size_t worst = place_of_worst(&h);
+    if (is_better(score, (int64_t)candidate, value_at(&h, worst), h.indices[worst])) {
+        replace_worst(&h, score, (int64_t)candidate);
     }
     set_limit(finder, worker, query, limit_of(&h));
     if (turn != NULL) {
@@ -150,13 +190,13 @@ void topk_free(struct topk *t)
 
 void topk_sort(enum work work, size_t queries, size_t k, void *values, int64_t *indices)
 {
-    for (size_t query = 0; query < queries; query++) {
+    for (size_t query = 0; k > SORTED && query < queries; query++) {
         struct heap h = heap_of(work, k, values, indices, query);
         while (h.size > 1) { /* the worst goes behind those that are left */
             const double worst = value_at(&h, 0), last = value_at(&h, h.size - 1);
             const int64_t worst_index = h.indices[0], last_index = h.indices[h.size - 1];
             h.size--;
-            replace_root(&h, last, last_index);
+            sink(&h, last, last_index);
             put(&h, h.size, worst, worst_index);
         }
     }
