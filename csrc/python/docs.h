@@ -186,7 +186,7 @@
     "       [0. , 0. ]])\n"
 
 #define DOC_pairwise \
-    "pairwise($module, x, y=None, *, eps=1e-08, out=None)\n--\n\n" \
+    "pairwise($module, x, y=None, *, eps=1e-08, out=None, progress=None)\n--\n\n" \
     "Cosine similarity of every row of x with every row of y.\n\n" \
     "    x[i] . y[j] / (max(|x[i]|, eps) * max(|y[j]|, eps))\n\n" \
     "A blocked matrix product with the formula of\n" \
@@ -202,6 +202,9 @@
     "eps : float\n" \
     "    The smallest norm to divide by, so that zero rows give 0.\n" \
     DOC_OUT \
+    "progress : bool or callable\n" \
+    "    True: a bar (needs tqdm). A callable is called with the number of scores\n" \
+    "    done and their total. Ctrl-C stops the call.\n" \
     "\n" \
     "Returns\n" \
     "-------\n" \
