@@ -178,6 +178,16 @@ static size_t look_at_rows(const struct look *l, struct worker *w, size_t worker
     return queries;
 }
 
+/* Asks for the codes of the next chunk little by little: part `part` of `parts`. */
+static void prefetch_codes(const struct look *l, size_t first, size_t part, size_t parts)
+{
+    const size_t depth = l->plan.depth, rows = l->part.rows;
+    const size_t from = smaller(rows, first + CHUNK * part / parts) * depth, end = smaller(rows, first + CHUNK * (part + 1) / parts) * depth;
+    for (size_t at = from; at < end; at += SCRATCH_ALIGN) {
+        __builtin_prefetch(l->search->codes->codes + at);
+    }
+}
+
 static size_t look_at_codes(const struct look *l, struct worker *w, size_t worker, size_t first, size_t rows, size_t before)
 {
     const struct search *s = l->search;
@@ -200,6 +210,9 @@ static size_t look_at_codes(const struct look *l, struct worker *w, size_t worke
             return query;
         }
         count = smaller(CODES_QUERIES, queries - query);
+        if (s->codes != NULL && queries > 1) {
+            prefetch_codes(l, first + CHUNK, (query - begin) / CODES_QUERIES, (queries - begin + CODES_QUERIES - 1) / CODES_QUERIES);
+        }
         for (size_t q = 0; q < CODES_QUERIES; q++) { /* those that are not there are the first again */
             factors[q] = l->factors + (query + (q < count ? q : 0)) * l->factors_step;
         }
