@@ -27,7 +27,7 @@ class Rows:
         if is_lazy(source):
             raise TypeError(f"{function}(): {name} is a Dask array: compute() it, or use topk or pairs_above")
         if isinstance(source, (str, os.PathLike)):
-            source = _open(function, name, source)
+            source = open_rows(function, name, source)
         self.array = _core.rows(function, name, source)
         self.map, self.mapped_from = _mapping(source) if isinstance(source, np.memmap) else (None, 0)
 
@@ -58,7 +58,8 @@ class Rows:
         self.map.madvise(getattr(mmap, advice), start, end - start)
 
 
-def _open(function, name, path):
+def open_rows(function, name, path):
+    """The memmap of a .npy file."""
     path = os.fspath(path)
     try:
         return np.lib.format.open_memmap(path, mode="r")
@@ -78,7 +79,7 @@ def _mapping(array):
     while isinstance(base, np.ndarray):
         base = base.base
     in_order = array.ndim == 2 and array.strides[0] >= array.strides[1] * array.shape[1] > 0
-    if not isinstance(base, mmap.mmap) or array.mode not in ("r", "r+") or not in_order:
+    if not isinstance(base, mmap.mmap) or array.mode not in ("r", "r+", "w+") or not in_order:
         return None, 0
     return base, np.frombuffer(base, np.uint8).__array_interface__["data"][0]
 
@@ -87,10 +88,9 @@ def memory_argument(function, memory):
     """memory=: a number of bytes, or None."""
     if memory is None:
         return None
-    try:
-        number = memory.__index__()
-    except AttributeError:
-        raise TypeError(f"{function}(): memory must be a number of bytes, not {type(memory).__name__}") from None
+    if isinstance(memory, (bool, np.bool_)) or not hasattr(memory, "__index__"):
+        raise TypeError(f"{function}(): memory must be a number of bytes, not {type(memory).__name__}")
+    number = memory.__index__()
     if number < 1:
         raise ValueError(f"{function}(): memory must be at least 1 byte, not {number}")
     return number

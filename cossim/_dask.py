@@ -23,6 +23,7 @@ from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph
 
 from cossim import _core, _dask_tasks, _search
+from cossim._blocks import open_rows
 from cossim._search import Pairs, TopK
 
 MERGED = 4  # partial results that one task of a tree takes
@@ -76,9 +77,7 @@ def _as_rows(function, name, operand):
     operand = _operand(function, name, operand)
     if isinstance(operand, (str, os.PathLike)) and function != "pairwise":
         path = os.path.abspath(operand)
-        operand = np.load(path, mmap_mode="r")
-        if not isinstance(operand, np.ndarray):
-            raise ValueError(f"{function}(): {name} must be a .npy file of one array: {path}")
+        operand = open_rows(function, name, path)
         operand = _dask_tasks.NpyRows(path, operand)
     elif not isinstance(operand, (da.Array, np.ndarray)):
         operand = np.asarray(operand)
@@ -120,6 +119,8 @@ def _in_rows(array, longest):
 def _check_rows(function, name, corpus):
     if not corpus.shape[0]:
         raise ValueError(f"{function}(): {name} has no rows (shape {corpus.shape})")
+    if not corpus.shape[1]:
+        raise ValueError(f"{function}(): rows of {name} have no elements (shape {corpus.shape})")
 
 
 def _firsts(x):
@@ -298,6 +299,7 @@ def pairs_above(x, threshold, y=None, *, eps=1e-8, max_pairs=None, memory=None, 
     x, y = _row_blocks("pairs_above", ("x", "y"), x, y)
     right = x if y is None else y
     _check_rows("pairs_above", "x" if y is None else "y", right)
+    threshold = _search.threshold_argument("pairs_above", threshold)
     options = {"eps": eps, "memory": memory}
     none = _search.pairs_above(_none_of(x, 0), threshold, _none_of(right, 1), max_pairs=max_pairs, **options)
     name = f"cossim-pairs-{tokenize(x.name, right.name, y is None, threshold, eps, max_pairs, memory)}"

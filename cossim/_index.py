@@ -233,7 +233,7 @@ class Index:
         arrays = {"corpus": self.corpus, "codes": self._codes, "scales": self._scales}
         with reporting(progress, "Index.save") as report:
             present = {name: array for name, array in arrays.items() if array is not None}
-            _index_file.write(path, {"eps": self.eps}, present, progress=report)
+            _index_file.write(path, {"eps": self.eps.hex()}, present, progress=report)
 
     @classmethod
     def load(cls, path, mmap=True, *, verify=True):
@@ -268,8 +268,11 @@ class Index:
         """
         header, arrays = _index_file.read(path, mmap=mmap, verify=verify)
         corpus, codes, scales = (arrays.get(name) for name in ("corpus", "codes", "scales"))
-        eps = header.get("eps")
-        fits = corpus is not None and corpus.ndim == 2 and corpus.size and isinstance(eps, (int, float)) and eps >= 0
+        try:
+            eps = float.fromhex(header.get("eps"))
+        except (TypeError, ValueError):
+            eps = -1.0
+        fits = corpus is not None and corpus.ndim == 2 and corpus.size and eps >= 0
         if fits and corpus.shape[1] <= DEEPEST:
             fits = (
                 codes is not None
@@ -279,4 +282,4 @@ class Index:
             )
         if not fits:
             raise ValueError(f"Index.load(): {path} holds other arrays than those of an index")
-        return cls._of(corpus, codes, scales, float(eps))
+        return cls._of(corpus, codes, scales, eps)

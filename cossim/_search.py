@@ -57,13 +57,15 @@ def k_argument(function, k, candidates):
     if isinstance(k, (bool, np.bool_)) or not hasattr(k, "__index__"):
         raise TypeError(f"{function}(): k must be an integer, not {type(k).__name__}")
     k = k.__index__()
+    if not candidates:
+        raise ValueError(f"{function}(): there are no candidates: a single row has no others")
     if not 1 <= k <= candidates:
         raise ValueError(f"{function}(): k must be from 1 to {candidates}, the number of candidates, not {k}")
     return k
 
 
 def threshold_argument(function, threshold):
-    if isinstance(threshold, (str, bytes)) or not hasattr(threshold, "__float__"):
+    if isinstance(threshold, (str, bytes)) or not hasattr(threshold, "__float__") or np.ndim(threshold):
         raise TypeError(f"{function}(): threshold must be a number, not {type(threshold).__name__}")
     value = float(threshold)
     if not -1 <= value <= 1:
@@ -78,7 +80,7 @@ def max_pairs_argument(function, max_pairs):
         raise TypeError(f"{function}(): max_pairs must be an integer or None, not {type(max_pairs).__name__}")
     if max_pairs.__index__() < 0:
         raise ValueError(f"{function}(): max_pairs must be at least 0, not {max_pairs.__index__()}")
-    return max_pairs.__index__()
+    return min(max_pairs.__index__(), np.iinfo(np.intp).max)
 
 
 def score_dtype(*arrays):

@@ -104,6 +104,15 @@ def test_saved_and_loaded(rng, tmp_path, dtype, mmap):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_any_eps_is_saved(rng, tmp_path):
+    x = rng.standard_normal((50, 20), np.float32)
+    for eps in (0.0, 1e-8, 0.1, 1e300, np.inf):
+        cossim.Index(x, eps=eps).save(tmp_path / "index")
+        loaded = cossim.Index.load(tmp_path / "index")
+        assert loaded.eps == eps
+        same(loaded.topk(x, 3), cossim.topk(x, x, 3, eps=eps))
+
+
 def test_what_is_no_index_is_refused(rng, tmp_path):
     path = tmp_path / "index"
     cossim.Index(rng.standard_normal((40, 20), np.float32)).save(path)
@@ -136,11 +145,12 @@ def test_other_arrays_than_those_of_an_index(rng, tmp_path):
     for header, arrays in (
         ({}, good),
         ({"eps": "x"}, good),
-        ({"eps": -1.0}, good),
-        ({"eps": 0.1}, {"corpus": x}),
-        ({"eps": 0.1}, {**good, "corpus": x[0]}),
-        ({"eps": 0.1}, {**good, "codes": index._codes[:-1]}),
-        ({"eps": 0.1}, {**good, "scales": index._scales.astype(np.float64)}),
+        ({"eps": "-0x1p0"}, good),
+        ({"eps": 0.5}, good),
+        ({"eps": (0.1).hex()}, {"corpus": x}),
+        ({"eps": (0.1).hex()}, {**good, "corpus": x[0]}),
+        ({"eps": (0.1).hex()}, {**good, "codes": index._codes[:-1]}),
+        ({"eps": (0.1).hex()}, {**good, "scales": index._scales.astype(np.float64)}),
     ):
         _index_file.write(path, header, arrays)
         with pytest.raises(ValueError, match=r"Index.load\(\): .* holds other arrays than those of an index"):

@@ -140,6 +140,53 @@ def test_any_layout(rng):
         same(cossim.pairs_above(q, 0.1, x), reference.reaching(expected, 0.1, False))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: np.dtype(d).name)
+@pytest.mark.parametrize("depth", [4097, 9000])
+def test_deep_rows(rng, depth, dtype):
+    """Rows so long that tiles take them segment by segment, in several chunks."""
+    x = rng.standard_normal((700, depth)).astype(dtype)
+    x[:, 0] += 10.0 ** rng.integers(-2, 3, 700)
+    other = x.copy()
+    expected = cossim.pairwise(x, other)
+    for threads in (1, 3):
+        with cossim.threads(threads):
+            same(cossim.topk(x, other, 9), reference.best_of(expected, 9, False))
+            same(cossim.pairs_above(x, 0.9, other), reference.reaching(expected, 0.9, False))
+            same(cossim.Index(other).topk(x[:300], 9), reference.best_of(expected[:300], 9, False))
+
+
+def test_operands_that_share_memory(rng):
+    """Rows that are the very same in memory, with other numbers."""
+    x = rng.standard_normal((8192, 8), np.float32)
+    for corpus in (x[4096:], x[:4096], x[::-1], x[5:]):
+        for queries in (x, x[:300], x[4096:]):
+            same(cossim.topk(queries, corpus, 3), cossim.topk(queries.copy(), corpus.copy(), 3))
+        same(cossim.Index(corpus).topk(x, 3), cossim.topk(x, corpus.copy(), 3))
+    one = np.broadcast_to(x[0], (700, 8))
+    for memory in (None, 1):
+        same(cossim.pairs_above(one, 0.9, memory=memory), cossim.pairs_above(one.copy(), 0.9))
+        same(cossim.topk(one, None, 3, memory=memory), cossim.topk(one.copy(), None, 3))
+        same(cossim.topk(one, one[:300], 3, memory=memory), cossim.topk(one.copy(), one[:300].copy(), 3))
+
+
+def test_layouts_of_mixed_types_have_the_same_bits(rng):
+    """float32 rows in a product of doubles: the norms are summed as the rows are, wherever they lie."""
+    x, q = rng.standard_normal((200, 96), np.float32), rng.standard_normal((10, 96))
+    expected = cossim.pairwise(q, x)
+    for other in (np.asfortranarray(x), np.repeat(x, 2, 1)[:, ::2], x.astype(">f4"), x[:, ::-1].copy()[:, ::-1]):
+        np.testing.assert_array_equal(cossim.pairwise(q, other), expected)
+        same(cossim.topk(q, other, 5), reference.best_of(expected, 5, False))
+
+
+def test_absurd_numbers_of_threads(rng):
+    x = rng.standard_normal((300, 16), np.float32)
+    expected = cossim.topk(x, None, 3)
+    with cossim.threads(100_000_000):
+        same(cossim.topk(x, None, 3), expected)
+        assert len(cossim.pairs_above(x, 0.99).i) == 0
+        assert (cossim.duplicate_groups(x, 0.99) == np.arange(300)).all()
+
+
 def test_near_ties_go_to_the_lowest_index(rng):
     """Copies far apart, and rows that differ in the last bit alone."""
     x = rng.standard_normal((3000, 64), np.float32)
@@ -227,8 +274,12 @@ def test_files_and_blocks(rng, tmp_path, dtype):
 def test_a_map_with_changes_of_its_own_keeps_them(rng, tmp_path):
     x = rng.standard_normal((3000, 64), np.float32)
     np.save(tmp_path / "x", x)
-    for mode in ("c", "r+"):
-        changed = np.load(tmp_path / "x.npy", mmap_mode=mode)
+    for mode in ("c", "r+", "w+"):
+        if mode == "w+":
+            changed = np.lib.format.open_memmap(tmp_path / "new.npy", "w+", x.dtype, x.shape)
+            changed[:] = x
+        else:
+            changed = np.load(tmp_path / "x.npy", mmap_mode=mode)
         changed[::2] = 1
         expected = np.array(changed)
         same(cossim.topk(x[:3], changed, 4, memory=1 << 16), cossim.topk(x[:3], expected, 4))
@@ -371,6 +422,7 @@ print(sorted(delays)[len(delays) // 2], status("VmRSS") - before)
     ("call", "rows"),
     [
         ("cossim.topk(x, None, 10)", 60_000),
+        ("cossim.topk(x[:4000, :16].copy(), x[:, :16].copy(), 5000)", 60_000),
         ("cossim.topk(x[:20000], x[20000:], 10)", 60_000),
         ("cossim.pairs_above(x, 0.9)", 60_000),
         ("cossim.pairwise(x, out=np.empty((20000, 20000), np.float32))", 20_000),
@@ -435,7 +487,10 @@ def test_bad_arguments(tmp_path):
             arguments = (x, threshold)
             with pytest.raises(ValueError, match=r"\(\): threshold must be in \[-1, 1\]"):
                 function(*arguments)
-    for threshold in ("0.5", None, [0.5], 1j):
+    with pytest.raises(ValueError, match=r"topk\(\): there are no candidates: a single row has no others"):
+        cossim.topk(x[:1], None, 1)
+    assert len(cossim.pairs_above(x, 0.5, max_pairs=10**30).i) == 435
+    for threshold in ("0.5", None, [0.5], np.array([0.5]), 1j):
         with pytest.raises(TypeError, match=r"pairs_above\(\): threshold must be a number"):
             cossim.pairs_above(x, threshold)
     for call, name in (
@@ -469,7 +524,7 @@ def test_bad_arguments(tmp_path):
     for function in (cossim.pairs_above, cossim.duplicate_groups):
         with pytest.raises(ValueError, match="has no rows"):
             function(x[:0], 0.5)
-    for memory, error in ((0, ValueError), (-5, ValueError), ("1G", TypeError), (1.5, TypeError)):
+    for memory, error in ((0, ValueError), (-5, ValueError), ("1G", TypeError), (1.5, TypeError), (True, TypeError)):
         with pytest.raises(error, match=r"topk\(\): memory must be"):
             cossim.topk(x, x, 1, memory=memory)
     for most, error in ((-1, ValueError), (1.5, TypeError), ("3", TypeError)):

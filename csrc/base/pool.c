@@ -61,6 +61,12 @@ int pool_get_threads(void)
     return n;
 }
 
+int pool_most_workers(void)
+{
+    const int n = pool_get_threads();
+    return n < MAX_WORKERS + 1 ? n : MAX_WORKERS + 1; /* the caller is one */
+}
+
 void pool_set_threads(int n)
 {
     atomic_store(&limit, n < 1 ? 1 : n);

@@ -24,6 +24,9 @@ void pool_run(size_t tasks, int workers, pool_task task, void *context, struct w
 void pool_set_threads(int n);
 int pool_get_threads(void);
 
+/* The same, but no more than a pool has room for. */
+int pool_most_workers(void);
+
 /* Ends and joins the workers; they start again when needed. */
 void pool_stop(void);
 

@@ -45,7 +45,7 @@ static void left_rows(const void *context, const struct tiles_rows *wanted)
     const int *exponents = NULL;
     if (d->late != NULL) {
         struct late_norms *late = &d->late[wanted->worker];
-        if (wanted->k == 0) {
+        if (late->first != wanted->first) { /* of deep rows, a chunk comes once for each segment */
             late->first = wanted->first;
             scores_measure(&d->scores, SIDE_X, wanted->batch, wanted->first, wanted->count, &late->norms);
         }
@@ -308,7 +308,7 @@ static void lay_out_late(struct driver *d, char *block, size_t workers)
 
 int reduce_all_pairs(const struct reduction *call)
 {
-    struct driver d = {.late = NULL, .workers = call->workers > 0 ? call->workers : pool_get_threads()};
+    struct driver d = {.late = NULL, .workers = call->workers > 0 ? call->workers : pool_most_workers()};
     struct scores *s = &d.scores;
     scores_init(s, call);
     d.direct = writes_direct(s);

@@ -60,7 +60,7 @@ static void *constant_limits(enum work work, size_t queries, double limit)
 
 int pairs_init(struct pairs *p, enum work work, size_t queries, double limit, size_t most)
 {
-    const int threads = pool_get_threads();
+    const int threads = pool_most_workers();
     *p = (struct pairs){.finder = {work, threads, constant_limits(work, queries, limit), 0, offer}, .most = most, .workers = (size_t)threads};
     p->lists = scratch_alloc(p->workers * sizeof *p->lists);
     for (size_t i = 0; p->lists != NULL && i < p->workers; i++) {
@@ -94,7 +94,7 @@ static void starts_of(size_t *counts, size_t size)
 }
 
 /* By counting: first by j, then, keeping that order, by i. */
-int pairs_store(const struct pairs *p, size_t rows, size_t columns, int64_t *i, int64_t *j, void *values)
+int pairs_store(const struct pairs *p, size_t rows, size_t columns, int64_t *i, int64_t *j, void *values, struct watch *watch)
 {
     const size_t count = atomic_load(&p->count), places = rows + columns + 2;
     size_t bytes, *of_i = scratch_alloc(places * sizeof *of_i), *of_j = of_i == NULL ? NULL : of_i + rows + 1;
@@ -108,7 +108,7 @@ int pairs_store(const struct pairs *p, size_t rows, size_t columns, int64_t *i, 
         of_i[n] = 0;
     }
     for (size_t w = 0; w < p->workers; w++) {
-        for (const struct block *block = p->lists[w].blocks; block != NULL; block = block->next) {
+        for (const struct block *block = p->lists[w].blocks; block != NULL && !watch_step(watch, 0); block = block->next) {
             for (size_t n = 0; n < block->count; n++) {
                 of_i[block->pairs[n].i + 1]++;
                 of_j[block->pairs[n].j + 1]++;
@@ -118,13 +118,13 @@ int pairs_store(const struct pairs *p, size_t rows, size_t columns, int64_t *i, 
     starts_of(of_i, rows);
     starts_of(of_j, columns);
     for (size_t w = 0; w < p->workers; w++) {
-        for (const struct block *block = p->lists[w].blocks; block != NULL; block = block->next) {
+        for (const struct block *block = p->lists[w].blocks; block != NULL && !watch_step(watch, 0); block = block->next) {
             for (size_t n = 0; n < block->count; n++) {
                 by_j[of_j[block->pairs[n].j]++] = block->pairs[n];
             }
         }
     }
-    for (size_t n = 0; n < count; n++) {
+    for (size_t n = 0; n < count && !(n % BLOCK_PAIRS == 0 && watch_step(watch, 0)); n++) {
         const size_t at = of_i[by_j[n].i]++;
         i[at] = by_j[n].i;
         j[at] = by_j[n].j;
@@ -166,7 +166,7 @@ static void join(struct finder *finder, size_t worker, size_t query, size_t cand
 
 int groups_init(struct groups *g, enum work work, size_t queries, double limit, int64_t *parents)
 {
-    *g = (struct groups){.finder = {work, pool_get_threads(), constant_limits(work, queries, limit), 0, join}, .parents = parents};
+    *g = (struct groups){.finder = {work, pool_most_workers(), constant_limits(work, queries, limit), 0, join}, .parents = parents};
     pthread_mutex_init(&g->turn, NULL);
     return g->finder.limits == NULL ? -1 : 0;
 }

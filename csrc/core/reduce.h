@@ -23,6 +23,7 @@ struct reduction {
     char *out;
     const struct plan *plan;
     const struct scores_sink *sink; /* or NULL: of all pairs of one batch, takes the cosines in place of out */
+    bool distinct;       /* of all pairs: the sides are to be taken for different rows even where they are the same in memory */
     int workers;         /* of all pairs: at most so many; 0: as many as there are threads */
     struct watch *watch; /* or NULL; counts outputs done, of all pairs those on and above the diagonal */
 };

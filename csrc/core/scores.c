@@ -93,7 +93,8 @@ static void measure(const struct scores *s, enum side side, size_t batch, size_t
 
 /*
  * The sums of squares of n rows of one batch, by the kernels where they lie: in one go if they are evenly spaced, with the bits
- * that measure() gives. False where the rows are not of the kernels' types, not contiguous, or too long.
+ * that measure() gives. False where the rows are not of the kernels' types, not contiguous, or too long, or where measure()
+ * would sum them as doubles and they are narrower floats.
  */
 static bool squares_in_place(const struct scores *s, enum side side, size_t batch, size_t first, size_t n, double *squares)
 {
@@ -101,7 +102,8 @@ static bool squares_in_place(const struct scores *s, enum side side, size_t batc
     const struct axes *rows = side == SIDE_X || s->symmetric ? &s->plan->left : &s->plan->right, *reduced = &s->plan->reduced;
     const ptrdiff_t item = (ptrdiff_t)dtype_size(operand->dtype);
     const bool contiguous = reduced->count == 1 && (side == SIDE_X ? reduced->at[0].x : reduced->at[0].y) == item;
-    if (!contiguous || s->plan->depth > ROW_BLOCK || !operand_in_place(operand)) {
+    const bool widened = s->product == WORK_F64 && dtype_work(operand->dtype) == WORK_F32;
+    if (!contiguous || widened || s->plan->depth > ROW_BLOCK || !operand_in_place(operand)) {
         return false;
     }
     rows_kernel *kernel = kernels_current()->sums->rows[operand->dtype][SUMS_SQUARE];
@@ -211,7 +213,7 @@ static bool sides_are_the_same(const struct reduction *call)
 
 void scores_init(struct scores *s, const struct reduction *call)
 {
-    *s = (struct scores){.call = call, .plan = call->plan, .symmetric = sides_are_the_same(call), .cosine = call->op != OP_DOT};
+    *s = (struct scores){.call = call, .plan = call->plan, .symmetric = !call->distinct && sides_are_the_same(call), .cosine = call->op != OP_DOT};
     const bool narrow = dtype_work(call->x.dtype) == WORK_F32 && dtype_work(call->y.dtype) == WORK_F32;
     s->work = narrow && call->op == OP_COSINE && call->out_dtype == DTYPE_F32 ? WORK_F32 : WORK_F64;
     s->product = narrow || (dtype_size(call->x.dtype) == 1 && dtype_size(call->y.dtype) == 1) ? WORK_F32 : WORK_F64;

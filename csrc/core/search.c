@@ -61,6 +61,7 @@ struct reduction part_call(const struct part *p, const struct plan *plan)
     const struct search *s = p->search;
     struct reduction call = {.op = OP_COSINE, .eps = s->eps, .x = s->corpus, .y = s->queries, .plan = plan};
     call.out_dtype = search_work(s->corpus.dtype, s->queries.dtype) == WORK_F64 ? DTYPE_F64 : DTYPE_F32;
+    call.distinct = s->first_candidate + p->row != s->first_query + p->query;
     call.x.data += (ptrdiff_t)p->row * s->corpus_rows.x;
     call.y.data += (ptrdiff_t)p->query * s->query_rows.y;
     return call;

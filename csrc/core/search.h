@@ -72,7 +72,7 @@ struct topk {
 int topk_init(struct topk *topk, enum work work, size_t queries, size_t k, void *values, int64_t *indices);
 void topk_free(struct topk *topk);
 /* Brings each query's entries in order, best first. */
-void topk_sort(enum work work, size_t queries, size_t k, void *values, int64_t *indices);
+void topk_sort(enum work work, size_t queries, size_t k, void *values, int64_t *indices, struct watch *watch);
 
 /* All pairs that reach one limit: (query, candidate), or the other way round if turned. */
 struct pair_list;
@@ -89,7 +89,7 @@ struct pairs {
 int pairs_init(struct pairs *pairs, enum work work, size_t queries, double limit, size_t most);
 void pairs_free(struct pairs *pairs);
 /* The pairs in ascending order of i, then j; i < rows, j < columns. -1 when there is no memory. */
-int pairs_store(const struct pairs *pairs, size_t rows, size_t columns, int64_t *i, int64_t *j, void *values);
+int pairs_store(const struct pairs *pairs, size_t rows, size_t columns, int64_t *i, int64_t *j, void *values, struct watch *watch);
 
 /* Connected components: parents[i] is a row of i's group, itself for the lowest. */
 struct groups {

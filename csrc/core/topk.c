@@ -157,7 +157,7 @@ static void offer(struct finder *finder, size_t worker, size_t query, size_t can
 
 int topk_init(struct topk *t, enum work work, size_t queries, size_t k, void *values, int64_t *indices)
 {
-    const int threads = pool_get_threads();
+    const int threads = pool_most_workers();
     const size_t workers = (size_t)threads, step = queries + REACH_PADDING;
     size_t elements, bytes;
     *t = (struct topk){.finder = {work, threads, NULL, step, offer}, .queries = queries, .k = k, .values = values, .indices = indices, .shared = workers > 1};
@@ -188,16 +188,32 @@ void topk_free(struct topk *t)
     scratch_free(t->turns);
 }
 
-void topk_sort(enum work work, size_t queries, size_t k, void *values, int64_t *indices)
+struct sorting {
+    enum work work;
+    size_t k;
+    void *values;
+    int64_t *indices;
+};
+
+/* The worst of a heap goes behind those that are left. */
+static void sort_query(void *context, size_t query, size_t worker)
 {
-    for (size_t query = 0; k > SORTED && query < queries; query++) {
-        struct heap h = heap_of(work, k, values, indices, query);
-        while (h.size > 1) { /* the worst goes behind those that are left */
-            const double worst = value_at(&h, 0), last = value_at(&h, h.size - 1);
-            const int64_t worst_index = h.indices[0], last_index = h.indices[h.size - 1];
-            h.size--;
-            sink(&h, last, last_index);
-            put(&h, h.size, worst, worst_index);
-        }
+    const struct sorting *s = context;
+    struct heap h = heap_of(s->work, s->k, s->values, s->indices, query);
+    (void)worker;
+    while (h.size > 1) {
+        const double worst = value_at(&h, 0), last = value_at(&h, h.size - 1);
+        const int64_t worst_index = h.indices[0], last_index = h.indices[h.size - 1];
+        h.size--;
+        sink(&h, last, last_index);
+        put(&h, h.size, worst, worst_index);
+    }
+}
+
+void topk_sort(enum work work, size_t queries, size_t k, void *values, int64_t *indices, struct watch *watch)
+{
+    struct sorting s = {work, k, values, indices};
+    if (k > SORTED) {
+        pool_run(queries, threads_for(queries, k, WORK_OF_SUMS), sort_query, &s, watch);
     }
 }

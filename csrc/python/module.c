@@ -38,7 +38,7 @@ static PyObject *set_num_threads(PyObject *self, PyObject *n)
         return NULL;
     }
     if (value < 1 || value > INT_MAX) {
-        PyErr_Format(PyExc_ValueError, "set_num_threads(): n must be at least 1, not %zd", value);
+        PyErr_Format(PyExc_ValueError, "set_num_threads(): n must be at least 1 and at most 2147483647, not %zd", value);
         return NULL;
     }
     pool_set_threads((int)value);

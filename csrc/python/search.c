@@ -108,7 +108,7 @@ static int call_run(struct call *c)
 {
     struct watched watched;
     const size_t rows = c->search.corpus_rows.size;
-    const bool half = c->corpus.operand.data == c->queries.operand.data && (c->self || c->mirrored);
+    const bool half = c->corpus.operand.data == c->queries.operand.data && c->first_candidate == c->first_query && (c->self || c->mirrored);
     watched_begin(&watched, c->report, half ? rows * (rows + 1) / 2 : rows * c->search.query_rows.size);
     c->search.watch = &watched.watch;
     const int status = search(&c->search);
@@ -179,11 +179,11 @@ static PyObject *sort_topk(PyObject *self, PyObject *args)
         own_array((PyObject *)indices, NPY_INT64, 2, PyArray_DIMS(values), true) == NULL) {
         return NULL;
     }
-    Py_BEGIN_ALLOW_THREADS
+    struct watched watched;
+    watched_begin(&watched, NULL, 0);
     topk_sort(type == NPY_DOUBLE ? WORK_F64 : WORK_F32, (size_t)PyArray_DIM(values, 0), (size_t)PyArray_DIM(values, 1), PyArray_DATA(values),
-              PyArray_DATA(indices));
-    Py_END_ALLOW_THREADS
-    Py_RETURN_NONE;
+              PyArray_DATA(indices), &watched.watch);
+    return watched_end(&watched) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 /* (i, j, values) of what was found, and how many there are in all: (None, None, None, count) where that is more than `most`. */
@@ -201,11 +201,13 @@ static PyObject *pairs_found(struct pairs *pairs, size_t rows, size_t columns)
     PyObject *values = PyArray_SimpleNew(1, shape, value_type(pairs->finder.work));
     int status = -1;
     if (i != NULL && j != NULL && values != NULL) {
-        Py_BEGIN_ALLOW_THREADS
+        struct watched watched;
+        watched_begin(&watched, NULL, 0);
         status = pairs_store(pairs, rows, columns, PyArray_DATA((PyArrayObject *)i), PyArray_DATA((PyArrayObject *)j),
-                             PyArray_DATA((PyArrayObject *)values));
-        Py_END_ALLOW_THREADS
-        if (status < 0) {
+                             PyArray_DATA((PyArrayObject *)values), &watched.watch);
+        if (watched_end(&watched) < 0) {
+            status = -1;
+        } else if (status < 0) {
             PyErr_NoMemory();
         }
     }
