@@ -78,7 +78,7 @@ def count_pairs(parts):
 def check_count(threshold, most, counts):
     found = sum(counts)
     if found > most:
-        raise ValueError(f"pairs_above(): {found} pairs reach {threshold}, more than max_pairs={most}")
+        raise _search.too_many("pairs_above", found, threshold, most)
 
 
 def join_pairs(parts, checked):

@@ -111,7 +111,9 @@ def check_sides(function, x, x_name, y, y_name):
 
 
 class Walk:
-    """Pairs of blocks, each pair of rows once, within some memory: `search(corpus=, queries=, ...)` for each of them.
+    """Pairs of blocks, each pair of rows once, within some memory.
+
+    For each of them `search(corpus, queries, first row of corpus, first row of queries, report)` is called.
 
     Of one side (y is None) a block with itself, then with those behind it.
     """

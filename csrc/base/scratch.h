@@ -17,6 +17,16 @@ static inline bool size_mul(size_t a, size_t b, size_t *product)
     return !__builtin_mul_overflow(a, b, product);
 }
 
+static inline size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
 /* bytes rounded up to a multiple of SCRATCH_ALIGN, so that pieces laid one after another stay aligned. */
 static inline size_t scratch_round(size_t bytes)
 {

@@ -29,11 +29,6 @@ struct driver {
     bool direct;            /* scores go straight into out: cosines of the work type, contiguous along the right rows */
 };
 
-static size_t smaller(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
 static struct norms norms_at(const struct norms *norms, size_t row)
 {
     return (struct norms){norms->weight + row, norms->exponent + row};

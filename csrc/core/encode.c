@@ -8,11 +8,6 @@
 
 enum { ROWS_OF_TASK = 256 };
 
-static size_t smaller(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
 void encode_rows(const struct scores *s, size_t first, size_t rows, uint8_t *codes, struct code_scale *scales, void *buffer)
 {
     const struct codes_kernels *kernels = kernels_current()->codes;

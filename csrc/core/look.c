@@ -22,16 +22,6 @@ enum {
 /* What tiles and scores of their own add to a score in the worst case: the rounding of chains of 32, of the 8 of a block, and of the score. */
 static const double score_error = 48 * 0x1p-24;
 
-static size_t smaller(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
-static size_t larger(size_t a, size_t b)
-{
-    return a > b ? a : b;
-}
-
 /* What a worker has to itself. */
 struct worker {
     size_t full;         /* pairs of a task that a first look did not rule out */

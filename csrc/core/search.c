@@ -1,4 +1,5 @@
 /* Search as a whole, and its scores by tiles. */
+#include "base/scratch.h"
 #include "core/look.h"
 
 enum {
@@ -6,11 +7,6 @@ enum {
     FEW_QUERIES = 16,       /* fewer need no limits beforehand: a tile would cost more */
     SHALLOW = 16            /* rows of fewer elements have scores about as cheap as a first look */
 };
-
-static size_t smaller(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
 
 enum work search_work(enum dtype corpus, enum dtype queries)
 {

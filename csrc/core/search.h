@@ -12,7 +12,7 @@
  * What is found therefore has the scores of all_pairs.c, bit for bit, whichever way it was found.
  */
 
-/* Takes what is found. One for each kind of result: topk.c, pairs.c, groups.c. */
+/* Takes what is found. One for each kind of result: in topk.c and pairs.c. */
 struct finder {
     enum work work; /* of scores and limits */
     int workers;    /* that it has room for */
@@ -61,7 +61,7 @@ int search_encode(const struct search *search, uint8_t *codes, struct code_scale
 /* The k best of each query, in place in values and indices, [queries][k]. */
 struct topk {
     struct finder finder; /* first, so that a finder is one */
-    size_t queries, k;
+    size_t k;
     void *values;
     int64_t *indices;
     bool shared; /* by several workers: they take turns */

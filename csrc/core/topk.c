@@ -160,7 +160,7 @@ int topk_init(struct topk *t, enum work work, size_t queries, size_t k, void *va
     const int threads = pool_most_workers();
     const size_t workers = (size_t)threads, step = queries + REACH_PADDING;
     size_t elements, bytes;
-    *t = (struct topk){.finder = {work, threads, NULL, step, offer}, .queries = queries, .k = k, .values = values, .indices = indices, .shared = workers > 1};
+    *t = (struct topk){.finder = {work, threads, NULL, step, offer}, .k = k, .values = values, .indices = indices, .shared = workers > 1};
     if (!size_mul(workers, step, &elements) || !size_mul(elements, work_size(work), &bytes)) {
         return -1;
     }
