@@ -151,7 +151,7 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
         )
     size = tuple((p - r) // s + 1 for p, r, s in zip(padded, reach, stride, strict=True))
     out = np.empty((images.shape[0], filters, *size), x.dtype)
-    _core.conv2d(images, weight, arrays.get("bias"), out, stride, before, dilation, groups)
+    _core.conv2d(images, weight, arrays.get("bias"), out, stride, before, dilation, groups, (1, 1), False)
     return out if x.ndim == 4 else out[0]
 
 
@@ -276,7 +276,7 @@ def linear(x, weight, bias=None):
         bias = np.ascontiguousarray(np.broadcast_to(bias, features).reshape(-1))
     count = int(np.prod(x.shape[:-1], dtype=np.intp))
     out = np.empty((count, rows.shape[0]), x.dtype)
-    _core.linear(x.reshape(count, x.shape[-1]), rows, bias, out)
+    _core.linear(x.reshape(count, x.shape[-1]), rows, bias, out, False)
     return out.reshape(x.shape[:-1] + features)[()]
 
 

@@ -1,113 +1,320 @@
 /*
- * Convolution as an implicit matrix product: the filters of a group times the patches of an image. A patch is gathered
- * when the tiles driver asks for it, so the matrix of all patches never exists.
+ * Convolution as outer products that read the image where it lies: the vector of output pixels (y, x .. x+lanes-1) gets, for each
+ * channel and place of the kernel, a filter's weight times the vector of the image that lies at that place. One list of offsets
+ * says where those vectors are; it is the same for every output vector. Images are copied only to give them a border of zeros,
+ * to lay the columns of one residue side by side where the stride is more than 1, or to have room beyond rows shorter than a vector.
+ *
+ * Order of summation: channel by channel, row by row of the kernel, in one chain for each segment of channels; the
+ * segments' sums are added in order.
  */
+#include <stdint.h>
 #include <string.h>
 
+#include "base/pool.h"
+#include "base/scratch.h"
 #include "core/layers.h"
-#include "core/tiles.h"
+#include "core/reduce.h"
 
-static size_t depth_of(const struct conv2d *c)
+enum {
+    SEGMENT_STEPS = 256,     /* steps of a chain, about: short enough to be accurate, and to keep a tile's weights in L1 */
+    BAND_BYTES = 192 << 10   /* of the input, and of the output, that a band takes: they stay in L2 */
+};
+
+static size_t at_most(size_t n, size_t most)
 {
-    return c->in_channels / c->groups * c->kernel.h * c->kernel.w;
+    return n == 0 ? 1 : smaller(n, most);
 }
 
-/* Rows: output channels of the batch's group. */
-static void filter_rows(const void *context, const struct tiles_rows *wanted)
+/* Rows and columns of the output that are kept: pooling leaves out an odd last one. */
+static struct extent2 kept(const struct conv2d *c)
 {
-    const struct conv2d *c = context;
-    const size_t first = wanted->batch % c->groups * (c->out_channels / c->groups) + wanted->first;
-    for (size_t r = 0; r < wanted->count; r++) {
-        wanted->rows[r] = (const char *)c->weight + ((first + r) * depth_of(c) + wanted->k) * work_size(c->work);
+    struct extent2 out = {c->pool ? c->out.h & ~(size_t)1 : c->out.h, c->pool ? c->out.w & ~(size_t)1 : c->out.w};
+    return out;
+}
+
+static size_t lanes_of(enum work work)
+{
+    const struct layer_kernels *kernels = kernels_current()->layers;
+    return work == WORK_F64 ? kernels->lanes_f64 : kernels->lanes_f32;
+}
+
+bool conv2d_pools(const struct conv2d *c)
+{
+    return kept(c).w >= lanes_of(c->work);
+}
+
+/* Rows of the input that `rows` rows of the output reach. */
+static size_t reach_h(const struct conv2d *c, size_t rows)
+{
+    return (rows - 1) * c->stride.h + (c->kernel.h - 1) * c->dilation.h + 1;
+}
+
+static void lay_out_input(struct conv2d_plan *p)
+{
+    const struct conv2d *c = &p->conv;
+    const size_t last = (c->kernel.w - 1) * c->dilation.w;
+    p->row_vectors = (kept(c).w + p->lanes - 1) / p->lanes;
+    p->narrow = kept(c).w < p->lanes;
+    p->copied = p->narrow || c->padding_h != 0 || c->padding_w != 0 || c->stride.w > 1 || c->spread.h > 1 || c->spread.w > 1 ||
+                reach_h(c, c->out.h) > c->in.h || (c->out.w - 1) * c->stride.w + last + 1 > c->in.w;
+    p->phase = p->copied ? last / c->stride.w + p->row_vectors * p->lanes : c->in.w;
+    p->pitch = p->copied ? p->phase * c->stride.w : c->in.w;
+}
+
+/* Rows of the output that fit the cache together with what they reach; even for pooling. */
+static size_t rows_of_band(const struct conv2d_plan *p)
+{
+    const struct conv2d *c = &p->conv;
+    const size_t rows = kept(c).h;
+    const size_t input = BAND_BYTES / (p->size * p->pitch * p->segment) + 1, first = reach_h(c, 1);
+    const size_t by_input = input <= first ? 1 : 1 + (input - first) / c->stride.h;
+    const size_t by_output = p->segments == 1 ? rows : BAND_BYTES / (p->size * p->filters * p->row_vectors * p->lanes);
+    const size_t band = at_most(smaller(by_input, by_output), rows);
+    return c->pool ? larger(band & ~(size_t)1, 2) : band;
+}
+
+/* Where output pixels are in a row: the last vector overlaps the one before. */
+static size_t column_of(const struct conv2d_plan *p, size_t vector)
+{
+    return p->narrow ? 0 : smaller(vector * p->lanes, kept(&p->conv).w - p->lanes);
+}
+
+static void fill_tables(struct conv2d_plan *p)
+{
+    const struct conv2d *c = &p->conv;
+    const size_t rows_together = c->pool ? 2 : 1, out_w = c->pool ? c->out.w / 2 : c->out.w;
+    ptrdiff_t *offset = p->offsets;
+    for (size_t channel = 0; channel < p->segment; channel++) {
+        for (size_t y = 0; y < c->kernel.h; y++) {
+            for (size_t x = 0, at = 0; x < c->kernel.w; x++, at += c->dilation.w) {
+                const size_t column = c->stride.w == 1 ? at : at % c->stride.w * p->phase + at / c->stride.w;
+                *offset++ = (ptrdiff_t)(channel * p->plane + y * c->dilation.h * p->pitch + column);
+            }
+        }
+    }
+    size_t n = 0;
+    for (size_t y = 0; y < p->band; y += rows_together) {
+        for (size_t v = 0; v < p->row_vectors; v++) {
+            const size_t x = column_of(p, v);
+            p->out_at[n / rows_together] = (ptrdiff_t)(p->narrow ? n * p->lanes : y / rows_together * out_w + x / rows_together);
+            for (size_t row = 0; row < rows_together; row++, n++) {
+                p->right_at[n] = (ptrdiff_t)((y + row) * c->stride.h * p->pitch + x);
+                p->dense_at[n] = (ptrdiff_t)(n * p->lanes);
+            }
+        }
     }
 }
 
-/* One row of one channel's window: kernel columns column .. column+n-1 at kernel row `row`; zeros outside the image. */
-static void copy_window_row(const struct conv2d *c, const char *plane, size_t pixel, size_t row, size_t column, size_t n, char *to)
+int conv2d_plan(struct conv2d_plan *p, const struct conv2d *c)
 {
-    const size_t size = work_size(c->work);
-    const ptrdiff_t y = (ptrdiff_t)(pixel / c->out.w * c->stride.h + row * c->dilation.h) - (ptrdiff_t)c->padding.h;
-    ptrdiff_t x = (ptrdiff_t)(pixel % c->out.w * c->stride.w + column * c->dilation.w) - (ptrdiff_t)c->padding.w;
-    if (y < 0 || y >= (ptrdiff_t)c->in.h) {
-        memset(to, 0, n * size);
+    const struct layer_kernels *kernels = kernels_current()->layers;
+    const size_t window = c->kernel.h * c->kernel.w;
+    memset(p, 0, sizeof *p);
+    p->conv = *c;
+    p->outer = c->work == WORK_F64 ? kernels->outer_f64 : kernels->outer_f32;
+    p->size = work_size(c->work);
+    p->lanes = lanes_of(c->work);
+    p->most_rows = kernels->outer_rows;
+    p->channels = c->in_channels / c->groups;
+    p->filters = c->out_channels / c->groups;
+    if (kept(c).h == 0 || kept(c).w == 0 || c->images == 0) {
+        return 0;
+    }
+    const size_t most = at_most(SEGMENT_STEPS / window, larger(p->channels, 1));
+    p->segments = larger((p->channels + most - 1) / most, 1);
+    p->segment = (p->channels + p->segments - 1) / p->segments;
+    lay_out_input(p);
+    p->band = larger(rows_of_band(p), 1);
+    p->bands = (kept(c).h + p->band - 1) / p->band;
+    p->plane = p->copied ? reach_h(c, p->band) * p->pitch : c->in.h * c->in.w;
+    size_t vectors = p->band * p->row_vectors, entries, bytes, copy;
+    if (!size_mul(p->segment, window, &entries) || !size_mul(entries + 3 * vectors, sizeof *p->offsets, &bytes) ||
+        !size_mul(p->segment * p->size, p->plane, &copy) || (p->offsets = scratch_alloc(bytes)) == NULL) {
+        return -1;
+    }
+    p->right_at = p->offsets + entries;
+    p->out_at = p->right_at + vectors;
+    p->dense_at = p->out_at + vectors;
+    p->copy_bytes = p->copied ? scratch_round(copy) : 0;
+    p->sums_bytes = p->segments > 1 || p->narrow ? scratch_round(p->filters * vectors * p->lanes * p->size) : 0;
+    fill_tables(p);
+    return 0;
+}
+
+void conv2d_plan_free(struct conv2d_plan *p)
+{
+    scratch_free(p->offsets);
+}
+
+size_t conv2d_scratch(const struct conv2d_plan *p)
+{
+    return p->copy_bytes + 2 * p->sums_bytes;
+}
+
+/* One row of a channel, its columns by residue: element i of residue r is column r + i * stride, counted from the border on. */
+static void copy_row(const struct conv2d_plan *p, const char *row, char *to)
+{
+    const struct conv2d *c = &p->conv;
+    const size_t size = p->size;
+    if (c->stride.w == 1 && c->spread.w == 1) {
+        const size_t before = c->padding_w > 0 ? smaller((size_t)c->padding_w, p->pitch) : 0, skip = c->padding_w < 0 ? (size_t)-c->padding_w : 0;
+        const size_t n = skip < c->in.w ? smaller(c->in.w - skip, p->pitch - before) : 0;
+        memset(to, 0, before * size);
+        memcpy(to + before * size, row + skip * size, n * size);
+        memset(to + (before + n) * size, 0, (p->pitch - before - n) * size);
         return;
     }
-    const char *line = plane + (size_t)y * c->in.w * size;
-    if (c->dilation.w == 1 && x >= 0 && x + (ptrdiff_t)n <= (ptrdiff_t)c->in.w) {
-        memcpy(to, line + (size_t)x * size, n * size);
-        return;
-    }
-    for (size_t i = 0; i < n; i++, x += (ptrdiff_t)c->dilation.w, to += size) {
-        if (x >= 0 && x < (ptrdiff_t)c->in.w) {
-            memcpy(to, line + (size_t)x * size, size);
+    memset(to, 0, p->pitch * size);
+    for (size_t x = 0; x < c->in.w; x++) {
+        const ptrdiff_t column = (ptrdiff_t)(x * c->spread.w) + c->padding_w;
+        const size_t residue = (size_t)column % c->stride.w, place = (size_t)column / c->stride.w;
+        if (column < 0 || place >= p->phase) {
+            continue;
+        }
+        if (size == sizeof(float)) {
+            ((float *)to)[residue * p->phase + place] = ((const float *)row)[x];
         } else {
-            memset(to, 0, size);
+            ((double *)to)[residue * p->phase + place] = ((const double *)row)[x];
         }
     }
 }
 
-/* n elements from k on of a patch, which run over the group's channels, kernel rows and kernel columns. */
-static void gather_patch(const struct conv2d *c, const char *image, size_t pixel, size_t k, size_t n, char *to)
+/* The rows of `channels` planes that a band from row `first` of the output on reaches. */
+static void copy_planes(const struct conv2d_plan *p, const char *planes, size_t channels, size_t first, size_t rows, char *to)
 {
-    const size_t window = c->kernel.h * c->kernel.w, plane_bytes = c->in.h * c->in.w * work_size(c->work);
-    for (size_t run; n > 0; n -= run, k += run, to += run * work_size(c->work)) {
-        const size_t in_window = k % window, column = in_window % c->kernel.w;
-        run = c->kernel.w - column < n ? c->kernel.w - column : n;
-        copy_window_row(c, image + k / window * plane_bytes, pixel, in_window / c->kernel.w, column, run, to);
-    }
-}
-
-/* Rows: output pixels. */
-static void patch_rows(const void *context, const struct tiles_rows *wanted)
-{
-    const struct conv2d *c = context;
-    const size_t first_channel = wanted->batch / c->groups * c->in_channels + wanted->batch % c->groups * (c->in_channels / c->groups);
-    const char *image = (const char *)c->input + first_channel * c->in.h * c->in.w * work_size(c->work);
-    for (size_t r = 0; r < wanted->count; r++) {
-        char *to = wanted->buffers + r * wanted->stride;
-        gather_patch(c, image, wanted->first + r, wanted->k, wanted->n, to);
-        wanted->rows[r] = to;
-    }
-}
-
-/* One output channel, n consecutive pixels. */
-static void store_pixels(const struct conv2d *c, size_t image, size_t channel, size_t pixel, size_t n, const double *sums)
-{
-    const size_t at = (image * c->out_channels + channel) * c->out.h * c->out.w + pixel;
-    if (c->work == WORK_F64) {
-        const double bias = c->bias == NULL ? 0.0 : ((const double *)c->bias)[channel];
-        for (size_t i = 0; i < n; i++) {
-            ((double *)c->output)[at + i] = sums[i] + bias;
+    const struct conv2d *c = &p->conv;
+    const size_t line = p->pitch * p->size, reach = reach_h(c, rows);
+    for (size_t channel = 0; channel < channels; channel++, planes += c->in.h * c->in.w * p->size) {
+        char *row = to + channel * p->plane * p->size;
+        for (size_t i = 0; i < reach; i++, row += line) {
+            const ptrdiff_t y = (ptrdiff_t)(first * c->stride.h + i) - c->padding_h;
+            if (y < 0 || (size_t)y % c->spread.h != 0 || (size_t)y / c->spread.h >= c->in.h) {
+                memset(row, 0, line);
+            } else {
+                copy_row(p, planes + (size_t)y / c->spread.h * c->in.w * p->size, row);
+            }
         }
+    }
+}
+
+/* The rows of a band that are shorter than a vector, from whole vectors. */
+static void copy_narrow(const struct conv2d_plan *p, const char *from, size_t rows, size_t filters, char *to)
+{
+    const struct conv2d *c = &p->conv;
+    const size_t line = c->out.w * p->size, step = p->band * p->lanes * p->size;
+    for (size_t f = 0; f < filters; f++, from += step, to += c->out.h * line) {
+        for (size_t y = 0; y < rows; y++) {
+            memcpy(to + y * line, from + y * p->lanes * p->size, line);
+        }
+    }
+}
+
+struct band {
+    const char *input, *weight, *bias; /* of the image's and group's first channel and filter */
+    char *output;                      /* likewise, at the band's first row */
+    size_t first, rows;
+    char *copy, *sums, *results;       /* of the worker */
+};
+
+/* All filters over one segment of channels. */
+static void add_segment(const struct conv2d_plan *p, const struct band *b, size_t segment)
+{
+    const struct conv2d *c = &p->conv;
+    const size_t window = c->kernel.h * c->kernel.w, channel = segment * p->segment, channels = smaller(p->segment, p->channels - channel);
+    const size_t dense = p->band * p->row_vectors * p->lanes, pooled = c->pool ? 2 : 1;
+    const bool last = segment + 1 == p->segments;
+    const char *planes = b->input + channel * c->in.h * c->in.w * p->size;
+    struct outer o = {
+        .left_step = p->channels * window,
+        .left_next = 1,
+        .right_at = p->right_at,
+        .offsets = p->offsets,
+        .vectors = b->rows * p->row_vectors,
+        .steps = channels * window,
+        .before_step = dense,
+        .relu = c->relu && last,
+        .pool = c->pool && last,
+        .out_step = !last || p->narrow ? dense : (c->out.h / pooled) * (c->out.w / pooled),
+        .out_at = last ? p->out_at : p->dense_at,
+    };
+    if (p->copied) {
+        copy_planes(p, planes, channels, b->first, b->rows, b->copy);
+        o.right = b->copy;
     } else {
-        const double bias = c->bias == NULL ? 0.0 : ((const float *)c->bias)[channel];
-        for (size_t i = 0; i < n; i++) {
-            ((float *)c->output)[at + i] = (float)(sums[i] + bias);
-        }
+        o.right = planes + b->first * c->stride.h * p->pitch * p->size;
+    }
+    const size_t parts = (p->filters + p->most_rows - 1) / p->most_rows;
+    for (size_t part = 0; part < parts; part++) { /* as even as can be: ten filters are 5 and 5, not 6 and 4 */
+        const size_t f = part * p->filters / parts, rows = (part + 1) * p->filters / parts - f;
+        o.left = b->weight + (f * p->channels + channel) * window * p->size;
+        o.bias = last && b->bias != NULL ? b->bias + f * p->size : NULL;
+        o.before = segment > 0 ? b->sums + f * dense * p->size : NULL;
+        o.out = (!last ? b->sums : p->narrow ? b->results : b->output) + f * o.out_step * p->size;
+        p->outer(&o, rows);
     }
 }
 
-static void store_tile(const void *context, const struct tiles_block *b)
+static void do_band(const struct conv2d_plan *p, const char *input, char *output, size_t group, size_t band, char *scratch)
 {
-    const struct conv2d *c = context;
-    const size_t first = b->batch % c->groups * (c->out_channels / c->groups) + b->row;
-    for (size_t r = 0; r < b->rows; r++) {
-        store_pixels(c, b->batch / c->groups, first + r, b->column, b->columns, b->sums + r * b->step);
+    const struct conv2d *c = &p->conv;
+    const size_t pooled = c->pool ? 2 : 1, filter = group * p->filters, first = band * p->band;
+    const size_t line = c->out.w / pooled * p->size, map = c->out.h / pooled * line;
+    const struct band b = {
+        .input = input + group * p->channels * c->in.h * c->in.w * p->size,
+        .weight = (const char *)c->weight + filter * p->channels * c->kernel.h * c->kernel.w * p->size,
+        .bias = c->bias == NULL ? NULL : (const char *)c->bias + filter * p->size,
+        .output = output + filter * map + first / pooled * line,
+        .first = first,
+        .rows = smaller(p->band, kept(c).h - first),
+        .copy = scratch,
+        .sums = scratch + p->copy_bytes,
+        .results = scratch + p->copy_bytes + p->sums_bytes,
+    };
+    for (size_t segment = 0; segment < p->segments; segment++) {
+        add_segment(p, &b, segment);
     }
+    if (p->narrow) {
+        copy_narrow(p, b.results, b.rows, p->filters, b.output);
+    }
+}
+
+void conv2d_image(const struct conv2d_plan *p, const void *input, void *output, void *scratch)
+{
+    for (size_t i = 0; i < p->conv.groups * p->bands; i++) {
+        do_band(p, input, output, i / p->bands, i % p->bands, scratch);
+    }
+}
+
+struct run {
+    const struct conv2d_plan *plan;
+    char *scratch;
+};
+
+static void run_task(void *context, size_t task, size_t worker)
+{
+    const struct run *run = context;
+    const struct conv2d_plan *p = run->plan;
+    const struct conv2d *c = &p->conv;
+    const size_t image = task / (c->groups * p->bands), rest = task % (c->groups * p->bands), pooled = c->pool ? 2 : 1;
+    do_band(p, (const char *)c->input + image * c->in_channels * c->in.h * c->in.w * p->size,
+            (char *)c->output + image * c->out_channels * (c->out.h / pooled) * (c->out.w / pooled) * p->size, rest / p->bands, rest % p->bands,
+            run->scratch + worker * conv2d_scratch(p));
 }
 
 int conv2d(const struct conv2d *c)
 {
-    const struct tiles tiles = {
-        .work = c->work,
-        .batches = c->images * c->groups,
-        .left = c->out_channels / c->groups,
-        .right = c->out.h * c->out.w,
-        .depth = depth_of(c),
-        .left_rows = filter_rows,
-        .right_rows = patch_rows,
-        .finish = store_tile,
-        .context = c,
-    };
-    return tiles_run(&tiles);
+    struct conv2d_plan plan;
+    size_t bytes;
+    int status = conv2d_plan(&plan, c);
+    const size_t tasks = c->images * c->groups * plan.bands, outputs = c->images * c->out_channels * c->out.h * c->out.w;
+    const int threads = (int)smaller((size_t)threads_for(outputs, plan.channels * c->kernel.h * c->kernel.w, WORK_OF_TILES), larger(tasks, 1));
+    struct run run = {&plan, NULL};
+    if (status < 0 || !size_mul((size_t)threads, conv2d_scratch(&plan), &bytes) || (run.scratch = scratch_alloc(bytes)) == NULL) {
+        status = -1;
+    } else {
+        pool_run(tasks, threads, run_task, &run, NULL);
+    }
+    scratch_free(run.scratch);
+    conv2d_plan_free(&plan);
+    return status;
 }

@@ -1,14 +1,17 @@
 #ifndef COSSIM_CORE_LAYERS_H
 #define COSSIM_CORE_LAYERS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "core/work.h"
+#include "kernels/kernels.h"
 
 /*
- * The layers of a small convolutional network, forward. All arrays are contiguous, of `work` elements; the caller has
- * checked that the sizes fit together. Functions that need memory return 0, or -1 when there is none.
+ * The layers of a small convolutional network. All arrays are contiguous, of `work` elements; the caller has checked that the
+ * sizes fit together. Functions that need memory return 0, or -1 when there is none. Results do not depend on threads, nor an
+ * image's on the other images.
  */
 
 /* Height and width. */
@@ -21,18 +24,50 @@ struct conv2d {
     size_t images, groups;
     size_t in_channels, out_channels; /* of all groups together; groups divides both */
     struct extent2 in, out, kernel, stride, dilation;
-    struct extent2 padding;  /* zeros before the first row and column; out says how far the other side goes */
+    struct extent2 spread;   /* from one pixel of the input to the next, with zeros between: 1, or more in a gradient */
+    ptrdiff_t padding_h, padding_w; /* zeros before the first row and column; out says how far the other side goes; below 0: left out */
+    bool relu;               /* what is below 0 becomes 0 */
+    bool pool;               /* of each square of 2 x 2 pixels the largest is kept; a last odd row or column is left out */
     const void *input;       /* [images][in_channels][in.h][in.w] */
     const void *weight;      /* [out_channels][in_channels / groups][kernel.h][kernel.w] */
     const void *bias;        /* [out_channels] or NULL */
-    void *output;            /* [images][out_channels][out.h][out.w] */
+    void *output;            /* [images][out_channels][out.h][out.w], or half of both */
 };
 
+/* Can conv2d do that pooling by itself? */
+bool conv2d_pools(const struct conv2d *conv);
+
 int conv2d(const struct conv2d *conv);
+
+/* The same in steps, for a network: what is the same for all images, and one image at a time with memory for one worker. */
+struct conv2d_plan {
+    struct conv2d conv;
+    outer_kernel *outer;
+    size_t size, lanes, most_rows;      /* bytes of an element, elements of a vector, rows of a tile */
+    size_t channels, filters;           /* of a group */
+    size_t segment, segments;           /* channels that are summed at a time */
+    bool copied, narrow;                /* is the input copied; are rows of the output shorter than a vector */
+    size_t phase, pitch, plane;         /* elements from one column phase, row and channel to the next */
+    size_t band, bands, row_vectors;    /* rows of the output that are done at a time; vectors of a row */
+    ptrdiff_t *offsets, *right_at, *out_at, *dense_at;
+    size_t copy_bytes, sums_bytes;      /* of a worker's memory */
+};
+int conv2d_plan(struct conv2d_plan *plan, const struct conv2d *conv);
+void conv2d_plan_free(struct conv2d_plan *plan);
+size_t conv2d_scratch(const struct conv2d_plan *plan);
+void conv2d_image(const struct conv2d_plan *plan, const void *input, void *output, void *scratch);
+
+/* output: the gradients of [out_channels][in_channels / groups][kernel.h][kernel.w] and, unless it is NULL, of the bias. */
+struct conv2d_weights {
+    struct conv2d conv;   /* of the forward pass; its output holds the gradient [images][out_channels][out.h][out.w] and is only read */
+    void *weight, *bias;
+};
+int conv2d_weights(const struct conv2d_weights *gradient);
 
 struct linear {
     enum work work;
     size_t rows, in_features, out_features;
+    bool relu;
     const void *input;  /* [rows][in_features] */
     const void *weight; /* [out_features][in_features] */
     const void *bias;   /* [out_features] or NULL */
@@ -40,6 +75,24 @@ struct linear {
 };
 
 int linear(const struct linear *layer);
+
+/* The rows first .. first+count-1 alone; `at` holds a multiple of the lanes for each vector of a row. */
+void linear_rows(const struct linear *layer, const ptrdiff_t *at, size_t first, size_t count);
+size_t linear_vectors(const struct linear *layer);
+
+/*
+ * output[i][j] = sum over k of left[i * left_step + k * left_next] * right[k][j]: the products of gradients. In chains of k by
+ * k, so that one sum does not depend on how many others there are.
+ */
+struct product {
+    enum work work;
+    size_t rows, columns, depth;
+    const void *left;
+    size_t left_step, left_next;
+    const void *right; /* [depth][columns] */
+    void *output;      /* [rows][columns] */
+};
+int product(const struct product *product);
 
 struct max_pool2d {
     enum work work;
@@ -52,7 +105,13 @@ struct max_pool2d {
 
 void max_pool2d(const struct max_pool2d *pool);
 
+/* input[planes][in]: zeros, and at each index the sum of the gradients that belong there. */
+void max_pool2d_scatter(enum work work, size_t planes, size_t in, size_t out, const int64_t *indices, const void *gradient, void *input);
+
 /* output[i] = max(input[i], 0); NaN stays. */
 void relu(enum work work, size_t n, const void *input, void *output);
+
+/* output[i] = gradient[i], or 0 where input[i] <= 0. */
+void relu_gradient(enum work work, size_t n, const void *input, const void *gradient, void *output);
 
 #endif

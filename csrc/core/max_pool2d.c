@@ -1,6 +1,7 @@
 /* Maximum of windows, plane by plane, by torch's rules: padding never wins, the first of equals does, and NaN beats all. */
 #include <math.h>
 #include <stdbool.h>
+#include <string.h>
 
 #include "base/pool.h"
 #include "core/layers.h"
@@ -68,4 +69,26 @@ void max_pool2d(const struct max_pool2d *p)
     struct max_pool2d copy = *p; /* tasks take a context they could write to */
     const size_t windows = p->planes * p->out.h * p->out.w;
     pool_run(p->planes, threads_for(windows, p->kernel.h * p->kernel.w, WORK_OF_SUMS), pool_task_plane, &copy, NULL);
+}
+
+#define SCATTER(type)                                                                                                       \
+    static void scatter_##type(size_t out, const int64_t *indices, const type *gradient, type *input)                       \
+    {                                                                                                                       \
+        for (size_t i = 0; i < out; i++) {                                                                                  \
+            input[indices[i]] += gradient[i];                                                                               \
+        }                                                                                                                   \
+    }
+SCATTER(float)
+SCATTER(double)
+
+void max_pool2d_scatter(enum work work, size_t planes, size_t in, size_t out, const int64_t *indices, const void *gradient, void *input)
+{
+    memset(input, 0, planes * in * work_size(work));
+    for (size_t p = 0; p < planes; p++, indices += out) {
+        if (work == WORK_F64) {
+            scatter_double(out, indices, (const double *)gradient + p * out, (double *)input + p * in);
+        } else {
+            scatter_float(out, indices, (const float *)gradient + p * out, (float *)input + p * in);
+        }
+    }
 }

@@ -146,6 +146,38 @@ extern const struct codes_kernels PASTE(codes_kernels_, ISA_CODES);
 #define ISA_CODES ISA_NAME
 #endif
 
+/* ISA_LAYERS likewise. */
+#ifdef ISA_LAYERS
+extern const struct layer_kernels PASTE(layer_kernels_, ISA_LAYERS);
+#else
+#define LAYER f32
+#define LAYER_TYPE float
+#define LAYER_VECTOR vf
+#define LAYER_LANES VF_LANES
+#define LAYER_OP(op) vf_##op
+#define DOTS_TOTALS (VF_LANES > DOTS_AT_ONCE ? VF_LANES : DOTS_AT_ONCE)
+#include "kernels/layers_body.h"
+
+#define LAYER f64
+#define LAYER_TYPE double
+#define LAYER_VECTOR vd
+#define LAYER_LANES VD_LANES
+#define LAYER_OP(op) vd_##op
+#define DOTS_TOTALS DOTS_AT_ONCE
+#include "kernels/layers_body.h"
+
+const struct layer_kernels PASTE(layer_kernels_, ISA_NAME) = {
+    .outer_rows = TILE_ROWS,
+    .lanes_f32 = VF_LANES,
+    .lanes_f64 = VD_LANES,
+    .outer_f32 = outer_f32,
+    .outer_f64 = outer_f64,
+    .dots_f32 = dots_f32,
+    .dots_f64 = dots_f64,
+};
+#define ISA_LAYERS ISA_NAME
+#endif
+
 const struct kernels PASTE(kernels_, ISA_NAME) = {
     .name = TEXT(ISA_NAME),
     .description = ISA_DESCRIPTION,
@@ -153,4 +185,5 @@ const struct kernels PASTE(kernels_, ISA_NAME) = {
     .sums = &PASTE(sums_kernels_, ISA_SUMS),
     .tiles = &PASTE(tile_kernels_, ISA_TILES),
     .codes = &PASTE(codes_kernels_, ISA_CODES),
+    .layers = &PASTE(layer_kernels_, ISA_LAYERS),
 };

@@ -140,6 +140,45 @@ typedef void narrow_kernel(void *out, const float *in, size_t n);
 /* Doubles as floats that round to the same 16 bits (base/half.h). True if some were too small for that. */
 typedef bool round_to_odd_kernel(float *out, const double *in, size_t n);
 
+/*
+ * A tile of an outer product: for the rows r of a left side and some vectors v of a right side,
+ *     out[r * out_step + out_at[v] + lane] = sum over i < steps of left[r * left_step + i * left_next] * right[right_at[v] + offsets[i] + lane]
+ * in elements of one type. To the sum are added, in that order, before[r * before_step + v * lanes + lane] and bias[r], where those are
+ * not NULL; with relu, what is below 0 becomes 0 (NaN stays). Vectors are read and written whole. rows: 1 to outer_rows.
+ */
+struct outer {
+    const void *left;
+    size_t left_step, left_next;
+    const void *right;
+    const ptrdiff_t *right_at, *offsets;
+    size_t vectors, steps;
+    const void *before;
+    size_t before_step;
+    const void *bias;
+    bool relu, pool;
+    void *out;
+    size_t out_step;
+    const ptrdiff_t *out_at;
+};
+typedef void outer_kernel(const struct outer *o, size_t rows);
+
+/*
+ * Products of rows with rows: out[r * left_step + c * right_step] = sum over all i and lanes of left[r][left_at[i] + lane] *
+ * right[c][right_at[i] + lane], and over the `rest` elements from rest_at on of both. `add` adds it to what is there; bias[r] (NULL:
+ * none) and relu as above.
+ */
+struct dots {
+    const ptrdiff_t *left_at, *right_at;
+    size_t vectors, rest;
+    ptrdiff_t rest_at;
+    bool add, relu;
+    const void *bias;
+    size_t left_step, right_step;
+};
+typedef void dots_kernel(const struct dots *d, const void *const *left, size_t rows, const void *const *right, size_t columns, void *out);
+
+enum { DOTS_AT_ONCE = 8 }; /* sums at a time: of 4 rows with 2, or of 8 with one; independent enough to hide the latency of an addition */
+
 /* Sums of rows and columns. */
 struct sums_kernels {
     rows_kernel *rows[ELEMENTS][SUMS_KINDS];
@@ -172,6 +211,13 @@ struct tile_kernels {
     round_to_odd_kernel *round_to_odd;
 };
 
+/* Layers of a network. */
+struct layer_kernels {
+    size_t outer_rows, lanes_f32, lanes_f64;
+    outer_kernel *outer_f32, *outer_f64;
+    dots_kernel *dots_f32, *dots_f64;
+};
+
 /* One instruction set. A group may be another set's, where that is as good. */
 struct kernels {
     const char *name;        /* the value of COSSIM_ISA that asks for it */
@@ -180,6 +226,7 @@ struct kernels {
     const struct sums_kernels *sums;
     const struct tile_kernels *tiles;
     const struct codes_kernels *codes;
+    const struct layer_kernels *layers;
 };
 
 /* Every table that was compiled in, best first; *count of them. */

@@ -55,24 +55,16 @@ static PyObject *finish(int status)
     Py_RETURN_NONE;
 }
 
-/* (x, weight, bias, out, (stride), (padding before), (dilation), groups) */
-static PyObject *nn_conv2d(PyObject *self, PyObject *args)
+/* Arrays of a convolution: images, filters of one group, maps. */
+static bool conv_fits(PyArrayObject *x, PyArrayObject *weight, PyArrayObject *maps, Py_ssize_t groups)
 {
-    PyArrayObject *x, *weight, *out;
-    PyObject *bias;
-    struct extent2 stride, padding, dilation;
-    Py_ssize_t groups;
-    int status;
-    (void)self;
-    if (!PyArg_ParseTuple(args, "O!O!OO!(nn)(nn)(nn)n:conv2d", &PyArray_Type, &x, &PyArray_Type, &weight, &bias, &PyArray_Type, &out, &stride.h,
-                          &stride.w, &padding.h, &padding.w, &dilation.h, &dilation.w, &groups)) {
-        return NULL;
-    }
-    if (groups < 1 || !are_plain(x, weight, bias, out, 4) || PyArray_DIM(x, 0) != PyArray_DIM(out, 0) ||
-        PyArray_DIM(x, 1) != PyArray_DIM(weight, 1) * groups || PyArray_DIM(out, 1) != PyArray_DIM(weight, 0) ||
-        PyArray_DIM(weight, 0) % groups != 0) {
-        return does_not_fit("conv2d");
-    }
+    return groups >= 1 && PyArray_DIM(x, 0) == PyArray_DIM(maps, 0) && PyArray_DIM(x, 1) == PyArray_DIM(weight, 1) * groups &&
+           PyArray_DIM(maps, 1) == PyArray_DIM(weight, 0) && PyArray_DIM(weight, 0) % groups == 0 && PyArray_DIM(weight, 2) >= 1 &&
+           PyArray_DIM(weight, 3) >= 1;
+}
+
+static struct conv2d conv_of(PyArrayObject *x, PyArrayObject *weight, PyArrayObject *maps, Py_ssize_t groups)
+{
     const struct conv2d conv = {
         .work = work_of(x),
         .images = (size_t)PyArray_DIM(x, 0),
@@ -80,30 +72,91 @@ static PyObject *nn_conv2d(PyObject *self, PyObject *args)
         .in_channels = (size_t)PyArray_DIM(x, 1),
         .out_channels = (size_t)PyArray_DIM(weight, 0),
         .in = last_two(x),
-        .out = last_two(out),
+        .out = last_two(maps),
         .kernel = last_two(weight),
-        .stride = stride,
-        .dilation = dilation,
-        .padding = padding,
+        .spread = {1, 1},
         .input = PyArray_DATA(x),
         .weight = PyArray_DATA(weight),
-        .bias = data_or_null(bias),
-        .output = PyArray_DATA(out),
+        .output = PyArray_DATA(maps),
     };
+    return conv;
+}
+
+static bool all_positive(struct extent2 a, struct extent2 b)
+{
+    return (Py_ssize_t)a.h >= 1 && (Py_ssize_t)a.w >= 1 && (Py_ssize_t)b.h >= 1 && (Py_ssize_t)b.w >= 1;
+}
+
+/*
+ * (x, weight, bias, out, (stride), (padding before), (dilation), groups, (spread), relu): spread is the distance of the pixels of x,
+ * with zeros between them, and paddings may be negative, which gradients need
+ */
+static PyObject *nn_conv2d(PyObject *self, PyObject *args)
+{
+    PyArrayObject *x, *weight, *out;
+    PyObject *bias;
+    struct extent2 stride, dilation, spread;
+    Py_ssize_t groups, padding_h, padding_w;
+    int status, relu;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "O!O!OO!(nn)(nn)(nn)n(nn)p:conv2d", &PyArray_Type, &x, &PyArray_Type, &weight, &bias, &PyArray_Type, &out,
+                          &stride.h, &stride.w, &padding_h, &padding_w, &dilation.h, &dilation.w, &groups, &spread.h, &spread.w, &relu)) {
+        return NULL;
+    }
+    if (!are_plain(x, weight, bias, out, 4) || !conv_fits(x, weight, out, groups) || !all_positive(stride, dilation) || !all_positive(spread, spread)) {
+        return does_not_fit("conv2d");
+    }
+    struct conv2d conv = conv_of(x, weight, out, groups);
+    conv.stride = stride;
+    conv.dilation = dilation;
+    conv.spread = spread;
+    conv.padding_h = padding_h;
+    conv.padding_w = padding_w;
+    conv.bias = data_or_null(bias);
+    conv.relu = relu;
     Py_BEGIN_ALLOW_THREADS
     status = conv2d(&conv);
     Py_END_ALLOW_THREADS
     return finish(status);
 }
 
-/* (x, weight, bias, out), x and out of two dimensions */
+/* (x, gradient of the maps, out: gradient of the weights, of the bias or None, (stride), (padding before), (dilation), groups) */
+static PyObject *nn_conv2d_weights(PyObject *self, PyObject *args)
+{
+    PyArrayObject *x, *maps, *weight;
+    PyObject *bias;
+    struct extent2 stride, padding, dilation;
+    Py_ssize_t groups;
+    int status;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "O!O!O!O(nn)(nn)(nn)n:conv2d_weights", &PyArray_Type, &x, &PyArray_Type, &maps, &PyArray_Type, &weight, &bias,
+                          &stride.h, &stride.w, &padding.h, &padding.w, &dilation.h, &dilation.w, &groups)) {
+        return NULL;
+    }
+    if (!are_plain(x, weight, bias, maps, 4) || !conv_fits(x, weight, maps, groups) || !all_positive(stride, dilation) ||
+        (Py_ssize_t)padding.h < 0 || (Py_ssize_t)padding.w < 0 || !PyArray_ISWRITEABLE(weight) ||
+        (bias != Py_None && !PyArray_ISWRITEABLE((PyArrayObject *)bias))) {
+        return does_not_fit("conv2d_weights");
+    }
+    struct conv2d_weights gradient = {conv_of(x, weight, maps, groups), PyArray_DATA(weight), (void *)data_or_null(bias)};
+    gradient.conv.stride = stride;
+    gradient.conv.dilation = dilation;
+    gradient.conv.padding_h = (ptrdiff_t)padding.h;
+    gradient.conv.padding_w = (ptrdiff_t)padding.w;
+    Py_BEGIN_ALLOW_THREADS
+    status = conv2d_weights(&gradient);
+    Py_END_ALLOW_THREADS
+    return finish(status);
+}
+
+/* (x, weight, bias, out, relu), x and out of two dimensions */
 static PyObject *nn_linear(PyObject *self, PyObject *args)
 {
     PyArrayObject *x, *weight, *out;
     PyObject *bias;
-    int status;
+    int status, relu;
     (void)self;
-    if (!PyArg_ParseTuple(args, "O!O!OO!:linear", &PyArray_Type, &x, &PyArray_Type, &weight, &bias, &PyArray_Type, &out)) {
+    if (!PyArg_ParseTuple(args, "O!O!OO!p:linear", &PyArray_Type, &x, &PyArray_Type, &weight, &bias, &PyArray_Type, &out, &relu)) {
         return NULL;
     }
     if (!are_plain(x, weight, bias, out, 2) || PyArray_DIM(x, 0) != PyArray_DIM(out, 0) || PyArray_DIM(x, 1) != PyArray_DIM(weight, 1) ||
@@ -115,6 +168,7 @@ static PyObject *nn_linear(PyObject *self, PyObject *args)
         .rows = (size_t)PyArray_DIM(x, 0),
         .in_features = (size_t)PyArray_DIM(x, 1),
         .out_features = (size_t)PyArray_DIM(weight, 0),
+        .relu = relu,
         .input = PyArray_DATA(x),
         .weight = PyArray_DATA(weight),
         .bias = data_or_null(bias),
@@ -122,6 +176,38 @@ static PyObject *nn_linear(PyObject *self, PyObject *args)
     };
     Py_BEGIN_ALLOW_THREADS
     status = linear(&layer);
+    Py_END_ALLOW_THREADS
+    return finish(status);
+}
+
+/* (left, right, out, transposed): out = left @ right, or left.T @ right; matrices */
+static PyObject *nn_product(PyObject *self, PyObject *args)
+{
+    PyArrayObject *left, *right, *out;
+    int status, transposed;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "O!O!O!p:product", &PyArray_Type, &left, &PyArray_Type, &right, &PyArray_Type, &out, &transposed)) {
+        return NULL;
+    }
+    const int rows = transposed ? 1 : 0;
+    if (!are_plain(left, right, Py_None, out, 2) || PyArray_DIM(left, rows) != PyArray_DIM(out, 0) ||
+        PyArray_DIM(left, 1 - rows) != PyArray_DIM(right, 0) || PyArray_DIM(right, 1) != PyArray_DIM(out, 1)) {
+        return does_not_fit("product");
+    }
+    const size_t width = (size_t)PyArray_DIM(left, 1);
+    const struct product call = {
+        .work = work_of(left),
+        .rows = (size_t)PyArray_DIM(out, 0),
+        .columns = (size_t)PyArray_DIM(out, 1),
+        .depth = (size_t)PyArray_DIM(right, 0),
+        .left = PyArray_DATA(left),
+        .left_step = transposed ? 1 : width,
+        .left_next = transposed ? width : 1,
+        .right = PyArray_DATA(right),
+        .output = PyArray_DATA(out),
+    };
+    Py_BEGIN_ALLOW_THREADS
+    status = product(&call);
     Py_END_ALLOW_THREADS
     return finish(status);
 }
@@ -170,6 +256,49 @@ static PyObject *nn_max_pool2d(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* (indices, gradient, out): adds up what belongs to each index; planes first, all of three dimensions */
+static PyObject *nn_max_pool2d_scatter(PyObject *self, PyObject *args)
+{
+    PyArrayObject *indices, *gradient, *out;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "O!O!O!:max_pool2d_scatter", &PyArray_Type, &indices, &PyArray_Type, &gradient, &PyArray_Type, &out)) {
+        return NULL;
+    }
+    if (!are_plain(gradient, gradient, Py_None, out, 3) || !is_plain(indices, NPY_INT64, 3) || !PyArray_SAMESHAPE(indices, gradient) ||
+        PyArray_DIM(gradient, 0) != PyArray_DIM(out, 0)) {
+        return does_not_fit("max_pool2d_scatter");
+    }
+    const npy_intp planes = PyArray_DIM(out, 0), in = PyArray_DIM(out, 1) * PyArray_DIM(out, 2), all = PyArray_SIZE(indices);
+    const int64_t *index = PyArray_DATA(indices);
+    for (npy_intp i = 0; i < all; i++) {
+        if (index[i] < 0 || index[i] >= in) {
+            return does_not_fit("max_pool2d_scatter");
+        }
+    }
+    Py_BEGIN_ALLOW_THREADS
+    max_pool2d_scatter(work_of(gradient), (size_t)planes, (size_t)in, planes == 0 ? 0 : (size_t)(all / planes), index, PyArray_DATA(gradient),
+                       PyArray_DATA(out));
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
+/* (x, gradient, out), of one dimension */
+static PyObject *nn_relu_gradient(PyObject *self, PyObject *args)
+{
+    PyArrayObject *x, *gradient, *out;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "O!O!O!:relu_gradient", &PyArray_Type, &x, &PyArray_Type, &gradient, &PyArray_Type, &out)) {
+        return NULL;
+    }
+    if (!are_plain(x, gradient, Py_None, out, 1) || PyArray_DIM(x, 0) != PyArray_DIM(out, 0) || PyArray_DIM(x, 0) != PyArray_DIM(gradient, 0)) {
+        return does_not_fit("relu_gradient");
+    }
+    Py_BEGIN_ALLOW_THREADS
+    relu_gradient(work_of(x), (size_t)PyArray_DIM(x, 0), PyArray_DATA(x), PyArray_DATA(gradient), PyArray_DATA(out));
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
 /* (x, out), of one dimension */
 static PyObject *nn_relu(PyObject *self, PyObject *args)
 {
@@ -203,8 +332,12 @@ static PyObject *nn_as_array(PyObject *self, PyObject *args)
 PyMethodDef nn_methods[] = {
     {"as_array", nn_as_array, METH_VARARGS, NULL},
     {"conv2d", nn_conv2d, METH_VARARGS, NULL},
+    {"conv2d_weights", nn_conv2d_weights, METH_VARARGS, NULL},
     {"linear", nn_linear, METH_VARARGS, NULL},
     {"max_pool2d", nn_max_pool2d, METH_VARARGS, NULL},
+    {"max_pool2d_scatter", nn_max_pool2d_scatter, METH_VARARGS, NULL},
+    {"product", nn_product, METH_VARARGS, NULL},
     {"relu", nn_relu, METH_VARARGS, NULL},
+    {"relu_gradient", nn_relu_gradient, METH_VARARGS, NULL},
     {0},
 };

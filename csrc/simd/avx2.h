@@ -40,6 +40,19 @@ static inline float fma_f32(float a, float b, float c) { return __builtin_fmaf(a
 static inline double fma_f64(double a, double b, double c) { return __builtin_fma(a, b, c); }
 static inline vf vf_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
 static inline vf vf_max(vf a, vf b) { return _mm256_max_ps(a, b); }
+static inline vf vf_relu(vf a) { return _mm256_max_ps(_mm256_setzero_ps(), a); } /* max gives its second operand where one is NaN */
+static inline vf vf_greatest(vf a, vf b) { return _mm256_blendv_ps(_mm256_max_ps(a, b), a, _mm256_cmp_ps(a, a, _CMP_UNORD_Q)); }
+static inline void vf_store_pair_maxima(float *p, vf a)
+{
+    __m256 most = vf_greatest(a, _mm256_permute_ps(a, 0xb1));
+    _mm_storeu_ps(p, _mm256_castps256_ps128(_mm256_permutevar8x32_ps(most, _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6))));
+}
+static inline vf vf_row_sums(const vf rows[VF_LANES])
+{
+    __m256 low = _mm256_hadd_ps(_mm256_hadd_ps(rows[0], rows[1]), _mm256_hadd_ps(rows[2], rows[3]));
+    __m256 high = _mm256_hadd_ps(_mm256_hadd_ps(rows[4], rows[5]), _mm256_hadd_ps(rows[6], rows[7]));
+    return _mm256_add_ps(_mm256_permute2f128_ps(low, high, 0x20), _mm256_permute2f128_ps(low, high, 0x31));
+}
 static inline vf vf_round(vf a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 static inline void vf_store_codes(uint8_t *p, const vf a[4])
 {
@@ -102,6 +115,13 @@ static inline vd vd_sub(vd a, vd b) { return _mm256_sub_pd(a, b); }
 static inline vd vd_mul(vd a, vd b) { return _mm256_mul_pd(a, b); }
 static inline vd vd_fma(vd a, vd b, vd c) { return _mm256_fmadd_pd(a, b, c); }
 
+static inline vd vd_relu(vd a) { return _mm256_max_pd(_mm256_setzero_pd(), a); }
+static inline vd vd_greatest(vd a, vd b) { return _mm256_blendv_pd(_mm256_max_pd(a, b), a, _mm256_cmp_pd(a, a, _CMP_UNORD_Q)); }
+static inline void vd_store_pair_maxima(double *p, vd a)
+{
+    __m256d most = vd_greatest(a, _mm256_permute_pd(a, 0x5));
+    _mm_storeu_pd(p, _mm256_castpd256_pd128(_mm256_permute4x64_pd(most, 0x8)));
+}
 static inline vd vd_min(vd a, vd b) { return _mm256_min_pd(a, b); }
 static inline unsigned vd_below(vd a, vd b) { return (unsigned)_mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_LT_OQ)); }
 

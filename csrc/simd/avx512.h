@@ -50,6 +50,25 @@ static inline float fma_f32(float a, float b, float c) { return __builtin_fmaf(a
 static inline double fma_f64(double a, double b, double c) { return __builtin_fma(a, b, c); }
 static inline vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
 static inline vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
+static inline vf vf_relu(vf a) { return _mm512_max_ps(_mm512_setzero_ps(), a); } /* max gives its second operand where one is NaN */
+static inline vf vf_greatest(vf a, vf b) { return _mm512_mask_mov_ps(_mm512_max_ps(a, b), _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), a); }
+static inline void vf_store_pair_maxima(float *p, vf a)
+{
+    _mm512_mask_compressstoreu_ps(p, 0x5555, vf_greatest(a, _mm512_permute_ps(a, 0xb1)));
+}
+static inline vf vf_row_sums(const vf rows[VF_LANES])
+{
+    __m512 pair[8], four[4]; /* in each quarter of 128 bits: two rows' halves, four rows' totals */
+    for (int i = 0; i < 8; i++) {
+        pair[i] = _mm512_add_ps(_mm512_unpacklo_ps(rows[2 * i], rows[2 * i + 1]), _mm512_unpackhi_ps(rows[2 * i], rows[2 * i + 1]));
+    }
+    for (int i = 0; i < 4; i++) {
+        four[i] = _mm512_add_ps(_mm512_shuffle_ps(pair[2 * i], pair[2 * i + 1], 0x44), _mm512_shuffle_ps(pair[2 * i], pair[2 * i + 1], 0xee));
+    }
+    __m512 low = _mm512_add_ps(_mm512_shuffle_f32x4(four[0], four[1], 0x88), _mm512_shuffle_f32x4(four[0], four[1], 0xdd));
+    __m512 high = _mm512_add_ps(_mm512_shuffle_f32x4(four[2], four[3], 0x88), _mm512_shuffle_f32x4(four[2], four[3], 0xdd));
+    return _mm512_add_ps(_mm512_shuffle_f32x4(low, high, 0x88), _mm512_shuffle_f32x4(low, high, 0xdd));
+}
 static inline vf vf_round(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 static inline void vf_store_codes(uint8_t *p, const vf a[4])
 {
@@ -118,6 +137,12 @@ static inline vd vd_sub(vd a, vd b) { return _mm512_sub_pd(a, b); }
 static inline vd vd_mul(vd a, vd b) { return _mm512_mul_pd(a, b); }
 static inline vd vd_fma(vd a, vd b, vd c) { return _mm512_fmadd_pd(a, b, c); }
 
+static inline vd vd_relu(vd a) { return _mm512_max_pd(_mm512_setzero_pd(), a); }
+static inline vd vd_greatest(vd a, vd b) { return _mm512_mask_mov_pd(_mm512_max_pd(a, b), _mm512_cmp_pd_mask(a, a, _CMP_UNORD_Q), a); }
+static inline void vd_store_pair_maxima(double *p, vd a)
+{
+    _mm512_mask_compressstoreu_pd(p, 0x55, vd_greatest(a, _mm512_permute_pd(a, 0x55)));
+}
 static inline vd vd_min(vd a, vd b) { return _mm512_min_pd(a, b); }
 static inline unsigned vd_below(vd a, vd b) { return _mm512_cmp_pd_mask(a, b, _CMP_LT_OQ); }
 

@@ -51,6 +51,26 @@ static inline vf vf_mul(vf a, vf b) { EACH_F(a.lane[i] * b.lane[i]); }
 static inline vf vf_max(vf a, vf b) { EACH_F(a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]); } /* where one is NaN, either will do */
 static inline vf vf_min(vf a, vf b) { EACH_F(a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]); }
 
+/* The larger of a and 0; NaN stays. */
+static inline vf vf_relu(vf a) { EACH_F(0.0f > a.lane[i] ? 0.0f : a.lane[i]); }
+
+/* Lane r is the sum of the lanes of rows[r]; all in one order. */
+static inline vf vf_row_sums(const vf rows[VF_LANES])
+{
+    EACH_F((rows[i].lane[0] + rows[i].lane[1]) + (rows[i].lane[2] + rows[i].lane[3]));
+}
+
+/* The larger of a and b; NaN wins. */
+static inline vf vf_greatest(vf a, vf b) { EACH_F(a.lane[i] > b.lane[i] || a.lane[i] != a.lane[i] ? a.lane[i] : b.lane[i]); }
+
+/* Half as many elements as there are lanes: the larger of lanes 2 i and 2 i + 1; NaN wins. */
+static inline void vf_store_pair_maxima(float *p, vf a)
+{
+    for (int i = 0; i < VF_LANES; i += 2) {
+        p[i / 2] = a.lane[i] > a.lane[i + 1] || a.lane[i] != a.lane[i] ? a.lane[i] : a.lane[i + 1];
+    }
+}
+
 /* To the nearest whole number, ties to even. */
 static inline vf vf_round(vf a) { EACH_F(rintf(a.lane[i])); }
 
@@ -161,6 +181,12 @@ static inline vd vd_sub(vd a, vd b) { EACH_D(a.lane[i] - b.lane[i]); }
 static inline vd vd_mul(vd a, vd b) { EACH_D(a.lane[i] * b.lane[i]); }
 static inline vd vd_fma(vd a, vd b, vd c) { EACH_D(a.lane[i] * b.lane[i] + c.lane[i]); }
 
+static inline vd vd_relu(vd a) { EACH_D(0.0 > a.lane[i] ? 0.0 : a.lane[i]); }
+static inline vd vd_greatest(vd a, vd b) { EACH_D(a.lane[i] > b.lane[i] || a.lane[i] != a.lane[i] ? a.lane[i] : b.lane[i]); }
+static inline void vd_store_pair_maxima(double *p, vd a)
+{
+    *p = a.lane[0] > a.lane[1] || a.lane[0] != a.lane[0] ? a.lane[0] : a.lane[1];
+}
 static inline vd vd_min(vd a, vd b) { EACH_D(a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]); }
 static inline unsigned vd_below(vd a, vd b)
 {

@@ -33,6 +33,10 @@ static inline float fma_f32(float a, float b, float c) { return __builtin_fmaf(a
 static inline double fma_f64(double a, double b, double c) { return __builtin_fma(a, b, c); }
 static inline vf vf_mul(vf a, vf b) { return vmulq_f32(a, b); }
 static inline vf vf_max(vf a, vf b) { return vmaxq_f32(a, b); }
+static inline vf vf_relu(vf a) { return vmaxq_f32(vdupq_n_f32(0.0f), a); } /* NaN wins */
+static inline vf vf_greatest(vf a, vf b) { return vmaxq_f32(a, b); }
+static inline void vf_store_pair_maxima(float *p, vf a) { vst1_f32(p, vpmax_f32(vget_low_f32(a), vget_high_f32(a))); }
+static inline vf vf_row_sums(const vf rows[VF_LANES]) { return vpaddq_f32(vpaddq_f32(rows[0], rows[1]), vpaddq_f32(rows[2], rows[3])); }
 static inline vf vf_round(vf a) { return vrndnq_f32(a); }
 static inline void vf_store_codes(uint8_t *p, const vf a[4])
 {
@@ -88,6 +92,9 @@ static inline vd vd_sub(vd a, vd b) { return vsubq_f64(a, b); }
 static inline vd vd_mul(vd a, vd b) { return vmulq_f64(a, b); }
 static inline vd vd_fma(vd a, vd b, vd c) { return vfmaq_f64(c, a, b); }
 
+static inline vd vd_relu(vd a) { return vmaxq_f64(vdupq_n_f64(0.0), a); }
+static inline vd vd_greatest(vd a, vd b) { return vmaxq_f64(a, b); }
+static inline void vd_store_pair_maxima(double *p, vd a) { *p = vpmaxqd_f64(a); }
 static inline vd vd_min(vd a, vd b) { return vminq_f64(a, b); }
 static inline unsigned vd_below(vd a, vd b)
 {

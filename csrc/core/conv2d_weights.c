@@ -1,0 +1,245 @@
+/*
+ * The gradient of a convolution's filters: for each filter and place of the kernel, the product of the output's gradient with what of
+ * the image that place saw, over all pixels of all images. Both are copied once for a block of images, rows of the output filled up
+ * with zeros to whole vectors, so that the products are of whole vectors (`dots`).
+ *
+ * Order of summation: by blocks of images and bands of rows, which depend on shapes alone; the blocks' sums are added in order.
+ */
+#include <string.h>
+
+#include "base/pool.h"
+#include "base/scratch.h"
+#include "core/layers.h"
+#include "core/reduce.h"
+
+enum {
+    BLOCKS = 32,                /* of images, at the most: each has sums of its own */
+    BLOCK_BYTES = 512 << 10,    /* of copies: they stay in the cache while all products are made of them */
+    SUMS_BYTES = 64 << 20,      /* of all blocks' sums */
+    VECTORS_AT_ONCE = 128,      /* of a row of products: eight rows of them stay in L1 */
+    ROWS_AT_ONCE = 256          /* pointers to rows */
+};
+
+struct run {
+    const struct conv2d_weights *call;
+    const struct conv2d *conv;
+    dots_kernel *dots;
+    size_t size, lanes;
+    size_t channels, filters, window;
+    size_t row_vectors, phase, pitch, plane;  /* of a copied image, as in conv2d.c */
+    size_t together;             /* images that are copied at a time */
+    size_t images, blocks;       /* of a block; blocks */
+    size_t vectors;              /* of all images copied at a time */
+    ptrdiff_t *image_at, *gradient_at, *ones_at;
+    char *ones;                  /* a vector of them: a product with it is a sum */
+    char *sums;                  /* [blocks][out_channels][channels * window + 1] */
+    char *scratch;
+    size_t image_bytes, gradient_bytes;  /* of a worker's copies */
+};
+
+static size_t entries_of(const struct run *r)
+{
+    return r->channels * r->window + 1;
+}
+
+/* A channel of an image, with its border and its columns by residue, as conv2d reads it. */
+static void copy_plane(const struct run *r, const char *plane, char *to)
+{
+    const struct conv2d *c = r->conv;
+    const size_t rows = r->plane / r->pitch;
+    memset(to, 0, r->plane * r->size);
+    for (size_t y = 0; y < c->in.h; y++, plane += c->in.w * r->size) {
+        const ptrdiff_t row = (ptrdiff_t)y + c->padding_h;
+        if (row < 0 || (size_t)row >= rows) {
+            continue;
+        }
+        char *line = to + (size_t)row * r->pitch * r->size;
+        for (size_t x = 0; x < c->in.w; x++) {
+            const size_t column = x + (size_t)c->padding_w, residue = column % c->stride.w, place = column / c->stride.w;
+            if (place >= r->phase) {
+                continue;
+            }
+            if (r->size == sizeof(float)) {
+                ((float *)line)[residue * r->phase + place] = ((const float *)plane)[x];
+            } else {
+                ((double *)line)[residue * r->phase + place] = ((const double *)plane)[x];
+            }
+        }
+    }
+}
+
+/* The gradient of one map, its rows filled up with zeros. */
+static void copy_map(const struct run *r, const char *map, char *to)
+{
+    const struct conv2d *c = r->conv;
+    const size_t line = c->out.w * r->size, whole = r->row_vectors * r->lanes * r->size;
+    for (size_t y = 0; y < c->out.h; y++, map += line, to += whole) {
+        memcpy(to, map, line);
+        memset(to + line, 0, whole - line);
+    }
+}
+
+/* The products of all filters of a group with all places of the kernel, over the images that have been copied. */
+static void add_products(const struct run *r, const char *images, const char *gradients, size_t count, bool add, char *out)
+{
+    const struct conv2d *c = r->conv;
+    const size_t places = entries_of(r), map = c->out.h * r->row_vectors * r->lanes, vectors = r->vectors / r->together * count;
+    for (size_t v = 0, n; v < vectors; v += n) {
+        n = smaller(vectors - v, VECTORS_AT_ONCE);
+        struct dots d = {.left_at = r->gradient_at + v, .vectors = n, .add = add || v > 0, .left_step = places, .right_step = 1};
+        for (size_t f = 0, some_f; f < r->filters; f += some_f) {
+            const void *left[ROWS_AT_ONCE], *right[ROWS_AT_ONCE];
+            some_f = smaller(r->filters - f, ROWS_AT_ONCE);
+            for (size_t i = 0; i < some_f; i++) {
+                left[i] = gradients + (f + i) * map * r->size;
+            }
+            for (size_t p = 0, some; p + 1 < places; p += some) {
+                some = smaller(places - 1 - p, ROWS_AT_ONCE);
+                for (size_t i = 0; i < some; i++) {
+                    const size_t channel = (p + i) / r->window, y = (p + i) % r->window / c->kernel.w * c->dilation.h;
+                    const size_t x = (p + i) % c->kernel.w * c->dilation.w;
+                    right[i] = images + (channel * r->plane + y * r->pitch + x % c->stride.w * r->phase + x / c->stride.w) * r->size;
+                }
+                d.right_at = r->image_at + v;
+                r->dots(&d, left, some_f, right, some, out + (f * places + p) * r->size);
+            }
+            right[0] = r->ones;
+            d.right_at = r->ones_at;
+            r->dots(&d, left, some_f, right, 1, out + (f * places + places - 1) * r->size);
+        }
+    }
+}
+
+static void block_task(void *context, size_t task, size_t worker)
+{
+    const struct run *r = context;
+    const struct conv2d *c = r->conv;
+    const size_t block = task / c->groups, group = task % c->groups, first = block * r->images, end = smaller(first + r->images, c->images);
+    char *images = r->scratch + worker * (r->image_bytes + r->gradient_bytes), *gradients = images + r->image_bytes;
+    char *out = r->sums + (block * c->out_channels + group * r->filters) * entries_of(r) * r->size;
+    const size_t map = c->out.h * r->row_vectors * r->lanes;
+    for (size_t image = first, n; image < end; image += n) {
+        n = smaller(end - image, r->together);
+        for (size_t i = 0; i < n; i++) {
+            const char *planes = (const char *)c->input + ((image + i) * c->in_channels + group * r->channels) * c->in.h * c->in.w * r->size;
+            const char *maps = (const char *)c->output + ((image + i) * c->out_channels + group * r->filters) * c->out.h * c->out.w * r->size;
+            for (size_t k = 0; k < r->channels; k++) {
+                copy_plane(r, planes + k * c->in.h * c->in.w * r->size, images + (i * r->channels + k) * r->plane * r->size);
+            }
+            for (size_t k = 0; k < r->filters; k++) {
+                copy_map(r, maps + k * c->out.h * c->out.w * r->size, gradients + (i * r->filters + k) * map * r->size);
+            }
+        }
+        add_products(r, images, gradients, n, image > first, out);
+    }
+}
+
+#define ADD_BLOCKS(type)                                                                                          \
+    static void add_blocks_##type(const struct run *r)                                                            \
+    {                                                                                                             \
+        const size_t places = entries_of(r), all = r->conv->out_channels * places;                                \
+        type *weight = r->call->weight, *bias = r->call->bias, *sums = (type *)r->sums;                           \
+        for (size_t b = 1; b < r->blocks; b++) {                                                                  \
+            for (size_t i = 0; i < all; i++) {                                                                    \
+                sums[i] += sums[b * all + i];                                                                     \
+            }                                                                                                     \
+        }                                                                                                         \
+        for (size_t f = 0; f < r->conv->out_channels; f++) {                                                      \
+            memcpy(weight + f * (places - 1), sums + f * places, (places - 1) * sizeof *sums);                    \
+            if (bias != NULL) {                                                                                   \
+                bias[f] = sums[f * places + places - 1];                                                          \
+            }                                                                                                     \
+        }                                                                                                         \
+    }
+ADD_BLOCKS(float)
+ADD_BLOCKS(double)
+
+/* Shapes alone decide how the images are cut. */
+static void lay_out(struct run *r)
+{
+    const struct conv2d *c = r->conv;
+    const size_t last = (c->kernel.w - 1) * c->dilation.w, reach = (c->out.h - 1) * c->stride.h + (c->kernel.h - 1) * c->dilation.h + 1;
+    r->channels = c->in_channels / c->groups;
+    r->filters = c->out_channels / c->groups;
+    r->window = c->kernel.h * c->kernel.w;
+    r->row_vectors = (c->out.w + r->lanes - 1) / r->lanes;
+    r->phase = last / c->stride.w + r->row_vectors * r->lanes;
+    r->pitch = r->phase * c->stride.w;
+    r->plane = reach * r->pitch;
+    const size_t image = r->channels * r->plane * r->size, map = r->filters * c->out.h * r->row_vectors * r->lanes * r->size;
+    r->together = larger(smaller(BLOCK_BYTES / (image + map + 1), c->images), 1);
+    const size_t most = larger(smaller(BLOCKS, SUMS_BYTES / (c->out_channels * entries_of(r) * r->size + 1)), 1);
+    const size_t least = (c->images + most - 1) / most;
+    r->images = (larger(least, r->together) + r->together - 1) / r->together * r->together;
+    r->blocks = (c->images + r->images - 1) / r->images;
+    r->vectors = r->together * c->out.h * r->row_vectors;
+    r->image_bytes = scratch_round(r->together * image);
+    r->gradient_bytes = scratch_round(r->together * map);
+}
+
+static void fill_tables(struct run *r)
+{
+    const struct conv2d *c = r->conv;
+    size_t n = 0;
+    for (size_t image = 0; image < r->together; image++) {
+        for (size_t y = 0; y < c->out.h; y++) {
+            for (size_t v = 0; v < r->row_vectors; v++, n++) {
+                r->image_at[n] = (ptrdiff_t)(image * r->channels * r->plane + y * c->stride.h * r->pitch + v * r->lanes);
+                r->gradient_at[n] = (ptrdiff_t)(((image * r->filters * c->out.h + y) * r->row_vectors + v) * r->lanes);
+                r->ones_at[n] = 0;
+            }
+        }
+    }
+    for (size_t i = 0; i < r->lanes; i++) {
+        if (r->size == sizeof(float)) {
+            ((float *)r->ones)[i] = 1.0f;
+        } else {
+            ((double *)r->ones)[i] = 1.0;
+        }
+    }
+}
+
+int conv2d_weights(const struct conv2d_weights *call)
+{
+    const struct layer_kernels *kernels = kernels_current()->layers;
+    const struct conv2d *c = &call->conv;
+    const bool f64 = c->work == WORK_F64;
+    struct run r = {
+        .call = call,
+        .conv = c,
+        .dots = f64 ? kernels->dots_f64 : kernels->dots_f32,
+        .size = work_size(c->work),
+        .lanes = f64 ? kernels->lanes_f64 : kernels->lanes_f32,
+    };
+    const size_t weights = c->out_channels * (c->in_channels / c->groups) * c->kernel.h * c->kernel.w * r.size;
+    if (c->images == 0 || c->out.h == 0 || c->out.w == 0) {
+        memset(call->weight, 0, weights);
+        if (call->bias != NULL) {
+            memset(call->bias, 0, c->out_channels * r.size);
+        }
+        return 0;
+    }
+    lay_out(&r);
+    const size_t tasks = r.blocks * c->groups;
+    const int threads = (int)smaller((size_t)threads_for(c->images * c->out.h * c->out.w, r.channels * r.window * r.filters, WORK_OF_TILES), tasks);
+    const size_t tables = 3 * r.vectors * sizeof(ptrdiff_t), sums = r.blocks * c->out_channels * entries_of(&r) * r.size;
+    char *memory = scratch_alloc(scratch_round(tables) + scratch_round(sums) + SCRATCH_ALIGN + (size_t)threads * (r.image_bytes + r.gradient_bytes));
+    if (memory == NULL) {
+        return -1;
+    }
+    r.image_at = (ptrdiff_t *)memory;
+    r.gradient_at = r.image_at + r.vectors;
+    r.ones_at = r.gradient_at + r.vectors;
+    r.sums = memory + scratch_round(tables);
+    r.ones = r.sums + scratch_round(sums);
+    r.scratch = r.ones + SCRATCH_ALIGN;
+    fill_tables(&r);
+    pool_run(tasks, threads, block_task, &r, NULL);
+    if (f64) {
+        add_blocks_double(&r);
+    } else {
+        add_blocks_float(&r);
+    }
+    scratch_free(memory);
+    return 0;
+}
