@@ -1,6 +1,7 @@
-"""The layers of a small convolutional network, forward, with torch's names, arguments and meaning."""
+"""The layers of a small convolutional network, with torch's names, arguments and meaning, and their gradients."""
 
 from cossim.nn.functional import conv2d, linear, max_pool2d, relu
+from cossim.nn.gradients import conv2d_vjp, linear_vjp, max_pool2d_vjp, relu_vjp
 from cossim.nn.modules import Conv2d, Flatten, Linear, MaxPool2d, Module, ReLU, Sequential
 from cossim.nn.weights import load_weights, save_weights
 
@@ -13,9 +14,13 @@ __all__ = [
     "ReLU",
     "Sequential",
     "conv2d",
+    "conv2d_vjp",
     "linear",
+    "linear_vjp",
     "load_weights",
     "max_pool2d",
+    "max_pool2d_vjp",
     "relu",
+    "relu_vjp",
     "save_weights",
 ]

@@ -1,6 +1,7 @@
 """Layers as functions. Shapes and arguments are checked here by torch's conditions; the work is done in C."""
 
 import operator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -110,6 +111,33 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     array([[[[ 8., 12.],
              [20., 24.]]]])
     """
+    call = _check_conv2d(x, weight, bias, stride, padding, dilation, groups)
+    out = call.run()
+    return out if call.many else out[0]
+
+
+class _Conv2dCall(NamedTuple):
+    """Checked arguments of a convolution: contiguous arrays, images always of 4 dimensions, and pairs."""
+
+    images: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray | None
+    stride: tuple
+    before: tuple
+    dilation: tuple
+    groups: int
+    size: tuple
+    many: bool
+
+    def run(self, relu=False):
+        out = np.empty((len(self.images), len(self.weight), *self.size), self.images.dtype)
+        _core.conv2d(
+            self.images, self.weight, self.bias, out, self.stride, self.before, self.dilation, self.groups, (1, 1), relu
+        )
+        return out
+
+
+def _check_conv2d(x, weight, bias, stride, padding, dilation, groups):
     arrays = _arrays("conv2d", x=x, weight=weight, bias=bias)
     x, weight = arrays["x"], arrays["weight"]
     if weight.ndim != 4:
@@ -150,9 +178,7 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
             arrays,
         )
     size = tuple((p - r) // s + 1 for p, r, s in zip(padded, reach, stride, strict=True))
-    out = np.empty((images.shape[0], filters, *size), x.dtype)
-    _core.conv2d(images, weight, arrays.get("bias"), out, stride, before, dilation, groups, (1, 1), False)
-    return out if x.ndim == 4 else out[0]
+    return _Conv2dCall(images, weight, arrays.get("bias"), stride, before, dilation, groups, size, x.ndim == 4)
 
 
 def _pooled_size(size, kernel, stride, padding, dilation, ceil_mode):
@@ -204,6 +230,12 @@ def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=Fal
     array([[[ 5.,  7.],
             [13., 15.]]])
     """
+    out, indices = _pool(return_indices, x, kernel_size, stride, padding, dilation, ceil_mode)
+    return (out, indices) if return_indices else out
+
+
+def _pool(with_indices, x, kernel_size, stride, padding, dilation, ceil_mode):
+    """Maxima, and indices or None."""
     arrays = _arrays("max_pool2d", x=x)
     x = arrays["x"]
     if x.ndim not in (3, 4) or 0 in x.shape[-3:]:
@@ -226,10 +258,10 @@ def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=Fal
         raise _error(ValueError, "max_pool2d", f"the output would be empty, {size}", arrays)
     planes = x.reshape(-1, *x.shape[-2:])
     out = np.empty((planes.shape[0], *size), x.dtype)
-    indices = np.empty(out.shape, np.int64) if return_indices else None
+    indices = np.empty(out.shape, np.int64) if with_indices else None
     _core.max_pool2d(planes, out, indices, kernel, stride, padding, dilation)
     shape = (*x.shape[:-2], *size)
-    return (out.reshape(shape), indices.reshape(shape)) if return_indices else out.reshape(shape)
+    return out.reshape(shape), indices.reshape(shape) if with_indices else None
 
 
 def linear(x, weight, bias=None):
@@ -262,6 +294,25 @@ def linear(x, weight, bias=None):
     >>> cossim.nn.linear(np.array([[1.0, 2.0]]), np.array([[1.0, 1.0], [0.0, 3.0]]), np.array([0.5, 0.0]))
     array([[3.5, 6. ]])
     """
+    call = _check_linear(x, weight, bias)
+    return call.run().reshape(call.shape)[()]
+
+
+class _LinearCall(NamedTuple):
+    """Checked arguments of a linear layer: contiguous matrices, and the shape of the result."""
+
+    rows: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray | None
+    shape: tuple
+
+    def run(self, relu=False):
+        out = np.empty((len(self.rows), len(self.weight)), self.rows.dtype)
+        _core.linear(self.rows, self.weight, self.bias, out, relu)
+        return out
+
+
+def _check_linear(x, weight, bias):
     arrays = _arrays("linear", x=x, weight=weight, bias=bias)
     x, weight, bias = arrays["x"], arrays["weight"], arrays.get("bias")
     if weight.ndim not in (1, 2) or x.ndim < 1 or x.shape[-1] != weight.shape[-1]:
@@ -275,9 +326,7 @@ def linear(x, weight, bias=None):
     if bias is not None:
         bias = np.ascontiguousarray(np.broadcast_to(bias, features).reshape(-1))
     count = int(np.prod(x.shape[:-1], dtype=np.intp))
-    out = np.empty((count, rows.shape[0]), x.dtype)
-    _core.linear(x.reshape(count, x.shape[-1]), rows, bias, out, False)
-    return out.reshape(x.shape[:-1] + features)[()]
+    return _LinearCall(x.reshape(count, x.shape[-1]), rows, bias, x.shape[:-1] + features)
 
 
 def relu(x):

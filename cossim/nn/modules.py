@@ -5,7 +5,7 @@ from collections import OrderedDict
 
 import numpy as np
 
-from cossim.nn import functional
+from cossim.nn import functional, gradients
 from cossim.nn.weights import read_weights
 
 
@@ -45,6 +45,39 @@ class Module:
 
     def __call__(self, x):
         return self.forward(x)
+
+    def vjp(self, x):
+        """The layer's result and its pullback, which leads from the gradient of the result to the others.
+
+        Parameters
+        ----------
+        x : array_like
+            As the layer takes it. It and the parameters must not be changed before the last call of the pullback.
+
+        Returns
+        -------
+        y : numpy.ndarray
+            What the layer makes of x.
+        pullback : callable
+            ``pullback(dy, input_gradient=True)`` takes the gradient of y, of its shape and dtype, and returns
+            ``(dx, gradients)``: that of x, or None with input_gradient=False, which saves its calculation; and those
+            of the parameters, by the keys of state_dict().
+
+        Raises
+        ------
+        TypeError, ValueError
+            As the layer itself; by the pullback where dy has another dtype or shape than y.
+
+        Examples
+        --------
+        >>> import numpy as np, cossim.nn
+        >>> layer = cossim.nn.Linear(3, 2, rng=0)
+        >>> y, pullback = layer.vjp(np.ones((5, 3), np.float32))
+        >>> dx, gradients = pullback(np.ones_like(y))
+        >>> gradients["bias"]
+        array([5., 5.], dtype=float32)
+        """
+        raise TypeError(f"{type(self).__name__} has no vjp")
 
     def named_modules(self):
         """(name, layer) of each layer directly inside this one."""
@@ -175,14 +208,39 @@ class Conv2d(Module):
         self.weight = _uniform(rng, shape, fan_in, _dtype(dtype))
         self.bias = _uniform(rng, out_channels, fan_in, _dtype(dtype)) if bias else None
 
+    def _padded(self, x):
+        """What is convolved without a border of zeros, and the padding that is left."""
+        if self.padding_mode == "zeros":
+            return x, self.padding
+        before, after = functional._conv_padding(self.padding, self.kernel_size, self.stride, self.dilation)
+        x = np.asarray(x)
+        return _pad(x, [(0, 0)] * (x.ndim - 2) + list(zip(before, after, strict=True)), self.padding_mode), 0
+
     def forward(self, x):
-        padding = self.padding
-        if self.padding_mode != "zeros":
-            before, after = functional._conv_padding(padding, self.kernel_size, self.stride, self.dilation)
-            x = np.asarray(x)
-            widths = [(0, 0)] * (x.ndim - 2) + list(zip(before, after, strict=True))
-            x, padding = _pad(x, widths, self.padding_mode), 0
+        x, padding = self._padded(x)
         return functional.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+    def vjp(self, x):
+        padded, padding = self._padded(x)
+        y, pullback_padded = gradients.conv2d_vjp(
+            padded, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
+        )
+
+        def pullback(dy, input_gradient=True):
+            dx, *of_parameters = pullback_padded(dy, input_gradient)
+            if dx is not None and self.padding_mode != "zeros":
+                dx = self._fold_border(np.shape(x), dx)
+            return dx, _named(self.parameter_names, of_parameters)
+
+        return y, pullback
+
+    def _fold_border(self, shape, dx):
+        """The gradients of a border that repeats pixels, added to those of these pixels."""
+        pixels = np.arange(math.prod(shape[-2:])).reshape(shape[-2:])
+        places = self._padded(pixels)[0].reshape(-1)
+        folded = np.zeros((math.prod(shape[:-2]), pixels.size), dx.dtype)
+        np.add.at(folded, (slice(None), places), dx.reshape(len(folded), -1))
+        return folded.reshape(shape)
 
     def _arguments_repr(self):
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
@@ -199,6 +257,10 @@ class Conv2d(Module):
         return text
 
 
+def _named(names, values):
+    return {name: value for name, value in zip(names, values, strict=True) if value is not None}
+
+
 # torch's names of padding modes, and NumPy's
 _PAD_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
@@ -212,6 +274,10 @@ def _pad(x, widths, mode):
                 f"Conv2d(): padding {width} is too large for padding_mode={mode!r} and x of shape {x.shape}"
             )
     return np.pad(x, widths, _PAD_MODES[mode])
+
+
+def _without_parameters(pullback):
+    return lambda dy, input_gradient=True: (pullback(dy) if input_gradient else None, {})
 
 
 class MaxPool2d(Module):
@@ -239,6 +305,14 @@ class MaxPool2d(Module):
             x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices
         )
 
+    def vjp(self, x):
+        if self.return_indices:
+            raise TypeError("MaxPool2d(return_indices=True) has no vjp: indices have no gradient")
+        y, pullback = gradients.max_pool2d_vjp(
+            x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
+        )
+        return y, _without_parameters(pullback)
+
     def _arguments_repr(self):
         return (
             f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
@@ -258,6 +332,10 @@ class ReLU(Module):
 
     def forward(self, x):
         return functional.relu(x)
+
+    def vjp(self, x):
+        y, pullback = gradients.relu_vjp(x)
+        return y, _without_parameters(pullback)
 
 
 class Flatten(Module):
@@ -299,6 +377,10 @@ class Flatten(Module):
             )
         middle = x.shape[start : end + 1]
         return x.reshape(*x.shape[:start], math.prod(middle), *x.shape[end + 1 :])
+
+    def vjp(self, x):
+        shape, y = np.shape(x), self.forward(x)
+        return y, _without_parameters(lambda dy: gradients._gradient("Flatten.vjp", dy, y).reshape(shape))
 
     def _arguments_repr(self):
         return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
@@ -343,6 +425,15 @@ class Linear(Module):
 
     def forward(self, x):
         return functional.linear(x, self.weight, self.bias)
+
+    def vjp(self, x):
+        y, pullback_all = gradients.linear_vjp(x, self.weight, self.bias)
+
+        def pullback(dy, input_gradient=True):
+            dx, *of_parameters = pullback_all(dy, input_gradient)
+            return dx, _named(self.parameter_names, of_parameters)
+
+        return y, pullback
 
     def _arguments_repr(self):
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
@@ -390,6 +481,23 @@ class Sequential(Module):
         for layer in self:
             x = layer(x)
         return x
+
+    def vjp(self, x):
+        steps = []
+        for name, layer in self._layers.items():
+            if not hasattr(layer, "vjp"):
+                raise TypeError(f"Sequential.vjp(): layer {name!r} has no vjp: {type(layer).__name__}")
+            x, pullback = layer.vjp(x)
+            steps.append((name, pullback))
+
+        def pullback(dy, input_gradient=True):
+            found = {}
+            for i, (name, step) in reversed(list(enumerate(steps))):
+                dy, of_layer = step(dy, input_gradient or i > 0)
+                found = {f"{name}.{key}": value for key, value in of_layer.items()} | found
+            return dy, found
+
+        return x, pullback
 
     def __len__(self):
         return len(self._layers)
