@@ -234,6 +234,17 @@ def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=Fal
     return (out, indices) if return_indices else out
 
 
+def _pool_pairs(kernel_size, stride, padding, dilation):
+    kernel = _pair("max_pool2d", "kernel_size", kernel_size, 1)
+    no_stride = stride is None or (isinstance(stride, (tuple, list)) and len(stride) == 0)
+    stride = kernel if no_stride else _pair("max_pool2d", "stride", stride, 1)
+    padding = _pair("max_pool2d", "padding", padding, 0)
+    dilation = _pair("max_pool2d", "dilation", dilation, 1)
+    if any(p > k // 2 for p, k in zip(padding, kernel, strict=True)):
+        raise ValueError(f"max_pool2d(): padding {padding} must be at most half of kernel_size {kernel}")
+    return kernel, stride, padding, dilation
+
+
 def _pool(with_indices, x, kernel_size, stride, padding, dilation, ceil_mode):
     """Maxima, and indices or None."""
     arrays = _arrays("max_pool2d", x=x)
@@ -245,13 +256,7 @@ def _pool(with_indices, x, kernel_size, stride, padding, dilation, ceil_mode):
             "x must be (N, C, H, W), or (C, H, W) for one image, with C, H and W above 0",
             arrays,
         )
-    kernel = _pair("max_pool2d", "kernel_size", kernel_size, 1)
-    no_stride = stride is None or (isinstance(stride, (tuple, list)) and len(stride) == 0)
-    stride = kernel if no_stride else _pair("max_pool2d", "stride", stride, 1)
-    padding = _pair("max_pool2d", "padding", padding, 0)
-    dilation = _pair("max_pool2d", "dilation", dilation, 1)
-    if any(p > k // 2 for p, k in zip(padding, kernel, strict=True)):
-        raise ValueError(f"max_pool2d(): padding {padding} must be at most half of kernel_size {kernel}")
+    kernel, stride, padding, dilation = _pool_pairs(kernel_size, stride, padding, dilation)
     sizes = zip(x.shape[-2:], kernel, stride, padding, dilation, strict=True)
     size = tuple(_pooled_size(*arguments, ceil_mode) for arguments in sizes)
     if min(size) < 1:

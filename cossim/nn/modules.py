@@ -5,6 +5,7 @@ from collections import OrderedDict
 
 import numpy as np
 
+from cossim import _core
 from cossim.nn import functional, gradients
 from cossim.nn.weights import read_weights
 
@@ -26,6 +27,12 @@ def _uniform(rng, shape, fan_in, dtype):
     return rng.uniform(-bound, bound, shape).astype(dtype)
 
 
+class _changes:
+    """How often an attribute of any layer has been set: what was made of layers before may not be theirs any more."""
+
+    count = 0
+
+
 class Module:
     """What all layers share: parameters and inner layers by name, and the two ways to carry them around.
 
@@ -42,6 +49,21 @@ class Module:
 
     parameter_names = ()
     module_names = ()
+
+    def __setattr__(self, name, value):
+        object.__setattr__(self, name, value)
+        _changes.count += 1
+
+    def __getstate__(self):
+        return {name: value for name, value in self.__dict__.items() if name != "_made"}
+
+    def _made_once(self, make):
+        """What make() made, until an attribute of any layer has been set since."""
+        made = self.__dict__.get("_made")
+        if made is None or made[0] != _changes.count:
+            made = (_changes.count, make())
+            self.__dict__["_made"] = made
+        return made[1]
 
     def __call__(self, x):
         return self.forward(x)
@@ -439,6 +461,56 @@ class Linear(Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
+def _flat(layers):
+    """The layers, and in place of a Sequential among them its own."""
+    for layer in layers:
+        if type(layer) is Sequential and "forward" not in vars(layer):
+            yield from _flat(layer)
+        else:
+            yield layer
+
+
+def _network_step(layer):
+    """What _core.Network takes for a layer, or None."""
+    if "forward" in vars(layer) if isinstance(layer, Module) else True:
+        return None
+    if type(layer) is Conv2d and layer.padding_mode == "zeros":
+        before, after = functional._conv_padding(layer.padding, layer.kernel_size, layer.stride, layer.dilation)
+        return "conv2d", layer.weight, layer.bias, layer.stride, before, after, layer.dilation, layer.groups
+    if type(layer) is Linear:
+        return "linear", layer.weight, layer.bias
+    if type(layer) is MaxPool2d and not layer.return_indices:
+        pairs = functional._pool_pairs(layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+        return "max_pool2d", *pairs, bool(layer.ceil_mode)
+    if type(layer) is ReLU:
+        return ("relu",)
+    if type(layer) is Flatten and (layer.start_dim, layer.end_dim) == (1, -1):
+        return ("flatten",)
+    return None
+
+
+def _network(steps):
+    try:
+        return None if steps is None else _core.Network(tuple(steps))
+    except ValueError:
+        return None
+
+
+def _one_by_one(network, layers, x):
+    """Arrays of another layout or kind as the network takes them; else the layers themselves, whose errors say what is wrong."""
+    if network is not None:
+        try:
+            plain = functional._arrays("Sequential", x=x)["x"]
+        except (TypeError, ValueError):
+            plain = x
+        y = network.run(plain)
+        if y is not None:
+            return y
+    for layer in layers:
+        x = layer(x)
+    return x
+
+
 class Sequential(Module):
     """Layers one after another: the twin of torch.nn.Sequential.
 
@@ -478,9 +550,22 @@ class Sequential(Module):
         return [(name, repr(layer)) for name, layer in self._layers.items()]
 
     def forward(self, x):
-        for layer in self:
-            x = layer(x)
+        for network, layers in self._made_once(self._networks):
+            y = None if network is None else network.run(x)
+            x = _one_by_one(network, layers, x) if y is None else y
         return x
+
+    def _networks(self):
+        """The layers in groups, each with what runs it as one, or None where there is no such thing."""
+        groups = []
+        for layer in _flat(self):
+            step = _network_step(layer)
+            if step is None or not groups or groups[-1][0] is None:
+                groups.append(([step] if step else None, [layer]))
+            else:
+                groups[-1][0].append(step)
+                groups[-1][1].append(layer)
+        return [(_network(steps), layers) for steps, layers in groups]
 
     def vjp(self, x):
         steps = []

@@ -42,16 +42,20 @@ class Encoder(Module):
         self.conv2 = Conv2d(10, 20, 5, dtype=dtype, rng=rng)
         self.fc = Linear(4 * 4 * 20, 100, dtype=dtype, rng=rng)
 
-    def _layers(self, x):
-        shape = np.shape(x)
-        if len(shape) != 4 or shape[1:] != (1, 28, 28):
-            raise ValueError(f"Encoder(): images must have shape (N, 1, 28, 28), not {shape}")
+    def _layers(self):
         names = ("conv1", "relu1", "pool1", "conv2", "relu2", "pool2", "flatten", "fc", "relu3")
         layers = (self.conv1, ReLU(), MaxPool2d(2), self.conv2, ReLU(), MaxPool2d(2), Flatten(), self.fc, ReLU())
         return Sequential(dict(zip(names, layers, strict=True)))
 
+    def _check(self, x):
+        shape = np.shape(x)
+        if len(shape) != 4 or shape[1:] != (1, 28, 28):
+            raise ValueError(f"Encoder(): images must have shape (N, 1, 28, 28), not {shape}")
+
     def forward(self, x):
-        return self._layers(x)(x)
+        self._check(x)
+        return self._made_once(self._layers).forward(x)
 
     def vjp(self, x):
-        return self._layers(x).vjp(x)
+        self._check(x)
+        return self._made_once(self._layers).vjp(x)

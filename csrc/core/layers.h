@@ -105,6 +105,9 @@ struct max_pool2d {
 
 void max_pool2d(const struct max_pool2d *pool);
 
+/* Some planes, whatever `planes` says. */
+void max_pool2d_planes(const struct max_pool2d *pool, size_t first, size_t count);
+
 /* input[planes][in]: zeros, and at each index the sum of the gradients that belong there. */
 void max_pool2d_scatter(enum work work, size_t planes, size_t in, size_t out, const int64_t *indices, const void *gradient, void *input);
 

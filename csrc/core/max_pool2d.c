@@ -51,17 +51,28 @@ static struct span window(size_t out, size_t stride, size_t padding, size_t kern
 POOL_PLANE(float)
 POOL_PLANE(double)
 
-static void pool_task_plane(void *context, size_t plane, size_t worker)
+static void pool_plane(const struct max_pool2d *p, size_t plane)
 {
-    const struct max_pool2d *p = context;
     const size_t in = plane * p->in.h * p->in.w, out = plane * p->out.h * p->out.w;
     int64_t *indices = p->indices == NULL ? NULL : p->indices + out;
-    (void)worker;
     if (p->work == WORK_F64) {
         pool_plane_double(p, (const double *)p->input + in, (double *)p->output + out, indices);
     } else {
         pool_plane_float(p, (const float *)p->input + in, (float *)p->output + out, indices);
     }
+}
+
+void max_pool2d_planes(const struct max_pool2d *p, size_t first, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        pool_plane(p, first + i);
+    }
+}
+
+static void pool_task_plane(void *context, size_t plane, size_t worker)
+{
+    (void)worker;
+    pool_plane(context, plane);
 }
 
 void max_pool2d(const struct max_pool2d *p)

@@ -128,7 +128,7 @@ static int module_exec(PyObject *module)
         return -1;
     }
     if (PyModule_AddFunctions(module, similarity_methods) < 0 || PyModule_AddFunctions(module, nn_methods) < 0 ||
-        PyModule_AddFunctions(module, search_methods) < 0) {
+        PyModule_AddFunctions(module, search_methods) < 0 || add_network_type(module) < 0) {
         return -1;
     }
     return 0;

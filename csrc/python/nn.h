@@ -3,7 +3,10 @@
 
 #include "python/numpy.h"
 
-/* conv2d, max_pool2d, linear and relu. */
+/* conv2d, max_pool2d, linear and relu, and their gradients. */
 extern PyMethodDef nn_methods[];
+
+/* Network: see network.c. */
+int add_network_type(PyObject *module);
 
 #endif

@@ -1,0 +1,265 @@
+/*
+ * cossim._core.Network: layers whose arguments have been checked, ready to be run as one. It refers to the arrays of weights, so that
+ * what is written into them later counts. cossim/nn/modules.py makes and keeps them.
+ */
+#include "python/nn.h"
+
+#include <stdbool.h>
+
+#include "base/scratch.h"
+#include "core/network.h"
+
+struct network {
+    PyObject_HEAD
+    int type;                /* NPY_FLOAT or NPY_DOUBLE, or -1: no layer has weights */
+    Py_ssize_t count;
+    struct layer *layers;
+    PyArrayObject **weights; /* two for each layer, its weight and its bias, or NULL */
+};
+
+static bool is_plain(PyArrayObject *array, int type)
+{
+    return PyArray_TYPE(array) == type && PyArray_ISCARRAY_RO(array);
+}
+
+static void network_dealloc(PyObject *object)
+{
+    struct network *self = (struct network *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    for (Py_ssize_t i = 0; self->weights != NULL && i < 2 * self->count; i++) {
+        Py_XDECREF(self->weights[i]);
+    }
+    scratch_free(self->weights);
+    scratch_free(self->layers);
+    freefunc release = PyType_GetSlot(type, Py_tp_free);
+    release(object);
+    Py_DECREF(type);
+}
+
+/* Keeps the arrays of layer i. False where they are no contiguous float arrays of one type. */
+static bool keep_weights(struct network *self, Py_ssize_t i, PyObject *weight, PyObject *bias, int ndim)
+{
+    if (!PyArray_Check(weight) || (bias != Py_None && !PyArray_Check(bias))) {
+        return false;
+    }
+    PyArrayObject *w = (PyArrayObject *)weight, *b = bias == Py_None ? NULL : (PyArrayObject *)bias;
+    const int type = PyArray_TYPE(w);
+    if ((type != NPY_FLOAT && type != NPY_DOUBLE) || (self->type >= 0 && self->type != type) || !is_plain(w, type) || PyArray_NDIM(w) != ndim ||
+        (b != NULL && (!is_plain(b, type) || PyArray_NDIM(b) != 1 || PyArray_DIM(b, 0) != PyArray_DIM(w, 0)))) {
+        return false;
+    }
+    self->type = type;
+    self->weights[2 * i] = (PyArrayObject *)Py_NewRef(weight);
+    self->weights[2 * i + 1] = (PyArrayObject *)Py_XNewRef((PyObject *)b);
+    return true;
+}
+
+static bool at_least_one(struct extent2 extent)
+{
+    return (Py_ssize_t)extent.h >= 1 && (Py_ssize_t)extent.w >= 1;
+}
+
+static bool not_negative(struct extent2 extent)
+{
+    return (Py_ssize_t)extent.h >= 0 && (Py_ssize_t)extent.w >= 0;
+}
+
+/*
+ * ("conv2d", weight, bias, (stride), (padding before), (padding after), (dilation), groups), ("linear", weight, bias),
+ * ("max_pool2d", (kernel), (stride), (padding), (dilation), ceil_mode), ("relu",) or ("flatten",). 1, 0 where it is of no use, -1 on error.
+ */
+static int read_layer(struct network *self, Py_ssize_t i, PyObject *tuple)
+{
+    struct layer *l = &self->layers[i];
+    PyObject *name, *weight, *bias;
+    Py_ssize_t groups;
+    int ceil_mode;
+    if (!PyTuple_Check(tuple) || PyTuple_Size(tuple) < 1 || !PyUnicode_Check(name = PyTuple_GetItem(tuple, 0))) {
+        return 0;
+    }
+    if (PyUnicode_CompareWithASCIIString(name, "conv2d") == 0) {
+        l->kind = LAYER_CONV2D;
+        if (!PyArg_ParseTuple(tuple, "OOO(nn)(nn)(nn)(nn)n", &name, &weight, &bias, &l->stride.h, &l->stride.w, &l->before.h, &l->before.w,
+                              &l->after.h, &l->after.w, &l->dilation.h, &l->dilation.w, &groups)) {
+            return -1;
+        }
+        if (!keep_weights(self, i, weight, bias, 4)) {
+            return 0;
+        }
+        l->groups = (size_t)groups;
+        l->kernel.h = (size_t)PyArray_DIM(self->weights[2 * i], 2);
+        l->kernel.w = (size_t)PyArray_DIM(self->weights[2 * i], 3);
+        l->out = (size_t)PyArray_DIM(self->weights[2 * i], 0);
+        l->in = (size_t)PyArray_DIM(self->weights[2 * i], 1);
+        return groups >= 1 && l->out >= 1 && l->out % l->groups == 0 && at_least_one(l->kernel) && at_least_one(l->stride) && at_least_one(l->dilation) &&
+               not_negative(l->before) && not_negative(l->after);
+    }
+    if (PyUnicode_CompareWithASCIIString(name, "linear") == 0) {
+        l->kind = LAYER_LINEAR;
+        if (!PyArg_ParseTuple(tuple, "OOO", &name, &weight, &bias)) {
+            return -1;
+        }
+        if (!keep_weights(self, i, weight, bias, 2)) {
+            return 0;
+        }
+        l->out = (size_t)PyArray_DIM(self->weights[2 * i], 0);
+        l->in = (size_t)PyArray_DIM(self->weights[2 * i], 1);
+        return 1;
+    }
+    if (PyUnicode_CompareWithASCIIString(name, "max_pool2d") == 0) {
+        l->kind = LAYER_MAX_POOL2D;
+        if (!PyArg_ParseTuple(tuple, "O(nn)(nn)(nn)(nn)p", &name, &l->kernel.h, &l->kernel.w, &l->stride.h, &l->stride.w, &l->before.h, &l->before.w,
+                              &l->dilation.h, &l->dilation.w, &ceil_mode)) {
+            return -1;
+        }
+        l->ceil_mode = ceil_mode;
+        return at_least_one(l->kernel) && at_least_one(l->stride) && at_least_one(l->dilation) && not_negative(l->before) &&
+               l->before.h <= l->kernel.h / 2 && l->before.w <= l->kernel.w / 2;
+    }
+    l->kind = PyUnicode_CompareWithASCIIString(name, "relu") == 0 ? LAYER_RELU : LAYER_FLATTEN;
+    return l->kind == LAYER_RELU || PyUnicode_CompareWithASCIIString(name, "flatten") == 0;
+}
+
+/* Network(layers): ValueError where a layer is of no use here, which is no fault of the layer. */
+static PyObject *network_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    PyObject *layers;
+    if (kwargs != NULL && PyDict_Size(kwargs) > 0) {
+        PyErr_SetString(PyExc_TypeError, "Network() takes no names");
+        return NULL;
+    }
+    if (!PyArg_ParseTuple(args, "O!:Network", &PyTuple_Type, &layers)) {
+        return NULL;
+    }
+    allocfunc allocate = PyType_GetSlot(type, Py_tp_alloc);
+    struct network *self = (struct network *)allocate(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->type = -1;
+    self->count = PyTuple_Size(layers);
+    self->layers = scratch_alloc((size_t)self->count * sizeof *self->layers);
+    self->weights = scratch_alloc(2 * (size_t)self->count * sizeof *self->weights);
+    if (self->layers == NULL || self->weights == NULL) {
+        self->count = 0;
+        Py_DECREF(self);
+        return PyErr_NoMemory();
+    }
+    memset(self->layers, 0, (size_t)self->count * sizeof *self->layers);
+    memset(self->weights, 0, 2 * (size_t)self->count * sizeof *self->weights);
+    for (Py_ssize_t i = 0; i < self->count; i++) {
+        const int read = read_layer(self, i, PyTuple_GetItem(layers, i));
+        if (read <= 0) {
+            if (read == 0) {
+                PyErr_SetString(PyExc_ValueError, "Network(): a layer that cannot be run with others");
+            }
+            Py_DECREF(self);
+            return NULL;
+        }
+    }
+    if (self->count == 0) {
+        PyErr_SetString(PyExc_ValueError, "Network(): no layers");
+        Py_DECREF(self);
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
+/* Do the arrays of weights still have the type and sizes they had? Takes their addresses, which may be others. */
+static bool find_weights(struct network *self)
+{
+    for (Py_ssize_t i = 0; i < self->count; i++) {
+        struct layer *l = &self->layers[i];
+        PyArrayObject *w = self->weights[2 * i], *b = self->weights[2 * i + 1];
+        if (w == NULL) {
+            continue;
+        }
+        const int ndim = l->kind == LAYER_CONV2D ? 4 : 2;
+        if (!is_plain(w, self->type) || PyArray_NDIM(w) != ndim || (size_t)PyArray_DIM(w, 0) != l->out || (size_t)PyArray_DIM(w, 1) != l->in ||
+            (ndim == 4 && ((size_t)PyArray_DIM(w, 2) != l->kernel.h || (size_t)PyArray_DIM(w, 3) != l->kernel.w)) ||
+            (b != NULL && (!is_plain(b, self->type) || PyArray_NDIM(b) != 1 || (size_t)PyArray_DIM(b, 0) != l->out))) {
+            return false;
+        }
+        l->weight = PyArray_DATA(w);
+        l->bias = b == NULL ? NULL : PyArray_DATA(b);
+    }
+    return true;
+}
+
+/* run(x): what the layers make of x, or None where the array is not one they take as it lies: then the layers say what is wrong, one by one. */
+static PyObject *network_call(PyObject *object, PyObject *x)
+{
+    struct network *self = (struct network *)object;
+    PyArrayObject *array = (PyArrayObject *)x;
+    if (!PyArray_CheckExact(x) || (PyArray_NDIM(array) != 4 && PyArray_NDIM(array) != 2) ||
+        (PyArray_TYPE(array) != NPY_FLOAT && PyArray_TYPE(array) != NPY_DOUBLE) || (self->type >= 0 && PyArray_TYPE(array) != self->type) ||
+        !PyArray_ISCARRAY_RO(array) || !find_weights(self)) {
+        Py_RETURN_NONE;
+    }
+    const npy_intp *in = PyArray_DIMS(array);
+    struct shape shape = {PyArray_NDIM(array) == 2, (size_t)in[1], {0, 0}};
+    if (!shape.flat) {
+        shape.size = (struct extent2){(size_t)in[2], (size_t)in[3]};
+    }
+    const struct shape first = shape;
+    if (!network_shape(self->layers, (size_t)self->count, &shape)) {
+        Py_RETURN_NONE;
+    }
+    const npy_intp dims[4] = {in[0], (npy_intp)shape.channels, (npy_intp)shape.size.h, (npy_intp)shape.size.w};
+    PyArrayObject *out = (PyArrayObject *)PyArray_SimpleNew(shape.flat ? 2 : 4, dims, PyArray_TYPE(array));
+    if (out == NULL) {
+        return NULL;
+    }
+    /* A copy, so that two calls at once do not meet; and the weights must outlive the call. */
+    struct layer few[16], *layers = self->count <= 16 ? few : scratch_alloc((size_t)self->count * sizeof *layers);
+    if (layers == NULL) {
+        Py_DECREF(out);
+        return PyErr_NoMemory();
+    }
+    memcpy(layers, self->layers, (size_t)self->count * sizeof *layers);
+    int status;
+    Py_INCREF(self);
+    Py_BEGIN_ALLOW_THREADS
+    status = network_run(PyArray_TYPE(array) == NPY_DOUBLE ? WORK_F64 : WORK_F32, layers, (size_t)self->count, (size_t)in[0], first,
+                         PyArray_DATA(array), PyArray_DATA(out));
+    Py_END_ALLOW_THREADS
+    Py_DECREF(self);
+    if (layers != few) {
+        scratch_free(layers);
+    }
+    if (status < 0) {
+        Py_DECREF(out);
+        return PyErr_NoMemory();
+    }
+    return (PyObject *)out;
+}
+
+static PyMethodDef methods[] = {
+    {"run", network_call, METH_O, NULL},
+    {0},
+};
+
+static PyType_Slot slots[] = {
+    {Py_tp_new, network_new},
+    {Py_tp_dealloc, network_dealloc},
+    {Py_tp_methods, methods},
+    {Py_tp_doc, "Layers that are run as one."},
+    {0, NULL},
+};
+
+static PyType_Spec spec = {
+    .name = "cossim._core.Network",
+    .basicsize = sizeof(struct network),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = slots,
+};
+
+int add_network_type(PyObject *module)
+{
+    PyObject *type = PyType_FromSpec(&spec);
+    if (type == NULL || PyModule_AddObject(module, "Network", type) < 0) {
+        Py_XDECREF(type);
+        return -1;
+    }
+    return 0;
+}
