@@ -61,7 +61,8 @@ class Module:
         """What make() made, until an attribute of any layer has been set since."""
         made = self.__dict__.get("_made")
         if made is None or made[0] != _changes.count:
-            made = (_changes.count, make())
+            result = make()  # may set attributes of layers that it makes
+            made = (_changes.count, result)
             self.__dict__["_made"] = made
         return made[1]
 
