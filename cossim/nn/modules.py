@@ -62,8 +62,7 @@ class Module:
         made = self.__dict__.get("_made")
         if made is None or made[0] != _changes.count:
             result = make()  # may set attributes of layers that it makes
-            made = (_changes.count, result)
-            self.__dict__["_made"] = made
+            made = self.__dict__["_made"] = _changes.count, result
         return made[1]
 
     def __call__(self, x):

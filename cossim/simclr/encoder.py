@@ -48,7 +48,7 @@ class Encoder(Module):
         return Sequential(dict(zip(names, layers, strict=True)))
 
     def _check(self, x):
-        shape = np.shape(x)
+        shape = x.shape if isinstance(x, np.ndarray) else np.shape(x)
         if len(shape) != 4 or shape[1:] != (1, 28, 28):
             raise ValueError(f"Encoder(): images must have shape (N, 1, 28, 28), not {shape}")
 

@@ -12,6 +12,7 @@
 
 #include "base/pool.h"
 #include "base/scratch.h"
+#include "core/five.h"
 #include "core/layers.h"
 #include "core/reduce.h"
 
@@ -61,20 +62,20 @@ static void lay_out_input(struct conv2d_plan *p)
     p->pitch = p->copied ? p->phase * c->stride.w : c->in.w;
 }
 
-/* Rows of the output that fit the cache together with what they reach; even for pooling. */
+/* Rows of the output that fit the cache together with what they reach: all, or an even number where rows are done in pairs. */
 static size_t rows_of_band(const struct conv2d_plan *p)
 {
     const struct conv2d *c = &p->conv;
-    const size_t rows = kept(c).h;
-    const size_t input = BAND_BYTES / (p->size * p->pitch * p->segment) + 1, first = reach_h(c, 1);
+    const size_t rows = kept(c).h, times = p->five ? FIVE_SUMS / 2 : 1; /* as much of everything in five.c */
+    const size_t input = BAND_BYTES / (times * p->size * p->pitch * larger(p->segment, 1)) + 1, first = reach_h(c, 1);
     const size_t by_input = input <= first ? 1 : 1 + (input - first) / c->stride.h;
-    const size_t by_output = p->segments == 1 ? rows : BAND_BYTES / (p->size * p->filters * p->row_vectors * p->lanes);
+    const size_t by_output = p->segments == 1 && !p->five ? rows : BAND_BYTES / (times * p->size * p->filters * p->row_vectors * p->lanes);
     const size_t band = at_most(smaller(by_input, by_output), rows);
-    return c->pool ? larger(band & ~(size_t)1, 2) : band;
+    return (c->pool || p->five) && band < rows ? larger(band & ~(size_t)1, 2) : band;
 }
 
 /* Where output pixels are in a row: the last vector overlaps the one before. */
-static size_t column_of(const struct conv2d_plan *p, size_t vector)
+size_t conv2d_column(const struct conv2d_plan *p, size_t vector)
 {
     return p->narrow ? 0 : smaller(vector * p->lanes, kept(&p->conv).w - p->lanes);
 }
@@ -95,7 +96,7 @@ static void fill_tables(struct conv2d_plan *p)
     size_t n = 0;
     for (size_t y = 0; y < p->band; y += rows_together) {
         for (size_t v = 0; v < p->row_vectors; v++) {
-            const size_t x = column_of(p, v);
+            const size_t x = conv2d_column(p, v);
             p->out_at[n / rows_together] = (ptrdiff_t)(p->narrow ? n * p->lanes : y / rows_together * out_w + x / rows_together);
             for (size_t row = 0; row < rows_together; row++, n++) {
                 p->right_at[n] = (ptrdiff_t)((y + row) * c->stride.h * p->pitch + x);
@@ -124,9 +125,11 @@ int conv2d_plan(struct conv2d_plan *p, const struct conv2d *c)
     p->segments = larger((p->channels + most - 1) / most, 1);
     p->segment = (p->channels + p->segments - 1) / p->segments;
     lay_out_input(p);
+    p->five = five_pays(p);
+    p->copied |= p->five && kept(c).h % 2 != 0; /* the last pair of rows reaches beyond the image */
     p->band = larger(rows_of_band(p), 1);
     p->bands = (kept(c).h + p->band - 1) / p->band;
-    p->plane = p->copied ? reach_h(c, p->band) * p->pitch : c->in.h * c->in.w;
+    p->plane = p->copied ? reach_h(c, p->band + p->five) * p->pitch : c->in.h * c->in.w;
     size_t vectors = p->band * p->row_vectors, entries, bytes, copy;
     if (!size_mul(p->segment, window, &entries) || !size_mul(entries + 3 * vectors, sizeof *p->offsets, &bytes) ||
         !size_mul(p->segment * p->size, p->plane, &copy) || (p->offsets = scratch_alloc(bytes)) == NULL) {
@@ -138,17 +141,18 @@ int conv2d_plan(struct conv2d_plan *p, const struct conv2d *c)
     p->copy_bytes = p->copied ? scratch_round(copy) : 0;
     p->sums_bytes = p->segments > 1 || p->narrow ? scratch_round(p->filters * vectors * p->lanes * p->size) : 0;
     fill_tables(p);
-    return 0;
+    return p->five ? five_plan(p) : 0;
 }
 
 void conv2d_plan_free(struct conv2d_plan *p)
 {
+    five_plan_free(p);
     scratch_free(p->offsets);
 }
 
 size_t conv2d_scratch(const struct conv2d_plan *p)
 {
-    return p->copy_bytes + 2 * p->sums_bytes;
+    return p->copy_bytes + 2 * p->sums_bytes + (p->five ? five_scratch(p) : 0);
 }
 
 /* One row of a channel, its columns by residue: element i of residue r is column r + i * stride, counted from the border on. */
@@ -183,7 +187,7 @@ static void copy_row(const struct conv2d_plan *p, const char *row, char *to)
 static void copy_planes(const struct conv2d_plan *p, const char *planes, size_t channels, size_t first, size_t rows, char *to)
 {
     const struct conv2d *c = &p->conv;
-    const size_t line = p->pitch * p->size, reach = reach_h(c, rows);
+    const size_t line = p->pitch * p->size, reach = reach_h(c, rows + (p->five && rows % 2 != 0));
     for (size_t channel = 0; channel < channels; channel++, planes += c->in.h * c->in.w * p->size) {
         char *row = to + channel * p->plane * p->size;
         for (size_t i = 0; i < reach; i++, row += line) {
@@ -213,8 +217,21 @@ struct band {
     const char *input, *weight, *bias; /* of the image's and group's first channel and filter */
     char *output;                      /* likewise, at the band's first row */
     size_t first, rows;
-    char *copy, *sums, *results;       /* of the worker */
+    char *copy, *sums, *results, *five; /* of the worker */
 };
+
+/* The rows of a segment of channels, with what belongs around them. */
+static const char *find_planes(const struct conv2d_plan *p, const struct band *b, size_t segment)
+{
+    const struct conv2d *c = &p->conv;
+    const size_t channel = segment * p->segment, channels = smaller(p->segment, p->channels - channel);
+    const char *planes = b->input + channel * c->in.h * c->in.w * p->size;
+    if (!p->copied) {
+        return planes + b->first * c->stride.h * p->pitch * p->size;
+    }
+    copy_planes(p, planes, channels, b->first, b->rows, b->copy);
+    return b->copy;
+}
 
 /* All filters over one segment of channels. */
 static void add_segment(const struct conv2d_plan *p, const struct band *b, size_t segment)
@@ -223,10 +240,10 @@ static void add_segment(const struct conv2d_plan *p, const struct band *b, size_
     const size_t window = c->kernel.h * c->kernel.w, channel = segment * p->segment, channels = smaller(p->segment, p->channels - channel);
     const size_t dense = p->band * p->row_vectors * p->lanes, pooled = c->pool ? 2 : 1;
     const bool last = segment + 1 == p->segments;
-    const char *planes = b->input + channel * c->in.h * c->in.w * p->size;
     struct outer o = {
         .left_step = p->channels * window,
         .left_next = 1,
+        .right = find_planes(p, b, segment),
         .right_at = p->right_at,
         .offsets = p->offsets,
         .vectors = b->rows * p->row_vectors,
@@ -237,12 +254,6 @@ static void add_segment(const struct conv2d_plan *p, const struct band *b, size_
         .out_step = !last || p->narrow ? dense : (c->out.h / pooled) * (c->out.w / pooled),
         .out_at = last ? p->out_at : p->dense_at,
     };
-    if (p->copied) {
-        copy_planes(p, planes, channels, b->first, b->rows, b->copy);
-        o.right = b->copy;
-    } else {
-        o.right = planes + b->first * c->stride.h * p->pitch * p->size;
-    }
     const size_t parts = (p->filters + p->most_rows - 1) / p->most_rows;
     for (size_t part = 0; part < parts; part++) { /* as even as can be: ten filters are 5 and 5, not 6 and 4 */
         const size_t f = part * p->filters / parts, rows = (part + 1) * p->filters / parts - f;
@@ -269,7 +280,16 @@ static void do_band(const struct conv2d_plan *p, const char *input, char *output
         .copy = scratch,
         .sums = scratch + p->copy_bytes,
         .results = scratch + p->copy_bytes + p->sums_bytes,
+        .five = scratch + p->copy_bytes + 2 * p->sums_bytes,
     };
+    if (p->five) {
+        for (size_t segment = 0; segment < p->segments; segment++) {
+            five_add_segment(p, filter, segment, (const float *)find_planes(p, &b, segment), p->plane, b.rows, b.five);
+        }
+        if (five_finish(p, (const float *)b.bias, b.rows, (float *)b.output, b.five)) {
+            return;
+        }
+    }
     for (size_t segment = 0; segment < p->segments; segment++) {
         add_segment(p, &b, segment);
     }

@@ -51,8 +51,12 @@ struct conv2d_plan {
     size_t band, bands, row_vectors;    /* rows of the output that are done at a time; vectors of a row */
     ptrdiff_t *offsets, *right_at, *out_at, *dense_at;
     size_t copy_bytes, sums_bytes;      /* of a worker's memory */
+    bool five;                          /* is it done by five.c, and what that keeps */
+    ptrdiff_t *five_offsets, *five_right_at, *five_out_at, *five_last_at;
+    float *five_weights;
 };
 int conv2d_plan(struct conv2d_plan *plan, const struct conv2d *conv);
+size_t conv2d_column(const struct conv2d_plan *plan, size_t vector); /* where a vector of a row of the output begins */
 void conv2d_plan_free(struct conv2d_plan *plan);
 size_t conv2d_scratch(const struct conv2d_plan *plan);
 void conv2d_image(const struct conv2d_plan *plan, const void *input, void *output, void *scratch);

@@ -166,6 +166,8 @@ extern const struct layer_kernels PASTE(layer_kernels_, ISA_LAYERS);
 #define DOTS_TOTALS DOTS_AT_ONCE
 #include "kernels/layers_body.h"
 
+#include "kernels/five_body.h"
+
 const struct layer_kernels PASTE(layer_kernels_, ISA_NAME) = {
     .outer_rows = TILE_ROWS,
     .lanes_f32 = VF_LANES,
@@ -174,6 +176,9 @@ const struct layer_kernels PASTE(layer_kernels_, ISA_NAME) = {
     .outer_f64 = outer_f64,
     .dots_f32 = dots_f32,
     .dots_f64 = dots_f64,
+    .five_split_rows = five_split_rows,
+    .five_split_weights = five_split_weights,
+    .five_join = five_join,
 };
 #define ISA_LAYERS ISA_NAME
 #endif

@@ -179,6 +179,22 @@ typedef void dots_kernel(const struct dots *d, const void *const *left, size_t r
 
 enum { DOTS_AT_ONCE = 8 }; /* sums at a time: of 4 rows with 2, or of 8 with one; independent enough to hide the latency of an addition */
 
+/* Convolutions whose kernels have five rows, two rows of the output at a time: see five_body.h. */
+struct five_join {
+    const float *sums;
+    size_t sum_step, row_step, rows, vectors;
+    const float *bias;
+    bool relu, pool;
+    float *out;
+    size_t out_step;
+    const ptrdiff_t *out_at;
+};
+typedef void five_split_rows_kernel(float *out, size_t sum_step, const float *in, size_t row_step, size_t pairs, size_t n);
+typedef void five_split_weights_kernel(float *out, size_t sum_step, const float *weight, size_t count, size_t n);
+typedef bool five_join_kernel(const struct five_join *j);
+
+enum { FIVE_SUMS = 6, FIVE_PADDING = 16 }; /* sums of a pair of rows; the most lanes of a vf */
+
 /* Sums of rows and columns. */
 struct sums_kernels {
     rows_kernel *rows[ELEMENTS][SUMS_KINDS];
@@ -216,6 +232,9 @@ struct layer_kernels {
     size_t outer_rows, lanes_f32, lanes_f64;
     outer_kernel *outer_f32, *outer_f64;
     dots_kernel *dots_f32, *dots_f64;
+    five_split_rows_kernel *five_split_rows;
+    five_split_weights_kernel *five_split_weights;
+    five_join_kernel *five_join;
 };
 
 /* One instruction set. A group may be another set's, where that is as good. */
