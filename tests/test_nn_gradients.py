@@ -1,0 +1,394 @@
+"""Gradients of the layers as functions, against torch's autograd, the slow twins and finite differences."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference_nn
+import torch
+import torch.nn.functional as F
+from nn_cases import (
+    LARGER_CONV2D,
+    LINEAR,
+    assert_close,
+    integers,
+    normal,
+    random_conv2d,
+    random_max_pool2d,
+    torch_vjp,
+)
+
+import cossim
+from cossim import _core, nn
+
+RELATIVE = {np.float32: 1e-4, np.float64: 1e-10}
+both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+def check(ours, theirs, dy, dtype, case):
+    """(y, pullback) of both; the gradients by all arguments, and again without that by the input."""
+    assert_close(ours[0], theirs[0], RELATIVE[dtype] / 10, case)
+    assert ours[0].dtype == dtype
+    dy = dy.astype(dtype) if np.ndim(dy) else dtype(dy)
+    gradients, expected = ours[1](dy), theirs[1](dy)
+    assert isinstance(gradients, tuple)
+    for one, other in zip(gradients, expected, strict=True):
+        assert_close(one, other, RELATIVE[dtype], case)
+        assert one is None or one.dtype == dtype
+    without, *rest = ours[1](dy, input_gradient=False)
+    assert without is None
+    for one, other in zip(rest, gradients[1:], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")  # torch's own
+@both_dtypes
+def test_conv2d_over_random_arguments(rng, dtype):
+    for _ in range(400):
+        arrays, options = random_conv2d(rng, dtype)
+        theirs = torch_vjp(F.conv2d, *arrays, **options)
+        case = [np.shape(a) for a in arrays], options
+        check(nn.conv2d_vjp(*arrays, **options), theirs, normal(rng, theirs[0].shape, dtype), dtype, case)
+
+
+@both_dtypes
+@pytest.mark.parametrize(("image", "filters", "options"), LARGER_CONV2D, ids=str)
+def test_conv2d_of_larger_shapes(rng, image, filters, options, dtype):
+    for bias in (None, normal(rng, filters[0], dtype)):
+        arrays = normal(rng, image, dtype), normal(rng, filters, dtype), bias
+        theirs = torch_vjp(F.conv2d, *arrays, **options)
+        check(nn.conv2d_vjp(*arrays, **options), theirs, normal(rng, theirs[0].shape, dtype), dtype, image)
+
+
+@both_dtypes
+def test_max_pool2d_over_random_arguments(rng, dtype):
+    for _ in range(400):
+        x, options = random_max_pool2d(rng, dtype)
+        theirs = torch_vjp(F.max_pool2d, x, **options)
+        y, pullback = nn.max_pool2d_vjp(x, **options)
+        np.testing.assert_array_equal(y, theirs[0])
+        dy = integers(rng, y.shape, dtype)  # whose sums where windows overlap are exact
+        dx = pullback(dy)
+        np.testing.assert_array_equal(dx, theirs[1](dy)[0], err_msg=str((x, options)))
+        assert dx.dtype == dtype
+        odd = rng.choice(np.array([1, np.nan, np.inf], dtype), y.shape)
+        np.testing.assert_array_equal(pullback(odd), theirs[1](odd)[0])
+
+
+@both_dtypes
+def test_the_gradient_of_equals_goes_to_the_first(dtype):
+    x = np.zeros((1, 1, 4, 4), dtype)
+    assert nn.max_pool2d_vjp(x, 2)[1](np.ones((1, 1, 2, 2), dtype)).tolist() == [
+        [[[1, 0, 1, 0], [0, 0, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]]]
+    ]
+    x[0, 0, 1, 1] = x[0, 0, 2, 2] = np.nan
+    assert nn.max_pool2d_vjp(x, 3, 1)[1](np.ones((1, 1, 2, 2), dtype))[0, 0].tolist() == [
+        [0, 0, 0, 0],
+        [0, 0, 0, 0],
+        [0, 0, 4, 0],
+        [0, 0, 0, 0],
+    ]
+
+
+@both_dtypes
+def test_a_window_without_a_pixel_has_no_gradient(rng, dtype):
+    """Its index lies outside of the image, or in another row: adding there would spoil memory, or another pixel."""
+    for size, kernel, stride, padding, dilation in (
+        ((1, 6), (2, 2), 1, (1, 1), (2, 1)),
+        ((6, 1), (2, 2), 1, (1, 1), (1, 2)),
+        ((2, 3), (3, 3), 1, 1, (4, 5)),
+        ((1, 1), 2, 1, 1, 2),
+        ((2, 2), (4, 4), 1, 2, 3),
+    ):
+        x = normal(rng, (3, 2, *size), dtype)
+        try:
+            y, pullback = nn.max_pool2d_vjp(x, kernel, stride, padding, dilation)
+        except ValueError as error:
+            assert "empty" in str(error)
+            continue
+        expected, _, twin = reference_nn.max_pool2d_vjp(x, kernel, stride, padding, dilation)
+        np.testing.assert_array_equal(y, expected)
+        dy = integers(rng, y.shape, dtype)
+        np.testing.assert_array_equal(pullback(dy), twin(dy))
+
+
+@both_dtypes
+@pytest.mark.parametrize("shapes", LINEAR, ids=str)
+def test_linear(rng, shapes, dtype):
+    arrays = [None if shape is None else normal(rng, shape, dtype) for shape in shapes]
+    theirs = torch_vjp(F.linear, *arrays)
+    check(nn.linear_vjp(*arrays), theirs, normal(rng, theirs[0].shape, dtype), dtype, shapes)
+
+
+@both_dtypes
+def test_relu(rng, dtype):
+    tiny = np.finfo(dtype).smallest_subnormal
+    odd = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, tiny, -tiny, 2.0, -2.0], dtype)
+    for n in (0, 1, 5, 9, 64, 100):
+        x = np.resize(odd, n)
+        for dy in (normal(rng, n, dtype), np.resize(np.roll(odd, 4), n), np.full(n, np.nan, dtype)):
+            theirs = torch_vjp(F.relu, x)
+            y, pullback = nn.relu_vjp(x)
+            np.testing.assert_array_equal(y, theirs[0])
+            np.testing.assert_array_equal(pullback(dy), theirs[1](dy)[0])
+            assert pullback(dy).dtype == dtype
+    x = normal(rng, (2, 3, 4, 5), dtype)
+    np.testing.assert_array_equal(nn.relu_vjp(x)[1](x + 1), np.where(x > 0, x + 1, 0))
+    for value in (-2, 0, 3):
+        y, pullback = nn.relu_vjp(dtype(value))
+        assert y == max(value, 0) and pullback(dtype(5)) == (5 if value > 0 else 0)
+        assert np.shape(pullback(dtype(5))) == ()
+
+
+# ---- finite differences, and the twins, for each function ----
+
+_rng = np.random.default_rng(7)
+FUNCTIONS = {
+    "conv2d": (
+        lambda m, *a: m.conv2d_vjp(*a, stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=2),
+        [normal(_rng, s, "f8") for s in ((3, 4, 9, 8), (6, 2, 3, 2), 6)],
+    ),
+    "conv2d, no bias": (
+        lambda m, *a: m.conv2d_vjp(*a, None, 1, "same"),
+        [normal(_rng, s, "f8") for s in ((2, 3, 7, 9), (5, 3, 4, 3))],
+    ),
+    "max_pool2d": (
+        lambda m, x: (lambda y, *_, pullback: (y, lambda dy: (pullback(dy),)))(
+            *(r := m.max_pool2d_vjp(x, (3, 2), (2, 1), 1, (1, 2), True))[:-1], pullback=r[-1]
+        ),
+        [normal(_rng, (2, 3, 9, 8), "f8")],
+    ),
+    "linear": (lambda m, *a: m.linear_vjp(*a), [normal(_rng, s, "f8") for s in ((4, 3, 7), (5, 7), 5)]),
+    "linear, one feature": (lambda m, *a: m.linear_vjp(*a), [normal(_rng, s, "f8") for s in ((4, 7), (7,), ())]),
+    "relu": (lambda m, x: (m.relu_vjp(x)[0], lambda dy: (m.relu_vjp(x)[1](dy),)), [normal(_rng, (7, 30), "f8")]),
+}
+
+
+@pytest.mark.parametrize("module", [nn, reference_nn], ids=["cossim", "twin"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_finite_differences(rng, name, module):
+    function, arrays = FUNCTIONS[name]
+    y, pullback = function(module, *arrays)
+    dy, h = normal(rng, y.shape, np.float64), 1e-6
+    gradients = pullback(dy)
+    for i, array in enumerate(arrays):
+        for _ in range(3):
+            v = normal(rng, array.shape, np.float64)
+            at = [function(module, *arrays[:i], array + s * v, *arrays[i + 1 :])[0] for s in (h, -h)]
+            along = np.vdot(gradients[i], v)
+            difference = np.vdot(dy, (at[0] - at[1]) / (2 * h))
+            assert abs(along - difference) <= 1e-6 * max(abs(along), np.linalg.norm(gradients[i])), (name, i)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_twins(rng, name):
+    function, arrays = FUNCTIONS[name]
+    (y, pullback), (expected, twin) = function(nn, *arrays), function(reference_nn, *arrays)
+    assert_close(y, expected, 1e-14)
+    dy = normal(rng, y.shape, np.float64)
+    for ours, theirs in zip(pullback(dy), twin(dy), strict=False):
+        assert_close(ours, theirs, 1e-13, name)
+
+
+# ---- what holds for all of them ----
+
+
+def gradients_of(name, arrays, dy):
+    return FUNCTIONS[name][0](nn, *arrays)[1](dy)
+
+
+def same(a, b):
+    for one, other in zip(a, b, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_pullback_may_be_called_again(rng, name):
+    function, arrays = FUNCTIONS[name]
+    before = [a.copy() for a in arrays]
+    y, pullback = function(nn, *arrays)
+    dy, other = normal(rng, y.shape, np.float64), normal(rng, y.shape, np.float64)
+    kept = dy.copy()
+    first = pullback(dy)
+    copies = [None if g is None else np.copy(g) for g in first]
+    pullback(other)
+    same(copies, pullback(dy))
+    same(copies, first)  # not overwritten by later calls
+    same([kept, *before], [dy, *arrays])
+    for a in (y, *(g for g in first if g is not None)):
+        assert not any(np.shares_memory(a, b) for b in (dy, *arrays))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_layouts_and_kinds(rng, name):
+    arrays = FUNCTIONS[name][1]
+    y = FUNCTIONS[name][0](nn, *arrays)[0]
+    dy = normal(rng, y.shape, np.float64)
+    expected = gradients_of(name, arrays, dy)
+
+    def every_second(a):
+        wide = np.zeros((*a.shape, 2))
+        wide[..., 0] = a
+        return wide[..., 0]
+
+    def read_only(a):
+        a = a.copy()
+        a.flags.writeable = False
+        return a
+
+    for form in (np.asfortranarray, every_second, read_only, lambda a: a.astype(">f8"), torch.from_numpy):
+        same(expected, gradients_of(name, [form(a) for a in arrays], dy))
+        same(expected, gradients_of(name, arrays, form(dy)))
+    same(expected, gradients_of(name, [a.tolist() for a in arrays], dy))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_results_in_this_machines_order(rng, name):
+    """Whatever the byte order of what was given, as the results forward are."""
+    function, arrays = FUNCTIONS[name]
+    y, pullback = function(nn, *[a.astype(">f8") for a in arrays])
+    for array in (y, *pullback(normal(rng, y.shape, np.float64).astype(">f8"))):
+        assert array is None or array.dtype.isnative
+
+
+@both_dtypes
+def test_threads_do_not_change_bits(rng, dtype):
+    x, w, b = (normal(rng, s, dtype) for s in ((40, 3, 20, 20), (16, 3, 5, 5), 16))
+    rows, matrix, bias = (normal(rng, s, dtype) for s in ((300, 130), (70, 130), 70))
+    dy, dp, dr = (normal(rng, s, dtype) for s in ((40, 16, 16, 16), (40, 3, 6, 6), (300, 70)))
+    results = []
+    for n in (1, 3):
+        with cossim.threads(n):
+            of_conv2d = nn.conv2d_vjp(x, w, b)[1](dy)
+            of_linear = nn.linear_vjp(rows, matrix, bias)[1](dr)
+            results.append((*of_conv2d, *of_linear, nn.max_pool2d_vjp(x, 3)[1](dp), nn.relu_vjp(x)[1](x)))
+    same(*results)
+    same([nn.conv2d_vjp(x[5:6], w, b)[1](dy[5:6])[0]], [results[0][0][5:6]])
+    same([nn.conv2d_vjp(x[7:], w, b)[1](dy[7:])[0]], [results[0][0][7:]])
+    same([nn.linear_vjp(rows[9], matrix, bias)[1](dr[9])[0]], [results[0][3][9]])
+    same([nn.max_pool2d_vjp(x[5:6], 3)[1](dp[5:6])], [results[0][6][5:6]])
+
+
+def test_nan_pixels_propagate(rng):
+    """To the gradients that torch's reach, and no further."""
+    x, w, b = (normal(rng, s, np.float32) for s in ((2, 3, 9, 9), (4, 3, 3, 3), 4))
+    dy = normal(rng, (2, 4, 9, 9), np.float32)
+    for where in ("x", "w", "dy"):
+        given = {"x": x.copy(), "w": w.copy(), "dy": dy.copy()}
+        given[where][1, 2, 2, 1] = np.nan
+        ours = nn.conv2d_vjp(given["x"], given["w"], b, padding=1)[1](given["dy"])
+        theirs = torch_vjp(F.conv2d, given["x"], given["w"], b, padding=1)[1](given["dy"])
+        for one, other in zip(ours, theirs, strict=True):
+            assert_close(one, other, 1e-4, where)
+
+
+x4, w4 = np.zeros((2, 4, 6, 6), np.float32), np.zeros((8, 4, 3, 3), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("make", "function", "shape"),
+    [
+        (lambda: nn.conv2d_vjp(x4, w4), "conv2d", (2, 8, 4, 4)),
+        (lambda: nn.conv2d_vjp(x4[0], w4), "conv2d", (8, 4, 4)),
+        (lambda: nn.max_pool2d_vjp(x4, 2), "max_pool2d", (2, 4, 3, 3)),
+        (lambda: nn.linear_vjp(x4, w4[0, 0, :, :1].repeat(6, 1)), "linear", (2, 4, 6, 3)),
+        (lambda: nn.linear_vjp(x4, w4[0, 0, 0, :1].repeat(6)), "linear", (2, 4, 6)),
+        (lambda: nn.relu_vjp(x4), "relu", (2, 4, 6, 6)),
+    ],
+)
+def test_dy_of_another_shape_or_type(make, function, shape):
+    y, pullback = make()
+    assert y.shape == shape
+    for wrong in (shape[1:], (*shape, 1), (1, *shape), shape[::-1], (shape[0] + 1, *shape[1:]), ()):
+        if wrong == shape:
+            continue
+        with pytest.raises(ValueError, match=function) as caught:
+            pullback(np.ones(wrong, np.float32))
+        for word in ("dy", str(shape), str(wrong), "float32"):
+            assert word in str(caught.value)
+    for dtype in (np.float64, np.float16, np.int32, complex):
+        with pytest.raises(TypeError, match=function) as caught:
+            pullback(np.ones(shape, dtype))
+        for word in ("dy", "float32", np.dtype(dtype).name):
+            assert word in str(caught.value)
+    with pytest.raises((TypeError, ValueError), match=function):
+        pullback(None)
+    pullback(np.ones(shape, np.float32))  # still can be called
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: nn.conv2d_vjp(x4[:, :3], w4), ValueError, ["conv2d", "3 channels", "(2, 3, 6, 6)", "(8, 4, 3, 3)"]),
+        (lambda: nn.conv2d_vjp(x4, w4, groups=3), ValueError, ["conv2d", "groups=3"]),
+        (lambda: nn.conv2d_vjp(x4, w4, np.zeros(7, np.float32)), ValueError, ["conv2d", "bias", "(8,)", "(7,)"]),
+        (lambda: nn.conv2d_vjp(x4, w4.astype(np.float64)), TypeError, ["conv2d", "float32", "float64"]),
+        (lambda: nn.conv2d_vjp(x4, w4, dilation=3), ValueError, ["conv2d", "(6, 6)", "(7, 7)"]),
+        (lambda: nn.conv2d_vjp(x4, w4, stride=0), ValueError, ["conv2d", "stride"]),
+        (lambda: nn.max_pool2d_vjp(x4, 2, padding=2), ValueError, ["max_pool2d", "padding", "half"]),
+        (lambda: nn.max_pool2d_vjp(x4, 7), ValueError, ["max_pool2d", "empty", "(2, 4, 6, 6)"]),
+        (lambda: nn.linear_vjp(np.zeros(5), np.zeros((3, 4))), ValueError, ["linear", "(5,)", "(3, 4)"]),
+        (lambda: nn.relu_vjp(np.zeros(3, int)), TypeError, ["relu", "int64"]),
+    ],
+)
+def test_refused_as_forward(call, error, words):
+    with pytest.raises(error) as caught:
+        call()
+    for word in words:
+        assert word in str(caught.value)
+
+
+# Each instruction set in a process of its own, held against the twins.
+CHECK = """
+import numpy as np, reference_nn
+from cossim import _core, nn, simclr
+from nn_cases import LARGER_CONV2D, assert_close, integers, normal, random_conv2d, random_max_pool2d
+rng = np.random.default_rng(3)
+for dtype, relative in ((np.float32, 1e-5), (np.float64, 1e-13)):
+    cases = [random_conv2d(rng, dtype) for _ in range(60)]
+    for image, filters, options in LARGER_CONV2D:
+        cases.append(((normal(rng, image, dtype), normal(rng, filters, dtype), normal(rng, filters[0], dtype)), options))
+    for arrays, options in cases:
+        (y, pullback), (expected, twin) = (m.conv2d_vjp(*arrays, **options) for m in (nn, reference_nn))
+        dy = normal(rng, y.shape, dtype)
+        for ours, theirs in zip((y, *pullback(dy)), (expected, *twin(dy)), strict=True):
+            assert_close(ours, theirs, relative, options)
+    for _ in range(40):
+        x, options = random_max_pool2d(rng, dtype)
+        (y, pullback), (expected, _, twin) = (m.max_pool2d_vjp(x, **options) for m in (nn, reference_nn))
+        dy = integers(rng, y.shape, dtype)
+        np.testing.assert_array_equal(y, expected)
+        np.testing.assert_array_equal(pullback(dy), twin(dy))
+    for n in (1, 5, 64, 300):
+        arrays = [normal(rng, s, dtype) for s in ((n, 2 * n + 1), (n + 3, 2 * n + 1), n + 3)]
+        (y, pullback), (expected, twin) = (m.linear_vjp(*arrays) for m in (nn, reference_nn))
+        dy = normal(rng, y.shape, dtype)
+        for ours, theirs in zip((y, *pullback(dy)), (expected, *twin(dy)), strict=True):
+            assert_close(ours, theirs, relative, n)
+        np.testing.assert_array_equal(nn.relu_vjp(y)[1](dy), reference_nn.relu_vjp(y)[1](dy))
+    encoder = simclr.Encoder(dtype=dtype)
+    state = {key: integers(rng, a.shape, dtype, 2) for key, a in encoder.state_dict().items()}
+    encoder.load_state_dict(state)
+    x, dy = integers(rng, (3, 1, 28, 28), dtype, 2), integers(rng, (3, 100), dtype)
+    (y, pullback), (expected, twin) = encoder.vjp(x), reference_nn.encoder_vjp(x, state)
+    (dx, gradients), (expected_dx, expected_gradients) = pullback(dy), twin(dy)
+    for results in ((encoder(x), expected), (y, expected), (dx, expected_dx)):
+        assert_close(*results, relative)
+    for key in state:
+        assert_close(gradients[key], expected_gradients[key], relative, key)
+print(_core.config()["isa"])
+"""
+
+
+@pytest.mark.parametrize("isa", ["generic", "avx2", "avx512", "avx512_vnni", "neon"])
+def test_instruction_set(isa):
+    if isa not in _core.config()["available"]:
+        pytest.skip(f"this machine cannot run {isa}")
+    paths = [Path(cossim.__file__).parent.parent, Path(__file__).parent]
+    environment = {**os.environ, "COSSIM_ISA": isa, "PYTHONPATH": os.pathsep.join(map(str, paths))}
+    run = subprocess.run([sys.executable, "-c", CHECK], env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == isa
