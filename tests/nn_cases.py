@@ -214,7 +214,8 @@ def _random_pool(rng, **others):
 
 
 # c: convolution, r: relu, p: pooling, f: a function, [...]: a Sequential inside
-STAGES = ("c", "cr", "crp", "cpr", "cp", "crr", "cc", "crpp", "p", "r", "rp", "pr", "f", "cfr", "crfp", "[cr]p", "[crp]")
+ONE_AFTER_ANOTHER = ("c", "cr", "crp", "cpr", "cp", "crr", "cc", "crpp", "p", "r", "rp", "pr", "cpprp")
+STAGES = (*ONE_AFTER_ANOTHER, "f", "cfr", "crfp", "[cr]p", "[crp]")
 
 
 def random_network(rng, functions=True, indices=True):

@@ -1,0 +1,403 @@
+"""Gradients of layers, Sequential and the encoder, against torch's autograd, the slow twin and finite differences."""
+
+import copy
+import pickle
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import reference_nn
+import torch
+from nn_cases import assert_close, build, halved, integers, normal, random_network, torch_module_vjp
+from test_nn_modules import PAIRS, input_for
+from test_simclr import TorchEncoder
+
+import cossim
+from cossim import nn, simclr
+
+RELATIVE = {np.float32: 1e-4, np.float64: 1e-10}
+TORCH = {np.float32: torch.float32, np.float64: torch.float64}
+both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+def check(ours, theirs, x, dy, dtype, case=""):
+    """Two modules of the same parameters: results, gradients and their keys; the same without that by the input."""
+    (y, pullback), (expected, their_pullback) = ours.vjp(x), torch_module_vjp(theirs, x)
+    assert_close(y, expected, RELATIVE[dtype] / 10, case)
+    assert_close(y, ours(x), RELATIVE[dtype] / 100, case)
+    assert y.dtype == dtype
+    (dx, gradients), (expected_dx, expected_gradients) = pullback(dy), their_pullback(dy)
+    assert_close(dx, expected_dx, RELATIVE[dtype], case)
+    assert dx.dtype == dtype
+    assert list(gradients) == list(ours.state_dict()) == list(expected_gradients)
+    for key, gradient in gradients.items():
+        assert_close(gradient, expected_gradients[key], RELATIVE[dtype], (key, case))
+        assert gradient.dtype == dtype
+    without, again = pullback(dy, input_gradient=False)
+    assert without is None
+    same(gradients, again)
+
+
+def same(a, b):
+    assert list(a) == list(b)
+    for key in a:
+        np.testing.assert_array_equal(a[key], b[key], err_msg=key)
+
+
+def with_numbers(ours, theirs, draw, rng, dtype):
+    """Both modules with the same parameters, drawn at random."""
+    state = {key: draw(rng, a.shape, dtype) for key, a in ours.state_dict().items()}
+    ours.load_state_dict(state)
+    theirs.load_state_dict({key: torch.from_numpy(a) for key, a in state.items()})
+    return ours, theirs.to(TORCH[dtype])
+
+
+def in_dtype(module, dtype):
+    """A layer of ours with its parameters in another type."""
+    for name in module.parameter_names:
+        if getattr(module, name) is not None:
+            setattr(module, name, getattr(module, name).astype(dtype))
+    for _, inner in module.named_modules():
+        in_dtype(inner, dtype)
+    return module
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+@both_dtypes
+@pytest.mark.parametrize("make", PAIRS)
+def test_each_layer(rng, make, dtype):
+    ours, theirs = in_dtype(make(nn), dtype), make(torch.nn).to(TORCH[dtype])
+    with_numbers(ours, theirs, normal, rng, dtype)
+    x = input_for(ours).astype(dtype)
+    check(ours, theirs, x, normal(rng, ours(x).shape, dtype), dtype)
+    check(ours, theirs, x[:0], normal(rng, ours(x[:0]).shape, dtype), dtype) if _takes_none(theirs, x) else None
+
+
+def _takes_none(module, x):
+    """torch refuses to pad no images by reflection."""
+    try:
+        return len(module(torch.from_numpy(x[:0]))) == 0
+    except RuntimeError:
+        return False
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+@both_dtypes
+def test_random_networks(rng, dtype):
+    """With small whole numbers in float32, since a maximum of nearly equal sums may be at either of them."""
+    draw = normal if dtype == np.float64 else lambda *a: integers(*a, most=1)
+    with_parameters = 0
+    for _ in range(100):
+        layers, shape = random_network(rng, functions=False, indices=False)
+        ours, theirs = in_dtype(build(nn, layers), dtype), build(torch.nn, layers)
+        with_numbers(ours, theirs, draw, rng, dtype)
+        x = draw(rng, (int(rng.choice([0, 1, 3, 9])), *shape), dtype)
+        try:
+            y = theirs(torch.from_numpy(x))
+        except RuntimeError:
+            continue  # no images, in a padding mode that wants some
+        if not torch.isfinite(y).all():
+            continue  # windows of the padding alone
+        check(ours, theirs, x, draw(rng, y.shape, dtype), dtype, (layers, x.shape))
+        with_parameters += len(ours.state_dict()) > 2
+    assert with_parameters > 30
+
+
+def test_keys_of_layers_by_name(rng):
+    net = nn.Sequential(OrderedDict(first=nn.Linear(3, 4), then=nn.Sequential(nn.ReLU(), nn.Linear(4, 2, bias=False))))
+    y, pullback = net.vjp(normal(rng, (5, 3), np.float32))
+    assert list(pullback(y)[1]) == ["first.weight", "first.bias", "then.1.weight"]
+
+
+def test_a_layer_that_is_there_twice(rng):
+    """Each place has a gradient of its own; the sum is that of the parameter."""
+    layer = nn.Linear(4, 4, rng=0)
+    theirs = torch.nn.Linear(4, 4)
+    theirs.load_state_dict({key: torch.from_numpy(a) for key, a in layer.state_dict().items()})
+    x = normal(rng, (5, 4), np.float32)
+    y, pullback = nn.Sequential(layer, nn.ReLU(), layer).vjp(x)
+    dx, gradients = pullback(y)
+    expected_dx, expected = torch_module_vjp(_Twice(theirs), x)[1](y)
+    assert_close(dx, expected_dx, 1e-5)
+    for name in ("weight", "bias"):
+        assert_close(gradients[f"0.{name}"] + gradients[f"2.{name}"], expected[f"layer.{name}"], 1e-5)
+
+
+class _Twice(torch.nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        return self.layer(self.layer(x).relu())
+
+
+def test_layers_that_have_no_vjp(rng):
+    class Doubled(nn.Module):
+        def forward(self, x):
+            return 2 * x
+
+    x = normal(rng, (2, 3), np.float32)
+    for foreign in (halved, np.tanh, Doubled(), torch.nn.Identity()):
+        for net, name in (
+            (nn.Sequential(OrderedDict(fc=nn.Linear(3, 3), odd=foreign)), "odd"),
+            (nn.Sequential(OrderedDict(odd=foreign, fc=nn.Linear(3, 3))), "odd"),
+            (nn.Sequential(OrderedDict(fc=nn.Linear(3, 3), inner=nn.Sequential(foreign))), "0"),
+        ):
+            with pytest.raises(TypeError, match="vjp") as caught:
+                net.vjp(x)
+            assert name in str(caught.value)
+    with pytest.raises(TypeError, match="Doubled.*vjp|vjp.*Doubled"):
+        Doubled().vjp(x)
+
+
+def test_a_layer_of_ones_own(rng):
+    class Scaled(nn.Module):
+        """x times a parameter, with a vjp as the other layers have it."""
+
+        parameter_names = ("scale",)
+
+        def __init__(self, scale):
+            self.scale = np.array([scale], np.float32)
+
+        def forward(self, x):
+            return self.scale * x
+
+        def vjp(self, x):
+            def pullback(dy, input_gradient=True):
+                scale = np.array([np.vdot(dy, x)], np.float32)
+                return self.scale * dy if input_gradient else None, {"scale": scale}
+
+            return self(x), pullback
+
+    net = nn.Sequential(nn.Linear(3, 4, rng=0), Scaled(3.0), nn.ReLU())
+    x = normal(rng, (5, 3), np.float32)
+    y, pullback = net.vjp(x)
+    np.testing.assert_array_equal(y, net(x))
+    dx, gradients = pullback(y)
+    assert list(gradients) == ["0.weight", "0.bias", "1.scale"]
+    hidden = x @ net[0].weight.T + net[0].bias
+    masked = np.where(hidden > 0, y, 0)
+    assert_close(gradients["1.scale"], [np.vdot(masked, hidden)], 1e-5)
+    assert_close(dx, 3 * masked @ net[0].weight, 1e-5)
+
+
+def test_a_subclass_has_its_own_forward(rng):
+    """Gradients of a layer whose forward was overridden must not be those of the layer it was."""
+
+    class Shifted(nn.ReLU):
+        def forward(self, x):
+            return super().forward(x - 1)
+
+        def vjp(self, x):
+            return super().vjp(x - 1)
+
+    net, x = nn.Sequential(nn.Linear(3, 4, rng=0), Shifted()), normal(rng, (5, 3), np.float32)
+    y, pullback = net.vjp(x)
+    np.testing.assert_array_equal(y, net(x))
+    np.testing.assert_array_equal(y, nn.relu(net[0](x) - 1))
+    assert_close(pullback(y)[0], y @ net[0].weight, 1e-5)
+
+
+# ---- the encoder ----
+
+
+def encoders(rng, draw, dtype):
+    return with_numbers(simclr.Encoder(dtype=dtype), TorchEncoder().to(TORCH[dtype]), draw, rng, dtype)
+
+
+@pytest.mark.parametrize("n", [0, 1, 32, 100])
+@pytest.mark.parametrize(
+    ("dtype", "draw"),
+    [(np.float64, normal), (np.float64, integers), (np.float32, integers)],
+    ids=["float64", "float64 with equals", "float32 with equals"],
+)
+def test_encoder(rng, dtype, draw, n):
+    ours, theirs = encoders(rng, draw, dtype)
+    x, dy = draw(rng, (n, 1, 28, 28), dtype), draw(rng, (n, 100), dtype)
+    check(ours, theirs, x, dy, dtype)
+
+
+@both_dtypes
+def test_encoder_with_its_own_weights(rng, dtype):
+    """Of images of so few that in float32 no two maxima are nearly equal."""
+    ours, theirs = simclr.Encoder(dtype=dtype, rng=0), TorchEncoder().to(TORCH[dtype])
+    theirs.load_state_dict({key: torch.from_numpy(a) for key, a in ours.state_dict().items()})
+    x = rng.random((2, 1, 28, 28)).astype(dtype)
+    check(ours, theirs, x, normal(rng, (2, 100), dtype), dtype)
+
+
+def test_encoder_and_its_twin(rng):
+    encoder = simclr.Encoder(dtype=np.float64, rng=0)
+    x, dy = rng.random((3, 1, 28, 28)), normal(rng, (3, 100), np.float64)
+    (y, pullback), (expected, twin) = encoder.vjp(x), reference_nn.encoder_vjp(x, encoder.state_dict())
+    (dx, gradients), (expected_dx, expected_gradients) = pullback(dy), twin(dy)
+    for ours, theirs in ((y, expected), (encoder(x), expected), (dx, expected_dx)):
+        assert_close(ours, theirs, 1e-13)
+    for key, gradient in gradients.items():
+        assert_close(gradient, expected_gradients[key], 1e-13, key)
+
+
+def test_encoder_by_finite_differences(rng):
+    encoder = simclr.Encoder(dtype=np.float64, rng=0)
+    x, dy = rng.random((4, 1, 28, 28)), normal(rng, (4, 100), np.float64)
+    dx, gradients = encoder.vjp(x)[1](dy)
+    state = {key: a.copy() for key, a in encoder.state_dict().items()}
+    h = 1e-6
+    for key in ("x", *state):
+        v = normal(rng, x.shape if key == "x" else state[key].shape, np.float64)
+        at = []
+        for step in (h, -h):
+            if key != "x":
+                encoder.load_state_dict({**state, key: state[key] + step * v})
+            at.append(np.vdot(dy, encoder(x + step * v if key == "x" else x)))
+        encoder.load_state_dict(state)
+        gradient = dx if key == "x" else gradients[key]
+        difference, along = (at[0] - at[1]) / (2 * h), np.vdot(gradient, v)
+        assert abs(difference - along) <= 1e-6 * max(abs(along), np.linalg.norm(gradient)), key
+
+
+def test_encoder_refuses_images_of_another_shape_or_type():
+    encoder = simclr.Encoder()
+    with pytest.raises(ValueError, match=r"\(N, 1, 28, 28\)"):
+        encoder.vjp(np.zeros((2, 1, 28, 27), np.float32))
+    with pytest.raises(TypeError, match="float32"):
+        encoder.vjp(np.zeros((2, 1, 28, 28)))
+
+
+# ---- what holds for all of them ----
+
+
+@both_dtypes
+def test_bits(rng, dtype):
+    """Threads and repetition change none; neither does its batch change those of an image's gradient."""
+    encoder = simclr.Encoder(dtype=dtype, rng=0)
+    x, dy = rng.random((37, 1, 28, 28)).astype(dtype), normal(rng, (37, 100), dtype)
+    results = []
+    for n in (1, 3):
+        with cossim.threads(n):
+            y, pullback = encoder.vjp(x)
+            results += [{"y": y, "dx": dx, **gradients} for dx, gradients in (pullback(dy), pullback(dy))]
+    for one in results[1:]:
+        same(results[0], one)
+    for part in (slice(0, 1), slice(5, 6), slice(7, 37), slice(30, 37)):
+        y, pullback = encoder.vjp(x[part])
+        np.testing.assert_array_equal(y, results[0]["y"][part])
+        np.testing.assert_array_equal(pullback(dy[part])[0], results[0]["dx"][part])
+
+
+def test_nothing_given_is_modified_or_kept_apart(rng):
+    encoder = simclr.Encoder(rng=0)
+    x, dy = rng.random((5, 1, 28, 28), np.float32), normal(rng, (5, 100), np.float32)
+    state = encoder.state_dict()
+    before = {"x": x.copy(), "dy": dy.copy(), **{key: a.copy() for key, a in state.items()}}
+    y, pullback = encoder.vjp(x)
+    dx, gradients = pullback(dy)
+    kept = {"y": y.copy(), "dx": dx.copy(), **{key: a.copy() for key, a in gradients.items()}}
+    pullback(2 * dy)
+    encoder.vjp(x + 1)[1](dy)
+    same(before, {"x": x, "dy": dy, **state})
+    same(kept, {"y": y, "dx": dx, **gradients})  # not overwritten by later calls
+    for gradient in (dx, *gradients.values()):
+        gradient[...] = 0
+    same(before, {"x": x, "dy": dy, **state})
+
+
+@both_dtypes
+def test_layouts_and_kinds(rng, dtype):
+    net = in_dtype(
+        nn.Sequential(nn.Conv2d(2, 4, 3, rng=0), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 5, rng=0)),
+        dtype,
+    )
+    x, dy = normal(rng, (3, 2, 8, 8), dtype), normal(rng, (3, 5), dtype)
+
+    def flat(x, dy):
+        y, pullback = net.vjp(x)
+        dx, gradients = pullback(dy)
+        return {"y": y, "dx": dx, **gradients}
+
+    expected = flat(x, dy)
+    wide, read_only = np.zeros((3, 2, 8, 16), dtype), x.copy()
+    wide[..., ::2] = x
+    read_only.flags.writeable = False
+    swapped = np.dtype(dtype).newbyteorder()
+    for form in (np.asfortranarray(x), wide[..., ::2], read_only, x.astype(swapped), torch.from_numpy(x)):
+        same(expected, flat(form, dy))
+    read_only = dy.copy()
+    read_only.flags.writeable = False
+    for form in (np.asfortranarray(dy), np.repeat(dy, 2, 0)[::2], read_only, dy.astype(swapped), torch.from_numpy(dy)):
+        same(expected, flat(x, form))
+
+
+def test_dy_of_another_shape_or_type(rng):
+    x = normal(rng, (2, 1, 28, 28), np.float32)
+    for module in (
+        simclr.Encoder(),
+        nn.Sequential(nn.Conv2d(1, 2, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(288, 100)),
+        nn.Sequential(nn.Flatten(), nn.Linear(784, 100), nn.ReLU()),
+        nn.Sequential(nn.Flatten(), nn.Linear(784, 100), nn.Flatten()),
+        nn.Sequential(nn.Conv2d(1, 1, 28, bias=False), nn.Flatten()),
+        nn.Sequential(nn.Conv2d(1, 2, 5), nn.MaxPool2d(2)),
+        nn.Sequential(),
+        nn.Flatten(),
+        nn.ReLU(),
+    ):
+        y, pullback = module.vjp(x)
+        for wrong in ((*y.shape, 1), y.shape[:-1], (3, *y.shape[1:]), (y.size,), ()):
+            with pytest.raises(ValueError, match="dy") as caught:
+                pullback(np.ones(wrong, np.float32))
+            assert str(y.shape) in str(caught.value) and str(wrong) in str(caught.value)
+        with pytest.raises(TypeError, match="dy.*float64|float64.*dy") as caught:
+            pullback(np.ones(y.shape))
+        assert "float32" in str(caught.value)
+        pullback(np.ones(y.shape, np.float32))
+
+
+def test_weights_as_they_are_at_the_call(rng):
+    """No copy of earlier weights is used, after steps of training in place, new arrays and new layers."""
+    net = nn.Sequential(nn.Conv2d(1, 3, 3, rng=0), nn.ReLU(), nn.Flatten(), nn.Linear(48, 2, rng=0))
+    x, dy = normal(rng, (4, 1, 6, 6), np.float32), normal(rng, (4, 2), np.float32)
+
+    def check_again():
+        theirs = torch.nn.Sequential(
+            torch.nn.Conv2d(1, 3, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(48, 2)
+        )
+        theirs.load_state_dict({key: torch.from_numpy(np.array(a)) for key, a in net.state_dict().items()})
+        check(net, theirs, x, dy, np.float32)
+
+    for _ in range(3):
+        check_again()
+        for key, gradient in net.vjp(x)[1](dy)[1].items():
+            net.state_dict()[key][...] -= np.float32(0.1) * gradient
+    check_again()
+    net[0].weight = normal(rng, (3, 1, 3, 3), np.float32)
+    net[3].weight = np.asfortranarray(normal(rng, (2, 48), np.float32))
+    check_again()
+    net[0].weight[2, 0, 2, 2] += 1
+    net[3].weight[1, 47] -= 1
+    check_again()
+    net = pickle.loads(pickle.dumps(copy.deepcopy(net)))
+    net[3].bias *= -2
+    check_again()
+
+
+def test_from_many_python_threads(rng):
+    encoder = simclr.Encoder(rng=0)
+    xs, dys = rng.random((8, 6, 1, 28, 28), np.float32), normal(rng, (8, 6, 100), np.float32)
+
+    def gradients(i):
+        y, pullback = encoder.vjp(xs[i])
+        dx, inner = pullback(dys[i])
+        return {"y": y, "dx": dx, **inner}
+
+    expected = [gradients(i) for i in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        for i, one in zip(list(range(8)) * 4, pool.map(gradients, list(range(8)) * 4), strict=True):
+            same(expected[i], one)
+    y, pullback = encoder.vjp(xs[0])
+    alone = [pullback(dy) for dy in dys]
+    with ThreadPoolExecutor(8) as pool:  # one pullback, by all of them
+        for one, other in zip(alone, pool.map(pullback, dys), strict=True):
+            np.testing.assert_array_equal(one[0], other[0])
+            same(one[1], other[1])
