@@ -1,0 +1,412 @@
+"""Sequential, which runs layers together where they can be: against torch, and against its layers one by one."""
+
+import copy
+import pickle
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from nn_cases import assert_close, build, halved, normal, random_network
+from test_nn_module_gradients import TORCH, both_dtypes, in_dtype
+from test_simclr import TorchEncoder
+
+import cossim
+from cossim import nn, simclr
+
+RELATIVE = {np.float32: 1e-5, np.float64: 1e-12}
+ONE_BY_ONE = {np.float32: 1e-6, np.float64: 1e-14}
+
+
+def one_by_one(net, x):
+    """What the layers give if each is called by itself."""
+    if isinstance(net, simclr.Encoder):
+        pool = nn.MaxPool2d(2)
+        net = [net.conv1, nn.ReLU(), pool, net.conv2, nn.ReLU(), pool, nn.Flatten(), net.fc, nn.ReLU()]
+    for layer in net:
+        x = one_by_one(layer, x) if type(layer) is nn.Sequential else layer(x)
+    return x
+
+
+def twins(layers, dtype):
+    """A network of ours and torch's with the same weights."""
+    ours, theirs = in_dtype(build(nn, layers), dtype), build(torch.nn, layers).to(TORCH[dtype])
+    theirs.load_state_dict({key: torch.from_numpy(a) for key, a in ours.state_dict().items()})
+    return ours, theirs
+
+
+def check(ours, theirs, x, dtype, case=""):
+    with torch.no_grad():
+        expected = theirs(torch.from_numpy(x))
+    results, alone = ours(x), one_by_one(ours, x)
+    if not isinstance(expected, tuple):
+        results, alone, expected = (results,), (alone,), (expected,)
+    for one, other, their in zip(results, alone, expected, strict=True):
+        assert_close(one, their, RELATIVE[dtype], case)
+        assert_close(one, other, ONE_BY_ONE[dtype], case)
+        assert one.dtype == their.numpy().dtype
+    return results
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")  # torch's own
+@both_dtypes
+def test_random_networks(rng, dtype):
+    lengths = set()
+    for i in range(200):
+        layers, shape = random_network(rng)
+        ours, theirs = twins(layers, dtype)
+        n = int(rng.choice([0, 1, 7, 33], p=[0.1, 0.3, 0.4, 0.2]))
+        x = normal(rng, (n, *shape), dtype)
+        results = check(ours, theirs, x, dtype, (i, layers, x.shape))
+        lengths.add(len(layers))
+        for part in (slice(0, 1), slice(n // 2, n)) if n else ():
+            again = ours(x[part])
+            for whole, one in zip(results, again if isinstance(again, tuple) else (again,), strict=True):
+                np.testing.assert_array_equal(one, whole[part], err_msg=str((i, layers, part)))
+    assert lengths >= {0, 1, 2, 3, 4, 5, 6, 7}
+
+
+CONV, RELU, POOL = ("Conv2d", (2, 12, 3), {}), ("ReLU", (), {}), ("MaxPool2d", (2,), {})
+NETWORKS = {
+    "nothing": [],
+    "one convolution": [CONV],
+    "relu of it": [CONV, RELU],
+    "in the usual order": [CONV, RELU, POOL, ("Conv2d", (12, 5, 3), {}), RELU, POOL, ("Flatten", (), {})],
+    "pool before relu": [CONV, POOL, RELU],
+    "two of each": [CONV, RELU, RELU, POOL, POOL],
+    "pool of pool": [CONV, POOL, ("MaxPool2d", (3, 1, 1), {}), RELU],
+    "no convolution": [("Flatten", (), {}), ("Linear", (392, 9), {}), RELU, ("Linear", (9, 3), {}), RELU, RELU],
+    "relu first": [RELU, CONV, RELU],
+    "pool first": [POOL, CONV, POOL],
+    "pool of ceil_mode": [CONV, RELU, ("MaxPool2d", (3,), {"stride": 2, "padding": 1, "ceil_mode": True})],
+    "pool that leaves rows out": [CONV, RELU, ("MaxPool2d", (2, 5), {})],
+    "pool that overlaps": [CONV, RELU, ("MaxPool2d", ((4, 3), (1, 2)), {"dilation": (1, 2)})],
+    "pool of negatives": [CONV, ("MaxPool2d", (3, 3, 1), {}), ("Conv2d", (12, 3, 1), {})],
+    "pool of rows": [CONV, RELU, ("MaxPool2d", ((1, 3),), {})],
+    "indices": [CONV, RELU, ("MaxPool2d", (2,), {"return_indices": True})],
+    "a function between": [CONV, halved, RELU, halved, POOL, ("Flatten", (), {}), halved, ("Linear", (432, 3), {})],
+    "linear of rows": [CONV, RELU, ("Linear", (12, 7), {}), RELU],
+    "linear of images": [("Linear", (14, 9), {}), RELU, CONV, RELU, POOL],
+    "flatten of maps": [CONV, RELU, ("Flatten", (2,), {}), ("Linear", (144, 3), {}), RELU],
+    "flatten of all": [CONV, ("Flatten", (0,), {})],
+    "flatten of images and channels": [CONV, POOL, ("Flatten", (0, 1), {}), ("Linear", (6, 4), {})],
+    "flatten of nothing": [CONV, ("Flatten", (1, 1), {}), RELU, POOL],
+    "flatten twice": [CONV, ("Flatten", (2,), {}), ("Flatten", (), {}), ("Linear", (1728, 3), {})],
+    "same": [("Conv2d", (2, 4, (3, 4)), {"padding": "same", "dilation": 2}), RELU, POOL],
+    "depthwise": [("Conv2d", (2, 4, 5), {"groups": 2, "bias": False, "padding": 2}), RELU, POOL],
+    "strides": [("Conv2d", (2, 17, (5, 3)), {"stride": (3, 2), "padding": (2, 1)}), RELU, ("MaxPool2d", (2, 1), {})],
+    "a kernel as large as the image": [("Conv2d", (2, 33, 14), {}), RELU, ("MaxPool2d", (1,), {}), ("Flatten", (), {})],
+    "reflected": [("Conv2d", (2, 4, 3), {"padding": 1, "padding_mode": "reflect"}), RELU, POOL],
+    "circular": [CONV, RELU, ("Conv2d", (12, 4, 3), {"padding": 2, "padding_mode": "circular"}), RELU, POOL],
+    "networks inside": [("Sequential", [CONV, ("Sequential", [RELU])]), POOL, ("Sequential", [])],
+}
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+@both_dtypes
+@pytest.mark.parametrize("name", NETWORKS)
+def test_orders(rng, name, dtype):
+    layers = NETWORKS[name]
+    ours, theirs = twins(layers, dtype)
+    for n in (0, 1, 7, 33):
+        check(ours, theirs, normal(rng, (n, 2, 14, 14), dtype), dtype, n)
+    if "flatten of" not in name and layers:  # some of those torch refuses
+        for layer in ours:
+            if isinstance(layer, nn.Linear):
+                break
+        else:
+            check(ours, theirs, normal(rng, (2, 14, 14), dtype), dtype, "one image without a batch")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@both_dtypes
+@pytest.mark.parametrize("name", [name for name in NETWORKS if "function" not in name])
+def test_odd_pixels_propagate(rng, name, dtype, value):
+    """To the same outputs as in torch, and to no other image of the batch."""
+    ours, theirs = twins(NETWORKS[name], dtype)
+    x = normal(rng, (5, 2, 14, 14), dtype)
+    x[1, 0, 6, 7] = x[3, 1, 13, 13] = x[3, 0, 0, 0] = value
+    with np.errstate(all="raise"):
+        check(ours, theirs, x, dtype)
+    if name != "flatten of all" and name != "flatten of images and channels":
+        result = ours(x)
+        for one in result if isinstance(result, tuple) else (result,):
+            assert np.isfinite(one[[0, 2, 4]]).all()
+
+
+@both_dtypes
+def test_odd_weights_propagate(rng, dtype):
+    for name in ("in the usual order", "two of each", "no convolution", "strides"):
+        for value in (np.nan, np.inf, -np.inf):
+            ours, theirs = twins(NETWORKS[name], dtype)
+            for key in ours.state_dict():
+                changed = {k: a.copy() for k, a in ours.state_dict().items()}
+                changed[key].reshape(-1)[-1] = value
+                other, their_other = copy.deepcopy(ours), copy.deepcopy(theirs)
+                other.load_state_dict(changed)
+                their_other.load_state_dict({k: torch.from_numpy(a) for k, a in changed.items()})
+                check(other, their_other, normal(rng, (3, 2, 14, 14), dtype), dtype, (name, key, value))
+
+
+# ---- the encoder ----
+
+
+@both_dtypes
+def test_encoder(rng, dtype):
+    ours, theirs = simclr.Encoder(dtype=dtype, rng=0), TorchEncoder().to(TORCH[dtype])
+    theirs.load_state_dict({key: torch.from_numpy(a) for key, a in ours.state_dict().items()})
+    x = rng.random((130, 1, 28, 28)).astype(dtype)
+    whole = ours(x)
+    for n in (0, 1, 2, 7, 33, 130):
+        check(ours, theirs, x[:n], dtype, n)
+        np.testing.assert_array_equal(ours(x[130 - n :]), whole[130 - n :])
+    for n in (1, 2, 3):
+        with cossim.threads(n):
+            np.testing.assert_array_equal(ours(x), whole)
+    x[3, 0, 5, 5], x[9, 0, 27, 0] = np.nan, np.inf
+    check(ours, theirs, x, dtype, "odd pixels")
+
+
+def test_layers_of_the_encoder_may_be_replaced(rng):
+    encoder, x = simclr.Encoder(rng=0), rng.random((3, 1, 28, 28), np.float32)
+    encoder(x)
+    encoder.fc = nn.Linear(320, 7, rng=1)
+    assert_close(encoder(x), one_by_one(encoder, x), 1e-6)
+    assert encoder(x).shape == (3, 7)
+    encoder.conv1 = nn.Conv2d(1, 10, 3, padding=(0, 0), stride=1, dilation=2, rng=2)
+    assert_close(encoder(x), one_by_one(encoder, x), 1e-6)
+    encoder.conv2 = nn.Conv2d(10, 20, 5, bias=False, rng=3)
+    assert_close(encoder(x), one_by_one(encoder, x), 1e-6)
+    encoder.conv2 = lambda x: x[:, :, :8, :8].repeat(2, 1)
+    assert_close(encoder(x), one_by_one(encoder, x), 1e-6)
+
+
+# ---- weights and arguments as they are at the call ----
+
+
+def small(dtype=np.float32):
+    return in_dtype(
+        nn.Sequential(nn.Conv2d(2, 4, 3, rng=0), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 3, rng=0)),
+        dtype,
+    )
+
+
+def fresh(net, x):
+    """What a network without any past gives: the functions, layer by layer, of copies of the arrays."""
+    conv, _, pool, flatten, linear = net
+    arrays = [None if a is None else np.array(a) for a in (conv.weight, conv.bias, linear.weight, linear.bias)]
+    y = nn.conv2d(x, *arrays[:2], conv.stride, conv.padding, conv.dilation, conv.groups)
+    y = nn.max_pool2d(nn.relu(y), pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode)
+    return nn.linear(nn.Flatten(flatten.start_dim, flatten.end_dim)(y), *arrays[2:])
+
+
+CHANGES = {
+    "all weights in place": lambda net, rng: net[0].weight.__setitem__(..., normal(rng, (4, 2, 3, 3), "f4")),
+    "one weight in place": lambda net, rng: net[0].weight.__setitem__((1, 1, 0, 2), 9),
+    "the last weight in place": lambda net, rng: net[0].weight.__setitem__((3, 1, 2, 2), 9),
+    "the first weight in place": lambda net, rng: net[0].weight.__setitem__((0, 0, 0, 0), 9),
+    "two weights exchanged": lambda net, rng: net[0].weight.__setitem__([0, 3], net[0].weight[[3, 0]]),
+    "a weight's sign": lambda net, rng: np.negative(net[0].weight[2], out=net[0].weight[2]),
+    "bias in place": lambda net, rng: net[0].bias.__setitem__(3, 5),
+    "weight of linear in place": lambda net, rng: net[4].weight.__setitem__((1, 20), 9),
+    "last weight of linear in place": lambda net, rng: net[4].weight.__setitem__((2, 35), 9),
+    "bias of linear in place": lambda net, rng: np.add(net[4].bias, 1, out=net[4].bias),
+    "state_dict's arrays": lambda net, rng: [np.multiply(a, 2, out=a) for a in net.state_dict().values()],
+    "load_state_dict": lambda net, rng: net.load_state_dict(
+        {key: normal(rng, a.shape, "f4") for key, a in net.state_dict().items()}
+    ),
+    "another array": lambda net, rng: setattr(net[0], "weight", normal(rng, (4, 2, 3, 3), "f4")),
+    "an array by columns": lambda net, rng: setattr(net[4], "weight", np.asfortranarray(2 * net[4].weight)),
+    "every second element": lambda net, rng: setattr(net[0], "weight", normal(rng, (4, 2, 3, 6), "f4")[..., ::2]),
+    "in the other byte order": lambda net, rng: setattr(net[0], "weight", (2 * net[0].weight).astype(">f4")),
+    "read-only": lambda net, rng: setattr(net[0], "weight", np.broadcast_to(net[0].weight[:1] + 1, (4, 2, 3, 3))),
+    "no bias": lambda net, rng: setattr(net[0], "bias", None),
+    "no bias of linear": lambda net, rng: setattr(net[4], "bias", None),
+    "more features": lambda net, rng: (
+        setattr(net[4], "weight", normal(rng, (8, 36), "f4")),
+        setattr(net[4], "bias", None),
+    ),
+    "another kernel": lambda net, rng: setattr(net[0], "weight", normal(rng, (4, 2, 2, 2), "f4")),
+    "stride": lambda net, rng: (
+        setattr(net[0], "stride", (2, 2)),
+        setattr(net[2], "kernel_size", 1),
+        setattr(net[2], "stride", 1),
+    ),
+    "padding": lambda net, rng: (setattr(net[0], "padding", (1, 1)), setattr(net[2], "kernel_size", 3)),
+    "padding by name": lambda net, rng: (setattr(net[0], "padding", "same"), setattr(net[2], "kernel_size", 3)),
+    "dilation": lambda net, rng: (setattr(net[0], "dilation", (2, 2)), setattr(net[2], "padding", 1)),
+    "pool by ones": lambda net, rng: (setattr(net[2], "kernel_size", 4), setattr(net[2], "stride", (1, 1))),
+    "ceil_mode": lambda net, rng: (setattr(net[0], "dilation", 2), setattr(net[2], "ceil_mode", True)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_changes_after_the_first_call(rng, change):
+    net = small()
+    x = normal(rng, (3, 2, 8, 8), np.float32)
+    before = net(x)
+    assert_close(before, fresh(net, x), 1e-6)
+    CHANGES[change](net, rng)
+    try:
+        expected = fresh(net, x)
+    except ValueError:  # Linear is not for so many any more
+        with pytest.raises(ValueError, match="linear"):
+            net(x)
+        net[4].weight = normal(rng, (3, one_by_one(net[:4], x).shape[1]), np.float32)
+        expected = fresh(net, x)
+    after = net(x)
+    assert_close(after, expected, 1e-6)
+    assert after.shape != before.shape or (after != before).any()
+
+
+def test_arrays_that_come_and_go(rng):
+    """A new array may lie where an old one lay."""
+    net, x = small(), normal(rng, (2, 2, 8, 8), np.float32)
+    for _ in range(20):
+        net[0].weight = normal(rng, (4, 2, 3, 3), np.float32)
+        net[4].weight = normal(rng, (3, 36), np.float32)
+        assert_close(net(x), fresh(net, x), 1e-6)
+
+
+def test_functions_of_a_layers_own(rng):
+    """A subclass or an instance with another forward is called, not taken for the layer it was."""
+
+    class Leaky(nn.ReLU):
+        def forward(self, x):
+            return np.where(x > 0, x, np.float32(0.5) * x)
+
+    class Doubled(nn.Conv2d):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    class Called(nn.MaxPool2d):
+        def __call__(self, x):
+            return -super().__call__(x)
+
+    x = normal(rng, (3, 2, 8, 8), np.float32)
+    conv = nn.Conv2d(2, 4, 3, rng=0)
+    for net in (
+        nn.Sequential(conv, Leaky(), nn.MaxPool2d(2)),
+        nn.Sequential(Doubled(2, 4, 3, rng=0), nn.ReLU(), nn.MaxPool2d(2)),
+        nn.Sequential(conv, nn.ReLU(), Called(2)),
+    ):
+        np.testing.assert_array_equal(net(x), one_by_one(net, x))
+        assert (net(x) != nn.Sequential(conv, nn.ReLU(), nn.MaxPool2d(2))(x)).any()
+    net = small()
+    before = net(x)
+    net[1].forward = lambda x: x  # as in torch, where an instance's own forward is called
+    assert (net(x) != before).any()
+    assert_close(net(x), one_by_one(net, x), 1e-6)
+
+
+# ---- copies, threads, what is given and what is returned ----
+
+
+@both_dtypes
+def test_copies(rng, dtype):
+    net, x = small(dtype), normal(rng, (3, 2, 8, 8), dtype)
+    expected = net(x)
+    for one in (pickle.loads(pickle.dumps(net)), copy.deepcopy(net), net[:], copy.copy(net)):
+        np.testing.assert_array_equal(one(x), expected)
+    apart = copy.deepcopy(net)
+    apart[0].weight[...] = 0
+    np.testing.assert_array_equal(net(x), expected)
+    assert (apart(x) != expected).any()
+    net[4].bias += 1
+    np.testing.assert_array_equal(net[4:](net[:4](x)), net(x))
+    assert_close(net(x), expected + 1, 1e-6)
+    assert repr(apart) == repr(net) == repr(small())
+    assert len(pickle.dumps(net)) < len(pickle.dumps(small(dtype))) + 100  # no packed copies
+
+
+def test_from_many_python_threads(rng):
+    for net, shape in ((simclr.Encoder(rng=0), (1, 28, 28)), (small(), (2, 8, 8))):
+        xs = [normal(rng, (n, *shape), np.float32) for n in (1, 2, 5, 9, 1, 16, 3, 4)]
+        expected = [net(x) for x in xs]
+        fresh_net = pickle.loads(pickle.dumps(net))
+        with ThreadPoolExecutor(8) as pool:
+            for i, y in zip(
+                list(range(8)) * 25, pool.map(lambda i: fresh_net(xs[i]), list(range(8)) * 25), strict=True
+            ):
+                np.testing.assert_array_equal(y, expected[i])
+
+
+def test_results_are_not_overwritten(rng):
+    for net in (small(), nn.Sequential(nn.ReLU()), nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.MaxPool2d(2))):
+        x, other = normal(rng, (2, 3, 2, 8, 8), np.float32)
+        before = x.copy()
+        y = net(x)
+        kept = y.copy()
+        for _ in range(3):
+            net(other)
+        np.testing.assert_array_equal(y, kept)
+        np.testing.assert_array_equal(x, before)
+        assert y.flags.writeable and y.flags.c_contiguous and not np.shares_memory(x, y)
+        y[...] = 0
+        np.testing.assert_array_equal(net(x), kept)
+
+
+def test_layouts_and_kinds(rng):
+    for net in (small(), nn.Sequential(nn.ReLU(), *small()), nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(2, 4, 3, rng=0))):
+        x = normal(rng, (3, 2, 8, 8), np.float32)
+        expected = net(x)
+        wide = np.zeros((3, 2, 8, 16), np.float32)
+        wide[..., ::2] = x
+        wide.flags.writeable = False
+        unaligned = np.frombuffer(b"1" + x.tobytes(), np.uint8)[1:].view(np.float32).reshape(x.shape)
+        for form in (np.asfortranarray(x), wide[..., ::2], x.astype(">f4"), torch.from_numpy(x), unaligned):
+            np.testing.assert_array_equal(net(form), expected)
+            assert net(form).dtype.isnative
+    double = small(np.float64)
+    x = normal(rng, (3, 2, 8, 8), np.float64)
+    np.testing.assert_array_equal(double(x.tolist()), double(x))
+
+
+@pytest.mark.parametrize(
+    ("x", "error", "layer", "words"),
+    [
+        (np.zeros((2, 3, 8, 8), np.float32), ValueError, "first", ["3 channels", "(2, 3, 8, 8)", "(4, 2, 3, 3)"]),
+        (np.zeros((2, 8), np.float32), ValueError, "first", ["(2, 8)", "4 dimensions"]),
+        (np.zeros((1, 1, 2, 8, 8), np.float32), ValueError, "first", ["(1, 1, 2, 8, 8)", "4 dimensions"]),
+        (np.zeros((2, 2, 2, 8), np.float32), ValueError, "first", ["(2, 8)", "(3, 3)", "smaller"]),
+        (np.zeros((2, 2, 8, 8)), TypeError, "first", ["float64", "float32", "(2, 2, 8, 8)"]),
+        (np.zeros((2, 2, 8, 8), int), TypeError, "first", ["int64"]),
+        (np.zeros((2, 2, 8, 8), np.float16), TypeError, "first", ["float16"]),
+        (np.zeros((2, 2, 3, 8), np.float32), ValueError, "pooled", ["empty", "(2, 4, 1, 6)"]),
+        (np.zeros((2, 2, 8, 10), np.float32), ValueError, "last", ["(2, 48)", "(3, 36)"]),
+        (np.zeros((2, 8, 8), np.float32), ValueError, "last", ["(4, 9)", "(3, 36)"]),
+    ],
+)
+def test_refused_and_which_layer_it_was(x, error, layer, words):
+    conv, relu, pool, flatten, linear = small()
+    net = nn.Sequential(OrderedDict(first=conv, active=relu, pooled=pool, flat=flatten, last=linear))
+    with pytest.raises(error) as caught:
+        net(x)
+    for word in (layer, *words):
+        assert word in str(caught.value)
+    assert not [other for other in ("first", "active", "pooled", "flat", "last") if other in str(caught.value)][1:]
+
+
+def test_what_does_not_fit_between_layers(rng):
+    x = normal(rng, (2, 2, 8, 8), np.float32)
+    other_type = nn.Sequential(OrderedDict(a=nn.Conv2d(2, 4, 3), b=nn.ReLU(), c=nn.Conv2d(4, 4, 3, dtype=np.float64)))
+    with pytest.raises(TypeError, match="(?s)float32.*float64") as caught:
+        other_type(x)
+    assert "'c'" in str(caught.value) or "c:" in str(caught.value)
+    with pytest.raises(ValueError, match="4 channels"):
+        nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(5, 4, 3))(x)
+    with pytest.raises(ValueError, match=r"bias must have shape \(4,\)"):
+        net = small()
+        net[0].bias = np.zeros(5, np.float32)
+        net(x)
+    with pytest.raises(ValueError, match="padding"):
+        nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.MaxPool2d(2, padding=2))(x)
+    with pytest.raises(ValueError, match=r"\(N, 1, 28, 28\)"):
+        simclr.Encoder()(x)
+
+    def fails(x):
+        raise KeyError("of the function itself")
+
+    with pytest.raises(KeyError, match="of the function itself"):
+        nn.Sequential(nn.Conv2d(2, 4, 3), fails)(x)
