@@ -24,6 +24,17 @@ def rng():
     return np.random.default_rng(20240611)
 
 
+@pytest.fixture(scope="module")
+def one_torch_thread():
+    """For tests of many small networks, whose threads wait for each other longer than they work on a busy machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def shared_data(name):
     """A file of real data that lies beside a developer's checkout; elsewhere its tests skip."""
     path = ROOT.parent / "shared" / "data" / name

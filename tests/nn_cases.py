@@ -221,13 +221,13 @@ STAGES = (*ONE_AFTER_ANOTHER, "f", "cfr", "crfp", "[cr]p", "[crp]")
 def random_network(rng, functions=True, indices=True):
     """(layers for build(), shape of an image). Layers that torch refuses after the others are left out."""
     channels, *size = shape = int(rng.integers(1, 5)), *ints(rng.integers(5, 20, 2))
-    ones = torch.zeros(1, *shape)
+    none = torch.zeros(0, *shape)  # no images: only shapes are of interest
     layers, relu = [], ("ReLU", (), {})
 
     def add(layer, to=layers):
-        nonlocal ones
+        nonlocal none
         try:
-            ones = build(torch.nn, [layer])(ones)
+            none = build(torch.nn, [layer])(none)
             to.append(layer)
         except (RuntimeError, ValueError):
             pass
@@ -241,7 +241,7 @@ def random_network(rng, functions=True, indices=True):
                 layers.append(("Sequential", inner))
                 to = layers
             elif letter == "c":
-                add(_random_conv(rng, ones.shape[1]), to)
+                add(_random_conv(rng, none.shape[1]), to)
             elif letter == "p":
                 add(_random_pool(rng), to)
             elif letter == "r" or functions:
@@ -252,12 +252,12 @@ def random_network(rng, functions=True, indices=True):
     elif end == "dims":
         add(("Flatten", (int(rng.integers(1, 3)), int(rng.integers(2, 4))), {}))
     if end in ("classes", "mlp", "dims", "rows"):
-        add(("Linear", (ones.shape[-1], int(rng.integers(1, 40))), {"bias": bool(rng.uniform() < 0.7)}))
+        add(("Linear", (none.shape[-1], int(rng.integers(1, 40))), {"bias": bool(rng.uniform() < 0.7)}))
         if rng.uniform() < 0.5:
             add(relu)
     if end == "mlp":
         add(relu)
-        add(("Linear", (ones.shape[-1], 5), {}))
+        add(("Linear", (none.shape[-1], 5), {}))
     if end == "indices" and indices:
         add(_random_pool(rng, return_indices=True))
     return layers, shape

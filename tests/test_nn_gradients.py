@@ -24,6 +24,7 @@ from nn_cases import (
 import cossim
 from cossim import _core, nn
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 RELATIVE = {np.float32: 1e-4, np.float64: 1e-10}
 both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 

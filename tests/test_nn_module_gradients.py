@@ -16,6 +16,7 @@ from test_simclr import TorchEncoder
 import cossim
 from cossim import nn, simclr
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 RELATIVE = {np.float32: 1e-4, np.float64: 1e-10}
 TORCH = {np.float32: torch.float32, np.float64: torch.float64}
 both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -385,7 +386,7 @@ def test_from_many_python_threads(rng):
 
     expected = [gradients(i) for i in range(8)]
     with ThreadPoolExecutor(8) as pool:
-        for i, one in zip(list(range(8)) * 4, pool.map(gradients, list(range(8)) * 4), strict=True):
+        for i, one in zip([*range(8)] * 4, pool.map(gradients, [*range(8)] * 4), strict=True):
             same(expected[i], one)
     y, pullback = encoder.vjp(xs[0])
     alone = [pullback(dy) for dy in dys]

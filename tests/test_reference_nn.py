@@ -18,6 +18,7 @@ from nn_cases import (
 )
 from test_simclr import TorchEncoder
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 TOLERANCE = 1e-13
 
 
