@@ -1,5 +1,6 @@
 """Gradients of the layers as functions, against torch's autograd, the slow twins and finite differences."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -281,14 +282,15 @@ def test_threads_do_not_change_bits(rng, dtype):
 def test_nan_pixels_propagate(rng):
     """To the gradients that torch's reach, and no further."""
     x, w, b = (normal(rng, s, np.float32) for s in ((2, 3, 9, 9), (4, 3, 3, 3), 4))
-    dy = normal(rng, (2, 4, 9, 9), np.float32)
-    for where in ("x", "w", "dy"):
-        given = {"x": x.copy(), "w": w.copy(), "dy": dy.copy()}
-        given[where][1, 2, 2, 1] = np.nan
-        ours = nn.conv2d_vjp(given["x"], given["w"], b, padding=1)[1](given["dy"])
-        theirs = torch_vjp(F.conv2d, given["x"], given["w"], b, padding=1)[1](given["dy"])
-        for one, other in zip(ours, theirs, strict=True):
-            assert_close(one, other, 1e-4, where)
+    for options in ({"padding": 1}, {"stride": 2}, {"padding": 2, "dilation": 2, "stride": (1, 3)}):
+        dy = normal(rng, nn.conv2d(x, w, b, **options).shape, np.float32)
+        for value, given in itertools.product((np.nan, np.inf, -np.inf), (x, dy)):
+            whole = given[1, 2, 2, 1], given[0, 0, -1, -1]
+            given[1, 2, 2, 1] = given[0, 0, -1, -1] = value
+            ours, theirs = nn.conv2d_vjp(x, w, b, **options)[1](dy), torch_vjp(F.conv2d, x, w, b, **options)[1](dy)
+            given[1, 2, 2, 1], given[0, 0, -1, -1] = whole
+            for one, other in zip(ours, theirs, strict=True):
+                assert_close(one, other, 1e-4, (value, options))
 
 
 x4, w4 = np.zeros((2, 4, 6, 6), np.float32), np.zeros((8, 4, 3, 3), np.float32)
