@@ -1,4 +1,4 @@
-"""Sequential, which runs layers together where they can be: against torch, and against its layers one by one."""
+"""Sequential, which runs layers together where they can be: close to torch, and of the bits of its layers one by one."""
 
 import copy
 import pickle
@@ -17,7 +17,6 @@ from cossim import nn, simclr
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 RELATIVE = {np.float32: 1e-5, np.float64: 1e-12}
-ONE_BY_ONE = {np.float32: 1e-6, np.float64: 1e-14}
 
 
 def one_by_one(net, x):
@@ -45,7 +44,7 @@ def check(ours, theirs, x, dtype, case=""):
         results, alone, expected = (results,), (alone,), (expected,)
     for one, other, their in zip(results, alone, expected, strict=True):
         assert_close(one, their, RELATIVE[dtype], case)
-        assert_close(one, other, ONE_BY_ONE[dtype], case)
+        np.testing.assert_array_equal(one, other, err_msg=str(case))  # by the same kernels
         assert one.dtype == their.numpy().dtype
     return results
 
@@ -100,6 +99,7 @@ NETWORKS = {
     "a kernel as large as the image": [("Conv2d", (2, 33, 14), {}), RELU, ("MaxPool2d", (1,), {}), ("Flatten", (), {})],
     "reflected": [("Conv2d", (2, 4, 3), {"padding": 1, "padding_mode": "reflect"}), RELU, POOL],
     "circular": [CONV, RELU, ("Conv2d", (12, 4, 3), {"padding": 2, "padding_mode": "circular"}), RELU, POOL],
+    "more layers than one has": [("Conv2d", (2, 2, 3), {"padding": 1}), RELU] * 11 + [POOL],
     "networks inside": [("Sequential", [CONV, ("Sequential", [RELU])]), POOL, ("Sequential", [])],
 }
 
@@ -260,6 +260,77 @@ def test_changes_after_the_first_call(rng, change):
     after = net(x)
     assert_close(after, expected, 1e-6)
     assert after.shape != before.shape or (after != before).any()
+
+
+@pytest.mark.parametrize(
+    "form", [np.asfortranarray, lambda a: a.astype(">f4"), lambda a: np.repeat(a, 2, -1)[..., ::2]]
+)
+def test_arrays_of_other_layouts_changed_in_place(rng, form):
+    """If it is a copy that is used, it must be one of this call."""
+    net, x = small(), normal(rng, (3, 2, 8, 8), np.float32)
+    for array in (net[0].weight, net[0].bias, net[4].weight, net[4].bias):
+        net(x)
+        for layer, name in ((net[0], "weight"), (net[0], "bias"), (net[4], "weight"), (net[4], "bias")):
+            if getattr(layer, name) is array:
+                setattr(layer, name, form(array))
+                before = net(x)
+                getattr(layer, name)[-1] += 1
+        assert_close(net(x), fresh(net, x), 1e-6)
+        assert (net(x) != before).any()
+
+
+def test_what_functions_take_as_weights(rng):
+    """Lists, torch's tensors, one bias for all features: what is no plain array must not be taken for one."""
+    net, x = small(np.float64), normal(rng, (3, 2, 8, 8), np.float64)
+    expected = net(x)
+    for form in (np.ndarray.tolist, torch.from_numpy, lambda a: a.copy().view(np.recarray)):
+        for layer, name in ((net[0], "weight"), (net[0], "bias"), (net[4], "weight"), (net[4], "bias")):
+            array = getattr(layer, name)
+            setattr(layer, name, form(array))
+            np.testing.assert_array_equal(net(x), expected)
+            setattr(layer, name, array)
+    net[4].bias = np.array([2.0])
+    assert_close(net(x), fresh(net, x), 1e-14)
+    net[4].bias = np.array(2.0)
+    assert_close(net(x), fresh(net, x), 1e-14)
+    net[0].weight = net[0].weight.astype(np.float32)
+    with pytest.raises(TypeError, match="(?s)float64.*float32"):
+        net(x)
+
+
+def error_of(call):
+    try:
+        call()
+    except Exception as error:
+        return error
+
+
+@pytest.mark.parametrize("value", [1.5, (1.5, 1), (1, 2, 3), 0, -1, (1, -1), 2**62, (2**62, 1), (2**63, 1), "2", True])
+@pytest.mark.parametrize("name", ["stride", "dilation", "padding", "groups", "kernel_size"])
+def test_arguments_that_are_none(rng, name, value):
+    """They are refused as by the layer alone, whenever they are set; some run over where they are multiplied."""
+    net = nn.Sequential(nn.Conv2d(2, 4, 5, rng=0), nn.ReLU(), nn.MaxPool2d((4, 4)))
+    x = normal(rng, (3, 2, 8, 8), np.float32)
+    net(x)
+    if (name, value) == ("padding", 0):
+        value = None
+    layer = net[2] if name == "kernel_size" else net[0]
+    setattr(layer, name, value)
+    expected, error = error_of(lambda: one_by_one(net, x)), error_of(lambda: net(x))
+    assert type(error) is type(expected) and type(error) in (TypeError, ValueError)
+    assert str(expected) in str(error)
+
+
+def test_lists_of_numbers_changed_in_place(rng):
+    net, x = small(), normal(rng, (3, 2, 8, 8), np.float32)
+    net[2].kernel_size, net[2].stride = [2, 2], (2, 2)
+    before = net(x)
+    try:
+        net[2].kernel_size[0] = 1
+    except TypeError:
+        return  # a tuple was made of it
+    assert (net(x) != before).any()
+    assert_close(net(x), fresh(net, x), 1e-6)
 
 
 def test_arrays_that_come_and_go(rng):
