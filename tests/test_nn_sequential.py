@@ -1,4 +1,4 @@
-"""Sequential, which runs layers together where they can be: close to torch, and of the bits of its layers one by one."""
+"""Sequential, which runs layers together where they can be: close to torch, of the bits of its layers one by one."""
 
 import copy
 import pickle
