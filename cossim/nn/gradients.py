@@ -13,7 +13,7 @@ from cossim.nn import functional
 def _gradient(function, dy, y):
     """dy as a contiguous native array, if it is one of y's shape and dtype."""
     array = _core.as_array(function, "dy", dy)
-    if array.shape != y.shape or array.dtype != y.dtype:
+    if array.shape != y.shape or array.dtype.newbyteorder("=") != y.dtype:
         kind = ValueError if array.shape != y.shape else TypeError
         raise functional._error(kind, function, "dy must have the shape and dtype of the result", {"dy": array, "y": y})
     return np.require(array, y.dtype, ["C", "A"])
@@ -129,7 +129,26 @@ def max_pool2d_vjp(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode
     """
     y, indices = functional._pool(True, x, kernel_size, stride, padding, dilation, ceil_mode)
     shape = np.shape(x)
-    return y, lambda dy: _unpool(indices, _gradient("max_pool2d_vjp", dy, y), shape)
+    empty = _without_pixels(shape, kernel_size, stride, padding, dilation, y.shape)
+    indices[..., empty] = 0
+
+    def pullback(dy):
+        dy = _gradient("max_pool2d_vjp", dy, y)
+        return _unpool(indices, np.where(empty, y.dtype.type(0), dy) if empty.any() else dy, shape)
+
+    return y, pullback
+
+
+def _without_pixels(shape, kernel, stride, padding, dilation, out):
+    """Which windows see nothing but padding, as dilation can bring it about: nothing was their maximum."""
+    sides = []
+    for i in (0, 1):
+        k, s, p, d = (
+            functional._pair("max_pool2d", "", v, 0)[i] for v in (kernel, stride or kernel, padding, dilation)
+        )
+        begins = np.arange(out[-2 + i]) * s - p
+        sides.append(np.where(begins < 0, begins % d, begins) >= shape[-2 + i])
+    return sides[0][:, None] | sides[1]
 
 
 def _linear_pullback(call, dy, input_gradient):

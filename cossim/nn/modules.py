@@ -261,7 +261,7 @@ class Conv2d(Module):
         pixels = np.arange(math.prod(shape[-2:])).reshape(shape[-2:])
         places = self._padded(pixels)[0].reshape(-1)
         folded = np.zeros((math.prod(shape[:-2]), pixels.size), dx.dtype)
-        np.add.at(folded, (slice(None), places), dx.reshape(len(folded), -1))
+        np.add.at(folded, (slice(None), places), dx.reshape(len(folded), places.size))
         return folded.reshape(shape)
 
     def _arguments_repr(self):
@@ -291,7 +291,7 @@ def _pad(x, widths, mode):
     """np.pad, but where the image is too small for the mode: an error as in torch, not a second reflection."""
     most = {"reflect": 1, "circular": 0}.get(mode)
     for size, width in zip(x.shape, widths, strict=True):
-        if (most is not None and max(width) > size - most) or (size == 0 and max(width) > 0):
+        if max(width) > 0 and (size == 0 or (most is not None and max(width) > size - most)):
             raise ValueError(
                 f"Conv2d(): padding {width} is too large for padding_mode={mode!r} and x of shape {x.shape}"
             )
@@ -570,19 +570,20 @@ class Sequential(Module):
     def vjp(self, x):
         steps = []
         for name, layer in self._layers.items():
-            if not hasattr(layer, "vjp"):
+            if getattr(type(layer), "vjp", Module.vjp) is Module.vjp:
                 raise TypeError(f"Sequential.vjp(): layer {name!r} has no vjp: {type(layer).__name__}")
             x, pullback = layer.vjp(x)
             steps.append((name, pullback))
+        y = np.asarray(x)
 
         def pullback(dy, input_gradient=True):
-            found = {}
+            dy, found = gradients._gradient("Sequential.vjp", dy, y), {}
             for i, (name, step) in reversed(list(enumerate(steps))):
                 dy, of_layer = step(dy, input_gradient or i > 0)
                 found = {f"{name}.{key}": value for key, value in of_layer.items()} | found
-            return dy, found
+            return dy if input_gradient else None, found
 
-        return x, pullback
+        return y, pullback
 
     def __len__(self):
         return len(self._layers)

@@ -14,12 +14,17 @@ static bool is_plain(PyArrayObject *array, int type, int ndim)
     return PyArray_TYPE(array) == type && PyArray_NDIM(array) == ndim && PyArray_ISCARRAY_RO(array);
 }
 
+static bool is_plain_or_none(PyObject *bias, int type, npy_intp n)
+{
+    return bias == Py_None ||
+           (PyArray_Check(bias) && is_plain((PyArrayObject *)bias, type, 1) && PyArray_DIM((PyArrayObject *)bias, 0) == n);
+}
+
 /* The arrays of a layer: float32 or float64, all the same, C-contiguous, native; bias may be None. */
 static bool are_plain(PyArrayObject *x, PyArrayObject *weight, PyObject *bias, PyArrayObject *out, int ndim)
 {
     const int type = PyArray_TYPE(x);
-    const bool plain_bias = bias == Py_None || (PyArray_Check(bias) && is_plain((PyArrayObject *)bias, type, 1) &&
-                                                PyArray_DIM((PyArrayObject *)bias, 0) == PyArray_DIM(weight, 0));
+    const bool plain_bias = is_plain_or_none(bias, type, PyArray_DIM(weight, 0));
     return (type == NPY_FLOAT || type == NPY_DOUBLE) && is_plain(x, type, ndim) && is_plain(weight, type, ndim) && is_plain(out, type, ndim) &&
            PyArray_ISWRITEABLE(out) && plain_bias;
 }
@@ -133,8 +138,8 @@ static PyObject *nn_conv2d_weights(PyObject *self, PyObject *args)
                           &stride.h, &stride.w, &padding.h, &padding.w, &dilation.h, &dilation.w, &groups)) {
         return NULL;
     }
-    if (!are_plain(x, weight, bias, maps, 4) || !conv_fits(x, weight, maps, groups) || !all_positive(stride, dilation) ||
-        (Py_ssize_t)padding.h < 0 || (Py_ssize_t)padding.w < 0 || !PyArray_ISWRITEABLE(weight) ||
+    if (!are_plain(x, maps, Py_None, weight, 4) || !is_plain_or_none(bias, PyArray_TYPE(x), PyArray_DIM(weight, 0)) ||
+        !conv_fits(x, weight, maps, groups) || !all_positive(stride, dilation) || (Py_ssize_t)padding.h < 0 || (Py_ssize_t)padding.w < 0 ||
         (bias != Py_None && !PyArray_ISWRITEABLE((PyArrayObject *)bias))) {
         return does_not_fit("conv2d_weights");
     }
