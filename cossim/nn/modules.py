@@ -461,22 +461,34 @@ class Linear(Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
-def _flat(layers):
-    """The layers, and in place of a Sequential among them its own."""
-    for layer in layers:
+def _flat(layers, prefix=""):
+    """(name, layer) of the layers, and in place of a Sequential among them of its own."""
+    for name, layer in layers.items():
         if type(layer) is Sequential and "forward" not in vars(layer):
-            yield from _flat(layer)
+            yield from _flat(layer._layers, f"{prefix}{name}.")
         else:
-            yield layer
+            yield prefix + name, layer
 
 
 def _network_step(layer):
-    """What _core.Network takes for a layer, or None."""
-    if "forward" in vars(layer) if isinstance(layer, Module) else True:
+    """What _core.Network takes for a layer, or None: then it runs by itself, and says what is wrong with it."""
+    if not isinstance(layer, Module) or "forward" in vars(layer):
         return None
+    if any(isinstance(value, list) for value in vars(layer).values()):  # they may change without being set
+        return None
+    try:
+        return _checked_step(layer)
+    except (TypeError, ValueError):
+        return None
+
+
+def _checked_step(layer):
     if type(layer) is Conv2d and layer.padding_mode == "zeros":
-        before, after = functional._conv_padding(layer.padding, layer.kernel_size, layer.stride, layer.dilation)
-        return "conv2d", layer.weight, layer.bias, layer.stride, before, after, layer.dilation, layer.groups
+        stride = functional._pair("conv2d", "stride", layer.stride, 1)
+        dilation = functional._pair("conv2d", "dilation", layer.dilation, 1)
+        before, after = functional._conv_padding(layer.padding, np.shape(layer.weight)[2:], stride, dilation)
+        groups = functional._integer("conv2d", "groups", layer.groups)
+        return "conv2d", layer.weight, layer.bias, stride, before, after, dilation, groups
     if type(layer) is Linear:
         return "linear", layer.weight, layer.bias
     if type(layer) is MaxPool2d and not layer.return_indices:
@@ -497,7 +509,7 @@ def _network(steps):
 
 
 def _one_by_one(network, layers, x):
-    """Arrays of another layout or kind as the network takes them; else the layers themselves, whose errors say what is wrong."""
+    """Arrays of another layout or kind as the network takes them; else the layers themselves, which say what is wrong."""
     if network is not None:
         try:
             plain = functional._arrays("Sequential", x=x)["x"]
@@ -506,9 +518,19 @@ def _one_by_one(network, layers, x):
         y = network.run(plain)
         if y is not None:
             return y
-    for layer in layers:
-        x = layer(x)
+    for name, layer in layers:
+        x = _called(name, layer, x)
     return x
+
+
+def _called(name, layer, x):
+    """What a layer makes of x; where it refuses, the message names it."""
+    try:
+        return layer(x)
+    except (TypeError, ValueError) as error:
+        if not isinstance(layer, Module) or type(error) not in (TypeError, ValueError):
+            raise
+        raise type(error)(f"layer {name!r}: {error}") from error
 
 
 class Sequential(Module):
@@ -558,13 +580,13 @@ class Sequential(Module):
     def _networks(self):
         """The layers in groups, each with what runs it as one, or None where there is no such thing."""
         groups = []
-        for layer in _flat(self):
+        for name, layer in _flat(self._layers):
             step = _network_step(layer)
             if step is None or not groups or groups[-1][0] is None:
-                groups.append(([step] if step else None, [layer]))
+                groups.append(([step] if step else None, [(name, layer)]))
             else:
                 groups[-1][0].append(step)
-                groups[-1][1].append(layer)
+                groups[-1][1].append((name, layer))
         return [(_network(steps), layers) for steps, layers in groups]
 
     def vjp(self, x):
