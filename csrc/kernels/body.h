@@ -115,6 +115,31 @@ extern const struct tile_kernels PASTE(tile_kernels_, ISA_TILES);
 
 #include "kernels/convert_body.h"
 
+#include "kernels/exp_body.h"
+
+#define XENT f32
+#define XENT_TYPE float
+#define XENT_VECTOR vf
+#define XENT_LANES VF_LANES
+#define XENT_OP(op) vf_##op
+#define XENT_LOAD vd_load_f32
+#define XENT_STORE vd_store_f32
+#include "kernels/xent_body.h"
+
+#define XENT f64
+#define XENT_TYPE double
+#define XENT_VECTOR vd
+#define XENT_LANES VD_LANES
+#define XENT_OP(op) vd_##op
+#define XENT_LOAD vd_load
+#define XENT_STORE vd_store
+#include "kernels/xent_body.h"
+
+#define XENT_KERNELS(type)                                                                                                                      \
+    {                                                                                                                                           \
+        xent_scale_##type, xent_exponents_##type, xent_sums_##type, xent_log_sums_##type, xent_weigh_##type, xent_weigh_logs_##type, xent_project_##type \
+    }
+
 const struct tile_kernels PASTE(tile_kernels_, ISA_NAME) = {
     .rows = TILE_ROWS,
     .columns_f32 = TILE_VECTORS * VF_LANES,
@@ -134,6 +159,8 @@ const struct tile_kernels PASTE(tile_kernels_, ISA_NAME) = {
     .narrow_f16 = narrow_f16,
     .narrow_bf16 = narrow_bf16,
     .round_to_odd = round_to_odd,
+    .xent_f32 = XENT_KERNELS(f32),
+    .xent_f64 = XENT_KERNELS(f64),
 };
 #define ISA_TILES ISA_NAME
 #endif

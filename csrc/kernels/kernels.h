@@ -133,6 +133,31 @@ struct code_query {
 };
 typedef bool codes_reach_kernel(uint8_t *keep, const int32_t *sums, const struct code_scale *scales, size_t rows, const struct code_query *query);
 
+/*
+ * What NT-Xent (core/nt_xent.c) makes of tiles. A block is `rows` rows of as many elements of the type as a tile has columns.
+ * Similarities become exponentials, or exponents where exponentials would leave the range of the type.
+ */
+struct xent_kernels {
+    /* out[i] = x[i] * factor */
+    void (*scale)(void *out, const void *x, double factor, size_t n);
+
+    /* out[i] = e^(sums[i] * factor + shift), or that exponent itself. n is a multiple of a tile's columns. */
+    void (*exponents)(void *out, const double *sums, size_t n, double factor, double shift, bool exponential);
+
+    /* sums[c] += the elements of column c. */
+    void (*sums)(double *sums, const void *block, size_t rows);
+
+    /* The same of exponents: sums[c] e^maxima[c] += e^exponent of each element of column c, with maxima kept the largest ones so far (at first, finite). */
+    void (*log_sums)(double *sums, void *maxima, const void *block, size_t rows);
+
+    /* out = element * (row weight + column weight); of exponents e^(element + row weight) + e^(element + column weight). */
+    void (*weigh)(void *out, const void *block, const void *row_weights, const void *column_weights, size_t rows);
+    void (*weigh_logs)(void *out, const void *block, const void *row_weights, const void *column_weights, size_t rows);
+
+    /* Columns of sums less kept[c] times their projection on those of panel, times factors[c]; depth rows of each. */
+    void (*project)(void *out, const double *sums, const void *panel, const double *factors, const double *kept, size_t depth);
+};
+
 /* n 16-bit floats widened to float32, and floats rounded to 16 bits: to nearest, ties to even. */
 typedef void widen_kernel(float *out, const void *in, size_t n);
 typedef void narrow_kernel(void *out, const float *in, size_t n);
@@ -225,6 +250,7 @@ struct tile_kernels {
     widen_kernel *widen_f16, *widen_bf16;
     narrow_kernel *narrow_f16, *narrow_bf16;
     round_to_odd_kernel *round_to_odd;
+    struct xent_kernels xent_f32, xent_f64;
 };
 
 /* Layers of a network. */

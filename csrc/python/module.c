@@ -10,6 +10,7 @@
 #include "python/args.h"
 #include "python/nn.h"
 #include "python/search.h"
+#include "python/simclr.h"
 #include "python/similarity.h"
 
 /* For threadpoolctl, which finds them in the loaded library. */
@@ -128,7 +129,7 @@ static int module_exec(PyObject *module)
         return -1;
     }
     if (PyModule_AddFunctions(module, similarity_methods) < 0 || PyModule_AddFunctions(module, nn_methods) < 0 ||
-        PyModule_AddFunctions(module, search_methods) < 0 || add_network_type(module) < 0) {
+        PyModule_AddFunctions(module, search_methods) < 0 || PyModule_AddFunctions(module, simclr_methods) < 0 || add_network_type(module) < 0) {
         return -1;
     }
     return 0;

@@ -54,6 +54,15 @@ static inline vf vf_row_sums(const vf rows[VF_LANES])
     return _mm256_add_ps(_mm256_permute2f128_ps(low, high, 0x20), _mm256_permute2f128_ps(low, high, 0x31));
 }
 static inline vf vf_round(vf a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+static inline __m256 power_ps(__m256 n)
+{
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(_mm256_add_ps(n, _mm256_set1_ps(12582912.0f + 127.0f))), 23));
+}
+static inline vf vf_scale(vf a, vf n)
+{
+    __m256 half = vf_round(_mm256_mul_ps(n, _mm256_set1_ps(0.5f)));
+    return _mm256_mul_ps(_mm256_mul_ps(a, power_ps(half)), power_ps(_mm256_sub_ps(n, half)));
+}
 static inline void vf_store_codes(uint8_t *p, const vf a[4])
 {
     __m256i low = _mm256_packs_epi32(_mm256_cvtps_epi32(a[0]), _mm256_cvtps_epi32(a[1]));
@@ -122,7 +131,18 @@ static inline void vd_store_pair_maxima(double *p, vd a)
     __m256d most = vd_greatest(a, _mm256_permute_pd(a, 0x5));
     _mm_storeu_pd(p, _mm256_castpd256_pd128(_mm256_permute4x64_pd(most, 0x8)));
 }
+static inline vd vd_max(vd a, vd b) { return _mm256_max_pd(a, b); }
 static inline vd vd_min(vd a, vd b) { return _mm256_min_pd(a, b); }
+static inline vd vd_round(vd a) { return _mm256_round_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+static inline __m256d power_pd(__m256d n)
+{
+    return _mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(_mm256_add_pd(n, _mm256_set1_pd(6755399441055744.0 + 1023.0))), 52));
+}
+static inline vd vd_scale(vd a, vd n)
+{
+    __m256d half = vd_round(_mm256_mul_pd(n, _mm256_set1_pd(0.5)));
+    return _mm256_mul_pd(_mm256_mul_pd(a, power_pd(half)), power_pd(_mm256_sub_pd(n, half)));
+}
 static inline unsigned vd_below(vd a, vd b) { return (unsigned)_mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_LT_OQ)); }
 
 static inline vd vd_load_f32(const float *p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }

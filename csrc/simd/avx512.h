@@ -70,6 +70,7 @@ static inline vf vf_row_sums(const vf rows[VF_LANES])
     return _mm512_add_ps(_mm512_shuffle_f32x4(low, high, 0x88), _mm512_shuffle_f32x4(low, high, 0xdd));
 }
 static inline vf vf_round(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+static inline vf vf_scale(vf a, vf n) { return _mm512_scalef_ps(a, n); }
 static inline void vf_store_codes(uint8_t *p, const vf a[4])
 {
     for (int i = 0; i < 4; i++) {
@@ -143,6 +144,9 @@ static inline void vd_store_pair_maxima(double *p, vd a)
 {
     _mm512_mask_compressstoreu_pd(p, 0x55, vd_greatest(a, _mm512_permute_pd(a, 0x55)));
 }
+static inline vd vd_max(vd a, vd b) { return _mm512_max_pd(a, b); }
+static inline vd vd_round(vd a) { return _mm512_roundscale_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+static inline vd vd_scale(vd a, vd n) { return _mm512_scalef_pd(a, n); }
 static inline vd vd_min(vd a, vd b) { return _mm512_min_pd(a, b); }
 static inline unsigned vd_below(vd a, vd b) { return _mm512_cmp_pd_mask(a, b, _CMP_LT_OQ); }
 

@@ -48,7 +48,8 @@ static inline float fma_f32(float a, float b, float c) { return a * b + c; }
 static inline double fma_f64(double a, double b, double c) { return a * b + c; }
 
 static inline vf vf_mul(vf a, vf b) { EACH_F(a.lane[i] * b.lane[i]); }
-static inline vf vf_max(vf a, vf b) { EACH_F(a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]); } /* where one is NaN, either will do */
+/* *_max and *_min: NaN where b is; where a alone is, either will do. */
+static inline vf vf_max(vf a, vf b) { EACH_F(a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]); }
 static inline vf vf_min(vf a, vf b) { EACH_F(a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]); }
 
 /* The larger of a and 0; NaN stays. */
@@ -73,6 +74,25 @@ static inline void vf_store_pair_maxima(float *p, vf a)
 
 /* To the nearest whole number, ties to even. */
 static inline vf vf_round(vf a) { EACH_F(rintf(a.lane[i])); }
+
+/*
+ * a * 2^n, rounded once; NaN where a is. n is a whole number of at most 252 in magnitude (vd_scale: 2044), a of magnitude 0 or
+ * 0.5 to 2. By two factors, whose exponents are bits of a sum that holds them in its last place.
+ */
+static inline float power_f32(float n)
+{
+    const float sum = n + (12582912.0f + 127.0f); /* 1.5 * 2^23 */
+    uint32_t bits;
+    float power;
+    memcpy(&bits, &sum, sizeof bits);
+    bits <<= 23;
+    memcpy(&power, &bits, sizeof power);
+    return power;
+}
+static inline vf vf_scale(vf a, vf n)
+{
+    EACH_F(a.lane[i] * power_f32(rintf(n.lane[i] * 0.5f)) * power_f32(n.lane[i] - rintf(n.lane[i] * 0.5f)));
+}
 
 /* 4 * VF_LANES whole numbers of magnitude up to 127, as bytes, 128 added. */
 static inline void vf_store_codes(uint8_t *p, const vf a[4])
@@ -187,7 +207,23 @@ static inline void vd_store_pair_maxima(double *p, vd a)
 {
     *p = a.lane[0] > a.lane[1] || a.lane[0] != a.lane[0] ? a.lane[0] : a.lane[1];
 }
+static inline vd vd_max(vd a, vd b) { EACH_D(a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]); }
 static inline vd vd_min(vd a, vd b) { EACH_D(a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]); }
+static inline vd vd_round(vd a) { EACH_D(rint(a.lane[i])); }
+static inline double power_f64(double n)
+{
+    const double sum = n + (6755399441055744.0 + 1023.0); /* 1.5 * 2^52 */
+    uint64_t bits;
+    double power;
+    memcpy(&bits, &sum, sizeof bits);
+    bits <<= 52;
+    memcpy(&power, &bits, sizeof power);
+    return power;
+}
+static inline vd vd_scale(vd a, vd n)
+{
+    EACH_D(a.lane[i] * power_f64(rint(n.lane[i] * 0.5)) * power_f64(n.lane[i] - rint(n.lane[i] * 0.5)));
+}
 static inline unsigned vd_below(vd a, vd b)
 {
     unsigned lanes = 0;

@@ -38,6 +38,15 @@ static inline vf vf_greatest(vf a, vf b) { return vmaxq_f32(a, b); }
 static inline void vf_store_pair_maxima(float *p, vf a) { vst1_f32(p, vpmax_f32(vget_low_f32(a), vget_high_f32(a))); }
 static inline vf vf_row_sums(const vf rows[VF_LANES]) { return vpaddq_f32(vpaddq_f32(rows[0], rows[1]), vpaddq_f32(rows[2], rows[3])); }
 static inline vf vf_round(vf a) { return vrndnq_f32(a); }
+static inline float32x4_t power_f32(float32x4_t n)
+{
+    return vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(vaddq_f32(n, vdupq_n_f32(12582912.0f + 127.0f))), 23));
+}
+static inline vf vf_scale(vf a, vf n)
+{
+    float32x4_t half = vf_round(vmulq_f32(n, vdupq_n_f32(0.5f)));
+    return vmulq_f32(vmulq_f32(a, power_f32(half)), power_f32(vsubq_f32(n, half)));
+}
 static inline void vf_store_codes(uint8_t *p, const vf a[4])
 {
     int16x8_t low = vcombine_s16(vqmovn_s32(vcvtnq_s32_f32(a[0])), vqmovn_s32(vcvtnq_s32_f32(a[1])));
@@ -95,7 +104,18 @@ static inline vd vd_fma(vd a, vd b, vd c) { return vfmaq_f64(c, a, b); }
 static inline vd vd_relu(vd a) { return vmaxq_f64(vdupq_n_f64(0.0), a); }
 static inline vd vd_greatest(vd a, vd b) { return vmaxq_f64(a, b); }
 static inline void vd_store_pair_maxima(double *p, vd a) { *p = vpmaxqd_f64(a); }
+static inline vd vd_max(vd a, vd b) { return vmaxq_f64(a, b); }
 static inline vd vd_min(vd a, vd b) { return vminq_f64(a, b); }
+static inline vd vd_round(vd a) { return vrndnq_f64(a); }
+static inline float64x2_t power_f64(float64x2_t n)
+{
+    return vreinterpretq_f64_u64(vshlq_n_u64(vreinterpretq_u64_f64(vaddq_f64(n, vdupq_n_f64(6755399441055744.0 + 1023.0))), 52));
+}
+static inline vd vd_scale(vd a, vd n)
+{
+    float64x2_t half = vd_round(vmulq_f64(n, vdupq_n_f64(0.5)));
+    return vmulq_f64(vmulq_f64(a, power_f64(half)), power_f64(vsubq_f64(n, half)));
+}
 static inline unsigned vd_below(vd a, vd b)
 {
     const uint64x2_t bits = {1, 2};

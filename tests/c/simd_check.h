@@ -43,6 +43,9 @@ static void check_floats(void)
         for (int i = 0; i < VF_LANES; i++) CHECK(isnan(a[i]) || isnan(b[i]) || out[i] == fminf(a[i], b[i]), "lane %d", i);
         vf_store(out, vf_max(va, vb));
         for (int i = 0; i < VF_LANES; i++) CHECK(isnan(a[i]) || isnan(b[i]) || out[i] == fmaxf(a[i], b[i]), "lane %d", i);
+        const vf nan = vf_set1(NAN);
+        vf_store(out, vf_add(vf_max(va, nan), vf_min(va, nan)));
+        for (int i = 0; i < VF_LANES; i++) CHECK(isnan(out[i]), "lane %d: %g with NaN", i, a[i]);
         vf_store(out, vf_round(va));
         for (int i = 0; i < VF_LANES; i++) CHECK(same_double(out[i], rintf(a[i])), "lane %d", i);
         unsigned below = 0;
@@ -82,6 +85,13 @@ static void check_doubles(void)
         for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], a[i] > 1 ? 1 : a[i] < -1 ? -1 : a[i]), "lane %d", i);
         vd_store(out, vd_sqrt(va));
         for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], sqrt(a[i])), "lane %d", i);
+        vd_store(out, vd_max(va, vb));
+        for (int i = 0; i < VD_LANES; i++) CHECK(isnan(a[i]) || isnan(b[i]) || out[i] == fmax(a[i], b[i]), "lane %d", i);
+        const vd nan = vd_set1(NAN);
+        vd_store(out, vd_add(vd_max(va, nan), vd_min(va, nan)));
+        for (int i = 0; i < VD_LANES; i++) CHECK(isnan(out[i]), "lane %d: %g with NaN", i, a[i]);
+        vd_store(out, vd_round(va));
+        for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], rint(a[i])), "lane %d", i);
         vd_store(out, vd_min(va, vb));
         for (int i = 0; i < VD_LANES; i++) CHECK(isnan(a[i]) || isnan(b[i]) || out[i] == fmin(a[i], b[i]), "lane %d", i);
         unsigned below = 0;
@@ -99,6 +109,31 @@ static void check_doubles(void)
         CHECK(vd_beyond(va, vd_set1(0.5)) == beyond, "beyond");
         vd_store(out, vd_set1(a[0]));
         for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], a[0]), "lane %d", i);
+    }
+}
+
+/* Powers of two through the whole range and beyond it: subnormal results are rounded once. */
+static void check_scaling(void)
+{
+    float f[VF_LANES], fn[VF_LANES];
+    double d[VD_LANES], dn[VD_LANES];
+    for (int n = -2044; n <= 2044; n++) {
+        for (int i = 0; i < VF_LANES; i++) {
+            f[i] = (float)(random_number() < 0 ? -1 : 1) * (0.75f + 0.25f * (float)random_number());
+            fn[i] = (float)((n + 31 * i) % 253);
+        }
+        for (int i = 0; i < VD_LANES; i++) {
+            d[i] = (random_number() < 0 ? -1 : 1) * (1.25 + 0.75 * random_number());
+            dn[i] = i == 0 ? n : (n + 257 * i) % 2045;
+        }
+        f[1] = n % 2 == 0 ? NAN : 0.0f;
+        d[1] = n % 2 == 0 ? 0.0 : NAN;
+        float fout[VF_LANES];
+        double dout[VD_LANES];
+        vf_store(fout, vf_scale(vf_load(f), vf_load(fn)));
+        vd_store(dout, vd_scale(vd_load(d), vd_load(dn)));
+        for (int i = 0; i < VF_LANES; i++) CHECK(same_double(fout[i], ldexpf(f[i], (int)fn[i])), "%a * 2^%g: %a", f[i], fn[i], fout[i]);
+        for (int i = 0; i < VD_LANES; i++) CHECK(same_double(dout[i], ldexp(d[i], (int)dn[i])), "%a * 2^%g: %a", d[i], dn[i], dout[i]);
     }
 }
 
@@ -224,6 +259,7 @@ static void check_vocabulary(void)
 {
     check_floats();
     check_doubles();
+    check_scaling();
     check_loads();
     check_folds();
     check_pairs();

@@ -1,0 +1,148 @@
+/*
+ * What NT-Xent makes of tiles, for one type: exponentials of sums, sums of them down the columns, weights. Parameters, undefined at the end:
+ *   XENT, XENT_TYPE, XENT_VECTOR, XENT_LANES, XENT_OP(op)   name, C type, vector type, lanes, vector operation
+ *   XENT_LOAD, XENT_STORE                                   a vector of doubles from and to this type
+ *
+ * A block is some rows of WIDTH elements, one after another, as a tile's sums and a packed panel are.
+ */
+#define NAME(prefix) PASTE(PASTE(prefix, _), XENT)
+#define WIDTH (TILE_VECTORS * XENT_LANES)
+
+/* Rows that are summed in XENT_TYPE before their sum is taken on in double. */
+enum { NAME(XENT_CHAIN) = 8 };
+
+static void NAME(xent_scale)(void *out_void, const void *x_void, double factor, size_t n)
+{
+    const XENT_TYPE *x = x_void;
+    XENT_TYPE *out = out_void;
+    size_t i = 0;
+    for (; n - i >= VD_LANES; i += VD_LANES) {
+        XENT_STORE(out + i, vd_mul(XENT_LOAD(x + i), vd_set1(factor)));
+    }
+    for (; i < n; i++) {
+        out[i] = (XENT_TYPE)(x[i] * factor);
+    }
+}
+
+/* Not in one loop: floats that have only just been stored as halves of a vector cannot be loaded as a whole one. */
+static void NAME(xent_exponents)(void *out_void, const double *sums, size_t n, double factor, double shift, bool exponential)
+{
+    XENT_TYPE *out = out_void;
+    for (size_t i = 0; i < n; i += VD_LANES) {
+        XENT_STORE(out + i, vd_fma(vd_load(sums + i), vd_set1(factor), vd_set1(shift)));
+    }
+    for (size_t i = 0; exponential && i < n; i += XENT_LANES) {
+        XENT_OP(store)(out + i, XENT_OP(exp)(XENT_OP(load)(out + i)));
+    }
+}
+
+/* sums[c] += the terms of column c. */
+INLINE void NAME(xent_add)(double *sums, const XENT_VECTOR terms[TILE_VECTORS])
+{
+    XENT_TYPE term[WIDTH];
+    for (int v = 0; v < TILE_VECTORS; v++) {
+        XENT_OP(store)(term + v * XENT_LANES, terms[v]);
+    }
+    for (int c = 0; c < WIDTH; c += VD_LANES) {
+        vd_store(sums + c, vd_add(vd_load(sums + c), XENT_LOAD(term + c)));
+    }
+}
+
+static void NAME(xent_sums)(double *sums, const void *block_void, size_t rows)
+{
+    const XENT_TYPE *block = block_void;
+    for (size_t j = 0, end; j < rows;) {
+        XENT_VECTOR chain[TILE_VECTORS];
+        for (int v = 0; v < TILE_VECTORS; v++) {
+            chain[v] = XENT_OP(load)(block + j * WIDTH + v * XENT_LANES);
+        }
+        end = rows - j < NAME(XENT_CHAIN) ? rows : j + NAME(XENT_CHAIN);
+        for (j++; j < end; j++) {
+            for (int v = 0; v < TILE_VECTORS; v++) {
+                chain[v] = XENT_OP(add)(chain[v], XENT_OP(load)(block + j * WIDTH + v * XENT_LANES));
+            }
+        }
+        NAME(xent_add)(sums, chain);
+    }
+}
+
+static void NAME(xent_log_sums)(double *sums, void *maxima_void, const void *block_void, size_t rows)
+{
+    const XENT_TYPE *block = block_void;
+    XENT_TYPE *maxima = maxima_void, change[WIDTH];
+    XENT_VECTOR minus[TILE_VECTORS];
+    for (int v = 0; v < TILE_VECTORS; v++) {
+        const XENT_VECTOR before = XENT_OP(load)(maxima + v * XENT_LANES);
+        XENT_VECTOR most = before;
+        for (size_t j = 0; j < rows; j++) {
+            most = XENT_OP(max)(most, XENT_OP(load)(block + j * WIDTH + v * XENT_LANES));
+        }
+        minus[v] = XENT_OP(mul)(most, XENT_OP(set1)(-1));
+        XENT_OP(store)(maxima + v * XENT_LANES, most);
+        XENT_OP(store)(change + v * XENT_LANES, XENT_OP(exp)(XENT_OP(add)(before, minus[v])));
+    }
+    for (int c = 0; c < WIDTH; c += VD_LANES) {
+        vd_store(sums + c, vd_mul(vd_load(sums + c), XENT_LOAD(change + c)));
+    }
+    for (size_t j = 0; j < rows; j++) {
+        XENT_VECTOR terms[TILE_VECTORS];
+        for (int v = 0; v < TILE_VECTORS; v++) {
+            terms[v] = XENT_OP(exp)(XENT_OP(add)(XENT_OP(load)(block + j * WIDTH + v * XENT_LANES), minus[v]));
+        }
+        NAME(xent_add)(sums, terms);
+    }
+}
+
+static void NAME(xent_weigh)(void *out_void, const void *block_void, const void *row_weights, const void *column_weights, size_t rows)
+{
+    const XENT_TYPE *block = block_void, *row = row_weights, *column = column_weights;
+    XENT_TYPE *out = out_void;
+    for (size_t j = 0; j < rows; j++) {
+        for (int c = 0; c < WIDTH; c += XENT_LANES) {
+            const XENT_VECTOR weight = XENT_OP(add)(XENT_OP(set1)(row[j]), XENT_OP(load)(column + c));
+            XENT_OP(store)(out + j * WIDTH + c, XENT_OP(mul)(XENT_OP(load)(block + j * WIDTH + c), weight));
+        }
+    }
+}
+
+static void NAME(xent_weigh_logs)(void *out_void, const void *block_void, const void *row_weights, const void *column_weights, size_t rows)
+{
+    const XENT_TYPE *block = block_void, *row = row_weights, *column = column_weights;
+    XENT_TYPE *out = out_void;
+    for (size_t j = 0; j < rows; j++) {
+        for (int c = 0; c < WIDTH; c += XENT_LANES) {
+            const XENT_VECTOR exponent = XENT_OP(load)(block + j * WIDTH + c);
+            const XENT_VECTOR of_row = XENT_OP(exp)(XENT_OP(add)(exponent, XENT_OP(set1)(row[j])));
+            const XENT_VECTOR of_column = XENT_OP(exp)(XENT_OP(add)(exponent, XENT_OP(load)(column + c)));
+            XENT_OP(store)(out + j * WIDTH + c, XENT_OP(add)(of_row, of_column));
+        }
+    }
+}
+
+static void NAME(xent_project)(void *out_void, const double *sums, const void *panel_void, const double *factors, const double *kept, size_t depth)
+{
+    const XENT_TYPE *panel = panel_void;
+    XENT_TYPE *out = out_void;
+    for (int c = 0; c < WIDTH; c += VD_LANES) {
+        vd along = vd_set1(0.0);
+        for (size_t d = 0; d < depth; d++) {
+            along = vd_fma(vd_load(sums + d * WIDTH + c), XENT_LOAD(panel + d * WIDTH + c), along);
+        }
+        along = vd_mul(along, vd_sub(vd_set1(0.0), vd_load(kept + c)));
+        const vd factor = vd_load(factors + c);
+        for (size_t d = 0; d < depth; d++) {
+            const vd across = vd_fma(along, XENT_LOAD(panel + d * WIDTH + c), vd_load(sums + d * WIDTH + c));
+            XENT_STORE(out + d * WIDTH + c, vd_mul(across, factor));
+        }
+    }
+}
+
+#undef NAME
+#undef WIDTH
+#undef XENT
+#undef XENT_TYPE
+#undef XENT_VECTOR
+#undef XENT_LANES
+#undef XENT_OP
+#undef XENT_LOAD
+#undef XENT_STORE
