@@ -30,6 +30,7 @@ __all__ = [
     "__version__",
     "cosine_distance",
     "cosine_similarity",
+    "cosine_similarity_vjp",
     "duplicate_groups",
     "explain",
     "get_num_threads",
@@ -37,6 +38,7 @@ __all__ = [
     "normalize",
     "pairs_above",
     "pairwise",
+    "pairwise_vjp",
     "set_num_threads",
     "show_config",
     "simclr",
@@ -55,6 +57,9 @@ def __getattr__(name):
         return importlib.import_module(f"cossim.{name}")
     if name == "Index":
         globals()[name] = importlib.import_module("cossim._index").Index
+        return globals()[name]
+    if name in ("cosine_similarity_vjp", "pairwise_vjp"):
+        globals()[name] = getattr(importlib.import_module("cossim._gradients"), name)
         return globals()[name]
     if name == "explain":
         globals()[name] = importlib.import_module("cossim._explain").explain
