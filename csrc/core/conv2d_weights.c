@@ -30,8 +30,9 @@ struct run {
     size_t together;             /* images that are copied at a time */
     size_t images, blocks;       /* of a block; blocks */
     size_t vectors;              /* of all images copied at a time */
-    ptrdiff_t *image_at, *gradient_at, *ones_at;
-    char *ones;                  /* a vector of them: a product with it is a sum */
+    bool by_rows;                /* see add_rows */
+    ptrdiff_t *image_at, *gradient_at, *ones_at, *row_at;
+    char *ones;                  /* a row of them: a product with it is a sum */
     char *sums;                  /* [blocks][out_channels][channels * window + 1] */
     char *scratch;
     size_t image_bytes, gradient_bytes;  /* of a worker's copies */
@@ -54,10 +55,14 @@ static void copy_plane(const struct run *r, const char *plane, char *to)
             continue;
         }
         char *line = to + (size_t)row * r->pitch * r->size;
+        if (c->stride.w == 1) {
+            memcpy(line + (size_t)c->padding_w * r->size, plane, smaller(c->in.w, r->phase - smaller(r->phase, (size_t)c->padding_w)) * r->size);
+            continue;
+        }
         for (size_t x = 0; x < c->in.w; x++) {
             const size_t column = x + (size_t)c->padding_w, residue = column % c->stride.w, place = column / c->stride.w;
             if (place >= r->phase) {
-                continue;
+                break;
             }
             if (r->size == sizeof(float)) {
                 ((float *)line)[residue * r->phase + place] = ((const float *)plane)[x];
@@ -79,34 +84,62 @@ static void copy_map(const struct run *r, const char *map, char *to)
     }
 }
 
-/* The products of all filters of a group with all places of the kernel, over the images that have been copied. */
-static void add_products(const struct run *r, const char *images, const char *gradients, size_t count, bool add, char *out)
+/* The products of all filters of a group with all places of the kernel, and the sums of the former, over some vectors. */
+static void add_vectors(const struct run *r, struct dots *d, const ptrdiff_t *image_at, const char *images, const char *gradients, char *out)
 {
     const struct conv2d *c = r->conv;
-    const size_t places = entries_of(r), map = c->out.h * r->row_vectors * r->lanes, vectors = r->vectors / r->together * count;
+    const size_t places = entries_of(r), map = c->out.h * r->row_vectors * r->lanes;
+    d->left_step = places;
+    d->right_step = 1;
+    for (size_t f = 0, some_f; f < r->filters; f += some_f) {
+        const void *left[ROWS_AT_ONCE], *right[ROWS_AT_ONCE];
+        some_f = smaller(r->filters - f, ROWS_AT_ONCE);
+        for (size_t i = 0; i < some_f; i++) {
+            left[i] = gradients + (f + i) * map * r->size;
+        }
+        for (size_t p = 0, some; p + 1 < places; p += some) {
+            some = smaller(places - 1 - p, ROWS_AT_ONCE);
+            for (size_t i = 0; i < some; i++) {
+                const size_t channel = (p + i) / r->window, y = (p + i) % r->window / c->kernel.w * c->dilation.h;
+                const size_t x = (p + i) % c->kernel.w * c->dilation.w;
+                right[i] = images + (channel * r->plane + y * r->pitch + x % c->stride.w * r->phase + x / c->stride.w) * r->size;
+            }
+            d->right_at = image_at;
+            r->dots(d, left, some_f, right, some, out + (f * places + p) * r->size);
+        }
+        right[0] = r->ones;
+        d->right_at = r->ones_at;
+        r->dots(d, left, some_f, right, 1, out + (f * places + places - 1) * r->size);
+    }
+}
+
+/*
+ * One row of the output after another, its last elements by themselves: the way to sums that are not finite, which must not come of a pixel
+ * beyond the end of a row, times zero.
+ */
+static void add_rows(const struct run *r, const char *images, const char *gradients, size_t count, bool add, char *out)
+{
+    const struct conv2d *c = r->conv;
+    const size_t whole = c->out.w / r->lanes;
+    for (size_t i = 0; i < count * c->out.h; i++) {
+        const size_t v = i * r->row_vectors;
+        struct dots d = {.left_at = r->row_at, .vectors = whole, .rest = c->out.w % r->lanes, .rest_at = (ptrdiff_t)(whole * r->lanes), .add = add || i > 0};
+        add_vectors(r, &d, r->row_at, images + r->image_at[v] * (ptrdiff_t)r->size, gradients + r->gradient_at[v] * (ptrdiff_t)r->size, out);
+    }
+}
+
+/* Over the images that have been copied. */
+static void add_products(const struct run *r, const char *images, const char *gradients, size_t count, bool add, char *out)
+{
+    const size_t vectors = r->vectors / r->together * count;
+    if (r->by_rows) {
+        add_rows(r, images, gradients, count, add, out);
+        return;
+    }
     for (size_t v = 0, n; v < vectors; v += n) {
         n = smaller(vectors - v, VECTORS_AT_ONCE);
-        struct dots d = {.left_at = r->gradient_at + v, .vectors = n, .add = add || v > 0, .left_step = places, .right_step = 1};
-        for (size_t f = 0, some_f; f < r->filters; f += some_f) {
-            const void *left[ROWS_AT_ONCE], *right[ROWS_AT_ONCE];
-            some_f = smaller(r->filters - f, ROWS_AT_ONCE);
-            for (size_t i = 0; i < some_f; i++) {
-                left[i] = gradients + (f + i) * map * r->size;
-            }
-            for (size_t p = 0, some; p + 1 < places; p += some) {
-                some = smaller(places - 1 - p, ROWS_AT_ONCE);
-                for (size_t i = 0; i < some; i++) {
-                    const size_t channel = (p + i) / r->window, y = (p + i) % r->window / c->kernel.w * c->dilation.h;
-                    const size_t x = (p + i) % c->kernel.w * c->dilation.w;
-                    right[i] = images + (channel * r->plane + y * r->pitch + x % c->stride.w * r->phase + x / c->stride.w) * r->size;
-                }
-                d.right_at = r->image_at + v;
-                r->dots(&d, left, some_f, right, some, out + (f * places + p) * r->size);
-            }
-            right[0] = r->ones;
-            d.right_at = r->ones_at;
-            r->dots(&d, left, some_f, right, 1, out + (f * places + places - 1) * r->size);
-        }
+        struct dots d = {.left_at = r->gradient_at + v, .vectors = n, .add = add || v > 0};
+        add_vectors(r, &d, r->image_at + v, images, gradients, out);
     }
 }
 
@@ -132,6 +165,16 @@ static void block_task(void *context, size_t task, size_t worker)
         }
         add_products(r, images, gradients, n, image > first, out);
     }
+}
+
+/* Is a sum neither infinite nor NaN? That of all sums' products with 0 tells. */
+static bool all_finite(const struct run *r)
+{
+    double check = 0.0;
+    for (size_t i = 0; i < r->blocks * r->conv->out_channels * entries_of(r); i++) {
+        check += 0.0 * (r->size == sizeof(float) ? (double)((const float *)r->sums)[i] : ((const double *)r->sums)[i]);
+    }
+    return check == 0.0;
 }
 
 #define ADD_BLOCKS(type)                                                                                          \
@@ -190,7 +233,10 @@ static void fill_tables(struct run *r)
             }
         }
     }
-    for (size_t i = 0; i < r->lanes; i++) {
+    for (size_t v = 0; v < r->row_vectors; v++) {
+        r->row_at[v] = (ptrdiff_t)(v * r->lanes);
+    }
+    for (size_t i = 0; i < (r->row_vectors + 1) * r->lanes; i++) {
         if (r->size == sizeof(float)) {
             ((float *)r->ones)[i] = 1.0f;
         } else {
@@ -222,19 +268,24 @@ int conv2d_weights(const struct conv2d_weights *call)
     lay_out(&r);
     const size_t tasks = r.blocks * c->groups;
     const int threads = (int)smaller((size_t)threads_for(c->images * c->out.h * c->out.w, r.channels * r.window * r.filters, WORK_OF_TILES), tasks);
-    const size_t tables = 3 * r.vectors * sizeof(ptrdiff_t), sums = r.blocks * c->out_channels * entries_of(&r) * r.size;
-    char *memory = scratch_alloc(scratch_round(tables) + scratch_round(sums) + SCRATCH_ALIGN + (size_t)threads * (r.image_bytes + r.gradient_bytes));
+    const size_t tables = (3 * r.vectors + r.row_vectors) * sizeof(ptrdiff_t), ones = scratch_round((r.row_vectors + 1) * r.lanes * r.size), sums = r.blocks * c->out_channels * entries_of(&r) * r.size;
+    char *memory = scratch_alloc(scratch_round(tables) + scratch_round(sums) + ones + (size_t)threads * (r.image_bytes + r.gradient_bytes));
     if (memory == NULL) {
         return -1;
     }
     r.image_at = (ptrdiff_t *)memory;
     r.gradient_at = r.image_at + r.vectors;
     r.ones_at = r.gradient_at + r.vectors;
+    r.row_at = r.ones_at + r.vectors;
     r.sums = memory + scratch_round(tables);
     r.ones = r.sums + scratch_round(sums);
-    r.scratch = r.ones + SCRATCH_ALIGN;
+    r.scratch = r.ones + ones;
     fill_tables(&r);
     pool_run(tasks, threads, block_task, &r, NULL);
+    if (c->out.w % r.lanes != 0 && !all_finite(&r)) {
+        r.by_rows = true;
+        pool_run(tasks, threads, block_task, &r, NULL);
+    }
     if (f64) {
         add_blocks_double(&r);
     } else {

@@ -179,6 +179,7 @@ extern const struct layer_kernels PASTE(layer_kernels_, ISA_LAYERS);
 #else
 #define LAYER f32
 #define LAYER_TYPE float
+#define LAYER_INTEGER int32_t
 #define LAYER_VECTOR vf
 #define LAYER_LANES VF_LANES
 #define LAYER_OP(op) vf_##op
@@ -187,6 +188,7 @@ extern const struct layer_kernels PASTE(layer_kernels_, ISA_LAYERS);
 
 #define LAYER f64
 #define LAYER_TYPE double
+#define LAYER_INTEGER int64_t
 #define LAYER_VECTOR vd
 #define LAYER_LANES VD_LANES
 #define LAYER_OP(op) vd_##op
@@ -203,6 +205,8 @@ const struct layer_kernels PASTE(layer_kernels_, ISA_NAME) = {
     .outer_f64 = outer_f64,
     .dots_f32 = dots_f32,
     .dots_f64 = dots_f64,
+    .pool_squares_f32 = pool_squares_f32,
+    .pool_squares_f64 = pool_squares_f64,
     .five_split_rows = five_split_rows,
     .five_split_weights = five_split_weights,
     .five_join = five_join,

@@ -2,7 +2,7 @@
  * Convolutions whose kernels have five rows, in six products for two rows of the output in place of ten (Toom-Cook; Winograd's
  * F(2, 5) with the points 0, 1, -1, 2, -2 and infinity): the vectors of six rows of the image are split into six sums, the kernel's
  * five rows likewise, what is multiplied and summed over channels and columns is the former with the latter, and the six results are
- * joined to two rows. float32; scalings are the weights' part.
+ * joined to two rows. float32.
  */
 
 /* The six sums of each of `pairs` pairs of rows, n elements each: sum f of pair t goes to out[f * sum_step + t * n]; n is at least VF_LANES. */
@@ -36,11 +36,11 @@ INLINE void five_split_vector(float *out, size_t sum_step, const vf g[5])
     const vf even = vf_add(vf_add(g[0], g[2]), g[4]), odd = vf_add(g[1], g[3]);
     const vf even_of_two = vf_fma(vf_set1(16.0f), g[4], vf_fma(vf_set1(4.0f), g[2], g[0]));
     const vf odd_of_two = vf_fma(vf_set1(8.0f), g[3], vf_mul(vf_set1(2.0f), g[1]));
-    vf_store(out, vf_mul(vf_set1(0.25f), g[0]));
-    vf_store(out + sum_step, vf_mul(vf_set1(-1.0f / 6), vf_add(even, odd)));
-    vf_store(out + 2 * sum_step, vf_mul(vf_set1(-1.0f / 6), vf_fma(minus_one, odd, even)));
-    vf_store(out + 3 * sum_step, vf_mul(vf_set1(1.0f / 24), vf_add(even_of_two, odd_of_two)));
-    vf_store(out + 4 * sum_step, vf_mul(vf_set1(1.0f / 24), vf_fma(minus_one, odd_of_two, even_of_two)));
+    vf_store(out, g[0]);
+    vf_store(out + sum_step, vf_add(even, odd));
+    vf_store(out + 2 * sum_step, vf_fma(minus_one, odd, even));
+    vf_store(out + 3 * sum_step, vf_add(even_of_two, odd_of_two));
+    vf_store(out + 4 * sum_step, vf_fma(minus_one, odd_of_two, even_of_two));
     vf_store(out + 5 * sum_step, g[4]);
 }
 
@@ -74,14 +74,22 @@ static void five_split_weights(float *out, size_t sum_step, const float *weight,
     }
 }
 
+/* a / n, exactly where it is whole: what is left of a first quotient is divided once more. */
+INLINE vf five_quotient(vf a, float n)
+{
+    const vf inverse = vf_set1(1.0f / n), first = vf_mul(a, inverse);
+    return vf_fma(vf_fma(vf_set1(-n), first, a), inverse, first);
+}
+
 /*
- * The two rows of each vector's pair: y0 = m0 + m1 + m2 + m3 + m4 and y1 = m1 - m2 + 2 (m3 - m4) + m5, plus the bias, with relu and
- * pool as in `outer`. Sums of row r and vector v lie at sums[f * sum_step + r * row_step + v * VF_LANES]; results go to out_at[2 v] and
- * out_at[2 v + 1], or pooled to out_at[v]; where both are the same, the first row stays. False where a result is not finite.
+ * The two rows of each vector's pair: y0 = (6 m0 - 4 (m1 + m2) + m3 + m4) / 24 and y1 = (12 m5 - 2 (m1 - m2) + m3 - m4) / 12, plus the
+ * bias, with relu and pool as in `outer`. Divided last, so that small integers give exact results, ties and zeros among them. Sums of row r
+ * and vector v lie at sums[f * sum_step + r * row_step + v * VF_LANES]; results go to out_at[2 v] and out_at[2 v + 1], or pooled to
+ * out_at[v]; where both are the same, the first row stays. False where a result is not finite.
  */
 static bool five_join(const struct five_join *j)
 {
-    const vf zero = vf_set1(0.0f), two = vf_set1(2.0f), minus_one = vf_set1(-1.0f);
+    const vf zero = vf_set1(0.0f), minus_one = vf_set1(-1.0f), minus_two = vf_set1(-2.0f), minus_four = vf_set1(-4.0f);
     vf check = zero;
     for (size_t r = 0; r < j->rows; r++) {
         const vf bias = vf_set1(j->bias == NULL ? 0.0f : j->bias[r]);
@@ -90,8 +98,10 @@ static bool five_join(const struct five_join *j)
             const float *m = j->sums + r * j->row_step + v * VF_LANES;
             const size_t step = j->sum_step;
             const vf m1 = vf_load(m + step), m2 = vf_load(m + 2 * step), m3 = vf_load(m + 3 * step), m4 = vf_load(m + 4 * step);
-            vf first = vf_add(vf_add(vf_load(m), vf_add(m1, m2)), vf_add(m3, m4));
-            vf second = vf_fma(two, vf_fma(minus_one, m4, m3), vf_add(vf_fma(minus_one, m2, m1), vf_load(m + 5 * step)));
+            vf first = vf_fma(vf_set1(6.0f), vf_load(m), vf_fma(minus_four, vf_add(m1, m2), vf_add(m3, m4)));
+            vf second = vf_fma(vf_set1(12.0f), vf_load(m + 5 * step), vf_fma(minus_two, vf_fma(minus_one, m2, m1), vf_fma(minus_one, m4, m3)));
+            first = five_quotient(first, 24.0f);
+            second = five_quotient(second, 12.0f);
             check = vf_fma(zero, first, vf_fma(zero, second, check));
             first = vf_add(first, bias);
             second = vf_add(second, bias);

@@ -204,6 +204,12 @@ typedef void dots_kernel(const struct dots *d, const void *const *left, size_t r
 
 enum { DOTS_AT_ONCE = 8 }; /* sums at a time: of 4 rows with 2, or of 8 with one; independent enough to hide the latency of an addition */
 
+/*
+ * Largest of squares of 2 x 2, side by side in two rows of `width` elements: the first of equals, the last NaN if there is one. indices
+ * (or NULL) get where it lies: first + row * width + column.
+ */
+typedef void pool_squares_kernel(void *out, int64_t *indices, const void *rows, size_t width, size_t squares, int64_t first);
+
 /* Convolutions whose kernels have five rows, two rows of the output at a time: see five_body.h. */
 struct five_join {
     const float *sums;
@@ -258,6 +264,7 @@ struct layer_kernels {
     size_t outer_rows, lanes_f32, lanes_f64;
     outer_kernel *outer_f32, *outer_f64;
     dots_kernel *dots_f32, *dots_f64;
+    pool_squares_kernel *pool_squares_f32, *pool_squares_f64;
     five_split_rows_kernel *five_split_rows;
     five_split_weights_kernel *five_split_weights;
     five_join_kernel *five_join;

@@ -1,6 +1,6 @@
 /*
  * The micro-kernels of layers, forward and backward, for one type. Parameters, undefined at the end:
- *   LAYER, LAYER_TYPE, LAYER_VECTOR, LAYER_LANES, LAYER_OP(op)   name, C type, vector type, lanes, vector operation
+ *   LAYER, LAYER_TYPE, LAYER_INTEGER, LAYER_VECTOR, LAYER_LANES, LAYER_OP(op)   name, C type, integer as wide, vector type, lanes, operation
  *
  * Both read vectors wherever they lie, so nothing has to be packed for them. Order of summation: `outer` adds the steps one by
  * one in each lane; `dots` adds the vectors one by one in each lane, then the lanes, then what is left of a row.
@@ -166,9 +166,38 @@ static void NAME(dots)(const struct dots *d, const void *const *left, size_t row
     }
 }
 
+/* Loops that compilers turn into vectors: first the pairs of each row, then one row with the other. */
+static void NAME(pool_squares)(void *out_void, int64_t *indices, const void *rows, size_t width, size_t squares, int64_t first)
+{
+    enum { AT_ONCE = 64 };
+    LAYER_TYPE *out = out_void;
+    for (size_t at = 0, n; at < squares; at += n) {
+        LAYER_TYPE most[2][AT_ONCE];
+        LAYER_INTEGER place[2][AT_ONCE];
+        n = squares - at < AT_ONCE ? squares - at : AT_ONCE;
+        for (size_t row = 0; row < 2; row++) {
+            const LAYER_TYPE *in = (const LAYER_TYPE *)rows + row * width + 2 * at;
+            for (size_t i = 0; i < n; i++) {
+                const LAYER_INTEGER right = (in[2 * i + 1] > in[2 * i]) | (in[2 * i + 1] != in[2 * i + 1]);
+                most[row][i] = right ? in[2 * i + 1] : in[2 * i];
+                place[row][i] = right;
+            }
+        }
+        for (size_t i = 0; i < n; i++) {
+            const LAYER_INTEGER below = (most[1][i] > most[0][i]) | (most[1][i] != most[1][i]);
+            out[at + i] = below ? most[1][i] : most[0][i];
+            place[0][i] = below ? place[1][i] + (LAYER_INTEGER)width : place[0][i];
+        }
+        for (size_t i = 0; indices != NULL && i < n; i++) {
+            indices[at + i] = first + (int64_t)(2 * (at + i)) + place[0][i];
+        }
+    }
+}
+
 #undef NAME
 #undef LAYER
 #undef LAYER_TYPE
+#undef LAYER_INTEGER
 #undef LAYER_VECTOR
 #undef LAYER_LANES
 #undef LAYER_OP
