@@ -8,6 +8,8 @@ import zlib
 
 import numpy as np
 
+from cossim.simclr import augment
+
 SIDE = 28
 CHUNK = 1 << 20
 
@@ -118,24 +120,4 @@ def digits():
 
 def another_view(images, rng):
     """A second view of each image: turned by up to 15 degrees, shifted by up to 2 pixels, with noise; in [0, 1]."""
-    n = len(images)
-    angle = np.deg2rad(rng.uniform(-15, 15, n))[:, None, None]
-    shift = rng.uniform(-2, 2, (2, n, 1, 1))
-    down, right = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
-    # For each pixel of the view, where it lies in the image.
-    row = np.cos(angle) * down - np.sin(angle) * right + shift[0] + (SIDE - 1) / 2
-    column = np.sin(angle) * down + np.cos(angle) * right + shift[1] + (SIDE - 1) / 2
-    views = _sample(images[:, 0], row, column) + rng.normal(0, 0.05, (n, SIDE, SIDE))
-    return np.clip(views, 0, 1)[:, None].astype(np.float32)
-
-
-def _sample(images, row, column):
-    """Values of (N, H, W) images between pixels, bilinear, 0 outside."""
-    padded = np.pad(images, ((0, 0), (1, 1), (1, 1)))
-    row, column = (np.clip(at + 1, 0, size - 1) for at, size in zip((row, column), padded.shape[1:], strict=True))
-    top, left = (np.minimum(at.astype(int), size - 2) for at, size in zip((row, column), padded.shape[1:], strict=True))
-    low, far = row - top, column - left
-    image = np.arange(len(images))[:, None, None]
-    upper = (1 - far) * padded[image, top, left] + far * padded[image, top, left + 1]
-    lower = (1 - far) * padded[image, top + 1, left] + far * padded[image, top + 1, left + 1]
-    return (1 - low) * upper + low * lower
+    return augment(images, rng, rotate=15, shift=2, scale=(1, 1), noise=0.05)

@@ -1,7 +1,8 @@
-"""SimCLR's pieces: the encoder of small grey images, the similarity of two views of each image, and the loss."""
+"""SimCLR's pieces: the encoder of small grey images, random views of images, the similarity of two views of each, the loss."""
 
+from cossim.simclr.augment import augment
 from cossim.simclr.encoder import Encoder
 from cossim.simclr.loss import nt_xent, nt_xent_value_and_grad
 from cossim.simclr.similarity import similarity_matrix
 
-__all__ = ["Encoder", "nt_xent", "nt_xent_value_and_grad", "similarity_matrix"]
+__all__ = ["Encoder", "augment", "nt_xent", "nt_xent_value_and_grad", "similarity_matrix"]

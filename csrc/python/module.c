@@ -8,6 +8,7 @@
 #include "base/pool.h"
 #include "kernels/kernels.h"
 #include "python/args.h"
+#include "python/augment.h"
 #include "python/nn.h"
 #include "python/search.h"
 #include "python/simclr.h"
@@ -128,11 +129,13 @@ static int module_exec(PyObject *module)
     if (PyArray_ImportNumPyAPI() < 0 || choose_isa() < 0 || check_thread_variable() < 0) {
         return -1;
     }
-    if (PyModule_AddFunctions(module, similarity_methods) < 0 || PyModule_AddFunctions(module, nn_methods) < 0 ||
-        PyModule_AddFunctions(module, search_methods) < 0 || PyModule_AddFunctions(module, simclr_methods) < 0 || add_network_type(module) < 0) {
-        return -1;
+    PyMethodDef *const methods[] = {similarity_methods, search_methods, nn_methods, augment_methods, simclr_methods};
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
+        if (PyModule_AddFunctions(module, methods[i]) < 0) {
+            return -1;
+        }
     }
-    return 0;
+    return add_network_type(module);
 }
 
 static PyModuleDef_Slot slots[] = {

@@ -1,0 +1,61 @@
+/*
+ * The way of views of images into the core. cossim/simclr/augment.py holds the public function, with its checks, messages
+ * and random numbers; what is checked here is what memory safety needs.
+ */
+#include "python/augment.h"
+
+#include <stdbool.h>
+
+#include "core/augment.h"
+
+static bool is_plain(PyArrayObject *array, int type, int ndim)
+{
+    return PyArray_TYPE(array) == type && PyArray_NDIM(array) == ndim && PyArray_ISCARRAY_RO(array);
+}
+
+/* (images, maps (N, 2, 3) of float64, keys (N,) of uint64, out, noise, low, high), images and out of four dimensions */
+static PyObject *augment_augment(PyObject *self, PyObject *args)
+{
+    PyArrayObject *images, *maps, *keys, *out;
+    double noise, low, high;
+    int status;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "O!O!O!O!ddd:augment", &PyArray_Type, &images, &PyArray_Type, &maps, &PyArray_Type, &keys, &PyArray_Type, &out,
+                          &noise, &low, &high)) {
+        return NULL;
+    }
+    const int type = PyArray_TYPE(images);
+    if ((type != NPY_FLOAT && type != NPY_DOUBLE) || !is_plain(images, type, 4) || !is_plain(out, type, 4) || !PyArray_ISWRITEABLE(out) ||
+        !PyArray_SAMESHAPE(images, out) || !is_plain(maps, NPY_DOUBLE, 3) || !is_plain(keys, NPY_UINT64, 1) ||
+        PyArray_DIM(maps, 0) != PyArray_DIM(images, 0) || PyArray_DIM(maps, 1) != 2 || PyArray_DIM(maps, 2) != 3 ||
+        PyArray_DIM(keys, 0) != PyArray_DIM(images, 0) || PyArray_DIM(images, 2) > AUGMENT_MOST || PyArray_DIM(images, 3) > AUGMENT_MOST) {
+        PyErr_SetString(PyExc_ValueError, "augment(): arrays that do not fit together; call it through cossim.simclr");
+        return NULL;
+    }
+    const struct augment call = {
+        .work = type == NPY_DOUBLE ? WORK_F64 : WORK_F32,
+        .images = (size_t)PyArray_DIM(images, 0),
+        .channels = (size_t)PyArray_DIM(images, 1),
+        .height = (size_t)PyArray_DIM(images, 2),
+        .width = (size_t)PyArray_DIM(images, 3),
+        .input = PyArray_DATA(images),
+        .maps = PyArray_DATA(maps),
+        .noise = noise,
+        .keys = PyArray_DATA(keys),
+        .low = low,
+        .high = high,
+        .output = PyArray_DATA(out),
+    };
+    Py_BEGIN_ALLOW_THREADS
+    status = augment(&call);
+    Py_END_ALLOW_THREADS
+    if (status < 0) {
+        return PyErr_NoMemory();
+    }
+    Py_RETURN_NONE;
+}
+
+PyMethodDef augment_methods[] = {
+    {"augment", augment_augment, METH_VARARGS, NULL},
+    {0},
+};
