@@ -7,8 +7,7 @@ import numpy as np
 
 from cossim import _core
 
-# Of each image, in this order, so that a view depends on no other image and no other argument than its own.
-DRAWS = ("rotate", "shear", "scale", "aspect", "crop_x", "crop_y", "shift_x", "shift_y", "noise")
+MOVES = ((-1, 1),) * 4  # of the crop and the shift, both along x and y
 
 
 def augment(
@@ -30,7 +29,7 @@ def augment(
     images : array_like, shape (N, C, H, W) or (N, H, W)
         float32 or float64, usually in [0, 1]. The channels of an image change together. Never modified.
     rng : int or numpy.random.Generator, optional
-        Seed or source of the random numbers. The same seed gives the same bits, whatever the number of threads; a view
+        Seed or source of the random numbers. The same seed gives the same bits, whatever the number of threads. A view
         depends on its place among the images, not on how many there are.
     shift : float
         Pixels, up to which an image moves in each of both directions.
@@ -41,7 +40,7 @@ def augment(
         Degrees, up to which vertical lines of the image lean either way, or a range of them: positive ones move the
         upper ends to the right. Below 90.
     scale : pair of float
-        Range of the side of the part that is resized to the whole view, over the image's side, 0 < low <= high. The part
+        Range of the side of the part that is resized to the whole view, over the image's, 0 < low <= high. The part
         lies anywhere in the image; above 1 the image lies anywhere in the view, with zeros about it.
     aspect : pair of float
         Range of that part's width over its height, as multiples of the image's, 0 < low <= high. Its area stays.
@@ -91,41 +90,40 @@ def augment(
             [0.1, 0.3]]])
     """
     images = _as_images(images)
-    ranges = {
-        "rotate": _degrees("rotate", rotate, 360.0),
-        "shear": _degrees("shear", shear, np.nextafter(90.0, 0.0)),
-        "scale": _ratios("scale", scale),
-        "aspect": _ratios("aspect", aspect),
-    }
+    lean, turn = _degrees("shear", shear, np.nextafter(90.0, 0.0)), _degrees("rotate", rotate, 360.0)
+    side, (narrow, wide) = _ratios("scale", scale), _ratios("aspect", aspect)
     shift, noise = _not_negative("shift", shift), _not_negative("noise", noise)
     low, high = (-math.inf, math.inf) if clip is None else _pair("clip", clip)
-    draws = _generator(rng).integers(2**64, size=(len(images), len(DRAWS)), dtype=np.uint64)
+    ranges = (turn, lean, side, (math.log(narrow), math.log(wide)), *MOVES)
+    # All that an image takes is drawn together and in any case, so that its view depends on nothing else.
+    draws = _generator(rng).integers(2**64 - 1, size=(len(images), len(ranges) + 1), dtype=np.uint64, endpoint=True)
     stack = images if images.ndim == 4 else images[:, None]
-    maps = _maps(draws, ranges, shift, *stack.shape[-2:])
+    maps = _maps(_uniform(draws[:, :-1], ranges), shift, *stack.shape[-2:])
     views = np.empty(stack.shape, stack.dtype)
-    _core.augment(stack, maps, np.ascontiguousarray(draws[:, DRAWS.index("noise")]), views, noise, low, high)
+    _core.augment(stack, maps, np.ascontiguousarray(draws[:, -1]), views, noise, low, high)
     return views.reshape(images.shape)
 
 
-def _maps(draws, ranges, shift, height, width):
+def _uniform(draws, ranges):
+    """A row of numbers in each range, of 64 random bits each; exactly the one number where a range holds no other."""
+    low, high = np.array(ranges).T[:, :, None]
+    # Contiguous, as NumPy's sine of one number may differ in its last bit from that of a strided one.
+    return low + (high - low) * (np.ascontiguousarray(draws.T >> np.uint64(11)) * 2.0**-53)
+
+
+def _maps(numbers, shift, height, width):
     """For each image, the matrix (2, 3) that takes a pixel (x, y, 1) of its view to a place in it."""
-    uniform = dict(zip(DRAWS, (draws >> np.uint64(11)).T * 2.0**-53, strict=True))
-    either_way = {name: 2 * uniform[name] - 1 for name in ("crop_x", "crop_y", "shift_x", "shift_y")}
-    angle, lean, side, aspect = (
-        low + (high - low) * uniform[name]
-        for name, (low, high) in {**ranges, "aspect": np.log(ranges["aspect"])}.items()
-    )
-    cos, sin, tan = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle)), np.tan(np.deg2rad(lean))
-    # Sides so large that they leave the range of doubles give places that are infinite or NaN, which lie outside.
+    turn, lean, side, log_aspect, crop_x, crop_y, move_x, move_y = numbers
+    turn, lean = np.deg2rad(turn), np.deg2rad(lean)
+    cos, sin, tan, root = np.cos(turn), np.sin(turn), np.tan(lean), np.exp(log_aspect / 2)
+    centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
+    # Sides beyond the range of doubles give places that are infinite or NaN, which lie outside.
     with np.errstate(over="ignore", invalid="ignore"):
-        root = np.exp(aspect / 2)
         side_x, side_y = side * root, side / root
-        xx, xy, yx, yy = side_x * cos, side_y * (cos * tan - sin), side_x * sin, side_y * (sin * tan + cos)
-        centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
-        move_x = either_way["crop_x"] * (1 - side_x) * (width / 2) + either_way["shift_x"] * shift
-        move_y = either_way["crop_y"] * (1 - side_y) * (height / 2) + either_way["shift_y"] * shift
-        x = centre_x - (xx * centre_x + xy * centre_y) + move_x
-        y = centre_y - (yx * centre_x + yy * centre_y) + move_y
+        xx, xy = side_x * cos, side_y * (cos * tan - sin)
+        yx, yy = side_x * sin, side_y * (sin * tan + cos)
+        x = centre_x - (xx * centre_x + xy * centre_y) + crop_x * (1 - side_x) * (width / 2) + move_x * shift
+        y = centre_y - (yx * centre_x + yy * centre_y) + crop_y * (1 - side_y) * (height / 2) + move_y * shift
     return np.stack((xx, xy, x, yx, yy, y), axis=-1).reshape(-1, 2, 3)
 
 

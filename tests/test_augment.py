@@ -1,0 +1,481 @@
+"""simclr.augment against its formula pixel by pixel, and against torch's grid_sample."""
+
+import math
+import re
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import cossim
+from cossim.simclr import augment
+
+STILL = {"shift": 0, "rotate": 0, "shear": 0, "scale": (1, 1), "aspect": (1, 1), "noise": 0}
+LIVELY = {"shift": 3, "rotate": 40, "shear": (-10, 30), "scale": (0.5, 1.5), "aspect": (0.7, 1.4)}
+SHAPES = [(5, 1, 28, 28), (3, 9, 14), (4, 3, 7, 300), (2, 2, 1, 6), (2, 6, 1), (3, 1, 1, 1)]
+
+
+# ---- the twin ----
+
+
+def draw(seed, n, shift=2, rotate=15, shear=0, scale=(0.8, 1.2), aspect=(1, 1)):
+    """The numbers of each image as dicts, and the keys of their noise."""
+    bits = np.random.default_rng(seed).integers(0, 2**64, (n, 9), np.uint64)
+    ranges = {
+        "rotate": rotate if isinstance(rotate, tuple) else (-rotate, rotate),
+        "shear": shear if isinstance(shear, tuple) else (-shear, shear),
+        "scale": scale,
+        "aspect": tuple(math.log(a) for a in aspect),
+        "crop_x": (-1, 1),
+        "crop_y": (-1, 1),
+        "shift_x": (-shift, shift),
+        "shift_y": (-shift, shift),
+    }
+    images = []
+    for row in bits.tolist():
+        uniform = [(b >> 11) / 2**53 for b in row]
+        images.append({k: low + (high - low) * u for (k, (low, high)), u in zip(ranges.items(), uniform, strict=False)})
+    return images, bits[:, 8].tolist()
+
+
+def affine(numbers, height, width):
+    """A and b of q = A p + b, for p = (x, y)."""
+    turn, lean = math.radians(numbers["rotate"]), math.radians(numbers["shear"])
+    root = math.exp(numbers["aspect"]) ** 0.5
+    sides = np.array([numbers["scale"] * root, numbers["scale"] / root])
+    turned = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
+    a = turned @ np.array([[1, math.tan(lean)], [0, 1]]) @ np.diag(sides)
+    centre = np.array([width - 1, height - 1]) / 2
+    crop = np.array([numbers["crop_x"], numbers["crop_y"]]) * (1 - sides) * np.array([width, height]) / 2
+    return a, centre + crop + np.array([numbers["shift_x"], numbers["shift_y"]]) - a @ centre
+
+
+def at(plane, x, y):
+    height, width = plane.shape
+
+    def pixel(column, row):
+        return plane[row, column] if 0 <= row < height and 0 <= column < width else 0.0
+
+    left, top = math.floor(x), math.floor(y)
+    right, down = x - left, y - top
+    upper = (1 - right) * pixel(left, top) + right * pixel(left + 1, top)
+    lower = (1 - right) * pixel(left, top + 1) + right * pixel(left + 1, top + 1)
+    return (1 - down) * upper + down * lower
+
+
+def warp_by_hand(image, a, b):
+    """image (C, H, W) in float64."""
+    view = np.empty(image.shape)
+    for c, row, column in np.ndindex(image.shape):
+        x, y = a @ (column, row) + b
+        view[c, row, column] = at(image[c], x, y)
+    return view
+
+
+def noise_by_hand(key, n):
+    """Of each block of 32, the first half are the cosines of Box and Muller's pairs and the second half the sines."""
+    numbers = []
+    for first in range(0, -(-n // 32) * 16, 16):
+        bits = [split_mix((key + first + i) % 2**64) for i in range(16)]
+        radius = [math.sqrt(-2 * math.log(((b >> 33) + 0.5) / 2**31)) for b in bits]
+        angle = [2 * math.pi * (b % 2**32) / 2**32 for b in bits]
+        numbers += [r * math.cos(t) for r, t in zip(radius, angle, strict=True)]
+        numbers += [r * math.sin(t) for r, t in zip(radius, angle, strict=True)]
+    return np.array(numbers[:n])
+
+
+def split_mix(counter):
+    bits = counter * 0x9E3779B97F4A7C15 % 2**64
+    bits = (bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    bits = (bits ^ (bits >> 27)) * 0x94D049BB133111EB % 2**64
+    return bits ^ (bits >> 31)
+
+
+def augment_by_hand(images, seed, noise=0.05, clip=(0, 1), **ranges):
+    stack = images.astype(np.float64).reshape(len(images), -1, *images.shape[-2:])
+    numbers, keys = draw(seed, len(images), **ranges)
+    views = []
+    for image, chosen, key in zip(stack, numbers, keys, strict=True):
+        view = warp_by_hand(image, *affine(chosen, *images.shape[-2:]))
+        view += noise * noise_by_hand(key, view.size).reshape(view.shape)
+        views.append(view if clip is None else view.clip(*clip))
+    return np.array(views).reshape(images.shape)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(
+    "arguments", [{}, LIVELY, {**LIVELY, "noise": 0, "clip": None}], ids=["default", "all", "still"]
+)
+def test_by_hand(rng, shape, dtype, arguments):
+    images = rng.random(shape).astype(dtype)
+    views = augment(images, 3, **arguments)
+    assert (views.shape, views.dtype) == (shape, dtype)
+    noise = arguments.get("noise", 0.05)
+    tolerance = 1e-6 if dtype == np.float32 else 1e-12 * max(shape) + 1e-5 * noise  # noise itself is of float32
+    np.testing.assert_allclose(views, augment_by_hand(images, 3, **arguments), rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-5), (np.float64, 1e-12)])
+@pytest.mark.parametrize("shape", [(64, 1, 28, 28), (16, 3, 20, 37)], ids=str)
+def test_torchs_grid_sample(rng, shape, dtype, tolerance):
+    images = rng.random(shape).astype(dtype)
+    height, width = shape[-2:]
+    thetas = []
+    for numbers in draw(5, len(images), **LIVELY)[0]:  # torch counts from -1 to 1 between the outer edges of an image
+        a, b = affine(numbers, height, width)
+        size, centre = np.array([width, height]), np.array([width - 1, height - 1]) / 2
+        thetas.append(np.column_stack((a * size[None] / size[:, None], (a @ centre + b - centre) * 2 / size)))
+    grid = F.affine_grid(torch.from_numpy(np.array(thetas).astype(dtype)), list(shape), align_corners=False)
+    expected = F.grid_sample(
+        torch.from_numpy(images), grid, mode="bilinear", padding_mode="zeros", align_corners=False
+    ).numpy()
+    views = augment(images, 5, **LIVELY, noise=0)
+    assert (views == 0).any()
+    np.testing.assert_allclose(views, expected, rtol=0, atol=tolerance)
+
+
+# ---- what each argument does ----
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_nothing_changes_nothing(rng, dtype):
+    images = rng.standard_normal((4, 2, 5, 6)).astype(dtype)
+    images.flat[:4] = np.nan, np.inf, -np.inf, -0.0
+    views = augment(images, 0, **STILL, clip=None)
+    assert views.tobytes() == images.tobytes()
+    assert not np.shares_memory(views, images)
+    inside = rng.random((4, 2, 5, 6)).astype(dtype)
+    assert augment(inside, 0, **STILL).tobytes() == inside.tobytes()
+
+
+@pytest.mark.parametrize("turns", [-4, -3, -2, -1, 1, 2, 3, 4])
+def test_positive_rotations_are_counter_clockwise(rng, turns):
+    images = rng.random((3, 2, 9, 9))
+    views = augment(images, 0, **{**STILL, "rotate": (90 * turns, 90 * turns)})
+    np.testing.assert_allclose(views, np.rot90(images, turns, axes=(2, 3)), rtol=0, atol=1e-12)
+
+
+def test_positive_shears_move_the_upper_end_to_the_right():
+    line = np.zeros((1, 5, 5))
+    line[..., 2] = 1
+    leaning = np.fliplr(np.eye(5))[None]
+    np.testing.assert_allclose(augment(line, 0, **{**STILL, "shear": (45, 45)}), leaning, atol=1e-12)
+    np.testing.assert_allclose(augment(line, 0, **{**STILL, "shear": (-45, -45)}), leaning[..., ::-1], atol=1e-12)
+
+
+def centres(views):
+    """Centres of mass, (N, 2) as (row, column), from the middle of the image."""
+    grid = np.indices(views.shape[1:]).reshape(2, -1) - (np.array(views.shape[1:])[:, None] - 1) / 2
+    flat = views.reshape(len(views), -1).astype(np.float64)
+    return flat @ grid.T / flat.sum(1, keepdims=True)
+
+
+def dots(n, side=29):
+    images = np.zeros((n, side, side))
+    images[:, side // 2, side // 2] = 1
+    return images
+
+
+def assert_uniform(values, low, high):
+    """Kolmogorov and Smirnov: such a sample, or a worse one, is one in a hundred thousand."""
+    assert values.min() >= low - 1e-9
+    assert values.max() <= high + 1e-9
+    expected = (np.sort(values) - low) / (high - low)
+    assert np.abs(expected - (np.arange(len(values)) + 0.5) / len(values)).max() < 2.5 / math.sqrt(len(values))
+
+
+def test_shifts_are_uniform_in_both_directions():
+    moved = centres(augment(dots(4000), 1, **{**STILL, "shift": 3}))
+    for axis in (0, 1):
+        assert_uniform(moved[:, axis], -3, 3)
+    assert abs(np.corrcoef(moved.T)[0, 1]) < 4.5 / math.sqrt(4000)
+
+
+def slopes(n, height, width):
+    """Images whose values tell where each pixel of a view comes from: channel 0 its column, channel 1 its row."""
+    return np.indices((height, width))[None, ::-1].astype(float).repeat(n, 0)
+
+
+@pytest.mark.parametrize(("rotate", "low", "high"), [(20, -20, 20), ((30, 75), 30, 75), ([-360, -350], 0, 10)])
+def test_rotations_are_uniform(rotate, low, high):
+    views = augment(slopes(4000, 29, 29), 1, **{**STILL, "rotate": rotate}, clip=None)
+    cos, sin = (views[:, :, 14, 20] - views[:, :, 14, 8]).T / 12
+    assert_uniform(np.rad2deg(np.arctan2(sin, cos)), low, high)
+    np.testing.assert_allclose(np.hypot(sin, cos), 1)
+    np.testing.assert_allclose(views[:, :, 14, 14], 14)
+
+
+def test_scales_are_uniform_and_crops_lie_in_the_image():
+    arguments = {**STILL, "scale": (0.25, 0.9), "aspect": (0.8, 1.25), "clip": None}
+    views = augment(slopes(4000, 40, 30), 2, **arguments)
+    width, height = (views[:, 0, 20, 20] - views[:, 0, 20, 10]) / 10, (views[:, 1, 25, 15] - views[:, 1, 15, 15]) / 10
+    assert_uniform(np.sqrt(width * height), 0.25, 0.9)
+    assert_uniform(np.log(width / height), math.log(0.8), math.log(1.25))
+    middle_x, middle_y = views[:, 0, 20, 14:16].mean(1), views[:, 1, 19:21, 15].mean(1)
+    for size, side, middle in ((30, width, middle_x), (40, height, middle_y)):
+        free = (1 - side) * size / 2
+        assert_uniform((middle - (size - 1) / 2)[free > 0.5] / free[free > 0.5], -1, 1)
+
+
+def test_above_one_the_image_lies_anywhere_in_the_view():
+    views = augment(np.ones((500, 20, 20)), 0, **{**STILL, "scale": (2, 2)})
+    np.testing.assert_allclose(views.sum((1, 2)), 100, rtol=1e-9)
+    assert views[:, :2].max() > 0.9 and views[:, -2:].max() > 0.9
+
+
+def test_channels_go_together(rng):
+    grey = rng.random((6, 1, 12, 12))
+    views = augment(np.concatenate((grey, grey / 2), axis=1), 0, **LIVELY, noise=0)
+    np.testing.assert_array_equal(views[:, 1], views[:, 0] / 2)
+    np.testing.assert_array_equal(views[:, :1], augment(grey, 0, **LIVELY, noise=0))
+
+
+def test_noise_is_normal_and_independent():
+    views = augment(np.zeros((300, 1, 28, 28)), 4, **{**STILL, "noise": 0.5}, clip=None)
+    numbers = np.sort(views, axis=None) / 0.5
+    cumulative = np.array([0.5 * math.erfc(-x / math.sqrt(2)) for x in numbers[::10].tolist()])
+    assert np.abs(cumulative - (np.arange(0, len(numbers), 10) + 0.5) / len(numbers)).max() < 2.5 / math.sqrt(
+        len(numbers)
+    )
+    flat = views.reshape(300, -1) / 0.5
+    between_images = (flat @ flat.T / 784)[~np.eye(300, dtype=bool)]
+    assert np.abs(between_images).max() < 6 / math.sqrt(784)
+    for lag in (1, 16, 28, 32):
+        assert abs((flat[:, lag:] * flat[:, :-lag]).mean()) < 4.5 / math.sqrt(flat[:, lag:].size)
+
+
+def test_clip(rng):
+    images = rng.standard_normal((50, 8, 8))
+    free = augment(images, 0, noise=0.3, clip=None)
+    assert free.min() < -1 and free.max() > 1
+    for clip in ((0, 1), (-0.25, 0.5), [0.1, 0.1], (-math.inf, 0), (0, math.inf)):
+        np.testing.assert_array_equal(augment(images, 0, noise=0.3, clip=clip), free.clip(*clip))
+    np.testing.assert_array_equal(augment(images, 0, noise=0.3), free.clip(0, 1))
+
+
+# ---- NaN, nothing, far away ----
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_nan_spreads_to_the_pixels_that_touch_it_alone(rng, dtype):
+    images = rng.random((200, 9, 9)).astype(dtype)
+    spoilt = images.copy()
+    spoilt[:100, 4, 4] = np.nan
+    spoilt[100:, 0, 0] = np.nan  # beyond a corner, views are 0
+    arguments = {"rotate": 30, "shift": 4, "scale": (0.9, 1.1), "noise": 0.1}
+    views, clean = augment(spoilt, 0, **arguments), augment(images, 0, **arguments)
+    touched = np.isnan(views)
+    np.testing.assert_array_equal(views[~touched], clean[~touched])
+    assert not np.isnan(clean).any()
+    numbers = draw(0, 200, shift=4, rotate=30, scale=(0.9, 1.1))[0]
+    for i, chosen in enumerate(numbers):
+        a, b = affine(chosen, 9, 9)
+        place = 4 if i < 100 else 0
+        x, y = np.einsum("ij,jrc->irc", a, np.indices((9, 9))[::-1]) + b[:, None, None]
+        np.testing.assert_array_equal(touched[i], (np.abs(x - place) < 1) & (np.abs(y - place) < 1))
+
+
+@pytest.mark.parametrize(
+    "shape", [(0, 1, 28, 28), (0, 28, 28), (3, 0, 4, 4), (3, 1, 0, 4), (3, 4, 0), (0, 0, 0, 0)], ids=str
+)
+def test_no_pixels(shape):
+    views = augment(np.zeros(shape, np.float32), 0)
+    assert (views.shape, views.dtype) == (shape, np.float32)
+
+
+def test_one_pixel():
+    images = np.full((1000, 1, 1), 0.5)
+    np.testing.assert_array_equal(augment(images, 0, **STILL), images)
+    views = augment(images, 0, **{**STILL, "shift": 1})
+    assert views.max() <= 0.5
+    np.testing.assert_allclose(views.mean(), 0.125, rtol=0.1)  # (1 - |x|)(1 - |y|) is 1/4 on average
+
+
+@pytest.mark.parametrize("shift", [1e9, 1e100, 1.7e308])
+def test_huge_shifts_leave_zeros(rng, shift):
+    images = rng.random((5, 28, 28))
+    np.testing.assert_array_equal(augment(images, 0, shift=shift, noise=0), 0)
+
+
+@pytest.mark.parametrize("arguments", [{"scale": (1e-300, 1e-300)}, {"aspect": (1e-300, 1e300)}, {"shear": 89.999999}])
+def test_extreme_maps_of_ones_show_ones_and_zeros(arguments):
+    views = augment(np.ones((50, 28, 28)), 0, noise=0, clip=None, **arguments)
+    assert views.min() >= 0
+    assert views.max() <= 1 + 1e-15
+    assert views.any() or "aspect" in arguments  # whose parts are thin and wide
+
+
+@pytest.mark.parametrize("scale", [1e200, 1.7e308])
+def test_an_image_seen_from_afar_is_gone(scale):
+    views = augment(np.ones((50, 28, 28)), 0, noise=0, scale=(scale, scale), aspect=(0.5, 2))
+    assert np.count_nonzero(views) <= 50
+
+
+# ---- determinism ----
+
+
+def test_the_seed_makes_the_views(rng):
+    images = rng.random((20, 1, 28, 28), np.float32)
+    views = augment(images, 7)
+    assert views.tobytes() == augment(images, 7).tobytes() == augment(images, np.random.default_rng(7)).tobytes()
+    assert (views != augment(images, 8)).reshape(20, -1).any(1).all()
+    generator = np.random.default_rng(7)
+    assert augment(images, generator).tobytes() == views.tobytes()
+    assert (augment(images, generator) != views).reshape(20, -1).any(1).all()
+    assert (augment(images) != augment(images)).any()
+
+
+def test_threads_change_no_bit(rng):
+    images = rng.random((300, 2, 20, 20), np.float32)
+    with cossim.threads(1):
+        alone = augment(images, 1)
+    for threads in (2, 3, 8):
+        with cossim.threads(threads):
+            assert augment(images, 1).tobytes() == alone.tobytes()
+
+
+def test_a_view_depends_on_its_own_image_and_arguments_alone(rng):
+    images = rng.random((20, 12, 12))
+    views = augment(images, 1)
+    for n in range(20):
+        np.testing.assert_array_equal(augment(images[:n], 1), views[:n])
+    other = np.where(np.arange(20)[:, None, None] == 4, images, 0)
+    np.testing.assert_array_equal(augment(other, 1)[4], views[4])
+    # Drawn in any case: noise is the same with and without a rotation.
+    zeros = np.zeros((3, 12, 12))
+    np.testing.assert_array_equal(augment(zeros, 1, rotate=0), augment(zeros, 1))
+
+
+def test_both_dtypes_see_the_same_view(rng):
+    images = rng.random((20, 3, 28, 28), np.float32)
+    np.testing.assert_allclose(augment(images, 1), augment(images.astype(np.float64), 1), rtol=0, atol=1e-6)
+
+
+# ---- arguments ----
+
+
+def test_layouts(rng):
+    images = rng.random((6, 2, 10, 11))
+    expected = augment(images, 2)
+    unaligned = np.empty(images.nbytes + 1, np.uint8)[1:].view(np.float64).reshape(images.shape)
+    unaligned[...] = images
+    wide = np.zeros((6, 2, 10, 22))
+    wide[..., ::2] = images
+    for same in (
+        np.asfortranarray(images),
+        images[::-1].copy()[::-1],
+        images.astype(">f8"),
+        images.astype("<f8"),
+        unaligned,
+        wide[..., ::2],
+        images.tolist(),
+        torch.from_numpy(images),
+        images.view(np.ndarray),
+    ):
+        views = augment(same, 2)
+        assert views.dtype == np.float64 and views.dtype.isnative and views.flags.c_contiguous and views.flags.writeable
+        np.testing.assert_array_equal(views, expected)
+    assert expected.shape == (6, 2, 10, 11)
+    grey = images[:, :1]
+    np.testing.assert_array_equal(augment(grey[:, 0], 2), augment(grey, 2)[:, 0])
+
+
+def test_images_are_never_modified(rng):
+    images = rng.random((40, 28, 28), np.float32)
+    before = images.copy()
+    images.flags.writeable = False
+    augment(images, 0)
+    augment(images, 0, **STILL)
+    np.testing.assert_array_equal(images, before)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, bool])
+def test_integers_are_to_be_scaled_first(dtype):
+    message = (
+        rf"augment\(\): images must be float32 or float64; scale .* \[0, 1\] .*\(2, 4, 4\), dtype {np.dtype(dtype)}"
+    )
+    with pytest.raises(TypeError, match=message):
+        augment(np.zeros((2, 4, 4), dtype))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.longdouble, complex, object, "U3"])
+def test_other_types(dtype):
+    with pytest.raises(TypeError, match=r"augment\(\): images"):
+        augment(np.zeros((2, 4, 4), dtype))
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (28, 28), (2, 1, 1, 28, 28)], ids=str)
+def test_other_ranks(shape):
+    with pytest.raises(ValueError, match=r"\(N, C, H, W\) or \(N, H, W\).*" + re.escape(str(shape))):
+        augment(np.zeros(shape))
+
+
+IMAGES = np.zeros((2, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(
+            (name, value)
+            for name in ("shift", "rotate", "shear", "noise")
+            for value in (-1, -1e-9, math.nan, math.inf, 10**400)
+        ),
+        *(("rotate", value) for value in (361, (10, -10), (0, 361), (-361, 0), (math.nan, 1), (0, math.inf))),
+        *(("shear", value) for value in (90, (0, 90), (-90, 0), (1, 0), (0, math.nan))),
+        *(
+            (name, value)
+            for name in ("scale", "aspect")
+            for value in ((0, 1), (-1, 1), (1, 0.5), (math.nan, 1), (0.5, math.nan), (0.5, math.inf), (1, 10**400))
+        ),
+        *(("clip", value) for value in ((1, 0), (math.nan, 1), (0, math.nan))),
+        ("rng", -1),
+    ],
+)
+def test_out_of_range(name, value):
+    with pytest.raises(ValueError, match=rf"augment\(\): {name} must be"):
+        augment(IMAGES, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(
+            (name, value)
+            for name in ("shift", "rotate", "shear", "noise")
+            for value in (None, "1", 1j, True, [[1]], np.ones(1))
+        ),
+        *(
+            (name, value)
+            for name in ("scale", "aspect")
+            for value in (1, None, "01", (1,), (0.5, 1, 2), (0.5, "1"), (None, 1))
+        ),
+        *((name, (1, 2)) for name in ("shift", "noise")),
+        *(("clip", value) for value in (1, True, "01", (0, 1, 2), (None, 1))),
+        *(("rotate", value) for value in ((1,), (1, 2, 3), (0, "1"))),
+        ("rng", "seed"),
+        ("rng", 1.5),
+    ],
+)
+def test_wrong_types(name, value):
+    with pytest.raises(TypeError, match=rf"augment\(\): {name} must be"):
+        augment(IMAGES, **{name: value})
+
+
+def test_numbers_of_other_types():
+    expected = augment(IMAGES, 0, shift=1, rotate=3, noise=0.25, scale=(0.5, 1))
+    for one, three, quarter, half in (
+        (np.float32(1), np.int8(3), np.float64(0.25), np.float16(0.5)),
+        (np.uint64(1), Fraction(3), Fraction(1, 4), Fraction(1, 2)),
+    ):
+        np.testing.assert_array_equal(
+            augment(IMAGES, 0, shift=one, rotate=three, noise=quarter, scale=[half, one]), expected
+        )
+
+
+def test_arguments_are_named():
+    with pytest.raises(TypeError, match="positional"):
+        augment(IMAGES, 0, 2.0)
