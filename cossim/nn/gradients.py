@@ -77,8 +77,12 @@ def conv2d_vjp(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     array([[[[ 8., 12.],
              [20., 24.]]]])
     """
-    call = functional._check_conv2d(x, weight, bias, stride, padding, dilation, groups)
-    maps = call.run()
+    return _conv2d_vjp(functional._check_conv2d(x, weight, bias, stride, padding, dilation, groups))
+
+
+def _conv2d_vjp(call, relu=False):
+    """With relu, y is that of the maps, but the pullback still the one of the maps before it."""
+    maps = call.run(relu)
     y = maps if call.many else maps[0]
 
     def pullback(dy, input_gradient=True):
@@ -197,8 +201,13 @@ def linear_vjp(x, weight, bias=None):
     >>> pullback(np.array([[1.0]]))
     (array([[3., 4.]]), array([[1., 2.]]), array([1.]))
     """
+    return _linear_vjp(x, weight, bias)
+
+
+def _linear_vjp(x, weight, bias, relu=False):
+    """With relu as in _conv2d_vjp."""
     call = functional._check_linear(x, weight, bias)
-    y = call.run().reshape(call.shape)[()]
+    y = call.run(relu).reshape(call.shape)[()]
     x_shape, weight_shape = np.shape(x), np.shape(weight)
     bias_shape = None if bias is None else np.shape(bias)
 

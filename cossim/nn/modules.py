@@ -1,11 +1,9 @@
 """Layers as objects that hold their parameters, with torch's constructor arguments, reprs and state_dict keys."""
 
 import math
-from collections import OrderedDict
 
 import numpy as np
 
-from cossim import _core
 from cossim.nn import functional, gradients
 from cossim.nn.weights import read_weights
 
@@ -243,10 +241,14 @@ class Conv2d(Module):
         return functional.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
     def vjp(self, x):
+        return self._vjp(x)
+
+    def _vjp(self, x, relu=False):
         padded, padding = self._padded(x)
-        y, pullback_padded = gradients.conv2d_vjp(
+        call = functional._check_conv2d(
             padded, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
         )
+        y, pullback_padded = gradients._conv2d_vjp(call, relu)
 
         def pullback(dy, input_gradient=True):
             dx, *of_parameters = pullback_padded(dy, input_gradient)
@@ -449,7 +451,10 @@ class Linear(Module):
         return functional.linear(x, self.weight, self.bias)
 
     def vjp(self, x):
-        y, pullback_all = gradients.linear_vjp(x, self.weight, self.bias)
+        return self._vjp(x)
+
+    def _vjp(self, x, relu=False):
+        y, pullback_all = gradients._linear_vjp(x, self.weight, self.bias, relu)
 
         def pullback(dy, input_gradient=True):
             dx, *of_parameters = pullback_all(dy, input_gradient)
@@ -459,161 +464,3 @@ class Linear(Module):
 
     def _arguments_repr(self):
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
-
-
-def _flat(layers, prefix=""):
-    """(name, layer) of the layers, and in place of a Sequential among them of its own."""
-    for name, layer in layers.items():
-        if type(layer) is Sequential and "forward" not in vars(layer):
-            yield from _flat(layer._layers, f"{prefix}{name}.")
-        else:
-            yield prefix + name, layer
-
-
-def _network_step(layer):
-    """What _core.Network takes for a layer, or None: then it runs by itself, and says what is wrong with it."""
-    if not isinstance(layer, Module) or "forward" in vars(layer):
-        return None
-    if any(isinstance(value, list) for value in vars(layer).values()):  # they may change without being set
-        return None
-    try:
-        return _checked_step(layer)
-    except (TypeError, ValueError):
-        return None
-
-
-def _checked_step(layer):
-    if type(layer) is Conv2d and layer.padding_mode == "zeros":
-        stride = functional._pair("conv2d", "stride", layer.stride, 1)
-        dilation = functional._pair("conv2d", "dilation", layer.dilation, 1)
-        before, after = functional._conv_padding(layer.padding, np.shape(layer.weight)[2:], stride, dilation)
-        groups = functional._integer("conv2d", "groups", layer.groups)
-        return "conv2d", layer.weight, layer.bias, stride, before, after, dilation, groups
-    if type(layer) is Linear:
-        return "linear", layer.weight, layer.bias
-    if type(layer) is MaxPool2d and not layer.return_indices:
-        pairs = functional._pool_pairs(layer.kernel_size, layer.stride, layer.padding, layer.dilation)
-        return "max_pool2d", *pairs, bool(layer.ceil_mode)
-    if type(layer) is ReLU:
-        return ("relu",)
-    if type(layer) is Flatten and (layer.start_dim, layer.end_dim) == (1, -1):
-        return ("flatten",)
-    return None
-
-
-def _network(steps):
-    try:
-        return None if steps is None else _core.Network(tuple(steps))
-    except ValueError:
-        return None
-
-
-def _one_by_one(network, layers, x):
-    """Arrays of another layout or kind as the network takes them; else the layers themselves, which say what is wrong."""
-    if network is not None:
-        try:
-            plain = functional._arrays("Sequential", x=x)["x"]
-        except (TypeError, ValueError):
-            plain = x
-        y = network.run(plain)
-        if y is not None:
-            return y
-    for name, layer in layers:
-        x = _called(name, layer, x)
-    return x
-
-
-def _called(name, layer, x):
-    """What a layer makes of x; where it refuses, the message names it."""
-    try:
-        return layer(x)
-    except (TypeError, ValueError) as error:
-        if not isinstance(layer, Module) or type(error) not in (TypeError, ValueError):
-            raise
-        raise type(error)(f"layer {name!r}: {error}") from error
-
-
-class Sequential(Module):
-    """Layers one after another: the twin of torch.nn.Sequential.
-
-    Parameters
-    ----------
-    *layers : Module or callable
-        Or a single OrderedDict (or dict) of them by name; without names they are called "0", "1", ...
-
-    Raises
-    ------
-    TypeError
-        A layer that cannot be called.
-
-    Examples
-    --------
-    >>> import numpy as np, cossim.nn as nn
-    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(16, 2, rng=0), nn.ReLU())
-    >>> net(np.zeros((3, 1, 4, 4), np.float32)).shape
-    (3, 2)
-    >>> list(net.state_dict())
-    ['1.weight', '1.bias']
-    """
-
-    def __init__(self, *layers):
-        if len(layers) == 1 and isinstance(layers[0], dict):
-            self._layers = OrderedDict(layers[0])
-        else:
-            self._layers = OrderedDict((str(i), layer) for i, layer in enumerate(layers))
-        for name, layer in self._layers.items():
-            if not callable(layer):
-                raise TypeError(f"Sequential(): layer {name!r} cannot be called: {type(layer).__name__}")
-
-    def named_modules(self):
-        return [(name, layer) for name, layer in self._layers.items() if isinstance(layer, Module)]
-
-    def _children_repr(self):
-        return [(name, repr(layer)) for name, layer in self._layers.items()]
-
-    def forward(self, x):
-        for network, layers in self._made_once(self._networks):
-            y = None if network is None else network.run(x)
-            x = _one_by_one(network, layers, x) if y is None else y
-        return x
-
-    def _networks(self):
-        """The layers in groups, each with what runs it as one, or None where there is no such thing."""
-        groups = []
-        for name, layer in _flat(self._layers):
-            step = _network_step(layer)
-            if step is None or not groups or groups[-1][0] is None:
-                groups.append(([step] if step else None, [(name, layer)]))
-            else:
-                groups[-1][0].append(step)
-                groups[-1][1].append((name, layer))
-        return [(_network(steps), layers) for steps, layers in groups]
-
-    def vjp(self, x):
-        steps = []
-        for name, layer in self._layers.items():
-            if getattr(type(layer), "vjp", Module.vjp) is Module.vjp:
-                raise TypeError(f"Sequential.vjp(): layer {name!r} has no vjp: {type(layer).__name__}")
-            x, pullback = layer.vjp(x)
-            steps.append((name, pullback))
-        y = np.asarray(x)
-
-        def pullback(dy, input_gradient=True):
-            dy, found = gradients._gradient("Sequential.vjp", dy, y), {}
-            for i, (name, step) in reversed(list(enumerate(steps))):
-                dy, of_layer = step(dy, input_gradient or i > 0)
-                found = {f"{name}.{key}": value for key, value in of_layer.items()} | found
-            return dy if input_gradient else None, found
-
-        return y, pullback
-
-    def __len__(self):
-        return len(self._layers)
-
-    def __iter__(self):
-        return iter(self._layers.values())
-
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            return Sequential(OrderedDict(list(self._layers.items())[index]))
-        return list(self._layers.values())[index]

@@ -1,4 +1,4 @@
-"""SimCLR's pieces: the encoder of small grey images, random views of images, the similarity of two views of each, the loss."""
+"""SimCLR's pieces: encoder of small grey images, random views, similarity of two views of each image, loss."""
 
 from cossim.simclr.augment import augment
 from cossim.simclr.encoder import Encoder
