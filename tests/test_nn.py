@@ -225,11 +225,11 @@ def test_the_core_checks_what_memory_safety_needs():
 
     out = np.zeros((2, 8, 4, 4), np.float32)
     for arguments in (
-        (x4[:, :3].copy(), w4, None, out, (1, 1), (0, 0), (1, 1), 1, (1, 1), False),
-        (x4, w4, np.zeros(3, np.float32), out, (1, 1), (0, 0), (1, 1), 1, (1, 1), False),
-        (x4[::-1], w4, None, out, (1, 1), (0, 0), (1, 1), 1, (1, 1), False),
-        (x4, w4, None, out[:1].copy(), (1, 1), (0, 0), (1, 1), 1, (1, 1), False),
-        (x4, w4, None, out, (1, 1), (0, 0), (1, 1), 0, (1, 1), False),
+        (x4[:, :3].copy(), w4, None, out, (1, 1), (0, 0), (1, 1), 1, False),
+        (x4, w4, np.zeros(3, np.float32), out, (1, 1), (0, 0), (1, 1), 1, False),
+        (x4[::-1], w4, None, out, (1, 1), (0, 0), (1, 1), 1, False),
+        (x4, w4, None, out[:1].copy(), (1, 1), (0, 0), (1, 1), 1, False),
+        (x4, w4, None, out, (1, 1), (0, 0), (1, 1), 0, False),
     ):
         with pytest.raises(ValueError, match="do not fit"):
             _core.conv2d(*arguments)

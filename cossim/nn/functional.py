@@ -132,7 +132,7 @@ class _Conv2dCall(NamedTuple):
     def run(self, relu=False):
         out = np.empty((len(self.images), len(self.weight), *self.size), self.images.dtype)
         _core.conv2d(
-            self.images, self.weight, self.bias, out, self.stride, self.before, self.dilation, self.groups, (1, 1), relu
+            self.images, self.weight, self.bias, out, self.stride, self.before, self.dilation, self.groups, relu
         )
         return out
 

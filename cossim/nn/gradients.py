@@ -19,22 +19,11 @@ def _gradient(function, dy, y):
     return np.require(array, y.dtype, ["C", "A"])
 
 
-def _flipped(weight, groups):
-    """Filters for the way back: channels in and out exchanged within each group, turned by 180 degrees."""
-    grouped = weight.reshape(groups, len(weight) // groups, *weight.shape[1:])[..., ::-1, ::-1]
-    return np.ascontiguousarray(grouped.swapaxes(1, 2)).reshape(-1, len(weight) // groups, *weight.shape[2:])
-
-
 def _conv2d_pullback(call, dy, input_gradient):
     dx = None
     if input_gradient:
-        # A convolution of dy, whose pixels lie a stride apart, with the flipped filters.
-        padding = tuple(
-            d * (k - 1) - b for d, k, b in zip(call.dilation, call.weight.shape[2:], call.before, strict=True)
-        )
         dx = np.empty_like(call.images)
-        filters = _flipped(call.weight, call.groups)
-        _core.conv2d(dy, filters, None, dx, (1, 1), padding, call.dilation, call.groups, call.stride, False)
+        _core.conv2d_input(call.weight, dy, dx, call.stride, call.before, call.dilation, call.groups)
         dx = dx if call.many else dx[0]
     dweight = np.empty_like(call.weight)
     dbias = None if call.bias is None else np.empty_like(call.bias)

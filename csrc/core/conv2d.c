@@ -56,7 +56,7 @@ static void lay_out_input(struct conv2d_plan *p)
     const size_t last = (c->kernel.w - 1) * c->dilation.w;
     p->row_vectors = (kept(c).w + p->lanes - 1) / p->lanes;
     p->narrow = kept(c).w < p->lanes;
-    p->copied = p->narrow || c->padding_h != 0 || c->padding_w != 0 || c->stride.w > 1 || c->spread.h > 1 || c->spread.w > 1 ||
+    p->copied = p->narrow || c->padding.h != 0 || c->padding.w != 0 || c->stride.w > 1 ||
                 reach_h(c, c->out.h) > c->in.h || (c->out.w - 1) * c->stride.w + last + 1 > c->in.w;
     p->phase = p->copied ? last / c->stride.w + p->row_vectors * p->lanes : c->in.w;
     p->pitch = p->copied ? p->phase * c->stride.w : c->in.w;
@@ -160,20 +160,18 @@ static void copy_row(const struct conv2d_plan *p, const char *row, char *to)
 {
     const struct conv2d *c = &p->conv;
     const size_t size = p->size;
-    if (c->stride.w == 1 && c->spread.w == 1) {
-        const size_t before = c->padding_w > 0 ? smaller((size_t)c->padding_w, p->pitch) : 0, skip = c->padding_w < 0 ? (size_t)-c->padding_w : 0;
-        const size_t n = skip < c->in.w ? smaller(c->in.w - skip, p->pitch - before) : 0;
+    if (c->stride.w == 1) {
+        const size_t before = smaller(c->padding.w, p->pitch), n = smaller(c->in.w, p->pitch - before);
         memset(to, 0, before * size);
-        memcpy(to + before * size, row + skip * size, n * size);
+        memcpy(to + before * size, row, n * size);
         memset(to + (before + n) * size, 0, (p->pitch - before - n) * size);
         return;
     }
     memset(to, 0, p->pitch * size);
     for (size_t x = 0; x < c->in.w; x++) {
-        const ptrdiff_t column = (ptrdiff_t)(x * c->spread.w) + c->padding_w;
-        const size_t residue = (size_t)column % c->stride.w, place = (size_t)column / c->stride.w;
-        if (column < 0 || place >= p->phase) {
-            continue;
+        const size_t column = x + c->padding.w, residue = column % c->stride.w, place = column / c->stride.w;
+        if (place >= p->phase) {
+            break;
         }
         if (size == sizeof(float)) {
             ((float *)to)[residue * p->phase + place] = ((const float *)row)[x];
@@ -191,11 +189,11 @@ static void copy_planes(const struct conv2d_plan *p, const char *planes, size_t 
     for (size_t channel = 0; channel < channels; channel++, planes += c->in.h * c->in.w * p->size) {
         char *row = to + channel * p->plane * p->size;
         for (size_t i = 0; i < reach; i++, row += line) {
-            const ptrdiff_t y = (ptrdiff_t)(first * c->stride.h + i) - c->padding_h;
-            if (y < 0 || (size_t)y % c->spread.h != 0 || (size_t)y / c->spread.h >= c->in.h) {
+            const size_t y = first * c->stride.h + i;
+            if (y < c->padding.h || y - c->padding.h >= c->in.h) {
                 memset(row, 0, line);
             } else {
-                copy_row(p, planes + (size_t)y / c->spread.h * c->in.w * p->size, row);
+                copy_row(p, planes + (y - c->padding.h) * c->in.w * p->size, row);
             }
         }
     }

@@ -50,17 +50,17 @@ static void copy_plane(const struct run *r, const char *plane, char *to)
     const size_t rows = r->plane / r->pitch;
     memset(to, 0, r->plane * r->size);
     for (size_t y = 0; y < c->in.h; y++, plane += c->in.w * r->size) {
-        const ptrdiff_t row = (ptrdiff_t)y + c->padding_h;
-        if (row < 0 || (size_t)row >= rows) {
-            continue;
+        const size_t row = y + c->padding.h;
+        if (row >= rows) {
+            break;
         }
-        char *line = to + (size_t)row * r->pitch * r->size;
+        char *line = to + row * r->pitch * r->size;
         if (c->stride.w == 1) {
-            memcpy(line + (size_t)c->padding_w * r->size, plane, smaller(c->in.w, r->phase - smaller(r->phase, (size_t)c->padding_w)) * r->size);
+            memcpy(line + c->padding.w * r->size, plane, smaller(c->in.w, r->phase - smaller(r->phase, c->padding.w)) * r->size);
             continue;
         }
         for (size_t x = 0; x < c->in.w; x++) {
-            const size_t column = x + (size_t)c->padding_w, residue = column % c->stride.w, place = column / c->stride.w;
+            const size_t column = x + c->padding.w, residue = column % c->stride.w, place = column / c->stride.w;
             if (place >= r->phase) {
                 break;
             }

@@ -10,7 +10,7 @@ enum {
 bool five_pays(const struct conv2d_plan *p)
 {
     const struct conv2d *c = &p->conv;
-    return c->work == WORK_F32 && c->kernel.h == 5 && c->stride.h == 1 && c->dilation.h == 1 && c->spread.h == 1 && c->spread.w == 1 && c->out.h >= 2 &&
+    return c->work == WORK_F32 && c->kernel.h == 5 && c->stride.h == 1 && c->dilation.h == 1 && c->out.h >= 2 &&
            !p->narrow && p->pitch >= p->lanes && p->filters >= LEAST_FILTERS && p->channels * c->kernel.w >= LEAST_STEPS;
 }
 

@@ -24,8 +24,7 @@ struct conv2d {
     size_t images, groups;
     size_t in_channels, out_channels; /* of all groups together; groups divides both */
     struct extent2 in, out, kernel, stride, dilation;
-    struct extent2 spread;   /* from one pixel of the input to the next, with zeros between: 1, or more in a gradient */
-    ptrdiff_t padding_h, padding_w; /* zeros before the first row and column; out says how far the other side goes; below 0: left out */
+    struct extent2 padding;  /* zeros before the first row and column; out says how far the other side goes */
     bool relu;               /* what is below 0 becomes 0 */
     bool pool;               /* of each square of 2 x 2 pixels the largest is kept; a last odd row or column is left out */
     const void *input;       /* [images][in_channels][in.h][in.w] */
@@ -68,6 +67,13 @@ struct conv2d_weights {
 };
 int conv2d_weights(const struct conv2d_weights *gradient);
 
+/* The gradient of the input, which is written. */
+struct conv2d_input {
+    struct conv2d conv;   /* of the forward pass; its output holds the gradient [images][out_channels][out.h][out.w] and is only read */
+    void *input;
+};
+int conv2d_input(const struct conv2d_input *gradient);
+
 struct linear {
     enum work work;
     size_t rows, in_features, out_features;
@@ -84,19 +90,22 @@ int linear(const struct linear *layer);
 void linear_rows(const struct linear *layer, const ptrdiff_t *at, size_t first, size_t count);
 size_t linear_vectors(const struct linear *layer);
 
-/*
- * output[i][j] = sum over k of left[i * left_step + k * left_next] * right[k][j]: the products of gradients. In chains of k by
- * k, so that one sum does not depend on how many others there are.
- */
+/* output[i][j] = sum over k of left[i * left_step + k * left_next] * right[k][j]. */
 struct product {
     enum work work;
     size_t rows, columns, depth;
     const void *left;
     size_t left_step, left_next;
-    const void *right; /* [depth][columns] */
-    void *output;      /* [rows][columns] */
+    const void *right;
+    size_t right_step;  /* from row to row, as output_step */
+    void *output;
+    size_t output_step;
 };
 int product(const struct product *product);
+
+/* The same on the calling thread alone, with memory for product_scratch bytes. */
+void product_block(const struct product *product, void *scratch);
+size_t product_scratch(enum work work);
 
 struct max_pool2d {
     enum work work;

@@ -124,8 +124,8 @@ static size_t make_stage(struct stage *stage, enum work work, const struct layer
     if (l->kind == LAYER_CONV2D) {
         struct conv2d conv = {
             .work = work, .images = images, .groups = l->groups, .in_channels = in.channels, .out_channels = l->out,
-            .in = in.size, .out = shape->size, .kernel = l->kernel, .stride = l->stride, .dilation = l->dilation, .spread = {1, 1},
-            .padding_h = (ptrdiff_t)l->before.h, .padding_w = (ptrdiff_t)l->before.w, .relu = relu, .weight = l->weight, .bias = l->bias,
+            .in = in.size, .out = shape->size, .kernel = l->kernel, .stride = l->stride, .dilation = l->dilation,
+            .padding = l->before, .relu = relu, .weight = l->weight, .bias = l->bias,
         };
         taken += relu;
         if (count > taken && is_pool_of_squares(&layers[taken]) && conv2d_pools(&conv)) {

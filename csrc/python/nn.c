@@ -79,7 +79,6 @@ static struct conv2d conv_of(PyArrayObject *x, PyArrayObject *weight, PyArrayObj
         .in = last_two(x),
         .out = last_two(maps),
         .kernel = last_two(weight),
-        .spread = {1, 1},
         .input = PyArray_DATA(x),
         .weight = PyArray_DATA(weight),
         .output = PyArray_DATA(maps),
@@ -87,40 +86,61 @@ static struct conv2d conv_of(PyArrayObject *x, PyArrayObject *weight, PyArrayObj
     return conv;
 }
 
-static bool all_positive(struct extent2 a, struct extent2 b)
+static bool conv_sizes_fit(struct extent2 stride, struct extent2 padding, struct extent2 dilation)
 {
-    return (Py_ssize_t)a.h >= 1 && (Py_ssize_t)a.w >= 1 && (Py_ssize_t)b.h >= 1 && (Py_ssize_t)b.w >= 1;
+    return (Py_ssize_t)stride.h >= 1 && (Py_ssize_t)stride.w >= 1 && (Py_ssize_t)padding.h >= 0 && (Py_ssize_t)padding.w >= 0 &&
+           (Py_ssize_t)dilation.h >= 1 && (Py_ssize_t)dilation.w >= 1;
 }
 
-/*
- * (x, weight, bias, out, (stride), (padding before), (dilation), groups, (spread), relu): spread is the distance of the pixels of x,
- * with zeros between them, and paddings may be negative, which gradients need
- */
+/* (x, weight, bias, out, (stride), (padding before), (dilation), groups, relu) */
 static PyObject *nn_conv2d(PyObject *self, PyObject *args)
 {
     PyArrayObject *x, *weight, *out;
     PyObject *bias;
-    struct extent2 stride, dilation, spread;
-    Py_ssize_t groups, padding_h, padding_w;
+    struct extent2 stride, padding, dilation;
+    Py_ssize_t groups;
     int status, relu;
     (void)self;
-    if (!PyArg_ParseTuple(args, "O!O!OO!(nn)(nn)(nn)n(nn)p:conv2d", &PyArray_Type, &x, &PyArray_Type, &weight, &bias, &PyArray_Type, &out,
-                          &stride.h, &stride.w, &padding_h, &padding_w, &dilation.h, &dilation.w, &groups, &spread.h, &spread.w, &relu)) {
+    if (!PyArg_ParseTuple(args, "O!O!OO!(nn)(nn)(nn)np:conv2d", &PyArray_Type, &x, &PyArray_Type, &weight, &bias, &PyArray_Type, &out,
+                          &stride.h, &stride.w, &padding.h, &padding.w, &dilation.h, &dilation.w, &groups, &relu)) {
         return NULL;
     }
-    if (!are_plain(x, weight, bias, out, 4) || !conv_fits(x, weight, out, groups) || !all_positive(stride, dilation) || !all_positive(spread, spread)) {
+    if (!are_plain(x, weight, bias, out, 4) || !conv_fits(x, weight, out, groups) || !conv_sizes_fit(stride, padding, dilation)) {
         return does_not_fit("conv2d");
     }
     struct conv2d conv = conv_of(x, weight, out, groups);
     conv.stride = stride;
     conv.dilation = dilation;
-    conv.spread = spread;
-    conv.padding_h = padding_h;
-    conv.padding_w = padding_w;
+    conv.padding = padding;
     conv.bias = data_or_null(bias);
     conv.relu = relu;
     Py_BEGIN_ALLOW_THREADS
     status = conv2d(&conv);
+    Py_END_ALLOW_THREADS
+    return finish(status);
+}
+
+/* (weight, gradient of the maps, out: gradient of the images, (stride), (padding before), (dilation), groups) */
+static PyObject *nn_conv2d_input(PyObject *self, PyObject *args)
+{
+    PyArrayObject *weight, *maps, *x;
+    struct extent2 stride, padding, dilation;
+    Py_ssize_t groups;
+    int status;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "O!O!O!(nn)(nn)(nn)n:conv2d_input", &PyArray_Type, &weight, &PyArray_Type, &maps, &PyArray_Type, &x, &stride.h,
+                          &stride.w, &padding.h, &padding.w, &dilation.h, &dilation.w, &groups)) {
+        return NULL;
+    }
+    if (!are_plain(maps, weight, Py_None, x, 4) || !conv_fits(x, weight, maps, groups) || !conv_sizes_fit(stride, padding, dilation)) {
+        return does_not_fit("conv2d_input");
+    }
+    struct conv2d_input gradient = {conv_of(x, weight, maps, groups), PyArray_DATA(x)};
+    gradient.conv.stride = stride;
+    gradient.conv.dilation = dilation;
+    gradient.conv.padding = padding;
+    Py_BEGIN_ALLOW_THREADS
+    status = conv2d_input(&gradient);
     Py_END_ALLOW_THREADS
     return finish(status);
 }
@@ -139,15 +159,14 @@ static PyObject *nn_conv2d_weights(PyObject *self, PyObject *args)
         return NULL;
     }
     if (!are_plain(x, maps, Py_None, weight, 4) || !is_plain_or_none(bias, PyArray_TYPE(x), PyArray_DIM(weight, 0)) ||
-        !conv_fits(x, weight, maps, groups) || !all_positive(stride, dilation) || (Py_ssize_t)padding.h < 0 || (Py_ssize_t)padding.w < 0 ||
+        !conv_fits(x, weight, maps, groups) || !conv_sizes_fit(stride, padding, dilation) ||
         (bias != Py_None && !PyArray_ISWRITEABLE((PyArrayObject *)bias))) {
         return does_not_fit("conv2d_weights");
     }
     struct conv2d_weights gradient = {conv_of(x, weight, maps, groups), PyArray_DATA(weight), (void *)data_or_null(bias)};
     gradient.conv.stride = stride;
     gradient.conv.dilation = dilation;
-    gradient.conv.padding_h = (ptrdiff_t)padding.h;
-    gradient.conv.padding_w = (ptrdiff_t)padding.w;
+    gradient.conv.padding = padding;
     Py_BEGIN_ALLOW_THREADS
     status = conv2d_weights(&gradient);
     Py_END_ALLOW_THREADS
@@ -209,7 +228,9 @@ static PyObject *nn_product(PyObject *self, PyObject *args)
         .left_step = transposed ? 1 : width,
         .left_next = transposed ? width : 1,
         .right = PyArray_DATA(right),
+        .right_step = (size_t)PyArray_DIM(right, 1),
         .output = PyArray_DATA(out),
+        .output_step = (size_t)PyArray_DIM(out, 1),
     };
     Py_BEGIN_ALLOW_THREADS
     status = product(&call);
@@ -337,6 +358,7 @@ static PyObject *nn_as_array(PyObject *self, PyObject *args)
 PyMethodDef nn_methods[] = {
     {"as_array", nn_as_array, METH_VARARGS, NULL},
     {"conv2d", nn_conv2d, METH_VARARGS, NULL},
+    {"conv2d_input", nn_conv2d_input, METH_VARARGS, NULL},
     {"conv2d_weights", nn_conv2d_weights, METH_VARARGS, NULL},
     {"linear", nn_linear, METH_VARARGS, NULL},
     {"max_pool2d", nn_max_pool2d, METH_VARARGS, NULL},
