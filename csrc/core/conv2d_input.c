@@ -16,54 +16,57 @@ enum { BLOCK_BYTES = 128 << 10 }; /* of products that are kept until they are ad
 struct run {
     const struct conv2d_input *call;
     const struct conv2d *conv;
+    add_rows_kernel *add_rows;
     size_t size, channels, filters, window;
     size_t band, together;      /* rows of the output, and channels, whose products are made at a time */
     char *scratch;
     size_t scratch_of_worker, product_bytes;
 };
 
-#define ADD_ROW(type)                                                                                                       \
-    static void add_row_##type(type *restrict to, const type *restrict from, size_t n, size_t step)                         \
+#define ADD_APART(type)                                                                                                     \
+    static void add_apart_##type(type *to, size_t step, const type *from, size_t n)                                         \
     {                                                                                                                       \
-        if (step == 1) {                                                                                                    \
-            for (size_t i = 0; i < n; i++) {                                                                                \
-                to[i] += from[i];                                                                                           \
-            }                                                                                                               \
-            return;                                                                                                         \
-        }                                                                                                                   \
         for (size_t i = 0; i < n; i++) {                                                                                    \
             to[i * step] += from[i];                                                                                        \
         }                                                                                                                   \
     }
-ADD_ROW(float)
-ADD_ROW(double)
+ADD_APART(float)
+ADD_APART(double)
 
-/* The columns first .. end-1 of the output whose window has its column x inside the image. */
-static void columns_inside(const struct conv2d *c, size_t x, size_t *first, size_t *end)
+/* What of an axis of the output lies first .. end-1: its windows have the row or column that a place sees inside the image. */
+struct part {
+    size_t first, end;
+};
+
+/* Of n outputs from `from` on, for the row or column x of the windows. */
+static struct part inside(size_t from, size_t n, size_t x, size_t padding, size_t stride, size_t size)
 {
-    const size_t padding = c->padding.w, stride = c->stride.w, most = c->in.w + padding;
-    *first = x >= padding ? 0 : (padding - x + stride - 1) / stride;
-    *end = most <= x ? 0 : smaller((most - x + stride - 1) / stride, c->out.w);
+    const size_t most = size + padding, before = x >= padding ? 0 : padding - x + stride - 1, after = most <= x ? 0 : most - x + stride - 1;
+    struct part part = {larger(from, stride == 1 ? before : before / stride), smaller(from + n, stride == 1 ? after : after / stride)};
+    return part;
 }
 
-/* One place's products, of some rows of the output, to the pixels of one channel. */
-static void add_place(const struct run *r, size_t place, size_t y, size_t rows, const char *products, char *plane)
+/* One place's products, of the output's rows from y on, to the pixels of one channel. */
+static void add_place(const struct run *r, size_t kernel_y, size_t kernel_x, size_t y, size_t rows, const char *products, char *plane)
 {
     const struct conv2d *c = r->conv;
-    const size_t x = place % c->kernel.w * c->dilation.w, down = place / c->kernel.w * c->dilation.h;
-    size_t first, end;
-    columns_inside(c, x, &first, &end);
-    for (size_t i = 0; i < rows && first < end; i++) {
-        const size_t padded = (y + i) * c->stride.h + down, row = padded - c->padding.h;
-        if (padded < c->padding.h || row >= c->in.h) {
-            continue;
-        }
-        char *to = plane + (row * c->in.w + first * c->stride.w + x - c->padding.w) * r->size;
-        const char *from = products + (i * c->out.w + first) * r->size;
+    const size_t x = kernel_x * c->dilation.w, down = kernel_y * c->dilation.h;
+    const struct part columns = inside(0, c->out.w, x, c->padding.w, c->stride.w, c->in.w), lines = inside(y, rows, down, c->padding.h, c->stride.h, c->in.h);
+    const size_t first = columns.first, end = columns.end, top = lines.first, bottom = lines.end;
+    if (first >= end || top >= bottom) {
+        return;
+    }
+    char *to = plane + ((top * c->stride.h + down - c->padding.h) * c->in.w + first * c->stride.w + x - c->padding.w) * r->size;
+    const char *from = products + ((top - y) * c->out.w + first) * r->size;
+    if (c->stride.w == 1) {
+        r->add_rows(to, c->stride.h * c->in.w, from, c->out.w, bottom - top, end - first);
+        return;
+    }
+    for (size_t i = 0; i < bottom - top; i++, to += c->stride.h * c->in.w * r->size, from += c->out.w * r->size) {
         if (r->size == sizeof(float)) {
-            add_row_float((float *)to, (const float *)from, end - first, c->stride.w);
+            add_apart_float((float *)to, c->stride.w, (const float *)from, end - first);
         } else {
-            add_row_double((double *)to, (const double *)from, end - first, c->stride.w);
+            add_apart_double((double *)to, c->stride.w, (const double *)from, end - first);
         }
     }
 }
@@ -96,8 +99,13 @@ static void image_task(void *context, size_t task, size_t worker)
                 .output_step = rows * c->out.w,
             };
             product_block(&product, scratch);
-            for (size_t p = 0; p < product.rows; p++) {
-                add_place(r, p % r->window, y, rows, products + p * product.output_step * r->size, planes + (channel + p / r->window) * plane);
+            const char *from = products;
+            for (size_t i = 0; i < some; i++) {
+                for (size_t u = 0; u < c->kernel.h; u++) {
+                    for (size_t v = 0; v < c->kernel.w; v++, from += product.output_step * r->size) {
+                        add_place(r, u, v, y, rows, from, planes + (channel + i) * plane);
+                    }
+                }
             }
         }
     }
@@ -109,6 +117,7 @@ int conv2d_input(const struct conv2d_input *call)
     struct run r = {
         .call = call,
         .conv = c,
+        .add_rows = c->work == WORK_F64 ? kernels_current()->layers->add_rows_f64 : kernels_current()->layers->add_rows_f32,
         .size = work_size(c->work),
         .channels = c->in_channels / c->groups,
         .filters = c->out_channels / c->groups,

@@ -204,6 +204,9 @@ typedef void dots_kernel(const struct dots *d, const void *const *left, size_t r
 
 enum { DOTS_AT_ONCE = 8 }; /* sums at a time: of 4 rows with 2, or of 8 with one; independent enough to hide the latency of an addition */
 
+/* to[r * to_step + i] += from[r * from_step + i] for r < rows and i < n. */
+typedef void add_rows_kernel(void *to, size_t to_step, const void *from, size_t from_step, size_t rows, size_t n);
+
 /*
  * Largest of squares of 2 x 2, side by side in two rows of `width` elements: the first of equals, the last NaN if there is one. indices
  * (or NULL) get where it lies: first + row * width + column.
@@ -264,6 +267,7 @@ struct layer_kernels {
     size_t outer_rows, lanes_f32, lanes_f64;
     outer_kernel *outer_f32, *outer_f64;
     dots_kernel *dots_f32, *dots_f64;
+    add_rows_kernel *add_rows_f32, *add_rows_f64;
     pool_squares_kernel *pool_squares_f32, *pool_squares_f64;
     five_split_rows_kernel *five_split_rows;
     five_split_weights_kernel *five_split_weights;

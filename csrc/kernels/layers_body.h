@@ -166,6 +166,21 @@ static void NAME(dots)(const struct dots *d, const void *const *left, size_t row
     }
 }
 
+static void NAME(add_rows)(void *to_void, size_t to_step, const void *from_void, size_t from_step, size_t rows, size_t n)
+{
+    LAYER_TYPE *to = to_void;
+    const LAYER_TYPE *from = from_void;
+    for (size_t r = 0; r < rows; r++, to += to_step, from += from_step) {
+        size_t i = 0;
+        for (; i + LAYER_LANES <= n; i += LAYER_LANES) {
+            LAYER_OP(store)(to + i, LAYER_OP(add)(LAYER_OP(load)(to + i), LAYER_OP(load)(from + i)));
+        }
+        for (; i < n; i++) {
+            to[i] += from[i];
+        }
+    }
+}
+
 /* Loops that compilers turn into vectors: first the pairs of each row, then one row with the other. */
 static void NAME(pool_squares)(void *out_void, int64_t *indices, const void *rows, size_t width, size_t squares, int64_t first)
 {
