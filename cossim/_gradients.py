@@ -5,7 +5,7 @@ With u = x / max(|x|, eps), a similarity s = u . v gives du = ds v, summed over 
     dx = (du - u (u . du)) / |x|        where |x| >= eps
     dx = du / eps                       elsewhere: there the norm is a constant
 
-Sums over broadcast axes are products of dot products (vecdot), so that no array of the broadcast shape with dim is built.
+Sums over broadcast axes are dot products (vecdot), so that no array of the broadcast shape with dim is built.
 """
 
 import operator
@@ -39,7 +39,8 @@ def _work(dtype):
 
 def _stored(gradient, x):
     """Of the shape of x and its dtype; float64 where x has integers."""
-    return gradient.reshape(x.shape).astype(np.float64 if x.dtype.kind in "iub" else x.dtype.newbyteorder("="), copy=False)
+    dtype = np.float64 if x.dtype.kind in "iub" else x.dtype.newbyteorder("=")
+    return gradient.reshape(x.shape).astype(dtype, copy=False)
 
 
 def _gradient_argument(function, name, value, result, result_name):

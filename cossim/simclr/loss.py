@@ -18,7 +18,7 @@ def _dtype(function, z0, z1):
     """float32 or float64: what both promote to, integers as float64."""
     arrays = [z for z in (z0, z1) if z is not None]
     for name, z in zip(("z0", "z1"), arrays, strict=False):
-        if z.dtype.kind not in "fiub" or z.dtype.itemsize not in (1, 2, 4, 8) or (z.dtype.kind, z.dtype.itemsize) == ("f", 2):
+        if z.dtype.itemsize == 2 and z.dtype.kind not in "iu":  # float16, bfloat16
             raise _error(TypeError, function, f"{name} must be float32, float64 or integers", z0, z1)
     return np.dtype(np.float32 if all(z.dtype.kind == "f" and z.dtype.itemsize == 4 for z in arrays) else np.float64)
 
@@ -33,7 +33,7 @@ def _temperature(function, value, dtype):
     if not 0 < temperature < np.inf:
         raise ValueError(f"{function}(): temperature must be above 0 and finite, not {value!r}")
     if 4 / temperature > np.finfo(dtype).max:
-        raise ValueError(f"{function}(): temperature {value!r} is too small for {dtype}: 1 / temperature leaves its range")
+        raise ValueError(f"{function}(): temperature {value!r} is too small for {dtype}: 1 / temperature overflows")
     return temperature
 
 
@@ -66,8 +66,9 @@ def nt_xent(z0, z1=None, temperature=0.5, *, pairs="halves"):
         loss[i] = -s[i, p(i)] / temperature + log(sum over k != i of exp(s[i, k] / temperature))
 
     averaged over all 2 N rows z of both views, with s the cosine similarities of all pairs of rows, as
-    ``similarity_matrix(z0, z1)`` gives them, and p(i) the other view of row i: i + N for the rows of z0, i - N for those of
-    z1. It is equation 1 of Chen et al., A Simple Framework for Contrastive Learning of Visual Representations (2020).
+    ``similarity_matrix(z0, z1)`` gives them, and p(i) the other view of row i: i + N for the rows of z0, i - N for
+    those of z1. It is equation 1 of Chen et al., A Simple Framework for Contrastive Learning of Visual
+    Representations (2020).
 
     Parameters
     ----------
@@ -140,7 +141,7 @@ def nt_xent_value_and_grad(z0, z1=None, temperature=0.5, *, pairs="halves"):
     -----
     The gradient goes through the norms; that of a row whose norm is below 1e-8 does not, for there the norm is a
     constant. NaN in one row makes all gradients NaN. Neither depends on the number of threads. Memory: copies of the
-    rows, and one matrix of (2 N, 2 N) if that is at most 64 MiB.
+    rows, and one matrix of (2 N, 2 N) if that is at most 16 MiB; in larger calls similarities are calculated twice.
 
     Examples
     --------

@@ -30,9 +30,12 @@ struct nt_xent {
     struct watch *watch;    /* or NULL */
 };
 
-/* 0, or -1 when there is no memory: some copies of the rows and, with gradients of a few thousand rows, one matrix of at most NT_XENT_MATRIX bytes. */
+/*
+ * 0, or -1 when there is no memory: that of three copies of the rows and, with gradients, of one matrix of at most NT_XENT_MATRIX
+ * bytes. Larger ones are not kept but calculated twice, which is faster than memory that is new to the process.
+ */
 int nt_xent(const struct nt_xent *call, double *loss);
 
-enum { NT_XENT_MATRIX = 64 << 20 };
+enum { NT_XENT_MATRIX = 16 << 20 };
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * e to the power of x, within 1.1 units in the last place. 0 for -infinity and from where it is less than half the smallest subnormal;
+ * e to the power of x, within 1 unit in the last place (1.2 where fma rounds twice). 0 for -infinity and from where it is less than half the smallest subnormal;
  * infinity beyond the range; NaN for NaN.
  *
  * x = n ln 2 + r with whole n, so |r| <= ln 2 / 2, and e^r by its Taylor series, whose first term left out is below 2^-27

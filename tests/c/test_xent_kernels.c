@@ -1,0 +1,219 @@
+/* Exponentials and the kernels of NT-Xent of every table that this machine runs, against naive twins. */
+#include <math.h>
+#include <string.h>
+
+#include "check.h"
+#include "kernels/kernels.h"
+
+enum { MOST = 64, WIDEST = 32, DEEP = 37 };
+
+struct kind {
+    const char *name; /* of the table */
+    bool f64;
+    size_t width;
+    const struct xent_kernels *kernels;
+};
+
+static double get(const struct kind *k, const void *array, size_t i)
+{
+    return k->f64 ? ((const double *)array)[i] : (double)((const float *)array)[i];
+}
+
+static void set(const struct kind *k, void *array, size_t i, double value)
+{
+    if (k->f64) {
+        ((double *)array)[i] = value;
+    } else {
+        ((float *)array)[i] = (float)value;
+    }
+}
+
+/* The distance in units in the last place of the expected value (the smallest subnormal at least). */
+static double ulps(const struct kind *k, double got, long double expected)
+{
+    const int digits = k->f64 ? 53 : 24, least = k->f64 ? -1074 : -149;
+    const long double magnitude = fabsl(expected);
+    const int exponent = magnitude > 0 ? ilogbl(magnitude) - digits + 1 : least;
+    return (double)fabsl((got - expected) / ldexpl(1.0L, exponent > least ? exponent : least));
+}
+
+static double buffer[MOST * WIDEST], block[MOST * WIDEST], out[MOST * WIDEST + WIDEST];
+
+/* One exponential of a number of the type. */
+static double exp_of(const struct kind *k, double x)
+{
+    double sums[WIDEST];
+    for (size_t i = 0; i < k->width; i++) {
+        sums[i] = i == 3 ? x : -1.0;
+    }
+    k->kernels->exponents(out, sums, k->width, 1.0, 0.0, true);
+    CHECK(ulps(k, get(k, out, 0), expl(-1.0L)) <= 2, "%s: neighbours of %g", k->name, x);
+    return get(k, out, 3);
+}
+
+static void check_exp(const struct kind *k)
+{
+    const double lowest = k->f64 ? -745.2 : -104.0, highest = k->f64 ? 709.7 : 88.7;
+    double worst = 0;
+    for (int i = 0; i <= 40000; i++) {
+        double x = lowest + (highest - lowest) * i / 40000 + random_number() * 1e-3;
+        x = i % 3 == 0 ? random_number() : x;
+        x = k->f64 ? x : (double)(float)x;
+        const long double expected = expl((long double)x);
+        const double got = exp_of(k, x);
+        if (expected < (k->f64 ? 0x1.fffffffffffffp1023L : 0x1.fffffep127L)) {
+            const double error = ulps(k, got, expected);
+            CHECK(error <= 1.5, "%s exp(%a): %a, %g units", k->name, x, got, error);
+            worst = error > worst ? error : worst;
+        }
+    }
+    CHECK(worst > 0.1, "%s: no exponential has an error", k->name);
+    CHECK(exp_of(k, 0.0) == 1.0 && exp_of(k, -0.0) == 1.0, "%s exp(0)", k->name);
+    CHECK(exp_of(k, -INFINITY) == 0.0 && exp_of(k, k->f64 ? -1e300 : -3e38) == 0.0 && exp_of(k, k->f64 ? -746 : -104) == 0.0, "%s exp of much below 0", k->name);
+    CHECK(exp_of(k, INFINITY) == INFINITY && exp_of(k, k->f64 ? 1e300 : 3e38) == INFINITY && exp_of(k, k->f64 ? 709.8 : 88.73) == INFINITY,
+          "%s exp of much above 0", k->name);
+    CHECK(isnan(exp_of(k, NAN)), "%s exp of NaN", k->name);
+}
+
+static void check_exponents(const struct kind *k)
+{
+    const size_t n = 5 * k->width;
+    for (size_t i = 0; i < n; i++) {
+        buffer[i] = random_number();
+    }
+    set(k, out, n, 7);
+    k->kernels->exponents(out, buffer, n, 12.5, -3.0, false);
+    for (size_t i = 0; i < n; i++) {
+        CHECK(fabs(get(k, out, i) - (buffer[i] * 12.5 - 3.0)) <= (k->f64 ? 4e-15 : 1e-6), "%s exponent %zu", k->name, i);
+    }
+    k->kernels->exponents(out, buffer, n, 12.5, -3.0, true);
+    for (size_t i = 0; i < n; i++) {
+        const double expected = exp(buffer[i] * 12.5 - 3.0);
+        CHECK(fabs(get(k, out, i) - expected) <= (k->f64 ? 2e-14 : 2e-6) * expected, "%s exponential %zu", k->name, i);
+    }
+    CHECK(get(k, out, n) == 7, "%s exponents wrote past their end", k->name);
+}
+
+static void fill_block(const struct kind *k, size_t rows)
+{
+    for (size_t i = 0; i < rows * k->width; i++) {
+        set(k, block, i, random_number() * 3);
+    }
+}
+
+static void check_sums(const struct kind *k, size_t rows)
+{
+    double sums[WIDEST], log_sums[WIDEST], maxima[WIDEST];
+    fill_block(k, rows);
+    for (size_t c = 0; c < k->width; c++) {
+        sums[c] = (double)c;
+        log_sums[c] = 2.0;
+        set(k, maxima, c, c % 2 == 0 ? -1.0 : 5.0);
+        if (c % 3 == 0 && rows > 1) {
+            set(k, block, k->width + c, -INFINITY);
+        }
+    }
+    k->kernels->log_sums(log_sums, maxima, block, rows);
+    for (size_t c = 0; c < k->width; c++) {
+        double most = c % 2 == 0 ? -1.0 : 5.0, expected = 0;
+        const double before = 2.0 * exp(most);
+        for (size_t j = 0; j < rows; j++) {
+            most = fmax(most, get(k, block, j * k->width + c));
+        }
+        for (size_t j = 0; j < rows; j++) {
+            expected += exp(get(k, block, j * k->width + c) - most);
+        }
+        expected += before * exp(-most);
+        CHECK(get(k, maxima, c) == most, "%s maximum of column %zu", k->name, c);
+        CHECK(fabs(log_sums[c] - expected) <= (k->f64 ? 1e-14 : 1e-6) * expected, "%s %zu rows column %zu: %g, not %g", k->name, rows, c, log_sums[c], expected);
+    }
+    fill_block(k, rows);
+    k->kernels->sums(sums, block, rows);
+    for (size_t c = 0; c < k->width; c++) {
+        double expected = (double)c;
+        for (size_t j = 0; j < rows; j++) {
+            expected += get(k, block, j * k->width + c);
+        }
+        CHECK(fabs(sums[c] - expected) <= (k->f64 ? 1e-14 : 3e-7) * (double)(rows + c + 1), "%s %zu rows column %zu", k->name, rows, c);
+    }
+    set(k, block, 2, NAN);
+    set(k, maxima, 2, -5);
+    k->kernels->sums(sums, block, rows);
+    k->kernels->log_sums(log_sums, maxima, block, rows);
+    CHECK(isnan(sums[2]) && isnan(log_sums[2]) && !isnan(sums[1]) && !isnan(log_sums[1]), "%s NaN in a column of %zu", k->name, rows);
+}
+
+static void check_weights(const struct kind *k, size_t rows)
+{
+    double row[MOST], column[WIDEST];
+    fill_block(k, rows);
+    for (size_t i = 0; i < MOST; i++) {
+        set(k, row, i, random_number());
+    }
+    for (size_t c = 0; c < k->width; c++) {
+        set(k, column, c, random_number());
+    }
+    for (int logs = 0; logs < 2; logs++) {
+        set(k, out, rows * k->width, 7);
+        (logs ? k->kernels->weigh_logs : k->kernels->weigh)(out, block, row, column, rows);
+        for (size_t i = 0; i < rows * k->width; i++) {
+            const double x = get(k, block, i), r = get(k, row, i / k->width), c = get(k, column, i % k->width);
+            const double expected = logs ? exp(x + r) + exp(x + c) : x * (r + c), scale = logs ? expected : fabs(x) * (fabs(r) + fabs(c));
+            CHECK(fabs(get(k, out, i) - expected) <= (k->f64 ? 4e-15 : 2e-6) * scale, "%s weight %zu", k->name, i);
+        }
+        CHECK(get(k, out, rows * k->width) == 7, "%s weights wrote past their end", k->name);
+    }
+}
+
+static void check_rest(const struct kind *k)
+{
+    double factors[WIDEST], kept[WIDEST], panel[DEEP * WIDEST];
+    for (size_t n = 0; n < 40; n++) {
+        fill_block(k, 4);
+        set(k, out, n, 7);
+        k->kernels->scale(out, block, 0.3, n);
+        for (size_t i = 0; i < n; i++) {
+            CHECK(get(k, out, i) == (k->f64 ? get(k, block, i) * 0.3 : (double)(float)(get(k, block, i) * 0.3)), "%s scaled %zu", k->name, i);
+        }
+        CHECK(get(k, out, n) == 7, "%s scaling wrote past its end", k->name);
+    }
+    for (size_t i = 0; i < DEEP * k->width; i++) {
+        buffer[i] = random_number();
+        set(k, panel, i, random_number());
+    }
+    for (size_t c = 0; c < k->width; c++) {
+        factors[c] = random_number();
+        kept[c] = (double)(c % 2);
+    }
+    k->kernels->project(out, buffer, panel, factors, kept, DEEP);
+    for (size_t c = 0; c < k->width; c++) {
+        double along = 0;
+        for (size_t d = 0; d < DEEP; d++) {
+            along += buffer[d * k->width + c] * get(k, panel, d * k->width + c);
+        }
+        for (size_t d = 0; d < DEEP; d++) {
+            const double expected = (buffer[d * k->width + c] - kept[c] * along * get(k, panel, d * k->width + c)) * factors[c];
+            CHECK(fabs(get(k, out, d * k->width + c) - expected) <= (k->f64 ? 2e-14 : 1e-6), "%s projected %zu %zu", k->name, d, c);
+        }
+    }
+}
+
+int main(void)
+{
+    size_t count;
+    const struct kernels *const *tables = kernels_all(&count);
+    for (size_t t = 0; t < count; t++) {
+        for (int f64 = 0; f64 < 2 && kernels_supported(tables[t]); f64++) {
+            const struct tile_kernels *tiles = tables[t]->tiles;
+            const struct kind k = {tables[t]->name, f64, f64 ? tiles->columns_f64 : tiles->columns_f32, f64 ? &tiles->xent_f64 : &tiles->xent_f32};
+            check_exp(&k);
+            check_exponents(&k);
+            check_rest(&k);
+            for (size_t rows = 1; rows <= MOST; rows++) {
+                check_sums(&k, rows);
+                check_weights(&k, rows);
+            }
+        }
+    }
+    return finish("xent_kernels");
+}
