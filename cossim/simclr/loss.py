@@ -32,7 +32,7 @@ def _temperature(function, value, dtype):
         raise TypeError(f"{function}(): temperature must be a number, not {value!r}") from None
     if not 0 < temperature < np.inf:
         raise ValueError(f"{function}(): temperature must be above 0 and finite, not {value!r}")
-    if 4 / temperature > np.finfo(dtype).max:
+    if 4 / temperature > float(np.finfo(dtype).max):
         raise ValueError(f"{function}(): temperature {value!r} is too small for {dtype}: 1 / temperature overflows")
     return temperature
 

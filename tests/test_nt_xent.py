@@ -1,0 +1,429 @@
+"""NT-Xent and its gradient, against golden values, the slow twin, torch and differences."""
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from reference_gradients import by_differences, nt_xent, nt_xent_gradient, partners
+
+import cossim
+from cossim import _core, simclr
+
+DTYPES = [(np.float32, 1e-4), (np.float64, 1e-10)]
+PAIRS = ["halves", "interleaved"]
+TEMPERATURES = [0.5, 0.1, 0.03, 0.02, 1e-3, 50.0]  # either side of where exponentials leave the range of float32
+
+# The formula of the paper in Python's decimal arithmetic with 60 digits: sums, square roots, exp and ln of these rows.
+SIX = [[3, 4, 0], [1, 2, 2], [0, 0, 5], [2, -1, 2], [1, 0, 0], [4, 4, -2]]
+WITH_ZEROS = [[1, 2], [0, 0], [3, -1], [1, 1]]
+GOLDEN = [
+    (SIX, "halves", 2.0, 1.79925271000268760589),
+    (SIX, "halves", 0.5, 2.51272053357393036597),
+    (SIX, "halves", 0.1, 7.74030805780354939590),
+    (SIX, "halves", 0.01, 72.5691138027359085681),
+    (SIX, "halves", 0.001, 722.568795812502194877),
+    (SIX, "interleaved", 2.0, 1.47703048778046538366),
+    (SIX, "interleaved", 0.5, 1.22383164468504147708),
+    (SIX, "interleaved", 0.1, 1.29586361335910495145),
+    (SIX, "interleaved", 0.01, 8.12466935829146412362),
+    (SIX, "interleaved", 0.001, 78.1243513680577504325),
+    (WITH_ZEROS, "halves", 0.5, 1.65162580581529818509),
+    (WITH_ZEROS, "halves", 0.001, 515.709022853758659603),
+]
+
+
+def value_and_grad(z, temperature=0.5, pairs="halves"):
+    """Of both views in one array, by way of two where that can be."""
+    if pairs == "interleaved":
+        return simclr.nt_xent_value_and_grad(z, temperature=temperature, pairs=pairs)
+    loss, gradients = simclr.nt_xent_value_and_grad(*np.split(z, 2), temperature)
+    return loss, np.concatenate(gradients)
+
+
+def torch_value_and_grad(z, temperature, pairs):
+    """In float64, whatever z is."""
+    z = torch.from_numpy(np.asarray(z, np.float64)).requires_grad_()
+    units = F.normalize(z, dim=1, eps=1e-8)
+    itself = torch.eye(len(z), dtype=torch.bool)
+    exponents = (units @ units.T / temperature).masked_fill(itself, float("-inf"))
+    loss = F.cross_entropy(exponents, torch.from_numpy(partners(len(z), pairs)))
+    loss.backward()
+    return loss.item(), z.grad.numpy()
+
+
+def assert_gradient(gradient, expected, z, temperature, tolerance):
+    """Relative to the largest element, or to what a term of one would be where all cancel."""
+    assert gradient.shape == z.shape
+    assert gradient.dtype == z.dtype
+    norms = np.maximum(np.linalg.norm(z.astype(np.float64), axis=1, keepdims=True), 1e-8)
+    error = np.abs(gradient - expected) * norms
+    largest = np.abs(expected * norms).max(initial=0)
+    assert error.max(initial=0) <= tolerance * max(largest, 0.01 / (len(z) * temperature))
+
+
+@pytest.mark.parametrize(("z", "pairs", "temperature", "expected"), GOLDEN)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int8])
+def test_golden_values(z, pairs, temperature, expected, dtype):
+    z = np.array(z, dtype)
+    tolerance = 1e-6 if dtype == np.float32 else 1e-14
+    assert simclr.nt_xent(z, temperature=temperature, pairs=pairs) == pytest.approx(expected, rel=tolerance)
+    assert value_and_grad(z, temperature, pairs)[0] == pytest.approx(expected, rel=tolerance)
+    assert float(nt_xent(z, temperature, pairs)) == pytest.approx(expected, rel=1e-14)
+    if pairs == "halves":
+        assert simclr.nt_xent(z[: len(z) // 2], z[len(z) // 2 :], temperature) == pytest.approx(expected, rel=tolerance)
+
+
+def test_values_that_can_be_written_down():
+    eye = np.eye(5)
+    for t in (0.05, 0.5, 3.0):
+        assert simclr.nt_xent(eye, eye, t) == pytest.approx(math.log1p(8 * math.exp(-1 / t)), rel=1e-14)
+        same = np.full((3, 4), 2.5, np.float32)
+        assert simclr.nt_xent(same, same, t) == pytest.approx(math.log(5), rel=1e-7)
+        assert simclr.nt_xent(np.zeros((3, 4)), np.zeros((3, 4)), t) == pytest.approx(math.log(5), rel=1e-14)
+
+
+SHAPES = [(2, 3), (4, 1), (6, 5), (16, 16), (30, 7), (34, 64), (64, 100), (66, 33), (258, 40), (300, 20), (516, 513)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("pairs", PAIRS)
+@pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
+def test_against_torch(rng, shape, pairs, dtype, tolerance):
+    for temperature in TEMPERATURES:
+        z = rng.standard_normal(shape).astype(dtype)
+        loss, gradient = value_and_grad(z, temperature, pairs)
+        value = simclr.nt_xent(z, temperature=temperature, pairs=pairs)
+        expected, expected_gradient = torch_value_and_grad(z, temperature, pairs)
+        assert type(loss) is float
+        assert loss == pytest.approx(expected, rel=tolerance / 10, abs=tolerance / 10)
+        assert value == pytest.approx(loss, rel=tolerance / 100, abs=tolerance / 100)
+        assert_gradient(gradient, expected_gradient, z, temperature, tolerance)
+
+
+def test_against_torch_in_its_own_float32(rng):
+    """And no worse than it: both against float64."""
+    z = rng.standard_normal((128, 100), np.float32)
+    loss, gradient = value_and_grad(z)
+    theirs = torch.from_numpy(z).requires_grad_()
+    units = F.normalize(theirs, dim=1, eps=1e-8)
+    exponents = (units @ units.T / 0.5).masked_fill(torch.eye(128, dtype=torch.bool), float("-inf"))
+    F.cross_entropy(exponents, torch.from_numpy(partners(128, "halves"))).backward()
+    np.testing.assert_allclose(gradient, theirs.grad.numpy(), rtol=1e-4, atol=1e-4 * np.abs(gradient).max())
+    _, expected = torch_value_and_grad(z, 0.5, "halves")
+    assert np.abs(gradient - expected).max() <= 2 * np.abs(theirs.grad.numpy() - expected).max() + 1e-10
+
+
+@pytest.mark.parametrize("temperature", [0.5, 0.05, 0.002])
+@pytest.mark.parametrize("pairs", PAIRS)
+def test_against_the_slow_twin_and_differences(rng, temperature, pairs):
+    z = rng.standard_normal((8, 3))
+    loss, gradient = value_and_grad(z, temperature, pairs)
+    assert loss == pytest.approx(float(nt_xent(z, temperature, pairs)), rel=1e-13)
+    expected = nt_xent_gradient(z, temperature, pairs).astype(np.float64)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-11, atol=1e-12 * np.abs(expected).max())
+    step = 1e-5 * temperature
+    differences = by_differences(lambda x: float(simclr.nt_xent(x, temperature=temperature, pairs=pairs)), z, step)
+    np.testing.assert_allclose(gradient, differences, rtol=1e-4, atol=1e-6 * np.abs(gradient).max())
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
+def test_rows_that_are_special(rng, dtype, tolerance):
+    """Zeros, rows below the clamp, equal rows, opposite rows, and of very different norms."""
+    z = rng.standard_normal((40, 6)).astype(dtype)
+    z[3], z[21] = 0, 0
+    z[4] *= 1e-10
+    z[5] *= 1e-25
+    z[6] = z[7] = z[8] = z[28]
+    z[9] = -z[29]
+    z[10] *= 1e4
+    if dtype == np.float64:
+        z[11] *= 1e200
+        z[12] *= 1e-300
+    scaled = z.astype(np.longdouble)
+    for temperature in (0.5, 0.01):
+        loss, gradient = value_and_grad(z, temperature)
+        assert loss == pytest.approx(float(nt_xent(scaled, temperature)), rel=tolerance / 10)
+        expected = nt_xent_gradient(scaled, temperature)
+        assert np.isfinite(gradient).all()
+        norms = np.maximum(np.sqrt((scaled**2).sum(1, keepdims=True)), 1e-8)
+        error, size = np.abs(gradient - expected) * norms, np.abs(expected * norms).max()
+        assert (error <= 2 * tolerance * size).all()
+        assert np.abs(gradient[3]).max() > 1e4  # a zero row: the gradient of its similarities, by 1 / 1e-8
+
+
+def test_float32_rows_beyond_the_squares_of_float32(rng):
+    z = rng.standard_normal((20, 6)).astype(np.float32)
+    loss, gradient = value_and_grad(z)
+    huge_loss, huge_gradient = value_and_grad(z * np.float32(2.0**100))
+    assert huge_loss == loss
+    np.testing.assert_allclose(huge_gradient * np.float32(2.0**100), gradient, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("temperature", [0.5, 0.01])
+def test_two_rows_have_nothing_to_tell_apart(rng, dtype, temperature):
+    z = rng.standard_normal((2, 9)).astype(dtype)
+    loss, gradient = value_and_grad(z, temperature)
+    assert loss == 0
+    assert (gradient == 0).all()
+
+
+def test_where_training_has_come_far(rng):
+    """Losses far below the rounding errors of the logarithms that they are differences of: float32 has a digit left."""
+    z = np.repeat(np.eye(16), 2, axis=0) + 1e-5 * rng.standard_normal((32, 16))
+    for dtype, tolerance in ((np.float32, 0.2), (np.float64, 1e-9)):
+        rows = z.astype(dtype)
+        loss, gradient = value_and_grad(rows, 0.06, "interleaved")
+        expected, expected_gradient = torch_value_and_grad(rows, 0.06, "interleaved")
+        assert 0 < expected < 1e-5
+        assert loss >= 0
+        assert loss == pytest.approx(expected, rel=tolerance)
+        np.testing.assert_allclose(gradient, expected_gradient, atol=tolerance * np.abs(expected_gradient).max())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("temperature", [0.5, 0.001])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_nan_propagates(rng, value, temperature, dtype):
+    z = rng.standard_normal((70, 5)).astype(dtype)
+    z[33, 2] = value
+    loss, gradient = value_and_grad(z, temperature)
+    assert math.isnan(loss)
+    assert math.isnan(simclr.nt_xent(z, temperature=temperature))
+    assert np.isnan(gradient).all()
+    assert np.isnan(torch_value_and_grad(z, temperature, "halves")[1]).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows_of_no_elements(dtype):
+    loss, (dz0, dz1) = simclr.nt_xent_value_and_grad(np.empty((4, 0), dtype), np.empty((4, 0), dtype))
+    assert loss == pytest.approx(math.log(7), rel=1e-7)
+    assert dz0.shape == dz1.shape == (4, 0)
+
+
+def test_types_and_layouts(rng):
+    z0, z1 = rng.standard_normal((2, 9, 12))
+    loss, (dz0, dz1) = simclr.nt_xent_value_and_grad(z0, z1, 0.2)
+    before = z0.copy()
+    for a, b in (
+        (np.asfortranarray(z0), z1.astype(">f8")),
+        (z0.tolist(), z1),
+        (np.repeat(z0, 2, 0)[::2], z1[::-1][::-1]),
+    ):
+        other, (da, db) = simclr.nt_xent_value_and_grad(a, b, temperature=np.float32(0.2))
+        assert other == pytest.approx(loss, rel=1e-7)
+        np.testing.assert_allclose(da, dz0, rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(db, dz1, rtol=1e-6, atol=1e-8)
+    np.testing.assert_array_equal(z0, before)
+    mixed, (da, db) = simclr.nt_xent_value_and_grad(z0.astype(np.float32), z1)
+    assert da.dtype == db.dtype == np.float64
+    assert mixed == pytest.approx(simclr.nt_xent(z0, z1), rel=1e-6)
+    whole, gradient = simclr.nt_xent_value_and_grad(np.concatenate((z0, z1)), temperature=0.2)
+    assert whole == loss
+    np.testing.assert_array_equal(gradient, np.concatenate((dz0, dz1)))
+    z = np.stack((z0, z1), 1).reshape(18, 12)
+    woven, gradient = simclr.nt_xent_value_and_grad(z, temperature=0.2, pairs="interleaved")
+    assert woven == pytest.approx(loss, rel=1e-14)
+    np.testing.assert_allclose(gradient.reshape(9, 2, 12), np.stack((dz0, dz1), 1), atol=1e-15)
+    small = rng.integers(-9, 9, (6, 4), dtype=np.int8)
+    assert simclr.nt_xent(small) == simclr.nt_xent(small.astype(np.float64))
+    assert simclr.nt_xent_value_and_grad(small)[1].dtype == np.float64
+
+
+# ---- what is wrong is said ----
+
+Z = np.ones((4, 3))
+
+
+@pytest.mark.parametrize("call", [simclr.nt_xent, simclr.nt_xent_value_and_grad])
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "message"),
+    [
+        ((Z, Z[:3]), {}, ValueError, r"same shape \(N, D\).*z0: shape \(4, 3\).*z1: shape \(3, 3\)"),
+        ((Z, Z[:, :2]), {}, ValueError, r"same shape"),
+        ((Z[0], Z[0]), {}, ValueError, r"same shape.*\(3,\)"),
+        ((Z[None],), {}, ValueError, r"\(2 N, D\).*\(1, 4, 3\)"),
+        ((Z[:3],), {}, ValueError, r"even in number.*\(3, 3\)"),
+        ((Z[:0], Z[:0]), {}, ValueError, r"at least one pair.*\(0, 3\)"),
+        ((Z[:0],), {}, ValueError, r"at least one pair"),
+        ((Z, Z), {"pairs": "interleaved"}, ValueError, r"takes one array of both views"),
+        ((Z,), {"pairs": "diagonal"}, ValueError, r"pairs must be 'halves' or 'interleaved', not 'diagonal'"),
+        ((Z,), {"pairs": None}, ValueError, r"not None"),
+        ((Z, Z, 0), {}, ValueError, r"temperature must be above 0 and finite, not 0"),
+        ((Z, Z, -0.5), {}, ValueError, r"temperature must be above 0 and finite, not -0.5"),
+        ((Z, Z, math.nan), {}, ValueError, r"temperature must be above 0 and finite, not nan"),
+        ((Z, Z, math.inf), {}, ValueError, r"temperature must be above 0 and finite, not inf"),
+        ((Z, Z, 1e-310), {}, ValueError, r"too small for float64"),
+        ((Z.astype("f4"), Z.astype("f4"), 1e-40), {}, ValueError, r"too small for float32"),
+        ((Z, Z, "0.5"), {}, TypeError, r"temperature must be a number, not '0.5'"),
+        ((Z, Z, None), {}, TypeError, r"temperature must be a number, not None"),
+        ((Z, Z, True), {}, TypeError, r"temperature must be a number, not True"),
+        ((Z, Z, 1j), {}, TypeError, r"temperature must be a number"),
+        ((Z.astype(np.float16), Z), {}, TypeError, r"z0 must be float32, float64 or integers.*float16"),
+        ((Z, Z.astype(np.float16)), {}, TypeError, r"z1 must be float32, float64 or integers.*float16"),
+        ((Z * 1j, Z), {}, TypeError, r"z0"),
+        (([["a"]], [["b"]]), {}, TypeError, r"z0"),
+    ],
+    ids=repr,
+)
+def test_bad_input(call, arguments, options, error, message):
+    with pytest.raises(error, match=rf"^{call.__name__}\(\): .*{message}"):
+        call(*arguments, **options)
+
+
+def test_bfloat16_is_refused():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    with pytest.raises(TypeError, match="z0 must be float32"):
+        simclr.nt_xent(Z.astype(ml_dtypes.bfloat16))
+
+
+def test_the_core_checks_what_memory_needs():
+    dz = np.empty_like(Z)
+    for arguments in (
+        (Z, Z[:3], 0.5, 1e-8, False, None, None),
+        (Z.T, None, 0.5, 1e-8, False, None, None),
+        (Z[:3], None, 0.5, 1e-8, False, None, None),
+        (Z, Z.astype("f4"), 0.5, 1e-8, False, None, None),
+        (Z, Z, 0.5, 1e-8, False, dz, None),
+        (Z, None, 0.5, 1e-8, False, dz[:2], None),
+        (Z, Z, -0.5, 1e-8, False, None, None),
+        ("z", None, 0.5, 1e-8, False, None, None),
+    ):
+        with pytest.raises(ValueError, match="do not fit together"):
+            _core.nt_xent(*arguments)
+
+
+# ---- threads, instruction sets, memory, signals ----
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(640, 130), (2402, 36), (1200, 600)], ids=str)
+@pytest.mark.parametrize("temperature", [0.2, 0.01])
+def test_threads_do_not_change_bits(rng, dtype, shape, temperature):
+    """With the matrix kept, and for the larger ones without."""
+    z = rng.standard_normal(shape).astype(dtype)
+    results = []
+    for threads in (1, 2, 5):
+        with cossim.threads(threads):
+            results.append((*value_and_grad(z, temperature), simclr.nt_xent(z, temperature=temperature)))
+    for loss, gradient, value in results[1:]:
+        assert loss == results[0][0]
+        assert value == results[0][2]
+        np.testing.assert_array_equal(gradient, results[0][1])
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
+def test_more_rows_than_a_matrix_is_kept_for(rng, dtype, tolerance):
+    z = rng.standard_normal((2402, 8)).astype(dtype)
+    for temperature in (0.3, 0.01):
+        loss, gradient = value_and_grad(z, temperature)
+        expected, expected_gradient = torch_value_and_grad(z, temperature, "halves")
+        assert loss == pytest.approx(expected, rel=tolerance / 10)
+        assert_gradient(gradient, expected_gradient, z, temperature, tolerance)
+
+
+OF_AN_ISA = """
+import sys
+import numpy as np, cossim, cossim.simclr
+from cossim import _core
+data = np.load(sys.argv[1])
+for name in ("f4", "f8"):
+    for t in (0.5, 0.01):
+        z = data["z"].astype(name)
+        loss, gradient = cossim.simclr.nt_xent_value_and_grad(z, temperature=t)
+        tolerance = 1e-4 if name == "f4" else 1e-10
+        assert abs(loss - data[f"loss{t}"]) <= tolerance / 10 * loss
+        assert np.abs(gradient - data[f"gradient{t}"]).max() <= tolerance * np.abs(gradient).max()
+        assert cossim.simclr.nt_xent_value_and_grad(z[:2], temperature=t)[0] == 0
+print(_core.config()["isa"])
+"""
+
+
+@pytest.mark.parametrize("isa", _core.config()["available"])
+def test_instruction_set(rng, tmp_path, isa):
+    data = {"z": rng.standard_normal((94, 37)).astype(np.float32)}
+    for t in (0.5, 0.01):
+        data[f"loss{t}"], data[f"gradient{t}"] = torch_value_and_grad(data["z"], t, "halves")
+    np.savez(tmp_path / "data.npz", **data)
+    environment = {**os.environ, "COSSIM_ISA": isa}
+    command = [sys.executable, "-c", OF_AN_ISA, str(tmp_path / "data.npz")]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == isa
+
+
+IN_A_PROCESS = """
+import os, signal, threading, time
+import numpy as np, cossim, cossim.simclr
+cossim.set_num_threads({threads})
+def status(key):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) << 10 for line in file if line.startswith(key))
+z0, z1 = np.random.default_rng(0).standard_normal((2, {half}, {depth}), np.float32)
+small = cossim.simclr.nt_xent_value_and_grad(z0[:40], z1[:40])
+"""
+LINUX = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of a process's memory")
+
+
+@LINUX
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("half", [1000, 6000])
+def test_memory(half, threads):
+    """Three copies of the rows, the gradients, 3 MB a thread and 16 MiB; not the 576 MB of a matrix of 12,000 rows."""
+    program = (
+        IN_A_PROCESS.format(threads=threads, half=half, depth=64)
+        + """
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")
+before = status("VmRSS")
+cossim.simclr.nt_xent_value_and_grad(z0, z1)
+print(status("VmHWM") - before, z0.nbytes + z1.nbytes)
+"""
+    )
+    run = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    besides, rows = map(int, run.stdout.split())
+    assert besides <= 4 * rows + (threads * 3 << 20) + ((16 << 20) if half == 1000 else 0) + (1 << 20)
+
+
+@LINUX
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("call", ["nt_xent_value_and_grad(z0, z1)", "nt_xent(z0, z1, 0.001)"])
+def test_ctrl_c(call, threads):
+    """Within a fraction of a second, with nothing left behind, and the next call is as good as the first."""
+    program = (
+        IN_A_PROCESS.format(threads=threads, half=30000, depth=64)
+        + f"""
+signal.signal(signal.SIGINT, signal.default_int_handler)
+delays = []
+for round in range(4):
+    sent = []
+    def interrupt():
+        time.sleep(0.05 + 0.1 * round)
+        sent.append(time.perf_counter())
+        os.kill(os.getpid(), signal.SIGINT)
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        cossim.simclr.{call}
+        raise SystemExit("it ran to its end")
+    except KeyboardInterrupt:
+        delays.append(time.perf_counter() - sent[0])
+    thread.join()
+    if round == 1:
+        before = status("VmRSS")
+    again = cossim.simclr.nt_xent_value_and_grad(z0[:40], z1[:40])
+    assert again[0] == small[0] and all((a == b).all() for a, b in zip(again[1], small[1]))
+print(sorted(delays)[len(delays) // 2], status("VmRSS") - before)
+"""
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    delay, growth = map(float, run.stdout.split())
+    assert delay < 0.5
+    assert growth < 8 << 20
