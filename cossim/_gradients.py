@@ -8,6 +8,7 @@ With u = x / max(|x|, eps), a similarity s = u . v gives du = ds v, summed over 
 Sums over broadcast axes are dot products (vecdot), so that no array of the broadcast shape with dim is built.
 """
 
+import math
 import operator
 
 import numpy as np
@@ -65,7 +66,8 @@ def _summed_product(d, units, axes, dim):
 
     def rows(x):  # (*rest, dim, all of axes in one)
         x = x.transpose(*rest, dim, *axes)
-        return x.reshape(*x.shape[: len(rest) + 1], -1)
+        shape = x.shape[: len(rest) + 1]
+        return x.reshape(*shape, math.prod(x.shape[len(shape) :]))
 
     sums = _core.vecdot(rows(d), rows(units))
     sums = sums.reshape(*sums.shape, *(1 for _ in axes))

@@ -1,0 +1,364 @@
+"""cosine_similarity_vjp and pairwise_vjp, against the slow twin, torch's autograd and differences."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from reference_gradients import by_differences, cosine_similarity_gradients, pairwise_gradients
+
+import cossim
+from cossim import _core
+
+DTYPES = [(np.float32, 1e-4), (np.float64, 1e-10)]
+
+# shapes of x1 and x2, dim
+SHAPES = [
+    ((5, 7), (5, 7), 1),
+    ((5, 7), (5, 7), 0),
+    ((5, 7), (5, 7), -1),
+    ((7,), (7,), 0),
+    ((), (), 0),
+    ((), (3,), -1),
+    ((1,), (1,), 0),
+    ((4,), (3, 4), 1),
+    ((3, 4), (4,), -1),
+    ((5, 1), (5, 7), 1),
+    ((5, 1), (1, 7), 1),
+    ((1, 6, 4), (5, 1, 4), 2),
+    ((5, 1, 4), (1, 6, 4), 2),
+    ((1, 6, 4), (5, 1, 4), 0),
+    ((1, 1, 4), (5, 6, 4), 2),
+    ((6, 1, 4), (6, 3, 4), 2),
+    ((2, 1, 3, 4), (5, 1, 4), 3),
+    ((2, 1, 3, 4), (3, 1, 4), 1),
+    ((5, 4, 1, 3), (5, 4, 6, 1), 1),
+    ((2, 1, 4, 1, 3), (1, 5, 4, 6, 1), 2),
+    ((4, 1, 70), (1, 90, 70), 2),
+    ((2, 3, 5, 5), (2, 3, 5, 5), 1),
+    ((0, 4), (0, 4), 1),
+    ((3, 0), (3, 0), 1),
+    ((1, 0, 4), (5, 1, 4), 2),
+]
+
+
+def close(got, expected, tolerance):
+    assert got.shape == expected.shape
+    error = np.abs(got - expected).max(initial=0)
+    assert error <= tolerance * max(np.abs(expected).max(initial=0), 1), error
+
+
+def operands(rng, shapes, dtype):
+    return [np.asarray(rng.standard_normal(shape)).astype(dtype) for shape in shapes]
+
+
+@pytest.mark.parametrize(("shape1", "shape2", "dim"), SHAPES, ids=str)
+@pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
+def test_cosine_similarity(rng, shape1, shape2, dim, dtype, tolerance):
+    x1, x2 = operands(rng, (shape1, shape2), dtype)
+    y, pullback = cossim.cosine_similarity_vjp(x1, x2, dim)
+    np.testing.assert_array_equal(y, cossim.cosine_similarity(x1, x2, dim))
+    dy = np.asarray(rng.standard_normal(np.shape(y))).astype(dtype)
+    t1, t2 = (torch.from_numpy(x.copy()).requires_grad_() for x in (x1, x2))
+    F.cosine_similarity(t1, t2, dim).backward(torch.from_numpy(dy))
+    slow = cosine_similarity_gradients(x1, x2, dy, dim)
+    got = pullback(dy)
+    assert type(got) is tuple
+    for gradient, x, theirs, twin in zip(got, (x1, x2), (t1, t2), slow, strict=True):
+        assert gradient.dtype == dtype
+        assert gradient.shape == x.shape
+        close(gradient, theirs.grad.numpy(), tolerance)
+        close(gradient, twin, tolerance)
+    for gradient, again in zip(got, pullback(dy), strict=True):
+        np.testing.assert_array_equal(gradient, again)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
+@pytest.mark.parametrize(
+    "shapes", [((5, 4), (7, 4)), ((70, 33), (90, 33)), ((1, 1), (1, 1)), ((0, 3), (2, 3)), ((2, 0), (3, 0))], ids=str
+)
+def test_pairwise(rng, shapes, dtype, tolerance):
+    x, y = operands(rng, shapes, dtype)
+    for right in (y, None):
+        scores, pullback = cossim.pairwise_vjp(x, right)
+        np.testing.assert_array_equal(scores, cossim.pairwise(x, right))
+        d = rng.standard_normal(scores.shape).astype(dtype)
+        t = torch.from_numpy(x).requires_grad_()
+        u = t if right is None else torch.from_numpy(y).requires_grad_()
+        F.cosine_similarity(t[:, None], u[None], 2).backward(torch.from_numpy(d))
+        slow = pairwise_gradients(x, x if right is None else y, d)
+        got = pullback(d)
+        if right is None:
+            got, slow = (got,), (slow[0] + slow[1],)
+        for gradient, theirs, twin in zip(got, (t, u), slow, strict=False):
+            assert gradient.dtype == dtype
+            close(gradient, theirs.grad.numpy(), tolerance)
+            close(gradient, twin, tolerance)
+
+
+@pytest.mark.parametrize(
+    ("shape1", "shape2", "dim"), [((3, 4), (3, 4), 1), ((1, 3, 4), (2, 1, 4), 2), ((3, 1), (1, 4), 0)]
+)
+def test_differences(rng, shape1, shape2, dim):
+    x1, x2 = operands(rng, (shape1, shape2), np.float64)
+    y, pullback = cossim.cosine_similarity_vjp(x1, x2, dim)
+    dy = rng.standard_normal(y.shape)
+    dx1, dx2 = pullback(dy)
+    close(dx1, by_differences(lambda x: (dy * cossim.cosine_similarity(x, x2, dim)).sum(), x1), 1e-8)
+    close(dx2, by_differences(lambda x: (dy * cossim.cosine_similarity(x1, x, dim)).sum(), x2), 1e-8)
+    if x1.ndim == 2:
+        scores, pullback = cossim.pairwise_vjp(x1)
+        d = rng.standard_normal(scores.shape)
+        close(pullback(d), by_differences(lambda x: (d * cossim.pairwise(x)).sum(), x1), 1e-8)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
+def test_norms_below_eps_are_constants(rng, dtype, tolerance):
+    """By differences, and by torch with the clamp written out: what its own function gives there is another thing."""
+    x1, x2 = operands(rng, ((4, 3), (4, 3)), np.float64)
+    eps, scales = 0.5, np.array([[0.4], [0.1], [3.0], [0.0]])
+    x1, x2 = (x1 / np.linalg.norm(x1, axis=1, keepdims=True) * scales).astype(dtype), x2.astype(dtype)
+    y, pullback = cossim.cosine_similarity_vjp(x1, x2, 1, eps)
+    dx1, dx2 = pullback(np.ones_like(y))
+    t1, t2 = (torch.from_numpy(x.copy()).requires_grad_() for x in (x1, x2))
+    norms = [t.norm(dim=1, keepdim=True).clamp_min(eps) for t in (t1, t2)]
+    (t1 / norms[0] * (t2 / norms[1])).sum().backward()
+    close(dx1, t1.grad.numpy(), tolerance)
+    close(dx2, t2.grad.numpy(), tolerance)
+    wide = x1.astype(np.float64)
+    close(dx1, by_differences(lambda x: cossim.cosine_similarity(x, x2, 1, eps).sum(), wide), 1e-4)
+    np.testing.assert_allclose(dx1[0], x2[0] / np.maximum(np.linalg.norm(x2[0]), eps) / eps, rtol=1e-5)
+    scores, pullback = cossim.pairwise_vjp(x1, eps=eps)
+    d = np.ones_like(scores)
+    close(pullback(d), by_differences(lambda x: cossim.pairwise(x, eps=eps).sum(), wide), 1e-4)
+
+
+def test_a_norm_that_is_eps_passes():
+    """clamp_min passes the gradient from its limit on."""
+    x = torch.tensor([[3.0, 4.0]], dtype=torch.float64, requires_grad=True)
+    (
+        x / x.norm(dim=1, keepdim=True).clamp_min(5.0) @ torch.tensor([[1.0], [0.0]], dtype=torch.float64)
+    ).sum().backward()
+    y, pullback = cossim.cosine_similarity_vjp(x.detach().numpy(), np.array([[7.0, 0.0]]), 1, 5.0)
+    close(pullback(np.ones_like(y))[0], x.grad.numpy(), 1e-15)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_zero_and_equal_rows(dtype):
+    """A zero row's gradient is that of its dot products, by eps; that of equal rows is 0."""
+    x = np.array([[0, 0], [3, 4], [3, 4], [-3, -4]], dtype)
+    y, pullback = cossim.cosine_similarity_vjp(x, np.array([[3, 4]], dtype))
+    dx, _ = pullback(np.ones_like(y))
+    np.testing.assert_allclose(dx[0], np.array([0.6, 0.8]) / 1e-8, rtol=1e-6)
+    np.testing.assert_allclose(dx[1:], 0, atol=1e-7 if dtype == np.float32 else 1e-16)
+    t = torch.from_numpy(x.copy()).requires_grad_()
+    F.cosine_similarity(t, torch.tensor([[3, 4]]).to(t.dtype)).sum().backward()
+    np.testing.assert_allclose(dx, t.grad.numpy(), rtol=1e-6, atol=1e-7)
+
+
+def test_eps_0_and_nan(rng):
+    x = rng.standard_normal((4, 3))
+    x[0], x[2, 1] = 0, np.nan
+    y, pullback = cossim.cosine_similarity_vjp(x, np.ones((4, 3)), 1, 0)
+    dx, dother = pullback(np.ones(4))
+    assert np.isnan(y[[0, 2]]).all()
+    assert np.isnan(dx[[0, 2]]).all()
+    assert np.isfinite(dx[[1, 3]]).all()
+    assert np.isnan(dother[[0, 2]]).all()
+    assert np.isfinite(dother[[1, 3]]).all()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale"), [(np.float32, 1e30), (np.float32, 1e-30), (np.float64, 1e200), (np.float64, 1e-200)]
+)
+def test_norms_whose_squares_leave_the_range(rng, dtype, scale):
+    """The gradient of a vector scaled is that of the vector, by the scale."""
+    x1, x2 = operands(rng, ((5, 4), (5, 4)), dtype)
+    dy = rng.standard_normal(5).astype(dtype)
+    expected = cossim.cosine_similarity_vjp(x1, x2)[1](dy)
+    got = cossim.cosine_similarity_vjp(x1 * dtype(scale), x2, 1, 0)[1](dy)
+    np.testing.assert_allclose(got[0] * dtype(scale), expected[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(got[1], expected[1], rtol=1e-5, atol=1e-6)
+    d = rng.standard_normal((5, 5)).astype(dtype)
+    many = cossim.pairwise_vjp(x1 * dtype(scale), eps=0)[1](d)
+    np.testing.assert_allclose(many * dtype(scale), cossim.pairwise_vjp(x1)[1](d), rtol=1e-4, atol=1e-5)
+
+
+def test_axis_is_another_name_for_dim(rng):
+    x1, x2 = rng.standard_normal((2, 4, 3))
+    for a, b in ((0, 0), (-2, 0), (1, 1), (np.int64(1), -1)):
+        y, pullback = cossim.cosine_similarity_vjp(x1, x2, axis=a)
+        expected, pullback_b = cossim.cosine_similarity_vjp(x1, x2, b)
+        np.testing.assert_array_equal(y, expected)
+        np.testing.assert_array_equal(pullback(y), pullback_b(y))
+    with pytest.raises(TypeError, match="both dim and axis"):
+        cossim.cosine_similarity_vjp(x1, x2, 0, axis=1)
+
+
+# ---- types and layouts ----
+
+
+def test_layouts(rng):
+    x1, x2 = rng.standard_normal((2, 6, 8))
+    y, pullback = cossim.cosine_similarity_vjp(x1, x2)
+    expected = pullback(y)
+    before = x1.copy()
+    for a, b in (
+        (np.asfortranarray(x1), x2.astype(">f8")),
+        (np.repeat(x1, 2, 1)[:, ::2], x2[::-1][::-1]),
+        (x1.tolist(), x2),
+    ):
+        y, pullback = cossim.cosine_similarity_vjp(a, b)
+        for dy in (y, y.astype(">f8"), y.tolist()):
+            np.testing.assert_allclose(pullback(dy), expected, rtol=1e-12)
+    np.testing.assert_array_equal(x1, before)
+    a = x1.copy()
+    y, pullback = cossim.cosine_similarity_vjp(a, x2)
+    a[:] = 7
+    np.testing.assert_array_equal(pullback(y), expected)
+
+
+def test_dtypes(rng):
+    x1, x2 = rng.integers(1, 9, (2, 4, 3))
+    wide = cossim.cosine_similarity_vjp(x1.astype(float), x2.astype(float))
+    dy = rng.standard_normal(4)
+    for first, second in (
+        (np.int8, np.int64),
+        (np.float32, np.float64),
+        (np.float16, np.float64),
+        (np.float32, np.int16),
+    ):
+        y, pullback = cossim.cosine_similarity_vjp(x1.astype(first), x2.astype(second))
+        assert y.dtype == np.float64
+        got = pullback(dy)
+        for gradient, dtype, expected in zip(got, (first, second), wide[1](dy), strict=True):
+            assert gradient.dtype == (np.float64 if np.issubdtype(dtype, np.integer) else dtype)
+            np.testing.assert_allclose(gradient, expected, rtol=1e-2 if dtype == np.float16 else 1e-4, atol=1e-4)
+    halves = [np.float16]
+    try:
+        from ml_dtypes import bfloat16
+
+        halves.append(bfloat16)
+    except ImportError:
+        pass
+    for half in halves:
+        y, pullback = cossim.cosine_similarity_vjp(x1.astype(half), x2.astype(half))
+        got = pullback(dy.astype(half))
+        expected = wide[1](dy.astype(half).astype(float))
+        assert y.dtype == got[0].dtype == got[1].dtype == half
+        np.testing.assert_allclose(got[0].astype(float), expected[0], rtol=2e-2, atol=1e-3)
+        scores, pullback = cossim.pairwise_vjp(x1.astype(half), x2.astype(half))
+        assert scores.dtype == pullback(scores)[0].dtype == half
+
+
+# ---- what is wrong is said ----
+
+
+def test_gradients_that_do_not_fit(rng):
+    x = rng.standard_normal((4, 3))
+    y, pullback = cossim.cosine_similarity_vjp(x, x)
+    fits = r"^cosine_similarity_vjp\(\): dy must have the shape and dtype of y "
+    with pytest.raises(ValueError, match=fits + r"\(dy: shape \(3,\), dtype float64; y: shape \(4,\)"):
+        pullback(y[:3])
+    with pytest.raises(TypeError, match=r"dy: shape \(4,\), dtype float32; y: shape \(4,\), dtype float64"):
+        pullback(y.astype(np.float32))
+    with pytest.raises(TypeError, match=r"cosine_similarity_vjp\(\).*dy"):
+        pullback(y * 1j)
+    scores, pullback = cossim.pairwise_vjp(x)
+    with pytest.raises(
+        ValueError, match=r"^pairwise_vjp\(\): dS must have the shape and dtype of S \(dS: shape \(4,\)"
+    ):
+        pullback(y)
+    with pytest.raises(TypeError, match=r"^pairwise_vjp\(\): dS"):
+        pullback(scores.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda x: cossim.cosine_similarity_vjp(x, x[:3]), ValueError, r"do not broadcast"),
+        (lambda x: cossim.cosine_similarity_vjp(x, x, 2), np.exceptions.AxisError, r"dim 2 is out of range"),
+        (lambda x: cossim.cosine_similarity_vjp(x, x, 1.5), TypeError, r"dim"),
+        (lambda x: cossim.cosine_similarity_vjp(x, x, 1, -1), ValueError, r"eps"),
+        (lambda x: cossim.cosine_similarity_vjp(x * 1j, x), TypeError, r"cosine_similarity_vjp\(\).*x1"),
+        (lambda x: cossim.pairwise_vjp(x[0]), ValueError, r"pairwise"),
+        (lambda x: cossim.pairwise_vjp(x, x[:, :2]), ValueError, r"pairwise"),
+        (lambda x: cossim.pairwise_vjp(x, eps="a"), TypeError, r"eps"),
+        (lambda x: cossim.pairwise_vjp(x, "a"), TypeError, r"pairwise_vjp\(\).*y"),
+    ],
+)
+def test_bad_input(rng, call, error, message):
+    with pytest.raises(error, match=message):
+        call(rng.standard_normal((4, 3)))
+
+
+# ---- threads, instruction sets, memory ----
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_threads_do_not_change_bits(rng, dtype):
+    z = rng.standard_normal((700, 90)).astype(dtype)
+    results = []
+    for threads in (1, 2, 5):
+        with cossim.threads(threads):
+            scores, pullback = cossim.pairwise_vjp(z)
+            cosines, broadcast_pullback = cossim.cosine_similarity_vjp(z[None], z[:, None], 2)
+            results.append((pullback(scores), *broadcast_pullback(cosines)))
+    for result in results[1:]:
+        for gradient, expected in zip(result, results[0], strict=True):
+            np.testing.assert_array_equal(gradient, expected)
+
+
+OF_AN_ISA = """
+import sys
+import numpy as np, cossim
+from cossim import _core
+data = np.load(sys.argv[1])
+for name, tolerance in (("f4", 1e-4), ("f8", 1e-10)):
+    x, y, d = (data[key].astype(name) for key in ("x", "y", "d"))
+    for dx, dy in (cossim.pairwise_vjp(x, y)[1](d), cossim.cosine_similarity_vjp(x[:, None], y[None], 2)[1](d)):
+        assert np.abs(dx.reshape(x.shape) - data["dx"]).max() <= tolerance * np.abs(data["dx"]).max()
+        assert np.abs(dy.reshape(y.shape) - data["dy"]).max() <= tolerance * np.abs(data["dy"]).max()
+print(_core.config()["isa"])
+"""
+
+
+@pytest.mark.parametrize("isa", _core.config()["available"])
+def test_instruction_set(rng, tmp_path, isa):
+    x, y, d = (rng.standard_normal(shape).astype(np.float32) for shape in ((50, 37), (41, 37), (50, 41)))
+    dx, dy = (g.astype(np.float64) for g in pairwise_gradients(x, y, d))
+    np.savez(tmp_path / "data.npz", x=x, y=y, d=d, dx=dx, dy=dy)
+    command = [sys.executable, "-c", OF_AN_ISA, str(tmp_path / "data.npz")]
+    run = subprocess.run(command, env={**os.environ, "COSSIM_ISA": isa}, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == isa
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of a process's memory")
+@pytest.mark.parametrize("call", ["pairwise_vjp(z)", "cosine_similarity_vjp(z[None], z[:, None], 2)"])
+def test_memory(call):
+    """A few matrices of 2000 x 2000 and 12 MB; not the product of 1 GB."""
+    program = f"""
+import numpy as np, cossim
+def status(key):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) << 10 for line in file if line.startswith(key))
+z = np.random.default_rng(0).standard_normal((2000, 64), np.float32)
+whole, z = z, z[:8]
+scores, pullback = cossim.{call}
+pullback(scores)
+z = whole
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")
+before = status("VmRSS")
+scores, pullback = cossim.{call}
+pullback(scores)
+print(status("VmHWM") - before, scores.nbytes)
+"""
+    run = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    besides, matrix = map(int, run.stdout.split())
+    assert besides <= 3 * matrix + (12 << 20)
