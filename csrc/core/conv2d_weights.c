@@ -1,7 +1,8 @@
 /*
  * The gradient of a convolution's filters: for each filter and place of the kernel, the product of the output's gradient with what of
- * the image that place saw, over all pixels of all images. Both are copied once for a block of images, rows of the output filled up
- * with zeros to whole vectors, so that the products are of whole vectors (`dots`).
+ * the image that place saw, over all pixels of all images (`dots`). The gradients are copied, so that vectors do not straddle cache
+ * lines, their rows filled up with zeros where they are no whole vectors; images where they need a border, room or their columns by
+ * residue.
  *
  * Order of summation: by blocks of images and bands of rows, which depend on shapes alone; the blocks' sums are added in order.
  */
@@ -26,16 +27,18 @@ struct run {
     dots_kernel *dots;
     size_t size, lanes;
     size_t channels, filters, window;
-    size_t row_vectors, phase, pitch, plane;  /* of a copied image, as in conv2d.c */
-    size_t together;             /* images that are copied at a time */
+    size_t row_vectors, phase, pitch, plane;  /* of an image, as in conv2d.c */
+    bool images_copied;
+    size_t image_step, map_step; /* elements from one image to the next, and from one gradient to the next */
+    size_t together;             /* images at a time */
     size_t images, blocks;       /* of a block; blocks */
-    size_t vectors;              /* of all images copied at a time */
+    size_t vectors;              /* of all these images */
     bool by_rows;                /* see add_rows */
     ptrdiff_t *image_at, *gradient_at, *ones_at, *row_at;
     char *ones;                  /* a row of them: a product with it is a sum */
     char *sums;                  /* [blocks][out_channels][channels * window + 1] */
     char *scratch;
-    size_t image_bytes, gradient_bytes;  /* of a worker's copies */
+    size_t image_bytes, gradient_bytes;  /* of a worker's copies, if there are any */
 };
 
 static size_t entries_of(const struct run *r)
@@ -73,12 +76,16 @@ static void copy_plane(const struct run *r, const char *plane, char *to)
     }
 }
 
-/* The gradient of one map, its rows filled up with zeros. */
-static void copy_map(const struct run *r, const char *map, char *to)
+/* The gradients of one image's maps, their rows filled up with zeros. */
+static void copy_maps(const struct run *r, const char *map, char *to)
 {
     const struct conv2d *c = r->conv;
-    const size_t line = c->out.w * r->size, whole = r->row_vectors * r->lanes * r->size;
-    for (size_t y = 0; y < c->out.h; y++, map += line, to += whole) {
+    const size_t line = c->out.w * r->size, whole = r->row_vectors * r->lanes * r->size, rows = r->filters * c->out.h;
+    if (line == whole) {
+        memcpy(to, map, rows * line);
+        return;
+    }
+    for (size_t y = 0; y < rows; y++, map += line, to += whole) {
         memcpy(to, map, line);
         memset(to + line, 0, whole - line);
     }
@@ -150,20 +157,18 @@ static void block_task(void *context, size_t task, size_t worker)
     const size_t block = task / c->groups, group = task % c->groups, first = block * r->images, end = smaller(first + r->images, c->images);
     char *images = r->scratch + worker * (r->image_bytes + r->gradient_bytes), *gradients = images + r->image_bytes;
     char *out = r->sums + (block * c->out_channels + group * r->filters) * entries_of(r) * r->size;
-    const size_t map = c->out.h * r->row_vectors * r->lanes;
     for (size_t image = first, n; image < end; image += n) {
         n = smaller(end - image, r->together);
-        for (size_t i = 0; i < n; i++) {
-            const char *planes = (const char *)c->input + ((image + i) * c->in_channels + group * r->channels) * c->in.h * c->in.w * r->size;
-            const char *maps = (const char *)c->output + ((image + i) * c->out_channels + group * r->filters) * c->out.h * c->out.w * r->size;
-            for (size_t k = 0; k < r->channels; k++) {
-                copy_plane(r, planes + k * c->in.h * c->in.w * r->size, images + (i * r->channels + k) * r->plane * r->size);
-            }
-            for (size_t k = 0; k < r->filters; k++) {
-                copy_map(r, maps + k * c->out.h * c->out.w * r->size, gradients + (i * r->filters + k) * map * r->size);
-            }
+        const char *planes = (const char *)c->input + (image * c->in_channels + group * r->channels) * c->in.h * c->in.w * r->size;
+        const char *maps = (const char *)c->output + (image * c->out_channels + group * r->filters) * c->out.h * c->out.w * r->size;
+        for (size_t i = 0; r->images_copied && i < n * r->channels; i++) {
+            const size_t channel = i / r->channels * c->in_channels + i % r->channels;
+            copy_plane(r, planes + channel * c->in.h * c->in.w * r->size, images + i * r->plane * r->size);
         }
-        add_products(r, images, gradients, n, image > first, out);
+        for (size_t i = 0; i < n; i++) {
+            copy_maps(r, maps + i * c->out_channels * c->out.h * c->out.w * r->size, gradients + i * r->map_step * r->size);
+        }
+        add_products(r, r->images_copied ? images : planes, gradients, n, image > first, out);
     }
 }
 
@@ -206,9 +211,12 @@ static void lay_out(struct run *r)
     r->filters = c->out_channels / c->groups;
     r->window = c->kernel.h * c->kernel.w;
     r->row_vectors = (c->out.w + r->lanes - 1) / r->lanes;
-    r->phase = last / c->stride.w + r->row_vectors * r->lanes;
+    r->images_copied = c->out.w % r->lanes != 0 || c->padding.h != 0 || c->padding.w != 0 || c->stride.w > 1 || reach > c->in.h || c->out.w + last > c->in.w;
+    r->phase = r->images_copied ? last / c->stride.w + r->row_vectors * r->lanes : c->in.w;
     r->pitch = r->phase * c->stride.w;
-    r->plane = reach * r->pitch;
+    r->plane = r->images_copied ? reach * r->pitch : c->in.h * c->in.w;
+    r->image_step = (r->images_copied ? r->channels : c->in_channels) * r->plane;
+    r->map_step = r->filters * c->out.h * r->row_vectors * r->lanes;
     const size_t image = r->channels * r->plane * r->size, map = r->filters * c->out.h * r->row_vectors * r->lanes * r->size;
     r->together = larger(smaller(BLOCK_BYTES / (image + map + 1), c->images), 1);
     const size_t most = larger(smaller(BLOCKS, SUMS_BYTES / (c->out_channels * entries_of(r) * r->size + 1)), 1);
@@ -216,7 +224,7 @@ static void lay_out(struct run *r)
     r->images = (larger(least, r->together) + r->together - 1) / r->together * r->together;
     r->blocks = (c->images + r->images - 1) / r->images;
     r->vectors = r->together * c->out.h * r->row_vectors;
-    r->image_bytes = scratch_round(r->together * image);
+    r->image_bytes = r->images_copied ? scratch_round(r->together * image) : 0;
     r->gradient_bytes = scratch_round(r->together * map);
 }
 
@@ -227,8 +235,8 @@ static void fill_tables(struct run *r)
     for (size_t image = 0; image < r->together; image++) {
         for (size_t y = 0; y < c->out.h; y++) {
             for (size_t v = 0; v < r->row_vectors; v++, n++) {
-                r->image_at[n] = (ptrdiff_t)(image * r->channels * r->plane + y * c->stride.h * r->pitch + v * r->lanes);
-                r->gradient_at[n] = (ptrdiff_t)(((image * r->filters * c->out.h + y) * r->row_vectors + v) * r->lanes);
+                r->image_at[n] = (ptrdiff_t)(image * r->image_step + y * c->stride.h * r->pitch + v * r->lanes);
+                r->gradient_at[n] = (ptrdiff_t)(image * r->map_step + (y * r->row_vectors + v) * r->lanes);
                 r->ones_at[n] = 0;
             }
         }

@@ -30,24 +30,38 @@ INLINE void NAME(outer_tile)(const struct outer *o, size_t first, const int rows
             }
         }
     }
-    _Pragma("GCC unroll 16") for (int r = 0; r < rows; r++) {
-        _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++) {
-            if (o->before != NULL) {
+    if (o->before != NULL) {
+        _Pragma("GCC unroll 16") for (int r = 0; r < rows; r++) {
+            _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++) {
                 const LAYER_TYPE *before = (const LAYER_TYPE *)o->before + (size_t)r * o->before_step + (first + (size_t)v) * LAYER_LANES;
                 sums[r][v] = LAYER_OP(add)(LAYER_OP(load)(before), sums[r][v]);
             }
-            if (o->bias != NULL) {
-                sums[r][v] = LAYER_OP(add)(sums[r][v], LAYER_OP(set1)(((const LAYER_TYPE *)o->bias)[r]));
+        }
+    }
+    if (o->bias != NULL) {
+        _Pragma("GCC unroll 16") for (int r = 0; r < rows; r++) {
+            const LAYER_VECTOR bias = LAYER_OP(set1)(((const LAYER_TYPE *)o->bias)[r]);
+            _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++) {
+                sums[r][v] = LAYER_OP(add)(sums[r][v], bias);
             }
-            if (o->relu) {
+        }
+    }
+    if (o->relu) {
+        _Pragma("GCC unroll 16") for (int r = 0; r < rows; r++) {
+            _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++) {
                 sums[r][v] = LAYER_OP(relu)(sums[r][v]);
             }
         }
-        LAYER_TYPE *out = (LAYER_TYPE *)o->out + (size_t)r * o->out_step;
-        if (o->pool && vectors == 2) {
-            LAYER_OP(store_pair_maxima)(out + o->out_at[first / 2], LAYER_OP(greatest)(sums[r][0], sums[r][1]));
-            continue;
+    }
+    LAYER_TYPE *out = o->out;
+    if (o->pool && vectors == 2) {
+        out += o->out_at[first / 2];
+        _Pragma("GCC unroll 16") for (int r = 0; r < rows; r++, out += o->out_step) {
+            LAYER_OP(store_pair_maxima)(out, LAYER_OP(greatest)(sums[r][0], sums[r][1]));
         }
+        return;
+    }
+    _Pragma("GCC unroll 16") for (int r = 0; r < rows; r++, out += o->out_step) {
         _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++) {
             LAYER_OP(store)(out + o->out_at[first + (size_t)v], sums[r][v]);
         }
@@ -58,14 +72,15 @@ _Static_assert(TILE_VECTORS == 2, "a window of two rows is one tile high");
 
 /* One function for each number of rows, so that each has its registers; they go past all vectors. */
 #define OUTER_ROWS(rows)                                                                          \
-    static __attribute__((noinline)) void NAME(outer_##rows)(const struct outer *o)              \
+    static __attribute__((noinline)) void NAME(outer_##rows)(const struct outer *call)           \
     {                                                                                             \
+        const struct outer o = *call; /* which stores of results cannot change */                 \
         size_t v = 0;                                                                             \
-        for (; v + TILE_VECTORS <= o->vectors; v += TILE_VECTORS) {                               \
-            NAME(outer_tile)(o, v, rows, TILE_VECTORS);                                           \
+        for (; v + TILE_VECTORS <= o.vectors; v += TILE_VECTORS) {                                \
+            NAME(outer_tile)(&o, v, rows, TILE_VECTORS);                                          \
         }                                                                                         \
-        for (; v < o->vectors; v++) {                                                             \
-            NAME(outer_tile)(o, v, rows, 1);                                                      \
+        for (; v < o.vectors; v++) {                                                              \
+            NAME(outer_tile)(&o, v, rows, 1);                                                     \
         }                                                                                         \
     }
 OUTER_ROWS(1)
