@@ -3,10 +3,13 @@
 from cossim.nn.functional import conv2d, linear, max_pool2d, relu
 from cossim.nn.gradients import conv2d_vjp, linear_vjp, max_pool2d_vjp, relu_vjp
 from cossim.nn.modules import Conv2d, Flatten, Linear, MaxPool2d, Module, ReLU
+from cossim.nn.optimizers import SGD, Adam
 from cossim.nn.sequential import Sequential
 from cossim.nn.weights import load_weights, save_weights
 
 __all__ = [
+    "SGD",
+    "Adam",
     "Conv2d",
     "Flatten",
     "Linear",

@@ -112,7 +112,7 @@ def save_weights(path, state_dict):
             if kind == ".npz":
                 np.savez(file, **arrays)
             else:
-                file.write(_safetensors().numpy.save({name: np.ascontiguousarray(a) for name, a in arrays.items()}))
+                file.write(_safetensors().numpy.save({name: np.asarray(a, order="C") for name, a in arrays.items()}))
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -1,0 +1,292 @@
+"""Optimizers with torch's update rules. They change the arrays of a layer, or of a dict, in place."""
+
+import math
+from collections.abc import Mapping
+from numbers import Real
+
+import numpy as np
+
+from cossim.nn.modules import Module
+from cossim.nn.weights import read_weights
+
+
+def _number(optimizer, name, value, *, least=0.0, below=math.inf):
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{optimizer}(): {name} must be a number, not {value!r}")
+    if not least <= value < below or not math.isfinite(value):
+        bound = f" from {least:g}" if least > -math.inf else ""
+        bound += f" to below {below:g}" if below < math.inf else ""
+        raise ValueError(f"{optimizer}(): {name} must be a finite number{bound}, not {value!r}")
+    return float(value)
+
+
+def _parameters(optimizer, parameters):
+    """The arrays by name, if they can be changed in place."""
+    if isinstance(parameters, Module):
+        parameters = parameters.state_dict()
+    if not isinstance(parameters, Mapping):
+        kind = type(parameters).__name__
+        raise TypeError(f"{optimizer}(): parameters must be a Module or a dict of arrays, not {kind}")
+    seen = {}
+    for key, array in parameters.items():
+        if not isinstance(key, str):
+            raise TypeError(f"{optimizer}(): names of parameters must be str, not {key!r}")
+        if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+            raise TypeError(f"{optimizer}(): {key} must be a NumPy array, not {type(array).__name__}")
+        if array.dtype not in (np.float32, np.float64):
+            raise TypeError(f"{optimizer}(): {key} must be float32 or float64, not {array.dtype}")
+        if not array.flags.writeable:
+            raise ValueError(f"{optimizer}(): {key} is read-only, so it cannot be changed in place")
+        if id(array) in seen:
+            raise ValueError(f"{optimizer}(): {seen[id(array)]} and {key} are one and the same array")
+        seen[id(array)] = key
+    if not seen:
+        raise ValueError(f"{optimizer}(): there are no parameters")
+    return dict(parameters)
+
+
+class _Optimizer:
+    """What both share: the parameters, the check of gradients, and the state as a flat dict.
+
+    A subclass sets `_options`, the names of its numbers for the repr, and `_buffers`, its arrays: a dict for each of
+    their kinds, with the keys of the parameters. `_begin` is called before a step, with its number from 1, `_update`
+    for each parameter with its array, gradient and buffers, all with one dimension at least.
+    """
+
+    _options = ()
+
+    def __init__(self, parameters):
+        self._parameters = _parameters(type(self).__name__, parameters)
+        self._steps = 0
+        self._buffers = {}
+
+    def _zeros(self):
+        return {key: np.zeros_like(array) for key, array in self._parameters.items()}
+
+    def _checked(self, gradients):
+        """A gradient for each parameter, in their order; an error before anything is changed where one does not fit."""
+        function = f"{type(self).__name__}.step"
+        if not isinstance(gradients, Mapping):
+            kind = type(gradients).__name__
+            raise TypeError(f"{function}(): gradients must be a dict with the keys of the parameters, not {kind}")
+        problems = [f"{key} is missing" for key in self._parameters if key not in gradients]
+        problems += [f"{key} is not expected" for key in gradients if key not in self._parameters]
+        arrays = {}
+        for key, parameter in self._parameters.items():
+            if key not in gradients:
+                continue
+            arrays[key] = gradient = np.asarray(gradients[key])
+            if gradient.dtype != parameter.dtype:
+                raise TypeError(f"{function}(): {key} must have dtype {parameter.dtype}, not {gradient.dtype}")
+            if gradient.shape != parameter.shape:
+                problems.append(f"{key} must have shape {parameter.shape}, not {gradient.shape}")
+        if problems:
+            raise ValueError(f"{function}(): " + "; ".join(problems))
+        return arrays
+
+    def step(self, gradients):
+        """Changes the parameters, in place, by their gradients.
+
+        Parameters
+        ----------
+        gradients : dict of str to array_like
+            As a pullback gives them: a gradient for each parameter, of its shape and dtype. They are not modified.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Keys, shapes or dtypes other than those of the parameters. Nothing has been changed then.
+        """
+        gradients = self._checked(gradients)
+        with np.errstate(all="ignore"):  # NaN and infinity go on their way without warnings
+            self._begin(self._steps + 1)
+            for key, parameter in self._parameters.items():
+                arrays = parameter, gradients[key], *(arrays[key] for arrays in self._buffers.values())
+                self._update(*map(np.atleast_1d, arrays))  # views; arithmetic makes numbers of 0-d arrays
+        self._steps += 1
+
+    def state_dict(self):
+        """What the steps so far have gathered, as arrays that save_weights can write; they are not copied.
+
+        The number of steps is "step"; each array of a parameter is called by its kind and the parameter, such as
+        "exp_avg.conv1.weight". The optimizer's own numbers, lr and the like, are not among them.
+        """
+        state = {"step": np.array(self._steps)}
+        for kind, arrays in self._buffers.items():
+            state.update({f"{kind}.{key}": array for key, array in arrays.items()})
+        return state
+
+    def load_state_dict(self, state_dict):
+        """Takes the state of an optimizer of the same kind: a dict of arrays, or a .npz or .safetensors file.
+
+        The arrays are copied. The steps that follow are those that would have followed there, to the last bit, if the
+        parameters, lr and so on are the same.
+
+        Raises
+        ------
+        ValueError
+            Keys or shapes that do not fit, a step that is no number from 0; nothing has been changed then.
+        TypeError
+            Arrays that hold no real numbers.
+        """
+        given, source = read_weights(state_dict)
+        own = self.state_dict()
+        problems = [f"{key} is missing" for key in own if key not in given]
+        problems += [f"{key} is not expected" for key in given if key not in own]
+        for key in own:
+            if key in given and given[key].shape != own[key].shape:
+                problems.append(f"{key} must have shape {own[key].shape}, not {given[key].shape}")
+        if not problems and (given["step"] < 0 or not float(given["step"]).is_integer()):
+            problems.append(f"step must be an integer from 0, not {given['step']}")
+        if problems:
+            raise ValueError(f"load_state_dict(): {source} does not fit {type(self).__name__}: " + "; ".join(problems))
+        for key, array in own.items():
+            array[...] = given[key]
+        self._steps = int(given["step"])
+
+    def __repr__(self):
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self._options)})"
+
+
+class SGD(_Optimizer):
+    """Stochastic gradient descent with momentum: the twin of torch.optim.SGD.
+
+    With g the gradient plus weight_decay times the parameter p, each step is
+
+        b = momentum * b + (1 - dampening) * g      (b = g in the first step)
+        p = p - lr * b
+
+    or, with nesterov, p = p - lr * (g + momentum * b). Without momentum, p = p - lr * g.
+
+    Parameters
+    ----------
+    parameters : Module or dict of str to numpy.ndarray
+        float32 or float64, changed in place by step(gradients).
+    lr : float
+        How far a step goes. It may be changed between steps, as an attribute.
+    momentum, dampening, weight_decay : float
+    nesterov : bool
+        Needs momentum, and no dampening.
+
+    Raises
+    ------
+    TypeError
+        Arrays of another dtype; numbers that are none.
+    ValueError
+        By torch's conditions: lr, momentum or weight_decay below 0. Beyond them, numbers that are not finite, arrays
+        that are read-only or twice there, and no arrays at all.
+
+    Examples
+    --------
+    >>> import numpy as np, cossim.nn
+    >>> parameters = {"w": np.array([1.0, 2.0])}
+    >>> optimizer = cossim.nn.SGD(parameters, lr=0.5, momentum=0.9)
+    >>> for _ in range(2):
+    ...     optimizer.step({"w": np.array([1.0, 0.0])})
+    >>> parameters["w"]
+    array([-0.45,  2.  ])
+    """
+
+    _options = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
+
+    def __init__(self, parameters, lr, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False):
+        super().__init__(parameters)
+        self.lr = _number("SGD", "lr", lr)
+        self.momentum = _number("SGD", "momentum", momentum)
+        self.dampening = _number("SGD", "dampening", dampening, least=-math.inf)
+        self.weight_decay = _number("SGD", "weight_decay", weight_decay)
+        self.nesterov = bool(nesterov)
+        if nesterov and (momentum <= 0 or dampening != 0):
+            raise ValueError(
+                f"SGD(): nesterov needs a momentum above 0 and a dampening of 0, not {momentum!r} and {dampening!r}"
+            )
+        if momentum:
+            self._buffers = {"momentum_buffer": self._zeros()}
+
+    def _begin(self, step):
+        self._first = step == 1
+
+    def _update(self, parameter, gradient, buffer=None):
+        if self.weight_decay:
+            gradient = gradient + parameter * self.weight_decay
+        if buffer is not None:
+            if self._first:
+                buffer[...] = gradient
+            else:
+                buffer *= self.momentum
+                buffer += gradient if self.dampening == 0 else gradient * (1 - self.dampening)
+            gradient = gradient + buffer * self.momentum if self.nesterov else buffer
+        parameter -= gradient * self.lr
+
+
+class Adam(_Optimizer):
+    """Steps by running means of the gradients and of their squares: the twin of torch.optim.Adam.
+
+    With g the gradient plus weight_decay times the parameter p, step t is
+
+        m = betas[0] * m + (1 - betas[0]) * g
+        v = betas[1] * v + (1 - betas[1]) * g**2
+        p = p - lr / (1 - betas[0]**t) * m / (sqrt(v / (1 - betas[1]**t)) + eps)
+
+    from m = v = 0 (Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015).
+
+    Parameters
+    ----------
+    parameters : Module or dict of str to numpy.ndarray
+        float32 or float64, changed in place by step(gradients).
+    lr : float
+        How far a step goes. It may be changed between steps, as an attribute.
+    betas : pair of float
+    eps, weight_decay : float
+
+    Raises
+    ------
+    TypeError
+        Arrays of another dtype; numbers that are none.
+    ValueError
+        By torch's conditions: lr, eps or weight_decay below 0, betas outside [0, 1). Beyond them, numbers that are not
+        finite, arrays that are read-only or twice there, and no arrays at all.
+
+    Examples
+    --------
+    >>> import numpy as np, cossim.nn
+    >>> parameters = {"w": np.array([1.0, 2.0, 3.0])}
+    >>> optimizer = cossim.nn.Adam(parameters, lr=0.01)
+    >>> optimizer.step({"w": np.array([5.0, -0.1, 0.0])})
+    >>> parameters["w"]
+    array([0.99, 2.01, 3.  ])
+    """
+
+    _options = ("lr", "betas", "eps", "weight_decay")
+
+    def __init__(self, parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+        super().__init__(parameters)
+        self.lr = _number("Adam", "lr", lr)
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise TypeError(f"Adam(): betas must be a pair of numbers, not {betas!r}")
+        self.betas = tuple(_number("Adam", f"betas[{i}]", beta, below=1.0) for i, beta in enumerate(betas))
+        self.eps = _number("Adam", "eps", eps)
+        self.weight_decay = _number("Adam", "weight_decay", weight_decay)
+        self._buffers = {"exp_avg": self._zeros(), "exp_avg_sq": self._zeros()}
+
+    def _begin(self, step):
+        first, second = self.betas
+        self._step_size = self.lr / (1 - first**step)
+        self._correction = math.sqrt(1 - second**step)
+
+    def _update(self, parameter, gradient, mean, square):
+        if self.weight_decay:
+            gradient = gradient + parameter * self.weight_decay
+        first, second = self.betas
+        if 1 - first < 0.5:  # torch's lerp, which starts from the nearer end
+            mean += (gradient - mean) * (1 - first)
+        else:
+            mean[...] = gradient - (gradient - mean) * first
+        square *= second
+        change = gradient * (1 - second)
+        change *= gradient
+        square += change
+        root = np.sqrt(square, out=change)
+        root /= self._correction
+        root += self.eps
+        parameter -= mean * self._step_size / root

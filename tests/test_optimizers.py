@@ -1,0 +1,279 @@
+"""SGD and Adam beside torch.optim, step by step; their state; what they refuse."""
+
+import numpy as np
+import pytest
+import torch
+
+from cossim import nn
+
+SHAPES = {"conv.weight": (3, 2, 5, 5), "conv.bias": (3,), "scale": ()}
+OPTIONS = {
+    "SGD": [
+        {},
+        {"momentum": 0.9},
+        {"momentum": 0.9, "nesterov": True},
+        {"momentum": 0.7, "dampening": 0.3, "weight_decay": 0.01},
+        {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
+        {"momentum": 0.5, "dampening": -1.0},
+        {"weight_decay": 0.5},
+        {"lr": 0},
+    ],
+    "Adam": [
+        {},
+        {"lr": 0.1, "betas": (0.5, 0.9)},
+        {"betas": (0.3, 0.99), "eps": 1e-3},
+        {"betas": (0.0, 0.0)},
+        {"weight_decay": 0.05},
+        {"lr": 0},
+    ],
+}
+CASES = [(name, options) for name, several in OPTIONS.items() for options in several]
+# Of the parameters themselves, which are around 1: torch uses fused multiplications and additions, NumPy does not.
+TOLERANCE = {np.float32: 2e-6, np.float64: 1e-14}
+
+
+def parameters(rng, dtype):
+    return {key: np.asarray(rng.standard_normal(shape), dtype) for key, shape in SHAPES.items()}
+
+
+def gradients(rng, dtype, step):
+    """Of many magnitudes, and some of them zero."""
+    found = {}
+    for key, shape in SHAPES.items():
+        sizes = 10.0 ** rng.uniform(-4, 1, shape) * (rng.random(shape) < 0.9)
+        found[key] = np.asarray(rng.standard_normal(shape) * sizes * (1 + np.cos(step / 20)), dtype)
+    return found
+
+
+def ours_of(name, own, options):
+    return getattr(nn, name)(own, **({"lr": 0.01} | options))
+
+
+def theirs_of(name, own, options):
+    tensors = {key: torch.tensor(array, requires_grad=True) for key, array in own.items()}
+    return tensors, getattr(torch.optim, name)(tensors.values(), **({"lr": 0.01} | options))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("name", "options"), CASES, ids=str)
+def test_beside_torch(rng, name, options, dtype):
+    own = parameters(rng, dtype)
+    before = {key: array.copy() for key, array in own.items()}
+    tensors, theirs = theirs_of(name, own, options)
+    ours = ours_of(name, own, options)
+    for step in range(300):
+        given = gradients(rng, dtype, step)
+        kept = {key: array.copy() for key, array in given.items()}
+        for key, tensor in tensors.items():
+            tensor.grad = torch.tensor(given[key])
+        ours.step(given)
+        theirs.step()
+        for key, tensor in tensors.items():
+            np.testing.assert_array_equal(given[key], kept[key])
+            expected, scale = tensor.detach().numpy(), max(1, np.abs(own[key]).max())
+            np.testing.assert_allclose(own[key], expected, rtol=0, atol=TOLERANCE[dtype] * scale, err_msg=str(step))
+            assert own[key].dtype == dtype
+    assert all((own[key] != before[key]).any() for key in own) == (options.get("lr") != 0)
+
+
+def test_the_first_step_in_full():
+    """By hand, from the formulas: the first step of SGD is not dampened, and that of Adam is lr whatever the size."""
+    w = np.array([1.0, -2.0])
+    nn.SGD({"w": w}, 0.5, momentum=0.9, dampening=0.5, weight_decay=0.1).step({"w": np.array([3.0, 0.0])})
+    np.testing.assert_allclose(w, [1 - 0.5 * 3.1, -2 - 0.5 * -0.2], rtol=1e-15)
+    w = np.array([1.0, -2.0, 0.0])
+    nn.Adam({"w": w}, 0.25, eps=0).step({"w": np.array([1e-150, -1e150, 3.0])})
+    np.testing.assert_allclose(w, [0.75, -1.75, -0.25], rtol=1e-14)
+
+
+def test_a_module_is_changed_in_place():
+    net = nn.Sequential(nn.Linear(3, 2, rng=0), nn.ReLU(), nn.Linear(2, 2, bias=False, rng=1))
+    arrays = net.state_dict()
+    before = {key: array.copy() for key, array in arrays.items()}
+    optimizer = nn.SGD(net, lr=1)
+    optimizer.step({key: np.full_like(array, 0.5) for key, array in arrays.items()})
+    for key, array in net.state_dict().items():
+        assert array is arrays[key]
+        np.testing.assert_array_equal(array, before[key] - np.float32(0.5))
+    optimizer.lr = 2.0
+    optimizer.step({key: np.full_like(array, 0.25) for key, array in arrays.items()})
+    np.testing.assert_array_equal(net[0].weight, before["0.weight"] - np.float32(0.5) - np.float32(0.5))
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_strided_parameters(rng, name, dtype):
+    """In Fortran order, or every second element of others: the same bits, and the others stay."""
+    options = {"momentum": 0.9, "weight_decay": 0.1} if name == "SGD" else {"weight_decay": 0.1}
+    plain = rng.standard_normal((4, 6)).astype(dtype)
+    wide = np.full((4, 12), 7, dtype)
+    wide[:, ::2] = plain
+    column_major = np.asfortranarray(plain)
+    optimizers = [ours_of(name, {"w": w}, options) for w in (plain, wide[:, ::2], column_major)]
+    for _ in range(5):
+        gradient = rng.standard_normal((4, 6)).astype(dtype)
+        for optimizer, one in zip(optimizers, (gradient, np.asfortranarray(gradient), gradient[:]), strict=True):
+            optimizer.step({"w": one})
+    np.testing.assert_array_equal(wide[:, ::2], plain)
+    np.testing.assert_array_equal(column_major, plain)
+    assert (wide[:, 1::2] == 7).all()
+
+
+@pytest.mark.parametrize("suffix", [None, ".npz", ".safetensors"])
+@pytest.mark.parametrize(("name", "options"), CASES, ids=str)
+def test_going_on_from_a_state(rng, tmp_path, name, options, suffix):
+    """Into a new optimizer, as a dict or through a file: the same bits as without a break."""
+    given = [gradients(rng, np.float32, step) for step in range(12)]
+    whole = parameters(rng, np.float32)
+    broken = {key: array.copy() for key, array in whole.items()}
+    first, second, optimizer = (ours_of(name, own, options) for own in (broken, broken, whole))
+    for number, one in enumerate(given):
+        optimizer.step(one)
+        if number < 7:
+            first.step(one)
+    state = first.state_dict()
+    assert state["step"] == 7
+    if suffix is not None:
+        nn.save_weights(tmp_path / f"state{suffix}", state)
+        state = tmp_path / f"state{suffix}"
+    second.load_state_dict(state)
+    for one in given[7:]:
+        second.step(one)
+    for key in whole:
+        np.testing.assert_array_equal(broken[key], whole[key])
+    expected = optimizer.state_dict()
+    assert list(second.state_dict()) == list(expected)
+    for key, array in second.state_dict().items():
+        np.testing.assert_array_equal(array, expected[key])
+
+
+def test_names_in_the_state():
+    layer = nn.Linear(2, 3)
+    kinds = {
+        ("step",): nn.SGD(layer, 0.1),
+        ("step", "momentum_buffer.weight", "momentum_buffer.bias"): nn.SGD(layer, 0.1, momentum=0.9),
+        ("step", "exp_avg.weight", "exp_avg.bias", "exp_avg_sq.weight", "exp_avg_sq.bias"): nn.Adam(layer),
+    }
+    for names, optimizer in kinds.items():
+        assert tuple(optimizer.state_dict()) == names
+
+
+def test_states_that_do_not_fit_change_nothing():
+    optimizer = nn.Adam({"w": np.ones(3)})
+    optimizer.step({"w": np.ones(3)})
+    before = {key: array.copy() for key, array in optimizer.state_dict().items()}
+    good = {"step": 5, "exp_avg.w": np.full(3, 9.0), "exp_avg_sq.w": np.full(3, 9.0)}
+    cases = {
+        "exp_avg.w is missing": {"step": 5, "exp_avg_sq.w": np.ones(3)},
+        "momentum_buffer.w is not expected": {**good, "momentum_buffer.w": np.ones(3)},
+        r"exp_avg_sq.w must have shape \(3,\), not \(2,\)": {**good, "exp_avg_sq.w": np.ones(2)},
+        r"step must have shape \(\), not \(1,\)": {**good, "step": [5]},
+        "step must be an integer from 0, not -1": {**good, "step": -1},
+        r"step must be an integer from 0, not 1\.5": {**good, "step": 1.5},
+        "step must be an integer from 0, not nan": {**good, "step": np.nan},
+        "step must be an integer from 0, not inf": {**good, "step": np.inf},
+    }
+    for words, state in cases.items():
+        with pytest.raises(ValueError, match=f"the dict does not fit Adam: .*{words}"):
+            optimizer.load_state_dict(state)
+    with pytest.raises(TypeError, match="exp_avg_sq.w"):
+        optimizer.load_state_dict({**good, "exp_avg_sq.w": np.ones(3, complex)})
+    for key, array in optimizer.state_dict().items():
+        np.testing.assert_array_equal(array, before[key])
+    optimizer.load_state_dict(good)
+    assert optimizer.state_dict()["step"] == 5
+
+
+# ---- what they refuse ----
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "words"),
+    [
+        ({"w": np.ones(3)}, ValueError, "b is missing"),
+        ({"w": np.ones(3), "b": np.ones(2), "c": np.ones(2)}, ValueError, "c is not expected"),
+        ({"w": np.ones(3), "b": np.ones(3)}, ValueError, r"b must have shape \(2,\), not \(3,\)"),
+        ({"w": np.ones(3), "b": np.ones((2, 1))}, ValueError, r"b must have shape \(2,\), not \(2, 1\)"),
+        ({"w": np.ones(3), "b": 1.0}, ValueError, r"b must have shape \(2,\), not \(\)"),
+        ({"w": np.ones(3), "b": np.ones(2, "f4")}, TypeError, "b must have dtype float64, not float32"),
+        ({"w": np.ones(3), "b": np.ones(2, int)}, TypeError, "b must have dtype float64, not int64"),
+        ({"w": np.ones(3), "b": None}, TypeError, "b must have dtype float64, not object"),
+        ([np.ones(3), np.ones(2)], TypeError, "gradients must be a dict .*, not list"),
+    ],
+)
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
+def test_gradients_that_do_not_fit_change_nothing(name, given, error, words):
+    own = {"w": np.ones(3), "b": np.ones(2)}
+    optimizer = ours_of(name, own, {"momentum": 0.9} if name == "SGD" else {})
+    with pytest.raises(error, match=rf"^{name}\.step\(\): .*{words}"):
+        optimizer.step(given)
+    assert all((array == 1).all() for array in own.values())
+    assert all((array == 0).all() for array in optimizer.state_dict().values())
+
+
+READ_ONLY = np.ones(3)
+READ_ONLY.flags.writeable = False
+SHARED = np.ones(3)
+W = {"w": np.ones(3)}
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: nn.SGD(W, -0.1), ValueError, r"SGD\(\): lr must be a finite number from 0, not -0.1"),
+        (lambda: nn.SGD(W, np.nan), ValueError, "lr must be a finite number from 0, not nan"),
+        (lambda: nn.SGD(W, "0.1"), TypeError, "lr must be a number, not '0.1'"),
+        (lambda: nn.SGD(W, True), TypeError, "lr must be a number, not True"),
+        (lambda: nn.SGD(W, 0.1, momentum=-1), ValueError, "momentum"),
+        (lambda: nn.SGD(W, 0.1, weight_decay=-1), ValueError, "weight_decay"),
+        (lambda: nn.SGD(W, 0.1, dampening=np.inf), ValueError, "dampening must be a finite number, not inf"),
+        (lambda: nn.SGD(W, 0.1, nesterov=True), ValueError, "nesterov needs a momentum above 0"),
+        (lambda: nn.SGD(W, 0.1, momentum=0.9, dampening=0.1, nesterov=True), ValueError, "dampening of 0"),
+        (lambda: nn.Adam(W, -1), ValueError, r"Adam\(\): lr"),
+        (lambda: nn.Adam(W, np.inf), ValueError, "lr must be a finite number from 0, not inf"),
+        (lambda: nn.Adam(W, 1 + 2j), TypeError, "lr must be a number"),
+        (lambda: nn.Adam(W, betas=(1.0, 0.9)), ValueError, r"betas\[0\] must be a finite number from 0 to below 1, "),
+        (lambda: nn.Adam(W, betas=(0.9, -0.1)), ValueError, r"betas\[1\]"),
+        (lambda: nn.Adam(W, betas=0.9), TypeError, "betas must be a pair of numbers, not 0.9"),
+        (lambda: nn.Adam(W, betas=(0.9, 0.99, 0.999)), TypeError, "betas must be a pair"),
+        (lambda: nn.Adam(W, eps=-1e-8), ValueError, "eps"),
+        (lambda: nn.Adam(W, weight_decay=np.nan), ValueError, "weight_decay"),
+        (lambda: nn.Adam([np.ones(3)]), TypeError, "parameters must be a Module or a dict of arrays, not list"),
+        (lambda: nn.Adam({}), ValueError, "there are no parameters"),
+        (lambda: nn.SGD(nn.ReLU(), 0.1), ValueError, "there are no parameters"),
+        (lambda: nn.Adam({3: np.ones(3)}), TypeError, "names of parameters must be str, not 3"),
+        (lambda: nn.Adam({"w": [1.0]}), TypeError, "w must be a NumPy array, not list"),
+        (lambda: nn.Adam({"w": np.ma.ones(3)}), TypeError, "w must be a NumPy array, not MaskedArray"),
+        (lambda: nn.Adam({"w": np.ones(3, int)}), TypeError, "w must be float32 or float64, not int64"),
+        (lambda: nn.Adam({"w": np.ones(3, "f2")}), TypeError, "w must be float32 or float64, not float16"),
+        (lambda: nn.Adam({"w": READ_ONLY}), ValueError, "w is read-only"),
+        (lambda: nn.Adam({"w": SHARED, "b": SHARED}), ValueError, "w and b are one and the same array"),
+    ],
+)
+def test_refused(make, error, words):
+    with pytest.raises(error, match=words):
+        make()
+
+
+def test_numbers_of_numpy_and_zeros_are_fine():
+    optimizer = nn.Adam({"w": np.ones(2)}, np.float32(0.5), betas=[0, np.float64(0.5)], eps=0)
+    assert repr(optimizer) == "Adam(lr=0.5, betas=(0.0, 0.5), eps=0.0, weight_decay=0.0)"
+    expected = "SGD(lr=0.1, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False)"
+    assert repr(nn.SGD({"w": np.ones(2)}, 0.1)) == expected
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_nan_and_infinity_go_on_as_in_torch(name, dtype):
+    """Without a warning."""
+    own = {"w": np.ones(5, dtype)}
+    tensors, theirs = theirs_of(name, own, {"lr": 1e30})
+    ours = ours_of(name, own, {"lr": 1e30})
+    for _ in range(3):
+        gradient = np.array([np.nan, np.inf, -np.inf, np.finfo(dtype).max, 0], dtype)
+        tensors["w"].grad = torch.tensor(gradient)
+        ours.step({"w": gradient})
+        theirs.step()
+    expected = tensors["w"].detach().numpy()
+    assert np.isnan(own["w"]).any()
+    np.testing.assert_allclose(own["w"], expected, rtol=1e-6)
