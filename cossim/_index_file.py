@@ -42,9 +42,11 @@ import secrets
 import stat
 import struct
 import zlib
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import numpy as np
+
+from cossim._files import errors_of, sync_folder
 
 MAGIC = b"\x89COSSIM\n"
 VERSION = 1
@@ -192,17 +194,6 @@ def _check_header(data, end):
 # ---- writing ----
 
 
-@contextmanager
-def _errors_of(path):
-    """Errors of the system name the path that was asked for, not the temporary file or nothing."""
-    try:
-        yield
-    except OSError as error:
-        error.filename = path
-        del error.filename2
-        raise
-
-
 def _blocks(array, limit):
     """The array in pieces of at most `limit` bytes that follow each other in C order; each is a view."""
     length = array.size * array.itemsize
@@ -227,7 +218,7 @@ def _bytes_of(array, dtype):
 
 def _write_all(file, data, path):
     data = memoryview(data)
-    with _errors_of(path):
+    with errors_of(path):
         while len(data):
             data = data[file.write(data) :]
 
@@ -260,16 +251,6 @@ def _mode_of(path):
         raise ValueError(f"{path!r}: not a regular file, so nothing is written there")
     os.close(os.open(path, os.O_WRONLY))  # which fails for folders and without permission, as any writing would
     return mode & 0o777
-
-
-def _sync_folder(folder):
-    """Makes a new name survive a power failure; some file systems cannot."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def write(path, header, arrays, *, progress=None):
@@ -325,7 +306,7 @@ def write(path, header, arrays, *, progress=None):
     temporary = os.path.join(folder, f"{name[:40]}.{secrets.token_hex(8)}.part")  # file names can be 255 bytes long
     mode = _mode_of(path)
     try:
-        with _errors_of(path):  # 0o666: the umask takes away what it takes from every new file
+        with errors_of(path):  # 0o666: the umask takes away what it takes from every new file
             handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else mode)
         with open(handle, "wb", buffering=0) as file:
             if mode is not None:
@@ -341,15 +322,15 @@ def write(path, header, arrays, *, progress=None):
             _write_all(file, bytes(_aligned(end) - end) + data, path)
             file.seek(0)
             _write_all(file, _START.pack(*start), path)
-            with _errors_of(path):
+            with errors_of(path):
                 os.fsync(handle)
-        with _errors_of(path):
+        with errors_of(path):
             os.replace(temporary, target)
     except BaseException:  # KeyboardInterrupt too
         with suppress(OSError):
             os.unlink(temporary)
         raise
-    _sync_folder(folder)
+    sync_folder(folder)
 
 
 # ---- reading ----
@@ -478,7 +459,7 @@ def read(path, *, mmap=True, verify=True):
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a pipe would keep us waiting; open() refuses folders
         raise ValueError(f"{path!r}: not a regular file")
-    with open(path, "rb", buffering=0) as file, _errors_of(path):
+    with open(path, "rb", buffering=0) as file, errors_of(path):
         size = os.fstat(file.fileno()).st_size
         try:
             end, length, crc = _check_start(file, size)

@@ -1,7 +1,6 @@
 """Parameters as dicts of arrays, and the two files they are kept in: .npz and .safetensors."""
 
 import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -9,15 +8,15 @@ from collections.abc import Mapping
 import numpy as np
 
 from cossim import _core
+from cossim._files import errors_of, replacing, write_npz
 
 
 def _safetensors():
     try:
         import safetensors.numpy
     except ImportError:
-        raise ImportError(
-            "reading and writing .safetensors needs safetensors: pip install 'cossim-c[weights]'"
-        ) from None
+        message = "reading and writing .safetensors needs safetensors: pip install 'cossim-c[weights]'"
+        raise ModuleNotFoundError(message, name="safetensors") from None
     return safetensors
 
 
@@ -105,20 +104,23 @@ def save_weights(path, state_dict):
     path = os.fspath(path)
     kind = _kind(path)
     arrays = _as_arrays(state_dict, "save_weights")
-    folder = os.path.dirname(path) or "."
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=os.path.basename(path) + ".", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            if kind == ".npz":
-                np.savez(file, **arrays)
-            else:
-                file.write(_safetensors().numpy.save({name: np.asarray(a, order="C") for name, a in arrays.items()}))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    if kind == ".safetensors":
+        data = _safetensors().numpy.save({name: np.asarray(a, order="C") for name, a in arrays.items()})
+    with errors_of(path), replacing(path) as (file, replace):
+        if kind == ".npz":
+            write_npz(file, arrays)
+        else:
+            file.write(data)
+        replace()
+
+
+def check_weights_path(path):
+    """Raises what would keep save_weights from writing to path, where that shows before there are weights."""
+    path = os.fspath(path)
+    if _kind(path) == ".safetensors":
+        _safetensors()
+    with errors_of(path), replacing(path):
+        pass
 
 
 def _as_arrays(state_dict, function):
