@@ -4,22 +4,24 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def reporting(progress, name):
+def reporting(progress, name, unit="scores"):
     """Turns an argument progress of the function called name into what its work reports to.
 
     Parameters
     ----------
     progress : None, bool or callable
         None and False: nothing is reported. True: a bar on stderr, or a widget in a notebook, which needs tqdm. A
-        callable is called as ``progress(done, total)``, both counted in scores.
+        callable is called as ``progress(done, total)``.
     name : str
         Of the function, for the bar and for messages.
+    unit : str
+        What is counted, for the bar.
 
     Yields
     ------
     callable or None
         What to call with (done, total). The bar appears with the first call, is filled where the block ends without an
-        error, and left as it is where it does not.
+        error, and left as it is where it does not. It also takes a third argument, a text to show behind it.
 
     Raises
     ------
@@ -38,7 +40,7 @@ def reporting(progress, name):
     if progress is None or progress is False:
         yield None
     elif progress is True:
-        with _bar(name) as report:
+        with _bar(name, unit) as report:
             yield report
     elif callable(progress):
         yield progress
@@ -48,7 +50,7 @@ def reporting(progress, name):
 
 
 @contextmanager
-def _bar(name):
+def _bar(name, unit):
     try:
         from tqdm.auto import tqdm  # which takes a while
     except ModuleNotFoundError as error:
@@ -59,12 +61,16 @@ def _bar(name):
 
     bar = None
 
-    def report(done, total):
+    def report(done, total, note=""):
         nonlocal bar
         if bar is None:
+            # initial: what was done before the clock began to run does not count for the speed.
             # miniters=1: tqdm's own guess of how many calls to skip lets a bar stand still where the work slows down.
-            bar = tqdm(desc=name, total=total, unit=" scores", unit_scale=True, miniters=1)
+            short = total > 999  # 4.00k and not 4000
+            bar = tqdm(desc=name, total=total, initial=done, unit=f" {unit}", unit_scale=short, miniters=1)
         bar.total = total
+        if note:
+            bar.set_postfix_str(note, refresh=False)
         bar.update(done - bar.n)
 
     try:

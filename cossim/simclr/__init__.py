@@ -1,8 +1,9 @@
-"""SimCLR's pieces: encoder of small grey images, random views, similarity of two views of each image, loss."""
+"""SimCLR's pieces: the encoder of small grey images, two views of each image, their similarity, the loss, training."""
 
 from cossim.simclr.augment import augment
 from cossim.simclr.encoder import Encoder
 from cossim.simclr.loss import nt_xent, nt_xent_value_and_grad
 from cossim.simclr.similarity import similarity_matrix
+from cossim.simclr.training import Training, train
 
-__all__ = ["Encoder", "augment", "nt_xent", "nt_xent_value_and_grad", "similarity_matrix"]
+__all__ = ["Encoder", "Training", "augment", "nt_xent", "nt_xent_value_and_grad", "similarity_matrix", "train"]

@@ -1,0 +1,310 @@
+"""simclr.train: its steps beside torch's, what it does with images and options, and what it refuses."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import cossim
+from cossim import nn, simclr
+from cossim.simclr import training
+
+
+@pytest.fixture
+def images(rng):
+    """22 images of bars."""
+    x = np.zeros((22, 1, 28, 28), np.float32)
+    for image in x:
+        top, left, height, width = (*rng.integers(2, 14, 2), *rng.integers(3, 12, 2))
+        image[0, top : top + height, left : left + width] = rng.uniform(0.5, 1)
+    return x
+
+
+def same(a, b):
+    np.testing.assert_array_equal(a.losses, b.losses)
+    ours, theirs = a.encoder.state_dict(), b.encoder.state_dict()
+    assert list(ours) == list(theirs)
+    for key, array in ours.items():
+        np.testing.assert_array_equal(array, theirs[key], err_msg=key)
+
+
+def another(images, rng):
+    """Views that need no augment: brighter or darker, with noise."""
+    shape = (len(images), 1, 1, 1)
+    views = images * rng.uniform(0.7, 1.3, shape) + rng.normal(0, 0.05, images.shape)
+    return views.astype(images.dtype)
+
+
+# ---- what a step does ----
+
+
+class TorchEncoder(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = torch.nn.Conv2d(1, 10, 5)
+        self.conv2 = torch.nn.Conv2d(10, 20, 5)
+        self.fc = torch.nn.Linear(320, 100)
+
+    def forward(self, x):
+        for conv in (self.conv1, self.conv2):
+            x = torch.nn.functional.max_pool2d(torch.relu(conv(x)), 2)
+        return torch.relu(self.fc(x.flatten(1)))
+
+
+def torch_loss(z, temperature):
+    z = torch.nn.functional.normalize(z, dim=1, eps=1e-8)
+    scores, n = z @ z.T / temperature, len(z)
+    scores = scores.masked_fill(torch.eye(n, dtype=torch.bool), -torch.inf)
+    return torch.nn.functional.cross_entropy(scores, (torch.arange(n) + n // 2) % n)
+
+
+# Steps so small that rounding is not blown up: with larger ones torch in float32 leaves torch in float64 as well.
+RATES = {"adam": 3e-4, "sgd": 1e-3}
+
+
+@pytest.mark.parametrize("kind", RATES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_losses_follow_torch(images, kind, dtype):
+    """The same initial weights and batches: 50 steps, losses within 1e-4."""
+    seen = []
+
+    def recorded(images, rng):
+        seen.append(another(images, rng))
+        return seen[-1]
+
+    images = images.astype(dtype)
+    start = simclr.Encoder(dtype=dtype, rng=3)
+    options = {"epochs": 50, "batch_size": 20, "temperature": 0.5, "lr": RATES[kind], "optimizer": kind}
+    ours = simclr.train(images, encoder=start, augment=recorded, **options)
+    theirs = TorchEncoder().to(torch.float64 if dtype == np.float64 else torch.float32)
+    theirs.load_state_dict({key: torch.tensor(array) for key, array in start.state_dict().items()})
+    if kind == "adam":
+        optimizer = torch.optim.Adam(theirs.parameters(), RATES[kind])
+    else:
+        optimizer = torch.optim.SGD(theirs.parameters(), RATES[kind], momentum=0.9)
+    losses = []
+    for views in zip(seen[::2], seen[1::2], strict=True):
+        optimizer.zero_grad()
+        loss = torch_loss(theirs(torch.tensor(np.concatenate(views))), 0.5)
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert ours.losses.shape == (50,)
+    np.testing.assert_allclose(ours.losses, losses, rtol=1e-4 if dtype == np.float32 else 1e-9)
+    assert np.ptp(losses) > 0.1
+    z = ours.encoder(seen[0])
+    assert z.dtype == dtype
+    expected = theirs(torch.tensor(seen[0])).detach().numpy()
+    np.testing.assert_allclose(z, expected, rtol=0.02 if dtype == np.float32 else 1e-7, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("n", "batch_size", "size", "steps"), [(22, 5, 5, 4), (22, 22, 22, 1), (7, 99, 7, 1), (2, 2, 2, 1)]
+)
+def test_batches(n, batch_size, size, steps):
+    """Each image at most once an epoch, in an order of its own; both views of a batch are of the same images."""
+    images = np.full((n, 1, 28, 28), 0.5, np.float32)
+    images[:, 0, 0, 0] = np.arange(n)
+    seen = []
+
+    def recorded(images, rng):
+        seen.append((images[:, 0, 0, 0].astype(int).tolist(), rng.random()))
+        return another(images, rng)
+
+    simclr.train(images, 3, batch_size, augment=recorded)
+    assert len(seen) == 2 * 3 * steps
+    epochs = []
+    for epoch in range(3):
+        batches = seen[2 * steps * epoch : 2 * steps * (epoch + 1)]
+        assert [len(batch) for batch, _ in batches] == [size] * 2 * steps
+        assert [batch for batch, _ in batches[::2]] == [batch for batch, _ in batches[1::2]]
+        epochs.append([image for batch, _ in batches[::2] for image in batch])
+        assert len(set(epochs[-1])) == steps * size
+    assert n == 2 or len(set(map(tuple, epochs))) == 3
+    assert len({number for _, number in seen}) == len(seen)
+
+
+def test_the_loss_falls(images):
+    losses = simclr.train(images, 40, 22).losses
+    assert losses.dtype == np.float64
+    assert losses[-5:].mean() < losses[0] - 0.3
+
+
+def test_seeds(images):
+    options = {"epochs": 2, "batch_size": 10}
+    one, again, other = (simclr.train(images, seed=seed, **options) for seed in (5, np.int64(5), 6))
+    same(one, again)
+    assert (one.losses != other.losses).all()
+    np.random.seed(0)  # noqa: NPY002
+    same(one, simclr.train(images, seed=5, **options))
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_any_number_of_threads(images, threads):
+    with cossim.threads(1):
+        one = simclr.train(images, 3, 22)
+    with cossim.threads(threads):
+        same(one, simclr.train(images, 3, 22))
+
+
+# ---- images and options ----
+
+
+def test_layouts_of_images(images, tmp_path):
+    images = images[:8]
+    expected = simclr.train(images, 2, 4)
+    np.save(tmp_path / "x.npy", images)
+    wide = np.zeros((8, 1, 28, 56), np.float32)
+    wide[..., ::2] = images
+    for other in (images[:, 0], wide[..., ::2], images.astype(">f4"), np.load(tmp_path / "x.npy", mmap_mode="r")):
+        before = np.array(other)
+        same(expected, simclr.train(other, 2, 4))
+        np.testing.assert_array_equal(other, before)
+
+
+def test_no_epochs(images):
+    found = simclr.train(images, 0, seed=4)
+    assert found.losses.shape == (0,)
+    for key, array in simclr.Encoder(rng=4).state_dict().items():
+        np.testing.assert_array_equal(found.encoder.state_dict()[key], array)
+
+
+def test_a_given_encoder_is_copied(images):
+    start = simclr.Encoder(rng=9)
+    before = {key: array.copy() for key, array in start.state_dict().items()}
+    first = simclr.train(images, 2, 11, encoder=start)
+    same(first, simclr.train(images, 2, 11, encoder=start))
+    for key, array in start.state_dict().items():
+        np.testing.assert_array_equal(array, before[key])
+        assert (first.encoder.state_dict()[key] != array).any()
+
+
+def test_encoders_of_other_kinds(rng):
+    images = rng.random((12, 3, 8, 6))
+    layers = (nn.Conv2d(3, 4, 3, dtype=np.float64, rng=0), nn.ReLU(), nn.Flatten())
+    net = nn.Sequential(*layers, nn.Linear(96, 5, dtype=np.float64, rng=0))
+    found = simclr.train(images, 20, 12, encoder=net, temperature=0.5)
+    assert found.encoder(images).shape == (12, 5)
+    assert found.losses[-1] < found.losses[0]
+
+
+def test_augment_takes_what_is_given(images, monkeypatch):
+    seen = []
+
+    def spy(images, rng, **options):
+        seen.append(options)
+        return images.copy()
+
+    spy.__kwdefaults__ = {"shift": 2.0, "rotate": 15.0}
+    monkeypatch.setattr(training, "augment_images", spy)
+    simclr.train(images, 1, 22, augment={"shift": 1})
+    assert seen == [{"shift": 1, "rotate": 15.0}] * 2
+    monkeypatch.undo()
+    plain, moved = simclr.train(images, 1, 22), simclr.train(images, 1, 22, augment={"rotate": 90})
+    assert plain.losses != moved.losses
+    with pytest.raises(TypeError, match="twist"):
+        simclr.train(images, 1, 22, augment={"twist": 1})
+
+
+def test_optimizers_of_other_kinds(images):
+    own = simclr.train(images, 2, 11, optimizer=lambda encoder: nn.SGD(encoder, 2e-3, momentum=0.9))
+    same(own, simclr.train(images, 2, 11, optimizer="sgd"))
+    plain = simclr.train(images, 2, 11, optimizer=lambda encoder: nn.SGD(encoder, 0.0))
+    start = simclr.Encoder(rng=0).state_dict()
+    assert all((array == start[key]).all() for key, array in plain.encoder.state_dict().items())
+
+
+# ---- progress ----
+
+
+def test_progress_counts_steps(images):
+    calls = []
+    simclr.train(images, 3, 11, progress=lambda *done: calls.append(done))
+    assert calls == [(done, 6) for done in range(7)]
+
+
+def test_the_bar_shows_the_loss(images, capsys):
+    pytest.importorskip("tqdm")
+    losses = simclr.train(images, 3, 11, progress=True).losses
+    out, err = capsys.readouterr()
+    assert out == ""
+    last = err.rstrip("\n").split("\r")[-1]
+    assert last.startswith("train: 100%")
+    assert "6/6" in last
+    assert f"loss {losses[-1]:.4f}" in last
+
+
+def test_progress_needs_tqdm(images, monkeypatch):
+    for module in ("tqdm", "tqdm.auto"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ModuleNotFoundError, match=r"train\(\): progress=True"):
+        simclr.train(images, 1, progress=True)
+
+
+# ---- what is refused ----
+
+GOOD = np.random.default_rng(0).random((4, 1, 28, 28), dtype=np.float32)
+BROKEN = GOOD.copy()
+BROKEN[1, 0, 2, 3:5] = np.nan, np.inf
+
+
+@pytest.mark.parametrize(
+    ("images", "options", "error", "words"),
+    [
+        (GOOD[0, 0], {}, ValueError, r"images must have shape \(N, C, H, W\) or \(N, H, W\), not \(28, 28\)"),
+        (GOOD[:, :, :0], {}, ValueError, r"not \(4, 1, 0, 28\)"),
+        (GOOD[:1], {}, ValueError, "two images are the least"),
+        (GOOD[:0], {}, ValueError, "two images are the least"),
+        (GOOD[..., :20], {}, ValueError, r"Encoder\(\)"),
+        (np.ones((4, 1, 28, 28), np.uint8), {}, TypeError, "float32 or float64, not uint8: pixels from 0 to 255"),
+        (GOOD.astype(np.float16), {}, TypeError, "not float16"),
+        (GOOD.astype(complex), {}, TypeError, "not complex"),
+        (BROKEN, {}, ValueError, r"2 numbers in images of shape \(4, 1, 28, 28\) are NaN or infinite"),
+        (GOOD, {"epochs": -1}, ValueError, "epochs must be at least 0, not -1"),
+        (GOOD, {"epochs": 1.5}, TypeError, "epochs must be an integer, not 1.5"),
+        (GOOD, {"epochs": True}, TypeError, "epochs must be an integer, not True"),
+        (GOOD, {"batch_size": 1}, ValueError, "batch_size must be at least 2, not 1"),
+        (GOOD, {"batch_size": "many"}, TypeError, "batch_size must be an integer"),
+        (GOOD, {"seed": -1}, ValueError, "seed must be at least 0, not -1"),
+        (GOOD, {"seed": None}, TypeError, "seed must be an integer, not None"),
+        (GOOD, {"temperature": 0}, ValueError, "temperature"),
+        (GOOD, {"temperature": np.nan}, ValueError, "temperature"),
+        (GOOD, {"lr": -1}, ValueError, "lr must be a finite number from 0, not -1"),
+        (GOOD, {"optimizer": "lbfgs"}, ValueError, "optimizer must be 'adam', 'sgd' or a callable, not 'lbfgs'"),
+        (GOOD, {"encoder": abs}, TypeError, "encoder must be a Module, not builtin_function_or_method"),
+        (GOOD, {"encoder": nn.ReLU()}, ValueError, "no parameters"),
+        (GOOD, {"encoder": simclr.Encoder(dtype=np.float64)}, TypeError, "float64"),
+        (GOOD, {"augment": "strong"}, TypeError, "augment must be a dict of augment's keywords or a callable, not str"),
+        (GOOD, {"augment": lambda x, rng: x[1:]}, ValueError, r"views must be float32 of shape .*, not float32 of"),
+        (GOOD, {"augment": lambda x, rng: x.astype(float)}, ValueError, "not float64 of shape"),
+        (GOOD, {"augment": lambda x, rng: None}, ValueError, "not NoneType"),
+        (GOOD, {"progress": "yes"}, TypeError, "progress must be"),
+        (GOOD, {"checkpoint": 3}, TypeError, "int"),
+        (GOOD, {"checkpoint": "x.pt"}, ValueError, r"must end in \.npz or \.safetensors"),
+        (GOOD, {"checkpoint": "no/such/x.npz"}, FileNotFoundError, r"no/such/x\.npz"),
+    ],
+)
+def test_refused(images, options, error, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=words):
+        simclr.train(images, **{"epochs": 1, **options})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_loss_that_is_not_finite(images, tmp_path):
+    """Views of NaN from the third step on: the epoch before is in the checkpoint, and nothing of this one."""
+    calls = []
+
+    def views(images, rng):
+        calls.append(1)
+        return another(images, rng) if len(calls) <= 4 else np.full_like(images, np.nan)
+
+    message = r"^train\(\): the loss of step 1 of 2 in epoch 2 is nan: try a smaller lr or a larger temperature$"
+    path = tmp_path / "x.npz"
+    with pytest.raises(ValueError, match=message):
+        simclr.train(images, 3, 11, augment=views, checkpoint=path)
+    assert len(nn.load_weights(path)["losses"]) == 2
+    with pytest.raises(ValueError, match="the loss of step"):
+        simclr.train(images, 50, 11, lr=1e30)

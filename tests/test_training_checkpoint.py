@@ -1,0 +1,362 @@
+"""Checkpoints of simclr.train: broken off anywhere, a training goes on to the same bits; what is refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from processes import ENVIRONMENT
+
+import cossim
+from cossim import nn, simclr
+from cossim.simclr import training
+
+STEPS = 3  # an epoch
+OPTIONS = {"epochs": 4, "batch_size": 7, "seed": 2}
+TOTAL = STEPS * OPTIONS["epochs"]
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(5).random((22, 1, 28, 28), dtype=np.float32)
+
+
+def changed(options):
+    return {**OPTIONS, **options}
+
+
+class Stop:
+    """Progress that ends the training by an exception when so many steps are done."""
+
+    def __init__(self, at, error=KeyboardInterrupt):
+        self.at, self.error = at, error
+
+    def __call__(self, done, total):
+        if done == self.at:
+            raise self.error
+
+
+def broken_off(images, path, at, **options):
+    with pytest.raises(KeyboardInterrupt):
+        simclr.train(images, **changed(options), checkpoint=path, progress=Stop(at))
+
+
+@pytest.fixture(params=[".npz", ".safetensors"])
+def suffix(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def whole(images, tmp_path_factory):
+    """A training without a break, and the bytes of its checkpoint in both formats."""
+    folder, data = tmp_path_factory.mktemp("whole"), {}
+    for suffix in (".npz", ".safetensors"):
+        found = simclr.train(images, **OPTIONS, checkpoint=folder / f"x{suffix}")
+        data[suffix] = (folder / f"x{suffix}").read_bytes()
+    return found, data
+
+
+def same(found, expected):
+    np.testing.assert_array_equal(found.losses, expected.losses)
+    for key, array in expected.encoder.state_dict().items():
+        np.testing.assert_array_equal(found.encoder.state_dict()[key], array, err_msg=key)
+
+
+# ---- going on ----
+
+
+def test_a_checkpoint_changes_nothing(images, whole):
+    same(simclr.train(images, **OPTIONS), whole[0])
+
+
+@pytest.mark.parametrize(
+    "stops", [[1], [STEPS], [STEPS + 1], [2, 5, 6, 10], [TOTAL - 1], [TOTAL], list(range(1, TOTAL))]
+)
+def test_broken_off_and_gone_on(images, whole, tmp_path, suffix, stops):
+    """Weights, optimizer state and losses, all the bytes of the file; with another number of threads each time."""
+    path = tmp_path / f"x{suffix}"
+    for number, at in enumerate(stops):
+        with cossim.threads(1 + number % 3):
+            broken_off(images, path, at)
+        assert len(nn.load_weights(path)["losses"]) == at
+    with cossim.threads(2):
+        found = simclr.train(images, **OPTIONS, checkpoint=path)
+    same(found, whole[0])
+    assert path.read_bytes() == whole[1][suffix]
+    assert os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", lambda encoder: nn.Adam(encoder, 0.01, weight_decay=0.1)])
+def test_other_optimizers_go_on_too(images, tmp_path, optimizer):
+    expected = simclr.train(images, **OPTIONS, optimizer=optimizer)
+    broken_off(images, tmp_path / "x.npz", 5, optimizer=optimizer)
+    same(simclr.train(images, **OPTIONS, optimizer=optimizer, checkpoint=tmp_path / "x.npz"), expected)
+
+
+def test_a_given_encoder_goes_on_too(images, tmp_path):
+    start = simclr.Encoder(rng=8)
+    expected = simclr.train(images, **OPTIONS, encoder=start)
+    broken_off(images, tmp_path / "x.npz", 4, encoder=start)
+    same(simclr.train(images, **OPTIONS, encoder=start, checkpoint=tmp_path / "x.npz"), expected)
+
+
+def test_nothing_is_saved_before_the_first_step(images, tmp_path):
+    broken_off(images, tmp_path / "x.npz", 0)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_finished_training_is_returned(images, whole, tmp_path):
+    path = tmp_path / "x.npz"
+    path.write_bytes(whole[1][".npz"])
+    before = os.stat(path).st_mtime_ns
+    calls = []
+    same(simclr.train(images, **OPTIONS, checkpoint=path, progress=lambda *done: calls.append(done)), whole[0])
+    assert calls == []
+    assert os.stat(path).st_mtime_ns == before
+
+
+def test_more_epochs(images, whole, tmp_path):
+    """A training of two epochs, continued to four."""
+    path = tmp_path / "x.npz"
+    simclr.train(images, **changed({"epochs": 2}), checkpoint=path)
+    same(simclr.train(images, **OPTIONS, checkpoint=path), whole[0])
+    assert path.read_bytes() == whole[1][".npz"]
+
+
+def test_what_a_checkpoint_holds(images, tmp_path):
+    path = tmp_path / "x.npz"
+    found = simclr.train(images, **OPTIONS, checkpoint=path)
+    arrays = nn.load_weights(path)
+    np.testing.assert_array_equal(arrays["losses"], found.losses)
+    for key, array in found.encoder.state_dict().items():
+        np.testing.assert_array_equal(arrays[f"encoder.{key}"], array)
+    assert arrays["optimizer.step"] == TOTAL
+    settings = json.loads(bytes(arrays["settings"]))
+    assert (settings["version"], settings["batch_size"], settings["seed"]) == (1, 7, 2)
+
+
+def test_saved_after_each_epoch(images, tmp_path, monkeypatch):
+    lengths, save = [], training.save_weights
+
+    def spy(path, arrays):
+        save(path, arrays)
+        lengths.append(len(nn.load_weights(path)["losses"]))
+
+    monkeypatch.setattr(training, "save_weights", spy)
+    simclr.train(images, **OPTIONS, checkpoint=tmp_path / "x.npz")
+    assert lengths == [3, 6, 9, 12]
+
+
+# ---- stopped amid a step ----
+
+
+class Interrupted(nn.SGD):
+    """Ctrl-C amid the fifth step, when some parameters have been changed and others not."""
+
+    def _update(self, *arrays):
+        if self._steps == 4 and arrays[0].shape == (20,):
+            self.interrupt()
+        super()._update(*arrays)
+
+    @staticmethod
+    def interrupt():
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_waits_for_the_end_of_a_step(images, tmp_path):
+    def optimizer(encoder):
+        return Interrupted(encoder, 0.01, momentum=0.9)
+
+    def without(encoder):
+        return nn.SGD(encoder, 0.01, momentum=0.9)
+
+    path, before = tmp_path / "x.npz", signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            simclr.train(images, **OPTIONS, optimizer=optimizer, checkpoint=path)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(nn.load_weights(path)["losses"]) == 5
+    found = simclr.train(images, **OPTIONS, optimizer=optimizer, checkpoint=path)
+    same(found, simclr.train(images, **OPTIONS, optimizer=without))
+
+
+def test_a_step_that_was_torn_is_not_saved(images, tmp_path, monkeypatch):
+    """By an exception that nothing can hold back."""
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Interrupted, "interrupt", staticmethod(interrupt))
+    path = tmp_path / "x.npz"
+    with pytest.raises(KeyboardInterrupt):
+        simclr.train(images, **OPTIONS, optimizer=lambda encoder: Interrupted(encoder, 0.01), checkpoint=path)
+    assert len(nn.load_weights(path)["losses"]) == 3
+
+
+def test_in_another_thread(images, whole, tmp_path):
+    """Where signals cannot be set."""
+    found = []
+    thread = threading.Thread(
+        target=lambda: found.append(simclr.train(images, **OPTIONS, checkpoint=tmp_path / "x.npz"))
+    )
+    thread.start()
+    thread.join()
+    same(found[0], whole[0])
+
+
+TRAINS = """
+import os, signal, sys
+import numpy as np
+from cossim import simclr
+signal.signal(signal.SIGINT, signal.default_int_handler)
+images = np.random.default_rng(5).random((22, 1, 28, 28), dtype=np.float32)
+def train(**options):
+    return simclr.train(images, 4, 7, seed=2, checkpoint=sys.argv[1], **options)
+"""
+
+
+def python(code, path, **options):
+    command = [sys.executable, "-c", TRAINS + code, os.fspath(path)]
+    return subprocess.Popen(
+        command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+def test_killed_while_the_checkpoint_is_written(images, whole, tmp_path):
+    """While the second epoch is saved: the first one's is there, and the training goes on from it."""
+    path = tmp_path / "x.npz"
+    code = """
+fsync, calls = os.fsync, []
+def stop(handle):
+    calls.append(1)
+    if len(calls) == 3:  # the file and the folder of the first epoch, the file of the second
+        print("writing", flush=True)
+        sys.stdin.read()  # until the end
+    fsync(handle)
+os.fsync = stop
+train()
+"""
+    with python(code, path, stdin=subprocess.PIPE) as child:
+        assert child.stdout.readline() == "writing\n"
+        child.kill()
+    assert child.returncode == -signal.SIGKILL
+    assert len(nn.load_weights(path)["losses"]) == STEPS
+    assert len(os.listdir(tmp_path)) == 2
+    same(simclr.train(images, **OPTIONS, checkpoint=path), whole[0])
+
+
+def test_ctrl_c_in_a_process(images, whole, tmp_path):
+    path = tmp_path / "x.npz"
+    code = """
+def progress(done, total):
+    if done == 5:
+        print("five", flush=True)
+        sys.stdin.read()  # until the end
+train(progress=progress)
+"""
+    with python(code, path, stdin=subprocess.PIPE) as child:
+        assert child.stdout.readline() == "five\n"
+        child.send_signal(signal.SIGINT)
+        err = child.communicate(timeout=60)[1]
+    assert err.endswith("KeyboardInterrupt\n")
+    assert len(nn.load_weights(path)["losses"]) == 5
+    assert os.listdir(tmp_path) == ["x.npz"]
+    same(simclr.train(images, **OPTIONS, checkpoint=path), whole[0])
+
+
+def test_full_disk(images, whole, tmp_path, suffix):
+    """A limit on the size of files stands for the disk; it fills up after the fourth step."""
+    path = tmp_path / f"x{suffix}"
+    code = """
+import resource
+def progress(done, total):
+    if done == 4:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+try:
+    train(progress=progress)
+except OSError as error:
+    print(error)
+"""
+    with python(code, path) as child:
+        out, err = child.communicate(timeout=60)
+    assert (out, err) == (f"[Errno 27] File too large: {os.fspath(path)!r}\n", "")
+    assert os.listdir(tmp_path) == [path.name]
+    assert len(nn.load_weights(path)["losses"]) == STEPS
+    same(simclr.train(images, **OPTIONS, checkpoint=path), whole[0])
+
+
+# ---- what is refused ----
+
+
+def refused(images, path, options=()):
+    """The message; the checkpoint stays as it is."""
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=path.name) as caught:
+        simclr.train(images, **changed(dict(options)), checkpoint=path)
+    assert path.read_bytes() == before
+    return str(caught.value).removeprefix(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"batch_size": 8}, "batch_size was 7, and is 8"),
+        ({"temperature": 0.2}, "temperature was 0.1, and is 0.2"),
+        ({"seed": 3}, "the encoder begins with other parameters; seed was 2, and is 3"),
+        ({"lr": 1e-3}, "optimizer was Adam(lr=0.002, "),
+        ({"optimizer": "sgd"}, "and is SGD(lr=0.002, "),
+        ({"encoder": simclr.Encoder(rng=7)}, "the encoder begins with other parameters"),
+        ({"augment": {"shift": 1}}, "augment was "),
+        ({"augment": max}, "and is builtins.max"),
+        ({"epochs": 3}, "it has 12 steps, and all epochs have 9"),
+        ({"batch_size": 8, "temperature": 0.2}, "batch_size was 7, and is 8; temperature was 0.1, and is 0.2"),
+    ],
+)
+def test_other_settings(images, whole, tmp_path, options, words):
+    path = tmp_path / "x.npz"
+    path.write_bytes(whole[1][".npz"])
+    message = refused(images, path, options)
+    assert message.startswith("a checkpoint of another training: ")
+    assert words in message
+
+
+def test_other_images(images, whole, tmp_path):
+    path = tmp_path / "x.npz"
+    path.write_bytes(whole[1][".npz"])
+    other = images.copy()
+    other[-1, 0, -1, -1] = 0.5
+    for others in (other, images[:21], images[::-1]):
+        assert refused(others, path) == "a checkpoint of another training: the images are others"
+    assert "the images are others; the encoder begins" in refused(images.astype(np.float64), path)
+
+
+def test_another_version(images, whole, tmp_path, monkeypatch):
+    path = tmp_path / "x.npz"
+    path.write_bytes(whole[1][".npz"])
+    monkeypatch.setattr(training, "VERSION", 2)
+    assert refused(images, path) == "a checkpoint of version 1, and this cossim reads version 2"
+
+
+def test_damaged(images, whole, tmp_path, suffix):
+    path, data = tmp_path / f"x{suffix}", whole[1][suffix]
+    for cut in (0, 1, 100, len(data) // 2, len(data) - 1):
+        path.write_bytes(data[:cut])
+        assert refused(images, path).startswith("damaged or no .")
+    for place in range(len(data) // 40, len(data), len(data) // 13):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        assert "damaged" in refused(images, path)
+
+
+def test_files_that_are_no_checkpoint(images, tmp_path, suffix):
+    path = tmp_path / f"x{suffix}"
+    nn.save_weights(path, simclr.Encoder(rng=0).state_dict())
+    assert refused(images, path) == "not a checkpoint of cossim.simclr.train"
+    nn.save_weights(path, {"settings": np.frombuffer(b"[1]", np.uint8), "losses": np.zeros(3), "sha256": np.zeros(32)})
+    assert refused(images, path) == "not a checkpoint of cossim.simclr.train"
