@@ -5,7 +5,7 @@ import os
 import sys
 
 import cossim
-from cossim import _commands
+from cossim import _commands, _training_commands
 
 
 def _demo(arguments):
@@ -33,7 +33,14 @@ def _add_info(commands):
 
 
 # Each adds its own arguments and the function that runs it. A new command is one more of them.
-COMMANDS = (_add_demo, _commands.add_topk, _commands.add_pairs, _add_info)
+COMMANDS = (
+    _add_demo,
+    _commands.add_topk,
+    _commands.add_pairs,
+    _training_commands.add_train,
+    _training_commands.add_embed,
+    _add_info,
+)
 
 
 def main(argv=None):

@@ -25,22 +25,22 @@ INT64 = np.iinfo(np.int64)
 # ---- arguments ----
 
 
-def _integer(text):
+def integer(text):
     number = int(text)
     if not INT64.min <= number <= INT64.max:
         raise argparse.ArgumentTypeError(f"{text} has more than 64 bits")
     return number
 
 
-def _positive(text):
-    number = _integer(text)
+def positive(text):
+    number = integer(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not at least 1")
     return number
 
 
 # What the type of an argument is called in argparse's "invalid ... value".
-_integer.__name__ = _positive.__name__ = "int"
+integer.__name__ = positive.__name__ = "int"
 
 
 def _bytes(text):
@@ -67,7 +67,12 @@ def _add_common(parser):
     parser.add_argument("--eps", metavar="X", type=float, default=1e-8, help="smallest norm (default: %(default)s)")
     memory = "bound of the working set: bytes, or such as 256M, 1.5G (the result itself comes on top)"
     parser.add_argument("--memory", metavar="SIZE", type=_bytes, help=memory)
-    parser.add_argument("--threads", metavar="N", type=_positive, help="at most so many (default: all it may use)")
+    add_running(parser)
+
+
+def add_running(parser):
+    """What every command has that can take a while."""
+    parser.add_argument("--threads", metavar="N", type=positive, help="at most so many (default: all it may use)")
     parser.add_argument("--quiet", action="store_true", help="no bar, not even on a terminal with tqdm installed")
 
 
@@ -78,7 +83,7 @@ def add_topk(commands):
     parser.add_argument("queries", metavar="QUERIES", help=".npy file whose rows are vectors")
     corpus = "likewise (default: the queries against themselves, each one's own row left out)"
     parser.add_argument("corpus", metavar="CORPUS", nargs="?", help=corpus)
-    parser.add_argument("-k", metavar="N", type=_integer, required=True, help="how many rows for each query")
+    parser.add_argument("-k", metavar="N", type=integer, required=True, help="how many rows for each query")
     _add_common(parser)
     parser.set_defaults(run=_topk)
 
@@ -91,7 +96,7 @@ def add_pairs(commands):
     other = "likewise: pairs of a row of CORPUS and a row of OTHER (default: pairs i < j within CORPUS)"
     parser.add_argument("other", metavar="OTHER", nargs="?", help=other)
     parser.add_argument("--threshold", metavar="T", type=float, required=True, help="from -1 to 1")
-    parser.add_argument("--max-pairs", metavar="N", type=_integer, help="fail where there are more")
+    parser.add_argument("--max-pairs", metavar="N", type=integer, help="fail where there are more")
     groups = "the group of each row instead: rows joined by pairs, however many steps apart; named by its lowest row"
     parser.add_argument("--groups", action="store_true", help=groups)
     _add_common(parser)
@@ -147,15 +152,22 @@ def _read_both(path, other):
 # ---- runs ----
 
 
+def limited(arguments):
+    """A block within which --threads holds."""
+    return nullcontext() if arguments.threads is None else cossim.threads(arguments.threads)
+
+
+def wants_bar(arguments):
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    return terminal and not arguments.quiet and find_spec("tqdm") is not None
+
+
 def _run(arguments, name, files, search, show):
     """Reads the files, searches them, and writes what `show` makes of what was found."""
     operands = _read_both(*files)
     if arguments.output is not None:
         _results.check(arguments.output)
-    terminal = sys.stderr is not None and sys.stderr.isatty()
-    bar = terminal and not arguments.quiet and find_spec("tqdm") is not None
-    limited = nullcontext() if arguments.threads is None else cossim.threads(arguments.threads)
-    with limited, reporting(bar, name) as report:
+    with limited(arguments), reporting(wants_bar(arguments), name) as report:
         found = search(*operands, eps=arguments.eps, memory=arguments.memory, progress=report)
     result = show(found)
     if arguments.output is None:
