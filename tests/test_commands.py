@@ -447,14 +447,15 @@ def test_the_page_is_true(tmp_path, monkeypatch):
         for command, expected in re.findall(r"^\$ cossim (.*)\n((?:[^$].*\n)*)", block, re.M):
             assert run(*shlex.split(command)) == (0, expected, ""), command
             commands += 1
-    assert commands == text.count("\n$ ") == 6
-    assert sorted(os.listdir()) == ["corpus.npy", "hits.npz", "queries.npy"]
+    assert commands == text.count("\n$ ") == 9
+    trained = ["embeddings.npy", "images.npy", "similar.csv", "weights.npz"]
+    assert sorted(os.listdir()) == sorted(["corpus.npy", "hits.npz", "queries.npy", *trained])
 
 
 def test_the_page_and_the_help_name_every_exit_code(capsys):
     text = (ROOT / "docs/command-line.md").read_text()
     assert re.findall(r"^\| (\d+) \|", text, re.M) == ["0", "1", "2", "130"]
-    for arguments in (["-h"], ["topk", "-h"], ["pairs", "-h"]):
+    for arguments in (["-h"], ["topk", "-h"], ["pairs", "-h"], ["train", "-h"], ["embed", "-h"]):
         with pytest.raises(SystemExit):
             main(arguments)
         codes = capsys.readouterr().out.split("Exit codes:")[1]

@@ -1,0 +1,302 @@
+"""cossim train and cossim embed: what they write, what they refuse, how they are stopped; and docs/training.md."""
+
+import doctest
+import gzip
+import inspect
+import os
+import re
+import signal
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from processes import process, run
+from test_progress import on_a_terminal
+
+import cossim
+from cossim import _training_commands, nn, simclr
+from cossim.__main__ import main
+from cossim._images import read_images
+
+TRAIN = ["train", "images.npy", "--epochs", "2", "--batch-size", "8"]
+EMBED = ["embed", "images.npy", "--weights", "old.npz"]
+OPTIONS = {"epochs": 2, "batch_size": 8}
+INPUTS = ["images.npy", "old.npz"]
+
+
+@pytest.fixture
+def folder(tmp_path, rng, monkeypatch):
+    """A folder with 20 images and with weights, in which the test runs."""
+    np.save(tmp_path / "images.npy", rng.integers(0, 256, (20, 28, 28), np.uint8))
+    nn.save_weights(tmp_path / "old.npz", simclr.Encoder(rng=3).state_dict())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def names(folder):
+    return sorted(os.listdir(folder))
+
+
+def same_weights(path, encoder):
+    found, expected = nn.load_weights(path), encoder.state_dict()
+    assert sorted(found) == sorted(expected)
+    for key, array in expected.items():
+        np.testing.assert_array_equal(found[key], array, err_msg=key)
+
+
+# ---- what they write ----
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".NPZ"])
+def test_train(folder, suffix, capsys):
+    assert main([*TRAIN, "-o", f"weights{suffix}"]) == 0
+    assert capsys.readouterr() == ("", "")
+    os.rename(f"weights{suffix}", f"weights{suffix.lower()}")
+    same_weights(f"weights{suffix.lower()}", simclr.train(read_images("images.npy"), **OPTIONS).encoder)
+    assert names(folder) == sorted([*INPUTS, f"weights{suffix.lower()}"])
+
+
+def test_options_reach_train(folder, monkeypatch):
+    seen = []
+
+    def spy(images, **options):
+        seen.append({"threads": cossim.get_num_threads(), **options})
+        return simclr.Training(simclr.Encoder(rng=0), np.zeros(0))
+
+    monkeypatch.setattr(simclr, "train", spy)
+    before = cossim.get_num_threads()
+    assert main(["train", "images.npy", "-o", "weights.npz"]) == 0
+    text = "--epochs 7 --batch-size 9 --temperature 0.25 --seed 11 --lr 1e-3 --checkpoint c.safetensors --threads 3"
+    assert main(["train", "images.npy", "-o", "weights.npz", *text.split()]) == 0
+    defaults = {"epochs": 60, "batch_size": 256, "temperature": 0.1, "seed": 0, "lr": 2e-3, "checkpoint": None}
+    given = {"epochs": 7, "batch_size": 9, "temperature": 0.25, "seed": 11, "lr": 1e-3, "checkpoint": "c.safetensors"}
+    assert seen == [
+        {"threads": before, "progress": False, **defaults},
+        {"threads": 3, "progress": False, **given},
+    ]
+    assert cossim.get_num_threads() == before
+    monkeypatch.undo()
+    signature = inspect.signature(simclr.train).parameters
+    assert {name: signature[name].default for name in defaults} == defaults
+
+
+def test_embed(folder, capsys, monkeypatch):
+    monkeypatch.setattr(_training_commands, "BATCH", 7)
+    assert main([*EMBED, "-o", "z.npy"]) == 0
+    assert capsys.readouterr() == ("", "")
+    z = np.load("z.npy")
+    encoder = simclr.Encoder(rng=3)
+    np.testing.assert_array_equal(z, encoder(read_images("images.npy")))
+    assert z.dtype == np.float32
+    assert z.any()
+    assert names(folder) == sorted([*INPUTS, "z.npy"])
+    assert main(["topk", "z.npy", "-k", "1"]) == 0
+    assert capsys.readouterr().out.count("\n") == 21
+
+
+def idx(images):
+    return b"\0\0\x08\3" + struct.pack(">3I", *images.shape) + images.tobytes()
+
+
+def test_embed_takes_any_file_of_images(folder):
+    images = np.load("images.npy")
+    (folder / "images-idx3-ubyte").write_bytes(idx(images))
+    (folder / "images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(images)))
+    np.save("rows.npy", images.reshape(20, 784) / 255)
+    np.save("none.npy", images[:0])
+    for name in ("images.npy", "images-idx3-ubyte", "images-idx3-ubyte.gz", "rows.npy"):
+        assert main(["embed", name, "--weights", "old.npz", "-o", "z.npy"]) == 0
+        np.testing.assert_array_equal(np.load("z.npy"), simclr.Encoder(rng=3)(read_images("images.npy")))
+    assert main(["embed", "none.npy", "--weights", "old.npz", "-o", "z.npy"]) == 0
+    assert np.load("z.npy").shape == (0, 100)
+
+
+def test_weights_of_torch(folder):
+    safetensors = pytest.importorskip("safetensors.torch")
+    import torch
+
+    state = {key: torch.tensor(array) for key, array in simclr.Encoder(rng=5).state_dict().items()}
+    safetensors.save_file(state, "torch.safetensors")
+    assert main(["embed", "images.npy", "--weights", "torch.safetensors", "-o", "z.npy"]) == 0
+    np.testing.assert_array_equal(np.load("z.npy"), simclr.Encoder(rng=5)(read_images("images.npy")))
+
+
+def test_in_processes_of_their_own(folder):
+    assert run(*TRAIN, "-o", "weights.npz") == (0, "", "")
+    same_weights("weights.npz", simclr.train(read_images("images.npy"), **OPTIONS).encoder)
+    assert run("embed", "images.npy", "--weights", "weights.npz", "-o", "z.npy") == (0, "", "")
+    assert np.load("z.npy").shape == (20, 100)
+
+
+# ---- bars ----
+
+SEEN = {"train": ([*TRAIN, "-o", "w.npz"], "train: 100%"), "embed": ([*EMBED, "-o", "z.npy"], "embed: 100%")}
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_bar_on_a_terminal(folder, name):
+    pytest.importorskip("tqdm")
+    arguments, bar = SEEN[name]
+    code, out, shown = on_a_terminal(*arguments)
+    assert (code, out) == (0, "")
+    assert bar in shown
+    assert ("loss" in shown) == (name == "train")
+    assert shown.endswith("\r\n")
+    assert on_a_terminal(*arguments, "--quiet") == (0, "", "")
+    assert on_a_terminal(*arguments, prepare="sys.modules['tqdm'] = None") == (0, "", "")
+
+
+# ---- what they refuse ----
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("train", "the following arguments are required: IMAGES, -o/--output"),
+        ("train images.npy -o weights.pt", "argument -o/--output: 'weights.pt' does not end in .npz or .safetensors"),
+        ("train images.npy -o w.npz --checkpoint c", "argument --checkpoint: 'c' does not end in .npz or .safetensors"),
+        ("train images.npy -o w.npz --checkpoint ./w.npz", "argument --checkpoint: this is the file of -o/--output"),
+        ("train images.npy -o w.npz --epochs many", "argument --epochs: invalid int value: 'many'"),
+        ("train images.npy -o w.npz --lr fast", "argument --lr: invalid float value: 'fast'"),
+        ("train images.npy -o w.npz --threads 0", "argument --threads: 0 is not at least 1"),
+        ("embed images.npy -o z.npy", "the following arguments are required: --weights"),
+        ("embed images.npy --weights old.npz", "the following arguments are required: -o/--output"),
+        ("embed images.npy --weights old.pt -o z.npy", "'old.pt' does not end in .npz or .safetensors"),
+        ("embed images.npy --weights old.npz -o z.csv", "argument -o/--output: 'z.csv' does not end in .npy"),
+    ],
+)
+def test_unusable_arguments(folder, command, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(command.split())
+    assert stopped.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert f"cossim {command.split()[0]}: error: " in printed.err
+    assert message in printed.err
+    assert names(folder) == INPUTS
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("train no.npy -o w.npz", "no.npy: No such file or directory"),
+        ("train . -o w.npz", ".: Is a directory"),
+        ("train old.npz -o w.npz", "old.npz: neither an idx nor a .npy file: it begins with 50 4b 03 04"),
+        ("train images.npy -o w.npz --epochs -1", "train(): epochs must be at least 0, not -1"),
+        ("train images.npy -o w.npz --batch-size 1", "train(): batch_size must be at least 2, not 1"),
+        ("train images.npy -o w.npz --seed -1", "train(): seed must be at least 0, not -1"),
+        ("train images.npy -o w.npz --lr nan", "Adam(): lr must be a finite number from 0, not nan"),
+        ("train images.npy -o w.npz --epochs 9 --lr 1e30", "train(): the loss of step"),
+        ("train images.npy -o w.npz --temperature 0", "temperature"),
+        ("train images.npy -o no/w.npz", "no/w.npz: no file can be written there: No such file or directory"),
+        (
+            "train images.npy -o w.npz --checkpoint no/c.npz",
+            "no/c.npz: no file can be written there: No such file or directory",
+        ),
+        ("train images.npy -o w.npz --checkpoint old.npz", "old.npz: not a checkpoint of cossim.simclr.train"),
+        ("embed no.npy --weights old.npz -o z.npy", "no.npy: No such file or directory"),
+        ("embed images.npy --weights no.npz -o z.npy", "no.npz: No such file or directory"),
+        ("embed images.npy --weights images.npz -o z.npy", "images.npz: damaged or no .npz file: "),
+        ("embed images.npy --weights other.npz -o z.npy", "other.npz does not fit Encoder: conv1.weight is missing"),
+        ("embed images.npy --weights old.npz -o no/z.npy", "no/z.npy: no file can be written there: No such file"),
+        ("embed old.npz --weights old.npz -o z.npy", "old.npz: neither an idx nor a .npy file"),
+    ],
+)
+def test_failures(folder, command, message, capsys):
+    (folder / "images.npz").write_text("nothing of use")
+    nn.save_weights(folder / "other.npz", {"weight": np.ones(3)})
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert main(command.split()) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("cossim: ")
+    assert printed.err.count("\n") == 1
+    assert message in printed.err
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_paths_are_tried_before_the_training(folder, monkeypatch, capsys):
+    monkeypatch.setattr(simclr, "train", lambda *_, **__: pytest.fail("it trained"))
+    monkeypatch.setattr(simclr.Encoder, "forward", lambda *_: pytest.fail("it embedded"))
+    os.mkdir("folder.npz"), os.mkdir("folder.npy")
+    for command in ("train images.npy -o folder.npz", f"{' '.join(EMBED)} -o folder.npy"):
+        assert main(command.split()) == 1
+        assert "no file can be written there: something else than a file is there" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    for option in ("-o w.safetensors", "-o w.npz --checkpoint c.safetensors"):
+        assert main(["train", "images.npy", *option.split()]) == 1
+        assert "needs safetensors: pip install 'cossim-c[weights]'" in capsys.readouterr().err
+    assert names(folder) == sorted([*INPUTS, "folder.npz", "folder.npy"])
+
+
+# ---- stopped ----
+
+# Training that stands still between two steps, when three of its four are done.
+STANDS = """
+from cossim.simclr import training
+two_views, calls = training._two_views, []
+def stand(*arguments):
+    two_views(*arguments)
+    calls.append(1)
+    if len(calls) == 4:
+        print("three", flush=True)
+        sys.stdin.read()  # until the end
+training._two_views = stand
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "steps"),
+    [
+        (signal.SIGINT, 130, 3),
+        (signal.SIGTERM, 143, 3),
+        (signal.SIGHUP, 129, 3),
+        (signal.SIGKILL, -signal.SIGKILL, 2),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_stopped_and_gone_on(folder, number, code, steps):
+    arguments = [*TRAIN, "-o", "weights.npz", "--checkpoint", "c.npz"]
+    with process(*arguments, prepare=STANDS, stdin=subprocess.PIPE) as child:
+        assert child.stdout.readline() == "three\n"
+        child.send_signal(number)
+        out, err = child.communicate(timeout=60)
+    assert (child.returncode, out, err) == (code, "", "")
+    assert names(folder) == sorted([*INPUTS, "c.npz"])
+    assert len(nn.load_weights("c.npz")["losses"]) == steps
+    assert run(*arguments) == (0, "", "")
+    same_weights("weights.npz", simclr.train(read_images("images.npy"), **OPTIONS).encoder)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "full"),
+    [
+        ([*TRAIN, "-o", "old.npz"], "old.npz: no file can be written there: File too large"),
+        ([*TRAIN, "-o", "weights.npz", "--checkpoint", "c.npz"], "c.npz: File too large"),
+        ([*EMBED, "-o", "z.npy"], "z.npy: no file can be written there: File too large"),
+    ],
+)
+def test_full_disk(folder, arguments, full):
+    """A limit on the size of files stands for the disk."""
+    np.save("z.npy", np.zeros(3))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))"
+    assert run(*arguments, prepare=limit) == (1, "", f"cossim: {full}\n")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+# ---- documentation ----
+
+
+def test_the_page_on_training_is_true():
+    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/training.md").read_text(), re.M | re.S)
+    parser, runner, known, printed = doctest.DocTestParser(), doctest.DocTestRunner(), {}, []
+    assert len(blocks) >= 5
+    for block in blocks:
+        test = parser.get_doctest(block, known, "training.md", None, None)
+        assert test.examples
+        assert runner.run(test, out=printed.append, clear_globs=False).failed == 0, "".join(printed)
+        known.update(test.globs)
