@@ -88,13 +88,17 @@ def test_the_first_step_in_full():
 
 def test_a_module_is_changed_in_place():
     net = nn.Sequential(nn.Linear(3, 2, rng=0), nn.ReLU(), nn.Linear(2, 2, bias=False, rng=1))
-    arrays = net.state_dict()
+    arrays, x = net.state_dict(), np.ones((4, 3), np.float32)
+    y = net(x)
     before = {key: array.copy() for key, array in arrays.items()}
     optimizer = nn.SGD(net, lr=1)
     optimizer.step({key: np.full_like(array, 0.5) for key, array in arrays.items()})
     for key, array in net.state_dict().items():
         assert array is arrays[key]
         np.testing.assert_array_equal(array, before[key] - np.float32(0.5))
+    expected = np.maximum(x @ net[0].weight.T + net[0].bias, 0) @ net[2].weight.T
+    np.testing.assert_allclose(net(x), expected, rtol=1e-6)
+    assert not np.allclose(y, expected)
     optimizer.lr = 2.0
     optimizer.step({key: np.full_like(array, 0.25) for key, array in arrays.items()})
     np.testing.assert_array_equal(net[0].weight, before["0.weight"] - np.float32(0.5) - np.float32(0.5))
