@@ -83,6 +83,18 @@ def test_bar_of_what_was_stopped(capsys):
     assert err.endswith("\n")
 
 
+def test_bar_of_what_goes_on(capsys):
+    """The first 30 were not done now, and do not count for the speed; what is noted stands behind the bar."""
+    pytest.importorskip("tqdm")
+    with reporting(True, "train", "steps") as report:
+        report(30, 40)
+        start = capsys.readouterr().err
+        report(39, 40, "loss 0.25")
+    last = capsys.readouterr().err.rstrip("\n").split("\r")[-1]
+    assert "30/40 [" in start and "? steps/s" in start
+    assert "40/40 [" in last and "steps/s, loss 0.25" in last
+
+
 def test_no_bar_where_nothing_is_reported(capsys):
     pytest.importorskip("tqdm")
     with reporting(True, "topk"):

@@ -80,7 +80,8 @@ def save_weights(path, state_dict):
     Parameters
     ----------
     path : str or os.PathLike
-        Its end tells the format. A file that is there already is replaced once the new one is complete.
+        Its end tells the format. A file that is there already is replaced once the new one is complete, and keeps its
+        permissions; a symbolic link stays and its target is replaced.
     state_dict : mapping of str to array_like
         Such as Module.state_dict() gives.
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cossim._core import as_array
 from cossim._progress import reporting
 from cossim.nn import SGD, Adam, Module, load_weights, save_weights
 from cossim.nn.weights import check_weights_path
@@ -182,7 +183,7 @@ def _integer(name, value, least):
 
 def _checked(images):
     """The images as (N, C, H, W), and a digest of them."""
-    images = np.asarray(images)
+    images = as_array("train", "images", images)
     native = images.dtype.newbyteorder("=")
     if native not in (np.float32, np.float64):
         hint = ": pixels from 0 to 255 are to be divided by 255" if images.dtype.kind in "iu" else ""
@@ -343,7 +344,7 @@ def _load(run, path, settings):
     try:
         saved = json.loads(bytes(arrays["settings"]))
         version, losses, digest = saved["version"], arrays["losses"], bytes(arrays.pop("sha256"))
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise ValueError(f"{path}: not a checkpoint of cossim.simclr.train") from None
     if version != VERSION:
         raise ValueError(f"{path}: a checkpoint of version {version}, and this cossim reads version {VERSION}")
