@@ -6,6 +6,8 @@ import torch
 
 from cossim import nn
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
 SHAPES = {"conv.weight": (3, 2, 5, 5), "conv.bias": (3,), "scale": ()}
 OPTIONS = {
     "SGD": [

@@ -10,6 +10,8 @@ import cossim
 from cossim import nn, simclr
 from cossim.simclr import training
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
 
 @pytest.fixture
 def images(rng):
