@@ -13,6 +13,11 @@ def integers(rng, shape, dtype, most=3):
     return rng.integers(-most, most + 1, shape).astype(dtype)
 
 
+def weights_of(draw, rng, shape, dtype):
+    """Times 24, by which convolutions that save products divide weights: whole numbers stay whole in them too."""
+    return 24 * draw(rng, shape, dtype)
+
+
 def assert_close(ours, theirs, relative, case=""):
     """Within a share of the largest finite magnitude; NaN and infinities at the same places."""
     assert (ours is None) == (theirs is None), case
@@ -96,6 +101,12 @@ LARGER_CONV2D = [
     ((4, 3, 8, 8), (1, 3, 8, 8), {}),
     ((2, 2, 5, 5), (3, 2, 2, 2), {"stride": 7, "padding": 4}),
     ((70, 4, 3, 3), (17, 4, 3, 3), {}),
+    # kernels of five rows, with two rows of the output at a time
+    ((3, 5, 12, 40), (9, 5, 5, 5), {}),
+    ((2, 5, 5, 37), (8, 5, 5, 5), {"padding": (1, 0)}),
+    ((2, 60, 9, 21), (8, 60, 5, 3), {"padding": 2}),
+    ((2, 16, 11, 47), (20, 8, 5, 4), {"groups": 2, "stride": (1, 2), "padding": (2, 3)}),
+    ((1, 7, 30, 150), (33, 7, 5, 4), {"dilation": (1, 3), "padding": "same"}),
 ]
 
 
@@ -220,7 +231,8 @@ STAGES = (*ONE_AFTER_ANOTHER, "f", "cfr", "crfp", "[cr]p", "[crp]")
 
 def random_network(rng, functions=True, indices=True):
     """(layers for build(), shape of an image). Layers that torch refuses after the others are left out."""
-    channels, *size = shape = int(rng.integers(1, 5)), *ints(rng.integers(5, 20, 2))
+    widths = rng.integers(5, 20) if rng.uniform() < 0.6 else rng.integers(20, 50)  # a vector's width or more
+    shape = ints((rng.integers(1, 5), rng.integers(5, 20), widths))
     none = torch.zeros(0, *shape)  # no images: only shapes are of interest
     layers, relu = [], ("ReLU", (), {})
 

@@ -359,7 +359,7 @@ def test_refused_as_forward(call, error, words):
 CHECK = """
 import numpy as np, reference_nn
 from cossim import _core, nn, simclr
-from nn_cases import LARGER_CONV2D, assert_close, integers, normal, random_conv2d, random_max_pool2d
+from nn_cases import LARGER_CONV2D, assert_close, integers, normal, random_conv2d, random_max_pool2d, weights_of
 rng = np.random.default_rng(3)
 for dtype, relative in ((np.float32, 1e-5), (np.float64, 1e-13)):
     cases = [random_conv2d(rng, dtype) for _ in range(60)]
@@ -384,9 +384,10 @@ for dtype, relative in ((np.float32, 1e-5), (np.float64, 1e-13)):
             assert_close(ours, theirs, relative, n)
         np.testing.assert_array_equal(nn.relu_vjp(y)[1](dy), reference_nn.relu_vjp(y)[1](dy))
     encoder = simclr.Encoder(dtype=dtype)
-    state = {key: integers(rng, a.shape, dtype, 2) for key, a in encoder.state_dict().items()}
+    ones = lambda *arguments: integers(*arguments, most=1)
+    state = {key: weights_of(ones, rng, a.shape, dtype) for key, a in encoder.state_dict().items()}
     encoder.load_state_dict(state)
-    x, dy = integers(rng, (3, 1, 28, 28), dtype, 2), integers(rng, (3, 100), dtype)
+    x, dy = ones(rng, (3, 1, 28, 28), dtype), ones(rng, (3, 100), dtype)
     (y, pullback), (expected, twin) = encoder.vjp(x), reference_nn.encoder_vjp(x, state)
     (dx, gradients), (expected_dx, expected_gradients) = pullback(dy), twin(dy)
     for results in ((encoder(x), expected), (y, expected), (dx, expected_dx)):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import reference_nn
 import torch
-from nn_cases import assert_close, build, halved, integers, normal, random_network, torch_module_vjp
+from nn_cases import assert_close, build, halved, integers, normal, random_network, torch_module_vjp, weights_of
 from test_nn_modules import PAIRS, input_for
 from test_simclr import TorchEncoder
 
@@ -48,10 +48,15 @@ def same(a, b):
 
 def with_numbers(ours, theirs, draw, rng, dtype):
     """Both modules with the same parameters, drawn at random."""
-    state = {key: draw(rng, a.shape, dtype) for key, a in ours.state_dict().items()}
+    state = {key: weights_of(draw, rng, a.shape, dtype) for key, a in ours.state_dict().items()}
     ours.load_state_dict(state)
     theirs.to(TORCH[dtype]).load_state_dict({key: torch.from_numpy(a) for key, a in state.items()})
     return ours, theirs
+
+
+def ones(rng, shape, dtype):
+    """-1, 0 or 1."""
+    return integers(rng, shape, dtype, most=1)
 
 
 def in_dtype(module, dtype):
@@ -79,7 +84,7 @@ def test_each_layer(rng, make, dtype):
 @both_dtypes
 def test_random_networks(rng, dtype):
     """With small whole numbers in float32, since a maximum of nearly equal sums may be at either of them."""
-    draw = normal if dtype == np.float64 else lambda *a: integers(*a, most=1)
+    draw = normal if dtype == np.float64 else ones
     with_parameters = 0
     for _ in range(100):
         layers, shape = random_network(rng, functions=False, indices=False)
@@ -203,7 +208,7 @@ def encoders(rng, draw, dtype):
 @pytest.mark.parametrize("n", [0, 1, 32, 100])
 @pytest.mark.parametrize(
     ("dtype", "draw"),
-    [(np.float64, normal), (np.float64, integers), (np.float32, integers)],
+    [(np.float64, normal), (np.float64, ones), (np.float32, ones)],
     ids=["float64", "float64 with equals", "float32 with equals"],
 )
 def test_encoder(rng, dtype, draw, n):
