@@ -18,14 +18,14 @@ def weights_of(draw, rng, shape, dtype):
     return 24 * draw(rng, shape, dtype)
 
 
-def assert_close(ours, theirs, relative, case=""):
-    """Within a share of the largest finite magnitude; NaN and infinities at the same places."""
+def assert_close(ours, theirs, relative, case="", least=0):
+    """Within a share of the largest finite magnitude, or of `least`; NaN and infinities at the same places."""
     assert (ours is None) == (theirs is None), case
     if ours is None:
         return
     theirs = np.asarray(theirs)
     assert np.shape(ours) == theirs.shape, case
-    largest = np.abs(theirs[np.isfinite(theirs)]).max(initial=0)
+    largest = np.abs(theirs[np.isfinite(theirs)]).max(initial=least)
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=relative * largest, err_msg=str(case))
 
 
