@@ -198,6 +198,30 @@ def test_a_subclass_has_its_own_forward(rng):
     assert_close(pullback(y)[0], y @ net[0].weight, 1e-5)
 
 
+def test_another_forward_has_no_inherited_vjp(rng):
+    """Which would be that of a function that was not calculated."""
+
+    class Leaky(nn.ReLU):
+        def forward(self, x):
+            return np.where(x > 0, x, np.float32(0.1) * x)
+
+    class OtherEncoder(simclr.Encoder):
+        def forward(self, x):
+            return super().forward(x) + 1
+
+    x = normal(rng, (2, 3), np.float32)
+    own = nn.ReLU()
+    own.forward = Leaky().forward
+    for layer in (Leaky(), own):
+        for net in (nn.Sequential(layer), nn.Sequential(nn.Linear(3, 3), layer), nn.Sequential(nn.Sequential(layer))):
+            with pytest.raises(TypeError, match="has no vjp"):
+                net.vjp(x)
+    with pytest.raises(TypeError, match="Leaky has no vjp"):
+        Leaky().vjp(x)
+    with pytest.raises(TypeError, match="OtherEncoder has no vjp"):
+        OtherEncoder().vjp(np.zeros((1, 1, 28, 28), np.float32))
+
+
 # ---- the encoder ----
 
 
