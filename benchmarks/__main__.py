@@ -13,11 +13,11 @@ import torch
 from threadpoolctl import threadpool_limits
 
 import cossim
-from benchmarks import cases, report, search
+from benchmarks import cases, encoder, report, search
 from benchmarks.harness import measure, show
 
 ROOT = Path(__file__).resolve().parent.parent
-ALL = cases.BENCHES | search.BENCHES
+ALL = cases.BENCHES | search.BENCHES | encoder.BENCHES
 BENCHES = ALL | search.ONLY_NAMED
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 
 import cossim
-from benchmarks.harness import Case, ProgramCase, peak_program
+from benchmarks.harness import Case, ProgramCase, on, peak_program
 
 
 def _random(*shape, dtype=np.float32, seed=0):
@@ -17,16 +17,6 @@ def _random(*shape, dtype=np.float32, seed=0):
 def _two(*shape, dtype=np.float32):
     """Two arrays, each in memory of its own."""
     return _random(*shape, dtype=dtype), _random(*shape, dtype=dtype, seed=1)
-
-
-def _on(threads, call):
-    """The call, with so many threads for it."""
-
-    def limited():
-        with cossim.threads(threads):
-            return call()
-
-    return limited
 
 
 # ---- by hand, in NumPy ----
@@ -281,7 +271,7 @@ def threads():
         call = lambda: cossim.pairwise(z, out=out)  # noqa: E731
         return Case(
             f"self-pairs (2048, 768) float32, 2 threads, {where}",
-            {"cossim": _on(2, call), "cossim, 1 thread": _on(1, call)},
+            {"cossim": on(2, call), "cossim, 1 thread": on(1, call)},
             goals=[(["cossim, 1 thread"], least)],
             flops=2048 * 2049 * 768,
             threads=2,
@@ -351,76 +341,6 @@ def startup():
     yield ProgramCase("import, beyond that of NumPy", programs, "seconds", 0.010, rounds=7)
 
 
-# ---- the encoder ----
-
-
-def _onnx_session(net):
-    """The network as ONNX Runtime runs it, with one thread."""
-    import onnxruntime
-    from onnx import TensorProto, helper, numpy_helper
-
-    weights = {name.replace(".", "_"): value.numpy() for name, value in net.state_dict().items()}
-    nodes = [
-        helper.make_node("Conv", ["x", "0_weight", "0_bias"], ["a"]),
-        helper.make_node("Relu", ["a"], ["b"]),
-        helper.make_node("MaxPool", ["b"], ["c"], kernel_shape=[2, 2], strides=[2, 2]),
-        helper.make_node("Conv", ["c", "3_weight", "3_bias"], ["d"]),
-        helper.make_node("Relu", ["d"], ["e"]),
-        helper.make_node("MaxPool", ["e"], ["f"], kernel_shape=[2, 2], strides=[2, 2]),
-        helper.make_node("Flatten", ["f"], ["g"]),
-        helper.make_node("Gemm", ["g", "7_weight", "7_bias"], ["h"], transB=1),
-        helper.make_node("Relu", ["h"], ["y"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "encoder",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 1, 28, 28])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 100])],
-        [numpy_helper.from_array(value, name) for name, value in weights.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
-def encoder():
-    """The encoder of small grey images."""
-    import torch
-
-    nn = torch.nn
-    net = nn.Sequential(
-        nn.Conv2d(1, 10, 5),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(10, 20, 5),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Linear(320, 100),
-        nn.ReLU(),
-    )
-    ours = cossim.simclr.Encoder()
-    names = {"0": "conv1", "3": "conv2", "7": "fc"}
-    ours.load_state_dict({f"{names[k.split('.')[0]]}.{k.split('.')[1]}": v for k, v in net.state_dict().items()})
-    session = _onnx_session(net)
-    for n in (1, 32, 1024):
-        x = np.random.default_rng(0).random((n, 1, 28, 28), dtype=np.float32)
-        tx = torch.from_numpy(x)
-
-        def in_torch():
-            with torch.inference_mode():
-                return net(tx)
-
-        np.testing.assert_allclose(session.run(None, {"x": x})[0], ours(x), atol=1e-5)
-        yield Case(
-            f"encoder, batch {n}, float32",
-            {"cossim": lambda: ours(x), "ONNX Runtime": lambda: session.run(None, {"x": x}), "torch": in_torch},
-            table="",
-        )
-
-
 BENCHES = {
-    bench.__name__: bench
-    for bench in (pair, rows, halves, columns, broadcast, pairs, cross, threads, memory, startup, encoder)
+    bench.__name__: bench for bench in (pair, rows, halves, columns, broadcast, pairs, cross, threads, memory, startup)
 }

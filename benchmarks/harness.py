@@ -5,7 +5,9 @@ import statistics
 import subprocess
 import sys
 from dataclasses import dataclass, field
-from time import perf_counter
+from time import perf_counter, process_time
+
+import cossim
 
 OURS = "cossim"
 
@@ -37,6 +39,16 @@ class ProgramCase:
     goals: list = field(default_factory=list)  # as in Case
     bytes_read: int = 0
     rounds: int = 1
+
+
+def on(threads, call):
+    """The call, with so many threads of ours for it."""
+
+    def limited():
+        with cossim.threads(threads):
+            return call()
+
+    return limited
 
 
 _PEAK = """
@@ -74,13 +86,16 @@ def _calls_per_round(call, least_seconds):
         calls = max(2 * calls, int(calls * least_seconds / max(seconds, 1e-9)))
 
 
-def race(candidates, least_seconds=0.01, total_seconds=2.0):
-    """Median seconds of a call for each named candidate, of 7 to 51 rounds; after 5 seconds of its own 3 are enough."""
+def race(candidates, least_seconds=0.01, total_seconds=2.0, threads=1):
+    """Median seconds of a call for each named candidate, of 7 to 51 rounds; after 5 seconds of its own 3 are enough.
+
+    A candidate that keeps more than so many threads busy ends the run.
+    """
     calls, lasts = {}, 0.0
     for name, call in candidates.items():
         calls[name], seconds = _calls_per_round(call, least_seconds)
         lasts += seconds
-    seconds = {name: [] for name in candidates}
+    seconds, processor = {name: [] for name in candidates}, dict.fromkeys(candidates, 0.0)
     gc.collect()
     gc.disable()
     try:
@@ -89,12 +104,17 @@ def race(candidates, least_seconds=0.01, total_seconds=2.0):
                 if len(seconds[name]) >= 3 and calls[name] * sum(seconds[name]) > 5:
                     continue
                 repeat = range(calls[name])
+                used = process_time()
                 start = perf_counter()
                 for _ in repeat:
                     call()
                 seconds[name].append((perf_counter() - start) / calls[name])
+                processor[name] += process_time() - used
     finally:
         gc.enable()
+    for name, used in processor.items():
+        if used > (threads + 0.1) * calls[name] * sum(seconds[name]):
+            raise SystemExit(f"{name} keeps more than {threads} thread{'s' if threads > 1 else ''} busy")
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
@@ -111,7 +131,7 @@ def measure(case, peak):
                 values[name].append(_run(program))
         unit, medians = case.unit, {name: statistics.median(each) for name, each in values.items()}
     else:
-        unit, medians = "seconds", race(case.candidates)
+        unit, medians = "seconds", race(case.candidates, threads=case.threads)
     ours, rows = medians[OURS], []
     for name, value in sorted(medians.items(), key=lambda item: item[1]):
         row = {"name": name, unit: value, "ratio": value / ours}
