@@ -48,6 +48,11 @@ class Module:
     parameter_names = ()
     module_names = ()
 
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if "forward" in cls.__dict__ and "vjp" not in cls.__dict__:
+            cls.vjp = Module.vjp  # an inherited one would be that of another function
+
     def __setattr__(self, name, value):
         object.__setattr__(self, name, value)
         _changes.count += 1

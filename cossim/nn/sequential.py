@@ -88,11 +88,12 @@ def _is_plain(layer, kind):
 def _vjp_of_first(layers, x):
     """How many of the first layers are taken in one, their result, and its pullback.
 
-    relu is calculated with the layer before it, whose result tells as well as relu's argument where it was above 0: after
-    pooling, that of the pool does.
+    relu is calculated with the layer before it. Where its argument was above 0, its result tells as well, and behind a
+    pool the pool's.
     """
     name, layer = layers[0]
-    if getattr(type(layer), "vjp", Module.vjp) is Module.vjp:
+    own = vars(layer) if isinstance(layer, Module) else {}
+    if getattr(type(layer), "vjp", Module.vjp) is Module.vjp or ("forward" in own and "vjp" not in own):
         raise TypeError(f"Sequential.vjp(): layer {name!r} has no vjp: {type(layer).__name__}")
     following = [layer for _, layer in layers[1:3]]
     if not (_is_plain(layer, Conv2d) or _is_plain(layer, Linear)) or not following or not _is_plain(following[0], ReLU):
