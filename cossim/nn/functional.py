@@ -47,7 +47,7 @@ def _pair(function, name, value, least):
         raise ValueError(f"{function}(): {name} must be an integer or a pair of them, not {value!r}")
     if min(values) < least:
         raise ValueError(f"{function}(): {name} must be at least {least}, not {value!r}")
-    if max(values) > np.iinfo(np.int32).max:
+    if max(values) >= 2**31:
         raise ValueError(f"{function}(): {name} must be below 2**31, not {value!r}")
     return values
 

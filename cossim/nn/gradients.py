@@ -19,15 +19,18 @@ def _gradient(function, dy, y):
     return np.require(array, y.dtype, ["C", "A"])
 
 
-def _conv2d_pullback(call, dy, input_gradient):
+def _conv2d_pullback(call, dy, input_gradient, indices=None):
+    """With indices, dy is that of a pool behind it, and belongs to these pixels of the maps."""
     dx = None
     if input_gradient:
         dx = np.empty_like(call.images)
-        _core.conv2d_input(call.weight, dy, dx, call.stride, call.before, call.dilation, call.groups)
+        maps = dy if indices is None else _unpool(indices, dy, (*dy.shape[:2], *call.size))
+        _core.conv2d_input(call.weight, maps, dx, call.stride, call.before, call.dilation, call.groups)
         dx = dx if call.many else dx[0]
     dweight = np.empty_like(call.weight)
     dbias = None if call.bias is None else np.empty_like(call.bias)
-    _core.conv2d_weights(call.images, dy, dweight, dbias, call.stride, call.before, call.dilation, call.groups)
+    geometry = call.stride, call.before, call.dilation, call.groups
+    _core.conv2d_weights(call.images, dy, dweight, dbias, *geometry, indices, call.size)
     return dx, dweight, dbias
 
 
@@ -70,15 +73,30 @@ def conv2d_vjp(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
 
 
 def _conv2d_vjp(call, relu=False):
-    """With relu, y is that of the maps, but the pullback still the one of the maps before it."""
+    """With relu, of relu of the maps."""
     maps = call.run(relu)
     y = maps if call.many else maps[0]
 
     def pullback(dy, input_gradient=True):
         dy = _gradient("conv2d_vjp", dy, y)
-        return _conv2d_pullback(call, dy if call.many else dy[None], input_gradient)
+        dy = dy if call.many else dy[None]
+        return _conv2d_pullback(call, _masked(maps, dy) if relu else dy, input_gradient)
 
     return y, pullback
+
+
+def _conv2d_pooled_vjp(call):
+    """relu of the maps, of each square of 2 x 2 the largest, and the pullback: the maps themselves are not kept."""
+    shape = len(call.images), len(call.weight), *(size // 2 for size in call.size)
+    pooled, indices = np.empty(shape, call.images.dtype), np.empty(shape, np.int64)
+    geometry = call.stride, call.before, call.dilation, call.groups
+    _core.conv2d_pooled(call.images, call.weight, call.bias, pooled, indices, *geometry, True, call.size)
+
+    def pullback(dy, input_gradient=True):
+        dy = _masked(pooled, dy if call.many else dy[None])
+        return _conv2d_pullback(call, dy, input_gradient, indices)
+
+    return pooled if call.many else pooled[0], pullback
 
 
 def _unpool(indices, dy, shape):
@@ -194,14 +212,15 @@ def linear_vjp(x, weight, bias=None):
 
 
 def _linear_vjp(x, weight, bias, relu=False):
-    """With relu as in _conv2d_vjp."""
+    """With relu, of relu of the result."""
     call = functional._check_linear(x, weight, bias)
     y = call.run(relu).reshape(call.shape)[()]
     x_shape, weight_shape = np.shape(x), np.shape(weight)
     bias_shape = None if bias is None else np.shape(bias)
 
     def pullback(dy, input_gradient=True):
-        dy = _gradient("linear_vjp", dy, np.asarray(y)).reshape(len(call.rows), len(call.weight))
+        dy = _gradient("linear_vjp", dy, np.asarray(y))
+        dy = (_masked(np.asarray(y), dy) if relu else dy).reshape(len(call.rows), len(call.weight))
         dx, dweight, dbias = _linear_pullback(call, dy, input_gradient)
         if dx is not None:
             dx = dx.reshape(x_shape)

@@ -246,14 +246,15 @@ class Conv2d(Module):
         return functional.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
     def vjp(self, x):
-        return self._vjp(x)
+        return self._vjp(x, gradients._conv2d_vjp)
 
-    def _vjp(self, x, relu=False):
+    def _vjp(self, x, make):
+        """make(call) gives a result, and the pullback from it to what is convolved."""
         padded, padding = self._padded(x)
         call = functional._check_conv2d(
             padded, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
         )
-        y, pullback_padded = gradients._conv2d_vjp(call, relu)
+        y, pullback_padded = make(call)
 
         def pullback(dy, input_gradient=True):
             dx, *of_parameters = pullback_padded(dy, input_gradient)
@@ -459,6 +460,7 @@ class Linear(Module):
         return self._vjp(x)
 
     def _vjp(self, x, relu=False):
+        """With relu, of relu of the result."""
         y, pullback_all = gradients._linear_vjp(x, self.weight, self.bias, relu)
 
         def pullback(dy, input_gradient=True):

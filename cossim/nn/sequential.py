@@ -98,15 +98,22 @@ def _vjp_of_first(layers, x):
     following = [layer for _, layer in layers[1:3]]
     if not (_is_plain(layer, Conv2d) or _is_plain(layer, Linear)) or not following or not _is_plain(following[0], ReLU):
         return 1, *layer.vjp(x)
-    y, pullback = layer._vjp(x, relu=True)
-    if len(following) == 1 or not _is_plain(layer, Conv2d) or not _is_plain(following[1], MaxPool2d):
-        return 2, y, lambda dy, input_gradient=True: pullback(gradients._masked(y, dy), input_gradient)
-    pooled, unpool = following[1].vjp(y)
+    if type(layer) is Linear:
+        return 2, *layer._vjp(x, relu=True)
+    if len(following) == 1 or not _is_plain(following[1], MaxPool2d):
+        return 2, *layer._vjp(x, lambda call: gradients._conv2d_vjp(call, relu=True))
+    return 3, *layer._vjp(x, lambda call: _pooled_vjp(call, following[1]))
 
-    def pullback_pooled(dy, input_gradient=True):
-        return pullback(unpool(gradients._masked(pooled, dy))[0], input_gradient)
 
-    return 3, pooled, pullback_pooled
+def _pooled_vjp(call, pool):
+    """Of a convolution, relu and a pool."""
+    pairs = functional._pool_pairs(pool.kernel_size, pool.stride, pool.padding, pool.dilation)
+    squares = pairs == ((2, 2), (2, 2), (0, 0), (1, 1)) and not pool.ceil_mode and not pool.return_indices
+    if squares and min(call.size) >= 2:
+        return gradients._conv2d_pooled_vjp(call)
+    y, pullback = gradients._conv2d_vjp(call, relu=True)
+    pooled, unpool = pool.vjp(y)
+    return pooled, lambda dy, input_gradient=True: pullback(unpool(dy)[0], input_gradient)
 
 
 class Sequential(Module):

@@ -336,3 +336,45 @@ int conv2d(const struct conv2d *c)
     conv2d_plan_free(&plan);
     return status;
 }
+
+/* ---- with pooling ---- */
+
+struct pooled_run {
+    const struct conv2d_plan *plan;
+    const struct max_pool2d *pool;
+    char *scratch;
+    size_t map_bytes;
+};
+
+static void pooled_task(void *context, size_t image, size_t worker)
+{
+    const struct pooled_run *run = context;
+    const struct conv2d_plan *p = run->plan;
+    const struct conv2d *c = &p->conv;
+    char *maps = run->scratch + worker * (run->map_bytes + conv2d_scratch(p));
+    struct max_pool2d pool = *run->pool;
+    const size_t kept = image * pool.planes * pool.out.h * pool.out.w;
+    conv2d_image(p, (const char *)c->input + image * c->in_channels * c->in.h * c->in.w * p->size, maps, maps + run->map_bytes);
+    pool.input = maps;
+    pool.output = (char *)pool.output + kept * p->size;
+    pool.indices = pool.indices == NULL ? NULL : pool.indices + kept;
+    max_pool2d_planes(&pool, 0, pool.planes);
+}
+
+int conv2d_max_pool2d(const struct conv2d *c, const struct max_pool2d *pool)
+{
+    struct conv2d_plan plan;
+    size_t bytes;
+    int status = conv2d_plan(&plan, c);
+    const int threads = (int)smaller((size_t)threads_for(c->images * c->out_channels * c->out.h * c->out.w, plan.channels * c->kernel.h * c->kernel.w, WORK_OF_TILES),
+                                     larger(c->images, 1));
+    struct pooled_run run = {&plan, pool, NULL, scratch_round(c->out_channels * c->out.h * c->out.w * plan.size)};
+    if (status < 0 || !size_mul((size_t)threads, run.map_bytes + conv2d_scratch(&plan), &bytes) || (run.scratch = scratch_alloc(bytes)) == NULL) {
+        status = -1;
+    } else {
+        pool_run(c->images, threads, pooled_task, &run, NULL);
+    }
+    scratch_free(run.scratch);
+    conv2d_plan_free(&plan);
+    return status;
+}

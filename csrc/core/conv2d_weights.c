@@ -76,6 +76,24 @@ static void copy_plane(const struct run *r, const char *plane, char *to)
     }
 }
 
+/* The gradients of one image's maps where only some places have one. */
+static void scatter_maps(const struct run *r, const char *kept, const int64_t *indices, char *to)
+{
+    const struct conv2d *c = r->conv;
+    const size_t map = c->out.h * r->row_vectors * r->lanes, more = r->row_vectors * r->lanes - c->out.w;
+    memset(to, 0, r->filters * map * r->size);
+    for (size_t f = 0; f < r->filters; f++, to += map * r->size) {
+        for (size_t i = f * r->call->kept; i < (f + 1) * r->call->kept; i++) {
+            const size_t index = (size_t)indices[i], place = more == 0 ? index : index + index / c->out.w * more;
+            if (r->size == sizeof(float)) {
+                ((float *)to)[place] += ((const float *)kept)[i];
+            } else {
+                ((double *)to)[place] += ((const double *)kept)[i];
+            }
+        }
+    }
+}
+
 /* The gradients of one image's maps, their rows filled up with zeros. */
 static void copy_maps(const struct run *r, const char *map, char *to)
 {
@@ -165,7 +183,11 @@ static void block_task(void *context, size_t task, size_t worker)
             const size_t channel = i / r->channels * c->in_channels + i % r->channels;
             copy_plane(r, planes + channel * c->in.h * c->in.w * r->size, images + i * r->plane * r->size);
         }
-        for (size_t i = 0; i < n; i++) {
+        for (size_t i = 0; r->call->indices != NULL && i < n; i++) {
+            const size_t kept = ((image + i) * c->out_channels + group * r->filters) * r->call->kept;
+            scatter_maps(r, (const char *)c->output + kept * r->size, r->call->indices + kept, gradients + i * r->map_step * r->size);
+        }
+        for (size_t i = 0; r->call->indices == NULL && i < n; i++) {
             copy_maps(r, maps + i * c->out_channels * c->out.h * c->out.w * r->size, gradients + i * r->map_step * r->size);
         }
         add_products(r, r->images_copied ? images : planes, gradients, n, image > first, out);

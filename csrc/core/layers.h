@@ -60,9 +60,31 @@ void conv2d_plan_free(struct conv2d_plan *plan);
 size_t conv2d_scratch(const struct conv2d_plan *plan);
 void conv2d_image(const struct conv2d_plan *plan, const void *input, void *output, void *scratch);
 
+struct max_pool2d {
+    enum work work;
+    size_t planes; /* images times channels */
+    struct extent2 in, out, kernel, stride, dilation, padding;
+    const void *input; /* [planes][in.h][in.w] */
+    void *output;      /* [planes][out.h][out.w] */
+    int64_t *indices;  /* the same, or NULL: where in its plane each maximum was, as row * in.w + column */
+};
+
+void max_pool2d(const struct max_pool2d *pool);
+
+/* Some planes, whatever `planes` says. */
+void max_pool2d_planes(const struct max_pool2d *pool, size_t first, size_t count);
+
+/* input[planes][in]: zeros, and at each index the sum of the gradients that belong there. */
+void max_pool2d_scatter(enum work work, size_t planes, size_t in, size_t out, const int64_t *indices, const void *gradient, void *input);
+
+/* Convolution and then pooling, image by image, so that the maps between stay in the cache; pool.planes is out_channels, pool.in conv.out. */
+int conv2d_max_pool2d(const struct conv2d *conv, const struct max_pool2d *pool);
+
 /* output: the gradients of [out_channels][in_channels / groups][kernel.h][kernel.w] and, unless it is NULL, of the bias. */
 struct conv2d_weights {
-    struct conv2d conv;   /* of the forward pass; its output holds the gradient [images][out_channels][out.h][out.w] and is only read */
+    struct conv2d conv;     /* of the forward pass; its output holds the gradient [images][out_channels][out.h][out.w] and is only read */
+    const int64_t *indices; /* or NULL: then the gradient is zero but for `kept` elements of each map, at these places */
+    size_t kept;
     void *weight, *bias;
 };
 int conv2d_weights(const struct conv2d_weights *gradient);
@@ -106,23 +128,6 @@ int product(const struct product *product);
 /* The same on the calling thread alone, with memory for product_scratch bytes. */
 void product_block(const struct product *product, void *scratch);
 size_t product_scratch(enum work work);
-
-struct max_pool2d {
-    enum work work;
-    size_t planes; /* images times channels */
-    struct extent2 in, out, kernel, stride, dilation, padding;
-    const void *input; /* [planes][in.h][in.w] */
-    void *output;      /* [planes][out.h][out.w] */
-    int64_t *indices;  /* the same, or NULL: where in its plane each maximum was, as row * in.w + column */
-};
-
-void max_pool2d(const struct max_pool2d *pool);
-
-/* Some planes, whatever `planes` says. */
-void max_pool2d_planes(const struct max_pool2d *pool, size_t first, size_t count);
-
-/* input[planes][in]: zeros, and at each index the sum of the gradients that belong there. */
-void max_pool2d_scatter(enum work work, size_t planes, size_t in, size_t out, const int64_t *indices, const void *gradient, void *input);
 
 /* output[i] = max(input[i], 0); NaN stays. */
 void relu(enum work work, size_t n, const void *input, void *output);

@@ -81,25 +81,38 @@ int linear(const struct linear *l)
     return 0;
 }
 
-/* `0 > x` and not `x > 0`, so that NaN is kept. */
+/* `0 > x` and not `x > 0`, so that NaN is kept; loops that compilers turn into vectors. */
+#define RELU(type)                                                                                                          \
+    static void relu_##type(size_t n, const type *restrict input, type *restrict output)                                    \
+    {                                                                                                                       \
+        for (size_t i = 0; i < n; i++) {                                                                                    \
+            output[i] = 0 > input[i] ? 0 : input[i];                                                                        \
+        }                                                                                                                   \
+    }                                                                                                                       \
+    static void relu_gradient_##type(size_t n, const type *restrict input, const type *restrict gradient, type *restrict output) \
+    {                                                                                                                       \
+        for (size_t i = 0; i < n; i++) {                                                                                    \
+            const type g = gradient[i];                                                                                     \
+            output[i] = input[i] <= 0 ? 0 : g;                                                                              \
+        }                                                                                                                   \
+    }
+RELU(float)
+RELU(double)
+
 void relu(enum work work, size_t n, const void *input, void *output)
 {
-    for (size_t i = 0; work == WORK_F64 && i < n; i++) {
-        const double x = ((const double *)input)[i];
-        ((double *)output)[i] = 0.0 > x ? 0.0 : x;
-    }
-    for (size_t i = 0; work == WORK_F32 && i < n; i++) {
-        const float x = ((const float *)input)[i];
-        ((float *)output)[i] = 0.0f > x ? 0.0f : x;
+    if (work == WORK_F64) {
+        relu_double(n, input, output);
+    } else {
+        relu_float(n, input, output);
     }
 }
 
 void relu_gradient(enum work work, size_t n, const void *input, const void *gradient, void *output)
 {
-    for (size_t i = 0; work == WORK_F64 && i < n; i++) {
-        ((double *)output)[i] = ((const double *)input)[i] <= 0.0 ? 0.0 : ((const double *)gradient)[i];
-    }
-    for (size_t i = 0; work == WORK_F32 && i < n; i++) {
-        ((float *)output)[i] = ((const float *)input)[i] <= 0.0f ? 0.0f : ((const float *)gradient)[i];
+    if (work == WORK_F64) {
+        relu_gradient_double(n, input, gradient, output);
+    } else {
+        relu_gradient_float(n, input, gradient, output);
     }
 }

@@ -145,30 +145,102 @@ static PyObject *nn_conv2d_input(PyObject *self, PyObject *args)
     return finish(status);
 }
 
-/* (x, gradient of the maps, out: gradient of the weights, of the bias or None, (stride), (padding before), (dilation), groups) */
+/* Are these indices of elements of maps of that size, one for each element of `kept`? */
+static bool are_indices(PyObject *indices, PyArrayObject *kept, size_t size)
+{
+    if (!PyArray_Check(indices) || !is_plain((PyArrayObject *)indices, NPY_INT64, PyArray_NDIM(kept)) || !PyArray_SAMESHAPE((PyArrayObject *)indices, kept)) {
+        return false;
+    }
+    const int64_t *index = PyArray_DATA((PyArrayObject *)indices);
+    const npy_intp n = PyArray_SIZE(kept);
+    bool fit = true;
+    for (npy_intp i = 0; i < n; i++) {
+        fit &= (uint64_t)index[i] < size;
+    }
+    return fit;
+}
+
+/*
+ * (x, gradient of the maps, out: gradient of the weights, of the bias or None, (stride), (padding before), (dilation), groups, indices,
+ * (size of a map)): with indices not None, only these elements of the maps have gradients
+ */
 static PyObject *nn_conv2d_weights(PyObject *self, PyObject *args)
 {
     PyArrayObject *x, *maps, *weight;
-    PyObject *bias;
-    struct extent2 stride, padding, dilation;
+    PyObject *bias, *indices;
+    struct extent2 stride, padding, dilation, size;
     Py_ssize_t groups;
     int status;
     (void)self;
-    if (!PyArg_ParseTuple(args, "O!O!O!O(nn)(nn)(nn)n:conv2d_weights", &PyArray_Type, &x, &PyArray_Type, &maps, &PyArray_Type, &weight, &bias,
-                          &stride.h, &stride.w, &padding.h, &padding.w, &dilation.h, &dilation.w, &groups)) {
+    if (!PyArg_ParseTuple(args, "O!O!O!O(nn)(nn)(nn)nO(nn):conv2d_weights", &PyArray_Type, &x, &PyArray_Type, &maps, &PyArray_Type, &weight, &bias,
+                          &stride.h, &stride.w, &padding.h, &padding.w, &dilation.h, &dilation.w, &groups, &indices, &size.h, &size.w)) {
         return NULL;
     }
     if (!are_plain(x, maps, Py_None, weight, 4) || !is_plain_or_none(bias, PyArray_TYPE(x), PyArray_DIM(weight, 0)) ||
-        !conv_fits(x, weight, maps, groups) || !conv_sizes_fit(stride, padding, dilation) ||
+        !conv_fits(x, weight, maps, groups) || !conv_sizes_fit(stride, padding, dilation) || (Py_ssize_t)size.h < 0 || (Py_ssize_t)size.w < 0 ||
+        (indices == Py_None ? size.h != last_two(maps).h || size.w != last_two(maps).w : !are_indices(indices, maps, size.h * size.w)) ||
         (bias != Py_None && !PyArray_ISWRITEABLE((PyArrayObject *)bias))) {
         return does_not_fit("conv2d_weights");
     }
-    struct conv2d_weights gradient = {conv_of(x, weight, maps, groups), PyArray_DATA(weight), (void *)data_or_null(bias)};
+    struct conv2d_weights gradient = {
+        .conv = conv_of(x, weight, maps, groups),
+        .indices = data_or_null(indices),
+        .kept = last_two(maps).h * last_two(maps).w,
+        .weight = PyArray_DATA(weight),
+        .bias = (void *)data_or_null(bias),
+    };
+    gradient.conv.out = size;
     gradient.conv.stride = stride;
     gradient.conv.dilation = dilation;
     gradient.conv.padding = padding;
     Py_BEGIN_ALLOW_THREADS
     status = conv2d_weights(&gradient);
+    Py_END_ALLOW_THREADS
+    return finish(status);
+}
+
+/*
+ * (x, weight, bias, out, indices, (stride), (padding before), (dilation), groups, relu, (size of a map)): convolution, relu perhaps, and the
+ * largest of squares of 2 x 2
+ */
+static PyObject *nn_conv2d_pooled(PyObject *self, PyObject *args)
+{
+    PyArrayObject *x, *weight, *out, *indices;
+    PyObject *bias;
+    struct extent2 stride, padding, dilation, size;
+    Py_ssize_t groups;
+    int status, relu;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "O!O!OO!O!(nn)(nn)(nn)np(nn):conv2d_pooled", &PyArray_Type, &x, &PyArray_Type, &weight, &bias, &PyArray_Type, &out,
+                          &PyArray_Type, &indices, &stride.h, &stride.w, &padding.h, &padding.w, &dilation.h, &dilation.w, &groups, &relu, &size.h,
+                          &size.w)) {
+        return NULL;
+    }
+    if (!are_plain(x, weight, bias, out, 4) || !conv_fits(x, weight, out, groups) || !conv_sizes_fit(stride, padding, dilation) ||
+        (Py_ssize_t)size.h < 0 || (Py_ssize_t)size.w < 0 || last_two(out).h != size.h / 2 || last_two(out).w != size.w / 2 ||
+        !is_plain(indices, NPY_INT64, 4) || !PyArray_SAMESHAPE(indices, out) || !PyArray_ISWRITEABLE(indices)) {
+        return does_not_fit("conv2d_pooled");
+    }
+    struct conv2d conv = conv_of(x, weight, out, groups);
+    conv.out = size;
+    conv.stride = stride;
+    conv.dilation = dilation;
+    conv.padding = padding;
+    conv.bias = data_or_null(bias);
+    conv.relu = relu;
+    const struct max_pool2d pool = {
+        .work = conv.work,
+        .planes = conv.out_channels,
+        .in = size,
+        .out = last_two(out),
+        .kernel = {2, 2},
+        .stride = {2, 2},
+        .dilation = {1, 1},
+        .output = PyArray_DATA(out),
+        .indices = PyArray_DATA(indices),
+    };
+    Py_BEGIN_ALLOW_THREADS
+    status = conv2d_max_pool2d(&conv, &pool);
     Py_END_ALLOW_THREADS
     return finish(status);
 }
@@ -290,17 +362,12 @@ static PyObject *nn_max_pool2d_scatter(PyObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "O!O!O!:max_pool2d_scatter", &PyArray_Type, &indices, &PyArray_Type, &gradient, &PyArray_Type, &out)) {
         return NULL;
     }
-    if (!are_plain(gradient, gradient, Py_None, out, 3) || !is_plain(indices, NPY_INT64, 3) || !PyArray_SAMESHAPE(indices, gradient) ||
-        PyArray_DIM(gradient, 0) != PyArray_DIM(out, 0)) {
+    if (!are_plain(gradient, gradient, Py_None, out, 3) || PyArray_DIM(gradient, 0) != PyArray_DIM(out, 0) ||
+        !are_indices((PyObject *)indices, gradient, last_two(out).h * last_two(out).w)) {
         return does_not_fit("max_pool2d_scatter");
     }
     const npy_intp planes = PyArray_DIM(out, 0), in = PyArray_DIM(out, 1) * PyArray_DIM(out, 2), all = PyArray_SIZE(indices);
     const int64_t *index = PyArray_DATA(indices);
-    for (npy_intp i = 0; i < all; i++) {
-        if (index[i] < 0 || index[i] >= in) {
-            return does_not_fit("max_pool2d_scatter");
-        }
-    }
     Py_BEGIN_ALLOW_THREADS
     max_pool2d_scatter(work_of(gradient), (size_t)planes, (size_t)in, planes == 0 ? 0 : (size_t)(all / planes), index, PyArray_DATA(gradient),
                        PyArray_DATA(out));
@@ -359,6 +426,7 @@ PyMethodDef nn_methods[] = {
     {"as_array", nn_as_array, METH_VARARGS, NULL},
     {"conv2d", nn_conv2d, METH_VARARGS, NULL},
     {"conv2d_input", nn_conv2d_input, METH_VARARGS, NULL},
+    {"conv2d_pooled", nn_conv2d_pooled, METH_VARARGS, NULL},
     {"conv2d_weights", nn_conv2d_weights, METH_VARARGS, NULL},
     {"linear", nn_linear, METH_VARARGS, NULL},
     {"max_pool2d", nn_max_pool2d, METH_VARARGS, NULL},
