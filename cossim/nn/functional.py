@@ -22,8 +22,15 @@ def _arrays(function, **objects):
             raise _error(TypeError, function, f"{name} must be float32 or float64", arrays)
         if a.dtype.itemsize != arrays[first].dtype.itemsize:
             raise _error(TypeError, function, f"{first} and {name} must have the same dtype", arrays)
+    return {name: _plain(a) for name, a in arrays.items()}
+
+
+def _plain(array):
+    """C-contiguous, aligned and of native byte order: itself, if it is so already."""
+    if array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative:
+        return array
     # require() and not ascontiguousarray(), which would make a 1-d array of a 0-d one
-    return {name: np.require(a, a.dtype.newbyteorder("="), ["C", "A"]) for name, a in arrays.items()}
+    return np.require(array, array.dtype.newbyteorder("="), ["C", "A"])
 
 
 def _integer(function, name, value):
@@ -37,7 +44,9 @@ def _integer(function, name, value):
 
 def _pair(function, name, value, least):
     """An integer for height and width alike, or one for each."""
-    if isinstance(value, (tuple, list)):
+    if type(value) is tuple and len(value) == 2 and type(value[0]) is type(value[1]) is int:
+        values = value
+    elif isinstance(value, (tuple, list)):
         values = tuple(_integer(function, name, v) for v in value)
         if len(values) == 1:
             values *= 2

@@ -12,11 +12,11 @@ from cossim.nn import functional
 
 def _gradient(function, dy, y):
     """dy as a contiguous native array, if it is one of y's shape and dtype."""
-    array = _core.as_array(function, "dy", dy)
-    if array.shape != y.shape or array.dtype.newbyteorder("=") != y.dtype:
+    array = functional._plain(_core.as_array(function, "dy", dy))
+    if array.shape != y.shape or array.dtype != y.dtype:
         kind = ValueError if array.shape != y.shape else TypeError
         raise functional._error(kind, function, "dy must have the shape and dtype of the result", {"dy": array, "y": y})
-    return np.require(array, y.dtype, ["C", "A"])
+    return array
 
 
 def _conv2d_pullback(call, dy, input_gradient, indices=None):
