@@ -52,17 +52,6 @@ POOL_PLANE(float)
 POOL_PLANE(double)
 
 /* Squares of 2 x 2 side by side, all inside. */
-static void pool_squares(const struct max_pool2d *p, const char *in, char *out, int64_t *indices)
-{
-    const struct layer_kernels *kernels = kernels_current()->layers;
-    pool_squares_kernel *squares = p->work == WORK_F64 ? kernels->pool_squares_f64 : kernels->pool_squares_f32;
-    const size_t size = work_size(p->work);
-    for (size_t y = 0; y < p->out.h; y++) {
-        squares(out + y * p->out.w * size, indices == NULL ? NULL : indices + y * p->out.w, in + 2 * y * p->in.w * size, p->in.w, p->out.w,
-                (int64_t)(2 * y * p->in.w));
-    }
-}
-
 static bool are_squares(const struct max_pool2d *p)
 {
     return p->kernel.h == 2 && p->kernel.w == 2 && p->stride.h == 2 && p->stride.w == 2 && p->dilation.h == 1 && p->dilation.w == 1 &&
@@ -73,8 +62,11 @@ static void pool_plane(const struct max_pool2d *p, size_t plane)
 {
     const size_t in = plane * p->in.h * p->in.w, out = plane * p->out.h * p->out.w;
     int64_t *indices = p->indices == NULL ? NULL : p->indices + out;
+    const struct layer_kernels *kernels = kernels_current()->layers;
+    pool_squares_kernel *squares = p->work == WORK_F64 ? kernels->pool_squares_f64 : kernels->pool_squares_f32;
     if (are_squares(p)) {
-        pool_squares(p, (const char *)p->input + in * work_size(p->work), (char *)p->output + out * work_size(p->work), indices);
+        const size_t size = work_size(p->work);
+        squares((char *)p->output + out * size, indices, (const char *)p->input + in * size, p->in.w, p->out.h, p->out.w);
     } else if (p->work == WORK_F64) {
         pool_plane_double(p, (const double *)p->input + in, (double *)p->output + out, indices);
     } else {

@@ -208,10 +208,10 @@ enum { DOTS_AT_ONCE = 8 }; /* sums at a time: of 4 rows with 2, or of 8 with one
 typedef void add_rows_kernel(void *to, size_t to_step, const void *from, size_t from_step, size_t rows, size_t n);
 
 /*
- * Largest of squares of 2 x 2, side by side in two rows of `width` elements: the first of equals, the last NaN if there is one. indices
- * (or NULL) get where it lies: first + row * width + column.
+ * Largest of squares of 2 x 2, `squares` side by side in `lines` lines of two rows, each of `width` elements: the first of equals, the last
+ * NaN if there is one. indices (or NULL) get where it lies, as row * width + column.
  */
-typedef void pool_squares_kernel(void *out, int64_t *indices, const void *rows, size_t width, size_t squares, int64_t first);
+typedef void pool_squares_kernel(void *out, int64_t *indices, const void *rows, size_t width, size_t lines, size_t squares);
 
 /* Convolutions whose kernels have five rows, two rows of the output at a time: see five_body.h. */
 struct five_join {

@@ -196,30 +196,50 @@ static void NAME(add_rows)(void *to_void, size_t to_step, const void *from_void,
     }
 }
 
-/* Loops that compilers turn into vectors: first the pairs of each row, then one row with the other. */
-static void NAME(pool_squares)(void *out_void, int64_t *indices, const void *rows, size_t width, size_t squares, int64_t first)
+/* Loops that compilers turn into vectors: first the pairs of a row, then one row with the other. */
+INLINE void NAME(pair_maxima)(LAYER_TYPE *restrict most, LAYER_INTEGER *restrict place, const LAYER_TYPE *restrict in, size_t n)
 {
-    enum { AT_ONCE = 64 };
-    LAYER_TYPE *out = out_void;
-    for (size_t at = 0, n; at < squares; at += n) {
-        LAYER_TYPE most[2][AT_ONCE];
-        LAYER_INTEGER place[2][AT_ONCE];
-        n = squares - at < AT_ONCE ? squares - at : AT_ONCE;
-        for (size_t row = 0; row < 2; row++) {
-            const LAYER_TYPE *in = (const LAYER_TYPE *)rows + row * width + 2 * at;
-            for (size_t i = 0; i < n; i++) {
-                const LAYER_INTEGER right = (in[2 * i + 1] > in[2 * i]) | (in[2 * i + 1] != in[2 * i + 1]);
-                most[row][i] = right ? in[2 * i + 1] : in[2 * i];
-                place[row][i] = right;
+    for (size_t i = 0; i < n; i++) {
+        const LAYER_TYPE left = in[2 * i], right = in[2 * i + 1];
+        const LAYER_INTEGER take = (LAYER_INTEGER)(right > left) | (LAYER_INTEGER)(right != right);
+        most[i] = take ? right : left;
+        place[i] = take;
+    }
+}
+
+static void NAME(pool_squares)(void *out_void, int64_t *indices, const void *rows, size_t width, size_t lines, size_t squares)
+{
+    enum { AT_ONCE = 256 };
+    LAYER_TYPE most[2 * AT_ONCE], *restrict out = out_void;
+    LAYER_INTEGER place[2 * AT_ONCE];
+    const LAYER_TYPE *in = rows;
+    const size_t n = squares < AT_ONCE ? squares : AT_ONCE; /* of a line at a time */
+    const bool dense = width == 2 * squares && n == squares; /* then lines are one after another, and some are done together */
+    const size_t most_lines = dense ? AT_ONCE / n : 1;
+    for (size_t line = 0, some; line < lines; line += some) {
+        some = lines - line < most_lines ? lines - line : most_lines;
+        for (size_t at = 0, count; at < squares; at += count) {
+            count = squares - at < n ? squares - at : n;
+            const LAYER_TYPE *from = in + 2 * line * width + 2 * at;
+            if (dense) {
+                NAME(pair_maxima)(most, place, from, 2 * some * count);
+            } else {
+                NAME(pair_maxima)(most, place, from, count);
+                NAME(pair_maxima)(most + count, place + count, from + width, count);
             }
-        }
-        for (size_t i = 0; i < n; i++) {
-            const LAYER_INTEGER below = (most[1][i] > most[0][i]) | (most[1][i] != most[1][i]);
-            out[at + i] = below ? most[1][i] : most[0][i];
-            place[0][i] = below ? place[1][i] + (LAYER_INTEGER)width : place[0][i];
-        }
-        for (size_t i = 0; indices != NULL && i < n; i++) {
-            indices[at + i] = first + (int64_t)(2 * (at + i)) + place[0][i];
+            for (size_t l = 0; l < some; l++) {
+                const LAYER_TYPE *restrict above = most + 2 * l * count, *restrict below = above + count;
+                const LAYER_INTEGER *restrict place_above = place + 2 * l * count, *restrict place_below = place_above + count;
+                const size_t to = (line + l) * squares + at;
+                const int64_t first = (int64_t)(2 * ((line + l) * width + at));
+                for (size_t i = 0; i < count; i++) {
+                    const LAYER_INTEGER take = (LAYER_INTEGER)(below[i] > above[i]) | (LAYER_INTEGER)(below[i] != below[i]);
+                    out[to + i] = take ? below[i] : above[i];
+                    if (indices != NULL) {
+                        indices[to + i] = first + (int64_t)(2 * i) + (take ? place_below[i] + (LAYER_INTEGER)width : place_above[i]);
+                    }
+                }
+            }
         }
     }
 }
