@@ -275,6 +275,9 @@ def test_arrays_of_another_size(rng):
     """Of the arrays a layer has, not of those it had: resize() changes one in place."""
     net, x = small(), normal(rng, (3, 2, 8, 8), np.float32)
     net(x)
+    net[4].weight.resize((3, 30), refcheck=False)
+    with pytest.raises(ValueError, match=r"\(3, 30\)"):
+        net(x)
     net[4].weight.resize((2, 36), refcheck=False)
     net[4].bias.resize(2, refcheck=False)
     assert net(x).shape == (3, 2)
