@@ -249,7 +249,7 @@ def relu_vjp(x):
     Returns
     -------
     y : numpy.ndarray
-        relu of x.
+        relu of x. It must not be changed before the last call of the pullback.
     pullback : callable
         ``pullback(dy)`` returns dx: dy where x is above 0 or NaN, else 0, as in torch.
 

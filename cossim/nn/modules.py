@@ -26,9 +26,9 @@ def _uniform(rng, shape, fan_in, dtype):
 
 
 class _changes:
-    """How often an attribute of any layer has been set: what was made of layers before may not be theirs any more."""
+    """Another object since an attribute of any layer was last set: what was made of layers before may not be theirs."""
 
-    count = 0
+    last = object()
 
 
 class Module:
@@ -55,17 +55,17 @@ class Module:
 
     def __setattr__(self, name, value):
         object.__setattr__(self, name, value)
-        _changes.count += 1
+        if not name.startswith("_"):
+            _changes.last = object()
 
     def __getstate__(self):
         return {name: value for name, value in self.__dict__.items() if name != "_made"}
 
     def _made_once(self, make):
         """What make() made, until an attribute of any layer has been set since."""
-        made = self.__dict__.get("_made")
-        if made is None or made[0] != _changes.count:
-            result = make()  # may set attributes of layers that it makes
-            made = self.__dict__["_made"] = _changes.count, result
+        made, last = self.__dict__.get("_made"), _changes.last
+        if made is None or made[0] is not last:
+            made = self.__dict__["_made"] = last, make()
         return made[1]
 
     def __call__(self, x):

@@ -41,11 +41,12 @@ class Encoder(Module):
         self.conv1 = Conv2d(1, 10, 5, dtype=dtype, rng=rng)
         self.conv2 = Conv2d(10, 20, 5, dtype=dtype, rng=rng)
         self.fc = Linear(4 * 4 * 20, 100, dtype=dtype, rng=rng)
+        self._relu, self._pool, self._flatten = ReLU(), MaxPool2d(2), Flatten()
 
     def _layers(self):
-        names = ("conv1", "relu1", "pool1", "conv2", "relu2", "pool2", "flatten", "fc", "relu3")
-        layers = (self.conv1, ReLU(), MaxPool2d(2), self.conv2, ReLU(), MaxPool2d(2), Flatten(), self.fc, ReLU())
-        return Sequential(dict(zip(names, layers, strict=True)))
+        relu, pool = self._relu, self._pool
+        layers = {"conv1": self.conv1, "relu1": relu, "pool1": pool, "conv2": self.conv2, "relu2": relu, "pool2": pool}
+        return Sequential(layers | {"flatten": self._flatten, "fc": self.fc, "relu3": relu})
 
     def _check(self, x):
         shape = x.shape if isinstance(x, np.ndarray) else np.shape(x)
