@@ -20,17 +20,22 @@ def _gradient(function, dy, y):
 
 
 def _conv2d_pullback(call, dy, input_gradient, indices=None):
-    """With indices, dy is that of a pool behind it, and belongs to these pixels of the maps."""
+    """With indices, dy is that of a pool behind it, and belongs to these pixels of the maps; the others have none."""
+    geometry = call.stride, call.before, call.dilation, call.groups
+    # Zeros may be left out where products with them are zero, not NaN.
+    sparse = indices is not None and call.dilation[1] == 1 and _core.all_finite(call.images)
+    maps = dy
+    if indices is not None and (input_gradient or not sparse):
+        maps = _unpool(indices, dy, (*dy.shape[:2], *call.size))
     dx = None
     if input_gradient:
         dx = np.empty_like(call.images)
-        maps = dy if indices is None else _unpool(indices, dy, (*dy.shape[:2], *call.size))
-        _core.conv2d_input(call.weight, maps, dx, call.stride, call.before, call.dilation, call.groups)
+        _core.conv2d_input(call.weight, maps, dx, *geometry)
         dx = dx if call.many else dx[0]
     dweight = np.empty_like(call.weight)
     dbias = None if call.bias is None else np.empty_like(call.bias)
-    geometry = call.stride, call.before, call.dilation, call.groups
-    _core.conv2d_weights(call.images, dy, dweight, dbias, *geometry, indices, call.size)
+    given = (dy, indices) if sparse else (maps, None)
+    _core.conv2d_weights(call.images, given[0], dweight, dbias, *geometry, given[1], call.size)
     return dx, dweight, dbias
 
 

@@ -76,24 +76,6 @@ static void copy_plane(const struct run *r, const char *plane, char *to)
     }
 }
 
-/* The gradients of one image's maps where only some places have one. */
-static void scatter_maps(const struct run *r, const char *kept, const int64_t *indices, char *to)
-{
-    const struct conv2d *c = r->conv;
-    const size_t map = c->out.h * r->row_vectors * r->lanes, more = r->row_vectors * r->lanes - c->out.w;
-    memset(to, 0, r->filters * map * r->size);
-    for (size_t f = 0; f < r->filters; f++, to += map * r->size) {
-        for (size_t i = f * r->call->kept; i < (f + 1) * r->call->kept; i++) {
-            const size_t index = (size_t)indices[i], place = more == 0 ? index : index + index / c->out.w * more;
-            if (r->size == sizeof(float)) {
-                ((float *)to)[place] += ((const float *)kept)[i];
-            } else {
-                ((double *)to)[place] += ((const double *)kept)[i];
-            }
-        }
-    }
-}
-
 /* The gradients of one image's maps, their rows filled up with zeros. */
 static void copy_maps(const struct run *r, const char *map, char *to)
 {
@@ -183,25 +165,11 @@ static void block_task(void *context, size_t task, size_t worker)
             const size_t channel = i / r->channels * c->in_channels + i % r->channels;
             copy_plane(r, planes + channel * c->in.h * c->in.w * r->size, images + i * r->plane * r->size);
         }
-        for (size_t i = 0; r->call->indices != NULL && i < n; i++) {
-            const size_t kept = ((image + i) * c->out_channels + group * r->filters) * r->call->kept;
-            scatter_maps(r, (const char *)c->output + kept * r->size, r->call->indices + kept, gradients + i * r->map_step * r->size);
-        }
-        for (size_t i = 0; r->call->indices == NULL && i < n; i++) {
+        for (size_t i = 0; i < n; i++) {
             copy_maps(r, maps + i * c->out_channels * c->out.h * c->out.w * r->size, gradients + i * r->map_step * r->size);
         }
         add_products(r, r->images_copied ? images : planes, gradients, n, image > first, out);
     }
-}
-
-/* Is a sum neither infinite nor NaN? That of all sums' products with 0 tells. */
-static bool all_finite(const struct run *r)
-{
-    double check = 0.0;
-    for (size_t i = 0; i < r->blocks * r->conv->out_channels * entries_of(r); i++) {
-        check += 0.0 * (r->size == sizeof(float) ? (double)((const float *)r->sums)[i] : ((const double *)r->sums)[i]);
-    }
-    return check == 0.0;
 }
 
 #define ADD_BLOCKS(type)                                                                                          \
@@ -312,7 +280,7 @@ int conv2d_weights(const struct conv2d_weights *call)
     r.scratch = r.ones + ones;
     fill_tables(&r);
     pool_run(tasks, threads, block_task, &r, NULL);
-    if (c->out.w % r.lanes != 0 && !all_finite(&r)) {
+    if (c->out.w % r.lanes != 0 && !all_finite(c->work, r.blocks * c->out_channels * entries_of(&r), r.sums)) {
         r.by_rows = true;
         pool_run(tasks, threads, block_task, &r, NULL);
     }

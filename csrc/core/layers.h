@@ -80,14 +80,28 @@ void max_pool2d_scatter(enum work work, size_t planes, size_t in, size_t out, co
 /* Convolution and then pooling, image by image, so that the maps between stay in the cache; pool.planes is out_channels, pool.in conv.out. */
 int conv2d_max_pool2d(const struct conv2d *conv, const struct max_pool2d *pool);
 
-/* output: the gradients of [out_channels][in_channels / groups][kernel.h][kernel.w] and, unless it is NULL, of the bias. */
+/* The gradients of the filters and, unless it is NULL, of the bias, which are written. */
 struct conv2d_weights {
     struct conv2d conv;     /* of the forward pass; its output holds the gradient [images][out_channels][out.h][out.w] and is only read */
-    const int64_t *indices; /* or NULL: then the gradient is zero but for `kept` elements of each map, at these places */
-    size_t kept;
     void *weight, *bias;
 };
 int conv2d_weights(const struct conv2d_weights *gradient);
+
+/*
+ * The same where only some pixels of the maps have a gradient, as behind a pool: output is [images][out_channels][kept], and each
+ * element belongs to the pixel at its index. Columns of the kernel lie side by side (dilation.w is 1), and all pixels of the input are finite: what
+ * is zero is left out.
+ */
+struct conv2d_patches {
+    struct conv2d conv;
+    const int64_t *indices;
+    size_t kept;
+    void *weight, *bias;
+};
+int conv2d_patches(const struct conv2d_patches *gradient);
+
+/* Is every element finite? */
+bool all_finite(enum work work, size_t n, const void *elements);
 
 /* The gradient of the input, which is written. */
 struct conv2d_input {

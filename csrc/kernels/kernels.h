@@ -204,6 +204,14 @@ typedef void dots_kernel(const struct dots *d, const void *const *left, size_t r
 
 enum { DOTS_AT_ONCE = 8 }; /* sums at a time: of 4 rows with 2, or of 8 with one; independent enough to hide the latency of an addition */
 
+/*
+ * Sums of vectors at many places, `rows` below each other at each: sums[r * lanes + lane] = sum over i < n of factors[i] *
+ * x[at[i] + r * row_step + lane]. Even and odd i are summed by themselves, and their sums added. rows: 1 to PATCH_ROWS.
+ */
+typedef void patches_kernel(void *sums, const void *x, size_t row_step, const ptrdiff_t *at, const void *factors, size_t n, size_t rows);
+
+enum { PATCH_ROWS = 6 };
+
 /* to[r * to_step + i] += from[r * from_step + i] for r < rows and i < n. */
 typedef void add_rows_kernel(void *to, size_t to_step, const void *from, size_t from_step, size_t rows, size_t n);
 
@@ -267,6 +275,7 @@ struct layer_kernels {
     size_t outer_rows, lanes_f32, lanes_f64;
     outer_kernel *outer_f32, *outer_f64;
     dots_kernel *dots_f32, *dots_f64;
+    patches_kernel *patches_f32, *patches_f64;
     add_rows_kernel *add_rows_f32, *add_rows_f64;
     pool_squares_kernel *pool_squares_f32, *pool_squares_f64;
     five_split_rows_kernel *five_split_rows;

@@ -181,6 +181,56 @@ static void NAME(dots)(const struct dots *d, const void *const *left, size_t row
     }
 }
 
+INLINE void NAME(patch_rows)(LAYER_TYPE *sums, const LAYER_TYPE *x, size_t row_step, const ptrdiff_t *at, const LAYER_TYPE *factors, size_t n,
+                              const int rows)
+{
+    LAYER_VECTOR even[PATCH_ROWS], odd[PATCH_ROWS];
+    _Pragma("GCC unroll 6") for (int r = 0; r < rows; r++) {
+        even[r] = odd[r] = LAYER_OP(set1)(0);
+    }
+    size_t i = 0;
+    for (; i + 2 <= n; i += 2) {
+        const LAYER_TYPE *first = x + at[i], *second = x + at[i + 1];
+        const LAYER_VECTOR f = LAYER_OP(set1)(factors[i]), g = LAYER_OP(set1)(factors[i + 1]);
+        _Pragma("GCC unroll 6") for (int r = 0; r < rows; r++) {
+            even[r] = LAYER_OP(fma)(f, LAYER_OP(load)(first + (size_t)r * row_step), even[r]);
+            odd[r] = LAYER_OP(fma)(g, LAYER_OP(load)(second + (size_t)r * row_step), odd[r]);
+        }
+    }
+    for (; i < n; i++) {
+        _Pragma("GCC unroll 6") for (int r = 0; r < rows; r++) {
+            even[r] = LAYER_OP(fma)(LAYER_OP(set1)(factors[i]), LAYER_OP(load)(x + at[i] + (size_t)r * row_step), even[r]);
+        }
+    }
+    _Pragma("GCC unroll 6") for (int r = 0; r < rows; r++) {
+        LAYER_OP(store)(sums + r * LAYER_LANES, LAYER_OP(add)(even[r], odd[r]));
+    }
+}
+
+static void NAME(patches)(void *sums, const void *x, size_t row_step, const ptrdiff_t *at, const void *factors, size_t n, size_t rows)
+{
+    switch (rows) {
+    case 1:
+        NAME(patch_rows)(sums, x, row_step, at, factors, n, 1);
+        break;
+    case 2:
+        NAME(patch_rows)(sums, x, row_step, at, factors, n, 2);
+        break;
+    case 3:
+        NAME(patch_rows)(sums, x, row_step, at, factors, n, 3);
+        break;
+    case 4:
+        NAME(patch_rows)(sums, x, row_step, at, factors, n, 4);
+        break;
+    case 5:
+        NAME(patch_rows)(sums, x, row_step, at, factors, n, 5);
+        break;
+    default:
+        NAME(patch_rows)(sums, x, row_step, at, factors, n, 6);
+        break;
+    }
+}
+
 static void NAME(add_rows)(void *to_void, size_t to_step, const void *from_void, size_t from_step, size_t rows, size_t n)
 {
     LAYER_TYPE *to = to_void;

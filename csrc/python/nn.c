@@ -162,7 +162,7 @@ static bool are_indices(PyObject *indices, PyArrayObject *kept, size_t size)
 
 /*
  * (x, gradient of the maps, out: gradient of the weights, of the bias or None, (stride), (padding before), (dilation), groups, indices,
- * (size of a map)): with indices not None, only these elements of the maps have gradients
+ * (size of a map)): with indices not None, only these pixels of the maps have gradients
  */
 static PyObject *nn_conv2d_weights(PyObject *self, PyObject *args)
 {
@@ -176,27 +176,37 @@ static PyObject *nn_conv2d_weights(PyObject *self, PyObject *args)
                           &stride.h, &stride.w, &padding.h, &padding.w, &dilation.h, &dilation.w, &groups, &indices, &size.h, &size.w)) {
         return NULL;
     }
+    const bool some = indices != Py_None;
     if (!are_plain(x, maps, Py_None, weight, 4) || !is_plain_or_none(bias, PyArray_TYPE(x), PyArray_DIM(weight, 0)) ||
         !conv_fits(x, weight, maps, groups) || !conv_sizes_fit(stride, padding, dilation) || (Py_ssize_t)size.h < 0 || (Py_ssize_t)size.w < 0 ||
-        (indices == Py_None ? size.h != last_two(maps).h || size.w != last_two(maps).w : !are_indices(indices, maps, size.h * size.w)) ||
+        (some ? dilation.w != 1 || size.h == 0 || size.w == 0 || !are_indices(indices, maps, size.h * size.w)
+              : size.h != last_two(maps).h || size.w != last_two(maps).w) ||
         (bias != Py_None && !PyArray_ISWRITEABLE((PyArrayObject *)bias))) {
         return does_not_fit("conv2d_weights");
     }
-    struct conv2d_weights gradient = {
-        .conv = conv_of(x, weight, maps, groups),
-        .indices = data_or_null(indices),
-        .kept = last_two(maps).h * last_two(maps).w,
-        .weight = PyArray_DATA(weight),
-        .bias = (void *)data_or_null(bias),
-    };
-    gradient.conv.out = size;
-    gradient.conv.stride = stride;
-    gradient.conv.dilation = dilation;
-    gradient.conv.padding = padding;
+    struct conv2d conv = conv_of(x, weight, maps, groups);
+    conv.out = size;
+    conv.stride = stride;
+    conv.dilation = dilation;
+    conv.padding = padding;
+    void *of_weight = PyArray_DATA(weight), *of_bias = (void *)data_or_null(bias);
+    const struct conv2d_patches patches = {conv, data_or_null(indices), last_two(maps).h * last_two(maps).w, of_weight, of_bias};
+    const struct conv2d_weights weights = {conv, of_weight, of_bias};
     Py_BEGIN_ALLOW_THREADS
-    status = conv2d_weights(&gradient);
+    status = some ? conv2d_patches(&patches) : conv2d_weights(&weights);
     Py_END_ALLOW_THREADS
     return finish(status);
+}
+
+/* (x): is every element finite? */
+static PyObject *nn_all_finite(PyObject *self, PyObject *x)
+{
+    PyArrayObject *array = (PyArrayObject *)x;
+    (void)self;
+    if (!PyArray_Check(x) || (PyArray_TYPE(array) != NPY_FLOAT && PyArray_TYPE(array) != NPY_DOUBLE) || !PyArray_ISCARRAY_RO(array)) {
+        return does_not_fit("all_finite");
+    }
+    return PyBool_FromLong(all_finite(work_of(array), (size_t)PyArray_SIZE(array), PyArray_DATA(array)));
 }
 
 /*
@@ -423,6 +433,7 @@ static PyObject *nn_as_array(PyObject *self, PyObject *args)
 }
 
 PyMethodDef nn_methods[] = {
+    {"all_finite", nn_all_finite, METH_O, NULL},
     {"as_array", nn_as_array, METH_VARARGS, NULL},
     {"conv2d", nn_conv2d, METH_VARARGS, NULL},
     {"conv2d_input", nn_conv2d_input, METH_VARARGS, NULL},
