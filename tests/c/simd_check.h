@@ -17,6 +17,11 @@ static int fma_fits(double got, double a, double b, double c, int narrow)
     return same_double(got, once) || same_double(got, twice);
 }
 
+static double greatest(double a, double b)
+{
+    return isnan(a) || isnan(b) ? NAN : fmax(a, b);
+}
+
 static double pick(int i)
 {
     return i % 3 == 0 ? specials[i / 3 % (int)(sizeof specials / sizeof *specials)] : random_number() * pow(10.0, i % 11 - 5);
@@ -46,6 +51,18 @@ static void check_floats(void)
         const vf nan = vf_set1(NAN);
         vf_store(out, vf_add(vf_max(va, nan), vf_min(va, nan)));
         for (int i = 0; i < VF_LANES; i++) CHECK(isnan(out[i]), "lane %d: %g with NaN", i, a[i]);
+        vf_store(out, vf_relu(va));
+        for (int i = 0; i < VF_LANES; i++) CHECK(same_double(out[i], a[i] < 0 ? 0 : a[i]), "lane %d: %g", i, a[i]);
+        vf_store(out, vf_greatest(va, vb));
+        for (int i = 0; i < VF_LANES; i++) CHECK(same_double(out[i], greatest(a[i], b[i])), "lane %d: %g %g", i, a[i], b[i]);
+        vf_store(out, vf_add(vf_greatest(va, nan), vf_greatest(nan, va)));
+        for (int i = 0; i < VF_LANES; i++) CHECK(isnan(out[i]), "lane %d: %g with NaN", i, a[i]);
+        vf_store(out, vf_set1(7.0f));
+        vf_store_pair_maxima(out, va);
+        for (int i = 0; i < VF_LANES; i++) {
+            const double expected = i < VF_LANES / 2 ? greatest(a[2 * i], a[2 * i + 1]) : 7;
+            CHECK(same_double(out[i], expected), "pair %d: %g", i, out[i]);
+        }
         vf_store(out, vf_round(va));
         for (int i = 0; i < VF_LANES; i++) CHECK(same_double(out[i], rintf(a[i])), "lane %d", i);
         unsigned below = 0;
@@ -90,6 +107,18 @@ static void check_doubles(void)
         const vd nan = vd_set1(NAN);
         vd_store(out, vd_add(vd_max(va, nan), vd_min(va, nan)));
         for (int i = 0; i < VD_LANES; i++) CHECK(isnan(out[i]), "lane %d: %g with NaN", i, a[i]);
+        vd_store(out, vd_relu(va));
+        for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], a[i] < 0 ? 0 : a[i]), "lane %d: %g", i, a[i]);
+        vd_store(out, vd_greatest(va, vb));
+        for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], greatest(a[i], b[i])), "lane %d: %g %g", i, a[i], b[i]);
+        vd_store(out, vd_add(vd_greatest(va, nan), vd_greatest(nan, va)));
+        for (int i = 0; i < VD_LANES; i++) CHECK(isnan(out[i]), "lane %d: %g with NaN", i, a[i]);
+        vd_store(out, vd_set1(7.0));
+        vd_store_pair_maxima(out, va);
+        for (int i = 0; i < VD_LANES; i++) {
+            const double expected = i < VD_LANES / 2 ? greatest(a[2 * i], a[2 * i + 1]) : 7;
+            CHECK(same_double(out[i], expected), "pair %d: %g", i, out[i]);
+        }
         vd_store(out, vd_round(va));
         for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], rint(a[i])), "lane %d", i);
         vd_store(out, vd_min(va, vb));
@@ -153,6 +182,34 @@ static void check_folds(void)
     vd_store(out, vd_fold_f32(vf_load(floats)));
     for (int i = 0; i < VD_LANES; i++) total += out[i];
     CHECK(total == (1 << VF_LANES) - 1, "fold: %g", total);
+}
+
+/* Sums of lanes whose order shows in their bits: that of a row is the same wherever it stands. */
+#define CHECK_ROW_SUMS(type, vector, op, lanes, roundoff)                                                                             \
+    for (int round = 0; round < 100; round++) {                                                                                       \
+        type numbers[lanes][lanes], out[lanes], first[lanes];                                                                         \
+        vector rows[lanes];                                                                                                           \
+        for (int i = 0; i < lanes * lanes; i++) numbers[i / lanes][i % lanes] = (type)(random_number() * pow(10.0, (7 * i + round) % 11 - 5)); \
+        for (int shift = 0; shift < lanes; shift++) {                                                                                 \
+            for (int r = 0; r < lanes; r++) rows[(r + shift) % lanes] = op##_load(numbers[r]);                                        \
+            op##_store(out, op##_row_sums(rows));                                                                                     \
+            for (int r = 0; r < lanes; r++) {                                                                                         \
+                const type got = out[(r + shift) % lanes];                                                                            \
+                long double sum = 0, size = 0;                                                                                        \
+                for (int i = 0; i < lanes; i++) {                                                                                     \
+                    sum += (long double)numbers[r][i];                                                                                \
+                    size += fabsl((long double)numbers[r][i]);                                                                        \
+                }                                                                                                                     \
+                first[r] = shift == 0 ? got : first[r];                                                                               \
+                CHECK(memcmp(&got, &first[r], sizeof got) == 0, "row %d at %d: %a, not %a", r, (r + shift) % lanes, got, first[r]);   \
+                CHECK(fabsl((long double)got - sum) <= lanes * roundoff * size, "row %d: %a", r, got);                                \
+            }                                                                                                                         \
+        }                                                                                                                             \
+    }
+static void check_row_sums(void)
+{
+    CHECK_ROW_SUMS(float, vf, vf, VF_LANES, 0x1p-24L)
+    CHECK_ROW_SUMS(double, vd, vd, VD_LANES, 0x1p-53L)
 }
 
 /* The same lanes for both formats and every call: told by what a product of two such loads sums to. */
@@ -262,6 +319,7 @@ static void check_vocabulary(void)
     check_scaling();
     check_loads();
     check_folds();
+    check_row_sums();
     check_pairs();
     check_integers();
     check_codes();
