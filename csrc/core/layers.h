@@ -66,7 +66,7 @@ struct max_pool2d {
     struct extent2 in, out, kernel, stride, dilation, padding;
     const void *input; /* [planes][in.h][in.w] */
     void *output;      /* [planes][out.h][out.w] */
-    int64_t *indices;  /* the same, or NULL: where in its plane each maximum was, as row * in.w + column */
+    int64_t *indices;  /* the same, or NULL: where in its plane each maximum was, as row * in.w + column; that of a window without pixels may be outside */
 };
 
 void max_pool2d(const struct max_pool2d *pool);

@@ -1,0 +1,484 @@
+/* The layers of core/ beside naive twins in double, over shapes of all kinds; all arrays lie beside pages that cannot be touched. */
+#include <math.h>
+#include <string.h>
+
+#include "base/pool.h"
+#include "base/scratch.h"
+#include "check.h"
+#include "core/layers.h"
+#include "guarded.h"
+
+static const char *isa;
+
+/* What the numbers of a case are. */
+enum kind { ANY, WHOLE, NOT_FINITE, HUGE_ONES, KINDS };
+
+static double relu_of(double x)
+{
+    return 0 > x ? 0 : x;
+}
+
+static size_t from_to(size_t least, size_t most)
+{
+    return least + below(most - least + 1);
+}
+
+static enum kind any_kind(void)
+{
+    return below(2) == 0 ? WHOLE : (enum kind)below(KINDS);
+}
+
+/* Numbers of a kind; a few that are not finite only where `bad`. */
+static void *of_kind(int f64, size_t n, enum kind kind, bool bad)
+{
+    static const double values[] = {NAN, INFINITY, -INFINITY};
+    void *array = numbers(f64, n, kind == WHOLE ? 2 : 0);
+    for (size_t i = 0; bad && kind == NOT_FINITE && n > 0 && i < 1 + below(3); i++) {
+        put(f64, array, below(n), values[below(3)]);
+    }
+    for (size_t i = 0; bad && kind == HUGE_ONES && i < n; i++) {
+        put(f64, array, i, get(f64, array, i) * (f64 ? 1e307 : 1e37));
+    }
+    return array;
+}
+
+/* A result beside its twin: `terms` products, of magnitudes that sum to `most`; `times` more where it is calculated another way. */
+static bool agrees(int f64, enum kind kind, double got, double expected, size_t terms, double most, double times)
+{
+    const bool leaves = kind == HUGE_ONES && !(most < (f64 ? 1e308 : 3e38)); /* sums may leave the range of the type on their way */
+    return leaves || fits(f64, got, expected, times * (double)(2 * terms + 4), kind == WHOLE ? 0 : most);
+}
+
+/* ---- convolution, and its gradients ---- */
+
+struct twin {
+    double *sum, *most;
+};
+
+static struct twin twin_alloc(size_t n)
+{
+    struct twin s = {calloc(n + 1, sizeof(double)), calloc(n + 1, sizeof(double))};
+    CHECK(s.sum != NULL && s.most != NULL, "no memory");
+    return s;
+}
+
+static void twin_free(struct twin s)
+{
+    free(s.sum);
+    free(s.most);
+}
+
+static void twin_add(struct twin s, size_t at, double x, double y)
+{
+    s.sum[at] += x * y;
+    s.most[at] += fabs(x * y);
+}
+
+enum pass { FORWARD, OF_WEIGHT, OF_INPUT };
+
+/* Every pair of a pixel and an output that a place of the kernel joins. to: of the output, the weight, or the input. */
+static void conv_twin(const struct conv2d *c, enum pass pass, struct twin to)
+{
+    const int f64 = c->work == WORK_F64;
+    const size_t channels = c->in_channels / c->groups, filters = c->out_channels / c->groups;
+    for (size_t n = 0; n < c->images; n++) {
+        for (size_t f = 0; f < c->out_channels; f++) {
+            for (size_t k = 0; k < channels * c->kernel.h * c->kernel.w; k++) {
+                const size_t channel = f / filters * channels + k / (c->kernel.h * c->kernel.w), u = k / c->kernel.w % c->kernel.h, v = k % c->kernel.w;
+                const size_t weight = f * channels * c->kernel.h * c->kernel.w + k;
+                for (size_t y = 0; y < c->out.h; y++) {
+                    const size_t row = y * c->stride.h + u * c->dilation.h - c->padding.h; /* huge where it is negative */
+                    for (size_t x = 0; row < c->in.h && x < c->out.w; x++) {
+                        const size_t column = x * c->stride.w + v * c->dilation.w - c->padding.w;
+                        if (column >= c->in.w) {
+                            continue;
+                        }
+                        const size_t in = ((n * c->in_channels + channel) * c->in.h + row) * c->in.w + column, out = ((n * c->out_channels + f) * c->out.h + y) * c->out.w + x;
+                        if (pass == FORWARD) {
+                            twin_add(to, out, get(f64, c->weight, weight), get(f64, c->input, in));
+                        } else if (pass == OF_WEIGHT) {
+                            twin_add(to, weight, get(f64, c->output, out), get(f64, c->input, in));
+                        } else {
+                            twin_add(to, in, get(f64, c->output, out), get(f64, c->weight, weight));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#define SHAPE "%s f%d (%zu, %zu, %zu, %zu) to (%zu, %zu, %zu), kernel %zux%zu, stride %zux%zu, dilation %zux%zu, padding %zux%zu, groups %zu, pool %d, kind %d"
+#define SHAPE_OF(c, kind)                                                                                                                       \
+    isa, (c)->work == WORK_F64 ? 64 : 32, (c)->images, (c)->in_channels, (c)->in.h, (c)->in.w, (c)->out_channels, (c)->out.h, (c)->out.w, (c)->kernel.h, \
+        (c)->kernel.w, (c)->stride.h, (c)->stride.w, (c)->dilation.h, (c)->dilation.w, (c)->padding.h, (c)->padding.w, (c)->groups, (c)->pool, kind
+
+static size_t inputs_of(const struct conv2d *c)
+{
+    return c->images * c->in_channels * c->in.h * c->in.w;
+}
+
+static size_t weights_of(const struct conv2d *c)
+{
+    return c->out_channels * (c->in_channels / c->groups) * c->kernel.h * c->kernel.w;
+}
+
+static void check_conv2d(struct conv2d c, enum kind kind)
+{
+    const int f64 = c.work == WORK_F64;
+    const size_t by = c.pool ? 2 : 1, h = c.out.h / by, w = c.out.w / by, outputs = c.images * c.out_channels * h * w, size = size_of(f64);
+    const size_t steps = (c.in_channels / c.groups) * c.kernel.h * c.kernel.w;
+    const double times = c.work == WORK_F32 && c.kernel.h == 5 ? 60 : 1; /* sums and differences of rows, that cancel */
+    c.input = of_kind(f64, inputs_of(&c), kind, true);
+    c.weight = of_kind(f64, weights_of(&c), kind, false);
+    c.bias = below(2) == 0 ? of_kind(f64, c.out_channels, kind, false) : NULL;
+    c.output = guarded_alloc(outputs * size);
+    CHECK(conv2d(&c) == 0, "no memory");
+    struct twin twin = twin_alloc(c.images * c.out_channels * c.out.h * c.out.w);
+    conv_twin(&c, FORWARD, twin);
+    for (size_t i = 0; i < outputs; i++) {
+        const size_t map = w == 0 || h == 0 ? 0 : i / (h * w), y = i / w % h * by, x = i % w * by;
+        double expected = -INFINITY, most = times > 1 ? (double)steps * (kind == HUGE_ONES ? 1e37 : 1) : 0;
+        for (size_t k = 0; k < by * by; k++) {
+            const size_t at = (map * c.out.h + y + k / by) * c.out.w + x + k % by;
+            const double bias = c.bias == NULL ? 0 : get(f64, c.bias, map % c.out_channels), sum = twin.sum[at] + bias, value = c.relu ? relu_of(sum) : sum;
+            expected = value > expected || isnan(value) ? value : expected;
+            most = fmax(most, twin.most[at] + fabs(bias));
+        }
+        CHECK(agrees(f64, kind, get(f64, c.output, i), expected, steps, most, times), SHAPE ": %zu: %g, not %g", SHAPE_OF(&c, kind), i, get(f64, c.output, i), expected);
+    }
+    twin_free(twin);
+    if (c.images > 1) { /* an image alone */
+        struct conv2d one = c;
+        one.images = 1;
+        one.input = (const char *)c.input + (c.images - 1) * (inputs_of(&one)) * size;
+        one.output = guarded_alloc(outputs / c.images * size);
+        CHECK(conv2d(&one) == 0, "no memory");
+        CHECK(memcmp(one.output, (const char *)c.output + (outputs - outputs / c.images) * size, outputs / c.images * size) == 0, SHAPE ": an image alone", SHAPE_OF(&c, kind));
+    }
+    guarded_release("conv2d");
+}
+
+static void check_weights(struct conv2d c, enum kind kind)
+{
+    const int f64 = c.work == WORK_F64;
+    const size_t outputs = c.images * c.out_channels * c.out.h * c.out.w, maps = c.out.h * c.out.w;
+    c.input = of_kind(f64, inputs_of(&c), kind, true);
+    c.output = of_kind(f64, outputs, kind, false);
+    struct conv2d_weights call = {c, guarded_alloc(weights_of(&c) * size_of(f64)), below(2) == 0 ? guarded_alloc(c.out_channels * size_of(f64)) : NULL};
+    CHECK(conv2d_weights(&call) == 0, "no memory");
+    struct twin twin = twin_alloc(weights_of(&c));
+    conv_twin(&c, OF_WEIGHT, twin);
+    for (size_t i = 0; i < weights_of(&c); i++) {
+        const double got = get(f64, call.weight, i);
+        CHECK(agrees(f64, kind, got, twin.sum[i], c.images * maps, twin.most[i], 1), SHAPE ": weight %zu: %g, not %g", SHAPE_OF(&c, kind), i, got, twin.sum[i]);
+    }
+    for (size_t f = 0; call.bias != NULL && f < c.out_channels; f++) {
+        double sum = 0;
+        for (size_t i = 0; i < c.images * maps; i++) {
+            sum += get(f64, c.output, (i / (maps == 0 ? 1 : maps) * c.out_channels + f) * maps + i % maps);
+        }
+        CHECK(agrees(f64, kind == WHOLE ? WHOLE : ANY, get(f64, call.bias, f), sum, c.images * maps, (double)(c.images * maps), 1), SHAPE ": bias %zu: %g, not %g", SHAPE_OF(&c, kind), f, get(f64, call.bias, f), sum);
+    }
+    twin_free(twin);
+    guarded_release("conv2d_weights");
+}
+
+static void check_input(struct conv2d c, enum kind kind)
+{
+    const int f64 = c.work == WORK_F64;
+    c.output = of_kind(f64, c.images * c.out_channels * c.out.h * c.out.w, kind, true);
+    c.weight = of_kind(f64, weights_of(&c), kind, false);
+    struct conv2d_input call = {c, guarded_alloc(inputs_of(&c) * size_of(f64))};
+    CHECK(conv2d_input(&call) == 0, "no memory");
+    struct twin twin = twin_alloc(inputs_of(&c));
+    conv_twin(&c, OF_INPUT, twin);
+    for (size_t i = 0; i < inputs_of(&c); i++) {
+        const double got = get(f64, call.input, i);
+        CHECK(agrees(f64, kind, got, twin.sum[i], c.out_channels / c.groups * c.kernel.h * c.kernel.w, twin.most[i], 1), SHAPE ": %zu: %g, not %g", SHAPE_OF(&c, kind), i, got, twin.sum[i]);
+    }
+    twin_free(twin);
+    guarded_release("conv2d_input");
+}
+
+/* Outputs of an axis: what a layer counts, or fewer. */
+static size_t outputs_of(size_t in, size_t before, size_t after, size_t kernel, size_t stride, size_t dilation)
+{
+    const size_t reach = (kernel - 1) * dilation + 1, padded = in + before + after;
+    return padded < reach ? 0 : (padded - reach) / stride + 1;
+}
+
+static struct conv2d any_shape(void)
+{
+    struct conv2d c = {.work = below(3) == 0 ? WORK_F64 : WORK_F32, .images = from_to(0, 3), .groups = below(3) == 0 ? from_to(1, 3) : 1, .relu = below(2) == 0};
+    const bool plain = below(2) == 0; /* stride and dilation 1 */
+    c.in_channels = c.groups * (below(4) == 0 ? from_to(5, 40) : from_to(0, 4));
+    c.out_channels = c.groups * from_to(1, below(2) == 0 ? 3 : 20);
+    c.kernel = (struct extent2){below(2) == 0 ? 5 : from_to(1, 6), from_to(1, 6)};
+    c.stride = (struct extent2){plain ? 1 : from_to(1, 3), plain ? 1 : from_to(1, 4)};
+    c.dilation = (struct extent2){plain ? 1 : from_to(1, 3), plain ? 1 : from_to(1, 3)};
+    c.padding = below(2) == 0 ? (struct extent2){0, 0} : (struct extent2){below(8), below(8)};
+    c.in = (struct extent2){from_to(1, 16), from_to(1, below(2) == 0 ? 12 : 40)};
+    const size_t after_h = below(3) == 0 ? below(8) : c.padding.h, after_w = below(3) == 0 ? below(20) : c.padding.w;
+    c.out.h = outputs_of(c.in.h, c.padding.h, after_h, c.kernel.h, c.stride.h, c.dilation.h);
+    c.out.w = outputs_of(c.in.w, c.padding.w, after_w, c.kernel.w, c.stride.w, c.dilation.w);
+    if (c.images * c.out_channels * c.out.h * c.out.w * (c.in_channels / c.groups) * c.kernel.h * c.kernel.w > 300000) {
+        return any_shape();
+    }
+    return c;
+}
+
+static void check_convolutions(void)
+{
+    for (int round = 0; round < 500; round++) {
+        struct conv2d c = any_shape();
+        check_conv2d(c, any_kind());
+        check_weights(c, any_kind());
+        check_input(c, any_kind());
+        c.pool = conv2d_pools(&c);
+        c.pool = conv2d_pools(&c);
+        check_conv2d(c, any_kind());
+    }
+    /* Several bands of rows and segments of channels; kernels of five rows, whose bands are pairs, with an odd last row. */
+    static const struct conv2d large[] = {
+        {.images = 1, .groups = 1, .in_channels = 12, .out_channels = 9, .in = {41, 400}, .out = {37, 398}, .kernel = {5, 3}, .stride = {1, 1}, .dilation = {1, 1}},
+        {.images = 1, .groups = 1, .in_channels = 20, .out_channels = 8, .in = {23, 300}, .out = {23, 300}, .kernel = {5, 2}, .stride = {1, 1}, .dilation = {1, 1}, .padding = {2, 1}},
+        {.images = 1, .groups = 2, .in_channels = 60, .out_channels = 6, .in = {45, 200}, .out = {22, 99}, .kernel = {3, 3}, .stride = {2, 2}, .dilation = {1, 1}},
+        {.images = 1, .groups = 1, .in_channels = 600, .out_channels = 3, .in = {9, 33}, .out = {9, 33}, .kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}, .relu = true},
+        {.images = 2, .groups = 1, .in_channels = 600, .out_channels = 3, .in = {40, 3}, .out = {40, 3}, .kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}},
+        {.images = 1, .groups = 1, .in_channels = 2, .out_channels = 40, .in = {67, 210}, .out = {67, 211}, .kernel = {2, 1}, .stride = {1, 1}, .dilation = {1, 1}, .padding = {1, 1}},
+        {.images = 1, .groups = 1, .in_channels = 2, .out_channels = 2, .in = {7, 9}, .out = {4, 6}, .kernel = {20, 15}, .stride = {1, 1}, .dilation = {1, 1}, .padding = {8, 6}},
+        {.images = 1, .groups = 1, .in_channels = 1, .out_channels = 2, .in = {3, 30000}, .out = {1, 29998}, .kernel = {3, 3}, .stride = {1, 1}, .dilation = {1, 1}},
+    };
+    for (size_t i = 0; i < sizeof large / sizeof *large; i++) {
+        for (int variant = 0; variant < 4; variant++) {
+            struct conv2d c = large[i];
+            c.work = variant % 2 == 0 ? WORK_F32 : WORK_F64;
+            c.pool = variant / 2 != 0;
+            c.pool = c.pool && conv2d_pools(&c);
+            check_conv2d(c, any_kind());
+            c.pool = false;
+            if (variant / 2 != 0) {
+                check_weights(c, any_kind());
+                check_input(c, any_kind());
+            }
+        }
+    }
+    struct conv2d many = {.work = WORK_F32, .images = 150, .groups = 1, .in_channels = 2, .out_channels = 3, .in = {9, 10}, .out = {7, 8}, .kernel = {3, 3}, .stride = {1, 1}, .dilation = {1, 1}};
+    check_weights(many, WHOLE); /* several blocks of images */
+    check_weights(many, NOT_FINITE);
+}
+
+/* ---- products of matrices ---- */
+
+static void check_linear(int f64, size_t rows, size_t in, size_t out, enum kind kind)
+{
+    struct linear l = {.work = f64 ? WORK_F64 : WORK_F32, .rows = rows, .in_features = in, .out_features = out, .relu = below(2) == 0};
+    l.input = of_kind(f64, rows * in, kind, true);
+    l.weight = of_kind(f64, out * in, kind, false);
+    l.bias = below(2) == 0 ? of_kind(f64, out, kind, false) : NULL;
+    l.output = guarded_alloc(rows * out * size_of(f64));
+    CHECK(linear(&l) == 0, "no memory");
+    for (size_t i = 0; i < rows * out; i++) {
+        const size_t r = i / out, f = i % out;
+        double sum = l.bias == NULL ? 0 : get(f64, l.bias, f), most = fabs(sum);
+        for (size_t k = 0; k < in; k++) {
+            const double term = get(f64, l.input, r * in + k) * get(f64, l.weight, f * in + k);
+            sum += term;
+            most += fabs(term);
+        }
+        CHECK(agrees(f64, kind, get(f64, l.output, i), l.relu ? relu_of(sum) : sum, in, most, 1), "%s linear f%d (%zu, %zu) to %zu, kind %d: %zu, %zu: %g, not %g", isa, f64 ? 64 : 32, rows, in, out, kind, r, f, get(f64, l.output, i), sum);
+    }
+    if (rows > 1) { /* a row alone */
+        struct linear one = l;
+        const size_t r = below(rows);
+        one.rows = 1;
+        one.input = (const char *)l.input + r * in * size_of(f64);
+        one.output = guarded_alloc(out * size_of(f64));
+        CHECK(linear(&one) == 0 && memcmp(one.output, (const char *)l.output + r * out * size_of(f64), out * size_of(f64)) == 0, "%s linear (%zu, %zu) to %zu: row %zu alone", isa, rows, in, out, r);
+    }
+    guarded_release("linear");
+}
+
+static void check_product(int f64, size_t rows, size_t columns, size_t depth, enum kind kind)
+{
+    const bool turned = below(2) == 0;
+    const size_t size = size_of(f64);
+    struct product p = {.work = f64 ? WORK_F64 : WORK_F32, .rows = rows, .columns = columns, .depth = depth};
+    p.left_step = turned ? 1 : depth + below(3);
+    p.left_next = turned ? rows + below(3) : 1;
+    p.right_step = columns + below(3);
+    p.output_step = columns + below(3);
+    const size_t outputs = rows == 0 || columns == 0 ? 0 : (rows - 1) * p.output_step + columns;
+    p.left = of_kind(f64, rows == 0 || depth == 0 ? 0 : (rows - 1) * p.left_step + (depth - 1) * p.left_next + 1, kind, false);
+    p.right = of_kind(f64, columns == 0 || depth == 0 ? 0 : (depth - 1) * p.right_step + columns, kind, true);
+    p.output = guarded_alloc(outputs * size);
+    CHECK(product(&p) == 0, "no memory");
+    for (size_t i = 0; i < outputs; i++) {
+        const size_t r = i / p.output_step, c = i % p.output_step;
+        double sum = 0, most = 0;
+        for (size_t k = 0; c < columns && k < depth; k++) {
+            const double term = get(f64, p.left, r * p.left_step + k * p.left_next) * get(f64, p.right, k * p.right_step + c);
+            sum += term;
+            most += fabs(term);
+        }
+        sum = c < columns ? sum : NAN; /* nothing is written there */
+        CHECK(agrees(f64, kind, get(f64, p.output, i), sum, depth, most, 1), "%s product f%d %zu x %zu x %zu, kind %d: %zu, %zu: %g, not %g", isa, f64 ? 64 : 32, rows, columns, depth, kind, r, c, get(f64, p.output, i), sum);
+    }
+    if (outputs > 0) { /* one sum alone */
+        const size_t r = below(rows), c = below(columns);
+        struct product one = p;
+        one.rows = one.columns = 1;
+        one.left = (const char *)p.left + r * p.left_step * size;
+        one.right = (const char *)p.right + c * size;
+        one.output = guarded_alloc(size);
+        CHECK(product(&one) == 0 && memcmp(one.output, (const char *)p.output + (r * p.output_step + c) * size, size) == 0, "%s product %zu x %zu x %zu: one sum alone", isa, rows, columns, depth);
+    }
+    guarded_release("product");
+}
+
+static void check_products(void)
+{
+    static const size_t edges[] = {0, 1, 2, 15, 16, 17, 255, 256, 257}, depths[] = {0, 1, 2, 255, 256, 257, 600};
+    for (int f64 = 0; f64 < 2; f64++) {
+        for (int round = 0; round < 300; round++) {
+            check_linear(f64, below(12), below(70), from_to(1, 20), any_kind());
+            check_product(f64, below(20), below(below(4) == 0 ? 80 : 24), below(20), any_kind());
+        }
+        check_linear(f64, 70, 33, 70, ANY); /* more rows and features than are taken at a time */
+        check_linear(f64, 65, 0, 65, ANY);
+        check_linear(f64, 0, 5, 65, ANY);
+        for (size_t i = 0; i < sizeof edges / sizeof *edges; i++) {
+            for (size_t k = 0; k < sizeof depths / sizeof *depths; k++) {
+                check_product(f64, from_to(1, 9), edges[i], depths[k], any_kind());
+            }
+        }
+        for (size_t columns = 505; columns < 540; columns += 6) { /* two blocks of them, for some vectors */
+            check_product(f64, 7, columns, 5, any_kind());
+        }
+        check_product(f64, 50, 9, 5, WHOLE); /* several tasks */
+    }
+}
+
+/* ---- pooling and relu ---- */
+
+static size_t first_inside(size_t place, size_t padding, size_t dilation)
+{
+    while (place < padding) {
+        place += dilation;
+    }
+    return place - padding;
+}
+
+static void check_max_pool2d(void)
+{
+    static const double values[] = {0, 1, 1, 2, -1, -0.5, -INFINITY, INFINITY, NAN};
+    const int f64 = below(2) == 0;
+    struct max_pool2d p = {.work = f64 ? WORK_F64 : WORK_F32, .planes = below(4)};
+    const bool squares = below(3) == 0;
+    p.kernel = squares ? (struct extent2){2, 2} : (struct extent2){from_to(1, 4), from_to(1, 4)};
+    p.stride = squares ? p.kernel : (struct extent2){from_to(1, 4), from_to(1, 4)};
+    p.dilation = squares ? (struct extent2){1, 1} : (struct extent2){from_to(1, 3), from_to(1, 3)};
+    p.in = (struct extent2){from_to(1, 9), from_to(1, below(5) == 0 ? 150 : 9)};
+    p.padding.h = squares ? 0 : below(((p.kernel.h - 1) * p.dilation.h + 1) / 2 + 1);
+    p.padding.w = squares ? 0 : below(((p.kernel.w - 1) * p.dilation.w + 1) / 2 + 1);
+    const size_t more = below(2); /* ceil_mode */
+    p.out.h = outputs_of(p.in.h, p.padding.h, p.padding.h + more * (p.stride.h - 1), p.kernel.h, p.stride.h, p.dilation.h);
+    p.out.w = outputs_of(p.in.w, p.padding.w, p.padding.w + more * (p.stride.w - 1), p.kernel.w, p.stride.w, p.dilation.w);
+    p.out.h -= p.out.h > 0 && (p.out.h - 1) * p.stride.h >= p.in.h + p.padding.h;
+    p.out.w -= p.out.w > 0 && (p.out.w - 1) * p.stride.w >= p.in.w + p.padding.w;
+    const size_t in = p.in.h * p.in.w, out = p.out.h * p.out.w, kinds = from_to(6, 9);
+    void *input = guarded_alloc(p.planes * in * size_of(f64));
+    for (size_t i = 0; i < p.planes * in; i++) {
+        put(f64, input, i, values[below(kinds)]);
+    }
+    p.input = input;
+    p.output = guarded_alloc(p.planes * out * size_of(f64));
+    p.indices = below(4) > 0 ? guarded_alloc(p.planes * out * sizeof *p.indices) : NULL;
+    max_pool2d(&p);
+    for (size_t i = 0; i < p.planes * out; i++) {
+        const size_t plane = i / out, y = i % out / p.out.w, x = i % p.out.w;
+        double most = -INFINITY;
+        size_t where = SIZE_MAX;
+        for (size_t k = 0; k < p.kernel.h * p.kernel.w; k++) {
+            const size_t row = y * p.stride.h + k / p.kernel.w * p.dilation.h - p.padding.h, column = x * p.stride.w + k % p.kernel.w * p.dilation.w - p.padding.w;
+            if (row < p.in.h && column < p.in.w) {
+                const double value = get(f64, input, plane * in + row * p.in.w + column);
+                if (where == SIZE_MAX || value > most || isnan(value)) {
+                    most = value;
+                    where = row * p.in.w + column;
+                }
+            }
+        }
+        CHECK(same(get(f64, p.output, i), most), "%s max_pool2d: %zu: %g, not %g", isa, i, get(f64, p.output, i), most);
+        if (where == SIZE_MAX) { /* nothing but padding, as dilation can bring it about: the place that torch names, which may lie outside */
+            const size_t row = first_inside(y * p.stride.h, p.padding.h, p.dilation.h), column = first_inside(x * p.stride.w, p.padding.w, p.dilation.w);
+            CHECK(p.indices == NULL || p.indices[i] == (int64_t)(row * p.in.w + column), "%s max_pool2d: %zu lies at %lld", isa, i, (long long)p.indices[i]);
+            if (p.indices != NULL) {
+                p.indices[i] = 0;
+            }
+        } else {
+            CHECK(p.indices == NULL || p.indices[i] == (int64_t)where, "%s max_pool2d: %zu lies at %lld, not %zu", isa, i, (long long)p.indices[i], where);
+        }
+    }
+    if (p.indices != NULL) {
+        const void *gradient = numbers(f64, p.planes * out, 8);
+        void *back = guarded_alloc(p.planes * in * size_of(f64));
+        max_pool2d_scatter(p.work, p.planes, in, out, p.indices, gradient, back);
+        for (size_t i = 0; i < p.planes * in; i++) {
+            double sum = 0;
+            for (size_t k = 0; k < out; k++) {
+                sum += p.indices[i / in * out + k] == (int64_t)(i % in) ? get(f64, gradient, i / in * out + k) : 0;
+            }
+            CHECK(get(f64, back, i) == sum, "%s max_pool2d_scatter: %zu: %g, not %g", isa, i, get(f64, back, i), sum);
+        }
+    }
+    guarded_release("max_pool2d");
+}
+
+static void check_relu(size_t n)
+{
+    static const double values[] = {0, -0.0, 1, -1, 1e-40, -1e-40, INFINITY, -INFINITY, NAN};
+    for (int f64 = 0; f64 < 2; f64++) {
+        const enum work work = f64 ? WORK_F64 : WORK_F32;
+        void *input = guarded_alloc(n * size_of(f64)), *output = guarded_alloc(n * size_of(f64)), *back = guarded_alloc(n * size_of(f64));
+        const void *gradient = numbers(f64, n, 0);
+        for (size_t i = 0; i < n; i++) {
+            put(f64, input, i, values[below(9)]);
+        }
+        relu(work, n, input, output);
+        relu_gradient(work, n, input, gradient, back);
+        for (size_t i = 0; i < n; i++) {
+            const double x = get(f64, input, i);
+            CHECK(same(get(f64, output, i), relu_of(x)) && get(f64, back, i) == (x <= 0 ? 0 : get(f64, gradient, i)), "relu of %g", x);
+        }
+        guarded_release("relu");
+    }
+}
+
+int main(void)
+{
+    size_t count;
+    const struct kernels *const *tables = kernels_all(&count);
+    pool_set_threads(1);
+    for (size_t t = 0; t < count; t++) {
+        bool seen = !kernels_supported(tables[t]);
+        for (size_t other = 0; other < t; other++) {
+            seen |= kernels_supported(tables[other]) && tables[other]->layers == tables[t]->layers; /* another set's group */
+        }
+        if (seen) {
+            continue;
+        }
+        isa = tables[t]->name;
+        kernels_select(isa);
+        check_convolutions();
+        check_products();
+        for (int round = 0; round < 1500; round++) {
+            check_max_pool2d();
+        }
+        for (size_t n = 0; n < 70; n++) {
+            check_relu(n);
+        }
+    }
+    return finish("layers");
+}
