@@ -113,6 +113,23 @@ static void conv_twin(const struct conv2d *c, enum pass pass, struct twin to)
     isa, (c)->work == WORK_F64 ? 64 : 32, (c)->images, (c)->in_channels, (c)->in.h, (c)->in.w, (c)->out_channels, (c)->out.h, (c)->out.w, (c)->kernel.h, \
         (c)->kernel.w, (c)->stride.h, (c)->stride.w, (c)->dilation.h, (c)->dilation.w, (c)->padding.h, (c)->padding.w, (c)->groups, (c)->pool, kind
 
+/* The ways that conv2d goes, which all have to be among the shapes; times two: whether it pools. */
+enum way { COPIED, DIRECT, NARROW, BANDS, DIRECT_BANDS, NARROW_BANDS, SEGMENTS, NARROW_SEGMENTS, FIVE, FIVE_DIRECT, FIVE_BANDS, FIVE_SEGMENTS, FIVE_ODD, WAYS };
+static size_t ways[WAYS][2];
+
+static void count_ways(const struct conv2d *c)
+{
+    struct conv2d_plan p;
+    CHECK(conv2d_plan(&p, c) == 0, "no memory");
+    const bool bands = p.bands > 1, segments = p.segments > 1, went[WAYS] = {
+        p.copied && !p.five, !p.copied && !p.five, p.narrow, bands && !p.five, bands && !p.copied, bands && p.narrow, segments && !p.five, segments && p.narrow,
+        p.five, p.five && !p.copied, p.five && bands, p.five && segments, p.five && c->out.h % 2 != 0};
+    for (size_t i = 0; i < WAYS; i++) {
+        ways[i][c->pool] += went[i];
+    }
+    conv2d_plan_free(&p);
+}
+
 static size_t inputs_of(const struct conv2d *c)
 {
     return c->images * c->in_channels * c->in.h * c->in.w;
@@ -134,6 +151,7 @@ static void check_conv2d(struct conv2d c, enum kind kind)
     c.bias = below(2) == 0 ? of_kind(f64, c.out_channels, kind, false) : NULL;
     c.output = guarded_alloc(outputs * size);
     CHECK(conv2d(&c) == 0, "no memory");
+    count_ways(&c);
     struct twin twin = twin_alloc(c.images * c.out_channels * c.out.h * c.out.w);
     conv_twin(&c, FORWARD, twin);
     for (size_t i = 0; i < outputs; i++) {
@@ -236,16 +254,17 @@ static void check_convolutions(void)
         check_weights(c, any_kind());
         check_input(c, any_kind());
         c.pool = conv2d_pools(&c);
-        c.pool = conv2d_pools(&c);
         check_conv2d(c, any_kind());
     }
     /* Several bands of rows and segments of channels; kernels of five rows, whose bands are pairs, with an odd last row. */
     static const struct conv2d large[] = {
         {.images = 1, .groups = 1, .in_channels = 12, .out_channels = 9, .in = {41, 400}, .out = {37, 398}, .kernel = {5, 3}, .stride = {1, 1}, .dilation = {1, 1}},
+        {.images = 1, .groups = 1, .in_channels = 7, .out_channels = 8, .in = {16, 23}, .out = {12, 19}, .kernel = {5, 5}, .stride = {1, 1}, .dilation = {1, 1}},
+        {.images = 2, .groups = 1, .in_channels = 23, .out_channels = 9, .in = {13, 20}, .out = {9, 17}, .kernel = {5, 5}, .stride = {1, 1}, .dilation = {1, 1}, .padding = {0, 1}},
         {.images = 1, .groups = 1, .in_channels = 20, .out_channels = 8, .in = {23, 300}, .out = {23, 300}, .kernel = {5, 2}, .stride = {1, 1}, .dilation = {1, 1}, .padding = {2, 1}},
         {.images = 1, .groups = 2, .in_channels = 60, .out_channels = 6, .in = {45, 200}, .out = {22, 99}, .kernel = {3, 3}, .stride = {2, 2}, .dilation = {1, 1}},
         {.images = 1, .groups = 1, .in_channels = 600, .out_channels = 3, .in = {9, 33}, .out = {9, 33}, .kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}, .relu = true},
-        {.images = 2, .groups = 1, .in_channels = 600, .out_channels = 3, .in = {40, 3}, .out = {40, 3}, .kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}},
+        {.images = 2, .groups = 1, .in_channels = 600, .out_channels = 3, .in = {80, 3}, .out = {80, 3}, .kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}},
         {.images = 1, .groups = 1, .in_channels = 2, .out_channels = 40, .in = {67, 210}, .out = {67, 211}, .kernel = {2, 1}, .stride = {1, 1}, .dilation = {1, 1}, .padding = {1, 1}},
         {.images = 1, .groups = 1, .in_channels = 2, .out_channels = 2, .in = {7, 9}, .out = {4, 6}, .kernel = {20, 15}, .stride = {1, 1}, .dilation = {1, 1}, .padding = {8, 6}},
         {.images = 1, .groups = 1, .in_channels = 1, .out_channels = 2, .in = {3, 30000}, .out = {1, 29998}, .kernel = {3, 3}, .stride = {1, 1}, .dilation = {1, 1}},
@@ -267,6 +286,11 @@ static void check_convolutions(void)
     struct conv2d many = {.work = WORK_F32, .images = 150, .groups = 1, .in_channels = 2, .out_channels = 3, .in = {9, 10}, .out = {7, 8}, .kernel = {3, 3}, .stride = {1, 1}, .dilation = {1, 1}};
     check_weights(many, WHOLE); /* several blocks of images */
     check_weights(many, NOT_FINITE);
+    for (size_t i = 0; i < WAYS; i++) {
+        const bool alone = i == NARROW || i == NARROW_BANDS || i == NARROW_SEGMENTS; /* pooling is another layer's then */
+        CHECK(ways[i][0] > 0 && (alone || ways[i][1] > 0), "%s: no shape goes way %zu: %zu and %zu", isa, i, ways[i][0], ways[i][1]);
+        ways[i][0] = ways[i][1] = 0;
+    }
 }
 
 /* ---- products of matrices ---- */

@@ -1,0 +1,237 @@
+/* core/network.c beside its layers one by one; and that threads change no bit of any layer, nor race for memory. */
+#include <math.h>
+#include <string.h>
+
+#include "base/pool.h"
+#include "base/scratch.h"
+#include "check.h"
+#include "core/network.h"
+#include "guarded.h"
+
+static const char *isa;
+
+static size_t from_to(size_t least, size_t most)
+{
+    return least + below(most - least + 1);
+}
+
+static size_t elements(const struct shape *s)
+{
+    return s->flat ? s->channels : s->channels * s->size.h * s->size.w;
+}
+
+/* ---- networks ---- */
+
+/* One layer of all images, by itself. */
+static void run_alone(enum work work, const struct layer *l, size_t images, struct shape *shape, const void *input, void *output)
+{
+    const struct shape in = *shape;
+    CHECK(network_shape(l, 1, shape), "a layer does not fit");
+    if (l->kind == LAYER_CONV2D) {
+        const struct conv2d c = {.work = work, .images = images, .groups = l->groups, .in_channels = in.channels, .out_channels = l->out, .in = in.size, .out = shape->size, .kernel = l->kernel,
+                                 .stride = l->stride, .dilation = l->dilation, .padding = l->before, .input = input, .weight = l->weight, .bias = l->bias, .output = output};
+        CHECK(conv2d(&c) == 0, "no memory");
+    } else if (l->kind == LAYER_MAX_POOL2D) {
+        const struct max_pool2d p = {.work = work, .planes = images * in.channels, .in = in.size, .out = shape->size, .kernel = l->kernel, .stride = l->stride, .dilation = l->dilation,
+                                     .padding = l->before, .input = input, .output = output};
+        max_pool2d(&p);
+    } else if (l->kind == LAYER_LINEAR) {
+        const struct linear linear_layer = {.work = work, .rows = images, .in_features = l->in, .out_features = l->out, .input = input, .weight = l->weight, .bias = l->bias, .output = output};
+        CHECK(linear(&linear_layer) == 0, "no memory");
+    } else if (l->kind == LAYER_RELU) {
+        relu(work, images * elements(&in), input, output);
+    } else {
+        memcpy(output, input, images * elements(&in) * work_size(work));
+    }
+}
+
+static void fill_layer(int f64, struct layer *l, size_t window)
+{
+    l->weight = numbers(f64, l->out * l->in * window, 0);
+    l->bias = below(2) == 0 ? numbers(f64, l->out, 0) : NULL;
+}
+
+/* A layer that takes that shape. */
+static struct layer any_layer(int f64, struct shape shape)
+{
+    static const struct extent2 one = {1, 1}, two = {2, 2}, zero = {0, 0};
+    struct layer l = {.groups = 1};
+    do {
+        l.kind = (enum layer_kind)below(5);
+        if (l.kind == LAYER_CONV2D) {
+            l.groups = shape.channels % 2 == 0 && below(4) == 0 ? 2 : 1;
+            l.kernel = below(2) == 0 ? (struct extent2){5, 5} : (struct extent2){from_to(1, 4), from_to(1, 4)};
+            l.stride = below(3) == 0 ? (struct extent2){from_to(1, 2), from_to(1, 2)} : one;
+            l.dilation = below(4) == 0 ? (struct extent2){from_to(1, 2), from_to(1, 2)} : one;
+            l.before = below(2) == 0 ? zero : (struct extent2){below(3), below(3)};
+            l.after = below(2) == 0 ? l.before : (struct extent2){below(3), below(3)};
+            l.out = l.groups * from_to(1, 12);
+            l.in = shape.channels / l.groups;
+        } else if (l.kind == LAYER_MAX_POOL2D) {
+            const bool squares = below(4) > 0;
+            l.kernel = squares ? two : (struct extent2){from_to(1, 3), from_to(1, 3)};
+            l.stride = squares ? two : (struct extent2){from_to(1, 3), from_to(1, 3)};
+            l.dilation = one;
+            l.before = squares ? zero : (struct extent2){below(l.kernel.h / 2 + 1), below(l.kernel.w / 2 + 1)};
+            l.ceil_mode = below(4) == 0;
+        } else if (l.kind == LAYER_LINEAR) {
+            l.out = from_to(1, 30);
+            l.in = shape.channels;
+        }
+        struct shape after = shape;
+        if (network_shape(&l, 1, &after) && !(l.kind == LAYER_FLATTEN && below(3) > 0)) {
+            break;
+        }
+    } while (true);
+    if (l.kind == LAYER_CONV2D || l.kind == LAYER_LINEAR) {
+        fill_layer(f64, &l, l.kind == LAYER_CONV2D ? l.kernel.h * l.kernel.w : 1);
+    }
+    return l;
+}
+
+static void check_network(size_t images, struct shape shape, size_t most_layers)
+{
+    enum { MOST = 12 };
+    const int f64 = below(3) == 0;
+    const enum work work = f64 ? WORK_F64 : WORK_F32;
+    struct layer layers[MOST];
+    struct shape now = shape;
+    const size_t count = from_to(1, most_layers);
+    CHECK(count <= MOST, "too many layers");
+    void *input = numbers(f64, images * elements(&shape), 0);
+    if (below(4) == 0 && images * elements(&shape) > 0) {
+        put(f64, input, below(images * elements(&shape)), below(2) == 0 ? NAN : INFINITY);
+    }
+    void *between = input;
+    for (size_t i = 0; i < count; i++) {
+        layers[i] = any_layer(f64, now);
+        struct shape after = now;
+        network_shape(&layers[i], 1, &after);
+        void *output = guarded_alloc(images * elements(&after) * size_of(f64));
+        run_alone(work, &layers[i], images, &now, between, output);
+        between = output;
+    }
+    const size_t outputs = images * elements(&now);
+    void *output = guarded_alloc(outputs * size_of(f64));
+    CHECK(network_run(work, layers, count, images, shape, input, output) == 0, "no memory");
+    for (size_t i = 0; i < outputs; i++) {
+        CHECK(same(get(f64, output, i), get(f64, between, i)), "%s network f%d of %zu layers, %zu images: %zu of %zu: %a, not %a", isa, f64 ? 64 : 32, count, images, i, outputs, get(f64, output, i), get(f64, between, i));
+    }
+    guarded_release("network_run");
+}
+
+static void check_networks(void)
+{
+    for (int round = 0; round < 400; round++) {
+        const struct shape shape = {.flat = below(8) == 0, .channels = from_to(1, 4), .size = {from_to(1, 20), from_to(1, 30)}};
+        check_network(below(6), shape, 8);
+    }
+    const struct shape shape = {.channels = 1, .size = {28, 28}};
+    for (int round = 0; round < 12; round++) { /* several blocks of images */
+        check_network(from_to(30, 70), shape, 6);
+    }
+    struct shape no = {.channels = 1, .size = {4, 4}};
+    const struct layer large = {.kind = LAYER_CONV2D, .out = 1, .in = 1, .kernel = {5, 5}, .stride = {1, 1}, .dilation = {1, 1}, .groups = 1};
+    CHECK(!network_shape(&large, 1, &no), "a kernel larger than the image");
+}
+
+/* ---- threads ---- */
+
+enum { CALLS = 9 };
+
+/* Work for several threads. Returns the bytes of the output. */
+static size_t run_call(int call, int f64, const void *x, const void *y, void *out)
+{
+    const enum work work = f64 ? WORK_F64 : WORK_F32;
+    struct conv2d c = {.work = work, .images = 24, .groups = 1, .in_channels = 6, .out_channels = 16, .in = {17, 20}, .out = {13, 16}, .kernel = {5, 5}, .stride = {1, 1}, .dilation = {1, 1},
+                       .relu = true, .input = x, .weight = y, .bias = y, .output = out};
+    const size_t weights = 16 * 6 * 25, inputs = 24 * 6 * 17 * 20;
+    if (call < 2) {
+        c.pool = call == 1 && conv2d_pools(&c);
+        CHECK(conv2d(&c) == 0, "no memory");
+        return (c.pool ? (size_t)24 * 16 * 6 * 8 : (size_t)24 * 16 * 13 * 16) * size_of(f64);
+    }
+    if (call == 2) { /* narrow rows and a border, groups */
+        c.groups = 2;
+        c.in = (struct extent2){68, 5};
+        c.out = (struct extent2){64, 3};
+        c.padding.w = 1;
+        CHECK(conv2d(&c) == 0, "no memory");
+        return (size_t)24 * 16 * 64 * 3 * size_of(f64);
+    }
+    if (call < 5) {
+        c.out.w = call == 3 ? 16 : 15; /* whole vectors, or not */
+        c.output = (void *)(uintptr_t)x;
+        c.input = y;
+        const struct conv2d_weights gradient = {c, out, (char *)out + weights * size_of(f64)};
+        CHECK(conv2d_weights(&gradient) == 0, "no memory");
+        return (weights + 16) * size_of(f64);
+    }
+    if (call == 5) {
+        c.output = (void *)(uintptr_t)x;
+        const struct conv2d_input gradient = {c, out};
+        CHECK(conv2d_input(&gradient) == 0, "no memory");
+        return inputs * size_of(f64);
+    }
+    if (call == 6) {
+        const struct linear l = {.work = work, .rows = 300, .in_features = 150, .out_features = 100, .input = x, .weight = y, .bias = y, .output = out};
+        CHECK(linear(&l) == 0, "no memory");
+        return (size_t)300 * 100 * size_of(f64);
+    }
+    if (call == 7) {
+        const struct product p = {.work = work, .rows = 100, .columns = 150, .depth = 300, .left = x, .left_step = 1, .left_next = 100, .right = y, .right_step = 150, .output = out, .output_step = 150};
+        CHECK(product(&p) == 0, "no memory");
+        return (size_t)100 * 150 * size_of(f64);
+    }
+    const struct layer layers[] = {
+        {.kind = LAYER_CONV2D, .weight = y, .bias = y, .out = 16, .in = 6, .kernel = {5, 5}, .stride = {1, 1}, .dilation = {1, 1}, .groups = 1},
+        {.kind = LAYER_RELU},
+        {.kind = LAYER_MAX_POOL2D, .kernel = {2, 2}, .stride = {2, 2}, .dilation = {1, 1}},
+        {.kind = LAYER_FLATTEN},
+        {.kind = LAYER_LINEAR, .weight = y, .out = 20, .in = 16 * 6 * 8},
+    };
+    const struct shape shape = {.channels = 6, .size = {17, 20}};
+    CHECK(network_run(work, layers, sizeof layers / sizeof *layers, 24, shape, x, out) == 0, "no memory");
+    return (size_t)24 * 20 * size_of(f64);
+}
+
+static void check_threads(void)
+{
+    for (int f64 = 0; f64 < 2; f64++) {
+        const size_t n = 90000;
+        const void *x = numbers(f64, n, 0), *y = numbers(f64, n, 0);
+        char *once = guarded_alloc(n * size_of(f64)), *again = guarded_alloc(n * size_of(f64));
+        for (int call = 0; call < CALLS; call++) {
+            pool_set_threads(1);
+            const size_t bytes = run_call(call, f64, x, y, once);
+            for (int threads = 2; threads <= 4; threads++) {
+                pool_set_threads(threads);
+                memset(again, 0xff, bytes);
+                CHECK(run_call(call, f64, x, y, again) == bytes && memcmp(once, again, bytes) == 0, "%s f%d: call %d differs with %d threads", isa, f64 ? 64 : 32, call, threads);
+            }
+        }
+        guarded_release("threads");
+    }
+    pool_set_threads(1);
+}
+
+int main(void)
+{
+    size_t count;
+    const struct kernels *const *tables = kernels_all(&count);
+    for (size_t t = 0; t < count; t++) {
+        bool seen = !kernels_supported(tables[t]);
+        for (size_t other = 0; other < t; other++) {
+            seen |= kernels_supported(tables[other]) && tables[other]->layers == tables[t]->layers; /* another set's group */
+        }
+        if (!seen) {
+            isa = tables[t]->name;
+            kernels_select(isa);
+            pool_set_threads(1);
+            check_networks();
+            check_threads();
+        }
+    }
+    pool_stop();
+    return finish("network");
+}
