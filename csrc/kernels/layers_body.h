@@ -264,7 +264,7 @@ static void NAME(pool_squares)(void *out_void, int64_t *indices, const void *row
     LAYER_INTEGER place[2 * AT_ONCE];
     const LAYER_TYPE *in = rows;
     const size_t n = squares < AT_ONCE ? squares : AT_ONCE; /* of a line at a time */
-    const bool dense = width == 2 * squares && n == squares; /* then lines are one after another, and some are done together */
+    const bool dense = n > 0 && width == 2 * squares && n == squares; /* then lines are one after another, and some are done together */
     const size_t most_lines = dense ? AT_ONCE / n : 1;
     for (size_t line = 0, some; line < lines; line += some) {
         some = lines - line < most_lines ? lines - line : most_lines;
