@@ -132,7 +132,10 @@ static size_t make_stage(struct stage *stage, enum work work, const struct layer
             conv.pool = true;
             shape_after(&layers[taken++], shape);
         }
-        taken = conv2d_plan(&stage->of.conv, &conv) < 0 ? 0 : taken;
+        if (conv2d_plan(&stage->of.conv, &conv) < 0) {
+            conv2d_plan_free(&stage->of.conv);
+            taken = 0;
+        }
     } else if (l->kind == LAYER_LINEAR) {
         stage->of.linear = (struct linear){
             .work = work, .in_features = l->in, .out_features = l->out, .relu = relu, .weight = l->weight, .bias = l->bias};
