@@ -231,26 +231,25 @@ static void check_add_rows(int f64, size_t rows, size_t n)
     guarded_release("add_rows");
 }
 
-static void check_pool_squares(int f64, size_t squares, bool odd, bool with_indices)
+static void check_pool_squares(int f64, size_t lines, size_t squares, bool odd, bool with_indices)
 {
     static const double values[] = {0, 1, 1, 2, -1, -0.0, -INFINITY, -INFINITY, INFINITY, NAN};
-    const size_t width = 2 * squares + odd, n = width + 2 * squares, kinds = below(2) == 0 ? 10 : 9;
-    const int64_t first = (int64_t)below(1000);
-    void *rows = guarded_alloc(n * size_of(f64)), *out = guarded_alloc(squares * size_of(f64));
-    int64_t *indices = with_indices ? guarded_alloc(squares * sizeof *indices) : NULL;
+    const size_t width = 2 * squares + odd, n = lines == 0 ? 0 : (2 * lines - 1) * width + 2 * squares, kinds = below(2) == 0 ? 10 : 9;
+    void *rows = guarded_alloc(n * size_of(f64)), *out = guarded_alloc(lines * squares * size_of(f64));
+    int64_t *indices = with_indices ? guarded_alloc(lines * squares * sizeof *indices) : NULL;
     for (size_t i = 0; i < n; i++) {
         put(f64, rows, i, values[below(kinds)]);
     }
-    (f64 ? kernels->pool_squares_f64 : kernels->pool_squares_f32)(out, indices, rows, width, squares, first);
-    for (size_t s = 0; s < squares; s++) {
-        const size_t at[4] = {2 * s, 2 * s + 1, width + 2 * s, width + 2 * s + 1};
+    (f64 ? kernels->pool_squares_f64 : kernels->pool_squares_f32)(out, indices, rows, width, lines, squares);
+    for (size_t s = 0; s < lines * squares; s++) {
+        const size_t first = 2 * (s / squares * width + s % squares), at[4] = {first, first + 1, first + width, first + width + 1};
         size_t where = at[0];
         for (size_t i = 1; i < 4; i++) {
             const double value = get(f64, rows, at[i]);
             where = value > get(f64, rows, where) || isnan(value) ? at[i] : where;
         }
-        CHECK(same(get(f64, out, s), get(f64, rows, where)), "%s pool_squares f%d: %zu of %zu: %g", isa, f64 ? 64 : 32, s, squares, get(f64, out, s));
-        CHECK(indices == NULL || indices[s] == first + (int64_t)where, "%s pool_squares f%d: %zu of %zu lies at %lld", isa, f64 ? 64 : 32, s, squares, (long long)indices[s]);
+        CHECK(same(get(f64, out, s), get(f64, rows, where)), "%s pool_squares f%d: %zu of %zu x %zu: %g", isa, f64 ? 64 : 32, s, lines, squares, get(f64, out, s));
+        CHECK(indices == NULL || indices[s] == (int64_t)where, "%s pool_squares f%d: %zu of %zu x %zu lies at %lld", isa, f64 ? 64 : 32, s, lines, squares, (long long)indices[s]);
     }
     guarded_release("pool_squares");
 }
@@ -374,11 +373,13 @@ static void check_table(void)
         for (size_t n = 0; n < 40; n++) {
             check_add_rows(f64, 1 + below(4), n);
         }
-        for (size_t squares = 0; squares < 200; squares += squares < 70 ? 1 : 23) {
+        for (size_t squares = 0; squares < 700; squares += squares < 140 ? 1 : 58) { /* what is taken at a time ends at 256 */
             for (int i = 0; i < 4; i++) {
-                check_pool_squares(f64, squares, i % 2 == 0, i / 2 == 0);
+                check_pool_squares(f64, below(below(2) == 0 ? 4 : 20), squares, i % 2 == 0, i / 2 == 0);
             }
         }
+        check_pool_squares(f64, 600, 1, false, true);
+        check_pool_squares(f64, 3, 256, false, true);
     }
     for (int round = 0; round < ROUNDS; round++) {
         check_five_rows(1 + below(4), kernels->lanes_f32 + below(40));

@@ -1,4 +1,4 @@
-/* core/network.c beside its layers one by one; and that threads change no bit of any layer, nor race for memory. */
+/* core/network.c, and convolution with pooling, beside their layers one by one; and that threads change no bit of any layer, nor race for memory. */
 #include <math.h>
 #include <string.h>
 
@@ -135,9 +135,49 @@ static void check_networks(void)
     CHECK(!network_shape(&large, 1, &no), "a kernel larger than the image");
 }
 
+/* Convolution and pooling in one, beside the two of them. */
+static void check_with_pooling(void)
+{
+    const int f64 = below(3) == 0;
+    const enum work work = f64 ? WORK_F64 : WORK_F32;
+    struct layer conv = {.kind = LAYER_CONV2D, .out = from_to(1, 12), .in = from_to(1, 4), .groups = from_to(1, 2), .stride = {from_to(1, 2), 1}, .dilation = {1, from_to(1, 2)}};
+    struct layer pool = {.kind = LAYER_MAX_POOL2D, .stride = {2, from_to(1, 2)}, .dilation = {1, 1}, .ceil_mode = below(4) == 0};
+    const size_t images = from_to(0, 4);
+    const struct shape shape = {.channels = conv.in * conv.groups, .size = {from_to(1, 14), from_to(1, 24)}};
+    struct shape maps = shape;
+    conv.out *= conv.groups;
+    conv.kernel = (struct extent2){below(2) == 0 ? 5 : from_to(1, 3), from_to(1, 5)};
+    conv.before = conv.after = (struct extent2){below(3), below(3)};
+    pool.kernel = (struct extent2){2, from_to(1, 3)};
+    pool.before.h = below(2);
+    fill_layer(f64, &conv, conv.kernel.h * conv.kernel.w);
+    struct shape after = maps;
+    if (network_shape(&conv, 1, &maps) && (after = maps, network_shape(&pool, 1, &after))) {
+        struct shape now = shape;
+        const size_t n = images * elements(&after);
+        const void *input = numbers(f64, images * elements(&shape), 0);
+        void *between = guarded_alloc(images * elements(&maps) * size_of(f64));
+        void *out[2] = {guarded_alloc(n * size_of(f64)), guarded_alloc(n * size_of(f64))};
+        int64_t *indices[2] = {guarded_alloc(n * sizeof **indices), guarded_alloc(n * sizeof **indices)};
+        run_alone(work, &conv, images, &now, input, between);
+        struct max_pool2d p = {.work = work, .planes = images * conv.out, .in = maps.size, .out = after.size, .kernel = pool.kernel, .stride = pool.stride, .dilation = pool.dilation,
+                               .padding = pool.before, .input = between, .output = out[0], .indices = indices[0]};
+        max_pool2d(&p);
+        const struct conv2d c = {.work = work, .images = images, .groups = conv.groups, .in_channels = shape.channels, .out_channels = conv.out, .in = shape.size, .out = maps.size,
+                                 .kernel = conv.kernel, .stride = conv.stride, .dilation = conv.dilation, .padding = conv.before, .input = input, .weight = conv.weight, .bias = conv.bias};
+        p.planes = conv.out;
+        p.input = NULL;
+        p.output = out[1];
+        p.indices = indices[1];
+        CHECK(conv2d_max_pool2d(&c, &p) == 0, "no memory");
+        CHECK(memcmp(out[0], out[1], n * size_of(f64)) == 0 && memcmp(indices[0], indices[1], n * sizeof **indices) == 0, "%s: %zu images of %zux%zu", isa, images, shape.size.h, shape.size.w);
+    }
+    guarded_release("conv2d_max_pool2d");
+}
+
 /* ---- threads ---- */
 
-enum { CALLS = 9 };
+enum { CALLS = 10 };
 
 /* Work for several threads. Returns the bytes of the output. */
 static size_t run_call(int call, int f64, const void *x, const void *y, void *out)
@@ -163,7 +203,7 @@ static size_t run_call(int call, int f64, const void *x, const void *y, void *ou
         c.out.w = call == 3 ? 16 : 15; /* whole vectors, or not */
         c.output = (void *)(uintptr_t)x;
         c.input = y;
-        const struct conv2d_weights gradient = {c, out, (char *)out + weights * size_of(f64)};
+        const struct conv2d_weights gradient = {.conv = c, .weight = out, .bias = (char *)out + weights * size_of(f64)};
         CHECK(conv2d_weights(&gradient) == 0, "no memory");
         return (weights + 16) * size_of(f64);
     }
@@ -182,6 +222,11 @@ static size_t run_call(int call, int f64, const void *x, const void *y, void *ou
         const struct product p = {.work = work, .rows = 100, .columns = 150, .depth = 300, .left = x, .left_step = 1, .left_next = 100, .right = y, .right_step = 150, .output = out, .output_step = 150};
         CHECK(product(&p) == 0, "no memory");
         return (size_t)100 * 150 * size_of(f64);
+    }
+    if (call == 8) {
+        const struct max_pool2d p = {.work = work, .planes = 16, .in = c.out, .out = {6, 8}, .kernel = {2, 2}, .stride = {2, 2}, .dilation = {1, 1}, .output = out};
+        CHECK(conv2d_max_pool2d(&c, &p) == 0, "no memory");
+        return (size_t)24 * 16 * 6 * 8 * size_of(f64);
     }
     const struct layer layers[] = {
         {.kind = LAYER_CONV2D, .weight = y, .bias = y, .out = 16, .in = 6, .kernel = {5, 5}, .stride = {1, 1}, .dilation = {1, 1}, .groups = 1},
@@ -229,6 +274,9 @@ int main(void)
             kernels_select(isa);
             pool_set_threads(1);
             check_networks();
+            for (int round = 0; round < 200; round++) {
+                check_with_pooling();
+            }
             check_threads();
         }
     }
