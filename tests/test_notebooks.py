@@ -1,4 +1,4 @@
-"""The notebook of the examples: it runs from the first cell to the last, and gives what is stored in it. Its data."""
+"""The notebooks of the examples: they run from the first cell to the last, and give what is stored in them. Their data."""
 
 import ast
 import json
@@ -15,18 +15,30 @@ from conftest import ROOT
 import cossim
 
 EXAMPLES = ROOT / "examples"
-NOTEBOOK = EXAMPLES / "near_duplicates.ipynb"
+NEEDS = {  # each notebook, and what it imports besides Python's own
+    "near_duplicates": {"cossim", "matplotlib", "numpy"},
+    "simclr": {"cossim", "matplotlib", "numpy", "sklearn"},
+}
 
 
 def execute(source, target, folder, environment):
-    """In a process of its own, where warnings of Jupyter's packages are no errors; a minute at the most."""
+    """In a process of its own, where warnings of Jupyter's packages are no errors; two minutes at the most."""
     program = [sys.executable, EXAMPLES / "execute.py", source, target, folder]
-    return subprocess.run(program, env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(program, env=environment, capture_output=True, text=True, timeout=120)
 
 
-@pytest.fixture(scope="module")
-def notebook():
-    return json.loads(NOTEBOOK.read_text("utf-8"))
+def read(name):
+    return json.loads((EXAMPLES / f"{name}.ipynb").read_text("utf-8"))
+
+
+@pytest.fixture(params=NEEDS)
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def notebook(name):
+    return read(name)
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +70,20 @@ def pictures(cell):
     return {n: out["data"]["image/png"] for n, out in enumerate(o for o in cell["outputs"] if "data" in o)}
 
 
-@pytest.mark.parametrize("start", [ROOT, EXAMPLES], ids=["in the root", "in examples"])
-def test_it_runs_and_prints_what_is_stored(notebook, environment, tmp_path, start):
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        pytest.param("near_duplicates", ROOT, id="near_duplicates in the root"),
+        pytest.param("near_duplicates", EXAMPLES, id="near_duplicates in examples"),  # its data are found from both
+        pytest.param("simclr", EXAMPLES, id="simclr"),
+    ],
+)
+def test_it_runs_and_prints_what_is_stored(name, environment, tmp_path, start):
     """Its cells assert what its text claims, so running it is the test."""
-    target = tmp_path / "executed.ipynb"
-    run = execute(NOTEBOOK, target, start, environment)
+    if "sklearn" in NEEDS[name]:
+        pytest.importorskip("sklearn")
+    notebook, target = read(name), tmp_path / "executed.ipynb"
+    run = execute(EXAMPLES / f"{name}.ipynb", target, start, environment)
     assert run.returncode == 0, run.stderr
     executed = code(json.loads(target.read_text("utf-8")))
     assert len(executed) == len(code(notebook))
@@ -73,14 +94,35 @@ def test_it_runs_and_prints_what_is_stored(notebook, environment, tmp_path, star
             assert printed(new) == printed(stored)
 
 
-def test_a_broken_cell_is_noticed(notebook, environment, tmp_path):
+def test_a_broken_cell_is_noticed(environment, tmp_path):
     """The test above is only worth something if an assert of a cell that fails makes it fail."""
-    broken = tmp_path / "broken.ipynb"
+    notebook, broken = read("near_duplicates"), tmp_path / "broken.ipynb"
     cell = code(notebook)[0] | {"source": "assert 1 + 1 == 3"}
     broken.write_text(json.dumps(notebook | {"cells": [cell]}))
     run = execute(broken, tmp_path / "executed.ipynb", tmp_path, environment)
     assert run.returncode != 0
     assert "AssertionError" in run.stderr
+
+
+def test_what_training_changed_is_noticed(environment, tmp_path):
+    """Each cell of simclr that claims something of the trained encoder fails where that is the untrained one."""
+    pytest.importorskip("sklearn")
+    notebook, source, target = read("simclr"), tmp_path / "untrained.ipynb", tmp_path / "executed.ipynb"
+    claims = ["held_out_loss(trained)", 'means["trained"]', 'shares["trained"]', "after[0] - after[3]"]
+    for cell in code(notebook):
+        cell["metadata"]["tags"] = ["raises-exception"]  # and the next cell runs nevertheless
+        if "simclr.train(train_images, epochs=30," in (text := "".join(cell["source"])):
+            cell["source"] = text.replace("epochs=30,", "epochs=1,") + "\ntrained = untrained"
+            changed = cell
+    assert changed["source"].endswith("trained = untrained")
+    source.write_text(json.dumps(notebook))
+    run = execute(source, target, EXAMPLES, environment)
+    assert run.returncode == 0, run.stderr
+    failed = {}
+    for cell in code(json.loads(target.read_text("utf-8"))):
+        failed |= {"".join(cell["source"]): out["ename"] for out in cell["outputs"] if out["output_type"] == "error"}
+    assert list(failed.values()) == ["AssertionError"] * len(claims)
+    assert all(claim in text for claim, text in zip(claims, failed, strict=True))
 
 
 def test_what_is_stored(notebook):
@@ -91,18 +133,20 @@ def test_what_is_stored(notebook):
     assert all(out["output_type"] != "error" for out in outputs)
     sizes = [len(picture) for cell in cells for picture in pictures(cell).values()]
     assert len(sizes) >= 3
-    assert sum(sizes) < 300_000
+    assert sum(sizes) < 350_000
     assert all("execution" not in cell["metadata"] for cell in cells)
     text = "".join("".join(cell["source"]) for cell in notebook["cells"]) + "".join(map(printed, cells))
     assert not re.findall(r"(?<![\w.])/(?:home|root|work|Users|tmp)/\w+", text)
 
 
-def test_it_needs_no_more_than_its_text_says(notebook):
+def test_it_needs_no_more_than_its_text_says(name, notebook):
     tree = ast.parse("\n".join("".join(cell["source"]) for cell in code(notebook)))
     modules = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     modules |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     roots = {name.split(".")[0] for name in modules}
-    assert roots - sys.stdlib_module_names == {"cossim", "matplotlib", "numpy"}
+    assert roots - sys.stdlib_module_names == NEEDS[name]
+    said = re.search("All that is needed is (.*)", "".join(notebook["cells"][0]["source"]))[1]
+    assert all(module.replace("sklearn", "scikit-learn") in said for module in NEEDS[name] - {"numpy"})
 
 
 def test_its_links(notebook):
