@@ -1,4 +1,4 @@
-"""The notebooks of the examples: they run from the first cell to the last, and give what is stored in them. Their data."""
+"""The notebooks of the examples: they run from first cell to last, and give what is stored in them. Their data."""
 
 import ast
 import json
