@@ -231,6 +231,29 @@ static void check_add_rows(int f64, size_t rows, size_t n)
     guarded_release("add_rows");
 }
 
+static void check_patches(int f64, size_t n, size_t rows)
+{
+    const size_t lanes = f64 ? kernels->lanes_f64 : kernels->lanes_f32, row_step = lanes + below(5), size = (rows - 1) * row_step + lanes + 20;
+    void *x = guarded_alloc(size * size_of(f64)), *factors = guarded_alloc(n * size_of(f64)), *sums = guarded_alloc(rows * lanes * size_of(f64));
+    ptrdiff_t *at = guarded_alloc(n * sizeof *at);
+    for (size_t i = 0; i < size; i++) {
+        put(f64, x, i, random_number());
+    }
+    for (size_t i = 0; i < n; i++) {
+        put(f64, factors, i, random_number());
+        at[i] = (ptrdiff_t)below(21);
+    }
+    (f64 ? kernels->patches_f64 : kernels->patches_f32)(sums, x, row_step, at, factors, n, rows);
+    for (size_t i = 0; i < rows * lanes; i++) {
+        double sum = 0;
+        for (size_t k = 0; k < n; k++) {
+            sum += get(f64, factors, k) * get(f64, x, (size_t)at[k] + i / lanes * row_step + i % lanes);
+        }
+        CHECK(fabs(get(f64, sums, i) - sum) <= (double)(n + 1) * (f64 ? 1e-15 : 1e-6), "%s patches %zu x %zu: %zu: %g, not %g", isa, n, rows, i, get(f64, sums, i), sum);
+    }
+    guarded_release("patches");
+}
+
 static void check_pool_squares(int f64, size_t lines, size_t squares, bool odd, bool with_indices)
 {
     static const double values[] = {0, 1, 1, 2, -1, -0.0, -INFINITY, -INFINITY, INFINITY, NAN};
@@ -372,6 +395,7 @@ static void check_table(void)
         check_dots(f64, 3, 31, MOST_OFFSETS, 0);
         for (size_t n = 0; n < 40; n++) {
             check_add_rows(f64, 1 + below(4), n);
+            check_patches(f64, n, 1 + n % PATCH_ROWS);
         }
         for (size_t squares = 0; squares < 700; squares += squares < 140 ? 1 : 58) { /* what is taken at a time ends at 256 */
             for (int i = 0; i < 4; i++) {

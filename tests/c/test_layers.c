@@ -177,30 +177,32 @@ static void check_conv2d(struct conv2d c, enum kind kind)
     guarded_release("conv2d");
 }
 
-/* With `sparse`, of a gradient that only some elements of each map have. */
+/* With `sparse`, of a gradient that only some pixels of each map have, by conv2d_patches; columns of the kernel lie side by side then. */
 static void check_weights(struct conv2d c, enum kind kind, bool sparse)
 {
+    sparse = sparse && c.out.h * c.out.w > 0 && c.dilation.w == 1 && kind != NOT_FINITE;
     const int f64 = c.work == WORK_F64;
     const size_t outputs = c.images * c.out_channels * c.out.h * c.out.w, maps = c.out.h * c.out.w;
     c.input = of_kind(f64, inputs_of(&c), kind, true);
     void *dense = of_kind(f64, outputs, kind, false);
     c.output = dense;
-    struct conv2d_weights call = {
-        .conv = c, .weight = guarded_alloc(weights_of(&c) * size_of(f64)), .bias = below(2) == 0 ? guarded_alloc(c.out_channels * size_of(f64)) : NULL};
-    if (sparse && maps > 0) {
-        call.kept = from_to(1, 1 + maps / 2);
-        const size_t kept = c.images * c.out_channels * call.kept;
+    struct conv2d_weights call = {c, guarded_alloc(weights_of(&c) * size_of(f64)), below(2) == 0 ? guarded_alloc(c.out_channels * size_of(f64)) : NULL};
+    if (sparse) {
+        struct conv2d_patches patches = {.conv = c, .kept = from_to(1, 1 + maps / 2), .weight = call.weight, .bias = call.bias};
+        const size_t kept = c.images * c.out_channels * patches.kept;
         int64_t *indices = guarded_alloc(kept * sizeof *indices);
-        call.indices = indices;
-        call.conv.output = of_kind(f64, kept, kind, false);
+        patches.indices = indices;
+        patches.conv.output = of_kind(f64, kept, kind, false);
         memset(dense, 0, outputs * size_of(f64));
         for (size_t i = 0; i < kept; i++) {
             indices[i] = (int64_t)below(maps);
-            const size_t at = i / call.kept * maps + (size_t)indices[i];
-            put(f64, dense, at, get(f64, dense, at) + get(f64, call.conv.output, i));
+            const size_t at = i / patches.kept * maps + (size_t)indices[i];
+            put(f64, dense, at, get(f64, dense, at) + get(f64, patches.conv.output, i));
         }
+        CHECK(conv2d_patches(&patches) == 0, "no memory");
+    } else {
+        CHECK(conv2d_weights(&call) == 0, "no memory");
     }
-    CHECK(conv2d_weights(&call) == 0, "no memory");
     struct twin twin = twin_alloc(weights_of(&c));
     conv_twin(&c, OF_WEIGHT, twin);
     for (size_t i = 0; i < weights_of(&c); i++) {
@@ -303,7 +305,7 @@ static void check_convolutions(void)
     struct conv2d many = {.work = WORK_F32, .images = 150, .groups = 1, .in_channels = 2, .out_channels = 3, .in = {9, 10}, .out = {7, 8}, .kernel = {3, 3}, .stride = {1, 1}, .dilation = {1, 1}};
     check_weights(many, WHOLE, false); /* several blocks of images */
     check_weights(many, NOT_FINITE, false);
-    check_weights(many, NOT_FINITE, true);
+    check_weights(many, ANY, true);
     for (size_t i = 0; i < WAYS; i++) {
         const bool alone = i == NARROW || i == NARROW_BANDS || i == NARROW_SEGMENTS; /* pooling is another layer's then */
         CHECK(ways[i][0] > 0 && (alone || ways[i][1] > 0), "%s: no shape goes way %zu: %zu and %zu", isa, i, ways[i][0], ways[i][1]);
