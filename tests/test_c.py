@@ -1,4 +1,4 @@
-"""The C tests: of the vector vocabularies, the kernels and the base layer, natively and for AArch64."""
+"""The C tests: of the vector vocabularies, the kernels, the layers and the base layer, natively and for AArch64."""
 
 import platform
 import shutil
@@ -23,7 +23,7 @@ def test_native(tmp_path):
     if shutil.which("cc") is None:
         pytest.skip("needs a C compiler called cc")
     printed = run_c_tests(tmp_path)
-    for name in ("base", "half", "kernels", "simd_generic"):
+    for name in ("base", "half", "kernels", "layer_kernels", "layers", "network", "simd_generic"):
         assert f"ok {name}:" in printed
 
 
@@ -47,3 +47,4 @@ def test_aarch64(tmp_path):
     printed = run_c_tests(tmp_path, f"CC={compiler}", "EXTRA=-static -Werror", f"RUN={qemu}")
     assert "ok simd_neon:" in printed
     assert "ok kernels:" in printed
+    assert "ok layers:" in printed
