@@ -23,7 +23,7 @@ def test_native(tmp_path):
     if shutil.which("cc") is None:
         pytest.skip("needs a C compiler called cc")
     printed = run_c_tests(tmp_path)
-    for name in ("base", "half", "kernels", "layer_kernels", "layers", "network", "simd_generic"):
+    for name in ("base", "half", "kernels", "layer_kernels", "layers", "max_pool2d", "network", "simd_generic"):
         assert f"ok {name}:" in printed
 
 

@@ -1,0 +1,146 @@
+/* Pooling and relu (core/) and their gradients beside naive twins; all arrays lie beside pages that cannot be touched. */
+#include <math.h>
+#include <string.h>
+
+#include "base/pool.h"
+#include "check.h"
+#include "core/layers.h"
+#include "guarded.h"
+
+static const char *isa;
+
+static double relu_of(double x)
+{
+    return 0 > x ? 0 : x;
+}
+
+static size_t from_to(size_t least, size_t most)
+{
+    return least + below(most - least + 1);
+}
+
+/* Outputs of an axis. */
+static size_t outputs_of(size_t in, size_t before, size_t after, size_t kernel, size_t stride, size_t dilation)
+{
+    const size_t reach = (kernel - 1) * dilation + 1, padded = in + before + after;
+    return padded < reach ? 0 : (padded - reach) / stride + 1;
+}
+
+static size_t first_inside(size_t place, size_t padding, size_t dilation)
+{
+    while (place < padding) {
+        place += dilation;
+    }
+    return place - padding;
+}
+
+static void check_max_pool2d(void)
+{
+    static const double values[] = {0, 1, 1, 2, -1, -0.5, -INFINITY, INFINITY, NAN};
+    const int f64 = below(2) == 0;
+    struct max_pool2d p = {.work = f64 ? WORK_F64 : WORK_F32, .planes = below(4)};
+    const bool squares = below(3) == 0;
+    p.kernel = squares ? (struct extent2){2, 2} : (struct extent2){from_to(1, 4), from_to(1, 4)};
+    p.stride = squares ? p.kernel : (struct extent2){from_to(1, 4), from_to(1, 4)};
+    p.dilation = squares ? (struct extent2){1, 1} : (struct extent2){from_to(1, 3), from_to(1, 3)};
+    p.in = (struct extent2){from_to(1, 9), from_to(1, below(5) == 0 ? 150 : 9)};
+    p.padding.h = squares ? 0 : below(((p.kernel.h - 1) * p.dilation.h + 1) / 2 + 1);
+    p.padding.w = squares ? 0 : below(((p.kernel.w - 1) * p.dilation.w + 1) / 2 + 1);
+    const size_t more = below(2); /* ceil_mode */
+    p.out.h = outputs_of(p.in.h, p.padding.h, p.padding.h + more * (p.stride.h - 1), p.kernel.h, p.stride.h, p.dilation.h);
+    p.out.w = outputs_of(p.in.w, p.padding.w, p.padding.w + more * (p.stride.w - 1), p.kernel.w, p.stride.w, p.dilation.w);
+    p.out.h -= p.out.h > 0 && (p.out.h - 1) * p.stride.h >= p.in.h + p.padding.h;
+    p.out.w -= p.out.w > 0 && (p.out.w - 1) * p.stride.w >= p.in.w + p.padding.w;
+    const size_t in = p.in.h * p.in.w, out = p.out.h * p.out.w, kinds = from_to(6, 9);
+    void *input = guarded_alloc(p.planes * in * size_of(f64));
+    for (size_t i = 0; i < p.planes * in; i++) {
+        put(f64, input, i, values[below(kinds)]);
+    }
+    p.input = input;
+    p.output = guarded_alloc(p.planes * out * size_of(f64));
+    p.indices = below(4) > 0 ? guarded_alloc(p.planes * out * sizeof *p.indices) : NULL;
+    max_pool2d(&p);
+    for (size_t i = 0; i < p.planes * out; i++) {
+        const size_t plane = i / out, y = i % out / p.out.w, x = i % p.out.w;
+        double most = -INFINITY;
+        size_t where = SIZE_MAX;
+        for (size_t k = 0; k < p.kernel.h * p.kernel.w; k++) {
+            const size_t row = y * p.stride.h + k / p.kernel.w * p.dilation.h - p.padding.h, column = x * p.stride.w + k % p.kernel.w * p.dilation.w - p.padding.w;
+            if (row < p.in.h && column < p.in.w) {
+                const double value = get(f64, input, plane * in + row * p.in.w + column);
+                if (where == SIZE_MAX || value > most || isnan(value)) {
+                    most = value;
+                    where = row * p.in.w + column;
+                }
+            }
+        }
+        CHECK(same(get(f64, p.output, i), most), "%s max_pool2d: %zu: %g, not %g", isa, i, get(f64, p.output, i), most);
+        if (where == SIZE_MAX) { /* nothing but padding, as dilation can bring it about: the place that torch names, which may lie outside */
+            const size_t row = first_inside(y * p.stride.h, p.padding.h, p.dilation.h), column = first_inside(x * p.stride.w, p.padding.w, p.dilation.w);
+            CHECK(p.indices == NULL || p.indices[i] == (int64_t)(row * p.in.w + column), "%s max_pool2d: %zu lies at %lld", isa, i, (long long)p.indices[i]);
+            if (p.indices != NULL) {
+                p.indices[i] = 0;
+            }
+        } else {
+            CHECK(p.indices == NULL || p.indices[i] == (int64_t)where, "%s max_pool2d: %zu lies at %lld, not %zu", isa, i, (long long)p.indices[i], where);
+        }
+    }
+    if (p.indices != NULL) {
+        const void *gradient = numbers(f64, p.planes * out, 8);
+        void *back = guarded_alloc(p.planes * in * size_of(f64));
+        max_pool2d_scatter(p.work, p.planes, in, out, p.indices, gradient, back);
+        for (size_t i = 0; i < p.planes * in; i++) {
+            double sum = 0;
+            for (size_t k = 0; k < out; k++) {
+                sum += p.indices[i / in * out + k] == (int64_t)(i % in) ? get(f64, gradient, i / in * out + k) : 0;
+            }
+            CHECK(get(f64, back, i) == sum, "%s max_pool2d_scatter: %zu: %g, not %g", isa, i, get(f64, back, i), sum);
+        }
+    }
+    guarded_release("max_pool2d");
+}
+
+static void check_relu(size_t n)
+{
+    static const double values[] = {0, -0.0, 1, -1, 1e-40, -1e-40, INFINITY, -INFINITY, NAN};
+    for (int f64 = 0; f64 < 2; f64++) {
+        const enum work work = f64 ? WORK_F64 : WORK_F32;
+        void *input = guarded_alloc(n * size_of(f64)), *output = guarded_alloc(n * size_of(f64)), *back = guarded_alloc(n * size_of(f64));
+        const void *gradient = numbers(f64, n, 0);
+        for (size_t i = 0; i < n; i++) {
+            put(f64, input, i, values[below(9)]);
+        }
+        relu(work, n, input, output);
+        relu_gradient(work, n, input, gradient, back);
+        for (size_t i = 0; i < n; i++) {
+            const double x = get(f64, input, i);
+            CHECK(same(get(f64, output, i), relu_of(x)) && get(f64, back, i) == (x <= 0 ? 0 : get(f64, gradient, i)), "relu of %g", x);
+        }
+        guarded_release("relu");
+    }
+}
+
+int main(void)
+{
+    size_t count;
+    const struct kernels *const *tables = kernels_all(&count);
+    pool_set_threads(1);
+    for (size_t t = 0; t < count; t++) {
+        bool seen = !kernels_supported(tables[t]);
+        for (size_t other = 0; other < t; other++) {
+            seen |= kernels_supported(tables[other]) && tables[other]->layers == tables[t]->layers; /* another set's group */
+        }
+        if (seen) {
+            continue;
+        }
+        isa = tables[t]->name;
+        kernels_select(isa);
+        for (int round = 0; round < 1500; round++) {
+            check_max_pool2d();
+        }
+        for (size_t n = 0; n < 70; n++) {
+            check_relu(n);
+        }
+    }
+    return finish("max_pool2d");
+}
