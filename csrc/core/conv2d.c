@@ -50,6 +50,12 @@ static size_t reach_h(const struct conv2d *c, size_t rows)
     return (rows - 1) * c->stride.h + (c->kernel.h - 1) * c->dilation.h + 1;
 }
 
+/* Vectors of a row, odd last column and all: bands do not depend on pooling, so that what is not finite spoils the same one. */
+static size_t whole_vectors(const struct conv2d_plan *p)
+{
+    return (p->conv.out.w + p->lanes - 1) / p->lanes;
+}
+
 static void lay_out_input(struct conv2d_plan *p)
 {
     const struct conv2d *c = &p->conv;
@@ -58,7 +64,7 @@ static void lay_out_input(struct conv2d_plan *p)
     p->narrow = kept(c).w < p->lanes;
     p->copied = p->narrow || c->padding.h != 0 || c->padding.w != 0 || c->stride.w > 1 ||
                 reach_h(c, c->out.h) > c->in.h || (c->out.w - 1) * c->stride.w + last + 1 > c->in.w;
-    p->phase = p->copied ? last / c->stride.w + p->row_vectors * p->lanes : c->in.w;
+    p->phase = p->copied ? last / c->stride.w + whole_vectors(p) * p->lanes : c->in.w;
     p->pitch = p->copied ? p->phase * c->stride.w : c->in.w;
 }
 
@@ -69,7 +75,7 @@ static size_t rows_of_band(const struct conv2d_plan *p)
     const size_t rows = kept(c).h, times = p->five ? FIVE_SUMS / 2 : 1; /* as much of everything in five.c */
     const size_t input = BAND_BYTES / (times * p->size * p->pitch * larger(p->segment, 1)) + 1, first = reach_h(c, 1);
     const size_t by_input = input <= first ? 1 : 1 + (input - first) / c->stride.h;
-    const size_t by_output = p->segments == 1 && !p->five ? rows : BAND_BYTES / (times * p->size * p->filters * p->row_vectors * p->lanes);
+    const size_t by_output = p->segments == 1 && !p->five ? rows : BAND_BYTES / (times * p->size * p->filters * whole_vectors(p) * p->lanes);
     const size_t band = at_most(smaller(by_input, by_output), rows);
     return (c->pool || p->five) && band < rows ? larger(band & ~(size_t)1, 2) : band;
 }
