@@ -17,7 +17,7 @@ C_TESTS = $(patsubst tests/c/%.c,$(BUILD)/%,$(wildcard tests/c/test_*.c))
 C_HEADERS = $(wildcard csrc/*/*.h tests/c/*.h)
 
 .SECONDARY: # keep the C tests' objects
-.PHONY: help demo test test-c build bench lint asan dist clean
+.PHONY: help demo test test-c build bench lint asan soak dist clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -74,6 +74,11 @@ lint: $(PY) ## ruff, and the C compiler's warnings as errors
 asan: ## the C tests under the address, undefined-behaviour and thread sanitizers
 	$(MAKE) test-c BUILD=build/asan EXTRA='-fsanitize=address,undefined -fno-sanitize-recover=all'
 	$(MAKE) test-c BUILD=build/tsan EXTRA=-fsanitize=thread
+
+soak: $(VENV)/test.stamp ## the long form of the tests marked soak: faults, leaks, processes, random calls; renews the figures in docs/reliability.md
+	@rm -f build/soak.json
+	$(PY) -m pytest -m soak --soak build/soak.json $(ARGS)
+	$(PY) tests/reliability_report.py build/soak.json docs/reliability.md
 
 dist: $(PY) ## source archive and wheel in dist/
 	$(PIP) install build

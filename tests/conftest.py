@@ -1,3 +1,4 @@
+import json
 import os
 from pathlib import Path
 
@@ -13,6 +14,15 @@ settings.load_profile("suite")
 ROOT = Path(__file__).resolve().parent.parent
 
 
+# How many times slower an emulator or a sanitizer runs what is tested: limits of time grow with it.
+SLOWNESS = float(os.environ.get("COSSIM_TEST_SLOWNESS", "1"))
+
+
+def pytest_addoption(parser):
+    text = "the long form of tests marked soak, whose figures are written to this JSON file: make soak"
+    parser.addoption("--soak", metavar="FILE", type=Path, help=text)
+
+
 def pytest_configure(config):
     import torch
 
@@ -22,6 +32,29 @@ def pytest_configure(config):
 @pytest.fixture
 def rng():
     return np.random.default_rng(20240611)
+
+
+@pytest.fixture
+def amount(request):
+    """amount(short, long): how many runs; the long form with --soak."""
+    return lambda short, long: short if request.config.getoption("--soak") is None else long
+
+
+@pytest.fixture
+def figures(request):
+    """figures(what, tried, survived): a row of docs/reliability.md. Nothing may be lost, with --soak or without."""
+    path = request.config.getoption("--soak")
+
+    def write(what, tried, survived):
+        if path is not None:
+            rows = json.loads(path.read_text()) if path.exists() else {}
+            rows[what] = {"tried": tried, "survived": survived, "test": request.node.nodeid.split("[")[0]}
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(rows, indent=1) + "\n")
+        assert tried > 0
+        assert survived == tried, f"{what}: {tried - survived} of {tried} lost"
+
+    return write
 
 
 @pytest.fixture(scope="module")
