@@ -17,7 +17,7 @@ C_TESTS = $(patsubst tests/c/%.c,$(BUILD)/%,$(wildcard tests/c/test_*.c))
 C_HEADERS = $(wildcard csrc/*/*.h tests/c/*.h)
 
 .SECONDARY: # keep the C tests' objects
-.PHONY: help demo test test-c build bench lint asan soak dist clean
+.PHONY: help demo test test-c build bench lint asan tsan valgrind nehalem soak dist clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -71,9 +71,38 @@ lint: $(PY) ## ruff, and the C compiler's warnings as errors
 	$(PY) -m ruff check .
 	$(MAKE) test-c BUILD=build/lint EXTRA=-Werror RUN=:
 
-asan: ## the C tests under the address, undefined-behaviour and thread sanitizers
-	$(MAKE) test-c BUILD=build/asan EXTRA='-fsanitize=address,undefined -fno-sanitize-recover=all'
-	$(MAKE) test-c BUILD=build/tsan EXTRA=-fsanitize=thread
+# Builds of the package beside the one in place: PYTHONPATH comes before what is installed, if pytest is not run as a module.
+build/%/lib: $(VENV)/test.stamp $(SOURCES)
+	@rm -rf $@
+	COSSIM_SANITIZE=$(SANITIZERS) $(PY) setup.py -q build --build-base build/$*/base --build-lib $@
+	@touch $@
+
+# Sanitizers come first into a process that did not ask for them. Python itself keeps what it has until its end: no search for leaks.
+PRELOAD = LD_PRELOAD="$(foreach name,$(1),$(shell $(CC) -print-file-name=lib$(name).so))"
+SANITIZED = COSSIM_TEST_SLOWNESS=10 COSSIM_SANITIZE=$(SANITIZERS) PYTHONPATH=$(CURDIR)/build/$(1)/lib $(VENV)/bin/pytest -p no:cacheprovider
+
+asan: SANITIZERS = address,undefined
+asan: build/asan/lib ## the C tests and all others under the address and undefined-behaviour sanitizers (an hour)
+	$(MAKE) test-c BUILD=build/asan/c EXTRA='-fsanitize=address,undefined -fno-sanitize-recover=all'
+	$(call PRELOAD,asan ubsan) ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 $(call SANITIZED,asan) $(ARGS)
+
+tsan: SANITIZERS = thread
+tsan: build/tsan/lib ## the C tests, and calls from many Python threads, under the thread sanitizer
+	$(MAKE) test-c BUILD=build/tsan/c EXTRA=-fsanitize=thread
+	$(call PRELOAD,tsan) $(call SANITIZED,tsan) tests/test_threads_config.py $(ARGS)
+
+valgrind: ## the C tests under valgrind
+	$(MAKE) test-c BUILD=build/valgrind RUN='valgrind --quiet --error-exitcode=1 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite'
+
+# Nehalem (2008) has neither AVX nor FMA. The environment's Python starts the emulator, and so do all that it starts itself.
+build/nehalem/bin/python: $(VENV)/test.stamp
+	@rm -rf build/nehalem && $(PY) -m venv --without-pip build/nehalem
+	@$(PY) -c 'import site; print(*site.getsitepackages(), sep="\n")' > "$$(build/nehalem/bin/python -c 'import site; print(site.getsitepackages()[0])')/host.pth"
+	@real=$$(readlink -f build/nehalem/bin/python) && rm build/nehalem/bin/python* && \
+		printf '#!/bin/sh\nexec qemu-x86_64 -cpu Nehalem -0 "$$0" %s "$$@"\n' "$$real" > $@ && chmod +x $@
+
+nehalem: build/nehalem/bin/python ## all tests on an emulated processor of 2008, by qemu-x86_64 (hours)
+	COSSIM_TEST_SLOWNESS=30 $< -m pytest $(ARGS)
 
 soak: $(VENV)/test.stamp ## the long form of the tests marked soak: faults, leaks, processes, random calls; renews the figures in docs/reliability.md
 	@rm -f build/soak.json

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+from conftest import SLOWNESS
+
 import cossim
 
 IMPORTED_FROM = os.path.dirname(os.path.dirname(cossim.__file__))
@@ -23,5 +25,5 @@ def process(*arguments, prepare="", **options):
 def run(*arguments, **options):
     """(exit code, stdout, stderr) of a command."""
     with process(*arguments, **options) as child:
-        out, err = child.communicate(timeout=120)
+        out, err = child.communicate(timeout=120 * SLOWNESS)
     return child.returncode, out, err

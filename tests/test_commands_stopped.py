@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+from conftest import SLOWNESS
 from processes import process, run
 
 from cossim import _search
@@ -65,7 +66,7 @@ def test_signals_while_a_result_is_written(folder, number, code, left):
         assert child.stdout.readline() == "writing\n"
         assert len(list(folder.glob(".cossim-*.tmp"))) == 1
         child.send_signal(number)
-        out, err = child.communicate(timeout=60)
+        out, err = child.communicate(timeout=60 * SLOWNESS)
     assert (child.returncode, out, err) == (code, "", "")
     nothing_has_changed(folder, left)
 
@@ -76,7 +77,7 @@ def test_ignored_signals_stay_ignored(folder):
     with process("topk", "x.npy", "-k", "3", "-o", "hits.npz", prepare=ignoring) as child:
         assert child.stdout.readline() == "writing\n"
         child.send_signal(signal.SIGHUP)
-        assert child.communicate(timeout=60) == ("", "")
+        assert child.communicate(timeout=60 * SLOWNESS) == ("", "")
     assert child.returncode == 0
     assert (folder / "hits.npz").read_bytes() == b"half"
 
@@ -138,7 +139,7 @@ def test_ctrl_c_during_the_search(folder, rng, command):
         time.sleep(0.3)
         assert child.poll() is None
         child.send_signal(signal.SIGINT)
-        out, err = child.communicate(timeout=60)
+        out, err = child.communicate(timeout=60 * SLOWNESS)
     assert (child.returncode, out, err) == (130, "", "")
     os.unlink("big.npy")
     nothing_has_changed(folder)

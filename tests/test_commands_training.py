@@ -12,7 +12,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, SLOWNESS
 from processes import process, run
 from test_progress import on_a_terminal
 
@@ -263,7 +263,7 @@ def test_stopped_and_gone_on(folder, number, code, steps):
     with process(*arguments, prepare=STANDS, stdin=subprocess.PIPE) as child:
         assert child.stdout.readline() == "three\n"
         child.send_signal(number)
-        out, err = child.communicate(timeout=60)
+        out, err = child.communicate(timeout=60 * SLOWNESS)
     assert (child.returncode, out, err) == (code, "", "")
     assert names(folder) == sorted([*INPUTS, "c.npz"])
     assert len(nn.load_weights("c.npz")["losses"]) == steps

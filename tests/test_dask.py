@@ -14,6 +14,7 @@ da = pytest.importorskip("dask.array", reason=NEEDED)
 distributed = pytest.importorskip("distributed", reason=NEEDED)
 
 import dask  # noqa: E402
+from conftest import SLOWNESS  # noqa: E402
 
 import cossim  # noqa: E402
 from cossim import _dask, _search  # noqa: E402
@@ -403,7 +404,7 @@ def test_docstrings_run():
 
 
 def wait_for(condition):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 60 * SLOWNESS
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.02)

@@ -5,6 +5,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from conftest import SLOWNESS
 from test_dask import da, now, rows  # which skips this file too where Dask is absent
 
 import cossim
@@ -110,7 +111,7 @@ def test_a_task_uses_one_thread(rng, monkeypatch, setting):
         monkeypatch.delenv("COSSIM_NUM_THREADS", raising=False)
     else:
         monkeypatch.setenv("COSSIM_NUM_THREADS", setting)
-    seen, together, topk = [], threading.Barrier(2, timeout=30), _search.topk
+    seen, together, topk = [], threading.Barrier(2, timeout=30 * SLOWNESS), _search.topk
 
     def observed(*args, **options):
         if len(args[0]):  # not the call that tells the dtype

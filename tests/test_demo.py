@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from conftest import SLOWNESS
 
 import cossim
 from cossim import _demo, _images
@@ -28,7 +29,7 @@ def run(*arguments, cwd, **environment):
     """The demo in a process of its own, with a terminal that knows ASCII alone."""
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": IMPORTED_FROM, **environment}
     command = [sys.executable, "-W", "error::RuntimeWarning", "-m", "cossim", *arguments]
-    return subprocess.run(command, capture_output=True, cwd=cwd, env=environment, timeout=120)
+    return subprocess.run(command, capture_output=True, cwd=cwd, env=environment, timeout=120 * SLOWNESS)
 
 
 def without_times(text):

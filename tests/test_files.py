@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import SLOWNESS
 from processes import ENVIRONMENT
 
 from cossim import nn
@@ -96,7 +97,7 @@ except OSError as error:
     print(error)
 """
     with python(code, str(old)) as child:
-        out, err = child.communicate(timeout=60)
+        out, err = child.communicate(timeout=60 * SLOWNESS)
     assert (out, err) == (f"[Errno 27] File too large: {str(old)!r}\n", "")
     assert_old(old)
 
@@ -117,6 +118,6 @@ nn.save_weights(sys.argv[1], {"w": np.ones(10000)})
     with python(stops, str(old), stdin=subprocess.PIPE) as child:
         assert child.stdout.readline() == "writing\n"
         child.send_signal(getattr(signal, number))
-        child.communicate(timeout=60)
+        child.communicate(timeout=60 * SLOWNESS)
     assert child.returncode == code or (code is None and child.returncode)
     assert_old(old, left)

@@ -14,6 +14,7 @@ import threading
 
 import numpy as np
 import pytest
+from conftest import SLOWNESS
 from index_files import files_in, refused
 
 from cossim import _index_file
@@ -212,7 +213,7 @@ def process(code, *args, **options):
 
 def run(code, *args, **options):
     child = process(code, *args, **options)
-    output, errors = child.communicate(timeout=60)
+    output, errors = child.communicate(timeout=60 * SLOWNESS)
     assert child.returncode == 0, errors
     return output
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, SLOWNESS
 
 import cossim
 
@@ -24,7 +24,7 @@ NEEDS = {  # each notebook, and what it imports besides Python's own
 def execute(source, target, folder, environment):
     """In a process of its own, where warnings of Jupyter's packages are no errors; two minutes at the most."""
     program = [sys.executable, EXAMPLES / "execute.py", source, target, folder]
-    return subprocess.run(program, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(program, env=environment, capture_output=True, text=True, timeout=120 * SLOWNESS)
 
 
 def read(name):

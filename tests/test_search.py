@@ -10,6 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import reference
+from conftest import SLOWNESS
 
 import cossim
 
@@ -435,7 +436,7 @@ def test_interrupt(call, rows, threads):
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     delay, growth = (float(word) for word in run.stdout.split())
-    assert delay < 0.25
+    assert delay < 0.25 * SLOWNESS
     assert growth < 20_000  # KB
 
 

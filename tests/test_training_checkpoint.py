@@ -9,6 +9,7 @@ import threading
 
 import numpy as np
 import pytest
+from conftest import SLOWNESS
 from processes import ENVIRONMENT
 
 import cossim
@@ -264,7 +265,7 @@ train(progress=progress)
     with python(code, path, stdin=subprocess.PIPE) as child:
         assert child.stdout.readline() == "five\n"
         child.send_signal(signal.SIGINT)
-        err = child.communicate(timeout=60)[1]
+        err = child.communicate(timeout=60 * SLOWNESS)[1]
     assert err.endswith("KeyboardInterrupt\n")
     assert len(nn.load_weights(path)["losses"]) == 5
     assert os.listdir(tmp_path) == ["x.npz"]
@@ -285,7 +286,7 @@ except OSError as error:
     print(error)
 """
     with python(code, path) as child:
-        out, err = child.communicate(timeout=60)
+        out, err = child.communicate(timeout=60 * SLOWNESS)
     assert (out, err) == (f"[Errno 27] File too large: {os.fspath(path)!r}\n", "")
     assert os.listdir(tmp_path) == [path.name]
     assert len(nn.load_weights(path)["losses"]) == STEPS
