@@ -51,8 +51,16 @@ static double exp_of(const struct kind *k, double x)
     return get(k, out, 3);
 }
 
+/* Under valgrind, and on some machines, a long double has no more digits than a double: then expl is off by a unit itself. */
+static bool expl_is_exact(void)
+{
+    volatile long double one = 1.0L, small = 0x1p-60L;
+    return one + small != one;
+}
+
 static void check_exp(const struct kind *k)
 {
+    const double bound = expl_is_exact() || !k->f64 ? 1.5 : 2.5;
     const double lowest = k->f64 ? -745.2 : -104.0, highest = k->f64 ? 709.7 : 88.7;
     double worst = 0;
     for (int i = 0; i <= 40000; i++) {
@@ -63,7 +71,7 @@ static void check_exp(const struct kind *k)
         const double got = exp_of(k, x);
         if (expected < (k->f64 ? 0x1.fffffffffffffp1023L : 0x1.fffffep127L)) {
             const double error = ulps(k, got, expected);
-            CHECK(error <= 1.5, "%s exp(%a): %a, %g units", k->name, x, got, error);
+            CHECK(error <= bound, "%s exp(%a): %a, %g units", k->name, x, got, error);
             worst = error > worst ? error : worst;
         }
     }
