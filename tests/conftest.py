@@ -15,6 +15,9 @@ settings.load_profile("suite")
 ROOT = Path(__file__).resolve().parent.parent
 
 
+# All there are, on whatever machine: a file of kernels for each.
+INSTRUCTION_SETS = sorted(path.stem[len("isa_") :] for path in ROOT.glob("csrc/kernels/isa_*.c")) or ["generic"]
+
 # How many times slower an emulator or a sanitizer runs what is tested: limits of time grow with it.
 SLOWNESS = float(os.environ.get("COSSIM_TEST_SLOWNESS", "1"))
 

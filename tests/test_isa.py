@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import INSTRUCTION_SETS
 
 from cossim import _core
 
@@ -45,7 +46,7 @@ def run_with(isa, *before):
     return subprocess.run([*before, sys.executable, "-c", CHECK], env=environment, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("isa", ["generic", "avx2", "avx512", "neon"])
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 def test_instruction_set(isa):
     if isa not in _core.config()["available"]:
         pytest.skip(f"this machine ({platform.machine()}) cannot run {isa}")
@@ -64,7 +65,7 @@ def test_an_unknown_name_is_an_error_at_import(isa):
 
 
 def test_an_unsupported_one_is_an_error_at_import():
-    missing = {"avx2", "avx512", "neon"} - set(_core.config()["available"])
+    missing = set(INSTRUCTION_SETS) - set(_core.config()["available"])
     if not missing:
         pytest.skip("this machine runs every instruction set")
     run = run_with(missing.pop())

@@ -11,6 +11,7 @@ import pytest
 import reference_nn
 import torch
 import torch.nn.functional as F
+from conftest import INSTRUCTION_SETS
 from nn_cases import (
     LARGER_CONV2D,
     LINEAR,
@@ -398,7 +399,7 @@ print(_core.config()["isa"])
 """
 
 
-@pytest.mark.parametrize("isa", ["generic", "avx2", "avx512", "avx512_vnni", "neon"])
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 def test_instruction_set(isa):
     if isa not in _core.config()["available"]:
         pytest.skip(f"this machine cannot run {isa}")

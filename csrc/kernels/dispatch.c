@@ -5,24 +5,20 @@
 
 #include "base/cpu.h"
 
-extern const struct kernels kernels_generic;
+/* Best first. A new instruction set is a name here. */
 #if defined(__x86_64__)
-extern const struct kernels kernels_avx2, kernels_avx512, kernels_avx512_vnni;
+#define EACH_SET(set) set(avx512_vnni) set(avx512) set(avx2) set(generic)
 #elif defined(__aarch64__)
-extern const struct kernels kernels_neon;
+#define EACH_SET(set) set(neon) set(generic)
+#else
+#define EACH_SET(set) set(generic)
 #endif
 
-/* Best first. A new instruction set is a row here. */
-static const struct kernels *const tables[] = {
-#if defined(__x86_64__)
-    &kernels_avx512_vnni,
-    &kernels_avx512,
-    &kernels_avx2,
-#elif defined(__aarch64__)
-    &kernels_neon,
-#endif
-    &kernels_generic,
-};
+#define DECLARE(name) extern const struct kernels kernels_##name;
+EACH_SET(DECLARE)
+
+#define ROW(name) &kernels_##name,
+static const struct kernels *const tables[] = {EACH_SET(ROW)};
 
 enum { TABLES = sizeof tables / sizeof tables[0] };
 
