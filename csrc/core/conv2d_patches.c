@@ -93,23 +93,6 @@ static void copy_plane(const struct run *r, const char *plane, char *to)
         for (size_t i = 0; i < 8; i++) {                                                                                    \
             out[r->channels * r->window] += eight[i];                                                                       \
         }                                                                                                                   \
-    }                                                                                                                       \
-                                                                                                                            \
-    static void add_blocks_##type(const struct run *r)                                                                      \
-    {                                                                                                                       \
-        const size_t places = entries_of(r), all = r->conv->out_channels * places;                                          \
-        type *weight = r->call->weight, *bias = r->call->bias, *sums = (type *)r->sums;                                     \
-        for (size_t b = 1; b < r->blocks; b++) {                                                                            \
-            for (size_t i = 0; i < all; i++) {                                                                              \
-                sums[i] += sums[b * all + i];                                                                               \
-            }                                                                                                               \
-        }                                                                                                                   \
-        for (size_t f = 0; f < r->conv->out_channels; f++) {                                                                \
-            memcpy(weight + f * (places - 1), sums + f * places, (places - 1) * sizeof *sums);                              \
-            if (bias != NULL) {                                                                                             \
-                bias[f] = sums[f * places + places - 1];                                                                    \
-            }                                                                                                               \
-        }                                                                                                                   \
     }
 GATHER(float)
 GATHER(double)
@@ -195,11 +178,7 @@ int conv2d_patches(const struct conv2d_patches *call)
         memset(r.sums, 0, sums);
     }
     pool_run(tasks, threads, block_task, &r, NULL);
-    if (f64) {
-        add_blocks_double(&r);
-    } else {
-        add_blocks_float(&r);
-    }
+    add_filter_blocks(call->weight, call->bias, c->work, r.sums, r.blocks, c->out_channels, entries_of(&r));
     scratch_free(memory);
     return 0;
 }

@@ -172,25 +172,32 @@ static void block_task(void *context, size_t task, size_t worker)
     }
 }
 
-#define ADD_BLOCKS(type)                                                                                          \
-    static void add_blocks_##type(const struct run *r)                                                            \
-    {                                                                                                             \
-        const size_t places = entries_of(r), all = r->conv->out_channels * places;                                \
-        type *weight = r->call->weight, *bias = r->call->bias, *sums = (type *)r->sums;                           \
-        for (size_t b = 1; b < r->blocks; b++) {                                                                  \
-            for (size_t i = 0; i < all; i++) {                                                                    \
-                sums[i] += sums[b * all + i];                                                                     \
-            }                                                                                                     \
-        }                                                                                                         \
-        for (size_t f = 0; f < r->conv->out_channels; f++) {                                                      \
-            memcpy(weight + f * (places - 1), sums + f * places, (places - 1) * sizeof *sums);                    \
-            if (bias != NULL) {                                                                                   \
-                bias[f] = sums[f * places + places - 1];                                                          \
-            }                                                                                                     \
-        }                                                                                                         \
+#define ADD_BLOCKS(type)                                                                                                      \
+    static void add_blocks_##type(type *weight, type *bias, type *sums, size_t blocks, size_t filters, size_t entries)         \
+    {                                                                                                                          \
+        for (size_t b = 1; b < blocks; b++) {                                                                                  \
+            for (size_t i = 0; i < filters * entries; i++) {                                                                   \
+                sums[i] += sums[b * filters * entries + i];                                                                    \
+            }                                                                                                                  \
+        }                                                                                                                      \
+        for (size_t f = 0; f < filters; f++) {                                                                                 \
+            memcpy(weight + f * (entries - 1), sums + f * entries, (entries - 1) * sizeof *sums);                              \
+            if (bias != NULL) {                                                                                                \
+                bias[f] = sums[f * entries + entries - 1];                                                                     \
+            }                                                                                                                  \
+        }                                                                                                                      \
     }
 ADD_BLOCKS(float)
 ADD_BLOCKS(double)
+
+void add_filter_blocks(void *weight, void *bias, enum work work, void *sums, size_t blocks, size_t filters, size_t entries)
+{
+    if (work == WORK_F64) {
+        add_blocks_double(weight, bias, sums, blocks, filters, entries);
+    } else {
+        add_blocks_float(weight, bias, sums, blocks, filters, entries);
+    }
+}
 
 /* Shapes alone decide how the images are cut. */
 static void lay_out(struct run *r)
@@ -284,11 +291,7 @@ int conv2d_weights(const struct conv2d_weights *call)
         r.by_rows = true;
         pool_run(tasks, threads, block_task, &r, NULL);
     }
-    if (f64) {
-        add_blocks_double(&r);
-    } else {
-        add_blocks_float(&r);
-    }
+    add_filter_blocks(call->weight, call->bias, c->work, r.sums, r.blocks, c->out_channels, entries_of(&r));
     scratch_free(memory);
     return 0;
 }

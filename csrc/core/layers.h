@@ -100,6 +100,12 @@ struct conv2d_patches {
 };
 int conv2d_patches(const struct conv2d_patches *gradient);
 
+/*
+ * Of `blocks` blocks of sums, each `entries` numbers a filter (its weights, then its bias): adds the blocks to the first, in order, and
+ * writes weight and, unless it is NULL, bias.
+ */
+void add_filter_blocks(void *weight, void *bias, enum work work, void *sums, size_t blocks, size_t filters, size_t entries);
+
 /* Is every element finite? */
 bool all_finite(enum work work, size_t n, const void *elements);
 
