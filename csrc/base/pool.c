@@ -16,27 +16,36 @@ enum {
 };
 
 /*
- * One job at a time. `owner` is held by the call that uses the pool, for as long as it does; a call that cannot have it
- * runs serially. `lock` guards what follows it. A worker joins a job while `open` places are left, so a job for two
- * threads wakes one worker whatever the pool holds; the caller closes the job when tasks have run out, and waits for
- * those that joined.
+ * One job at a time. `owner` is the thread whose call uses the pool, for as long as it does; a call that finds another there
+ * runs serially. Workers come and go with `roster` held; `lock` guards what follows it. A worker joins a job while `open`
+ * places are left, so a job for two threads wakes one worker whatever the pool holds; the caller closes the job when tasks
+ * have run out, and waits for those that joined.
+ *
+ * Before fork the workers are sent away: they end behind the task they are at, also in the middle of a job, whose caller
+ * goes on alone and calls them back. So fork waits for single tasks and never for a call, which may itself be waiting for
+ * what the forking thread holds (the GIL) or be the one that forks (in a callback).
  */
 static struct {
-    pthread_mutex_t owner;
+    _Atomic(const char *) owner; /* its `here`, or NULL */
+    pthread_mutex_t roster;
+    pthread_t threads[MAX_WORKERS];
+    int started;                 /* workers that run, beside the callers */
     pthread_mutex_t lock;
     pthread_cond_t wake, done;
-    pthread_t threads[MAX_WORKERS];
-    int started; /* workers that run, beside the callers */
-    bool stopping;
-    int open;    /* workers that may still join the job */
-    int joined;  /* workers that did, and thereby their worker numbers */
-    int working; /* of those, the ones not done yet */
-    pool_task task;
+    _Atomic bool stopping;
+    _Atomic bool sent_away;      /* since the job began */
+    int open;                    /* workers that may still join the job */
+    int joined;                  /* workers that did, and thereby their worker numbers */
+    int working;                 /* of those, the ones not done yet */
+    pool_task task;              /* from here on set by the owner while nobody is working */
     void *context;
     struct watch *watch;
+    int helpers;                 /* how many the job wants */
     size_t tasks;
     _Atomic size_t next;
-} pool = {.owner = PTHREAD_MUTEX_INITIALIZER, .lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER, .done = PTHREAD_COND_INITIALIZER};
+} pool = {.roster = PTHREAD_MUTEX_INITIALIZER, .lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER, .done = PTHREAD_COND_INITIALIZER};
+
+static _Thread_local char here; /* its address tells threads apart, and is the same in a forked child */
 
 static _Atomic int limit; /* 0: not asked yet */
 static pthread_once_t fork_handlers = PTHREAD_ONCE_INIT;
@@ -72,10 +81,17 @@ void pool_set_threads(int n)
     atomic_store(&limit, n < 1 ? 1 : n);
 }
 
+static void call_workers(void);
+
 static void run_tasks(size_t worker)
 {
-    for (size_t task; !watch_step(pool.watch, worker) && (task = atomic_fetch_add_explicit(&pool.next, 1, memory_order_relaxed)) < pool.tasks;) {
+    const bool caller = worker == 0;
+    for (size_t task; !watch_step(pool.watch, worker) && (caller || !atomic_load_explicit(&pool.stopping, memory_order_relaxed)) &&
+                      (task = atomic_fetch_add_explicit(&pool.next, 1, memory_order_relaxed)) < pool.tasks;) {
         pool.task(pool.context, task, worker);
+        if (caller && atomic_load_explicit(&pool.sent_away, memory_order_relaxed)) {
+            call_workers();
+        }
     }
 }
 
@@ -104,39 +120,54 @@ static void *work(void *unused)
     return NULL;
 }
 
-/* With `owner` held: ends and joins all workers. */
+/* With `roster` held: ends and joins all workers. */
 static void stop_workers(void)
 {
     pthread_mutex_lock(&pool.lock);
-    pool.stopping = true;
+    atomic_store(&pool.stopping, true);
+    atomic_store(&pool.sent_away, true);
+    pool.open = 0;
     pthread_cond_broadcast(&pool.wake);
     pthread_mutex_unlock(&pool.lock);
     for (int i = 0; i < pool.started; i++) {
         pthread_join(pool.threads[i], NULL);
     }
     pool.started = 0;
-    pool.stopping = false;
+    atomic_store(&pool.stopping, false);
 }
 
-/* Before fork the pool is emptied and held, so that parent and child both go on with one that has no threads. */
+/* Parent and child both go on with a pool that has no threads. Nobody keeps `lock` for long, so that it can be had. */
 static void before_fork(void)
 {
-    pthread_mutex_lock(&pool.owner);
+    pthread_mutex_lock(&pool.roster);
     stop_workers();
+    pthread_mutex_lock(&pool.lock);
 }
 
 static void after_fork(void)
 {
-    pthread_mutex_unlock(&pool.owner);
+    pthread_mutex_unlock(&pool.lock);
+    pthread_mutex_unlock(&pool.roster);
+}
+
+/* The only thread here is the one that forked: calls of others are no more, nor do they wait for anything. */
+static void after_fork_in_child(void)
+{
+    if (atomic_load(&pool.owner) != &here) {
+        atomic_store(&pool.owner, NULL);
+    }
+    pthread_cond_init(&pool.wake, NULL);
+    pthread_cond_init(&pool.done, NULL);
+    after_fork();
 }
 
 /* Nothing is registered for exit: sleeping workers hold nothing, and the process takes them with it. */
 static void register_fork_handlers(void)
 {
-    pthread_atfork(before_fork, after_fork, after_fork);
+    pthread_atfork(before_fork, after_fork, after_fork_in_child);
 }
 
-/* With `owner` held: sees to `wanted` workers, as far as the system gives them; returns how many there are. */
+/* With `roster` held: sees to `wanted` workers, as far as the system gives them; returns how many there are. */
 static int start_workers(int wanted)
 {
     if (wanted > MAX_WORKERS) {
@@ -145,7 +176,6 @@ static int start_workers(int wanted)
     if (pool.started >= wanted) {
         return wanted;
     }
-    pthread_once(&fork_handlers, register_fork_handlers);
     pthread_attr_t attributes;
     sigset_t all, before;
     sigfillset(&all);
@@ -158,6 +188,23 @@ static int start_workers(int wanted)
     pthread_attr_destroy(&attributes);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return pool.started < wanted ? pool.started : wanted;
+}
+
+/* By the owner: starts workers and lets them join the job. */
+static void call_workers(void)
+{
+    pthread_once(&fork_handlers, register_fork_handlers);
+    pthread_mutex_lock(&pool.roster);
+    const int helpers = start_workers(pool.helpers);
+    pthread_mutex_lock(&pool.lock);
+    atomic_store(&pool.sent_away, false);
+    pool.joined = 0;
+    pool.open = helpers;
+    for (int i = 0; i < helpers; i++) {
+        pthread_cond_signal(&pool.wake);
+    }
+    pthread_mutex_unlock(&pool.lock);
+    pthread_mutex_unlock(&pool.roster);
 }
 
 static void run_serially(size_t tasks, pool_task task, void *context, struct watch *watch)
@@ -190,23 +237,18 @@ void pool_run(size_t tasks, int workers, pool_task task, void *context, struct w
     const int most = pool_get_threads();
     workers = workers < most ? workers : most;
     workers = (size_t)workers < tasks ? workers : (int)tasks;
-    if (workers <= 1 || pthread_mutex_trylock(&pool.owner) != 0) { /* busy: with another thread's call, or with the one we are a task of */
+    const char *nobody = NULL;
+    if (workers <= 1 || !atomic_compare_exchange_strong(&pool.owner, &nobody, &here)) { /* busy: with another thread's call, or with the one we are a task of */
         run_serially(tasks, task, context, watch);
         return;
     }
-    const int helpers = start_workers(workers - 1);
-    pthread_mutex_lock(&pool.lock);
     pool.task = task;
     pool.context = context;
     pool.watch = watch;
+    pool.helpers = workers - 1;
     pool.tasks = tasks;
-    pool.joined = 0;
-    pool.open = helpers;
     atomic_store(&pool.next, 0);
-    for (int i = 0; i < helpers; i++) {
-        pthread_cond_signal(&pool.wake);
-    }
-    pthread_mutex_unlock(&pool.lock);
+    call_workers();
 
     run_tasks(0);
 
@@ -216,12 +258,12 @@ void pool_run(size_t tasks, int workers, pool_task task, void *context, struct w
         wait_for_workers(watch);
     }
     pthread_mutex_unlock(&pool.lock);
-    pthread_mutex_unlock(&pool.owner);
+    atomic_store(&pool.owner, NULL);
 }
 
 void pool_stop(void)
 {
-    pthread_mutex_lock(&pool.owner);
+    pthread_mutex_lock(&pool.roster);
     stop_workers();
-    pthread_mutex_unlock(&pool.owner);
+    pthread_mutex_unlock(&pool.roster);
 }

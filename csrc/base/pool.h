@@ -7,7 +7,7 @@
 
 /*
  * A small thread pool. Workers start at the first call that wants them, sleep while there is nothing to do, end before
- * fork and start again on demand in parent and child. The calling thread works too. A call that finds the pool busy (or
+ * fork, from within a job if need be, and start again on demand in parent and child. The calling thread works too. A call that finds the pool busy (or
  * comes from inside a task) runs all its tasks itself: there is no queue to wait in, and no nesting.
  */
 
@@ -27,7 +27,7 @@ int pool_get_threads(void);
 /* The same, but no more than a pool has room for. */
 int pool_most_workers(void);
 
-/* Ends and joins the workers; they start again when needed. */
+/* Ends and joins the workers, once they are done with the tasks they are at; they start again when needed. */
 void pool_stop(void);
 
 #endif

@@ -136,6 +136,26 @@ static void check_concurrent_callers(void)
     CHECK(atomic_load(&failures) == 0, "%d failures", atomic_load(&failures));
 }
 
+static void *stop_often(void *over)
+{
+    while (!atomic_load((_Atomic int *)over)) {
+        pool_stop();
+    }
+    return NULL;
+}
+
+/* Workers are sent away in the middle of jobs, whose callers go on. */
+static void check_stops(void)
+{
+    pthread_t thread;
+    _Atomic int over = 0, failures = 0;
+    CHECK(pthread_create(&thread, NULL, stop_often, &over) == 0, "no thread");
+    hammer(&failures);
+    atomic_store(&over, 1);
+    pthread_join(thread, NULL);
+    CHECK(atomic_load(&failures) == 0, "%d failures", atomic_load(&failures));
+}
+
 #if !defined(__SANITIZE_THREAD__) /* its runtime does not follow forks of processes with threads */
 /* Forks while other threads use the pool: the child has none of their threads, and must work all the same. */
 static void check_forks(void)
@@ -159,6 +179,78 @@ static void check_forks(void)
         pthread_join(threads[i], NULL);
     }
     CHECK(atomic_load(&failures) == 0, "%d failures", atomic_load(&failures));
+}
+
+static pthread_mutex_t held = PTHREAD_MUTEX_INITIALIZER;
+
+static bool wait_for_held(struct watch *watch)
+{
+    (void)watch;
+    pthread_mutex_lock(&held);
+    pthread_mutex_unlock(&held);
+    return true;
+}
+
+static void *call_that_asks(void *done)
+{
+    struct watch watch = {.ask = wait_for_held};
+    watch_start(&watch);
+    pool_run(200, 4, wait_a_little, done, &watch);
+    return NULL;
+}
+
+/* Forks with a lock held that a call of another thread waits for, as with the GIL. */
+static void check_fork_does_not_wait_for_a_call(void)
+{
+    pthread_t thread;
+    _Atomic int done = 0;
+    int status = -1;
+    pthread_mutex_lock(&held);
+    CHECK(pthread_create(&thread, NULL, call_that_asks, &done) == 0, "no thread");
+    usleep(3 * WATCH_INTERVAL / 1000); /* now it waits, or its workers are at work */
+    alarm(60);
+    pid_t child = fork();
+    if (child == 0) {
+        alarm(20);
+        _exit(every_task_once(100, 4, 0) ? 0 : 1);
+    }
+    CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0, "child ended with %d", status);
+    pthread_mutex_unlock(&held);
+    pthread_join(thread, NULL);
+    alarm(0);
+    CHECK(atomic_load(&done) == 200, "%d tasks", atomic_load(&done));
+}
+
+struct forking {
+    struct watch watch;
+    pid_t child;
+    _Atomic int done;
+};
+
+static bool fork_once(struct watch *watch)
+{
+    struct forking *forking = (struct forking *)watch;
+    if (forking->child < 0) {
+        forking->child = fork();
+    }
+    return true;
+}
+
+/* Forks in the middle of a call, from its own thread: parent and child both bring it to its end, each task once. */
+static void check_fork_from_a_call(void)
+{
+    struct forking forking = {{.ask = fork_once}, -1, 0};
+    int status = -1;
+    alarm(60);
+    watch_start(&forking.watch);
+    pool_run(300, 4, wait_a_little, &forking.done, &forking.watch);
+    if (forking.child == 0) {
+        _exit(atomic_load(&forking.done) == 300 && every_task_once(100, 4, 0) ? 0 : 1);
+    }
+    CHECK(forking.child > 0 && waitpid(forking.child, &status, 0) == forking.child && status == 0, "child ended with %d", status);
+    CHECK(atomic_load(&forking.done) == 300, "%d tasks", atomic_load(&forking.done));
+    alarm(0);
+    CHECK(every_task_once(100, 4, 0), "parent after fork");
 }
 #endif
 
@@ -187,8 +279,11 @@ int main(void)
     check_pool();
     check_watch();
     check_concurrent_callers();
+    check_stops();
 #if !defined(__SANITIZE_THREAD__)
     check_forks();
+    check_fork_does_not_wait_for_a_call();
+    check_fork_from_a_call();
 #endif
     return finish("base");
 }
