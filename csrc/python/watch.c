@@ -1,5 +1,8 @@
 #include "python/watch.h"
 
+#include <pthread.h>
+#include <unistd.h>
+
 static int tell(struct watched *w)
 {
     if (w->report == NULL || w->report == Py_None) {
@@ -10,12 +13,27 @@ static int tell(struct watched *w)
     return result == NULL ? -1 : 0;
 }
 
+/*
+ * Before CPython 3.14, pthread_exit ends a thread that wants the GIL back while the interpreter shuts down. The pool's workers
+ * are then at work for a call whose stack is gone. So such a thread waits for the end of the process, as in 3.14.
+ */
+static void wait_for_the_end(void *unused)
+{
+    (void)unused;
+    for (;;) {
+        pause();
+    }
+}
+
 static bool ask(struct watch *watch)
 {
     struct watched *w = (struct watched *)watch;
+    bool go_on;
+    pthread_cleanup_push(wait_for_the_end, NULL);
     PyEval_RestoreThread(w->state);
-    const bool go_on = PyErr_CheckSignals() == 0 && tell(w) == 0;
+    go_on = PyErr_CheckSignals() == 0 && tell(w) == 0;
     w->state = PyEval_SaveThread();
+    pthread_cleanup_pop(0);
     return go_on;
 }
 
