@@ -1,6 +1,7 @@
 #include "python/args.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 
 /* ---- names and positions ---- */
 
@@ -94,15 +95,14 @@ int dim_or_axis(const char *function, PyObject *dim, PyObject *axis, PyObject **
 
 PyObject *axis_error(void)
 {
-    static PyObject *cached; /* a class of NumPy's that lives as long as NumPy; one interpreter only, as NumPy itself */
-    if (cached == NULL) {
-        PyObject *module = PyImport_ImportModule("numpy.exceptions");
-        if (module != NULL) {
-            cached = PyObject_GetAttrString(module, "AxisError");
-            Py_DECREF(module);
-        }
+    static _Atomic(PyObject *) cached; /* a class of NumPy's that lives as long as NumPy; one interpreter only, as NumPy itself */
+    PyObject *class = atomic_load(&cached), *module;
+    if (class == NULL && (module = PyImport_ImportModule("numpy.exceptions")) != NULL) {
+        class = PyObject_GetAttrString(module, "AxisError");
+        Py_DECREF(module);
+        atomic_store(&cached, class); /* two threads that get here at once store the same, and one reference too many */
     }
-    return cached;
+    return class;
 }
 
 /* ---- messages ---- */

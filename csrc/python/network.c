@@ -165,11 +165,11 @@ static PyObject *network_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     return (PyObject *)self;
 }
 
-/* Do the arrays of weights still have the type and sizes they had? Takes their addresses, which may be others. */
-static bool find_weights(struct network *self)
+/* Do the arrays of weights still have the type and sizes they had? Sets their addresses, which may be others, in a copy of the layers. */
+static bool find_weights(const struct network *self, struct layer *layers)
 {
     for (Py_ssize_t i = 0; i < self->count; i++) {
-        struct layer *l = &self->layers[i];
+        struct layer *l = &layers[i];
         PyArrayObject *w = self->weights[2 * i], *b = self->weights[2 * i + 1];
         if (w == NULL) {
             continue;
@@ -186,23 +186,16 @@ static bool find_weights(struct network *self)
     return true;
 }
 
-/* run(x): what the layers make of x, or None where the array is not one they take as it lies: then the layers say what is wrong, one by one. */
-static PyObject *network_call(PyObject *object, PyObject *x)
+/* What the layers make of an array; None where they do not fit it. */
+static PyObject *run_layers(const struct layer *layers, size_t count, PyArrayObject *array)
 {
-    struct network *self = (struct network *)object;
-    PyArrayObject *array = (PyArrayObject *)x;
-    if (!PyArray_CheckExact(x) || (PyArray_NDIM(array) != 4 && PyArray_NDIM(array) != 2) ||
-        (PyArray_TYPE(array) != NPY_FLOAT && PyArray_TYPE(array) != NPY_DOUBLE) || (self->type >= 0 && PyArray_TYPE(array) != self->type) ||
-        !PyArray_ISCARRAY_RO(array) || !find_weights(self)) {
-        Py_RETURN_NONE;
-    }
     const npy_intp *in = PyArray_DIMS(array);
     struct shape shape = {PyArray_NDIM(array) == 2, (size_t)in[1], {0, 0}};
     if (!shape.flat) {
         shape.size = (struct extent2){(size_t)in[2], (size_t)in[3]};
     }
     const struct shape first = shape;
-    if (!network_shape(self->layers, (size_t)self->count, &shape)) {
+    if (!network_shape(layers, count, &shape)) {
         Py_RETURN_NONE;
     }
     const npy_intp dims[4] = {in[0], (npy_intp)shape.channels, (npy_intp)shape.size.h, (npy_intp)shape.size.w};
@@ -210,28 +203,42 @@ static PyObject *network_call(PyObject *object, PyObject *x)
     if (out == NULL) {
         return NULL;
     }
-    /* A copy, so that two calls at once do not meet; and the weights must outlive the call. */
-    struct layer few[16], *layers = self->count <= 16 ? few : scratch_alloc((size_t)self->count * sizeof *layers);
-    if (layers == NULL) {
-        Py_DECREF(out);
-        return PyErr_NoMemory();
-    }
-    memcpy(layers, self->layers, (size_t)self->count * sizeof *layers);
     int status;
-    Py_INCREF(self);
     Py_BEGIN_ALLOW_THREADS
-    status = network_run(PyArray_TYPE(array) == NPY_DOUBLE ? WORK_F64 : WORK_F32, layers, (size_t)self->count, (size_t)in[0], first,
-                         PyArray_DATA(array), PyArray_DATA(out));
+    status = network_run(PyArray_TYPE(array) == NPY_DOUBLE ? WORK_F64 : WORK_F32, layers, count, (size_t)in[0], first, PyArray_DATA(array),
+                         PyArray_DATA(out));
     Py_END_ALLOW_THREADS
-    Py_DECREF(self);
-    if (layers != few) {
-        scratch_free(layers);
-    }
     if (status < 0) {
         Py_DECREF(out);
         return PyErr_NoMemory();
     }
     return (PyObject *)out;
+}
+
+/* run(x): what the layers make of x, or None where the array is not one they take as it lies: then the layers say what is wrong, one by one. */
+static PyObject *network_call(PyObject *object, PyObject *x)
+{
+    struct network *self = (struct network *)object;
+    PyArrayObject *array = (PyArrayObject *)x;
+    PyObject *result;
+    if (!PyArray_CheckExact(x) || (PyArray_NDIM(array) != 4 && PyArray_NDIM(array) != 2) ||
+        (PyArray_TYPE(array) != NPY_FLOAT && PyArray_TYPE(array) != NPY_DOUBLE) || (self->type >= 0 && PyArray_TYPE(array) != self->type) ||
+        !PyArray_ISCARRAY_RO(array)) {
+        Py_RETURN_NONE;
+    }
+    /* A copy, so that two calls at once do not meet; and the weights must outlive the call. */
+    struct layer few[16], *layers = self->count <= 16 ? few : scratch_alloc((size_t)self->count * sizeof *layers);
+    if (layers == NULL) {
+        return PyErr_NoMemory();
+    }
+    memcpy(layers, self->layers, (size_t)self->count * sizeof *layers);
+    Py_INCREF(self);
+    result = find_weights(self, layers) ? run_layers(layers, (size_t)self->count, array) : Py_NewRef(Py_None);
+    Py_DECREF(self);
+    if (layers != few) {
+        scratch_free(layers);
+    }
+    return result;
 }
 
 static PyMethodDef methods[] = {
