@@ -29,6 +29,7 @@ from cossim._search import Pairs, TopK
 MERGED = 4  # partial results that one task of a tree takes
 LEAST = 1024  # rows of a block that a NumPy array is cut into, where the Dask array's blocks are no longer
 _UNSET = object()  # not passed, where passing the default is another matter
+OTHER_NAMES = ("axis", "keepdims")  # of dim and keepdim: None means that they are not passed
 
 
 def _lazy(name, tasks, sources, chunks, dtype):
@@ -391,7 +392,7 @@ def _along(function, standard, operands, out, given, keep=lambda chunks: None):
     name = function.__name__
     _refuse(name, out)
     operands = [_operand(name, key, operand) for key, operand in operands.items()]
-    given = {key: value for key, value in given.items() if value is not _UNSET}
+    given = {key: value for key, value in given.items() if value is not (None if key in OTHER_NAMES else _UNSET)}
     _check(function, operands, given)
     arrays = [array if isinstance(array, da.Array) else np.asarray(array) for array in operands]
     ndim = max(array.ndim for array in arrays)
@@ -420,7 +421,7 @@ def _along(function, standard, operands, out, given, keep=lambda chunks: None):
     return _lazy(name, tasks, blocks, tuple(axis for axis in result_chunks if axis is not None), dtype)
 
 
-def cosine_similarity(x1, x2, dim=_UNSET, eps=1e-8, *, out=None, axis=_UNSET):
+def cosine_similarity(x1, x2, dim=_UNSET, eps=1e-8, *, out=None, axis=None):
     """cossim.cosine_similarity for Dask arrays: one task for each block of the result.
 
     Parameters
@@ -456,7 +457,7 @@ def cosine_similarity(x1, x2, dim=_UNSET, eps=1e-8, *, out=None, axis=_UNSET):
     return _along(_core.cosine_similarity, 1, {"x1": x1, "x2": x2}, out, {"dim": dim, "eps": eps, "axis": axis})
 
 
-def cosine_distance(x1, x2, dim=_UNSET, eps=1e-8, *, out=None, axis=_UNSET):
+def cosine_distance(x1, x2, dim=_UNSET, eps=1e-8, *, out=None, axis=None):
     """cossim.cosine_distance for Dask arrays; shapes, chunks and errors as in cosine_similarity.
 
     >>> import cossim._dask, dask.array as da
@@ -466,7 +467,7 @@ def cosine_distance(x1, x2, dim=_UNSET, eps=1e-8, *, out=None, axis=_UNSET):
     return _along(_core.cosine_distance, 1, {"x1": x1, "x2": x2}, out, {"dim": dim, "eps": eps, "axis": axis})
 
 
-def vecdot(x1, x2, dim=_UNSET, *, out=None, axis=_UNSET):
+def vecdot(x1, x2, dim=_UNSET, *, out=None, axis=None):
     """cossim.vecdot for Dask arrays; shapes, chunks and errors as in cosine_similarity, but that dim is -1 by default.
 
     >>> import cossim._dask, dask.array as da
@@ -476,7 +477,7 @@ def vecdot(x1, x2, dim=_UNSET, *, out=None, axis=_UNSET):
     return _along(_core.vecdot, -1, {"x1": x1, "x2": x2}, out, {"dim": dim, "axis": axis})
 
 
-def vector_norm(x, dim=_UNSET, keepdim=_UNSET, *, out=None, axis=_UNSET, keepdims=_UNSET):
+def vector_norm(x, dim=_UNSET, keepdim=_UNSET, *, out=None, axis=None, keepdims=None):
     """cossim.vector_norm for Dask arrays, rechunked to one chunk along all of dim: with None, x is one block.
 
     >>> import cossim._dask, dask.array as da
@@ -488,7 +489,7 @@ def vector_norm(x, dim=_UNSET, keepdim=_UNSET, *, out=None, axis=_UNSET, keepdim
     return _along(_core.vector_norm, None, {"x": x}, out, given, lambda chunks: (1,) if kept else None)
 
 
-def normalize(x, dim=_UNSET, eps=1e-12, *, out=None, axis=_UNSET):
+def normalize(x, dim=_UNSET, eps=1e-12, *, out=None, axis=None):
     """cossim.normalize for Dask arrays, rechunked to one chunk along all of dim.
 
     >>> import cossim._dask, dask.array as da

@@ -16,6 +16,15 @@ import numpy as np
 from cossim import _core
 
 
+class _Unpassed(int):
+    """A default that can be told from the same number passed by the caller."""
+
+    __slots__ = ()
+
+
+_DIM = _Unpassed(1)
+
+
 class _Rows:
     """Vectors along `dim`, normalised, and the way back through that."""
 
@@ -74,7 +83,7 @@ def _summed_product(d, units, axes, dim):
     return sums.transpose(*np.argsort([*rest, dim, *axes]))
 
 
-def cosine_similarity_vjp(x1, x2, dim=1, eps=1e-8, *, axis=None):
+def cosine_similarity_vjp(x1, x2, dim=_DIM, eps=1e-8, *, axis=None):
     """cosine_similarity, and the pullback of gradients through it.
 
     Parameters
@@ -118,10 +127,10 @@ def cosine_similarity_vjp(x1, x2, dim=1, eps=1e-8, *, axis=None):
     (array([[ 0.0448, -0.0336]]), array([[-0.0336,  0.0448]]))
     """
     function = "cosine_similarity_vjp"
-    if axis is not None:
-        if dim != 1:
-            raise TypeError(f"{function}() got both dim and axis, which are two names of one argument")
-        dim = axis
+    if axis is not None and dim is not _DIM:
+        raise TypeError(f"{function}() got both dim and axis, which are two names of one argument")
+    if dim is _DIM:
+        dim = 1 if axis is None else axis
     x1, x2 = _core.as_array(function, "x1", x1), _core.as_array(function, "x2", x2)
     y = _core.cosine_similarity(x1, x2, dim, eps)
     shape = np.broadcast_shapes(x1.shape, x2.shape, (1,))

@@ -285,6 +285,8 @@ def test_one_operand_equals_numpy(rng, dtype, dim):
         assert norm.shape == expected.shape
         assert_same(now(norm), expected)
     assert_same(now(_dask.vector_norm(lazy, axis=dim, keepdims=True)), cossim.vector_norm(x, dim, True))
+    assert_same(now(_dask.vector_norm(lazy, dim, True, axis=None, keepdims=None)), cossim.vector_norm(x, dim, True))
+    assert_same(now(_dask.normalize(lazy, axis=None)), cossim.normalize(x, axis=None))
 
 
 def test_defaults_are_those_of_the_functions(rng):

@@ -234,6 +234,19 @@ def test_axis_is_dim(rng):
     np.testing.assert_array_equal(cossim.normalize(x, axis=0), cossim.normalize(x, dim=0))
 
 
+def test_another_name_that_is_none_is_not_given(rng):
+    x = rng.standard_normal((4, 5, 3))
+    for function in (cossim.cosine_similarity, cossim.cosine_distance, cossim.vecdot):
+        np.testing.assert_array_equal(function(x, x[::-1], axis=None), function(x, x[::-1]))
+        np.testing.assert_array_equal(function(x, x[::-1], 0, axis=None), function(x, x[::-1], 0))
+    np.testing.assert_array_equal(cossim.normalize(x, axis=None), cossim.normalize(x))
+    np.testing.assert_array_equal(cossim.normalize(x, None, axis=None), cossim.normalize(x, None))
+    assert cossim.vector_norm(x, axis=None, keepdims=None) == cossim.vector_norm(x)
+    np.testing.assert_array_equal(
+        cossim.vector_norm(x, 0, True, axis=None, keepdims=None), cossim.vector_norm(x, dim=0, keepdim=True)
+    )
+
+
 def test_the_callable_object(rng):
     x1, x2 = rng.standard_normal((2, 4, 5))
     ours, theirs = cossim.CosineSimilarity(dim=0, eps=1e-6), torch.nn.CosineSimilarity(dim=0, eps=1e-6)

@@ -83,14 +83,19 @@ int eps_argument(const char *function, PyObject *object, double *eps)
     return 0;
 }
 
-int dim_or_axis(const char *function, PyObject *dim, PyObject *axis, PyObject **chosen)
+int one_of_two_names(const char *function, const char *name, PyObject *value, const char *other_name, PyObject *other, PyObject **chosen)
 {
-    if (dim != NULL && axis != NULL) {
-        PyErr_Format(PyExc_TypeError, "%s() got both dim and axis, which are two names of one argument", function);
+    if (value != NULL && other != NULL && other != Py_None) {
+        PyErr_Format(PyExc_TypeError, "%s() got both %s and %s, which are two names of one argument", function, name, other_name);
         return -1;
     }
-    *chosen = dim != NULL ? dim : axis;
+    *chosen = value != NULL || other == Py_None ? value : other;
     return 0;
+}
+
+int dim_or_axis(const char *function, PyObject *dim, PyObject *axis, PyObject **chosen)
+{
+    return one_of_two_names(function, "dim", dim, "axis", axis, chosen);
 }
 
 PyObject *axis_error(void)

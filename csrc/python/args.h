@@ -52,7 +52,8 @@ int integer_argument(const char *function, const char *name, PyObject *object, P
 /* eps as a number >= 0; TypeError or ValueError otherwise. NULL leaves *eps as it is. */
 int eps_argument(const char *function, PyObject *object, double *eps);
 
-/* dim and axis are two names of one argument: the one that was given, or NULL. -1 when both were. */
+/* Two names of one argument: the value that was given, or NULL; None under the other name is none. -1 when both were. */
+int one_of_two_names(const char *function, const char *name, PyObject *value, const char *other_name, PyObject *other, PyObject **chosen);
 int dim_or_axis(const char *function, PyObject *dim, PyObject *axis, PyObject **chosen);
 
 /* The float dtype that operands of these types give; y may be NULL. New reference. */

@@ -27,7 +27,7 @@
     "    Shapes that do not fit, eps negative or NaN, an out that does not fit.\n"
 
 #define DOC_cosine_similarity \
-    "cosine_similarity($module, x1, x2, dim=1, eps=1e-08, *, out=None)\n--\n\n" \
+    "cosine_similarity($module, x1, x2, dim=1, eps=1e-08, *, out=None, axis=None)\n--\n\n" \
     "Cosine similarity of x1 and x2 along dim.\n\n" \
     "    x1 . x2 / (max(|x1|, eps) * max(|x2|, eps))\n\n" \
     "The formula of torch.nn.functional.cosine_similarity, where each norm is\n" \
@@ -70,7 +70,7 @@
     "       [0.6, 1. ]])\n"
 
 #define DOC_cosine_distance \
-    "cosine_distance($module, x1, x2, dim=1, eps=1e-08, *, out=None)\n--\n\n" \
+    "cosine_distance($module, x1, x2, dim=1, eps=1e-08, *, out=None, axis=None)\n--\n\n" \
     "Cosine distance of x1 and x2 along dim: 1 - cosine_similarity(x1, x2, dim, eps).\n\n" \
     "The subtraction is done before the result is rounded to its dtype, so small\n" \
     "distances keep their digits.\n\n" \
@@ -99,7 +99,7 @@
     "np.float64(2.0)\n"
 
 #define DOC_vecdot \
-    "vecdot($module, x1, x2, dim=-1, *, out=None)\n--\n\n" \
+    "vecdot($module, x1, x2, dim=-1, *, out=None, axis=None)\n--\n\n" \
     "Dot products of the vectors of x1 and x2 along dim: the sum of x1 * x2.\n\n" \
     "torch.linalg.vecdot for real types, summed in a wider type.\n\n" \
     "Parameters\n" \
@@ -124,7 +124,7 @@
     "array([12., 34.])\n"
 
 #define DOC_vector_norm \
-    "vector_norm($module, x, dim=None, keepdim=False, *, out=None)\n--\n\n" \
+    "vector_norm($module, x, dim=None, keepdim=False, *, out=None, axis=None, keepdims=None)\n--\n\n" \
     "Euclidean norm of the vectors of x along dim: the square root of the sum of x * x.\n\n" \
     "torch.linalg.vector_norm with ord=2. Neither the squares nor their sum overflow\n" \
     "or underflow.\n\n" \
@@ -157,7 +157,7 @@
     "np.float32(5e+30)\n"
 
 #define DOC_normalize \
-    "normalize($module, x, dim=1, eps=1e-12, *, out=None)\n--\n\n" \
+    "normalize($module, x, dim=1, eps=1e-12, *, out=None, axis=None)\n--\n\n" \
     "x divided by the norms of its vectors along dim: x / max(|x|, eps).\n\n" \
     "torch.nn.functional.normalize with p=2.\n\n" \
     "Parameters\n" \
@@ -165,8 +165,9 @@
     "x : array_like\n" \
     "    Any shape, strides and byte order. float64, float32, float16 or bfloat16;\n" \
     "    integers and bool count as float64. Never modified, unless it is out.\n" \
-    "dim : int or tuple of int\n" \
-    "    The dimensions that hold a vector. axis is another name for it.\n" \
+    "dim : int, tuple of int or None\n" \
+    "    The dimensions that hold a vector; None means all of them. axis is another\n" \
+    "    name for it, under which None means that it is not given.\n" \
     "eps : float\n" \
     "    The smallest norm to divide by, so that zero vectors stay zero.\n" \
     DOC_OUT \

@@ -322,20 +322,16 @@ static PyObject *vecdot(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
 static PyObject *vector_norm(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const struct signature signature = {"vector_norm", 1, 3, {"x", "dim", "keepdim", "out", "axis", "keepdims", NULL}};
-    PyObject *v[MAX_ARGUMENTS], *dim, *result = NULL;
+    PyObject *v[MAX_ARGUMENTS], *dim, *keepdim, *result = NULL;
     struct call call = {.function = signature.function, .op = OP_NORM};
     (void)self;
-    if (parse_arguments(&signature, args, nargs, kwnames, v) < 0 || dim_or_axis(signature.function, v[1], v[4], &dim) < 0) {
-        return NULL;
-    }
-    if (v[2] != NULL && v[5] != NULL) {
-        PyErr_SetString(PyExc_TypeError, "vector_norm() got both keepdim and keepdims, which are two names of one argument");
+    if (parse_arguments(&signature, args, nargs, kwnames, v) < 0 || dim_or_axis(signature.function, v[1], v[4], &dim) < 0 ||
+        one_of_two_names(signature.function, "keepdim", v[2], "keepdims", v[5], &keepdim) < 0) {
         return NULL;
     }
     if (is_lazy(v[0])) {
         return call_lazily(signature.function, args, nargs, kwnames);
     }
-    PyObject *keepdim = v[2] != NULL ? v[2] : v[5];
     const int keep = keepdim == NULL ? 0 : PyObject_IsTrue(keepdim);
     call.keepdim = keep > 0;
     call.out = v[3];
