@@ -19,6 +19,9 @@ struct signature {
 /* values[i] is the borrowed argument names[i], or NULL where it was not given. -1 with TypeError set otherwise. */
 int parse_arguments(const struct signature *signature, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyObject **values);
 
+/* A row of a table of methods, for a function that takes all of its arguments by position, with its docstring. */
+#define BY_POSITION(name, function, arguments, text) {name, function, METH_VARARGS, name "($module, " arguments ", /)\n--\n\n" text}
+
 /* Is it an array of Dask, whose elements are calculated when they are asked for? Such calls are those of cossim._dask. */
 int is_lazy(PyObject *object);
 PyObject *call_lazily(const char *function, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);

@@ -13,7 +13,6 @@ static bool is_plain(PyArrayObject *array, int type, int ndim)
     return PyArray_TYPE(array) == type && PyArray_NDIM(array) == ndim && PyArray_ISCARRAY_RO(array);
 }
 
-/* (images, maps (N, 2, 3) of float64, keys (N,) of uint64, out, noise, low, high), images and out of four dimensions */
 static PyObject *augment_augment(PyObject *self, PyObject *args)
 {
     PyArrayObject *images, *maps, *keys, *out;
@@ -56,6 +55,7 @@ static PyObject *augment_augment(PyObject *self, PyObject *args)
 }
 
 PyMethodDef augment_methods[] = {
-    {"augment", augment_augment, METH_VARARGS, NULL},
+    {"augment", augment_augment, METH_VARARGS,
+     "augment($module, images, maps, keys, out, noise, low, high, /)\n--\n\nViews of images (N, C, H, W) through maps (N, 2, 3) of float64, with noise of keys (N,) of uint64."},
     {0},
 };

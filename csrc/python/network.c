@@ -215,7 +215,7 @@ static PyObject *run_layers(const struct layer *layers, size_t count, PyArrayObj
     return (PyObject *)out;
 }
 
-/* run(x): what the layers make of x, or None where the array is not one they take as it lies: then the layers say what is wrong, one by one. */
+/* None where the array is not one they take as it lies: then the layers say what is wrong, one by one. */
 static PyObject *network_call(PyObject *object, PyObject *x)
 {
     struct network *self = (struct network *)object;
@@ -242,7 +242,8 @@ static PyObject *network_call(PyObject *object, PyObject *x)
 }
 
 static PyMethodDef methods[] = {
-    {"run", network_call, METH_O, NULL},
+    {"run", network_call, METH_O,
+     "run($self, x, /)\n--\n\nWhat the layers make of x, or None where x is not an array that they take as it lies."},
     {0},
 };
 
@@ -250,7 +251,7 @@ static PyType_Slot slots[] = {
     {Py_tp_new, network_new},
     {Py_tp_dealloc, network_dealloc},
     {Py_tp_methods, methods},
-    {Py_tp_doc, "Layers that are run as one."},
+    {Py_tp_doc, "Network(layers, /)\n--\n\nLayers that are run as one."},
     {0, NULL},
 };
 

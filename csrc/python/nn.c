@@ -92,7 +92,6 @@ static bool conv_sizes_fit(struct extent2 stride, struct extent2 padding, struct
            (Py_ssize_t)dilation.h >= 1 && (Py_ssize_t)dilation.w >= 1;
 }
 
-/* (x, weight, bias, out, (stride), (padding before), (dilation), groups, relu) */
 static PyObject *nn_conv2d(PyObject *self, PyObject *args)
 {
     PyArrayObject *x, *weight, *out;
@@ -120,7 +119,6 @@ static PyObject *nn_conv2d(PyObject *self, PyObject *args)
     return finish(status);
 }
 
-/* (weight, gradient of the maps, out: gradient of the images, (stride), (padding before), (dilation), groups) */
 static PyObject *nn_conv2d_input(PyObject *self, PyObject *args)
 {
     PyArrayObject *weight, *maps, *x;
@@ -160,10 +158,7 @@ static bool are_indices(PyObject *indices, PyArrayObject *kept, size_t size)
     return fit;
 }
 
-/*
- * (x, gradient of the maps, out: gradient of the weights, of the bias or None, (stride), (padding before), (dilation), groups, indices,
- * (size of a map)): with indices not None, only these pixels of the maps have gradients
- */
+/* With indices not None, only these pixels of the maps, which are of that size, have gradients. */
 static PyObject *nn_conv2d_weights(PyObject *self, PyObject *args)
 {
     PyArrayObject *x, *maps, *weight;
@@ -198,7 +193,6 @@ static PyObject *nn_conv2d_weights(PyObject *self, PyObject *args)
     return finish(status);
 }
 
-/* (x): is every element finite? */
 static PyObject *nn_all_finite(PyObject *self, PyObject *x)
 {
     PyArrayObject *array = (PyArrayObject *)x;
@@ -209,10 +203,6 @@ static PyObject *nn_all_finite(PyObject *self, PyObject *x)
     return PyBool_FromLong(all_finite(work_of(array), (size_t)PyArray_SIZE(array), PyArray_DATA(array)));
 }
 
-/*
- * (x, weight, bias, out, indices, (stride), (padding before), (dilation), groups, relu, (size of a map)): convolution, relu perhaps, and the
- * largest of squares of 2 x 2
- */
 static PyObject *nn_conv2d_pooled(PyObject *self, PyObject *args)
 {
     PyArrayObject *x, *weight, *out, *indices;
@@ -255,7 +245,6 @@ static PyObject *nn_conv2d_pooled(PyObject *self, PyObject *args)
     return finish(status);
 }
 
-/* (x, weight, bias, out, relu), x and out of two dimensions */
 static PyObject *nn_linear(PyObject *self, PyObject *args)
 {
     PyArrayObject *x, *weight, *out;
@@ -286,7 +275,6 @@ static PyObject *nn_linear(PyObject *self, PyObject *args)
     return finish(status);
 }
 
-/* (left, right, out, transposed): out = left @ right, or left.T @ right; matrices */
 static PyObject *nn_product(PyObject *self, PyObject *args)
 {
     PyArrayObject *left, *right, *out;
@@ -327,7 +315,6 @@ static bool windows_fit(size_t in, size_t out, size_t kernel, size_t stride, siz
            (out == 0 || (out - 1) * stride < in + padding);
 }
 
-/* (x, out, indices or None, (kernel), (stride), (padding), (dilation)), arrays of three dimensions */
 static PyObject *nn_max_pool2d(PyObject *self, PyObject *args)
 {
     PyArrayObject *x, *out;
@@ -364,7 +351,6 @@ static PyObject *nn_max_pool2d(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* (indices, gradient, out): adds up what belongs to each index; planes first, all of three dimensions */
 static PyObject *nn_max_pool2d_scatter(PyObject *self, PyObject *args)
 {
     PyArrayObject *indices, *gradient, *out;
@@ -385,7 +371,6 @@ static PyObject *nn_max_pool2d_scatter(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* (x, gradient, out), of one dimension */
 static PyObject *nn_relu_gradient(PyObject *self, PyObject *args)
 {
     PyArrayObject *x, *gradient, *out;
@@ -402,7 +387,6 @@ static PyObject *nn_relu_gradient(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* (x, out), of one dimension */
 static PyObject *nn_relu(PyObject *self, PyObject *args)
 {
     PyArrayObject *x, *out;
@@ -419,7 +403,7 @@ static PyObject *nn_relu(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* (function, name, object): what array_argument makes of an argument, for the checks in Python. */
+/* For the checks in Python. */
 static PyObject *nn_as_array(PyObject *self, PyObject *args)
 {
     const char *function, *name;
@@ -433,17 +417,23 @@ static PyObject *nn_as_array(PyObject *self, PyObject *args)
 }
 
 PyMethodDef nn_methods[] = {
-    {"all_finite", nn_all_finite, METH_O, NULL},
-    {"as_array", nn_as_array, METH_VARARGS, NULL},
-    {"conv2d", nn_conv2d, METH_VARARGS, NULL},
-    {"conv2d_input", nn_conv2d_input, METH_VARARGS, NULL},
-    {"conv2d_pooled", nn_conv2d_pooled, METH_VARARGS, NULL},
-    {"conv2d_weights", nn_conv2d_weights, METH_VARARGS, NULL},
-    {"linear", nn_linear, METH_VARARGS, NULL},
-    {"max_pool2d", nn_max_pool2d, METH_VARARGS, NULL},
-    {"max_pool2d_scatter", nn_max_pool2d_scatter, METH_VARARGS, NULL},
-    {"product", nn_product, METH_VARARGS, NULL},
-    {"relu", nn_relu, METH_VARARGS, NULL},
-    {"relu_gradient", nn_relu_gradient, METH_VARARGS, NULL},
+    {"all_finite", nn_all_finite, METH_O, "all_finite($module, x, /)\n--\n\nIs every element finite?"},
+    BY_POSITION("as_array", nn_as_array, "function, name, object", "What an operand is read as; errors name the function and the argument."),
+    BY_POSITION("conv2d", nn_conv2d, "x, weight, bias, out, stride, padding, dilation, groups, relu",
+                "Convolution; padding is that before. bias may be None."),
+    BY_POSITION("conv2d_input", nn_conv2d_input, "weight, maps, out, stride, padding, dilation, groups",
+                "The gradient of a convolution's images from that of its maps."),
+    BY_POSITION("conv2d_pooled", nn_conv2d_pooled, "x, weight, bias, out, indices, stride, padding, dilation, groups, relu, size",
+                "Convolution to maps of that size, and the largest of squares of 2 x 2."),
+    BY_POSITION("conv2d_weights", nn_conv2d_weights, "x, maps, weight, bias, stride, padding, dilation, groups, indices, size",
+                "The gradients of a convolution's weights, and of its bias if that is not None."),
+    BY_POSITION("linear", nn_linear, "x, weight, bias, out, relu", "x @ weight.T + bias; matrices. bias may be None."),
+    BY_POSITION("max_pool2d", nn_max_pool2d, "x, out, indices, kernel, stride, padding, dilation",
+                "The largest of windows; arrays of three dimensions. indices may be None."),
+    BY_POSITION("max_pool2d_scatter", nn_max_pool2d_scatter, "indices, gradient, out",
+                "Adds up what belongs to each index; planes first, of three dimensions."),
+    BY_POSITION("product", nn_product, "left, right, out, transposed", "left @ right, or left.T @ right; matrices."),
+    BY_POSITION("relu", nn_relu, "x, out", "The larger of x and 0; of one dimension."),
+    BY_POSITION("relu_gradient", nn_relu_gradient, "x, gradient, out", "The gradient where x is not at most 0; of one dimension."),
     {0},
 };

@@ -121,7 +121,6 @@ static int call_run(struct call *c)
     return status;
 }
 
-/* rows(function, name, object): the argument as an array of rows of real numbers. */
 static PyObject *rows(PyObject *self, PyObject *args)
 {
     const char *function, *name;
@@ -138,7 +137,6 @@ static PyObject *rows(PyObject *self, PyObject *args)
     return (PyObject *)x.array;
 }
 
-/* topk(function, corpus, queries, first_candidate, first_query, self, mirrored, eps, codes, scales, report, values, indices) */
 static PyObject *topk(PyObject *self, PyObject *args)
 {
     struct call c = {0};
@@ -166,7 +164,6 @@ static PyObject *topk(PyObject *self, PyObject *args)
     return status < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-/* topk_sort(values, indices): of what topk left. */
 static PyObject *sort_topk(PyObject *self, PyObject *args)
 {
     PyArrayObject *values, *indices;
@@ -220,7 +217,6 @@ static PyObject *pairs_found(struct pairs *pairs, size_t rows, size_t columns)
     return Py_BuildValue("NNNn", i, j, values, (Py_ssize_t)count);
 }
 
-/* pairs(function, corpus, queries, ..., report, threshold, most, turned): pairs (query, candidate), if turned (candidate, query). */
 static PyObject *pairs(PyObject *self, PyObject *args)
 {
     struct call c = {0};
@@ -248,7 +244,6 @@ static PyObject *pairs(PyObject *self, PyObject *args)
     return result;
 }
 
-/* groups(function, corpus, queries, ..., report, threshold, parents): joins the rows of parents whose scores reach the threshold. */
 static PyObject *groups(PyObject *self, PyObject *args)
 {
     struct call c = {0};
@@ -277,7 +272,6 @@ static PyObject *groups(PyObject *self, PyObject *args)
     return status < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-/* encode(function, corpus, eps, report, codes, scales) */
 static PyObject *encode(PyObject *self, PyObject *args)
 {
     struct call c = {.codes_object = Py_None};
@@ -309,7 +303,15 @@ static PyObject *encode(PyObject *self, PyObject *args)
     return status < 0 ? NULL : Py_NewRef(Py_None);
 }
 
+#define CALL_NAMES "function, corpus, queries, first_candidate, first_query, without_self, mirrored, eps, codes, scales, report"
+
 PyMethodDef search_methods[] = {
-    {"rows", rows, METH_VARARGS, NULL},     {"topk", topk, METH_VARARGS, NULL},     {"topk_sort", sort_topk, METH_VARARGS, NULL}, {"pairs", pairs, METH_VARARGS, NULL},
-    {"groups", groups, METH_VARARGS, NULL}, {"encode", encode, METH_VARARGS, NULL},       {0},
+    BY_POSITION("rows", rows, "function, name, object", "The argument as an array of rows of real numbers."),
+    BY_POSITION("topk", topk, CALL_NAMES ", values, indices", "Puts the best candidates of a block among those of each query, in no order."),
+    BY_POSITION("topk_sort", sort_topk, "values, indices", "Puts what topk left in order."),
+    BY_POSITION("pairs", pairs, CALL_NAMES ", threshold, most, turned",
+                "(i, j, values, count) of the pairs (query, candidate), if turned (candidate, query); None for the arrays of more than most pairs."),
+    BY_POSITION("groups", groups, CALL_NAMES ", threshold, parents", "Joins the rows of parents whose scores reach the threshold."),
+    BY_POSITION("encode", encode, "function, corpus, eps, report, codes, scales", "Makes the codes of rows and their scales."),
+    {0},
 };

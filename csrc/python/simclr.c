@@ -34,7 +34,6 @@ static bool halves(PyObject *first, PyObject *second, int type, npy_intp rows, n
     return true;
 }
 
-/* nt_xent(z0, z1 or None, temperature, eps, interleaved, dz0 or None, dz1 or None): the loss. z1 None: z0 holds both views, and dz0 likewise. */
 static PyObject *simclr_nt_xent(PyObject *self, PyObject *args)
 {
     PyObject *z[2], *dz[2];
@@ -78,6 +77,7 @@ static PyObject *simclr_nt_xent(PyObject *self, PyObject *args)
 }
 
 PyMethodDef simclr_methods[] = {
-    {"nt_xent", simclr_nt_xent, METH_VARARGS, NULL},
+    BY_POSITION("nt_xent", simclr_nt_xent, "z0, z1, temperature, eps, interleaved, dz0, dz1",
+                "The loss. z1 None: z0 holds both views, and dz0 likewise. dz0 None: no gradients."),
     {0},
 };
