@@ -232,8 +232,8 @@ class Explanation:
             shape = self._full[:dim] + self._full[dim + 1 :]
             line = f"dim={dim} compares vectors of {_count(size, 'number')}: shape {shape}"
             if 0 not in shape:  # one pair of vectors is enough; the whole call could be large
-                first = cosine_similarity(*self._vectors((0,) * len(shape), dim), 0, self.eps)
-                line += f", first value {_number(first)}"
+                one, other = self._vectors((0,) * len(shape), dim)
+                line += f", first value {_number(cosine_similarity(one, other, 0, self.eps))}"
             lines.append(line)
         if not lines:
             return None
@@ -254,7 +254,8 @@ class Explanation:
         if not self._indices:
             return None
         index, _, right = self._first()
-        distance = cosine_distance(*self._vectors(index, self.dim), 0, self.eps)
+        one, other = self._vectors(index, self.dim)
+        distance = cosine_distance(one, other, 0, self.eps)
         return Step(
             "Distance in place of similarity",
             "SciPy's cosine and scikit-learn's cosine_distances give 1 - similarity: 0 for vectors of one direction, "

@@ -231,7 +231,7 @@ def topk_rows(name, x, y, k, eps, memory, report, codes=(None, None)):
     alone = y is None
 
     def search(corpus, queries, j, i, report):
-        _core.topk(name, corpus, queries, j, i, alone, alone, eps, *codes, report, values, indices)
+        _core.topk(name, corpus, queries, j, i, alone, alone, eps, codes[0], codes[1], report, values, indices)
 
     Walk(x, y, memory, report)(search)
     _core.topk_sort(values, indices)
@@ -318,7 +318,7 @@ def pairs_rows(name, x, y, threshold, eps, max_pairs, memory, report, codes=(Non
                 True,
             )  # the longer side is the one that is looked through
         *pairs, more = _core.pairs(
-            name, corpus, queries, j, i, y is None, False, eps, *codes, report, threshold, left, turned
+            name, corpus, queries, j, i, y is None, False, eps, codes[0], codes[1], report, threshold, left, turned
         )
         count += more
         if count <= most:
