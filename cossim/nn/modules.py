@@ -313,7 +313,10 @@ def _without_parameters(pullback):
 class MaxPool2d(Module):
     """max_pool2d with its arguments kept: the twin of torch.nn.MaxPool2d.
 
-    Parameters and errors are those of cossim.nn.max_pool2d.
+    Parameters
+    ----------
+    kernel_size, stride, padding, dilation, return_indices, ceil_mode
+        As in cossim.nn.max_pool2d, whose errors come with the first call.
 
     Examples
     --------

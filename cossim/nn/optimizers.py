@@ -122,6 +122,11 @@ class _Optimizer:
         The arrays are copied. The steps that follow are those that would have followed there, to the last bit, if the
         parameters, lr and so on are the same.
 
+        Parameters
+        ----------
+        state_dict : mapping of str to array_like, or path
+            The keys of state_dict().
+
         Raises
         ------
         ValueError
