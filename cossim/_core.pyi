@@ -1,0 +1,430 @@
+"""The C core. What cossim itself uses has its checks in Python, and takes its arguments by position."""
+
+from collections.abc import Callable
+from typing import Any, Literal, SupportsIndex, TypeVar, final, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Self
+
+from cossim._typing import Array, ArrayOrScalar, Dims, Float, Lazy, Progress, Real
+
+_Out = TypeVar("_Out", bound=np.ndarray[Any, Any])
+_Size = tuple[int, int]
+
+# ---- along a dimension ----
+
+@overload
+def cosine_similarity(
+    x1: Lazy,
+    x2: Array | Lazy,
+    dim: SupportsIndex = 1,
+    eps: Real = 1e-08,
+    *,
+    out: None = None,
+    axis: SupportsIndex | None = None,
+) -> Any: ...
+@overload
+def cosine_similarity(
+    x1: Array,
+    x2: Lazy,
+    dim: SupportsIndex = 1,
+    eps: Real = 1e-08,
+    *,
+    out: None = None,
+    axis: SupportsIndex | None = None,
+) -> Any: ...
+@overload
+def cosine_similarity(
+    x1: Array,
+    x2: Array,
+    dim: SupportsIndex = 1,
+    eps: Real = 1e-08,
+    *,
+    out: _Out,
+    axis: SupportsIndex | None = None,
+) -> _Out: ...
+@overload
+def cosine_similarity(
+    x1: NDArray[Float],
+    x2: NDArray[Float],
+    dim: SupportsIndex = 1,
+    eps: Real = 1e-08,
+    *,
+    out: None = None,
+    axis: SupportsIndex | None = None,
+) -> ArrayOrScalar[Float]: ...
+@overload
+def cosine_similarity(
+    x1: Array,
+    x2: Array,
+    dim: SupportsIndex = 1,
+    eps: Real = 1e-08,
+    *,
+    out: None = None,
+    axis: SupportsIndex | None = None,
+) -> ArrayOrScalar[Any]: ...
+@overload
+def cosine_distance(
+    x1: Lazy,
+    x2: Array | Lazy,
+    dim: SupportsIndex = 1,
+    eps: Real = 1e-08,
+    *,
+    out: None = None,
+    axis: SupportsIndex | None = None,
+) -> Any: ...
+@overload
+def cosine_distance(
+    x1: Array,
+    x2: Lazy,
+    dim: SupportsIndex = 1,
+    eps: Real = 1e-08,
+    *,
+    out: None = None,
+    axis: SupportsIndex | None = None,
+) -> Any: ...
+@overload
+def cosine_distance(
+    x1: Array,
+    x2: Array,
+    dim: SupportsIndex = 1,
+    eps: Real = 1e-08,
+    *,
+    out: _Out,
+    axis: SupportsIndex | None = None,
+) -> _Out: ...
+@overload
+def cosine_distance(
+    x1: NDArray[Float],
+    x2: NDArray[Float],
+    dim: SupportsIndex = 1,
+    eps: Real = 1e-08,
+    *,
+    out: None = None,
+    axis: SupportsIndex | None = None,
+) -> ArrayOrScalar[Float]: ...
+@overload
+def cosine_distance(
+    x1: Array,
+    x2: Array,
+    dim: SupportsIndex = 1,
+    eps: Real = 1e-08,
+    *,
+    out: None = None,
+    axis: SupportsIndex | None = None,
+) -> ArrayOrScalar[Any]: ...
+@overload
+def vecdot(
+    x1: Lazy,
+    x2: Array | Lazy,
+    dim: SupportsIndex = -1,
+    *,
+    out: None = None,
+    axis: SupportsIndex | None = None,
+) -> Any: ...
+@overload
+def vecdot(
+    x1: Array,
+    x2: Lazy,
+    dim: SupportsIndex = -1,
+    *,
+    out: None = None,
+    axis: SupportsIndex | None = None,
+) -> Any: ...
+@overload
+def vecdot(
+    x1: Array,
+    x2: Array,
+    dim: SupportsIndex = -1,
+    *,
+    out: _Out,
+    axis: SupportsIndex | None = None,
+) -> _Out: ...
+@overload
+def vecdot(
+    x1: NDArray[Float],
+    x2: NDArray[Float],
+    dim: SupportsIndex = -1,
+    *,
+    out: None = None,
+    axis: SupportsIndex | None = None,
+) -> ArrayOrScalar[Float]: ...
+@overload
+def vecdot(
+    x1: Array,
+    x2: Array,
+    dim: SupportsIndex = -1,
+    *,
+    out: None = None,
+    axis: SupportsIndex | None = None,
+) -> ArrayOrScalar[Any]: ...
+@overload
+def vector_norm(
+    x: Lazy,
+    dim: Dims | None = None,
+    keepdim: bool = False,
+    *,
+    out: None = None,
+    axis: Dims | None = None,
+    keepdims: bool | None = None,
+) -> Any: ...
+@overload
+def vector_norm(
+    x: Array,
+    dim: Dims | None = None,
+    keepdim: bool = False,
+    *,
+    out: _Out,
+    axis: Dims | None = None,
+    keepdims: bool | None = None,
+) -> _Out: ...
+@overload
+def vector_norm(
+    x: NDArray[Float],
+    dim: None = None,
+    keepdim: Literal[False] = False,
+    *,
+    out: None = None,
+    axis: None = None,
+    keepdims: Literal[False] | None = None,
+) -> Float: ...
+@overload
+def vector_norm(
+    x: NDArray[Float],
+    dim: Dims | None = None,
+    keepdim: bool = False,
+    *,
+    out: None = None,
+    axis: Dims | None = None,
+    keepdims: bool | None = None,
+) -> ArrayOrScalar[Float]: ...
+@overload
+def vector_norm(
+    x: Array,
+    dim: None = None,
+    keepdim: Literal[False] = False,
+    *,
+    out: None = None,
+    axis: None = None,
+    keepdims: Literal[False] | None = None,
+) -> np.floating[Any] | Any: ...
+@overload
+def vector_norm(
+    x: Array,
+    dim: Dims | None = None,
+    keepdim: bool = False,
+    *,
+    out: None = None,
+    axis: Dims | None = None,
+    keepdims: bool | None = None,
+) -> ArrayOrScalar[Any]: ...
+@overload
+def normalize(
+    x: Lazy, dim: Dims | None = 1, eps: Real = 1e-12, *, out: None = None, axis: Dims | None = None
+) -> Any: ...
+@overload
+def normalize(x: Array, dim: Dims | None = 1, eps: Real = 1e-12, *, out: _Out, axis: Dims | None = None) -> _Out: ...
+@overload
+def normalize(
+    x: NDArray[Float], dim: Dims | None = 1, eps: Real = 1e-12, *, out: None = None, axis: Dims | None = None
+) -> NDArray[Float]: ...
+@overload
+def normalize(
+    x: Array, dim: Dims | None = 1, eps: Real = 1e-12, *, out: None = None, axis: Dims | None = None
+) -> ArrayOrScalar[Any]: ...
+
+# ---- all pairs ----
+
+@overload
+def pairwise(
+    x: Lazy,
+    y: Array | Lazy | None = None,
+    *,
+    eps: Real = 1e-08,
+    out: None = None,
+    progress: Literal[False] | None = None,
+) -> Any: ...
+@overload
+def pairwise(
+    x: Array, y: Lazy, *, eps: Real = 1e-08, out: None = None, progress: Literal[False] | None = None
+) -> Any: ...
+@overload
+def pairwise(
+    x: Array, y: Array | None = None, *, eps: Real = 1e-08, out: _Out, progress: Progress | None = None
+) -> _Out: ...
+@overload
+def pairwise(
+    x: NDArray[Float],
+    y: NDArray[Float] | None = None,
+    *,
+    eps: Real = 1e-08,
+    out: None = None,
+    progress: Progress | None = None,
+) -> NDArray[Float]: ...
+@overload
+def pairwise(
+    x: Array, y: Array | None = None, *, eps: Real = 1e-08, out: None = None, progress: Progress | None = None
+) -> NDArray[Any]: ...
+
+# ---- threads ----
+
+def get_num_threads() -> int: ...
+def set_num_threads(n: SupportsIndex, /) -> None: ...
+
+# ---- for cossim itself ----
+
+def all_finite(x: NDArray[Any], /) -> bool: ...
+def as_array(function: str, name: str, object: object, /) -> NDArray[Any]: ...
+def rows(function: str, name: str, object: object, /) -> NDArray[Any]: ...
+def config() -> dict[str, Any]: ...
+def augment(
+    images: NDArray[Any],
+    maps: NDArray[np.float64],
+    keys: NDArray[np.uint64],
+    out: NDArray[Any],
+    noise: float,
+    low: float,
+    high: float,
+    /,
+) -> None: ...
+def conv2d(
+    x: NDArray[Any],
+    weight: NDArray[Any],
+    bias: NDArray[Any] | None,
+    out: NDArray[Any],
+    stride: _Size,
+    padding: _Size,
+    dilation: _Size,
+    groups: int,
+    relu: bool,
+    /,
+) -> None: ...
+def conv2d_input(
+    weight: NDArray[Any],
+    maps: NDArray[Any],
+    out: NDArray[Any],
+    stride: _Size,
+    padding: _Size,
+    dilation: _Size,
+    groups: int,
+    /,
+) -> None: ...
+def conv2d_pooled(
+    x: NDArray[Any],
+    weight: NDArray[Any],
+    bias: NDArray[Any] | None,
+    out: NDArray[Any],
+    indices: NDArray[np.int64],
+    stride: _Size,
+    padding: _Size,
+    dilation: _Size,
+    groups: int,
+    relu: bool,
+    size: _Size,
+    /,
+) -> None: ...
+def conv2d_weights(
+    x: NDArray[Any],
+    maps: NDArray[Any],
+    weight: NDArray[Any],
+    bias: NDArray[Any] | None,
+    stride: _Size,
+    padding: _Size,
+    dilation: _Size,
+    groups: int,
+    indices: NDArray[np.int64] | None,
+    size: _Size,
+    /,
+) -> None: ...
+def linear(
+    x: NDArray[Any], weight: NDArray[Any], bias: NDArray[Any] | None, out: NDArray[Any], relu: bool, /
+) -> None: ...
+def max_pool2d(
+    x: NDArray[Any],
+    out: NDArray[Any],
+    indices: NDArray[np.int64] | None,
+    kernel: _Size,
+    stride: _Size,
+    padding: _Size,
+    dilation: _Size,
+    /,
+) -> None: ...
+def max_pool2d_scatter(indices: NDArray[np.int64], gradient: NDArray[Any], out: NDArray[Any], /) -> None: ...
+def nt_xent(
+    z0: NDArray[Any],
+    z1: NDArray[Any] | None,
+    temperature: float,
+    eps: float,
+    interleaved: bool,
+    dz0: NDArray[Any] | None,
+    dz1: NDArray[Any] | None,
+    /,
+) -> float: ...
+def product(left: NDArray[Any], right: NDArray[Any], out: NDArray[Any], transposed: bool, /) -> None: ...
+def relu(x: NDArray[Any], out: NDArray[Any], /) -> None: ...
+def relu_gradient(x: NDArray[Any], gradient: NDArray[Any], out: NDArray[Any], /) -> None: ...
+def encode(
+    function: str,
+    corpus: NDArray[Any],
+    eps: float,
+    report: Callable[[int, int], object] | None,
+    codes: NDArray[np.uint8],
+    scales: NDArray[np.float32],
+    /,
+) -> None: ...
+def topk(
+    function: str,
+    corpus: NDArray[Any],
+    queries: NDArray[Any],
+    first_candidate: int,
+    first_query: int,
+    without_self: bool,
+    mirrored: bool,
+    eps: float,
+    codes: NDArray[np.uint8] | None,
+    scales: NDArray[np.float32] | None,
+    report: Callable[[int, int], object] | None,
+    values: NDArray[Any],
+    indices: NDArray[np.int64],
+    /,
+) -> None: ...
+def topk_sort(values: NDArray[Any], indices: NDArray[np.int64], /) -> None: ...
+def pairs(
+    function: str,
+    corpus: NDArray[Any],
+    queries: NDArray[Any],
+    first_candidate: int,
+    first_query: int,
+    without_self: bool,
+    mirrored: bool,
+    eps: float,
+    codes: NDArray[np.uint8] | None,
+    scales: NDArray[np.float32] | None,
+    report: Callable[[int, int], object] | None,
+    threshold: float,
+    most: int,
+    turned: bool,
+    /,
+) -> tuple[Any, Any, Any, int]: ...
+def groups(
+    function: str,
+    corpus: NDArray[Any],
+    queries: NDArray[Any],
+    first_candidate: int,
+    first_query: int,
+    without_self: bool,
+    mirrored: bool,
+    eps: float,
+    codes: NDArray[np.uint8] | None,
+    scales: NDArray[np.float32] | None,
+    report: Callable[[int, int], object] | None,
+    threshold: float,
+    parents: NDArray[np.int64],
+    /,
+) -> None: ...
+
+@final
+class Network:
+    def __new__(cls, layers: tuple[Any, ...], /) -> Self: ...
+    def run(self, x: object, /) -> NDArray[Any] | None: ...

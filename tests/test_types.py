@@ -1,0 +1,189 @@
+"""Types and signatures: the stubs against mypy and the running package, and what inspect and help() show."""
+
+import importlib.metadata
+import importlib.util
+import inspect
+import pydoc
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+import cossim
+import cossim.nn
+import cossim.simclr
+from cossim import _core
+
+PACKAGES = (cossim, cossim.nn, cossim.simclr)
+STUBS = sorted(path.relative_to(ROOT) for path in (ROOT / "cossim").rglob("*.pyi"))
+
+# ---- type checkers ----
+
+# What untyped code gives rise to beside mistakes: variables of two types, containers of unknown ones.
+NOT_FOR_UNTYPED = [
+    "arg-type",
+    "assignment",
+    "index",
+    "method-assign",
+    "misc",
+    "no-redef",
+    "operator",
+    "union-attr",
+    "var-annotated",
+]
+
+
+def run(*arguments):
+    if importlib.util.find_spec("mypy") is None:
+        pytest.skip("needs mypy")
+    command = [sys.executable, "-m", *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_users_program():
+    """The stubs as a user sees them: mypy --strict finds nothing in a program, and the mistakes in another."""
+    run("mypy", "--strict", "--cache-dir", "/dev/null", "tests/typing/user_sample.py", "tests/typing/mistakes.py")
+
+
+def test_the_users_program_uses_all_public_names():
+    imports, text = (ROOT / "tests/typing/user_sample.py").read_text().split("\n\n\n", 1)
+    assert "import cossim" in imports
+    for package in PACKAGES:
+        for name in package.__all__:
+            assert re.search(rf"\b{name}\b", text), f"{package.__name__}.{name}"
+
+
+def test_the_stubs_are_those_of_the_package():
+    run("mypy.stubtest", "--mypy-config-file=pyproject.toml", "--allowlist=tests/typing/stubtest.txt", "cossim")
+
+
+def test_the_packages_own_code():
+    """Of the modules, not of the stubs beside them: files that are named are read whatever lies beside them."""
+    sources = sorted(path.relative_to(ROOT) for path in (ROOT / "cossim").rglob("*.py"))
+    codes = [f"--disable-error-code={code}" for code in NOT_FOR_UNTYPED]
+    run("mypy", "--check-untyped-defs", "--cache-dir", "/dev/null", *codes, *sources)
+
+
+def test_stubs_are_installed(tmp_path):
+    """What a wheel has of Python and types, without the C core, which takes a minute to compile."""
+    if int(importlib.metadata.version("setuptools").split(".")[0]) < 77:
+        pytest.skip("needs setuptools 77, as the build does")
+    command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*.pyi")) == STUBS
+    assert {path.parent.name for path in STUBS} == {"cossim", "nn", "simclr"}
+    assert (tmp_path / "cossim" / "py.typed").exists()
+
+
+# ---- signatures ----
+
+
+def public_callables():
+    for package in PACKAGES:
+        for name in package.__all__:
+            value = getattr(package, name)
+            if callable(value):
+                yield f"{package.__name__}.{name}", value
+                if isinstance(value, type):
+                    yield from public_methods(f"{package.__name__}.{name}", value)
+
+
+def public_methods(name, kind):
+    for method, value in inspect.getmembers(kind, callable):
+        ours = any(method in vars(base) for base in kind.__mro__ if base.__module__.startswith("cossim"))
+        if ours and not isinstance(value, type) and (not method.startswith("_") or method == "__call__"):
+            yield f"{name}.{method}", value
+
+
+CALLABLES = dict(public_callables())
+CORE = {name: value for name, value in vars(_core).items() if callable(value)} | {"Network.run": _core.Network.run}
+
+
+def documented(text):
+    """The section of the parameters, or all of a docstring that has none."""
+    found = re.search(r"^Parameters\n-+\n(.*?)(?:\n\n\w[\w ]*\n-+\n|\Z)", text, re.M | re.S)
+    return text if found is None else found[1]
+
+
+@pytest.mark.parametrize("name", CALLABLES)
+def test_help_shows_signature_and_parameters(name):
+    function = CALLABLES[name]
+    signature = inspect.signature(function)
+    shown = pydoc.plain(pydoc.render_doc(function))
+    if signature.parameters or not isinstance(function, type):  # of a class that takes nothing help() shows none
+        assert f"{name.rsplit('.', 1)[1]}{signature}" in shown
+    text = inspect.getdoc(function)
+    if name.endswith((".forward", ".__call__")):  # what these take stands in the docstring of their class
+        return
+    assert text
+    summary = text.split("\n", 1)[0]
+    assert summary[-1] in ".:"
+    assert summary in shown
+    for parameter in signature.parameters:
+        assert parameter == "self" or re.search(rf"\b{parameter}\b", documented(text)), parameter
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_the_core_has_signatures(name):
+    """And they tell the number of arguments of functions that take them by position."""
+    function = CORE[name]
+    signature = inspect.signature(function)
+    parameters = [parameter for parameter in signature.parameters if parameter != "self"]
+    assert inspect.getdoc(function)
+    assert f"{name.rsplit('.')[-1]}{signature}" in pydoc.plain(pydoc.render_doc(function))
+    if len(parameters) > 1 and all(p.kind is p.POSITIONAL_ONLY for p in signature.parameters.values()):
+        for wrong in (len(parameters) - 1, len(parameters) + 1):
+            with pytest.raises(TypeError, match=rf"exactly {len(parameters)} arguments \({wrong} given\)"):
+                function(*[None] * wrong)
+
+
+SIMILARITIES = [cossim.cosine_similarity, cossim.cosine_distance, cossim.vecdot, cossim.cosine_similarity_vjp]
+NORMS = [cossim.vector_norm, cossim.normalize]
+
+
+@pytest.mark.parametrize("function", [*SIMILARITIES, *NORMS, cossim.pairwise], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("scale", [1.0, 3e-9, 3e-13])
+def test_defaults_are_those_of_the_signature(rng, function, scale):
+    """All of them by name are as none, where eps matters and where it does not; those by position too."""
+    operands = scale * rng.standard_normal((len(required(function)), 4, 4))
+    optional = [p for p in inspect.signature(function).parameters.values() if p.default is not p.empty]
+    expected = values(function(*operands))
+    by_name = {parameter.name: parameter.default for parameter in optional}
+    np.testing.assert_array_equal(values(function(*operands, **by_name)), expected)
+    by_position = [parameter.default for parameter in optional if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
+    np.testing.assert_array_equal(values(function(*operands, *by_position)), expected)
+    with pytest.raises(TypeError, match=r"positional arguments|at most"):
+        function(*operands, *by_position, None)
+
+
+@pytest.mark.parametrize("function", [*SIMILARITIES, *NORMS], ids=lambda f: f.__name__)
+def test_axis_is_in_the_signature(function):
+    parameter = inspect.signature(function).parameters["axis"]
+    assert (parameter.kind, parameter.default) == (parameter.KEYWORD_ONLY, None)
+
+
+def required(function):
+    return [p for p in inspect.signature(function).parameters.values() if p.default is p.empty]
+
+
+def values(result):
+    return result[0] if isinstance(result, tuple) else result
+
+
+@pytest.mark.parametrize("function", [*SIMILARITIES[:3], *NORMS], ids=lambda f: f.__name__)
+def test_dask_takes_what_the_functions_take(function):
+    pytest.importorskip("dask.array")
+    from cossim import _dask
+
+    ours, theirs = (inspect.signature(f).parameters for f in (function, getattr(_dask, function.__name__)))
+    assert [(p.name, p.kind) for p in ours.values()] == [(p.name, p.kind) for p in theirs.values()]
+
+
+def test_type_checkers_need_no_runtime():
+    """Types cost no time at import: nothing imports what the stubs share."""
+    code = "import sys, cossim, cossim.nn, cossim.simclr; print('cossim._typing' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
