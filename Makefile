@@ -66,9 +66,11 @@ test-c: $(C_TESTS) ## the C tests alone; with other compilers and flags: make te
 bench: $(VENV)/bench.stamp ## timed comparisons beside other libraries, and README's tables and plot of them; one alone: make bench NAME=rows
 	$(PY) -m benchmarks $(NAME)
 
-lint: $(PY) ## ruff, and the C compiler's warnings as errors
+lint: $(VENV)/test.stamp ## ruff, types and signatures (mypy, stubtest), and the C compiler's warnings as errors
 	$(PIP) install ruff
 	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m pytest -q tests/test_types.py
 	$(MAKE) test-c BUILD=build/lint EXTRA=-Werror RUN=:
 
 # Builds of the package beside the one in place: PYTHONPATH comes before what is installed, if pytest is not run as a module.
