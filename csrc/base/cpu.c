@@ -2,12 +2,16 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
 
+#if defined(_WIN32)
+#include <windows.h>
+#else
+#include <unistd.h>
+#endif
 #if defined(__linux__)
 #include <sched.h>
+#include <stdio.h>
+#include <string.h>
 #endif
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -76,6 +80,19 @@ unsigned cpu_features(void)
 
 /* ---- how many CPUs ---- */
 
+#if defined(_WIN32)
+
+static int affinity_count(void)
+{
+    DWORD_PTR mine, all;
+    if (GetProcessAffinityMask(GetCurrentProcess(), &mine, &all) && mine != 0) { /* 0: of several groups of 64 */
+        return __builtin_popcountll(mine);
+    }
+    return (int)GetActiveProcessorCount(ALL_PROCESSOR_GROUPS);
+}
+
+#else
+
 static int affinity_count(void)
 {
 #if defined(__linux__)
@@ -84,9 +101,12 @@ static int affinity_count(void)
         return CPU_COUNT(&set);
     }
 #endif
-    long online = sysconf(_SC_NPROCESSORS_ONLN);
-    return online > 0 ? (int)online : 1;
+    return (int)sysconf(_SC_NPROCESSORS_ONLN);
 }
+
+#endif
+
+#if defined(__linux__)
 
 /* CPUs that quota of period allows, rounded up; 0 where there is no limit. */
 static int cpus_of_quota(long long quota, long long period)
@@ -159,6 +179,15 @@ static int container_quota(void)
     }
     return quota;
 }
+
+#else
+
+static int container_quota(void)
+{
+    return 0;
+}
+
+#endif
 
 int cpu_count_available(void)
 {

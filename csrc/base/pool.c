@@ -2,11 +2,14 @@
 
 #include <limits.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <time.h>
+
+#if !defined(_WIN32)
+#include <signal.h>
+#endif
 
 #include "base/cpu.h"
 
@@ -48,7 +51,6 @@ static struct {
 static _Thread_local char here; /* its address tells threads apart, and is the same in a forked child */
 
 static _Atomic int limit; /* 0: not asked yet */
-static pthread_once_t fork_handlers = PTHREAD_ONCE_INIT;
 
 static int default_limit(void)
 {
@@ -136,6 +138,30 @@ static void stop_workers(void)
     atomic_store(&pool.stopping, false);
 }
 
+static void start_threads(int wanted)
+{
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    while (pool.started < wanted && pthread_create(&pool.threads[pool.started], &attributes, work, NULL) == 0) {
+        pool.started++;
+    }
+    pthread_attr_destroy(&attributes);
+}
+
+#if defined(_WIN32) /* neither fork nor signals that a thread could take */
+
+static void prepare_for_forks(void)
+{
+}
+
+static void start_apart(int wanted)
+{
+    start_threads(wanted);
+}
+
+#else
+
 /* Parent and child both go on with a pool that has no threads. Nobody keeps `lock` for long, so that it can be had. */
 static void before_fork(void)
 {
@@ -167,33 +193,40 @@ static void register_fork_handlers(void)
     pthread_atfork(before_fork, after_fork, after_fork_in_child);
 }
 
+static void prepare_for_forks(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, register_fork_handlers);
+}
+
+/* Signals are the program's own threads', so workers inherit a mask of them all. */
+static void start_apart(int wanted)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    start_threads(wanted);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+#endif
+
 /* With `roster` held: sees to `wanted` workers, as far as the system gives them; returns how many there are. */
 static int start_workers(int wanted)
 {
     if (wanted > MAX_WORKERS) {
         wanted = MAX_WORKERS;
     }
-    if (pool.started >= wanted) {
-        return wanted;
+    if (pool.started < wanted) {
+        start_apart(wanted);
     }
-    pthread_attr_t attributes;
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* workers inherit the mask: signals are the program's own threads' */
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, STACK_BYTES);
-    while (pool.started < wanted && pthread_create(&pool.threads[pool.started], &attributes, work, NULL) == 0) {
-        pool.started++;
-    }
-    pthread_attr_destroy(&attributes);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     return pool.started < wanted ? pool.started : wanted;
 }
 
 /* By the owner: starts workers and lets them join the job. */
 static void call_workers(void)
 {
-    pthread_once(&fork_handlers, register_fork_handlers);
+    prepare_for_forks();
     pthread_mutex_lock(&pool.roster);
     const int helpers = start_workers(pool.helpers);
     pthread_mutex_lock(&pool.lock);

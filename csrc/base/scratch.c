@@ -3,6 +3,14 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#if defined(_WIN32) /* has no aligned_alloc, and its free takes none of its aligned blocks */
+#include <malloc.h>
+#define aligned_alloc(alignment, bytes) _aligned_malloc(bytes, alignment)
+#define aligned_free(block) _aligned_free(block)
+#else
+#define aligned_free(block) free(block)
+#endif
+
 void *scratch_alloc(size_t bytes)
 {
     if (bytes > PTRDIFF_MAX - SCRATCH_ALIGN) {
@@ -13,5 +21,5 @@ void *scratch_alloc(size_t bytes)
 
 void scratch_free(void *block)
 {
-    free(block);
+    aligned_free(block);
 }

@@ -2,8 +2,13 @@
 #define COSSIM_TESTS_GUARDED_H
 
 #include <string.h>
+
+#if defined(_WIN32)
+#include <windows.h>
+#else
 #include <sys/mman.h>
 #include <unistd.h>
+#endif
 
 #include "check.h"
 
@@ -19,19 +24,61 @@ static struct guarded {
 } guarded[GUARDED_BLOCKS];
 static size_t guarded_count;
 
+#if defined(_WIN32)
+
+static inline size_t page_size(void)
+{
+    SYSTEM_INFO system;
+    GetSystemInfo(&system);
+    return system.dwPageSize;
+}
+
+/* `room` bytes, a multiple of pages, between two pages that cannot be touched; NULL where there is no memory. */
+static inline unsigned char *map_between(size_t room)
+{
+    unsigned char *whole = VirtualAlloc(NULL, room + 2 * page_size(), MEM_RESERVE, PAGE_NOACCESS);
+    return whole == NULL ? NULL : VirtualAlloc(whole + page_size(), room, MEM_COMMIT, PAGE_READWRITE);
+}
+
+static inline void unmap_between(unsigned char *map, size_t room)
+{
+    (void)room;
+    VirtualFree(map - page_size(), 0, MEM_RELEASE);
+}
+
+#else
+
+static inline size_t page_size(void)
+{
+    return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static inline unsigned char *map_between(size_t room)
+{
+    unsigned char *whole = mmap(NULL, room + 2 * page_size(), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const int failed = whole == MAP_FAILED || mprotect(whole + page_size(), room, PROT_READ | PROT_WRITE) != 0;
+    return failed ? NULL : whole + page_size();
+}
+
+static inline void unmap_between(unsigned char *map, size_t room)
+{
+    munmap(map - page_size(), room + 2 * page_size());
+}
+
+#endif
+
 static inline void *guarded_alloc(size_t bytes)
 {
     static unsigned turn;
-    const size_t page = (size_t)sysconf(_SC_PAGESIZE), needed = (bytes + GUARDED_WATCHED + page - 1) / page * page;
+    const size_t page = page_size(), needed = (bytes + GUARDED_WATCHED + page - 1) / page * page;
     CHECK(guarded_count < GUARDED_BLOCKS, "too many blocks");
     struct guarded *block = &guarded[guarded_count++];
     if (block->room < needed) { /* a block's pages are used again */
         if (block->map != NULL) {
-            munmap(block->map - page, block->room + 2 * page);
+            unmap_between(block->map, block->room);
         }
-        unsigned char *whole = mmap(NULL, needed + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        CHECK(whole != MAP_FAILED && mprotect(whole + page, needed, PROT_READ | PROT_WRITE) == 0, "no memory for %zu bytes", bytes);
-        block->map = whole + page;
+        block->map = map_between(needed);
+        CHECK(block->map != NULL, "no memory for %zu bytes", bytes);
         block->room = needed;
     }
     block->bytes = bytes;
