@@ -125,7 +125,7 @@ static void check_outer(int f64, size_t rows, size_t vectors, size_t steps, bool
             }
         }
         for (size_t i = 0; r + 1 < rows && i < o.out_step; i++) {
-            written += isnan(get(f64, o.out, r * o.out_step + i)); /* as it was */
+            written += isnan(get(f64, o.out, r * o.out_step + i)) != 0; /* as it was */
         }
         CHECK(r + 1 == rows || written >= o.out_step, "%s outer wrote between its vectors", isa);
     }
