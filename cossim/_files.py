@@ -11,6 +11,9 @@ from zipfile import ZipFile
 
 import numpy as np
 
+# Those that end a process at once, unless it asks for something else.
+ENDING_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+
 
 @contextmanager
 def naming(path):
@@ -85,7 +88,7 @@ def ending_by_exception():
         raise SystemExit(128 + number)
 
     here = threading.current_thread() is threading.main_thread()  # elsewhere, signals cannot be set
-    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if here and signal.getsignal(n) is signal.SIG_DFL]
+    numbers = [n for n in ENDING_SIGNALS if here and signal.getsignal(n) is signal.SIG_DFL]
     try:
         for number in numbers:
             signal.signal(number, stop)

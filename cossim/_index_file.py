@@ -311,7 +311,7 @@ def write(path, header, arrays, *, progress=None):
         with open(handle, "wb", buffering=0) as file:
             if mode is not None:
                 with suppress(OSError):  # not every file system has permissions
-                    os.fchmod(handle, mode)
+                    os.chmod(temporary, mode)
             _write_all(file, bytes(_START.size), path)
             for entry, array in zip(entries, arrays.values(), strict=True):
                 _write_all(file, bytes(entry["offset"] - file.tell()), path)

@@ -55,6 +55,26 @@ def test_permissions_and_links(old):
     assert nn.load_weights(old)["w"].tolist() == [1, 1, 1]
 
 
+def test_systems_without_hangups(tmp_path):
+    """Windows has neither SIGHUP nor, before Python 3.13, fchmod."""
+    code = """
+import os, signal, sys
+del signal.SIGHUP, os.fchmod
+import numpy as np, cossim
+from cossim import nn
+from cossim.simclr.training import _undivided
+os.chdir(sys.argv[1])
+for _ in range(2):  # new files, and in the place of those
+    nn.save_weights("weights.npz", {"w": np.ones(3)})
+    cossim.Index(np.eye(3)).save("index")
+with _undivided():
+    pass
+"""
+    child = subprocess.run([sys.executable, "-c", code, tmp_path], env=ENVIRONMENT, capture_output=True, text=True)
+    assert child.returncode == 0, child.stderr
+    assert sorted(os.listdir(tmp_path)) == ["index", "weights.npz"]
+
+
 def test_numbers_and_empty_arrays_come_back(old):
     arrays = {"zero-d": np.float32(3), "empty": np.zeros((0, 2)), "strided": np.arange(12.0).reshape(3, 4)[:, ::2].T}
     nn.save_weights(old, arrays)

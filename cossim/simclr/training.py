@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cossim._core import as_array
+from cossim._files import ENDING_SIGNALS
 from cossim._progress import reporting
 from cossim.nn import SGD, Adam, Module, load_weights, save_weights
 from cossim.nn.weights import check_weights_path
@@ -294,7 +295,7 @@ def _undivided():
     if threading.current_thread() is not threading.main_thread():  # where no handler is run
         yield
         return
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, *ENDING_SIGNALS)}
     handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
     came = []
     try:
