@@ -8,6 +8,8 @@ Switches, for development (make test, make asan and the like set them):
 """
 
 import os
+import platform
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from glob import glob
 
@@ -18,6 +20,14 @@ from setuptools.command.build_ext import build_ext
 compile_args = ["-std=c11", "-O3", "-g0", "-fno-math-errno", "-fvisibility=hidden", "-pthread", "-Wall", "-Wextra"]
 link_args = ["-pthread"]
 macros = [("_GNU_SOURCE", None)]
+
+# The sources are for gcc and clang, with POSIX threads. On Windows that is the clang of the package ziglang, or what CC
+# names. MS_WIN64 is what Python's own headers define for Microsoft's compiler alone.
+if sys.platform == "win32":
+    machine = "aarch64" if platform.machine() == "ARM64" else "x86_64"
+    python = sys.executable.replace("\\", "/")
+    os.environ.setdefault("CC", f'"{python}" -m ziglang cc -target {machine}-windows-gnu')
+    macros += [("MS_WIN64", "")]
 
 if os.environ.get("COSSIM_DEBUG"):
     compile_args += ["-O0", "-g", "-UNDEBUG"]
@@ -34,6 +44,11 @@ if os.environ.get("COSSIM_WERROR"):
 
 class ParallelBuild(build_ext):
     """Compiles the files of the one extension side by side."""
+
+    def finalize_options(self):
+        super().finalize_options()
+        if sys.platform == "win32" and self.compiler is None:
+            self.compiler = "mingw32"
 
     def build_extension(self, extension):
         compile_in_turn = self.compiler.compile
@@ -58,6 +73,7 @@ setup(
             define_macros=macros,
             extra_compile_args=compile_args,
             extra_link_args=link_args,
+            export_symbols=["cossim_get_num_threads", "cossim_set_num_threads"],  # Windows wants a list: see module.c
         )
     ],
 )

@@ -3,7 +3,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
-static int tell(struct watched *w)
+static int call_report(struct watched *w)
 {
     if (w->report == NULL || w->report == Py_None) {
         return 0;
@@ -31,7 +31,7 @@ static bool ask(struct watch *watch)
     bool go_on;
     pthread_cleanup_push(wait_for_the_end, NULL);
     PyEval_RestoreThread(w->state);
-    go_on = PyErr_CheckSignals() == 0 && tell(w) == 0;
+    go_on = PyErr_CheckSignals() == 0 && call_report(w) == 0;
     w->state = PyEval_SaveThread();
     pthread_cleanup_pop(0);
     return go_on;
@@ -50,7 +50,7 @@ int watched_end(struct watched *w)
     if (watch_stopped(&w->watch)) {
         return -1;
     }
-    return tell(w);
+    return call_report(w);
 }
 
 int progress_open(const char *function, PyObject *progress, PyObject **report, PyObject **context)
