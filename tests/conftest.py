@@ -1,9 +1,11 @@
 import json
 import os
 import signal
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import oracle
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -17,6 +19,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # All there are, on whatever machine: a file of kernels for each.
 INSTRUCTION_SETS = sorted(path.stem[len("isa_") :] for path in ROOT.glob("csrc/kernels/isa_*.c")) or ["generic"]
+SAFETENSORS = find_spec("safetensors") is not None
+# Of the files that weights go into.
+SUFFIXES = [
+    ".npz",
+    pytest.param(".safetensors", marks=pytest.mark.skipif(not SAFETENSORS, reason="needs safetensors")),
+]
 
 # How many times slower an emulator or a sanitizer runs what is tested: limits of time grow with it.
 SLOWNESS = float(os.environ.get("COSSIM_TEST_SLOWNESS", "1"))
@@ -30,9 +38,6 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     # A shell that starts pytest in the background has it and all its children ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    import torch
-
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
 
 
 @pytest.fixture
@@ -66,12 +71,13 @@ def figures(request):
 @pytest.fixture(scope="module")
 def one_torch_thread():
     """For tests of many small networks, whose threads wait for each other longer than they work on a busy machine."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    if not oracle.installed:
+        yield
+        return
+    before = oracle.torch.get_num_threads()
+    oracle.torch.set_num_threads(1)
     yield
-    torch.set_num_threads(before)
+    oracle.torch.set_num_threads(before)
 
 
 def shared_data(name):

@@ -1,7 +1,7 @@
 """Arguments of the layers at random, networks of them at random, and torch as the oracle of their gradients."""
 
 import numpy as np
-import torch
+from oracle import torch
 
 
 def normal(rng, shape, dtype):

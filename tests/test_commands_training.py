@@ -12,7 +12,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, SLOWNESS
+from conftest import ROOT, SLOWNESS, SUFFIXES
 from processes import process, run
 from test_progress import on_a_terminal
 
@@ -50,7 +50,7 @@ def same_weights(path, encoder):
 # ---- what they write ----
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".NPZ"])
+@pytest.mark.parametrize("suffix", [*SUFFIXES, ".NPZ"])
 def test_train(folder, suffix, capsys):
     assert main([*TRAIN, "-o", f"weights{suffix}"]) == 0
     assert capsys.readouterr() == ("", "")
@@ -69,10 +69,10 @@ def test_options_reach_train(folder, monkeypatch):
     monkeypatch.setattr(simclr, "train", spy)
     before = cossim.get_num_threads()
     assert main(["train", "images.npy", "-o", "weights.npz"]) == 0
-    text = "--epochs 7 --batch-size 9 --temperature 0.25 --seed 11 --lr 1e-3 --checkpoint c.safetensors --threads 3"
+    text = "--epochs 7 --batch-size 9 --temperature 0.25 --seed 11 --lr 1e-3 --checkpoint c.npz --threads 3"
     assert main(["train", "images.npy", "-o", "weights.npz", *text.split()]) == 0
     defaults = {"epochs": 60, "batch_size": 256, "temperature": 0.1, "seed": 0, "lr": 2e-3, "checkpoint": None}
-    given = {"epochs": 7, "batch_size": 9, "temperature": 0.25, "seed": 11, "lr": 1e-3, "checkpoint": "c.safetensors"}
+    given = {"epochs": 7, "batch_size": 9, "temperature": 0.25, "seed": 11, "lr": 1e-3, "checkpoint": "c.npz"}
     assert seen == [
         {"threads": before, "progress": False, **defaults},
         {"threads": 3, "progress": False, **given},
@@ -116,7 +116,7 @@ def test_embed_takes_any_file_of_images(folder):
 
 def test_weights_of_torch(folder):
     safetensors = pytest.importorskip("safetensors.torch")
-    import torch
+    from oracle import torch
 
     state = {key: torch.tensor(array) for key, array in simclr.Encoder(rng=5).state_dict().items()}
     safetensors.save_file(state, "torch.safetensors")

@@ -10,8 +10,8 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 from conftest import SLOWNESS
+from oracle import torch
 
 import cossim
 from cossim import _demo, _images

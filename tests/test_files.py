@@ -7,13 +7,11 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import SLOWNESS
+from conftest import SLOWNESS, SUFFIXES
 from processes import ENVIRONMENT
 
 from cossim import nn
 from cossim.nn.weights import check_weights_path
-
-SUFFIXES = [".npz", ".safetensors"]
 
 
 @pytest.fixture(params=SUFFIXES)

@@ -3,7 +3,10 @@
 import doctest
 import os
 import re
+import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -76,12 +79,38 @@ def test_no_paths_of_a_machine():
             assert not found or path.name == "test_house.py", (path, found)
 
 
-def test_installed_size():
-    """3 MB at the most, of which the extension is nearly all; builds with sanitizers or coverage are larger."""
+def test_tests_without_torch():
+    """They take it from oracle.py, where it may be missing."""
+    for path in (ROOT / "tests").glob("*.py"):
+        found = re.findall(r"^ *(?:import|from) torch\b", path.read_text(), re.M)
+        assert not found or path.name == "oracle.py", path
+
+
+def skip_special_builds():
     if any(os.environ.get(name) for name in ("COSSIM_DEBUG", "COSSIM_SANITIZE", "COSSIM_COVERAGE")):
         pytest.skip("not an ordinary build")
-    files = [path for path in (ROOT / "cossim").rglob("*") if path.suffix in (".py", ".so", ".pyi", ".typed")]
+
+
+def test_installed_size():
+    """3 MB at the most, of which the extension is nearly all; builds with sanitizers or coverage are larger."""
+    skip_special_builds()
+    installed = Path(cossim.__file__).parent.rglob("*")
+    files = [path for path in installed if path.suffix in (".py", ".so", ".pyi", ".typed")]
     assert sum(path.stat().st_size for path in files) <= 3e6
+
+
+def test_exported_names():
+    """Those that Python and threadpoolctl look for; others could meet another library's."""
+    skip_special_builds()
+    if sys.platform != "linux" or shutil.which("nm") is None:
+        pytest.skip("needs Linux and nm")
+    run = subprocess.run(
+        ["nm", "--dynamic", "--defined-only", "--format=just-symbols", cossim._core.__file__],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert sorted(run.stdout.split()) == ["PyInit__core", "cossim_get_num_threads", "cossim_set_num_threads"]
 
 
 # ---- documentation ----

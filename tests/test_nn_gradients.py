@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import reference_nn
-import torch
-import torch.nn.functional as F
 from conftest import INSTRUCTION_SETS
 from nn_cases import (
     LARGER_CONV2D,
@@ -22,6 +20,7 @@ from nn_cases import (
     random_max_pool2d,
     torch_vjp,
 )
+from oracle import F, torch
 
 import cossim
 from cossim import _core, nn

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-import torch
 from nn_cases import assert_close, build, halved, normal, random_network
+from oracle import torch
 from test_nn_module_gradients import TORCH, both_dtypes, in_dtype
 from test_simclr import TorchEncoder
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-import torch
+from conftest import SUFFIXES
+from oracle import torch
 
 from cossim import nn
 
@@ -125,7 +126,7 @@ def test_strided_parameters(rng, name, dtype):
     assert (wide[:, 1::2] == 7).all()
 
 
-@pytest.mark.parametrize("suffix", [None, ".npz", ".safetensors"])
+@pytest.mark.parametrize("suffix", [None, *SUFFIXES])
 @pytest.mark.parametrize(("name", "options"), CASES, ids=str)
 def test_going_on_from_a_state(rng, tmp_path, name, options, suffix):
     """Into a new optimizer, as a dict or through a file: the same bits as without a break."""

@@ -34,7 +34,7 @@ def test_float32_within_4e_7(rng, kind, depth):
 @pytest.mark.parametrize("depth", [32, 64, 256, 511, 512, 2047, 2048, 4096])
 def test_many_scores_of_one_sign_within_4e_7_and_no_worse_than_torch(rng, depth):
     """Terms of one sign are the hardest to sum; the length of a chain of additions changes at 512 and 2048."""
-    import torch
+    from oracle import torch
 
     x = (1 + 0.5 * rng.standard_normal((600, depth))).astype(np.float32)
     exact = cossim.pairwise(x.astype(np.float64))
@@ -45,7 +45,7 @@ def test_many_scores_of_one_sign_within_4e_7_and_no_worse_than_torch(rng, depth)
 
 
 def test_real_embeddings_within_4e_7_and_no_worse_than_torch(sentence_embeddings):
-    import torch
+    from oracle import torch
 
     x = sentence_embeddings[:1500]
     exact = cossim.pairwise(x.astype(np.float64))
@@ -165,7 +165,7 @@ def test_no_elements():
 @pytest.mark.parametrize("depth", [128, 600, 2048, 4096])
 def test_runs_of_one_value_are_the_hardest_and_no_worse_than_torch(rng, depth):
     """All roundings of a chain go one way then: up to 6.2e-7 was found, and several times that in torch."""
-    import torch
+    from oracle import torch
 
     x = np.repeat(rng.uniform(0.5, 1, (200, 1)), depth, 1).astype(np.float32)
     low, high = rng.uniform(0.1, 1, (2, 200, 1))

@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 import reference_nn
-import torch
-import torch.nn.functional as F
 from nn_cases import (
     LARGER_CONV2D,
     LINEAR,
@@ -16,6 +14,7 @@ from nn_cases import (
     torch_module_vjp,
     torch_vjp,
 )
+from oracle import F, torch
 from test_simclr import TorchEncoder
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")

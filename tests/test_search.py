@@ -85,7 +85,7 @@ def test_as_from_the_whole_matrix(rng, kind, dtype, depth):
 
 
 def test_against_torch(rng):
-    import torch
+    from oracle import torch
 
     queries, corpus = rng.standard_normal((40, 128)), rng.standard_normal((5000, 128))
     units = (torch.nn.functional.normalize(torch.from_numpy(x)) for x in (queries, corpus))

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
+from oracle import F, torch
 
 import cossim
 
