@@ -4,15 +4,15 @@ from cossim._core import cosine_similarity
 class CosineSimilarity:
     """Cosine similarity along dim, as a callable object: the twin of torch.nn.CosineSimilarity.
 
+    The call ``CosineSimilarity(dim, eps)(x1, x2)`` is ``cosine_similarity(x1, x2, dim, eps)``, with its shapes, dtypes
+    and errors.
+
     Parameters
     ----------
     dim : int
         The dimension of the broadcast shape that holds the vectors.
     eps : float
         The smallest norm to divide by.
-
-    The call ``CosineSimilarity(dim, eps)(x1, x2)`` is ``cosine_similarity(x1, x2, dim, eps)``, with its shapes, dtypes
-    and errors.
 
     Examples
     --------

@@ -9,15 +9,15 @@ class Encoder(Module):
     Shapes on the way, for N images: (N, 1, 28, 28), convolution 5 x 5 to (N, 10, 24, 24), pooling to (N, 10, 12, 12),
     convolution 5 x 5 to (N, 20, 8, 8), pooling to (N, 20, 4, 4), flattened to (N, 320), linear to (N, 100).
 
+    Its parameters are called conv1.weight, conv1.bias, conv2.weight, conv2.bias, fc.weight and fc.bias, so the
+    state_dict of the same network in torch can be loaded with load_state_dict.
+
     Parameters
     ----------
     dtype : float32 or float64
         Of the parameters, and of the images it takes.
     rng : int or numpy.random.Generator, optional
         Seed or source of the initial values, in torch's default ranges.
-
-    Its parameters are called conv1.weight, conv1.bias, conv2.weight, conv2.bias, fc.weight and fc.bias, so the
-    state_dict of the same network in torch can be loaded with load_state_dict.
 
     Raises
     ------
