@@ -17,7 +17,7 @@ C_TESTS = $(patsubst tests/c/%.c,$(BUILD)/%,$(wildcard tests/c/test_*.c))
 C_HEADERS = $(wildcard csrc/*/*.h tests/c/*.h)
 
 .SECONDARY: # keep the C tests' objects
-.PHONY: help demo test test-c build bench lint asan tsan valgrind nehalem soak dist clean
+.PHONY: help demo test test-c build bench accuracy docs lint asan tsan valgrind nehalem soak dist clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -39,6 +39,10 @@ $(VENV)/test.stamp: $(PY) $(SOURCES)
 
 $(VENV)/bench.stamp: $(PY) $(SOURCES)
 	$(PIP) install --editable '.[bench]'
+	@touch $@
+
+$(VENV)/docs.stamp: $(PY) $(SOURCES)
+	$(PIP) install --editable '.[docs]'
 	@touch $@
 
 demo: $(VENV)/demo.stamp ## sets everything up and runs the main job: vectors, rows, images, all pairs
@@ -65,6 +69,15 @@ test-c: $(C_TESTS) ## the C tests alone; with other compilers and flags: make te
 
 bench: $(VENV)/bench.stamp ## timed comparisons beside other libraries, and README's tables and plot of them; one alone: make bench NAME=rows
 	$(PY) -m benchmarks $(NAME)
+
+accuracy: $(VENV)/bench.stamp ## errors against exact arithmetic beside other libraries; renews the tables in docs/accuracy.md
+	$(PY) -m benchmarks.accuracy
+
+docs: $(VENV)/docs.stamp ## the site in build/docs; runs what its pages show, checks its links; those to elsewhere too: make docs EXTERNAL=1
+	$(PY) tests/documentation.py
+	@rm -rf build/docs
+	$(PY) -m sphinx -q -E -W --keep-going -n -d build/doctrees docs build/docs
+	$(PY) docs/check_links.py build/docs $(if $(EXTERNAL),--external)
 
 lint: $(VENV)/test.stamp ## ruff, types and signatures (mypy, stubtest), and the C compiler's warnings as errors
 	$(PIP) install ruff

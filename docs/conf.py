@@ -1,0 +1,55 @@
+"""The site: make docs."""
+
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, os.fspath(Path(__file__).parent))
+
+import cossim  # noqa: E402
+
+project = "cossim"
+author = "the authors of cossim"
+project_copyright = author
+version = release = cossim.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "site_pages"]
+exclude_patterns = ["search.md"]  # search-how-to.md includes it
+nitpicky = True
+
+myst_heading_anchors = 4  # ## Files is to be found at #files, as on sites that host Git
+myst_enable_extensions = ["dollarmath"]
+myst_links_external_new_tab = False
+
+autosummary_generate = False  # its tables stand on the page of what they list
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+napoleon_google_docstring = False
+napoleon_use_param = False  # types of arguments are words, not names to look up
+napoleon_use_rtype = False
+napoleon_use_ivar = False
+# Names of Python and NumPy: looking them up would need the network.
+nitpick_ignore_regex = [
+    (r"py:exc", r"(ArithmeticError|ImportError|IndexError|KeyboardInterrupt|OSError|TypeError|ValueError)"),
+    (r"py:exc", r"numpy\.exceptions\.AxisError"),
+    (r"py:class", r"numpy\.ndarray|float64"),
+]
+
+html_theme = "pydata_sphinx_theme"
+html_title = f"cossim {release}"
+html_theme_options = {
+    "logo": {"text": "cossim"},
+    "navbar_align": "left",
+    "header_links_before_dropdown": 6,
+    "show_nav_level": 2,
+    "navigation_with_keys": False,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": ["sphinx-version"],
+}
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_sourcelink = False
+templates_path = []

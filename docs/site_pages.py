@@ -1,0 +1,129 @@
+"""What the site needs beyond Sphinx: files outside of docs/ as pages, docstrings in plain text, the commands' help.
+
+Pages in docs/ stay readable where Git is hosted, with links to files that lie anywhere in the repository. Here those
+links go to the page of the site that shows the file, or else to a copy of it.
+"""
+
+import contextlib
+import io
+import json
+import os
+import posixpath
+import re
+
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+
+from cossim.__main__ import main
+
+# file of the repository -> the page of the site that shows it
+PAGES = {
+    "README.md": "index.md",
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "benchmarks/SPEED.md": "speed-log.md",
+    "csrc/README.md": "design.md",
+    "docs/search.md": "search-how-to.md",  # search.html is Sphinx's own
+    "examples/data/README.md": "example-data.md",
+    "examples/near_duplicates.ipynb": "near-duplicates.md",
+    "examples/simclr.ipynb": "simclr-notebook.md",
+}
+
+
+def site_link(link, folder):
+    """A link of a file in that folder of the repository, as one of a page in docs/."""
+    path, mark, anchor = link.partition("#")
+    if not path or re.match(r"[a-z]+:", path):
+        return link
+    path = posixpath.normpath(posixpath.join(folder, path))
+    path = posixpath.relpath(posixpath.join("docs", PAGES[path]) if path in PAGES else path, "docs")
+    return path + mark + anchor
+
+
+def for_site(text, folder):
+    """Markdown with its links turned; blocks lose the empty line at their end, which doctest needs."""
+    parts = re.split(r"(^```.*?^```$)", text, flags=re.M | re.S)
+    parts[::2] = (re.sub(r"(?<=\]\()([^)\s]+)(?=\))", lambda m: site_link(m[1], folder), part) for part in parts[::2])
+    parts[1::2] = (part.replace("\n\n```", "\n```") for part in parts[1::2])
+    return "".join(parts)
+
+
+# ---- notebooks ----
+
+
+def fenced(text, language=""):
+    fence = "````" if "```" in text else "```"
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}\n"
+
+
+def output(data):
+    """One output of a cell, as Markdown."""
+    if "text" in data:
+        return fenced("".join(data["text"]), "text")
+    forms = {name: "".join(lines) for name, lines in data.get("data", {}).items()}
+    if "image/png" in forms:
+        return f"![what the cell above draws](data:image/png;base64,{forms['image/png'].replace(chr(10), '')})\n"
+    return fenced(forms["text/plain"], "text")
+
+
+def notebook(text):
+    """A notebook with its outputs, as Markdown."""
+    parts = []
+    for cell in json.loads(text)["cells"]:
+        source = "".join(cell["source"])
+        parts.append(fenced(source, "python") if cell["cell_type"] == "code" else source + "\n")
+        parts += map(output, cell.get("outputs", []))
+    return "\n".join(parts)
+
+
+def read_page(app, name, content):
+    content[0] = for_site(content[0], posixpath.join("docs", posixpath.dirname(name)))
+
+
+def read_included(app, path, parent, content):
+    path = posixpath.normpath(posixpath.join("docs", path.as_posix()))
+    if path.endswith(".ipynb"):
+        content[0] = notebook(content[0])
+    content[0] = for_site(content[0], posixpath.dirname(path))
+
+
+# ---- docstrings ----
+
+
+def read_docstring(app, what, name, value, options, lines):
+    """help() shows |x| and indented formulas as they are. For Sphinx bars are escaped and formulas literal blocks."""
+    result, formula = [], False
+    for number, line in enumerate(lines):
+        before = lines[number - 2] if number >= 2 and not lines[number - 1] else ""  # the end of a paragraph
+        if line.startswith("    ") and not formula and before[:1].strip() and not before.startswith(">>>"):
+            formula = True
+            result += [] if before.endswith("::") else ["::", ""]
+        formula = formula and (not line or line.startswith("    "))
+        literal = formula or line.lstrip().startswith((">>>", "..."))
+        result.append(line if literal else line.replace("|", "\\|"))
+    lines[:] = result
+
+
+# ---- the command line ----
+
+
+class CommandHelp(SphinxDirective):
+    """What `cossim COMMAND --help` prints."""
+
+    optional_arguments = 1
+
+    def run(self):
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+            main([*self.arguments, "--help"])
+        text = printed.getvalue()
+        return [nodes.literal_block(text, text, language="text")]
+
+
+def setup(app):
+    os.environ["COLUMNS"] = "100"  # of the commands' help
+    app.connect("source-read", read_page)
+    app.connect("include-read", read_included)
+    app.connect("autodoc-process-docstring", read_docstring, priority=400)  # before napoleon's
+    app.add_directive("command-help", CommandHelp)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
