@@ -1,11 +1,9 @@
-"""cossim topk and cossim pairs: what they find, print and write, what they refuse, and that their page is true."""
+"""cossim topk and cossim pairs: what they find, print and write, what they refuse."""
 
-import doctest
 import io
 import os
 import pickle
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -429,27 +427,6 @@ def test_parquet_without_pyarrow(folder, no_search, monkeypatch, capsys):
 
 
 # ---- documentation ----
-
-
-def test_the_page_is_true(tmp_path, monkeypatch):
-    """docs/command-line.md from top to bottom: what it shows of Python and of the command is what they print."""
-    monkeypatch.chdir(tmp_path)
-    text = (ROOT / "docs/command-line.md").read_text()
-    parser, runner, names = doctest.DocTestParser(), doctest.DocTestRunner(), {}
-    commands = 0
-    for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S):
-        if language == "python":
-            test = parser.get_doctest(block, names, "command-line.md", None, None)
-            printed = []
-            assert runner.run(test, out=printed.append, clear_globs=False).failed == 0, "".join(printed)
-            names.update(test.globs)
-            continue
-        for command, expected in re.findall(r"^\$ cossim (.*)\n((?:[^$].*\n)*)", block, re.M):
-            assert run(*shlex.split(command)) == (0, expected, ""), command
-            commands += 1
-    assert commands == text.count("\n$ ") == 9
-    trained = ["embeddings.npy", "images.npy", "similar.csv", "weights.npz"]
-    assert sorted(os.listdir()) == sorted(["corpus.npy", "hits.npz", "queries.npy", *trained])
 
 
 def test_the_page_and_the_help_name_every_exit_code(capsys):

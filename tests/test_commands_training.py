@@ -1,10 +1,8 @@
-"""cossim train and cossim embed: what they write, what they refuse, how they are stopped; and docs/training.md."""
+"""cossim train and cossim embed: what they write, what they refuse, how they are stopped."""
 
-import doctest
 import gzip
 import inspect
 import os
-import re
 import signal
 import struct
 import subprocess
@@ -12,7 +10,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, SLOWNESS, SUFFIXES
+from conftest import SLOWNESS, SUFFIXES
 from processes import process, run
 from test_progress import on_a_terminal
 
@@ -286,17 +284,3 @@ def test_full_disk(folder, arguments, full):
     limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))"
     assert run(*arguments, prepare=limit) == (1, "", f"cossim: {full}\n")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-
-
-# ---- documentation ----
-
-
-def test_the_page_on_training_is_true():
-    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/training.md").read_text(), re.M | re.S)
-    parser, runner, known, printed = doctest.DocTestParser(), doctest.DocTestRunner(), {}, []
-    assert len(blocks) >= 5
-    for block in blocks:
-        test = parser.get_doctest(block, known, "training.md", None, None)
-        assert test.examples
-        assert runner.run(test, out=printed.append, clear_globs=False).failed == 0, "".join(printed)
-        known.update(test.globs)

@@ -1,4 +1,4 @@
-"""The rules of the house: layers, file sizes, flags, docstrings, and that what the README says can be run."""
+"""The rules of the house: layers, file sizes, flags, docstrings. Pages of the documentation: test_docs.py."""
 
 import doctest
 import os
@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import documentation
 import pytest
 from conftest import ROOT
 
@@ -134,21 +135,11 @@ METHODS = {
 
 @pytest.mark.parametrize("name", [*PUBLIC, *METHODS])
 def test_docstrings_run(name):
-    documentation = {**PUBLIC, **METHODS}[name].__doc__
-    assert documentation
-    test = doctest.DocTestParser().get_doctest(documentation, {}, name, None, None)
-    assert test.examples, f"{name} shows no example"
-    printed = []
-    result = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test, out=printed.append)
-    assert result.failed == 0, "".join(printed)
-
-
-def test_the_readme_runs():
-    text = (ROOT / "README.md").read_text()
-    printed = []
-    test = doctest.DocTestParser().get_doctest(text, {}, "README.md", None, None)
-    assert test.examples
-    assert doctest.DocTestRunner().run(test, out=printed.append).failed == 0, "".join(printed)
+    text = {**PUBLIC, **METHODS}[name].__doc__
+    assert text
+    examples, failures = documentation.docstring_failures(text, name, flags=doctest.NORMALIZE_WHITESPACE)
+    assert examples, f"{name} shows no example"
+    assert not failures, failures[0]
 
 
 def test_the_readme_shows_the_commands():
@@ -157,9 +148,3 @@ def test_the_readme_shows_the_commands():
         assert f"make {verb}" in text
         assert re.search(rf"^{verb}:", makefile, re.M)
     assert "make test" in (ROOT / ".ci/run").read_text()
-
-
-def test_links_in_the_documentation():
-    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "csrc/README.md", *(ROOT / "docs").glob("*.md")]:
-        for link in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
-            assert (path.parent / link).exists(), (path, link)

@@ -1,0 +1,216 @@
+"""Runs what the pages of the documentation show: `python tests/documentation.py` all of them, tests one by one.
+
+On a page, from top to bottom and with one set of names:
+
+- blocks of Python (```python with >>>) are doctests,
+- lines `$ cossim ...` are run and print what stands below them,
+- of tables with the columns `...`, `cossim`, `agree within`, each row has two calls that are held against each other,
+- of tables with the columns `case`, `...`, `gives`, `cossim`, `gives`, each row has two calls and what they give.
+
+A section (##) that imports what is not installed is left out, and says so; if the page's head does, so is the page.
+"""
+
+import ast
+import contextlib
+import doctest
+import io
+import os
+import re
+import shlex
+import sys
+import tempfile
+import warnings
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "csrc/README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SAME, GIVES = "agree within", "gives"
+
+
+@dataclass
+class Section:
+    title: str
+    text: str
+    missing: str = ""  # a library that it needs
+    examples: int = 0  # of Python
+    commands: int = 0
+    rows: int = 0  # of tables
+    failures: list = field(default_factory=list)
+
+
+def sections(text):
+    """The head of a page and its sections; a ## within a fenced block begins none."""
+    fences = [match.span() for match in re.finditer(r"^```.*?^```$", text, re.M | re.S)]
+    starts = [match.start() for match in re.finditer(r"^## ", text, re.M)]
+    starts = [0, *(start for start in starts if not any(first < start < last for first, last in fences))]
+    parts = [text[first:last] for first, last in zip(starts, [*starts[1:], None], strict=True)]
+    return [Section(part.strip().partition("\n")[0].lstrip("# "), part) for part in parts]
+
+
+def not_installed(text):
+    """The first library that the examples import and that is not here, or nothing."""
+    for example in doctest.DocTestParser().get_examples(text):
+        try:
+            tree = ast.parse(example.source)
+        except SyntaxError:  # an example of an error
+            continue
+        for node in ast.walk(tree):
+            names = [node.module] if isinstance(node, ast.ImportFrom) else []
+            names += [name.name for name in node.names] if isinstance(node, ast.Import) else []
+            for name in names:
+                if find_spec(name.partition(".")[0]) is None:
+                    return name.partition(".")[0]
+    return ""
+
+
+# ---- the parts of a page ----
+
+
+def docstring_failures(text, name, names=None, flags=0):
+    """The number of examples, and what went wrong with them. Names stay in `names`."""
+    names, printed = {} if names is None else names, []
+    test = doctest.DocTestParser().get_doctest(text, names, name, None, None)
+    failed = doctest.DocTestRunner(optionflags=flags).run(test, out=printed.append, clear_globs=False).failed
+    names.update(test.globs)
+    return len(test.examples), ["".join(printed)] if failed else []
+
+
+def run_commands(block, section):
+    from cossim.__main__ import main
+
+    for command, expected in re.findall(r"^\$ cossim (.*)\n((?:[^$].*\n)*)", block, re.M):
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            code = main(shlex.split(command))
+        section.commands += 1
+        if code or printed.getvalue() != expected:
+            section.failures.append(f"cossim {command}: exit code {code}, printed\n{printed.getvalue()}")
+
+
+def plain(value):
+    """Of whatever library: numbers as an array, several of them as a tuple."""
+    if isinstance(value, tuple):
+        return tuple(map(plain, value))
+    return np.asarray(value.detach() if hasattr(value, "detach") else value)
+
+
+def same(value, expected, within):
+    """Why two results differ by more than that, or nothing."""
+    raised = [str(side) or repr(side) for side in (value, expected) if isinstance(side, Exception)]
+    if raised:
+        return f"an error: {raised[0]}"
+    value, expected = plain(value), plain(expected)
+    if isinstance(value, tuple) and isinstance(expected, tuple) and len(value) == len(expected):
+        return "; ".join(filter(None, (same(*each, within) for each in zip(value, expected, strict=True))))
+    if np.shape(value) != np.shape(expected):
+        return f"shapes {np.shape(value)} and {np.shape(expected)}"
+    left, right = (np.asarray(side, np.float64) for side in (value, expected))
+    equal = (left == right) | (np.isnan(left) & np.isnan(right))
+    with np.errstate(invalid="ignore"):
+        off = np.where(equal, 0, np.abs(left - right))
+    return "" if (off <= within).all() else f"{off.max():.3g} apart: {value} and {expected}"
+
+
+def outcome(call, names):
+    """What a call gives; or raises. What others warn of is not ours."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return eval(call, names)
+        except Exception as error:
+            return error
+
+
+def run_row(kind, cells, names):
+    """Why a row of a table is wrong, or nothing."""
+    calls = [cell.replace("`", "").strip() for cell in cells]
+    if kind == SAME:
+        theirs, ours = outcome(calls[0], names), outcome(calls[1], names)
+        return same(ours, theirs, float(calls[2]))
+    wrong = []
+    for call, gives in (calls[1:3], calls[3:5]):
+        value, expected = outcome(call, names), eval(gives, {"nan": np.nan, "inf": np.inf, **names})
+        if isinstance(expected, type):
+            wrong += [] if isinstance(value, expected) else [f"{call} gives {value}"]
+        else:
+            difference = same(value, expected, 5e-8 * np.nanmax([0, *np.abs(plain(expected)).flat]))
+            wrong += [f"{call}: {difference}"] if difference else []
+    return "; ".join(wrong)
+
+
+def run_table(lines, section, names):
+    header, _, *rows = ([cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines)
+    kind = SAME if header[1:3] == ["cossim", SAME] else GIVES if header[2::2] == [GIVES, GIVES] else None
+    for cells in rows if kind else []:
+        section.rows += 1
+        why = run_row(kind, cells, names)
+        if why:
+            section.failures.append(f"| {' | '.join(cells)} |: {why}")
+
+
+PARTS = re.compile(r"^```(?P<language>\w*)\n(?P<block>.*?)^```$|(?P<table>(?:^\|[^\n]*\n)+)", re.M | re.S)
+
+
+def run_section(section, name, names):
+    for part in PARTS.finditer(section.text):
+        if part["table"]:
+            run_table(part["table"].splitlines(), section, names)
+        elif part["language"] == "python":
+            examples, failures = docstring_failures(part["block"], name, names)
+            section.examples += examples
+            section.failures += failures
+        elif not part["language"]:
+            run_commands(part["block"], section)
+
+
+def run(path, text=None):
+    """The sections of a page, after each has been run in a folder for the files that it writes."""
+    found, names, before = sections(path.read_text() if text is None else text), {}, os.getcwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            for section in found:
+                section.missing = found[0].missing or not_installed(section.text)
+                if not section.missing:
+                    run_section(section, path.name, names)
+        finally:
+            os.chdir(before)
+    return found
+
+
+def links(text):
+    """Links of a page in Markdown to files of the repository: (file or "", anchor or "")."""
+    text = re.sub(r"^```.*?^```$|`[^`\n]+`", "", text, flags=re.M | re.S)
+    found = re.findall(r"\]\(([^)\s]+)\)", text)
+    return [(link.partition("#")[0], link.partition("#")[2]) for link in found if not re.match(r"[a-z]+:", link)]
+
+
+def anchors(text):
+    """What #... may follow the name of a page: its headings, as sites that host Git make them."""
+    text = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
+    headings = re.findall(r"^#+ (.*)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def main():
+    failed = 0
+    for path in PAGES:
+        found = run(path)
+        counts = {what: sum(getattr(part, what) for part in found) for what in ("examples", "commands", "rows")}
+        if any(counts.values()) or any(part.missing for part in found):
+            text = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+            print(f"{path.relative_to(ROOT)}: {text or 'nothing run'}")
+        for part in found:
+            if part.missing:
+                print(f"    left out: {part.title}, which needs {part.missing}")
+            failed += len(part.failures)
+            print("".join(f"    {part.title}: {failure}\n" for failure in part.failures), end="")
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

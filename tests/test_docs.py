@@ -1,0 +1,103 @@
+"""The pages of the documentation: all that they show runs, tables of calls hold, links lead somewhere."""
+
+import functools
+import re
+
+import documentation
+import numpy as np
+import pytest
+from conftest import ROOT
+from documentation import PAGES, Section, anchors, links, not_installed, run, run_row, sections
+
+import cossim
+import cossim.nn
+import cossim.simclr
+
+TITLES = [(path, section.title) for path in PAGES for section in sections(path.read_text())]
+SITE = [path for path in PAGES if path.parent == ROOT / "docs"]
+WITH_EXAMPLES = "README command-line index search semantics training"
+MIGRATION = "from-faiss from-numkong from-scikit-learn from-scipy from-torch"
+
+
+@functools.cache
+def ran(path):
+    return {section.title: section for section in run(path)}
+
+
+@pytest.mark.parametrize(("path", "title"), TITLES, ids=[f"{path.stem}-{title}" for path, title in TITLES])
+def test_what_a_page_shows_is_true(path, title):
+    section = ran(path)[title]
+    if section.missing:
+        pytest.skip(f"needs {section.missing}")
+    assert not section.failures, "\n".join(section.failures)
+
+
+def test_the_pages_with_examples():
+    """So that none of them can lose its examples unnoticed, such as by another mark of a block."""
+    shown = {path.stem for path in PAGES if any(part.examples or part.missing for part in ran(path).values())}
+    assert shown == set(f"{WITH_EXAMPLES} {MIGRATION}".split())
+    assert sum(part.commands for part in ran(ROOT / "docs/command-line.md").values()) == 9
+    for path in PAGES:
+        text = path.read_text()
+        fenced = sum(block.count(">>> ") for block in re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S))
+        assert fenced == text.count(">>> "), path
+
+
+# ---- the tool itself ----
+
+
+def ran_text(text):
+    return run(ROOT / "docs/index.md", text)
+
+
+def test_what_is_wrong_is_found():
+    table = "| a | cossim | agree within |\n| --- | --- | --- |\n| `{}` | `{}` | 1e-7 |\n"
+    for calls in (("1.0", "1.1"), ("1.0", "float('nan')"), ("[1.0]", "1.0"), ("(1, 2)", "(1, 3)"), ("1", "1 / 0")):
+        (section,) = ran_text(f"# Page\n\n{table.format(*calls)}")
+        assert section.rows == len(section.failures) == 1, calls
+    assert not ran_text(f"# Page\n\n{table.format('(1, [2.0])', '(1, [2.00000001])')}")[0].failures
+    for cells, right in (
+        (["", "`1 / 0`", "`ZeroDivisionError`", "`0.0`", "`0.0`"], True),
+        (["", "`1 / 0`", "`ValueError`", "`0.0`", "`0.0`"], False),
+        (["", "`1`", "`ValueError`", "`0.0`", "`0.0`"], False),
+        (["", "`1.0000001`", "`1.0`", "`[nan]`", "`[nan]`"], False),
+        (["", "`1.0`", "`1.0`", "`[np.nan, 1.0]`", "`[nan, 1.0]`"], True),
+    ):
+        assert (not run_row(documentation.GIVES, cells, {"np": np})) == right, cells
+    wrong = "# Page\n\n```python\n>>> 1 + 1\n3\n\n```\n\n```\n$ cossim pairs none.npy --threshold 1\n```\n"
+    (section,) = ran_text(wrong)
+    assert (section.examples, section.commands, len(section.failures)) == (1, 1, 2)
+
+
+def test_what_is_not_installed_is_left_out_visibly():
+    text = "# Page\n\n{}\n## Other\n\n```python\n>>> 1 + 1\n2\n\n```\n\n## Third\n\n{}"
+    block = "```python\n>>> import no_such_library.part as part\n>>> part.f()\n\n```\n"
+    assert not_installed(block) == "no_such_library"
+    assert [part.missing for part in ran_text(text.format("", block))] == ["", "", "no_such_library"]
+    assert [part.missing for part in ran_text(text.format(block, ""))] == ["no_such_library"] * 3
+    assert ran_text(text.format("", block))[1].examples == 1
+    assert sections("# A\n\n```\n## no heading\n```\n")[0] == Section("A", "# A\n\n```\n## no heading\n```\n")
+
+
+# ---- links, and what must not be forgotten ----
+
+
+@pytest.mark.parametrize("path", [*PAGES, ROOT / "benchmarks/SPEED.md", ROOT / "examples/data/README.md"], ids=str)
+def test_links(path):
+    for link, anchor in links(path.read_text()):
+        target = path.parent / link if link else path
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target.read_text()), (link, anchor)
+
+
+@pytest.mark.parametrize(("page", "module"), [("api", cossim), ("api-nn", cossim.nn), ("api-simclr", cossim.simclr)])
+def test_the_reference_lists_every_name(page, module):
+    text = (ROOT / f"docs/{page}.md").read_text()
+    listed = re.findall(r"^\.\. auto(?:function|class):: (\w+)$", text, re.M)
+    assert sorted(listed) == sorted(set(module.__all__) - {"nn", "simclr", "__version__"})
+
+
+def test_every_page_is_in_a_list():
+    lists = re.findall(r"{toctree}\n(.*?)```", "".join(path.read_text() for path in SITE), re.S)
+    listed = [line for lines in lists for line in lines.split() if not line.startswith(":")]
+    assert sorted(listed) == sorted({path.stem for path in SITE} - {"index", "search"})
