@@ -217,7 +217,8 @@ def cell(figure):
     if figure is None:
         return ""
     error, above = figure
-    return ("wrong" if error > WRONG else f"{error:.1e}") + (f", {100 * above:.2g} % above 1" if above else "")
+    text = "wrong" if error > WRONG else f"{error:.1e}".replace("e-0", "e-")
+    return f"{text}, {100 * above:.2g} % above 1" if above else text
 
 
 def written(table, names):
@@ -242,7 +243,7 @@ def main():
             print(f"{np.dtype(dtype).name}, {form}", flush=True)
             table = measure(libraries, dtype, all_pairs)
             names = [name for name in libraries if any(name in figures for figures in table.values())]
-            parts += [f"### {np.dtype(dtype).name}, {form}\n", written(table, names) + "\n"]
+            parts += [f"## {np.dtype(dtype).name}, {form}\n", written(table, names) + "\n"]
     isa = cossim.show_config("dicts")["instruction set"]["in use"]
     parts.append(f"cossim {cossim.__version__} ({isa}); {', '.join(versions())}; {date.today()}.")
     PAGE.write_text(renewed(PAGE.read_text(), "\n".join(["", *parts])))

@@ -1,4 +1,4 @@
-"""Writes what a full run measured into README.md, as tables and a plot."""
+"""Writes what a full run measured into README.md, as tables, and into docs/, as plots."""
 
 import re
 
@@ -36,7 +36,8 @@ TABLES = {
         "torch, broadcast": ["torch, broadcast"],
     },
 }
-PLOT = "docs/speed.svg"
+# table -> the plot of it; the first stands in README, all of them in docs/speed.md
+PLOTS = {"vectors": "docs/speed.svg", "search": "docs/speed-search.svg", "networks": "docs/speed-networks.svg"}
 START, END = "<!-- speed: renewed by make bench -->", "<!-- end of speed -->"
 
 
@@ -86,7 +87,8 @@ def others(everything):
     return "\n".join(lines)
 
 
-def plot(everything, path):
+def plot(everything, name, path):
+    """The table of that name."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -94,18 +96,20 @@ def plot(everything, path):
 
     plt.rcParams["svg.fonttype"] = "none"  # text stays text
     plt.rcParams["svg.hashsalt"] = "cossim"  # the same figures give the same file
-    columns, results = TABLES["vectors"], _timed(everything["results"], "vectors")[::-1]
+    columns, results = TABLES[name], _timed(everything["results"], name)[::-1]
     figure, axes = plt.subplots(figsize=(9, 0.36 * len(results) + 1.3), layout="constrained")
     markers = "osD^vP*X"
-    for (column, marker), color in zip(zip(columns, markers, strict=True), plt.cm.tab10.colors, strict=False):
+    for column, marker, color in zip(columns, markers, plt.cm.tab10.colors, strict=False):
         points = [(ratios[column], y) for y, ratios in enumerate(map(_ratios, results)) if column in ratios]
+        if not points:
+            continue
         axes.plot(*zip(*points, strict=True), marker, color=color, label=column, markersize=6)
     axes.axvline(1, color="black", linewidth=1)
     axes.set_xscale("log")
     axes.minorticks_off()
     axes.set_xticks([0.5, 1, 2, 5, 10, 20, 50], ["0.5", "1", "2", "5", "10", "20", "50"])
     axes.set_yticks(range(len(results)), [r["title"] for r in results])
-    axes.set_xlabel("time as a multiple of cossim's, one thread (right of the line: cossim is faster)")
+    axes.set_xlabel("time as a multiple of cossim's, one thread\n(right of the line: cossim is faster)")
     axes.grid(axis="x", color="0.85")
     axes.set_axisbelow(True)
     figure.legend(loc="outside upper center", ncols=4, frameon=False)
@@ -122,7 +126,7 @@ def renew(root, everything):
         "How many times as long as cossim the others take for the same work, one thread each, medians of one\n"
         "interleaved run (above 1: cossim is faster; empty: cannot do it, or not measured):\n\n"
         f"{table(everything, 'vectors')}\n\n"
-        f"![the same as a plot]({PLOT})\n\n"
+        f"![the same as a plot]({PLOTS['vectors']})\n\n"
         "The same for exact search. The others are given rows normalised beforehand. FAISS is IndexFlatIP, as it is\n"
         "installed and, BLAS early, told to multiply matrices from three queries on, which suits one thread. The\n"
         "Index is our own, below 1 where it is faster than the function:\n\n"
@@ -141,4 +145,5 @@ def renew(root, everything):
     if not re.search(pattern, old, re.DOTALL):
         raise SystemExit(f"README.md has no place for the table: {START} ... {END}")
     readme.write_text(re.sub(pattern, lambda _: text, old, flags=re.DOTALL))
-    plot(everything, root / PLOT)
+    for name, path in PLOTS.items():
+        plot(everything, name, root / path)

@@ -121,7 +121,7 @@ class CommandHelp(SphinxDirective):
 
 
 def setup(app):
-    os.environ["COLUMNS"] = "100"  # of the commands' help
+    os.environ["COLUMNS"] = "92"  # of the commands' help
     app.connect("source-read", read_page)
     app.connect("include-read", read_included)
     app.connect("autodoc-process-docstring", read_docstring, priority=400)  # before napoleon's

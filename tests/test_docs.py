@@ -1,6 +1,7 @@
 """The pages of the documentation: all that they show runs, tables of calls hold, links lead somewhere."""
 
 import functools
+import importlib.util
 import re
 
 import documentation
@@ -88,6 +89,27 @@ def test_links(path):
         target = path.parent / link if link else path
         assert target.exists(), link
         assert not anchor or anchor in anchors(target.read_text()), (link, anchor)
+
+
+def test_the_links_of_a_site_are_checked(tmp_path):
+    specification = importlib.util.spec_from_file_location("check_links", ROOT / "docs/check_links.py")
+    check_links = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(check_links)
+    (tmp_path / "a.css").touch()
+    texts = {
+        "one.html": '<a href="two.html#here">1</a><link href="a.css?v=1"><a href="#">2</a><a href="https://x.example/">3</a>',
+        "two.html": '<h1 id="here"></h1><a href="one.html#there">1</a><img src="none.png"><a href="../two.html">2</a>',
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    pages = {tmp_path / name: check_links.Page(text) for name, text in texts.items()}
+    count, broken = check_links.internal(tmp_path, pages)
+    assert count == 6
+    assert [line.split(": ")[1:] for line in broken] == [
+        ["../two.html", "no such file"],
+        ["none.png", "no such file"],
+        ["one.html#there", "no such anchor"],
+    ]
 
 
 @pytest.mark.parametrize(("page", "module"), [("api", cossim), ("api-nn", cossim.nn), ("api-simclr", cossim.simclr)])
