@@ -1,5 +1,6 @@
 #include "base/scratch.h"
 
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 
@@ -11,15 +12,39 @@
 #define aligned_free(block) free(block)
 #endif
 
+static _Atomic size_t live;  /* blocks in use */
+static _Atomic long to_fail; /* which of the coming allocations fails; 0 or less: none */
+
 void *scratch_alloc(size_t bytes)
 {
     if (bytes > PTRDIFF_MAX - SCRATCH_ALIGN) {
         return NULL;
     }
-    return aligned_alloc(SCRATCH_ALIGN, bytes == 0 ? SCRATCH_ALIGN : scratch_round(bytes));
+    if (atomic_load_explicit(&to_fail, memory_order_relaxed) > 0 && atomic_fetch_sub(&to_fail, 1) == 1) {
+        return NULL;
+    }
+    void *block = aligned_alloc(SCRATCH_ALIGN, bytes == 0 ? SCRATCH_ALIGN : scratch_round(bytes));
+    if (block != NULL) {
+        atomic_fetch_add_explicit(&live, 1, memory_order_relaxed);
+    }
+    return block;
 }
 
 void scratch_free(void *block)
 {
+    if (block != NULL) {
+        atomic_fetch_sub_explicit(&live, 1, memory_order_relaxed);
+    }
     aligned_free(block);
+}
+
+size_t scratch_live(void)
+{
+    return atomic_load(&live);
+}
+
+long scratch_fail_after(long n)
+{
+    const long left = atomic_exchange(&to_fail, n);
+    return left > 0 ? left : 0;
 }

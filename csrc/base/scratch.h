@@ -11,6 +11,11 @@ enum { SCRATCH_ALIGN = 64 };
 void *scratch_alloc(size_t bytes);
 void scratch_free(void *block);
 
+/* For tests of what happens where memory ends, and of leaks: how many blocks are in use, by all threads. */
+size_t scratch_live(void);
+/* The n-th allocation from now on fails, of whatever thread; 0: none. Returns what is left of the n of the call before, 0 where that one failed. */
+long scratch_fail_after(long n);
+
 /* *product = a * b; false when that overflows. */
 static inline bool size_mul(size_t a, size_t b, size_t *product)
 {

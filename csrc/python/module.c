@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/pool.h"
+#include "base/scratch.h"
 #include "kernels/kernels.h"
 #include "python/args.h"
 #include "python/augment.h"
@@ -76,6 +77,22 @@ static PyObject *config(PyObject *self, PyObject *unused)
                          pool_get_threads());
 }
 
+/* _live_blocks(): how many blocks of memory the core has in use. For tests. */
+static PyObject *live_blocks(PyObject *self, PyObject *unused)
+{
+    (void)self;
+    (void)unused;
+    return PyLong_FromSize_t(scratch_live());
+}
+
+/* _fail_allocation(n): the n-th allocation of the core from now on fails, with 0 none; returns what is left of the n before. For tests. */
+static PyObject *fail_allocation(PyObject *self, PyObject *n)
+{
+    (void)self;
+    const long value = PyLong_AsLong(n);
+    return value == -1 && PyErr_Occurred() ? NULL : PyLong_FromLong(scratch_fail_after(value));
+}
+
 static PyMethodDef module_methods[] = {
     {"get_num_threads", get_num_threads, METH_NOARGS,
      "get_num_threads($module)\n--\n\n"
@@ -91,6 +108,8 @@ static PyMethodDef module_methods[] = {
      "Examples\n--------\n>>> import cossim\n>>> before = cossim.get_num_threads()\n>>> cossim.set_num_threads(1)\n"
      ">>> cossim.get_num_threads()\n1\n>>> cossim.set_num_threads(before)\n"},
     {"config", config, METH_NOARGS, "config($module)\n--\n\nWhat cossim.show_config() shows of the extension module, as a dict."},
+    {"_live_blocks", live_blocks, METH_NOARGS, NULL},
+    {"_fail_allocation", fail_allocation, METH_O, NULL},
     {0},
 };
 

@@ -271,6 +271,19 @@ static void check_scratch(void)
     size_t product;
     CHECK(size_mul(3, 5, &product) && product == 15 && !size_mul(SIZE_MAX, 2, &product), "product");
     scratch_free(NULL);
+    CHECK(scratch_live() == 0, "%zu blocks left", scratch_live());
+    void *blocks[3];
+    CHECK(scratch_fail_after(2) == 0, "nothing was to fail");
+    for (int i = 0; i < 3; i++) {
+        blocks[i] = scratch_alloc(100);
+    }
+    CHECK(blocks[0] != NULL && blocks[1] == NULL && blocks[2] != NULL && scratch_live() == 2, "the second of three fails");
+    CHECK(scratch_fail_after(5) == 0, "it failed");
+    scratch_free(blocks[0]);
+    scratch_free(blocks[1]);
+    scratch_free(scratch_alloc(1));
+    scratch_free(blocks[2]);
+    CHECK(scratch_fail_after(0) == 4 && scratch_live() == 0, "four of five are left");
 }
 
 int main(void)
