@@ -130,8 +130,10 @@ int fail(PyObject *exception, const char *function, const struct array_argument 
     va_start(arguments, format);
     PyObject *message = PyUnicode_FromFormatV(format, arguments);
     va_end(arguments);
-    PyObject *of_x = describe(x), *of_y = y == NULL ? PyUnicode_FromString("") : describe(y);
-    if (message != NULL && of_x != NULL && of_y != NULL) {
+    /* Each only where the one before is there: no Python may run while an error is set. */
+    PyObject *of_x = message == NULL ? NULL : describe(x);
+    PyObject *of_y = of_x == NULL ? NULL : y == NULL ? PyUnicode_FromString("") : describe(y);
+    if (of_y != NULL) {
         PyErr_Format(exception, "%s(): %U (%U%s%U)", function, message, of_x, y == NULL ? "" : "; ", of_y);
     }
     Py_XDECREF(message);
@@ -192,14 +194,23 @@ static void explain_error(const char *function, const char *name)
     Py_XDECREF(traceback);
 }
 
-static bool has_attribute(PyObject *object, const char *name)
+/* 1, 0, or -1 with an error set, of which there are others than that there is no such attribute: no memory to look for it. */
+static int has_attribute(PyObject *object, const char *name)
 {
-    return PyObject_HasAttrString((PyObject *)Py_TYPE(object), name);
+    PyObject *attribute = PyObject_GetAttrString((PyObject *)Py_TYPE(object), name);
+    if (attribute == NULL && !PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        return -1;
+    }
+    PyErr_Clear();
+    const int found = attribute != NULL;
+    Py_XDECREF(attribute);
+    return found;
 }
 
 int is_lazy(PyObject *object)
 {
-    if (PyArray_CheckExact(object) || !has_attribute(object, "__dask_graph__")) {
+    if (PyArray_CheckExact(object) || has_attribute(object, "__dask_graph__") <= 0) {
+        PyErr_Clear();
         return 0;
     }
     PyObject *graph = PyObject_CallMethod(object, "__dask_graph__", NULL); /* None: of a container of other arrays, in memory */
@@ -231,10 +242,18 @@ static PyObject *from_dlpack(PyObject *object)
     return array;
 }
 
-/* A masked array would lose its mask without a word. */
-static bool is_masked(PyObject *object)
+/* A masked array would lose its mask without a word. 1, 0, or -1 with an error set. */
+static int is_masked(PyObject *object)
 {
-    return strcmp(Py_TYPE(object)->tp_name, "MaskedArray") == 0 || has_attribute(object, "_baseclass");
+    return strcmp(Py_TYPE(object)->tp_name, "MaskedArray") == 0 ? 1 : has_attribute(object, "_baseclass");
+}
+
+/* Is it known by the protocol of DLPack alone? 1, 0, or -1 with an error set. */
+static int needs_dlpack(PyObject *object)
+{
+    const int exports = PyObject_CheckBuffer(object) ? 0 : has_attribute(object, "__dlpack__");
+    const int others = exports <= 0 ? 0 : has_attribute(object, "__array__");
+    return exports <= 0 ? exports : others < 0 ? -1 : !others;
 }
 
 /* A new reference to a base-class array, or NULL. */
@@ -245,12 +264,16 @@ static PyArrayObject *as_array(const char *function, const char *name, PyObject 
         Py_INCREF(object);
         return (PyArrayObject *)object;
     }
-    if (PyArray_Check(object) && is_masked(object)) {
+    const int masked = PyArray_Check(object) ? is_masked(object) : 0, dlpack = masked != 0 ? 0 : needs_dlpack(object);
+    if (masked < 0 || dlpack < 0) {
+        return NULL;
+    }
+    if (masked) {
         PyErr_Format(PyExc_TypeError, "%s(): %s is a masked array, whose mask would be ignored: pass %s.filled(...) or a plain array", function,
                      name, name);
         return NULL;
     }
-    if (has_attribute(object, "__dlpack__") && !has_attribute(object, "__array__") && !PyObject_CheckBuffer(object)) {
+    if (dlpack) {
         array = from_dlpack(object);
     } else {
         array = PyArray_FROM_OF(object, NPY_ARRAY_ENSUREARRAY);
@@ -373,8 +396,9 @@ static int check_out(const char *function, PyArrayObject *out, int ndim, const n
         return fail(PyExc_TypeError, function, &argument, NULL, "out must be of dtype float64, float32, float16 or bfloat16");
     }
     if (PyArray_NDIM(out) != ndim || !PyArray_CompareLists(PyArray_DIMS(out), (npy_intp *)shape, ndim)) {
-        PyObject *wanted = PyArray_IntTupleFromIntp(ndim, shape), *got = PyArray_IntTupleFromIntp(PyArray_NDIM(out), PyArray_DIMS(out));
-        if (wanted != NULL && got != NULL) {
+        PyObject *wanted = PyArray_IntTupleFromIntp(ndim, shape);
+        PyObject *got = wanted == NULL ? NULL : PyArray_IntTupleFromIntp(PyArray_NDIM(out), PyArray_DIMS(out));
+        if (got != NULL) {
             fail(PyExc_ValueError, function, x, y, "out has shape %R, the result %R", got, wanted);
         }
         Py_XDECREF(wanted);
@@ -423,11 +447,30 @@ int result_open(const char *function, PyObject *out, int ndim, const npy_intp *s
     return 0;
 }
 
+/* Elements of bfloat16 as 16 bits each: NumPy's way to copy types that are not its own crashes where there is no memory for it. */
+static PyArrayObject *as_bits(PyArrayObject *array)
+{
+    if (!PyTypeNum_ISUSERDEF(PyArray_TYPE(array))) {
+        return (PyArrayObject *)Py_NewRef((PyObject *)array);
+    }
+    PyArray_Descr *descr = PyArray_DescrFromType(NPY_UINT16);
+    return descr == NULL ? NULL : (PyArrayObject *)PyArray_View(array, descr, &PyArray_Type);
+}
+
+static int copy_into(PyArrayObject *target, PyArrayObject *source)
+{
+    PyArrayObject *to = as_bits(target), *from = to == NULL ? NULL : as_bits(source);
+    const int status = from == NULL ? -1 : PyArray_CopyInto(to, from);
+    Py_XDECREF(to);
+    Py_XDECREF(from);
+    return status;
+}
+
 PyObject *result_finish(struct result *result, int ok)
 {
     PyObject *object = NULL;
     if (ok && result->target != NULL) {
-        if (result->array == result->target || PyArray_CopyInto(result->target, result->array) == 0) {
+        if (result->array == result->target || copy_into(result->target, result->array) == 0) {
             object = (PyObject *)result->target;
             Py_INCREF(object);
         }

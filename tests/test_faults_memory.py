@@ -1,0 +1,110 @@
+"""Memory that ends anywhere: MemoryError and nothing else, nothing leaked, and the next call gives the same bits."""
+
+import gc
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fault_cases import bits, cases, file_cases, groups
+from processes import ENVIRONMENT
+
+import cossim
+from cossim import _core
+
+FOLDER = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def nothing_fails_afterwards():
+    yield
+    _core._fail_allocation(0)
+
+
+def attempt(case, n):
+    """The bits of a call whose n-th allocation fails, or None after MemoryError; and whether there was an n-th one."""
+    _core._fail_allocation(n)
+    try:
+        found = bits(case.call())
+    except MemoryError:
+        found = None
+    return found, _core._fail_allocation(0) == 0
+
+
+def fail_one_by_one(case):
+    """Lets the first allocation of a call fail, the second, ... How many there are, and what went wrong."""
+    expected, live = case(), _core._live_blocks()
+    watched = [x for x in (*case.inputs, case.out) if x is not None]
+    n, wrong = 0, []
+    while True:
+        references, out = list(map(sys.getrefcount, watched)), bits(case.out)
+        found, failed = attempt(case, n + 1)
+        if not failed:
+            return n, wrong + ([] if found == expected else ["the call in which nothing fails"])
+        n += 1
+        checks = {
+            "another result": found in (None, expected),
+            "references": list(map(sys.getrefcount, watched)) == references,
+            "blocks in use": _core._live_blocks() == live,
+            "inputs changed": case.inputs_are_as_they_were(),
+            "out changed": found is not None or bits(case.out) == out,
+            "the next call": case() == expected,
+        }
+        wrong += [f"allocation {n}: {what}" for what, holds in checks.items() if not holds]
+
+
+def in_turn(cases):
+    tried, lost = 0, []
+    for name, case in cases:
+        n, wrong = fail_one_by_one(case)
+        tried += n
+        lost += [f"{name}: {text}" for text in wrong]
+    assert lost == []
+    return tried
+
+
+@pytest.mark.soak
+def test_every_allocation_of_the_core_in_turn(amount, figures, tmp_path):
+    tried = 0
+    for threads in (1, 2):
+        scale = 1 if threads == 1 else 4  # so that a second thread has work
+        with cossim.threads(threads):
+            for group, dtype in groups(amount(["float32", "int8"][: 3 - threads], None)):
+                tried += in_turn(cases(group, dtype, scale).items())
+            tried += in_turn(file_cases(tmp_path, "float32"))
+    figures("each allocation of the core fails in turn, in every function", tried, tried)
+
+
+@pytest.mark.parametrize(("group", "dtype"), groups(["float32"]))
+def test_calls_that_fail_leave_nothing(group, dtype):
+    """Objects that each failure left over would show in every ten of them; Python's own caches grow now and then."""
+
+    def growth(case, n, times=10):
+        gc.collect()
+        before = sys.getallocatedblocks()
+        for _ in range(times):
+            attempt(case, n)
+        gc.collect()
+        return sys.getallocatedblocks() - before
+
+    gc.freeze()  # what has been imported is not looked through again and again
+    try:
+        for name, case in cases(group, dtype).items():
+            for n in (1, 2, 3):
+                assert any(growth(case, n) < 8 for _ in range(10)), (name, n)
+    finally:
+        gc.unfreeze()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("group", "dtype"), [("refused", "float32"), *groups(["float32", "bfloat16"])])
+def test_every_allocation_of_python_in_turn(group, dtype, amount, figures):
+    pytest.importorskip("_testcapi", reason="this Python comes without its own tests")
+    command = [sys.executable, str(FOLDER / "fault_nomemory.py"), group, dtype, str(amount(1, 20))]
+    environment = {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join([ENVIRONMENT["PYTHONPATH"], str(FOLDER)])}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    *wrong, last = run.stdout.splitlines() or [""]
+    assert (run.returncode, wrong) == (0, []), run.stdout + run.stderr
+    tried = int(last.removeprefix("tried "))
+    figures(f"each allocation of Python fails in turn, in the C functions: {group}, {dtype}", tried, tried)
