@@ -1,12 +1,16 @@
 """Files that are there as a whole or not at all."""
 
 import errno
+import fcntl
 import os
+import re
 import secrets
 import signal
 import stat
 import threading
+import time
 from contextlib import contextmanager, suppress
+from functools import partial
 from zipfile import ZipFile
 
 import numpy as np
@@ -36,11 +40,51 @@ def errors_of(path):
 
 
 @contextmanager
+def temporary_file(named, folder, start, end, mode, buffering=-1):
+    """A new file in folder, open and locked, and its path; whatever is called so at the end is removed.
+
+    Its name is start, 16 digits, end; errors call it `named`. Others of such a name are removed if they are not locked:
+    they are those of processes that were killed. So the file must be given another name before it is closed.
+    """
+    _remove_leftovers(folder, start, end)
+    path = os.path.join(folder, f"{start}{secrets.token_hex(8)}{end}")
+    try:
+        with errors_of(named):  # opener: no bare number of an open file, which an interrupt would leave open
+            file = open(path, "xb", buffering=buffering, opener=partial(os.open, mode=mode))  # noqa: SIM115
+        with file:
+            with suppress(OSError):  # a file system without locks, where nothing is ever removed
+                fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+            yield file, path
+    finally:
+        with suppress(OSError):
+            os.unlink(path)
+
+
+def _remove_leftovers(folder, start, end):
+    pattern = re.compile(f"{re.escape(start)}[0-9a-f]{{16}}{re.escape(end)}", re.S)
+    with suppress(OSError):
+        for name in filter(pattern.fullmatch, os.listdir(folder or os.curdir)):
+            with suppress(OSError):
+                _remove_if_left_over(os.path.join(folder, name))
+
+
+def _remove_if_left_over(path):
+    options = {"buffering": 0, "opener": lambda path, flags: os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)}
+    with open(path, "r+b", **options) as file:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError while it is being written
+        status = os.fstat(file.fileno())
+        # One that was made a moment ago and has nothing in it yet may be locked next.
+        if stat.S_ISREG(status.st_mode) and (status.st_size > 0 or time.time() - status.st_mtime > 60):
+            os.unlink(path)
+
+
+@contextmanager
 def replacing(path):
     """A new file beside path, and a function that puts it in the place of path; removed at the end if not so used.
 
     The function returns when all of the file, and its name, are on the disk. Permissions are those of the file at path,
-    or where there is none those that open() gives. Links are followed.
+    or where there is none those that open() gives. Links are followed. A process that is killed leaves a file
+    .cossim-*.tmp, which the next one that writes to the folder removes.
     """
     path = os.path.realpath(path)
     mode = None
@@ -50,24 +94,20 @@ def replacing(path):
             raise OSError(errno.EINVAL, "something else than a file is there", path)
         if not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, "the file there is write-protected", path)
-    temporary = os.path.join(os.path.dirname(path), f".cossim-{secrets.token_hex(8)}.tmp")
-    with ending_by_exception():
-        try:
-            with open(temporary, "xb") as file:
-                if mode is not None:
-                    with suppress(PermissionError):  # a file system without permissions
-                        os.chmod(temporary, mode & 0o777)
+    folder = os.path.dirname(path)
+    new = temporary_file(path, folder, ".cossim-", ".tmp", 0o666 if mode is None else mode & 0o777)
+    with ending_by_exception(), new as (file, temporary):
+        if mode is not None:
+            with suppress(PermissionError):  # a file system without permissions
+                os.chmod(temporary, mode & 0o777)
 
-                def replace():
-                    file.flush()
-                    os.fsync(file.fileno())
-                    os.replace(temporary, path)
-                    sync_folder(os.path.dirname(path))
+        def replace():
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(temporary, path)
+            sync_folder(folder)
 
-                yield file, replace
-        finally:
-            with suppress(FileNotFoundError):
-                os.unlink(temporary)
+        yield file, replace
 
 
 def sync_folder(folder):

@@ -38,7 +38,6 @@ import json
 import math
 import os
 import reprlib
-import secrets
 import stat
 import struct
 import zlib
@@ -46,7 +45,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from cossim._files import errors_of, sync_folder
+from cossim._files import errors_of, sync_folder, temporary_file
 
 MAGIC = b"\x89COSSIM\n"
 VERSION = 1
@@ -249,7 +248,8 @@ def _mode_of(path):
         return None
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise ValueError(f"{path!r}: not a regular file, so nothing is written there")
-    os.close(os.open(path, os.O_WRONLY))  # which fails for folders and without permission, as any writing would
+    with open(path, "ab", buffering=0):  # which fails for folders and without permission, as any writing would
+        pass
     return mode & 0o777
 
 
@@ -261,7 +261,8 @@ def write(path, header, arrays, *, progress=None):
     path : str, bytes or os.PathLike
         A file that is there already is replaced once the new one is complete and on the disk; it keeps its permissions.
         Those who have it open or mapped keep the old one, so arrays may be mapped from the very file. A symbolic link
-        stays and its target is replaced. A process that is killed leaves a file path.*.part beside it.
+        stays and its target is replaced. A process that is killed leaves a file path.*.part beside it, which the next
+        write to path removes.
     header : dict
         Whatever JSON can hold.
     arrays : dict of str to numpy.ndarray
@@ -303,33 +304,25 @@ def write(path, header, arrays, *, progress=None):
             progress(done, total)
 
     folder, name = os.path.split(target := os.path.realpath(path))
-    temporary = os.path.join(folder, f"{name[:40]}.{secrets.token_hex(8)}.part")  # file names can be 255 bytes long
     mode = _mode_of(path)
-    try:
-        with errors_of(path):  # 0o666: the umask takes away what it takes from every new file
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else mode)
-        with open(handle, "wb", buffering=0) as file:
-            if mode is not None:
-                with suppress(OSError):  # not every file system has permissions
-                    os.chmod(temporary, mode)
-            _write_all(file, bytes(_START.size), path)
-            for entry, array in zip(entries, arrays.values(), strict=True):
-                _write_all(file, bytes(entry["offset"] - file.tell()), path)
-                entry["crc32"] = _write_array(file, array, entry["dtype"], path, report)
-            data = _encode(header, entries)
-            start = MAGIC, VERSION, zlib.crc32(data), _aligned(end), len(data)
-            start += (zlib.crc32(_START.pack(*start, 0)[:-4]),)
-            _write_all(file, bytes(_aligned(end) - end) + data, path)
-            file.seek(0)
-            _write_all(file, _START.pack(*start), path)
-            with errors_of(path):
-                os.fsync(handle)
+    start, open_mode = f"{name[:40]}.", 0o666 if mode is None else mode  # file names can be 255 bytes long
+    with temporary_file(path, folder, start, ".part", open_mode, buffering=0) as (file, temporary):
+        if mode is not None:
+            with suppress(OSError):  # not every file system has permissions
+                os.chmod(temporary, mode)
+        _write_all(file, bytes(_START.size), path)
+        for entry, array in zip(entries, arrays.values(), strict=True):
+            _write_all(file, bytes(entry["offset"] - file.tell()), path)
+            entry["crc32"] = _write_array(file, array, entry["dtype"], path, report)
+        data = _encode(header, entries)
+        start = MAGIC, VERSION, zlib.crc32(data), _aligned(end), len(data)
+        start += (zlib.crc32(_START.pack(*start, 0)[:-4]),)
+        _write_all(file, bytes(_aligned(end) - end) + data, path)
+        file.seek(0)
+        _write_all(file, _START.pack(*start), path)
         with errors_of(path):
+            os.fsync(file.fileno())
             os.replace(temporary, target)
-    except BaseException:  # KeyboardInterrupt too
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
     sync_folder(folder)
 
 

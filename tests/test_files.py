@@ -139,3 +139,5 @@ nn.save_weights(sys.argv[1], {"w": np.ones(10000)})
         child.communicate(timeout=60 * SLOWNESS)
     assert child.returncode == code or (code is None and child.returncode)
     assert_old(old, left)
+    nn.save_weights(old, {"w": np.ones(3)})
+    assert os.listdir(old.parent) == [old.name]  # what was left over is gone

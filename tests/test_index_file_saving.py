@@ -17,7 +17,7 @@ import pytest
 from conftest import SLOWNESS
 from index_files import files_in, refused
 
-from cossim import _index_file
+from cossim import _files, _index_file
 from cossim._index_file import read, write
 
 
@@ -51,7 +51,7 @@ class Fails(io.FileIO):
 
 
 def open_to_fail(file, mode, **options):
-    return Fails(file, mode) if mode == "wb" else open(file, mode, **options)
+    return Fails(file, mode, opener=options["opener"]) if mode == "xb" else open(file, mode, **options)
 
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -61,7 +61,7 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
 def test_an_error_of_any_write_leaves_the_old_file(old, monkeypatch, error):
     before, calls = old.read_bytes(), 0
     monkeypatch.setattr(_index_file, "_PIECE", 4096)
-    monkeypatch.setattr(_index_file, "open", open_to_fail, raising=False)
+    monkeypatch.setattr(_files, "open", open_to_fail, raising=False)
     monkeypatch.setattr(Fails, "error", error)
     while True:
         monkeypatch.setattr(Fails, "left", calls)
@@ -81,7 +81,7 @@ def test_an_error_of_any_write_leaves_the_old_file(old, monkeypatch, error):
 def test_short_writes(old, monkeypatch):
     write(old, {}, NEW)
     expected = old.read_bytes()
-    monkeypatch.setattr(_index_file, "open", open_to_fail, raising=False)
+    monkeypatch.setattr(_files, "open", open_to_fail, raising=False)
     monkeypatch.setattr(Fails, "most", 7)
     write(old, {}, NEW)
     assert old.read_bytes() == expected
@@ -242,6 +242,42 @@ def test_killed_while_writing(old):
     assert refused(old.parent / part).startswith("not an index file of cossim")
     write(old, {"new": 1}, NEW)
     assert read(old)[0] == {"new": 1}
+    assert files_in(old.parent) == ["index"]  # what was left over is gone
+
+
+def test_a_file_that_another_process_writes_stays(old):
+    """Also where it has other names, and where it is no file of ours."""
+    others = ["index.part", "index.0123456789abcdef.part.gz", "other.0123456789abcdef.part", "index.012345.part"]
+    for name in others:
+        (old.parent / name).write_text("something")
+    (old.parent / f"index.{'0' * 16}.part").symlink_to(old.parent / "index.part")
+    (old.parent / f"index.{'1' * 16}.part").mkdir()
+    (old.parent / f"index.{'2' * 16}.part").touch()  # just made: its writer is about to lock it
+    os.mkfifo(old.parent / f"index.{'3' * 16}.part")
+    before = files_in(old.parent)
+    child = process(
+        """
+        def progress(done, total):
+            print(done, flush=True)
+            sys.stdin.readline()
+        write(sys.argv[1], {"other": 1}, {"x": np.ones(10)}, progress=progress)
+        """,
+        old,
+        stdin=subprocess.PIPE,
+    )
+    with child:
+        child.stdout.readline()
+        during = files_in(old.parent)
+        assert len(during) == len(before) + 1
+        write(old, {"new": 1}, NEW)
+        assert files_in(old.parent) == during
+        child.communicate("go on\n")
+    assert child.returncode == 0
+    assert read(old)[0] == {"other": 1}
+    assert files_in(old.parent) == before
+    os.utime(old.parent / f"index.{'2' * 16}.part", (0, 0))
+    write(old, {"new": 2}, NEW)
+    assert files_in(old.parent) == [name for name in before if "2" * 16 not in name]
 
 
 def test_interrupted_while_writing(old):
