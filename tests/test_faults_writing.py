@@ -1,0 +1,150 @@
+"""Full disks, killed processes, bytes that change: a file is the old one or the new one, or it is refused."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+from fault_writers import WRITERS, continued, prepare
+from processes import ENVIRONMENT
+
+import cossim
+
+FOLDER = Path(__file__).parent
+SHORT = ["x.index", "weights.npz", "hits.csv"]
+
+
+@pytest.fixture
+def disk(tmp_path, monkeypatch):
+    """A folder to write to; the current one, another, has the inputs."""
+    (tmp_path / "inputs").mkdir()
+    (tmp_path / "disk").mkdir()
+    monkeypatch.chdir(tmp_path / "inputs")
+    return tmp_path / "disk"
+
+
+def writers(names):
+    return [name for name in names if find_spec("safetensors") or not name.endswith(".safetensors")]
+
+
+def start(*arguments):
+    command = [sys.executable, str(FOLDER / "fault_writers.py"), *map(str, arguments)]
+    return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def counts(*arguments):
+    """How often the disk was full, and how often the file was written."""
+    with start(*arguments) as child:
+        out, err = child.communicate(timeout=600)
+    assert child.returncode == 0, err
+    return list(map(int, out.splitlines()[-1].split()))
+
+
+@pytest.mark.soak
+def test_limits_of_the_size_of_files(disk, amount, figures):
+    """At every point of writing, by a limit that the system sets."""
+    tried = 0
+    for name in writers(amount(SHORT, WRITERS)):
+        full, written = counts("limits", name, disk, amount(10, 200))
+        assert full >= amount(10, 100) and written >= 1
+        tried += full + written
+        os.unlink(disk / name)
+    figures("a disk that is full at any point of any file that is written", tried, tried)
+
+
+@pytest.mark.soak
+def test_a_small_disk(disk, amount, figures):
+    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("needs the right to mount a file system")
+    try:
+        tried = 0
+        for name in writers(amount(SHORT, WRITERS)):
+            full, written = counts("fill", name, disk, amount(12, 100))
+            assert full >= 1 and written >= 1
+            tried += full + written
+            os.unlink(disk / name)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+    figures("a small disk (tmpfs) with less and less room", tried, tried)
+
+
+@pytest.mark.soak
+def test_killed_at_any_moment(disk, amount, figures):
+    """While files are replaced again and again: each is one of two whole ones, and the next write cleans up."""
+    draw, tried = random.Random(0), 0
+    prepare()
+    names = writers(amount(SHORT[:2], [*SHORT, "hits.npz", "checkpoint.npz"]))
+    for name in names:
+        path, contents = str(disk / name), []
+        for number in (0, 1):
+            WRITERS[name](path, number)
+            contents.append((disk / name).read_bytes())
+        for _ in range(amount(4, 100)):
+            with start("forever", name, disk) as child:
+                assert child.stdout.readline() == "writing\n"
+                time.sleep(draw.random() * 0.03)
+                child.send_signal(signal.SIGKILL)
+            tried += 1
+            if name == "checkpoint.npz":
+                continued(path, 0)  # which refuses a damaged one
+            else:
+                assert (disk / name).read_bytes() in contents
+        for left in disk.iterdir():
+            os.utime(left, (0, 0))  # one that is new and empty could be about to be written
+        WRITERS[name](path, 0)
+        assert os.listdir(disk) == [name]
+        os.unlink(path)
+    figures("SIGKILL while files are written", tried, tried)
+
+
+# ---- a byte of an index file that changes ----
+
+CORPORA = {
+    "float32": (6, 9),
+    "float64": (3, 5),
+    "float16": (5, 16),
+    "bfloat16": (4, 7),
+    "int8": (9, 33),
+    "uint8": (1, 4097),
+}
+
+
+def load(path, mmap):
+    """The index, or None where it is refused as documented."""
+    try:
+        return cossim.Index.load(path, mmap=mmap)
+    except ValueError as error:
+        return None if repr(str(path)) in str(error) else error
+
+
+@pytest.mark.soak
+def test_every_byte_of_an_index_file(tmp_path, amount, figures):
+    """Each bit of it, all at once, none, all; at every place, or at some. 4097 elements: an index without codes."""
+    tried, found, draw = 0, 0, random.Random(0)
+    for dtype, shape in CORPORA.items():
+        corpus = np.arange(1, 1 + shape[0] * shape[1]).reshape(shape) % 97
+        corpus = corpus.astype(getattr(ml_dtypes, dtype, dtype))
+        path = tmp_path / f"{dtype}.index"
+        cossim.Index(corpus).save(path)
+        data = path.read_bytes()
+        with open(path, "r+b", buffering=0) as file:
+            for at in sorted(draw.sample(range(len(data)), amount(40, len(data)))):
+                for other in ({data[at] ^ 1 << bit for bit in range(8)} | {0, 255, 255 - data[at]}) - {data[at]}:
+                    os.pwrite(file.fileno(), bytes([other]), at)
+                    for mmap in (True, False):
+                        tried += 1
+                        found += load(path, mmap) is None
+                os.pwrite(file.fileno(), data[at : at + 1], at)
+        assert path.read_bytes() == data
+        for mmap in (True, False):
+            np.testing.assert_array_equal(load(path, mmap).corpus, corpus)
+    figures("a byte of an index file that is another: refused when it is loaded", tried, found)
