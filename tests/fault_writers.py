@@ -85,7 +85,9 @@ def limits(name, path, steps):
     write(path, 0)
     old, hard = content(path), resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     counts = [0, 0]
-    for limit in sorted({size * step // steps for step in range(steps + 1)} | {size - 1}):
+    for limit in sorted(
+        {size * step // steps for step in range(steps + 1)} | {size - 1, size + 4096}
+    ):  # a checkpoint grows
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
         try:
             failed = refused(write, path, old)
@@ -106,7 +108,8 @@ def fill(name, path, steps):
     write(path, 0)
     old, disk = content(path), os.statvfs(os.path.dirname(path))
     counts = [0, 0]
-    for room in range(steps):
+    needed = os.path.getsize(path) // disk.f_bsize + 4
+    for room in sorted({needed * step // steps for step in range(steps + 1)}):
         with open(filler, "wb") as file:
             used = os.statvfs(os.path.dirname(path))
             file.write(bytes(max(0, used.f_bavail - room) * disk.f_bsize))

@@ -62,7 +62,7 @@ def test_limits_of_the_size_of_files(disk, amount, figures):
 
 @pytest.mark.soak
 def test_a_small_disk(disk, amount, figures):
-    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode != 0:
         pytest.skip("needs the right to mount a file system")
     try:

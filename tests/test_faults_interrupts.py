@@ -1,0 +1,149 @@
+"""Ctrl-C at any moment of a long call: it stops or has ended, leaks nothing, and the next call gives the same bits."""
+
+import gc
+import os
+import random
+import signal
+import time
+
+import numpy as np
+import pytest
+from fault_cases import Case, gradients, index_parts, numbers
+
+import cossim
+from cossim import _core, nn, simclr
+
+
+def long_calls(folder):
+    """Calls of some tens of milliseconds or more, by name."""
+    x, y = numbers(np.float32, 1500, 256), numbers(np.float32, 1200, 256, seed=1)
+    many, queries = numbers(np.float32, 40000, 64), numbers(np.float32, 150, 64, seed=1)
+    images, small = numbers(np.float32, 1500, 1, 28, 28), np.abs(numbers(np.float32, 64, 1, 28, 28, seed=1)) % 1
+    maps, filters = numbers(np.float32, 12, 24, 48, 48), numbers(np.float32, 24, 24, 3, 3, seed=1)
+    index, encoder, z = cossim.Index(many), simclr.Encoder(rng=0), numbers(np.float32, 2, 800, 100)
+    on_disk, checkpoint = os.path.join(folder, "corpus.npy"), os.path.join(folder, "checkpoint.npz")
+    np.save(on_disk, many)
+    yield "pairwise", Case(lambda: cossim.pairwise(x), x)
+    yield "pairwise of two, float64", Case(lambda: cossim.pairwise(x.astype(float), y), x, y)
+    yield "cosine_similarity", Case(lambda: cossim.cosine_similarity(x[:, None], y[None], 2), x, y)
+    yield "topk", Case(lambda: cossim.topk(queries, many, 20), many, queries)
+    yield "topk of itself", Case(lambda: cossim.topk(x, None, 30), x)
+    yield "topk, file", Case(lambda: cossim.topk(queries, on_disk, 20, memory=1 << 20), queries)
+    yield "pairs_above", Case(lambda: cossim.pairs_above(x, 0.05), x)
+    yield "duplicate_groups", Case(lambda: cossim.duplicate_groups(many[:4000], 0.5), many)
+    yield "Index", Case(lambda: index_parts(cossim.Index(many)), many)
+    yield "Index.topk", Case(lambda: index.topk(queries, 20), many, queries)
+    yield "Index.pairs_above", Case(lambda: index.pairs_above(queries, 0.25), many, queries)
+    yield "Index.save", Case(lambda: saved(index, os.path.join(folder, "index")), many)
+    yield "cosine_similarity_vjp", Case(lambda: gradients(cossim.cosine_similarity_vjp(many, many[::-1])), many)
+    yield "pairwise_vjp", Case(lambda: gradients(cossim.pairwise_vjp(x, y)), x, y)
+    yield "nt_xent", Case(lambda: simclr.nt_xent_value_and_grad(*z), z)
+    yield "conv2d", Case(lambda: nn.conv2d(maps, filters, padding=1), maps, filters)
+    yield "conv2d_vjp", Case(lambda: gradients(nn.conv2d_vjp(maps[:4], filters, padding=1)), maps, filters)
+    yield "Encoder", Case(lambda: encoder(images), images)
+    yield "Encoder.vjp", Case(lambda: gradients(encoder.vjp(images[:300])), images)
+    yield "augment", Case(lambda: simclr.augment(images, 0, noise=0.1), images)
+    yield "train", Case(lambda: trained(simclr.train(small, 3, 16)), small)
+    yield "train, checkpoint", Case(lambda: trained_to_the_end(small, checkpoint), small)
+
+
+def saved(index, path):
+    index.save(path)
+    return index_parts(cossim.Index.load(path, mmap=False))
+
+
+def trained(training):
+    return training.encoder.state_dict(), training.losses
+
+
+def trained_to_the_end(images, checkpoint):
+    """Goes on from where an interrupted call left off."""
+    found = trained(simclr.train(images, 3, 16, checkpoint=checkpoint))
+    os.unlink(checkpoint)
+    return found
+
+
+class Interrupter:
+    """Sends the process SIGINT after some time."""
+
+    def __init__(self):
+        self.sent = False
+        signal.signal(signal.SIGALRM, self._send)
+
+    def _send(self, number, frame):
+        self.sent = True
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def after(self, seconds):
+        self.sent = False
+        signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-6))
+
+
+@pytest.fixture
+def interrupter():
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGALRM, signal.SIGINT)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield Interrupter()
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def interrupted(case, interrupter, seconds, pause):
+    """What the call gave, or None if it was stopped. The signal comes in the pause before it, amid it, or after it."""
+    found = None
+    try:
+        interrupter.after(seconds)
+        time.sleep(pause)
+        found = case()
+        while not interrupter.sent:
+            time.sleep(1e-3)
+    except KeyboardInterrupt:
+        pass
+    return found
+
+
+def left_over(folder):
+    """What a call that was stopped could have left over: blocks of memory, open files, files."""
+    gc.collect()
+    opened = os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd") else []
+    temporary = sorted(name for name in os.listdir(folder) if name.endswith((".tmp", ".part")))
+    return _core._live_blocks(), len(opened), temporary
+
+
+def resident():
+    """Bytes of memory the process has."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("threads", [1, 2])
+def test_interrupted_at_any_moment(tmp_path, interrupter, amount, figures, threads):
+    draw, stopped, tried, lost = random.Random(threads), 0, 0, []
+    calls = dict(long_calls(tmp_path))
+    with cossim.threads(threads):
+        for name in draw.sample(list(calls), amount(5, len(calls))):
+            case = calls[name]
+            start = time.perf_counter()
+            expected = case()
+            lasts = time.perf_counter() - start
+            before, memory = left_over(tmp_path), 0
+            for number in range(amount(1, 8)):
+                found = interrupted(case, interrupter, draw.uniform(0, 1.2) * lasts, 0.1 * lasts)
+                tried, stopped = tried + 1, stopped + (found is None)
+                checks = {
+                    "another result": found in (None, expected),
+                    "left over": left_over(tmp_path) == before,
+                    "inputs changed": case.inputs_are_as_they_were(),
+                    "the next call": case() == expected,
+                }
+                wrong = [what for what, holds in checks.items() if not holds]
+                if number == 2:
+                    memory = resident() if os.path.exists("/proc/self/statm") else 0
+                lost += [f"{name}: {wrong}"] * bool(wrong)
+            if memory:
+                assert resident() - memory < 32 << 20, name
+            assert stopped
+    assert lost == []
+    figures(f"Ctrl-C at any moment of a long call, {threads} thread{'s'[: threads - 1]}", tried, tried)
