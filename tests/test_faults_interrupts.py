@@ -81,7 +81,7 @@ class Interrupter:
 
 @pytest.fixture
 def interrupter():
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGALRM, signal.SIGINT)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGALRM, signal.SIGINT, signal.SIGPROF)}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield Interrupter()
     signal.setitimer(signal.ITIMER_REAL, 0)
@@ -147,3 +147,39 @@ def test_interrupted_at_any_moment(tmp_path, interrupter, amount, figures, threa
             assert stopped
     assert lost == []
     figures(f"Ctrl-C at any moment of a long call, {threads} thread{'s'[: threads - 1]}", tried, tried)
+
+
+@pytest.fixture(scope="module")
+def layer_calls():
+    """Calls that do all their work in one function of the core, of some tenths of a second."""
+    maps, filters = numbers(np.float32, 60, 32, 64, 64), numbers(np.float32, 64, 32, 7, 7)
+    rows, encoder = np.ones((2000, 8000), np.float32), simclr.Encoder(rng=0)
+    images = np.ones((40000, 1, 28, 28), np.float32)
+    y, pullback = nn.conv2d_vjp(maps[:40], filters, padding=3)
+    return {
+        "conv2d": lambda: nn.conv2d(maps, filters, padding=3),
+        "conv2d pullback": lambda: pullback(y, input_gradient=False),
+        "max_pool2d": lambda: nn.max_pool2d(maps[:20], 9, 1, 4),
+        "linear": lambda: nn.linear(rows[:800], rows),
+        "Encoder": lambda: encoder(images),
+        "augment": lambda: simclr.augment(images, 0, noise=0.1),
+    }
+
+
+@pytest.mark.parametrize("name", ["conv2d", "conv2d pullback", "max_pool2d", "linear", "Encoder", "augment"])
+def test_layers_do_not_wait_for_their_end(layer_calls, interrupter, name):
+    """Told by the processor's time: a call that is interrupted after a tenth of its own takes less than two thirds."""
+    call = layer_calls[name]
+    with cossim.threads(1):
+        call()
+        start = time.process_time()
+        call()
+        whole = time.process_time() - start
+        signal.signal(signal.SIGPROF, signal.default_int_handler)
+        start = time.process_time()
+        signal.setitimer(signal.ITIMER_PROF, whole / 10)
+        with pytest.raises(KeyboardInterrupt):
+            call()
+        taken = time.process_time() - start
+    assert whole > 0.1
+    assert taken < whole * 2 / 3

@@ -172,7 +172,7 @@ int augment(const struct augment *call)
         return -1;
     }
     memset(a.padded, 0, bytes);
-    pool_run(call->images, (int)workers, task_image, &a, NULL);
+    pool_run(call->images, (int)workers, task_image, &a, call->watch);
     scratch_free(a.padded);
     return 0;
 }

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/watch.h"
 #include "core/work.h"
 
 /* The largest height or width of an image. */
@@ -27,6 +28,7 @@ struct augment {
     const uint64_t *keys;      /* [images]: of the streams of noise */
     double low, high;          /* -INFINITY, INFINITY: values stay as they are */
     void *output;              /* as input, and no part of it */
+    struct watch *watch;       /* or NULL */
 };
 
 /* 0, or -1 when there is no memory. */

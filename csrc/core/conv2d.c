@@ -336,7 +336,7 @@ int conv2d(const struct conv2d *c)
     if (status < 0 || !size_mul((size_t)threads, conv2d_scratch(&plan), &bytes) || (run.scratch = scratch_alloc(bytes)) == NULL) {
         status = -1;
     } else {
-        pool_run(tasks, threads, run_task, &run, NULL);
+        pool_run(tasks, threads, run_task, &run, c->watch);
     }
     scratch_free(run.scratch);
     conv2d_plan_free(&plan);
@@ -378,7 +378,7 @@ int conv2d_max_pool2d(const struct conv2d *c, const struct max_pool2d *pool)
     if (status < 0 || !size_mul((size_t)threads, run.map_bytes + conv2d_scratch(&plan), &bytes) || (run.scratch = scratch_alloc(bytes)) == NULL) {
         status = -1;
     } else {
-        pool_run(c->images, threads, pooled_task, &run, NULL);
+        pool_run(c->images, threads, pooled_task, &run, c->watch);
     }
     scratch_free(run.scratch);
     conv2d_plan_free(&plan);

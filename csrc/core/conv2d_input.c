@@ -134,7 +134,7 @@ int conv2d_input(const struct conv2d_input *call)
     if (!size_mul((size_t)threads, r.scratch_of_worker, &bytes) || (r.scratch = scratch_alloc(bytes)) == NULL) {
         return -1;
     }
-    pool_run(tasks, threads, image_task, &r, NULL);
+    pool_run(tasks, threads, image_task, &r, c->watch);
     scratch_free(r.scratch);
     return 0;
 }

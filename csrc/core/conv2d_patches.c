@@ -105,7 +105,7 @@ static void block_task(void *context, size_t task, size_t worker)
     char *images = r->scratch + worker * r->scratch_of_worker, *factors = images + r->image_bytes + r->at_bytes;
     ptrdiff_t *at = (ptrdiff_t *)(images + r->image_bytes);
     memset(r->sums + (block * c->out_channels + group * r->filters) * entries_of(r) * r->size, 0, r->filters * entries_of(r) * r->size);
-    for (size_t image = first, n; image < end; image += n) {
+    for (size_t image = first, n; image < end && !watch_step(c->watch, worker); image += n) {
         n = smaller(end - image, r->together);
         for (size_t i = 0; i < n * r->channels; i++) {
             const size_t channel = (image + i / r->channels) * c->in_channels + group * r->channels + i % r->channels;
@@ -177,7 +177,7 @@ int conv2d_patches(const struct conv2d_patches *call)
         r.blocks = 1;
         memset(r.sums, 0, sums);
     }
-    pool_run(tasks, threads, block_task, &r, NULL);
+    pool_run(tasks, threads, block_task, &r, c->watch);
     add_filter_blocks(call->weight, call->bias, c->work, r.sums, r.blocks, c->out_channels, entries_of(&r));
     scratch_free(memory);
     return 0;

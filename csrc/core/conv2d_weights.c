@@ -157,7 +157,7 @@ static void block_task(void *context, size_t task, size_t worker)
     const size_t block = task / c->groups, group = task % c->groups, first = block * r->images, end = smaller(first + r->images, c->images);
     char *images = r->scratch + worker * (r->image_bytes + r->gradient_bytes), *gradients = images + r->image_bytes;
     char *out = r->sums + (block * c->out_channels + group * r->filters) * entries_of(r) * r->size;
-    for (size_t image = first, n; image < end; image += n) {
+    for (size_t image = first, n; image < end && !watch_step(c->watch, worker); image += n) {
         n = smaller(end - image, r->together);
         const char *planes = (const char *)c->input + (image * c->in_channels + group * r->channels) * c->in.h * c->in.w * r->size;
         const char *maps = (const char *)c->output + (image * c->out_channels + group * r->filters) * c->out.h * c->out.w * r->size;
@@ -286,10 +286,10 @@ int conv2d_weights(const struct conv2d_weights *call)
     r.ones = r.sums + scratch_round(sums);
     r.scratch = r.ones + ones;
     fill_tables(&r);
-    pool_run(tasks, threads, block_task, &r, NULL);
+    pool_run(tasks, threads, block_task, &r, c->watch);
     if (c->out.w % r.lanes != 0 && !all_finite(c->work, r.blocks * c->out_channels * entries_of(&r), r.sums)) {
         r.by_rows = true;
-        pool_run(tasks, threads, block_task, &r, NULL);
+        pool_run(tasks, threads, block_task, &r, c->watch);
     }
     add_filter_blocks(call->weight, call->bias, c->work, r.sums, r.blocks, c->out_channels, entries_of(&r));
     scratch_free(memory);

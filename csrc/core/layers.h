@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/watch.h"
 #include "core/work.h"
 #include "kernels/kernels.h"
 
@@ -31,6 +32,7 @@ struct conv2d {
     const void *weight;      /* [out_channels][in_channels / groups][kernel.h][kernel.w] */
     const void *bias;        /* [out_channels] or NULL */
     void *output;            /* [images][out_channels][out.h][out.w], or half of both */
+    struct watch *watch;     /* or NULL: a call that is stopped leaves its results incomplete */
 };
 
 /* Can conv2d do that pooling by itself? */
@@ -67,6 +69,7 @@ struct max_pool2d {
     const void *input; /* [planes][in.h][in.w] */
     void *output;      /* [planes][out.h][out.w] */
     int64_t *indices;  /* the same, or NULL: where in its plane each maximum was, as row * in.w + column; that of a window without pixels may be outside */
+    struct watch *watch; /* or NULL */
 };
 
 void max_pool2d(const struct max_pool2d *pool);
@@ -124,6 +127,7 @@ struct linear {
     const void *weight; /* [out_features][in_features] */
     const void *bias;   /* [out_features] or NULL */
     void *output;       /* [rows][out_features] */
+    struct watch *watch; /* or NULL */
 };
 
 int linear(const struct linear *layer);
@@ -142,6 +146,7 @@ struct product {
     size_t right_step;  /* from row to row, as output_step */
     void *output;
     size_t output_step;
+    struct watch *watch; /* or NULL */
 };
 int product(const struct product *product);
 

@@ -76,7 +76,7 @@ int linear(const struct linear *l)
         at[i] = (ptrdiff_t)(i * lanes_of(l->work));
     }
     struct linear_run run = {l, at};
-    pool_run((l->rows + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE, threads_for(l->rows * l->out_features, l->in_features, WORK_OF_TILES), linear_task, &run, NULL);
+    pool_run((l->rows + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE, threads_for(l->rows * l->out_features, l->in_features, WORK_OF_TILES), linear_task, &run, l->watch);
     scratch_free(at);
     return 0;
 }

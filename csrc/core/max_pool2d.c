@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/pool.h"
+#include "base/scratch.h"
 #include "core/layers.h"
 #include "core/reduce.h"
 
@@ -81,17 +82,25 @@ void max_pool2d_planes(const struct max_pool2d *p, size_t first, size_t count)
     }
 }
 
-static void pool_task_plane(void *context, size_t plane, size_t worker)
+struct run {
+    const struct max_pool2d *pool;
+    size_t at_once;
+};
+
+static void planes_task(void *context, size_t task, size_t worker)
 {
+    const struct run *run = context;
+    const size_t first = task * run->at_once;
     (void)worker;
-    pool_plane(context, plane);
+    max_pool2d_planes(run->pool, first, smaller(run->pool->planes - first, run->at_once));
 }
 
+/* Planes can be small, so that a task is some of them, if there are many. */
 void max_pool2d(const struct max_pool2d *p)
 {
-    struct max_pool2d copy = *p; /* tasks take a context they could write to */
-    const size_t windows = p->planes * p->out.h * p->out.w;
-    pool_run(p->planes, threads_for(windows, p->kernel.h * p->kernel.w, WORK_OF_SUMS), pool_task_plane, &copy, NULL);
+    struct run run = {p, larger(smaller(p->planes / 64, 8), 1)};
+    const size_t windows = p->planes * p->out.h * p->out.w, tasks = (p->planes + run.at_once - 1) / run.at_once;
+    pool_run(tasks, threads_for(windows, p->kernel.h * p->kernel.w, WORK_OF_SUMS), planes_task, &run, p->watch);
 }
 
 #define SCATTER(type)                                                                                                       \

@@ -211,7 +211,8 @@ static size_t measure(struct run *r, size_t *vectors)
     return work;
 }
 
-int network_run(enum work work, const struct layer *layers, size_t count, size_t images, struct shape shape, const void *input, void *output)
+int network_run(enum work work, const struct layer *layers, size_t count, size_t images, struct shape shape, const void *input, void *output,
+                struct watch *watch)
 {
     struct stage *stages = scratch_alloc(count * sizeof *stages);
     struct run r = {.stages = stages, .size = work_size(work), .images = images, .input = input, .output = output, .work = work};
@@ -240,7 +241,7 @@ int network_run(enum work work, const struct layer *layers, size_t count, size_t
     for (size_t v = 0; v < vectors; v++) {
         r.at[v] = (ptrdiff_t)(v * lanes);
     }
-    pool_run(tasks, threads, run_block, &r, NULL);
+    pool_run(tasks, threads, run_block, &r, watch);
     status = 0;
 done:
     for (size_t i = 0; i < r.count; i++) {

@@ -29,7 +29,8 @@ struct shape {
 /* What the layers make of an image of that shape; false where they do not fit together. */
 bool network_shape(const struct layer *layers, size_t count, struct shape *shape);
 
-/* The layers fit the shape, and there is at least one. 0, or -1 when there is no memory. */
-int network_run(enum work work, const struct layer *layers, size_t count, size_t images, struct shape shape, const void *input, void *output);
+/* The layers fit the shape, and there is at least one. 0, or -1 when there is no memory. watch may be NULL. */
+int network_run(enum work work, const struct layer *layers, size_t count, size_t images, struct shape shape, const void *input, void *output,
+                struct watch *watch);
 
 #endif

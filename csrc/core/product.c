@@ -121,7 +121,7 @@ int product(const struct product *p)
     if (run.scratch == NULL) {
         return -1;
     }
-    pool_run(tasks, threads, run_task, &run, NULL);
+    pool_run(tasks, threads, run_task, &run, p->watch);
     scratch_free(run.scratch);
     return 0;
 }

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 
 #include "core/augment.h"
+#include "python/watch.h"
 
 static bool is_plain(PyArrayObject *array, int type, int ndim)
 {
@@ -17,7 +18,7 @@ static PyObject *augment_augment(PyObject *self, PyObject *args)
 {
     PyArrayObject *images, *maps, *keys, *out;
     double noise, low, high;
-    int status;
+    struct watched watched;
     (void)self;
     if (!PyArg_ParseTuple(args, "O!O!O!O!ddd:augment", &PyArray_Type, &images, &PyArray_Type, &maps, &PyArray_Type, &keys, &PyArray_Type, &out,
                           &noise, &low, &high)) {
@@ -31,7 +32,7 @@ static PyObject *augment_augment(PyObject *self, PyObject *args)
         PyErr_SetString(PyExc_ValueError, "augment(): arrays that do not fit together; call it through cossim.simclr");
         return NULL;
     }
-    const struct augment call = {
+    struct augment call = {
         .work = type == NPY_DOUBLE ? WORK_F64 : WORK_F32,
         .images = (size_t)PyArray_DIM(images, 0),
         .channels = (size_t)PyArray_DIM(images, 1),
@@ -45,9 +46,12 @@ static PyObject *augment_augment(PyObject *self, PyObject *args)
         .high = high,
         .output = PyArray_DATA(out),
     };
-    Py_BEGIN_ALLOW_THREADS
-    status = augment(&call);
-    Py_END_ALLOW_THREADS
+    watched_begin(&watched, NULL, 0);
+    call.watch = &watched.watch;
+    const int status = augment(&call);
+    if (watched_end(&watched) < 0) {
+        return NULL;
+    }
     if (status < 0) {
         return PyErr_NoMemory();
     }

@@ -8,6 +8,7 @@
 
 #include "base/scratch.h"
 #include "core/network.h"
+#include "python/watch.h"
 
 struct network {
     PyObject_HEAD
@@ -203,14 +204,16 @@ static PyObject *run_layers(const struct layer *layers, size_t count, PyArrayObj
     if (out == NULL) {
         return NULL;
     }
-    int status;
-    Py_BEGIN_ALLOW_THREADS
-    status = network_run(PyArray_TYPE(array) == NPY_DOUBLE ? WORK_F64 : WORK_F32, layers, count, (size_t)in[0], first, PyArray_DATA(array),
-                         PyArray_DATA(out));
-    Py_END_ALLOW_THREADS
-    if (status < 0) {
-        Py_DECREF(out);
-        return PyErr_NoMemory();
+    struct watched watched;
+    watched_begin(&watched, NULL, 0);
+    const int status = network_run(PyArray_TYPE(array) == NPY_DOUBLE ? WORK_F64 : WORK_F32, layers, count, (size_t)in[0], first, PyArray_DATA(array),
+                                   PyArray_DATA(out), &watched.watch);
+    const bool stopped = watched_end(&watched) < 0;
+    if (status < 0 && !stopped) {
+        PyErr_NoMemory();
+    }
+    if (status < 0 || stopped) {
+        Py_CLEAR(out);
     }
     return (PyObject *)out;
 }

@@ -8,6 +8,7 @@
 
 #include "core/layers.h"
 #include "python/args.h"
+#include "python/watch.h"
 
 static bool is_plain(PyArrayObject *array, int type, int ndim)
 {
@@ -52,8 +53,12 @@ static PyObject *does_not_fit(const char *function)
     return NULL;
 }
 
-static PyObject *finish(int status)
+/* The end of a call that was begun with watched_begin. */
+static PyObject *finish(struct watched *watched, int status)
 {
+    if (watched_end(watched) < 0) {
+        return NULL;
+    }
     if (status < 0) {
         return PyErr_NoMemory();
     }
@@ -98,7 +103,8 @@ static PyObject *nn_conv2d(PyObject *self, PyObject *args)
     PyObject *bias;
     struct extent2 stride, padding, dilation;
     Py_ssize_t groups;
-    int status, relu;
+    int relu;
+    struct watched watched;
     (void)self;
     if (!PyArg_ParseTuple(args, "O!O!OO!(nn)(nn)(nn)np:conv2d", &PyArray_Type, &x, &PyArray_Type, &weight, &bias, &PyArray_Type, &out,
                           &stride.h, &stride.w, &padding.h, &padding.w, &dilation.h, &dilation.w, &groups, &relu)) {
@@ -113,10 +119,9 @@ static PyObject *nn_conv2d(PyObject *self, PyObject *args)
     conv.padding = padding;
     conv.bias = data_or_null(bias);
     conv.relu = relu;
-    Py_BEGIN_ALLOW_THREADS
-    status = conv2d(&conv);
-    Py_END_ALLOW_THREADS
-    return finish(status);
+    watched_begin(&watched, NULL, 0);
+    conv.watch = &watched.watch;
+    return finish(&watched, conv2d(&conv));
 }
 
 static PyObject *nn_conv2d_input(PyObject *self, PyObject *args)
@@ -124,7 +129,7 @@ static PyObject *nn_conv2d_input(PyObject *self, PyObject *args)
     PyArrayObject *weight, *maps, *x;
     struct extent2 stride, padding, dilation;
     Py_ssize_t groups;
-    int status;
+    struct watched watched;
     (void)self;
     if (!PyArg_ParseTuple(args, "O!O!O!(nn)(nn)(nn)n:conv2d_input", &PyArray_Type, &weight, &PyArray_Type, &maps, &PyArray_Type, &x, &stride.h,
                           &stride.w, &padding.h, &padding.w, &dilation.h, &dilation.w, &groups)) {
@@ -137,10 +142,9 @@ static PyObject *nn_conv2d_input(PyObject *self, PyObject *args)
     gradient.conv.stride = stride;
     gradient.conv.dilation = dilation;
     gradient.conv.padding = padding;
-    Py_BEGIN_ALLOW_THREADS
-    status = conv2d_input(&gradient);
-    Py_END_ALLOW_THREADS
-    return finish(status);
+    watched_begin(&watched, NULL, 0);
+    gradient.conv.watch = &watched.watch;
+    return finish(&watched, conv2d_input(&gradient));
 }
 
 /* Are these indices of elements of maps of that size, one for each element of `kept`? */
@@ -165,7 +169,7 @@ static PyObject *nn_conv2d_weights(PyObject *self, PyObject *args)
     PyObject *bias, *indices;
     struct extent2 stride, padding, dilation, size;
     Py_ssize_t groups;
-    int status;
+    struct watched watched;
     (void)self;
     if (!PyArg_ParseTuple(args, "O!O!O!O(nn)(nn)(nn)nO(nn):conv2d_weights", &PyArray_Type, &x, &PyArray_Type, &maps, &PyArray_Type, &weight, &bias,
                           &stride.h, &stride.w, &padding.h, &padding.w, &dilation.h, &dilation.w, &groups, &indices, &size.h, &size.w)) {
@@ -185,12 +189,11 @@ static PyObject *nn_conv2d_weights(PyObject *self, PyObject *args)
     conv.dilation = dilation;
     conv.padding = padding;
     void *of_weight = PyArray_DATA(weight), *of_bias = (void *)data_or_null(bias);
+    watched_begin(&watched, NULL, 0);
+    conv.watch = &watched.watch;
     const struct conv2d_patches patches = {conv, data_or_null(indices), last_two(maps).h * last_two(maps).w, of_weight, of_bias};
     const struct conv2d_weights weights = {conv, of_weight, of_bias};
-    Py_BEGIN_ALLOW_THREADS
-    status = some ? conv2d_patches(&patches) : conv2d_weights(&weights);
-    Py_END_ALLOW_THREADS
-    return finish(status);
+    return finish(&watched, some ? conv2d_patches(&patches) : conv2d_weights(&weights));
 }
 
 static PyObject *nn_all_finite(PyObject *self, PyObject *x)
@@ -209,7 +212,8 @@ static PyObject *nn_conv2d_pooled(PyObject *self, PyObject *args)
     PyObject *bias;
     struct extent2 stride, padding, dilation, size;
     Py_ssize_t groups;
-    int status, relu;
+    int relu;
+    struct watched watched;
     (void)self;
     if (!PyArg_ParseTuple(args, "O!O!OO!O!(nn)(nn)(nn)np(nn):conv2d_pooled", &PyArray_Type, &x, &PyArray_Type, &weight, &bias, &PyArray_Type, &out,
                           &PyArray_Type, &indices, &stride.h, &stride.w, &padding.h, &padding.w, &dilation.h, &dilation.w, &groups, &relu, &size.h,
@@ -239,17 +243,17 @@ static PyObject *nn_conv2d_pooled(PyObject *self, PyObject *args)
         .output = PyArray_DATA(out),
         .indices = PyArray_DATA(indices),
     };
-    Py_BEGIN_ALLOW_THREADS
-    status = conv2d_max_pool2d(&conv, &pool);
-    Py_END_ALLOW_THREADS
-    return finish(status);
+    watched_begin(&watched, NULL, 0);
+    conv.watch = &watched.watch;
+    return finish(&watched, conv2d_max_pool2d(&conv, &pool));
 }
 
 static PyObject *nn_linear(PyObject *self, PyObject *args)
 {
     PyArrayObject *x, *weight, *out;
     PyObject *bias;
-    int status, relu;
+    int relu;
+    struct watched watched;
     (void)self;
     if (!PyArg_ParseTuple(args, "O!O!OO!p:linear", &PyArray_Type, &x, &PyArray_Type, &weight, &bias, &PyArray_Type, &out, &relu)) {
         return NULL;
@@ -258,7 +262,7 @@ static PyObject *nn_linear(PyObject *self, PyObject *args)
         PyArray_DIM(out, 1) != PyArray_DIM(weight, 0)) {
         return does_not_fit("linear");
     }
-    const struct linear layer = {
+    struct linear layer = {
         .work = work_of(x),
         .rows = (size_t)PyArray_DIM(x, 0),
         .in_features = (size_t)PyArray_DIM(x, 1),
@@ -269,16 +273,16 @@ static PyObject *nn_linear(PyObject *self, PyObject *args)
         .bias = data_or_null(bias),
         .output = PyArray_DATA(out),
     };
-    Py_BEGIN_ALLOW_THREADS
-    status = linear(&layer);
-    Py_END_ALLOW_THREADS
-    return finish(status);
+    watched_begin(&watched, NULL, 0);
+    layer.watch = &watched.watch;
+    return finish(&watched, linear(&layer));
 }
 
 static PyObject *nn_product(PyObject *self, PyObject *args)
 {
     PyArrayObject *left, *right, *out;
-    int status, transposed;
+    int transposed;
+    struct watched watched;
     (void)self;
     if (!PyArg_ParseTuple(args, "O!O!O!p:product", &PyArray_Type, &left, &PyArray_Type, &right, &PyArray_Type, &out, &transposed)) {
         return NULL;
@@ -289,7 +293,7 @@ static PyObject *nn_product(PyObject *self, PyObject *args)
         return does_not_fit("product");
     }
     const size_t width = (size_t)PyArray_DIM(left, 1);
-    const struct product call = {
+    struct product call = {
         .work = work_of(left),
         .rows = (size_t)PyArray_DIM(out, 0),
         .columns = (size_t)PyArray_DIM(out, 1),
@@ -302,10 +306,9 @@ static PyObject *nn_product(PyObject *self, PyObject *args)
         .output = PyArray_DATA(out),
         .output_step = (size_t)PyArray_DIM(out, 1),
     };
-    Py_BEGIN_ALLOW_THREADS
-    status = product(&call);
-    Py_END_ALLOW_THREADS
-    return finish(status);
+    watched_begin(&watched, NULL, 0);
+    call.watch = &watched.watch;
+    return finish(&watched, product(&call));
 }
 
 /* Does every window of the output begin inside the image or its padding, so that one element at least is inside? */
@@ -320,6 +323,7 @@ static PyObject *nn_max_pool2d(PyObject *self, PyObject *args)
     PyArrayObject *x, *out;
     PyObject *indices;
     struct extent2 kernel, stride, padding, dilation;
+    struct watched watched;
     (void)self;
     if (!PyArg_ParseTuple(args, "O!O!O(nn)(nn)(nn)(nn):max_pool2d", &PyArray_Type, &x, &PyArray_Type, &out, &indices, &kernel.h, &kernel.w,
                           &stride.h, &stride.w, &padding.h, &padding.w, &dilation.h, &dilation.w)) {
@@ -332,7 +336,7 @@ static PyObject *nn_max_pool2d(PyObject *self, PyObject *args)
         !windows_fit(last_two(x).w, last_two(out).w, kernel.w, stride.w, dilation.w, padding.w)) {
         return does_not_fit("max_pool2d");
     }
-    const struct max_pool2d pool = {
+    struct max_pool2d pool = {
         .work = work_of(x),
         .planes = (size_t)PyArray_DIM(x, 0),
         .in = last_two(x),
@@ -345,10 +349,10 @@ static PyObject *nn_max_pool2d(PyObject *self, PyObject *args)
         .output = PyArray_DATA(out),
         .indices = (int64_t *)data_or_null(indices),
     };
-    Py_BEGIN_ALLOW_THREADS
+    watched_begin(&watched, NULL, 0);
+    pool.watch = &watched.watch;
     max_pool2d(&pool);
-    Py_END_ALLOW_THREADS
-    Py_RETURN_NONE;
+    return finish(&watched, 0);
 }
 
 static PyObject *nn_max_pool2d_scatter(PyObject *self, PyObject *args)

@@ -113,7 +113,7 @@ static void check_network(size_t images, struct shape shape, size_t most_layers)
     }
     const size_t outputs = images * elements(&now);
     void *output = guarded_alloc(outputs * size_of(f64));
-    CHECK(network_run(work, layers, count, images, shape, input, output) == 0, "no memory");
+    CHECK(network_run(work, layers, count, images, shape, input, output, NULL) == 0, "no memory");
     for (size_t i = 0; i < outputs; i++) {
         CHECK(same(get(f64, output, i), get(f64, between, i)), "%s network f%d of %zu layers, %zu images: %zu of %zu: %a, not %a", isa, f64 ? 64 : 32, count, images, i, outputs, get(f64, output, i), get(f64, between, i));
     }
@@ -138,7 +138,7 @@ static void check_bands(void)
             struct shape now = shape;
             run_alone(WORK_F32, &layers[0], 1, &now, input, between);
             run_alone(WORK_F32, &layers[1], 1, &now, between, alone);
-            CHECK(network_run(WORK_F32, layers, 2, 1, shape, input, output) == 0, "no memory");
+            CHECK(network_run(WORK_F32, layers, 2, 1, shape, input, output, NULL) == 0, "no memory");
             for (size_t i = 0; i < elements(&after); i++) {
                 CHECK(same((double)output[i], (double)alone[i]), "%s width %zu, padding %zu: %zu: %a, not %a", isa, width, padding, i, (double)output[i], (double)alone[i]);
             }
@@ -264,7 +264,7 @@ static size_t run_call(int call, int f64, const void *x, const void *y, void *ou
         {.kind = LAYER_LINEAR, .weight = y, .out = 20, .in = 16 * 6 * 8},
     };
     const struct shape shape = {.channels = 6, .size = {17, 20}};
-    CHECK(network_run(work, layers, sizeof layers / sizeof *layers, 24, shape, x, out) == 0, "no memory");
+    CHECK(network_run(work, layers, sizeof layers / sizeof *layers, 24, shape, x, out, NULL) == 0, "no memory");
     return (size_t)24 * 20 * size_of(f64);
 }
 
