@@ -32,7 +32,7 @@ SLOWNESS = float(os.environ.get("COSSIM_TEST_SLOWNESS", "1"))
 
 def pytest_addoption(parser):
     text = "the long form of tests marked soak, whose figures are written to this JSON file: make soak"
-    parser.addoption("--soak", metavar="FILE", type=Path, help=text)
+    parser.addoption("--soak", metavar="FILE", type=lambda name: Path(name).absolute(), help=text)
 
 
 def pytest_configure(config):
