@@ -105,10 +105,11 @@ def limits(name, path, steps):
 def fill(name, path, steps):
     """With all but so many bytes of the disk used up by another file."""
     write, filler = WRITERS[name], path + ".filler"
-    write(path, 0)
-    old, disk = content(path), os.statvfs(os.path.dirname(path))
-    counts = [0, 0]
+    disk = os.statvfs(os.path.dirname(path))
+    write(path, 1)
     needed = os.path.getsize(path) // disk.f_bsize + 4
+    write(path, 0)
+    old, counts = content(path), [0, 0]
     for room in sorted({needed * step // steps for step in range(steps + 1)}):
         with open(filler, "wb") as file:
             used = os.statvfs(os.path.dirname(path))
