@@ -209,6 +209,9 @@ x4, w4 = np.zeros((2, 4, 6, 6), np.float32), np.zeros((8, 4, 3, 3), np.float32)
         (lambda: nn.linear(np.float32(3), np.zeros((3, 4), np.float32)), ValueError, ["()"]),
         (lambda: nn.relu(np.zeros(3, complex)), TypeError, ["complex128"]),
         (lambda: nn.relu([[1.0], [1.0, 2.0]]), ValueError, ["relu()", "x"]),
+        (lambda: nn.relu(None), TypeError, ["relu()", "x must hold real numbers"]),
+        (lambda: nn.conv2d(None, w4), TypeError, ["conv2d()", "x must hold real numbers"]),
+        (lambda: nn.linear(np.zeros(4), None), TypeError, ["linear()", "weight must hold real numbers"]),
     ],
 )
 def test_refused(call, error, words):

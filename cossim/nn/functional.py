@@ -14,8 +14,9 @@ def _error(kind, function, message, arrays):
 
 
 def _arrays(function, **objects):
-    """The arguments as C-contiguous native arrays of one type, float32 or float64; None stays out."""
-    arrays = {name: _core.as_array(function, name, x) for name, x in objects.items() if x is not None}
+    """The arguments as C-contiguous native arrays of one type, float32 or float64; a bias that is None stays out."""
+    given = ((name, x) for name, x in objects.items() if x is not None or name != "bias")
+    arrays = {name: _core.as_array(function, name, x) for name, x in given}
     first = next(iter(arrays))
     for name, a in arrays.items():
         if a.dtype.kind != "f" or a.dtype.itemsize not in (4, 8):

@@ -13,7 +13,7 @@ from cossim.nn import functional
 def _gradient(function, dy, y):
     """dy as a contiguous native array, if it is one of y's shape and dtype."""
     array = functional._plain(_core.as_array(function, "dy", dy))
-    if array.shape != y.shape or array.dtype != y.dtype:
+    if array.shape != y.shape or array.dtype != y.dtype.newbyteorder("="):
         kind = ValueError if array.shape != y.shape else TypeError
         raise functional._error(kind, function, "dy must have the shape and dtype of the result", {"dy": array, "y": y})
     return array

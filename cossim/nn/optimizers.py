@@ -75,7 +75,8 @@ class _Optimizer:
         for key, parameter in self._parameters.items():
             if key not in gradients:
                 continue
-            arrays[key] = gradient = np.asarray(gradients[key])
+            gradient = np.asarray(gradients[key])
+            arrays[key] = gradient = gradient.astype(gradient.dtype.newbyteorder("="), copy=False)
             if gradient.dtype != parameter.dtype:
                 raise TypeError(f"{function}(): {key} must have dtype {parameter.dtype}, not {gradient.dtype}")
             if gradient.shape != parameter.shape:

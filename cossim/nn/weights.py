@@ -92,7 +92,7 @@ def save_weights(path, state_dict):
     ValueError
         Another end than .npz and .safetensors.
     TypeError
-        Values that are no real numbers.
+        No mapping, or values that are no real numbers.
     ImportError
         .safetensors without the package safetensors.
 
@@ -104,6 +104,8 @@ def save_weights(path, state_dict):
     """
     path = os.fspath(path)
     kind = _kind(path)
+    if not isinstance(state_dict, Mapping):
+        raise TypeError(f"save_weights(): state_dict must be a dict of arrays, not {type(state_dict).__name__}")
     arrays = _as_arrays(state_dict, "save_weights")
     if kind == ".safetensors":
         data = _safetensors().numpy.save({name: np.asarray(a, order="C") for name, a in arrays.items()})
