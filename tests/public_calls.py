@@ -1,0 +1,356 @@
+"""A call of every public function, class and method, of any size: for tests that go through all of them.
+
+`names()` finds them by themselves, so that `test_references.py` fails where a new one has no case here.
+"""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+import cossim
+import cossim.nn as nn
+import cossim.simclr as simclr
+
+MODULES = (cossim, nn, simclr)
+SPECIAL = ("__call__", "__getitem__", "__iter__", "__len__", "__reduce__", "__repr__", "__getstate__")
+FILES = tempfile.TemporaryDirectory()  # removed at exit
+
+
+class Case(NamedTuple):
+    """A call of something public, and what tests must know of it."""
+
+    call: Callable
+    make: Callable  # (rng, size) -> its arguments, anew each time
+    bad: Callable = lambda *args: [(*args, 1, 2, 3, 4)]  # (*arguments) -> other arguments, each of which is refused
+    changes: tuple = ()  # positions of arguments that it changes, or takes in order to, as its documentation says
+    repeats: int = 100_000  # in the long form of tests of references; fewer for what takes a millisecond or reads files
+
+
+def names():
+    """ "topk", "Index", "Index.topk", "nn.conv2d", ..."""
+    for module in MODULES:
+        prefix = module.__name__.replace("cossim", "", 1).removeprefix(".") + "."
+        for name in module.__all__:
+            value = getattr(module, name)
+            if value in MODULES or name == "__version__":
+                continue
+            yield (prefix + name).removeprefix(".")
+            if isinstance(value, type):
+                yield from (f"{prefix}{name}.{method}".removeprefix(".") for method in methods(value))
+
+
+def methods(cls):
+    """Of the class or of one of ours that it inherits from."""
+    for name in dir(cls):
+        ours = any(name in vars(base) and base.__module__.startswith("cossim") for base in cls.__mro__)
+        value = getattr(cls, name)
+        if ours and (name in SPECIAL or not name.startswith("_")) and (callable(value) or isinstance(value, property)):
+            yield name
+
+
+def found(name):
+    value = cossim
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value.fget if isinstance(value, property) else value
+
+
+# ---- arguments ----
+
+
+def floats(rng, *shape, dtype=np.float32):
+    return rng.standard_normal(shape).astype(dtype)
+
+
+def one(*shape):
+    """A float32 array, whose first dimension grows with the size."""
+    return lambda rng, size: (floats(rng, shape[0] * size, *shape[1:]),)
+
+
+def two(*shape):
+    return lambda rng, size: (floats(rng, shape[0] * size, *shape[1:]), floats(rng, shape[0] * size, *shape[1:]))
+
+
+def also(make, *more):
+    return lambda rng, size: (*make(rng, size), *more)
+
+
+def convolution(rng, size):
+    return floats(rng, size, 2, 8, 8), floats(rng, 3, 2, 3, 3), floats(rng, 3)
+
+
+def affine(rng, size):
+    return floats(rng, 3 * size, 8), floats(rng, 5, 8), floats(rng, 5)
+
+
+def views(rng, size):
+    return floats(rng, 4 * size, 8), floats(rng, 4 * size, 8)
+
+
+def pulled(vjp):
+    """The call of a function of gradients and of the pullback that it gives."""
+
+    def call(*args, **kwargs):
+        y, pullback = vjp(*args, **kwargs)
+        return y, pullback(np.ones_like(y))
+
+    return call
+
+
+def wrong_arrays(x, *rest):
+    """Of types and contents that nothing takes."""
+    yield from ((wrong, *rest) for wrong in ("text", None, [[1.0], [1.0, 2.0]], x.astype(complex), x.astype(object)))
+
+
+def wrong_layers(x, *rest):
+    """Layers take less."""
+    yield from wrong_arrays(x, *rest)
+    yield from ((x.astype(np.float16), *rest), (x.astype(int), *rest))
+
+
+def bad_pair(x, y, *rest):
+    yield from wrong_arrays(x, y, *rest)
+    yield from ((x, wrong) for wrong in ("text", y[:, :-1], y.astype(complex)))
+    yield from ((x, y, wrong) for wrong in (5, -3, 0.5, "0", True, 2**70))
+
+
+def bad_search(x, y, k):
+    yield from wrong_arrays(x, y, k)
+    yield from ((x, y[:, :-1], k), (x, y[:0], k), (x[0], y, k), (x, y, "3"), (x, y, -5), (x, y, 2**70))
+
+
+# ---- functions ----
+
+ROWS = two(4, 8)
+CASES = {
+    name: Case(found(name), make, bad)
+    for name, make, bad in [
+        ("cosine_similarity", ROWS, lambda x, y: [*bad_pair(x, y), (x, y, 1, -1.0), (x, y, 1, "0"), (x, y, 1, 1, 1)]),
+        ("cosine_distance", ROWS, lambda x, y: [*bad_pair(x, y), (x, y, 1, -1.0)]),
+        ("vecdot", ROWS, bad_pair),
+        ("normalize", one(4, 8), lambda x: [*wrong_arrays(x), (x, 2), (x, (0, 0)), (x, 1, np.nan), (x, "1")]),
+        ("vector_norm", one(4, 8), lambda x: [*wrong_arrays(x), (x, 2), (x, (1, 1)), (x, [0, 5]), (x, 0.5)]),
+        ("pairwise", ROWS, lambda x, y: [*wrong_arrays(x, y), (x, y[:, :-1]), (x, y[0]), (x, "text")]),
+        ("topk", also(ROWS, 3), bad_search),
+        ("pairs_above", also(one(4, 8), 0.3), lambda x, t: [*wrong_arrays(x, t), (x, 2), (x, "0"), (x, t, x[:, 1:])]),
+        ("duplicate_groups", also(one(4, 8), 0.3), lambda x, t: [*wrong_arrays(x, t), (x[0], t), (x, -3)]),
+        ("cosine_similarity_vjp", ROWS, bad_pair),
+        ("pairwise_vjp", ROWS, lambda x, y: [*wrong_arrays(x, y), (x, y[:, :-1])]),
+        ("explain", lambda rng, size: ROWS(rng, 1), bad_pair),
+        ("get_num_threads", lambda rng, size: (), lambda: [(1,)]),
+        ("set_num_threads", lambda rng, size: (2,), lambda n: [(0,), (-1,), (2**40,), (1.0,), ("2",), (True,)]),
+        ("threads", lambda rng, size: (2,), lambda n: [(0,), (2**40,), (1.0,), (None,)]),
+        ("show_config", lambda rng, size: ("dicts",), lambda mode: [("json",), (1, 2)]),
+        ("nn.conv2d", convolution, lambda x, w, b: [*wrong_layers(x, w, b), (x, w[:, :1], b), (x, w, b, 0)]),
+        ("nn.conv2d_vjp", convolution, lambda x, w, b: [*wrong_layers(x, w, b), (x, w, b, 1, "no"), (x, w, b, 1, -1)]),
+        ("nn.linear", affine, lambda x, w, b: [*wrong_layers(x, w, b), (x, w[:, :-1], b), (x, w, b[:2])]),
+        ("nn.linear_vjp", affine, lambda x, w, b: [*wrong_layers(x, w, b), (x, w[:, :-1], b)]),
+        ("nn.max_pool2d", also(one(1, 2, 6, 6), 2), lambda x, k: [*wrong_layers(x, k), (x, 0), (x, "2"), (x, 2, 2, 2)]),
+        ("nn.max_pool2d_vjp", also(one(1, 2, 6, 6), 2), lambda x, k: [*wrong_layers(x, k), (x, 9), (x, (1, 2, 3))]),
+        ("nn.relu", one(4, 8), wrong_layers),
+        ("nn.relu_vjp", one(4, 8), wrong_layers),
+        ("simclr.nt_xent", views, lambda x, y: [*wrong_arrays(x, y), (x, y[1:]), (x, y, 0.0), (x[0], None)]),
+        ("simclr.nt_xent_value_and_grad", views, lambda x, y: [*wrong_arrays(x, y), (x, y[1:]), (x, y, -1.0)]),
+        ("simclr.similarity_matrix", views, lambda x, y: [*wrong_arrays(x, y), (x, y[:, 1:])]),
+        ("simclr.augment", also(one(1, 1, 6, 6), 7), lambda x, s: [*wrong_layers(x, s), (x, "seed"), (x[0, 0, 0], s)]),
+    ]
+}
+for _name in [name for name in CASES if name.endswith("_vjp")]:
+    CASES[_name] = CASES[_name]._replace(call=pulled(CASES[_name].call))
+CASES["explain"] = CASES["explain"]._replace(call=lambda *args: str(cossim.explain(*args)), repeats=20_000)
+
+
+def _threads(n):
+    with cossim.threads(n):
+        return None
+
+
+CASES["threads"] = CASES["threads"]._replace(call=_threads)
+
+# ---- search ----
+
+
+def index(rng, size):
+    return cossim.Index(floats(rng, 8 * size, 8))
+
+
+def saved_index(rng, size):
+    path = Path(FILES.name) / f"{size}.index"
+    index(rng, size).save(path)
+    return path
+
+
+def indexed(*more):
+    return lambda rng, size: (index(rng, size), floats(rng, 2 * size, 8), *more)
+
+
+CASES |= {
+    "CosineSimilarity": Case(cossim.CosineSimilarity, lambda rng, size: (1, 1e-8), lambda *args: [(1, 1e-8, 1)]),
+    "CosineSimilarity.__call__": Case(
+        cossim.CosineSimilarity.__call__,
+        lambda rng, size: (cossim.CosineSimilarity(), *ROWS(rng, size)),
+        lambda f, x, y: [(f, *wrong) for wrong in wrong_arrays(x, y)],
+    ),
+    "Index": Case(cossim.Index, one(8, 8), lambda x: [*wrong_arrays(x), (x[0],), (x[:0],), ("no such file",)]),
+    "Index.topk": Case(
+        cossim.Index.topk, indexed(3), lambda i, x, k: [*((i, *w) for w in wrong_arrays(x, k)), (i, x[:, 1:], k)]
+    ),
+    "Index.pairs_above": Case(
+        cossim.Index.pairs_above, indexed(0.3), lambda i, x, t: [*((i, *w) for w in wrong_arrays(x, t)), (i, x, 2.0)]
+    ),
+    "Index.save": Case(
+        cossim.Index.save,
+        lambda rng, size: (index(rng, size), Path(FILES.name) / f"saved {size}.index"),
+        lambda i, path: [(i, path.parent / "no such folder" / "i"), (i, 5.0)],
+        repeats=10_000,
+    ),
+    "Index.load": Case(
+        cossim.Index.load,
+        lambda rng, size: (saved_index(rng, size),),
+        lambda path: [(path.parent / "no such file",), (Path(__file__),)],
+        repeats=50_000,
+    ),
+}
+for _method in ("__len__", "__reduce__", "__repr__", "dim", "nbytes"):
+    CASES[f"Index.{_method}"] = Case(found(f"Index.{_method}"), lambda rng, size: (index(rng, size),))
+
+
+def tuple_cases(cls, count):
+    """Of a named tuple of so many arrays."""
+    make = lambda rng, size: [floats(rng, size, 2) for _ in range(count)]  # noqa: E731
+    yield "", Case(cls, make, lambda *fields: [fields[1:], (*fields, 1)])
+    yield ".__repr__", Case(cls.__repr__, lambda rng, size: (cls(*make(rng, size)),), repeats=10_000)
+
+
+for _name, _count in (("TopK", 2), ("Pairs", 3), ("simclr.Training", 2)):
+    CASES |= {_name + method: case for method, case in tuple_cases(found(_name), _count)}
+CASES["CosineSimilarity.__repr__"] = Case(repr, lambda rng, size: (cossim.CosineSimilarity(),))
+
+# ---- layers ----
+
+
+class WithoutGradient(nn.Module):
+    """A layer of a user's own, of the least that there can be."""
+
+    def forward(self, x):
+        return 2 * x
+
+
+class Doubled(WithoutGradient):
+    """And one that has more."""
+
+    parameter_names = ("weight",)
+
+    def __init__(self, rng):
+        self.weight = floats(rng, 3)
+
+    def vjp(self, x):
+        return 2 * x, lambda dy, input_gradient=True: (2 * dy, {"weight": self.weight})
+
+
+def small_network(rng):
+    first, last = nn.Conv2d(1, 2, 3, rng=rng), nn.Linear(18, 3, rng=rng)
+    return nn.Sequential(first, nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), last)
+
+
+# What makes a layer, the shape of what it takes, the arguments of its class, other arguments that it refuses
+LAYERS = {
+    "Module": (Doubled, (2, 3), (), [(1,)]),
+    "Conv2d": (lambda rng: nn.Conv2d(1, 2, 3, rng=rng), (1, 1, 8, 8), (1, 2, 3), [(1, 2), (1, 2, 0), (0.5, 2, 3)]),
+    "MaxPool2d": (lambda rng: nn.MaxPool2d(2), (1, 1, 8, 8), (2,), [()]),
+    "ReLU": (lambda rng: nn.ReLU(), (4, 8), (), [(1,)]),
+    "Flatten": (lambda rng: nn.Flatten(), (2, 3, 4), (), [(1, 2, 3)]),
+    "Linear": (lambda rng: nn.Linear(8, 3, rng=rng), (4, 8), (8, 3), [(8,), (-1, 3), (8, "3")]),
+    "Sequential": (small_network, (1, 1, 8, 8), (nn.ReLU(), nn.Flatten()), [(1,), (nn.ReLU(), "text")]),
+    "simclr.Encoder": (lambda rng: simclr.Encoder(rng=rng), (1, 1, 28, 28), (), [(1, 2), (np.float16,)]),
+}
+
+
+def layer_case(cls, method, make, shape, arguments, refused):
+    """Of a class (method is None) or of a method of it."""
+    function = found(f"{cls}.{method}") if method else found(cls)
+    if method is None:
+        few = 20_000 if cls == "simclr.Encoder" else 100_000  # it draws 20,000 weights
+        return Case(function, lambda rng, size: arguments, lambda *args: refused, repeats=few)
+    if method in ("__call__", "forward", "vjp"):
+
+        def bad(layer, x):
+            kinds = (
+                [] if cls in ("nn.Module", "nn.Flatten") else ["text", None, x.astype(complex), x.astype(np.float16)]
+            )
+            return [
+                (layer, x, 1, 2, 3),
+                (WithoutGradient() if method == "vjp" else layer,),
+                *((layer, wrong) for wrong in kinds),
+            ]
+
+        call = pulled(lambda layer, x: layer.vjp(x)) if method == "vjp" else function
+        return Case(call, lambda rng, size: (make(rng), floats(rng, shape[0] * size, *shape[1:])), bad)
+    if method == "load_state_dict":
+        states = lambda rng, size: (make(rng), make(rng).state_dict())  # noqa: E731
+        refused = lambda layer, state: [(layer, {"no": 1}), (layer, 5), (layer, "no such.npz")]  # noqa: E731
+        return Case(function, states, refused, (0,))
+    if method == "__getitem__":
+        return Case(function, lambda rng, size: (make(rng), 1), lambda layer, i: [(layer, 99), (layer, "text")])
+    return Case(function, lambda rng, size: (make(rng),))
+
+
+for _cls, _parts in LAYERS.items():
+    _cls = _cls if "." in _cls else f"nn.{_cls}"
+    for _method in (None, *methods(found(_cls))):
+        CASES[f"{_cls}.{_method}" if _method else _cls] = layer_case(_cls, _method, *_parts)
+CASES["nn.Module"] = CASES["nn.Module"]._replace(call=nn.Module)
+
+# ---- optimizers, files, training ----
+
+
+def parameters(rng):
+    return {"weight": floats(rng, 3, 4), "bias": floats(rng, 3)}
+
+
+def weights_file(rng, size):
+    path = Path(FILES.name) / f"{size}.npz"
+    nn.save_weights(path, {"weight": floats(rng, size, 4)})
+    return path
+
+
+def optimizer_cases(cls):
+    make = lambda rng, size: (cls(parameters(rng), 0.01),)  # noqa: E731
+    stepped = lambda optimizer, gradients: [(optimizer, 5), (optimizer, {}), (optimizer, gradients | {"more": 1})]  # noqa: E731
+    steps = lambda rng, size: (*make(rng, size), parameters(rng))  # noqa: E731
+    loads = lambda rng, size: (*make(rng, size), make(rng, size)[0].state_dict())  # noqa: E731
+    refused = lambda given, lr: [(5, lr), ({}, lr), (given, -1.0), (given, "1")]  # noqa: E731
+    yield "", Case(cls, lambda rng, size: (parameters(rng), 0.01), refused, (0,))
+    yield ".step", Case(cls.step, steps, stepped, (0,))
+    yield ".state_dict", Case(cls.state_dict, make)
+    yield ".load_state_dict", Case(cls.load_state_dict, loads, lambda o, state: [(o, 5), (o, {"no": 1})], (0,))
+    yield ".__repr__", Case(cls.__repr__, make)
+
+
+for _cls in (nn.SGD, nn.Adam):
+    CASES |= {f"nn.{_cls.__name__}{method}": case for method, case in optimizer_cases(_cls)}
+
+
+def train(images):
+    return simclr.train(images, 1, 2, encoder=ENCODER)
+
+
+ENCODER = nn.Sequential(nn.Flatten(), nn.Linear(16, 3, rng=0))
+CASES |= {
+    "nn.load_weights": Case(
+        nn.load_weights,
+        lambda rng, size: (weights_file(rng, size),),
+        lambda path: [(path.with_suffix(".txt"),), (path.parent / "no such.npz",), (5,)],
+        repeats=20_000,
+    ),
+    "nn.save_weights": Case(
+        nn.save_weights,
+        lambda rng, size: (Path(FILES.name) / f"saved {size}.npz", parameters(rng)),
+        lambda path, state: [(path.with_suffix(".txt"), state), (path, 5), (path.parent / "no" / "such.npz", state)],
+        repeats=10_000,
+    ),
+    "simclr.train": Case(train, one(2, 1, 4, 4), lambda x: [("text",), (x[:1],), (x.astype(int),)], repeats=5_000),
+}
