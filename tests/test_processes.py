@@ -1,0 +1,419 @@
+"""cossim beside fork, in worker processes, at the end of an interpreter, and where there are no threads to be had."""
+
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from conftest import SLOWNESS
+from processes import ENVIRONMENT
+
+fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
+# All of these programs begin so: two threads, a call that takes both, and what it gives.
+START = """
+import faulthandler, hashlib, os, signal, sys, threading, time
+import numpy as np
+import cossim
+
+cossim.set_num_threads(2)
+x = np.random.default_rng(0).standard_normal((2500, 256)).astype(np.float32)
+expected = cossim.pairwise(x[:500]), cossim.topk(x[:300], x, 5).indices
+
+def right():
+    "Both of what a pool and what Python threads share."
+    return np.array_equal(cossim.pairwise(x[:500]), expected[0]) and np.array_equal(
+        cossim.topk(x[:300], x, 5).indices, expected[1])
+
+def ended_well(child):
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+def calls_until(over, wrong):
+    "Long calls, one after another: each wants the GIL back now and then."
+    first = cossim.pairwise(x)
+    while not over.is_set():
+        if not np.array_equal(cossim.pairwise(x), first):
+            wrong.append(1)
+"""
+
+
+def run(code, *arguments, seconds=60, watchdog=True, **environment):
+    """What a program printed, if it ended with 0 and without a word on stderr. The watchdog is a thread."""
+    seconds *= SLOWNESS
+    program = START + (f"faulthandler.dump_traceback_later({seconds}, exit=True)\n" if watchdog else "")
+    command = [sys.executable, "-W", "error", "-c", program + textwrap.dedent(code), *map(str, arguments)]
+    env = {**ENVIRONMENT, "OPENBLAS_NUM_THREADS": "1", **environment}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=2 * seconds)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return done.stdout.strip()
+
+
+def test_the_programs_use_the_pool():
+    code = """
+    if os.path.exists("/proc/self/task"):
+        assert len(os.listdir("/proc/self/task")) == 2
+    print(right())
+    """
+    assert run(code, watchdog=False) == "True"
+
+
+# ---- fork ----
+
+
+@fork
+@pytest.mark.soak
+def test_fork_in_the_middle_of_a_call(amount, figures):
+    """The forking thread has the GIL, which the call of the other wants back; and the pool is that call's."""
+    code = """
+    over, wrong, ended = threading.Event(), [], 0
+    thread = threading.Thread(target=calls_until, args=(over, wrong))
+    thread.start()
+    import warnings
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)  # it is: by this test
+    for i in range(int(sys.argv[1])):
+        time.sleep(0.013 * (i % 7))
+        child = os.fork()
+        if child == 0:
+            signal.alarm(60)  # faulthandler's own thread is not here
+            os._exit(0 if right() and right() else 1)
+        ended += ended_well(child)
+    over.set()
+    thread.join()
+    print(ended if right() and not wrong else -1)
+    """
+    forks = amount(5, 1000)
+    survived = int(run(code, forks, seconds=60 if forks < 10 else 3000))
+    figures("os.fork while another thread is in a long call; the child calls too", forks, survived)
+
+
+@fork
+@pytest.mark.soak
+def test_fork_from_within_a_call(amount, figures):
+    """progress= may fork. Child and parent both end the call, with the same bits; or the child ends at once."""
+    code = """
+    def forking(done, total):
+        if len(children) < 2 and done < total:
+            child = os.fork()
+            if child:
+                children.append(child)
+            elif not children:
+                os._exit(0 if right() else 1)  # as multiprocessing does
+            else:
+                children.append(None)
+
+    first, ended = cossim.pairwise(x), 0
+    for i in range(int(sys.argv[1])):
+        children = []
+        while len(children) < 2:
+            same = np.array_equal(cossim.pairwise(x, progress=forking), first)
+        if None in children:
+            os._exit(0 if same and right() else 1)
+        ended += same and right() and all([ended_well(child) for child in children])
+    print(ended)
+    """
+    calls = amount(2, 200)
+    survived = int(run(code, calls, seconds=60 if calls < 10 else 3000))
+    figures("calls whose progress= forks, two children each, one of which ends the call as well", calls, survived)
+
+
+@fork
+def test_fork_with_a_warm_pool_warns_of_nothing():
+    """Python 3.12 and newer warn where a process forks that has other threads: the pool's are gone by then."""
+    code = """
+    for _ in range(10):
+        assert right()
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if right() and os.fork() >= 0 else 1)
+        assert ended_well(child)
+    print(right())
+    """
+    assert run(code, watchdog=False) == "True"
+
+
+WORKERS = """
+import multiprocessing, sys, threading
+import numpy as np
+import cossim
+
+x = np.random.default_rng(0).standard_normal((2500, 256)).astype(np.float32)
+
+def work(n):
+    cossim.set_num_threads(2)
+    return cossim.pairwise(x[n : n + 500])
+
+def main(method):
+    cossim.set_num_threads(2)
+    expected = [work(n) for n in range(4)]
+    over = threading.Event()
+
+    def calls():
+        while not over.is_set():
+            cossim.pairwise(x)
+
+    thread = threading.Thread(target=calls)
+    thread.start()
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        found = pool.map(work, range(4), chunksize=1)
+    over.set()
+    thread.join()
+    print(all(map(np.array_equal, found, expected)))
+
+if __name__ == "__main__":
+    main(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_multiprocessing(tmp_path, method):
+    """Workers come into being while another thread is in the middle of a long call."""
+    import multiprocessing
+
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"this system has no {method}")
+    path = tmp_path / "workers.py"
+    path.write_text(WORKERS)
+    command = [sys.executable, str(path), method]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=120 * SLOWNESS)
+    assert (done.returncode, done.stdout.strip()) == (0, "True"), done.stderr
+
+
+# ---- clients ----
+
+CLIENT = """
+import sys
+import numpy as np
+import cossim
+
+x = np.random.default_rng(0).standard_normal((2500, 256)).astype(np.float32)
+
+def work(n):
+    cossim.set_num_threads(2)
+    return cossim.pairwise(x[n : n + 500])
+
+def with_joblib(backend):
+    import joblib
+    return joblib.Parallel(n_jobs=2, backend=backend)(joblib.delayed(work)(n) for n in range(6))
+
+class Similarities:
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, n):
+        return work(n)
+
+def with_a_loader(method):
+    import torch
+    loader = torch.utils.data.DataLoader(
+        Similarities(), batch_size=None, num_workers=2, multiprocessing_context=method)
+    return [found.numpy() for found in loader]
+
+if __name__ == "__main__":
+    expected = [work(n) for n in range(6)]
+    client = with_joblib if sys.argv[1] == "joblib" else with_a_loader
+    print(all(map(np.array_equal, client(sys.argv[2]), expected)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("client", "way"),
+    [*(("joblib", way) for way in ("loky", "threading", "multiprocessing")), ("loader", "fork"), ("loader", "spawn")],
+)
+def test_clients_with_workers(tmp_path, client, way):
+    """joblib, and torch's DataLoader: the pool has been used before they start their workers."""
+    pytest.importorskip("joblib" if client == "joblib" else "torch")
+    path = tmp_path / "client.py"
+    path.write_text(CLIENT)
+    command = [sys.executable, str(path), client, way]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=240 * SLOWNESS)
+    assert (done.returncode, done.stdout.strip()) == (0, "True"), done.stderr
+
+
+# ---- the end of an interpreter ----
+
+# A long call deep down in a daemon thread: CPython up to 3.13 takes its stack away while the pool is at work for it.
+DAEMON = """
+def deep(n):
+    return cossim.pairwise(many) if n == 0 else sorted([n], key=lambda m: deep(m - 1) is None)
+
+many = np.concatenate([x] * 3)
+threading.Thread(target=deep, args=(100,), daemon=True).start()
+time.sleep(0.01 * (int(sys.argv[1]) % 10))
+"""
+# What is called so late that the daemon has met its end.
+LATE = """
+class Late:
+    def __del__(self, call={call}):
+        call()
+
+sys.modules["late"] = Late()
+"""
+ENDS = {
+    "the main thread ends": DAEMON + LATE.format(call="lambda sleep=time.sleep: sleep(0.2)"),
+    "a late call": DAEMON + LATE.format(call="lambda pairwise=cossim.pairwise, x=x[:500].copy(): pairwise(x)"),
+    "sys.exit": DAEMON + "sys.exit(0)",
+    "os._exit": DAEMON + "os._exit(0)",
+    "atexit": DAEMON + "import atexit; atexit.register(lambda: right() or os._exit(1))",
+    "atexit alone": "import atexit; atexit.register(lambda: right() or os._exit(1))",
+    "sys.exit in progress=": "cossim.pairwise(x, progress=lambda done, total: sys.exit(0))",
+    "a thread that is waited for": "threading.Thread(target=lambda: right() or os._exit(1)).start()",
+}
+
+
+@pytest.mark.soak
+def test_the_end_of_an_interpreter(amount, figures):
+    """Exit code 0, nothing on stderr."""
+    times = amount(1, 100)
+    for i in range(times):
+        for end, code in ENDS.items():
+            assert run(code, i) == "", end
+    figures(
+        "interpreters that end in the middle of a call, or call while they end", times * len(ENDS), times * len(ENDS)
+    )
+
+
+# ---- threads within threads ----
+
+
+def test_calls_within_calls_and_pools():
+    """No more threads than those of Python and the one worker of the pool; no deadlock; the same bits."""
+    code = """
+    from concurrent.futures import ThreadPoolExecutor
+
+    seen = []
+
+    def nested(done, total):
+        seen.append(right())
+
+    first = cossim.pairwise(x)
+    assert np.array_equal(cossim.pairwise(x, progress=nested), first)
+    assert np.array_equal(cossim.topk(x, x, 5, progress=nested).indices, cossim.topk(x, x, 5).indices)
+    assert seen and all(seen)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: right(), range(40)))
+        tasks = len(os.listdir("/proc/self/task")) if os.path.exists("/proc/self/task") else 0
+    assert all(found)
+    assert tasks <= 1 + 1 + 4 + 1, tasks  # main, faulthandler's, the executor's, the pool's
+    print("done")
+    """
+    assert run(code) == "done"
+
+
+def test_calls_within_dask():
+    """Tasks on Dask's own threads, each of which would take two."""
+    pytest.importorskip("dask.array")
+    code = """
+    import dask, dask.array as da
+    lazy = cossim.pairwise(da.from_array(x[:500], (100, 256)))
+    found = dask.compute(lazy, scheduler="threads", num_workers=4)[0]
+    print(np.array_equal(found, expected[0]))
+    """
+    assert run(code) == "True"
+
+
+# ---- no threads to be had, few processors ----
+
+SHIM = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *), void *argument)
+{
+    static _Atomic int created;
+    int (*create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *) = dlsym(RTLD_NEXT, "pthread_create");
+    const char *most = getenv("SHIM_THREADS");
+    return most != NULL && created++ >= atoi(most) ? EAGAIN : create(thread, attr, run, argument);
+}
+
+int sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set)
+{
+    const char *cpus = getenv("SHIM_CPUS");
+    int (*affinity)(pid_t, size_t, cpu_set_t *) = dlsym(RTLD_NEXT, "sched_getaffinity");
+    if (cpus == NULL) {
+        return affinity(pid, size, set);
+    }
+    memset(set, 0, size);
+    for (int i = 0; i < atoi(cpus); i++) {
+        CPU_SET_S(i, size, set);
+    }
+    return 0;
+}
+
+FILE *fopen(const char *path, const char *mode)
+{
+    char other[4096];
+    FILE *(*open)(const char *, const char *) = dlsym(RTLD_NEXT, "fopen");
+    const char *root = getenv("SHIM_ROOT");
+    if (root != NULL && (strncmp(path, "/sys/fs/cgroup", 14) == 0 || strcmp(path, "/proc/self/cgroup") == 0)) {
+        snprintf(other, sizeof other, "%s%s", root, path);
+        path = other;
+    }
+    return open(path, mode);
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def shim(tmp_path_factory):
+    """A library that stands before the C library's: threads that cannot be had, CPUs and limits as the test wants."""
+    if sys.platform != "linux" or shutil.which("cc") is None:
+        pytest.skip("needs Linux and a C compiler called cc")
+    if os.environ.get("LD_PRELOAD"):
+        pytest.skip("another library is preloaded already")
+    folder = tmp_path_factory.mktemp("shim")
+    (folder / "shim.c").write_text(SHIM)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", folder / "shim.so", folder / "shim.c", "-ldl"], check=True)
+    return str(folder / "shim.so")
+
+
+@pytest.mark.parametrize("threads", [0, 1, 2])
+def test_threads_that_cannot_be_had(shim, threads):
+    """As where RLIMIT_NPROC, pids.max or memory for stacks comes to its end: the caller does what nobody else does."""
+    code = """
+    cossim.set_num_threads(5)
+    bits = cossim.pairwise(x).tobytes(), cossim.topk(x, x, 5).indices.tobytes()
+    print([hashlib.sha256(found).hexdigest() for found in bits], len(os.listdir("/proc/self/task")) - 1)
+    """
+    expected, four = run(code, watchdog=False).rsplit(maxsplit=1)
+    assert four == "4"
+    assert run(code, watchdog=False, LD_PRELOAD=shim, SHIM_THREADS=str(threads)) == f"{expected} {threads}"
+
+
+# What /proc/self/cgroup says, files of limits below /sys/fs/cgroup, and how many of 8 CPUs are then taken.
+LIMITS = {
+    "none": ("0::/\n", {}, 8),
+    "no limit": ("0::/a\n", {"a/cpu.max": "max 100000\n"}, 8),
+    "two and a half": ("0::/a\n", {"a/cpu.max": "250000 100000\n"}, 3),
+    "half of one": ("0::/a\n", {"a/cpu.max": "50000 100000\n"}, 1),
+    "more than there are": ("0::/a\n", {"a/cpu.max": "2000000 100000\n"}, 8),
+    "of the group around it": ("0::/a/b/c\n", {"a/cpu.max": "200000 100000\n", "a/b/c/cpu.max": "max 100000\n"}, 2),
+    "the tightest": ("0::/a/b\n", {"a/cpu.max": "400000 100000\n", "a/b/cpu.max": "300000 100000\n"}, 3),
+    "as a container sees it": ("0::/\n", {"cpu.max": "200000 100000\n"}, 2),
+    "version 1": ("4:cpu:/\n", {"cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2),
+    "version 1, no limit": ("4:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
+    "nonsense": ("0::/a\nwhat is this", {"a/cpu.max": "many cpus\n", "cpu.max": "-5 0\n"}, 8),
+}
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_default_within_the_quota_of_a_container(shim, tmp_path, limit):
+    """CPUs by affinity, but no more than the quota allows, rounded up; COSSIM_NUM_THREADS counts before both."""
+    group, files, expected = LIMITS[limit]
+    for name, text in {"proc/self/cgroup": group, **{f"sys/fs/cgroup/{name}": files[name] for name in files}}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    code = "import cossim; print(cossim.get_num_threads())"
+    env = {**ENVIRONMENT, "LD_PRELOAD": shim, "SHIM_ROOT": str(tmp_path), "SHIM_CPUS": "8"}
+    for given, threads in (("", expected), ("5", 5)):
+        command, env["COSSIM_NUM_THREADS"] = [sys.executable, "-c", code], given
+        done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=60 * SLOWNESS)
+        assert done.stdout.strip() == str(threads), done.stderr
