@@ -5,6 +5,7 @@ import gc
 import re
 import sys
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,10 +47,8 @@ def allocated():
 
 
 def resident():
-    try:
-        return int(re.search(r"VmRSS:\s*(\d+)", open("/proc/self/status").read())[1]) << 10
-    except OSError:  # no Linux
-        return 0
+    path = Path("/proc/self/status")
+    return int(re.search(r"VmRSS:\s*(\d+)", path.read_text())[1]) << 10 if path.exists() else 0
 
 
 def objects(value):

@@ -1,0 +1,209 @@
+"""Many Python threads in cossim at once: the bits of calls one by one, whatever the others do and set meanwhile."""
+
+import random
+import threading
+
+import numpy as np
+import pytest
+from public_calls import CASES, floats, small_network
+
+import cossim
+import cossim.nn as nn
+import cossim.simclr as simclr
+
+THREADS = 8
+# What is process-wide, which one thread of its own sets all the while
+SETTINGS = ("get_num_threads", "set_num_threads", "threads", "show_config")
+
+
+@pytest.fixture(autouse=True)
+def restore_threads():
+    before = cossim.get_num_threads()
+    yield
+    cossim.set_num_threads(before)
+
+
+def together(*functions):
+    """Runs them at once, each in a thread; the first exception of any is raised here."""
+    start, errors = threading.Barrier(len(functions)), []
+
+    def run(function):
+        try:
+            start.wait(60)
+            function()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(function,)) for function in functions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def seen(result):
+    """What can be compared of a result, to the bit."""
+    if isinstance(result, (np.ndarray, np.generic)):
+        return str(result.dtype), result.shape, result.tobytes()
+    if isinstance(result, dict):
+        return {key: seen(value) for key, value in result.items()}
+    if isinstance(result, (tuple, list)):
+        return [seen(value) for value in result]
+    if isinstance(result, cossim.Index):
+        return seen([result.corpus, result._codes, result._scales])
+    if callable(result) or hasattr(result, "__next__"):
+        return type(result).__name__
+    return repr(result)
+
+
+# Calls that are large enough for the pool: one thread has it, the others find it taken.
+LARGE = {
+    "rows": lambda rng: (cossim.cosine_similarity, floats(rng, 20000, 64), floats(rng, 20000, 64)),
+    "columns": lambda rng: (cossim.cosine_distance, floats(rng, 8, 64, 2000), floats(rng, 8, 64, 2000)),
+    "half": lambda rng: (cossim.normalize, floats(rng, 20000, 64, dtype=np.float16)),
+    "pairwise": lambda rng: (cossim.pairwise, floats(rng, 500, 200)),
+    "pairwise, float64": lambda rng: (cossim.pairwise, floats(rng, 300, 100, dtype=float), floats(rng, 200, 100)),
+    "topk": lambda rng: (cossim.topk, floats(rng, 100, 64), floats(rng, 5000, 64), 10),
+    "pairs_above": lambda rng: (cossim.pairs_above, floats(rng, 1000, 32), 0.5),
+    "duplicate_groups": lambda rng: (cossim.duplicate_groups, floats(rng, 1000, 16), 0.9),
+    "index": lambda rng: (cossim.Index(floats(rng, 5000, 64)).topk, floats(rng, 30, 64), 10),
+    "conv2d": lambda rng: (nn.conv2d, floats(rng, 8, 8, 28, 28), floats(rng, 16, 8, 5, 5)),
+    "max_pool2d": lambda rng: (nn.max_pool2d, floats(rng, 64, 8, 28, 28), 3, 2),
+    "linear": lambda rng: (nn.linear, floats(rng, 500, 300), floats(rng, 100, 300)),
+    "encoder": lambda rng: (simclr.Encoder(rng=rng), floats(rng, 64, 1, 28, 28)),
+    "nt_xent": lambda rng: (simclr.nt_xent_value_and_grad, floats(rng, 200, 100), floats(rng, 200, 100)),
+    "augment": lambda rng: (simclr.augment, floats(rng, 200, 1, 28, 28), 3),
+}
+
+
+class Call:
+    """A call, and what it gives where nothing else goes on."""
+
+    def __init__(self, name, make):
+        self.name, self.make = name, make
+        self.expected = self.run()
+
+    def run(self):
+        function, *arguments = self.make()
+        return seen(function(*arguments))
+
+
+def public_call(name, case, size):
+    """Arguments that a call changes are made anew for each."""
+    make = lambda: (case.call, *case.make(np.random.default_rng(size), size))  # noqa: E731
+    made = make()
+    return Call(f"{name}, size {size}", make if case.changes else lambda: made)
+
+
+def all_calls(rng):
+    calls = [
+        public_call(name, case, size)
+        for name, case in CASES.items()
+        for size in (1, 6, 30)
+        if name not in SETTINGS and not name.endswith("__iter__")
+    ]
+    for name, make in LARGE.items():
+        made = make(rng)
+        calls += [Call(name, lambda made=made: made)] * 6  # so that they are a third of what is called
+    return calls
+
+
+@pytest.mark.soak
+def test_all_functions_at_once(rng, amount, figures):
+    """While the number of threads changes all the time."""
+    each, wrong = amount(400, 25_000), []
+    with cossim.threads(1):
+        calls = all_calls(rng)
+    over = threading.Event()
+
+    def hammer(seed):
+        choose = random.Random(seed)
+        for _ in range(each):
+            call = choose.choice(calls)
+            if call.run() != call.expected:
+                wrong.append(call.name)
+
+    def set_threads():
+        choose = random.Random(0)
+        while not over.is_set():
+            cossim.set_num_threads(choose.randint(1, 5))
+            with cossim.threads(choose.randint(1, 5)):
+                over.wait(0.001)
+
+    setting = threading.Thread(target=set_threads)
+    setting.start()
+    try:
+        together(*(lambda seed=seed: hammer(seed) for seed in range(THREADS)))
+    finally:
+        over.set()
+        setting.join()
+    assert not wrong
+    figures(
+        f"calls of all public functions by {THREADS} threads at once, while a ninth sets their number",
+        THREADS * each,
+        THREADS * each - len(wrong),
+    )
+
+
+@pytest.mark.soak
+def test_one_network_for_all(rng, amount, figures):
+    """Its weights are replaced meanwhile, by equal ones."""
+    network, times, wrong = small_network(rng), amount(100, 20_000), []
+    images = [floats(rng, n, 1, 8, 8) for n in range(1, THREADS)]
+    expected = [seen(network(x)) for x in images]
+
+    def call(x, y):
+        wrong.extend(1 for _ in range(times) if seen(network(x)) != y)
+
+    def replace():
+        for _ in range(times):
+            network[0].weight = network[0].weight.copy()
+            network[4].bias = network[4].bias.copy()
+
+    together(replace, *(lambda x=x, y=y: call(x, y) for x, y in zip(images, expected, strict=True)))
+    tried = times * len(images)
+    figures("calls of one network by 7 threads, while an eighth replaces its weights", tried, tried - len(wrong))
+
+
+@pytest.mark.soak
+def test_lists_that_change(rng, amount, figures):
+    """Arguments that are lists, with another thread at them: what is found is what stood there at some time."""
+    x, times, wrong = floats(rng, 3, 4, 5), amount(300, 100_000), []
+    dims = [0]
+    possible = [cossim.vector_norm(x, dim).tobytes() for dim in ([0], [0, 1], [0, 1, 2])]
+
+    def change():
+        for _ in range(times):
+            dims.append(1)
+            dims.append(2)
+            dims.pop()
+            dims.pop()
+
+    def norm():
+        wrong.extend(1 for _ in range(times) if cossim.vector_norm(x, dims).tobytes() not in possible)
+
+    together(change, norm, norm)
+    figures("calls with a list that another thread changes", 2 * times, 2 * times - len(wrong))
+
+
+def test_the_first_errors_come_at_once(rng):
+    """What is looked up when it is first needed."""
+    x = floats(rng, 2, 3)
+    caught = []
+
+    def fail():
+        for _ in range(20):
+            with pytest.raises(np.exceptions.AxisError) as error:
+                cossim.cosine_similarity(x, x, 5)
+            caught.append(str(error.value))
+
+    together(*[fail] * THREADS)
+    assert len(set(caught)) == 1
+    assert len(caught) == 20 * THREADS
+
+
+def test_an_error_in_a_thread_is_seen_here():
+    with pytest.raises(ZeroDivisionError):
+        together(lambda: None, lambda: 1 / 0)
