@@ -1,6 +1,7 @@
 /*
  * The tiles driver's use for vectors: the score of every left row with every right row, as a matrix, or handed on block by block.
  */
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -173,6 +174,25 @@ static void expect_tile(const void *context, const struct tiles_block *b)
     }
 }
 
+/*
+ * Dot products that are not finite may be those of rows whose sum left the range of its type on its way: into buffer, all of them, with
+ * these again from the rows, in double and scaled. False where there are none.
+ */
+static bool dots_again(const struct scores *s, const struct tiles_block *b, double *buffer)
+{
+    bool again = false;
+    for (size_t i = 0; i < b->rows * b->columns; i++) {
+        buffer[i] = b->sums[i / b->columns * b->step + i % b->columns];
+        again |= !isfinite(buffer[i]);
+    }
+    for (size_t i = 0; again && i < b->rows * b->columns; i++) {
+        if (!isfinite(buffer[i])) {
+            buffer[i] = scores_dot_again(s, b->batch, b->row + i / b->columns, b->column + i % b->columns);
+        }
+    }
+    return again;
+}
+
 static void store_tile(const struct driver *d, const struct tiles_block *b, double *buffer, char *out)
 {
     const struct scores *s = &d->scores;
@@ -193,6 +213,9 @@ static void store_tile(const struct driver *d, const struct tiles_block *b, doub
         scores = buffer;
         step = columns;
         cosines(d, b, buffer, (ptrdiff_t)columns);
+    } else if (dots_again(s, b, buffer)) {
+        scores = buffer;
+        step = columns;
     }
     for (size_t i = 0; s->call->op == OP_DISTANCE && i < b->rows * columns; i++) {
         buffer[i] = 1.0 - buffer[i];

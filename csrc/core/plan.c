@@ -1,12 +1,16 @@
 #include "core/plan.h"
 
-#include <stdlib.h>
-
 #include "base/scratch.h"
+
+/* Strides of arrays without elements can be any number, the lowest too, which has no positive twin in its own type. */
+static size_t magnitude(ptrdiff_t stride)
+{
+    return stride < 0 ? 0 - (size_t)stride : (size_t)stride;
+}
 
 static size_t distance(const struct axis *axis)
 {
-    return (size_t)llabs(axis->x) + (size_t)llabs(axis->y);
+    return magnitude(axis->x) + magnitude(axis->y);
 }
 
 /* Inserted behind all axes that are at least as far apart in memory, so the closest comes last. */
@@ -19,6 +23,12 @@ static void axes_add(struct axes *axes, const struct axis *axis)
     axes->at[i] = *axis;
 }
 
+static bool is_multiple(ptrdiff_t outer, ptrdiff_t inner, size_t size)
+{
+    ptrdiff_t product;
+    return !__builtin_mul_overflow(inner, size, &product) && outer == product;
+}
+
 /* Neighbours that can be walked as one axis become one. */
 static void axes_merge(struct axes *axes)
 {
@@ -26,8 +36,8 @@ static void axes_merge(struct axes *axes)
     for (int i = 1; i < axes->count; i++) {
         struct axis *outer = &axes->at[last];
         const struct axis *inner = &axes->at[i];
-        ptrdiff_t size = (ptrdiff_t)inner->size;
-        if (outer->x == inner->x * size && outer->y == inner->y * size && outer->out == inner->out * size) {
+        const size_t size = inner->size;
+        if (is_multiple(outer->x, inner->x, size) && is_multiple(outer->y, inner->y, size) && is_multiple(outer->out, inner->out, size)) {
             struct axis merged = *inner;
             merged.size *= outer->size;
             *outer = merged;
@@ -78,7 +88,7 @@ static size_t closest_result(const struct axes *axes)
 {
     size_t closest = SIZE_MAX;
     for (int i = 0; i < axes->count; i++) {
-        const size_t step = (size_t)llabs(axes->at[i].out);
+        const size_t step = magnitude(axes->at[i].out);
         closest = step < closest ? step : closest;
     }
     return closest;

@@ -40,7 +40,7 @@ void scores_find_rows(const struct scores *s, enum side side, const int *exponen
     const struct operand *operand = side == SIDE_X ? &s->call->x : &s->call->y;
     const struct axes *reduced = &s->plan->reduced;
     const ptrdiff_t stride = reduced->count == 0 ? 0 : side == SIDE_X ? reduced->at[0].x : reduced->at[0].y;
-    const bool in_place = operand->dtype == (enum dtype)work_element(s->product) && operand_in_place(operand) &&
+    const bool in_place = operand->dtype == (enum dtype)work_element(s->product) && operand_in_place(operand) && reduced->count <= 1 &&
                           (stride == (ptrdiff_t)work_size(s->product) || s->plan->depth == 1);
     for (size_t r = 0; r < wanted->count; r++) {
         const size_t row = wanted->first + r;
@@ -143,6 +143,13 @@ static double cosine_again(const struct scores *s, size_t batch, size_t i, size_
     return formula_cosine(sums.xy, sums.xx, sums.yy, ldexp(s->call->eps, -sums.x_exponent), ldexp(s->call->eps, -sums.y_exponent));
 }
 
+double scores_dot_again(const struct scores *s, size_t batch, size_t i, size_t j)
+{
+    struct row_pair pair = pair_of(s, SIDE_X, i, s->symmetric ? SIDE_X : SIDE_Y, j, batch, SUMS_DOT);
+    struct row_sums sums = row_sums_of(&pair);
+    return ldexp(sums.xy, sums.x_exponent + sums.y_exponent);
+}
+
 /* Is the cosine of row i with itself 1 without further ado? Not if its norm is clamped, infinite or NaN. */
 static bool scores_1_with_itself(const struct scores *s, double weight, int exponent)
 {
@@ -216,7 +223,8 @@ void scores_init(struct scores *s, const struct reduction *call)
     *s = (struct scores){.call = call, .plan = call->plan, .symmetric = !call->distinct && sides_are_the_same(call), .cosine = call->op != OP_DOT};
     const bool narrow = dtype_work(call->x.dtype) == WORK_F32 && dtype_work(call->y.dtype) == WORK_F32;
     s->work = narrow && call->op == OP_COSINE && call->out_dtype == DTYPE_F32 ? WORK_F32 : WORK_F64;
-    s->product = narrow || (dtype_size(call->x.dtype) == 1 && dtype_size(call->y.dtype) == 1) ? WORK_F32 : WORK_F64;
+    const bool wide_dots = call->op == OP_DOT && call->out_dtype == DTYPE_F64; /* which hold products that no float does */
+    s->product = (narrow && !wide_dots) || (dtype_size(call->x.dtype) == 1 && dtype_size(call->y.dtype) == 1) ? WORK_F32 : WORK_F64;
     s->left = axes_size(&s->plan->left);
     s->right = axes_size(&s->plan->right);
 }

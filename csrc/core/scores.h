@@ -36,6 +36,9 @@ struct scores_sink {
 
 void scores_init(struct scores *s, const struct reduction *call);
 
+/* x.y of one pair of rows in double, straight from the rows. */
+double scores_dot_again(const struct scores *s, size_t batch, size_t i, size_t j);
+
 /*
  * Rows for a tile or a sum: in place where they are contiguous elements of the product and not to be scaled, else converted.
  * exponents: of the rows wanted, or NULL.
