@@ -263,10 +263,13 @@ INLINE void NAME(rows)(double *xy, double *xx, double *yy, const char *x, const 
                        ptrdiff_t y_step, enum sums kind)
 {
     size_t r = 0;
-    if (kind == SUMS_SQUARE) { /* y may be NULL */
+    if (kind == SUMS_SQUARE) { /* y and xy may be NULL */
         y = x;
         y_step = x_step;
+        xy = xx;
     }
+    xx = kind == SUMS_DOT ? xy : xx; /* nor is NULL added to, though what is not wanted is not written */
+    yy = kind == SUMS_ALL ? yy : xx;
     for (; rows - r >= VD_LANES; r += VD_LANES) {
         const ptrdiff_t i = (ptrdiff_t)r;
         NAME(some_rows)(xy + i, xx + i, yy + i, x + i * x_step, y + i * y_step, VD_LANES, n, x_step, y_step, kind, false);
