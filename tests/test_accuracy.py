@@ -206,3 +206,33 @@ def test_a_row_does_not_depend_on_its_neighbours(rng, dtype):
 def test_normalize_subnormal_rows():
     x = np.array([5e-321, 5e-321])
     np.testing.assert_allclose(cossim.normalize(x, 0, 1e-8), x / 1e-8, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("eps", [1e-100, 1e-170, 5e-324])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+def test_zero_rows_and_the_smallest_eps(dtype, eps):
+    """However small eps is, 0 / eps is 0: the product of two of them, or its inverse, must not leave the range."""
+    zero, both = np.zeros((20, 3), dtype), np.ones((20, 3), dtype)
+    both[::2] = 0
+    for x, y in ((zero, zero), (zero, both), (both, zero), (both, both)):
+        expected = x[:, 0] * y[:, 0]
+        for layout in (np.ascontiguousarray, np.asfortranarray):
+            np.testing.assert_allclose(cossim.cosine_similarity(layout(x), layout(y), 1, eps), expected, rtol=1e-3)
+        np.testing.assert_allclose(np.diag(cossim.pairwise(x, y.copy(), eps=eps)), expected, rtol=1e-3)
+        assert cossim.cosine_similarity(x[0], y[0], 0, eps) == 0
+    np.testing.assert_array_equal(cossim.normalize(zero, 1, eps), 0)
+
+
+def test_all_dot_products_beyond_float32_on_the_way():
+    """vecdot of all pairs is right wherever its result holds it, as it is row by row."""
+    x = np.array([[3e38, 3e38, -3e38, -3e38], [1e30, 1e-30, 0, 1], [1e-30, 0, 0, 0]], np.float32)
+    y = np.array([[1, 1, 1, 1], [1e30, 1e30, 1, 1], [1e-30, 1, 2, 3]], np.float32)
+    wide = np.empty((3, 3))
+    cossim.vecdot(x[:, None], y[None], 2, out=wide)
+    np.testing.assert_allclose(wide, x.astype(np.float64) @ y.T.astype(np.float64), rtol=1e-6, atol=1e-290)
+    with np.errstate(over="ignore"):
+        narrow = wide.astype(np.float32)
+    np.testing.assert_allclose(cossim.vecdot(x[:, None], y[None], 2), narrow, rtol=1e-6, atol=1e-44)
+    x, y = np.array([[1e200, 1e200, 0.0], [1, 2, 3]]), np.array([[1e200, -1e200, 5.0], [1e200, 2e200, 0]])
+    expected = [[0, np.inf], [-1e200, 5e200]]
+    np.testing.assert_allclose(cossim.vecdot(x[:, None], y[None], 2), expected, rtol=1e-15)

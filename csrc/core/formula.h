@@ -12,11 +12,14 @@
  * below are written so that NaN takes the branch that keeps it.
  */
 
-/* max(|x|, eps) from |x|^2. */
+/*
+ * max(|x|, eps) from |x|^2. For a zero row any positive number does as well as eps, since all its products are 0: one whose product
+ * with another such number, or whose inverse, does not leave the range.
+ */
 static inline double formula_clamped_norm(double square, double eps)
 {
-    double norm = sqrt(square);
-    return norm < eps ? eps : norm;
+    const double norm = sqrt(square), least = square == 0.0 && eps > 0.0 && eps < 1e-100 ? 1e-100 : eps;
+    return norm < least ? least : norm;
 }
 
 /* Kept in [-1, 1]: the exact value lies there, so cutting off a rounding error only brings it closer. */
