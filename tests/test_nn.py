@@ -1,13 +1,17 @@
 """The layers against torch's, forward."""
 
 import itertools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from conftest import SLOWNESS
 from oracle import F, torch
+from processes import ENVIRONMENT
 
 import cossim
-from cossim import nn
+from cossim import _core, nn
 
 RELATIVE = {np.float32: 1e-5, np.float64: 1e-12}
 
@@ -239,3 +243,74 @@ def test_the_core_checks_what_memory_safety_needs():
         _core.max_pool2d(x4[0], np.zeros((4, 9, 9), np.float32), None, (2, 2), (2, 2), (0, 0), (1, 1))
     with pytest.raises(ValueError, match="do not fit"):
         _core.linear(x4[0, 0], x4[0, 0], None, np.zeros((6, 5), np.float32), False)
+
+
+def test_weight_is_no_option():
+    for call in (lambda: nn.conv2d(np.ones((1, 1, 2, 2)), None), lambda: nn.linear(np.ones((1, 2)), None)):
+        with pytest.raises(TypeError, match="weight must hold real numbers"):
+            call()
+    with pytest.raises(TypeError, match="x must hold real numbers"):
+        nn.relu(None)
+
+
+@pytest.mark.parametrize("step", [2**29, 2**30, 2**31 - 1])
+def test_padded_images_beyond_any_memory(step):
+    """The product of the sizes of the copy leaves the range of 64 bits, by some of these to 0."""
+    x, weight = np.ones((1, 1, 2, 2), np.float32), np.ones((1, 1, 2, 1), np.float32)
+    options = {"stride": (1, step), "dilation": (2**31 - 1, 1), "padding": (2**30, 0)}
+    with pytest.raises(MemoryError):
+        nn.conv2d(x, weight, **options)
+    with pytest.raises(MemoryError):
+        nn.Sequential(nn.Conv2d(1, 1, (2, 1), **options))(x)
+    maps, out = np.ones((1, 1, 2, 1), np.float32), weight.copy()
+    for indices in (None, np.zeros(maps.shape, np.int64)):
+        with pytest.raises(MemoryError):
+            _core.conv2d_weights(x, maps, out, None, (1, step), (2**30, 0), (2**31 - 1, 1), 1, indices, (2, 1))
+
+
+def test_shapes_between_layers_beyond_any_memory():
+    """2^64 pixels, which no number of 64 bits counts."""
+    net = nn.Sequential(nn.Conv2d(1, 1, 1, padding=2**31 - 1), nn.MaxPool2d(2**31 - 1))
+    with pytest.raises((MemoryError, ValueError)):
+        net(np.ones((1, 1, 2, 2), np.float32))
+
+
+def test_gradient_of_no_images_of_any_size():
+    x, weight = np.empty((0, 1, 4, 2**58 + 3), np.float32), np.ones((1, 1, 4, 4), np.float32)
+    y, pullback = nn.conv2d_vjp(x, weight)
+    dx, gradients, _ = pullback(y)
+    assert dx.shape == x.shape
+    np.testing.assert_array_equal(gradients, np.zeros_like(weight))
+
+
+def test_windows_that_begin_far_outside():
+    """What lies before the image is skipped at once: 2^30 steps for each of 4,096 windows would take an hour."""
+    code = """
+import numpy as np
+from cossim import nn
+x = np.arange(4096.0).reshape(1, 64, 64)
+y = nn.max_pool2d(x, 2**31 - 1, stride=1, padding=2**30 - 1)
+assert y.shape == (1, 64, 64) and (y == 4095).all()
+"""
+    subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, check=True, timeout=120 * SLOWNESS)
+
+
+@pytest.mark.parametrize("number", [-1, 2**31, 2**62])
+def test_the_core_takes_no_numbers_that_overflow(number):
+    x, weight, out = (np.ones((1, 1, 3, 3), np.float32) for _ in range(3))
+    for place in range(3):
+        sizes = [(1, 1), (1, 1), (1, 1)]
+        sizes[place] = (1, number)
+        if place == 1 and number == 2**31:  # padding may be that large
+            continue
+        with pytest.raises(ValueError, match="do not fit together"):
+            _core.conv2d(x, weight, None, out, *sizes, 1, False)
+        with pytest.raises(ValueError, match="cannot be run with others"):
+            _core.Network((("conv2d", weight, None, *sizes[:2], (0, 0), sizes[2], 1),))
+
+
+def test_indices_are_only_written_where_they_may_be():
+    x, out, indices = np.ones((1, 4, 4)), np.ones((1, 2, 2)), np.zeros((1, 2, 2), np.int64)
+    indices.flags.writeable = False
+    with pytest.raises(ValueError, match="do not fit together"):
+        _core.max_pool2d(x, out, indices, (2, 2), (2, 2), (0, 0), (1, 1))

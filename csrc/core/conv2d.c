@@ -127,6 +127,9 @@ int conv2d_plan(struct conv2d_plan *p, const struct conv2d *c)
     if (kept(c).h == 0 || kept(c).w == 0 || c->images == 0) {
         return 0;
     }
+    if (!conv2d_may_fit(c)) {
+        return -1;
+    }
     const size_t most = at_most(SEGMENT_STEPS / window, larger(p->channels, 1));
     p->segments = larger((p->channels + most - 1) / most, 1);
     p->segment = (p->channels + p->segments - 1) / p->segments;

@@ -154,7 +154,7 @@ int conv2d_patches(const struct conv2d_patches *call)
         .size = work_size(c->work),
         .lanes = f64 ? kernels->lanes_f64 : kernels->lanes_f32,
     };
-    if (c->out.h == 0 || c->out.w == 0) {
+    if (c->out.h == 0 || c->out.w == 0 || !conv2d_may_fit(c)) {
         return -1;
     }
     lay_out(&r);

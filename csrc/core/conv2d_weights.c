@@ -270,6 +270,9 @@ int conv2d_weights(const struct conv2d_weights *call)
         }
         return 0;
     }
+    if (!conv2d_may_fit(c)) {
+        return -1;
+    }
     lay_out(&r);
     const size_t tasks = r.blocks * c->groups;
     const int threads = (int)smaller((size_t)threads_for(c->images * c->out.h * c->out.w, r.channels * r.window * r.filters, WORK_OF_TILES), tasks);

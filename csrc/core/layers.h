@@ -35,6 +35,18 @@ struct conv2d {
     struct watch *watch;     /* or NULL: a call that is stopped leaves its results incomplete */
 };
 
+/*
+ * Can there be memory for a padded copy of an image, with a vector's room behind its rows? Paddings and dilations are numbers that
+ * somebody writes down: their products leave the range of any type, so these are doubles, which only get a little inexact.
+ */
+static inline bool conv2d_may_fit(const struct conv2d *c)
+{
+    const double room = 64.0, largest = 0x1p52;
+    const double h = (double)c->out.h * (double)c->stride.h + (double)c->kernel.h * (double)c->dilation.h + (double)c->padding.h + (double)c->stride.h;
+    const double w = ((double)c->out.w + room) * (double)c->stride.w + (double)c->kernel.w * (double)c->dilation.w + (double)c->padding.w;
+    return h * w * ((double)c->in_channels + 1.0) * (double)work_size(c->work) < largest;
+}
+
 /* Can conv2d do that pooling by itself? */
 bool conv2d_pools(const struct conv2d *conv);
 

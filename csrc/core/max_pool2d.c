@@ -17,8 +17,8 @@ static struct span window(size_t out, size_t stride, size_t padding, size_t kern
 {
     ptrdiff_t first = (ptrdiff_t)(out * stride) - (ptrdiff_t)padding;
     ptrdiff_t end = first + (ptrdiff_t)((kernel - 1) * dilation) + 1;
-    while (first < 0) {
-        first += (ptrdiff_t)dilation;
+    if (first < 0) { /* as many steps as lead into the image, at once: there can be 2^30 of them */
+        first += (-first + (ptrdiff_t)dilation - 1) / (ptrdiff_t)dilation * (ptrdiff_t)dilation;
     }
     struct span span = {(size_t)first, end < (ptrdiff_t)size ? (size_t)end : size};
     return span;

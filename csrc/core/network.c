@@ -53,6 +53,12 @@ static bool pooled(const struct layer *l, size_t in, size_t padding, size_t kern
     return *out >= 1;
 }
 
+/* Can there be memory for that? Shapes between layers, unlike those of arrays, are nothing that is there already. */
+static bool may_fit(const struct shape *s)
+{
+    return (double)s->channels * (double)s->size.h * (double)s->size.w < 0x1p48;
+}
+
 static bool shape_after(const struct layer *l, struct shape *s)
 {
     struct extent2 out;
@@ -65,14 +71,14 @@ static bool shape_after(const struct layer *l, struct shape *s)
         }
         s->channels = l->out;
         s->size = out;
-        return true;
+        return may_fit(s);
     case LAYER_MAX_POOL2D:
         if (s->flat || s->channels == 0 || !pooled(l, s->size.h, l->before.h, l->kernel.h, l->stride.h, l->dilation.h, &out.h) ||
             !pooled(l, s->size.w, l->before.w, l->kernel.w, l->stride.w, l->dilation.w, &out.w)) {
             return false;
         }
         s->size = out;
-        return true;
+        return may_fit(s);
     case LAYER_LINEAR:
         if (!s->flat || s->channels != l->in) {
             return false;
@@ -80,6 +86,9 @@ static bool shape_after(const struct layer *l, struct shape *s)
         s->channels = l->out;
         return true;
     case LAYER_FLATTEN:
+        if (!s->flat && !may_fit(s)) { /* an array of no images */
+            return false;
+        }
         if (!s->flat) {
             s->channels *= s->size.h * s->size.w;
             s->flat = true;

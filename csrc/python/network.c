@@ -4,6 +4,7 @@
  */
 #include "python/nn.h"
 
+#include <limits.h>
 #include <stdbool.h>
 
 #include "base/scratch.h"
@@ -55,14 +56,18 @@ static bool keep_weights(struct network *self, Py_ssize_t i, PyObject *weight, P
     return true;
 }
 
+/* Padding "same" may be more than an int holds; sums of these do not leave the range. */
+enum { MOST_PADDING_BITS = 60 };
+#define MOST_PADDING ((size_t)1 << MOST_PADDING_BITS)
+
 static bool at_least_one(struct extent2 extent)
 {
-    return (Py_ssize_t)extent.h >= 1 && (Py_ssize_t)extent.w >= 1;
+    return extent.h >= 1 && extent.w >= 1 && extent.h <= INT_MAX && extent.w <= INT_MAX;
 }
 
 static bool not_negative(struct extent2 extent)
 {
-    return (Py_ssize_t)extent.h >= 0 && (Py_ssize_t)extent.w >= 0;
+    return extent.h <= MOST_PADDING && extent.w <= MOST_PADDING;
 }
 
 /*

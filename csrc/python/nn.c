@@ -4,8 +4,10 @@
  */
 #include "python/nn.h"
 
+#include <limits.h>
 #include <stdbool.h>
 
+#include "base/scratch.h"
 #include "core/layers.h"
 #include "python/args.h"
 #include "python/watch.h"
@@ -93,8 +95,9 @@ static struct conv2d conv_of(PyArrayObject *x, PyArrayObject *weight, PyArrayObj
 
 static bool conv_sizes_fit(struct extent2 stride, struct extent2 padding, struct extent2 dilation)
 {
-    return (Py_ssize_t)stride.h >= 1 && (Py_ssize_t)stride.w >= 1 && (Py_ssize_t)padding.h >= 0 && (Py_ssize_t)padding.w >= 0 &&
-           (Py_ssize_t)dilation.h >= 1 && (Py_ssize_t)dilation.w >= 1;
+    const size_t most = (size_t)1 << 60; /* of padding, which "same" makes larger than an int; negative numbers are beyond it */
+    return stride.h >= 1 && stride.w >= 1 && stride.h <= INT_MAX && stride.w <= INT_MAX && padding.h <= most && padding.w <= most &&
+           dilation.h >= 1 && dilation.w >= 1 && dilation.h <= INT_MAX && dilation.w <= INT_MAX;
 }
 
 static PyObject *nn_conv2d(PyObject *self, PyObject *args)
@@ -176,9 +179,10 @@ static PyObject *nn_conv2d_weights(PyObject *self, PyObject *args)
         return NULL;
     }
     const bool some = indices != Py_None;
+    size_t pixels;
     if (!are_plain(x, maps, Py_None, weight, 4) || !is_plain_or_none(bias, PyArray_TYPE(x), PyArray_DIM(weight, 0)) ||
         !conv_fits(x, weight, maps, groups) || !conv_sizes_fit(stride, padding, dilation) || (Py_ssize_t)size.h < 0 || (Py_ssize_t)size.w < 0 ||
-        (some ? dilation.w != 1 || size.h == 0 || size.w == 0 || !are_indices(indices, maps, size.h * size.w)
+        (some ? dilation.w != 1 || size.h == 0 || size.w == 0 || !size_mul(size.h, size.w, &pixels) || !are_indices(indices, maps, pixels)
               : size.h != last_two(maps).h || size.w != last_two(maps).w) ||
         (bias != Py_None && !PyArray_ISWRITEABLE((PyArrayObject *)bias))) {
         return does_not_fit("conv2d_weights");
@@ -314,8 +318,9 @@ static PyObject *nn_product(PyObject *self, PyObject *args)
 /* Does every window of the output begin inside the image or its padding, so that one element at least is inside? */
 static bool windows_fit(size_t in, size_t out, size_t kernel, size_t stride, size_t dilation, size_t padding)
 {
-    return kernel >= 1 && stride >= 1 && dilation >= 1 && padding <= ((kernel - 1) * dilation + 1) / 2 &&
-           (out == 0 || (out - 1) * stride < in + padding);
+    size_t last;
+    return kernel >= 1 && stride >= 1 && dilation >= 1 && kernel <= INT_MAX && dilation <= INT_MAX && padding <= ((kernel - 1) * dilation + 1) / 2 &&
+           (out == 0 || (!__builtin_mul_overflow(out - 1, stride, &last) && last < in + padding));
 }
 
 static PyObject *nn_max_pool2d(PyObject *self, PyObject *args)
@@ -330,7 +335,8 @@ static PyObject *nn_max_pool2d(PyObject *self, PyObject *args)
         return NULL;
     }
     const bool plain_indices = indices == Py_None || (PyArray_Check(indices) && is_plain((PyArrayObject *)indices, NPY_INT64, 3) &&
-                                                      PyArray_SAMESHAPE((PyArrayObject *)indices, out));
+                                                      PyArray_SAMESHAPE((PyArrayObject *)indices, out) &&
+                                                      PyArray_ISWRITEABLE((PyArrayObject *)indices));
     if (!are_plain(x, x, Py_None, out, 3) || !plain_indices || PyArray_DIM(x, 0) != PyArray_DIM(out, 0) ||
         !windows_fit(last_two(x).h, last_two(out).h, kernel.h, stride.h, dilation.h, padding.h) ||
         !windows_fit(last_two(x).w, last_two(out).w, kernel.w, stride.w, dilation.w, padding.w)) {
