@@ -13,6 +13,7 @@ import reference
 from conftest import SLOWNESS
 
 import cossim
+from cossim import _core
 
 
 def clustered(rng, n, depth):
@@ -556,3 +557,33 @@ def test_operands_are_not_modified(rng):
     cossim.duplicate_groups(x, 0.5)
     cossim.Index(x).topk(q, 3)
     assert (x.tobytes(), q.tobytes()) == before
+
+
+def test_the_core_refuses_rows_beyond_the_results(rng):
+    """What memory safety needs is checked in C, whoever calls it."""
+    x = rng.standard_normal((3, 4)).astype(np.float32)
+
+    def head(first_candidate=0, first_query=0, mirrored=False):
+        return "f", x, x, first_candidate, first_query, False, mirrored, 1e-8, None, None, None
+
+    def results(rows, k):
+        return np.full((rows, k), np.nan, np.float32), np.zeros((rows, k), np.int64)
+
+    _core.topk(*head(), *results(3, 1))
+    for numbers, shape in [
+        ({}, (2, 1)),
+        ({}, (3, 0)),
+        ({"first_query": 1}, (3, 1)),
+        ({"first_query": -1}, (3, 1)),
+        ({"first_candidate": -1}, (3, 1)),
+        ({"first_query": 2**62}, (3, 1)),
+        ({"first_candidate": 2**63 - 2}, (3, 1)),
+        ({"first_candidate": 2, "mirrored": True}, (3, 1)),
+    ]:
+        with pytest.raises(ValueError, match="lie beyond the results|k must be at least 1"):
+            _core.topk(*head(**numbers), *results(*shape))
+    with pytest.raises(ValueError, match="lie beyond the results"):
+        _core.pairs(*head(2**40, mirrored=True), 0.5, 10, False)
+    for numbers, parents in [({}, [0, 1]), ({"first_candidate": 1}, [0, 1, 2]), ({}, [0, 1, 2**40]), ({}, [0, -1, 2])]:
+        with pytest.raises(ValueError, match="lie beyond the results|parents must be rows"):
+            _core.groups(*head(**numbers), 0.5, np.array(parents))

@@ -66,6 +66,25 @@ static int call_open_codes(struct call *c)
     return 0;
 }
 
+/* Numbers from `first` on, of so many rows: where they end. -1 where there are no such numbers. */
+static npy_intp end_of(Py_ssize_t first, npy_intp rows)
+{
+    npy_intp end;
+    return first < 0 || __builtin_add_overflow(first, rows, &end) ? -1 : end;
+}
+
+/* Have all queries, and with `all` the candidates too, numbers below `room`? -1 with ValueError set otherwise. */
+static int check_numbers(const struct call *c, npy_intp room, bool all)
+{
+    const npy_intp queries = end_of(c->first_query, PyArray_DIM(c->queries.array, 0));
+    const npy_intp candidates = end_of(c->first_candidate, PyArray_DIM(c->corpus.array, 0));
+    if (queries < 0 || candidates < 0 || queries > room || ((all || c->mirrored) && candidates > room)) {
+        PyErr_SetString(PyExc_ValueError, "rows whose numbers lie beyond the results");
+        return -1;
+    }
+    return 0;
+}
+
 static int call_open(struct call *c, const char *corpus_name, const char *queries_name)
 {
     if (array_argument(c->function, corpus_name, c->corpus_object, &c->corpus) < 0 ||
@@ -86,7 +105,7 @@ static int call_open(struct call *c, const char *corpus_name, const char *querie
         .self = c->self,
         .mirrored = c->mirrored,
     };
-    if (call_open_codes(c) < 0) {
+    if (check_numbers(c, NPY_MAX_INTP, true) < 0 || call_open_codes(c) < 0) {
         call_close(c);
         return -1;
     }
@@ -151,8 +170,10 @@ static PyObject *topk(PyObject *self, PyObject *args)
     const npy_intp shape[2] = {PyArray_Check(values) && PyArray_NDIM((PyArrayObject *)values) == 2 ? PyArray_DIM((PyArrayObject *)values, 0) : 0,
                                PyArray_Check(values) && PyArray_NDIM((PyArrayObject *)values) == 2 ? PyArray_DIM((PyArrayObject *)values, 1) : 0};
     PyArrayObject *to_values = own_array(values, value_type(work), 2, shape, true);
-    PyArrayObject *to_indices = to_values == NULL ? NULL : own_array(indices, NPY_INT64, 2, shape, true);
-    if (to_indices != NULL && topk_init(&topk, work, (size_t)shape[0], (size_t)shape[1], PyArray_DATA(to_values), PyArray_DATA(to_indices)) < 0) {
+    PyArrayObject *to_indices = to_values == NULL || check_numbers(&c, shape[0], false) < 0 ? NULL : own_array(indices, NPY_INT64, 2, shape, true);
+    if (to_indices != NULL && shape[1] == 0) {
+        PyErr_SetString(PyExc_ValueError, "topk(): k must be at least 1");
+    } else if (to_indices != NULL && topk_init(&topk, work, (size_t)shape[0], (size_t)shape[1], PyArray_DATA(to_values), PyArray_DATA(to_indices)) < 0) {
         PyErr_NoMemory();
     } else if (to_indices != NULL) {
         c.search.finder = &topk.finder;
@@ -230,6 +251,10 @@ static PyObject *pairs(PyObject *self, PyObject *args)
         return NULL;
     }
     const size_t queries = c.search.first_query + c.search.query_rows.size, candidates = c.search.first_candidate + c.search.corpus_rows.size;
+    if (check_numbers(&c, (npy_intp)queries, false) < 0) { /* of which all have a limit */
+        call_close(&c);
+        return NULL;
+    }
     if (pairs_init(&pairs, work_of(&c), queries, threshold, (size_t)most) < 0) {
         PyErr_NoMemory();
     } else {
@@ -244,6 +269,19 @@ static PyObject *pairs(PyObject *self, PyObject *args)
     return result;
 }
 
+/* Does each row name a row up to itself? False with ValueError set otherwise. */
+static bool are_parents(PyArrayObject *parents)
+{
+    const int64_t *parent = PyArray_DATA(parents);
+    for (npy_intp i = 0; i < PyArray_DIM(parents, 0); i++) {
+        if (parent[i] < 0 || parent[i] > i) {
+            PyErr_SetString(PyExc_ValueError, "parents must be rows, none behind its own");
+            return false;
+        }
+    }
+    return true;
+}
+
 static PyObject *groups(PyObject *self, PyObject *args)
 {
     struct call c = {0};
@@ -256,7 +294,8 @@ static PyObject *groups(PyObject *self, PyObject *args)
         return NULL;
     }
     const size_t rows = c.search.first_query + c.search.query_rows.size;
-    if (own_array((PyObject *)parents, NPY_INT64, 1, PyArray_DIMS(parents), true) == NULL) {
+    if (own_array((PyObject *)parents, NPY_INT64, 1, PyArray_DIMS(parents), true) == NULL || !are_parents(parents) ||
+        check_numbers(&c, PyArray_DIM(parents, 0), true) < 0 || check_numbers(&c, (npy_intp)rows, false) < 0) {
         call_close(&c);
         return NULL;
     }
