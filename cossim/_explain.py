@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cossim._core import as_array, cosine_distance, cosine_similarity, vecdot, vector_norm
+from cossim._similarity import broadcast_shape
 
 SHOWN = 4  # outputs written out one by one; the rest are counted
 ALL_PAIRS = "cosine_similarity(x1[:, None], x2[None], dim=2), or cossim.pairwise(x1, x2)"
@@ -70,7 +71,7 @@ class Explanation:
         self.similarity = cosine_similarity(x1, x2, dim, eps)  # first: its errors are the ones to see
         x1, x2 = (np.asarray(as_array("explain", name, x)) for name, x in (("x1", x1), ("x2", x2)))
         self.eps = float(eps)
-        self.broadcast_shape = np.broadcast_shapes(x1.shape, x2.shape)
+        self.broadcast_shape = broadcast_shape(x1.shape, x2.shape)
         self.dim = operator.index(dim) % max(len(self.broadcast_shape), 1)
         self.shape = np.shape(self.similarity)
         self._given = (x1.shape, x2.shape), (x1.dtype, x2.dtype)

@@ -14,6 +14,7 @@ import operator
 import numpy as np
 
 from cossim import _core
+from cossim._similarity import broadcast_shape
 
 
 class _Unpassed(int):
@@ -133,7 +134,7 @@ def cosine_similarity_vjp(x1, x2, dim=_DIM, eps=1e-8, *, axis=None):
         dim = 1 if axis is None else axis
     x1, x2 = _core.as_array(function, "x1", x1), _core.as_array(function, "x2", x2)
     y = _core.cosine_similarity(x1, x2, dim, eps)
-    shape = np.broadcast_shapes(x1.shape, x2.shape, (1,))
+    shape = broadcast_shape(x1.shape, x2.shape, (1,))
     dim = operator.index(dim) % len(shape)
     operands = []
     for x in (x1, x2):

@@ -1,6 +1,13 @@
 from cossim._core import cosine_similarity
 
 
+def broadcast_shape(*shapes):
+    """Of shapes that are known to broadcast: as np.broadcast_shapes, which takes no more than 32 dimensions."""
+    ndim = max(map(len, shapes))
+    sizes = zip(*((1,) * (ndim - len(shape)) + shape for shape in shapes), strict=True)
+    return tuple(next((size for size in some if size != 1), 1) for some in sizes)
+
+
 class CosineSimilarity:
     """Cosine similarity along dim, as a callable object: the twin of torch.nn.CosineSimilarity.
 

@@ -361,3 +361,14 @@ print(status("VmHWM") - before, scores.nbytes)
     run = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     besides, matrix = map(int, run.stdout.split())
     assert besides <= 3 * matrix + (12 << 20)
+
+
+def test_more_dimensions_than_broadcast_shapes_takes(rng):
+    """As many as NumPy's arrays have; those of NumPy 1 have 32."""
+    ndim = 40 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
+    x, y = (rng.standard_normal((3, *(1,) * (ndim - 2), 5)) for _ in range(2))
+    s, pullback = cossim.cosine_similarity_vjp(x, y, -1)
+    _, flat = cossim.cosine_similarity_vjp(x.reshape(3, 5), y.reshape(3, 5), 1)
+    for found, expected in zip(pullback(np.ones(s.shape)), flat(np.ones(3)), strict=True):
+        np.testing.assert_allclose(found.reshape(3, 5), expected, atol=1e-15)
+    assert cossim.explain(x, y, -1).broadcast_shape == x.shape
