@@ -1,5 +1,6 @@
 """topk, pairs_above and duplicate_groups: blocks of rows through the search of the C core."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -47,10 +48,18 @@ class Pairs(NamedTuple):
 def eps_argument(function, eps):
     if isinstance(eps, (str, bytes)) or not hasattr(eps, "__float__"):
         raise TypeError(f"{function}(): eps must be a number, not {type(eps).__name__}")
-    eps = float(eps)
-    if not eps >= 0:
-        raise ValueError(f"{function}(): eps must be a number >= 0, not {eps}")
-    return eps
+    value = _float(eps)
+    if not value >= 0:
+        raise ValueError(f"{function}(): eps must be a number >= 0, not {value}")
+    return value
+
+
+def _float(number):
+    """An int beyond the range of doubles counts as one that is out of every range."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.nan
 
 
 def k_argument(function, k, candidates):
@@ -67,7 +76,7 @@ def k_argument(function, k, candidates):
 def threshold_argument(function, threshold):
     if isinstance(threshold, (str, bytes)) or not hasattr(threshold, "__float__") or np.ndim(threshold):
         raise TypeError(f"{function}(): threshold must be a number, not {type(threshold).__name__}")
-    value = float(threshold)
+    value = _float(threshold)
     if not -1 <= value <= 1:
         raise ValueError(f"{function}(): threshold must be in [-1, 1], as cosines are, not {value}")
     return value

@@ -10,6 +10,7 @@ import pytest
 from oracle import torch
 
 import cossim
+from cossim import simclr
 
 TWO = [cossim.cosine_similarity, cossim.cosine_distance, cossim.vecdot]
 ONE = [cossim.vector_norm, cossim.normalize]
@@ -268,3 +269,23 @@ def test_signatures_can_be_read(function):
     parameters = inspect.signature(function).parameters
     assert parameters["out"].kind is inspect.Parameter.KEYWORD_ONLY
     assert parameters["out"].default is None
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400)])
+def test_ints_beyond_the_range_of_doubles(value):
+    x = np.ones((3, 4))
+    calls = {
+        "eps": [
+            lambda: cossim.cosine_similarity(x, x, eps=value),
+            lambda: cossim.normalize(x, eps=value),
+            lambda: cossim.pairwise(x, eps=value),
+            lambda: cossim.topk(x, x, 1, eps=value),
+            lambda: cossim.Index(x, eps=value),
+        ],
+        "threshold": [lambda: cossim.pairs_above(x, value), lambda: cossim.duplicate_groups(x, value)],
+        "temperature": [lambda: simclr.nt_xent(x, x, value)],
+    }
+    for name, some in calls.items():
+        for call in some:
+            with pytest.raises(ValueError, match=rf"\(\): {name} must be"):
+                call()

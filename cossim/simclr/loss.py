@@ -28,6 +28,8 @@ def _temperature(function, value, dtype):
         if isinstance(value, (str, bytes, bool, np.bool_)):
             raise TypeError
         temperature = float(value)
+    except OverflowError:  # an int beyond the range of doubles
+        raise ValueError(f"{function}(): temperature must be above 0 and finite, not {value!r}") from None
     except (TypeError, ValueError):
         raise TypeError(f"{function}(): temperature must be a number, not {value!r}") from None
     if not 0 < temperature < np.inf:

@@ -72,6 +72,8 @@ int eps_argument(const char *function, PyObject *object, double *eps)
     if (value == -1.0 && PyErr_Occurred()) {
         if (PyErr_ExceptionMatches(PyExc_TypeError)) {
             PyErr_Format(PyExc_TypeError, "%s(): eps must be a number, not %.100s", function, Py_TYPE(object)->tp_name);
+        } else if (PyErr_ExceptionMatches(PyExc_OverflowError)) { /* of an integer; not shown, as it is a long one */
+            PyErr_Format(PyExc_ValueError, "%s(): eps must be a number that fits a float64", function);
         }
         return -1;
     }
