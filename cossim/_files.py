@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import math
 import os
 import re
 import secrets
@@ -17,6 +18,7 @@ import numpy as np
 
 # Those that end a process at once, unless it asks for something else.
 ENDING_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+CHUNK = 1 << 20
 
 
 @contextmanager
@@ -144,3 +146,48 @@ def write_npz(file, arrays):
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def read_bytes(stream, count):
+    """Up to count bytes; fewer where the stream, or the gzip file behind it, ends too early."""
+    found = bytearray()
+    try:
+        while len(found) < count and (more := stream.read(min(CHUNK, count - len(found)))):
+            found += more
+    except EOFError:
+        pass
+    return found
+
+
+def read_elements(stream, dtype, shape):
+    """Exactly the elements of an array, and nothing behind them."""
+    expected = math.prod(shape) * dtype.itemsize
+    data = read_bytes(stream, expected + 1)
+    if len(data) != expected:
+        found, problem = (len(data), "truncated") if len(data) < expected else (f"more than {expected}", "too long")
+        raise ValueError(f"{problem}: shape {shape} takes {expected} bytes after the header, found {found}")
+    return np.frombuffer(data, dtype)
+
+
+def read_npy(stream, check):
+    """The array of a .npy file after its first four bytes. check(dtype) raises where that one, or objects, are refused.
+
+    Not np.load, which does not say how much of a file is missing, and asks for memory for all that its header promises.
+    """
+    rest = bytes(read_bytes(stream, 4))
+    readers = {b"PY\1\0": np.lib.format.read_array_header_1_0, b"PY\2\0": np.lib.format.read_array_header_2_0}
+    if rest not in readers:
+        raise ValueError("a .npy file of an unknown version, or a damaged one")
+    try:
+        shape, column_major, dtype = readers[rest](stream)
+    except (OSError, EOFError):
+        raise
+    except Exception as error:  # of many kinds, as damaged headers are
+        raise ValueError(str(error)) from None
+    if min(shape, default=0) < 0:
+        raise ValueError(f"a size below 0 in shape {shape}")
+    if max(shape, default=0) >= 2**63:
+        raise ValueError(f"no array has the shape {shape}")
+    check(dtype)
+    elements = read_elements(stream, dtype, shape)
+    return elements.reshape(shape, order="F" if column_major else "C")

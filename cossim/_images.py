@@ -1,17 +1,15 @@
 """Grey images of 28 x 28 for the demo: MNIST's idx files, .npy files, and scikit-learn's handwritten digits."""
 
 import gzip
-import math
 import os
-import tokenize
 import zlib
 
 import numpy as np
 
+from cossim._files import read_bytes, read_elements, read_npy
 from cossim.simclr import augment
 
 SIDE = 28
-CHUNK = 1 << 20
 
 
 def read_images(path):
@@ -29,64 +27,33 @@ def read_images(path):
         stream = gzip.GzipFile(fileobj=file) if zipped else file
         try:
             return _as_images(_read_array(stream))
-        except (ValueError, SyntaxError, EOFError, tokenize.TokenError, zlib.error, gzip.BadGzipFile) as error:
+        except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise ValueError(f"{path}: {error}") from None
 
 
 def _read_array(stream):
-    start = _read(stream, 4)
+    start = read_bytes(stream, 4)
     if start == b"\x93NUM":
-        return _read_npy(stream)
+        return read_npy(stream, _check_real)
     if len(start) == 4 and start[:2] == b"\0\0":
         return _read_idx(stream, kind=start[2], rank=start[3])
     raise ValueError(f"neither an idx nor a .npy file: it begins with {start.hex(' ') or 'nothing'}")
-
-
-def _read(stream, count):
-    """Up to count bytes; fewer where the stream, or the gzip file behind it, ends too early."""
-    found = bytearray()
-    try:
-        while len(found) < count and (more := stream.read(min(CHUNK, count - len(found)))):
-            found += more
-    except EOFError:
-        pass
-    return bytes(found)
-
-
-def _read_elements(stream, dtype, shape):
-    """Exactly the elements of an array, and nothing behind them."""
-    expected = math.prod(shape) * dtype.itemsize
-    data = _read(stream, expected + 1)
-    if len(data) != expected:
-        found, problem = (len(data), "truncated") if len(data) < expected else (f"more than {expected}", "too long")
-        raise ValueError(f"{problem}: shape {shape} takes {expected} bytes after the header, found {found}")
-    return np.frombuffer(data, dtype)
 
 
 def _read_idx(stream, kind, rank):
     """After 0, 0, type and rank: the sizes as big-endian 32-bit integers, then the elements."""
     if kind != 0x08:
         raise ValueError(f"idx elements of type 0x{kind:02x}, where images have unsigned bytes, 0x08")
-    sizes = _read(stream, 4 * rank)
+    sizes = read_bytes(stream, 4 * rank)
     if len(sizes) != 4 * rank:
         raise ValueError(f"truncated: the sizes of {rank} dimensions take {4 * rank} bytes, found {len(sizes)}")
     shape = tuple(np.frombuffer(sizes, ">u4").tolist())
-    return _read_elements(stream, np.dtype(np.uint8), shape).reshape(shape)
+    return read_elements(stream, np.dtype(np.uint8), shape).reshape(shape)
 
 
-def _read_npy(stream):
-    """After the first four bytes; read here and not by np.load, which does not say how much of a file is missing."""
-    rest = _read(stream, 4)
-    readers = {b"PY\1\0": np.lib.format.read_array_header_1_0, b"PY\2\0": np.lib.format.read_array_header_2_0}
-    if rest not in readers:
-        raise ValueError("a .npy file of an unknown version, or a damaged one")
-    shape, column_major, dtype = readers[rest](stream)
-    if min(shape, default=0) < 0:
-        raise ValueError(f"a size below 0 in shape {shape}")
+def _check_real(dtype):
     if dtype.kind not in "fiub":
         raise ValueError(f"images must be real numbers, not {dtype}")
-    elements = _read_elements(stream, dtype, shape)
-    return elements.reshape(shape, order="F" if column_major else "C")
 
 
 def _as_images(array):

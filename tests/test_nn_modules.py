@@ -1,6 +1,9 @@
 """Layers as objects: torch's arguments, reprs, initial ranges and keys; weights from dicts and files."""
 
+import io
 import pickle
+import tracemalloc
+import zipfile
 from collections import OrderedDict
 
 import numpy as np
@@ -205,3 +208,64 @@ def test_a_failed_save_leaves_the_old_file(tmp_path):
     with pytest.raises(ValueError, match="must end in"):
         nn.save_weights(tmp_path / "weights.txt", {"a": np.ones(3)})
     assert [p.name for p in tmp_path.iterdir()] == ["weights.npz"]
+
+
+def npz_of(**members):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(f"{name}.npy", data)
+    return file.getvalue()
+
+
+def npy_header(text):
+    return b"\x93NUMPY\1\0v\0" + text.encode().ljust(117) + b"\n"
+
+
+DAMAGED = {
+    "lying": npy_header("{'descr': '<f8', 'fortran_order': False, 'shape': (999999999999,), }"),
+    "lying, but less so": npy_header("{'descr': '<f8', 'fortran_order': False, 'shape': (99999999,), }"),
+    "no number of elements": npy_header(f"{{'descr': '<f8', 'fortran_order': False, 'shape': (0, {10**30}), }}"),
+    "open brackets": npy_header("{'descr': '<f8', 'fortran_order': False, 'shape': (3,"),
+    "nested": npy_header("{'descr': " + "[" * 90),
+    "no header": b"\x93NUMPY\1\0",
+    "text": b"text",
+    "nothing": b"",
+    "too long": npy_header("{'descr': '<f8', 'fortran_order': False, 'shape': (1,), }") + bytes(9),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_damaged_members_of_an_archive(tmp_path, kind):
+    """Always the documented error, and no memory for what is not there."""
+    path = tmp_path / "weights.npz"
+    path.write_bytes(npz_of(x=DAMAGED[kind]))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="damaged or no .npz file"):
+            nn.load_weights(path)
+        assert tracemalloc.get_traced_memory()[1] < 10e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_encrypted_archive(tmp_path):
+    path = tmp_path / "weights.npz"
+    data = bytearray(npz_of(x=DAMAGED["too long"][:-1]))
+    data[6] |= 1
+    data[data.index(b"PK\1\2") + 8] |= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="encrypted"):
+        nn.load_weights(path)
+
+
+def test_arrays_of_archives_can_be_written_to(tmp_path):
+    """Of any order, compressed or not, without elements, and 0-d."""
+    arrays = {"a": np.asfortranarray(np.arange(6.0).reshape(2, 3)), "b": np.float32(3), "c": np.zeros((0, 4), np.int8)}
+    for save in (np.savez, np.savez_compressed):
+        save(tmp_path / "weights.npz", **arrays)
+        found = nn.load_weights(tmp_path / "weights.npz")
+        assert list(found) == list(arrays)
+        for name, array in arrays.items():
+            assert found[name].dtype == array.dtype and found[name].flags.writeable
+            np.testing.assert_array_equal(found[name], array)

@@ -361,3 +361,30 @@ def test_files_that_are_no_checkpoint(images, tmp_path, suffix):
     assert refused(images, path) == "not a checkpoint of cossim.simclr.train"
     nn.save_weights(path, {"settings": np.frombuffer(b"[1]", np.uint8), "losses": np.zeros(3), "sha256": np.zeros(32)})
     assert refused(images, path) == "not a checkpoint of cossim.simclr.train"
+
+
+@pytest.mark.parametrize(
+    "changed_arrays",
+    [
+        {"losses": np.array(2.0)},
+        {"losses": np.zeros((3, 1))},
+        {"losses": np.zeros(3, np.int8)},
+        {"losses": np.array(["x"])},
+        {"settings": np.frombuffer(b"[]", np.uint8)},
+        {"settings": np.frombuffer(b'"version"', np.uint8)},
+        {"encoder.fc.bias": np.array(["x"] * 100)},
+        {"encoder.fc.bias": np.zeros(3)},
+        {"optimizer.step": np.array(2.0**63)},
+        {"optimizer.step": np.array("x")},
+    ],
+    ids=str,
+)
+def test_arrays_that_do_not_belong_there(images, whole, tmp_path, changed_arrays):
+    """With a right checksum, as somebody else's program could write it."""
+    path = tmp_path / "x.npz"
+    path.write_bytes(whole[1][".npz"])
+    arrays = {**nn.load_weights(path), **changed_arrays}
+    arrays.pop("sha256")
+    arrays["sha256"] = np.frombuffer(bytes.fromhex(training._digest(arrays)), np.uint8)
+    np.savez(path, **arrays)
+    refused(images, path)

@@ -142,7 +142,7 @@ class _Optimizer:
         for key in own:
             if key in given and given[key].shape != own[key].shape:
                 problems.append(f"{key} must have shape {own[key].shape}, not {given[key].shape}")
-        if not problems and (given["step"] < 0 or not float(given["step"]).is_integer()):
+        if not problems and (not 0 <= given["step"] < 2**62 or not float(given["step"]).is_integer()):
             problems.append(f"step must be an integer from 0, not {given['step']}")
         if problems:
             raise ValueError(f"load_state_dict(): {source} does not fit {type(self).__name__}: " + "; ".join(problems))

@@ -345,6 +345,8 @@ def _load(run, path, settings):
     try:
         saved = json.loads(bytes(arrays["settings"]))
         version, losses, digest = saved["version"], arrays["losses"], bytes(arrays.pop("sha256"))
+        if (losses.ndim, losses.dtype) != (1, run.losses.dtype) or not isinstance(saved, dict):
+            raise TypeError
     except (KeyError, TypeError, ValueError, RecursionError):
         raise ValueError(f"{path}: not a checkpoint of cossim.simclr.train") from None
     if version != VERSION:
@@ -363,6 +365,9 @@ def _load(run, path, settings):
         raise ValueError(f"{path}: a checkpoint of another training: " + "; ".join(problems))
     for name in ("encoder", "optimizer"):
         state = {key.removeprefix(f"{name}."): a for key, a in arrays.items() if key.startswith(f"{name}.")}
-        getattr(run, name).load_state_dict(state)
+        try:
+            getattr(run, name).load_state_dict(state)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}: not a checkpoint of cossim.simclr.train: {error}") from None
     run.losses[: len(losses)] = losses
     run.done = len(losses)
