@@ -68,6 +68,12 @@ def figures(request):
     return write
 
 
+@pytest.fixture(scope="session")
+def c_objects(tmp_path_factory):
+    """The folder that make builds the C tests in, for all tests that need their objects: these take half a minute."""
+    return tmp_path_factory.mktemp("c")
+
+
 @pytest.fixture(scope="module")
 def one_torch_thread():
     """For tests of many small networks, whose threads wait for each other longer than they work on a busy machine."""

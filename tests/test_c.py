@@ -19,11 +19,11 @@ def run_c_tests(build, *arguments):
     return run.stdout
 
 
-def test_native(tmp_path):
+def test_native(c_objects):
     if shutil.which("cc") is None:
         pytest.skip("needs a C compiler called cc")
-    printed = run_c_tests(tmp_path)
-    for name in ("base", "half", "kernels", "layer_kernels", "layers", "max_pool2d", "network", "simd_generic"):
+    printed = run_c_tests(c_objects)
+    for name in ("base", "half", "kernels", "layer_kernels", "layers", "max_pool2d", "network", "plan", "simd_generic"):
         assert f"ok {name}:" in printed
 
 

@@ -1,0 +1,311 @@
+"""Fuzzers of what reads files: indexes, images, weights, checkpoints of trainings.
+
+Whatever lies there, only the documented exceptions come out of it, no Python object is made of it, and no more memory
+is asked for than its size allows. A file that is taken can be used.
+"""
+
+import contextlib
+import io
+import json
+import os
+import pickle
+import struct
+import tempfile
+import tracemalloc
+import warnings
+import zipfile
+import zlib
+
+import numpy as np
+
+import cossim
+from cossim import nn, simclr
+from cossim._images import read_images
+from cossim._index_file import read
+from cossim.nn import load_weights
+
+FOLDER = tempfile.TemporaryDirectory()
+MOST_BYTES = 24 << 20  # that readers may hold beyond some times the file: buffers, and pieces of a mebibyte
+
+
+class Executed:
+    """Pickled, a call of this class's own; unpickled, it shows."""
+
+    happened = False
+
+    @classmethod
+    def happens(cls):
+        cls.happened = True
+
+    def __reduce__(self):
+        return Executed.happens, ()
+
+
+def path_of(data, name):
+    path = os.path.join(FOLDER.name, name)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)  # what is mapped stays what it was
+    with open(path, "wb") as file:
+        file.write(data)
+    return path
+
+
+def checked(function, path, *allowed, times=8):
+    """function(path), or None where it raised one of the exceptions that it may; with a look at memory and messages."""
+    tracemalloc.start()
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            return function(path)
+    except allowed:
+        return None
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        size = os.path.getsize(path) if os.path.exists(path) else 0
+        assert peak <= MOST_BYTES + times * size, f"{peak} bytes for a file of {size}"
+        assert not Executed.happened, "a pickle was loaded"
+
+
+# ---- indexes ----
+
+
+def _forged(data):
+    """With right checksums, lengths and places, so that what lies behind them is looked at."""
+    if len(data) < 65:
+        return data
+    offset, length = struct.unpack_from("<QQ", data, 16)
+    offset = offset if 64 <= offset <= len(data) else len(data)
+    body, header = data[64:offset], data[offset:]
+    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError, AttributeError):
+        whole = json.loads(header)
+        for entry in whole["arrays"]:
+            content = data[entry["offset"] : entry["offset"] + entry["bytes"]]
+            entry["crc32"] = [zlib.crc32(content[at : at + (1 << 24)]) for at in range(0, len(content), 1 << 24)]
+        header = json.dumps(whole).encode()
+    start = data[:8] + struct.pack("<IIQQ", 1, zlib.crc32(header), offset, len(header)) + bytes(28)
+    return start + struct.pack("<I", zlib.crc32(start)) + body + header
+
+
+def index_file(data):
+    flags, data = data[:1], data[1:]
+    flag = flags[0] if flags else 0
+    path = path_of(_forged(data) if flag & 1 else data, "index")
+    mmap, verify = bool(flag & 2), not flag & 4
+    checked(lambda path: read(path, mmap=mmap, verify=verify), path, ValueError, OSError)
+    index = checked(lambda path: cossim.Index.load(path, mmap, verify=verify), path, ValueError, OSError)
+    if index is not None:
+        query = np.ones((2, index.dim), np.float32)
+        values, indices = index.topk(query, min(3, len(index)))
+        assert values.shape == indices.shape == (2, min(3, len(index)))
+        assert np.all((indices >= 0) & (indices < len(index)))
+        index.pairs_above(query, 0.5, max_pairs=10**6)
+
+
+def index_seeds():
+    found = []
+    for dtype, shape in (
+        ("f4", (3, 5)),
+        ("f8", (1, 1)),
+        ("f2", (9, 33)),
+        ("i1", (4, 3)),
+        ("?", (2, 8)),
+        ("f4", (1, 4097)),
+    ):
+        path = os.path.join(FOLDER.name, "seed")
+        corpus = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+        cossim.Index(corpus).save(path)
+        with open(path, "rb") as file:
+            data = file.read()
+        found += [bytes((flag,)) + data for flag in (range(8) if len(data) < 4000 else (2, 3))]
+    return [*found, b"", b"\1", b"\0" + found[0][1:70]]
+
+
+# ---- images ----
+
+
+def images(data):
+    path = path_of(data, "images")
+    found = checked(read_images, path, ValueError, OSError, times=24)
+    if found is not None:
+        assert found.dtype == np.float32 and found.shape[1:] == (1, 28, 28) and np.isfinite(found).all()
+
+
+def _npy(array, **options):
+    file = io.BytesIO()
+    np.lib.format.write_array(file, array, **options)
+    return file.getvalue()
+
+
+def image_seeds():
+    import gzip
+
+    pixels = np.arange(2 * 784, dtype=np.uint8)
+    idx = b"\0\0\x08\3" + struct.pack(">III", 2, 28, 28) + pixels.tobytes()
+    npy = _npy(pixels.reshape(2, 28, 28).astype(np.float32))
+    lying = b"\0\0\x08\3" + struct.pack(">III", 2**32 - 1, 28, 28) + bytes(100)
+    many = b"\0\0\x08\xff" + b"\0\0\0\1" * 255
+    zipped = gzip.compress(idx, mtime=0)
+    return [
+        idx,
+        npy,
+        lying,
+        many,
+        zipped,
+        zipped[:-9],
+        _npy(pixels.reshape(2, 784)),
+        b"",
+        gzip.compress(bytes(1 << 20), mtime=0),
+    ] + [
+        _npy(np.array([Executed()], object), allow_pickle=True),
+        _npy(np.zeros((28, 28, 2)).T, version=(2, 0)),
+        b"\x93NUMPY\1\0v\0{'descr': '<f8', 'fortran_order': False, 'shape': (999999999999, 28, 28), }".ljust(127)
+        + b"\n",
+    ]
+
+
+# ---- weights ----
+
+STATE = {
+    "conv.weight": np.ones((2, 1, 3, 3), np.float32),
+    "bias": np.arange(3.0),
+    "n": np.array(3),
+    "h": np.ones(2, np.float16),
+}
+
+
+def weights(data):
+    kind = ".npz" if data[:1] < b"\x80" else ".safetensors"
+    data = data[1:]
+    if kind == ".npz":
+        data = _rezipped(data)
+    path = path_of(data, "weights" + kind)
+    found = checked(load_weights, path, ValueError, OSError)
+    if found is not None:
+        for name, array in found.items():
+            assert type(name) is str and isinstance(array, np.ndarray) and not array.dtype.hasobject
+    layer = nn.Linear(3, 2, rng=0)
+    checked(layer.load_state_dict, path, ValueError, OSError, TypeError, KeyError)
+
+
+def _rezipped(data):
+    """Members of an archive with right checksums, where there are any: mutations then come as far as their bytes."""
+    if data[:1] != b"R":
+        return data
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED if data[1:2] > b"\x80" else zipfile.ZIP_STORED) as archive:
+        for i, part in enumerate(data[2:].split(b"\x93NUMPY")[1:]):
+            archive.writestr(f"{i}.npy", b"\x93NUMPY" + part)
+    return file.getvalue()
+
+
+def _npz(arrays, **options):
+    file = io.BytesIO()
+    np.savez(file, **arrays, **options)
+    return file.getvalue()
+
+
+def weight_seeds():
+    import safetensors.numpy
+
+    npz, whole = _npz(STATE), safetensors.numpy.save(STATE)
+    pickled = _npz({"x": np.array([Executed()], object)})
+    lying = struct.pack("<Q", 2**63) + b"{}"
+    header = b'{"x":{"dtype":"F32","shape":[1099511627776],"data_offsets":[0,4398046511104]}}'
+    bomb = io.BytesIO()
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.npy", _npy(np.zeros(1 << 17)))
+    huge = b"R\0\x93NUMPY\1\0v\0{'descr': '<f8', 'fortran_order': False, 'shape': (999999999999,), }".ljust(129) + b"\n"
+    members = b"R\0" + b"".join(_npy(array) for array in STATE.values())
+    seeds = [
+        npz,
+        pickled,
+        bomb.getvalue(),
+        huge,
+        members,
+        b"R\xff" + members[2:],
+        _npy(STATE["bias"]),
+        pickle.dumps(Executed()),
+        b"",
+    ]
+    return [b"\0" + data for data in seeds] + [
+        b"\xff" + data for data in (whole, lying, struct.pack("<Q", len(header)) + header, whole[:-5], b"")
+    ]
+
+
+# ---- checkpoints ----
+
+IMAGES = np.random.default_rng(0).random((4, 1, 28, 28), np.float32)
+
+
+def train(path, epochs):
+    return simclr.train(IMAGES, epochs=epochs, batch_size=4, seed=1, encoder=Tiny(), checkpoint=path)
+
+
+class Tiny(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(784, 2, rng=0))
+
+
+def checkpoints(data):
+    kind = ".npz" if data[:1] < b"\x80" else ".safetensors"
+    path = path_of(_signed(data[1:], kind) if data[:1] in (b"\1", b"\xfe") else data[1:], "checkpoint" + kind)
+    checked(lambda path: train(path, 1), path, ValueError, OSError, times=64)
+
+
+def _signed(data, kind):
+    """With a right checksum over whatever it holds."""
+    path = path_of(data, "unsigned" + kind)
+    try:
+        arrays = load_weights(path)
+        arrays.pop("sha256", None)
+        digest = simclr.training._digest(arrays)
+        arrays["sha256"] = np.frombuffer(bytes.fromhex(digest), np.uint8)
+        nn.save_weights(path, arrays)
+    except (ValueError, TypeError, OSError):
+        return data
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _tokens(data):
+    """Other values for some arrays of a checkpoint: shapes and dtypes that do not belong there."""
+    path = path_of(data, "seed.npz")
+    arrays = load_weights(path)
+    for name in list(arrays):
+        for value in (
+            np.zeros(3),
+            np.array(2),
+            np.zeros((1, 0), np.int8),
+            np.array(["x"]),
+            np.full(arrays[name].shape, np.nan),
+        ):
+            yield _npz({**arrays, name: value})
+        yield _npz({key: array for key, array in arrays.items() if key != name})
+    yield _npz({**arrays, "optimizer.more": np.zeros(2)})
+    settings = json.loads(bytes(arrays["settings"]))
+    for other in ({**settings, "version": 2}, {}, [], None, {"version": 1}, {**settings, "seed": "x"}, 5):
+        yield _npz({**arrays, "settings": np.frombuffer(json.dumps(other).encode(), np.uint8)})
+
+
+def checkpoint_seeds():
+    seeds = []
+    for kind, flags in ((".npz", (b"\0", b"\1")), (".safetensors", (b"\xff", b"\xfe"))):
+        path = os.path.join(FOLDER.name, "seed" + kind)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        train(path, 1)
+        with open(path, "rb") as file:
+            data = file.read()
+        seeds += [flag + data for flag in flags]
+        if kind == ".npz":
+            seeds += [b"\1" + other for other in _tokens(data)]
+    return seeds
+
+
+TARGETS = {
+    "index": (index_file, index_seeds),
+    "images": (images, image_seeds),
+    "weights": (weights, weight_seeds),
+    "checkpoints": (checkpoints, checkpoint_seeds),
+}

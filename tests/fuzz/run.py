@@ -1,0 +1,80 @@
+"""Runs a Python fuzzer: run.py TARGET RUNS FOLDER. Writes seeds of the one in C to files: run.py --unpack plan FOLDER.
+
+With atheris, whose mutations follow the coverage of the package, and of the extension where that was built for it;
+inputs that led to something new are kept in FOLDER. Where there is no atheris: blind mutations of the seeds.
+"""
+
+import importlib
+import os
+import sys
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+
+# name -> the module, and the key of its TARGETS, if it has more than one
+NAMES = {
+    "arguments": ("fuzz_arguments", None),
+    "layers": ("fuzz_layers", None),
+    "index": ("fuzz_files", "index"),
+    "images": ("fuzz_files", "images"),
+    "weights": ("fuzz_files", "weights"),
+    "checkpoints": ("fuzz_files", "checkpoints"),
+}
+LONGEST = {"arguments": 160, "layers": 160}
+
+
+def target_of(name):
+    """What is called with each input, and the seeds."""
+    module, key = NAMES[name]
+    module = importlib.import_module(module)
+    run, seeds = (module.run, module.seeds) if key is None else module.TARGETS[key]
+    return run, [*seeds(), *findings(name)]
+
+
+def findings(name):
+    """Inputs that once were findings, one a line in hexadecimal digits."""
+    path = Path(__file__).parent / "corpus" / f"{name}.hex"
+    return [bytes.fromhex(line) for line in path.read_text().split()] if path.exists() else []
+
+
+def unpack(seeds, folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, data in enumerate(seeds):
+        (folder / f"seed-{i}").write_bytes(data)
+
+
+def blindly(name, runs):
+    from source import mutations
+
+    run, seeds = target_of(name)
+    for data in mutations(seeds, runs, int.from_bytes(os.urandom(4), "little")):
+        try:
+            run(data)
+        except BaseException:
+            print(data.hex())
+            raise
+    print(f"ok: {len(seeds)} seeds, {runs} mutations, without atheris")
+
+
+def main():
+    name, runs, folder = sys.argv[1:]
+    folder = Path(folder)
+    if name == "--unpack":
+        unpack(findings(runs), folder)
+        return
+    try:
+        import atheris
+    except ImportError:
+        blindly(name, int(runs))
+        return
+    with atheris.instrument_imports(include=["cossim"]):
+        run, seeds = target_of(name)
+    unpack(seeds, folder)
+    longest = LONGEST.get(name, max(map(len, seeds)) + 256)
+    options = [f"-runs={runs}", f"-max_len={min(longest, 8192)}", "-timeout=60", "-rss_limit_mb=4096"]
+    atheris.Setup([sys.argv[0], *options, f"-artifact_prefix={folder}-", str(folder)], run)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
