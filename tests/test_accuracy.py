@@ -121,6 +121,37 @@ def test_norms_and_products_that_leave_the_range():
     assert cossim.vector_norm(np.array([3e-320, 4e-320])) == pytest.approx(5e-320, rel=1e-3)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_zero_rows_where_eps_times_eps_is_0(dtype):
+    zero, tiny = np.zeros((3, 4), dtype), np.full((3, 4), 5e-324 if dtype == np.float64 else 1e-45, dtype)
+    for y in (zero, tiny):
+        for eps in (1e-300, 1e-170, 5e-324):
+            assert cossim.cosine_similarity(zero, y, eps=eps).tolist() == [0] * 3
+            assert cossim.cosine_similarity(y.T, zero.T, 0, eps).tolist() == [0] * 3
+            assert cossim.cosine_distance(zero, y, eps=eps).tolist() == [1] * 3
+            assert cossim.pairwise(zero, y, eps=eps).tolist() == [[0] * 3] * 3
+            assert cossim.pairwise(zero, eps=eps).tolist() == [[0] * 3] * 3
+
+
+@pytest.mark.parametrize(("dtype", "big"), [(np.float32, 1e25), (np.float64, 1e200)])
+def test_dot_products_of_all_pairs_leave_the_range_only_at_their_end(dtype, big):
+    x = np.array([[big, big, 0], [big, -big, 0], [1, 2, 3]], dtype)
+    y = np.array([[big, -big, 2], [0, 0, 0]], dtype)
+    expected = [[0, np.inf, dtype(-big)], [0, 0, 0]]
+    assert cossim.vecdot(x[None], y[:, None]).tolist() == expected
+    assert cossim.vecdot(x[:, None], y[None]).T.tolist() == expected
+    assert cossim.vecdot(x[None], x[:, None])[0, 1] == 0
+
+
+def test_infinity_times_something_small_is_infinity():
+    """Beside large elements, for which rows are scaled: then nothing may become 0, or overflow with another sign."""
+    x, y = np.array([[-1e-125, 1e266], [1.0, -1e300]]), np.array([[-np.inf, -0.4], [np.inf, 1e300]])
+    assert cossim.vecdot(x, y).tolist() == [np.inf, np.inf]
+    assert cossim.vecdot(x.T.copy(), y.T.copy(), 0).tolist() == [np.inf, np.inf]
+    assert np.diag(cossim.vecdot(x[:, None], y[None])).tolist() == [np.inf, np.inf]
+    assert np.isnan(cossim.vecdot(np.array([0.0, 1e300]), np.array([np.inf, 1e300])))
+
+
 def test_zero_rows_and_eps():
     zero, one = np.zeros((1, 3)), np.ones((1, 3))
     for dtype in (np.float64, np.float32, np.float16, ml_dtypes.bfloat16):
