@@ -33,15 +33,18 @@ class _Rows:
         shape = list(x.shape)
         shape[dim] = 1
         norms = _core.vector_norm(x, dim, True, out=np.empty(shape, np.float64))
-        with np.errstate(all="ignore"):
-            self.factors = (1 / np.maximum(norms, eps)).astype(x.dtype)
-        self.kept = (norms >= eps).astype(x.dtype)
+        self.clamped, self.kept = np.maximum(norms, eps), norms >= eps
+        info = np.finfo(x.dtype)
+        if not ((self.clamped < info.tiny) | (self.clamped > info.max)).any():  # else too few digits, or none
+            self.clamped = self.clamped.astype(x.dtype)
         self.dim, self.units = dim, _core.normalize(x, dim, eps)
 
     def back(self, du):
         with np.errstate(all="ignore"):
-            along = np.expand_dims(_core.vecdot(self.units, du, self.dim), self.dim) * self.kept
-            return (du - self.units * along) * self.factors
+            along = np.expand_dims(_core.vecdot(self.units, du, self.dim), self.dim)
+            # not times 0: a vector that is clamped may meet one that is not finite
+            along = np.where(self.kept, along, along.dtype.type(0))
+            return (du - self.units * along) / self.clamped
 
 
 def _work(dtype):
@@ -51,7 +54,8 @@ def _work(dtype):
 def _stored(gradient, x):
     """Of the shape of x and its dtype; float64 where x has integers."""
     dtype = np.float64 if x.dtype.kind in "iub" else x.dtype.newbyteorder("=")
-    return gradient.reshape(x.shape).astype(dtype, copy=False)
+    with np.errstate(all="ignore"):
+        return gradient.reshape(x.shape).astype(dtype, copy=False)
 
 
 def _gradient_argument(function, name, value, result, result_name):
@@ -144,12 +148,15 @@ def cosine_similarity_vjp(x1, x2, dim=_DIM, eps=1e-8, *, axis=None):
 
     def pullback(dy):
         d = np.expand_dims(_gradient_argument(function, "dy", dy, y, "y"), dim)
+        if d.size == 0:
+            return tuple(_stored(np.zeros(x.shape), x) for x, _, _ in operands)
         gradients = []
         for (x, own, rows), (_, _, others) in (operands, operands[::-1]):
             axes = [i for i, size in enumerate(shape) if i != dim and own[i] == 1 != size]
             gradient = rows.back(_summed_product(d, others.units, axes, dim))
             if own[dim] != shape[dim]:
-                gradient = gradient.sum(dim, keepdims=True)
+                with np.errstate(all="ignore"):
+                    gradient = gradient.sum(dim, keepdims=True)
             gradients.append(_stored(gradient, x))
         return tuple(gradients)
 
@@ -209,6 +216,9 @@ def pairwise_vjp(x, y=None, *, eps=1e-8):
 
     def pullback(dS):  # noqa: N803
         d = _gradient_argument(function, "dS", dS, scores, "S")
+        if d.size == 0:
+            zeros = tuple(_stored(np.zeros(z.shape), z) for z in (x, y) if z is not None)
+            return zeros if y is not None else zeros[0]
         if y is None:
             with np.errstate(all="ignore"):
                 return _stored(left.back(product(d + d.T, left)), x)

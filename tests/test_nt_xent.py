@@ -145,6 +145,7 @@ def test_rows_that_are_special(rng, dtype, tolerance):
     if dtype == np.float64:
         z[11] *= 1e200
         z[12] *= 1e-300
+        z[13] = 5e-324
     scaled = z.astype(np.longdouble)
     for temperature in (0.5, 0.01):
         loss, gradient = value_and_grad(z, temperature)
@@ -207,6 +208,12 @@ def test_rows_of_no_elements(dtype):
     assert dz0.shape == dz1.shape == (4, 0)
 
 
+def misaligned(x):
+    view = np.zeros(x.nbytes + 1, np.uint8)[1:].view(x.dtype).reshape(x.shape)
+    view[...] = x
+    return view
+
+
 def test_types_and_layouts(rng):
     z0, z1 = rng.standard_normal((2, 9, 12))
     loss, (dz0, dz1) = simclr.nt_xent_value_and_grad(z0, z1, 0.2)
@@ -215,6 +222,7 @@ def test_types_and_layouts(rng):
         (np.asfortranarray(z0), z1.astype(">f8")),
         (z0.tolist(), z1),
         (np.repeat(z0, 2, 0)[::2], z1[::-1][::-1]),
+        (misaligned(z0), misaligned(z1)),
     ):
         other, (da, db) = simclr.nt_xent_value_and_grad(a, b, temperature=np.float32(0.2))
         assert other == pytest.approx(loss, rel=1e-7)

@@ -187,6 +187,48 @@ def test_norms_whose_squares_leave_the_range(rng, dtype, scale):
     np.testing.assert_allclose(many * dtype(scale), cossim.pairwise_vjp(x1)[1](d), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("dtype", "norm"), [(np.float32, 1e-40), (np.float64, 4e-310)])
+def test_norms_whose_inverse_leaves_the_range(dtype, norm):
+    """Gradients that fit the type are finite: those of 0, and of what is large divided by what is small."""
+    x, y = np.array([[norm, 0, 0]], dtype), np.array([[0, 1, 0]], dtype)
+    for eps in (0, norm):
+        for dx in (
+            cossim.cosine_similarity_vjp(x, y, 1, eps)[1](np.array([1e-3], dtype))[0],
+            cossim.pairwise_vjp(x, y, eps=eps)[1](np.array([[1e-3]], dtype))[0],
+        ):
+            assert dx[0, [0, 2]].tolist() == [0, 0]
+            np.testing.assert_allclose(dx[0, 1], 1e-3 / max(float(x[0, 0]), eps), rtol=1e-6)
+    dx, _ = cossim.cosine_similarity_vjp(0 * x, y, 1, norm)[1](np.array([1], dtype))  # by eps: beyond the range
+    assert dx.tolist() == [[0, np.inf, 0]]
+
+
+def test_clamped_vectors_beside_infinite_ones():
+    """Their norm is a constant, whatever the other vector is: only its elements that are not finite give NaN."""
+    x, y = np.array([[1.0, 2.0, 3.0]]), np.array([[np.inf, 5.0, 0.0]])
+    dx, dy = cossim.cosine_similarity_vjp(x, y, 1, 100.0)[1](np.ones(1))
+    np.testing.assert_array_equal(dx, [[np.nan, 0, 0]])
+    assert np.isnan(dy).all()
+
+
+@pytest.mark.parametrize("odd", [np.inf, np.nan])
+def test_what_is_compared_with_nothing_has_no_gradient(odd):
+    x = np.array([[odd, 1.0, 2.0]])
+    for y in (np.empty((0, 3)), np.empty((0, 1))):
+        dx, dy = cossim.cosine_similarity_vjp(x, y)[1](np.empty(0))
+        assert dx.tolist() == [[0, 0, 0]] and dy.shape == y.shape
+    dx, dy = cossim.pairwise_vjp(x, np.empty((0, 3)))[1](np.empty((1, 0)))
+    assert dx.tolist() == [[0, 0, 0]] and dy.shape == (0, 3)
+    assert cossim.pairwise_vjp(np.empty((0, 3)))[1](np.empty((0, 0))).shape == (0, 3)
+
+
+def test_gradients_that_leave_the_range_do_so_without_a_warning():
+    for dtype in (np.float16, np.float32):
+        x = np.full((1, 3), 1e-7 if dtype == np.float16 else 1e-42, dtype)
+        for y in (np.array([[1, -2, 4]], dtype), np.array([[3]], dtype)):
+            dx, _ = cossim.cosine_similarity_vjp(x, y, 1, 0)[1](np.array([60], dtype))
+            assert y.shape[1] == 1 or np.isinf(dx).any()
+
+
 def test_axis_is_another_name_for_dim(rng):
     x1, x2 = rng.standard_normal((2, 4, 3))
     for a, b in ((0, 0), (-2, 0), (1, 1), (np.int64(1), -1)):

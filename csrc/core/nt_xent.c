@@ -5,7 +5,6 @@
 
 #include "base/pool.h"
 #include "base/scratch.h"
-#include "core/formula.h"
 #include "core/reduce.h"
 #include "core/row_sums.h"
 #include "core/tiles.h"
@@ -124,11 +123,12 @@ static void normalise(const struct driver *d, size_t i)
     char *to = d->rows + i * d->row_step;
     const char *row = view_row(d, i);
     const struct row_sums sums = square_of(d, row);
-    const double eps = ldexp(d->call->eps, -sums.x_exponent), norm = formula_clamped_norm(sums.xx, eps);
-    const double factor = sums.x_exponent == 0 ? 1.0 / norm : ldexp(1.0 / norm, -sums.x_exponent);
+    const double norm = sqrt(sums.xx);
+    const bool clamped = norm < ldexp(d->call->eps, -sums.x_exponent);
+    const double factor = clamped ? 1.0 / d->call->eps : ldexp(1.0 / norm, -sums.x_exponent);
     d->kernels->scale(to, row, factor, d->call->depth);
     d->factors[i] = factor / ((double)d->call->rows * d->call->temperature);
-    d->kept[i] = sqrt(sums.xx) < eps ? 0.0 : 1.0;
+    d->kept[i] = clamped ? 0.0 : 1.0;
     if (d->call->depth == 0) {
         memset(to, 0, d->size);
     }
