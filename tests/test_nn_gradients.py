@@ -123,6 +123,12 @@ def test_linear(rng, shapes, dtype):
 
 
 @both_dtypes
+def test_one_bias_for_all_features_has_no_warning_about_infinity(dtype):
+    _, pullback = nn.linear_vjp(np.ones((1, 3), dtype), np.ones((2, 3), dtype), np.ones((), dtype))
+    assert np.isnan(pullback(np.array([[np.inf, -np.inf]], dtype))[2])
+
+
+@both_dtypes
 def test_relu(rng, dtype):
     tiny = np.finfo(dtype).smallest_subnormal
     odd = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, tiny, -tiny, 2.0, -2.0], dtype)

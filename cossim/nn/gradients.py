@@ -229,8 +229,11 @@ def _linear_vjp(x, weight, bias, relu=False):
         dx, dweight, dbias = _linear_pullback(call, dy, input_gradient)
         if dx is not None:
             dx = dx.reshape(x_shape)
-        if dbias is not None:  # of one element where a single bias is for all features
-            dbias = dbias.reshape(bias_shape) if dbias.size == np.prod(bias_shape) else dbias.sum().reshape(bias_shape)
+        if dbias is not None and dbias.size != np.prod(bias_shape):  # a single bias for all features
+            with np.errstate(all="ignore"):
+                dbias = dbias.sum()
+        if dbias is not None:
+            dbias = dbias.reshape(bias_shape)
         return dx, dweight.reshape(weight_shape), dbias
 
     return y, pullback
