@@ -144,8 +144,8 @@ def test_interrupted_at_any_moment(tmp_path, interrupter, amount, figures, threa
                 lost += [f"{name}: {wrong}"] * bool(wrong)
             if memory:
                 assert resident() - memory < 32 << 20, name
-            assert stopped
     assert lost == []
+    assert stopped > tried // 4 or tried < 50  # of a few, all may have ended before
     figures(f"Ctrl-C at any moment of a long call, {threads} thread{'s'[: threads - 1]}", tried, tried)
 
 
