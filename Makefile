@@ -13,11 +13,11 @@ SOURCES = $(wildcard csrc/*/*.c csrc/*/*.h) setup.py pyproject.toml
 BUILD ?= build/c
 C_FLAGS = -std=c11 -O2 -g -D_GNU_SOURCE -fno-math-errno -Wall -Wextra -Icsrc -pthread
 C_OBJECTS = $(patsubst csrc/%.c,$(BUILD)/%.o,$(wildcard csrc/base/*.c csrc/kernels/*.c csrc/core/*.c))
-C_TESTS = $(patsubst tests/c/%.c,$(BUILD)/%,$(wildcard tests/c/test_*.c))
+C_TESTS = $(patsubst tests/c/%.c,$(BUILD)/%$(EXE),$(wildcard tests/c/test_*.c))
 C_HEADERS = $(wildcard csrc/*/*.h tests/c/*.h)
 
 .SECONDARY: # keep the C tests' objects
-.PHONY: help demo test test-c build bench accuracy docs lint asan tsan valgrind nehalem soak dist clean
+.PHONY: help demo test test-c build bench accuracy docs lint asan tsan valgrind nehalem soak dist test-wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -57,7 +57,7 @@ $(BUILD)/%.o: csrc/%.c $(C_HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(C_FLAGS) $(EXTRA) -c $< -o $@
 
-$(BUILD)/test_%: tests/c/test_%.c $(C_OBJECTS) $(C_HEADERS)
+$(BUILD)/test_%$(EXE): tests/c/test_%.c $(C_OBJECTS) $(C_HEADERS)
 	$(CC) $(C_FLAGS) $(EXTRA) $< $(C_OBJECTS) -lm -o $@
 
 $(BUILD)/peak_%: benchmarks/peak.c $(wildcard csrc/simd/*.h)
@@ -124,9 +124,30 @@ soak: $(VENV)/test.stamp ## the long form of the tests marked soak: faults, leak
 	$(PY) -m pytest -m soak --soak build/soak.json $(ARGS)
 	$(PY) tests/reliability_report.py build/soak.json docs/reliability.md
 
-dist: $(PY) ## source archive and wheel in dist/
-	$(PIP) install build
+dist: $(PY) ## source archive and wheel in dist/, and checks of what they hold
+	$(PIP) install build twine check-wheel-contents
+	rm -rf dist
 	$(PY) -m build
+	$(PY) -m twine check --strict dist/*
+	$(VENV)/bin/check-wheel-contents dist/*.whl
+	$(PY) tests/check_dist.py dist/*
+
+# The source archive has the tests; without its cossim/, `import cossim` can only mean the installed wheel. WITH: what else is
+# installed. Without torch, and with the oldest NumPy: make test-wheel WITH="hypothesis ml_dtypes pytest numpy==1.26.*"
+WHEEL ?= $(wildcard dist/*.whl)
+WITH ?= cossim-c[test]
+INSTALLED = build/wheel
+
+test-wheel: ## the tests against the installed wheel of make dist, in a virtual environment of its own
+	@test -n "$(WHEEL)" || { echo "no wheel in dist/; first: make dist"; exit 1; }
+	rm -rf $(INSTALLED)
+	$(PYTHON) -m venv $(INSTALLED)/venv
+	$(INSTALLED)/venv/bin/python -m pip --quiet --disable-pip-version-check install $(WHEEL) $(foreach need,$(WITH),"$(need)")
+	mkdir $(INSTALLED)/tree
+	tar -xzf dist/*.tar.gz -C $(INSTALLED)/tree --strip-components=1
+	rm -r $(INSTALLED)/tree/cossim
+	cd $(INSTALLED)/tree && ../venv/bin/python -c 'import cossim; print(cossim.__file__); assert "site-packages" in cossim.__file__'
+	cd $(INSTALLED)/tree && ../venv/bin/python -m pytest $(ARGS)
 
 clean: ## removes what was built, and the virtual environment
 	rm -rf build dist *.egg-info cossim/*.so $(VENV)
