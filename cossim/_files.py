@@ -1,7 +1,6 @@
 """Files that are there as a whole or not at all."""
 
 import errno
-import fcntl
 import math
 import os
 import re
@@ -15,6 +14,11 @@ from functools import partial
 from zipfile import ZipFile
 
 import numpy as np
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks: nothing is removed there
+    fcntl = None
 
 # Those that end a process at once, unless it asks for something else.
 ENDING_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -48,13 +52,14 @@ def temporary_file(named, folder, start, end, mode, buffering=-1):
     Its name is start, 16 digits, end; errors call it `named`. Others of such a name are removed if they are not locked:
     they are those of processes that were killed. So the file must be given another name before it is closed.
     """
-    _remove_leftovers(folder, start, end)
+    if fcntl is not None:
+        _remove_leftovers(folder, start, end)
     path = os.path.join(folder, f"{start}{secrets.token_hex(8)}{end}")
     try:
         with errors_of(named):  # opener: no bare number of an open file, which an interrupt would leave open
             file = open(path, "xb", buffering=buffering, opener=partial(os.open, mode=mode))  # noqa: SIM115
         with file:
-            with suppress(OSError):  # a file system without locks, where nothing is ever removed
+            with suppress(OSError, AttributeError):  # without locks nothing is ever removed
                 fcntl.flock(file.fileno(), fcntl.LOCK_EX)
             yield file, path
     finally:
