@@ -186,7 +186,7 @@ def test_multiprocessing(tmp_path, method):
 # ---- clients ----
 
 CLIENT = """
-import sys
+import importlib, sys
 import numpy as np
 import cossim
 
@@ -208,9 +208,8 @@ class Similarities:
         return work(n)
 
 def with_a_loader(method):
-    import torch
-    loader = torch.utils.data.DataLoader(
-        Similarities(), batch_size=None, num_workers=2, multiprocessing_context=method)
+    loaders = importlib.import_module("torch.utils.data")
+    loader = loaders.DataLoader(Similarities(), batch_size=None, num_workers=2, multiprocessing_context=method)
     return [found.numpy() for found in loader]
 
 if __name__ == "__main__":
