@@ -104,7 +104,7 @@ asan: build/asan/lib ## the C tests and all others under the address and undefin
 tsan: SANITIZERS = thread
 tsan: build/tsan/lib ## the C tests, and calls from many Python threads, under the thread sanitizer
 	$(MAKE) test-c BUILD=build/tsan/c EXTRA=-fsanitize=thread
-	$(call PRELOAD,tsan) $(call SANITIZED,tsan) tests/test_threads_config.py $(ARGS)
+	$(call PRELOAD,tsan) $(call SANITIZED,tsan) tests/test_threads_config.py tests/test_concurrency.py $(ARGS)
 
 valgrind: ## the C tests under valgrind
 	$(MAKE) test-c BUILD=build/valgrind RUN='valgrind --quiet --error-exitcode=1 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite'
