@@ -97,7 +97,8 @@ static PyMethodDef module_methods[] = {
     {"get_num_threads", get_num_threads, METH_NOARGS,
      "get_num_threads($module)\n--\n\n"
      "The number of threads that one call may use.\n\n"
-     "Returns\n-------\nint\n    At least 1. At import: COSSIM_NUM_THREADS, or the CPUs this process may use.\n\n"
+     "Returns\n-------\nint\n    At least 1. At import: COSSIM_NUM_THREADS, or the CPUs this process may use: those of its affinity, but no\n"
+     "    more than the CPU quota of its container (cgroup) allows, rounded up.\n\n"
      "Examples\n--------\n>>> import cossim\n>>> cossim.get_num_threads() >= 1\nTrue\n"},
     {"set_num_threads", set_num_threads, METH_O,
      "set_num_threads($module, n, /)\n--\n\n"
