@@ -67,7 +67,7 @@ class CosineSimilarity:
 def cosine_similarity_vjp(
     x1: NDArray[Float],
     x2: NDArray[Float],
-    dim: SupportsIndex = ...,
+    dim: SupportsIndex = 1,
     eps: Real = 1e-8,
     *,
     axis: SupportsIndex | None = None,
@@ -76,7 +76,7 @@ def cosine_similarity_vjp(
 def cosine_similarity_vjp(
     x1: Array,
     x2: Array,
-    dim: SupportsIndex = ...,
+    dim: SupportsIndex = 1,
     eps: Real = 1e-8,
     *,
     axis: SupportsIndex | None = None,

@@ -18,6 +18,12 @@ class SupportsDLPack(Protocol):
     def __dlpack__(self) -> object: ...
 
 
+class SupportsBuffer(Protocol):
+    """memoryview, array.array and their like, which the ArrayLike of NumPy 1 does not have."""
+
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+
 class Lazy(Protocol):
     """An array of Dask. What comes of it is Any here, so that no type checker has to read Dask for cossim."""
 
@@ -26,7 +32,7 @@ class Lazy(Protocol):
 
 # ---- arguments ----
 
-Array: TypeAlias = ArrayLike | SupportsDLPack
+Array: TypeAlias = ArrayLike | SupportsBuffer | SupportsDLPack
 Path: TypeAlias = str | os.PathLike[str]
 Rows: TypeAlias = Array | Path
 Real: TypeAlias = float | np.floating[Any] | np.integer[Any]

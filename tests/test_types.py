@@ -1,5 +1,8 @@
 """Types and signatures: the stubs against mypy and the running package, and what inspect and help() show."""
 
+import ast
+import functools
+import importlib
 import importlib.metadata
 import importlib.util
 import inspect
@@ -72,11 +75,42 @@ def test_stubs_are_installed(tmp_path):
     """What a wheel has of Python and types, without the C core, which takes a minute to compile."""
     if int(importlib.metadata.version("setuptools").split(".")[0]) < 77:
         pytest.skip("needs setuptools 77, as the build does")
-    command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(tmp_path)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*.pyi")) == STUBS
+    # Metadata of its own: that beside the sources remembers the files of builds before.
+    metadata, library = tmp_path / "metadata", tmp_path / "library"
+    metadata.mkdir()
+    command = ["setup.py", "-q", "egg_info", f"--egg-base={metadata}", "build_py", f"--build-lib={library}"]
+    subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)
+    assert sorted(path.relative_to(library) for path in library.rglob("*.pyi")) == STUBS
     assert {path.parent.name for path in STUBS} == {"cossim", "nn", "simclr"}
-    assert (tmp_path / "cossim" / "py.typed").exists()
+    assert (library / "cossim" / "py.typed").exists()
+
+
+def functions_of(body):
+    """(names on the way, arguments) of each function of a stub."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef):
+            yield (node.name,), node.args
+        elif isinstance(node, ast.ClassDef):
+            yield from (((node.name, *names), arguments) for names, arguments in functions_of(node.body))
+
+
+def defaults_of(arguments):
+    positional = [*arguments.posonlyargs, *arguments.args]
+    by_position = zip(positional[::-1], arguments.defaults[::-1], strict=False)
+    by_name = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    for argument, default in [*by_position, *by_name]:
+        if default is not None and (value := ast.literal_eval(default)) is not ...:
+            yield argument.arg, value
+
+
+@pytest.mark.parametrize("path", STUBS, ids=str)
+def test_defaults_of_the_stubs(path):
+    """Those of overloads too, which stubtest leaves alone."""
+    module = importlib.import_module(".".join(path.with_suffix("").parts).removesuffix(".__init__"))
+    for names, arguments in functions_of(ast.parse((ROOT / path).read_text()).body):
+        for name, value in defaults_of(arguments):
+            parameters = inspect.signature(functools.reduce(getattr, names, module)).parameters
+            assert parameters[name].default == value, (names, name)
 
 
 # ---- signatures ----

@@ -44,7 +44,9 @@ def progress(done: int, total: int) -> None:
 
 def along_a_dimension(a: Float32, b: Float32, wide: Float64, integers: NDArray[np.int8], unknown: NDArray[Any]) -> None:
     assert_type(cossim.cosine_similarity(a, b), Float32 | Any)
-    assert_type(cossim.cosine_similarity(a[None], b[:, None], dim=2, eps=1e-6), Float32 | Any)
+    left: Float32 = a[None]
+    right: Float32 = b[:, None]
+    assert_type(cossim.cosine_similarity(left, right, dim=2, eps=1e-6), Float32 | Any)
     assert_type(cossim.cosine_similarity(a, b, axis=-1), Float32 | Any)
     mixed: NDArray[np.floating[Any]] = cossim.cosine_similarity(a, wide)
     print(mixed.dtype)
