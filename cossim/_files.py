@@ -76,8 +76,10 @@ def _remove_leftovers(folder, start, end):
 
 
 def _remove_if_left_over(path):
-    options = {"buffering": 0, "opener": lambda path, flags: os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)}
-    with open(path, "r+b", **options) as file:
+    def opener(path, flags):
+        return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+    with open(path, "r+b", buffering=0, opener=opener) as file:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError while it is being written
         status = os.fstat(file.fileno())
         # One that was made a moment ago and has nothing in it yet may be locked next.

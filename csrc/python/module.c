@@ -77,7 +77,6 @@ static PyObject *config(PyObject *self, PyObject *unused)
                          pool_get_threads());
 }
 
-/* _live_blocks(): how many blocks of memory the core has in use. For tests. */
 static PyObject *live_blocks(PyObject *self, PyObject *unused)
 {
     (void)self;
@@ -85,7 +84,6 @@ static PyObject *live_blocks(PyObject *self, PyObject *unused)
     return PyLong_FromSize_t(scratch_live());
 }
 
-/* _fail_allocation(n): the n-th allocation of the core from now on fails, with 0 none; returns what is left of the n before. For tests. */
 static PyObject *fail_allocation(PyObject *self, PyObject *n)
 {
     (void)self;
@@ -109,8 +107,10 @@ static PyMethodDef module_methods[] = {
      "Examples\n--------\n>>> import cossim\n>>> before = cossim.get_num_threads()\n>>> cossim.set_num_threads(1)\n"
      ">>> cossim.get_num_threads()\n1\n>>> cossim.set_num_threads(before)\n"},
     {"config", config, METH_NOARGS, "config($module)\n--\n\nWhat cossim.show_config() shows of the extension module, as a dict."},
-    {"_live_blocks", live_blocks, METH_NOARGS, NULL},
-    {"_fail_allocation", fail_allocation, METH_O, NULL},
+    {"_live_blocks", live_blocks, METH_NOARGS, "_live_blocks($module)\n--\n\nHow many blocks of memory the core has in use. For tests."},
+    {"_fail_allocation", fail_allocation, METH_O,
+     "_fail_allocation($module, n, /)\n--\n\n"
+     "The n-th allocation of the core from now on fails, with 0 none; returns what is left of the n before. For tests."},
     {0},
 };
 
