@@ -127,7 +127,7 @@ def _out(call, expected):
     kind = source.below(8)
     if kind == 1:
         return np.empty(shape, dtype, order="F"), dtype
-    if kind == 2 and np.size(expected):
+    if kind == 2 and np.size(expected) and len(shape) < 7:
         return np.empty(tuple(2 * n for n in shape), dtype)[(..., *(slice(None, None, 2) for _ in shape))], dtype
     if kind == 3:
         return np.empty(shape, dtype)[(..., *(slice(None, None, -1) for _ in shape))], dtype
@@ -162,7 +162,7 @@ def _check_value(call, args, kwargs, result):
     operands = [options.pop(name) for name in call.names[: call.operands] if name in options]
     options.pop("out", None)
     options.pop("progress", None)
-    if not all(x is None or _moderate(x) for x in operands) or options.get("eps", 1) in (0, False):
+    if not all(x is None or (_moderate(x) and x.ndim <= 32) for x in operands) or options.get("eps", 1) in (0, False):
         return
     if "axis" in options:
         options["dim"] = options.pop("axis")
@@ -206,7 +206,8 @@ def _check_value(call, args, kwargs, result):
 
 def _check_rest(call, result):
     if call.name in ("cosine_similarity", "pairwise"):
-        values = reference.wide(result)
+        with np.errstate(invalid="ignore"):
+            values = reference.wide(result)
         assert np.all(np.isnan(values) | (np.abs(values) <= 1))
     if call.name == "topk":
         values, indices = result
@@ -246,6 +247,8 @@ def run(data):
         if call.name in TWINS and out is None and all(type(name) is str for name in kwargs):
             _check_value(call, args, kwargs, result)
             _check_out(call, args, kwargs, result)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
         _check_rest(call, result)
 
 

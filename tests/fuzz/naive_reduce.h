@@ -159,7 +159,8 @@ static inline long double naive_error(const struct reduction *call, const struct
 {
     const bool narrow = dtype_work(call->x.dtype) == WORK_F32 && dtype_work(call->y.dtype) == WORK_F32;
     const bool half = narrow && naive_types[call->out_dtype].unit > 0x1p-12;
-    const long double relative = narrow && tiles ? 1e-6L : half ? 0x1p-20L : 4e-15L;
+    const long double plain = 4e-15L + (narrow ? (long double)depth * 0x1p-54L : 0); /* of narrow floats, errors are not kept */
+    const long double relative = narrow && tiles ? 1e-6L : half ? 0x1p-20L : plain;
     switch (call->op) {
     case OP_DOT:
         return relative * sums->magnitude + (long double)depth * (narrow && tiles ? 0x1p-149L : 0x1p-1074L);
@@ -198,7 +199,7 @@ static inline void naive_check_normalized(const struct reduction *call, const st
     const long double below = norm < call->eps ? call->eps : norm;
     for (size_t k = 0; k < depth; k++) {
         const long double x = naive_read(&call->x, call->x.data + at.x + steps[k].x);
-        naive_check_one(call, call->out + at.out + steps[k].out, x / below, 4e-15L * fabsl(x / below), k);
+        naive_check_one(call, call->out + at.out + steps[k].out, x / below, (4e-15L + (long double)depth * 0x1p-54L) * fabsl(x / below), k);
         memset(written + at.out + steps[k].out, 1, dtype_size(call->out_dtype));
     }
 }
