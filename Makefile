@@ -17,7 +17,7 @@ C_TESTS = $(patsubst tests/c/%.c,$(BUILD)/%$(EXE),$(wildcard tests/c/test_*.c))
 C_HEADERS = $(wildcard csrc/*/*.h tests/c/*.h)
 
 .SECONDARY: # keep the C tests' objects
-.PHONY: help demo test test-c build bench accuracy docs lint asan tsan valgrind nehalem soak dist test-wheel clean
+.PHONY: help demo test test-c build bench accuracy docs lint asan tsan valgrind nehalem soak fuzz dist test-wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -59,6 +59,9 @@ $(BUILD)/%.o: csrc/%.c $(C_HEADERS)
 
 $(BUILD)/test_%$(EXE): tests/c/test_%.c $(C_OBJECTS) $(C_HEADERS)
 	$(CC) $(C_FLAGS) $(EXTRA) $< $(C_OBJECTS) -lm -o $@
+
+$(BUILD)/fuzz_plan: tests/fuzz/fuzz_plan.c tests/fuzz/standalone.c $(C_OBJECTS) $(C_HEADERS) tests/fuzz/naive_reduce.h
+	$(CC) $(C_FLAGS) $(EXTRA) $(filter %.c %.o,$^) -lm -o $@
 
 $(BUILD)/peak_%: benchmarks/peak.c $(wildcard csrc/simd/*.h)
 	@mkdir -p $(@D)
@@ -123,6 +126,31 @@ soak: $(VENV)/test.stamp ## the long form of the tests marked soak: faults, leak
 	@rm -f build/soak.json
 	$(PY) -m pytest -m soak --soak build/soak.json $(ARGS)
 	$(PY) tests/reliability_report.py build/soak.json docs/reliability.md
+
+# A fuzzer at a time: the plan in C under libFuzzer, the others in Python under atheris; sanitizers watch over all of them.
+RUNS ?= 20000
+FUZZ = build/fuzz
+SANITIZE = -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all
+FUZZ_TARGETS = arguments layers index images weights checkpoints
+
+$(VENV)/fuzz.stamp: $(VENV)/test.stamp
+	$(PIP) install --editable '.[fuzz]'
+	@touch $@
+
+fuzz: export ASAN_OPTIONS = detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=1024
+fuzz: $(VENV)/fuzz.stamp ## fuzzers led by coverage, which need clang: RUNS inputs for each; FUZZ_TARGETS=layers one of those in Python
+	$(MAKE) $(FUZZ)/c/libfuzzer_plan BUILD=$(FUZZ)/c CC=clang EXTRA='$(SANITIZE)'
+	CC=clang LDSHARED='clang -shared' COSSIM_SANITIZE=address,undefined,fuzzer-no-link \
+		$(PY) setup.py -q build --build-lib $(FUZZ)/lib --build-temp $(FUZZ)/temp
+	$(PY) tests/fuzz/run.py --unpack plan $(FUZZ)/corpus/plan
+	$(FUZZ)/c/libfuzzer_plan -runs=$(RUNS) -max_len=256 -timeout=60 -artifact_prefix=$(FUZZ)/plan- $(FUZZ)/corpus/plan
+	for target in $(FUZZ_TARGETS); do \
+		PYTHONPATH=$(FUZZ)/lib LD_PRELOAD=$$($(PY) -c 'import atheris; print(atheris.path())')/asan_with_fuzzer.so \
+			$(PY) tests/fuzz/run.py $$target $(RUNS) $(FUZZ)/corpus/$$target || exit 1; \
+	done
+
+$(BUILD)/libfuzzer_plan: tests/fuzz/fuzz_plan.c $(C_OBJECTS) $(C_HEADERS) tests/fuzz/naive_reduce.h
+	$(CC) $(C_FLAGS) $(EXTRA) -fsanitize=fuzzer $(filter %.c %.o,$^) -lm -o $@
 
 dist: $(PY) ## source archive and wheel in dist/, and checks of what they hold
 	$(PIP) install build twine check-wheel-contents
