@@ -17,7 +17,7 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-import torch
+from oracle import torch
 
 FAMILIES = {  # modules with random_call(rng) and judge(call), and their share of the calls
     "vectors": ("differential_vectors", 0.7),

@@ -1,8 +1,6 @@
 """Calls of the gradients of similarities and of NT-Xent, and what explains where torch's autograd differs."""
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from differential import (
     Call,
     attempt,
@@ -31,6 +29,7 @@ from differential_arrays import (
     random_values,
     related,
 )
+from oracle import F, torch
 from reference_gradients import cosine_similarity_gradients, nt_xent, nt_xent_gradient, pairwise_gradients, partners
 
 import cossim

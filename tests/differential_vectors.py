@@ -1,8 +1,6 @@
 """Calls of the functions over vectors, and what explains where torch differs."""
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from differential import (
     EXPLANATIONS,
     Call,
@@ -33,6 +31,7 @@ from differential_arrays import (
     random_values,
     related,
 )
+from oracle import F, torch
 
 import cossim
 

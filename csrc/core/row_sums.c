@@ -1,5 +1,6 @@
 #include "core/row_sums.h"
 
+#include <limits.h>
 #include <math.h>
 
 /* Two blocks of doubles stay in the L1 cache. */
@@ -44,10 +45,17 @@ static double total_of(double sum, double error)
     return isnan(total) ? sum : total; /* an overflowed sum has NaN for its error */
 }
 
+/* In place of an exponent: infinity and NaN alone decide, and of other elements only the sign counts. */
+enum { NOT_FINITE = INT_MAX };
+
 static void scale_block(double *block, size_t n, int exponent)
 {
     for (size_t i = 0; exponent != 0 && i < n; i++) {
-        block[i] = ldexp(block[i], -exponent);
+        if (exponent != NOT_FINITE) {
+            block[i] = ldexp(block[i], -exponent);
+        } else if (isfinite(block[i])) {
+            block[i] = (double)((block[i] > 0.0) - (block[i] < 0.0));
+        }
     }
 }
 
@@ -81,7 +89,7 @@ struct row_sums row_sums_plain(const struct row_pair *pair)
     return sums_with_exponents(pair, 0, 0);
 }
 
-/* The power of two that brings the largest element into [1, 2); 0 where there is none to bring. */
+/* The power of two that brings the largest element into [1, 2); 0 where all are 0. */
 static int row_exponent(const struct row_pair *pair, enum side side)
 {
     double block[BLOCK], largest = 0.0;
@@ -92,7 +100,7 @@ static int row_exponent(const struct row_pair *pair, enum side side)
         for (size_t i = 0; i < n; i++) {
             double magnitude = fabs(block[i]);
             if (!isfinite(magnitude)) {
-                return 0;
+                return NOT_FINITE;
             }
             largest = magnitude > largest ? magnitude : largest;
         }
@@ -104,7 +112,13 @@ struct row_sums row_sums_scaled(const struct row_pair *pair)
 {
     int x_exponent = row_exponent(pair, SIDE_X);
     int y_exponent = pair->kind == SUMS_SQUARE ? 0 : row_exponent(pair, SIDE_Y);
-    return sums_with_exponents(pair, x_exponent, y_exponent);
+    if (x_exponent != NOT_FINITE && y_exponent != NOT_FINITE) {
+        return sums_with_exponents(pair, x_exponent, y_exponent);
+    }
+    /* An element that scaling made 0 would turn infinity into NaN, and so would a product that overflows without it. */
+    struct row_sums sums = sums_with_exponents(pair, NOT_FINITE, NOT_FINITE);
+    sums.x_exponent = sums.y_exponent = 0;
+    return sums;
 }
 
 struct row_sums row_sums_of(const struct row_pair *pair)
