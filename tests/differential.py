@@ -228,6 +228,8 @@ def run(seed, calls):
                 found.update(set(one(name, seed, number)))
             except Unexplained as error:
                 unexplained.append(str(error))
+            except Exception as error:  # a warning, or an error that nobody expects
+                unexplained.append(f"{name} {seed} {number}: {error!r}")
     return found, unexplained
 
 
