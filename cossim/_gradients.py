@@ -39,12 +39,14 @@ class _Rows:
             self.clamped = self.clamped.astype(x.dtype)
         self.dim, self.units = dim, _core.normalize(x, dim, eps)
 
-    def back(self, du):
+    def back(self, du, total=False):
+        """dx; its sum along dim with total: before the division, by which terms may leave the range."""
         with np.errstate(all="ignore"):
             along = np.expand_dims(_core.vecdot(self.units, du, self.dim), self.dim)
             # not times 0: a vector that is clamped may meet one that is not finite
             along = np.where(self.kept, along, along.dtype.type(0))
-            return (du - self.units * along) / self.clamped
+            dx = du - self.units * along
+            return (dx.sum(self.dim, keepdims=True) if total else dx) / self.clamped
 
 
 def _work(dtype):
@@ -148,15 +150,12 @@ def cosine_similarity_vjp(x1, x2, dim=_DIM, eps=1e-8, *, axis=None):
 
     def pullback(dy):
         d = np.expand_dims(_gradient_argument(function, "dy", dy, y, "y"), dim)
-        if d.size == 0:
+        if 0 in shape:
             return tuple(_stored(np.zeros(x.shape), x) for x, _, _ in operands)
         gradients = []
         for (x, own, rows), (_, _, others) in (operands, operands[::-1]):
             axes = [i for i, size in enumerate(shape) if i != dim and own[i] == 1 != size]
-            gradient = rows.back(_summed_product(d, others.units, axes, dim))
-            if own[dim] != shape[dim]:
-                with np.errstate(all="ignore"):
-                    gradient = gradient.sum(dim, keepdims=True)
+            gradient = rows.back(_summed_product(d, others.units, axes, dim), own[dim] != shape[dim])
             gradients.append(_stored(gradient, x))
         return tuple(gradients)
 

@@ -202,6 +202,15 @@ def test_norms_whose_inverse_leaves_the_range(dtype, norm):
     assert dx.tolist() == [[0, np.inf, 0]]
 
 
+def test_terms_beyond_the_range_whose_sum_is_0():
+    """x is broadcast along dim: its gradient is a sum, of terms that cancel and are too large for the type."""
+    x, y = np.array([[1e-36]], np.float32), np.array([[1, -2, 1]], np.float32)
+    dx, _ = cossim.cosine_similarity_vjp(x, y, 1, 0)[1](np.array([1e4], np.float32))
+    assert dx.tolist() == [[0]]
+    dx, dy = cossim.cosine_similarity_vjp(x, y[:, :0], 1, 0)[1](np.array([1e4], np.float32))  # no terms at all
+    assert dx.tolist() == [[0]] and dy.shape == (1, 0)
+
+
 def test_clamped_vectors_beside_infinite_ones():
     """Their norm is a constant, whatever the other vector is: only its elements that are not finite give NaN."""
     x, y = np.array([[1.0, 2.0, 3.0]]), np.array([[np.inf, 5.0, 0.0]])
