@@ -329,7 +329,7 @@ def judge_nt_xent(call, mine, theirs):
     again, loss, gradient = mine
     temperature, pairs = call.options["temperature"], call.options.get("pairs", "halves")
     z = np.concatenate([np.asarray(x) for x in call.arrays])
-    norms = np.maximum(np.sqrt((wide(z) ** 2).sum(1, keepdims=True)), 1e-8)
+    norms = np.sqrt((wide(z) ** 2).sum(1, keepdims=True))
     narrow = gradient.dtype == np.float32
     s = Situation.__new__(Situation)
     s.call, s.types, s.norms, s.eps, s.dtype, s.theirs_type = call, [z.dtype], norms, 1e-8, z.dtype, z.dtype
@@ -338,7 +338,7 @@ def judge_nt_xent(call, mine, theirs):
         exact, exact_gradient = nt_xent(z, temperature, pairs), nt_xent_gradient(z, temperature, pairs)
         if not (np.isfinite(norms)).all():
             exact, exact_gradient = exact * np.nan, exact_gradient * np.nan
-        s.scale = np.full(gradient.shape, 1 / (len(z) * temperature) / norms) if gradient.size else wide(gradient)
+        s.scale = np.broadcast_to(1 / (len(z) * temperature) / np.maximum(norms, 1e-8), gradient.shape)
         losses = wide([again, loss])
         error = 4e-7 if narrow else 1e-14  # of a similarity
         right = near(losses, exact, np.maximum((1e-6 if narrow else 1e-13) * np.abs(exact), error / temperature))

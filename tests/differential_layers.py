@@ -230,6 +230,13 @@ def _(s):
     return mask & (s.dtype == np.float32) & padded
 
 
+@explains("NaN or infinite weights, strides above 1", "zeros between the gradients of strides", VALUES)
+def _(s):
+    strided = s.call.function == "conv2d" and s.call.options.get("stride", 1) not in (1, (1, 1))
+    odd = s.which == 0 and not np.isfinite(s.call.arrays[1]).all()
+    return np.isnan(s.theirs) & ~np.isnan(s.exact) & (s.dtype == np.float32) & strided & odd
+
+
 @explains(
     "float32 convolutions by kernels of five rows, stride 1, of several channels to eight filters or more",
     "fewer multiplications",

@@ -125,6 +125,7 @@ CALLS = {
     "no NT-Xent of halves": ("nt_xent", (ONE.astype(np.float16), TWO.astype(np.float16)), {"temperature": 0.5}),
     "temperature beyond the type": ("nt_xent", (ONE, TWO), {"temperature": 1e-310}),
     "torch leaves zeros of the padding out": ("conv2d", (IMAGE, FILTERS, None, 1), {"padding": 1}),
+    "zeros between the gradients of strides": ("conv2d", (IMAGE, FILTERS, None, 1), {"stride": (1, 4)}),
     "fewer multiplications": ("conv2d", (*FIVE, None, 1), {}),
     "another of the pool's equals": ("pooled", (*EQUALS, 1), {}),
     "layers of integers or float16": ("relu", (np.array([1, -2]), 1), {}),
