@@ -582,8 +582,13 @@ def test_the_core_refuses_rows_beyond_the_results(rng):
     ]:
         with pytest.raises(ValueError, match="lie beyond the results|k must be at least 1"):
             _core.topk(*head(**numbers), *results(*shape))
-    with pytest.raises(ValueError, match="lie beyond the results"):
-        _core.pairs(*head(2**40, mirrored=True), 0.5, 10, False)
+    with pytest.raises(MemoryError):  # a limit for each of these numbers
+        _core.pairs(*head(2**61, mirrored=True), 0.5, 10, False)
+    with pytest.raises(MemoryError):  # a count of each
+        _core.pairs(*head(2**61 - 8), -1.0, 10, False)
+    i, j, _, count = _core.pairs(*head(3, mirrored=True), -1.0, 100, False)  # three rows, as 0 to 2 and as 3 to 5
+    assert sorted(zip(i, j, strict=True)) == [(a, b) for a in range(6) for b in range(6) if (a < 3) != (b < 3)]
+    assert count == 18
     for numbers, parents in [({}, [0, 1]), ({"first_candidate": 1}, [0, 1, 2]), ({}, [0, 1, 2**40]), ({}, [0, -1, 2])]:
         with pytest.raises(ValueError, match="lie beyond the results|parents must be rows"):
             _core.groups(*head(**numbers), 0.5, np.array(parents))

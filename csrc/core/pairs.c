@@ -97,7 +97,7 @@ static void starts_of(size_t *counts, size_t size)
 int pairs_store(const struct pairs *p, size_t rows, size_t columns, int64_t *i, int64_t *j, void *values, struct watch *watch)
 {
     const size_t count = atomic_load(&p->count), places = rows + columns + 2;
-    size_t bytes, *of_i = scratch_alloc(places * sizeof *of_i), *of_j = of_i == NULL ? NULL : of_i + rows + 1;
+    size_t bytes, *of_i = size_mul(places, sizeof *of_i, &bytes) ? scratch_alloc(bytes) : NULL, *of_j = of_i == NULL ? NULL : of_i + rows + 1;
     struct pair *by_j = size_mul(count, sizeof *by_j, &bytes) ? scratch_alloc(bytes) : NULL;
     if (of_i == NULL || by_j == NULL) {
         scratch_free(of_i);

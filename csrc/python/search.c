@@ -250,11 +250,9 @@ static PyObject *pairs(PyObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, CALL_FORMAT "dnp", CALL_TARGETS(c), &threshold, &most, &turned) || call_open(&c, "y", "x") < 0) {
         return NULL;
     }
-    const size_t queries = c.search.first_query + c.search.query_rows.size, candidates = c.search.first_candidate + c.search.corpus_rows.size;
-    if (check_numbers(&c, (npy_intp)queries, false) < 0) { /* of which all have a limit */
-        call_close(&c);
-        return NULL;
-    }
+    size_t queries = c.search.first_query + c.search.query_rows.size, candidates = c.search.first_candidate + c.search.corpus_rows.size;
+    queries = c.mirrored && candidates > queries ? candidates : queries; /* whose numbers are of one array */
+    candidates = c.mirrored ? queries : candidates;
     if (pairs_init(&pairs, work_of(&c), queries, threshold, (size_t)most) < 0) {
         PyErr_NoMemory();
     } else {
