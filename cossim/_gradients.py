@@ -53,11 +53,16 @@ def _work(dtype):
     return np.dtype(np.float64 if dtype.itemsize == 8 else np.float32)
 
 
+def _cast(x, dtype):
+    """Without a warning of what leaves the range, or of a NaN that signals."""
+    with np.errstate(all="ignore"):
+        return x.astype(dtype, copy=False)
+
+
 def _stored(gradient, x):
     """Of the shape of x and its dtype; float64 where x has integers."""
     dtype = np.float64 if x.dtype.kind in "iub" else x.dtype.newbyteorder("=")
-    with np.errstate(all="ignore"):
-        return gradient.reshape(x.shape).astype(dtype, copy=False)
+    return _cast(gradient.reshape(x.shape), dtype)
 
 
 def _gradient_argument(function, name, value, result, result_name):
@@ -70,7 +75,7 @@ def _gradient_argument(function, name, value, result, result_name):
         raise ValueError(message)
     if d.dtype.newbyteorder("=") != result.dtype:
         raise TypeError(message)
-    return d.astype(_work(result.dtype), copy=False)
+    return _cast(d, _work(result.dtype))
 
 
 def _summed_product(d, units, axes, dim):
@@ -144,7 +149,7 @@ def cosine_similarity_vjp(x1, x2, dim=_DIM, eps=1e-8, *, axis=None):
     dim = operator.index(dim) % len(shape)
     operands = []
     for x in (x1, x2):
-        aligned = x.astype(_work(y.dtype), copy=False).reshape((1,) * (len(shape) - x.ndim) + x.shape)
+        aligned = _cast(x, _work(y.dtype)).reshape((1,) * (len(shape) - x.ndim) + x.shape)
         vectors = [shape[dim] if i == dim else size for i, size in enumerate(aligned.shape)]
         operands.append((x, aligned.shape, _Rows(np.broadcast_to(aligned, vectors), dim, float(eps))))
 
@@ -207,8 +212,8 @@ def pairwise_vjp(x, y=None, *, eps=1e-8):
     x = _core.as_array(function, "x", x)
     y = None if y is None else _core.as_array(function, "y", y)
     scores = _core.pairwise(x, y, eps=eps)
-    left = _Rows(x.astype(_work(scores.dtype), copy=False), 1, float(eps))
-    right = left if y is None else _Rows(y.astype(_work(scores.dtype), copy=False), 1, float(eps))
+    left = _Rows(_cast(x, _work(scores.dtype)), 1, float(eps))
+    right = left if y is None else _Rows(_cast(y, _work(scores.dtype)), 1, float(eps))
 
     def product(d, rows):  # d @ rows.units
         return _core.vecdot(d[:, None], np.ascontiguousarray(rows.units.T)[None])

@@ -11,7 +11,7 @@ from oracle import F, torch
 from reference_gradients import by_differences, cosine_similarity_gradients, pairwise_gradients
 
 import cossim
-from cossim import _core
+from cossim import _core, simclr
 
 DTYPES = [(np.float32, 1e-4), (np.float64, 1e-10)]
 
@@ -423,3 +423,14 @@ def test_more_dimensions_than_broadcast_shapes_takes(rng):
     for found, expected in zip(pullback(np.ones(s.shape)), flat(np.ones(3)), strict=True):
         np.testing.assert_allclose(found.reshape(3, 5), expected, atol=1e-15)
     assert cossim.explain(x, y, -1).broadcast_shape == x.shape
+
+
+def test_no_warnings_of_a_nan_that_signals():
+    """NumPy warns where it converts one."""
+    half = np.array([[0x7C01, 0x3C00], [0x3C00, 0x3C00]], np.uint16).view(np.float16)
+    single = np.array([[0x7F800001, 0x3F800000], [0x3F800000, 0x3F800000]], np.uint32).view(np.float32)
+    for x, other in ((half, half.copy()), (single, np.ones((2, 2)))):
+        for y, pullback in (cossim.cosine_similarity_vjp(x, other), cossim.pairwise_vjp(x, other)):
+            assert np.isnan(y.ravel()[0])
+            assert np.isnan(pullback(np.ones_like(y))[0]).any()
+    assert np.isnan(simclr.nt_xent(single, np.ones((2, 2))))

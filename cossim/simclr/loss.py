@@ -54,8 +54,9 @@ def _run(function, z0, z1, temperature, pairs, gradient):
         raise _error(ValueError, function, "at least one pair of rows is needed", z0, z1)
     dtype = _dtype(function, z0, z1)
     temperature = _temperature(function, temperature, dtype)
-    z0 = np.require(z0, dtype, ["C", "A"])
-    z1 = None if z1 is None else np.require(z1, dtype, ["C", "A"])
+    with np.errstate(invalid="ignore"):  # a NaN that signals
+        z0 = np.require(z0, dtype, ["C", "A"])
+        z1 = None if z1 is None else np.require(z1, dtype, ["C", "A"])
     dz0 = np.empty(z0.shape, dtype) if gradient else None
     dz1 = np.empty(z1.shape, dtype) if gradient and z1 is not None else None
     loss = _core.nt_xent(z0, z1, temperature, EPS, pairs == "interleaved", dz0, dz1)
