@@ -243,6 +243,10 @@ def test_the_core_checks_what_memory_safety_needs():
         _core.max_pool2d(x4[0], np.zeros((4, 9, 9), np.float32), None, (2, 2), (2, 2), (0, 0), (1, 1))
     with pytest.raises(ValueError, match="do not fit"):
         _core.linear(x4[0, 0], x4[0, 0], None, np.zeros((6, 5), np.float32), False)
+    number = np.array(1.0)  # has no first dimension to read
+    for call in (lambda: _core.relu(number, number), lambda: _core.linear(number, number, None, number, False)):
+        with pytest.raises(ValueError, match="do not fit"):
+            call()
 
 
 def test_weight_is_no_option():

@@ -589,6 +589,11 @@ def test_the_core_refuses_rows_beyond_the_results(rng):
     i, j, _, count = _core.pairs(*head(3, mirrored=True), -1.0, 100, False)  # three rows, as 0 to 2 and as 3 to 5
     assert sorted(zip(i, j, strict=True)) == [(a, b) for a in range(6) for b in range(6) if (a < 3) != (b < 3)]
     assert count == 18
+    x = x[:, :0]  # rows without elements, whose norms nobody asked for
+    y = x.copy()
+    i, j, values, _ = _core.pairs("f", x, y, 0, 0, False, False, 1e-8, None, None, None, 0.0, 100, False)
+    assert (len(i), len(j)) == (9, 9)
+    np.testing.assert_array_equal(values, 0)
     for numbers, parents in [({}, [0, 1]), ({"first_candidate": 1}, [0, 1, 2]), ({}, [0, 1, 2**40]), ({}, [0, -1, 2])]:
         with pytest.raises(ValueError, match="lie beyond the results|parents must be rows"):
             _core.groups(*head(**numbers), 0.5, np.array(parents))

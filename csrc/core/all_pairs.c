@@ -330,7 +330,7 @@ int reduce_all_pairs(const struct reduction *call)
     struct scores *s = &d.scores;
     scores_init(s, call);
     d.direct = writes_direct(s);
-    const bool late = call->sink != NULL && !s->symmetric, left_side = s->left >= s->right;
+    const bool late = call->sink != NULL && !s->symmetric && s->plan->depth > 0, left_side = s->left >= s->right;
     const size_t longest = left_side ? s->left : s->right;
     if (call->sink == NULL && !s->symmetric && longest > NORM_ROWS && (left_side ? s->plan->left.count : s->plan->right.count) == 1) {
         return halve(call, left_side);

@@ -27,9 +27,8 @@ static bool is_plain_or_none(PyObject *bias, int type, npy_intp n)
 static bool are_plain(PyArrayObject *x, PyArrayObject *weight, PyObject *bias, PyArrayObject *out, int ndim)
 {
     const int type = PyArray_TYPE(x);
-    const bool plain_bias = is_plain_or_none(bias, type, PyArray_DIM(weight, 0));
     return (type == NPY_FLOAT || type == NPY_DOUBLE) && is_plain(x, type, ndim) && is_plain(weight, type, ndim) && is_plain(out, type, ndim) &&
-           PyArray_ISWRITEABLE(out) && plain_bias;
+           PyArray_ISWRITEABLE(out) && is_plain_or_none(bias, type, PyArray_DIM(weight, 0)); /* which a 0-d array has not */
 }
 
 static enum work work_of(PyArrayObject *array)

@@ -13,7 +13,7 @@ import warnings
 import numpy as np
 import objects
 import reference
-from objects import Name, Planted, array_of, other, shape_of
+from objects import Name, Planted, Returns, array_of, other, shape_of
 from source import Source
 
 import cossim
@@ -164,10 +164,9 @@ def _check_value(call, args, kwargs, result):
     options.pop("progress", None)
     if not all(x is None or (_moderate(x) and x.ndim <= 32) for x in operands) or options.get("eps", 1) in (0, False):
         return
-    if "axis" in options:
-        options["dim"] = options.pop("axis")
-    if "keepdims" in options:
-        options["keepdim"] = options.pop("keepdims")
+    for name, own in (("axis", "dim"), ("keepdims", "keepdim")):  # NumPy's names, whose None says nothing
+        if (value := options.pop(name, None)) is not None:
+            options[own] = value
     if "keepdim" in options:
         options["keepdim"] = bool(options["keepdim"])
     if call.name == "normalize":
@@ -235,6 +234,9 @@ def run(data):
         try:
             result = call.function(*args, **kwargs)
         except ALLOWED:
+            result = Planted
+        except OverflowError:  # of an object's own __len__, where its truth is asked for
+            assert any(isinstance(x, Returns) for x in (*args, *kwargs.values()))
             result = Planted
         except OSError:  # a path of nothing
             assert any(isinstance(x, str) or hasattr(type(x), "__fspath__") for x in (*args, *kwargs.values()))
