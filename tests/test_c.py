@@ -44,7 +44,7 @@ def test_aarch64(tmp_path):
         pytest.skip(
             f"needs qemu-aarch64 and {compiler} (Debian: qemu-user, gcc-aarch64-linux-gnu, libc6-dev-arm64-cross)"
         )
-    printed = run_c_tests(tmp_path, f"CC={compiler}", "EXTRA=-static -Werror", f"RUN={qemu}")
+    printed = run_c_tests(tmp_path, f"CC={compiler}", "EXTRA=-static -Werror -DEMULATED", f"RUN={qemu}")
     assert "ok simd_neon:" in printed
     assert "ok kernels:" in printed
     assert "ok layers:" in printed

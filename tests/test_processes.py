@@ -106,11 +106,12 @@ def test_fork_from_within_a_call(amount, figures):
             else:
                 children.append(None)
 
-    first, ended = cossim.pairwise(x), 0
+    rows = np.concatenate([x + i for i in range(4)])  # for a call that asks several times
+    first, ended = cossim.topk(rows, None, 5), 0
     for i in range(int(sys.argv[1])):
         children = []
         while len(children) < 2:
-            same = np.array_equal(cossim.pairwise(x, progress=forking), first)
+            same = all(map(np.array_equal, cossim.topk(rows, None, 5, progress=forking), first))
         if None in children:
             os._exit(0 if same and right() else 1)
         ended += same and right() and all([ended_well(child) for child in children])
