@@ -180,17 +180,19 @@ static void expect_tile(const void *context, const struct tiles_block *b)
  */
 static bool dots_again(const struct scores *s, const struct tiles_block *b, double *buffer)
 {
-    bool again = false;
-    for (size_t i = 0; i < b->rows * b->columns; i++) {
-        buffer[i] = b->sums[i / b->columns * b->step + i % b->columns];
-        again |= !isfinite(buffer[i]);
-    }
-    for (size_t i = 0; again && i < b->rows * b->columns; i++) {
-        if (!isfinite(buffer[i])) {
-            buffer[i] = scores_dot_again(s, b->batch, b->row + i / b->columns, b->column + i % b->columns);
+    bool finite = true;
+    for (size_t r = 0; r < b->rows; r++) {
+        for (size_t c = 0; c < b->columns; c++) {
+            finite &= isfinite(b->sums[r * b->step + c]) != 0;
         }
     }
-    return again;
+    for (size_t r = 0; !finite && r < b->rows; r++) {
+        for (size_t c = 0; c < b->columns; c++) {
+            const double sum = b->sums[r * b->step + c];
+            buffer[r * b->columns + c] = isfinite(sum) ? sum : scores_dot_again(s, b->batch, b->row + r, b->column + c);
+        }
+    }
+    return !finite;
 }
 
 static void store_tile(const struct driver *d, const struct tiles_block *b, double *buffer, char *out)
