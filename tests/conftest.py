@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,7 +16,7 @@ settings.register_profile(
 settings.load_profile("suite")
 
 ROOT = Path(__file__).resolve().parent.parent
-
+sys.path.append(str(ROOT))  # for benchmarks; behind all others, so that cossim is the one that is to be tested
 
 # All there are, on whatever machine: a file of kernels for each.
 INSTRUCTION_SETS = sorted(path.stem[len("isa_") :] for path in ROOT.glob("csrc/kernels/isa_*.c")) or ["generic"]
