@@ -350,6 +350,8 @@ def test_without_permission(old):
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="no /proc here")
 def test_memory_of_large_files(tmp_path):
     """300 MB: written from rows that repeat, read, and written again from the map, in no more than a few MB."""
+    if os.environ.get("COSSIM_SANITIZE"):
+        pytest.skip("sanitizers have a memory of their own")
     output = run(
         """
         import resource
