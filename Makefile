@@ -121,7 +121,7 @@ build/nehalem/bin/python: $(VENV)/test.stamp
 		printf '#!/bin/sh\nexec qemu-x86_64 -cpu Nehalem -0 "$$0" %s "$$@"\n' "$$real" > $@ && chmod +x $@
 
 nehalem: build/nehalem/bin/python ## all tests on an emulated processor of 2008, by qemu-x86_64 (hours)
-	COSSIM_TEST_SLOWNESS=30 $< -m pytest $(ARGS)
+	COSSIM_TEST_EMULATED=1 COSSIM_TEST_SLOWNESS=30 OMP_NUM_THREADS=1 $< -m pytest $(ARGS)
 
 soak: $(VENV)/test.stamp ## the long form of the tests marked soak: faults, leaks, processes, random calls; renews the figures in docs/reliability.md
 	@rm -f build/soak.json

@@ -30,6 +30,10 @@ SUFFIXES = [
 # How many times slower an emulator or a sanitizer runs what is tested: limits of time grow with it.
 SLOWNESS = float(os.environ.get("COSSIM_TEST_SLOWNESS", "1"))
 
+# make nehalem says so. The emulator is a process of its own kind: limits of memory do not tell its memory from
+# the program's, and no other emulator runs within it.
+not_emulated = pytest.mark.skipif("COSSIM_TEST_EMULATED" in os.environ, reason="qemu-user does not emulate it")
+
 
 def pytest_addoption(parser):
     text = "the long form of tests marked soak, whose figures are written to this JSON file: make soak"

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import SLOWNESS
+from conftest import SLOWNESS, not_emulated
 from processes import process, run
 
 from cossim import _search
@@ -145,6 +145,7 @@ def test_ctrl_c_during_the_search(folder, rng, command):
     nothing_has_changed(folder)
 
 
+@not_emulated
 def test_too_little_memory(folder):
     """All 4.5 million pairs of equal rows, at 20 bytes or more each, do not fit 64 MB beyond what the process has."""
     np.save("big.npy", np.ones((3000, 2), np.float32))

@@ -10,6 +10,7 @@ import zlib
 
 import numpy as np
 import pytest
+from conftest import not_emulated
 from index_files import files_in, read_as_documented, refused
 
 from cossim import _index_file
@@ -309,6 +310,7 @@ def test_mutated_headers(tmp_path):
     assert 0 < read_at_all < 1500
 
 
+@not_emulated
 def test_a_huge_file_is_opened_without_being_read(tmp_path):
     """1 TB, of which next to nothing is on the disk."""
     path, size = tmp_path / "index", 2**40

@@ -14,7 +14,7 @@ import threading
 
 import numpy as np
 import pytest
-from conftest import SLOWNESS
+from conftest import SLOWNESS, not_emulated
 from index_files import files_in, refused
 
 from cossim import _files, _index_file
@@ -348,6 +348,7 @@ def test_without_permission(old):
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="no /proc here")
+@not_emulated
 def test_memory_of_large_files(tmp_path):
     """300 MB: written from rows that repeat, read, and written again from the map, in no more than a few MB."""
     if os.environ.get("COSSIM_SANITIZE"):

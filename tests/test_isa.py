@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import INSTRUCTION_SETS
+from conftest import INSTRUCTION_SETS, not_emulated
 
 from cossim import _core
 
@@ -78,6 +78,7 @@ def test_without_the_variable_the_best_is_taken():
     assert run.stdout.strip() == _core.config()["available"][0], run.stderr
 
 
+@not_emulated
 def test_an_old_processor_takes_the_fallback():
     """Nehalem (2008) has neither AVX nor FMA: any such instruction outside its own file would end the process."""
     qemu = shutil.which("qemu-x86_64") or shutil.which("qemu-x86_64-static")
