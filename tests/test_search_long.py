@@ -1,0 +1,223 @@
+"""topk, pairs_above and duplicate_groups of files, within a bound of memory; their progress, and Ctrl-C."""
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SLOWNESS
+from test_search import same
+
+import cossim
+
+# ---- files and memory ----
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64], ids=lambda d: np.dtype(d).name)
+def test_files_and_blocks(rng, tmp_path, dtype):
+    x, q = rng.standard_normal((2000, 50)).astype(dtype), rng.standard_normal((700, 50)).astype(dtype)
+    x[7] = x[1500] = x[3]
+    for name, array in (("x", x), ("q", q)):
+        np.save(tmp_path / name, array)
+    maps = [np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in "xq"]
+    for corpus, queries in ((x, q), maps, (str(tmp_path / "x.npy"), tmp_path / "q.npy")):
+        for memory in (None, 1, 100_000, 1 << 30):
+            same(cossim.topk(queries, corpus, 5, memory=memory), cossim.topk(q, x, 5))
+            same(cossim.topk(corpus, None, 5, memory=memory), cossim.topk(x, None, 5))
+            same(cossim.pairs_above(queries, 0.4, corpus, memory=memory), cossim.pairs_above(q, 0.4, x))
+            same(cossim.pairs_above(corpus, 0.4, queries, memory=memory), cossim.pairs_above(x, 0.4, q))
+            same(cossim.pairs_above(corpus, 0.4, memory=memory), cossim.pairs_above(x, 0.4))
+            np.testing.assert_array_equal(
+                cossim.duplicate_groups(corpus, 0.45, memory=memory), cossim.duplicate_groups(x, 0.45)
+            )
+    np.testing.assert_array_equal(maps[0], x)
+
+
+def test_a_map_with_changes_of_its_own_keeps_them(rng, tmp_path):
+    x = rng.standard_normal((3000, 64), np.float32)
+    np.save(tmp_path / "x", x)
+    for mode in ("c", "r+", "w+"):
+        if mode == "w+":
+            changed = np.lib.format.open_memmap(tmp_path / "new.npy", "w+", x.dtype, x.shape)
+            changed[:] = x
+        else:
+            changed = np.load(tmp_path / "x.npy", mmap_mode=mode)
+        changed[::2] = 1
+        expected = np.array(changed)
+        same(cossim.topk(x[:3], changed, 4, memory=1 << 16), cossim.topk(x[:3], expected, 4))
+        same(cossim.pairs_above(changed[:, ::2], 0.5, memory=1 << 16), cossim.pairs_above(expected[:, ::2], 0.5))
+        np.testing.assert_array_equal(changed, expected)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of a process's memory")
+def test_a_file_larger_than_memory_allows(rng, tmp_path):
+    """400 MB gone through with 32: the process stays small."""
+    rows = 400_000
+    x = np.lib.format.open_memmap(tmp_path / "x.npy", mode="w+", dtype=np.float32, shape=(rows, 256))
+    for first in range(0, rows, 50_000):
+        x[first : first + 50_000] = rng.standard_normal((50_000, 256), np.float32)
+    row = np.array(x[123_456])
+    del x
+    program = f"""
+import numpy as np, cossim
+def peak():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmHWM"))
+before = peak()
+query = np.array({row.tolist()}, np.float32)[None]
+found = cossim.topk(query, {str(tmp_path / "x.npy")!r}, 3, memory=32 << 20)
+assert found.indices[0, 0] == 123_456 and found.values[0, 0] == 1, found
+print(peak() - before)
+"""
+    run = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert int(run.stdout) < 80 << 20
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="needs Linux's count of a peak that can be reset"
+)
+@pytest.mark.parametrize(
+    "call", ["cossim.topk(x, None, 5)", "cossim.topk(x[:3000], x, 5)", "cossim.pairs_above(x, 0.6)"]
+)
+def test_memory(call):
+    """The matrix of scores would take 900 MB."""
+    program = f"""
+import numpy as np, cossim
+def status(key):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) << 10 for line in file if line.startswith(key))
+cossim.set_num_threads(2)
+x = np.random.default_rng(0).standard_normal((15000, 64), np.float32)
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")
+before = status("VmRSS")
+found = {call}
+print(status("VmHWM") - before)
+"""
+    run = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert int(run.stdout) < 24 << 20
+
+
+# ---- progress and Ctrl-C ----
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x, report: cossim.topk(x[:200], x, 5, progress=report),
+        lambda x, report: cossim.topk(x[:2], x, 5, progress=report),
+        lambda x, report: cossim.topk(x, None, 5, progress=report),
+        lambda x, report: cossim.topk(x, None, 5, progress=report, memory=1 << 18),
+        lambda x, report: cossim.pairs_above(x, 0.9, progress=report),
+        lambda x, report: cossim.pairs_above(x, 0.9, x[::2], progress=report, memory=1 << 18),
+        lambda x, report: cossim.duplicate_groups(x, 0.9, progress=report),
+        lambda x, report: cossim.Index(x, progress=report),
+        lambda x, report: cossim.Index(x).topk(x[:100], 5, progress=report),
+        lambda x, report: cossim.Index(x).pairs_above(x[:100], 0.9, progress=report),
+        lambda x, report: cossim.pairwise(x, progress=report),
+        lambda x, report: cossim.pairwise(x, x[::2], progress=report),
+    ],
+)
+def test_progress(rng, call, threads):
+    x = rng.standard_normal((3000, 64), np.float32)
+    told = []
+    with cossim.threads(threads):
+        call(x, lambda done, total: told.append((done, total)))
+    done, totals = zip(*told, strict=True)
+    assert set(totals) == {totals[0]}
+    assert list(done) == sorted(done)
+    assert done[-1] == totals[0] > 0
+
+
+def test_what_progress_raises_ends_the_call(rng):
+    x = rng.standard_normal((3000, 64), np.float32)
+
+    def refuse(done, total):
+        raise LookupError(f"{done} of {total}")
+
+    for call in (lambda: cossim.topk(x, None, 5, progress=refuse), lambda: cossim.pairwise(x, progress=refuse)):
+        with pytest.raises(LookupError):
+            call()
+    with pytest.raises(TypeError, match=r"topk\(\): progress"):
+        cossim.topk(x, None, 5, progress="yes")
+    same(cossim.topk(x, None, 5, progress=False), cossim.topk(x, None, 5))
+
+
+INTERRUPTED = """
+import os, signal, threading, time
+import numpy as np, cossim
+cossim.set_num_threads({threads})
+rng = np.random.default_rng(0)
+x = rng.standard_normal(({rows}, 256), np.float32)
+small = x[:300]
+expected = cossim.topk(small, None, 3)
+def status(key):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(key))
+delays = []
+for round in range({rounds}):
+    sent = []
+    def interrupt():
+        time.sleep(0.05 + 0.02 * round)
+        sent.append(time.perf_counter())
+        os.kill(os.getpid(), signal.SIGINT)
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        {call}
+        raise SystemExit("it ran to its end")
+    except KeyboardInterrupt:
+        delays.append(time.perf_counter() - sent[0])
+    thread.join()
+    if round == 1:
+        before = status("VmRSS")
+    found = cossim.topk(small, None, 3)
+    assert (found.indices == expected.indices).all() and (found.values == expected.values).all()
+print(sorted(delays)[len(delays) // 2], status("VmRSS") - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of a process's memory")
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    ("call", "rows"),
+    [
+        ("cossim.topk(x, None, 10)", 60_000),
+        ("cossim.topk(x[:4000, :16].copy(), x[:, :16].copy(), 5000)", 60_000),
+        ("cossim.topk(x[:20000], x[20000:], 10)", 60_000),
+        ("cossim.pairs_above(x, 0.9)", 60_000),
+        ("cossim.pairwise(x, out=np.empty((20000, 20000), np.float32))", 20_000),
+    ],
+)
+def test_interrupt(call, rows, threads):
+    """Ctrl-C stops what would take seconds; half the time at least within a tenth of a second, as promised for an idle
+    machine. Nothing leaks, and the next call works."""
+    program = INTERRUPTED.format(threads=threads, rows=rows, rounds=7, call=call)
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    delay, growth = (float(word) for word in run.stdout.split())
+    assert delay < 0.25 * SLOWNESS
+    assert growth < 20_000  # KB
+
+
+def test_other_threads_go_on(rng):
+    """The GIL is given away: a thread of Python's own counts on while a search runs."""
+    x = rng.standard_normal((12_000, 256), np.float32)
+    ticks, stop = [], threading.Event()
+
+    def tick():
+        while not stop.wait(0.001):
+            ticks.append(time.perf_counter())
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    start = time.perf_counter()
+    cossim.topk(x, None, 5)
+    end = time.perf_counter()
+    stop.set()
+    thread.join()
+    assert sum(start < t < end for t in ticks) > 10
