@@ -13,14 +13,18 @@ from cossim.simclr import training
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
-@pytest.fixture
-def images(rng):
+def bars(rng):
     """22 images of bars."""
     x = np.zeros((22, 1, 28, 28), np.float32)
     for image in x:
         top, left, height, width = (*rng.integers(2, 14, 2), *rng.integers(3, 12, 2))
         image[0, top : top + height, left : left + width] = rng.uniform(0.5, 1)
     return x
+
+
+@pytest.fixture
+def images(rng):
+    return bars(rng)
 
 
 def same(a, b):
@@ -61,13 +65,14 @@ def torch_loss(z, temperature):
     return torch.nn.functional.cross_entropy(scores, (torch.arange(n) + n // 2) % n)
 
 
-# Steps so small that rounding is not blown up: with larger ones torch in float32 leaves torch in float64 as well.
+# Steps so small that rounding is not blown up, and images where it does not decide which pixel of a pool is the largest, whatever the
+# instruction set: 2e-6 then. Elsewhere float32 may go 1e-3 from float64 within 50 steps, torch's as well as ours.
 RATES = {"adam": 3e-4, "sgd": 1e-3}
 
 
 @pytest.mark.parametrize("kind", RATES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_losses_follow_torch(images, kind, dtype):
+def test_losses_follow_torch(kind, dtype):
     """The same initial weights and batches: 50 steps, losses within 1e-4."""
     seen = []
 
@@ -75,7 +80,7 @@ def test_losses_follow_torch(images, kind, dtype):
         seen.append(another(images, rng))
         return seen[-1]
 
-    images = images.astype(dtype)
+    images = bars(np.random.default_rng(1)).astype(dtype)
     start = simclr.Encoder(dtype=dtype, rng=3)
     options = {"epochs": 50, "batch_size": 20, "temperature": 0.5, "lr": RATES[kind], "optimizer": kind}
     ours = simclr.train(images, encoder=start, augment=recorded, **options)
