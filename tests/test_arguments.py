@@ -218,6 +218,72 @@ def test_refused(call, error, words):
         assert word in str(caught.value)
 
 
+class Changes:
+    """An argument whose conversion changes another one's array."""
+
+    def __init__(self, change, value):
+        self.change, self.value = change, value
+
+    def __array__(self, *_, **__):
+        self.change()
+        return self.value
+
+    def __index__(self):
+        self.change()
+        return self.value
+
+
+def wide(x):
+    x.resize((400, 900), refcheck=False)
+    x[:] = 1 + np.arange(360000).reshape(400, 900) % 7
+
+
+CHANGES = {
+    "larger": (wide, (400, 900)),
+    "smaller": (lambda x: x.resize((2, 3), refcheck=False), (2, 3)),
+    "bytes": (lambda x: setattr(x, "dtype", np.int8), (40, 720)),
+    "complex": (lambda x: setattr(x, "dtype", np.complex128), (40, 45)),
+    "dates": (lambda x: setattr(x, "dtype", "M8[s]"), (40, 90)),
+    "another shape": (lambda x: setattr(x, "shape", (90, 40)), (90, 40)),
+    "every second": (lambda x: setattr(x, "strides", (720, 0)), (40, 90)),
+}
+CHANGED = {
+    "cosine_similarity": lambda x, change, other: cossim.cosine_similarity(x, Changes(change, other)),
+    "vecdot": lambda x, change, other: cossim.vecdot(x, Changes(change, other)),
+    "pairwise": lambda x, change, other: cossim.pairwise(x, Changes(change, other)),
+    "topk": lambda x, change, other: cossim.topk(x, Changes(change, other), 2),
+    "topk, k": lambda x, change, _: cossim.topk(x, None, Changes(change, 1)),
+    "explain": lambda x, change, other: cossim.explain(x, Changes(change, other)).similarity,
+    "cosine_similarity_vjp": lambda x, change, other: cossim.cosine_similarity_vjp(x, Changes(change, other))[0],
+    "dim": lambda x, change, other: cossim.cosine_distance(x, other, Changes(change, 1)),
+    "vector_norm": lambda x, change, _: cossim.vector_norm(x, Changes(change, 1)),
+    "normalize": lambda x, change, _: cossim.normalize(x, (Changes(change, -1),)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Setting the:DeprecationWarning")
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("function", CHANGED)
+def test_arrays_that_other_arguments_change(function, change):
+    """As if the array had been so from the start, or what could be read of it before; never memory that is no longer its own."""
+
+    def outcome(array, change):
+        try:
+            return CHANGED[function](array, change, np.ones(shape))
+        except (TypeError, ValueError) as error:
+            return type(error)
+
+    change, shape = CHANGES[change]
+    x = np.arange(3600.0).reshape(40, 90) % 11
+    before, after = x.copy(), x.copy()
+    change(after)
+    got, allowed = outcome(x, lambda: change(x)), [outcome(after, lambda: None), outcome(before, lambda: None)]
+    if isinstance(got, type):
+        assert got in (*allowed, TypeError, ValueError)
+    else:
+        assert any(not isinstance(one, type) and np.array_equal(got, one) for one in allowed)
+
+
 def test_broadcast_shapes_too_large_for_an_index():
     x = np.broadcast_to(1.0, (2**31, 1, 2**20))
     y = np.broadcast_to(1.0, (1, 2**31, 2**20))

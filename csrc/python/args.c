@@ -298,11 +298,19 @@ int array_argument(const char *function, const char *name, PyObject *object, str
     if (argument->array == NULL) {
         return -1;
     }
-    struct operand *operand = &argument->operand;
-    if (!dtype_of(argument->array, &operand->dtype)) {
-        fail(PyExc_TypeError, function, argument, NULL, "%s must hold real numbers: float64, float32, float16, bfloat16, integers or bool", name);
+    if (array_look(function, argument) < 0) {
         array_release(argument);
         return -1;
+    }
+    return 0;
+}
+
+int array_look(const char *function, struct array_argument *argument)
+{
+    struct operand *operand = &argument->operand;
+    if (!dtype_of(argument->array, &operand->dtype)) {
+        return fail(PyExc_TypeError, function, argument, NULL,
+                    "%s must hold real numbers: float64, float32, float16, bfloat16, integers or bool", argument->name);
     }
     operand->data = PyArray_BYTES(argument->array);
     operand->swapped = PyArray_ISBYTESWAPPED(argument->array);

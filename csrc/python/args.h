@@ -38,6 +38,11 @@ struct array_argument {
  * by DLPack. -1 with TypeError or ValueError set, which names the function and the argument.
  */
 int array_argument(const char *function, const char *name, PyObject *object, struct array_argument *argument);
+/*
+ * Looks at an array again. Reading another argument (__array__, __index__) runs code of the user's, which may have given this one
+ * another type, shape or memory: to be called when all are read, before anything else of an array is looked at. -1 as above.
+ */
+int array_look(const char *function, struct array_argument *argument);
 void array_release(struct array_argument *argument);
 
 /* Are both arrays of rows of one length? y may be NULL. -1 with ValueError set otherwise. */

@@ -64,13 +64,9 @@ static void axes_of_one(const struct array_argument *x, struct axis *axes, int *
 }
 
 /* Adds one dim to the reduced set; a 0-d array takes 0 and -1, as in torch. */
-static int reduce_dim(const char *function, const struct array_argument *x, const struct array_argument *y, PyObject *object, int ndim,
+static int reduce_dim(const char *function, const struct array_argument *x, const struct array_argument *y, Py_ssize_t dim, int ndim,
                       uint64_t *reduced)
 {
-    Py_ssize_t dim;
-    if (integer_argument(function, "dim", object, &dim) < 0) {
-        return -1;
-    }
     const int range = ndim == 0 ? 1 : ndim;
     if (dim < -range || dim >= range) {
         return fail(axis_error(), function, x, y, "dim %zd is out of range for %d dimension%s: it must be from %d to %d", dim, ndim,
@@ -84,25 +80,40 @@ static int reduce_dim(const char *function, const struct array_argument *x, cons
     return 0;
 }
 
-/* An integer, a tuple (or list) of them; none and an empty tuple mean all, as in torch.linalg.vector_norm. */
-static int reduce_dims(const char *function, const struct array_argument *x, PyObject *object, int ndim, uint64_t *reduced)
+/* What was given for dim: an integer, or a tuple (or list) of them. */
+struct dims {
+    Py_ssize_t dim[PLAN_MAX_AXES + 1]; /* one more than can be right */
+    int count;
+};
+
+/* None: count is 0. */
+static int dims_argument(const char *function, PyObject *object, struct dims *dims)
 {
-    *reduced = 0;
-    if (object != NULL && object != Py_None && !PyTuple_Check(object) && !PyList_Check(object)) {
-        return reduce_dim(function, x, NULL, object, ndim, reduced);
+    dims->count = 0;
+    if (object == NULL || object == Py_None) {
+        return 0;
     }
-    PyObject *dims = object == NULL || object == Py_None ? PyTuple_New(0) : PySequence_Tuple(object);
-    if (dims == NULL) {
-        return -1;
+    if (!PyTuple_Check(object) && !PyList_Check(object)) {
+        dims->count = 1;
+        return integer_argument(function, "dim", object, &dims->dim[0]);
     }
+    PyObject *tuple = PySequence_Tuple(object);
+    int status = tuple == NULL ? -1 : 0;
+    for (; status == 0 && dims->count < PyTuple_GET_SIZE(tuple) && dims->count <= PLAN_MAX_AXES; dims->count++) {
+        status = integer_argument(function, "dim", PyTuple_GET_ITEM(tuple, dims->count), &dims->dim[dims->count]);
+    }
+    Py_XDECREF(tuple);
+    return status;
+}
+
+/* None at all mean all dimensions, as in torch.linalg.vector_norm. */
+static int reduce_dims(const char *function, const struct array_argument *x, const struct dims *dims, int ndim, uint64_t *reduced)
+{
     int status = 0;
-    for (Py_ssize_t i = 0; status == 0 && i < PyTuple_GET_SIZE(dims); i++) {
-        status = reduce_dim(function, x, NULL, PyTuple_GET_ITEM(dims, i), ndim, reduced);
+    *reduced = dims->count > 0 ? 0 : ndim == 64 ? ~(uint64_t)0 : ((uint64_t)1 << ndim) - 1;
+    for (int i = 0; status == 0 && i < dims->count; i++) {
+        status = reduce_dim(function, x, NULL, dims->dim[i], ndim, reduced);
     }
-    if (PyTuple_GET_SIZE(dims) == 0) {
-        *reduced = ndim == 64 ? ~(uint64_t)0 : ((uint64_t)1 << ndim) - 1;
-    }
-    Py_DECREF(dims);
     return status;
 }
 
@@ -243,20 +254,18 @@ static bool plain_integer(PyObject *object, Py_ssize_t standard, Py_ssize_t *val
 static PyObject *general(const char *function, enum op op, Py_ssize_t default_dim, PyObject *x1, PyObject *x2, PyObject *dim, double eps, PyObject *out)
 {
     struct call call = {.function = function, .op = op, .eps = eps, .out = out, .reduced = 0, .keepdim = false};
-    PyObject *result = NULL, *standard = NULL;
-    if (array_argument(function, "x1", x1, &call.x) < 0 || array_argument(function, "x2", x2, &call.y) < 0) {
+    PyObject *result = NULL;
+    Py_ssize_t chosen_dim = default_dim;
+    if (array_argument(function, "x1", x1, &call.x) < 0 || array_argument(function, "x2", x2, &call.y) < 0 ||
+        (dim != NULL && integer_argument(function, "dim", dim, &chosen_dim) < 0)) {
         goto done;
     }
-    if (dim == NULL) {
-        dim = standard = PyLong_FromSsize_t(default_dim);
+    if (array_look(function, &call.x) == 0 && array_look(function, &call.y) == 0 &&
+        broadcast(function, &call.x, &call.y, call.axes, &call.ndim) == 0 &&
+        reduce_dim(function, &call.x, &call.y, chosen_dim, call.ndim, &call.reduced) == 0) {
+        result = run_call(&call);
     }
-    if (dim == NULL || broadcast(function, &call.x, &call.y, call.axes, &call.ndim) < 0 ||
-        reduce_dim(function, &call.x, &call.y, dim, call.ndim, &call.reduced) < 0) {
-        goto done;
-    }
-    result = run_call(&call);
 done:
-    Py_XDECREF(standard);
     array_release(&call.x);
     array_release(&call.y);
     return result;
@@ -324,6 +333,7 @@ static PyObject *vector_norm(PyObject *self, PyObject *const *args, Py_ssize_t n
     static const struct signature signature = {"vector_norm", 1, 3, {"x", "dim", "keepdim", "out", "axis", "keepdims", NULL}};
     PyObject *v[MAX_ARGUMENTS], *dim, *keepdim, *result = NULL;
     struct call call = {.function = signature.function, .op = OP_NORM};
+    struct dims dims;
     (void)self;
     if (parse_arguments(&signature, args, nargs, kwnames, v) < 0 || dim_or_axis(signature.function, v[1], v[4], &dim) < 0 ||
         one_of_two_names(signature.function, "keepdim", v[2], "keepdims", v[5], &keepdim) < 0) {
@@ -335,11 +345,11 @@ static PyObject *vector_norm(PyObject *self, PyObject *const *args, Py_ssize_t n
     const int keep = keepdim == NULL ? 0 : PyObject_IsTrue(keepdim);
     call.keepdim = keep > 0;
     call.out = v[3];
-    if (keep < 0 || array_argument(signature.function, "x", v[0], &call.x) < 0) {
+    if (keep < 0 || dims_argument(signature.function, dim, &dims) < 0 || array_argument(signature.function, "x", v[0], &call.x) < 0) {
         return NULL;
     }
     axes_of_one(&call.x, call.axes, &call.ndim);
-    if (reduce_dims(signature.function, &call.x, dim, call.ndim, &call.reduced) == 0) {
+    if (reduce_dims(signature.function, &call.x, &dims, call.ndim, &call.reduced) == 0) {
         result = run_call(&call);
     }
     array_release(&call.x);
@@ -349,8 +359,9 @@ static PyObject *vector_norm(PyObject *self, PyObject *const *args, Py_ssize_t n
 static PyObject *normalize(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const struct signature signature = {"normalize", 1, 3, {"x", "dim", "eps", "out", "axis", NULL}};
-    PyObject *v[MAX_ARGUMENTS], *dim, *standard = NULL, *result = NULL;
+    PyObject *v[MAX_ARGUMENTS], *dim, *result = NULL;
     struct call call = {.function = signature.function, .op = OP_NORMALIZE, .eps = 1e-12};
+    struct dims dims = {{1}, 1};
     (void)self;
     if (parse_arguments(&signature, args, nargs, kwnames, v) < 0 || dim_or_axis(signature.function, v[1], v[4], &dim) < 0 ||
         eps_argument(signature.function, v[2], &call.eps) < 0) {
@@ -360,17 +371,13 @@ static PyObject *normalize(PyObject *self, PyObject *const *args, Py_ssize_t nar
         return call_lazily(signature.function, args, nargs, kwnames);
     }
     call.out = v[3];
-    if (array_argument(signature.function, "x", v[0], &call.x) < 0) {
+    if ((dim != NULL && dims_argument(signature.function, dim, &dims) < 0) || array_argument(signature.function, "x", v[0], &call.x) < 0) {
         return NULL;
     }
-    if (dim == NULL) {
-        dim = standard = PyLong_FromLong(1);
-    }
     axes_of_one(&call.x, call.axes, &call.ndim);
-    if (dim != NULL && reduce_dims(signature.function, &call.x, dim, call.ndim, &call.reduced) == 0) {
+    if (reduce_dims(signature.function, &call.x, &dims, call.ndim, &call.reduced) == 0) {
         result = run_call(&call);
     }
-    Py_XDECREF(standard);
     array_release(&call.x);
     return result;
 }
@@ -422,10 +429,14 @@ static PyObject *pairwise(PyObject *self, PyObject *const *args, Py_ssize_t narg
     if (array_argument(signature.function, "x", v[0], &x) < 0 || (!self_pairs && array_argument(signature.function, "y", v[1], &y) < 0)) {
         goto done;
     }
-    if (check_rows(signature.function, &x, self_pairs ? NULL : &y) == 0 && progress_open(signature.function, v[4], &report, &context) == 0) {
-        result = run_pairs(signature.function, &x, self_pairs ? NULL : &y, eps, v[3], report);
-        progress_close(report, context);
+    if (check_rows(signature.function, &x, self_pairs ? NULL : &y) < 0 || progress_open(signature.function, v[4], &report, &context) < 0) {
+        goto done;
     }
+    if (array_look(signature.function, &x) == 0 && (self_pairs || array_look(signature.function, &y) == 0) &&
+        check_rows(signature.function, &x, self_pairs ? NULL : &y) == 0) {
+        result = run_pairs(signature.function, &x, self_pairs ? NULL : &y, eps, v[3], report);
+    }
+    progress_close(report, context);
 done:
     array_release(&x);
     array_release(&y);
