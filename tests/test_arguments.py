@@ -265,7 +265,7 @@ CHANGED = {
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("function", CHANGED)
 def test_arrays_that_other_arguments_change(function, change):
-    """As if the array had been so from the start, or what could be read of it before; never memory that is no longer its own."""
+    """As if the array had been so from the start, or had not changed; never memory that is no longer its own."""
 
     def outcome(array, change):
         try:

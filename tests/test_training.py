@@ -65,8 +65,9 @@ def torch_loss(z, temperature):
     return torch.nn.functional.cross_entropy(scores, (torch.arange(n) + n // 2) % n)
 
 
-# Steps so small that rounding is not blown up, and images where it does not decide which pixel of a pool is the largest, whatever the
-# instruction set: 2e-6 then. Elsewhere float32 may go 1e-3 from float64 within 50 steps, torch's as well as ours.
+# Steps so small that rounding is not blown up, and images where it does not decide which pixel of a pool is the
+# largest, whatever the instruction set: 2e-6 then. Elsewhere float32 may go 1e-3 from float64 within 50 steps,
+# torch's as well as ours.
 RATES = {"adam": 3e-4, "sgd": 1e-3}
 
 
