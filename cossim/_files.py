@@ -1,6 +1,7 @@
 """Files that are there as a whole or not at all."""
 
 import errno
+import io
 import math
 import os
 import re
@@ -182,11 +183,17 @@ def read_npy(stream, check):
     Not np.load, which does not say how much of a file is missing, and asks for memory for all that its header promises.
     """
     rest = bytes(read_bytes(stream, 4))
-    readers = {b"PY\1\0": np.lib.format.read_array_header_1_0, b"PY\2\0": np.lib.format.read_array_header_2_0}
+    readers = {
+        b"PY\1\0": (2, np.lib.format.read_array_header_1_0),
+        b"PY\2\0": (4, np.lib.format.read_array_header_2_0),
+    }
     if rest not in readers:
         raise ValueError("a .npy file of an unknown version, or a damaged one")
+    bytes_of_length, reader = readers[rest]
+    length = read_bytes(stream, bytes_of_length)
+    header = io.BytesIO(length + read_bytes(stream, int.from_bytes(length, "little")))
     try:
-        shape, column_major, dtype = readers[rest](stream)
+        shape, column_major, dtype = reader(header)
     except (OSError, EOFError):
         raise
     except Exception as error:  # of many kinds, as damaged headers are

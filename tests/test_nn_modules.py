@@ -229,6 +229,7 @@ DAMAGED = {
     "open brackets": npy_header("{'descr': '<f8', 'fortran_order': False, 'shape': (3,"),
     "nested": npy_header("{'descr': " + "[" * 90),
     "no header": b"\x93NUMPY\1\0",
+    "header of a gigabyte": b"\x93NUMPY\2\0\0\0\0\x3e" + b"{'descr': '<f8'",
     "text": b"text",
     "nothing": b"",
     "too long": npy_header("{'descr': '<f8', 'fortran_order': False, 'shape': (1,), }") + bytes(9),

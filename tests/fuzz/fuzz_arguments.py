@@ -123,7 +123,7 @@ def _out(call, expected):
     """Arrays for out=, and the operand that one of them shares memory with."""
     source, shape = call.source, np.shape(expected)
     dtype = source.pick(objects.FLOATS)
-    x = call.given[call.names[0]]
+    x = call.given.get(call.names[0])
     kind = source.below(8)
     if kind == 1:
         return np.empty(shape, dtype, order="F"), dtype
