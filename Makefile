@@ -127,7 +127,7 @@ nehalem: build/nehalem/bin/python ## all tests on an emulated processor of 2008,
 soak: $(VENV)/test.stamp ## the long form of the tests marked soak: faults, leaks, processes, random calls; renews the figures in docs/reliability.md
 	@rm -f build/soak.json
 	$(PY) -m pytest -m soak --soak build/soak.json $(ARGS)
-	$(PY) tests/reliability_report.py build/soak.json docs/reliability.md
+	$(PY) tests/reliability_report.py build/soak.json docs/reliability.md $(if $(ARGS),--keep)
 
 # A fuzzer at a time: the plan in C under libFuzzer, the others in Python under atheris; sanitizers watch over all of them.
 RUNS ?= 20000

@@ -1,4 +1,7 @@
-"""Renews the table in docs/reliability.md from what `make soak` wrote: reliability_report.py FIGURES PAGE."""
+"""Renews the table in docs/reliability.md from what `make soak` wrote: reliability_report.py FIGURES PAGE [--keep].
+
+--keep: rows of tests that did not run this time stay as they are.
+"""
 
 import json
 import re
@@ -6,24 +9,27 @@ import sys
 from datetime import date
 from pathlib import Path
 
-
-def table(rows, today):
-    lines = ["| what was done | tried | survived | lost | test |", "| --- | --- | --- | --- | --- |"]
-    for what, row in rows.items():
-        tried, survived = row["tried"], row["survived"]
-        lines.append(f"| {what} | {tried:,} | {survived:,} | {tried - survived:,} | `{row['test']}` |")
-    return "\n".join([*lines, "", f"`make soak`, {today}."])
+HEAD = ["| what was done | tried | survived | lost | when | test |", "| --- | --- | --- | --- | --- | --- |"]
 
 
-def renew(page, rows, today):
-    """The page with the table between its two marks replaced."""
+def line(what, row, today):
+    tried, survived = row["tried"], row["survived"]
+    return f"| {what} | {tried:,} | {survived:,} | {tried - survived:,} | {today} | `{row['test']}` |"
+
+
+def renew(page, rows, today, keep=False):
+    """The page with the table between its two marks replaced, or its rows of the same names and tests."""
     start, end = "<!-- figures: renewed by make soak -->", "<!-- end of figures -->"
-    pattern = re.compile(re.escape(start) + ".*?" + re.escape(end), re.S)
-    if not pattern.search(page):
+    pattern = re.compile(re.escape(start) + "(.*?)" + re.escape(end), re.S)
+    if not (found := pattern.search(page)):
         raise ValueError(f"the page has no {start} ... {end}")
-    return pattern.sub(lambda _: f"{start}\n{table(rows, today)}\n{end}", page)
+    old = found[1].strip().splitlines()[len(HEAD) :] if keep else []
+    lines = {text.split(" | ")[0].removeprefix("| "): text for text in old}
+    lines |= {what: line(what, row, today) for what, row in rows.items()}
+    text = "\n".join([*HEAD, *lines.values()])
+    return page[: found.start()] + f"{start}\n{text}\n{end}" + page[found.end() :]
 
 
 if __name__ == "__main__":
-    figures, page = map(Path, sys.argv[1:])
-    page.write_text(renew(page.read_text(), json.loads(figures.read_text()), date.today()))
+    figures, page = map(Path, sys.argv[1:3])
+    page.write_text(renew(page.read_text(), json.loads(figures.read_text()), date.today(), "--keep" in sys.argv))

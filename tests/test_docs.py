@@ -7,6 +7,7 @@ import re
 import documentation
 import numpy as np
 import pytest
+import reliability_report
 from conftest import ROOT
 from documentation import PAGES, Section, anchors, links, not_installed, run, run_row, sections
 
@@ -123,3 +124,17 @@ def test_every_page_is_in_a_list():
     lists = re.findall(r"{toctree}\n(.*?)```", "".join(path.read_text() for path in SITE), re.S)
     listed = [line for lines in lists for line in lines.split() if not line.startswith(":")]
     assert sorted(listed) == sorted({path.stem for path in SITE} - {"index", "search"})
+
+
+def test_figures_of_some_tests_leave_the_others_as_they_are():
+    page = (ROOT / "docs/reliability.md").read_text()
+    row = {"tried": 1234, "survived": 1233, "test": "tests/test_x.py::test_y"}
+    added = reliability_report.renew(page, {"something new": row}, "2030-01-02", keep=True)
+    line = "| something new | 1,234 | 1,233 | 1 | 2030-01-02 | `tests/test_x.py::test_y` |\n"
+    assert added.replace(line, "") == page != added
+    again = reliability_report.renew(added, {"something new": row | {"tried": 1233}}, "2030-01-03", keep=True)
+    assert "| something new | 1,233 | 1,233 | 0 | 2030-01-03 |" in again and again.count("something new") == 1
+    alone = reliability_report.renew(page, {"something new": row}, "2030-01-02")
+    assert line in alone and alone.count("`tests/") == 1
+    with pytest.raises(ValueError, match="figures"):
+        reliability_report.renew("no table", {}, "2030-01-02")
