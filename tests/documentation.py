@@ -7,8 +7,8 @@ On a page, from top to bottom and with one set of names:
 - of tables with the columns `...`, `cossim`, `agree within`, each row has two calls that are held against each other,
 - of tables with the columns `case`, `...`, `gives`, `cossim`, `gives`, each row has two calls and what they give.
 
-A section (##) that imports what is not installed is left out; if the page's head does, so is the page. Tests skip then, and
-`python tests/documentation.py` fails.
+A section (##) that imports what is not installed is left out; if the page's head does, so is the page. Tests skip then,
+and `python tests/documentation.py` fails.
 """
 
 import ast
