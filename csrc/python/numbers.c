@@ -1,0 +1,34 @@
+/* Arguments that are numbers. */
+#include "python/args.h"
+
+int integer_argument(const char *function, const char *name, PyObject *object, Py_ssize_t *value)
+{
+    if (!PyIndex_Check(object) || PyBool_Check(object)) {
+        PyErr_Format(PyExc_TypeError, "%s(): %s must be an integer, not %.100s", function, name, Py_TYPE(object)->tp_name);
+        return -1;
+    }
+    *value = PyNumber_AsSsize_t(object, NULL); /* clipped: far out of range stays out of range */
+    return *value == -1 && PyErr_Occurred() ? -1 : 0;
+}
+
+int eps_argument(const char *function, PyObject *object, double *eps)
+{
+    if (object == NULL) {
+        return 0;
+    }
+    double value = PyFloat_AsDouble(object);
+    if (value == -1.0 && PyErr_Occurred()) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+            PyErr_Format(PyExc_TypeError, "%s(): eps must be a number, not %.100s", function, Py_TYPE(object)->tp_name);
+        } else if (PyErr_ExceptionMatches(PyExc_OverflowError)) { /* of an integer; not shown, as it is a long one */
+            PyErr_Format(PyExc_ValueError, "%s(): eps must be a number that fits a float64", function);
+        }
+        return -1;
+    }
+    if (!(value >= 0.0)) {
+        PyErr_Format(PyExc_ValueError, "%s(): eps must be a number >= 0, not %R", function, object);
+        return -1;
+    }
+    *eps = value;
+    return 0;
+}
