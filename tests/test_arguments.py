@@ -49,6 +49,14 @@ class OnlyArray:
         return self.x
 
 
+class IndexOf:
+    def __init__(self, value):
+        self.value = value
+
+    def __index__(self):
+        return self.value
+
+
 KINDS = {
     "list": lambda x, _: x.tolist(),
     "tuple of arrays": lambda x, _: tuple(x),
@@ -163,7 +171,11 @@ X, Y = np.zeros((2, 3)), np.zeros((4, 3), np.float32)
         (lambda: cossim.cosine_similarity(X, X, dim=-3), IndexError, ["dim -3"]),
         (lambda: cossim.cosine_similarity(X[0], X[0]), np.exceptions.AxisError, ["dim 1", "(3,)"]),
         (lambda: cossim.cosine_similarity(1.0, 2.0), np.exceptions.AxisError, ["dim 1", "()"]),
-        (lambda: cossim.cosine_similarity(X, X, 10**30), np.exceptions.AxisError, ["dim"]),
+        (lambda: cossim.cosine_similarity(X, X, 10**30), np.exceptions.AxisError, ["dim is out of range", "(2, 3)"]),
+        (lambda: cossim.normalize(X, (0, -(2**63))), np.exceptions.AxisError, ["normalize(): dim is out of range"]),
+        (lambda: cossim.vecdot(X, X, 10**5000), np.exceptions.AxisError, ["dim", "is out of range for 2 dimensions"]),
+        (lambda: cossim.cosine_similarity(X, X, np.array([1])), TypeError, ["cosine_similarity(): dim", "ndarray"]),
+        (lambda: cossim.vector_norm(X, (0, IndexOf("1"))), TypeError, ["vector_norm(): dim", "integer", "IndexOf"]),
         (lambda: cossim.cosine_similarity(X, X, 1.0), TypeError, ["dim", "float"]),
         (lambda: cossim.cosine_similarity(X, X, None), TypeError, ["dim"]),
         (lambda: cossim.cosine_similarity(X, X, (0, 1)), TypeError, ["dim", "tuple"]),
@@ -209,6 +221,7 @@ X, Y = np.zeros((2, 3)), np.zeros((4, 3), np.float32)
         (lambda: cossim.pairwise(X, X, 1e-8), TypeError, ["at most 2"]),
         (lambda: cossim.set_num_threads(0), ValueError, ["at least 1"]),
         (lambda: cossim.set_num_threads(1.5), TypeError, ["integer"]),
+        (lambda: cossim.set_num_threads(np.ones(2, int)), TypeError, ["set_num_threads(): n must be an integer"]),
     ],
 )
 def test_refused(call, error, words):
@@ -282,6 +295,14 @@ def test_arrays_that_other_arguments_change(function, change):
         assert got in (*allowed, TypeError, ValueError)
     else:
         assert any(not isinstance(one, type) and np.array_equal(got, one) for one in allowed)
+
+
+def test_no_other_number_is_shown_than_the_one_that_was_given():
+    for far in (2**100, -(2**100)):
+        with pytest.raises(ValueError, match=r"^set_num_threads\(\): n must be at least 1 and at most 2147483647$"):
+            cossim.set_num_threads(far)
+        with pytest.raises(np.exceptions.AxisError, match=r"^vecdot\(\): dim is out of range for 2 dimensions: "):
+            cossim.vecdot(X, X, far)
 
 
 def test_broadcast_shapes_too_large_for_an_index():

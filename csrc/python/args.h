@@ -54,8 +54,14 @@ int fail(PyObject *exception, const char *function, const struct array_argument 
 /* numpy.exceptions.AxisError, borrowed; NULL with an error set. */
 PyObject *axis_error(void);
 
-/* dim (or axis) as an integer; TypeError otherwise. */
+/* dim (or axis) as an integer, clipped to the range of Py_ssize_t; TypeError otherwise. */
 int integer_argument(const char *function, const char *name, PyObject *object, Py_ssize_t *value);
+
+/* May integer_argument have clipped it? Then it is not the number that was given, and no error shows it. */
+static inline bool may_be_clipped(Py_ssize_t value)
+{
+    return value == PY_SSIZE_T_MAX || value == PY_SSIZE_T_MIN;
+}
 
 /* eps as a number >= 0; TypeError or ValueError otherwise. NULL leaves *eps as it is. */
 int eps_argument(const char *function, PyObject *object, double *eps);

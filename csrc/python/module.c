@@ -41,7 +41,11 @@ static PyObject *set_num_threads(PyObject *self, PyObject *n)
         return NULL;
     }
     if (value < 1 || value > INT_MAX) {
-        PyErr_Format(PyExc_ValueError, "set_num_threads(): n must be at least 1 and at most 2147483647, not %zd", value);
+        char number[32] = "";
+        if (!may_be_clipped(value)) {
+            PyOS_snprintf(number, sizeof number, ", not %zd", value);
+        }
+        PyErr_Format(PyExc_ValueError, "set_num_threads(): n must be at least 1 and at most 2147483647%s", number);
         return NULL;
     }
     pool_set_threads((int)value);

@@ -8,7 +8,13 @@ int integer_argument(const char *function, const char *name, PyObject *object, P
         return -1;
     }
     *value = PyNumber_AsSsize_t(object, NULL); /* clipped: far out of range stays out of range */
-    return *value == -1 && PyErr_Occurred() ? -1 : 0;
+    if (*value == -1 && PyErr_Occurred()) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError)) { /* of an array of several elements, of an __index__ that gives no integer */
+            PyErr_Format(PyExc_TypeError, "%s(): %s must be an integer, not %.100s", function, name, Py_TYPE(object)->tp_name);
+        }
+        return -1;
+    }
+    return 0;
 }
 
 int eps_argument(const char *function, PyObject *object, double *eps)

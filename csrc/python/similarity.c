@@ -69,7 +69,11 @@ static int reduce_dim(const char *function, const struct array_argument *x, cons
 {
     const int range = ndim == 0 ? 1 : ndim;
     if (dim < -range || dim >= range) {
-        return fail(axis_error(), function, x, y, "dim %zd is out of range for %d dimension%s: it must be from %d to %d", dim, ndim,
+        char number[32] = "";
+        if (!may_be_clipped(dim)) {
+            PyOS_snprintf(number, sizeof number, " %zd", dim);
+        }
+        return fail(axis_error(), function, x, y, "dim%s is out of range for %d dimension%s: it must be from %d to %d", number, ndim,
                     ndim == 1 ? "" : "s", -range, range - 1);
     }
     dim += dim < 0 ? range : 0;
