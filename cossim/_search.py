@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cossim import _core
-from cossim._blocks import MEMORY, Rows, is_lazy, memory_argument
+from cossim._blocks import MEMORY, Rows, integer_argument, integer_text, is_lazy, memory_argument
 from cossim._progress import reporting
 
 
@@ -63,13 +63,13 @@ def _float(number):
 
 
 def k_argument(function, k, candidates):
-    if isinstance(k, (bool, np.bool_)) or not hasattr(k, "__index__"):
-        raise TypeError(f"{function}(): k must be an integer, not {type(k).__name__}")
-    k = k.__index__()
+    k = integer_argument(function, "k", k)
     if not candidates:
         raise ValueError(f"{function}(): there are no candidates: a single row has no others")
     if not 1 <= k <= candidates:
-        raise ValueError(f"{function}(): k must be from 1 to {candidates}, the number of candidates, not {k}")
+        raise ValueError(
+            f"{function}(): k must be from 1 to {candidates}, the number of candidates, not {integer_text(k)}"
+        )
     return k
 
 
@@ -85,11 +85,10 @@ def threshold_argument(function, threshold):
 def max_pairs_argument(function, max_pairs):
     if max_pairs is None:
         return None
-    if isinstance(max_pairs, (bool, np.bool_)) or not hasattr(max_pairs, "__index__"):
-        raise TypeError(f"{function}(): max_pairs must be an integer or None, not {type(max_pairs).__name__}")
-    if max_pairs.__index__() < 0:
-        raise ValueError(f"{function}(): max_pairs must be at least 0, not {max_pairs.__index__()}")
-    return min(max_pairs.__index__(), np.iinfo(np.intp).max)
+    max_pairs = integer_argument(function, "max_pairs", max_pairs, "an integer or None")
+    if max_pairs < 0:
+        raise ValueError(f"{function}(): max_pairs must be at least 0, not {integer_text(max_pairs)}")
+    return min(max_pairs, np.iinfo(np.intp).max)
 
 
 def score_dtype(*arrays):

@@ -258,15 +258,22 @@ def test_k_out_of_range(k):
         cossim.topk(x, None, max(k, 30) if k > 0 else k)
 
 
+class NoIndex:
+    def __index__(self):
+        return "3"
+
+
 def test_bad_arguments(tmp_path):
     x = np.ones((30, 4))
     (tmp_path / "text.npy").write_text("1 2 3")
     np.save(tmp_path / "objects.npy", np.array([{}, 1], object), allow_pickle=True)
     np.save(tmp_path / "flat.npy", np.ones(5))
     np.savez(tmp_path / "several.npz", a=x)
-    for k in (1.5, "3", None, True, [1]):
+    for k in (1.5, "3", None, True, [1], np.array([1]), NoIndex()):
         with pytest.raises(TypeError, match=r"topk\(\): k must be an integer"):
             cossim.topk(x, x, k)
+    with pytest.raises(ValueError, match="from 1 to 30, the number of candidates"):
+        cossim.topk(x, x, 10**5000)  # which Python does not write
     for threshold in (1.01, -1.01, np.nan, np.inf):
         for function in (cossim.pairs_above, cossim.duplicate_groups, cossim.Index(x).pairs_above):
             arguments = (x, threshold)
@@ -309,10 +316,16 @@ def test_bad_arguments(tmp_path):
     for function in (cossim.pairs_above, cossim.duplicate_groups):
         with pytest.raises(ValueError, match="has no rows"):
             function(x[:0], 0.5)
-    for memory, error in ((0, ValueError), (-5, ValueError), ("1G", TypeError), (1.5, TypeError), (True, TypeError)):
-        with pytest.raises(error, match=r"topk\(\): memory must be"):
+    for memory in (0, -5, -(10**5000), "1G", 1.5, True, NoIndex()):
+        with pytest.raises(ValueError if type(memory) is int else TypeError, match=r"topk\(\): memory must be"):
             cossim.topk(x, x, 1, memory=memory)
-    for most, error in ((-1, ValueError), (1.5, TypeError), ("3", TypeError)):
+    for most, error in (
+        (-1, ValueError),
+        (-(10**5000), ValueError),
+        (1.5, TypeError),
+        ("3", TypeError),
+        (NoIndex(), TypeError),
+    ):
         with pytest.raises(error, match=r"pairs_above\(\): max_pairs must be"):
             cossim.pairs_above(x, 0.5, max_pairs=most)
     for eps, error in ((-1, ValueError), (np.nan, ValueError), ("x", TypeError)):
