@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import re
 import tracemalloc
 import zipfile
 from collections import OrderedDict
@@ -95,6 +96,7 @@ def test_sequential_is_a_sequence():
         (lambda: nn.Conv2d(4, 6.5, 3), TypeError, "out_channels"),
         (lambda: nn.Conv2d(4, 6, 0), ValueError, "kernel_size"),
         (lambda: nn.Conv2d(4, 6, 3, padding_mode="mirror"), ValueError, "mirror"),
+        (lambda: nn.Conv2d(4, 6, 3, padding_mode=["zeros"]), ValueError, "padding_mode must be one of zeros, reflect"),
         (lambda: nn.Conv2d(4, 6, 3, stride=2, padding="same"), ValueError, "same"),
         (lambda: nn.Conv2d(4, 6, 3, dtype=np.float16), TypeError, "float16"),
         (
@@ -111,6 +113,18 @@ def test_sequential_is_a_sequence():
 def test_refused(make, error, words):
     with pytest.raises(error, match=words):
         make()
+
+
+@pytest.mark.parametrize("mode", ["mirror", None, ["zeros"]])
+def test_a_padding_mode_that_is_set_later_is_checked_by_the_call(mode):
+    layer, x = nn.Conv2d(1, 2, 3, padding=1), np.zeros((1, 1, 5, 5), np.float32)
+    net = nn.Sequential(layer, nn.ReLU())
+    net(x)
+    layer.padding_mode = mode
+    for call in (layer, layer.vjp, net, net.vjp):
+        message = rf"Conv2d\(\): padding_mode must be one of zeros, .*, circular, not {re.escape(repr(mode))}"
+        with pytest.raises(ValueError, match=message):
+            call(x)
 
 
 # ---- weights ----

@@ -216,8 +216,7 @@ class Conv2d(Module):
             raise ValueError(
                 f"Conv2d(): groups={groups} must divide in_channels={in_channels} and out_channels={out_channels}"
             )
-        if padding_mode not in _PAD_MODES:
-            raise ValueError(f"Conv2d(): padding_mode must be one of {', '.join(_PAD_MODES)}, not {padding_mode!r}")
+        _check_padding_mode(padding_mode)
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.kernel_size = functional._pair("Conv2d", "kernel_size", kernel_size, 1)
@@ -235,6 +234,7 @@ class Conv2d(Module):
 
     def _padded(self, x):
         """What is convolved without a border of zeros, and the padding that is left."""
+        _check_padding_mode(self.padding_mode)  # which may have been set since
         if self.padding_mode == "zeros":
             return x, self.padding
         before, after = functional._conv_padding(self.padding, self.kernel_size, self.stride, self.dilation)
@@ -293,6 +293,11 @@ def _named(names, values):
 
 # torch's names of padding modes, and NumPy's
 _PAD_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+
+def _check_padding_mode(mode):
+    if not isinstance(mode, str) or mode not in _PAD_MODES:
+        raise ValueError(f"Conv2d(): padding_mode must be one of {', '.join(_PAD_MODES)}, not {mode!r}")
 
 
 def _pad(x, widths, mode):
