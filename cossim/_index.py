@@ -48,7 +48,7 @@ class Index:
     Attributes
     ----------
     corpus : numpy.ndarray
-        The rows.
+        The rows. Not to be set, nor is eps: the codes are those of both.
     dim : int
         D, the length of a row.
     nbytes : int
@@ -98,7 +98,7 @@ class Index:
         self._codes, self._scales = codes, scales
 
     def _set(self, corpus, codes, scales, eps):
-        self.corpus, self.eps = corpus, eps
+        self._corpus, self._eps = corpus, eps
         self._codes, self._scales = codes, scales
         return self
 
@@ -111,6 +111,14 @@ class Index:
 
     def __len__(self):
         return len(self.corpus)
+
+    @property
+    def corpus(self):
+        return self._corpus
+
+    @property
+    def eps(self):
+        return self._eps
 
     @property
     def dim(self):

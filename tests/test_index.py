@@ -66,6 +66,22 @@ def test_attributes(rng):
     assert repr(cossim.Index(np.eye(2))) == "Index of 2 rows of 2 elements, float64"
 
 
+@pytest.mark.parametrize("name", ["corpus", "dim", "nbytes", "eps"])
+def test_attributes_are_read_only(name):
+    index = cossim.Index(np.eye(3))
+    with pytest.raises(AttributeError, match=name):
+        setattr(index, name, getattr(index, name))
+
+
+def test_a_corpus_that_was_resized_is_refused():
+    x = np.eye(6)
+    index = cossim.Index(x)
+    x.resize((4, 6), refcheck=False)
+    for call in (lambda: index.topk(np.ones((1, 6)), 2), lambda: index.pairs_above(np.ones((1, 6)), 0.5)):
+        with pytest.raises(ValueError, match=r"^Index\.\w+\(\): the corpus has been changed since .* shape \(4, 6\)"):
+            call()
+
+
 def test_rows_that_have_no_codes(rng):
     x = rng.standard_normal((300, 4097), np.float32)
     index = cossim.Index(x)

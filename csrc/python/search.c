@@ -59,7 +59,8 @@ static int call_open_codes(struct call *c)
     shape[1] = 2;
     PyArrayObject *scales = codes == NULL ? NULL : own_array(c->scales_object, NPY_FLOAT, 2, shape, false);
     if (scales == NULL) {
-        return -1;
+        PyErr_Clear();
+        return fail(PyExc_ValueError, c->function, &c->corpus, NULL, "the corpus has been changed since the index was made");
     }
     c->codes = (struct codes){PyArray_DATA(codes), PyArray_DATA(scales)};
     c->search.codes = &c->codes;

@@ -145,6 +145,7 @@ def search(queries: Float32, corpus: Float32, path: Path) -> None:
     assert_type(index.pairs_above(path, 0.5, max_pairs=None), Pairs)
     assert_type(len(index) * index.dim + index.nbytes, int)
     assert_type(index.corpus, NDArray[Any])
+    assert_type(index.eps, float)
     index.save(path, progress=None)
     assert_type(Index.load(path, mmap=False, verify=False), Index)
     assert_type(cossim.Index.load("corpus.index"), Index)
