@@ -156,6 +156,16 @@ def test_out_that_overlaps(rng):
     np.testing.assert_array_equal(cossim.cosine_similarity(row, row[::-1], out=row[2]), expected)
 
 
+def test_out_whose_own_elements_overlap(rng):
+    """Taken, as NumPy does: one of the results ends up there, and nothing beside it."""
+    x, room = rng.standard_normal((5, 5)), np.full(3, 7.0)
+    out = np.lib.stride_tricks.as_strided(room[1:], (5,), (0,))
+    np.add(x[0], x[1], out=out)
+    assert cossim.vector_norm(x, 1, out=out) is out
+    assert room[1] in cossim.vector_norm(x, 1)
+    assert room[0] == room[2] == 7
+
+
 X, Y = np.zeros((2, 3)), np.zeros((4, 3), np.float32)
 
 
@@ -203,6 +213,8 @@ X, Y = np.zeros((2, 3)), np.zeros((4, 3), np.float32)
         (lambda: cossim.cosine_similarity(X, X, out=np.zeros(3)), ValueError, ["out", "(3,)", "(2,)"]),
         (lambda: cossim.cosine_similarity(X, X, out=np.zeros(2, int)), TypeError, ["out", "int64"]),
         (lambda: cossim.cosine_similarity(X, X, out=[0.0, 0.0]), TypeError, ["out", "list"]),
+        (lambda: cossim.cosine_similarity(X, X, out=np.ma.zeros(2)), TypeError, ["out is a masked array", "out.data"]),
+        (lambda: cossim.pairwise(X, out=np.ma.zeros((2, 2))), TypeError, ["pairwise(): out is a masked array"]),
         (lambda: cossim.cosine_similarity(X, X, out=read_only(np.zeros(2))), ValueError, ["out", "read-only"]),
         (lambda: cossim.vecdot(X, Y), ValueError, ["x1", "x2", "(2, 3)", "(4, 3)"]),
         (lambda: cossim.cosine_distance(X, Y), ValueError, ["cosine_distance()", "(2, 3)"]),

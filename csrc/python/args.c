@@ -400,6 +400,13 @@ int result_open(const char *function, PyObject *out, int ndim, const npy_intp *s
         PyErr_Format(PyExc_TypeError, "%s(): out must be a numpy.ndarray, not %.100s", function, Py_TYPE(out)->tp_name);
         return -1;
     }
+    const int masked = PyArray_CheckExact(out) ? 0 : is_masked(out);
+    if (masked > 0) {
+        PyErr_Format(PyExc_TypeError, "%s(): out is a masked array, whose mask would stay as it is: pass out.data or a plain array", function);
+    }
+    if (masked != 0) {
+        return -1;
+    }
     PyArrayObject *target = (PyArrayObject *)out;
     if (check_out(function, target, ndim, shape, x, y, &result->dtype) < 0) {
         return -1;

@@ -13,7 +13,9 @@
 #define DOC_OUT \
     "out : numpy.ndarray, optional\n" \
     "    Where the result goes: exactly its shape, writeable, one of the four float\n" \
-    "    dtypes. It may share memory with the operands.\n"
+    "    dtypes, not masked. It may share memory with the operands. Where elements of\n" \
+    "    its own share memory (np.lib.stride_tricks), what they hold in the end is\n" \
+    "    undefined, as in NumPy.\n"
 
 #define DOC_ERRORS \
     "Raises\n" \
