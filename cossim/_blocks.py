@@ -7,6 +7,7 @@ import os
 import numpy as np
 
 from cossim import _core
+from cossim._files import npy_problem
 
 # The working set for arrays that lie in files, where nothing else is asked for.
 MEMORY = 256 << 20
@@ -67,7 +68,8 @@ def open_rows(function, name, path):
     except OSError:
         raise
     except Exception as error:  # of many kinds, as damaged headers are
-        raise ValueError(f"{function}(): {name} is the path of {path}, which is no .npy array: {error}") from None
+        problem = npy_problem(error)
+        raise ValueError(f"{function}(): {name} is the path of {path}, which is no .npy array: {problem}") from None
 
 
 def _mapping(array):

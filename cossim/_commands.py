@@ -5,7 +5,6 @@ import math
 import os
 import re
 import sys
-import tokenize
 from contextlib import nullcontext
 from fractions import Fraction
 from functools import partial
@@ -15,6 +14,7 @@ import numpy as np
 
 import cossim
 from cossim import _results, _search
+from cossim._files import read_npy_header
 from cossim._progress import reporting
 
 EXIT_CODES = (
@@ -117,7 +117,7 @@ def _read(path):
             if found < expected:
                 raise ValueError(f"truncated: shape {shape} takes {expected} bytes after the header, found {found}")
             return np.memmap(file, dtype, "r", offset, shape, order="F" if column_major else "C")
-    except (EOFError, OverflowError, SyntaxError, TypeError, ValueError, tokenize.TokenError) as error:
+    except (EOFError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
     except OSError as error:
         raise OSError(f"{path}: {error.strerror or error}") from None
@@ -130,10 +130,7 @@ def _header(file):
         raise ValueError("an archive such as .npz, where a single array, .npy, is needed")
     if start[:6] != b"\x93NUMPY":
         raise ValueError(f"no .npy file: it begins with {start.hex(' ') or 'nothing'}")
-    readers = {b"\1\0": np.lib.format.read_array_header_1_0, b"\2\0": np.lib.format.read_array_header_2_0}
-    if start[6:] not in readers:
-        raise ValueError("a .npy file of an unknown version, or a damaged one")
-    shape, column_major, dtype = readers[start[6:]](file)
+    shape, column_major, dtype = read_npy_header(file, start[6:])
     if min(shape, default=0) < 0:
         raise ValueError(f"a size below 0 in shape {shape}")
     if dtype.kind not in "fiub" or dtype.itemsize > 8:

@@ -10,6 +10,7 @@ import signal
 import stat
 import threading
 import time
+import tokenize
 from contextlib import contextmanager, suppress
 from functools import partial
 from zipfile import ZipFile
@@ -177,27 +178,39 @@ def read_elements(stream, dtype, shape):
     return np.frombuffer(data, dtype)
 
 
+# What Python's parsers, and what NumPy does with what they find, make of a .npy file's damaged header.
+_OF_HEADERS = (AttributeError, LookupError, MemoryError, RecursionError, SyntaxError, TypeError, tokenize.TokenError)
+
+
+def npy_problem(error):
+    """What an error of NumPy's readers says, or a sentence in its place where it speaks of Python's syntax trees."""
+    text = str(error)
+    return "its header is damaged" if isinstance(error, _OF_HEADERS) or text.startswith("malformed node") else text
+
+
+def read_npy_header(stream, version):
+    """Shape, whether in columns, and dtype, after the first eight bytes of a .npy file, which end with the version."""
+    readers = {b"\1\0": (2, np.lib.format.read_array_header_1_0), b"\2\0": (4, np.lib.format.read_array_header_2_0)}
+    if version not in readers:
+        raise ValueError("a .npy file of an unknown version, or a damaged one")
+    bytes_of_length, reader = readers[version]
+    length = read_bytes(stream, bytes_of_length)
+    header = io.BytesIO(length + read_bytes(stream, int.from_bytes(length, "little")))
+    try:
+        return reader(header)
+    except (OSError, EOFError):
+        raise
+    except Exception as error:
+        raise ValueError(npy_problem(error)) from None
+
+
 def read_npy(stream, check):
     """The array of a .npy file after its first four bytes. check(dtype) raises where that one, or objects, are refused.
 
     Not np.load, which does not say how much of a file is missing, and asks for memory for all that its header promises.
     """
     rest = bytes(read_bytes(stream, 4))
-    readers = {
-        b"PY\1\0": (2, np.lib.format.read_array_header_1_0),
-        b"PY\2\0": (4, np.lib.format.read_array_header_2_0),
-    }
-    if rest not in readers:
-        raise ValueError("a .npy file of an unknown version, or a damaged one")
-    bytes_of_length, reader = readers[rest]
-    length = read_bytes(stream, bytes_of_length)
-    header = io.BytesIO(length + read_bytes(stream, int.from_bytes(length, "little")))
-    try:
-        shape, column_major, dtype = reader(header)
-    except (OSError, EOFError):
-        raise
-    except Exception as error:  # of many kinds, as damaged headers are
-        raise ValueError(str(error)) from None
+    shape, column_major, dtype = read_npy_header(stream, rest.removeprefix(b"PY"))
     if min(shape, default=0) < 0:
         raise ValueError(f"a size below 0 in shape {shape}")
     if max(shape, default=0) >= 2**63:

@@ -290,6 +290,10 @@ BAD_INPUTS = {
     "cut in the first bytes": (GOOD[:7], r"a \.npy file of an unknown version, or a damaged one"),
     "version": (b"\x93NUMPY\7\0" + GOOD[8:], r"a \.npy file of an unknown version, or a damaged one"),
     "damaged header": (GOOD.replace(b"descr", b"descx"), "Header does not contain the correct keys"),
+    "header that does not end": (GOOD.replace(b", }", b",  "), "its header is damaged"),
+    "header of names": (GOOD.replace(b"False", b"Flase"), "its header is damaged"),
+    "header of unequal keys": (GOOD.replace(b"'descr'", b"1234567"), "its header is damaged"),
+    "dtype of one part": (GOOD.replace(b"'<f8', 'fortran", b"('f8',),'fortran"), "its header is damaged"),
     "size below 0": (GOOD.replace(b"(2, 8)", b"(-2,8)"), r"a size below 0 in shape \(-2, 8\)"),
     "sizes beyond 64 bits": (
         GOOD.replace(b"(2, 8), }" + b" " * 20, b"(0, 99999999999999999999), } "),

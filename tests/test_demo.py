@@ -377,6 +377,13 @@ def test_truncated_gzip(read, images, write, tmp_path):
         read(data[: len(data) // 2])
 
 
+def test_a_header_of_nonsense(read, images):
+    data = npy_bytes(images).replace(b"}", b"{")
+    for file in (data, gzip.compress(data)):
+        with pytest.raises(ValueError, match="images: its header is damaged$"):
+            read(file)
+
+
 @pytest.mark.parametrize("write", [idx, npy_bytes])
 def test_too_long(read, images, write):
     with pytest.raises(ValueError, match="too long: .* takes 31360 bytes after the header, found more"):

@@ -250,6 +250,9 @@ DAMAGED = {
 }
 
 
+NONSENSE = ("open brackets", "nested")  # of which Python's parsers speak in terms of their own
+
+
 @pytest.mark.parametrize("kind", DAMAGED)
 def test_damaged_members_of_an_archive(tmp_path, kind):
     """Always the documented error, and no memory for what is not there."""
@@ -257,7 +260,8 @@ def test_damaged_members_of_an_archive(tmp_path, kind):
     path.write_bytes(npz_of(x=DAMAGED[kind]))
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match="damaged or no .npz file"):
+        words = "damaged or no .npz file: its header is damaged$" if kind in NONSENSE else "damaged or no .npz file"
+        with pytest.raises(ValueError, match=words):
             nn.load_weights(path)
         assert tracemalloc.get_traced_memory()[1] < 10e6
     finally:

@@ -268,6 +268,7 @@ def test_bad_arguments(tmp_path):
     (tmp_path / "text.npy").write_text("1 2 3")
     np.save(tmp_path / "objects.npy", np.array([{}, 1], object), allow_pickle=True)
     np.save(tmp_path / "flat.npy", np.ones(5))
+    (tmp_path / "nested.npy").write_bytes((tmp_path / "flat.npy").read_bytes().replace(b"}", b"{"))
     np.savez(tmp_path / "several.npz", a=x)
     for k in (1.5, "3", None, True, [1], np.array([1]), NoIndex()):
         with pytest.raises(TypeError, match=r"topk\(\): k must be an integer"):
@@ -307,6 +308,8 @@ def test_bad_arguments(tmp_path):
         for file in ("text.npy", "objects.npy", "several.npz"):
             with pytest.raises(ValueError, match=f"is the path of .*{file}, which is no .npy array"):
                 call(x, tmp_path / file)
+        with pytest.raises(ValueError, match=r"nested\.npy, which is no .npy array: its header is damaged$"):
+            call(x, tmp_path / "nested.npy")
         with pytest.raises(ValueError, match="2 dimensions"):
             call(x, tmp_path / "flat.npy")
         with pytest.raises(FileNotFoundError):
