@@ -162,10 +162,13 @@ static void explain_error(const char *function, const char *name)
     Py_XDECREF(traceback);
 }
 
-/* 1, 0, or -1 with an error set, of which there are others than that there is no such attribute: no memory to look for it. */
+/* 1, 0, or -1 with an error set, of which there are others than that there is no such attribute: no memory to look for it.
+   The name is interned, as the interpreter's cache of attributes would keep each other string that it is asked for. */
 static int has_attribute(PyObject *object, const char *name)
 {
-    PyObject *attribute = PyObject_GetAttrString((PyObject *)Py_TYPE(object), name);
+    PyObject *interned = PyUnicode_InternFromString(name);
+    PyObject *attribute = interned == NULL ? NULL : PyObject_GetAttr((PyObject *)Py_TYPE(object), interned);
+    Py_XDECREF(interned);
     if (attribute == NULL && !PyErr_ExceptionMatches(PyExc_AttributeError)) {
         return -1;
     }
@@ -202,11 +205,11 @@ PyObject *call_lazily(const char *function, PyObject *const *args, Py_ssize_t na
 
 static PyObject *from_dlpack(PyObject *object)
 {
-    PyObject *numpy = PyImport_ImportModule("numpy"), *array = NULL;
-    if (numpy != NULL) {
-        array = PyObject_CallMethod(numpy, "from_dlpack", "O", object);
-        Py_DECREF(numpy);
-    }
+    PyObject *numpy = PyImport_ImportModule("numpy");
+    PyObject *name = numpy == NULL ? NULL : PyUnicode_InternFromString("from_dlpack");
+    PyObject *array = name == NULL ? NULL : PyObject_CallMethodOneArg(numpy, name, object);
+    Py_XDECREF(name);
+    Py_XDECREF(numpy);
     return array;
 }
 
