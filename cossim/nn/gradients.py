@@ -143,8 +143,9 @@ def max_pool2d_vjp(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode
     array([[[0., 5.],
             [0., 0.]]])
     """
+    x = _core.as_array("max_pool2d", "x", x)
     y, indices = functional._pool(True, x, kernel_size, stride, padding, dilation, ceil_mode)
-    shape = np.shape(x)
+    shape = x.shape
     empty = _without_pixels(shape, kernel_size, stride, padding, dilation, y.shape)
     indices[..., empty] = 0
 
@@ -218,10 +219,12 @@ def linear_vjp(x, weight, bias=None):
 
 def _linear_vjp(x, weight, bias, relu=False):
     """With relu, of relu of the result."""
+    x, weight = _core.as_array("linear", "x", x), _core.as_array("linear", "weight", weight)
+    bias = None if bias is None else _core.as_array("linear", "bias", bias)
     call = functional._check_linear(x, weight, bias)
     y = call.run(relu).reshape(call.shape)[()]
-    x_shape, weight_shape = np.shape(x), np.shape(weight)
-    bias_shape = None if bias is None else np.shape(bias)
+    x_shape, weight_shape = x.shape, weight.shape
+    bias_shape = None if bias is None else bias.shape
 
     def pullback(dy, input_gradient=True):
         dy = _gradient("linear_vjp", dy, np.asarray(y))
