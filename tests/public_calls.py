@@ -3,12 +3,28 @@
 `names()` finds them by themselves, so that `test_references.py` fails where a new one has no case here.
 """
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import ml_dtypes
 import numpy as np
+from public_inputs import (
+    ARRAYS,
+    BOXES,
+    FILES,
+    LAYOUTS,
+    MORE,
+    NUMBERS,
+    Options,
+    called,
+    cast,
+    ignore,
+    instead,
+    kinds,
+    new_path,
+    options,
+)
 
 import cossim
 import cossim.nn as nn
@@ -16,7 +32,6 @@ import cossim.simclr as simclr
 
 MODULES = (cossim, nn, simclr)
 SPECIAL = ("__call__", "__getitem__", "__iter__", "__len__", "__reduce__", "__repr__", "__getstate__")
-FILES = tempfile.TemporaryDirectory()  # removed at exit
 
 
 class Case(NamedTuple):
@@ -26,7 +41,13 @@ class Case(NamedTuple):
     make: Callable  # (rng, size) -> its arguments, anew each time
     bad: Callable = lambda *args: [(*args, 1, 2, 3, 4)]  # (*arguments) -> other arguments, each of which is refused
     changes: tuple = ()  # positions of arguments that it changes, or takes in order to, as its documentation says
-    repeats: int = 100_000  # in the long form of tests of references; fewer for what takes a millisecond or reads files
+    more: tuple = ()  # functions of (call, arguments of `make`), each of which makes other good arguments of these
+
+    def inputs(self, rng, size):
+        """Good arguments of all kinds."""
+        yield self.make(rng, size)
+        for other in self.more:
+            yield other(self.call, self.make(rng, size))
 
 
 def names():
@@ -139,7 +160,7 @@ CASES = {
         ("duplicate_groups", also(one(4, 8), 0.3), lambda x, t: [*wrong_arrays(x, t), (x[0], t), (x, -3)]),
         ("cosine_similarity_vjp", ROWS, bad_pair),
         ("pairwise_vjp", ROWS, lambda x, y: [*wrong_arrays(x, y), (x, y[:, :-1])]),
-        ("explain", lambda rng, size: ROWS(rng, 1), bad_pair),
+        ("explain", two(2, 4), bad_pair),
         ("get_num_threads", lambda rng, size: (), lambda: [(1,)]),
         ("set_num_threads", lambda rng, size: (2,), lambda n: [(0,), (-1,), (2**40,), (1.0,), ("2",), (True,)]),
         ("threads", lambda rng, size: (2,), lambda n: [(0,), (2**40,), (1.0,), (None,)]),
@@ -160,7 +181,7 @@ CASES = {
 }
 for _name in [name for name in CASES if name.endswith("_vjp")]:
     CASES[_name] = CASES[_name]._replace(call=pulled(CASES[_name].call))
-CASES["explain"] = CASES["explain"]._replace(call=lambda *args: str(cossim.explain(*args)), repeats=20_000)
+CASES["explain"] = CASES["explain"]._replace(call=lambda *args: str(cossim.explain(*args)))
 
 
 def _threads(n):
@@ -187,6 +208,19 @@ def indexed(*more):
     return lambda rng, size: (index(rng, size), floats(rng, 2 * size, 8), *more)
 
 
+def other_indexes():
+    """Of other types, and one whose file is mapped."""
+    change = lambda i, convert: cossim.Index(convert(i.corpus))  # noqa: E731
+    for convert in map(cast, (float, np.float16, ml_dtypes.bfloat16, np.int8, bool)):
+        yield lambda call, given, convert=convert: (change(given[0], convert), *given[1:])
+
+    def loaded(call, given):
+        given[0].save(path := new_path(".index"))
+        return cossim.Index.load(path), *given[1:]
+
+    yield loaded
+
+
 CASES |= {
     "CosineSimilarity": Case(cossim.CosineSimilarity, lambda rng, size: (1, 1e-8), lambda *args: [(1, 1e-8, 1)]),
     "CosineSimilarity.__call__": Case(
@@ -205,24 +239,24 @@ CASES |= {
         cossim.Index.save,
         lambda rng, size: (index(rng, size), Path(FILES.name) / f"saved {size}.index"),
         lambda i, path: [(i, path.parent / "no such folder" / "i"), (i, 5.0)],
-        repeats=10_000,
     ),
     "Index.load": Case(
         cossim.Index.load,
         lambda rng, size: (saved_index(rng, size),),
         lambda path: [(path.parent / "no such file",), (Path(__file__),)],
-        repeats=50_000,
     ),
 }
 for _method in ("__len__", "__reduce__", "__repr__", "dim", "nbytes"):
     CASES[f"Index.{_method}"] = Case(found(f"Index.{_method}"), lambda rng, size: (index(rng, size),))
+for _name in [name for name in CASES if name.startswith("Index.") and name != "Index.load"]:
+    CASES[_name] = CASES[_name]._replace(more=(*MORE.pop(_name, ()), *other_indexes()))
 
 
 def tuple_cases(cls, count):
     """Of a named tuple of so many arrays."""
     make = lambda rng, size: [floats(rng, size, 2) for _ in range(count)]  # noqa: E731
     yield "", Case(cls, make, lambda *fields: [fields[1:], (*fields, 1)])
-    yield ".__repr__", Case(cls.__repr__, lambda rng, size: (cls(*make(rng, size)),), repeats=10_000)
+    yield ".__repr__", Case(cls.__repr__, lambda rng, size: (cls(*make(rng, size)),))
 
 
 for _name, _count in (("TopK", 2), ("Pairs", 3), ("simclr.Training", 2)):
@@ -269,33 +303,68 @@ LAYERS = {
 }
 
 
+# Other arguments of these classes, for layers that take the same
+OTHERS = {
+    "nn.Conv2d": [
+        (1, 4, (3, 2), 2, 1, 2, 1, False),
+        (1, 2, 3, Options(padding="same", padding_mode="reflect", dtype=float, rng=0)),
+    ],
+    "nn.MaxPool2d": [(3, 1, 1, Options(ceil_mode=True))],
+    "nn.Flatten": [(0,), (-2, -1)],
+    "nn.Linear": [(8, 2, False), (8, 3, Options(dtype=float, rng=0))],
+    "nn.Sequential": [
+        (),
+        (nn.Flatten(), nn.Linear(64, 2, dtype=float)),
+        ({"pool": nn.MaxPool2d(8), "flat": nn.Flatten()},),
+    ],
+    "simclr.Encoder": [(Options(dtype=float, rng=0),)],
+}
+
+
 def layer_case(cls, method, make, shape, arguments, refused):
     """Of a class (method is None) or of a method of it."""
     function = found(f"{cls}.{method}") if method else found(cls)
     if method is None:
-        few = 20_000 if cls == "simclr.Encoder" else 100_000  # it draws 20,000 weights
-        return Case(function, lambda rng, size: arguments, lambda *args: refused, repeats=few)
+        more = [instead(*others) for others in OTHERS.get(cls, ())]
+        return Case(function, lambda rng, size: arguments, lambda *args: refused, more=more)
+
+    def others(rest):
+        """Layers of the same class, and other arguments that suit them."""
+        made = lambda others, given: (layer := called(found(cls), others), *rest(layer, *given[1:]))  # noqa: E731
+        return [lambda call, given, others=others: made(others, given) for others in OTHERS.get(cls, ())]
+
     if method in ("__call__", "forward", "vjp"):
 
         def bad(layer, x):
-            kinds = (
+            wrong = (
                 [] if cls in ("nn.Module", "nn.Flatten") else ["text", None, x.astype(complex), x.astype(np.float16)]
             )
-            return [
-                (layer, x, 1, 2, 3),
-                (WithoutGradient() if method == "vjp" else layer,),
-                *((layer, wrong) for wrong in kinds),
-            ]
+            no_gradient = WithoutGradient() if method == "vjp" else layer
+            return [(layer, x, 1, 2, 3), (no_gradient,), *((layer, wrong) for wrong in wrong)]
 
         call = pulled(lambda layer, x: layer.vjp(x)) if method == "vjp" else function
-        return Case(call, lambda rng, size: (make(rng), floats(rng, shape[0] * size, *shape[1:])), bad)
+        make_x = lambda rng, size: (make(rng), floats(rng, shape[0] * size, *shape[1:]))  # noqa: E731
+        more = others(lambda layer, x: [next((x.astype(w.dtype) for w in layer.state_dict().values()), x)])
+        boxes = {"nn.Module": LAYOUTS.values(), "nn.Flatten": ARRAYS, "simclr.Encoder": ARRAYS}.get(cls, BOXES)
+        return Case(call, make_x, bad, more=[*more, *kinds(*boxes)])
     if method == "load_state_dict":
         states = lambda rng, size: (make(rng), make(rng).state_dict())  # noqa: E731
         refused = lambda layer, state: [(layer, {"no": 1}), (layer, 5), (layer, "no such.npz")]  # noqa: E731
-        return Case(function, states, refused, (0,))
+        more = [*others(lambda layer, state: [layer.state_dict()]), *kinds(*BOXES), options(strict=False)]
+        return Case(function, states, refused, (0,), [*more, in_a_file])
     if method == "__getitem__":
-        return Case(function, lambda rng, size: (make(rng), 1), lambda layer, i: [(layer, 99), (layer, "text")])
-    return Case(function, lambda rng, size: (make(rng),))
+        more = [instead(nn.Sequential(nn.ReLU(), nn.Flatten()), np.int8(-1))]
+        return Case(
+            function, lambda rng, size: (make(rng), 1), lambda layer, i: [(layer, 99), (layer, "text")], more=more
+        )
+    return Case(function, lambda rng, size: (make(rng),), more=others(lambda layer: []))
+
+
+def in_a_file(call, given):
+    """The last argument, arrays by name."""
+    path = new_path(".npz")
+    nn.save_weights(path, given[-1])
+    return *given[:-1], path
 
 
 for _cls, _parts in LAYERS.items():
@@ -317,40 +386,78 @@ def weights_file(rng, size):
     return path
 
 
+SETTINGS = {
+    nn.SGD: [Options(momentum=0.9, nesterov=True), Options(momentum=0.5, dampening=0.1, weight_decay=0.1)],
+    nn.Adam: [Options(betas=[0.5, 0.9], eps=1e-3, weight_decay=0.1)],
+}
+
+
 def optimizer_cases(cls):
     make = lambda rng, size: (cls(parameters(rng), 0.01),)  # noqa: E731
     stepped = lambda optimizer, gradients: [(optimizer, 5), (optimizer, {}), (optimizer, gradients | {"more": 1})]  # noqa: E731
     steps = lambda rng, size: (*make(rng, size), parameters(rng))  # noqa: E731
     loads = lambda rng, size: (*make(rng, size), make(rng, size)[0].state_dict())  # noqa: E731
     refused = lambda given, lr: [(5, lr), ({}, lr), (given, -1.0), (given, "1")]  # noqa: E731
-    yield "", Case(cls, lambda rng, size: (parameters(rng), 0.01), refused, (0,))
-    yield ".step", Case(cls.step, steps, stepped, (0,))
-    yield ".state_dict", Case(cls.state_dict, make)
-    yield ".load_state_dict", Case(cls.load_state_dict, loads, lambda o, state: [(o, 5), (o, {"no": 1})], (0,))
-    yield ".__repr__", Case(cls.__repr__, make)
+
+    def others(rest):
+        """Optimizers with other settings, and other arguments that suit them."""
+        made = lambda more: cls(parameters(np.random.default_rng(0)), 0.01, **more)  # noqa: E731
+        return [lambda call, given, more=more: (o := made(more), *rest(o, *given[1:])) for more in SETTINGS[cls]]
+
+    more = [options(**settings) for settings in SETTINGS[cls]] + kinds(cast(float))
+    yield "", Case(cls, lambda rng, size: (parameters(rng), 0.01), refused, (0,), more)
+    yield (
+        ".step",
+        Case(cls.step, steps, stepped, (0,), [*others(lambda o, gradients: [gradients]), *kinds(*LAYOUTS.values())]),
+    )
+    yield ".state_dict", Case(cls.state_dict, make, more=others(lambda o: []))
+    refused = lambda o, state: [(o, 5), (o, {"no": 1})]  # noqa: E731
+    yield (
+        ".load_state_dict",
+        Case(cls.load_state_dict, loads, refused, (0,), [*others(lambda o, state: [o.state_dict()]), in_a_file]),
+    )
+    yield ".__repr__", Case(cls.__repr__, make, more=others(lambda o: []))
 
 
-for _cls in (nn.SGD, nn.Adam):
+for _cls in SETTINGS:
     CASES |= {f"nn.{_cls.__name__}{method}": case for method, case in optimizer_cases(_cls)}
 
 
-def train(images):
-    return simclr.train(images, 1, 2, encoder=ENCODER)
+def train(images, new_checkpoint=None, **kwargs):
+    """Of one step, with a small encoder."""
+    if new_checkpoint is not None:
+        new_checkpoint.unlink(missing_ok=True)
+        kwargs["checkpoint"] = new_checkpoint
+    return simclr.train(images, 1, 2, encoder=ENCODERS[getattr(images, "itemsize", 4)], **kwargs)
 
 
-ENCODER = nn.Sequential(nn.Flatten(), nn.Linear(16, 3, rng=0))
+ENCODERS = {
+    itemsize: nn.Sequential(nn.Flatten(), nn.Linear(16, 3, rng=0, dtype=dtype))
+    for itemsize, dtype in ((4, np.float32), (8, np.float64))
+}
+TRAININGS = [
+    options(optimizer="sgd", progress=ignore),
+    options(augment={"shift": 0}),
+    *(
+        lambda call, given, name=name: (*given, Options({name: new_path(".npz")}))
+        for name in ("checkpoint", "new_checkpoint")
+    ),
+    *kinds(*LAYOUTS.values(), cast(float)),
+]
 CASES |= {
     "nn.load_weights": Case(
         nn.load_weights,
         lambda rng, size: (weights_file(rng, size),),
-        lambda path: [(path.with_suffix(".txt"),), (path.parent / "no such.npz",), (5,)],
-        repeats=20_000,
+        lambda path: [(path.with_suffix(".txt"),), (path.parent / "no such.npz",), (5,), (__file__,)],
+        more=[lambda call, given: (str(given[0]),)],
     ),
     "nn.save_weights": Case(
         nn.save_weights,
         lambda rng, size: (Path(FILES.name) / f"saved {size}.npz", parameters(rng)),
         lambda path, state: [(path.with_suffix(".txt"), state), (path, 5), (path.parent / "no" / "such.npz", state)],
-        repeats=10_000,
+        more=NUMBERS,
     ),
-    "simclr.train": Case(train, one(2, 1, 4, 4), lambda x: [("text",), (x[:1],), (x.astype(int),)], repeats=5_000),
+    "simclr.train": Case(train, one(2, 1, 4, 4), lambda x: [("text",), (x[:1],), (x.astype(int),)], more=TRAININGS),
 }
+for _name, _more in MORE.items():
+    CASES[_name] = CASES[_name]._replace(more=_more)

@@ -6,6 +6,7 @@ import threading
 import numpy as np
 import pytest
 from public_calls import CASES, floats, small_network
+from public_inputs import called, split
 
 import cossim
 import cossim.nn as nn
@@ -87,26 +88,31 @@ class Call:
 
     def run(self):
         function, *arguments = self.make()
-        return seen(function(*arguments))
+        return seen(called(function, arguments))
 
 
-def public_call(name, case, size):
-    """Arguments that a call changes are made anew for each."""
+def public_calls(name, case, size):
+    """With all kinds of arguments; those that a call changes are made anew for each."""
     make = lambda: (case.call, *case.make(np.random.default_rng(size), size))  # noqa: E731
-    made = make()
-    return Call(f"{name}, size {size}", make if case.changes else lambda: made)
+    makes = [make, *(lambda other=other: (case.call, *other(case.call, make()[1:])) for other in case.more)]
+    for i, make_this in enumerate(makes):
+        made = make_this()
+        changes = case.changes or {"out", "new_checkpoint"} & split(made)[1].keys()
+        yield Call(f"{name}, size {size}, input {i}", make_this if changes else lambda made=made: made)
 
 
 def all_calls(rng):
     calls = [
-        public_call(name, case, size)
+        call
         for name, case in CASES.items()
         for size in (1, 6, 30)
         if name not in SETTINGS and not name.endswith("__iter__")
+        for call in public_calls(name, case if size == 6 else case._replace(more=()), size)
     ]
+    each = len(calls) // 5 // len(LARGE)  # so that they are a sixth of what is called
     for name, make in LARGE.items():
         made = make(rng)
-        calls += [Call(name, lambda made=made: made)] * 6  # so that they are a third of what is called
+        calls += [Call(name, lambda made=made: made)] * each
     return calls
 
 

@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from public_calls import CASES, names
+from public_inputs import LAYOUTS, Options, called, converted, split, strided
 
 import cossim
 
 REFUSED = (TypeError, ValueError, IndexError, OSError)
-ROUND = 100
+EACH = 10  # calls with each input in a round of the short form, and then as many blocks of 32 bytes are a leak
+ROUND, TIMES = 100, 100_000  # calls of each function in such a round at the least, and in the long form
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +53,11 @@ def resident():
     return int(re.search(r"VmRSS:\s*(\d+)", path.read_text())[1]) << 10 if path.exists() else 0
 
 
+def open_files():
+    folder = Path("/proc/self/fd")
+    return len([*folder.iterdir()]) if folder.exists() else 0
+
+
 def objects(value):
     """An argument and all that it holds."""
     yield value
@@ -71,57 +78,81 @@ def references(arguments):
 
 def call_all(function, inputs, refused, times):
     """Calls with one input after another, round about."""
+    inputs = [split(arguments) for arguments in inputs]
     for i in range(times):
-        arguments = inputs[i % len(inputs)]
+        args, kwargs = inputs[i % len(inputs)]
         if not refused:
-            function(*arguments)
+            function(*args, **kwargs)
             continue
         try:
-            function(*arguments)
+            function(*args, **kwargs)
         except REFUSED:
             continue
-        pytest.fail(f"not refused: {arguments}")
+        pytest.fail(f"not refused: {args}, {kwargs}")
 
 
-def check_leaks(function, inputs, refused, times):
+def round_of(inputs):
+    return max(ROUND, EACH * len(inputs))
+
+
+def check_leaks(function, inputs, refused):
     """Caches may be filled by a round of calls, but not by every one of several; what is leaked grows with each."""
-    call_all(function, inputs, refused, 50)
+    times = round_of(inputs)
+    call_all(function, inputs, refused, times // 2)
     gc.collect()
-    before = references(inputs)
+    before, files = references(inputs), open_files()
     for more_rounds in reversed(range(20)):
         old_bytes, old_blocks = allocated()
-        call_all(function, inputs, refused, ROUND)
+        call_all(function, inputs, refused, times)
         gc.collect()
         new_bytes, new_blocks = allocated()
         grown = new_bytes - old_bytes, new_blocks - old_blocks
-        if grown[0] < 8 * ROUND and grown[1] < ROUND // 4:
+        if grown[0] < 32 * EACH and grown[1] < EACH:
             break
-        assert more_rounds, f"{grown[0]} bytes and {grown[1]} blocks more after {ROUND} calls"
-    if times > ROUND:
-        old_bytes, old_blocks, old_resident = *allocated(), resident()
-        call_all(function, inputs, refused, times)
-        gc.collect()
-        new_bytes, new_blocks, new_resident = *allocated(), resident()
-        assert new_bytes - old_bytes < times, "a byte a call"
-        assert new_blocks - old_blocks < times // 100
-        assert new_resident - old_resident < max(4 << 20, 16 * times)
+        assert more_rounds, f"{grown[0]} bytes and {grown[1]} blocks more after {times} calls"
     assert references(inputs) == before
+    assert open_files() == files
 
 
 def check_traced(function, inputs, refused):
     """The same as Python's own bookkeeping sees it, NumPy's arrays included."""
+    times = round_of(inputs)
     tracemalloc.start(1)
     try:
         for more_rounds in reversed(range(20)):
             old = tracemalloc.get_traced_memory()[0]
-            call_all(function, inputs, refused, ROUND)
+            call_all(function, inputs, refused, times)
             gc.collect()
             grown = tracemalloc.get_traced_memory()[0] - old
-            if grown < 8 * ROUND:
+            if grown < 32 * EACH:
                 break
-            assert more_rounds, f"{grown} bytes more after {ROUND} calls"
+            assert more_rounds, f"{grown} bytes more after {times} calls"
     finally:
         tracemalloc.stop()
+
+
+def check_many(function, inputs, refused, times):
+    """In ten parts: a leak grows in each of them, a table of the interpreter's in one, and then by a megabyte."""
+    before, files = references(inputs), open_files()
+    tracemalloc.start(1)
+    try:
+        call_all(function, inputs, refused, round_of(inputs))
+        gc.collect()
+        seen = [(tracemalloc.get_traced_memory()[0], *allocated(), resident())]
+        for _ in range(10):
+            call_all(function, inputs, refused, times // 10)
+            gc.collect()
+            seen.append((tracemalloc.get_traced_memory()[0], *allocated(), resident()))
+    finally:
+        tracemalloc.stop()
+    seen = np.array(seen)
+    traced, bytes_, blocks, _ = np.diff(seen, axis=0).min(axis=0)
+    assert traced < times // 100, f"{traced} bytes more after every {times // 10} calls"
+    assert bytes_ < times // 20, f"{bytes_} bytes more of malloc after every {times // 10} calls"
+    assert blocks < times // 1000, f"{blocks} blocks more after every {times // 10} calls"
+    assert np.all(seen[-1] - seen[0] < max(4 << 20, 16 * times)), f"{seen[-1] - seen[0]} more after {times} calls"
+    assert references(inputs) == before
+    assert open_files() == files
 
 
 @pytest.fixture
@@ -138,13 +169,15 @@ def test_no_call_leaks(rng, amount, figures, quick_collections):
     tried = lost = 0
     problems = []
     for name, case in CASES.items():
-        arguments = case.make(rng, 1)
-        times = amount(ROUND, case.repeats)
-        for inputs, refused in (([arguments], False), ([tuple(bad) for bad in case.bad(*arguments)], True)):
+        good, bad = [*case.inputs(rng, 1)], [tuple(bad) for bad in case.bad(*case.make(rng, 1))]
+        for inputs, refused in ((good, False), (bad, True)):
+            times = amount(round_of(inputs), TIMES)
             tried += times
             try:
-                check_leaks(case.call, inputs, refused, times)
+                check_leaks(case.call, inputs, refused)
                 check_traced(case.call, inputs, refused)
+                if times == TIMES:
+                    check_many(case.call, inputs, refused, times)
             except AssertionError as error:
                 lost += times
                 problems.append(f"{name}, {'bad' if refused else 'good'} input: {str(error).splitlines()[0]}")
@@ -158,14 +191,14 @@ def test_the_checks_of_leaks_can_fail(quick_collections):
     library = ctypes.CDLL(None)
     library.malloc.restype = ctypes.c_void_p
     with pytest.raises(AssertionError, match="blocks more"):
-        check_leaks(lambda x: kept.append(object()), [(x,)], False, ROUND)
+        check_leaks(lambda x: kept.append(object()), [(x,)], False)
     with pytest.raises(AssertionError):
-        check_leaks(lambda x: kept.append(x), [(x,)], False, ROUND)
+        check_leaks(lambda x: kept.append(x), [(x,)], False)
     with pytest.raises(AssertionError, match="bytes more"):
         check_traced(lambda x: kept.append(x.copy()), [(x,)], False)
     if sees_malloc(library):
         with pytest.raises(AssertionError, match="bytes and"):
-            check_leaks(lambda x: library.malloc(16) and None, [(x,)], False, ROUND)
+            check_leaks(lambda x: library.malloc(16) and None, [(x,)], False)
 
 
 def sees_malloc(library):
@@ -175,47 +208,6 @@ def sees_malloc(library):
 
 
 # ---- arrays of the user ----
-
-
-def read_only(x):
-    x = x.copy()
-    x.flags.writeable = False
-    return x
-
-
-def strided(x):
-    """Every second element of each dimension of a larger array, whose others are NaN."""
-    larger = np.full([2 * n + 1 for n in x.shape], np.nan if x.dtype.kind == "f" else 0, x.dtype)
-    view = larger[(..., *(slice(1, None, 2) for _ in x.shape))]
-    view[...] = x
-    return view
-
-
-def misaligned(x):
-    bytes_ = np.zeros(x.nbytes + 1, np.uint8)
-    view = np.ndarray(x.shape, x.dtype, bytes_.data, 1)
-    view[...] = x
-    return view
-
-
-LAYOUTS = {
-    "as it is": lambda x: x.copy(),
-    "read-only": read_only,
-    "strided": strided,
-    "reversed": lambda x: np.ascontiguousarray(x[::-1])[::-1] if x.ndim else x,
-    "Fortran order": lambda x: np.asarray(x, order="F").copy("F"),
-    "other byte order": lambda x: x.astype(x.dtype.newbyteorder()),
-    "misaligned": misaligned,
-}
-
-
-def laid_out(value, layout):
-    """The argument with all of its arrays in that layout. Layers and the like stay as they are."""
-    if type(value) is np.ndarray:
-        return layout(value)
-    if isinstance(value, dict):
-        return {key: laid_out(inner, layout) for key, inner in value.items()}
-    return value
 
 
 def buffer_of(x):
@@ -231,21 +223,37 @@ def state(value):
         if isinstance(x, np.ndarray):
             flags = [x.flags[name] for name in ("C", "F", "W", "A", "O")]
             found[i] = id(x), id(x.base), x.shape, x.strides, x.dtype, flags, x.ctypes.data, buffer_of(x).tobytes("A")
+        elif isinstance(x, (list, memoryview)):
+            found[i] = x.tolist() if isinstance(x, memoryview) else repr(x)
     return found
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+def laid_out(value, layout):
+    """The argument with all of its arrays in that layout, but for out=."""
+    new = converted(value, LAYOUTS[layout])
+    return Options(new, out=value["out"]) if isinstance(value, Options) and "out" in value else new
+
+
+def given_to_keep(case, arguments):
+    """All arguments but those that the call changes."""
+    for i, value in enumerate(arguments):
+        if isinstance(value, Options):
+            yield {name: inner for name, inner in value.items() if name != "out"}
+        elif i not in case.changes:
+            yield value
+
+
+@pytest.mark.parametrize("layout", [*LAYOUTS, "all inputs"])
 def test_arrays_stay_as_they_are(rng, layout):
     for name, case in CASES.items():
-        arguments = list(case.make(rng, 3))
-        kept = [i for i in range(len(arguments)) if i not in case.changes]
-        for i in kept:
-            arguments[i] = laid_out(arguments[i], LAYOUTS[layout])
-        kept = [arguments[i] for i in kept]
-        before = [state(value) for value in kept]
-        case.call(*arguments)
-        assert [state(value) for value in kept] == before, name
-        for bad in case.bad(*arguments):
+        for arguments in case.inputs(rng, 3) if layout == "all inputs" else [case.make(rng, 3)]:
+            if layout in LAYOUTS:
+                arguments = [x if i in case.changes else laid_out(x, layout) for i, x in enumerate(arguments)]
+            kept = [*given_to_keep(case, arguments)]
+            before = [state(value) for value in kept]
+            called(case.call, arguments)
+            assert [state(value) for value in kept] == before, (name, arguments)
+        for bad in case.bad(*arguments) if layout in LAYOUTS else ():
             with pytest.raises(REFUSED):
                 case.call(*bad)
             assert [state(value) for value in kept] == before, (name, bad)

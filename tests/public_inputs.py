@@ -1,0 +1,202 @@
+"""Arrays in all the ways in which they can be given, arguments by name, and good input made of other good input."""
+
+import itertools
+import os
+import tempfile
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+
+# Removed at exit. In memory where it can be: some calls write a file, and wait for its disk, 100,000 times.
+MEMORY = "/dev/shm"
+FILES = tempfile.TemporaryDirectory(dir=MEMORY if os.access(MEMORY, os.W_OK) else None)
+NUMBER = itertools.count()
+
+
+class Options(dict):
+    """The last of some arguments: those by name."""
+
+
+def split(arguments):
+    """Positional ones and those by name."""
+    if arguments and isinstance(arguments[-1], Options):
+        return arguments[:-1], arguments[-1]
+    return arguments, {}
+
+
+def called(function, arguments):
+    args, kwargs = split(arguments)
+    return function(*args, **kwargs)
+
+
+def converted(value, convert):
+    """An argument with all of its arrays made something else. Layers and the like stay as they are."""
+    if type(value) is np.ndarray:
+        return convert(value)
+    if isinstance(value, dict):
+        return type(value)({key: converted(inner, convert) for key, inner in value.items()})
+    return value
+
+
+# ---- layouts ----
+
+
+def read_only(x):
+    x = x.copy()
+    x.flags.writeable = False
+    return x
+
+
+def strided(x):
+    """Every second element of each dimension of a larger array, whose others are NaN."""
+    larger = np.full([2 * n + 1 for n in x.shape], np.nan if x.dtype.kind == "f" else 0, x.dtype)
+    view = larger[(..., *(slice(1, None, 2) for _ in x.shape))]
+    view[...] = x
+    return view
+
+
+def misaligned(x):
+    bytes_ = np.zeros(x.nbytes + 1, np.uint8)
+    view = np.ndarray(x.shape, x.dtype, bytes_.data, 1)
+    view[...] = x
+    return view
+
+
+LAYOUTS = {
+    "as it is": lambda x: x.copy(),
+    "read-only": read_only,
+    "strided": strided,
+    "reversed": lambda x: np.ascontiguousarray(x[::-1])[::-1] if x.ndim else x,
+    "Fortran order": lambda x: np.asarray(x, order="F").copy("F"),
+    "other byte order": lambda x: x.astype(x.dtype.newbyteorder()),
+    "misaligned": misaligned,
+}
+
+# ---- what is no array, and becomes one ----
+
+
+def new_path(suffix):
+    return Path(FILES.name) / f"{next(NUMBER)}{suffix}"
+
+
+def saved(x):
+    path = new_path(".npy")
+    np.save(path, x)
+    return path
+
+
+def mapped(x):
+    return np.load(saved(x), mmap_mode="r")
+
+
+class OnlyDLPack:
+    """An array of another library, known by the protocol of DLPack alone."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack__(self, **kwargs):
+        return self.array.__dlpack__(**kwargs)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+
+class OnlyArray:
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array
+
+
+class Subclass(np.ndarray):
+    pass
+
+
+def cast(dtype):
+    return lambda x: x.astype(dtype)
+
+
+# ---- good input made of other good input: functions of a call and of arguments for it, which give others ----
+
+
+def kinds(*conversions):
+    return [
+        lambda call, given, convert=convert: tuple(converted(value, convert) for value in given)
+        for convert in conversions
+    ]
+
+
+def options(*args, **kwargs):
+    """More of them, behind the others and by name."""
+    return lambda call, given: (*given, *args, Options(kwargs))
+
+
+def into(**kwargs):
+    """out=, of the shape and type of the result."""
+    return lambda call, given: (*given, Options(kwargs, out=np.array(call(*given, **kwargs))))
+
+
+def instead(*arguments):
+    return lambda call, given: arguments
+
+
+def ignore(*args):
+    """For progress=."""
+
+
+ARRAYS = *LAYOUTS.values(), OnlyArray, memoryview, lambda x: x.view(Subclass)
+BOXES = *ARRAYS, OnlyDLPack
+# Of what takes two types of floats, and of what takes all numbers
+FLOATS = kinds(cast(float), *BOXES)
+NUMBERS = kinds(*map(cast, (float, np.float16, ml_dtypes.bfloat16, np.int8, bool)), *BOXES, np.ndarray.tolist)
+LARGER = kinds(lambda x: np.tile(x, (40, 1)))
+SIMILARITY = [*NUMBERS, *LARGER, options(0), options(axis=-1), options(1, 0.5), into(), into(axis=0)]
+SEARCH = [*NUMBERS, *LARGER, *kinds(saved, mapped), options(memory=1), options(eps=0.5, progress=ignore)]
+OF_INDEX = [*NUMBERS, *kinds(saved, mapped), options(memory=1, progress=ignore)]
+WINDOWS = [*FLOATS, options(1), options(stride=2, padding=1), options((2, 1), (1, 0), 1)]
+LOSS = [
+    *FLOATS,
+    *kinds(cast(np.int8), cast(bool)),
+    *LARGER,
+    options(0.1),
+    lambda call, given: (given[0], Options(pairs="interleaved")),
+]
+
+MORE = {
+    "cosine_similarity": SIMILARITY,
+    "cosine_distance": SIMILARITY,
+    "vecdot": [*NUMBERS, *LARGER, options(0), options(axis=0), into(), into(axis=0)],
+    "normalize": [*SIMILARITY, options(None), options((0, 1))],
+    "vector_norm": [*NUMBERS, *LARGER, options([0, 1], True), options(axis=0, keepdims=True), into(dim=1)],
+    "pairwise": [*NUMBERS, *LARGER, options(eps=0.5, progress=ignore), into(), lambda call, given: given[:1]],
+    "topk": [*SEARCH, lambda call, given: (given[0], None, 1)],
+    "pairs_above": [*SEARCH, options(max_pairs=1000), lambda call, given: (*given, given[0][:2])],
+    "duplicate_groups": SEARCH,
+    "cosine_similarity_vjp": [*NUMBERS, *LARGER, options(0), options(axis=-1), options(1, 0.5)],
+    "pairwise_vjp": [*NUMBERS, *LARGER, options(eps=0.5), lambda call, given: given[:1]],
+    "explain": [*NUMBERS, options(0), options(1, 0.5)],
+    "set_num_threads": [instead(1), instead(np.int8(3))],
+    "threads": [instead(1), instead(np.int8(3))],
+    "nn.conv2d": [*WINDOWS, options(padding="same"), lambda call, given: given[:2]],
+    "nn.conv2d_vjp": WINDOWS,
+    "nn.linear": [*FLOATS, *kinds(np.ndarray.tolist), lambda call, given: given[:2]],
+    "nn.linear_vjp": [*FLOATS, lambda call, given: given[:2]],
+    "nn.max_pool2d": [*WINDOWS, options(return_indices=True, ceil_mode=True)],
+    "nn.max_pool2d_vjp": [*WINDOWS, options(ceil_mode=True)],
+    "nn.relu": [*FLOATS, *LARGER],
+    "nn.relu_vjp": [*FLOATS, *LARGER],
+    "simclr.nt_xent": LOSS,
+    "simclr.nt_xent_value_and_grad": LOSS,
+    "simclr.similarity_matrix": [*NUMBERS, *LARGER],
+    "simclr.augment": [*FLOATS, options(shift=0, noise=0, clip=None), options(shear=5, aspect=(0.5, 2))],
+    "CosineSimilarity": [instead(), instead(0), options()],
+    "CosineSimilarity.__call__": [*NUMBERS, *LARGER],
+    "Index": SEARCH[:-2] + [options(eps=0.5, progress=ignore)],
+    "Index.topk": OF_INDEX,
+    "Index.pairs_above": [*OF_INDEX, options(max_pairs=1000)],
+    "Index.save": [options(progress=ignore)],
+    "Index.load": [options(False), options(verify=False), lambda call, given: (str(given[0]),)],
+}
