@@ -133,7 +133,7 @@ soak: $(VENV)/test.stamp ## the long form of the tests marked soak: faults, leak
 RUNS ?= 20000
 FUZZ = build/fuzz
 SANITIZE = -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all
-FUZZ_TARGETS = plan arguments layers index images weights checkpoints
+FUZZ_TARGETS = plan arguments changes layers index images weights checkpoints
 
 $(VENV)/fuzz.stamp: $(VENV)/test.stamp
 	$(PIP) install --editable '.[fuzz]'

@@ -15,7 +15,15 @@ import run as fuzz  # noqa: E402
 from source import mutations  # noqa: E402
 
 # How many mutations: some seconds together.
-COUNTS = {"arguments": 600, "layers": 500, "index": 500, "images": 500, "weights": 300, "checkpoints": 60}
+COUNTS = {
+    "arguments": 600,
+    "changes": 1000,
+    "layers": 500,
+    "index": 500,
+    "images": 500,
+    "weights": 300,
+    "checkpoints": 60,
+}
 
 
 @pytest.mark.soak

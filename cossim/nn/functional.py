@@ -48,7 +48,7 @@ def _pair(function, name, value, least):
     if type(value) is tuple and len(value) == 2 and type(value[0]) is type(value[1]) is int:
         values = value
     elif isinstance(value, (tuple, list)):
-        values = tuple(_integer(function, name, v) for v in value)
+        values = tuple(_integer(function, name, v) for v in tuple(value))  # which an __index__ may change
         if len(values) == 1:
             values *= 2
     else:

@@ -217,3 +217,73 @@ def other(source):
         lambda: x.astype(np.longdouble),
         lambda: np.array([x, None], dtype=object),
     )[kind]()
+
+
+# ---- objects that change other arguments ----
+
+
+def _resized(shape):
+    return lambda x: x.resize(shape, refcheck=False)
+
+
+def _set(name, value):
+    return lambda x: setattr(x, name, value(x) if callable(value) else value)
+
+
+def _written(x):
+    x[...] = 3
+
+
+# What is not possible for an array raises what NumPy raises for it.
+CHANGES = (
+    *map(_resized, ((0,), (1,), (2, 3), (70, 90), (3, 2, 5, 5), ())),
+    *(_set("dtype", name) for name in ("i1", "f2", "f4", ">f8", "c16", "M8[s]", "V3", "S4", "?", ml_dtypes.bfloat16)),
+    _set("shape", lambda x: x.shape[::-1]),
+    _set("shape", -1),
+    _set("shape", lambda x: (*x.shape, 1, 1)),
+    _set("strides", lambda x: (0,) * x.ndim),
+    _set("strides", lambda x: x.strides[::-1]),
+    _written,
+    lambda x: x.setflags(write=False),
+)
+LIST_CHANGES = (list.clear, list.pop, lambda x: x.extend([0] * 100), lambda x: x.insert(0, None))
+CONVERSIONS = {
+    "__array__": None,  # what the argument would have been
+    "__index__": 1,
+    "__int__": 1,
+    "__float__": 0.5,
+    "__bool__": True,
+    "__len__": 2,
+    "__iter__": None,
+    "__getitem__": 0,
+    "__dlpack__": None,
+    "__fspath__": "no such.npy",
+}
+
+
+def changing(source, value, victim):
+    """Stands for `value`; each time that it is converted, it changes the victim, an array or a list."""
+    change = source.pick(LIST_CHANGES if isinstance(victim, list) else CHANGES)
+    likely = (
+        ("__array__", "__array__", "__dlpack__")
+        if getattr(value, "ndim", 0)
+        else ("__index__", "__float__", "__bool__")
+    )
+    names = {source.pick(likely), *([source.pick(list(CONVERSIONS))] if source.one_in(3) else [])}
+    stands = victim if source.one_in(4) and isinstance(victim, np.ndarray) else value
+
+    def method(name):
+        def convert(self, *args, **kwargs):
+            change(victim)
+            if name == "__iter__":
+                return iter((0, 1))
+            if name == "__dlpack__":
+                return stands.__dlpack__(*args, **kwargs)
+            return stands if name == "__array__" else CONVERSIONS[name]
+
+        return convert
+
+    methods = {name: method(name) for name in names}
+    if "__dlpack__" in names:
+        methods["__dlpack_device__"] = lambda self: (1, 0)
+    return type("Changing", (), methods)()

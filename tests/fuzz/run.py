@@ -14,13 +14,14 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 # name -> the module, and the key of its TARGETS, if it has more than one
 NAMES = {
     "arguments": ("fuzz_arguments", None),
+    "changes": ("fuzz_changes", None),
     "layers": ("fuzz_layers", None),
     "index": ("fuzz_files", "index"),
     "images": ("fuzz_files", "images"),
     "weights": ("fuzz_files", "weights"),
     "checkpoints": ("fuzz_files", "checkpoints"),
 }
-LONGEST = {"arguments": 160, "layers": 160}
+LONGEST = {"arguments": 160, "changes": 160, "layers": 160}
 # What coverage is counted in: the package, and who reads files for it.
 FOLLOWED = ["cossim", "gzip", "json", "numpy.lib", "zipfile"]
 
