@@ -240,7 +240,7 @@ CHANGES = (
     *(_set("dtype", name) for name in ("i1", "f2", "f4", ">f8", "c16", "M8[s]", "V3", "S4", "?", ml_dtypes.bfloat16)),
     _set("shape", lambda x: x.shape[::-1]),
     _set("shape", -1),
-    _set("shape", lambda x: (*x.shape, 1, 1)),
+    _set("shape", lambda x: (1, 1, *x.shape)),
     _set("strides", lambda x: (0,) * x.ndim),
     _set("strides", lambda x: x.strides[::-1]),
     _written,
