@@ -88,6 +88,7 @@ static void call_workers(void);
 static void run_tasks(size_t worker)
 {
     const bool caller = worker == 0;
+    const struct watch_place before = watch_enter(pool.watch, worker);
     for (size_t task; !watch_step(pool.watch, worker) && (caller || !atomic_load_explicit(&pool.stopping, memory_order_relaxed)) &&
                       (task = atomic_fetch_add_explicit(&pool.next, 1, memory_order_relaxed)) < pool.tasks;) {
         pool.task(pool.context, task, worker);
@@ -95,6 +96,7 @@ static void run_tasks(size_t worker)
             call_workers();
         }
     }
+    watch_leave(before);
 }
 
 static void *work(void *unused)
@@ -242,9 +244,11 @@ static void call_workers(void)
 
 static void run_serially(size_t tasks, pool_task task, void *context, struct watch *watch)
 {
+    const struct watch_place before = watch_enter(watch, 0);
     for (size_t i = 0; i < tasks && !watch_step(watch, 0); i++) {
         task(context, i, 0);
     }
+    watch_leave(before);
 }
 
 /* With `lock` held: until the workers are done, or for so long that the watch should be asked again. */

@@ -16,7 +16,7 @@ typedef void (*pool_task)(void *context, size_t task, size_t worker);
 
 /*
  * Runs task(context, 0 .. tasks-1, .) on at most `workers` threads (the caller is one of them) and returns when all are done,
- * or when those that were begun are done and the watch (which may be NULL) is stopped.
+ * or when those that were begun are done and the watch (which may be NULL) is stopped. Long tasks look at it themselves: watch_look.
  */
 void pool_run(size_t tasks, int workers, pool_task task, void *context, struct watch *watch);
 

@@ -9,6 +9,8 @@
 #define WATCH_CLOCK CLOCK_MONOTONIC
 #endif
 
+static _Thread_local struct watch_place here;
+
 static uint64_t now(void)
 {
     struct timespec t;
@@ -28,10 +30,32 @@ bool watch_step(struct watch *watch, size_t worker)
     }
     const uint64_t time = worker == 0 ? now() : 0;
     if (worker == 0 && time - watch->asked >= WATCH_INTERVAL) {
+        const struct watch_place before = here;
+        here.watch = NULL; /* what is asked may make calls of its own */
         if (!watch->ask(watch)) {
             atomic_store_explicit(&watch->stopped, true, memory_order_relaxed);
         }
+        here = before;
         watch->asked = now();
     }
     return watch_stopped(watch);
+}
+
+bool watch_look(void)
+{
+    return watch_step(here.watch, here.worker);
+}
+
+struct watch_place watch_enter(struct watch *watch, size_t worker)
+{
+    const struct watch_place before = here;
+    if (watch != NULL) {
+        here = (struct watch_place){watch, worker};
+    }
+    return before;
+}
+
+void watch_leave(struct watch_place before)
+{
+    here = before;
 }

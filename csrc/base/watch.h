@@ -38,4 +38,18 @@ static inline void watch_advance(struct watch *watch, size_t done)
 /* Between two steps of the work, each of a few milliseconds at the most: asks, if it is time to; true when the call is to end. Worker 0 is the calling thread. */
 bool watch_step(struct watch *watch, size_t worker);
 
+/*
+ * The same amid a task, however deep, for a task may be one long sum: a step for the watch of the task that this thread is at,
+ * if it has one. When it is true, what is calculated does not matter any more, so a loop may end wherever it is.
+ */
+bool watch_look(void);
+
+/* By the pool, around the tasks that a thread runs: what it looks at from now on, unless watch is NULL, and what it looked at before. */
+struct watch_place {
+    struct watch *watch;
+    size_t worker;
+};
+struct watch_place watch_enter(struct watch *watch, size_t worker);
+void watch_leave(struct watch_place before);
+
 #endif

@@ -255,7 +255,7 @@ static void look_at_task(void *context, size_t task, size_t worker)
     if (w->skip == 0) {
         bool of_use = true;
         w->full = 0;
-        for (size_t rows; first < end && of_use; first += rows) {
+        for (size_t rows; first < end && of_use && !watch_look(); first += rows) {
             rows = smaller(l->by_codes ? CHUNK : SCREEN_CHUNK, end - first);
             memset(w->measured, 0, CHUNK);
             const size_t done = (l->by_codes ? look_at_codes : look_at_rows)(l, w, worker, first, rows, first - from);

@@ -12,6 +12,8 @@ enum {
     OUTPUTS = 512,        /* outputs whose sums are held at a time */
     WIDE_OUTPUTS = 4096,  /* the same down columns, if there are so many: memory is best read in long runs */
     GATHERED = 4096,      /* elements of converted rows held at a time, a side */
+    LOOK_STEPS = 64,      /* runs of columns or of a row's elements from one look at the watch to the next */
+    LOOK_EMPTY = 4096     /* the same in outputs of no elements */
 };
 
 struct driver {
@@ -108,7 +110,7 @@ static void sum_columns(const struct driver *d, const struct stretch *s, double 
     for (size_t i = 0; i < 6 * n; i++) {
         sums[i] = 0.0;
     }
-    for (size_t k = 0, steps; k < d->plan->depth; k += steps) {
+    for (size_t k = 0, steps, count = 1; k < d->plan->depth && !(count % LOOK_STEPS == 0 && watch_look()); k += steps, count++) {
         size_t left = run - k % run;
         steps = left < COLUMN_STEPS ? left : COLUMN_STEPS;
         sum_some_columns(d, s, axes_offsets(&d->plan->reduced, k), steps, sums, converted);
@@ -193,6 +195,9 @@ static void normalize_run(const struct driver *d, const char *x, ptrdiff_t x_str
 {
     double block[OUTPUTS];
     for (size_t i = 0, count; i < n; i += count, x += (ptrdiff_t)count * x_stride, out += (ptrdiff_t)count * out_stride) {
+        if (i > 0 && i % (LOOK_STEPS * OUTPUTS) == 0 && watch_look()) {
+            return;
+        }
         count = n - i < OUTPUTS ? n - i : OUTPUTS;
         operand_load(&d->call->x, x, x_stride, count, WORK_F64, block);
         for (size_t j = 0; j < count; j++) {
@@ -245,7 +250,7 @@ static void normalize_stretch(const struct driver *d, const struct stretch *s, c
         divisors[i] = lost ? d->call->eps : formula_clamped_norm(sums.xx, eps);
         exponents[i] = lost ? 0 : sums.x_exponent;
     }
-    for (size_t k = 0; k < d->plan->depth; k += columns ? 1 : run->size) {
+    for (size_t k = 0, count = 1; k < d->plan->depth && !(count % LOOK_STEPS == 0 && watch_look()); k += columns ? 1 : run->size, count++) {
         struct offsets at = axes_offsets(reduced, k);
         if (columns) {
             normalize_run(d, s->x + at.x, d->inner.x, s->out + at.out, d->inner.out, s->n, divisors, 1, exponents);
@@ -325,7 +330,7 @@ static void fill_empty(const struct reduction *call)
     const double value = call->op == OP_DISTANCE ? 1.0 : 0.0;
     const struct plan *plan = call->plan;
     const size_t left = axes_size(&plan->left), right = axes_size(&plan->right); /* 1 but for tiles */
-    for (size_t i = 0; i < plan->outputs; i++) {
+    for (size_t i = 0; i < plan->outputs && !(i % LOOK_EMPTY == 0 && watch_step(call->watch, 0)); i++) {
         const ptrdiff_t at = axes_offsets(&plan->outer, i / right / left).out + axes_offsets(&plan->left, i / right % left).out +
                              axes_offsets(&plan->right, i % right).out;
         dtype_store(call->out_dtype, call->out + at, 0, &value, 1);

@@ -3,8 +3,16 @@
 #include <limits.h>
 #include <math.h>
 
-/* Two blocks of doubles stay in the L1 cache. */
-enum { BLOCK = ROW_BLOCK };
+#include "base/watch.h"
+
+/* Two blocks of doubles stay in the L1 cache. Of a long row some blocks go by between two looks at the watch. */
+enum { BLOCK = ROW_BLOCK, LOOK = 4 * BLOCK };
+
+/* At element k of a row: is the call to end? */
+static bool is_stopped_at(size_t k)
+{
+    return k > 0 && k % LOOK == 0 && watch_look();
+}
 
 static ptrdiff_t stride_of(const struct axis *axis, enum side side)
 {
@@ -64,7 +72,7 @@ static struct row_sums sums_with_exponents(const struct row_pair *pair, int x_ex
     _Alignas(64) double x[BLOCK], y[BLOCK];
     double sums[3] = {0}, errors[3] = {0};
     rows_kernel *kernel = kernels_current()->sums->rows[work_element(pair->work)][pair->kind];
-    for (size_t k = 0, n; k < pair->depth; k += n) {
+    for (size_t k = 0, n; k < pair->depth && !is_stopped_at(k); k += n) {
         double xy = 0.0, xx = 0.0, yy = 0.0;
         n = pair->depth - k < BLOCK ? pair->depth - k : BLOCK;
         gather_row(pair->x_operand, pair->x, pair->reduced, SIDE_X, k, n, pair->work, x);
@@ -93,7 +101,7 @@ struct row_sums row_sums_plain(const struct row_pair *pair)
 static int row_exponent(const struct row_pair *pair, enum side side)
 {
     double block[BLOCK], largest = 0.0;
-    for (size_t k = 0, n; k < pair->depth; k += n) {
+    for (size_t k = 0, n; k < pair->depth && !is_stopped_at(k); k += n) {
         n = pair->depth - k < BLOCK ? pair->depth - k : BLOCK;
         gather_row(side == SIDE_X ? pair->x_operand : pair->y_operand, side == SIDE_X ? pair->x : pair->y, pair->reduced, side, k, n, WORK_F64,
                    block);

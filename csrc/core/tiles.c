@@ -149,10 +149,13 @@ static void run_chunks(const struct driver *d, const struct task *t, size_t k, s
 {
     double *sums = (double *)(t->scratch + d->sums);
     const bool whole = depth == d->call->depth;
-    for (size_t first = t->left, count; first < t->left_end && !watch_step(d->call->watch, t->worker); first += count) {
+    for (size_t first = t->left, count; first < t->left_end; first += count) {
         count = smaller(d->chunk, t->left_end - first);
         find_left_rows(d, t, first, count, k, depth);
         for (size_t column = 0; column < t->right_count; column += d->tile_columns) {
+            if (watch_look()) {
+                return;
+            }
             multiply_panel(d, t, first, count, column, k, depth, sums);
             sums += whole ? 0 : round_up(count, d->tile_rows) * d->tile_columns;
         }
@@ -178,7 +181,7 @@ static void run_task(void *context, size_t index, size_t worker)
     t.worker = worker;
     t.scratch = d->scratch + worker * d->scratch_of_worker;
     struct worker_state *state = (struct worker_state *)t.scratch;
-    for (size_t k = 0, depth; k < call->depth; k += depth) {
+    for (size_t k = 0, depth; k < call->depth && !watch_look(); k += depth) {
         depth = smaller(d->segment, call->depth - k);
         const bool whole = depth == call->depth;
         if (!(whole && state->packed && state->batch == t.batch && state->right_block == block)) {
@@ -194,7 +197,7 @@ static void finish_empty(const struct tiles *call)
 {
     static const double zeros[TILES_MAX + COSINE_PADDING];
     for (size_t batch = 0; batch < call->batches; batch++) {
-        for (size_t i = 0; i < call->left; i++) {
+        for (size_t i = 0; i < call->left && !watch_step(call->watch, 0); i++) {
             for (size_t j = call->symmetric ? i : 0, n; j < call->right; j += n) {
                 n = smaller(TILES_MAX, call->right - j);
                 call->finish(call->context, &(struct tiles_block){batch, i, 1, j, n, 0, zeros, n});

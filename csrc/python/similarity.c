@@ -16,7 +16,8 @@ static int run(struct reduction *reduction, PyObject *report, size_t total)
     size_t work;
     struct watched watched;
     int status;
-    if (!__builtin_mul_overflow(reduction->plan->outputs, reduction->plan->depth, &work) && work < GIL_WORK) {
+    const size_t depth = reduction->plan->depth == 0 ? 1 : reduction->plan->depth; /* outputs of no elements are written, too */
+    if (!__builtin_mul_overflow(reduction->plan->outputs, depth, &work) && work < GIL_WORK) {
         status = reduce(reduction);
     } else {
         watched_begin(&watched, report, total);
