@@ -3,6 +3,7 @@
  * target region. System headers must have been read before the region opened: simd/ reads those it needs.
  */
 #include "base/cpu.h"
+#include "base/watch.h"
 #include "kernels/kernels.h"
 
 #define PASTE_(a, b) a##b

@@ -27,6 +27,8 @@
             add(2, y, y);          \
     } while (0)
 
+/* Functions of one row: `watched`, they look at the watch every ROW_LOOK elements, which takes some nanoseconds of short rows. */
+
 /* The last elements of a row, padded with zeros, which change no sum. */
 INLINE vd NAME(load_tail)(const ELEMENT_TYPE *p, size_t n)
 {
@@ -37,26 +39,31 @@ INLINE vd NAME(load_tail)(const ELEMENT_TYPE *p, size_t n)
 
 #ifdef ELEMENT_KEEP_ERRORS
 
-INLINE void NAME(row_sums)(double out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n, enum sums kind)
+INLINE void NAME(row_sums)(double out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n, enum sums kind, bool watched)
 {
     const vd zero = vd_set1(0.0);
     struct exact sums[3] = {{zero, zero}, {zero, zero}, {zero, zero}};
     size_t k = 0;
 #define START(s, a, b) group[s] = vd_mul(a, b)
 #define ADD(s, a, b) group[s] = vd_fma(a, b, group[s])
-    while (k < n) {
-        vd group[3] = {zero, zero, zero};
-        for (int step = 0; step < 4 && k < n; step++, k += VD_LANES) {
-            vd a = n - k >= VD_LANES ? ELEMENT_LOAD(x + k) : NAME(load_tail)(x + k, n - k);
-            vd b = kind == SUMS_SQUARE ? a : n - k >= VD_LANES ? ELEMENT_LOAD(y + k) : NAME(load_tail)(y + k, n - k);
-            if (step == 0) {
-                EACH_SUM(kind, a, b, START);
-            } else {
-                EACH_SUM(kind, a, b, ADD);
+    for (size_t end = watched && n > ROW_LOOK ? ROW_LOOK : n;; end = n - k < ROW_LOOK ? n : k + ROW_LOOK) {
+        while (k < end) {
+            vd group[3] = {zero, zero, zero};
+            for (int step = 0; step < 4 && k < n; step++, k += VD_LANES) {
+                vd a = n - k >= VD_LANES ? ELEMENT_LOAD(x + k) : NAME(load_tail)(x + k, n - k);
+                vd b = kind == SUMS_SQUARE ? a : n - k >= VD_LANES ? ELEMENT_LOAD(y + k) : NAME(load_tail)(y + k, n - k);
+                if (step == 0) {
+                    EACH_SUM(kind, a, b, START);
+                } else {
+                    EACH_SUM(kind, a, b, ADD);
+                }
+            }
+            for (int s = 0; s < 3; s++) {
+                exact_add(&sums[s], group[s]);
             }
         }
-        for (int s = 0; s < 3; s++) {
-            exact_add(&sums[s], group[s]);
+        if (!watched || k >= n || watch_look()) {
+            break;
         }
     }
 #undef START
@@ -71,12 +78,12 @@ INLINE void NAME(row_sums)(double out[3], const ELEMENT_TYPE *x, const ELEMENT_T
 #ifdef ELEMENT_LOAD_INTEGERS
 
 /* The lanes of a row's sums, exactly: so many products in 32 bits that they cannot overflow, then in double. */
-INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n, enum sums kind)
+INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n, enum sums kind, bool watched)
 {
     enum { STEP = 2 * VF_LANES, SHORT_CHAIN = 1 << 13 };
     out[0] = out[1] = out[2] = vd_set1(0.0);
 #define ADD(s, a, b) sums[s] = vi_dot(sums[s], a, b)
-    for (size_t k = 0; k < n;) {
+    for (size_t k = 0; k < n && !(watched && k > 0 && watch_look());) {
         vi sums[3] = {vi_zero(), vi_zero(), vi_zero()};
         const size_t end = n - k < SHORT_CHAIN * STEP ? n : k + SHORT_CHAIN * STEP;
         for (; end - k >= STEP; k += STEP) {
@@ -101,7 +108,7 @@ INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE
 #else
 
 /* The lanes of a row's sums; vd_row_sums folds those of several rows in one go. */
-INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n, enum sums kind)
+INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n, enum sums kind, bool watched)
 {
     vd sums[SUM_CHAINS][3];
     size_t k = 0;
@@ -109,17 +116,23 @@ INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE
         sums[chain][0] = sums[chain][1] = sums[chain][2] = vd_set1(0.0);
     }
 #define ADD(s, a, b) sums[chain][s] = vd_fma(a, b, sums[chain][s])
-    for (; n - k >= SUM_CHAINS * VD_LANES; k += SUM_CHAINS * VD_LANES) {
-        for (size_t line = 0; line < SUM_CHAINS * VD_LANES * sizeof *x; line += 64) {
-            __builtin_prefetch((const char *)(x + k) + ROWS_AHEAD + line);
-            if (kind != SUMS_SQUARE) {
-                __builtin_prefetch((const char *)(y + k) + ROWS_AHEAD + line);
+    for (size_t end = watched && n > ROW_LOOK ? ROW_LOOK : n;; end = n - k < ROW_LOOK ? n : k + ROW_LOOK) {
+        for (; end - k >= SUM_CHAINS * VD_LANES; k += SUM_CHAINS * VD_LANES) {
+            for (size_t line = 0; line < SUM_CHAINS * VD_LANES * sizeof *x; line += 64) {
+                __builtin_prefetch((const char *)(x + k) + ROWS_AHEAD + line);
+                if (kind != SUMS_SQUARE) {
+                    __builtin_prefetch((const char *)(y + k) + ROWS_AHEAD + line);
+                }
+            }
+            _Pragma("GCC unroll 4") for (int chain = 0; chain < SUM_CHAINS; chain++) {
+                const vd a = ELEMENT_LOAD(x + k + chain * VD_LANES), b = kind == SUMS_SQUARE ? a : ELEMENT_LOAD(y + k + chain * VD_LANES);
+                EACH_SUM(kind, a, b, ADD);
             }
         }
-        _Pragma("GCC unroll 4") for (int chain = 0; chain < SUM_CHAINS; chain++) {
-            const vd a = ELEMENT_LOAD(x + k + chain * VD_LANES), b = kind == SUMS_SQUARE ? a : ELEMENT_LOAD(y + k + chain * VD_LANES);
-            EACH_SUM(kind, a, b, ADD);
+        if (!watched || end == n) {
+            break;
         }
+        n = watch_look() ? k : n;
     }
     for (int chain = 0; k < n; k += VD_LANES) {
         const vd a = n - k >= VD_LANES ? ELEMENT_LOAD(x + k) : NAME(load_tail)(x + k, n - k);
@@ -179,30 +192,47 @@ INLINE void NAME(half_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYP
         for (int s = 0; s < 3; s++) {
             out[s] = vd_add(out[s], vd_fold_f32(vf_add(low[s], high[s])));
         }
+        if (k % ROW_LOOK == 0 && watch_look()) {
+            break;
+        }
     }
 }
 #endif
 
 #endif
 
-#ifdef ELEMENT_RANGE_CHECKED
-/* The sums of row r again, in double throughout, if some of them are not well within the range of a float. */
-static __attribute__((noinline)) void NAME(wide_row)(double sums[3][VD_LANES], size_t r, const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n)
+/* The sums of one row, also of one that is longer than ROW_LOOK. */
+INLINE void NAME(one_row)(double out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n, enum sums kind)
 {
-    const double xx = sums[1][r], yy = sums[2][r];
+#ifdef ELEMENT_KEEP_ERRORS
+    NAME(row_sums)(out, x, y, n, kind, true);
+#else
     vd row[3], lanes[VD_LANES];
     double total[VD_LANES];
-    if (xx >= 0x1p-60 && xx <= 0x1p100 && yy >= 0x1p-60 && yy <= 0x1p100) {
-        return;
-    }
-    NAME(row_lanes)(row, x, y, n, SUMS_ALL);
+    NAME(row_lanes)(row, x, y, n, kind, true);
     for (int s = 0; s < 3; s++) {
         lanes[0] = row[s];
         for (int i = 1; i < VD_LANES; i++) {
             lanes[i] = vd_set1(0.0);
         }
         vd_store(total, vd_row_sums(lanes));
-        sums[s][r] = total[0];
+        out[s] = total[0];
+    }
+#endif
+}
+
+#ifdef ELEMENT_RANGE_CHECKED
+/* The sums of row r again, in double throughout, if some of them are not well within the range of a float. */
+static __attribute__((noinline)) void NAME(wide_row)(double sums[3][VD_LANES], size_t r, const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n)
+{
+    const double xx = sums[1][r], yy = sums[2][r];
+    double row[3];
+    if (xx >= 0x1p-60 && xx <= 0x1p100 && yy >= 0x1p-60 && yy <= 0x1p100) {
+        return;
+    }
+    NAME(one_row)(row, x, y, n, SUMS_ALL);
+    for (int s = 0; s < 3; s++) {
+        sums[s][r] = row[s];
     }
 }
 #endif
@@ -216,7 +246,7 @@ INLINE void NAME(some_rows)(double *xy, double *xx, double *yy, const char *x, c
 #ifdef ELEMENT_KEEP_ERRORS
     for (size_t r = 0; r < rows; r++) {
         double row[3];
-        NAME(row_sums)(row, (const void *)(x + (ptrdiff_t)r * x_step), (const void *)(y + (ptrdiff_t)r * y_step), n, kind);
+        NAME(row_sums)(row, (const void *)(x + (ptrdiff_t)r * x_step), (const void *)(y + (ptrdiff_t)r * y_step), n, kind, false);
         for (int s = 0; s < 3; s++) {
             sums[s][r] = row[s];
         }
@@ -232,7 +262,7 @@ INLINE void NAME(some_rows)(double *xy, double *xx, double *yy, const char *x, c
                 NAME(half_lanes)(row, from_x, from_y, n);
             } else
 #endif
-                NAME(row_lanes)(row, from_x, from_y, n, kind);
+                NAME(row_lanes)(row, from_x, from_y, n, kind, false);
         }
         for (int s = 0; s < 3; s++) {
             lanes[s][r] = row[s];
@@ -277,6 +307,26 @@ INLINE void NAME(rows)(double *xy, double *xx, double *yy, const char *x, const 
     if (r < rows) {
         const ptrdiff_t i = (ptrdiff_t)r;
         NAME(some_rows)(xy + i, xx + i, yy + i, x + i * x_step, y + i * y_step, rows - r, n, x_step, y_step, kind, false);
+    }
+}
+
+/* Rows that are longer than ROW_LOOK, one by one: code of its own, so that short rows pay nothing for it. */
+INLINE void NAME(long_rows)(double *xy, double *xx, double *yy, const char *x, const char *y, size_t rows, size_t n, ptrdiff_t x_step,
+                            ptrdiff_t y_step, enum sums kind)
+{
+    for (size_t r = 0; r < rows; r++) {
+        const char *from_x = x + (ptrdiff_t)r * x_step, *from_y = kind == SUMS_SQUARE ? from_x : y + (ptrdiff_t)r * y_step;
+        double sums[3];
+        NAME(one_row)(sums, (const void *)from_x, (const void *)from_y, n, kind);
+        if (kind != SUMS_SQUARE) {
+            xy[r] = sums[0];
+        }
+        if (kind != SUMS_DOT) {
+            xx[r] = sums[1];
+        }
+        if (kind == SUMS_ALL) {
+            yy[r] = sums[2];
+        }
     }
 }
 
@@ -378,10 +428,19 @@ INLINE void NAME(columns)(double *sums, size_t n, const void *x, const void *y, 
 }
 
 #define KIND(word, kind)                                                                                                               \
+    static __attribute__((noinline)) void NAME(long_rows_##word)(double *xy, double *xx, double *yy, const void *x, const void *y,     \
+                                                                 size_t rows, size_t n, ptrdiff_t x_step, ptrdiff_t y_step)            \
+    {                                                                                                                                  \
+        NAME(long_rows)(xy, xx, yy, x, y, rows, n, x_step, y_step, kind);                                                              \
+    }                                                                                                                                  \
     static void NAME(rows_##word)(double *xy, double *xx, double *yy, const void *x, const void *y, size_t rows, size_t n,             \
                                   ptrdiff_t x_step, ptrdiff_t y_step)                                                                  \
     {                                                                                                                                  \
-        NAME(rows)(xy, xx, yy, x, y, rows, n, x_step, y_step, kind);                                                                   \
+        if (n > ROW_LOOK) {                                                                                                            \
+            NAME(long_rows_##word)(xy, xx, yy, x, y, rows, n, x_step, y_step);                                                         \
+        } else {                                                                                                                       \
+            NAME(rows)(xy, xx, yy, x, y, rows, n, x_step, y_step, kind);                                                               \
+        }                                                                                                                              \
     }                                                                                                                                  \
     static void NAME(columns_##word)(double *sums, size_t n, const void *x, const void *y, size_t steps, ptrdiff_t x_step,             \
                                      ptrdiff_t y_step)                                                                                 \
