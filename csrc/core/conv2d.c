@@ -307,7 +307,7 @@ static void do_band(const struct conv2d_plan *p, const char *input, char *output
 
 void conv2d_image(const struct conv2d_plan *p, const void *input, void *output, void *scratch)
 {
-    for (size_t i = 0; i < p->conv.groups * p->bands; i++) {
+    for (size_t i = 0; i < p->conv.groups * p->bands && !watch_look(); i++) {
         do_band(p, input, output, i / p->bands, i % p->bands, scratch);
     }
 }

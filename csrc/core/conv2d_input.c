@@ -83,7 +83,7 @@ static void image_task(void *context, size_t task, size_t worker)
     memset(planes, 0, r->channels * plane);
     for (size_t y = 0, rows; y < c->out.h; y += rows) {
         rows = smaller(c->out.h - y, r->band);
-        for (size_t channel = 0, some; channel < r->channels; channel += some) {
+        for (size_t channel = 0, some; channel < r->channels && !watch_look(); channel += some) {
             some = smaller(r->channels - channel, r->together);
             const struct product product = {
                 .work = c->work,

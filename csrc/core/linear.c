@@ -42,7 +42,7 @@ void linear_rows(const struct linear *l, const ptrdiff_t *at, size_t first, size
         for (size_t r = 0; r < n; r++) {
             inputs[r] = (const char *)l->input + (first + i + r) * row;
         }
-        for (size_t f = 0, some; f < l->out_features; f += some) {
+        for (size_t f = 0, some; f < l->out_features && !(f > 0 && watch_look()); f += some) {
             some = smaller(l->out_features - f, FEATURES_AT_ONCE);
             for (size_t r = 0; r < some; r++) {
                 weights[r] = (const char *)l->weight + (f + r) * row;

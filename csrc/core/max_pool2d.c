@@ -24,10 +24,24 @@ static struct span window(size_t out, size_t stride, size_t padding, size_t kern
     return span;
 }
 
+/* Some ten microseconds of rows of the output. */
+static size_t rows_between_looks(const struct max_pool2d *p)
+{
+    size_t row;
+    return size_mul(p->out.w * p->kernel.h, p->kernel.w, &row) ? (1 << 14) / (row + 1) + 1 : 1;
+}
+
 #define POOL_PLANE(type)                                                                                                    \
     static void pool_plane_##type(const struct max_pool2d *p, const type *in, type *out, int64_t *indices)                  \
     {                                                                                                                       \
-        for (size_t y = 0; y < p->out.h; y++) {                                                                             \
+        const size_t rows_to_look = rows_between_looks(p);                                                                  \
+        for (size_t y = 0, look = rows_to_look; y < p->out.h; y++) {                                                        \
+            if (y == look) {                                                                                                \
+                if (watch_look()) {                                                                                         \
+                    return;                                                                                                 \
+                }                                                                                                           \
+                look += rows_to_look;                                                                                       \
+            }                                                                                                               \
             const struct span rows = window(y, p->stride.h, p->padding.h, p->kernel.h, p->dilation.h, p->in.h);             \
             for (size_t x = 0; x < p->out.w; x++, out++) {                                                                  \
                 const struct span columns = window(x, p->stride.w, p->padding.w, p->kernel.w, p->dilation.w, p->in.w);      \
