@@ -14,8 +14,59 @@ import cossim
 from cossim import _core, nn, simclr
 
 
+def repeated(x, *shape):
+    """x in so many copies that take no memory."""
+    return np.broadcast_to(x, shape)
+
+
+def similarity_calls():
+    """Rows, columns, few rows that are very long: read where they lie or converted, by all functions over vectors."""
+    x, y = numbers(np.float32, 2, 256), numbers(np.float32, 300, 256, seed=1)
+    rows, others, doubles = repeated(x[0], 1000000, 256), repeated(x[1], 1000000, 256), numbers(float, 2, 40, 20000)
+    columns, more_columns = repeated(y[:150], 400, 150, 256), repeated(y[150:], 400, 150, 256)
+    row, other = (repeated(x[0, i], 1 << 25) for i in (0, 1))
+    straight = repeated(numbers(float, 1 << 21), 25, 1 << 21)
+    few = repeated(x[:, :1], 2, 1 << 22)
+    yield "cosine_similarity, rows", Case(lambda: cossim.cosine_similarity(rows, others), x)
+    yield "cosine_similarity, columns", Case(lambda: cossim.cosine_similarity(columns, more_columns), y)
+    yield "cosine_similarity, long row", Case(lambda: cossim.cosine_similarity(row, other, 0), x)
+    yield "cosine_similarity, empty rows", Case(lambda: cossim.cosine_similarity(rows[:, :0], others[:, :0]), x)
+    yield "cosine_distance", Case(lambda: cossim.cosine_distance(rows[:300000], others[:300000]), x)
+    yield "vecdot", Case(lambda: cossim.vecdot(rows, others), x)
+    yield "vecdot, long row", Case(lambda: cossim.vecdot(row, other), x)
+    yield "vector_norm", Case(lambda: cossim.vector_norm(repeated(rows, 3, *rows.shape), 2), x)
+    yield "vector_norm, long row", Case(lambda: cossim.vector_norm(row), x)
+    yield "vector_norm, long rows as they lie", Case(lambda: cossim.vector_norm(straight, 1), straight[0])
+    yield "normalize", Case(lambda: cossim.normalize(rows[:40000]), x)
+    yield "normalize, long row", Case(lambda: cossim.normalize(row[: 1 << 22], 0), x)
+    yield "pairwise, long rows", Case(lambda: cossim.pairwise(few), x)
+    yield "explain", Case(lambda: str(cossim.explain(*doubles, 1)), doubles)
+
+
+def layer_and_file_calls(folder):
+    """Layers by themselves, their gradients, weights in a file."""
+    maps, rows = numbers(np.float32, 40, 16, 48, 48), numbers(np.float32, 500, 1000)
+    weight = {"weight": numbers(np.float32, 3000, 1000)}
+    path = os.path.join(folder, "weights.npz")
+    nn.save_weights(path, weight)
+    yield "linear", Case(lambda: nn.linear(rows, weight["weight"]), rows, weight)
+    yield "linear_vjp", Case(lambda: gradients(nn.linear_vjp(rows, weight["weight"][:1000])), rows, weight)
+    yield "max_pool2d", Case(lambda: nn.max_pool2d(maps[:15], 5, 1, 2), maps)
+    yield "max_pool2d_vjp", Case(lambda: gradients(nn.max_pool2d_vjp(maps, 3, 2, 1)), maps)
+    yield "relu_vjp", Case(lambda: gradients(nn.relu_vjp(maps)), maps)
+    yield "save_weights", Case(lambda: weights_saved(os.path.join(folder, "again.npz"), weight), weight)
+    yield "load_weights", Case(lambda: nn.load_weights(path), weight)
+
+
+def weights_saved(path, weights):
+    nn.save_weights(path, weights)
+    return nn.load_weights(path)
+
+
 def long_calls(folder):
     """Calls of some tens of milliseconds or more, by name."""
+    yield from similarity_calls()
+    yield from layer_and_file_calls(folder)
     x, y = numbers(np.float32, 1500, 256), numbers(np.float32, 1200, 256, seed=1)
     many, queries = numbers(np.float32, 40000, 64), numbers(np.float32, 150, 64, seed=1)
     images, small = numbers(np.float32, 1500, 1, 28, 28), np.abs(numbers(np.float32, 64, 1, 28, 28, seed=1)) % 1
@@ -37,6 +88,7 @@ def long_calls(folder):
     yield "Index.save", Case(lambda: saved(index, os.path.join(folder, "index")), many)
     yield "cosine_similarity_vjp", Case(lambda: gradients(cossim.cosine_similarity_vjp(many, many[::-1])), many)
     yield "pairwise_vjp", Case(lambda: gradients(cossim.pairwise_vjp(x, y)), x, y)
+    yield "similarity_matrix", Case(lambda: simclr.similarity_matrix(x[:750], x[750:]), x)
     yield "nt_xent", Case(lambda: simclr.nt_xent_value_and_grad(*z), z)
     yield "conv2d", Case(lambda: nn.conv2d(maps, filters, padding=1), maps, filters)
     yield "conv2d_vjp", Case(lambda: gradients(nn.conv2d_vjp(maps[:4], filters, padding=1)), maps, filters)
@@ -129,7 +181,7 @@ def test_interrupted_at_any_moment(tmp_path, interrupter, amount, figures, threa
             expected = case()
             lasts = time.perf_counter() - start
             before, memory = left_over(tmp_path), 0
-            for number in range(amount(1, 8)):
+            for number in range(amount(1, 100)):
                 found = interrupted(case, interrupter, draw.uniform(0, 1.2) * lasts, 0.1 * lasts)
                 tried, stopped = tried + 1, stopped + (found is None)
                 checks = {
@@ -150,6 +202,23 @@ def test_interrupted_at_any_moment(tmp_path, interrupter, amount, figures, threa
 
 
 @pytest.fixture(scope="module")
+def whole_calls():
+    """Calls that were one task of the core from begin to end, of some tenths of a second."""
+    row, equal = repeated(np.float32(1.5), 1 << 28), np.ones((2000, 32), np.float32)
+    return {
+        "vector_norm": lambda: cossim.vector_norm(row),
+        "vecdot": lambda: cossim.vecdot(row, row),
+        "cosine_similarity": lambda: cossim.cosine_similarity(row, row, 0),
+        "cosine_similarity of columns": lambda: cossim.cosine_similarity(*repeated(equal[0], 2, 1 << 24, 32), 0),
+        "cosine_similarity of empty rows": lambda: cossim.cosine_similarity(*repeated(equal[0, :0], 2, 1 << 24, 0)),
+        "pairwise": lambda: cossim.pairwise(repeated(np.float32(1.5), 4, 1 << 23)),
+        "pairs_above": lambda: cossim.pairs_above(equal, 0.5),
+        "duplicate_groups": lambda: cossim.duplicate_groups(equal, 0.5),
+        "max_pool2d": lambda: nn.max_pool2d(np.ones((1, 1, 300, 300), np.float32), 41, 1, 20),
+    }
+
+
+@pytest.fixture(scope="module")
 def layer_calls():
     """Calls that do all their work in one function of the core, of some tenths of a second."""
     maps, filters = numbers(np.float32, 60, 32, 64, 64), numbers(np.float32, 64, 32, 7, 7)
@@ -166,10 +235,8 @@ def layer_calls():
     }
 
 
-@pytest.mark.parametrize("name", ["conv2d", "conv2d pullback", "max_pool2d", "linear", "Encoder", "augment"])
-def test_layers_do_not_wait_for_their_end(layer_calls, interrupter, name):
-    """Told by the processor's time: a call that is interrupted after a tenth of its own takes less than two thirds."""
-    call = layer_calls[name]
+def interrupted_after_a_tenth(call):
+    """What a call takes on one thread, by the processor's time, and what if it is interrupted after a tenth of that."""
     with cossim.threads(1):
         call()
         start = time.process_time()
@@ -180,6 +247,31 @@ def test_layers_do_not_wait_for_their_end(layer_calls, interrupter, name):
         signal.setitimer(signal.ITIMER_PROF, whole / 10)
         with pytest.raises(KeyboardInterrupt):
             call()
-        taken = time.process_time() - start
+        return whole, time.process_time() - start
+
+
+@pytest.mark.parametrize("name", ["conv2d", "conv2d pullback", "max_pool2d", "linear", "Encoder", "augment"])
+def test_layers_do_not_wait_for_their_end(layer_calls, interrupter, name):
+    whole, taken = interrupted_after_a_tenth(layer_calls[name])
+    assert whole > 0.1
+    assert taken < whole * 2 / 3
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vector_norm",
+        "vecdot",
+        "cosine_similarity",
+        "cosine_similarity of columns",
+        "cosine_similarity of empty rows",
+        "pairwise",
+        "pairs_above",
+        "duplicate_groups",
+        "max_pool2d",
+    ],
+)
+def test_one_task_does_not_wait_for_its_end(whole_calls, interrupter, name):
+    whole, taken = interrupted_after_a_tenth(whole_calls[name])
     assert whole > 0.1
     assert taken < whole * 2 / 3
