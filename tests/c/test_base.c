@@ -93,6 +93,41 @@ static void wait_a_little(void *context, size_t task, size_t worker)
     atomic_fetch_add((_Atomic int *)context, 1);
 }
 
+enum { MOST_LOOKS = 5000 };
+
+/* A long task, whose context counts its looks. */
+static void look_for_long(void *context, size_t task, size_t worker)
+{
+    (void)task;
+    (void)worker;
+    for (int i = 0; i < MOST_LOOKS && !watch_look(); i++) {
+        usleep(1000);
+        atomic_fetch_add((_Atomic int *)context, 1);
+    }
+}
+
+static void look_inside(void *context, size_t task, size_t worker)
+{
+    (void)task;
+    (void)worker;
+    pool_run(2, 1, look_for_long, context, NULL); /* a call within a task, which has no watch of its own */
+}
+
+/* Amid a task, too: on the calling thread, on workers, and in what a task calls in its turn. */
+static void check_looks(void)
+{
+    for (int workers = 1; workers <= 4; workers += 3) {
+        for (int inside = 0; inside < 2; inside++) {
+            struct watch strict = {.ask = stop_it};
+            _Atomic int looks = 0;
+            watch_start(&strict);
+            pool_run(4, workers, inside ? look_inside : look_for_long, &looks, &strict);
+            CHECK(watch_stopped(&strict) && atomic_load(&looks) > 0 && atomic_load(&looks) < MOST_LOOKS, "%d looks", atomic_load(&looks));
+            CHECK(!watch_look(), "nothing to look at behind a call");
+        }
+    }
+}
+
 /* A call that nobody stops runs to its end; one that is stopped leaves out what was not begun, whoever runs it. */
 static void check_watch(void)
 {
@@ -298,6 +333,7 @@ int main(void)
     check_scratch();
     check_pool();
     check_watch();
+    check_looks();
     check_concurrent_callers();
     check_stops();
 #if !defined(__SANITIZE_THREAD__) && !defined(EMULATED) && !defined(_WIN32)
