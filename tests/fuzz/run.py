@@ -31,11 +31,11 @@ def target_of(name):
     module, key = NAMES[name]
     module = importlib.import_module(module)
     run, seeds = (module.run, module.seeds) if key is None else module.TARGETS[key]
-    return run, [*seeds(), *findings(name)]
+    return run, [*seeds(), *kept(name)]
 
 
-def findings(name):
-    """Inputs that once were findings, one a line in hexadecimal digits."""
+def kept(name):
+    """Inputs that once were findings, or were the first to come somewhere; one a line in hexadecimal digits."""
     path = Path(__file__).parent / "corpus" / f"{name}.hex"
     return [bytes.fromhex(line) for line in path.read_text().split()] if path.exists() else []
 
@@ -63,7 +63,7 @@ def main():
     name, runs, folder = sys.argv[1:]
     folder = Path(folder)
     if name == "--unpack":
-        unpack(findings(runs), folder)
+        unpack(kept(runs), folder)
         return
     try:
         import atheris
