@@ -12,11 +12,16 @@ IMPORTED_FROM = os.path.dirname(os.path.dirname(cossim.__file__))
 # stdout holds back what it is given, as it does for users: only then can it fail at exit.
 ENVIRONMENT = {**os.environ, "PYTHONPATH": IMPORTED_FROM, "PYTHONUNBUFFERED": ""}
 
+# A shell that starts pytest in the background has it and its children ignore SIGINT, and nohup SIGHUP.
+AS_IN_FRONT = """signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(getattr(signal, "SIGHUP", signal.SIGINT)) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+"""
+
 
 def process(*arguments, prepare="", **options):
     """A command, started, in whose process some code runs first."""
-    # A shell that starts pytest in the background has it and its children ignore SIGINT.
-    code = f"import signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n{prepare}\n"
+    code = f"import signal, sys\n{AS_IN_FRONT}\n{prepare}\n"
     code += "from cossim.__main__ import main\nsys.exit(main(sys.argv[1:]))"
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
     return subprocess.Popen([sys.executable, "-W", "error", "-c", code, *arguments], env=ENVIRONMENT, **options)
