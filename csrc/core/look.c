@@ -13,6 +13,7 @@ enum {
     TASK_ROWS = 4096,      /* corpus rows of a task, at the most */
     TASK_WORK = 1 << 28,   /* multiplications of a task, some 5 ms */
     WAITING = 64,
+    MANY_QUERIES = 64,     /* for so many a worker looks at the watch chunk by chunk */
     FULL_FREE = 1 << 12,   /* scores of their own that are no reason to think of tiles yet */
     FULL_SHARE = 16,       /* a score of its own takes so many times as long as one of a tile, */
     FULL_COLUMNS = 32,     /* which takes no less time for fewer queries than these */
@@ -255,7 +256,7 @@ static void look_at_task(void *context, size_t task, size_t worker)
     if (w->skip == 0) {
         bool of_use = true;
         w->full = 0;
-        for (size_t rows; first < end && of_use && !watch_look(); first += rows) {
+        for (size_t rows; first < end && of_use && !(l->part.queries >= MANY_QUERIES && watch_look()); first += rows) {
             rows = smaller(l->by_codes ? CHUNK : SCREEN_CHUNK, end - first);
             memset(w->measured, 0, CHUNK);
             const size_t done = (l->by_codes ? look_at_codes : look_at_rows)(l, w, worker, first, rows, first - from);

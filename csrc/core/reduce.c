@@ -12,7 +12,7 @@ enum {
     OUTPUTS = 512,        /* outputs whose sums are held at a time */
     WIDE_OUTPUTS = 4096,  /* the same down columns, if there are so many: memory is best read in long runs */
     GATHERED = 4096,      /* elements of converted rows held at a time, a side */
-    LOOK_STEPS = 64,      /* runs of columns or of a row's elements from one look at the watch to the next */
+    LOOK_STEPS = 256,     /* runs of columns or of a row's elements from one look at the watch to the next */
     LOOK_EMPTY = 4096     /* the same in outputs of no elements */
 };
 

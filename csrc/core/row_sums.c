@@ -6,7 +6,7 @@
 #include "base/watch.h"
 
 /* Two blocks of doubles stay in the L1 cache. Of a long row some blocks go by between two looks at the watch. */
-enum { BLOCK = ROW_BLOCK, LOOK = 4 * BLOCK };
+enum { BLOCK = ROW_BLOCK, LOOK = 16 * BLOCK };
 
 /* At element k of a row: is the call to end? */
 static bool is_stopped_at(size_t k)

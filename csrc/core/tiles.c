@@ -21,6 +21,7 @@ enum {
     COLLIDING_BYTES = 2048, /* half a way of the L1 cache of today's processors */
     COPY_RIGHT_ROWS = 64,   /* right rows from which on copying left rows that collide pays */
     LONG_TASK_BYTES = 2 << 20, /* sums of a task whose depth is cut, for they are all kept until the last segment */
+    LOOK_PANEL = 4096,      /* elements of a chunk's rows from which on the watch is looked at panel by panel, else chunk by chunk */
     TASKS_PER_THREAD = 4
 };
 
@@ -153,7 +154,7 @@ static void run_chunks(const struct driver *d, const struct task *t, size_t k, s
         count = smaller(d->chunk, t->left_end - first);
         find_left_rows(d, t, first, count, k, depth);
         for (size_t column = 0; column < t->right_count; column += d->tile_columns) {
-            if (watch_look()) {
+            if ((column == 0 || count * depth >= LOOK_PANEL) && watch_look()) {
                 return;
             }
             multiply_panel(d, t, first, count, column, k, depth, sums);

@@ -46,23 +46,21 @@ INLINE void NAME(row_sums)(double out[3], const ELEMENT_TYPE *x, const ELEMENT_T
     size_t k = 0;
 #define START(s, a, b) group[s] = vd_mul(a, b)
 #define ADD(s, a, b) group[s] = vd_fma(a, b, group[s])
-    for (size_t end = watched && n > ROW_LOOK ? ROW_LOOK : n;; end = n - k < ROW_LOOK ? n : k + ROW_LOOK) {
-        while (k < end) {
-            vd group[3] = {zero, zero, zero};
-            for (int step = 0; step < 4 && k < n; step++, k += VD_LANES) {
-                vd a = n - k >= VD_LANES ? ELEMENT_LOAD(x + k) : NAME(load_tail)(x + k, n - k);
-                vd b = kind == SUMS_SQUARE ? a : n - k >= VD_LANES ? ELEMENT_LOAD(y + k) : NAME(load_tail)(y + k, n - k);
-                if (step == 0) {
-                    EACH_SUM(kind, a, b, START);
-                } else {
-                    EACH_SUM(kind, a, b, ADD);
-                }
-            }
-            for (int s = 0; s < 3; s++) {
-                exact_add(&sums[s], group[s]);
+    while (k < n) {
+        vd group[3] = {zero, zero, zero};
+        for (int step = 0; step < 4 && k < n; step++, k += VD_LANES) {
+            vd a = n - k >= VD_LANES ? ELEMENT_LOAD(x + k) : NAME(load_tail)(x + k, n - k);
+            vd b = kind == SUMS_SQUARE ? a : n - k >= VD_LANES ? ELEMENT_LOAD(y + k) : NAME(load_tail)(y + k, n - k);
+            if (step == 0) {
+                EACH_SUM(kind, a, b, START);
+            } else {
+                EACH_SUM(kind, a, b, ADD);
             }
         }
-        if (!watched || k >= n || watch_look()) {
+        for (int s = 0; s < 3; s++) {
+            exact_add(&sums[s], group[s]);
+        }
+        if (watched && k % ROW_LOOK == 0 && watch_look()) {
             break;
         }
     }
