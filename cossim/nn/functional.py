@@ -148,13 +148,17 @@ class _Conv2dCall(NamedTuple):
 
 
 def _check_conv2d(x, weight, bias, stride, padding, dilation, groups):
+    # Numbers first: their conversion may run code that changes arrays.
+    groups = _integer("conv2d", "groups", groups)
+    stride = _pair("conv2d", "stride", stride, 1)
+    dilation = _pair("conv2d", "dilation", dilation, 1)
+    padding = padding if isinstance(padding, str) else _pair("conv2d", "padding", padding, 0)
     arrays = _arrays("conv2d", x=x, weight=weight, bias=bias)
     x, weight = arrays["x"], arrays["weight"]
     if weight.ndim != 4:
         raise _error(ValueError, "conv2d", "weight must have 4 dimensions, (O, C // groups, KH, KW)", arrays)
     if x.ndim not in (3, 4):
         raise _error(ValueError, "conv2d", "x must have 4 dimensions, (N, C, H, W), or 3 for one image", arrays)
-    groups = _integer("conv2d", "groups", groups)
     images = x if x.ndim == 4 else x[None]
     channels, filters = images.shape[1], weight.shape[0]
     if groups < 1:
@@ -172,8 +176,6 @@ def _check_conv2d(x, weight, bias, stride, padding, dilation, groups):
         )
     if "bias" in arrays and arrays["bias"].shape != (filters,):
         raise _error(ValueError, "conv2d", f"bias must have shape ({filters},)", arrays)
-    stride = _pair("conv2d", "stride", stride, 1)
-    dilation = _pair("conv2d", "dilation", dilation, 1)
     kernel = weight.shape[2:]
     before, after = _conv_padding(padding, kernel, stride, dilation)
     padded = tuple(size + b + a for size, b, a in zip(images.shape[2:], before, after, strict=True))
@@ -257,6 +259,9 @@ def _pool_pairs(kernel_size, stride, padding, dilation):
 
 def _pool(with_indices, x, kernel_size, stride, padding, dilation, ceil_mode):
     """Maxima, and indices or None."""
+    # Numbers first: their conversion may run code that changes arrays.
+    with_indices, ceil_mode = bool(with_indices), bool(ceil_mode)
+    kernel, stride, padding, dilation = _pool_pairs(kernel_size, stride, padding, dilation)
     arrays = _arrays("max_pool2d", x=x)
     x = arrays["x"]
     if x.ndim not in (3, 4) or 0 in x.shape[-3:]:
@@ -266,7 +271,6 @@ def _pool(with_indices, x, kernel_size, stride, padding, dilation, ceil_mode):
             "x must be (N, C, H, W), or (C, H, W) for one image, with C, H and W above 0",
             arrays,
         )
-    kernel, stride, padding, dilation = _pool_pairs(kernel_size, stride, padding, dilation)
     sizes = zip(x.shape[-2:], kernel, stride, padding, dilation, strict=True)
     size = tuple(_pooled_size(*arguments, ceil_mode) for arguments in sizes)
     if min(size) < 1:
