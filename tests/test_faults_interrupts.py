@@ -206,7 +206,7 @@ def whole_calls():
     """Calls that were one task of the core from begin to end, of some tenths of a second."""
     row, equal = repeated(np.float32(1.5), 1 << 28), np.ones((2000, 32), np.float32)
     return {
-        "vector_norm": lambda: cossim.vector_norm(row),
+        "vector_norm": lambda: cossim.vector_norm(repeated(np.float32(1.5), 1 << 30)),
         "vecdot": lambda: cossim.vecdot(row, row),
         "cosine_similarity": lambda: cossim.cosine_similarity(row, row, 0),
         "vector_norm of columns": lambda: cossim.vector_norm(repeated(equal, 10000, *equal.shape), (0, 1)),
@@ -253,7 +253,7 @@ def interrupted_amid(call, part=0.1):
 @pytest.mark.parametrize("name", ["conv2d", "conv2d pullback", "max_pool2d", "linear", "Encoder", "augment"])
 def test_layers_do_not_wait_for_their_end(layer_calls, interrupter, name):
     whole, taken = interrupted_amid(layer_calls[name])
-    assert whole > 0.1
+    assert whole > 0.03
     assert taken < whole * 2 / 3
 
 
@@ -274,5 +274,5 @@ def test_layers_do_not_wait_for_their_end(layer_calls, interrupter, name):
 @pytest.mark.parametrize("part", [0.1, 0.5])
 def test_one_task_does_not_wait_for_its_end(whole_calls, interrupter, name, part):
     whole, taken = interrupted_amid(whole_calls[name], part)
-    assert whole > 0.1
+    assert whole > 0.03
     assert taken < whole * (part + 0.4)
