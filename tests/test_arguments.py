@@ -166,6 +166,10 @@ def test_out_whose_own_elements_overlap(rng):
     assert room[0] == room[2] == 7
 
 
+class Masked(np.ma.MaskedArray):
+    pass
+
+
 X, Y = np.zeros((2, 3)), np.zeros((4, 3), np.float32)
 
 
@@ -215,6 +219,7 @@ X, Y = np.zeros((2, 3)), np.zeros((4, 3), np.float32)
         (lambda: cossim.cosine_similarity(X, X, out=[0.0, 0.0]), TypeError, ["out", "list"]),
         (lambda: cossim.cosine_similarity(X, X, out=np.ma.zeros(2)), TypeError, ["out is a masked array", "out.data"]),
         (lambda: cossim.pairwise(X, out=np.ma.zeros((2, 2))), TypeError, ["pairwise(): out is a masked array"]),
+        (lambda: cossim.pairwise(np.ma.zeros((2, 2)).view(Masked)), TypeError, ["pairwise(): x is a masked array"]),
         (lambda: cossim.cosine_similarity(X, X, out=read_only(np.zeros(2))), ValueError, ["out", "read-only"]),
         (lambda: cossim.vecdot(X, Y), ValueError, ["x1", "x2", "(2, 3)", "(4, 3)"]),
         (lambda: cossim.cosine_distance(X, Y), ValueError, ["cosine_distance()", "(2, 3)"]),
@@ -307,6 +312,29 @@ def test_arrays_that_other_arguments_change(function, change):
         assert got in (*allowed, TypeError, ValueError)
     else:
         assert any(not isinstance(one, type) and np.array_equal(got, one) for one in allowed)
+
+
+@pytest.mark.parametrize("function", ["vector_norm", "normalize", "cosine_similarity", "pairwise"])
+def test_no_code_of_the_type_of_out_is_run(function):
+    """It could change the operands after they were looked at."""
+    looked_up = []
+
+    class Meta(type):
+        def __getattribute__(cls, name):
+            looked_up.append(name)
+            return super().__getattribute__(name)
+
+    class Array(np.ndarray, metaclass=Meta):
+        pass
+
+    x = np.arange(1.0, 10).reshape(3, 3)
+    given = {"vector_norm": (x, 1), "normalize": (x,), "cosine_similarity": (x, x[::-1])}.get(function, (x,))
+    expected = getattr(cossim, function)(*given)
+    out = np.zeros(expected.shape).view(Array)
+    looked_up.clear()
+    assert getattr(cossim, function)(*given, out=out) is out
+    assert looked_up == []
+    np.testing.assert_array_equal(np.asarray(out), expected)
 
 
 def test_no_other_number_is_shown_than_the_one_that_was_given():

@@ -213,10 +213,16 @@ static PyObject *from_dlpack(PyObject *object)
     return array;
 }
 
-/* A masked array would lose its mask without a word. 1, 0, or -1 with an error set. */
-static int is_masked(PyObject *object)
+/* A masked array would lose its mask without a word. Told by the types it inherits from, for attributes are looked up by code of the user's. */
+static bool is_masked(PyObject *object)
 {
-    return strcmp(Py_TYPE(object)->tp_name, "MaskedArray") == 0 ? 1 : has_attribute(object, "_baseclass");
+    PyObject *types = Py_TYPE(object)->tp_mro;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(types); i++) {
+        if (strcmp(((PyTypeObject *)PyTuple_GET_ITEM(types, i))->tp_name, "MaskedArray") == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Is it known by the protocol of DLPack alone? 1, 0, or -1 with an error set. */
@@ -235,13 +241,13 @@ static PyArrayObject *as_array(const char *function, const char *name, PyObject 
         Py_INCREF(object);
         return (PyArrayObject *)object;
     }
-    const int masked = PyArray_Check(object) ? is_masked(object) : 0, dlpack = masked != 0 ? 0 : needs_dlpack(object);
-    if (masked < 0 || dlpack < 0) {
-        return NULL;
-    }
-    if (masked) {
+    if (PyArray_Check(object) && is_masked(object)) {
         PyErr_Format(PyExc_TypeError, "%s(): %s is a masked array, whose mask would be ignored: pass %s.filled(...) or a plain array", function,
                      name, name);
+        return NULL;
+    }
+    const int dlpack = needs_dlpack(object);
+    if (dlpack < 0) {
         return NULL;
     }
     if (dlpack) {
@@ -403,11 +409,8 @@ int result_open(const char *function, PyObject *out, int ndim, const npy_intp *s
         PyErr_Format(PyExc_TypeError, "%s(): out must be a numpy.ndarray, not %.100s", function, Py_TYPE(out)->tp_name);
         return -1;
     }
-    const int masked = PyArray_CheckExact(out) ? 0 : is_masked(out);
-    if (masked > 0) {
+    if (is_masked(out)) {
         PyErr_Format(PyExc_TypeError, "%s(): out is a masked array, whose mask would stay as it is: pass out.data or a plain array", function);
-    }
-    if (masked != 0) {
         return -1;
     }
     PyArrayObject *target = (PyArrayObject *)out;
