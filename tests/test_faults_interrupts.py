@@ -215,6 +215,7 @@ def whole_calls():
         "pairs_above": lambda: cossim.pairs_above(equal, 0.5),
         "duplicate_groups": lambda: cossim.duplicate_groups(equal, 0.5),
         "max_pool2d": lambda: nn.max_pool2d(np.ones((1, 1, 300, 300), np.float32), 41, 1, 20),
+        "max_pool2d, one row": lambda: nn.max_pool2d(np.ones((1, 1, 400, 1600), np.float32), (400, 600), 1),
     }
 
 
@@ -269,6 +270,7 @@ def test_layers_do_not_wait_for_their_end(layer_calls, interrupter, name):
         "pairs_above",
         "duplicate_groups",
         "max_pool2d",
+        "max_pool2d, one row",
     ],
 )
 @pytest.mark.parametrize("part", [0.1, 0.5])

@@ -24,26 +24,27 @@ static struct span window(size_t out, size_t stride, size_t padding, size_t kern
     return span;
 }
 
-/* Some ten microseconds of rows of the output. */
-static size_t rows_between_looks(const struct max_pool2d *p)
+/* Some ten microseconds of windows, or one that is large. */
+static size_t windows_between_looks(const struct max_pool2d *p)
 {
-    size_t row;
-    return size_mul(p->out.w * p->kernel.h, p->kernel.w, &row) ? (1 << 14) / (row + 1) + 1 : 1;
+    size_t size;
+    return size_mul(p->kernel.h, p->kernel.w, &size) ? (1 << 14) / (size + 1) + 1 : 1;
 }
 
 #define POOL_PLANE(type)                                                                                                    \
     static void pool_plane_##type(const struct max_pool2d *p, const type *in, type *out, int64_t *indices)                  \
     {                                                                                                                       \
-        const size_t rows_to_look = rows_between_looks(p);                                                                  \
-        for (size_t y = 0, look = rows_to_look; y < p->out.h; y++) {                                                        \
-            if (y == look) {                                                                                                \
-                if (watch_look()) {                                                                                         \
-                    return;                                                                                                 \
-                }                                                                                                           \
-                look += rows_to_look;                                                                                       \
-            }                                                                                                               \
+        const size_t windows_to_look = windows_between_looks(p);                                                            \
+        size_t to_look = windows_to_look;                                                                                   \
+        for (size_t y = 0; y < p->out.h; y++) {                                                                             \
             const struct span rows = window(y, p->stride.h, p->padding.h, p->kernel.h, p->dilation.h, p->in.h);             \
             for (size_t x = 0; x < p->out.w; x++, out++) {                                                                  \
+                if (to_look-- == 0) {                                                                                       \
+                    if (watch_look()) {                                                                                     \
+                        return;                                                                                             \
+                    }                                                                                                       \
+                    to_look = windows_to_look - 1;                                                                          \
+                }                                                                                                           \
                 const struct span columns = window(x, p->stride.w, p->padding.w, p->kernel.w, p->dilation.w, p->in.w);      \
                 type most = -(type)INFINITY;                                                                                \
                 size_t where = rows.first * p->in.w + columns.first;                                                        \
