@@ -81,9 +81,10 @@ class Index:
 
     def __init__(self, corpus, *, eps=1e-8, progress=None):
         name = "Index"
+        eps = eps_argument(name, eps)
         rows = Rows(name, "corpus", corpus)
         check_sides(name, rows, "corpus", rows, "corpus")
-        self._set(rows.array, None, None, eps_argument(name, eps))
+        self._set(rows.array, None, None, eps)
         if self.dim > DEEPEST:
             return
         codes = _aligned(rows.array.shape)
