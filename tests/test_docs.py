@@ -135,6 +135,6 @@ def test_figures_of_some_tests_leave_the_others_as_they_are():
     again = reliability_report.renew(added, {"something new": row | {"tried": 1233}}, "2030-01-03", keep=True)
     assert "| something new | 1,233 | 1,233 | 0 | 2030-01-03 |" in again and again.count("something new") == 1
     alone = reliability_report.renew(page, {"something new": row}, "2030-01-02")
-    assert line in alone and alone.count("`tests/") == 1
+    assert line in alone and alone.count("| `tests/") == 1
     with pytest.raises(ValueError, match="figures"):
         reliability_report.renew("no table", {}, "2030-01-02")
