@@ -31,8 +31,9 @@ SUFFIXES = [
 SLOWNESS = float(os.environ.get("COSSIM_TEST_SLOWNESS", "1"))
 
 # make nehalem says so. The emulator is a process of its own kind: limits of memory do not tell its memory from
-# the program's, and no other emulator runs within it.
-not_emulated = pytest.mark.skipif("COSSIM_TEST_EMULATED" in os.environ, reason="qemu-user does not emulate it")
+# the program's, and no other emulator runs within it. It keeps an account of every page that was ever touched.
+EMULATED = "COSSIM_TEST_EMULATED" in os.environ
+not_emulated = pytest.mark.skipif(EMULATED, reason="qemu-user does not emulate it")
 
 
 def pytest_addoption(parser):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SLOWNESS
+from conftest import EMULATED, SLOWNESS
 from test_search import same
 
 import cossim
@@ -201,7 +201,7 @@ def test_interrupt(call, rows, threads):
     assert run.returncode == 0, run.stderr
     delay, growth = (float(word) for word in run.stdout.split())
     assert delay < 0.25 * SLOWNESS
-    assert growth < 20_000  # KB
+    assert growth < 20_000 or EMULATED  # KB
 
 
 def test_other_threads_go_on(rng):
