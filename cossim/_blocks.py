@@ -1,12 +1,12 @@
 """Arrays of rows, and how they are gone through: whole, or where they lie in a file block by block, in some memory."""
 
 import mmap
-import operator
 import os
 
 import numpy as np
 
 from cossim import _core
+from cossim._arguments import size_argument
 from cossim._files import npy_problem
 
 # The working set for arrays that lie in files, where nothing else is asked for.
@@ -87,28 +87,8 @@ def _mapping(array):
     return base, np.frombuffer(base, np.uint8).__array_interface__["data"][0]
 
 
-def integer_argument(function, name, value, wanted="an integer"):
-    try:
-        if isinstance(value, (bool, np.bool_)):
-            raise TypeError
-        return operator.index(value)
-    except TypeError:  # of an __index__ that gives something else, too
-        raise TypeError(f"{function}(): {name} must be {wanted}, not {type(value).__name__}") from None
-
-
-def integer_text(number):
-    """For messages: Python refuses to write very long ones."""
-    try:
-        return str(number)
-    except ValueError:
-        return "(thousands of digits)"
-
-
 def memory_argument(function, memory):
     """memory=: a number of bytes, or None."""
     if memory is None:
         return None
-    number = integer_argument(function, "memory", memory, "a number of bytes")
-    if number < 1:
-        raise ValueError(f"{function}(): memory must be at least 1 byte, not {integer_text(number)}")
-    return number
+    return size_argument(function, "memory", memory, 1, "a number of bytes")

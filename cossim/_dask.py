@@ -137,7 +137,7 @@ def _none_of(x, rows):
 # ---- all pairs ----
 
 
-def pairwise(x, y=None, *, eps=1e-8, out=None):
+def pairwise(x, y=None, *, eps=1e-8, out=None, progress=None):
     """cossim.pairwise for Dask arrays: one task for each pair of blocks of rows.
 
     Parameters
@@ -156,7 +156,7 @@ def pairwise(x, y=None, *, eps=1e-8, out=None):
     Raises
     ------
     TypeError, ValueError
-        As cossim.pairwise; out, which a lazy result cannot fill; chunks of unknown sizes.
+        As cossim.pairwise; out, which a lazy result cannot fill; progress, as Dask's own; chunks of unknown sizes.
 
     Examples
     --------
@@ -167,7 +167,7 @@ def pairwise(x, y=None, *, eps=1e-8, out=None):
            [0.6, 1. , 0. ],
            [0. , 0. , 0. ]])
     """
-    _refuse("pairwise", out)
+    _refuse("pairwise", out, progress)
     x, y = _row_blocks("pairwise", ("x", "y"), x, y)
     right = x if y is None else y
     call = partial(_core.pairwise, eps=eps)

@@ -279,7 +279,7 @@ class Index:
         corpus, codes, scales = (arrays.get(name) for name in ("corpus", "codes", "scales"))
         try:
             eps = float.fromhex(header.get("eps"))
-        except (TypeError, ValueError):
+        except (OverflowError, TypeError, ValueError):
             eps = -1.0
         fits = corpus is not None and corpus.ndim == 2 and corpus.size and eps >= 0
         if fits and corpus.shape[1] <= DEEPEST:

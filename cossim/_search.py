@@ -1,12 +1,12 @@
 """topk, pairs_above and duplicate_groups: blocks of rows through the search of the C core."""
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 
 from cossim import _core
-from cossim._blocks import MEMORY, Rows, integer_argument, integer_text, is_lazy, memory_argument
+from cossim._arguments import integer_argument, integer_text, number_argument, size_argument
+from cossim._blocks import MEMORY, Rows, is_lazy, memory_argument
 from cossim._progress import reporting
 
 
@@ -46,20 +46,10 @@ class Pairs(NamedTuple):
 
 
 def eps_argument(function, eps):
-    if isinstance(eps, (str, bytes)) or not hasattr(eps, "__float__"):
-        raise TypeError(f"{function}(): eps must be a number, not {type(eps).__name__}")
-    value = _float(eps)
+    value = number_argument(function, "eps", eps)
     if not value >= 0:
         raise ValueError(f"{function}(): eps must be a number >= 0, not {value}")
     return value
-
-
-def _float(number):
-    """An int beyond the range of doubles counts as one that is out of every range."""
-    try:
-        return float(number)
-    except OverflowError:
-        return math.nan
 
 
 def k_argument(function, k, candidates):
@@ -74,9 +64,7 @@ def k_argument(function, k, candidates):
 
 
 def threshold_argument(function, threshold):
-    if isinstance(threshold, (str, bytes)) or not hasattr(threshold, "__float__") or np.ndim(threshold):
-        raise TypeError(f"{function}(): threshold must be a number, not {type(threshold).__name__}")
-    value = _float(threshold)
+    value = number_argument(function, "threshold", threshold)
     if not -1 <= value <= 1:
         raise ValueError(f"{function}(): threshold must be in [-1, 1], as cosines are, not {value}")
     return value
@@ -85,10 +73,7 @@ def threshold_argument(function, threshold):
 def max_pairs_argument(function, max_pairs):
     if max_pairs is None:
         return None
-    max_pairs = integer_argument(function, "max_pairs", max_pairs, "an integer or None")
-    if max_pairs < 0:
-        raise ValueError(f"{function}(): max_pairs must be at least 0, not {integer_text(max_pairs)}")
-    return min(max_pairs, np.iinfo(np.intp).max)
+    return min(size_argument(function, "max_pairs", max_pairs, 0, "an integer or None"), np.iinfo(np.intp).max)
 
 
 def score_dtype(*arrays):

@@ -329,6 +329,7 @@ BAD = [
     (lambda: _dask.pairwise(X.astype(complex)), TypeError, r"x must hold real numbers: .*\(x: shape \(6, 4\), dtype"),
     (lambda: _dask.pairwise(X[0]), ValueError, r"pairwise\(\): x must have 2 dimensions"),
     (lambda: _dask.pairwise(X, eps=-1), ValueError, r"pairwise\(\): eps must be a number >= 0, not -1"),
+    (lambda: cossim.pairwise(X, progress=True), TypeError, r"pairwise\(\): progress cannot be used with Dask arrays"),
     (lambda: _dask.pairwise(X, out=np.ones((6, 6))), TypeError, r"pairwise\(\): out cannot be used with Dask arrays"),
     (lambda: _dask.pairwise(UNKNOWN), ValueError, r"x has chunks of unknown size: call x.compute_chunk_sizes\(\)"),
     (lambda: _dask.pairwise(da.ma.masked_less(X, 0)), TypeError, r"pairwise\(\): x is a masked array"),

@@ -162,6 +162,7 @@ def test_other_arrays_than_those_of_an_index(rng, tmp_path):
         ({}, good),
         ({"eps": "x"}, good),
         ({"eps": "-0x1p0"}, good),
+        ({"eps": "0x1p5000"}, good),
         ({"eps": 0.5}, good),
         ({"eps": (0.1).hex()}, {"corpus": x}),
         ({"eps": (0.1).hex()}, {**good, "corpus": x[0]}),

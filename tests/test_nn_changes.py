@@ -115,6 +115,14 @@ def test_arrays_of_other_layouts_changed_in_place(rng, form):
         assert (net(x) != before).any()
 
 
+def test_a_parameter_that_is_deleted(rng):
+    net, x = small(), normal(rng, (3, 2, 8, 8), np.float32)
+    net(x)
+    del net[0].bias
+    with pytest.raises(AttributeError, match="bias"):
+        net(x)
+
+
 def test_what_functions_take_as_weights(rng):
     """Lists, torch's tensors, one bias for all features: what is no plain array must not be taken for one."""
     net, x = small(np.float64), normal(rng, (3, 2, 8, 8), np.float64)

@@ -1,15 +1,17 @@
 """Layers as objects: torch's arguments, reprs, initial ranges and keys; weights from dicts and files."""
 
 import io
+import json
 import pickle
 import re
 import tracemalloc
 import zipfile
 from collections import OrderedDict
 
+import ml_dtypes
 import numpy as np
 import pytest
-from conftest import SUFFIXES
+from conftest import SAFETENSORS, SUFFIXES
 from oracle import torch
 
 from cossim import nn, simclr
@@ -61,7 +63,12 @@ def test_twins(make):
 
 
 def test_initial_values_have_torchs_range():
-    for ours, fan_in in ((nn.Conv2d(6, 400, (3, 5), groups=2, rng=0), 45), (nn.Linear(50, 400, rng=0), 50)):
+    layers = [
+        (nn.Conv2d(6, 400, (3, 5), groups=2, rng=0), 45),
+        (nn.Conv2d(np.int8(100), np.int16(400), np.int8(5), rng=0), 2500),  # beyond the range of int8
+        (nn.Linear(50, 400, rng=0), 50),
+    ]
+    for ours, fan_in in layers:
         for values in (ours.weight, ours.bias):
             bound = fan_in**-0.5
             assert np.abs(values).max() <= bound
@@ -107,6 +114,18 @@ def test_sequential_is_a_sequence():
         (lambda: nn.Linear(-1, 2), ValueError, "in_features"),
         (lambda: nn.Flatten(3)(np.zeros((2, 3))), IndexError, "dim 3"),
         (lambda: nn.Flatten(2, 1)(np.zeros((2, 3, 4))), ValueError, "end_dim"),
+        (
+            lambda: nn.Flatten(1.0)(np.zeros((2, 3, 4))),
+            TypeError,
+            r"Flatten\(\): start_dim must .* integer, not float",
+        ),
+        (lambda: nn.Sequential(nn.Flatten(True))(np.zeros((2, 3, 4))), TypeError, "start_dim must be an integer"),
+        (lambda: nn.Flatten()(np.ma.ones((2, 3, 4))), TypeError, r"Flatten\(\): x is a masked array"),
+        (
+            lambda: nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect")(np.ma.ones((1, 1, 4, 4))),
+            TypeError,
+            r"Conv2d\(\): x is a masked array",
+        ),
         (lambda: nn.Linear(3, 2)(np.zeros((2, 4), np.float32)), ValueError, r"\(2, 4\)"),
     ],
 )
@@ -207,6 +226,11 @@ def test_weights_that_do_not_fit_change_nothing():
         layer.load_state_dict({**good, "1.weight": np.zeros((2, 2), complex)})
     for key, array in layer.state_dict().items():
         np.testing.assert_array_equal(array, before[key])
+    layer[1].bias.flags.writeable = False
+    with pytest.raises(ValueError, match=r"1\.bias is read-only"):
+        layer.load_state_dict(good)
+    for key, array in layer.state_dict().items():
+        np.testing.assert_array_equal(array, before[key])
     layer.load_state_dict({"0.bias": [5.0, 6.0], "nothing": [1]}, strict=False)
     assert layer[0].bias.tolist() == [5, 6]
     with pytest.raises(ValueError, match="shape"):
@@ -219,9 +243,29 @@ def test_a_failed_save_leaves_the_old_file(tmp_path):
     with pytest.raises(TypeError):
         nn.save_weights(path, {"a": np.ones(3), "b": [object()]})
     np.testing.assert_array_equal(nn.load_weights(path)["a"], np.ones(3))
+    with pytest.raises(TypeError, match=r"save_weights\(\): b is bfloat16, which NumPy cannot read back: as float32"):
+        nn.save_weights(path, {"a": np.ones(4), "b": np.ones(3, ml_dtypes.bfloat16)})
+    np.testing.assert_array_equal(nn.load_weights(path)["a"], np.ones(3))
     with pytest.raises(ValueError, match="must end in"):
         nn.save_weights(tmp_path / "weights.txt", {"a": np.ones(3)})
     assert [p.name for p in tmp_path.iterdir()] == ["weights.npz"]
+
+
+@pytest.mark.skipif(not SAFETENSORS, reason="needs safetensors")
+def test_numbers_that_numpy_does_not_have(tmp_path):
+    """A whole file, which is not called a damaged one."""
+    header = json.dumps({"w": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}).encode()
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(ValueError, match=r"weights\.safetensors: it holds numbers of type BF16, which NumPy"):
+        nn.load_weights(path)
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_beyond_the_range_of_the_layer():
+    layer = nn.Linear(2, 1)
+    layer.load_state_dict({"weight": np.array([[1e300, -1e300]]), "bias": np.zeros(1)})
+    np.testing.assert_array_equal(layer.weight, [[np.inf, -np.inf]])
 
 
 def npz_of(**members):

@@ -204,7 +204,8 @@ def test_states_that_do_not_fit_change_nothing():
         ({"w": np.ones(3), "b": 1.0}, ValueError, r"b must have shape \(2,\), not \(\)"),
         ({"w": np.ones(3), "b": np.ones(2, "f4")}, TypeError, "b must have dtype float64, not float32"),
         ({"w": np.ones(3), "b": np.ones(2, int)}, TypeError, "b must have dtype float64, not int64"),
-        ({"w": np.ones(3), "b": None}, TypeError, "b must have dtype float64, not object"),
+        ({"w": np.ones(3), "b": None}, TypeError, "b must hold real numbers"),
+        ({"w": np.ones(3), "b": np.ma.ones(2)}, TypeError, "b is a masked array"),
         ([np.ones(3), np.ones(2)], TypeError, "gradients must be a dict .*, not list"),
     ],
 )
@@ -229,6 +230,7 @@ W = {"w": np.ones(3)}
     [
         (lambda: nn.SGD(W, -0.1), ValueError, r"SGD\(\): lr must be a finite number from 0, not -0.1"),
         (lambda: nn.SGD(W, np.nan), ValueError, "lr must be a finite number from 0, not nan"),
+        (lambda: nn.SGD(W, 10**400), ValueError, r"SGD\(\): lr must be a number that fits a float64"),
         (lambda: nn.SGD(W, "0.1"), TypeError, "lr must be a number, not '0.1'"),
         (lambda: nn.SGD(W, True), TypeError, "lr must be a number, not True"),
         (lambda: nn.SGD(W, 0.1, momentum=-1), ValueError, "momentum"),

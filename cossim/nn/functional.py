@@ -1,11 +1,11 @@
 """Layers as functions. Shapes and arguments are checked here by torch's conditions; the work is done in C."""
 
-import operator
 from typing import NamedTuple
 
 import numpy as np
 
 from cossim import _core
+from cossim._arguments import integer_argument, size_argument
 
 
 def _error(kind, function, message, arrays):
@@ -34,27 +34,19 @@ def _plain(array):
     return np.require(array, array.dtype.newbyteorder("="), ["C", "A"])
 
 
-def _integer(function, name, value):
-    try:
-        if isinstance(value, (bool, np.bool_)):
-            raise TypeError
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{function}(): {name} must be an integer or a pair of them, not {value!r}") from None
-
-
 def _pair(function, name, value, least):
     """An integer for height and width alike, or one for each."""
+    wanted = "an integer or a pair of them"
     if type(value) is tuple and len(value) == 2 and type(value[0]) is type(value[1]) is int:
         values = value
     elif isinstance(value, (tuple, list)):
-        values = tuple(_integer(function, name, v) for v in tuple(value))  # which an __index__ may change
+        values = tuple(integer_argument(function, name, v, wanted) for v in tuple(value))  # an __index__ may change it
         if len(values) == 1:
             values *= 2
     else:
-        values = (_integer(function, name, value),) * 2
+        values = (integer_argument(function, name, value, wanted),) * 2
     if len(values) != 2:
-        raise ValueError(f"{function}(): {name} must be an integer or a pair of them, not {value!r}")
+        raise ValueError(f"{function}(): {name} must be {wanted}, not {value!r}")
     if min(values) < least:
         raise ValueError(f"{function}(): {name} must be at least {least}, not {value!r}")
     if max(values) >= 2**31:
@@ -149,7 +141,7 @@ class _Conv2dCall(NamedTuple):
 
 def _check_conv2d(x, weight, bias, stride, padding, dilation, groups):
     # Numbers first: their conversion may run code that changes arrays.
-    groups = _integer("conv2d", "groups", groups)
+    groups = size_argument("conv2d", "groups", groups, 1)
     stride = _pair("conv2d", "stride", stride, 1)
     dilation = _pair("conv2d", "dilation", dilation, 1)
     padding = padding if isinstance(padding, str) else _pair("conv2d", "padding", padding, 0)
@@ -161,8 +153,6 @@ def _check_conv2d(x, weight, bias, stride, padding, dilation, groups):
         raise _error(ValueError, "conv2d", "x must have 4 dimensions, (N, C, H, W), or 3 for one image", arrays)
     images = x if x.ndim == 4 else x[None]
     channels, filters = images.shape[1], weight.shape[0]
-    if groups < 1:
-        raise ValueError(f"conv2d(): groups must be at least 1, not {groups}")
     if filters % groups or filters == 0:
         raise _error(
             ValueError, "conv2d", f"groups={groups} must divide the filters of weight, at least one each", arrays

@@ -4,12 +4,10 @@ import math
 
 import numpy as np
 
+from cossim import _core
+from cossim._arguments import integer_argument, size_argument
 from cossim.nn import functional, gradients
 from cossim.nn.weights import read_weights
-
-
-def _same_pair(pair):
-    return pair if isinstance(pair, tuple) else (pair, pair)
 
 
 def _dtype(dtype):
@@ -57,6 +55,10 @@ class Module:
         object.__setattr__(self, name, value)
         if not name.startswith("_"):
             _changes.last = object()
+
+    def __delattr__(self, name):
+        object.__delattr__(self, name)
+        _changes.last = object()
 
     def __getstate__(self):
         return {name: value for name, value in self.__dict__.items() if name != "_made"}
@@ -143,11 +145,14 @@ class Module:
         for key in own:
             if key in given and given[key].shape != own[key].shape:
                 problems.append(f"{key} must have shape {own[key].shape}, not {given[key].shape}")
+            if key in given and isinstance(own[key], np.ndarray) and not own[key].flags.writeable:
+                problems.append(f"{key} is read-only in the layer")
         if problems:
             raise ValueError(f"load_state_dict(): {source} does not fit {type(self).__name__}: " + "; ".join(problems))
-        for key, array in own.items():
-            if key in given:
-                array[...] = given[key]
+        with np.errstate(all="ignore"):  # what the layer's dtype cannot hold is infinite, as in torch
+            for key, array in own.items():
+                if key in given:
+                    array[...] = given[key]
 
     def _children_repr(self):
         return [(name, repr(module)) for name, module in self.named_modules()]
@@ -209,9 +214,9 @@ class Conv2d(Module):
         dtype=np.float32,
         rng=None,
     ):
-        for name, n in (("in_channels", in_channels), ("out_channels", out_channels), ("groups", groups)):
-            if functional._integer("Conv2d", name, n) < 1:
-                raise ValueError(f"Conv2d(): {name} must be at least 1, not {n}")
+        in_channels = size_argument("Conv2d", "in_channels", in_channels, 1)
+        out_channels = size_argument("Conv2d", "out_channels", out_channels, 1)
+        groups = size_argument("Conv2d", "groups", groups, 1)
         if in_channels % groups or out_channels % groups:
             raise ValueError(
                 f"Conv2d(): groups={groups} must divide in_channels={in_channels} and out_channels={out_channels}"
@@ -238,7 +243,7 @@ class Conv2d(Module):
         if self.padding_mode == "zeros":
             return x, self.padding
         before, after = functional._conv_padding(self.padding, self.kernel_size, self.stride, self.dilation)
-        x = np.asarray(x)
+        x = _core.as_array("Conv2d", "x", x)
         return _pad(x, [(0, 0)] * (x.ndim - 2) + list(zip(before, after, strict=True)), self.padding_mode), 0
 
     def forward(self, x):
@@ -402,17 +407,19 @@ class Flatten(Module):
         self.start_dim = start_dim
         self.end_dim = end_dim
 
+    def _dims(self):
+        return tuple(integer_argument("Flatten", name, getattr(self, name)) for name in ("start_dim", "end_dim"))
+
     def forward(self, x):
-        x = np.asarray(x)
+        dims = self._dims()
+        x = _core.as_array("Flatten", "x", x)
         range_ = max(x.ndim, 1)
-        for dim in (self.start_dim, self.end_dim):
+        for dim in dims:
             if not -range_ <= dim < range_:
                 raise np.exceptions.AxisError(f"Flatten(): dim {dim} is out of range for x of shape {x.shape}")
-        start, end = self.start_dim % range_, self.end_dim % range_
+        start, end = (dim % range_ for dim in dims)
         if end < start:
-            raise ValueError(
-                f"Flatten(): end_dim {self.end_dim} is before start_dim {self.start_dim} in x of shape {x.shape}"
-            )
+            raise ValueError(f"Flatten(): end_dim {dims[1]} is before start_dim {dims[0]} in x of shape {x.shape}")
         middle = x.shape[start : end + 1]
         return x.reshape(*x.shape[:start], math.prod(middle), *x.shape[end + 1 :])
 
@@ -452,11 +459,8 @@ class Linear(Module):
     parameter_names = ("weight", "bias")
 
     def __init__(self, in_features, out_features, bias=True, *, dtype=np.float32, rng=None):
-        for name, n in (("in_features", in_features), ("out_features", out_features)):
-            if functional._integer("Linear", name, n) < 0:
-                raise ValueError(f"Linear(): {name} must be at least 0, not {n}")
-        self.in_features = in_features
-        self.out_features = out_features
+        self.in_features = in_features = size_argument("Linear", "in_features", in_features, 0)
+        self.out_features = out_features = size_argument("Linear", "out_features", out_features, 0)
         rng = np.random.default_rng(rng)
         self.weight = _uniform(rng, (out_features, in_features), in_features, _dtype(dtype))
         self.bias = _uniform(rng, out_features, in_features, _dtype(dtype)) if bias else None

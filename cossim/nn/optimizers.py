@@ -6,6 +6,8 @@ from numbers import Real
 
 import numpy as np
 
+from cossim import _core
+from cossim._arguments import number_argument
 from cossim.nn.modules import Module
 from cossim.nn.weights import read_weights
 
@@ -13,11 +15,12 @@ from cossim.nn.weights import read_weights
 def _number(optimizer, name, value, *, least=0.0, below=math.inf):
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{optimizer}(): {name} must be a number, not {value!r}")
-    if not least <= value < below or not math.isfinite(value):
+    number = number_argument(optimizer, name, value)
+    if not least <= number < below or not math.isfinite(number):
         bound = f" from {least:g}" if least > -math.inf else ""
         bound += f" to below {below:g}" if below < math.inf else ""
         raise ValueError(f"{optimizer}(): {name} must be a finite number{bound}, not {value!r}")
-    return float(value)
+    return number
 
 
 def _parameters(optimizer, parameters):
@@ -75,7 +78,7 @@ class _Optimizer:
         for key, parameter in self._parameters.items():
             if key not in gradients:
                 continue
-            gradient = np.asarray(gradients[key])
+            gradient = _core.as_array(function, key, gradients[key])
             arrays[key] = gradient = gradient.astype(gradient.dtype.newbyteorder("="), copy=False)
             if gradient.dtype != parameter.dtype:
                 raise TypeError(f"{function}(): {key} must have dtype {parameter.dtype}, not {gradient.dtype}")
@@ -146,8 +149,9 @@ class _Optimizer:
             problems.append(f"step must be an integer from 0, not {given['step']}")
         if problems:
             raise ValueError(f"load_state_dict(): {source} does not fit {type(self).__name__}: " + "; ".join(problems))
-        for key, array in own.items():
-            array[...] = given[key]
+        with np.errstate(all="ignore"):
+            for key, array in own.items():
+                array[...] = given[key]
         self._steps = int(given["step"])
 
     def __repr__(self):

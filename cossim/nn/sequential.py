@@ -5,6 +5,7 @@ from collections import OrderedDict
 import numpy as np
 
 from cossim import _core
+from cossim._arguments import integer_argument
 from cossim.nn import functional, gradients
 from cossim.nn.modules import Conv2d, Flatten, Linear, MaxPool2d, Module, ReLU
 
@@ -35,7 +36,7 @@ def _checked_step(layer):
         stride = functional._pair("conv2d", "stride", layer.stride, 1)
         dilation = functional._pair("conv2d", "dilation", layer.dilation, 1)
         before, after = functional._conv_padding(layer.padding, np.shape(layer.weight)[2:], stride, dilation)
-        groups = functional._integer("conv2d", "groups", layer.groups)
+        groups = integer_argument("conv2d", "groups", layer.groups)
         return "conv2d", layer.weight, layer.bias, stride, before, after, dilation, groups
     if type(layer) is Linear:
         return "linear", layer.weight, layer.bias
@@ -44,7 +45,7 @@ def _checked_step(layer):
         return "max_pool2d", *pairs, bool(layer.ceil_mode)
     if type(layer) is ReLU:
         return ("relu",)
-    if type(layer) is Flatten and (layer.start_dim, layer.end_dim) == (1, -1):
+    if type(layer) is Flatten and layer._dims() == (1, -1):
         return ("flatten",)
     return None
 

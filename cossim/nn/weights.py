@@ -42,7 +42,7 @@ def load_weights(path):
     OSError
         The file cannot be opened.
     ValueError
-        It is truncated, damaged, of another format, or holds Python objects.
+        It is truncated, damaged, of another format, or holds Python objects or numbers that NumPy has no type for.
     ImportError
         .safetensors without the package safetensors.
 
@@ -61,7 +61,9 @@ def load_weights(path):
             data = file.read()
         try:
             return safetensors.numpy.load(data)
-        except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+        except KeyError as error:
+            raise ValueError(f"{path}: it holds numbers of type {error.args[0]}, which NumPy does not have") from error
+        except (safetensors.SafetensorError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: damaged or no .safetensors file: {error}") from error
     try:
         with open(path, "rb") as raw:
@@ -107,7 +109,8 @@ def save_weights(path, state_dict):
     ValueError
         Another end than .npz and .safetensors.
     TypeError
-        No mapping, or values that are no real numbers.
+        No mapping, or values that are no real numbers, or bfloat16, which NumPy cannot read back (as float32 they are
+        the same numbers).
     ImportError
         .safetensors without the package safetensors.
 
@@ -122,6 +125,10 @@ def save_weights(path, state_dict):
     if not isinstance(state_dict, Mapping):
         raise TypeError(f"save_weights(): state_dict must be a dict of arrays, not {type(state_dict).__name__}")
     arrays = _as_arrays(state_dict, "save_weights")
+    for name, array in arrays.items():
+        if array.dtype.kind == "V":
+            message = f"{name} is {array.dtype}, which NumPy cannot read back: as float32 it has the same values"
+            raise TypeError(f"save_weights(): {message}")
     if kind == ".safetensors":
         data = _safetensors().numpy.save({name: np.asarray(a, order="C") for name, a in arrays.items()})
     with errors_of(path), replacing(path) as (file, replace):

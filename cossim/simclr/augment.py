@@ -6,6 +6,7 @@ from numbers import Real
 import numpy as np
 
 from cossim import _core
+from cossim._arguments import number_argument
 
 MOVES = ((-1, 1),) * 4  # of the crop and the shift, both along x and y
 
@@ -152,10 +153,7 @@ def _generator(rng):
 def _number(name, value):
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"augment(): {name} must be a number, not {value!r}")
-    try:
-        return float(value)
-    except OverflowError:  # an int or a fraction beyond the range of doubles
-        raise ValueError(f"augment(): {name} must be finite, not {value!r}") from None
+    return number_argument("augment", name, value)
 
 
 def _not_negative(name, value):

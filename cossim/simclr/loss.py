@@ -3,6 +3,7 @@
 import numpy as np
 
 from cossim import _core
+from cossim._arguments import number_argument
 
 EPS = 1e-8  # that of cosine_similarity
 PAIRS = ("halves", "interleaved")
@@ -23,19 +24,14 @@ def _dtype(function, z0, z1):
     return np.dtype(np.float32 if all(z.dtype.kind == "f" and z.dtype.itemsize == 4 for z in arrays) else np.float64)
 
 
-def _temperature(function, value, dtype):
-    try:
-        if isinstance(value, (str, bytes, bool, np.bool_)):
-            raise TypeError
-        temperature = float(value)
-    except OverflowError:  # an int beyond the range of doubles
-        raise ValueError(f"{function}(): temperature must be above 0 and finite, not {value!r}") from None
-    except (TypeError, ValueError):
-        raise TypeError(f"{function}(): temperature must be a number, not {value!r}") from None
+def temperature_argument(function, value, dtype):
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{function}(): temperature must be a number, not {value!r}")
+    temperature = number_argument(function, "temperature", value)
     if not 0 < temperature < np.inf:
-        raise ValueError(f"{function}(): temperature must be above 0 and finite, not {value!r}")
+        raise ValueError(f"{function}(): temperature must be above 0 and finite, not {temperature}")
     if 4 / temperature > float(np.finfo(dtype).max):
-        raise ValueError(f"{function}(): temperature {value!r} is too small for {dtype}: 1 / temperature overflows")
+        raise ValueError(f"{function}(): temperature {temperature} is too small for {dtype}: 1 / temperature overflows")
     return temperature
 
 
@@ -53,7 +49,7 @@ def _run(function, z0, z1, temperature, pairs, gradient):
     if len(z0) == 0:
         raise _error(ValueError, function, "at least one pair of rows is needed", z0, z1)
     dtype = _dtype(function, z0, z1)
-    temperature = _temperature(function, temperature, dtype)
+    temperature = temperature_argument(function, temperature, dtype)
     with np.errstate(invalid="ignore"):  # a NaN that signals
         z0 = np.require(z0, dtype, ["C", "A"])
         z1 = None if z1 is None else np.require(z1, dtype, ["C", "A"])

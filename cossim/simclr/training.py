@@ -4,7 +4,6 @@ import copy
 import hashlib
 import json
 import math
-import operator
 import os
 import signal
 import threading
@@ -13,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cossim._arguments import size_argument
 from cossim._core import as_array
 from cossim._files import ENDING_SIGNALS
 from cossim._progress import reporting
@@ -20,7 +20,7 @@ from cossim.nn import SGD, Adam, Module, load_weights, save_weights
 from cossim.nn.weights import check_weights_path
 from cossim.simclr.augment import augment as augment_images
 from cossim.simclr.encoder import Encoder
-from cossim.simclr.loss import nt_xent_value_and_grad
+from cossim.simclr.loss import nt_xent_value_and_grad, temperature_argument
 
 VERSION = 1  # of checkpoints
 CHUNK = 1024  # images that are looked through at a time
@@ -131,9 +131,11 @@ def train(
     True
     """
     with reporting(progress, "train", "steps") as report:
-        epochs, batch_size = _integer("epochs", epochs, 0), _integer("batch_size", batch_size, 2)
-        temperature, seed = float(temperature), _integer("seed", seed, 0)
+        epochs = size_argument("train", "epochs", epochs, 0)
+        batch_size = size_argument("train", "batch_size", batch_size, 2)
+        seed = size_argument("train", "seed", seed, 0)
         images, digest = _checked(images)
+        temperature = temperature_argument("train", temperature, images.dtype)
         encoder = _initial(encoder, images.dtype.newbyteorder("="), seed)
         size = min(batch_size, len(images))
         run = _Run(encoder, _optimizer(optimizer, encoder, lr), epochs * (len(images) // size))
@@ -168,18 +170,6 @@ class _Run:
 
 
 # ---- arguments ----
-
-
-def _integer(name, value, least):
-    try:
-        if isinstance(value, (bool, np.bool_)):
-            raise TypeError
-        value = operator.index(value)
-    except TypeError:
-        raise TypeError(f"train(): {name} must be an integer, not {value!r}") from None
-    if value < least:
-        raise ValueError(f"train(): {name} must be at least {least}, not {value}")
-    return value
 
 
 def _checked(images):

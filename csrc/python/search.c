@@ -19,7 +19,6 @@ struct call {
     int self, mirrored;
     double eps;
     struct array_argument corpus, queries;
-    PyArrayObject *codes_array, *scales_array;
     struct codes codes;
     struct search search;
 };
@@ -33,8 +32,6 @@ static void call_close(struct call *c)
 {
     array_release(&c->corpus);
     array_release(&c->queries);
-    Py_CLEAR(c->codes_array);
-    Py_CLEAR(c->scales_array);
 }
 
 /* An array of ours: of this type and shape, contiguous. Borrowed. */

@@ -1,0 +1,41 @@
+"""Arguments that are numbers: read by Python's protocols, with errors that name the function and the argument."""
+
+import operator
+
+import numpy as np
+
+
+def integer_argument(function, name, value, wanted="an integer"):
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:  # of an __index__ that gives something else, too
+        raise TypeError(f"{function}(): {name} must be {wanted}, not {type(value).__name__}") from None
+
+
+def size_argument(function, name, value, least, wanted="an integer"):
+    number = integer_argument(function, name, value, wanted)
+    if number < least:
+        raise ValueError(f"{function}(): {name} must be at least {least}, not {integer_text(number)}")
+    return number
+
+
+def integer_text(number):
+    """For messages: Python refuses to write very long ones."""
+    try:
+        return str(number)
+    except ValueError:
+        return "(thousands of digits)"
+
+
+def number_argument(function, name, value):
+    """A float, from all that float() takes but text and arrays of dimensions."""
+    try:
+        if isinstance(value, (str, bytes, bytearray)) or getattr(value, "ndim", 0):
+            raise TypeError
+        return float(value)
+    except OverflowError:  # of an integer or a fraction; not shown, as it is a long one
+        raise ValueError(f"{function}(): {name} must be a number that fits a float64") from None
+    except TypeError:
+        raise TypeError(f"{function}(): {name} must be a number, not {type(value).__name__}") from None
