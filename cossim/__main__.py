@@ -19,7 +19,8 @@ def _add_demo(commands):
     parser = commands.add_parser("demo", help=text, description=text)
     source = "MNIST idx file or .npy of N images of 28 x 28, either also gzipped (default: scikit-learn's digits)"
     parser.add_argument("--images", metavar="FILE", help=source)
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of all that is random (default: %(default)s)")
+    seed = "of all that is random (default: %(default)s)"
+    parser.add_argument("--seed", metavar="N", type=_commands.not_negative, default=0, help=seed)
     target = "where the heatmap goes, a PNG (default: %(default)s)"
     parser.add_argument("--output", metavar="FILE", default="cossim-demo.png", help=target)
     parser.add_argument("--no-plot", action="store_true", help="do not draw the heatmap")

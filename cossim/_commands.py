@@ -39,8 +39,15 @@ def positive(text):
     return number
 
 
+def not_negative(text):
+    number = integer(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return number
+
+
 # What the type of an argument is called in argparse's "invalid ... value".
-integer.__name__ = positive.__name__ = "int"
+integer.__name__ = positive.__name__ = not_negative.__name__ = "int"
 
 
 def _bytes(text):
@@ -131,8 +138,6 @@ def _header(file):
     if start[:6] != b"\x93NUMPY":
         raise ValueError(f"no .npy file: it begins with {start.hex(' ') or 'nothing'}")
     shape, column_major, dtype = read_npy_header(file, start[6:])
-    if min(shape, default=0) < 0:
-        raise ValueError(f"a size below 0 in shape {shape}")
     if dtype.kind not in "fiub" or dtype.itemsize > 8:
         hint = ", which is what NumPy makes of bfloat16: save it as float32" if dtype == "V2" else ""
         raise ValueError(f"the elements must be real numbers of at most 64 bits, not {dtype}{hint}")

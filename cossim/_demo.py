@@ -11,6 +11,7 @@ import numpy as np
 
 import cossim
 from cossim import _images, simclr
+from cossim._files import telling
 
 # The notebook printed its two 2 x 3 matrices to four decimals, their norms and dot products to eight digits. The digits
 # after the fourth decimal are lost; those below round to the four, and give the printed norms and dot products.
@@ -185,7 +186,8 @@ def run(images_path=None, output="cossim-demo.png", seed=0, plot=True):
         if os.path.isdir(output) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
             raise OSError(f"{output}: no file can be written there")
     rng, timed = np.random.default_rng(seed), Stopwatch()
-    found = _images.digits() if images_path is None else _images.read_images(images_path)
+    with telling():
+        found = _images.digits() if images_path is None else _images.read_images(images_path)
     if len(found) == 0:
         raise ValueError(f"{images_path}: no images in it")
     images = found[np.sort(rng.choice(len(found), min(IMAGES, len(found)), replace=False))]

@@ -37,6 +37,17 @@ def naming(path):
 
 
 @contextmanager
+def telling():
+    """An OSError of a file becomes a sentence that begins with the file, for the command line."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise OSError(f"{error.filename}: {error.strerror}") from None
+
+
+@contextmanager
 def errors_of(path):
     """Errors of the system name the path that was asked for, not the temporary file or nothing."""
     try:
@@ -197,11 +208,16 @@ def read_npy_header(stream, version):
     length = read_bytes(stream, bytes_of_length)
     header = io.BytesIO(length + read_bytes(stream, int.from_bytes(length, "little")))
     try:
-        return reader(header)
+        shape, column_major, dtype = reader(header)
     except (OSError, EOFError):
         raise
     except Exception as error:
         raise ValueError(npy_problem(error)) from None
+    if min(shape, default=0) < 0:
+        raise ValueError(f"a size below 0 in shape {shape}")
+    if max(shape, default=0) >= 2**63:
+        raise ValueError(f"no array has the shape {shape}")
+    return shape, column_major, dtype
 
 
 def read_npy(stream, check):
@@ -211,10 +227,6 @@ def read_npy(stream, check):
     """
     rest = bytes(read_bytes(stream, 4))
     shape, column_major, dtype = read_npy_header(stream, rest.removeprefix(b"PY"))
-    if min(shape, default=0) < 0:
-        raise ValueError(f"a size below 0 in shape {shape}")
-    if max(shape, default=0) >= 2**63:
-        raise ValueError(f"no array has the shape {shape}")
     check(dtype)
     elements = read_elements(stream, dtype, shape)
     return elements.reshape(shape, order="F" if column_major else "C")

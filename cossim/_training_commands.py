@@ -2,13 +2,12 @@
 
 import argparse
 import os
-from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
 
 from cossim._commands import EXIT_CODES, add_running, integer, limited, wants_bar
-from cossim._files import ending_by_exception, naming, replacing
+from cossim._files import ending_by_exception, naming, replacing, telling
 from cossim._progress import reporting
 
 BATCH = 1024  # images that are embedded at a time
@@ -67,17 +66,6 @@ def add_embed(commands):
 # ---- runs ----
 
 
-@contextmanager
-def _telling():
-    """An OSError of a file becomes a sentence that begins with the file."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None:
-            raise
-        raise OSError(f"{error.filename}: {error.strerror}") from None
-
-
 def _train(parser, arguments):
     from cossim import nn, simclr
     from cossim._images import read_images
@@ -86,7 +74,7 @@ def _train(parser, arguments):
     files = [os.path.realpath(path) for path in (arguments.output, arguments.checkpoint) if path is not None]
     if len(set(files)) < len(files):
         parser.error("argument --checkpoint: this is the file of -o/--output")
-    with _telling():
+    with telling():
         images = read_images(arguments.images)
     for path in (arguments.output, arguments.checkpoint):
         if path is not None:
@@ -94,7 +82,7 @@ def _train(parser, arguments):
                 check_weights_path(path)
     options = ("epochs", "batch_size", "temperature", "seed", "lr", "checkpoint")
     options = {name: getattr(arguments, name) for name in options}
-    with _telling(), limited(arguments), ending_by_exception():
+    with telling(), limited(arguments), ending_by_exception():
         encoder = simclr.train(images, progress=wants_bar(arguments), **options).encoder
     with naming(arguments.output):
         nn.save_weights(arguments.output, encoder.state_dict())
@@ -105,7 +93,7 @@ def _embed(arguments):
     from cossim._images import read_images
 
     encoder = simclr.Encoder()
-    with _telling():
+    with telling():
         encoder.load_state_dict(arguments.weights)
         images = read_images(arguments.images)
     with naming(arguments.output), replacing(arguments.output):

@@ -297,7 +297,7 @@ BAD_INPUTS = {
     "size below 0": (GOOD.replace(b"(2, 8)", b"(-2,8)"), r"a size below 0 in shape \(-2, 8\)"),
     "sizes beyond 64 bits": (
         GOOD.replace(b"(2, 8), }" + b" " * 20, b"(0, 99999999999999999999), } "),
-        ".*(too large|Maximum)",
+        r"no array has the shape \(0, 9+\)",
     ),
     "dims that differ": (npy_bytes(np.zeros((2, 7))), None),
 }

@@ -280,7 +280,9 @@ def test_info(capsys):
     assert cossim.show_config("dicts")["instruction set"]["in use"] in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["demo", "--seed", "x"], ["info", "extra"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["nonsense"], ["demo", "--seed", "x"], ["demo", "--seed", "-1"], ["info", "extra"]]
+)
 def test_unusable_arguments(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
@@ -295,9 +297,9 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"cossim {cossim.__version__}\n"
 
 
-def test_negative_seed(npy, capsys):
-    assert main(["demo", "--images", npy, "--no-plot", "--seed", "-1"]) == 1
-    assert "cossim: " in capsys.readouterr().err
+def test_no_such_file(capsys):
+    assert main(["demo", "--images", "no such file", "--no-plot"]) == 1
+    assert capsys.readouterr().err == "cossim: no such file: No such file or directory\n"
 
 
 def test_reader_that_leaves_early(npy, tmp_path):
