@@ -39,3 +39,15 @@ def number_argument(function, name, value):
         raise ValueError(f"{function}(): {name} must be a number that fits a float64") from None
     except TypeError:
         raise TypeError(f"{function}(): {name} must be a number, not {type(value).__name__}") from None
+
+
+def temperature_argument(function, value, dtype):
+    """That of a loss of this dtype."""
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{function}(): temperature must be a number, not {value!r}")
+    temperature = number_argument(function, "temperature", value)
+    if not 0 < temperature < np.inf:
+        raise ValueError(f"{function}(): temperature must be above 0 and finite, not {temperature}")
+    if 4 / temperature > float(np.finfo(dtype).max):
+        raise ValueError(f"{function}(): temperature {temperature} is too small for {dtype}: 1 / temperature overflows")
+    return temperature

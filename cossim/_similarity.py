@@ -21,6 +21,11 @@ class CosineSimilarity:
     eps : float
         The smallest norm to divide by.
 
+    Raises
+    ------
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As cosine_similarity, by the call.
+
     Examples
     --------
     >>> import numpy as np, cossim

@@ -2,7 +2,8 @@
 
 from cossim.nn.functional import conv2d, linear, max_pool2d, relu
 from cossim.nn.gradients import conv2d_vjp, linear_vjp, max_pool2d_vjp, relu_vjp
-from cossim.nn.modules import Conv2d, Flatten, Linear, MaxPool2d, Module, ReLU
+from cossim.nn.module import Module
+from cossim.nn.modules import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from cossim.nn.optimizers import SGD, Adam
 from cossim.nn.sequential import Sequential
 from cossim.nn.weights import load_weights, save_weights

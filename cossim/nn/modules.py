@@ -7,7 +7,7 @@ import numpy as np
 from cossim import _core
 from cossim._arguments import integer_argument, size_argument
 from cossim.nn import functional, gradients
-from cossim.nn.weights import read_weights
+from cossim.nn.module import Module
 
 
 def _dtype(dtype):
@@ -21,150 +21,6 @@ def _uniform(rng, shape, fan_in, dtype):
     """torch's default for weights and biases: uniform within 1 / sqrt(fan_in) of 0."""
     bound = 1 / math.sqrt(fan_in) if fan_in > 0 else 0.0
     return rng.uniform(-bound, bound, shape).astype(dtype)
-
-
-class _changes:
-    """Another object since an attribute of any layer was last set: what was made of layers before may not be theirs."""
-
-    last = object()
-
-
-class Module:
-    """What all layers share: parameters and inner layers by name, and the two ways to carry them around.
-
-    A subclass lists the names of its parameters in ``parameter_names`` and those of its inner layers in
-    ``module_names``, and has a method ``forward``.
-
-    Examples
-    --------
-    >>> import numpy as np, cossim.nn
-    >>> layer = cossim.nn.Linear(3, 2, rng=0)
-    >>> {name: array.shape for name, array in layer.state_dict().items()}
-    {'weight': (2, 3), 'bias': (2,)}
-    """
-
-    parameter_names = ()
-    module_names = ()
-
-    def __init_subclass__(cls, **kwargs):
-        super().__init_subclass__(**kwargs)
-        if "forward" in cls.__dict__ and "vjp" not in cls.__dict__:
-            cls.vjp = Module.vjp  # an inherited one would be that of another function
-
-    def __setattr__(self, name, value):
-        object.__setattr__(self, name, value)
-        if not name.startswith("_"):
-            _changes.last = object()
-
-    def __delattr__(self, name):
-        object.__delattr__(self, name)
-        _changes.last = object()
-
-    def __getstate__(self):
-        return {name: value for name, value in self.__dict__.items() if name != "_made"}
-
-    def _made_once(self, make):
-        """What make() made, until an attribute of any layer has been set since."""
-        made, last = self.__dict__.get("_made"), _changes.last
-        if made is None or made[0] is not last:
-            made = self.__dict__["_made"] = last, make()
-        return made[1]
-
-    def __call__(self, x):
-        return self.forward(x)
-
-    def vjp(self, x):
-        """The layer's result and its pullback, which leads from the gradient of the result to the others.
-
-        Parameters
-        ----------
-        x : array_like
-            As the layer takes it. It and the parameters must not be changed before the last call of the pullback.
-
-        Returns
-        -------
-        y : numpy.ndarray
-            What the layer makes of x.
-        pullback : callable
-            ``pullback(dy, input_gradient=True)`` takes the gradient of y, of its shape and dtype, and returns
-            ``(dx, gradients)``: that of x, or None with input_gradient=False, which saves its calculation; and those
-            of the parameters, by the keys of state_dict().
-
-        Raises
-        ------
-        TypeError, ValueError
-            As the layer itself; by the pullback where dy has another dtype or shape than y.
-
-        Examples
-        --------
-        >>> import numpy as np, cossim.nn
-        >>> layer = cossim.nn.Linear(3, 2, rng=0)
-        >>> y, pullback = layer.vjp(np.ones((5, 3), np.float32))
-        >>> dx, gradients = pullback(np.ones_like(y))
-        >>> gradients["bias"]
-        array([5., 5.], dtype=float32)
-        """
-        raise TypeError(f"{type(self).__name__} has no vjp")
-
-    def named_modules(self):
-        """(name, layer) of each layer directly inside this one."""
-        return [(name, getattr(self, name)) for name in self.module_names]
-
-    def state_dict(self):
-        """Names and arrays of all parameters, those of inner layers as "layer.parameter". The arrays are not copied."""
-        state = {name: getattr(self, name) for name in self.parameter_names if getattr(self, name) is not None}
-        for name, module in self.named_modules():
-            state.update({f"{name}.{inner}": array for inner, array in module.state_dict().items()})
-        return state
-
-    def load_state_dict(self, state_dict, strict=True):
-        """Takes parameters from a dict of arrays (torch's tensors too), or from a .npz or .safetensors file.
-
-        They are copied in the dtype of the layer. Nothing is changed unless all of them fit.
-
-        Parameters
-        ----------
-        state_dict : mapping of str to array_like, or path
-            The keys of state_dict().
-        strict : bool
-            Whether missing and unexpected keys are errors.
-
-        Raises
-        ------
-        ValueError
-            Keys or shapes that do not fit, or a file that is no weights file, with all that is wrong in one message.
-        TypeError
-            Parameters that are no real numbers.
-        """
-        given, source = read_weights(state_dict)
-        own = self.state_dict()
-        problems = []
-        if strict:
-            problems += [f"{key} is missing" for key in own if key not in given]
-            problems += [f"{key} is not expected" for key in given if key not in own]
-        for key in own:
-            if key in given and given[key].shape != own[key].shape:
-                problems.append(f"{key} must have shape {own[key].shape}, not {given[key].shape}")
-            if key in given and isinstance(own[key], np.ndarray) and not own[key].flags.writeable:
-                problems.append(f"{key} is read-only in the layer")
-        if problems:
-            raise ValueError(f"load_state_dict(): {source} does not fit {type(self).__name__}: " + "; ".join(problems))
-        with np.errstate(all="ignore"):  # what the layer's dtype cannot hold is infinite, as in torch
-            for key, array in own.items():
-                if key in given:
-                    array[...] = given[key]
-
-    def _children_repr(self):
-        return [(name, repr(module)) for name, module in self.named_modules()]
-
-    def _arguments_repr(self):
-        return ""
-
-    def __repr__(self):
-        children = [f"({name}): " + text.replace("\n", "\n  ") for name, text in self._children_repr()]
-        if not children:
-            return f"{type(self).__name__}({self._arguments_repr()})"
-        return f"{type(self).__name__}(\n  " + "\n  ".join(children) + "\n)"
 
 
 class Conv2d(Module):
@@ -247,6 +103,7 @@ class Conv2d(Module):
         return _pad(x, [(0, 0)] * (x.ndim - 2) + list(zip(before, after, strict=True)), self.padding_mode), 0
 
     def forward(self, x):
+        """conv2d of x, shape (N, C, H, W) or (C, H, W), with this layer's arrays: what calling the layer does."""
         x, padding = self._padded(x)
         return functional.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
@@ -326,7 +183,12 @@ class MaxPool2d(Module):
     Parameters
     ----------
     kernel_size, stride, padding, dilation, return_indices, ceil_mode
-        As in cossim.nn.max_pool2d, whose errors come with the first call.
+        As in cossim.nn.max_pool2d.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As max_pool2d, by the call.
 
     Examples
     --------
@@ -344,6 +206,7 @@ class MaxPool2d(Module):
         self.ceil_mode = ceil_mode
 
     def forward(self, x):
+        """max_pool2d of x, shape (N, C, H, W) or (C, H, W): what calling the layer does."""
         return functional.max_pool2d(
             x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices
         )
@@ -374,6 +237,7 @@ class ReLU(Module):
     """
 
     def forward(self, x):
+        """relu of x, of any shape: what calling the layer does."""
         return functional.relu(x)
 
     def vjp(self, x):
@@ -411,6 +275,7 @@ class Flatten(Module):
         return tuple(integer_argument("Flatten", name, getattr(self, name)) for name in ("start_dim", "end_dim"))
 
     def forward(self, x):
+        """x, of any shape and dtype of real numbers, with these dimensions made one: what calling the layer does."""
         dims = self._dims()
         x = _core.as_array("Flatten", "x", x)
         range_ = max(x.ndim, 1)
@@ -466,6 +331,7 @@ class Linear(Module):
         self.bias = _uniform(rng, out_features, in_features, _dtype(dtype)) if bias else None
 
     def forward(self, x):
+        """linear of x, shape (..., in_features), with this layer's arrays: what calling the layer does."""
         return functional.linear(x, self.weight, self.bias)
 
     def vjp(self, x):

@@ -1,18 +1,9 @@
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from numpy.typing import DTypeLike, NDArray
 
-from cossim._typing import Array, ArrayOrScalar, Pair, Pullback, Seed, Weights
-
-class Module:
-    parameter_names: ClassVar[tuple[str, ...]]
-    module_names: ClassVar[tuple[str, ...]]
-    # Any: what a user's own module takes is its affair.
-    def __call__(self, x: Any) -> NDArray[Any]: ...
-    def vjp(self, x: Any) -> tuple[NDArray[Any], Pullback]: ...
-    def named_modules(self) -> list[tuple[str, Module]]: ...
-    def state_dict(self) -> dict[str, NDArray[Any]]: ...
-    def load_state_dict(self, state_dict: Weights, strict: bool = True) -> None: ...
+from cossim._typing import Array, ArrayOrScalar, Pair, Pullback, Seed
+from cossim.nn.module import Module
 
 class Conv2d(Module):
     in_channels: int

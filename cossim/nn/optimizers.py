@@ -8,7 +8,7 @@ import numpy as np
 
 from cossim import _core
 from cossim._arguments import number_argument
-from cossim.nn.modules import Module
+from cossim.nn.module import Module
 from cossim.nn.weights import read_weights
 
 
@@ -100,6 +100,14 @@ class _Optimizer:
         ------
         TypeError, ValueError
             Keys, shapes or dtypes other than those of the parameters. Nothing has been changed then.
+
+        Examples
+        --------
+        >>> import numpy as np, cossim.nn
+        >>> parameters = {"w": np.array([1.0, 2.0])}
+        >>> cossim.nn.SGD(parameters, lr=0.5).step({"w": np.array([2.0, -2.0])})
+        >>> parameters["w"]
+        array([0., 3.])
         """
         gradients = self._checked(gradients)
         with np.errstate(all="ignore"):  # NaN and infinity go on their way without warnings
@@ -114,6 +122,16 @@ class _Optimizer:
 
         The number of steps is "step"; each array of a parameter is called by its kind and the parameter, such as
         "exp_avg.conv1.weight". The optimizer's own numbers, lr and the like, are not among them.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray
+
+        Examples
+        --------
+        >>> import numpy as np, cossim.nn
+        >>> list(cossim.nn.Adam({"w": np.ones(2)}).state_dict())
+        ['step', 'exp_avg.w', 'exp_avg_sq.w']
         """
         state = {"step": np.array(self._steps)}
         for kind, arrays in self._buffers.items():
@@ -137,6 +155,15 @@ class _Optimizer:
             Keys or shapes that do not fit, a step that is no number from 0; nothing has been changed then.
         TypeError
             Arrays that hold no real numbers.
+
+        Examples
+        --------
+        >>> import numpy as np, cossim.nn
+        >>> optimizer, again = (cossim.nn.SGD({"w": np.ones(2)}, 0.1, momentum=0.9) for _ in range(2))
+        >>> optimizer.step({"w": np.array([1.0, 2.0])})
+        >>> again.load_state_dict(optimizer.state_dict())
+        >>> again.state_dict()["momentum_buffer.w"]
+        array([1., 2.])
         """
         given, source = read_weights(state_dict)
         own = self.state_dict()

@@ -4,7 +4,7 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 
 from cossim._typing import Real, Weights
-from cossim.nn.modules import Module
+from cossim.nn.module import Module
 
 class _Optimizer:
     def __init__(self, parameters: Module | Mapping[str, NDArray[Any]]) -> None: ...

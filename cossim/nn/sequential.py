@@ -7,7 +7,8 @@ import numpy as np
 from cossim import _core
 from cossim._arguments import integer_argument
 from cossim.nn import functional, gradients
-from cossim.nn.modules import Conv2d, Flatten, Linear, MaxPool2d, Module, ReLU
+from cossim.nn.module import Module
+from cossim.nn.modules import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 
 
 def _flat(layers, prefix=""):
@@ -156,6 +157,7 @@ class Sequential(Module):
         return [(name, repr(layer)) for name, layer in self._layers.items()]
 
     def forward(self, x):
+        """x through one layer after another: what calling the network does."""
         for network, layers in self._made_once(self._networks):
             y = None if network is None else network.run(x)
             x = _one_by_one(network, layers, x) if y is None else y

@@ -4,7 +4,7 @@ from typing import Any, SupportsIndex, overload
 from numpy.typing import NDArray
 
 from cossim._typing import Array, Pullback
-from cossim.nn.modules import Module
+from cossim.nn.module import Module
 
 class Sequential(Module):
     @overload

@@ -3,7 +3,7 @@
 import numpy as np
 
 from cossim import _core
-from cossim._arguments import number_argument
+from cossim._arguments import temperature_argument
 
 EPS = 1e-8  # that of cosine_similarity
 PAIRS = ("halves", "interleaved")
@@ -22,17 +22,6 @@ def _dtype(function, z0, z1):
         if z.dtype.itemsize == 2 and z.dtype.kind not in "iu":  # float16, bfloat16
             raise _error(TypeError, function, f"{name} must be float32, float64 or integers", z0, z1)
     return np.dtype(np.float32 if all(z.dtype.kind == "f" and z.dtype.itemsize == 4 for z in arrays) else np.float64)
-
-
-def temperature_argument(function, value, dtype):
-    if isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{function}(): temperature must be a number, not {value!r}")
-    temperature = number_argument(function, "temperature", value)
-    if not 0 < temperature < np.inf:
-        raise ValueError(f"{function}(): temperature must be above 0 and finite, not {temperature}")
-    if 4 / temperature > float(np.finfo(dtype).max):
-        raise ValueError(f"{function}(): temperature {temperature} is too small for {dtype}: 1 / temperature overflows")
-    return temperature
 
 
 def _run(function, z0, z1, temperature, pairs, gradient):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cossim._arguments import size_argument
+from cossim._arguments import size_argument, temperature_argument
 from cossim._core import as_array
 from cossim._files import ENDING_SIGNALS
 from cossim._progress import reporting
@@ -20,7 +20,7 @@ from cossim.nn import SGD, Adam, Module, load_weights, save_weights
 from cossim.nn.weights import check_weights_path
 from cossim.simclr.augment import augment as augment_images
 from cossim.simclr.encoder import Encoder
-from cossim.simclr.loss import nt_xent_value_and_grad, temperature_argument
+from cossim.simclr.loss import nt_xent_value_and_grad
 
 VERSION = 1  # of checkpoints
 CHUNK = 1024  # images that are looked through at a time
