@@ -10,12 +10,11 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 from public_inputs import (
-    ARRAYS,
     BOXES,
     FILES,
     LAYOUTS,
     MORE,
-    NUMBERS,
+    STORED,
     Options,
     called,
     cast,
@@ -336,16 +335,15 @@ def layer_case(cls, method, make, shape, arguments, refused):
     if method in ("__call__", "forward", "vjp"):
 
         def bad(layer, x):
-            wrong = (
-                [] if cls in ("nn.Module", "nn.Flatten") else ["text", None, x.astype(complex), x.astype(np.float16)]
-            )
+            wrong = [] if cls == "nn.Module" else ["text", None, x.astype(complex), np.ma.masked_array(x, x > 0)]
+            wrong += [] if cls in ("nn.Module", "nn.Flatten") else [x.astype(np.float16)]
             no_gradient = WithoutGradient() if method == "vjp" else layer
             return [(layer, x, 1, 2, 3), (no_gradient,), *((layer, wrong) for wrong in wrong)]
 
         call = pulled(lambda layer, x: layer.vjp(x)) if method == "vjp" else function
         make_x = lambda rng, size: (make(rng), floats(rng, shape[0] * size, *shape[1:]))  # noqa: E731
         more = others(lambda layer, x: [next((x.astype(w.dtype) for w in layer.state_dict().values()), x)])
-        boxes = {"nn.Module": LAYOUTS.values(), "nn.Flatten": ARRAYS, "simclr.Encoder": ARRAYS}.get(cls, BOXES)
+        boxes = LAYOUTS.values() if cls == "nn.Module" else BOXES
         return Case(call, make_x, bad, more=[*more, *kinds(*boxes)])
     if method == "load_state_dict":
         states = lambda rng, size: (make(rng), make(rng).state_dict())  # noqa: E731
@@ -454,8 +452,13 @@ CASES |= {
     "nn.save_weights": Case(
         nn.save_weights,
         lambda rng, size: (Path(FILES.name) / f"saved {size}.npz", parameters(rng)),
-        lambda path, state: [(path.with_suffix(".txt"), state), (path, 5), (path.parent / "no" / "such.npz", state)],
-        more=NUMBERS,
+        lambda path, state: [
+            (path.with_suffix(".txt"), state),
+            (path, 5),
+            (path.parent / "no" / "such.npz", state),
+            (path, {name: a.astype(ml_dtypes.bfloat16) for name, a in state.items()}),
+        ],
+        more=STORED,
     ),
     "simclr.train": Case(train, one(2, 1, 4, 4), lambda x: [("text",), (x[:1],), (x.astype(int),)], more=TRAININGS),
 }

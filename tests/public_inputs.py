@@ -151,7 +151,8 @@ ARRAYS = *LAYOUTS.values(), OnlyArray, memoryview, lambda x: x.view(Subclass)
 BOXES = *ARRAYS, OnlyDLPack
 # Of what takes two types of floats, and of what takes all numbers
 FLOATS = kinds(cast(float), *BOXES)
-NUMBERS = kinds(*map(cast, (float, np.float16, ml_dtypes.bfloat16, np.int8, bool)), *BOXES, np.ndarray.tolist)
+STORED = kinds(*map(cast, (float, np.float16, np.int8, bool)), *BOXES, np.ndarray.tolist)  # of what files can hold
+NUMBERS = [*STORED, *kinds(cast(ml_dtypes.bfloat16))]
 LARGER = kinds(lambda x: np.tile(x, (40, 1)))
 SIMILARITY = [*NUMBERS, *LARGER, options(0), options(axis=-1), options(1, 0.5), into(), into(axis=0)]
 SEARCH = [*NUMBERS, *LARGER, *kinds(saved, mapped), options(memory=1), options(eps=0.5, progress=ignore)]

@@ -112,6 +112,7 @@ class Conv2d(Module):
 
     def _vjp(self, x, make):
         """make(call) gives a result, and the pullback from it to what is convolved."""
+        x = _core.as_array("Conv2d", "x", x)
         padded, padding = self._padded(x)
         call = functional._check_conv2d(
             padded, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
@@ -121,7 +122,7 @@ class Conv2d(Module):
         def pullback(dy, input_gradient=True):
             dx, *of_parameters = pullback_padded(dy, input_gradient)
             if dx is not None and self.padding_mode != "zeros":
-                dx = self._fold_border(np.shape(x), dx)
+                dx = self._fold_border(x.shape, dx)
             return dx, _named(self.parameter_names, of_parameters)
 
         return y, pullback
@@ -289,8 +290,9 @@ class Flatten(Module):
         return x.reshape(*x.shape[:start], math.prod(middle), *x.shape[end + 1 :])
 
     def vjp(self, x):
-        shape, y = np.shape(x), self.forward(x)
-        return y, _without_parameters(lambda dy: gradients._gradient("Flatten.vjp", dy, y).reshape(shape))
+        x = _core.as_array("Flatten", "x", x)
+        y = self.forward(x)
+        return y, _without_parameters(lambda dy: gradients._gradient("Flatten.vjp", dy, y).reshape(x.shape))
 
     def _arguments_repr(self):
         return f"start_dim={self.start_dim}, end_dim={self.end_dim}"

@@ -1,5 +1,6 @@
 import numpy as np
 
+from cossim._core import as_array
 from cossim.nn import Conv2d, Flatten, Linear, MaxPool2d, Module, ReLU, Sequential
 
 
@@ -48,15 +49,16 @@ class Encoder(Module):
         layers = {"conv1": self.conv1, "relu1": relu, "pool1": pool, "conv2": self.conv2, "relu2": relu, "pool2": pool}
         return Sequential(layers | {"flatten": self._flatten, "fc": self.fc, "relu3": relu})
 
-    def _check(self, x):
-        shape = x.shape if isinstance(x, np.ndarray) else np.shape(x)
-        if len(shape) != 4 or shape[1:] != (1, 28, 28):
-            raise ValueError(f"Encoder(): images must have shape (N, 1, 28, 28), not {shape}")
+    def _checked(self, x):
+        if type(x) is not np.ndarray:
+            x = as_array("Encoder", "images", x)
+        if x.ndim != 4 or x.shape[1:] != (1, 28, 28):
+            raise ValueError(f"Encoder(): images must have shape (N, 1, 28, 28), not {x.shape}")
+        return x
 
     def forward(self, x):
-        self._check(x)
-        return self._made_once(self._layers).forward(x)
+        """The embeddings of images, shape (N, 1, 28, 28): (N, 100). What calling the encoder does."""
+        return self._made_once(self._layers).forward(self._checked(x))
 
     def vjp(self, x):
-        self._check(x)
-        return self._made_once(self._layers).vjp(x)
+        return self._made_once(self._layers).vjp(self._checked(x))
