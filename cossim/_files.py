@@ -162,10 +162,15 @@ def ending_by_exception():
 
 def write_npz(file, arrays):
     """As np.savez does, whose archive, in NumPy 1.26, complains when it is not closed before its file."""
-    with ZipFile(file, "w") as archive:
+    archive = ZipFile(file, "w")
+    try:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
+        archive.close()
+    except BaseException:
+        archive.fp = None  # or it would complete the file, and raise ValueError where open() was interrupted
+        raise
 
 
 def read_bytes(stream, count):

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -25,6 +26,19 @@ def old(request, tmp_path):
 def assert_old(path, left=0):
     assert nn.load_weights(path)["w"].tolist() == [0, 0, 0]
     assert len(os.listdir(path.parent)) == 1 + left
+
+
+def test_ctrl_c_while_an_archive_is_opened(tmp_path, monkeypatch):
+    """There it is neither open nor closed, and closing it is an error of zipfile's, which must not hide Ctrl-C."""
+    nn.save_weights(tmp_path / "weights.npz", {"w": np.zeros(3)})
+
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(zipfile, "_get_compressor", stop)
+    with pytest.raises(KeyboardInterrupt):
+        nn.save_weights(tmp_path / "weights.npz", {"w": np.ones(3)})
+    assert_old(tmp_path / "weights.npz")
 
 
 def python(code, *arguments, **options):

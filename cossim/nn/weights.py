@@ -69,8 +69,8 @@ def load_weights(path):
         with open(path, "rb") as raw:
             if raw.read(6) == b"\x93NUMPY":
                 raise ValueError("it holds a single array without a name")
-            archive = zipfile.ZipFile(raw)
-            return dict(_member(archive, info) for info in archive.infolist())
+            with zipfile.ZipFile(raw) as archive:
+                return dict(_member(archive, info) for info in archive.infolist())
     except (OSError, MemoryError):
         raise
     except Exception as error:  # of many kinds, some of them those of compressions
