@@ -68,6 +68,15 @@ def not_installed(text):
     return ""
 
 
+class Numbers(doctest.OutputChecker):
+    """NumPy 1 shows a scalar as a bare number, where NumPy 2 shows np.float64(0.5)."""
+
+    def check_output(self, want, got, optionflags):
+        if np.__version__.startswith("1."):
+            want = re.sub(r"np\.float(?:32|64)\(([^()]*)\)", r"\1", want)
+        return super().check_output(want, got, optionflags)
+
+
 # ---- the parts of a page ----
 
 
@@ -75,7 +84,7 @@ def docstring_failures(text, name, names=None, flags=0):
     """The number of examples, and what went wrong with them. Names stay in `names`."""
     names, printed = {} if names is None else names, []
     test = doctest.DocTestParser().get_doctest(text, names, name, None, None)
-    failed = doctest.DocTestRunner(optionflags=flags).run(test, out=printed.append, clear_globs=False).failed
+    failed = doctest.DocTestRunner(Numbers(), optionflags=flags).run(test, out=printed.append, clear_globs=False).failed
     names.update(test.globs)
     return len(test.examples), ["".join(printed)] if failed else []
 

@@ -24,11 +24,14 @@ COUNTS = {
     "weights": 300,
     "checkpoints": 60,
 }
+NEEDS = {"arguments": "tqdm", "weights": "safetensors", "checkpoints": "safetensors"}
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("name", fuzz.NAMES)
 def test_python_target(name, amount, figures):
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
     run, seeds = fuzz.target_of(name)
     tried = 0
     for data in mutations(seeds, amount(COUNTS[name], 40 * COUNTS[name]), seed=5):
