@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SLOWNESS
+from conftest import EMULATED, SLOWNESS
 from oracle import F, torch
 from reference_gradients import by_differences, nt_xent, nt_xent_gradient, partners
 
@@ -434,4 +434,4 @@ print(sorted(delays)[len(delays) // 2], status("VmRSS") - before)
     assert run.returncode == 0, run.stderr
     delay, growth = map(float, run.stdout.split())
     assert delay < 0.5 * SLOWNESS
-    assert growth < 8 << 20
+    assert growth < 8 << 20 or EMULATED
