@@ -16,13 +16,17 @@ def page(rival):
     return ROOT / f"docs/from-{rival}.md"
 
 
+def skip_if_missing(parts):
+    missing = {part.missing for part in parts if part.missing}
+    if missing:
+        pytest.skip(f"needs {', '.join(sorted(missing))}")
+
+
 @pytest.mark.parametrize("rival", ROWS)
 def test_tables_of_calls(rival):
     parts = run(page(rival))
-    missing = [part.missing for part in parts if part.missing]
     assert not [failure for part in parts for failure in part.failures]
-    if missing:
-        pytest.skip(f"needs {', '.join(sorted(set(missing)))}")
+    skip_if_missing(parts)
     assert sum(part.rows for part in parts) >= ROWS[rival]
 
 
@@ -34,9 +38,7 @@ def test_calls_agree_in_float64(rival):
     text, cosines = re.subn(r"(?<=\| )([245]e-7|1e-6)(?= \|)", "1e-14", text)
     text, sums = re.subn(r"(?<=\| )(2e-6|4e-6|2e-5)(?= \|)", "1e-13", text)
     parts = run(page(rival), text)
-    missing = [part.missing for part in parts if part.missing]
-    if missing:
-        pytest.skip(f"needs {', '.join(sorted(set(missing)))}")
+    skip_if_missing(parts)
     exact = len(re.findall(r"(?<=\| )0(?= \|)", text))
     assert cosines + sums + exact == sum(part.rows for part in parts) > 10
     assert not [failure for part in parts for failure in part.failures if failure.startswith("|")]

@@ -50,8 +50,7 @@ class Encoder(Module):
         return Sequential(layers | {"flatten": self._flatten, "fc": self.fc, "relu3": relu})
 
     def _checked(self, x):
-        if type(x) is not np.ndarray:
-            x = as_array("Encoder", "images", x)
+        x = as_array("Encoder", "images", x)
         if x.ndim != 4 or x.shape[1:] != (1, 28, 28):
             raise ValueError(f"Encoder(): images must have shape (N, 1, 28, 28), not {x.shape}")
         return x
