@@ -21,18 +21,27 @@ def size_argument(function, name, value, least, wanted="an integer"):
     return number
 
 
-def integer_text(number):
-    """For messages: Python refuses to write very long ones."""
+def length_argument(function, name, value, least=1):
+    """A layer's number of channels, features or groups."""
+    number = size_argument(function, name, value, least)
+    if number >= 2**63:
+        raise ValueError(f"{function}(): {name} must be below 2**63, not {integer_text(number)}")
+    return number
+
+
+def integer_text(value):
+    """An integer, or a sequence of them, for messages: Python refuses to write very long ones."""
     try:
-        return str(number)
+        return repr(value)
     except ValueError:
         return "(thousands of digits)"
 
 
 def number_argument(function, name, value):
-    """A float, from all that float() takes but text and arrays of dimensions."""
+    """A float, from all that float() takes but text, what float() reads as text, and arrays of dimensions."""
     try:
-        if isinstance(value, (str, bytes, bytearray)) or getattr(value, "ndim", 0):
+        is_number = hasattr(type(value), "__float__") or hasattr(type(value), "__index__")
+        if not is_number or isinstance(value, (str, bytes)) or getattr(value, "ndim", 0):
             raise TypeError
         return float(value)
     except OverflowError:  # of an integer or a fraction; not shown, as it is a long one

@@ -107,9 +107,6 @@ class Index:
     def _of(cls, *parts):
         return cls.__new__(cls)._set(*parts)
 
-    def __reduce__(self):
-        return Index._of, (self.corpus, self._codes, self._scales, self.eps)
-
     def __len__(self):
         return len(self.corpus)
 

@@ -30,7 +30,7 @@ import cossim.nn as nn
 import cossim.simclr as simclr
 
 MODULES = (cossim, nn, simclr)
-SPECIAL = ("__call__", "__getitem__", "__iter__", "__len__", "__reduce__", "__repr__", "__getstate__")
+SPECIAL = ("__call__", "__getitem__", "__iter__", "__len__", "__repr__", "__getstate__")
 
 
 class Case(NamedTuple):
@@ -245,7 +245,7 @@ CASES |= {
         lambda path: [(path.parent / "no such file",), (Path(__file__),)],
     ),
 }
-for _method in ("__len__", "__reduce__", "__repr__", "corpus", "dim", "eps", "nbytes"):
+for _method in ("__len__", "__repr__", "corpus", "dim", "eps", "nbytes"):
     CASES[f"Index.{_method}"] = Case(found(f"Index.{_method}"), lambda rng, size: (index(rng, size),))
 for _name in [name for name in CASES if name.startswith("Index.") and name != "Index.load"]:
     CASES[_name] = CASES[_name]._replace(more=(*MORE.pop(_name, ()), *other_indexes()))

@@ -199,6 +199,10 @@ def test_unusable_arguments(folder, command, message, capsys):
         ("embed images.npy --weights no.npz -o z.npy", "no.npz: No such file or directory"),
         ("embed images.npy --weights images.npz -o z.npy", "images.npz: damaged or no .npz file: "),
         ("embed images.npy --weights other.npz -o z.npy", "other.npz does not fit Encoder: conv1.weight is missing"),
+        (
+            "embed images.npy --weights v2.npz -o z.npy",
+            "v2.npz: load_state_dict(): conv1.weight must hold real num",
+        ),
         ("embed images.npy --weights old.npz -o no/z.npy", "no/z.npy: no file can be written there: No such file"),
         ("embed old.npz --weights old.npz -o z.npy", "old.npz: neither an idx nor a .npy file"),
     ],
@@ -206,6 +210,7 @@ def test_unusable_arguments(folder, command, message, capsys):
 def test_failures(folder, command, message, capsys):
     (folder / "images.npz").write_text("nothing of use")
     nn.save_weights(folder / "other.npz", {"weight": np.ones(3)})
+    np.savez(folder / "v2.npz", **{"conv1.weight": np.ones(3, "V2")})  # what np.savez makes of bfloat16
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert main(command.split()) == 1
     printed = capsys.readouterr()

@@ -1,5 +1,6 @@
 """Index: the results of topk and pairs_above, bit for bit, from codes that tell what cannot be among them."""
 
+import copy
 import pickle
 
 import ml_dtypes
@@ -61,9 +62,21 @@ def test_attributes(rng):
     assert index.nbytes == 2000 * (384 + 8)
     assert index.nbytes <= 0.3 * x.nbytes
     assert repr(index) == "Index of 2000 rows of 384 elements, float32"
-    again = pickle.loads(pickle.dumps(index))
-    same(again.topk(x[:5], 3), index.topk(x[:5], 3))
     assert repr(cossim.Index(np.eye(2))) == "Index of 2 rows of 2 elements, float64"
+
+
+class Named(cossim.Index):
+    """A class of a user's, with an attribute of its own."""
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda index: pickle.loads(pickle.dumps(index))])
+def test_copies(rng, again):
+    x = rng.standard_normal((200, 384), np.float32)
+    index = Named(x, eps=0.1)
+    index.names = ["a", "b"]
+    other = again(index)
+    assert (type(other), other.names, other.eps, other.nbytes) == (Named, ["a", "b"], 0.1, index.nbytes)
+    same(other.topk(x[:5], 3), index.topk(x[:5], 3))
 
 
 @pytest.mark.parametrize("name", ["corpus", "dim", "nbytes", "eps"])

@@ -109,9 +109,26 @@ def test_sequential_is_a_sequence():
         (
             lambda: nn.Conv2d(1, 1, 3, padding=4, padding_mode="reflect")(np.zeros((1, 1, 4, 4), "f4")),
             ValueError,
-            "reflect",
+            r"padding \(4, 4\) is too large for padding_mode='reflect' and images of size \(4, 4\)",
         ),
+        (
+            lambda: nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect")(np.zeros(3, "f4")),
+            ValueError,
+            r"x must have 4 dimensions.*x: shape \(3,\)",
+        ),
+        (
+            lambda: nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular").vjp(np.zeros((2, 2, 3, 3), "f4")),
+            ValueError,
+            r"x has 2 channels.*x: shape \(2, 2, 3, 3\)",
+        ),
+        (
+            lambda: nn.Conv2d(1, 1, 10**5000),
+            ValueError,
+            r"kernel_size must be below 2\*\*31, not \(thousands",
+        ),
+        (lambda: nn.Linear(10**400, 1), ValueError, r"Linear\(\): in_features must be below 2\*\*63"),
         (lambda: nn.Linear(-1, 2), ValueError, "in_features"),
+        (lambda: nn.Flatten(10**5000)(np.zeros((2, 3))), IndexError, r"dim \(thousands of digits\) is out of range"),
         (lambda: nn.Flatten(3)(np.zeros((2, 3))), IndexError, "dim 3"),
         (lambda: nn.Flatten(2, 1)(np.zeros((2, 3, 4))), ValueError, "end_dim"),
         (
@@ -124,7 +141,7 @@ def test_sequential_is_a_sequence():
         (
             lambda: nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect")(np.ma.ones((1, 1, 4, 4))),
             TypeError,
-            r"Conv2d\(\): x is a masked array",
+            r"conv2d\(\): x is a masked array",
         ),
         (lambda: nn.Linear(3, 2)(np.zeros((2, 4), np.float32)), ValueError, r"\(2, 4\)"),
     ],
@@ -206,8 +223,31 @@ def test_files_that_are_none(tmp_path):
         layer.load_state_dict(tmp_path / "objects.npz")
     with pytest.raises(ValueError, match="must end in"):
         layer.load_state_dict(tmp_path / "weights.bin")
+    np.savez(tmp_path / "complex.npz", weight=np.ones((2, 2), complex))
+    with pytest.raises(ValueError, match=r"complex\.npz: load_state_dict\(\): weight must hold real numbers"):
+        layer.load_state_dict(tmp_path / "complex.npz")
     with pytest.raises(TypeError, match="int"):
         layer.load_state_dict(3)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "good", "bad"),
+    [
+        (".npz", "b\n", "a\0b"),
+        (".npz", "x" * 65_531, "x" * 65_532),
+        (".npz", "é 文", "\ud800"),
+        (".safetensors", "é\0文", "\ud800"),
+        (".safetensors", "metadata", "__metadata__"),
+    ],
+)
+def test_names_that_a_file_cannot_hold(tmp_path, suffix, good, bad):
+    path = tmp_path / f"weights{suffix}"
+    if suffix == ".safetensors":
+        pytest.importorskip("safetensors")
+    nn.save_weights(path, {good: np.ones(2)})
+    with pytest.raises(ValueError, match=r"^save_weights\(\): a \.\w+ file cannot hold an array by the name "):
+        nn.save_weights(path, {bad: np.ones(3)})
+    assert list(nn.load_weights(path)) == [good]
 
 
 def test_weights_that_do_not_fit_change_nothing():
@@ -229,6 +269,10 @@ def test_weights_that_do_not_fit_change_nothing():
     layer[1].bias.flags.writeable = False
     with pytest.raises(ValueError, match=r"1\.bias is read-only"):
         layer.load_state_dict(good)
+    layer[1].bias = [1.0, 2.0]
+    with pytest.raises(ValueError, match=r"1\.bias of the layer is no NumPy array, but a list"):
+        layer.load_state_dict(good)
+    layer[1].bias = before["1.bias"].copy()
     for key, array in layer.state_dict().items():
         np.testing.assert_array_equal(array, before[key])
     layer.load_state_dict({"0.bias": [5.0, 6.0], "nothing": [1]}, strict=False)

@@ -219,6 +219,25 @@ def test_gradients_that_do_not_fit_change_nothing(name, given, error, words):
     assert all((array == 0).all() for array in optimizer.state_dict().values())
 
 
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
+def test_arrays_that_have_become_read_only(name):
+    own = {"w": np.ones(3), "b": np.ones(2)}
+    optimizer = ours_of(name, own, {"momentum": 0.9} if name == "SGD" else {})
+    gradients, state = {"w": np.ones(3), "b": np.ones(2)}, optimizer.state_dict()
+    last = [array for array in state.values() if array.shape == (2,)][-1]
+    for array, words in ((own["b"], "b"), (last, r"\w+\.b")):
+        array.flags.writeable = False
+        with pytest.raises(ValueError, match=rf"^{name}\.step\(\): {words} is read-only$"):
+            optimizer.step(gradients)
+        with pytest.raises(ValueError, match=rf"^load_state_dict\(\): .* {words} is read-only$"):
+            optimizer.load_state_dict({key: array + 1 for key, array in state.items()})
+        assert all((array == 1).all() for array in own.values())
+        assert all((array == 0).all() for array in optimizer.state_dict().values())
+        array.flags.writeable = True
+    optimizer.step(gradients)
+    assert (own["b"] < 1).all()
+
+
 READ_ONLY = np.ones(3)
 READ_ONLY.flags.writeable = False
 SHARED = np.ones(3)

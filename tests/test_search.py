@@ -1,5 +1,7 @@
 """topk, pairs_above and duplicate_groups: against the whole matrix of scores, whose bits they must have."""
 
+import array
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -283,7 +285,7 @@ def test_bad_arguments(tmp_path):
     with pytest.raises(ValueError, match=r"topk\(\): there are no candidates: a single row has no others"):
         cossim.topk(x[:1], None, 1)
     assert len(cossim.pairs_above(x, 0.5, max_pairs=10**30).i) == 435
-    for threshold in ("0.5", None, [0.5], np.array([0.5]), 1j):
+    for threshold in ("0.5", b"1", np.str_("1"), array.array("B", b"1"), None, [0.5], np.array([0.5]), 1j):
         with pytest.raises(TypeError, match=r"pairs_above\(\): threshold must be a number"):
             cossim.pairs_above(x, threshold)
     for call, name in (

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cossim import _core
-from cossim._arguments import integer_argument, size_argument
+from cossim._arguments import integer_argument, integer_text, length_argument
 
 
 def _error(kind, function, message, arrays):
@@ -46,11 +46,11 @@ def _pair(function, name, value, least):
     else:
         values = (integer_argument(function, name, value, wanted),) * 2
     if len(values) != 2:
-        raise ValueError(f"{function}(): {name} must be {wanted}, not {value!r}")
+        raise ValueError(f"{function}(): {name} must be {wanted}, not {integer_text(value)}")
     if min(values) < least:
-        raise ValueError(f"{function}(): {name} must be at least {least}, not {value!r}")
+        raise ValueError(f"{function}(): {name} must be at least {least}, not {integer_text(value)}")
     if max(values) >= 2**31:
-        raise ValueError(f"{function}(): {name} must be below 2**31, not {value!r}")
+        raise ValueError(f"{function}(): {name} must be below 2**31, not {integer_text(value)}")
     return values
 
 
@@ -126,6 +126,7 @@ class _Conv2dCall(NamedTuple):
     bias: np.ndarray | None
     stride: tuple
     before: tuple
+    after: tuple
     dilation: tuple
     groups: int
     size: tuple
@@ -141,7 +142,7 @@ class _Conv2dCall(NamedTuple):
 
 def _check_conv2d(x, weight, bias, stride, padding, dilation, groups):
     # Numbers first: their conversion may run code that changes arrays.
-    groups = size_argument("conv2d", "groups", groups, 1)
+    groups = length_argument("conv2d", "groups", groups)
     stride = _pair("conv2d", "stride", stride, 1)
     dilation = _pair("conv2d", "dilation", dilation, 1)
     padding = padding if isinstance(padding, str) else _pair("conv2d", "padding", padding, 0)
@@ -180,7 +181,7 @@ def _check_conv2d(x, weight, bias, stride, padding, dilation, groups):
             arrays,
         )
     size = tuple((p - r) // s + 1 for p, r, s in zip(padded, reach, stride, strict=True))
-    return _Conv2dCall(images, weight, arrays.get("bias"), stride, before, dilation, groups, size, x.ndim == 4)
+    return _Conv2dCall(images, weight, arrays.get("bias"), stride, before, after, dilation, groups, size, x.ndim == 4)
 
 
 def _pooled_size(size, kernel, stride, padding, dilation, ceil_mode):

@@ -133,10 +133,10 @@ class Module:
         Raises
         ------
         ValueError
-            Keys or shapes that do not fit, arrays of the layer that are read-only, or a file that is no weights file,
-            with all that is wrong in one message.
+            Keys or shapes that do not fit, arrays of the layer that are read-only, or a file that is no weights file of
+            real numbers, with all that is wrong in one message.
         TypeError
-            Parameters that are no real numbers.
+            A dict with values that are no real numbers.
 
         Examples
         --------
@@ -153,9 +153,11 @@ class Module:
             problems += [f"{key} is missing" for key in own if key not in given]
             problems += [f"{key} is not expected" for key in given if key not in own]
         for key in own:
-            if key in given and given[key].shape != own[key].shape:
-                problems.append(f"{key} must have shape {own[key].shape}, not {given[key].shape}")
-            if key in given and isinstance(own[key], np.ndarray) and not own[key].flags.writeable:
+            if key in given and given[key].shape != np.shape(own[key]):
+                problems.append(f"{key} must have shape {np.shape(own[key])}, not {given[key].shape}")
+            if key in given and not isinstance(own[key], np.ndarray):
+                problems.append(f"{key} of the layer is no NumPy array, but a {type(own[key]).__name__}")
+            elif key in given and not own[key].flags.writeable:
                 problems.append(f"{key} is read-only in the layer")
         if problems:
             raise ValueError(f"load_state_dict(): {source} does not fit {type(self).__name__}: " + "; ".join(problems))

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from cossim import _core
-from cossim._arguments import integer_argument, size_argument
+from cossim._arguments import integer_argument, integer_text, length_argument
 from cossim.nn import functional, gradients
 from cossim.nn.module import Module
 
@@ -70,9 +70,9 @@ class Conv2d(Module):
         dtype=np.float32,
         rng=None,
     ):
-        in_channels = size_argument("Conv2d", "in_channels", in_channels, 1)
-        out_channels = size_argument("Conv2d", "out_channels", out_channels, 1)
-        groups = size_argument("Conv2d", "groups", groups, 1)
+        in_channels = length_argument("Conv2d", "in_channels", in_channels)
+        out_channels = length_argument("Conv2d", "out_channels", out_channels)
+        groups = length_argument("Conv2d", "groups", groups)
         if in_channels % groups or out_channels % groups:
             raise ValueError(
                 f"Conv2d(): groups={groups} must divide in_channels={in_channels} and out_channels={out_channels}"
@@ -93,47 +93,39 @@ class Conv2d(Module):
         self.weight = _uniform(rng, shape, fan_in, _dtype(dtype))
         self.bias = _uniform(rng, out_channels, fan_in, _dtype(dtype)) if bias else None
 
-    def _padded(self, x):
-        """What is convolved without a border of zeros, and the padding that is left."""
+    def _check(self, x):
         _check_padding_mode(self.padding_mode)  # which may have been set since
+        return functional._check_conv2d(
+            x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
+        )
+
+    def _with_border(self, call):
+        """The same convolution, where the images have their border and the padding of zeros is none."""
         if self.padding_mode == "zeros":
-            return x, self.padding
-        before, after = functional._conv_padding(self.padding, self.kernel_size, self.stride, self.dilation)
-        x = _core.as_array("Conv2d", "x", x)
-        return _pad(x, [(0, 0)] * (x.ndim - 2) + list(zip(before, after, strict=True)), self.padding_mode), 0
+            return call
+        return call._replace(images=_pad(call.images, call, self.padding_mode), before=(0, 0), after=(0, 0))
 
     def forward(self, x):
         """conv2d of x, shape (N, C, H, W) or (C, H, W), with this layer's arrays: what calling the layer does."""
-        x, padding = self._padded(x)
-        return functional.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        call = self._check(x)
+        out = self._with_border(call).run()
+        return out if call.many else out[0]
 
     def vjp(self, x):
         return self._vjp(x, gradients._conv2d_vjp)
 
     def _vjp(self, x, make):
         """make(call) gives a result, and the pullback from it to what is convolved."""
-        x = _core.as_array("Conv2d", "x", x)
-        padded, padding = self._padded(x)
-        call = functional._check_conv2d(
-            padded, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
-        )
-        y, pullback_padded = make(call)
+        call, mode = self._check(x), self.padding_mode
+        y, pullback_padded = make(self._with_border(call))
 
         def pullback(dy, input_gradient=True):
             dx, *of_parameters = pullback_padded(dy, input_gradient)
-            if dx is not None and self.padding_mode != "zeros":
-                dx = self._fold_border(x.shape, dx)
+            if dx is not None and mode != "zeros":
+                dx = _fold_border(dx, call, mode)
             return dx, _named(self.parameter_names, of_parameters)
 
         return y, pullback
-
-    def _fold_border(self, shape, dx):
-        """The gradients of a border that repeats pixels, added to those of these pixels."""
-        pixels = np.arange(math.prod(shape[-2:])).reshape(shape[-2:])
-        places = self._padded(pixels)[0].reshape(-1)
-        folded = np.zeros((math.prod(shape[:-2]), pixels.size), dx.dtype)
-        np.add.at(folded, (slice(None), places), dx.reshape(len(folded), places.size))
-        return folded.reshape(shape)
 
     def _arguments_repr(self):
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
@@ -163,15 +155,26 @@ def _check_padding_mode(mode):
         raise ValueError(f"Conv2d(): padding_mode must be one of {', '.join(_PAD_MODES)}, not {mode!r}")
 
 
-def _pad(x, widths, mode):
+def _pad(images, call, mode):
     """np.pad, but where the image is too small for the mode: an error as in torch, not a second reflection."""
     most = {"reflect": 1, "circular": 0}.get(mode)
-    for size, width in zip(x.shape, widths, strict=True):
+    image, widths = images.shape[-2:], list(zip(call.before, call.after, strict=True))
+    for size, width in zip(image, widths, strict=True):
         if max(width) > 0 and (size == 0 or (most is not None and max(width) > size - most)):
             raise ValueError(
-                f"Conv2d(): padding {width} is too large for padding_mode={mode!r} and x of shape {x.shape}"
+                f"Conv2d(): padding {width} is too large for padding_mode={mode!r} and images of size {image}"
             )
-    return np.pad(x, widths, _PAD_MODES[mode])
+    return np.pad(images, [(0, 0)] * (images.ndim - 2) + widths, _PAD_MODES[mode])
+
+
+def _fold_border(dx, call, mode):
+    """The gradients of a border that repeats pixels, added to those of these pixels."""
+    image = call.images.shape[-2:]
+    pixels = np.arange(math.prod(image)).reshape(image)
+    places = _pad(pixels, call, mode).reshape(-1)
+    folded = np.zeros((math.prod(dx.shape[:-2]), pixels.size), dx.dtype)
+    np.add.at(folded, (slice(None), places), dx.reshape(len(folded), places.size))
+    return folded.reshape(*dx.shape[:-2], *image)
 
 
 def _without_parameters(pullback):
@@ -282,6 +285,7 @@ class Flatten(Module):
         range_ = max(x.ndim, 1)
         for dim in dims:
             if not -range_ <= dim < range_:
+                dim = integer_text(dim)
                 raise np.exceptions.AxisError(f"Flatten(): dim {dim} is out of range for x of shape {x.shape}")
         start, end = (dim % range_ for dim in dims)
         if end < start:
@@ -326,8 +330,8 @@ class Linear(Module):
     parameter_names = ("weight", "bias")
 
     def __init__(self, in_features, out_features, bias=True, *, dtype=np.float32, rng=None):
-        self.in_features = in_features = size_argument("Linear", "in_features", in_features, 0)
-        self.out_features = out_features = size_argument("Linear", "out_features", out_features, 0)
+        self.in_features = in_features = length_argument("Linear", "in_features", in_features, 0)
+        self.out_features = out_features = length_argument("Linear", "out_features", out_features, 0)
         rng = np.random.default_rng(rng)
         self.weight = _uniform(rng, (out_features, in_features), in_features, _dtype(dtype))
         self.bias = _uniform(rng, out_features, in_features, _dtype(dtype)) if bias else None

@@ -6,10 +6,9 @@ from numbers import Real
 
 import numpy as np
 
-from cossim import _core
 from cossim._arguments import number_argument
 from cossim.nn.module import Module
-from cossim.nn.weights import read_weights
+from cossim.nn.weights import named_array, read_weights
 
 
 def _number(optimizer, name, value, *, least=0.0, below=math.inf):
@@ -66,6 +65,11 @@ class _Optimizer:
     def _zeros(self):
         return {key: np.zeros_like(array) for key, array in self._parameters.items()}
 
+    def _read_only(self):
+        """Arrays that can be changed no longer, as a caller who has them can make them."""
+        state = self._parameters | self.state_dict()
+        return [f"{key} is read-only" for key, array in state.items() if not array.flags.writeable]
+
     def _checked(self, gradients):
         """A gradient for each parameter, in their order; an error before anything is changed where one does not fit."""
         function = f"{type(self).__name__}.step"
@@ -74,11 +78,12 @@ class _Optimizer:
             raise TypeError(f"{function}(): gradients must be a dict with the keys of the parameters, not {kind}")
         problems = [f"{key} is missing" for key in self._parameters if key not in gradients]
         problems += [f"{key} is not expected" for key in gradients if key not in self._parameters]
+        problems += self._read_only()
         arrays = {}
         for key, parameter in self._parameters.items():
             if key not in gradients:
                 continue
-            gradient = _core.as_array(function, key, gradients[key])
+            gradient = named_array(function, key, gradients[key])
             arrays[key] = gradient = gradient.astype(gradient.dtype.newbyteorder("="), copy=False)
             if gradient.dtype != parameter.dtype:
                 raise TypeError(f"{function}(): {key} must have dtype {parameter.dtype}, not {gradient.dtype}")
@@ -99,7 +104,8 @@ class _Optimizer:
         Raises
         ------
         TypeError, ValueError
-            Keys, shapes or dtypes other than those of the parameters. Nothing has been changed then.
+            Keys, shapes or dtypes other than those of the parameters, or arrays that have become read-only. Nothing has
+            been changed then.
 
         Examples
         --------
@@ -152,9 +158,10 @@ class _Optimizer:
         Raises
         ------
         ValueError
-            Keys or shapes that do not fit, a step that is no number from 0; nothing has been changed then.
+            Keys or shapes that do not fit, a step that is no number from 0, arrays of the optimizer that have become
+            read-only, or a file that is no weights file of real numbers; nothing has been changed then.
         TypeError
-            Arrays that hold no real numbers.
+            A dict with values that are no real numbers.
 
         Examples
         --------
@@ -169,6 +176,7 @@ class _Optimizer:
         own = self.state_dict()
         problems = [f"{key} is missing" for key in own if key not in given]
         problems += [f"{key} is not expected" for key in given if key not in own]
+        problems += self._read_only()
         for key in own:
             if key in given and given[key].shape != own[key].shape:
                 problems.append(f"{key} must have shape {own[key].shape}, not {given[key].shape}")

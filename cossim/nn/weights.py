@@ -107,7 +107,7 @@ def save_weights(path, state_dict):
     OSError
         The file cannot be written; the old one is still there.
     ValueError
-        Another end than .npz and .safetensors.
+        Another end than .npz and .safetensors; names that the format cannot hold.
     TypeError
         No mapping, or values that are no real numbers, or bfloat16, which NumPy cannot read back (as float32 they are
         the same numbers).
@@ -126,6 +126,7 @@ def save_weights(path, state_dict):
         raise TypeError(f"save_weights(): state_dict must be a dict of arrays, not {type(state_dict).__name__}")
     arrays = _as_arrays(state_dict, "save_weights")
     for name, array in arrays.items():
+        _check_name(name, kind)
         if array.dtype.kind == "V":
             message = f"{name} is {array.dtype}, which NumPy cannot read back: as float32 it has the same values"
             raise TypeError(f"save_weights(): {message}")
@@ -137,6 +138,21 @@ def save_weights(path, state_dict):
         else:
             file.write(data)
         replace()
+
+
+def _check_name(name, kind):
+    """A ValueError for names that a file of this kind cannot give back."""
+    try:
+        encoded = name.encode()
+        if kind == ".safetensors":
+            fits = name != "__metadata__"
+        else:
+            fits = b"\0" not in encoded and len(encoded + b".npy") < 2**16  # two bytes count them in a .zip file
+    except UnicodeEncodeError:  # half of a surrogate pair
+        fits = False
+    if not fits:
+        text = repr(name) if len(name) < 100 else f"{name[:100]!r}..., of {len(name)} characters"
+        raise ValueError(f"save_weights(): a {kind} file cannot hold an array by the name {text}")
 
 
 def check_weights_path(path):
@@ -155,8 +171,13 @@ def _as_arrays(state_dict, function):
             raise TypeError(f"{function}(): names must be str, not {key!r}")
         if hasattr(value, "detach"):  # a torch.nn.Parameter does not become an array by itself
             value = value.detach()
-        arrays[key] = _core.as_array(function, key, value)
+        arrays[key] = named_array(function, key, value)
     return arrays
+
+
+def named_array(function, key, value):
+    """As an array, with errors that name the key, which may be any str."""
+    return _core.as_array(function, key if key.isprintable() else ascii(key), value)
 
 
 def read_weights(source):
@@ -164,5 +185,9 @@ def read_weights(source):
     if isinstance(source, Mapping):
         return _as_arrays(source, "load_state_dict"), "the dict"
     if isinstance(source, (str, os.PathLike)):
-        return _as_arrays(load_weights(source), "load_state_dict"), os.fspath(source)
+        path = os.fspath(source)
+        try:
+            return _as_arrays(load_weights(path), "load_state_dict"), path
+        except TypeError as error:
+            raise ValueError(f"{path}: {error}") from None
     raise TypeError(f"load_state_dict(): state_dict must be a dict of arrays or a path, not {type(source).__name__}")

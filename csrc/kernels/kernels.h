@@ -7,7 +7,7 @@
 
 /*
  * The contiguous inner loops, one table of pointers per instruction set. Every body is written once (*_body.h) over the
- * vocabulary of simd/, and has a naive twin in tests/c/test_kernels.c.
+ * vocabulary of simd/, and has a naive twin in tests/c/test_*kernels.c.
  */
 
 /* The element types that the kernels read in place. core/dtype.h goes on from here with those that are converted first. */
