@@ -67,8 +67,10 @@ $(BUILD)/peak_%: benchmarks/peak.c $(wildcard csrc/simd/*.h)
 	@mkdir -p $(@D)
 	$(CC) $(C_FLAGS) -DVOCABULARY='"simd/$*.h"' $< -lm -o $@
 
-test-c: $(C_TESTS) ## the C tests alone; with other compilers and flags: make test-c BUILD=build/tsan CC=clang EXTRA=-fsanitize=thread
-	@for test in $(C_TESTS); do $(RUN) $$test || exit 1; done
+test-c: $(C_TESTS:=.run) ## the C tests alone; with other compilers and flags: make test-c BUILD=build/tsan CC=clang EXTRA=-fsanitize=thread
+
+%.run: % # each by itself, so that make -j runs several at once
+	@$(RUN) $<
 
 bench: $(VENV)/bench.stamp ## timed comparisons beside other libraries, and README's tables and plot of them; one alone: make bench NAME=rows
 	$(PY) -m benchmarks $(NAME)
