@@ -201,7 +201,7 @@ def test_unusable_arguments(folder, command, message, capsys):
         ("embed images.npy --weights other.npz -o z.npy", "other.npz does not fit Encoder: conv1.weight is missing"),
         (
             "embed images.npy --weights v2.npz -o z.npy",
-            "v2.npz: load_state_dict(): conv1.weight must hold real num",
+            "v2.npz: load_state_dict(): conv1.weight must hold real numbers",
         ),
         ("embed images.npy --weights old.npz -o no/z.npy", "no/z.npy: no file can be written there: No such file"),
         ("embed old.npz --weights old.npz -o z.npy", "old.npz: neither an idx nor a .npy file"),

@@ -124,7 +124,7 @@ def test_sequential_is_a_sequence():
         (
             lambda: nn.Conv2d(1, 1, 10**5000),
             ValueError,
-            r"kernel_size must be below 2\*\*31, not \(thousands",
+            r"kernel_size must be below 2\*\*31, not \(thousands of digits\)",
         ),
         (lambda: nn.Linear(10**400, 1), ValueError, r"Linear\(\): in_features must be below 2\*\*63"),
         (lambda: nn.Linear(-1, 2), ValueError, "in_features"),
