@@ -50,13 +50,28 @@ def number_argument(function, name, value):
         raise TypeError(f"{function}(): {name} must be a number, not {type(value).__name__}") from None
 
 
-def temperature_argument(function, value, dtype):
-    """That of a loss of this dtype."""
+def eps_argument(function, eps):
+    value = number_argument(function, "eps", eps)
+    if not value >= 0:
+        raise ValueError(f"{function}(): eps must be a number >= 0, not {value}")
+    return value
+
+
+def plain_text(value):
+    """A str as one of the class str itself, whose comparisons run no code of a subclass."""
+    return str.__str__(value)
+
+
+def temperature_argument(function, value):
     if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{function}(): temperature must be a number, not {value!r}")
     temperature = number_argument(function, "temperature", value)
     if not 0 < temperature < np.inf:
         raise ValueError(f"{function}(): temperature must be above 0 and finite, not {temperature}")
+    return temperature
+
+
+def check_temperature(function, temperature, dtype):
+    """Raises ValueError where a loss of this dtype would overflow."""
     if 4 / temperature > float(np.finfo(dtype).max):
         raise ValueError(f"{function}(): temperature {temperature} is too small for {dtype}: 1 / temperature overflows")
-    return temperature

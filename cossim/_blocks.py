@@ -20,17 +20,10 @@ def is_lazy(x):
 
 
 class Rows:
-    """The rows of an argument: an array in memory, a numpy.memmap, or the path of a .npy file.
+    """The rows of an argument: its array, and its map where that is a numpy.memmap."""
 
-    Raises TypeError or ValueError, naming function and argument, where it is none of these, or has not two dimensions.
-    """
-
-    def __init__(self, function, name, source):
-        if is_lazy(source):
-            raise TypeError(f"{function}(): {name} is a Dask array: compute() it, or use topk or pairs_above")
-        if isinstance(source, (str, os.PathLike)):
-            source = open_rows(function, name, source)
-        self.array = _core.rows(function, name, source)
+    def __init__(self, array, source):
+        self.array = array
         self.map, self.mapped_from = _mapping(source) if isinstance(source, np.memmap) else (None, 0)
 
     def __len__(self):
@@ -58,6 +51,24 @@ class Rows:
         end = start + (len(block) - 1) * block.strides[0] + block.shape[1] * block.itemsize
         start -= start % mmap.PAGESIZE
         self.map.madvise(getattr(mmap, advice), start, end - start)
+
+
+def rows_of(function, **sources):
+    """Rows of each argument by its name: an array in memory, a numpy.memmap, or the path of a .npy file.
+
+    All but the first may be None, and then stay None. Raises TypeError or ValueError, naming function and argument, where
+    one is none of these, or has not two dimensions.
+    """
+    given = {}
+    for name, source in sources.items():
+        if is_lazy(source):
+            raise TypeError(f"{function}(): {name} is a Dask array: compute() it, or use topk or pairs_above")
+        if isinstance(source, (str, os.PathLike)):
+            source = open_rows(function, name, source)
+        if source is not None or not given:
+            given[name] = source
+    arrays = dict(zip(given, _core.as_rows(function, tuple(given), tuple(given.values())), strict=True))
+    return tuple(Rows(arrays[name], given[name]) if name in given else None for name in sources)
 
 
 def open_rows(function, name, path):

@@ -23,6 +23,7 @@ from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph
 
 from cossim import _core, _dask_tasks, _search
+from cossim._arguments import integer_argument
 from cossim._blocks import open_rows
 from cossim._search import Pairs, TopK
 
@@ -227,7 +228,8 @@ def topk(queries, corpus, k, *, eps=1e-8, memory=None, progress=None):
     queries, corpus = _row_blocks("topk", ("queries", "corpus"), queries, corpus)
     right = queries if corpus is None else corpus
     _check_rows("topk", "queries" if corpus is None else "corpus", right)
-    k = _search.k_argument("topk", k, right.shape[0] - (corpus is None))
+    k = integer_argument("topk", "k", k)
+    _search.check_k("topk", k, right.shape[0] - (corpus is None))
     options = {"eps": eps, "memory": memory}
     dtype = _search.topk(_none_of(queries, 0), _none_of(right, 1), 1, **options).values.dtype
     name = f"cossim-topk-{tokenize(queries.name, right.name, corpus is None, k, eps, memory)}"

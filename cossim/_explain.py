@@ -1,16 +1,17 @@
 """explain(): a call of cosine_similarity taken apart, step by step, with the user's own numbers."""
 
 import math
-import operator
 from itertools import islice
 from textwrap import fill
 from typing import NamedTuple
 
 import numpy as np
 
-from cossim._core import as_array, cosine_distance, cosine_similarity, vecdot, vector_norm
+from cossim._arguments import eps_argument, integer_argument
+from cossim._core import as_arrays, cosine_distance, cosine_similarity, vecdot, vector_norm
 from cossim._similarity import broadcast_shape
 
+_FUNCTION = "cosine_similarity"  # errors are those of the call that is taken apart
 SHOWN = 4  # outputs written out one by one; the rest are counted
 ALL_PAIRS = "cosine_similarity(x1[:, None], x2[None], dim=2), or cossim.pairwise(x1, x2)"
 
@@ -68,11 +69,11 @@ class Explanation:
     """
 
     def __init__(self, x1, x2, dim, eps):
-        self.similarity = cosine_similarity(x1, x2, dim, eps)  # first: its errors are the ones to see
-        x1, x2 = (np.asarray(as_array("explain", name, x)) for name, x in (("x1", x1), ("x2", x2)))
-        self.eps = float(eps)
+        dim, self.eps = integer_argument(_FUNCTION, "dim", dim), eps_argument(_FUNCTION, eps)
+        x1, x2 = as_arrays(_FUNCTION, ("x1", "x2"), (x1, x2))
+        self.similarity = cosine_similarity(x1, x2, dim, self.eps)
         self.broadcast_shape = broadcast_shape(x1.shape, x2.shape)
-        self.dim = operator.index(dim) % max(len(self.broadcast_shape), 1)
+        self.dim = dim % max(len(self.broadcast_shape), 1)
         self.shape = np.shape(self.similarity)
         self._given = (x1.shape, x2.shape), (x1.dtype, x2.dtype)
 

@@ -9,11 +9,11 @@ Sums over broadcast axes are dot products (vecdot), so that no array of the broa
 """
 
 import math
-import operator
 
 import numpy as np
 
 from cossim import _core
+from cossim._arguments import eps_argument, integer_argument
 from cossim._similarity import broadcast_shape
 
 
@@ -143,15 +143,16 @@ def cosine_similarity_vjp(x1, x2, dim=_DIM, eps=1e-8, *, axis=None):
         raise TypeError(f"{function}() got both dim and axis, which are two names of one argument")
     if dim is _DIM:
         dim = 1 if axis is None else axis
-    x1, x2 = _core.as_array(function, "x1", x1), _core.as_array(function, "x2", x2)
+    dim, eps = integer_argument(function, "dim", dim), eps_argument(function, eps)
+    x1, x2 = _core.as_arrays(function, ("x1", "x2"), (x1, x2))
     y = _core.cosine_similarity(x1, x2, dim, eps)
     shape = broadcast_shape(x1.shape, x2.shape, (1,))
-    dim = operator.index(dim) % len(shape)
+    dim %= len(shape)
     operands = []
     for x in (x1, x2):
         aligned = _cast(x, _work(y.dtype)).reshape((1,) * (len(shape) - x.ndim) + x.shape)
         vectors = [shape[dim] if i == dim else size for i, size in enumerate(aligned.shape)]
-        operands.append((x, aligned.shape, _Rows(np.broadcast_to(aligned, vectors), dim, float(eps))))
+        operands.append((x, aligned.shape, _Rows(np.broadcast_to(aligned, vectors), dim, eps)))
 
     def pullback(dy):
         d = np.expand_dims(_gradient_argument(function, "dy", dy, y, "y"), dim)
@@ -209,11 +210,11 @@ def pairwise_vjp(x, y=None, *, eps=1e-8):
            [ 0.   ,  0.8  ]])
     """
     function = "pairwise_vjp"
-    x = _core.as_array(function, "x", x)
-    y = None if y is None else _core.as_array(function, "y", y)
+    eps = eps_argument(function, eps)
+    x, y = (_core.as_array(function, "x", x), None) if y is None else _core.as_arrays(function, ("x", "y"), (x, y))
     scores = _core.pairwise(x, y, eps=eps)
-    left = _Rows(_cast(x, _work(scores.dtype)), 1, float(eps))
-    right = left if y is None else _Rows(_cast(y, _work(scores.dtype)), 1, float(eps))
+    left = _Rows(_cast(x, _work(scores.dtype)), 1, eps)
+    right = left if y is None else _Rows(_cast(y, _work(scores.dtype)), 1, eps)
 
     def product(d, rows):  # d @ rows.units
         return _core.vecdot(d[:, None], np.ascontiguousarray(rows.units.T)[None])

@@ -5,12 +5,12 @@ import math
 import numpy as np
 
 from cossim import _core, _index_file
-from cossim._blocks import Rows, memory_argument
+from cossim._arguments import eps_argument, integer_argument
+from cossim._blocks import memory_argument, rows_of
 from cossim._progress import reporting
 from cossim._search import (
+    check_k,
     check_sides,
-    eps_argument,
-    k_argument,
     max_pairs_argument,
     pairs_rows,
     threshold_argument,
@@ -82,7 +82,7 @@ class Index:
     def __init__(self, corpus, *, eps=1e-8, progress=None):
         name = "Index"
         eps = eps_argument(name, eps)
-        rows = Rows(name, "corpus", corpus)
+        (rows,) = rows_of(name, corpus=corpus)
         check_sides(name, rows, "corpus", rows, "corpus")
         self._set(rows.array, None, None, eps)
         if self.dim > DEEPEST:
@@ -131,7 +131,7 @@ class Index:
 
     def _sides(self, name, queries):
         # Rows of a file are read here and there, where codes call for it: its map is of no use in blocks.
-        x, y = Rows(name, "queries", queries), Rows(name, "corpus", self.corpus)
+        x, y = rows_of(name, queries=queries, corpus=self.corpus)
         check_sides(name, x, "queries", y, "corpus")
         return x, y
 
@@ -166,8 +166,9 @@ class Index:
         TopK(values=array([[0.8, 0.6]]), indices=array([[2, 1]]))
         """
         name = "Index.topk"
+        k, memory = integer_argument(name, "k", k), memory_argument(name, memory)
         x, y = self._sides(name, queries)
-        k, memory = k_argument(name, k, len(y)), memory_argument(name, memory)
+        check_k(name, k, len(y))
         with reporting(progress, name) as report:
             return topk_rows(name, x, y, k, self.eps, memory, report, (self._codes, self._scales))
 
@@ -205,9 +206,9 @@ class Index:
         (array([0]), array([2]), array([0.8]))
         """
         name = "Index.pairs_above"
-        x, y = self._sides(name, queries)
         threshold, memory = threshold_argument(name, threshold), memory_argument(name, memory)
         max_pairs = max_pairs_argument(name, max_pairs)
+        x, y = self._sides(name, queries)
         with reporting(progress, name) as report:
             return pairs_rows(name, x, y, threshold, self.eps, max_pairs, memory, report, (self._codes, self._scales))
 

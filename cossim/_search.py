@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from cossim import _core
-from cossim._arguments import integer_argument, integer_text, number_argument, size_argument
-from cossim._blocks import MEMORY, Rows, is_lazy, memory_argument
+from cossim._arguments import eps_argument, integer_argument, integer_text, number_argument, size_argument
+from cossim._blocks import MEMORY, is_lazy, memory_argument, rows_of
 from cossim._progress import reporting
 
 
@@ -45,22 +45,13 @@ class Pairs(NamedTuple):
 # ---- arguments ----
 
 
-def eps_argument(function, eps):
-    value = number_argument(function, "eps", eps)
-    if not value >= 0:
-        raise ValueError(f"{function}(): eps must be a number >= 0, not {value}")
-    return value
-
-
-def k_argument(function, k, candidates):
-    k = integer_argument(function, "k", k)
+def check_k(function, k, candidates):
     if not candidates:
         raise ValueError(f"{function}(): there are no candidates: a single row has no others")
     if not 1 <= k <= candidates:
         raise ValueError(
             f"{function}(): k must be from 1 to {candidates}, the number of candidates, not {integer_text(k)}"
         )
-    return k
 
 
 def threshold_argument(function, threshold):
@@ -208,11 +199,10 @@ def topk(queries, corpus, k, *, eps=1e-8, memory=None, progress=None):
 
         return _dask.topk(queries, corpus, k, eps=eps, memory=memory, progress=progress)
     name = "topk"
-    x = Rows(name, "queries", queries)
-    y = None if corpus is None else Rows(name, "corpus", corpus)
+    k, eps, memory = integer_argument(name, "k", k), eps_argument(name, eps), memory_argument(name, memory)
+    x, y = rows_of(name, queries=queries, corpus=corpus)
     check_sides(name, x, "queries", x if y is None else y, "queries" if y is None else "corpus")
-    k = k_argument(name, k, len(x) - 1 if y is None else len(y))
-    eps, memory = eps_argument(name, eps), memory_argument(name, memory)
+    check_k(name, k, len(x) - 1 if y is None else len(y))
     with reporting(progress, name) as report:
         return topk_rows(name, x, y, k, eps, memory, report)
 
@@ -285,11 +275,10 @@ def pairs_above(x, threshold, y=None, *, eps=1e-8, max_pairs=None, memory=None, 
 
         return _dask.pairs_above(x, threshold, y, eps=eps, max_pairs=max_pairs, memory=memory, progress=progress)
     name = "pairs_above"
-    left = Rows(name, "x", x)
-    right = None if y is None else Rows(name, "y", y)
-    check_sides(name, left, "x", left if right is None else right, "x" if right is None else "y")
     threshold, eps = threshold_argument(name, threshold), eps_argument(name, eps)
     max_pairs, memory = max_pairs_argument(name, max_pairs), memory_argument(name, memory)
+    left, right = rows_of(name, x=x, y=y)
+    check_sides(name, left, "x", left if right is None else right, "x" if right is None else "y")
     with reporting(progress, name) as report:
         return pairs_rows(name, left, right, threshold, eps, max_pairs, memory, report)
 
@@ -372,10 +361,10 @@ def duplicate_groups(x, threshold, *, eps=1e-8, memory=None, progress=None):
     array([0, 1, 1, 0])
     """
     name = "duplicate_groups"
-    rows = Rows(name, "x", x)
-    check_sides(name, rows, "x", rows, "x")
     threshold, eps = threshold_argument(name, threshold), eps_argument(name, eps)
     memory = memory_argument(name, memory)
+    (rows,) = rows_of(name, x=x)
+    check_sides(name, rows, "x", rows, "x")
     labels = np.arange(len(rows), dtype=np.int64)
 
     def search(corpus, queries, j, i, report):

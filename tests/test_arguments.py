@@ -302,7 +302,7 @@ def test_arrays_that_other_arguments_change(function, change):
     change(after)
     got, allowed = outcome(x, lambda: change(x)), [outcome(after, lambda: None), outcome(before, lambda: None)]
     if isinstance(got, type):
-        assert got in (*allowed, TypeError, ValueError)
+        assert issubclass(got, (TypeError, ValueError))
     else:
         assert any(not isinstance(one, type) and np.array_equal(got, one) for one in allowed)
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cossim import _core
-from cossim._arguments import integer_argument, integer_text, length_argument
+from cossim._arguments import integer_argument, integer_text, length_argument, plain_text
 
 
 def _error(kind, function, message, arrays):
@@ -15,9 +15,10 @@ def _error(kind, function, message, arrays):
 
 def _arrays(function, **objects):
     """The arguments as C-contiguous native arrays of one type, float32 or float64; a bias that is None stays out."""
-    given = ((name, x) for name, x in objects.items() if x is not None or name != "bias")
-    arrays = {name: _core.as_array(function, name, x) for name, x in given}
-    first = next(iter(arrays))
+    given = {name: x for name, x in objects.items() if x is not None or name != "bias"}
+    names = tuple(given)
+    arrays = dict(zip(names, _core.as_arrays(function, names, tuple(given.values())), strict=True))
+    first = names[0]
     for name, a in arrays.items():
         if a.dtype.kind != "f" or a.dtype.itemsize not in (4, 8):
             raise _error(TypeError, function, f"{name} must be float32 or float64", arrays)
@@ -141,11 +142,11 @@ class _Conv2dCall(NamedTuple):
 
 
 def _check_conv2d(x, weight, bias, stride, padding, dilation, groups):
-    # Numbers first: their conversion may run code that changes arrays.
+    # Numbers and names first: their conversion may run code that changes arrays.
     groups = length_argument("conv2d", "groups", groups)
     stride = _pair("conv2d", "stride", stride, 1)
     dilation = _pair("conv2d", "dilation", dilation, 1)
-    padding = padding if isinstance(padding, str) else _pair("conv2d", "padding", padding, 0)
+    padding = plain_text(padding) if isinstance(padding, str) else _pair("conv2d", "padding", padding, 0)
     arrays = _arrays("conv2d", x=x, weight=weight, bias=bias)
     x, weight = arrays["x"], arrays["weight"]
     if weight.ndim != 4:
@@ -233,14 +234,16 @@ def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=Fal
     array([[[ 5.,  7.],
             [13., 15.]]])
     """
-    out, indices = _pool(return_indices, x, kernel_size, stride, padding, dilation, ceil_mode)
+    return_indices, ceil_mode = bool(return_indices), bool(ceil_mode)
+    pairs = _pool_pairs(kernel_size, stride, padding, dilation)
+    out, indices = _pool(return_indices, x, pairs, ceil_mode)
     return (out, indices) if return_indices else out
 
 
 def _pool_pairs(kernel_size, stride, padding, dilation):
     kernel = _pair("max_pool2d", "kernel_size", kernel_size, 1)
-    no_stride = stride is None or (isinstance(stride, (tuple, list)) and len(stride) == 0)
-    stride = kernel if no_stride else _pair("max_pool2d", "stride", stride, 1)
+    stride = tuple(stride) if isinstance(stride, (tuple, list)) else stride  # once: a list may change
+    stride = kernel if stride is None or stride == () else _pair("max_pool2d", "stride", stride, 1)
     padding = _pair("max_pool2d", "padding", padding, 0)
     dilation = _pair("max_pool2d", "dilation", dilation, 1)
     if any(p > k // 2 for p, k in zip(padding, kernel, strict=True)):
@@ -248,11 +251,9 @@ def _pool_pairs(kernel_size, stride, padding, dilation):
     return kernel, stride, padding, dilation
 
 
-def _pool(with_indices, x, kernel_size, stride, padding, dilation, ceil_mode):
-    """Maxima, and indices or None."""
-    # Numbers first: their conversion may run code that changes arrays.
-    with_indices, ceil_mode = bool(with_indices), bool(ceil_mode)
-    kernel, stride, padding, dilation = _pool_pairs(kernel_size, stride, padding, dilation)
+def _pool(with_indices, x, pairs, ceil_mode):
+    """Maxima, and indices or None. pairs: those of _pool_pairs."""
+    kernel, stride, padding, dilation = pairs
     arrays = _arrays("max_pool2d", x=x)
     x = arrays["x"]
     if x.ndim not in (3, 4) or 0 in x.shape[-3:]:
@@ -309,12 +310,13 @@ def linear(x, weight, bias=None):
 
 
 class _LinearCall(NamedTuple):
-    """Checked arguments of a linear layer: contiguous matrices, and the shape of the result."""
+    """Checked arguments of a linear layer: contiguous matrices, the shape of the result, those of x, weight and bias."""
 
     rows: np.ndarray
     weight: np.ndarray
     bias: np.ndarray | None
     shape: tuple
+    shapes: tuple
 
     def run(self, relu=False):
         out = np.empty((len(self.rows), len(self.weight)), self.rows.dtype)
@@ -330,13 +332,14 @@ def _check_linear(x, weight, bias):
             ValueError, "linear", "weight must be (O, D) or (D,) where the last dimension of x has size D", arrays
         )
     features = weight.shape[:-1]
+    shapes = x.shape, weight.shape, None if bias is None else bias.shape
     if bias is not None and bias.shape not in {features, (1,) * len(features), ()}:
         raise _error(ValueError, "linear", f"bias must have shape {features}", arrays)
     rows = weight.reshape(int(np.prod(features)), weight.shape[-1])
     if bias is not None:
         bias = np.ascontiguousarray(np.broadcast_to(bias, features).reshape(-1))
     count = int(np.prod(x.shape[:-1], dtype=np.intp))
-    return _LinearCall(x.reshape(count, x.shape[-1]), rows, bias, x.shape[:-1] + features)
+    return _LinearCall(x.reshape(count, x.shape[-1]), rows, bias, x.shape[:-1] + features, shapes)
 
 
 def relu(x):

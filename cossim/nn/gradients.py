@@ -143,10 +143,12 @@ def max_pool2d_vjp(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode
     array([[[0., 5.],
             [0., 0.]]])
     """
+    ceil_mode = bool(ceil_mode)
+    pairs = functional._pool_pairs(kernel_size, stride, padding, dilation)
     x = _core.as_array("max_pool2d", "x", x)
-    y, indices = functional._pool(True, x, kernel_size, stride, padding, dilation, ceil_mode)
+    y, indices = functional._pool(True, x, pairs, ceil_mode)
     shape = x.shape
-    empty = _without_pixels(shape, kernel_size, stride, padding, dilation, y.shape)
+    empty = _without_pixels(shape, pairs, y.shape)
     indices[..., empty] = 0
 
     def pullback(dy):
@@ -156,13 +158,11 @@ def max_pool2d_vjp(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode
     return y, pullback
 
 
-def _without_pixels(shape, kernel, stride, padding, dilation, out):
+def _without_pixels(shape, pairs, out):
     """Which windows see nothing but padding, as dilation can bring it about: nothing was their maximum."""
     sides = []
     for i in (0, 1):
-        k, s, p, d = (
-            functional._pair("max_pool2d", "", v, 0)[i] for v in (kernel, stride or kernel, padding, dilation)
-        )
+        _, s, p, d = (pair[i] for pair in pairs)
         begins = np.arange(out[-2 + i]) * s - p
         sides.append(np.where(begins < 0, begins % d, begins) >= shape[-2 + i])
     return sides[0][:, None] | sides[1]
@@ -219,12 +219,9 @@ def linear_vjp(x, weight, bias=None):
 
 def _linear_vjp(x, weight, bias, relu=False):
     """With relu, of relu of the result."""
-    x, weight = _core.as_array("linear", "x", x), _core.as_array("linear", "weight", weight)
-    bias = None if bias is None else _core.as_array("linear", "bias", bias)
     call = functional._check_linear(x, weight, bias)
     y = call.run(relu).reshape(call.shape)[()]
-    x_shape, weight_shape = x.shape, weight.shape
-    bias_shape = None if bias is None else bias.shape
+    x_shape, weight_shape, bias_shape = call.shapes
 
     def pullback(dy, input_gradient=True):
         dy = _gradient("linear_vjp", dy, np.asarray(y))

@@ -8,7 +8,7 @@ import numpy as np
 
 from cossim._arguments import number_argument
 from cossim.nn.module import Module
-from cossim.nn.weights import named_array, read_weights
+from cossim.nn.weights import named_arrays, read_weights
 
 
 def _number(optimizer, name, value, *, least=0.0, below=math.inf):
@@ -79,11 +79,9 @@ class _Optimizer:
         problems = [f"{key} is missing" for key in self._parameters if key not in gradients]
         problems += [f"{key} is not expected" for key in gradients if key not in self._parameters]
         problems += self._read_only()
-        arrays = {}
-        for key, parameter in self._parameters.items():
-            if key not in gradients:
-                continue
-            gradient = named_array(function, key, gradients[key])
+        arrays = named_arrays(function, {key: gradients[key] for key in self._parameters if key in gradients})
+        for key, gradient in arrays.items():
+            parameter = self._parameters[key]
             arrays[key] = gradient = gradient.astype(gradient.dtype.newbyteorder("="), copy=False)
             if gradient.dtype != parameter.dtype:
                 raise TypeError(f"{function}(): {key} must have dtype {parameter.dtype}, not {gradient.dtype}")

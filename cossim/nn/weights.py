@@ -165,19 +165,19 @@ def check_weights_path(path):
 
 
 def _as_arrays(state_dict, function):
-    arrays = {}
+    given = {}
     for key, value in state_dict.items():
         if not isinstance(key, str):
             raise TypeError(f"{function}(): names must be str, not {key!r}")
-        if hasattr(value, "detach"):  # a torch.nn.Parameter does not become an array by itself
-            value = value.detach()
-        arrays[key] = named_array(function, key, value)
-    return arrays
+        # a torch.nn.Parameter does not become an array by itself
+        given[key] = value.detach() if hasattr(value, "detach") else value
+    return named_arrays(function, given)
 
 
-def named_array(function, key, value):
-    """As an array, with errors that name the key, which may be any str."""
-    return _core.as_array(function, key if key.isprintable() else ascii(key), value)
+def named_arrays(function, given):
+    """The values as arrays, with errors that name the key, which may be any str."""
+    names = tuple(key if key.isprintable() else ascii(key) for key in given)
+    return dict(zip(given, _core.as_arrays(function, names, tuple(given.values())), strict=True))
 
 
 def read_weights(source):

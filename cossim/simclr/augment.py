@@ -90,14 +90,15 @@ def augment(
     array([[[0.2, 0.4],
             [0.1, 0.3]]])
     """
-    images = _as_images(images)
     lean, turn = _degrees("shear", shear, np.nextafter(90.0, 0.0)), _degrees("rotate", rotate, 360.0)
     side, (narrow, wide) = _ratios("scale", scale), _ratios("aspect", aspect)
     shift, noise = _not_negative("shift", shift), _not_negative("noise", noise)
     low, high = (-math.inf, math.inf) if clip is None else _pair("clip", clip)
+    rng = _generator(rng)
+    images = _as_images(images)
     ranges = (turn, lean, side, (math.log(narrow), math.log(wide)), *MOVES)
     # All that an image takes is drawn together and in any case, so that its view depends on nothing else.
-    draws = _generator(rng).integers(2**64 - 1, size=(len(images), len(ranges) + 1), dtype=np.uint64, endpoint=True)
+    draws = rng.integers(2**64 - 1, size=(len(images), len(ranges) + 1), dtype=np.uint64, endpoint=True)
     stack = images if images.ndim == 4 else images[:, None]
     maps = _maps(_uniform(draws[:, :-1], ranges), shift, *stack.shape[-2:])
     views = np.empty(stack.shape, stack.dtype)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from cossim import _core
-from cossim._arguments import temperature_argument
+from cossim._arguments import check_temperature, plain_text, temperature_argument
 
 EPS = 1e-8  # that of cosine_similarity
 PAIRS = ("halves", "interleaved")
@@ -25,10 +25,14 @@ def _dtype(function, z0, z1):
 
 
 def _run(function, z0, z1, temperature, pairs, gradient):
-    z0 = _core.as_array(function, "z0", z0)
-    z1 = None if z1 is None else _core.as_array(function, "z1", z1)
+    pairs = plain_text(pairs) if isinstance(pairs, str) else pairs
     if not isinstance(pairs, str) or pairs not in PAIRS:
         raise ValueError(f"{function}(): pairs must be 'halves' or 'interleaved', not {pairs!r}")
+    temperature = temperature_argument(function, temperature)
+    if z1 is None:
+        z0 = _core.as_array(function, "z0", z0)
+    else:
+        z0, z1 = _core.as_arrays(function, ("z0", "z1"), (z0, z1))
     if z0.ndim != 2 or (z1 is not None and z1.shape != z0.shape):
         raise _error(ValueError, function, "z0 and z1 must have the same shape (N, D); z0 alone, (2 N, D)", z0, z1)
     if z1 is not None and pairs != "halves":
@@ -38,7 +42,7 @@ def _run(function, z0, z1, temperature, pairs, gradient):
     if len(z0) == 0:
         raise _error(ValueError, function, "at least one pair of rows is needed", z0, z1)
     dtype = _dtype(function, z0, z1)
-    temperature = temperature_argument(function, temperature, dtype)
+    check_temperature(function, temperature, dtype)
     with np.errstate(invalid="ignore"):  # a NaN that signals
         z0 = np.require(z0, dtype, ["C", "A"])
         z1 = None if z1 is None else np.require(z1, dtype, ["C", "A"])

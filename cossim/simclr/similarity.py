@@ -1,6 +1,6 @@
 import numpy as np
 
-from cossim._core import as_array, pairwise
+from cossim._core import as_arrays, pairwise
 
 
 def similarity_matrix(z0, z1):
@@ -33,7 +33,7 @@ def similarity_matrix(z0, z1):
     array([[1., 0.],
            [0., 1.]])
     """
-    z0, z1 = as_array("similarity_matrix", "z0", z0), as_array("similarity_matrix", "z1", z1)
+    z0, z1 = as_arrays("similarity_matrix", ("z0", "z1"), (z0, z1))
     if z0.ndim != 2 or z0.shape != z1.shape:
         raise ValueError(
             f"similarity_matrix(): z0 and z1 must have the same shape (N, D) "

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cossim._arguments import size_argument, temperature_argument
+from cossim._arguments import check_temperature, size_argument, temperature_argument
 from cossim._core import as_array
 from cossim._files import ENDING_SIGNALS
 from cossim._progress import reporting
@@ -134,8 +134,9 @@ def train(
         epochs = size_argument("train", "epochs", epochs, 0)
         batch_size = size_argument("train", "batch_size", batch_size, 2)
         seed = size_argument("train", "seed", seed, 0)
+        temperature = temperature_argument("train", temperature)
         images, digest = _checked(images)
-        temperature = temperature_argument("train", temperature, images.dtype)
+        check_temperature("train", temperature, images.dtype)
         encoder = _initial(encoder, images.dtype.newbyteorder("="), seed)
         size = min(batch_size, len(images))
         run = _Run(encoder, _optimizer(optimizer, encoder, lr), epochs * (len(images) // size))

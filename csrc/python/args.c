@@ -83,7 +83,7 @@ PyObject *axis_error(void)
 /* "name: shape (2, 3), dtype float32" */
 static PyObject *describe(const struct array_argument *argument)
 {
-    PyObject *shape = PyObject_GetAttrString((PyObject *)argument->array, "shape");
+    PyObject *shape = PyArray_IntTupleFromIntp(PyArray_NDIM(argument->array), PyArray_DIMS(argument->array));
     PyObject *text = shape == NULL ? NULL : PyUnicode_FromFormat("%s: shape %R, dtype %S", argument->name, shape, PyArray_DESCR(argument->array));
     Py_XDECREF(shape);
     return text;
@@ -108,207 +108,6 @@ int fail(PyObject *exception, const char *function, const struct array_argument 
     Py_XDECREF(of_x);
     Py_XDECREF(of_y);
     return -1;
-}
-
-/* ---- operands ---- */
-
-/* False: no element type of ours. */
-static bool dtype_of(PyArrayObject *array, enum dtype *dtype)
-{
-    static const enum dtype floats[] = {[2] = DTYPE_F16, [4] = DTYPE_F32, [8] = DTYPE_F64};
-    static const enum dtype signed_integers[] = {[1] = DTYPE_I8, [2] = DTYPE_I16, [4] = DTYPE_I32, [8] = DTYPE_I64};
-    static const enum dtype unsigned_integers[] = {[1] = DTYPE_U8, [2] = DTYPE_U16, [4] = DTYPE_U32, [8] = DTYPE_U64};
-    PyArray_Descr *descr = PyArray_DESCR(array);
-    const npy_intp size = PyArray_ITEMSIZE(array);
-    if (PyTypeNum_ISUSERDEF(descr->type_num)) { /* told by its name, so that ml_dtypes need not be there */
-        const char *name = strrchr(descr->typeobj->tp_name, '.');
-        *dtype = DTYPE_BF16;
-        return size == 2 && strcmp(name == NULL ? descr->typeobj->tp_name : name + 1, "bfloat16") == 0;
-    }
-    if (size > 8) {
-        return false;
-    }
-    switch (descr->kind) {
-    case 'f':
-        *dtype = floats[size];
-        return true;
-    case 'i':
-        *dtype = signed_integers[size];
-        return true;
-    case 'u':
-        *dtype = unsigned_integers[size];
-        return true;
-    case 'b':
-        *dtype = DTYPE_U8;
-        return true;
-    default:
-        return false;
-    }
-}
-
-/* Puts "function(): name cannot be read as an array: " before the message of the error that is set. */
-static void explain_error(const char *function, const char *name)
-{
-    PyObject *type, *value, *traceback;
-    if (!PyErr_ExceptionMatches(PyExc_ValueError) && !PyErr_ExceptionMatches(PyExc_TypeError) && !PyErr_ExceptionMatches(PyExc_BufferError)) {
-        return;
-    }
-    const bool type_error = PyErr_ExceptionMatches(PyExc_TypeError);
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_Format(type_error ? PyExc_TypeError : PyExc_ValueError, "%s(): %s cannot be read as an array: %S", function, name,
-                 value == NULL ? Py_None : value);
-    Py_XDECREF(type);
-    Py_XDECREF(value);
-    Py_XDECREF(traceback);
-}
-
-/* 1, 0, or -1 with an error set, of which there are others than that there is no such attribute: no memory to look for it.
-   The name is interned, as the interpreter's cache of attributes would keep each other string that it is asked for. */
-static int has_attribute(PyObject *object, const char *name)
-{
-    PyObject *interned = PyUnicode_InternFromString(name);
-    PyObject *attribute = interned == NULL ? NULL : PyObject_GetAttr((PyObject *)Py_TYPE(object), interned);
-    Py_XDECREF(interned);
-    if (attribute == NULL && !PyErr_ExceptionMatches(PyExc_AttributeError)) {
-        return -1;
-    }
-    PyErr_Clear();
-    const int found = attribute != NULL;
-    Py_XDECREF(attribute);
-    return found;
-}
-
-int is_lazy(PyObject *object)
-{
-    if (PyArray_CheckExact(object) || has_attribute(object, "__dask_graph__") <= 0) {
-        PyErr_Clear();
-        return 0;
-    }
-    PyObject *graph = PyObject_CallMethod(object, "__dask_graph__", NULL); /* None: of a container of other arrays, in memory */
-    const int lazy = graph != NULL && graph != Py_None;
-    Py_XDECREF(graph);
-    PyErr_Clear();
-    return lazy;
-}
-
-PyObject *call_lazily(const char *function, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
-{
-    PyObject *module = PyImport_ImportModule("cossim._dask"), *result = NULL;
-    PyObject *lazy = module == NULL ? NULL : PyObject_GetAttrString(module, function);
-    if (lazy != NULL) {
-        result = PyObject_Vectorcall(lazy, args, (size_t)nargs, kwnames);
-    }
-    Py_XDECREF(lazy);
-    Py_XDECREF(module);
-    return result;
-}
-
-static PyObject *from_dlpack(PyObject *object)
-{
-    PyObject *numpy = PyImport_ImportModule("numpy");
-    PyObject *name = numpy == NULL ? NULL : PyUnicode_InternFromString("from_dlpack");
-    PyObject *array = name == NULL ? NULL : PyObject_CallMethodOneArg(numpy, name, object);
-    Py_XDECREF(name);
-    Py_XDECREF(numpy);
-    return array;
-}
-
-/* A masked array would lose its mask without a word. Told by the types it inherits from, for attributes are looked up by code of the user's. */
-static bool is_masked(PyObject *object)
-{
-    PyObject *types = Py_TYPE(object)->tp_mro;
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(types); i++) {
-        if (strcmp(((PyTypeObject *)PyTuple_GET_ITEM(types, i))->tp_name, "MaskedArray") == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Is it known by the protocol of DLPack alone? 1, 0, or -1 with an error set. */
-static int needs_dlpack(PyObject *object)
-{
-    const int exports = PyObject_CheckBuffer(object) ? 0 : has_attribute(object, "__dlpack__");
-    const int others = exports <= 0 ? 0 : has_attribute(object, "__array__");
-    return exports <= 0 ? exports : others < 0 ? -1 : !others;
-}
-
-/* A new reference to a base-class array, or NULL. */
-static PyArrayObject *as_array(const char *function, const char *name, PyObject *object)
-{
-    PyObject *array;
-    if (PyArray_CheckExact(object)) {
-        Py_INCREF(object);
-        return (PyArrayObject *)object;
-    }
-    if (PyArray_Check(object) && is_masked(object)) {
-        PyErr_Format(PyExc_TypeError, "%s(): %s is a masked array, whose mask would be ignored: pass %s.filled(...) or a plain array", function,
-                     name, name);
-        return NULL;
-    }
-    const int dlpack = needs_dlpack(object);
-    if (dlpack < 0) {
-        return NULL;
-    }
-    if (dlpack) {
-        array = from_dlpack(object);
-    } else {
-        array = PyArray_FROM_OF(object, NPY_ARRAY_ENSUREARRAY);
-    }
-    if (array == NULL) {
-        explain_error(function, name);
-    }
-    return (PyArrayObject *)array;
-}
-
-static bool is_aligned(PyArrayObject *array)
-{
-    return PyArray_ISALIGNED(array);
-}
-
-int array_argument(const char *function, const char *name, PyObject *object, struct array_argument *argument)
-{
-    argument->name = name;
-    argument->array = as_array(function, name, object);
-    if (argument->array == NULL) {
-        return -1;
-    }
-    if (array_look(function, argument) < 0) {
-        array_release(argument);
-        return -1;
-    }
-    return 0;
-}
-
-int array_look(const char *function, struct array_argument *argument)
-{
-    struct operand *operand = &argument->operand;
-    if (!dtype_of(argument->array, &operand->dtype)) {
-        return fail(PyExc_TypeError, function, argument, NULL,
-                    "%s must hold real numbers: float64, float32, float16, bfloat16, integers or bool", argument->name);
-    }
-    operand->data = PyArray_BYTES(argument->array);
-    operand->swapped = PyArray_ISBYTESWAPPED(argument->array);
-    operand->aligned = is_aligned(argument->array);
-    return 0;
-}
-
-void array_release(struct array_argument *argument)
-{
-    Py_CLEAR(argument->array);
-}
-
-int check_rows(const char *function, const struct array_argument *x, const struct array_argument *y)
-{
-    if (PyArray_NDIM(x->array) != 2 || (y != NULL && PyArray_NDIM(y->array) != 2)) {
-        const char *name = PyArray_NDIM(x->array) != 2 ? x->name : y->name;
-        return fail(PyExc_ValueError, function, x, y, "%s must have 2 dimensions: rows are vectors, shape (N, D)", name);
-    }
-    if (y != NULL && PyArray_DIM(x->array, 1) != PyArray_DIM(y->array, 1)) {
-        return fail(PyExc_ValueError, function, x, y, "rows of %s have %zd elements, rows of %s %zd", x->name, PyArray_DIM(x->array, 1), y->name,
-                    PyArray_DIM(y->array, 1));
-    }
-    return 0;
 }
 
 /* ---- results ---- */
@@ -376,7 +175,7 @@ static bool same_elements(PyArrayObject *a, PyArrayObject *b)
 static int check_out(const char *function, PyArrayObject *out, int ndim, const npy_intp *shape, const struct array_argument *x,
                      const struct array_argument *y, enum dtype *dtype)
 {
-    struct array_argument argument = {"out", out, {0}};
+    struct array_argument argument = {"out", out, NULL, {0}};
     if (!dtype_of(out, dtype) || !dtype_is_float(*dtype)) {
         return fail(PyExc_TypeError, function, &argument, NULL, "out must be of dtype float64, float32, float16 or bfloat16");
     }
@@ -400,6 +199,7 @@ int result_open(const char *function, PyObject *out, int ndim, const npy_intp *s
                 const struct array_argument *y, int in_place_ok, struct result *result)
 {
     result->array = result->target = NULL;
+    result->hold = NULL;
     if (out == NULL || out == Py_None) {
         PyArray_Descr *descr = result_descr(x, y, &result->dtype);
         result->array = descr == NULL ? NULL : (PyArrayObject *)PyArray_NewFromDescr(&PyArray_Type, descr, ndim, shape, NULL, NULL, 0, NULL);
@@ -417,9 +217,13 @@ int result_open(const char *function, PyObject *out, int ndim, const npy_intp *s
     if (check_out(function, target, ndim, shape, x, y, &result->dtype) < 0) {
         return -1;
     }
-    bool direct = is_aligned(target) && !PyArray_ISBYTESWAPPED(target);
+    bool direct = PyArray_ISALIGNED(target) && !PyArray_ISBYTESWAPPED(target);
     direct = direct && (!overlap(target, x->array) || (in_place_ok && same_elements(target, x->array)));
     direct = direct && (y == NULL || !overlap(target, y->array));
+    result->hold = hold_memory(target);
+    if (result->hold == NULL) {
+        return -1;
+    }
     Py_INCREF(target);
     result->target = target;
     if (direct) {
@@ -430,6 +234,7 @@ int result_open(const char *function, PyObject *out, int ndim, const npy_intp *s
     PyArray_Descr *native = PyArray_DescrNewByteorder(PyArray_DESCR(target), NPY_NATIVE);
     result->array = native == NULL ? NULL : (PyArrayObject *)PyArray_NewFromDescr(&PyArray_Type, native, ndim, shape, NULL, NULL, 0, NULL);
     if (result->array == NULL) {
+        Py_CLEAR(result->hold);
         Py_CLEAR(result->target);
         return -1;
     }
@@ -467,6 +272,7 @@ PyObject *result_finish(struct result *result, int ok)
         object = PyArray_Return(result->array); /* takes the reference */
         result->array = NULL;
     }
+    Py_CLEAR(result->hold);
     Py_CLEAR(result->array);
     Py_CLEAR(result->target);
     return object;

@@ -26,10 +26,11 @@ int parse_arguments(const struct signature *signature, PyObject *const *args, Py
 int is_lazy(PyObject *object);
 PyObject *call_lazily(const char *function, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 
-/* An operand: an array, and what the core must know to read it. Release with array_release. */
+/* An operand: an array, what the core must know to read it, and what keeps its memory in place. Release with array_release. */
 struct array_argument {
     const char *name;
-    PyArrayObject *array;
+    PyArrayObject *array; /* the caller's own where that is an array, of a subclass too */
+    PyObject *hold;       /* while this lives, the owner of the memory cannot move or free it; or None */
     struct operand operand;
 };
 
@@ -39,11 +40,27 @@ struct array_argument {
  */
 int array_argument(const char *function, const char *name, PyObject *object, struct array_argument *argument);
 /*
- * Looks at an array again. Reading another argument (__array__, __index__) runs code of the user's, which may have given this one
- * another type, shape or memory: to be called when all are read, before anything else of an array is looked at. -1 as above.
+ * Re-reads an array's dtype and data pointer: converting a later argument (__array__) may run user code that changes this one in
+ * place. Call it when all arguments are converted, before anything else of an array is read. -1 as above.
  */
 int array_look(const char *function, struct array_argument *argument);
 void array_release(struct array_argument *argument);
+
+/* A plain array over the argument's memory, which keeps that memory in place as long as it lives. New reference. */
+PyObject *array_view(const struct array_argument *argument);
+
+/* The element type of an array. False: none that holds real numbers. */
+bool dtype_of(PyArrayObject *array, enum dtype *dtype);
+
+/* A masked array would lose its mask silently. Asks the types it inherits from: looking up an attribute may run user code. */
+bool is_masked(PyObject *object);
+
+/*
+ * An object that keeps the owner of an array's memory from moving or freeing it, as long as the object lives. An array with
+ * a weak reference refuses resize(), even with refcheck=False; a bytearray or mmap with an export refuses to be resized or
+ * closed. None where the owner is of another kind. NULL with an error set.
+ */
+PyObject *hold_memory(PyArrayObject *array);
 
 /* Are both arrays of rows of one length? y may be NULL. -1 with ValueError set otherwise. */
 int check_rows(const char *function, const struct array_argument *x, const struct array_argument *y);
@@ -79,6 +96,7 @@ PyArray_Descr *result_descr(const struct array_argument *x, const struct array_a
  */
 struct result {
     PyArrayObject *array, *target;
+    PyObject *hold; /* as that of an array_argument, for target */
     enum dtype dtype;
 };
 

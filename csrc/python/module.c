@@ -9,6 +9,7 @@
 #include "base/scratch.h"
 #include "kernels/kernels.h"
 #include "python/args.h"
+#include "python/arrays.h"
 #include "python/augment.h"
 #include "python/nn.h"
 #include "python/search.h"
@@ -153,7 +154,7 @@ static int module_exec(PyObject *module)
     if (PyArray_ImportNumPyAPI() < 0 || choose_isa() < 0 || check_thread_variable() < 0) {
         return -1;
     }
-    PyMethodDef *const methods[] = {similarity_methods, search_methods, nn_methods, augment_methods, simclr_methods};
+    PyMethodDef *const methods[] = {array_methods, similarity_methods, search_methods, nn_methods, augment_methods, simclr_methods};
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
         if (PyModule_AddFunctions(module, methods[i]) < 0) {
             return -1;

@@ -412,22 +412,8 @@ static PyObject *nn_relu(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* For the checks in Python. */
-static PyObject *nn_as_array(PyObject *self, PyObject *args)
-{
-    const char *function, *name;
-    PyObject *object;
-    struct array_argument argument;
-    (void)self;
-    if (!PyArg_ParseTuple(args, "ssO:as_array", &function, &name, &object) || array_argument(function, name, object, &argument) < 0) {
-        return NULL;
-    }
-    return (PyObject *)argument.array;
-}
-
 PyMethodDef nn_methods[] = {
     {"all_finite", nn_all_finite, METH_O, "all_finite($module, x, /)\n--\n\nIs every element finite?"},
-    BY_POSITION("as_array", nn_as_array, "function, name, object", "What an operand is read as; errors name the function and the argument."),
     BY_POSITION("conv2d", nn_conv2d, "x, weight, bias, out, stride, padding, dilation, groups, relu",
                 "Convolution; padding is that before. bias may be None."),
     BY_POSITION("conv2d_input", nn_conv2d_input, "weight, maps, out, stride, padding, dilation, groups",

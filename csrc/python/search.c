@@ -138,22 +138,6 @@ static int call_run(struct call *c)
     return status;
 }
 
-static PyObject *rows(PyObject *self, PyObject *args)
-{
-    const char *function, *name;
-    PyObject *object;
-    struct array_argument x;
-    (void)self;
-    if (!PyArg_ParseTuple(args, "ssO", &function, &name, &object) || array_argument(function, name, object, &x) < 0) {
-        return NULL;
-    }
-    if (check_rows(function, &x, NULL) < 0) {
-        array_release(&x);
-        return NULL;
-    }
-    return (PyObject *)x.array;
-}
-
 static PyObject *topk(PyObject *self, PyObject *args)
 {
     struct call c = {0};
@@ -341,7 +325,6 @@ static PyObject *encode(PyObject *self, PyObject *args)
 #define CALL_NAMES "function, corpus, queries, first_candidate, first_query, without_self, mirrored, eps, codes, scales, report"
 
 PyMethodDef search_methods[] = {
-    BY_POSITION("rows", rows, "function, name, object", "The argument as an array of rows of real numbers."),
     BY_POSITION("topk", topk, CALL_NAMES ", values, indices", "Puts the best candidates of a block among those of each query, in no order."),
     BY_POSITION("topk_sort", sort_topk, "values, indices", "Puts what topk left in order."),
     BY_POSITION("pairs", pairs, CALL_NAMES ", threshold, most, turned",

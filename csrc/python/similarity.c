@@ -155,7 +155,7 @@ static PyObject *run_call(struct call *call)
 {
     npy_intp shape[PLAN_MAX_AXES];
     int axis_of[PLAN_MAX_AXES];
-    struct result result = {NULL, NULL, DTYPE_F64};
+    struct result result;
     struct plan plan;
     const struct array_argument *y = op_has_one_operand(call->op) ? NULL : &call->y;
     const int ndim = result_shape(call, shape, axis_of);
@@ -261,8 +261,8 @@ static PyObject *general(const char *function, enum op op, Py_ssize_t default_di
     struct call call = {.function = function, .op = op, .eps = eps, .out = out, .reduced = 0, .keepdim = false};
     PyObject *result = NULL;
     Py_ssize_t chosen_dim = default_dim;
-    if (array_argument(function, "x1", x1, &call.x) < 0 || array_argument(function, "x2", x2, &call.y) < 0 ||
-        (dim != NULL && integer_argument(function, "dim", dim, &chosen_dim) < 0)) {
+    if ((dim != NULL && integer_argument(function, "dim", dim, &chosen_dim) < 0) || array_argument(function, "x1", x1, &call.x) < 0 ||
+        array_argument(function, "x2", x2, &call.y) < 0) {
         goto done;
     }
     if (array_look(function, &call.x) == 0 && array_look(function, &call.y) == 0 &&
@@ -431,18 +431,16 @@ static PyObject *pairwise(PyObject *self, PyObject *const *args, Py_ssize_t narg
         return call_lazily(signature.function, args, nargs, kwnames);
     }
     const bool self_pairs = v[1] == NULL || v[1] == Py_None;
-    if (array_argument(signature.function, "x", v[0], &x) < 0 || (!self_pairs && array_argument(signature.function, "y", v[1], &y) < 0)) {
-        goto done;
+    const struct array_argument *right = self_pairs ? NULL : &y;
+    if (progress_open(signature.function, v[4], &report, &context) < 0) {
+        return NULL;
     }
-    if (check_rows(signature.function, &x, self_pairs ? NULL : &y) < 0 || progress_open(signature.function, v[4], &report, &context) < 0) {
-        goto done;
-    }
-    if (array_look(signature.function, &x) == 0 && (self_pairs || array_look(signature.function, &y) == 0) &&
-        check_rows(signature.function, &x, self_pairs ? NULL : &y) == 0) {
-        result = run_pairs(signature.function, &x, self_pairs ? NULL : &y, eps, v[3], report);
+    if (array_argument(signature.function, "x", v[0], &x) == 0 && (self_pairs || array_argument(signature.function, "y", v[1], &y) == 0) &&
+        array_look(signature.function, &x) == 0 && (self_pairs || array_look(signature.function, &y) == 0) &&
+        check_rows(signature.function, &x, right) == 0) {
+        result = run_pairs(signature.function, &x, right, eps, v[3], report);
     }
     progress_close(report, context);
-done:
     array_release(&x);
     array_release(&y);
     return result;

@@ -1,0 +1,288 @@
+/* Arguments that are arrays: conversion, element types, and what keeps their memory in place. */
+#include "python/args.h"
+
+bool dtype_of(PyArrayObject *array, enum dtype *dtype)
+{
+    static const enum dtype floats[] = {[2] = DTYPE_F16, [4] = DTYPE_F32, [8] = DTYPE_F64};
+    static const enum dtype signed_integers[] = {[1] = DTYPE_I8, [2] = DTYPE_I16, [4] = DTYPE_I32, [8] = DTYPE_I64};
+    static const enum dtype unsigned_integers[] = {[1] = DTYPE_U8, [2] = DTYPE_U16, [4] = DTYPE_U32, [8] = DTYPE_U64};
+    PyArray_Descr *descr = PyArray_DESCR(array);
+    const npy_intp size = PyArray_ITEMSIZE(array);
+    if (PyTypeNum_ISUSERDEF(descr->type_num)) { /* told by its name, so that ml_dtypes need not be there */
+        const char *name = strrchr(descr->typeobj->tp_name, '.');
+        *dtype = DTYPE_BF16;
+        return size == 2 && strcmp(name == NULL ? descr->typeobj->tp_name : name + 1, "bfloat16") == 0;
+    }
+    if (size > 8) {
+        return false;
+    }
+    switch (descr->kind) {
+    case 'f':
+        *dtype = floats[size];
+        return true;
+    case 'i':
+        *dtype = signed_integers[size];
+        return true;
+    case 'u':
+        *dtype = unsigned_integers[size];
+        return true;
+    case 'b':
+        *dtype = DTYPE_U8;
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Puts "function(): name cannot be read as an array: " before the message of the error that is set. */
+static void explain_error(const char *function, const char *name)
+{
+    PyObject *type, *value, *traceback;
+    if (!PyErr_ExceptionMatches(PyExc_ValueError) && !PyErr_ExceptionMatches(PyExc_TypeError) && !PyErr_ExceptionMatches(PyExc_BufferError)) {
+        return;
+    }
+    const bool type_error = PyErr_ExceptionMatches(PyExc_TypeError);
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_Format(type_error ? PyExc_TypeError : PyExc_ValueError, "%s(): %s cannot be read as an array: %S", function, name,
+                 value == NULL ? Py_None : value);
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+}
+
+/* 1, 0, or -1 with an error set, of which there are others than that there is no such attribute: no memory to look for it.
+   The name is interned, as the interpreter's cache of attributes would keep each other string that it is asked for. */
+static int has_attribute(PyObject *object, const char *name)
+{
+    PyObject *interned = PyUnicode_InternFromString(name);
+    PyObject *attribute = interned == NULL ? NULL : PyObject_GetAttr((PyObject *)Py_TYPE(object), interned);
+    Py_XDECREF(interned);
+    if (attribute == NULL && !PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        return -1;
+    }
+    PyErr_Clear();
+    const int found = attribute != NULL;
+    Py_XDECREF(attribute);
+    return found;
+}
+
+int is_lazy(PyObject *object)
+{
+    if (PyArray_CheckExact(object) || has_attribute(object, "__dask_graph__") <= 0) {
+        PyErr_Clear();
+        return 0;
+    }
+    PyObject *graph = PyObject_CallMethod(object, "__dask_graph__", NULL); /* None: of a container of other arrays, in memory */
+    const int lazy = graph != NULL && graph != Py_None;
+    Py_XDECREF(graph);
+    PyErr_Clear();
+    return lazy;
+}
+
+PyObject *call_lazily(const char *function, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *module = PyImport_ImportModule("cossim._dask"), *result = NULL;
+    PyObject *lazy = module == NULL ? NULL : PyObject_GetAttrString(module, function);
+    if (lazy != NULL) {
+        result = PyObject_Vectorcall(lazy, args, (size_t)nargs, kwnames);
+    }
+    Py_XDECREF(lazy);
+    Py_XDECREF(module);
+    return result;
+}
+
+static PyObject *from_dlpack(PyObject *object)
+{
+    PyObject *numpy = PyImport_ImportModule("numpy");
+    PyObject *name = numpy == NULL ? NULL : PyUnicode_InternFromString("from_dlpack");
+    PyObject *array = name == NULL ? NULL : PyObject_CallMethodOneArg(numpy, name, object);
+    Py_XDECREF(name);
+    Py_XDECREF(numpy);
+    return array;
+}
+
+bool is_masked(PyObject *object)
+{
+    PyObject *types = Py_TYPE(object)->tp_mro;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(types); i++) {
+        if (strcmp(((PyTypeObject *)PyTuple_GET_ITEM(types, i))->tp_name, "MaskedArray") == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Is it known by the protocol of DLPack alone? 1, 0, or -1 with an error set. */
+static int needs_dlpack(PyObject *object)
+{
+    const int exports = PyObject_CheckBuffer(object) ? 0 : has_attribute(object, "__dlpack__");
+    const int others = exports <= 0 ? 0 : has_attribute(object, "__array__");
+    return exports <= 0 ? exports : others < 0 ? -1 : !others;
+}
+
+/* Does the object, or its class, offer the address of its memory by __array_interface__ or __array_struct__? -1: error. */
+static int has_interface(PyObject *object)
+{
+    static const char *const names[] = {"__array_interface__", "__array_struct__"};
+    PyObject *dict = PyObject_GenericGetDict(object, NULL); /* NumPy takes attributes of the object, too */
+    int found = 0;
+    if (dict == NULL) {
+        PyErr_Clear();
+    }
+    for (size_t i = 0; i < 2 && found == 0; i++) {
+        found = has_attribute(object, names[i]);
+        if (found == 0 && dict != NULL) {
+            PyObject *name = PyUnicode_FromString(names[i]);
+            found = name == NULL ? -1 : PyDict_Contains(dict, name);
+            Py_XDECREF(name);
+        }
+    }
+    Py_XDECREF(dict);
+    return found;
+}
+
+/* The array that owns an array's memory, or what else is at the end of its chain of bases. Borrowed, never NULL. */
+static PyObject *last_base(PyObject *object)
+{
+    while (PyArray_Check(object) && PyArray_BASE((PyArrayObject *)object) != NULL) {
+        object = PyArray_BASE((PyArrayObject *)object);
+    }
+    return object;
+}
+
+PyObject *hold_memory(PyArrayObject *array)
+{
+    PyObject *owner = last_base((PyObject *)array), *export = Py_NewRef(Py_None);
+    while (!PyArray_Check(owner) && PyObject_CheckBuffer(owner)) {
+        PyObject *view = PyMemoryView_FromObject(owner);
+        if (view == NULL && PyErr_ExceptionMatches(PyExc_MemoryError)) {
+            Py_DECREF(export);
+            return NULL;
+        }
+        if (view == NULL) { /* a buffer that was released or closed already */
+            PyErr_Clear();
+            return export;
+        }
+        Py_SETREF(export, view);
+        owner = PyMemoryView_GET_BUFFER(view)->obj;
+        if (owner == NULL || !PyArray_Check(owner)) {
+            return export;
+        }
+        owner = last_base(owner);
+    }
+    if (!PyArray_Check(owner)) {
+        return export;
+    }
+    PyObject *weak = PyWeakref_NewRef(owner, NULL), *hold = weak;
+    if (weak != NULL && export != Py_None) {
+        hold = PyTuple_Pack(2, weak, owner); /* the memoryview between the two may be released */
+        Py_DECREF(weak);
+    }
+    Py_DECREF(export);
+    return hold;
+}
+
+/* Copies what __array_interface__ gave the address of, if nothing can keep its owner from freeing it. Takes the reference. */
+static PyArrayObject *own_memory(PyArrayObject *array)
+{
+    PyObject *owner = last_base((PyObject *)array);
+    if (PyArray_Check(owner) || PyObject_CheckBuffer(owner)) {
+        return array;
+    }
+    PyObject *copy = PyArray_NewCopy(array, NPY_KEEPORDER);
+    Py_DECREF(array);
+    return (PyArrayObject *)copy;
+}
+
+static PyArrayObject *convert(const char *function, const char *name, PyObject *object)
+{
+    const int dlpack = needs_dlpack(object), interface = dlpack != 0 ? 0 : has_interface(object);
+    if (dlpack < 0 || interface < 0) {
+        return NULL;
+    }
+    PyArrayObject *array = (PyArrayObject *)(dlpack ? from_dlpack(object) : PyArray_FROM_O(object));
+    if (array != NULL && interface) {
+        array = own_memory(array);
+    }
+    if (array == NULL) {
+        explain_error(function, name);
+    }
+    return array;
+}
+
+/* An array as it is, of a subclass too: what it looks like is read when all arguments are. A new reference, or NULL. */
+static PyArrayObject *as_array(const char *function, const char *name, PyObject *object)
+{
+    if (PyArray_CheckExact(object)) {
+        return (PyArrayObject *)Py_NewRef(object);
+    }
+    PyArrayObject *array = PyArray_Check(object) ? (PyArrayObject *)Py_NewRef(object) : convert(function, name, object);
+    if (array != NULL && is_masked((PyObject *)array)) {
+        PyErr_Format(PyExc_TypeError, "%s(): %s is a masked array, whose mask would be ignored: pass %s.filled(...) or a plain array", function,
+                     name, name);
+        Py_CLEAR(array);
+    }
+    return array;
+}
+
+int array_argument(const char *function, const char *name, PyObject *object, struct array_argument *argument)
+{
+    argument->name = name;
+    argument->hold = NULL;
+    argument->array = as_array(function, name, object);
+    if (argument->array == NULL) {
+        return -1;
+    }
+    argument->hold = hold_memory(argument->array);
+    if (argument->hold == NULL || array_look(function, argument) < 0) {
+        array_release(argument);
+        return -1;
+    }
+    return 0;
+}
+
+int array_look(const char *function, struct array_argument *argument)
+{
+    struct operand *operand = &argument->operand;
+    if (!dtype_of(argument->array, &operand->dtype)) {
+        return fail(PyExc_TypeError, function, argument, NULL,
+                    "%s must hold real numbers: float64, float32, float16, bfloat16, integers or bool", argument->name);
+    }
+    operand->data = PyArray_BYTES(argument->array);
+    operand->swapped = PyArray_ISBYTESWAPPED(argument->array);
+    operand->aligned = PyArray_ISALIGNED(argument->array);
+    return 0;
+}
+
+void array_release(struct array_argument *argument)
+{
+    Py_CLEAR(argument->hold);
+    Py_CLEAR(argument->array);
+}
+
+PyObject *array_view(const struct array_argument *argument)
+{
+    PyArrayObject *array = argument->array;
+    PyArray_Descr *descr = PyArray_DESCR(array);
+    Py_INCREF(descr);
+    PyObject *view = PyArray_NewFromDescr(&PyArray_Type, descr, PyArray_NDIM(array), PyArray_DIMS(array), PyArray_STRIDES(array),
+                                          PyArray_DATA(array), PyArray_FLAGS(array) & NPY_ARRAY_WRITEABLE, NULL);
+    PyObject *base = view == NULL ? NULL : PyTuple_Pack(2, array, argument->hold);
+    if (base == NULL || PyArray_SetBaseObject((PyArrayObject *)view, base) < 0) {
+        Py_CLEAR(view);
+    }
+    return view;
+}
+
+int check_rows(const char *function, const struct array_argument *x, const struct array_argument *y)
+{
+    if (PyArray_NDIM(x->array) != 2 || (y != NULL && PyArray_NDIM(y->array) != 2)) {
+        const char *name = PyArray_NDIM(x->array) != 2 ? x->name : y->name;
+        return fail(PyExc_ValueError, function, x, y, "%s must have 2 dimensions: rows are vectors, shape (N, D)", name);
+    }
+    if (y != NULL && PyArray_DIM(x->array, 1) != PyArray_DIM(y->array, 1)) {
+        return fail(PyExc_ValueError, function, x, y, "rows of %s have %zd elements, rows of %s %zd", x->name, PyArray_DIM(x->array, 1), y->name,
+                    PyArray_DIM(y->array, 1));
+    }
+    return 0;
+}
