@@ -54,10 +54,10 @@ class Rows:
 
 
 def rows_of(function, **sources):
-    """Rows of each argument by its name: an array in memory, a numpy.memmap, or the path of a .npy file.
+    """Rows of each argument by its name: of an array in memory, a numpy.memmap, or the path of a .npy file.
 
-    All but the first may be None, and then stay None. Raises TypeError or ValueError, naming function and argument, where
-    one is none of these, or has not two dimensions.
+    All but the first may be None, and then stay None. Raises TypeError or ValueError, naming function and argument,
+    where one is none of these, or has not two dimensions.
     """
     given = {}
     for name, source in sources.items():

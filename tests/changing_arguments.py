@@ -1,4 +1,4 @@
-"""Arguments whose conversion frees the memory of another one: changing_arguments.py OWNER CHANGE calls every function so.
+"""Arguments whose conversion frees the memory of another one, in every function: changing_arguments.py OWNER CHANGE.
 
 Runs as a process of its own, as a call that read the memory afterwards would end it. Prints a line for each call: its
 name, and "same" where the result is that of an unchanged array, else the type of the exception.
@@ -43,14 +43,13 @@ class Dlpack:
         return self.owner.__dlpack_device__()
 
 
-# What stands for an array whose memory belongs to another object, and whether that object is asked to check references:
-# where nothing refers to it, resize() would otherwise be right to move the memory.
+# What stands for an array, and resize()'s refcheck: nobody can hold what a DLPack capsule gives, but by a reference.
 OWNERS = {
     "array": (lambda x: x, False),
     "subclass": (lambda x: x, False),
     "memoryview": (memoryview, False),
     "view": (lambda x: x[:], False),
-    "interface": (Interface, True),
+    "interface": (Interface, False),
     "dlpack": (Dlpack, True),
 }
 

@@ -18,13 +18,11 @@ def outcomes(owner, change):
 
 @pytest.mark.parametrize("owner", HELD)
 def test_memory_is_held_from_the_conversion_of_its_owner_on(owner):
-    """No later argument, nor a pullback's, moves it. Numbers come first: an array that they resize is the resized one."""
+    """No later argument moves it, nor does a pullback's. Numbers come first: they may resize an array before it is read."""
     found = outcomes(owner, "resize")
-    arrays = [name for name in found if ", " not in name or ", dy" in name or ", dS" in name or ", bias" in name]
+    arrays = [name for name in found if ", " not in name or name.split(", ")[1][:2] in ("dy", "dS", "bi")]
     assert len(arrays) > 25
     assert {name: found[name] for name in arrays if found[name] != "same"} == {}
-    if owner == "interface":  # its memory is copied where it is read, after the numbers
-        assert all(result == "same" or result.endswith("Error") for result in found.values())
 
 
 @pytest.mark.parametrize("owner", ["array", "subclass"])

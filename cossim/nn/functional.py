@@ -310,7 +310,7 @@ def linear(x, weight, bias=None):
 
 
 class _LinearCall(NamedTuple):
-    """Checked arguments of a linear layer: contiguous matrices, the shape of the result, those of x, weight and bias."""
+    """Checked arguments of a linear layer: contiguous matrices, the result's shape, those of x, weight and bias."""
 
     rows: np.ndarray
     weight: np.ndarray
