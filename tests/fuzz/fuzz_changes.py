@@ -1,6 +1,7 @@
 """Fuzzer of arguments that change each other: the conversion of one runs code that gives another's array another shape,
 type, memory or contents, or empties a list.
 
+Draws every argument of every public function, every kind of owner of the memory, and which conversion makes the change.
 Any result will do, or any exception: no memory is read or written that is no array's.
 """
 
@@ -12,46 +13,43 @@ import warnings
 
 import fuzz_arguments
 import numpy as np
-from objects import NUMBERS, array_of, changing
+from objects import NUMBERS, OWNERS, array_of, changing
+from public_calls import CASES, found
+from public_inputs import split
 from source import Source
 
-from cossim import nn, simclr
+from cossim import nn
 
 # glibc then gives back memory of so many bytes at once, and whoever still reads it crashes, without a sanitizer too.
 M_MMAP_THRESHOLD = -3
 with contextlib.suppress(AttributeError):
-    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 20)
+    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 18)
 
-FLOATS = [np.dtype(np.float32)]
-
-
-def _floats(*shape):
-    return lambda source: array_of(source, shape, FLOATS)
+# Those that take no array, or change settings of the whole process; training takes too long.
+LEFT_OUT = ("threads", "set_num_threads", "get_num_threads", "show_config", "simclr.train")
+NAMES = [name for name, case in CASES.items() if name not in LEFT_OUT and not name.endswith(("load", "load_weights"))]
 
 
-def _size(source):
-    return source.pick((1, 2, 2, (1, 2), [2, 1]))
+def _public_call(source):
+    """A function, its positional arguments, and those by name: of the cases that all tests of public functions share."""
+    name = source.pick(NAMES)
+    case, rng = CASES[name], np.random.default_rng(source.byte())
+    given = case.make(rng, source.pick((1, 2, 40)))
+    if case.more and source.below(2):
+        given = source.pick(case.more)(case.call, given)
+    args, kwargs = split(list(given))
+    return found(name), _copied(args), _copied(dict(kwargs))
 
 
-LAYERS = {
-    nn.conv2d: {"x": _floats(2, 2, 6, 6), "weight": _floats(4, 2, 3, 3), "bias": _floats(4), "stride": _size},
-    nn.conv2d_vjp: {"x": _floats(2, 2, 6, 6), "weight": _floats(4, 2, 3, 3), "bias": _floats(4), "padding": _size},
-    nn.linear: {"x": _floats(5, 8), "weight": _floats(3, 8), "bias": _floats(3)},
-    nn.linear_vjp: {"x": _floats(5, 8), "weight": _floats(3, 8), "bias": _floats(3)},
-    nn.max_pool2d: {"x": _floats(2, 2, 6, 6), "kernel_size": _size, "stride": _size, "return_indices": bool},
-    nn.max_pool2d_vjp: {"x": _floats(2, 2, 6, 6), "kernel_size": _size, "padding": _size, "ceil_mode": bool},
-    simclr.nt_xent: {"z0": _floats(4, 8), "z1": _floats(4, 8), "temperature": lambda source: 0.5},
-    simclr.nt_xent_value_and_grad: {"z0": _floats(4, 8), "z1": _floats(4, 8), "temperature": lambda source: 0.5},
-    simclr.similarity_matrix: {"z0": _floats(4, 8), "z1": _floats(4, 8)},
-    simclr.augment: {"images": _floats(2, 1, 6, 6), "rng": lambda source: 3, "shift": lambda source: 1.0},
-}
+def _copied(value):
+    """Lists and dicts of one call alone, as they are changed."""
+    if isinstance(value, dict):
+        return {key: _copied(inner) for key, inner in value.items()}
+    return [_copied(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _call(source):
-    """A function and its arguments by name, and the names of all that it could have."""
-    if source.one_in(3):
-        function, parts = source.pick([*LAYERS.items()])
-        return function, {name: make(source) for name, make in parts.items()}, [*parts]
+def _fuzzed_call(source):
+    """The functions over vectors, with any of their arguments."""
     call = fuzz_arguments.Call(source)
     if source.one_in(4):  # arrays so large that their memory goes back to the system where they are made smaller
         for name in call.names[:2]:
@@ -61,28 +59,58 @@ def _call(source):
         call.given["dim"] = [0]
     if "out" in call.names and source.one_in(4):
         call.given["out"] = array_of(source, dtypes=NUMBERS)
-    return call.function, call.given, call.names
+    name = source.pick(call.names)
+    call.given.setdefault(name, None)
+    return call.function, [], call.given
+
+
+def _places(*containers):
+    """(container, key) of each argument, and of each element of those that are lists or dicts."""
+    for container in containers:
+        for key in range(len(container)) if isinstance(container, list) else list(container):
+            yield container, key
+            if isinstance(container[key], (list, dict)):
+                yield from _places(container[key])
+
+
+def _arrays(value):
+    """The arrays and lists behind an argument: itself, or the parameters of a layer."""
+    if isinstance(value, nn.Module):
+        return [x for x in value.state_dict().values() if type(x) is np.ndarray]
+    return [value] if type(value) in (np.ndarray, list) else []
 
 
 def run(data):
     source = Source(data)
-    function, given, names = _call(source)
-    name = source.pick(names)
-    victims = [x for other, x in given.items() if other != name and type(x) in (np.ndarray, list)]
+    function, args, kwargs = (_public_call if source.below(2) else _fuzzed_call)(source)
+    places = list(_places(args, kwargs))
+    container, key = source.pick(places) if places else (kwargs, "nothing")
+    value = container.get(key) if isinstance(container, dict) else container[key]
+    others = [(c, k) for c, k in places if c is not value and (c is not container or k != key)]
+    victims = [(c, k, x) for c, k in others for x in _arrays(c[k])]
     if not victims:
         return
-    victim, value = source.pick(victims), given.get(name)
+    victim_in, victim_key, victim = source.pick(victims)
+    referred = False
+    if victim_in[victim_key] is victim and isinstance(victim, np.ndarray):
+        victim, victim_in[victim_key], referred = source.pick(OWNERS)(victim)
+    when = source.pick((None, None, 0, 1, 2, 3))
+
+    def change(value):
+        return changing(source, value, victim, when, referred)
+
     if isinstance(value, list) and value and source.one_in(2):  # a list one of whose elements empties it
         value.insert(0, changing(source, 1, value))
-    else:
-        given[name] = changing(source, value, victim)
+    elif isinstance(container, dict) or not isinstance(value, nn.Module):
+        container[key] = change(value)
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:
-            result = function(**given)
-            if function.__name__.endswith("_vjp"):
+            result = function(*args, **kwargs)
+            if function.__name__.endswith("vjp"):
                 y, pullback = result
-                pullback(np.ones(np.shape(y), np.asarray(y).dtype))
+                dy = np.ones(np.shape(y), np.asarray(y).dtype)
+                pullback(change(dy) if source.below(2) else dy)
             repr(result)
         except SystemError:  # of the C interface, where a result and an exception do not go together
             raise

@@ -1,6 +1,8 @@
 """Arrays of every kind, and objects that behave badly, made from bytes."""
 
 import array as array_module
+import contextlib
+import itertools
 
 import ml_dtypes
 import numpy as np
@@ -223,15 +225,58 @@ def other(source):
 # ---- objects that change other arguments ----
 
 
+class Owner(np.ndarray):
+    """A subclass that owns its memory."""
+
+
+class Interface:
+    def __init__(self, array):
+        self.array = array
+
+    @property
+    def __array_interface__(self):
+        return dict(self.array.__array_interface__)
+
+
+class OnlyDLPack:
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack__(self, **options):
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+
+def _as_subclass(x):
+    own = np.ndarray.__new__(Owner, x.shape, x.dtype)
+    own[...] = x
+    return own, own, False
+
+
+# Of an array: who owns the memory, what stands for it, and whether resize() has to ask for references. Where the owner is
+# another object than the argument, one that does not ask takes memory away from any view, NumPy's too.
+OWNERS = (
+    lambda x: (x, x, x.base is not None),
+    lambda x: (x, x, x.base is not None),
+    _as_subclass,
+    lambda x: (x, memoryview(x), True) if x.dtype.kind in "fiub" and x.dtype.isbuiltin == 1 else (x, x, True),
+    lambda x: (x, x[...], True),
+    lambda x: (x, Interface(x), False) if x.dtype.isbuiltin == 1 else (x, x, False),
+    lambda x: (x, OnlyDLPack(x), True),
+)
+
+
 def _resized(shape):
-    return lambda x: x.resize(shape, refcheck=False)
+    return lambda x, referred: x.resize(shape, refcheck=referred)
 
 
 def _set(name, value):
-    return lambda x: setattr(x, name, value(x) if callable(value) else value)
+    return lambda x, referred: setattr(x, name, value(x) if callable(value) else value)
 
 
-def _written(x):
+def _written(x, referred):
     x[...] = 3
 
 
@@ -245,7 +290,7 @@ CHANGES = (
     _set("strides", lambda x: (0,) * x.ndim),
     _set("strides", lambda x: x.strides[::-1]),
     _written,
-    lambda x: x.setflags(write=False),
+    lambda x, referred: x.setflags(write=False),
 )
 LIST_CHANGES = (list.clear, list.pop, lambda x: x.extend([0] * 100), lambda x: x.insert(0, None))
 CONVERSIONS = {
@@ -262,8 +307,11 @@ CONVERSIONS = {
 }
 
 
-def changing(source, value, victim):
-    """Stands for `value`; each time that it is converted, it changes the victim, an array or a list."""
+def changing(source, value, victim, when=None, referred=False):
+    """Stands for `value`; when it is converted for that time, or each time, it changes the victim, an array or a list.
+
+    A change that the victim refuses is an error of the conversion, or passes without a word.
+    """
     change = source.pick(LIST_CHANGES if isinstance(victim, list) else CHANGES)
     likely = (
         ("__array__", "__array__", "__dlpack__")
@@ -272,10 +320,14 @@ def changing(source, value, victim):
     )
     names = {source.pick(likely), *([source.pick(list(CONVERSIONS))] if source.one_in(3) else [])}
     stands = victim if source.one_in(4) and isinstance(victim, np.ndarray) else value
+    refusals = source.pick((ValueError, ()))
+    conversions = itertools.count()
 
     def method(name):
         def convert(self, *args, **kwargs):
-            change(victim)
+            if when is None or next(conversions) == when:
+                with contextlib.suppress(refusals):
+                    change(victim) if isinstance(victim, list) else change(victim, referred)
             if name == "__iter__":
                 return iter((0, 1))
             if name == "__dlpack__":
