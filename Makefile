@@ -117,11 +117,12 @@ valgrind: ## the C tests under valgrind
 	$(MAKE) test-c BUILD=build/valgrind RUN='valgrind --quiet --error-exitcode=1 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite'
 
 # Nehalem (2008) has neither AVX nor FMA. The environment's Python starts the emulator, and so do all that it starts itself.
+# NumPy's BLAS chooses the kernels of that processor, even where the environment names those of the real one.
 build/nehalem/bin/python: $(VENV)/test.stamp
 	@rm -rf build/nehalem && $(PY) -m venv --without-pip build/nehalem
 	@$(PY) -c 'import site; print(*site.getsitepackages(), sep="\n")' > "$$(build/nehalem/bin/python -c 'import site; print(site.getsitepackages()[0])')/host.pth"
 	@real=$$(readlink -f build/nehalem/bin/python) && rm build/nehalem/bin/python* && \
-		printf '#!/bin/sh\nexec qemu-x86_64 -cpu Nehalem -0 "$$0" %s "$$@"\n' "$$real" > $@ && chmod +x $@
+		printf '#!/bin/sh\nexec qemu-x86_64 -U OPENBLAS_CORETYPE,OPENBLAS_L2_SIZE -cpu Nehalem -0 "$$0" %s "$$@"\n' "$$real" > $@ && chmod +x $@
 
 nehalem: build/nehalem/bin/python ## all tests on an emulated processor of 2008, by qemu-x86_64 (hours)
 	COSSIM_TEST_EMULATED=1 COSSIM_TEST_SLOWNESS=30 OMP_NUM_THREADS=1 $< -m pytest $(ARGS)

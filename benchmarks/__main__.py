@@ -13,7 +13,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 import cossim
-from benchmarks import cases, encoder, report, search
+from benchmarks import blas_kernels, cases, encoder, report, search
 from benchmarks.harness import measure, show
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,6 +68,8 @@ def main():
             with threadpool_limits(1), cossim.threads(1):  # here, where every library of the case is loaded
                 results.append(measure(case, peak))
             show(results[-1])
+    about["BLAS kernels"] = blas_kernels()  # here, where every library is loaded
+    print(f"\nBLAS kernels: {about['BLAS kernels']}")
     everything = {"machine": about, "peak": peak, "results": results}
     (ROOT / "bench.json").write_text(json.dumps(everything, indent=1) + "\n")
     if not names:

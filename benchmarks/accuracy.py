@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 import cossim
+from benchmarks import blas_kernels
 
 PAGE = Path(__file__).resolve().parent.parent / "docs/accuracy.md"
 START, END = "<!-- accuracy: renewed by make accuracy -->", "<!-- end of accuracy -->"
@@ -245,7 +246,10 @@ def main():
             names = [name for name in libraries if any(name in figures for figures in table.values())]
             parts += [f"## {np.dtype(dtype).name}, {form}\n", written(table, names) + "\n"]
     isa = cossim.show_config("dicts")["instruction set"]["in use"]
-    parts.append(f"cossim {cossim.__version__} ({isa}); {', '.join(versions())}; {date.today()}.")
+    kernels = blas_kernels()
+    print(f"BLAS kernels: {kernels}")
+    others = ", ".join(versions())
+    parts.append(f"cossim {cossim.__version__} ({isa}); {others}; BLAS kernels: {kernels}; {date.today()}.")
     PAGE.write_text(renewed(PAGE.read_text(), "\n".join(["", *parts])))
     return 0
 

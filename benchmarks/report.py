@@ -120,7 +120,8 @@ def plot(everything, name, path):
 def renew(root, everything):
     """README's tables between its two marks, and the plot beside the docs."""
     about = everything["machine"]
-    versions = ", ".join(f"{name} {about[name]}" for name in about if name not in ("processor", "isa", "cpus", "date"))
+    apart = ("processor", "isa", "cpus", "date", "BLAS kernels")
+    versions = ", ".join(f"{name} {about[name]}" for name in about if name not in apart)
     text = (
         f"{START}\n"
         "How many times as long as cossim the others take for the same work, one thread each, medians of one\n"
@@ -137,6 +138,7 @@ def renew(root, everything):
         f"{table(everything, 'networks')}\n\n"
         f"{others(everything)}\n\n"
         f"{about['processor']} ({about['isa']}, {about['cpus']} CPUs), {about['date']}; {versions}.\n"
+        f"BLAS kernels: {about['BLAS kernels']}.\n"
         f"{END}"
     )
     readme = root / "README.md"

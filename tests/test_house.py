@@ -72,6 +72,13 @@ def test_flags():
         assert not [flag for flag in forbidden if flag in text], name
 
 
+def test_emulated_processors_are_not_given_kernels_of_the_real_one():
+    """A BLAS ends with SIGILL where the environment names kernels that the emulated processor cannot run."""
+    for path in (ROOT / "Makefile", *(ROOT / "tests").glob("*.py")):
+        for line in path.read_text().splitlines():
+            assert "-cpu" not in line or "qemu" not in line or "OPENBLAS_CORETYPE,OPENBLAS_L2_SIZE" in line, path
+
+
 def test_no_paths_of_a_machine():
     for path in tracked():
         if path.suffix not in (".npz", ".hex") and path.is_file():
