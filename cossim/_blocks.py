@@ -7,7 +7,8 @@ import numpy as np
 
 from cossim import _core
 from cossim._arguments import size_argument
-from cossim._files import npy_problem
+from cossim._files import open_regular
+from cossim._npy import map_npy
 
 # The working set for arrays that lie in files, where nothing else is asked for.
 MEMORY = 256 << 20
@@ -73,14 +74,12 @@ def rows_of(function, **sources):
 
 def open_rows(function, name, path):
     """The memmap of a .npy file."""
-    path = os.fspath(path)
-    try:
-        return np.lib.format.open_memmap(path, mode="r")
-    except OSError:
-        raise
-    except Exception as error:  # of many kinds, as damaged headers are
-        problem = npy_problem(error)
-        raise ValueError(f"{function}(): {name} is the path of {path}, which is no .npy array: {problem}") from None
+    with open_regular(path) as file:
+        try:
+            return map_npy(file)
+        except ValueError as error:
+            message = f"{name} is the path of {file.name}, which is no .npy array: {error}"
+            raise ValueError(f"{function}(): {message}") from None
 
 
 def _mapping(array):

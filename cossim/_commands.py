@@ -1,8 +1,6 @@
 """The commands of search, topk and pairs: their arguments, the .npy files they read, and what they write of it."""
 
 import argparse
-import math
-import os
 import re
 import sys
 from contextlib import nullcontext
@@ -14,7 +12,8 @@ import numpy as np
 
 import cossim
 from cossim import _results, _search
-from cossim._files import read_npy_header
+from cossim._files import open_regular, same_file, telling
+from cossim._npy import map_npy
 from cossim._progress import reporting
 
 EXIT_CODES = (
@@ -68,13 +67,29 @@ def _output(text):
     return text
 
 
+def set_run(parser, run, reads=(), writes=()):
+    """What a command runs. First it refuses a file to write, by these arguments, that another of them names, too."""
+
+    def checked(arguments):
+        for number, written in enumerate(writes):
+            for other in (*reads, *writes[:number]):
+                paths = getattr(arguments, written.dest), getattr(arguments, other.dest)
+                if None not in paths and same_file(*paths):
+                    name = "/".join(other.option_strings) or other.metavar
+                    parser.error(str(argparse.ArgumentError(written, f"this is the file of {name}: name another")))
+        run(arguments)
+
+    parser.set_defaults(run=checked)
+
+
 def _add_common(parser):
     target = "where the result goes, by its suffix .npz, .csv or .parquet (default: CSV on stdout)"
-    parser.add_argument("-o", "--output", metavar="FILE", type=_output, help=target)
+    output = parser.add_argument("-o", "--output", metavar="FILE", type=_output, help=target)
     parser.add_argument("--eps", metavar="X", type=float, default=1e-8, help="smallest norm (default: %(default)s)")
     memory = "bound of the working set: bytes, or such as 256M, 1.5G (the result itself comes on top)"
     parser.add_argument("--memory", metavar="SIZE", type=_bytes, help=memory)
     add_running(parser)
+    return output
 
 
 def add_running(parser):
@@ -87,27 +102,25 @@ def add_topk(commands):
     text = "The k rows of a corpus that are most similar to each query."
     more = "Rows count from 0, ranks from 1; equal scores: lowest row first."
     parser = commands.add_parser("topk", help=text, description=f"{text} {more}", epilog=EXIT_CODES)
-    parser.add_argument("queries", metavar="QUERIES", help=".npy file whose rows are vectors")
+    queries = parser.add_argument("queries", metavar="QUERIES", help=".npy file whose rows are vectors")
     corpus = "likewise (default: the queries against themselves, each one's own row left out)"
-    parser.add_argument("corpus", metavar="CORPUS", nargs="?", help=corpus)
+    corpus = parser.add_argument("corpus", metavar="CORPUS", nargs="?", help=corpus)
     parser.add_argument("-k", metavar="N", type=integer, required=True, help="how many rows for each query")
-    _add_common(parser)
-    parser.set_defaults(run=_topk)
+    set_run(parser, _topk, reads=[queries, corpus], writes=[_add_common(parser)])
 
 
 def add_pairs(commands):
     text = "All pairs of rows whose similarity reaches a threshold: near-duplicates."
     more = "Rows count from 0; pairs are in order."
     parser = commands.add_parser("pairs", help=text, description=f"{text} {more}", epilog=EXIT_CODES)
-    parser.add_argument("corpus", metavar="CORPUS", help=".npy file whose rows are vectors")
+    corpus = parser.add_argument("corpus", metavar="CORPUS", help=".npy file whose rows are vectors")
     other = "likewise: pairs of a row of CORPUS and a row of OTHER (default: pairs i < j within CORPUS)"
-    parser.add_argument("other", metavar="OTHER", nargs="?", help=other)
+    other = parser.add_argument("other", metavar="OTHER", nargs="?", help=other)
     parser.add_argument("--threshold", metavar="T", type=float, required=True, help="from -1 to 1")
     parser.add_argument("--max-pairs", metavar="N", type=integer, help="fail where there are more")
     groups = "the group of each row instead: rows joined by pairs, however many steps apart; named by its lowest row"
     parser.add_argument("--groups", action="store_true", help=groups)
-    _add_common(parser)
-    parser.set_defaults(run=partial(_pairs, parser))
+    set_run(parser, partial(_pairs, parser), reads=[corpus, other], writes=[_add_common(parser)])
 
 
 # ---- input ----
@@ -115,33 +128,20 @@ def add_pairs(commands):
 
 def _read(path):
     """The rows of a .npy file, as a memmap. OSError or ValueError, with its name, where it is of no use."""
-    try:
-        with open(path, "rb") as file:
-            offset, shape, column_major, dtype = _header(file)
-            if len(shape) != 2:
-                raise ValueError(f"an array of shape {shape}, where rows of vectors, shape (N, D), are needed")
-            expected, found = math.prod(shape) * dtype.itemsize, os.fstat(file.fileno()).st_size - offset
-            if found < expected:
-                raise ValueError(f"truncated: shape {shape} takes {expected} bytes after the header, found {found}")
-            return np.memmap(file, dtype, "r", offset, shape, order="F" if column_major else "C")
-    except (EOFError, OverflowError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from None
-    except OSError as error:
-        raise OSError(f"{path}: {error.strerror or error}") from None
+    with telling(), open_regular(path) as file:
+        try:
+            rows = map_npy(file, _check_real)
+            if rows.ndim != 2:
+                raise ValueError(f"an array of shape {rows.shape}, where rows of vectors, shape (N, D), are needed")
+            return rows
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
 
 
-def _header(file):
-    """Where the elements begin, their shape, whether in columns, their dtype."""
-    start = file.read(8)
-    if start[:4] == b"PK\3\4":
-        raise ValueError("an archive such as .npz, where a single array, .npy, is needed")
-    if start[:6] != b"\x93NUMPY":
-        raise ValueError(f"no .npy file: it begins with {start.hex(' ') or 'nothing'}")
-    shape, column_major, dtype = read_npy_header(file, start[6:])
+def _check_real(dtype):
     if dtype.kind not in "fiub" or dtype.itemsize > 8:
         hint = ", which is what NumPy makes of bfloat16: save it as float32" if dtype == "V2" else ""
         raise ValueError(f"the elements must be real numbers of at most 64 bits, not {dtype}{hint}")
-    return file.tell(), shape, column_major, dtype
 
 
 def _read_both(path, other):

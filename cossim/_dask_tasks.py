@@ -8,6 +8,7 @@ import numpy as np
 from dask.base import tokenize
 
 from cossim import _core, _search
+from cossim._blocks import open_rows
 from cossim._search import Pairs, TopK
 
 _lock = threading.Lock()
@@ -100,4 +101,4 @@ class NpyRows:
         return self.token
 
     def __getitem__(self, index):
-        return np.array(np.load(self.path, mmap_mode="r")[index])
+        return np.array(open_rows("NpyRows", "path", self.path)[index])

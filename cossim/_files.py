@@ -1,8 +1,7 @@
-"""Files that are there as a whole or not at all."""
+"""Files: regular ones to read, and those that are written as a whole or not at all."""
 
 import errno
 import io
-import math
 import os
 import re
 import secrets
@@ -10,7 +9,6 @@ import signal
 import stat
 import threading
 import time
-import tokenize
 from contextlib import contextmanager, suppress
 from functools import partial
 from zipfile import ZipFile
@@ -25,6 +23,7 @@ except ImportError:  # Windows has no such locks: nothing is removed there
 # Those that end a process at once, unless it asks for something else.
 ENDING_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 CHUNK = 1 << 20
+LOCKS_TRIED = 8  # new files, until one is used that another process has locked; then it may be removed as a leftover
 
 
 @contextmanager
@@ -59,25 +58,108 @@ def errors_of(path):
 
 
 @contextmanager
-def temporary_file(named, folder, start, end, mode, buffering=-1):
-    """A new file in folder, open and locked, and its path; whatever is called so at the end is removed.
+def open_regular(path, buffering=-1):
+    """A file, open to be read: no device or pipe, which could go on, or keep us waiting, for ever. Errors name it."""
 
-    Its name is start, 16 digits, end; errors call it `named`. Others of such a name are removed if they are not locked:
-    they are those of processes that were killed. So the file must be given another name before it is closed.
+    def opener(path, flags):  # a pipe that takes the place of the file meanwhile does not keep us waiting either
+        return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+    path = os.fsdecode(path)
+    with errors_of(path):
+        _check_regular(path, os.stat(path))  # first, as opening a device can do something
+        with open(path, "rb", buffering=buffering, opener=opener) as file:
+            _check_regular(path, os.fstat(file.fileno()))
+            yield file
+
+
+def _check_regular(path, status):
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # open() refuses folders
+        raise ValueError(f"{path!r}: not a regular file; save what a pipe or device gives to a file first")
+
+
+def same_file(path, other):
+    """Whether two paths name one file, or would, where there is none yet."""
+    try:
+        return os.path.samefile(path, other)
+    except OSError:
+        return os.path.realpath(path) == os.path.realpath(other)
+
+
+class _OwnFile(io.FileIO):
+    """A file that is written by the process alone that made it: after a fork both would write at one position."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.process = os.getpid()
+
+    def check_process(self):
+        if os.getpid() != self.process:
+            message = "the process that writes this file was forked, and only the first one can go on with it"
+            raise OSError(errno.EPERM, f"{message}: write another file here")
+
+    def write(self, data):
+        self.check_process()
+        return super().write(data)
+
+    def seek(self, *arguments):
+        self.check_process()
+        return super().seek(*arguments)
+
+
+@contextmanager
+def temporary_file(named, folder, start, end, mode, buffered=True):
+    """A new file in folder, open and locked, and a function that gives it the path of another; else it is removed.
+
+    The function returns when all of the file, and its new name, are on the disk. Until then its name is start, 16
+    digits, end; errors call it `named`. Others of such a name are removed if they are not locked: they are those of
+    processes that were killed.
     """
     if fcntl is not None:
         _remove_leftovers(folder, start, end)
-    path = os.path.join(folder, f"{start}{secrets.token_hex(8)}{end}")
+    for left in reversed(range(LOCKS_TRIED)):
+        path = os.path.join(folder, f"{start}{secrets.token_hex(8)}{end}")
+        with _new_file(named, path, mode, buffered) as (file, raw):
+            # Another process that looks for leftovers may hold the lock for a moment, or a hostile one for ever.
+            if not _lock(raw) and left:
+                continue
+
+            def replace(target):
+                with errors_of(named):
+                    raw.check_process()
+                    file.flush()
+                    os.fsync(raw.fileno())
+                    os.replace(raw.name, target)
+                sync_folder(folder)
+
+            yield file, replace
+            return
+
+
+@contextmanager
+def _new_file(named, path, mode, buffered):
+    """A file, perhaps buffered, and the one without a buffer behind it; what is called path at the end is removed."""
+    process = os.getpid()
     try:
         with errors_of(named):  # opener: no bare number of an open file, which an interrupt would leave open
-            file = open(path, "xb", buffering=buffering, opener=partial(os.open, mode=mode))  # noqa: SIM115
-        with file:
-            with suppress(OSError, AttributeError):  # without locks nothing is ever removed
-                fcntl.flock(file.fileno(), fcntl.LOCK_EX)
-            yield file, path
+            raw = _OwnFile(path, "xb", opener=partial(os.open, mode=mode))
+        with io.BufferedWriter(raw) if buffered else raw as file:
+            yield file, raw
     finally:
-        with suppress(OSError):
-            os.unlink(path)
+        if os.getpid() == process:  # after a fork, the file is the first process's
+            with suppress(OSError):
+                os.unlink(path)
+
+
+def _lock(file):
+    """Locks a file without waiting; False where another process has done so. Without locks nothing is ever removed."""
+    try:
+        with suppress(AttributeError):
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def _remove_leftovers(folder, start, end):
@@ -118,18 +200,11 @@ def replacing(path):
             raise PermissionError(errno.EACCES, "the file there is write-protected", path)
     folder = os.path.dirname(path)
     new = temporary_file(path, folder, ".cossim-", ".tmp", 0o666 if mode is None else mode & 0o777)
-    with ending_by_exception(), new as (file, temporary):
+    with ending_by_exception(), new as (file, replace):
         if mode is not None:
             with suppress(PermissionError):  # a file system without permissions
-                os.chmod(temporary, mode & 0o777)
-
-        def replace():
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(temporary, path)
-            sync_folder(folder)
-
-        yield file, replace
+                os.chmod(file.name, mode & 0o777)
+        yield file, partial(replace, path)
 
 
 def sync_folder(folder):
@@ -171,67 +246,3 @@ def write_npz(file, arrays):
     except BaseException:
         archive.fp = None  # or it would complete the file, and raise ValueError where open() was interrupted
         raise
-
-
-def read_bytes(stream, count):
-    """Up to count bytes; fewer where the stream, or the gzip file behind it, ends too early."""
-    found = bytearray()
-    try:
-        while len(found) < count and (more := stream.read(min(CHUNK, count - len(found)))):
-            found += more
-    except EOFError:
-        pass
-    return found
-
-
-def read_elements(stream, dtype, shape):
-    """Exactly the elements of an array, and nothing behind them."""
-    expected = math.prod(shape) * dtype.itemsize
-    data = read_bytes(stream, expected + 1)
-    if len(data) != expected:
-        found, problem = (len(data), "truncated") if len(data) < expected else (f"more than {expected}", "too long")
-        raise ValueError(f"{problem}: shape {shape} takes {expected} bytes after the header, found {found}")
-    return np.frombuffer(data, dtype)
-
-
-# What Python's parsers, and what NumPy does with what they find, make of a .npy file's damaged header.
-_OF_HEADERS = (AttributeError, LookupError, MemoryError, RecursionError, SyntaxError, TypeError, tokenize.TokenError)
-
-
-def npy_problem(error):
-    """What an error of NumPy's readers says, or a sentence in its place where it speaks of Python's syntax trees."""
-    text = str(error)
-    return "its header is damaged" if isinstance(error, _OF_HEADERS) or text.startswith("malformed node") else text
-
-
-def read_npy_header(stream, version):
-    """Shape, whether in columns, and dtype, after the first eight bytes of a .npy file, which end with the version."""
-    readers = {b"\1\0": (2, np.lib.format.read_array_header_1_0), b"\2\0": (4, np.lib.format.read_array_header_2_0)}
-    if version not in readers:
-        raise ValueError("a .npy file of an unknown version, or a damaged one")
-    bytes_of_length, reader = readers[version]
-    length = read_bytes(stream, bytes_of_length)
-    header = io.BytesIO(length + read_bytes(stream, int.from_bytes(length, "little")))
-    try:
-        shape, column_major, dtype = reader(header)
-    except (OSError, EOFError):
-        raise
-    except Exception as error:
-        raise ValueError(npy_problem(error)) from None
-    if min(shape, default=0) < 0:
-        raise ValueError(f"a size below 0 in shape {shape}")
-    if max(shape, default=0) >= 2**63:
-        raise ValueError(f"no array has the shape {shape}")
-    return shape, column_major, dtype
-
-
-def read_npy(stream, check):
-    """The array of a .npy file after its first four bytes. check(dtype) raises where that one, or objects, are refused.
-
-    Not np.load, which does not say how much of a file is missing, and asks for memory for all that its header promises.
-    """
-    rest = bytes(read_bytes(stream, 4))
-    shape, column_major, dtype = read_npy_header(stream, rest.removeprefix(b"PY"))
-    check(dtype)
-    elements = read_elements(stream, dtype, shape)
-    return elements.reshape(shape, order="F" if column_major else "C")

@@ -6,7 +6,8 @@ import zlib
 
 import numpy as np
 
-from cossim._files import read_bytes, read_elements, read_npy
+from cossim._files import open_regular
+from cossim._npy import read_bytes, read_elements, read_npy
 from cossim.simclr import augment
 
 SIDE = 28
@@ -21,7 +22,7 @@ def read_images(path):
     Raises OSError where the file cannot be read, and ValueError where it holds something else or is damaged.
     """
     path = os.fspath(path)
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         zipped = file.read(2) == b"\x1f\x8b"
         file.seek(0)
         stream = gzip.GzipFile(fileobj=file) if zipped else file
@@ -34,7 +35,7 @@ def read_images(path):
 def _read_array(stream):
     start = read_bytes(stream, 4)
     if start == b"\x93NUM":
-        return read_npy(stream, _check_real)
+        return read_npy(stream, start, _check_real)
     if len(start) == 4 and start[:2] == b"\0\0":
         return _read_idx(stream, kind=start[2], rank=start[3])
     raise ValueError(f"neither an idx nor a .npy file: it begins with {start.hex(' ') or 'nothing'}")

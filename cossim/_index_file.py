@@ -45,7 +45,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from cossim._files import errors_of, sync_folder, temporary_file
+from cossim._files import errors_of, open_regular, temporary_file
 
 MAGIC = b"\x89COSSIM\n"
 VERSION = 1
@@ -306,10 +306,10 @@ def write(path, header, arrays, *, progress=None):
     folder, name = os.path.split(target := os.path.realpath(path))
     mode = _mode_of(path)
     start, open_mode = f"{name[:40]}.", 0o666 if mode is None else mode  # file names can be 255 bytes long
-    with temporary_file(path, folder, start, ".part", open_mode, buffering=0) as (file, temporary):
+    with temporary_file(path, folder, start, ".part", open_mode, buffered=False) as (file, replace):
         if mode is not None:
             with suppress(OSError):  # not every file system has permissions
-                os.chmod(temporary, mode)
+                os.chmod(file.name, mode)
         _write_all(file, bytes(_START.size), path)
         for entry, array in zip(entries, arrays.values(), strict=True):
             _write_all(file, bytes(entry["offset"] - file.tell()), path)
@@ -318,12 +318,10 @@ def write(path, header, arrays, *, progress=None):
         start = MAGIC, VERSION, zlib.crc32(data), _aligned(end), len(data)
         start += (zlib.crc32(_START.pack(*start, 0)[:-4]),)
         _write_all(file, bytes(_aligned(end) - end) + data, path)
-        file.seek(0)
-        _write_all(file, _START.pack(*start), path)
         with errors_of(path):
-            os.fsync(file.fileno())
-            os.replace(temporary, target)
-    sync_folder(folder)
+            file.seek(0)
+        _write_all(file, _START.pack(*start), path)
+        replace(target)
 
 
 # ---- reading ----
@@ -449,10 +447,7 @@ def read(path, *, mmap=True, verify=True):
     ({'metric': 'cosine'}, {'ids': array([0, 1])})
     """
     path = os.fsdecode(path)
-    mode = os.stat(path).st_mode
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a pipe would keep us waiting; open() refuses folders
-        raise ValueError(f"{path!r}: not a regular file")
-    with open(path, "rb", buffering=0) as file, errors_of(path):
+    with open_regular(path, buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         try:
             end, length, crc = _check_start(file, size)

@@ -2,11 +2,10 @@
 
 import argparse
 import os
-from functools import partial
 
 import numpy as np
 
-from cossim._commands import EXIT_CODES, add_running, integer, limited, wants_bar
+from cossim._commands import EXIT_CODES, add_running, integer, limited, set_run, wants_bar
 from cossim._files import ending_by_exception, naming, replacing, telling
 from cossim._progress import reporting
 
@@ -34,9 +33,9 @@ def add_train(commands):
     text = "Trains SimCLR's encoder on images, without labels."
     more = "Each step tells the two views of an image from those of the others."
     parser = commands.add_parser("train", help=text, description=f"{text} {more}", epilog=EXIT_CODES)
-    parser.add_argument("images", metavar="IMAGES", help=IMAGES)
+    images = parser.add_argument("images", metavar="IMAGES", help=IMAGES)
     target = "where the weights go, .npz or .safetensors"
-    parser.add_argument("-o", "--output", metavar="FILE", type=_weights, required=True, help=target)
+    output = parser.add_argument("-o", "--output", metavar="FILE", type=_weights, required=True, help=target)
     parser.add_argument("--epochs", metavar="N", type=integer, default=60, help="(default: %(default)s)")
     size = "images a step (default: %(default)s)"
     parser.add_argument("--batch-size", metavar="N", type=integer, default=256, help=size)
@@ -46,34 +45,31 @@ def add_train(commands):
     parser.add_argument("--seed", metavar="N", type=integer, default=0, help=seed)
     parser.add_argument("--lr", metavar="X", type=float, default=2e-3, help="of Adam (default: %(default)s)")
     checkpoint = "likewise, written after each epoch and by Ctrl-C; where it is there, the training goes on from it"
-    parser.add_argument("--checkpoint", metavar="FILE", type=_weights, help=checkpoint)
+    checkpoint = parser.add_argument("--checkpoint", metavar="FILE", type=_weights, help=checkpoint)
     add_running(parser)
-    parser.set_defaults(run=partial(_train, parser))
+    set_run(parser, _train, reads=[images], writes=[output, checkpoint])
 
 
 def add_embed(commands):
     text = "Embeddings of images by a trained encoder, as rows for topk and pairs."
     parser = commands.add_parser("embed", help=text, description=text, epilog=EXIT_CODES)
-    parser.add_argument("images", metavar="IMAGES", help=IMAGES)
+    images = parser.add_argument("images", metavar="IMAGES", help=IMAGES)
     weights = "what train has written, or the same network's weights from torch"
-    parser.add_argument("--weights", metavar="FILE", type=_weights, required=True, help=weights)
+    weights = parser.add_argument("--weights", metavar="FILE", type=_weights, required=True, help=weights)
     target = "where the embeddings go, a .npy of shape (N, 100)"
-    parser.add_argument("-o", "--output", metavar="FILE", type=_npy, required=True, help=target)
+    output = parser.add_argument("-o", "--output", metavar="FILE", type=_npy, required=True, help=target)
     add_running(parser)
-    parser.set_defaults(run=_embed)
+    set_run(parser, _embed, reads=[images, weights], writes=[output])
 
 
 # ---- runs ----
 
 
-def _train(parser, arguments):
+def _train(arguments):
     from cossim import nn, simclr
     from cossim._images import read_images
     from cossim.nn.weights import check_weights_path
 
-    files = [os.path.realpath(path) for path in (arguments.output, arguments.checkpoint) if path is not None]
-    if len(set(files)) < len(files):
-        parser.error("argument --checkpoint: this is the file of -o/--output")
     with telling():
         images = read_images(arguments.images)
     for path in (arguments.output, arguments.checkpoint):

@@ -1,5 +1,6 @@
 """Weights files are written as a whole or not at all, like results and index files."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -8,10 +9,11 @@ import zipfile
 
 import numpy as np
 import pytest
-from conftest import SLOWNESS, SUFFIXES
+from conftest import SAFETENSORS, SLOWNESS, SUFFIXES, not_emulated
 from processes import ENVIRONMENT
 
-from cossim import nn
+import cossim
+from cossim import _files, nn
 from cossim.nn.weights import check_weights_path
 
 
@@ -155,3 +157,98 @@ nn.save_weights(sys.argv[1], {"w": np.ones(10000)})
     assert_old(old, left)
     nn.save_weights(old, {"w": np.ones(3)})
     assert os.listdir(old.parent) == [old.name]  # what was left over is gone
+
+
+# ---- other processes ----
+
+WRITERS = {
+    "x.npz": lambda path: nn.save_weights(path, {"w": np.ones(3)}),
+    "x.index": lambda path: cossim.Index(np.eye(3)).save(path),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("forever", [False, True])
+def test_a_lock_of_another_process_is_not_waited_for(tmp_path, monkeypatch, name, forever):
+    """Who may read the folder can lock a new file before its writer does: the first one, or each one."""
+    held, opener = [], _files._OwnFile
+
+    def locked_by_another(*arguments, **options):
+        file = opener(*arguments, **options)
+        if forever or not held:
+            held.append(open(file.name, "rb"))  # noqa: SIM115
+            fcntl.flock(held[-1], fcntl.LOCK_SH)
+        return file
+
+    monkeypatch.setattr(_files, "_OwnFile", locked_by_another)
+    signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it waits"))
+    signal.alarm(60)
+    try:
+        WRITERS[name](tmp_path / name)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        for file in held:
+            file.close()
+    assert len(held) == (_files.LOCKS_TRIED if forever else 1)
+    assert os.listdir(tmp_path) == [name]
+
+
+FORK = """
+import io, os, sys
+import numpy as np, cossim
+from cossim import nn, _files
+order, parent, status = sys.argv[2], os.getpid(), None
+def wait():
+    global status
+    status = os.waitpid(status, 0)[1]
+def fork():
+    global status
+    status = os.fork()
+    if status and order == "child first":
+        wait()
+def save(path):
+    if path.endswith(".index"):
+        forked = []
+        cossim.Index(np.arange(1.0, 1 + 4 * 10**5).reshape(1000, 400)).save(
+            path, progress=lambda done, total: forked or (forked.append(1), fork())
+        )
+    else:
+        class Forks(io.BufferedWriter):
+            def write(self, data):
+                if os.getpid() == parent and status is None:
+                    fork()
+                return super().write(data)
+        io.BufferedWriter = Forks
+        nn.save_weights(path, {"w": np.arange(10.0**5)})
+try:
+    save(sys.argv[1])
+except OSError as error:
+    sys.stdout.write(f"{'parent' if os.getpid() == parent else 'child'}: {error}\\n")
+else:
+    sys.stdout.write(f"{'parent' if os.getpid() == parent else 'child'}: saved\\n")
+sys.stdout.flush()
+if os.getpid() == parent and order == "parent first":
+    wait()
+"""
+
+
+@not_emulated
+@pytest.mark.parametrize("order", ["child first", "parent first"])
+@pytest.mark.parametrize("name", [*WRITERS, "x.safetensors"])
+def test_a_fork_whose_sides_both_go_on(tmp_path, name, order):
+    """Both would write at one position of one file: the process that began it goes on alone."""
+    if name == "x.safetensors" and not SAFETENSORS:
+        pytest.skip("needs safetensors")
+    path = str(tmp_path / name)
+    child = subprocess.run([sys.executable, "-c", FORK, path, order], env=ENVIRONMENT, capture_output=True, text=True)
+    assert (child.returncode, child.stderr) == (0, "")
+    said = sorted(child.stdout.splitlines())
+    assert said[1:] == ["parent: saved"]
+    assert said[0].startswith("child: [Errno 1] the process that writes this file was forked")
+    assert said[0].endswith(repr(path))
+    assert os.listdir(tmp_path) == [name]
+    if name == "x.index":
+        np.testing.assert_array_equal(cossim.Index.load(path).corpus, np.arange(1.0, 1 + 4 * 10**5).reshape(1000, 400))
+    else:
+        np.testing.assert_array_equal(nn.load_weights(path)["w"], np.arange(10.0**5))

@@ -1,7 +1,6 @@
 """A file is written whole or not at all, and without taking more memory than a few MB."""
 
 import errno
-import io
 import os
 import shutil
 import signal
@@ -37,7 +36,7 @@ def assert_old(path, old_bytes):
 NEW = {"a": np.arange(3001), "b": np.zeros((0, 3)), "c": np.ones(5, bool)}
 
 
-class Fails(io.FileIO):
+class Fails(_files._OwnFile):
     """A file that raises at a certain call of write(); some bytes may have got there before."""
 
     left, error, most = 0, None, None
@@ -50,10 +49,6 @@ class Fails(io.FileIO):
         return super().write(memoryview(data)[: Fails.most])
 
 
-def open_to_fail(file, mode, **options):
-    return Fails(file, mode, opener=options["opener"]) if mode == "xb" else open(file, mode, **options)
-
-
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
 
@@ -61,7 +56,7 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
 def test_an_error_of_any_write_leaves_the_old_file(old, monkeypatch, error):
     before, calls = old.read_bytes(), 0
     monkeypatch.setattr(_index_file, "_PIECE", 4096)
-    monkeypatch.setattr(_files, "open", open_to_fail, raising=False)
+    monkeypatch.setattr(_files, "_OwnFile", Fails)
     monkeypatch.setattr(Fails, "error", error)
     while True:
         monkeypatch.setattr(Fails, "left", calls)
@@ -81,7 +76,7 @@ def test_an_error_of_any_write_leaves_the_old_file(old, monkeypatch, error):
 def test_short_writes(old, monkeypatch):
     write(old, {}, NEW)
     expected = old.read_bytes()
-    monkeypatch.setattr(_files, "open", open_to_fail, raising=False)
+    monkeypatch.setattr(_files, "_OwnFile", Fails)
     monkeypatch.setattr(Fails, "most", 7)
     write(old, {}, NEW)
     assert old.read_bytes() == expected

@@ -348,8 +348,8 @@ def test_damaged_members_of_an_archive(tmp_path, kind):
     path.write_bytes(npz_of(x=DAMAGED[kind]))
     tracemalloc.start()
     try:
-        words = "damaged or no .npz file: its header is damaged$" if kind in NONSENSE else "damaged or no .npz file"
-        with pytest.raises(ValueError, match=words):
+        words = "its header is damaged$" if kind in NONSENSE else ""
+        with pytest.raises(ValueError, match=rf"weights\.npz: damaged or no .npz file: 'x\.npy' in it: {words}"):
             nn.load_weights(path)
         assert tracemalloc.get_traced_memory()[1] < 10e6
     finally:

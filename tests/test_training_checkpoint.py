@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -371,6 +372,7 @@ def test_files_that_are_no_checkpoint(images, tmp_path, suffix):
         {"losses": np.zeros(3, np.int8)},
         {"losses": np.array(["x"])},
         {"settings": np.frombuffer(b"[]", np.uint8)},
+        {"settings": np.frombuffer(b"{}      ", np.float64)},
         {"settings": np.frombuffer(b'"version"', np.uint8)},
         {"encoder.fc.bias": np.array(["x"] * 100)},
         {"encoder.fc.bias": np.zeros(3)},
@@ -388,3 +390,17 @@ def test_arrays_that_do_not_belong_there(images, whole, tmp_path, changed_arrays
     arrays["sha256"] = np.frombuffer(bytes.fromhex(training._digest(arrays)), np.uint8)
     np.savez(path, **arrays)
     refused(images, path)
+
+
+@pytest.mark.parametrize("name", ["settings", "sha256"])
+def test_an_integer_is_not_a_number_of_bytes(images, whole, tmp_path, name):
+    """bytes(integer) has so many of them."""
+    path = tmp_path / "x.npz"
+    path.write_bytes(whole[1][".npz"])
+    np.savez(path, **{**nn.load_weights(path), name: np.array(10**8)})
+    tracemalloc.start()
+    try:
+        assert refused(images, path) == "not a checkpoint of cossim.simclr.train"
+        assert tracemalloc.get_traced_memory()[1] < 5e7
+    finally:
+        tracemalloc.stop()

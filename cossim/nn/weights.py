@@ -1,5 +1,6 @@
 """Parameters as dicts of arrays, and the two files they are kept in: .npz and .safetensors."""
 
+import errno
 import os
 import zipfile
 from collections.abc import Mapping
@@ -7,7 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from cossim import _core
-from cossim._files import errors_of, read_bytes, read_npy, replacing, write_npz
+from cossim._files import errors_of, open_regular, replacing, write_npz
+from cossim._npy import MAGIC, read_npy
 
 
 def _safetensors():
@@ -57,7 +59,7 @@ def load_weights(path):
     path = os.fspath(path)
     if _kind(path) == ".safetensors":
         safetensors = _safetensors()
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             data = file.read()
         try:
             return safetensors.numpy.load(data)
@@ -65,30 +67,27 @@ def load_weights(path):
             raise ValueError(f"{path}: it holds numbers of type {error.args[0]}, which NumPy does not have") from error
         except (safetensors.SafetensorError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: damaged or no .safetensors file: {error}") from error
-    try:
-        with open(path, "rb") as raw:
-            if raw.read(6) == b"\x93NUMPY":
+    with open_regular(path) as file:
+        try:
+            if file.read(len(MAGIC)) == MAGIC:
                 raise ValueError("it holds a single array without a name")
-            with zipfile.ZipFile(raw) as archive:
+            with zipfile.ZipFile(file) as archive:
                 return dict(_member(archive, info) for info in archive.infolist())
-    except (OSError, MemoryError):
-        raise
-    except Exception as error:  # of many kinds, some of them those of compressions
-        raise ValueError(f"{path}: damaged or no .npz file: {error}") from error
+        except MemoryError:
+            raise
+        except Exception as error:  # of many kinds, some of them those of compressions
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that of a place before the file's start
+                raise
+            raise ValueError(f"{path}: damaged or no .npz file: {error}") from error
 
 
 def _member(archive, info):
     """Name and array of a file in an archive."""
     with archive.open(info) as stream:
-        start = bytes(read_bytes(stream, 4))
-        if start != b"\x93NUM":
-            raise ValueError(f"{info.filename!r} in it is no .npy file")
-        return info.filename.removesuffix(".npy"), read_npy(stream, _check_no_objects)
-
-
-def _check_no_objects(dtype):
-    if dtype.hasobject:
-        raise ValueError(f"an array of Python objects, dtype {dtype}")
+        try:
+            return info.filename.removesuffix(".npy"), read_npy(stream)
+        except ValueError as error:
+            raise ValueError(f"{info.filename!r} in it: {error}") from None
 
 
 def save_weights(path, state_dict):

@@ -331,11 +331,18 @@ def _resume(run, path, settings):
     return save
 
 
+def _bytes_of(array):
+    """Bytes that were saved as an array; TypeError for any other one, of whose integer bytes() would make so many."""
+    if (array.ndim, array.dtype) != (1, np.uint8):
+        raise TypeError
+    return bytes(array)
+
+
 def _load(run, path, settings):
     arrays = load_weights(path)
     try:
-        saved = json.loads(bytes(arrays["settings"]))
-        version, losses, digest = saved["version"], arrays["losses"], bytes(arrays.pop("sha256"))
+        saved = json.loads(_bytes_of(arrays["settings"]))
+        version, losses, digest = saved["version"], arrays["losses"], _bytes_of(arrays.pop("sha256"))
         if (losses.ndim, losses.dtype) != (1, run.losses.dtype) or not isinstance(saved, dict):
             raise TypeError
     except (KeyError, TypeError, ValueError, RecursionError):

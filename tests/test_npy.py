@@ -1,0 +1,220 @@
+"""Files that are read: one reader of .npy for all functions and commands, and regular files alone."""
+
+import errno
+import gzip
+import io
+import os
+import re
+import zipfile
+
+import numpy as np
+import pytest
+from conftest import SAFETENSORS
+from processes import run
+
+import cossim
+from cossim import _files, nn, simclr
+from cossim.__main__ import main
+from cossim._images import read_images
+
+VERSIONS = [(1, 0), (2, 0), (3, 0)]
+
+
+def npy_bytes(array, version):
+    file = io.BytesIO()
+    np.lib.format.write_array(file, array, version=version, allow_pickle=False)
+    return file.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path, rng, monkeypatch):
+    """A folder with images.npy, rows.npy and weights.npz, in which the test runs."""
+    np.save(tmp_path / "images.npy", rng.random((5, 28, 28), np.float32))
+    np.save(tmp_path / "rows.npy", rng.standard_normal((30, 8)).astype(np.float32))
+    nn.save_weights(tmp_path / "weights.npz", simclr.Encoder(rng=0).state_dict())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+# ---- one reader ----
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("order", "CF")
+def test_every_version_is_read_by_all(folder, version, order, capsys):
+    rows, images = (np.asarray(np.load(f"{name}.npy"), order=order) for name in ("rows", "images"))
+    (folder / "r.npy").write_bytes(npy_bytes(rows, version))
+    (folder / "i.npy").write_bytes(npy_bytes(images, version))
+    (folder / "i.npy.gz").write_bytes(gzip.compress(npy_bytes(images, version)))
+    with zipfile.ZipFile(folder / "w.npz", "w") as archive:
+        for name, array in nn.load_weights("weights.npz").items():
+            archive.writestr(f"{name}.npy", npy_bytes(array, version))
+
+    np.testing.assert_array_equal(cossim.topk("r.npy", "r.npy", 2), cossim.topk(rows, rows, 2))
+    np.testing.assert_array_equal(cossim.Index("r.npy").corpus, rows)
+    np.testing.assert_array_equal(read_images("i.npy.gz"), read_images("images.npy"))
+    assert set(nn.load_weights("w.npz")) == set(nn.load_weights("weights.npz"))
+    for command in (
+        "topk r.npy -k 2",
+        "topk r.npy r.npy -k 2",
+        "pairs r.npy --threshold 0.5",
+        "train i.npy --epochs 0 -o t.npz",
+        "embed i.npy --weights w.npz -o z.npy",
+        "embed i.npy.gz --weights w.npz -o z.npy",
+        "demo --images i.npy --no-plot",
+    ):
+        assert main(command.split()) == 0, (command, capsys.readouterr())
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("name", ["a", "ä", "一", "\\", "\\ä", "'一\"", "\U0001f600"])
+def test_names_of_fields(tmp_path, name):
+    """For these there is version 3."""
+    array = np.zeros(3, [(name, "f4")])
+    with zipfile.ZipFile(tmp_path / "w.npz", "w") as archive:
+        archive.writestr("x.npy", npy_bytes(array, (3, 0)))
+    assert nn.load_weights(tmp_path / "w.npz")["x"].dtype == array.dtype
+
+
+def test_damaged_headers_of_version_3(folder):
+    whole = npy_bytes(np.zeros((4, 8)), (3, 0))
+    for data in (whole[:9], whole[:50], whole.replace(b"descr", b"desc\xff"), whole.replace(b"(4, 8)", b"(4, x)")):
+        (folder / "bad.npy").write_bytes(data)
+        with pytest.raises(ValueError, match=r"topk\(\): queries is the path of bad\.npy, which is no \.npy array: "):
+            cossim.topk("bad.npy", "rows.npy", 1)
+
+
+def test_truncated_arrays_say_what_is_missing(folder, capsys):
+    data = (folder / "rows.npy").read_bytes()
+    (folder / "rows.npy").write_bytes(data[:-1])
+    words = re.escape("truncated: shape (30, 8) takes 960 bytes after the header, found 959")
+    with pytest.raises(ValueError, match=words):
+        cossim.topk("rows.npy", None, 1)
+    assert main(["topk", "rows.npy", "-k", "1"]) == 1
+    assert re.search(words, capsys.readouterr().err)
+
+
+# ---- archives ----
+
+
+def test_an_archive_without_its_first_bytes(folder):
+    """Its list of members, at its end, then names places before its start."""
+    data = (folder / "weights.npz").read_bytes()
+    for missing in (1, 100, len(data) // 2, len(data) - 200):
+        (folder / "cut.npz").write_bytes(data[missing:])
+        with pytest.raises(ValueError, match=r"^cut\.npz: damaged or no \.npz file: "):
+            nn.load_weights("cut.npz")
+        with pytest.raises(ValueError, match=r"^cut\.npz: damaged or no \.npz file: "):
+            simclr.Encoder().load_state_dict("cut.npz")
+
+
+def test_errors_of_the_disk_are_not_called_damage(folder, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(zipfile.ZipFile, "infolist", fail)
+    with pytest.raises(OSError, match=r"^\[Errno 5\] Input/output error: 'weights\.npz'$"):
+        nn.load_weights("weights.npz")
+
+
+# ---- regular files alone ----
+
+READERS = {
+    "load_weights": nn.load_weights,
+    "load_state_dict": lambda path: simclr.Encoder().load_state_dict(path),
+    "checkpoint": lambda path: simclr.train(np.zeros((2, 1, 28, 28), np.float32), 1, checkpoint=path),
+    "topk": lambda path: cossim.topk(path, None, 1),
+    "pairs_above": lambda path: cossim.pairs_above(path, 0.5),
+    "Index": cossim.Index,
+    "Index.load": cossim.Index.load,
+    "images": read_images,
+}
+SUFFIX = {"load_weights": ".npz", "load_state_dict": ".npz", "checkpoint": ".npz"}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_what_is_no_regular_file_is_refused(folder, name):
+    """Without waiting for a pipe's other end, or reading a device that never ends."""
+    suffixes = [SUFFIX.get(name, ".npy"), *[".safetensors"] * (name in SUFFIX and SAFETENSORS)]
+    for suffix in suffixes:
+        os.mkfifo(f"pipe{suffix}")
+        os.symlink("/dev/zero", f"zero{suffix}")
+        os.mkdir(f"folder{suffix}")
+        for kind in ("pipe", "zero"):
+            # The writer of a checkpoint sees first that it could not be replaced.
+            words = "something else than a file" if name == "checkpoint" else f"^'{kind}{suffix}': not a regular file; "
+            with pytest.raises(OSError if name == "checkpoint" else ValueError, match=words):
+                READERS[name](f"{kind}{suffix}")
+        with pytest.raises(OSError, match=rf"(Is a directory|something else than a file is there): 'folder{suffix}'$"):
+            READERS[name](f"folder{suffix}")
+
+
+def test_a_pipe_in_the_place_of_a_file(folder, monkeypatch):
+    """It comes after the look at what is there, before the file is opened."""
+    os.mkfifo("pipe.npy")
+    monkeypatch.setattr(os, "stat", lambda path, stat=os.stat, **options: stat("rows.npy", **options))
+    with pytest.raises(ValueError, match="^'pipe.npy': not a regular file"), _files.open_regular("pipe.npy"):
+        pass
+
+
+@pytest.mark.parametrize("path", ["pipe.npy", "zero.npy"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "topk {} -k 1",
+        "topk rows.npy {} -k 1",
+        "pairs {} --threshold 0.5",
+        "train {} -o t.npz",
+        "embed {} --weights weights.npz -o z.npy",
+        "embed images.npy --weights {}.npz -o z.npy",
+        "demo --images {} --no-plot",
+    ],
+)
+def test_commands_refuse_them(folder, command, path, capsys):
+    for suffix in ("", ".npz"):
+        os.mkfifo(f"pipe.npy{suffix}")
+        os.symlink("/dev/zero", f"zero.npy{suffix}")
+    assert main(command.format(path).split()) == 1
+    printed = capsys.readouterr()
+    assert re.fullmatch(rf"cossim: '{path}(\.npz)?': not a regular file; .*\n", printed.err)
+    assert printed.out == ""
+
+
+# ---- outputs that are inputs ----
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("topk in.npy -k 1 -o out.npz", "QUERIES"),
+        ("topk rows.npy in.npy -k 1 -o out.csv", "CORPUS"),
+        ("pairs in.npy --threshold 0.5 -o out.npz", "CORPUS"),
+        ("pairs rows.npy in.npy --threshold 0.5 -o out.csv", "OTHER"),
+        ("train in.npy -o out.npz", "IMAGES"),
+        ("train in.npy -o w.npz --checkpoint out.npz", "IMAGES"),
+        ("train images.npy -o out.npz --checkpoint in.npz", "-o/--output"),
+        ("embed in.npy --weights weights.npz -o out.npy", "IMAGES"),
+        ("embed images.npy --weights in.npz -o out.npy", "--weights"),
+        ("demo --images in.npy --output out.npy", "--images"),
+    ],
+)
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_an_output_that_is_an_input_is_refused(folder, command, name, link, capsys):
+    """By whatever name, and before anything is read."""
+    given = re.search(r"\bin\.\w+", command)[0]
+    (folder / given).write_bytes(b"precious")
+    link(given, re.search(r"\bout\.\w+", command)[0])
+    with pytest.raises(SystemExit) as stopped:
+        main(command.split())
+    assert stopped.value.code == 2
+    option = "--checkpoint" if "--checkpoint" in command else "--output" if "demo" in command else "-o/--output"
+    assert f"error: argument {option}: this is the file of {name}: name another\n" in capsys.readouterr().err
+    assert (folder / given).read_bytes() == b"precious"
+
+
+def test_an_embedding_over_its_own_images(folder):
+    """In a process of its own."""
+    code, out, err = run("embed", "images.npy", "--weights", "weights.npz", "-o", "./images.npy")
+    assert (code, out) == (2, "")
+    assert "this is the file of IMAGES" in err
+    assert np.load("images.npy").shape == (5, 28, 28)
