@@ -9,6 +9,7 @@ Switches, for development (make test, make asan and the like set them):
 
 import os
 import platform
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from glob import glob
@@ -16,6 +17,7 @@ from glob import glob
 import numpy
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
 
 compile_args = ["-std=c11", "-O3", "-g0", "-fno-math-errno", "-fvisibility=hidden", "-pthread", "-Wall", "-Wextra"]
 link_args = ["-pthread"]
@@ -59,7 +61,25 @@ class ParallelBuild(build_ext):
                 return [name for names in objects for name in names]
 
         self.compiler.compile = compile_all
-        super().build_extension(extension)
+        try:
+            super().build_extension(extension)
+        except CompileError:
+            self.explain_what_is_missing()
+            raise
+
+    def explain_what_is_missing(self):
+        """Says what to install where there is no C compiler, or where Python's headers are missing."""
+        if shutil.which(program := self.compiler.compiler_so[0]) is None:
+            missing = f"the C compiler {program}"
+        elif not any(os.path.exists(os.path.join(path, "Python.h")) for path in self.include_dirs):
+            missing = "Python.h, one of Python's C headers,"
+        else:
+            return
+        raise SystemExit(
+            f"error: {missing} was not found. cossim is compiled from C. Install a C compiler and Python's headers; on "
+            "Debian and Ubuntu: apt-get install gcc python3-dev; on Fedora: dnf install gcc python3-devel; on Alpine: "
+            "apk add gcc musl-dev python3-dev; on macOS: xcode-select --install. CC=... names another compiler."
+        )
 
 
 setup(

@@ -5,18 +5,32 @@
 np.float64(0.96)
 """
 
+from cossim import _interrupts  # noqa: F401  (first, as Ctrl-C can come during all that follows)
+
+try:
+    from cossim._core import (
+        cosine_distance,
+        cosine_similarity,
+        get_num_threads,
+        normalize,
+        pairwise,
+        set_num_threads,
+        vecdot,
+        vector_norm,
+    )
+except ModuleNotFoundError as error:
+    if error.name != "cossim._core":
+        raise
+    import sys
+
+    raise ImportError(
+        f"{__path__[0]} has no C extension for Python {sys.version_info[0]}.{sys.version_info[1]}. If this is cossim's "
+        "source directory, start Python in another one to import the cossim that is installed, or build the extension "
+        "here: pip install --editable ."
+    ) from None
+
 from cossim import _threadpoolctl  # noqa: F401  (registers the thread pool with threadpoolctl)
 from cossim._config import show_config
-from cossim._core import (
-    cosine_distance,
-    cosine_similarity,
-    get_num_threads,
-    normalize,
-    pairwise,
-    set_num_threads,
-    vecdot,
-    vector_norm,
-)
 from cossim._search import Pairs, TopK, duplicate_groups, pairs_above, topk
 from cossim._similarity import CosineSimilarity
 from cossim._threads import threads

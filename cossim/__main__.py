@@ -5,7 +5,7 @@ import os
 import sys
 
 import cossim
-from cossim import _commands, _training_commands
+from cossim import _commands, _interrupts, _training_commands
 
 
 def _demo(arguments):
@@ -18,13 +18,13 @@ def _add_demo(commands):
     text = "From a pair of vectors to the similarity matrix of real images, step by step, with a heatmap."
     parser = commands.add_parser("demo", help=text, description=text)
     source = "MNIST idx file or .npy of N images of 28 x 28, either also gzipped (default: scikit-learn's digits)"
-    parser.add_argument("--images", metavar="FILE", help=source)
+    images = parser.add_argument("--images", metavar="FILE", help=source)
     seed = "of all that is random (default: %(default)s)"
     parser.add_argument("--seed", metavar="N", type=_commands.not_negative, default=0, help=seed)
     target = "where the heatmap goes, a PNG (default: %(default)s)"
-    parser.add_argument("--output", metavar="FILE", default="cossim-demo.png", help=target)
+    output = parser.add_argument("--output", metavar="FILE", default="cossim-demo.png", help=target)
     parser.add_argument("--no-plot", action="store_true", help="do not draw the heatmap")
-    parser.set_defaults(run=_demo)
+    _commands.set_run(parser, _demo, reads=[images], writes=[output])
 
 
 def _add_info(commands):
@@ -46,23 +46,18 @@ COMMANDS = (
 
 def main(argv=None):
     """Runs a command. Returns the exit code: 0, or 1 with a message on stderr; unusable arguments exit with 2."""
-    text = "Cosine similarity for NumPy."
-    parser = argparse.ArgumentParser(prog="cossim", description=text, epilog=_commands.EXIT_CODES)
-    parser.add_argument("--version", action="version", version=f"cossim {cossim.__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in COMMANDS:
-        add(commands)
-    arguments = parser.parse_args(argv)
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # file names that the terminal's encoding lacks
     try:
-        arguments.run(arguments)
-        if sys.stdout is not None:  # None: it was closed before Python began
-            sys.stdout.flush()
+        with _interrupts.raised():
+            arguments = _parser().parse_args(argv)
+            if hasattr(sys.stdout, "reconfigure"):
+                sys.stdout.reconfigure(errors="backslashreplace")  # file names that the terminal's encoding lacks
+            arguments.run(arguments)
+            if sys.stdout is not None:  # None: it was closed before Python began
+                sys.stdout.flush()
     except BrokenPipeError:
         return 1
     except KeyboardInterrupt:
-        return 130
+        return _interrupts.EXIT_CODE
     except (MemoryError, ModuleNotFoundError, OSError, ValueError) as error:
         message = str(error) or "out of memory"
         print(f"cossim: {' '.join(message.splitlines())}", file=sys.stderr)
@@ -70,6 +65,16 @@ def main(argv=None):
     finally:
         _let_go_of_stdout()
     return 0
+
+
+def _parser():
+    text = "Cosine similarity for NumPy."
+    parser = argparse.ArgumentParser(prog="cossim", description=text, epilog=_commands.EXIT_CODES)
+    parser.add_argument("--version", action="version", version=f"cossim {cossim.__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for add in COMMANDS:
+        add(commands)
+    return parser
 
 
 def _let_go_of_stdout():

@@ -1,13 +1,16 @@
 """cossim topk and cossim pairs stopped by a signal, a full disk, too little memory: what they say and leave behind."""
 
+import argparse
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
 from conftest import SLOWNESS, not_emulated
-from processes import process, run
+from processes import ENVIRONMENT, IMPORTED_FROM, process, run
 
 from cossim import _search
 from cossim.__main__ import main
@@ -195,3 +198,46 @@ def test_interrupted_before_the_result(folder, monkeypatch, capsys):
     assert main(["pairs", "x.npy", "--threshold", "0.5", "-o", "hits.csv"]) == 130
     assert capsys.readouterr() == ("", "")
     nothing_has_changed(folder)
+
+
+# ---- before it searches ----
+
+# What pip installs as the command `cossim`.
+SCRIPT = """import sys
+from cossim.__main__ import main
+if __name__ == "__main__":
+    sys.exit(main())
+"""
+INTERRUPTS = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nfor _ in range(1000): pass\n"
+
+
+@pytest.mark.parametrize("start", [["-m", "cossim"], ["-mcossim"], ["-W", "error", "-m", "cossim"], ["cossim"]])
+@pytest.mark.parametrize("module", ["numpy", "argparse"])
+def test_ctrl_c_while_modules_are_imported(tmp_path, start, module):
+    """Of NumPy, in the middle of `import cossim`, and of what the commands need."""
+    (tmp_path / "cossim").write_text(SCRIPT)
+    (tmp_path / f"{module}.py").write_text(INTERRUPTS)
+    environment = {**ENVIRONMENT, "PYTHONPATH": f"{tmp_path}{os.pathsep}{IMPORTED_FROM}"}
+    if start[-1] == "cossim" and len(start) == 1:
+        start = [str(tmp_path / "cossim")]
+    command = [sys.executable, *start, "topk", "x.npy", "-k", "1"]
+    child = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
+    assert (child.returncode, child.stdout, child.stderr) == (130, "", "")
+
+
+def test_ctrl_c_while_arguments_are_parsed(monkeypatch, capsys):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", interrupt)
+    assert main(["topk", "x.npy", "-k", "1"]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+def test_programs_that_import_cossim_keep_their_handler_of_ctrl_c(tmp_path):
+    code = "import cossim, signal\nprint(signal.getsignal(signal.SIGINT))"
+    (tmp_path / "program.py").write_text(code)
+    for arguments in (["-c", code], ["-m", "program"], ["program.py"]):
+        command = [sys.executable, *arguments]
+        child = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, cwd=tmp_path)
+        assert "default_int_handler" in child.stdout, child.stderr
