@@ -171,25 +171,25 @@ WRITERS = {
 @pytest.mark.parametrize("forever", [False, True])
 def test_a_lock_of_another_process_is_not_waited_for(tmp_path, monkeypatch, name, forever):
     """Who may read the folder can lock a new file before its writer does: the first one, or each one."""
-    held, opener = [], _files._OwnFile
+    held, opener = [], os.open
 
-    def locked_by_another(*arguments, **options):
-        file = opener(*arguments, **options)
-        if forever or not held:
-            held.append(open(file.name, "rb"))  # noqa: SIM115
+    def locked_by_another(path, flags, *arguments, **options):
+        handle = opener(path, flags, *arguments, **options)
+        if flags & os.O_EXCL and (forever or not held):
+            held.append(opener(path, os.O_RDONLY))
             fcntl.flock(held[-1], fcntl.LOCK_SH)
-        return file
+        return handle
 
-    monkeypatch.setattr(_files, "_OwnFile", locked_by_another)
+    monkeypatch.setattr(os, "open", locked_by_another)
     signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it waits"))
-    signal.alarm(60)
+    signal.alarm(int(10 * SLOWNESS))
     try:
         WRITERS[name](tmp_path / name)
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        for file in held:
-            file.close()
+        for handle in held:
+            os.close(handle)
     assert len(held) == (_files.LOCKS_TRIED if forever else 1)
     assert os.listdir(tmp_path) == [name]
 
