@@ -1,17 +1,18 @@
-"""Before NumPy, or any other library with a BLAS, is imported: each BLAS chooses its kernels by the processor alone."""
+"""Comparisons with other libraries. Each BLAS chooses its kernels by the processor, not by the environment.
+
+OpenBLAS reads these variables when it is loaded, so they are dropped here, before NumPy is imported.
+"""
 
 import os
 
-OVERRIDES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # with which contestants would run kernels of another processor
-
-for _name in OVERRIDES:
+for _name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
     os.environ.pop(_name, None)
 
 
 def blas_kernels():
-    """Which kernels each BLAS that is loaded runs, by threadpoolctl: "numpy openblas 0.3.30 SkylakeX", and so on.
+    """The kernels that each loaded BLAS runs, by threadpoolctl: "numpy openblas 0.3.30 SkylakeX", and so on.
 
-    Without those that are part of another library, such as torch's.
+    A BLAS that is linked into another library, as torch's is, does not show.
     """
     from pathlib import Path
 

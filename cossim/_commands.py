@@ -68,7 +68,7 @@ def _output(text):
 
 
 def set_run(parser, run, reads=(), writes=()):
-    """What a command runs. First it refuses a file to write, by these arguments, that another of them names, too."""
+    """Sets the function that a command runs. A file that one of `writes` names must not be that of another argument."""
 
     def checked(arguments):
         for number, written in enumerate(writes):

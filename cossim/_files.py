@@ -23,7 +23,7 @@ except ImportError:  # Windows has no such locks: nothing is removed there
 # Those that end a process at once, unless it asks for something else.
 ENDING_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 CHUNK = 1 << 20
-LOCKS_TRIED = 8  # new files, until one is used that another process has locked; then it may be removed as a leftover
+LOCKS_TRIED = 8  # new files; the last is used even if another process has locked it
 
 
 @contextmanager
@@ -59,14 +59,17 @@ def errors_of(path):
 
 @contextmanager
 def open_regular(path, buffering=-1):
-    """A file, open to be read: no device or pipe, which could go on, or keep us waiting, for ever. Errors name it."""
+    """Opens a regular file for reading; errors name its path.
 
-    def opener(path, flags):  # a pipe that takes the place of the file meanwhile does not keep us waiting either
+    Devices and pipes are refused, without waiting for them: reading them could last for ever.
+    """
+
+    def opener(path, flags):  # without a wait where a pipe has taken the place of the file meanwhile
         return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
     path = os.fsdecode(path)
     with errors_of(path):
-        _check_regular(path, os.stat(path))  # first, as opening a device can do something
+        _check_regular(path, os.stat(path))  # before it is opened, which has effects on some devices
         with open(path, "rb", buffering=buffering, opener=opener) as file:
             _check_regular(path, os.fstat(file.fileno()))
             yield file
@@ -74,7 +77,7 @@ def open_regular(path, buffering=-1):
 
 def _check_regular(path, status):
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # open() refuses folders
-        raise ValueError(f"{path!r}: not a regular file; save what a pipe or device gives to a file first")
+        raise ValueError(f"{path!r}: not a regular file; save the data of a pipe or device to a file first")
 
 
 def same_file(path, other):
@@ -86,7 +89,7 @@ def same_file(path, other):
 
 
 class _OwnFile(io.FileIO):
-    """A file that is written by the process alone that made it: after a fork both would write at one position."""
+    """A new file that only the process that made it can write: after a fork, two would write at one position."""
 
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
@@ -108,18 +111,18 @@ class _OwnFile(io.FileIO):
 
 @contextmanager
 def temporary_file(named, folder, start, end, mode, buffered=True):
-    """A new file in folder, open and locked, and a function that gives it the path of another; else it is removed.
+    """A new file in folder, open and locked, and replace(path), which moves it there; without that it is removed.
 
-    The function returns when all of the file, and its new name, are on the disk. Until then its name is start, 16
-    digits, end; errors call it `named`. Others of such a name are removed if they are not locked: they are those of
-    processes that were killed.
+    replace returns when all of the file, and its new name, are on the disk. Until then its name is start, 16 digits,
+    end; errors call it `named`. Other files of such names are removed if they are not locked: processes that were
+    killed have left them.
     """
     if fcntl is not None:
         _remove_leftovers(folder, start, end)
     for left in reversed(range(LOCKS_TRIED)):
         path = os.path.join(folder, f"{start}{secrets.token_hex(8)}{end}")
         with _new_file(named, path, mode, buffered) as (file, raw):
-            # Another process that looks for leftovers may hold the lock for a moment, or a hostile one for ever.
+            # Another process may hold the lock: for a moment where it looks for leftovers, for ever if it is hostile.
             if not _lock(raw) and left:
                 continue
 
@@ -137,7 +140,7 @@ def temporary_file(named, folder, start, end, mode, buffered=True):
 
 @contextmanager
 def _new_file(named, path, mode, buffered):
-    """A file, perhaps buffered, and the one without a buffer behind it; what is called path at the end is removed."""
+    """A new file, and the unbuffered file behind it; at the end, a file that still has this path is removed."""
     process = os.getpid()
     try:
         with errors_of(named):  # opener: no bare number of an open file, which an interrupt would leave open

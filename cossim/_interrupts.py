@@ -1,7 +1,7 @@
-"""Ctrl-C in the process of the command line, which always ends it with exit code 130 and without a traceback.
+"""Ctrl-C ends the command line with exit code 130 and without a traceback, at any moment.
 
-Imported before NumPy: while modules are imported, and when a command is done, Ctrl-C ends the process at once. While a
-command runs it raises KeyboardInterrupt, as it always does where cossim is not the program.
+This module is imported before NumPy. While modules are imported, and when a command is done, Ctrl-C ends the process at
+once. While a command runs it raises KeyboardInterrupt, as it always does in other programs that import cossim.
 """
 
 import os

@@ -96,7 +96,10 @@ def read_npy(stream, start=b"", check=_no_objects):
 
 
 def map_npy(file, check=_no_objects):
-    """The memmap of an open .npy file, from its start; likewise. What is behind the array is left alone."""
+    """The memmap of an open .npy file, read from its start, with read_npy's check and errors.
+
+    Bytes behind the array are allowed.
+    """
     shape, column_major, dtype = _read_header(file)
     check(dtype)
     offset, expected = file.tell(), math.prod(shape) * dtype.itemsize

@@ -1,6 +1,9 @@
 """benchmarks/accuracy.py measures what it says, and docs/accuracy.md shows of cossim what is promised."""
 
+import os
 import re
+import subprocess
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -56,6 +59,20 @@ def test_a_small_measurement(monkeypatch):
     assert accuracy.renewed(page, "new") == page.replace("old", "new")
     with pytest.raises(SystemExit, match="no"):
         accuracy.renewed("nothing", "new")
+
+
+def test_contestants_run_the_kernels_of_this_processor():
+    """Whatever kernels the environment names for OpenBLAS."""
+    pytest.importorskip("threadpoolctl")
+    code = "import sys, benchmarks\nassert 'numpy' not in sys.modules\nimport numpy\nprint(benchmarks.blas_kernels())"
+    printed = []
+    for named in ({}, {"OPENBLAS_CORETYPE": "Prescott", "OPENBLAS_L2_SIZE": "64"}):
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")}
+        command = [sys.executable, "-c", code]
+        child = subprocess.run(command, cwd=ROOT, env={**kept, **named}, capture_output=True, text=True, check=True)
+        printed.append(child.stdout)
+    assert printed[0] == printed[1]
+    assert "numpy" in printed[0] or "none found" in printed[0]
 
 
 def test_the_page_shows_what_is_promised():

@@ -241,7 +241,9 @@ def test_a_fork_whose_sides_both_go_on(tmp_path, name, order):
     if name == "x.safetensors" and not SAFETENSORS:
         pytest.skip("needs safetensors")
     path = str(tmp_path / name)
-    child = subprocess.run([sys.executable, "-c", FORK, path, order], env=ENVIRONMENT, capture_output=True, text=True)
+    child = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORK, path, order], env=ENVIRONMENT, capture_output=True, text=True
+    )
     assert (child.returncode, child.stderr) == (0, "")
     said = sorted(child.stdout.splitlines())
     assert said[1:] == ["parent: saved"]

@@ -76,7 +76,8 @@ def load_weights(path):
         except MemoryError:
             raise
         except Exception as error:  # of many kinds, some of them those of compressions
-            if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that of a place before the file's start
+            # EINVAL: a damaged archive names a position before the start of the file. Others are errors of the disk.
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:
                 raise
             raise ValueError(f"{path}: damaged or no .npz file: {error}") from error
 

@@ -332,7 +332,7 @@ def _resume(run, path, settings):
 
 
 def _bytes_of(array):
-    """Bytes that were saved as an array; TypeError for any other one, of whose integer bytes() would make so many."""
+    """The bytes of an array of bytes; TypeError for all others: bytes() of an integer n makes n of them."""
     if (array.ndim, array.dtype) != (1, np.uint8):
         raise TypeError
     return bytes(array)
