@@ -17,7 +17,7 @@ C_TESTS = $(patsubst tests/c/%.c,$(BUILD)/%$(EXE),$(wildcard tests/c/test_*.c))
 C_HEADERS = $(wildcard csrc/*/*.h tests/c/*.h)
 
 .SECONDARY: # keep the C tests' objects
-.PHONY: help demo test test-c build bench accuracy docs lint asan tsan valgrind nehalem soak fuzz dist test-wheel clean
+.PHONY: help demo test test-c build bench accuracy docs lint asan tsan valgrind nehalem soak bits fuzz dist test-wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -131,6 +131,10 @@ soak: $(VENV)/test.stamp ## the long form of the tests marked soak: faults, leak
 	@rm -f build/soak.json
 	$(PY) -m pytest -m soak --soak build/soak.json $(ARGS)
 	$(PY) tests/reliability_report.py build/soak.json docs/reliability.md $(if $(ARGS),--keep)
+
+# Before a change that must not alter a result, and after it: make bits. A new record: rm build/bits.json
+bits: $(VENV)/test.stamp ## the bits of all results, for each instruction set here: records them in build/bits.json, or compares with these
+	$(PY) tests/bits.py $(if $(wildcard build/bits.json),compare,record) build/bits.json
 
 # A fuzzer at a time: the plan in C under libFuzzer, the others in Python under atheris; sanitizers watch over all of them.
 RUNS ?= 20000
