@@ -12,6 +12,7 @@
 #endif
 
 #include "base/cpu.h"
+#include "base/fp_mode.h"
 
 enum {
     MAX_WORKERS = 256,
@@ -102,6 +103,7 @@ static void run_tasks(size_t worker)
 static void *work(void *unused)
 {
     (void)unused;
+    fp_mode_enter(); /* for good: a thread begins in the mode of the one that started it */
     pthread_mutex_lock(&pool.lock);
     for (;;) {
         while (pool.open == 0 && !pool.stopping) {

@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <stdbool.h>
 
+#include "base/fp_mode.h"
 #include "base/scratch.h"
 #include "core/layers.h"
 #include "python/args.h"
@@ -206,7 +207,10 @@ static PyObject *nn_all_finite(PyObject *self, PyObject *x)
     if (!PyArray_Check(x) || (PyArray_TYPE(array) != NPY_FLOAT && PyArray_TYPE(array) != NPY_DOUBLE) || !PyArray_ISCARRAY_RO(array)) {
         return does_not_fit("all_finite");
     }
-    return PyBool_FromLong(all_finite(work_of(array), (size_t)PyArray_SIZE(array), PyArray_DATA(array)));
+    const fp_mode caller = fp_mode_enter();
+    const bool finite = all_finite(work_of(array), (size_t)PyArray_SIZE(array), PyArray_DATA(array));
+    fp_mode_leave(caller);
+    return PyBool_FromLong(finite);
 }
 
 static PyObject *nn_conv2d_pooled(PyObject *self, PyObject *args)
@@ -374,8 +378,10 @@ static PyObject *nn_max_pool2d_scatter(PyObject *self, PyObject *args)
     const npy_intp planes = PyArray_DIM(out, 0), in = PyArray_DIM(out, 1) * PyArray_DIM(out, 2), all = PyArray_SIZE(indices);
     const int64_t *index = PyArray_DATA(indices);
     Py_BEGIN_ALLOW_THREADS
+    const fp_mode caller = fp_mode_enter();
     max_pool2d_scatter(work_of(gradient), (size_t)planes, (size_t)in, planes == 0 ? 0 : (size_t)(all / planes), index, PyArray_DATA(gradient),
                        PyArray_DATA(out));
+    fp_mode_leave(caller);
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }
@@ -391,7 +397,9 @@ static PyObject *nn_relu_gradient(PyObject *self, PyObject *args)
         return does_not_fit("relu_gradient");
     }
     Py_BEGIN_ALLOW_THREADS
+    const fp_mode caller = fp_mode_enter();
     relu_gradient(work_of(x), (size_t)PyArray_DIM(x, 0), PyArray_DATA(x), PyArray_DATA(gradient), PyArray_DATA(out));
+    fp_mode_leave(caller);
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }
@@ -407,7 +415,9 @@ static PyObject *nn_relu(PyObject *self, PyObject *args)
         return does_not_fit("relu");
     }
     Py_BEGIN_ALLOW_THREADS
+    const fp_mode caller = fp_mode_enter();
     relu(work_of(x), (size_t)PyArray_DIM(x, 0), PyArray_DATA(x), PyArray_DATA(out));
+    fp_mode_leave(caller);
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }

@@ -1,6 +1,8 @@
 /* Arguments that are numbers. */
 #include "python/args.h"
 
+#include <math.h>
+
 int integer_argument(const char *function, const char *name, PyObject *object, Py_ssize_t *value)
 {
     if (!PyIndex_Check(object) || PyBool_Check(object)) {
@@ -31,7 +33,7 @@ int eps_argument(const char *function, PyObject *object, double *eps)
         }
         return -1;
     }
-    if (!(value >= 0.0)) {
+    if (!isgreaterequal(value, 0.0)) { /* unlike >=, it raises no exception for NaN, which may be set to trap */
         PyErr_Format(PyExc_ValueError, "%s(): eps must be a number >= 0, not %R", function, object);
         return -1;
     }

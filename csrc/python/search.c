@@ -4,6 +4,7 @@
  */
 #include "python/search.h"
 
+#include "base/fp_mode.h"
 #include "core/search.h"
 #include "python/args.h"
 #include "python/watch.h"
@@ -155,13 +156,18 @@ static PyObject *topk(PyObject *self, PyObject *args)
     PyArrayObject *to_indices = to_values == NULL || check_numbers(&c, shape[0], false) < 0 ? NULL : own_array(indices, NPY_INT64, 2, shape, true);
     if (to_indices != NULL && shape[1] == 0) {
         PyErr_SetString(PyExc_ValueError, "topk(): k must be at least 1");
-    } else if (to_indices != NULL && topk_init(&topk, work, (size_t)shape[0], (size_t)shape[1], PyArray_DATA(to_values), PyArray_DATA(to_indices)) < 0) {
-        PyErr_NoMemory();
     } else if (to_indices != NULL) {
-        c.search.finder = &topk.finder;
-        c.search.warm = WARM_ROWS + WARM_TIMES_K * (size_t)shape[1];
-        status = call_run(&c);
-        topk_free(&topk);
+        const fp_mode caller = fp_mode_enter();
+        status = topk_init(&topk, work, (size_t)shape[0], (size_t)shape[1], PyArray_DATA(to_values), PyArray_DATA(to_indices));
+        fp_mode_leave(caller);
+        if (status < 0) {
+            PyErr_NoMemory();
+        } else {
+            c.search.finder = &topk.finder;
+            c.search.warm = WARM_ROWS + WARM_TIMES_K * (size_t)shape[1];
+            status = call_run(&c);
+            topk_free(&topk);
+        }
     }
     call_close(&c);
     return status < 0 ? NULL : Py_NewRef(Py_None);
@@ -235,7 +241,10 @@ static PyObject *pairs(PyObject *self, PyObject *args)
     size_t queries = c.search.first_query + c.search.query_rows.size, candidates = c.search.first_candidate + c.search.corpus_rows.size;
     queries = c.mirrored && candidates > queries ? candidates : queries; /* whose numbers are of one array */
     candidates = c.mirrored ? queries : candidates;
-    if (pairs_init(&pairs, work_of(&c), queries, threshold, (size_t)most) < 0) {
+    const fp_mode caller = fp_mode_enter(); /* the threshold is rounded */
+    const int status = pairs_init(&pairs, work_of(&c), queries, threshold, (size_t)most);
+    fp_mode_leave(caller);
+    if (status < 0) {
         PyErr_NoMemory();
     } else {
         pairs.turned = turned;
@@ -279,7 +288,10 @@ static PyObject *groups(PyObject *self, PyObject *args)
         call_close(&c);
         return NULL;
     }
-    if (groups_init(&groups, work_of(&c), rows, threshold, PyArray_DATA(parents)) < 0) {
+    const fp_mode caller = fp_mode_enter(); /* the threshold is rounded */
+    status = groups_init(&groups, work_of(&c), rows, threshold, PyArray_DATA(parents));
+    fp_mode_leave(caller);
+    if (status < 0) {
         PyErr_NoMemory();
     } else {
         c.search.finder = &groups.finder;

@@ -7,6 +7,7 @@
 #include <math.h>
 #include <stdbool.h>
 
+#include "base/fp_mode.h"
 #include "core/nt_xent.h"
 #include "python/args.h"
 #include "python/watch.h"
@@ -63,7 +64,9 @@ static PyObject *simclr_nt_xent(PyObject *self, PyObject *args)
         .eps = eps,
     };
     if (call.rows * (call.depth + 1) < GIL_WORK / call.rows) {
+        const fp_mode caller = fp_mode_enter();
         status = nt_xent(&call, &loss);
+        fp_mode_leave(caller);
     } else {
         struct watched watched;
         watched_begin(&watched, NULL, 0);

@@ -1,6 +1,7 @@
 /* The functions over vectors: arguments in, a plan, the core without the GIL, an array out. */
 #include "python/similarity.h"
 
+#include "base/fp_mode.h"
 #include "core/plan.h"
 #include "core/reduce.h"
 #include "python/args.h"
@@ -18,7 +19,9 @@ static int run(struct reduction *reduction, PyObject *report, size_t total)
     int status;
     const size_t depth = reduction->plan->depth == 0 ? 1 : reduction->plan->depth; /* outputs of no elements are written, too */
     if (!__builtin_mul_overflow(reduction->plan->outputs, depth, &work) && work < GIL_WORK) {
+        const fp_mode caller = fp_mode_enter();
         status = reduce(reduction);
+        fp_mode_leave(caller);
     } else {
         watched_begin(&watched, report, total);
         reduction->watch = &watched.watch;
@@ -222,7 +225,8 @@ static PyObject *few_results(enum dtype dtype, int ndim, const npy_intp *shape, 
 
 /*
  * The straight way for what small calls mostly are: a few rows of two arrays alike, along their last dimension. What it does
- * not take, or finds wrong, it leaves to the general way: false. The result may be NULL with an error set.
+ * not take, or finds wrong, it leaves to the general way: false. The result may be NULL with an error set. It is for threads in
+ * the fixed floating-point mode, which it neither sets nor gives back.
  */
 static bool straight(enum op op, PyObject *x1, PyObject *x2, Py_ssize_t dim, double eps, PyObject **result)
 {
@@ -285,7 +289,8 @@ static PyObject *two_operands(const char *function, enum op op, Py_ssize_t defau
     if (dim_or_axis(function, dim, axis, &chosen) < 0 || eps_argument(function, eps, &eps_value) < 0) {
         return NULL;
     }
-    if (out == NULL && plain_integer(chosen, default_dim, &plain_dim) && straight(op, x1, x2, plain_dim, eps_value, &result)) {
+    if (out == NULL && fp_mode_is_fixed() && plain_integer(chosen, default_dim, &plain_dim) &&
+        straight(op, x1, x2, plain_dim, eps_value, &result)) {
         return result;
     }
     return general(function, op, default_dim, x1, x2, chosen, eps_value, out);

@@ -30,9 +30,11 @@ static bool ask(struct watch *watch)
     struct watched *w = (struct watched *)watch;
     bool go_on;
     pthread_cleanup_push(wait_for_the_end, NULL);
+    fp_mode_leave(w->mode);
     PyEval_RestoreThread(w->state);
     go_on = PyErr_CheckSignals() == 0 && call_report(w) == 0;
     w->state = PyEval_SaveThread();
+    w->mode = fp_mode_enter(); /* the Python code may have changed it */
     pthread_cleanup_pop(0);
     return go_on;
 }
@@ -42,10 +44,12 @@ void watched_begin(struct watched *w, PyObject *report, size_t total)
     *w = (struct watched){.watch = {.ask = ask}, .report = report, .total = total};
     watch_start(&w->watch);
     w->state = PyEval_SaveThread();
+    w->mode = fp_mode_enter();
 }
 
 int watched_end(struct watched *w)
 {
+    fp_mode_leave(w->mode);
     PyEval_RestoreThread(w->state);
     if (watch_stopped(&w->watch)) {
         return -1;

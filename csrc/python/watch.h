@@ -3,10 +3,12 @@
 
 #include "python/numpy.h"
 
+#include "base/fp_mode.h"
 #include "base/watch.h"
 
 /*
  * A long call without the GIL, which is taken back now and then: for signals, so that Ctrl-C stops it, and to say how far it is.
+ * It runs in the fixed floating-point mode (base/fp_mode.h); the Python code that it calls runs in the caller's.
  *
  *     struct watched watched;
  *     watched_begin(&watched, report, total);
@@ -16,6 +18,7 @@
 struct watched {
     struct watch watch; /* first, so that a watch is one */
     PyThreadState *state;
+    fp_mode mode; /* the caller's */
     PyObject *report; /* called with how much is done and the total; or NULL, None */
     size_t total;
 };

@@ -9,6 +9,7 @@
 #endif
 
 #include "base/cpu.h"
+#include "base/fp_mode.h"
 #include "base/pool.h"
 #include "base/scratch.h"
 #include "check.h"
@@ -322,6 +323,61 @@ static void check_scratch(void)
     CHECK(scratch_fail_after(0) == 4 && scratch_live() == 0, "four of five are left");
 }
 
+#if defined(FP_MODE_FIXED)
+
+/* Every bit of the control register that the caller may have set. */
+#if defined(__x86_64__)
+static const fp_mode modes[] = {0x1f80, 0x9f80, 0x1fc0, 0x9fc0, 0x3f80, 0x5f80, 0x7f80, 0x0000, 0xe040, 0x0980};
+#else
+static const fp_mode modes[] = {0, 1u << 24, 1u << 22, 2u << 22, 3u << 22, 7u << 22, 1u << 25};
+#endif
+
+struct seen {
+    _Atomic int wrong;
+};
+
+static void look_at_mode(void *context, size_t task, size_t worker)
+{
+    struct seen *seen = context;
+    (void)task;
+    usleep(1000);
+    if (worker > 0 && !fp_mode_is_fixed()) {
+        atomic_fetch_add(&seen->wrong, 1);
+    }
+}
+
+/* 1 + 2^-30 to a float, half of the smallest normal float and a subnormal one: what the direction of rounding and zeros show in. */
+static bool calculates_as_fixed(void)
+{
+    volatile double above = 1.0 + 0x1p-30, below = -1.0 - 0x1p-30;
+    volatile float least = 0x1p-126f, subnormal = 0x1p-130f;
+    return (float)above == 1.0f && (float)below == -1.0f && least * 0.5f > 0.0f && subnormal * 0x1p10f == 0x1p-120f;
+}
+
+static void check_mode(void)
+{
+    CHECK(fp_mode_is_fixed() && calculates_as_fixed(), "a process begins in the fixed mode");
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        struct seen seen = {0};
+        fp_mode_write(modes[i]);
+        const fp_mode before = fp_mode_read(), caller = fp_mode_enter();
+        const bool inside = fp_mode_is_fixed() && calculates_as_fixed();
+        fp_mode_leave(caller);
+        const fp_mode after = fp_mode_read();
+        pool_stop(); /* the next workers begin in this mode */
+        pool_run(20, 4, look_at_mode, &seen, NULL);
+        const fp_mode last = fp_mode_read();
+        fp_mode_write(modes[0]);
+        CHECK(inside, "mode %zu: not the fixed one", i);
+        CHECK(((after ^ before) & FP_MODE_CONTROL) == 0 && ((last ^ before) & FP_MODE_CONTROL) == 0, "mode %zu: 0x%llx, 0x%llx, 0x%llx", i, (unsigned long long)before, (unsigned long long)after,
+              (unsigned long long)last);
+        CHECK(atomic_load(&seen.wrong) == 0, "mode %zu: workers in another one", i);
+    }
+    pool_stop();
+}
+
+#endif
+
 int main(void)
 {
 #if !defined(_WIN32)
@@ -332,6 +388,9 @@ int main(void)
     CHECK(cpu_features() == cpu_features(), "features");
     check_scratch();
     check_pool();
+#if defined(FP_MODE_FIXED)
+    check_mode();
+#endif
     check_watch();
     check_looks();
     check_concurrent_callers();
