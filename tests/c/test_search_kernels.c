@@ -27,7 +27,20 @@ static void check_tile_sum(const struct tile_kernels *k, const char *name, bool 
         (f64 ? k->tile_f64 : k->tile_f32)(sums, errors, left_rows, panel, done, n, (done == 0 ? TILE_FIRST : 0) | (done + n == depth ? TILE_LAST : 0));
     }
     const double alone = (f64 ? k->tile_sum_f64 : k->tile_sum_f32)(x, y, depth);
-    CHECK(alone == sums[0], "%s tile_sum f64=%d depth %zu: %.17g, %.17g", name, f64, depth, alone, sums[0]);
+    CHECK(memcmp(&alone, sums, sizeof alone) == 0, "%s tile_sum f64=%d depth %zu: %.17g, %.17g", name, f64, depth, alone, sums[0]);
+    CHECK(alone != 0.0 || !signbit(alone), "%s tile_sum f64=%d depth %zu: -0", name, f64, depth);
+}
+
+/* All products underflow, to -0 but for a few. */
+static void check_underflow(const struct tile_kernels *k, const char *name, size_t depth)
+{
+    for (size_t i = 0; i < 2 * depth; i++) {
+        const double sign = i >= depth && i % 7 != 3 ? -1.0 : 1.0;
+        floats[i] = (float)(sign * (i % 3 == 0 ? 0.0 : 1e-30));
+        doubles[i] = sign * (i % 3 == 0 ? 0.0 : 1e-200);
+    }
+    check_tile_sum(k, name, false, depth);
+    check_tile_sum(k, name, true, depth);
 }
 
 static void check_reach(const struct tile_kernels *k, const char *name, bool f64, size_t rows, size_t columns)
@@ -215,6 +228,9 @@ int main(void)
             check_encode(k, odd[i], 3, 1e-20f);
         }
         check_codes_reach(k);
+        for (size_t i = 0; i < count; i++) {
+            check_underflow(k->tiles, k->name, depths[i]);
+        }
     }
     return finish("search_kernels");
 }
