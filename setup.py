@@ -19,7 +19,8 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
-# Functions begin with a cache line: where loops of small calls lie would otherwise depend on all code before them, by 5 %.
+# Each function begins a cache line. Otherwise the time of a small call depends on the size of all code before its
+# kernel, by up to 5 %.
 compile_args = ["-std=c11", "-O3", "-g0", "-fno-math-errno", "-falign-functions=64", "-fvisibility=hidden", "-pthread"]
 compile_args += ["-Wall", "-Wextra"]
 link_args = ["-pthread"]
