@@ -39,7 +39,9 @@ class Index:
     corpus : array_like of shape (N, D), or path
         Rows are vectors. float64, float32, float16 or bfloat16; integers and bool count as float64. An array, a
         numpy.memmap among them, is kept as it is and not copied: it must not be changed as long as the index is in use.
-        The path of a .npy file stands for its memmap. Rows of more than 4096 elements get no codes.
+        The path of a .npy file stands for its memmap. Of a corpus in a file, a search reads the rows that its codes
+        cannot rule out, and the system can take back the memory of what was read. Rows of more than 4096 elements get no
+        codes.
     eps : float
         The smallest norm to divide by, so that zero rows score 0.
     progress : bool or callable, optional
@@ -130,10 +132,17 @@ class Index:
         return f"Index of {len(self)} rows of {self.dim} elements, {self.corpus.dtype}"
 
     def _sides(self, name, queries):
-        # Rows of a file are read here and there, where codes call for it: its map is of no use in blocks.
-        x, y = rows_of(name, queries=queries, corpus=self.corpus)
+        # The corpus is one block, so that its rows and the codes keep the same numbers, even where it arrives as a
+        # memmap, which is else gone through in blocks: joblib hands large arrays to its workers as memmaps.
+        x, y = rows_of(name, queries=queries, corpus=np.asarray(self.corpus))
         check_sides(name, x, "queries", y, "corpus")
         return x, y
+
+    def _parts(self):
+        """(codes, scales) as the C core reads them: those of a pickle can have another byte order or alignment."""
+        if self._codes is None:
+            return None, None
+        return np.require(self._codes, np.uint8, "CA"), np.require(self._scales, np.float32, "CA")
 
     def topk(self, queries, k, *, memory=None, progress=None):
         """The k rows most similar to each row of queries: ``cossim.topk(queries, corpus, k)``, bit for bit.
@@ -170,7 +179,7 @@ class Index:
         x, y = self._sides(name, queries)
         check_k(name, k, len(y))
         with reporting(progress, name) as report:
-            return topk_rows(name, x, y, k, self.eps, memory, report, (self._codes, self._scales))
+            return topk_rows(name, x, y, k, self.eps, memory, report, self._parts())
 
     def pairs_above(self, queries, threshold, *, max_pairs=None, memory=None, progress=None):
         """Every pair of a query and a row of at least threshold: ``cossim.pairs_above(queries, threshold, corpus)``.
@@ -210,7 +219,7 @@ class Index:
         max_pairs = max_pairs_argument(name, max_pairs)
         x, y = self._sides(name, queries)
         with reporting(progress, name) as report:
-            return pairs_rows(name, x, y, threshold, self.eps, max_pairs, memory, report, (self._codes, self._scales))
+            return pairs_rows(name, x, y, threshold, self.eps, max_pairs, memory, report, self._parts())
 
     def save(self, path, *, progress=None):
         """Writes the index, corpus and codes, to one file.

@@ -1,0 +1,92 @@
+"""An Index that arrives by pickle, joblib or a map of a file: the bits of the functions, however its arrays come."""
+
+import pickle
+
+import ml_dtypes
+import numpy as np
+import pytest
+from test_search import same
+
+import cossim
+
+MEMORY = (None, 1000)  # a few rows of queries at a time for those that lie in a file
+
+
+class Searched:
+    """A corpus, some queries, and what the functions find."""
+
+    def __init__(self, rng, rows, depth, dtype=np.float32):
+        self.corpus = rng.standard_normal((rows, depth), np.float32).astype(dtype)
+        self.queries = np.concatenate([self.corpus[:5], self.corpus[-5:]])
+        self.best = cossim.topk(self.queries, self.corpus, 3)
+        self.reaching = cossim.pairs_above(self.queries, 0.3, self.corpus)
+
+    def check(self, index):
+        for memory in MEMORY:
+            same(index.topk(self.queries, 3, memory=memory), self.best)
+            same(index.pairs_above(self.queries, 0.3, memory=memory), self.reaching)
+
+
+def in_pieces(index):
+    """Pickled with its arrays apart, which come back at odd addresses."""
+    buffers = []
+    pickled = pickle.dumps(index, 5, buffer_callback=buffers.append)
+    assert len(buffers) >= 2  # bfloat16 stays in the pickle itself
+    return pickle.loads(pickled, buffers=[memoryview(b"." + buffer.raw().tobytes())[1:] for buffer in buffers])
+
+
+def of_another_byte_order(index):
+    """As a machine of the other byte order pickles it."""
+    other = pickle.loads(pickle.dumps(index))
+    other._scales = other._scales.astype(other._scales.dtype.newbyteorder())
+    if other._corpus.dtype.isbuiltin == 1:
+        other._corpus = other._corpus.astype(other._corpus.dtype.newbyteorder())
+    return other
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, ml_dtypes.bfloat16, np.int8])
+@pytest.mark.parametrize("arrive", [in_pieces, of_another_byte_order])
+def test_pickled(rng, dtype, arrive):
+    given = Searched(rng, 2000, 32, dtype)
+    given.check(arrive(cossim.Index(given.corpus)))
+
+
+@pytest.mark.parametrize("mode", ["r", "c", "r+"])
+@pytest.mark.parametrize("depth", [64, 5000])  # with codes, and without
+def test_all_arrays_as_memmaps(rng, tmp_path, mode, depth):
+    """What joblib makes of an Index: each of its arrays becomes a memmap."""
+    given = Searched(rng, 3000 if depth == 64 else 300, depth)
+    index = cossim.Index(given.corpus)
+    for name, array in vars(index).items():
+        if isinstance(array, np.ndarray):
+            np.save(tmp_path / name, array)
+            setattr(index, name, np.load(tmp_path / f"{name}.npy", mmap_mode=mode))
+    given.check(index)
+    index.save(tmp_path / "index")
+    given.check(cossim.Index.load(tmp_path / "index"))
+    given.check(pickle.loads(pickle.dumps(index)))
+
+
+def test_loaded_by_joblib(rng, tmp_path):
+    joblib = pytest.importorskip("joblib")
+    given = Searched(rng, 3000, 64)
+    joblib.dump(cossim.Index(given.corpus), tmp_path / "index")
+    for mode in ("r", "c", "r+", None):
+        given.check(joblib.load(tmp_path / "index", mmap_mode=mode))
+
+
+@pytest.mark.parametrize("backend", ["loky", "multiprocessing", "threading"])
+def test_workers_of_joblib(rng, tmp_path, backend):
+    """More rows than 64 MiB, which blocks of a memmap's rows do not hold; joblib is made to map far smaller arrays too."""
+    joblib = pytest.importorskip("joblib")
+    given = Searched(rng, (65 << 20) // (1024 * 4), 1024)
+    made = cossim.Index(given.corpus)
+    made.save(tmp_path / "index")
+    run = joblib.Parallel(n_jobs=2, backend=backend, mmap_mode="r", max_nbytes=1000)
+    for index in (made, cossim.Index.load(tmp_path / "index")):
+        found = run(joblib.delayed(index.topk)(given.queries, 3, memory=memory) for memory in MEMORY)
+        for one in found:
+            same(one, given.best)
+        found = run(joblib.delayed(index.pairs_above)(given.queries, 0.3, memory=memory) for memory in MEMORY)
+        for one in found:
+            same(one, given.reaching)
