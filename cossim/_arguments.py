@@ -1,4 +1,4 @@
-"""Arguments that are numbers: read by Python's protocols, with errors that name the function and the argument."""
+"""Arguments by Python's protocols: numbers, with errors that name the function and the argument, and DLPack."""
 
 import operator
 
@@ -75,3 +75,26 @@ def check_temperature(function, temperature, dtype):
     """Raises ValueError where a loss of this dtype would overflow."""
     if 4 / temperature > float(np.finfo(dtype).max):
         raise ValueError(f"{function}(): temperature {temperature} is too small for {dtype}: 1 / temperature overflows")
+
+
+class _KeepsCapsule:
+    """Exports an object by DLPack, and keeps the capsule that it gives.
+
+    Where NumPy refuses a capsule, it drops it while the error is set. A capsule's destructor can be a Python function
+    (of ctypes), which must not run then; kept here, the capsule is destroyed later.
+    """
+
+    def __init__(self, source):
+        self.source = source
+
+    def __dlpack__(self, **options):
+        self.capsule = self.source.__dlpack__(**options)
+        return self.capsule
+
+    def __dlpack_device__(self):
+        return self.source.__dlpack_device__()
+
+
+def from_dlpack(source):
+    exporter = _KeepsCapsule(source)  # a variable, which lives as long as the traceback of an error does
+    return np.from_dlpack(exporter)

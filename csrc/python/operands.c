@@ -34,20 +34,39 @@ bool dtype_of(PyArrayObject *array, enum dtype *dtype)
     }
 }
 
-/* Puts "function(): name cannot be read as an array: " before the message of the error that is set. */
-static void explain_error(const char *function, const char *name)
+/* Drops a reference. An error that is set is put aside meanwhile: the end of an object can run Python code (the deleter of a
+   DLPack array can be a callback of ctypes), which needs a clear state. */
+static void release(PyObject *object)
 {
     PyObject *type, *value, *traceback;
-    if (!PyErr_ExceptionMatches(PyExc_ValueError) && !PyErr_ExceptionMatches(PyExc_TypeError) && !PyErr_ExceptionMatches(PyExc_BufferError)) {
+    if (object == NULL || !PyErr_Occurred()) {
+        Py_XDECREF(object);
         return;
     }
-    const bool type_error = PyErr_ExceptionMatches(PyExc_TypeError);
+    PyErr_Fetch(&type, &value, &traceback);
+    Py_DECREF(object);
+    PyErr_Restore(type, value, traceback);
+}
+
+/*
+ * Puts "function(): name cannot be read as an array: " before the message of the error that is set. For types of elements that
+ * NumPy lacks, its reader of DLPack raises RuntimeError.
+ */
+static void explain_error(const char *function, const char *name, bool dlpack)
+{
+    PyObject *type, *value, *traceback;
+    const bool unsupported = dlpack && PyErr_ExceptionMatches(PyExc_RuntimeError);
+    if (!unsupported && !PyErr_ExceptionMatches(PyExc_ValueError) && !PyErr_ExceptionMatches(PyExc_TypeError) &&
+        !PyErr_ExceptionMatches(PyExc_BufferError)) {
+        return;
+    }
+    const bool type_error = unsupported || PyErr_ExceptionMatches(PyExc_TypeError);
     PyErr_Fetch(&type, &value, &traceback);
     PyErr_Format(type_error ? PyExc_TypeError : PyExc_ValueError, "%s(): %s cannot be read as an array: %S", function, name,
                  value == NULL ? Py_None : value);
-    Py_XDECREF(type);
-    Py_XDECREF(value);
-    Py_XDECREF(traceback);
+    release(type);
+    release(value);
+    release(traceback);
 }
 
 /* 1, 0, or -1 with an error set, of which there are others than that there is no such attribute: no memory to look for it.
@@ -93,11 +112,13 @@ PyObject *call_lazily(const char *function, PyObject *const *args, Py_ssize_t na
 
 static PyObject *from_dlpack(PyObject *object)
 {
-    PyObject *numpy = PyImport_ImportModule("numpy");
-    PyObject *name = numpy == NULL ? NULL : PyUnicode_InternFromString("from_dlpack");
-    PyObject *array = name == NULL ? NULL : PyObject_CallMethodOneArg(numpy, name, object);
-    Py_XDECREF(name);
-    Py_XDECREF(numpy);
+    PyObject *module = PyImport_ImportModule("cossim._arguments"), *array = NULL;
+    PyObject *function = module == NULL ? NULL : PyObject_GetAttrString(module, "from_dlpack");
+    if (function != NULL) {
+        array = PyObject_CallOneArg(function, object);
+    }
+    Py_XDECREF(function);
+    Py_XDECREF(module);
     return array;
 }
 
@@ -205,7 +226,7 @@ static PyArrayObject *convert(const char *function, const char *name, PyObject *
         array = own_memory(array);
     }
     if (array == NULL) {
-        explain_error(function, name);
+        explain_error(function, name, dlpack);
     }
     return array;
 }
@@ -256,8 +277,11 @@ int array_look(const char *function, struct array_argument *argument)
 
 void array_release(struct array_argument *argument)
 {
-    Py_CLEAR(argument->hold);
-    Py_CLEAR(argument->array);
+    PyObject *hold = argument->hold, *array = (PyObject *)argument->array;
+    argument->hold = NULL;
+    argument->array = NULL;
+    release(hold);
+    release(array);
 }
 
 PyObject *array_view(const struct array_argument *argument)

@@ -88,7 +88,7 @@ void progress_close(PyObject *report, PyObject *context)
         PyErr_Clear(); /* the error that is set already counts */
     }
     Py_XDECREF(result);
-    PyErr_Restore(type, value, traceback);
     Py_DECREF(report);
     Py_DECREF(context);
+    PyErr_Restore(type, value, traceback); /* last, as no Python may run while an error is set */
 }
