@@ -403,20 +403,56 @@ LIMITS = {
     "as a container sees it": ("0::/\n", {"cpu.max": "200000 100000\n"}, 2),
     "version 1": ("4:cpu:/\n", {"cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2),
     "version 1, no limit": ("4:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
+    "version 1, of a group": (
+        "4:cpu,cpuacct:/a/b\n",
+        {"cpu/a/b/cpu.cfs_quota_us": "300000\n", "cpu/a/b/cpu.cfs_period_us": "100000\n"},
+        3,
+    ),
+    "version 1, of the group around it": (
+        "5:cpuset:/\n4:cpuacct,cpu:/a/b\n0::/\n",
+        {
+            "cpu/a/b/cpu.cfs_quota_us": "-1\n",
+            "cpu/a/b/cpu.cfs_period_us": "100000\n",
+            "cpu/a/cpu.cfs_quota_us": "150000\n",
+            "cpu/a/cpu.cfs_period_us": "100000\n",
+        },
+        2,
+    ),
+    "version 1, as a container sees it": (
+        "4:cpu:/docker/0123\n",
+        {"cpu/cpu.cfs_quota_us": "250000\n", "cpu/cpu.cfs_period_us": "50000\n"},
+        5,
+    ),
+    "both versions": (
+        "4:cpu:/a\n0::/b\n",
+        {"cpu/a/cpu.cfs_quota_us": "600000\n", "cpu/a/cpu.cfs_period_us": "100000\n", "b/cpu.max": "350000 100000\n"},
+        4,
+    ),
+    "a path that leaves the namespace": ("0::/../a\n", {"cpu.max": "200000 100000\n"}, 2),
+    "another controller": (
+        "4:cpuset:/a\n",
+        {"cpu/a/cpu.cfs_quota_us": "100000\n", "cpu/a/cpu.cfs_period_us": "100000\n"},
+        8,
+    ),
+    "no group is named": ("", {"cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2),
+    "the largest numbers": ("0::/\n", {"cpu.max": f"{2**63 - 1} {2**62}\n"}, 2),
     "nonsense": ("0::/a\nwhat is this", {"a/cpu.max": "many cpus\n", "cpu.max": "-5 0\n"}, 8),
 }
 
 
 @pytest.mark.parametrize("limit", LIMITS)
 def test_default_within_the_quota_of_a_container(shim, tmp_path, limit):
-    """CPUs by affinity, but no more than the quota allows, rounded up; COSSIM_NUM_THREADS counts before both."""
+    """CPUs by affinity, but no more than the quota allows, rounded up, nor than OMP_NUM_THREADS.
+
+    COSSIM_NUM_THREADS counts before all of these.
+    """
     group, files, expected = LIMITS[limit]
     for name, text in {"proc/self/cgroup": group, **{f"sys/fs/cgroup/{name}": files[name] for name in files}}.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     code = "import cossim; print(cossim.get_num_threads())"
     env = {**ENVIRONMENT, "LD_PRELOAD": shim, "SHIM_ROOT": str(tmp_path), "SHIM_CPUS": "8"}
-    for given, threads in (("", expected), ("5", 5)):
-        command, env["COSSIM_NUM_THREADS"] = [sys.executable, "-c", code], given
+    for given, openmp, threads in (("", "", expected), ("5", "1", 5), ("", "2", min(2, expected)), ("", "9", expected)):
+        command, env["COSSIM_NUM_THREADS"], env["OMP_NUM_THREADS"] = [sys.executable, "-c", code], given, openmp
         done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=60 * SLOWNESS)
         assert done.stdout.strip() == str(threads), done.stderr

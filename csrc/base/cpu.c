@@ -9,6 +9,7 @@
 #include <unistd.h>
 #endif
 #if defined(__linux__)
+#include <limits.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -111,34 +112,55 @@ static int affinity_count(void)
 /* CPUs that quota of period allows, rounded up; 0 where there is no limit. */
 static int cpus_of_quota(long long quota, long long period)
 {
-    return quota > 0 && period > 0 ? (int)((quota + period - 1) / period) : 0;
+    if (quota <= 0 || period <= 0) {
+        return 0;
+    }
+    const long long cpus = quota / period + (quota % period != 0);
+    return cpus < INT_MAX ? (int)cpus : INT_MAX;
 }
 
-/* The two numbers of cgroup v2's cpu.max ("max 100000" means no limit). */
-static int quota_v2(const char *folder)
+/* Reads up to two numbers at the start of folder/name; returns how many there are. */
+static int read_numbers(const char *folder, const char *name, long long *first, long long *second)
 {
-    char path[4096 + 64];
-    long long quota = 0, period = 0;
-    snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", folder);
+    char path[4096 + 256];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
     FILE *file = fopen(path, "r");
     if (file == NULL) {
         return 0;
     }
-    int fields = fscanf(file, "%lld %lld", &quota, &period);
+    const int count = fscanf(file, "%lld %lld", first, second);
     fclose(file);
-    return fields == 2 ? cpus_of_quota(quota, period) : 0;
+    return count < 0 ? 0 : count;
 }
 
-/* The tightest limit of a group and of those it lies in; cuts folder off level by level. */
-static int tightest_quota(char *folder)
+/* The limit of one group, in a file of cgroup v2 ("max 100000" means no limit) or in two files of
+   v1 (-1 means none). */
+static int quota_of_group(const char *folder)
 {
-    int tightest = 0;
-    for (;;) {
-        int cpus = quota_v2(folder);
-        if (cpus > 0 && (tightest == 0 || cpus < tightest)) {
-            tightest = cpus;
-        }
-        char *slash = strrchr(folder, '/');
+    long long quota = 0, period = 0, rest;
+    if (read_numbers(folder, "cpu.max", &quota, &period) != 2 &&
+        (read_numbers(folder, "cpu.cfs_quota_us", &quota, &rest) < 1 ||
+         read_numbers(folder, "cpu.cfs_period_us", &period, &rest) < 1)) {
+        return 0;
+    }
+    return cpus_of_quota(quota, period);
+}
+
+static int tighter(int a, int b)
+{
+    return b == 0 || (a > 0 && a < b) ? a : b;
+}
+
+/* The tightest limit of a group and of those it lies in, up to `root`. A container may see only
+   some of the groups that the path names, or its own at the root: a missing file sets no limit. */
+static int tightest_quota(const char *root, const char *group)
+{
+    char folder[4096 + 128];
+    const size_t start = strlen(root);
+    snprintf(folder, sizeof folder, "%s%s", root, group);
+    for (int tightest = 0;;) {
+        tightest = tighter(quota_of_group(folder), tightest);
+        char *slash = strrchr(folder + start, '/');
         if (slash == NULL) {
             return tightest;
         }
@@ -146,36 +168,53 @@ static int tightest_quota(char *folder)
     }
 }
 
-static long long read_number(const char *path)
+/* The next item of a list with commas, which it takes apart; NULL behind the last. */
+static char *next_item(char **list)
 {
-    long long number = 0;
-    FILE *file = fopen(path, "r");
-    if (file != NULL) {
-        if (fscanf(file, "%lld", &number) != 1) {
-            number = 0;
+    char *item = *list;
+    if (item != NULL) {
+        char *comma = strchr(item, ',');
+        *list = comma == NULL ? NULL : comma + 1;
+        if (comma != NULL) {
+            *comma = '\0';
         }
-        fclose(file);
     }
-    return number;
+    return item;
+}
+
+/* The limit that a line of /proc/self/cgroup leads to. A line is "number:controllers:group";
+   that of v2 names no controllers. */
+static int quota_of_line(char *line)
+{
+    line[strcspn(line, "\n")] = '\0';
+    char *controllers = strchr(line, ':');
+    char *group = controllers == NULL ? NULL : strchr(controllers + 1, ':');
+    if (group == NULL) {
+        return 0;
+    }
+    *group++ = '\0';
+    if (*++controllers == '\0') {
+        return tightest_quota("/sys/fs/cgroup", group);
+    }
+    for (char *name; (name = next_item(&controllers)) != NULL;) {
+        if (strcmp(name, "cpu") == 0) {
+            return tightest_quota("/sys/fs/cgroup/cpu", group);
+        }
+    }
+    return 0;
 }
 
 /* What the container allows; 0 where there is no limit. */
 static int container_quota(void)
 {
     char line[4096];
-    int quota = 0;
+    int quota = tighter(quota_of_group("/sys/fs/cgroup"), quota_of_group("/sys/fs/cgroup/cpu"));
     FILE *file = fopen("/proc/self/cgroup", "r");
     while (file != NULL && fgets(line, sizeof line, file) != NULL) {
-        if (strncmp(line, "0::/", 4) == 0) { /* the line of cgroup v2 */
-            line[strcspn(line, "\n")] = '\0';
-            quota = tightest_quota(line + 3);
-        }
+        quota = tighter(quota_of_line(line), quota);
     }
     if (file != NULL) {
         fclose(file);
-    }
-    if (quota == 0) {
-        quota = cpus_of_quota(read_number("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), read_number("/sys/fs/cgroup/cpu/cpu.cfs_period_us"));
     }
     return quota;
 }

@@ -12,7 +12,8 @@ enum cpu_feature {
 /* A set of enum cpu_feature bits; read once, then cached. */
 unsigned cpu_features(void);
 
-/* The CPUs this process may use: its affinity mask, cut to the container's quota (cgroup v1 and v2), at least 1. */
+/* The CPUs this process may use, at least 1: those of its affinity mask, at most as many as the
+   quotas of its control groups (cgroup v1 and v2) allow. */
 int cpu_count_available(void);
 
 #endif
