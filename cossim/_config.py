@@ -46,6 +46,7 @@ def show_config(mode="stdout"):
         "threads": {
             "in use": core["threads"],
             "COSSIM_NUM_THREADS": os.environ.get("COSSIM_NUM_THREADS", "not set"),
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "not set"),
         },
         "runs on": {
             "machine": platform.machine(),

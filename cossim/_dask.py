@@ -6,8 +6,8 @@ which is cut into blocks. Wrong arguments are errors of the call, not of compute
 A vector is never split: an array that is chunked along the vectors is first rechunked to whole ones. A task holds one
 pair of blocks and what came of it, or a few partial results; no task sees all blocks.
 
-Dask shares out the cores, task by task, so cossim uses one thread in a task, as Dask's workers have BLAS do. That holds
-for the process for as long as one of its tasks runs. Where COSSIM_NUM_THREADS is set, it is left as it is.
+Dask shares out the cores, task by task, so cossim uses one thread in a task, as Dask's workers have BLAS do. Where
+COSSIM_NUM_THREADS is set, tasks leave the number of threads as it is.
 """
 
 import itertools

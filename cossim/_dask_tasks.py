@@ -1,40 +1,20 @@
 """What the tasks of Dask arrays run: the functions on one pair of blocks, and the merging of what came of them."""
 
 import os
-import threading
-from contextlib import contextmanager
+from contextlib import nullcontext
 
 import numpy as np
 from dask.base import tokenize
 
-from cossim import _core, _search
+from cossim import _search
 from cossim._blocks import open_rows
 from cossim._search import Pairs, TopK
-
-_lock = threading.Lock()
-_running = 0
-_threads_before = 0
+from cossim._threads import threads
 
 
-@contextmanager
 def _one_thread():
-    """Counts the tasks that run, as several do in one process: the first sets the threads, the last restores them."""
-    global _running, _threads_before
-    if os.environ.get("COSSIM_NUM_THREADS"):
-        yield
-        return
-    with _lock:
-        if _running == 0:
-            _threads_before = _core.get_num_threads()
-            _core.set_num_threads(1)
-        _running += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _running -= 1
-            if _running == 0:
-                _core.set_num_threads(_threads_before)
+    """A block in which the calling thread's calls use one thread, unless COSSIM_NUM_THREADS asks for another number."""
+    return nullcontext() if os.environ.get("COSSIM_NUM_THREADS") else threads(1)
 
 
 def run(call, *blocks):

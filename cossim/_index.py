@@ -40,8 +40,8 @@ class Index:
         Rows are vectors. float64, float32, float16 or bfloat16; integers and bool count as float64. An array, a
         numpy.memmap among them, is kept as it is and not copied: it must not be changed as long as the index is in use.
         The path of a .npy file stands for its memmap. Of a corpus in a file, a search reads the rows that its codes
-        cannot rule out, and the system can take back the memory of what was read. Rows of more than 4096 elements get no
-        codes.
+        cannot rule out, and the system can take back the memory of what was read. Rows of more than 4096 elements get
+        no codes.
     eps : float
         The smallest norm to divide by, so that zero rows score 0.
     progress : bool or callable, optional

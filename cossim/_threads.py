@@ -1,18 +1,20 @@
 from contextlib import contextmanager
 
-from cossim._core import get_num_threads, set_num_threads
+from cossim._core import begin_threads, end_threads
 
 
 @contextmanager
 def threads(n):
     """Within the block, one call uses at most n threads; afterwards as many as before. Results do not depend on it.
 
-    The number holds for the whole process, as in torch.set_num_threads.
+    The number holds for calls from the Python thread that enters the block, and for no other thread: there, and in
+    threads that start within the block, ``set_num_threads`` counts, which sets the number of the whole process. The
+    innermost block counts. As a decorator it wraps each call of a function in a block.
 
     Parameters
     ----------
     n : int
-        At least 1.
+        At least 1. More than 257, the largest number there is, counts as 257.
 
     Raises
     ------
@@ -28,9 +30,8 @@ def threads(n):
     ...     cossim.get_num_threads()
     1
     """
-    before = get_num_threads()
-    set_num_threads(n)
+    block = begin_threads(n)
     try:
         yield
     finally:
-        set_num_threads(before)
+        end_threads(block)

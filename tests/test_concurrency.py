@@ -13,7 +13,7 @@ import cossim.nn as nn
 import cossim.simclr as simclr
 
 THREADS = 8
-# What is process-wide, which one thread of its own sets all the while
+# Not called with the others: one thread of its own sets the number of threads all the while.
 SETTINGS = ("get_num_threads", "set_num_threads", "threads", "show_config")
 
 

@@ -121,10 +121,14 @@ def test_a_task_uses_one_thread(rng, monkeypatch, setting):
 
     monkeypatch.setattr(_search, "topk", observed)
     x = da.from_array(rows(rng, 60, np.float32), (15, 12))
-    with cossim.threads(3):
+    before = cossim.get_num_threads()
+    cossim.set_num_threads(3)
+    try:
         dask.compute(_dask.topk(x, x, 2), scheduler="threads", num_workers=2)
         assert seen == [1 if setting is None else 3] * 16
         assert cossim.get_num_threads() == 3
+    finally:
+        cossim.set_num_threads(before)
 
 
 def test_threads_are_restored_after_an_error():

@@ -77,7 +77,7 @@ def test_loaded_by_joblib(rng, tmp_path):
 
 @pytest.mark.parametrize("backend", ["loky", "multiprocessing", "threading"])
 def test_workers_of_joblib(rng, tmp_path, backend):
-    """More rows than 64 MiB, which blocks of a memmap's rows do not hold; joblib is made to map far smaller arrays too."""
+    """With more than 64 MiB, the longest block of a memmap's rows; joblib maps all arrays of more than 1000 bytes."""
     joblib = pytest.importorskip("joblib")
     given = Searched(rng, (65 << 20) // (1024 * 4), 1024)
     made = cossim.Index(given.corpus)

@@ -1,14 +1,17 @@
 """Thread controls, their sight from threadpoolctl, and show_config()."""
 
+import itertools
 import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 import cossim
+from cossim import _core
 
 
 @pytest.fixture(autouse=True)
@@ -88,13 +91,197 @@ def test_result_does_not_depend_on_threads(rng):
     np.testing.assert_array_equal(one, four)
 
 
-def test_count_holds_for_all_python_threads():
-    seen = []
-    with cossim.threads(7):
-        thread = threading.Thread(target=lambda: seen.append(cossim.get_num_threads()))
-        thread.start()
-        thread.join()
-    assert seen == [7]
+def in_thread(function):
+    """What function returns in a Python thread of its own."""
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(function).result()
+
+
+def test_set_count_holds_for_all_python_threads():
+    cossim.set_num_threads(7)
+    assert in_thread(cossim.get_num_threads) == 7
+
+
+def test_block_is_the_calling_threads_own():
+    cossim.set_num_threads(7)
+    with cossim.threads(3):
+        assert in_thread(cossim.get_num_threads) == 7
+        in_thread(lambda: cossim.set_num_threads(5))
+        assert cossim.get_num_threads() == 3
+    assert cossim.get_num_threads() == 5
+
+
+def test_set_count_within_a_block_is_that_of_the_block():
+    cossim.set_num_threads(7)
+    with cossim.threads(3):
+        with cossim.threads(2):
+            cossim.set_num_threads(4)
+            assert cossim.get_num_threads() == 4
+            assert in_thread(cossim.get_num_threads) == 7
+        assert cossim.get_num_threads() == 3
+    assert cossim.get_num_threads() == 7
+
+
+def test_blocks_of_many_threads_at_once():
+    """Each sees its own number, and none is left behind."""
+    cossim.set_num_threads(2)
+    start, wrong = threading.Barrier(8, timeout=60), []
+
+    def work(n):
+        start.wait()
+        for _ in range(200):
+            with cossim.threads(n):
+                start.wait()  # all within their blocks
+                wrong.extend({cossim.get_num_threads()} - {n})
+        return cossim.get_num_threads()
+
+    with ThreadPoolExecutor(8) as executor:
+        assert list(executor.map(work, range(3, 11))) == [2] * 8
+    assert wrong == []
+    assert cossim.get_num_threads() == 2
+
+
+def within(n):
+    """A generator that stops within a block."""
+    with cossim.threads(n):
+        yield cossim.get_num_threads()
+
+
+def test_blocks_of_generators_end_in_any_order():
+    cossim.set_num_threads(2)
+    for order in itertools.permutations(range(3)):
+        generators = [within(n) for n in (3, 4, 5)]
+        assert [next(generator) for generator in generators] == [3, 4, 5]
+        open_blocks = [3, 4, 5]
+        for i in order:
+            generators[i].close()
+            open_blocks.remove(i + 3)
+            assert cossim.get_num_threads() == max([2, *open_blocks])
+
+
+def test_overlapping_blocks_leave_nothing_behind():
+    """One is always open, as in a pipeline of generators; those that have ended are freed all the same."""
+    cossim.set_num_threads(2)
+    live, last = _core._live_blocks(), within(3)
+    next(last)
+    for n in range(100):
+        generator = within(3 + n % 5)
+        next(generator)
+        last.close()
+        last = generator
+    assert _core._live_blocks() == live + 1
+    last.close()
+    assert _core._live_blocks() == live
+    assert cossim.get_num_threads() == 2
+
+
+def test_a_block_that_ends_in_another_thread():
+    cossim.set_num_threads(2)
+    live, generator = _core._live_blocks(), within(5)
+    assert next(generator) == 5
+    in_thread(generator.close)
+    assert cossim.get_num_threads() == 2
+    with cossim.threads(3):
+        assert cossim.get_num_threads() == 3
+    assert cossim.get_num_threads() == 2
+    assert _core._live_blocks() == live
+
+
+def test_a_block_whose_thread_is_gone():
+    """It may still end, or never."""
+    cossim.set_num_threads(2)
+    for _ in range(2):
+        generator = within(5)
+        assert in_thread(lambda generator=generator: next(generator)) == 5
+        assert cossim.get_num_threads() == 2
+        del generator
+    assert cossim.get_num_threads() == 2
+
+
+def test_a_block_ends_once():
+    cossim.set_num_threads(2)
+    block = _core.begin_threads(5)
+    for _ in range(2):
+        _core.end_threads(block)
+        assert cossim.get_num_threads() == 2
+    with pytest.raises(ValueError, match="Capsule"):
+        _core.end_threads(1)
+    assert isinstance(_core.begin_threads(5), object)  # never ended, and dropped
+    assert cossim.get_num_threads() == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_block_goes_on_in_a_forked_child():
+    code = """
+import cossim, os, sys
+cossim.set_num_threads(2)
+with cossim.threads(5):
+    child = os.fork()
+    ok = cossim.get_num_threads() == 5
+ok &= cossim.get_num_threads() == 2
+if not child:
+    os._exit(not ok)
+print(ok, os.waitpid(child, 0)[1])
+"""
+    assert python(code) == "True 0"
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="threads are counted in /proc")
+@pytest.mark.parametrize("setting", ["with cossim.threads(4):", "cossim.set_num_threads(4)\nif True:"])
+def test_a_call_uses_as_many(setting):
+    code = f"""
+import os, numpy as np, cossim
+x, before = np.ones((1000, 500), np.float32), len(os.listdir("/proc/self/task"))
+{setting}
+    cossim.pairwise(x)
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+    assert python(code, COSSIM_NUM_THREADS="1") == "3"
+
+
+# ---- the environment ----
+
+
+MOST = 257  # threads of a pool, and the caller
+
+
+@pytest.mark.parametrize("n", [MOST, MOST + 1, 10**6, 2**31 - 1])
+def test_numbers_beyond_the_most_count_as_it(n):
+    assert python("import cossim; print(cossim.get_num_threads())", COSSIM_NUM_THREADS=str(n)) == str(MOST)
+    cossim.set_num_threads(n)
+    assert cossim.get_num_threads() == MOST
+    cossim.set_num_threads(2)
+    with cossim.threads(n):
+        assert cossim.get_num_threads() == MOST
+        assert cossim.show_config("dicts")["threads"]["in use"] == MOST
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [("1", 1), ("2", 2), (" 1 ", 1), ("1,2", 1), ("1 , 4,3", 1), ("1000000", 10**6), ("9" * 30, 10**30)]
+    + [(invalid, None) for invalid in ("", "0", "-1", "one", "1.5", "1x", ",1")],
+)
+def test_openmps_variable_lowers_the_default(value, number):
+    """It never raises it: it is not set for cossim alone. (test_processes.py has the same on eight CPUs.)"""
+    code = "import cossim; print(cossim.get_num_threads())"
+    default = int(python(code, COSSIM_NUM_THREADS="", OMP_NUM_THREADS=""))
+    expected = default if number is None else min(number, default)
+    assert python(code, COSSIM_NUM_THREADS="", OMP_NUM_THREADS=value) == str(expected)
+    assert python(code, COSSIM_NUM_THREADS="5", OMP_NUM_THREADS=value) == "5"
+
+
+@pytest.mark.parametrize("given", [1, 2])
+def test_workers_of_joblib_use_the_threads_they_were_given(given):
+    pytest.importorskip("joblib")
+    code = f"""
+import cossim, joblib
+with joblib.parallel_config("loky", n_jobs=2, inner_max_num_threads={given}):
+    print(joblib.Parallel()(joblib.delayed(cossim.get_num_threads)() for _ in range(4)))
+"""
+    environment = {name: text for name, text in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    default = int(python("import cossim; print(cossim.get_num_threads())", COSSIM_NUM_THREADS="", OMP_NUM_THREADS=""))
+    assert done.stdout.strip() == str([min(given, default)] * 4), done.stderr
 
 
 def test_environment_sets_the_count():
@@ -106,7 +293,7 @@ def test_default_is_the_cpus_this_process_may_use():
     allowed = sorted(os.sched_getaffinity(0))
     code = "import os; os.sched_setaffinity(0, {}); import cossim; print(cossim.get_num_threads())"
     for cpus in (allowed[:1], allowed):
-        assert python(code.format(set(cpus)), COSSIM_NUM_THREADS="") == str(len(cpus))
+        assert python(code.format(set(cpus)), COSSIM_NUM_THREADS="", OMP_NUM_THREADS="") == str(len(cpus))
 
 
 @pytest.mark.parametrize("value", ["0", "-2", "many", "1.5", "99999999999999999999"])
@@ -125,6 +312,10 @@ with threadpoolctl.threadpool_limits(1):
 with threadpoolctl.threadpool_limits(2, user_api="cossim"):
     print(cossim.get_num_threads(), end=" ")
 with threadpoolctl.threadpool_limits(1, user_api="blas"):
+    print(cossim.get_num_threads(), end=" ")
+with cossim.threads(3):
+    with threadpoolctl.threadpool_limits(1):
+        print(cossim.get_num_threads(), end=" ")
     print(cossim.get_num_threads(), end=" ")
 with cossim.threads(6):
     found = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "cossim"]
@@ -148,7 +339,7 @@ def test_threadpoolctl_sees_and_limits(order):
     pytest.importorskip("threadpoolctl")
     if "sklearn" in ORDERS[order]:
         pytest.importorskip("sklearn")
-    assert python(ORDERS[order] + CHECK, COSSIM_NUM_THREADS="4") == "1 2 4 4 1 6 True"
+    assert python(ORDERS[order] + CHECK, COSSIM_NUM_THREADS="4") == "1 2 4 1 3 4 1 6 True"
 
 
 def test_threadpoolctl_on_the_command_line():

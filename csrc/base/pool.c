@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #if !defined(_WIN32)
@@ -13,6 +14,7 @@
 
 #include "base/cpu.h"
 #include "base/fp_mode.h"
+#include "base/scratch.h"
 
 enum {
     MAX_WORKERS = 256,
@@ -51,16 +53,44 @@ static struct {
 
 static _Thread_local char here; /* its address tells threads apart, and is the same in a forked child */
 
-static _Atomic int limit; /* 0: not asked yet */
+/* ---- how many threads ---- */
 
-static int default_limit(void)
+static _Atomic int limit; /* of the process; 0: not read from the environment yet */
+
+/* The blocks of the calling thread that it has not unlinked yet, the innermost first. */
+static _Thread_local struct pool_block *blocks;
+
+static int within_bounds(int n)
 {
-    const char *text = getenv("COSSIM_NUM_THREADS");
-    long n = text == NULL ? 0 : strtol(text, NULL, 10);
-    return n >= 1 && n <= INT_MAX ? (int)n : cpu_count_available();
+    return n < 1 ? 1 : n > MAX_WORKERS + 1 ? MAX_WORKERS + 1 : n; /* the caller is one */
 }
 
-int pool_get_threads(void)
+/* The number that a variable of the environment begins with, as OpenMP writes one: "4", " 4 ", or
+   "4,2" for nested levels. 0 where there is none. */
+static int number_of(const char *variable)
+{
+    const char *text = getenv(variable);
+    char *end = NULL;
+    const long n = text == NULL ? 0 : strtol(text, &end, 10);
+    if (n < 1) {
+        return 0;
+    }
+    end += strspn(end, " \t");
+    return *end != '\0' && *end != ',' ? 0 : n < INT_MAX ? (int)n : INT_MAX;
+}
+
+/* OMP_NUM_THREADS is not set for cossim alone, so it only lowers the number of CPUs. */
+static int default_limit(void)
+{
+    const int own = number_of("COSSIM_NUM_THREADS");
+    if (own > 0) {
+        return within_bounds(own);
+    }
+    const int openmp = number_of("OMP_NUM_THREADS"), cpus = cpu_count_available();
+    return within_bounds(openmp > 0 && openmp < cpus ? openmp : cpus);
+}
+
+static int process_limit(void)
 {
     int n = atomic_load(&limit);
     if (n == 0) {
@@ -73,16 +103,82 @@ int pool_get_threads(void)
     return n;
 }
 
-int pool_most_workers(void)
+/* The innermost block that has not ended, or NULL. */
+static struct pool_block *current_block(void)
 {
-    const int n = pool_get_threads();
-    return n < MAX_WORKERS + 1 ? n : MAX_WORKERS + 1; /* the caller is one */
+    struct pool_block *block = blocks;
+    while (block != NULL && atomic_load(&block->threads) == 0) {
+        block = block->outer;
+    }
+    return block;
+}
+
+static void release_block(struct pool_block *block)
+{
+    if (atomic_fetch_sub(&block->holders, 1) == 1) {
+        scratch_free(block);
+    }
+}
+
+/* Unlinks the blocks of the calling thread that have ended. */
+static void unlink_ended_blocks(void)
+{
+    for (struct pool_block **link = &blocks; *link != NULL;) {
+        struct pool_block *block = *link;
+        if (atomic_load(&block->threads) == 0) {
+            *link = block->outer;
+            release_block(block);
+        } else {
+            link = &block->outer;
+        }
+    }
+}
+
+struct pool_block *pool_block_begin(int n)
+{
+    unlink_ended_blocks();
+    struct pool_block *block = scratch_alloc(sizeof *block);
+    if (block != NULL) {
+        block->outer = blocks;
+        atomic_init(&block->threads, within_bounds(n));
+        atomic_init(&block->holders, 2); /* the list of this thread, and the caller */
+        blocks = block;
+    }
+    return block;
+}
+
+void pool_block_end(struct pool_block *block)
+{
+    atomic_store(&block->threads, 0);
+    unlink_ended_blocks();
+}
+
+void pool_block_free(struct pool_block *block)
+{
+    pool_block_end(block);
+    release_block(block);
+}
+
+int pool_get_threads(void)
+{
+    struct pool_block *block = current_block();
+    const int n = block == NULL ? 0 : atomic_load(&block->threads);
+    return n > 0 ? n : process_limit(); /* 0 if another thread has just ended the block */
 }
 
 void pool_set_threads(int n)
 {
-    atomic_store(&limit, n < 1 ? 1 : n);
+    struct pool_block *block = current_block();
+    int before = block == NULL ? 0 : atomic_load(&block->threads);
+    const int after = within_bounds(n);
+    while (before > 0 && !atomic_compare_exchange_weak(&block->threads, &before, after)) {
+    }
+    if (before == 0) {
+        atomic_store(&limit, after);
+    }
 }
+
+/* ---- jobs ---- */
 
 static void call_workers(void);
 

@@ -20,12 +20,30 @@ typedef void (*pool_task)(void *context, size_t task, size_t worker);
  */
 void pool_run(size_t tasks, int workers, pool_task task, void *context, struct watch *watch);
 
-/* The number of threads that pool_run may use when asked for more. n < 1 means 1. Default: COSSIM_NUM_THREADS, else the CPUs available. */
+/*
+ * The number of threads that pool_run may use when asked for more: from 1 to 257, for which the
+ * pool has room. A setting outside of these bounds counts as the nearer one. The number holds for the
+ * process; within a block of the calling thread (below) both functions mean the block's own number.
+ * Default: COSSIM_NUM_THREADS; else the CPUs available, or OMP_NUM_THREADS where that is less.
+ */
 void pool_set_threads(int n);
 int pool_get_threads(void);
 
-/* The same, but no more than a pool has room for. */
-int pool_most_workers(void);
+/*
+ * A number of threads for the calls of one thread: the one that begins the block. The innermost of
+ * its blocks counts. Blocks may end in any order and on any thread, as those of Python's generators
+ * do: a block that ends is skipped at once, and unlinked by the thread that began it. A thread that
+ * ends before its blocks do leaves their memory behind.
+ */
+struct pool_block {
+    struct pool_block *outer; /* only the thread that began the block follows it */
+    _Atomic int threads;      /* 0: ended */
+    _Atomic int holders;      /* the thread's list, and the caller; the last one frees the block */
+};
+
+struct pool_block *pool_block_begin(int n);     /* NULL when there is no memory */
+void pool_block_end(struct pool_block *block);  /* may be called again */
+void pool_block_free(struct pool_block *block); /* ends it, too */
 
 /* Ends and joins the workers, once they are done with the tasks they are at; they start again when needed. */
 void pool_stop(void);

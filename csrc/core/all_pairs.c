@@ -328,7 +328,7 @@ static void lay_out_late(struct driver *d, char *block, size_t workers)
 
 int reduce_all_pairs(const struct reduction *call)
 {
-    struct driver d = {.late = NULL, .workers = call->workers > 0 ? call->workers : pool_most_workers()};
+    struct driver d = {.late = NULL, .workers = call->workers > 0 ? call->workers : pool_get_threads()};
     struct scores *s = &d.scores;
     scores_init(s, call);
     d.direct = writes_direct(s);

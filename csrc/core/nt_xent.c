@@ -354,7 +354,7 @@ static void lay_out_worker(struct driver *d, bool gradients)
 {
     const size_t product = products_of_panel(d), errors = d->call->work == WORK_F64 ? 2 : 1;
     const size_t most = larger(GROUP_BYTES / (product * sizeof(double)), 1);
-    d->group = d->panels < (size_t)pool_most_workers() * PANELS_PER_THREAD ? 1 : smaller(GROUP, most);
+    d->group = d->panels < (size_t)pool_get_threads() * PANELS_PER_THREAD ? 1 : smaller(GROUP, most);
     d->tile_sums = part(&d->scratch_of_worker, errors * d->tile_rows * d->width * sizeof(double));
     d->block = part(&d->scratch_of_worker, BLOCK * d->width * d->size);
     d->weighted = part(&d->scratch_of_worker, larger(BLOCK, d->depth) * d->width * d->size);

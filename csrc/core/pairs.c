@@ -60,7 +60,7 @@ static void *constant_limits(enum work work, size_t queries, double limit)
 
 int pairs_init(struct pairs *p, enum work work, size_t queries, double limit, size_t most)
 {
-    const int threads = pool_most_workers();
+    const int threads = pool_get_threads();
     *p = (struct pairs){.finder = {work, threads, constant_limits(work, queries, limit), 0, offer}, .most = most, .workers = (size_t)threads};
     p->lists = scratch_alloc(p->workers * sizeof *p->lists);
     for (size_t i = 0; p->lists != NULL && i < p->workers; i++) {
@@ -166,7 +166,7 @@ static void join(struct finder *finder, size_t worker, size_t query, size_t cand
 
 int groups_init(struct groups *g, enum work work, size_t queries, double limit, int64_t *parents)
 {
-    *g = (struct groups){.finder = {work, pool_most_workers(), constant_limits(work, queries, limit), 0, join}, .parents = parents};
+    *g = (struct groups){.finder = {work, pool_get_threads(), constant_limits(work, queries, limit), 0, join}, .parents = parents};
     pthread_mutex_init(&g->turn, NULL);
     return g->finder.limits == NULL ? -1 : 0;
 }

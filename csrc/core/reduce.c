@@ -43,7 +43,7 @@ struct stretch {
 int threads_for(size_t outputs, size_t depth, enum thread_work least)
 {
     size_t work;
-    const size_t most = (size_t)pool_most_workers();
+    const size_t most = (size_t)pool_get_threads();
     const size_t worth = size_mul(outputs, depth, &work) ? work / (size_t)least : most;
     return worth <= 1 ? 1 : (int)(worth < most ? worth : most);
 }

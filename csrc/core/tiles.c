@@ -242,7 +242,7 @@ static int workers_for(const struct tiles *call)
 {
     size_t sums;
     const bool many = !size_mul(call->left * call->right, call->batches, &sums);
-    const int workers = many ? pool_most_workers() : threads_for(call->symmetric ? sums / 2 : sums, call->depth, WORK_OF_TILES);
+    const int workers = many ? pool_get_threads() : threads_for(call->symmetric ? sums / 2 : sums, call->depth, WORK_OF_TILES);
     return call->workers > 0 && workers > call->workers ? call->workers : workers;
 }
 

@@ -157,7 +157,7 @@ static void offer(struct finder *finder, size_t worker, size_t query, size_t can
 
 int topk_init(struct topk *t, enum work work, size_t queries, size_t k, void *values, int64_t *indices)
 {
-    const int threads = pool_most_workers();
+    const int threads = pool_get_threads();
     const size_t workers = (size_t)threads, step = queries + REACH_PADDING;
     size_t elements, bytes;
     *t = (struct topk){.finder = {work, threads, NULL, step, offer}, .k = k, .values = values, .indices = indices, .shared = workers > 1};

@@ -34,22 +34,66 @@ static PyObject *get_num_threads(PyObject *self, PyObject *unused)
     return PyLong_FromLong(pool_get_threads());
 }
 
-static PyObject *set_num_threads(PyObject *self, PyObject *n)
+/* A number of threads from 1 to INT_MAX; 0 with TypeError or ValueError set otherwise. */
+static int thread_count(const char *function, PyObject *n)
 {
     Py_ssize_t value;
-    (void)self;
-    if (integer_argument("set_num_threads", "n", n, &value) < 0) {
-        return NULL;
+    if (integer_argument(function, "n", n, &value) < 0) {
+        return 0;
     }
     if (value < 1 || value > INT_MAX) {
         char number[32] = "";
         if (!may_be_clipped(value)) {
             PyOS_snprintf(number, sizeof number, ", not %zd", value);
         }
-        PyErr_Format(PyExc_ValueError, "set_num_threads(): n must be at least 1 and at most 2147483647%s", number);
+        PyErr_Format(PyExc_ValueError, "%s(): n must be at least 1 and at most 2147483647%s",
+                     function, number);
+        return 0;
+    }
+    return (int)value;
+}
+
+static PyObject *set_num_threads(PyObject *self, PyObject *n)
+{
+    (void)self;
+    const int count = thread_count("set_num_threads", n);
+    if (count == 0) {
         return NULL;
     }
-    pool_set_threads((int)value);
+    pool_set_threads(count);
+    Py_RETURN_NONE;
+}
+
+#define THREADS_BLOCK "cossim.threads"
+
+static void free_threads_block(PyObject *capsule)
+{
+    pool_block_free(PyCapsule_GetPointer(capsule, THREADS_BLOCK));
+}
+
+static PyObject *begin_threads(PyObject *self, PyObject *n)
+{
+    (void)self;
+    const int count = thread_count("threads", n);
+    struct pool_block *block = count == 0 ? NULL : pool_block_begin(count);
+    if (block == NULL) {
+        return count == 0 ? NULL : PyErr_NoMemory();
+    }
+    PyObject *capsule = PyCapsule_New(block, THREADS_BLOCK, free_threads_block);
+    if (capsule == NULL) {
+        pool_block_free(block);
+    }
+    return capsule;
+}
+
+static PyObject *end_threads(PyObject *self, PyObject *capsule)
+{
+    (void)self;
+    struct pool_block *block = PyCapsule_GetPointer(capsule, THREADS_BLOCK);
+    if (block == NULL) {
+        return NULL;
+    }
+    pool_block_end(block);
     Py_RETURN_NONE;
 }
 
@@ -100,17 +144,28 @@ static PyMethodDef module_methods[] = {
     {"get_num_threads", get_num_threads, METH_NOARGS,
      "get_num_threads($module)\n--\n\n"
      "The number of threads that one call may use.\n\n"
-     "Returns\n-------\nint\n    At least 1. At import: COSSIM_NUM_THREADS, or the CPUs this process may use: those of its affinity, but no\n"
-     "    more than the CPU quota of its container (cgroup) allows, rounded up.\n\n"
+     "At import it is COSSIM_NUM_THREADS. Without that variable it is the number of CPUs this\n"
+     "process may use: those of its affinity, at most as many as the CPU quota of its container\n"
+     "(cgroup) allows, rounded up, and at most OMP_NUM_THREADS, by which joblib, among others,\n"
+     "limits its workers.\n\n"
+     "Returns\n-------\nint\n    From 1 to 257, the largest number there is.\n\n"
      "Examples\n--------\n>>> import cossim\n>>> cossim.get_num_threads() >= 1\nTrue\n"},
     {"set_num_threads", set_num_threads, METH_O,
      "set_num_threads($module, n, /)\n--\n\n"
      "Sets the number of threads that one call may use, for the whole process.\n\n"
-     "Results do not depend on it. See threads() for a setting that ends with a block.\n\n"
-     "Parameters\n----------\nn : int\n    At least 1, which means no thread but the caller's.\n\n"
+     "Results do not depend on it. See threads() for a setting that ends with a block and holds for\n"
+     "one Python thread alone; within such a block this function changes the number of the block.\n\n"
+     "Parameters\n----------\nn : int\n    At least 1, which means no thread but the caller's.\n"
+     "    More than 257 counts as 257.\n\n"
      "Raises\n------\nTypeError\n    n is no integer.\nValueError\n    n is below 1.\n\n"
      "Examples\n--------\n>>> import cossim\n>>> before = cossim.get_num_threads()\n>>> cossim.set_num_threads(1)\n"
      ">>> cossim.get_num_threads()\n1\n>>> cossim.set_num_threads(before)\n"},
+    {"begin_threads", begin_threads, METH_O,
+     "begin_threads($module, n, /)\n--\n\n"
+     "Begins a block of cossim.threads(n) and returns an object for end_threads."},
+    {"end_threads", end_threads, METH_O,
+     "end_threads($module, block, /)\n--\n\n"
+     "Ends a block, from any thread. A second call does nothing."},
     {"config", config, METH_NOARGS, "config($module)\n--\n\nWhat cossim.show_config() shows of the extension module, as a dict."},
     {"_live_blocks", live_blocks, METH_NOARGS, "_live_blocks($module)\n--\n\nHow many blocks of memory the core has in use. For tests."},
     {"_fail_allocation", fail_allocation, METH_O,
@@ -143,7 +198,8 @@ static int check_thread_variable(void)
     char *end;
     long n = strtol(wanted, &end, 10);
     if (*end != '\0' || n < 1 || n > INT_MAX) {
-        PyErr_Format(PyExc_ImportError, "COSSIM_NUM_THREADS=%s must be a whole number of at least 1", wanted);
+        PyErr_Format(PyExc_ImportError,
+                     "COSSIM_NUM_THREADS=%s must be a whole number from 1 to 2147483647", wanted);
         return -1;
     }
     return 0;

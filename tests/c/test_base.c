@@ -1,6 +1,7 @@
 /* base: memory, processor, and the thread pool in all the ways a Python process may use it. */
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -72,6 +73,42 @@ static void check_pool(void)
     pool_set_threads(4);
     pool_stop();
     CHECK(every_task_once(100, 4, 0), "after a stop");
+}
+
+static void *end_block(void *block)
+{
+    pool_block_end(block);
+    return (void *)(intptr_t)pool_get_threads();
+}
+
+/* What another thread sees behind the end of a block. */
+static int ended_elsewhere(struct pool_block *block)
+{
+    pthread_t thread;
+    void *seen = NULL;
+    pthread_create(&thread, NULL, end_block, block);
+    pthread_join(thread, &seen);
+    return (int)(intptr_t)seen;
+}
+
+static void check_blocks(void)
+{
+    const size_t live = scratch_live();
+    pool_set_threads(2);
+    struct pool_block *a = pool_block_begin(3), *b = pool_block_begin(4), *c = pool_block_begin(100000);
+    CHECK(pool_get_threads() == 257, "%d: as many as there is room for", pool_get_threads());
+    CHECK(ended_elsewhere(c) == 2 && pool_get_threads() == 4, "ended by another thread");
+    pool_block_end(a);
+    pool_block_end(a);
+    CHECK(pool_get_threads() == 4, "the outer block ended first");
+    pool_set_threads(5);
+    CHECK(pool_get_threads() == 5 && every_task_once(100, 5, 0), "the number of a block changes");
+    pool_block_free(b);
+    CHECK(pool_get_threads() == 2, "%d: the process's number is as it was", pool_get_threads());
+    pool_block_free(c);
+    pool_block_free(a);
+    CHECK(scratch_live() == live, "blocks are freed");
+    pool_set_threads(4);
 }
 
 static bool let_go_on(struct watch *watch)
@@ -391,6 +428,7 @@ int main(void)
 #if defined(FP_MODE_FIXED)
     check_mode();
 #endif
+    check_blocks();
     check_watch();
     check_looks();
     check_concurrent_callers();
