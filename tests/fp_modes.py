@@ -227,18 +227,20 @@ def check_errors(wrong):
 
 def check_callables(wrong):
     """A callable of progress= runs in the caller's mode, amid a call and at its end, and what it sets stays set."""
-    x = np.random.default_rng(2).standard_normal((3000, 256), dtype=np.float32)
+    x, seen = np.random.default_rng(2).standard_normal((3000, 256), dtype=np.float32), []
     cossim.set_num_threads(2)
-    expected = bits(cossim.pairwise(x, eps=0.0))
-    seen = []
     toward_zero, upward = MODES["toward zero"], MODES["upward"]
 
     def progress(done, total):
         seen.append(mode())
         set_mode(toward_zero)
 
-    result, after = within(upward, lambda: cossim.pairwise(x, eps=0.0, progress=progress))
-    if len(seen) < 2 or [value for value in seen if value not in (upward & CONTROL, toward_zero & CONTROL)]:
+    while len(seen) < 2:  # a call long enough for a report before the last one
+        seen.clear()
+        x = np.concatenate((x, x))
+        result, after = within(upward, lambda x=x: cossim.pairwise(x, eps=0.0, progress=progress))
+    expected = bits(cossim.pairwise(x, eps=0.0))
+    if [value for value in seen if value not in (upward & CONTROL, toward_zero & CONTROL)]:
         wrong.append(f"modes {[hex(value) for value in seen]} in progress=")
     if seen[0] != upward & CONTROL or set(seen[1:]) != {toward_zero & CONTROL} or after != toward_zero & CONTROL:
         wrong.append(f"modes {[hex(value) for value in seen]} in progress=, {after:#x} behind the call")

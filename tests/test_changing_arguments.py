@@ -18,7 +18,7 @@ def outcomes(owner, change):
 
 @pytest.mark.parametrize("owner", HELD)
 def test_memory_is_held_from_the_conversion_of_its_owner_on(owner):
-    """No later argument moves it, nor does a pullback's. Numbers come first: they may resize an array before it is read."""
+    """No later argument moves it, nor does a pullback's. Numbers come first: they may resize what is not read yet."""
     found = outcomes(owner, "resize")
     arrays = [name for name in found if ", " not in name or name.split(", ")[1][:2] in ("dy", "dS", "bi")]
     assert len(arrays) > 25

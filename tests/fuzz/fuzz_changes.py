@@ -31,7 +31,7 @@ NAMES = [name for name, case in CASES.items() if name not in LEFT_OUT and not na
 
 
 def _public_call(source):
-    """A function, its positional arguments, and those by name: of the cases that all tests of public functions share."""
+    """A function, its arguments by position and by name: of the cases that all tests of public functions share."""
     name = source.pick(NAMES)
     case, rng = CASES[name], np.random.default_rng(source.byte())
     given = case.make(rng, source.pick((1, 2, 40)))

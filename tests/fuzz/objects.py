@@ -255,8 +255,8 @@ def _as_subclass(x):
     return own, own, False
 
 
-# Of an array: who owns the memory, what stands for it, and whether resize() has to ask for references. Where the owner is
-# another object than the argument, one that does not ask takes memory away from any view, NumPy's too.
+# Of an array: who owns the memory, what stands for it, and resize()'s refcheck. Where the owner is another object than
+# the argument, a resize that checks no references takes memory away from any view, NumPy's too.
 OWNERS = (
     lambda x: (x, x, x.base is not None),
     lambda x: (x, x, x.base is not None),
