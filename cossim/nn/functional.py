@@ -1,5 +1,6 @@
 """Layers as functions. Shapes and arguments are checked here by torch's conditions; the work is done in C."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -335,10 +336,10 @@ def _check_linear(x, weight, bias):
     shapes = x.shape, weight.shape, None if bias is None else bias.shape
     if bias is not None and bias.shape not in {features, (1,) * len(features), ()}:
         raise _error(ValueError, "linear", f"bias must have shape {features}", arrays)
-    rows = weight.reshape(int(np.prod(features)), weight.shape[-1])
+    rows = weight.reshape(math.prod(features), weight.shape[-1])
     if bias is not None:
         bias = np.ascontiguousarray(np.broadcast_to(bias, features).reshape(-1))
-    count = int(np.prod(x.shape[:-1], dtype=np.intp))
+    count = math.prod(x.shape[:-1])
     return _LinearCall(x.reshape(count, x.shape[-1]), rows, bias, x.shape[:-1] + features, shapes)
 
 

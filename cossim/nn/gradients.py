@@ -4,6 +4,8 @@
 ``pullback(dL/dy)`` gives dL/dx and so on: the product of a vector with the Jacobian of f (vector-Jacobian product).
 """
 
+import math
+
 import numpy as np
 
 from cossim import _core
@@ -107,7 +109,7 @@ def _conv2d_pooled_vjp(call):
 def _unpool(indices, dy, shape):
     """Zeros of that shape, and at the index of each window's maximum the sum of the gradients that belong there."""
     dx = np.empty(shape, dy.dtype)
-    planes = int(np.prod(shape[:-2], dtype=np.intp))
+    planes = math.prod(shape[:-2])
     sizes = dy.shape[-2:]
     _core.max_pool2d_scatter(
         indices.reshape(planes, *sizes), dy.reshape(planes, *sizes), dx.reshape(planes, *shape[-2:])
@@ -148,12 +150,13 @@ def max_pool2d_vjp(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode
     x = _core.as_array("max_pool2d", "x", x)
     y, indices = functional._pool(True, x, pairs, ceil_mode)
     shape = x.shape
-    empty = _without_pixels(shape, pairs, y.shape)
-    indices[..., empty] = 0
+    if indices.size:  # else the sizes of a map may be any numbers
+        empty = _without_pixels(shape, pairs, y.shape)
+        indices[..., empty] = 0
 
     def pullback(dy):
         dy = _gradient("max_pool2d_vjp", dy, y)
-        return _unpool(indices, np.where(empty, y.dtype.type(0), dy) if empty.any() else dy, shape)
+        return _unpool(indices, np.where(empty, y.dtype.type(0), dy) if indices.size and empty.any() else dy, shape)
 
     return y, pullback
 
@@ -229,7 +232,7 @@ def _linear_vjp(x, weight, bias, relu=False):
         dx, dweight, dbias = _linear_pullback(call, dy, input_gradient)
         if dx is not None:
             dx = dx.reshape(x_shape)
-        if dbias is not None and dbias.size != np.prod(bias_shape):  # a single bias for all features
+        if dbias is not None and dbias.size != math.prod(bias_shape):  # a single bias for all features
             with np.errstate(all="ignore"):
                 dbias = dbias.sum()
         if dbias is not None:

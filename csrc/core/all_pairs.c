@@ -257,7 +257,8 @@ static void measure_side(const struct driver *d, enum side side, size_t rows, co
     struct measuring m = {d, side, rows, norms};
     const struct scores *s = &d->scores;
     const int threads = threads_for(rows, s->plan->depth, WORK_OF_SUMS), most = d->workers;
-    pool_run((rows + NORM_TASK - 1) / NORM_TASK, threads < most ? threads : most, measure_some, &m, s->call->watch);
+    pool_run(size_parts(rows, NORM_TASK), threads < most ? threads : most, measure_some, &m,
+             s->call->watch);
 }
 
 static int run_group(struct driver *d, size_t batches)
@@ -279,7 +280,8 @@ static int run_group(struct driver *d, size_t batches)
         .left_rows = left_rows,
         .right_rows = right_rows,
         .finish = finish_tile,
-        .expect = d->direct && s->left * s->right > CACHED_SCORES ? expect_tile : NULL,
+        .expect = d->direct && size_product_or_max(s->left, s->right) > CACHED_SCORES ? expect_tile
+                                                                                      : NULL,
         .context = d,
         .workers = d->workers,
         .watch = s->call->watch,
@@ -297,21 +299,19 @@ static int halve(const struct reduction *call, bool left_side)
     const ptrdiff_t skip = (ptrdiff_t)half;
     part.plan = &plan;
     axis->size = half;
-    plan.outputs = plan.outputs / size * half;
     const int status = reduce_all_pairs(&part);
     axis->size = size - half;
-    plan.outputs = call->plan->outputs - plan.outputs;
     part.x.data += skip * axis->x;
     part.y.data += skip * axis->y;
     part.out += skip * axis->out;
-    return status < 0 ? status : reduce_all_pairs(&part);
+    return status < 0 || watch_stopped(call->watch) ? status : reduce_all_pairs(&part);
 }
 
 enum { LATE_ROWS = TILES_CHUNK + COSINE_PADDING };
 
 static size_t norms_bytes(size_t rows)
 {
-    return scratch_round(rows * (sizeof(double) + sizeof(int)));
+    return scratch_round(size_product_or_max(rows, sizeof(double) + sizeof(int)));
 }
 
 /* The same number of norms for each worker. */
@@ -337,16 +337,16 @@ int reduce_all_pairs(const struct reduction *call)
     if (call->sink == NULL && !s->symmetric && longest > NORM_ROWS && (left_side ? s->plan->left.count : s->plan->right.count) == 1) {
         return halve(call, left_side);
     }
-    const size_t batches = axes_size(&s->plan->outer), rows = s->symmetric ? s->left : late ? s->right : s->left + s->right;
-    const size_t group = rows < NORM_ROWS ? NORM_ROWS / rows < batches ? NORM_ROWS / rows : batches : 1;
-    const size_t held = group * rows + COSINE_PADDING; /* kernels read past the last weight */
+    const size_t batches = axes_size(&s->plan->outer),
+                 rows = s->symmetric ? s->left
+                        : late       ? s->right
+                                     : size_sum_or_max(s->left, s->right);
+    const size_t group = rows < NORM_ROWS ? smaller(NORM_ROWS / rows, batches) : 1;
+    const size_t held = size_sum_or_max(size_product_or_max(group, rows),
+                                        COSINE_PADDING); /* kernels read past the last weight */
     const size_t workers = (size_t)d.workers;
     const size_t late_bytes = late ? scratch_round(workers * sizeof *d.late) + workers * norms_bytes(LATE_ROWS) : 0;
-    size_t bytes;
-    if (!size_mul(held, sizeof(double) + sizeof(int), &bytes)) {
-        return -1;
-    }
-    char *block = s->cosine ? scratch_alloc(norms_bytes(held) + late_bytes) : NULL;
+    char *block = s->cosine ? scratch_alloc(size_sum_or_max(norms_bytes(held), late_bytes)) : NULL;
     if (s->cosine && block == NULL) {
         return -1;
     }
@@ -362,9 +362,10 @@ int reduce_all_pairs(const struct reduction *call)
         lay_out_late(&d, block + norms_bytes(held), workers);
     }
     int status = 0;
-    for (size_t batch = 0; status == 0 && batch < batches; batch += group) {
+    for (size_t batch = 0; status == 0 && batch < batches && !watch_stopped(call->watch);
+         batch += group) {
         s->first_batch = batch;
-        status = run_group(&d, batches - batch < group ? batches - batch : group);
+        status = run_group(&d, smaller(batches - batch, group));
     }
     scratch_free(block);
     return status;

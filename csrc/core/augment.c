@@ -158,17 +158,17 @@ int augment(const struct augment *call)
 {
     struct augmentation a = {.call = call, .padded_width = call->width + 2 * MARGIN};
     const size_t pixels = call->channels * call->height * call->width;
-    const size_t workers = smaller((size_t)threads_for(call->images, pixels * WORK_OF_PIXEL, WORK_OF_SUMS), call->images);
-    size_t bytes;
+    const size_t workers = smaller(
+        (size_t)threads_for(call->images, size_product_or_max(pixels, WORK_OF_PIXEL), WORK_OF_SUMS),
+        call->images);
     if (call->images == 0 || pixels == 0) {
         return 0;
     }
-    if (!size_mul(call->height + 2 * MARGIN, a.padded_width, &a.padded_plane) || !size_mul(a.padded_plane, call->channels, &a.padded_bytes) ||
-        !size_mul(a.padded_bytes, work_size(call->work), &a.padded_bytes)) {
-        return -1;
-    }
-    a.padded_bytes = scratch_round(a.padded_bytes);
-    if (!size_mul(a.padded_bytes, workers, &bytes) || (a.padded = scratch_alloc(bytes)) == NULL) {
+    a.padded_plane = (call->height + 2 * MARGIN) * a.padded_width; /* at most AUGMENT_MOST each */
+    a.padded_bytes = scratch_round(size_product_or_max(
+        size_product_or_max(a.padded_plane, call->channels), work_size(call->work)));
+    const size_t bytes = size_product_or_max(a.padded_bytes, workers);
+    if ((a.padded = scratch_alloc(bytes)) == NULL) {
         return -1;
     }
     memset(a.padded, 0, bytes);

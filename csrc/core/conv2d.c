@@ -53,14 +53,14 @@ static size_t reach_h(const struct conv2d *c, size_t rows)
 /* Vectors of a row, odd last column and all: bands do not depend on pooling, so that what is not finite spoils the same one. */
 static size_t whole_vectors(const struct conv2d_plan *p)
 {
-    return (p->conv.out.w + p->lanes - 1) / p->lanes;
+    return size_parts(p->conv.out.w, p->lanes);
 }
 
 static void lay_out_input(struct conv2d_plan *p)
 {
     const struct conv2d *c = &p->conv;
     const size_t last = (c->kernel.w - 1) * c->dilation.w;
-    p->row_vectors = (kept(c).w + p->lanes - 1) / p->lanes;
+    p->row_vectors = size_parts(kept(c).w, p->lanes);
     p->narrow = kept(c).w < p->lanes;
     p->copied = p->narrow || c->padding.h != 0 || c->padding.w != 0 || c->stride.w > 1 ||
                 reach_h(c, c->out.h) > c->in.h || (c->out.w - 1) * c->stride.w + last + 1 > c->in.w;
@@ -75,7 +75,10 @@ static size_t rows_of_band(const struct conv2d_plan *p)
     const size_t rows = kept(c).h, times = p->five ? FIVE_SUMS / 2 : 1; /* as much of everything in five.c */
     const size_t input = BAND_BYTES / (times * p->size * p->pitch * larger(p->segment, 1)) + 1, first = reach_h(c, 1);
     const size_t by_input = input <= first ? 1 : 1 + (input - first) / c->stride.h;
-    const size_t by_output = p->segments == 1 && !p->five ? rows : BAND_BYTES / (times * p->size * p->filters * whole_vectors(p) * p->lanes);
+    const size_t by_output =
+        p->segments == 1 && !p->five
+            ? rows
+            : BAND_BYTES / (times * p->size * whole_vectors(p) * p->lanes) / p->filters;
     const size_t band = at_most(smaller(by_input, by_output), rows);
     return (c->pool || p->five) && band < rows ? larger(band & ~(size_t)1, 2) : band;
 }
@@ -124,31 +127,35 @@ int conv2d_plan(struct conv2d_plan *p, const struct conv2d *c)
     p->most_rows = kernels->outer_rows;
     p->channels = c->in_channels / c->groups;
     p->filters = c->out_channels / c->groups;
-    if (kept(c).h == 0 || kept(c).w == 0 || c->images == 0) {
+    if (kept(c).h == 0 || kept(c).w == 0 || c->images == 0 || c->out_channels == 0) {
         return 0;
     }
     if (!conv2d_may_fit(c)) {
         return -1;
     }
     const size_t most = at_most(SEGMENT_STEPS / window, larger(p->channels, 1));
-    p->segments = larger((p->channels + most - 1) / most, 1);
-    p->segment = (p->channels + p->segments - 1) / p->segments;
+    p->segments = larger(size_parts(p->channels, most), 1);
+    p->segment = size_parts(p->channels, p->segments);
     lay_out_input(p);
     p->five = five_pays(p);
     p->copied |= p->five && kept(c).h % 2 != 0; /* the last pair of rows reaches beyond the image */
     p->band = larger(rows_of_band(p), 1);
-    p->bands = (kept(c).h + p->band - 1) / p->band;
+    p->bands = size_parts(kept(c).h, p->band);
     p->plane = p->copied ? reach_h(c, p->band + p->five) * p->pitch : c->in.h * c->in.w;
-    size_t vectors = p->band * p->row_vectors, entries, bytes, copy;
-    if (!size_mul(p->segment, window, &entries) || !size_mul(entries + 3 * vectors, sizeof *p->offsets, &bytes) ||
-        !size_mul(p->segment * p->size, p->plane, &copy) || (p->offsets = scratch_alloc(bytes)) == NULL) {
+    const size_t vectors = p->band * p->row_vectors, entries = p->segment * window;
+    const size_t tables = size_sum_or_max(entries, size_product_or_max(3, vectors));
+    const size_t copy = size_product_or_max(p->segment * p->size, p->plane),
+                 of_filter = size_product_or_max(vectors * p->lanes, p->size);
+    if ((p->offsets = scratch_alloc(size_product_or_max(tables, sizeof *p->offsets))) == NULL) {
         return -1;
     }
     p->right_at = p->offsets + entries;
     p->out_at = p->right_at + vectors;
     p->dense_at = p->out_at + vectors;
     p->copy_bytes = p->copied ? scratch_round(copy) : 0;
-    p->sums_bytes = p->segments > 1 || p->narrow ? scratch_round(p->filters * vectors * p->lanes * p->size) : 0;
+    p->sums_bytes = p->segments > 1 || p->narrow
+                        ? scratch_round(size_product_or_max(p->filters, of_filter))
+                        : 0;
     fill_tables(p);
     return p->five ? five_plan(p) : 0;
 }
@@ -161,7 +168,8 @@ void conv2d_plan_free(struct conv2d_plan *p)
 
 size_t conv2d_scratch(const struct conv2d_plan *p)
 {
-    return p->copy_bytes + 2 * p->sums_bytes + (p->five ? five_scratch(p) : 0);
+    const size_t sums = size_product_or_max(2, p->sums_bytes);
+    return size_sum_or_max(size_sum_or_max(p->copy_bytes, sums), p->five ? five_scratch(p) : 0);
 }
 
 /* One row of a channel, its columns by residue: element i of residue r is column r + i * stride, counted from the border on. */
@@ -261,7 +269,7 @@ static void add_segment(const struct conv2d_plan *p, const struct band *b, size_
         .out_step = !last || p->narrow ? dense : (c->out.h / pooled) * (c->out.w / pooled),
         .out_at = last ? p->out_at : p->dense_at,
     };
-    const size_t parts = (p->filters + p->most_rows - 1) / p->most_rows;
+    const size_t parts = size_parts(p->filters, p->most_rows);
     for (size_t part = 0; part < parts; part++) { /* as even as can be: ten filters are 5 and 5, not 6 and 4 */
         const size_t f = part * p->filters / parts, rows = (part + 1) * p->filters / parts - f;
         o.left = b->weight + (f * p->channels + channel) * window * p->size;
@@ -328,15 +336,23 @@ static void run_task(void *context, size_t task, size_t worker)
             run->scratch + worker * conv2d_scratch(p));
 }
 
+size_t conv2d_outputs(const struct conv2d *c)
+{
+    return size_product_or_max(size_product_or_max(c->images, c->out_channels),
+                               size_product_or_max(c->out.h, c->out.w));
+}
+
 int conv2d(const struct conv2d *c)
 {
     struct conv2d_plan plan;
-    size_t bytes;
     int status = conv2d_plan(&plan, c);
-    const size_t tasks = c->images * c->groups * plan.bands, outputs = c->images * c->out_channels * c->out.h * c->out.w;
-    const int threads = (int)smaller((size_t)threads_for(outputs, plan.channels * c->kernel.h * c->kernel.w, WORK_OF_TILES), larger(tasks, 1));
+    const size_t tasks = c->images * c->groups * plan.bands,
+                 terms = size_product_or_max(plan.channels * c->kernel.h, c->kernel.w);
+    const int threads = (int)smaller((size_t)threads_for(conv2d_outputs(c), terms, WORK_OF_TILES),
+                                     larger(tasks, 1));
     struct run run = {&plan, NULL};
-    if (status < 0 || !size_mul((size_t)threads, conv2d_scratch(&plan), &bytes) || (run.scratch = scratch_alloc(bytes)) == NULL) {
+    if (status < 0 || (run.scratch = scratch_alloc(
+                           size_product_or_max((size_t)threads, conv2d_scratch(&plan)))) == NULL) {
         status = -1;
     } else {
         pool_run(tasks, threads, run_task, &run, c->watch);
@@ -373,12 +389,18 @@ static void pooled_task(void *context, size_t image, size_t worker)
 int conv2d_max_pool2d(const struct conv2d *c, const struct max_pool2d *pool)
 {
     struct conv2d_plan plan;
-    size_t bytes;
+    if (c->images == 0) {
+        return 0;
+    }
     int status = conv2d_plan(&plan, c);
-    const int threads = (int)smaller((size_t)threads_for(c->images * c->out_channels * c->out.h * c->out.w, plan.channels * c->kernel.h * c->kernel.w, WORK_OF_TILES),
-                                     larger(c->images, 1));
-    struct pooled_run run = {&plan, pool, NULL, scratch_round(c->out_channels * c->out.h * c->out.w * plan.size)};
-    if (status < 0 || !size_mul((size_t)threads, run.map_bytes + conv2d_scratch(&plan), &bytes) || (run.scratch = scratch_alloc(bytes)) == NULL) {
+    const size_t outputs = conv2d_outputs(c),
+                 terms = size_product_or_max(plan.channels * c->kernel.h, c->kernel.w);
+    const int threads = (int)smaller((size_t)threads_for(outputs, terms, WORK_OF_TILES), c->images);
+    struct pooled_run run = {&plan, pool, NULL,
+                             scratch_round(size_product_or_max(outputs / c->images, plan.size))};
+    const size_t of_worker = size_sum_or_max(run.map_bytes, conv2d_scratch(&plan));
+    if (status < 0 ||
+        (run.scratch = scratch_alloc(size_product_or_max((size_t)threads, of_worker))) == NULL) {
         status = -1;
     } else {
         pool_run(c->images, threads, pooled_task, &run, c->watch);

@@ -126,15 +126,23 @@ int conv2d_input(const struct conv2d_input *call)
     if (c->images == 0) { /* whose sizes may be any numbers */
         return 0;
     }
-    const size_t row = r.window * larger(c->out.w, 1) * r.size;
+    const size_t row =
+        size_product_or_max(size_product_or_max(r.window, larger(c->out.w, 1)), r.size);
     r.band = larger(smaller(BLOCK_BYTES / row, c->out.h), 1);
-    r.together = larger(smaller(BLOCK_BYTES / (row * r.band), r.channels), 1);
+    r.together = larger(smaller(BLOCK_BYTES / row / r.band, r.channels), 1);
     r.product_bytes = product_scratch(c->work);
-    r.scratch_of_worker = r.product_bytes + scratch_round(r.together * r.band * row);
-    const size_t tasks = c->images * c->groups;
-    const int threads = (int)smaller((size_t)threads_for(c->images * c->out_channels * c->out.h * c->out.w, r.channels * r.window, WORK_OF_TILES), larger(tasks, 1));
-    size_t bytes;
-    if (!size_mul((size_t)threads, r.scratch_of_worker, &bytes) || (r.scratch = scratch_alloc(bytes)) == NULL) {
+    r.scratch_of_worker = size_sum_or_max(
+        r.product_bytes, scratch_round(size_product_or_max(r.together * r.band, row)));
+    size_t tasks;
+    if (!size_mul(c->images, c->groups, &tasks)) {
+        return -1; /* more than can be numbered */
+    }
+    const int threads =
+        (int)smaller((size_t)threads_for(conv2d_outputs(c),
+                                         size_product_or_max(r.channels, r.window), WORK_OF_TILES),
+                     larger(tasks, 1));
+    if ((r.scratch = scratch_alloc(size_product_or_max((size_t)threads, r.scratch_of_worker))) ==
+        NULL) {
         return -1;
     }
     pool_run(tasks, threads, image_task, &r, c->watch);

@@ -131,15 +131,21 @@ static void lay_out(struct run *r)
     r->window = c->kernel.h * c->kernel.w;
     r->pitch = larger((c->out.w - 1) * c->stride.w + c->kernel.w, c->padding.w) + r->lanes;
     r->plane = ((c->out.h - 1) * c->stride.h + (c->kernel.h - 1) * c->dilation.h + 1) * r->pitch;
-    const size_t image = r->channels * r->plane * r->size;
-    r->together = larger(smaller(smaller(BLOCK_BYTES / (image + 1), MOST_IMAGES), c->images), 1);
-    const size_t most = larger(smaller(BLOCKS, SUMS_BYTES / (c->out_channels * entries_of(r) * r->size + 1)), 1);
-    const size_t least = (c->images + most - 1) / most;
-    r->images = (larger(least, r->together) + r->together - 1) / r->together * r->together;
-    r->blocks = (c->images + r->images - 1) / r->images;
-    r->image_bytes = scratch_round(r->together * image);
-    r->at_bytes = scratch_round((r->together * r->call->kept + 1) * sizeof(ptrdiff_t)); /* one more, which is written where all are zero */
-    r->scratch_of_worker = r->image_bytes + r->at_bytes + scratch_round((r->together * r->call->kept + 1) * r->size);
+    const size_t image = size_product_or_max(r->channels * r->plane, r->size);
+    const size_t sums =
+        size_product_or_max(size_product_or_max(c->out_channels, entries_of(r)), r->size);
+    r->together = larger(
+        smaller(smaller(BLOCK_BYTES / size_sum_or_max(image, 1), MOST_IMAGES), c->images), 1);
+    const size_t most = larger(smaller(BLOCKS, SUMS_BYTES / size_sum_or_max(sums, 1)), 1);
+    const size_t least = size_parts(c->images, most);
+    r->images = size_parts(larger(least, r->together), r->together) * r->together;
+    r->blocks = size_parts(c->images, r->images);
+    const size_t kept = size_sum_or_max(size_product_or_max(r->together, r->call->kept),
+                                        1); /* one more, which is written where all are zero */
+    r->image_bytes = scratch_round(size_product_or_max(r->together, image));
+    r->at_bytes = scratch_round(size_product_or_max(kept, sizeof(ptrdiff_t)));
+    r->scratch_of_worker = size_sum_or_max(size_sum_or_max(r->image_bytes, r->at_bytes),
+                                           scratch_round(size_product_or_max(kept, r->size)));
 }
 
 int conv2d_patches(const struct conv2d_patches *call)
@@ -154,14 +160,25 @@ int conv2d_patches(const struct conv2d_patches *call)
         .size = work_size(c->work),
         .lanes = f64 ? kernels->lanes_f64 : kernels->lanes_f32,
     };
+    if (c->images == 0) {
+        clear_filters(call->weight, call->bias, c);
+        return 0;
+    }
     if (c->out.h == 0 || c->out.w == 0 || !conv2d_may_fit(c)) {
         return -1;
     }
     lay_out(&r);
     const size_t tasks = r.blocks * c->groups, pixels = c->out.h * c->out.w;
-    const size_t sums = scratch_round(larger(r.blocks, 1) * c->out_channels * entries_of(&r) * r.size), table = scratch_round(pixels * sizeof *r.pixel_at);
-    const int threads = (int)smaller((size_t)threads_for(c->images * call->kept, r.channels * r.window * r.filters, WORK_OF_TILES), larger(tasks, 1));
-    char *memory = scratch_alloc(sums + table + (size_t)threads * r.scratch_of_worker);
+    const size_t sums =
+        scratch_round(size_product_or_max(size_product_or_max(r.blocks, c->out_channels),
+                                          size_product_or_max(entries_of(&r), r.size)));
+    const size_t table = scratch_round(size_product_or_max(pixels, sizeof *r.pixel_at)),
+                 weights = size_product_or_max(r.channels * r.window, r.filters);
+    const int threads = (int)smaller(
+        (size_t)threads_for(size_product_or_max(c->images, call->kept), weights, WORK_OF_TILES),
+        tasks);
+    const size_t of_workers = size_product_or_max((size_t)threads, r.scratch_of_worker);
+    char *memory = scratch_alloc(size_sum_or_max(size_sum_or_max(sums, table), of_workers));
     if (memory == NULL) {
         return -1;
     }
@@ -172,10 +189,6 @@ int conv2d_patches(const struct conv2d_patches *call)
         for (size_t x = 0; x < c->out.w; x++, i++) {
             r.pixel_at[i] = (ptrdiff_t)(y * c->stride.h * r.pitch + x * c->stride.w);
         }
-    }
-    if (tasks == 0) {
-        r.blocks = 1;
-        memset(r.sums, 0, sums);
     }
     pool_run(tasks, threads, block_task, &r, c->watch);
     add_filter_blocks(call->weight, call->bias, c->work, r.sums, r.blocks, c->out_channels, entries_of(&r));

@@ -199,6 +199,16 @@ void add_filter_blocks(void *weight, void *bias, enum work work, void *sums, siz
     }
 }
 
+void clear_filters(void *weight, void *bias, const struct conv2d *c)
+{
+    const size_t of_filter = c->in_channels / c->groups * c->kernel.h * c->kernel.w,
+                 size = work_size(c->work);
+    memset(weight, 0, c->out_channels * of_filter * size);
+    if (bias != NULL) {
+        memset(bias, 0, c->out_channels * size);
+    }
+}
+
 /* Shapes alone decide how the images are cut. */
 static void lay_out(struct run *r)
 {
@@ -207,22 +217,26 @@ static void lay_out(struct run *r)
     r->channels = c->in_channels / c->groups;
     r->filters = c->out_channels / c->groups;
     r->window = c->kernel.h * c->kernel.w;
-    r->row_vectors = (c->out.w + r->lanes - 1) / r->lanes;
+    r->row_vectors = size_parts(c->out.w, r->lanes);
     r->images_copied = c->out.w % r->lanes != 0 || c->padding.h != 0 || c->padding.w != 0 || c->stride.w > 1 || reach > c->in.h || c->out.w + last > c->in.w;
     r->phase = r->images_copied ? last / c->stride.w + r->row_vectors * r->lanes : c->in.w;
     r->pitch = r->phase * c->stride.w;
     r->plane = r->images_copied ? reach * r->pitch : c->in.h * c->in.w;
     r->image_step = (r->images_copied ? r->channels : c->in_channels) * r->plane;
     r->map_step = r->filters * c->out.h * r->row_vectors * r->lanes;
-    const size_t image = r->channels * r->plane * r->size, map = r->filters * c->out.h * r->row_vectors * r->lanes * r->size;
-    r->together = larger(smaller(BLOCK_BYTES / (image + map + 1), c->images), 1);
-    const size_t most = larger(smaller(BLOCKS, SUMS_BYTES / (c->out_channels * entries_of(r) * r->size + 1)), 1);
-    const size_t least = (c->images + most - 1) / most;
-    r->images = (larger(least, r->together) + r->together - 1) / r->together * r->together;
-    r->blocks = (c->images + r->images - 1) / r->images;
+    const size_t image = size_product_or_max(r->channels * r->plane, r->size),
+                 map = size_product_or_max(r->map_step, r->size);
+    const size_t sums =
+        size_product_or_max(size_product_or_max(c->out_channels, entries_of(r)), r->size);
+    r->together = larger(
+        smaller(BLOCK_BYTES / size_sum_or_max(size_sum_or_max(image, map), 1), c->images), 1);
+    const size_t most = larger(smaller(BLOCKS, SUMS_BYTES / size_sum_or_max(sums, 1)), 1);
+    const size_t least = size_parts(c->images, most);
+    r->images = size_parts(larger(least, r->together), r->together) * r->together;
+    r->blocks = size_parts(c->images, r->images);
     r->vectors = r->together * c->out.h * r->row_vectors;
-    r->image_bytes = r->images_copied ? scratch_round(r->together * image) : 0;
-    r->gradient_bytes = scratch_round(r->together * map);
+    r->image_bytes = r->images_copied ? scratch_round(size_product_or_max(r->together, image)) : 0;
+    r->gradient_bytes = scratch_round(size_product_or_max(r->together, map));
 }
 
 static void fill_tables(struct run *r)
@@ -262,12 +276,8 @@ int conv2d_weights(const struct conv2d_weights *call)
         .size = work_size(c->work),
         .lanes = f64 ? kernels->lanes_f64 : kernels->lanes_f32,
     };
-    const size_t weights = c->out_channels * (c->in_channels / c->groups) * c->kernel.h * c->kernel.w * r.size;
     if (c->images == 0 || c->out.h == 0 || c->out.w == 0) {
-        memset(call->weight, 0, weights);
-        if (call->bias != NULL) {
-            memset(call->bias, 0, c->out_channels * r.size);
-        }
+        clear_filters(call->weight, call->bias, c);
         return 0;
     }
     if (!conv2d_may_fit(c)) {
@@ -275,9 +285,20 @@ int conv2d_weights(const struct conv2d_weights *call)
     }
     lay_out(&r);
     const size_t tasks = r.blocks * c->groups;
-    const int threads = (int)smaller((size_t)threads_for(c->images * c->out.h * c->out.w, r.channels * r.window * r.filters, WORK_OF_TILES), tasks);
-    const size_t tables = (3 * r.vectors + r.row_vectors) * sizeof(ptrdiff_t), ones = scratch_round((r.row_vectors + 1) * r.lanes * r.size), sums = r.blocks * c->out_channels * entries_of(&r) * r.size;
-    char *memory = scratch_alloc(scratch_round(tables) + scratch_round(sums) + ones + (size_t)threads * (r.image_bytes + r.gradient_bytes));
+    const int threads = (int)smaller(
+        (size_t)threads_for(size_product_or_max(c->images, c->out.h * c->out.w),
+                            size_product_or_max(r.channels * r.window, r.filters), WORK_OF_TILES),
+        tasks);
+    const size_t entries = size_sum_or_max(size_product_or_max(3, r.vectors), r.row_vectors),
+                 tables = size_product_or_max(entries, sizeof(ptrdiff_t));
+    const size_t ones = scratch_round((r.row_vectors + 1) * r.lanes * r.size);
+    const size_t sums = size_product_or_max(size_product_or_max(r.blocks, c->out_channels),
+                                            size_product_or_max(entries_of(&r), r.size));
+    const size_t shared =
+        size_sum_or_max(size_sum_or_max(scratch_round(tables), scratch_round(sums)), ones);
+    const size_t of_workers =
+        size_product_or_max((size_t)threads, size_sum_or_max(r.image_bytes, r.gradient_bytes));
+    char *memory = scratch_alloc(size_sum_or_max(shared, of_workers));
     if (memory == NULL) {
         return -1;
     }

@@ -90,12 +90,12 @@ int search_encode(const struct search *s, uint8_t *codes, struct code_scale *sca
     const struct reduction call = part_call(&part, &plan);
     scores_init(&e.scores, &call);
     const int threads = threads_for(part.rows, plan.depth, WORK_OF_SUMS);
-    e.buffer = scratch_round(plan.depth * (sizeof(double) + sizeof(float)));
-    e.buffers = scratch_alloc((size_t)threads * e.buffer);
+    e.buffer = scratch_round(size_product_or_max(plan.depth, sizeof(double) + sizeof(float)));
+    e.buffers = scratch_alloc(size_product_or_max((size_t)threads, e.buffer));
     if (e.buffers == NULL) {
         return -1;
     }
-    pool_run((part.rows + ROWS_OF_TASK - 1) / ROWS_OF_TASK, threads, encode_task, &e, s->watch);
+    pool_run(size_parts(part.rows, ROWS_OF_TASK), threads, encode_task, &e, s->watch);
     scratch_free(e.buffers);
     return 0;
 }

@@ -38,12 +38,15 @@ static size_t weight_step(const struct conv2d_plan *p)
 
 static size_t split_bytes(const struct conv2d_plan *p)
 {
-    return scratch_round(p->segment * FIVE_SUMS * split_step(p) * sizeof(float));
+    return scratch_round(
+        size_product_or_max(p->segment * FIVE_SUMS * sizeof(float), split_step(p)));
 }
 
 size_t five_scratch(const struct conv2d_plan *p)
 {
-    return split_bytes(p) + scratch_round(FIVE_SUMS * p->filters * result_step(p) * sizeof(float));
+    return size_sum_or_max(
+        split_bytes(p),
+        scratch_round(size_product_or_max(FIVE_SUMS * sizeof(float) * p->filters, result_step(p))));
 }
 
 static void fill_tables(struct conv2d_plan *p)
@@ -80,9 +83,11 @@ int five_plan(struct conv2d_plan *p)
 {
     const struct conv2d *c = &p->conv;
     const size_t entries = p->segment * c->kernel.w, vectors = pairs_of(p->band) * p->row_vectors;
-    size_t bytes;
-    if (!size_mul(weight_step(p), FIVE_SUMS * sizeof(float), &bytes) || (p->five_weights = scratch_alloc(bytes)) == NULL ||
-        (p->five_offsets = scratch_alloc((entries + 3 * vectors + 2 * p->row_vectors) * sizeof(ptrdiff_t))) == NULL) {
+    const size_t tables =
+        size_sum_or_max(entries + 2 * p->row_vectors, size_product_or_max(3, vectors));
+    if ((p->five_weights = scratch_alloc(
+             size_product_or_max(weight_step(p), FIVE_SUMS * sizeof(float)))) == NULL ||
+        (p->five_offsets = scratch_alloc(size_product_or_max(tables, sizeof(ptrdiff_t)))) == NULL) {
         return -1;
     }
     p->five_right_at = p->five_offsets + entries;
@@ -108,7 +113,7 @@ void five_add_segment(const struct conv2d_plan *p, size_t filter, size_t segment
         kernels_current()->layers->five_split_rows(split + i * FIVE_SUMS * split_step(p), split_step(p), planes + i * plane_step, p->pitch, pairs_of(rows),
                                                    p->pitch);
     }
-    const size_t parts = (p->filters + p->most_rows - 1) / p->most_rows;
+    const size_t parts = size_parts(p->filters, p->most_rows);
     for (size_t f = 0; f < FIVE_SUMS; f++) {
         struct outer o = {
             .left_step = steps,

@@ -10,9 +10,13 @@
 #include "kernels/kernels.h"
 
 /*
- * The layers of a small convolutional network. All arrays are contiguous, of `work` elements; the caller has checked that the
- * sizes fit together. Functions that need memory return 0, or -1 when there is none. Results do not depend on threads, nor an
- * image's on the other images.
+ * The layers of a small convolutional network. All arrays are contiguous, of `work` elements; the
+ * caller has checked that the sizes fit together. Functions that need memory return 0, or -1 when
+ * there is none. Results do not depend on threads, nor an image's on the other images.
+ *
+ * Products of the sizes of one array fit, for NumPy allows no others, of an array without elements,
+ * too: there the sizes that are not 0 count. So such an array can have any sizes besides, and calls
+ * without results return at once.
  */
 
 /* Height and width. */
@@ -36,8 +40,10 @@ struct conv2d {
 };
 
 /*
- * Can there be memory for a padded copy of an image, with a vector's room behind its rows? Paddings and dilations are numbers that
- * somebody writes down: their products leave the range of any type, so these are doubles, which only get a little inexact.
+ * Can there be memory for a padded copy of an image, with a vector's room behind its rows? Paddings
+ * and dilations are numbers that somebody writes down: their products leave the range of any type,
+ * so these are doubles, which only get a little inexact. Where it is true, no product of an image's
+ * sizes leaves the range of size_t; nor do those of arrays that are there, filters and maps.
  */
 static inline bool conv2d_may_fit(const struct conv2d *c)
 {
@@ -51,6 +57,9 @@ static inline bool conv2d_may_fit(const struct conv2d *c)
 bool conv2d_pools(const struct conv2d *conv);
 
 int conv2d(const struct conv2d *conv);
+
+/* How many elements the maps have before pooling, or SIZE_MAX. */
+size_t conv2d_outputs(const struct conv2d *conv);
 
 /* The same in steps, for a network: what is the same for all images, and one image at a time with memory for one worker. */
 struct conv2d_plan {
@@ -120,6 +129,9 @@ int conv2d_patches(const struct conv2d_patches *gradient);
  * writes weight and, unless it is NULL, bias.
  */
 void add_filter_blocks(void *weight, void *bias, enum work work, void *sums, size_t blocks, size_t filters, size_t entries);
+
+/* Writes zeros: the gradients of no images. */
+void clear_filters(void *weight, void *bias, const struct conv2d *conv);
 
 /* Is every element finite? */
 bool all_finite(enum work work, size_t n, const void *elements);

@@ -68,7 +68,10 @@ static void linear_task(void *context, size_t task, size_t worker)
 int linear(const struct linear *l)
 {
     const size_t vectors = linear_vectors(l);
-    ptrdiff_t *at = scratch_alloc(vectors * sizeof *at);
+    if (l->rows == 0 || l->out_features == 0) { /* other sizes may be any numbers then */
+        return 0;
+    }
+    ptrdiff_t *at = scratch_alloc(size_product_or_max(vectors, sizeof *at));
     if (at == NULL) {
         return -1;
     }
@@ -76,7 +79,10 @@ int linear(const struct linear *l)
         at[i] = (ptrdiff_t)(i * lanes_of(l->work));
     }
     struct linear_run run = {l, at};
-    pool_run((l->rows + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE, threads_for(l->rows * l->out_features, l->in_features, WORK_OF_TILES), linear_task, &run, l->watch);
+    pool_run(
+        size_parts(l->rows, ROWS_AT_ONCE),
+        threads_for(size_product_or_max(l->rows, l->out_features), l->in_features, WORK_OF_TILES),
+        linear_task, &run, l->watch);
     scratch_free(at);
     return 0;
 }

@@ -13,6 +13,7 @@ enum {
     TASK_ROWS = 4096,      /* corpus rows of a task, at the most */
     TASK_WORK = 1 << 28,   /* multiplications of a task, some 5 ms */
     WAITING = 64,
+    MEASURED = 64,         /* queries whose norms are measured at a time */
     MANY_QUERIES = 64,     /* for so many a worker looks at the watch chunk by chunk */
     FULL_FREE = 1 << 12,   /* scores of their own that are no reason to think of tiles yet */
     FULL_SHARE = 16,       /* a score of its own takes so many times as long as one of a tile, */
@@ -202,7 +203,8 @@ static size_t look_at_codes(const struct look *l, struct worker *w, size_t worke
         }
         count = smaller(CODES_QUERIES, queries - query);
         if (s->codes != NULL && queries > 1) {
-            prefetch_codes(l, first + CHUNK, (query - begin) / CODES_QUERIES, (queries - begin + CODES_QUERIES - 1) / CODES_QUERIES);
+            prefetch_codes(l, first + CHUNK, (query - begin) / CODES_QUERIES,
+                           size_parts(queries - begin, CODES_QUERIES));
         }
         for (size_t q = 0; q < CODES_QUERIES; q++) { /* those that are not there are the first again */
             factors[q] = l->factors + (query + (q < count ? q : 0)) * l->factors_step;
@@ -295,8 +297,12 @@ static bool find_direction(const struct look *l, size_t query, void *buffer, flo
 static void prepare_queries(struct look *l)
 {
     struct worker *w = (struct worker *)l->scratch; /* whose buffers nobody needs yet */
-    scores_measure(&l->scores, l->scores.symmetric ? SIDE_X : SIDE_Y, 0, 0, l->part.queries, &l->queries);
-    for (size_t query = 0; query < l->part.queries; query++) {
+    for (size_t query = 0; query < l->part.queries && !watch_step(l->search->watch, 0); query++) {
+        const struct norms norms = {l->queries.weight + query, l->queries.exponent + query};
+        if (query % MEASURED == 0) {
+            scores_measure(&l->scores, l->scores.symmetric ? SIDE_X : SIDE_Y, 0, query,
+                           smaller(MEASURED, l->part.queries - query), &norms);
+        }
         float *direction = l->by_codes ? l->vectors : l->vectors + query * l->plan.depth;
         const bool finite = find_direction(l, query, w->query, direction);
         if (l->by_codes) {
@@ -305,12 +311,13 @@ static void prepare_queries(struct look *l)
     }
 }
 
-/* One block of memory for everything: the queries' parts, then each worker's. */
+/* One block of memory for everything: the queries' parts, then each worker's. At most 4096 queries
+ * of CODES_DEPTH elements. */
 static int lay_out(struct look *l, char **block)
 {
     const size_t queries = l->part.queries, depth = l->plan.depth, row = scratch_round(depth * (sizeof(double) + sizeof(float)));
-    const size_t rounded = (queries + CODES_QUERIES - 1) / CODES_QUERIES * CODES_QUERIES;
-    const size_t padded = (depth + CODES_PADDING - 1) / CODES_PADDING * CODES_PADDING;
+    const size_t rounded = size_parts(queries, CODES_QUERIES) * CODES_QUERIES;
+    const size_t padded = size_parts(depth, CODES_PADDING) * CODES_PADDING;
     l->factors_step = padded * kernels_current()->codes->factor_size;
     const size_t norms = scratch_round((queries + COSINE_PADDING) * (sizeof(double) + sizeof(int)));
     const size_t factors = l->by_codes ? scratch_round(rounded * l->factors_step) : 0;
@@ -358,8 +365,9 @@ int look(const struct search *s, const struct part *part, size_t first, bool by_
     scores_init(&l.scores, &l.call);
     const size_t rows = part->rows - first, per_row = part->queries * l.plan.depth;
     l.task_rows = smaller(TASK_ROWS, larger(TASK_WORK / per_row / CHUNK, 1) * CHUNK);
-    const size_t tasks = (rows + l.task_rows - 1) / l.task_rows;
-    const int threads = threads_for(rows * part->queries, l.plan.depth, WORK_OF_TILES);
+    const size_t tasks = size_parts(rows, l.task_rows);
+    const int threads =
+        threads_for(size_product_or_max(rows, part->queries), l.plan.depth, WORK_OF_TILES);
     l.workers = smaller((size_t)(threads < s->finder->workers ? threads : s->finder->workers), tasks);
     if (lay_out(&l, &block) < 0) {
         return -1;

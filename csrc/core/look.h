@@ -34,7 +34,7 @@ struct code_query encode_query(const float *direction, bool finite, size_t depth
 
 static inline double limit_at(const struct finder *f, size_t worker, size_t query)
 {
-    const size_t at = worker * f->limits_step + query;
+    const size_t at = worker * f->limits_step + (query & f->limits_mask);
     return f->work == WORK_F64 ? ((const double *)f->limits)[at] : (double)((const float *)f->limits)[at];
 }
 

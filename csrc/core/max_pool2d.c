@@ -27,8 +27,7 @@ static struct span window(size_t out, size_t stride, size_t padding, size_t kern
 /* Some ten microseconds of windows, or one that is large. */
 static size_t windows_between_looks(const struct max_pool2d *p)
 {
-    size_t size;
-    return size_mul(p->kernel.h, p->kernel.w, &size) ? (1 << 14) / (size + 1) + 1 : 1;
+    return (1 << 14) / larger(size_product_or_max(p->kernel.h, p->kernel.w), 1) + 1;
 }
 
 #define POOL_PLANE(type)                                                                                                    \
@@ -114,8 +113,11 @@ static void planes_task(void *context, size_t task, size_t worker)
 void max_pool2d(const struct max_pool2d *p)
 {
     struct run run = {p, larger(smaller(p->planes / 64, 8), 1)};
-    const size_t windows = p->planes * p->out.h * p->out.w, tasks = (p->planes + run.at_once - 1) / run.at_once;
-    pool_run(tasks, threads_for(windows, p->kernel.h * p->kernel.w, WORK_OF_SUMS), planes_task, &run, p->watch);
+    const size_t windows = size_product_or_max(size_product_or_max(p->planes, p->out.h), p->out.w),
+                 tasks = size_parts(p->planes, run.at_once);
+    pool_run(tasks,
+             threads_for(windows, size_product_or_max(p->kernel.h, p->kernel.w), WORK_OF_SUMS),
+             planes_task, &run, p->watch);
 }
 
 #define SCATTER(type)                                                                                                       \

@@ -62,9 +62,10 @@ static bool may_fit(const struct shape *s)
 static bool shape_after(const struct layer *l, struct shape *s)
 {
     struct extent2 out;
+    size_t channels;
     switch (l->kind) {
     case LAYER_CONV2D:
-        if (s->flat || s->channels != l->in * l->groups ||
+        if (s->flat || !size_mul(l->in, l->groups, &channels) || s->channels != channels ||
             !windows(s->size.h, l->before.h, l->after.h, l->kernel.h, l->stride.h, l->dilation.h, &out.h) ||
             !windows(s->size.w, l->before.w, l->after.w, l->kernel.w, l->stride.w, l->dilation.w, &out.w)) {
             return false;
@@ -196,7 +197,7 @@ static void run_block(void *context, size_t task, size_t worker)
     }
 }
 
-/* How much of everything the stages need. Returns multiplications of an image. */
+/* How much of everything the stages need. Returns multiplications of an image, or SIZE_MAX. */
 static size_t measure(struct run *r, size_t *vectors)
 {
     size_t most = 0, scratch = 0, work = 0;
@@ -207,15 +208,17 @@ static size_t measure(struct run *r, size_t *vectors)
         if (s->kind == LAYER_CONV2D) {
             const struct conv2d *c = &s->of.conv.conv;
             scratch = larger(scratch, conv2d_scratch(&s->of.conv));
-            work += c->out_channels * c->out.h * c->out.w * (c->in_channels / c->groups) * c->kernel.h * c->kernel.w;
+            const size_t terms = c->in_channels / c->groups * c->kernel.h * c->kernel.w;
+            work = size_sum_or_max(
+                work, size_product_or_max(c->out_channels * c->out.h * c->out.w, terms));
         } else if (s->kind == LAYER_LINEAR) {
             *vectors = larger(*vectors, linear_vectors(&s->of.linear));
-            work += s->in * s->out;
+            work = size_sum_or_max(work, size_product_or_max(s->in, s->out));
         }
-        work += s->out;
+        work = size_sum_or_max(work, s->out);
     }
-    r->block = larger(smaller(BLOCK_BYTES / (most * r->size + 1), MOST_IMAGES), 1);
-    r->between = most * r->size;
+    r->between = size_product_or_max(most, r->size);
+    r->block = larger(smaller(BLOCK_BYTES / size_sum_or_max(r->between, 1), MOST_IMAGES), 1);
     r->scratch_of_worker = scratch_round(scratch);
     return work;
 }
@@ -223,9 +226,14 @@ static size_t measure(struct run *r, size_t *vectors)
 int network_run(enum work work, const struct layer *layers, size_t count, size_t images, struct shape shape, const void *input, void *output,
                 struct watch *watch)
 {
-    struct stage *stages = scratch_alloc(count * sizeof *stages);
+    struct shape last = shape;
+    network_shape(layers, count, &last);
+    if (images == 0 || elements(&last) == 0) { /* other sizes may be any numbers then */
+        return 0;
+    }
+    struct stage *stages = scratch_alloc(size_product_or_max(count, sizeof *stages));
     struct run r = {.stages = stages, .size = work_size(work), .images = images, .input = input, .output = output, .work = work};
-    size_t vectors = 0, bytes;
+    size_t vectors = 0;
     int status = -1;
     for (size_t i = 0, taken; stages != NULL && i < count; i += taken, r.count++) {
         if ((taken = make_stage(&stages[r.count], work, layers + i, count - i, images, &shape)) == 0) {
@@ -238,12 +246,13 @@ int network_run(enum work work, const struct layer *layers, size_t count, size_t
     const size_t multiplications = measure(&r, &vectors);
     int threads = threads_for(images, multiplications, WORK_OF_TILES);
     r.block = larger(smaller(r.block, images / (2 * (size_t)threads)), 1); /* two blocks for each thread, at least */
-    const size_t tasks = (images + r.block - 1) / r.block;
+    const size_t tasks = size_parts(images, r.block);
     threads = (int)smaller((size_t)threads, larger(tasks, 1));
-    r.between = scratch_round(r.between * r.block);
-    r.scratch_of_worker += 2 * r.between;
-    r.at = scratch_alloc(vectors * sizeof *r.at);
-    if (r.at == NULL || !size_mul((size_t)threads, r.scratch_of_worker, &bytes) || (r.scratch = scratch_alloc(bytes)) == NULL) {
+    r.between = scratch_round(size_product_or_max(r.between, r.block));
+    r.scratch_of_worker = size_sum_or_max(r.scratch_of_worker, size_product_or_max(2, r.between));
+    r.at = scratch_alloc(size_product_or_max(vectors, sizeof *r.at));
+    if (r.at == NULL || (r.scratch = scratch_alloc(
+                             size_product_or_max((size_t)threads, r.scratch_of_worker))) == NULL) {
         goto done;
     }
     const size_t lanes = work == WORK_F64 ? kernels_current()->layers->lanes_f64 : kernels_current()->layers->lanes_f32;

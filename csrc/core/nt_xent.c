@@ -269,8 +269,9 @@ static void weigh(const struct driver *d, const struct worker *w, size_t panel, 
     const char *block = block_at(d, w, panel, first, end);
     (d->exponential ? d->kernels->weigh : d->kernels->weigh_logs)(w->weighted, block, d->weights + first * d->size, d->weights + base * d->size, end - first);
     for (size_t i = base; i < panel_end(d, panel); i++) {
-        const size_t other = partner(d->call, i), at = (other - first) * d->width + (i - base);
+        const size_t other = partner(d->call, i);
         if (other >= first && other < end) {
+            const size_t at = (other - first) * d->width + (i - base);
             set_element(d, w->weighted, at, weight_of_pair(d, element(d, block, at), i, other));
         }
     }
@@ -278,7 +279,7 @@ static void weigh(const struct driver *d, const struct worker *w, size_t panel, 
 
 static size_t products_of_panel(const struct driver *d)
 {
-    return (d->depth + d->tile_rows - 1) / d->tile_rows * d->tile_rows * d->width;
+    return size_product_or_max(size_parts(d->depth, d->tile_rows), d->tile_rows * d->width);
 }
 
 /* products += the columns of the normalised rows, times the weighted block. */
@@ -340,7 +341,7 @@ static void differentiate(void *context, size_t task, size_t worker)
 static size_t part(size_t *bytes, size_t wanted)
 {
     const size_t at = *bytes;
-    *bytes += scratch_round(wanted);
+    *bytes = size_sum_or_max(at, scratch_round(wanted));
     return at;
 }
 
@@ -353,12 +354,14 @@ static size_t odd_step(size_t bytes)
 static void lay_out_worker(struct driver *d, bool gradients)
 {
     const size_t product = products_of_panel(d), errors = d->call->work == WORK_F64 ? 2 : 1;
-    const size_t most = larger(GROUP_BYTES / (product * sizeof(double)), 1);
+    const size_t most = larger(GROUP_BYTES / sizeof(double) / product, 1), row = d->width * d->size;
     d->group = d->panels < (size_t)pool_get_threads() * PANELS_PER_THREAD ? 1 : smaller(GROUP, most);
     d->tile_sums = part(&d->scratch_of_worker, errors * d->tile_rows * d->width * sizeof(double));
-    d->block = part(&d->scratch_of_worker, BLOCK * d->width * d->size);
-    d->weighted = part(&d->scratch_of_worker, larger(BLOCK, d->depth) * d->width * d->size);
-    d->products = part(&d->scratch_of_worker, gradients ? errors * d->group * product * sizeof(double) : 0);
+    d->block = part(&d->scratch_of_worker, BLOCK * row);
+    d->weighted = part(&d->scratch_of_worker, size_product_or_max(larger(BLOCK, d->depth), row));
+    d->products =
+        part(&d->scratch_of_worker,
+             gradients ? size_product_or_max(errors * d->group * sizeof(double), product) : 0);
 }
 
 /* One block of memory for all. */
@@ -366,14 +369,19 @@ static char *lay_out(struct driver *d, int threads)
 {
     const bool gradients = d->call->gradients[0] != NULL;
     const size_t padded = d->panels * d->width;
-    size_t bytes = 0, matrix_bytes;
-    d->row_step = odd_step(d->depth * d->size);
+    size_t bytes = 0;
+    d->row_step = odd_step(size_product_or_max(d->depth, d->size));
     d->column_step = odd_step(padded * d->size);
     lay_out_worker(d, gradients);
-    const size_t rows = part(&bytes, (padded + d->tile_rows) * d->row_step), packed = part(&bytes, padded * d->depth * d->size);
-    const size_t turned = part(&bytes, gradients ? d->depth * d->column_step : 0), weights = part(&bytes, padded * d->size);
-    const size_t numbers = part(&bytes, 4 * padded * sizeof(double)), scratch = part(&bytes, (size_t)threads * d->scratch_of_worker);
-    const bool small = size_mul(padded * d->size, d->call->rows, &matrix_bytes) && matrix_bytes <= NT_XENT_MATRIX;
+    const size_t rows = part(&bytes, size_product_or_max(padded + d->tile_rows, d->row_step));
+    const size_t packed = part(&bytes, size_product_or_max(padded * d->size, d->depth));
+    const size_t turned =
+                     part(&bytes, gradients ? size_product_or_max(d->depth, d->column_step) : 0),
+                 weights = part(&bytes, padded * d->size);
+    const size_t numbers = part(&bytes, 4 * padded * sizeof(double)),
+                 scratch = part(&bytes, size_product_or_max((size_t)threads, d->scratch_of_worker));
+    const size_t matrix_bytes = size_product_or_max(padded * d->size, d->call->rows);
+    const bool small = matrix_bytes <= NT_XENT_MATRIX;
     const size_t matrix = part(&bytes, gradients && small ? matrix_bytes : 0);
     char *memory = scratch_alloc(bytes);
     if (memory == NULL) {
@@ -396,7 +404,7 @@ int nt_xent(const struct nt_xent *call, double *loss)
 {
     const struct tile_kernels *tiles = kernels_current()->tiles;
     const bool f64 = call->work == WORK_F64;
-    if (call->rows >> MOST_ROWS_BITS != 0) { /* sizes below would overflow */
+    if (call->rows >> MOST_ROWS_BITS != 0) { /* so that rows times what is bounded needs no check */
         return -1;
     }
     struct driver d = {
@@ -412,8 +420,8 @@ int nt_xent(const struct nt_xent *call, double *loss)
         .factor = 1.0 / call->temperature,
     };
     d.shift = d.exponential ? -d.factor : 0.0;
-    d.panels = (call->rows + d.width - 1) / d.width;
-    int threads = threads_for(call->rows * call->rows, d.depth, WORK_OF_TILES);
+    d.panels = size_parts(call->rows, d.width);
+    int threads = threads_for(size_product_or_max(call->rows, call->rows), d.depth, WORK_OF_TILES);
     threads = (size_t)threads < d.panels ? threads : (int)d.panels;
     char *memory = lay_out(&d, threads);
     if (memory == NULL) {
@@ -429,7 +437,7 @@ int nt_xent(const struct nt_xent *call, double *loss)
         *loss += d.losses[i] / (double)call->rows;
     }
     if (call->gradients[0] != NULL) {
-        pool_run((d.panels + d.group - 1) / d.group, threads, differentiate, &d, call->watch);
+        pool_run(size_parts(d.panels, d.group), threads, differentiate, &d, call->watch);
     }
     scratch_free(memory);
     return 0;

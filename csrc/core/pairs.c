@@ -44,11 +44,10 @@ static void offer(struct finder *finder, size_t worker, size_t query, size_t can
 }
 
 /* The same limit for every query, of all workers: nobody changes it. */
-static void *constant_limits(enum work work, size_t queries, double limit)
+static void *constant_limits(enum work work, double limit)
 {
-    size_t bytes;
-    void *limits = size_mul(queries + REACH_PADDING, work_size(work), &bytes) ? scratch_alloc(bytes) : NULL;
-    for (size_t i = 0; limits != NULL && i < queries + REACH_PADDING; i++) {
+    void *limits = scratch_alloc(ONE_LIMIT * work_size(work));
+    for (size_t i = 0; limits != NULL && i < ONE_LIMIT; i++) {
         if (work == WORK_F64) {
             ((double *)limits)[i] = limit;
         } else {
@@ -58,10 +57,12 @@ static void *constant_limits(enum work work, size_t queries, double limit)
     return limits;
 }
 
-int pairs_init(struct pairs *p, enum work work, size_t queries, double limit, size_t most)
+int pairs_init(struct pairs *p, enum work work, double limit, size_t most)
 {
     const int threads = pool_get_threads();
-    *p = (struct pairs){.finder = {work, threads, constant_limits(work, queries, limit), 0, offer}, .most = most, .workers = (size_t)threads};
+    *p = (struct pairs){.finder = {work, threads, constant_limits(work, limit), 0, 0, offer},
+                        .most = most,
+                        .workers = (size_t)threads};
     p->lists = scratch_alloc(p->workers * sizeof *p->lists);
     for (size_t i = 0; p->lists != NULL && i < p->workers; i++) {
         p->lists[i].blocks = NULL;
@@ -96,9 +97,11 @@ static void starts_of(size_t *counts, size_t size)
 /* By counting: first by j, then, keeping that order, by i. */
 int pairs_store(const struct pairs *p, size_t rows, size_t columns, int64_t *i, int64_t *j, void *values, struct watch *watch)
 {
-    const size_t count = atomic_load(&p->count), places = rows + columns + 2;
-    size_t bytes, *of_i = size_mul(places, sizeof *of_i, &bytes) ? scratch_alloc(bytes) : NULL, *of_j = of_i == NULL ? NULL : of_i + rows + 1;
-    struct pair *by_j = size_mul(count, sizeof *by_j, &bytes) ? scratch_alloc(bytes) : NULL;
+    const size_t count = atomic_load(&p->count),
+                 places = size_sum_or_max(size_sum_or_max(rows, columns), 2);
+    size_t *of_i = scratch_alloc(size_product_or_max(places, sizeof *of_i)),
+           *of_j = of_i == NULL ? NULL : of_i + rows + 1;
+    struct pair *by_j = scratch_alloc(size_product_or_max(count, sizeof *by_j));
     if (of_i == NULL || by_j == NULL) {
         scratch_free(of_i);
         scratch_free(by_j);
@@ -164,9 +167,11 @@ static void join(struct finder *finder, size_t worker, size_t query, size_t cand
     pthread_mutex_unlock(&g->turn);
 }
 
-int groups_init(struct groups *g, enum work work, size_t queries, double limit, int64_t *parents)
+int groups_init(struct groups *g, enum work work, double limit, int64_t *parents)
 {
-    *g = (struct groups){.finder = {work, pool_get_threads(), constant_limits(work, queries, limit), 0, join}, .parents = parents};
+    *g = (struct groups){
+        .finder = {work, pool_get_threads(), constant_limits(work, limit), 0, 0, join},
+        .parents = parents};
     pthread_mutex_init(&g->turn, NULL);
     return g->finder.limits == NULL ? -1 : 0;
 }

@@ -10,7 +10,7 @@ static size_t magnitude(ptrdiff_t stride)
 
 static size_t distance(const struct axis *axis)
 {
-    return magnitude(axis->x) + magnitude(axis->y);
+    return size_sum_or_max(magnitude(axis->x), magnitude(axis->y));
 }
 
 /* Inserted behind all axes that are at least as far apart in memory, so the closest comes last. */
@@ -37,9 +37,10 @@ static void axes_merge(struct axes *axes)
         struct axis *outer = &axes->at[last];
         const struct axis *inner = &axes->at[i];
         const size_t size = inner->size;
-        if (is_multiple(outer->x, inner->x, size) && is_multiple(outer->y, inner->y, size) && is_multiple(outer->out, inner->out, size)) {
-            struct axis merged = *inner;
-            merged.size *= outer->size;
+        struct axis merged = *inner;
+        if (is_multiple(outer->x, inner->x, size) && is_multiple(outer->y, inner->y, size) &&
+            is_multiple(outer->out, inner->out, size) &&
+            size_mul(outer->size, size, &merged.size)) {
             *outer = merged;
         } else {
             axes->at[++last] = *inner;
@@ -52,7 +53,7 @@ size_t axes_size(const struct axes *axes)
 {
     size_t size = 1;
     for (int i = 0; i < axes->count; i++) {
-        size *= axes->at[i].size;
+        size = size_product_or_max(size, axes->at[i].size);
     }
     return size;
 }
@@ -154,7 +155,7 @@ void plan_pairs(struct plan *plan, const struct axis *left, const struct axis *r
 {
     plan->driver = PLAN_TILES;
     plan->swapped = false;
-    plan->outputs = left->size * right->size;
+    plan->outputs = size_product_or_max(left->size, right->size);
     plan->depth = reduced->size;
     plan->outer.count = 0;
     plan->left.count = plan->right.count = plan->reduced.count = 1;

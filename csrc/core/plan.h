@@ -32,7 +32,8 @@ enum plan_driver {
 struct plan {
     enum plan_driver driver;
     bool swapped;   /* the operands change places: x is what the caller calls y (PLAN_TILES, so that the result's inner axis is a right one) */
-    size_t outputs; /* number of sums */
+    size_t outputs; /* number of sums; of plan_pairs, which search has for any two sides, SIZE_MAX
+                       where it is more */
     size_t depth;   /* terms of each */
     struct axes reduced;
     struct axes outer; /* all others, by falling distance in memory; with PLAN_TILES only those that both sides have */
@@ -55,6 +56,7 @@ bool plan_make(struct plan *plan, const struct plan_request *request);
 /* Every row of x with every row of y, whatever the sizes: a PLAN_TILES plan of one axis each. */
 void plan_pairs(struct plan *plan, const struct axis *left, const struct axis *right, const struct axis *reduced);
 
+/* The product of the sizes, or SIZE_MAX; of axes that plan_make made, exact. */
 size_t axes_size(const struct axes *axes);
 
 /* Where element `index` of the flattened axes lies: byte offsets of x, y and out. */

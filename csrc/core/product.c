@@ -43,7 +43,8 @@ static void multiply_columns(const struct product *p, size_t column, size_t colu
 {
     const struct layer_kernels *kernels = kernels_current()->layers;
     outer_kernel *outer = p->work == WORK_F64 ? kernels->outer_f64 : kernels->outer_f32;
-    const size_t size = work_size(p->work), lanes = lanes_of(p->work), vectors = (columns + lanes - 1) / lanes, dense = vectors * lanes;
+    const size_t size = work_size(p->work), lanes = lanes_of(p->work),
+                 vectors = size_parts(columns, lanes), dense = vectors * lanes;
     const bool narrow = columns < lanes;
     char *sums = memory->data, *wide = sums + sums_bytes(p->work);
     const size_t right_step = narrow ? lanes : p->right_step;
@@ -115,8 +116,13 @@ static void run_task(void *context, size_t task, size_t worker)
 
 int product(const struct product *p)
 {
-    const size_t tasks = (p->rows + TASK_ROWS - 1) / TASK_ROWS;
-    const int threads = (int)smaller((size_t)threads_for(p->rows * p->columns, larger(p->depth, 1), WORK_OF_TILES), larger(tasks, 1));
+    const size_t tasks = size_parts(p->rows, TASK_ROWS);
+    const int threads = (int)smaller((size_t)threads_for(size_product_or_max(p->rows, p->columns),
+                                                         larger(p->depth, 1), WORK_OF_TILES),
+                                     larger(tasks, 1));
+    if (p->rows == 0 || p->columns == 0) { /* of which there may be any number of the other */
+        return 0;
+    }
     struct run run = {p, scratch_alloc((size_t)threads * product_scratch(p->work))};
     if (run.scratch == NULL) {
         return -1;

@@ -42,9 +42,8 @@ struct stretch {
 
 int threads_for(size_t outputs, size_t depth, enum thread_work least)
 {
-    size_t work;
-    const size_t most = (size_t)pool_get_threads();
-    const size_t worth = size_mul(outputs, depth, &work) ? work / (size_t)least : most;
+    const size_t most = (size_t)pool_get_threads(),
+                 worth = size_product_or_max(outputs, depth) / (size_t)least;
     return worth <= 1 ? 1 : (int)(worth < most ? worth : most);
 }
 
@@ -354,7 +353,7 @@ static int share_out(struct driver *d)
     d->outputs = d->inner.size < most ? d->inner.size : most;
     d->block = threads == 1 && d->call->watch == NULL ? d->inner.size : per_task < least ? least : per_task;
     d->block = d->block < d->inner.size ? d->block : d->inner.size;
-    d->blocks = (d->inner.size + d->block - 1) / d->block;
+    d->blocks = size_parts(d->inner.size, d->block);
     const size_t tasks = d->blocks * axes_size(&d->rest);
     return (size_t)threads < tasks ? threads : (int)tasks;
 }

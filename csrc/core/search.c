@@ -25,7 +25,9 @@ static void take_scores(const void *context, const struct tiles_block *b, const 
     const char *limits = (const char *)f->limits + worker * f->limits_step * size;
     uint32_t found[TILES_MAX_ROWS * TILES_MAX / COSINE_STEP + 2];
     const size_t count = (f->work == WORK_F64 ? kernels->reach_f64 : kernels->reach_f32)(
-        scores, step, b->rows, b->columns, mirrored ? limits + candidate * size : NULL, limits + query * size, found);
+        scores, step, b->rows, b->columns,
+        mirrored ? limits + (candidate & f->limits_mask) * size : NULL,
+        limits + (query & f->limits_mask) * size, found);
     for (size_t n = 0; n < count; n++) {
         const size_t r = found[n] >> 16;
         for (uint32_t bits = found[n] & 0xff; bits != 0; bits &= bits - 1) {

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "core/reduce.h"
+#include "core/tiles.h"
 
 /*
  * Search: every row of a corpus with every query, and of all their scores only those that reach a limit. A cheaper look at a pair
@@ -12,17 +13,23 @@
  * What is found therefore has the scores of all_pairs.c, bit for bit, whichever way it was found.
  */
 
+/* Room for one limit of all queries: a kernel reads as many limits as a tile has rows or columns,
+ * and padding. */
+enum { ONE_LIMIT = TILES_MAX_ROWS + REACH_PADDING };
+
 /* Takes what is found. One for each kind of result: in topk.c and pairs.c. */
 struct finder {
     enum work work; /* of scores and limits */
     int workers;    /* that it has room for */
 
     /*
-     * Each worker's own limits, one a query, with room for REACH_PADDING more: a score below its query's is of no use. offer may
-     * raise them. From one worker to the next `limits_step` elements.
+     * A score below its query's limit is of no use. Each worker has its own limits, which offer may
+     * raise: that of a query is at (query & limits_mask), with room for REACH_PADDING more behind
+     * the last; the next worker's are `limits_step` elements on. The mask has all bits, or none
+     * where all queries share one limit: then there are ONE_LIMIT equal elements.
      */
     void *limits;
-    size_t limits_step;
+    size_t limits_step, limits_mask;
 
     /* A score that reaches its limit or is NaN. Called from several threads; a worker is one thread at a time. */
     void (*offer)(struct finder *finder, size_t worker, size_t query, size_t candidate, double score);
@@ -86,7 +93,7 @@ struct pairs {
     size_t workers;
 };
 
-int pairs_init(struct pairs *pairs, enum work work, size_t queries, double limit, size_t most);
+int pairs_init(struct pairs *pairs, enum work work, double limit, size_t most);
 void pairs_free(struct pairs *pairs);
 /* The pairs in ascending order of i, then j; i < rows, j < columns. -1 when there is no memory. */
 int pairs_store(const struct pairs *pairs, size_t rows, size_t columns, int64_t *i, int64_t *j, void *values, struct watch *watch);
@@ -98,7 +105,7 @@ struct groups {
     pthread_mutex_t turn;
 };
 
-int groups_init(struct groups *groups, enum work work, size_t queries, double limit, int64_t *parents);
+int groups_init(struct groups *groups, enum work work, double limit, int64_t *parents);
 void groups_free(struct groups *groups);
 /* Each row's label: the lowest row of its group. */
 void groups_label(size_t rows, int64_t *parents);

@@ -56,9 +56,10 @@ struct task {
     char *scratch;
 };
 
+/* Sizes of arrays leave room for it. */
 static size_t round_up(size_t n, size_t step)
 {
-    return (n + step - 1) / step * step;
+    return size_parts(n, step) * step;
 }
 
 /* Panels of tile_columns right rows, one after another; in a panel, the rows' elements of one step lie side by side. */
@@ -197,9 +198,10 @@ static void run_task(void *context, size_t index, size_t worker)
 static void finish_empty(const struct tiles *call)
 {
     static const double zeros[TILES_MAX + COSINE_PADDING];
-    for (size_t batch = 0; batch < call->batches; batch++) {
-        for (size_t i = 0; i < call->left && !watch_step(call->watch, 0); i++) {
-            for (size_t j = call->symmetric ? i : 0, n; j < call->right; j += n) {
+    for (size_t batch = 0; batch < call->batches && !watch_stopped(call->watch); batch++) {
+        for (size_t i = 0; i < call->left && !watch_stopped(call->watch); i++) {
+            for (size_t j = call->symmetric ? i : 0, n;
+                 j < call->right && !watch_step(call->watch, 0); j += n) {
                 n = smaller(TILES_MAX, call->right - j);
                 call->finish(call->context, &(struct tiles_block){batch, i, 1, j, n, 0, zeros, n});
             }
@@ -207,12 +209,15 @@ static void finish_empty(const struct tiles *call)
     }
 }
 
+/* Constants bound all that a worker holds: of longer rows a segment, and of its right rows a block.
+ */
 static void lay_out(struct driver *d, int threads)
 {
     const struct tiles *call = d->call;
-    const size_t right_rows = smaller(RIGHT_ROWS, larger(LONG_RIGHT_ROWS, PANEL_BYTES / (call->depth * d->size)));
+    const size_t right_rows =
+        smaller(RIGHT_ROWS, larger(LONG_RIGHT_ROWS, PANEL_BYTES / d->size / call->depth));
     d->right_block = smaller(right_rows / d->tile_columns * d->tile_columns, round_up(call->right, d->tile_columns));
-    d->right_blocks = (call->right + d->right_block - 1) / d->right_block;
+    d->right_blocks = size_parts(call->right, d->right_block);
     const size_t most = smaller(PANEL_BYTES / (d->right_block * d->size), LEFT_BYTES / (d->tile_rows * d->size));
     d->segment = call->depth <= most ? call->depth : most / TILE_DEPTH * TILE_DEPTH;
     const bool whole = d->segment == call->depth;
@@ -221,11 +226,12 @@ static void lay_out(struct driver *d, int threads)
     d->chunk = d->chunk < d->group ? larger(d->chunk / d->tile_rows, 1) * d->tile_rows : d->chunk / d->group * d->group;
     d->chunk = smaller(d->chunk, round_up(call->left, d->tile_rows));
     const size_t per_sum = (call->work == WORK_F64 ? 2 : 1) * sizeof(double), kept = LONG_TASK_BYTES / (per_sum * d->right_block);
-    const size_t tasks = (size_t)threads * TASKS_PER_THREAD, blocks = call->batches * d->right_blocks;
+    const size_t tasks = (size_t)threads * TASKS_PER_THREAD,
+                 blocks = size_product_or_max(call->batches, d->right_blocks);
     const size_t shares = threads == 1 || blocks >= tasks ? 1 : tasks / blocks; /* of the left rows */
-    d->left_task = round_up((call->left + shares - 1) / shares, d->chunk);
+    d->left_task = round_up(size_parts(call->left, shares), d->chunk);
     d->left_task = whole ? d->left_task : smaller(d->left_task, larger(kept / d->chunk, 1) * d->chunk);
-    d->left_tasks = (call->left + d->left_task - 1) / d->left_task;
+    d->left_tasks = size_parts(call->left, d->left_task);
 
     d->errors = (whole ? d->chunk : d->left_task * (d->right_block / d->tile_columns)) * d->tile_columns;
     d->panel = SCRATCH_ALIGN;
@@ -240,9 +246,9 @@ static void lay_out(struct driver *d, int threads)
 
 static int workers_for(const struct tiles *call)
 {
-    size_t sums;
-    const bool many = !size_mul(call->left * call->right, call->batches, &sums);
-    const int workers = many ? pool_get_threads() : threads_for(call->symmetric ? sums / 2 : sums, call->depth, WORK_OF_TILES);
+    const size_t sums =
+        size_product_or_max(size_product_or_max(call->left, call->right), call->batches);
+    const int workers = threads_for(call->symmetric ? sums / 2 : sums, call->depth, WORK_OF_TILES);
     return call->workers > 0 && workers > call->workers ? call->workers : workers;
 }
 
@@ -267,10 +273,14 @@ int tiles_run(const struct tiles *call)
     };
     int threads = workers_for(call);
     lay_out(&d, threads);
-    const size_t tasks = call->batches * d.right_blocks * d.left_tasks;
+    size_t tasks;
+    if (!size_mul(call->batches, d.right_blocks, &tasks) ||
+        !size_mul(tasks, d.left_tasks, &tasks)) {
+        return -1; /* more than can be numbered */
+    }
     threads = (size_t)threads < tasks ? threads : (int)tasks;
-    size_t bytes;
-    if (!size_mul((size_t)threads, d.scratch_of_worker, &bytes) || (d.scratch = scratch_alloc(bytes)) == NULL) {
+    d.scratch = scratch_alloc(size_product_or_max((size_t)threads, d.scratch_of_worker));
+    if (d.scratch == NULL) {
         return -1;
     }
     for (int i = 0; i < threads; i++) {

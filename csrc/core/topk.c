@@ -158,13 +158,14 @@ static void offer(struct finder *finder, size_t worker, size_t query, size_t can
 int topk_init(struct topk *t, enum work work, size_t queries, size_t k, void *values, int64_t *indices)
 {
     const int threads = pool_get_threads();
-    const size_t workers = (size_t)threads, step = queries + REACH_PADDING;
-    size_t elements, bytes;
-    *t = (struct topk){.finder = {work, threads, NULL, step, offer}, .k = k, .values = values, .indices = indices, .shared = workers > 1};
-    if (!size_mul(workers, step, &elements) || !size_mul(elements, work_size(work), &bytes)) {
-        return -1;
-    }
-    t->finder.limits = scratch_alloc(bytes);
+    const size_t workers = (size_t)threads, step = size_sum_or_max(queries, REACH_PADDING);
+    *t = (struct topk){.finder = {work, threads, NULL, step, SIZE_MAX, offer},
+                       .k = k,
+                       .values = values,
+                       .indices = indices,
+                       .shared = workers > 1};
+    t->finder.limits =
+        scratch_alloc(size_product_or_max(size_product_or_max(workers, step), work_size(work)));
     t->turns = scratch_alloc(TURNS * sizeof(pthread_mutex_t));
     if (t->finder.limits == NULL || t->turns == NULL) {
         topk_free(t);

@@ -70,9 +70,12 @@ static PyObject *finish(struct watched *watched, int status)
 /* Arrays of a convolution: images, filters of one group, maps. */
 static bool conv_fits(PyArrayObject *x, PyArrayObject *weight, PyArrayObject *maps, Py_ssize_t groups)
 {
-    return groups >= 1 && PyArray_DIM(x, 0) == PyArray_DIM(maps, 0) && PyArray_DIM(x, 1) == PyArray_DIM(weight, 1) * groups &&
-           PyArray_DIM(maps, 1) == PyArray_DIM(weight, 0) && PyArray_DIM(weight, 0) % groups == 0 && PyArray_DIM(weight, 2) >= 1 &&
-           PyArray_DIM(weight, 3) >= 1;
+    size_t channels;
+    return groups >= 1 && PyArray_DIM(x, 0) == PyArray_DIM(maps, 0) &&
+           size_mul((size_t)PyArray_DIM(weight, 1), (size_t)groups, &channels) &&
+           (size_t)PyArray_DIM(x, 1) == channels &&
+           PyArray_DIM(maps, 1) == PyArray_DIM(weight, 0) && PyArray_DIM(weight, 0) % groups == 0 &&
+           PyArray_DIM(weight, 2) >= 1 && PyArray_DIM(weight, 3) >= 1;
 }
 
 static struct conv2d conv_of(PyArrayObject *x, PyArrayObject *weight, PyArrayObject *maps, Py_ssize_t groups)
@@ -323,7 +326,7 @@ static bool windows_fit(size_t in, size_t out, size_t kernel, size_t stride, siz
 {
     size_t last;
     return kernel >= 1 && stride >= 1 && dilation >= 1 && kernel <= INT_MAX && dilation <= INT_MAX && padding <= ((kernel - 1) * dilation + 1) / 2 &&
-           (out == 0 || (!__builtin_mul_overflow(out - 1, stride, &last) && last < in + padding));
+           (out == 0 || (size_mul(out - 1, stride, &last) && last < in + padding));
 }
 
 static PyObject *nn_max_pool2d(PyObject *self, PyObject *args)

@@ -5,6 +5,7 @@
 #include "python/search.h"
 
 #include "base/fp_mode.h"
+#include "base/scratch.h"
 #include "core/search.h"
 #include "python/args.h"
 #include "python/watch.h"
@@ -125,16 +126,18 @@ static int value_type(enum work work)
 static int call_run(struct call *c)
 {
     struct watched watched;
-    const size_t rows = c->search.corpus_rows.size;
+    const size_t rows = c->search.corpus_rows.size,
+                 pairs = size_product_or_max(rows, c->search.query_rows.size);
     const bool half = c->corpus.operand.data == c->queries.operand.data && c->first_candidate == c->first_query && (c->self || c->mirrored);
-    watched_begin(&watched, c->report, half ? rows * (rows + 1) / 2 : rows * c->search.query_rows.size);
+    watched_begin(&watched, c->report, half ? pairs_of_rows(rows) : pairs);
     c->search.watch = &watched.watch;
     const int status = search(&c->search);
     if (watched_end(&watched) < 0) {
         return -1;
     }
     if (status < 0) {
-        PyErr_NoMemory();
+        fail(PyExc_MemoryError, c->function, &c->queries, &c->corpus,
+             "there is no memory for so many rows: pass some of them at a time");
     }
     return status;
 }
@@ -164,7 +167,7 @@ static PyObject *topk(PyObject *self, PyObject *args)
             PyErr_NoMemory();
         } else {
             c.search.finder = &topk.finder;
-            c.search.warm = WARM_ROWS + WARM_TIMES_K * (size_t)shape[1];
+            c.search.warm = size_sum_or_max(WARM_ROWS, size_product_or_max(WARM_TIMES_K, (size_t)shape[1]));
             status = call_run(&c);
             topk_free(&topk);
         }
@@ -242,7 +245,7 @@ static PyObject *pairs(PyObject *self, PyObject *args)
     queries = c.mirrored && candidates > queries ? candidates : queries; /* whose numbers are of one array */
     candidates = c.mirrored ? queries : candidates;
     const fp_mode caller = fp_mode_enter(); /* the threshold is rounded */
-    const int status = pairs_init(&pairs, work_of(&c), queries, threshold, (size_t)most);
+    const int status = pairs_init(&pairs, work_of(&c), threshold, (size_t)most);
     fp_mode_leave(caller);
     if (status < 0) {
         PyErr_NoMemory();
@@ -289,7 +292,7 @@ static PyObject *groups(PyObject *self, PyObject *args)
         return NULL;
     }
     const fp_mode caller = fp_mode_enter(); /* the threshold is rounded */
-    status = groups_init(&groups, work_of(&c), rows, threshold, PyArray_DATA(parents));
+    status = groups_init(&groups, work_of(&c), threshold, PyArray_DATA(parents));
     fp_mode_leave(caller);
     if (status < 0) {
         PyErr_NoMemory();

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 
 #include "base/fp_mode.h"
+#include "base/scratch.h"
 #include "core/nt_xent.h"
 #include "python/args.h"
 #include "python/watch.h"
@@ -47,7 +48,8 @@ static PyObject *simclr_nt_xent(PyObject *self, PyObject *args)
     }
     PyArrayObject *first = (PyArrayObject *)z[0];
     const bool fits = PyArray_Check(z[0]) && PyArray_NDIM(first) == 2 && (PyArray_TYPE(first) == NPY_FLOAT || PyArray_TYPE(first) == NPY_DOUBLE);
-    const npy_intp rows = fits ? PyArray_DIM(first, 0) * (z[1] == Py_None ? 1 : 2) : 0;
+    const npy_intp of_first = fits ? PyArray_DIM(first, 0) : 0, most = NPY_MAX_INTP / 2;
+    const npy_intp rows = z[1] == Py_None ? of_first : of_first > most ? 0 : 2 * of_first;
     if (rows < 2 || rows % 2 != 0 || !(temperature > 0.0) || !halves(z[0], z[1], PyArray_TYPE(first), rows, PyArray_DIM(first, 1), false, views) ||
         (dz[0] != Py_None && !halves(dz[0], dz[1], PyArray_TYPE(first), rows, PyArray_DIM(first, 1), true, gradients))) {
         PyErr_SetString(PyExc_ValueError, "nt_xent(): arrays that do not fit together; call it through cossim.simclr");
@@ -63,7 +65,7 @@ static PyObject *simclr_nt_xent(PyObject *self, PyObject *args)
         .temperature = temperature,
         .eps = eps,
     };
-    if (call.rows * (call.depth + 1) < GIL_WORK / call.rows) {
+    if (size_product_or_max(call.rows, call.depth + 1) < GIL_WORK / call.rows) {
         const fp_mode caller = fp_mode_enter();
         status = nt_xent(&call, &loss);
         fp_mode_leave(caller);

@@ -2,6 +2,7 @@
 #include "python/similarity.h"
 
 #include "base/fp_mode.h"
+#include "base/scratch.h"
 #include "core/plan.h"
 #include "core/reduce.h"
 #include "python/args.h"
@@ -14,11 +15,11 @@ enum { GIL_WORK = 1 << 14 };
 /* -1 with an error set. report: called with the number of scores done, where the call is not a small one; or NULL. */
 static int run(struct reduction *reduction, PyObject *report, size_t total)
 {
-    size_t work;
     struct watched watched;
     int status;
-    const size_t depth = reduction->plan->depth == 0 ? 1 : reduction->plan->depth; /* outputs of no elements are written, too */
-    if (!__builtin_mul_overflow(reduction->plan->outputs, depth, &work) && work < GIL_WORK) {
+    const size_t depth =
+        larger(reduction->plan->depth, 1); /* outputs of no elements are written, too */
+    if (size_product_or_max(reduction->plan->outputs, depth) < GIL_WORK) {
         const fp_mode caller = fp_mode_enter();
         status = reduce(reduction);
         fp_mode_leave(caller);
@@ -418,7 +419,8 @@ static PyObject *run_pairs(const char *function, const struct array_argument *x,
         .out = PyArray_BYTES(result.array),
         .plan = &plan,
     };
-    const size_t rows = left_axis.size, total = y == NULL ? rows * (rows + 1) / 2 : rows * right_axis.size;
+    const size_t total = y == NULL ? pairs_of_rows(left_axis.size)
+                                   : size_product_or_max(left_axis.size, right_axis.size);
     return result_finish(&result, run(&reduction, report, total) == 0);
 }
 

@@ -3,12 +3,16 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include "base/scratch.h"
+
 static int call_report(struct watched *w)
 {
     if (w->report == NULL || w->report == Py_None) {
         return 0;
     }
-    PyObject *result = PyObject_CallFunction(w->report, "nn", (Py_ssize_t)atomic_load(&w->watch.done), (Py_ssize_t)w->total);
+    const size_t most = PY_SSIZE_T_MAX, done = smaller(atomic_load(&w->watch.done), most),
+                 total = smaller(w->total, most);
+    PyObject *result = PyObject_CallFunction(w->report, "nn", (Py_ssize_t)done, (Py_ssize_t)total);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }
@@ -45,6 +49,13 @@ void watched_begin(struct watched *w, PyObject *report, size_t total)
     watch_start(&w->watch);
     w->state = PyEval_SaveThread();
     w->mode = fp_mode_enter();
+}
+
+size_t pairs_of_rows(size_t rows)
+{
+    const size_t half = rows / 2, odd = rows % 2;
+    return size_product_or_max(
+        half + odd, size_sum_or_max(rows, 1 - odd)); /* one of rows and rows + 1 is even */
 }
 
 int watched_end(struct watched *w)

@@ -20,11 +20,14 @@ struct watched {
     PyThreadState *state;
     fp_mode mode; /* the caller's */
     PyObject *report; /* called with how much is done and the total; or NULL, None */
-    size_t total;
+    size_t total;     /* or SIZE_MAX, where it is more */
 };
 
 void watched_begin(struct watched *watched, PyObject *report, size_t total);
 int watched_end(struct watched *watched);
+
+/* The number of pairs i <= j of so many rows, or SIZE_MAX: a total. */
+size_t pairs_of_rows(size_t rows);
 
 /* What progress=... of a public function means, by cossim._progress: *report to hand on, *context to close. -1 with an error set. */
 int progress_open(const char *function, PyObject *progress, PyObject **report, PyObject **context);
