@@ -1,0 +1,45 @@
+"""Giant shapes that take no memory, in every function, stopped at random moments: no signal, no call without an end."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import SLOWNESS, not_emulated
+from processes import ENVIRONMENT
+
+pytest.importorskip("resource")
+size_calls = pytest.importorskip("size_calls", exc_type=ImportError)
+pytestmark = [
+    not_emulated,
+    pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs to know the memory that a process has"),
+]
+
+CALLS_OF_PROCESS = 1000
+
+
+def made(first, end):
+    """How these calls ended, by their number, in a process of their own; fails where one of them ended it."""
+    command = [sys.executable, size_calls.__file__, str(first), str(end)]
+    timeout = 600 * SLOWNESS
+    child = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout, check=False)
+    assert child.returncode == 0, f"exit code {child.returncode} at {child.stdout.splitlines()[-1]}\n{child.stderr}"
+    return {int(number): ended for number, ended in map(str.split, child.stdout.splitlines())}
+
+
+@pytest.mark.parametrize("name", size_calls.EXAMPLES)
+def test_examples(name):
+    number = list(size_calls.EXAMPLES).index(name) - len(size_calls.EXAMPLES)
+    ended = made(number, number + 1)[number]
+    assert ended == ("done" if name.startswith(("linear", "max_pool2d_vjp")) else "Stopped")
+
+
+@pytest.mark.soak
+def test_random_calls(amount, figures):
+    count = amount(400, 40000)
+    ended = {}
+    for first in range(0, count, CALLS_OF_PROCESS):
+        ended |= made(first, min(count, first + CALLS_OF_PROCESS))
+    kinds = list(ended.values())
+    assert min(kinds.count(kind) for kind in ("Stopped", "done", "ValueError", "MemoryError")) > count // 50
+    figures("giant shapes without memory in every function, stopped at random moments", count, len(ended))
