@@ -52,9 +52,10 @@ def test_memory_comes_from_scratch(path):
 
 
 def test_file_sizes():
+    """A file is one subject. One of more than 700 lines is probably two."""
     for path in [*SOURCES, *(ROOT / "cossim").rglob("*.py"), *(ROOT / "tests").rglob("*.[pc]*")]:
         if path.suffix in (".c", ".h", ".py"):
-            assert len(path.read_text().splitlines()) <= 500, path
+            assert len(path.read_text().splitlines()) <= 700, path
 
 
 def tracked():
