@@ -20,7 +20,7 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static volatile double sink;
+static volatile double receiver;
 
 #define FMA_LOOP(name, vector, lanes, set1, fma, store, type)                             \
     static double name(void)                                                              \
@@ -37,7 +37,7 @@ static volatile double sink;
         const double seconds = now() - start;                                             \
         for (int i = 0; i < SUMS; i++) {                                                  \
             store(out, s[i]);                                                             \
-            sink += (double)out[0];                                                       \
+            receiver += (double)out[0];                                                       \
         }                                                                                 \
         return 2.0 * SUMS * lanes * FMA_STEPS / seconds;                                  \
     }
@@ -61,7 +61,7 @@ static double read_memory(const float *memory)
     }
     const double seconds = now() - start;
     vf_store(out, vf_add(vf_add(s[0], s[1]), vf_add(s[2], s[3])));
-    sink += (double)out[0];
+    receiver += (double)out[0];
     return READ_BYTES / seconds;
 }
 #include "simd/end.h"

@@ -12,7 +12,8 @@ from time import perf_counter
 import numpy as np
 
 import cossim
-from cossim import _images, simclr
+from cossim import simclr
+from cossim.cli import image_files
 
 NEIGHBOURS = 5
 
@@ -38,7 +39,7 @@ def main():
     parser.add_argument("images", metavar="IMAGES")
     parser.add_argument("labels", metavar="LABELS")
     arguments = parser.parse_args()
-    images, labels = _images.read_images(arguments.images), read_labels(arguments.labels)
+    images, labels = image_files.read_images(arguments.images), read_labels(arguments.labels)
     order = np.random.default_rng(0).permutation(len(images))
     trained_on, held_out = np.split(order, [len(order) * 4 // 5])
     split = (labels[trained_on], labels[held_out])

@@ -31,10 +31,10 @@ except ModuleNotFoundError as error:
 
 from cossim import _threadpoolctl  # noqa: F401  (registers the thread pool with threadpoolctl)
 from cossim._config import show_config
-from cossim._search import Pairs, TopK, duplicate_groups, pairs_above, topk
-from cossim._similarity import CosineSimilarity
 from cossim._threads import threads
 from cossim._version import __version__
+from cossim.search.functions import Pairs, TopK, duplicate_groups, pairs_above, topk
+from cossim.vectors.similarity import CosineSimilarity
 
 __all__ = [
     "CosineSimilarity",
@@ -70,13 +70,13 @@ def __getattr__(name):
     if name in ("nn", "simclr"):
         return importlib.import_module(f"cossim.{name}")
     if name == "Index":
-        globals()[name] = importlib.import_module("cossim._index").Index
+        globals()[name] = importlib.import_module("cossim.search.index").Index
         return globals()[name]
     if name in ("cosine_similarity_vjp", "pairwise_vjp"):
-        globals()[name] = getattr(importlib.import_module("cossim._gradients"), name)
+        globals()[name] = getattr(importlib.import_module("cossim.vectors.gradients"), name)
         return globals()[name]
     if name == "explain":
-        globals()[name] = importlib.import_module("cossim._explain").explain
+        globals()[name] = importlib.import_module("cossim.vectors.explain").explain
         return globals()[name]
     raise AttributeError(f"module 'cossim' has no attribute {name!r}")
 

@@ -17,8 +17,8 @@ from cossim._core import (
     vecdot,
     vector_norm,
 )
-from cossim._explain import explain
 from cossim._typing import Array, ArrayOrScalar, Float, Lazy, Path, Progress, Real, Rows
+from cossim.vectors.explain import explain
 
 __all__ = [
     "CosineSimilarity",

@@ -5,13 +5,14 @@ import os
 import sys
 
 import cossim
-from cossim import _commands, _interrupts, _training_commands
+from cossim import _interrupts
+from cossim.cli import search_commands, training_commands
 
 
 def _demo(arguments):
-    from cossim import _demo
+    from cossim.cli import demo_command
 
-    _demo.run(arguments.images, arguments.output, arguments.seed, not arguments.no_plot)
+    demo_command.run(arguments.images, arguments.output, arguments.seed, not arguments.no_plot)
 
 
 def _add_demo(commands):
@@ -20,11 +21,11 @@ def _add_demo(commands):
     source = "MNIST idx file or .npy of N images of 28 x 28, either also gzipped (default: scikit-learn's digits)"
     images = parser.add_argument("--images", metavar="FILE", help=source)
     seed = "of all that is random (default: %(default)s)"
-    parser.add_argument("--seed", metavar="N", type=_commands.not_negative, default=0, help=seed)
+    parser.add_argument("--seed", metavar="N", type=search_commands.not_negative, default=0, help=seed)
     target = "where the heatmap goes, a PNG (default: %(default)s)"
     output = parser.add_argument("--output", metavar="FILE", default="cossim-demo.png", help=target)
     parser.add_argument("--no-plot", action="store_true", help="do not draw the heatmap")
-    _commands.set_run(parser, _demo, reads=[images], writes=[output])
+    search_commands.set_run(parser, _demo, reads=[images], writes=[output])
 
 
 def _add_info(commands):
@@ -36,10 +37,10 @@ def _add_info(commands):
 # Each adds its own arguments and the function that runs it. A new command is one more of them.
 COMMANDS = (
     _add_demo,
-    _commands.add_topk,
-    _commands.add_pairs,
-    _training_commands.add_train,
-    _training_commands.add_embed,
+    search_commands.add_topk,
+    search_commands.add_pairs,
+    training_commands.add_train,
+    training_commands.add_embed,
     _add_info,
 )
 
@@ -69,7 +70,7 @@ def main(argv=None):
 
 def _parser():
     text = "Cosine similarity for NumPy."
-    parser = argparse.ArgumentParser(prog="cossim", description=text, epilog=_commands.EXIT_CODES)
+    parser = argparse.ArgumentParser(prog="cossim", description=text, epilog=search_commands.EXIT_CODES)
     parser.add_argument("--version", action="version", version=f"cossim {cossim.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for add in COMMANDS:

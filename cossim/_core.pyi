@@ -305,7 +305,7 @@ def conv2d(
     relu: bool,
     /,
 ) -> None: ...
-def conv2d_input(
+def conv2d_grad_input(
     weight: NDArray[Any],
     maps: NDArray[Any],
     out: NDArray[Any],
@@ -329,7 +329,7 @@ def conv2d_pooled(
     size: _Size,
     /,
 ) -> None: ...
-def conv2d_weights(
+def conv2d_grad_weight(
     x: NDArray[Any],
     maps: NDArray[Any],
     weight: NDArray[Any],
@@ -366,10 +366,10 @@ def nt_xent(
     dz1: NDArray[Any] | None,
     /,
 ) -> float: ...
-def product(left: NDArray[Any], right: NDArray[Any], out: NDArray[Any], transposed: bool, /) -> None: ...
+def matmul(left: NDArray[Any], right: NDArray[Any], out: NDArray[Any], transposed: bool, /) -> None: ...
 def relu(x: NDArray[Any], out: NDArray[Any], /) -> None: ...
 def relu_gradient(x: NDArray[Any], gradient: NDArray[Any], out: NDArray[Any], /) -> None: ...
-def encode(
+def quantize(
     function: str,
     corpus: NDArray[Any],
     eps: float,
@@ -412,7 +412,7 @@ def pairs(
     turned: bool,
     /,
 ) -> tuple[Any, Any, Any, int]: ...
-def groups(
+def components(
     function: str,
     corpus: NDArray[Any],
     queries: NDArray[Any],

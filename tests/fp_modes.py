@@ -152,11 +152,11 @@ def calls(rng):
         dy[...] = rows(rng, 40, 800, dtype).reshape(dy.shape)
         ones = ((1, 1), (0, 0), (1, 1), 1)
         given = (filters, dy, dx, *ones)
-        yield f"conv2d_input {name}", lambda a=given: (_core.conv2d_input(*a), a[2])[1]
+        yield f"conv2d_input {name}", lambda a=given: (_core.conv2d_grad_input(*a), a[2])[1]
         given = (images, dy, dw, None, *ones, None, (10, 10))
-        yield f"conv2d_weights {name}", lambda a=given: (_core.conv2d_weights(*a), a[2])[1]
+        yield f"conv2d_weights {name}", lambda a=given: (_core.conv2d_grad_weight(*a), a[2])[1]
         given = (x, np.ascontiguousarray(y.T), np.empty((200, 133), dtype), False)
-        yield f"product {name}", lambda a=given: (_core.product(*a), a[2])[1]
+        yield f"product {name}", lambda a=given: (_core.matmul(*a), a[2])[1]
         given = (x.ravel(), x[::-1].ravel(), np.empty(x.size, dtype))
         yield f"relu_gradient {name}", lambda a=given: (_core.relu_gradient(*a), a[2])[1]
         given = (np.zeros((200, 5, 8), np.int64), x.reshape(200, 5, 8), np.empty((200, 3, 3), dtype))

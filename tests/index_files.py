@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 
-from cossim._index_file import read
+from cossim.search.index_file import read
 
 
 def files_in(folder):

@@ -14,8 +14,9 @@ from conftest import ROOT
 from processes import ENVIRONMENT, run
 
 import cossim
-from cossim import _commands, _results, _search
 from cossim.__main__ import main
+from cossim.cli import result_files, search_commands
+from cossim.search import functions
 
 NO_PYARROW = "pyarrow is not installed; for its size it is not among what the tests install"
 
@@ -75,20 +76,20 @@ def test_topk_on_stdout(folder, rng, dtype, order, capsys):
     queries, corpus = (np.asarray(3 * rng.standard_normal((n, 8)), dtype, order=order) for n in (5, 60))
     np.save("queries.npy", queries)
     np.save("corpus.npy", corpus)
-    expected = _search.topk(queries, corpus, 3)
+    expected = functions.topk(queries, corpus, 3)
     assert main(["topk", "queries.npy", "corpus.npy", "-k", "3"]) == 0
     equal(csv(capsys.readouterr().out, expected.values.dtype.type), long_form(expected))
 
 
 def test_topk_within_one_file(folder, capsys):
     assert main(["topk", "corpus.npy", "-k", "2"]) == 0
-    equal(csv(capsys.readouterr().out), long_form(_search.topk(np.load("corpus.npy"), None, 2)))
+    equal(csv(capsys.readouterr().out), long_form(functions.topk(np.load("corpus.npy"), None, 2)))
 
 
 def test_pairs_on_stdout(folder, capsys):
     x = np.load("corpus.npy")
     assert main(["pairs", "corpus.npy", "--threshold", "0.5"]) == 0
-    i, j, values = _search.pairs_above(x, 0.5)
+    i, j, values = functions.pairs_above(x, 0.5)
     assert len(i) > 20
     equal(csv(capsys.readouterr().out), {"i": i, "j": j, "value": values})
 
@@ -96,12 +97,12 @@ def test_pairs_on_stdout(folder, capsys):
 def test_pairs_between_files(folder, capsys):
     x, y = np.load("corpus.npy"), np.load("queries.npy")
     assert main(["pairs", "corpus.npy", "queries.npy", "--threshold", "-.25"]) == 0
-    i, j, values = _search.pairs_above(x, -0.25, y)
+    i, j, values = functions.pairs_above(x, -0.25, y)
     equal(csv(capsys.readouterr().out), {"i": i, "j": j, "value": values})
 
 
 def test_groups(folder, capsys):
-    labels = _search.duplicate_groups(np.load("corpus.npy"), 0.9)
+    labels = functions.duplicate_groups(np.load("corpus.npy"), 0.9)
     assert labels[40] == 7
     assert main(["pairs", "corpus.npy", "--threshold", "0.9", "--groups"]) == 0
     equal(csv(capsys.readouterr().out, np.int64), {"row": np.arange(60), "group": labels})
@@ -131,7 +132,7 @@ def test_options_reach_the_functions(folder, monkeypatch, capsys):
         return call
 
     for name in ("topk", "pairs_above", "duplicate_groups"):
-        monkeypatch.setattr(_search, name, spy(getattr(_search, name)))
+        monkeypatch.setattr(functions, name, spy(getattr(functions, name)))
     common = ["--eps", "0.5", "--memory", "1.5M", "--threads", "3"]
     before = cossim.get_num_threads()
     assert main(["topk", "corpus.npy", "-k", "2", *common]) == 0
@@ -167,7 +168,7 @@ def test_eps(folder, capsys):
     ],
 )
 def test_amounts_of_memory(text, expected):
-    assert _commands._bytes(text) == expected
+    assert search_commands._bytes(text) == expected
 
 
 # ---- what they write ----
@@ -191,9 +192,9 @@ def suffix(request):
 
 
 def test_files_of_hits(folder, suffix, monkeypatch, capsys):
-    monkeypatch.setattr(_results, "CSV_LINES", 7)
-    monkeypatch.setattr(_results, "PARQUET_LINES", 100)
-    expected = _search.topk(np.load("corpus.npy"), None, 3)
+    monkeypatch.setattr(result_files, "CSV_LINES", 7)
+    monkeypatch.setattr(result_files, "PARQUET_LINES", 100)
+    expected = functions.topk(np.load("corpus.npy"), None, 3)
     assert main(["topk", "corpus.npy", "-k", "3", "-o", "hits" + suffix]) == 0
     equal(written("hits" + suffix), expected._asdict() if suffix == ".npz" else long_form(expected))
     assert capsys.readouterr() == ("", "")
@@ -203,7 +204,7 @@ def test_files_of_hits(folder, suffix, monkeypatch, capsys):
 @pytest.mark.parametrize("threshold", ["0.3", "1"])
 def test_files_of_pairs(folder, suffix, threshold, rng):
     np.save("other.npy", rng.standard_normal((30, 8)).astype(np.float32))
-    i, j, values = _search.pairs_above(np.load("other.npy"), float(threshold))
+    i, j, values = functions.pairs_above(np.load("other.npy"), float(threshold))
     assert bool(len(i)) == (threshold != "1")
     assert main(["pairs", "other.npy", "--threshold", threshold, "-o", "PAIRS" + suffix.upper()]) == 0
     os.rename("PAIRS" + suffix.upper(), "pairs" + suffix)
@@ -218,8 +219,8 @@ def test_files_of_pairs(folder, suffix, threshold, rng):
 def test_floats_read_back_to_the_same_bits(dtype, rng):
     special = [0.0, -0.0, 1.0, -1.0, np.nan, 0.9, 1 / 3, np.finfo(dtype).tiny, np.finfo(dtype).smallest_subnormal]
     values = np.concatenate((special, np.nextafter(dtype(1), dtype(0))[None], rng.uniform(-1, 1, 20000))).astype(dtype)
-    result = _results.Result({}, lambda line: {"row": line, "value": values[line]}, len(values))
-    text = "".join(_results._csv(result))
+    result = result_files.Result({}, lambda line: {"row": line, "value": values[line]}, len(values))
+    text = "".join(result_files._csv(result))
     assert "\n5,0.9\n" in text
     found = csv(text, dtype)["value"]
     np.testing.assert_array_equal(found, values)
@@ -380,7 +381,7 @@ def test_unusable_arguments(folder, command, message, capsys):
 def no_search(monkeypatch):
     """Searching fails the test."""
     for name in ("topk", "pairs_above", "duplicate_groups"):
-        monkeypatch.setattr(_search, name, lambda *_, **__: pytest.fail("it searched"))
+        monkeypatch.setattr(functions, name, lambda *_, **__: pytest.fail("it searched"))
 
 
 def refused(capsys, output):

@@ -12,25 +12,25 @@ import pytest
 from conftest import SLOWNESS, not_emulated
 from processes import ENVIRONMENT, IMPORTED_FROM, process, run
 
-from cossim import _search
 from cossim.__main__ import main
+from cossim.search import functions
 
 # Writers that stand still when half of the file has been written.
 HALF = """
 import time
-from cossim import _results
+from cossim.cli import result_files
 def half(file, result):
     file.write(b"half"), file.flush(), print("writing", flush=True), time.sleep(60)
-_results.FORMATS.update(dict.fromkeys(_results.FORMATS, half))
+result_files.FORMATS.update(dict.fromkeys(result_files.FORMATS, half))
 """
 ANNOUNCED = """
-from cossim import _search
+from cossim.search import functions
 def announced(search):
     def call(*arguments, **options):
         print("searching", flush=True)
         return search(*arguments, **options)
     return call
-_search.topk, _search.pairs_above = announced(_search.topk), announced(_search.pairs_above)
+functions.topk, functions.pairs_above = announced(functions.topk), announced(functions.pairs_above)
 """
 
 
@@ -184,7 +184,7 @@ def test_errors_are_one_line(folder, error, message, monkeypatch, capsys):
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(_search, "topk", fail)
+    monkeypatch.setattr(functions, "topk", fail)
     assert main(["topk", "x.npy", "-k", "1", "-o", "hits.csv"]) == 1
     assert capsys.readouterr() == ("", f"cossim: {message}\n")
     nothing_has_changed(folder)
@@ -194,7 +194,7 @@ def test_interrupted_before_the_result(folder, monkeypatch, capsys):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_search, "pairs_above", interrupt)
+    monkeypatch.setattr(functions, "pairs_above", interrupt)
     assert main(["pairs", "x.npy", "--threshold", "0.5", "-o", "hits.csv"]) == 130
     assert capsys.readouterr() == ("", "")
     nothing_has_changed(folder)

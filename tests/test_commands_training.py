@@ -15,9 +15,10 @@ from processes import process, run
 from test_progress import on_a_terminal
 
 import cossim
-from cossim import _training_commands, nn, simclr
+from cossim import nn, simclr
 from cossim.__main__ import main
-from cossim._images import read_images
+from cossim.cli import training_commands
+from cossim.cli.image_files import read_images
 
 TRAIN = ["train", "images.npy", "--epochs", "2", "--batch-size", "8"]
 EMBED = ["embed", "images.npy", "--weights", "old.npz"]
@@ -82,7 +83,7 @@ def test_options_reach_train(folder, monkeypatch):
 
 
 def test_embed(folder, capsys, monkeypatch):
-    monkeypatch.setattr(_training_commands, "BATCH", 7)
+    monkeypatch.setattr(training_commands, "BATCH", 7)
     assert main([*EMBED, "-o", "z.npy"]) == 0
     assert capsys.readouterr() == ("", "")
     z = np.load("z.npy")

@@ -17,7 +17,7 @@ import dask  # noqa: E402
 from conftest import SLOWNESS  # noqa: E402
 
 import cossim  # noqa: E402
-from cossim import _dask, _search  # noqa: E402
+from cossim.search import dask_arrays, functions  # noqa: E402
 
 ALONG = ("cosine_similarity", "cosine_distance", "vecdot")
 DTYPES = [np.float64, np.float32, np.float16, np.int8]
@@ -94,40 +94,40 @@ def test_rows_alone_in_their_blocks(rng):
 def check_rows(compute, x, y, lazy_x, lazy_y):
     n = len(x)
     got = compute(
-        _dask.pairwise(lazy_x, lazy_y),
-        _dask.pairwise(lazy_x),
-        _dask.topk(lazy_x, lazy_y, 7),
-        _dask.topk(lazy_y, lazy_x, n),  # all of them, down to NaN
-        _dask.topk(lazy_x, None, 3),
-        _dask.topk(lazy_x, None, n - 1),
-        _dask.pairs_above(lazy_x, 0.4, lazy_y),
-        _dask.pairs_above(lazy_x, 0.4),
-        _dask.pairs_above(lazy_x, -1, max_pairs=n * (n - 1) // 2),
+        dask_arrays.pairwise(lazy_x, lazy_y),
+        dask_arrays.pairwise(lazy_x),
+        dask_arrays.topk(lazy_x, lazy_y, 7),
+        dask_arrays.topk(lazy_y, lazy_x, n),  # all of them, down to NaN
+        dask_arrays.topk(lazy_x, None, 3),
+        dask_arrays.topk(lazy_x, None, n - 1),
+        dask_arrays.pairs_above(lazy_x, 0.4, lazy_y),
+        dask_arrays.pairs_above(lazy_x, 0.4),
+        dask_arrays.pairs_above(lazy_x, -1, max_pairs=n * (n - 1) // 2),
     )
     expected = (
         cossim.pairwise(x, y),
         cossim.pairwise(x),
-        _search.topk(x, y, 7),
-        _search.topk(y, x, n),
-        _search.topk(x, None, 3),
-        _search.topk(x, None, n - 1),
-        _search.pairs_above(x, 0.4, y),
-        _search.pairs_above(x, 0.4),
-        _search.pairs_above(x, -1),
+        functions.topk(x, y, 7),
+        functions.topk(y, x, n),
+        functions.topk(x, None, 3),
+        functions.topk(x, None, n - 1),
+        functions.pairs_above(x, 0.4, y),
+        functions.pairs_above(x, 0.4),
+        functions.pairs_above(x, -1),
     )
     assert_same(got, expected)
 
 
 def test_the_data_have_ties_and_nan(rng):
     x = rows(rng, 60, np.float32)
-    values, indices = _search.topk(x, None, 59)
+    values, indices = functions.topk(x, None, 59)
     assert np.isnan(values).any() and (values[:, 1:] == values[:, :-1]).sum() > 100
     assert np.diag(cossim.pairwise(x))[[0, 1, 5]].tolist() == [1, 1, 1]
 
 
 def test_results_tell_shape_dtype_and_chunks(rng):
     x, y = da.from_array(rows(rng, 30, np.float16), (20, 12)), da.from_array(rows(rng, 20, np.int8), (8, 6))
-    matrix, best, pairs = _dask.pairwise(x), _dask.topk(x, y, 4), _dask.pairs_above(x, 0.5)
+    matrix, best, pairs = dask_arrays.pairwise(x), dask_arrays.topk(x, y, 4), dask_arrays.pairs_above(x, 0.5)
     assert (matrix.shape, matrix.dtype, matrix.chunks) == ((30, 30), np.float16, ((20, 10), (20, 10)))
     assert (best.values.shape, best.values.dtype) == ((30, 4), np.float64)
     assert (best.indices.chunks, best.indices.dtype) == (((20, 10), (4,)), np.int64)
@@ -137,78 +137,85 @@ def test_results_tell_shape_dtype_and_chunks(rng):
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_one_numpy_operand(rng, monkeypatch, side):
-    monkeypatch.setattr(_dask, "LEAST", 8)
+    monkeypatch.setattr(dask_arrays, "LEAST", 8)
     x, y = rows(rng, 30, np.float32), rows(rng, 50, np.float32)
     a, b = (x, da.from_array(y, (10, 12))) if side == "left" else (da.from_array(x, (10, 12)), y)
-    assert_same(now(_dask.pairwise(a, b)), cossim.pairwise(x, y))
-    assert_same(now(_dask.topk(a, b, 5)), _search.topk(x, y, 5))
-    assert_same(now(_dask.pairs_above(a, 0.4, b)), _search.pairs_above(x, 0.4, y))
-    assert _dask.pairwise(a, b).numblocks == (3, 5)
-    assert_same(now(_dask.vecdot(a[:, None], b[None])), cossim.vecdot(x[:, None], y[None]))
+    assert_same(now(dask_arrays.pairwise(a, b)), cossim.pairwise(x, y))
+    assert_same(now(dask_arrays.topk(a, b, 5)), functions.topk(x, y, 5))
+    assert_same(now(dask_arrays.pairs_above(a, 0.4, b)), functions.pairs_above(x, 0.4, y))
+    assert dask_arrays.pairwise(a, b).numblocks == (3, 5)
+    assert_same(now(dask_arrays.vecdot(a[:, None], b[None])), cossim.vecdot(x[:, None], y[None]))
 
 
 def test_lists_count_as_numpy_arrays():
     x = da.ones((2, 2))
-    assert_same(now(_dask.pairwise(x, [[1, 1], [1, 0]])), cossim.pairwise(np.ones((2, 2)), [[1, 1], [1, 0]]))
-    assert_same(now(_dask.vecdot([1, 2], x)), np.array([3.0, 3.0]))
+    assert_same(now(dask_arrays.pairwise(x, [[1, 1], [1, 0]])), cossim.pairwise(np.ones((2, 2)), [[1, 1], [1, 0]]))
+    assert_same(now(dask_arrays.vecdot([1, 2], x)), np.array([3.0, 3.0]))
 
 
 def test_files(rng, compute, tmp_path):
     x, y = rows(rng, 30, np.float32), rows(rng, 1500, np.float32)
     np.save(tmp_path / "y.npy", y)
     lazy = da.from_array(x, (20, 12))
-    got = compute(_dask.topk(lazy, tmp_path / "y.npy", 5), _dask.pairs_above(lazy, 0.6, str(tmp_path / "y.npy")))
-    assert_same(got, (_search.topk(x, y, 5), _search.pairs_above(x, 0.6, y)))
-    before = _dask.topk(lazy, tmp_path / "y.npy", 5).values.name
+    got = compute(
+        dask_arrays.topk(lazy, tmp_path / "y.npy", 5), dask_arrays.pairs_above(lazy, 0.6, str(tmp_path / "y.npy"))
+    )
+    assert_same(got, (functions.topk(x, y, 5), functions.pairs_above(x, 0.6, y)))
+    before = dask_arrays.topk(lazy, tmp_path / "y.npy", 5).values.name
     np.save(tmp_path / "y.npy", y[:600])
-    assert _dask.topk(lazy, tmp_path / "y.npy", 5).values.name != before
+    assert dask_arrays.topk(lazy, tmp_path / "y.npy", 5).values.name != before
     np.savez(tmp_path / "y.npz", y=y)
     with pytest.raises(ValueError, match=r"topk\(\): corpus is the path of .*y.npz, which is no .npy array"):
-        _dask.topk(lazy, tmp_path / "y.npz", 5)
+        dask_arrays.topk(lazy, tmp_path / "y.npz", 5)
 
 
 def test_nothing_in_it():
     x, none = np.ones((4, 3), np.float32), np.ones((0, 3), np.float32)
     lazy_x, lazy_none = da.from_array(x, (2, 2)), da.from_array(none, (1, 2))
-    assert_same(now(_dask.pairwise(lazy_none, lazy_x)), cossim.pairwise(none, x))
-    assert_same(now(_dask.topk(lazy_none, lazy_x, 2)), _search.topk(none, x, 2))
-    assert_same(now(_dask.pairs_above(lazy_none, 0, lazy_x)), _search.pairs_above(none, 0, x))
+    assert_same(now(dask_arrays.pairwise(lazy_none, lazy_x)), cossim.pairwise(none, x))
+    assert_same(now(dask_arrays.topk(lazy_none, lazy_x, 2)), functions.topk(none, x, 2))
+    assert_same(now(dask_arrays.pairs_above(lazy_none, 0, lazy_x)), functions.pairs_above(none, 0, x))
     for call in (lambda f: f(lazy_none, 0), lambda f: f(lazy_x, 0, lazy_none)):
         with pytest.raises(ValueError, match=r"pairs_above\(\): . has no rows \(shape \(0, 3\)\)"):
-            call(_dask.pairs_above)
+            call(dask_arrays.pairs_above)
     no_columns = da.ones((4, 0), chunks=2)
-    assert_same(now(_dask.pairwise(no_columns)), np.zeros((4, 4)))
-    assert_same(now(_dask.cosine_similarity(lazy_none, lazy_x[:1])), cossim.cosine_similarity(none, x[:1]))
+    assert_same(now(dask_arrays.pairwise(no_columns)), np.zeros((4, 4)))
+    assert_same(now(dask_arrays.cosine_similarity(lazy_none, lazy_x[:1])), cossim.cosine_similarity(none, x[:1]))
 
 
 def test_max_pairs_counts_over_all_blocks(rng, compute):
     x = rows(rng, 60, np.float32)
-    n = len(_search.pairs_above(x, 0.3).i)
+    n = len(functions.pairs_above(x, 0.3).i)
     largest_block = max(
-        len(_search.pairs_above(x[a : a + 20], 0.3, x[b : b + 20]).i) for a, b in ((0, 20), (0, 40), (20, 40))
+        len(functions.pairs_above(x[a : a + 20], 0.3, x[b : b + 20]).i) for a, b in ((0, 20), (0, 40), (20, 40))
     )
     lazy = da.from_array(x, (20, 12))
-    assert_same(compute(_dask.pairs_above(lazy, 0.3, max_pairs=n))[0], _search.pairs_above(x, 0.3))
+    assert_same(compute(dask_arrays.pairs_above(lazy, 0.3, max_pairs=n))[0], functions.pairs_above(x, 0.3))
     for most in (n - 1, largest_block - 1, 0):  # too many in all, in a block, in every block
         with pytest.raises(ValueError, match=rf"pairs_above\(\): {n} pairs reach 0.3, more than max_pairs={most}"):
-            compute(_dask.pairs_above(lazy, 0.3, max_pairs=most))
+            compute(dask_arrays.pairs_above(lazy, 0.3, max_pairs=most))
 
 
 def test_names_depend_on_every_argument(rng):
     """Equal names would let Dask take one result for the other."""
     x, y = da.from_array(rows(rng, 30, np.float32), (10, 12)), da.from_array(rows(rng, 30, np.float32), (15, 12))
     lazy = [
-        *(_dask.pairwise(*args, eps=eps) for args in ((x,), (x, x), (x, y), (y, x)) for eps in (1e-8, 1e-3)),
-        *(array for corpus in (None, x, y) for k in (1, 2) for array in _dask.topk(x, corpus, k)),
-        *(array for most in (None, 9, 10) for at in (0.5, 0.6) for array in _dask.pairs_above(x, at, max_pairs=most)),
-        *(getattr(_dask, name)(x[:, None], y[None], dim) for name in ALONG for dim in (0, 2)),
-        *(_dask.cosine_similarity(x, x, 1, eps) for eps in (1e-8, 1e-3)),
-        *(_dask.vector_norm(x, dim, keepdim) for dim in (0, 1) for keepdim in (False, True)),
-        *(_dask.normalize(x, dim, eps) for dim in (0, 1) for eps in (1e-12, 1e-3)),
+        *(dask_arrays.pairwise(*args, eps=eps) for args in ((x,), (x, x), (x, y), (y, x)) for eps in (1e-8, 1e-3)),
+        *(array for corpus in (None, x, y) for k in (1, 2) for array in dask_arrays.topk(x, corpus, k)),
+        *(
+            array
+            for most in (None, 9, 10)
+            for at in (0.5, 0.6)
+            for array in dask_arrays.pairs_above(x, at, max_pairs=most)
+        ),
+        *(getattr(dask_arrays, name)(x[:, None], y[None], dim) for name in ALONG for dim in (0, 2)),
+        *(dask_arrays.cosine_similarity(x, x, 1, eps) for eps in (1e-8, 1e-3)),
+        *(dask_arrays.vector_norm(x, dim, keepdim) for dim in (0, 1) for keepdim in (False, True)),
+        *(dask_arrays.normalize(x, dim, eps) for dim in (0, 1) for eps in (1e-12, 1e-3)),
     ]
     names = [array.name for array in lazy]
     assert len(set(names)) == len(names)
-    assert _dask.topk(x, y, 2).values.name == _dask.topk(x, y, 2).values.name
+    assert dask_arrays.topk(x, y, 2).values.name == dask_arrays.topk(x, y, 2).values.name
 
 
 # ---- along a dimension ----
@@ -244,26 +251,26 @@ def test_two_operands_equal_numpy(rng, dtype1, dtype2):
     for (shape1, shape2, dim), function in itertools.product(PAIRS_OF_SHAPES, ALONG):
         x1, x2 = (3 * rng.standard_normal(shape1)).astype(dtype1), (3 * rng.standard_normal(shape2)).astype(dtype2)
         expected.append(getattr(cossim, function)(x1, x2, dim))
-        lazy.append(getattr(_dask, function)(ragged(x1), ragged(x2, -1), dim))
+        lazy.append(getattr(dask_arrays, function)(ragged(x1), ragged(x2, -1), dim))
         assert (lazy[-1].shape, lazy[-1].dtype) == (np.shape(expected[-1]), expected[-1].dtype)
     assert_same(dask.compute(*lazy), tuple(expected))
 
 
 def test_no_block_of_one_and_no_more_blocks_than_needed():
     ones = np.ones((1, 300, 17))
-    assert _dask.vecdot(da.ones((9, 4), chunks=(1, 2)), np.ones(4)).chunks == ((2, 2, 2, 3),)
-    assert _dask.vecdot(da.ones((9, 4), chunks=(4, 2)), da.ones((9, 4), chunks=(3, 4))).chunks == ((3, 3, 3),)
-    assert _dask.vecdot(da.ones((1, 4), chunks=1), np.ones((3000, 4))).chunks == ((1024, 1024, 952),)
-    assert _dask.vecdot(da.from_array(ones, 5), da.ones((5, 1, 17), chunks=2), 1).chunks == ((2, 3), (17,))
+    assert dask_arrays.vecdot(da.ones((9, 4), chunks=(1, 2)), np.ones(4)).chunks == ((2, 2, 2, 3),)
+    assert dask_arrays.vecdot(da.ones((9, 4), chunks=(4, 2)), da.ones((9, 4), chunks=(3, 4))).chunks == ((3, 3, 3),)
+    assert dask_arrays.vecdot(da.ones((1, 4), chunks=1), np.ones((3000, 4))).chunks == ((1024, 1024, 952),)
+    assert dask_arrays.vecdot(da.from_array(ones, 5), da.ones((5, 1, 17), chunks=2), 1).chunks == ((2, 3), (17,))
 
 
 def test_two_operands_on_workers(rng, compute):
     z = rng.standard_normal((30, 70)).astype(np.float32)
     lazy = da.from_array(z, (7, 20))
     got = compute(
-        *(getattr(_dask, name)(lazy, lazy[::-1]) for name in ALONG),
-        _dask.cosine_similarity(lazy[None], lazy[:, None], dim=2),
-        _dask.cosine_similarity(lazy, lazy[3], axis=-1, eps=0.1),
+        *(getattr(dask_arrays, name)(lazy, lazy[::-1]) for name in ALONG),
+        dask_arrays.cosine_similarity(lazy[None], lazy[:, None], dim=2),
+        dask_arrays.cosine_similarity(lazy, lazy[3], axis=-1, eps=0.1),
     )
     expected = (
         *(getattr(cossim, name)(z, z[::-1].copy()) for name in ALONG),
@@ -278,24 +285,26 @@ def test_two_operands_on_workers(rng, compute):
 def test_one_operand_equals_numpy(rng, dtype, dim):
     x = (3 * rng.standard_normal((9, 40, 11))).astype(dtype)
     lazy = ragged(x)
-    assert_same(now(_dask.normalize(lazy, dim)), cossim.normalize(x, dim))
+    assert_same(now(dask_arrays.normalize(lazy, dim)), cossim.normalize(x, dim))
     for keepdim in (False, True):
-        norm = _dask.vector_norm(lazy, dim, keepdim)
+        norm = dask_arrays.vector_norm(lazy, dim, keepdim)
         expected = cossim.vector_norm(x, dim, keepdim)
         assert norm.shape == expected.shape
         assert_same(now(norm), expected)
-    assert_same(now(_dask.vector_norm(lazy, axis=dim, keepdims=True)), cossim.vector_norm(x, dim, True))
-    assert_same(now(_dask.vector_norm(lazy, dim, True, axis=None, keepdims=None)), cossim.vector_norm(x, dim, True))
-    assert_same(now(_dask.normalize(lazy, axis=None)), cossim.normalize(x, axis=None))
+    assert_same(now(dask_arrays.vector_norm(lazy, axis=dim, keepdims=True)), cossim.vector_norm(x, dim, True))
+    assert_same(
+        now(dask_arrays.vector_norm(lazy, dim, True, axis=None, keepdims=None)), cossim.vector_norm(x, dim, True)
+    )
+    assert_same(now(dask_arrays.normalize(lazy, axis=None)), cossim.normalize(x, axis=None))
 
 
 def test_defaults_are_those_of_the_functions(rng):
     x = rng.standard_normal((4, 5, 6))
     lazy = da.from_array(x, 2)
     for name in ALONG:
-        assert_same(now(getattr(_dask, name)(lazy, lazy[:1])), getattr(cossim, name)(x, x[:1]))
-    assert_same(now(_dask.normalize(lazy)), cossim.normalize(x))
-    assert_same(now(_dask.vector_norm(lazy)), cossim.vector_norm(x))
+        assert_same(now(getattr(dask_arrays, name)(lazy, lazy[:1])), getattr(cossim, name)(x, x[:1]))
+    assert_same(now(dask_arrays.normalize(lazy)), cossim.normalize(x))
+    assert_same(now(dask_arrays.vector_norm(lazy)), cossim.vector_norm(x))
 
 
 def test_blocks_in_another_order_of_memory(rng):
@@ -303,8 +312,8 @@ def test_blocks_in_another_order_of_memory(rng):
     x = rng.standard_normal((30, 300))
     columns_first = da.from_array(x, (10, 300)).map_blocks(np.asfortranarray)
     assert (cossim.vecdot(np.asfortranarray(x), np.asfortranarray(x)) != cossim.vecdot(x, x)).any()
-    assert_same(now(_dask.vecdot(columns_first, columns_first)), cossim.vecdot(x, x))
-    assert_same(now(_dask.vector_norm(columns_first, 1)), cossim.vector_norm(x, 1))
+    assert_same(now(dask_arrays.vecdot(columns_first, columns_first)), cossim.vecdot(x, x))
+    assert_same(now(dask_arrays.vector_norm(columns_first, 1)), cossim.vector_norm(x, 1))
 
 
 # ---- arguments ----
@@ -312,42 +321,90 @@ def test_blocks_in_another_order_of_memory(rng):
 X, Y = da.ones((6, 4), chunks=2), da.ones((5, 4), chunks=2)
 UNKNOWN = X[X[:, 0] > 0]
 BAD = [
-    (lambda: _dask.topk(X, Y, 0), ValueError, r"topk\(\): k must be from 1 to 5, the number of candidates, not 0"),
-    (lambda: _dask.topk(X, Y, 6), ValueError, r"topk\(\): k must be from 1 to 5"),
-    (lambda: _dask.topk(X, None, 6), ValueError, r"topk\(\): k must be from 1 to 5"),
-    (lambda: _dask.topk(X[:1], None, 1), ValueError, r"topk\(\): there are no candidates: a single row has no others"),
-    (lambda: _dask.topk(X, Y, 2.0), TypeError, r"topk\(\): k must be an integer, not float"),
-    (lambda: _dask.topk(X, Y, True), TypeError, r"topk\(\): k must be an integer, not bool"),
-    (lambda: _dask.topk(X, Y[:, :3], 2), ValueError, r"rows of queries have 4 elements, rows of corpus 3 \(queries"),
-    (lambda: _dask.topk(X, Y[0], 2), ValueError, r"topk\(\): corpus must have 2 dimensions: rows are .*shape \(4,\)"),
-    (lambda: _dask.topk(None, Y, 2), TypeError, r"topk\(\): queries must hold real numbers"),
-    (lambda: _dask.topk(X, Y, 2, progress=True), TypeError, r"topk\(\): progress cannot be used with Dask arrays"),
-    (lambda: _dask.pairs_above(X, 1.1), ValueError, r"pairs_above\(\): threshold must be in \[-1, 1\], .* not 1.1"),
-    (lambda: _dask.pairs_above(X, float("nan")), ValueError, r"pairs_above\(\): threshold must be in"),
-    (lambda: _dask.pairs_above(X, 0, progress=print), TypeError, r"pairs_above\(\): progress cannot be used"),
-    (lambda: _dask.pairwise(X, "abcd"), TypeError, r"pairwise\(\): y must hold real numbers"),
-    (lambda: _dask.pairwise(X.astype(complex)), TypeError, r"x must hold real numbers: .*\(x: shape \(6, 4\), dtype"),
-    (lambda: _dask.pairwise(X[0]), ValueError, r"pairwise\(\): x must have 2 dimensions"),
-    (lambda: _dask.pairwise(X, eps=-1), ValueError, r"pairwise\(\): eps must be a number >= 0, not -1"),
+    (
+        lambda: dask_arrays.topk(X, Y, 0),
+        ValueError,
+        r"topk\(\): k must be from 1 to 5, the number of candidates, not 0",
+    ),
+    (lambda: dask_arrays.topk(X, Y, 6), ValueError, r"topk\(\): k must be from 1 to 5"),
+    (lambda: dask_arrays.topk(X, None, 6), ValueError, r"topk\(\): k must be from 1 to 5"),
+    (
+        lambda: dask_arrays.topk(X[:1], None, 1),
+        ValueError,
+        r"topk\(\): there are no candidates: a single row has no others",
+    ),
+    (lambda: dask_arrays.topk(X, Y, 2.0), TypeError, r"topk\(\): k must be an integer, not float"),
+    (lambda: dask_arrays.topk(X, Y, True), TypeError, r"topk\(\): k must be an integer, not bool"),
+    (
+        lambda: dask_arrays.topk(X, Y[:, :3], 2),
+        ValueError,
+        r"rows of queries have 4 elements, rows of corpus 3 \(queries",
+    ),
+    (
+        lambda: dask_arrays.topk(X, Y[0], 2),
+        ValueError,
+        r"topk\(\): corpus must have 2 dimensions: rows are .*shape \(4,\)",
+    ),
+    (lambda: dask_arrays.topk(None, Y, 2), TypeError, r"topk\(\): queries must hold real numbers"),
+    (
+        lambda: dask_arrays.topk(X, Y, 2, progress=True),
+        TypeError,
+        r"topk\(\): progress cannot be used with Dask arrays",
+    ),
+    (
+        lambda: dask_arrays.pairs_above(X, 1.1),
+        ValueError,
+        r"pairs_above\(\): threshold must be in \[-1, 1\], .* not 1.1",
+    ),
+    (lambda: dask_arrays.pairs_above(X, float("nan")), ValueError, r"pairs_above\(\): threshold must be in"),
+    (lambda: dask_arrays.pairs_above(X, 0, progress=print), TypeError, r"pairs_above\(\): progress cannot be used"),
+    (lambda: dask_arrays.pairwise(X, "abcd"), TypeError, r"pairwise\(\): y must hold real numbers"),
+    (
+        lambda: dask_arrays.pairwise(X.astype(complex)),
+        TypeError,
+        r"x must hold real numbers: .*\(x: shape \(6, 4\), dtype",
+    ),
+    (lambda: dask_arrays.pairwise(X[0]), ValueError, r"pairwise\(\): x must have 2 dimensions"),
+    (lambda: dask_arrays.pairwise(X, eps=-1), ValueError, r"pairwise\(\): eps must be a number >= 0, not -1"),
     (lambda: cossim.pairwise(X, progress=True), TypeError, r"pairwise\(\): progress cannot be used with Dask arrays"),
-    (lambda: _dask.pairwise(X, out=np.ones((6, 6))), TypeError, r"pairwise\(\): out cannot be used with Dask arrays"),
-    (lambda: _dask.pairwise(UNKNOWN), ValueError, r"x has chunks of unknown size: call x.compute_chunk_sizes\(\)"),
-    (lambda: _dask.pairwise(da.ma.masked_less(X, 0)), TypeError, r"pairwise\(\): x is a masked array"),
-    (lambda: _dask.pairwise(X, np.ma.masked_less(np.ones((5, 4)), 0)), TypeError, r"pairwise\(\): y is a masked array"),
-    (lambda: _dask.pairwise(dask.delayed(1)), TypeError, r"pairwise\(\): x must be a dask.array.Array, not Delayed"),
-    (lambda: _dask.vecdot(X, Y), ValueError, r"vecdot\(\): the shapes of x1 and x2 do not .*x1: shape \(6, 4\)"),
-    (lambda: _dask.vecdot(X, X, 2), IndexError, r"vecdot\(\): dim 2 is out of range for 2 dimensions"),
-    (lambda: _dask.vecdot(X, X, 1.0), TypeError, r"vecdot\(\): dim must be an integer, not float"),
-    (lambda: _dask.vecdot(X, UNKNOWN), ValueError, r"vecdot\(\): x2 has chunks of unknown size"),
-    (lambda: _dask.vecdot(X, X, out=np.ones(6)), TypeError, r"vecdot\(\): out cannot be used with Dask arrays"),
-    (lambda: _dask.cosine_similarity(X, X, 1, axis=1), TypeError, r"cosine_similarity\(\) got both dim and axis"),
-    (lambda: _dask.cosine_distance(X, X, eps="a"), TypeError, r"cosine_distance\(\): eps must be a number, not str"),
-    (lambda: _dask.cosine_distance(X, X + 1j), TypeError, r"cosine_distance\(\): x2 must hold real numbers"),
-    (lambda: _dask.vecdot(da.ma.masked_less(X, 0), X), TypeError, r"vecdot\(\): x1 is a masked array"),
-    (lambda: _dask.vector_norm(X, (0, -2)), ValueError, r"vector_norm\(\): dim 0 is named twice"),
-    (lambda: _dask.vector_norm(X, 0, True, keepdims=True), TypeError, "got both keepdim and keepdims"),
-    (lambda: _dask.normalize(X, 3), IndexError, r"normalize\(\): dim 3 is out of range"),
-    (lambda: _dask.normalize(X, out=X), TypeError, r"normalize\(\): out cannot be used with Dask arrays"),
+    (
+        lambda: dask_arrays.pairwise(X, out=np.ones((6, 6))),
+        TypeError,
+        r"pairwise\(\): out cannot be used with Dask arrays",
+    ),
+    (
+        lambda: dask_arrays.pairwise(UNKNOWN),
+        ValueError,
+        r"x has chunks of unknown size: call x.compute_chunk_sizes\(\)",
+    ),
+    (lambda: dask_arrays.pairwise(da.ma.masked_less(X, 0)), TypeError, r"pairwise\(\): x is a masked array"),
+    (
+        lambda: dask_arrays.pairwise(X, np.ma.masked_less(np.ones((5, 4)), 0)),
+        TypeError,
+        r"pairwise\(\): y is a masked array",
+    ),
+    (
+        lambda: dask_arrays.pairwise(dask.delayed(1)),
+        TypeError,
+        r"pairwise\(\): x must be a dask.array.Array, not Delayed",
+    ),
+    (lambda: dask_arrays.vecdot(X, Y), ValueError, r"vecdot\(\): the shapes of x1 and x2 do not .*x1: shape \(6, 4\)"),
+    (lambda: dask_arrays.vecdot(X, X, 2), IndexError, r"vecdot\(\): dim 2 is out of range for 2 dimensions"),
+    (lambda: dask_arrays.vecdot(X, X, 1.0), TypeError, r"vecdot\(\): dim must be an integer, not float"),
+    (lambda: dask_arrays.vecdot(X, UNKNOWN), ValueError, r"vecdot\(\): x2 has chunks of unknown size"),
+    (lambda: dask_arrays.vecdot(X, X, out=np.ones(6)), TypeError, r"vecdot\(\): out cannot be used with Dask arrays"),
+    (lambda: dask_arrays.cosine_similarity(X, X, 1, axis=1), TypeError, r"cosine_similarity\(\) got both dim and axis"),
+    (
+        lambda: dask_arrays.cosine_distance(X, X, eps="a"),
+        TypeError,
+        r"cosine_distance\(\): eps must be a number, not str",
+    ),
+    (lambda: dask_arrays.cosine_distance(X, X + 1j), TypeError, r"cosine_distance\(\): x2 must hold real numbers"),
+    (lambda: dask_arrays.vecdot(da.ma.masked_less(X, 0), X), TypeError, r"vecdot\(\): x1 is a masked array"),
+    (lambda: dask_arrays.vector_norm(X, (0, -2)), ValueError, r"vector_norm\(\): dim 0 is named twice"),
+    (lambda: dask_arrays.vector_norm(X, 0, True, keepdims=True), TypeError, "got both keepdim and keepdims"),
+    (lambda: dask_arrays.normalize(X, 3), IndexError, r"normalize\(\): dim 3 is out of range"),
+    (lambda: dask_arrays.normalize(X, out=X), TypeError, r"normalize\(\): out cannot be used with Dask arrays"),
 ]
 
 
@@ -372,9 +429,9 @@ class DataArray:
 
 def test_arrays_of_xarray():
     x, held = np.ones((3, 4)), DataArray(X)
-    assert_same(now(_dask.pairwise(held)), np.ones((6, 6)))
-    assert_same(now(_dask.pairwise(held, DataArray(x))), np.ones((6, 3)))
-    assert_same(now(_dask.vecdot(DataArray(x[:1]), held)), np.full(6, 4.0))
+    assert_same(now(dask_arrays.pairwise(held)), np.ones((6, 6)))
+    assert_same(now(dask_arrays.pairwise(held, DataArray(x))), np.ones((6, 3)))
+    assert_same(now(dask_arrays.vecdot(DataArray(x[:1]), held)), np.full(6, 4.0))
 
 
 HANDED_OVER = [
@@ -399,7 +456,7 @@ def test_the_functions_hand_over(name, args):
 
 
 def test_docstrings_run():
-    result = doctest.testmod(_dask, optionflags=doctest.NORMALIZE_WHITESPACE)
+    result = doctest.testmod(dask_arrays, optionflags=doctest.NORMALIZE_WHITESPACE)
     assert result.attempted > 10 and result.failed == 0
 
 
@@ -435,7 +492,9 @@ def test_the_loss_of_a_worker(rng, client, tmp_path):
     x = rows(rng, 200, np.float32)
     lazy = da.from_array(x, (20, 12)).map_blocks(arrives, dtype=np.float32)
     before = client.run(os.getpid)
-    futures = client.compute([*_dask.topk(lazy, None, 5), *_dask.pairs_above(lazy, 0.5), _dask.pairwise(lazy)])
+    futures = client.compute(
+        [*dask_arrays.topk(lazy, None, 5), *dask_arrays.pairs_above(lazy, 0.5), dask_arrays.pairwise(lazy)]
+    )
     wait_for(lambda: os.path.islink(tmp_path / "stopped"))
     victim = int(os.readlink(tmp_path / "stopped"))
     address = next(address for address, process in before.items() if process == victim)
@@ -443,7 +502,7 @@ def test_the_loss_of_a_worker(rng, client, tmp_path):
     os.kill(victim, signal.SIGKILL)
 
     got = client.gather(futures)
-    assert_same(tuple(got), (*_search.topk(x, None, 5), *_search.pairs_above(x, 0.5), cossim.pairwise(x)))
+    assert_same(tuple(got), (*functions.topk(x, None, 5), *functions.pairs_above(x, 0.5), cossim.pairwise(x)))
     assert len(os.listdir(folder)) > 10 + 1  # the blocks, the link, and what was begun again
     wait_for(lambda: len(client.run(os.getpid)) == 2)  # the nanny has started another
     assert victim not in client.run(os.getpid).values()

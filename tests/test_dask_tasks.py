@@ -9,7 +9,7 @@ from conftest import SLOWNESS
 from test_dask import da, now, rows  # which skips this file too where Dask is absent
 
 import cossim
-from cossim import _dask, _dask_tasks, _search
+from cossim.search import dask_arrays, dask_tasks, functions
 
 dask = pytest.importorskip("dask")
 callbacks = pytest.importorskip("dask.callbacks")
@@ -50,11 +50,11 @@ def test_a_task_holds_two_blocks(rng, columns):
     k = 5
     assert size * k * (4 + 8) < block
     for lazy in (
-        _dask.pairwise(x),
-        *_dask.topk(x, None, k),
-        *_dask.topk(x, x, k),
-        *_dask.pairs_above(x, 0.4),
-        _dask.cosine_similarity(x[:, None], x[None], 2),
+        dask_arrays.pairwise(x),
+        *dask_arrays.topk(x, None, k),
+        *dask_arrays.topk(x, x, k),
+        *dask_arrays.pairs_above(x, 0.4),
+        dask_arrays.cosine_similarity(x[:, None], x[None], 2),
     ):
         taken, returned = held(lazy)
         assert taken == 2 * block
@@ -66,24 +66,24 @@ def test_a_merge_holds_few_partial_results(rng):
     x = da.from_array(rng.standard_normal((200, 2)).astype(np.float32), (20, 2))
     for k in (5, 20, 100):
         part = 20 * k * (4 + 8)
-        taken, returned = held(_dask.topk(x, x, k))
-        assert taken <= _dask.MERGED * part
+        taken, returned = held(dask_arrays.topk(x, x, k))
+        assert taken <= dask_arrays.MERGED * part
         assert returned <= max(part, 20 * 2 * 4)
 
 
 def test_each_pair_of_blocks_once(rng, monkeypatch):
     calls = []
     for name in ("run", "block_pairs", "block_topk"):
-        original = getattr(_dask_tasks, name)
+        original = getattr(dask_tasks, name)
         monkeypatch.setattr(
-            _dask_tasks, name, lambda *args, original=original, name=name: calls.append(name) or original(*args)
+            dask_tasks, name, lambda *args, original=original, name=name: calls.append(name) or original(*args)
         )
     x = da.from_array(rows(rng, 60, np.float32), (10, 12))
     for lazy, name, expected in (
-        (_dask.pairwise(x), "run", 21),  # 6 on the diagonal, 15 beside it
-        (_dask.pairs_above(x, 0.5), "block_pairs", 21),
-        (_dask.pairs_above(x, 0.5, x), "block_pairs", 36),
-        (_dask.topk(x, None, 2), "block_topk", 36),
+        (dask_arrays.pairwise(x), "run", 21),  # 6 on the diagonal, 15 beside it
+        (dask_arrays.pairs_above(x, 0.5), "block_pairs", 21),
+        (dask_arrays.pairs_above(x, 0.5, x), "block_pairs", 36),
+        (dask_arrays.topk(x, None, 2), "block_topk", 36),
     ):
         now(lazy)
         assert calls == [name] * expected
@@ -92,7 +92,7 @@ def test_each_pair_of_blocks_once(rng, monkeypatch):
 
 def test_the_broadcast_product_is_never_built(rng):
     z = da.from_array(rng.standard_normal((200, 500)).astype(np.float32), (100, 500))
-    lazy = _dask.cosine_similarity(z[None], z[:, None], dim=2)
+    lazy = dask_arrays.cosine_similarity(z[None], z[:, None], dim=2)
     tracemalloc.start()
     try:
         now(lazy)
@@ -111,7 +111,7 @@ def test_a_task_uses_one_thread(rng, monkeypatch, setting):
         monkeypatch.delenv("COSSIM_NUM_THREADS", raising=False)
     else:
         monkeypatch.setenv("COSSIM_NUM_THREADS", setting)
-    seen, together, topk = [], threading.Barrier(2, timeout=30 * SLOWNESS), _search.topk
+    seen, together, topk = [], threading.Barrier(2, timeout=30 * SLOWNESS), functions.topk
 
     def observed(*args, **options):
         if len(args[0]):  # not the call that tells the dtype
@@ -119,12 +119,12 @@ def test_a_task_uses_one_thread(rng, monkeypatch, setting):
             seen.append(cossim.get_num_threads())
         return topk(*args, **options)
 
-    monkeypatch.setattr(_search, "topk", observed)
+    monkeypatch.setattr(functions, "topk", observed)
     x = da.from_array(rows(rng, 60, np.float32), (15, 12))
     before = cossim.get_num_threads()
     cossim.set_num_threads(3)
     try:
-        dask.compute(_dask.topk(x, x, 2), scheduler="threads", num_workers=2)
+        dask.compute(dask_arrays.topk(x, x, 2), scheduler="threads", num_workers=2)
         assert seen == [1 if setting is None else 3] * 16
         assert cossim.get_num_threads() == 3
     finally:
@@ -134,5 +134,5 @@ def test_a_task_uses_one_thread(rng, monkeypatch, setting):
 def test_threads_are_restored_after_an_error():
     with cossim.threads(3):
         with pytest.raises(ZeroDivisionError):
-            _dask_tasks.run(lambda: 1 // 0)
+            dask_tasks.run(lambda: 1 // 0)
         assert cossim.get_num_threads() == 3

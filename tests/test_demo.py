@@ -14,8 +14,8 @@ from conftest import SLOWNESS
 from oracle import torch
 
 import cossim
-from cossim import _demo, _images
 from cossim.__main__ import main
+from cossim.cli import demo_command, image_files
 
 # scikit-learn and matplotlib are not pinned, and a new release of what they import may deprecate what they do.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -73,8 +73,8 @@ def test_numbers_of_the_notebook(demo):
 def test_matrices_are_the_notebooks():
     a = [[-1.4957, -1.9285, -0.2320], [-0.3472, -1.1279, 0.3151]]
     b = [[-0.9709, 0.4931, -0.2877], [1.9940, 1.8288, -0.5981]]
-    np.testing.assert_array_equal(_demo.MATRIX_A.astype(np.float64).round(4), a)
-    np.testing.assert_array_equal(_demo.MATRIX_B.astype(np.float64).round(4), b)
+    np.testing.assert_array_equal(demo_command.MATRIX_A.astype(np.float64).round(4), a)
+    np.testing.assert_array_equal(demo_command.MATRIX_B.astype(np.float64).round(4), b)
 
 
 def test_all_parts_in_order(demo):
@@ -146,8 +146,8 @@ timed.show = lambda: None
 @pytest.fixture
 def parts(images, rng, capsys):
     pictures = images[:32, None].astype(np.float32) / 255
-    views, z, matrix = _demo.show_all_pairs(pictures, rng, timed)
-    looped = _demo.show_loop(z, matrix, timed)
+    views, z, matrix = demo_command.show_all_pairs(pictures, rng, timed)
+    looped = demo_command.show_loop(z, matrix, timed)
     return pictures, views, z, matrix, looped
 
 
@@ -168,7 +168,7 @@ def test_loop_divides_by_the_frobenius_norm(parts):
 
 def test_loop_with_row_norms_is_the_matrix(parts):
     _, _, z, matrix, _ = parts
-    mended = np.array(_demo.loop_with_row_norms(z[None], z[:, None]))[:, :, 0]
+    mended = np.array(demo_command.loop_with_row_norms(z[None], z[:, None]))[:, :, 0]
     np.testing.assert_allclose(mended, matrix, rtol=0, atol=1e-6)
 
 
@@ -183,7 +183,7 @@ def test_second_views_differ_but_resemble(parts):
 def test_second_view_of_a_bar_is_a_turned_and_shifted_bar():
     bar = np.zeros((200, 1, 28, 28), np.float32)
     bar[:, :, 4:24, 13:15] = 1
-    views = _images.another_view(bar, np.random.default_rng(0))[:, 0].astype(np.float64)
+    views = image_files.another_view(bar, np.random.default_rng(0))[:, 0].astype(np.float64)
     rows, columns = np.mgrid[:28, :28] - 13.5
     weights = np.where(views > 0.3, views, 0)
     mass = weights.sum((1, 2))
@@ -200,12 +200,12 @@ def test_second_view_of_a_bar_is_a_turned_and_shifted_bar():
 def test_resizing_is_torchs_bilinear(rng):
     small = rng.standard_normal((3, 8, 8))
     expected = torch.nn.functional.interpolate(torch.from_numpy(small)[:, None], size=(28, 28), mode="bilinear")
-    np.testing.assert_allclose(_images._resize(small, 28), expected[:, 0].numpy(), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(image_files._resize(small, 28), expected[:, 0].numpy(), rtol=0, atol=1e-12)
 
 
 def test_digits():
     pytest.importorskip("sklearn")
-    digits = _images.digits()
+    digits = image_files.digits()
     assert (digits.shape, digits.dtype) == ((1797, 1, 28, 28), np.float32)
     assert (digits.min(), digits.max()) == (0, 1)
 
@@ -330,7 +330,7 @@ def read(tmp_path):
     def read(data, name="images"):
         path = tmp_path / name
         path.write_bytes(data)
-        return _images.read_images(path)
+        return image_files.read_images(path)
 
     return read
 
@@ -354,7 +354,7 @@ def test_npy_of_floats_is_taken_as_it_is(read, rng, dtype, order, version):
 
 
 def test_mnist_file(mnist_images_path):
-    found = _images.read_images(mnist_images_path)
+    found = image_files.read_images(mnist_images_path)
     assert found.shape == (10000, 1, 28, 28)
     raw = gzip.decompress(mnist_images_path.read_bytes())
     np.testing.assert_array_equal((found * 255).round().astype(np.uint8).tobytes(), raw[16:])

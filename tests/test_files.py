@@ -13,7 +13,7 @@ from conftest import SAFETENSORS, SLOWNESS, SUFFIXES, not_emulated
 from processes import ENVIRONMENT
 
 import cossim
-from cossim import _files, nn
+from cossim import _io, nn
 from cossim.nn.weights import check_weights_path
 
 
@@ -45,7 +45,7 @@ def test_ctrl_c_while_an_archive_is_opened(tmp_path, monkeypatch):
 
 def python(code, *arguments, **options):
     return subprocess.Popen(
-        [sys.executable, "-c", "import sys\nimport numpy as np\nfrom cossim import nn, _files\n" + code, *arguments],
+        [sys.executable, "-c", "import sys\nimport numpy as np\nfrom cossim import nn, _io\n" + code, *arguments],
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -190,14 +190,14 @@ def test_a_lock_of_another_process_is_not_waited_for(tmp_path, monkeypatch, name
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         for handle in held:
             os.close(handle)
-    assert len(held) == (_files.LOCKS_TRIED if forever else 1)
+    assert len(held) == (_io.LOCKS_TRIED if forever else 1)
     assert os.listdir(tmp_path) == [name]
 
 
 FORK = """
 import io, os, sys
 import numpy as np, cossim
-from cossim import nn, _files
+from cossim import _io, nn
 order, parent, status = sys.argv[2], os.getpid(), None
 def wait():
     global status

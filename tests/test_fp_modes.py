@@ -13,7 +13,7 @@ from conftest import INSTRUCTION_SETS, not_emulated
 
 import cossim
 from cossim import _core
-from cossim._search import score_dtype
+from cossim.search.functions import score_dtype
 
 here = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"),

@@ -16,14 +16,8 @@ import cossim
 import cossim.nn
 import cossim.simclr
 
-# folder -> the folders it may include
-LAYERS = {
-    "base": {"base"},
-    "simd": {"simd", "base"},
-    "kernels": {"kernels", "simd", "base"},
-    "core": {"core", "kernels", "base"},
-    "python": {"python", "core", "kernels", "base"},
-}
+# A folder includes itself and those before it, never the other way. Only kernels/ includes simd/.
+FOLDERS = ["base", "simd", "kernels", "vectors", "pairwise", "search", "nn", "simclr", "python"]
 SOURCES = sorted((ROOT / "csrc").glob("*/*.[ch]"))
 if not SOURCES:
     pytest.skip("the C sources are not here", allow_module_level=True)
@@ -38,11 +32,34 @@ def test_layers(path):
     layer = path.parent.name
     for bracket, name in includes(path):
         if bracket == '"':
-            assert name.split("/")[0] in LAYERS[layer], f"{layer} must not include {name}"
+            other = name.split("/")[0]
+            assert FOLDERS.index(other) <= FOLDERS.index(layer), f"{layer} must not include {name}"
+            assert other != "simd" or layer in ("simd", "kernels"), f"{layer} must not include {name}"
         if "intrin" in name or name in ("arm_neon.h", "cpuid.h"):
             assert layer == "simd" or (layer == "base" and name == "cpuid.h")
         if name == "Python.h" or name.startswith("numpy/"):
             assert path.name == "numpy.h" and layer == "python"
+
+
+def test_no_circle_of_files():
+    """NAME.c and NAME.h are one file here: none includes another that leads back to it."""
+    module = lambda name: name.rsplit(".", 1)[0]  # noqa: E731
+    edges = {}
+    for path in SOURCES:
+        named = {module(name) for bracket, name in includes(path) if bracket == '"'}
+        here = module(f"{path.parent.name}/{path.name}")
+        edges.setdefault(here, set()).update(named - {here})
+
+    def visit(name, way):
+        assert name not in way, " -> ".join([*way[way.index(name) :], name])
+        if name not in done:
+            for other in edges.get(name, ()):
+                visit(other, [*way, name])
+            done.add(name)
+
+    done = set()
+    for name in edges:
+        visit(name, [])
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: f"{p.parent.name}/{p.name}")

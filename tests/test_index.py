@@ -167,7 +167,7 @@ def test_what_is_no_index_is_refused(rng, tmp_path):
 
 
 def test_other_arrays_than_those_of_an_index(rng, tmp_path):
-    from cossim import _index_file
+    from cossim.search import index_file
 
     x = rng.standard_normal((30, 8), np.float32)
     index = cossim.Index(x)
@@ -184,7 +184,7 @@ def test_other_arrays_than_those_of_an_index(rng, tmp_path):
         ({"eps": (0.1).hex()}, {**good, "codes": index._codes[:-1]}),
         ({"eps": (0.1).hex()}, {**good, "scales": index._scales.astype(np.float64)}),
     ):
-        _index_file.write(path, header, arrays)
+        index_file.write(path, header, arrays)
         with pytest.raises(ValueError, match=r"Index.load\(\): .* holds other arrays than those of an index"):
             cossim.Index.load(path)
 

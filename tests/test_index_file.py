@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from index_files import files_in, read_as_documented, refused
 
-from cossim import _index_file
-from cossim._index_file import read, write
+from cossim.search import index_file
+from cossim.search.index_file import read, write
 
 DTYPES = ["float64", "float32", "float16", "bfloat16", "bool"]
 DTYPES += [f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)]
@@ -76,9 +76,9 @@ def test_roundtrip(rng, tmp_path, dtype, mmap):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_pieces_and_blocks_of_any_size(rng, tmp_path, monkeypatch, layout):
     """Arrays larger than a piece and a block, with small ones of both so that every edge falls somewhere else."""
-    monkeypatch.setattr(_index_file, "BLOCK", 1000)
+    monkeypatch.setattr(index_file, "BLOCK", 1000)
     for piece in (1000, 64, 17, 8):
-        monkeypatch.setattr(_index_file, "_PIECE", piece)
+        monkeypatch.setattr(index_file, "_PIECE", piece)
         shapes = [(2003,), (7, 41), (41, 7), (3, 5, 17), (1, 1, 300), (2, 1, 0)]
         arrays = {
             f"{shape} {dtype}": LAYOUTS[layout](sample(rng, dtype, shape))
@@ -160,8 +160,8 @@ def test_without_ml_dtypes(tmp_path, monkeypatch):
 
 
 def test_examples_of_the_docstrings_run():
-    assert doctest.testmod(_index_file).attempted > 5
-    assert doctest.testmod(_index_file).failed == 0
+    assert doctest.testmod(index_file).attempted > 5
+    assert doctest.testmod(index_file).failed == 0
 
 
 def test_the_format_is_as_documented(rng, tmp_path):

@@ -13,8 +13,8 @@ import pytest
 from conftest import not_emulated
 from index_files import files_in, read_as_documented, refused
 
-from cossim import _index_file
-from cossim._index_file import read, write
+from cossim.search import index_file
+from cossim.search.index_file import read, write
 
 # ---- damaged files ----
 
@@ -97,8 +97,8 @@ def test_where_the_damage_is(tmp_path):
 @pytest.mark.parametrize("mmap", [True, False])
 def test_cut_off_while_it_is_read(small, monkeypatch, mmap):
     path, _, _ = small
-    check = _index_file._check_padding
-    monkeypatch.setattr(_index_file, "_check_padding", lambda *args: (check(*args), os.truncate(path, 100)))
+    check = index_file._check_padding
+    monkeypatch.setattr(index_file, "_check_padding", lambda *args: (check(*args), os.truncate(path, 100)))
     assert refused(path, mmap=mmap) == "cut off while it was read"
 
 

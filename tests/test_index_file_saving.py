@@ -16,8 +16,9 @@ import pytest
 from conftest import SLOWNESS, not_emulated
 from index_files import files_in, refused
 
-from cossim import _files, _index_file
-from cossim._index_file import read, write
+from cossim import _io
+from cossim.search import index_file
+from cossim.search.index_file import read, write
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def assert_old(path, old_bytes):
 NEW = {"a": np.arange(3001), "b": np.zeros((0, 3)), "c": np.ones(5, bool)}
 
 
-class Fails(_files._OwnFile):
+class Fails(_io._OwnFile):
     """A file that raises at a certain call of write(); some bytes may have got there before."""
 
     left, error, most = 0, None, None
@@ -55,8 +56,8 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
 @pytest.mark.parametrize("error", [FULL, KeyboardInterrupt(), MemoryError()], ids=repr)
 def test_an_error_of_any_write_leaves_the_old_file(old, monkeypatch, error):
     before, calls = old.read_bytes(), 0
-    monkeypatch.setattr(_index_file, "_PIECE", 4096)
-    monkeypatch.setattr(_files, "_OwnFile", Fails)
+    monkeypatch.setattr(index_file, "_PIECE", 4096)
+    monkeypatch.setattr(_io, "_OwnFile", Fails)
     monkeypatch.setattr(Fails, "error", error)
     while True:
         monkeypatch.setattr(Fails, "left", calls)
@@ -76,7 +77,7 @@ def test_an_error_of_any_write_leaves_the_old_file(old, monkeypatch, error):
 def test_short_writes(old, monkeypatch):
     write(old, {}, NEW)
     expected = old.read_bytes()
-    monkeypatch.setattr(_files, "_OwnFile", Fails)
+    monkeypatch.setattr(_io, "_OwnFile", Fails)
     monkeypatch.setattr(Fails, "most", 7)
     write(old, {}, NEW)
     assert old.read_bytes() == expected
@@ -91,7 +92,7 @@ def test_an_error_of_any_step_leaves_the_old_file(old, monkeypatch, name, kind):
         raise error
 
     module, function = name.split(".")
-    monkeypatch.setattr(getattr(_index_file, module), function, fail)
+    monkeypatch.setattr(getattr(index_file, module), function, fail)
     with pytest.raises(kind) as caught:
         write(old, {}, NEW)
     monkeypatch.undo()
@@ -201,7 +202,9 @@ def test_symbolic_links_stay(old):
 
 
 def process(code, *args, **options):
-    code = "import os, sys\nimport numpy as np\nfrom cossim._index_file import read, write\n" + textwrap.dedent(code)
+    code = "import os, sys\nimport numpy as np\nfrom cossim.search.index_file import read, write\n" + textwrap.dedent(
+        code
+    )
     command = [sys.executable, "-c", code, *map(str, args)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 

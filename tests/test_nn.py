@@ -269,7 +269,7 @@ def test_padded_images_beyond_any_memory(step):
     maps, out = np.ones((1, 1, 2, 1), np.float32), weight.copy()
     for indices in (None, np.zeros(maps.shape, np.int64)):
         with pytest.raises(MemoryError):
-            _core.conv2d_weights(x, maps, out, None, (1, step), (2**30, 0), (2**31 - 1, 1), 1, indices, (2, 1))
+            _core.conv2d_grad_weight(x, maps, out, None, (1, step), (2**30, 0), (2**31 - 1, 1), 1, indices, (2, 1))
 
 
 def test_shapes_between_layers_beyond_any_memory():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import cossim
-from cossim import _demo
+from cossim.cli import demo_command
 
 A = np.array([[-1.4957, -1.9285, -0.2320], [-0.3472, -1.1279, 0.3151]], np.float32)
 B = np.array([[-0.9709, 0.4931, -0.2877], [1.9940, 1.8288, -0.5981]], np.float32)
@@ -18,11 +18,11 @@ def test_from_four_digits():
 
 
 def test_with_the_digits_the_notebook_did_not_print():
-    np.testing.assert_array_less(np.abs(_demo.MATRIX_A - A), 5e-5)
-    np.testing.assert_array_less(np.abs(_demo.MATRIX_B - B), 5e-5)
-    assert [str(n) for n in cossim.vector_norm(_demo.MATRIX_A, 1)] == ["2.451584", "1.2214428"]
-    assert [str(n) for n in cossim.vector_norm(_demo.MATRIX_B, 1)] == ["1.1263523", "2.7709858"]
-    assert [str(n) for n in cossim.vecdot(_demo.MATRIX_A, _demo.MATRIX_B)] == ["0.5679307", "-2.9434323"]
+    np.testing.assert_array_less(np.abs(demo_command.MATRIX_A - A), 5e-5)
+    np.testing.assert_array_less(np.abs(demo_command.MATRIX_B - B), 5e-5)
+    assert [str(n) for n in cossim.vector_norm(demo_command.MATRIX_A, 1)] == ["2.451584", "1.2214428"]
+    assert [str(n) for n in cossim.vector_norm(demo_command.MATRIX_B, 1)] == ["1.1263523", "2.7709858"]
+    assert [str(n) for n in cossim.vecdot(demo_command.MATRIX_A, demo_command.MATRIX_B)] == ["0.5679307", "-2.9434323"]
 
 
 def test_the_loop_of_the_notebook(rng):
@@ -31,7 +31,7 @@ def test_the_loop_of_the_notebook(rng):
     a, b = z[None], z[:, None]
     matrix = cossim.cosine_similarity(a, b, dim=2)
     assert matrix.shape == (64, 64)
-    looped = np.array(_demo.loop_of_the_notebook(a, b))[:, :, 0]
+    looped = np.array(demo_command.loop_of_the_notebook(a, b))[:, :, 0]
     assert looped.shape == (64, 64)
     norms = np.linalg.norm(z, axis=1)
     assert np.abs(looped - matrix).max() > 0.5

@@ -13,9 +13,9 @@ from conftest import SAFETENSORS
 from processes import run
 
 import cossim
-from cossim import _files, nn, simclr
+from cossim import _io, nn, simclr
 from cossim.__main__ import main
-from cossim._images import read_images
+from cossim.cli.image_files import read_images
 
 VERSIONS = [(1, 0), (2, 0), (3, 0)]
 
@@ -153,7 +153,7 @@ def test_a_pipe_in_the_place_of_a_file(folder, monkeypatch):
     """It comes after the look at what is there, before the file is opened."""
     os.mkfifo("pipe.npy")
     monkeypatch.setattr(os, "stat", lambda path, stat=os.stat, **options: stat("rows.npy", **options))
-    with pytest.raises(ValueError, match="^'pipe.npy': not a regular file"), _files.open_regular("pipe.npy"):
+    with pytest.raises(ValueError, match="^'pipe.npy': not a regular file"), _io.open_regular("pipe.npy"):
         pass
 
 

@@ -5,7 +5,8 @@ import pytest
 from oracle import F, torch
 
 import cossim
-from cossim import _images, simclr
+from cossim import simclr
+from cossim.cli import image_files
 
 
 class TorchEncoder(torch.nn.Module):
@@ -56,7 +57,7 @@ def test_keys_and_files(tmp_path, theirs):
 
 def test_real_images_through_to_the_matrix(theirs, mnist_images_path, rng):
     """The notebook's second half: two views, z, unsqueeze, dim=2."""
-    images = _images.read_images(mnist_images_path)[:32]
+    images = image_files.read_images(mnist_images_path)[:32]
     views = np.clip(images + rng.normal(0, 0.1, images.shape).astype(np.float32), 0, 1)
     ours = simclr.Encoder()
     ours.load_state_dict(theirs.state_dict())

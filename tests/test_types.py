@@ -86,7 +86,7 @@ def test_stubs_are_installed(tmp_path):
     command = ["setup.py", "-q", "egg_info", f"--egg-base={metadata}", "build_py", f"--build-lib={library}"]
     subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)
     assert sorted(path.relative_to(library) for path in library.rglob("*.pyi")) == STUBS
-    assert {path.parent.name for path in STUBS} == {"cossim", "nn", "simclr"}
+    assert {path.parent.name for path in STUBS} == {"cossim", "nn", "simclr", "vectors"}
     assert (library / "cossim" / "py.typed").exists()
 
 
@@ -216,9 +216,9 @@ def values(result):
 @pytest.mark.parametrize("function", [*SIMILARITIES[:3], *NORMS], ids=lambda f: f.__name__)
 def test_dask_takes_what_the_functions_take(function):
     pytest.importorskip("dask.array")
-    from cossim import _dask
+    from cossim.search import dask_arrays
 
-    ours, theirs = (inspect.signature(f).parameters for f in (function, getattr(_dask, function.__name__)))
+    ours, theirs = (inspect.signature(f).parameters for f in (function, getattr(dask_arrays, function.__name__)))
     assert [(p.name, p.kind) for p in ours.values()] == [(p.name, p.kind) for p in theirs.values()]
 
 

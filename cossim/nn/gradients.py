@@ -32,12 +32,12 @@ def _conv2d_pullback(call, dy, input_gradient, indices=None):
     dx = None
     if input_gradient:
         dx = np.empty_like(call.images)
-        _core.conv2d_input(call.weight, maps, dx, *geometry)
+        _core.conv2d_grad_input(call.weight, maps, dx, *geometry)
         dx = dx if call.many else dx[0]
     dweight = np.empty_like(call.weight)
     dbias = None if call.bias is None else np.empty_like(call.bias)
     given = (dy, indices) if sparse else (maps, None)
-    _core.conv2d_weights(call.images, given[0], dweight, dbias, *geometry, given[1], call.size)
+    _core.conv2d_grad_weight(call.images, given[0], dweight, dbias, *geometry, given[1], call.size)
     return dx, dweight, dbias
 
 
@@ -175,15 +175,15 @@ def _linear_pullback(call, dy, input_gradient):
     dx = None
     if input_gradient:
         dx = np.empty_like(call.rows)
-        _core.product(dy, call.weight, dx, False)
+        _core.matmul(dy, call.weight, dx, False)
     dweight = np.empty_like(call.weight)
-    _core.product(dy, call.rows, dweight, True)
+    _core.matmul(dy, call.rows, dweight, True)
     return dx, dweight, None if call.bias is None else _column_sums(dy)
 
 
 def _column_sums(dy):
     sums = np.empty((1, dy.shape[1]), dy.dtype)
-    _core.product(np.ones((1, len(dy)), dy.dtype), dy, sums, False)
+    _core.matmul(np.ones((1, len(dy)), dy.dtype), dy, sums, False)
     return sums[0]
 
 

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from cossim import _core
-from cossim._files import errors_of, open_regular, replacing, write_npz
-from cossim._npy import MAGIC, read_npy
+from cossim._io import MAGIC, errors_of, open_regular, read_npy, replacing, write_npz
 
 
 def _safetensors():

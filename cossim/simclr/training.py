@@ -14,7 +14,7 @@ import numpy as np
 
 from cossim._arguments import check_temperature, size_argument, temperature_argument
 from cossim._core import as_array
-from cossim._files import ENDING_SIGNALS
+from cossim._io import ENDING_SIGNALS
 from cossim._progress import reporting
 from cossim.nn import SGD, Adam, Module, load_weights, save_weights
 from cossim.nn.weights import check_weights_path

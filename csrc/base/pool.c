@@ -45,7 +45,7 @@ static struct {
     int working;                 /* of those, the ones not done yet */
     pool_task task;              /* from here on set by the owner while nobody is working */
     void *context;
-    struct watch *watch;
+    struct cancel_token *token;
     int helpers;                 /* how many the job wants */
     size_t tasks;
     _Atomic size_t next;
@@ -185,18 +185,18 @@ static void call_workers(void);
 static void run_tasks(size_t worker)
 {
     const bool caller = worker == 0;
-    const struct watch_place before = watch_enter(pool.watch, worker);
-    for (size_t task; !watch_step(pool.watch, worker) && (caller || !atomic_load_explicit(&pool.stopping, memory_order_relaxed)) &&
+    const struct cancel_scope before = cancel_enter(pool.token, worker);
+    for (size_t task; !cancel_poll(pool.token, worker) && (caller || !atomic_load_explicit(&pool.stopping, memory_order_relaxed)) &&
                       (task = atomic_fetch_add_explicit(&pool.next, 1, memory_order_relaxed)) < pool.tasks;) {
         pool.task(pool.context, task, worker);
         if (caller && atomic_load_explicit(&pool.sent_away, memory_order_relaxed)) {
             call_workers();
         }
     }
-    watch_leave(before);
+    cancel_leave(before);
 }
 
-static void *work(void *unused)
+static void *worker_main(void *unused)
 {
     (void)unused;
     fp_mode_enter(); /* for good: a thread begins in the mode of the one that started it */
@@ -243,7 +243,7 @@ static void start_threads(int wanted)
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, STACK_BYTES);
-    while (pool.started < wanted && pthread_create(&pool.threads[pool.started], &attributes, work, NULL) == 0) {
+    while (pool.started < wanted && pthread_create(&pool.threads[pool.started], &attributes, worker_main, NULL) == 0) {
         pool.started++;
     }
     pthread_attr_destroy(&attributes);
@@ -340,46 +340,46 @@ static void call_workers(void)
     pthread_mutex_unlock(&pool.roster);
 }
 
-static void run_serially(size_t tasks, pool_task task, void *context, struct watch *watch)
+static void run_serially(size_t tasks, pool_task task, void *context, struct cancel_token *token)
 {
-    const struct watch_place before = watch_enter(watch, 0);
-    for (size_t i = 0; i < tasks && !watch_step(watch, 0); i++) {
+    const struct cancel_scope before = cancel_enter(token, 0);
+    for (size_t i = 0; i < tasks && !cancel_poll(token, 0); i++) {
         task(context, i, 0);
     }
-    watch_leave(before);
+    cancel_leave(before);
 }
 
 /* With `lock` held: until the workers are done, or for so long that the watch should be asked again. */
-static void wait_for_workers(struct watch *watch)
+static void wait_for_workers(struct cancel_token *token)
 {
     struct timespec until;
-    if (watch == NULL || watch_stopped(watch)) {
+    if (token == NULL || cancel_requested(token)) {
         pthread_cond_wait(&pool.done, &pool.lock);
         return;
     }
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += WATCH_INTERVAL;
+    until.tv_nsec += POLL_INTERVAL;
     until.tv_sec += until.tv_nsec / 1000000000;
     until.tv_nsec %= 1000000000;
     pthread_cond_timedwait(&pool.done, &pool.lock, &until);
     pthread_mutex_unlock(&pool.lock); /* what is asked may take its time */
-    watch_step(watch, 0);
+    cancel_poll(token, 0);
     pthread_mutex_lock(&pool.lock);
 }
 
-void pool_run(size_t tasks, int workers, pool_task task, void *context, struct watch *watch)
+void pool_run(size_t tasks, int workers, pool_task task, void *context, struct cancel_token *token)
 {
     const int most = pool_get_threads();
     workers = workers < most ? workers : most;
     workers = (size_t)workers < tasks ? workers : (int)tasks;
     const char *nobody = NULL;
     if (workers <= 1 || !atomic_compare_exchange_strong(&pool.owner, &nobody, &here)) { /* busy: with another thread's call, or with the one we are a task of */
-        run_serially(tasks, task, context, watch);
+        run_serially(tasks, task, context, token);
         return;
     }
     pool.task = task;
     pool.context = context;
-    pool.watch = watch;
+    pool.token = token;
     pool.helpers = workers - 1;
     pool.tasks = tasks;
     atomic_store(&pool.next, 0);
@@ -390,7 +390,7 @@ void pool_run(size_t tasks, int workers, pool_task task, void *context, struct w
     pthread_mutex_lock(&pool.lock);
     pool.open = 0; /* a worker that has not woken yet has nothing left to do */
     while (pool.working > 0) {
-        wait_for_workers(watch);
+        wait_for_workers(token);
     }
     pthread_mutex_unlock(&pool.lock);
     atomic_store(&pool.owner, NULL);
@@ -401,4 +401,11 @@ void pool_stop(void)
     pthread_mutex_lock(&pool.roster);
     stop_workers();
     pthread_mutex_unlock(&pool.roster);
+}
+
+int thread_count_for(size_t outputs, size_t depth, enum grain_size least)
+{
+    const size_t most = (size_t)pool_get_threads(),
+                 worth = size_product_or_max(outputs, depth) / (size_t)least;
+    return worth <= 1 ? 1 : (int)(worth < most ? worth : most);
 }

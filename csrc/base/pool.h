@@ -3,7 +3,7 @@
 
 #include <stddef.h>
 
-#include "base/watch.h"
+#include "base/cancel.h"
 
 /*
  * A small thread pool. Workers start at the first call that wants them, sleep while there is nothing to do, end before
@@ -16,9 +16,9 @@ typedef void (*pool_task)(void *context, size_t task, size_t worker);
 
 /*
  * Runs task(context, 0 .. tasks-1, .) on at most `workers` threads (the caller is one of them) and returns when all are done,
- * or when those that were begun are done and the watch (which may be NULL) is stopped. Long tasks look at it themselves: watch_look.
+ * or when those that were begun are done and the watch (which may be NULL) is stopped. Long tasks look at it themselves: cancel_poll_here.
  */
-void pool_run(size_t tasks, int workers, pool_task task, void *context, struct watch *watch);
+void pool_run(size_t tasks, int workers, pool_task task, void *context, struct cancel_token *token);
 
 /*
  * The number of threads that pool_run may use when asked for more: from 1 to 257, for which the
@@ -47,5 +47,12 @@ void pool_block_free(struct pool_block *block); /* ends it, too */
 
 /* Ends and joins the workers, once they are done with the tasks they are at; they start again when needed. */
 void pool_stop(void);
+
+/*
+ * How many threads a call of outputs * depth multiplications pays for: each is to have work for longer than waking it takes
+ * (some 10 us, 50 where the machine is busy).
+ */
+enum grain_size { GRAIN_SUMS = 1 << 18, GRAIN_GEMM = 1 << 20 }; /* multiplications in some 50 us, 20 us */
+int thread_count_for(size_t outputs, size_t depth, enum grain_size least);
 
 #endif

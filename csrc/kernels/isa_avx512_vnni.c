@@ -6,6 +6,6 @@
 #define ISA_DESCRIPTION "AVX-512 F, BW, DQ and VL, and VNNI"
 #define SIMD_VNNI
 #include "simd/avx512.h"
-#include "kernels/body.h"
+#include "kernels/isa_template.h"
 #include "simd/end.h"
 #endif

@@ -2,6 +2,6 @@
 #define ISA_NEEDS CPU_NEON
 #define ISA_DESCRIPTION "AArch64 Advanced SIMD"
 #include "simd/neon.h"
-#include "kernels/body.h"
+#include "kernels/isa_template.h"
 #include "simd/end.h"
 #endif

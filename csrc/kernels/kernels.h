@@ -86,25 +86,25 @@ enum { COSINE_PADDING = 8, COSINE_STEP = 2 }; /* the most and the fewest lanes o
 
 /*
  * Where a block of scores reaches the lower of its row's and its column's limit, or is NaN; row_limits may be NULL. Scores and
- * column limits are read up to the next multiple of REACH_PADDING. Returns the number of places; found has room for each COSINE_STEP
+ * column limits are read up to the next multiple of SELECT_PADDING. Returns the number of places; found has room for each COSINE_STEP
  * columns of every row, and two more.
  */
-typedef size_t reach_kernel(const void *scores, size_t step, size_t rows, size_t columns, const void *row_limits, const void *column_limits,
+typedef size_t select_kernel(const void *scores, size_t step, size_t rows, size_t columns, const void *row_limits, const void *column_limits,
                             uint32_t *found);
 
-enum { REACH_PADDING = 16 }; /* the most lanes of a vf */
+enum { SELECT_PADDING = 16 }; /* the most lanes of a vf */
 
 /*
  * The products of `rows` rows, x_step bytes apart, with some vectors, and their squares: dots[q * rows + r] and squares[r], as floats.
- * For a first look: their error is within SCREEN_ERROR(n) of |x| |vector|, in an order of summation of their own.
+ * For a first look: their error is within COARSE_DOT_ERROR(n) of |x| |vector|, in an order of summation of their own.
  */
-typedef void screen_kernel(float *dots, float *squares, const float *x, ptrdiff_t x_step, size_t rows, const float *const *vectors, size_t count,
+typedef void coarse_dots_kernel(float *dots, float *squares, const float *x, ptrdiff_t x_step, size_t rows, const float *const *vectors, size_t count,
                            size_t n);
 
-enum { SCREEN_VECTORS = 4 }; /* the most vectors at a time */
+enum { COARSE_QUERIES = 4 }; /* the most vectors at a time */
 
 /* Four running sums of each lane, at least four lanes, twice over: half of these units roundoff would do. */
-#define SCREEN_ERROR(n) (((double)(n) / 8 + 16) * 0x1p-23)
+#define COARSE_DOT_ERROR(n) (((double)(n) / 8 + 16) * 0x1p-23)
 
 /*
  * 8-bit codes of a row: x / max(|x|, eps) = scale * (code - CODE_ZERO) + what is left, of which `rest` bounds the norm from above,
@@ -113,14 +113,14 @@ enum { SCREEN_VECTORS = 4 }; /* the most vectors at a time */
 struct code_scale {
     float scale, rest;
 };
-typedef float encode_kernel(uint8_t *codes, struct code_scale *scale, const float *x, float eps, size_t n);
+typedef float quantize_kernel(uint8_t *codes, struct code_scale *scale, const float *x, float eps, size_t n);
 
 /*
  * The sums of codes times queries, exactly: sums[q * step + r] for `rows` rows of n <= CODES_DEPTH codes, code_step bytes
- * apart, and `count` <= CODES_QUERIES queries of elements of `factor_size` bytes, whose values are at most `factor_most`. There
+ * apart, and `count` <= CODES_QUERIES queries of elements of `query_code_size` bytes, whose values are at most `query_code_max`. There
  * are CODES_QUERIES pointers in any case. A query's elements are padded with zeros to the next multiple of CODES_PADDING, codes are not.
  */
-typedef void codes_kernel(int32_t *sums, size_t step, const uint8_t *codes, size_t code_step, size_t rows, const void *const *queries, size_t count,
+typedef void sq8_kernel(int32_t *sums, size_t step, const uint8_t *codes, size_t code_step, size_t rows, const void *const *queries, size_t count,
                           size_t n);
 
 enum { CODE_ZERO = 128, CODES_QUERIES = 4, CODES_DEPTH = 4096, CODES_PADDING = 64 };
@@ -131,7 +131,7 @@ struct code_query {
     int32_t zero;      /* CODE_ZERO times the sum of its elements */
     float limit;
 };
-typedef bool codes_reach_kernel(uint8_t *keep, const int32_t *sums, const struct code_scale *scales, size_t rows, const struct code_query *query);
+typedef bool sq8_select_kernel(uint8_t *keep, const int32_t *sums, const struct code_scale *scales, size_t rows, const struct code_query *query);
 
 /*
  * What NT-Xent (core/nt_xent.c) makes of tiles. A block is `rows` rows of as many elements of the type as a tile has columns.
@@ -222,7 +222,7 @@ typedef void add_rows_kernel(void *to, size_t to_step, const void *from, size_t 
 typedef void pool_squares_kernel(void *out, int64_t *indices, const void *rows, size_t width, size_t lines, size_t squares);
 
 /* Convolutions whose kernels have five rows, two rows of the output at a time: see five_body.h. */
-struct five_join {
+struct winograd_output_transform {
     const float *sums;
     size_t sum_step, row_step, rows, vectors;
     const float *bias;
@@ -231,11 +231,11 @@ struct five_join {
     size_t out_step;
     const ptrdiff_t *out_at;
 };
-typedef void five_split_rows_kernel(float *out, size_t sum_step, const float *in, size_t row_step, size_t pairs, size_t n);
-typedef void five_split_weights_kernel(float *out, size_t sum_step, const float *weight, size_t count, size_t n);
-typedef bool five_join_kernel(const struct five_join *j);
+typedef void winograd_input_transform_kernel(float *out, size_t sum_step, const float *in, size_t row_step, size_t pairs, size_t n);
+typedef void winograd_filter_transform_kernel(float *out, size_t sum_step, const float *weight, size_t count, size_t n);
+typedef bool winograd_output_transform_kernel(const struct winograd_output_transform *j);
 
-enum { FIVE_SUMS = 6, FIVE_PADDING = 16 }; /* sums of a pair of rows; the most lanes of a vf */
+enum { WINOGRAD_PRODUCTS = 6, WINOGRAD_PADDING = 16 }; /* sums of a pair of rows; the most lanes of a vf */
 
 /* Sums of rows and columns. */
 struct sums_kernels {
@@ -243,16 +243,16 @@ struct sums_kernels {
     columns_kernel *columns[ELEMENTS][SUMS_KINDS];
     cosine_rows_kernel *cosine_rows[ELEMENTS];
     cosine_sums_kernel *cosine_sums;
-    screen_kernel *screen;
+    coarse_dots_kernel *coarse_dots;
 };
 
 /* Search by 8-bit codes. */
-struct codes_kernels {
-    size_t factor_size; /* bytes of an element of a query: 1 (int8_t) or 2 (int16_t) */
-    int factor_most;    /* and its largest magnitude */
-    encode_kernel *encode;
-    codes_kernel *sums;
-    codes_reach_kernel *reach;
+struct sq8_kernels {
+    size_t query_code_size; /* bytes of an element of a query: 1 (int8_t) or 2 (int16_t) */
+    int query_code_max;    /* and its largest magnitude */
+    quantize_kernel *quantize;
+    sq8_kernel *sums;
+    sq8_select_kernel *select;
 };
 
 /* Blocked products, what is packed for them and made of them; and conversions. */
@@ -263,7 +263,7 @@ struct tile_kernels {
     transpose_kernel *transpose_f32, *transpose_f64;
     cosine_f32_kernel *cosine_f32;
     cosine_f64_kernel *cosine_f64;
-    reach_kernel *reach_f32, *reach_f64;
+    select_kernel *select_at_least_f32, *select_at_least_f64;
     widen_kernel *widen_f16, *widen_bf16;
     narrow_kernel *narrow_f16, *narrow_bf16;
     round_to_odd_kernel *round_to_odd;
@@ -278,9 +278,9 @@ struct layer_kernels {
     patches_kernel *patches_f32, *patches_f64;
     add_rows_kernel *add_rows_f32, *add_rows_f64;
     pool_squares_kernel *pool_squares_f32, *pool_squares_f64;
-    five_split_rows_kernel *five_split_rows;
-    five_split_weights_kernel *five_split_weights;
-    five_join_kernel *five_join;
+    winograd_input_transform_kernel *winograd_input_transform;
+    winograd_filter_transform_kernel *winograd_filter_transform;
+    winograd_output_transform_kernel *winograd_output_transform;
 };
 
 /* One instruction set. A group may be another set's, where that is as good. */
@@ -290,7 +290,7 @@ struct kernels {
     unsigned needs;          /* enum cpu_feature bits */
     const struct sums_kernels *sums;
     const struct tile_kernels *tiles;
-    const struct codes_kernels *codes;
+    const struct sq8_kernels *codes;
     const struct layer_kernels *layers;
 };
 

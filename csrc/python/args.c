@@ -114,7 +114,7 @@ int fail(PyObject *exception, const char *function, const struct array_argument 
 
 static enum dtype promoted(enum dtype x, enum dtype y)
 {
-    if (dtype_work(x) == WORK_F64 || dtype_work(y) == WORK_F64) {
+    if (dtype_compute_type(x) == COMPUTE_F64 || dtype_compute_type(y) == COMPUTE_F64) {
         return DTYPE_F64;
     }
     return x == y ? x : DTYPE_F32; /* of float16 and bfloat16 neither holds the other */

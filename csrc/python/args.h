@@ -3,7 +3,7 @@
 
 #include "python/numpy.h"
 
-#include "core/dtype.h"
+#include "vectors/dtype.h"
 
 /* Arguments of a call, as the functions of the module take them. */
 
@@ -22,7 +22,7 @@ int parse_arguments(const struct signature *signature, PyObject *const *args, Py
 /* A row of a table of methods, for a function that takes all of its arguments by position, with its docstring. */
 #define BY_POSITION(name, function, arguments, text) {name, function, METH_VARARGS, name "($module, " arguments ", /)\n--\n\n" text}
 
-/* Is it an array of Dask, whose elements are calculated when they are asked for? Such calls are those of cossim._dask. */
+/* Is it an array of Dask, whose elements are calculated when they are asked for? Such calls are those of cossim.search.dask_arrays. */
 int is_lazy(PyObject *object);
 PyObject *call_lazily(const char *function, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 
@@ -43,7 +43,7 @@ int array_argument(const char *function, const char *name, PyObject *object, str
  * Re-reads an array's dtype and data pointer: converting a later argument (__array__) may run user code that changes this one in
  * place. Call it when all arguments are converted, before anything else of an array is read. -1 as above.
  */
-int array_look(const char *function, struct array_argument *argument);
+int array_reread(const char *function, struct array_argument *argument);
 void array_release(struct array_argument *argument);
 
 /* A plain array over the argument's memory, which keeps that memory in place as long as it lives. New reference. */

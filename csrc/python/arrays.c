@@ -18,7 +18,7 @@ static PyObject *views_of(const char *function, PyObject *names, PyObject *objec
     }
     PyObject *views = PyTuple_New(n);
     for (Py_ssize_t i = 0; views != NULL && i < n; i++) {
-        const bool right = array_look(function, &arguments[i]) == 0 && (!rows || check_rows(function, &arguments[i], NULL) == 0);
+        const bool right = array_reread(function, &arguments[i]) == 0 && (!rows || check_rows(function, &arguments[i], NULL) == 0);
         PyObject *view = right ? array_view(&arguments[i]) : NULL;
         if (view == NULL) {
             Py_CLEAR(views);

@@ -6,8 +6,8 @@
 
 #include <stdbool.h>
 
-#include "core/augment.h"
-#include "python/watch.h"
+#include "simclr/augment.h"
+#include "python/without_gil.h"
 
 static bool is_plain(PyArrayObject *array, int type, int ndim)
 {
@@ -18,7 +18,7 @@ static PyObject *augment_augment(PyObject *self, PyObject *args)
 {
     PyArrayObject *images, *maps, *keys, *out;
     double noise, low, high;
-    struct watched watched;
+    struct without_gil released;
     (void)self;
     if (!PyArg_ParseTuple(args, "O!O!O!O!ddd:augment", &PyArray_Type, &images, &PyArray_Type, &maps, &PyArray_Type, &keys, &PyArray_Type, &out,
                           &noise, &low, &high)) {
@@ -33,7 +33,7 @@ static PyObject *augment_augment(PyObject *self, PyObject *args)
         return NULL;
     }
     struct augment call = {
-        .work = type == NPY_DOUBLE ? WORK_F64 : WORK_F32,
+        .compute = type == NPY_DOUBLE ? COMPUTE_F64 : COMPUTE_F32,
         .images = (size_t)PyArray_DIM(images, 0),
         .channels = (size_t)PyArray_DIM(images, 1),
         .height = (size_t)PyArray_DIM(images, 2),
@@ -46,10 +46,10 @@ static PyObject *augment_augment(PyObject *self, PyObject *args)
         .high = high,
         .output = PyArray_DATA(out),
     };
-    watched_begin(&watched, NULL, 0);
-    call.watch = &watched.watch;
+    without_gil_begin(&released, NULL, 0);
+    call.token = &released.token;
     const int status = augment(&call);
-    if (watched_end(&watched) < 0) {
+    if (without_gil_end(&released) < 0) {
         return NULL;
     }
     if (status < 0) {

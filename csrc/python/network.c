@@ -8,8 +8,8 @@
 #include <stdbool.h>
 
 #include "base/scratch.h"
-#include "core/network.h"
-#include "python/watch.h"
+#include "nn/network.h"
+#include "python/without_gil.h"
 
 struct network {
     PyObject_HEAD
@@ -209,11 +209,11 @@ static PyObject *run_layers(const struct layer *layers, size_t count, PyArrayObj
     if (out == NULL) {
         return NULL;
     }
-    struct watched watched;
-    watched_begin(&watched, NULL, 0);
-    const int status = network_run(PyArray_TYPE(array) == NPY_DOUBLE ? WORK_F64 : WORK_F32, layers, count, (size_t)in[0], first, PyArray_DATA(array),
-                                   PyArray_DATA(out), &watched.watch);
-    const bool stopped = watched_end(&watched) < 0;
+    struct without_gil released;
+    without_gil_begin(&released, NULL, 0);
+    const int status = network_run(PyArray_TYPE(array) == NPY_DOUBLE ? COMPUTE_F64 : COMPUTE_F32, layers, count, (size_t)in[0], first, PyArray_DATA(array),
+                                   PyArray_DATA(out), &released.token);
+    const bool stopped = without_gil_end(&released) < 0;
     if (status < 0 && !stopped) {
         PyErr_NoMemory();
     }

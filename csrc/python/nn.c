@@ -9,9 +9,9 @@
 
 #include "base/fp_mode.h"
 #include "base/scratch.h"
-#include "core/layers.h"
+#include "nn/layers.h"
 #include "python/args.h"
-#include "python/watch.h"
+#include "python/without_gil.h"
 
 static bool is_plain(PyArrayObject *array, int type, int ndim)
 {
@@ -32,9 +32,9 @@ static bool are_plain(PyArrayObject *x, PyArrayObject *weight, PyObject *bias, P
            PyArray_ISWRITEABLE(out) && is_plain_or_none(bias, type, PyArray_DIM(weight, 0)); /* which a 0-d array has not */
 }
 
-static enum work work_of(PyArrayObject *array)
+static enum compute_type compute_type_of(PyArrayObject *array)
 {
-    return PyArray_TYPE(array) == NPY_DOUBLE ? WORK_F64 : WORK_F32;
+    return PyArray_TYPE(array) == NPY_DOUBLE ? COMPUTE_F64 : COMPUTE_F32;
 }
 
 static const void *data_or_null(PyObject *array)
@@ -55,10 +55,10 @@ static PyObject *does_not_fit(const char *function)
     return NULL;
 }
 
-/* The end of a call that was begun with watched_begin. */
-static PyObject *finish(struct watched *watched, int status)
+/* The end of a call that was begun with without_gil_begin. */
+static PyObject *finish(struct without_gil *released, int status)
 {
-    if (watched_end(watched) < 0) {
+    if (without_gil_end(released) < 0) {
         return NULL;
     }
     if (status < 0) {
@@ -81,7 +81,7 @@ static bool conv_fits(PyArrayObject *x, PyArrayObject *weight, PyArrayObject *ma
 static struct conv2d conv_of(PyArrayObject *x, PyArrayObject *weight, PyArrayObject *maps, Py_ssize_t groups)
 {
     const struct conv2d conv = {
-        .work = work_of(x),
+        .compute = compute_type_of(x),
         .images = (size_t)PyArray_DIM(x, 0),
         .groups = (size_t)groups,
         .in_channels = (size_t)PyArray_DIM(x, 1),
@@ -110,7 +110,7 @@ static PyObject *nn_conv2d(PyObject *self, PyObject *args)
     struct extent2 stride, padding, dilation;
     Py_ssize_t groups;
     int relu;
-    struct watched watched;
+    struct without_gil released;
     (void)self;
     if (!PyArg_ParseTuple(args, "O!O!OO!(nn)(nn)(nn)np:conv2d", &PyArray_Type, &x, &PyArray_Type, &weight, &bias, &PyArray_Type, &out,
                           &stride.h, &stride.w, &padding.h, &padding.w, &dilation.h, &dilation.w, &groups, &relu)) {
@@ -125,32 +125,32 @@ static PyObject *nn_conv2d(PyObject *self, PyObject *args)
     conv.padding = padding;
     conv.bias = data_or_null(bias);
     conv.relu = relu;
-    watched_begin(&watched, NULL, 0);
-    conv.watch = &watched.watch;
-    return finish(&watched, conv2d(&conv));
+    without_gil_begin(&released, NULL, 0);
+    conv.token = &released.token;
+    return finish(&released, conv2d(&conv));
 }
 
-static PyObject *nn_conv2d_input(PyObject *self, PyObject *args)
+static PyObject *nn_conv2d_grad_input(PyObject *self, PyObject *args)
 {
     PyArrayObject *weight, *maps, *x;
     struct extent2 stride, padding, dilation;
     Py_ssize_t groups;
-    struct watched watched;
+    struct without_gil released;
     (void)self;
-    if (!PyArg_ParseTuple(args, "O!O!O!(nn)(nn)(nn)n:conv2d_input", &PyArray_Type, &weight, &PyArray_Type, &maps, &PyArray_Type, &x, &stride.h,
+    if (!PyArg_ParseTuple(args, "O!O!O!(nn)(nn)(nn)n:conv2d_grad_input", &PyArray_Type, &weight, &PyArray_Type, &maps, &PyArray_Type, &x, &stride.h,
                           &stride.w, &padding.h, &padding.w, &dilation.h, &dilation.w, &groups)) {
         return NULL;
     }
     if (!are_plain(maps, weight, Py_None, x, 4) || !conv_fits(x, weight, maps, groups) || !conv_sizes_fit(stride, padding, dilation)) {
-        return does_not_fit("conv2d_input");
+        return does_not_fit("conv2d_grad_input");
     }
-    struct conv2d_input gradient = {conv_of(x, weight, maps, groups), PyArray_DATA(x)};
+    struct conv2d_grad_input gradient = {conv_of(x, weight, maps, groups), PyArray_DATA(x)};
     gradient.conv.stride = stride;
     gradient.conv.dilation = dilation;
     gradient.conv.padding = padding;
-    watched_begin(&watched, NULL, 0);
-    gradient.conv.watch = &watched.watch;
-    return finish(&watched, conv2d_input(&gradient));
+    without_gil_begin(&released, NULL, 0);
+    gradient.conv.token = &released.token;
+    return finish(&released, conv2d_grad_input(&gradient));
 }
 
 /* Are these indices of elements of maps of that size, one for each element of `kept`? */
@@ -169,15 +169,15 @@ static bool are_indices(PyObject *indices, PyArrayObject *kept, size_t size)
 }
 
 /* With indices not None, only these pixels of the maps, which are of that size, have gradients. */
-static PyObject *nn_conv2d_weights(PyObject *self, PyObject *args)
+static PyObject *nn_conv2d_grad_weight(PyObject *self, PyObject *args)
 {
     PyArrayObject *x, *maps, *weight;
     PyObject *bias, *indices;
     struct extent2 stride, padding, dilation, size;
     Py_ssize_t groups;
-    struct watched watched;
+    struct without_gil released;
     (void)self;
-    if (!PyArg_ParseTuple(args, "O!O!O!O(nn)(nn)(nn)nO(nn):conv2d_weights", &PyArray_Type, &x, &PyArray_Type, &maps, &PyArray_Type, &weight, &bias,
+    if (!PyArg_ParseTuple(args, "O!O!O!O(nn)(nn)(nn)nO(nn):conv2d_grad_weight", &PyArray_Type, &x, &PyArray_Type, &maps, &PyArray_Type, &weight, &bias,
                           &stride.h, &stride.w, &padding.h, &padding.w, &dilation.h, &dilation.w, &groups, &indices, &size.h, &size.w)) {
         return NULL;
     }
@@ -188,7 +188,7 @@ static PyObject *nn_conv2d_weights(PyObject *self, PyObject *args)
         (some ? dilation.w != 1 || size.h == 0 || size.w == 0 || !size_mul(size.h, size.w, &pixels) || !are_indices(indices, maps, pixels)
               : size.h != last_two(maps).h || size.w != last_two(maps).w) ||
         (bias != Py_None && !PyArray_ISWRITEABLE((PyArrayObject *)bias))) {
-        return does_not_fit("conv2d_weights");
+        return does_not_fit("conv2d_grad_weight");
     }
     struct conv2d conv = conv_of(x, weight, maps, groups);
     conv.out = size;
@@ -196,11 +196,11 @@ static PyObject *nn_conv2d_weights(PyObject *self, PyObject *args)
     conv.dilation = dilation;
     conv.padding = padding;
     void *of_weight = PyArray_DATA(weight), *of_bias = (void *)data_or_null(bias);
-    watched_begin(&watched, NULL, 0);
-    conv.watch = &watched.watch;
-    const struct conv2d_patches patches = {conv, data_or_null(indices), last_two(maps).h * last_two(maps).w, of_weight, of_bias};
-    const struct conv2d_weights weights = {conv, of_weight, of_bias};
-    return finish(&watched, some ? conv2d_patches(&patches) : conv2d_weights(&weights));
+    without_gil_begin(&released, NULL, 0);
+    conv.token = &released.token;
+    const struct conv2d_grad_weight_sparse patches = {conv, data_or_null(indices), last_two(maps).h * last_two(maps).w, of_weight, of_bias};
+    const struct conv2d_grad_weight weights = {conv, of_weight, of_bias};
+    return finish(&released, some ? conv2d_grad_weight_sparse(&patches) : conv2d_grad_weight(&weights));
 }
 
 static PyObject *nn_all_finite(PyObject *self, PyObject *x)
@@ -211,7 +211,7 @@ static PyObject *nn_all_finite(PyObject *self, PyObject *x)
         return does_not_fit("all_finite");
     }
     const fp_mode caller = fp_mode_enter();
-    const bool finite = all_finite(work_of(array), (size_t)PyArray_SIZE(array), PyArray_DATA(array));
+    const bool finite = all_finite(compute_type_of(array), (size_t)PyArray_SIZE(array), PyArray_DATA(array));
     fp_mode_leave(caller);
     return PyBool_FromLong(finite);
 }
@@ -223,7 +223,7 @@ static PyObject *nn_conv2d_pooled(PyObject *self, PyObject *args)
     struct extent2 stride, padding, dilation, size;
     Py_ssize_t groups;
     int relu;
-    struct watched watched;
+    struct without_gil released;
     (void)self;
     if (!PyArg_ParseTuple(args, "O!O!OO!O!(nn)(nn)(nn)np(nn):conv2d_pooled", &PyArray_Type, &x, &PyArray_Type, &weight, &bias, &PyArray_Type, &out,
                           &PyArray_Type, &indices, &stride.h, &stride.w, &padding.h, &padding.w, &dilation.h, &dilation.w, &groups, &relu, &size.h,
@@ -243,7 +243,7 @@ static PyObject *nn_conv2d_pooled(PyObject *self, PyObject *args)
     conv.bias = data_or_null(bias);
     conv.relu = relu;
     const struct max_pool2d pool = {
-        .work = conv.work,
+        .compute = conv.compute,
         .planes = conv.out_channels,
         .in = size,
         .out = last_two(out),
@@ -253,9 +253,9 @@ static PyObject *nn_conv2d_pooled(PyObject *self, PyObject *args)
         .output = PyArray_DATA(out),
         .indices = PyArray_DATA(indices),
     };
-    watched_begin(&watched, NULL, 0);
-    conv.watch = &watched.watch;
-    return finish(&watched, conv2d_max_pool2d(&conv, &pool));
+    without_gil_begin(&released, NULL, 0);
+    conv.token = &released.token;
+    return finish(&released, conv2d_max_pool2d(&conv, &pool));
 }
 
 static PyObject *nn_linear(PyObject *self, PyObject *args)
@@ -263,7 +263,7 @@ static PyObject *nn_linear(PyObject *self, PyObject *args)
     PyArrayObject *x, *weight, *out;
     PyObject *bias;
     int relu;
-    struct watched watched;
+    struct without_gil released;
     (void)self;
     if (!PyArg_ParseTuple(args, "O!O!OO!p:linear", &PyArray_Type, &x, &PyArray_Type, &weight, &bias, &PyArray_Type, &out, &relu)) {
         return NULL;
@@ -273,7 +273,7 @@ static PyObject *nn_linear(PyObject *self, PyObject *args)
         return does_not_fit("linear");
     }
     struct linear layer = {
-        .work = work_of(x),
+        .compute = compute_type_of(x),
         .rows = (size_t)PyArray_DIM(x, 0),
         .in_features = (size_t)PyArray_DIM(x, 1),
         .out_features = (size_t)PyArray_DIM(weight, 0),
@@ -283,28 +283,28 @@ static PyObject *nn_linear(PyObject *self, PyObject *args)
         .bias = data_or_null(bias),
         .output = PyArray_DATA(out),
     };
-    watched_begin(&watched, NULL, 0);
-    layer.watch = &watched.watch;
-    return finish(&watched, linear(&layer));
+    without_gil_begin(&released, NULL, 0);
+    layer.token = &released.token;
+    return finish(&released, linear(&layer));
 }
 
-static PyObject *nn_product(PyObject *self, PyObject *args)
+static PyObject *nn_matmul(PyObject *self, PyObject *args)
 {
     PyArrayObject *left, *right, *out;
     int transposed;
-    struct watched watched;
+    struct without_gil released;
     (void)self;
-    if (!PyArg_ParseTuple(args, "O!O!O!p:product", &PyArray_Type, &left, &PyArray_Type, &right, &PyArray_Type, &out, &transposed)) {
+    if (!PyArg_ParseTuple(args, "O!O!O!p:matmul", &PyArray_Type, &left, &PyArray_Type, &right, &PyArray_Type, &out, &transposed)) {
         return NULL;
     }
     const int rows = transposed ? 1 : 0;
     if (!are_plain(left, right, Py_None, out, 2) || PyArray_DIM(left, rows) != PyArray_DIM(out, 0) ||
         PyArray_DIM(left, 1 - rows) != PyArray_DIM(right, 0) || PyArray_DIM(right, 1) != PyArray_DIM(out, 1)) {
-        return does_not_fit("product");
+        return does_not_fit("matmul");
     }
     const size_t width = (size_t)PyArray_DIM(left, 1);
-    struct product call = {
-        .work = work_of(left),
+    struct matmul call = {
+        .compute = compute_type_of(left),
         .rows = (size_t)PyArray_DIM(out, 0),
         .columns = (size_t)PyArray_DIM(out, 1),
         .depth = (size_t)PyArray_DIM(right, 0),
@@ -316,9 +316,9 @@ static PyObject *nn_product(PyObject *self, PyObject *args)
         .output = PyArray_DATA(out),
         .output_step = (size_t)PyArray_DIM(out, 1),
     };
-    watched_begin(&watched, NULL, 0);
-    call.watch = &watched.watch;
-    return finish(&watched, product(&call));
+    without_gil_begin(&released, NULL, 0);
+    call.token = &released.token;
+    return finish(&released, matmul(&call));
 }
 
 /* Does every window of the output begin inside the image or its padding, so that one element at least is inside? */
@@ -334,7 +334,7 @@ static PyObject *nn_max_pool2d(PyObject *self, PyObject *args)
     PyArrayObject *x, *out;
     PyObject *indices;
     struct extent2 kernel, stride, padding, dilation;
-    struct watched watched;
+    struct without_gil released;
     (void)self;
     if (!PyArg_ParseTuple(args, "O!O!O(nn)(nn)(nn)(nn):max_pool2d", &PyArray_Type, &x, &PyArray_Type, &out, &indices, &kernel.h, &kernel.w,
                           &stride.h, &stride.w, &padding.h, &padding.w, &dilation.h, &dilation.w)) {
@@ -349,7 +349,7 @@ static PyObject *nn_max_pool2d(PyObject *self, PyObject *args)
         return does_not_fit("max_pool2d");
     }
     struct max_pool2d pool = {
-        .work = work_of(x),
+        .compute = compute_type_of(x),
         .planes = (size_t)PyArray_DIM(x, 0),
         .in = last_two(x),
         .out = last_two(out),
@@ -361,10 +361,10 @@ static PyObject *nn_max_pool2d(PyObject *self, PyObject *args)
         .output = PyArray_DATA(out),
         .indices = (int64_t *)data_or_null(indices),
     };
-    watched_begin(&watched, NULL, 0);
-    pool.watch = &watched.watch;
+    without_gil_begin(&released, NULL, 0);
+    pool.token = &released.token;
     max_pool2d(&pool);
-    return finish(&watched, 0);
+    return finish(&released, 0);
 }
 
 static PyObject *nn_max_pool2d_scatter(PyObject *self, PyObject *args)
@@ -382,7 +382,7 @@ static PyObject *nn_max_pool2d_scatter(PyObject *self, PyObject *args)
     const int64_t *index = PyArray_DATA(indices);
     Py_BEGIN_ALLOW_THREADS
     const fp_mode caller = fp_mode_enter();
-    max_pool2d_scatter(work_of(gradient), (size_t)planes, (size_t)in, planes == 0 ? 0 : (size_t)(all / planes), index, PyArray_DATA(gradient),
+    max_pool2d_scatter(compute_type_of(gradient), (size_t)planes, (size_t)in, planes == 0 ? 0 : (size_t)(all / planes), index, PyArray_DATA(gradient),
                        PyArray_DATA(out));
     fp_mode_leave(caller);
     Py_END_ALLOW_THREADS
@@ -401,7 +401,7 @@ static PyObject *nn_relu_gradient(PyObject *self, PyObject *args)
     }
     Py_BEGIN_ALLOW_THREADS
     const fp_mode caller = fp_mode_enter();
-    relu_gradient(work_of(x), (size_t)PyArray_DIM(x, 0), PyArray_DATA(x), PyArray_DATA(gradient), PyArray_DATA(out));
+    relu_gradient(compute_type_of(x), (size_t)PyArray_DIM(x, 0), PyArray_DATA(x), PyArray_DATA(gradient), PyArray_DATA(out));
     fp_mode_leave(caller);
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
@@ -419,7 +419,7 @@ static PyObject *nn_relu(PyObject *self, PyObject *args)
     }
     Py_BEGIN_ALLOW_THREADS
     const fp_mode caller = fp_mode_enter();
-    relu(work_of(x), (size_t)PyArray_DIM(x, 0), PyArray_DATA(x), PyArray_DATA(out));
+    relu(compute_type_of(x), (size_t)PyArray_DIM(x, 0), PyArray_DATA(x), PyArray_DATA(out));
     fp_mode_leave(caller);
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
@@ -429,18 +429,18 @@ PyMethodDef nn_methods[] = {
     {"all_finite", nn_all_finite, METH_O, "all_finite($module, x, /)\n--\n\nIs every element finite?"},
     BY_POSITION("conv2d", nn_conv2d, "x, weight, bias, out, stride, padding, dilation, groups, relu",
                 "Convolution; padding is that before. bias may be None."),
-    BY_POSITION("conv2d_input", nn_conv2d_input, "weight, maps, out, stride, padding, dilation, groups",
+    BY_POSITION("conv2d_grad_input", nn_conv2d_grad_input, "weight, maps, out, stride, padding, dilation, groups",
                 "The gradient of a convolution's images from that of its maps."),
     BY_POSITION("conv2d_pooled", nn_conv2d_pooled, "x, weight, bias, out, indices, stride, padding, dilation, groups, relu, size",
                 "Convolution to maps of that size, and the largest of squares of 2 x 2."),
-    BY_POSITION("conv2d_weights", nn_conv2d_weights, "x, maps, weight, bias, stride, padding, dilation, groups, indices, size",
+    BY_POSITION("conv2d_grad_weight", nn_conv2d_grad_weight, "x, maps, weight, bias, stride, padding, dilation, groups, indices, size",
                 "The gradients of a convolution's weights, and of its bias if that is not None."),
     BY_POSITION("linear", nn_linear, "x, weight, bias, out, relu", "x @ weight.T + bias; matrices. bias may be None."),
     BY_POSITION("max_pool2d", nn_max_pool2d, "x, out, indices, kernel, stride, padding, dilation",
                 "The largest of windows; arrays of three dimensions. indices may be None."),
     BY_POSITION("max_pool2d_scatter", nn_max_pool2d_scatter, "indices, gradient, out",
                 "Adds up what belongs to each index; planes first, of three dimensions."),
-    BY_POSITION("product", nn_product, "left, right, out, transposed", "left @ right, or left.T @ right; matrices."),
+    BY_POSITION("matmul", nn_matmul, "left, right, out, transposed", "left @ right, or left.T @ right; matrices."),
     BY_POSITION("relu", nn_relu, "x, out", "The larger of x and 0; of one dimension."),
     BY_POSITION("relu_gradient", nn_relu_gradient, "x, gradient, out", "The gradient where x is not at most 0; of one dimension."),
     {0},

@@ -100,7 +100,7 @@ int is_lazy(PyObject *object)
 
 PyObject *call_lazily(const char *function, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    PyObject *module = PyImport_ImportModule("cossim._dask"), *result = NULL;
+    PyObject *module = PyImport_ImportModule("cossim.search.dask_arrays"), *result = NULL;
     PyObject *lazy = module == NULL ? NULL : PyObject_GetAttrString(module, function);
     if (lazy != NULL) {
         result = PyObject_Vectorcall(lazy, args, (size_t)nargs, kwnames);
@@ -255,14 +255,14 @@ int array_argument(const char *function, const char *name, PyObject *object, str
         return -1;
     }
     argument->hold = hold_memory(argument->array);
-    if (argument->hold == NULL || array_look(function, argument) < 0) {
+    if (argument->hold == NULL || array_reread(function, argument) < 0) {
         array_release(argument);
         return -1;
     }
     return 0;
 }
 
-int array_look(const char *function, struct array_argument *argument)
+int array_reread(const char *function, struct array_argument *argument)
 {
     struct operand *operand = &argument->operand;
     if (!dtype_of(argument->array, &operand->dtype)) {

@@ -1,14 +1,18 @@
 /*
- * Search through blocks of rows in memory: what cossim/_search.py puts together. Arguments come from there, by position, and are
+ * Search through blocks of rows in memory: what cossim/search/functions.py puts together. Arguments come from there, by position, and are
  * checked there but for their arrays.
  */
 #include "python/search.h"
 
 #include "base/fp_mode.h"
 #include "base/scratch.h"
-#include "core/search.h"
+#include "search/components.h"
+#include "search/quantize.h"
+#include "search/range.h"
+#include "search/search.h"
+#include "search/topk.h"
 #include "python/args.h"
-#include "python/watch.h"
+#include "python/without_gil.h"
 
 /* Corpus rows after which a query's limit is high enough for a first look to pay: one row in thirty reaches it at the most. */
 enum { WARM_ROWS = 1024, WARM_TIMES_K = 32 };
@@ -112,27 +116,27 @@ static int call_open(struct call *c, const char *corpus_name, const char *querie
     return 0;
 }
 
-static enum work work_of(const struct call *c)
+static enum compute_type compute_type_of(const struct call *c)
 {
-    return search_work(c->corpus.operand.dtype, c->queries.operand.dtype);
+    return search_compute_type(c->corpus.operand.dtype, c->queries.operand.dtype);
 }
 
-static int value_type(enum work work)
+static int value_type(enum compute_type compute)
 {
-    return work == WORK_F64 ? NPY_DOUBLE : NPY_FLOAT;
+    return compute == COMPUTE_F64 ? NPY_DOUBLE : NPY_FLOAT;
 }
 
 /* -1 with an error set. */
 static int call_run(struct call *c)
 {
-    struct watched watched;
+    struct without_gil released;
     const size_t rows = c->search.corpus_rows.size,
                  pairs = size_product_or_max(rows, c->search.query_rows.size);
     const bool half = c->corpus.operand.data == c->queries.operand.data && c->first_candidate == c->first_query && (c->self || c->mirrored);
-    watched_begin(&watched, c->report, half ? pairs_of_rows(rows) : pairs);
-    c->search.watch = &watched.watch;
+    without_gil_begin(&released, c->report, half ? pairs_of_rows(rows) : pairs);
+    c->search.token = &released.token;
     const int status = search(&c->search);
-    if (watched_end(&watched) < 0) {
+    if (without_gil_end(&released) < 0) {
         return -1;
     }
     if (status < 0) {
@@ -152,21 +156,21 @@ static PyObject *topk(PyObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, CALL_FORMAT "OO", CALL_TARGETS(c), &values, &indices) || call_open(&c, "corpus", "queries") < 0) {
         return NULL;
     }
-    const enum work work = work_of(&c);
+    const enum compute_type compute = compute_type_of(&c);
     const npy_intp shape[2] = {PyArray_Check(values) && PyArray_NDIM((PyArrayObject *)values) == 2 ? PyArray_DIM((PyArrayObject *)values, 0) : 0,
                                PyArray_Check(values) && PyArray_NDIM((PyArrayObject *)values) == 2 ? PyArray_DIM((PyArrayObject *)values, 1) : 0};
-    PyArrayObject *to_values = own_array(values, value_type(work), 2, shape, true);
+    PyArrayObject *to_values = own_array(values, value_type(compute), 2, shape, true);
     PyArrayObject *to_indices = to_values == NULL || check_numbers(&c, shape[0], false) < 0 ? NULL : own_array(indices, NPY_INT64, 2, shape, true);
     if (to_indices != NULL && shape[1] == 0) {
         PyErr_SetString(PyExc_ValueError, "topk(): k must be at least 1");
     } else if (to_indices != NULL) {
         const fp_mode caller = fp_mode_enter();
-        status = topk_init(&topk, work, (size_t)shape[0], (size_t)shape[1], PyArray_DATA(to_values), PyArray_DATA(to_indices));
+        status = topk_init(&topk, compute, (size_t)shape[0], (size_t)shape[1], PyArray_DATA(to_values), PyArray_DATA(to_indices));
         fp_mode_leave(caller);
         if (status < 0) {
             PyErr_NoMemory();
         } else {
-            c.search.finder = &topk.finder;
+            c.search.result_handler = &topk.result_handler;
             c.search.warm = size_sum_or_max(WARM_ROWS, size_product_or_max(WARM_TIMES_K, (size_t)shape[1]));
             status = call_run(&c);
             topk_free(&topk);
@@ -188,15 +192,15 @@ static PyObject *sort_topk(PyObject *self, PyObject *args)
         own_array((PyObject *)indices, NPY_INT64, 2, PyArray_DIMS(values), true) == NULL) {
         return NULL;
     }
-    struct watched watched;
-    watched_begin(&watched, NULL, 0);
-    topk_sort(type == NPY_DOUBLE ? WORK_F64 : WORK_F32, (size_t)PyArray_DIM(values, 0), (size_t)PyArray_DIM(values, 1), PyArray_DATA(values),
-              PyArray_DATA(indices), &watched.watch);
-    return watched_end(&watched) < 0 ? NULL : Py_NewRef(Py_None);
+    struct without_gil released;
+    without_gil_begin(&released, NULL, 0);
+    topk_sort(type == NPY_DOUBLE ? COMPUTE_F64 : COMPUTE_F32, (size_t)PyArray_DIM(values, 0), (size_t)PyArray_DIM(values, 1), PyArray_DATA(values),
+              PyArray_DATA(indices), &released.token);
+    return without_gil_end(&released) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 /* (i, j, values) of what was found, and how many there are in all: (None, None, None, count) where that is more than `most`. */
-static PyObject *pairs_found(struct pairs *pairs, size_t rows, size_t columns)
+static PyObject *pairs_found(struct range_result *pairs, size_t rows, size_t columns)
 {
     const size_t count = atomic_load(&pairs->count);
     if (atomic_load(&pairs->no_memory)) {
@@ -207,14 +211,14 @@ static PyObject *pairs_found(struct pairs *pairs, size_t rows, size_t columns)
     }
     npy_intp shape[1] = {(npy_intp)count};
     PyObject *i = PyArray_SimpleNew(1, shape, NPY_INT64), *j = PyArray_SimpleNew(1, shape, NPY_INT64);
-    PyObject *values = PyArray_SimpleNew(1, shape, value_type(pairs->finder.work));
+    PyObject *values = PyArray_SimpleNew(1, shape, value_type(pairs->result_handler.compute));
     int status = -1;
     if (i != NULL && j != NULL && values != NULL) {
-        struct watched watched;
-        watched_begin(&watched, NULL, 0);
-        status = pairs_store(pairs, rows, columns, PyArray_DATA((PyArrayObject *)i), PyArray_DATA((PyArrayObject *)j),
-                             PyArray_DATA((PyArrayObject *)values), &watched.watch);
-        if (watched_end(&watched) < 0) {
+        struct without_gil released;
+        without_gil_begin(&released, NULL, 0);
+        status = range_store(pairs, rows, columns, PyArray_DATA((PyArrayObject *)i), PyArray_DATA((PyArrayObject *)j),
+                             PyArray_DATA((PyArrayObject *)values), &released.token);
+        if (without_gil_end(&released) < 0) {
             status = -1;
         } else if (status < 0) {
             PyErr_NoMemory();
@@ -232,30 +236,30 @@ static PyObject *pairs_found(struct pairs *pairs, size_t rows, size_t columns)
 static PyObject *pairs(PyObject *self, PyObject *args)
 {
     struct call c = {0};
-    struct pairs pairs;
+    struct range_result pairs;
     double threshold;
     Py_ssize_t most;
-    int turned;
+    int swapped_sides;
     PyObject *result = NULL;
     (void)self;
-    if (!PyArg_ParseTuple(args, CALL_FORMAT "dnp", CALL_TARGETS(c), &threshold, &most, &turned) || call_open(&c, "y", "x") < 0) {
+    if (!PyArg_ParseTuple(args, CALL_FORMAT "dnp", CALL_TARGETS(c), &threshold, &most, &swapped_sides) || call_open(&c, "y", "x") < 0) {
         return NULL;
     }
     size_t queries = c.search.first_query + c.search.query_rows.size, candidates = c.search.first_candidate + c.search.corpus_rows.size;
     queries = c.mirrored && candidates > queries ? candidates : queries; /* whose numbers are of one array */
     candidates = c.mirrored ? queries : candidates;
     const fp_mode caller = fp_mode_enter(); /* the threshold is rounded */
-    const int status = pairs_init(&pairs, work_of(&c), threshold, (size_t)most);
+    const int status = range_init(&pairs, compute_type_of(&c), threshold, (size_t)most);
     fp_mode_leave(caller);
     if (status < 0) {
         PyErr_NoMemory();
     } else {
-        pairs.turned = turned;
-        c.search.finder = &pairs.finder;
+        pairs.swapped_sides = swapped_sides;
+        c.search.result_handler = &pairs.result_handler;
         if (call_run(&c) == 0) {
-            result = turned ? pairs_found(&pairs, candidates, queries) : pairs_found(&pairs, queries, candidates);
+            result = swapped_sides ? pairs_found(&pairs, candidates, queries) : pairs_found(&pairs, queries, candidates);
         }
-        pairs_free(&pairs);
+        range_free(&pairs);
     }
     call_close(&c);
     return result;
@@ -277,7 +281,7 @@ static bool are_parents(PyArrayObject *parents)
 static PyObject *groups(PyObject *self, PyObject *args)
 {
     struct call c = {0};
-    struct groups groups;
+    struct components groups;
     double threshold;
     PyArrayObject *parents;
     int status = -1;
@@ -292,15 +296,15 @@ static PyObject *groups(PyObject *self, PyObject *args)
         return NULL;
     }
     const fp_mode caller = fp_mode_enter(); /* the threshold is rounded */
-    status = groups_init(&groups, work_of(&c), threshold, PyArray_DATA(parents));
+    status = components_init(&groups, compute_type_of(&c), threshold, PyArray_DATA(parents));
     fp_mode_leave(caller);
     if (status < 0) {
         PyErr_NoMemory();
     } else {
-        c.search.finder = &groups.finder;
+        c.search.result_handler = &groups.result_handler;
         status = call_run(&c);
-        groups_label((size_t)PyArray_DIM(parents, 0), PyArray_DATA(parents));
-        groups_free(&groups);
+        components_label((size_t)PyArray_DIM(parents, 0), PyArray_DATA(parents));
+        components_free(&groups);
     }
     call_close(&c);
     return status < 0 ? NULL : Py_NewRef(Py_None);
@@ -310,7 +314,7 @@ static PyObject *encode(PyObject *self, PyObject *args)
 {
     struct call c = {.codes_object = Py_None};
     PyObject *codes, *scales;
-    struct watched watched;
+    struct without_gil released;
     int status = -1;
     (void)self;
     if (!PyArg_ParseTuple(args, "sOdOOO", &c.function, &c.corpus_object, &c.eps, &c.report, &codes, &scales)) {
@@ -324,10 +328,10 @@ static PyObject *encode(PyObject *self, PyObject *args)
     PyArrayObject *to_codes = own_array(codes, NPY_UBYTE, 2, shape, true), *to_scales = NULL;
     shape[1] = 2;
     if (to_codes != NULL && (to_scales = own_array(scales, NPY_FLOAT, 2, shape, true)) != NULL) {
-        watched_begin(&watched, c.report, (size_t)shape[0]);
-        c.search.watch = &watched.watch;
-        status = search_encode(&c.search, PyArray_DATA(to_codes), PyArray_DATA(to_scales));
-        if (watched_end(&watched) < 0) {
+        without_gil_begin(&released, c.report, (size_t)shape[0]);
+        c.search.token = &released.token;
+        status = search_quantize(&c.search, PyArray_DATA(to_codes), PyArray_DATA(to_scales));
+        if (without_gil_end(&released) < 0) {
             status = -1;
         } else if (status < 0) {
             PyErr_NoMemory();
@@ -344,7 +348,7 @@ PyMethodDef search_methods[] = {
     BY_POSITION("topk_sort", sort_topk, "values, indices", "Puts what topk left in order."),
     BY_POSITION("pairs", pairs, CALL_NAMES ", threshold, most, turned",
                 "(i, j, values, count) of the pairs (query, candidate), if turned (candidate, query); None for the arrays of more than most pairs."),
-    BY_POSITION("groups", groups, CALL_NAMES ", threshold, parents", "Joins the rows of parents whose scores reach the threshold."),
-    BY_POSITION("encode", encode, "function, corpus, eps, report, codes, scales", "Makes the codes of rows and their scales."),
+    BY_POSITION("components", groups, CALL_NAMES ", threshold, parents", "Joins the rows of parents whose scores reach the threshold."),
+    BY_POSITION("quantize", encode, "function, corpus, eps, report, codes, scales", "Makes the codes of rows and their scales."),
     {0},
 };

@@ -3,7 +3,7 @@
 
 #include "python/numpy.h"
 
-/* What cossim/_search.py and cossim/_index.py are built on: search through blocks of rows in memory. */
+/* What cossim/search/functions.py and cossim/search/index.py are built on: search through blocks of rows in memory. */
 extern PyMethodDef search_methods[];
 
 #endif

@@ -9,11 +9,11 @@
 
 #include "base/fp_mode.h"
 #include "base/scratch.h"
-#include "core/nt_xent.h"
+#include "simclr/nt_xent.h"
 #include "python/args.h"
-#include "python/watch.h"
+#include "python/without_gil.h"
 
-enum { GIL_WORK = 1 << 14 }; /* calls of fewer multiplications keep the GIL */
+enum { GIL_RELEASE_MIN = 1 << 14 }; /* calls of fewer multiplications keep the GIL */
 
 static bool is_plain(PyArrayObject *array, int type, const npy_intp *shape, bool writes)
 {
@@ -56,7 +56,7 @@ static PyObject *simclr_nt_xent(PyObject *self, PyObject *args)
         return NULL;
     }
     struct nt_xent call = {
-        .work = PyArray_TYPE(first) == NPY_DOUBLE ? WORK_F64 : WORK_F32,
+        .compute = PyArray_TYPE(first) == NPY_DOUBLE ? COMPUTE_F64 : COMPUTE_F32,
         .rows = (size_t)rows,
         .depth = (size_t)PyArray_DIM(first, 1),
         .views = {views[0], views[1]},
@@ -65,16 +65,16 @@ static PyObject *simclr_nt_xent(PyObject *self, PyObject *args)
         .temperature = temperature,
         .eps = eps,
     };
-    if (size_product_or_max(call.rows, call.depth + 1) < GIL_WORK / call.rows) {
+    if (size_product_or_max(call.rows, call.depth + 1) < GIL_RELEASE_MIN / call.rows) {
         const fp_mode caller = fp_mode_enter();
         status = nt_xent(&call, &loss);
         fp_mode_leave(caller);
     } else {
-        struct watched watched;
-        watched_begin(&watched, NULL, 0);
-        call.watch = &watched.watch;
+        struct without_gil released;
+        without_gil_begin(&released, NULL, 0);
+        call.token = &released.token;
         status = nt_xent(&call, &loss);
-        if (watched_end(&watched) < 0) {
+        if (without_gil_end(&released) < 0) {
             return NULL;
         }
     }

@@ -3,31 +3,31 @@
 
 #include "base/fp_mode.h"
 #include "base/scratch.h"
-#include "core/plan.h"
-#include "core/reduce.h"
+#include "vectors/plan.h"
+#include "pairwise/contract.h"
 #include "python/args.h"
 #include "python/docs.h"
-#include "python/watch.h"
+#include "python/without_gil.h"
 
 /* Calls of fewer multiplications keep the GIL: giving it away and taking it back would cost more than they do. */
-enum { GIL_WORK = 1 << 14 };
+enum { GIL_RELEASE_MIN = 1 << 14 };
 
 /* -1 with an error set. report: called with the number of scores done, where the call is not a small one; or NULL. */
 static int run(struct reduction *reduction, PyObject *report, size_t total)
 {
-    struct watched watched;
+    struct without_gil released;
     int status;
     const size_t depth =
         larger(reduction->plan->depth, 1); /* outputs of no elements are written, too */
-    if (size_product_or_max(reduction->plan->outputs, depth) < GIL_WORK) {
+    if (size_product_or_max(reduction->plan->outputs, depth) < GIL_RELEASE_MIN) {
         const fp_mode caller = fp_mode_enter();
-        status = reduce(reduction);
+        status = contract(reduction);
         fp_mode_leave(caller);
     } else {
-        watched_begin(&watched, report, total);
-        reduction->watch = &watched.watch;
-        status = reduce(reduction);
-        if (watched_end(&watched) < 0) {
+        without_gil_begin(&released, report, total);
+        reduction->token = &released.token;
+        status = contract(reduction);
+        if (without_gil_end(&released) < 0) {
             return -1;
         }
     }
@@ -229,7 +229,7 @@ static PyObject *few_results(enum dtype dtype, int ndim, const npy_intp *shape, 
  * not take, or finds wrong, it leaves to the general way: false. The result may be NULL with an error set. It is for threads in
  * the fixed floating-point mode, which it neither sets nor gives back.
  */
-static bool straight(enum op op, PyObject *x1, PyObject *x2, Py_ssize_t dim, double eps, PyObject **result)
+static bool fast_path(enum op op, PyObject *x1, PyObject *x2, Py_ssize_t dim, double eps, PyObject **result)
 {
     if (!is_plain_array(x1) || !is_plain_array(x2)) {
         return false;
@@ -240,7 +240,7 @@ static bool straight(enum op op, PyObject *x1, PyObject *x2, Py_ssize_t dim, dou
         return false;
     }
     const size_t depth = (size_t)PyArray_DIM(x, ndim - 1), size = (size_t)PyArray_SIZE(x);
-    if (size == 0 || size >= GIL_WORK || size / depth > FEW_ROWS || !PyArray_CompareLists(PyArray_DIMS(x), PyArray_DIMS(y), ndim)) {
+    if (size == 0 || size >= GIL_RELEASE_MIN || size / depth > FEW_ROWS || !PyArray_CompareLists(PyArray_DIMS(x), PyArray_DIMS(y), ndim)) {
         return false;
     }
     const enum dtype dtype = PyArray_TYPE(x) == NPY_FLOAT ? DTYPE_F32 : DTYPE_F64;
@@ -261,7 +261,7 @@ static bool plain_integer(PyObject *object, Py_ssize_t standard, Py_ssize_t *val
 }
 
 /* cosine_similarity, cosine_distance and vecdot: two operands and one dim. */
-static PyObject *general(const char *function, enum op op, Py_ssize_t default_dim, PyObject *x1, PyObject *x2, PyObject *dim, double eps, PyObject *out)
+static PyObject *general_path(const char *function, enum op op, Py_ssize_t default_dim, PyObject *x1, PyObject *x2, PyObject *dim, double eps, PyObject *out)
 {
     struct call call = {.function = function, .op = op, .eps = eps, .out = out, .reduced = 0, .keepdim = false};
     PyObject *result = NULL;
@@ -270,7 +270,7 @@ static PyObject *general(const char *function, enum op op, Py_ssize_t default_di
         array_argument(function, "x2", x2, &call.y) < 0) {
         goto done;
     }
-    if (array_look(function, &call.x) == 0 && array_look(function, &call.y) == 0 &&
+    if (array_reread(function, &call.x) == 0 && array_reread(function, &call.y) == 0 &&
         broadcast(function, &call.x, &call.y, call.axes, &call.ndim) == 0 &&
         reduce_dim(function, &call.x, &call.y, chosen_dim, call.ndim, &call.reduced) == 0) {
         result = run_call(&call);
@@ -291,10 +291,10 @@ static PyObject *two_operands(const char *function, enum op op, Py_ssize_t defau
         return NULL;
     }
     if (out == NULL && fp_mode_is_fixed() && plain_integer(chosen, default_dim, &plain_dim) &&
-        straight(op, x1, x2, plain_dim, eps_value, &result)) {
+        fast_path(op, x1, x2, plain_dim, eps_value, &result)) {
         return result;
     }
-    return general(function, op, default_dim, x1, x2, chosen, eps_value, out);
+    return general_path(function, op, default_dim, x1, x2, chosen, eps_value, out);
 }
 
 static PyObject *cosine_similarity(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -443,7 +443,7 @@ static PyObject *pairwise(PyObject *self, PyObject *const *args, Py_ssize_t narg
         return NULL;
     }
     if (array_argument(signature.function, "x", v[0], &x) == 0 && (self_pairs || array_argument(signature.function, "y", v[1], &y) == 0) &&
-        array_look(signature.function, &x) == 0 && (self_pairs || array_look(signature.function, &y) == 0) &&
+        array_reread(signature.function, &x) == 0 && (self_pairs || array_reread(signature.function, &y) == 0) &&
         check_rows(signature.function, &x, right) == 0) {
         result = run_pairs(signature.function, &x, right, eps, v[3], report);
     }

@@ -41,10 +41,10 @@ static inline double fma_f64(double a, double b, double c) { return __builtin_fm
 static inline vf vf_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
 static inline vf vf_max(vf a, vf b) { return _mm256_max_ps(a, b); }
 static inline vf vf_relu(vf a) { return _mm256_max_ps(_mm256_setzero_ps(), a); } /* max gives its second operand where one is NaN */
-static inline vf vf_greatest(vf a, vf b) { return _mm256_blendv_ps(_mm256_max_ps(a, b), a, _mm256_cmp_ps(a, a, _CMP_UNORD_Q)); }
+static inline vf vf_max_propagating_nan(vf a, vf b) { return _mm256_blendv_ps(_mm256_max_ps(a, b), a, _mm256_cmp_ps(a, a, _CMP_UNORD_Q)); }
 static inline void vf_store_pair_maxima(float *p, vf a)
 {
-    __m256 most = vf_greatest(a, _mm256_permute_ps(a, 0xb1));
+    __m256 most = vf_max_propagating_nan(a, _mm256_permute_ps(a, 0xb1));
     _mm_storeu_ps(p, _mm256_castps256_ps128(_mm256_permutevar8x32_ps(most, _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6))));
 }
 static inline vf vf_row_sums(const vf rows[VF_LANES])
@@ -125,10 +125,10 @@ static inline vd vd_mul(vd a, vd b) { return _mm256_mul_pd(a, b); }
 static inline vd vd_fma(vd a, vd b, vd c) { return _mm256_fmadd_pd(a, b, c); }
 
 static inline vd vd_relu(vd a) { return _mm256_max_pd(_mm256_setzero_pd(), a); }
-static inline vd vd_greatest(vd a, vd b) { return _mm256_blendv_pd(_mm256_max_pd(a, b), a, _mm256_cmp_pd(a, a, _CMP_UNORD_Q)); }
+static inline vd vd_max_propagating_nan(vd a, vd b) { return _mm256_blendv_pd(_mm256_max_pd(a, b), a, _mm256_cmp_pd(a, a, _CMP_UNORD_Q)); }
 static inline void vd_store_pair_maxima(double *p, vd a)
 {
-    __m256d most = vd_greatest(a, _mm256_permute_pd(a, 0x5));
+    __m256d most = vd_max_propagating_nan(a, _mm256_permute_pd(a, 0x5));
     _mm_storeu_pd(p, _mm256_castpd256_pd128(_mm256_permute4x64_pd(most, 0x8)));
 }
 static inline vd vd_max(vd a, vd b) { return _mm256_max_pd(a, b); }
@@ -182,7 +182,7 @@ static inline unsigned vd_beyond(vd a, vd limit)
     return (unsigned)_mm256_movemask_pd(_mm256_cmp_pd(magnitude, limit, _CMP_GT_OQ));
 }
 
-static inline int vd_all_reach(vd a, vd b) { return _mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_GE_OQ)) == 0xf; }
+static inline int vd_all_at_least(vd a, vd b) { return _mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_GE_OQ)) == 0xf; }
 
 #include "simd/codes_by_halves.h"
 #include "simd/x86_transpose.h"

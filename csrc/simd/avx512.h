@@ -51,10 +51,10 @@ static inline double fma_f64(double a, double b, double c) { return __builtin_fm
 static inline vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
 static inline vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
 static inline vf vf_relu(vf a) { return _mm512_max_ps(_mm512_setzero_ps(), a); } /* max gives its second operand where one is NaN */
-static inline vf vf_greatest(vf a, vf b) { return _mm512_mask_mov_ps(_mm512_max_ps(a, b), _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), a); }
+static inline vf vf_max_propagating_nan(vf a, vf b) { return _mm512_mask_mov_ps(_mm512_max_ps(a, b), _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), a); }
 static inline void vf_store_pair_maxima(float *p, vf a)
 {
-    _mm512_mask_compressstoreu_ps(p, 0x5555, vf_greatest(a, _mm512_permute_ps(a, 0xb1)));
+    _mm512_mask_compressstoreu_ps(p, 0x5555, vf_max_propagating_nan(a, _mm512_permute_ps(a, 0xb1)));
 }
 static inline vf vf_row_sums(const vf rows[VF_LANES])
 {
@@ -139,10 +139,10 @@ static inline vd vd_mul(vd a, vd b) { return _mm512_mul_pd(a, b); }
 static inline vd vd_fma(vd a, vd b, vd c) { return _mm512_fmadd_pd(a, b, c); }
 
 static inline vd vd_relu(vd a) { return _mm512_max_pd(_mm512_setzero_pd(), a); }
-static inline vd vd_greatest(vd a, vd b) { return _mm512_mask_mov_pd(_mm512_max_pd(a, b), _mm512_cmp_pd_mask(a, a, _CMP_UNORD_Q), a); }
+static inline vd vd_max_propagating_nan(vd a, vd b) { return _mm512_mask_mov_pd(_mm512_max_pd(a, b), _mm512_cmp_pd_mask(a, a, _CMP_UNORD_Q), a); }
 static inline void vd_store_pair_maxima(double *p, vd a)
 {
-    _mm512_mask_compressstoreu_pd(p, 0x55, vd_greatest(a, _mm512_permute_pd(a, 0x55)));
+    _mm512_mask_compressstoreu_pd(p, 0x55, vd_max_propagating_nan(a, _mm512_permute_pd(a, 0x55)));
 }
 static inline vd vd_max(vd a, vd b) { return _mm512_max_pd(a, b); }
 static inline vd vd_round(vd a) { return _mm512_roundscale_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
@@ -182,7 +182,7 @@ static inline void vd_store_f32(float *p, vd a) { _mm256_storeu_ps(p, _mm512_cvt
 static inline vd vd_clip(vd a) { return _mm512_max_pd(_mm512_set1_pd(-1.0), _mm512_min_pd(_mm512_set1_pd(1.0), a)); }
 static inline unsigned vd_beyond(vd a, vd limit) { return _mm512_cmp_pd_mask(_mm512_abs_pd(a), limit, _CMP_GT_OQ); }
 
-static inline int vd_all_reach(vd a, vd b) { return _mm512_cmp_pd_mask(a, b, _CMP_GE_OQ) == 0xff; }
+static inline int vd_all_at_least(vd a, vd b) { return _mm512_cmp_pd_mask(a, b, _CMP_GE_OQ) == 0xff; }
 
 #ifdef SIMD_VNNI
 #define CODES_LANES 64

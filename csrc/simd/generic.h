@@ -62,7 +62,7 @@ static inline vf vf_row_sums(const vf rows[VF_LANES])
 }
 
 /* The larger of a and b; NaN wins. */
-static inline vf vf_greatest(vf a, vf b) { EACH_F(a.lane[i] > b.lane[i] || a.lane[i] != a.lane[i] ? a.lane[i] : b.lane[i]); }
+static inline vf vf_max_propagating_nan(vf a, vf b) { EACH_F(a.lane[i] > b.lane[i] || a.lane[i] != a.lane[i] ? a.lane[i] : b.lane[i]); }
 
 /* Half as many elements as there are lanes: the larger of lanes 2 i and 2 i + 1; NaN wins. */
 static inline void vf_store_pair_maxima(float *p, vf a)
@@ -202,7 +202,7 @@ static inline vd vd_mul(vd a, vd b) { EACH_D(a.lane[i] * b.lane[i]); }
 static inline vd vd_fma(vd a, vd b, vd c) { EACH_D(a.lane[i] * b.lane[i] + c.lane[i]); }
 
 static inline vd vd_relu(vd a) { EACH_D(0.0 > a.lane[i] ? 0.0 : a.lane[i]); }
-static inline vd vd_greatest(vd a, vd b) { EACH_D(a.lane[i] > b.lane[i] || a.lane[i] != a.lane[i] ? a.lane[i] : b.lane[i]); }
+static inline vd vd_max_propagating_nan(vd a, vd b) { EACH_D(a.lane[i] > b.lane[i] || a.lane[i] != a.lane[i] ? a.lane[i] : b.lane[i]); }
 static inline void vd_store_pair_maxima(double *p, vd a)
 {
     *p = a.lane[0] > a.lane[1] || a.lane[0] != a.lane[0] ? a.lane[0] : a.lane[1];
@@ -273,7 +273,7 @@ static inline unsigned vd_beyond(vd a, vd limit)
 }
 
 /* Is every lane of a at least its lane of b? NaN is not. */
-static inline int vd_all_reach(vd a, vd b)
+static inline int vd_all_at_least(vd a, vd b)
 {
     int all = 1;
     for (int i = 0; i < VD_LANES; i++) {

@@ -34,7 +34,7 @@ static inline double fma_f64(double a, double b, double c) { return __builtin_fm
 static inline vf vf_mul(vf a, vf b) { return vmulq_f32(a, b); }
 static inline vf vf_max(vf a, vf b) { return vmaxq_f32(a, b); }
 static inline vf vf_relu(vf a) { return vmaxq_f32(vdupq_n_f32(0.0f), a); } /* NaN wins */
-static inline vf vf_greatest(vf a, vf b) { return vmaxq_f32(a, b); }
+static inline vf vf_max_propagating_nan(vf a, vf b) { return vmaxq_f32(a, b); }
 static inline void vf_store_pair_maxima(float *p, vf a) { vst1_f32(p, vpmax_f32(vget_low_f32(a), vget_high_f32(a))); }
 static inline vf vf_row_sums(const vf rows[VF_LANES]) { return vpaddq_f32(vpaddq_f32(rows[0], rows[1]), vpaddq_f32(rows[2], rows[3])); }
 static inline vf vf_round(vf a) { return vrndnq_f32(a); }
@@ -102,7 +102,7 @@ static inline vd vd_mul(vd a, vd b) { return vmulq_f64(a, b); }
 static inline vd vd_fma(vd a, vd b, vd c) { return vfmaq_f64(c, a, b); }
 
 static inline vd vd_relu(vd a) { return vmaxq_f64(vdupq_n_f64(0.0), a); }
-static inline vd vd_greatest(vd a, vd b) { return vmaxq_f64(a, b); }
+static inline vd vd_max_propagating_nan(vd a, vd b) { return vmaxq_f64(a, b); }
 static inline void vd_store_pair_maxima(double *p, vd a) { *p = vpmaxqd_f64(a); }
 static inline vd vd_max(vd a, vd b) { return vmaxq_f64(a, b); }
 static inline vd vd_min(vd a, vd b) { return vminq_f64(a, b); }
@@ -158,7 +158,7 @@ static inline unsigned vd_beyond(vd a, vd limit)
     return (unsigned)((vgetq_lane_u64(beyond, 0) & 1) | (vgetq_lane_u64(beyond, 1) & 2));
 }
 
-static inline int vd_all_reach(vd a, vd b)
+static inline int vd_all_at_least(vd a, vd b)
 {
     uint64x2_t reach = vcgeq_f64(a, b);
     return (vgetq_lane_u64(reach, 0) & vgetq_lane_u64(reach, 1)) != 0;

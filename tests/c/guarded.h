@@ -69,7 +69,7 @@ static inline void unmap_between(unsigned char *map, size_t room)
 
 static inline void *guarded_alloc(size_t bytes)
 {
-    static unsigned turn;
+    static unsigned lock;
     const size_t page = page_size(), needed = (bytes + GUARDED_WATCHED + page - 1) / page * page;
     CHECK(guarded_count < GUARDED_BLOCKS, "too many blocks");
     struct guarded *block = &guarded[guarded_count++];
@@ -82,7 +82,7 @@ static inline void *guarded_alloc(size_t bytes)
         block->room = needed;
     }
     block->bytes = bytes;
-    if (turn++ % 4 != 0) { /* mostly behind: that is where vectors go too far */
+    if (lock++ % 4 != 0) { /* mostly behind: that is where vectors go too far */
         block->data = block->map + block->room - bytes;
         memset(block->data - GUARDED_WATCHED, 0x5a, GUARDED_WATCHED);
     } else {
@@ -98,9 +98,9 @@ static inline void guarded_release(const char *what)
 {
     while (guarded_count > 0) {
         const struct guarded *block = &guarded[--guarded_count];
-        const unsigned char *watched = block->data == block->map ? block->data + block->bytes : block->data - GUARDED_WATCHED;
+        const unsigned char *released = block->data == block->map ? block->data + block->bytes : block->data - GUARDED_WATCHED;
         size_t whole = 0;
-        while (whole < GUARDED_WATCHED && watched[whole] == 0x5a) {
+        while (whole < GUARDED_WATCHED && released[whole] == 0x5a) {
             whole++;
         }
         CHECK(whole == GUARDED_WATCHED, "%s wrote beside a block of %zu bytes", what, block->bytes);

@@ -53,9 +53,9 @@ static void check_floats(void)
         for (int i = 0; i < VF_LANES; i++) CHECK(isnan(out[i]), "lane %d: %g with NaN", i, a[i]);
         vf_store(out, vf_relu(va));
         for (int i = 0; i < VF_LANES; i++) CHECK(same_double(out[i], a[i] < 0 ? 0 : a[i]), "lane %d: %g", i, a[i]);
-        vf_store(out, vf_greatest(va, vb));
+        vf_store(out, vf_max_propagating_nan(va, vb));
         for (int i = 0; i < VF_LANES; i++) CHECK(same_double(out[i], greatest(a[i], b[i])), "lane %d: %g %g", i, a[i], b[i]);
-        vf_store(out, vf_add(vf_greatest(va, nan), vf_greatest(nan, va)));
+        vf_store(out, vf_add(vf_max_propagating_nan(va, nan), vf_max_propagating_nan(nan, va)));
         for (int i = 0; i < VF_LANES; i++) CHECK(isnan(out[i]), "lane %d: %g with NaN", i, a[i]);
         vf_store(out, vf_set1(7.0f));
         vf_store_pair_maxima(out, va);
@@ -109,9 +109,9 @@ static void check_doubles(void)
         for (int i = 0; i < VD_LANES; i++) CHECK(isnan(out[i]), "lane %d: %g with NaN", i, a[i]);
         vd_store(out, vd_relu(va));
         for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], a[i] < 0 ? 0 : a[i]), "lane %d: %g", i, a[i]);
-        vd_store(out, vd_greatest(va, vb));
+        vd_store(out, vd_max_propagating_nan(va, vb));
         for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], greatest(a[i], b[i])), "lane %d: %g %g", i, a[i], b[i]);
-        vd_store(out, vd_add(vd_greatest(va, nan), vd_greatest(nan, va)));
+        vd_store(out, vd_add(vd_max_propagating_nan(va, nan), vd_max_propagating_nan(nan, va)));
         for (int i = 0; i < VD_LANES; i++) CHECK(isnan(out[i]), "lane %d: %g with NaN", i, a[i]);
         vd_store(out, vd_set1(7.0));
         vd_store_pair_maxima(out, va);
@@ -129,7 +129,7 @@ static void check_doubles(void)
         CHECK(fma_fits(fma_f64(a[0], b[0], c[0]), a[0], b[0], c[0], 0), "scalar: %g %g %g", a[0], b[0], c[0]);
         int reach = 1;
         for (int i = 0; i < VD_LANES; i++) reach &= a[i] >= b[i];
-        CHECK((vd_all_reach(va, vb) != 0) == reach && vd_all_reach(vd_set1(1.0), vd_set1(1.0)), "reach");
+        CHECK((vd_all_at_least(va, vb) != 0) == reach && vd_all_at_least(vd_set1(1.0), vd_set1(1.0)), "reach");
         float narrow[VD_LANES];
         vd_store_f32(narrow, va);
         for (int i = 0; i < VD_LANES; i++) CHECK(same_double(narrow[i], (float)a[i]), "lane %d", i);

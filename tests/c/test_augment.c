@@ -6,8 +6,8 @@
 #include "base/pool.h"
 #include "base/scratch.h"
 #include "check.h"
-#include "core/augment.h"
-#include "core/noise.h"
+#include "simclr/augment.h"
+#include "simclr/normal_rng.h"
 
 enum { MOST = 64 * 24 * 24 }; /* pixels of a call, all channels and images */
 
@@ -41,7 +41,7 @@ static void check_maps(size_t images, size_t channels, size_t height, size_t wid
 {
     const size_t n = channels * height * width;
     const uint64_t keys[4] = {1, 2, 3, 4};
-    struct augment call = {.work = WORK_F64, .images = images, .channels = channels, .height = height, .width = width, .input = image,
+    struct augment call = {.compute = COMPUTE_F64, .images = images, .channels = channels, .height = height, .width = width, .input = image,
                            .maps = maps, .keys = keys, .low = -INFINITY, .high = INFINITY, .output = views};
     CHECK(images <= 4 && images * n <= MOST, "too many pixels for the test");
     for (size_t i = 0; i < images * n; i++) {
@@ -49,7 +49,7 @@ static void check_maps(size_t images, size_t channels, size_t height, size_t wid
         image[i] = image_f32[i];
     }
     CHECK(augment(&call) == 0, "no memory");
-    call.work = WORK_F32;
+    call.compute = COMPUTE_F32;
     call.input = image_f32;
     call.output = views_f32;
     CHECK(augment(&call) == 0, "no memory");
@@ -98,22 +98,22 @@ static void check_noise(void)
 {
     enum { BLOCKS = 40000 };
     double sums[5] = {0}, most = 0, products = 0;
-    float numbers[NOISE_BLOCK], again[NOISE_BLOCK];
+    float numbers[NORMAL_RNG_BLOCK], again[NORMAL_RNG_BLOCK];
     for (size_t block = 0; block < BLOCKS; block++) {
-        noise_block(0x0123456789ABCDEF, block, numbers);
-        noise_block(0x0123456789ABCDEF, block, again);
+        normal_rng_block(0x0123456789ABCDEF, block, numbers);
+        normal_rng_block(0x0123456789ABCDEF, block, again);
         CHECK(memcmp(numbers, again, sizeof numbers) == 0, "block %zu differs from itself", block);
-        for (size_t i = 0; i < NOISE_BLOCK; i++) {
+        for (size_t i = 0; i < NORMAL_RNG_BLOCK; i++) {
             const double x = numbers[i];
             sums[1] += x;
             sums[2] += x * x;
             sums[3] += x * x * x;
             sums[4] += x * x * x * x;
-            products += x * (double)numbers[(i + NOISE_BLOCK / 2) % NOISE_BLOCK];
+            products += x * (double)numbers[(i + NORMAL_RNG_BLOCK / 2) % NORMAL_RNG_BLOCK];
             most = fabs(x) > most ? fabs(x) : most;
         }
     }
-    const double n = (double)BLOCKS * NOISE_BLOCK, sigmas = 4.5 / sqrt(n); /* a moment x^k is off by sqrt((2k - 1)!! / n) */
+    const double n = (double)BLOCKS * NORMAL_RNG_BLOCK, sigmas = 4.5 / sqrt(n); /* a moment x^k is off by sqrt((2k - 1)!! / n) */
     CHECK(fabs(sums[1] / n) < sigmas, "mean %g", sums[1] / n);
     CHECK(fabs(sums[2] / n - 1) < sigmas * sqrt(2), "variance %g", sums[2] / n);
     CHECK(fabs(sums[3] / n) < sigmas * sqrt(15), "third moment %g", sums[3] / n);
@@ -132,7 +132,7 @@ static void check_threads(void)
         maps[i] = (struct affine){{1.0, 0.1 * random_number(), random_number()}, {0.1 * random_number(), 1.0, random_number()}};
         keys[i] = i;
     }
-    struct augment call = {.work = WORK_F64, .images = IMAGES, .channels = 1, .height = 24, .width = 24, .input = image, .maps = maps,
+    struct augment call = {.compute = COMPUTE_F64, .images = IMAGES, .channels = 1, .height = 24, .width = 24, .input = image, .maps = maps,
                            .noise = 0.1, .keys = keys, .low = -0.5, .high = 0.5, .output = once};
     pool_set_threads(1);
     CHECK(augment(&call) == 0, "no memory");

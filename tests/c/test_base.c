@@ -111,15 +111,15 @@ static void check_blocks(void)
     pool_set_threads(4);
 }
 
-static bool let_go_on(struct watch *watch)
+static bool let_go_on(struct cancel_token *token)
 {
-    (void)watch;
+    (void)token;
     return true;
 }
 
-static bool stop_it(struct watch *watch)
+static bool stop_it(struct cancel_token *token)
 {
-    (void)watch;
+    (void)token;
     return false;
 }
 
@@ -138,7 +138,7 @@ static void look_for_long(void *context, size_t task, size_t worker)
 {
     (void)task;
     (void)worker;
-    for (int i = 0; i < MOST_LOOKS && !watch_look(); i++) {
+    for (int i = 0; i < MOST_LOOKS && !cancel_poll_here(); i++) {
         usleep(1000);
         atomic_fetch_add((_Atomic int *)context, 1);
     }
@@ -156,12 +156,12 @@ static void check_looks(void)
 {
     for (int workers = 1; workers <= 4; workers += 3) {
         for (int inside = 0; inside < 2; inside++) {
-            struct watch strict = {.ask = stop_it};
+            struct cancel_token strict = {.on_poll = stop_it};
             _Atomic int looks = 0;
-            watch_start(&strict);
+            cancel_start(&strict);
             pool_run(4, workers, inside ? look_inside : look_for_long, &looks, &strict);
-            CHECK(watch_stopped(&strict) && atomic_load(&looks) > 0 && atomic_load(&looks) < MOST_LOOKS, "%d looks", atomic_load(&looks));
-            CHECK(!watch_look(), "nothing to look at behind a call");
+            CHECK(cancel_requested(&strict) && atomic_load(&looks) > 0 && atomic_load(&looks) < MOST_LOOKS, "%d looks", atomic_load(&looks));
+            CHECK(!cancel_poll_here(), "nothing to look at behind a call");
         }
     }
 }
@@ -170,20 +170,20 @@ static void check_looks(void)
 static void check_watch(void)
 {
     enum { MANY = 500 };
-    CHECK(!watch_step(NULL, 0) && !watch_stopped(NULL), "no watch");
-    watch_advance(NULL, 1);
+    CHECK(!cancel_poll(NULL, 0) && !cancel_requested(NULL), "no watch");
+    progress_add(NULL, 1);
     for (int workers = 1; workers <= 4; workers += 3) {
-        struct watch patient = {.ask = let_go_on}, strict = {.ask = stop_it};
+        struct cancel_token patient = {.on_poll = let_go_on}, strict = {.on_poll = stop_it};
         _Atomic int done = 0;
-        watch_start(&patient);
+        cancel_start(&patient);
         pool_run(MANY / 5, workers, wait_a_little, &done, &patient);
-        CHECK(atomic_load(&done) == MANY / 5 && !watch_stopped(&patient), "%d tasks", atomic_load(&done));
+        CHECK(atomic_load(&done) == MANY / 5 && !cancel_requested(&patient), "%d tasks", atomic_load(&done));
         atomic_store(&done, 0);
-        watch_start(&strict);
+        cancel_start(&strict);
         pool_run(MANY, workers, wait_a_little, &done, &strict);
-        CHECK(atomic_load(&done) > 0 && atomic_load(&done) < MANY && watch_stopped(&strict), "%d of %d tasks", atomic_load(&done), MANY);
-        CHECK(watch_step(&strict, 1), "stopped for everyone");
-        watch_advance(&patient, 5);
+        CHECK(atomic_load(&done) > 0 && atomic_load(&done) < MANY && cancel_requested(&strict), "%d of %d tasks", atomic_load(&done), MANY);
+        CHECK(cancel_poll(&strict, 1), "stopped for everyone");
+        progress_add(&patient, 5);
         CHECK(atomic_load(&patient.done) == 5, "done");
     }
     CHECK(every_task_once(100, 4, 0), "after one that was stopped");
@@ -260,9 +260,9 @@ static void check_forks(void)
 
 static pthread_mutex_t held = PTHREAD_MUTEX_INITIALIZER;
 
-static bool wait_for_held(struct watch *watch)
+static bool wait_for_held(struct cancel_token *token)
 {
-    (void)watch;
+    (void)token;
     pthread_mutex_lock(&held);
     pthread_mutex_unlock(&held);
     return true;
@@ -270,9 +270,9 @@ static bool wait_for_held(struct watch *watch)
 
 static void *call_that_asks(void *done)
 {
-    struct watch watch = {.ask = wait_for_held};
-    watch_start(&watch);
-    pool_run(200, 4, wait_a_little, done, &watch);
+    struct cancel_token token = {.on_poll = wait_for_held};
+    cancel_start(&token);
+    pool_run(200, 4, wait_a_little, done, &token);
     return NULL;
 }
 
@@ -284,7 +284,7 @@ static void check_fork_does_not_wait_for_a_call(void)
     int status = -1;
     pthread_mutex_lock(&held);
     CHECK(pthread_create(&thread, NULL, call_that_asks, &done) == 0, "no thread");
-    usleep(3 * WATCH_INTERVAL / 1000); /* now it waits, or its workers are at work */
+    usleep(3 * POLL_INTERVAL / 1000); /* now it waits, or its workers are at work */
     alarm(60);
     pid_t child = fork();
     if (child == 0) {
@@ -299,14 +299,14 @@ static void check_fork_does_not_wait_for_a_call(void)
 }
 
 struct forking {
-    struct watch watch;
+    struct cancel_token token;
     pid_t child;
     _Atomic int done;
 };
 
-static bool fork_once(struct watch *watch)
+static bool fork_once(struct cancel_token *token)
 {
-    struct forking *forking = (struct forking *)watch;
+    struct forking *forking = (struct forking *)token;
     if (forking->child < 0) {
         forking->child = fork();
     }
@@ -316,11 +316,11 @@ static bool fork_once(struct watch *watch)
 /* Forks in the middle of a call, from its own thread: parent and child both bring it to its end, each task once. */
 static void check_fork_from_a_call(void)
 {
-    struct forking forking = {{.ask = fork_once}, -1, 0};
+    struct forking forking = {{.on_poll = fork_once}, -1, 0};
     int status = -1;
     alarm(60);
-    watch_start(&forking.watch);
-    pool_run(300, 4, wait_a_little, &forking.done, &forking.watch);
+    cancel_start(&forking.token);
+    pool_run(300, 4, wait_a_little, &forking.done, &forking.token);
     if (forking.child == 0) {
         _exit(atomic_load(&forking.done) == 300 && every_task_once(100, 4, 0) ? 0 : 1);
     }

@@ -281,13 +281,13 @@ static void check_pool_squares(int f64, size_t lines, size_t squares, bool odd, 
 
 static void check_five_rows(size_t pairs, size_t n)
 {
-    static const double matrix[FIVE_SUMS][6] = {{4, 0, -5, 0, 1, 0}, {0, -4, -4, 1, 1, 0}, {0, 4, -4, -1, 1, 0}, {0, -2, -1, 2, 1, 0}, {0, 2, -1, -2, 1, 0}, {0, 4, 0, -5, 0, 1}};
+    static const double matrix[WINOGRAD_PRODUCTS][6] = {{4, 0, -5, 0, 1, 0}, {0, -4, -4, 1, 1, 0}, {0, 4, -4, -1, 1, 0}, {0, -2, -1, 2, 1, 0}, {0, 2, -1, -2, 1, 0}, {0, 4, 0, -5, 0, 1}};
     const int whole = below(2) == 0 ? 50 : 0;
     const size_t row_step = n + below(3), sum_step = pairs * n + below(4);
     const float *in = numbers(0, (2 * pairs + 3) * row_step + n, whole);
-    const size_t outputs = (FIVE_SUMS - 1) * sum_step + pairs * n;
+    const size_t outputs = (WINOGRAD_PRODUCTS - 1) * sum_step + pairs * n;
     float *out = guarded_alloc(outputs * sizeof *out);
-    kernels->five_split_rows(out, sum_step, in, row_step, pairs, n);
+    kernels->winograd_input_transform(out, sum_step, in, row_step, pairs, n);
     for (size_t i = 0; i < outputs; i++) {
         const size_t f = i / sum_step, t = i % sum_step / n, x = i % sum_step % n;
         double sum = 0, most = 0;
@@ -303,13 +303,13 @@ static void check_five_rows(size_t pairs, size_t n)
 
 static void check_five_weights(size_t count, size_t n)
 {
-    static const double matrix[FIVE_SUMS][5] = {{1, 0, 0, 0, 0}, {1, 1, 1, 1, 1}, {1, -1, 1, -1, 1}, {1, 2, 4, 8, 16}, {1, -2, 4, -8, 16}, {0, 0, 0, 0, 1}};
+    static const double matrix[WINOGRAD_PRODUCTS][5] = {{1, 0, 0, 0, 0}, {1, 1, 1, 1, 1}, {1, -1, 1, -1, 1}, {1, 2, 4, 8, 16}, {1, -2, 4, -8, 16}, {0, 0, 0, 0, 1}};
     const int whole = below(2) == 0 ? 50 : 0;
-    const size_t sum_step = count * n + FIVE_PADDING + below(3), outputs = (FIVE_SUMS - 1) * sum_step + count * n + kernels->lanes_f32;
+    const size_t sum_step = count * n + WINOGRAD_PADDING + below(3), outputs = (WINOGRAD_PRODUCTS - 1) * sum_step + count * n + kernels->lanes_f32;
     const float *weight = numbers(0, count * 5 * n, whole);
     float *out = guarded_alloc(outputs * sizeof *out);
-    kernels->five_split_weights(out, sum_step, weight, count, n);
-    for (size_t i = 0; i < FIVE_SUMS * count * n; i++) {
+    kernels->winograd_filter_transform(out, sum_step, weight, count, n);
+    for (size_t i = 0; i < WINOGRAD_PRODUCTS * count * n; i++) {
         const size_t f = i / (count * n), k = i / n % count, x = i % n;
         double sum = 0, most = 0;
         for (size_t r = 0; r < 5; r++) {
@@ -327,24 +327,24 @@ enum five_case { FIVE_ANY, FIVE_WHOLE, FIVE_NAN, FIVE_INFINITE, FIVE_OVERFLOW, F
 static void check_five_join(size_t rows, size_t vectors, bool pool, bool one_row, enum five_case kind)
 {
     static ptrdiff_t out_at[2 * SMALL];
-    static const double matrix[2][FIVE_SUMS] = {{6, -4, -4, 1, 1, 0}, {0, -2, 2, 1, -1, 12}}, divisors[2] = {24, 12};
+    static const double matrix[2][WINOGRAD_PRODUCTS] = {{6, -4, -4, 1, 1, 0}, {0, -2, 2, 1, -1, 12}}, divisors[2] = {24, 12};
     const size_t lanes = kernels->lanes_f32, n = vectors * lanes, kept = pool ? lanes / 2 : lanes, row_step = n + below(3), sum_step = rows * row_step + below(3);
-    const size_t pieces = pool || one_row ? vectors : 2 * vectors, end = scatter(out_at, pieces, kept), bad = below(FIVE_SUMS * rows * n);
+    const size_t pieces = pool || one_row ? vectors : 2 * vectors, end = scatter(out_at, pieces, kept), bad = below(WINOGRAD_PRODUCTS * rows * n);
     if (one_row) { /* both rows of a pair to one place: the first stays */
         for (size_t v = vectors; v-- > 0;) {
             out_at[2 * v] = out_at[2 * v + 1] = out_at[v];
         }
     }
-    float *sums = guarded_alloc(((FIVE_SUMS - 1) * sum_step + (rows - 1) * row_step + n) * sizeof *sums);
-    for (size_t i = 0; i < FIVE_SUMS * rows * n; i++) {
+    float *sums = guarded_alloc(((WINOGRAD_PRODUCTS - 1) * sum_step + (rows - 1) * row_step + n) * sizeof *sums);
+    for (size_t i = 0; i < WINOGRAD_PRODUCTS * rows * n; i++) {
         const size_t f = i / (rows * n), r = i / n % rows, x = i % n;
         const double bad_value = kind == FIVE_NAN ? NAN : kind == FIVE_INFINITE ? -INFINITY : 3e38;
         sums[f * sum_step + r * row_step + x] = (float)(kind == FIVE_WHOLE ? 24 * (double)(int)(below(41)) - 480 : kind > FIVE_WHOLE && i == bad ? bad_value : random_number());
     }
-    struct five_join j = {.sums = sums, .sum_step = sum_step, .row_step = row_step, .rows = rows, .vectors = vectors, .relu = below(2) == 0, .pool = pool, .out_step = end + below(3), .out_at = out_at};
+    struct winograd_output_transform j = {.sums = sums, .sum_step = sum_step, .row_step = row_step, .rows = rows, .vectors = vectors, .relu = below(2) == 0, .pool = pool, .out_step = end + below(3), .out_at = out_at};
     j.bias = below(2) == 0 ? numbers(0, rows, kind == FIVE_WHOLE ? 8 : 0) : NULL;
     j.out = guarded_alloc(((rows - 1) * j.out_step + end) * sizeof *j.out);
-    const bool finite = kernels->five_join(&j);
+    const bool finite = kernels->winograd_output_transform(&j);
     /* The largest number overflows where it is taken times 6, 12 or 4; a sum that a row takes once may not. */
     const bool overflows = kind == FIVE_OVERFLOW && bad / (rows * n) != 3 && bad / (rows * n) != 4;
     CHECK(finite == (kind < FIVE_NAN || (kind == FIVE_OVERFLOW && !overflows)), "%s five_join: finite %d, case %d, %zu", isa, finite, kind, bad);
@@ -354,7 +354,7 @@ static void check_five_join(size_t rows, size_t vectors, bool pool, bool one_row
             for (size_t i = 0; i < 2 * lanes; i++) {
                 double *result = &results[i / lanes][i % lanes];
                 *result = 0;
-                for (size_t f = 0; f < FIVE_SUMS; f++) {
+                for (size_t f = 0; f < WINOGRAD_PRODUCTS; f++) {
                     *result += matrix[i / lanes][f] * (double)sums[f * sum_step + r * row_step + v * lanes + i % lanes];
                 }
                 *result = *result / divisors[i / lanes] + (j.bias == NULL ? 0 : (double)j.bias[r]);

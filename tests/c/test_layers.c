@@ -5,7 +5,7 @@
 #include "base/pool.h"
 #include "base/scratch.h"
 #include "check.h"
-#include "core/layers.h"
+#include "nn/layers.h"
 #include "guarded.h"
 
 static const char *isa;
@@ -79,7 +79,7 @@ enum pass { FORWARD, OF_WEIGHT, OF_INPUT };
 /* Every pair of a pixel and an output that a place of the kernel joins. to: of the output, the weight, or the input. */
 static void conv_twin(const struct conv2d *c, enum pass pass, struct twin to)
 {
-    const int f64 = c->work == WORK_F64;
+    const int f64 = c->compute == COMPUTE_F64;
     const size_t channels = c->in_channels / c->groups, filters = c->out_channels / c->groups;
     for (size_t n = 0; n < c->images; n++) {
         for (size_t f = 0; f < c->out_channels; f++) {
@@ -110,7 +110,7 @@ static void conv_twin(const struct conv2d *c, enum pass pass, struct twin to)
 
 #define SHAPE "%s f%d (%zu, %zu, %zu, %zu) to (%zu, %zu, %zu), kernel %zux%zu, stride %zux%zu, dilation %zux%zu, padding %zux%zu, groups %zu, pool %d, kind %d"
 #define SHAPE_OF(c, kind)                                                                                                                       \
-    isa, (c)->work == WORK_F64 ? 64 : 32, (c)->images, (c)->in_channels, (c)->in.h, (c)->in.w, (c)->out_channels, (c)->out.h, (c)->out.w, (c)->kernel.h, \
+    isa, (c)->compute == COMPUTE_F64 ? 64 : 32, (c)->images, (c)->in_channels, (c)->in.h, (c)->in.w, (c)->out_channels, (c)->out.h, (c)->out.w, (c)->kernel.h, \
         (c)->kernel.w, (c)->stride.h, (c)->stride.w, (c)->dilation.h, (c)->dilation.w, (c)->padding.h, (c)->padding.w, (c)->groups, (c)->pool, kind
 
 /* The ways that conv2d goes, which all have to be among the shapes; times two: whether it pools. */
@@ -122,8 +122,8 @@ static void count_ways(const struct conv2d *c)
     struct conv2d_plan p;
     CHECK(conv2d_plan(&p, c) == 0, "no memory");
     const bool bands = p.bands > 1, segments = p.segments > 1, went[WAYS] = {
-        p.copied && !p.five, !p.copied && !p.five, p.narrow, bands && !p.five, bands && !p.copied, bands && p.narrow, segments && !p.five, segments && p.narrow,
-        p.five, p.five && !p.copied, p.five && bands, p.five && segments, p.five && c->out.h % 2 != 0};
+        p.copied && !p.winograd, !p.copied && !p.winograd, p.narrow, bands && !p.winograd, bands && !p.copied, bands && p.narrow, segments && !p.winograd, segments && p.narrow,
+        p.winograd, p.winograd && !p.copied, p.winograd && bands, p.winograd && segments, p.winograd && c->out.h % 2 != 0};
     for (size_t i = 0; i < WAYS; i++) {
         ways[i][c->pool] += went[i];
     }
@@ -142,10 +142,10 @@ static size_t weights_of(const struct conv2d *c)
 
 static void check_conv2d(struct conv2d c, enum kind kind)
 {
-    const int f64 = c.work == WORK_F64;
+    const int f64 = c.compute == COMPUTE_F64;
     const size_t by = c.pool ? 2 : 1, h = c.out.h / by, w = c.out.w / by, outputs = c.images * c.out_channels * h * w, size = size_of(f64);
     const size_t steps = (c.in_channels / c.groups) * c.kernel.h * c.kernel.w;
-    const double times = c.work == WORK_F32 && c.kernel.h == 5 ? 60 : 1; /* sums and differences of rows, that cancel */
+    const double times = c.compute == COMPUTE_F32 && c.kernel.h == 5 ? 60 : 1; /* sums and differences of rows, that cancel */
     c.input = of_kind(f64, inputs_of(&c), kind, true);
     c.weight = of_kind(f64, weights_of(&c), kind, false);
     c.bias = below(2) == 0 ? of_kind(f64, c.out_channels, kind, false) : NULL;
@@ -177,18 +177,18 @@ static void check_conv2d(struct conv2d c, enum kind kind)
     guarded_release("conv2d");
 }
 
-/* With `sparse`, of a gradient that only some pixels of each map have, by conv2d_patches; columns of the kernel lie side by side then. */
+/* With `sparse`, of a gradient that only some pixels of each map have, by conv2d_grad_weight_sparse; columns of the kernel lie side by side then. */
 static void check_weights(struct conv2d c, enum kind kind, bool sparse)
 {
     sparse = sparse && c.out.h * c.out.w > 0 && c.dilation.w == 1 && kind != NOT_FINITE;
-    const int f64 = c.work == WORK_F64;
+    const int f64 = c.compute == COMPUTE_F64;
     const size_t outputs = c.images * c.out_channels * c.out.h * c.out.w, maps = c.out.h * c.out.w;
     c.input = of_kind(f64, inputs_of(&c), kind, true);
     void *dense = of_kind(f64, outputs, kind, false);
     c.output = dense;
-    struct conv2d_weights call = {c, guarded_alloc(weights_of(&c) * size_of(f64)), below(2) == 0 ? guarded_alloc(c.out_channels * size_of(f64)) : NULL};
+    struct conv2d_grad_weight call = {c, guarded_alloc(weights_of(&c) * size_of(f64)), below(2) == 0 ? guarded_alloc(c.out_channels * size_of(f64)) : NULL};
     if (sparse) {
-        struct conv2d_patches patches = {.conv = c, .kept = from_to(1, 1 + maps / 2), .weight = call.weight, .bias = call.bias};
+        struct conv2d_grad_weight_sparse patches = {.conv = c, .kept = from_to(1, 1 + maps / 2), .weight = call.weight, .bias = call.bias};
         const size_t kept = c.images * c.out_channels * patches.kept;
         int64_t *indices = guarded_alloc(kept * sizeof *indices);
         patches.indices = indices;
@@ -199,9 +199,9 @@ static void check_weights(struct conv2d c, enum kind kind, bool sparse)
             const size_t at = i / patches.kept * maps + (size_t)indices[i];
             put(f64, dense, at, get(f64, dense, at) + get(f64, patches.conv.output, i));
         }
-        CHECK(conv2d_patches(&patches) == 0, "no memory");
+        CHECK(conv2d_grad_weight_sparse(&patches) == 0, "no memory");
     } else {
-        CHECK(conv2d_weights(&call) == 0, "no memory");
+        CHECK(conv2d_grad_weight(&call) == 0, "no memory");
     }
     struct twin twin = twin_alloc(weights_of(&c));
     conv_twin(&c, OF_WEIGHT, twin);
@@ -222,11 +222,11 @@ static void check_weights(struct conv2d c, enum kind kind, bool sparse)
 
 static void check_input(struct conv2d c, enum kind kind)
 {
-    const int f64 = c.work == WORK_F64;
+    const int f64 = c.compute == COMPUTE_F64;
     c.output = of_kind(f64, c.images * c.out_channels * c.out.h * c.out.w, kind, true);
     c.weight = of_kind(f64, weights_of(&c), kind, false);
-    struct conv2d_input call = {c, guarded_alloc(inputs_of(&c) * size_of(f64))};
-    CHECK(conv2d_input(&call) == 0, "no memory");
+    struct conv2d_grad_input call = {c, guarded_alloc(inputs_of(&c) * size_of(f64))};
+    CHECK(conv2d_grad_input(&call) == 0, "no memory");
     struct twin twin = twin_alloc(inputs_of(&c));
     conv_twin(&c, OF_INPUT, twin);
     for (size_t i = 0; i < inputs_of(&c); i++) {
@@ -246,7 +246,7 @@ static size_t outputs_of(size_t in, size_t before, size_t after, size_t kernel, 
 
 static struct conv2d any_shape(void)
 {
-    struct conv2d c = {.work = below(3) == 0 ? WORK_F64 : WORK_F32, .images = from_to(0, 3), .groups = below(3) == 0 ? from_to(1, 3) : 1, .relu = below(2) == 0};
+    struct conv2d c = {.compute = below(3) == 0 ? COMPUTE_F64 : COMPUTE_F32, .images = from_to(0, 3), .groups = below(3) == 0 ? from_to(1, 3) : 1, .relu = below(2) == 0};
     const bool plain = below(2) == 0; /* stride and dilation 1 */
     c.in_channels = c.groups * (below(4) == 0 ? from_to(5, 40) : from_to(0, 4));
     c.out_channels = c.groups * from_to(1, below(2) == 0 ? 3 : 20);
@@ -291,18 +291,18 @@ static void check_convolutions(void)
     for (size_t i = 0; i < sizeof large / sizeof *large; i++) {
         for (int variant = 0; variant < 4; variant++) {
             struct conv2d c = large[i];
-            c.work = variant % 2 == 0 ? WORK_F32 : WORK_F64;
+            c.compute = variant % 2 == 0 ? COMPUTE_F32 : COMPUTE_F64;
             c.pool = variant / 2 != 0;
             c.pool = c.pool && conv2d_pools(&c);
             check_conv2d(c, any_kind());
             c.pool = false;
             if (variant / 2 != 0) {
-                check_weights(c, any_kind(), c.work == WORK_F64);
+                check_weights(c, any_kind(), c.compute == COMPUTE_F64);
                 check_input(c, any_kind());
             }
         }
     }
-    struct conv2d many = {.work = WORK_F32, .images = 150, .groups = 1, .in_channels = 2, .out_channels = 3, .in = {9, 10}, .out = {7, 8}, .kernel = {3, 3}, .stride = {1, 1}, .dilation = {1, 1}};
+    struct conv2d many = {.compute = COMPUTE_F32, .images = 150, .groups = 1, .in_channels = 2, .out_channels = 3, .in = {9, 10}, .out = {7, 8}, .kernel = {3, 3}, .stride = {1, 1}, .dilation = {1, 1}};
     check_weights(many, WHOLE, false); /* several blocks of images */
     check_weights(many, NOT_FINITE, false);
     check_weights(many, ANY, true);
@@ -317,7 +317,7 @@ static void check_convolutions(void)
 
 static void check_linear(int f64, size_t rows, size_t in, size_t out, enum kind kind)
 {
-    struct linear l = {.work = f64 ? WORK_F64 : WORK_F32, .rows = rows, .in_features = in, .out_features = out, .relu = below(2) == 0};
+    struct linear l = {.compute = f64 ? COMPUTE_F64 : COMPUTE_F32, .rows = rows, .in_features = in, .out_features = out, .relu = below(2) == 0};
     l.input = of_kind(f64, rows * in, kind, true);
     l.weight = of_kind(f64, out * in, kind, false);
     l.bias = below(2) == 0 ? of_kind(f64, out, kind, false) : NULL;
@@ -356,18 +356,18 @@ static void check_linear(int f64, size_t rows, size_t in, size_t out, enum kind 
 
 static void check_product(int f64, size_t rows, size_t columns, size_t depth, enum kind kind)
 {
-    const bool turned = below(2) == 0;
+    const bool swapped_sides = below(2) == 0;
     const size_t size = size_of(f64);
-    struct product p = {.work = f64 ? WORK_F64 : WORK_F32, .rows = rows, .columns = columns, .depth = depth};
-    p.left_step = turned ? 1 : depth + below(3);
-    p.left_next = turned ? rows + below(3) : 1;
+    struct matmul p = {.compute = f64 ? COMPUTE_F64 : COMPUTE_F32, .rows = rows, .columns = columns, .depth = depth};
+    p.left_step = swapped_sides ? 1 : depth + below(3);
+    p.left_next = swapped_sides ? rows + below(3) : 1;
     p.right_step = columns + below(3);
     p.output_step = columns + below(3);
     const size_t outputs = rows == 0 || columns == 0 ? 0 : (rows - 1) * p.output_step + columns;
     p.left = of_kind(f64, rows == 0 || depth == 0 ? 0 : (rows - 1) * p.left_step + (depth - 1) * p.left_next + 1, kind, false);
     p.right = of_kind(f64, columns == 0 || depth == 0 ? 0 : (depth - 1) * p.right_step + columns, kind, true);
     p.output = guarded_alloc(outputs * size);
-    CHECK(product(&p) == 0, "no memory");
+    CHECK(matmul(&p) == 0, "no memory");
     for (size_t i = 0; i < outputs; i++) {
         const size_t r = i / p.output_step, c = i % p.output_step;
         double sum = 0, most = 0;
@@ -381,12 +381,12 @@ static void check_product(int f64, size_t rows, size_t columns, size_t depth, en
     }
     if (outputs > 0) { /* one sum alone */
         const size_t r = below(rows), c = below(columns);
-        struct product one = p;
+        struct matmul one = p;
         one.rows = one.columns = 1;
         one.left = (const char *)p.left + r * p.left_step * size;
         one.right = (const char *)p.right + c * size;
         one.output = guarded_alloc(size);
-        CHECK(product(&one) == 0 && memcmp(one.output, (const char *)p.output + (r * p.output_step + c) * size, size) == 0, "%s product %zu x %zu x %zu: one sum alone", isa, rows, columns, depth);
+        CHECK(matmul(&one) == 0 && memcmp(one.output, (const char *)p.output + (r * p.output_step + c) * size, size) == 0, "%s product %zu x %zu x %zu: one sum alone", isa, rows, columns, depth);
     }
     guarded_release("product");
 }

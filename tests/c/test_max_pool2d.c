@@ -4,7 +4,7 @@
 
 #include "base/pool.h"
 #include "check.h"
-#include "core/layers.h"
+#include "nn/layers.h"
 #include "guarded.h"
 
 static const char *isa;
@@ -38,7 +38,7 @@ static void check_max_pool2d(void)
 {
     static const double values[] = {0, 1, 1, 2, -1, -0.5, -INFINITY, INFINITY, NAN};
     const int f64 = below(2) == 0;
-    struct max_pool2d p = {.work = f64 ? WORK_F64 : WORK_F32, .planes = below(4)};
+    struct max_pool2d p = {.compute = f64 ? COMPUTE_F64 : COMPUTE_F32, .planes = below(4)};
     const bool squares = below(3) == 0;
     p.kernel = squares ? (struct extent2){2, 2} : (struct extent2){from_to(1, 4), from_to(1, 4)};
     p.stride = squares ? p.kernel : (struct extent2){from_to(1, 4), from_to(1, 4)};
@@ -88,7 +88,7 @@ static void check_max_pool2d(void)
     if (p.indices != NULL) {
         const void *gradient = numbers(f64, p.planes * out, 8);
         void *back = guarded_alloc(p.planes * in * size_of(f64));
-        max_pool2d_scatter(p.work, p.planes, in, out, p.indices, gradient, back);
+        max_pool2d_scatter(p.compute, p.planes, in, out, p.indices, gradient, back);
         for (size_t i = 0; i < p.planes * in; i++) {
             double sum = 0;
             for (size_t k = 0; k < out; k++) {
@@ -104,14 +104,14 @@ static void check_relu(size_t n)
 {
     static const double values[] = {0, -0.0, 1, -1, 1e-40, -1e-40, INFINITY, -INFINITY, NAN};
     for (int f64 = 0; f64 < 2; f64++) {
-        const enum work work = f64 ? WORK_F64 : WORK_F32;
+        const enum compute_type compute = f64 ? COMPUTE_F64 : COMPUTE_F32;
         void *input = guarded_alloc(n * size_of(f64)), *output = guarded_alloc(n * size_of(f64)), *back = guarded_alloc(n * size_of(f64));
         const void *gradient = numbers(f64, n, 0);
         for (size_t i = 0; i < n; i++) {
             put(f64, input, i, values[below(9)]);
         }
-        relu(work, n, input, output);
-        relu_gradient(work, n, input, gradient, back);
+        relu(compute, n, input, output);
+        relu_gradient(compute, n, input, gradient, back);
         for (size_t i = 0; i < n; i++) {
             const double x = get(f64, input, i);
             CHECK(same(get(f64, output, i), relu_of(x)) && get(f64, back, i) == (x <= 0 ? 0 : get(f64, gradient, i)), "relu of %g", x);

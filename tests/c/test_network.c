@@ -5,7 +5,7 @@
 #include "base/pool.h"
 #include "base/scratch.h"
 #include "check.h"
-#include "core/network.h"
+#include "nn/network.h"
 #include "guarded.h"
 
 static const char *isa;
@@ -23,25 +23,25 @@ static size_t elements(const struct shape *s)
 /* ---- networks ---- */
 
 /* One layer of all images, by itself. */
-static void run_alone(enum work work, const struct layer *l, size_t images, struct shape *shape, const void *input, void *output)
+static void run_alone(enum compute_type compute, const struct layer *l, size_t images, struct shape *shape, const void *input, void *output)
 {
     const struct shape in = *shape;
     CHECK(network_shape(l, 1, shape), "a layer does not fit");
     if (l->kind == LAYER_CONV2D) {
-        const struct conv2d c = {.work = work, .images = images, .groups = l->groups, .in_channels = in.channels, .out_channels = l->out, .in = in.size, .out = shape->size, .kernel = l->kernel,
+        const struct conv2d c = {.compute = compute, .images = images, .groups = l->groups, .in_channels = in.channels, .out_channels = l->out, .in = in.size, .out = shape->size, .kernel = l->kernel,
                                  .stride = l->stride, .dilation = l->dilation, .padding = l->before, .input = input, .weight = l->weight, .bias = l->bias, .output = output};
         CHECK(conv2d(&c) == 0, "no memory");
     } else if (l->kind == LAYER_MAX_POOL2D) {
-        const struct max_pool2d p = {.work = work, .planes = images * in.channels, .in = in.size, .out = shape->size, .kernel = l->kernel, .stride = l->stride, .dilation = l->dilation,
+        const struct max_pool2d p = {.compute = compute, .planes = images * in.channels, .in = in.size, .out = shape->size, .kernel = l->kernel, .stride = l->stride, .dilation = l->dilation,
                                      .padding = l->before, .input = input, .output = output};
         max_pool2d(&p);
     } else if (l->kind == LAYER_LINEAR) {
-        const struct linear linear_layer = {.work = work, .rows = images, .in_features = l->in, .out_features = l->out, .input = input, .weight = l->weight, .bias = l->bias, .output = output};
+        const struct linear linear_layer = {.compute = compute, .rows = images, .in_features = l->in, .out_features = l->out, .input = input, .weight = l->weight, .bias = l->bias, .output = output};
         CHECK(linear(&linear_layer) == 0, "no memory");
     } else if (l->kind == LAYER_RELU) {
-        relu(work, images * elements(&in), input, output);
+        relu(compute, images * elements(&in), input, output);
     } else {
-        memcpy(output, input, images * elements(&in) * work_size(work));
+        memcpy(output, input, images * elements(&in) * compute_size(compute));
     }
 }
 
@@ -93,7 +93,7 @@ static void check_network(size_t images, struct shape shape, size_t most_layers)
 {
     enum { MOST = 12 };
     const int f64 = below(3) == 0;
-    const enum work work = f64 ? WORK_F64 : WORK_F32;
+    const enum compute_type compute = f64 ? COMPUTE_F64 : COMPUTE_F32;
     struct layer layers[MOST];
     struct shape now = shape;
     const size_t count = from_to(1, most_layers);
@@ -108,12 +108,12 @@ static void check_network(size_t images, struct shape shape, size_t most_layers)
         struct shape after = now;
         network_shape(&layers[i], 1, &after);
         void *output = guarded_alloc(images * elements(&after) * size_of(f64));
-        run_alone(work, &layers[i], images, &now, between, output);
+        run_alone(compute, &layers[i], images, &now, between, output);
         between = output;
     }
     const size_t outputs = images * elements(&now);
     void *output = guarded_alloc(outputs * size_of(f64));
-    CHECK(network_run(work, layers, count, images, shape, input, output, NULL) == 0, "no memory");
+    CHECK(network_run(compute, layers, count, images, shape, input, output, NULL) == 0, "no memory");
     for (size_t i = 0; i < outputs; i++) {
         CHECK(same(get(f64, output, i), get(f64, between, i)), "%s network f%d of %zu layers, %zu images: %zu of %zu: %a, not %a", isa, f64 ? 64 : 32, count, images, i, outputs, get(f64, output, i), get(f64, between, i));
     }
@@ -136,9 +136,9 @@ static void check_bands(void)
             fill_layer(0, &layers[0], 25);
             input[38 * width] = NAN;
             struct shape now = shape;
-            run_alone(WORK_F32, &layers[0], 1, &now, input, between);
-            run_alone(WORK_F32, &layers[1], 1, &now, between, alone);
-            CHECK(network_run(WORK_F32, layers, 2, 1, shape, input, output, NULL) == 0, "no memory");
+            run_alone(COMPUTE_F32, &layers[0], 1, &now, input, between);
+            run_alone(COMPUTE_F32, &layers[1], 1, &now, between, alone);
+            CHECK(network_run(COMPUTE_F32, layers, 2, 1, shape, input, output, NULL) == 0, "no memory");
             for (size_t i = 0; i < elements(&after); i++) {
                 CHECK(same((double)output[i], (double)alone[i]), "%s width %zu, padding %zu: %zu: %a, not %a", isa, width, padding, i, (double)output[i], (double)alone[i]);
             }
@@ -167,7 +167,7 @@ static void check_networks(void)
 static void check_with_pooling(void)
 {
     const int f64 = below(3) == 0;
-    const enum work work = f64 ? WORK_F64 : WORK_F32;
+    const enum compute_type compute = f64 ? COMPUTE_F64 : COMPUTE_F32;
     struct layer conv = {.kind = LAYER_CONV2D, .out = from_to(1, 12), .in = from_to(1, 4), .groups = from_to(1, 2), .stride = {from_to(1, 2), 1}, .dilation = {1, from_to(1, 2)}};
     struct layer pool = {.kind = LAYER_MAX_POOL2D, .stride = {2, from_to(1, 2)}, .dilation = {1, 1}, .ceil_mode = below(4) == 0};
     const size_t images = from_to(0, 4);
@@ -187,11 +187,11 @@ static void check_with_pooling(void)
         void *between = guarded_alloc(images * elements(&maps) * size_of(f64));
         void *out[2] = {guarded_alloc(n * size_of(f64)), guarded_alloc(n * size_of(f64))};
         int64_t *indices[2] = {guarded_alloc(n * sizeof **indices), guarded_alloc(n * sizeof **indices)};
-        run_alone(work, &conv, images, &now, input, between);
-        struct max_pool2d p = {.work = work, .planes = images * conv.out, .in = maps.size, .out = after.size, .kernel = pool.kernel, .stride = pool.stride, .dilation = pool.dilation,
+        run_alone(compute, &conv, images, &now, input, between);
+        struct max_pool2d p = {.compute = compute, .planes = images * conv.out, .in = maps.size, .out = after.size, .kernel = pool.kernel, .stride = pool.stride, .dilation = pool.dilation,
                                .padding = pool.before, .input = between, .output = out[0], .indices = indices[0]};
         max_pool2d(&p);
-        const struct conv2d c = {.work = work, .images = images, .groups = conv.groups, .in_channels = shape.channels, .out_channels = conv.out, .in = shape.size, .out = maps.size,
+        const struct conv2d c = {.compute = compute, .images = images, .groups = conv.groups, .in_channels = shape.channels, .out_channels = conv.out, .in = shape.size, .out = maps.size,
                                  .kernel = conv.kernel, .stride = conv.stride, .dilation = conv.dilation, .padding = conv.before, .input = input, .weight = conv.weight, .bias = conv.bias};
         p.planes = conv.out;
         p.input = NULL;
@@ -210,8 +210,8 @@ enum { CALLS = 10 };
 /* Work for several threads. Returns the bytes of the output. */
 static size_t run_call(int call, int f64, const void *x, const void *y, void *out)
 {
-    const enum work work = f64 ? WORK_F64 : WORK_F32;
-    struct conv2d c = {.work = work, .images = 24, .groups = 1, .in_channels = 6, .out_channels = 16, .in = {17, 20}, .out = {13, 16}, .kernel = {5, 5}, .stride = {1, 1}, .dilation = {1, 1},
+    const enum compute_type compute = f64 ? COMPUTE_F64 : COMPUTE_F32;
+    struct conv2d c = {.compute = compute, .images = 24, .groups = 1, .in_channels = 6, .out_channels = 16, .in = {17, 20}, .out = {13, 16}, .kernel = {5, 5}, .stride = {1, 1}, .dilation = {1, 1},
                        .relu = true, .input = x, .weight = y, .bias = y, .output = out};
     const size_t weights = 16 * 6 * 25, inputs = 24 * 6 * 17 * 20;
     if (call < 2) {
@@ -231,28 +231,28 @@ static size_t run_call(int call, int f64, const void *x, const void *y, void *ou
         c.out.w = call == 3 ? 16 : 15; /* whole vectors, or not */
         c.output = (void *)(uintptr_t)x;
         c.input = y;
-        const struct conv2d_weights gradient = {.conv = c, .weight = out, .bias = (char *)out + weights * size_of(f64)};
-        CHECK(conv2d_weights(&gradient) == 0, "no memory");
+        const struct conv2d_grad_weight gradient = {.conv = c, .weight = out, .bias = (char *)out + weights * size_of(f64)};
+        CHECK(conv2d_grad_weight(&gradient) == 0, "no memory");
         return (weights + 16) * size_of(f64);
     }
     if (call == 5) {
         c.output = (void *)(uintptr_t)x;
-        const struct conv2d_input gradient = {c, out};
-        CHECK(conv2d_input(&gradient) == 0, "no memory");
+        const struct conv2d_grad_input gradient = {c, out};
+        CHECK(conv2d_grad_input(&gradient) == 0, "no memory");
         return inputs * size_of(f64);
     }
     if (call == 6) {
-        const struct linear l = {.work = work, .rows = 300, .in_features = 150, .out_features = 100, .input = x, .weight = y, .bias = y, .output = out};
+        const struct linear l = {.compute = compute, .rows = 300, .in_features = 150, .out_features = 100, .input = x, .weight = y, .bias = y, .output = out};
         CHECK(linear(&l) == 0, "no memory");
         return (size_t)300 * 100 * size_of(f64);
     }
     if (call == 7) {
-        const struct product p = {.work = work, .rows = 100, .columns = 150, .depth = 300, .left = x, .left_step = 1, .left_next = 100, .right = y, .right_step = 150, .output = out, .output_step = 150};
-        CHECK(product(&p) == 0, "no memory");
+        const struct matmul p = {.compute = compute, .rows = 100, .columns = 150, .depth = 300, .left = x, .left_step = 1, .left_next = 100, .right = y, .right_step = 150, .output = out, .output_step = 150};
+        CHECK(matmul(&p) == 0, "no memory");
         return (size_t)100 * 150 * size_of(f64);
     }
     if (call == 8) {
-        const struct max_pool2d p = {.work = work, .planes = 16, .in = c.out, .out = {6, 8}, .kernel = {2, 2}, .stride = {2, 2}, .dilation = {1, 1}, .output = out};
+        const struct max_pool2d p = {.compute = compute, .planes = 16, .in = c.out, .out = {6, 8}, .kernel = {2, 2}, .stride = {2, 2}, .dilation = {1, 1}, .output = out};
         CHECK(conv2d_max_pool2d(&c, &p) == 0, "no memory");
         return (size_t)24 * 16 * 6 * 8 * size_of(f64);
     }
@@ -264,7 +264,7 @@ static size_t run_call(int call, int f64, const void *x, const void *y, void *ou
         {.kind = LAYER_LINEAR, .weight = y, .out = 20, .in = 16 * 6 * 8},
     };
     const struct shape shape = {.channels = 6, .size = {17, 20}};
-    CHECK(network_run(work, layers, sizeof layers / sizeof *layers, 24, shape, x, out, NULL) == 0, "no memory");
+    CHECK(network_run(compute, layers, sizeof layers / sizeof *layers, 24, shape, x, out, NULL) == 0, "no memory");
     return (size_t)24 * 20 * size_of(f64);
 }
 

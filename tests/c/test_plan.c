@@ -5,7 +5,7 @@
 #include <limits.h>
 
 #include "check.h"
-#include "core/reduce.h"
+#include "pairwise/contract.h"
 #include "guarded.h"
 
 enum { ITEM = 8 };
@@ -61,10 +61,10 @@ static void test_pairs_over_two_axes(void)
     };
     struct plan plan;
     plan_of(&plan, axes, 4, 12);
-    CHECK(plan.driver == PLAN_TILES && plan.reduced.count == 2, "%d reduced axes", plan.reduced.count);
+    CHECK(plan.driver == PLAN_GEMM && plan.reduced.count == 2, "%d reduced axes", plan.reduced.count);
     const struct operand of_x = {(const char *)x, DTYPE_F64, false, true}, of_y = {(const char *)y, DTYPE_F64, false, true};
     const struct reduction call = {.op = OP_DOT, .x = of_x, .y = of_y, .out_dtype = DTYPE_F64, .out = (char *)out, .plan = &plan};
-    CHECK(reduce(&call) == 0, "memory");
+    CHECK(contract(&call) == 0, "memory");
     for (size_t i = 0; i < ROWS * ROWS; i++) {
         double expected = 0.0;
         for (size_t k = 0; k < A * B; k++) {

@@ -46,16 +46,16 @@ static void check_underflow(const struct tile_kernels *k, const char *name, size
 static void check_reach(const struct tile_kernels *k, const char *name, bool f64, size_t rows, size_t columns)
 {
     enum { STEP = 32, MOST = 64 };
-    double wide[MOST * STEP + REACH_PADDING], row_limits[MOST], column_limits[STEP + REACH_PADDING];
-    float narrow[MOST * STEP + REACH_PADDING], row_floats[MOST], column_floats[STEP + REACH_PADDING];
+    double wide[MOST * STEP + SELECT_PADDING], row_limits[MOST], column_limits[STEP + SELECT_PADDING];
+    float narrow[MOST * STEP + SELECT_PADDING], row_floats[MOST], column_floats[STEP + SELECT_PADDING];
     uint32_t found[MOST * STEP / COSINE_STEP + 2];
-    for (size_t i = 0; i < MOST * STEP + REACH_PADDING; i++) narrow[i] = (float)(wide[i] = (double)(float)(i % 13 == 5 ? NAN : random_number()));
+    for (size_t i = 0; i < MOST * STEP + SELECT_PADDING; i++) narrow[i] = (float)(wide[i] = (double)(float)(i % 13 == 5 ? NAN : random_number()));
     for (size_t i = 0; i < MOST; i++) row_floats[i] = (float)(row_limits[i] = 0.75);
-    for (size_t i = 0; i < STEP + REACH_PADDING; i++) column_floats[i] = (float)(column_limits[i] = i % 2 == 0 || isnan(wide[i]) ? 0.5 : wide[i]);
+    for (size_t i = 0; i < STEP + SELECT_PADDING; i++) column_floats[i] = (float)(column_limits[i] = i % 2 == 0 || isnan(wide[i]) ? 0.5 : wide[i]);
     for (int limited = 0; limited < 2; limited++) {
         bool got[MOST * STEP] = {false};
-        const size_t count = f64 ? k->reach_f64(wide, STEP, rows, columns, limited ? row_limits : NULL, column_limits, found)
-                                 : k->reach_f32(narrow, STEP, rows, columns, limited ? row_floats : NULL, column_floats, found);
+        const size_t count = f64 ? k->select_at_least_f64(wide, STEP, rows, columns, limited ? row_limits : NULL, column_limits, found)
+                                 : k->select_at_least_f32(narrow, STEP, rows, columns, limited ? row_floats : NULL, column_floats, found);
         for (size_t n = 0; n < count; n++) {
             for (size_t i = 0; i < 8; i++) {
                 if (found[n] >> i & 1) {
@@ -89,19 +89,19 @@ static long double product(const float *x, const float *y, size_t n, long double
 
 static void check_screen(const struct kernels *k, size_t n)
 {
-    const float *vectors[SCREEN_VECTORS];
-    float dots[SCREEN_VECTORS * ROWS], squares[ROWS];
-    for (size_t q = 0; q < SCREEN_VECTORS; q++) vectors[q] = floats + q * n + 3;
-    for (size_t count = 1; count <= SCREEN_VECTORS; count++) {
-        k->sums->screen(dots, squares, floats, (ptrdiff_t)(n * sizeof(float)), ROWS, vectors, count, n);
+    const float *vectors[COARSE_QUERIES];
+    float dots[COARSE_QUERIES * ROWS], squares[ROWS];
+    for (size_t q = 0; q < COARSE_QUERIES; q++) vectors[q] = floats + q * n + 3;
+    for (size_t count = 1; count <= COARSE_QUERIES; count++) {
+        k->sums->coarse_dots(dots, squares, floats, (ptrdiff_t)(n * sizeof(float)), ROWS, vectors, count, n);
         for (size_t r = 0; r < ROWS; r++) {
             long double norm;
             for (size_t q = 0; q < count; q++) {
                 const long double expected = product(floats + r * n, vectors[q], n, &norm);
-                CHECK(fabsl(dots[q * ROWS + r] - expected) <= SCREEN_ERROR(n) * norm / 2, "%s screen %zu: %g", k->name, n, (double)(dots[q * ROWS + r] - expected));
+                CHECK(fabsl(dots[q * ROWS + r] - expected) <= COARSE_DOT_ERROR(n) * norm / 2, "%s screen %zu: %g", k->name, n, (double)(dots[q * ROWS + r] - expected));
             }
             const long double square = product(floats + r * n, floats + r * n, n, &norm);
-            CHECK(fabsl(squares[r] - square) <= SCREEN_ERROR(n) * square / 2, "%s squares %zu", k->name, n);
+            CHECK(fabsl(squares[r] - square) <= COARSE_DOT_ERROR(n) * square / 2, "%s squares %zu", k->name, n);
         }
     }
 }
@@ -118,20 +118,20 @@ static void check_encode(const struct kernels *k, const float *x, size_t n, floa
         finite = finite && isfinite(x[i]);
     }
     codes[n] = 77;
-    const float got = k->codes->encode(codes, &scale, x, eps, n);
+    const float got = k->codes->quantize(codes, &scale, x, eps, n);
     CHECK(codes[n] == 77, "%s encode wrote past its end", k->name);
     if (!finite) {
         CHECK(scale.rest == INFINITY, "%s encode of what is not finite", k->name);
         return;
     }
-    CHECK(fabsl(got - square) <= SCREEN_ERROR(n) * square, "%s square %g", k->name, got);
+    CHECK(fabsl(got - square) <= COARSE_DOT_ERROR(n) * square, "%s square %g", k->name, got);
     const long double norm = fmaxl(sqrtl(square), eps);
     for (size_t i = 0; i < n; i++) {
         const long double left = x[i] / norm - (long double)scale.scale * (codes[i] - CODE_ZERO);
         rest += left * left;
     }
     CHECK(sqrtl(rest) <= scale.rest, "%s rest %zu: %g, %g", k->name, n, (double)sqrtl(rest), scale.rest);
-    CHECK(n > 1024 || scale.rest < 0.02 + SCREEN_ERROR(n), "%s rest %zu is of no use: %g", k->name, n, scale.rest);
+    CHECK(n > 1024 || scale.rest < 0.02 + COARSE_DOT_ERROR(n), "%s rest %zu is of no use: %g", k->name, n, scale.rest);
 }
 
 static void check_codes(const struct kernels *k, size_t n, size_t rows)
@@ -143,11 +143,11 @@ static void check_codes(const struct kernels *k, size_t n, size_t rows)
     int64_t values[CODES_QUERIES][3]; /* first, second, others */
     for (size_t i = 0; i < rows * n; i++) codes[i] = (uint8_t)(i % 5 == 0 ? 255 : (int)(128 + 127 * random_number()));
     for (size_t q = 0; q < CODES_QUERIES; q++) {
-        const int most = k->codes->factor_most;
+        const int most = k->codes->query_code_max;
         memset(factors[q], 0, sizeof factors[q]);
         for (size_t i = 0; i < n; i++) {
             values[q][0] = q == 0 ? most : q == 1 ? -most : (int)(most * (i % 7 == 0 ? 1.0 : 0.3) * (q == 2 ? 1 : -1));
-            if (k->codes->factor_size == 1) {
+            if (k->codes->query_code_size == 1) {
                 ((int8_t *)factors[q])[i] = (int8_t)values[q][0];
             } else {
                 factors[q][i] = (int16_t)values[q][0];
@@ -162,7 +162,7 @@ static void check_codes(const struct kernels *k, size_t n, size_t rows)
             for (size_t r = 0; r < rows; r++) {
                 int64_t expected = 0;
                 for (size_t i = 0; i < n; i++) {
-                    expected += codes[r * n + i] * (k->codes->factor_size == 1 ? ((const int8_t *)factors[q])[i] : factors[q][i]);
+                    expected += codes[r * n + i] * (k->codes->query_code_size == 1 ? ((const int8_t *)factors[q])[i] : factors[q][i]);
                 }
                 CHECK(sums[q * ROWS + r] == expected, "%s codes %zu x %zu, query %zu of %zu, row %zu: %d", k->name, rows, n, q, count, r, sums[q * ROWS + r]);
             }
@@ -182,7 +182,7 @@ static void check_codes_reach(const struct kernels *k)
             sums[r] = 1000 + (int32_t)(r * 12000);
             scales[r] = r == 3 ? (struct code_scale){0.0f, INFINITY} : (struct code_scale){0.001f, 0.02f};
         }
-        const bool got = k->codes->reach(keep, sums, scales, rows, &query);
+        const bool got = k->codes->select(keep, sums, scales, rows, &query);
         for (size_t r = 0; r < rows; r++) {
             const double most = r == 3 ? INFINITY : (double)r * 0.012 + 0.02 + 1.02 * 0.01;
             const bool expected = most >= 0.4 - 0x1p-17;

@@ -20,9 +20,9 @@ import numpy as np
 
 import cossim
 from cossim import nn, simclr
-from cossim._images import read_images
-from cossim._index_file import read
+from cossim.cli.image_files import read_images
 from cossim.nn import load_weights
+from cossim.search.index_file import read
 
 FOLDER = tempfile.TemporaryDirectory()
 MOST_BYTES = 24 << 20  # that readers may hold beyond some times the file: buffers, and pieces of a mebibyte

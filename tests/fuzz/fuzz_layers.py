@@ -275,13 +275,13 @@ def unchecked(source):
     if kind == 0:
         _core.conv2d(x, weight, bias, maps, *sizes, groups, bool(source.below(2)))
     elif kind == 1:
-        _core.conv2d_input(weight, maps, x, *sizes, groups)
+        _core.conv2d_grad_input(weight, maps, x, *sizes, groups)
     elif kind == 2:
         size = maps.shape[2:] if type(maps) is np.ndarray and maps.ndim == 4 else (1, 1)
-        _core.conv2d_weights(x, maps, weight, bias, *sizes, groups, None, size)
+        _core.conv2d_grad_weight(x, maps, weight, bias, *sizes, groups, None, size)
     elif kind == 3:
         indices = np.full(np.shape(maps), source.pick((0, 1, 5, -1)), np.int64)
-        _core.conv2d_weights(x, maps, weight, bias, *sizes, groups, indices, _pair(source))
+        _core.conv2d_grad_weight(x, maps, weight, bias, *sizes, groups, indices, _pair(source))
     elif kind == 4:
         size = _pair(source)
         if type(maps) is np.ndarray and maps.ndim == 4 and source.below(4):
@@ -300,7 +300,7 @@ def unchecked(source):
         _core.max_pool2d_scatter(_indices(source, 3), gradient, out)
     elif kind == 7:
         left = _plain(source, 2)
-        _core.product(left, _any_array(source, left), _plain(source, 2), bool(source.below(2)))
+        _core.matmul(left, _any_array(source, left), _plain(source, 2), bool(source.below(2)))
     elif kind == 8:
         _core.linear(_plain(source, 2), _plain(source, 2), bias, _plain(source, 2), True)
     elif kind == 9:
@@ -343,13 +343,13 @@ def unchecked(source):
         parents = np.arange(source.pick((3, 5, 1, 8, 0)))
         if source.one_in(4) and len(parents):
             parents[source.byte() % len(parents)] = source.pick((-1, 100, 0, 2**62))
-        _core.groups(*call, source.pick((0.5, -1.0)), parents)
+        _core.components(*call, source.pick((0.5, -1.0)), parents)
     else:
         rows = _plain(source, 2)
         codes, scales = (_plain(source, 2, np.uint8), _plain(source, 2))
         if type(rows) is np.ndarray and rows.size and source.below(4):
             codes, scales = np.zeros(rows.shape, np.uint8), np.zeros((len(rows), 2), np.float32)
-        _core.encode("f", rows, source.pick((1e-8, 0.0, float("nan"))), None, codes, scales)
+        _core.quantize("f", rows, source.pick((1e-8, 0.0, float("nan"))), None, codes, scales)
 
 
 def raw_network(source):

@@ -8,8 +8,8 @@
 
 #include "../c/guarded.h"
 #include "base/scratch.h"
-#include "core/plan.h"
-#include "core/reduce.h"
+#include "vectors/plan.h"
+#include "pairwise/contract.h"
 #include "naive_reduce.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -142,7 +142,7 @@ static bool check_plan(struct plan *plan, const struct plan_request *r)
     check_axes(&plan->left, "left");
     check_axes(&plan->right, "right");
     check_axes(&plan->reduced, "reduced");
-    CHECK(plan->driver == PLAN_TILES ? plan->left.count > 0 && plan->right.count > 0 : plan->left.count + plan->right.count == 0 && !plan->swapped,
+    CHECK(plan->driver == PLAN_GEMM ? plan->left.count > 0 && plan->right.count > 0 : plan->left.count + plan->right.count == 0 && !plan->swapped,
           "driver %d with %d and %d axes", plan->driver, plan->left.count, plan->right.count);
     for (int i = 0; i < plan->left.count; i++) {
         CHECK(plan->left.at[i].x != 0 && plan->left.at[i].y == 0, "left axis %d", i);
@@ -194,7 +194,7 @@ static size_t some_size(struct source *s)
 }
 
 /* Strides of the chosen axes: packed in one order or the other, some of them turned round, apart, or anything (for operands). */
-static void lay_out(struct source *s, struct scenario *c, int side, uint64_t which, ptrdiff_t item)
+static void plan_scratch(struct source *s, struct scenario *c, int side, uint64_t which, ptrdiff_t item)
 {
     const bool forward = next(s) & 1, operand = side < 2;
     ptrdiff_t packed = item;
@@ -326,18 +326,18 @@ static bool read_scenario(struct source *s, struct scenario *c)
     if (outputs > MOST_OUTPUTS || outputs * depth > MOST_WORK || depth > MOST_WORK) {
         return false;
     }
-    lay_out(s, c, 0, c->pairs ? 5 : ~(uint64_t)0, r->x_item);
+    plan_scratch(s, c, 0, c->pairs ? 5 : ~(uint64_t)0, r->x_item);
     if (r->one_operand) {
         for (int i = 0; i < r->ndim; i++) {
             c->axes[i].y = c->axes[i].x;
         }
     } else {
-        lay_out(s, c, 1, c->pairs ? 6 : ~(uint64_t)0, r->y_item);
+        plan_scratch(s, c, 1, c->pairs ? 6 : ~(uint64_t)0, r->y_item);
     }
     if (mirrored) {
         mirror(c);
     }
-    lay_out(s, c, 2, call->op == OP_NORMALIZE ? ~(uint64_t)0 : ~r->reduced, (ptrdiff_t)dtype_size(call->out_dtype));
+    plan_scratch(s, c, 2, call->op == OP_NORMALIZE ? ~(uint64_t)0 : ~r->reduced, (ptrdiff_t)dtype_size(call->out_dtype));
     return true;
 }
 
@@ -375,8 +375,8 @@ static void run_scenario(struct source *s, struct scenario *c)
         return;
     }
     call->plan = &plan;
-    CHECK(reduce(call) == 0, "no memory for so little");
-    naive_check(call, &c->request, plan.driver == PLAN_TILES, out, bytes);
+    CHECK(contract(call) == 0, "no memory for so little");
+    naive_check(call, &c->request, plan.driver == PLAN_GEMM, out, bytes);
 }
 
 /* One of the instruction sets that this machine has. */

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "../c/check.h"
-#include "core/reduce.h"
+#include "pairwise/contract.h"
 
 /* The naive twin of reduce(): elements read one by one, sums in long double over the axes as they came. */
 
@@ -157,7 +157,7 @@ static inline bool naive_fits(enum dtype dtype, double got, long double expected
 /* How far a result before its rounding may be from the sums' own. */
 static inline long double naive_error(const struct reduction *call, const struct naive_sums *sums, bool tiles, size_t depth)
 {
-    const bool narrow = dtype_work(call->x.dtype) == WORK_F32 && dtype_work(call->y.dtype) == WORK_F32;
+    const bool narrow = dtype_compute_type(call->x.dtype) == COMPUTE_F32 && dtype_compute_type(call->y.dtype) == COMPUTE_F32;
     const bool half = narrow && naive_types[call->out_dtype].unit > 0x1p-12;
     const long double plain = 4e-15L + (narrow ? (long double)depth * 0x1p-54L : 0); /* of narrow floats, errors are not kept */
     const long double relative = narrow && tiles ? 1e-6L : half ? 0x1p-20L : plain;

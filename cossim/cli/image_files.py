@@ -1,0 +1,90 @@
+"""Grey images of 28 x 28 for the demo: MNIST's idx files, .npy files, and scikit-learn's handwritten digits."""
+
+import gzip
+import os
+import zlib
+
+import numpy as np
+
+from cossim._io import open_regular, read_bytes, read_elements, read_npy
+from cossim.simclr import augment
+
+SIDE = 28
+
+
+def read_images(path):
+    """Images of a file, as (N, 1, 28, 28) float32. What the file holds is told by its first bytes, not by its name.
+
+    Takes MNIST's idx files and .npy files of shape (N, 28, 28), (N, 1, 28, 28) or (N, 784), either also gzipped.
+    Integers count from 0 to 255 and are scaled to [0, 1]; other numbers are taken as they are.
+
+    Raises OSError where the file cannot be read, and ValueError where it holds something else or is damaged.
+    """
+    path = os.fspath(path)
+    with open_regular(path) as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        stream = gzip.GzipFile(fileobj=file) if zipped else file
+        try:
+            return _as_images(_read_array(stream))
+        except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ValueError(f"{path}: {error}") from None
+
+
+def _read_array(stream):
+    start = read_bytes(stream, 4)
+    if start == b"\x93NUM":
+        return read_npy(stream, start, _check_real)
+    if len(start) == 4 and start[:2] == b"\0\0":
+        return _read_idx(stream, kind=start[2], rank=start[3])
+    raise ValueError(f"neither an idx nor a .npy file: it begins with {start.hex(' ') or 'nothing'}")
+
+
+def _read_idx(stream, kind, rank):
+    """After 0, 0, type and rank: the sizes as big-endian 32-bit integers, then the elements."""
+    if kind != 0x08:
+        raise ValueError(f"idx elements of type 0x{kind:02x}, where images have unsigned bytes, 0x08")
+    sizes = read_bytes(stream, 4 * rank)
+    if len(sizes) != 4 * rank:
+        raise ValueError(f"truncated: the sizes of {rank} dimensions take {4 * rank} bytes, found {len(sizes)}")
+    shape = tuple(np.frombuffer(sizes, ">u4").tolist())
+    return read_elements(stream, np.dtype(np.uint8), shape).reshape(shape)
+
+
+def _check_real(dtype):
+    if dtype.kind not in "fiub":
+        raise ValueError(f"images must be real numbers, not {dtype}")
+
+
+def _as_images(array):
+    if array.shape[1:] not in ((SIDE, SIDE), (1, SIDE, SIDE), (SIDE * SIDE,)):
+        raise ValueError(f"images must have shape (N, 28, 28), (N, 1, 28, 28) or (N, 784), not {array.shape}")
+    with np.errstate(over="ignore"):  # beyond float32's range: said below, with how many there are
+        images = array.reshape(-1, 1, SIDE, SIDE).astype(np.float32)
+    if array.dtype.kind in "iu":
+        images /= 255
+    if not np.isfinite(images).all():
+        raise ValueError(f"{np.count_nonzero(~np.isfinite(images))} numbers are NaN or infinite in float32")
+    return images
+
+
+def _resize(images, side):
+    """Bilinear resizing of (N, H, W): one matrix of weights for the rows, one for the columns."""
+
+    def weights(size):
+        at = np.clip((np.arange(side) + 0.5) * size / side - 0.5, 0, size - 1)
+        return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(size)))
+
+    return weights(images.shape[1]) @ images @ weights(images.shape[2]).T
+
+
+def digits():
+    """scikit-learn's 1,797 handwritten digits, resized from 8 x 8, as (N, 1, 28, 28) float32. Needs scikit-learn."""
+    from sklearn.datasets import load_digits
+
+    return _resize(load_digits().images / 16, SIDE)[:, None].astype(np.float32)
+
+
+def another_view(images, rng):
+    """A second view of each image: turned by up to 15 degrees, shifted by up to 2 pixels, with noise; in [0, 1]."""
+    return augment(images, rng, rotate=15, shift=2, scale=(1, 1), noise=0.05)

@@ -1,0 +1,215 @@
+"""The commands of search, topk and pairs: their arguments, the .npy files they read, and what they write of it."""
+
+import argparse
+import re
+import sys
+from contextlib import nullcontext
+from fractions import Fraction
+from functools import partial
+from importlib.util import find_spec
+
+import numpy as np
+
+import cossim
+from cossim._io import map_npy, open_regular, same_file, telling
+from cossim._progress import reporting
+from cossim.cli import result_files
+from cossim.search import functions
+
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 failed, with one line on stderr that says why; 2 unusable arguments; 130 stopped by Ctrl-C."
+)
+INT64 = np.iinfo(np.int64)
+
+# ---- arguments ----
+
+
+def integer(text):
+    number = int(text)
+    if not INT64.min <= number <= INT64.max:
+        raise argparse.ArgumentTypeError(f"{text} has more than 64 bits")
+    return number
+
+
+def positive(text):
+    number = integer(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return number
+
+
+def not_negative(text):
+    number = integer(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return number
+
+
+# What the type of an argument is called in argparse's "invalid ... value".
+integer.__name__ = positive.__name__ = not_negative.__name__ = "int"
+
+
+def _bytes(text):
+    """256M, 1.5G, 256MiB, 1000 -> bytes. K, M, G and T are powers of 1024, with or without iB; KB and so on of 1000."""
+    match = re.fullmatch(r"(\d+|\d*\.\d+|\d+\.)\s*(?:([kmgt])(i?b)?|b)?", text.strip(), re.ASCII | re.IGNORECASE)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no amount of memory, such as 256M, 1.5G or a number of bytes")
+    number, unit, kind = match.groups(default="")
+    number = Fraction(number) * (1000 if kind.lower() == "b" else 1024) ** (" kmgt".index(unit.lower() or " "))
+    if not 1 <= number <= INT64.max:
+        raise argparse.ArgumentTypeError(f"{text!r} is not from 1 to {INT64.max} bytes")
+    return int(number)
+
+
+def _output(text):
+    if result_files.suffix(text) not in result_files.FORMATS:
+        raise argparse.ArgumentTypeError(f"{text!r} has none of the suffixes {', '.join(result_files.FORMATS)}")
+    return text
+
+
+def set_run(parser, run, reads=(), writes=()):
+    """Sets the function that a command runs. A file that one of `writes` names must not be that of another argument."""
+
+    def checked(arguments):
+        for number, written in enumerate(writes):
+            for other in (*reads, *writes[:number]):
+                paths = getattr(arguments, written.dest), getattr(arguments, other.dest)
+                if None not in paths and same_file(*paths):
+                    name = "/".join(other.option_strings) or other.metavar
+                    parser.error(str(argparse.ArgumentError(written, f"this is the file of {name}: name another")))
+        run(arguments)
+
+    parser.set_defaults(run=checked)
+
+
+def _add_common(parser):
+    target = "where the result goes, by its suffix .npz, .csv or .parquet (default: CSV on stdout)"
+    output = parser.add_argument("-o", "--output", metavar="FILE", type=_output, help=target)
+    parser.add_argument("--eps", metavar="X", type=float, default=1e-8, help="smallest norm (default: %(default)s)")
+    memory = "bound of the working set: bytes, or such as 256M, 1.5G (the result itself comes on top)"
+    parser.add_argument("--memory", metavar="SIZE", type=_bytes, help=memory)
+    add_running(parser)
+    return output
+
+
+def add_running(parser):
+    """What every command has that can take a while."""
+    parser.add_argument("--threads", metavar="N", type=positive, help="at most so many (default: all it may use)")
+    parser.add_argument("--quiet", action="store_true", help="no bar, not even on a terminal with tqdm installed")
+
+
+def add_topk(commands):
+    text = "The k rows of a corpus that are most similar to each query."
+    more = "Rows count from 0, ranks from 1; equal scores: lowest row first."
+    parser = commands.add_parser("topk", help=text, description=f"{text} {more}", epilog=EXIT_CODES)
+    queries = parser.add_argument("queries", metavar="QUERIES", help=".npy file whose rows are vectors")
+    corpus = "likewise (default: the queries against themselves, each one's own row left out)"
+    corpus = parser.add_argument("corpus", metavar="CORPUS", nargs="?", help=corpus)
+    parser.add_argument("-k", metavar="N", type=integer, required=True, help="how many rows for each query")
+    set_run(parser, _topk, reads=[queries, corpus], writes=[_add_common(parser)])
+
+
+def add_pairs(commands):
+    text = "All pairs of rows whose similarity reaches a threshold: near-duplicates."
+    more = "Rows count from 0; pairs are in order."
+    parser = commands.add_parser("pairs", help=text, description=f"{text} {more}", epilog=EXIT_CODES)
+    corpus = parser.add_argument("corpus", metavar="CORPUS", help=".npy file whose rows are vectors")
+    other = "likewise: pairs of a row of CORPUS and a row of OTHER (default: pairs i < j within CORPUS)"
+    other = parser.add_argument("other", metavar="OTHER", nargs="?", help=other)
+    parser.add_argument("--threshold", metavar="T", type=float, required=True, help="from -1 to 1")
+    parser.add_argument("--max-pairs", metavar="N", type=integer, help="fail where there are more")
+    groups = "the group of each row instead: rows joined by pairs, however many steps apart; named by its lowest row"
+    parser.add_argument("--groups", action="store_true", help=groups)
+    set_run(parser, partial(_pairs, parser), reads=[corpus, other], writes=[_add_common(parser)])
+
+
+# ---- input ----
+
+
+def _read(path):
+    """The rows of a .npy file, as a memmap. OSError or ValueError, with its name, where it is of no use."""
+    with telling(), open_regular(path) as file:
+        try:
+            rows = map_npy(file, _check_real)
+            if rows.ndim != 2:
+                raise ValueError(f"an array of shape {rows.shape}, where rows of vectors, shape (N, D), are needed")
+            return rows
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+
+
+def _check_real(dtype):
+    if dtype.kind not in "fiub" or dtype.itemsize > 8:
+        hint = ", which is what NumPy makes of bfloat16: save it as float32" if dtype == "V2" else ""
+        raise ValueError(f"the elements must be real numbers of at most 64 bits, not {dtype}{hint}")
+
+
+def _read_both(path, other):
+    first, second = _read(path), None if other is None else _read(other)
+    if second is not None and second.shape[1] != first.shape[1]:
+        raise ValueError(f"rows of {path} have {first.shape[1]} elements, rows of {other} {second.shape[1]}")
+    return first, second
+
+
+# ---- runs ----
+
+
+def limited(arguments):
+    """A block within which --threads holds."""
+    return nullcontext() if arguments.threads is None else cossim.threads(arguments.threads)
+
+
+def wants_bar(arguments):
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    return terminal and not arguments.quiet and find_spec("tqdm") is not None
+
+
+def _run(arguments, name, files, search, show):
+    """Reads the files, searches them, and writes what `show` makes of what was found."""
+    operands = _read_both(*files)
+    if arguments.output is not None:
+        result_files.check(arguments.output)
+    with limited(arguments), reporting(wants_bar(arguments), name) as report:
+        found = search(*operands, eps=arguments.eps, memory=arguments.memory, progress=report)
+    result = show(found)
+    if arguments.output is None:
+        result_files.print_csv(result)
+    else:
+        result_files.write(arguments.output, result)
+
+
+def _topk(arguments):
+    def search(queries, corpus, **options):
+        return functions.topk(queries, corpus, arguments.k, **options)
+
+    def show(found):
+        values, indices = found.values.reshape(-1), found.indices.reshape(-1)
+
+        def columns(line):
+            query, place = np.divmod(line, arguments.k)
+            return {"query": query, "rank": place + 1, "index": indices[line], "value": values[line]}
+
+        return result_files.Result(found._asdict(), columns, len(values))
+
+    _run(arguments, "topk", (arguments.queries, arguments.corpus), search, show)
+
+
+def _pairs(parser, arguments):
+    if arguments.groups and (arguments.other is not None or arguments.max_pairs is not None):
+        parser.error("argument --groups: not allowed with OTHER or --max-pairs")
+
+    def search(x, y, **options):
+        if arguments.groups:
+            return functions.duplicate_groups(x, arguments.threshold, **options)
+        return functions.pairs_above(x, arguments.threshold, y, max_pairs=arguments.max_pairs, **options)
+
+    def show(found):
+        if arguments.groups:
+            return result_files.Result({"labels": found}, lambda line: {"row": line, "group": found[line]}, len(found))
+
+        def columns(line):
+            return {"i": found.i[line], "j": found.j[line], "value": found.values[line]}
+
+        return result_files.Result(found._asdict(), columns, len(found.values))
+
+    _run(arguments, "pairs", (arguments.corpus, arguments.other), search, show)

@@ -1,0 +1,106 @@
+"""The commands of SimCLR: train an encoder on the images of a file, embed images with it."""
+
+import argparse
+import os
+
+import numpy as np
+
+from cossim._io import ending_by_exception, naming, replacing, telling
+from cossim._progress import reporting
+from cossim.cli.search_commands import EXIT_CODES, add_running, integer, limited, set_run, wants_bar
+
+BATCH = 1024  # images that are embedded at a time
+IMAGES = "MNIST idx file or .npy of N images of 28 x 28, either also gzipped"
+
+# ---- arguments ----
+
+
+def _with_suffix(*suffixes):
+    """The type of an argument that names a file."""
+
+    def check(text):
+        if os.path.splitext(text)[1].lower() not in suffixes:
+            raise argparse.ArgumentTypeError(f"{text!r} does not end in {' or '.join(suffixes)}")
+        return text
+
+    return check
+
+
+_weights, _io = _with_suffix(".npz", ".safetensors"), _with_suffix(".npy")
+
+
+def add_train(commands):
+    text = "Trains SimCLR's encoder on images, without labels."
+    more = "Each step tells the two views of an image from those of the others."
+    parser = commands.add_parser("train", help=text, description=f"{text} {more}", epilog=EXIT_CODES)
+    images = parser.add_argument("images", metavar="IMAGES", help=IMAGES)
+    target = "where the weights go, .npz or .safetensors"
+    output = parser.add_argument("-o", "--output", metavar="FILE", type=_weights, required=True, help=target)
+    parser.add_argument("--epochs", metavar="N", type=integer, default=60, help="(default: %(default)s)")
+    size = "images a step (default: %(default)s)"
+    parser.add_argument("--batch-size", metavar="N", type=integer, default=256, help=size)
+    temperature = "of the loss (default: %(default)s)"
+    parser.add_argument("--temperature", metavar="T", type=float, default=0.1, help=temperature)
+    seed = "of all that is random (default: %(default)s)"
+    parser.add_argument("--seed", metavar="N", type=integer, default=0, help=seed)
+    parser.add_argument("--lr", metavar="X", type=float, default=2e-3, help="of Adam (default: %(default)s)")
+    checkpoint = "likewise, written after each epoch and by Ctrl-C; where it is there, the training goes on from it"
+    checkpoint = parser.add_argument("--checkpoint", metavar="FILE", type=_weights, help=checkpoint)
+    add_running(parser)
+    set_run(parser, _train, reads=[images], writes=[output, checkpoint])
+
+
+def add_embed(commands):
+    text = "Embeddings of images by a trained encoder, as rows for topk and pairs."
+    parser = commands.add_parser("embed", help=text, description=text, epilog=EXIT_CODES)
+    images = parser.add_argument("images", metavar="IMAGES", help=IMAGES)
+    weights = "what train has written, or the same network's weights from torch"
+    weights = parser.add_argument("--weights", metavar="FILE", type=_weights, required=True, help=weights)
+    target = "where the embeddings go, a .npy of shape (N, 100)"
+    output = parser.add_argument("-o", "--output", metavar="FILE", type=_io, required=True, help=target)
+    add_running(parser)
+    set_run(parser, _embed, reads=[images, weights], writes=[output])
+
+
+# ---- runs ----
+
+
+def _train(arguments):
+    from cossim import nn, simclr
+    from cossim.cli.image_files import read_images
+    from cossim.nn.weights import check_weights_path
+
+    with telling():
+        images = read_images(arguments.images)
+    for path in (arguments.output, arguments.checkpoint):
+        if path is not None:
+            with naming(path):
+                check_weights_path(path)
+    options = ("epochs", "batch_size", "temperature", "seed", "lr", "checkpoint")
+    options = {name: getattr(arguments, name) for name in options}
+    with telling(), limited(arguments), ending_by_exception():
+        encoder = simclr.train(images, progress=wants_bar(arguments), **options).encoder
+    with naming(arguments.output):
+        nn.save_weights(arguments.output, encoder.state_dict())
+
+
+def _embed(arguments):
+    from cossim import simclr
+    from cossim.cli.image_files import read_images
+
+    encoder = simclr.Encoder()
+    with telling():
+        encoder.load_state_dict(arguments.weights)
+        images = read_images(arguments.images)
+    with naming(arguments.output), replacing(arguments.output):
+        pass  # what would keep the result from being written is told before there is one
+    embeddings = np.empty((len(images), encoder.fc.out_features), np.float32)
+    with limited(arguments), reporting(wants_bar(arguments), "embed", "images") as report:
+        for start in range(0, len(images), BATCH):
+            if report is not None:
+                report(start, len(images))
+            embeddings[start : start + BATCH] = encoder(images[start : start + BATCH])
+    with naming(arguments.output), replacing(arguments.output) as (file, replace):
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(embeddings))
+        file.write(embeddings)  # write_array would tell a full disk by two numbers
+        replace()

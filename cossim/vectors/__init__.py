@@ -1,0 +1,1 @@
+"""The functions over vectors: CosineSimilarity, gradients, explain."""

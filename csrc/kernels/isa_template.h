@@ -1,0 +1,230 @@
+/*
+ * All kernels of one instruction set and their table: included by isa_*.c after the vocabulary of simd/ and inside its
+ * target region. System headers must have been read before the region opened: simd/ reads those it needs.
+ */
+#include "base/cpu.h"
+#include "base/cancel.h"
+#include "kernels/kernels.h"
+
+#define PASTE_(a, b) a##b
+#define PASTE(a, b) PASTE_(a, b)
+#define TEXT_(a) #a
+#define TEXT(a) TEXT_(a)
+
+/* A loop of scalars that gcc would gather into vectors piece by piece, and be slower. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define SCALARS __attribute__((optimize("no-tree-slp-vectorize")))
+#else
+#define SCALARS
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+
+#include "kernels/sums_template.h"
+
+/* ISA_SUMS names another instruction set whose sums are at least as fast; else they are made here. */
+#ifdef ISA_SUMS
+extern const struct sums_kernels PASTE(sums_kernels_, ISA_SUMS);
+#else
+/* One block per element type: name, C type, how VD_LANES of them become a vd. */
+#define ELEMENT f32
+#define ELEMENT_TYPE float
+#define ELEMENT_LOAD vd_load_f32
+#include "kernels/rows_template.h"
+
+#define ELEMENT f16
+#define ELEMENT_TYPE uint16_t
+#define ELEMENT_LOAD vd_load_f16
+#define ELEMENT_LOAD_PAIR vf_load_pair_f16
+#include "kernels/rows_template.h"
+
+#define ELEMENT bf16
+#define ELEMENT_TYPE uint16_t
+#define ELEMENT_LOAD vd_load_bf16
+#define ELEMENT_LOAD_PAIR vf_load_pair_bf16
+#define ELEMENT_RANGE_CHECKED
+#include "kernels/rows_template.h"
+
+#define ELEMENT f64
+#define ELEMENT_TYPE double
+#define ELEMENT_LOAD vd_load
+#define ELEMENT_KEEP_ERRORS
+#include "kernels/rows_template.h"
+
+#define ELEMENT i8
+#define ELEMENT_TYPE int8_t
+#define ELEMENT_LOAD vd_load_i8
+#define ELEMENT_LOAD_INTEGERS vh_load_i8
+#include "kernels/rows_template.h"
+
+#define ELEMENT u8
+#define ELEMENT_TYPE uint8_t
+#define ELEMENT_LOAD vd_load_u8
+#define ELEMENT_LOAD_INTEGERS vh_load_u8
+#include "kernels/rows_template.h"
+
+#define EACH_ELEMENT(row)                                                                                                             \
+    {                                                                                                                                 \
+        [ELEMENT_F64] = row(f64), [ELEMENT_F32] = row(f32), [ELEMENT_F16] = row(f16), [ELEMENT_BF16] = row(bf16), [ELEMENT_I8] = row(i8), \
+        [ELEMENT_U8] = row(u8)                                                                                                        \
+    }
+#define ROWS(e) {rows_all_##e, rows_dot_##e, rows_square_##e}
+#define COLUMNS(e) {columns_all_##e, columns_dot_##e, columns_square_##e}
+
+#define COSINE_ROWS(e) cosine_rows_##e
+
+#include "kernels/coarse_dots_template.h"
+
+const struct sums_kernels PASTE(sums_kernels_, ISA_NAME) = {
+    .rows = EACH_ELEMENT(ROWS),
+    .columns = EACH_ELEMENT(COLUMNS),
+    .cosine_rows = EACH_ELEMENT(COSINE_ROWS),
+    .cosine_sums = cosine_sums,
+    .coarse_dots = coarse_dots,
+};
+#define ISA_SUMS ISA_NAME
+#endif
+
+_Static_assert(VD_LANES >= COSINE_STEP && VD_LANES <= COSINE_PADDING && VF_LANES == 2 * VD_LANES, "what the kernels' contracts count on");
+
+/* ISA_TILES likewise. */
+#ifdef ISA_TILES
+extern const struct tile_kernels PASTE(tile_kernels_, ISA_TILES);
+#else
+#define TILE f32
+#define TILE_TYPE float
+#define TILE_VECTOR vf
+#define TILE_OP(op) vf_##op
+#define TILE_LANES VF_LANES
+#define TILE_SQUARE SQUARE_F32
+#define TILE_TURN transpose_f32
+#define TILE_FMA fma_f32
+#define TILE_STORE vd_store_f32
+#include "kernels/gemm_template.h"
+
+#define TILE f64
+#define TILE_TYPE double
+#define TILE_VECTOR vd
+#define TILE_OP(op) vd_##op
+#define TILE_LANES VD_LANES
+#define TILE_SQUARE SQUARE_F64
+#define TILE_TURN transpose_f64
+#define TILE_FMA fma_f64
+#define TILE_STORE vd_store
+#define TILE_KEEP_ERRORS
+#include "kernels/gemm_template.h"
+
+#include "kernels/convert_template.h"
+
+#include "kernels/exp_template.h"
+
+#define XENT f32
+#define XENT_TYPE float
+#define XENT_VECTOR vf
+#define XENT_LANES VF_LANES
+#define XENT_OP(op) vf_##op
+#define XENT_LOAD vd_load_f32
+#define XENT_STORE vd_store_f32
+#include "kernels/xent_template.h"
+
+#define XENT f64
+#define XENT_TYPE double
+#define XENT_VECTOR vd
+#define XENT_LANES VD_LANES
+#define XENT_OP(op) vd_##op
+#define XENT_LOAD vd_load
+#define XENT_STORE vd_store
+#include "kernels/xent_template.h"
+
+#define XENT_KERNELS(type)                                                                                                                      \
+    {                                                                                                                                           \
+        xent_scale_##type, xent_exponents_##type, xent_sums_##type, xent_log_sums_##type, xent_weigh_##type, xent_weigh_logs_##type, xent_project_##type \
+    }
+
+const struct tile_kernels PASTE(tile_kernels_, ISA_NAME) = {
+    .rows = TILE_ROWS,
+    .columns_f32 = TILE_VECTORS * VF_LANES,
+    .columns_f64 = TILE_VECTORS * VD_LANES,
+    .tile_f32 = tile_f32,
+    .tile_f64 = tile_f64,
+    .tile_sum_f32 = tile_sum_f32,
+    .tile_sum_f64 = tile_sum_f64,
+    .transpose_f32 = transpose_rows_f32,
+    .transpose_f64 = transpose_rows_f64,
+    .cosine_f32 = cosine_f32,
+    .cosine_f64 = cosine_f64,
+    .select_at_least_f32 = select_at_least_f32,
+    .select_at_least_f64 = select_at_least_f64,
+    .widen_f16 = widen_f16,
+    .widen_bf16 = widen_bf16,
+    .narrow_f16 = narrow_f16,
+    .narrow_bf16 = narrow_bf16,
+    .round_to_odd = round_to_odd,
+    .xent_f32 = XENT_KERNELS(f32),
+    .xent_f64 = XENT_KERNELS(f64),
+};
+#define ISA_TILES ISA_NAME
+#endif
+
+/* ISA_CODES likewise. */
+#ifdef ISA_CODES
+extern const struct sq8_kernels PASTE(codes_kernels_, ISA_CODES);
+#else
+#include "kernels/sq8_template.h"
+#define ISA_CODES ISA_NAME
+#endif
+
+/* ISA_LAYERS likewise. */
+#ifdef ISA_LAYERS
+extern const struct layer_kernels PASTE(layer_kernels_, ISA_LAYERS);
+#else
+#define LAYER f32
+#define LAYER_TYPE float
+#define LAYER_INTEGER int32_t
+#define LAYER_VECTOR vf
+#define LAYER_LANES VF_LANES
+#define LAYER_OP(op) vf_##op
+#define DOTS_TOTALS (VF_LANES > DOTS_AT_ONCE ? VF_LANES : DOTS_AT_ONCE)
+#include "kernels/layers_template.h"
+
+#define LAYER f64
+#define LAYER_TYPE double
+#define LAYER_INTEGER int64_t
+#define LAYER_VECTOR vd
+#define LAYER_LANES VD_LANES
+#define LAYER_OP(op) vd_##op
+#define DOTS_TOTALS DOTS_AT_ONCE
+#include "kernels/layers_template.h"
+
+#include "kernels/winograd_template.h"
+
+const struct layer_kernels PASTE(layer_kernels_, ISA_NAME) = {
+    .outer_rows = TILE_ROWS,
+    .lanes_f32 = VF_LANES,
+    .lanes_f64 = VD_LANES,
+    .outer_f32 = outer_f32,
+    .outer_f64 = outer_f64,
+    .dots_f32 = dots_f32,
+    .dots_f64 = dots_f64,
+    .patches_f32 = patches_f32,
+    .patches_f64 = patches_f64,
+    .add_rows_f32 = add_rows_f32,
+    .add_rows_f64 = add_rows_f64,
+    .pool_squares_f32 = pool_squares_f32,
+    .pool_squares_f64 = pool_squares_f64,
+    .winograd_input_transform = winograd_input_transform,
+    .winograd_filter_transform = winograd_filter_transform,
+    .winograd_output_transform = winograd_output_transform,
+};
+#define ISA_LAYERS ISA_NAME
+#endif
+
+const struct kernels PASTE(kernels_, ISA_NAME) = {
+    .name = TEXT(ISA_NAME),
+    .description = ISA_DESCRIPTION,
+    .needs = ISA_NEEDS,
+    .sums = &PASTE(sums_kernels_, ISA_SUMS),
+    .tiles = &PASTE(tile_kernels_, ISA_TILES),
+    .codes = &PASTE(codes_kernels_, ISA_CODES),
+    .layers = &PASTE(layer_kernels_, ISA_LAYERS),
+};

@@ -1,0 +1,197 @@
+/* Search by 8-bit codes: coding rows, sums of codes, and which of them reach a limit. */
+
+enum { ENCODED = 4 * VF_LANES }; /* elements at a time */
+
+/* ENCODED elements from k on, zeros behind the last. */
+INLINE void quantize_load(vf a[4], const float *x, size_t k, size_t n)
+{
+    float last[ENCODED];
+    if (n - k < ENCODED) {
+        memset(last, 0, sizeof last);
+        memcpy(last, x + k, (n - k) * sizeof *x);
+        x = last;
+        k = 0;
+    }
+    for (int i = 0; i < 4; i++) {
+        a[i] = vf_load(x + k + i * VF_LANES);
+    }
+}
+
+/* The largest magnitude and the sum of squares. */
+INLINE void quantize_range(float *most, float *square, const float *x, size_t n)
+{
+    vf highest[4], lowest[4], squares[4], a[4];
+    float lanes[3][VF_LANES];
+    for (int i = 0; i < 4; i++) {
+        highest[i] = lowest[i] = squares[i] = vf_set1(0.0f);
+    }
+    for (size_t k = 0; k < n; k += ENCODED) {
+        quantize_load(a, x, k, n);
+        for (size_t line = 0; line < ENCODED * sizeof *x; line += 64) {
+            __builtin_prefetch((const char *)(x + k) + ENCODE_AHEAD + line);
+        }
+        for (int i = 0; i < 4; i++) {
+            highest[i] = vf_max(highest[i], a[i]);
+            lowest[i] = vf_min(lowest[i], a[i]);
+            squares[i] = vf_fma(a[i], a[i], squares[i]);
+        }
+    }
+    vf_store(lanes[0], vf_max(vf_max(highest[0], highest[1]), vf_max(highest[2], highest[3])));
+    vf_store(lanes[1], vf_min(vf_min(lowest[0], lowest[1]), vf_min(lowest[2], lowest[3])));
+    vf_store(lanes[2], vf_add(vf_add(squares[0], squares[1]), vf_add(squares[2], squares[3])));
+    *most = 0.0f;
+    for (int i = 0; i < VF_LANES; i++) {
+        *most = lanes[0][i] > *most ? lanes[0][i] : *most;
+        *most = -lanes[1][i] > *most ? -lanes[1][i] : *most;
+    }
+    *square = horizontal_sum(lanes[2]);
+}
+
+static float quantize(uint8_t *codes, struct code_scale *scale, const float *x, float eps, size_t n)
+{
+    float most, square, lanes[VF_LANES], total;
+    quantize_range(&most, &square, x, n);
+    const float norm = sqrtf(square) < eps ? eps : sqrtf(square), weight = 1.0f / norm, step = most * weight / (CODE_ZERO - 1);
+    const vf by_inverse = vf_set1(most > 0.0f ? (CODE_ZERO - 1) / most : 0.0f), by_weight = vf_set1(weight), minus_step = vf_set1(-step);
+    vf squares[4], a[4];
+    for (int i = 0; i < 4; i++) {
+        squares[i] = vf_set1(0.0f);
+    }
+    for (size_t k = 0; k < n; k += ENCODED) {
+        quantize_load(a, x, k, n);
+        for (int i = 0; i < 4; i++) {
+            const vf whole = vf_round(vf_mul(a[i], by_inverse)), left = vf_fma(minus_step, whole, vf_mul(a[i], by_weight));
+            squares[i] = vf_fma(left, left, squares[i]);
+            a[i] = whole;
+        }
+        if (n - k >= ENCODED) {
+            vf_store_codes(codes + k, a);
+        } else {
+            uint8_t last[ENCODED];
+            vf_store_codes(last, a);
+            memcpy(codes + k, last, n - k);
+        }
+    }
+    vf_store(lanes, vf_add(vf_add(squares[0], squares[1]), vf_add(squares[2], squares[3])));
+    total = horizontal_sum(lanes);
+    /* the rounding of the sums and of weight, then of each term; NaN and infinity make the rest infinite */
+    const float rest = sqrtf(total) * (float)(1.0 + COARSE_DOT_ERROR(n)) + (float)COARSE_DOT_ERROR(n) + 0x1p-20f;
+    *scale = rest < 2.0f && step < 2.0f ? (struct code_scale){step, rest} : (struct code_scale){0.0f, INFINITY};
+    return square;
+}
+
+/* Some rows with some queries; lanes[q * row_count + r] are the sums of one pair. */
+INLINE void codes_block(vi *lanes, const uint8_t *const *rows, const int row_count, const CODE_FACTOR *const *queries, const int count, size_t n)
+{
+    size_t k = 0;
+    _Pragma("GCC unroll 16") for (int i = 0; i < row_count * count; i++) {
+        lanes[i] = vi_zero();
+    }
+    for (; n - k >= CODES_LANES; k += CODES_LANES) {
+        vc factors[CODES_QUERIES];
+        _Pragma("GCC unroll 4") for (int q = 0; q < count; q++) {
+            factors[q] = vc_load_factors(queries[q] + k);
+        }
+        _Pragma("GCC unroll 16") for (int r = 0; r < row_count; r++) {
+            const vc codes = vc_load_codes(rows[r] + k);
+            if (count == 1) { /* with more, they are from the cache mostly */
+                __builtin_prefetch(rows[r] + k + CODES_AHEAD);
+            }
+            _Pragma("GCC unroll 4") for (int q = 0; q < count; q++) {
+                lanes[q * row_count + r] = vi_dot_codes(lanes[q * row_count + r], codes, factors[q]);
+            }
+        }
+    }
+    if (k < n) {
+        uint8_t last[CODES_LANES] = {0};
+        _Pragma("GCC unroll 16") for (int r = 0; r < row_count; r++) {
+            memcpy(last, rows[r] + k, n - k);
+            const vc codes = vc_load_codes(last);
+            _Pragma("GCC unroll 4") for (int q = 0; q < count; q++) {
+                lanes[q * row_count + r] = vi_dot_codes(lanes[q * row_count + r], codes, vc_load_factors(queries[q] + k));
+            }
+        }
+    }
+}
+
+/* A vector's worth of rows one after another with one query, as memory likes it; else CODES_ROWS with all. */
+INLINE void codes_sums_of(int32_t *sums, size_t step, const uint8_t *codes, size_t code_step, size_t rows, const CODE_FACTOR *const *queries,
+                          const int count, size_t n)
+{
+    const size_t at_once = count == 1 ? VF_LANES : CODES_ROWS;
+    for (size_t r = 0, some; r < rows; r += at_once) {
+        const uint8_t *row[16];
+        vi lanes[16];
+        int32_t totals[16];
+        some = rows - r < at_once ? rows - r : at_once;
+        for (size_t i = 0; i < at_once; i++) { /* the last row again where there is none */
+            row[i] = codes + (r + (i < some ? i : some - 1)) * code_step;
+        }
+        if (count == 1) {
+            for (size_t i = 0; i < at_once; i++) {
+                codes_block(lanes + i, row + i, 1, queries, 1, n);
+            }
+        } else {
+            codes_block(lanes, row, CODES_ROWS, queries, count, n);
+        }
+        for (size_t i = 0; i < at_once * (size_t)count; i += VF_LANES) {
+            vi_store(totals + i, vi_row_sums(lanes + i));
+        }
+        if (some == at_once) {
+            _Pragma("GCC unroll 4") for (size_t q = 0; q < (size_t)count; q++) {
+                memcpy(sums + q * step + r, totals + q * at_once, at_once * sizeof *sums);
+            }
+        } else {
+            for (size_t q = 0; q < (size_t)count; q++) {
+                memcpy(sums + q * step + r, totals + q * at_once, some * sizeof *sums);
+            }
+        }
+    }
+}
+
+static void codes_sums(int32_t *sums, size_t step, const uint8_t *codes, size_t code_step, size_t rows, const void *const *queries_void,
+                       size_t count, size_t n)
+{
+    _Static_assert(CODES_ROWS * CODES_QUERIES % VF_LANES == 0 && CODES_ROWS * CODES_QUERIES <= 16 && VF_LANES <= 16 && CODES_PADDING % CODES_LANES == 0 &&
+                       (int64_t)FACTOR_MOST * UINT8_MAX * CODES_DEPTH <= INT32_MAX,
+                   "what codes_sums counts on");
+    const CODE_FACTOR *queries[CODES_QUERIES];
+    for (int q = 0; q < CODES_QUERIES; q++) {
+        queries[q] = queries_void[q];
+    }
+    if (count == 1) {
+        codes_sums_of(sums, step, codes, code_step, rows, queries, 1, n);
+    } else {
+        codes_sums_of(sums, step, codes, code_step, rows, queries, CODES_QUERIES, n);
+    }
+}
+
+/*
+ * What a row's cosine can be at the most: that of the codes, and what the two rests can add to it,
+ * |x.q - x'.q'| <= |x - x'| |q| + |x'| |q - q'|, and the roundings of this and of the score itself.
+ */
+static bool sq8_select(uint8_t *keep, const int32_t *sums, const struct code_scale *scales, size_t rows, const struct code_query *query)
+{
+    const float scale = query->scale, rest = query->rest, limit = query->limit - 0x1p-17f;
+    const int32_t zero = query->zero;
+    unsigned any = 0;
+    for (size_t r = 0; r < rows; r++) {
+        const float most = (float)(sums[r] - zero) * (scales[r].scale * scale) + (scales[r].rest + (1.0f + scales[r].rest) * rest);
+        const uint8_t kept = !(most < limit);
+        keep[r] = kept;
+        any |= kept;
+    }
+    return any != 0;
+}
+
+const struct sq8_kernels PASTE(codes_kernels_, ISA_NAME) = {
+    .query_code_size = sizeof(CODE_FACTOR),
+    .query_code_max = FACTOR_MOST,
+    .quantize = quantize,
+    .sums = codes_sums,
+    .select = sq8_select,
+};
+
+#undef CODES_LANES
+#undef CODE_FACTOR
+#undef FACTOR_MOST

@@ -1,0 +1,124 @@
+/* Rows of features times rows of weights, as they lie, and the activation that follows most layers. */
+#include <stdint.h>
+
+#include "base/pool.h"
+#include "base/scratch.h"
+#include "nn/layers.h"
+#include "vectors/reduce.h"
+
+enum {
+    ROWS_AT_ONCE = 64,        /* input rows of a task */
+    FEATURES_AT_ONCE = 64     /* weight rows that it takes at a time */
+};
+
+static size_t lanes_of(enum compute_type compute)
+{
+    const struct layer_kernels *kernels = kernels_current()->layers;
+    return compute == COMPUTE_F64 ? kernels->lanes_f64 : kernels->lanes_f32;
+}
+
+size_t linear_vectors(const struct linear *l)
+{
+    return l->in_features / lanes_of(l->compute);
+}
+
+void linear_rows(const struct linear *l, const ptrdiff_t *at, size_t first, size_t count)
+{
+    const size_t size = compute_size(l->compute), row = l->in_features * size, lanes = lanes_of(l->compute);
+    const void *inputs[ROWS_AT_ONCE], *weights[FEATURES_AT_ONCE];
+    dots_kernel *dots = l->compute == COMPUTE_F64 ? kernels_current()->layers->dots_f64 : kernels_current()->layers->dots_f32;
+    struct dots d = {
+        .left_at = at,
+        .right_at = at,
+        .vectors = l->in_features / lanes,
+        .rest = l->in_features % lanes,
+        .rest_at = (ptrdiff_t)(l->in_features / lanes * lanes),
+        .relu = l->relu,
+        .left_step = 1,
+        .right_step = l->out_features,
+    };
+    for (size_t i = 0, n; i < count; i += n) {
+        n = smaller(count - i, ROWS_AT_ONCE);
+        for (size_t r = 0; r < n; r++) {
+            inputs[r] = (const char *)l->input + (first + i + r) * row;
+        }
+        for (size_t f = 0, some; f < l->out_features && !(f > 0 && cancel_poll_here()); f += some) {
+            some = smaller(l->out_features - f, FEATURES_AT_ONCE);
+            for (size_t r = 0; r < some; r++) {
+                weights[r] = (const char *)l->weight + (f + r) * row;
+            }
+            d.bias = l->bias == NULL ? NULL : (const char *)l->bias + f * size;
+            dots(&d, weights, some, inputs, n, (char *)l->output + ((first + i) * l->out_features + f) * size);
+        }
+    }
+}
+
+struct linear_run {
+    const struct linear *layer;
+    const ptrdiff_t *at;
+};
+
+static void linear_task(void *context, size_t task, size_t worker)
+{
+    const struct linear_run *run = context;
+    (void)worker;
+    linear_rows(run->layer, run->at, task * ROWS_AT_ONCE, smaller(run->layer->rows - task * ROWS_AT_ONCE, ROWS_AT_ONCE));
+}
+
+int linear(const struct linear *l)
+{
+    const size_t vectors = linear_vectors(l);
+    if (l->rows == 0 || l->out_features == 0) { /* other sizes may be any numbers then */
+        return 0;
+    }
+    ptrdiff_t *at = scratch_alloc(size_product_or_max(vectors, sizeof *at));
+    if (at == NULL) {
+        return -1;
+    }
+    for (size_t i = 0; i < vectors; i++) {
+        at[i] = (ptrdiff_t)(i * lanes_of(l->compute));
+    }
+    struct linear_run run = {l, at};
+    pool_run(
+        size_parts(l->rows, ROWS_AT_ONCE),
+        thread_count_for(size_product_or_max(l->rows, l->out_features), l->in_features, GRAIN_GEMM),
+        linear_task, &run, l->token);
+    scratch_free(at);
+    return 0;
+}
+
+/* `0 > x` and not `x > 0`, so that NaN is kept; loops that compilers turn into vectors. */
+#define RELU(type)                                                                                                          \
+    static void relu_##type(size_t n, const type *restrict input, type *restrict output)                                    \
+    {                                                                                                                       \
+        for (size_t i = 0; i < n; i++) {                                                                                    \
+            output[i] = 0 > input[i] ? 0 : input[i];                                                                        \
+        }                                                                                                                   \
+    }                                                                                                                       \
+    static void relu_gradient_##type(size_t n, const type *restrict input, const type *restrict gradient, type *restrict output) \
+    {                                                                                                                       \
+        for (size_t i = 0; i < n; i++) {                                                                                    \
+            const type g = gradient[i];                                                                                     \
+            output[i] = input[i] <= 0 ? 0 : g;                                                                              \
+        }                                                                                                                   \
+    }
+RELU(float)
+RELU(double)
+
+void relu(enum compute_type compute, size_t n, const void *input, void *output)
+{
+    if (compute == COMPUTE_F64) {
+        relu_double(n, input, output);
+    } else {
+        relu_float(n, input, output);
+    }
+}
+
+void relu_gradient(enum compute_type compute, size_t n, const void *input, const void *gradient, void *output)
+{
+    if (compute == COMPUTE_F64) {
+        relu_gradient_double(n, input, gradient, output);
+    } else {
+        relu_gradient_float(n, input, gradient, output);
+    }
+}

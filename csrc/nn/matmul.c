@@ -1,0 +1,133 @@
+/*
+ * Matrix products whose right side lies row by row: those of gradients. Summed step by step in chains of SEGMENT_STEPS, which are added
+ * in order, so that one sum does not depend on how many others there are.
+ */
+#include <string.h>
+
+#include "base/pool.h"
+#include "base/scratch.h"
+#include "nn/layers.h"
+#include "vectors/reduce.h"
+
+enum {
+    SEGMENT_STEPS = 256,  /* terms that are summed in one chain */
+    VECTORS_AT_ONCE = 32, /* of the right side: its part of a segment stays in L2 */
+    MOST_VECTORS = 2 * VECTORS_AT_ONCE,
+    TASK_ROWS = 24        /* rows of a task */
+};
+
+/* The sums of a tile's rows so far; rows of the right side shorter than a vector, with zeros behind them. */
+struct matmul_memory {
+    ptrdiff_t offsets[SEGMENT_STEPS], dense[MOST_VECTORS], at[MOST_VECTORS];
+    char data[];
+};
+
+static size_t lanes_of(enum compute_type compute)
+{
+    const struct layer_kernels *kernels = kernels_current()->layers;
+    return compute == COMPUTE_F64 ? kernels->lanes_f64 : kernels->lanes_f32;
+}
+
+static size_t sums_bytes(enum compute_type compute)
+{
+    return kernels_current()->layers->outer_rows * MOST_VECTORS * lanes_of(compute) * compute_size(compute);
+}
+
+size_t matmul_scratch(enum compute_type compute)
+{
+    return scratch_round(sizeof(struct matmul_memory) + sums_bytes(compute) + SEGMENT_STEPS * lanes_of(compute) * compute_size(compute));
+}
+
+/* Some columns: at most MOST_VECTORS vectors, the last of which begins before its place where columns do not fill it. */
+static void multiply_columns(const struct matmul *p, size_t column, size_t columns, struct matmul_memory *memory)
+{
+    const struct layer_kernels *kernels = kernels_current()->layers;
+    outer_kernel *outer = p->compute == COMPUTE_F64 ? kernels->outer_f64 : kernels->outer_f32;
+    const size_t size = compute_size(p->compute), lanes = lanes_of(p->compute),
+                 vectors = size_parts(columns, lanes), dense = vectors * lanes;
+    const bool narrow = columns < lanes;
+    char *sums = memory->data, *wide = sums + sums_bytes(p->compute);
+    const size_t right_step = narrow ? lanes : p->right_step;
+    for (size_t i = 0; i < smaller(p->depth, SEGMENT_STEPS); i++) {
+        memory->offsets[i] = (ptrdiff_t)(i * right_step);
+    }
+    for (size_t v = 0; v < vectors; v++) {
+        memory->dense[v] = (ptrdiff_t)(v * lanes);
+        memory->at[v] = narrow ? 0 : (ptrdiff_t)smaller(v * lanes, columns - lanes);
+    }
+    for (size_t r = 0, rows; r < p->rows; r += rows) {
+        rows = smaller(p->rows - r, kernels->outer_rows);
+        char *out = (char *)p->output + (r * p->output_step + column) * size;
+        for (size_t k = 0; k == 0 || k < p->depth; k += SEGMENT_STEPS) {
+            const bool last = k + SEGMENT_STEPS >= p->depth, to_sums = !last || narrow;
+            const size_t steps = smaller(p->depth - k, SEGMENT_STEPS);
+            const char *right = (const char *)p->right + (k * p->right_step + column) * size;
+            for (size_t i = 0; narrow && i < steps; i++) {
+                memset(wide + i * lanes * size, 0, lanes * size);
+                memcpy(wide + i * lanes * size, right + i * p->right_step * size, columns * size);
+            }
+            const struct outer o = {
+                .left = (const char *)p->left + (r * p->left_step + k * p->left_next) * size,
+                .left_step = p->left_step,
+                .left_next = p->left_next,
+                .right = narrow ? wide : right,
+                .right_at = memory->at,
+                .offsets = memory->offsets,
+                .vectors = vectors,
+                .steps = steps,
+                .before = k > 0 ? sums : NULL,
+                .before_step = dense,
+                .out = to_sums ? sums : out,
+                .out_step = to_sums ? dense : p->output_step,
+                .out_at = to_sums ? memory->dense : memory->at,
+            };
+            outer(&o, rows);
+        }
+        for (size_t i = 0; narrow && i < rows; i++) {
+            memcpy(out + i * p->output_step * size, sums + i * dense * size, columns * size);
+        }
+    }
+}
+
+void matmul_block(const struct matmul *p, void *scratch)
+{
+    const size_t most = VECTORS_AT_ONCE * lanes_of(p->compute);
+    for (size_t column = 0, columns; column < p->columns; column += columns) {
+        columns = p->columns - column < 2 * most ? p->columns - column : most; /* the last block is no narrower than a vector */
+        multiply_columns(p, column, columns, scratch);
+    }
+}
+
+struct matmul_run {
+    const struct matmul *call;
+    char *scratch;
+};
+
+static void run_task(void *context, size_t task, size_t worker)
+{
+    const struct matmul_run *run = context;
+    struct matmul part = *run->call;
+    const size_t row = task * TASK_ROWS, size = compute_size(part.compute);
+    part.rows = smaller(part.rows - row, TASK_ROWS);
+    part.left = (const char *)part.left + row * part.left_step * size;
+    part.output = (char *)part.output + row * part.output_step * size;
+    matmul_block(&part, run->scratch + worker * matmul_scratch(part.compute));
+}
+
+int matmul(const struct matmul *p)
+{
+    const size_t tasks = size_parts(p->rows, TASK_ROWS);
+    const int threads = (int)smaller((size_t)thread_count_for(size_product_or_max(p->rows, p->columns),
+                                                         larger(p->depth, 1), GRAIN_GEMM),
+                                     larger(tasks, 1));
+    if (p->rows == 0 || p->columns == 0) { /* of which there may be any number of the other */
+        return 0;
+    }
+    struct matmul_run run = {p, scratch_alloc((size_t)threads * matmul_scratch(p->compute))};
+    if (run.scratch == NULL) {
+        return -1;
+    }
+    pool_run(tasks, threads, run_task, &run, p->token);
+    scratch_free(run.scratch);
+    return 0;
+}

@@ -1,0 +1,16 @@
+/* From a plan to its driver: rows and columns go to reduce.c, all pairs to pairwise.c. */
+#include "pairwise/contract.h"
+
+#include "pairwise/pairwise.h"
+
+int contract(const struct reduction *call)
+{
+    const struct plan *plan = call->plan;
+    if (plan->driver != PLAN_GEMM || plan->outputs == 0 || plan->depth == 0) {
+        return reduce(call);
+    }
+    struct reduction swapped = *call;
+    swapped.x = plan->swapped ? call->y : call->x;
+    swapped.y = plan->swapped ? call->x : call->y;
+    return pairwise_run(&swapped);
+}

@@ -1,0 +1,105 @@
+#include "python/without_gil.h"
+
+#include <pthread.h>
+#include <unistd.h>
+
+#include "base/scratch.h"
+
+static int call_report(struct without_gil *w)
+{
+    if (w->report == NULL || w->report == Py_None) {
+        return 0;
+    }
+    const size_t most = PY_SSIZE_T_MAX, done = smaller(atomic_load(&w->token.done), most),
+                 total = smaller(w->total, most);
+    PyObject *result = PyObject_CallFunction(w->report, "nn", (Py_ssize_t)done, (Py_ssize_t)total);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/*
+ * Before CPython 3.14, pthread_exit ends a thread that wants the GIL back while the interpreter shuts down. The pool's workers
+ * are then at work for a call whose stack is gone. So such a thread waits for the end of the process, as in 3.14.
+ */
+static void wait_for_the_end(void *unused)
+{
+    (void)unused;
+    for (;;) {
+        sleep(60);
+    }
+}
+
+static bool ask(struct cancel_token *token)
+{
+    struct without_gil *w = (struct without_gil *)token;
+    bool go_on;
+    pthread_cleanup_push(wait_for_the_end, NULL);
+    fp_mode_leave(w->mode);
+    PyEval_RestoreThread(w->state);
+    go_on = PyErr_CheckSignals() == 0 && call_report(w) == 0;
+    w->state = PyEval_SaveThread();
+    w->mode = fp_mode_enter(); /* the Python code may have changed it */
+    pthread_cleanup_pop(0);
+    return go_on;
+}
+
+void without_gil_begin(struct without_gil *w, PyObject *report, size_t total)
+{
+    *w = (struct without_gil){.token = {.on_poll = ask}, .report = report, .total = total};
+    cancel_start(&w->token);
+    w->state = PyEval_SaveThread();
+    w->mode = fp_mode_enter();
+}
+
+size_t pairs_of_rows(size_t rows)
+{
+    const size_t half = rows / 2, odd = rows % 2;
+    return size_product_or_max(
+        half + odd, size_sum_or_max(rows, 1 - odd)); /* one of rows and rows + 1 is even */
+}
+
+int without_gil_end(struct without_gil *w)
+{
+    fp_mode_leave(w->mode);
+    PyEval_RestoreThread(w->state);
+    if (cancel_requested(&w->token)) {
+        return -1;
+    }
+    return call_report(w);
+}
+
+int progress_open(const char *function, PyObject *progress, PyObject **report, PyObject **context)
+{
+    *report = *context = NULL;
+    if (progress == NULL || progress == Py_None) {
+        return 0;
+    }
+    PyObject *module = PyImport_ImportModule("cossim._progress");
+    *context = module == NULL ? NULL : PyObject_CallMethod(module, "reporting", "Os", progress, function);
+    *report = *context == NULL ? NULL : PyObject_CallMethod(*context, "__enter__", NULL);
+    Py_XDECREF(module);
+    if (*report == NULL) {
+        Py_CLEAR(*context);
+        return -1;
+    }
+    return 0;
+}
+
+void progress_close(PyObject *report, PyObject *context)
+{
+    PyObject *type, *value, *traceback;
+    if (context == NULL) {
+        return;
+    }
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    PyObject *result = PyObject_CallMethod(context, "__exit__", "OOO", type == NULL ? Py_None : type, value == NULL ? Py_None : value,
+                                           traceback == NULL ? Py_None : traceback);
+    if (result == NULL) {
+        PyErr_Clear(); /* the error that is set already counts */
+    }
+    Py_XDECREF(result);
+    Py_DECREF(report);
+    Py_DECREF(context);
+    PyErr_Restore(type, value, traceback); /* last, as no Python may run while an error is set */
+}

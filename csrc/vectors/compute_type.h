@@ -1,0 +1,14 @@
+#ifndef COSSIM_VECTORS_COMPUTE_TYPE_H
+#define COSSIM_VECTORS_COMPUTE_TYPE_H
+
+#include <stddef.h>
+
+/* The type a driver calculates in: operands are brought to it, exactly, when they are loaded. */
+enum compute_type { COMPUTE_F32, COMPUTE_F64 };
+
+static inline size_t compute_size(enum compute_type compute)
+{
+    return compute == COMPUTE_F64 ? sizeof(double) : sizeof(float);
+}
+
+#endif

@@ -1,0 +1,208 @@
+#include "vectors/dtype.h"
+
+#include <stdint.h>
+#include <string.h>
+
+#include "base/half.h"
+
+/* One row per dtype: name, C type of its bits, and the value of such bits as a number. */
+#define SAME(bits) (bits)
+#define FOR_EACH_DTYPE(row)           \
+    row(F64, double, SAME)            \
+    row(F32, float, SAME)             \
+    row(F16, uint16_t, f16_to_f32)    \
+    row(BF16, uint16_t, bf16_to_f32)  \
+    row(I8, int8_t, SAME)             \
+    row(U8, uint8_t, SAME)            \
+    row(I16, int16_t, SAME)           \
+    row(U16, uint16_t, SAME)          \
+    row(I32, int32_t, SAME)           \
+    row(U32, uint32_t, SAME)          \
+    row(I64, int64_t, SAME)           \
+    row(U64, uint64_t, SAME)
+
+enum { STORED = 256 }; /* values converted at a time on their way out */
+
+size_t dtype_size(enum dtype dtype)
+{
+#define SIZE(name, type, value) [DTYPE_##name] = sizeof(type),
+    static const unsigned char sizes[DTYPES] = {FOR_EACH_DTYPE(SIZE)};
+#undef SIZE
+    return sizes[dtype];
+}
+
+static void swap_bytes(unsigned char *bytes, size_t size)
+{
+    for (size_t i = 0; i < size / 2; i++) {
+        unsigned char byte = bytes[i];
+        bytes[i] = bytes[size - 1 - i];
+        bytes[size - 1 - i] = byte;
+    }
+}
+
+/*
+ * load_F32_WORK_F64(to, from, stride, n, swapped) and its like: elements are copied out one by one, since they may lie at
+ * any address; the contiguous native case is a branch of its own so that the compiler can use vectors.
+ */
+#define LOADER(name, type, value, compute, to_type)                                                          \
+    static void load_##name##_##compute(to_type *to, const char *from, ptrdiff_t stride, size_t n, bool swapped) \
+    {                                                                                                     \
+        type element;                                                                                     \
+        if (stride == (ptrdiff_t)sizeof(type) && !swapped) {                                              \
+            for (size_t i = 0; i < n; i++) {                                                              \
+                memcpy(&element, from + i * sizeof(type), sizeof element);                                \
+                to[i] = (to_type)value(element);                                                          \
+            }                                                                                             \
+            return;                                                                                       \
+        }                                                                                                 \
+        for (size_t i = 0; i < n; i++, from += stride) {                                                  \
+            memcpy(&element, from, sizeof element);                                                       \
+            if (swapped) {                                                                                \
+                swap_bytes((unsigned char *)&element, sizeof element);                                    \
+            }                                                                                             \
+            to[i] = (to_type)value(element);                                                              \
+        }                                                                                                 \
+    }
+#define LOADER_F64(name, type, value) LOADER(name, type, value, COMPUTE_F64, double)
+FOR_EACH_DTYPE(LOADER_F64)
+LOADER(F32, float, SAME, COMPUTE_F32, float)
+LOADER(F16, uint16_t, f16_to_f32, COMPUTE_F32, float)
+LOADER(BF16, uint16_t, bf16_to_f32, COMPUTE_F32, float)
+LOADER(I8, int8_t, SAME, COMPUTE_F32, float)
+LOADER(U8, uint8_t, SAME, COMPUTE_F32, float)
+
+static void load_f32(const struct operand *operand, const char *from, ptrdiff_t stride, size_t n, float *to)
+{
+    bool contiguous = stride == (ptrdiff_t)dtype_size(operand->dtype) && operand_in_place(operand);
+    switch (operand->dtype) {
+    case DTYPE_F16:
+        if (contiguous) {
+            kernels_current()->tiles->widen_f16(to, from, n);
+        } else {
+            load_F16_COMPUTE_F32(to, from, stride, n, operand->swapped);
+        }
+        break;
+    case DTYPE_BF16:
+        if (contiguous) {
+            kernels_current()->tiles->widen_bf16(to, from, n);
+        } else {
+            load_BF16_COMPUTE_F32(to, from, stride, n, operand->swapped);
+        }
+        break;
+    case DTYPE_I8:
+        load_I8_COMPUTE_F32(to, from, stride, n, operand->swapped);
+        break;
+    case DTYPE_U8:
+        load_U8_COMPUTE_F32(to, from, stride, n, operand->swapped);
+        break;
+    default:
+        load_F32_COMPUTE_F32(to, from, stride, n, operand->swapped);
+        break;
+    }
+}
+
+void operand_load(const struct operand *operand, const char *from, ptrdiff_t stride, size_t n, enum compute_type compute, void *to)
+{
+    if (compute == COMPUTE_F32) {
+        load_f32(operand, from, stride, n, to);
+        return;
+    }
+    switch (operand->dtype) {
+#define CASE(name, type, value)                                          \
+    case DTYPE_##name:                                                   \
+        load_##name##_COMPUTE_F64(to, from, stride, n, operand->swapped); \
+        break;
+        FOR_EACH_DTYPE(CASE)
+#undef CASE
+    case DTYPES:
+        break;
+    }
+}
+
+static void store_f64(char *to, ptrdiff_t stride, const double *values, size_t n)
+{
+    for (size_t i = 0; i < n; i++, to += stride) {
+        memcpy(to, &values[i], sizeof *values);
+    }
+}
+
+static void store_f32(char *to, ptrdiff_t stride, const float *values, size_t n)
+{
+    if (stride == sizeof *values) {
+        memcpy(to, values, n * sizeof *values);
+        return;
+    }
+    for (size_t i = 0; i < n; i++, to += stride) {
+        memcpy(to, &values[i], sizeof *values);
+    }
+}
+
+/* Floats to 16 bits by the kernels, in place where they may go side by side. */
+static void store_half(enum dtype dtype, char *to, ptrdiff_t stride, const float *values, size_t n)
+{
+    const struct kernels *kernels = kernels_current();
+    narrow_kernel *narrow = dtype == DTYPE_F16 ? kernels->tiles->narrow_f16 : kernels->tiles->narrow_bf16;
+    if (stride == sizeof(uint16_t)) {
+        narrow(to, values, n);
+        return;
+    }
+    uint16_t block[STORED];
+    for (size_t done = 0, some; done < n; done += some) {
+        some = n - done < STORED ? n - done : STORED;
+        narrow(block, values + done, some);
+        for (size_t i = 0; i < some; i++, to += stride) {
+            memcpy(to, &block[i], sizeof *block);
+        }
+    }
+}
+
+/* Floats that round to the same 16 bits as these doubles. */
+static void floats_for_halves(float *to, const double *values, size_t n)
+{
+    const bool subnormal = kernels_current()->tiles->round_to_odd(to, values, n);
+    for (size_t i = 0; subnormal && i < n; i++) {
+        to[i] = f32_for_half(values[i]);
+    }
+}
+
+static void floats_of(float *to, const double *values, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        to[i] = (float)values[i];
+    }
+}
+
+void dtype_store(enum dtype dtype, char *to, ptrdiff_t stride, const double *values, size_t n)
+{
+    if (dtype == DTYPE_F64) {
+        store_f64(to, stride, values, n);
+        return;
+    }
+    float block[STORED];
+    for (size_t some; n > 0; n -= some, values += some, to += (ptrdiff_t)some * stride) {
+        some = n < STORED ? n : STORED;
+        if (dtype == DTYPE_F32) {
+            floats_of(block, values, some);
+            store_f32(to, stride, block, some);
+        } else {
+            floats_for_halves(block, values, some);
+            store_half(dtype, to, stride, block, some);
+        }
+    }
+}
+
+void dtype_store_computed(enum dtype dtype, char *to, ptrdiff_t stride, enum compute_type compute, const void *values, size_t n)
+{
+    if (compute == COMPUTE_F64) {
+        dtype_store(dtype, to, stride, values, n);
+    } else if (dtype == DTYPE_F32) {
+        store_f32(to, stride, values, n);
+    } else if (dtype == DTYPE_F64) {
+        for (size_t i = 0; i < n; i++, to += stride) {
+            const double wide = ((const float *)values)[i];
+            memcpy(to, &wide, sizeof wide);
+        }
+    } else {
+        store_half(dtype, to, stride, values, n);
+    }
+}

@@ -1,0 +1,142 @@
+#include "vectors/row_sums.h"
+
+#include <limits.h>
+#include <math.h>
+
+#include "base/cancel.h"
+
+/* Two blocks of doubles stay in the L1 cache. Of a long row some blocks go by between two looks at the watch. */
+enum { BLOCK = ROW_BLOCK, LOOK = 16 * BLOCK };
+
+/* At element k of a row: is the call to end? */
+static bool is_stopped_at(size_t k)
+{
+    return k > 0 && k % LOOK == 0 && cancel_poll_here();
+}
+
+static ptrdiff_t stride_of(const struct axis *axis, enum side side)
+{
+    return side == SIDE_X ? axis->x : axis->y;
+}
+
+void gather_row(const struct operand *operand, const char *from, const struct axes *reduced, enum side side, size_t k, size_t n,
+                enum compute_type compute, void *to)
+{
+    const int last = reduced->count - 1;
+    if (last < 0) {
+        operand_load(operand, from, 0, n, compute, to);
+        return;
+    }
+    const struct axis *inner = &reduced->at[last];
+    while (n > 0) {
+        size_t run = inner->size - k % inner->size;
+        struct offsets offsets = axes_offsets(reduced, k);
+        run = run < n ? run : n;
+        operand_load(operand, from + (side == SIDE_X ? offsets.x : offsets.y), stride_of(inner, side), run, compute, to);
+        to = (char *)to + run * compute_size(compute);
+        k += run;
+        n -= run;
+    }
+}
+
+/* Adds `term` to a sum and its accumulated rounding error. */
+static void add_exactly(double *sum, double *error, double term)
+{
+    double total = *sum + term, part = total - *sum;
+    *error += (*sum - (total - part)) + (term - part);
+    *sum = total;
+}
+
+static double total_of(double sum, double error)
+{
+    double total = sum + error;
+    return isnan(total) ? sum : total; /* an overflowed sum has NaN for its error */
+}
+
+/* In place of an exponent: infinity and NaN alone decide, and of other elements only the sign counts. */
+enum { NOT_FINITE = INT_MAX };
+
+static void scale_block(double *block, size_t n, int exponent)
+{
+    for (size_t i = 0; exponent != 0 && i < n; i++) {
+        if (exponent != NOT_FINITE) {
+            block[i] = ldexp(block[i], -exponent);
+        } else if (isfinite(block[i])) {
+            block[i] = (double)((block[i] > 0.0) - (block[i] < 0.0));
+        }
+    }
+}
+
+static struct row_sums sums_with_exponents(const struct row_pair *pair, int x_exponent, int y_exponent)
+{
+    _Alignas(64) double x[BLOCK], y[BLOCK];
+    double sums[3] = {0}, errors[3] = {0};
+    rows_kernel *kernel = kernels_current()->sums->rows[compute_element(pair->compute)][pair->kind];
+    for (size_t k = 0, n; k < pair->depth && !is_stopped_at(k); k += n) {
+        double xy = 0.0, xx = 0.0, yy = 0.0;
+        n = pair->depth - k < BLOCK ? pair->depth - k : BLOCK;
+        gather_row(pair->x_operand, pair->x, pair->reduced, SIDE_X, k, n, pair->compute, x);
+        if (pair->kind != SUMS_SQUARE) {
+            gather_row(pair->y_operand, pair->y, pair->reduced, SIDE_Y, k, n, pair->compute, y);
+        }
+        if (pair->compute == COMPUTE_F64) {
+            scale_block(x, n, x_exponent);
+            scale_block(y, pair->kind == SUMS_SQUARE ? 0 : n, y_exponent);
+        }
+        kernel(&xy, &xx, &yy, x, y, 1, n, 0, 0);
+        add_exactly(&sums[0], &errors[0], xy);
+        add_exactly(&sums[1], &errors[1], xx);
+        add_exactly(&sums[2], &errors[2], yy);
+    }
+    struct row_sums result = {total_of(sums[0], errors[0]), total_of(sums[1], errors[1]), total_of(sums[2], errors[2]), x_exponent, y_exponent};
+    return result;
+}
+
+struct row_sums row_sums_plain(const struct row_pair *pair)
+{
+    return sums_with_exponents(pair, 0, 0);
+}
+
+/* The power of two that brings the largest element into [1, 2); 0 where all are 0. */
+static int row_exponent(const struct row_pair *pair, enum side side)
+{
+    double block[BLOCK], largest = 0.0;
+    for (size_t k = 0, n; k < pair->depth && !is_stopped_at(k); k += n) {
+        n = pair->depth - k < BLOCK ? pair->depth - k : BLOCK;
+        gather_row(side == SIDE_X ? pair->x_operand : pair->y_operand, side == SIDE_X ? pair->x : pair->y, pair->reduced, side, k, n, COMPUTE_F64,
+                   block);
+        for (size_t i = 0; i < n; i++) {
+            double magnitude = fabs(block[i]);
+            if (!isfinite(magnitude)) {
+                return NOT_FINITE;
+            }
+            largest = magnitude > largest ? magnitude : largest;
+        }
+    }
+    return largest > 0.0 ? ilogb(largest) : 0;
+}
+
+struct row_sums row_sums_scaled(const struct row_pair *pair)
+{
+    int x_exponent = row_exponent(pair, SIDE_X);
+    int y_exponent = pair->kind == SUMS_SQUARE ? 0 : row_exponent(pair, SIDE_Y);
+    if (x_exponent != NOT_FINITE && y_exponent != NOT_FINITE) {
+        return sums_with_exponents(pair, x_exponent, y_exponent);
+    }
+    /* An element that scaling made 0 would turn infinity into NaN, and so would a product that overflows without it. */
+    struct row_sums sums = sums_with_exponents(pair, NOT_FINITE, NOT_FINITE);
+    sums.x_exponent = sums.y_exponent = 0;
+    return sums;
+}
+
+struct row_sums row_sums_of(const struct row_pair *pair)
+{
+    struct row_sums sums = row_sums_plain(pair);
+    bool safe = pair->compute == COMPUTE_F32;
+    if (!safe && pair->kind == SUMS_DOT) {
+        safe = isfinite(sums.xy);
+    } else if (!safe) {
+        safe = square_is_safe(sums.xx) && (pair->kind == SUMS_SQUARE || square_is_safe(sums.yy));
+    }
+    return safe ? sums : row_sums_scaled(pair);
+}
