@@ -2,7 +2,8 @@
 
 #include <time.h>
 
-/* A clock of some milliseconds will do, and costs a few nanoseconds: tasks can be as short as a tenth of a microsecond. */
+/* A clock of some milliseconds will do, and costs a few nanoseconds: tasks can be as short as a
+ * tenth of a microsecond. */
 #ifdef CLOCK_MONOTONIC_COARSE
 #define POLL_CLOCK CLOCK_MONOTONIC_COARSE
 #else

@@ -32,13 +32,22 @@ static unsigned saved_states(void)
 
 static unsigned detect(void)
 {
-    enum { FMA = 1 << 12, OSXSAVE = 1 << 27, F16C = 1 << 29 };                                               /* leaf 1, ecx */
-    enum { BMI1 = 1 << 3, AVX2 = 1 << 5, BMI2 = 1 << 8, F = 1 << 16, DQ = 1 << 17, BW = 1 << 30 };            /* leaf 7, ebx */
-    enum { VNNI = 1 << 11 };                                                                                  /* leaf 7, ecx */
+    enum { FMA = 1 << 12, OSXSAVE = 1 << 27, F16C = 1 << 29 }; /* leaf 1, ecx */
+    enum {
+        BMI1 = 1 << 3,
+        AVX2 = 1 << 5,
+        BMI2 = 1 << 8,
+        F = 1 << 16,
+        DQ = 1 << 17,
+        BW = 1 << 30
+    }; /* leaf 7, ebx */
+    enum { VNNI = 1 << 11 }; /* leaf 7, ecx */
     const unsigned VL = 1u << 31, ymm_state = 0x06, zmm_state = 0xe6;
-    const unsigned leaf1 = FMA | OSXSAVE | F16C, avx2 = BMI1 | AVX2 | BMI2, avx512 = F | DQ | BW | VL;
+    const unsigned leaf1 = FMA | OSXSAVE | F16C, avx2 = BMI1 | AVX2 | BMI2,
+                   avx512 = F | DQ | BW | VL;
     unsigned a, b, c, d, features = 0;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || (c & leaf1) != leaf1 || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
+    if (!__get_cpuid(1, &a, &b, &c, &d) || (c & leaf1) != leaf1 ||
+        !__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
         return 0;
     }
     const unsigned states = saved_states();
@@ -86,7 +95,8 @@ unsigned cpu_features(void)
 static int affinity_count(void)
 {
     DWORD_PTR mine, all;
-    if (GetProcessAffinityMask(GetCurrentProcess(), &mine, &all) && mine != 0) { /* 0: of several groups of 64 */
+    if (GetProcessAffinityMask(GetCurrentProcess(), &mine, &all) &&
+        mine != 0) { /* 0: of several groups of 64 */
         return __builtin_popcountll(mine);
     }
     return (int)GetActiveProcessorCount(ALL_PROCESSOR_GROUPS);

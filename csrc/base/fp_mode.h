@@ -5,26 +5,29 @@
 #include <stdint.h>
 
 /*
- * The floating-point mode of a thread: its direction of rounding, whether subnormal numbers count as zeros, which exceptions
- * trap. A caller may have set any of them, and each thread has its own, so all calculations run in one fixed mode: rounding to
- * nearest, with subnormal numbers, without traps. The caller gets its own mode back:
+ * The floating-point mode of a thread: its direction of rounding, whether subnormal numbers count
+ * as zeros, which exceptions trap. A caller may have set any of them, and each thread has its own,
+ * so all calculations run in one fixed mode: rounding to nearest, with subnormal numbers, without
+ * traps. The caller gets its own mode back:
  *
  *     const fp_mode caller = fp_mode_enter();
  *     ... calculations ...
  *     fp_mode_leave(caller);
  *
- * A thread that is in the fixed mode already pays for one read of a register. Flags of exceptions are no part of the mode;
- * a caller with another mode gets back the flags that it had.
+ * A thread that is in the fixed mode already pays for one read of a register. Flags of exceptions
+ * are no part of the mode; a caller with another mode gets back the flags that it had.
  *
- * The barriers keep the compiler from moving reads and writes of memory, and calls, out of the pair. It may still move
- * arithmetic on what is in registers, so the operands of the calculations must come from memory or go through a call.
+ * The barriers keep the compiler from moving reads and writes of memory, and calls, out of the
+ * pair. It may still move arithmetic on what is in registers, so the operands of the calculations
+ * must come from memory or go through a call.
  */
 #if defined(__x86_64__)
 
 typedef uint32_t fp_mode; /* MXCSR */
 
-#define FP_MODE_CONTROL 0xffc0u /* flush to zero, rounding, masks of exceptions, denormals are zero */
-#define FP_MODE_FIXED 0x1f80u   /* all exceptions masked, the rest 0 */
+#define FP_MODE_CONTROL \
+    0xffc0u                   /* flush to zero, rounding, masks of exceptions, denormals are zero */
+#define FP_MODE_FIXED 0x1f80u /* all exceptions masked, the rest 0 */
 
 static inline void fp_mode_write(fp_mode mode)
 {
@@ -90,7 +93,8 @@ static inline void fp_mode_leave(fp_mode caller)
     }
 }
 
-#else /* by the C library, whose modes cannot be compared: each call sets the mode and gives it back */
+#else /* by the C library, whose modes cannot be compared: each call sets the mode and gives it \
+         back */
 
 #include <fenv.h>
 

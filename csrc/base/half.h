@@ -5,7 +5,8 @@
 #include <stdint.h>
 #include <string.h>
 
-/* The two 16-bit float formats, carried as uint16_t. Widening is exact; narrowing rounds once, to nearest even. */
+/* The two 16-bit float formats, carried as uint16_t. Widening is exact; narrowing rounds once, to
+ * nearest even. */
 
 static inline float f32_from_bits(uint32_t bits)
 {
@@ -33,12 +34,14 @@ static inline float f16_to_f32(uint16_t h)
 }
 
 /*
- * Narrowing straight from double, because going through float would round twice. A format is given by its fraction bits
- * and its smallest normal exponent; the value is scaled so that one unit in its last place becomes 1, rounded by
- * nearbyint (to nearest even in the default mode), and put together again as an integer: a carry out of the fraction
- * walks into the exponent by itself, up to infinity.
+ * Narrowing straight from double, because going through float would round twice. A format is given
+ * by its fraction bits and its smallest normal exponent; the value is scaled so that one unit in
+ * its last place becomes 1, rounded by nearbyint (to nearest even in the default mode), and put
+ * together again as an integer: a carry out of the fraction walks into the exponent by itself, up
+ * to infinity.
  */
-static inline uint16_t half_from_double(double value, int fraction_bits, int min_exponent, uint16_t infinity)
+static inline uint16_t half_from_double(double value, int fraction_bits, int min_exponent,
+                                        uint16_t infinity)
 {
     uint16_t sign = signbit(value) ? 0x8000 : 0;
     double magnitude = fabs(value);
@@ -71,8 +74,9 @@ static inline uint16_t bf16_from_double(double value)
 }
 
 /*
- * A float that rounds to the same 16 bits as the double: cut off after 24 bits, with the last one set if anything was cut
- * (rounding to odd), so that rounding it again cannot go wrong. Not for numbers below float's normal range.
+ * A float that rounds to the same 16 bits as the double: cut off after 24 bits, with the last one
+ * set if anything was cut (rounding to odd), so that rounding it again cannot go wrong. Not for
+ * numbers below float's normal range.
  */
 static inline float f32_rounded_to_odd(double value)
 {
@@ -87,7 +91,8 @@ static inline float f32_rounded_to_odd(double value)
 /* The same for any double: below float's normal range the 16 bits are found first. */
 static inline float f32_for_half(double value)
 {
-    return fabs(value) < 0x1p-126 && value != 0.0 ? bf16_to_f32(bf16_from_double(value)) : f32_rounded_to_odd(value);
+    return fabs(value) < 0x1p-126 && value != 0.0 ? bf16_to_f32(bf16_from_double(value))
+                                                  : f32_rounded_to_odd(value);
 }
 
 #endif

@@ -18,40 +18,47 @@
 
 enum {
     MAX_WORKERS = 256,
-    STACK_BYTES = 1 << 20 /* tasks hold some 200 KB of blocks; musl's default of 128 KB would not do */
+    STACK_BYTES =
+        1 << 20 /* tasks hold some 200 KB of blocks; musl's default of 128 KB would not do */
 };
 
 /*
- * One job at a time. `owner` is the thread whose call uses the pool, for as long as it does; a call that finds another there
- * runs serially. Workers come and go with `roster` held; `lock` guards what follows it. A worker joins a job while `open`
- * places are left, so a job for two threads wakes one worker whatever the pool holds; the caller closes the job when tasks
- * have run out, and waits for those that joined.
+ * One job at a time. `owner` is the thread whose call uses the pool, for as long as it does; a call
+ * that finds another there runs serially. Workers come and go with `roster` held; `lock` guards
+ * what follows it. A worker joins a job while `open` places are left, so a job for two threads
+ * wakes one worker whatever the pool holds; the caller closes the job when tasks have run out, and
+ * waits for those that joined.
  *
- * Before fork the workers are sent away: they end behind the task they are at, also in the middle of a job, whose caller
- * goes on alone and calls them back. So fork waits for single tasks and never for a call, which may itself be waiting for
- * what the forking thread holds (the GIL) or be the one that forks (in a callback).
+ * Before fork the workers are sent away: they end behind the task they are at, also in the middle
+ * of a job, whose caller goes on alone and calls them back. So fork waits for single tasks and
+ * never for a call, which may itself be waiting for what the forking thread holds (the GIL) or be
+ * the one that forks (in a callback).
  */
 static struct {
     _Atomic(const char *) owner; /* its `here`, or NULL */
     pthread_mutex_t roster;
     pthread_t threads[MAX_WORKERS];
-    int started;                 /* workers that run, beside the callers */
+    int started; /* workers that run, beside the callers */
     pthread_mutex_t lock;
     pthread_cond_t wake, done;
     _Atomic bool stopping;
-    _Atomic bool sent_away;      /* since the job began */
-    int open;                    /* workers that may still join the job */
-    int joined;                  /* workers that did, and thereby their worker numbers */
-    int working;                 /* of those, the ones not done yet */
-    pool_task task;              /* from here on set by the owner while nobody is working */
+    _Atomic bool sent_away; /* since the job began */
+    int open;               /* workers that may still join the job */
+    int joined;             /* workers that did, and thereby their worker numbers */
+    int working;            /* of those, the ones not done yet */
+    pool_task task;         /* from here on set by the owner while nobody is working */
     void *context;
     struct cancel_token *token;
-    int helpers;                 /* how many the job wants */
+    int helpers; /* how many the job wants */
     size_t tasks;
     _Atomic size_t next;
-} pool = {.roster = PTHREAD_MUTEX_INITIALIZER, .lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER, .done = PTHREAD_COND_INITIALIZER};
+} pool = {.roster = PTHREAD_MUTEX_INITIALIZER,
+          .lock = PTHREAD_MUTEX_INITIALIZER,
+          .wake = PTHREAD_COND_INITIALIZER,
+          .done = PTHREAD_COND_INITIALIZER};
 
-static _Thread_local char here; /* its address tells threads apart, and is the same in a forked child */
+static _Thread_local char
+    here; /* its address tells threads apart, and is the same in a forked child */
 
 /* ---- how many threads ---- */
 
@@ -186,8 +193,10 @@ static void run_tasks(size_t worker)
 {
     const bool caller = worker == 0;
     const struct cancel_scope before = cancel_enter(pool.token, worker);
-    for (size_t task; !cancel_poll(pool.token, worker) && (caller || !atomic_load_explicit(&pool.stopping, memory_order_relaxed)) &&
-                      (task = atomic_fetch_add_explicit(&pool.next, 1, memory_order_relaxed)) < pool.tasks;) {
+    for (size_t task;
+         !cancel_poll(pool.token, worker) &&
+         (caller || !atomic_load_explicit(&pool.stopping, memory_order_relaxed)) &&
+         (task = atomic_fetch_add_explicit(&pool.next, 1, memory_order_relaxed)) < pool.tasks;) {
         pool.task(pool.context, task, worker);
         if (caller && atomic_load_explicit(&pool.sent_away, memory_order_relaxed)) {
             call_workers();
@@ -243,7 +252,8 @@ static void start_threads(int wanted)
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, STACK_BYTES);
-    while (pool.started < wanted && pthread_create(&pool.threads[pool.started], &attributes, worker_main, NULL) == 0) {
+    while (pool.started < wanted &&
+           pthread_create(&pool.threads[pool.started], &attributes, worker_main, NULL) == 0) {
         pool.started++;
     }
     pthread_attr_destroy(&attributes);
@@ -262,7 +272,8 @@ static void start_apart(int wanted)
 
 #else
 
-/* Parent and child both go on with a pool that has no threads. Nobody keeps `lock` for long, so that it can be had. */
+/* Parent and child both go on with a pool that has no threads. Nobody keeps `lock` for long, so
+ * that it can be had. */
 static void before_fork(void)
 {
     pthread_mutex_lock(&pool.roster);
@@ -276,7 +287,8 @@ static void after_fork(void)
     pthread_mutex_unlock(&pool.roster);
 }
 
-/* The only thread here is the one that forked: calls of others are no more, nor do they wait for anything. */
+/* The only thread here is the one that forked: calls of others are no more, nor do they wait for
+ * anything. */
 static void after_fork_in_child(void)
 {
     if (atomic_load(&pool.owner) != &here) {
@@ -287,7 +299,8 @@ static void after_fork_in_child(void)
     after_fork();
 }
 
-/* Nothing is registered for exit: sleeping workers hold nothing, and the process takes them with it. */
+/* Nothing is registered for exit: sleeping workers hold nothing, and the process takes them with
+ * it. */
 static void register_fork_handlers(void)
 {
     pthread_atfork(before_fork, after_fork, after_fork_in_child);
@@ -311,7 +324,8 @@ static void start_apart(int wanted)
 
 #endif
 
-/* With `roster` held: sees to `wanted` workers, as far as the system gives them; returns how many there are. */
+/* With `roster` held: sees to `wanted` workers, as far as the system gives them; returns how many
+ * there are. */
 static int start_workers(int wanted)
 {
     if (wanted > MAX_WORKERS) {
@@ -349,7 +363,8 @@ static void run_serially(size_t tasks, pool_task task, void *context, struct can
     cancel_leave(before);
 }
 
-/* With `lock` held: until the workers are done, or for so long that the watch should be asked again. */
+/* With `lock` held: until the workers are done, or for so long that the watch should be asked
+ * again. */
 static void wait_for_workers(struct cancel_token *token)
 {
     struct timespec until;
@@ -373,7 +388,10 @@ void pool_run(size_t tasks, int workers, pool_task task, void *context, struct c
     workers = workers < most ? workers : most;
     workers = (size_t)workers < tasks ? workers : (int)tasks;
     const char *nobody = NULL;
-    if (workers <= 1 || !atomic_compare_exchange_strong(&pool.owner, &nobody, &here)) { /* busy: with another thread's call, or with the one we are a task of */
+    if (workers <= 1 ||
+        !atomic_compare_exchange_strong(
+            &pool.owner, &nobody,
+            &here)) { /* busy: with another thread's call, or with the one we are a task of */
         run_serially(tasks, task, context, token);
         return;
     }

@@ -20,7 +20,8 @@ void *scratch_alloc(size_t bytes)
     if (bytes > PTRDIFF_MAX - SCRATCH_ALIGN) {
         return NULL;
     }
-    if (atomic_load_explicit(&to_fail, memory_order_relaxed) > 0 && atomic_fetch_sub(&to_fail, 1) == 1) {
+    if (atomic_load_explicit(&to_fail, memory_order_relaxed) > 0 &&
+        atomic_fetch_sub(&to_fail, 1) == 1) {
         return NULL;
     }
     void *block = aligned_alloc(SCRATCH_ALIGN, bytes == 0 ? SCRATCH_ALIGN : scratch_round(bytes));

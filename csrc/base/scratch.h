@@ -5,16 +5,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The one place of the library that asks for memory. Every block is aligned to 64 bytes (a cache line, a zmm register). */
+/* The one place of the library that asks for memory. Every block is aligned to 64 bytes (a cache
+ * line, a zmm register). */
 enum { SCRATCH_ALIGN = 64 };
 
 /* NULL when there is no memory or bytes is absurd; bytes == 0 gives a block that may be freed. */
 void *scratch_alloc(size_t bytes);
 void scratch_free(void *block);
 
-/* For tests of what happens where memory ends, and of leaks: how many blocks are in use, by all threads. */
+/* For tests of what happens where memory ends, and of leaks: how many blocks are in use, by all
+ * threads. */
 size_t scratch_live(void);
-/* The n-th allocation from now on fails, of whatever thread; 0: none. Returns what is left of the n of the call before, 0 where that one failed. */
+/* The n-th allocation from now on fails, of whatever thread; 0: none. Returns what is left of the n
+ * of the call before, 0 where that one failed. */
 long scratch_fail_after(long n);
 
 /*

@@ -1,7 +1,8 @@
 /* A first look at rows of floats, at the speed of memory: see coarse_dots_kernel. */
 
 /* A row with a count of vectors that the compiler knows. */
-INLINE void coarse_dots_row(float *dots, size_t dot_step, float *square, const float *x, const float *const *vectors, size_t count, size_t n)
+INLINE void coarse_dots_row(float *dots, size_t dot_step, float *square, const float *x,
+                            const float *const *vectors, size_t count, size_t n)
 {
     enum { CHAINS = 2 };
     vf sums[COARSE_QUERIES][CHAINS], squares[CHAINS];
@@ -17,10 +18,12 @@ INLINE void coarse_dots_row(float *dots, size_t dot_step, float *square, const f
         for (size_t line = 0; line < CHAINS * VF_LANES * sizeof *x; line += 64) {
             __builtin_prefetch((const char *)(x + k) + COARSE_AHEAD + line);
         }
-        _Pragma("GCC unroll 2") for (int c = 0; c < CHAINS; c++) {
+        _Pragma("GCC unroll 2") for (int c = 0; c < CHAINS; c++)
+        {
             const vf a = vf_load(x + k + c * VF_LANES);
             squares[c] = vf_fma(a, a, squares[c]);
-            _Pragma("GCC unroll 4") for (size_t q = 0; q < count; q++) {
+            _Pragma("GCC unroll 4") for (size_t q = 0; q < count; q++)
+            {
                 sums[q][c] = vf_fma(a, vf_load(vectors[q] + k + c * VF_LANES), sums[q][c]);
             }
         }
@@ -37,12 +40,14 @@ INLINE void coarse_dots_row(float *dots, size_t dot_step, float *square, const f
         }
     }
     for (size_t q = 0; q <= count; q++) {
-        vf_store(lanes, q < count ? vf_add(sums[q][0], sums[q][1]) : vf_add(squares[0], squares[1]));
+        vf_store(lanes,
+                 q < count ? vf_add(sums[q][0], sums[q][1]) : vf_add(squares[0], squares[1]));
         *(q < count ? dots + q * dot_step : square) = horizontal_sum(lanes);
     }
 }
 
-static void coarse_dots(float *dots, float *squares, const float *x, ptrdiff_t x_step, size_t rows, const float *const *vectors, size_t count, size_t n)
+static void coarse_dots(float *dots, float *squares, const float *x, ptrdiff_t x_step, size_t rows,
+                        const float *const *vectors, size_t count, size_t n)
 {
     for (size_t r = 0; r < rows; r++, x = (const float *)((const char *)x + x_step)) {
         switch (count) {

@@ -1,9 +1,11 @@
 /*
- * e to the power of x, within 1 unit in the last place (1.2 where fma rounds twice). 0 for -infinity and from where it is less than half the smallest subnormal;
- * infinity beyond the range; NaN for NaN.
+ * e to the power of x, within 1 unit in the last place (1.2 where fma rounds twice). 0 for
+ * -infinity and from where it is less than half the smallest subnormal; infinity beyond the range;
+ * NaN for NaN.
  *
- * x = n ln 2 + r with whole n, so |r| <= ln 2 / 2, and e^r by its Taylor series, whose first term left out is below 2^-27
- * (float) and 2^-57. ln 2 comes in two parts, the first with so few bits that n times it is exact.
+ * x = n ln 2 + r with whole n, so |r| <= ln 2 / 2, and e^r by its Taylor series, whose first term
+ * left out is below 2^-27 (float) and 2^-57. ln 2 comes in two parts, the first with so few bits
+ * that n times it is exact.
  */
 INLINE vf vf_exp(vf x)
 {
@@ -23,12 +25,16 @@ INLINE vf vf_exp(vf x)
 
 INLINE vd vd_exp(vd x)
 {
-    static const double factorials[] = {479001600.0, 39916800.0, 3628800.0, 362880.0, 40320.0, 5040.0, 720.0, 120.0, 24.0, 6.0, 2.0, 1.0, 1.0};
+    static const double factorials[] = {479001600.0, 39916800.0, 3628800.0, 362880.0, 40320.0,
+                                        5040.0,      720.0,      120.0,     24.0,     6.0,
+                                        2.0,         1.0,        1.0};
     x = vd_max(vd_set1(-746.0), vd_min(vd_set1(710.0), x));
     const vd n = vd_round(vd_mul(x, vd_set1(0x1.71547652b82fep+0)));
-    const vd r = vd_fma(n, vd_set1(-0x1.cf79abc9e3b3ap-40), vd_fma(n, vd_set1(-0x1.62e42fefap-1), x));
+    const vd r =
+        vd_fma(n, vd_set1(-0x1.cf79abc9e3b3ap-40), vd_fma(n, vd_set1(-0x1.62e42fefap-1), x));
     vd e = vd_set1(1.0 / 6227020800.0);
-    _Pragma("GCC unroll 13") for (int i = 0; i < 13; i++) {
+    _Pragma("GCC unroll 13") for (int i = 0; i < 13; i++)
+    {
         e = vd_fma(e, r, vd_set1(1.0 / factorials[i]));
     }
     return vd_scale(e, n);

@@ -1,6 +1,7 @@
 /*
- * All kernels of one instruction set and their table: included by isa_*.c after the vocabulary of simd/ and inside its
- * target region. System headers must have been read before the region opened: simd/ reads those it needs.
+ * All kernels of one instruction set and their table: included by isa_*.c after the vocabulary of
+ * simd/ and inside its target region. System headers must have been read before the region opened:
+ * simd/ reads those it needs.
  */
 #include "base/cpu.h"
 #include "base/cancel.h"
@@ -22,7 +23,8 @@
 
 #include "kernels/sums_template.h"
 
-/* ISA_SUMS names another instruction set whose sums are at least as fast; else they are made here. */
+/* ISA_SUMS names another instruction set whose sums are at least as fast; else they are made here.
+ */
 #ifdef ISA_SUMS
 extern const struct sums_kernels PASTE(sums_kernels_, ISA_SUMS);
 #else
@@ -63,11 +65,9 @@ extern const struct sums_kernels PASTE(sums_kernels_, ISA_SUMS);
 #define ELEMENT_LOAD_INTEGERS vh_load_u8
 #include "kernels/rows_template.h"
 
-#define EACH_ELEMENT(row)                                                                                                             \
-    {                                                                                                                                 \
-        [ELEMENT_F64] = row(f64), [ELEMENT_F32] = row(f32), [ELEMENT_F16] = row(f16), [ELEMENT_BF16] = row(bf16), [ELEMENT_I8] = row(i8), \
-        [ELEMENT_U8] = row(u8)                                                                                                        \
-    }
+#define EACH_ELEMENT(row) \
+    {[ELEMENT_F64] = row(f64),   [ELEMENT_F32] = row(f32), [ELEMENT_F16] = row(f16), \
+     [ELEMENT_BF16] = row(bf16), [ELEMENT_I8] = row(i8),   [ELEMENT_U8] = row(u8)}
 #define ROWS(e) {rows_all_##e, rows_dot_##e, rows_square_##e}
 #define COLUMNS(e) {columns_all_##e, columns_dot_##e, columns_square_##e}
 
@@ -85,7 +85,8 @@ const struct sums_kernels PASTE(sums_kernels_, ISA_NAME) = {
 #define ISA_SUMS ISA_NAME
 #endif
 
-_Static_assert(VD_LANES >= COSINE_STEP && VD_LANES <= COSINE_PADDING && VF_LANES == 2 * VD_LANES, "what the kernels' contracts count on");
+_Static_assert(VD_LANES >= COSINE_STEP && VD_LANES <= COSINE_PADDING && VF_LANES == 2 * VD_LANES,
+               "what the kernels' contracts count on");
 
 /* ISA_TILES likewise. */
 #ifdef ISA_TILES
@@ -136,10 +137,9 @@ extern const struct tile_kernels PASTE(tile_kernels_, ISA_TILES);
 #define XENT_STORE vd_store
 #include "kernels/xent_template.h"
 
-#define XENT_KERNELS(type)                                                                                                                      \
-    {                                                                                                                                           \
-        xent_scale_##type, xent_exponents_##type, xent_sums_##type, xent_log_sums_##type, xent_weigh_##type, xent_weigh_logs_##type, xent_project_##type \
-    }
+#define XENT_KERNELS(type) \
+    {xent_scale_##type, xent_exponents_##type,  xent_sums_##type,   xent_log_sums_##type, \
+     xent_weigh_##type, xent_weigh_logs_##type, xent_project_##type}
 
 const struct tile_kernels PASTE(tile_kernels_, ISA_NAME) = {
     .rows = TILE_ROWS,

@@ -1,9 +1,11 @@
 /*
- * The micro-kernels of layers, forward and backward, for one type. Parameters, undefined at the end:
- *   LAYER, LAYER_TYPE, LAYER_INTEGER, LAYER_VECTOR, LAYER_LANES, LAYER_OP(op)   name, C type, integer as wide, vector type, lanes, operation
+ * The micro-kernels of layers, forward and backward, for one type. Parameters, undefined at the
+ * end: LAYER, LAYER_TYPE, LAYER_INTEGER, LAYER_VECTOR, LAYER_LANES, LAYER_OP(op)   name, C type,
+ * integer as wide, vector type, lanes, operation
  *
- * Both read vectors wherever they lie, so nothing has to be packed for them. Order of summation: `outer` adds the steps one by
- * one in each lane; `dots` adds the vectors one by one in each lane, then the lanes, then what is left of a row.
+ * Both read vectors wherever they lie, so nothing has to be packed for them. Order of summation:
+ * `outer` adds the steps one by one in each lane; `dots` adds the vectors one by one in each lane,
+ * then the lanes, then what is left of a row.
  */
 #define NAME(prefix) PASTE(PASTE(prefix, _), LAYER)
 
@@ -11,44 +13,57 @@ INLINE void NAME(outer_tile)(const struct outer *o, size_t first, const int rows
 {
     const LAYER_TYPE *left = o->left, *right[TILE_VECTORS];
     LAYER_VECTOR sums[TILE_ROWS][TILE_VECTORS];
-    _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++) {
+    _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
+    {
         right[v] = (const LAYER_TYPE *)o->right + o->right_at[first + (size_t)v];
-        _Pragma("GCC unroll 16") for (int r = 0; r < rows; r++) {
+        _Pragma("GCC unroll 16") for (int r = 0; r < rows; r++)
+        {
             sums[r][v] = LAYER_OP(set1)(0);
         }
     }
     for (size_t i = 0; i < o->steps; i++, left += o->left_next) {
         const ptrdiff_t at = o->offsets[i];
         LAYER_VECTOR x[TILE_VECTORS];
-        _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++) {
+        _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
+        {
             x[v] = LAYER_OP(load)(right[v] + at);
         }
-        _Pragma("GCC unroll 16") for (int r = 0; r < rows; r++) {
+        _Pragma("GCC unroll 16") for (int r = 0; r < rows; r++)
+        {
             const LAYER_VECTOR factor = LAYER_OP(set1)(left[r * o->left_step]);
-            _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++) {
+            _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
+            {
                 sums[r][v] = LAYER_OP(fma)(factor, x[v], sums[r][v]);
             }
         }
     }
     if (o->before != NULL) {
-        _Pragma("GCC unroll 16") for (int r = 0; r < rows; r++) {
-            _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++) {
-                const LAYER_TYPE *before = (const LAYER_TYPE *)o->before + (size_t)r * o->before_step + (first + (size_t)v) * LAYER_LANES;
+        _Pragma("GCC unroll 16") for (int r = 0; r < rows; r++)
+        {
+            _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
+            {
+                const LAYER_TYPE *before = (const LAYER_TYPE *)o->before +
+                                           (size_t)r * o->before_step +
+                                           (first + (size_t)v) * LAYER_LANES;
                 sums[r][v] = LAYER_OP(add)(LAYER_OP(load)(before), sums[r][v]);
             }
         }
     }
     if (o->bias != NULL) {
-        _Pragma("GCC unroll 16") for (int r = 0; r < rows; r++) {
+        _Pragma("GCC unroll 16") for (int r = 0; r < rows; r++)
+        {
             const LAYER_VECTOR bias = LAYER_OP(set1)(((const LAYER_TYPE *)o->bias)[r]);
-            _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++) {
+            _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
+            {
                 sums[r][v] = LAYER_OP(add)(sums[r][v], bias);
             }
         }
     }
     if (o->relu) {
-        _Pragma("GCC unroll 16") for (int r = 0; r < rows; r++) {
-            _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++) {
+        _Pragma("GCC unroll 16") for (int r = 0; r < rows; r++)
+        {
+            _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
+            {
                 sums[r][v] = LAYER_OP(relu)(sums[r][v]);
             }
         }
@@ -56,13 +71,16 @@ INLINE void NAME(outer_tile)(const struct outer *o, size_t first, const int rows
     LAYER_TYPE *out = o->out;
     if (o->pool && vectors == 2) {
         out += o->out_at[first / 2];
-        _Pragma("GCC unroll 16") for (int r = 0; r < rows; r++, out += o->out_step) {
+        _Pragma("GCC unroll 16") for (int r = 0; r < rows; r++, out += o->out_step)
+        {
             LAYER_OP(store_pair_maxima)(out, LAYER_OP(max_propagating_nan)(sums[r][0], sums[r][1]));
         }
         return;
     }
-    _Pragma("GCC unroll 16") for (int r = 0; r < rows; r++, out += o->out_step) {
-        _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++) {
+    _Pragma("GCC unroll 16") for (int r = 0; r < rows; r++, out += o->out_step)
+    {
+        _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
+        {
             LAYER_OP(store)(out + o->out_at[first + (size_t)v], sums[r][v]);
         }
     }
@@ -70,18 +88,19 @@ INLINE void NAME(outer_tile)(const struct outer *o, size_t first, const int rows
 
 _Static_assert(TILE_VECTORS == 2, "a window of two rows is one tile high");
 
-/* One function for each number of rows, so that each has its registers; they go past all vectors. */
-#define OUTER_ROWS(rows)                                                                          \
-    static __attribute__((noinline)) void NAME(outer_##rows)(const struct outer *call)           \
-    {                                                                                             \
-        const struct outer o = *call; /* which stores of results cannot change */                 \
-        size_t v = 0;                                                                             \
-        for (; v + TILE_VECTORS <= o.vectors; v += TILE_VECTORS) {                                \
-            NAME(outer_tile)(&o, v, rows, TILE_VECTORS);                                          \
-        }                                                                                         \
-        for (; v < o.vectors; v++) {                                                              \
-            NAME(outer_tile)(&o, v, rows, 1);                                                     \
-        }                                                                                         \
+/* One function for each number of rows, so that each has its registers; they go past all vectors.
+ */
+#define OUTER_ROWS(rows) \
+    static __attribute__((noinline)) void NAME(outer_##rows)(const struct outer *call) \
+    { \
+        const struct outer o = *call; /* which stores of results cannot change */ \
+        size_t v = 0; \
+        for (; v + TILE_VECTORS <= o.vectors; v += TILE_VECTORS) { \
+            NAME(outer_tile)(&o, v, rows, TILE_VECTORS); \
+        } \
+        for (; v < o.vectors; v++) { \
+            NAME(outer_tile)(&o, v, rows, 1); \
+        } \
     }
 OUTER_ROWS(1)
 OUTER_ROWS(2)
@@ -108,36 +127,44 @@ static void NAME(outer)(const struct outer *o, size_t rows)
         NAME(outer_7), NAME(outer_8),
 #endif
     };
-    _Static_assert(sizeof by_rows / sizeof *by_rows == TILE_ROWS, "a function for each number of rows");
+    _Static_assert(sizeof by_rows / sizeof *by_rows == TILE_ROWS,
+                   "a function for each number of rows");
     by_rows[rows - 1](o);
 }
 
 /* The totals of DOTS_AT_ONCE vectors of sums. */
 INLINE void NAME(dots_totals)(LAYER_TYPE totals[DOTS_TOTALS], const LAYER_VECTOR sums[DOTS_TOTALS])
 {
-    _Pragma("GCC unroll 8") for (int i = 0; i < DOTS_TOTALS; i += LAYER_LANES) {
+    _Pragma("GCC unroll 8") for (int i = 0; i < DOTS_TOTALS; i += LAYER_LANES)
+    {
         LAYER_OP(store)(totals + i, LAYER_OP(row_sums)(sums + i));
     }
 }
 
-/* rows * columns = DOTS_AT_ONCE products, of which those of the first wanted_rows and wanted_columns are kept. */
-INLINE void NAME(dots_tile)(const struct dots *d, const LAYER_TYPE *const *left, const LAYER_TYPE *const *right, const int rows, const int columns,
+/* rows * columns = DOTS_AT_ONCE products, of which those of the first wanted_rows and
+ * wanted_columns are kept. */
+INLINE void NAME(dots_tile)(const struct dots *d, const LAYER_TYPE *const *left,
+                            const LAYER_TYPE *const *right, const int rows, const int columns,
                             size_t wanted_rows, size_t wanted_columns, LAYER_TYPE *out)
 {
     LAYER_VECTOR sums[DOTS_TOTALS];
     LAYER_TYPE totals[DOTS_TOTALS];
-    _Pragma("GCC unroll 16") for (int i = 0; i < DOTS_TOTALS; i++) {
+    _Pragma("GCC unroll 16") for (int i = 0; i < DOTS_TOTALS; i++)
+    {
         sums[i] = LAYER_OP(set1)(0);
     }
     for (size_t i = 0; i < d->vectors; i++) {
         const ptrdiff_t left_at = d->left_at[i], right_at = d->right_at[i];
         LAYER_VECTOR x[DOTS_AT_ONCE];
-        _Pragma("GCC unroll 8") for (int r = 0; r < rows; r++) {
+        _Pragma("GCC unroll 8") for (int r = 0; r < rows; r++)
+        {
             x[r] = LAYER_OP(load)(left[r] + left_at);
         }
-        _Pragma("GCC unroll 8") for (int c = 0; c < columns; c++) {
+        _Pragma("GCC unroll 8") for (int c = 0; c < columns; c++)
+        {
             const LAYER_VECTOR y = LAYER_OP(load)(right[c] + right_at);
-            _Pragma("GCC unroll 8") for (int r = 0; r < rows; r++) {
+            _Pragma("GCC unroll 8") for (int r = 0; r < rows; r++)
+            {
                 sums[c * rows + r] = LAYER_OP(fma)(x[r], y, sums[c * rows + r]);
             }
         }
@@ -157,11 +184,13 @@ INLINE void NAME(dots_tile)(const struct dots *d, const LAYER_TYPE *const *left,
     }
 }
 
-static void NAME(dots)(const struct dots *d, const void *const *left, size_t rows, const void *const *right, size_t columns, void *out)
+static void NAME(dots)(const struct dots *d, const void *const *left, size_t rows,
+                       const void *const *right, size_t columns, void *out)
 {
     const size_t step = columns == 1 ? DOTS_AT_ONCE : DOTS_AT_ONCE / 2;
     struct dots of_rows = *d;
-    for (size_t r = 0; r < rows; r += step) { /* some left rows stay in L1 while the right ones go past */
+    for (size_t r = 0; r < rows;
+         r += step) { /* some left rows stay in L1 while the right ones go past */
         const LAYER_TYPE *x[DOTS_AT_ONCE];
         const size_t wanted = rows - r < step ? rows - r : step;
         for (size_t i = 0; i < step; i++) {
@@ -176,38 +205,46 @@ static void NAME(dots)(const struct dots *d, const void *const *left, size_t row
         }
         for (size_t c = 0; c < columns; c += 2) {
             const LAYER_TYPE *y[2] = {right[c], right[c + 1 < columns ? c + 1 : c]};
-            NAME(dots_tile)(&of_rows, x, y, DOTS_AT_ONCE / 2, 2, wanted, columns - c < 2 ? 1 : 2, to + c * d->right_step);
+            NAME(dots_tile)(&of_rows, x, y, DOTS_AT_ONCE / 2, 2, wanted, columns - c < 2 ? 1 : 2,
+                            to + c * d->right_step);
         }
     }
 }
 
-INLINE void NAME(patch_rows)(LAYER_TYPE *sums, const LAYER_TYPE *x, size_t row_step, const ptrdiff_t *at, const LAYER_TYPE *factors, size_t n,
-                              const int rows)
+INLINE void NAME(patch_rows)(LAYER_TYPE *sums, const LAYER_TYPE *x, size_t row_step,
+                             const ptrdiff_t *at, const LAYER_TYPE *factors, size_t n,
+                             const int rows)
 {
     LAYER_VECTOR even[PATCH_ROWS], odd[PATCH_ROWS];
-    _Pragma("GCC unroll 6") for (int r = 0; r < rows; r++) {
+    _Pragma("GCC unroll 6") for (int r = 0; r < rows; r++)
+    {
         even[r] = odd[r] = LAYER_OP(set1)(0);
     }
     size_t i = 0;
     for (; i + 2 <= n; i += 2) {
         const LAYER_TYPE *first = x + at[i], *second = x + at[i + 1];
         const LAYER_VECTOR f = LAYER_OP(set1)(factors[i]), g = LAYER_OP(set1)(factors[i + 1]);
-        _Pragma("GCC unroll 6") for (int r = 0; r < rows; r++) {
+        _Pragma("GCC unroll 6") for (int r = 0; r < rows; r++)
+        {
             even[r] = LAYER_OP(fma)(f, LAYER_OP(load)(first + (size_t)r * row_step), even[r]);
             odd[r] = LAYER_OP(fma)(g, LAYER_OP(load)(second + (size_t)r * row_step), odd[r]);
         }
     }
     for (; i < n; i++) {
-        _Pragma("GCC unroll 6") for (int r = 0; r < rows; r++) {
-            even[r] = LAYER_OP(fma)(LAYER_OP(set1)(factors[i]), LAYER_OP(load)(x + at[i] + (size_t)r * row_step), even[r]);
+        _Pragma("GCC unroll 6") for (int r = 0; r < rows; r++)
+        {
+            even[r] = LAYER_OP(fma)(LAYER_OP(set1)(factors[i]),
+                                    LAYER_OP(load)(x + at[i] + (size_t)r * row_step), even[r]);
         }
     }
-    _Pragma("GCC unroll 6") for (int r = 0; r < rows; r++) {
+    _Pragma("GCC unroll 6") for (int r = 0; r < rows; r++)
+    {
         LAYER_OP(store)(sums + r * LAYER_LANES, LAYER_OP(add)(even[r], odd[r]));
     }
 }
 
-static void NAME(patches)(void *sums, const void *x, size_t row_step, const ptrdiff_t *at, const void *factors, size_t n, size_t rows)
+static void NAME(patches)(void *sums, const void *x, size_t row_step, const ptrdiff_t *at,
+                          const void *factors, size_t n, size_t rows)
 {
     switch (rows) {
     case 1:
@@ -231,14 +268,16 @@ static void NAME(patches)(void *sums, const void *x, size_t row_step, const ptrd
     }
 }
 
-static void NAME(add_rows)(void *to_void, size_t to_step, const void *from_void, size_t from_step, size_t rows, size_t n)
+static void NAME(add_rows)(void *to_void, size_t to_step, const void *from_void, size_t from_step,
+                           size_t rows, size_t n)
 {
     LAYER_TYPE *to = to_void;
     const LAYER_TYPE *from = from_void;
     for (size_t r = 0; r < rows; r++, to += to_step, from += from_step) {
         size_t i = 0;
         for (; i + LAYER_LANES <= n; i += LAYER_LANES) {
-            LAYER_OP(store)(to + i, LAYER_OP(add)(LAYER_OP(load)(to + i), LAYER_OP(load)(from + i)));
+            LAYER_OP(store)(to + i,
+                            LAYER_OP(add)(LAYER_OP(load)(to + i), LAYER_OP(load)(from + i)));
         }
         for (; i < n; i++) {
             to[i] += from[i];
@@ -247,7 +286,8 @@ static void NAME(add_rows)(void *to_void, size_t to_step, const void *from_void,
 }
 
 /* Loops that compilers turn into vectors: first the pairs of a row, then one row with the other. */
-INLINE void NAME(pair_maxima)(LAYER_TYPE *restrict most, LAYER_INTEGER *restrict place, const LAYER_TYPE *restrict in, size_t n)
+INLINE void NAME(pair_maxima)(LAYER_TYPE *restrict most, LAYER_INTEGER *restrict place,
+                              const LAYER_TYPE *restrict in, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         const LAYER_TYPE left = in[2 * i], right = in[2 * i + 1];
@@ -257,14 +297,17 @@ INLINE void NAME(pair_maxima)(LAYER_TYPE *restrict most, LAYER_INTEGER *restrict
     }
 }
 
-static void NAME(pool_squares)(void *out_void, int64_t *indices, const void *rows, size_t width, size_t lines, size_t squares)
+static void NAME(pool_squares)(void *out_void, int64_t *indices, const void *rows, size_t width,
+                               size_t lines, size_t squares)
 {
     enum { AT_ONCE = 256 };
     LAYER_TYPE most[2 * AT_ONCE], *restrict out = out_void;
     LAYER_INTEGER place[2 * AT_ONCE];
     const LAYER_TYPE *in = rows;
     const size_t n = squares < AT_ONCE ? squares : AT_ONCE; /* of a line at a time */
-    const bool dense = n > 0 && width == 2 * squares && n == squares; /* then lines are one after another, and some are done together */
+    const bool dense =
+        n > 0 && width == 2 * squares &&
+        n == squares; /* then lines are one after another, and some are done together */
     const size_t most_lines = dense ? AT_ONCE / n : 1;
     for (size_t line = 0, some; line < lines; line += some) {
         some = lines - line < most_lines ? lines - line : most_lines;
@@ -278,15 +321,20 @@ static void NAME(pool_squares)(void *out_void, int64_t *indices, const void *row
                 NAME(pair_maxima)(most + count, place + count, from + width, count);
             }
             for (size_t l = 0; l < some; l++) {
-                const LAYER_TYPE *restrict above = most + 2 * l * count, *restrict below = above + count;
-                const LAYER_INTEGER *restrict place_above = place + 2 * l * count, *restrict place_below = place_above + count;
+                const LAYER_TYPE *restrict above = most + 2 * l * count, *restrict below =
+                                                                             above + count;
+                const LAYER_INTEGER *restrict place_above = place + 2 * l * count,
+                                              *restrict place_below = place_above + count;
                 const size_t to = (line + l) * squares + at;
                 const int64_t first = (int64_t)(2 * ((line + l) * width + at));
                 for (size_t i = 0; i < count; i++) {
-                    const LAYER_INTEGER take = (LAYER_INTEGER)(below[i] > above[i]) | (LAYER_INTEGER)(below[i] != below[i]);
+                    const LAYER_INTEGER take = (LAYER_INTEGER)(below[i] > above[i]) |
+                                               (LAYER_INTEGER)(below[i] != below[i]);
                     out[to + i] = take ? below[i] : above[i];
                     if (indices != NULL) {
-                        indices[to + i] = first + (int64_t)(2 * i) + (take ? place_below[i] + (LAYER_INTEGER)width : place_above[i]);
+                        indices[to + i] =
+                            first + (int64_t)(2 * i) +
+                            (take ? place_below[i] + (LAYER_INTEGER)width : place_above[i]);
                     }
                 }
             }

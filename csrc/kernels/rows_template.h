@@ -1,10 +1,11 @@
 /*
  * Sums along rows and down columns for one element type. Parameters, undefined again at the end:
  *   ELEMENT, ELEMENT_TYPE, ELEMENT_LOAD   name, C type, load of VD_LANES elements as doubles
- *   ELEMENT_KEEP_ERRORS                   defined: products do not fit a double exactly, so keep the rounding errors
- *   ELEMENT_LOAD_PAIR                     defined for 16-bit floats: loads 2 * VF_LANES of them as two vectors of floats
- *   ELEMENT_LOAD_INTEGERS                 defined for 8-bit integers: loads 2 * VF_LANES of them
- *   ELEMENT_RANGE_CHECKED                 defined: their products may leave the range of a float
+ *   ELEMENT_KEEP_ERRORS                   defined: products do not fit a double exactly, so keep
+ * the rounding errors ELEMENT_LOAD_PAIR                     defined for 16-bit floats: loads 2 *
+ * VF_LANES of them as two vectors of floats ELEMENT_LOAD_INTEGERS                 defined for 8-bit
+ * integers: loads 2 * VF_LANES of them ELEMENT_RANGE_CHECKED                 defined: their
+ * products may leave the range of a float
  */
 #define NAME(prefix) PASTE(PASTE(prefix, _), ELEMENT)
 
@@ -17,17 +18,15 @@
 #endif
 
 /* The products of x and y that `kind` asks for, added to sums[0..2] = xy, xx, yy by `add`. */
-#define EACH_SUM(kind, x, y, add)  \
-    do {                           \
-        if ((kind) != SUMS_SQUARE) \
-            add(0, x, y);          \
-        if ((kind) != SUMS_DOT)    \
-            add(1, x, x);          \
-        if ((kind) == SUMS_ALL)    \
-            add(2, y, y);          \
+#define EACH_SUM(kind, x, y, add) \
+    do { \
+        if ((kind) != SUMS_SQUARE) add(0, x, y); \
+        if ((kind) != SUMS_DOT) add(1, x, x); \
+        if ((kind) == SUMS_ALL) add(2, y, y); \
     } while (0)
 
-/* Functions of one row: `watched`, they look at the watch every POLL_ROWS elements, which takes some nanoseconds of short rows. */
+/* Functions of one row: `watched`, they look at the watch every POLL_ROWS elements, which takes
+ * some nanoseconds of short rows. */
 
 /* The last elements of a row, padded with zeros, which change no sum. */
 INLINE vd NAME(load_tail)(const ELEMENT_TYPE *p, size_t n)
@@ -39,7 +38,8 @@ INLINE vd NAME(load_tail)(const ELEMENT_TYPE *p, size_t n)
 
 #ifdef ELEMENT_KEEP_ERRORS
 
-INLINE void NAME(row_sums)(double out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n, enum sums kind, bool released)
+INLINE void NAME(row_sums)(double out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n,
+                           enum sums kind, bool released)
 {
     const vd zero = vd_set1(0.0);
     struct exact sums[3] = {{zero, zero}, {zero, zero}, {zero, zero}};
@@ -50,7 +50,9 @@ INLINE void NAME(row_sums)(double out[3], const ELEMENT_TYPE *x, const ELEMENT_T
         vd group[3] = {zero, zero, zero};
         for (int step = 0; step < 4 && k < n; step++, k += VD_LANES) {
             vd a = n - k >= VD_LANES ? ELEMENT_LOAD(x + k) : NAME(load_tail)(x + k, n - k);
-            vd b = kind == SUMS_SQUARE ? a : n - k >= VD_LANES ? ELEMENT_LOAD(y + k) : NAME(load_tail)(y + k, n - k);
+            vd b = kind == SUMS_SQUARE ? a
+                   : n - k >= VD_LANES ? ELEMENT_LOAD(y + k)
+                                       : NAME(load_tail)(y + k, n - k);
             if (step == 0) {
                 EACH_SUM(kind, a, b, START);
             } else {
@@ -75,8 +77,10 @@ INLINE void NAME(row_sums)(double out[3], const ELEMENT_TYPE *x, const ELEMENT_T
 
 #ifdef ELEMENT_LOAD_INTEGERS
 
-/* The lanes of a row's sums, exactly: so many products in 32 bits that they cannot overflow, then in double. */
-INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n, enum sums kind, bool released)
+/* The lanes of a row's sums, exactly: so many products in 32 bits that they cannot overflow, then
+ * in double. */
+INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n,
+                            enum sums kind, bool released)
 {
     enum { STEP = 2 * VF_LANES, SHORT_CHAIN = 1 << 13 };
     out[0] = out[1] = out[2] = vd_set1(0.0);
@@ -85,14 +89,16 @@ INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE
         vi sums[3] = {vi_zero(), vi_zero(), vi_zero()};
         const size_t end = n - k < SHORT_CHAIN * STEP ? n : k + SHORT_CHAIN * STEP;
         for (; end - k >= STEP; k += STEP) {
-            const vh a = ELEMENT_LOAD_INTEGERS(x + k), b = kind == SUMS_SQUARE ? a : ELEMENT_LOAD_INTEGERS(y + k);
+            const vh a = ELEMENT_LOAD_INTEGERS(x + k),
+                     b = kind == SUMS_SQUARE ? a : ELEMENT_LOAD_INTEGERS(y + k);
             EACH_SUM(kind, a, b, ADD);
         }
         if (k < end) {
             ELEMENT_TYPE tail[2][STEP] = {{0}};
             memcpy(tail[0], x + k, end - k);
             memcpy(tail[1], y + k, kind == SUMS_SQUARE ? 0 : end - k);
-            const vh a = ELEMENT_LOAD_INTEGERS(tail[0]), b = kind == SUMS_SQUARE ? a : ELEMENT_LOAD_INTEGERS(tail[1]);
+            const vh a = ELEMENT_LOAD_INTEGERS(tail[0]),
+                     b = kind == SUMS_SQUARE ? a : ELEMENT_LOAD_INTEGERS(tail[1]);
             EACH_SUM(kind, a, b, ADD);
             k = end;
         }
@@ -106,7 +112,8 @@ INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE
 #else
 
 /* The lanes of a row's sums; vd_row_sums folds those of several rows in one go. */
-INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n, enum sums kind, bool released)
+INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n,
+                            enum sums kind, bool released)
 {
     vd sums[SUM_CHAINS][3];
     size_t k = 0;
@@ -114,7 +121,8 @@ INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE
         sums[chain][0] = sums[chain][1] = sums[chain][2] = vd_set1(0.0);
     }
 #define ADD(s, a, b) sums[chain][s] = vd_fma(a, b, sums[chain][s])
-    for (size_t end = released && n > POLL_ROWS ? POLL_ROWS : n;; end = n - k < POLL_ROWS ? n : k + POLL_ROWS) {
+    for (size_t end = released && n > POLL_ROWS ? POLL_ROWS : n;;
+         end = n - k < POLL_ROWS ? n : k + POLL_ROWS) {
         for (; end - k >= SUM_CHAINS * VD_LANES; k += SUM_CHAINS * VD_LANES) {
             for (size_t line = 0; line < SUM_CHAINS * VD_LANES * sizeof *x; line += 64) {
                 __builtin_prefetch((const char *)(x + k) + ROWS_AHEAD + line);
@@ -122,8 +130,10 @@ INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE
                     __builtin_prefetch((const char *)(y + k) + ROWS_AHEAD + line);
                 }
             }
-            _Pragma("GCC unroll 4") for (int chain = 0; chain < SUM_CHAINS; chain++) {
-                const vd a = ELEMENT_LOAD(x + k + chain * VD_LANES), b = kind == SUMS_SQUARE ? a : ELEMENT_LOAD(y + k + chain * VD_LANES);
+            _Pragma("GCC unroll 4") for (int chain = 0; chain < SUM_CHAINS; chain++)
+            {
+                const vd a = ELEMENT_LOAD(x + k + chain * VD_LANES),
+                         b = kind == SUMS_SQUARE ? a : ELEMENT_LOAD(y + k + chain * VD_LANES);
                 EACH_SUM(kind, a, b, ADD);
             }
         }
@@ -134,7 +144,9 @@ INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE
     }
     for (int chain = 0; k < n; k += VD_LANES) {
         const vd a = n - k >= VD_LANES ? ELEMENT_LOAD(x + k) : NAME(load_tail)(x + k, n - k);
-        const vd b = kind == SUMS_SQUARE ? a : n - k >= VD_LANES ? ELEMENT_LOAD(y + k) : NAME(load_tail)(y + k, n - k);
+        const vd b = kind == SUMS_SQUARE ? a
+                     : n - k >= VD_LANES ? ELEMENT_LOAD(y + k)
+                                         : NAME(load_tail)(y + k, n - k);
         EACH_SUM(kind, a, b, ADD);
     }
 #undef ADD
@@ -149,7 +161,8 @@ INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE
 #endif
 
 #ifdef ELEMENT_LOAD_PAIR
-/* The products of 2 * VF_LANES elements of two rows of 16-bit floats, added to six sums in float. */
+/* The products of 2 * VF_LANES elements of two rows of 16-bit floats, added to six sums in float.
+ */
 INLINE void NAME(half_step)(vf low[3], vf high[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y)
 {
     vf x_low, x_high, y_low, y_high;
@@ -164,8 +177,9 @@ INLINE void NAME(half_step)(vf low[3], vf high[3], const ELEMENT_TYPE *x, const 
 }
 
 /*
- * All three sums of a row of 16-bit floats, whose products are floats exactly: chains of HALF_CHAIN of them in float, the
- * chains in double. The result is rounded to 16 bits at last, so this is wide enough.
+ * All three sums of a row of 16-bit floats, whose products are floats exactly: chains of HALF_CHAIN
+ * of them in float, the chains in double. The result is rounded to 16 bits at last, so this is wide
+ * enough.
  */
 INLINE void NAME(half_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n)
 {
@@ -200,7 +214,8 @@ INLINE void NAME(half_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYP
 #endif
 
 /* The sums of one row, also of one that is longer than POLL_ROWS. */
-INLINE void NAME(one_row)(double out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n, enum sums kind)
+INLINE void NAME(one_row)(double out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n,
+                          enum sums kind)
 {
 #ifdef ELEMENT_KEEP_ERRORS
     NAME(row_sums)(out, x, y, n, kind, true);
@@ -220,8 +235,11 @@ INLINE void NAME(one_row)(double out[3], const ELEMENT_TYPE *x, const ELEMENT_TY
 }
 
 #ifdef ELEMENT_RANGE_CHECKED
-/* The sums of row r again, in double throughout, if some of them are not well within the range of a float. */
-static __attribute__((noinline)) void NAME(wide_row)(double sums[3][VD_LANES], size_t r, const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n)
+/* The sums of row r again, in double throughout, if some of them are not well within the range of a
+ * float. */
+static __attribute__((noinline)) void NAME(wide_row)(double sums[3][VD_LANES], size_t r,
+                                                     const ELEMENT_TYPE *x, const ELEMENT_TYPE *y,
+                                                     size_t n)
 {
     const double xx = sums[1][r], yy = sums[2][r];
     double row[3];
@@ -236,15 +254,17 @@ static __attribute__((noinline)) void NAME(wide_row)(double sums[3][VD_LANES], s
 #endif
 
 /* `rows` rows, at most VD_LANES. `brief`: 16-bit floats may be summed in float. */
-INLINE void NAME(some_rows)(double *xy, double *xx, double *yy, const char *x, const char *y, size_t rows, size_t n, ptrdiff_t x_step,
-                            ptrdiff_t y_step, enum sums kind, bool brief)
+INLINE void NAME(some_rows)(double *xy, double *xx, double *yy, const char *x, const char *y,
+                            size_t rows, size_t n, ptrdiff_t x_step, ptrdiff_t y_step,
+                            enum sums kind, bool brief)
 {
     double sums[3][VD_LANES];
     (void)brief;
 #ifdef ELEMENT_KEEP_ERRORS
     for (size_t r = 0; r < rows; r++) {
         double row[3];
-        NAME(row_sums)(row, (const void *)(x + (ptrdiff_t)r * x_step), (const void *)(y + (ptrdiff_t)r * y_step), n, kind, false);
+        NAME(row_sums)(row, (const void *)(x + (ptrdiff_t)r * x_step),
+                       (const void *)(y + (ptrdiff_t)r * y_step), n, kind, false);
         for (int s = 0; s < 3; s++) {
             sums[s][r] = row[s];
         }
@@ -254,7 +274,8 @@ INLINE void NAME(some_rows)(double *xy, double *xx, double *yy, const char *x, c
     for (size_t r = 0; r < VD_LANES; r++) {
         vd row[3] = {vd_set1(0.0), vd_set1(0.0), vd_set1(0.0)};
         if (r < rows) {
-            const ELEMENT_TYPE *from_x = (const void *)(x + (ptrdiff_t)r * x_step), *from_y = (const void *)(y + (ptrdiff_t)r * y_step);
+            const ELEMENT_TYPE *from_x = (const void *)(x + (ptrdiff_t)r * x_step),
+                               *from_y = (const void *)(y + (ptrdiff_t)r * y_step);
 #ifdef ELEMENT_LOAD_PAIR
             if (brief) {
                 NAME(half_lanes)(row, from_x, from_y, n);
@@ -273,13 +294,16 @@ INLINE void NAME(some_rows)(double *xy, double *xx, double *yy, const char *x, c
     /* in double, wherever something that counts may have left the range of a float */
     const vd least = vd_set1(0x1p-60), most = vd_set1(0x1p100);
     vd squares = vd_load(sums[1]), y_squares = vd_load(sums[2]);
-    bool fits = vd_all_at_least(squares, least) && vd_all_at_least(y_squares, least) && vd_all_at_least(most, squares) && vd_all_at_least(most, y_squares);
+    bool fits = vd_all_at_least(squares, least) && vd_all_at_least(y_squares, least) &&
+                vd_all_at_least(most, squares) && vd_all_at_least(most, y_squares);
     for (size_t r = 0; brief && !fits && r < rows; r++) {
-        NAME(wide_row)(sums, r, (const void *)(x + (ptrdiff_t)r * x_step), (const void *)(y + (ptrdiff_t)r * y_step), n);
+        NAME(wide_row)(sums, r, (const void *)(x + (ptrdiff_t)r * x_step),
+                       (const void *)(y + (ptrdiff_t)r * y_step), n);
     }
 #endif
 #endif
-    double *const to[3] = {kind == SUMS_SQUARE ? NULL : xy, kind == SUMS_DOT ? NULL : xx, kind == SUMS_ALL ? yy : NULL};
+    double *const to[3] = {kind == SUMS_SQUARE ? NULL : xy, kind == SUMS_DOT ? NULL : xx,
+                           kind == SUMS_ALL ? yy : NULL};
     for (int s = 0; s < 3; s++) {
         if (to[s] != NULL) {
             memcpy(to[s], sums[s], rows * sizeof **to);
@@ -287,8 +311,8 @@ INLINE void NAME(some_rows)(double *xy, double *xx, double *yy, const char *x, c
     }
 }
 
-INLINE void NAME(rows)(double *xy, double *xx, double *yy, const char *x, const char *y, size_t rows, size_t n, ptrdiff_t x_step,
-                       ptrdiff_t y_step, enum sums kind)
+INLINE void NAME(rows)(double *xy, double *xx, double *yy, const char *x, const char *y,
+                       size_t rows, size_t n, ptrdiff_t x_step, ptrdiff_t y_step, enum sums kind)
 {
     size_t r = 0;
     if (kind == SUMS_SQUARE) { /* y and xy may be NULL */
@@ -296,24 +320,30 @@ INLINE void NAME(rows)(double *xy, double *xx, double *yy, const char *x, const 
         y_step = x_step;
         xy = xx;
     }
-    xx = kind == SUMS_DOT ? xy : xx; /* nor is NULL added to, though what is not wanted is not written */
+    xx = kind == SUMS_DOT ? xy
+                          : xx; /* nor is NULL added to, though what is not wanted is not written */
     yy = kind == SUMS_ALL ? yy : xx;
     for (; rows - r >= VD_LANES; r += VD_LANES) {
         const ptrdiff_t i = (ptrdiff_t)r;
-        NAME(some_rows)(xy + i, xx + i, yy + i, x + i * x_step, y + i * y_step, VD_LANES, n, x_step, y_step, kind, false);
+        NAME(some_rows)(xy + i, xx + i, yy + i, x + i * x_step, y + i * y_step, VD_LANES, n, x_step,
+                        y_step, kind, false);
     }
     if (r < rows) {
         const ptrdiff_t i = (ptrdiff_t)r;
-        NAME(some_rows)(xy + i, xx + i, yy + i, x + i * x_step, y + i * y_step, rows - r, n, x_step, y_step, kind, false);
+        NAME(some_rows)(xy + i, xx + i, yy + i, x + i * x_step, y + i * y_step, rows - r, n, x_step,
+                        y_step, kind, false);
     }
 }
 
-/* Rows that are longer than POLL_ROWS, one by one: code of its own, so that short rows pay nothing for it. */
-INLINE void NAME(long_rows)(double *xy, double *xx, double *yy, const char *x, const char *y, size_t rows, size_t n, ptrdiff_t x_step,
-                            ptrdiff_t y_step, enum sums kind)
+/* Rows that are longer than POLL_ROWS, one by one: code of its own, so that short rows pay nothing
+ * for it. */
+INLINE void NAME(long_rows)(double *xy, double *xx, double *yy, const char *x, const char *y,
+                            size_t rows, size_t n, ptrdiff_t x_step, ptrdiff_t y_step,
+                            enum sums kind)
 {
     for (size_t r = 0; r < rows; r++) {
-        const char *from_x = x + (ptrdiff_t)r * x_step, *from_y = kind == SUMS_SQUARE ? from_x : y + (ptrdiff_t)r * y_step;
+        const char *from_x = x + (ptrdiff_t)r * x_step,
+                   *from_y = kind == SUMS_SQUARE ? from_x : y + (ptrdiff_t)r * y_step;
         double sums[3];
         NAME(one_row)(sums, (const void *)from_x, (const void *)from_y, n, kind);
         if (kind != SUMS_SQUARE) {
@@ -328,42 +358,50 @@ INLINE void NAME(long_rows)(double *xy, double *xx, double *yy, const char *x, c
     }
 }
 
-/* Cosines a step behind the sums: their divisions then wait for nothing, and nothing waits for them. */
-static bool NAME(cosine_rows)(double *out, double *xy, double *xx, double *yy, const void *x, const void *y, size_t rows, size_t n,
-                              ptrdiff_t x_step, ptrdiff_t y_step, double floor)
+/* Cosines a step behind the sums: their divisions then wait for nothing, and nothing waits for
+ * them. */
+static bool NAME(cosine_rows)(double *out, double *xy, double *xx, double *yy, const void *x,
+                              const void *y, size_t rows, size_t n, ptrdiff_t x_step,
+                              ptrdiff_t y_step, double floor)
 {
     const vd limit = vd_set1(floor);
     const char *from_x = x, *from_y = y;
     bool all = true;
     size_t r = 0, done = 0;
-    for (; rows - r >= VD_LANES; r += VD_LANES, from_x += VD_LANES * x_step, from_y += VD_LANES * y_step) {
-        NAME(some_rows)(xy + r, xx + r, yy + r, from_x, from_y, VD_LANES, n, x_step, y_step, SUMS_ALL, true);
+    for (; rows - r >= VD_LANES;
+         r += VD_LANES, from_x += VD_LANES * x_step, from_y += VD_LANES * y_step) {
+        NAME(some_rows)(xy + r, xx + r, yy + r, from_x, from_y, VD_LANES, n, x_step, y_step,
+                        SUMS_ALL, true);
         if (r > 0) {
             all &= cosine_vector(out + done, xy + done, xx + done, yy + done, limit);
             done = r;
         }
     }
     if (r < rows) {
-        NAME(some_rows)(xy + r, xx + r, yy + r, from_x, from_y, rows - r, n, x_step, y_step, SUMS_ALL, true);
+        NAME(some_rows)(xy + r, xx + r, yy + r, from_x, from_y, rows - r, n, x_step, y_step,
+                        SUMS_ALL, true);
     }
     return cosine_sums(out + done, xy + done, xx + done, yy + done, rows - done, floor) && all;
 }
 
 /*
- * `count` columns (at most `vectors` vectors) from j on, all steps. What lies as many steps further down is asked for
- * meanwhile: that far the hardware does not look, since it takes each row for a stream of its own. Asking it into L2 is a
- * fifth faster than not at all, into L1 slower.
+ * `count` columns (at most `vectors` vectors) from j on, all steps. What lies as many steps further
+ * down is asked for meanwhile: that far the hardware does not look, since it takes each row for a
+ * stream of its own. Asking it into L2 is a fifth faster than not at all, into L1 slower.
  */
-INLINE void NAME(column_sums)(double *sums, size_t n, size_t j, size_t count, int vectors, const char *x, const char *y, size_t steps,
-                              ptrdiff_t x_step, ptrdiff_t y_step, enum sums kind)
+INLINE void NAME(column_sums)(double *sums, size_t n, size_t j, size_t count, int vectors,
+                              const char *x, const char *y, size_t steps, ptrdiff_t x_step,
+                              ptrdiff_t y_step, enum sums kind)
 {
     const bool whole = count == (size_t)vectors * VD_LANES;
     const ptrdiff_t x_ahead = (ptrdiff_t)steps * x_step, y_ahead = (ptrdiff_t)steps * y_step;
-    const bool wanted[6] = {kind != SUMS_SQUARE, kind != SUMS_DOT, kind == SUMS_ALL, kind != SUMS_SQUARE, kind != SUMS_DOT, kind == SUMS_ALL};
+    const bool wanted[6] = {kind != SUMS_SQUARE, kind != SUMS_DOT, kind == SUMS_ALL,
+                            kind != SUMS_SQUARE, kind != SUMS_DOT, kind == SUMS_ALL};
     double lanes[6][COLUMN_WIDTH] = {{0}}, *to[6];
     vd total[3][COLUMN_VECTORS];
     for (int s = 0; s < SUM_ARRAYS; s++) {
-        to[s] = whole || !wanted[s] ? sums + s * n + j : memcpy(lanes[s], sums + s * n + j, count * sizeof **lanes);
+        to[s] = whole || !wanted[s] ? sums + s * n + j
+                                    : memcpy(lanes[s], sums + s * n + j, count * sizeof **lanes);
     }
     for (int s = 0; s < 3; s++) {
         for (int v = 0; wanted[s] && v < vectors; v++) {
@@ -384,7 +422,8 @@ INLINE void NAME(column_sums)(double *sums, size_t n, size_t j, size_t count, in
             from_y = kind == SUMS_SQUARE ? from_x : memcpy(tail[1], y, count * sizeof **tail);
         }
         for (int v = 0; v < vectors; v++) {
-            vd a = ELEMENT_LOAD(from_x + v * VD_LANES), b = kind == SUMS_SQUARE ? a : ELEMENT_LOAD(from_y + v * VD_LANES);
+            vd a = ELEMENT_LOAD(from_x + v * VD_LANES),
+               b = kind == SUMS_SQUARE ? a : ELEMENT_LOAD(from_y + v * VD_LANES);
             EACH_SUM(kind, a, b, ADD);
         }
     }
@@ -406,8 +445,8 @@ INLINE void NAME(column_sums)(double *sums, size_t n, size_t j, size_t count, in
     }
 }
 
-INLINE void NAME(columns)(double *sums, size_t n, const void *x, const void *y, size_t steps, ptrdiff_t x_step, ptrdiff_t y_step,
-                          enum sums kind)
+INLINE void NAME(columns)(double *sums, size_t n, const void *x, const void *y, size_t steps,
+                          ptrdiff_t x_step, ptrdiff_t y_step, enum sums kind)
 {
     size_t j = 0;
     if (kind == SUMS_SQUARE) { /* y may be NULL */
@@ -415,7 +454,8 @@ INLINE void NAME(columns)(double *sums, size_t n, const void *x, const void *y, 
         y_step = x_step;
     }
     for (; n - j >= COLUMN_WIDTH; j += COLUMN_WIDTH) {
-        NAME(column_sums)(sums, n, j, COLUMN_WIDTH, COLUMN_VECTORS, x, y, steps, x_step, y_step, kind);
+        NAME(column_sums)(sums, n, j, COLUMN_WIDTH, COLUMN_VECTORS, x, y, steps, x_step, y_step,
+                          kind);
     }
     for (; n - j >= VD_LANES; j += VD_LANES) {
         NAME(column_sums)(sums, n, j, VD_LANES, 1, x, y, steps, x_step, y_step, kind);
@@ -425,25 +465,27 @@ INLINE void NAME(columns)(double *sums, size_t n, const void *x, const void *y, 
     }
 }
 
-#define KIND(word, kind)                                                                                                               \
-    static __attribute__((noinline)) void NAME(long_rows_##word)(double *xy, double *xx, double *yy, const void *x, const void *y,     \
-                                                                 size_t rows, size_t n, ptrdiff_t x_step, ptrdiff_t y_step)            \
-    {                                                                                                                                  \
-        NAME(long_rows)(xy, xx, yy, x, y, rows, n, x_step, y_step, kind);                                                              \
-    }                                                                                                                                  \
-    static void NAME(rows_##word)(double *xy, double *xx, double *yy, const void *x, const void *y, size_t rows, size_t n,             \
-                                  ptrdiff_t x_step, ptrdiff_t y_step)                                                                  \
-    {                                                                                                                                  \
-        if (n > POLL_ROWS) {                                                                                                            \
-            NAME(long_rows_##word)(xy, xx, yy, x, y, rows, n, x_step, y_step);                                                         \
-        } else {                                                                                                                       \
-            NAME(rows)(xy, xx, yy, x, y, rows, n, x_step, y_step, kind);                                                               \
-        }                                                                                                                              \
-    }                                                                                                                                  \
-    static void NAME(columns_##word)(double *sums, size_t n, const void *x, const void *y, size_t steps, ptrdiff_t x_step,             \
-                                     ptrdiff_t y_step)                                                                                 \
-    {                                                                                                                                  \
-        NAME(columns)(sums, n, x, y, steps, x_step, y_step, kind);                                                                     \
+#define KIND(word, kind) \
+    static __attribute__((noinline)) void NAME(long_rows_##word)( \
+        double *xy, double *xx, double *yy, const void *x, const void *y, size_t rows, size_t n, \
+        ptrdiff_t x_step, ptrdiff_t y_step) \
+    { \
+        NAME(long_rows)(xy, xx, yy, x, y, rows, n, x_step, y_step, kind); \
+    } \
+    static void NAME(rows_##word)(double *xy, double *xx, double *yy, const void *x, \
+                                  const void *y, size_t rows, size_t n, ptrdiff_t x_step, \
+                                  ptrdiff_t y_step) \
+    { \
+        if (n > POLL_ROWS) { \
+            NAME(long_rows_##word)(xy, xx, yy, x, y, rows, n, x_step, y_step); \
+        } else { \
+            NAME(rows)(xy, xx, yy, x, y, rows, n, x_step, y_step, kind); \
+        } \
+    } \
+    static void NAME(columns_##word)(double *sums, size_t n, const void *x, const void *y, \
+                                     size_t steps, ptrdiff_t x_step, ptrdiff_t y_step) \
+    { \
+        NAME(columns)(sums, n, x, y, steps, x_step, y_step, kind); \
     }
 KIND(all, SUMS_ALL)
 KIND(dot, SUMS_DOT)

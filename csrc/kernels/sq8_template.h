@@ -51,8 +51,10 @@ static float quantize(uint8_t *codes, struct code_scale *scale, const float *x, 
 {
     float most, square, lanes[VF_LANES], total;
     quantize_range(&most, &square, x, n);
-    const float norm = sqrtf(square) < eps ? eps : sqrtf(square), weight = 1.0f / norm, step = most * weight / (CODE_ZERO - 1);
-    const vf by_inverse = vf_set1(most > 0.0f ? (CODE_ZERO - 1) / most : 0.0f), by_weight = vf_set1(weight), minus_step = vf_set1(-step);
+    const float norm = sqrtf(square) < eps ? eps : sqrtf(square), weight = 1.0f / norm,
+                step = most * weight / (CODE_ZERO - 1);
+    const vf by_inverse = vf_set1(most > 0.0f ? (CODE_ZERO - 1) / most : 0.0f),
+             by_weight = vf_set1(weight), minus_step = vf_set1(-step);
     vf squares[4], a[4];
     for (int i = 0; i < 4; i++) {
         squares[i] = vf_set1(0.0f);
@@ -60,7 +62,8 @@ static float quantize(uint8_t *codes, struct code_scale *scale, const float *x, 
     for (size_t k = 0; k < n; k += ENCODED) {
         quantize_load(a, x, k, n);
         for (int i = 0; i < 4; i++) {
-            const vf whole = vf_round(vf_mul(a[i], by_inverse)), left = vf_fma(minus_step, whole, vf_mul(a[i], by_weight));
+            const vf whole = vf_round(vf_mul(a[i], by_inverse)),
+                     left = vf_fma(minus_step, whole, vf_mul(a[i], by_weight));
             squares[i] = vf_fma(left, left, squares[i]);
             a[i] = whole;
         }
@@ -74,49 +77,62 @@ static float quantize(uint8_t *codes, struct code_scale *scale, const float *x, 
     }
     vf_store(lanes, vf_add(vf_add(squares[0], squares[1]), vf_add(squares[2], squares[3])));
     total = horizontal_sum(lanes);
-    /* the rounding of the sums and of weight, then of each term; NaN and infinity make the rest infinite */
-    const float rest = sqrtf(total) * (float)(1.0 + COARSE_DOT_ERROR(n)) + (float)COARSE_DOT_ERROR(n) + 0x1p-20f;
-    *scale = rest < 2.0f && step < 2.0f ? (struct code_scale){step, rest} : (struct code_scale){0.0f, INFINITY};
+    /* the rounding of the sums and of weight, then of each term; NaN and infinity make the rest
+     * infinite */
+    const float rest =
+        sqrtf(total) * (float)(1.0 + COARSE_DOT_ERROR(n)) + (float)COARSE_DOT_ERROR(n) + 0x1p-20f;
+    *scale = rest < 2.0f && step < 2.0f ? (struct code_scale){step, rest}
+                                        : (struct code_scale){0.0f, INFINITY};
     return square;
 }
 
 /* Some rows with some queries; lanes[q * row_count + r] are the sums of one pair. */
-INLINE void codes_block(vi *lanes, const uint8_t *const *rows, const int row_count, const CODE_FACTOR *const *queries, const int count, size_t n)
+INLINE void codes_block(vi *lanes, const uint8_t *const *rows, const int row_count,
+                        const CODE_FACTOR *const *queries, const int count, size_t n)
 {
     size_t k = 0;
-    _Pragma("GCC unroll 16") for (int i = 0; i < row_count * count; i++) {
+    _Pragma("GCC unroll 16") for (int i = 0; i < row_count * count; i++)
+    {
         lanes[i] = vi_zero();
     }
     for (; n - k >= CODES_LANES; k += CODES_LANES) {
         vc factors[CODES_QUERIES];
-        _Pragma("GCC unroll 4") for (int q = 0; q < count; q++) {
+        _Pragma("GCC unroll 4") for (int q = 0; q < count; q++)
+        {
             factors[q] = vc_load_factors(queries[q] + k);
         }
-        _Pragma("GCC unroll 16") for (int r = 0; r < row_count; r++) {
+        _Pragma("GCC unroll 16") for (int r = 0; r < row_count; r++)
+        {
             const vc codes = vc_load_codes(rows[r] + k);
             if (count == 1) { /* with more, they are from the cache mostly */
                 __builtin_prefetch(rows[r] + k + CODES_AHEAD);
             }
-            _Pragma("GCC unroll 4") for (int q = 0; q < count; q++) {
-                lanes[q * row_count + r] = vi_dot_codes(lanes[q * row_count + r], codes, factors[q]);
+            _Pragma("GCC unroll 4") for (int q = 0; q < count; q++)
+            {
+                lanes[q * row_count + r] =
+                    vi_dot_codes(lanes[q * row_count + r], codes, factors[q]);
             }
         }
     }
     if (k < n) {
         uint8_t last[CODES_LANES] = {0};
-        _Pragma("GCC unroll 16") for (int r = 0; r < row_count; r++) {
+        _Pragma("GCC unroll 16") for (int r = 0; r < row_count; r++)
+        {
             memcpy(last, rows[r] + k, n - k);
             const vc codes = vc_load_codes(last);
-            _Pragma("GCC unroll 4") for (int q = 0; q < count; q++) {
-                lanes[q * row_count + r] = vi_dot_codes(lanes[q * row_count + r], codes, vc_load_factors(queries[q] + k));
+            _Pragma("GCC unroll 4") for (int q = 0; q < count; q++)
+            {
+                lanes[q * row_count + r] =
+                    vi_dot_codes(lanes[q * row_count + r], codes, vc_load_factors(queries[q] + k));
             }
         }
     }
 }
 
-/* A vector's worth of rows one after another with one query, as memory likes it; else CODES_ROWS with all. */
-INLINE void codes_sums_of(int32_t *sums, size_t step, const uint8_t *codes, size_t code_step, size_t rows, const CODE_FACTOR *const *queries,
-                          const int count, size_t n)
+/* A vector's worth of rows one after another with one query, as memory likes it; else CODES_ROWS
+ * with all. */
+INLINE void codes_sums_of(int32_t *sums, size_t step, const uint8_t *codes, size_t code_step,
+                          size_t rows, const CODE_FACTOR *const *queries, const int count, size_t n)
 {
     const size_t at_once = count == 1 ? VF_LANES : CODES_ROWS;
     for (size_t r = 0, some; r < rows; r += at_once) {
@@ -138,7 +154,8 @@ INLINE void codes_sums_of(int32_t *sums, size_t step, const uint8_t *codes, size
             vi_store(totals + i, vi_row_sums(lanes + i));
         }
         if (some == at_once) {
-            _Pragma("GCC unroll 4") for (size_t q = 0; q < (size_t)count; q++) {
+            _Pragma("GCC unroll 4") for (size_t q = 0; q < (size_t)count; q++)
+            {
                 memcpy(sums + q * step + r, totals + q * at_once, at_once * sizeof *sums);
             }
         } else {
@@ -149,10 +166,11 @@ INLINE void codes_sums_of(int32_t *sums, size_t step, const uint8_t *codes, size
     }
 }
 
-static void codes_sums(int32_t *sums, size_t step, const uint8_t *codes, size_t code_step, size_t rows, const void *const *queries_void,
-                       size_t count, size_t n)
+static void codes_sums(int32_t *sums, size_t step, const uint8_t *codes, size_t code_step,
+                       size_t rows, const void *const *queries_void, size_t count, size_t n)
 {
-    _Static_assert(CODES_ROWS * CODES_QUERIES % VF_LANES == 0 && CODES_ROWS * CODES_QUERIES <= 16 && VF_LANES <= 16 && CODES_PADDING % CODES_LANES == 0 &&
+    _Static_assert(CODES_ROWS * CODES_QUERIES % VF_LANES == 0 && CODES_ROWS * CODES_QUERIES <= 16 &&
+                       VF_LANES <= 16 && CODES_PADDING % CODES_LANES == 0 &&
                        (int64_t)FACTOR_MOST * UINT8_MAX * CODES_DEPTH <= INT32_MAX,
                    "what codes_sums counts on");
     const CODE_FACTOR *queries[CODES_QUERIES];
@@ -170,13 +188,15 @@ static void codes_sums(int32_t *sums, size_t step, const uint8_t *codes, size_t 
  * What a row's cosine can be at the most: that of the codes, and what the two rests can add to it,
  * |x.q - x'.q'| <= |x - x'| |q| + |x'| |q - q'|, and the roundings of this and of the score itself.
  */
-static bool sq8_select(uint8_t *keep, const int32_t *sums, const struct code_scale *scales, size_t rows, const struct code_query *query)
+static bool sq8_select(uint8_t *keep, const int32_t *sums, const struct code_scale *scales,
+                       size_t rows, const struct code_query *query)
 {
     const float scale = query->scale, rest = query->rest, limit = query->limit - 0x1p-17f;
     const int32_t zero = query->zero;
     unsigned any = 0;
     for (size_t r = 0; r < rows; r++) {
-        const float most = (float)(sums[r] - zero) * (scales[r].scale * scale) + (scales[r].rest + (1.0f + scales[r].rest) * rest);
+        const float most = (float)(sums[r] - zero) * (scales[r].scale * scale) +
+                           (scales[r].rest + (1.0f + scales[r].rest) * rest);
         const uint8_t kept = !(most < limit);
         keep[r] = kept;
         any |= kept;

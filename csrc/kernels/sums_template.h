@@ -1,6 +1,7 @@
 /*
- * What the sums of rows and columns share, whatever their elements: sums in double that keep the rounding error of each
- * addition (Knuth's TwoSum; exact for any two finite doubles), and cosines of sums.
+ * What the sums of rows and columns share, whatever their elements: sums in double that keep the
+ * rounding error of each addition (Knuth's TwoSum; exact for any two finite doubles), and cosines
+ * of sums.
  */
 
 struct exact {
@@ -16,7 +17,8 @@ INLINE void exact_add(struct exact *s, vd term)
     s->sum = sum;
 }
 
-/* The lanes of a sum, and its errors, as one double. An overflowed sum is given as it is: its errors are NaN. */
+/* The lanes of a sum, and its errors, as one double. An overflowed sum is given as it is: its
+ * errors are NaN. */
 INLINE double exact_total(struct exact s)
 {
     double sums[VD_LANES], errors[VD_LANES], total, error = 0.0;
@@ -34,10 +36,12 @@ INLINE double exact_total(struct exact s)
     return total + error == total + error ? total + error : total;
 }
 
-/* Bytes that rows are asked for ahead of time, once a cache line: 3 to 6 % faster from memory than without; 576 and more are slower. */
+/* Bytes that rows are asked for ahead of time, once a cache line: 3 to 6 % faster from memory than
+ * without; 576 and more are slower. */
 enum { ROWS_AHEAD = 384 };
 
-/* Elements of a row between two looks at the watch: whole runs of any loop here. Sums are the same, whether it looks or not. */
+/* Elements of a row between two looks at the watch: whole runs of any loop here. Sums are the same,
+ * whether it looks or not. */
 enum { POLL_ROWS = 1 << 20 };
 
 /* Bytes asked for ahead of time for a first look at rows, for coding them, and for codes. */
@@ -46,8 +50,10 @@ enum { COARSE_AHEAD = 256, ENCODE_AHEAD = 1536, CODES_AHEAD = 256 };
 /* Their sum, half by half. */
 INLINE float horizontal_sum(float lanes[VF_LANES])
 {
-    _Pragma("GCC unroll 4") for (int half = VF_LANES / 2; half > 0; half /= 2) {
-        _Pragma("GCC unroll 8") for (int i = 0; i < half; i++) {
+    _Pragma("GCC unroll 4") for (int half = VF_LANES / 2; half > 0; half /= 2)
+    {
+        _Pragma("GCC unroll 8") for (int i = 0; i < half; i++)
+        {
             lanes[i] += lanes[i + half];
         }
     }
@@ -55,14 +61,16 @@ INLINE float horizontal_sum(float lanes[VF_LANES])
 }
 
 #ifndef ISA_SUMS
-INLINE bool cosine_vector(double *out, const double *xy, const double *xx, const double *yy, vd floor)
+INLINE bool cosine_vector(double *out, const double *xy, const double *xx, const double *yy,
+                          vd floor)
 {
     const vd x = vd_load(xx), y = vd_load(yy);
     vd_store(out, vd_clip(vd_div(vd_load(xy), vd_sqrt(vd_mul(x, y)))));
     return vd_all_at_least(x, floor) && vd_all_at_least(y, floor);
 }
 
-static bool cosine_sums(double *out, const double *xy, const double *xx, const double *yy, size_t n, double floor)
+static bool cosine_sums(double *out, const double *xy, const double *xx, const double *yy, size_t n,
+                        double floor)
 {
     const vd limit = vd_set1(floor);
     bool all = true;

@@ -1,24 +1,29 @@
 /*
- * Convolutions whose kernels have five rows, in six products for two rows of the output in place of ten (Toom-Cook; Winograd's
- * F(2, 5) with the points 0, 1, -1, 2, -2 and infinity): the vectors of six rows of the image are split into six sums, the kernel's
- * five rows likewise, what is multiplied and summed over channels and columns is the former with the latter, and the six results are
- * joined to two rows. float32.
+ * Convolutions whose kernels have five rows, in six products for two rows of the output in place of
+ * ten (Toom-Cook; Winograd's F(2, 5) with the points 0, 1, -1, 2, -2 and infinity): the vectors of
+ * six rows of the image are split into six sums, the kernel's five rows likewise, what is
+ * multiplied and summed over channels and columns is the former with the latter, and the six
+ * results are joined to two rows. float32.
  */
 
-/* The six sums of each of `pairs` pairs of rows, n elements each: sum f of pair t goes to out[f * sum_step + t * n]; n is at least VF_LANES. */
-static void winograd_input_transform(float *out, size_t sum_step, const float *in, size_t row_step, size_t pairs, size_t n)
+/* The six sums of each of `pairs` pairs of rows, n elements each: sum f of pair t goes to out[f *
+ * sum_step + t * n]; n is at least VF_LANES. */
+static void winograd_input_transform(float *out, size_t sum_step, const float *in, size_t row_step,
+                                     size_t pairs, size_t n)
 {
-    const vf two = vf_set1(2.0f), four = vf_set1(4.0f), minus_one = vf_set1(-1.0f), minus_two = vf_set1(-2.0f), minus_four = vf_set1(-4.0f),
-             minus_five = vf_set1(-5.0f);
+    const vf two = vf_set1(2.0f), four = vf_set1(4.0f), minus_one = vf_set1(-1.0f),
+             minus_two = vf_set1(-2.0f), minus_four = vf_set1(-4.0f), minus_five = vf_set1(-5.0f);
     for (size_t t = 0; t < pairs; t++, out += n, in += 2 * row_step) {
         for (size_t i = 0, at; i < n; i += VF_LANES) {
             at = n - i < VF_LANES ? n - VF_LANES : i;
             vf d[6];
-            _Pragma("GCC unroll 6") for (int r = 0; r < 6; r++) {
+            _Pragma("GCC unroll 6") for (int r = 0; r < 6; r++)
+            {
                 d[r] = vf_load(in + (size_t)r * row_step + at);
             }
             const vf even = vf_fma(minus_four, d[2], d[4]), odd = vf_fma(minus_four, d[1], d[3]);
-            const vf even_of_two = vf_fma(minus_one, d[2], d[4]), odd_of_two = vf_fma(minus_one, d[1], d[3]);
+            const vf even_of_two = vf_fma(minus_one, d[2], d[4]),
+                     odd_of_two = vf_fma(minus_one, d[1], d[3]);
             vf_store(out + at, vf_fma(four, d[0], vf_fma(minus_five, d[2], d[4])));
             vf_store(out + sum_step + at, vf_add(even, odd));
             vf_store(out + 2 * sum_step + at, vf_fma(minus_one, odd, even));
@@ -48,14 +53,16 @@ INLINE void winograd_input_vector(float *out, size_t sum_step, const vf g[5])
 INLINE void winograd_input_rows(float *out, size_t sum_step, const float *weight, size_t n)
 {
     for (size_t i = 0; i < n; i += VF_LANES) {
-        const vf g[5] = {vf_load(weight + i), vf_load(weight + n + i), vf_load(weight + 2 * n + i), vf_load(weight + 3 * n + i),
-                         vf_load(weight + 4 * n + i)};
+        const vf g[5] = {vf_load(weight + i), vf_load(weight + n + i), vf_load(weight + 2 * n + i),
+                         vf_load(weight + 3 * n + i), vf_load(weight + 4 * n + i)};
         winograd_input_vector(out + i, sum_step, g);
     }
 }
 
-/* `count` kernels of five rows of n: sum f of kernel k goes to out[f * sum_step + k * n]. Writes up to VF_LANES elements too far. */
-static void winograd_filter_transform(float *out, size_t sum_step, const float *weight, size_t count, size_t n)
+/* `count` kernels of five rows of n: sum f of kernel k goes to out[f * sum_step + k * n]. Writes up
+ * to VF_LANES elements too far. */
+static void winograd_filter_transform(float *out, size_t sum_step, const float *weight,
+                                      size_t count, size_t n)
 {
     size_t k = 0;
     for (; k + VF_LANES < count; k++) { /* then what is read beyond is another kernel */
@@ -66,7 +73,8 @@ static void winograd_filter_transform(float *out, size_t sum_step, const float *
             float rows[5][VF_LANES] = {{0}};
             vf g[5];
             for (size_t r = 0; r < 5; r++) {
-                memcpy(rows[r], weight + (k * 5 + r) * n + i, (n - i < VF_LANES ? n - i : VF_LANES) * sizeof(float));
+                memcpy(rows[r], weight + (k * 5 + r) * n + i,
+                       (n - i < VF_LANES ? n - i : VF_LANES) * sizeof(float));
                 g[r] = vf_load(rows[r]);
             }
             winograd_input_vector(out + k * n + i, sum_step, g);
@@ -82,14 +90,17 @@ INLINE vf winograd_quotient(vf a, float n)
 }
 
 /*
- * The two rows of each vector's pair: y0 = (6 m0 - 4 (m1 + m2) + m3 + m4) / 24 and y1 = (12 m5 - 2 (m1 - m2) + m3 - m4) / 12, plus the
- * bias, with relu and pool as in `outer`. Divided last, so that small integers give exact results, ties and zeros among them. Sums of row r
- * and vector v lie at sums[f * sum_step + r * row_step + v * VF_LANES]; results go to out_at[2 v] and out_at[2 v + 1], or pooled to
- * out_at[v]; where both are the same, the first row stays. False where a result is not finite.
+ * The two rows of each vector's pair: y0 = (6 m0 - 4 (m1 + m2) + m3 + m4) / 24 and y1 = (12 m5 - 2
+ * (m1 - m2) + m3 - m4) / 12, plus the bias, with relu and pool as in `outer`. Divided last, so that
+ * small integers give exact results, ties and zeros among them. Sums of row r and vector v lie at
+ * sums[f * sum_step + r * row_step + v * VF_LANES]; results go to out_at[2 v] and out_at[2 v + 1],
+ * or pooled to out_at[v]; where both are the same, the first row stays. False where a result is not
+ * finite.
  */
 static bool winograd_output_transform(const struct winograd_output_transform *j)
 {
-    const vf zero = vf_set1(0.0f), minus_one = vf_set1(-1.0f), minus_two = vf_set1(-2.0f), minus_four = vf_set1(-4.0f);
+    const vf zero = vf_set1(0.0f), minus_one = vf_set1(-1.0f), minus_two = vf_set1(-2.0f),
+             minus_four = vf_set1(-4.0f);
     vf check = zero;
     for (size_t r = 0; r < j->rows; r++) {
         const vf bias = vf_set1(j->bias == NULL ? 0.0f : j->bias[r]);
@@ -97,9 +108,13 @@ static bool winograd_output_transform(const struct winograd_output_transform *j)
         for (size_t v = 0; v < j->vectors; v++) {
             const float *m = j->sums + r * j->row_step + v * VF_LANES;
             const size_t step = j->sum_step;
-            const vf m1 = vf_load(m + step), m2 = vf_load(m + 2 * step), m3 = vf_load(m + 3 * step), m4 = vf_load(m + 4 * step);
-            vf first = vf_fma(vf_set1(6.0f), vf_load(m), vf_fma(minus_four, vf_add(m1, m2), vf_add(m3, m4)));
-            vf second = vf_fma(vf_set1(12.0f), vf_load(m + 5 * step), vf_fma(minus_two, vf_fma(minus_one, m2, m1), vf_fma(minus_one, m4, m3)));
+            const vf m1 = vf_load(m + step), m2 = vf_load(m + 2 * step), m3 = vf_load(m + 3 * step),
+                     m4 = vf_load(m + 4 * step);
+            vf first = vf_fma(vf_set1(6.0f), vf_load(m),
+                              vf_fma(minus_four, vf_add(m1, m2), vf_add(m3, m4)));
+            vf second =
+                vf_fma(vf_set1(12.0f), vf_load(m + 5 * step),
+                       vf_fma(minus_two, vf_fma(minus_one, m2, m1), vf_fma(minus_one, m4, m3)));
             first = winograd_quotient(first, 24.0f);
             second = winograd_quotient(second, 12.0f);
             check = vf_fma(zero, first, vf_fma(zero, second, check));

@@ -1,9 +1,11 @@
 /*
- * What NT-Xent makes of tiles, for one type: exponentials of sums, sums of them down the columns, weights. Parameters, undefined at the end:
- *   XENT, XENT_TYPE, XENT_VECTOR, XENT_LANES, XENT_OP(op)   name, C type, vector type, lanes, vector operation
- *   XENT_LOAD, XENT_STORE                                   a vector of doubles from and to this type
+ * What NT-Xent makes of tiles, for one type: exponentials of sums, sums of them down the columns,
+ * weights. Parameters, undefined at the end: XENT, XENT_TYPE, XENT_VECTOR, XENT_LANES, XENT_OP(op)
+ * name, C type, vector type, lanes, vector operation XENT_LOAD, XENT_STORE a vector of doubles from
+ * and to this type
  *
- * A block is some rows of WIDTH elements, one after another, as a tile's sums and a packed panel are.
+ * A block is some rows of WIDTH elements, one after another, as a tile's sums and a packed panel
+ * are.
  */
 #define NAME(prefix) PASTE(PASTE(prefix, _), XENT)
 #define WIDTH (TILE_VECTORS * XENT_LANES)
@@ -24,8 +26,10 @@ static void NAME(xent_scale)(void *out_void, const void *x_void, double factor, 
     }
 }
 
-/* Not in one loop: floats that have only just been stored as halves of a vector cannot be loaded as a whole one. */
-static void NAME(xent_exponents)(void *out_void, const double *sums, size_t n, double factor, double shift, bool exponential)
+/* Not in one loop: floats that have only just been stored as halves of a vector cannot be loaded as
+ * a whole one. */
+static void NAME(xent_exponents)(void *out_void, const double *sums, size_t n, double factor,
+                                 double shift, bool exponential)
 {
     XENT_TYPE *out = out_void;
     for (size_t i = 0; i < n; i += VD_LANES) {
@@ -59,14 +63,16 @@ static void NAME(xent_sums)(double *sums, const void *block_void, size_t rows)
         end = rows - j < NAME(XENT_CHAIN) ? rows : j + NAME(XENT_CHAIN);
         for (j++; j < end; j++) {
             for (int v = 0; v < TILE_VECTORS; v++) {
-                chain[v] = XENT_OP(add)(chain[v], XENT_OP(load)(block + j * WIDTH + v * XENT_LANES));
+                chain[v] =
+                    XENT_OP(add)(chain[v], XENT_OP(load)(block + j * WIDTH + v * XENT_LANES));
             }
         }
         NAME(xent_add)(sums, chain);
     }
 }
 
-static void NAME(xent_log_sums)(double *sums, void *maxima_void, const void *block_void, size_t rows)
+static void NAME(xent_log_sums)(double *sums, void *maxima_void, const void *block_void,
+                                size_t rows)
 {
     const XENT_TYPE *block = block_void;
     XENT_TYPE *maxima = maxima_void, change[WIDTH];
@@ -87,25 +93,30 @@ static void NAME(xent_log_sums)(double *sums, void *maxima_void, const void *blo
     for (size_t j = 0; j < rows; j++) {
         XENT_VECTOR terms[TILE_VECTORS];
         for (int v = 0; v < TILE_VECTORS; v++) {
-            terms[v] = XENT_OP(exp)(XENT_OP(add)(XENT_OP(load)(block + j * WIDTH + v * XENT_LANES), minus[v]));
+            terms[v] = XENT_OP(exp)(
+                XENT_OP(add)(XENT_OP(load)(block + j * WIDTH + v * XENT_LANES), minus[v]));
         }
         NAME(xent_add)(sums, terms);
     }
 }
 
-static void NAME(xent_weigh)(void *out_void, const void *block_void, const void *row_weights, const void *column_weights, size_t rows)
+static void NAME(xent_weigh)(void *out_void, const void *block_void, const void *row_weights,
+                             const void *column_weights, size_t rows)
 {
     const XENT_TYPE *block = block_void, *row = row_weights, *column = column_weights;
     XENT_TYPE *out = out_void;
     for (size_t j = 0; j < rows; j++) {
         for (int c = 0; c < WIDTH; c += XENT_LANES) {
-            const XENT_VECTOR weight = XENT_OP(add)(XENT_OP(set1)(row[j]), XENT_OP(load)(column + c));
-            XENT_OP(store)(out + j * WIDTH + c, XENT_OP(mul)(XENT_OP(load)(block + j * WIDTH + c), weight));
+            const XENT_VECTOR weight =
+                XENT_OP(add)(XENT_OP(set1)(row[j]), XENT_OP(load)(column + c));
+            XENT_OP(store)(out + j * WIDTH + c,
+                           XENT_OP(mul)(XENT_OP(load)(block + j * WIDTH + c), weight));
         }
     }
 }
 
-static void NAME(xent_weigh_logs)(void *out_void, const void *block_void, const void *row_weights, const void *column_weights, size_t rows)
+static void NAME(xent_weigh_logs)(void *out_void, const void *block_void, const void *row_weights,
+                                  const void *column_weights, size_t rows)
 {
     const XENT_TYPE *block = block_void, *row = row_weights, *column = column_weights;
     XENT_TYPE *out = out_void;
@@ -113,13 +124,15 @@ static void NAME(xent_weigh_logs)(void *out_void, const void *block_void, const 
         for (int c = 0; c < WIDTH; c += XENT_LANES) {
             const XENT_VECTOR exponent = XENT_OP(load)(block + j * WIDTH + c);
             const XENT_VECTOR of_row = XENT_OP(exp)(XENT_OP(add)(exponent, XENT_OP(set1)(row[j])));
-            const XENT_VECTOR of_column = XENT_OP(exp)(XENT_OP(add)(exponent, XENT_OP(load)(column + c)));
+            const XENT_VECTOR of_column =
+                XENT_OP(exp)(XENT_OP(add)(exponent, XENT_OP(load)(column + c)));
             XENT_OP(store)(out + j * WIDTH + c, XENT_OP(add)(of_row, of_column));
         }
     }
 }
 
-static void NAME(xent_project)(void *out_void, const double *sums, const void *panel_void, const double *factors, const double *kept, size_t depth)
+static void NAME(xent_project)(void *out_void, const double *sums, const void *panel_void,
+                               const double *factors, const double *kept, size_t depth)
 {
     const XENT_TYPE *panel = panel_void;
     XENT_TYPE *out = out_void;
@@ -131,7 +144,8 @@ static void NAME(xent_project)(void *out_void, const double *sums, const void *p
         along = vd_mul(along, vd_sub(vd_set1(0.0), vd_load(kept + c)));
         const vd factor = vd_load(factors + c);
         for (size_t d = 0; d < depth; d++) {
-            const vd across = vd_fma(along, XENT_LOAD(panel + d * WIDTH + c), vd_load(sums + d * WIDTH + c));
+            const vd across =
+                vd_fma(along, XENT_LOAD(panel + d * WIDTH + c), vd_load(sums + d * WIDTH + c));
             XENT_STORE(out + d * WIDTH + c, vd_mul(across, factor));
         }
     }

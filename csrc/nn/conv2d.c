@@ -1,11 +1,13 @@
 /*
- * Convolution as outer products that read the image where it lies: the vector of output pixels (y, x .. x+lanes-1) gets, for each
- * channel and place of the kernel, a filter's weight times the vector of the image that lies at that place. One list of offsets
- * says where those vectors are; it is the same for every output vector. Images are copied only to give them a border of zeros,
- * to lay the columns of one residue side by side where the stride is more than 1, or to have room beyond rows shorter than a vector.
+ * Convolution as outer products that read the image where it lies: the vector of output pixels (y,
+ * x .. x+lanes-1) gets, for each channel and place of the kernel, a filter's weight times the
+ * vector of the image that lies at that place. One list of offsets says where those vectors are; it
+ * is the same for every output vector. Images are copied only to give them a border of zeros, to
+ * lay the columns of one residue side by side where the stride is more than 1, or to have room
+ * beyond rows shorter than a vector.
  *
- * Order of summation: channel by channel, row by row of the kernel, in one chain for each segment of channels; the
- * segments' sums are added in order.
+ * Order of summation: channel by channel, row by row of the kernel, in one chain for each segment
+ * of channels; the segments' sums are added in order.
  */
 #include <stdint.h>
 #include <string.h>
@@ -17,8 +19,9 @@
 #include "vectors/reduce.h"
 
 enum {
-    SEGMENT_STEPS = 256,     /* steps of a chain, about: short enough to be accurate, and to keep a tile's weights in L1 */
-    BAND_BYTES = 192 << 10   /* of the input, and of the output, that a band takes: they stay in L2 */
+    SEGMENT_STEPS = 256,   /* steps of a chain, about: short enough to be accurate, and to keep a
+                              tile's weights in L1 */
+    BAND_BYTES = 192 << 10 /* of the input, and of the output, that a band takes: they stay in L2 */
 };
 
 static size_t at_most(size_t n, size_t most)
@@ -29,7 +32,8 @@ static size_t at_most(size_t n, size_t most)
 /* Rows and columns of the output that are kept: pooling leaves out an odd last one. */
 static struct extent2 kept(const struct conv2d *c)
 {
-    struct extent2 out = {c->pool ? c->out.h & ~(size_t)1 : c->out.h, c->pool ? c->out.w & ~(size_t)1 : c->out.w};
+    struct extent2 out = {c->pool ? c->out.h & ~(size_t)1 : c->out.h,
+                          c->pool ? c->out.w & ~(size_t)1 : c->out.w};
     return out;
 }
 
@@ -50,7 +54,8 @@ static size_t reach_h(const struct conv2d *c, size_t rows)
     return (rows - 1) * c->stride.h + (c->kernel.h - 1) * c->dilation.h + 1;
 }
 
-/* Vectors of a row, odd last column and all: bands do not depend on pooling, so that what is not finite spoils the same one. */
+/* Vectors of a row, odd last column and all: bands do not depend on pooling, so that what is not
+ * finite spoils the same one. */
 static size_t whole_vectors(const struct conv2d_plan *p)
 {
     return size_parts(p->conv.out.w, p->lanes);
@@ -68,12 +73,15 @@ static void plan_input_copy(struct conv2d_plan *p)
     p->pitch = p->copied ? p->phase * c->stride.w : c->in.w;
 }
 
-/* Rows of the output that fit the cache together with what they reach: all, or an even number where rows are done in pairs. */
+/* Rows of the output that fit the cache together with what they reach: all, or an even number where
+ * rows are done in pairs. */
 static size_t rows_of_band(const struct conv2d_plan *p)
 {
     const struct conv2d *c = &p->conv;
-    const size_t rows = kept(c).h, times = p->winograd ? WINOGRAD_PRODUCTS / 2 : 1; /* as much of everything in five.c */
-    const size_t input = BAND_BYTES / (times * p->size * p->pitch * larger(p->segment, 1)) + 1, first = reach_h(c, 1);
+    const size_t rows = kept(c).h, times = p->winograd ? WINOGRAD_PRODUCTS / 2
+                                                       : 1; /* as much of everything in five.c */
+    const size_t input = BAND_BYTES / (times * p->size * p->pitch * larger(p->segment, 1)) + 1,
+                 first = reach_h(c, 1);
     const size_t by_input = input <= first ? 1 : 1 + (input - first) / c->stride.h;
     const size_t by_output =
         p->segments == 1 && !p->winograd
@@ -97,7 +105,8 @@ static void fill_tables(struct conv2d_plan *p)
     for (size_t channel = 0; channel < p->segment; channel++) {
         for (size_t y = 0; y < c->kernel.h; y++) {
             for (size_t x = 0, at = 0; x < c->kernel.w; x++, at += c->dilation.w) {
-                const size_t column = c->stride.w == 1 ? at : at % c->stride.w * p->phase + at / c->stride.w;
+                const size_t column =
+                    c->stride.w == 1 ? at : at % c->stride.w * p->phase + at / c->stride.w;
                 *offset++ = (ptrdiff_t)(channel * p->plane + y * c->dilation.h * p->pitch + column);
             }
         }
@@ -106,7 +115,9 @@ static void fill_tables(struct conv2d_plan *p)
     for (size_t y = 0; y < p->band; y += rows_together) {
         for (size_t v = 0; v < p->row_vectors; v++) {
             const size_t x = conv2d_column(p, v);
-            p->out_at[n / rows_together] = (ptrdiff_t)(p->narrow ? n * p->lanes : y / rows_together * out_w + x / rows_together);
+            p->out_at[n / rows_together] =
+                (ptrdiff_t)(p->narrow ? n * p->lanes
+                                      : y / rows_together * out_w + x / rows_together);
             for (size_t row = 0; row < rows_together; row++, n++) {
                 p->right_at[n] = (ptrdiff_t)((y + row) * c->stride.h * p->pitch + x);
                 p->dense_at[n] = (ptrdiff_t)(n * p->lanes);
@@ -138,7 +149,8 @@ int conv2d_plan(struct conv2d_plan *p, const struct conv2d *c)
     p->segment = size_parts(p->channels, p->segments);
     plan_input_copy(p);
     p->winograd = winograd_is_profitable(p);
-    p->copied |= p->winograd && kept(c).h % 2 != 0; /* the last pair of rows reaches beyond the image */
+    p->copied |=
+        p->winograd && kept(c).h % 2 != 0; /* the last pair of rows reaches beyond the image */
     p->band = larger(rows_of_band(p), 1);
     p->bands = size_parts(kept(c).h, p->band);
     p->plane = p->copied ? reach_h(c, p->band + p->winograd) * p->pitch : c->in.h * c->in.w;
@@ -169,16 +181,19 @@ void conv2d_plan_free(struct conv2d_plan *p)
 size_t conv2d_scratch(const struct conv2d_plan *p)
 {
     const size_t sums = size_product_or_max(2, p->sums_bytes);
-    return size_sum_or_max(size_sum_or_max(p->copy_bytes, sums), p->winograd ? winograd_scratch(p) : 0);
+    return size_sum_or_max(size_sum_or_max(p->copy_bytes, sums),
+                           p->winograd ? winograd_scratch(p) : 0);
 }
 
-/* One row of a channel, its columns by residue: element i of residue r is column r + i * stride, counted from the border on. */
+/* One row of a channel, its columns by residue: element i of residue r is column r + i * stride,
+ * counted from the border on. */
 static void copy_row(const struct conv2d_plan *p, const char *row, char *to)
 {
     const struct conv2d *c = &p->conv;
     const size_t size = p->size;
     if (c->stride.w == 1) {
-        const size_t before = smaller(c->padding.w, p->pitch), n = smaller(c->in.w, p->pitch - before);
+        const size_t before = smaller(c->padding.w, p->pitch),
+                     n = smaller(c->in.w, p->pitch - before);
         memset(to, 0, before * size);
         memcpy(to + before * size, row, n * size);
         memset(to + (before + n) * size, 0, (p->pitch - before - n) * size);
@@ -186,7 +201,8 @@ static void copy_row(const struct conv2d_plan *p, const char *row, char *to)
     }
     memset(to, 0, p->pitch * size);
     for (size_t x = 0; x < c->in.w; x++) {
-        const size_t column = x + c->padding.w, residue = column % c->stride.w, place = column / c->stride.w;
+        const size_t column = x + c->padding.w, residue = column % c->stride.w,
+                     place = column / c->stride.w;
         if (place >= p->phase) {
             break;
         }
@@ -199,10 +215,12 @@ static void copy_row(const struct conv2d_plan *p, const char *row, char *to)
 }
 
 /* The rows of `channels` planes that a band from row `first` of the output on reaches. */
-static void copy_planes(const struct conv2d_plan *p, const char *planes, size_t channels, size_t first, size_t rows, char *to)
+static void copy_planes(const struct conv2d_plan *p, const char *planes, size_t channels,
+                        size_t first, size_t rows, char *to)
 {
     const struct conv2d *c = &p->conv;
-    const size_t line = p->pitch * p->size, reach = reach_h(c, rows + (p->winograd && rows % 2 != 0));
+    const size_t line = p->pitch * p->size,
+                 reach = reach_h(c, rows + (p->winograd && rows % 2 != 0));
     for (size_t channel = 0; channel < channels; channel++, planes += c->in.h * c->in.w * p->size) {
         char *row = to + channel * p->plane * p->size;
         for (size_t i = 0; i < reach; i++, row += line) {
@@ -217,7 +235,8 @@ static void copy_planes(const struct conv2d_plan *p, const char *planes, size_t 
 }
 
 /* The rows of a band that are shorter than a vector, from whole vectors. */
-static void copy_narrow(const struct conv2d_plan *p, const char *from, size_t rows, size_t filters, char *to)
+static void copy_narrow(const struct conv2d_plan *p, const char *from, size_t rows, size_t filters,
+                        char *to)
 {
     const struct conv2d *c = &p->conv;
     const size_t line = c->out.w * p->size, step = p->band * p->lanes * p->size;
@@ -239,7 +258,8 @@ struct band {
 static const char *find_planes(const struct conv2d_plan *p, const struct band *b, size_t segment)
 {
     const struct conv2d *c = &p->conv;
-    const size_t channel = segment * p->segment, channels = smaller(p->segment, p->channels - channel);
+    const size_t channel = segment * p->segment,
+                 channels = smaller(p->segment, p->channels - channel);
     const char *planes = b->input + channel * c->in.h * c->in.w * p->size;
     if (!p->copied) {
         return planes + b->first * c->stride.h * p->pitch * p->size;
@@ -252,7 +272,8 @@ static const char *find_planes(const struct conv2d_plan *p, const struct band *b
 static void add_segment(const struct conv2d_plan *p, const struct band *b, size_t segment)
 {
     const struct conv2d *c = &p->conv;
-    const size_t window = c->kernel.h * c->kernel.w, channel = segment * p->segment, channels = smaller(p->segment, p->channels - channel);
+    const size_t window = c->kernel.h * c->kernel.w, channel = segment * p->segment,
+                 channels = smaller(p->segment, p->channels - channel);
     const size_t dense = p->band * p->row_vectors * p->lanes, pooled = c->pool ? 2 : 1;
     const bool last = segment + 1 == p->segments;
     struct outer o = {
@@ -270,7 +291,8 @@ static void add_segment(const struct conv2d_plan *p, const struct band *b, size_
         .out_at = last ? p->out_at : p->dense_at,
     };
     const size_t parts = size_parts(p->filters, p->most_rows);
-    for (size_t part = 0; part < parts; part++) { /* as even as can be: ten filters are 5 and 5, not 6 and 4 */
+    for (size_t part = 0; part < parts;
+         part++) { /* as even as can be: ten filters are 5 and 5, not 6 and 4 */
         const size_t f = part * p->filters / parts, rows = (part + 1) * p->filters / parts - f;
         o.left = b->weight + (f * p->channels + channel) * window * p->size;
         o.bias = last && b->bias != NULL ? b->bias + f * p->size : NULL;
@@ -280,14 +302,16 @@ static void add_segment(const struct conv2d_plan *p, const struct band *b, size_
     }
 }
 
-static void do_band(const struct conv2d_plan *p, const char *input, char *output, size_t group, size_t band, char *scratch)
+static void do_band(const struct conv2d_plan *p, const char *input, char *output, size_t group,
+                    size_t band, char *scratch)
 {
     const struct conv2d *c = &p->conv;
     const size_t pooled = c->pool ? 2 : 1, filter = group * p->filters, first = band * p->band;
     const size_t line = c->out.w / pooled * p->size, map = c->out.h / pooled * line;
     const struct band b = {
         .input = input + group * p->channels * c->in.h * c->in.w * p->size,
-        .weight = (const char *)c->weight + filter * p->channels * c->kernel.h * c->kernel.w * p->size,
+        .weight =
+            (const char *)c->weight + filter * p->channels * c->kernel.h * c->kernel.w * p->size,
         .bias = c->bias == NULL ? NULL : (const char *)c->bias + filter * p->size,
         .output = output + filter * map + first / pooled * line,
         .first = first,
@@ -299,7 +323,8 @@ static void do_band(const struct conv2d_plan *p, const char *input, char *output
     };
     if (p->winograd) {
         for (size_t segment = 0; segment < p->segments; segment++) {
-            winograd_add_segment(p, filter, segment, (const float *)find_planes(p, &b, segment), p->plane, b.rows, b.winograd);
+            winograd_add_segment(p, filter, segment, (const float *)find_planes(p, &b, segment),
+                                 p->plane, b.rows, b.winograd);
         }
         if (winograd_finish(p, (const float *)b.bias, b.rows, (float *)b.output, b.winograd)) {
             return;
@@ -330,10 +355,12 @@ static void run_task(void *context, size_t task, size_t worker)
     const struct conv2d_run *run = context;
     const struct conv2d_plan *p = run->plan;
     const struct conv2d *c = &p->conv;
-    const size_t image = task / (c->groups * p->bands), rest = task % (c->groups * p->bands), pooled = c->pool ? 2 : 1;
+    const size_t image = task / (c->groups * p->bands), rest = task % (c->groups * p->bands),
+                 pooled = c->pool ? 2 : 1;
     do_band(p, (const char *)c->input + image * c->in_channels * c->in.h * c->in.w * p->size,
-            (char *)c->output + image * c->out_channels * (c->out.h / pooled) * (c->out.w / pooled) * p->size, rest / p->bands, rest % p->bands,
-            run->scratch + worker * conv2d_scratch(p));
+            (char *)c->output +
+                image * c->out_channels * (c->out.h / pooled) * (c->out.w / pooled) * p->size,
+            rest / p->bands, rest % p->bands, run->scratch + worker * conv2d_scratch(p));
 }
 
 size_t conv2d_outputs(const struct conv2d *c)
@@ -379,7 +406,8 @@ static void pooled_task(void *context, size_t image, size_t worker)
     char *maps = run->scratch + worker * (run->map_bytes + conv2d_scratch(p));
     struct max_pool2d pool = *run->pool;
     const size_t kept = image * pool.planes * pool.out.h * pool.out.w;
-    conv2d_image(p, (const char *)c->input + image * c->in_channels * c->in.h * c->in.w * p->size, maps, maps + run->map_bytes);
+    conv2d_image(p, (const char *)c->input + image * c->in_channels * c->in.h * c->in.w * p->size,
+                 maps, maps + run->map_bytes);
     pool.input = maps;
     pool.output = (char *)pool.output + kept * p->size;
     pool.indices = pool.indices == NULL ? NULL : pool.indices + kept;
@@ -395,7 +423,8 @@ int conv2d_max_pool2d(const struct conv2d *c, const struct max_pool2d *pool)
     int status = conv2d_plan(&plan, c);
     const size_t outputs = conv2d_outputs(c),
                  terms = size_product_or_max(plan.channels * c->kernel.h, c->kernel.w);
-    const int threads = (int)smaller((size_t)thread_count_for(outputs, terms, GRAIN_GEMM), c->images);
+    const int threads =
+        (int)smaller((size_t)thread_count_for(outputs, terms, GRAIN_GEMM), c->images);
     struct pooled_run run = {&plan, pool, NULL,
                              scratch_round(size_product_or_max(outputs / c->images, plan.size))};
     const size_t of_worker = size_sum_or_max(run.map_bytes, conv2d_scratch(&plan));

@@ -1,8 +1,10 @@
 /*
- * The gradient of a convolution's input: for each channel and place of the kernel, the filters' weights there times the output's
- * gradient, a product of matrices, whose rows are then added to the pixels that the place saw.
+ * The gradient of a convolution's input: for each channel and place of the kernel, the filters'
+ * weights there times the output's gradient, a product of matrices, whose rows are then added to
+ * the pixels that the place saw.
  *
- * Order of summation: over filters as in product.c; the places' parts in order, band of rows by band, which depend on shapes alone.
+ * Order of summation: over filters as in product.c; the places' parts in order, band of rows by
+ * band, which depend on shapes alone.
  */
 #include <string.h>
 
@@ -18,51 +20,60 @@ struct grad_input_run {
     const struct conv2d *conv;
     add_rows_kernel *add_rows;
     size_t size, channels, filters, window;
-    size_t band, together;      /* rows of the output, and channels, whose products are made at a time */
+    size_t band, together; /* rows of the output, and channels, whose products are made at a time */
     char *scratch;
     size_t scratch_of_worker, product_bytes;
 };
 
-#define ADD_APART(type)                                                                                                     \
-    static void add_apart_##type(type *to, size_t step, const type *from, size_t n)                                         \
-    {                                                                                                                       \
-        for (size_t i = 0; i < n; i++) {                                                                                    \
-            to[i * step] += from[i];                                                                                        \
-        }                                                                                                                   \
+#define ADD_APART(type) \
+    static void add_apart_##type(type *to, size_t step, const type *from, size_t n) \
+    { \
+        for (size_t i = 0; i < n; i++) { \
+            to[i * step] += from[i]; \
+        } \
     }
 ADD_APART(float)
 ADD_APART(double)
 
-/* What of an axis of the output lies first .. end-1: its windows have the row or column that a place sees inside the image. */
+/* What of an axis of the output lies first .. end-1: its windows have the row or column that a
+ * place sees inside the image. */
 struct input_part {
     size_t first, end;
 };
 
 /* Of n outputs from `from` on, for the row or column x of the windows. */
-static struct input_part inside(size_t from, size_t n, size_t x, size_t padding, size_t stride, size_t size)
+static struct input_part inside(size_t from, size_t n, size_t x, size_t padding, size_t stride,
+                                size_t size)
 {
-    const size_t most = size + padding, before = x >= padding ? 0 : padding - x + stride - 1, after = most <= x ? 0 : most - x + stride - 1;
-    struct input_part part = {larger(from, stride == 1 ? before : before / stride), smaller(from + n, stride == 1 ? after : after / stride)};
+    const size_t most = size + padding, before = x >= padding ? 0 : padding - x + stride - 1,
+                 after = most <= x ? 0 : most - x + stride - 1;
+    struct input_part part = {larger(from, stride == 1 ? before : before / stride),
+                              smaller(from + n, stride == 1 ? after : after / stride)};
     return part;
 }
 
 /* One place's products, of the output's rows from y on, to the pixels of one channel. */
-static void add_place(const struct grad_input_run *r, size_t kernel_y, size_t kernel_x, size_t y, size_t rows, const char *products, char *plane)
+static void add_place(const struct grad_input_run *r, size_t kernel_y, size_t kernel_x, size_t y,
+                      size_t rows, const char *products, char *plane)
 {
     const struct conv2d *c = r->conv;
     const size_t x = kernel_x * c->dilation.w, down = kernel_y * c->dilation.h;
-    const struct input_part columns = inside(0, c->out.w, x, c->padding.w, c->stride.w, c->in.w), lines = inside(y, rows, down, c->padding.h, c->stride.h, c->in.h);
+    const struct input_part columns = inside(0, c->out.w, x, c->padding.w, c->stride.w, c->in.w),
+                            lines = inside(y, rows, down, c->padding.h, c->stride.h, c->in.h);
     const size_t first = columns.first, end = columns.end, top = lines.first, bottom = lines.end;
     if (first >= end || top >= bottom) {
         return;
     }
-    char *to = plane + ((top * c->stride.h + down - c->padding.h) * c->in.w + first * c->stride.w + x - c->padding.w) * r->size;
+    char *to = plane + ((top * c->stride.h + down - c->padding.h) * c->in.w + first * c->stride.w +
+                        x - c->padding.w) *
+                           r->size;
     const char *from = products + ((top - y) * c->out.w + first) * r->size;
     if (c->stride.w == 1) {
         r->add_rows(to, c->stride.h * c->in.w, from, c->out.w, bottom - top, end - first);
         return;
     }
-    for (size_t i = 0; i < bottom - top; i++, to += c->stride.h * c->in.w * r->size, from += c->out.w * r->size) {
+    for (size_t i = 0; i < bottom - top;
+         i++, to += c->stride.h * c->in.w * r->size, from += c->out.w * r->size) {
         if (r->size == sizeof(float)) {
             add_apart_float((float *)to, c->stride.w, (const float *)from, end - first);
         } else {
@@ -75,22 +86,27 @@ static void image_task(void *context, size_t task, size_t worker)
 {
     const struct grad_input_run *r = context;
     const struct conv2d *c = r->conv;
-    const size_t image = task / c->groups, group = task % c->groups, pixels = c->out.h * c->out.w, plane = c->in.h * c->in.w * r->size;
+    const size_t image = task / c->groups, group = task % c->groups, pixels = c->out.h * c->out.w,
+                 plane = c->in.h * c->in.w * r->size;
     const size_t places = r->channels * r->window;
-    char *scratch = r->scratch + worker * r->scratch_of_worker, *products = scratch + r->product_bytes;
+    char *scratch = r->scratch + worker * r->scratch_of_worker,
+         *products = scratch + r->product_bytes;
     char *planes = (char *)r->call->input + (image * c->in_channels + group * r->channels) * plane;
-    const char *maps = (const char *)c->output + (image * c->out_channels + group * r->filters) * pixels * r->size;
+    const char *maps =
+        (const char *)c->output + (image * c->out_channels + group * r->filters) * pixels * r->size;
     memset(planes, 0, r->channels * plane);
     for (size_t y = 0, rows; y < c->out.h; y += rows) {
         rows = smaller(c->out.h - y, r->band);
-        for (size_t channel = 0, some; channel < r->channels && !cancel_poll_here(); channel += some) {
+        for (size_t channel = 0, some; channel < r->channels && !cancel_poll_here();
+             channel += some) {
             some = smaller(r->channels - channel, r->together);
             const struct matmul product = {
                 .compute = c->compute,
                 .rows = some * r->window,
                 .columns = rows * c->out.w,
                 .depth = r->filters,
-                .left = (const char *)c->weight + (group * r->filters * places + channel * r->window) * r->size,
+                .left = (const char *)c->weight +
+                        (group * r->filters * places + channel * r->window) * r->size,
                 .left_step = 1,
                 .left_next = places,
                 .right = maps + y * c->out.w * r->size,
@@ -102,7 +118,8 @@ static void image_task(void *context, size_t task, size_t worker)
             const char *from = products;
             for (size_t i = 0; i < some; i++) {
                 for (size_t u = 0; u < c->kernel.h; u++) {
-                    for (size_t v = 0; v < c->kernel.w; v++, from += product.output_step * r->size) {
+                    for (size_t v = 0; v < c->kernel.w;
+                         v++, from += product.output_step * r->size) {
                         add_place(r, u, v, y, rows, from, planes + (channel + i) * plane);
                     }
                 }
@@ -117,7 +134,8 @@ int conv2d_grad_input(const struct conv2d_grad_input *call)
     struct grad_input_run r = {
         .call = call,
         .conv = c,
-        .add_rows = c->compute == COMPUTE_F64 ? kernels_current()->layers->add_rows_f64 : kernels_current()->layers->add_rows_f32,
+        .add_rows = c->compute == COMPUTE_F64 ? kernels_current()->layers->add_rows_f64
+                                              : kernels_current()->layers->add_rows_f32,
         .size = compute_size(c->compute),
         .channels = c->in_channels / c->groups,
         .filters = c->out_channels / c->groups,
@@ -138,8 +156,8 @@ int conv2d_grad_input(const struct conv2d_grad_input *call)
         return -1; /* more than can be numbered */
     }
     const int threads =
-        (int)smaller((size_t)thread_count_for(conv2d_outputs(c),
-                                         size_product_or_max(r.channels, r.window), GRAIN_GEMM),
+        (int)smaller((size_t)thread_count_for(
+                         conv2d_outputs(c), size_product_or_max(r.channels, r.window), GRAIN_GEMM),
                      larger(tasks, 1));
     if ((r.scratch = scratch_alloc(size_product_or_max((size_t)threads, r.scratch_of_worker))) ==
         NULL) {

@@ -1,10 +1,12 @@
 /*
- * The gradient of a convolution's filters: for each filter and place of the kernel, the product of the output's gradient with what of
- * the image that place saw, over all pixels of all images (`dots`). The gradients are copied, so that vectors do not straddle cache
- * lines, their rows filled up with zeros where they are no whole vectors; images where they need a border, room or their columns by
- * residue.
+ * The gradient of a convolution's filters: for each filter and place of the kernel, the product of
+ * the output's gradient with what of the image that place saw, over all pixels of all images
+ * (`dots`). The gradients are copied, so that vectors do not straddle cache lines, their rows
+ * filled up with zeros where they are no whole vectors; images where they need a border, room or
+ * their columns by residue.
  *
- * Order of summation: by blocks of images and bands of rows, which depend on shapes alone; the blocks' sums are added in order.
+ * Order of summation: by blocks of images and bands of rows, which depend on shapes alone; the
+ * blocks' sums are added in order.
  */
 #include <string.h>
 
@@ -14,11 +16,12 @@
 #include "vectors/reduce.h"
 
 enum {
-    BLOCKS = 32,                /* of images, at the most: each has sums of its own */
-    BLOCK_BYTES = 512 << 10,    /* of copies: they stay in the cache while all products are made of them */
-    SUMS_BYTES = 64 << 20,      /* of all blocks' sums */
-    VECTORS_AT_ONCE = 128,      /* of a row of products: eight rows of them stay in L1 */
-    ROWS_AT_ONCE = 256          /* pointers to rows */
+    BLOCKS = 32, /* of images, at the most: each has sums of its own */
+    BLOCK_BYTES =
+        512 << 10, /* of copies: they stay in the cache while all products are made of them */
+    SUMS_BYTES = 64 << 20, /* of all blocks' sums */
+    VECTORS_AT_ONCE = 128, /* of a row of products: eight rows of them stay in L1 */
+    ROWS_AT_ONCE = 256     /* pointers to rows */
 };
 
 struct grad_weight_run {
@@ -27,18 +30,19 @@ struct grad_weight_run {
     dots_kernel *dots;
     size_t size, lanes;
     size_t channels, filters, window;
-    size_t row_vectors, phase, pitch, plane;  /* of an image, as in conv2d.c */
+    size_t row_vectors, phase, pitch, plane; /* of an image, as in conv2d.c */
     bool images_copied;
-    size_t image_step, map_step; /* elements from one image to the next, and from one gradient to the next */
-    size_t together;             /* images at a time */
-    size_t images, blocks;       /* of a block; blocks */
-    size_t vectors;              /* of all these images */
-    bool by_rows;                /* see add_rows */
+    size_t image_step,
+        map_step;    /* elements from one image to the next, and from one gradient to the next */
+    size_t together; /* images at a time */
+    size_t images, blocks; /* of a block; blocks */
+    size_t vectors;        /* of all these images */
+    bool by_rows;          /* see add_rows */
     ptrdiff_t *image_at, *gradient_at, *ones_at, *row_at;
-    char *ones;                  /* a row of them: a product with it is a sum */
-    char *sums;                  /* [blocks][out_channels][channels * window + 1] */
+    char *ones; /* a row of them: a product with it is a sum */
+    char *sums; /* [blocks][out_channels][channels * window + 1] */
     char *scratch;
-    size_t image_bytes, gradient_bytes;  /* of a worker's copies, if there are any */
+    size_t image_bytes, gradient_bytes; /* of a worker's copies, if there are any */
 };
 
 static size_t entries_of(const struct grad_weight_run *r)
@@ -59,11 +63,13 @@ static void copy_plane(const struct grad_weight_run *r, const char *plane, char 
         }
         char *line = to + row * r->pitch * r->size;
         if (c->stride.w == 1) {
-            memcpy(line + c->padding.w * r->size, plane, smaller(c->in.w, r->phase - smaller(r->phase, c->padding.w)) * r->size);
+            memcpy(line + c->padding.w * r->size, plane,
+                   smaller(c->in.w, r->phase - smaller(r->phase, c->padding.w)) * r->size);
             continue;
         }
         for (size_t x = 0; x < c->in.w; x++) {
-            const size_t column = x + c->padding.w, residue = column % c->stride.w, place = column / c->stride.w;
+            const size_t column = x + c->padding.w, residue = column % c->stride.w,
+                         place = column / c->stride.w;
             if (place >= r->phase) {
                 break;
             }
@@ -80,7 +86,8 @@ static void copy_plane(const struct grad_weight_run *r, const char *plane, char 
 static void copy_maps(const struct grad_weight_run *r, const char *map, char *to)
 {
     const struct conv2d *c = r->conv;
-    const size_t line = c->out.w * r->size, whole = r->row_vectors * r->lanes * r->size, rows = r->filters * c->out.h;
+    const size_t line = c->out.w * r->size, whole = r->row_vectors * r->lanes * r->size,
+                 rows = r->filters * c->out.h;
     if (line == whole) {
         memcpy(to, map, rows * line);
         return;
@@ -91,8 +98,10 @@ static void copy_maps(const struct grad_weight_run *r, const char *map, char *to
     }
 }
 
-/* The products of all filters of a group with all places of the kernel, and the sums of the former, over some vectors. */
-static void add_vectors(const struct grad_weight_run *r, struct dots *d, const ptrdiff_t *image_at, const char *images, const char *gradients, char *out)
+/* The products of all filters of a group with all places of the kernel, and the sums of the former,
+ * over some vectors. */
+static void add_vectors(const struct grad_weight_run *r, struct dots *d, const ptrdiff_t *image_at,
+                        const char *images, const char *gradients, char *out)
 {
     const struct conv2d *c = r->conv;
     const size_t places = entries_of(r), map = c->out.h * r->row_vectors * r->lanes;
@@ -107,9 +116,12 @@ static void add_vectors(const struct grad_weight_run *r, struct dots *d, const p
         for (size_t p = 0, some; p + 1 < places; p += some) {
             some = smaller(places - 1 - p, ROWS_AT_ONCE);
             for (size_t i = 0; i < some; i++) {
-                const size_t channel = (p + i) / r->window, y = (p + i) % r->window / c->kernel.w * c->dilation.h;
+                const size_t channel = (p + i) / r->window,
+                             y = (p + i) % r->window / c->kernel.w * c->dilation.h;
                 const size_t x = (p + i) % c->kernel.w * c->dilation.w;
-                right[i] = images + (channel * r->plane + y * r->pitch + x % c->stride.w * r->phase + x / c->stride.w) * r->size;
+                right[i] = images + (channel * r->plane + y * r->pitch +
+                                     x % c->stride.w * r->phase + x / c->stride.w) *
+                                        r->size;
             }
             d->right_at = image_at;
             r->dots(d, left, some_f, right, some, out + (f * places + p) * r->size);
@@ -121,22 +133,29 @@ static void add_vectors(const struct grad_weight_run *r, struct dots *d, const p
 }
 
 /*
- * One row of the output after another, its last elements by themselves: the way to sums that are not finite, which must not come of a pixel
- * beyond the end of a row, times zero.
+ * One row of the output after another, its last elements by themselves: the way to sums that are
+ * not finite, which must not come of a pixel beyond the end of a row, times zero.
  */
-static void add_rows(const struct grad_weight_run *r, const char *images, const char *gradients, size_t count, bool add, char *out)
+static void add_rows(const struct grad_weight_run *r, const char *images, const char *gradients,
+                     size_t count, bool add, char *out)
 {
     const struct conv2d *c = r->conv;
     const size_t whole = c->out.w / r->lanes;
     for (size_t i = 0; i < count * c->out.h; i++) {
         const size_t v = i * r->row_vectors;
-        struct dots d = {.left_at = r->row_at, .vectors = whole, .rest = c->out.w % r->lanes, .rest_at = (ptrdiff_t)(whole * r->lanes), .add = add || i > 0};
-        add_vectors(r, &d, r->row_at, images + r->image_at[v] * (ptrdiff_t)r->size, gradients + r->gradient_at[v] * (ptrdiff_t)r->size, out);
+        struct dots d = {.left_at = r->row_at,
+                         .vectors = whole,
+                         .rest = c->out.w % r->lanes,
+                         .rest_at = (ptrdiff_t)(whole * r->lanes),
+                         .add = add || i > 0};
+        add_vectors(r, &d, r->row_at, images + r->image_at[v] * (ptrdiff_t)r->size,
+                    gradients + r->gradient_at[v] * (ptrdiff_t)r->size, out);
     }
 }
 
 /* Over the images that have been copied. */
-static void add_products(const struct grad_weight_run *r, const char *images, const char *gradients, size_t count, bool add, char *out)
+static void add_products(const struct grad_weight_run *r, const char *images, const char *gradients,
+                         size_t count, bool add, char *out)
 {
     const size_t vectors = r->vectors / r->together * count;
     if (r->by_rows) {
@@ -154,43 +173,53 @@ static void block_task(void *context, size_t task, size_t worker)
 {
     const struct grad_weight_run *r = context;
     const struct conv2d *c = r->conv;
-    const size_t block = task / c->groups, group = task % c->groups, first = block * r->images, end = smaller(first + r->images, c->images);
-    char *images = r->scratch + worker * (r->image_bytes + r->gradient_bytes), *gradients = images + r->image_bytes;
+    const size_t block = task / c->groups, group = task % c->groups, first = block * r->images,
+                 end = smaller(first + r->images, c->images);
+    char *images = r->scratch + worker * (r->image_bytes + r->gradient_bytes),
+         *gradients = images + r->image_bytes;
     char *out = r->sums + (block * c->out_channels + group * r->filters) * entries_of(r) * r->size;
     for (size_t image = first, n; image < end && !cancel_poll(c->token, worker); image += n) {
         n = smaller(end - image, r->together);
-        const char *planes = (const char *)c->input + (image * c->in_channels + group * r->channels) * c->in.h * c->in.w * r->size;
-        const char *maps = (const char *)c->output + (image * c->out_channels + group * r->filters) * c->out.h * c->out.w * r->size;
+        const char *planes =
+            (const char *)c->input +
+            (image * c->in_channels + group * r->channels) * c->in.h * c->in.w * r->size;
+        const char *maps =
+            (const char *)c->output +
+            (image * c->out_channels + group * r->filters) * c->out.h * c->out.w * r->size;
         for (size_t i = 0; r->images_copied && i < n * r->channels; i++) {
             const size_t channel = i / r->channels * c->in_channels + i % r->channels;
-            copy_plane(r, planes + channel * c->in.h * c->in.w * r->size, images + i * r->plane * r->size);
+            copy_plane(r, planes + channel * c->in.h * c->in.w * r->size,
+                       images + i * r->plane * r->size);
         }
         for (size_t i = 0; i < n; i++) {
-            copy_maps(r, maps + i * c->out_channels * c->out.h * c->out.w * r->size, gradients + i * r->map_step * r->size);
+            copy_maps(r, maps + i * c->out_channels * c->out.h * c->out.w * r->size,
+                      gradients + i * r->map_step * r->size);
         }
         add_products(r, r->images_copied ? images : planes, gradients, n, image > first, out);
     }
 }
 
-#define ADD_BLOCKS(type)                                                                                                      \
-    static void add_blocks_##type(type *weight, type *bias, type *sums, size_t blocks, size_t filters, size_t entries)         \
-    {                                                                                                                          \
-        for (size_t b = 1; b < blocks; b++) {                                                                                  \
-            for (size_t i = 0; i < filters * entries; i++) {                                                                   \
-                sums[i] += sums[b * filters * entries + i];                                                                    \
-            }                                                                                                                  \
-        }                                                                                                                      \
-        for (size_t f = 0; f < filters; f++) {                                                                                 \
-            memcpy(weight + f * (entries - 1), sums + f * entries, (entries - 1) * sizeof *sums);                              \
-            if (bias != NULL) {                                                                                                \
-                bias[f] = sums[f * entries + entries - 1];                                                                     \
-            }                                                                                                                  \
-        }                                                                                                                      \
+#define ADD_BLOCKS(type) \
+    static void add_blocks_##type(type *weight, type *bias, type *sums, size_t blocks, \
+                                  size_t filters, size_t entries) \
+    { \
+        for (size_t b = 1; b < blocks; b++) { \
+            for (size_t i = 0; i < filters * entries; i++) { \
+                sums[i] += sums[b * filters * entries + i]; \
+            } \
+        } \
+        for (size_t f = 0; f < filters; f++) { \
+            memcpy(weight + f * (entries - 1), sums + f * entries, (entries - 1) * sizeof *sums); \
+            if (bias != NULL) { \
+                bias[f] = sums[f * entries + entries - 1]; \
+            } \
+        } \
     }
 ADD_BLOCKS(float)
 ADD_BLOCKS(double)
 
-void add_filter_blocks(void *weight, void *bias, enum compute_type compute, void *sums, size_t blocks, size_t filters, size_t entries)
+void add_filter_blocks(void *weight, void *bias, enum compute_type compute, void *sums,
+                       size_t blocks, size_t filters, size_t entries)
 {
     if (compute == COMPUTE_F64) {
         add_blocks_double(weight, bias, sums, blocks, filters, entries);
@@ -213,12 +242,14 @@ void clear_filters(void *weight, void *bias, const struct conv2d *c)
 static void plan_scratch(struct grad_weight_run *r)
 {
     const struct conv2d *c = r->conv;
-    const size_t last = (c->kernel.w - 1) * c->dilation.w, reach = (c->out.h - 1) * c->stride.h + (c->kernel.h - 1) * c->dilation.h + 1;
+    const size_t last = (c->kernel.w - 1) * c->dilation.w,
+                 reach = (c->out.h - 1) * c->stride.h + (c->kernel.h - 1) * c->dilation.h + 1;
     r->channels = c->in_channels / c->groups;
     r->filters = c->out_channels / c->groups;
     r->window = c->kernel.h * c->kernel.w;
     r->row_vectors = size_parts(c->out.w, r->lanes);
-    r->images_copied = c->out.w % r->lanes != 0 || c->padding.h != 0 || c->padding.w != 0 || c->stride.w > 1 || reach > c->in.h || c->out.w + last > c->in.w;
+    r->images_copied = c->out.w % r->lanes != 0 || c->padding.h != 0 || c->padding.w != 0 ||
+                       c->stride.w > 1 || reach > c->in.h || c->out.w + last > c->in.w;
     r->phase = r->images_copied ? last / c->stride.w + r->row_vectors * r->lanes : c->in.w;
     r->pitch = r->phase * c->stride.w;
     r->plane = r->images_copied ? reach * r->pitch : c->in.h * c->in.w;
@@ -246,8 +277,10 @@ static void fill_tables(struct grad_weight_run *r)
     for (size_t image = 0; image < r->together; image++) {
         for (size_t y = 0; y < c->out.h; y++) {
             for (size_t v = 0; v < r->row_vectors; v++, n++) {
-                r->image_at[n] = (ptrdiff_t)(image * r->image_step + y * c->stride.h * r->pitch + v * r->lanes);
-                r->gradient_at[n] = (ptrdiff_t)(image * r->map_step + (y * r->row_vectors + v) * r->lanes);
+                r->image_at[n] =
+                    (ptrdiff_t)(image * r->image_step + y * c->stride.h * r->pitch + v * r->lanes);
+                r->gradient_at[n] =
+                    (ptrdiff_t)(image * r->map_step + (y * r->row_vectors + v) * r->lanes);
                 r->ones_at[n] = 0;
             }
         }
@@ -287,7 +320,7 @@ int conv2d_grad_weight(const struct conv2d_grad_weight *call)
     const size_t tasks = r.blocks * c->groups;
     const int threads = (int)smaller(
         (size_t)thread_count_for(size_product_or_max(c->images, c->out.h * c->out.w),
-                            size_product_or_max(r.channels * r.window, r.filters), GRAIN_GEMM),
+                                 size_product_or_max(r.channels * r.window, r.filters), GRAIN_GEMM),
         tasks);
     const size_t entries = size_sum_or_max(size_product_or_max(3, r.vectors), r.row_vectors),
                  tables = size_product_or_max(entries, sizeof(ptrdiff_t));
@@ -311,11 +344,13 @@ int conv2d_grad_weight(const struct conv2d_grad_weight *call)
     r.scratch = r.ones + ones;
     fill_tables(&r);
     pool_run(tasks, threads, block_task, &r, c->token);
-    if (c->out.w % r.lanes != 0 && !all_finite(c->compute, r.blocks * c->out_channels * entries_of(&r), r.sums)) {
+    if (c->out.w % r.lanes != 0 &&
+        !all_finite(c->compute, r.blocks * c->out_channels * entries_of(&r), r.sums)) {
         r.by_rows = true;
         pool_run(tasks, threads, block_task, &r, c->token);
     }
-    add_filter_blocks(call->weight, call->bias, c->compute, r.sums, r.blocks, c->out_channels, entries_of(&r));
+    add_filter_blocks(call->weight, call->bias, c->compute, r.sums, r.blocks, c->out_channels,
+                      entries_of(&r));
     scratch_free(memory);
     return 0;
 }

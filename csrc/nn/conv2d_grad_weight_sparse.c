@@ -1,8 +1,10 @@
 /*
- * The gradient of a convolution's filters where only some pixels of the maps have one: the sum of the patches of the image that these
- * pixels saw, each times its gradient. Behind a pool of 2 x 2 that is a quarter of the multiplications or, behind relu, less.
+ * The gradient of a convolution's filters where only some pixels of the maps have one: the sum of
+ * the patches of the image that these pixels saw, each times its gradient. Behind a pool of 2 x 2
+ * that is a quarter of the multiplications or, behind relu, less.
  *
- * Order of summation: by blocks of images, which depend on shapes alone; in a block as in kernels.h (patches), over what is not zero.
+ * Order of summation: by blocks of images, which depend on shapes alone; in a block as in kernels.h
+ * (patches), over what is not zero.
  */
 #include <string.h>
 
@@ -24,11 +26,11 @@ struct sparse_run {
     patches_kernel *patches;
     size_t size, lanes;
     size_t channels, filters, window;
-    size_t pitch, plane;         /* of a copied image: with its border, and room behind its rows */
-    size_t together;             /* images that are copied at a time */
-    size_t images, blocks;       /* of a block; blocks */
-    ptrdiff_t *pixel_at;         /* where the patch of each pixel of a map begins */
-    char *sums;                  /* [blocks][out_channels][channels * window + 1] */
+    size_t pitch, plane;   /* of a copied image: with its border, and room behind its rows */
+    size_t together;       /* images that are copied at a time */
+    size_t images, blocks; /* of a block; blocks */
+    ptrdiff_t *pixel_at;   /* where the patch of each pixel of a map begins */
+    char *sums;            /* [blocks][out_channels][channels * window + 1] */
     char *scratch;
     size_t image_bytes, at_bytes, scratch_of_worker;
 };
@@ -41,58 +43,64 @@ static size_t entries_of(const struct sparse_run *r)
 static void copy_plane(const struct sparse_run *r, const char *plane, char *to)
 {
     const struct conv2d *c = r->conv;
-    const size_t rows = r->plane / r->pitch, n = smaller(c->in.w, r->pitch - smaller(r->pitch, c->padding.w));
+    const size_t rows = r->plane / r->pitch,
+                 n = smaller(c->in.w, r->pitch - smaller(r->pitch, c->padding.w));
     memset(to, 0, r->plane * r->size);
     for (size_t y = 0; y < c->in.h && y + c->padding.h < rows; y++) {
-        memcpy(to + ((y + c->padding.h) * r->pitch + c->padding.w) * r->size, plane + y * c->in.w * r->size, n * r->size);
+        memcpy(to + ((y + c->padding.h) * r->pitch + c->padding.w) * r->size,
+               plane + y * c->in.w * r->size, n * r->size);
     }
 }
 
-/* What one filter's gradients of some images are, but for zeros, and where their patches begin. Returns how many. */
-#define GATHER(type)                                                                                                        \
-    static size_t gather_##type(const struct sparse_run *r, size_t filter, size_t image, size_t count, ptrdiff_t *at, type *factors) \
-    {                                                                                                                       \
-        const size_t kept = r->call->kept;                                                                                  \
-        size_t n = 0;                                                                                                       \
-        for (size_t i = 0; i < count; i++) {                                                                                \
-            const size_t map = ((image + i) * r->conv->out_channels + filter) * kept;                                       \
-            const type *gradient = (const type *)r->conv->output + map;                                                     \
-            const ptrdiff_t start = (ptrdiff_t)(i * r->channels * r->plane);                                                \
-            for (size_t k = 0; k < kept; k++) {                                                                             \
-                at[n] = start + r->pixel_at[r->call->indices[map + k]];                                                     \
-                factors[n] = gradient[k];                                                                                   \
-                n += gradient[k] != 0;                                                                                      \
-            }                                                                                                               \
-        }                                                                                                                   \
-        return n;                                                                                                           \
-    }                                                                                                                       \
-                                                                                                                            \
-    /* Adds a filter's sums over what was gathered. */                                                                      \
-    static void add_filter_##type(const struct sparse_run *r, const char *images, const ptrdiff_t *at, const type *factors, size_t n, type *out) \
-    {                                                                                                                       \
-        const struct conv2d *c = r->conv;                                                                                   \
-        _Alignas(64) type sums[PATCH_ROWS * WINOGRAD_PADDING], eight[8] = {0};                                                  \
-        for (size_t channel = 0; channel < r->channels; channel++) {                                                        \
-            const type *plane = (const type *)images + channel * r->plane;                                                  \
-            for (size_t y = 0, rows; y < c->kernel.h; y += rows) {                                                          \
-                rows = smaller(c->kernel.h - y, PATCH_ROWS);                                                                \
-                for (size_t x = 0; x < c->kernel.w; x += r->lanes) {                                                        \
-                    r->patches(sums, plane + y * c->dilation.h * r->pitch + x, c->dilation.h * r->pitch, at, factors, n, rows); \
-                    for (size_t i = 0; i < rows; i++) {                                                                     \
-                        type *to = out + (channel * c->kernel.h + y + i) * c->kernel.w + x;                                 \
-                        for (size_t j = 0; j < smaller(c->kernel.w - x, r->lanes); j++) {                                   \
-                            to[j] += sums[i * r->lanes + j];                                                                \
-                        }                                                                                                   \
-                    }                                                                                                       \
-                }                                                                                                           \
-            }                                                                                                               \
-        }                                                                                                                   \
-        for (size_t i = 0; i < n; i++) {                                                                                    \
-            eight[i % 8] += factors[i];                                                                                     \
-        }                                                                                                                   \
-        for (size_t i = 0; i < 8; i++) {                                                                                    \
-            out[r->channels * r->window] += eight[i];                                                                       \
-        }                                                                                                                   \
+/* What one filter's gradients of some images are, but for zeros, and where their patches begin.
+ * Returns how many. */
+#define GATHER(type) \
+    static size_t gather_##type(const struct sparse_run *r, size_t filter, size_t image, \
+                                size_t count, ptrdiff_t *at, type *factors) \
+    { \
+        const size_t kept = r->call->kept; \
+        size_t n = 0; \
+        for (size_t i = 0; i < count; i++) { \
+            const size_t map = ((image + i) * r->conv->out_channels + filter) * kept; \
+            const type *gradient = (const type *)r->conv->output + map; \
+            const ptrdiff_t start = (ptrdiff_t)(i * r->channels * r->plane); \
+            for (size_t k = 0; k < kept; k++) { \
+                at[n] = start + r->pixel_at[r->call->indices[map + k]]; \
+                factors[n] = gradient[k]; \
+                n += gradient[k] != 0; \
+            } \
+        } \
+        return n; \
+    } \
+\
+    /* Adds a filter's sums over what was gathered. */ \
+    static void add_filter_##type(const struct sparse_run *r, const char *images, \
+                                  const ptrdiff_t *at, const type *factors, size_t n, type *out) \
+    { \
+        const struct conv2d *c = r->conv; \
+        _Alignas(64) type sums[PATCH_ROWS * WINOGRAD_PADDING], eight[8] = {0}; \
+        for (size_t channel = 0; channel < r->channels; channel++) { \
+            const type *plane = (const type *)images + channel * r->plane; \
+            for (size_t y = 0, rows; y < c->kernel.h; y += rows) { \
+                rows = smaller(c->kernel.h - y, PATCH_ROWS); \
+                for (size_t x = 0; x < c->kernel.w; x += r->lanes) { \
+                    r->patches(sums, plane + y * c->dilation.h * r->pitch + x, \
+                               c->dilation.h * r->pitch, at, factors, n, rows); \
+                    for (size_t i = 0; i < rows; i++) { \
+                        type *to = out + (channel * c->kernel.h + y + i) * c->kernel.w + x; \
+                        for (size_t j = 0; j < smaller(c->kernel.w - x, r->lanes); j++) { \
+                            to[j] += sums[i * r->lanes + j]; \
+                        } \
+                    } \
+                } \
+            } \
+        } \
+        for (size_t i = 0; i < n; i++) { \
+            eight[i % 8] += factors[i]; \
+        } \
+        for (size_t i = 0; i < 8; i++) { \
+            out[r->channels * r->window] += eight[i]; \
+        } \
     }
 GATHER(float)
 GATHER(double)
@@ -101,22 +109,30 @@ static void block_task(void *context, size_t task, size_t worker)
 {
     const struct sparse_run *r = context;
     const struct conv2d *c = r->conv;
-    const size_t block = task / c->groups, group = task % c->groups, first = block * r->images, end = smaller(first + r->images, c->images);
-    char *images = r->scratch + worker * r->scratch_of_worker, *factors = images + r->image_bytes + r->at_bytes;
+    const size_t block = task / c->groups, group = task % c->groups, first = block * r->images,
+                 end = smaller(first + r->images, c->images);
+    char *images = r->scratch + worker * r->scratch_of_worker,
+         *factors = images + r->image_bytes + r->at_bytes;
     ptrdiff_t *at = (ptrdiff_t *)(images + r->image_bytes);
-    memset(r->sums + (block * c->out_channels + group * r->filters) * entries_of(r) * r->size, 0, r->filters * entries_of(r) * r->size);
+    memset(r->sums + (block * c->out_channels + group * r->filters) * entries_of(r) * r->size, 0,
+           r->filters * entries_of(r) * r->size);
     for (size_t image = first, n; image < end && !cancel_poll(c->token, worker); image += n) {
         n = smaller(end - image, r->together);
         for (size_t i = 0; i < n * r->channels; i++) {
-            const size_t channel = (image + i / r->channels) * c->in_channels + group * r->channels + i % r->channels;
-            copy_plane(r, (const char *)c->input + channel * c->in.h * c->in.w * r->size, images + i * r->plane * r->size);
+            const size_t channel =
+                (image + i / r->channels) * c->in_channels + group * r->channels + i % r->channels;
+            copy_plane(r, (const char *)c->input + channel * c->in.h * c->in.w * r->size,
+                       images + i * r->plane * r->size);
         }
         for (size_t f = group * r->filters; f < (group + 1) * r->filters; f++) {
             char *out = r->sums + (block * c->out_channels + f) * entries_of(r) * r->size;
             if (r->size == sizeof(float)) {
-                add_filter_float(r, images, at, (float *)factors, gather_float(r, f, image, n, at, (float *)factors), (float *)out);
+                add_filter_float(r, images, at, (float *)factors,
+                                 gather_float(r, f, image, n, at, (float *)factors), (float *)out);
             } else {
-                add_filter_double(r, images, at, (double *)factors, gather_double(r, f, image, n, at, (double *)factors), (double *)out);
+                add_filter_double(r, images, at, (double *)factors,
+                                  gather_double(r, f, image, n, at, (double *)factors),
+                                  (double *)out);
             }
         }
     }
@@ -191,29 +207,31 @@ int conv2d_grad_weight_sparse(const struct conv2d_grad_weight_sparse *call)
         }
     }
     pool_run(tasks, threads, block_task, &r, c->token);
-    add_filter_blocks(call->weight, call->bias, c->compute, r.sums, r.blocks, c->out_channels, entries_of(&r));
+    add_filter_blocks(call->weight, call->bias, c->compute, r.sums, r.blocks, c->out_channels,
+                      entries_of(&r));
     scratch_free(memory);
     return 0;
 }
 
-/* Products with 0 are 0, or NaN where an element is not finite; so are their sums, whatever their order. */
-#define ALL_FINITE(type)                                                                                                    \
-    static bool all_finite_##type(size_t n, const type *elements)                                                           \
-    {                                                                                                                       \
-        type checks[16] = {0}, check = 0;                                                                                   \
-        size_t i = 0;                                                                                                       \
-        for (; i + 16 <= n; i += 16) {                                                                                      \
-            for (size_t j = 0; j < 16; j++) {                                                                               \
-                checks[j] += 0 * elements[i + j];                                                                           \
-            }                                                                                                               \
-        }                                                                                                                   \
-        for (; i < n; i++) {                                                                                                \
-            check += 0 * elements[i];                                                                                       \
-        }                                                                                                                   \
-        for (size_t j = 0; j < 16; j++) {                                                                                   \
-            check += checks[j];                                                                                             \
-        }                                                                                                                   \
-        return check == 0;                                                                                                  \
+/* Products with 0 are 0, or NaN where an element is not finite; so are their sums, whatever their
+ * order. */
+#define ALL_FINITE(type) \
+    static bool all_finite_##type(size_t n, const type *elements) \
+    { \
+        type checks[16] = {0}, check = 0; \
+        size_t i = 0; \
+        for (; i + 16 <= n; i += 16) { \
+            for (size_t j = 0; j < 16; j++) { \
+                checks[j] += 0 * elements[i + j]; \
+            } \
+        } \
+        for (; i < n; i++) { \
+            check += 0 * elements[i]; \
+        } \
+        for (size_t j = 0; j < 16; j++) { \
+            check += checks[j]; \
+        } \
+        return check == 0; \
     }
 ALL_FINITE(float)
 ALL_FINITE(double)

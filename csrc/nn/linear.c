@@ -1,4 +1,5 @@
-/* Rows of features times rows of weights, as they lie, and the activation that follows most layers. */
+/* Rows of features times rows of weights, as they lie, and the activation that follows most layers.
+ */
 #include <stdint.h>
 
 #include "base/pool.h"
@@ -7,8 +8,8 @@
 #include "vectors/reduce.h"
 
 enum {
-    ROWS_AT_ONCE = 64,        /* input rows of a task */
-    FEATURES_AT_ONCE = 64     /* weight rows that it takes at a time */
+    ROWS_AT_ONCE = 64,    /* input rows of a task */
+    FEATURES_AT_ONCE = 64 /* weight rows that it takes at a time */
 };
 
 static size_t lanes_of(enum compute_type compute)
@@ -24,9 +25,11 @@ size_t linear_vectors(const struct linear *l)
 
 void linear_rows(const struct linear *l, const ptrdiff_t *at, size_t first, size_t count)
 {
-    const size_t size = compute_size(l->compute), row = l->in_features * size, lanes = lanes_of(l->compute);
+    const size_t size = compute_size(l->compute), row = l->in_features * size,
+                 lanes = lanes_of(l->compute);
     const void *inputs[ROWS_AT_ONCE], *weights[FEATURES_AT_ONCE];
-    dots_kernel *dots = l->compute == COMPUTE_F64 ? kernels_current()->layers->dots_f64 : kernels_current()->layers->dots_f32;
+    dots_kernel *dots = l->compute == COMPUTE_F64 ? kernels_current()->layers->dots_f64
+                                                  : kernels_current()->layers->dots_f32;
     struct dots d = {
         .left_at = at,
         .right_at = at,
@@ -48,7 +51,8 @@ void linear_rows(const struct linear *l, const ptrdiff_t *at, size_t first, size
                 weights[r] = (const char *)l->weight + (f + r) * row;
             }
             d.bias = l->bias == NULL ? NULL : (const char *)l->bias + f * size;
-            dots(&d, weights, some, inputs, n, (char *)l->output + ((first + i) * l->out_features + f) * size);
+            dots(&d, weights, some, inputs, n,
+                 (char *)l->output + ((first + i) * l->out_features + f) * size);
         }
     }
 }
@@ -62,7 +66,8 @@ static void linear_task(void *context, size_t task, size_t worker)
 {
     const struct linear_run *run = context;
     (void)worker;
-    linear_rows(run->layer, run->at, task * ROWS_AT_ONCE, smaller(run->layer->rows - task * ROWS_AT_ONCE, ROWS_AT_ONCE));
+    linear_rows(run->layer, run->at, task * ROWS_AT_ONCE,
+                smaller(run->layer->rows - task * ROWS_AT_ONCE, ROWS_AT_ONCE));
 }
 
 int linear(const struct linear *l)
@@ -88,19 +93,20 @@ int linear(const struct linear *l)
 }
 
 /* `0 > x` and not `x > 0`, so that NaN is kept; loops that compilers turn into vectors. */
-#define RELU(type)                                                                                                          \
-    static void relu_##type(size_t n, const type *restrict input, type *restrict output)                                    \
-    {                                                                                                                       \
-        for (size_t i = 0; i < n; i++) {                                                                                    \
-            output[i] = 0 > input[i] ? 0 : input[i];                                                                        \
-        }                                                                                                                   \
-    }                                                                                                                       \
-    static void relu_gradient_##type(size_t n, const type *restrict input, const type *restrict gradient, type *restrict output) \
-    {                                                                                                                       \
-        for (size_t i = 0; i < n; i++) {                                                                                    \
-            const type g = gradient[i];                                                                                     \
-            output[i] = input[i] <= 0 ? 0 : g;                                                                              \
-        }                                                                                                                   \
+#define RELU(type) \
+    static void relu_##type(size_t n, const type *restrict input, type *restrict output) \
+    { \
+        for (size_t i = 0; i < n; i++) { \
+            output[i] = 0 > input[i] ? 0 : input[i]; \
+        } \
+    } \
+    static void relu_gradient_##type(size_t n, const type *restrict input, \
+                                     const type *restrict gradient, type *restrict output) \
+    { \
+        for (size_t i = 0; i < n; i++) { \
+            const type g = gradient[i]; \
+            output[i] = input[i] <= 0 ? 0 : g; \
+        } \
     }
 RELU(float)
 RELU(double)
@@ -114,7 +120,8 @@ void relu(enum compute_type compute, size_t n, const void *input, void *output)
     }
 }
 
-void relu_gradient(enum compute_type compute, size_t n, const void *input, const void *gradient, void *output)
+void relu_gradient(enum compute_type compute, size_t n, const void *input, const void *gradient,
+                   void *output)
 {
     if (compute == COMPUTE_F64) {
         relu_gradient_double(n, input, gradient, output);

@@ -1,6 +1,7 @@
 /*
- * Matrix products whose right side lies row by row: those of gradients. Summed step by step in chains of SEGMENT_STEPS, which are added
- * in order, so that one sum does not depend on how many others there are.
+ * Matrix products whose right side lies row by row: those of gradients. Summed step by step in
+ * chains of SEGMENT_STEPS, which are added in order, so that one sum does not depend on how many
+ * others there are.
  */
 #include <string.h>
 
@@ -13,10 +14,11 @@ enum {
     SEGMENT_STEPS = 256,  /* terms that are summed in one chain */
     VECTORS_AT_ONCE = 32, /* of the right side: its part of a segment stays in L2 */
     MOST_VECTORS = 2 * VECTORS_AT_ONCE,
-    TASK_ROWS = 24        /* rows of a task */
+    TASK_ROWS = 24 /* rows of a task */
 };
 
-/* The sums of a tile's rows so far; rows of the right side shorter than a vector, with zeros behind them. */
+/* The sums of a tile's rows so far; rows of the right side shorter than a vector, with zeros behind
+ * them. */
 struct matmul_memory {
     ptrdiff_t offsets[SEGMENT_STEPS], dense[MOST_VECTORS], at[MOST_VECTORS];
     char data[];
@@ -30,16 +32,20 @@ static size_t lanes_of(enum compute_type compute)
 
 static size_t sums_bytes(enum compute_type compute)
 {
-    return kernels_current()->layers->outer_rows * MOST_VECTORS * lanes_of(compute) * compute_size(compute);
+    return kernels_current()->layers->outer_rows * MOST_VECTORS * lanes_of(compute) *
+           compute_size(compute);
 }
 
 size_t matmul_scratch(enum compute_type compute)
 {
-    return scratch_round(sizeof(struct matmul_memory) + sums_bytes(compute) + SEGMENT_STEPS * lanes_of(compute) * compute_size(compute));
+    return scratch_round(sizeof(struct matmul_memory) + sums_bytes(compute) +
+                         SEGMENT_STEPS * lanes_of(compute) * compute_size(compute));
 }
 
-/* Some columns: at most MOST_VECTORS vectors, the last of which begins before its place where columns do not fill it. */
-static void multiply_columns(const struct matmul *p, size_t column, size_t columns, struct matmul_memory *memory)
+/* Some columns: at most MOST_VECTORS vectors, the last of which begins before its place where
+ * columns do not fill it. */
+static void multiply_columns(const struct matmul *p, size_t column, size_t columns,
+                             struct matmul_memory *memory)
 {
     const struct layer_kernels *kernels = kernels_current()->layers;
     outer_kernel *outer = p->compute == COMPUTE_F64 ? kernels->outer_f64 : kernels->outer_f32;
@@ -93,7 +99,9 @@ void matmul_block(const struct matmul *p, void *scratch)
 {
     const size_t most = VECTORS_AT_ONCE * lanes_of(p->compute);
     for (size_t column = 0, columns; column < p->columns; column += columns) {
-        columns = p->columns - column < 2 * most ? p->columns - column : most; /* the last block is no narrower than a vector */
+        columns = p->columns - column < 2 * most
+                      ? p->columns - column
+                      : most; /* the last block is no narrower than a vector */
         multiply_columns(p, column, columns, scratch);
     }
 }
@@ -117,9 +125,10 @@ static void run_task(void *context, size_t task, size_t worker)
 int matmul(const struct matmul *p)
 {
     const size_t tasks = size_parts(p->rows, TASK_ROWS);
-    const int threads = (int)smaller((size_t)thread_count_for(size_product_or_max(p->rows, p->columns),
-                                                         larger(p->depth, 1), GRAIN_GEMM),
-                                     larger(tasks, 1));
+    const int threads =
+        (int)smaller((size_t)thread_count_for(size_product_or_max(p->rows, p->columns),
+                                              larger(p->depth, 1), GRAIN_GEMM),
+                     larger(tasks, 1));
     if (p->rows == 0 || p->columns == 0) { /* of which there may be any number of the other */
         return 0;
     }

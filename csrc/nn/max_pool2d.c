@@ -1,4 +1,5 @@
-/* Maximum of windows, plane by plane, by torch's rules: padding never wins, the first of equals does, and NaN beats all. */
+/* Maximum of windows, plane by plane, by torch's rules: padding never wins, the first of equals
+ * does, and NaN beats all. */
 #include <math.h>
 #include <stdbool.h>
 #include <string.h>
@@ -13,7 +14,8 @@ struct span {
     size_t first, end; /* from first on in steps of the dilation, before end */
 };
 
-static struct span window(size_t out, size_t stride, size_t padding, size_t kernel, size_t dilation, size_t size)
+static struct span window(size_t out, size_t stride, size_t padding, size_t kernel, size_t dilation,
+                          size_t size)
 {
     ptrdiff_t first = (ptrdiff_t)(out * stride) - (ptrdiff_t)padding;
     ptrdiff_t end = first + (ptrdiff_t)((kernel - 1) * dilation) + 1;
@@ -30,38 +32,41 @@ static size_t windows_between_polls(const struct max_pool2d *p)
     return (1 << 14) / larger(size_product_or_max(p->kernel.h, p->kernel.w), 1) + 1;
 }
 
-#define POOL_PLANE(type)                                                                                                    \
-    static void pool_plane_##type(const struct max_pool2d *p, const type *in, type *out, int64_t *indices)                  \
-    {                                                                                                                       \
-        const size_t windows_to_poll = windows_between_polls(p);                                                            \
-        size_t to_poll = windows_to_poll;                                                                                   \
-        for (size_t y = 0; y < p->out.h; y++) {                                                                             \
-            const struct span rows = window(y, p->stride.h, p->padding.h, p->kernel.h, p->dilation.h, p->in.h);             \
-            for (size_t x = 0; x < p->out.w; x++, out++) {                                                                  \
-                if (to_poll-- == 0) {                                                                                       \
-                    if (cancel_poll_here()) {                                                                                     \
-                        return;                                                                                             \
-                    }                                                                                                       \
-                    to_poll = windows_to_poll - 1;                                                                          \
-                }                                                                                                           \
-                const struct span columns = window(x, p->stride.w, p->padding.w, p->kernel.w, p->dilation.w, p->in.w);      \
-                type most = -(type)INFINITY;                                                                                \
-                size_t where = rows.first * p->in.w + columns.first;                                                        \
-                for (size_t r = rows.first; r < rows.end; r += p->dilation.h) {                                             \
-                    for (size_t c = columns.first; c < columns.end; c += p->dilation.w) {                                   \
-                        const type value = in[r * p->in.w + c];                                                             \
-                        if (value > most || isnan(value)) {                                                                 \
-                            most = value;                                                                                   \
-                            where = r * p->in.w + c;                                                                        \
-                        }                                                                                                   \
-                    }                                                                                                       \
-                }                                                                                                           \
-                *out = most;                                                                                                \
-                if (indices != NULL) {                                                                                      \
-                    *indices++ = (int64_t)where;                                                                            \
-                }                                                                                                           \
-            }                                                                                                               \
-        }                                                                                                                   \
+#define POOL_PLANE(type) \
+    static void pool_plane_##type(const struct max_pool2d *p, const type *in, type *out, \
+                                  int64_t *indices) \
+    { \
+        const size_t windows_to_poll = windows_between_polls(p); \
+        size_t to_poll = windows_to_poll; \
+        for (size_t y = 0; y < p->out.h; y++) { \
+            const struct span rows = \
+                window(y, p->stride.h, p->padding.h, p->kernel.h, p->dilation.h, p->in.h); \
+            for (size_t x = 0; x < p->out.w; x++, out++) { \
+                if (to_poll-- == 0) { \
+                    if (cancel_poll_here()) { \
+                        return; \
+                    } \
+                    to_poll = windows_to_poll - 1; \
+                } \
+                const struct span columns = \
+                    window(x, p->stride.w, p->padding.w, p->kernel.w, p->dilation.w, p->in.w); \
+                type most = -(type)INFINITY; \
+                size_t where = rows.first * p->in.w + columns.first; \
+                for (size_t r = rows.first; r < rows.end; r += p->dilation.h) { \
+                    for (size_t c = columns.first; c < columns.end; c += p->dilation.w) { \
+                        const type value = in[r * p->in.w + c]; \
+                        if (value > most || isnan(value)) { \
+                            most = value; \
+                            where = r * p->in.w + c; \
+                        } \
+                    } \
+                } \
+                *out = most; \
+                if (indices != NULL) { \
+                    *indices++ = (int64_t)where; \
+                } \
+            } \
+        } \
     }
 POOL_PLANE(float)
 POOL_PLANE(double)
@@ -69,8 +74,9 @@ POOL_PLANE(double)
 /* Squares of 2 x 2 side by side, all inside. */
 static bool are_squares(const struct max_pool2d *p)
 {
-    return p->kernel.h == 2 && p->kernel.w == 2 && p->stride.h == 2 && p->stride.w == 2 && p->dilation.h == 1 && p->dilation.w == 1 &&
-           p->padding.h == 0 && p->padding.w == 0 && 2 * p->out.h <= p->in.h && 2 * p->out.w <= p->in.w;
+    return p->kernel.h == 2 && p->kernel.w == 2 && p->stride.h == 2 && p->stride.w == 2 &&
+           p->dilation.h == 1 && p->dilation.w == 1 && p->padding.h == 0 && p->padding.w == 0 &&
+           2 * p->out.h <= p->in.h && 2 * p->out.w <= p->in.w;
 }
 
 static void pool_plane(const struct max_pool2d *p, size_t plane)
@@ -78,10 +84,12 @@ static void pool_plane(const struct max_pool2d *p, size_t plane)
     const size_t in = plane * p->in.h * p->in.w, out = plane * p->out.h * p->out.w;
     int64_t *indices = p->indices == NULL ? NULL : p->indices + out;
     const struct layer_kernels *kernels = kernels_current()->layers;
-    pool_squares_kernel *squares = p->compute == COMPUTE_F64 ? kernels->pool_squares_f64 : kernels->pool_squares_f32;
+    pool_squares_kernel *squares =
+        p->compute == COMPUTE_F64 ? kernels->pool_squares_f64 : kernels->pool_squares_f32;
     if (are_squares(p)) {
         const size_t size = compute_size(p->compute);
-        squares((char *)p->output + out * size, indices, (const char *)p->input + in * size, p->in.w, p->out.h, p->out.w);
+        squares((char *)p->output + out * size, indices, (const char *)p->input + in * size,
+                p->in.w, p->out.h, p->out.w);
     } else if (p->compute == COMPUTE_F64) {
         pool_plane_double(p, (const double *)p->input + in, (double *)p->output + out, indices);
     } else {
@@ -120,22 +128,25 @@ void max_pool2d(const struct max_pool2d *p)
              planes_task, &run, p->token);
 }
 
-#define SCATTER(type)                                                                                                       \
-    static void scatter_##type(size_t out, const int64_t *indices, const type *gradient, type *input)                       \
-    {                                                                                                                       \
-        for (size_t i = 0; i < out; i++) {                                                                                  \
-            input[indices[i]] += gradient[i];                                                                               \
-        }                                                                                                                   \
+#define SCATTER(type) \
+    static void scatter_##type(size_t out, const int64_t *indices, const type *gradient, \
+                               type *input) \
+    { \
+        for (size_t i = 0; i < out; i++) { \
+            input[indices[i]] += gradient[i]; \
+        } \
     }
 SCATTER(float)
 SCATTER(double)
 
-void max_pool2d_scatter(enum compute_type compute, size_t planes, size_t in, size_t out, const int64_t *indices, const void *gradient, void *input)
+void max_pool2d_scatter(enum compute_type compute, size_t planes, size_t in, size_t out,
+                        const int64_t *indices, const void *gradient, void *input)
 {
     memset(input, 0, planes * in * compute_size(compute));
     for (size_t p = 0; p < planes; p++, indices += out) {
         if (compute == COMPUTE_F64) {
-            scatter_double(out, indices, (const double *)gradient + p * out, (double *)input + p * in);
+            scatter_double(out, indices, (const double *)gradient + p * out,
+                           (double *)input + p * in);
         } else {
             scatter_float(out, indices, (const float *)gradient + p * out, (float *)input + p * in);
         }

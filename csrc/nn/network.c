@@ -7,7 +7,8 @@
 #include "vectors/reduce.h"
 
 enum {
-    BLOCK_BYTES = 192 << 10, /* of what lies between two layers, for a block of images: half of an L2 cache or less */
+    BLOCK_BYTES = 192 << 10, /* of what lies between two layers, for a block of images: half of an
+                                L2 cache or less */
     MOST_IMAGES = 32         /* of a block */
 };
 
@@ -24,26 +25,29 @@ struct stage {
 
 struct network_call {
     const struct stage *stages;
-    size_t count, size;            /* bytes of an element */
-    size_t images, block;          /* of a block */
+    size_t count, size;   /* bytes of an element */
+    size_t images, block; /* of a block */
     const char *input;
     char *output;
-    ptrdiff_t *at;                 /* vectors of the longest row of features */
+    ptrdiff_t *at; /* vectors of the longest row of features */
     char *scratch;
     size_t between, scratch_of_worker; /* bytes of one of two buffers between layers */
     enum compute_type compute;
 };
 
 /* Does the kernel fit the padded image? Then *out is how often. */
-static bool windows(size_t in, size_t before, size_t after, size_t kernel, size_t stride, size_t dilation, size_t *out)
+static bool windows(size_t in, size_t before, size_t after, size_t kernel, size_t stride,
+                    size_t dilation, size_t *out)
 {
     const size_t padded = in + before + after, reach = (kernel - 1) * dilation + 1;
     *out = padded < reach ? 0 : (padded - reach) / stride + 1;
     return padded >= reach;
 }
 
-/* As torch counts them: in ceil_mode the last window may reach beyond the image, but begins in it or in the padding before it. */
-static bool pooled(const struct layer *l, size_t in, size_t padding, size_t kernel, size_t stride, size_t dilation, size_t *out)
+/* As torch counts them: in ceil_mode the last window may reach beyond the image, but begins in it
+ * or in the padding before it. */
+static bool pooled(const struct layer *l, size_t in, size_t padding, size_t kernel, size_t stride,
+                   size_t dilation, size_t *out)
 {
     const size_t more = l->ceil_mode ? stride - 1 : 0;
     if (!windows(in, padding, padding + more, kernel, stride, dilation, out) || in == 0) {
@@ -53,7 +57,8 @@ static bool pooled(const struct layer *l, size_t in, size_t padding, size_t kern
     return *out >= 1;
 }
 
-/* Can there be memory for that? Shapes between layers, unlike those of arrays, are nothing that is there already. */
+/* Can there be memory for that? Shapes between layers, unlike those of arrays, are nothing that is
+ * there already. */
 static bool may_fit(const struct shape *s)
 {
     return (double)s->channels * (double)s->size.h * (double)s->size.w < 0x1p48;
@@ -66,15 +71,18 @@ static bool shape_after(const struct layer *l, struct shape *s)
     switch (l->kind) {
     case LAYER_CONV2D:
         if (s->flat || !size_mul(l->in, l->groups, &channels) || s->channels != channels ||
-            !windows(s->size.h, l->before.h, l->after.h, l->kernel.h, l->stride.h, l->dilation.h, &out.h) ||
-            !windows(s->size.w, l->before.w, l->after.w, l->kernel.w, l->stride.w, l->dilation.w, &out.w)) {
+            !windows(s->size.h, l->before.h, l->after.h, l->kernel.h, l->stride.h, l->dilation.h,
+                     &out.h) ||
+            !windows(s->size.w, l->before.w, l->after.w, l->kernel.w, l->stride.w, l->dilation.w,
+                     &out.w)) {
             return false;
         }
         s->channels = l->out;
         s->size = out;
         return may_fit(s);
     case LAYER_MAX_POOL2D:
-        if (s->flat || s->channels == 0 || !pooled(l, s->size.h, l->before.h, l->kernel.h, l->stride.h, l->dilation.h, &out.h) ||
+        if (s->flat || s->channels == 0 ||
+            !pooled(l, s->size.h, l->before.h, l->kernel.h, l->stride.h, l->dilation.h, &out.h) ||
             !pooled(l, s->size.w, l->before.w, l->kernel.w, l->stride.w, l->dilation.w, &out.w)) {
             return false;
         }
@@ -117,12 +125,14 @@ static size_t elements(const struct shape *s)
 
 static bool is_pool_of_squares(const struct layer *l)
 {
-    return l->kind == LAYER_MAX_POOL2D && l->kernel.h == 2 && l->kernel.w == 2 && l->stride.h == 2 && l->stride.w == 2 && l->dilation.h == 1 &&
-           l->dilation.w == 1 && l->before.h == 0 && l->before.w == 0 && !l->ceil_mode;
+    return l->kind == LAYER_MAX_POOL2D && l->kernel.h == 2 && l->kernel.w == 2 &&
+           l->stride.h == 2 && l->stride.w == 2 && l->dilation.h == 1 && l->dilation.w == 1 &&
+           l->before.h == 0 && l->before.w == 0 && !l->ceil_mode;
 }
 
 /* Makes a stage of the first layers; returns how many, or 0 when there is no memory. */
-static size_t make_stage(struct stage *stage, enum compute_type compute, const struct layer *layers, size_t count, size_t images, struct shape *shape)
+static size_t make_stage(struct stage *stage, enum compute_type compute, const struct layer *layers,
+                         size_t count, size_t images, struct shape *shape)
 {
     const struct layer *l = layers;
     const struct shape in = *shape;
@@ -133,9 +143,20 @@ static size_t make_stage(struct stage *stage, enum compute_type compute, const s
     const bool relu = count > 1 && layers[1].kind == LAYER_RELU;
     if (l->kind == LAYER_CONV2D) {
         struct conv2d conv = {
-            .compute = compute, .images = images, .groups = l->groups, .in_channels = in.channels, .out_channels = l->out,
-            .in = in.size, .out = shape->size, .kernel = l->kernel, .stride = l->stride, .dilation = l->dilation,
-            .padding = l->before, .relu = relu, .weight = l->weight, .bias = l->bias,
+            .compute = compute,
+            .images = images,
+            .groups = l->groups,
+            .in_channels = in.channels,
+            .out_channels = l->out,
+            .in = in.size,
+            .out = shape->size,
+            .kernel = l->kernel,
+            .stride = l->stride,
+            .dilation = l->dilation,
+            .padding = l->before,
+            .relu = relu,
+            .weight = l->weight,
+            .bias = l->bias,
         };
         taken += relu;
         if (count > taken && is_pool_of_squares(&layers[taken]) && conv2d_pools(&conv)) {
@@ -147,23 +168,34 @@ static size_t make_stage(struct stage *stage, enum compute_type compute, const s
             taken = 0;
         }
     } else if (l->kind == LAYER_LINEAR) {
-        stage->of.linear = (struct linear){
-            .compute = compute, .in_features = l->in, .out_features = l->out, .relu = relu, .weight = l->weight, .bias = l->bias};
+        stage->of.linear = (struct linear){.compute = compute,
+                                           .in_features = l->in,
+                                           .out_features = l->out,
+                                           .relu = relu,
+                                           .weight = l->weight,
+                                           .bias = l->bias};
         taken += relu;
     } else if (l->kind == LAYER_MAX_POOL2D) {
-        stage->of.pool = (struct max_pool2d){
-            .compute = compute, .planes = in.channels, .in = in.size, .out = shape->size, .kernel = l->kernel, .stride = l->stride,
-            .dilation = l->dilation, .padding = l->before};
+        stage->of.pool = (struct max_pool2d){.compute = compute,
+                                             .planes = in.channels,
+                                             .in = in.size,
+                                             .out = shape->size,
+                                             .kernel = l->kernel,
+                                             .stride = l->stride,
+                                             .dilation = l->dilation,
+                                             .padding = l->before};
     }
     stage->out = elements(shape);
     return taken;
 }
 
-static void run_stage(const struct network_call *r, const struct stage *s, size_t images, const char *input, char *output, char *scratch)
+static void run_stage(const struct network_call *r, const struct stage *s, size_t images,
+                      const char *input, char *output, char *scratch)
 {
     if (s->kind == LAYER_CONV2D) {
         for (size_t i = 0; i < images; i++) {
-            conv2d_image(&s->of.conv, input + i * s->in * r->size, output + i * s->out * r->size, scratch);
+            conv2d_image(&s->of.conv, input + i * s->in * r->size, output + i * s->out * r->size,
+                         scratch);
         }
     } else if (s->kind == LAYER_LINEAR) {
         struct linear linear = s->of.linear;
@@ -223,8 +255,8 @@ static size_t measure(struct network_call *r, size_t *vectors)
     return compute;
 }
 
-int network_run(enum compute_type compute, const struct layer *layers, size_t count, size_t images, struct shape shape, const void *input, void *output,
-                struct cancel_token *token)
+int network_run(enum compute_type compute, const struct layer *layers, size_t count, size_t images,
+                struct shape shape, const void *input, void *output, struct cancel_token *token)
 {
     struct shape last = shape;
     network_shape(layers, count, &last);
@@ -232,11 +264,17 @@ int network_run(enum compute_type compute, const struct layer *layers, size_t co
         return 0;
     }
     struct stage *stages = scratch_alloc(size_product_or_max(count, sizeof *stages));
-    struct network_call r = {.stages = stages, .size = compute_size(compute), .images = images, .input = input, .output = output, .compute = compute};
+    struct network_call r = {.stages = stages,
+                             .size = compute_size(compute),
+                             .images = images,
+                             .input = input,
+                             .output = output,
+                             .compute = compute};
     size_t vectors = 0;
     int status = -1;
     for (size_t i = 0, taken; stages != NULL && i < count; i += taken, r.count++) {
-        if ((taken = make_stage(&stages[r.count], compute, layers + i, count - i, images, &shape)) == 0) {
+        if ((taken = make_stage(&stages[r.count], compute, layers + i, count - i, images,
+                                &shape)) == 0) {
             goto done;
         }
     }
@@ -245,7 +283,8 @@ int network_run(enum compute_type compute, const struct layer *layers, size_t co
     }
     const size_t multiplications = measure(&r, &vectors);
     int threads = thread_count_for(images, multiplications, GRAIN_GEMM);
-    r.block = larger(smaller(r.block, images / (2 * (size_t)threads)), 1); /* two blocks for each thread, at least */
+    r.block = larger(smaller(r.block, images / (2 * (size_t)threads)),
+                     1); /* two blocks for each thread, at least */
     const size_t tasks = size_parts(images, r.block);
     threads = (int)smaller((size_t)threads, larger(tasks, 1));
     r.between = scratch_round(size_product_or_max(r.between, r.block));
@@ -255,7 +294,8 @@ int network_run(enum compute_type compute, const struct layer *layers, size_t co
                              size_product_or_max((size_t)threads, r.scratch_of_worker))) == NULL) {
         goto done;
     }
-    const size_t lanes = compute == COMPUTE_F64 ? kernels_current()->layers->lanes_f64 : kernels_current()->layers->lanes_f32;
+    const size_t lanes = compute == COMPUTE_F64 ? kernels_current()->layers->lanes_f64
+                                                : kernels_current()->layers->lanes_f32;
     for (size_t v = 0; v < vectors; v++) {
         r.at[v] = (ptrdiff_t)(v * lanes);
     }

@@ -3,7 +3,8 @@
 
 #include "vectors/reduce.h"
 
-/* Runs a planned contraction by the driver that its plan names. 0, or -1 when there is no memory. */
+/* Runs a planned contraction by the driver that its plan names. 0, or -1 when there is no memory.
+ */
 int contract(const struct reduction *call);
 
 #endif

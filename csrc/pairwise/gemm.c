@@ -9,19 +9,25 @@
 #include "kernels/kernels.h"
 
 /*
- * A task packs a block of right rows once, and takes its left rows in chunks past it. Left rows are read where they lie:
- * the kernel broadcasts their elements one by one, so packing them would gain nothing.
+ * A task packs a block of right rows once, and takes its left rows in chunks past it. Left rows are
+ * read where they lie: the kernel broadcasts their elements one by one, so packing them would gain
+ * nothing.
  */
 enum {
-    RIGHT_ROWS = 512,       /* rows of a right block */
-    LONG_RIGHT_ROWS = 128,  /* the same for long rows */
-    PANEL_BYTES = 4 << 20,  /* the packed block, at the most: rows too long even so are cut into segments of depth */
-    CHUNK_BYTES = 256 << 10,/* left rows of a chunk: they stay in the L2 cache while the panels go past */
+    RIGHT_ROWS = 512,      /* rows of a right block */
+    LONG_RIGHT_ROWS = 128, /* the same for long rows */
+    PANEL_BYTES = 4 << 20, /* the packed block, at the most: rows too long even so are cut into
+                              segments of depth */
+    CHUNK_BYTES =
+        256 << 10, /* left rows of a chunk: they stay in the L2 cache while the panels go past */
     LEFT_BYTES = 2 << 20,   /* the left rows of one tile, at the most */
     COLLIDING_BYTES = 2048, /* half a way of the L1 cache of today's processors */
     COPY_RIGHT_ROWS = 64,   /* right rows from which on copying left rows that collide pays */
-    LONG_TASK_BYTES = 2 << 20, /* sums of a task whose depth is cut, for they are all kept until the last segment */
-    POLL_PANEL = 4096,      /* elements of a chunk's rows from which on the watch is looked at panel by panel, else chunk by chunk */
+    LONG_TASK_BYTES =
+        2
+        << 20, /* sums of a task whose depth is cut, for they are all kept until the last segment */
+    POLL_PANEL = 4096, /* elements of a chunk's rows from which on the watch is looked at panel by
+                          panel, else chunk by chunk */
     TASKS_PER_THREAD = 4
 };
 
@@ -30,20 +36,21 @@ struct gemm_driver {
     size_t tile_rows, tile_columns;
     tile_kernel *tile;
     transpose_kernel *transpose;
-    size_t size;                            /* bytes of an element */
-    size_t errors;                          /* doubles from a sum to its rounding error */
-    size_t group;                           /* left rows that are finished at a time, whole tiles */
-    size_t right_block, right_blocks;       /* rows of a right block, whole tiles; blocks of a batch */
-    size_t left_task, left_tasks;           /* left rows of a task, whole chunks; tasks of a right block */
-    size_t chunk;                           /* left rows, whole tiles */
-    size_t segment;                         /* depth that is packed at a time: all of it, or some TILE_DEPTHs */
+    size_t size;                      /* bytes of an element */
+    size_t errors;                    /* doubles from a sum to its rounding error */
+    size_t group;                     /* left rows that are finished at a time, whole tiles */
+    size_t right_block, right_blocks; /* rows of a right block, whole tiles; blocks of a batch */
+    size_t left_task, left_tasks; /* left rows of a task, whole chunks; tasks of a right block */
+    size_t chunk;                 /* left rows, whole tiles */
+    size_t segment; /* depth that is packed at a time: all of it, or some TILE_DEPTHs */
     char *scratch;
-    size_t scratch_of_worker;               /* bytes a worker has, and where its parts begin: */
+    size_t scratch_of_worker; /* bytes a worker has, and where its parts begin: */
     size_t panel, sums, right_rows, left_rows, left_pointers;
-    size_t left_stride, right_stride;       /* bytes from one copied row to the next */
+    size_t left_stride, right_stride; /* bytes from one copied row to the next */
 };
 
-/* What a worker keeps between tasks: the right block it packed last. Lies at the start of its scratch. */
+/* What a worker keeps between tasks: the right block it packed last. Lies at the start of its
+ * scratch. */
 struct worker_state {
     bool packed;
     size_t batch, right_block;
@@ -62,7 +69,8 @@ static size_t round_up(size_t n, size_t step)
     return size_parts(n, step) * step;
 }
 
-/* Panels of tile_columns right rows, one after another; in a panel, the rows' elements of one step lie side by side. */
+/* Panels of tile_columns right rows, one after another; in a panel, the rows' elements of one step
+ * lie side by side. */
 static void pack(const struct gemm_driver *d, const struct gemm_task *t, size_t k, size_t depth)
 {
     const void *rows[GEMM_MAX_COLUMNS];
@@ -75,28 +83,38 @@ static void pack(const struct gemm_driver *d, const struct gemm_task *t, size_t 
         }
         for (size_t at = 0, n; at < depth; at += n) {
             n = smaller(TILE_DEPTH, depth - at);
-            d->call->right_rows(d->call->context, &(struct gemm_rows){t->batch, t->right + p, some, k + at, n, t->worker, buffers, d->right_stride, rows});
+            d->call->right_rows(d->call->context,
+                                &(struct gemm_rows){t->batch, t->right + p, some, k + at, n,
+                                                    t->worker, buffers, d->right_stride, rows});
             d->transpose(panel + at * width * d->size, width, rows, some, n);
         }
     }
 }
 
-/* Rows so many bytes apart share the sets of the L1 cache: more of them than it has ways push each other out. */
+/* Rows so many bytes apart share the sets of the L1 cache: more of them than it has ways push each
+ * other out. */
 static bool rows_collide(const void *const *rows, size_t count)
 {
     return count > 1 && ((uintptr_t)rows[1] - (uintptr_t)rows[0]) % COLLIDING_BYTES == 0;
 }
 
-/* Where the elements k .. k+depth-1 of the chunk's rows lie; the last tile is filled up with its last row. */
-static void find_left_rows(const struct gemm_driver *d, const struct gemm_task *t, size_t first, size_t count, size_t k, size_t depth)
+/* Where the elements k .. k+depth-1 of the chunk's rows lie; the last tile is filled up with its
+ * last row. */
+static void find_left_rows(const struct gemm_driver *d, const struct gemm_task *t, size_t first,
+                           size_t count, size_t k, size_t depth)
 {
     const void **pointers = (const void **)(t->scratch + d->left_pointers);
     char *buffers = t->scratch + d->left_rows;
-    d->call->left_rows(d->call->context, &(struct gemm_rows){t->batch, first, count, k, depth, t->worker, buffers, d->left_stride, pointers});
+    d->call->left_rows(d->call->context,
+                       &(struct gemm_rows){t->batch, first, count, k, depth, t->worker, buffers,
+                                           d->left_stride, pointers});
     const bool copy = t->right_count >= COPY_RIGHT_ROWS && rows_collide(pointers, count);
     for (size_t r = 0; copy && r < count; r++) {
         char *to = buffers + r * d->left_stride;
-        pointers[r] = pointers[r] == to ? to : memcpy(to, pointers[r], depth * d->size); /* converted rows are there already */
+        pointers[r] =
+            pointers[r] == to
+                ? to
+                : memcpy(to, pointers[r], depth * d->size); /* converted rows are there already */
     }
     for (size_t r = count; r < round_up(count, d->tile_rows); r++) {
         pointers[r] = pointers[count - 1];
@@ -104,18 +122,24 @@ static void find_left_rows(const struct gemm_driver *d, const struct gemm_task *
 }
 
 /*
- * Left rows first .. first+count-1 with one panel, over the segment of depth at k. Sums are finished some tiles at a time:
- * few enough to be in the cache still, enough for the result's cache lines to be filled.
+ * Left rows first .. first+count-1 with one panel, over the segment of depth at k. Sums are
+ * finished some tiles at a time: few enough to be in the cache still, enough for the result's cache
+ * lines to be filled.
  */
-static void multiply_panel(const struct gemm_driver *d, const struct gemm_task *t, size_t first, size_t count, size_t column, size_t k, size_t depth,
-                           double *sums)
+static void multiply_panel(const struct gemm_driver *d, const struct gemm_task *t, size_t first,
+                           size_t count, size_t column, size_t k, size_t depth, double *sums)
 {
     const void *const *rows = (const void *const *)(t->scratch + d->left_pointers);
     const char *panel = t->scratch + d->panel + column * depth * d->size;
-    const size_t width = d->tile_columns, columns = smaller(width, t->right_count - column), end = t->right + column + columns;
+    const size_t width = d->tile_columns, columns = smaller(width, t->right_count - column),
+                 end = t->right + column + columns;
     const bool one_block = d->call->depth <= TILE_DEPTH; /* then sums need not wait for the next */
     if (d->call->symmetric) {
-        count = end <= first ? 0 : smaller(count, round_up(end - first, d->tile_rows)); /* those below the diagonal are not wanted */
+        count = end <= first
+                    ? 0
+                    : smaller(count,
+                              round_up(end - first,
+                                       d->tile_rows)); /* those below the diagonal are not wanted */
     }
     for (size_t at = 0, n; at < depth; at += n) {
         n = smaller(TILE_DEPTH, depth - at);
@@ -125,12 +149,17 @@ static void multiply_panel(const struct gemm_driver *d, const struct gemm_task *
             double *to = sums + (one_block ? row - done : row) * width;
             const size_t next = smaller(row + d->tile_rows, count);
             if (last && d->call->prefetch != NULL) {
-                d->call->prefetch(d->call->context, &(struct gemm_block){t->batch, first + row, next - row, t->right + column, columns, t->worker, NULL, 0});
+                d->call->prefetch(d->call->context,
+                                  &(struct gemm_block){t->batch, first + row, next - row,
+                                                       t->right + column, columns, t->worker, NULL,
+                                                       0});
             }
             d->tile(to, to + d->errors, rows + row, panel + at * width * d->size, at, n, flags);
             if (last && (next - done >= d->group || next == count)) {
-                d->call->finish(d->call->context, &(struct gemm_block){t->batch, first + done, next - done, t->right + column, columns, t->worker,
-                                                                        sums + (one_block ? 0 : done * width), width});
+                d->call->finish(d->call->context,
+                                &(struct gemm_block){t->batch, first + done, next - done,
+                                                     t->right + column, columns, t->worker,
+                                                     sums + (one_block ? 0 : done * width), width});
                 done = next;
             }
         }
@@ -138,7 +167,8 @@ static void multiply_panel(const struct gemm_driver *d, const struct gemm_task *
 }
 
 /* How many sums a chunk gives: of a symmetric product those on and above the diagonal. */
-static size_t sums_of_chunk(const struct gemm_driver *d, const struct gemm_task *t, size_t first, size_t count)
+static size_t sums_of_chunk(const struct gemm_driver *d, const struct gemm_task *t, size_t first,
+                            size_t count)
 {
     size_t sums = count * t->right_count;
     for (size_t i = first; d->call->symmetric && i < first + count; i++) {
@@ -147,7 +177,8 @@ static size_t sums_of_chunk(const struct gemm_driver *d, const struct gemm_task 
     return sums;
 }
 
-static void run_chunks(const struct gemm_driver *d, const struct gemm_task *t, size_t k, size_t depth)
+static void run_chunks(const struct gemm_driver *d, const struct gemm_task *t, size_t k,
+                       size_t depth)
 {
     double *sums = (double *)(t->scratch + d->sums);
     const bool whole = depth == d->call->depth;
@@ -174,9 +205,12 @@ static void run_task(void *context, size_t index, size_t worker)
     const size_t in_batch = index % (d->right_blocks * d->left_tasks);
     /* the last blocks first: of a symmetric product they are the largest */
     const size_t block = d->right_blocks - 1 - in_batch / d->left_tasks;
-    struct gemm_task t = {.batch = index / (d->right_blocks * d->left_tasks), .right = block * d->right_block, .left = in_batch % d->left_tasks * d->left_task};
+    struct gemm_task t = {.batch = index / (d->right_blocks * d->left_tasks),
+                          .right = block * d->right_block,
+                          .left = in_batch % d->left_tasks * d->left_task};
     t.right_count = smaller(d->right_block, call->right - t.right);
-    t.left_end = smaller(t.left + d->left_task, call->symmetric ? t.right + t.right_count : call->left);
+    t.left_end =
+        smaller(t.left + d->left_task, call->symmetric ? t.right + t.right_count : call->left);
     if (t.left >= t.left_end) {
         return;
     }
@@ -216,31 +250,41 @@ static void plan_scratch(struct gemm_driver *d, int threads)
     const struct gemm *call = d->call;
     const size_t right_rows =
         smaller(RIGHT_ROWS, larger(LONG_RIGHT_ROWS, PANEL_BYTES / d->size / call->depth));
-    d->right_block = smaller(right_rows / d->tile_columns * d->tile_columns, round_up(call->right, d->tile_columns));
+    d->right_block = smaller(right_rows / d->tile_columns * d->tile_columns,
+                             round_up(call->right, d->tile_columns));
     d->right_blocks = size_parts(call->right, d->right_block);
-    const size_t most = smaller(PANEL_BYTES / (d->right_block * d->size), LEFT_BYTES / (d->tile_rows * d->size));
+    const size_t most =
+        smaller(PANEL_BYTES / (d->right_block * d->size), LEFT_BYTES / (d->tile_rows * d->size));
     d->segment = call->depth <= most ? call->depth : most / TILE_DEPTH * TILE_DEPTH;
     const bool whole = d->segment == call->depth;
     d->group = GEMM_MAX_ROWS / d->tile_rows * d->tile_rows;
     d->chunk = smaller(GEMM_CHUNK, larger(CHUNK_BYTES / (d->segment * d->size), 1));
-    d->chunk = d->chunk < d->group ? larger(d->chunk / d->tile_rows, 1) * d->tile_rows : d->chunk / d->group * d->group;
+    d->chunk = d->chunk < d->group ? larger(d->chunk / d->tile_rows, 1) * d->tile_rows
+                                   : d->chunk / d->group * d->group;
     d->chunk = smaller(d->chunk, round_up(call->left, d->tile_rows));
-    const size_t per_sum = (call->compute == COMPUTE_F64 ? 2 : 1) * sizeof(double), kept = LONG_TASK_BYTES / (per_sum * d->right_block);
+    const size_t per_sum = (call->compute == COMPUTE_F64 ? 2 : 1) * sizeof(double),
+                 kept = LONG_TASK_BYTES / (per_sum * d->right_block);
     const size_t tasks = (size_t)threads * TASKS_PER_THREAD,
                  blocks = size_product_or_max(call->batches, d->right_blocks);
-    const size_t shares = threads == 1 || blocks >= tasks ? 1 : tasks / blocks; /* of the left rows */
+    const size_t shares =
+        threads == 1 || blocks >= tasks ? 1 : tasks / blocks; /* of the left rows */
     d->left_task = round_up(size_parts(call->left, shares), d->chunk);
-    d->left_task = whole ? d->left_task : smaller(d->left_task, larger(kept / d->chunk, 1) * d->chunk);
+    d->left_task =
+        whole ? d->left_task : smaller(d->left_task, larger(kept / d->chunk, 1) * d->chunk);
     d->left_tasks = size_parts(call->left, d->left_task);
 
-    d->errors = (whole ? d->chunk : d->left_task * (d->right_block / d->tile_columns)) * d->tile_columns;
+    d->errors =
+        (whole ? d->chunk : d->left_task * (d->right_block / d->tile_columns)) * d->tile_columns;
     d->panel = SCRATCH_ALIGN;
     d->sums = d->panel + scratch_round(d->right_block * d->segment * d->size);
-    d->right_rows = d->sums + scratch_round((call->compute == COMPUTE_F64 ? 2 : 1) * d->errors * sizeof(double));
+    d->right_rows = d->sums + scratch_round((call->compute == COMPUTE_F64 ? 2 : 1) * d->errors *
+                                            sizeof(double));
     d->right_stride = smaller(TILE_DEPTH, call->depth) * d->size;
     d->left_pointers = d->right_rows + scratch_round(d->tile_columns * d->right_stride);
     d->left_rows = d->left_pointers + scratch_round(d->chunk * sizeof(void *));
-    d->left_stride = scratch_round(d->segment * d->size) | SCRATCH_ALIGN; /* an odd number of cache lines, so that copies do not collide */
+    d->left_stride =
+        scratch_round(d->segment * d->size) |
+        SCRATCH_ALIGN; /* an odd number of cache lines, so that copies do not collide */
     d->scratch_of_worker = d->left_rows + scratch_round(d->chunk * d->left_stride);
 }
 
@@ -248,7 +292,8 @@ static int workers_for(const struct gemm *call)
 {
     const size_t sums =
         size_product_or_max(size_product_or_max(call->left, call->right), call->batches);
-    const int workers = thread_count_for(call->symmetric ? sums / 2 : sums, call->depth, GRAIN_GEMM);
+    const int workers =
+        thread_count_for(call->symmetric ? sums / 2 : sums, call->depth, GRAIN_GEMM);
     return call->workers > 0 && workers > call->workers ? call->workers : workers;
 }
 

@@ -7,15 +7,18 @@
 enum { NORMS_AT_ONCE = 64 };
 
 /*
- * Scores this close to 1 are calculated again in double from the rows themselves: there a rounding error would push
- * them past 1 or tell identical rows apart. The margins are larger than the product's own error.
+ * Scores this close to 1 are calculated again in double from the rows themselves: there a rounding
+ * error would push them past 1 or tell identical rows apart. The margins are larger than the
+ * product's own error.
  */
 static const double near_f32 = 1.0 - 0x1p-17, near_f64 = 1.0 - 1e-13;
 
-static const char *row_address(const struct pair_scores *s, enum side side, size_t batch, size_t row)
+static const char *row_address(const struct pair_scores *s, enum side side, size_t batch,
+                               size_t row)
 {
     struct offsets outer = axes_offsets(&s->plan->outer, s->first_batch + batch);
-    struct offsets inner = axes_offsets(side == SIDE_X || s->symmetric ? &s->plan->left : &s->plan->right, row);
+    struct offsets inner =
+        axes_offsets(side == SIDE_X || s->symmetric ? &s->plan->left : &s->plan->right, row);
     if (side == SIDE_X || s->symmetric) {
         return s->call->x.data + outer.x + inner.x;
     }
@@ -23,9 +26,11 @@ static const char *row_address(const struct pair_scores *s, enum side side, size
 }
 
 /* n elements of a row from k on, brought to the type of the product and scaled. */
-static void convert_row(const struct pair_scores *s, enum side side, const char *from, int exponent, size_t k, size_t n, void *buffer)
+static void convert_row(const struct pair_scores *s, enum side side, const char *from, int exponent,
+                        size_t k, size_t n, void *buffer)
 {
-    gather_row(side == SIDE_X ? &s->call->x : &s->call->y, from, &s->plan->reduced, side, k, n, s->product, buffer);
+    gather_row(side == SIDE_X ? &s->call->x : &s->call->y, from, &s->plan->reduced, side, k, n,
+               s->product, buffer);
     for (size_t i = 0; exponent != 0 && i < n; i++) {
         if (s->product == COMPUTE_F64) {
             ((double *)buffer)[i] = ldexp(((double *)buffer)[i], -exponent);
@@ -35,12 +40,16 @@ static void convert_row(const struct pair_scores *s, enum side side, const char 
     }
 }
 
-void pair_scores_find_rows(const struct pair_scores *s, enum side side, const int *exponents, const struct gemm_rows *wanted)
+void pair_scores_find_rows(const struct pair_scores *s, enum side side, const int *exponents,
+                           const struct gemm_rows *wanted)
 {
     const struct operand *operand = side == SIDE_X ? &s->call->x : &s->call->y;
     const struct axes *reduced = &s->plan->reduced;
-    const ptrdiff_t stride = reduced->count == 0 ? 0 : side == SIDE_X ? reduced->at[0].x : reduced->at[0].y;
-    const bool in_place = operand->dtype == (enum dtype)compute_element(s->product) && operand_in_place(operand) && reduced->count <= 1 &&
+    const ptrdiff_t stride = reduced->count == 0 ? 0
+                             : side == SIDE_X    ? reduced->at[0].x
+                                                 : reduced->at[0].y;
+    const bool in_place = operand->dtype == (enum dtype)compute_element(s->product) &&
+                          operand_in_place(operand) && reduced->count <= 1 &&
                           (stride == (ptrdiff_t)compute_size(s->product) || s->plan->depth == 1);
     for (size_t r = 0; r < wanted->count; r++) {
         const size_t row = wanted->first + r;
@@ -56,33 +65,45 @@ void pair_scores_find_rows(const struct pair_scores *s, enum side side, const in
     }
 }
 
-static struct row_pair pair_of(const struct pair_scores *s, enum side left, size_t i, enum side right, size_t j, size_t batch, enum sums kind)
+static struct row_pair pair_of(const struct pair_scores *s, enum side left, size_t i,
+                               enum side right, size_t j, size_t batch, enum sums kind)
 {
     const struct operand *x = left == SIDE_X ? &s->call->x : &s->call->y;
-    struct row_pair pair = {x, s->symmetric ? &s->call->x : &s->call->y, row_address(s, left, batch, i), row_address(s, right, batch, j),
-                            &s->plan->reduced, s->plan->depth, s->product, kind};
+    struct row_pair pair = {x,
+                            s->symmetric ? &s->call->x : &s->call->y,
+                            row_address(s, left, batch, i),
+                            row_address(s, right, batch, j),
+                            &s->plan->reduced,
+                            s->plan->depth,
+                            s->product,
+                            kind};
     return pair;
 }
 
-/* Rows of such a square go into the product as they are: neither their products nor the square of another such row leave the range. */
+/* Rows of such a square go into the product as they are: neither their products nor the square of
+ * another such row leave the range. */
 static bool square_is_near_1(enum compute_type compute, double square)
 {
     return compute == COMPUTE_F32 ? square >= 0x1p-80 && square <= 0x1p80 : square_is_safe(square);
 }
 
 /* Sum of squares and exponent of one row of any kind. */
-static void measure(const struct pair_scores *s, enum side side, size_t batch, size_t row, double *weight, int *exponent)
+static void measure(const struct pair_scores *s, enum side side, size_t batch, size_t row,
+                    double *weight, int *exponent)
 {
-    /* row_sums reads its x with the reduced axes' x strides, so a right row is handed to it as a plan of its own */
+    /* row_sums reads its x with the reduced axes' x strides, so a right row is handed to it as a
+     * plan of its own */
     struct axes reduced = s->plan->reduced;
     for (int i = 0; side == SIDE_Y && i < reduced.count; i++) {
         reduced.at[i].x = reduced.at[i].y;
     }
     const struct operand *operand = side == SIDE_X ? &s->call->x : &s->call->y;
     const char *from = row_address(s, side, batch, row);
-    struct row_pair pair = {operand, NULL, from, NULL, &reduced, s->plan->depth, s->product, SUMS_SQUARE};
+    struct row_pair pair = {operand,  NULL,           from,       NULL,
+                            &reduced, s->plan->depth, s->product, SUMS_SQUARE};
     struct row_sums sums = row_sums_of(&pair);
-    if (s->product == COMPUTE_F32 && !square_is_near_1(COMPUTE_F32, sums.xx) && sums.xx > 0.0 && isfinite(sums.xx)) {
+    if (s->product == COMPUTE_F32 && !square_is_near_1(COMPUTE_F32, sums.xx) && sums.xx > 0.0 &&
+        isfinite(sums.xx)) {
         sums.x_exponent = ilogb(sqrt(sums.xx));
         sums.xx = ldexp(sums.xx, -2 * sums.x_exponent);
     }
@@ -92,30 +113,39 @@ static void measure(const struct pair_scores *s, enum side side, size_t batch, s
 }
 
 /*
- * The sums of squares of n rows of one batch, by the kernels where they lie: in one go if they are evenly spaced, with the bits
- * that measure() gives. False where the rows are not of the kernels' types, not contiguous, or too long, or where measure()
- * would sum them as doubles and they are narrower floats.
+ * The sums of squares of n rows of one batch, by the kernels where they lie: in one go if they are
+ * evenly spaced, with the bits that measure() gives. False where the rows are not of the kernels'
+ * types, not contiguous, or too long, or where measure() would sum them as doubles and they are
+ * narrower floats.
  */
-static bool squares_in_place(const struct pair_scores *s, enum side side, size_t batch, size_t first, size_t n, double *squares)
+static bool squares_in_place(const struct pair_scores *s, enum side side, size_t batch,
+                             size_t first, size_t n, double *squares)
 {
     const struct operand *operand = side == SIDE_X ? &s->call->x : &s->call->y;
-    const struct axes *rows = side == SIDE_X || s->symmetric ? &s->plan->left : &s->plan->right, *reduced = &s->plan->reduced;
+    const struct axes *rows = side == SIDE_X || s->symmetric ? &s->plan->left : &s->plan->right,
+                      *reduced = &s->plan->reduced;
     const ptrdiff_t item = (ptrdiff_t)dtype_size(operand->dtype);
-    const bool contiguous = reduced->count == 1 && (side == SIDE_X ? reduced->at[0].x : reduced->at[0].y) == item;
-    const bool widened = s->product == COMPUTE_F64 && dtype_compute_type(operand->dtype) == COMPUTE_F32;
+    const bool contiguous =
+        reduced->count == 1 && (side == SIDE_X ? reduced->at[0].x : reduced->at[0].y) == item;
+    const bool widened =
+        s->product == COMPUTE_F64 && dtype_compute_type(operand->dtype) == COMPUTE_F32;
     if (!contiguous || widened || s->plan->depth > ROW_BLOCK || !operand_in_place(operand)) {
         return false;
     }
     rows_kernel *kernel = kernels_current()->sums->rows[operand->dtype][SUMS_SQUARE];
     const size_t run = rows->count == 1 ? n : 1;
-    const ptrdiff_t step = rows->count != 1 ? 0 : side == SIDE_X || s->symmetric ? rows->at[0].x : rows->at[0].y;
+    const ptrdiff_t step = rows->count != 1                 ? 0
+                           : side == SIDE_X || s->symmetric ? rows->at[0].x
+                                                            : rows->at[0].y;
     for (size_t i = 0; i < n; i += run) {
-        kernel(NULL, squares + i, NULL, row_address(s, side, batch, first + i), NULL, run, s->plan->depth, step, 0);
+        kernel(NULL, squares + i, NULL, row_address(s, side, batch, first + i), NULL, run,
+               s->plan->depth, step, 0);
     }
     return true;
 }
 
-void pair_scores_measure(const struct pair_scores *s, enum side side, size_t batch, size_t first, size_t n, const struct norms *norms)
+void pair_scores_measure(const struct pair_scores *s, enum side side, size_t batch, size_t first,
+                         size_t n, const struct norms *norms)
 {
     double squares[NORMS_AT_ONCE];
     for (size_t done = 0, some; done < n; done += some) {
@@ -138,19 +168,23 @@ void pair_scores_measure(const struct pair_scores *s, enum side side, size_t bat
 /* The score of one pair in double, straight from the rows. */
 static double cosine_again(const struct pair_scores *s, size_t batch, size_t i, size_t j)
 {
-    struct row_pair pair = pair_of(s, SIDE_X, i, s->symmetric ? SIDE_X : SIDE_Y, j, batch, SUMS_ALL);
+    struct row_pair pair =
+        pair_of(s, SIDE_X, i, s->symmetric ? SIDE_X : SIDE_Y, j, batch, SUMS_ALL);
     struct row_sums sums = row_sums_of(&pair);
-    return formula_cosine(sums.xy, sums.xx, sums.yy, ldexp(s->call->eps, -sums.x_exponent), ldexp(s->call->eps, -sums.y_exponent));
+    return formula_cosine(sums.xy, sums.xx, sums.yy, ldexp(s->call->eps, -sums.x_exponent),
+                          ldexp(s->call->eps, -sums.y_exponent));
 }
 
 double pair_scores_dot_again(const struct pair_scores *s, size_t batch, size_t i, size_t j)
 {
-    struct row_pair pair = pair_of(s, SIDE_X, i, s->symmetric ? SIDE_X : SIDE_Y, j, batch, SUMS_DOT);
+    struct row_pair pair =
+        pair_of(s, SIDE_X, i, s->symmetric ? SIDE_X : SIDE_Y, j, batch, SUMS_DOT);
     struct row_sums sums = row_sums_of(&pair);
     return ldexp(sums.xy, sums.x_exponent + sums.y_exponent);
 }
 
-/* Is the cosine of row i with itself 1 without further ado? Not if its norm is clamped, infinite or NaN. */
+/* Is the cosine of row i with itself 1 without further ado? Not if its norm is clamped, infinite or
+ * NaN. */
 static bool cosine_with_itself_is_1(const struct pair_scores *s, double weight, int exponent)
 {
     const double norm = s->compute == COMPUTE_F32 ? 1.0 / weight : weight;
@@ -158,21 +192,26 @@ static bool cosine_with_itself_is_1(const struct pair_scores *s, double weight, 
     return isfinite(norm) && norm > eps * (1.0 + 1e-12);
 }
 
-void pair_scores_cosines(const struct pair_scores *s, const struct gemm_block *b, const struct norms *rows, const struct norms *columns, void *out,
-                    ptrdiff_t out_step)
+void pair_scores_cosines(const struct pair_scores *s, const struct gemm_block *b,
+                         const struct norms *rows, const struct norms *columns, void *out,
+                         ptrdiff_t out_step)
 {
     const struct kernels *kernels = kernels_current();
     const bool f64 = s->compute == COMPUTE_F64;
     const double near = s->product == COMPUTE_F64 ? near_f64 : near_f32;
     uint32_t found[GEMM_MAX_ROWS * GEMM_MAX_COLUMNS / COSINE_STEP + 1];
     const size_t count =
-        f64 ? kernels->tiles->cosine_f64(out, out_step, b->sums, b->step, rows->weight, b->rows, columns->weight, b->columns, near, found)
-            : kernels->tiles->cosine_f32(out, out_step, b->sums, b->step, rows->weight, b->rows, columns->weight, b->columns, near, found);
+        f64 ? kernels->tiles->cosine_f64(out, out_step, b->sums, b->step, rows->weight, b->rows,
+                                         columns->weight, b->columns, near, found)
+            : kernels->tiles->cosine_f32(out, out_step, b->sums, b->step, rows->weight, b->rows,
+                                         columns->weight, b->columns, near, found);
     for (size_t f = 0; f < count; f++) {
         const size_t r = found[f] >> 16, i = b->row + r;
         for (uint32_t bits = found[f] & 0xff; bits != 0; bits &= bits - 1) {
-            const size_t c = (found[f] >> 8 & 0xff) + (size_t)__builtin_ctz(bits), j = b->column + c;
-            const bool same = s->symmetric && i == j && cosine_with_itself_is_1(s, rows->weight[r], rows->exponent[r]);
+            const size_t c = (found[f] >> 8 & 0xff) + (size_t)__builtin_ctz(bits),
+                         j = b->column + c;
+            const bool same = s->symmetric && i == j &&
+                              cosine_with_itself_is_1(s, rows->weight[r], rows->exponent[r]);
             const double score = same ? 1.0 : cosine_again(s, b->batch, i, j);
             if (f64) {
                 ((double *)out)[(ptrdiff_t)r * out_step + (ptrdiff_t)c] = score;
@@ -184,7 +223,8 @@ void pair_scores_cosines(const struct pair_scores *s, const struct gemm_block *b
 }
 
 /* A row of its own, as it goes into the product. */
-static const void *find_row(const struct pair_scores *s, enum side side, const struct scored_row *row)
+static const void *find_row(const struct pair_scores *s, enum side side,
+                            const struct scored_row *row)
 {
     const void *found;
     const struct gemm_rows wanted = {0, row->row, 1, 0, s->plan->depth, 0, row->buffer, 0, &found};
@@ -192,12 +232,15 @@ static const void *find_row(const struct pair_scores *s, enum side side, const s
     return found;
 }
 
-void pair_scores_one(const struct pair_scores *s, const struct scored_row *left, const struct scored_row *right, void *out)
+void pair_scores_one(const struct pair_scores *s, const struct scored_row *left,
+                     const struct scored_row *right, void *out)
 {
     const struct kernels *kernels = kernels_current();
-    const void *x = find_row(s, SIDE_X, left), *y = find_row(s, s->symmetric ? SIDE_X : SIDE_Y, right);
+    const void *x = find_row(s, SIDE_X, left),
+               *y = find_row(s, s->symmetric ? SIDE_X : SIDE_Y, right);
     double sum[COSINE_PADDING] = {0.0};
-    sum[0] = (s->product == COMPUTE_F64 ? kernels->tiles->tile_sum_f64 : kernels->tiles->tile_sum_f32)(x, y, s->plan->depth);
+    sum[0] = (s->product == COMPUTE_F64 ? kernels->tiles->tile_sum_f64
+                                        : kernels->tiles->tile_sum_f32)(x, y, s->plan->depth);
     const struct gemm_block block = {0, left->row, 1, right->row, 1, 0, sum, COSINE_PADDING};
     pair_scores_cosines(s, &block, left->norms, right->norms, out, 1);
 }
@@ -207,8 +250,10 @@ static bool sides_are_the_same(const struct reduction *call)
 {
     const struct plan *plan = call->plan;
     const struct operand *x = &call->x, *y = &call->y;
-    bool same = x->data == y->data && x->dtype == y->dtype && x->swapped == y->swapped && plan->left.count == 1 && plan->right.count == 1;
-    same = same && plan->left.at[0].size == plan->right.at[0].size && plan->left.at[0].x == plan->right.at[0].y;
+    bool same = x->data == y->data && x->dtype == y->dtype && x->swapped == y->swapped &&
+                plan->left.count == 1 && plan->right.count == 1;
+    same = same && plan->left.at[0].size == plan->right.at[0].size &&
+           plan->left.at[0].x == plan->right.at[0].y;
     for (int i = 0; i < plan->reduced.count; i++) {
         same = same && plan->reduced.at[i].x == plan->reduced.at[i].y;
     }
@@ -220,11 +265,21 @@ static bool sides_are_the_same(const struct reduction *call)
 
 void pair_scores_init(struct pair_scores *s, const struct reduction *call)
 {
-    *s = (struct pair_scores){.call = call, .plan = call->plan, .symmetric = !call->distinct && sides_are_the_same(call), .cosine = call->op != OP_DOT};
-    const bool narrow = dtype_compute_type(call->x.dtype) == COMPUTE_F32 && dtype_compute_type(call->y.dtype) == COMPUTE_F32;
-    s->compute = narrow && call->op == OP_COSINE && call->out_dtype == DTYPE_F32 ? COMPUTE_F32 : COMPUTE_F64;
-    const bool wide_dots = call->op == OP_DOT && call->out_dtype == DTYPE_F64; /* which hold products that no float does */
-    s->product = (narrow && !wide_dots) || (dtype_size(call->x.dtype) == 1 && dtype_size(call->y.dtype) == 1) ? COMPUTE_F32 : COMPUTE_F64;
+    *s = (struct pair_scores){.call = call,
+                              .plan = call->plan,
+                              .symmetric = !call->distinct && sides_are_the_same(call),
+                              .cosine = call->op != OP_DOT};
+    const bool narrow = dtype_compute_type(call->x.dtype) == COMPUTE_F32 &&
+                        dtype_compute_type(call->y.dtype) == COMPUTE_F32;
+    s->compute =
+        narrow && call->op == OP_COSINE && call->out_dtype == DTYPE_F32 ? COMPUTE_F32 : COMPUTE_F64;
+    const bool wide_dots =
+        call->op == OP_DOT &&
+        call->out_dtype == DTYPE_F64; /* which hold products that no float does */
+    s->product =
+        (narrow && !wide_dots) || (dtype_size(call->x.dtype) == 1 && dtype_size(call->y.dtype) == 1)
+            ? COMPUTE_F32
+            : COMPUTE_F64;
     s->left = axes_size(&s->plan->left);
     s->right = axes_size(&s->plan->right);
 }

@@ -1,5 +1,6 @@
 /*
- * The tiles driver's use for vectors: the score of every left row with every right row, as a matrix, or handed on block by block.
+ * The tiles driver's use for vectors: the score of every left row with every right row, as a
+ * matrix, or handed on block by block.
  */
 #include <math.h>
 #include <stdint.h>
@@ -13,10 +14,12 @@ enum {
     NORM_ROWS = 1 << 16, /* rows whose norms are held at a time, but for self-pairs of more */
     NORM_TASK = 64,      /* rows whose norms one task takes */
     CACHE_LINE = 64,
-    CACHED_SCORES = 1 << 18 /* scores of a batch that are in the L2 cache anyway when they are written */
+    CACHED_SCORES =
+        1 << 18 /* scores of a batch that are in the L2 cache anyway when they are written */
 };
 
-/* Norms of the left rows that a worker is at, measured when it comes to them: the rows are read from memory once. */
+/* Norms of the left rows that a worker is at, measured when it comes to them: the rows are read
+ * from memory once. */
 struct late_norms {
     size_t first;
     struct norms norms;
@@ -24,10 +27,11 @@ struct late_norms {
 
 struct pairwise_driver {
     struct pair_scores scores;
-    struct norms x, y;      /* of the batches of a group */
+    struct norms x, y;       /* of the batches of a group */
     struct late_norms *late; /* one a worker, in place of x; or NULL */
-    int workers;            /* at most: somebody else may change the number of threads meanwhile */
-    bool direct;            /* scores go straight into out: cosines of the work type, contiguous along the right rows */
+    int workers;             /* at most: somebody else may change the number of threads meanwhile */
+    bool direct; /* scores go straight into out: cosines of the work type, contiguous along the
+                    right rows */
 };
 
 static struct norms norms_at(const struct norms *norms, size_t row)
@@ -43,7 +47,8 @@ static void left_rows(const void *context, const struct gemm_rows *wanted)
         struct late_norms *late = &d->late[wanted->worker];
         if (late->first != wanted->first) { /* of deep rows, a chunk comes once for each segment */
             late->first = wanted->first;
-            pair_scores_measure(&d->scores, SIDE_X, wanted->batch, wanted->first, wanted->count, &late->norms);
+            pair_scores_measure(&d->scores, SIDE_X, wanted->batch, wanted->first, wanted->count,
+                                &late->norms);
         }
         exponents = late->norms.exponent;
     } else if (d->scores.cosine) {
@@ -55,7 +60,8 @@ static void left_rows(const void *context, const struct gemm_rows *wanted)
 static void right_rows(const void *context, const struct gemm_rows *wanted)
 {
     const struct pairwise_driver *d = context;
-    const int *exponents = d->scores.cosine ? d->y.exponent + wanted->batch * d->scores.right + wanted->first : NULL;
+    const int *exponents =
+        d->scores.cosine ? d->y.exponent + wanted->batch * d->scores.right + wanted->first : NULL;
     pair_scores_find_rows(&d->scores, d->scores.symmetric ? SIDE_X : SIDE_Y, exponents, wanted);
 }
 
@@ -70,7 +76,8 @@ static void measure_some(void *context, size_t task, size_t worker)
 {
     const struct measuring *m = context;
     const struct pair_scores *s = &m->driver->scores;
-    const size_t in_batch = m->side == SIDE_X ? s->left : s->right, end = smaller(m->rows, (task + 1) * NORM_TASK);
+    const size_t in_batch = m->side == SIDE_X ? s->left : s->right,
+                 end = smaller(m->rows, (task + 1) * NORM_TASK);
     (void)worker;
     for (size_t first = task * NORM_TASK, n; first < end; first += n) {
         n = smaller(end - first, in_batch - first % in_batch);
@@ -79,15 +86,18 @@ static void measure_some(void *context, size_t task, size_t worker)
     }
 }
 
-static void cosines(const struct pairwise_driver *d, const struct gemm_block *b, void *out, ptrdiff_t out_step)
+static void cosines(const struct pairwise_driver *d, const struct gemm_block *b, void *out,
+                    ptrdiff_t out_step)
 {
     const struct late_norms *late = d->late == NULL ? NULL : &d->late[b->worker];
-    const struct norms rows = late == NULL ? norms_at(&d->x, b->batch * d->scores.left + b->row) : norms_at(&late->norms, b->row - late->first);
+    const struct norms rows = late == NULL ? norms_at(&d->x, b->batch * d->scores.left + b->row)
+                                           : norms_at(&late->norms, b->row - late->first);
     const struct norms columns = norms_at(&d->y, b->batch * d->scores.right + b->column);
     pair_scores_cosines(&d->scores, b, &rows, &columns, out, out_step);
 }
 
-/* A few scores. A memcpy of a length that is not known takes longer to start than this does altogether. */
+/* A few scores. A memcpy of a length that is not known takes longer to start than this does
+ * altogether. */
 static void copy_scores(char *to, const char *from, size_t bytes)
 {
     enum { STEP = 32 };
@@ -104,48 +114,57 @@ static void copy_scores(char *to, const char *from, size_t bytes)
 }
 
 /*
- * A tile of a symmetric result and its mirror image, from scores `step` elements from row to row to where row 0 and column 0
- * of the result lie. Of a tile on the diagonal only what is on and above it counts, so that each element is written once.
+ * A tile of a symmetric result and its mirror image, from scores `step` elements from row to row to
+ * where row 0 and column 0 of the result lie. Of a tile on the diagonal only what is on and above
+ * it counts, so that each element is written once.
  */
-static void store_symmetric(const struct pairwise_driver *d, const struct gemm_block *t, const char *scores, size_t step, char *out, ptrdiff_t row_step)
+static void store_symmetric(const struct pairwise_driver *d, const struct gemm_block *t,
+                            const char *scores, size_t step, char *out, ptrdiff_t row_step)
 {
     const struct kernels *kernels = kernels_current();
     const size_t item = compute_size(d->scores.compute);
-    transpose_kernel *transpose = d->scores.compute == COMPUTE_F64 ? kernels->tiles->transpose_f64 : kernels->tiles->transpose_f32;
+    transpose_kernel *transpose = d->scores.compute == COMPUTE_F64 ? kernels->tiles->transpose_f64
+                                                                   : kernels->tiles->transpose_f32;
     _Alignas(64) double swapped_sides[GEMM_MAX_COLUMNS * GEMM_MAX_ROWS];
     const void *rows[GEMM_MAX_ROWS];
     for (size_t r = 0; r < t->rows; r++) {
         const size_t i = t->row + r, skip = i > t->column ? smaller(i - t->column, t->columns) : 0;
         rows[r] = scores + r * step * item;
-        copy_scores(out + (ptrdiff_t)i * row_step + (ptrdiff_t)((t->column + skip) * item), (const char *)rows[r] + skip * item,
-                    (t->columns - skip) * item);
+        copy_scores(out + (ptrdiff_t)i * row_step + (ptrdiff_t)((t->column + skip) * item),
+                    (const char *)rows[r] + skip * item, (t->columns - skip) * item);
     }
     char *mirror = out + (ptrdiff_t)t->column * row_step + (ptrdiff_t)(t->row * item);
     transpose(swapped_sides, GEMM_MAX_ROWS, rows, t->rows, t->columns);
     for (size_t c = 0; c < t->columns; c++) {
         const size_t j = t->column + c, above = j > t->row ? smaller(j - t->row, t->rows) : 0;
-        copy_scores(mirror + (ptrdiff_t)c * row_step, (const char *)swapped_sides + c * GEMM_MAX_ROWS * item, above * item);
+        copy_scores(mirror + (ptrdiff_t)c * row_step,
+                    (const char *)swapped_sides + c * GEMM_MAX_ROWS * item, above * item);
     }
 }
 
-/* n scores of one row from column j on, as elements of `work` or as doubles, in any layout and dtype; and their mirror image. */
-static void store_row(const struct pairwise_driver *d, enum compute_type compute, const void *scores, size_t i, size_t j, size_t n, char *out)
+/* n scores of one row from column j on, as elements of `work` or as doubles, in any layout and
+ * dtype; and their mirror image. */
+static void store_row(const struct pairwise_driver *d, enum compute_type compute,
+                      const void *scores, size_t i, size_t j, size_t n, char *out)
 {
     const struct axes *left = &d->scores.plan->left, *right = &d->scores.plan->right;
     const enum dtype dtype = d->scores.call->out_dtype;
     const size_t size = compute_size(compute);
     char *row = out + axes_offsets(left, i).out;
     if (right->count == 1) {
-        dtype_store_computed(dtype, row + (ptrdiff_t)j * right->at[0].out, right->at[0].out, compute, scores, n);
+        dtype_store_computed(dtype, row + (ptrdiff_t)j * right->at[0].out, right->at[0].out,
+                             compute, scores, n);
     } else {
         for (size_t c = 0; c < n; c++) {
-            dtype_store_computed(dtype, row + axes_offsets(right, j + c).out, 0, compute, (const char *)scores + c * size, 1);
+            dtype_store_computed(dtype, row + axes_offsets(right, j + c).out, 0, compute,
+                                 (const char *)scores + c * size, 1);
         }
     }
     if (d->scores.symmetric) { /* j >= i: the mirror image, but for the diagonal itself */
         const size_t skip = j == i;
         char *mirror = out + axes_offsets(left, j + skip).out + axes_offsets(right, i).out;
-        dtype_store_computed(dtype, mirror, left->at[0].out, compute, (const char *)scores + skip * size, n - skip);
+        dtype_store_computed(dtype, mirror, left->at[0].out, compute,
+                             (const char *)scores + skip * size, n - skip);
     }
 }
 
@@ -167,16 +186,20 @@ static void prefetch_block(const void *context, const struct gemm_block *b)
     const struct plan *plan = d->scores.plan;
     const size_t item = compute_size(d->scores.compute);
     const ptrdiff_t row_step = plan->left.at[0].out;
-    char *out = d->scores.call->out + axes_offsets(&plan->outer, d->scores.first_batch + b->batch).out;
-    prefetch_rows(out + (ptrdiff_t)b->row * row_step + (ptrdiff_t)(b->column * item), row_step, b->rows, b->columns * item);
+    char *out =
+        d->scores.call->out + axes_offsets(&plan->outer, d->scores.first_batch + b->batch).out;
+    prefetch_rows(out + (ptrdiff_t)b->row * row_step + (ptrdiff_t)(b->column * item), row_step,
+                  b->rows, b->columns * item);
     if (d->scores.symmetric) {
-        prefetch_rows(out + (ptrdiff_t)b->column * row_step + (ptrdiff_t)(b->row * item), row_step, b->columns, b->rows * item);
+        prefetch_rows(out + (ptrdiff_t)b->column * row_step + (ptrdiff_t)(b->row * item), row_step,
+                      b->columns, b->rows * item);
     }
 }
 
 /*
- * Dot products that are not finite may be those of rows whose sum left the range of its type on its way: into buffer, all of them, with
- * these again from the rows, in double and scaled. False where there are none.
+ * Dot products that are not finite may be those of rows whose sum left the range of its type on its
+ * way: into buffer, all of them, with these again from the rows, in double and scaled. False where
+ * there are none.
  */
 static bool dots_again(const struct pair_scores *s, const struct gemm_block *b, double *buffer)
 {
@@ -189,23 +212,27 @@ static bool dots_again(const struct pair_scores *s, const struct gemm_block *b, 
     for (size_t r = 0; !finite && r < b->rows; r++) {
         for (size_t c = 0; c < b->columns; c++) {
             const double sum = b->sums[r * b->step + c];
-            buffer[r * b->columns + c] = isfinite(sum) ? sum : pair_scores_dot_again(s, b->batch, b->row + r, b->column + c);
+            buffer[r * b->columns + c] =
+                isfinite(sum) ? sum : pair_scores_dot_again(s, b->batch, b->row + r, b->column + c);
         }
     }
     return !finite;
 }
 
-static void store_tile(const struct pairwise_driver *d, const struct gemm_block *b, double *buffer, char *out)
+static void store_tile(const struct pairwise_driver *d, const struct gemm_block *b, double *buffer,
+                       char *out)
 {
     const struct pair_scores *s = &d->scores;
     const size_t columns = b->columns;
     if (d->direct) {
-        const ptrdiff_t item = (ptrdiff_t)compute_size(s->compute), row_step = s->plan->left.at[0].out;
+        const ptrdiff_t item = (ptrdiff_t)compute_size(s->compute),
+                        row_step = s->plan->left.at[0].out;
         if (s->symmetric) {
             cosines(d, b, buffer, (ptrdiff_t)columns);
             store_symmetric(d, b, (const char *)buffer, columns, out, row_step);
         } else {
-            cosines(d, b, out + (ptrdiff_t)b->row * row_step + (ptrdiff_t)b->column * item, row_step / item);
+            cosines(d, b, out + (ptrdiff_t)b->row * row_step + (ptrdiff_t)b->column * item,
+                    row_step / item);
         }
         return;
     }
@@ -226,7 +253,8 @@ static void store_tile(const struct pairwise_driver *d, const struct gemm_block 
     for (size_t r = 0; r < b->rows; r++) {
         const size_t i = b->row + r, skip = s->symmetric && i > b->column ? i - b->column : 0;
         if (skip < columns) {
-            store_row(d, compute, (const char *)scores + (r * step + skip) * compute_size(compute), i, b->column + skip, columns - skip, out);
+            store_row(d, compute, (const char *)scores + (r * step + skip) * compute_size(compute),
+                      i, b->column + skip, columns - skip, out);
         }
     }
 }
@@ -240,19 +268,25 @@ static void store_block_of_matrix(const void *context, const struct gemm_block *
         cosines(d, b, buffer, GEMM_MAX_COLUMNS);
         call->receiver->take(call->receiver->context, b, buffer, GEMM_MAX_COLUMNS);
     } else {
-        store_tile(d, b, buffer, call->out + axes_offsets(&d->scores.plan->outer, d->scores.first_batch + b->batch).out);
+        store_tile(d, b, buffer,
+                   call->out +
+                       axes_offsets(&d->scores.plan->outer, d->scores.first_batch + b->batch).out);
     }
 }
 
-/* May scores be written as the kernels give them? With the left rows whole elements apart, in one axis. */
+/* May scores be written as the kernels give them? With the left rows whole elements apart, in one
+ * axis. */
 static bool writes_direct(const struct pair_scores *s)
 {
     const ptrdiff_t item = (ptrdiff_t)compute_size(s->compute);
-    return s->call->receiver == NULL && s->call->op == OP_COSINE && s->call->out_dtype == (enum dtype)compute_element(s->compute) &&
-           s->plan->right.count == 1 && s->plan->right.at[0].out == item && s->plan->left.count == 1 && s->plan->left.at[0].out % item == 0;
+    return s->call->receiver == NULL && s->call->op == OP_COSINE &&
+           s->call->out_dtype == (enum dtype)compute_element(s->compute) &&
+           s->plan->right.count == 1 && s->plan->right.at[0].out == item &&
+           s->plan->left.count == 1 && s->plan->left.at[0].out % item == 0;
 }
 
-static void measure_side(const struct pairwise_driver *d, enum side side, size_t rows, const struct norms *norms)
+static void measure_side(const struct pairwise_driver *d, enum side side, size_t rows,
+                         const struct norms *norms)
 {
     struct measuring m = {d, side, rows, norms};
     const struct pair_scores *s = &d->scores;
@@ -280,8 +314,9 @@ static int run_group(struct pairwise_driver *d, size_t batches)
         .left_rows = left_rows,
         .right_rows = right_rows,
         .finish = store_block_of_matrix,
-        .prefetch = d->direct && size_product_or_max(s->left, s->right) > CACHED_SCORES ? prefetch_block
-                                                                                      : NULL,
+        .prefetch = d->direct && size_product_or_max(s->left, s->right) > CACHED_SCORES
+                        ? prefetch_block
+                        : NULL,
         .context = d,
         .workers = d->workers,
         .token = s->call->token,
@@ -289,7 +324,8 @@ static int run_group(struct pairwise_driver *d, size_t batches)
     return gemm_run(&tiles);
 }
 
-/* Half of a side at a time: a score does not depend on its neighbours, and the memory for norms stays bounded. */
+/* Half of a side at a time: a score does not depend on its neighbours, and the memory for norms
+ * stays bounded. */
 static int halve(const struct reduction *call, bool left_side)
 {
     struct plan plan = *call->plan;
@@ -328,13 +364,16 @@ static void plan_late_norms(struct pairwise_driver *d, char *block, size_t worke
 
 int pairwise_run(const struct reduction *call)
 {
-    struct pairwise_driver d = {.late = NULL, .workers = call->workers > 0 ? call->workers : pool_get_threads()};
+    struct pairwise_driver d = {.late = NULL,
+                                .workers = call->workers > 0 ? call->workers : pool_get_threads()};
     struct pair_scores *s = &d.scores;
     pair_scores_init(s, call);
     d.direct = writes_direct(s);
-    const bool late = call->receiver != NULL && !s->symmetric && s->plan->depth > 0, left_side = s->left >= s->right;
+    const bool late = call->receiver != NULL && !s->symmetric && s->plan->depth > 0,
+               left_side = s->left >= s->right;
     const size_t longest = left_side ? s->left : s->right;
-    if (call->receiver == NULL && !s->symmetric && longest > NORM_ROWS && (left_side ? s->plan->left.count : s->plan->right.count) == 1) {
+    if (call->receiver == NULL && !s->symmetric && longest > NORM_ROWS &&
+        (left_side ? s->plan->left.count : s->plan->right.count) == 1) {
         return halve(call, left_side);
     }
     const size_t batches = axes_size(&s->plan->outer),
@@ -345,7 +384,8 @@ int pairwise_run(const struct reduction *call)
     const size_t held = size_sum_or_max(size_product_or_max(group, rows),
                                         COSINE_PADDING); /* kernels read past the last weight */
     const size_t workers = (size_t)d.workers;
-    const size_t late_bytes = late ? scratch_round(workers * sizeof *d.late) + workers * norms_bytes(LATE_ROWS) : 0;
+    const size_t late_bytes =
+        late ? scratch_round(workers * sizeof *d.late) + workers * norms_bytes(LATE_ROWS) : 0;
     char *block = s->cosine ? scratch_alloc(size_sum_or_max(norms_bytes(held), late_bytes)) : NULL;
     if (s->cosine && block == NULL) {
         return -1;

@@ -7,7 +7,8 @@
 
 static int too_many(const struct signature *s, Py_ssize_t nargs)
 {
-    PyErr_Format(PyExc_TypeError, "%s() takes at most %d positional arguments (%zd given)", s->function, s->positional, nargs);
+    PyErr_Format(PyExc_TypeError, "%s() takes at most %d positional arguments (%zd given)",
+                 s->function, s->positional, nargs);
     return -1;
 }
 
@@ -18,11 +19,13 @@ static int find_name(const struct signature *s, PyObject *name)
             return i;
         }
     }
-    PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'", s->function, name);
+    PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'", s->function,
+                 name);
     return -1;
 }
 
-int parse_arguments(const struct signature *s, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyObject **values)
+int parse_arguments(const struct signature *s, PyObject *const *args, Py_ssize_t nargs,
+                    PyObject *kwnames, PyObject **values)
 {
     if (nargs > s->positional) {
         return too_many(s, nargs);
@@ -37,24 +40,29 @@ int parse_arguments(const struct signature *s, PyObject *const *args, Py_ssize_t
             return -1;
         }
         if (values[i] != NULL) {
-            PyErr_Format(PyExc_TypeError, "%s() got multiple values for argument '%s'", s->function, s->names[i]);
+            PyErr_Format(PyExc_TypeError, "%s() got multiple values for argument '%s'", s->function,
+                         s->names[i]);
             return -1;
         }
         values[i] = args[nargs + k];
     }
     for (int i = 0; i < s->required; i++) {
         if (values[i] == NULL) {
-            PyErr_Format(PyExc_TypeError, "%s() missing required argument '%s'", s->function, s->names[i]);
+            PyErr_Format(PyExc_TypeError, "%s() missing required argument '%s'", s->function,
+                         s->names[i]);
             return -1;
         }
     }
     return 0;
 }
 
-int one_of_two_names(const char *function, const char *name, PyObject *value, const char *other_name, PyObject *other, PyObject **chosen)
+int one_of_two_names(const char *function, const char *name, PyObject *value,
+                     const char *other_name, PyObject *other, PyObject **chosen)
 {
     if (value != NULL && other != NULL && other != Py_None) {
-        PyErr_Format(PyExc_TypeError, "%s() got both %s and %s, which are two names of one argument", function, name, other_name);
+        PyErr_Format(PyExc_TypeError,
+                     "%s() got both %s and %s, which are two names of one argument", function, name,
+                     other_name);
         return -1;
     }
     *chosen = value != NULL || other == Py_None ? value : other;
@@ -68,12 +76,14 @@ int dim_or_axis(const char *function, PyObject *dim, PyObject *axis, PyObject **
 
 PyObject *axis_error(void)
 {
-    static _Atomic(PyObject *) cached; /* a class of NumPy's that lives as long as NumPy; one interpreter only, as NumPy itself */
+    static _Atomic(PyObject *) cached; /* a class of NumPy's that lives as long as NumPy; one
+                                          interpreter only, as NumPy itself */
     PyObject *class = atomic_load(&cached), *module;
     if (class == NULL && (module = PyImport_ImportModule("numpy.exceptions")) != NULL) {
         class = PyObject_GetAttrString(module, "AxisError");
         Py_DECREF(module);
-        atomic_store(&cached, class); /* two threads that get here at once store the same, and one reference too many */
+        atomic_store(&cached, class); /* two threads that get here at once store the same, and one
+                                         reference too many */
     }
     return class;
 }
@@ -83,13 +93,17 @@ PyObject *axis_error(void)
 /* "name: shape (2, 3), dtype float32" */
 static PyObject *describe(const struct array_argument *argument)
 {
-    PyObject *shape = PyArray_IntTupleFromIntp(PyArray_NDIM(argument->array), PyArray_DIMS(argument->array));
-    PyObject *text = shape == NULL ? NULL : PyUnicode_FromFormat("%s: shape %R, dtype %S", argument->name, shape, PyArray_DESCR(argument->array));
+    PyObject *shape =
+        PyArray_IntTupleFromIntp(PyArray_NDIM(argument->array), PyArray_DIMS(argument->array));
+    PyObject *text = shape == NULL ? NULL
+                                   : PyUnicode_FromFormat("%s: shape %R, dtype %S", argument->name,
+                                                          shape, PyArray_DESCR(argument->array));
     Py_XDECREF(shape);
     return text;
 }
 
-int fail(PyObject *exception, const char *function, const struct array_argument *x, const struct array_argument *y, const char *format, ...)
+int fail(PyObject *exception, const char *function, const struct array_argument *x,
+         const struct array_argument *y, const char *format, ...)
 {
     va_list arguments;
     if (exception == NULL) {
@@ -102,7 +116,8 @@ int fail(PyObject *exception, const char *function, const struct array_argument 
     PyObject *of_x = message == NULL ? NULL : describe(x);
     PyObject *of_y = of_x == NULL ? NULL : y == NULL ? PyUnicode_FromString("") : describe(y);
     if (of_y != NULL) {
-        PyErr_Format(exception, "%s(): %U (%U%s%U)", function, message, of_x, y == NULL ? "" : "; ", of_y);
+        PyErr_Format(exception, "%s(): %U (%U%s%U)", function, message, of_x, y == NULL ? "" : "; ",
+                     of_y);
     }
     Py_XDECREF(message);
     Py_XDECREF(of_x);
@@ -120,7 +135,8 @@ static enum dtype promoted(enum dtype x, enum dtype y)
     return x == y ? x : DTYPE_F32; /* of float16 and bfloat16 neither holds the other */
 }
 
-static PyArray_Descr *descr_of(enum dtype dtype, const struct array_argument *x, const struct array_argument *y)
+static PyArray_Descr *descr_of(enum dtype dtype, const struct array_argument *x,
+                               const struct array_argument *y)
 {
     switch (dtype) {
     case DTYPE_BF16: {
@@ -137,7 +153,8 @@ static PyArray_Descr *descr_of(enum dtype dtype, const struct array_argument *x,
     }
 }
 
-PyArray_Descr *result_descr(const struct array_argument *x, const struct array_argument *y, enum dtype *dtype)
+PyArray_Descr *result_descr(const struct array_argument *x, const struct array_argument *y,
+                            enum dtype *dtype)
 {
     *dtype = promoted(x->operand.dtype, y == NULL ? x->operand.dtype : y->operand.dtype);
     return descr_of(*dtype, x, y);
@@ -167,21 +184,26 @@ static bool overlap(PyArrayObject *a, PyArrayObject *b)
 
 static bool same_elements(PyArrayObject *a, PyArrayObject *b)
 {
-    return PyArray_BYTES(a) == PyArray_BYTES(b) && PyArray_NDIM(a) == PyArray_NDIM(b) && PyArray_ITEMSIZE(a) == PyArray_ITEMSIZE(b) &&
+    return PyArray_BYTES(a) == PyArray_BYTES(b) && PyArray_NDIM(a) == PyArray_NDIM(b) &&
+           PyArray_ITEMSIZE(a) == PyArray_ITEMSIZE(b) &&
            PyArray_CompareLists(PyArray_DIMS(a), PyArray_DIMS(b), PyArray_NDIM(a)) &&
            PyArray_CompareLists(PyArray_STRIDES(a), PyArray_STRIDES(b), PyArray_NDIM(a));
 }
 
-static int check_out(const char *function, PyArrayObject *out, int ndim, const npy_intp *shape, const struct array_argument *x,
-                     const struct array_argument *y, enum dtype *dtype)
+static int check_out(const char *function, PyArrayObject *out, int ndim, const npy_intp *shape,
+                     const struct array_argument *x, const struct array_argument *y,
+                     enum dtype *dtype)
 {
     struct array_argument argument = {"out", out, NULL, {0}};
     if (!dtype_of(out, dtype) || !dtype_is_float(*dtype)) {
-        return fail(PyExc_TypeError, function, &argument, NULL, "out must be of dtype float64, float32, float16 or bfloat16");
+        return fail(PyExc_TypeError, function, &argument, NULL,
+                    "out must be of dtype float64, float32, float16 or bfloat16");
     }
-    if (PyArray_NDIM(out) != ndim || !PyArray_CompareLists(PyArray_DIMS(out), (npy_intp *)shape, ndim)) {
+    if (PyArray_NDIM(out) != ndim ||
+        !PyArray_CompareLists(PyArray_DIMS(out), (npy_intp *)shape, ndim)) {
         PyObject *wanted = PyArray_IntTupleFromIntp(ndim, shape);
-        PyObject *got = wanted == NULL ? NULL : PyArray_IntTupleFromIntp(PyArray_NDIM(out), PyArray_DIMS(out));
+        PyObject *got =
+            wanted == NULL ? NULL : PyArray_IntTupleFromIntp(PyArray_NDIM(out), PyArray_DIMS(out));
         if (got != NULL) {
             fail(PyExc_ValueError, function, x, y, "out has shape %R, the result %R", got, wanted);
         }
@@ -195,22 +217,29 @@ static int check_out(const char *function, PyArrayObject *out, int ndim, const n
     return 0;
 }
 
-int result_open(const char *function, PyObject *out, int ndim, const npy_intp *shape, const struct array_argument *x,
-                const struct array_argument *y, int in_place_ok, struct result *result)
+int result_open(const char *function, PyObject *out, int ndim, const npy_intp *shape,
+                const struct array_argument *x, const struct array_argument *y, int in_place_ok,
+                struct result *result)
 {
     result->array = result->target = NULL;
     result->hold = NULL;
     if (out == NULL || out == Py_None) {
         PyArray_Descr *descr = result_descr(x, y, &result->dtype);
-        result->array = descr == NULL ? NULL : (PyArrayObject *)PyArray_NewFromDescr(&PyArray_Type, descr, ndim, shape, NULL, NULL, 0, NULL);
+        result->array = descr == NULL ? NULL
+                                      : (PyArrayObject *)PyArray_NewFromDescr(
+                                            &PyArray_Type, descr, ndim, shape, NULL, NULL, 0, NULL);
         return result->array == NULL ? -1 : 0;
     }
     if (!PyArray_Check(out)) {
-        PyErr_Format(PyExc_TypeError, "%s(): out must be a numpy.ndarray, not %.100s", function, Py_TYPE(out)->tp_name);
+        PyErr_Format(PyExc_TypeError, "%s(): out must be a numpy.ndarray, not %.100s", function,
+                     Py_TYPE(out)->tp_name);
         return -1;
     }
     if (is_masked(out)) {
-        PyErr_Format(PyExc_TypeError, "%s(): out is a masked array, whose mask would stay as it is: pass out.data or a plain array", function);
+        PyErr_Format(
+            PyExc_TypeError,
+            "%s(): out is a masked array, whose mask would stay as it is: pass out.data or a plain array",
+            function);
         return -1;
     }
     PyArrayObject *target = (PyArrayObject *)out;
@@ -218,7 +247,8 @@ int result_open(const char *function, PyObject *out, int ndim, const npy_intp *s
         return -1;
     }
     bool direct = PyArray_ISALIGNED(target) && !PyArray_ISBYTESWAPPED(target);
-    direct = direct && (!overlap(target, x->array) || (in_place_ok && same_elements(target, x->array)));
+    direct =
+        direct && (!overlap(target, x->array) || (in_place_ok && same_elements(target, x->array)));
     direct = direct && (y == NULL || !overlap(target, y->array));
     result->hold = hold_memory(target);
     if (result->hold == NULL) {
@@ -232,7 +262,9 @@ int result_open(const char *function, PyObject *out, int ndim, const npy_intp *s
         return 0;
     }
     PyArray_Descr *native = PyArray_DescrNewByteorder(PyArray_DESCR(target), NPY_NATIVE);
-    result->array = native == NULL ? NULL : (PyArrayObject *)PyArray_NewFromDescr(&PyArray_Type, native, ndim, shape, NULL, NULL, 0, NULL);
+    result->array = native == NULL ? NULL
+                                   : (PyArrayObject *)PyArray_NewFromDescr(
+                                         &PyArray_Type, native, ndim, shape, NULL, NULL, 0, NULL);
     if (result->array == NULL) {
         Py_CLEAR(result->hold);
         Py_CLEAR(result->target);
@@ -241,7 +273,8 @@ int result_open(const char *function, PyObject *out, int ndim, const npy_intp *s
     return 0;
 }
 
-/* Elements of bfloat16 as 16 bits each: NumPy's way to copy types that are not its own crashes where there is no memory for it. */
+/* Elements of bfloat16 as 16 bits each: NumPy's way to copy types that are not its own crashes
+ * where there is no memory for it. */
 static PyArrayObject *as_bits(PyArrayObject *array)
 {
     if (!PyTypeNum_ISUSERDEF(PyArray_TYPE(array))) {

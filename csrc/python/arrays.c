@@ -4,21 +4,25 @@
 #include "python/args.h"
 
 /*
- * Converts all objects before the memory of any is looked at, as converting one may run user code that changes another.
- * Returns a tuple of plain arrays that keep the memory in place; NULL with an error set.
+ * Converts all objects before the memory of any is looked at, as converting one may run user code
+ * that changes another. Returns a tuple of plain arrays that keep the memory in place; NULL with an
+ * error set.
  */
-static PyObject *views_of(const char *function, PyObject *names, PyObject *objects, bool rows, struct array_argument *arguments)
+static PyObject *views_of(const char *function, PyObject *names, PyObject *objects, bool rows,
+                          struct array_argument *arguments)
 {
     const Py_ssize_t n = PyTuple_GET_SIZE(names);
     for (Py_ssize_t i = 0; i < n; i++) {
         const char *name = PyUnicode_AsUTF8(PyTuple_GET_ITEM(names, i));
-        if (name == NULL || array_argument(function, name, PyTuple_GET_ITEM(objects, i), &arguments[i]) < 0) {
+        if (name == NULL ||
+            array_argument(function, name, PyTuple_GET_ITEM(objects, i), &arguments[i]) < 0) {
             return NULL;
         }
     }
     PyObject *views = PyTuple_New(n);
     for (Py_ssize_t i = 0; views != NULL && i < n; i++) {
-        const bool right = array_reread(function, &arguments[i]) == 0 && (!rows || check_rows(function, &arguments[i], NULL) == 0);
+        const bool right = array_reread(function, &arguments[i]) == 0 &&
+                           (!rows || check_rows(function, &arguments[i], NULL) == 0);
         PyObject *view = right ? array_view(&arguments[i]) : NULL;
         if (view == NULL) {
             Py_CLEAR(views);
@@ -33,7 +37,8 @@ static PyObject *convert_all(const char *function, PyObject *names, PyObject *ob
 {
     const Py_ssize_t n = PyTuple_GET_SIZE(names);
     if (n != PyTuple_GET_SIZE(objects)) {
-        PyErr_Format(PyExc_ValueError, "%s(): %zd names for %zd objects", function, n, PyTuple_GET_SIZE(objects));
+        PyErr_Format(PyExc_ValueError, "%s(): %zd names for %zd objects", function, n,
+                     PyTuple_GET_SIZE(objects));
         return NULL;
     }
     struct array_argument *arguments = PyMem_Calloc((size_t)n, sizeof *arguments);
@@ -53,7 +58,8 @@ static PyObject *as_arrays(PyObject *self, PyObject *args)
     const char *function;
     PyObject *names, *objects;
     (void)self;
-    if (!PyArg_ParseTuple(args, "sO!O!:as_arrays", &function, &PyTuple_Type, &names, &PyTuple_Type, &objects)) {
+    if (!PyArg_ParseTuple(args, "sO!O!:as_arrays", &function, &PyTuple_Type, &names, &PyTuple_Type,
+                          &objects)) {
         return NULL;
     }
     return convert_all(function, names, objects, false);
@@ -64,7 +70,8 @@ static PyObject *as_rows(PyObject *self, PyObject *args)
     const char *function;
     PyObject *names, *objects;
     (void)self;
-    if (!PyArg_ParseTuple(args, "sO!O!:as_rows", &function, &PyTuple_Type, &names, &PyTuple_Type, &objects)) {
+    if (!PyArg_ParseTuple(args, "sO!O!:as_rows", &function, &PyTuple_Type, &names, &PyTuple_Type,
+                          &objects)) {
         return NULL;
     }
     return convert_all(function, names, objects, true);
@@ -76,7 +83,8 @@ static PyObject *as_array(PyObject *self, PyObject *args)
     PyObject *object;
     struct array_argument argument;
     (void)self;
-    if (!PyArg_ParseTuple(args, "ssO:as_array", &function, &name, &object) || array_argument(function, name, object, &argument) < 0) {
+    if (!PyArg_ParseTuple(args, "ssO:as_array", &function, &name, &object) ||
+        array_argument(function, name, object, &argument) < 0) {
         return NULL;
     }
     PyObject *view = array_view(&argument);
@@ -85,10 +93,13 @@ static PyObject *as_array(PyObject *self, PyObject *args)
 }
 
 PyMethodDef array_methods[] = {
-    BY_POSITION("as_array", as_array, "function, name, object",
-                "A plain array over the memory of an operand, which stays in place; errors name the function and the argument."),
-    BY_POSITION("as_arrays", as_arrays, "function, names, objects",
-                "as_array of several operands: all are converted before the memory of any is looked at."),
-    BY_POSITION("as_rows", as_rows, "function, names, objects", "as_arrays of arrays of two dimensions, whose rows are vectors."),
+    BY_POSITION(
+        "as_array", as_array, "function, name, object",
+        "A plain array over the memory of an operand, which stays in place; errors name the function and the argument."),
+    BY_POSITION(
+        "as_arrays", as_arrays, "function, names, objects",
+        "as_array of several operands: all are converted before the memory of any is looked at."),
+    BY_POSITION("as_rows", as_rows, "function, names, objects",
+                "as_arrays of arrays of two dimensions, whose rows are vectors."),
     {0},
 };

@@ -1,6 +1,6 @@
 /*
- * The way of views of images into the core. cossim/simclr/augment.py holds the public function, with its checks, messages
- * and random numbers; what is checked here is what memory safety needs.
+ * The way of views of images into the core. cossim/simclr/augment.py holds the public function,
+ * with its checks, messages and random numbers; what is checked here is what memory safety needs.
  */
 #include "python/augment.h"
 
@@ -20,16 +20,20 @@ static PyObject *augment_augment(PyObject *self, PyObject *args)
     double noise, low, high;
     struct without_gil released;
     (void)self;
-    if (!PyArg_ParseTuple(args, "O!O!O!O!ddd:augment", &PyArray_Type, &images, &PyArray_Type, &maps, &PyArray_Type, &keys, &PyArray_Type, &out,
-                          &noise, &low, &high)) {
+    if (!PyArg_ParseTuple(args, "O!O!O!O!ddd:augment", &PyArray_Type, &images, &PyArray_Type, &maps,
+                          &PyArray_Type, &keys, &PyArray_Type, &out, &noise, &low, &high)) {
         return NULL;
     }
     const int type = PyArray_TYPE(images);
-    if ((type != NPY_FLOAT && type != NPY_DOUBLE) || !is_plain(images, type, 4) || !is_plain(out, type, 4) || !PyArray_ISWRITEABLE(out) ||
-        !PyArray_SAMESHAPE(images, out) || !is_plain(maps, NPY_DOUBLE, 3) || !is_plain(keys, NPY_UINT64, 1) ||
-        PyArray_DIM(maps, 0) != PyArray_DIM(images, 0) || PyArray_DIM(maps, 1) != 2 || PyArray_DIM(maps, 2) != 3 ||
-        PyArray_DIM(keys, 0) != PyArray_DIM(images, 0) || PyArray_DIM(images, 2) > AUGMENT_MOST || PyArray_DIM(images, 3) > AUGMENT_MOST) {
-        PyErr_SetString(PyExc_ValueError, "augment(): arrays that do not fit together; call it through cossim.simclr");
+    if ((type != NPY_FLOAT && type != NPY_DOUBLE) || !is_plain(images, type, 4) ||
+        !is_plain(out, type, 4) || !PyArray_ISWRITEABLE(out) || !PyArray_SAMESHAPE(images, out) ||
+        !is_plain(maps, NPY_DOUBLE, 3) || !is_plain(keys, NPY_UINT64, 1) ||
+        PyArray_DIM(maps, 0) != PyArray_DIM(images, 0) || PyArray_DIM(maps, 1) != 2 ||
+        PyArray_DIM(maps, 2) != 3 || PyArray_DIM(keys, 0) != PyArray_DIM(images, 0) ||
+        PyArray_DIM(images, 2) > AUGMENT_MOST || PyArray_DIM(images, 3) > AUGMENT_MOST) {
+        PyErr_SetString(
+            PyExc_ValueError,
+            "augment(): arrays that do not fit together; call it through cossim.simclr");
         return NULL;
     }
     struct augment call = {

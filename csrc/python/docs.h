@@ -1,7 +1,8 @@
 #ifndef COSSIM_PYTHON_DOCS_H
 #define COSSIM_PYTHON_DOCS_H
 
-/* Docstrings of the functions over vectors. The first line gives inspect and help() the signature. */
+/* Docstrings of the functions over vectors. The first line gives inspect and help() the signature.
+ */
 
 #define DOC_OPERANDS \
     "x1, x2 : array_like\n" \
@@ -35,24 +36,18 @@
     "The formula of torch.nn.functional.cosine_similarity, where each norm is\n" \
     "clamped by itself.\n\n" \
     "Parameters\n" \
-    "----------\n" \
-    DOC_OPERANDS \
-    "dim : int\n" \
+    "----------\n" DOC_OPERANDS "dim : int\n" \
     "    The dimension of the broadcast shape that holds the vectors; negative ones\n" \
     "    count from the end. axis is another name for it.\n" \
     "eps : float\n" \
-    "    The smallest norm to divide by, so that zero vectors give 0.\n" \
-    DOC_OUT \
-    "\n" \
+    "    The smallest norm to divide by, so that zero vectors give 0.\n" DOC_OUT "\n" \
     "Returns\n" \
     "-------\n" \
     "numpy.ndarray or NumPy scalar\n" \
     "    The broadcast shape without dim, in the promoted dtype. Never outside\n" \
     "    [-1, 1]; exactly 1 for identical non-zero vectors. NaN and infinity in a\n" \
     "    vector give NaN, without a warning.\n" \
-    "\n" \
-    DOC_ERRORS \
-    "\n" \
+    "\n" DOC_ERRORS "\n" \
     "Notes\n" \
     "-----\n" \
     "Sums are carried in float64 (for float64 with their rounding errors), so that\n" \
@@ -77,23 +72,17 @@
     "The subtraction is done before the result is rounded to its dtype, so small\n" \
     "distances keep their digits.\n\n" \
     "Parameters\n" \
-    "----------\n" \
-    DOC_OPERANDS \
-    "dim : int\n" \
+    "----------\n" DOC_OPERANDS "dim : int\n" \
     "    The dimension of the broadcast shape that holds the vectors. axis is\n" \
     "    another name for it.\n" \
     "eps : float\n" \
-    "    The smallest norm to divide by, so that zero vectors are at distance 1.\n" \
-    DOC_OUT \
-    "\n" \
+    "    The smallest norm to divide by, so that zero vectors are at distance 1.\n" DOC_OUT "\n" \
     "Returns\n" \
     "-------\n" \
     "numpy.ndarray or NumPy scalar\n" \
     "    The broadcast shape without dim, in the promoted dtype. In [0, 2]; exactly\n" \
     "    0 for identical non-zero vectors.\n" \
-    "\n" \
-    DOC_ERRORS \
-    "\n" \
+    "\n" DOC_ERRORS "\n" \
     "Examples\n" \
     "--------\n" \
     ">>> import numpy as np, cossim\n" \
@@ -105,20 +94,14 @@
     "Dot products of the vectors of x1 and x2 along dim: the sum of x1 * x2.\n\n" \
     "torch.linalg.vecdot for real types, summed in a wider type.\n\n" \
     "Parameters\n" \
-    "----------\n" \
-    DOC_OPERANDS \
-    "dim : int\n" \
+    "----------\n" DOC_OPERANDS "dim : int\n" \
     "    The dimension of the broadcast shape that is summed. axis is another name\n" \
-    "    for it.\n" \
-    DOC_OUT \
-    "\n" \
+    "    for it.\n" DOC_OUT "\n" \
     "Returns\n" \
     "-------\n" \
     "numpy.ndarray or NumPy scalar\n" \
     "    The broadcast shape without dim, in the promoted dtype.\n" \
-    "\n" \
-    DOC_ERRORS \
-    "\n" \
+    "\n" DOC_ERRORS "\n" \
     "Examples\n" \
     "--------\n" \
     ">>> import numpy as np, cossim\n" \
@@ -139,16 +122,13 @@
     "    The dimensions that hold a vector; None (or an empty tuple) means all of\n" \
     "    them. axis is another name for it.\n" \
     "keepdim : bool\n" \
-    "    Keep the reduced dimensions, with size 1. keepdims is another name for it.\n" \
-    DOC_OUT \
+    "    Keep the reduced dimensions, with size 1. keepdims is another name for it.\n" DOC_OUT \
     "\n" \
     "Returns\n" \
     "-------\n" \
     "numpy.ndarray or NumPy scalar\n" \
     "    In the dtype of x (float64 for integers), in the units of x.\n" \
-    "\n" \
-    DOC_ERRORS \
-    "\n" \
+    "\n" DOC_ERRORS "\n" \
     "Examples\n" \
     "--------\n" \
     ">>> import numpy as np, cossim\n" \
@@ -171,16 +151,12 @@
     "    The dimensions that hold a vector; None means all of them. axis is another\n" \
     "    name for it, under which None means that it is not given.\n" \
     "eps : float\n" \
-    "    The smallest norm to divide by, so that zero vectors stay zero.\n" \
-    DOC_OUT \
-    "\n" \
+    "    The smallest norm to divide by, so that zero vectors stay zero.\n" DOC_OUT "\n" \
     "Returns\n" \
     "-------\n" \
     "numpy.ndarray or NumPy scalar\n" \
     "    The shape of x, in its dtype (float64 for integers).\n" \
-    "\n" \
-    DOC_ERRORS \
-    "\n" \
+    "\n" DOC_ERRORS "\n" \
     "Examples\n" \
     "--------\n" \
     ">>> import numpy as np, cossim\n" \
@@ -203,8 +179,7 @@
     "    None means x with itself: half the work, exactly symmetric, the diagonal\n" \
     "    exactly 1 (0 for zero rows).\n" \
     "eps : float\n" \
-    "    The smallest norm to divide by, so that zero rows give 0.\n" \
-    DOC_OUT \
+    "    The smallest norm to divide by, so that zero rows give 0.\n" DOC_OUT \
     "progress : bool or callable\n" \
     "    True: a bar (needs tqdm). A callable is called with the number of scores\n" \
     "    done and their total. Ctrl-C stops the call.\n" \
@@ -215,9 +190,7 @@
     "    In the promoted dtype, never outside [-1, 1]. One score does not depend on\n" \
     "    the other rows, on the number of threads or on the order of the arguments.\n" \
     "    Absolute error within 4e-7 in float32 (D up to 4096); up to 6.5e-7 between rows that are long runs of one value.\n" \
-    "\n" \
-    DOC_ERRORS \
-    "\n" \
+    "\n" DOC_ERRORS "\n" \
     "Examples\n" \
     "--------\n" \
     ">>> import numpy as np, cossim\n" \

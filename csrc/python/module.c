@@ -104,7 +104,8 @@ static PyObject *available_names(void)
     const struct kernels *const *tables = kernels_all(&count);
     PyObject *names = PyList_New(0);
     for (size_t i = 0; names != NULL && i < count; i++) {
-        PyObject *name = kernels_supported(tables[i]) ? PyUnicode_FromString(tables[i]->name) : NULL;
+        PyObject *name =
+            kernels_supported(tables[i]) ? PyUnicode_FromString(tables[i]->name) : NULL;
         if (kernels_supported(tables[i]) && (name == NULL || PyList_Append(names, name) < 0)) {
             Py_CLEAR(names);
         }
@@ -122,8 +123,8 @@ static PyObject *config(PyObject *self, PyObject *unused)
     if (names == NULL) {
         return NULL;
     }
-    return Py_BuildValue("{s:s,s:s,s:N,s:i}", "isa", kernels->name, "description", kernels->description, "available", names, "threads",
-                         pool_get_threads());
+    return Py_BuildValue("{s:s,s:s,s:N,s:i}", "isa", kernels->name, "description",
+                         kernels->description, "available", names, "threads", pool_get_threads());
 }
 
 static PyObject *live_blocks(PyObject *self, PyObject *unused)
@@ -166,8 +167,10 @@ static PyMethodDef module_methods[] = {
     {"end_threads", end_threads, METH_O,
      "end_threads($module, block, /)\n--\n\n"
      "Ends a block, from any thread. A second call does nothing."},
-    {"config", config, METH_NOARGS, "config($module)\n--\n\nWhat cossim.show_config() shows of the extension module, as a dict."},
-    {"_live_blocks", live_blocks, METH_NOARGS, "_live_blocks($module)\n--\n\nHow many blocks of memory the core has in use. For tests."},
+    {"config", config, METH_NOARGS,
+     "config($module)\n--\n\nWhat cossim.show_config() shows of the extension module, as a dict."},
+    {"_live_blocks", live_blocks, METH_NOARGS,
+     "_live_blocks($module)\n--\n\nHow many blocks of memory the core has in use. For tests."},
     {"_fail_allocation", fail_allocation, METH_O,
      "_fail_allocation($module, n, /)\n--\n\n"
      "The n-th allocation of the core from now on fails, with 0 none; returns what is left of the n before. For tests."},
@@ -183,7 +186,9 @@ static int choose_isa(void)
     }
     PyObject *names = available_names();
     if (names != NULL) {
-        PyErr_Format(PyExc_ImportError, "COSSIM_ISA=%s is unknown or not supported on this machine; available: %R", wanted, names);
+        PyErr_Format(PyExc_ImportError,
+                     "COSSIM_ISA=%s is unknown or not supported on this machine; available: %R",
+                     wanted, names);
         Py_DECREF(names);
     }
     return -1;
@@ -210,7 +215,8 @@ static int module_exec(PyObject *module)
     if (PyArray_ImportNumPyAPI() < 0 || choose_isa() < 0 || check_thread_variable() < 0) {
         return -1;
     }
-    PyMethodDef *const methods[] = {array_methods, similarity_methods, search_methods, nn_methods, augment_methods, simclr_methods};
+    PyMethodDef *const methods[] = {array_methods, similarity_methods, search_methods,
+                                    nn_methods,    augment_methods,    simclr_methods};
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
         if (PyModule_AddFunctions(module, methods[i]) < 0) {
             return -1;
@@ -231,11 +237,8 @@ static PyModuleDef_Slot slots[] = {
 };
 
 static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT,
-    .m_name = "cossim._core",
-    .m_doc = "The C core of cossim.",
-    .m_methods = module_methods,
-    .m_slots = slots,
+    PyModuleDef_HEAD_INIT,       .m_name = "cossim._core", .m_doc = "The C core of cossim.",
+    .m_methods = module_methods, .m_slots = slots,
 };
 
 PyMODINIT_FUNC PyInit__core(void)

@@ -1,6 +1,7 @@
 /*
- * cossim._core.Network: layers whose arguments have been checked, ready to be run as one. It refers to the arrays of weights, so that
- * what is written into them later counts. cossim/nn/modules.py makes and keeps them.
+ * cossim._core.Network: layers whose arguments have been checked, ready to be run as one. It refers
+ * to the arrays of weights, so that what is written into them later counts. cossim/nn/modules.py
+ * makes and keeps them.
  */
 #include "python/nn.h"
 
@@ -12,8 +13,7 @@
 #include "python/without_gil.h"
 
 struct network {
-    PyObject_HEAD
-    int type;                /* NPY_FLOAT or NPY_DOUBLE, or -1: no layer has weights */
+    PyObject_HEAD int type; /* NPY_FLOAT or NPY_DOUBLE, or -1: no layer has weights */
     Py_ssize_t count;
     struct layer *layers;
     PyArrayObject **weights; /* two for each layer, its weight and its bias, or NULL */
@@ -39,15 +39,18 @@ static void network_dealloc(PyObject *object)
 }
 
 /* Keeps the arrays of layer i. False where they are no contiguous float arrays of one type. */
-static bool keep_weights(struct network *self, Py_ssize_t i, PyObject *weight, PyObject *bias, int ndim)
+static bool keep_weights(struct network *self, Py_ssize_t i, PyObject *weight, PyObject *bias,
+                         int ndim)
 {
     if (!PyArray_Check(weight) || (bias != Py_None && !PyArray_Check(bias))) {
         return false;
     }
     PyArrayObject *w = (PyArrayObject *)weight, *b = bias == Py_None ? NULL : (PyArrayObject *)bias;
     const int type = PyArray_TYPE(w);
-    if ((type != NPY_FLOAT && type != NPY_DOUBLE) || (self->type >= 0 && self->type != type) || !is_plain(w, type) || PyArray_NDIM(w) != ndim ||
-        (b != NULL && (!is_plain(b, type) || PyArray_NDIM(b) != 1 || PyArray_DIM(b, 0) != PyArray_DIM(w, 0)))) {
+    if ((type != NPY_FLOAT && type != NPY_DOUBLE) || (self->type >= 0 && self->type != type) ||
+        !is_plain(w, type) || PyArray_NDIM(w) != ndim ||
+        (b != NULL &&
+         (!is_plain(b, type) || PyArray_NDIM(b) != 1 || PyArray_DIM(b, 0) != PyArray_DIM(w, 0)))) {
         return false;
     }
     self->type = type;
@@ -71,8 +74,10 @@ static bool not_negative(struct extent2 extent)
 }
 
 /*
- * ("conv2d", weight, bias, (stride), (padding before), (padding after), (dilation), groups), ("linear", weight, bias),
- * ("max_pool2d", (kernel), (stride), (padding), (dilation), ceil_mode), ("relu",) or ("flatten",). 1, 0 where it is of no use, -1 on error.
+ * ("conv2d", weight, bias, (stride), (padding before), (padding after), (dilation), groups),
+ * ("linear", weight, bias),
+ * ("max_pool2d", (kernel), (stride), (padding), (dilation), ceil_mode), ("relu",) or ("flatten",).
+ * 1, 0 where it is of no use, -1 on error.
  */
 static int read_layer(struct network *self, Py_ssize_t i, PyObject *tuple)
 {
@@ -80,13 +85,15 @@ static int read_layer(struct network *self, Py_ssize_t i, PyObject *tuple)
     PyObject *name, *weight, *bias;
     Py_ssize_t groups;
     int ceil_mode;
-    if (!PyTuple_Check(tuple) || PyTuple_Size(tuple) < 1 || !PyUnicode_Check(name = PyTuple_GetItem(tuple, 0))) {
+    if (!PyTuple_Check(tuple) || PyTuple_Size(tuple) < 1 ||
+        !PyUnicode_Check(name = PyTuple_GetItem(tuple, 0))) {
         return 0;
     }
     if (PyUnicode_CompareWithASCIIString(name, "conv2d") == 0) {
         l->kind = LAYER_CONV2D;
-        if (!PyArg_ParseTuple(tuple, "OOO(nn)(nn)(nn)(nn)n", &name, &weight, &bias, &l->stride.h, &l->stride.w, &l->before.h, &l->before.w,
-                              &l->after.h, &l->after.w, &l->dilation.h, &l->dilation.w, &groups)) {
+        if (!PyArg_ParseTuple(tuple, "OOO(nn)(nn)(nn)(nn)n", &name, &weight, &bias, &l->stride.h,
+                              &l->stride.w, &l->before.h, &l->before.w, &l->after.h, &l->after.w,
+                              &l->dilation.h, &l->dilation.w, &groups)) {
             return -1;
         }
         if (!keep_weights(self, i, weight, bias, 4)) {
@@ -97,8 +104,9 @@ static int read_layer(struct network *self, Py_ssize_t i, PyObject *tuple)
         l->kernel.w = (size_t)PyArray_DIM(self->weights[2 * i], 3);
         l->out = (size_t)PyArray_DIM(self->weights[2 * i], 0);
         l->in = (size_t)PyArray_DIM(self->weights[2 * i], 1);
-        return groups >= 1 && l->out >= 1 && l->out % l->groups == 0 && at_least_one(l->kernel) && at_least_one(l->stride) && at_least_one(l->dilation) &&
-               not_negative(l->before) && not_negative(l->after);
+        return groups >= 1 && l->out >= 1 && l->out % l->groups == 0 && at_least_one(l->kernel) &&
+               at_least_one(l->stride) && at_least_one(l->dilation) && not_negative(l->before) &&
+               not_negative(l->after);
     }
     if (PyUnicode_CompareWithASCIIString(name, "linear") == 0) {
         l->kind = LAYER_LINEAR;
@@ -114,13 +122,15 @@ static int read_layer(struct network *self, Py_ssize_t i, PyObject *tuple)
     }
     if (PyUnicode_CompareWithASCIIString(name, "max_pool2d") == 0) {
         l->kind = LAYER_MAX_POOL2D;
-        if (!PyArg_ParseTuple(tuple, "O(nn)(nn)(nn)(nn)p", &name, &l->kernel.h, &l->kernel.w, &l->stride.h, &l->stride.w, &l->before.h, &l->before.w,
+        if (!PyArg_ParseTuple(tuple, "O(nn)(nn)(nn)(nn)p", &name, &l->kernel.h, &l->kernel.w,
+                              &l->stride.h, &l->stride.w, &l->before.h, &l->before.w,
                               &l->dilation.h, &l->dilation.w, &ceil_mode)) {
             return -1;
         }
         l->ceil_mode = ceil_mode;
-        return at_least_one(l->kernel) && at_least_one(l->stride) && at_least_one(l->dilation) && not_negative(l->before) &&
-               l->before.h <= l->kernel.h / 2 && l->before.w <= l->kernel.w / 2;
+        return at_least_one(l->kernel) && at_least_one(l->stride) && at_least_one(l->dilation) &&
+               not_negative(l->before) && l->before.h <= l->kernel.h / 2 &&
+               l->before.w <= l->kernel.w / 2;
     }
     l->kind = PyUnicode_CompareWithASCIIString(name, "relu") == 0 ? LAYER_RELU : LAYER_FLATTEN;
     return l->kind == LAYER_RELU || PyUnicode_CompareWithASCIIString(name, "flatten") == 0;
@@ -157,7 +167,8 @@ static PyObject *network_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
         const int read = read_layer(self, i, PyTuple_GetItem(layers, i));
         if (read <= 0) {
             if (read == 0) {
-                PyErr_SetString(PyExc_ValueError, "Network(): a layer that cannot be run with others");
+                PyErr_SetString(PyExc_ValueError,
+                                "Network(): a layer that cannot be run with others");
             }
             Py_DECREF(self);
             return NULL;
@@ -171,7 +182,8 @@ static PyObject *network_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     return (PyObject *)self;
 }
 
-/* Do the arrays of weights still have the type and sizes they had? Sets their addresses, which may be others, in a copy of the layers. */
+/* Do the arrays of weights still have the type and sizes they had? Sets their addresses, which may
+ * be others, in a copy of the layers. */
 static bool find_weights(const struct network *self, struct layer *layers)
 {
     for (Py_ssize_t i = 0; i < self->count; i++) {
@@ -181,9 +193,12 @@ static bool find_weights(const struct network *self, struct layer *layers)
             continue;
         }
         const int ndim = l->kind == LAYER_CONV2D ? 4 : 2;
-        if (!is_plain(w, self->type) || PyArray_NDIM(w) != ndim || (size_t)PyArray_DIM(w, 0) != l->out || (size_t)PyArray_DIM(w, 1) != l->in ||
-            (ndim == 4 && ((size_t)PyArray_DIM(w, 2) != l->kernel.h || (size_t)PyArray_DIM(w, 3) != l->kernel.w)) ||
-            (b != NULL && (!is_plain(b, self->type) || PyArray_NDIM(b) != 1 || (size_t)PyArray_DIM(b, 0) != l->out))) {
+        if (!is_plain(w, self->type) || PyArray_NDIM(w) != ndim ||
+            (size_t)PyArray_DIM(w, 0) != l->out || (size_t)PyArray_DIM(w, 1) != l->in ||
+            (ndim == 4 && ((size_t)PyArray_DIM(w, 2) != l->kernel.h ||
+                           (size_t)PyArray_DIM(w, 3) != l->kernel.w)) ||
+            (b != NULL && (!is_plain(b, self->type) || PyArray_NDIM(b) != 1 ||
+                           (size_t)PyArray_DIM(b, 0) != l->out))) {
             return false;
         }
         l->weight = PyArray_DATA(w);
@@ -204,15 +219,18 @@ static PyObject *run_layers(const struct layer *layers, size_t count, PyArrayObj
     if (!network_shape(layers, count, &shape)) {
         Py_RETURN_NONE;
     }
-    const npy_intp dims[4] = {in[0], (npy_intp)shape.channels, (npy_intp)shape.size.h, (npy_intp)shape.size.w};
-    PyArrayObject *out = (PyArrayObject *)PyArray_SimpleNew(shape.flat ? 2 : 4, dims, PyArray_TYPE(array));
+    const npy_intp dims[4] = {in[0], (npy_intp)shape.channels, (npy_intp)shape.size.h,
+                              (npy_intp)shape.size.w};
+    PyArrayObject *out =
+        (PyArrayObject *)PyArray_SimpleNew(shape.flat ? 2 : 4, dims, PyArray_TYPE(array));
     if (out == NULL) {
         return NULL;
     }
     struct without_gil released;
     without_gil_begin(&released, NULL, 0);
-    const int status = network_run(PyArray_TYPE(array) == NPY_DOUBLE ? COMPUTE_F64 : COMPUTE_F32, layers, count, (size_t)in[0], first, PyArray_DATA(array),
-                                   PyArray_DATA(out), &released.token);
+    const int status =
+        network_run(PyArray_TYPE(array) == NPY_DOUBLE ? COMPUTE_F64 : COMPUTE_F32, layers, count,
+                    (size_t)in[0], first, PyArray_DATA(array), PyArray_DATA(out), &released.token);
     const bool stopped = without_gil_end(&released) < 0;
     if (status < 0 && !stopped) {
         PyErr_NoMemory();
@@ -223,25 +241,28 @@ static PyObject *run_layers(const struct layer *layers, size_t count, PyArrayObj
     return (PyObject *)out;
 }
 
-/* None where the array is not one they take as it lies: then the layers say what is wrong, one by one. */
+/* None where the array is not one they take as it lies: then the layers say what is wrong, one by
+ * one. */
 static PyObject *network_call(PyObject *object, PyObject *x)
 {
     struct network *self = (struct network *)object;
     PyArrayObject *array = (PyArrayObject *)x;
     PyObject *result;
     if (!PyArray_CheckExact(x) || (PyArray_NDIM(array) != 4 && PyArray_NDIM(array) != 2) ||
-        (PyArray_TYPE(array) != NPY_FLOAT && PyArray_TYPE(array) != NPY_DOUBLE) || (self->type >= 0 && PyArray_TYPE(array) != self->type) ||
-        !PyArray_ISCARRAY_RO(array)) {
+        (PyArray_TYPE(array) != NPY_FLOAT && PyArray_TYPE(array) != NPY_DOUBLE) ||
+        (self->type >= 0 && PyArray_TYPE(array) != self->type) || !PyArray_ISCARRAY_RO(array)) {
         Py_RETURN_NONE;
     }
     /* A copy, so that two calls at once do not meet; and the weights must outlive the call. */
-    struct layer few[16], *layers = self->count <= 16 ? few : scratch_alloc((size_t)self->count * sizeof *layers);
+    struct layer few[16],
+        *layers = self->count <= 16 ? few : scratch_alloc((size_t)self->count * sizeof *layers);
     if (layers == NULL) {
         return PyErr_NoMemory();
     }
     memcpy(layers, self->layers, (size_t)self->count * sizeof *layers);
     Py_INCREF(self);
-    result = find_weights(self, layers) ? run_layers(layers, (size_t)self->count, array) : Py_NewRef(Py_None);
+    result = find_weights(self, layers) ? run_layers(layers, (size_t)self->count, array)
+                                        : Py_NewRef(Py_None);
     Py_DECREF(self);
     if (layers != few) {
         scratch_free(layers);

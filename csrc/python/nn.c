@@ -1,6 +1,7 @@
 /*
- * The layers' way into the core. cossim/nn/functional.py holds the public functions, with their defaults, checks and
- * messages; what is checked here is what memory safety needs: contiguous arrays of one type whose sizes fit.
+ * The layers' way into the core. cossim/nn/functional.py holds the public functions, with their
+ * defaults, checks and messages; what is checked here is what memory safety needs: contiguous
+ * arrays of one type whose sizes fit.
  */
 #include "python/nn.h"
 
@@ -20,16 +21,19 @@ static bool is_plain(PyArrayObject *array, int type, int ndim)
 
 static bool is_plain_or_none(PyObject *bias, int type, npy_intp n)
 {
-    return bias == Py_None ||
-           (PyArray_Check(bias) && is_plain((PyArrayObject *)bias, type, 1) && PyArray_DIM((PyArrayObject *)bias, 0) == n);
+    return bias == Py_None || (PyArray_Check(bias) && is_plain((PyArrayObject *)bias, type, 1) &&
+                               PyArray_DIM((PyArrayObject *)bias, 0) == n);
 }
 
-/* The arrays of a layer: float32 or float64, all the same, C-contiguous, native; bias may be None. */
-static bool are_plain(PyArrayObject *x, PyArrayObject *weight, PyObject *bias, PyArrayObject *out, int ndim)
+/* The arrays of a layer: float32 or float64, all the same, C-contiguous, native; bias may be None.
+ */
+static bool are_plain(PyArrayObject *x, PyArrayObject *weight, PyObject *bias, PyArrayObject *out,
+                      int ndim)
 {
     const int type = PyArray_TYPE(x);
-    return (type == NPY_FLOAT || type == NPY_DOUBLE) && is_plain(x, type, ndim) && is_plain(weight, type, ndim) && is_plain(out, type, ndim) &&
-           PyArray_ISWRITEABLE(out) && is_plain_or_none(bias, type, PyArray_DIM(weight, 0)); /* which a 0-d array has not */
+    return (type == NPY_FLOAT || type == NPY_DOUBLE) && is_plain(x, type, ndim) &&
+           is_plain(weight, type, ndim) && is_plain(out, type, ndim) && PyArray_ISWRITEABLE(out) &&
+           is_plain_or_none(bias, type, PyArray_DIM(weight, 0)); /* which a 0-d array has not */
 }
 
 static enum compute_type compute_type_of(PyArrayObject *array)
@@ -45,13 +49,15 @@ static const void *data_or_null(PyObject *array)
 static struct extent2 last_two(PyArrayObject *array)
 {
     const int ndim = PyArray_NDIM(array);
-    struct extent2 extent = {(size_t)PyArray_DIM(array, ndim - 2), (size_t)PyArray_DIM(array, ndim - 1)};
+    struct extent2 extent = {(size_t)PyArray_DIM(array, ndim - 2),
+                             (size_t)PyArray_DIM(array, ndim - 1)};
     return extent;
 }
 
 static PyObject *does_not_fit(const char *function)
 {
-    PyErr_Format(PyExc_ValueError, "%s(): arrays that do not fit together; call it through cossim.nn", function);
+    PyErr_Format(PyExc_ValueError,
+                 "%s(): arrays that do not fit together; call it through cossim.nn", function);
     return NULL;
 }
 
@@ -68,7 +74,8 @@ static PyObject *finish(struct without_gil *released, int status)
 }
 
 /* Arrays of a convolution: images, filters of one group, maps. */
-static bool conv_fits(PyArrayObject *x, PyArrayObject *weight, PyArrayObject *maps, Py_ssize_t groups)
+static bool conv_fits(PyArrayObject *x, PyArrayObject *weight, PyArrayObject *maps,
+                      Py_ssize_t groups)
 {
     size_t channels;
     return groups >= 1 && PyArray_DIM(x, 0) == PyArray_DIM(maps, 0) &&
@@ -78,7 +85,8 @@ static bool conv_fits(PyArrayObject *x, PyArrayObject *weight, PyArrayObject *ma
            PyArray_DIM(weight, 2) >= 1 && PyArray_DIM(weight, 3) >= 1;
 }
 
-static struct conv2d conv_of(PyArrayObject *x, PyArrayObject *weight, PyArrayObject *maps, Py_ssize_t groups)
+static struct conv2d conv_of(PyArrayObject *x, PyArrayObject *weight, PyArrayObject *maps,
+                             Py_ssize_t groups)
 {
     const struct conv2d conv = {
         .compute = compute_type_of(x),
@@ -98,9 +106,11 @@ static struct conv2d conv_of(PyArrayObject *x, PyArrayObject *weight, PyArrayObj
 
 static bool conv_sizes_fit(struct extent2 stride, struct extent2 padding, struct extent2 dilation)
 {
-    const size_t most = (size_t)1 << 60; /* of padding, which "same" makes larger than an int; negative numbers are beyond it */
-    return stride.h >= 1 && stride.w >= 1 && stride.h <= INT_MAX && stride.w <= INT_MAX && padding.h <= most && padding.w <= most &&
-           dilation.h >= 1 && dilation.w >= 1 && dilation.h <= INT_MAX && dilation.w <= INT_MAX;
+    const size_t most = (size_t)1 << 60; /* of padding, which "same" makes larger than an int;
+                                            negative numbers are beyond it */
+    return stride.h >= 1 && stride.w >= 1 && stride.h <= INT_MAX && stride.w <= INT_MAX &&
+           padding.h <= most && padding.w <= most && dilation.h >= 1 && dilation.w >= 1 &&
+           dilation.h <= INT_MAX && dilation.w <= INT_MAX;
 }
 
 static PyObject *nn_conv2d(PyObject *self, PyObject *args)
@@ -112,11 +122,13 @@ static PyObject *nn_conv2d(PyObject *self, PyObject *args)
     int relu;
     struct without_gil released;
     (void)self;
-    if (!PyArg_ParseTuple(args, "O!O!OO!(nn)(nn)(nn)np:conv2d", &PyArray_Type, &x, &PyArray_Type, &weight, &bias, &PyArray_Type, &out,
-                          &stride.h, &stride.w, &padding.h, &padding.w, &dilation.h, &dilation.w, &groups, &relu)) {
+    if (!PyArg_ParseTuple(args, "O!O!OO!(nn)(nn)(nn)np:conv2d", &PyArray_Type, &x, &PyArray_Type,
+                          &weight, &bias, &PyArray_Type, &out, &stride.h, &stride.w, &padding.h,
+                          &padding.w, &dilation.h, &dilation.w, &groups, &relu)) {
         return NULL;
     }
-    if (!are_plain(x, weight, bias, out, 4) || !conv_fits(x, weight, out, groups) || !conv_sizes_fit(stride, padding, dilation)) {
+    if (!are_plain(x, weight, bias, out, 4) || !conv_fits(x, weight, out, groups) ||
+        !conv_sizes_fit(stride, padding, dilation)) {
         return does_not_fit("conv2d");
     }
     struct conv2d conv = conv_of(x, weight, out, groups);
@@ -137,11 +149,13 @@ static PyObject *nn_conv2d_grad_input(PyObject *self, PyObject *args)
     Py_ssize_t groups;
     struct without_gil released;
     (void)self;
-    if (!PyArg_ParseTuple(args, "O!O!O!(nn)(nn)(nn)n:conv2d_grad_input", &PyArray_Type, &weight, &PyArray_Type, &maps, &PyArray_Type, &x, &stride.h,
-                          &stride.w, &padding.h, &padding.w, &dilation.h, &dilation.w, &groups)) {
+    if (!PyArg_ParseTuple(args, "O!O!O!(nn)(nn)(nn)n:conv2d_grad_input", &PyArray_Type, &weight,
+                          &PyArray_Type, &maps, &PyArray_Type, &x, &stride.h, &stride.w, &padding.h,
+                          &padding.w, &dilation.h, &dilation.w, &groups)) {
         return NULL;
     }
-    if (!are_plain(maps, weight, Py_None, x, 4) || !conv_fits(x, weight, maps, groups) || !conv_sizes_fit(stride, padding, dilation)) {
+    if (!are_plain(maps, weight, Py_None, x, 4) || !conv_fits(x, weight, maps, groups) ||
+        !conv_sizes_fit(stride, padding, dilation)) {
         return does_not_fit("conv2d_grad_input");
     }
     struct conv2d_grad_input gradient = {conv_of(x, weight, maps, groups), PyArray_DATA(x)};
@@ -156,7 +170,9 @@ static PyObject *nn_conv2d_grad_input(PyObject *self, PyObject *args)
 /* Are these indices of elements of maps of that size, one for each element of `kept`? */
 static bool are_indices(PyObject *indices, PyArrayObject *kept, size_t size)
 {
-    if (!PyArray_Check(indices) || !is_plain((PyArrayObject *)indices, NPY_INT64, PyArray_NDIM(kept)) || !PyArray_SAMESHAPE((PyArrayObject *)indices, kept)) {
+    if (!PyArray_Check(indices) ||
+        !is_plain((PyArrayObject *)indices, NPY_INT64, PyArray_NDIM(kept)) ||
+        !PyArray_SAMESHAPE((PyArrayObject *)indices, kept)) {
         return false;
     }
     const int64_t *index = PyArray_DATA((PyArrayObject *)indices);
@@ -177,15 +193,20 @@ static PyObject *nn_conv2d_grad_weight(PyObject *self, PyObject *args)
     Py_ssize_t groups;
     struct without_gil released;
     (void)self;
-    if (!PyArg_ParseTuple(args, "O!O!O!O(nn)(nn)(nn)nO(nn):conv2d_grad_weight", &PyArray_Type, &x, &PyArray_Type, &maps, &PyArray_Type, &weight, &bias,
-                          &stride.h, &stride.w, &padding.h, &padding.w, &dilation.h, &dilation.w, &groups, &indices, &size.h, &size.w)) {
+    if (!PyArg_ParseTuple(args, "O!O!O!O(nn)(nn)(nn)nO(nn):conv2d_grad_weight", &PyArray_Type, &x,
+                          &PyArray_Type, &maps, &PyArray_Type, &weight, &bias, &stride.h, &stride.w,
+                          &padding.h, &padding.w, &dilation.h, &dilation.w, &groups, &indices,
+                          &size.h, &size.w)) {
         return NULL;
     }
     const bool some = indices != Py_None;
     size_t pixels;
-    if (!are_plain(x, maps, Py_None, weight, 4) || !is_plain_or_none(bias, PyArray_TYPE(x), PyArray_DIM(weight, 0)) ||
-        !conv_fits(x, weight, maps, groups) || !conv_sizes_fit(stride, padding, dilation) || (Py_ssize_t)size.h < 0 || (Py_ssize_t)size.w < 0 ||
-        (some ? dilation.w != 1 || size.h == 0 || size.w == 0 || !size_mul(size.h, size.w, &pixels) || !are_indices(indices, maps, pixels)
+    if (!are_plain(x, maps, Py_None, weight, 4) ||
+        !is_plain_or_none(bias, PyArray_TYPE(x), PyArray_DIM(weight, 0)) ||
+        !conv_fits(x, weight, maps, groups) || !conv_sizes_fit(stride, padding, dilation) ||
+        (Py_ssize_t)size.h < 0 || (Py_ssize_t)size.w < 0 ||
+        (some ? dilation.w != 1 || size.h == 0 || size.w == 0 ||
+                    !size_mul(size.h, size.w, &pixels) || !are_indices(indices, maps, pixels)
               : size.h != last_two(maps).h || size.w != last_two(maps).w) ||
         (bias != Py_None && !PyArray_ISWRITEABLE((PyArrayObject *)bias))) {
         return does_not_fit("conv2d_grad_weight");
@@ -198,20 +219,25 @@ static PyObject *nn_conv2d_grad_weight(PyObject *self, PyObject *args)
     void *of_weight = PyArray_DATA(weight), *of_bias = (void *)data_or_null(bias);
     without_gil_begin(&released, NULL, 0);
     conv.token = &released.token;
-    const struct conv2d_grad_weight_sparse patches = {conv, data_or_null(indices), last_two(maps).h * last_two(maps).w, of_weight, of_bias};
+    const struct conv2d_grad_weight_sparse patches = {
+        conv, data_or_null(indices), last_two(maps).h * last_two(maps).w, of_weight, of_bias};
     const struct conv2d_grad_weight weights = {conv, of_weight, of_bias};
-    return finish(&released, some ? conv2d_grad_weight_sparse(&patches) : conv2d_grad_weight(&weights));
+    return finish(&released,
+                  some ? conv2d_grad_weight_sparse(&patches) : conv2d_grad_weight(&weights));
 }
 
 static PyObject *nn_all_finite(PyObject *self, PyObject *x)
 {
     PyArrayObject *array = (PyArrayObject *)x;
     (void)self;
-    if (!PyArray_Check(x) || (PyArray_TYPE(array) != NPY_FLOAT && PyArray_TYPE(array) != NPY_DOUBLE) || !PyArray_ISCARRAY_RO(array)) {
+    if (!PyArray_Check(x) ||
+        (PyArray_TYPE(array) != NPY_FLOAT && PyArray_TYPE(array) != NPY_DOUBLE) ||
+        !PyArray_ISCARRAY_RO(array)) {
         return does_not_fit("all_finite");
     }
     const fp_mode caller = fp_mode_enter();
-    const bool finite = all_finite(compute_type_of(array), (size_t)PyArray_SIZE(array), PyArray_DATA(array));
+    const bool finite =
+        all_finite(compute_type_of(array), (size_t)PyArray_SIZE(array), PyArray_DATA(array));
     fp_mode_leave(caller);
     return PyBool_FromLong(finite);
 }
@@ -225,14 +251,17 @@ static PyObject *nn_conv2d_pooled(PyObject *self, PyObject *args)
     int relu;
     struct without_gil released;
     (void)self;
-    if (!PyArg_ParseTuple(args, "O!O!OO!O!(nn)(nn)(nn)np(nn):conv2d_pooled", &PyArray_Type, &x, &PyArray_Type, &weight, &bias, &PyArray_Type, &out,
-                          &PyArray_Type, &indices, &stride.h, &stride.w, &padding.h, &padding.w, &dilation.h, &dilation.w, &groups, &relu, &size.h,
-                          &size.w)) {
+    if (!PyArg_ParseTuple(args, "O!O!OO!O!(nn)(nn)(nn)np(nn):conv2d_pooled", &PyArray_Type, &x,
+                          &PyArray_Type, &weight, &bias, &PyArray_Type, &out, &PyArray_Type,
+                          &indices, &stride.h, &stride.w, &padding.h, &padding.w, &dilation.h,
+                          &dilation.w, &groups, &relu, &size.h, &size.w)) {
         return NULL;
     }
-    if (!are_plain(x, weight, bias, out, 4) || !conv_fits(x, weight, out, groups) || !conv_sizes_fit(stride, padding, dilation) ||
-        (Py_ssize_t)size.h < 0 || (Py_ssize_t)size.w < 0 || last_two(out).h != size.h / 2 || last_two(out).w != size.w / 2 ||
-        !is_plain(indices, NPY_INT64, 4) || !PyArray_SAMESHAPE(indices, out) || !PyArray_ISWRITEABLE(indices)) {
+    if (!are_plain(x, weight, bias, out, 4) || !conv_fits(x, weight, out, groups) ||
+        !conv_sizes_fit(stride, padding, dilation) || (Py_ssize_t)size.h < 0 ||
+        (Py_ssize_t)size.w < 0 || last_two(out).h != size.h / 2 || last_two(out).w != size.w / 2 ||
+        !is_plain(indices, NPY_INT64, 4) || !PyArray_SAMESHAPE(indices, out) ||
+        !PyArray_ISWRITEABLE(indices)) {
         return does_not_fit("conv2d_pooled");
     }
     struct conv2d conv = conv_of(x, weight, out, groups);
@@ -265,10 +294,12 @@ static PyObject *nn_linear(PyObject *self, PyObject *args)
     int relu;
     struct without_gil released;
     (void)self;
-    if (!PyArg_ParseTuple(args, "O!O!OO!p:linear", &PyArray_Type, &x, &PyArray_Type, &weight, &bias, &PyArray_Type, &out, &relu)) {
+    if (!PyArg_ParseTuple(args, "O!O!OO!p:linear", &PyArray_Type, &x, &PyArray_Type, &weight, &bias,
+                          &PyArray_Type, &out, &relu)) {
         return NULL;
     }
-    if (!are_plain(x, weight, bias, out, 2) || PyArray_DIM(x, 0) != PyArray_DIM(out, 0) || PyArray_DIM(x, 1) != PyArray_DIM(weight, 1) ||
+    if (!are_plain(x, weight, bias, out, 2) || PyArray_DIM(x, 0) != PyArray_DIM(out, 0) ||
+        PyArray_DIM(x, 1) != PyArray_DIM(weight, 1) ||
         PyArray_DIM(out, 1) != PyArray_DIM(weight, 0)) {
         return does_not_fit("linear");
     }
@@ -294,12 +325,15 @@ static PyObject *nn_matmul(PyObject *self, PyObject *args)
     int transposed;
     struct without_gil released;
     (void)self;
-    if (!PyArg_ParseTuple(args, "O!O!O!p:matmul", &PyArray_Type, &left, &PyArray_Type, &right, &PyArray_Type, &out, &transposed)) {
+    if (!PyArg_ParseTuple(args, "O!O!O!p:matmul", &PyArray_Type, &left, &PyArray_Type, &right,
+                          &PyArray_Type, &out, &transposed)) {
         return NULL;
     }
     const int rows = transposed ? 1 : 0;
-    if (!are_plain(left, right, Py_None, out, 2) || PyArray_DIM(left, rows) != PyArray_DIM(out, 0) ||
-        PyArray_DIM(left, 1 - rows) != PyArray_DIM(right, 0) || PyArray_DIM(right, 1) != PyArray_DIM(out, 1)) {
+    if (!are_plain(left, right, Py_None, out, 2) ||
+        PyArray_DIM(left, rows) != PyArray_DIM(out, 0) ||
+        PyArray_DIM(left, 1 - rows) != PyArray_DIM(right, 0) ||
+        PyArray_DIM(right, 1) != PyArray_DIM(out, 1)) {
         return does_not_fit("matmul");
     }
     const size_t width = (size_t)PyArray_DIM(left, 1);
@@ -321,11 +355,14 @@ static PyObject *nn_matmul(PyObject *self, PyObject *args)
     return finish(&released, matmul(&call));
 }
 
-/* Does every window of the output begin inside the image or its padding, so that one element at least is inside? */
-static bool windows_fit(size_t in, size_t out, size_t kernel, size_t stride, size_t dilation, size_t padding)
+/* Does every window of the output begin inside the image or its padding, so that one element at
+ * least is inside? */
+static bool windows_fit(size_t in, size_t out, size_t kernel, size_t stride, size_t dilation,
+                        size_t padding)
 {
     size_t last;
-    return kernel >= 1 && stride >= 1 && dilation >= 1 && kernel <= INT_MAX && dilation <= INT_MAX && padding <= ((kernel - 1) * dilation + 1) / 2 &&
+    return kernel >= 1 && stride >= 1 && dilation >= 1 && kernel <= INT_MAX &&
+           dilation <= INT_MAX && padding <= ((kernel - 1) * dilation + 1) / 2 &&
            (out == 0 || (size_mul(out - 1, stride, &last) && last < in + padding));
 }
 
@@ -336,14 +373,18 @@ static PyObject *nn_max_pool2d(PyObject *self, PyObject *args)
     struct extent2 kernel, stride, padding, dilation;
     struct without_gil released;
     (void)self;
-    if (!PyArg_ParseTuple(args, "O!O!O(nn)(nn)(nn)(nn):max_pool2d", &PyArray_Type, &x, &PyArray_Type, &out, &indices, &kernel.h, &kernel.w,
-                          &stride.h, &stride.w, &padding.h, &padding.w, &dilation.h, &dilation.w)) {
+    if (!PyArg_ParseTuple(args, "O!O!O(nn)(nn)(nn)(nn):max_pool2d", &PyArray_Type, &x,
+                          &PyArray_Type, &out, &indices, &kernel.h, &kernel.w, &stride.h, &stride.w,
+                          &padding.h, &padding.w, &dilation.h, &dilation.w)) {
         return NULL;
     }
-    const bool plain_indices = indices == Py_None || (PyArray_Check(indices) && is_plain((PyArrayObject *)indices, NPY_INT64, 3) &&
-                                                      PyArray_SAMESHAPE((PyArrayObject *)indices, out) &&
-                                                      PyArray_ISWRITEABLE((PyArrayObject *)indices));
-    if (!are_plain(x, x, Py_None, out, 3) || !plain_indices || PyArray_DIM(x, 0) != PyArray_DIM(out, 0) ||
+    const bool plain_indices =
+        indices == Py_None ||
+        (PyArray_Check(indices) && is_plain((PyArrayObject *)indices, NPY_INT64, 3) &&
+         PyArray_SAMESHAPE((PyArrayObject *)indices, out) &&
+         PyArray_ISWRITEABLE((PyArrayObject *)indices));
+    if (!are_plain(x, x, Py_None, out, 3) || !plain_indices ||
+        PyArray_DIM(x, 0) != PyArray_DIM(out, 0) ||
         !windows_fit(last_two(x).h, last_two(out).h, kernel.h, stride.h, dilation.h, padding.h) ||
         !windows_fit(last_two(x).w, last_two(out).w, kernel.w, stride.w, dilation.w, padding.w)) {
         return does_not_fit("max_pool2d");
@@ -371,40 +412,43 @@ static PyObject *nn_max_pool2d_scatter(PyObject *self, PyObject *args)
 {
     PyArrayObject *indices, *gradient, *out;
     (void)self;
-    if (!PyArg_ParseTuple(args, "O!O!O!:max_pool2d_scatter", &PyArray_Type, &indices, &PyArray_Type, &gradient, &PyArray_Type, &out)) {
+    if (!PyArg_ParseTuple(args, "O!O!O!:max_pool2d_scatter", &PyArray_Type, &indices, &PyArray_Type,
+                          &gradient, &PyArray_Type, &out)) {
         return NULL;
     }
-    if (!are_plain(gradient, gradient, Py_None, out, 3) || PyArray_DIM(gradient, 0) != PyArray_DIM(out, 0) ||
+    if (!are_plain(gradient, gradient, Py_None, out, 3) ||
+        PyArray_DIM(gradient, 0) != PyArray_DIM(out, 0) ||
         !are_indices((PyObject *)indices, gradient, last_two(out).h * last_two(out).w)) {
         return does_not_fit("max_pool2d_scatter");
     }
-    const npy_intp planes = PyArray_DIM(out, 0), in = PyArray_DIM(out, 1) * PyArray_DIM(out, 2), all = PyArray_SIZE(indices);
+    const npy_intp planes = PyArray_DIM(out, 0), in = PyArray_DIM(out, 1) * PyArray_DIM(out, 2),
+                   all = PyArray_SIZE(indices);
     const int64_t *index = PyArray_DATA(indices);
-    Py_BEGIN_ALLOW_THREADS
-    const fp_mode caller = fp_mode_enter();
-    max_pool2d_scatter(compute_type_of(gradient), (size_t)planes, (size_t)in, planes == 0 ? 0 : (size_t)(all / planes), index, PyArray_DATA(gradient),
+    Py_BEGIN_ALLOW_THREADS const fp_mode caller = fp_mode_enter();
+    max_pool2d_scatter(compute_type_of(gradient), (size_t)planes, (size_t)in,
+                       planes == 0 ? 0 : (size_t)(all / planes), index, PyArray_DATA(gradient),
                        PyArray_DATA(out));
     fp_mode_leave(caller);
-    Py_END_ALLOW_THREADS
-    Py_RETURN_NONE;
+    Py_END_ALLOW_THREADS Py_RETURN_NONE;
 }
 
 static PyObject *nn_relu_gradient(PyObject *self, PyObject *args)
 {
     PyArrayObject *x, *gradient, *out;
     (void)self;
-    if (!PyArg_ParseTuple(args, "O!O!O!:relu_gradient", &PyArray_Type, &x, &PyArray_Type, &gradient, &PyArray_Type, &out)) {
+    if (!PyArg_ParseTuple(args, "O!O!O!:relu_gradient", &PyArray_Type, &x, &PyArray_Type, &gradient,
+                          &PyArray_Type, &out)) {
         return NULL;
     }
-    if (!are_plain(x, gradient, Py_None, out, 1) || PyArray_DIM(x, 0) != PyArray_DIM(out, 0) || PyArray_DIM(x, 0) != PyArray_DIM(gradient, 0)) {
+    if (!are_plain(x, gradient, Py_None, out, 1) || PyArray_DIM(x, 0) != PyArray_DIM(out, 0) ||
+        PyArray_DIM(x, 0) != PyArray_DIM(gradient, 0)) {
         return does_not_fit("relu_gradient");
     }
-    Py_BEGIN_ALLOW_THREADS
-    const fp_mode caller = fp_mode_enter();
-    relu_gradient(compute_type_of(x), (size_t)PyArray_DIM(x, 0), PyArray_DATA(x), PyArray_DATA(gradient), PyArray_DATA(out));
+    Py_BEGIN_ALLOW_THREADS const fp_mode caller = fp_mode_enter();
+    relu_gradient(compute_type_of(x), (size_t)PyArray_DIM(x, 0), PyArray_DATA(x),
+                  PyArray_DATA(gradient), PyArray_DATA(out));
     fp_mode_leave(caller);
-    Py_END_ALLOW_THREADS
-    Py_RETURN_NONE;
+    Py_END_ALLOW_THREADS Py_RETURN_NONE;
 }
 
 static PyObject *nn_relu(PyObject *self, PyObject *args)
@@ -417,31 +461,37 @@ static PyObject *nn_relu(PyObject *self, PyObject *args)
     if (!are_plain(x, x, Py_None, out, 1) || PyArray_DIM(x, 0) != PyArray_DIM(out, 0)) {
         return does_not_fit("relu");
     }
-    Py_BEGIN_ALLOW_THREADS
-    const fp_mode caller = fp_mode_enter();
+    Py_BEGIN_ALLOW_THREADS const fp_mode caller = fp_mode_enter();
     relu(compute_type_of(x), (size_t)PyArray_DIM(x, 0), PyArray_DATA(x), PyArray_DATA(out));
     fp_mode_leave(caller);
-    Py_END_ALLOW_THREADS
-    Py_RETURN_NONE;
+    Py_END_ALLOW_THREADS Py_RETURN_NONE;
 }
 
 PyMethodDef nn_methods[] = {
-    {"all_finite", nn_all_finite, METH_O, "all_finite($module, x, /)\n--\n\nIs every element finite?"},
-    BY_POSITION("conv2d", nn_conv2d, "x, weight, bias, out, stride, padding, dilation, groups, relu",
+    {"all_finite", nn_all_finite, METH_O,
+     "all_finite($module, x, /)\n--\n\nIs every element finite?"},
+    BY_POSITION("conv2d", nn_conv2d,
+                "x, weight, bias, out, stride, padding, dilation, groups, relu",
                 "Convolution; padding is that before. bias may be None."),
-    BY_POSITION("conv2d_grad_input", nn_conv2d_grad_input, "weight, maps, out, stride, padding, dilation, groups",
+    BY_POSITION("conv2d_grad_input", nn_conv2d_grad_input,
+                "weight, maps, out, stride, padding, dilation, groups",
                 "The gradient of a convolution's images from that of its maps."),
-    BY_POSITION("conv2d_pooled", nn_conv2d_pooled, "x, weight, bias, out, indices, stride, padding, dilation, groups, relu, size",
+    BY_POSITION("conv2d_pooled", nn_conv2d_pooled,
+                "x, weight, bias, out, indices, stride, padding, dilation, groups, relu, size",
                 "Convolution to maps of that size, and the largest of squares of 2 x 2."),
-    BY_POSITION("conv2d_grad_weight", nn_conv2d_grad_weight, "x, maps, weight, bias, stride, padding, dilation, groups, indices, size",
+    BY_POSITION("conv2d_grad_weight", nn_conv2d_grad_weight,
+                "x, maps, weight, bias, stride, padding, dilation, groups, indices, size",
                 "The gradients of a convolution's weights, and of its bias if that is not None."),
-    BY_POSITION("linear", nn_linear, "x, weight, bias, out, relu", "x @ weight.T + bias; matrices. bias may be None."),
+    BY_POSITION("linear", nn_linear, "x, weight, bias, out, relu",
+                "x @ weight.T + bias; matrices. bias may be None."),
     BY_POSITION("max_pool2d", nn_max_pool2d, "x, out, indices, kernel, stride, padding, dilation",
                 "The largest of windows; arrays of three dimensions. indices may be None."),
     BY_POSITION("max_pool2d_scatter", nn_max_pool2d_scatter, "indices, gradient, out",
                 "Adds up what belongs to each index; planes first, of three dimensions."),
-    BY_POSITION("matmul", nn_matmul, "left, right, out, transposed", "left @ right, or left.T @ right; matrices."),
+    BY_POSITION("matmul", nn_matmul, "left, right, out, transposed",
+                "left @ right, or left.T @ right; matrices."),
     BY_POSITION("relu", nn_relu, "x, out", "The larger of x and 0; of one dimension."),
-    BY_POSITION("relu_gradient", nn_relu_gradient, "x, gradient, out", "The gradient where x is not at most 0; of one dimension."),
+    BY_POSITION("relu_gradient", nn_relu_gradient, "x, gradient, out",
+                "The gradient where x is not at most 0; of one dimension."),
     {0},
 };

@@ -6,13 +6,16 @@
 int integer_argument(const char *function, const char *name, PyObject *object, Py_ssize_t *value)
 {
     if (!PyIndex_Check(object) || PyBool_Check(object)) {
-        PyErr_Format(PyExc_TypeError, "%s(): %s must be an integer, not %.100s", function, name, Py_TYPE(object)->tp_name);
+        PyErr_Format(PyExc_TypeError, "%s(): %s must be an integer, not %.100s", function, name,
+                     Py_TYPE(object)->tp_name);
         return -1;
     }
     *value = PyNumber_AsSsize_t(object, NULL); /* clipped: far out of range stays out of range */
     if (*value == -1 && PyErr_Occurred()) {
-        if (PyErr_ExceptionMatches(PyExc_TypeError)) { /* of an array of several elements, of an __index__ that gives no integer */
-            PyErr_Format(PyExc_TypeError, "%s(): %s must be an integer, not %.100s", function, name, Py_TYPE(object)->tp_name);
+        if (PyErr_ExceptionMatches(PyExc_TypeError)) { /* of an array of several elements, of an
+                                                          __index__ that gives no integer */
+            PyErr_Format(PyExc_TypeError, "%s(): %s must be an integer, not %.100s", function, name,
+                         Py_TYPE(object)->tp_name);
         }
         return -1;
     }
@@ -27,13 +30,17 @@ int eps_argument(const char *function, PyObject *object, double *eps)
     double value = PyFloat_AsDouble(object);
     if (value == -1.0 && PyErr_Occurred()) {
         if (PyErr_ExceptionMatches(PyExc_TypeError)) {
-            PyErr_Format(PyExc_TypeError, "%s(): eps must be a number, not %.100s", function, Py_TYPE(object)->tp_name);
-        } else if (PyErr_ExceptionMatches(PyExc_OverflowError)) { /* of an integer; not shown, as it is a long one */
-            PyErr_Format(PyExc_ValueError, "%s(): eps must be a number that fits a float64", function);
+            PyErr_Format(PyExc_TypeError, "%s(): eps must be a number, not %.100s", function,
+                         Py_TYPE(object)->tp_name);
+        } else if (PyErr_ExceptionMatches(
+                       PyExc_OverflowError)) { /* of an integer; not shown, as it is a long one */
+            PyErr_Format(PyExc_ValueError, "%s(): eps must be a number that fits a float64",
+                         function);
         }
         return -1;
     }
-    if (!isgreaterequal(value, 0.0)) { /* unlike >=, it raises no exception for NaN, which may be set to trap */
+    if (!isgreaterequal(
+            value, 0.0)) { /* unlike >=, it raises no exception for NaN, which may be set to trap */
         PyErr_Format(PyExc_ValueError, "%s(): eps must be a number >= 0, not %R", function, object);
         return -1;
     }

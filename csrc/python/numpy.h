@@ -1,7 +1,8 @@
 #ifndef COSSIM_PYTHON_NUMPY_H
 #define COSSIM_PYTHON_NUMPY_H
 
-/* Python.h and NumPy's headers, the same way in every file: module.c alone holds and fills NumPy's function table. */
+/* Python.h and NumPy's headers, the same way in every file: module.c alone holds and fills NumPy's
+ * function table. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 

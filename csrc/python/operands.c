@@ -4,14 +4,18 @@
 bool dtype_of(PyArrayObject *array, enum dtype *dtype)
 {
     static const enum dtype floats[] = {[2] = DTYPE_F16, [4] = DTYPE_F32, [8] = DTYPE_F64};
-    static const enum dtype signed_integers[] = {[1] = DTYPE_I8, [2] = DTYPE_I16, [4] = DTYPE_I32, [8] = DTYPE_I64};
-    static const enum dtype unsigned_integers[] = {[1] = DTYPE_U8, [2] = DTYPE_U16, [4] = DTYPE_U32, [8] = DTYPE_U64};
+    static const enum dtype signed_integers[] = {
+        [1] = DTYPE_I8, [2] = DTYPE_I16, [4] = DTYPE_I32, [8] = DTYPE_I64};
+    static const enum dtype unsigned_integers[] = {
+        [1] = DTYPE_U8, [2] = DTYPE_U16, [4] = DTYPE_U32, [8] = DTYPE_U64};
     PyArray_Descr *descr = PyArray_DESCR(array);
     const npy_intp size = PyArray_ITEMSIZE(array);
-    if (PyTypeNum_ISUSERDEF(descr->type_num)) { /* told by its name, so that ml_dtypes need not be there */
+    if (PyTypeNum_ISUSERDEF(
+            descr->type_num)) { /* told by its name, so that ml_dtypes need not be there */
         const char *name = strrchr(descr->typeobj->tp_name, '.');
         *dtype = DTYPE_BF16;
-        return size == 2 && strcmp(name == NULL ? descr->typeobj->tp_name : name + 1, "bfloat16") == 0;
+        return size == 2 &&
+               strcmp(name == NULL ? descr->typeobj->tp_name : name + 1, "bfloat16") == 0;
     }
     if (size > 8) {
         return false;
@@ -34,8 +38,9 @@ bool dtype_of(PyArrayObject *array, enum dtype *dtype)
     }
 }
 
-/* Drops a reference. An error that is set is put aside meanwhile: the end of an object can run Python code (the deleter of a
-   DLPack array can be a callback of ctypes), which needs a clear state. */
+/* Drops a reference. An error that is set is put aside meanwhile: the end of an object can run
+   Python code (the deleter of a DLPack array can be a callback of ctypes), which needs a clear
+   state. */
 static void release(PyObject *object)
 {
     PyObject *type, *value, *traceback;
@@ -49,32 +54,35 @@ static void release(PyObject *object)
 }
 
 /*
- * Puts "function(): name cannot be read as an array: " before the message of the error that is set. For types of elements that
- * NumPy lacks, its reader of DLPack raises RuntimeError.
+ * Puts "function(): name cannot be read as an array: " before the message of the error that is set.
+ * For types of elements that NumPy lacks, its reader of DLPack raises RuntimeError.
  */
 static void explain_error(const char *function, const char *name, bool dlpack)
 {
     PyObject *type, *value, *traceback;
     const bool unsupported = dlpack && PyErr_ExceptionMatches(PyExc_RuntimeError);
-    if (!unsupported && !PyErr_ExceptionMatches(PyExc_ValueError) && !PyErr_ExceptionMatches(PyExc_TypeError) &&
-        !PyErr_ExceptionMatches(PyExc_BufferError)) {
+    if (!unsupported && !PyErr_ExceptionMatches(PyExc_ValueError) &&
+        !PyErr_ExceptionMatches(PyExc_TypeError) && !PyErr_ExceptionMatches(PyExc_BufferError)) {
         return;
     }
     const bool type_error = unsupported || PyErr_ExceptionMatches(PyExc_TypeError);
     PyErr_Fetch(&type, &value, &traceback);
-    PyErr_Format(type_error ? PyExc_TypeError : PyExc_ValueError, "%s(): %s cannot be read as an array: %S", function, name,
+    PyErr_Format(type_error ? PyExc_TypeError : PyExc_ValueError,
+                 "%s(): %s cannot be read as an array: %S", function, name,
                  value == NULL ? Py_None : value);
     release(type);
     release(value);
     release(traceback);
 }
 
-/* 1, 0, or -1 with an error set, of which there are others than that there is no such attribute: no memory to look for it.
-   The name is interned, as the interpreter's cache of attributes would keep each other string that it is asked for. */
+/* 1, 0, or -1 with an error set, of which there are others than that there is no such attribute: no
+   memory to look for it. The name is interned, as the interpreter's cache of attributes would keep
+   each other string that it is asked for. */
 static int has_attribute(PyObject *object, const char *name)
 {
     PyObject *interned = PyUnicode_InternFromString(name);
-    PyObject *attribute = interned == NULL ? NULL : PyObject_GetAttr((PyObject *)Py_TYPE(object), interned);
+    PyObject *attribute =
+        interned == NULL ? NULL : PyObject_GetAttr((PyObject *)Py_TYPE(object), interned);
     Py_XDECREF(interned);
     if (attribute == NULL && !PyErr_ExceptionMatches(PyExc_AttributeError)) {
         return -1;
@@ -91,14 +99,16 @@ int is_lazy(PyObject *object)
         PyErr_Clear();
         return 0;
     }
-    PyObject *graph = PyObject_CallMethod(object, "__dask_graph__", NULL); /* None: of a container of other arrays, in memory */
+    PyObject *graph = PyObject_CallMethod(
+        object, "__dask_graph__", NULL); /* None: of a container of other arrays, in memory */
     const int lazy = graph != NULL && graph != Py_None;
     Py_XDECREF(graph);
     PyErr_Clear();
     return lazy;
 }
 
-PyObject *call_lazily(const char *function, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+PyObject *call_lazily(const char *function, PyObject *const *args, Py_ssize_t nargs,
+                      PyObject *kwnames)
 {
     PyObject *module = PyImport_ImportModule("cossim.search.dask_arrays"), *result = NULL;
     PyObject *lazy = module == NULL ? NULL : PyObject_GetAttrString(module, function);
@@ -141,11 +151,13 @@ static int needs_dlpack(PyObject *object)
     return exports <= 0 ? exports : others < 0 ? -1 : !others;
 }
 
-/* Does the object, or its class, offer the address of its memory by __array_interface__ or __array_struct__? -1: error. */
+/* Does the object, or its class, offer the address of its memory by __array_interface__ or
+ * __array_struct__? -1: error. */
 static int has_interface(PyObject *object)
 {
     static const char *const names[] = {"__array_interface__", "__array_struct__"};
-    PyObject *dict = PyObject_GenericGetDict(object, NULL); /* NumPy takes attributes of the object, too */
+    PyObject *dict =
+        PyObject_GenericGetDict(object, NULL); /* NumPy takes attributes of the object, too */
     int found = 0;
     if (dict == NULL) {
         PyErr_Clear();
@@ -162,7 +174,8 @@ static int has_interface(PyObject *object)
     return found;
 }
 
-/* The array that owns an array's memory, or what else is at the end of its chain of bases. Borrowed, never NULL. */
+/* The array that owns an array's memory, or what else is at the end of its chain of bases.
+ * Borrowed, never NULL. */
 static PyObject *last_base(PyObject *object)
 {
     while (PyArray_Check(object) && PyArray_BASE((PyArrayObject *)object) != NULL) {
@@ -203,7 +216,8 @@ PyObject *hold_memory(PyArrayObject *array)
     return hold;
 }
 
-/* Copies what __array_interface__ gave the address of, if nothing can keep its owner from freeing it. Takes the reference. */
+/* Copies what __array_interface__ gave the address of, if nothing can keep its owner from freeing
+ * it. Takes the reference. */
 static PyArrayObject *own_memory(PyArrayObject *array)
 {
     PyObject *owner = last_base((PyObject *)array);
@@ -231,22 +245,27 @@ static PyArrayObject *convert(const char *function, const char *name, PyObject *
     return array;
 }
 
-/* An array as it is, of a subclass too: what it looks like is read when all arguments are. A new reference, or NULL. */
+/* An array as it is, of a subclass too: what it looks like is read when all arguments are. A new
+ * reference, or NULL. */
 static PyArrayObject *as_array(const char *function, const char *name, PyObject *object)
 {
     if (PyArray_CheckExact(object)) {
         return (PyArrayObject *)Py_NewRef(object);
     }
-    PyArrayObject *array = PyArray_Check(object) ? (PyArrayObject *)Py_NewRef(object) : convert(function, name, object);
+    PyArrayObject *array = PyArray_Check(object) ? (PyArrayObject *)Py_NewRef(object)
+                                                 : convert(function, name, object);
     if (array != NULL && is_masked((PyObject *)array)) {
-        PyErr_Format(PyExc_TypeError, "%s(): %s is a masked array, whose mask would be ignored: pass %s.filled(...) or a plain array", function,
-                     name, name);
+        PyErr_Format(
+            PyExc_TypeError,
+            "%s(): %s is a masked array, whose mask would be ignored: pass %s.filled(...) or a plain array",
+            function, name, name);
         Py_CLEAR(array);
     }
     return array;
 }
 
-int array_argument(const char *function, const char *name, PyObject *object, struct array_argument *argument)
+int array_argument(const char *function, const char *name, PyObject *object,
+                   struct array_argument *argument)
 {
     argument->name = name;
     argument->hold = NULL;
@@ -266,8 +285,10 @@ int array_reread(const char *function, struct array_argument *argument)
 {
     struct operand *operand = &argument->operand;
     if (!dtype_of(argument->array, &operand->dtype)) {
-        return fail(PyExc_TypeError, function, argument, NULL,
-                    "%s must hold real numbers: float64, float32, float16, bfloat16, integers or bool", argument->name);
+        return fail(
+            PyExc_TypeError, function, argument, NULL,
+            "%s must hold real numbers: float64, float32, float16, bfloat16, integers or bool",
+            argument->name);
     }
     operand->data = PyArray_BYTES(argument->array);
     operand->swapped = PyArray_ISBYTESWAPPED(argument->array);
@@ -289,8 +310,9 @@ PyObject *array_view(const struct array_argument *argument)
     PyArrayObject *array = argument->array;
     PyArray_Descr *descr = PyArray_DESCR(array);
     Py_INCREF(descr);
-    PyObject *view = PyArray_NewFromDescr(&PyArray_Type, descr, PyArray_NDIM(array), PyArray_DIMS(array), PyArray_STRIDES(array),
-                                          PyArray_DATA(array), PyArray_FLAGS(array) & NPY_ARRAY_WRITEABLE, NULL);
+    PyObject *view = PyArray_NewFromDescr(
+        &PyArray_Type, descr, PyArray_NDIM(array), PyArray_DIMS(array), PyArray_STRIDES(array),
+        PyArray_DATA(array), PyArray_FLAGS(array) & NPY_ARRAY_WRITEABLE, NULL);
     PyObject *base = view == NULL ? NULL : PyTuple_Pack(2, array, argument->hold);
     if (base == NULL || PyArray_SetBaseObject((PyArrayObject *)view, base) < 0) {
         Py_CLEAR(view);
@@ -302,11 +324,13 @@ int check_rows(const char *function, const struct array_argument *x, const struc
 {
     if (PyArray_NDIM(x->array) != 2 || (y != NULL && PyArray_NDIM(y->array) != 2)) {
         const char *name = PyArray_NDIM(x->array) != 2 ? x->name : y->name;
-        return fail(PyExc_ValueError, function, x, y, "%s must have 2 dimensions: rows are vectors, shape (N, D)", name);
+        return fail(PyExc_ValueError, function, x, y,
+                    "%s must have 2 dimensions: rows are vectors, shape (N, D)", name);
     }
     if (y != NULL && PyArray_DIM(x->array, 1) != PyArray_DIM(y->array, 1)) {
-        return fail(PyExc_ValueError, function, x, y, "rows of %s have %zd elements, rows of %s %zd", x->name, PyArray_DIM(x->array, 1), y->name,
-                    PyArray_DIM(y->array, 1));
+        return fail(PyExc_ValueError, function, x, y,
+                    "rows of %s have %zd elements, rows of %s %zd", x->name,
+                    PyArray_DIM(x->array, 1), y->name, PyArray_DIM(y->array, 1));
     }
     return 0;
 }

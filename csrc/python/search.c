@@ -1,6 +1,6 @@
 /*
- * Search through blocks of rows in memory: what cossim/search/functions.py puts together. Arguments come from there, by position, and are
- * checked there but for their arrays.
+ * Search through blocks of rows in memory: what cossim/search/functions.py puts together. Arguments
+ * come from there, by position, and are checked there but for their arrays.
  */
 #include "python/search.h"
 
@@ -14,7 +14,8 @@
 #include "python/args.h"
 #include "python/without_gil.h"
 
-/* Corpus rows after which a query's limit is high enough for a first look to pay: one row in thirty reaches it at the most. */
+/* Corpus rows after which a query's limit is high enough for a first look to pay: one row in thirty
+ * reaches it at the most. */
 enum { WARM_ROWS = 1024, WARM_TIMES_K = 32 };
 
 /* The arguments that all searches begin with. */
@@ -30,9 +31,10 @@ struct call {
 };
 
 #define CALL_FORMAT "sOOnnppdOOO"
-#define CALL_TARGETS(c)                                                                                                                 \
-    &(c).function, &(c).corpus_object, &(c).queries_object, &(c).first_candidate, &(c).first_query, &(c).self, &(c).mirrored, &(c).eps, \
-        &(c).codes_object, &(c).scales_object, &(c).report
+#define CALL_TARGETS(c) \
+    &(c).function, &(c).corpus_object, &(c).queries_object, &(c).first_candidate, \
+        &(c).first_query, &(c).self, &(c).mirrored, &(c).eps, &(c).codes_object, \
+        &(c).scales_object, &(c).report
 
 static void call_close(struct call *c)
 {
@@ -41,12 +43,15 @@ static void call_close(struct call *c)
 }
 
 /* An array of ours: of this type and shape, contiguous. Borrowed. */
-static PyArrayObject *own_array(PyObject *object, int type, int ndim, const npy_intp *shape, bool writes)
+static PyArrayObject *own_array(PyObject *object, int type, int ndim, const npy_intp *shape,
+                                bool writes)
 {
     PyArrayObject *array = (PyArrayObject *)object;
-    if (!PyArray_Check(object) || PyArray_TYPE(array) != type || PyArray_NDIM(array) != ndim || !PyArray_ISCARRAY_RO(array) ||
-        (writes && !PyArray_ISWRITEABLE(array)) || !PyArray_CompareLists(PyArray_DIMS(array), (npy_intp *)shape, ndim)) {
-        PyErr_SetString(PyExc_ValueError, "an array that holds results or codes has the wrong type, shape or layout");
+    if (!PyArray_Check(object) || PyArray_TYPE(array) != type || PyArray_NDIM(array) != ndim ||
+        !PyArray_ISCARRAY_RO(array) || (writes && !PyArray_ISWRITEABLE(array)) ||
+        !PyArray_CompareLists(PyArray_DIMS(array), (npy_intp *)shape, ndim)) {
+        PyErr_SetString(PyExc_ValueError,
+                        "an array that holds results or codes has the wrong type, shape or layout");
         return NULL;
     }
     return array;
@@ -60,10 +65,12 @@ static int call_open_codes(struct call *c)
     }
     PyArrayObject *codes = own_array(c->codes_object, NPY_UBYTE, 2, shape, false);
     shape[1] = 2;
-    PyArrayObject *scales = codes == NULL ? NULL : own_array(c->scales_object, NPY_FLOAT, 2, shape, false);
+    PyArrayObject *scales =
+        codes == NULL ? NULL : own_array(c->scales_object, NPY_FLOAT, 2, shape, false);
     if (scales == NULL) {
         PyErr_Clear();
-        return fail(PyExc_ValueError, c->function, &c->corpus, NULL, "the corpus has been changed since the index was made");
+        return fail(PyExc_ValueError, c->function, &c->corpus, NULL,
+                    "the corpus has been changed since the index was made");
     }
     c->codes = (struct codes){PyArray_DATA(codes), PyArray_DATA(scales)};
     c->search.codes = &c->codes;
@@ -77,12 +84,14 @@ static npy_intp end_of(Py_ssize_t first, npy_intp rows)
     return first < 0 || __builtin_add_overflow(first, rows, &end) ? -1 : end;
 }
 
-/* Have all queries, and with `all` the candidates too, numbers below `room`? -1 with ValueError set otherwise. */
+/* Have all queries, and with `all` the candidates too, numbers below `room`? -1 with ValueError set
+ * otherwise. */
 static int check_numbers(const struct call *c, npy_intp room, bool all)
 {
     const npy_intp queries = end_of(c->first_query, PyArray_DIM(c->queries.array, 0));
     const npy_intp candidates = end_of(c->first_candidate, PyArray_DIM(c->corpus.array, 0));
-    if (queries < 0 || candidates < 0 || queries > room || ((all || c->mirrored) && candidates > room)) {
+    if (queries < 0 || candidates < 0 || queries > room ||
+        ((all || c->mirrored) && candidates > room)) {
         PyErr_SetString(PyExc_ValueError, "rows whose numbers lie beyond the results");
         return -1;
     }
@@ -92,7 +101,8 @@ static int check_numbers(const struct call *c, npy_intp room, bool all)
 static int call_open(struct call *c, const char *corpus_name, const char *queries_name)
 {
     if (array_argument(c->function, corpus_name, c->corpus_object, &c->corpus) < 0 ||
-        array_argument(c->function, queries_name, c->queries_object, &c->queries) < 0 || check_rows(c->function, &c->queries, &c->corpus) < 0) {
+        array_argument(c->function, queries_name, c->queries_object, &c->queries) < 0 ||
+        check_rows(c->function, &c->queries, &c->corpus) < 0) {
         call_close(c);
         return -1;
     }
@@ -132,7 +142,8 @@ static int call_run(struct call *c)
     struct without_gil released;
     const size_t rows = c->search.corpus_rows.size,
                  pairs = size_product_or_max(rows, c->search.query_rows.size);
-    const bool half = c->corpus.operand.data == c->queries.operand.data && c->first_candidate == c->first_query && (c->self || c->mirrored);
+    const bool half = c->corpus.operand.data == c->queries.operand.data &&
+                      c->first_candidate == c->first_query && (c->self || c->mirrored);
     without_gil_begin(&released, c->report, half ? pairs_of_rows(rows) : pairs);
     c->search.token = &released.token;
     const int status = search(&c->search);
@@ -153,25 +164,34 @@ static PyObject *topk(PyObject *self, PyObject *args)
     PyObject *values, *indices;
     int status = -1;
     (void)self;
-    if (!PyArg_ParseTuple(args, CALL_FORMAT "OO", CALL_TARGETS(c), &values, &indices) || call_open(&c, "corpus", "queries") < 0) {
+    if (!PyArg_ParseTuple(args, CALL_FORMAT "OO", CALL_TARGETS(c), &values, &indices) ||
+        call_open(&c, "corpus", "queries") < 0) {
         return NULL;
     }
     const enum compute_type compute = compute_type_of(&c);
-    const npy_intp shape[2] = {PyArray_Check(values) && PyArray_NDIM((PyArrayObject *)values) == 2 ? PyArray_DIM((PyArrayObject *)values, 0) : 0,
-                               PyArray_Check(values) && PyArray_NDIM((PyArrayObject *)values) == 2 ? PyArray_DIM((PyArrayObject *)values, 1) : 0};
+    const npy_intp shape[2] = {PyArray_Check(values) && PyArray_NDIM((PyArrayObject *)values) == 2
+                                   ? PyArray_DIM((PyArrayObject *)values, 0)
+                                   : 0,
+                               PyArray_Check(values) && PyArray_NDIM((PyArrayObject *)values) == 2
+                                   ? PyArray_DIM((PyArrayObject *)values, 1)
+                                   : 0};
     PyArrayObject *to_values = own_array(values, value_type(compute), 2, shape, true);
-    PyArrayObject *to_indices = to_values == NULL || check_numbers(&c, shape[0], false) < 0 ? NULL : own_array(indices, NPY_INT64, 2, shape, true);
+    PyArrayObject *to_indices = to_values == NULL || check_numbers(&c, shape[0], false) < 0
+                                    ? NULL
+                                    : own_array(indices, NPY_INT64, 2, shape, true);
     if (to_indices != NULL && shape[1] == 0) {
         PyErr_SetString(PyExc_ValueError, "topk(): k must be at least 1");
     } else if (to_indices != NULL) {
         const fp_mode caller = fp_mode_enter();
-        status = topk_init(&topk, compute, (size_t)shape[0], (size_t)shape[1], PyArray_DATA(to_values), PyArray_DATA(to_indices));
+        status = topk_init(&topk, compute, (size_t)shape[0], (size_t)shape[1],
+                           PyArray_DATA(to_values), PyArray_DATA(to_indices));
         fp_mode_leave(caller);
         if (status < 0) {
             PyErr_NoMemory();
         } else {
             c.search.result_handler = &topk.result_handler;
-            c.search.warm = size_sum_or_max(WARM_ROWS, size_product_or_max(WARM_TIMES_K, (size_t)shape[1]));
+            c.search.warm =
+                size_sum_or_max(WARM_ROWS, size_product_or_max(WARM_TIMES_K, (size_t)shape[1]));
             status = call_run(&c);
             topk_free(&topk);
         }
@@ -194,12 +214,14 @@ static PyObject *sort_topk(PyObject *self, PyObject *args)
     }
     struct without_gil released;
     without_gil_begin(&released, NULL, 0);
-    topk_sort(type == NPY_DOUBLE ? COMPUTE_F64 : COMPUTE_F32, (size_t)PyArray_DIM(values, 0), (size_t)PyArray_DIM(values, 1), PyArray_DATA(values),
-              PyArray_DATA(indices), &released.token);
+    topk_sort(type == NPY_DOUBLE ? COMPUTE_F64 : COMPUTE_F32, (size_t)PyArray_DIM(values, 0),
+              (size_t)PyArray_DIM(values, 1), PyArray_DATA(values), PyArray_DATA(indices),
+              &released.token);
     return without_gil_end(&released) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-/* (i, j, values) of what was found, and how many there are in all: (None, None, None, count) where that is more than `most`. */
+/* (i, j, values) of what was found, and how many there are in all: (None, None, None, count) where
+ * that is more than `most`. */
 static PyObject *pairs_found(struct range_result *pairs, size_t rows, size_t columns)
 {
     const size_t count = atomic_load(&pairs->count);
@@ -210,13 +232,15 @@ static PyObject *pairs_found(struct range_result *pairs, size_t rows, size_t col
         return Py_BuildValue("OOOn", Py_None, Py_None, Py_None, (Py_ssize_t)count);
     }
     npy_intp shape[1] = {(npy_intp)count};
-    PyObject *i = PyArray_SimpleNew(1, shape, NPY_INT64), *j = PyArray_SimpleNew(1, shape, NPY_INT64);
+    PyObject *i = PyArray_SimpleNew(1, shape, NPY_INT64),
+             *j = PyArray_SimpleNew(1, shape, NPY_INT64);
     PyObject *values = PyArray_SimpleNew(1, shape, value_type(pairs->result_handler.compute));
     int status = -1;
     if (i != NULL && j != NULL && values != NULL) {
         struct without_gil released;
         without_gil_begin(&released, NULL, 0);
-        status = range_store(pairs, rows, columns, PyArray_DATA((PyArrayObject *)i), PyArray_DATA((PyArrayObject *)j),
+        status = range_store(pairs, rows, columns, PyArray_DATA((PyArrayObject *)i),
+                             PyArray_DATA((PyArrayObject *)j),
                              PyArray_DATA((PyArrayObject *)values), &released.token);
         if (without_gil_end(&released) < 0) {
             status = -1;
@@ -242,11 +266,15 @@ static PyObject *pairs(PyObject *self, PyObject *args)
     int swapped_sides;
     PyObject *result = NULL;
     (void)self;
-    if (!PyArg_ParseTuple(args, CALL_FORMAT "dnp", CALL_TARGETS(c), &threshold, &most, &swapped_sides) || call_open(&c, "y", "x") < 0) {
+    if (!PyArg_ParseTuple(args, CALL_FORMAT "dnp", CALL_TARGETS(c), &threshold, &most,
+                          &swapped_sides) ||
+        call_open(&c, "y", "x") < 0) {
         return NULL;
     }
-    size_t queries = c.search.first_query + c.search.query_rows.size, candidates = c.search.first_candidate + c.search.corpus_rows.size;
-    queries = c.mirrored && candidates > queries ? candidates : queries; /* whose numbers are of one array */
+    size_t queries = c.search.first_query + c.search.query_rows.size,
+           candidates = c.search.first_candidate + c.search.corpus_rows.size;
+    queries = c.mirrored && candidates > queries ? candidates
+                                                 : queries; /* whose numbers are of one array */
     candidates = c.mirrored ? queries : candidates;
     const fp_mode caller = fp_mode_enter(); /* the threshold is rounded */
     const int status = range_init(&pairs, compute_type_of(&c), threshold, (size_t)most);
@@ -257,7 +285,8 @@ static PyObject *pairs(PyObject *self, PyObject *args)
         pairs.swapped_sides = swapped_sides;
         c.search.result_handler = &pairs.result_handler;
         if (call_run(&c) == 0) {
-            result = swapped_sides ? pairs_found(&pairs, candidates, queries) : pairs_found(&pairs, queries, candidates);
+            result = swapped_sides ? pairs_found(&pairs, candidates, queries)
+                                   : pairs_found(&pairs, queries, candidates);
         }
         range_free(&pairs);
     }
@@ -286,12 +315,15 @@ static PyObject *groups(PyObject *self, PyObject *args)
     PyArrayObject *parents;
     int status = -1;
     (void)self;
-    if (!PyArg_ParseTuple(args, CALL_FORMAT "dO!", CALL_TARGETS(c), &threshold, &PyArray_Type, &parents) || call_open(&c, "x", "x") < 0) {
+    if (!PyArg_ParseTuple(args, CALL_FORMAT "dO!", CALL_TARGETS(c), &threshold, &PyArray_Type,
+                          &parents) ||
+        call_open(&c, "x", "x") < 0) {
         return NULL;
     }
     const size_t rows = c.search.first_query + c.search.query_rows.size;
-    if (own_array((PyObject *)parents, NPY_INT64, 1, PyArray_DIMS(parents), true) == NULL || !are_parents(parents) ||
-        check_numbers(&c, PyArray_DIM(parents, 0), true) < 0 || check_numbers(&c, (npy_intp)rows, false) < 0) {
+    if (own_array((PyObject *)parents, NPY_INT64, 1, PyArray_DIMS(parents), true) == NULL ||
+        !are_parents(parents) || check_numbers(&c, PyArray_DIM(parents, 0), true) < 0 ||
+        check_numbers(&c, (npy_intp)rows, false) < 0) {
         call_close(&c);
         return NULL;
     }
@@ -317,7 +349,8 @@ static PyObject *encode(PyObject *self, PyObject *args)
     struct without_gil released;
     int status = -1;
     (void)self;
-    if (!PyArg_ParseTuple(args, "sOdOOO", &c.function, &c.corpus_object, &c.eps, &c.report, &codes, &scales)) {
+    if (!PyArg_ParseTuple(args, "sOdOOO", &c.function, &c.corpus_object, &c.eps, &c.report, &codes,
+                          &scales)) {
         return NULL;
     }
     c.queries_object = c.corpus_object;
@@ -341,14 +374,19 @@ static PyObject *encode(PyObject *self, PyObject *args)
     return status < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-#define CALL_NAMES "function, corpus, queries, first_candidate, first_query, without_self, mirrored, eps, codes, scales, report"
+#define CALL_NAMES \
+    "function, corpus, queries, first_candidate, first_query, without_self, mirrored, eps, codes, scales, report"
 
 PyMethodDef search_methods[] = {
-    BY_POSITION("topk", topk, CALL_NAMES ", values, indices", "Puts the best candidates of a block among those of each query, in no order."),
+    BY_POSITION("topk", topk, CALL_NAMES ", values, indices",
+                "Puts the best candidates of a block among those of each query, in no order."),
     BY_POSITION("topk_sort", sort_topk, "values, indices", "Puts what topk left in order."),
-    BY_POSITION("pairs", pairs, CALL_NAMES ", threshold, most, turned",
-                "(i, j, values, count) of the pairs (query, candidate), if turned (candidate, query); None for the arrays of more than most pairs."),
-    BY_POSITION("components", groups, CALL_NAMES ", threshold, parents", "Joins the rows of parents whose scores reach the threshold."),
-    BY_POSITION("quantize", encode, "function, corpus, eps, report, codes, scales", "Makes the codes of rows and their scales."),
+    BY_POSITION(
+        "pairs", pairs, CALL_NAMES ", threshold, most, turned",
+        "(i, j, values, count) of the pairs (query, candidate), if turned (candidate, query); None for the arrays of more than most pairs."),
+    BY_POSITION("components", groups, CALL_NAMES ", threshold, parents",
+                "Joins the rows of parents whose scores reach the threshold."),
+    BY_POSITION("quantize", encode, "function, corpus, eps, report, codes, scales",
+                "Makes the codes of rows and their scales."),
     {0},
 };

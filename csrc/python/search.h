@@ -3,7 +3,8 @@
 
 #include "python/numpy.h"
 
-/* What cossim/search/functions.py and cossim/search/index.py are built on: search through blocks of rows in memory. */
+/* What cossim/search/functions.py and cossim/search/index.py are built on: search through blocks of
+ * rows in memory. */
 extern PyMethodDef search_methods[];
 
 #endif

@@ -9,10 +9,12 @@
 #include "python/docs.h"
 #include "python/without_gil.h"
 
-/* Calls of fewer multiplications keep the GIL: giving it away and taking it back would cost more than they do. */
+/* Calls of fewer multiplications keep the GIL: giving it away and taking it back would cost more
+ * than they do. */
 enum { GIL_RELEASE_MIN = 1 << 14 };
 
-/* -1 with an error set. report: called with the number of scores done, where the call is not a small one; or NULL. */
+/* -1 with an error set. report: called with the number of scores done, where the call is not a
+ * small one; or NULL. */
 static int run(struct reduction *reduction, PyObject *report, size_t total)
 {
     struct without_gil released;
@@ -39,17 +41,22 @@ static int run(struct reduction *reduction, PyObject *report, size_t total)
 
 /* ---- shapes ---- */
 
-/* The broadcast shape of both operands, as plan axes with their strides (out strides are still 0). */
-static int broadcast(const char *function, const struct array_argument *x, const struct array_argument *y, struct axis *axes, int *ndim)
+/* The broadcast shape of both operands, as plan axes with their strides (out strides are still 0).
+ */
+static int broadcast(const char *function, const struct array_argument *x,
+                     const struct array_argument *y, struct axis *axes, int *ndim)
 {
     const int x_ndim = PyArray_NDIM(x->array), y_ndim = PyArray_NDIM(y->array);
     *ndim = x_ndim > y_ndim ? x_ndim : y_ndim;
     for (int i = 0; i < *ndim; i++) {
         const int xi = i - (*ndim - x_ndim), yi = i - (*ndim - y_ndim);
-        const npy_intp x_size = xi < 0 ? 1 : PyArray_DIM(x->array, xi), y_size = yi < 0 ? 1 : PyArray_DIM(y->array, yi);
+        const npy_intp x_size = xi < 0 ? 1 : PyArray_DIM(x->array, xi),
+                       y_size = yi < 0 ? 1 : PyArray_DIM(y->array, yi);
         if (x_size != y_size && x_size != 1 && y_size != 1) {
-            return fail(PyExc_ValueError, function, x, y, "the shapes of %s and %s do not broadcast: sizes %zd and %zd meet at dimension %d", x->name,
-                        y->name, x_size, y_size, i - *ndim);
+            return fail(
+                PyExc_ValueError, function, x, y,
+                "the shapes of %s and %s do not broadcast: sizes %zd and %zd meet at dimension %d",
+                x->name, y->name, x_size, y_size, i - *ndim);
         }
         axes[i].size = (size_t)(x_size == 1 ? y_size : x_size);
         axes[i].x = x_size == 1 ? 0 : PyArray_STRIDE(x->array, xi);
@@ -63,14 +70,15 @@ static void axes_of_one(const struct array_argument *x, struct axis *axes, int *
 {
     *ndim = PyArray_NDIM(x->array);
     for (int i = 0; i < *ndim; i++) {
-        const npy_intp size = PyArray_DIM(x->array, i), stride = size == 1 ? 0 : PyArray_STRIDE(x->array, i);
+        const npy_intp size = PyArray_DIM(x->array, i),
+                       stride = size == 1 ? 0 : PyArray_STRIDE(x->array, i);
         axes[i] = (struct axis){(size_t)size, stride, stride, 0};
     }
 }
 
 /* Adds one dim to the reduced set; a 0-d array takes 0 and -1, as in torch. */
-static int reduce_dim(const char *function, const struct array_argument *x, const struct array_argument *y, Py_ssize_t dim, int ndim,
-                      uint64_t *reduced)
+static int reduce_dim(const char *function, const struct array_argument *x,
+                      const struct array_argument *y, Py_ssize_t dim, int ndim, uint64_t *reduced)
 {
     const int range = ndim == 0 ? 1 : ndim;
     if (dim < -range || dim >= range) {
@@ -78,8 +86,9 @@ static int reduce_dim(const char *function, const struct array_argument *x, cons
         if (!may_be_clipped(dim)) {
             PyOS_snprintf(number, sizeof number, " %zd", dim);
         }
-        return fail(axis_error(), function, x, y, "dim%s is out of range for %d dimension%s: it must be from %d to %d", number, ndim,
-                    ndim == 1 ? "" : "s", -range, range - 1);
+        return fail(axis_error(), function, x, y,
+                    "dim%s is out of range for %d dimension%s: it must be from %d to %d", number,
+                    ndim, ndim == 1 ? "" : "s", -range, range - 1);
     }
     dim += dim < 0 ? range : 0;
     if (*reduced >> dim & 1) {
@@ -108,15 +117,18 @@ static int dims_argument(const char *function, PyObject *object, struct dims *di
     }
     PyObject *tuple = PySequence_Tuple(object);
     int status = tuple == NULL ? -1 : 0;
-    for (; status == 0 && dims->count < PyTuple_GET_SIZE(tuple) && dims->count <= PLAN_MAX_AXES; dims->count++) {
-        status = integer_argument(function, "dim", PyTuple_GET_ITEM(tuple, dims->count), &dims->dim[dims->count]);
+    for (; status == 0 && dims->count < PyTuple_GET_SIZE(tuple) && dims->count <= PLAN_MAX_AXES;
+         dims->count++) {
+        status = integer_argument(function, "dim", PyTuple_GET_ITEM(tuple, dims->count),
+                                  &dims->dim[dims->count]);
     }
     Py_XDECREF(tuple);
     return status;
 }
 
 /* None at all mean all dimensions, as in torch.linalg.vector_norm. */
-static int reduce_dims(const char *function, const struct array_argument *x, const struct dims *dims, int ndim, uint64_t *reduced)
+static int reduce_dims(const char *function, const struct array_argument *x,
+                       const struct dims *dims, int ndim, uint64_t *reduced)
 {
     int status = 0;
     *reduced = dims->count > 0 ? 0 : ndim == 64 ? ~(uint64_t)0 : ((uint64_t)1 << ndim) - 1;
@@ -140,7 +152,8 @@ struct call {
     bool keepdim;
 };
 
-/* Shape of the result, and where its dimensions lie among the axes (-1: a reduced one that is kept as 1). */
+/* Shape of the result, and where its dimensions lie among the axes (-1: a reduced one that is kept
+ * as 1). */
 static int result_shape(const struct call *call, npy_intp *shape, int *axis_of)
 {
     int ndim = 0;
@@ -163,7 +176,8 @@ static PyObject *run_call(struct call *call)
     struct plan plan;
     const struct array_argument *y = op_has_one_operand(call->op) ? NULL : &call->y;
     const int ndim = result_shape(call, shape, axis_of);
-    if (result_open(call->function, call->out, ndim, shape, &call->x, y, call->op == OP_NORMALIZE, &result) < 0) {
+    if (result_open(call->function, call->out, ndim, shape, &call->x, y, call->op == OP_NORMALIZE,
+                    &result) < 0) {
         return NULL;
     }
     for (int i = 0; i < ndim; i++) {
@@ -180,7 +194,8 @@ static PyObject *run_call(struct call *call)
         .one_operand = y == NULL,
     };
     if (!plan_make(&plan, &request)) {
-        fail(PyExc_ValueError, call->function, &call->x, y, "the broadcast shape has more elements than fit an index");
+        fail(PyExc_ValueError, call->function, &call->x, y,
+             "the broadcast shape has more elements than fit an index");
         return result_finish(&result, 0);
     }
     struct reduction reduction = {
@@ -206,12 +221,15 @@ static bool is_plain_array(PyObject *object)
     return (type == NPY_FLOAT || type == NPY_DOUBLE) && PyArray_ISCARRAY_RO(array);
 }
 
-static PyObject *few_results(enum dtype dtype, int ndim, const npy_intp *shape, const double *results, size_t n)
+static PyObject *few_results(enum dtype dtype, int ndim, const npy_intp *shape,
+                             const double *results, size_t n)
 {
     if (ndim > 0) {
-        PyObject *array = PyArray_SimpleNew(ndim, shape, dtype == DTYPE_F64 ? NPY_DOUBLE : NPY_FLOAT);
+        PyObject *array =
+            PyArray_SimpleNew(ndim, shape, dtype == DTYPE_F64 ? NPY_DOUBLE : NPY_FLOAT);
         if (array != NULL) {
-            dtype_store(dtype, PyArray_BYTES((PyArrayObject *)array), (ptrdiff_t)dtype_size(dtype), results, n);
+            dtype_store(dtype, PyArray_BYTES((PyArrayObject *)array), (ptrdiff_t)dtype_size(dtype),
+                        results, n);
         }
         return array;
     }
@@ -225,27 +243,32 @@ static PyObject *few_results(enum dtype dtype, int ndim, const npy_intp *shape, 
 }
 
 /*
- * The straight way for what small calls mostly are: a few rows of two arrays alike, along their last dimension. What it does
- * not take, or finds wrong, it leaves to the general way: false. The result may be NULL with an error set. It is for threads in
- * the fixed floating-point mode, which it neither sets nor gives back.
+ * The straight way for what small calls mostly are: a few rows of two arrays alike, along their
+ * last dimension. What it does not take, or finds wrong, it leaves to the general way: false. The
+ * result may be NULL with an error set. It is for threads in the fixed floating-point mode, which
+ * it neither sets nor gives back.
  */
-static bool fast_path(enum op op, PyObject *x1, PyObject *x2, Py_ssize_t dim, double eps, PyObject **result)
+static bool fast_path(enum op op, PyObject *x1, PyObject *x2, Py_ssize_t dim, double eps,
+                      PyObject **result)
 {
     if (!is_plain_array(x1) || !is_plain_array(x2)) {
         return false;
     }
     PyArrayObject *x = (PyArrayObject *)x1, *y = (PyArrayObject *)x2;
     const int ndim = PyArray_NDIM(x);
-    if (ndim == 0 || PyArray_TYPE(x) != PyArray_TYPE(y) || PyArray_NDIM(y) != ndim || (dim != ndim - 1 && dim != -1)) {
+    if (ndim == 0 || PyArray_TYPE(x) != PyArray_TYPE(y) || PyArray_NDIM(y) != ndim ||
+        (dim != ndim - 1 && dim != -1)) {
         return false;
     }
     const size_t depth = (size_t)PyArray_DIM(x, ndim - 1), size = (size_t)PyArray_SIZE(x);
-    if (size == 0 || size >= GIL_RELEASE_MIN || size / depth > FEW_ROWS || !PyArray_CompareLists(PyArray_DIMS(x), PyArray_DIMS(y), ndim)) {
+    if (size == 0 || size >= GIL_RELEASE_MIN || size / depth > FEW_ROWS ||
+        !PyArray_CompareLists(PyArray_DIMS(x), PyArray_DIMS(y), ndim)) {
         return false;
     }
     const enum dtype dtype = PyArray_TYPE(x) == NPY_FLOAT ? DTYPE_F32 : DTYPE_F64;
     double results[FEW_ROWS];
-    if (!reduce_few_rows(op, eps, dtype, PyArray_DATA(x), PyArray_DATA(y), size / depth, depth, results)) {
+    if (!reduce_few_rows(op, eps, dtype, PyArray_DATA(x), PyArray_DATA(y), size / depth, depth,
+                         results)) {
         return false;
     }
     *result = few_results(dtype, ndim - 1, PyArray_DIMS(x), results, size / depth);
@@ -256,17 +279,22 @@ static bool fast_path(enum op op, PyObject *x1, PyObject *x2, Py_ssize_t dim, do
 static bool plain_integer(PyObject *object, Py_ssize_t standard, Py_ssize_t *value)
 {
     int overflow = 0;
-    *value = object == NULL ? standard : PyLong_CheckExact(object) ? PyLong_AsLongAndOverflow(object, &overflow) : 0;
+    *value = object == NULL              ? standard
+             : PyLong_CheckExact(object) ? PyLong_AsLongAndOverflow(object, &overflow)
+                                         : 0;
     return object == NULL || (PyLong_CheckExact(object) && overflow == 0);
 }
 
 /* cosine_similarity, cosine_distance and vecdot: two operands and one dim. */
-static PyObject *general_path(const char *function, enum op op, Py_ssize_t default_dim, PyObject *x1, PyObject *x2, PyObject *dim, double eps, PyObject *out)
+static PyObject *general_path(const char *function, enum op op, Py_ssize_t default_dim,
+                              PyObject *x1, PyObject *x2, PyObject *dim, double eps, PyObject *out)
 {
-    struct call call = {.function = function, .op = op, .eps = eps, .out = out, .reduced = 0, .keepdim = false};
+    struct call call = {
+        .function = function, .op = op, .eps = eps, .out = out, .reduced = 0, .keepdim = false};
     PyObject *result = NULL;
     Py_ssize_t chosen_dim = default_dim;
-    if ((dim != NULL && integer_argument(function, "dim", dim, &chosen_dim) < 0) || array_argument(function, "x1", x1, &call.x) < 0 ||
+    if ((dim != NULL && integer_argument(function, "dim", dim, &chosen_dim) < 0) ||
+        array_argument(function, "x1", x1, &call.x) < 0 ||
         array_argument(function, "x2", x2, &call.y) < 0) {
         goto done;
     }
@@ -281,13 +309,15 @@ done:
     return result;
 }
 
-static PyObject *two_operands(const char *function, enum op op, Py_ssize_t default_dim, PyObject *x1, PyObject *x2, PyObject *dim, PyObject *axis,
+static PyObject *two_operands(const char *function, enum op op, Py_ssize_t default_dim,
+                              PyObject *x1, PyObject *x2, PyObject *dim, PyObject *axis,
                               PyObject *eps, PyObject *out)
 {
     PyObject *result = NULL, *chosen;
     Py_ssize_t plain_dim;
     double eps_value = 1e-8;
-    if (dim_or_axis(function, dim, axis, &chosen) < 0 || eps_argument(function, eps, &eps_value) < 0) {
+    if (dim_or_axis(function, dim, axis, &chosen) < 0 ||
+        eps_argument(function, eps, &eps_value) < 0) {
         return NULL;
     }
     if (out == NULL && fp_mode_is_fixed() && plain_integer(chosen, default_dim, &plain_dim) &&
@@ -297,9 +327,11 @@ static PyObject *two_operands(const char *function, enum op op, Py_ssize_t defau
     return general_path(function, op, default_dim, x1, x2, chosen, eps_value, out);
 }
 
-static PyObject *cosine_similarity(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+static PyObject *cosine_similarity(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                   PyObject *kwnames)
 {
-    static const struct signature signature = {"cosine_similarity", 2, 4, {"x1", "x2", "dim", "eps", "out", "axis", NULL}};
+    static const struct signature signature = {
+        "cosine_similarity", 2, 4, {"x1", "x2", "dim", "eps", "out", "axis", NULL}};
     PyObject *v[MAX_ARGUMENTS];
     (void)self;
     if (parse_arguments(&signature, args, nargs, kwnames, v) < 0) {
@@ -311,9 +343,11 @@ static PyObject *cosine_similarity(PyObject *self, PyObject *const *args, Py_ssi
     return two_operands(signature.function, OP_COSINE, 1, v[0], v[1], v[2], v[5], v[3], v[4]);
 }
 
-static PyObject *cosine_distance(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+static PyObject *cosine_distance(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                 PyObject *kwnames)
 {
-    static const struct signature signature = {"cosine_distance", 2, 4, {"x1", "x2", "dim", "eps", "out", "axis", NULL}};
+    static const struct signature signature = {
+        "cosine_distance", 2, 4, {"x1", "x2", "dim", "eps", "out", "axis", NULL}};
     PyObject *v[MAX_ARGUMENTS];
     (void)self;
     if (parse_arguments(&signature, args, nargs, kwnames, v) < 0) {
@@ -327,7 +361,8 @@ static PyObject *cosine_distance(PyObject *self, PyObject *const *args, Py_ssize
 
 static PyObject *vecdot(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    static const struct signature signature = {"vecdot", 2, 3, {"x1", "x2", "dim", "out", "axis", NULL}};
+    static const struct signature signature = {
+        "vecdot", 2, 3, {"x1", "x2", "dim", "out", "axis", NULL}};
     PyObject *v[MAX_ARGUMENTS];
     (void)self;
     if (parse_arguments(&signature, args, nargs, kwnames, v) < 0) {
@@ -339,14 +374,17 @@ static PyObject *vecdot(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     return two_operands(signature.function, OP_DOT, -1, v[0], v[1], v[2], v[4], NULL, v[3]);
 }
 
-static PyObject *vector_norm(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+static PyObject *vector_norm(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                             PyObject *kwnames)
 {
-    static const struct signature signature = {"vector_norm", 1, 3, {"x", "dim", "keepdim", "out", "axis", "keepdims", NULL}};
+    static const struct signature signature = {
+        "vector_norm", 1, 3, {"x", "dim", "keepdim", "out", "axis", "keepdims", NULL}};
     PyObject *v[MAX_ARGUMENTS], *dim, *keepdim, *result = NULL;
     struct call call = {.function = signature.function, .op = OP_NORM};
     struct dims dims;
     (void)self;
-    if (parse_arguments(&signature, args, nargs, kwnames, v) < 0 || dim_or_axis(signature.function, v[1], v[4], &dim) < 0 ||
+    if (parse_arguments(&signature, args, nargs, kwnames, v) < 0 ||
+        dim_or_axis(signature.function, v[1], v[4], &dim) < 0 ||
         one_of_two_names(signature.function, "keepdim", v[2], "keepdims", v[5], &keepdim) < 0) {
         return NULL;
     }
@@ -356,7 +394,8 @@ static PyObject *vector_norm(PyObject *self, PyObject *const *args, Py_ssize_t n
     const int keep = keepdim == NULL ? 0 : PyObject_IsTrue(keepdim);
     call.keepdim = keep > 0;
     call.out = v[3];
-    if (keep < 0 || dims_argument(signature.function, dim, &dims) < 0 || array_argument(signature.function, "x", v[0], &call.x) < 0) {
+    if (keep < 0 || dims_argument(signature.function, dim, &dims) < 0 ||
+        array_argument(signature.function, "x", v[0], &call.x) < 0) {
         return NULL;
     }
     axes_of_one(&call.x, call.axes, &call.ndim);
@@ -367,14 +406,17 @@ static PyObject *vector_norm(PyObject *self, PyObject *const *args, Py_ssize_t n
     return result;
 }
 
-static PyObject *normalize(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+static PyObject *normalize(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                           PyObject *kwnames)
 {
-    static const struct signature signature = {"normalize", 1, 3, {"x", "dim", "eps", "out", "axis", NULL}};
+    static const struct signature signature = {
+        "normalize", 1, 3, {"x", "dim", "eps", "out", "axis", NULL}};
     PyObject *v[MAX_ARGUMENTS], *dim, *result = NULL;
     struct call call = {.function = signature.function, .op = OP_NORMALIZE, .eps = 1e-12};
     struct dims dims = {{1}, 1};
     (void)self;
-    if (parse_arguments(&signature, args, nargs, kwnames, v) < 0 || dim_or_axis(signature.function, v[1], v[4], &dim) < 0 ||
+    if (parse_arguments(&signature, args, nargs, kwnames, v) < 0 ||
+        dim_or_axis(signature.function, v[1], v[4], &dim) < 0 ||
         eps_argument(signature.function, v[2], &call.eps) < 0) {
         return NULL;
     }
@@ -382,7 +424,8 @@ static PyObject *normalize(PyObject *self, PyObject *const *args, Py_ssize_t nar
         return call_lazily(signature.function, args, nargs, kwnames);
     }
     call.out = v[3];
-    if ((dim != NULL && dims_argument(signature.function, dim, &dims) < 0) || array_argument(signature.function, "x", v[0], &call.x) < 0) {
+    if ((dim != NULL && dims_argument(signature.function, dim, &dims) < 0) ||
+        array_argument(signature.function, "x", v[0], &call.x) < 0) {
         return NULL;
     }
     axes_of_one(&call.x, call.axes, &call.ndim);
@@ -396,7 +439,8 @@ static PyObject *normalize(PyObject *self, PyObject *const *args, Py_ssize_t nar
 /* ---- all pairs ---- */
 
 /* y == NULL: x with itself. */
-static PyObject *run_pairs(const char *function, const struct array_argument *x, const struct array_argument *y, double eps, PyObject *out,
+static PyObject *run_pairs(const char *function, const struct array_argument *x,
+                           const struct array_argument *y, double eps, PyObject *out,
                            PyObject *report)
 {
     const struct array_argument *right = y == NULL ? x : y;
@@ -406,9 +450,12 @@ static PyObject *run_pairs(const char *function, const struct array_argument *x,
     if (result_open(function, out, 2, shape, x, y, 0, &result) < 0) {
         return NULL;
     }
-    const struct axis left_axis = {(size_t)shape[0], PyArray_STRIDE(x->array, 0), 0, PyArray_STRIDE(result.array, 0)};
-    const struct axis right_axis = {(size_t)shape[1], 0, PyArray_STRIDE(right->array, 0), PyArray_STRIDE(result.array, 1)};
-    const struct axis depth_axis = {(size_t)PyArray_DIM(x->array, 1), PyArray_STRIDE(x->array, 1), PyArray_STRIDE(right->array, 1), 0};
+    const struct axis left_axis = {(size_t)shape[0], PyArray_STRIDE(x->array, 0), 0,
+                                   PyArray_STRIDE(result.array, 0)};
+    const struct axis right_axis = {(size_t)shape[1], 0, PyArray_STRIDE(right->array, 0),
+                                    PyArray_STRIDE(result.array, 1)};
+    const struct axis depth_axis = {(size_t)PyArray_DIM(x->array, 1), PyArray_STRIDE(x->array, 1),
+                                    PyArray_STRIDE(right->array, 1), 0};
     plan_pairs(&plan, &left_axis, &right_axis, &depth_axis);
     struct reduction reduction = {
         .op = OP_COSINE,
@@ -424,14 +471,17 @@ static PyObject *run_pairs(const char *function, const struct array_argument *x,
     return result_finish(&result, run(&reduction, report, total) == 0);
 }
 
-static PyObject *pairwise(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+static PyObject *pairwise(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                          PyObject *kwnames)
 {
-    static const struct signature signature = {"pairwise", 1, 2, {"x", "y", "eps", "out", "progress", NULL}};
+    static const struct signature signature = {
+        "pairwise", 1, 2, {"x", "y", "eps", "out", "progress", NULL}};
     PyObject *v[MAX_ARGUMENTS], *result = NULL, *report, *context;
     struct array_argument x = {0}, y = {0};
     double eps = 1e-8;
     (void)self;
-    if (parse_arguments(&signature, args, nargs, kwnames, v) < 0 || eps_argument(signature.function, v[2], &eps) < 0) {
+    if (parse_arguments(&signature, args, nargs, kwnames, v) < 0 ||
+        eps_argument(signature.function, v[2], &eps) < 0) {
         return NULL;
     }
     if (is_lazy(v[0]) || (v[1] != NULL && is_lazy(v[1]))) {
@@ -442,8 +492,10 @@ static PyObject *pairwise(PyObject *self, PyObject *const *args, Py_ssize_t narg
     if (progress_open(signature.function, v[4], &report, &context) < 0) {
         return NULL;
     }
-    if (array_argument(signature.function, "x", v[0], &x) == 0 && (self_pairs || array_argument(signature.function, "y", v[1], &y) == 0) &&
-        array_reread(signature.function, &x) == 0 && (self_pairs || array_reread(signature.function, &y) == 0) &&
+    if (array_argument(signature.function, "x", v[0], &x) == 0 &&
+        (self_pairs || array_argument(signature.function, "y", v[1], &y) == 0) &&
+        array_reread(signature.function, &x) == 0 &&
+        (self_pairs || array_reread(signature.function, &y) == 0) &&
         check_rows(signature.function, &x, right) == 0) {
         result = run_pairs(signature.function, &x, right, eps, v[3], report);
     }
@@ -453,8 +505,15 @@ static PyObject *pairwise(PyObject *self, PyObject *const *args, Py_ssize_t narg
     return result;
 }
 
-#define METHOD(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL | METH_KEYWORDS, DOC_##name}
+#define METHOD(name) \
+    {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL | METH_KEYWORDS, DOC_##name}
 
 PyMethodDef similarity_methods[] = {
-    METHOD(cosine_similarity), METHOD(cosine_distance), METHOD(vecdot), METHOD(vector_norm), METHOD(normalize), METHOD(pairwise), {0},
+    METHOD(cosine_similarity),
+    METHOD(cosine_distance),
+    METHOD(vecdot),
+    METHOD(vector_norm),
+    METHOD(normalize),
+    METHOD(pairwise),
+    {0},
 };

@@ -18,8 +18,9 @@ static int call_report(struct without_gil *w)
 }
 
 /*
- * Before CPython 3.14, pthread_exit ends a thread that wants the GIL back while the interpreter shuts down. The pool's workers
- * are then at work for a call whose stack is gone. So such a thread waits for the end of the process, as in 3.14.
+ * Before CPython 3.14, pthread_exit ends a thread that wants the GIL back while the interpreter
+ * shuts down. The pool's workers are then at work for a call whose stack is gone. So such a thread
+ * waits for the end of the process, as in 3.14.
  */
 static void wait_for_the_end(void *unused)
 {
@@ -75,7 +76,8 @@ int progress_open(const char *function, PyObject *progress, PyObject **report, P
         return 0;
     }
     PyObject *module = PyImport_ImportModule("cossim._progress");
-    *context = module == NULL ? NULL : PyObject_CallMethod(module, "reporting", "Os", progress, function);
+    *context =
+        module == NULL ? NULL : PyObject_CallMethod(module, "reporting", "Os", progress, function);
     *report = *context == NULL ? NULL : PyObject_CallMethod(*context, "__enter__", NULL);
     Py_XDECREF(module);
     if (*report == NULL) {
@@ -93,8 +95,9 @@ void progress_close(PyObject *report, PyObject *context)
     }
     PyErr_Fetch(&type, &value, &traceback);
     PyErr_NormalizeException(&type, &value, &traceback);
-    PyObject *result = PyObject_CallMethod(context, "__exit__", "OOO", type == NULL ? Py_None : type, value == NULL ? Py_None : value,
-                                           traceback == NULL ? Py_None : traceback);
+    PyObject *result = PyObject_CallMethod(
+        context, "__exit__", "OOO", type == NULL ? Py_None : type, value == NULL ? Py_None : value,
+        traceback == NULL ? Py_None : traceback);
     if (result == NULL) {
         PyErr_Clear(); /* the error that is set already counts */
     }

@@ -25,7 +25,8 @@ enum compute_type search_compute_type(enum dtype corpus, enum dtype queries);
 void block_plan(const struct search_block *part, struct plan *plan);
 struct reduction block_call(const struct search_block *part, const struct plan *plan);
 
-static inline void add_score(const struct search *s, size_t worker, size_t query, size_t candidate, double score)
+static inline void add_score(const struct search *s, size_t worker, size_t query, size_t candidate,
+                             double score)
 {
     if (!(score < threshold_at(s->result_handler, worker, query))) {
         s->result_handler->add_result(s->result_handler, worker, query, candidate, score);

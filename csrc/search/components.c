@@ -14,7 +14,8 @@ static int64_t root_of(int64_t *parents, int64_t row)
     return row;
 }
 
-static void join(struct result_handler *result_handler, size_t worker, size_t query, size_t candidate, double score)
+static void join(struct result_handler *result_handler, size_t worker, size_t query,
+                 size_t candidate, double score)
 {
     struct components *g = (struct components *)result_handler;
     (void)worker;
@@ -22,16 +23,17 @@ static void join(struct result_handler *result_handler, size_t worker, size_t qu
         return;
     }
     pthread_mutex_lock(&g->lock);
-    const int64_t a = root_of(g->parents, (int64_t)query), b = root_of(g->parents, (int64_t)candidate);
+    const int64_t a = root_of(g->parents, (int64_t)query),
+                  b = root_of(g->parents, (int64_t)candidate);
     g->parents[a > b ? a : b] = a < b ? a : b;
     pthread_mutex_unlock(&g->lock);
 }
 
 int components_init(struct components *g, enum compute_type compute, double limit, int64_t *parents)
 {
-    *g = (struct components){
-        .result_handler = {compute, pool_get_threads(), constant_thresholds(compute, limit), 0, 0, join},
-        .parents = parents};
+    *g = (struct components){.result_handler = {compute, pool_get_threads(),
+                                                constant_thresholds(compute, limit), 0, 0, join},
+                             .parents = parents};
     pthread_mutex_init(&g->lock, NULL);
     return g->result_handler.thresholds == NULL ? -1 : 0;
 }

@@ -12,7 +12,8 @@ struct components {
     pthread_mutex_t lock;
 };
 
-int components_init(struct components *groups, enum compute_type compute, double limit, int64_t *parents);
+int components_init(struct components *groups, enum compute_type compute, double limit,
+                    int64_t *parents);
 void components_free(struct components *groups);
 /* Each row's label: the lowest row of its group. */
 void components_label(size_t rows, int64_t *parents);

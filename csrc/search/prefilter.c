@@ -9,53 +9,56 @@
 #include "search/quantize.h"
 
 enum {
-    CHUNK = 256,           /* corpus rows that stay in the cache while the queries go past */
-    COARSE_CHUNK = 32,     /* the same where there are few queries: rows of floats in L1 */
-    TASK_ROWS = 4096,      /* corpus rows of a task, at the most */
-    TASK_WORK = 1 << 28,   /* multiplications of a task, some 5 ms */
+    CHUNK = 256,         /* corpus rows that stay in the cache while the queries go past */
+    COARSE_CHUNK = 32,   /* the same where there are few queries: rows of floats in L1 */
+    TASK_ROWS = 4096,    /* corpus rows of a task, at the most */
+    TASK_WORK = 1 << 28, /* multiplications of a task, some 5 ms */
     QUEUE_SIZE = 64,
-    MEASURED = 64,         /* queries whose norms are measured at a time */
-    MANY_QUERIES = 64,     /* for so many a worker buffers at the watch chunk by chunk */
-    SURVIVORS_FREE = 1 << 12,   /* scores of their own that are no reason to think of tiles yet */
-    RESCORE_COST = 16,       /* a score of its own takes so many times as long as one of a tile, */
-    GEMM_LEAST_QUERIES = 32,     /* which takes no less time for fewer queries than these */
+    MEASURED = 64,            /* queries whose norms are measured at a time */
+    MANY_QUERIES = 64,        /* for so many a worker buffers at the watch chunk by chunk */
+    SURVIVORS_FREE = 1 << 12, /* scores of their own that are no reason to think of tiles yet */
+    RESCORE_COST = 16,        /* a score of its own takes so many times as long as one of a tile, */
+    GEMM_LEAST_QUERIES = 32,  /* which takes no less time for fewer queries than these */
     BACKOFF_MAX = 64
 };
 
-/* What tiles and scores of their own add to a score in the worst case: the rounding of chains of 32, of the 8 of a block, and of the score. */
+/* What tiles and scores of their own add to a score in the worst case: the rounding of chains of
+ * 32, of the 8 of a block, and of the score. */
 static const double score_error = 48 * 0x1p-24;
 
 /* What a worker has to itself. */
 struct prefilter_worker {
-    size_t survivors;         /* pairs of a task that a first look did not rule out */
-    size_t backoff_left, backoff;  /* tasks to do by tiles before the next look; how many there were of late, while buffers were of no use */
-    struct norms row_norms; /* of a chunk's rows, measured when one of them is scored */
-    uint8_t *measured;   /* [CHUNK] */
-    void *row, *query;   /* one of each, as they go into a product */
+    size_t survivors;             /* pairs of a task that a first look did not rule out */
+    size_t backoff_left, backoff; /* tasks to do by tiles before the next look; how many there were
+                                     of late, while buffers were of no use */
+    struct norms row_norms;       /* of a chunk's rows, measured when one of them is scored */
+    uint8_t *measured;            /* [CHUNK] */
+    void *row, *query;            /* one of each, as they go into a product */
     uint8_t *codes;
     struct code_scale *scales;
-    int32_t *sums;       /* [CODES_QUERIES][CHUNK] */
-    float *dots;         /* [COARSE_QUERIES + 1][COARSE_CHUNK], the last of them squares */
-    uint8_t *keep;       /* [CHUNK] */
-    size_t queued;      /* pairs of a chunk that are to be scored in full, while their rows come from memory */
+    int32_t *sums; /* [CODES_QUERIES][CHUNK] */
+    float *dots;   /* [COARSE_QUERIES + 1][COARSE_CHUNK], the last of them squares */
+    uint8_t *keep; /* [CHUNK] */
+    size_t queued; /* pairs of a chunk that are to be scored in full, while their rows come from
+                      memory */
     struct {
-        uint16_t row;    /* of the chunk */
+        uint16_t row; /* of the chunk */
         uint16_t query;
     } rescore_queue[QUEUE_SIZE];
 };
 
 struct prefilter {
     const struct search *search;
-    struct search_block part;       /* all rows, some queries */
+    struct search_block part; /* all rows, some queries */
     struct plan plan;
     struct reduction call;
     struct pair_scores scores;
-    bool by_codes;          /* or by rows of floats */
+    bool by_codes; /* or by rows of floats */
     struct norms queries;
-    char *query_codes;          /* by_codes: [queries rounded up][depth rounded up] */
+    char *query_codes; /* by_codes: [queries rounded up][depth rounded up] */
     size_t query_codes_step;
     struct code_query *code_queries;
-    float *vectors;         /* otherwise: queries of norm 1, [queries][depth] */
+    float *vectors; /* otherwise: queries of norm 1, [queries][depth] */
     size_t task_rows, task_first;
     char *scratch;
     size_t scratch_of_worker;
@@ -64,11 +67,13 @@ struct prefilter {
 };
 
 /* The full score of one pair, row r of the chunk at `first`, offered. */
-static void rescore(const struct prefilter *l, struct prefilter_worker *w, size_t worker, size_t first, size_t r, size_t query)
+static void rescore(const struct prefilter *l, struct prefilter_worker *w, size_t worker,
+                    size_t first, size_t r, size_t query)
 {
     const size_t row = first + r;
     const struct search *s = l->search;
-    const size_t number = s->first_query + l->part.query + query, candidate = s->first_candidate + row;
+    const size_t number = s->first_query + l->part.query + query,
+                 candidate = s->first_candidate + row;
     union {
         double f64;
         float f32;
@@ -81,10 +86,12 @@ static void rescore(const struct prefilter *l, struct prefilter_worker *w, size_
         w->measured[r] = 1;
     }
     pair_scores_one(&l->scores, &left, &right, &score);
-    add_score(s, worker, number, candidate, l->scores.compute == COMPUTE_F64 ? score.f64 : (double)score.f32);
+    add_score(s, worker, number, candidate,
+              l->scores.compute == COMPUTE_F64 ? score.f64 : (double)score.f32);
 }
 
-static void rescore_queue_flush(const struct prefilter *l, struct prefilter_worker *w, size_t worker, size_t first)
+static void rescore_queue_flush(const struct prefilter *l, struct prefilter_worker *w,
+                                size_t worker, size_t first)
 {
     for (size_t i = 0; i < w->queued; i++) {
         rescore(l, w, worker, first, w->rescore_queue[i].row, w->rescore_queue[i].query);
@@ -93,9 +100,12 @@ static void rescore_queue_flush(const struct prefilter *l, struct prefilter_work
 }
 
 /* Would tiles have been faster for so many pairs? */
-static bool too_many_survivors(const struct prefilter *l, const struct prefilter_worker *w, size_t looked)
+static bool too_many_survivors(const struct prefilter *l, const struct prefilter_worker *w,
+                               size_t looked)
 {
-    return w->survivors > SURVIVORS_FREE + looked * GEMM_LEAST_QUERIES / (RESCORE_COST * smaller(l->part.queries, GEMM_LEAST_QUERIES));
+    return w->survivors >
+           SURVIVORS_FREE + looked * GEMM_LEAST_QUERIES /
+                                (RESCORE_COST * smaller(l->part.queries, GEMM_LEAST_QUERIES));
 }
 
 /* Asks for a row's cache lines, as far as it lies there in one piece. */
@@ -109,7 +119,8 @@ static void prefetch_row(const struct prefilter *l, size_t row)
 }
 
 /* Rows of a chunk that a first look did not rule out for a query. */
-static void queue_survivors(const struct prefilter *l, struct prefilter_worker *w, size_t worker, size_t first, size_t rows, size_t query)
+static void queue_survivors(const struct prefilter *l, struct prefilter_worker *w, size_t worker,
+                            size_t first, size_t rows, size_t query)
 {
     const struct search *s = l->search;
     for (size_t r = 0; r < rows; r += sizeof(uint64_t)) {
@@ -117,7 +128,8 @@ static void queue_survivors(const struct prefilter *l, struct prefilter_worker *
         memcpy(&eight, w->keep + r, sizeof eight);
         for (size_t i = 0; eight != 0 && i < sizeof eight && r + i < rows; i++) {
             if (w->keep[r + i]) {
-                if (l->part.triangle && s->first_candidate + first + r + i >= s->first_query + l->part.query + query) {
+                if (l->part.triangle &&
+                    s->first_candidate + first + r + i >= s->first_query + l->part.query + query) {
                     continue;
                 }
                 w->survivors++;
@@ -132,20 +144,24 @@ static void queue_survivors(const struct prefilter *l, struct prefilter_worker *
     }
 }
 
-/* Which rows' squares a float holds well, with a norm that eps does not clamp: the cosine is then x.v / |x|. */
+/* Which rows' squares a float holds well, with a norm that eps does not clamp: the cosine is then
+ * x.v / |x|. */
 static bool square_is_plain(float square, float eps)
 {
     return square >= 0x1p-80f && square <= 0x1p80f && square > eps * eps * 1.001f;
 }
 
-/* Looks return how many queries they got to: all of them, or fewer where they are of no use. `before`: rows of the task before these. */
-static size_t prefilter_rows(const struct prefilter *l, struct prefilter_worker *w, size_t worker, size_t first, size_t rows, size_t before)
+/* Looks return how many queries they got to: all of them, or fewer where they are of no use.
+ * `before`: rows of the task before these. */
+static size_t prefilter_rows(const struct prefilter *l, struct prefilter_worker *w, size_t worker,
+                             size_t first, size_t rows, size_t before)
 {
     const struct search *s = l->search;
     const size_t depth = l->plan.depth, queries = l->part.queries;
     const double error = COARSE_DOT_ERROR(depth) * 2 + score_error + 0x1p-22;
     const float eps = (float)fmin(s->eps, 0x1p60), *vectors[COARSE_QUERIES];
-    const float *x = (const float *)(l->call.x.data + (ptrdiff_t)first * s->corpus_rows.x), *squares = w->dots + COARSE_QUERIES * COARSE_CHUNK;
+    const float *x = (const float *)(l->call.x.data + (ptrdiff_t)first * s->corpus_rows.x),
+                *squares = w->dots + COARSE_QUERIES * COARSE_CHUNK;
     for (size_t query = 0, count; query < queries; query += count) {
         if (too_many_survivors(l, w, before * queries + rows * query)) {
             return query;
@@ -154,13 +170,17 @@ static size_t prefilter_rows(const struct prefilter *l, struct prefilter_worker 
         for (size_t q = 0; q < count; q++) {
             vectors[q] = l->vectors + (query + q) * depth;
         }
-        kernels_current()->sums->coarse_dots(w->dots, w->dots + COARSE_QUERIES * COARSE_CHUNK, x, s->corpus_rows.x, rows, vectors, count, depth);
+        kernels_current()->sums->coarse_dots(w->dots, w->dots + COARSE_QUERIES * COARSE_CHUNK, x,
+                                             s->corpus_rows.x, rows, vectors, count, depth);
         for (size_t q = 0; q < count; q++) {
-            const float limit = (float)(threshold_at(s->result_handler, worker, s->first_query + l->part.query + query + q) - error);
+            const float limit = (float)(threshold_at(s->result_handler, worker,
+                                                     s->first_query + l->part.query + query + q) -
+                                        error);
             const float *dots = w->dots + q * rows;
             unsigned any = 0;
             for (size_t r = 0; r < rows; r++) {
-                w->keep[r] = !(dots[r] < limit * sqrtf(squares[r])) | !square_is_plain(squares[r], eps);
+                w->keep[r] =
+                    !(dots[r] < limit * sqrtf(squares[r])) | !square_is_plain(squares[r], eps);
                 any |= w->keep[r];
             }
             if (any != 0) {
@@ -175,13 +195,15 @@ static size_t prefilter_rows(const struct prefilter *l, struct prefilter_worker 
 static void prefetch_codes(const struct prefilter *l, size_t first, size_t part, size_t parts)
 {
     const size_t depth = l->plan.depth, rows = l->part.rows;
-    const size_t from = smaller(rows, first + CHUNK * part / parts) * depth, end = smaller(rows, first + CHUNK * (part + 1) / parts) * depth;
+    const size_t from = smaller(rows, first + CHUNK * part / parts) * depth,
+                 end = smaller(rows, first + CHUNK * (part + 1) / parts) * depth;
     for (size_t at = from; at < end; at += SCRATCH_ALIGN) {
         __builtin_prefetch(l->search->codes->codes + at);
     }
 }
 
-static size_t prefilter_codes(const struct prefilter *l, struct prefilter_worker *w, size_t worker, size_t first, size_t rows, size_t before)
+static size_t prefilter_codes(const struct prefilter *l, struct prefilter_worker *w, size_t worker,
+                              size_t first, size_t rows, size_t before)
 {
     const struct search *s = l->search;
     const struct sq8_kernels *kernels = kernels_current()->codes;
@@ -196,7 +218,9 @@ static size_t prefilter_codes(const struct prefilter *l, struct prefilter_worker
     }
     /* in a triangle the queries whose numbers are all below those of the rows have no pairs here */
     const size_t number = s->first_candidate + first, lowest = s->first_query + l->part.query;
-    const size_t begin = l->part.triangle && number > lowest ? smaller(number - lowest, queries) / CODES_QUERIES * CODES_QUERIES : 0;
+    const size_t begin = l->part.triangle && number > lowest
+                             ? smaller(number - lowest, queries) / CODES_QUERIES * CODES_QUERIES
+                             : 0;
     for (size_t query = begin, count; query < queries; query += count) {
         const void *factors[CODES_QUERIES];
         if (too_many_survivors(l, w, before * queries + rows * query)) {
@@ -207,13 +231,15 @@ static size_t prefilter_codes(const struct prefilter *l, struct prefilter_worker
             prefetch_codes(l, first + CHUNK, (query - begin) / CODES_QUERIES,
                            size_parts(queries - begin, CODES_QUERIES));
         }
-        for (size_t q = 0; q < CODES_QUERIES; q++) { /* those that are not there are the first again */
+        for (size_t q = 0; q < CODES_QUERIES;
+             q++) { /* those that are not there are the first again */
             factors[q] = l->query_codes + (query + (q < count ? q : 0)) * l->query_codes_step;
         }
         kernels->sums(w->sums, CHUNK, codes, depth, rows, factors, count, depth);
         for (size_t q = 0; q < count; q++) {
             struct code_query bounds = l->code_queries[query + q];
-            bounds.limit = (float)threshold_at(s->result_handler, worker, s->first_query + l->part.query + query + q);
+            bounds.limit = (float)threshold_at(s->result_handler, worker,
+                                               s->first_query + l->part.query + query + q);
             if (kernels->select(w->keep, w->sums + q * CHUNK, scales, rows, &bounds)) {
                 queue_survivors(l, w, worker, first, rows, query + q);
             }
@@ -223,7 +249,8 @@ static size_t prefilter_codes(const struct prefilter *l, struct prefilter_worker
 }
 
 /* Scores a task's rows from `first` on by tiles, for the queries from `query` on. */
-static void score_rest_by_gemm(struct prefilter *l, size_t worker, size_t first, size_t rows, size_t query)
+static void score_rest_by_gemm(struct prefilter *l, size_t worker, size_t first, size_t rows,
+                               size_t query)
 {
     struct search_block part = l->part;
     part.row = first;
@@ -236,7 +263,8 @@ static void score_rest_by_gemm(struct prefilter *l, size_t worker, size_t first,
     }
 }
 
-/* Pairs of rows from .. end-1 with the part's queries; in a triangle those with a candidate not above the query. */
+/* Pairs of rows from .. end-1 with the part's queries; in a triangle those with a candidate not
+ * above the query. */
 static size_t pairs_of(const struct search_block *p, size_t from, size_t end)
 {
     size_t pairs = (end - from) * p->queries;
@@ -250,8 +278,10 @@ static size_t pairs_of(const struct search_block *p, size_t from, size_t end)
 static void prefilter_task(void *context, size_t task, size_t worker)
 {
     struct prefilter *l = context;
-    struct prefilter_worker *w = (struct prefilter_worker *)(l->scratch + worker * l->scratch_of_worker);
-    const size_t from = l->task_first + task * l->task_rows, end = smaller(l->part.rows, from + l->task_rows);
+    struct prefilter_worker *w =
+        (struct prefilter_worker *)(l->scratch + worker * l->scratch_of_worker);
+    const size_t from = l->task_first + task * l->task_rows,
+                 end = smaller(l->part.rows, from + l->task_rows);
     size_t first = from;
     if (atomic_load_explicit(&l->status, memory_order_relaxed) < 0) {
         return;
@@ -259,10 +289,13 @@ static void prefilter_task(void *context, size_t task, size_t worker)
     if (w->backoff_left == 0) {
         bool pays = true;
         w->survivors = 0;
-        for (size_t rows; first < end && pays && !(l->part.queries >= MANY_QUERIES && cancel_poll_here()); first += rows) {
+        for (size_t rows;
+             first < end && pays && !(l->part.queries >= MANY_QUERIES && cancel_poll_here());
+             first += rows) {
             rows = smaller(l->by_codes ? CHUNK : COARSE_CHUNK, end - first);
             memset(w->measured, 0, CHUNK);
-            const size_t done = (l->by_codes ? prefilter_codes : prefilter_rows)(l, w, worker, first, rows, first - from);
+            const size_t done = (l->by_codes ? prefilter_codes : prefilter_rows)(
+                l, w, worker, first, rows, first - from);
             rescore_queue_flush(l, w, worker, first);
             if (done < l->part.queries) {
                 pays = false;
@@ -288,7 +321,8 @@ static bool unit_query(const struct prefilter *l, size_t query, void *buffer, fl
     bool finite = true;
     pair_scores_find_rows(s, s->symmetric ? SIDE_X : SIDE_Y, &l->queries.exponent[query], &wanted);
     for (size_t k = 0; k < l->plan.depth; k++) {
-        const double element = s->product == COMPUTE_F64 ? ((const double *)row)[k] : (double)((const float *)row)[k];
+        const double element =
+            s->product == COMPUTE_F64 ? ((const double *)row)[k] : (double)((const float *)row)[k];
         to[k] = (float)(s->compute == COMPUTE_F32 ? element * weight : element / weight);
         finite = finite && isfinite(to[k]);
     }
@@ -297,17 +331,20 @@ static bool unit_query(const struct prefilter *l, size_t query, void *buffer, fl
 
 static void prepare_queries(struct prefilter *l)
 {
-    struct prefilter_worker *w = (struct prefilter_worker *)l->scratch; /* whose buffers nobody needs yet */
+    struct prefilter_worker *w =
+        (struct prefilter_worker *)l->scratch; /* whose buffers nobody needs yet */
     for (size_t query = 0; query < l->part.queries && !cancel_poll(l->search->token, 0); query++) {
         const struct norms norms = {l->queries.weight + query, l->queries.exponent + query};
         if (query % MEASURED == 0) {
             pair_scores_measure(&l->scores, l->scores.symmetric ? SIDE_X : SIDE_Y, 0, query,
-                           smaller(MEASURED, l->part.queries - query), &norms);
+                                smaller(MEASURED, l->part.queries - query), &norms);
         }
         float *direction = l->by_codes ? l->vectors : l->vectors + query * l->plan.depth;
         const bool finite = unit_query(l, query, w->query, direction);
         if (l->by_codes) {
-            l->code_queries[query] = quantize_query(direction, finite, l->plan.depth, l->query_codes + query * l->query_codes_step, l->query_codes_step);
+            l->code_queries[query] =
+                quantize_query(direction, finite, l->plan.depth,
+                               l->query_codes + query * l->query_codes_step, l->query_codes_step);
         }
     }
 }
@@ -316,20 +353,25 @@ static void prepare_queries(struct prefilter *l)
  * of CODES_DEPTH elements. */
 static int plan_scratch(struct prefilter *l, char **block)
 {
-    const size_t queries = l->part.queries, depth = l->plan.depth, row = scratch_round(depth * (sizeof(double) + sizeof(float)));
+    const size_t queries = l->part.queries, depth = l->plan.depth,
+                 row = scratch_round(depth * (sizeof(double) + sizeof(float)));
     const size_t rounded = size_parts(queries, CODES_QUERIES) * CODES_QUERIES;
     const size_t padded = size_parts(depth, CODES_PADDING) * CODES_PADDING;
     l->query_codes_step = padded * kernels_current()->codes->query_code_size;
     const size_t norms = scratch_round((queries + COSINE_PADDING) * (sizeof(double) + sizeof(int)));
     const size_t factors = l->by_codes ? scratch_round(rounded * l->query_codes_step) : 0;
-    const size_t code_queries = l->by_codes ? scratch_round(rounded * sizeof(struct code_query)) : 0;
+    const size_t code_queries =
+        l->by_codes ? scratch_round(rounded * sizeof(struct code_query)) : 0;
     const size_t vectors = scratch_round((l->by_codes ? 1 : queries) * depth * sizeof(float));
     const size_t codes = l->by_codes && l->search->codes == NULL ? scratch_round(CHUNK * depth) : 0;
     const size_t row_norms = scratch_round(CHUNK * (sizeof(double) + sizeof(int)));
-    const size_t buffers = scratch_round(CHUNK * sizeof(struct code_scale)) + scratch_round(CODES_QUERIES * CHUNK * sizeof(int32_t)) + 2 * CHUNK;
-    l->scratch_of_worker = scratch_round(sizeof(struct prefilter_worker)) + row_norms + 2 * row + codes + buffers +
+    const size_t buffers = scratch_round(CHUNK * sizeof(struct code_scale)) +
+                           scratch_round(CODES_QUERIES * CHUNK * sizeof(int32_t)) + 2 * CHUNK;
+    l->scratch_of_worker = scratch_round(sizeof(struct prefilter_worker)) + row_norms + 2 * row +
+                           codes + buffers +
                            scratch_round((COARSE_QUERIES + 1) * COARSE_CHUNK * sizeof(float));
-    char *at = *block = scratch_alloc(norms + factors + code_queries + vectors + l->workers * l->scratch_of_worker);
+    char *at = *block =
+        scratch_alloc(norms + factors + code_queries + vectors + l->workers * l->scratch_of_worker);
     if (at == NULL) {
         return -1;
     }
@@ -369,7 +411,9 @@ int prefilter(const struct search *s, const struct search_block *part, size_t fi
     const size_t tasks = size_parts(rows, l.task_rows);
     const int threads =
         thread_count_for(size_product_or_max(rows, part->queries), l.plan.depth, GRAIN_GEMM);
-    l.workers = smaller((size_t)(threads < s->result_handler->workers ? threads : s->result_handler->workers), tasks);
+    l.workers = smaller(
+        (size_t)(threads < s->result_handler->workers ? threads : s->result_handler->workers),
+        tasks);
     if (plan_scratch(&l, &block) < 0) {
         return -1;
     }

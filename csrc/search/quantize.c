@@ -8,7 +8,8 @@
 
 enum { ROWS_OF_TASK = 256 };
 
-void quantize_rows(const struct pair_scores *s, size_t first, size_t rows, uint8_t *codes, struct code_scale *scales, void *buffer)
+void quantize_rows(const struct pair_scores *s, size_t first, size_t rows, uint8_t *codes,
+                   struct code_scale *scales, void *buffer)
 {
     const struct sq8_kernels *kernels = kernels_current()->codes;
     const size_t depth = s->plan->depth;
@@ -30,18 +31,23 @@ void quantize_rows(const struct pair_scores *s, size_t first, size_t rows, uint8
         float *near = (float *)((double *)buffer + depth);
         double largest = 0.0;
         for (size_t k = 0; k < depth; k++) {
-            const double magnitude = fabs(s->product == COMPUTE_F64 ? ((const double *)row)[k] : (double)((const float *)row)[k]);
+            const double magnitude =
+                fabs(s->product == COMPUTE_F64 ? ((const double *)row)[k]
+                                               : (double)((const float *)row)[k]);
             largest = magnitude > largest || isnan(magnitude) ? magnitude : largest;
         }
         const int exponent = largest > 0.0 && isfinite(largest) ? ilogb(largest) : 0;
         for (size_t k = 0; k < depth; k++) {
-            near[k] = (float)ldexp(s->product == COMPUTE_F64 ? ((const double *)row)[k] : (double)((const float *)row)[k], -exponent);
+            near[k] = (float)ldexp(s->product == COMPUTE_F64 ? ((const double *)row)[k]
+                                                             : (double)((const float *)row)[k],
+                                   -exponent);
         }
         kernels->quantize(to, &scales[r], near, (float)fmin(ldexp(eps, -exponent), 0x1p120), depth);
     }
 }
 
-struct code_query quantize_query(const float *direction, bool finite, size_t depth, void *to, size_t bytes)
+struct code_query quantize_query(const float *direction, bool finite, size_t depth, void *to,
+                                 size_t bytes)
 {
     const struct sq8_kernels *kernels = kernels_current()->codes;
     double largest = 0.0, square = 0.0, sum = 0.0;
@@ -51,7 +57,9 @@ struct code_query quantize_query(const float *direction, bool finite, size_t dep
     }
     const double scale = (double)(float)(largest / kernels->query_code_max);
     for (size_t k = 0; finite && scale > 0.0 && k < depth; k++) {
-        const double most = kernels->query_code_max, factor = fmax(-most, fmin(most, rint(direction[k] / scale))), rest = direction[k] - factor * scale;
+        const double most = kernels->query_code_max,
+                     factor = fmax(-most, fmin(most, rint(direction[k] / scale))),
+                     rest = direction[k] - factor * scale;
         if (kernels->query_code_size == sizeof(int8_t)) {
             ((int8_t *)to)[k] = (int8_t)factor;
         } else {
@@ -77,13 +85,15 @@ static void quantize_task(void *context, size_t task, size_t worker)
 {
     const struct encoding *e = context;
     const size_t first = task * ROWS_OF_TASK, rows = smaller(ROWS_OF_TASK, e->scores.left - first);
-    quantize_rows(&e->scores, first, rows, e->codes + first * e->scores.plan->depth, e->scales + first, e->buffers + worker * e->buffer);
+    quantize_rows(&e->scores, first, rows, e->codes + first * e->scores.plan->depth,
+                  e->scales + first, e->buffers + worker * e->buffer);
     progress_add(e->token, rows);
 }
 
 int search_quantize(const struct search *s, uint8_t *codes, struct code_scale *scales)
 {
-    struct search_block part = {.search = s, .rows = s->corpus_rows.size, .queries = 1, .only = (size_t)ANY_WORKER};
+    struct search_block part = {
+        .search = s, .rows = s->corpus_rows.size, .queries = 1, .only = (size_t)ANY_WORKER};
     struct plan plan;
     struct encoding e = {.codes = codes, .scales = scales, .token = s->token};
     block_plan(&part, &plan);

@@ -21,7 +21,8 @@ struct pair_list {
     _Alignas(SCRATCH_ALIGN) struct pair_block *blocks; /* the newest first */
 };
 
-static void add_result(struct result_handler *result_handler, size_t worker, size_t query, size_t candidate, double score)
+static void add_result(struct result_handler *result_handler, size_t worker, size_t query,
+                       size_t candidate, double score)
 {
     struct range_result *p = (struct range_result *)result_handler;
     if (!(score == score) || atomic_load_explicit(&p->no_memory, memory_order_relaxed) ||
@@ -39,16 +40,18 @@ static void add_result(struct result_handler *result_handler, size_t worker, siz
         fresh->count = 0;
         block = p->lists[worker].blocks = fresh;
     }
-    const int64_t i = (int64_t)(p->swapped_sides ? candidate : query), j = (int64_t)(p->swapped_sides ? query : candidate);
+    const int64_t i = (int64_t)(p->swapped_sides ? candidate : query),
+                  j = (int64_t)(p->swapped_sides ? query : candidate);
     block->pairs[block->count++] = (struct pair){i, j, score};
 }
 
 int range_init(struct range_result *p, enum compute_type compute, double limit, size_t most)
 {
     const int threads = pool_get_threads();
-    *p = (struct range_result){.result_handler = {compute, threads, constant_thresholds(compute, limit), 0, 0, add_result},
-                        .most = most,
-                        .workers = (size_t)threads};
+    *p = (struct range_result){
+        .result_handler = {compute, threads, constant_thresholds(compute, limit), 0, 0, add_result},
+        .most = most,
+        .workers = (size_t)threads};
     p->lists = scratch_alloc(p->workers * sizeof *p->lists);
     for (size_t i = 0; p->lists != NULL && i < p->workers; i++) {
         p->lists[i].blocks = NULL;
@@ -72,7 +75,8 @@ void range_free(struct range_result *p)
     scratch_free(p->result_handler.thresholds);
 }
 
-/* Where each of the numbers below `size` starts in a sorted list, from how often it comes: counts[n + 1] of n. */
+/* Where each of the numbers below `size` starts in a sorted list, from how often it comes: counts[n
+ * + 1] of n. */
 static void starts_of(size_t *counts, size_t size)
 {
     for (size_t n = 1; n <= size; n++) {
@@ -81,7 +85,8 @@ static void starts_of(size_t *counts, size_t size)
 }
 
 /* By counting: first by j, then, keeping that order, by i. */
-int range_store(const struct range_result *p, size_t rows, size_t columns, int64_t *i, int64_t *j, void *values, struct cancel_token *token)
+int range_store(const struct range_result *p, size_t rows, size_t columns, int64_t *i, int64_t *j,
+                void *values, struct cancel_token *token)
 {
     const size_t count = atomic_load(&p->count),
                  places = size_sum_or_max(size_sum_or_max(rows, columns), 2);
@@ -97,7 +102,8 @@ int range_store(const struct range_result *p, size_t rows, size_t columns, int64
         of_i[n] = 0;
     }
     for (size_t w = 0; w < p->workers; w++) {
-        for (const struct pair_block *block = p->lists[w].blocks; block != NULL && !cancel_poll(token, 0); block = block->next) {
+        for (const struct pair_block *block = p->lists[w].blocks;
+             block != NULL && !cancel_poll(token, 0); block = block->next) {
             for (size_t n = 0; n < block->count; n++) {
                 of_i[block->pairs[n].i + 1]++;
                 of_j[block->pairs[n].j + 1]++;
@@ -107,7 +113,8 @@ int range_store(const struct range_result *p, size_t rows, size_t columns, int64
     starts_of(of_i, rows);
     starts_of(of_j, columns);
     for (size_t w = 0; w < p->workers; w++) {
-        for (const struct pair_block *block = p->lists[w].blocks; block != NULL && !cancel_poll(token, 0); block = block->next) {
+        for (const struct pair_block *block = p->lists[w].blocks;
+             block != NULL && !cancel_poll(token, 0); block = block->next) {
             for (size_t n = 0; n < block->count; n++) {
                 by_j[of_j[block->pairs[n].j]++] = block->pairs[n];
             }

@@ -11,7 +11,8 @@ enum {
 
 static bool rows_are_floats(const struct search *s)
 {
-    return s->corpus.dtype == DTYPE_F32 && operand_in_place(&s->corpus) && (s->depth.x == sizeof(float) || s->depth.size == 1);
+    return s->corpus.dtype == DTYPE_F32 && operand_in_place(&s->corpus) &&
+           (s->depth.x == sizeof(float) || s->depth.size == 1);
 }
 
 static int search_queries(const struct search *s, struct search_block *part, bool prefilter_pays)
@@ -22,12 +23,17 @@ static int search_queries(const struct search *s, struct search_block *part, boo
     const int status = part->rows == 0 ? 0 : score_block(part, s->token);
     const size_t first = part->rows;
     part->rows = rows;
-    return status < 0 || first == rows || cancel_requested(s->token) ? status : prefilter(s, part, first, !few);
+    return status < 0 || first == rows || cancel_requested(s->token)
+               ? status
+               : prefilter(s, part, first, !few);
 }
 
 int search(const struct search *s)
 {
-    struct search_block part = {.search = s, .rows = s->corpus_rows.size, .queries = s->query_rows.size, .only = (size_t)ANY_WORKER};
+    struct search_block part = {.search = s,
+                                .rows = s->corpus_rows.size,
+                                .queries = s->query_rows.size,
+                                .only = (size_t)ANY_WORKER};
     struct plan plan;
     struct pair_scores scores;
     if (part.rows == 0 || part.queries == 0) {
@@ -37,12 +43,14 @@ int search(const struct search *s)
     const struct reduction call = block_call(&part, &plan);
     pair_scores_init(&scores, &call);
     const size_t queries = s->query_rows.size;
-    const bool prefilter_pays = s->depth.size >= SHALLOW && s->depth.size <= CODES_DEPTH && !s->mirrored;
+    const bool prefilter_pays =
+        s->depth.size >= SHALLOW && s->depth.size <= CODES_DEPTH && !s->mirrored;
     if (scores.symmetric && s->self && !prefilter_pays) {
         return score_block(&part, s->token);
     }
     part.triangle = scores.symmetric && s->self;
-    for (part.query = 0; part.query < queries && !cancel_requested(s->token); part.query += QUERIES_AT_ONCE) {
+    for (part.query = 0; part.query < queries && !cancel_requested(s->token);
+         part.query += QUERIES_AT_ONCE) {
         part.queries = smaller(QUERIES_AT_ONCE, queries - part.query);
         part.rows = part.triangle ? part.query + part.queries : s->corpus_rows.size;
         const int status = search_queries(s, &part, prefilter_pays);

@@ -7,14 +7,16 @@
 #include "search/topk.h"
 
 /*
- * Queries share turns; one for each would only take memory. Up to so many entries are kept in order, best first: moving some of
- * them takes half the time of a heap's unforeseeable steps. More are a heap, the worst first.
+ * Queries share turns; one for each would only take memory. Up to so many entries are kept in
+ * order, best first: moving some of them takes half the time of a heap's unforeseeable steps. More
+ * are a heap, the worst first.
  */
 enum { LOCKS = 256, SORTED = 256 };
 
 /*
- * Entries in order: by falling score, NaN behind all numbers, equal ones by rising index; -1, for none, is last. Functions of a heap
- * are made once for each type of scores: `work` is a constant where they are called.
+ * Entries in order: by falling score, NaN behind all numbers, equal ones by rising index; -1, for
+ * none, is last. Functions of a heap are made once for each type of scores: `work` is a constant
+ * where they are called.
  */
 static inline bool is_better(double score, int64_t index, double other, int64_t other_index)
 {
@@ -40,7 +42,8 @@ struct heap {
 
 static inline double value_at(const struct heap *h, size_t at)
 {
-    return h->compute == COMPUTE_F64 ? ((const double *)h->values)[at] : (double)((const float *)h->values)[at];
+    return h->compute == COMPUTE_F64 ? ((const double *)h->values)[at]
+                                     : (double)((const float *)h->values)[at];
 }
 
 static inline void put(const struct heap *h, size_t at, double value, int64_t index)
@@ -53,8 +56,10 @@ static inline void put(const struct heap *h, size_t at, double value, int64_t in
     h->indices[at] = index;
 }
 
-/* An entry takes the root's place and sinks to where it belongs: no entry is better than those below it. */
-static inline __attribute__((always_inline)) void sift_down(const struct heap *h, double value, int64_t index)
+/* An entry takes the root's place and sinks to where it belongs: no entry is better than those
+ * below it. */
+static inline __attribute__((always_inline)) void sift_down(const struct heap *h, double value,
+                                                            int64_t index)
 {
     size_t at = 0;
     for (size_t child; (child = 2 * at + 1) < h->size; at = child) {
@@ -71,7 +76,8 @@ static inline __attribute__((always_inline)) void sift_down(const struct heap *h
 }
 
 /* The last entry of those in order goes, and a better one comes in where it belongs. */
-static inline __attribute__((always_inline)) void insert(const struct heap *h, double value, int64_t index)
+static inline __attribute__((always_inline)) void insert(const struct heap *h, double value,
+                                                         int64_t index)
 {
     const size_t last = h->size - 1, size = compute_size(h->compute);
     size_t at = 0;
@@ -99,7 +105,8 @@ static inline __attribute__((always_inline)) void insert(const struct heap *h, d
 /* The worst entry goes. */
 static void replace_worst(const struct heap *h, double value, int64_t index)
 {
-    const struct heap f64 = {COMPUTE_F64, h->size, h->values, h->indices}, f32 = {COMPUTE_F32, h->size, h->values, h->indices};
+    const struct heap f64 = {COMPUTE_F64, h->size, h->values, h->indices},
+                      f32 = {COMPUTE_F32, h->size, h->values, h->indices};
     if (h->size <= SORTED && h->compute == COMPUTE_F64) {
         insert(&f64, value, index);
     } else if (h->size <= SORTED) {
@@ -116,9 +123,11 @@ static size_t place_of_worst(const struct heap *h)
     return h->size <= SORTED ? h->size - 1 : 0;
 }
 
-static struct heap heap_of(enum compute_type compute, size_t k, void *values, int64_t *indices, size_t query)
+static struct heap heap_of(enum compute_type compute, size_t k, void *values, int64_t *indices,
+                           size_t query)
 {
-    return (struct heap){compute, k, (char *)values + query * k * compute_size(compute), indices + query * k};
+    return (struct heap){compute, k, (char *)values + query * k * compute_size(compute),
+                         indices + query * k};
 }
 
 /* What a score must reach to be of use. */
@@ -137,7 +146,8 @@ static void set_threshold(const struct result_handler *f, size_t worker, size_t 
     }
 }
 
-static void add_result(struct result_handler *result_handler, size_t worker, size_t query, size_t candidate, double score)
+static void add_result(struct result_handler *result_handler, size_t worker, size_t query,
+                       size_t candidate, double score)
 {
     struct topk *t = (struct topk *)result_handler;
     const struct heap h = heap_of(result_handler->compute, t->k, t->values, t->indices, query);
@@ -155,7 +165,8 @@ static void add_result(struct result_handler *result_handler, size_t worker, siz
     }
 }
 
-int topk_init(struct topk *t, enum compute_type compute, size_t queries, size_t k, void *values, int64_t *indices)
+int topk_init(struct topk *t, enum compute_type compute, size_t queries, size_t k, void *values,
+              int64_t *indices)
 {
     const int threads = pool_get_threads();
     const size_t workers = (size_t)threads, step = size_sum_or_max(queries, SELECT_PADDING);
@@ -164,8 +175,8 @@ int topk_init(struct topk *t, enum compute_type compute, size_t queries, size_t 
                        .values = values,
                        .indices = indices,
                        .shared = workers > 1};
-    t->result_handler.thresholds =
-        scratch_alloc(size_product_or_max(size_product_or_max(workers, step), compute_size(compute)));
+    t->result_handler.thresholds = scratch_alloc(
+        size_product_or_max(size_product_or_max(workers, step), compute_size(compute)));
     t->locks = scratch_alloc(LOCKS * sizeof(pthread_mutex_t));
     if (t->result_handler.thresholds == NULL || t->locks == NULL) {
         topk_free(t);
@@ -177,7 +188,8 @@ int topk_init(struct topk *t, enum compute_type compute, size_t queries, size_t 
     for (size_t worker = 0; worker < workers; worker++) {
         for (size_t query = 0; query < step; query++) {
             const struct heap h = heap_of(compute, k, values, indices, query < queries ? query : 0);
-            set_threshold(&t->result_handler, worker, query, query < queries ? threshold_of(&h) : INFINITY);
+            set_threshold(&t->result_handler, worker, query,
+                          query < queries ? threshold_of(&h) : INFINITY);
         }
     }
     return 0;
@@ -211,7 +223,8 @@ static void sort_query(void *context, size_t query, size_t worker)
     }
 }
 
-void topk_sort(enum compute_type compute, size_t queries, size_t k, void *values, int64_t *indices, struct cancel_token *token)
+void topk_sort(enum compute_type compute, size_t queries, size_t k, void *values, int64_t *indices,
+               struct cancel_token *token)
 {
     struct topk_sorting s = {compute, k, values, indices};
     if (k > SORTED) {

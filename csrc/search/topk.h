@@ -16,10 +16,13 @@ struct topk {
     pthread_mutex_t *locks;
 };
 
-/* Ready to go on from what an earlier search left in values and indices; NaN and -1 where there is nothing yet. */
-int topk_init(struct topk *topk, enum compute_type compute, size_t queries, size_t k, void *values, int64_t *indices);
+/* Ready to go on from what an earlier search left in values and indices; NaN and -1 where there is
+ * nothing yet. */
+int topk_init(struct topk *topk, enum compute_type compute, size_t queries, size_t k, void *values,
+              int64_t *indices);
 void topk_free(struct topk *topk);
 /* Brings each query's entries in order, best first. */
-void topk_sort(enum compute_type compute, size_t queries, size_t k, void *values, int64_t *indices, struct cancel_token *token);
+void topk_sort(enum compute_type compute, size_t queries, size_t k, void *values, int64_t *indices,
+               struct cancel_token *token);
 
 #endif

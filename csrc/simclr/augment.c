@@ -1,4 +1,5 @@
-/* Views of images: each is read through its own affine map, from a copy with a margin of zeros, so that no pixel asks where it is. */
+/* Views of images: each is read through its own affine map, from a copy with a margin of zeros, so
+ * that no pixel asks where it is. */
 #include "simclr/augment.h"
 
 #include <stdbool.h>
@@ -10,8 +11,8 @@
 #include "vectors/reduce.h"
 
 enum {
-    MARGIN = 2,         /* zeros on each side of an image; see within() */
-    COLUMNS = 256,      /* of a row of a view, whose places are found at a time */
+    MARGIN = 2,      /* zeros on each side of an image; see within() */
+    COLUMNS = 256,   /* of a row of a view, whose places are found at a time */
     PIXEL_COST = 16, /* in the multiplications of thread_count_for */
 };
 
@@ -22,15 +23,17 @@ struct augmentation {
     char *padded;                      /* an image a worker; its margins stay as they are */
 };
 
-/* Where pixels of a row of a view lie in the padded image: the pixel up and left, and how far on from it. */
+/* Where pixels of a row of a view lie in the padded image: the pixel up and left, and how far on
+ * from it. */
 struct places {
     int32_t row[COLUMNS], column[COLUMNS];
     double down[COLUMNS], right[COLUMNS];
 };
 
 /*
- * Places outside are moved to 2 before the first pixel or 1 behind the last, where all neighbours are zeros: a NaN at the edge
- * is not to show there. A place that is itself NaN, of a map beyond the range of doubles, is outside.
+ * Places outside are moved to 2 before the first pixel or 1 behind the last, where all neighbours
+ * are zeros: a NaN at the edge is not to show there. A place that is itself NaN, of a map beyond
+ * the range of doubles, is outside.
  */
 static inline double within(double at, double size)
 {
@@ -39,7 +42,8 @@ static inline double within(double at, double size)
 }
 
 /* One coordinate of n places, the first of which is at `start`. */
-static inline void find(double start, double step, double size, size_t n, int32_t *before, double *on)
+static inline void find(double start, double step, double size, size_t n, int32_t *before,
+                        double *on)
 {
     for (int32_t i = 0; i < (int32_t)n; i++) {
         const double at = within(start + step * (double)i, size) + MARGIN;
@@ -48,7 +52,8 @@ static inline void find(double start, double step, double size, size_t n, int32_
     }
 }
 
-static void find_places(const struct augment *call, const struct affine *map, size_t y, size_t x, size_t n, struct places *places)
+static void find_places(const struct augment *call, const struct affine *map, size_t y, size_t x,
+                        size_t n, struct places *places)
 {
     const double start_x = map->x[0] * (double)x + map->x[1] * (double)y + map->x[2];
     const double start_y = map->y[0] * (double)x + map->y[1] * (double)y + map->y[2];
@@ -56,39 +61,42 @@ static void find_places(const struct augment *call, const struct affine *map, si
     find(start_y, map->y[0], (double)call->height, n, places->row, places->down);
 }
 
-#define AUGMENT_LOOPS(type)                                                                                             \
-    static void sample_##type(const type *padded, size_t width, const struct places *places, size_t n, type *view)      \
-    {                                                                                                                   \
-        for (size_t i = 0; i < n; i++) {                                                                                \
-            const type *upper = padded + (size_t)places->row[i] * width + (size_t)places->column[i];                    \
-            const type *lower = upper + width;                                                                          \
-            const type right = (type)places->right[i], down = (type)places->down[i];                                    \
-            const type above = upper[0] + right * (upper[1] - upper[0]);                                                \
-            const type below = lower[0] + right * (lower[1] - lower[0]);                                                \
-            view[i] = above + down * (below - above);                                                                   \
-        }                                                                                                               \
-    }                                                                                                                   \
-                                                                                                                        \
-    static void add_##type(type deviation, const float *numbers, size_t n, type *view)                                  \
-    {                                                                                                                   \
-        for (size_t i = 0; i < n; i++) {                                                                                \
-            view[i] += deviation * (type)numbers[i];                                                                    \
-        }                                                                                                               \
-    }                                                                                                                   \
-                                                                                                                        \
-    /* NaN stays. */                                                                                                    \
-    static void clip_##type(type low, type high, size_t n, type *view)                                                  \
-    {                                                                                                                   \
-        for (size_t i = 0; i < n; i++) {                                                                                \
-            const type raised = low > view[i] ? low : view[i];                                                          \
-            view[i] = high < raised ? high : raised;                                                                    \
-        }                                                                                                               \
+#define AUGMENT_LOOPS(type) \
+    static void sample_##type(const type *padded, size_t width, const struct places *places, \
+                              size_t n, type *view) \
+    { \
+        for (size_t i = 0; i < n; i++) { \
+            const type *upper = \
+                padded + (size_t)places->row[i] * width + (size_t)places->column[i]; \
+            const type *lower = upper + width; \
+            const type right = (type)places->right[i], down = (type)places->down[i]; \
+            const type above = upper[0] + right * (upper[1] - upper[0]); \
+            const type below = lower[0] + right * (lower[1] - lower[0]); \
+            view[i] = above + down * (below - above); \
+        } \
+    } \
+\
+    static void add_##type(type deviation, const float *numbers, size_t n, type *view) \
+    { \
+        for (size_t i = 0; i < n; i++) { \
+            view[i] += deviation * (type)numbers[i]; \
+        } \
+    } \
+\
+    /* NaN stays. */ \
+    static void clip_##type(type low, type high, size_t n, type *view) \
+    { \
+        for (size_t i = 0; i < n; i++) { \
+            const type raised = low > view[i] ? low : view[i]; \
+            view[i] = high < raised ? high : raised; \
+        } \
     }
 AUGMENT_LOOPS(float)
 AUGMENT_LOOPS(double)
 
 /* The function of the loops for this call's type, with pointers to its elements. */
-#define LOOP(call, name, ...) ((call)->compute == COMPUTE_F64 ? name##_double(__VA_ARGS__) : name##_float(__VA_ARGS__))
+#define LOOP(call, name, ...) \
+    ((call)->compute == COMPUTE_F64 ? name##_double(__VA_ARGS__) : name##_float(__VA_ARGS__))
 
 static void pad(const struct augmentation *a, const char *image, char *padded)
 {
@@ -96,13 +104,15 @@ static void pad(const struct augmentation *a, const char *image, char *padded)
     const size_t size = compute_size(call->compute), row_bytes = call->width * size;
     for (size_t c = 0; c < call->channels; c++) {
         char *row = padded + (c * a->padded_plane + MARGIN * a->padded_width + MARGIN) * size;
-        for (size_t y = 0; y < call->height; y++, image += row_bytes, row += a->padded_width * size) {
+        for (size_t y = 0; y < call->height;
+             y++, image += row_bytes, row += a->padded_width * size) {
             memcpy(row, image, row_bytes);
         }
     }
 }
 
-static void warp(const struct augmentation *a, const struct affine *map, const char *padded, char *view)
+static void warp(const struct augmentation *a, const struct affine *map, const char *padded,
+                 char *view)
 {
     const struct augment *call = a->call;
     const size_t size = compute_size(call->compute);
@@ -135,16 +145,19 @@ static void finish(const struct augment *call, uint64_t key, size_t n, char *vie
 
 static bool changes_nothing(const struct affine *map)
 {
-    return map->x[0] == 1.0 && map->x[1] == 0.0 && map->x[2] == 0.0 && map->y[0] == 0.0 && map->y[1] == 1.0 && map->y[2] == 0.0;
+    return map->x[0] == 1.0 && map->x[1] == 0.0 && map->x[2] == 0.0 && map->y[0] == 0.0 &&
+           map->y[1] == 1.0 && map->y[2] == 0.0;
 }
 
 static void task_image(void *context, size_t image, size_t worker)
 {
     const struct augmentation *a = context;
     const struct augment *call = a->call;
-    const size_t n = call->channels * call->height * call->width, bytes = n * compute_size(call->compute);
+    const size_t n = call->channels * call->height * call->width,
+                 bytes = n * compute_size(call->compute);
     const char *from = (const char *)call->input + image * bytes;
-    char *view = (char *)call->output + image * bytes, *padded = a->padded + worker * a->padded_bytes;
+    char *view = (char *)call->output + image * bytes,
+         *padded = a->padded + worker * a->padded_bytes;
     if (changes_nothing(&call->maps[image])) {
         memcpy(view, from, bytes);
     } else {

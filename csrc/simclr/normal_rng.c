@@ -14,7 +14,8 @@ static uint64_t random_bits(uint64_t counter)
     return bits ^ (bits >> 31);
 }
 
-/* ln of a normal positive number: that of its fraction, between sqrt(1/2) and sqrt(2), by a polynomial, and its exponent. */
+/* ln of a normal positive number: that of its fraction, between sqrt(1/2) and sqrt(2), by a
+ * polynomial, and its exponent. */
 static inline float logarithm(float x)
 {
     int32_t bits;

@@ -10,23 +10,24 @@
 #include "pairwise/gemm.h"
 
 /*
- * Two products, both of tiles: similarities of rows with a panel of rows, made into a block of exponentials where they fall, and
- * blocks times rows. The matrix of exponentials is symmetric, so what is column i for the first product is row i for the second, as
- * it lies: a panel.
+ * Two products, both of tiles: similarities of rows with a panel of rows, made into a block of
+ * exponentials where they fall, and blocks times rows. The matrix of exponentials is symmetric, so
+ * what is column i for the first product is row i for the second, as it lies: a panel.
  *
- * Exponentials are those of (s - 1) / t: shifted alike, which makes them symmetric, and each is calculated once for its two
- * rows. Where e^(-2 / t) leaves the range of the type, blocks hold exponents s / t in their place, and each row has its own
- * running maximum.
+ * Exponentials are those of (s - 1) / t: shifted alike, which makes them symmetric, and each is
+ * calculated once for its two rows. Where e^(-2 / t) leaves the range of the type, blocks hold
+ * exponents s / t in their place, and each row has its own running maximum.
  *
- * Four passes over panels, whose tasks write what belongs to their own panel. Sums of a row go in one order, whatever the threads.
+ * Four passes over panels, whose tasks write what belongs to their own panel. Sums of a row go in
+ * one order, whatever the threads.
  */
 enum {
     BLOCK = TILE_DEPTH, /* rows of a block: a product's blocks are summed in double */
-    GROUP = 4,          /* panels that the second product takes at a time, for each reads all rows anew */
+    GROUP = 4, /* panels that the second product takes at a time, for each reads all rows anew */
     GROUP_BYTES = 1 << 20, /* their sums, at the most */
     PANELS_PER_THREAD = 8, /* panels from which on they are taken in groups */
-    PIECE = 3,          /* panels' rows that are mirrored at a time: whole tiles of 6, 4 and 8 rows */
-    TURNED = 64,        /* rows that are turned at a time */
+    PIECE = 3,   /* panels' rows that are mirrored at a time: whole tiles of 6, 4 and 8 rows */
+    TURNED = 64, /* rows that are turned at a time */
     MOST_ROWS_BITS = 32
 };
 
@@ -38,22 +39,24 @@ struct nt_xent_run {
     const struct xent_kernels *kernels;
     tile_kernel *tile;
     transpose_kernel *transpose;
-    size_t size;               /* bytes of an element */
-    size_t tile_rows, width;   /* of a tile; a panel is as wide */
+    size_t size;             /* bytes of an element */
+    size_t tile_rows, width; /* of a tile; a panel is as wide */
     size_t depth, panels;
-    bool exponential;          /* blocks hold exponentials */
-    double factor, shift;      /* from a similarity to its exponent */
-    char *rows;                /* normalised, row_step bytes apart; zeros beyond the last */
+    bool exponential;     /* blocks hold exponentials */
+    double factor, shift; /* from a similarity to its exponent */
+    char *rows;           /* normalised, row_step bytes apart; zeros beyond the last */
     size_t row_step;
-    char *packed;              /* the same as panels */
-    char *swapped_sides;              /* the same as columns, column_step bytes apart */
+    char *packed;        /* the same as panels */
+    char *swapped_sides; /* the same as columns, column_step bytes apart */
     size_t column_step;
-    char *weights;             /* of a row: 1 / its sum, or minus the logarithm of its sum. Elements */
-    double *sums;              /* its sum, or the logarithm of that */
-    double *losses, *factors, *kept; /* its part of the loss; what its gradient is multiplied by; 0 where its norm is clamped, else 1 */
-    char *matrix;              /* all blocks: of each panel as many rows as there are. Or NULL: they are calculated when they are asked for */
+    char *weights; /* of a row: 1 / its sum, or minus the logarithm of its sum. Elements */
+    double *sums;  /* its sum, or the logarithm of that */
+    double *losses, *factors, *kept; /* its part of the loss; what its gradient is multiplied by; 0
+                                        where its norm is clamped, else 1 */
+    char *matrix; /* all blocks: of each panel as many rows as there are. Or NULL: they are
+                     calculated when they are asked for */
     size_t group;
-    char *scratch;             /* a worker's parts: */
+    char *scratch; /* a worker's parts: */
     size_t scratch_of_worker, tile_sums, block, weighted, products;
 };
 
@@ -66,7 +69,8 @@ struct nt_xent_worker {
 static struct nt_xent_worker worker_at(const struct nt_xent_run *d, size_t worker)
 {
     char *scratch = d->scratch + worker * d->scratch_of_worker;
-    return (struct nt_xent_worker){(double *)(scratch + d->tile_sums), scratch + d->block, scratch + d->weighted, (double *)(scratch + d->products)};
+    return (struct nt_xent_worker){(double *)(scratch + d->tile_sums), scratch + d->block,
+                                   scratch + d->weighted, (double *)(scratch + d->products)};
 }
 
 static size_t panel_end(const struct nt_xent_run *d, size_t panel)
@@ -82,7 +86,8 @@ static size_t partner(const struct nt_xent *call, size_t row)
 
 static double element(const struct nt_xent_run *d, const char *elements, size_t i)
 {
-    return d->size == sizeof(double) ? ((const double *)elements)[i] : (double)((const float *)elements)[i];
+    return d->size == sizeof(double) ? ((const double *)elements)[i]
+                                     : (double)((const float *)elements)[i];
 }
 
 static void set_element(const struct nt_xent_run *d, char *elements, size_t i, double value)
@@ -99,7 +104,8 @@ static void set_element(const struct nt_xent_run *d, char *elements, size_t i, d
 static const char *view_row(const struct nt_xent_run *d, size_t row)
 {
     const size_t half = d->call->rows / 2;
-    return (const char *)d->call->views[row >= half] + (row >= half ? row - half : row) * d->call->depth * d->size;
+    return (const char *)d->call->views[row >= half] +
+           (row >= half ? row - half : row) * d->call->depth * d->size;
 }
 
 static struct row_sums square_of(const struct nt_xent_run *d, const char *row)
@@ -108,12 +114,14 @@ static struct row_sums square_of(const struct nt_xent_run *d, const char *row)
     const size_t depth = d->call->depth;
     struct row_sums sums = {0};
     if (depth <= ROW_BLOCK) {
-        kernels_current()->sums->rows[compute_element(compute)][SUMS_SQUARE](NULL, &sums.xx, NULL, row, NULL, 1, depth, 0, 0);
+        kernels_current()->sums->rows[compute_element(compute)][SUMS_SQUARE](
+            NULL, &sums.xx, NULL, row, NULL, 1, depth, 0, 0);
     }
     if (depth > ROW_BLOCK || (compute == COMPUTE_F64 && !square_is_safe(sums.xx))) {
         const struct operand operand = {row, (enum dtype)compute_element(compute), false, true};
         const struct axes reduced = {1, {{depth, (ptrdiff_t)d->size, 0, 0}}};
-        sums = row_sums_of(&(struct row_pair){&operand, NULL, row, NULL, &reduced, depth, compute, SUMS_SQUARE});
+        sums = row_sums_of(
+            &(struct row_pair){&operand, NULL, row, NULL, &reduced, depth, compute, SUMS_SQUARE});
     }
     return sums;
 }
@@ -149,21 +157,25 @@ static void prepare(void *context, size_t panel, size_t worker)
         set_element(d, d->weights, i, 0.0);
     }
     if (end == d->call->rows) {
-        memset(d->rows + end * d->row_step, 0, (d->panels * d->width + d->tile_rows - end) * d->row_step);
+        memset(d->rows + end * d->row_step, 0,
+               (d->panels * d->width + d->tile_rows - end) * d->row_step);
     }
     for (size_t r = 0; r < d->width; r++) {
         rows[r] = d->rows + (first + r) * d->row_step;
     }
     d->transpose(d->packed + first * d->depth * d->size, d->width, rows, d->width, d->depth);
     if (d->call->gradients[0] != NULL) {
-        d->transpose(d->swapped_sides + first * d->size, d->column_step / d->size, rows, d->width, d->depth);
+        d->transpose(d->swapped_sides + first * d->size, d->column_step / d->size, rows, d->width,
+                     d->depth);
     }
 }
 
 /* ---- blocks ---- */
 
-/* Rows first .. end-1 with the rows of a panel: exponentials of their similarities, or exponents; nothing of a row with itself. */
-static void fill_block(const struct nt_xent_run *d, const struct nt_xent_worker *w, size_t panel, size_t first, size_t end, char *block)
+/* Rows first .. end-1 with the rows of a panel: exponentials of their similarities, or exponents;
+ * nothing of a row with itself. */
+static void fill_block(const struct nt_xent_run *d, const struct nt_xent_worker *w, size_t panel,
+                       size_t first, size_t end, char *block)
 {
     const size_t base = panel * d->width;
     const char *packed = d->packed + base * d->depth * d->size;
@@ -174,14 +186,18 @@ static void fill_block(const struct nt_xent_run *d, const struct nt_xent_worker 
         }
         for (size_t at = 0, n; at < d->depth; at += n) {
             n = smaller(TILE_DEPTH, d->depth - at);
-            const unsigned flags = (at == 0 ? TILE_FIRST : 0) | (at + n == d->depth ? TILE_LAST : 0);
-            d->tile(w->tile_sums, w->tile_sums + d->tile_rows * d->width, rows, packed + at * d->width * d->size, at, n, flags);
+            const unsigned flags =
+                (at == 0 ? TILE_FIRST : 0) | (at + n == d->depth ? TILE_LAST : 0);
+            d->tile(w->tile_sums, w->tile_sums + d->tile_rows * d->width, rows,
+                    packed + at * d->width * d->size, at, n, flags);
         }
-        d->kernels->exponents(block + (j - first) * d->width * d->size, w->tile_sums, smaller(d->tile_rows, end - j) * d->width, d->factor, d->shift,
+        d->kernels->exponents(block + (j - first) * d->width * d->size, w->tile_sums,
+                              smaller(d->tile_rows, end - j) * d->width, d->factor, d->shift,
                               d->exponential);
     }
     for (size_t i = larger(first, base); i < smaller(end, panel_end(d, panel)); i++) {
-        set_element(d, block, (i - first) * d->width + (i - base), d->exponential ? 0.0 : -INFINITY);
+        set_element(d, block, (i - first) * d->width + (i - base),
+                    d->exponential ? 0.0 : -INFINITY);
     }
 }
 
@@ -190,7 +206,8 @@ static char *matrix_at(const struct nt_xent_run *d, size_t panel, size_t row)
     return d->matrix + (panel * d->call->rows + row) * d->width * d->size;
 }
 
-static const char *block_at(const struct nt_xent_run *d, const struct nt_xent_worker *w, size_t panel, size_t first, size_t end)
+static const char *block_at(const struct nt_xent_run *d, const struct nt_xent_worker *w,
+                            size_t panel, size_t first, size_t end)
 {
     if (d->matrix != NULL) {
         return matrix_at(d, panel, first);
@@ -199,14 +216,17 @@ static const char *block_at(const struct nt_xent_run *d, const struct nt_xent_wo
     return w->block;
 }
 
-/* Of the matrix, a panel's block with all rows that are not beyond it, and where that is mirrored, other panels' with its rows. */
+/* Of the matrix, a panel's block with all rows that are not beyond it, and where that is mirrored,
+ * other panels' with its rows. */
 static void fill_matrix(void *context, size_t task, size_t worker)
 {
     const struct nt_xent_run *d = context;
     const struct nt_xent_worker w = worker_at(d, worker);
-    const size_t panel = d->panels - 1 - task, base = panel * d->width, columns = panel_end(d, panel) - base; /* the largest first */
+    const size_t panel = d->panels - 1 - task, base = panel * d->width,
+                 columns = panel_end(d, panel) - base; /* the largest first */
     const void *rows[GEMM_MAX_COLUMNS];
-    for (size_t first = 0, end; first < base + columns && !cancel_poll(d->call->token, worker); first = end) {
+    for (size_t first = 0, end; first < base + columns && !cancel_poll(d->call->token, worker);
+         first = end) {
         end = smaller(first + PIECE * d->width, base + columns);
         fill_block(d, &w, panel, first, end, matrix_at(d, panel, first));
         for (size_t other = first; other < smaller(end, base); other += d->width) {
@@ -230,7 +250,8 @@ static void sum_panel(void *context, size_t panel, size_t worker)
     for (size_t c = 0; c < d->width; c++) {
         set_element(d, maxima, c, d->size == sizeof(double) ? -1.7e308 : -3.4e38);
     }
-    for (size_t first = 0, end; first < d->call->rows && !cancel_poll(d->call->token, worker); first = end) {
+    for (size_t first = 0, end; first < d->call->rows && !cancel_poll(d->call->token, worker);
+         first = end) {
         end = smaller(first + BLOCK, d->call->rows);
         const char *block = block_at(d, &w, panel, first, end);
         if (d->exponential) {
@@ -255,19 +276,23 @@ static void sum_panel(void *context, size_t panel, size_t worker)
 
 /* ---- the gradient ---- */
 
-/* What a pair's own similarity gets, in double: the difference of two numbers near 1 when training has come far. */
+/* What a pair's own similarity gets, in double: the difference of two numbers near 1 when training
+ * has come far. */
 static double weight_of_pair(const struct nt_xent_run *d, double element, size_t i, size_t j)
 {
     const double x = d->sums[i], y = d->sums[j];
-    return d->exponential ? (element - x) / x + (element - y) / y : expm1(element - x) + expm1(element - y);
+    return d->exponential ? (element - x) / x + (element - y) / y
+                          : expm1(element - x) + expm1(element - y);
 }
 
 /* A block's weights for the second product: rows first .. end-1 by a panel's columns. */
-static void weigh(const struct nt_xent_run *d, const struct nt_xent_worker *w, size_t panel, size_t first, size_t end)
+static void weigh(const struct nt_xent_run *d, const struct nt_xent_worker *w, size_t panel,
+                  size_t first, size_t end)
 {
     const size_t base = panel * d->width;
     const char *block = block_at(d, w, panel, first, end);
-    (d->exponential ? d->kernels->weigh : d->kernels->weigh_logs)(w->weighted, block, d->weights + first * d->size, d->weights + base * d->size, end - first);
+    (d->exponential ? d->kernels->weigh : d->kernels->weigh_logs)(
+        w->weighted, block, d->weights + first * d->size, d->weights + base * d->size, end - first);
     for (size_t i = base; i < panel_end(d, panel); i++) {
         const size_t other = partner(d->call, i);
         if (other >= first && other < end) {
@@ -283,9 +308,11 @@ static size_t products_of_panel(const struct nt_xent_run *d)
 }
 
 /* products += the columns of the normalised rows, times the weighted block. */
-static void add_products(const struct nt_xent_run *d, const struct nt_xent_worker *w, double *products, size_t first, size_t n)
+static void add_products(const struct nt_xent_run *d, const struct nt_xent_worker *w,
+                         double *products, size_t first, size_t n)
 {
-    const unsigned flags = (first == 0 ? TILE_FIRST : 0) | (first + n == d->call->rows ? TILE_LAST : 0);
+    const unsigned flags =
+        (first == 0 ? TILE_FIRST : 0) | (first + n == d->call->rows ? TILE_LAST : 0);
     const void *columns[GEMM_MAX_COLUMNS];
     for (size_t k = 0; k < d->depth; k += d->tile_rows) {
         for (size_t r = 0; r < d->tile_rows; r++) {
@@ -297,14 +324,18 @@ static void add_products(const struct nt_xent_run *d, const struct nt_xent_worke
 }
 
 /* From products to the gradient of a panel's rows. */
-static void store_gradient(const struct nt_xent_run *d, const struct nt_xent_worker *w, size_t panel, const double *products)
+static void store_gradient(const struct nt_xent_run *d, const struct nt_xent_worker *w,
+                           size_t panel, const double *products)
 {
-    const size_t base = panel * d->width, end = panel_end(d, panel), half = d->call->rows / 2, depth = d->call->depth;
+    const size_t base = panel * d->width, end = panel_end(d, panel), half = d->call->rows / 2,
+                 depth = d->call->depth;
     const void *rows[TURNED];
-    d->kernels->project(w->weighted, products, d->packed + base * d->depth * d->size, d->factors + base, d->kept + base, depth);
+    d->kernels->project(w->weighted, products, d->packed + base * d->depth * d->size,
+                        d->factors + base, d->kept + base, depth);
     for (size_t first = base, stop; first < end; first = stop) {
         stop = first < half ? smaller(half, end) : end;
-        char *to = (char *)d->call->gradients[first >= half] + (first >= half ? first - half : first) * depth * d->size;
+        char *to = (char *)d->call->gradients[first >= half] +
+                   (first >= half ? first - half : first) * depth * d->size;
         for (size_t k = 0, n; k < depth; k += n) {
             n = smaller(TURNED, depth - k);
             for (size_t r = 0; r < n; r++) {
@@ -319,7 +350,8 @@ static void differentiate(void *context, size_t task, size_t worker)
 {
     const struct nt_xent_run *d = context;
     const struct nt_xent_worker w = worker_at(d, worker);
-    const size_t first_panel = task * d->group, end_panel = smaller(first_panel + d->group, d->panels);
+    const size_t first_panel = task * d->group,
+                 end_panel = smaller(first_panel + d->group, d->panels);
     for (size_t first = 0, end; first < d->call->rows; first = end) {
         end = smaller(first + BLOCK, d->call->rows);
         for (size_t panel = first_panel; panel < end_panel; panel++) {
@@ -327,7 +359,8 @@ static void differentiate(void *context, size_t task, size_t worker)
                 return;
             }
             weigh(d, &w, panel, first, end);
-            add_products(d, &w, w.products + (panel - first_panel) * products_of_panel(d), first, end - first);
+            add_products(d, &w, w.products + (panel - first_panel) * products_of_panel(d), first,
+                         end - first);
         }
     }
     for (size_t panel = first_panel; panel < end_panel; panel++) {
@@ -345,7 +378,8 @@ static size_t part(size_t *bytes, size_t wanted)
     return at;
 }
 
-/* Bytes from row to row: an odd number of cache lines, so that rows side by side do not push each other out of the cache. */
+/* Bytes from row to row: an odd number of cache lines, so that rows side by side do not push each
+ * other out of the cache. */
 static size_t odd_step(size_t bytes)
 {
     return scratch_round(bytes) | SCRATCH_ALIGN;
@@ -355,7 +389,8 @@ static void plan_worker_scratch(struct nt_xent_run *d, bool gradients)
 {
     const size_t product = products_of_panel(d), errors = d->call->compute == COMPUTE_F64 ? 2 : 1;
     const size_t most = larger(GROUP_BYTES / sizeof(double) / product, 1), row = d->width * d->size;
-    d->group = d->panels < (size_t)pool_get_threads() * PANELS_PER_THREAD ? 1 : smaller(GROUP, most);
+    d->group =
+        d->panels < (size_t)pool_get_threads() * PANELS_PER_THREAD ? 1 : smaller(GROUP, most);
     d->tile_sums = part(&d->scratch_of_worker, errors * d->tile_rows * d->width * sizeof(double));
     d->block = part(&d->scratch_of_worker, BLOCK * row);
     d->weighted = part(&d->scratch_of_worker, size_product_or_max(larger(BLOCK, d->depth), row));
@@ -421,7 +456,8 @@ int nt_xent(const struct nt_xent *call, double *loss)
     };
     d.shift = d.exponential ? -d.factor : 0.0;
     d.panels = size_parts(call->rows, d.width);
-    int threads = thread_count_for(size_product_or_max(call->rows, call->rows), d.depth, GRAIN_GEMM);
+    int threads =
+        thread_count_for(size_product_or_max(call->rows, call->rows), d.depth, GRAIN_GEMM);
     threads = (size_t)threads < d.panels ? threads : (int)d.panels;
     char *memory = plan_scratch(&d, threads);
     if (memory == NULL) {

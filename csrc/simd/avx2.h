@@ -1,4 +1,5 @@
-/* The vocabulary of generic.h in AVX2 + FMA + F16C. Opens the target region that simd/end.h closes. */
+/* The vocabulary of generic.h in AVX2 + FMA + F16C. Opens the target region that simd/end.h closes.
+ */
 #ifndef COSSIM_SIMD_AVX2_H
 #define COSSIM_SIMD_AVX2_H
 
@@ -40,23 +41,36 @@ static inline float fma_f32(float a, float b, float c) { return __builtin_fmaf(a
 static inline double fma_f64(double a, double b, double c) { return __builtin_fma(a, b, c); }
 static inline vf vf_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
 static inline vf vf_max(vf a, vf b) { return _mm256_max_ps(a, b); }
-static inline vf vf_relu(vf a) { return _mm256_max_ps(_mm256_setzero_ps(), a); } /* max gives its second operand where one is NaN */
-static inline vf vf_max_propagating_nan(vf a, vf b) { return _mm256_blendv_ps(_mm256_max_ps(a, b), a, _mm256_cmp_ps(a, a, _CMP_UNORD_Q)); }
+static inline vf vf_relu(vf a)
+{
+    return _mm256_max_ps(_mm256_setzero_ps(), a);
+} /* max gives its second operand where one is NaN */
+static inline vf vf_max_propagating_nan(vf a, vf b)
+{
+    return _mm256_blendv_ps(_mm256_max_ps(a, b), a, _mm256_cmp_ps(a, a, _CMP_UNORD_Q));
+}
 static inline void vf_store_pair_maxima(float *p, vf a)
 {
     __m256 most = vf_max_propagating_nan(a, _mm256_permute_ps(a, 0xb1));
-    _mm_storeu_ps(p, _mm256_castps256_ps128(_mm256_permutevar8x32_ps(most, _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6))));
+    _mm_storeu_ps(p, _mm256_castps256_ps128(_mm256_permutevar8x32_ps(
+                         most, _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6))));
 }
 static inline vf vf_row_sums(const vf rows[VF_LANES])
 {
     __m256 low = _mm256_hadd_ps(_mm256_hadd_ps(rows[0], rows[1]), _mm256_hadd_ps(rows[2], rows[3]));
-    __m256 high = _mm256_hadd_ps(_mm256_hadd_ps(rows[4], rows[5]), _mm256_hadd_ps(rows[6], rows[7]));
-    return _mm256_add_ps(_mm256_permute2f128_ps(low, high, 0x20), _mm256_permute2f128_ps(low, high, 0x31));
+    __m256 high =
+        _mm256_hadd_ps(_mm256_hadd_ps(rows[4], rows[5]), _mm256_hadd_ps(rows[6], rows[7]));
+    return _mm256_add_ps(_mm256_permute2f128_ps(low, high, 0x20),
+                         _mm256_permute2f128_ps(low, high, 0x31));
 }
-static inline vf vf_round(vf a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+static inline vf vf_round(vf a)
+{
+    return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
 static inline __m256 power_ps(__m256 n)
 {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(_mm256_add_ps(n, _mm256_set1_ps(12582912.0f + 127.0f))), 23));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(
+        _mm256_castps_si256(_mm256_add_ps(n, _mm256_set1_ps(12582912.0f + 127.0f))), 23));
 }
 static inline vf vf_scale(vf a, vf n)
 {
@@ -67,12 +81,19 @@ static inline void vf_store_codes(uint8_t *p, const vf a[4])
 {
     __m256i low = _mm256_packs_epi32(_mm256_cvtps_epi32(a[0]), _mm256_cvtps_epi32(a[1]));
     __m256i high = _mm256_packs_epi32(_mm256_cvtps_epi32(a[2]), _mm256_cvtps_epi32(a[3]));
-    __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high),
+                                                _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
     _mm256_storeu_si256((__m256i *)p, _mm256_xor_si256(bytes, _mm256_set1_epi8(-128)));
 }
 static inline vf vf_min(vf a, vf b) { return _mm256_min_ps(a, b); }
-static inline unsigned vf_below(vf a, vf b) { return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_LT_OQ)); }
-static inline vf vf_load_f16(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
+static inline unsigned vf_below(vf a, vf b)
+{
+    return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_LT_OQ));
+}
+static inline vf vf_load_f16(const uint16_t *p)
+{
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+}
 static inline vf vf_load_bf16(const uint16_t *p)
 {
     __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
@@ -91,29 +112,45 @@ static inline void vf_load_pair_bf16(const uint16_t *p, vf *low, vf *high) /* ev
 }
 static inline void vf_store_f16(uint16_t *p, vf a)
 {
-    _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    _mm_storeu_si128((__m128i *)p,
+                     _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 static inline void vf_store_bf16(uint16_t *p, vf a)
 {
-    __m256i bits = _mm256_castps_si256(a), even = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    __m256i bits = _mm256_castps_si256(a),
+            even = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
     __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(even, _mm256_set1_epi32(0x7fff)));
-    __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000)), nan = _mm256_castps_si256(_mm256_cmp_ps(a, a, _CMP_UNORD_Q));
+    __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000)),
+            nan = _mm256_castps_si256(_mm256_cmp_ps(a, a, _CMP_UNORD_Q));
     __m256i high = _mm256_srli_epi32(_mm256_blendv_epi8(rounded, quiet, nan), 16);
-    _mm_storeu_si128((__m128i *)p, _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1)));
+    _mm_storeu_si128((__m128i *)p, _mm_packus_epi32(_mm256_castsi256_si128(high),
+                                                    _mm256_extracti128_si256(high, 1)));
 }
 
-static inline vh vh_load_i8(const int8_t *p) { return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p)); }
-static inline vh vh_load_u8(const uint8_t *p) { return _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)p)); }
+static inline vh vh_load_i8(const int8_t *p)
+{
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p));
+}
+static inline vh vh_load_u8(const uint8_t *p)
+{
+    return _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)p));
+}
 static inline vh vh_load(const int16_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
 static inline vi vi_zero(void) { return _mm256_setzero_si256(); }
-static inline vi vi_dot(vi sums, vh a, vh b) { return _mm256_add_epi32(sums, _mm256_madd_epi16(a, b)); }
+static inline vi vi_dot(vi sums, vh a, vh b)
+{
+    return _mm256_add_epi32(sums, _mm256_madd_epi16(a, b));
+}
 
 static inline void vi_store(int32_t *p, vi a) { _mm256_storeu_si256((__m256i *)p, a); }
 static inline vi vi_row_sums(const vi rows[VF_LANES])
 {
-    __m256i low = _mm256_hadd_epi32(_mm256_hadd_epi32(rows[0], rows[1]), _mm256_hadd_epi32(rows[2], rows[3]));
-    __m256i high = _mm256_hadd_epi32(_mm256_hadd_epi32(rows[4], rows[5]), _mm256_hadd_epi32(rows[6], rows[7]));
-    return _mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x20), _mm256_permute2x128_si256(low, high, 0x31));
+    __m256i low =
+        _mm256_hadd_epi32(_mm256_hadd_epi32(rows[0], rows[1]), _mm256_hadd_epi32(rows[2], rows[3]));
+    __m256i high =
+        _mm256_hadd_epi32(_mm256_hadd_epi32(rows[4], rows[5]), _mm256_hadd_epi32(rows[6], rows[7]));
+    return _mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x20),
+                            _mm256_permute2x128_si256(low, high, 0x31));
 }
 
 static inline vd vd_set1(double s) { return _mm256_set1_pd(s); }
@@ -125,7 +162,10 @@ static inline vd vd_mul(vd a, vd b) { return _mm256_mul_pd(a, b); }
 static inline vd vd_fma(vd a, vd b, vd c) { return _mm256_fmadd_pd(a, b, c); }
 
 static inline vd vd_relu(vd a) { return _mm256_max_pd(_mm256_setzero_pd(), a); }
-static inline vd vd_max_propagating_nan(vd a, vd b) { return _mm256_blendv_pd(_mm256_max_pd(a, b), a, _mm256_cmp_pd(a, a, _CMP_UNORD_Q)); }
+static inline vd vd_max_propagating_nan(vd a, vd b)
+{
+    return _mm256_blendv_pd(_mm256_max_pd(a, b), a, _mm256_cmp_pd(a, a, _CMP_UNORD_Q));
+}
 static inline void vd_store_pair_maxima(double *p, vd a)
 {
     __m256d most = vd_max_propagating_nan(a, _mm256_permute_pd(a, 0x5));
@@ -133,20 +173,30 @@ static inline void vd_store_pair_maxima(double *p, vd a)
 }
 static inline vd vd_max(vd a, vd b) { return _mm256_max_pd(a, b); }
 static inline vd vd_min(vd a, vd b) { return _mm256_min_pd(a, b); }
-static inline vd vd_round(vd a) { return _mm256_round_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+static inline vd vd_round(vd a)
+{
+    return _mm256_round_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
 static inline __m256d power_pd(__m256d n)
 {
-    return _mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(_mm256_add_pd(n, _mm256_set1_pd(6755399441055744.0 + 1023.0))), 52));
+    return _mm256_castsi256_pd(_mm256_slli_epi64(
+        _mm256_castpd_si256(_mm256_add_pd(n, _mm256_set1_pd(6755399441055744.0 + 1023.0))), 52));
 }
 static inline vd vd_scale(vd a, vd n)
 {
     __m256d half = vd_round(_mm256_mul_pd(n, _mm256_set1_pd(0.5)));
     return _mm256_mul_pd(_mm256_mul_pd(a, power_pd(half)), power_pd(_mm256_sub_pd(n, half)));
 }
-static inline unsigned vd_below(vd a, vd b) { return (unsigned)_mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_LT_OQ)); }
+static inline unsigned vd_below(vd a, vd b)
+{
+    return (unsigned)_mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_LT_OQ));
+}
 
 static inline vd vd_load_f32(const float *p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
-static inline vd vd_load_f16(const uint16_t *p) { return _mm256_cvtps_pd(_mm_cvtph_ps(_mm_loadl_epi64((const __m128i *)p))); }
+static inline vd vd_load_f16(const uint16_t *p)
+{
+    return _mm256_cvtps_pd(_mm_cvtph_ps(_mm_loadl_epi64((const __m128i *)p)));
+}
 static inline vd vd_load_bf16(const uint16_t *p)
 {
     __m128i wide = _mm_cvtepu16_epi32(_mm_loadl_epi64((const __m128i *)p));
@@ -159,30 +209,53 @@ static inline __m128i load_four(const void *p)
     memcpy(&four, p, sizeof four);
     return _mm_cvtsi32_si128(four);
 }
-static inline vd vd_load_i8(const int8_t *p) { return _mm256_cvtepi32_pd(_mm_cvtepi8_epi32(load_four(p))); }
-static inline vd vd_load_u8(const uint8_t *p) { return _mm256_cvtepi32_pd(_mm_cvtepu8_epi32(load_four(p))); }
+static inline vd vd_load_i8(const int8_t *p)
+{
+    return _mm256_cvtepi32_pd(_mm_cvtepi8_epi32(load_four(p)));
+}
+static inline vd vd_load_u8(const uint8_t *p)
+{
+    return _mm256_cvtepi32_pd(_mm_cvtepu8_epi32(load_four(p)));
+}
 
-static inline vd vd_fold_i32(vi a) { return _mm256_add_pd(_mm256_cvtepi32_pd(_mm256_castsi256_si128(a)), _mm256_cvtepi32_pd(_mm256_extracti128_si256(a, 1))); }
-static inline vd vd_fold_f32(vf a) { return _mm256_add_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(a)), _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1))); }
+static inline vd vd_fold_i32(vi a)
+{
+    return _mm256_add_pd(_mm256_cvtepi32_pd(_mm256_castsi256_si128(a)),
+                         _mm256_cvtepi32_pd(_mm256_extracti128_si256(a, 1)));
+}
+static inline vd vd_fold_f32(vf a)
+{
+    return _mm256_add_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(a)),
+                         _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1)));
+}
 static inline vd vd_row_sums(const vd rows[VD_LANES])
 {
-    __m256d ab = _mm256_add_pd(_mm256_unpacklo_pd(rows[0], rows[1]), _mm256_unpackhi_pd(rows[0], rows[1]));
-    __m256d cd = _mm256_add_pd(_mm256_unpacklo_pd(rows[2], rows[3]), _mm256_unpackhi_pd(rows[2], rows[3]));
-    return _mm256_add_pd(_mm256_permute2f128_pd(ab, cd, 0x20), _mm256_permute2f128_pd(ab, cd, 0x31));
+    __m256d ab =
+        _mm256_add_pd(_mm256_unpacklo_pd(rows[0], rows[1]), _mm256_unpackhi_pd(rows[0], rows[1]));
+    __m256d cd =
+        _mm256_add_pd(_mm256_unpacklo_pd(rows[2], rows[3]), _mm256_unpackhi_pd(rows[2], rows[3]));
+    return _mm256_add_pd(_mm256_permute2f128_pd(ab, cd, 0x20),
+                         _mm256_permute2f128_pd(ab, cd, 0x31));
 }
 
 static inline vd vd_div(vd a, vd b) { return _mm256_div_pd(a, b); }
 static inline vd vd_sqrt(vd a) { return _mm256_sqrt_pd(a); }
 static inline void vd_store_f32(float *p, vd a) { _mm_storeu_ps(p, _mm256_cvtpd_ps(a)); }
 /* min and max give their second operand where one is NaN */
-static inline vd vd_clip(vd a) { return _mm256_max_pd(_mm256_set1_pd(-1.0), _mm256_min_pd(_mm256_set1_pd(1.0), a)); }
+static inline vd vd_clip(vd a)
+{
+    return _mm256_max_pd(_mm256_set1_pd(-1.0), _mm256_min_pd(_mm256_set1_pd(1.0), a));
+}
 static inline unsigned vd_beyond(vd a, vd limit)
 {
     __m256d magnitude = _mm256_andnot_pd(_mm256_set1_pd(-0.0), a);
     return (unsigned)_mm256_movemask_pd(_mm256_cmp_pd(magnitude, limit, _CMP_GT_OQ));
 }
 
-static inline int vd_all_at_least(vd a, vd b) { return _mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_GE_OQ)) == 0xf; }
+static inline int vd_all_at_least(vd a, vd b)
+{
+    return _mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_GE_OQ)) == 0xf;
+}
 
 #include "simd/codes_by_halves.h"
 #include "simd/x86_transpose.h"

@@ -1,4 +1,5 @@
-/* The vocabulary of generic.h in AVX-512 F, BW, DQ and VL. Opens the target region that simd/end.h closes. */
+/* The vocabulary of generic.h in AVX-512 F, BW, DQ and VL. Opens the target region that simd/end.h
+ * closes. */
 #ifndef COSSIM_SIMD_AVX512_H
 #define COSSIM_SIMD_AVX512_H
 
@@ -13,9 +14,14 @@
 /* With SIMD_VNNI: and VNNI, for sums of 8-bit codes; an instruction set of its own. */
 #define SIMD_REGION
 #if defined(__clang__) && defined(SIMD_VNNI)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi,bmi2,avx512vnni"))), apply_to = function)
+#pragma clang attribute push( \
+    __attribute__(( \
+        target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi,bmi2,avx512vnni"))), \
+    apply_to = function)
 #elif defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi,bmi2"))), apply_to = function)
+#pragma clang attribute push( \
+    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi,bmi2"))), \
+    apply_to = function)
 #elif defined(SIMD_VNNI)
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi,bmi2,avx512vnni")
@@ -50,8 +56,14 @@ static inline float fma_f32(float a, float b, float c) { return __builtin_fmaf(a
 static inline double fma_f64(double a, double b, double c) { return __builtin_fma(a, b, c); }
 static inline vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
 static inline vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
-static inline vf vf_relu(vf a) { return _mm512_max_ps(_mm512_setzero_ps(), a); } /* max gives its second operand where one is NaN */
-static inline vf vf_max_propagating_nan(vf a, vf b) { return _mm512_mask_mov_ps(_mm512_max_ps(a, b), _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), a); }
+static inline vf vf_relu(vf a)
+{
+    return _mm512_max_ps(_mm512_setzero_ps(), a);
+} /* max gives its second operand where one is NaN */
+static inline vf vf_max_propagating_nan(vf a, vf b)
+{
+    return _mm512_mask_mov_ps(_mm512_max_ps(a, b), _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), a);
+}
 static inline void vf_store_pair_maxima(float *p, vf a)
 {
     _mm512_mask_compressstoreu_ps(p, 0x5555, vf_max_propagating_nan(a, _mm512_permute_ps(a, 0xb1)));
@@ -60,16 +72,24 @@ static inline vf vf_row_sums(const vf rows[VF_LANES])
 {
     __m512 pair[8], four[4]; /* in each quarter of 128 bits: two rows' halves, four rows' totals */
     for (int i = 0; i < 8; i++) {
-        pair[i] = _mm512_add_ps(_mm512_unpacklo_ps(rows[2 * i], rows[2 * i + 1]), _mm512_unpackhi_ps(rows[2 * i], rows[2 * i + 1]));
+        pair[i] = _mm512_add_ps(_mm512_unpacklo_ps(rows[2 * i], rows[2 * i + 1]),
+                                _mm512_unpackhi_ps(rows[2 * i], rows[2 * i + 1]));
     }
     for (int i = 0; i < 4; i++) {
-        four[i] = _mm512_add_ps(_mm512_shuffle_ps(pair[2 * i], pair[2 * i + 1], 0x44), _mm512_shuffle_ps(pair[2 * i], pair[2 * i + 1], 0xee));
+        four[i] = _mm512_add_ps(_mm512_shuffle_ps(pair[2 * i], pair[2 * i + 1], 0x44),
+                                _mm512_shuffle_ps(pair[2 * i], pair[2 * i + 1], 0xee));
     }
-    __m512 low = _mm512_add_ps(_mm512_shuffle_f32x4(four[0], four[1], 0x88), _mm512_shuffle_f32x4(four[0], four[1], 0xdd));
-    __m512 high = _mm512_add_ps(_mm512_shuffle_f32x4(four[2], four[3], 0x88), _mm512_shuffle_f32x4(four[2], four[3], 0xdd));
-    return _mm512_add_ps(_mm512_shuffle_f32x4(low, high, 0x88), _mm512_shuffle_f32x4(low, high, 0xdd));
+    __m512 low = _mm512_add_ps(_mm512_shuffle_f32x4(four[0], four[1], 0x88),
+                               _mm512_shuffle_f32x4(four[0], four[1], 0xdd));
+    __m512 high = _mm512_add_ps(_mm512_shuffle_f32x4(four[2], four[3], 0x88),
+                                _mm512_shuffle_f32x4(four[2], four[3], 0xdd));
+    return _mm512_add_ps(_mm512_shuffle_f32x4(low, high, 0x88),
+                         _mm512_shuffle_f32x4(low, high, 0xdd));
 }
-static inline vf vf_round(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+static inline vf vf_round(vf a)
+{
+    return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
 static inline vf vf_scale(vf a, vf n) { return _mm512_scalef_ps(a, n); }
 static inline void vf_store_codes(uint8_t *p, const vf a[4])
 {
@@ -80,7 +100,10 @@ static inline void vf_store_codes(uint8_t *p, const vf a[4])
 }
 static inline vf vf_min(vf a, vf b) { return _mm512_min_ps(a, b); }
 static inline unsigned vf_below(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
-static inline vf vf_load_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+static inline vf vf_load_f16(const uint16_t *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
 static inline vf vf_load_bf16(const uint16_t *p)
 {
     __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
@@ -99,35 +122,52 @@ static inline void vf_load_pair_bf16(const uint16_t *p, vf *low, vf *high) /* ev
 }
 static inline void vf_store_f16(uint16_t *p, vf a)
 {
-    _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    _mm256_storeu_si256((__m256i *)p,
+                        _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 static inline void vf_store_bf16(uint16_t *p, vf a)
 {
-    __m512i bits = _mm512_castps_si512(a), even = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    __m512i bits = _mm512_castps_si512(a),
+            even = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
     __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(even, _mm512_set1_epi32(0x7fff)));
-    rounded = _mm512_mask_or_epi32(rounded, _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), bits, _mm512_set1_epi32(0x400000));
+    rounded = _mm512_mask_or_epi32(rounded, _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), bits,
+                                   _mm512_set1_epi32(0x400000));
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
 }
 
-static inline vh vh_load_i8(const int8_t *p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)p)); }
-static inline vh vh_load_u8(const uint8_t *p) { return _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)p)); }
+static inline vh vh_load_i8(const int8_t *p)
+{
+    return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)p));
+}
+static inline vh vh_load_u8(const uint8_t *p)
+{
+    return _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)p));
+}
 static inline vh vh_load(const int16_t *p) { return _mm512_loadu_si512(p); }
 static inline vi vi_zero(void) { return _mm512_setzero_si512(); }
-static inline vi vi_dot(vi sums, vh a, vh b) { return _mm512_add_epi32(sums, _mm512_madd_epi16(a, b)); }
+static inline vi vi_dot(vi sums, vh a, vh b)
+{
+    return _mm512_add_epi32(sums, _mm512_madd_epi16(a, b));
+}
 
 static inline void vi_store(int32_t *p, vi a) { _mm512_storeu_si512(p, a); }
 static inline vi vi_row_sums(const vi rows[VF_LANES])
 {
     __m512i pair[8], four[4]; /* in each quarter of 128 bits: two rows' halves, four rows' totals */
     for (int i = 0; i < 8; i++) {
-        pair[i] = _mm512_add_epi32(_mm512_unpacklo_epi32(rows[2 * i], rows[2 * i + 1]), _mm512_unpackhi_epi32(rows[2 * i], rows[2 * i + 1]));
+        pair[i] = _mm512_add_epi32(_mm512_unpacklo_epi32(rows[2 * i], rows[2 * i + 1]),
+                                   _mm512_unpackhi_epi32(rows[2 * i], rows[2 * i + 1]));
     }
     for (int i = 0; i < 4; i++) {
-        four[i] = _mm512_add_epi32(_mm512_unpacklo_epi64(pair[2 * i], pair[2 * i + 1]), _mm512_unpackhi_epi64(pair[2 * i], pair[2 * i + 1]));
+        four[i] = _mm512_add_epi32(_mm512_unpacklo_epi64(pair[2 * i], pair[2 * i + 1]),
+                                   _mm512_unpackhi_epi64(pair[2 * i], pair[2 * i + 1]));
     }
-    __m512i low = _mm512_add_epi32(_mm512_shuffle_i32x4(four[0], four[1], 0x88), _mm512_shuffle_i32x4(four[0], four[1], 0xdd));
-    __m512i high = _mm512_add_epi32(_mm512_shuffle_i32x4(four[2], four[3], 0x88), _mm512_shuffle_i32x4(four[2], four[3], 0xdd));
-    return _mm512_add_epi32(_mm512_shuffle_i32x4(low, high, 0x88), _mm512_shuffle_i32x4(low, high, 0xdd));
+    __m512i low = _mm512_add_epi32(_mm512_shuffle_i32x4(four[0], four[1], 0x88),
+                                   _mm512_shuffle_i32x4(four[0], four[1], 0xdd));
+    __m512i high = _mm512_add_epi32(_mm512_shuffle_i32x4(four[2], four[3], 0x88),
+                                    _mm512_shuffle_i32x4(four[2], four[3], 0xdd));
+    return _mm512_add_epi32(_mm512_shuffle_i32x4(low, high, 0x88),
+                            _mm512_shuffle_i32x4(low, high, 0xdd));
 }
 
 static inline vd vd_set1(double s) { return _mm512_set1_pd(s); }
@@ -139,39 +179,66 @@ static inline vd vd_mul(vd a, vd b) { return _mm512_mul_pd(a, b); }
 static inline vd vd_fma(vd a, vd b, vd c) { return _mm512_fmadd_pd(a, b, c); }
 
 static inline vd vd_relu(vd a) { return _mm512_max_pd(_mm512_setzero_pd(), a); }
-static inline vd vd_max_propagating_nan(vd a, vd b) { return _mm512_mask_mov_pd(_mm512_max_pd(a, b), _mm512_cmp_pd_mask(a, a, _CMP_UNORD_Q), a); }
+static inline vd vd_max_propagating_nan(vd a, vd b)
+{
+    return _mm512_mask_mov_pd(_mm512_max_pd(a, b), _mm512_cmp_pd_mask(a, a, _CMP_UNORD_Q), a);
+}
 static inline void vd_store_pair_maxima(double *p, vd a)
 {
     _mm512_mask_compressstoreu_pd(p, 0x55, vd_max_propagating_nan(a, _mm512_permute_pd(a, 0x55)));
 }
 static inline vd vd_max(vd a, vd b) { return _mm512_max_pd(a, b); }
-static inline vd vd_round(vd a) { return _mm512_roundscale_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+static inline vd vd_round(vd a)
+{
+    return _mm512_roundscale_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
 static inline vd vd_scale(vd a, vd n) { return _mm512_scalef_pd(a, n); }
 static inline vd vd_min(vd a, vd b) { return _mm512_min_pd(a, b); }
 static inline unsigned vd_below(vd a, vd b) { return _mm512_cmp_pd_mask(a, b, _CMP_LT_OQ); }
 
 static inline vd vd_load_f32(const float *p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
-static inline vd vd_load_f16(const uint16_t *p) { return _mm512_cvtps_pd(_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p))); }
+static inline vd vd_load_f16(const uint16_t *p)
+{
+    return _mm512_cvtps_pd(_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)));
+}
 static inline vd vd_load_bf16(const uint16_t *p)
 {
     __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
     return _mm512_cvtps_pd(_mm256_castsi256_ps(_mm256_slli_epi32(wide, 16)));
 }
 
-static inline vd vd_load_i8(const int8_t *p) { return _mm512_cvtepi32_pd(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p))); }
-static inline vd vd_load_u8(const uint8_t *p) { return _mm512_cvtepi32_pd(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p))); }
+static inline vd vd_load_i8(const int8_t *p)
+{
+    return _mm512_cvtepi32_pd(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+}
+static inline vd vd_load_u8(const uint8_t *p)
+{
+    return _mm512_cvtepi32_pd(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+}
 
-static inline vd vd_fold_i32(vi a) { return _mm512_add_pd(_mm512_cvtepi32_pd(_mm512_castsi512_si256(a)), _mm512_cvtepi32_pd(_mm512_extracti64x4_epi64(a, 1))); }
-static inline vd vd_fold_f32(vf a) { return _mm512_add_pd(_mm512_cvtps_pd(_mm512_castps512_ps256(a)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1))); }
+static inline vd vd_fold_i32(vi a)
+{
+    return _mm512_add_pd(_mm512_cvtepi32_pd(_mm512_castsi512_si256(a)),
+                         _mm512_cvtepi32_pd(_mm512_extracti64x4_epi64(a, 1)));
+}
+static inline vd vd_fold_f32(vf a)
+{
+    return _mm512_add_pd(_mm512_cvtps_pd(_mm512_castps512_ps256(a)),
+                         _mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1)));
+}
 static inline vd vd_row_sums(const vd rows[VD_LANES])
 {
-    __m512d pair[4]; /* lanes 0, 2, 4, 6 belong to the first row of a pair, the others to the second */
+    __m512d
+        pair[4]; /* lanes 0, 2, 4, 6 belong to the first row of a pair, the others to the second */
     for (int i = 0; i < 4; i++) {
-        pair[i] = _mm512_add_pd(_mm512_unpacklo_pd(rows[2 * i], rows[2 * i + 1]), _mm512_unpackhi_pd(rows[2 * i], rows[2 * i + 1]));
+        pair[i] = _mm512_add_pd(_mm512_unpacklo_pd(rows[2 * i], rows[2 * i + 1]),
+                                _mm512_unpackhi_pd(rows[2 * i], rows[2 * i + 1]));
     }
     /* quarters of 128 bits: 0 + 1 and 2 + 3 of each pair, then the rest */
-    __m512d ab = _mm512_add_pd(_mm512_shuffle_f64x2(pair[0], pair[1], 0x88), _mm512_shuffle_f64x2(pair[0], pair[1], 0xdd));
-    __m512d cd = _mm512_add_pd(_mm512_shuffle_f64x2(pair[2], pair[3], 0x88), _mm512_shuffle_f64x2(pair[2], pair[3], 0xdd));
+    __m512d ab = _mm512_add_pd(_mm512_shuffle_f64x2(pair[0], pair[1], 0x88),
+                               _mm512_shuffle_f64x2(pair[0], pair[1], 0xdd));
+    __m512d cd = _mm512_add_pd(_mm512_shuffle_f64x2(pair[2], pair[3], 0x88),
+                               _mm512_shuffle_f64x2(pair[2], pair[3], 0xdd));
     return _mm512_add_pd(_mm512_shuffle_f64x2(ab, cd, 0x88), _mm512_shuffle_f64x2(ab, cd, 0xdd));
 }
 
@@ -179,10 +246,19 @@ static inline vd vd_div(vd a, vd b) { return _mm512_div_pd(a, b); }
 static inline vd vd_sqrt(vd a) { return _mm512_sqrt_pd(a); }
 static inline void vd_store_f32(float *p, vd a) { _mm256_storeu_ps(p, _mm512_cvtpd_ps(a)); }
 /* min and max give their second operand where one is NaN */
-static inline vd vd_clip(vd a) { return _mm512_max_pd(_mm512_set1_pd(-1.0), _mm512_min_pd(_mm512_set1_pd(1.0), a)); }
-static inline unsigned vd_beyond(vd a, vd limit) { return _mm512_cmp_pd_mask(_mm512_abs_pd(a), limit, _CMP_GT_OQ); }
+static inline vd vd_clip(vd a)
+{
+    return _mm512_max_pd(_mm512_set1_pd(-1.0), _mm512_min_pd(_mm512_set1_pd(1.0), a));
+}
+static inline unsigned vd_beyond(vd a, vd limit)
+{
+    return _mm512_cmp_pd_mask(_mm512_abs_pd(a), limit, _CMP_GT_OQ);
+}
 
-static inline int vd_all_at_least(vd a, vd b) { return _mm512_cmp_pd_mask(a, b, _CMP_GE_OQ) == 0xff; }
+static inline int vd_all_at_least(vd a, vd b)
+{
+    return _mm512_cmp_pd_mask(a, b, _CMP_GE_OQ) == 0xff;
+}
 
 #ifdef SIMD_VNNI
 #define CODES_LANES 64
@@ -192,7 +268,8 @@ typedef __m512i vc;
 
 static inline vc vc_load_codes(const uint8_t *p) { return _mm512_loadu_si512(p); }
 static inline vc vc_load_factors(const int8_t *p) { return _mm512_loadu_si512(p); }
-/* Not _mm512_dpbusd_epi32: gcc 12 copies the sums to and fro around it, which takes a fifth of the time. */
+/* Not _mm512_dpbusd_epi32: gcc 12 copies the sums to and fro around it, which takes a fifth of the
+ * time. */
 static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
 {
     __asm__("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(codes), "v"(factors));

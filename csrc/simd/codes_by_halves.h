@@ -6,4 +6,7 @@ typedef vh vc;
 
 static inline vc vc_load_codes(const uint8_t *p) { return vh_load_u8(p); }
 static inline vc vc_load_factors(const int16_t *p) { return vh_load(p); }
-static inline vi vi_dot_codes(vi sums, vc codes, vc factors) { return vi_dot(sums, codes, factors); }
+static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
+{
+    return vi_dot(sums, codes, factors);
+}

@@ -1,15 +1,17 @@
 /*
  * The vector vocabulary in plain C: the contract that every instruction set's header keeps.
  *
- * vf holds VF_LANES floats, vd holds VD_LANES = VF_LANES / 2 doubles, vh and vi integers (below). Kernels use nothing but these
- * names, so a new instruction set is one header like this one. Loads and stores need no alignment beyond the element's
- * own. *_fma(a, b, c) is a * b + c; it rounds once where the hardware does, twice here.
+ * vf holds VF_LANES floats, vd holds VD_LANES = VF_LANES / 2 doubles, vh and vi integers (below).
+ * Kernels use nothing but these names, so a new instruction set is one header like this one. Loads
+ * and stores need no alignment beyond the element's own. *_fma(a, b, c) is a * b + c; it rounds
+ * once where the hardware does, twice here.
  *
  * Register budget, for kernels that hold a block of sums in registers:
  *   TILE_ROWS x TILE_VECTORS accumulators, plus TILE_VECTORS + 1 more, must fit the register file;
  *   SUM_CHAINS independent chains hide the latency of an addition in the row kernels.
- *   CODES_ROWS x 4 accumulators, plus CODES_ROWS + 1 more, must fit the register file, and be a multiple of VF_LANES;
- *   COLUMN_VECTORS x 3 accumulators, and two more, must fit the register file in the column kernels.
+ *   CODES_ROWS x 4 accumulators, plus CODES_ROWS + 1 more, must fit the register file, and be a
+ * multiple of VF_LANES; COLUMN_VECTORS x 3 accumulators, and two more, must fit the register file
+ * in the column kernels.
  */
 #ifndef COSSIM_SIMD_GENERIC_H
 #define COSSIM_SIMD_GENERIC_H
@@ -30,13 +32,27 @@
 #define COLUMN_VECTORS 2
 #define CODES_ROWS 2
 
-typedef struct { float lane[VF_LANES]; } vf;
-typedef struct { double lane[VD_LANES]; } vd;
-typedef struct { int16_t lane[2 * VF_LANES]; } vh;
-typedef struct { int32_t lane[VF_LANES]; } vi;
+typedef struct {
+    float lane[VF_LANES];
+} vf;
+typedef struct {
+    double lane[VD_LANES];
+} vd;
+typedef struct {
+    int16_t lane[2 * VF_LANES];
+} vh;
+typedef struct {
+    int32_t lane[VF_LANES];
+} vi;
 
-#define EACH_F(expression) vf r; for (int i = 0; i < VF_LANES; i++) r.lane[i] = (expression); return r
-#define EACH_D(expression) vd r; for (int i = 0; i < VD_LANES; i++) r.lane[i] = (expression); return r
+#define EACH_F(expression) \
+    vf r; \
+    for (int i = 0; i < VF_LANES; i++) r.lane[i] = (expression); \
+    return r
+#define EACH_D(expression) \
+    vd r; \
+    for (int i = 0; i < VD_LANES; i++) r.lane[i] = (expression); \
+    return r
 
 static inline vf vf_set1(float s) { EACH_F(s); }
 static inline vf vf_load(const float *p) { EACH_F(p[i]); }
@@ -62,7 +78,10 @@ static inline vf vf_row_sums(const vf rows[VF_LANES])
 }
 
 /* The larger of a and b; NaN wins. */
-static inline vf vf_max_propagating_nan(vf a, vf b) { EACH_F(a.lane[i] > b.lane[i] || a.lane[i] != a.lane[i] ? a.lane[i] : b.lane[i]); }
+static inline vf vf_max_propagating_nan(vf a, vf b)
+{
+    EACH_F(a.lane[i] > b.lane[i] || a.lane[i] != a.lane[i] ? a.lane[i] : b.lane[i]);
+}
 
 /* Half as many elements as there are lanes: the larger of lanes 2 i and 2 i + 1; NaN wins. */
 static inline void vf_store_pair_maxima(float *p, vf a)
@@ -76,8 +95,9 @@ static inline void vf_store_pair_maxima(float *p, vf a)
 static inline vf vf_round(vf a) { EACH_F(rintf(a.lane[i])); }
 
 /*
- * a * 2^n, rounded once; NaN where a is. n is a whole number of at most 252 in magnitude (vd_scale: 2044), a of magnitude 0 or
- * 0.5 to 2. By two factors, whose exponents are bits of a sum that holds them in its last place.
+ * a * 2^n, rounded once; NaN where a is. n is a whole number of at most 252 in magnitude (vd_scale:
+ * 2044), a of magnitude 0 or 0.5 to 2. By two factors, whose exponents are bits of a sum that holds
+ * them in its last place.
  */
 static inline float power_f32(float n)
 {
@@ -91,7 +111,8 @@ static inline float power_f32(float n)
 }
 static inline vf vf_scale(vf a, vf n)
 {
-    EACH_F(a.lane[i] * power_f32(rintf(n.lane[i] * 0.5f)) * power_f32(n.lane[i] - rintf(n.lane[i] * 0.5f)));
+    EACH_F(a.lane[i] * power_f32(rintf(n.lane[i] * 0.5f)) *
+           power_f32(n.lane[i] - rintf(n.lane[i] * 0.5f)));
 }
 
 /* 4 * VF_LANES whole numbers of magnitude up to 127, as bytes, 128 added. */
@@ -116,7 +137,8 @@ static inline unsigned vf_below(vf a, vf b)
 static inline vf vf_load_f16(const uint16_t *p) { EACH_F(f16_to_f32(p[i])); }
 static inline vf vf_load_bf16(const uint16_t *p) { EACH_F(bf16_to_f32(p[i])); }
 
-/* 2 * VF_LANES of them, as two vectors: which goes where is up to the instruction set, but the same for each call. */
+/* 2 * VF_LANES of them, as two vectors: which goes where is up to the instruction set, but the same
+ * for each call. */
 static inline void vf_load_pair_f16(const uint16_t *p, vf *low, vf *high)
 {
     *low = vf_load_f16(p);
@@ -129,8 +151,8 @@ static inline void vf_load_pair_bf16(const uint16_t *p, vf *low, vf *high)
 }
 
 /*
- * Exact sums of 8-bit integers: vh holds 2 * VF_LANES of them, widened; vi holds VF_LANES 32-bit sums, of which each grows by two
- * products in vi_dot.
+ * Exact sums of 8-bit integers: vh holds 2 * VF_LANES of them, widened; vi holds VF_LANES 32-bit
+ * sums, of which each grows by two products in vi_dot.
  */
 static inline vh vh_load_i8(const int8_t *p)
 {
@@ -202,7 +224,10 @@ static inline vd vd_mul(vd a, vd b) { EACH_D(a.lane[i] * b.lane[i]); }
 static inline vd vd_fma(vd a, vd b, vd c) { EACH_D(a.lane[i] * b.lane[i] + c.lane[i]); }
 
 static inline vd vd_relu(vd a) { EACH_D(0.0 > a.lane[i] ? 0.0 : a.lane[i]); }
-static inline vd vd_max_propagating_nan(vd a, vd b) { EACH_D(a.lane[i] > b.lane[i] || a.lane[i] != a.lane[i] ? a.lane[i] : b.lane[i]); }
+static inline vd vd_max_propagating_nan(vd a, vd b)
+{
+    EACH_D(a.lane[i] > b.lane[i] || a.lane[i] != a.lane[i] ? a.lane[i] : b.lane[i]);
+}
 static inline void vd_store_pair_maxima(double *p, vd a)
 {
     *p = a.lane[0] > a.lane[1] || a.lane[0] != a.lane[0] ? a.lane[0] : a.lane[1];
@@ -222,7 +247,8 @@ static inline double power_f64(double n)
 }
 static inline vd vd_scale(vd a, vd n)
 {
-    EACH_D(a.lane[i] * power_f64(rint(n.lane[i] * 0.5)) * power_f64(n.lane[i] - rint(n.lane[i] * 0.5)));
+    EACH_D(a.lane[i] * power_f64(rint(n.lane[i] * 0.5)) *
+           power_f64(n.lane[i] - rint(n.lane[i] * 0.5)));
 }
 static inline unsigned vd_below(vd a, vd b)
 {
@@ -260,7 +286,10 @@ static inline void vd_store_f32(float *p, vd a)
 }
 
 /* Kept in [-1, 1]; NaN stays. */
-static inline vd vd_clip(vd a) { EACH_D(a.lane[i] > 1.0 ? 1.0 : a.lane[i] < -1.0 ? -1.0 : a.lane[i]); }
+static inline vd vd_clip(vd a)
+{
+    EACH_D(a.lane[i] > 1.0 ? 1.0 : a.lane[i] < -1.0 ? -1.0 : a.lane[i]);
+}
 
 /* Bit i: is the magnitude of lane i above that of limit? NaN is not. limit is not negative. */
 static inline unsigned vd_beyond(vd a, vd limit)
@@ -282,7 +311,8 @@ static inline int vd_all_at_least(vd a, vd b)
     return all;
 }
 
-/* A square turned, from the elements `at` .. of SQUARE_F32 rows of floats or SQUARE_F64 of doubles: to[i * step + r] = rows[r][at + i]. */
+/* A square turned, from the elements `at` .. of SQUARE_F32 rows of floats or SQUARE_F64 of doubles:
+ * to[i * step + r] = rows[r][at + i]. */
 #define SQUARE_F32 4
 #define SQUARE_F64 2
 static inline void transpose_f32(float *to, size_t step, const float *const *rows, size_t at)
@@ -304,8 +334,8 @@ static inline void transpose_f64(double *to, size_t step, const double *const *r
 }
 
 /*
- * Codes of 8 bits and what they are multiplied with, CODES_LANES at a time: of type CODE_FACTOR, at most FACTOR_MOST in magnitude, so
- * that 4096 products fit 32 bits.
+ * Codes of 8 bits and what they are multiplied with, CODES_LANES at a time: of type CODE_FACTOR, at
+ * most FACTOR_MOST in magnitude, so that 4096 products fit 32 bits.
  */
 #include "simd/codes_by_halves.h"
 

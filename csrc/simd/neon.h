@@ -1,4 +1,5 @@
-/* The vocabulary of generic.h in AArch64 Advanced SIMD, which every AArch64 processor has: no target region is needed. */
+/* The vocabulary of generic.h in AArch64 Advanced SIMD, which every AArch64 processor has: no
+ * target region is needed. */
 #ifndef COSSIM_SIMD_NEON_H
 #define COSSIM_SIMD_NEON_H
 
@@ -35,12 +36,19 @@ static inline vf vf_mul(vf a, vf b) { return vmulq_f32(a, b); }
 static inline vf vf_max(vf a, vf b) { return vmaxq_f32(a, b); }
 static inline vf vf_relu(vf a) { return vmaxq_f32(vdupq_n_f32(0.0f), a); } /* NaN wins */
 static inline vf vf_max_propagating_nan(vf a, vf b) { return vmaxq_f32(a, b); }
-static inline void vf_store_pair_maxima(float *p, vf a) { vst1_f32(p, vpmax_f32(vget_low_f32(a), vget_high_f32(a))); }
-static inline vf vf_row_sums(const vf rows[VF_LANES]) { return vpaddq_f32(vpaddq_f32(rows[0], rows[1]), vpaddq_f32(rows[2], rows[3])); }
+static inline void vf_store_pair_maxima(float *p, vf a)
+{
+    vst1_f32(p, vpmax_f32(vget_low_f32(a), vget_high_f32(a)));
+}
+static inline vf vf_row_sums(const vf rows[VF_LANES])
+{
+    return vpaddq_f32(vpaddq_f32(rows[0], rows[1]), vpaddq_f32(rows[2], rows[3]));
+}
 static inline vf vf_round(vf a) { return vrndnq_f32(a); }
 static inline float32x4_t power_f32(float32x4_t n)
 {
-    return vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(vaddq_f32(n, vdupq_n_f32(12582912.0f + 127.0f))), 23));
+    return vreinterpretq_f32_u32(
+        vshlq_n_u32(vreinterpretq_u32_f32(vaddq_f32(n, vdupq_n_f32(12582912.0f + 127.0f))), 23));
 }
 static inline vf vf_scale(vf a, vf n)
 {
@@ -49,8 +57,10 @@ static inline vf vf_scale(vf a, vf n)
 }
 static inline void vf_store_codes(uint8_t *p, const vf a[4])
 {
-    int16x8_t low = vcombine_s16(vqmovn_s32(vcvtnq_s32_f32(a[0])), vqmovn_s32(vcvtnq_s32_f32(a[1])));
-    int16x8_t high = vcombine_s16(vqmovn_s32(vcvtnq_s32_f32(a[2])), vqmovn_s32(vcvtnq_s32_f32(a[3])));
+    int16x8_t low =
+        vcombine_s16(vqmovn_s32(vcvtnq_s32_f32(a[0])), vqmovn_s32(vcvtnq_s32_f32(a[1])));
+    int16x8_t high =
+        vcombine_s16(vqmovn_s32(vcvtnq_s32_f32(a[2])), vqmovn_s32(vcvtnq_s32_f32(a[3])));
     int8x16_t bytes = vcombine_s8(vqmovn_s16(low), vqmovn_s16(high));
     vst1q_u8(p, veorq_u8(vreinterpretq_u8_s8(bytes), vdupq_n_u8(0x80)));
 }
@@ -60,8 +70,14 @@ static inline unsigned vf_below(vf a, vf b)
     const uint32x4_t bits = {1, 2, 4, 8};
     return vaddvq_u32(vandq_u32(vcltq_f32(a, b), bits));
 }
-static inline vf vf_load_f16(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
-static inline vf vf_load_bf16(const uint16_t *p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
+static inline vf vf_load_f16(const uint16_t *p)
+{
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+}
+static inline vf vf_load_bf16(const uint16_t *p)
+{
+    return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
+}
 static inline void vf_load_pair_f16(const uint16_t *p, vf *low, vf *high)
 {
     *low = vf_load_f16(p);
@@ -73,25 +89,37 @@ static inline void vf_load_pair_bf16(const uint16_t *p, vf *low, vf *high) /* ev
     *low = vreinterpretq_f32_u32(vshlq_n_u32(both, 16));
     *high = vreinterpretq_f32_u32(vandq_u32(both, vdupq_n_u32(0xffff0000)));
 }
-static inline void vf_store_f16(uint16_t *p, vf a) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(a))); }
+static inline void vf_store_f16(uint16_t *p, vf a)
+{
+    vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(a)));
+}
 static inline void vf_store_bf16(uint16_t *p, vf a)
 {
-    uint32x4_t bits = vreinterpretq_u32_f32(a), even = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
-    uint32x4_t rounded = vaddq_u32(bits, vaddq_u32(even, vdupq_n_u32(0x7fff))), quiet = vorrq_u32(bits, vdupq_n_u32(0x400000));
+    uint32x4_t bits = vreinterpretq_u32_f32(a),
+               even = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
+    uint32x4_t rounded = vaddq_u32(bits, vaddq_u32(even, vdupq_n_u32(0x7fff))),
+               quiet = vorrq_u32(bits, vdupq_n_u32(0x400000));
     vst1_u16(p, vshrn_n_u32(vbslq_u32(vceqq_f32(a, a), rounded, quiet), 16));
 }
 
 static inline vh vh_load_i8(const int8_t *p) { return vmovl_s8(vld1_s8(p)); }
-static inline vh vh_load_u8(const uint8_t *p) { return vreinterpretq_s16_u16(vmovl_u8(vld1_u8(p))); }
+static inline vh vh_load_u8(const uint8_t *p)
+{
+    return vreinterpretq_s16_u16(vmovl_u8(vld1_u8(p)));
+}
 static inline vh vh_load(const int16_t *p) { return vld1q_s16(p); }
 static inline vi vi_zero(void) { return vdupq_n_s32(0); }
 static inline vi vi_dot(vi sums, vh a, vh b)
 {
-    return vaddq_s32(sums, vpaddq_s32(vmull_s16(vget_low_s16(a), vget_low_s16(b)), vmull_high_s16(a, b)));
+    return vaddq_s32(sums,
+                     vpaddq_s32(vmull_s16(vget_low_s16(a), vget_low_s16(b)), vmull_high_s16(a, b)));
 }
 
 static inline void vi_store(int32_t *p, vi a) { vst1q_s32(p, a); }
-static inline vi vi_row_sums(const vi rows[VF_LANES]) { return vpaddq_s32(vpaddq_s32(rows[0], rows[1]), vpaddq_s32(rows[2], rows[3])); }
+static inline vi vi_row_sums(const vi rows[VF_LANES])
+{
+    return vpaddq_s32(vpaddq_s32(rows[0], rows[1]), vpaddq_s32(rows[2], rows[3]));
+}
 
 static inline vd vd_set1(double s) { return vdupq_n_f64(s); }
 static inline vd vd_load(const double *p) { return vld1q_f64(p); }
@@ -109,7 +137,8 @@ static inline vd vd_min(vd a, vd b) { return vminq_f64(a, b); }
 static inline vd vd_round(vd a) { return vrndnq_f64(a); }
 static inline float64x2_t power_f64(float64x2_t n)
 {
-    return vreinterpretq_f64_u64(vshlq_n_u64(vreinterpretq_u64_f64(vaddq_f64(n, vdupq_n_f64(6755399441055744.0 + 1023.0))), 52));
+    return vreinterpretq_f64_u64(vshlq_n_u64(
+        vreinterpretq_u64_f64(vaddq_f64(n, vdupq_n_f64(6755399441055744.0 + 1023.0))), 52));
 }
 static inline vd vd_scale(vd a, vd n)
 {
@@ -124,7 +153,8 @@ static inline unsigned vd_below(vd a, vd b)
 
 static inline vd vd_load_f32(const float *p) { return vcvt_f64_f32(vld1_f32(p)); }
 
-/* Two 16-bit elements: fewer than the smallest vector load takes, so they come in by way of a register. */
+/* Two 16-bit elements: fewer than the smallest vector load takes, so they come in by way of a
+ * register. */
 static inline uint16x4_t load_two(const uint16_t *p)
 {
     uint32_t both;
@@ -132,7 +162,10 @@ static inline uint16x4_t load_two(const uint16_t *p)
     return vreinterpret_u16_u32(vdup_n_u32(both));
 }
 
-static inline vd vd_load_f16(const uint16_t *p) { return vcvt_f64_f32(vget_low_f32(vcvt_f32_f16(vreinterpret_f16_u16(load_two(p))))); }
+static inline vd vd_load_f16(const uint16_t *p)
+{
+    return vcvt_f64_f32(vget_low_f32(vcvt_f32_f16(vreinterpret_f16_u16(load_two(p)))));
+}
 static inline vd vd_load_bf16(const uint16_t *p)
 {
     return vcvt_f64_f32(vget_low_f32(vreinterpretq_f32_u32(vshll_n_u16(load_two(p), 16))));
@@ -145,13 +178,19 @@ static inline vd vd_fold_i32(vi a)
 {
     return vaddq_f64(vcvtq_f64_s64(vmovl_s32(vget_low_s32(a))), vcvtq_f64_s64(vmovl_high_s32(a)));
 }
-static inline vd vd_fold_f32(vf a) { return vaddq_f64(vcvt_f64_f32(vget_low_f32(a)), vcvt_high_f64_f32(a)); }
+static inline vd vd_fold_f32(vf a)
+{
+    return vaddq_f64(vcvt_f64_f32(vget_low_f32(a)), vcvt_high_f64_f32(a));
+}
 static inline vd vd_row_sums(const vd rows[VD_LANES]) { return vpaddq_f64(rows[0], rows[1]); }
 
 static inline vd vd_div(vd a, vd b) { return vdivq_f64(a, b); }
 static inline vd vd_sqrt(vd a) { return vsqrtq_f64(a); }
 static inline void vd_store_f32(float *p, vd a) { vst1_f32(p, vcvt_f32_f64(a)); }
-static inline vd vd_clip(vd a) { return vmaxq_f64(vdupq_n_f64(-1.0), vminq_f64(vdupq_n_f64(1.0), a)); } /* NaN wins */
+static inline vd vd_clip(vd a)
+{
+    return vmaxq_f64(vdupq_n_f64(-1.0), vminq_f64(vdupq_n_f64(1.0), a));
+} /* NaN wins */
 static inline unsigned vd_beyond(vd a, vd limit)
 {
     uint64x2_t beyond = vcagtq_f64(a, limit);

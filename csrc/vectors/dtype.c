@@ -7,19 +7,11 @@
 
 /* One row per dtype: name, C type of its bits, and the value of such bits as a number. */
 #define SAME(bits) (bits)
-#define FOR_EACH_DTYPE(row)           \
-    row(F64, double, SAME)            \
-    row(F32, float, SAME)             \
-    row(F16, uint16_t, f16_to_f32)    \
-    row(BF16, uint16_t, bf16_to_f32)  \
-    row(I8, int8_t, SAME)             \
-    row(U8, uint8_t, SAME)            \
-    row(I16, int16_t, SAME)           \
-    row(U16, uint16_t, SAME)          \
-    row(I32, int32_t, SAME)           \
-    row(U32, uint32_t, SAME)          \
-    row(I64, int64_t, SAME)           \
-    row(U64, uint64_t, SAME)
+#define FOR_EACH_DTYPE(row) \
+    row(F64, double, SAME) row(F32, float, SAME) row(F16, uint16_t, f16_to_f32) \
+        row(BF16, uint16_t, bf16_to_f32) row(I8, int8_t, SAME) row(U8, uint8_t, SAME) \
+            row(I16, int16_t, SAME) row(U16, uint16_t, SAME) row(I32, int32_t, SAME) \
+                row(U32, uint32_t, SAME) row(I64, int64_t, SAME) row(U64, uint64_t, SAME)
 
 enum { STORED = 256 }; /* values converted at a time on their way out */
 
@@ -41,27 +33,29 @@ static void swap_bytes(unsigned char *bytes, size_t size)
 }
 
 /*
- * load_F32_WORK_F64(to, from, stride, n, swapped) and its like: elements are copied out one by one, since they may lie at
- * any address; the contiguous native case is a branch of its own so that the compiler can use vectors.
+ * load_F32_WORK_F64(to, from, stride, n, swapped) and its like: elements are copied out one by one,
+ * since they may lie at any address; the contiguous native case is a branch of its own so that the
+ * compiler can use vectors.
  */
-#define LOADER(name, type, value, compute, to_type)                                                          \
-    static void load_##name##_##compute(to_type *to, const char *from, ptrdiff_t stride, size_t n, bool swapped) \
-    {                                                                                                     \
-        type element;                                                                                     \
-        if (stride == (ptrdiff_t)sizeof(type) && !swapped) {                                              \
-            for (size_t i = 0; i < n; i++) {                                                              \
-                memcpy(&element, from + i * sizeof(type), sizeof element);                                \
-                to[i] = (to_type)value(element);                                                          \
-            }                                                                                             \
-            return;                                                                                       \
-        }                                                                                                 \
-        for (size_t i = 0; i < n; i++, from += stride) {                                                  \
-            memcpy(&element, from, sizeof element);                                                       \
-            if (swapped) {                                                                                \
-                swap_bytes((unsigned char *)&element, sizeof element);                                    \
-            }                                                                                             \
-            to[i] = (to_type)value(element);                                                              \
-        }                                                                                                 \
+#define LOADER(name, type, value, compute, to_type) \
+    static void load_##name##_##compute(to_type *to, const char *from, ptrdiff_t stride, size_t n, \
+                                        bool swapped) \
+    { \
+        type element; \
+        if (stride == (ptrdiff_t)sizeof(type) && !swapped) { \
+            for (size_t i = 0; i < n; i++) { \
+                memcpy(&element, from + i * sizeof(type), sizeof element); \
+                to[i] = (to_type)value(element); \
+            } \
+            return; \
+        } \
+        for (size_t i = 0; i < n; i++, from += stride) { \
+            memcpy(&element, from, sizeof element); \
+            if (swapped) { \
+                swap_bytes((unsigned char *)&element, sizeof element); \
+            } \
+            to[i] = (to_type)value(element); \
+        } \
     }
 #define LOADER_F64(name, type, value) LOADER(name, type, value, COMPUTE_F64, double)
 FOR_EACH_DTYPE(LOADER_F64)
@@ -71,7 +65,8 @@ LOADER(BF16, uint16_t, bf16_to_f32, COMPUTE_F32, float)
 LOADER(I8, int8_t, SAME, COMPUTE_F32, float)
 LOADER(U8, uint8_t, SAME, COMPUTE_F32, float)
 
-static void load_f32(const struct operand *operand, const char *from, ptrdiff_t stride, size_t n, float *to)
+static void load_f32(const struct operand *operand, const char *from, ptrdiff_t stride, size_t n,
+                     float *to)
 {
     bool contiguous = stride == (ptrdiff_t)dtype_size(operand->dtype) && operand_in_place(operand);
     switch (operand->dtype) {
@@ -101,15 +96,16 @@ static void load_f32(const struct operand *operand, const char *from, ptrdiff_t 
     }
 }
 
-void operand_load(const struct operand *operand, const char *from, ptrdiff_t stride, size_t n, enum compute_type compute, void *to)
+void operand_load(const struct operand *operand, const char *from, ptrdiff_t stride, size_t n,
+                  enum compute_type compute, void *to)
 {
     if (compute == COMPUTE_F32) {
         load_f32(operand, from, stride, n, to);
         return;
     }
     switch (operand->dtype) {
-#define CASE(name, type, value)                                          \
-    case DTYPE_##name:                                                   \
+#define CASE(name, type, value) \
+    case DTYPE_##name: \
         load_##name##_COMPUTE_F64(to, from, stride, n, operand->swapped); \
         break;
         FOR_EACH_DTYPE(CASE)
@@ -141,7 +137,8 @@ static void store_f32(char *to, ptrdiff_t stride, const float *values, size_t n)
 static void store_half(enum dtype dtype, char *to, ptrdiff_t stride, const float *values, size_t n)
 {
     const struct kernels *kernels = kernels_current();
-    narrow_kernel *narrow = dtype == DTYPE_F16 ? kernels->tiles->narrow_f16 : kernels->tiles->narrow_bf16;
+    narrow_kernel *narrow =
+        dtype == DTYPE_F16 ? kernels->tiles->narrow_f16 : kernels->tiles->narrow_bf16;
     if (stride == sizeof(uint16_t)) {
         narrow(to, values, n);
         return;
@@ -191,7 +188,8 @@ void dtype_store(enum dtype dtype, char *to, ptrdiff_t stride, const double *val
     }
 }
 
-void dtype_store_computed(enum dtype dtype, char *to, ptrdiff_t stride, enum compute_type compute, const void *values, size_t n)
+void dtype_store_computed(enum dtype dtype, char *to, ptrdiff_t stride, enum compute_type compute,
+                          const void *values, size_t n)
 {
     if (compute == COMPUTE_F64) {
         dtype_store(dtype, to, stride, values, n);

@@ -7,7 +7,8 @@
 #include "vectors/compute_type.h"
 #include "kernels/kernels.h"
 
-/* Element types of operands. The first ELEMENTS are read by the kernels in place, the others are converted to double first. */
+/* Element types of operands. The first ELEMENTS are read by the kernels in place, the others are
+ * converted to double first. */
 enum dtype {
     DTYPE_F64 = ELEMENT_F64,
     DTYPE_F32 = ELEMENT_F32,
@@ -56,11 +57,15 @@ static inline bool operand_in_place(const struct operand *operand)
     return operand->dtype < (enum dtype)ELEMENTS && operand->aligned && !operand->swapped;
 }
 
-/* n elements, `stride` bytes apart, as contiguous `work` elements. Exact but for 64-bit integers beyond 2^53. Of the dtypes of COMPUTE_F64 only 8-bit integers can be loaded as COMPUTE_F32. */
-void operand_load(const struct operand *operand, const char *from, ptrdiff_t stride, size_t n, enum compute_type compute, void *to);
+/* n elements, `stride` bytes apart, as contiguous `work` elements. Exact but for 64-bit integers
+ * beyond 2^53. Of the dtypes of COMPUTE_F64 only 8-bit integers can be loaded as COMPUTE_F32. */
+void operand_load(const struct operand *operand, const char *from, ptrdiff_t stride, size_t n,
+                  enum compute_type compute, void *to);
 
-/* n values rounded once to a float dtype and stored `stride` bytes apart: doubles, or `work` elements. */
+/* n values rounded once to a float dtype and stored `stride` bytes apart: doubles, or `work`
+ * elements. */
 void dtype_store(enum dtype dtype, char *to, ptrdiff_t stride, const double *values, size_t n);
-void dtype_store_computed(enum dtype dtype, char *to, ptrdiff_t stride, enum compute_type compute, const void *values, size_t n);
+void dtype_store_computed(enum dtype dtype, char *to, ptrdiff_t stride, enum compute_type compute,
+                          const void *values, size_t n);
 
 #endif

@@ -2,7 +2,8 @@
 
 #include "base/scratch.h"
 
-/* Strides of arrays without elements can be any number, the lowest too, which has no positive twin in its own type. */
+/* Strides of arrays without elements can be any number, the lowest too, which has no positive twin
+ * in its own type. */
 static size_t magnitude(ptrdiff_t stride)
 {
     return stride < 0 ? 0 - (size_t)stride : (size_t)stride;
@@ -72,8 +73,10 @@ struct offsets axes_offsets_many(const struct axes *axes, size_t index)
     return offsets;
 }
 
-/* Rows where both operands are contiguous along the reduced axis, or where nothing else is closer in memory. */
-static enum plan_driver one_sided_driver(const struct plan *plan, const struct plan_request *request)
+/* Rows where both operands are contiguous along the reduced axis, or where nothing else is closer
+ * in memory. */
+static enum plan_driver one_sided_driver(const struct plan *plan,
+                                         const struct plan_request *request)
 {
     if (plan->reduced.count == 0 || plan->outer.count == 0) {
         return PLAN_ROWS;
@@ -111,7 +114,8 @@ bool plan_make(struct plan *plan, const struct plan_request *request)
     for (int i = 0; i < request->ndim; i++) {
         const struct axis *axis = &request->axes[i];
         bool reduced = request->reduced >> i & 1;
-        if (!size_mul(reduced ? plan->depth : plan->outputs, axis->size, reduced ? &plan->depth : &plan->outputs)) {
+        if (!size_mul(reduced ? plan->depth : plan->outputs, axis->size,
+                      reduced ? &plan->depth : &plan->outputs)) {
             return false;
         }
         any_left |= !reduced && axis->size > 1 && axis->x != 0 && axis->y == 0;
@@ -151,7 +155,8 @@ bool plan_make(struct plan *plan, const struct plan_request *request)
     return true;
 }
 
-void plan_pairs(struct plan *plan, const struct axis *left, const struct axis *right, const struct axis *reduced)
+void plan_pairs(struct plan *plan, const struct axis *left, const struct axis *right,
+                const struct axis *reduced)
 {
     plan->driver = PLAN_GEMM;
     plan->swapped = false;

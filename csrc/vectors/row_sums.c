@@ -5,7 +5,8 @@
 
 #include "base/cancel.h"
 
-/* Two blocks of doubles stay in the L1 cache. Of a long row some blocks go by between two looks at the watch. */
+/* Two blocks of doubles stay in the L1 cache. Of a long row some blocks go by between two looks at
+ * the watch. */
 enum { BLOCK = ROW_BLOCK, LOOK = 16 * BLOCK };
 
 /* At element k of a row: is the call to end? */
@@ -19,8 +20,8 @@ static ptrdiff_t stride_of(const struct axis *axis, enum side side)
     return side == SIDE_X ? axis->x : axis->y;
 }
 
-void gather_row(const struct operand *operand, const char *from, const struct axes *reduced, enum side side, size_t k, size_t n,
-                enum compute_type compute, void *to)
+void gather_row(const struct operand *operand, const char *from, const struct axes *reduced,
+                enum side side, size_t k, size_t n, enum compute_type compute, void *to)
 {
     const int last = reduced->count - 1;
     if (last < 0) {
@@ -32,7 +33,8 @@ void gather_row(const struct operand *operand, const char *from, const struct ax
         size_t run = inner->size - k % inner->size;
         struct offsets offsets = axes_offsets(reduced, k);
         run = run < n ? run : n;
-        operand_load(operand, from + (side == SIDE_X ? offsets.x : offsets.y), stride_of(inner, side), run, compute, to);
+        operand_load(operand, from + (side == SIDE_X ? offsets.x : offsets.y),
+                     stride_of(inner, side), run, compute, to);
         to = (char *)to + run * compute_size(compute);
         k += run;
         n -= run;
@@ -53,7 +55,8 @@ static double total_of(double sum, double error)
     return isnan(total) ? sum : total; /* an overflowed sum has NaN for its error */
 }
 
-/* In place of an exponent: infinity and NaN alone decide, and of other elements only the sign counts. */
+/* In place of an exponent: infinity and NaN alone decide, and of other elements only the sign
+ * counts. */
 enum { NOT_FINITE = INT_MAX };
 
 static void scale_block(double *block, size_t n, int exponent)
@@ -67,7 +70,8 @@ static void scale_block(double *block, size_t n, int exponent)
     }
 }
 
-static struct row_sums sums_with_exponents(const struct row_pair *pair, int x_exponent, int y_exponent)
+static struct row_sums sums_with_exponents(const struct row_pair *pair, int x_exponent,
+                                           int y_exponent)
 {
     _Alignas(64) double x[BLOCK], y[BLOCK];
     double sums[3] = {0}, errors[3] = {0};
@@ -88,7 +92,8 @@ static struct row_sums sums_with_exponents(const struct row_pair *pair, int x_ex
         add_exactly(&sums[1], &errors[1], xx);
         add_exactly(&sums[2], &errors[2], yy);
     }
-    struct row_sums result = {total_of(sums[0], errors[0]), total_of(sums[1], errors[1]), total_of(sums[2], errors[2]), x_exponent, y_exponent};
+    struct row_sums result = {total_of(sums[0], errors[0]), total_of(sums[1], errors[1]),
+                              total_of(sums[2], errors[2]), x_exponent, y_exponent};
     return result;
 }
 
@@ -103,7 +108,8 @@ static int row_exponent(const struct row_pair *pair, enum side side)
     double block[BLOCK], largest = 0.0;
     for (size_t k = 0, n; k < pair->depth && !is_stopped_at(k); k += n) {
         n = pair->depth - k < BLOCK ? pair->depth - k : BLOCK;
-        gather_row(side == SIDE_X ? pair->x_operand : pair->y_operand, side == SIDE_X ? pair->x : pair->y, pair->reduced, side, k, n, COMPUTE_F64,
+        gather_row(side == SIDE_X ? pair->x_operand : pair->y_operand,
+                   side == SIDE_X ? pair->x : pair->y, pair->reduced, side, k, n, COMPUTE_F64,
                    block);
         for (size_t i = 0; i < n; i++) {
             double magnitude = fabs(block[i]);
@@ -123,7 +129,8 @@ struct row_sums row_sums_scaled(const struct row_pair *pair)
     if (x_exponent != NOT_FINITE && y_exponent != NOT_FINITE) {
         return sums_with_exponents(pair, x_exponent, y_exponent);
     }
-    /* An element that scaling made 0 would turn infinity into NaN, and so would a product that overflows without it. */
+    /* An element that scaling made 0 would turn infinity into NaN, and so would a product that
+     * overflows without it. */
     struct row_sums sums = sums_with_exponents(pair, NOT_FINITE, NOT_FINITE);
     sums.x_exponent = sums.y_exponent = 0;
     return sums;

@@ -5,19 +5,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* A test is a program: it prints "ok NAME: N checks" or "skip NAME: reason" and ends with 0, or says what failed and ends with 1. */
+/* A test is a program: it prints "ok NAME: N checks" or "skip NAME: reason" and ends with 0, or
+ * says what failed and ends with 1. */
 
 static long checks;
 
-#define CHECK(condition, ...)                                             \
-    do {                                                                  \
-        checks++;                                                         \
-        if (!(condition)) {                                               \
+#define CHECK(condition, ...) \
+    do { \
+        checks++; \
+        if (!(condition)) { \
             fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition); \
-            fprintf(stderr, __VA_ARGS__);                                 \
-            fprintf(stderr, "\n");                                        \
-            exit(1);                                                      \
-        }                                                                 \
+            fprintf(stderr, __VA_ARGS__); \
+            fprintf(stderr, "\n"); \
+            exit(1); \
+        } \
     } while (0)
 
 static inline int finish(const char *name)

@@ -13,8 +13,9 @@
 #include "check.h"
 
 /*
- * Memory with a page that cannot be touched right behind its last byte or right before its first one, in turns, and bytes that
- * are watched on its other side. So what is read or written beyond ends the test, without a sanitizer and under emulation too.
+ * Memory with a page that cannot be touched right behind its last byte or right before its first
+ * one, in turns, and bytes that are watched on its other side. So what is read or written beyond
+ * ends the test, without a sanitizer and under emulation too.
  */
 enum { GUARDED_BLOCKS = 64, GUARDED_WATCHED = 256 };
 
@@ -33,11 +34,13 @@ static inline size_t page_size(void)
     return system.dwPageSize;
 }
 
-/* `room` bytes, a multiple of pages, between two pages that cannot be touched; NULL where there is no memory. */
+/* `room` bytes, a multiple of pages, between two pages that cannot be touched; NULL where there is
+ * no memory. */
 static inline unsigned char *map_between(size_t room)
 {
     unsigned char *whole = VirtualAlloc(NULL, room + 2 * page_size(), MEM_RESERVE, PAGE_NOACCESS);
-    return whole == NULL ? NULL : VirtualAlloc(whole + page_size(), room, MEM_COMMIT, PAGE_READWRITE);
+    return whole == NULL ? NULL
+                         : VirtualAlloc(whole + page_size(), room, MEM_COMMIT, PAGE_READWRITE);
 }
 
 static inline void unmap_between(unsigned char *map, size_t room)
@@ -55,8 +58,10 @@ static inline size_t page_size(void)
 
 static inline unsigned char *map_between(size_t room)
 {
-    unsigned char *whole = mmap(NULL, room + 2 * page_size(), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    const int failed = whole == MAP_FAILED || mprotect(whole + page_size(), room, PROT_READ | PROT_WRITE) != 0;
+    unsigned char *whole =
+        mmap(NULL, room + 2 * page_size(), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const int failed =
+        whole == MAP_FAILED || mprotect(whole + page_size(), room, PROT_READ | PROT_WRITE) != 0;
     return failed ? NULL : whole + page_size();
 }
 
@@ -98,7 +103,8 @@ static inline void guarded_release(const char *what)
 {
     while (guarded_count > 0) {
         const struct guarded *block = &guarded[--guarded_count];
-        const unsigned char *released = block->data == block->map ? block->data + block->bytes : block->data - GUARDED_WATCHED;
+        const unsigned char *released =
+            block->data == block->map ? block->data + block->bytes : block->data - GUARDED_WATCHED;
         size_t whole = 0;
         while (whole < GUARDED_WATCHED && released[whole] == 0x5a) {
             whole++;
@@ -133,7 +139,8 @@ static inline size_t below(size_t n)
     return (size_t)((random_number() + 1) / 2 * (double)n) % n;
 }
 
-/* n numbers: if `most` > 0 whole ones of at most that magnitude, whose sums are exact, else any of [-1, 1). */
+/* n numbers: if `most` > 0 whole ones of at most that magnitude, whose sums are exact, else any of
+ * [-1, 1). */
 static inline void *numbers(int f64, size_t n, int most)
 {
     void *array = guarded_alloc(n * size_of(f64));
@@ -149,7 +156,8 @@ static inline int same(double a, double b)
     return a == b || (a != a && b != b);
 }
 
-/* As `same`, but within some units roundoff of `magnitude`, which is 0 where results are to be exact. */
+/* As `same`, but within some units roundoff of `magnitude`, which is 0 where results are to be
+ * exact. */
 static inline int fits(int f64, double got, double expected, double units, double magnitude)
 {
     const double error = got > expected ? got - expected : expected - got;

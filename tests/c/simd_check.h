@@ -1,8 +1,9 @@
 /*
- * One instruction set's vocabulary against scalar arithmetic. Included after a header of csrc/simd (inside its target
- * region, where it has one); defines check_vocabulary().
+ * One instruction set's vocabulary against scalar arithmetic. Included after a header of csrc/simd
+ * (inside its target region, where it has one); defines check_vocabulary().
  */
-static const double specials[] = {0.0, -0.0, 1.0, -1.5, 1e30, -1e-30, 1e-40, INFINITY, -INFINITY, NAN, 3.4e38};
+static const double specials[] = {0.0,   -0.0,     1.0,       -1.5, 1e30,  -1e-30,
+                                  1e-40, INFINITY, -INFINITY, NAN,  3.4e38};
 
 static int same_double(double a, double b)
 {
@@ -24,7 +25,8 @@ static double greatest(double a, double b)
 
 static double pick(int i)
 {
-    return i % 3 == 0 ? specials[i / 3 % (int)(sizeof specials / sizeof *specials)] : random_number() * pow(10.0, i % 11 - 5);
+    return i % 3 == 0 ? specials[i / 3 % (int)(sizeof specials / sizeof *specials)]
+                      : random_number() * pow(10.0, i % 11 - 5);
 }
 
 static void check_floats(void)
@@ -40,21 +42,27 @@ static void check_floats(void)
         vf_store(out, vf_add(va, vb));
         for (int i = 0; i < VF_LANES; i++) CHECK(same_double(out[i], a[i] + b[i]), "lane %d", i);
         vf_store(out, vf_fma(va, vb, vc));
-        for (int i = 0; i < VF_LANES; i++) CHECK(fma_fits(out[i], a[i], b[i], c[i], 1), "lane %d: %g %g %g", i, a[i], b[i], c[i]);
-        CHECK(fma_fits(fma_f32(a[0], b[0], c[0]), a[0], b[0], c[0], 1), "scalar: %g %g %g", a[0], b[0], c[0]);
+        for (int i = 0; i < VF_LANES; i++)
+            CHECK(fma_fits(out[i], a[i], b[i], c[i], 1), "lane %d: %g %g %g", i, a[i], b[i], c[i]);
+        CHECK(fma_fits(fma_f32(a[0], b[0], c[0]), a[0], b[0], c[0], 1), "scalar: %g %g %g", a[0],
+              b[0], c[0]);
         vf_store(out, vf_mul(va, vb));
         for (int i = 0; i < VF_LANES; i++) CHECK(same_double(out[i], a[i] * b[i]), "lane %d", i);
         vf_store(out, vf_min(va, vb));
-        for (int i = 0; i < VF_LANES; i++) CHECK(isnan(a[i]) || isnan(b[i]) || out[i] == fminf(a[i], b[i]), "lane %d", i);
+        for (int i = 0; i < VF_LANES; i++)
+            CHECK(isnan(a[i]) || isnan(b[i]) || out[i] == fminf(a[i], b[i]), "lane %d", i);
         vf_store(out, vf_max(va, vb));
-        for (int i = 0; i < VF_LANES; i++) CHECK(isnan(a[i]) || isnan(b[i]) || out[i] == fmaxf(a[i], b[i]), "lane %d", i);
+        for (int i = 0; i < VF_LANES; i++)
+            CHECK(isnan(a[i]) || isnan(b[i]) || out[i] == fmaxf(a[i], b[i]), "lane %d", i);
         const vf nan = vf_set1(NAN);
         vf_store(out, vf_add(vf_max(va, nan), vf_min(va, nan)));
         for (int i = 0; i < VF_LANES; i++) CHECK(isnan(out[i]), "lane %d: %g with NaN", i, a[i]);
         vf_store(out, vf_relu(va));
-        for (int i = 0; i < VF_LANES; i++) CHECK(same_double(out[i], a[i] < 0 ? 0 : a[i]), "lane %d: %g", i, a[i]);
+        for (int i = 0; i < VF_LANES; i++)
+            CHECK(same_double(out[i], a[i] < 0 ? 0 : a[i]), "lane %d: %g", i, a[i]);
         vf_store(out, vf_max_propagating_nan(va, vb));
-        for (int i = 0; i < VF_LANES; i++) CHECK(same_double(out[i], greatest(a[i], b[i])), "lane %d: %g %g", i, a[i], b[i]);
+        for (int i = 0; i < VF_LANES; i++)
+            CHECK(same_double(out[i], greatest(a[i], b[i])), "lane %d: %g %g", i, a[i], b[i]);
         vf_store(out, vf_add(vf_max_propagating_nan(va, nan), vf_max_propagating_nan(nan, va)));
         for (int i = 0; i < VF_LANES; i++) CHECK(isnan(out[i]), "lane %d: %g with NaN", i, a[i]);
         vf_store(out, vf_set1(7.0f));
@@ -70,9 +78,13 @@ static void check_floats(void)
         CHECK(vf_below(va, vb) == below, "below");
         uint16_t halves[VF_LANES];
         vf_store_f16(halves, va);
-        for (int i = 0; i < VF_LANES; i++) CHECK(isnan(a[i]) ? isnan(f16_to_f32(halves[i])) : halves[i] == f16_from_double(a[i]), "f16 of %g", a[i]);
+        for (int i = 0; i < VF_LANES; i++)
+            CHECK(isnan(a[i]) ? isnan(f16_to_f32(halves[i])) : halves[i] == f16_from_double(a[i]),
+                  "f16 of %g", a[i]);
         vf_store_bf16(halves, va);
-        for (int i = 0; i < VF_LANES; i++) CHECK(isnan(a[i]) ? isnan(bf16_to_f32(halves[i])) : halves[i] == bf16_from_double(a[i]), "bf16 of %g", a[i]);
+        for (int i = 0; i < VF_LANES; i++)
+            CHECK(isnan(a[i]) ? isnan(bf16_to_f32(halves[i])) : halves[i] == bf16_from_double(a[i]),
+                  "bf16 of %g", a[i]);
         vf_store(out, vf_set1(a[0]));
         for (int i = 0; i < VF_LANES; i++) CHECK(same_double(out[i], a[0]), "lane %d", i);
     }
@@ -95,22 +107,27 @@ static void check_doubles(void)
         vd_store(out, vd_mul(va, vb));
         for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], a[i] * b[i]), "lane %d", i);
         vd_store(out, vd_fma(va, vb, vc));
-        for (int i = 0; i < VD_LANES; i++) CHECK(fma_fits(out[i], a[i], b[i], c[i], 0), "lane %d: %g %g %g", i, a[i], b[i], c[i]);
+        for (int i = 0; i < VD_LANES; i++)
+            CHECK(fma_fits(out[i], a[i], b[i], c[i], 0), "lane %d: %g %g %g", i, a[i], b[i], c[i]);
         vd_store(out, vd_div(va, vb));
         for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], a[i] / b[i]), "lane %d", i);
         vd_store(out, vd_clip(va));
-        for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], a[i] > 1 ? 1 : a[i] < -1 ? -1 : a[i]), "lane %d", i);
+        for (int i = 0; i < VD_LANES; i++)
+            CHECK(same_double(out[i], a[i] > 1 ? 1 : a[i] < -1 ? -1 : a[i]), "lane %d", i);
         vd_store(out, vd_sqrt(va));
         for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], sqrt(a[i])), "lane %d", i);
         vd_store(out, vd_max(va, vb));
-        for (int i = 0; i < VD_LANES; i++) CHECK(isnan(a[i]) || isnan(b[i]) || out[i] == fmax(a[i], b[i]), "lane %d", i);
+        for (int i = 0; i < VD_LANES; i++)
+            CHECK(isnan(a[i]) || isnan(b[i]) || out[i] == fmax(a[i], b[i]), "lane %d", i);
         const vd nan = vd_set1(NAN);
         vd_store(out, vd_add(vd_max(va, nan), vd_min(va, nan)));
         for (int i = 0; i < VD_LANES; i++) CHECK(isnan(out[i]), "lane %d: %g with NaN", i, a[i]);
         vd_store(out, vd_relu(va));
-        for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], a[i] < 0 ? 0 : a[i]), "lane %d: %g", i, a[i]);
+        for (int i = 0; i < VD_LANES; i++)
+            CHECK(same_double(out[i], a[i] < 0 ? 0 : a[i]), "lane %d: %g", i, a[i]);
         vd_store(out, vd_max_propagating_nan(va, vb));
-        for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], greatest(a[i], b[i])), "lane %d: %g %g", i, a[i], b[i]);
+        for (int i = 0; i < VD_LANES; i++)
+            CHECK(same_double(out[i], greatest(a[i], b[i])), "lane %d: %g %g", i, a[i], b[i]);
         vd_store(out, vd_add(vd_max_propagating_nan(va, nan), vd_max_propagating_nan(nan, va)));
         for (int i = 0; i < VD_LANES; i++) CHECK(isnan(out[i]), "lane %d: %g with NaN", i, a[i]);
         vd_store(out, vd_set1(7.0));
@@ -122,14 +139,18 @@ static void check_doubles(void)
         vd_store(out, vd_round(va));
         for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], rint(a[i])), "lane %d", i);
         vd_store(out, vd_min(va, vb));
-        for (int i = 0; i < VD_LANES; i++) CHECK(isnan(a[i]) || isnan(b[i]) || out[i] == fmin(a[i], b[i]), "lane %d", i);
+        for (int i = 0; i < VD_LANES; i++)
+            CHECK(isnan(a[i]) || isnan(b[i]) || out[i] == fmin(a[i], b[i]), "lane %d", i);
         unsigned below = 0;
         for (int i = 0; i < VD_LANES; i++) below |= (unsigned)(a[i] < b[i]) << i;
         CHECK(vd_below(va, vb) == below, "below");
-        CHECK(fma_fits(fma_f64(a[0], b[0], c[0]), a[0], b[0], c[0], 0), "scalar: %g %g %g", a[0], b[0], c[0]);
+        CHECK(fma_fits(fma_f64(a[0], b[0], c[0]), a[0], b[0], c[0], 0), "scalar: %g %g %g", a[0],
+              b[0], c[0]);
         int reach = 1;
         for (int i = 0; i < VD_LANES; i++) reach &= a[i] >= b[i];
-        CHECK((vd_all_at_least(va, vb) != 0) == reach && vd_all_at_least(vd_set1(1.0), vd_set1(1.0)), "reach");
+        CHECK((vd_all_at_least(va, vb) != 0) == reach &&
+                  vd_all_at_least(vd_set1(1.0), vd_set1(1.0)),
+              "reach");
         float narrow[VD_LANES];
         vd_store_f32(narrow, va);
         for (int i = 0; i < VD_LANES; i++) CHECK(same_double(narrow[i], (float)a[i]), "lane %d", i);
@@ -161,8 +182,12 @@ static void check_scaling(void)
         double dout[VD_LANES];
         vf_store(fout, vf_scale(vf_load(f), vf_load(fn)));
         vd_store(dout, vd_scale(vd_load(d), vd_load(dn)));
-        for (int i = 0; i < VF_LANES; i++) CHECK(same_double(fout[i], ldexpf(f[i], (int)fn[i])), "%a * 2^%g: %a", f[i], fn[i], fout[i]);
-        for (int i = 0; i < VD_LANES; i++) CHECK(same_double(dout[i], ldexp(d[i], (int)dn[i])), "%a * 2^%g: %a", d[i], dn[i], dout[i]);
+        for (int i = 0; i < VF_LANES; i++)
+            CHECK(same_double(fout[i], ldexpf(f[i], (int)fn[i])), "%a * 2^%g: %a", f[i], fn[i],
+                  fout[i]);
+        for (int i = 0; i < VD_LANES; i++)
+            CHECK(same_double(dout[i], ldexp(d[i], (int)dn[i])), "%a * 2^%g: %a", d[i], dn[i],
+                  dout[i]);
     }
 }
 
@@ -177,7 +202,9 @@ static void check_folds(void)
         rows[r] = vd_load(numbers[r]);
     }
     vd_store(out, vd_row_sums(rows));
-    for (int r = 0; r < VD_LANES; r++) CHECK(out[r] == VD_LANES * (double)(1 << r) + 50 * VD_LANES * (VD_LANES - 1), "row %d: %g", r, out[r]);
+    for (int r = 0; r < VD_LANES; r++)
+        CHECK(out[r] == VD_LANES * (double)(1 << r) + 50 * VD_LANES * (VD_LANES - 1), "row %d: %g",
+              r, out[r]);
     for (int i = 0; i < VF_LANES; i++) floats[i] = (float)(1 << i);
     vd_store(out, vd_fold_f32(vf_load(floats)));
     for (int i = 0; i < VD_LANES; i++) total += out[i];
@@ -185,26 +212,30 @@ static void check_folds(void)
 }
 
 /* Sums of lanes whose order shows in their bits: that of a row is the same wherever it stands. */
-#define CHECK_ROW_SUMS(type, vector, op, lanes, roundoff)                                                                             \
-    for (int round = 0; round < 100; round++) {                                                                                       \
-        type numbers[lanes][lanes], out[lanes], first[lanes];                                                                         \
-        vector rows[lanes];                                                                                                           \
-        for (int i = 0; i < lanes * lanes; i++) numbers[i / lanes][i % lanes] = (type)(random_number() * pow(10.0, (7 * i + round) % 11 - 5)); \
-        for (int shift = 0; shift < lanes; shift++) {                                                                                 \
-            for (int r = 0; r < lanes; r++) rows[(r + shift) % lanes] = op##_load(numbers[r]);                                        \
-            op##_store(out, op##_row_sums(rows));                                                                                     \
-            for (int r = 0; r < lanes; r++) {                                                                                         \
-                const type got = out[(r + shift) % lanes];                                                                            \
-                long double sum = 0, size = 0;                                                                                        \
-                for (int i = 0; i < lanes; i++) {                                                                                     \
-                    sum += (long double)numbers[r][i];                                                                                \
-                    size += fabsl((long double)numbers[r][i]);                                                                        \
-                }                                                                                                                     \
-                first[r] = shift == 0 ? got : first[r];                                                                               \
-                CHECK(memcmp(&got, &first[r], sizeof got) == 0, "row %d at %d: %a, not %a", r, (r + shift) % lanes, got, first[r]);   \
-                CHECK(fabsl((long double)got - sum) <= lanes * roundoff * size, "row %d: %a", r, got);                                \
-            }                                                                                                                         \
-        }                                                                                                                             \
+#define CHECK_ROW_SUMS(type, vector, op, lanes, roundoff) \
+    for (int round = 0; round < 100; round++) { \
+        type numbers[lanes][lanes], out[lanes], first[lanes]; \
+        vector rows[lanes]; \
+        for (int i = 0; i < lanes * lanes; i++) \
+            numbers[i / lanes][i % lanes] = \
+                (type)(random_number() * pow(10.0, (7 * i + round) % 11 - 5)); \
+        for (int shift = 0; shift < lanes; shift++) { \
+            for (int r = 0; r < lanes; r++) rows[(r + shift) % lanes] = op##_load(numbers[r]); \
+            op##_store(out, op##_row_sums(rows)); \
+            for (int r = 0; r < lanes; r++) { \
+                const type got = out[(r + shift) % lanes]; \
+                long double sum = 0, size = 0; \
+                for (int i = 0; i < lanes; i++) { \
+                    sum += (long double)numbers[r][i]; \
+                    size += fabsl((long double)numbers[r][i]); \
+                } \
+                first[r] = shift == 0 ? got : first[r]; \
+                CHECK(memcmp(&got, &first[r], sizeof got) == 0, "row %d at %d: %a, not %a", r, \
+                      (r + shift) % lanes, got, first[r]); \
+                CHECK(fabsl((long double)got - sum) <= lanes * roundoff * size, "row %d: %a", r, \
+                      got); \
+            } \
+        } \
     }
 static void check_row_sums(void)
 {
@@ -212,14 +243,16 @@ static void check_row_sums(void)
     CHECK_ROW_SUMS(double, vd, vd, VD_LANES, 0x1p-53L)
 }
 
-/* The same lanes for both formats and every call: told by what a product of two such loads sums to. */
+/* The same lanes for both formats and every call: told by what a product of two such loads sums to.
+ */
 static void check_pairs(void)
 {
     uint16_t halves[2 * VF_LANES];
     float low[VF_LANES], high[VF_LANES];
     for (int format = 0; format < 2; format++) {
         double sum = 0;
-        for (int i = 0; i < 2 * VF_LANES; i++) halves[i] = format == 0 ? f16_from_double(i + 1) : bf16_from_double(i + 1);
+        for (int i = 0; i < 2 * VF_LANES; i++)
+            halves[i] = format == 0 ? f16_from_double(i + 1) : bf16_from_double(i + 1);
         vf a, b;
         if (format == 0) {
             vf_load_pair_f16(halves, &a, &b);
@@ -248,7 +281,8 @@ static void check_integers(void)
             signed_sum += x[i] * x[i];
             unsigned_sum += y[i] * y[i];
         }
-        const vi sums[2] = {vi_dot(vi_zero(), vh_load_i8(x), vh_load_i8(x)), vi_dot(vi_zero(), vh_load_u8(y), vh_load_u8(y))};
+        const vi sums[2] = {vi_dot(vi_zero(), vh_load_i8(x), vh_load_i8(x)),
+                            vi_dot(vi_zero(), vh_load_u8(y), vh_load_u8(y))};
         for (int s = 0; s < 2; s++) {
             vd_store(out, vd_fold_i32(vi_dot(sums[s], vh_load_i8(x), vh_load_u8(y))));
             for (int i = 0; i < VD_LANES; i++) got[s] += out[i];
@@ -277,17 +311,23 @@ static void check_codes(void)
         for (int i = 0; i < 4 * VF_LANES; i++) floats[i] = (float)((round + 11 * i) % 255 - 127);
         for (int i = 0; i < 4; i++) numbers[i] = vf_load(floats + i * VF_LANES);
         vf_store_codes(stored, numbers);
-        for (int i = 0; i < 4 * VF_LANES; i++) CHECK(stored[i] == floats[i] + 128, "code %d of %g", stored[i], floats[i]);
+        for (int i = 0; i < 4 * VF_LANES; i++)
+            CHECK(stored[i] == floats[i] + 128, "code %d of %g", stored[i], floats[i]);
         for (int i = 0; i < CODES_LANES; i++) {
             codes[i] = (uint8_t)(255 - (round + 7 * i) % 256);
-            factors[i] = (CODE_FACTOR)(round % 3 == 0 ? FACTOR_MOST : round % 3 == 1 ? -FACTOR_MOST : (round + 5 * i) % 255 - 127);
+            factors[i] = (CODE_FACTOR)(round % 3 == 0   ? FACTOR_MOST
+                                       : round % 3 == 1 ? -FACTOR_MOST
+                                                        : (round + 5 * i) % 255 - 127);
             expected += codes[i] * factors[i];
         }
         const vc loaded = vc_load_codes(codes), other = vc_load_factors(factors);
         for (int r = 0; r < VF_LANES; r++) rows[r] = vi_zero();
-        rows[round % VF_LANES] = vi_dot_codes(vi_dot_codes(vi_zero(), loaded, other), loaded, other);
+        rows[round % VF_LANES] =
+            vi_dot_codes(vi_dot_codes(vi_zero(), loaded, other), loaded, other);
         vi_store(out, vi_row_sums(rows));
-        for (int r = 0; r < VF_LANES; r++) CHECK(out[r] == (r == round % VF_LANES ? 2 * expected : 0), "row %d of round %d: %d", r, round, out[r]);
+        for (int r = 0; r < VF_LANES; r++)
+            CHECK(out[r] == (r == round % VF_LANES ? 2 * expected : 0), "row %d of round %d: %d", r,
+                  round, out[r]);
     }
 }
 
@@ -300,15 +340,20 @@ static void check_loads(void)
     for (unsigned pattern = 0; pattern < 65536; pattern++) {
         for (int i = 0; i < VF_LANES; i++) halves[i] = (uint16_t)(pattern + 257u * (unsigned)i);
         vf_store(floats, vf_load_f16(halves));
-        for (int i = 0; i < VF_LANES; i++) CHECK(same_double(floats[i], f16_to_f32(halves[i])), "f16 %04x", halves[i]);
+        for (int i = 0; i < VF_LANES; i++)
+            CHECK(same_double(floats[i], f16_to_f32(halves[i])), "f16 %04x", halves[i]);
         vf_store(floats, vf_load_bf16(halves));
-        for (int i = 0; i < VF_LANES; i++) CHECK(same_double(floats[i], bf16_to_f32(halves[i])), "bf16 %04x", halves[i]);
+        for (int i = 0; i < VF_LANES; i++)
+            CHECK(same_double(floats[i], bf16_to_f32(halves[i])), "bf16 %04x", halves[i]);
         vd_store(doubles, vd_load_f16(halves));
-        for (int i = 0; i < VD_LANES; i++) CHECK(same_double(doubles[i], f16_to_f32(halves[i])), "f16 %04x", halves[i]);
+        for (int i = 0; i < VD_LANES; i++)
+            CHECK(same_double(doubles[i], f16_to_f32(halves[i])), "f16 %04x", halves[i]);
         vd_store(doubles, vd_load_bf16(halves));
-        for (int i = 0; i < VD_LANES; i++) CHECK(same_double(doubles[i], bf16_to_f32(halves[i])), "bf16 %04x", halves[i]);
+        for (int i = 0; i < VD_LANES; i++)
+            CHECK(same_double(doubles[i], bf16_to_f32(halves[i])), "bf16 %04x", halves[i]);
         vd_store(doubles, vd_load_f32(floats));
-        for (int i = 0; i < VD_LANES; i++) CHECK(same_double(doubles[i], floats[i]), "f32 %g", floats[i]);
+        for (int i = 0; i < VD_LANES; i++)
+            CHECK(same_double(doubles[i], floats[i]), "f32 %g", floats[i]);
     }
 }
 

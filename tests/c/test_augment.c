@@ -1,4 +1,5 @@
-/* core/augment.c beside a slow twin that asks of every neighbour whether it is inside; core/noise.c: its moments and its parts. */
+/* core/augment.c beside a slow twin that asks of every neighbour whether it is inside;
+ * core/noise.c: its moments and its parts. */
 #include <math.h>
 #include <stdbool.h>
 #include <string.h>
@@ -22,7 +23,8 @@ static double between(double before, double after, double on)
     return before + on * (after - before);
 }
 
-static double twin(const double *plane, const struct augment *call, const struct affine *map, size_t y, size_t x)
+static double twin(const double *plane, const struct augment *call, const struct affine *map,
+                   size_t y, size_t x)
 {
     const double at_x = map->x[0] * (double)x + map->x[1] * (double)y + map->x[2];
     const double at_y = map->y[0] * (double)x + map->y[1] * (double)y + map->y[2];
@@ -30,19 +32,32 @@ static double twin(const double *plane, const struct augment *call, const struct
     if (!isfinite(at_x) || !isfinite(at_y)) {
         return 0.0;
     }
-    return between(between(pixel(plane, call, top, left), pixel(plane, call, top, left + 1), at_x - left),
-                   between(pixel(plane, call, top + 1, left), pixel(plane, call, top + 1, left + 1), at_x - left), at_y - top);
+    return between(
+        between(pixel(plane, call, top, left), pixel(plane, call, top, left + 1), at_x - left),
+        between(pixel(plane, call, top + 1, left), pixel(plane, call, top + 1, left + 1),
+                at_x - left),
+        at_y - top);
 }
 
 static double image[MOST], views[MOST];
 static float image_f32[MOST], views_f32[MOST];
 
-static void check_maps(size_t images, size_t channels, size_t height, size_t width, struct affine *maps)
+static void check_maps(size_t images, size_t channels, size_t height, size_t width,
+                       struct affine *maps)
 {
     const size_t n = channels * height * width;
     const uint64_t keys[4] = {1, 2, 3, 4};
-    struct augment call = {.compute = COMPUTE_F64, .images = images, .channels = channels, .height = height, .width = width, .input = image,
-                           .maps = maps, .keys = keys, .low = -INFINITY, .high = INFINITY, .output = views};
+    struct augment call = {.compute = COMPUTE_F64,
+                           .images = images,
+                           .channels = channels,
+                           .height = height,
+                           .width = width,
+                           .input = image,
+                           .maps = maps,
+                           .keys = keys,
+                           .low = -INFINITY,
+                           .high = INFINITY,
+                           .output = views};
     CHECK(images <= 4 && images * n <= MOST, "too many pixels for the test");
     for (size_t i = 0; i < images * n; i++) {
         image_f32[i] = (float)random_number();
@@ -56,16 +71,21 @@ static void check_maps(size_t images, size_t channels, size_t height, size_t wid
     for (size_t i = 0; i < images; i++) {
         for (size_t k = 0; k < n; k++) {
             const size_t plane = k / (height * width), y = k / width % height, x = k % width;
-            const double expected = twin(image + i * n + plane * height * width, &call, &maps[i], y, x);
-            CHECK(fabs(views[i * n + k] - expected) < 1e-12 * (double)larger(height, width), "(%zu, %zu, %zu, %zu) image %zu pixel %zu, %zu: %g, not %g", images, channels, height, width, i, y, x, views[i * n + k], expected);
-            CHECK(fabs((double)views_f32[i * n + k] - expected) < 1e-6, "%g, not %g", (double)views_f32[i * n + k], expected);
+            const double expected =
+                twin(image + i * n + plane * height * width, &call, &maps[i], y, x);
+            CHECK(fabs(views[i * n + k] - expected) < 1e-12 * (double)larger(height, width),
+                  "(%zu, %zu, %zu, %zu) image %zu pixel %zu, %zu: %g, not %g", images, channels,
+                  height, width, i, y, x, views[i * n + k], expected);
+            CHECK(fabs((double)views_f32[i * n + k] - expected) < 1e-6, "%g, not %g",
+                  (double)views_f32[i * n + k], expected);
         }
     }
 }
 
 static void check_shapes(void)
 {
-    static const size_t shapes[][4] = {{4, 3, 9, 300}, {2, 1, 300, 9}, {3, 1, 28, 28}, {1, 1, 1, 1}, {2, 2, 1, 5}, {2, 1, 5, 1}, {4, 3, 2, 257}};
+    static const size_t shapes[][4] = {{4, 3, 9, 300}, {2, 1, 300, 9}, {3, 1, 28, 28}, {1, 1, 1, 1},
+                                       {2, 2, 1, 5},   {2, 1, 5, 1},   {4, 3, 2, 257}};
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
         for (int round = 0; round < 20; round++) {
             struct affine maps[4];
@@ -82,7 +102,8 @@ static void check_shapes(void)
 
 static void check_extremes(void)
 {
-    static const double extremes[] = {0.0, -0.0, 1.0, -1.0, -2.0, 5.0, 5.999, 6.0, 1e9, -1e9, 1e300, -1e300, INFINITY, -INFINITY, NAN};
+    static const double extremes[] = {0.0, -0.0, 1.0,   -1.0,   -2.0,     5.0,       5.999, 6.0,
+                                      1e9, -1e9, 1e300, -1e300, INFINITY, -INFINITY, NAN};
     enum { COUNT = sizeof extremes / sizeof *extremes };
     for (size_t a = 0; a < COUNT; a++) {
         for (size_t b = 0; b < COUNT; b++) {
@@ -113,12 +134,14 @@ static void check_noise(void)
             most = fabs(x) > most ? fabs(x) : most;
         }
     }
-    const double n = (double)BLOCKS * NORMAL_RNG_BLOCK, sigmas = 4.5 / sqrt(n); /* a moment x^k is off by sqrt((2k - 1)!! / n) */
+    const double n = (double)BLOCKS * NORMAL_RNG_BLOCK,
+                 sigmas = 4.5 / sqrt(n); /* a moment x^k is off by sqrt((2k - 1)!! / n) */
     CHECK(fabs(sums[1] / n) < sigmas, "mean %g", sums[1] / n);
     CHECK(fabs(sums[2] / n - 1) < sigmas * sqrt(2), "variance %g", sums[2] / n);
     CHECK(fabs(sums[3] / n) < sigmas * sqrt(15), "third moment %g", sums[3] / n);
     CHECK(fabs(sums[4] / n - 3) < sigmas * sqrt(96), "fourth moment %g", sums[4] / n);
-    CHECK(fabs(products / n) < 2 * sigmas, "the two numbers of a pair go together: %g", products / n);
+    CHECK(fabs(products / n) < 2 * sigmas, "the two numbers of a pair go together: %g",
+          products / n);
     CHECK(most > 4.5 && most < 6.7, "largest %g", most);
 }
 
@@ -129,11 +152,22 @@ static void check_threads(void)
     static uint64_t keys[IMAGES];
     static double once[IMAGES * PIXELS];
     for (size_t i = 0; i < IMAGES; i++) {
-        maps[i] = (struct affine){{1.0, 0.1 * random_number(), random_number()}, {0.1 * random_number(), 1.0, random_number()}};
+        maps[i] = (struct affine){{1.0, 0.1 * random_number(), random_number()},
+                                  {0.1 * random_number(), 1.0, random_number()}};
         keys[i] = i;
     }
-    struct augment call = {.compute = COMPUTE_F64, .images = IMAGES, .channels = 1, .height = 24, .width = 24, .input = image, .maps = maps,
-                           .noise = 0.1, .keys = keys, .low = -0.5, .high = 0.5, .output = once};
+    struct augment call = {.compute = COMPUTE_F64,
+                           .images = IMAGES,
+                           .channels = 1,
+                           .height = 24,
+                           .width = 24,
+                           .input = image,
+                           .maps = maps,
+                           .noise = 0.1,
+                           .keys = keys,
+                           .low = -0.5,
+                           .high = 0.5,
+                           .output = once};
     pool_set_threads(1);
     CHECK(augment(&call) == 0, "no memory");
     for (int threads = 2; threads <= 4; threads++) {

@@ -63,7 +63,8 @@ static void check_pool(void)
         CHECK(pool_get_threads() == threads, "%d", threads);
         for (size_t i = 0; i < sizeof tasks / sizeof *tasks; i++) {
             for (int workers = 0; workers <= 9; workers++) {
-                CHECK(every_task_once(tasks[i], workers, 0), "%zu tasks, %d workers, %d threads", tasks[i], workers, threads);
+                CHECK(every_task_once(tasks[i], workers, 0), "%zu tasks, %d workers, %d threads",
+                      tasks[i], workers, threads);
             }
         }
     }
@@ -95,7 +96,8 @@ static void check_blocks(void)
 {
     const size_t live = scratch_live();
     pool_set_threads(2);
-    struct pool_block *a = pool_block_begin(3), *b = pool_block_begin(4), *c = pool_block_begin(100000);
+    struct pool_block *a = pool_block_begin(3), *b = pool_block_begin(4),
+                      *c = pool_block_begin(100000);
     CHECK(pool_get_threads() == 257, "%d: as many as there is room for", pool_get_threads());
     CHECK(ended_elsewhere(c) == 2 && pool_get_threads() == 4, "ended by another thread");
     pool_block_end(a);
@@ -148,7 +150,8 @@ static void look_inside(void *context, size_t task, size_t worker)
 {
     (void)task;
     (void)worker;
-    pool_run(2, 1, look_for_long, context, NULL); /* a call within a task, which has no watch of its own */
+    pool_run(2, 1, look_for_long, context,
+             NULL); /* a call within a task, which has no watch of its own */
 }
 
 /* Amid a task, too: on the calling thread, on workers, and in what a task calls in its turn. */
@@ -160,13 +163,16 @@ static void check_looks(void)
             _Atomic int looks = 0;
             cancel_start(&strict);
             pool_run(4, workers, inside ? look_inside : look_for_long, &looks, &strict);
-            CHECK(cancel_requested(&strict) && atomic_load(&looks) > 0 && atomic_load(&looks) < MOST_LOOKS, "%d looks", atomic_load(&looks));
+            CHECK(cancel_requested(&strict) && atomic_load(&looks) > 0 &&
+                      atomic_load(&looks) < MOST_LOOKS,
+                  "%d looks", atomic_load(&looks));
             CHECK(!cancel_poll_here(), "nothing to look at behind a call");
         }
     }
 }
 
-/* A call that nobody stops runs to its end; one that is stopped leaves out what was not begun, whoever runs it. */
+/* A call that nobody stops runs to its end; one that is stopped leaves out what was not begun,
+ * whoever runs it. */
 static void check_watch(void)
 {
     enum { MANY = 500 };
@@ -177,11 +183,13 @@ static void check_watch(void)
         _Atomic int done = 0;
         cancel_start(&patient);
         pool_run(MANY / 5, workers, wait_a_little, &done, &patient);
-        CHECK(atomic_load(&done) == MANY / 5 && !cancel_requested(&patient), "%d tasks", atomic_load(&done));
+        CHECK(atomic_load(&done) == MANY / 5 && !cancel_requested(&patient), "%d tasks",
+              atomic_load(&done));
         atomic_store(&done, 0);
         cancel_start(&strict);
         pool_run(MANY, workers, wait_a_little, &done, &strict);
-        CHECK(atomic_load(&done) > 0 && atomic_load(&done) < MANY && cancel_requested(&strict), "%d of %d tasks", atomic_load(&done), MANY);
+        CHECK(atomic_load(&done) > 0 && atomic_load(&done) < MANY && cancel_requested(&strict),
+              "%d of %d tasks", atomic_load(&done), MANY);
         CHECK(cancel_poll(&strict, 1), "stopped for everyone");
         progress_add(&patient, 5);
         CHECK(atomic_load(&patient.done) == 5, "done");
@@ -232,9 +240,11 @@ static void check_stops(void)
     CHECK(atomic_load(&failures) == 0, "%d failures", atomic_load(&failures));
 }
 
-/* Neither the thread sanitizer's runtime nor the emulators of qemu-user follow forks of processes with threads; Windows has none. */
+/* Neither the thread sanitizer's runtime nor the emulators of qemu-user follow forks of processes
+ * with threads; Windows has none. */
 #if !defined(__SANITIZE_THREAD__) && !defined(EMULATED) && !defined(_WIN32)
-/* Forks while other threads use the pool: the child has none of their threads, and must work all the same. */
+/* Forks while other threads use the pool: the child has none of their threads, and must work all
+ * the same. */
 static void check_forks(void)
 {
     pthread_t threads[2];
@@ -249,7 +259,8 @@ static void check_forks(void)
             _exit(every_task_once(100, 4, 0) && every_task_once(100, 2, 3) ? 0 : 1);
         }
         int status = -1;
-        CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0, "child ended with %d", status);
+        CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0,
+              "child ended with %d", status);
         CHECK(every_task_once(100, 4, 0), "parent after fork");
     }
     for (int i = 0; i < 2; i++) {
@@ -291,7 +302,8 @@ static void check_fork_does_not_wait_for_a_call(void)
         alarm(20);
         _exit(every_task_once(100, 4, 0) ? 0 : 1);
     }
-    CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0, "child ended with %d", status);
+    CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0, "child ended with %d",
+          status);
     pthread_mutex_unlock(&held);
     pthread_join(thread, NULL);
     alarm(0);
@@ -313,7 +325,8 @@ static bool fork_once(struct cancel_token *token)
     return true;
 }
 
-/* Forks in the middle of a call, from its own thread: parent and child both bring it to its end, each task once. */
+/* Forks in the middle of a call, from its own thread: parent and child both bring it to its end,
+ * each task once. */
 static void check_fork_from_a_call(void)
 {
     struct forking forking = {{.on_poll = fork_once}, -1, 0};
@@ -324,7 +337,8 @@ static void check_fork_from_a_call(void)
     if (forking.child == 0) {
         _exit(atomic_load(&forking.done) == 300 && every_task_once(100, 4, 0) ? 0 : 1);
     }
-    CHECK(forking.child > 0 && waitpid(forking.child, &status, 0) == forking.child && status == 0, "child ended with %d", status);
+    CHECK(forking.child > 0 && waitpid(forking.child, &status, 0) == forking.child && status == 0,
+          "child ended with %d", status);
     CHECK(atomic_load(&forking.done) == 300, "%d tasks", atomic_load(&forking.done));
     alarm(0);
     CHECK(every_task_once(100, 4, 0), "parent after fork");
@@ -351,7 +365,8 @@ static void check_scratch(void)
     for (int i = 0; i < 3; i++) {
         blocks[i] = scratch_alloc(100);
     }
-    CHECK(blocks[0] != NULL && blocks[1] == NULL && blocks[2] != NULL && scratch_live() == 2, "the second of three fails");
+    CHECK(blocks[0] != NULL && blocks[1] == NULL && blocks[2] != NULL && scratch_live() == 2,
+          "the second of three fails");
     CHECK(scratch_fail_after(5) == 0, "it failed");
     scratch_free(blocks[0]);
     scratch_free(blocks[1]);
@@ -364,7 +379,8 @@ static void check_scratch(void)
 
 /* Every bit of the control register that the caller may have set. */
 #if defined(__x86_64__)
-static const fp_mode modes[] = {0x1f80, 0x9f80, 0x1fc0, 0x9fc0, 0x3f80, 0x5f80, 0x7f80, 0x0000, 0xe040, 0x0980};
+static const fp_mode modes[] = {0x1f80, 0x9f80, 0x1fc0, 0x9fc0, 0x3f80,
+                                0x5f80, 0x7f80, 0x0000, 0xe040, 0x0980};
 #else
 static const fp_mode modes[] = {0, 1u << 24, 1u << 22, 2u << 22, 3u << 22, 7u << 22, 1u << 25};
 #endif
@@ -383,12 +399,14 @@ static void look_at_mode(void *context, size_t task, size_t worker)
     }
 }
 
-/* 1 + 2^-30 to a float, half of the smallest normal float and a subnormal one: what the direction of rounding and zeros show in. */
+/* 1 + 2^-30 to a float, half of the smallest normal float and a subnormal one: what the direction
+ * of rounding and zeros show in. */
 static bool calculates_as_fixed(void)
 {
     volatile double above = 1.0 + 0x1p-30, below = -1.0 - 0x1p-30;
     volatile float least = 0x1p-126f, subnormal = 0x1p-130f;
-    return (float)above == 1.0f && (float)below == -1.0f && least * 0.5f > 0.0f && subnormal * 0x1p10f == 0x1p-120f;
+    return (float)above == 1.0f && (float)below == -1.0f && least * 0.5f > 0.0f &&
+           subnormal * 0x1p10f == 0x1p-120f;
 }
 
 static void check_mode(void)
@@ -406,8 +424,9 @@ static void check_mode(void)
         const fp_mode last = fp_mode_read();
         fp_mode_write(modes[0]);
         CHECK(inside, "mode %zu: not the fixed one", i);
-        CHECK(((after ^ before) & FP_MODE_CONTROL) == 0 && ((last ^ before) & FP_MODE_CONTROL) == 0, "mode %zu: 0x%llx, 0x%llx, 0x%llx", i, (unsigned long long)before, (unsigned long long)after,
-              (unsigned long long)last);
+        CHECK(((after ^ before) & FP_MODE_CONTROL) == 0 && ((last ^ before) & FP_MODE_CONTROL) == 0,
+              "mode %zu: 0x%llx, 0x%llx, 0x%llx", i, (unsigned long long)before,
+              (unsigned long long)after, (unsigned long long)last);
         CHECK(atomic_load(&seen.wrong) == 0, "mode %zu: workers in another one", i);
     }
     pool_stop();

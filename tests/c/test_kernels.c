@@ -55,13 +55,16 @@ static void fill(enum element type, void *array, size_t n)
     }
 }
 
-/* The naive twin of both rows and columns: n terms, `stride` elements apart, with the roundings of products and sums
- * added at the end: a long double has no more digits than a double under valgrind and on some machines. */
-static long double naive(enum element type, const void *x, const void *y, size_t first, size_t stride, size_t n)
+/* The naive twin of both rows and columns: n terms, `stride` elements apart, with the roundings of
+ * products and sums added at the end: a long double has no more digits than a double under valgrind
+ * and on some machines. */
+static long double naive(enum element type, const void *x, const void *y, size_t first,
+                         size_t stride, size_t n)
 {
     double sum = 0, lost = 0;
     for (size_t i = 0; i < n; i++) {
-        const double a = element(type, x, first + i * stride), b = element(type, y, first + i * stride);
+        const double a = element(type, x, first + i * stride),
+                     b = element(type, y, first + i * stride);
         const double product = a * b, next = sum + product, part = next - sum;
         lost += fma(a, b, -product) + (sum - (next - part)) + (product - part);
         sum = next;
@@ -89,32 +92,40 @@ static void check_rows(const struct kernels *k, enum element type, size_t n)
         for (int i = 0; i < 3 * ROWS; i++) sums[i / ROWS][i % ROWS] = 9;
         k->sums->rows[type][kind](sums[0], sums[1], sums[2], x_array, y_array, ROWS, n, step, step);
         const bool wanted[3] = {kind != SUMS_SQUARE, kind != SUMS_DOT, kind == SUMS_ALL};
-        const void *const left[3] = {x_array, x_array, y_array}, *const right[3] = {y_array, x_array, y_array};
+        const void *const left[3] = {x_array, x_array, y_array}, *const right[3] = {
+                                                                     y_array, x_array, y_array};
         for (size_t r = 0; r < ROWS; r++) {
             for (int s = 0; s < 3; s++) {
                 const long double bound = (long double)(n + 1) * 1e-15L;
-                CHECK(wanted[s] ? within(sums[s][r], naive(type, left[s], right[s], r * n, 1, n), bound) : sums[s][r] == 9,
+                CHECK(wanted[s]
+                          ? within(sums[s][r], naive(type, left[s], right[s], r * n, 1, n), bound)
+                          : sums[s][r] == 9,
                       "%s rows type %d kind %d sum %d n %zu", k->name, type, kind, s, n);
             }
         }
     }
 }
 
-/* Sums and cosines in one go: the bits that both kernels give one after the other, but for 16-bit floats, which are summed in float. */
+/* Sums and cosines in one go: the bits that both kernels give one after the other, but for 16-bit
+ * floats, which are summed in float. */
 static void check_cosine_rows(const struct kernels *k, enum element type, size_t rows, size_t n)
 {
     const ptrdiff_t step = (ptrdiff_t)(n * element_size[type]);
     double sums[2][3][ROWS], out[2][ROWS];
-    k->sums->rows[type][SUMS_ALL](sums[0][0], sums[0][1], sums[0][2], x_array, y_array, rows, n, step, step);
+    k->sums->rows[type][SUMS_ALL](sums[0][0], sums[0][1], sums[0][2], x_array, y_array, rows, n,
+                                  step, step);
     const bool all = k->sums->cosine_sums(out[0], sums[0][0], sums[0][1], sums[0][2], rows, 0.25);
-    const bool same = k->sums->cosine_rows[type](out[1], sums[1][0], sums[1][1], sums[1][2], x_array, y_array, rows, n, step, step, 0.25);
+    const bool same = k->sums->cosine_rows[type](out[1], sums[1][0], sums[1][1], sums[1][2],
+                                                 x_array, y_array, rows, n, step, step, 0.25);
     CHECK(all == same, "%s cosine rows type %d %zu x %zu", k->name, type, rows, n);
     for (size_t r = 0; r < rows; r++) {
         /* chains of 8 in float, and one more addition */
         const double bound = element_size[type] == 2 ? 9 * 0x1p-24 * (double)(n + 1) : 0.0;
-        CHECK(fabs(out[0][r] - out[1][r]) <= bound, "%s cosine rows type %d %zu x %zu", k->name, type, rows, n);
+        CHECK(fabs(out[0][r] - out[1][r]) <= bound, "%s cosine rows type %d %zu x %zu", k->name,
+              type, rows, n);
         for (int s = 0; s < 3; s++) {
-            CHECK(fabs(sums[0][s][r] - sums[1][s][r]) <= bound, "%s cosine rows type %d %zu x %zu", k->name, type, rows, n);
+            CHECK(fabs(sums[0][s][r] - sums[1][s][r]) <= bound, "%s cosine rows type %d %zu x %zu",
+                  k->name, type, rows, n);
         }
     }
 }
@@ -130,11 +141,13 @@ static void check_wide_rows(const struct kernels *k)
         x[i] = bf16_from_double(scale * random_number());
         y[i] = bf16_from_double(scale * random_number());
     }
-    k->sums->cosine_rows[ELEMENT_BF16](out, xy, xx, yy, x, y, COUNT, LENGTH, LENGTH * 2, LENGTH * 2, 0);
+    k->sums->cosine_rows[ELEMENT_BF16](out, xy, xx, yy, x, y, COUNT, LENGTH, LENGTH * 2, LENGTH * 2,
+                                       0);
     for (size_t r = 0; r < COUNT; r++) {
         const long double squares = naive(ELEMENT_BF16, x, x, r * LENGTH, 1, LENGTH);
         CHECK(within(xx[r], squares, 1e-6L * squares), "%s row %zu", k->name, r);
-        CHECK(within(xy[r], naive(ELEMENT_BF16, x, y, r * LENGTH, 1, LENGTH), 1e-5L * squares), "%s row %zu", k->name, r);
+        CHECK(within(xy[r], naive(ELEMENT_BF16, x, y, r * LENGTH, 1, LENGTH), 1e-5L * squares),
+              "%s row %zu", k->name, r);
     }
 }
 
@@ -172,24 +185,33 @@ static void check_columns(const struct kernels *k, enum element type, size_t n, 
         for (size_t done = 0, some; done < steps; done += some) {
             some = steps - done < COLUMN_STEPS ? steps - done : COLUMN_STEPS;
             const size_t at = done * (size_t)step;
-            k->sums->columns[type][kind](sums, n, (const char *)x_array + at, (const char *)y_array + at, some, step, step);
+            k->sums->columns[type][kind](sums, n, (const char *)x_array + at,
+                                         (const char *)y_array + at, some, step, step);
         }
         for (size_t j = 0; j < n; j++) {
-            const double xy = sums[j] + sums[3 * n + j], xx = sums[n + j] + sums[4 * n + j], yy = sums[2 * n + j] + sums[5 * n + j];
-            CHECK(kind == SUMS_SQUARE || near(xy, naive(type, x_array, y_array, j, n, steps), steps), "%s columns type %d", k->name, type);
-            CHECK(kind == SUMS_DOT || near(xx, naive(type, x_array, x_array, j, n, steps), steps), "%s columns type %d", k->name, type);
-            CHECK(kind != SUMS_ALL || near(yy, naive(type, y_array, y_array, j, n, steps), steps), "%s columns type %d", k->name, type);
+            const double xy = sums[j] + sums[3 * n + j], xx = sums[n + j] + sums[4 * n + j],
+                         yy = sums[2 * n + j] + sums[5 * n + j];
+            CHECK(kind == SUMS_SQUARE ||
+                      near(xy, naive(type, x_array, y_array, j, n, steps), steps),
+                  "%s columns type %d", k->name, type);
+            CHECK(kind == SUMS_DOT || near(xx, naive(type, x_array, x_array, j, n, steps), steps),
+                  "%s columns type %d", k->name, type);
+            CHECK(kind != SUMS_ALL || near(yy, naive(type, y_array, y_array, j, n, steps), steps),
+                  "%s columns type %d", k->name, type);
         }
     }
 }
 
-/* The packing and the tile over `depth` steps in blocks of TILE_DEPTH; fewer columns than the tile has, so the last is padding. */
+/* The packing and the tile over `depth` steps in blocks of TILE_DEPTH; fewer columns than the tile
+ * has, so the last is padding. */
 static void check_tile(const struct kernels *k, bool f64, size_t depth)
 {
     enum { MOST_ROWS = 16, MOST_COLUMNS = 64 };
-    static double left[MOST_ROWS * DEEPEST], right[MOST_COLUMNS * DEEPEST], panel[MOST_COLUMNS * TILE_DEPTH];
+    static double left[MOST_ROWS * DEEPEST], right[MOST_COLUMNS * DEEPEST],
+        panel[MOST_COLUMNS * TILE_DEPTH];
     static double sums[MOST_ROWS * MOST_COLUMNS], errors[MOST_ROWS * MOST_COLUMNS];
-    const size_t rows = k->tiles->rows, columns = f64 ? k->tiles->columns_f64 : k->tiles->columns_f32, size = f64 ? 8 : 4;
+    const size_t rows = k->tiles->rows,
+                 columns = f64 ? k->tiles->columns_f64 : k->tiles->columns_f32, size = f64 ? 8 : 4;
     const enum element type = f64 ? ELEMENT_F64 : ELEMENT_F32;
     const void *left_rows[MOST_ROWS];
     CHECK(rows <= MOST_ROWS && columns <= MOST_COLUMNS, "tile %zu x %zu", rows, columns);
@@ -199,22 +221,28 @@ static void check_tile(const struct kernels *k, bool f64, size_t depth)
     for (size_t done = 0, n; done < depth; done += n) {
         const void *right_rows[MOST_COLUMNS];
         n = depth - done < TILE_DEPTH ? depth - done : TILE_DEPTH;
-        for (size_t c = 0; c < columns; c++) right_rows[c] = (const char *)right + (c * depth + done) * size;
+        for (size_t c = 0; c < columns; c++)
+            right_rows[c] = (const char *)right + (c * depth + done) * size;
         memset(panel, 0, sizeof panel);
-        (f64 ? k->tiles->transpose_f64 : k->tiles->transpose_f32)(panel, columns, right_rows, columns - 1, n);
-        (f64 ? k->tiles->tile_f64 : k->tiles->tile_f32)(sums, errors, left_rows, panel, done, n, (done == 0 ? TILE_FIRST : 0) | (done + n == depth ? TILE_LAST : 0));
+        (f64 ? k->tiles->transpose_f64 : k->tiles->transpose_f32)(panel, columns, right_rows,
+                                                                  columns - 1, n);
+        (f64 ? k->tiles->tile_f64 : k->tiles->tile_f32)(sums, errors, left_rows, panel, done, n,
+                                                        (done == 0 ? TILE_FIRST : 0) |
+                                                            (done + n == depth ? TILE_LAST : 0));
     }
     for (size_t r = 0; r < rows; r++) {
         for (size_t c = 0; c < columns; c++) {
             long double expected = 0, magnitude = 0;
             for (size_t i = 0; c < columns - 1 && i < depth; i++) {
-                const long double product = (long double)element(type, left, r * depth + i) * element(type, right, c * depth + i);
+                const long double product = (long double)element(type, left, r * depth + i) *
+                                            element(type, right, c * depth + i);
                 expected += product;
                 magnitude += fabsl(product);
             }
             /* a chain, the chains of a block, and the rounding of the total */
             const long double bound = (32 + 8 + 1) * (f64 ? 0x1p-53L : 0x1p-24L) * magnitude;
-            CHECK(fabsl(sums[r * columns + c] - expected) <= bound, "%s tile f64=%d depth %zu at %zu, %zu: %g", k->name, f64, depth, r, c,
+            CHECK(fabsl(sums[r * columns + c] - expected) <= bound,
+                  "%s tile f64=%d depth %zu at %zu, %zu: %g", k->name, f64, depth, r, c,
                   (double)(sums[r * columns + c] - expected));
         }
     }
@@ -234,10 +262,12 @@ static void check_transpose(const struct kernels *k, bool f64, size_t count, siz
     (f64 ? k->tiles->transpose_f64 : k->tiles->transpose_f32)(to, STEP, rows, count, n);
     for (size_t i = 0; i < n; i++) {
         for (size_t r = 0; r < count; r++) {
-            CHECK(element(type, to, i * STEP + r) == element(type, from, r * n + i), "%s transpose %zu x %zu", k->name, count, n);
+            CHECK(element(type, to, i * STEP + r) == element(type, from, r * n + i),
+                  "%s transpose %zu x %zu", k->name, count, n);
         }
     }
-    CHECK(element(type, to, n * STEP) == past && element(type, to, count) == beside, "%s transpose wrote beside", k->name);
+    CHECK(element(type, to, n * STEP) == past && element(type, to, count) == beside,
+          "%s transpose wrote beside", k->name);
 }
 
 static void check_cosines(const struct kernels *k)
@@ -248,7 +278,10 @@ static void check_cosines(const struct kernels *k)
     float narrow[TILE * LONG];
     uint32_t found[TILE * LONG / COSINE_STEP + 1];
     for (size_t i = 0; i < TILE * STEP; i++) {
-        sums[i] = i % STEP == 5 ? NAN : i % STEP == 6 ? 99.0 : i % STEP == 7 ? -99.0 : random_number();
+        sums[i] = i % STEP == 5   ? NAN
+                  : i % STEP == 6 ? 99.0
+                  : i % STEP == 7 ? -99.0
+                                  : random_number();
     }
     for (size_t i = 0; i < LONG + COSINE_PADDING; i++) {
         columns[i] = 0.5;
@@ -256,24 +289,31 @@ static void check_cosines(const struct kernels *k)
     for (size_t n = 0; n <= LONG; n++) {
         narrow[n] = 7.0f;
         wide[n] = 7.0;
-        size_t counts[2] = {k->tiles->cosine_f64(wide, 0, sums, STEP, rows, 1, columns, n, 0.9, found)};
+        size_t counts[2] = {
+            k->tiles->cosine_f64(wide, 0, sums, STEP, rows, 1, columns, n, 0.9, found)};
         counts[1] = k->tiles->cosine_f32(narrow, 0, sums, STEP, rows, 1, columns, n, 0.9, found);
         size_t beyond = 0;
         for (size_t f = 0; f < counts[1]; f++) {
             for (size_t i = 0; i < 8; i++) {
                 const size_t c = (found[f] >> 8 & 0xff) + i;
                 beyond += found[f] >> i & 1;
-                CHECK((found[f] >> i & 1) == 0 || (found[f] >> 16 == 0 && c < n && (c == 6 || c == 7)), "%s cosine_f32 %zu found %zu", k->name, n, c);
+                CHECK((found[f] >> i & 1) == 0 ||
+                          (found[f] >> 16 == 0 && c < n && (c == 6 || c == 7)),
+                      "%s cosine_f32 %zu found %zu", k->name, n, c);
             }
         }
-        CHECK(beyond == (size_t)(n > 7) + (n > 6) && (counts[0] >= 1 || n <= 6), "%s cosines %zu found %zu, %zu", k->name, n, counts[0], beyond);
-        CHECK(n == LONG || (narrow[n] == 7.0f && wide[n] == 7.0), "%s cosines wrote past their end", k->name);
+        CHECK(beyond == (size_t)(n > 7) + (n > 6) && (counts[0] >= 1 || n <= 6),
+              "%s cosines %zu found %zu, %zu", k->name, n, counts[0], beyond);
+        CHECK(n == LONG || (narrow[n] == 7.0f && wide[n] == 7.0), "%s cosines wrote past their end",
+              k->name);
         k->tiles->cosine_f32(narrow, LONG, sums, STEP, rows, TILE, columns, n, 0.9, found);
         k->tiles->cosine_f64(wide, LONG, sums, STEP, rows, TILE, columns, n, 0.9, found);
         for (size_t i = 0; i < TILE * n; i++) {
             const size_t r = i / n, c = i % n, at = r * LONG + c;
-            const double product = sums[r * STEP + c] * rows[r] * 0.5, quotient = sums[r * STEP + c] / (rows[r] * 0.5);
-            CHECK(c == 5 ? isnan(narrow[at]) && isnan(wide[at]) : narrow[at] == (float)product, "%s cosine_f32 %zu", k->name, i);
+            const double product = sums[r * STEP + c] * rows[r] * 0.5,
+                         quotient = sums[r * STEP + c] / (rows[r] * 0.5);
+            CHECK(c == 5 ? isnan(narrow[at]) && isnan(wide[at]) : narrow[at] == (float)product,
+                  "%s cosine_f32 %zu", k->name, i);
             CHECK(c == 5 || wide[at] == quotient, "%s cosine_f64 %zu", k->name, i);
         }
     }
@@ -305,7 +345,11 @@ static void check_narrowing(const struct kernels *k)
     float in[100];
     uint16_t out[101];
     for (size_t i = 0; i < 100; i++) {
-        in[i] = i == 3 ? INFINITY : i == 4 ? 65520.0f : i == 5 ? 1e-7f : i == 6 ? -0.0f : (float)(random_number() * pow(10.0, (double)(i % 60) - 30.0));
+        in[i] = i == 3   ? INFINITY
+                : i == 4 ? 65520.0f
+                : i == 5 ? 1e-7f
+                : i == 6 ? -0.0f
+                         : (float)(random_number() * pow(10.0, (double)(i % 60) - 30.0));
     }
     for (size_t n = 0; n <= 100; n++) {
         out[n] = 7;
@@ -354,7 +398,8 @@ int main(void)
             }
             check_columns(k, type, 3, LONGEST);
         }
-        static const size_t depths[] = {1, 2, 31, 32, 33, 64, 65, 255, 256, 257, 511, 700, 2048, 2100};
+        static const size_t depths[] = {1,   2,   31,  32,  33,  64,   65,
+                                        255, 256, 257, 511, 700, 2048, 2100};
         for (size_t i = 0; i < sizeof depths / sizeof *depths; i++) {
             check_tile(k, false, depths[i]);
             check_tile(k, true, depths[i]);

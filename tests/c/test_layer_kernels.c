@@ -1,4 +1,5 @@
-/* The kernels of layers of every table that this machine runs, against naive twins; all arrays lie beside pages that cannot be touched. */
+/* The kernels of layers of every table that this machine runs, against naive twins; all arrays lie
+ * beside pages that cannot be touched. */
 #include <math.h>
 #include <string.h>
 
@@ -21,7 +22,8 @@ static double greatest(double a, double b)
     return isnan(a) || isnan(b) ? NAN : fmax(a, b);
 }
 
-/* Places for `count` pieces of `length` elements, none over another, in any order and with gaps. Returns where the last one ends. */
+/* Places for `count` pieces of `length` elements, none over another, in any order and with gaps.
+ * Returns where the last one ends. */
 static size_t scatter(ptrdiff_t *at, size_t count, size_t length)
 {
     size_t end = 0, last = 0;
@@ -52,17 +54,21 @@ static void places(ptrdiff_t *at, size_t count, size_t room, size_t length)
 
 /* ---- outer ---- */
 
-static void outer_twin(int f64, const struct outer *o, size_t row, size_t vector, size_t lanes, double *sums, double *size)
+static void outer_twin(int f64, const struct outer *o, size_t row, size_t vector, size_t lanes,
+                       double *sums, double *size)
 {
     for (size_t lane = 0; lane < lanes; lane++) {
         double sum = 0, all = 0;
         for (size_t i = 0; i < o->steps; i++) {
             const double x = get(f64, o->left, row * o->left_step + i * o->left_next);
-            const double y = get(f64, o->right, (size_t)(o->right_at[vector] + o->offsets[i]) + lane);
+            const double y =
+                get(f64, o->right, (size_t)(o->right_at[vector] + o->offsets[i]) + lane);
             sum += x * y;
             all += fabs(x * y);
         }
-        const double before = o->before == NULL ? 0 : get(f64, o->before, row * o->before_step + vector * lanes + lane);
+        const double before =
+            o->before == NULL ? 0
+                              : get(f64, o->before, row * o->before_step + vector * lanes + lane);
         const double bias = o->bias == NULL ? 0 : get(f64, o->bias, row);
         sum += before + bias;
         sums[lane] = o->relu ? relu_of(sum) : sum;
@@ -73,7 +79,8 @@ static void outer_twin(int f64, const struct outer *o, size_t row, size_t vector
 static void check_outer(int f64, size_t rows, size_t vectors, size_t steps, bool pool)
 {
     static ptrdiff_t right_at[SMALL], offsets[300], out_at[SMALL];
-    const size_t lanes = f64 ? kernels->lanes_f64 : kernels->lanes_f32, size = size_of(f64), room = lanes + 40, kept = pool ? lanes / 2 : lanes;
+    const size_t lanes = f64 ? kernels->lanes_f64 : kernels->lanes_f32, size = size_of(f64),
+                 room = lanes + 40, kept = pool ? lanes / 2 : lanes;
     outer_kernel *outer = f64 ? kernels->outer_f64 : kernels->outer_f32;
     const int whole = below(2) == 0 ? 8 : 0;
     const bool by_steps = below(2) == 0;
@@ -96,7 +103,8 @@ static void check_outer(int f64, size_t rows, size_t vectors, size_t steps, bool
         .out_step = end + below(3),
         .out_at = out_at,
     };
-    const size_t left = steps == 0 ? 0 : (rows - 1) * o.left_step + (steps - 1) * o.left_next + 1, outputs = (rows - 1) * o.out_step + end;
+    const size_t left = steps == 0 ? 0 : (rows - 1) * o.left_step + (steps - 1) * o.left_next + 1,
+                 outputs = (rows - 1) * o.out_step + end;
     const size_t befores = (rows - 1) * o.before_step + vectors * lanes;
     o.left = numbers(f64, left, whole);
     o.right = numbers(f64, room, whole);
@@ -118,10 +126,17 @@ static void check_outer(int f64, size_t rows, size_t vectors, size_t steps, bool
             }
             for (size_t i = 0; i < kept; i++, written++) {
                 const double got = get(f64, o.out, r * o.out_step + (size_t)out_at[p] + i);
-                const double expected = !pool ? sums[0][i] : greatest(greatest(sums[0][2 * i], sums[0][2 * i + 1]), greatest(sums[1][2 * i], sums[1][2 * i + 1]));
-                const double most = !pool ? sizes[0][i] : sizes[0][2 * i] + sizes[0][2 * i + 1] + sizes[1][2 * i] + sizes[1][2 * i + 1];
-                CHECK(fits(f64, got, expected, (double)(2 * steps + 3), whole > 0 ? 0 : most),
-                      "%s outer f%d %zu rows, %zu vectors, %zu steps, pool %d: row %zu, %zu of piece %zu: %g, not %g", isa, f64 ? 64 : 32, rows, vectors, steps, pool, r, i, p, got, expected);
+                const double expected =
+                    !pool ? sums[0][i]
+                          : greatest(greatest(sums[0][2 * i], sums[0][2 * i + 1]),
+                                     greatest(sums[1][2 * i], sums[1][2 * i + 1]));
+                const double most = !pool ? sizes[0][i]
+                                          : sizes[0][2 * i] + sizes[0][2 * i + 1] +
+                                                sizes[1][2 * i] + sizes[1][2 * i + 1];
+                CHECK(
+                    fits(f64, got, expected, (double)(2 * steps + 3), whole > 0 ? 0 : most),
+                    "%s outer f%d %zu rows, %zu vectors, %zu steps, pool %d: row %zu, %zu of piece %zu: %g, not %g",
+                    isa, f64 ? 64 : 32, rows, vectors, steps, pool, r, i, p, got, expected);
             }
         }
         for (size_t i = 0; r + 1 < rows && i < o.out_step; i++) {
@@ -136,12 +151,16 @@ static void check_outer(int f64, size_t rows, size_t vectors, size_t steps, bool
     alone.left = (const char *)o.left + r * o.left_step * size;
     alone.right_at += v;
     alone.vectors = pieces == 0 ? 0 : pool ? 2 : 1;
-    alone.before = o.before == NULL ? NULL : (const char *)o.before + (r * o.before_step + v * lanes) * size;
+    alone.before =
+        o.before == NULL ? NULL : (const char *)o.before + (r * o.before_step + v * lanes) * size;
     alone.bias = o.bias == NULL ? NULL : (const char *)o.bias + r * size;
     alone.out = guarded_alloc(kept * size);
     alone.out_at = (const ptrdiff_t[]){0};
     outer(&alone, 1);
-    CHECK(pieces == 0 || memcmp(alone.out, (const char *)all + (r * o.out_step + (size_t)out_at[p]) * size, kept * size) == 0, "%s outer: a row alone", isa);
+    CHECK(pieces == 0 ||
+              memcmp(alone.out, (const char *)all + (r * o.out_step + (size_t)out_at[p]) * size,
+                     kept * size) == 0,
+          "%s outer: a row alone", isa);
     guarded_release("outer");
 }
 
@@ -150,7 +169,8 @@ static void check_outer(int f64, size_t rows, size_t vectors, size_t steps, bool
 static void check_dots(int f64, size_t rows, size_t columns, size_t vectors, size_t rest)
 {
     static ptrdiff_t left_at[MOST_OFFSETS], right_at[MOST_OFFSETS];
-    const size_t lanes = f64 ? kernels->lanes_f64 : kernels->lanes_f32, size = size_of(f64), room = lanes + 30 + rest;
+    const size_t lanes = f64 ? kernels->lanes_f64 : kernels->lanes_f32, size = size_of(f64),
+                 room = lanes + 30 + rest;
     dots_kernel *dots = f64 ? kernels->dots_f64 : kernels->dots_f32;
     const int whole = below(2) == 0 ? 8 : 0;
     const void *left[40], *right[40];
@@ -169,11 +189,13 @@ static void check_dots(int f64, size_t rows, size_t columns, size_t vectors, siz
     };
     d.right_step = by_rows ? 1 : rows * d.left_step + below(3);
     const size_t outputs = (rows - 1) * d.left_step + (columns - 1) * d.right_step + 1;
-    const void *lefts = numbers(f64, rows * room, whole), *rights = numbers(f64, columns * room, whole);
+    const void *lefts = numbers(f64, rows * room, whole),
+               *rights = numbers(f64, columns * room, whole);
     for (size_t r = 0; r < rows; r++) left[r] = (const char *)lefts + r * room * size;
     for (size_t c = 0; c < columns; c++) right[c] = (const char *)rights + c * room * size;
     d.bias = below(2) == 0 ? numbers(f64, rows, whole) : NULL;
-    void *out = numbers(f64, outputs, whole), *before = guarded_alloc(outputs * size), *alone = guarded_alloc(size);
+    void *out = numbers(f64, outputs, whole), *before = guarded_alloc(outputs * size),
+         *alone = guarded_alloc(size);
     if (below(4) == 0) {
         put(f64, out, below(outputs), NAN);
     }
@@ -184,19 +206,27 @@ static void check_dots(int f64, size_t rows, size_t columns, size_t vectors, siz
             const size_t at = r * d.left_step + c * d.right_step;
             double sum = 0, most = 0;
             for (size_t i = 0; i < vectors * lanes + rest; i++) {
-                const size_t v = i / lanes, x = v < vectors ? (size_t)left_at[v] + i % lanes : (size_t)d.rest_at + i - vectors * lanes;
-                const size_t y = v < vectors ? (size_t)right_at[v] + i % lanes : (size_t)d.rest_at + i - vectors * lanes;
+                const size_t v = i / lanes, x = v < vectors
+                                                    ? (size_t)left_at[v] + i % lanes
+                                                    : (size_t)d.rest_at + i - vectors * lanes;
+                const size_t y = v < vectors ? (size_t)right_at[v] + i % lanes
+                                             : (size_t)d.rest_at + i - vectors * lanes;
                 const double term = get(f64, left[r], x) * get(f64, right[c], y);
                 sum += term;
                 most += fabs(term);
             }
-            const double old = d.add ? get(f64, before, at) : 0, bias = d.bias == NULL ? 0 : get(f64, d.bias, r);
-            const double expected = d.relu ? relu_of(old + sum + bias) : old + sum + bias, got = get(f64, out, at);
-            CHECK(fits(f64, got, expected, (double)(2 * (vectors * lanes + rest) + 3), whole > 0 ? 0 : most + fabs(old) + fabs(bias)),
-                  "%s dots f%d %zu rows, %zu columns, %zu vectors and %zu: %zu, %zu: %g, not %g", isa, f64 ? 64 : 32, rows, columns, vectors, rest, r, c, got, expected);
+            const double old = d.add ? get(f64, before, at) : 0,
+                         bias = d.bias == NULL ? 0 : get(f64, d.bias, r);
+            const double expected = d.relu ? relu_of(old + sum + bias) : old + sum + bias,
+                         got = get(f64, out, at);
+            CHECK(fits(f64, got, expected, (double)(2 * (vectors * lanes + rest) + 3),
+                       whole > 0 ? 0 : most + fabs(old) + fabs(bias)),
+                  "%s dots f%d %zu rows, %zu columns, %zu vectors and %zu: %zu, %zu: %g, not %g",
+                  isa, f64 ? 64 : 32, rows, columns, vectors, rest, r, c, got, expected);
         }
     }
-    /* One product alone has the same bits, with one other row or column beside it too; what lies between results stays. */
+    /* One product alone has the same bits, with one other row or column beside it too; what lies
+     * between results stays. */
     const size_t r = below(rows), c = below(columns), at = r * d.left_step + c * d.right_step;
     struct dots one = d;
     one.bias = d.bias == NULL ? NULL : (const char *)d.bias + r * size;
@@ -206,10 +236,12 @@ static void check_dots(int f64, size_t rows, size_t columns, size_t vectors, siz
     for (size_t i = 0; i < outputs; i++) {
         bool written = false;
         for (size_t row = 0; row < rows; row++) {
-            const size_t column = i < row * d.left_step ? columns : (i - row * d.left_step) / d.right_step;
+            const size_t column =
+                i < row * d.left_step ? columns : (i - row * d.left_step) / d.right_step;
             written |= column < columns && row * d.left_step + column * d.right_step == i;
         }
-        CHECK(written || memcmp((char *)out + i * size, (char *)before + i * size, size) == 0, "%s dots wrote between its results", isa);
+        CHECK(written || memcmp((char *)out + i * size, (char *)before + i * size, size) == 0,
+              "%s dots wrote between its results", isa);
     }
     guarded_release("dots");
 }
@@ -218,23 +250,28 @@ static void check_dots(int f64, size_t rows, size_t columns, size_t vectors, siz
 
 static void check_add_rows(int f64, size_t rows, size_t n)
 {
-    const size_t to_step = n + below(3), from_step = n + below(3), tos = (rows - 1) * to_step + n, froms = (rows - 1) * from_step + n;
+    const size_t to_step = n + below(3), from_step = n + below(3), tos = (rows - 1) * to_step + n,
+                 froms = (rows - 1) * from_step + n;
     void *to = numbers(f64, tos, 0), *before = guarded_alloc(tos * size_of(f64));
     const void *from = numbers(f64, froms, 0);
     memcpy(before, to, tos * size_of(f64));
     (f64 ? kernels->add_rows_f64 : kernels->add_rows_f32)(to, to_step, from, from_step, rows, n);
     for (size_t i = 0; i < tos; i++) {
         const size_t r = i / (to_step == 0 ? 1 : to_step), c = i - r * to_step;
-        const double sum = c < n ? get(f64, before, i) + get(f64, from, r * from_step + c) : get(f64, before, i);
-        CHECK(get(f64, to, i) == (f64 ? sum : (double)(float)sum), "%s add_rows %zu x %zu: %zu", isa, rows, n, i);
+        const double sum =
+            c < n ? get(f64, before, i) + get(f64, from, r * from_step + c) : get(f64, before, i);
+        CHECK(get(f64, to, i) == (f64 ? sum : (double)(float)sum), "%s add_rows %zu x %zu: %zu",
+              isa, rows, n, i);
     }
     guarded_release("add_rows");
 }
 
 static void check_patches(int f64, size_t n, size_t rows)
 {
-    const size_t lanes = f64 ? kernels->lanes_f64 : kernels->lanes_f32, row_step = lanes + below(5), size = (rows - 1) * row_step + lanes + 20;
-    void *x = guarded_alloc(size * size_of(f64)), *factors = guarded_alloc(n * size_of(f64)), *sums = guarded_alloc(rows * lanes * size_of(f64));
+    const size_t lanes = f64 ? kernels->lanes_f64 : kernels->lanes_f32, row_step = lanes + below(5),
+                 size = (rows - 1) * row_step + lanes + 20;
+    void *x = guarded_alloc(size * size_of(f64)), *factors = guarded_alloc(n * size_of(f64)),
+         *sums = guarded_alloc(rows * lanes * size_of(f64));
     ptrdiff_t *at = guarded_alloc(n * sizeof *at);
     for (size_t i = 0; i < size; i++) {
         put(f64, x, i, random_number());
@@ -247,9 +284,11 @@ static void check_patches(int f64, size_t n, size_t rows)
     for (size_t i = 0; i < rows * lanes; i++) {
         double sum = 0;
         for (size_t k = 0; k < n; k++) {
-            sum += get(f64, factors, k) * get(f64, x, (size_t)at[k] + i / lanes * row_step + i % lanes);
+            sum += get(f64, factors, k) *
+                   get(f64, x, (size_t)at[k] + i / lanes * row_step + i % lanes);
         }
-        CHECK(fabs(get(f64, sums, i) - sum) <= (double)(n + 1) * (f64 ? 1e-15 : 1e-6), "%s patches %zu x %zu: %zu: %g, not %g", isa, n, rows, i, get(f64, sums, i), sum);
+        CHECK(fabs(get(f64, sums, i) - sum) <= (double)(n + 1) * (f64 ? 1e-15 : 1e-6),
+              "%s patches %zu x %zu: %zu: %g, not %g", isa, n, rows, i, get(f64, sums, i), sum);
     }
     guarded_release("patches");
 }
@@ -257,22 +296,31 @@ static void check_patches(int f64, size_t n, size_t rows)
 static void check_pool_squares(int f64, size_t lines, size_t squares, bool odd, bool with_indices)
 {
     static const double values[] = {0, 1, 1, 2, -1, -0.0, -INFINITY, -INFINITY, INFINITY, NAN};
-    const size_t width = 2 * squares + odd, n = lines == 0 ? 0 : (2 * lines - 1) * width + 2 * squares, kinds = below(2) == 0 ? 10 : 9;
-    void *rows = guarded_alloc(n * size_of(f64)), *out = guarded_alloc(lines * squares * size_of(f64));
+    const size_t width = 2 * squares + odd,
+                 n = lines == 0 ? 0 : (2 * lines - 1) * width + 2 * squares,
+                 kinds = below(2) == 0 ? 10 : 9;
+    void *rows = guarded_alloc(n * size_of(f64)),
+         *out = guarded_alloc(lines * squares * size_of(f64));
     int64_t *indices = with_indices ? guarded_alloc(lines * squares * sizeof *indices) : NULL;
     for (size_t i = 0; i < n; i++) {
         put(f64, rows, i, values[below(kinds)]);
     }
-    (f64 ? kernels->pool_squares_f64 : kernels->pool_squares_f32)(out, indices, rows, width, lines, squares);
+    (f64 ? kernels->pool_squares_f64 : kernels->pool_squares_f32)(out, indices, rows, width, lines,
+                                                                  squares);
     for (size_t s = 0; s < lines * squares; s++) {
-        const size_t first = 2 * (s / squares * width + s % squares), at[4] = {first, first + 1, first + width, first + width + 1};
+        const size_t first = 2 * (s / squares * width + s % squares),
+                     at[4] = {first, first + 1, first + width, first + width + 1};
         size_t where = at[0];
         for (size_t i = 1; i < 4; i++) {
             const double value = get(f64, rows, at[i]);
             where = value > get(f64, rows, where) || isnan(value) ? at[i] : where;
         }
-        CHECK(same(get(f64, out, s), get(f64, rows, where)), "%s pool_squares f%d: %zu of %zu x %zu: %g", isa, f64 ? 64 : 32, s, lines, squares, get(f64, out, s));
-        CHECK(indices == NULL || indices[s] == (int64_t)where, "%s pool_squares f%d: %zu of %zu x %zu lies at %lld", isa, f64 ? 64 : 32, s, lines, squares, (long long)indices[s]);
+        CHECK(same(get(f64, out, s), get(f64, rows, where)),
+              "%s pool_squares f%d: %zu of %zu x %zu: %g", isa, f64 ? 64 : 32, s, lines, squares,
+              get(f64, out, s));
+        CHECK(indices == NULL || indices[s] == (int64_t)where,
+              "%s pool_squares f%d: %zu of %zu x %zu lies at %lld", isa, f64 ? 64 : 32, s, lines,
+              squares, (long long)indices[s]);
     }
     guarded_release("pool_squares");
 }
@@ -281,7 +329,9 @@ static void check_pool_squares(int f64, size_t lines, size_t squares, bool odd, 
 
 static void check_five_rows(size_t pairs, size_t n)
 {
-    static const double matrix[WINOGRAD_PRODUCTS][6] = {{4, 0, -5, 0, 1, 0}, {0, -4, -4, 1, 1, 0}, {0, 4, -4, -1, 1, 0}, {0, -2, -1, 2, 1, 0}, {0, 2, -1, -2, 1, 0}, {0, 4, 0, -5, 0, 1}};
+    static const double matrix[WINOGRAD_PRODUCTS][6] = {{4, 0, -5, 0, 1, 0},  {0, -4, -4, 1, 1, 0},
+                                                        {0, 4, -4, -1, 1, 0}, {0, -2, -1, 2, 1, 0},
+                                                        {0, 2, -1, -2, 1, 0}, {0, 4, 0, -5, 0, 1}};
     const int whole = below(2) == 0 ? 50 : 0;
     const size_t row_step = n + below(3), sum_step = pairs * n + below(4);
     const float *in = numbers(0, (2 * pairs + 3) * row_step + n, whole);
@@ -292,20 +342,26 @@ static void check_five_rows(size_t pairs, size_t n)
         const size_t f = i / sum_step, t = i % sum_step / n, x = i % sum_step % n;
         double sum = 0, most = 0;
         for (size_t r = 0; r < 6; r++) {
-            const double term = t < pairs ? matrix[f][r] * (double)in[(2 * t + r) * row_step + x] : NAN; /* nothing is written there */
+            const double term = t < pairs ? matrix[f][r] * (double)in[(2 * t + r) * row_step + x]
+                                          : NAN; /* nothing is written there */
             sum += term;
             most += fabs(term);
         }
-        CHECK(fits(0, (double)out[i], sum, 8, whole > 0 ? 0 : most), "%s five_split_rows %zu pairs of %zu: sum %zu of %zu, %zu: %g, not %g", isa, pairs, n, f, t, x, (double)out[i], sum);
+        CHECK(fits(0, (double)out[i], sum, 8, whole > 0 ? 0 : most),
+              "%s five_split_rows %zu pairs of %zu: sum %zu of %zu, %zu: %g, not %g", isa, pairs, n,
+              f, t, x, (double)out[i], sum);
     }
     guarded_release("five_split_rows");
 }
 
 static void check_five_weights(size_t count, size_t n)
 {
-    static const double matrix[WINOGRAD_PRODUCTS][5] = {{1, 0, 0, 0, 0}, {1, 1, 1, 1, 1}, {1, -1, 1, -1, 1}, {1, 2, 4, 8, 16}, {1, -2, 4, -8, 16}, {0, 0, 0, 0, 1}};
+    static const double matrix[WINOGRAD_PRODUCTS][5] = {{1, 0, 0, 0, 0},    {1, 1, 1, 1, 1},
+                                                        {1, -1, 1, -1, 1},  {1, 2, 4, 8, 16},
+                                                        {1, -2, 4, -8, 16}, {0, 0, 0, 0, 1}};
     const int whole = below(2) == 0 ? 50 : 0;
-    const size_t sum_step = count * n + WINOGRAD_PADDING + below(3), outputs = (WINOGRAD_PRODUCTS - 1) * sum_step + count * n + kernels->lanes_f32;
+    const size_t sum_step = count * n + WINOGRAD_PADDING + below(3),
+                 outputs = (WINOGRAD_PRODUCTS - 1) * sum_step + count * n + kernels->lanes_f32;
     const float *weight = numbers(0, count * 5 * n, whole);
     float *out = guarded_alloc(outputs * sizeof *out);
     kernels->winograd_filter_transform(out, sum_step, weight, count, n);
@@ -317,37 +373,58 @@ static void check_five_weights(size_t count, size_t n)
             most += fabs(matrix[f][r] * (double)weight[(k * 5 + r) * n + x]);
         }
         const double got = (double)out[f * sum_step + k * n + x];
-        CHECK(fits(0, got, sum, 8, whole > 0 ? 0 : most), "%s five_split_weights %zu of %zu: sum %zu of %zu, %zu: %g, not %g", isa, count, n, f, k, x, got, sum);
+        CHECK(fits(0, got, sum, 8, whole > 0 ? 0 : most),
+              "%s five_split_weights %zu of %zu: sum %zu of %zu, %zu: %g, not %g", isa, count, n, f,
+              k, x, got, sum);
     }
     guarded_release("five_split_weights");
 }
 
 enum five_case { FIVE_ANY, FIVE_WHOLE, FIVE_NAN, FIVE_INFINITE, FIVE_OVERFLOW, FIVE_CASES };
 
-static void check_five_join(size_t rows, size_t vectors, bool pool, bool one_row, enum five_case kind)
+static void check_five_join(size_t rows, size_t vectors, bool pool, bool one_row,
+                            enum five_case kind)
 {
     static ptrdiff_t out_at[2 * SMALL];
-    static const double matrix[2][WINOGRAD_PRODUCTS] = {{6, -4, -4, 1, 1, 0}, {0, -2, 2, 1, -1, 12}}, divisors[2] = {24, 12};
-    const size_t lanes = kernels->lanes_f32, n = vectors * lanes, kept = pool ? lanes / 2 : lanes, row_step = n + below(3), sum_step = rows * row_step + below(3);
-    const size_t pieces = pool || one_row ? vectors : 2 * vectors, end = scatter(out_at, pieces, kept), bad = below(WINOGRAD_PRODUCTS * rows * n);
+    static const double matrix[2][WINOGRAD_PRODUCTS] = {{6, -4, -4, 1, 1, 0},
+                                                        {0, -2, 2, 1, -1, 12}},
+                        divisors[2] = {24, 12};
+    const size_t lanes = kernels->lanes_f32, n = vectors * lanes, kept = pool ? lanes / 2 : lanes,
+                 row_step = n + below(3), sum_step = rows * row_step + below(3);
+    const size_t pieces = pool || one_row ? vectors : 2 * vectors,
+                 end = scatter(out_at, pieces, kept), bad = below(WINOGRAD_PRODUCTS * rows * n);
     if (one_row) { /* both rows of a pair to one place: the first stays */
         for (size_t v = vectors; v-- > 0;) {
             out_at[2 * v] = out_at[2 * v + 1] = out_at[v];
         }
     }
-    float *sums = guarded_alloc(((WINOGRAD_PRODUCTS - 1) * sum_step + (rows - 1) * row_step + n) * sizeof *sums);
+    float *sums = guarded_alloc(((WINOGRAD_PRODUCTS - 1) * sum_step + (rows - 1) * row_step + n) *
+                                sizeof *sums);
     for (size_t i = 0; i < WINOGRAD_PRODUCTS * rows * n; i++) {
         const size_t f = i / (rows * n), r = i / n % rows, x = i % n;
         const double bad_value = kind == FIVE_NAN ? NAN : kind == FIVE_INFINITE ? -INFINITY : 3e38;
-        sums[f * sum_step + r * row_step + x] = (float)(kind == FIVE_WHOLE ? 24 * (double)(int)(below(41)) - 480 : kind > FIVE_WHOLE && i == bad ? bad_value : random_number());
+        sums[f * sum_step + r * row_step + x] =
+            (float)(kind == FIVE_WHOLE              ? 24 * (double)(int)(below(41)) - 480
+                    : kind > FIVE_WHOLE && i == bad ? bad_value
+                                                    : random_number());
     }
-    struct winograd_output_transform j = {.sums = sums, .sum_step = sum_step, .row_step = row_step, .rows = rows, .vectors = vectors, .relu = below(2) == 0, .pool = pool, .out_step = end + below(3), .out_at = out_at};
+    struct winograd_output_transform j = {.sums = sums,
+                                          .sum_step = sum_step,
+                                          .row_step = row_step,
+                                          .rows = rows,
+                                          .vectors = vectors,
+                                          .relu = below(2) == 0,
+                                          .pool = pool,
+                                          .out_step = end + below(3),
+                                          .out_at = out_at};
     j.bias = below(2) == 0 ? numbers(0, rows, kind == FIVE_WHOLE ? 8 : 0) : NULL;
     j.out = guarded_alloc(((rows - 1) * j.out_step + end) * sizeof *j.out);
     const bool finite = kernels->winograd_output_transform(&j);
-    /* The largest number overflows where it is taken times 6, 12 or 4; a sum that a row takes once may not. */
+    /* The largest number overflows where it is taken times 6, 12 or 4; a sum that a row takes once
+     * may not. */
     const bool overflows = kind == FIVE_OVERFLOW && bad / (rows * n) != 3 && bad / (rows * n) != 4;
-    CHECK(finite == (kind < FIVE_NAN || (kind == FIVE_OVERFLOW && !overflows)), "%s five_join: finite %d, case %d, %zu", isa, finite, kind, bad);
+    CHECK(finite == (kind < FIVE_NAN || (kind == FIVE_OVERFLOW && !overflows)),
+          "%s five_join: finite %d, case %d, %zu", isa, finite, kind, bad);
     for (size_t r = 0; finite && kind != FIVE_OVERFLOW && r < rows; r++) {
         for (size_t v = 0; v < vectors; v++) {
             double results[2][64];
@@ -355,16 +432,24 @@ static void check_five_join(size_t rows, size_t vectors, bool pool, bool one_row
                 double *result = &results[i / lanes][i % lanes];
                 *result = 0;
                 for (size_t f = 0; f < WINOGRAD_PRODUCTS; f++) {
-                    *result += matrix[i / lanes][f] * (double)sums[f * sum_step + r * row_step + v * lanes + i % lanes];
+                    *result += matrix[i / lanes][f] *
+                               (double)sums[f * sum_step + r * row_step + v * lanes + i % lanes];
                 }
                 *result = *result / divisors[i / lanes] + (j.bias == NULL ? 0 : (double)j.bias[r]);
                 *result = j.relu ? relu_of(*result) : *result;
             }
             for (size_t i = 0; i < (pool ? kept : 2 * lanes); i++) {
                 const size_t row = i / lanes;
-                const double expected = pool ? fmax(fmax(results[0][2 * i], results[0][2 * i + 1]), fmax(results[1][2 * i], results[1][2 * i + 1])) : results[row][i % lanes];
-                const double got = (double)j.out[r * j.out_step + (size_t)out_at[pool ? v : 2 * v + row] + i % lanes];
-                CHECK((one_row && row == 1) || fits(0, got, expected, 12, kind == FIVE_WHOLE ? 0 : 4), "%s five_join row %zu vector %zu, %zu: %g, not %g", isa, r, v, i, got, expected);
+                const double expected = pool ? fmax(fmax(results[0][2 * i], results[0][2 * i + 1]),
+                                                    fmax(results[1][2 * i], results[1][2 * i + 1]))
+                                             : results[row][i % lanes];
+                const double got =
+                    (double)
+                        j.out[r * j.out_step + (size_t)out_at[pool ? v : 2 * v + row] + i % lanes];
+                CHECK((one_row && row == 1) ||
+                          fits(0, got, expected, 12, kind == FIVE_WHOLE ? 0 : 4),
+                      "%s five_join row %zu vector %zu, %zu: %g, not %g", isa, r, v, i, got,
+                      expected);
             }
         }
     }
@@ -397,9 +482,11 @@ static void check_table(void)
             check_add_rows(f64, 1 + below(4), n);
             check_patches(f64, n, 1 + n % PATCH_ROWS);
         }
-        for (size_t squares = 0; squares < 700; squares += squares < 140 ? 1 : 58) { /* what is taken at a time ends at 256 */
+        for (size_t squares = 0; squares < 700;
+             squares += squares < 140 ? 1 : 58) { /* what is taken at a time ends at 256 */
             for (int i = 0; i < 4; i++) {
-                check_pool_squares(f64, below(below(2) == 0 ? 4 : 20), squares, i % 2 == 0, i / 2 == 0);
+                check_pool_squares(f64, below(below(2) == 0 ? 4 : 20), squares, i % 2 == 0,
+                                   i / 2 == 0);
             }
         }
         check_pool_squares(f64, 600, 1, false, true);
@@ -409,7 +496,8 @@ static void check_table(void)
         check_five_rows(1 + below(4), kernels->lanes_f32 + below(40));
         check_five_weights(1 + below(below(2) == 0 ? 8 : 40), 1 + below(below(4) == 0 ? 40 : 7));
         const bool pool = below(3) == 0;
-        check_five_join(1 + below(5), 1 + below(SMALL / 2), pool, !pool && below(2) == 0, (enum five_case)(round % FIVE_CASES));
+        check_five_join(1 + below(5), 1 + below(SMALL / 2), pool, !pool && below(2) == 0,
+                        (enum five_case)(round % FIVE_CASES));
     }
 }
 
@@ -420,7 +508,8 @@ int main(void)
     for (size_t t = 0; t < count; t++) {
         bool seen = !kernels_supported(tables[t]);
         for (size_t other = 0; other < t; other++) {
-            seen |= kernels_supported(tables[other]) && tables[other]->layers == tables[t]->layers; /* another set's group */
+            seen |= kernels_supported(tables[other]) &&
+                    tables[other]->layers == tables[t]->layers; /* another set's group */
         }
         if (!seen) {
             isa = tables[t]->name;

@@ -1,4 +1,5 @@
-/* Convolution, its gradients and products of matrices (core/) beside naive twins in double, over shapes of all kinds; all arrays lie beside pages that cannot be touched. */
+/* Convolution, its gradients and products of matrices (core/) beside naive twins in double, over
+ * shapes of all kinds; all arrays lie beside pages that cannot be touched. */
 #include <math.h>
 #include <string.h>
 
@@ -42,11 +43,16 @@ static void *of_kind(int f64, size_t n, enum kind kind, bool bad)
     return array;
 }
 
-/* A result beside its twin: `terms` products, of magnitudes that sum to `most`; `times` more where it is calculated another way. */
-static bool agrees(int f64, enum kind kind, double got, double expected, size_t terms, double most, double times)
+/* A result beside its twin: `terms` products, of magnitudes that sum to `most`; `times` more where
+ * it is calculated another way. */
+static bool agrees(int f64, enum kind kind, double got, double expected, size_t terms, double most,
+                   double times)
 {
-    const bool leaves = kind == HUGE_ONES && !(most < (f64 ? 1e308 : 3e38)); /* sums may leave the range of the type on their way */
-    return leaves || fits(f64, got, expected, times * (double)(2 * terms + 4), kind == WHOLE ? 0 : most);
+    const bool leaves =
+        kind == HUGE_ONES &&
+        !(most < (f64 ? 1e308 : 3e38)); /* sums may leave the range of the type on their way */
+    return leaves ||
+           fits(f64, got, expected, times * (double)(2 * terms + 4), kind == WHOLE ? 0 : most);
 }
 
 /* ---- convolution, and its gradients ---- */
@@ -76,7 +82,8 @@ static void twin_add(struct twin s, size_t at, double x, double y)
 
 enum pass { FORWARD, OF_WEIGHT, OF_INPUT };
 
-/* Every pair of a pixel and an output that a place of the kernel joins. to: of the output, the weight, or the input. */
+/* Every pair of a pixel and an output that a place of the kernel joins. to: of the output, the
+ * weight, or the input. */
 static void conv_twin(const struct conv2d *c, enum pass pass, struct twin to)
 {
     const int f64 = c->compute == COMPUTE_F64;
@@ -84,16 +91,22 @@ static void conv_twin(const struct conv2d *c, enum pass pass, struct twin to)
     for (size_t n = 0; n < c->images; n++) {
         for (size_t f = 0; f < c->out_channels; f++) {
             for (size_t k = 0; k < channels * c->kernel.h * c->kernel.w; k++) {
-                const size_t channel = f / filters * channels + k / (c->kernel.h * c->kernel.w), u = k / c->kernel.w % c->kernel.h, v = k % c->kernel.w;
+                const size_t channel = f / filters * channels + k / (c->kernel.h * c->kernel.w),
+                             u = k / c->kernel.w % c->kernel.h, v = k % c->kernel.w;
                 const size_t weight = f * channels * c->kernel.h * c->kernel.w + k;
                 for (size_t y = 0; y < c->out.h; y++) {
-                    const size_t row = y * c->stride.h + u * c->dilation.h - c->padding.h; /* huge where it is negative */
+                    const size_t row = y * c->stride.h + u * c->dilation.h -
+                                       c->padding.h; /* huge where it is negative */
                     for (size_t x = 0; row < c->in.h && x < c->out.w; x++) {
                         const size_t column = x * c->stride.w + v * c->dilation.w - c->padding.w;
                         if (column >= c->in.w) {
                             continue;
                         }
-                        const size_t in = ((n * c->in_channels + channel) * c->in.h + row) * c->in.w + column, out = ((n * c->out_channels + f) * c->out.h + y) * c->out.w + x;
+                        const size_t in = ((n * c->in_channels + channel) * c->in.h + row) *
+                                              c->in.w +
+                                          column,
+                                     out =
+                                         ((n * c->out_channels + f) * c->out.h + y) * c->out.w + x;
                         if (pass == FORWARD) {
                             twin_add(to, out, get(f64, c->weight, weight), get(f64, c->input, in));
                         } else if (pass == OF_WEIGHT) {
@@ -108,22 +121,44 @@ static void conv_twin(const struct conv2d *c, enum pass pass, struct twin to)
     }
 }
 
-#define SHAPE "%s f%d (%zu, %zu, %zu, %zu) to (%zu, %zu, %zu), kernel %zux%zu, stride %zux%zu, dilation %zux%zu, padding %zux%zu, groups %zu, pool %d, kind %d"
-#define SHAPE_OF(c, kind)                                                                                                                       \
-    isa, (c)->compute == COMPUTE_F64 ? 64 : 32, (c)->images, (c)->in_channels, (c)->in.h, (c)->in.w, (c)->out_channels, (c)->out.h, (c)->out.w, (c)->kernel.h, \
-        (c)->kernel.w, (c)->stride.h, (c)->stride.w, (c)->dilation.h, (c)->dilation.w, (c)->padding.h, (c)->padding.w, (c)->groups, (c)->pool, kind
+#define SHAPE \
+    "%s f%d (%zu, %zu, %zu, %zu) to (%zu, %zu, %zu), kernel %zux%zu, stride %zux%zu, dilation %zux%zu, padding %zux%zu, groups %zu, pool %d, kind %d"
+#define SHAPE_OF(c, kind) \
+    isa, (c)->compute == COMPUTE_F64 ? 64 : 32, (c)->images, (c)->in_channels, (c)->in.h, \
+        (c)->in.w, (c)->out_channels, (c)->out.h, (c)->out.w, (c)->kernel.h, (c)->kernel.w, \
+        (c)->stride.h, (c)->stride.w, (c)->dilation.h, (c)->dilation.w, (c)->padding.h, \
+        (c)->padding.w, (c)->groups, (c)->pool, kind
 
 /* The ways that conv2d goes, which all have to be among the shapes; times two: whether it pools. */
-enum way { COPIED, DIRECT, NARROW, BANDS, DIRECT_BANDS, NARROW_BANDS, SEGMENTS, NARROW_SEGMENTS, FIVE, FIVE_DIRECT, FIVE_BANDS, FIVE_SEGMENTS, FIVE_ODD, WAYS };
+enum way {
+    COPIED,
+    DIRECT,
+    NARROW,
+    BANDS,
+    DIRECT_BANDS,
+    NARROW_BANDS,
+    SEGMENTS,
+    NARROW_SEGMENTS,
+    FIVE,
+    FIVE_DIRECT,
+    FIVE_BANDS,
+    FIVE_SEGMENTS,
+    FIVE_ODD,
+    WAYS
+};
 static size_t ways[WAYS][2];
 
 static void count_ways(const struct conv2d *c)
 {
     struct conv2d_plan p;
     CHECK(conv2d_plan(&p, c) == 0, "no memory");
-    const bool bands = p.bands > 1, segments = p.segments > 1, went[WAYS] = {
-        p.copied && !p.winograd, !p.copied && !p.winograd, p.narrow, bands && !p.winograd, bands && !p.copied, bands && p.narrow, segments && !p.winograd, segments && p.narrow,
-        p.winograd, p.winograd && !p.copied, p.winograd && bands, p.winograd && segments, p.winograd && c->out.h % 2 != 0};
+    const bool bands = p.bands > 1, segments = p.segments > 1,
+               went[WAYS] = {
+                   p.copied && !p.winograd,        !p.copied && !p.winograd, p.narrow,
+                   bands && !p.winograd,           bands && !p.copied,       bands && p.narrow,
+                   segments && !p.winograd,        segments && p.narrow,     p.winograd,
+                   p.winograd && !p.copied,        p.winograd && bands,      p.winograd && segments,
+                   p.winograd && c->out.h % 2 != 0};
     for (size_t i = 0; i < WAYS; i++) {
         ways[i][c->pool] += went[i];
     }
@@ -143,9 +178,12 @@ static size_t weights_of(const struct conv2d *c)
 static void check_conv2d(struct conv2d c, enum kind kind)
 {
     const int f64 = c.compute == COMPUTE_F64;
-    const size_t by = c.pool ? 2 : 1, h = c.out.h / by, w = c.out.w / by, outputs = c.images * c.out_channels * h * w, size = size_of(f64);
+    const size_t by = c.pool ? 2 : 1, h = c.out.h / by, w = c.out.w / by,
+                 outputs = c.images * c.out_channels * h * w, size = size_of(f64);
     const size_t steps = (c.in_channels / c.groups) * c.kernel.h * c.kernel.w;
-    const double times = c.compute == COMPUTE_F32 && c.kernel.h == 5 ? 60 : 1; /* sums and differences of rows, that cancel */
+    const double times = c.compute == COMPUTE_F32 && c.kernel.h == 5
+                             ? 60
+                             : 1; /* sums and differences of rows, that cancel */
     c.input = of_kind(f64, inputs_of(&c), kind, true);
     c.weight = of_kind(f64, weights_of(&c), kind, false);
     c.bias = below(2) == 0 ? of_kind(f64, c.out_channels, kind, false) : NULL;
@@ -156,14 +194,17 @@ static void check_conv2d(struct conv2d c, enum kind kind)
     conv_twin(&c, FORWARD, twin);
     for (size_t i = 0; i < outputs; i++) {
         const size_t map = w == 0 || h == 0 ? 0 : i / (h * w), y = i / w % h * by, x = i % w * by;
-        double expected = -INFINITY, most = times > 1 ? (double)steps * (kind == HUGE_ONES ? 1e37 : 1) : 0;
+        double expected = -INFINITY,
+               most = times > 1 ? (double)steps * (kind == HUGE_ONES ? 1e37 : 1) : 0;
         for (size_t k = 0; k < by * by; k++) {
             const size_t at = (map * c.out.h + y + k / by) * c.out.w + x + k % by;
-            const double bias = c.bias == NULL ? 0 : get(f64, c.bias, map % c.out_channels), sum = twin.sum[at] + bias, value = c.relu ? relu_of(sum) : sum;
+            const double bias = c.bias == NULL ? 0 : get(f64, c.bias, map % c.out_channels),
+                         sum = twin.sum[at] + bias, value = c.relu ? relu_of(sum) : sum;
             expected = value > expected || isnan(value) ? value : expected;
             most = fmax(most, twin.most[at] + fabs(bias));
         }
-        CHECK(agrees(f64, kind, get(f64, c.output, i), expected, steps, most, times), SHAPE ": %zu: %g, not %g", SHAPE_OF(&c, kind), i, get(f64, c.output, i), expected);
+        CHECK(agrees(f64, kind, get(f64, c.output, i), expected, steps, most, times),
+              SHAPE ": %zu: %g, not %g", SHAPE_OF(&c, kind), i, get(f64, c.output, i), expected);
     }
     twin_free(twin);
     if (c.images > 1) { /* an image alone */
@@ -172,12 +213,15 @@ static void check_conv2d(struct conv2d c, enum kind kind)
         one.input = (const char *)c.input + (c.images - 1) * (inputs_of(&one)) * size;
         one.output = guarded_alloc(outputs / c.images * size);
         CHECK(conv2d(&one) == 0, "no memory");
-        CHECK(memcmp(one.output, (const char *)c.output + (outputs - outputs / c.images) * size, outputs / c.images * size) == 0, SHAPE ": an image alone", SHAPE_OF(&c, kind));
+        CHECK(memcmp(one.output, (const char *)c.output + (outputs - outputs / c.images) * size,
+                     outputs / c.images * size) == 0,
+              SHAPE ": an image alone", SHAPE_OF(&c, kind));
     }
     guarded_release("conv2d");
 }
 
-/* With `sparse`, of a gradient that only some pixels of each map have, by conv2d_grad_weight_sparse; columns of the kernel lie side by side then. */
+/* With `sparse`, of a gradient that only some pixels of each map have, by
+ * conv2d_grad_weight_sparse; columns of the kernel lie side by side then. */
 static void check_weights(struct conv2d c, enum kind kind, bool sparse)
 {
     sparse = sparse && c.out.h * c.out.w > 0 && c.dilation.w == 1 && kind != NOT_FINITE;
@@ -186,9 +230,12 @@ static void check_weights(struct conv2d c, enum kind kind, bool sparse)
     c.input = of_kind(f64, inputs_of(&c), kind, true);
     void *dense = of_kind(f64, outputs, kind, false);
     c.output = dense;
-    struct conv2d_grad_weight call = {c, guarded_alloc(weights_of(&c) * size_of(f64)), below(2) == 0 ? guarded_alloc(c.out_channels * size_of(f64)) : NULL};
+    struct conv2d_grad_weight call = {c, guarded_alloc(weights_of(&c) * size_of(f64)),
+                                      below(2) == 0 ? guarded_alloc(c.out_channels * size_of(f64))
+                                                    : NULL};
     if (sparse) {
-        struct conv2d_grad_weight_sparse patches = {.conv = c, .kept = from_to(1, 1 + maps / 2), .weight = call.weight, .bias = call.bias};
+        struct conv2d_grad_weight_sparse patches = {
+            .conv = c, .kept = from_to(1, 1 + maps / 2), .weight = call.weight, .bias = call.bias};
         const size_t kept = c.images * c.out_channels * patches.kept;
         int64_t *indices = guarded_alloc(kept * sizeof *indices);
         patches.indices = indices;
@@ -207,14 +254,18 @@ static void check_weights(struct conv2d c, enum kind kind, bool sparse)
     conv_twin(&c, OF_WEIGHT, twin);
     for (size_t i = 0; i < weights_of(&c); i++) {
         const double got = get(f64, call.weight, i);
-        CHECK(agrees(f64, kind, got, twin.sum[i], c.images * maps, twin.most[i], 1), SHAPE ": weight %zu: %g, not %g", SHAPE_OF(&c, kind), i, got, twin.sum[i]);
+        CHECK(agrees(f64, kind, got, twin.sum[i], c.images * maps, twin.most[i], 1),
+              SHAPE ": weight %zu: %g, not %g", SHAPE_OF(&c, kind), i, got, twin.sum[i]);
     }
     for (size_t f = 0; call.bias != NULL && f < c.out_channels; f++) {
         double sum = 0;
         for (size_t i = 0; i < c.images * maps; i++) {
-            sum += get(f64, c.output, (i / (maps == 0 ? 1 : maps) * c.out_channels + f) * maps + i % maps);
+            sum += get(f64, c.output,
+                       (i / (maps == 0 ? 1 : maps) * c.out_channels + f) * maps + i % maps);
         }
-        CHECK(agrees(f64, kind == WHOLE ? WHOLE : ANY, get(f64, call.bias, f), sum, c.images * maps, (double)(c.images * maps), 1), SHAPE ": bias %zu: %g, not %g", SHAPE_OF(&c, kind), f, get(f64, call.bias, f), sum);
+        CHECK(agrees(f64, kind == WHOLE ? WHOLE : ANY, get(f64, call.bias, f), sum, c.images * maps,
+                     (double)(c.images * maps), 1),
+              SHAPE ": bias %zu: %g, not %g", SHAPE_OF(&c, kind), f, get(f64, call.bias, f), sum);
     }
     twin_free(twin);
     guarded_release("conv2d_weights");
@@ -231,14 +282,17 @@ static void check_input(struct conv2d c, enum kind kind)
     conv_twin(&c, OF_INPUT, twin);
     for (size_t i = 0; i < inputs_of(&c); i++) {
         const double got = get(f64, call.input, i);
-        CHECK(agrees(f64, kind, got, twin.sum[i], c.out_channels / c.groups * c.kernel.h * c.kernel.w, twin.most[i], 1), SHAPE ": %zu: %g, not %g", SHAPE_OF(&c, kind), i, got, twin.sum[i]);
+        CHECK(agrees(f64, kind, got, twin.sum[i],
+                     c.out_channels / c.groups * c.kernel.h * c.kernel.w, twin.most[i], 1),
+              SHAPE ": %zu: %g, not %g", SHAPE_OF(&c, kind), i, got, twin.sum[i]);
     }
     twin_free(twin);
     guarded_release("conv2d_input");
 }
 
 /* Outputs of an axis: what a layer counts, or fewer. */
-static size_t outputs_of(size_t in, size_t before, size_t after, size_t kernel, size_t stride, size_t dilation)
+static size_t outputs_of(size_t in, size_t before, size_t after, size_t kernel, size_t stride,
+                         size_t dilation)
 {
     const size_t reach = (kernel - 1) * dilation + 1, padded = in + before + after;
     return padded < reach ? 0 : (padded - reach) / stride + 1;
@@ -246,7 +300,10 @@ static size_t outputs_of(size_t in, size_t before, size_t after, size_t kernel, 
 
 static struct conv2d any_shape(void)
 {
-    struct conv2d c = {.compute = below(3) == 0 ? COMPUTE_F64 : COMPUTE_F32, .images = from_to(0, 3), .groups = below(3) == 0 ? from_to(1, 3) : 1, .relu = below(2) == 0};
+    struct conv2d c = {.compute = below(3) == 0 ? COMPUTE_F64 : COMPUTE_F32,
+                       .images = from_to(0, 3),
+                       .groups = below(3) == 0 ? from_to(1, 3) : 1,
+                       .relu = below(2) == 0};
     const bool plain = below(2) == 0; /* stride and dilation 1 */
     c.in_channels = c.groups * (below(4) == 0 ? from_to(5, 40) : from_to(0, 4));
     c.out_channels = c.groups * from_to(1, below(2) == 0 ? 3 : 20);
@@ -255,10 +312,13 @@ static struct conv2d any_shape(void)
     c.dilation = (struct extent2){plain ? 1 : from_to(1, 3), plain ? 1 : from_to(1, 3)};
     c.padding = below(2) == 0 ? (struct extent2){0, 0} : (struct extent2){below(8), below(8)};
     c.in = (struct extent2){from_to(1, 16), from_to(1, below(2) == 0 ? 12 : 40)};
-    const size_t after_h = below(3) == 0 ? below(8) : c.padding.h, after_w = below(3) == 0 ? below(20) : c.padding.w;
+    const size_t after_h = below(3) == 0 ? below(8) : c.padding.h,
+                 after_w = below(3) == 0 ? below(20) : c.padding.w;
     c.out.h = outputs_of(c.in.h, c.padding.h, after_h, c.kernel.h, c.stride.h, c.dilation.h);
     c.out.w = outputs_of(c.in.w, c.padding.w, after_w, c.kernel.w, c.stride.w, c.dilation.w);
-    if (c.images * c.out_channels * c.out.h * c.out.w * (c.in_channels / c.groups) * c.kernel.h * c.kernel.w > 300000) {
+    if (c.images * c.out_channels * c.out.h * c.out.w * (c.in_channels / c.groups) * c.kernel.h *
+            c.kernel.w >
+        300000) {
         return any_shape();
     }
     return c;
@@ -275,18 +335,104 @@ static void check_convolutions(void)
         c.pool = conv2d_pools(&c);
         check_conv2d(c, any_kind());
     }
-    /* Several bands of rows and segments of channels; kernels of five rows, whose bands are pairs, with an odd last row. */
+    /* Several bands of rows and segments of channels; kernels of five rows, whose bands are pairs,
+     * with an odd last row. */
     static const struct conv2d large[] = {
-        {.images = 1, .groups = 1, .in_channels = 8, .out_channels = 8, .in = {27, 250}, .out = {23, 248}, .kernel = {5, 3}, .stride = {1, 1}, .dilation = {1, 1}},
-        {.images = 1, .groups = 1, .in_channels = 7, .out_channels = 8, .in = {16, 23}, .out = {12, 19}, .kernel = {5, 5}, .stride = {1, 1}, .dilation = {1, 1}},
-        {.images = 2, .groups = 1, .in_channels = 23, .out_channels = 9, .in = {13, 20}, .out = {9, 17}, .kernel = {5, 5}, .stride = {1, 1}, .dilation = {1, 1}, .padding = {0, 1}},
-        {.images = 1, .groups = 1, .in_channels = 20, .out_channels = 8, .in = {23, 120}, .out = {23, 120}, .kernel = {5, 2}, .stride = {1, 1}, .dilation = {1, 1}, .padding = {2, 1}},
-        {.images = 1, .groups = 2, .in_channels = 60, .out_channels = 6, .in = {45, 200}, .out = {22, 99}, .kernel = {3, 3}, .stride = {2, 2}, .dilation = {1, 1}},
-        {.images = 1, .groups = 1, .in_channels = 600, .out_channels = 3, .in = {9, 33}, .out = {9, 33}, .kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}, .relu = true},
-        {.images = 2, .groups = 1, .in_channels = 600, .out_channels = 3, .in = {80, 3}, .out = {80, 3}, .kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}},
-        {.images = 1, .groups = 1, .in_channels = 2, .out_channels = 40, .in = {67, 210}, .out = {67, 211}, .kernel = {2, 1}, .stride = {1, 1}, .dilation = {1, 1}, .padding = {1, 1}},
-        {.images = 1, .groups = 1, .in_channels = 2, .out_channels = 2, .in = {7, 9}, .out = {4, 6}, .kernel = {20, 15}, .stride = {1, 1}, .dilation = {1, 1}, .padding = {8, 6}},
-        {.images = 1, .groups = 1, .in_channels = 1, .out_channels = 2, .in = {3, 30000}, .out = {1, 29998}, .kernel = {3, 3}, .stride = {1, 1}, .dilation = {1, 1}},
+        {.images = 1,
+         .groups = 1,
+         .in_channels = 8,
+         .out_channels = 8,
+         .in = {27, 250},
+         .out = {23, 248},
+         .kernel = {5, 3},
+         .stride = {1, 1},
+         .dilation = {1, 1}},
+        {.images = 1,
+         .groups = 1,
+         .in_channels = 7,
+         .out_channels = 8,
+         .in = {16, 23},
+         .out = {12, 19},
+         .kernel = {5, 5},
+         .stride = {1, 1},
+         .dilation = {1, 1}},
+        {.images = 2,
+         .groups = 1,
+         .in_channels = 23,
+         .out_channels = 9,
+         .in = {13, 20},
+         .out = {9, 17},
+         .kernel = {5, 5},
+         .stride = {1, 1},
+         .dilation = {1, 1},
+         .padding = {0, 1}},
+        {.images = 1,
+         .groups = 1,
+         .in_channels = 20,
+         .out_channels = 8,
+         .in = {23, 120},
+         .out = {23, 120},
+         .kernel = {5, 2},
+         .stride = {1, 1},
+         .dilation = {1, 1},
+         .padding = {2, 1}},
+        {.images = 1,
+         .groups = 2,
+         .in_channels = 60,
+         .out_channels = 6,
+         .in = {45, 200},
+         .out = {22, 99},
+         .kernel = {3, 3},
+         .stride = {2, 2},
+         .dilation = {1, 1}},
+        {.images = 1,
+         .groups = 1,
+         .in_channels = 600,
+         .out_channels = 3,
+         .in = {9, 33},
+         .out = {9, 33},
+         .kernel = {1, 1},
+         .stride = {1, 1},
+         .dilation = {1, 1},
+         .relu = true},
+        {.images = 2,
+         .groups = 1,
+         .in_channels = 600,
+         .out_channels = 3,
+         .in = {80, 3},
+         .out = {80, 3},
+         .kernel = {1, 1},
+         .stride = {1, 1},
+         .dilation = {1, 1}},
+        {.images = 1,
+         .groups = 1,
+         .in_channels = 2,
+         .out_channels = 40,
+         .in = {67, 210},
+         .out = {67, 211},
+         .kernel = {2, 1},
+         .stride = {1, 1},
+         .dilation = {1, 1},
+         .padding = {1, 1}},
+        {.images = 1,
+         .groups = 1,
+         .in_channels = 2,
+         .out_channels = 2,
+         .in = {7, 9},
+         .out = {4, 6},
+         .kernel = {20, 15},
+         .stride = {1, 1},
+         .dilation = {1, 1},
+         .padding = {8, 6}},
+        {.images = 1,
+         .groups = 1,
+         .in_channels = 1,
+         .out_channels = 2,
+         .in = {3, 30000},
+         .out = {1, 29998},
+         .kernel = {3, 3},
+         .stride = {1, 1},
+         .dilation = {1, 1}},
     };
     for (size_t i = 0; i < sizeof large / sizeof *large; i++) {
         for (int variant = 0; variant < 4; variant++) {
@@ -302,13 +448,24 @@ static void check_convolutions(void)
             }
         }
     }
-    struct conv2d many = {.compute = COMPUTE_F32, .images = 150, .groups = 1, .in_channels = 2, .out_channels = 3, .in = {9, 10}, .out = {7, 8}, .kernel = {3, 3}, .stride = {1, 1}, .dilation = {1, 1}};
+    struct conv2d many = {.compute = COMPUTE_F32,
+                          .images = 150,
+                          .groups = 1,
+                          .in_channels = 2,
+                          .out_channels = 3,
+                          .in = {9, 10},
+                          .out = {7, 8},
+                          .kernel = {3, 3},
+                          .stride = {1, 1},
+                          .dilation = {1, 1}};
     check_weights(many, WHOLE, false); /* several blocks of images */
     check_weights(many, NOT_FINITE, false);
     check_weights(many, ANY, true);
     for (size_t i = 0; i < WAYS; i++) {
-        const bool alone = i == NARROW || i == NARROW_BANDS || i == NARROW_SEGMENTS; /* pooling is another layer's then */
-        CHECK(ways[i][0] > 0 && (alone || ways[i][1] > 0), "%s: no shape goes way %zu: %zu and %zu", isa, i, ways[i][0], ways[i][1]);
+        const bool alone = i == NARROW || i == NARROW_BANDS ||
+                           i == NARROW_SEGMENTS; /* pooling is another layer's then */
+        CHECK(ways[i][0] > 0 && (alone || ways[i][1] > 0), "%s: no shape goes way %zu: %zu and %zu",
+              isa, i, ways[i][0], ways[i][1]);
         ways[i][0] = ways[i][1] = 0;
     }
 }
@@ -317,7 +474,11 @@ static void check_convolutions(void)
 
 static void check_linear(int f64, size_t rows, size_t in, size_t out, enum kind kind)
 {
-    struct linear l = {.compute = f64 ? COMPUTE_F64 : COMPUTE_F32, .rows = rows, .in_features = in, .out_features = out, .relu = below(2) == 0};
+    struct linear l = {.compute = f64 ? COMPUTE_F64 : COMPUTE_F32,
+                       .rows = rows,
+                       .in_features = in,
+                       .out_features = out,
+                       .relu = below(2) == 0};
     l.input = of_kind(f64, rows * in, kind, true);
     l.weight = of_kind(f64, out * in, kind, false);
     l.bias = below(2) == 0 ? of_kind(f64, out, kind, false) : NULL;
@@ -331,7 +492,9 @@ static void check_linear(int f64, size_t rows, size_t in, size_t out, enum kind 
             sum += term;
             most += fabs(term);
         }
-        CHECK(agrees(f64, kind, get(f64, l.output, i), l.relu ? relu_of(sum) : sum, in, most, 1), "%s linear f%d (%zu, %zu) to %zu, kind %d: %zu, %zu: %g, not %g", isa, f64 ? 64 : 32, rows, in, out, kind, r, f, get(f64, l.output, i), sum);
+        CHECK(agrees(f64, kind, get(f64, l.output, i), l.relu ? relu_of(sum) : sum, in, most, 1),
+              "%s linear f%d (%zu, %zu) to %zu, kind %d: %zu, %zu: %g, not %g", isa, f64 ? 64 : 32,
+              rows, in, out, kind, r, f, get(f64, l.output, i), sum);
     }
     if (rows > 1) { /* a row alone */
         struct linear one = l;
@@ -339,17 +502,23 @@ static void check_linear(int f64, size_t rows, size_t in, size_t out, enum kind 
         one.rows = 1;
         one.input = (const char *)l.input + r * in * size_of(f64);
         one.output = guarded_alloc(out * size_of(f64));
-        CHECK(linear(&one) == 0 && memcmp(one.output, (const char *)l.output + r * out * size_of(f64), out * size_of(f64)) == 0, "%s linear (%zu, %zu) to %zu: row %zu alone", isa, rows, in, out, r);
+        CHECK(linear(&one) == 0 &&
+                  memcmp(one.output, (const char *)l.output + r * out * size_of(f64),
+                         out * size_of(f64)) == 0,
+              "%s linear (%zu, %zu) to %zu: row %zu alone", isa, rows, in, out, r);
     }
     if (rows > 0) { /* all rows but the first on this thread */
         ptrdiff_t *at = guarded_alloc(linear_vectors(&l) * sizeof *at);
         for (size_t v = 0; v < linear_vectors(&l); v++) {
-            at[v] = (ptrdiff_t)(v * (f64 ? kernels_current()->layers->lanes_f64 : kernels_current()->layers->lanes_f32));
+            at[v] = (ptrdiff_t)(v * (f64 ? kernels_current()->layers->lanes_f64
+                                         : kernels_current()->layers->lanes_f32));
         }
         struct linear again = l;
         again.output = guarded_alloc(rows * out * size_of(f64));
         linear_rows(&again, at, 1, rows - 1);
-        CHECK(memcmp((char *)again.output + out * size_of(f64), (char *)l.output + out * size_of(f64), (rows - 1) * out * size_of(f64)) == 0, "%s linear (%zu, %zu) to %zu: rows alone", isa, rows, in, out);
+        CHECK(memcmp((char *)again.output + out * size_of(f64),
+                     (char *)l.output + out * size_of(f64), (rows - 1) * out * size_of(f64)) == 0,
+              "%s linear (%zu, %zu) to %zu: rows alone", isa, rows, in, out);
     }
     guarded_release("linear");
 }
@@ -358,26 +527,35 @@ static void check_product(int f64, size_t rows, size_t columns, size_t depth, en
 {
     const bool swapped_sides = below(2) == 0;
     const size_t size = size_of(f64);
-    struct matmul p = {.compute = f64 ? COMPUTE_F64 : COMPUTE_F32, .rows = rows, .columns = columns, .depth = depth};
+    struct matmul p = {.compute = f64 ? COMPUTE_F64 : COMPUTE_F32,
+                       .rows = rows,
+                       .columns = columns,
+                       .depth = depth};
     p.left_step = swapped_sides ? 1 : depth + below(3);
     p.left_next = swapped_sides ? rows + below(3) : 1;
     p.right_step = columns + below(3);
     p.output_step = columns + below(3);
     const size_t outputs = rows == 0 || columns == 0 ? 0 : (rows - 1) * p.output_step + columns;
-    p.left = of_kind(f64, rows == 0 || depth == 0 ? 0 : (rows - 1) * p.left_step + (depth - 1) * p.left_next + 1, kind, false);
-    p.right = of_kind(f64, columns == 0 || depth == 0 ? 0 : (depth - 1) * p.right_step + columns, kind, true);
+    p.left = of_kind(
+        f64, rows == 0 || depth == 0 ? 0 : (rows - 1) * p.left_step + (depth - 1) * p.left_next + 1,
+        kind, false);
+    p.right = of_kind(f64, columns == 0 || depth == 0 ? 0 : (depth - 1) * p.right_step + columns,
+                      kind, true);
     p.output = guarded_alloc(outputs * size);
     CHECK(matmul(&p) == 0, "no memory");
     for (size_t i = 0; i < outputs; i++) {
         const size_t r = i / p.output_step, c = i % p.output_step;
         double sum = 0, most = 0;
         for (size_t k = 0; c < columns && k < depth; k++) {
-            const double term = get(f64, p.left, r * p.left_step + k * p.left_next) * get(f64, p.right, k * p.right_step + c);
+            const double term = get(f64, p.left, r * p.left_step + k * p.left_next) *
+                                get(f64, p.right, k * p.right_step + c);
             sum += term;
             most += fabs(term);
         }
         sum = c < columns ? sum : NAN; /* nothing is written there */
-        CHECK(agrees(f64, kind, get(f64, p.output, i), sum, depth, most, 1), "%s product f%d %zu x %zu x %zu, kind %d: %zu, %zu: %g, not %g", isa, f64 ? 64 : 32, rows, columns, depth, kind, r, c, get(f64, p.output, i), sum);
+        CHECK(agrees(f64, kind, get(f64, p.output, i), sum, depth, most, 1),
+              "%s product f%d %zu x %zu x %zu, kind %d: %zu, %zu: %g, not %g", isa, f64 ? 64 : 32,
+              rows, columns, depth, kind, r, c, get(f64, p.output, i), sum);
     }
     if (outputs > 0) { /* one sum alone */
         const size_t r = below(rows), c = below(columns);
@@ -386,14 +564,18 @@ static void check_product(int f64, size_t rows, size_t columns, size_t depth, en
         one.left = (const char *)p.left + r * p.left_step * size;
         one.right = (const char *)p.right + c * size;
         one.output = guarded_alloc(size);
-        CHECK(matmul(&one) == 0 && memcmp(one.output, (const char *)p.output + (r * p.output_step + c) * size, size) == 0, "%s product %zu x %zu x %zu: one sum alone", isa, rows, columns, depth);
+        CHECK(matmul(&one) == 0 &&
+                  memcmp(one.output, (const char *)p.output + (r * p.output_step + c) * size,
+                         size) == 0,
+              "%s product %zu x %zu x %zu: one sum alone", isa, rows, columns, depth);
     }
     guarded_release("product");
 }
 
 static void check_products(void)
 {
-    static const size_t edges[] = {0, 1, 2, 15, 16, 17, 255, 256, 257}, depths[] = {0, 1, 2, 255, 256, 257, 600};
+    static const size_t edges[] = {0, 1, 2, 15, 16, 17, 255, 256, 257},
+                        depths[] = {0, 1, 2, 255, 256, 257, 600};
     for (int f64 = 0; f64 < 2; f64++) {
         for (int round = 0; round < 300; round++) {
             check_linear(f64, below(12), below(70), from_to(1, 20), any_kind());
@@ -407,7 +589,8 @@ static void check_products(void)
                 check_product(f64, from_to(1, 9), edges[i], depths[k], any_kind());
             }
         }
-        for (size_t columns = 505; columns < 540; columns += 6) { /* two blocks of them, for some vectors */
+        for (size_t columns = 505; columns < 540;
+             columns += 6) { /* two blocks of them, for some vectors */
             check_product(f64, 7, columns, 5, any_kind());
         }
         check_product(f64, 50, 9, 5, WHOLE); /* several tasks */
@@ -422,7 +605,8 @@ int main(void)
     for (size_t t = 0; t < count; t++) {
         bool seen = !kernels_supported(tables[t]);
         for (size_t other = 0; other < t; other++) {
-            seen |= kernels_supported(tables[other]) && tables[other]->layers == tables[t]->layers; /* another set's group */
+            seen |= kernels_supported(tables[other]) &&
+                    tables[other]->layers == tables[t]->layers; /* another set's group */
         }
         if (seen) {
             continue;

@@ -1,4 +1,5 @@
-/* Pooling and relu (core/) and their gradients beside naive twins; all arrays lie beside pages that cannot be touched. */
+/* Pooling and relu (core/) and their gradients beside naive twins; all arrays lie beside pages that
+ * cannot be touched. */
 #include <math.h>
 #include <string.h>
 
@@ -20,7 +21,8 @@ static size_t from_to(size_t least, size_t most)
 }
 
 /* Outputs of an axis. */
-static size_t outputs_of(size_t in, size_t before, size_t after, size_t kernel, size_t stride, size_t dilation)
+static size_t outputs_of(size_t in, size_t before, size_t after, size_t kernel, size_t stride,
+                         size_t dilation)
 {
     const size_t reach = (kernel - 1) * dilation + 1, padded = in + before + after;
     return padded < reach ? 0 : (padded - reach) / stride + 1;
@@ -47,8 +49,10 @@ static void check_max_pool2d(void)
     p.padding.h = squares ? 0 : below(((p.kernel.h - 1) * p.dilation.h + 1) / 2 + 1);
     p.padding.w = squares ? 0 : below(((p.kernel.w - 1) * p.dilation.w + 1) / 2 + 1);
     const size_t more = below(2); /* ceil_mode */
-    p.out.h = outputs_of(p.in.h, p.padding.h, p.padding.h + more * (p.stride.h - 1), p.kernel.h, p.stride.h, p.dilation.h);
-    p.out.w = outputs_of(p.in.w, p.padding.w, p.padding.w + more * (p.stride.w - 1), p.kernel.w, p.stride.w, p.dilation.w);
+    p.out.h = outputs_of(p.in.h, p.padding.h, p.padding.h + more * (p.stride.h - 1), p.kernel.h,
+                         p.stride.h, p.dilation.h);
+    p.out.w = outputs_of(p.in.w, p.padding.w, p.padding.w + more * (p.stride.w - 1), p.kernel.w,
+                         p.stride.w, p.dilation.w);
     p.out.h -= p.out.h > 0 && (p.out.h - 1) * p.stride.h >= p.in.h + p.padding.h;
     p.out.w -= p.out.w > 0 && (p.out.w - 1) * p.stride.w >= p.in.w + p.padding.w;
     const size_t in = p.in.h * p.in.w, out = p.out.h * p.out.w, kinds = from_to(6, 9);
@@ -65,7 +69,8 @@ static void check_max_pool2d(void)
         double most = -INFINITY;
         size_t where = SIZE_MAX;
         for (size_t k = 0; k < p.kernel.h * p.kernel.w; k++) {
-            const size_t row = y * p.stride.h + k / p.kernel.w * p.dilation.h - p.padding.h, column = x * p.stride.w + k % p.kernel.w * p.dilation.w - p.padding.w;
+            const size_t row = y * p.stride.h + k / p.kernel.w * p.dilation.h - p.padding.h,
+                         column = x * p.stride.w + k % p.kernel.w * p.dilation.w - p.padding.w;
             if (row < p.in.h && column < p.in.w) {
                 const double value = get(f64, input, plane * in + row * p.in.w + column);
                 if (where == SIZE_MAX || value > most || isnan(value)) {
@@ -74,15 +79,21 @@ static void check_max_pool2d(void)
                 }
             }
         }
-        CHECK(same(get(f64, p.output, i), most), "%s max_pool2d: %zu: %g, not %g", isa, i, get(f64, p.output, i), most);
-        if (where == SIZE_MAX) { /* nothing but padding, as dilation can bring it about: the place that torch names, which may lie outside */
-            const size_t row = first_inside(y * p.stride.h, p.padding.h, p.dilation.h), column = first_inside(x * p.stride.w, p.padding.w, p.dilation.w);
-            CHECK(p.indices == NULL || p.indices[i] == (int64_t)(row * p.in.w + column), "%s max_pool2d: %zu lies at %lld", isa, i, (long long)p.indices[i]);
+        CHECK(same(get(f64, p.output, i), most), "%s max_pool2d: %zu: %g, not %g", isa, i,
+              get(f64, p.output, i), most);
+        if (where == SIZE_MAX) { /* nothing but padding, as dilation can bring it about: the place
+                                    that torch names, which may lie outside */
+            const size_t row = first_inside(y * p.stride.h, p.padding.h, p.dilation.h),
+                         column = first_inside(x * p.stride.w, p.padding.w, p.dilation.w);
+            CHECK(p.indices == NULL || p.indices[i] == (int64_t)(row * p.in.w + column),
+                  "%s max_pool2d: %zu lies at %lld", isa, i, (long long)p.indices[i]);
             if (p.indices != NULL) {
                 p.indices[i] = 0;
             }
         } else {
-            CHECK(p.indices == NULL || p.indices[i] == (int64_t)where, "%s max_pool2d: %zu lies at %lld, not %zu", isa, i, (long long)p.indices[i], where);
+            CHECK(p.indices == NULL || p.indices[i] == (int64_t)where,
+                  "%s max_pool2d: %zu lies at %lld, not %zu", isa, i, (long long)p.indices[i],
+                  where);
         }
     }
     if (p.indices != NULL) {
@@ -92,9 +103,12 @@ static void check_max_pool2d(void)
         for (size_t i = 0; i < p.planes * in; i++) {
             double sum = 0;
             for (size_t k = 0; k < out; k++) {
-                sum += p.indices[i / in * out + k] == (int64_t)(i % in) ? get(f64, gradient, i / in * out + k) : 0;
+                sum += p.indices[i / in * out + k] == (int64_t)(i % in)
+                           ? get(f64, gradient, i / in * out + k)
+                           : 0;
             }
-            CHECK(get(f64, back, i) == sum, "%s max_pool2d_scatter: %zu: %g, not %g", isa, i, get(f64, back, i), sum);
+            CHECK(get(f64, back, i) == sum, "%s max_pool2d_scatter: %zu: %g, not %g", isa, i,
+                  get(f64, back, i), sum);
         }
     }
     guarded_release("max_pool2d");
@@ -105,7 +119,8 @@ static void check_relu(size_t n)
     static const double values[] = {0, -0.0, 1, -1, 1e-40, -1e-40, INFINITY, -INFINITY, NAN};
     for (int f64 = 0; f64 < 2; f64++) {
         const enum compute_type compute = f64 ? COMPUTE_F64 : COMPUTE_F32;
-        void *input = guarded_alloc(n * size_of(f64)), *output = guarded_alloc(n * size_of(f64)), *back = guarded_alloc(n * size_of(f64));
+        void *input = guarded_alloc(n * size_of(f64)), *output = guarded_alloc(n * size_of(f64)),
+             *back = guarded_alloc(n * size_of(f64));
         const void *gradient = numbers(f64, n, 0);
         for (size_t i = 0; i < n; i++) {
             put(f64, input, i, values[below(9)]);
@@ -114,7 +129,9 @@ static void check_relu(size_t n)
         relu_gradient(compute, n, input, gradient, back);
         for (size_t i = 0; i < n; i++) {
             const double x = get(f64, input, i);
-            CHECK(same(get(f64, output, i), relu_of(x)) && get(f64, back, i) == (x <= 0 ? 0 : get(f64, gradient, i)), "relu of %g", x);
+            CHECK(same(get(f64, output, i), relu_of(x)) &&
+                      get(f64, back, i) == (x <= 0 ? 0 : get(f64, gradient, i)),
+                  "relu of %g", x);
         }
         guarded_release("relu");
     }
@@ -128,7 +145,8 @@ int main(void)
     for (size_t t = 0; t < count; t++) {
         bool seen = !kernels_supported(tables[t]);
         for (size_t other = 0; other < t; other++) {
-            seen |= kernels_supported(tables[other]) && tables[other]->layers == tables[t]->layers; /* another set's group */
+            seen |= kernels_supported(tables[other]) &&
+                    tables[other]->layers == tables[t]->layers; /* another set's group */
         }
         if (seen) {
             continue;

@@ -1,4 +1,5 @@
-/* core/network.c, and convolution with pooling, beside their layers one by one; and that threads change no bit of any layer, nor race for memory. */
+/* core/network.c, and convolution with pooling, beside their layers one by one; and that threads
+ * change no bit of any layer, nor race for memory. */
 #include <math.h>
 #include <string.h>
 
@@ -23,20 +24,49 @@ static size_t elements(const struct shape *s)
 /* ---- networks ---- */
 
 /* One layer of all images, by itself. */
-static void run_alone(enum compute_type compute, const struct layer *l, size_t images, struct shape *shape, const void *input, void *output)
+static void run_alone(enum compute_type compute, const struct layer *l, size_t images,
+                      struct shape *shape, const void *input, void *output)
 {
     const struct shape in = *shape;
     CHECK(network_shape(l, 1, shape), "a layer does not fit");
     if (l->kind == LAYER_CONV2D) {
-        const struct conv2d c = {.compute = compute, .images = images, .groups = l->groups, .in_channels = in.channels, .out_channels = l->out, .in = in.size, .out = shape->size, .kernel = l->kernel,
-                                 .stride = l->stride, .dilation = l->dilation, .padding = l->before, .input = input, .weight = l->weight, .bias = l->bias, .output = output};
+        const struct conv2d c = {.compute = compute,
+                                 .images = images,
+                                 .groups = l->groups,
+                                 .in_channels = in.channels,
+                                 .out_channels = l->out,
+                                 .in = in.size,
+                                 .out = shape->size,
+                                 .kernel = l->kernel,
+                                 .stride = l->stride,
+                                 .dilation = l->dilation,
+                                 .padding = l->before,
+                                 .input = input,
+                                 .weight = l->weight,
+                                 .bias = l->bias,
+                                 .output = output};
         CHECK(conv2d(&c) == 0, "no memory");
     } else if (l->kind == LAYER_MAX_POOL2D) {
-        const struct max_pool2d p = {.compute = compute, .planes = images * in.channels, .in = in.size, .out = shape->size, .kernel = l->kernel, .stride = l->stride, .dilation = l->dilation,
-                                     .padding = l->before, .input = input, .output = output};
+        const struct max_pool2d p = {.compute = compute,
+                                     .planes = images * in.channels,
+                                     .in = in.size,
+                                     .out = shape->size,
+                                     .kernel = l->kernel,
+                                     .stride = l->stride,
+                                     .dilation = l->dilation,
+                                     .padding = l->before,
+                                     .input = input,
+                                     .output = output};
         max_pool2d(&p);
     } else if (l->kind == LAYER_LINEAR) {
-        const struct linear linear_layer = {.compute = compute, .rows = images, .in_features = l->in, .out_features = l->out, .input = input, .weight = l->weight, .bias = l->bias, .output = output};
+        const struct linear linear_layer = {.compute = compute,
+                                            .rows = images,
+                                            .in_features = l->in,
+                                            .out_features = l->out,
+                                            .input = input,
+                                            .weight = l->weight,
+                                            .bias = l->bias,
+                                            .output = output};
         CHECK(linear(&linear_layer) == 0, "no memory");
     } else if (l->kind == LAYER_RELU) {
         relu(compute, images * elements(&in), input, output);
@@ -60,7 +90,8 @@ static struct layer any_layer(int f64, struct shape shape)
         l.kind = (enum layer_kind)below(5);
         if (l.kind == LAYER_CONV2D) {
             l.groups = shape.channels % 2 == 0 && below(4) == 0 ? 2 : 1;
-            l.kernel = below(2) == 0 ? (struct extent2){5, 5} : (struct extent2){from_to(1, 4), from_to(1, 4)};
+            l.kernel = below(2) == 0 ? (struct extent2){5, 5}
+                                     : (struct extent2){from_to(1, 4), from_to(1, 4)};
             l.stride = below(3) == 0 ? (struct extent2){from_to(1, 2), from_to(1, 2)} : one;
             l.dilation = below(4) == 0 ? (struct extent2){from_to(1, 2), from_to(1, 2)} : one;
             l.before = below(2) == 0 ? zero : (struct extent2){below(3), below(3)};
@@ -72,7 +103,9 @@ static struct layer any_layer(int f64, struct shape shape)
             l.kernel = squares ? two : (struct extent2){from_to(1, 3), from_to(1, 3)};
             l.stride = squares ? two : (struct extent2){from_to(1, 3), from_to(1, 3)};
             l.dilation = one;
-            l.before = squares ? zero : (struct extent2){below(l.kernel.h / 2 + 1), below(l.kernel.w / 2 + 1)};
+            l.before = squares
+                           ? zero
+                           : (struct extent2){below(l.kernel.h / 2 + 1), below(l.kernel.w / 2 + 1)};
             l.ceil_mode = below(4) == 0;
         } else if (l.kind == LAYER_LINEAR) {
             l.out = from_to(1, 30);
@@ -113,34 +146,52 @@ static void check_network(size_t images, struct shape shape, size_t most_layers)
     }
     const size_t outputs = images * elements(&now);
     void *output = guarded_alloc(outputs * size_of(f64));
-    CHECK(network_run(compute, layers, count, images, shape, input, output, NULL) == 0, "no memory");
+    CHECK(network_run(compute, layers, count, images, shape, input, output, NULL) == 0,
+          "no memory");
     for (size_t i = 0; i < outputs; i++) {
-        CHECK(same(get(f64, output, i), get(f64, between, i)), "%s network f%d of %zu layers, %zu images: %zu of %zu: %a, not %a", isa, f64 ? 64 : 32, count, images, i, outputs, get(f64, output, i), get(f64, between, i));
+        CHECK(same(get(f64, output, i), get(f64, between, i)),
+              "%s network f%d of %zu layers, %zu images: %zu of %zu: %a, not %a", isa,
+              f64 ? 64 : 32, count, images, i, outputs, get(f64, output, i), get(f64, between, i));
     }
     guarded_release("network_run");
 }
 
-/* An odd last column that pooling leaves out, several bands of rows, and one pixel in the last of them that is not finite. */
+/* An odd last column that pooling leaves out, several bands of rows, and one pixel in the last of
+ * them that is not finite. */
 static void check_bands(void)
 {
-    struct layer layers[2] = {{.kind = LAYER_CONV2D, .out = 16, .in = 5, .kernel = {5, 5}, .stride = {1, 1}, .dilation = {1, 1}, .groups = 1},
-                              {.kind = LAYER_MAX_POOL2D, .kernel = {2, 2}, .stride = {2, 2}, .dilation = {1, 1}}};
+    struct layer layers[2] = {
+        {.kind = LAYER_CONV2D,
+         .out = 16,
+         .in = 5,
+         .kernel = {5, 5},
+         .stride = {1, 1},
+         .dilation = {1, 1},
+         .groups = 1},
+        {.kind = LAYER_MAX_POOL2D, .kernel = {2, 2}, .stride = {2, 2}, .dilation = {1, 1}}};
     for (size_t width = 45; width < 70; width++) {
         for (size_t padding = 0; padding < 3; padding++) {
             const struct shape shape = {.channels = 5, .size = {40, width}};
             struct shape maps = shape, after;
             layers[0].before = layers[0].after = (struct extent2){0, padding};
-            CHECK(network_shape(layers, 1, &maps) && (after = maps, network_shape(layers + 1, 1, &after)), "sizes");
-            float *input = numbers(0, elements(&shape), 0), *between = guarded_alloc(elements(&maps) * sizeof *between);
-            float *alone = guarded_alloc(elements(&after) * sizeof *alone), *output = guarded_alloc(elements(&after) * sizeof *output);
+            CHECK(network_shape(layers, 1, &maps) &&
+                      (after = maps, network_shape(layers + 1, 1, &after)),
+                  "sizes");
+            float *input = numbers(0, elements(&shape), 0),
+                  *between = guarded_alloc(elements(&maps) * sizeof *between);
+            float *alone = guarded_alloc(elements(&after) * sizeof *alone),
+                  *output = guarded_alloc(elements(&after) * sizeof *output);
             fill_layer(0, &layers[0], 25);
             input[38 * width] = NAN;
             struct shape now = shape;
             run_alone(COMPUTE_F32, &layers[0], 1, &now, input, between);
             run_alone(COMPUTE_F32, &layers[1], 1, &now, between, alone);
-            CHECK(network_run(COMPUTE_F32, layers, 2, 1, shape, input, output, NULL) == 0, "no memory");
+            CHECK(network_run(COMPUTE_F32, layers, 2, 1, shape, input, output, NULL) == 0,
+                  "no memory");
             for (size_t i = 0; i < elements(&after); i++) {
-                CHECK(same((double)output[i], (double)alone[i]), "%s width %zu, padding %zu: %zu: %a, not %a", isa, width, padding, i, (double)output[i], (double)alone[i]);
+                CHECK(same((double)output[i], (double)alone[i]),
+                      "%s width %zu, padding %zu: %zu: %a, not %a", isa, width, padding, i,
+                      (double)output[i], (double)alone[i]);
             }
             guarded_release("network_run");
         }
@@ -150,7 +201,9 @@ static void check_bands(void)
 static void check_networks(void)
 {
     for (int round = 0; round < 400; round++) {
-        const struct shape shape = {.flat = below(8) == 0, .channels = from_to(1, 4), .size = {from_to(1, 20), from_to(1, 30)}};
+        const struct shape shape = {.flat = below(8) == 0,
+                                    .channels = from_to(1, 4),
+                                    .size = {from_to(1, 20), from_to(1, 30)}};
         check_network(below(6), shape, 8);
     }
     const struct shape shape = {.channels = 1, .size = {28, 28}};
@@ -159,7 +212,13 @@ static void check_networks(void)
     }
     check_bands();
     struct shape no = {.channels = 1, .size = {4, 4}};
-    const struct layer large = {.kind = LAYER_CONV2D, .out = 1, .in = 1, .kernel = {5, 5}, .stride = {1, 1}, .dilation = {1, 1}, .groups = 1};
+    const struct layer large = {.kind = LAYER_CONV2D,
+                                .out = 1,
+                                .in = 1,
+                                .kernel = {5, 5},
+                                .stride = {1, 1},
+                                .dilation = {1, 1},
+                                .groups = 1};
     CHECK(!network_shape(&large, 1, &no), "a kernel larger than the image");
 }
 
@@ -168,10 +227,19 @@ static void check_with_pooling(void)
 {
     const int f64 = below(3) == 0;
     const enum compute_type compute = f64 ? COMPUTE_F64 : COMPUTE_F32;
-    struct layer conv = {.kind = LAYER_CONV2D, .out = from_to(1, 12), .in = from_to(1, 4), .groups = from_to(1, 2), .stride = {from_to(1, 2), 1}, .dilation = {1, from_to(1, 2)}};
-    struct layer pool = {.kind = LAYER_MAX_POOL2D, .stride = {2, from_to(1, 2)}, .dilation = {1, 1}, .ceil_mode = below(4) == 0};
+    struct layer conv = {.kind = LAYER_CONV2D,
+                         .out = from_to(1, 12),
+                         .in = from_to(1, 4),
+                         .groups = from_to(1, 2),
+                         .stride = {from_to(1, 2), 1},
+                         .dilation = {1, from_to(1, 2)}};
+    struct layer pool = {.kind = LAYER_MAX_POOL2D,
+                         .stride = {2, from_to(1, 2)},
+                         .dilation = {1, 1},
+                         .ceil_mode = below(4) == 0};
     const size_t images = from_to(0, 4);
-    const struct shape shape = {.channels = conv.in * conv.groups, .size = {from_to(1, 14), from_to(1, 24)}};
+    const struct shape shape = {.channels = conv.in * conv.groups,
+                                .size = {from_to(1, 14), from_to(1, 24)}};
     struct shape maps = shape;
     conv.out *= conv.groups;
     conv.kernel = (struct extent2){below(2) == 0 ? 5 : from_to(1, 3), from_to(1, 5)};
@@ -186,19 +254,43 @@ static void check_with_pooling(void)
         const void *input = numbers(f64, images * elements(&shape), 0);
         void *between = guarded_alloc(images * elements(&maps) * size_of(f64));
         void *out[2] = {guarded_alloc(n * size_of(f64)), guarded_alloc(n * size_of(f64))};
-        int64_t *indices[2] = {guarded_alloc(n * sizeof **indices), guarded_alloc(n * sizeof **indices)};
+        int64_t *indices[2] = {guarded_alloc(n * sizeof **indices),
+                               guarded_alloc(n * sizeof **indices)};
         run_alone(compute, &conv, images, &now, input, between);
-        struct max_pool2d p = {.compute = compute, .planes = images * conv.out, .in = maps.size, .out = after.size, .kernel = pool.kernel, .stride = pool.stride, .dilation = pool.dilation,
-                               .padding = pool.before, .input = between, .output = out[0], .indices = indices[0]};
+        struct max_pool2d p = {.compute = compute,
+                               .planes = images * conv.out,
+                               .in = maps.size,
+                               .out = after.size,
+                               .kernel = pool.kernel,
+                               .stride = pool.stride,
+                               .dilation = pool.dilation,
+                               .padding = pool.before,
+                               .input = between,
+                               .output = out[0],
+                               .indices = indices[0]};
         max_pool2d(&p);
-        const struct conv2d c = {.compute = compute, .images = images, .groups = conv.groups, .in_channels = shape.channels, .out_channels = conv.out, .in = shape.size, .out = maps.size,
-                                 .kernel = conv.kernel, .stride = conv.stride, .dilation = conv.dilation, .padding = conv.before, .input = input, .weight = conv.weight, .bias = conv.bias};
+        const struct conv2d c = {.compute = compute,
+                                 .images = images,
+                                 .groups = conv.groups,
+                                 .in_channels = shape.channels,
+                                 .out_channels = conv.out,
+                                 .in = shape.size,
+                                 .out = maps.size,
+                                 .kernel = conv.kernel,
+                                 .stride = conv.stride,
+                                 .dilation = conv.dilation,
+                                 .padding = conv.before,
+                                 .input = input,
+                                 .weight = conv.weight,
+                                 .bias = conv.bias};
         p.planes = conv.out;
         p.input = NULL;
         p.output = out[1];
         p.indices = indices[1];
         CHECK(conv2d_max_pool2d(&c, &p) == 0, "no memory");
-        CHECK(memcmp(out[0], out[1], n * size_of(f64)) == 0 && memcmp(indices[0], indices[1], n * sizeof **indices) == 0, "%s: %zu images of %zux%zu", isa, images, shape.size.h, shape.size.w);
+        CHECK(memcmp(out[0], out[1], n * size_of(f64)) == 0 &&
+                  memcmp(indices[0], indices[1], n * sizeof **indices) == 0,
+              "%s: %zu images of %zux%zu", isa, images, shape.size.h, shape.size.w);
     }
     guarded_release("conv2d_max_pool2d");
 }
@@ -211,8 +303,21 @@ enum { CALLS = 10 };
 static size_t run_call(int call, int f64, const void *x, const void *y, void *out)
 {
     const enum compute_type compute = f64 ? COMPUTE_F64 : COMPUTE_F32;
-    struct conv2d c = {.compute = compute, .images = 24, .groups = 1, .in_channels = 6, .out_channels = 16, .in = {17, 20}, .out = {13, 16}, .kernel = {5, 5}, .stride = {1, 1}, .dilation = {1, 1},
-                       .relu = true, .input = x, .weight = y, .bias = y, .output = out};
+    struct conv2d c = {.compute = compute,
+                       .images = 24,
+                       .groups = 1,
+                       .in_channels = 6,
+                       .out_channels = 16,
+                       .in = {17, 20},
+                       .out = {13, 16},
+                       .kernel = {5, 5},
+                       .stride = {1, 1},
+                       .dilation = {1, 1},
+                       .relu = true,
+                       .input = x,
+                       .weight = y,
+                       .bias = y,
+                       .output = out};
     const size_t weights = 16 * 6 * 25, inputs = 24 * 6 * 17 * 20;
     if (call < 2) {
         c.pool = call == 1 && conv2d_pools(&c);
@@ -231,7 +336,8 @@ static size_t run_call(int call, int f64, const void *x, const void *y, void *ou
         c.out.w = call == 3 ? 16 : 15; /* whole vectors, or not */
         c.output = (void *)(uintptr_t)x;
         c.input = y;
-        const struct conv2d_grad_weight gradient = {.conv = c, .weight = out, .bias = (char *)out + weights * size_of(f64)};
+        const struct conv2d_grad_weight gradient = {
+            .conv = c, .weight = out, .bias = (char *)out + weights * size_of(f64)};
         CHECK(conv2d_grad_weight(&gradient) == 0, "no memory");
         return (weights + 16) * size_of(f64);
     }
@@ -242,29 +348,63 @@ static size_t run_call(int call, int f64, const void *x, const void *y, void *ou
         return inputs * size_of(f64);
     }
     if (call == 6) {
-        const struct linear l = {.compute = compute, .rows = 300, .in_features = 150, .out_features = 100, .input = x, .weight = y, .bias = y, .output = out};
+        const struct linear l = {.compute = compute,
+                                 .rows = 300,
+                                 .in_features = 150,
+                                 .out_features = 100,
+                                 .input = x,
+                                 .weight = y,
+                                 .bias = y,
+                                 .output = out};
         CHECK(linear(&l) == 0, "no memory");
         return (size_t)300 * 100 * size_of(f64);
     }
     if (call == 7) {
-        const struct matmul p = {.compute = compute, .rows = 100, .columns = 150, .depth = 300, .left = x, .left_step = 1, .left_next = 100, .right = y, .right_step = 150, .output = out, .output_step = 150};
+        const struct matmul p = {.compute = compute,
+                                 .rows = 100,
+                                 .columns = 150,
+                                 .depth = 300,
+                                 .left = x,
+                                 .left_step = 1,
+                                 .left_next = 100,
+                                 .right = y,
+                                 .right_step = 150,
+                                 .output = out,
+                                 .output_step = 150};
         CHECK(matmul(&p) == 0, "no memory");
         return (size_t)100 * 150 * size_of(f64);
     }
     if (call == 8) {
-        const struct max_pool2d p = {.compute = compute, .planes = 16, .in = c.out, .out = {6, 8}, .kernel = {2, 2}, .stride = {2, 2}, .dilation = {1, 1}, .output = out};
+        const struct max_pool2d p = {.compute = compute,
+                                     .planes = 16,
+                                     .in = c.out,
+                                     .out = {6, 8},
+                                     .kernel = {2, 2},
+                                     .stride = {2, 2},
+                                     .dilation = {1, 1},
+                                     .output = out};
         CHECK(conv2d_max_pool2d(&c, &p) == 0, "no memory");
         return (size_t)24 * 16 * 6 * 8 * size_of(f64);
     }
     const struct layer layers[] = {
-        {.kind = LAYER_CONV2D, .weight = y, .bias = y, .out = 16, .in = 6, .kernel = {5, 5}, .stride = {1, 1}, .dilation = {1, 1}, .groups = 1},
+        {.kind = LAYER_CONV2D,
+         .weight = y,
+         .bias = y,
+         .out = 16,
+         .in = 6,
+         .kernel = {5, 5},
+         .stride = {1, 1},
+         .dilation = {1, 1},
+         .groups = 1},
         {.kind = LAYER_RELU},
         {.kind = LAYER_MAX_POOL2D, .kernel = {2, 2}, .stride = {2, 2}, .dilation = {1, 1}},
         {.kind = LAYER_FLATTEN},
         {.kind = LAYER_LINEAR, .weight = y, .out = 20, .in = 16 * 6 * 8},
     };
     const struct shape shape = {.channels = 6, .size = {17, 20}};
-    CHECK(network_run(compute, layers, sizeof layers / sizeof *layers, 24, shape, x, out, NULL) == 0, "no memory");
+    CHECK(network_run(compute, layers, sizeof layers / sizeof *layers, 24, shape, x, out, NULL) ==
+              0,
+          "no memory");
     return (size_t)24 * 20 * size_of(f64);
 }
 
@@ -280,7 +420,8 @@ static void check_threads(void)
             for (int threads = 2; threads <= 4; threads++) {
                 pool_set_threads(threads);
                 memset(again, 0xff, bytes);
-                CHECK(run_call(call, f64, x, y, again) == bytes && memcmp(once, again, bytes) == 0, "%s f%d: call %d differs with %d threads", isa, f64 ? 64 : 32, call, threads);
+                CHECK(run_call(call, f64, x, y, again) == bytes && memcmp(once, again, bytes) == 0,
+                      "%s f%d: call %d differs with %d threads", isa, f64 ? 64 : 32, call, threads);
             }
         }
         guarded_release("threads");
@@ -295,7 +436,8 @@ int main(void)
     for (size_t t = 0; t < count; t++) {
         bool seen = !kernels_supported(tables[t]);
         for (size_t other = 0; other < t; other++) {
-            seen |= kernels_supported(tables[other]) && tables[other]->layers == tables[t]->layers; /* another set's group */
+            seen |= kernels_supported(tables[other]) &&
+                    tables[other]->layers == tables[t]->layers; /* another set's group */
         }
         if (!seen) {
             isa = tables[t]->name;

@@ -1,6 +1,6 @@
 /*
- * core/plan.c: strides as arrays without elements may have them; and two reduced axes of all pairs, which no function of Python's has.
- * How plans go through ordinary arrays is tested by tests/fuzz.
+ * core/plan.c: strides as arrays without elements may have them; and two reduced axes of all pairs,
+ * which no function of Python's has. How plans go through ordinary arrays is tested by tests/fuzz.
  */
 #include <limits.h>
 
@@ -12,14 +12,17 @@ enum { ITEM = 8 };
 
 static void plan_of(struct plan *plan, const struct axis *axes, int ndim, uint64_t reduced)
 {
-    const struct plan_request request = {.ndim = ndim, .axes = axes, .reduced = reduced, .x_item = ITEM, .y_item = ITEM};
+    const struct plan_request request = {
+        .ndim = ndim, .axes = axes, .reduced = reduced, .x_item = ITEM, .y_item = ITEM};
     CHECK(plan_make(plan, &request), "sizes fit");
 }
 
-/* Products and magnitudes of such strides leave the range: the undefined-behaviour sanitizer tells. */
+/* Products and magnitudes of such strides leave the range: the undefined-behaviour sanitizer tells.
+ */
 static void test_strides_of_any_size(void)
 {
-    static const ptrdiff_t strides[] = {PTRDIFF_MIN, PTRDIFF_MIN / 2, PTRDIFF_MAX, PTRDIFF_MAX / 2 + 1, -1, 0};
+    static const ptrdiff_t strides[] = {
+        PTRDIFF_MIN, PTRDIFF_MIN / 2, PTRDIFF_MAX, PTRDIFF_MAX / 2 + 1, -1, 0};
     const size_t n = sizeof strides / sizeof *strides;
     for (size_t i = 0; i < n * n; i++) {
         const struct axis axes[] = {
@@ -35,20 +38,25 @@ static void test_strides_of_any_size(void)
     }
 }
 
-/* An inner axis whose length times its stride overflows to the outer one's stride: two axes still. */
+/* An inner axis whose length times its stride overflows to the outer one's stride: two axes still.
+ */
 static void test_no_merge_by_overflow(void)
 {
-    const struct axis axes[] = {{3, 0, 0, 0}, {4, (ptrdiff_t)1 << 62, (ptrdiff_t)1 << 62, (ptrdiff_t)1 << 62}, {0, ITEM, ITEM, ITEM}};
+    const struct axis axes[] = {{3, 0, 0, 0},
+                                {4, (ptrdiff_t)1 << 62, (ptrdiff_t)1 << 62, (ptrdiff_t)1 << 62},
+                                {0, ITEM, ITEM, ITEM}};
     struct plan plan;
     plan_of(&plan, axes, 3, 4);
     CHECK(plan.outer.count == 2, "%d axes", plan.outer.count);
 }
 
-/* x[i] . y[j] over two axes, along one of which x does not vary: its elements are not one behind the other, though the outer stride says so. */
+/* x[i] . y[j] over two axes, along one of which x does not vary: its elements are not one behind
+ * the other, though the outer stride says so. */
 static void test_pairs_over_two_axes(void)
 {
     enum { ROWS = 3, A = 4, B = 2 };
-    double *x = guarded_alloc(ROWS * A * sizeof *x), *y = guarded_alloc(ROWS * A * B * sizeof *y), *out = guarded_alloc(ROWS * ROWS * sizeof *out);
+    double *x = guarded_alloc(ROWS * A * sizeof *x), *y = guarded_alloc(ROWS * A * B * sizeof *y),
+           *out = guarded_alloc(ROWS * ROWS * sizeof *out);
     for (size_t i = 0; i < ROWS * A * B; i++) {
         x[i / B] = (double)(i / B);
         y[i] = (double)(i % 5);
@@ -61,9 +69,16 @@ static void test_pairs_over_two_axes(void)
     };
     struct plan plan;
     plan_of(&plan, axes, 4, 12);
-    CHECK(plan.driver == PLAN_GEMM && plan.reduced.count == 2, "%d reduced axes", plan.reduced.count);
-    const struct operand of_x = {(const char *)x, DTYPE_F64, false, true}, of_y = {(const char *)y, DTYPE_F64, false, true};
-    const struct reduction call = {.op = OP_DOT, .x = of_x, .y = of_y, .out_dtype = DTYPE_F64, .out = (char *)out, .plan = &plan};
+    CHECK(plan.driver == PLAN_GEMM && plan.reduced.count == 2, "%d reduced axes",
+          plan.reduced.count);
+    const struct operand of_x = {(const char *)x, DTYPE_F64, false, true},
+                         of_y = {(const char *)y, DTYPE_F64, false, true};
+    const struct reduction call = {.op = OP_DOT,
+                                   .x = of_x,
+                                   .y = of_y,
+                                   .out_dtype = DTYPE_F64,
+                                   .out = (char *)out,
+                                   .plan = &plan};
     CHECK(contract(&call) == 0, "memory");
     for (size_t i = 0; i < ROWS * ROWS; i++) {
         double expected = 0.0;

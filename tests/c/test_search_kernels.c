@@ -14,7 +14,8 @@ static double doubles[2 * DEEPEST];
 static void check_tile_sum(const struct tile_kernels *k, const char *name, bool f64, size_t depth)
 {
     enum { MOST_ROWS = 16, MOST_COLUMNS = 64 };
-    static double panel[MOST_COLUMNS * TILE_DEPTH], sums[MOST_ROWS * MOST_COLUMNS], errors[MOST_ROWS * MOST_COLUMNS];
+    static double panel[MOST_COLUMNS * TILE_DEPTH], sums[MOST_ROWS * MOST_COLUMNS],
+        errors[MOST_ROWS * MOST_COLUMNS];
     const size_t columns = f64 ? k->columns_f64 : k->columns_f32, size = f64 ? 8 : 4;
     const char *x = f64 ? (const char *)doubles : (const char *)floats, *y = x + depth * size;
     const void *left_rows[MOST_ROWS];
@@ -24,10 +25,13 @@ static void check_tile_sum(const struct tile_kernels *k, const char *name, bool 
         n = depth - done < TILE_DEPTH ? depth - done : TILE_DEPTH;
         memset(panel, 0, sizeof panel);
         (f64 ? k->transpose_f64 : k->transpose_f32)(panel, columns, &right, 1, n);
-        (f64 ? k->tile_f64 : k->tile_f32)(sums, errors, left_rows, panel, done, n, (done == 0 ? TILE_FIRST : 0) | (done + n == depth ? TILE_LAST : 0));
+        (f64 ? k->tile_f64
+             : k->tile_f32)(sums, errors, left_rows, panel, done, n,
+                            (done == 0 ? TILE_FIRST : 0) | (done + n == depth ? TILE_LAST : 0));
     }
     const double alone = (f64 ? k->tile_sum_f64 : k->tile_sum_f32)(x, y, depth);
-    CHECK(memcmp(&alone, sums, sizeof alone) == 0, "%s tile_sum f64=%d depth %zu: %.17g, %.17g", name, f64, depth, alone, sums[0]);
+    CHECK(memcmp(&alone, sums, sizeof alone) == 0, "%s tile_sum f64=%d depth %zu: %.17g, %.17g",
+          name, f64, depth, alone, sums[0]);
     CHECK(alone != 0.0 || !signbit(alone), "%s tile_sum f64=%d depth %zu: -0", name, f64, depth);
 }
 
@@ -43,31 +47,42 @@ static void check_underflow(const struct tile_kernels *k, const char *name, size
     check_tile_sum(k, name, true, depth);
 }
 
-static void check_reach(const struct tile_kernels *k, const char *name, bool f64, size_t rows, size_t columns)
+static void check_reach(const struct tile_kernels *k, const char *name, bool f64, size_t rows,
+                        size_t columns)
 {
     enum { STEP = 32, MOST = 64 };
-    double wide[MOST * STEP + SELECT_PADDING], row_limits[MOST], column_limits[STEP + SELECT_PADDING];
-    float narrow[MOST * STEP + SELECT_PADDING], row_floats[MOST], column_floats[STEP + SELECT_PADDING];
+    double wide[MOST * STEP + SELECT_PADDING], row_limits[MOST],
+        column_limits[STEP + SELECT_PADDING];
+    float narrow[MOST * STEP + SELECT_PADDING], row_floats[MOST],
+        column_floats[STEP + SELECT_PADDING];
     uint32_t found[MOST * STEP / COSINE_STEP + 2];
-    for (size_t i = 0; i < MOST * STEP + SELECT_PADDING; i++) narrow[i] = (float)(wide[i] = (double)(float)(i % 13 == 5 ? NAN : random_number()));
+    for (size_t i = 0; i < MOST * STEP + SELECT_PADDING; i++)
+        narrow[i] = (float)(wide[i] = (double)(float)(i % 13 == 5 ? NAN : random_number()));
     for (size_t i = 0; i < MOST; i++) row_floats[i] = (float)(row_limits[i] = 0.75);
-    for (size_t i = 0; i < STEP + SELECT_PADDING; i++) column_floats[i] = (float)(column_limits[i] = i % 2 == 0 || isnan(wide[i]) ? 0.5 : wide[i]);
+    for (size_t i = 0; i < STEP + SELECT_PADDING; i++)
+        column_floats[i] = (float)(column_limits[i] = i % 2 == 0 || isnan(wide[i]) ? 0.5 : wide[i]);
     for (int limited = 0; limited < 2; limited++) {
         bool got[MOST * STEP] = {false};
-        const size_t count = f64 ? k->select_at_least_f64(wide, STEP, rows, columns, limited ? row_limits : NULL, column_limits, found)
-                                 : k->select_at_least_f32(narrow, STEP, rows, columns, limited ? row_floats : NULL, column_floats, found);
+        const size_t count =
+            f64 ? k->select_at_least_f64(wide, STEP, rows, columns, limited ? row_limits : NULL,
+                                         column_limits, found)
+                : k->select_at_least_f32(narrow, STEP, rows, columns, limited ? row_floats : NULL,
+                                         column_floats, found);
         for (size_t n = 0; n < count; n++) {
             for (size_t i = 0; i < 8; i++) {
                 if (found[n] >> i & 1) {
                     const size_t r = found[n] >> 16, c = (found[n] >> 8 & 0xff) + i;
-                    CHECK(r < rows && c < columns && !got[r * STEP + c], "%s reach f64=%d limited=%d %zu x %zu at %zu, %zu (%zu of %zu)", name, f64, limited, rows, columns, r, c, n, count);
+                    CHECK(r < rows && c < columns && !got[r * STEP + c],
+                          "%s reach f64=%d limited=%d %zu x %zu at %zu, %zu (%zu of %zu)", name,
+                          f64, limited, rows, columns, r, c, n, count);
                     got[r * STEP + c] = true;
                 }
             }
         }
         for (size_t r = 0; r < rows; r++) {
             for (size_t c = 0; c < columns; c++) {
-                const double limit = limited ? fmin(row_limits[r], column_limits[c]) : column_limits[c];
+                const double limit =
+                    limited ? fmin(row_limits[r], column_limits[c]) : column_limits[c];
                 const bool expected = !(wide[r * STEP + c] < limit);
                 CHECK(got[r * STEP + c] == expected, "%s reach f64=%d %zu, %zu", name, f64, r, c);
             }
@@ -93,15 +108,18 @@ static void check_screen(const struct kernels *k, size_t n)
     float dots[COARSE_QUERIES * ROWS], squares[ROWS];
     for (size_t q = 0; q < COARSE_QUERIES; q++) vectors[q] = floats + q * n + 3;
     for (size_t count = 1; count <= COARSE_QUERIES; count++) {
-        k->sums->coarse_dots(dots, squares, floats, (ptrdiff_t)(n * sizeof(float)), ROWS, vectors, count, n);
+        k->sums->coarse_dots(dots, squares, floats, (ptrdiff_t)(n * sizeof(float)), ROWS, vectors,
+                             count, n);
         for (size_t r = 0; r < ROWS; r++) {
             long double norm;
             for (size_t q = 0; q < count; q++) {
                 const long double expected = product(floats + r * n, vectors[q], n, &norm);
-                CHECK(fabsl(dots[q * ROWS + r] - expected) <= COARSE_DOT_ERROR(n) * norm / 2, "%s screen %zu: %g", k->name, n, (double)(dots[q * ROWS + r] - expected));
+                CHECK(fabsl(dots[q * ROWS + r] - expected) <= COARSE_DOT_ERROR(n) * norm / 2,
+                      "%s screen %zu: %g", k->name, n, (double)(dots[q * ROWS + r] - expected));
             }
             const long double square = product(floats + r * n, floats + r * n, n, &norm);
-            CHECK(fabsl(squares[r] - square) <= COARSE_DOT_ERROR(n) * square / 2, "%s squares %zu", k->name, n);
+            CHECK(fabsl(squares[r] - square) <= COARSE_DOT_ERROR(n) * square / 2, "%s squares %zu",
+                  k->name, n);
         }
     }
 }
@@ -130,8 +148,10 @@ static void check_encode(const struct kernels *k, const float *x, size_t n, floa
         const long double left = x[i] / norm - (long double)scale.scale * (codes[i] - CODE_ZERO);
         rest += left * left;
     }
-    CHECK(sqrtl(rest) <= scale.rest, "%s rest %zu: %g, %g", k->name, n, (double)sqrtl(rest), scale.rest);
-    CHECK(n > 1024 || scale.rest < 0.02 + COARSE_DOT_ERROR(n), "%s rest %zu is of no use: %g", k->name, n, scale.rest);
+    CHECK(sqrtl(rest) <= scale.rest, "%s rest %zu: %g, %g", k->name, n, (double)sqrtl(rest),
+          scale.rest);
+    CHECK(n > 1024 || scale.rest < 0.02 + COARSE_DOT_ERROR(n), "%s rest %zu is of no use: %g",
+          k->name, n, scale.rest);
 }
 
 static void check_codes(const struct kernels *k, size_t n, size_t rows)
@@ -141,12 +161,15 @@ static void check_codes(const struct kernels *k, size_t n, size_t rows)
     static int32_t sums[CODES_QUERIES * ROWS];
     const void *queries[CODES_QUERIES];
     int64_t values[CODES_QUERIES][3]; /* first, second, others */
-    for (size_t i = 0; i < rows * n; i++) codes[i] = (uint8_t)(i % 5 == 0 ? 255 : (int)(128 + 127 * random_number()));
+    for (size_t i = 0; i < rows * n; i++)
+        codes[i] = (uint8_t)(i % 5 == 0 ? 255 : (int)(128 + 127 * random_number()));
     for (size_t q = 0; q < CODES_QUERIES; q++) {
         const int most = k->codes->query_code_max;
         memset(factors[q], 0, sizeof factors[q]);
         for (size_t i = 0; i < n; i++) {
-            values[q][0] = q == 0 ? most : q == 1 ? -most : (int)(most * (i % 7 == 0 ? 1.0 : 0.3) * (q == 2 ? 1 : -1));
+            values[q][0] = q == 0   ? most
+                           : q == 1 ? -most
+                                    : (int)(most * (i % 7 == 0 ? 1.0 : 0.3) * (q == 2 ? 1 : -1));
             if (k->codes->query_code_size == 1) {
                 ((int8_t *)factors[q])[i] = (int8_t)values[q][0];
             } else {
@@ -162,9 +185,13 @@ static void check_codes(const struct kernels *k, size_t n, size_t rows)
             for (size_t r = 0; r < rows; r++) {
                 int64_t expected = 0;
                 for (size_t i = 0; i < n; i++) {
-                    expected += codes[r * n + i] * (k->codes->query_code_size == 1 ? ((const int8_t *)factors[q])[i] : factors[q][i]);
+                    expected += codes[r * n + i] * (k->codes->query_code_size == 1
+                                                        ? ((const int8_t *)factors[q])[i]
+                                                        : factors[q][i]);
                 }
-                CHECK(sums[q * ROWS + r] == expected, "%s codes %zu x %zu, query %zu of %zu, row %zu: %d", k->name, rows, n, q, count, r, sums[q * ROWS + r]);
+                CHECK(sums[q * ROWS + r] == expected,
+                      "%s codes %zu x %zu, query %zu of %zu, row %zu: %d", k->name, rows, n, q,
+                      count, r, sums[q * ROWS + r]);
             }
         }
     }
@@ -180,13 +207,15 @@ static void check_codes_reach(const struct kernels *k)
         bool any = false;
         for (size_t r = 0; r < rows; r++) {
             sums[r] = 1000 + (int32_t)(r * 12000);
-            scales[r] = r == 3 ? (struct code_scale){0.0f, INFINITY} : (struct code_scale){0.001f, 0.02f};
+            scales[r] =
+                r == 3 ? (struct code_scale){0.0f, INFINITY} : (struct code_scale){0.001f, 0.02f};
         }
         const bool got = k->codes->select(keep, sums, scales, rows, &query);
         for (size_t r = 0; r < rows; r++) {
             const double most = r == 3 ? INFINITY : (double)r * 0.012 + 0.02 + 1.02 * 0.01;
             const bool expected = most >= 0.4 - 0x1p-17;
-            CHECK(fabs(most - 0.4) < 1e-5 || keep[r] == expected, "%s reach of row %zu", k->name, r);
+            CHECK(fabs(most - 0.4) < 1e-5 || keep[r] == expected, "%s reach of row %zu", k->name,
+                  r);
             any |= expected;
         }
         CHECK(got == any, "%s reach of any of %zu", k->name, rows);
@@ -195,7 +224,8 @@ static void check_codes_reach(const struct kernels *k)
 
 int main(void)
 {
-    static const size_t depths[] = {1, 2, 15, 16, 17, 31, 32, 33, 64, 65, 100, 127, 255, 256, 257, 384, 511, 700, 1000, 2048};
+    static const size_t depths[] = {1,   2,   15,  16,  17,  31,  32,  33,  64,   65,
+                                    100, 127, 255, 256, 257, 384, 511, 700, 1000, 2048};
     const size_t count = sizeof depths / sizeof *depths;
     size_t tables_count;
     const struct kernels *const *tables = kernels_all(&tables_count);
@@ -205,7 +235,8 @@ int main(void)
             printf("skip search_kernels %s: this processor does not have it\n", k->name);
             continue;
         }
-        for (size_t i = 0; i < sizeof floats / sizeof *floats; i++) floats[i] = (float)random_number();
+        for (size_t i = 0; i < sizeof floats / sizeof *floats; i++)
+            floats[i] = (float)random_number();
         for (size_t i = 0; i < sizeof doubles / sizeof *doubles; i++) doubles[i] = random_number();
         for (size_t i = 0; i < count; i++) {
             check_tile_sum(k->tiles, k->name, false, depths[i]);
@@ -223,7 +254,8 @@ int main(void)
                 check_reach(k->tiles, k->name, true, rows, columns);
             }
         }
-        static const float odd[][3] = {{NAN, 1, 2}, {1, INFINITY, 0}, {0, 0, 0}, {1, 0, 0}, {-1e15f, 1, 1}, {1e-15f, -1e-15f, 0}};
+        static const float odd[][3] = {{NAN, 1, 2}, {1, INFINITY, 0}, {0, 0, 0},
+                                       {1, 0, 0},   {-1e15f, 1, 1},   {1e-15f, -1e-15f, 0}};
         for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
             check_encode(k, odd[i], 3, 1e-20f);
         }

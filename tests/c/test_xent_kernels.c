@@ -1,4 +1,5 @@
-/* Exponentials and the kernels of NT-Xent of every table that this machine runs, against naive twins. */
+/* Exponentials and the kernels of NT-Xent of every table that this machine runs, against naive
+ * twins. */
 #include <math.h>
 #include <string.h>
 
@@ -28,7 +29,8 @@ static void set(const struct kind *k, void *array, size_t i, double value)
     }
 }
 
-/* The distance in units in the last place of the expected value (the smallest subnormal at least). */
+/* The distance in units in the last place of the expected value (the smallest subnormal at least).
+ */
 static double ulps(const struct kind *k, double got, long double expected)
 {
     const int digits = k->f64 ? 53 : 24, least = k->f64 ? -1074 : -149;
@@ -51,7 +53,8 @@ static double exp_of(const struct kind *k, double x)
     return get(k, out, 3);
 }
 
-/* Under valgrind, and on some machines, a long double has no more digits than a double: then expl is off by a unit itself. */
+/* Under valgrind, and on some machines, a long double has no more digits than a double: then expl
+ * is off by a unit itself. */
 static bool expl_is_exact(void)
 {
     volatile long double one = 1.0L, small = 0x1p-60L;
@@ -77,8 +80,11 @@ static void check_exp(const struct kind *k)
     }
     CHECK(worst > 0.1, "%s: no exponential has an error", k->name);
     CHECK(exp_of(k, 0.0) == 1.0 && exp_of(k, -0.0) == 1.0, "%s exp(0)", k->name);
-    CHECK(exp_of(k, -INFINITY) == 0.0 && exp_of(k, k->f64 ? -1e300 : -3e38) == 0.0 && exp_of(k, k->f64 ? -746 : -104) == 0.0, "%s exp of much below 0", k->name);
-    CHECK(exp_of(k, INFINITY) == INFINITY && exp_of(k, k->f64 ? 1e300 : 3e38) == INFINITY && exp_of(k, k->f64 ? 709.8 : 88.73) == INFINITY,
+    CHECK(exp_of(k, -INFINITY) == 0.0 && exp_of(k, k->f64 ? -1e300 : -3e38) == 0.0 &&
+              exp_of(k, k->f64 ? -746 : -104) == 0.0,
+          "%s exp of much below 0", k->name);
+    CHECK(exp_of(k, INFINITY) == INFINITY && exp_of(k, k->f64 ? 1e300 : 3e38) == INFINITY &&
+              exp_of(k, k->f64 ? 709.8 : 88.73) == INFINITY,
           "%s exp of much above 0", k->name);
     CHECK(isnan(exp_of(k, NAN)), "%s exp of NaN", k->name);
 }
@@ -92,12 +98,14 @@ static void check_exponents(const struct kind *k)
     set(k, out, n, 7);
     k->kernels->exponents(out, buffer, n, 12.5, -3.0, false);
     for (size_t i = 0; i < n; i++) {
-        CHECK(fabs(get(k, out, i) - (buffer[i] * 12.5 - 3.0)) <= (k->f64 ? 4e-15 : 1e-6), "%s exponent %zu", k->name, i);
+        CHECK(fabs(get(k, out, i) - (buffer[i] * 12.5 - 3.0)) <= (k->f64 ? 4e-15 : 1e-6),
+              "%s exponent %zu", k->name, i);
     }
     k->kernels->exponents(out, buffer, n, 12.5, -3.0, true);
     for (size_t i = 0; i < n; i++) {
         const double expected = exp(buffer[i] * 12.5 - 3.0);
-        CHECK(fabs(get(k, out, i) - expected) <= (k->f64 ? 2e-14 : 2e-6) * expected, "%s exponential %zu", k->name, i);
+        CHECK(fabs(get(k, out, i) - expected) <= (k->f64 ? 2e-14 : 2e-6) * expected,
+              "%s exponential %zu", k->name, i);
     }
     CHECK(get(k, out, n) == 7, "%s exponents wrote past their end", k->name);
 }
@@ -133,7 +141,8 @@ static void check_sums(const struct kind *k, size_t rows)
         }
         expected += before * exp(-most);
         CHECK(get(k, maxima, c) == most, "%s maximum of column %zu", k->name, c);
-        CHECK(fabs(log_sums[c] - expected) <= (k->f64 ? 1e-14 : 1e-6) * expected, "%s %zu rows column %zu: %g, not %g", k->name, rows, c, log_sums[c], expected);
+        CHECK(fabs(log_sums[c] - expected) <= (k->f64 ? 1e-14 : 1e-6) * expected,
+              "%s %zu rows column %zu: %g, not %g", k->name, rows, c, log_sums[c], expected);
     }
     fill_block(k, rows);
     k->kernels->sums(sums, block, rows);
@@ -142,13 +151,15 @@ static void check_sums(const struct kind *k, size_t rows)
         for (size_t j = 0; j < rows; j++) {
             expected += get(k, block, j * k->width + c);
         }
-        CHECK(fabs(sums[c] - expected) <= (k->f64 ? 1e-14 : 3e-7) * (double)(rows + c + 1), "%s %zu rows column %zu", k->name, rows, c);
+        CHECK(fabs(sums[c] - expected) <= (k->f64 ? 1e-14 : 3e-7) * (double)(rows + c + 1),
+              "%s %zu rows column %zu", k->name, rows, c);
     }
     set(k, block, 2, NAN);
     set(k, maxima, 2, -5);
     k->kernels->sums(sums, block, rows);
     k->kernels->log_sums(log_sums, maxima, block, rows);
-    CHECK(isnan(sums[2]) && isnan(log_sums[2]) && !isnan(sums[1]) && !isnan(log_sums[1]), "%s NaN in a column of %zu", k->name, rows);
+    CHECK(isnan(sums[2]) && isnan(log_sums[2]) && !isnan(sums[1]) && !isnan(log_sums[1]),
+          "%s NaN in a column of %zu", k->name, rows);
 }
 
 static void check_weights(const struct kind *k, size_t rows)
@@ -165,9 +176,12 @@ static void check_weights(const struct kind *k, size_t rows)
         set(k, out, rows * k->width, 7);
         (logs ? k->kernels->weigh_logs : k->kernels->weigh)(out, block, row, column, rows);
         for (size_t i = 0; i < rows * k->width; i++) {
-            const double x = get(k, block, i), r = get(k, row, i / k->width), c = get(k, column, i % k->width);
-            const double expected = logs ? exp(x + r) + exp(x + c) : x * (r + c), scale = logs ? expected : fabs(x) * (fabs(r) + fabs(c));
-            CHECK(fabs(get(k, out, i) - expected) <= (k->f64 ? 4e-15 : 2e-6) * scale, "%s weight %zu", k->name, i);
+            const double x = get(k, block, i), r = get(k, row, i / k->width),
+                         c = get(k, column, i % k->width);
+            const double expected = logs ? exp(x + r) + exp(x + c) : x * (r + c),
+                         scale = logs ? expected : fabs(x) * (fabs(r) + fabs(c));
+            CHECK(fabs(get(k, out, i) - expected) <= (k->f64 ? 4e-15 : 2e-6) * scale,
+                  "%s weight %zu", k->name, i);
         }
         CHECK(get(k, out, rows * k->width) == 7, "%s weights wrote past their end", k->name);
     }
@@ -181,7 +195,9 @@ static void check_rest(const struct kind *k)
         set(k, out, n, 7);
         k->kernels->scale(out, block, 0.3, n);
         for (size_t i = 0; i < n; i++) {
-            CHECK(get(k, out, i) == (k->f64 ? get(k, block, i) * 0.3 : (double)(float)(get(k, block, i) * 0.3)), "%s scaled %zu", k->name, i);
+            CHECK(get(k, out, i) ==
+                      (k->f64 ? get(k, block, i) * 0.3 : (double)(float)(get(k, block, i) * 0.3)),
+                  "%s scaled %zu", k->name, i);
         }
         CHECK(get(k, out, n) == 7, "%s scaling wrote past its end", k->name);
     }
@@ -200,8 +216,11 @@ static void check_rest(const struct kind *k)
             along += buffer[d * k->width + c] * get(k, panel, d * k->width + c);
         }
         for (size_t d = 0; d < DEEP; d++) {
-            const double expected = (buffer[d * k->width + c] - kept[c] * along * get(k, panel, d * k->width + c)) * factors[c];
-            CHECK(fabs(get(k, out, d * k->width + c) - expected) <= (k->f64 ? 2e-14 : 1e-6), "%s projected %zu %zu", k->name, d, c);
+            const double expected =
+                (buffer[d * k->width + c] - kept[c] * along * get(k, panel, d * k->width + c)) *
+                factors[c];
+            CHECK(fabs(get(k, out, d * k->width + c) - expected) <= (k->f64 ? 2e-14 : 1e-6),
+                  "%s projected %zu %zu", k->name, d, c);
         }
     }
 }
@@ -213,7 +232,9 @@ int main(void)
     for (size_t t = 0; t < count; t++) {
         for (int f64 = 0; f64 < 2 && kernels_supported(tables[t]); f64++) {
             const struct tile_kernels *tiles = tables[t]->tiles;
-            const struct kind k = {tables[t]->name, f64, f64 ? tiles->columns_f64 : tiles->columns_f32, f64 ? &tiles->xent_f64 : &tiles->xent_f32};
+            const struct kind k = {tables[t]->name, f64,
+                                   f64 ? tiles->columns_f64 : tiles->columns_f32,
+                                   f64 ? &tiles->xent_f64 : &tiles->xent_f32};
             check_exp(&k);
             check_exponents(&k);
             check_rest(&k);

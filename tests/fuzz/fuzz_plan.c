@@ -1,7 +1,8 @@
 /*
- * Fuzzer of core/plan.c and of the drivers that it picks from. Bytes become a call: axes, strides, element types, data. The plan has to
- * visit the elements that loops over all axes visit, and each result has to be that of these loops. `make fuzz` builds it with
- * libFuzzer; with standalone.c beside it, it needs no more than a C compiler.
+ * Fuzzer of core/plan.c and of the drivers that it picks from. Bytes become a call: axes, strides,
+ * element types, data. The plan has to visit the elements that loops over all axes visit, and each
+ * result has to be that of these loops. `make fuzz` builds it with libFuzzer; with standalone.c
+ * beside it, it needs no more than a C compiler.
  */
 #include <math.h>
 #include <string.h>
@@ -52,7 +53,9 @@ static uint64_t any_size(struct source *s)
 static ptrdiff_t any_stride(struct source *s)
 {
     const unsigned byte = next(s);
-    return byte < 100 ? (ptrdiff_t)(byte % 5) * 8 : byte < 200 ? -(ptrdiff_t)(byte % 16) : (ptrdiff_t)next_long(s);
+    return byte < 100   ? (ptrdiff_t)(byte % 5) * 8
+           : byte < 200 ? -(ptrdiff_t)(byte % 16)
+                        : (ptrdiff_t)next_long(s);
 }
 
 /* Do all offsets stay far inside of an address space? */
@@ -77,17 +80,20 @@ static int compare_offsets(const void *a, const void *b)
     return memcmp(a, b, sizeof(struct offsets));
 }
 
-static void check_same_offsets(struct offsets *found, struct offsets *expected, size_t n, const char *what)
+static void check_same_offsets(struct offsets *found, struct offsets *expected, size_t n,
+                               const char *what)
 {
     qsort(found, n, sizeof *found, compare_offsets);
     qsort(expected, n, sizeof *expected, compare_offsets);
     for (size_t i = 0; i < n; i++) {
-        CHECK(memcmp(&found[i], &expected[i], sizeof *found) == 0, "%s: %td %td %td, not %td %td %td", what, found[i].x, found[i].y,
-              found[i].out, expected[i].x, expected[i].y, expected[i].out);
+        CHECK(memcmp(&found[i], &expected[i], sizeof *found) == 0,
+              "%s: %td %td %td, not %td %td %td", what, found[i].x, found[i].y, found[i].out,
+              expected[i].x, expected[i].y, expected[i].out);
     }
 }
 
-static struct offsets expected_at(const struct plan *plan, const struct plan_request *r, bool reduced, size_t index)
+static struct offsets expected_at(const struct plan *plan, const struct plan_request *r,
+                                  bool reduced, size_t index)
 {
     const struct offsets at = naive_offsets(r, reduced, index);
     return plan->swapped ? (struct offsets){at.y, at.x, at.out} : at;
@@ -98,7 +104,8 @@ static void check_visits(const struct plan *plan, const struct plan_request *r)
     static struct offsets found[MOST_ENUMERATED], expected[MOST_ENUMERATED];
     const size_t left = axes_size(&plan->left), right = axes_size(&plan->right);
     for (size_t i = 0; plan->outputs <= MOST_ENUMERATED && i < plan->outputs; i++) {
-        const struct offsets o = axes_offsets(&plan->outer, i / right / left), l = axes_offsets(&plan->left, i / right % left),
+        const struct offsets o = axes_offsets(&plan->outer, i / right / left),
+                             l = axes_offsets(&plan->left, i / right % left),
                              c = axes_offsets(&plan->right, i % right);
         found[i] = (struct offsets){o.x + l.x + c.x, o.y + l.y + c.y, o.out + l.out + c.out};
         expected[i] = expected_at(plan, r, false, i);
@@ -137,12 +144,14 @@ static bool check_plan(struct plan *plan, const struct plan_request *r)
     if (!made) {
         return false;
     }
-    CHECK(plan->outputs == outputs && plan->depth == depth, "%zu outputs of %zu terms, not %zu of %zu", plan->outputs, plan->depth, outputs, depth);
+    CHECK(plan->outputs == outputs && plan->depth == depth,
+          "%zu outputs of %zu terms, not %zu of %zu", plan->outputs, plan->depth, outputs, depth);
     check_axes(&plan->outer, "outer");
     check_axes(&plan->left, "left");
     check_axes(&plan->right, "right");
     check_axes(&plan->reduced, "reduced");
-    CHECK(plan->driver == PLAN_GEMM ? plan->left.count > 0 && plan->right.count > 0 : plan->left.count + plan->right.count == 0 && !plan->swapped,
+    CHECK(plan->driver == PLAN_GEMM ? plan->left.count > 0 && plan->right.count > 0
+                                    : plan->left.count + plan->right.count == 0 && !plan->swapped,
           "driver %d with %d and %d axes", plan->driver, plan->left.count, plan->right.count);
     for (int i = 0; i < plan->left.count; i++) {
         CHECK(plan->left.at[i].x != 0 && plan->left.at[i].y == 0, "left axis %d", i);
@@ -151,7 +160,10 @@ static bool check_plan(struct plan *plan, const struct plan_request *r)
         CHECK(plan->right.at[i].x == 0 && plan->right.at[i].y != 0, "right axis %d", i);
     }
     if (outputs > 0 && depth > 0 && offsets_fit(r)) {
-        CHECK(axes_size(&plan->reduced) == depth && axes_size(&plan->outer) * axes_size(&plan->left) * axes_size(&plan->right) == outputs, "sizes");
+        CHECK(axes_size(&plan->reduced) == depth &&
+                  axes_size(&plan->outer) * axes_size(&plan->left) * axes_size(&plan->right) ==
+                      outputs,
+              "sizes");
         check_visits(plan, r);
     }
     return true;
@@ -162,7 +174,10 @@ static void fuzz_plan_alone(struct source *s)
     struct axis axes[PLAN_MAX_AXES];
     struct plan plan;
     const unsigned byte = next(s);
-    struct plan_request r = {.ndim = (int)(byte < 240 ? byte % 7 : byte < 250 ? byte % 33 : 64), .axes = axes};
+    struct plan_request r = {.ndim = (int)(byte < 240   ? byte % 7
+                                           : byte < 250 ? byte % 33
+                                                        : 64),
+                             .axes = axes};
     r.reduced = next(s);
     r.reduced = r.reduced < 192 ? r.reduced : next_long(s);
     r.one_operand = next(s) & 1;
@@ -188,13 +203,18 @@ struct scenario {
 
 static size_t some_size(struct source *s)
 {
-    static const uint16_t sizes[] = {16, 17, 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 255, 256, 257, 511, 512, 513, 1000, 1024, 4095, 4097, 0, 8200};
+    static const uint16_t sizes[] = {16,  17,  31,   32,   33,   63,   64,  65,
+                                     100, 127, 128,  129,  255,  256,  257, 511,
+                                     512, 513, 1000, 1024, 4095, 4097, 0,   8200};
     const unsigned byte = next(s);
-    return byte < 200 ? byte % 9 + (byte < 190 && byte % 9 == 0) : sizes[byte % (sizeof sizes / sizeof *sizes)];
+    return byte < 200 ? byte % 9 + (byte < 190 && byte % 9 == 0)
+                      : sizes[byte % (sizeof sizes / sizeof *sizes)];
 }
 
-/* Strides of the chosen axes: packed in one order or the other, some of them turned round, apart, or anything (for operands). */
-static void plan_scratch(struct source *s, struct scenario *c, int side, uint64_t which, ptrdiff_t item)
+/* Strides of the chosen axes: packed in one order or the other, some of them turned round, apart,
+ * or anything (for operands). */
+static void plan_scratch(struct source *s, struct scenario *c, int side, uint64_t which,
+                         ptrdiff_t item)
 {
     const bool forward = next(s) & 1, operand = side < 2;
     ptrdiff_t packed = item;
@@ -221,13 +241,18 @@ static void plan_scratch(struct source *s, struct scenario *c, int side, uint64_
 }
 
 /* The bytes around element 0 that an array needs: [low, high). */
-static void extent_of(const struct scenario *c, int side, ptrdiff_t item, ptrdiff_t *low, ptrdiff_t *high)
+static void extent_of(const struct scenario *c, int side, ptrdiff_t item, ptrdiff_t *low,
+                      ptrdiff_t *high)
 {
     ptrdiff_t first = 0, last = item;
     for (int i = 0; i < c->request.ndim; i++) {
         const struct axis *a = &c->axes[i];
-        const ptrdiff_t stride = side == 0 ? a->x : side == 1 ? a->y : a->out, span = stride * ((ptrdiff_t)a->size - 1);
-        if (a->size == 0 && (side < 2 || c->call.op == OP_NORMALIZE || !(c->request.reduced >> i & 1))) {
+        const ptrdiff_t stride = side == 0   ? a->x
+                                 : side == 1 ? a->y
+                                             : a->out,
+                        span = stride * ((ptrdiff_t)a->size - 1);
+        if (a->size == 0 &&
+            (side < 2 || c->call.op == OP_NORMALIZE || !(c->request.reduced >> i & 1))) {
             return;
         }
         *(span < 0 ? &first : &last) += span;
@@ -255,9 +280,12 @@ static void fill(struct source *s, const struct operand *operand, char *block, s
         state = state * 6364136223846793005u + 1442695040888963407u;
         block[i] = (char)(how % 4 == 3 ? state >> 56 : s->at < s->size ? next(s) : state >> 56);
     }
-    for (size_t i = (size_t)(uintptr_t)operand->data % item; how % 4 < 2 && i + item <= bytes; i += item) {
+    for (size_t i = (size_t)(uintptr_t)operand->data % item; how % 4 < 2 && i + item <= bytes;
+         i += item) {
         state = state * 6364136223846793005u + 1442695040888963407u;
-        naive_write(operand, block + i, how % 4 == 0 ? (double)(int)(state >> 60) - 4 : (double)(int64_t)state * 0x1p-60);
+        naive_write(operand, block + i,
+                    how % 4 == 0 ? (double)(int)(state >> 60) - 4
+                                 : (double)(int64_t)state * 0x1p-60);
     }
 }
 
@@ -337,7 +365,8 @@ static bool read_scenario(struct source *s, struct scenario *c)
     if (mirrored) {
         mirror(c);
     }
-    plan_scratch(s, c, 2, call->op == OP_NORMALIZE ? ~(uint64_t)0 : ~r->reduced, (ptrdiff_t)dtype_size(call->out_dtype));
+    plan_scratch(s, c, 2, call->op == OP_NORMALIZE ? ~(uint64_t)0 : ~r->reduced,
+                 (ptrdiff_t)dtype_size(call->out_dtype));
     return true;
 }
 

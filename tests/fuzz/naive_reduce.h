@@ -7,7 +7,8 @@
 #include "../c/check.h"
 #include "pairwise/contract.h"
 
-/* The naive twin of reduce(): elements read one by one, sums in long double over the axes as they came. */
+/* The naive twin of reduce(): elements read one by one, sums in long double over the axes as they
+ * came. */
 
 static inline void naive_swap(const struct operand *operand, unsigned char *bytes)
 {
@@ -23,7 +24,9 @@ static inline double naive_half(unsigned bits)
 {
     const int exponent = (int)(bits >> 10 & 31);
     const double fraction = bits & 1023;
-    const double value = exponent == 31 ? (fraction > 0 ? NAN : INFINITY) : exponent == 0 ? ldexp(fraction, -24) : ldexp(1024 + fraction, exponent - 25);
+    const double value = exponent == 31  ? (fraction > 0 ? NAN : INFINITY)
+                         : exponent == 0 ? ldexp(fraction, -24)
+                                         : ldexp(1024 + fraction, exponent - 25);
     return bits >> 15 ? -value : value;
 }
 
@@ -88,7 +91,8 @@ static inline void naive_write(const struct operand *operand, char *to, double v
     memcpy(to, bytes, size);
 }
 
-/* Of element `index` of the axes that are reduced, or of those that are not, the last one fastest. */
+/* Of element `index` of the axes that are reduced, or of those that are not, the last one fastest.
+ */
 static inline struct offsets naive_offsets(const struct plan_request *r, bool reduced, size_t index)
 {
     struct offsets at = {0, 0, 0};
@@ -111,11 +115,13 @@ struct naive_sums {
 };
 
 /* steps: where the terms of a sum lie, `depth` of them. */
-static inline struct naive_sums naive_sum(const struct reduction *call, const struct offsets *steps, struct offsets at, size_t depth)
+static inline struct naive_sums naive_sum(const struct reduction *call, const struct offsets *steps,
+                                          struct offsets at, size_t depth)
 {
     struct naive_sums sums = {0, 0, 0, 0, true};
     for (size_t k = 0; k < depth; k++) {
-        const long double x = naive_read(&call->x, call->x.data + at.x + steps[k].x), y = naive_read(&call->y, call->y.data + at.y + steps[k].y);
+        const long double x = naive_read(&call->x, call->x.data + at.x + steps[k].x),
+                          y = naive_read(&call->y, call->y.data + at.y + steps[k].y);
         sums.xy += x * y;
         sums.xx += x * x;
         sums.yy += y * y;
@@ -127,7 +133,8 @@ static inline struct naive_sums naive_sum(const struct reduction *call, const st
 
 static inline long double naive_cosine(const struct naive_sums *sums, long double eps)
 {
-    const long double x = sqrtl(sums->xx), y = sqrtl(sums->yy), cosine = sums->xy / ((x < eps ? eps : x) * (y < eps ? eps : y));
+    const long double x = sqrtl(sums->xx), y = sqrtl(sums->yy),
+                      cosine = sums->xy / ((x < eps ? eps : x) * (y < eps ? eps : y));
     return cosine > 1 ? 1 : cosine < -1 ? -1 : cosine;
 }
 
@@ -155,15 +162,19 @@ static inline bool naive_fits(enum dtype dtype, double got, long double expected
 }
 
 /* How far a result before its rounding may be from the sums' own. */
-static inline long double naive_error(const struct reduction *call, const struct naive_sums *sums, bool tiles, size_t depth)
+static inline long double naive_error(const struct reduction *call, const struct naive_sums *sums,
+                                      bool tiles, size_t depth)
 {
-    const bool narrow = dtype_compute_type(call->x.dtype) == COMPUTE_F32 && dtype_compute_type(call->y.dtype) == COMPUTE_F32;
+    const bool narrow = dtype_compute_type(call->x.dtype) == COMPUTE_F32 &&
+                        dtype_compute_type(call->y.dtype) == COMPUTE_F32;
     const bool half = narrow && naive_types[call->out_dtype].unit > 0x1p-12;
-    const long double plain = 4e-15L + (narrow ? (long double)depth * 0x1p-54L : 0); /* of narrow floats, errors are not kept */
+    const long double plain = 4e-15L + (narrow ? (long double)depth * 0x1p-54L
+                                               : 0); /* of narrow floats, errors are not kept */
     const long double relative = narrow && tiles ? 1e-6L : half ? 0x1p-20L : plain;
     switch (call->op) {
     case OP_DOT:
-        return relative * sums->magnitude + (long double)depth * (narrow && tiles ? 0x1p-149L : 0x1p-1074L);
+        return relative * sums->magnitude +
+               (long double)depth * (narrow && tiles ? 0x1p-149L : 0x1p-1074L);
     case OP_NORM:
         return relative * sqrtl(sums->xx);
     default:
@@ -171,7 +182,8 @@ static inline long double naive_error(const struct reduction *call, const struct
     }
 }
 
-static inline long double naive_result(const struct reduction *call, const struct naive_sums *sums, size_t depth)
+static inline long double naive_result(const struct reduction *call, const struct naive_sums *sums,
+                                       size_t depth)
 {
     switch (call->op) {
     case OP_DOT:
@@ -185,27 +197,33 @@ static inline long double naive_result(const struct reduction *call, const struc
     }
 }
 
-static inline void naive_check_one(const struct reduction *call, const char *at, long double expected, long double error, size_t i)
+static inline void naive_check_one(const struct reduction *call, const char *at,
+                                   long double expected, long double error, size_t i)
 {
     const struct operand out = {call->out, call->out_dtype, false, true};
     const double got = naive_read(&out, at);
-    CHECK(naive_fits(call->out_dtype, got, expected, error), "op %d, dtypes %d %d to %d: result %zu is %.17g, not %.17Lg", call->op, call->x.dtype,
+    CHECK(naive_fits(call->out_dtype, got, expected, error),
+          "op %d, dtypes %d %d to %d: result %zu is %.17g, not %.17Lg", call->op, call->x.dtype,
           call->y.dtype, call->out_dtype, i, got, expected);
 }
 
-static inline void naive_check_normalized(const struct reduction *call, const struct offsets *steps, struct offsets at, size_t depth, long double norm,
+static inline void naive_check_normalized(const struct reduction *call, const struct offsets *steps,
+                                          struct offsets at, size_t depth, long double norm,
                                           char *written)
 {
     const long double below = norm < call->eps ? call->eps : norm;
     for (size_t k = 0; k < depth; k++) {
         const long double x = naive_read(&call->x, call->x.data + at.x + steps[k].x);
-        naive_check_one(call, call->out + at.out + steps[k].out, x / below, (4e-15L + (long double)depth * 0x1p-54L) * fabsl(x / below), k);
+        naive_check_one(call, call->out + at.out + steps[k].out, x / below,
+                        (4e-15L + (long double)depth * 0x1p-54L) * fabsl(x / below), k);
         memset(written + at.out + steps[k].out, 1, dtype_size(call->out_dtype));
     }
 }
 
-/* All results of a call, and that nothing beside them was written; block: the bytes of out, which were 0x5a. */
-static inline void naive_check(const struct reduction *call, const struct plan_request *r, bool tiles, const char *block, size_t bytes)
+/* All results of a call, and that nothing beside them was written; block: the bytes of out, which
+ * were 0x5a. */
+static inline void naive_check(const struct reduction *call, const struct plan_request *r,
+                               bool tiles, const char *block, size_t bytes)
 {
     size_t outputs = 1, depth = 1;
     for (int i = 0; i < r->ndim; i++) {
@@ -224,10 +242,12 @@ static inline void naive_check(const struct reduction *call, const struct plan_r
             continue;
         }
         memset(written + at.out, 1, dtype_size(call->out_dtype));
-        naive_check_one(call, call->out + at.out, naive_result(call, &sums, depth), naive_error(call, &sums, tiles, depth), i);
+        naive_check_one(call, call->out + at.out, naive_result(call, &sums, depth),
+                        naive_error(call, &sums, tiles, depth), i);
     }
     for (size_t i = 0; i < bytes; i++) {
-        CHECK(marks[i] || block[i] == 0x5a, "byte %zu of %zu, between results, was written", i, bytes);
+        CHECK(marks[i] || block[i] == 0x5a, "byte %zu of %zu, between results, was written", i,
+              bytes);
     }
     free(marks);
     free(steps);

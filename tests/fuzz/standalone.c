@@ -1,9 +1,11 @@
 /*
- * Runs a fuzzer without libFuzzer: over the inputs of a file, one a line in hexadecimal digits, then over mutations of them.
+ * Runs a fuzzer without libFuzzer: over the inputs of a file, one a line in hexadecimal digits,
+ * then over mutations of them.
  *
  *     fuzz_plan CORPUS MUTATIONS SEED
  *
- * The same numbers give the same inputs. What ends the program is printed as such a line, to become one of the file.
+ * The same numbers give the same inputs. What ends the program is printed as such a line, to become
+ * one of the file.
  */
 #include <signal.h>
 #include <stdint.h>
@@ -79,8 +81,11 @@ static void read_corpus(const char *path)
     while (input_count < MOST_INPUTS && fgets(line, sizeof line, file) != NULL) {
         struct input *input = &inputs[input_count];
         input->data = malloc(LONGEST);
-        for (input->size = 0; digit(line[2 * input->size]) >= 0 && digit(line[2 * input->size + 1]) >= 0; input->size++) {
-            input->data[input->size] = (uint8_t)(digit(line[2 * input->size]) << 4 | digit(line[2 * input->size + 1]));
+        for (input->size = 0;
+             digit(line[2 * input->size]) >= 0 && digit(line[2 * input->size + 1]) >= 0;
+             input->size++) {
+            input->data[input->size] =
+                (uint8_t)(digit(line[2 * input->size]) << 4 | digit(line[2 * input->size + 1]));
         }
         input_count += input->size > 0;
     }
@@ -104,7 +109,8 @@ static void mutate(void)
     } else if (kind == 2) {
         current[at] = (uint8_t)(current[at] + below(9) - 4);
     } else if (kind == 3 && current_size > 1) {
-        const size_t gone = 1 + below(current_size - at < 8 ? current_size - at : 8) % (current_size - at);
+        const size_t gone =
+            1 + below(current_size - at < 8 ? current_size - at : 8) % (current_size - at);
         memmove(current + at, current + at + gone, current_size - at - gone);
         current_size -= current_size > gone ? gone : 0;
     } else if (kind == 4 && current_size < LONGEST) {
@@ -113,7 +119,9 @@ static void mutate(void)
         current_size++;
     } else {
         const struct input *other = &inputs[below(input_count)];
-        const size_t from = below(other->size), room = other->size - from < LONGEST - at ? other->size - from : LONGEST - at, n = below(room) + 1;
+        const size_t from = below(other->size),
+                     room = other->size - from < LONGEST - at ? other->size - from : LONGEST - at,
+                     n = below(room) + 1;
         memcpy(current + at, other->data + from, n);
         current_size = at + n > current_size ? at + n : current_size;
     }
