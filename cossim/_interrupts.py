@@ -1,12 +1,14 @@
-"""Ctrl-C ends the command line with exit code 130 and without a traceback, at any moment.
+"""Ctrl-C ends the command line with exit code 130 and without a traceback, once Python itself has started.
 
-This module is imported before NumPy. While modules are imported, and when a command is done, Ctrl-C ends the process at
-once. While a command runs it raises KeyboardInterrupt, as it always does in other programs that import cossim.
+This module is imported before NumPy, and before it sets its handler it imports only modules that every Python has
+loaded at its start: `_signal` is the part in C of `signal`, which would load `enum` first. While modules are imported,
+and when a command is done, Ctrl-C ends the process at once. While a command runs it raises KeyboardInterrupt, as it
+always does in other programs that import cossim.
 """
 
+import _signal  # type: ignore[import-not-found]
 import os
 import sys
-from contextlib import contextmanager
 
 EXIT_CODE = 130
 
@@ -26,23 +28,20 @@ def _end(number, frame):
     os._exit(EXIT_CODE)
 
 
-if _is_program():
-    import signal
+if _is_program() and _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, _end)
 
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _end)
+from contextlib import contextmanager  # noqa: E402  (Ctrl-C can come during this import)
 
 
 @contextmanager
 def raised():
     """In the block, Ctrl-C raises KeyboardInterrupt in any case."""
-    import signal
-
-    ends = signal.getsignal(signal.SIGINT) is _end
+    ends = _signal.getsignal(_signal.SIGINT) is _end
     if ends:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     try:
         yield
     finally:
         if ends:
-            signal.signal(signal.SIGINT, _end)
+            _signal.signal(_signal.SIGINT, _end)

@@ -225,6 +225,25 @@ def test_ctrl_c_while_modules_are_imported(tmp_path, start, module):
     assert (child.returncode, child.stdout, child.stderr) == (130, "", "")
 
 
+INTERRUPTS_THE_FIRST_IMPORT = """import os, sys
+class Finder:
+    def find_spec(name, *_):
+        if "cossim._interrupts" in sys.modules:
+            os.kill(os.getpid(), 2)
+for name in ("contextlib", "enum", "signal"):
+    sys.modules.pop(name, None)
+sys.meta_path.insert(0, Finder)
+"""
+
+
+def test_ctrl_c_before_the_first_import_of_another_module(tmp_path):
+    (tmp_path / "cossim").write_text(INTERRUPTS_THE_FIRST_IMPORT + SCRIPT)
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(IMPORTED_FROM)}
+    command = [sys.executable, str(tmp_path / "cossim"), "topk", "x.npy", "-k", "1"]
+    child = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
+    assert (child.returncode, child.stdout, child.stderr) == (130, "", "")
+
+
 def test_ctrl_c_while_arguments_are_parsed(monkeypatch, capsys):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
