@@ -256,6 +256,7 @@ def write_npz(file, arrays):
 # ---- .npy: whole arrays from a stream, or the memmap of a file. Nothing is ever unpickled. ----
 
 MAGIC = b"\x93NUMPY"
+GZIP = b"\x1f\x8b"
 
 # What Python's parsers, and what NumPy does with what they find, make of a .npy file's damaged header.
 _OF_HEADERS = (AttributeError, LookupError, MemoryError, RecursionError, SyntaxError, TypeError, tokenize.TokenError)
@@ -291,9 +292,12 @@ def _read_header(stream, start=b""):
     """Shape, whether in columns, and dtype of a .npy file, of which the bytes `start` have been read already."""
     start = bytes(start) + read_bytes(stream, 8 - len(start))
     if start[:4] == b"PK\3\4":
-        raise ValueError("an archive such as .npz, where a single array, .npy, is needed")
+        message = "an archive such as .npz, where a single array, .npy, is needed"
+        raise ValueError(f"{message}: save one array of it with numpy.save")
+    if start[:2] == GZIP:
+        raise ValueError("a gzip file, where a .npy file is needed: unpack it first, as gunzip does")
     if start[:6] != MAGIC:
-        raise ValueError(f"no .npy file: it begins with {start.hex(' ') or 'nothing'}")
+        raise ValueError(f"no .npy file: it begins with {start.hex(' ') or 'nothing'}; save the array with numpy.save")
     version = start[6:]
     if version not in (b"\1\0", b"\2\0", b"\3\0"):
         raise ValueError("a .npy file of an unknown version, or a damaged one")

@@ -1,5 +1,6 @@
 """cossim topk and cossim pairs: what they find, print and write, what they refuse."""
 
+import gzip
 import io
 import os
 import pickle
@@ -274,17 +275,24 @@ def npz_bytes():
 
 GOOD = npy_bytes(np.zeros((2, 8)))
 BAD_INPUTS = {
-    "text": (b"1 2 3\n", r"no \.npy file: it begins with 31 20 32 20 33 0a"),
-    "empty": (b"", r"no \.npy file: it begins with nothing"),
+    "text": (b"1 2 3\n", r"no \.npy file: it begins with 31 20 32 20 33 0a; save the array with numpy\.save"),
+    "empty": (b"", r"no \.npy file: it begins with nothing; save the array with numpy\.save"),
     "pickle": (pickle.dumps([1.0]), r"no \.npy file: it begins with 80 0"),
     "pickle with code": (pickle.dumps(Trap()), r"no \.npy file: it begins with 80 0"),
-    "npz": (npz_bytes(), r"an archive such as \.npz, where a single array, \.npy, is needed"),
+    "npz": (
+        npz_bytes(),
+        r"an archive such as \.npz, where a single array, \.npy, is needed: save one .* with numpy\.save",
+    ),
+    "gzip": (gzip.compress(npy_bytes(np.zeros((2, 8)))), r"a gzip file, where a \.npy file is needed: unpack it first"),
     "object": (npy_bytes(np.array([[Trap()]]), allow_pickle=True), "the elements must be real numbers .*, not object"),
     "complex": (npy_bytes(np.zeros((2, 8), complex)), "the elements must be real numbers .*, not complex128"),
     "text array": (npy_bytes(np.full((2, 8), "x")), "the elements must be real numbers .*, not <U1"),
     "records": (npy_bytes(np.zeros((2, 8), [("a", "f4")])), "the elements must be real numbers .*, not .*'a'"),
     "bfloat16": (npy_bytes(np.zeros((2, 8), "V2")), r".*not \|V2, which is what NumPy makes of bfloat16: save it as f"),
-    "1-d": (npy_bytes(np.zeros(8)), r"an array of shape \(8,\), where rows of vectors, shape \(N, D\), are needed"),
+    "1-d": (
+        npy_bytes(np.zeros(8)),
+        r"an array of shape \(8,\), where rows of vectors, shape \(N, D\), are needed: save a .* as x\[None\]",
+    ),
     "3-d": (npy_bytes(np.zeros((2, 2, 2))), r"an array of shape \(2, 2, 2\), where rows"),
     "truncated": (GOOD[:-1], r"truncated: shape \(2, 8\) takes 128 bytes after the header, found 127"),
     "cut in the header": (GOOD[:50], "EOF: reading array header"),

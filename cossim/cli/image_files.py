@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 
-from cossim._io import open_regular, read_bytes, read_elements, read_npy
+from cossim._io import GZIP, open_regular, read_bytes, read_elements, read_npy
 from cossim.simclr import augment
 
 SIDE = 28
@@ -22,7 +22,7 @@ def read_images(path):
     """
     path = os.fspath(path)
     with open_regular(path) as file:
-        zipped = file.read(2) == b"\x1f\x8b"
+        zipped = file.read(2) == GZIP
         file.seek(0)
         stream = gzip.GzipFile(fileobj=file) if zipped else file
         try:

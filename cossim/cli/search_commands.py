@@ -132,7 +132,10 @@ def _read(path):
         try:
             rows = map_npy(file, _check_real)
             if rows.ndim != 2:
-                raise ValueError(f"an array of shape {rows.shape}, where rows of vectors, shape (N, D), are needed")
+                hint = ": save a single vector as x[None]" if rows.ndim == 1 else ""
+                raise ValueError(
+                    f"an array of shape {rows.shape}, where rows of vectors, shape (N, D), are needed{hint}"
+                )
             return rows
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
