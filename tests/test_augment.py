@@ -393,10 +393,7 @@ def test_images_are_never_modified(rng):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64, bool])
 def test_integers_are_to_be_scaled_first(dtype):
-    message = (
-        rf"augment\(\): images must be float32 or float64; scale .* \[0, 1\] .*\(2, 4, 4\), dtype {np.dtype(dtype)}"
-    )
-    with pytest.raises(TypeError, match=message):
+    with pytest.raises(TypeError, match=rf"augment\(\): images\b.*\[0, 1\].*\(2, 4, 4\), dtype {np.dtype(dtype)}"):
         augment(np.zeros((2, 4, 4), dtype))
 
 
@@ -408,7 +405,7 @@ def test_other_types(dtype):
 
 @pytest.mark.parametrize("shape", [(), (4,), (28, 28), (2, 1, 1, 28, 28)], ids=str)
 def test_other_ranks(shape):
-    with pytest.raises(ValueError, match=r"\(N, C, H, W\) or \(N, H, W\).*" + re.escape(str(shape))):
+    with pytest.raises(ValueError, match=r"\(N, C, H, W\).*\(N, H, W\).*" + re.escape(str(shape))):
         augment(np.zeros(shape))
 
 
@@ -435,7 +432,7 @@ IMAGES = np.zeros((2, 4, 4))
     ],
 )
 def test_out_of_range(name, value):
-    with pytest.raises(ValueError, match=rf"augment\(\): {name} must be"):
+    with pytest.raises(ValueError, match=rf"augment\(\): {name}\b"):
         augment(IMAGES, **{name: value})
 
 
@@ -460,7 +457,7 @@ def test_out_of_range(name, value):
     ],
 )
 def test_wrong_types(name, value):
-    with pytest.raises(TypeError, match=rf"augment\(\): {name} must be"):
+    with pytest.raises(TypeError, match=rf"augment\(\): {name}\b"):
         augment(IMAGES, **{name: value})
 
 

@@ -165,7 +165,7 @@ def test_files(rng, compute, tmp_path):
     np.save(tmp_path / "y.npy", y[:600])
     assert dask_arrays.topk(lazy, tmp_path / "y.npy", 5).values.name != before
     np.savez(tmp_path / "y.npz", y=y)
-    with pytest.raises(ValueError, match=r"topk\(\): corpus is the path of .*y.npz, which is no .npy array"):
+    with pytest.raises(ValueError, match=r"topk\(\): corpus\b.*y\.npz.*\.npy\b"):
         dask_arrays.topk(lazy, tmp_path / "y.npz", 5)
 
 
@@ -176,7 +176,7 @@ def test_nothing_in_it():
     assert_same(now(dask_arrays.topk(lazy_none, lazy_x, 2)), functions.topk(none, x, 2))
     assert_same(now(dask_arrays.pairs_above(lazy_none, 0, lazy_x)), functions.pairs_above(none, 0, x))
     for call in (lambda f: f(lazy_none, 0), lambda f: f(lazy_x, 0, lazy_none)):
-        with pytest.raises(ValueError, match=r"pairs_above\(\): . has no rows \(shape \(0, 3\)\)"):
+        with pytest.raises(ValueError, match=r"pairs_above\(\): [xy]\b.*\(0, 3\)"):
             call(dask_arrays.pairs_above)
     no_columns = da.ones((4, 0), chunks=2)
     assert_same(now(dask_arrays.pairwise(no_columns)), np.zeros((4, 4)))
@@ -192,7 +192,7 @@ def test_max_pairs_counts_over_all_blocks(rng, compute):
     lazy = da.from_array(x, (20, 12))
     assert_same(compute(dask_arrays.pairs_above(lazy, 0.3, max_pairs=n))[0], functions.pairs_above(x, 0.3))
     for most in (n - 1, largest_block - 1, 0):  # too many in all, in a block, in every block
-        with pytest.raises(ValueError, match=rf"pairs_above\(\): {n} pairs reach 0.3, more than max_pairs={most}"):
+        with pytest.raises(ValueError, match=rf"pairs_above\(\): {n}\b.*\b0\.3\b.*\bmax_pairs={most}\b"):
             compute(dask_arrays.pairs_above(lazy, 0.3, max_pairs=most))
 
 
@@ -321,90 +321,42 @@ def test_blocks_in_another_order_of_memory(rng):
 X, Y = da.ones((6, 4), chunks=2), da.ones((5, 4), chunks=2)
 UNKNOWN = X[X[:, 0] > 0]
 BAD = [
-    (
-        lambda: dask_arrays.topk(X, Y, 0),
-        ValueError,
-        r"topk\(\): k must be from 1 to 5, the number of candidates, not 0",
-    ),
-    (lambda: dask_arrays.topk(X, Y, 6), ValueError, r"topk\(\): k must be from 1 to 5"),
-    (lambda: dask_arrays.topk(X, None, 6), ValueError, r"topk\(\): k must be from 1 to 5"),
-    (
-        lambda: dask_arrays.topk(X[:1], None, 1),
-        ValueError,
-        r"topk\(\): there are no candidates: a single row has no others",
-    ),
-    (lambda: dask_arrays.topk(X, Y, 2.0), TypeError, r"topk\(\): k must be an integer, not float"),
-    (lambda: dask_arrays.topk(X, Y, True), TypeError, r"topk\(\): k must be an integer, not bool"),
-    (
-        lambda: dask_arrays.topk(X, Y[:, :3], 2),
-        ValueError,
-        r"rows of queries have 4 elements, rows of corpus 3 \(queries",
-    ),
-    (
-        lambda: dask_arrays.topk(X, Y[0], 2),
-        ValueError,
-        r"topk\(\): corpus must have 2 dimensions: rows are .*shape \(4,\)",
-    ),
-    (lambda: dask_arrays.topk(None, Y, 2), TypeError, r"topk\(\): queries must hold real numbers"),
-    (
-        lambda: dask_arrays.topk(X, Y, 2, progress=True),
-        TypeError,
-        r"topk\(\): progress cannot be used with Dask arrays",
-    ),
-    (
-        lambda: dask_arrays.pairs_above(X, 1.1),
-        ValueError,
-        r"pairs_above\(\): threshold must be in \[-1, 1\], .* not 1.1",
-    ),
-    (lambda: dask_arrays.pairs_above(X, float("nan")), ValueError, r"pairs_above\(\): threshold must be in"),
-    (lambda: dask_arrays.pairs_above(X, 0, progress=print), TypeError, r"pairs_above\(\): progress cannot be used"),
-    (lambda: dask_arrays.pairwise(X, "abcd"), TypeError, r"pairwise\(\): y must hold real numbers"),
-    (
-        lambda: dask_arrays.pairwise(X.astype(complex)),
-        TypeError,
-        r"x must hold real numbers: .*\(x: shape \(6, 4\), dtype",
-    ),
-    (lambda: dask_arrays.pairwise(X[0]), ValueError, r"pairwise\(\): x must have 2 dimensions"),
-    (lambda: dask_arrays.pairwise(X, eps=-1), ValueError, r"pairwise\(\): eps must be a number >= 0, not -1"),
-    (lambda: cossim.pairwise(X, progress=True), TypeError, r"pairwise\(\): progress cannot be used with Dask arrays"),
-    (
-        lambda: dask_arrays.pairwise(X, out=np.ones((6, 6))),
-        TypeError,
-        r"pairwise\(\): out cannot be used with Dask arrays",
-    ),
-    (
-        lambda: dask_arrays.pairwise(UNKNOWN),
-        ValueError,
-        r"x has chunks of unknown size: call x.compute_chunk_sizes\(\)",
-    ),
-    (lambda: dask_arrays.pairwise(da.ma.masked_less(X, 0)), TypeError, r"pairwise\(\): x is a masked array"),
-    (
-        lambda: dask_arrays.pairwise(X, np.ma.masked_less(np.ones((5, 4)), 0)),
-        TypeError,
-        r"pairwise\(\): y is a masked array",
-    ),
-    (
-        lambda: dask_arrays.pairwise(dask.delayed(1)),
-        TypeError,
-        r"pairwise\(\): x must be a dask.array.Array, not Delayed",
-    ),
-    (lambda: dask_arrays.vecdot(X, Y), ValueError, r"vecdot\(\): the shapes of x1 and x2 do not .*x1: shape \(6, 4\)"),
-    (lambda: dask_arrays.vecdot(X, X, 2), IndexError, r"vecdot\(\): dim 2 is out of range for 2 dimensions"),
-    (lambda: dask_arrays.vecdot(X, X, 1.0), TypeError, r"vecdot\(\): dim must be an integer, not float"),
-    (lambda: dask_arrays.vecdot(X, UNKNOWN), ValueError, r"vecdot\(\): x2 has chunks of unknown size"),
-    (lambda: dask_arrays.vecdot(X, X, out=np.ones(6)), TypeError, r"vecdot\(\): out cannot be used with Dask arrays"),
-    (lambda: dask_arrays.cosine_similarity(X, X, 1, axis=1), TypeError, r"cosine_similarity\(\) got both dim and axis"),
-    (
-        lambda: dask_arrays.cosine_distance(X, X, eps="a"),
-        TypeError,
-        r"cosine_distance\(\): eps must be a number, not str",
-    ),
-    (lambda: dask_arrays.cosine_distance(X, X + 1j), TypeError, r"cosine_distance\(\): x2 must hold real numbers"),
-    (lambda: dask_arrays.vecdot(da.ma.masked_less(X, 0), X), TypeError, r"vecdot\(\): x1 is a masked array"),
-    (lambda: dask_arrays.vector_norm(X, (0, -2)), ValueError, r"vector_norm\(\): dim 0 is named twice"),
-    (lambda: dask_arrays.vector_norm(X, 0, True, keepdims=True), TypeError, "got both keepdim and keepdims"),
-    (lambda: dask_arrays.normalize(X, 3), IndexError, r"normalize\(\): dim 3 is out of range"),
-    (lambda: dask_arrays.normalize(X, out=X), TypeError, r"normalize\(\): out cannot be used with Dask arrays"),
+    (lambda: dask_arrays.topk(X, Y, 0), ValueError, r"topk\(\): k\b.*\b1\b.*\b5\b.*\b0\b"),
+    (lambda: dask_arrays.topk(X, Y, 6), ValueError, r"topk\(\): k\b.*\b1\b.*\b5\b"),
+    (lambda: dask_arrays.topk(X, None, 6), ValueError, r"topk\(\): k\b.*\b1\b.*\b5\b"),
+    (lambda: dask_arrays.topk(X[:1], None, 1), ValueError, r"topk\(\).*\brow\b"),
+    (lambda: dask_arrays.topk(X, Y, 2.0), TypeError, r"topk\(\): k\b.*\bfloat\b"),
+    (lambda: dask_arrays.topk(X, Y, True), TypeError, r"topk\(\): k\b.*\bbool\b"),
+    (lambda: dask_arrays.topk(X, Y[:, :3], 2), ValueError, r"\bqueries\b.*\b4\b.*\bcorpus\b.*\b3\b.*\(queries"),
+    (lambda: dask_arrays.topk(X, Y[0], 2), ValueError, r"topk\(\): corpus\b.*\b2\b.*shape \(4,\)"),
+    (lambda: dask_arrays.topk(None, Y, 2), TypeError, r"topk\(\): queries\b.*\breal\b"),
+    (lambda: dask_arrays.topk(X, Y, 2, progress=True), TypeError, r"topk\(\): progress\b.*\bDask\b"),
+    (lambda: dask_arrays.pairs_above(X, 1.1), ValueError, r"pairs_above\(\): threshold\b.*\[-1, 1\].*\b1\.1\b"),
+    (lambda: dask_arrays.pairs_above(X, float("nan")), ValueError, r"pairs_above\(\): threshold\b"),
+    (lambda: dask_arrays.pairs_above(X, 0, progress=print), TypeError, r"pairs_above\(\): progress\b"),
+    (lambda: dask_arrays.pairwise(X, "abcd"), TypeError, r"pairwise\(\): y\b.*\breal\b"),
+    (lambda: dask_arrays.pairwise(X.astype(complex)), TypeError, r"\bx\b.*\breal\b.*\(x: shape \(6, 4\), dtype"),
+    (lambda: dask_arrays.pairwise(X[0]), ValueError, r"pairwise\(\): x\b.*\b2\b"),
+    (lambda: dask_arrays.pairwise(X, eps=-1), ValueError, r"pairwise\(\): eps\b.* -1"),
+    (lambda: cossim.pairwise(X, progress=True), TypeError, r"pairwise\(\): progress\b.*\bDask\b"),
+    (lambda: dask_arrays.pairwise(X, out=np.ones((6, 6))), TypeError, r"pairwise\(\): out\b.*\bDask\b"),
+    (lambda: dask_arrays.pairwise(UNKNOWN), ValueError, r"\bx\b.*\bx\.compute_chunk_sizes\(\)"),
+    (lambda: dask_arrays.pairwise(da.ma.masked_less(X, 0)), TypeError, r"pairwise\(\): x\b.*\bmasked\b"),
+    (lambda: dask_arrays.pairwise(X, np.ma.masked_less(np.ones((5, 4)), 0)), TypeError, r"pairwise\(\): y\b.*\bmasked\b"),
+    (lambda: dask_arrays.pairwise(dask.delayed(1)), TypeError, r"pairwise\(\): x\b.*\bdask\.array\.Array\b.*\bDelayed"),
+    (lambda: dask_arrays.vecdot(X, Y), ValueError, r"vecdot\(\).*\bx1\b.*\bx2\b.*x1: shape \(6, 4\)"),
+    (lambda: dask_arrays.vecdot(X, X, 2), IndexError, r"vecdot\(\): dim 2\b.*\b2\b"),
+    (lambda: dask_arrays.vecdot(X, X, 1.0), TypeError, r"vecdot\(\): dim\b.*\bfloat\b"),
+    (lambda: dask_arrays.vecdot(X, UNKNOWN), ValueError, r"vecdot\(\): x2\b.*\bx2\.compute_chunk_sizes\(\)"),
+    (lambda: dask_arrays.vecdot(X, X, out=np.ones(6)), TypeError, r"vecdot\(\): out\b.*\bDask\b"),
+    (lambda: dask_arrays.cosine_similarity(X, X, 1, axis=1), TypeError, r"cosine_similarity\(\).*\bdim\b.*\baxis\b"),
+    (lambda: dask_arrays.cosine_distance(X, X, eps="a"), TypeError, r"cosine_distance\(\): eps\b.*\bstr\b"),
+    (lambda: dask_arrays.cosine_distance(X, X + 1j), TypeError, r"cosine_distance\(\): x2\b.*\breal\b"),
+    (lambda: dask_arrays.vecdot(da.ma.masked_less(X, 0), X), TypeError, r"vecdot\(\): x1\b.*\bmasked\b"),
+    (lambda: dask_arrays.vector_norm(X, (0, -2)), ValueError, r"vector_norm\(\): dim 0\b.*\btwice\b"),
+    (lambda: dask_arrays.vector_norm(X, 0, True, keepdims=True), TypeError, r"\bkeepdim\b.*\bkeepdims\b"),
+    (lambda: dask_arrays.normalize(X, 3), IndexError, r"normalize\(\): dim 3\b"),
+    (lambda: dask_arrays.normalize(X, out=X), TypeError, r"normalize\(\): out\b.*\bDask\b"),
 ]
 
 

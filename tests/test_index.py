@@ -34,7 +34,7 @@ def test_as_the_functions(rng, kind, dtype, depth):
                 expected = reference.reaching(scores, threshold, False)
                 same(index.pairs_above(queries, threshold), expected)
                 if len(expected[0]):
-                    with pytest.raises(ValueError, match=rf"Index.pairs_above\(\): {len(expected[0])} pairs reach"):
+                    with pytest.raises(ValueError, match=rf"Index\.pairs_above\(\): {len(expected[0])}\b"):
                         index.pairs_above(queries, threshold, max_pairs=len(expected[0]) - 1)
 
 
@@ -185,7 +185,7 @@ def test_other_arrays_than_those_of_an_index(rng, tmp_path):
         ({"eps": (0.1).hex()}, {**good, "scales": index._scales.astype(np.float64)}),
     ):
         index_file.write(path, header, arrays)
-        with pytest.raises(ValueError, match=r"Index.load\(\): .* holds other arrays than those of an index"):
+        with pytest.raises(ValueError, match=r"Index\.load\(\): .*index\b.*\barrays\b"):
             cossim.Index.load(path)
 
 

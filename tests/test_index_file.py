@@ -154,7 +154,7 @@ def test_without_ml_dtypes(tmp_path, monkeypatch):
     write(tmp_path / "index", {}, {"x": np.ones(3, ml_dtypes.bfloat16)})
     write(tmp_path / "other", {}, {"x": np.ones(3)})
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
-    with pytest.raises(ImportError, match="index' holds bfloat16, which needs ml_dtypes"):
+    with pytest.raises(ImportError, match="index'.*bfloat16.*ml_dtypes"):
         read(tmp_path / "index")
     assert read(tmp_path / "other")[1]["x"].tolist() == [1, 1, 1]
 
@@ -241,13 +241,13 @@ def test_deep_headers_cannot_be_written(tmp_path):
 def test_arrays_that_cannot_be_written(tmp_path, array):
     with pytest.raises(TypeError, match="array 'x'"):
         write(tmp_path / "index", {}, {"x": array})
-    with pytest.raises(TypeError, match="must be str"):
+    with pytest.raises(TypeError, match=r"\bstr\b.*\b1\b"):
         write(tmp_path / "index", {}, {1: np.zeros(2)})
     assert files_in(tmp_path) == []
 
 
 @pytest.mark.skipif(np.lib.NumpyVersion(np.__version__) < "2.0.0", reason="NumPy 1 itself has 32 dimensions at most")
 def test_more_dimensions_than_numpy_1_has(tmp_path):
-    with pytest.raises(ValueError, match="array 'x' has 33 dimensions, and 32 are the most"):
+    with pytest.raises(ValueError, match=r"'x'.*\b33\b.*\b32\b"):
         write(tmp_path / "index", {}, {"x": np.zeros((1,) * 33)})
     assert files_in(tmp_path) == []
