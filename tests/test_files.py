@@ -103,10 +103,10 @@ def test_numbers_and_empty_arrays_come_back(old):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("save", [lambda path: nn.save_weights(path, {"w": np.ones(3)}), check_weights_path])
 def test_errors_name_the_path(tmp_path, suffix, save):
-    with pytest.raises(FileNotFoundError, match=rf"No such file or directory: '.*no/weights\{suffix}'$"):
+    with pytest.raises(FileNotFoundError, match=rf"'.*no/weights\{suffix}'$"):
         save(tmp_path / f"no/weights{suffix}")
     (tmp_path / f"folder{suffix}").mkdir()
-    with pytest.raises(OSError, match=rf"something else than a file is there: '.*folder\{suffix}'$"):
+    with pytest.raises(OSError, match=rf"\bfile\b.*'.*folder\{suffix}'$"):
         save(tmp_path / f"folder{suffix}")
     assert os.listdir(tmp_path) == [f"folder{suffix}"]
 

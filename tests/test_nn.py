@@ -213,9 +213,9 @@ x4, w4 = np.zeros((2, 4, 6, 6), np.float32), np.zeros((8, 4, 3, 3), np.float32)
         (lambda: nn.linear(np.float32(3), np.zeros((3, 4), np.float32)), ValueError, ["()"]),
         (lambda: nn.relu(np.zeros(3, complex)), TypeError, ["complex128"]),
         (lambda: nn.relu([[1.0], [1.0, 2.0]]), ValueError, ["relu()", "x"]),
-        (lambda: nn.relu(None), TypeError, ["relu()", "x must hold real numbers"]),
-        (lambda: nn.conv2d(None, w4), TypeError, ["conv2d()", "x must hold real numbers"]),
-        (lambda: nn.linear(np.zeros(4), None), TypeError, ["linear()", "weight must hold real numbers"]),
+        (lambda: nn.relu(None), TypeError, ["relu()", "x", "real"]),
+        (lambda: nn.conv2d(None, w4), TypeError, ["conv2d()", "x", "real"]),
+        (lambda: nn.linear(np.zeros(4), None), TypeError, ["linear()", "weight", "real"]),
     ],
 )
 def test_refused(call, error, words):
@@ -237,23 +237,23 @@ def test_the_core_checks_what_memory_safety_needs():
         (x4, w4, None, out[:1].copy(), (1, 1), (0, 0), (1, 1), 1, False),
         (x4, w4, None, out, (1, 1), (0, 0), (1, 1), 0, False),
     ):
-        with pytest.raises(ValueError, match="do not fit"):
+        with pytest.raises(ValueError, match=r"\bfit\b"):
             _core.conv2d(*arguments)
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match=r"\bfit\b"):
         _core.max_pool2d(x4[0], np.zeros((4, 9, 9), np.float32), None, (2, 2), (2, 2), (0, 0), (1, 1))
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match=r"\bfit\b"):
         _core.linear(x4[0, 0], x4[0, 0], None, np.zeros((6, 5), np.float32), False)
     number = np.array(1.0)  # has no first dimension to read
     for call in (lambda: _core.relu(number, number), lambda: _core.linear(number, number, None, number, False)):
-        with pytest.raises(ValueError, match="do not fit"):
+        with pytest.raises(ValueError, match=r"\bfit\b"):
             call()
 
 
 def test_weight_is_no_option():
     for call in (lambda: nn.conv2d(np.ones((1, 1, 2, 2)), None), lambda: nn.linear(np.ones((1, 2)), None)):
-        with pytest.raises(TypeError, match="weight must hold real numbers"):
+        with pytest.raises(TypeError, match=r"\bweight\b.*\breal\b"):
             call()
-    with pytest.raises(TypeError, match="x must hold real numbers"):
+    with pytest.raises(TypeError, match=r"\bx\b.*\breal\b"):
         nn.relu(None)
 
 
@@ -307,14 +307,14 @@ def test_the_core_takes_no_numbers_that_overflow(number):
         sizes[place] = (1, number)
         if place == 1 and number == 2**31:  # padding may be that large
             continue
-        with pytest.raises(ValueError, match="do not fit together"):
+        with pytest.raises(ValueError, match=r"\bfit\b"):
             _core.conv2d(x, weight, None, out, *sizes, 1, False)
-        with pytest.raises(ValueError, match="cannot be run with others"):
+        with pytest.raises(ValueError, match=r"^Network\(\)"):
             _core.Network((("conv2d", weight, None, *sizes[:2], (0, 0), sizes[2], 1),))
 
 
 def test_indices_are_only_written_where_they_may_be():
     x, out, indices = np.ones((1, 4, 4)), np.ones((1, 2, 2)), np.zeros((1, 2, 2), np.int64)
     indices.flags.writeable = False
-    with pytest.raises(ValueError, match="do not fit together"):
+    with pytest.raises(ValueError, match=r"\bfit\b"):
         _core.max_pool2d(x, out, indices, (2, 2), (2, 2), (0, 0), (1, 1))

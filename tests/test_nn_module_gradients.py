@@ -214,11 +214,11 @@ def test_another_forward_has_no_inherited_vjp(rng):
     own.forward = Leaky().forward
     for layer in (Leaky(), own):
         for net in (nn.Sequential(layer), nn.Sequential(nn.Linear(3, 3), layer), nn.Sequential(nn.Sequential(layer))):
-            with pytest.raises(TypeError, match="has no vjp"):
+            with pytest.raises(TypeError, match="vjp.*(Leaky|ReLU)"):
                 net.vjp(x)
-    with pytest.raises(TypeError, match="Leaky has no vjp"):
+    with pytest.raises(TypeError, match="Leaky.*vjp"):
         Leaky().vjp(x)
-    with pytest.raises(TypeError, match="OtherEncoder has no vjp"):
+    with pytest.raises(TypeError, match="OtherEncoder.*vjp"):
         OtherEncoder().vjp(np.zeros((1, 1, 28, 28), np.float32))
 
 

@@ -298,9 +298,9 @@ def test_what_does_not_fit_between_layers(rng):
         nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(5, 4, 3))(x)
     net = small()
     net[0].bias = np.zeros(5, np.float32)
-    with pytest.raises(ValueError, match=r"bias must have shape \(4,\)"):
+    with pytest.raises(ValueError, match=r"\bbias\b.*\(4,\)"):
         net(x)
-    with pytest.raises(ValueError, match="padding"):
+    with pytest.raises(ValueError, match=r"\bpadding \(2, 2\)"):
         nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.MaxPool2d(2, padding=2))(x)
     with pytest.raises(ValueError, match=r"\(N, 1, 28, 28\)"):
         simclr.Encoder()(x)

@@ -253,28 +253,28 @@ Z = np.ones((4, 3))
 @pytest.mark.parametrize(
     ("arguments", "options", "error", "message"),
     [
-        ((Z, Z[:3]), {}, ValueError, r"same shape \(N, D\).*z0: shape \(4, 3\).*z1: shape \(3, 3\)"),
-        ((Z, Z[:, :2]), {}, ValueError, r"same shape"),
-        ((Z[0], Z[0]), {}, ValueError, r"same shape.*\(3,\)"),
+        ((Z, Z[:3]), {}, ValueError, r"\(N, D\).*z0: shape \(4, 3\).*z1: shape \(3, 3\)"),
+        ((Z, Z[:, :2]), {}, ValueError, r"z1: shape \(4, 2\)"),
+        ((Z[0], Z[0]), {}, ValueError, r"\(N, D\).*\(3,\)"),
         ((Z[None],), {}, ValueError, r"\(2 N, D\).*\(1, 4, 3\)"),
-        ((Z[:3],), {}, ValueError, r"even in number.*\(3, 3\)"),
-        ((Z[:0], Z[:0]), {}, ValueError, r"at least one pair.*\(0, 3\)"),
-        ((Z[:0],), {}, ValueError, r"at least one pair"),
-        ((Z, Z), {"pairs": "interleaved"}, ValueError, r"takes one array of both views"),
-        ((Z,), {"pairs": "diagonal"}, ValueError, r"pairs must be 'halves' or 'interleaved', not 'diagonal'"),
-        ((Z,), {"pairs": None}, ValueError, r"not None"),
-        ((Z, Z, 0), {}, ValueError, r"temperature must be above 0 and finite, not 0"),
-        ((Z, Z, -0.5), {}, ValueError, r"temperature must be above 0 and finite, not -0.5"),
-        ((Z, Z, math.nan), {}, ValueError, r"temperature must be above 0 and finite, not nan"),
-        ((Z, Z, math.inf), {}, ValueError, r"temperature must be above 0 and finite, not inf"),
-        ((Z, Z, 1e-310), {}, ValueError, r"too small for float64"),
-        ((Z.astype("f4"), Z.astype("f4"), 1e-40), {}, ValueError, r"too small for float32"),
-        ((Z, Z, "0.5"), {}, TypeError, r"temperature must be a number, not str"),
-        ((Z, Z, None), {}, TypeError, r"temperature must be a number, not None"),
-        ((Z, Z, True), {}, TypeError, r"temperature must be a number, not True"),
-        ((Z, Z, 1j), {}, TypeError, r"temperature must be a number"),
-        ((Z.astype(np.float16), Z), {}, TypeError, r"z0 must be float32, float64 or integers.*float16"),
-        ((Z, Z.astype(np.float16)), {}, TypeError, r"z1 must be float32, float64 or integers.*float16"),
+        ((Z[:3],), {}, ValueError, r"\beven\b.*\(3, 3\)"),
+        ((Z[:0], Z[:0]), {}, ValueError, r"\bpair\b.*\(0, 3\).*\bz1\b"),
+        ((Z[:0],), {}, ValueError, r"\bpair\b.*\(0, 3\)"),
+        ((Z, Z), {"pairs": "interleaved"}, ValueError, r"\bpairs=.interleaved.*\bz0\b.*\bz1\b"),
+        ((Z,), {"pairs": "diagonal"}, ValueError, r"\bpairs\b.*'halves'.*'interleaved'.*'diagonal'"),
+        ((Z,), {"pairs": None}, ValueError, r"\bpairs\b.*\bNone\b"),
+        ((Z, Z, 0), {}, ValueError, r"temperature\b.* 0\.0$"),
+        ((Z, Z, -0.5), {}, ValueError, r"temperature\b.* -0\.5$"),
+        ((Z, Z, math.nan), {}, ValueError, r"temperature\b.*\bnan\b"),
+        ((Z, Z, math.inf), {}, ValueError, r"temperature\b.*\binf\b"),
+        ((Z, Z, 1e-310), {}, ValueError, r"temperature 1e-310\b.*\bfloat64\b"),
+        ((Z.astype("f4"), Z.astype("f4"), 1e-40), {}, ValueError, r"temperature 1e-40\b.*\bfloat32\b"),
+        ((Z, Z, "0.5"), {}, TypeError, r"temperature\b.*\bstr\b"),
+        ((Z, Z, None), {}, TypeError, r"temperature\b.*\bNone"),
+        ((Z, Z, True), {}, TypeError, r"temperature\b.*\bTrue\b"),
+        ((Z, Z, 1j), {}, TypeError, r"temperature\b"),
+        ((Z.astype(np.float16), Z), {}, TypeError, r"z0\b.*float32.*float64.*z0: .*float16"),
+        ((Z, Z.astype(np.float16)), {}, TypeError, r"z1\b.*float32.*float64.*z1: .*float16"),
         ((Z * 1j, Z), {}, TypeError, r"z0"),
         (([["a"]], [["b"]]), {}, TypeError, r"z0"),
     ],
@@ -287,7 +287,7 @@ def test_bad_input(call, arguments, options, error, message):
 
 def test_bfloat16_is_refused():
     ml_dtypes = pytest.importorskip("ml_dtypes")
-    with pytest.raises(TypeError, match="z0 must be float32"):
+    with pytest.raises(TypeError, match=r"nt_xent\(\): z0\b.*\bfloat32\b"):
         simclr.nt_xent(Z.astype(ml_dtypes.bfloat16))
 
 
@@ -303,7 +303,7 @@ def test_the_core_checks_what_memory_needs():
         (Z, Z, -0.5, 1e-8, False, None, None),
         ("z", None, 0.5, 1e-8, False, None, None),
     ):
-        with pytest.raises(ValueError, match="do not fit together"):
+        with pytest.raises(ValueError, match=r"nt_xent\(\).*\bfit\b"):
             _core.nt_xent(*arguments)
 
 

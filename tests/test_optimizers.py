@@ -171,17 +171,17 @@ def test_states_that_do_not_fit_change_nothing():
     before = {key: array.copy() for key, array in optimizer.state_dict().items()}
     good = {"step": 5, "exp_avg.w": np.full(3, 9.0), "exp_avg_sq.w": np.full(3, 9.0)}
     cases = {
-        "exp_avg.w is missing": {"step": 5, "exp_avg_sq.w": np.ones(3)},
-        "momentum_buffer.w is not expected": {**good, "momentum_buffer.w": np.ones(3)},
-        r"exp_avg_sq.w must have shape \(3,\), not \(2,\)": {**good, "exp_avg_sq.w": np.ones(2)},
-        r"step must have shape \(\), not \(1,\)": {**good, "step": [5]},
-        "step must be an integer from 0, not -1": {**good, "step": -1},
-        r"step must be an integer from 0, not 1\.5": {**good, "step": 1.5},
-        "step must be an integer from 0, not nan": {**good, "step": np.nan},
-        "step must be an integer from 0, not inf": {**good, "step": np.inf},
+        r"exp_avg\.w\b.*\bmissing": {"step": 5, "exp_avg_sq.w": np.ones(3)},
+        r"momentum_buffer\.w\b.*\bexpected": {**good, "momentum_buffer.w": np.ones(3)},
+        r"exp_avg_sq\.w\b.*\(3,\).*\(2,\)": {**good, "exp_avg_sq.w": np.ones(2)},
+        r"step\b.*\(\).*\(1,\)": {**good, "step": [5]},
+        r"step\b.*-1": {**good, "step": -1},
+        r"step\b.*1\.5": {**good, "step": 1.5},
+        r"step\b.*nan": {**good, "step": np.nan},
+        r"step\b.*inf": {**good, "step": np.inf},
     }
     for words, state in cases.items():
-        with pytest.raises(ValueError, match=f"the dict does not fit Adam: .*{words}"):
+        with pytest.raises(ValueError, match=rf"^load_state_dict\(\): .*Adam.*\b{words}"):
             optimizer.load_state_dict(state)
     with pytest.raises(TypeError, match="exp_avg_sq.w"):
         optimizer.load_state_dict({**good, "exp_avg_sq.w": np.ones(3, complex)})
@@ -191,29 +191,29 @@ def test_states_that_do_not_fit_change_nothing():
     assert optimizer.state_dict()["step"] == 5
 
 
-# ---- what they refuse ----
+# ---- what they refuse, and more in test_messages.py ----
 
 
 @pytest.mark.parametrize(
     ("given", "error", "words"),
     [
-        ({"w": np.ones(3)}, ValueError, "b is missing"),
-        ({"w": np.ones(3), "b": np.ones(2), "c": np.ones(2)}, ValueError, "c is not expected"),
-        ({"w": np.ones(3), "b": np.ones(3)}, ValueError, r"b must have shape \(2,\), not \(3,\)"),
-        ({"w": np.ones(3), "b": np.ones((2, 1))}, ValueError, r"b must have shape \(2,\), not \(2, 1\)"),
-        ({"w": np.ones(3), "b": 1.0}, ValueError, r"b must have shape \(2,\), not \(\)"),
-        ({"w": np.ones(3), "b": np.ones(2, "f4")}, TypeError, "b must have dtype float64, not float32"),
-        ({"w": np.ones(3), "b": np.ones(2, int)}, TypeError, "b must have dtype float64, not int64"),
-        ({"w": np.ones(3), "b": None}, TypeError, "b must hold real numbers"),
-        ({"w": np.ones(3), "b": np.ma.ones(2)}, TypeError, "b is a masked array"),
-        ([np.ones(3), np.ones(2)], TypeError, "gradients must be a dict .*, not list"),
+        ({"w": np.ones(3)}, ValueError, r"b\b.*\bmissing"),
+        ({"w": np.ones(3), "b": np.ones(2), "c": np.ones(2)}, ValueError, r"c\b.*\bexpected"),
+        ({"w": np.ones(3), "b": np.ones(3)}, ValueError, r"b\b.*\(2,\).*\(3,\)"),
+        ({"w": np.ones(3), "b": np.ones((2, 1))}, ValueError, r"b\b.*\(2,\).*\(2, 1\)"),
+        ({"w": np.ones(3), "b": 1.0}, ValueError, r"b\b.*\(2,\).*\(\)"),
+        ({"w": np.ones(3), "b": np.ones(2, "f4")}, TypeError, r"b\b.*\bfloat64\b.*\bfloat32\b"),
+        ({"w": np.ones(3), "b": np.ones(2, int)}, TypeError, r"b\b.*\bfloat64\b.*\bint64\b"),
+        ({"w": np.ones(3), "b": None}, TypeError, r"b\b.*\breal\b"),
+        ({"w": np.ones(3), "b": np.ma.ones(2)}, TypeError, r"b\b.*\bmasked\b"),
+        ([np.ones(3), np.ones(2)], TypeError, r"gradients\b.*\bdict\b.*\blist\b"),
     ],
 )
 @pytest.mark.parametrize("name", ["SGD", "Adam"])
 def test_gradients_that_do_not_fit_change_nothing(name, given, error, words):
     own = {"w": np.ones(3), "b": np.ones(2)}
     optimizer = ours_of(name, own, {"momentum": 0.9} if name == "SGD" else {})
-    with pytest.raises(error, match=rf"^{name}\.step\(\): .*{words}"):
+    with pytest.raises(error, match=rf"^{name}\.step\(\): (?:.*\b)?{words}"):
         optimizer.step(given)
     assert all((array == 1).all() for array in own.values())
     assert all((array == 0).all() for array in optimizer.state_dict().values())
@@ -227,9 +227,9 @@ def test_arrays_that_have_become_read_only(name):
     last = [array for array in state.values() if array.shape == (2,)][-1]
     for array, words in ((own["b"], "b"), (last, r"\w+\.b")):
         array.flags.writeable = False
-        with pytest.raises(ValueError, match=rf"^{name}\.step\(\): {words} is read-only$"):
+        with pytest.raises(ValueError, match=rf"^{name}\.step\(\): {words}\b.*\bread-only\b"):
             optimizer.step(gradients)
-        with pytest.raises(ValueError, match=rf"^load_state_dict\(\): .* {words} is read-only$"):
+        with pytest.raises(ValueError, match=rf"^load_state_dict\(\): .*\b{words}\b.*\bread-only\b"):
             optimizer.load_state_dict({key: array + 1 for key, array in state.items()})
         assert all((array == 1).all() for array in own.values())
         assert all((array == 0).all() for array in optimizer.state_dict().values())
@@ -238,44 +238,27 @@ def test_arrays_that_have_become_read_only(name):
     assert (own["b"] < 1).all()
 
 
-READ_ONLY = np.ones(3)
-READ_ONLY.flags.writeable = False
-SHARED = np.ones(3)
 W = {"w": np.ones(3)}
 
 
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
-        (lambda: nn.SGD(W, -0.1), ValueError, r"SGD\(\): lr must be a finite number from 0, not -0.1"),
-        (lambda: nn.SGD(W, np.nan), ValueError, "lr must be a finite number from 0, not nan"),
-        (lambda: nn.SGD(W, 10**400), ValueError, r"SGD\(\): lr must be a number that fits a float64"),
-        (lambda: nn.SGD(W, "0.1"), TypeError, "lr must be a number, not '0.1'"),
-        (lambda: nn.SGD(W, True), TypeError, "lr must be a number, not True"),
+        (lambda: nn.SGD(W, np.nan), ValueError, "lr.*nan"),
+        (lambda: nn.SGD(W, True), TypeError, "lr.*True"),
         (lambda: nn.SGD(W, 0.1, momentum=-1), ValueError, "momentum"),
         (lambda: nn.SGD(W, 0.1, weight_decay=-1), ValueError, "weight_decay"),
-        (lambda: nn.SGD(W, 0.1, dampening=np.inf), ValueError, "dampening must be a finite number, not inf"),
-        (lambda: nn.SGD(W, 0.1, nesterov=True), ValueError, "nesterov needs a momentum above 0"),
-        (lambda: nn.SGD(W, 0.1, momentum=0.9, dampening=0.1, nesterov=True), ValueError, "dampening of 0"),
+        (lambda: nn.SGD(W, 0.1, momentum=0.9, dampening=0.1, nesterov=True), ValueError, "nesterov.*dampening"),
         (lambda: nn.Adam(W, -1), ValueError, r"Adam\(\): lr"),
-        (lambda: nn.Adam(W, np.inf), ValueError, "lr must be a finite number from 0, not inf"),
-        (lambda: nn.Adam(W, 1 + 2j), TypeError, "lr must be a number"),
-        (lambda: nn.Adam(W, betas=(1.0, 0.9)), ValueError, r"betas\[0\] must be a finite number from 0 to below 1, "),
+        (lambda: nn.Adam(W, np.inf), ValueError, "lr.*inf"),
+        (lambda: nn.Adam(W, 1 + 2j), TypeError, "lr"),
         (lambda: nn.Adam(W, betas=(0.9, -0.1)), ValueError, r"betas\[1\]"),
-        (lambda: nn.Adam(W, betas=0.9), TypeError, "betas must be a pair of numbers, not 0.9"),
-        (lambda: nn.Adam(W, betas=(0.9, 0.99, 0.999)), TypeError, "betas must be a pair"),
+        (lambda: nn.Adam(W, betas=(0.9, 0.99, 0.999)), TypeError, "betas"),
         (lambda: nn.Adam(W, eps=-1e-8), ValueError, "eps"),
         (lambda: nn.Adam(W, weight_decay=np.nan), ValueError, "weight_decay"),
-        (lambda: nn.Adam([np.ones(3)]), TypeError, "parameters must be a Module or a dict of arrays, not list"),
-        (lambda: nn.Adam({}), ValueError, "there are no parameters"),
-        (lambda: nn.SGD(nn.ReLU(), 0.1), ValueError, "there are no parameters"),
-        (lambda: nn.Adam({3: np.ones(3)}), TypeError, "names of parameters must be str, not 3"),
-        (lambda: nn.Adam({"w": [1.0]}), TypeError, "w must be a NumPy array, not list"),
-        (lambda: nn.Adam({"w": np.ma.ones(3)}), TypeError, "w must be a NumPy array, not MaskedArray"),
-        (lambda: nn.Adam({"w": np.ones(3, int)}), TypeError, "w must be float32 or float64, not int64"),
-        (lambda: nn.Adam({"w": np.ones(3, "f2")}), TypeError, "w must be float32 or float64, not float16"),
-        (lambda: nn.Adam({"w": READ_ONLY}), ValueError, "w is read-only"),
-        (lambda: nn.Adam({"w": SHARED, "b": SHARED}), ValueError, "w and b are one and the same array"),
+        (lambda: nn.SGD(nn.ReLU(), 0.1), ValueError, "parameters"),
+        (lambda: nn.Adam({"w": np.ma.ones(3)}), TypeError, "w.*MaskedArray"),
+        (lambda: nn.Adam({"w": np.ones(3, "f2")}), TypeError, "w.*float32.*float64.*float16"),
     ],
 )
 def test_refused(make, error, words):

@@ -29,15 +29,15 @@ def test_a_callable_is_handed_on():
 
 @pytest.mark.parametrize("progress", [1, 0, "yes", np.True_, []])
 def test_other_kinds(progress):
-    message = r"^pairs_above\(\): progress must be None, a bool or a callable of \(done, total\), not "
-    with pytest.raises(TypeError, match=message + type(progress).__name__), reporting(progress, "pairs_above"):
+    message = rf"^pairs_above\(\): progress\b.*\b{type(progress).__name__}$"
+    with pytest.raises(TypeError, match=message), reporting(progress, "pairs_above"):
         pytest.fail("the block was run")
 
 
 def test_true_without_tqdm(monkeypatch):
     for module in ("tqdm", "tqdm.auto"):
         monkeypatch.setitem(sys.modules, module, None)
-    message = r"^topk\(\): progress=True draws a bar with tqdm: pip install 'cossim-c\[progress\]'$"
+    message = r"^topk\(\): progress=True\b.*\btqdm\b.*'cossim-c\[progress\]'$"
     with pytest.raises(ModuleNotFoundError, match=message), reporting(True, "topk"):
         pytest.fail("the block was run")
 

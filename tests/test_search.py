@@ -227,9 +227,9 @@ def test_max_pairs(rng):
     assert count == 4 * 45
     assert len(cossim.pairs_above(x, 0.99, max_pairs=count).i) == count
     for most in (0, 1, count - 1):
-        with pytest.raises(ValueError, match=rf"pairs_above\(\): {count} pairs reach 0.99, more than max_pairs={most}"):
+        with pytest.raises(ValueError, match=rf"pairs_above\(\): {count}\b.*\b0\.99\b.*\bmax_pairs={most}\b"):
             cossim.pairs_above(x, 0.99, max_pairs=most)
-        with pytest.raises(ValueError, match=f"{count} pairs"):
+        with pytest.raises(ValueError, match=rf"\b{count}\b"):
             cossim.pairs_above(x, 0.99, max_pairs=most, memory=1)
     assert len(cossim.pairs_above(x, 0.99, x, max_pairs=4 * 100).i) == 400
 
@@ -251,12 +251,12 @@ def test_eps(rng, eps):
 @pytest.mark.parametrize("k", [0, -1, 31, 10**30, -(10**30)])
 def test_k_out_of_range(k):
     x = np.ones((30, 4))
-    with pytest.raises(ValueError, match=r"topk\(\): k must be from 1 to 30, the number of candidates, not"):
+    with pytest.raises(ValueError, match=r"topk\(\): k\b.*\b1\b.*\b30\b"):
         cossim.topk(x[:2], x, k)
     if k != 31:
-        with pytest.raises(ValueError, match=r"Index.topk\(\): k must be from 1 to 30"):
+        with pytest.raises(ValueError, match=r"Index\.topk\(\): k\b.*\b1\b.*\b30\b"):
             cossim.Index(x).topk(x, k)
-    with pytest.raises(ValueError, match="from 1 to 29"):
+    with pytest.raises(ValueError, match=r"topk\(\): k\b.*\b1\b.*\b29\b"):
         cossim.topk(x, None, max(k, 30) if k > 0 else k)
 
 
@@ -273,56 +273,54 @@ def test_bad_arguments(tmp_path):
     (tmp_path / "nested.npy").write_bytes((tmp_path / "flat.npy").read_bytes().replace(b"}", b"{"))
     np.savez(tmp_path / "several.npz", a=x)
     for k in (1.5, "3", None, True, [1], np.array([1]), NoIndex()):
-        with pytest.raises(TypeError, match=r"topk\(\): k must be an integer"):
+        with pytest.raises(TypeError, match=r"topk\(\): k\b"):
             cossim.topk(x, x, k)
-    with pytest.raises(ValueError, match="from 1 to 30, the number of candidates"):
+    with pytest.raises(ValueError, match=r"topk\(\): k\b.*\b1\b.*\b30\b"):
         cossim.topk(x, x, 10**5000)  # which Python does not write
     for threshold in (1.01, -1.01, np.nan, np.inf):
         for function in (cossim.pairs_above, cossim.duplicate_groups, cossim.Index(x).pairs_above):
             arguments = (x, threshold)
-            with pytest.raises(ValueError, match=r"\(\): threshold must be in \[-1, 1\]"):
+            with pytest.raises(ValueError, match=r"\(\): threshold\b.*\[-1, 1\]"):
                 function(*arguments)
-    with pytest.raises(ValueError, match=r"topk\(\): there are no candidates: a single row has no others"):
+    with pytest.raises(ValueError, match=r"topk\(\).*\brow\b"):
         cossim.topk(x[:1], None, 1)
     assert len(cossim.pairs_above(x, 0.5, max_pairs=10**30).i) == 435
     for threshold in ("0.5", b"1", np.str_("1"), array.array("B", b"1"), None, [0.5], np.array([0.5]), 1j):
-        with pytest.raises(TypeError, match=r"pairs_above\(\): threshold must be a number"):
+        with pytest.raises(TypeError, match=r"pairs_above\(\): threshold\b"):
             cossim.pairs_above(x, threshold)
     for call, name in (
         (lambda a, b: cossim.topk(a, b, 1), "topk"),
         (lambda a, b: cossim.pairs_above(a, 0.5, b), "pairs_above"),
         (lambda a, b: cossim.Index(b).topk(a, 1), "Index.topk"),
     ):
-        with pytest.raises(
-            ValueError, match=rf"{name}\(\): rows of \w+ have 3 elements, rows of \w+ 4 .*\(2, 3\).*\(30, 4\)"
-        ):
+        with pytest.raises(ValueError, match=rf"{name}\(\).*\b3\b.*\b4\b.*\(2, 3\).*\(30, 4\)"):
             call(np.ones((2, 3)), x)
-        with pytest.raises(ValueError, match=r"has no rows"):
+        with pytest.raises(ValueError, match=r"\(0, 4\)"):
             call(x, x[:0])
-        with pytest.raises(ValueError, match="no elements"):
+        with pytest.raises(ValueError, match=r"\(30, 0\)"):
             call(x[:, :0], x[:, :0])
-        with pytest.raises(ValueError, match="must have 2 dimensions"):
+        with pytest.raises(ValueError, match=r"\b2\b.*\(4,\)"):
             call(x, x[0])
-        with pytest.raises(TypeError, match="real numbers"):
+        with pytest.raises(TypeError, match=r"\breal\b"):
             call(x, x.astype(complex))
         with pytest.raises(TypeError, match="masked"):
             call(np.ma.masked_array(x), x)
         for file in ("text.npy", "objects.npy", "several.npz"):
-            with pytest.raises(ValueError, match=f"is the path of .*{file}, which is no .npy array"):
+            with pytest.raises(ValueError, match=rf"{file}\b.*\.npy\b"):
                 call(x, tmp_path / file)
-        with pytest.raises(ValueError, match=r"nested\.npy, which is no .npy array: its header is damaged$"):
+        with pytest.raises(ValueError, match=r"nested\.npy\b.*: [^:]*\bheader\b[^:]*$"):
             call(x, tmp_path / "nested.npy")
-        with pytest.raises(ValueError, match="2 dimensions"):
+        with pytest.raises(ValueError, match=r"\b2\b.*\(5,\)"):
             call(x, tmp_path / "flat.npy")
         with pytest.raises(FileNotFoundError):
             call(x, tmp_path / "missing.npy")
         with pytest.raises(IsADirectoryError):
             call(x, str(tmp_path))
     for function in (cossim.pairs_above, cossim.duplicate_groups):
-        with pytest.raises(ValueError, match="has no rows"):
+        with pytest.raises(ValueError, match=r"\(\): x\b.*\(0, 4\)"):
             function(x[:0], 0.5)
     for memory in (0, -5, -(10**5000), "1G", 1.5, True, NoIndex()):
-        with pytest.raises(ValueError if type(memory) is int else TypeError, match=r"topk\(\): memory must be"):
+        with pytest.raises(ValueError if type(memory) is int else TypeError, match=r"topk\(\): memory\b"):
             cossim.topk(x, x, 1, memory=memory)
     for most, error in (
         (-1, ValueError),
@@ -331,11 +329,11 @@ def test_bad_arguments(tmp_path):
         ("3", TypeError),
         (NoIndex(), TypeError),
     ):
-        with pytest.raises(error, match=r"pairs_above\(\): max_pairs must be"):
+        with pytest.raises(error, match=r"pairs_above\(\): max_pairs\b"):
             cossim.pairs_above(x, 0.5, max_pairs=most)
     for eps, error in ((-1, ValueError), (np.nan, ValueError), ("x", TypeError)):
         for function in (lambda e: cossim.topk(x, x, 1, eps=e), lambda e: cossim.Index(x, eps=e)):
-            with pytest.raises(error, match=r"\(\): eps must be"):
+            with pytest.raises(error, match=r"\(\): eps\b"):
                 function(eps)
 
 
@@ -381,7 +379,7 @@ def test_the_core_refuses_rows_beyond_the_results(rng):
         ({"first_candidate": 2**63 - 2}, (3, 1)),
         ({"first_candidate": 2, "mirrored": True}, (3, 1)),
     ]:
-        with pytest.raises(ValueError, match="lie beyond the results|k must be at least 1"):
+        with pytest.raises(ValueError, match=r"\bresults\b|\bk\b"):
             _core.topk(*head(**numbers), *results(*shape))
     with pytest.raises(MemoryError):  # a limit for each of these numbers
         _core.pairs(*head(2**61, mirrored=True), 0.5, 10, False)
@@ -396,5 +394,5 @@ def test_the_core_refuses_rows_beyond_the_results(rng):
     assert (len(i), len(j)) == (9, 9)
     np.testing.assert_array_equal(values, 0)
     for numbers, parents in [({}, [0, 1]), ({"first_candidate": 1}, [0, 1, 2]), ({}, [0, 1, 2**40]), ({}, [0, -1, 2])]:
-        with pytest.raises(ValueError, match="lie beyond the results|parents must be rows"):
-            _core.components(*head(**numbers), 0.5, np.array(parents))
+        with pytest.raises(ValueError, match=r"\bresults\b|\bparents\b"):
+            _core.groups(*head(**numbers), 0.5, np.array(parents))

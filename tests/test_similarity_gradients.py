@@ -245,7 +245,7 @@ def test_axis_is_another_name_for_dim(rng):
         expected, pullback_b = cossim.cosine_similarity_vjp(x1, x2, b)
         np.testing.assert_array_equal(y, expected)
         np.testing.assert_array_equal(pullback(y), pullback_b(y))
-    with pytest.raises(TypeError, match="both dim and axis"):
+    with pytest.raises(TypeError, match=r"\bdim\b.*\baxis\b"):
         cossim.cosine_similarity_vjp(x1, x2, 0, axis=1)
 
 
@@ -311,17 +311,14 @@ def test_dtypes(rng):
 def test_gradients_that_do_not_fit(rng):
     x = rng.standard_normal((4, 3))
     y, pullback = cossim.cosine_similarity_vjp(x, x)
-    fits = r"^cosine_similarity_vjp\(\): dy must have the shape and dtype of y "
-    with pytest.raises(ValueError, match=fits + r"\(dy: shape \(3,\), dtype float64; y: shape \(4,\)"):
+    with pytest.raises(ValueError, match=r"^cosine_similarity_vjp\(\): dy\b.*\(dy: shape \(3,\).*y: shape \(4,\)"):
         pullback(y[:3])
     with pytest.raises(TypeError, match=r"dy: shape \(4,\), dtype float32; y: shape \(4,\), dtype float64"):
         pullback(y.astype(np.float32))
     with pytest.raises(TypeError, match=r"cosine_similarity_vjp\(\).*dy"):
         pullback(y * 1j)
     scores, pullback = cossim.pairwise_vjp(x)
-    with pytest.raises(
-        ValueError, match=r"^pairwise_vjp\(\): dS must have the shape and dtype of S \(dS: shape \(4,\)"
-    ):
+    with pytest.raises(ValueError, match=r"^pairwise_vjp\(\): dS\b.*\(dS: shape \(4,\)"):
         pullback(y)
     with pytest.raises(TypeError, match=r"^pairwise_vjp\(\): dS"):
         pullback(scores.astype(np.float32))
@@ -330,8 +327,8 @@ def test_gradients_that_do_not_fit(rng):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda x: cossim.cosine_similarity_vjp(x, x[:3]), ValueError, r"do not broadcast"),
-        (lambda x: cossim.cosine_similarity_vjp(x, x, 2), np.exceptions.AxisError, r"dim 2 is out of range"),
+        (lambda x: cossim.cosine_similarity_vjp(x, x[:3]), ValueError, r"x1: shape \(4, 3\).*x2: shape \(3, 3\)"),
+        (lambda x: cossim.cosine_similarity_vjp(x, x, 2), np.exceptions.AxisError, r"dim 2\b"),
         (lambda x: cossim.cosine_similarity_vjp(x, x, 1.5), TypeError, r"dim"),
         (lambda x: cossim.cosine_similarity_vjp(x, x, 1, -1), ValueError, r"eps"),
         (lambda x: cossim.cosine_similarity_vjp(x * 1j, x), TypeError, r"cosine_similarity_vjp\(\).*x1"),

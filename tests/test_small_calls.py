@@ -41,20 +41,17 @@ def test_special_values(dtype, eps):
 
 def test_what_is_wrong_is_told_as_ever():
     x = np.ones(3)
-    with pytest.raises(IndexError, match="dim 1 is out of range"):
-        cossim.cosine_similarity(x, x)
-    with pytest.raises(IndexError, match="dim -2"):
-        cossim.cosine_similarity(x, x, -2)
-    with pytest.raises(IndexError, match="out of range"):
-        cossim.cosine_similarity(x, x, 2**70)
-    with pytest.raises(TypeError, match="dim must be an integer"):
-        cossim.cosine_similarity(x, x, 0.0)
-    with pytest.raises(TypeError, match="dim must be an integer"):
-        cossim.cosine_similarity(x, x, True)
-    with pytest.raises(ValueError, match="do not broadcast"):
-        cossim.cosine_similarity(x, np.ones(4), 0)
-    with pytest.raises(ValueError, match="eps must be a number >= 0"):
-        cossim.cosine_similarity(x, x, 0, -1.0)
+    for given, error, words in (
+        ((x, x), IndexError, "dim 1 "),
+        ((x, x, -2), IndexError, "dim -2 "),
+        ((x, x, 2**70), IndexError, r"dim\b(?!.*\d{4})"),
+        ((x, x, 0.0), TypeError, r"dim\b.*\bfloat\b"),
+        ((x, x, True), TypeError, r"dim\b.*\bbool\b"),
+        ((x, np.ones(4), 0), ValueError, r".*x1: shape \(3,\).*x2: shape \(4,\)"),
+        ((x, x, 0, -1.0), ValueError, r"eps\b.*-1"),
+    ):
+        with pytest.raises(error, match=r"^cosine_similarity\(\): " + words):
+            cossim.cosine_similarity(*given)
     assert cossim.cosine_similarity(x, x, np.int64(0)) == 1
     assert cossim.cosine_similarity(x, np.ones(1), 0) == pytest.approx(1)
     assert cossim.cosine_similarity(x[:0], x[:0], 0) == 0

@@ -70,9 +70,9 @@ BAD_COUNTS = [(n, ValueError) for n in (0, -1, 2**40)] + [(n, TypeError) for n i
 @pytest.mark.parametrize(("n", "error"), BAD_COUNTS)
 def test_bad_counts_change_nothing(n, error):
     before = cossim.get_num_threads()
-    with pytest.raises(error, match=r"\bn must be"):
+    with pytest.raises(error, match=r"set_num_threads\(\): n\b"):
         cossim.set_num_threads(n)
-    with pytest.raises(error, match=r"\bn must be"), cossim.threads(n):
+    with pytest.raises(error, match=r"set_num_threads\(\): n\b"), cossim.threads(n):
         pytest.fail("the block must not run")
     assert cossim.get_num_threads() == before
 
@@ -301,7 +301,7 @@ def test_bad_environment_is_an_error_at_import(value):
     environment = {**os.environ, "COSSIM_NUM_THREADS": value}
     done = subprocess.run([sys.executable, "-c", "import cossim"], capture_output=True, text=True, env=environment)
     assert done.returncode == 1
-    assert f"ImportError: COSSIM_NUM_THREADS={value} must be" in done.stderr
+    assert f"ImportError: COSSIM_NUM_THREADS={value} " in done.stderr
 
 
 # ---- threadpoolctl ----
@@ -397,8 +397,3 @@ def test_config_of_each_instruction_set():
     code = "import cossim; c = cossim.show_config('dicts')['instruction set']; print(c['in use'], c['COSSIM_ISA'])"
     for isa in cossim.show_config(mode="dicts")["instruction set"]["available"]:
         assert python(code, COSSIM_ISA=isa) == f"{isa} {isa}"
-
-
-def test_config_of_another_mode():
-    with pytest.raises(ValueError, match="mode must be 'stdout' or 'dicts', not 'json'"):
-        cossim.show_config(mode="json")

@@ -250,50 +250,37 @@ def test_progress_needs_tqdm(images, monkeypatch):
         simclr.train(images, 1, progress=True)
 
 
-# ---- what is refused ----
+# ---- what is refused, and more in test_messages.py ----
 
 GOOD = np.random.default_rng(0).random((4, 1, 28, 28), dtype=np.float32)
-BROKEN = GOOD.copy()
-BROKEN[1, 0, 2, 3:5] = np.nan, np.inf
 
 
 @pytest.mark.parametrize(
     ("images", "options", "error", "words"),
     [
-        (GOOD[0, 0], {}, ValueError, r"images must have shape \(N, C, H, W\) or \(N, H, W\), not \(28, 28\)"),
-        (GOOD[:, :, :0], {}, ValueError, r"not \(4, 1, 0, 28\)"),
-        (GOOD[:1], {}, ValueError, "two images are the least"),
-        (GOOD[:0], {}, ValueError, "two images are the least"),
+        (GOOD[:, :, :0], {}, ValueError, r"\(4, 1, 0, 28\)"),
+        (GOOD[:0], {}, ValueError, r"\bimages\b.*\b0$"),
         (GOOD[..., :20], {}, ValueError, r"Encoder\(\)"),
-        (np.ones((4, 1, 28, 28), np.uint8), {}, TypeError, "float32 or float64, not uint8: pixels from 0 to 255"),
-        (GOOD.astype(np.float16), {}, TypeError, "not float16"),
-        (GOOD.astype(complex), {}, TypeError, r"train\(\): images must hold real numbers.*complex"),
-        (np.ma.masked_less(GOOD, 0.5), {}, TypeError, r"train\(\): images is a masked array"),
-        (BROKEN, {}, ValueError, r"2 numbers in images of shape \(4, 1, 28, 28\) are NaN or infinite"),
-        (GOOD, {"epochs": -1}, ValueError, "epochs must be at least 0, not -1"),
-        (GOOD, {"epochs": 1.5}, TypeError, "epochs must be an integer, not float"),
-        (GOOD, {"epochs": True}, TypeError, "epochs must be an integer, not bool"),
-        (GOOD, {"batch_size": 1}, ValueError, "batch_size must be at least 2, not 1"),
-        (GOOD, {"batch_size": "many"}, TypeError, "batch_size must be an integer"),
-        (GOOD, {"seed": -1}, ValueError, "seed must be at least 0, not -1"),
-        (GOOD, {"seed": None}, TypeError, "seed must be an integer, not None"),
+        (GOOD.astype(np.float16), {}, TypeError, "images.*float16"),
+        (GOOD.astype(complex), {}, TypeError, r"train\(\): images\b.*\breal\b.*complex"),
+        (np.ma.masked_less(GOOD, 0.5), {}, TypeError, r"train\(\): images\b.*\bmasked\b"),
+        (GOOD, {"epochs": 1.5}, TypeError, "epochs.*float"),
+        (GOOD, {"epochs": True}, TypeError, "epochs.*bool"),
+        (GOOD, {"batch_size": 1}, ValueError, "batch_size.* 2.* 1$"),
+        (GOOD, {"batch_size": "many"}, TypeError, "batch_size.*str"),
+        (GOOD, {"seed": -1}, ValueError, "seed.* 0.* -1$"),
         (GOOD, {"temperature": 0}, ValueError, "temperature"),
-        (GOOD, {"temperature": np.nan, "epochs": 0}, ValueError, r"train\(\): temperature must be above 0 and finite"),
-        (GOOD, {"temperature": 10**400}, ValueError, r"train\(\): temperature must be a number that fits a float64"),
-        (GOOD, {"temperature": "0.1"}, TypeError, r"train\(\): temperature must be a number, not str"),
-        (GOOD, {"temperature": True}, TypeError, r"train\(\): temperature must be a number, not True"),
-        (GOOD, {"lr": -1}, ValueError, "lr must be a finite number from 0, not -1"),
-        (GOOD, {"optimizer": "lbfgs"}, ValueError, "optimizer must be 'adam', 'sgd' or a callable, not 'lbfgs'"),
-        (GOOD, {"encoder": abs}, TypeError, "encoder must be a Module, not builtin_function_or_method"),
-        (GOOD, {"encoder": nn.ReLU()}, ValueError, "no parameters"),
+        (GOOD, {"temperature": np.nan, "epochs": 0}, ValueError, r"train\(\): temperature\b.*\bnan$"),
+        (GOOD, {"temperature": 10**400}, ValueError, r"train\(\): temperature\b.*\bfloat64\b"),
+        (GOOD, {"temperature": "0.1"}, TypeError, r"train\(\): temperature\b.*\bstr$"),
+        (GOOD, {"temperature": True}, TypeError, r"train\(\): temperature\b.*\bTrue$"),
+        (GOOD, {"lr": -1}, ValueError, "lr.* -1"),
+        (GOOD, {"encoder": nn.ReLU()}, ValueError, "parameters"),
         (GOOD, {"encoder": simclr.Encoder(dtype=np.float64)}, TypeError, "float64"),
-        (GOOD, {"augment": "strong"}, TypeError, "augment must be a dict of augment's keywords or a callable, not str"),
-        (GOOD, {"augment": lambda x, rng: x[1:]}, ValueError, r"views must be float32 of shape .*, not float32 of"),
-        (GOOD, {"augment": lambda x, rng: x.astype(float)}, ValueError, "not float64 of shape"),
-        (GOOD, {"augment": lambda x, rng: None}, ValueError, "not NoneType"),
-        (GOOD, {"progress": "yes"}, TypeError, "progress must be"),
+        (GOOD, {"augment": lambda x, rng: x.astype(float)}, ValueError, r"views\b.*\bfloat32\b.*\bfloat64\b"),
+        (GOOD, {"progress": "yes"}, TypeError, "progress.*str"),
         (GOOD, {"checkpoint": 3}, TypeError, "int"),
-        (GOOD, {"checkpoint": "x.pt"}, ValueError, r"must end in \.npz or \.safetensors"),
+        (GOOD, {"checkpoint": "x.pt"}, ValueError, r"x\.pt\b.*\.npz\b.*\.safetensors\b"),
         (GOOD, {"checkpoint": "no/such/x.npz"}, FileNotFoundError, r"no/such/x\.npz"),
     ],
 )
@@ -313,10 +300,9 @@ def test_a_loss_that_is_not_finite(images, tmp_path):
         calls.append(1)
         return another(images, rng) if len(calls) <= 4 else np.full_like(images, np.nan)
 
-    message = r"^train\(\): the loss of step 1 of 2 in epoch 2 is nan: try a smaller lr or a larger temperature$"
     path = tmp_path / "x.npz"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=r"^train\(\): .*\bloss\b.*\bstep 1 of 2\b.*\bepoch 2\b.*\bnan\b"):
         simclr.train(images, 3, 11, augment=views, checkpoint=path)
     assert len(nn.load_weights(path)["losses"]) == 2
-    with pytest.raises(ValueError, match="the loss of step"):
+    with pytest.raises(ValueError, match=r"^train\(\): .*\bloss\b.*\bstep\b"):
         simclr.train(images, 50, 11, lr=1e30)
