@@ -267,48 +267,21 @@ class Trap:
         return pytest.fail, ("the pickle was loaded",)
 
 
-def npz_bytes():
-    file = io.BytesIO()
-    np.savez(file, np.zeros((2, 8)))
-    return file.getvalue()
-
-
 GOOD = npy_bytes(np.zeros((2, 8)))
-BAD_INPUTS = {
-    "text": (b"1 2 3\n", r"no \.npy file: it begins with 31 20 32 20 33 0a; save the array with numpy\.save"),
-    "empty": (b"", r"no \.npy file: it begins with nothing; save the array with numpy\.save"),
-    "pickle": (pickle.dumps([1.0]), r"no \.npy file: it begins with 80 0"),
-    "pickle with code": (pickle.dumps(Trap()), r"no \.npy file: it begins with 80 0"),
-    "npz": (
-        npz_bytes(),
-        r"an archive such as \.npz, where a single array, \.npy, is needed: save one .* with numpy\.save",
-    ),
-    "gzip": (gzip.compress(npy_bytes(np.zeros((2, 8)))), r"a gzip file, where a \.npy file is needed: unpack it first"),
-    "object": (npy_bytes(np.array([[Trap()]]), allow_pickle=True), "the elements must be real numbers .*, not object"),
-    "complex": (npy_bytes(np.zeros((2, 8), complex)), "the elements must be real numbers .*, not complex128"),
-    "text array": (npy_bytes(np.full((2, 8), "x")), "the elements must be real numbers .*, not <U1"),
-    "records": (npy_bytes(np.zeros((2, 8), [("a", "f4")])), "the elements must be real numbers .*, not .*'a'"),
-    "bfloat16": (npy_bytes(np.zeros((2, 8), "V2")), r".*not \|V2, which is what NumPy makes of bfloat16: save it as f"),
-    "1-d": (
-        npy_bytes(np.zeros(8)),
-        r"an array of shape \(8,\), where rows of vectors, shape \(N, D\), are needed: save a .* as x\[None\]",
-    ),
-    "3-d": (npy_bytes(np.zeros((2, 2, 2))), r"an array of shape \(2, 2, 2\), where rows"),
-    "truncated": (GOOD[:-1], r"truncated: shape \(2, 8\) takes 128 bytes after the header, found 127"),
+BAD_INPUTS = {  # and more in test_messages.py
+    "pickle": (pickle.dumps([1.0]), r"\.npy\b.* 80 0"),
+    "pickle with code": (pickle.dumps(Trap()), r"\.npy\b.* 80 0"),
+    "object": (npy_bytes(np.array([[Trap()]]), allow_pickle=True), r"\breal\b.*\bobject"),
+    "text array": (npy_bytes(np.full((2, 8), "x")), r"\breal\b.*<U1"),
+    "records": (npy_bytes(np.zeros((2, 8), [("a", "f4")])), r"\breal\b.*'a'"),
+    "3-d": (npy_bytes(np.zeros((2, 2, 2))), r"\(2, 2, 2\).*\brows\b"),
     "cut in the header": (GOOD[:50], "EOF: reading array header"),
-    "cut in the first bytes": (GOOD[:7], r"a \.npy file of an unknown version, or a damaged one"),
-    "version": (b"\x93NUMPY\7\0" + GOOD[8:], r"a \.npy file of an unknown version, or a damaged one"),
+    "cut in the first bytes": (GOOD[:7], r"\bversion\b.*\bdamaged\b"),
     "damaged header": (GOOD.replace(b"descr", b"descx"), "Header does not contain the correct keys"),
-    "header that does not end": (GOOD.replace(b", }", b",  "), "its header is damaged"),
-    "header of names": (GOOD.replace(b"False", b"Flase"), "its header is damaged"),
-    "header of unequal keys": (GOOD.replace(b"'descr'", b"1234567"), "its header is damaged"),
-    "dtype of one part": (GOOD.replace(b"'<f8', 'fortran", b"('f8',),'fortran"), "its header is damaged"),
-    "size below 0": (GOOD.replace(b"(2, 8)", b"(-2,8)"), r"a size below 0 in shape \(-2, 8\)"),
-    "sizes beyond 64 bits": (
-        GOOD.replace(b"(2, 8), }" + b" " * 20, b"(0, 99999999999999999999), } "),
-        r"no array has the shape \(0, 9+\)",
-    ),
-    "dims that differ": (npy_bytes(np.zeros((2, 7))), None),
+    "header that does not end": (GOOD.replace(b", }", b",  "), r"\bheader\b[^:]*$"),
+    "header of names": (GOOD.replace(b"False", b"Flase"), r"\bheader\b[^:]*$"),
+    "header of unequal keys": (GOOD.replace(b"'descr'", b"1234567"), r"\bheader\b[^:]*$"),
+    "dtype of one part": (GOOD.replace(b"'<f8', 'fortran", b"('f8',),'fortran"), r"\bheader\b[^:]*$"),
 }
 
 
@@ -318,10 +291,7 @@ def test_files_of_no_use(folder, kind, capsys):
     (folder / "bad.npy").write_bytes(data)
     assert main(["topk", "queries.npy", "bad.npy", "-k", "1", "-o", "hits.npz"]) == 1
     printed = capsys.readouterr()
-    if message is None:
-        assert printed.err == "cossim: rows of queries.npy have 8 elements, rows of bad.npy 7\n"
-    else:
-        assert re.fullmatch(rf"cossim: bad\.npy: {message}.*\n", printed.err), printed.err
+    assert re.fullmatch(rf"cossim: bad\.npy: .*{message}.*\n", printed.err), printed.err
     assert printed.out == ""
     assert names(folder) == sorted([*INPUTS, "bad.npy"])
 
@@ -335,15 +305,15 @@ def test_files_that_cannot_be_opened(folder, path, message, capsys):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("topk queries.npy corpus.npy -k 0", r"topk\(\): k must be from 1 to 60, .*, not 0"),
-        ("topk queries.npy corpus.npy -k -1", r"topk\(\): k must be from 1 to 60, .*, not -1"),
-        ("topk queries.npy corpus.npy -k 61", r"topk\(\): k must be from 1 to 60, .*, not 61"),
-        ("topk queries.npy -k 5", r"topk\(\): k must be from 1 to 4, .*, not 5"),
-        ("topk queries.npy -k 1 --eps -1", r".*\(\): eps must be a number >= 0, not -1.*"),
-        ("topk queries.npy -k 1 --eps nan", r".*\(\): eps must be a number >= 0, not nan"),
-        ("pairs corpus.npy --threshold 1.01", r"pairs_above\(\): threshold must be in \[-1, 1\].*, not 1\.01"),
-        ("pairs corpus.npy --threshold nan", r"pairs_above\(\): threshold must be in \[-1, 1\].*, not nan"),
-        ("pairs corpus.npy --threshold -1 --max-pairs 9", r"pairs_above\(\): 1770 pairs reach -1\.0, more than .*9"),
+        ("topk queries.npy corpus.npy -k 0", r"topk\(\): k\b.*\b1\b.*\b60\b.* 0"),
+        ("topk queries.npy corpus.npy -k -1", r"topk\(\): k\b.*\b1\b.*\b60\b.* -1"),
+        ("topk queries.npy corpus.npy -k 61", r"topk\(\): k\b.*\b1\b.*\b60\b.* 61"),
+        ("topk queries.npy -k 5", r"topk\(\): k\b.*\b1\b.*\b4\b.* 5"),
+        ("topk queries.npy -k 1 --eps -1", r".*\(\): eps\b.* -1.*"),
+        ("topk queries.npy -k 1 --eps nan", r".*\(\): eps\b.*\bnan"),
+        ("pairs corpus.npy --threshold 1.01", r"pairs_above\(\): threshold\b.*\[-1, 1\].* 1\.01"),
+        ("pairs corpus.npy --threshold nan", r"pairs_above\(\): threshold\b.*\[-1, 1\].* nan"),
+        ("pairs corpus.npy --threshold -1 --max-pairs 9", r"pairs_above\(\): 1770\b.* -1\.0\b.*9"),
     ],
 )
 def test_numbers_out_of_range(folder, command, message, capsys):
@@ -356,23 +326,17 @@ def test_numbers_out_of_range(folder, command, message, capsys):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("topk", "the following arguments are required: QUERIES, -k"),
-        ("topk queries.npy corpus.npy more.npy -k 1", "unrecognized arguments: more.npy"),
-        ("topk queries.npy -k x", "argument -k: invalid int value: 'x'"),
-        ("topk queries.npy -k 9223372036854775808", "argument -k: 9223372036854775808 has more than 64 bits"),
-        ("topk queries.npy -k 1 --threads 0", "argument --threads: 0 is not at least 1"),
-        ("topk queries.npy -k 1 --memory 1X", "argument --memory: '1X' is no amount of memory"),
-        ("topk queries.npy -k 1 --memory 1e9", "argument --memory: '1e9' is no amount of memory"),
-        ("topk queries.npy -k 1 --memory=-1", "argument --memory: '-1' is no amount of memory"),
-        ("topk queries.npy -k 1 --memory 0", "argument --memory: '0' is not from 1 to 9223372036854775807 bytes"),
-        ("topk queries.npy -k 1 --memory 9999999T", "argument --memory: '9999999T' is not from 1 to"),
-        ("topk queries.npy -k 1 -o hits", "argument -o/--output: 'hits' has none of the suffixes .npz, .csv, .parquet"),
-        ("topk queries.npy -k 1 -o hits.npy", "argument -o/--output: 'hits.npy' has none of the suffixes"),
-        ("topk queries.npy -k 1 -o .csv", "argument -o/--output: '.csv' has none of the suffixes"),
-        ("pairs corpus.npy", "the following arguments are required: --threshold"),
-        ("pairs corpus.npy --threshold high", "argument --threshold: invalid float value: 'high'"),
-        ("pairs corpus.npy queries.npy --threshold 1 --groups", "argument --groups: not allowed with OTHER"),
-        ("pairs corpus.npy --threshold 1 --groups --max-pairs 5", "argument --groups: not allowed with OTHER or"),
+        ("topk", "required: QUERIES, -k"),
+        ("topk queries.npy corpus.npy more.npy -k 1", "more.npy"),
+        ("topk queries.npy -k x", "argument -k: "),
+        ("topk queries.npy -k 1 --memory 1e9", "argument --memory: '1e9' "),
+        ("topk queries.npy -k 1 --memory=-1", "argument --memory: '-1' "),
+        ("topk queries.npy -k 1 --memory 9999999T", "argument --memory: '9999999T' "),
+        ("topk queries.npy -k 1 -o hits.npy", "argument -o/--output: 'hits.npy' "),
+        ("topk queries.npy -k 1 -o .csv", "argument -o/--output: '.csv' "),
+        ("pairs corpus.npy", "required: --threshold"),
+        ("pairs corpus.npy --threshold high", "argument --threshold: "),
+        ("pairs corpus.npy --threshold 1 --groups --max-pairs 5", "argument --groups: "),
     ],
 )
 def test_unusable_arguments(folder, command, message, capsys):
@@ -381,8 +345,7 @@ def test_unusable_arguments(folder, command, message, capsys):
     assert stopped.value.code == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert f"cossim {command.split()[0]}: error: {message}" in printed.err or "unrecognized" in message
-    assert message in printed.err
+    assert re.search(f"^cossim( {command.split()[0]})?: error: .*{re.escape(message)}", printed.err, re.M)
 
 
 @pytest.fixture
@@ -404,8 +367,8 @@ def refused(capsys, output):
     [
         ("no/such/folder/hits.npz", "No such file or directory"),
         ("queries.npy/hits.npz", "Not a directory"),
-        ("folder.npz", "something else than a file is there"),
-        ("pipe.csv", "something else than a file is there"),
+        ("folder.npz", "file"),
+        ("pipe.csv", "file"),
         (f"{'x' * 300}.csv", "File name too long"),
     ],
 )
@@ -413,7 +376,7 @@ def test_results_that_could_not_be_written_are_refused_at_once(folder, no_search
     (folder / "folder.npz").mkdir()
     os.mkfifo("pipe.csv")
     before = names(folder)
-    assert refused(capsys, output) == f"cossim: {output}: no file can be written there: {reason}\n"
+    assert re.fullmatch(rf"cossim: {re.escape(output)}: .*: .*\b{reason}\b.*\n", refused(capsys, output))
     assert names(folder) == before
 
 
@@ -425,17 +388,16 @@ def test_write_protection_is_kept(folder, no_search, capsys):
     os.mkdir("locked")
     os.chmod("locked", 0o555)
     error = refused(capsys, "/proc/hits.npz" if root else "locked/hits.npz")
-    assert re.fullmatch(r"cossim: .*hits\.npz: no file can be written there: .*\n", error)
+    assert re.fullmatch(r"cossim: .*hits\.npz: .*\n", error)
     if not root:
         (folder / "hits.npz").write_bytes(b"old")
         os.chmod("hits.npz", 0o444)
-        assert "the file there is write-protected" in refused(capsys, "hits.npz")
+        assert "write-protected" in refused(capsys, "hits.npz")
 
 
 def test_parquet_without_pyarrow(folder, no_search, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    message = "cossim: hits.parquet: .parquet needs pyarrow: pip install 'cossim-c[parquet]'\n"
-    assert refused(capsys, "hits.parquet") == message
+    assert re.fullmatch(r"cossim: hits\.parquet: .*'cossim-c\[parquet\]'\n", refused(capsys, "hits.parquet"))
     assert names(folder) == INPUTS
 
 

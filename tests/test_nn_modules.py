@@ -1,7 +1,6 @@
 """Layers as objects: torch's arguments, reprs, initial ranges and keys; weights from dicts and files."""
 
 import io
-import json
 import pickle
 import re
 import tracemalloc
@@ -11,7 +10,7 @@ from collections import OrderedDict
 import ml_dtypes
 import numpy as np
 import pytest
-from conftest import SAFETENSORS, SUFFIXES
+from conftest import SUFFIXES
 from oracle import torch
 
 from cossim import nn, simclr
@@ -184,18 +183,11 @@ def test_files_that_are_none(tmp_path):
     layer = nn.Linear(2, 2)
     with pytest.raises(FileNotFoundError):
         layer.load_state_dict(tmp_path / "none.npz")
-    np.save(tmp_path / "array.npy", np.ones(3))
-    (tmp_path / "array.npy").rename(tmp_path / "array.npz")
-    with pytest.raises(ValueError, match=r"array\.npz.*\bsingle\b"):
-        layer.load_state_dict(tmp_path / "array.npz")
     np.savez(tmp_path / "objects.npz", weight=np.array([{}], object))
     with pytest.raises(ValueError, match="objects.npz"):
         layer.load_state_dict(tmp_path / "objects.npz")
     with pytest.raises(ValueError, match=r"\.npz\b.*\.safetensors\b"):
         layer.load_state_dict(tmp_path / "weights.bin")
-    np.savez(tmp_path / "complex.npz", weight=np.ones((2, 2), complex))
-    with pytest.raises(ValueError, match=r"complex\.npz: load_state_dict\(\): weight\b"):
-        layer.load_state_dict(tmp_path / "complex.npz")
     with pytest.raises(TypeError, match="int"):
         layer.load_state_dict(3)
 
@@ -263,16 +255,6 @@ def test_a_failed_save_leaves_the_old_file(tmp_path):
     with pytest.raises(ValueError, match=r"\.npz\b.*\.safetensors\b"):
         nn.save_weights(tmp_path / "weights.txt", {"a": np.ones(3)})
     assert [p.name for p in tmp_path.iterdir()] == ["weights.npz"]
-
-
-@pytest.mark.skipif(not SAFETENSORS, reason="needs safetensors")
-def test_numbers_that_numpy_does_not_have(tmp_path):
-    """A whole file, which is not called a damaged one."""
-    header = json.dumps({"w": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}).encode()
-    path = tmp_path / "weights.safetensors"
-    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
-    with pytest.raises(ValueError, match=r"weights\.safetensors: .*\bBF16\b(?!.*damaged)"):
-        nn.load_weights(path)
 
 
 @pytest.mark.filterwarnings("error")

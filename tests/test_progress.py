@@ -34,14 +34,6 @@ def test_other_kinds(progress):
         pytest.fail("the block was run")
 
 
-def test_true_without_tqdm(monkeypatch):
-    for module in ("tqdm", "tqdm.auto"):
-        monkeypatch.setitem(sys.modules, module, None)
-    message = r"^topk\(\): progress=True\b.*\btqdm\b.*'cossim-c\[progress\]'$"
-    with pytest.raises(ModuleNotFoundError, match=message), reporting(True, "topk"):
-        pytest.fail("the block was run")
-
-
 def test_a_tqdm_that_lacks_what_it_needs(monkeypatch, tmp_path):
     """What is missing is told, not that tqdm is."""
     (tmp_path / "auto.py").write_text("import no_such_module")

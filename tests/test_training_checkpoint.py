@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -309,24 +310,23 @@ def refused(images, path, options=()):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"batch_size": 8}, "batch_size was 7, and is 8"),
-        ({"temperature": 0.2}, "temperature was 0.1, and is 0.2"),
-        ({"seed": 3}, "the encoder begins with other parameters; seed was 2, and is 3"),
-        ({"lr": 1e-3}, "optimizer was Adam(lr=0.002, "),
-        ({"optimizer": "sgd"}, "and is SGD(lr=0.002, "),
-        ({"encoder": simclr.Encoder(rng=7)}, "the encoder begins with other parameters"),
-        ({"augment": {"shift": 1}}, "augment was "),
-        ({"augment": max}, "and is builtins.max"),
-        ({"epochs": 3}, "it has 12 steps, and all epochs have 9"),
-        ({"batch_size": 8, "temperature": 0.2}, "batch_size was 7, and is 8; temperature was 0.1, and is 0.2"),
+        ({"batch_size": 8}, r"batch_size\b.*7.*8"),
+        ({"temperature": 0.2}, r"temperature\b.*0\.1.*0\.2"),
+        ({"seed": 3}, r"encoder\b.*\bparameters\b.*\bseed\b.*2.*3"),
+        ({"lr": 1e-3}, r"optimizer\b.*Adam\(lr=0\.002, .*Adam\(lr=0\.001, "),
+        ({"optimizer": "sgd"}, r"optimizer\b.*Adam\(.*SGD\(lr=0\.002, "),
+        ({"encoder": simclr.Encoder(rng=7)}, r"encoder\b.*\bparameters$"),
+        ({"augment": {"shift": 1}}, r"augment\b.*'shift', 2.*'shift', 1"),
+        ({"augment": max}, r"augment\b.*\bbuiltins\.max"),
+        ({"epochs": 3}, r"\b12 steps\b.*\b9\b"),
+        ({"batch_size": 8, "temperature": 0.2}, r"batch_size\b.*7.*8.*temperature\b.*0\.1.*0\.2"),
     ],
 )
 def test_other_settings(images, whole, tmp_path, options, words):
     path = tmp_path / "x.npz"
     path.write_bytes(whole[1][".npz"])
     message = refused(images, path, options)
-    assert message.startswith("a checkpoint of another training: ")
-    assert words in message
+    assert re.search(rf"\banother training\b.*\b{words}", message)
 
 
 def test_other_images(images, whole, tmp_path):
@@ -335,22 +335,15 @@ def test_other_images(images, whole, tmp_path):
     other = images.copy()
     other[-1, 0, -1, -1] = 0.5
     for others in (other, images[:21], images[::-1]):
-        assert refused(others, path) == "a checkpoint of another training: the images are others"
-    assert "the images are others; the encoder begins" in refused(images.astype(np.float64), path)
-
-
-def test_another_version(images, whole, tmp_path, monkeypatch):
-    path = tmp_path / "x.npz"
-    path.write_bytes(whole[1][".npz"])
-    monkeypatch.setattr(training, "VERSION", 2)
-    assert refused(images, path) == "a checkpoint of version 1, and this cossim reads version 2"
+        assert re.search(r"\banother training\b.*\bimages\b[^;]*$", refused(others, path))
+    assert re.search(r"\bimages\b.*\bencoder\b", refused(images.astype(np.float64), path))
 
 
 def test_damaged(images, whole, tmp_path, suffix):
     path, data = tmp_path / f"x{suffix}", whole[1][suffix]
     for cut in (0, 1, 100, len(data) // 2, len(data) - 1):
         path.write_bytes(data[:cut])
-        assert refused(images, path).startswith("damaged or no .")
+        assert refused(images, path).startswith("damaged")
     for place in range(len(data) // 40, len(data), len(data) // 13):
         path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
         assert "damaged" in refused(images, path)
@@ -359,9 +352,9 @@ def test_damaged(images, whole, tmp_path, suffix):
 def test_files_that_are_no_checkpoint(images, tmp_path, suffix):
     path = tmp_path / f"x{suffix}"
     nn.save_weights(path, simclr.Encoder(rng=0).state_dict())
-    assert refused(images, path) == "not a checkpoint of cossim.simclr.train"
+    assert "not a checkpoint" in refused(images, path)
     nn.save_weights(path, {"settings": np.frombuffer(b"[1]", np.uint8), "losses": np.zeros(3), "sha256": np.zeros(32)})
-    assert refused(images, path) == "not a checkpoint of cossim.simclr.train"
+    assert "not a checkpoint" in refused(images, path)
 
 
 @pytest.mark.parametrize(
