@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -99,7 +100,7 @@ def test_full_disk(folder, suffix):
     limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))"
     code, out, err = run("topk", "x.npy", "-k", "20", "-o", "hits" + suffix, prepare=limit)
     assert (code, out) == (1, "")
-    assert err == f"cossim: hits{suffix}: no file can be written there: File too large\n"
+    assert re.fullmatch(rf"cossim: hits\{suffix}: .*: File too large\n", err), err
     nothing_has_changed(folder)
 
 
@@ -116,7 +117,7 @@ def test_closed_stdout(folder):
     """As under >&-, which Python begins with None for."""
     closed = "sys.stdout = None"
     code, out, err = run("topk", "x.npy", "-k", "1", prepare=closed)
-    assert (code, out, err) == (1, "", "cossim: standard output: it is closed\n")
+    assert (code, out) == (1, "") and re.fullmatch(r"cossim: standard output: .*\bclosed\b.*\n", err), err
     assert run("topk", "x.npy", "-k", "1", "-o", "hits.csv", prepare=closed) == (0, "", "")
     assert (folder / "hits.csv").read_text().startswith("query,rank,index,value\n0,1,")
 

@@ -268,9 +268,9 @@ def test_stopped_and_gone_on(folder, number, code, steps):
 @pytest.mark.parametrize(
     ("arguments", "full"),
     [
-        ([*TRAIN, "-o", "old.npz"], "old.npz: no file can be written there: File too large"),
-        ([*TRAIN, "-o", "weights.npz", "--checkpoint", "c.npz"], "c.npz: File too large"),
-        ([*EMBED, "-o", "z.npy"], "z.npy: no file can be written there: File too large"),
+        ([*TRAIN, "-o", "old.npz"], r"old\.npz: .*: File too large"),
+        ([*TRAIN, "-o", "weights.npz", "--checkpoint", "c.npz"], r"c\.npz: File too large"),
+        ([*EMBED, "-o", "z.npy"], r"z\.npy: .*: File too large"),
     ],
 )
 def test_full_disk(folder, arguments, full):
@@ -278,5 +278,6 @@ def test_full_disk(folder, arguments, full):
     np.save("z.npy", np.zeros(3))
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))"
-    assert run(*arguments, prepare=limit) == (1, "", f"cossim: {full}\n")
+    code, out, err = run(*arguments, prepare=limit)
+    assert (code, out) == (1, "") and re.fullmatch(f"cossim: {full}\n", err), err
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
