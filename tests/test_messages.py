@@ -132,7 +132,8 @@ nn.Flatten(10**5000)(X) -> AxisError: Flatten(): dim (thousands of digits) is ou
 nn.Flatten(1.0)(X) -> TypeError: Flatten(): start_dim must be an integer, not float
 nn.ReLU().vjp(X)[1](X[0]) -> ValueError: relu_vjp(): dy must have the shape and dtype of the result (dy: shape (4,),
     dtype float64; y: shape (6, 4), dtype float64)
-nn.Sequential(OrderedDict(c=OneOfTheirs())).vjp(X) -> TypeError: Sequential.vjp(): layer 'c' has no vjp: OneOfTheirs
+nn.Sequential(OrderedDict(c=abs)).vjp(X) -> TypeError: Sequential.vjp(): layer 'c' has no vjp:
+    builtin_function_or_method
 nn.Sequential(OrderedDict(c=nn.Linear(4, 3)))(X) -> TypeError: layer 'c': linear(): x and weight must have the same
     dtype (x: shape (6, 4), dtype float64; weight: shape (3, 4), dtype float32; bias: shape (3,), dtype float32)
 simclr.Encoder()(np.zeros((2, 3, 28, 28), np.float32)) -> ValueError: Encoder(): images must have shape (N, 1, 28, 28),
@@ -174,7 +175,7 @@ nn.Adam({}) -> ValueError: Adam(): there are no parameters
 nn.Adam({3: np.ones(3)}) -> TypeError: Adam(): names of parameters must be str, not 3
 nn.Adam({"w": [1.0]}) -> TypeError: Adam(): w must be a NumPy array, not list
 nn.Adam({"w": np.ones(3, "i8")}) -> TypeError: Adam(): w must be float32 or float64, not int64
-nn.Adam({"w": READ_ONLY}) -> ValueError: Adam(): w is read-only, so it cannot be changed in place
+nn.Adam({"w": np.broadcast_to(1.0, 3)}) -> ValueError: Adam(): w is read-only, so it cannot be changed in place
 nn.Adam({"w": X, "b": X}) -> ValueError: Adam(): w and b are one and the same array
 nn.SGD(W, 0.1).step({}) -> ValueError: SGD.step(): w is missing
 nn.SGD(W, 0.1).step({"w": np.ones(2)}) -> ValueError: SGD.step(): w must have shape (3,), not (2,)
@@ -291,12 +292,6 @@ ROWS = [row for row in re.sub(r"\n +", " ", ROWS).splitlines() if row and not ro
 ROWS = [re.fullmatch(r"(.+?) -> (\w+): (.+)", row).groups() for row in ROWS]
 X, Y, W = np.ones((6, 4)), np.ones((5, 4)), {"w": np.ones(3)}
 P = np.random.default_rng(0).random((4, 1, 28, 28), np.float32)
-READ_ONLY = np.broadcast_to(1.0, 3)
-
-
-class OneOfTheirs(nn.Module):
-    def forward(self, x):
-        return x
 
 
 def make_files():
