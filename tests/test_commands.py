@@ -1,6 +1,5 @@
 """cossim topk and cossim pairs: what they find, print and write, what they refuse."""
 
-import gzip
 import io
 import os
 import pickle

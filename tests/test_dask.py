@@ -339,7 +339,11 @@ BAD = [  # and more in test_messages.py
     (lambda: dask_arrays.pairwise(X, eps=-1), ValueError, r"pairwise\(\): eps\b.* -1"),
     (lambda: cossim.pairwise(X, progress=True), TypeError, r"pairwise\(\): progress\b.*\bDask\b"),
     (lambda: dask_arrays.pairwise(da.ma.masked_less(X, 0)), TypeError, r"pairwise\(\): x\b.*\bmasked\b"),
-    (lambda: dask_arrays.pairwise(X, np.ma.masked_less(np.ones((5, 4)), 0)), TypeError, r"pairwise\(\): y\b.*\bmasked\b"),
+    (
+        lambda: dask_arrays.pairwise(X, np.ma.masked_less(np.ones((5, 4)), 0)),
+        TypeError,
+        r"pairwise\(\): y\b.*\bmasked\b",
+    ),
     (lambda: dask_arrays.vecdot(X, Y), ValueError, r"vecdot\(\).*\bx1\b.*\bx2\b.*x1: shape \(6, 4\)"),
     (lambda: dask_arrays.vecdot(X, X, 2), IndexError, r"vecdot\(\): dim 2\b.*\b2\b"),
     (lambda: dask_arrays.vecdot(X, X, 1.0), TypeError, r"vecdot\(\): dim\b.*\bfloat\b"),

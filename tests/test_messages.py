@@ -20,8 +20,10 @@ from test_demo import npy_bytes
 from test_index_file_damage import BODY, entry, forge, with_arrays
 
 import cossim
-from cossim import _dask, _images, _index_file, nn, simclr
+from cossim import nn, simclr
 from cossim.__main__ import main
+from cossim.cli import image_files
+from cossim.search import dask_arrays, index_file
 
 ROWS = r"""
 # ---- vectors ----
@@ -72,28 +74,26 @@ pairs_above(X, "0.5") -> TypeError: pairs_above(): threshold must be a number, n
 pairs_above(X, 0.5, max_pairs=2) -> ValueError: pairs_above(): 15 pairs reach 0.5, more than max_pairs=2
 pairs_above(X, 0.5, max_pairs=-1) -> ValueError: pairs_above(): max_pairs must be at least 0, not -1
 pairs_above(X, 0.5, max_pairs=1.5) -> TypeError: pairs_above(): max_pairs must be an integer or None, not float
-(x := np.eye(6), i := Index(x), x.resize((4, 6), refcheck=False), i.topk(np.ones((1, 6)), 2)) -> ValueError:
-    Index.topk(): the corpus has been changed since the index was made (corpus: shape (4, 6), dtype float64)
 topk(X, Y, 1, progress=True) -> ModuleNotFoundError: topk(): progress=True draws a bar with tqdm: pip install
     'cossim-c[progress]'
-_dask.topk(DX, DX, 2, progress=True) -> TypeError: topk(): progress cannot be used with Dask arrays:
+lazy.topk(DX, DX, 2, progress=True) -> TypeError: topk(): progress cannot be used with Dask arrays:
     dask.diagnostics.ProgressBar or the dashboard shows it
-_dask.pairwise(DX, out=np.ones((6, 6))) -> TypeError: pairwise(): out cannot be used with Dask arrays, whose results are
-    lazy: dask.array.store fills an array
-_dask.pairwise(DX[DX[:, 0] > 0]) -> ValueError: pairwise(): x has chunks of unknown size: call x.compute_chunk_sizes()
-    first
-_dask.pairwise(dask.delayed(len)(1)) -> TypeError: pairwise(): x must be a dask.array.Array, not Delayed
+lazy.pairwise(DX, out=np.ones((6, 6))) -> TypeError: pairwise(): out cannot be used with Dask arrays, whose results
+    are lazy: dask.array.store fills an array
+lazy.pairwise(DX[DX[:, 0] > 0]) -> ValueError: pairwise(): x has chunks of unknown size: call
+    x.compute_chunk_sizes() first
+lazy.pairwise(dask.delayed(len)(1)) -> TypeError: pairwise(): x must be a dask.array.Array, not Delayed
 # ---- index files ----
 Index.load("other.index") -> ValueError: Index.load(): other.index holds other arrays than those of an index
 Index.load("flat.npy") -> ValueError: 'flat.npy': not an index file of cossim but a .npy file
 Index.load("X.npz") -> ValueError: 'X.npz': not an index file of cossim but a .npz or other .zip file
 Index.load("empty.npy") -> ValueError: 'empty.npy': not an index file of cossim but an empty one
 Index.load("text.npy") -> ValueError: 'text.npy': not an index file of cossim, by its first bytes
-_index_file.write("new", {}, {"x": [1, 2]}) -> TypeError: array 'x' must be a NumPy array, not list
-_index_file.write("new", {}, {"x": np.zeros(2, complex)}) -> TypeError: array 'x' has dtype complex128, which an index
+index_file.write("new", {}, {"x": [1, 2]}) -> TypeError: array 'x' must be a NumPy array, not list
+index_file.write("new", {}, {"x": np.zeros(2, complex)}) -> TypeError: array 'x' has dtype complex128, which an index
     file cannot hold
-_index_file.write("new", {}, {1: X}) -> TypeError: names of arrays must be str, not 1
-_index_file.write("/dev/null", {}, {}) -> ValueError: '/dev/null': not a regular file, so nothing is written there
+index_file.write("new", {}, {1: X}) -> TypeError: names of arrays must be str, not 1
+index_file.write("/dev/null", {}, {}) -> ValueError: '/dev/null': not a regular file, so nothing is written there
 forged(with_arrays(), bytes(8)) -> ValueError: 'forged': damaged: a header of 28 bytes at 72
 forged(with_arrays(), offset=2**40) -> ValueError: 'forged': cut off: 92 bytes of 1099511627804
 forged(with_arrays(), length=2) -> ValueError: 'forged': 26 bytes too long: 92 bytes, not 66
@@ -106,7 +106,7 @@ forged(with_arrays(), version=2) -> ValueError: 'forged': version 2 of the forma
     newer cossim is needed
 forged(with_arrays(entry(dtype="bool", shape=[64], crc32=[zlib.crc32(b"\2" * 64)])), b"\2" * 64) -> ValueError:
     'forged': damaged: array 'x' of bool holds other bytes than 0 and 1
-(hide("ml_dtypes"), _index_file.read("bfloat16.index")) -> ImportError: 'bfloat16.index' holds bfloat16, which needs
+(hide("ml_dtypes"), index_file.read("bfloat16.index")) -> ImportError: 'bfloat16.index' holds bfloat16, which needs
     ml_dtypes: pip install ml_dtypes
 # ---- layers ----
 cossim._core.relu(np.array(1.0), np.array(1.0)) -> ValueError: relu(): arrays that do not fit together; call it through
@@ -239,27 +239,29 @@ simclr.train(P, 1, 2, seed=2, checkpoint="trained.npz") -> ValueError: trained.n
 (monkeypatch.setattr(simclr.training, "VERSION", 2), simclr.train(P, checkpoint="trained.npz")) -> ValueError:
     trained.npz: a checkpoint of version 1, and this cossim reads version 2
 # ---- files of images ----
-_images.read_images("text.npy") -> ValueError: text.npy: neither an idx nor a .npy file: it begins with 31 20 32 20
-_images.read_images("flat.npy") -> ValueError: flat.npy: images must have shape (N, 28, 28), (N, 1, 28, 28) or (N, 784),
-    not (5,)
-_images.read_images("idx13.npy") -> ValueError: idx13.npy: idx elements of type 0x0d, where images have unsigned bytes,
-    0x08
-_images.read_images("long.npy") -> ValueError: long.npy: too long: shape (1, 28, 28) takes 784 bytes after the header,
-    found more than 784
-_images.read_images("complex.npy") -> ValueError: complex.npy: images must be real numbers, not complex128
-_images.read_images("nan.npy") -> ValueError: nan.npy: 784 numbers are NaN or infinite in float32
+image_files.read_images("text.npy") -> ValueError: text.npy: neither an idx nor a .npy file: it begins with 31 20 32 20
+image_files.read_images("flat.npy") -> ValueError: flat.npy: images must have shape (N, 28, 28), (N, 1, 28, 28) or
+    (N, 784), not (5,)
+image_files.read_images("idx13.npy") -> ValueError: idx13.npy: idx elements of type 0x0d, where images have unsigned
+    bytes, 0x08
+image_files.read_images("long.npy") -> ValueError: long.npy: too long: shape (1, 28, 28) takes 784 bytes after the
+    header, found more
+image_files.read_images("complex.npy") -> ValueError: complex.npy: images must be real numbers, not complex128
+image_files.read_images("nan.npy") -> ValueError: nan.npy: 784 numbers are NaN or infinite in float32
 # ---- the command line ----
 cossim demo --images none.npy --no-plot -> 1: cossim: none.npy: no images in it
-cossim topk X.npy text.npy -k 1 -o hits.npz -> 1: cossim: text.npy: no .npy file: it begins with 31 20 32 20 33 0a
-cossim topk X.npy empty.npy -k 1 -o hits.npz -> 1: cossim: empty.npy: no .npy file: it begins with nothing
+cossim topk X.npy text.npy -k 1 -o hits.npz -> 1: cossim: text.npy: no .npy file: it begins with 31 20 32 20 33 0a;
+    save the array with numpy.save
+cossim topk X.npy empty.npy -k 1 -o hits.npz -> 1: cossim: empty.npy: no .npy file: it begins with nothing; save
+    the array with numpy.save
 cossim topk X.npy X.npz -k 1 -o hits.npz -> 1: cossim: X.npz: an archive such as .npz, where a single array, .npy, is
-    needed
+    needed: save one array of it with numpy.save
 cossim topk X.npy complex.npy -k 1 -o hits.npz -> 1: cossim: complex.npy: the elements must be real numbers of at most
     64 bits, not complex128
 cossim topk X.npy bfloat16.npy -k 1 -o hits.npz -> 1: cossim: bfloat16.npy: the elements must be real numbers of at most
     64 bits, not |V2, which is what NumPy makes of bfloat16: save it as float32
 cossim topk X.npy flat.npy -k 1 -o hits.npz -> 1: cossim: flat.npy: an array of shape (5,), where rows of vectors, shape
-    (N, D), are needed
+    (N, D), are needed: save a single vector as x[None]
 cossim topk X.npy cut.npy -k 1 -o hits.npz -> 1: cossim: cut.npy: truncated: shape (2, 4) takes 64 bytes after the
     header, found 63
 cossim topk X.npy version.npy -k 1 -o hits.npz -> 1: cossim: version.npy: a .npy file of an unknown version, or a
@@ -286,7 +288,7 @@ cossim pairs X.npy X.npy --threshold 1 --groups -> 2: cossim pairs: error: argum
 cossim train P.npy -o weights.pt -> 2: cossim train: error: argument -o/--output: 'weights.pt' does not end in .npz or
     .safetensors
 cossim train P.npy -o w.npz --checkpoint ./w.npz -> 2: cossim train: error: argument --checkpoint: this is the file of
-    -o/--output
+    -o/--output: name another
 """
 ROWS = [row for row in re.sub(r"\n +", " ", ROWS).splitlines() if row and not row.startswith("#")]
 ROWS = [re.fullmatch(r"(.+?) -> (\w+): (.+)", row).groups() for row in ROWS]
@@ -312,8 +314,8 @@ def make_files():
     nn.save_weights("weights.npz", {"weight": np.ones(3)})
     header = json.dumps({"w": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}).encode()
     Path("bfloat16.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
-    _index_file.write("other.index", {}, {"x": X})
-    _index_file.write("bfloat16.index", {}, {"x": np.ones(2, ml_dtypes.bfloat16)})
+    index_file.write("other.index", {}, {"x": X})
+    index_file.write("bfloat16.index", {}, {"x": np.ones(2, ml_dtypes.bfloat16)})
     simclr.train(P, 2, 2, checkpoint="trained.npz")
     Path("folder.npz").mkdir()
 
@@ -322,7 +324,7 @@ def forged(*args, **kwargs):
     """Reads an index file with right checksums."""
     try:
         forge(Path("forged"), *args, **kwargs)
-        _index_file.read("forged")
+        index_file.read("forged")
     finally:
         Path("forged").unlink()
 
@@ -347,9 +349,9 @@ def test_message(call, kind, message, folder, monkeypatch, capsys):
     before = contents()
     hide("pyarrow", "tqdm", "tqdm.auto")
     names = {name: getattr(cossim, name) for name in cossim.__all__} | {"hide": hide, "monkeypatch": monkeypatch}
-    names |= globals() | {"_dask": _dask, "_images": _images, "zlib": zlib, "OrderedDict": OrderedDict}
+    names |= globals() | {"lazy": dask_arrays, "zlib": zlib, "OrderedDict": OrderedDict}
     names |= {"BODY": BODY, "entry": entry, "with_arrays": with_arrays}
-    if "_dask" in call:
+    if "lazy." in call:
         array = pytest.importorskip("dask.array", reason="needs dask[array]")
         names |= {"dask": sys.modules["dask"], "DX": array.ones((6, 4), chunks=2)}
     if "bfloat16.safetensors" in call and not SAFETENSORS:
