@@ -6,6 +6,38 @@ from pathlib import Path
 
 import pytest
 
+# A handler of a signal that runs amid a call of a network. It is pending when the call begins, and no bytecode runs in
+# between; the call hears of it if it is long enough.
+AMID_A_CALL = """
+import _thread, signal
+from collections import deque
+from functools import partial
+import numpy as np
+from cossim import nn
+
+network = nn.Sequential(nn.Linear(300, 400, rng=0), nn.ReLU(), nn.Linear(400, 300, rng=0))
+((core, _),) = network._networks()
+refused = []
+
+def handle(number, frame):
+    for array in () if ended else (x, network[0].weight, network[0].bias, network[2].weight):
+        try:
+            array.resize((2, 3), refcheck=False)
+        except ValueError:
+            refused.append(array.shape)
+
+signal.signal(signal.SIGINT, handle)
+rows, x, ended = 1000, np.zeros((1, 300), np.float32), []
+while not refused:
+    x, ended, rows = np.ones((rows, 300), np.float32), [], 2 * rows
+    expected = network(x[:1])
+    steps = partial(_thread.interrupt_main), partial(core.run, x), partial(ended.append, 1)
+    deque(map(partial.__call__, steps), 0)
+print(len(refused), network(x[:1]).tobytes() == expected.tobytes())
+for array in (x, network[0].weight):
+    array.resize((2, 3), refcheck=False)  # the call has let go of them
+"""
+
 PROGRAM = Path(__file__).with_name("changing_arguments.py")
 HELD = ["array", "subclass", "memoryview", "view", "interface", "dlpack"]
 
@@ -29,3 +61,8 @@ def test_memory_is_held_from_the_conversion_of_its_owner_on(owner):
 def test_memory_that_cannot_be_held_is_read_after_all_conversions(owner):
     found = outcomes(owner, "setstate")
     assert "same" not in [found["linear"], found["topk"], found["conv2d, stride"]]  # the change took place
+
+
+def test_a_network_holds_its_weights_and_its_argument():
+    done = subprocess.run([sys.executable, "-c", AMID_A_CALL], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "4 True\n"), done.stderr[-2000:]

@@ -10,6 +10,7 @@
 
 #include "base/scratch.h"
 #include "nn/network.h"
+#include "python/args.h"
 #include "python/without_gil.h"
 
 struct network {
@@ -241,6 +242,24 @@ static PyObject *run_layers(const struct layer *layers, size_t count, PyArrayObj
     return (PyObject *)out;
 }
 
+/*
+ * What holds the memory of the array and of the weights. A handler of a signal can run amid the
+ * call, and other threads can, so without it resize(refcheck=False) would free what is being read.
+ * NULL with an error set.
+ */
+static PyObject *hold_arrays(const struct network *self, PyArrayObject *array)
+{
+    PyObject *holds = PyTuple_New(1 + 2 * self->count);
+    for (Py_ssize_t i = 0; holds != NULL && i <= 2 * self->count; i++) {
+        PyArrayObject *held = i == 0 ? array : self->weights[i - 1];
+        PyObject *hold = held == NULL ? Py_NewRef(Py_None) : hold_memory(held);
+        if (hold == NULL || PyTuple_SetItem(holds, i, hold) < 0) {
+            Py_CLEAR(holds);
+        }
+    }
+    return holds;
+}
+
 /* None where the array is not one they take as it lies: then the layers say what is wrong, one by
  * one. */
 static PyObject *network_call(PyObject *object, PyObject *x)
@@ -261,8 +280,11 @@ static PyObject *network_call(PyObject *object, PyObject *x)
     }
     memcpy(layers, self->layers, (size_t)self->count * sizeof *layers);
     Py_INCREF(self);
-    result = find_weights(self, layers) ? run_layers(layers, (size_t)self->count, array)
-                                        : Py_NewRef(Py_None);
+    PyObject *holds = hold_arrays(self, array);
+    result = holds == NULL                ? NULL
+             : find_weights(self, layers) ? run_layers(layers, (size_t)self->count, array)
+                                          : Py_NewRef(Py_None);
+    Py_XDECREF(holds);
     Py_DECREF(self);
     if (layers != few) {
         scratch_free(layers);
