@@ -157,6 +157,15 @@ def test_a_pipe_in_the_place_of_a_file(folder, monkeypatch):
         pass
 
 
+def test_a_pipe_in_the_place_of_an_index(folder, monkeypatch):
+    """Nobody reads from it, so whoever opened it to write would wait."""
+    os.mkfifo("pipe")
+    index = cossim.Index("rows.npy")
+    monkeypatch.setattr(os, "stat", lambda path, stat=os.stat, **options: stat("rows.npy", **options))
+    with pytest.raises(OSError, match="'pipe'$"):
+        index.save("pipe")
+
+
 @pytest.mark.parametrize("path", ["pipe.npy", "zero.npy"])
 @pytest.mark.parametrize(
     "command",

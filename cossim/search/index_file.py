@@ -45,7 +45,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from cossim._io import errors_of, open_regular, temporary_file
+from cossim._io import errors_of, open_regular, open_without_waiting, temporary_file
 
 MAGIC = b"\x89COSSIM\n"
 VERSION = 1
@@ -248,7 +248,8 @@ def _mode_of(path):
         return None
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise ValueError(f"{path!r}: not a regular file, so nothing is written there")
-    with open(path, "ab", buffering=0):  # which fails for folders and without permission, as any writing would
+    # This fails for folders and without permission, as any writing would, and where a pipe has taken the place of the file.
+    with open(path, "ab", buffering=0, opener=open_without_waiting):
         pass
     return mode & 0o777
 
