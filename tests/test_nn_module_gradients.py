@@ -46,6 +46,21 @@ def same(a, b):
         np.testing.assert_array_equal(a[key], b[key], err_msg=key)
 
 
+def test_input_gradient_is_converted_once():
+    """However many layers there are: its conversion may run any code, and give another answer each time."""
+    asked = []
+
+    class Asked:
+        def __bool__(self):
+            asked.append(self)
+            return len(asked) > 1
+
+    network = nn.Sequential(nn.Linear(3, 4, rng=0), nn.ReLU(), nn.Linear(4, 2, rng=0))
+    _, pullback = network.vjp(np.ones((5, 3), np.float32))
+    assert pullback(np.ones((5, 2), np.float32), Asked())[0] is None
+    assert len(asked) == 1
+
+
 def with_numbers(ours, theirs, draw, rng, dtype):
     """Both modules with the same parameters, drawn at random."""
     state = {key: weights_of(draw, rng, a.shape, dtype) for key, a in ours.state_dict().items()}

@@ -184,6 +184,7 @@ class Sequential(Module):
         y = np.asarray(x)
 
         def pullback(dy, input_gradient=True):
+            input_gradient = bool(input_gradient)  # once for all layers
             dy, found = gradients._gradient("Sequential.vjp", dy, y), {}
             for i, (name, step) in reversed(list(enumerate(steps))):
                 dy, of_layer = step(dy, input_gradient or i > 0)
