@@ -299,6 +299,16 @@ assert y.shape == (1, 64, 64) and (y == 4095).all()
     subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, check=True, timeout=120 * SLOWNESS)
 
 
+@pytest.mark.parametrize("kernel", [2**31, 2**33, 2**40])
+@pytest.mark.parametrize("images", [0, 1])
+def test_same_padding_beyond_all_arrays(kernel, images):
+    """A kernel without elements can have any size; times its dilation it leaves the range of sizes."""
+    x, weight = np.zeros((images, 0, 3, 1)), np.zeros((1, 0, kernel, 1))
+    for function in (nn.conv2d, nn.conv2d_vjp):
+        with pytest.raises(ValueError, match="padding='same' would add .* take a smaller kernel or dilation"):
+            function(x, weight, dilation=2**31 - 1, padding="same")
+
+
 @pytest.mark.parametrize("number", [-1, 2**31, 2**62])
 def test_the_core_takes_no_numbers_that_overflow(number):
     x, weight, out = (np.ones((1, 1, 3, 3), np.float32) for _ in range(3))

@@ -68,6 +68,8 @@ def _conv_padding(padding, kernel, stride, dilation):
     if stride != (1, 1):
         raise ValueError(f"conv2d(): padding='same' is for stride 1, not {stride}")
     total = tuple(d * (k - 1) for d, k in zip(dilation, kernel, strict=True))
+    if max(total) >= 2**61:  # of kernels without elements
+        raise ValueError(f"conv2d(): padding='same' would add {total} zeros: take a smaller kernel or dilation")
     before = tuple(t // 2 for t in total)
     return before, tuple(t - b for t, b in zip(total, before, strict=True))
 
