@@ -1,12 +1,11 @@
-"""Ctrl-C ends the command line with exit code 130 and without a traceback, once Python itself has started.
+"""Ctrl-C ends the command line with exit code 130 and without a traceback, from the first import of cossim on.
 
-This module is imported before NumPy, and before it sets its handler it imports only modules that every Python has
-loaded at its start: `_signal` is the part in C of `signal`, which would load `enum` first. While modules are imported,
-and when a command is done, Ctrl-C ends the process at once. While a command runs it raises KeyboardInterrupt, as it
-always does in other programs that import cossim.
+This module is imported before all others. While modules are imported, and when a command is done, Ctrl-C ends the process
+at once. While a command runs it raises KeyboardInterrupt, as it always does in other programs that import cossim. What
+Ctrl-C does before, while Python itself starts, is Python's own.
 """
 
-import _signal  # type: ignore[import-not-found]
+import _signal as signal  # what signal's functions are, without the enums, whose import takes some milliseconds
 import os
 import sys
 
@@ -28,16 +27,16 @@ def _end(number, frame):
     os._exit(EXIT_CODE)
 
 
-if _is_program() and _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
-    _signal.signal(_signal.SIGINT, _end)
+if _is_program() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, _end)
 
-from contextlib import contextmanager  # noqa: E402  (Ctrl-C can come during this import)
+from contextlib import contextmanager  # noqa: E402  (only now, as Ctrl-C can come while it is imported)
 
 
 @contextmanager
 def raised():
     """In the block, Ctrl-C raises KeyboardInterrupt in any case."""
-    ends = _signal.getsignal(_signal.SIGINT) is _end
+    ends = signal.getsignal(signal.SIGINT) is _end
     if ends:
         _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     try:
