@@ -1,8 +1,8 @@
 """Ctrl-C ends the command line with exit code 130 and without a traceback, from the first import of cossim on.
 
-This module is imported before all others. While modules are imported, and when a command is done, Ctrl-C ends the process
-at once. While a command runs it raises KeyboardInterrupt, as it always does in other programs that import cossim. What
-Ctrl-C does before, while Python itself starts, is Python's own.
+This module is imported before all others. While modules are imported, and when a command is done, Ctrl-C ends the
+process at once. While a command runs it raises KeyboardInterrupt, as it always does in other programs that import
+cossim. While Python itself starts, Ctrl-C does what it does in all of Python: it may print a traceback.
 """
 
 import _signal as signal  # what signal's functions are, without the enums, whose import takes some milliseconds

@@ -248,7 +248,7 @@ def _mode_of(path):
         return None
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise ValueError(f"{path!r}: not a regular file, so nothing is written there")
-    # This fails for folders and without permission, as any writing would, and where a pipe has taken the place of the file.
+    # This fails for folders and without permission, as any writing would; and where a pipe has come in between.
     with open(path, "ab", buffering=0, opener=open_without_waiting):
         pass
     return mode & 0o777
