@@ -136,3 +136,33 @@ def test_threads_are_restored_after_an_error():
         with pytest.raises(ZeroDivisionError):
             dask_tasks.run(lambda: 1 // 0)
         assert cossim.get_num_threads() == 3
+
+
+# ---- arguments ----
+
+
+class Once:
+    """A number that is converted once, where the call is made: tasks run elsewhere, and any number of times."""
+
+    def __init__(self, value):
+        self.value, self.asked = value, 0
+
+    def _answer(self):
+        self.asked += 1
+        return self.value
+
+    __index__ = __float__ = _answer
+
+
+def test_numbers_are_converted_once(rng):
+    x = rng.standard_normal((9, 4))
+    lazy = da.from_array(x, chunks=(3, 4))
+    eps, k, memory = Once(1e-8), Once(2), Once(1 << 20)
+    np.testing.assert_array_equal(
+        dask.compute(_dask.topk(lazy, None, k, eps=eps, memory=memory))[0], cossim.topk(x, None, 2)
+    )
+    threshold, most = Once(0.1), Once(100)
+    limits = {"eps": eps, "memory": memory, "max_pairs": most}
+    found = dask.compute(_dask.pairs_above(lazy, threshold, **limits))[0]
+    np.testing.assert_array_equal(found.i, cossim.pairs_above(x, 0.1).i)
+    assert [number.asked for number in (eps, k, memory, threshold, most)] == [2, 1, 2, 1, 1]

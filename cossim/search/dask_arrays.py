@@ -23,9 +23,9 @@ from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph
 
 from cossim import _core
-from cossim._arguments import integer_argument
 from cossim.search import dask_tasks, functions
-from cossim.search.blocks import open_rows
+from cossim._arguments import eps_argument, integer_argument
+from cossim.search.blocks import memory_argument, open_rows
 from cossim.search.functions import Pairs, TopK
 
 MERGED = 4  # partial results that one task of a tree takes
@@ -80,8 +80,7 @@ def _as_rows(function, name, operand):
     operand = _operand(function, name, operand)
     if isinstance(operand, (str, os.PathLike)) and function != "pairwise":
         path = os.path.abspath(operand)
-        operand = open_rows(function, name, path)
-        operand = dask_tasks.NpyRows(path, operand)
+        operand = dask_tasks.NpyRows(path, open_rows(function, name, path))
     elif not isinstance(operand, (da.Array, np.ndarray)):
         operand = np.asarray(operand)
     if isinstance(getattr(operand, "_meta", operand), np.ma.MaskedArray):
@@ -226,14 +225,14 @@ def topk(queries, corpus, k, *, eps=1e-8, memory=None, progress=None):
            [1]]))
     """
     _refuse("topk", progress=progress)
+    k = integer_argument("topk", "k", k)
+    options = {"eps": eps_argument("topk", eps), "memory": memory_argument("topk", memory)}
     queries, corpus = _row_blocks("topk", ("queries", "corpus"), queries, corpus)
     right = queries if corpus is None else corpus
     _check_rows("topk", "queries" if corpus is None else "corpus", right)
-    k = integer_argument("topk", "k", k)
     functions.check_k("topk", k, right.shape[0] - (corpus is None))
-    options = {"eps": eps, "memory": memory}
     dtype = functions.topk(_none_of(queries, 0), _none_of(right, 1), 1, **options).values.dtype
-    name = f"cossim-topk-{tokenize(queries.name, right.name, corpus is None, k, eps, memory)}"
+    name = f"cossim-topk-{tokenize(queries.name, right.name, corpus is None, k, options)}"
     tasks = {}
     for i in range(queries.numblocks[0]):
         parts = []
@@ -246,8 +245,7 @@ def topk(queries, corpus, k, *, eps=1e-8, memory=None, progress=None):
             parts.append((f"{name}-block", i, j))
             tasks[parts[-1]] = (partial(dask_tasks.block_topk, k, options, first), *blocks)
         tasks[name, i, 0] = _add_tree(tasks, partial(dask_tasks.merge_topk, k), parts, (f"{name}-merge", i))
-    chunks = (queries.chunks[0], (k,))
-    return TopK(*_lazy_tuple(name, tasks, [queries, right], chunks, (dtype, np.dtype(np.int64))))
+    return TopK(*_lazy_tuple(name, tasks, [queries, right], (queries.chunks[0], (k,)), (dtype, np.dtype(np.int64))))
 
 
 def _add_tree(tasks, merge, parts, prefix):
@@ -300,13 +298,14 @@ def pairs_above(x, threshold, y=None, *, eps=1e-8, max_pairs=None, memory=None, 
     Pairs(i=array([0, 0, 1]), j=array([1, 2, 2]), values=array([0.6, 0.6, 1. ]))
     """
     _refuse("pairs_above", progress=progress)
+    threshold = functions.threshold_argument("pairs_above", threshold)
+    max_pairs = functions.max_pairs_argument("pairs_above", max_pairs)
+    options = {"eps": eps_argument("pairs_above", eps), "memory": memory_argument("pairs_above", memory)}
     x, y = _row_blocks("pairs_above", ("x", "y"), x, y)
     right = x if y is None else y
     _check_rows("pairs_above", "x" if y is None else "y", right)
-    threshold = functions.threshold_argument("pairs_above", threshold)
-    options = {"eps": eps, "memory": memory}
     none = functions.pairs_above(_none_of(x, 0), threshold, _none_of(right, 1), max_pairs=max_pairs, **options)
-    name = f"cossim-pairs-{tokenize(x.name, right.name, y is None, threshold, eps, max_pairs, memory)}"
+    name = f"cossim-pairs-{tokenize(x.name, right.name, y is None, threshold, max_pairs, options)}"
     total = f"{name}-total" if max_pairs is not None else None
     tasks, counts = {}, []
     for i, first_x in enumerate(_firsts(x)):
@@ -324,8 +323,7 @@ def pairs_above(x, threshold, y=None, *, eps=1e-8, max_pairs=None, memory=None, 
             tasks[counts[-1]] = (dask_tasks.count_pairs, parts)
     if total is not None:
         tasks[total] = (partial(dask_tasks.check_count, threshold, max_pairs), counts)
-    chunks = ((np.nan,) * x.numblocks[0],)
-    return Pairs(*_lazy_tuple(name, tasks, [x, right], chunks, [array.dtype for array in none]))
+    return Pairs(*_lazy_tuple(name, tasks, [x, right], ((np.nan,) * x.numblocks[0],), [array.dtype for array in none]))
 
 
 # ---- along a dimension ----
