@@ -5,7 +5,8 @@ process at once. While a command runs it raises KeyboardInterrupt, as it always 
 cossim. While Python itself starts, Ctrl-C does what it does in all of Python: it may print a traceback.
 """
 
-import _signal as signal  # what signal's functions are, without the enums, whose import takes some milliseconds
+# The functions of the module signal, without its enums, whose import takes some milliseconds.
+import _signal as signal  # type: ignore[import-not-found]
 import os
 import sys
 
