@@ -39,9 +39,9 @@ def raised():
     """In the block, Ctrl-C raises KeyboardInterrupt in any case."""
     ends = signal.getsignal(signal.SIGINT) is _end
     if ends:
-        _signal.signal(_signal.SIGINT, _signal.default_int_handler)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
         if ends:
-            _signal.signal(_signal.SIGINT, _end)
+            signal.signal(signal.SIGINT, _end)

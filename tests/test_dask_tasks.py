@@ -159,10 +159,10 @@ def test_numbers_are_converted_once(rng):
     lazy = da.from_array(x, chunks=(3, 4))
     eps, k, memory = Once(1e-8), Once(2), Once(1 << 20)
     np.testing.assert_array_equal(
-        dask.compute(_dask.topk(lazy, None, k, eps=eps, memory=memory))[0], cossim.topk(x, None, 2)
+        dask.compute(dask_arrays.topk(lazy, None, k, eps=eps, memory=memory))[0], cossim.topk(x, None, 2)
     )
     threshold, most = Once(0.1), Once(100)
     limits = {"eps": eps, "memory": memory, "max_pairs": most}
-    found = dask.compute(_dask.pairs_above(lazy, threshold, **limits))[0]
+    found = dask.compute(dask_arrays.pairs_above(lazy, threshold, **limits))[0]
     np.testing.assert_array_equal(found.i, cossim.pairs_above(x, 0.1).i)
     assert [number.asked for number in (eps, k, memory, threshold, most)] == [2, 1, 2, 1, 1]

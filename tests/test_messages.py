@@ -22,7 +22,6 @@ from test_index_file_damage import BODY, entry, forge, with_arrays
 import cossim
 from cossim import nn, simclr
 from cossim.__main__ import main
-from cossim.cli import image_files
 from cossim.search import dask_arrays, index_file
 
 ROWS = r"""

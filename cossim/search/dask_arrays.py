@@ -23,8 +23,8 @@ from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph
 
 from cossim import _core
-from cossim.search import dask_tasks, functions
 from cossim._arguments import eps_argument, integer_argument
+from cossim.search import dask_tasks, functions
 from cossim.search.blocks import memory_argument, open_rows
 from cossim.search.functions import Pairs, TopK
 
