@@ -1,5 +1,8 @@
 """Sequential prepares what it can at its first call: later ones have weights and arguments as they are then."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from nn_cases import assert_close, normal
@@ -215,3 +218,36 @@ def test_functions_of_a_layers_own(rng):
     net[1].forward = lambda x: x  # as in torch, where an instance's own forward is called
     assert (net(x) != before).any()
     assert_close(net(x), one_by_one(net, x), 1e-6)
+
+
+RESIZED_BY_A_SIGNAL = """
+import signal, sys
+import cossim, numpy as np
+from cossim import nn
+
+cossim.set_num_threads(1)
+net = nn.Sequential(nn.Linear(400, 400, rng=0), nn.ReLU())
+x = np.ones((60000, 400), np.float32)
+array = {"x": x, "weight": net[0].weight, "bias": net[0].bias}[sys.argv[1]]
+net(x[:1])
+
+def resize(*signal_and_frame):
+    try:
+        array.resize((1,), refcheck=False)
+        print("resized", flush=True)
+    except ValueError:
+        print("refused", flush=True)
+
+signal.signal(signal.SIGALRM, resize)
+signal.setitimer(signal.ITIMER_REAL, 0.01)  # the call takes ten times as long and more
+net(x)
+resize()
+"""
+
+
+@pytest.mark.parametrize("name", ["x", "weight", "bias"])
+def test_memory_is_held_while_a_network_runs(name):
+    """A signal's handler is Python code amid the call."""
+    command = [sys.executable, "-c", RESIZED_BY_A_SIGNAL, name]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "refused\nresized\n"), done.stderr[-2000:]

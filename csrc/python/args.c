@@ -305,8 +305,8 @@ PyObject *result_finish(struct result *result, int ok)
         object = PyArray_Return(result->array); /* takes the reference */
         result->array = NULL;
     }
-    Py_CLEAR(result->hold);
-    Py_CLEAR(result->array);
-    Py_CLEAR(result->target);
+    release(result->hold);
+    release((PyObject *)result->array);
+    release((PyObject *)result->target);
     return object;
 }

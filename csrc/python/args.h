@@ -76,6 +76,12 @@ bool is_masked(PyObject *object);
  */
 PyObject *hold_memory(PyArrayObject *array);
 
+/*
+ * Drops a reference; NULL is none. An error that is set is put aside meanwhile: the end of an object can run Python code (the
+ * deleter of a DLPack array can be a callback of ctypes), which needs a clear state.
+ */
+void release(PyObject *object);
+
 /* Are both arrays of rows of one length? y may be NULL. -1 with ValueError set otherwise. */
 int check_rows(const char *function, const struct array_argument *x,
                const struct array_argument *y);

@@ -34,8 +34,8 @@ static void network_dealloc(PyObject *object)
     }
     scratch_free(self->weights);
     scratch_free(self->layers);
-    freefunc release = PyType_GetSlot(type, Py_tp_free);
-    release(object);
+    freefunc free_object = PyType_GetSlot(type, Py_tp_free);
+    free_object(object);
     Py_DECREF(type);
 }
 
@@ -243,18 +243,19 @@ static PyObject *run_layers(const struct layer *layers, size_t count, PyArrayObj
 }
 
 /*
- * What holds the memory of the array and of the weights. A handler of a signal can run amid the
- * call, and other threads can, so without it resize(refcheck=False) would free what is being read.
- * NULL with an error set.
+ * A tuple that keeps the memory of x and of all weights in place: a signal's handler may resize
+ * them amid the call. NULL with an error set.
  */
-static PyObject *hold_arrays(const struct network *self, PyArrayObject *array)
+static PyObject *hold_arrays(const struct network *self, PyArrayObject *x)
 {
-    PyObject *holds = PyTuple_New(1 + 2 * self->count);
+    PyObject *holds = PyTuple_New(2 * self->count + 1);
     for (Py_ssize_t i = 0; holds != NULL && i <= 2 * self->count; i++) {
-        PyArrayObject *held = i == 0 ? array : self->weights[i - 1];
-        PyObject *hold = held == NULL ? Py_NewRef(Py_None) : hold_memory(held);
-        if (hold == NULL || PyTuple_SetItem(holds, i, hold) < 0) {
+        PyArrayObject *array = i < 2 * self->count ? self->weights[i] : x;
+        PyObject *hold = array == NULL ? Py_NewRef(Py_None) : hold_memory(array);
+        if (hold == NULL) {
             Py_CLEAR(holds);
+        } else {
+            PyTuple_SET_ITEM(holds, i, hold);
         }
     }
     return holds;
@@ -266,7 +267,7 @@ static PyObject *network_call(PyObject *object, PyObject *x)
 {
     struct network *self = (struct network *)object;
     PyArrayObject *array = (PyArrayObject *)x;
-    PyObject *result;
+    PyObject *result = NULL;
     if (!PyArray_CheckExact(x) || (PyArray_NDIM(array) != 4 && PyArray_NDIM(array) != 2) ||
         (PyArray_TYPE(array) != NPY_FLOAT && PyArray_TYPE(array) != NPY_DOUBLE) ||
         (self->type >= 0 && PyArray_TYPE(array) != self->type) || !PyArray_ISCARRAY_RO(array)) {
@@ -281,10 +282,11 @@ static PyObject *network_call(PyObject *object, PyObject *x)
     memcpy(layers, self->layers, (size_t)self->count * sizeof *layers);
     Py_INCREF(self);
     PyObject *holds = hold_arrays(self, array);
-    result = holds == NULL                ? NULL
-             : find_weights(self, layers) ? run_layers(layers, (size_t)self->count, array)
-                                          : Py_NewRef(Py_None);
-    Py_XDECREF(holds);
+    if (holds != NULL) {
+        result = find_weights(self, layers) ? run_layers(layers, (size_t)self->count, array)
+                                            : Py_NewRef(Py_None);
+    }
+    release(holds);
     Py_DECREF(self);
     if (layers != few) {
         scratch_free(layers);

@@ -38,10 +38,7 @@ bool dtype_of(PyArrayObject *array, enum dtype *dtype)
     }
 }
 
-/* Drops a reference. An error that is set is put aside meanwhile: the end of an object can run
-   Python code (the deleter of a DLPack array can be a callback of ctypes), which needs a clear
-   state. */
-static void release(PyObject *object)
+void release(PyObject *object)
 {
     PyObject *type, *value, *traceback;
     if (object == NULL || !PyErr_Occurred()) {
