@@ -59,9 +59,9 @@ def errors_of(path):
         raise
 
 
-def open_without_waiting(path, flags):
-    """The opener of files that are regular ones a moment before: a pipe in their place has no one to wait for."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
+def without_waiting(path, flags):
+    """An opener for open(): it waits for nobody where a pipe has taken the place of the file that was there."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 @contextmanager
@@ -70,11 +70,10 @@ def open_regular(path, buffering=-1):
 
     Devices and pipes are refused, without waiting for them: reading them could last for ever.
     """
-
     path = os.fsdecode(path)
     with errors_of(path):
         _check_regular(path, os.stat(path))  # before it is opened, which has effects on some devices
-        with open(path, "rb", buffering=buffering, opener=open_without_waiting) as file:
+        with open(path, "rb", buffering=buffering, opener=without_waiting) as file:
             _check_regular(path, os.fstat(file.fileno()))
             yield file
 

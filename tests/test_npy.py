@@ -5,11 +5,12 @@ import gzip
 import io
 import os
 import re
+import signal
 import zipfile
 
 import numpy as np
 import pytest
-from conftest import SAFETENSORS
+from conftest import SAFETENSORS, SLOWNESS
 from processes import run
 
 import cossim
@@ -157,13 +158,36 @@ def test_a_pipe_in_the_place_of_a_file(folder, monkeypatch):
         pass
 
 
-def test_a_pipe_in_the_place_of_an_index(folder, monkeypatch):
-    """Nobody reads from it, so whoever opened it to write would wait."""
-    os.mkfifo("pipe")
-    index = cossim.Index("rows.npy")
+def test_a_pipe_in_the_place_of_a_file_to_write(folder, monkeypatch):
+    """Opening it would wait for a reader; a timer ends the test where it does."""
+
+    def wait_no_longer(number, frame):
+        raise AssertionError("it waits for the pipe")
+
+    os.mkfifo("pipe.index")
+    index = cossim.Index(np.ones((2, 3)))
     monkeypatch.setattr(os, "stat", lambda path, stat=os.stat, **options: stat("rows.npy", **options))
-    with pytest.raises(OSError, match="'pipe'$"):
-        index.save("pipe")
+    before = signal.signal(signal.SIGALRM, wait_no_longer)
+    signal.setitimer(signal.ITIMER_REAL, 5 * SLOWNESS)
+    try:
+        with pytest.raises(OSError, match=r"'pipe\.index'$"):
+            index.save("pipe.index")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.skipif(not SAFETENSORS or not os.path.exists("/proc/self/maps"), reason="needs safetensors and procfs")
+def test_no_more_is_read_than_the_size_of_a_file(folder):
+    """Files of procfs claim to be empty, and some of them hardly end: /proc/self/pagemap has 256 GiB."""
+    open("empty.safetensors", "wb").close()
+    os.symlink("/proc/self/maps", "maps.safetensors")
+    messages = []
+    for name in ("empty", "maps"):
+        with pytest.raises(ValueError, match="damaged or no .safetensors file") as caught:
+            nn.load_weights(f"{name}.safetensors")
+        messages.append(str(caught.value).removeprefix(name))
+    assert messages[0] == messages[1]
 
 
 @pytest.mark.parametrize("path", ["pipe.npy", "zero.npy"])

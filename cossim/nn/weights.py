@@ -59,7 +59,7 @@ def load_weights(path):
     if _kind(path) == ".safetensors":
         safetensors = _safetensors()
         with open_regular(path) as file:
-            data = file.read()
+            data = file.read(os.fstat(file.fileno()).st_size)  # no more: a file may grow for ever
         try:
             return safetensors.numpy.load(data)
         except KeyError as error:
