@@ -61,7 +61,7 @@ def errors_of(path):
 
 def without_waiting(path, flags):
     """An opener for open(): it waits for nobody where a pipe has taken the place of the file that was there."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
 
 
 @contextmanager
