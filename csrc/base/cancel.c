@@ -2,15 +2,16 @@
 
 #include <time.h>
 
-/* A clock of some milliseconds will do, and costs a few nanoseconds: tasks can be as short as a
- * tenth of a microsecond. */
+/* The coarse clock is precise to a few milliseconds, which is enough, and takes a few nanoseconds
+ * to read. The pool polls before every task, and a task can be as short as 0.1 us. */
 #ifdef CLOCK_MONOTONIC_COARSE
 #define POLL_CLOCK CLOCK_MONOTONIC_COARSE
 #else
 #define POLL_CLOCK CLOCK_MONOTONIC
 #endif
 
-static _Thread_local struct cancel_scope here;
+/* The token and the worker number of the tasks that this thread runs. */
+static _Thread_local struct cancel_scope scope;
 
 static uint64_t now(void)
 {
@@ -31,12 +32,12 @@ bool cancel_poll(struct cancel_token *token, size_t worker)
     }
     const uint64_t time = worker == 0 ? now() : 0;
     if (worker == 0 && time - token->last_poll >= POLL_INTERVAL) {
-        const struct cancel_scope before = here;
-        here.token = NULL; /* what is asked may make calls of its own */
+        const struct cancel_scope before = scope;
+        scope.token = NULL; /* on_poll may run Python code that calls the library again */
         if (!token->on_poll(token)) {
             atomic_store_explicit(&token->stopped, true, memory_order_relaxed);
         }
-        here = before;
+        scope = before;
         token->last_poll = now();
     }
     return cancel_requested(token);
@@ -44,19 +45,19 @@ bool cancel_poll(struct cancel_token *token, size_t worker)
 
 bool cancel_poll_here(void)
 {
-    return cancel_poll(here.token, here.worker);
+    return cancel_poll(scope.token, scope.worker);
 }
 
 struct cancel_scope cancel_enter(struct cancel_token *token, size_t worker)
 {
-    const struct cancel_scope before = here;
+    const struct cancel_scope before = scope;
     if (token != NULL) {
-        here = (struct cancel_scope){token, worker};
+        scope = (struct cancel_scope){token, worker};
     }
     return before;
 }
 
 void cancel_leave(struct cancel_scope before)
 {
-    here = before;
+    scope = before;
 }

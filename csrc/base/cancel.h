@@ -7,24 +7,23 @@
 #include <stdint.h>
 
 /*
- * Watches over a long call: learns how far it is, and may stop it. Whoever calls sets `ask` and
- * `total`, and hands the watch to what it calls; NULL stands for a call that nobody watches. Once
- * stopped, the rest of the work is skipped and results are incomplete: the caller, who knows why,
- * throws them away.
+ * Cancels a long call and counts its progress. The caller sets `on_poll` and passes the token down
+ * to every function that does the work. A NULL token means a call that cannot be stopped. Once the
+ * token is stopped, the remaining work is skipped and the results are incomplete; the caller
+ * discards them.
  */
 struct cancel_token {
-    bool (*on_poll)(struct cancel_token *token); /* from the calling thread alone, every
-                                                    POLL_INTERVAL; false stops the call */
-    _Atomic size_t done;                         /* of total, in whatever the caller counts */
+    /* Runs on the calling thread only, once every POLL_INTERVAL. Returning false stops the call. */
+    bool (*on_poll)(struct cancel_token *token);
+    _Atomic size_t done; /* progress, in a unit that the caller chooses */
     _Atomic bool stopped;
-    uint64_t last_poll; /* when, on the monotonic clock */
+    uint64_t last_poll; /* time of the last on_poll: nanoseconds of the monotonic clock */
 };
 
-enum {
-    POLL_INTERVAL = 30 * 1000 * 1000
-}; /* nanoseconds: Ctrl-C is to act within a tenth of a second */
+/* Nanoseconds between two calls of on_poll. Ctrl-C must take effect within 0.1 s. */
+enum { POLL_INTERVAL = 30 * 1000 * 1000 };
 
-/* From now on: the first question comes an interval later. */
+/* Starts the interval: on_poll first runs one POLL_INTERVAL from now. */
 void cancel_start(struct cancel_token *token);
 
 static inline bool cancel_requested(struct cancel_token *token)
@@ -39,19 +38,23 @@ static inline void progress_add(struct cancel_token *token, size_t done)
     }
 }
 
-/* Between two steps of the work, each of a few milliseconds at the most: asks, if it is time to;
- * true when the call is to end. Worker 0 is the calling thread. */
+/* Polls the token: runs on_poll if POLL_INTERVAL has passed and this is worker 0, the calling
+ * thread. Returns true when the call must end. Call it between steps of at most a few
+ * milliseconds. */
 bool cancel_poll(struct cancel_token *token, size_t worker);
 
 /*
- * The same amid a task, however deep, for a task may be one long sum: a step for the watch of the
- * task that this thread is at, if it has one. When it is true, what is calculated does not matter
- * any more, so a loop may end wherever it is.
+ * Polls the token of the task that this thread runs, from any depth inside the task. A single task
+ * can be one long sum, so long loops poll too. Returns false if the task has no token. Returns true
+ * when the call must end: the results are then discarded, so a loop may stop anywhere.
  */
 bool cancel_poll_here(void);
 
-/* By the pool, around the tasks that a thread runs: what it looks at from now on, unless watch is
- * NULL, and what it looked at before. */
+/*
+ * The token that cancel_poll_here polls on this thread, and the thread's worker number. The pool
+ * calls cancel_enter before it runs tasks and cancel_leave after them. cancel_enter returns the
+ * previous scope; a NULL token leaves the scope unchanged.
+ */
 struct cancel_scope {
     struct cancel_token *token;
     size_t worker;

@@ -22,7 +22,7 @@
 
 #if defined(__x86_64__)
 
-/* Which register states the operating system saves (XCR0). */
+/* The register states that the operating system saves on a context switch (XCR0). */
 static unsigned saved_states(void)
 {
     unsigned low, high;
@@ -32,16 +32,12 @@ static unsigned saved_states(void)
 
 static unsigned detect(void)
 {
-    enum { FMA = 1 << 12, OSXSAVE = 1 << 27, F16C = 1 << 29 }; /* leaf 1, ecx */
-    enum {
-        BMI1 = 1 << 3,
-        AVX2 = 1 << 5,
-        BMI2 = 1 << 8,
-        F = 1 << 16,
-        DQ = 1 << 17,
-        BW = 1 << 30
-    }; /* leaf 7, ebx */
-    enum { VNNI = 1 << 11 }; /* leaf 7, ecx */
+    /* leaf 1, ecx */
+    enum { FMA = 1 << 12, OSXSAVE = 1 << 27, F16C = 1 << 29 };
+    /* leaf 7, ebx */
+    enum { BMI1 = 1 << 3, AVX2 = 1 << 5, BMI2 = 1 << 8, F = 1 << 16, DQ = 1 << 17, BW = 1 << 30 };
+    /* leaf 7, ecx */
+    enum { VNNI = 1 << 11 };
     const unsigned VL = 1u << 31, ymm_state = 0x06, zmm_state = 0xe6;
     const unsigned leaf1 = FMA | OSXSAVE | F16C, avx2 = BMI1 | AVX2 | BMI2,
                    avx512 = F | DQ | BW | VL;
@@ -88,15 +84,15 @@ unsigned cpu_features(void)
     return features & ~KNOWN;
 }
 
-/* ---- how many CPUs ---- */
+/* ---- number of CPUs ---- */
 
 #if defined(_WIN32)
 
 static int affinity_count(void)
 {
     DWORD_PTR mine, all;
-    if (GetProcessAffinityMask(GetCurrentProcess(), &mine, &all) &&
-        mine != 0) { /* 0: of several groups of 64 */
+    /* A mask of 0 means that the process uses several processor groups, of 64 CPUs each. */
+    if (GetProcessAffinityMask(GetCurrentProcess(), &mine, &all) && mine != 0) {
         return __builtin_popcountll(mine);
     }
     return (int)GetActiveProcessorCount(ALL_PROCESSOR_GROUPS);
@@ -119,7 +115,7 @@ static int affinity_count(void)
 
 #if defined(__linux__)
 
-/* CPUs that quota of period allows, rounded up; 0 where there is no limit. */
+/* The number of CPUs that quota / period allows, rounded up. 0 means no limit. */
 static int cpus_of_quota(long long quota, long long period)
 {
     if (quota <= 0 || period <= 0) {
@@ -129,7 +125,7 @@ static int cpus_of_quota(long long quota, long long period)
     return cpus < INT_MAX ? (int)cpus : INT_MAX;
 }
 
-/* Reads up to two numbers at the start of folder/name; returns how many there are. */
+/* Reads up to two numbers from the start of the file folder/name. Returns the count, 0 to 2. */
 static int read_numbers(const char *folder, const char *name, long long *first, long long *second)
 {
     char path[4096 + 256];
@@ -143,8 +139,8 @@ static int read_numbers(const char *folder, const char *name, long long *first, 
     return count < 0 ? 0 : count;
 }
 
-/* The limit of one group, in a file of cgroup v2 ("max 100000" means no limit) or in two files of
-   v1 (-1 means none). */
+/* The CPU limit of one control group; 0 means no limit. cgroup v2 has one file, where "max 100000"
+ * means no limit. cgroup v1 has two files, where a quota of -1 means no limit. */
 static int quota_of_group(const char *folder)
 {
     long long quota = 0, period = 0, rest;
@@ -156,13 +152,15 @@ static int quota_of_group(const char *folder)
     return cpus_of_quota(quota, period);
 }
 
+/* The smaller of two CPU limits, where 0 means no limit. */
 static int tighter(int a, int b)
 {
     return b == 0 || (a > 0 && a < b) ? a : b;
 }
 
-/* The tightest limit of a group and of those it lies in, up to `root`. A container may see only
-   some of the groups that the path names, or its own at the root: a missing file sets no limit. */
+/* The tightest limit of a group and of the groups that contain it, up to `root`. A container may
+ * see only some groups of the path, or see its own group as the root. A missing file therefore sets
+ * no limit. */
 static int tightest_quota(const char *root, const char *group)
 {
     char folder[4096 + 128];
@@ -178,7 +176,7 @@ static int tightest_quota(const char *root, const char *group)
     }
 }
 
-/* The next item of a list with commas, which it takes apart; NULL behind the last. */
+/* Cuts the next item off a comma-separated list, in place. Returns NULL after the last one. */
 static char *next_item(char **list)
 {
     char *item = *list;
@@ -192,8 +190,8 @@ static char *next_item(char **list)
     return item;
 }
 
-/* The limit that a line of /proc/self/cgroup leads to. A line is "number:controllers:group";
-   that of v2 names no controllers. */
+/* The limit of the group that a line of /proc/self/cgroup names; 0 means no limit. A line reads
+ * "number:controllers:group". The line of cgroup v2 has an empty list of controllers. */
 static int quota_of_line(char *line)
 {
     line[strcspn(line, "\n")] = '\0';
@@ -214,7 +212,7 @@ static int quota_of_line(char *line)
     return 0;
 }
 
-/* What the container allows; 0 where there is no limit. */
+/* The tightest CPU limit of all control groups of this process; 0 means no limit. */
 static int container_quota(void)
 {
     char line[4096];

@@ -5,29 +5,31 @@
 #include <stdint.h>
 
 /*
- * The floating-point mode of a thread: its direction of rounding, whether subnormal numbers count
- * as zeros, which exceptions trap. A caller may have set any of them, and each thread has its own,
- * so all calculations run in one fixed mode: rounding to nearest, with subnormal numbers, without
- * traps. The caller gets its own mode back:
+ * The floating-point mode of a thread: the rounding direction, whether subnormal numbers are
+ * flushed to zero, and which exceptions trap. Each thread has its own mode and a caller may have
+ * changed it. All calculations therefore run in one fixed mode: round to nearest, keep subnormal
+ * numbers, trap nothing. The caller's mode is restored afterwards:
  *
  *     const fp_mode caller = fp_mode_enter();
  *     ... calculations ...
  *     fp_mode_leave(caller);
  *
- * A thread that is in the fixed mode already pays for one read of a register. Flags of exceptions
- * are no part of the mode; a caller with another mode gets back the flags that it had.
+ * On a thread that is already in the fixed mode, the pair costs one read of a register. The
+ * exception flags are not part of the mode. If the caller's mode differs, its flags are restored
+ * with it.
  *
- * The barriers keep the compiler from moving reads and writes of memory, and calls, out of the
- * pair. It may still move arithmetic on what is in registers, so the operands of the calculations
- * must come from memory or go through a call.
+ * The barriers stop the compiler from moving memory accesses and calls out of the pair. It may
+ * still move arithmetic on values in registers, so the operands of the calculations must come from
+ * memory or pass through a call.
  */
 #if defined(__x86_64__)
 
 typedef uint32_t fp_mode; /* MXCSR */
 
-#define FP_MODE_CONTROL \
-    0xffc0u                   /* flush to zero, rounding, masks of exceptions, denormals are zero */
-#define FP_MODE_FIXED 0x1f80u /* all exceptions masked, the rest 0 */
+/* The bits of flush-to-zero, rounding, exception masks and denormals-are-zero. */
+#define FP_MODE_CONTROL 0xffc0u
+/* All exceptions are masked; all other bits are 0. */
+#define FP_MODE_FIXED 0x1f80u
 
 static inline void fp_mode_write(fp_mode mode)
 {
@@ -45,7 +47,7 @@ static inline fp_mode fp_mode_read(void)
 
 typedef uint64_t fp_mode; /* FPCR */
 
-#define FP_MODE_CONTROL (~(uint64_t)0) /* the flags are in a register of their own */
+#define FP_MODE_CONTROL (~(uint64_t)0) /* the exception flags are in another register, FPSR */
 #define FP_MODE_FIXED ((uint64_t)0)
 
 static inline void fp_mode_write(fp_mode mode)
@@ -69,13 +71,13 @@ static inline bool fp_mode_equals_fixed(fp_mode mode)
     return __builtin_expect((mode & FP_MODE_CONTROL) == FP_MODE_FIXED, 1);
 }
 
-/* Is this thread in the fixed mode, so that nothing has to be set or given back? */
+/* Returns whether this thread is already in the fixed mode: nothing needs to be set or restored. */
 static inline bool fp_mode_is_fixed(void)
 {
     return fp_mode_equals_fixed(fp_mode_read());
 }
 
-/* Sets the fixed mode for this thread; returns the mode that it had. */
+/* Sets the fixed mode on this thread and returns the previous mode. */
 static inline fp_mode fp_mode_enter(void)
 {
     const fp_mode caller = fp_mode_read();
@@ -93,8 +95,7 @@ static inline void fp_mode_leave(fp_mode caller)
     }
 }
 
-#else /* by the C library, whose modes cannot be compared: each call sets the mode and gives it \
-         back */
+#else /* through the C library; its modes cannot be compared, so each call sets and restores */
 
 #include <fenv.h>
 

@@ -5,8 +5,8 @@
 #include <stdint.h>
 #include <string.h>
 
-/* The two 16-bit float formats, carried as uint16_t. Widening is exact; narrowing rounds once, to
- * nearest even. */
+/* The two 16-bit float formats, float16 and bfloat16, stored in uint16_t. Widening is exact.
+ * Narrowing rounds once, to nearest, ties to even. */
 
 static inline float f32_from_bits(uint32_t bits)
 {
@@ -34,11 +34,12 @@ static inline float f16_to_f32(uint16_t h)
 }
 
 /*
- * Narrowing straight from double, because going through float would round twice. A format is given
- * by its fraction bits and its smallest normal exponent; the value is scaled so that one unit in
- * its last place becomes 1, rounded by nearbyint (to nearest even in the default mode), and put
- * together again as an integer: a carry out of the fraction walks into the exponent by itself, up
- * to infinity.
+ * Rounds a double to a 16-bit format. Going through float would round twice. The format is
+ * described by its number of fraction bits and its smallest normal exponent.
+ *
+ * The value is scaled so that one unit in its last place becomes 1, and rounded by nearbyint (to
+ * nearest, ties to even, in the fixed mode of fp_mode.h). The bits are then assembled by integer
+ * addition, so a carry out of the fraction increments the exponent, up to infinity.
  */
 static inline uint16_t half_from_double(double value, int fraction_bits, int min_exponent,
                                         uint16_t infinity)
@@ -58,7 +59,7 @@ static inline uint16_t half_from_double(double value, int fraction_bits, int min
         exponent = min_exponent;
     }
     double units = nearbyint(ldexp(magnitude, fraction_bits - exponent));
-    /* biased exponent field is 1 at min_exponent; units carries the hidden bit, hence the - 1 */
+    /* The exponent field is 1 at min_exponent, and the hidden bit in `units` adds that 1. */
     double bits = units + ldexp((double)(exponent - min_exponent), fraction_bits);
     return sign | (uint16_t)(bits < infinity ? bits : infinity);
 }
@@ -74,9 +75,9 @@ static inline uint16_t bf16_from_double(double value)
 }
 
 /*
- * A float that rounds to the same 16 bits as the double: cut off after 24 bits, with the last one
- * set if anything was cut (rounding to odd), so that rounding it again cannot go wrong. Not for
- * numbers below float's normal range.
+ * A float that rounds to the same 16 bits as the double does. The value is truncated to 24 bits,
+ * and the last bit is set if any nonzero bit was cut off (rounding to odd). A second rounding then
+ * gives the same result as a single one. Not valid below the normal range of float.
  */
 static inline float f32_rounded_to_odd(double value)
 {
@@ -88,7 +89,7 @@ static inline float f32_rounded_to_odd(double value)
     return (float)value;
 }
 
-/* The same for any double: below float's normal range the 16 bits are found first. */
+/* The same for every double. Below the normal range of float it rounds to bfloat16 first. */
 static inline float f32_for_half(double value)
 {
     return fabs(value) < 0x1p-126 && value != 0.0 ? bf16_to_f32(bf16_from_double(value))

@@ -18,63 +18,66 @@
 
 enum {
     MAX_WORKERS = 256,
-    STACK_BYTES =
-        1 << 20 /* tasks hold some 200 KB of blocks; musl's default of 128 KB would not do */
+    /* Tasks keep up to about 200 KB of blocks on the stack. musl's default stack is 128 KB. */
+    STACK_BYTES = 1 << 20
 };
 
 /*
- * One job at a time. `owner` is the thread whose call uses the pool, for as long as it does; a call
- * that finds another there runs serially. Workers come and go with `roster` held; `lock` guards
- * what follows it. A worker joins a job while `open` places are left, so a job for two threads
- * wakes one worker whatever the pool holds; the caller closes the job when tasks have run out, and
- * waits for those that joined.
+ * The pool runs one job at a time. `owner` identifies the thread whose call uses the pool; a call
+ * that finds another owner runs serially. Workers start and stop with `threads_lock` held.
+ * `job_lock` guards the members that follow it. A worker joins a job while `vacancies` is above 0,
+ * so a job for two threads wakes one worker, however many the pool has. When the tasks run out, the
+ * caller closes the job and waits for the workers that joined it.
  *
- * Before fork the workers are sent away: they end behind the task they are at, also in the middle
- * of a job, whose caller goes on alone and calls them back. So fork waits for single tasks and
- * never for a call, which may itself be waiting for what the forking thread holds (the GIL) or be
- * the one that forks (in a callback).
+ * Workers stop before a fork. Each ends after its current task, even in the middle of a job. The
+ * caller of that job continues alone and starts the workers again. So a fork waits for single
+ * tasks, never for a whole call: the call might be waiting for a lock of the forking thread (the
+ * GIL), or might itself be forking, in a callback.
  */
 static struct {
-    _Atomic(const char *) owner; /* its `here`, or NULL */
-    pthread_mutex_t roster;
+    _Atomic(const char *) owner; /* address of the owner's thread_tag, or NULL */
+    pthread_mutex_t threads_lock;
     pthread_t threads[MAX_WORKERS];
-    int started; /* workers that run, beside the callers */
-    pthread_mutex_t lock;
+    int started; /* number of running workers */
+    pthread_mutex_t job_lock;
     pthread_cond_t wake, done;
     _Atomic bool stopping;
-    _Atomic bool sent_away; /* since the job began */
-    int open;               /* workers that may still join the job */
-    int joined;             /* workers that did, and thereby their worker numbers */
-    int working;            /* of those, the ones not done yet */
-    pool_task task;         /* from here on set by the owner while nobody is working */
+    _Atomic bool interrupted; /* the workers were stopped since the job began */
+    int vacancies;            /* number of workers that may still join the job */
+    int joined;               /* number of workers that joined: the last one's worker number */
+    int working;              /* number of joined workers that are not done yet */
+    /* The owner sets the members below while no worker is working. */
+    pool_task task;
     void *context;
     struct cancel_token *token;
-    int helpers; /* how many the job wants */
+    int helpers; /* number of workers that the job needs, without the caller */
     size_t tasks;
-    _Atomic size_t next;
-} pool = {.roster = PTHREAD_MUTEX_INITIALIZER,
-          .lock = PTHREAD_MUTEX_INITIALIZER,
+    _Atomic size_t next; /* the next task to run */
+} pool = {.threads_lock = PTHREAD_MUTEX_INITIALIZER,
+          .job_lock = PTHREAD_MUTEX_INITIALIZER,
           .wake = PTHREAD_COND_INITIALIZER,
           .done = PTHREAD_COND_INITIALIZER};
 
-static _Thread_local char
-    here; /* its address tells threads apart, and is the same in a forked child */
+/* Its address identifies a thread, and stays the same in a forked child. */
+static _Thread_local char thread_tag;
 
-/* ---- how many threads ---- */
+/* ---- number of threads ---- */
 
-static _Atomic int limit; /* of the process; 0: not read from the environment yet */
+/* Number of threads of the process; 0: not yet read from the environment. */
+static _Atomic int process_threads;
 
-/* The blocks of the calling thread that it has not unlinked yet, the innermost first. */
+/* The blocks that the calling thread began and has not unlinked yet, innermost first. */
 static _Thread_local struct pool_block *blocks;
 
+/* n clamped to 1 .. MAX_WORKERS + 1; the caller is one of the threads. */
 static int within_bounds(int n)
 {
-    return n < 1 ? 1 : n > MAX_WORKERS + 1 ? MAX_WORKERS + 1 : n; /* the caller is one */
+    return n < 1 ? 1 : n > MAX_WORKERS + 1 ? MAX_WORKERS + 1 : n;
 }
 
-/* The number that a variable of the environment begins with, as OpenMP writes one: "4", " 4 ", or
-   "4,2" for nested levels. 0 where there is none. */
-static int number_of(const char *variable)
+/* The number at the start of an environment variable in OpenMP's syntax: "4", " 4 ", or "4,2" for
+ * nested levels. Returns 0 if there is no number. */
+static int env_number(const char *variable)
 {
     const char *text = getenv(variable);
     char *end = NULL;
@@ -86,31 +89,31 @@ static int number_of(const char *variable)
     return *end != '\0' && *end != ',' ? 0 : n < INT_MAX ? (int)n : INT_MAX;
 }
 
-/* OMP_NUM_THREADS is not set for cossim alone, so it only lowers the number of CPUs. */
-static int default_limit(void)
+/* OMP_NUM_THREADS is meant for all libraries, so here it can only lower the number of CPUs. */
+static int default_thread_count(void)
 {
-    const int own = number_of("COSSIM_NUM_THREADS");
+    const int own = env_number("COSSIM_NUM_THREADS");
     if (own > 0) {
         return within_bounds(own);
     }
-    const int openmp = number_of("OMP_NUM_THREADS"), cpus = cpu_count_available();
+    const int openmp = env_number("OMP_NUM_THREADS"), cpus = cpu_count_available();
     return within_bounds(openmp > 0 && openmp < cpus ? openmp : cpus);
 }
 
-static int process_limit(void)
+static int process_thread_count(void)
 {
-    int n = atomic_load(&limit);
+    int n = atomic_load(&process_threads);
     if (n == 0) {
         int unset = 0;
-        n = default_limit();
-        if (!atomic_compare_exchange_strong(&limit, &unset, n)) {
-            n = unset; /* another thread set it meanwhile */
+        n = default_thread_count();
+        if (!atomic_compare_exchange_strong(&process_threads, &unset, n)) {
+            n = unset; /* another thread has set it in the meantime */
         }
     }
     return n;
 }
 
-/* The innermost block that has not ended, or NULL. */
+/* The innermost block of this thread that has not ended, or NULL. */
 static struct pool_block *current_block(void)
 {
     struct pool_block *block = blocks;
@@ -122,7 +125,7 @@ static struct pool_block *current_block(void)
 
 static void release_block(struct pool_block *block)
 {
-    if (atomic_fetch_sub(&block->holders, 1) == 1) {
+    if (atomic_fetch_sub(&block->references, 1) == 1) {
         scratch_free(block);
     }
 }
@@ -148,7 +151,7 @@ struct pool_block *pool_block_begin(int n)
     if (block != NULL) {
         block->outer = blocks;
         atomic_init(&block->threads, within_bounds(n));
-        atomic_init(&block->holders, 2); /* the list of this thread, and the caller */
+        atomic_init(&block->references, 2); /* this thread's list and the caller */
         blocks = block;
     }
     return block;
@@ -170,7 +173,7 @@ int pool_get_threads(void)
 {
     struct pool_block *block = current_block();
     const int n = block == NULL ? 0 : atomic_load(&block->threads);
-    return n > 0 ? n : process_limit(); /* 0 if another thread has just ended the block */
+    return n > 0 ? n : process_thread_count(); /* n is 0 if another thread has just ended it */
 }
 
 void pool_set_threads(int n)
@@ -181,13 +184,13 @@ void pool_set_threads(int n)
     while (before > 0 && !atomic_compare_exchange_weak(&block->threads, &before, after)) {
     }
     if (before == 0) {
-        atomic_store(&limit, after);
+        atomic_store(&process_threads, after);
     }
 }
 
 /* ---- jobs ---- */
 
-static void call_workers(void);
+static void recruit_workers(void);
 
 static void run_tasks(size_t worker)
 {
@@ -198,8 +201,8 @@ static void run_tasks(size_t worker)
          (caller || !atomic_load_explicit(&pool.stopping, memory_order_relaxed)) &&
          (task = atomic_fetch_add_explicit(&pool.next, 1, memory_order_relaxed)) < pool.tasks;) {
         pool.task(pool.context, task, worker);
-        if (caller && atomic_load_explicit(&pool.sent_away, memory_order_relaxed)) {
-            call_workers();
+        if (caller && atomic_load_explicit(&pool.interrupted, memory_order_relaxed)) {
+            recruit_workers();
         }
     }
     cancel_leave(before);
@@ -208,38 +211,38 @@ static void run_tasks(size_t worker)
 static void *worker_main(void *unused)
 {
     (void)unused;
-    fp_mode_enter(); /* for good: a thread begins in the mode of the one that started it */
-    pthread_mutex_lock(&pool.lock);
+    fp_mode_enter(); /* never left: a new thread inherits the mode of its creator */
+    pthread_mutex_lock(&pool.job_lock);
     for (;;) {
-        while (pool.open == 0 && !pool.stopping) {
-            pthread_cond_wait(&pool.wake, &pool.lock);
+        while (pool.vacancies == 0 && !pool.stopping) {
+            pthread_cond_wait(&pool.wake, &pool.job_lock);
         }
         if (pool.stopping) {
             break;
         }
-        pool.open--;
+        pool.vacancies--;
         pool.working++;
         const size_t worker = (size_t)++pool.joined; /* 0 is the caller */
-        pthread_mutex_unlock(&pool.lock);
+        pthread_mutex_unlock(&pool.job_lock);
         run_tasks(worker);
-        pthread_mutex_lock(&pool.lock);
+        pthread_mutex_lock(&pool.job_lock);
         if (--pool.working == 0) {
             pthread_cond_signal(&pool.done);
         }
     }
-    pthread_mutex_unlock(&pool.lock);
+    pthread_mutex_unlock(&pool.job_lock);
     return NULL;
 }
 
-/* With `roster` held: ends and joins all workers. */
+/* Ends and joins all workers. threads_lock must be held. */
 static void stop_workers(void)
 {
-    pthread_mutex_lock(&pool.lock);
+    pthread_mutex_lock(&pool.job_lock);
     atomic_store(&pool.stopping, true);
-    atomic_store(&pool.sent_away, true);
-    pool.open = 0;
+    atomic_store(&pool.interrupted, true);
+    pool.vacancies = 0;
     pthread_cond_broadcast(&pool.wake);
-    pthread_mutex_unlock(&pool.lock);
+    pthread_mutex_unlock(&pool.job_lock);
     for (int i = 0; i < pool.started; i++) {
         pthread_join(pool.threads[i], NULL);
     }
@@ -259,39 +262,39 @@ static void start_threads(int wanted)
     pthread_attr_destroy(&attributes);
 }
 
-#if defined(_WIN32) /* neither fork nor signals that a thread could take */
+#if defined(_WIN32) /* has neither fork nor signals that a thread could receive */
 
 static void prepare_for_forks(void)
 {
 }
 
-static void start_apart(int wanted)
+static void start_without_signals(int wanted)
 {
     start_threads(wanted);
 }
 
 #else
 
-/* Parent and child both go on with a pool that has no threads. Nobody keeps `lock` for long, so
- * that it can be had. */
+/* Parent and child both continue with a pool without threads. Both locks are held across the fork;
+ * waiting for job_lock is safe, because no thread holds it for long. */
 static void before_fork(void)
 {
-    pthread_mutex_lock(&pool.roster);
+    pthread_mutex_lock(&pool.threads_lock);
     stop_workers();
-    pthread_mutex_lock(&pool.lock);
+    pthread_mutex_lock(&pool.job_lock);
 }
 
 static void after_fork(void)
 {
-    pthread_mutex_unlock(&pool.lock);
-    pthread_mutex_unlock(&pool.roster);
+    pthread_mutex_unlock(&pool.job_lock);
+    pthread_mutex_unlock(&pool.threads_lock);
 }
 
-/* The only thread here is the one that forked: calls of others are no more, nor do they wait for
- * anything. */
+/* The forking thread is the only thread in the child. If another thread owned the pool, its call no
+ * longer exists here, and the pool becomes free. No thread waits on the condition variables. */
 static void after_fork_in_child(void)
 {
-    if (atomic_load(&pool.owner) != &here) {
+    if (atomic_load(&pool.owner) != &thread_tag) {
         atomic_store(&pool.owner, NULL);
     }
     pthread_cond_init(&pool.wake, NULL);
@@ -299,8 +302,7 @@ static void after_fork_in_child(void)
     after_fork();
 }
 
-/* Nothing is registered for exit: sleeping workers hold nothing, and the process takes them with
- * it. */
+/* No exit handler is needed: sleeping workers hold no resources and end with the process. */
 static void register_fork_handlers(void)
 {
     pthread_atfork(before_fork, after_fork, after_fork_in_child);
@@ -312,8 +314,8 @@ static void prepare_for_forks(void)
     pthread_once(&once, register_fork_handlers);
 }
 
-/* Signals are the program's own threads', so workers inherit a mask of them all. */
-static void start_apart(int wanted)
+/* Starts workers with all signals blocked, so that the program's own threads receive them. */
+static void start_without_signals(int wanted)
 {
     sigset_t all, before;
     sigfillset(&all);
@@ -324,34 +326,34 @@ static void start_apart(int wanted)
 
 #endif
 
-/* With `roster` held: sees to `wanted` workers, as far as the system gives them; returns how many
- * there are. */
+/* Starts workers until `wanted` are running, or until the system refuses more. Returns the number
+ * of running workers, at most `wanted`. threads_lock must be held. */
 static int start_workers(int wanted)
 {
     if (wanted > MAX_WORKERS) {
         wanted = MAX_WORKERS;
     }
     if (pool.started < wanted) {
-        start_apart(wanted);
+        start_without_signals(wanted);
     }
     return pool.started < wanted ? pool.started : wanted;
 }
 
-/* By the owner: starts workers and lets them join the job. */
-static void call_workers(void)
+/* Starts workers and lets them join the job. Only the owner calls it. */
+static void recruit_workers(void)
 {
     prepare_for_forks();
-    pthread_mutex_lock(&pool.roster);
+    pthread_mutex_lock(&pool.threads_lock);
     const int helpers = start_workers(pool.helpers);
-    pthread_mutex_lock(&pool.lock);
-    atomic_store(&pool.sent_away, false);
+    pthread_mutex_lock(&pool.job_lock);
+    atomic_store(&pool.interrupted, false);
     pool.joined = 0;
-    pool.open = helpers;
+    pool.vacancies = helpers;
     for (int i = 0; i < helpers; i++) {
         pthread_cond_signal(&pool.wake);
     }
-    pthread_mutex_unlock(&pool.lock);
-    pthread_mutex_unlock(&pool.roster);
+    pthread_mutex_unlock(&pool.job_lock);
+    pthread_mutex_unlock(&pool.threads_lock);
 }
 
 static void run_serially(size_t tasks, pool_task task, void *context, struct cancel_token *token)
@@ -363,35 +365,33 @@ static void run_serially(size_t tasks, pool_task task, void *context, struct can
     cancel_leave(before);
 }
 
-/* With `lock` held: until the workers are done, or for so long that the watch should be asked
- * again. */
+/* Waits until the workers are done, but with a token for at most POLL_INTERVAL, and then polls it.
+ * job_lock must be held. */
 static void wait_for_workers(struct cancel_token *token)
 {
     struct timespec until;
     if (token == NULL || cancel_requested(token)) {
-        pthread_cond_wait(&pool.done, &pool.lock);
+        pthread_cond_wait(&pool.done, &pool.job_lock);
         return;
     }
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_nsec += POLL_INTERVAL;
     until.tv_sec += until.tv_nsec / 1000000000;
     until.tv_nsec %= 1000000000;
-    pthread_cond_timedwait(&pool.done, &pool.lock, &until);
-    pthread_mutex_unlock(&pool.lock); /* what is asked may take its time */
+    pthread_cond_timedwait(&pool.done, &pool.job_lock, &until);
+    pthread_mutex_unlock(&pool.job_lock); /* on_poll may take long */
     cancel_poll(token, 0);
-    pthread_mutex_lock(&pool.lock);
+    pthread_mutex_lock(&pool.job_lock);
 }
 
 void pool_run(size_t tasks, int workers, pool_task task, void *context, struct cancel_token *token)
 {
-    const int most = pool_get_threads();
-    workers = workers < most ? workers : most;
+    const int max_threads = pool_get_threads();
+    workers = workers < max_threads ? workers : max_threads;
     workers = (size_t)workers < tasks ? workers : (int)tasks;
-    const char *nobody = NULL;
-    if (workers <= 1 ||
-        !atomic_compare_exchange_strong(
-            &pool.owner, &nobody,
-            &here)) { /* busy: with another thread's call, or with the one we are a task of */
+    const char *no_owner = NULL;
+    /* The pool is busy if another thread owns it, or if this call comes from one of its tasks. */
+    if (workers <= 1 || !atomic_compare_exchange_strong(&pool.owner, &no_owner, &thread_tag)) {
         run_serially(tasks, task, context, token);
         return;
     }
@@ -401,29 +401,29 @@ void pool_run(size_t tasks, int workers, pool_task task, void *context, struct c
     pool.helpers = workers - 1;
     pool.tasks = tasks;
     atomic_store(&pool.next, 0);
-    call_workers();
+    recruit_workers();
 
     run_tasks(0);
 
-    pthread_mutex_lock(&pool.lock);
-    pool.open = 0; /* a worker that has not woken yet has nothing left to do */
+    pthread_mutex_lock(&pool.job_lock);
+    pool.vacancies = 0; /* workers that have not woken yet have no tasks left */
     while (pool.working > 0) {
         wait_for_workers(token);
     }
-    pthread_mutex_unlock(&pool.lock);
+    pthread_mutex_unlock(&pool.job_lock);
     atomic_store(&pool.owner, NULL);
 }
 
 void pool_stop(void)
 {
-    pthread_mutex_lock(&pool.roster);
+    pthread_mutex_lock(&pool.threads_lock);
     stop_workers();
-    pthread_mutex_unlock(&pool.roster);
+    pthread_mutex_unlock(&pool.threads_lock);
 }
 
-int thread_count_for(size_t outputs, size_t depth, enum grain_size least)
+int thread_count_for(size_t outputs, size_t depth, enum grain_size grain)
 {
-    const size_t most = (size_t)pool_get_threads(),
-                 worth = size_product_or_max(outputs, depth) / (size_t)least;
-    return worth <= 1 ? 1 : (int)(worth < most ? worth : most);
+    const size_t max_threads = (size_t)pool_get_threads(),
+                 grains = size_product_or_max(outputs, depth) / (size_t)grain;
+    return grains <= 1 ? 1 : (int)(grains < max_threads ? grains : max_threads);
 }

@@ -6,61 +6,62 @@
 #include "base/cancel.h"
 
 /*
- * A small thread pool. Workers start at the first call that wants them, sleep while there is
- * nothing to do, end before fork, from within a job if need be, and start again on demand in parent
- * and child. The calling thread works too. A call that finds the pool busy (or comes from inside a
- * task) runs all its tasks itself: there is no queue to wait in, and no nesting.
+ * A small thread pool. Workers start on the first call that needs them and sleep between jobs. They
+ * end before a fork, even in the middle of a job, and start again on demand in parent and child.
+ * The calling thread runs tasks too. A call that finds the pool busy, or that comes from inside a
+ * task, runs all its tasks on its own thread: there is no queue and no nesting.
  */
 
-/* task: 0 .. tasks-1, handed out in ascending order; worker: 0 .. workers-1, no two tasks run at
- * once on one worker. */
+/* One task of a job. Tasks 0 .. tasks-1 are handed out in ascending order. worker is
+ * 0 .. workers-1, and one worker runs one task at a time. */
 typedef void (*pool_task)(void *context, size_t task, size_t worker);
 
 /*
- * Runs task(context, 0 .. tasks-1, .) on at most `workers` threads (the caller is one of them) and
- * returns when all are done, or when those that were begun are done and the watch (which may be
- * NULL) is stopped. Long tasks look at it themselves: cancel_poll_here.
+ * Runs task(context, 0 .. tasks-1, .) on at most `workers` threads, including the caller. Returns
+ * when all tasks are done. If the token (may be NULL) is stopped, it returns once the tasks that
+ * have begun are done. Long tasks poll the token themselves with cancel_poll_here.
  */
 void pool_run(size_t tasks, int workers, pool_task task, void *context, struct cancel_token *token);
 
 /*
- * The number of threads that pool_run may use when asked for more: from 1 to 257, for which the
- * pool has room. A setting outside of these bounds counts as the nearer one. The number holds for
- * the process; within a block of the calling thread (below) both functions mean the block's own
- * number. Default: COSSIM_NUM_THREADS; else the CPUs available, or OMP_NUM_THREADS where that is
- * less.
+ * The largest number of threads that pool_run uses, from 1 to 257 (256 workers and the caller). A
+ * setting outside these bounds is clamped. The number applies to the whole process. Inside a block
+ * of the calling thread (below), both functions apply to the number of that block. The default is
+ * COSSIM_NUM_THREADS; if that is not set, the number of available CPUs, or OMP_NUM_THREADS if that
+ * is smaller.
  */
 void pool_set_threads(int n);
 int pool_get_threads(void);
 
 /*
- * A number of threads for the calls of one thread: the one that begins the block. The innermost of
- * its blocks counts. Blocks may end in any order and on any thread, as those of Python's generators
- * do: a block that ends is skipped at once, and unlinked by the thread that began it. A thread that
- * ends before its blocks do leaves their memory behind.
+ * A block sets the number of threads for all calls from the thread that begins it. If blocks are
+ * nested, the innermost one applies. Blocks may end in any order and on any thread, as `with`
+ * blocks inside Python generators do. A block that has ended is ignored from then on, and the
+ * thread that began it unlinks it later. A thread that exits before its blocks end leaks their
+ * memory.
  */
 struct pool_block {
-    struct pool_block *outer; /* only the thread that began the block follows it */
-    _Atomic int threads;      /* 0: ended */
-    _Atomic int holders;      /* the thread's list, and the caller; the last one frees the block */
+    struct pool_block *outer; /* read only by the thread that began the block */
+    _Atomic int threads;      /* 0: the block has ended */
+    _Atomic int references;   /* the thread's list and the caller; the last one frees the block */
 };
 
-struct pool_block *pool_block_begin(int n);     /* NULL when there is no memory */
-void pool_block_end(struct pool_block *block);  /* may be called again */
-void pool_block_free(struct pool_block *block); /* ends it, too */
+struct pool_block *pool_block_begin(int n);     /* NULL when memory runs out */
+void pool_block_end(struct pool_block *block);  /* ending a block twice is allowed */
+void pool_block_free(struct pool_block *block); /* ends the block first */
 
-/* Ends and joins the workers, once they are done with the tasks they are at; they start again when
- * needed. */
+/* Ends and joins the workers after their current tasks. They start again on demand. */
 void pool_stop(void);
 
 /*
- * How many threads a call of outputs * depth multiplications pays for: each is to have work for
- * longer than waking it takes (some 10 us, 50 where the machine is busy).
+ * The number of threads for a call of outputs * depth multiplications, from 1 to
+ * pool_get_threads(). Each thread gets at least one grain of multiplications, so that it works for
+ * longer than waking it takes (about 10 us, or 50 us on a busy machine).
  */
 enum grain_size {
-    GRAIN_SUMS = 1 << 18,
-    GRAIN_GEMM = 1 << 20
-}; /* multiplications in some 50 us, 20 us */
-int thread_count_for(size_t outputs, size_t depth, enum grain_size least);
+    GRAIN_SUMS = 1 << 18, /* sums of rows and columns: about 50 us of work */
+    GRAIN_GEMM = 1 << 20  /* blocked products: about 20 us of work */
+};
+int thread_count_for(size_t outputs, size_t depth, enum grain_size grain);
 
 #endif

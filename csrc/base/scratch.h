@@ -5,28 +5,29 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The one place of the library that asks for memory. Every block is aligned to 64 bytes (a cache
- * line, a zmm register). */
+/* The library allocates all its memory here. Every block is aligned to 64 bytes, the size of a
+ * cache line and of a zmm register. */
 enum { SCRATCH_ALIGN = 64 };
 
-/* NULL when there is no memory or bytes is absurd; bytes == 0 gives a block that may be freed. */
+/* Returns NULL when memory runs out or `bytes` exceeds PTRDIFF_MAX - 64. bytes == 0 returns a block
+ * that can be freed. */
 void *scratch_alloc(size_t bytes);
 void scratch_free(void *block);
 
-/* For tests of what happens where memory ends, and of leaks: how many blocks are in use, by all
- * threads. */
+/* Number of blocks in use by all threads. Tests use it to find leaks. */
 size_t scratch_live(void);
-/* The n-th allocation from now on fails, of whatever thread; 0: none. Returns what is left of the n
- * of the call before, 0 where that one failed. */
+/* Makes the n-th allocation from now on fail, on any thread; 0 makes none fail. Returns the
+ * remaining count of the previous call, or 0 if its allocation has already failed. Tests use it to
+ * run out of memory. */
 long scratch_fail_after(long n);
 
 /*
- * Arithmetic with sizes. Arrays whose strides are 0 take no memory, so the sizes in a call's shapes
- * can be any numbers up to 2^63, and a plain product of two of them may wrap to 0. Only offsets
- * within memory that is there, and sizes that constants bound, are calculated plainly. All others
- * go through these functions, of which there are two kinds:
+ * Arithmetic on sizes. An array with strides of 0 takes no memory, so a shape can hold any sizes up
+ * to 2^63, and a plain product of two sizes can wrap to 0. Plain arithmetic is used only for
+ * offsets within allocated memory and for sizes bounded by constants. All other sizes go through
+ * the functions below.
  *
- * size_mul and size_add are for numbers that must be exact. They return false when the result does
+ * size_mul and size_add are for results that must be exact. They return false when the result does
  * not fit.
  */
 static inline bool size_mul(size_t a, size_t b, size_t *product)
@@ -40,9 +41,10 @@ static inline bool size_add(size_t a, size_t b, size_t *sum)
 }
 
 /*
- * size_product_or_max and size_sum_or_max give SIZE_MAX in place of what does not fit. They are for
- * estimates (work, threads, progress), and for bytes of memory: scratch_alloc refuses SIZE_MAX, and
- * what is added to it or multiplied with it stays SIZE_MAX.
+ * size_product_or_max and size_sum_or_max saturate: they return SIZE_MAX when the result does not
+ * fit. They are for estimates (work, threads, progress) and for numbers of bytes. scratch_alloc
+ * refuses SIZE_MAX, and a saturated sum or product stays saturated in later sums and in products
+ * with factors above 0.
  */
 static inline size_t size_product_or_max(size_t a, size_t b)
 {
@@ -56,7 +58,7 @@ static inline size_t size_sum_or_max(size_t a, size_t b)
     return size_add(a, b, &sum) ? sum : SIZE_MAX;
 }
 
-/* The number of parts of at most `step` that make up n. */
+/* The number of parts, of at most `step` each, that n divides into: n / step, rounded up. */
 static inline size_t size_parts(size_t n, size_t step)
 {
     return n / step + (n % step != 0);
@@ -72,12 +74,12 @@ static inline size_t larger(size_t a, size_t b)
     return a > b ? a : b;
 }
 
-/* bytes rounded up to a multiple of SCRATCH_ALIGN, so that pieces laid one after another stay
- * aligned; or SIZE_MAX. */
+/* `bytes` rounded up to a multiple of SCRATCH_ALIGN, or SIZE_MAX if that does not fit. Consecutive
+ * parts of a block stay aligned if their sizes are rounded this way. */
 static inline size_t scratch_round(size_t bytes)
 {
-    const size_t most = SIZE_MAX - (SCRATCH_ALIGN - 1);
-    return bytes > most ? SIZE_MAX : (bytes + SCRATCH_ALIGN - 1) & ~(size_t)(SCRATCH_ALIGN - 1);
+    const size_t max = SIZE_MAX - (SCRATCH_ALIGN - 1);
+    return bytes > max ? SIZE_MAX : (bytes + SCRATCH_ALIGN - 1) & ~(size_t)(SCRATCH_ALIGN - 1);
 }
 
 #endif
