@@ -1,5 +1,5 @@
-/* The vocabulary of generic.h in AVX2 + FMA + F16C. Opens the target region that simd/end.h closes.
- */
+/* The vector abstraction of generic.h in AVX2, FMA and F16C. This header opens the target region
+ * that simd/end.h closes. */
 #ifndef COSSIM_SIMD_AVX2_H
 #define COSSIM_SIMD_AVX2_H
 
@@ -41,10 +41,8 @@ static inline float fma_f32(float a, float b, float c) { return __builtin_fmaf(a
 static inline double fma_f64(double a, double b, double c) { return __builtin_fma(a, b, c); }
 static inline vf vf_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
 static inline vf vf_max(vf a, vf b) { return _mm256_max_ps(a, b); }
-static inline vf vf_relu(vf a)
-{
-    return _mm256_max_ps(_mm256_setzero_ps(), a);
-} /* max gives its second operand where one is NaN */
+/* max returns its second operand where either is NaN, so NaN stays. */
+static inline vf vf_relu(vf a) { return _mm256_max_ps(_mm256_setzero_ps(), a); }
 static inline vf vf_max_propagating_nan(vf a, vf b)
 {
     return _mm256_blendv_ps(_mm256_max_ps(a, b), a, _mm256_cmp_ps(a, a, _CMP_UNORD_Q));
@@ -104,7 +102,8 @@ static inline void vf_load_pair_f16(const uint16_t *p, vf *low, vf *high)
     *low = vf_load_f16(p);
     *high = vf_load_f16(p + VF_LANES);
 }
-static inline void vf_load_pair_bf16(const uint16_t *p, vf *low, vf *high) /* even and odd ones */
+/* low gets the elements of even index, high those of odd index. */
+static inline void vf_load_pair_bf16(const uint16_t *p, vf *low, vf *high)
 {
     __m256i both = _mm256_loadu_si256((const __m256i *)p);
     *low = _mm256_castsi256_ps(_mm256_slli_epi32(both, 16));
@@ -241,15 +240,15 @@ static inline vd vd_row_sums(const vd rows[VD_LANES])
 static inline vd vd_div(vd a, vd b) { return _mm256_div_pd(a, b); }
 static inline vd vd_sqrt(vd a) { return _mm256_sqrt_pd(a); }
 static inline void vd_store_f32(float *p, vd a) { _mm_storeu_ps(p, _mm256_cvtpd_ps(a)); }
-/* min and max give their second operand where one is NaN */
+/* min and max return their second operand where either is NaN, so NaN stays. */
 static inline vd vd_clip(vd a)
 {
     return _mm256_max_pd(_mm256_set1_pd(-1.0), _mm256_min_pd(_mm256_set1_pd(1.0), a));
 }
-static inline unsigned vd_beyond(vd a, vd limit)
+static inline unsigned vd_beyond(vd a, vd bound)
 {
     __m256d magnitude = _mm256_andnot_pd(_mm256_set1_pd(-0.0), a);
-    return (unsigned)_mm256_movemask_pd(_mm256_cmp_pd(magnitude, limit, _CMP_GT_OQ));
+    return (unsigned)_mm256_movemask_pd(_mm256_cmp_pd(magnitude, bound, _CMP_GT_OQ));
 }
 
 static inline int vd_all_at_least(vd a, vd b)

@@ -1,5 +1,5 @@
-/* The vocabulary of generic.h in AVX-512 F, BW, DQ and VL. Opens the target region that simd/end.h
- * closes. */
+/* The vector abstraction of generic.h in AVX-512 F, BW, DQ and VL. This header opens the target
+ * region that simd/end.h closes. */
 #ifndef COSSIM_SIMD_AVX512_H
 #define COSSIM_SIMD_AVX512_H
 
@@ -11,7 +11,7 @@
 
 #include "base/half.h"
 
-/* With SIMD_VNNI: and VNNI, for sums of 8-bit codes; an instruction set of its own. */
+/* SIMD_VNNI adds VNNI, for dot products of SQ8 codes. The result is a separate instruction set. */
 #define SIMD_REGION
 #if defined(__clang__) && defined(SIMD_VNNI)
 #pragma clang attribute push( \
@@ -56,10 +56,8 @@ static inline float fma_f32(float a, float b, float c) { return __builtin_fmaf(a
 static inline double fma_f64(double a, double b, double c) { return __builtin_fma(a, b, c); }
 static inline vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
 static inline vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
-static inline vf vf_relu(vf a)
-{
-    return _mm512_max_ps(_mm512_setzero_ps(), a);
-} /* max gives its second operand where one is NaN */
+/* max returns its second operand where either is NaN, so NaN stays. */
+static inline vf vf_relu(vf a) { return _mm512_max_ps(_mm512_setzero_ps(), a); }
 static inline vf vf_max_propagating_nan(vf a, vf b)
 {
     return _mm512_mask_mov_ps(_mm512_max_ps(a, b), _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), a);
@@ -70,7 +68,9 @@ static inline void vf_store_pair_maxima(float *p, vf a)
 }
 static inline vf vf_row_sums(const vf rows[VF_LANES])
 {
-    __m512 pair[8], four[4]; /* in each quarter of 128 bits: two rows' halves, four rows' totals */
+    /* Each 128-bit quarter of pair[i] holds two partial sums of each of two rows; each quarter of
+     * four[i] holds one partial sum of each of four rows. */
+    __m512 pair[8], four[4];
     for (int i = 0; i < 8; i++) {
         pair[i] = _mm512_add_ps(_mm512_unpacklo_ps(rows[2 * i], rows[2 * i + 1]),
                                 _mm512_unpackhi_ps(rows[2 * i], rows[2 * i + 1]));
@@ -114,7 +114,8 @@ static inline void vf_load_pair_f16(const uint16_t *p, vf *low, vf *high)
     *low = vf_load_f16(p);
     *high = vf_load_f16(p + VF_LANES);
 }
-static inline void vf_load_pair_bf16(const uint16_t *p, vf *low, vf *high) /* even and odd ones */
+/* low gets the elements of even index, high those of odd index. */
+static inline void vf_load_pair_bf16(const uint16_t *p, vf *low, vf *high)
 {
     __m512i both = _mm512_loadu_si512(p);
     *low = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
@@ -153,7 +154,7 @@ static inline vi vi_dot(vi sums, vh a, vh b)
 static inline void vi_store(int32_t *p, vi a) { _mm512_storeu_si512(p, a); }
 static inline vi vi_row_sums(const vi rows[VF_LANES])
 {
-    __m512i pair[8], four[4]; /* in each quarter of 128 bits: two rows' halves, four rows' totals */
+    __m512i pair[8], four[4]; /* hold partial sums as in vf_row_sums */
     for (int i = 0; i < 8; i++) {
         pair[i] = _mm512_add_epi32(_mm512_unpacklo_epi32(rows[2 * i], rows[2 * i + 1]),
                                    _mm512_unpackhi_epi32(rows[2 * i], rows[2 * i + 1]));
@@ -228,13 +229,13 @@ static inline vd vd_fold_f32(vf a)
 }
 static inline vd vd_row_sums(const vd rows[VD_LANES])
 {
-    __m512d
-        pair[4]; /* lanes 0, 2, 4, 6 belong to the first row of a pair, the others to the second */
+    /* Even lanes of pair[i] hold partial sums of row 2 i, odd lanes those of row 2 i + 1. */
+    __m512d pair[4];
     for (int i = 0; i < 4; i++) {
         pair[i] = _mm512_add_pd(_mm512_unpacklo_pd(rows[2 * i], rows[2 * i + 1]),
                                 _mm512_unpackhi_pd(rows[2 * i], rows[2 * i + 1]));
     }
-    /* quarters of 128 bits: 0 + 1 and 2 + 3 of each pair, then the rest */
+    /* Add the 128-bit quarters 0 + 1 and 2 + 3 of each pair, then add those two sums. */
     __m512d ab = _mm512_add_pd(_mm512_shuffle_f64x2(pair[0], pair[1], 0x88),
                                _mm512_shuffle_f64x2(pair[0], pair[1], 0xdd));
     __m512d cd = _mm512_add_pd(_mm512_shuffle_f64x2(pair[2], pair[3], 0x88),
@@ -245,14 +246,14 @@ static inline vd vd_row_sums(const vd rows[VD_LANES])
 static inline vd vd_div(vd a, vd b) { return _mm512_div_pd(a, b); }
 static inline vd vd_sqrt(vd a) { return _mm512_sqrt_pd(a); }
 static inline void vd_store_f32(float *p, vd a) { _mm256_storeu_ps(p, _mm512_cvtpd_ps(a)); }
-/* min and max give their second operand where one is NaN */
+/* min and max return their second operand where either is NaN, so NaN stays. */
 static inline vd vd_clip(vd a)
 {
     return _mm512_max_pd(_mm512_set1_pd(-1.0), _mm512_min_pd(_mm512_set1_pd(1.0), a));
 }
-static inline unsigned vd_beyond(vd a, vd limit)
+static inline unsigned vd_beyond(vd a, vd bound)
 {
-    return _mm512_cmp_pd_mask(_mm512_abs_pd(a), limit, _CMP_GT_OQ);
+    return _mm512_cmp_pd_mask(_mm512_abs_pd(a), bound, _CMP_GT_OQ);
 }
 
 static inline int vd_all_at_least(vd a, vd b)
@@ -268,8 +269,8 @@ typedef __m512i vc;
 
 static inline vc vc_load_codes(const uint8_t *p) { return _mm512_loadu_si512(p); }
 static inline vc vc_load_factors(const int8_t *p) { return _mm512_loadu_si512(p); }
-/* Not _mm512_dpbusd_epi32: gcc 12 copies the sums to and fro around it, which takes a fifth of the
- * time. */
+/* Inline assembly replaces _mm512_dpbusd_epi32, around which gcc 12 copies the sums back and forth.
+ * The copies take a fifth of the time. */
 static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
 {
     __asm__("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(codes), "v"(factors));

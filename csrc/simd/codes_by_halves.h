@@ -1,4 +1,4 @@
-/* Codes in the vocabulary of 16-bit integers, for instruction sets that have nothing better. */
+/* Dot products of SQ8 codes in 16-bit integers, for instruction sets without 8-bit dot products. */
 #define CODES_LANES (2 * VF_LANES)
 #define CODE_FACTOR int16_t
 #define FACTOR_MOST 2047

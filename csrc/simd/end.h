@@ -1,5 +1,5 @@
-/* Closes the target region that an instruction set's header opened. No include guard: it is code,
- * not declarations. */
+/* Closes the target region that the header of an instruction set opened. It has no include guard,
+ * because each inclusion closes a region. */
 #ifdef SIMD_REGION
 #if defined(__clang__)
 #pragma clang attribute pop

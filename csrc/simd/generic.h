@@ -1,17 +1,21 @@
 /*
- * The vector vocabulary in plain C: the contract that every instruction set's header keeps.
+ * The vector abstraction in plain C. It defines the contract that the header of every instruction
+ * set fulfils.
  *
- * vf holds VF_LANES floats, vd holds VD_LANES = VF_LANES / 2 doubles, vh and vi integers (below).
- * Kernels use nothing but these names, so a new instruction set is one header like this one. Loads
- * and stores need no alignment beyond the element's own. *_fma(a, b, c) is a * b + c; it rounds
- * once where the hardware does, twice here.
+ * vf holds VF_LANES floats and vd holds VD_LANES = VF_LANES / 2 doubles; vh and vi hold integers
+ * (below). Kernels use only these names, so a new instruction set needs one header like this one.
+ * Loads and stores need the alignment of one element only. *_fma(a, b, c) is a * b + c. It rounds
+ * once if the hardware has fused multiply-add, and twice here.
  *
- * Register budget, for kernels that hold a block of sums in registers:
- *   TILE_ROWS x TILE_VECTORS accumulators, plus TILE_VECTORS + 1 more, must fit the register file;
- *   SUM_CHAINS independent chains hide the latency of an addition in the row kernels.
- *   CODES_ROWS x 4 accumulators, plus CODES_ROWS + 1 more, must fit the register file, and be a
- * multiple of VF_LANES; COLUMN_VECTORS x 3 accumulators, and two more, must fit the register file
- * in the column kernels.
+ * Kernels hold blocks of sums in registers. These constants set the block sizes:
+ *   TILE_ROWS, TILE_VECTORS  Tile kernels use TILE_ROWS x TILE_VECTORS accumulators and
+ *                            TILE_VECTORS + 1 more registers. All must fit the register file.
+ *   SUM_CHAINS               Row kernels use this many independent chains, which hide the latency
+ *                            of an addition.
+ *   CODES_ROWS               SQ8 kernels use CODES_ROWS x 4 accumulators, a multiple of VF_LANES,
+ *                            and CODES_ROWS + 1 more registers. All must fit the register file.
+ *   COLUMN_VECTORS           Column kernels use COLUMN_VECTORS x 3 accumulators and two more
+ *                            registers. All must fit the register file.
  */
 #ifndef COSSIM_SIMD_GENERIC_H
 #define COSSIM_SIMD_GENERIC_H
@@ -59,31 +63,32 @@ static inline vf vf_load(const float *p) { EACH_F(p[i]); }
 static inline void vf_store(float *p, vf a) { memcpy(p, a.lane, sizeof a.lane); }
 static inline vf vf_add(vf a, vf b) { EACH_F(a.lane[i] + b.lane[i]); }
 static inline vf vf_fma(vf a, vf b, vf c) { EACH_F(a.lane[i] * b.lane[i] + c.lane[i]); }
-/* Scalars, rounded as the lanes of vf_fma and vd_fma are. */
+/* a * b + c of scalars, rounded the same way as each lane of vf_fma and vd_fma. */
 static inline float fma_f32(float a, float b, float c) { return a * b + c; }
 static inline double fma_f64(double a, double b, double c) { return a * b + c; }
 
 static inline vf vf_mul(vf a, vf b) { EACH_F(a.lane[i] * b.lane[i]); }
-/* *_max and *_min: NaN where b is; where a alone is, either will do. */
+/* *_max and *_min return NaN where b is NaN. Where only a is NaN, they may return a or b. */
 static inline vf vf_max(vf a, vf b) { EACH_F(a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]); }
 static inline vf vf_min(vf a, vf b) { EACH_F(a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]); }
 
-/* The larger of a and 0; NaN stays. */
+/* ReLU: the larger of a and 0. NaN stays NaN. */
 static inline vf vf_relu(vf a) { EACH_F(0.0f > a.lane[i] ? 0.0f : a.lane[i]); }
 
-/* Lane r is the sum of the lanes of rows[r]; all in one order. */
+/* Lane r is the sum of the lanes of rows[r], added in the same order for every r. */
 static inline vf vf_row_sums(const vf rows[VF_LANES])
 {
     EACH_F((rows[i].lane[0] + rows[i].lane[1]) + (rows[i].lane[2] + rows[i].lane[3]));
 }
 
-/* The larger of a and b; NaN wins. */
+/* The larger of a and b; NaN if either is NaN. */
 static inline vf vf_max_propagating_nan(vf a, vf b)
 {
     EACH_F(a.lane[i] > b.lane[i] || a.lane[i] != a.lane[i] ? a.lane[i] : b.lane[i]);
 }
 
-/* Half as many elements as there are lanes: the larger of lanes 2 i and 2 i + 1; NaN wins. */
+/* Stores VF_LANES / 2 elements: p[i] is the larger of lanes 2 i and 2 i + 1, NaN if either is NaN.
+ */
 static inline void vf_store_pair_maxima(float *p, vf a)
 {
     for (int i = 0; i < VF_LANES; i += 2) {
@@ -91,13 +96,16 @@ static inline void vf_store_pair_maxima(float *p, vf a)
     }
 }
 
-/* To the nearest whole number, ties to even. */
+/* Rounds to the nearest integer, ties to even. */
 static inline vf vf_round(vf a) { EACH_F(rintf(a.lane[i])); }
 
 /*
- * a * 2^n, rounded once; NaN where a is. n is a whole number of at most 252 in magnitude (vd_scale:
- * 2044), a of magnitude 0 or 0.5 to 2. By two factors, whose exponents are bits of a sum that holds
- * them in its last place.
+ * a * 2^n, rounded once. NaN where a is NaN. n is an integer of magnitude up to 252 (2044 in
+ * vd_scale). The magnitude of a is 0 or between 0.5 and 2.
+ *
+ * 2^n is applied as two factors of about 2^(n/2), since 2^n itself can leave the range. power_f32
+ * builds a factor without an integer conversion: it adds a constant so large that the sum holds the
+ * biased exponent in its lowest bits, and shifts those bits into the exponent field.
  */
 static inline float power_f32(float n)
 {
@@ -115,7 +123,7 @@ static inline vf vf_scale(vf a, vf n)
            power_f32(n.lane[i] - rintf(n.lane[i] * 0.5f)));
 }
 
-/* 4 * VF_LANES whole numbers of magnitude up to 127, as bytes, 128 added. */
+/* Stores 4 * VF_LANES integers of magnitude up to 127 as bytes, each with 128 added. */
 static inline void vf_store_codes(uint8_t *p, const vf a[4])
 {
     for (int i = 0; i < 4 * VF_LANES; i++) {
@@ -124,7 +132,7 @@ static inline void vf_store_codes(uint8_t *p, const vf a[4])
     }
 }
 
-/* Bit i: is lane i of a below that of b? NaN is not. */
+/* A bit mask: bit i is set if lane i of a is below lane i of b. It is 0 if either is NaN. */
 static inline unsigned vf_below(vf a, vf b)
 {
     unsigned lanes = 0;
@@ -137,8 +145,8 @@ static inline unsigned vf_below(vf a, vf b)
 static inline vf vf_load_f16(const uint16_t *p) { EACH_F(f16_to_f32(p[i])); }
 static inline vf vf_load_bf16(const uint16_t *p) { EACH_F(bf16_to_f32(p[i])); }
 
-/* 2 * VF_LANES of them, as two vectors: which goes where is up to the instruction set, but the same
- * for each call. */
+/* Loads 2 * VF_LANES elements as two vectors. Each instruction set may assign the elements to lanes
+ * in its own order, but the order is the same in every call. */
 static inline void vf_load_pair_f16(const uint16_t *p, vf *low, vf *high)
 {
     *low = vf_load_f16(p);
@@ -151,8 +159,8 @@ static inline void vf_load_pair_bf16(const uint16_t *p, vf *low, vf *high)
 }
 
 /*
- * Exact sums of 8-bit integers: vh holds 2 * VF_LANES of them, widened; vi holds VF_LANES 32-bit
- * sums, of which each grows by two products in vi_dot.
+ * Exact dot products of 8-bit integers. vh holds 2 * VF_LANES of them, widened to 16 bits. vi holds
+ * VF_LANES 32-bit sums, and vi_dot adds two products to each.
  */
 static inline vh vh_load_i8(const int8_t *p)
 {
@@ -189,7 +197,7 @@ static inline vi vi_dot(vi sums, vh a, vh b)
     return sums;
 }
 
-/* Rounded to 16 bits: to nearest, ties to even; NaN stays NaN. */
+/* Stores a rounded to 16 bits: to nearest, ties to even. NaN stays NaN. */
 static inline void vf_store_f16(uint16_t *p, vf a)
 {
     for (int i = 0; i < VF_LANES; i++) {
@@ -259,7 +267,7 @@ static inline unsigned vd_below(vd a, vd b)
     return lanes;
 }
 
-/* VD_LANES elements of a narrower type, widened (exactly) to double. */
+/* Loads VD_LANES elements of a narrower type and widens them to double, exactly. */
 static inline vd vd_load_f32(const float *p) { EACH_D((double)p[i]); }
 static inline vd vd_load_f16(const uint16_t *p) { EACH_D((double)f16_to_f32(p[i])); }
 static inline vd vd_load_bf16(const uint16_t *p) { EACH_D((double)bf16_to_f32(p[i])); }
@@ -267,17 +275,17 @@ static inline vd vd_load_bf16(const uint16_t *p) { EACH_D((double)bf16_to_f32(p[
 static inline vd vd_load_i8(const int8_t *p) { EACH_D(p[i]); }
 static inline vd vd_load_u8(const uint8_t *p) { EACH_D(p[i]); }
 
-/* Each lane a sum, in double, of two lanes of a. */
+/* Each lane of the result is the sum, in double, of two lanes of a. */
 static inline vd vd_fold_i32(vi a) { EACH_D((double)a.lane[i] + (double)a.lane[i + VD_LANES]); }
 static inline vd vd_fold_f32(vf a) { EACH_D((double)a.lane[i] + (double)a.lane[i + VD_LANES]); }
 
-/* Lane r is the sum of the lanes of rows[r]; all in one order. */
+/* Lane r is the sum of the lanes of rows[r], added in the same order for every r. */
 static inline vd vd_row_sums(const vd rows[VD_LANES]) { EACH_D(rows[i].lane[0] + rows[i].lane[1]); }
 
 static inline vd vd_div(vd a, vd b) { EACH_D(a.lane[i] / b.lane[i]); }
 static inline vd vd_sqrt(vd a) { EACH_D(sqrt(a.lane[i])); }
 
-/* Rounded to float. */
+/* Stores a rounded to float. */
 static inline void vd_store_f32(float *p, vd a)
 {
     for (int i = 0; i < VD_LANES; i++) {
@@ -285,23 +293,24 @@ static inline void vd_store_f32(float *p, vd a)
     }
 }
 
-/* Kept in [-1, 1]; NaN stays. */
+/* a clamped to [-1, 1]. NaN stays NaN. */
 static inline vd vd_clip(vd a)
 {
     EACH_D(a.lane[i] > 1.0 ? 1.0 : a.lane[i] < -1.0 ? -1.0 : a.lane[i]);
 }
 
-/* Bit i: is the magnitude of lane i above that of limit? NaN is not. limit is not negative. */
-static inline unsigned vd_beyond(vd a, vd limit)
+/* A bit mask: bit i is set if |a| exceeds the bound in lane i. It is 0 if a is NaN. The bound is
+ * not negative. */
+static inline unsigned vd_beyond(vd a, vd bound)
 {
     unsigned lanes = 0;
     for (int i = 0; i < VD_LANES; i++) {
-        lanes |= (unsigned)(fabs(a.lane[i]) > limit.lane[i]) << i;
+        lanes |= (unsigned)(fabs(a.lane[i]) > bound.lane[i]) << i;
     }
     return lanes;
 }
 
-/* Is every lane of a at least its lane of b? NaN is not. */
+/* Returns 1 if a >= b in every lane, else 0. A lane with NaN counts as less. */
 static inline int vd_all_at_least(vd a, vd b)
 {
     int all = 1;
@@ -311,8 +320,8 @@ static inline int vd_all_at_least(vd a, vd b)
     return all;
 }
 
-/* A square turned, from the elements `at` .. of SQUARE_F32 rows of floats or SQUARE_F64 of doubles:
- * to[i * step + r] = rows[r][at + i]. */
+/* Transposes a square block: to[i * step + r] = rows[r][at + i] for i and r below SQUARE_F32
+ * (floats) or SQUARE_F64 (doubles). */
 #define SQUARE_F32 4
 #define SQUARE_F64 2
 static inline void transpose_f32(float *to, size_t step, const float *const *rows, size_t at)
@@ -334,8 +343,9 @@ static inline void transpose_f64(double *to, size_t step, const double *const *r
 }
 
 /*
- * Codes of 8 bits and what they are multiplied with, CODES_LANES at a time: of type CODE_FACTOR, at
- * most FACTOR_MOST in magnitude, so that 4096 products fit 32 bits.
+ * Dot products of SQ8 codes with query codes, CODES_LANES at a time. Query codes have the type
+ * CODE_FACTOR and a magnitude of at most FACTOR_MOST, so that the sum of 4096 products fits 32
+ * bits.
  */
 #include "simd/codes_by_halves.h"
 

@@ -1,5 +1,5 @@
-/* The vocabulary of generic.h in AArch64 Advanced SIMD, which every AArch64 processor has: no
- * target region is needed. */
+/* The vector abstraction of generic.h in AArch64 Advanced SIMD. Every AArch64 processor has it, so
+ * no target region is needed. */
 #ifndef COSSIM_SIMD_NEON_H
 #define COSSIM_SIMD_NEON_H
 
@@ -34,7 +34,8 @@ static inline float fma_f32(float a, float b, float c) { return __builtin_fmaf(a
 static inline double fma_f64(double a, double b, double c) { return __builtin_fma(a, b, c); }
 static inline vf vf_mul(vf a, vf b) { return vmulq_f32(a, b); }
 static inline vf vf_max(vf a, vf b) { return vmaxq_f32(a, b); }
-static inline vf vf_relu(vf a) { return vmaxq_f32(vdupq_n_f32(0.0f), a); } /* NaN wins */
+/* NEON's max and min return NaN if either operand is NaN. */
+static inline vf vf_relu(vf a) { return vmaxq_f32(vdupq_n_f32(0.0f), a); }
 static inline vf vf_max_propagating_nan(vf a, vf b) { return vmaxq_f32(a, b); }
 static inline void vf_store_pair_maxima(float *p, vf a)
 {
@@ -83,7 +84,8 @@ static inline void vf_load_pair_f16(const uint16_t *p, vf *low, vf *high)
     *low = vf_load_f16(p);
     *high = vf_load_f16(p + VF_LANES);
 }
-static inline void vf_load_pair_bf16(const uint16_t *p, vf *low, vf *high) /* even and odd ones */
+/* low gets the elements of even index, high those of odd index. */
+static inline void vf_load_pair_bf16(const uint16_t *p, vf *low, vf *high)
 {
     uint32x4_t both = vreinterpretq_u32_u16(vld1q_u16(p));
     *low = vreinterpretq_f32_u32(vshlq_n_u32(both, 16));
@@ -153,8 +155,8 @@ static inline unsigned vd_below(vd a, vd b)
 
 static inline vd vd_load_f32(const float *p) { return vcvt_f64_f32(vld1_f32(p)); }
 
-/* Two 16-bit elements: fewer than the smallest vector load takes, so they come in by way of a
- * register. */
+/* Loads two 16-bit elements through a general register, because the smallest vector load reads
+ * four. */
 static inline uint16x4_t load_two(const uint16_t *p)
 {
     uint32_t both;
@@ -190,17 +192,17 @@ static inline void vd_store_f32(float *p, vd a) { vst1_f32(p, vcvt_f32_f64(a)); 
 static inline vd vd_clip(vd a)
 {
     return vmaxq_f64(vdupq_n_f64(-1.0), vminq_f64(vdupq_n_f64(1.0), a));
-} /* NaN wins */
-static inline unsigned vd_beyond(vd a, vd limit)
+}
+static inline unsigned vd_beyond(vd a, vd bound)
 {
-    uint64x2_t beyond = vcagtq_f64(a, limit);
+    uint64x2_t beyond = vcagtq_f64(a, bound);
     return (unsigned)((vgetq_lane_u64(beyond, 0) & 1) | (vgetq_lane_u64(beyond, 1) & 2));
 }
 
 static inline int vd_all_at_least(vd a, vd b)
 {
-    uint64x2_t reach = vcgeq_f64(a, b);
-    return (vgetq_lane_u64(reach, 0) & vgetq_lane_u64(reach, 1)) != 0;
+    uint64x2_t at_least = vcgeq_f64(a, b);
+    return (vgetq_lane_u64(at_least, 0) & vgetq_lane_u64(at_least, 1)) != 0;
 }
 
 #include "simd/codes_by_halves.h"

@@ -1,11 +1,11 @@
-/* The squares of both x86 vocabularies, in 256 bits; inside the target region that either opened.
- */
+/* transpose_f32 and transpose_f64 for AVX2 and AVX-512, with 256-bit vectors. It is included inside
+ * the target region of either. */
 #define SQUARE_F32 8
 #define SQUARE_F64 4
 static inline void transpose_f32(float *to, size_t step, const float *const *rows, size_t at)
 {
     __m256 pair[8], four[8];
-    for (int r = 0; r < 4; r++) { /* rows r and r + 4 of four columns in one register */
+    for (int r = 0; r < 4; r++) { /* one register holds four columns of rows r and r + 4 */
         __m256 left = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(rows[r] + at)),
                                            _mm_loadu_ps(rows[r + 4] + at), 1);
         __m256 right = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(rows[r] + at + 4)),
@@ -30,7 +30,7 @@ static inline void transpose_f32(float *to, size_t step, const float *const *row
 
 static inline void transpose_f64(double *to, size_t step, const double *const *rows, size_t at)
 {
-    for (size_t half = 0; half < 4; half += 2) { /* two columns of four rows */
+    for (size_t half = 0; half < 4; half += 2) { /* each pass transposes two columns of four rows */
         __m256d a = _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(rows[0] + at + half)),
                                          _mm_loadu_pd(rows[2] + at + half), 1);
         __m256d b = _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(rows[1] + at + half)),
