@@ -1,6 +1,8 @@
-/* A first look at rows of floats, at the speed of memory: see coarse_dots_kernel. */
+/* The coarse pass of the prefilter over rows of floats, at the speed of memory. The contract is
+ * that of coarse_dots_kernel in kernels.h. */
 
-/* A row with a count of vectors that the compiler knows. */
+/* The dot products of one row with `count` vectors, and its squared norm. count is a compile-time
+ * constant, so that the sums stay in registers. */
 INLINE void coarse_dots_row(float *dots, size_t dot_step, float *square, const float *x,
                             const float *const *vectors, size_t count, size_t n)
 {

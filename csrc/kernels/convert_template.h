@@ -1,4 +1,4 @@
-/* 16-bit floats widened to float, and floats rounded to them, VF_LANES at a time. */
+/* Conversions from 16-bit floats to float and back, VF_LANES at a time. */
 
 #define WIDEN(name, load) \
     static void widen_##name(float *out, const void *in, size_t n) \

@@ -5,7 +5,7 @@
 
 #include "base/cpu.h"
 
-/* Best first. A new instruction set is a name here. */
+/* All instruction sets, best first. A new one adds its name here. */
 #if defined(__x86_64__)
 #define EACH_SET(set) set(avx512_vnni) set(avx512) set(avx2) set(generic)
 #elif defined(__aarch64__)
@@ -40,7 +40,7 @@ const struct kernels *kernels_current(void)
     const struct kernels *table = atomic_load_explicit(&current, memory_order_acquire);
     for (size_t i = 0; table == NULL && i < TABLES; i++) {
         if (kernels_supported(tables[i])) {
-            table = tables[i]; /* two threads that get here at once store the same */
+            table = tables[i]; /* threads that arrive at the same time store the same value */
             atomic_store_explicit(&current, table, memory_order_release);
         }
     }

@@ -1,11 +1,11 @@
 /*
- * e to the power of x, within 1 unit in the last place (1.2 where fma rounds twice). 0 for
- * -infinity and from where it is less than half the smallest subnormal; infinity beyond the range;
- * NaN for NaN.
+ * e^x, with an error below 1 unit in the last place (1.2 units where fma rounds twice). The result
+ * is 0 for -infinity and wherever e^x is less than half the smallest subnormal number. It is
+ * infinity beyond the range of the type, and NaN for NaN.
  *
- * x = n ln 2 + r with whole n, so |r| <= ln 2 / 2, and e^r by its Taylor series, whose first term
- * left out is below 2^-27 (float) and 2^-57. ln 2 comes in two parts, the first with so few bits
- * that n times it is exact.
+ * x = n ln 2 + r with an integer n, so |r| <= ln 2 / 2. e^r comes from its Taylor series; the first
+ * omitted term is below 2^-27 for float and 2^-57 for double. ln 2 is split into two parts. The
+ * first part has so few bits that its product with n is exact.
  */
 INLINE vf vf_exp(vf x)
 {

@@ -1,29 +1,35 @@
 /*
- * The micro-kernel of all blocked products, the packing of its panels and its finish, for one type.
- * Parameters, undefined at the end: TILE, TILE_TYPE, TILE_VECTOR, TILE_LANES, TILE_OP(op)   name, C
- * type, vector type, lanes, vector operation TILE_SQUARE, TILE_TURN rows of the square that
- * transpose_* of simd/ turns, and its call TILE_FMA a * b + c of scalars, rounded as TILE_OP(fma)
- * rounds TILE_STORE                                              stores a vector of doubles as this
- * type TILE_KEEP_ERRORS                                        defined: fold chains with their
- * rounding errors
+ * The GEMM micro-kernel of all blocked products, the packing of its panels, and its epilogues
+ * (cosines and selection), for one type. Parameters, undefined at the end:
  *
- * Order of summation: chains of CHAIN steps in registers, the chains of a block of TILE_DEPTH in
- * the same type, and the blocks in double; doubles keep the rounding error of that last step. Short
- * chains keep float32 accurate: rounding errors grow with the square root of a chain's length on
- * random terms, and with the length itself on equal ones, where chains of 64 leave errors of 1e-6
- * (32: 6e-7; 16: 5e-7). Chains of 64 would be 3 % faster.
+ *   TILE, TILE_TYPE                name of the type in identifiers; C type
+ *   TILE_VECTOR, TILE_LANES        vector type; its number of lanes
+ *   TILE_OP(op)                    operation `op` on TILE_VECTOR
+ *   TILE_SQUARE, TILE_TRANSPOSE    rows of the square block that transpose_* of simd/ transposes;
+ *                                  the name of that function
+ *   TILE_FMA                       a * b + c of scalars, rounded the same way as TILE_OP(fma)
+ *   TILE_STORE                     stores a vector of doubles as TILE_TYPE
+ *   TILE_KEEP_ERRORS               if defined, blocks are added with their rounding errors
  *
- * The sum in double begins with +0, so that a sum of products that all underflow is +0, as it is
- * where each product is rounded by itself: a chain of fused multiplications and additions would end
- * with the sign of its last product.
+ * Order of summation: CHAIN steps form a chain in registers. The chains of a block of TILE_DEPTH
+ * steps are added in TILE_TYPE. The blocks are added in double, and the kernel for doubles keeps
+ * the rounding errors of these last additions.
+ *
+ * Short chains keep float32 accurate. Rounding errors grow with the square root of the chain length
+ * for random terms, and linearly for equal terms. For equal terms, chains of 64 leave errors of
+ * 1e-6, chains of 32 leave 6e-7, and chains of 16 leave 5e-7. Chains of 64 would be 3 % faster.
+ *
+ * The sum in double starts from +0. If all products underflow, the sum is therefore +0, as it is
+ * when each product is rounded separately. A chain of fused multiply-adds alone would end with the
+ * sign of its last product.
  */
 #define NAME(prefix) PASTE(PASTE(prefix, _), TILE)
 #define WIDTH (TILE_VECTORS * TILE_LANES)
 #define CHAIN 32
 
 /*
- * block = the sums of k steps, in TILE_TYPE. A function of its own, so that its registers are the
- * compiler's to give to one loop: inlined, gcc 12 keeps the loop's own counters in memory.
+ * block (TILE_ROWS, WIDTH) = the sums of k steps, in TILE_TYPE. It is not inlined, so that its one
+ * loop gets all registers: when it is inlined, gcc 12 keeps the loop counters in memory.
  */
 static __attribute__((noinline)) void NAME(tile_block)(TILE_TYPE *restrict block,
                                                        const void *const *rows, size_t at,
@@ -46,7 +52,7 @@ static __attribute__((noinline)) void NAME(tile_block)(TILE_TYPE *restrict block
         }
         end = k - i < CHAIN ? k : i + CHAIN;
         _Pragma("GCC unroll 2") for (; i < end; i++, panel += WIDTH)
-        { /* the outer product of a column of the rows with a row of the panel */
+        { /* add the outer product of one column of the rows and one row of the panel */
             TILE_VECTOR right[TILE_VECTORS];
             _Pragma("GCC unroll 4") for (int v = 0; v < TILE_VECTORS; v++)
             {
@@ -94,7 +100,7 @@ static void NAME(tile)(double *sums, double *errors, const void *const *rows, co
     }
     for (int i = 0; (flags & TILE_LAST) && i < TILE_ROWS * WIDTH; i++) {
         double total = sums[i] + errors[i];
-        sums[i] = total == total ? total : sums[i]; /* an overflowed sum has NaN for its error */
+        sums[i] = total == total ? total : sums[i]; /* the error of an overflowed sum is NaN */
     }
 #else
     (void)errors;
@@ -104,8 +110,8 @@ static void NAME(tile)(double *sums, double *errors, const void *const *rows, co
 #endif
 }
 
-/* Chains side by side in one pass over a whole block: their order among each other does not matter.
- */
+/* Computes all chains of a block side by side. The chains are independent, so the result is bit for
+ * bit that of a tile. */
 static SCALARS double NAME(tile_sum)(const void *x_void, const void *y_void, size_t n)
 {
     const TILE_TYPE *x = x_void, *y = y_void;
@@ -141,8 +147,8 @@ static SCALARS double NAME(tile_sum)(const void *x_void, const void *y_void, siz
     return total == total ? total : sum; /* as in a tile */
 }
 
-/* Squares, the last of each direction overlapping the one before; element by element where not one
- * fits. */
+/* Transposes square blocks. The last block of each direction overlaps the one before it. Arrays
+ * smaller than one block are transposed element by element. */
 static void NAME(transpose_rows)(void *to_void, size_t step, const void *const *rows, size_t count,
                                  size_t n)
 {
@@ -157,20 +163,21 @@ static void NAME(transpose_rows)(void *to_void, size_t step, const void *const *
     }
     for (size_t r = 0; r < count; r += TILE_SQUARE) {
         const size_t first = r + TILE_SQUARE <= count ? r : count - TILE_SQUARE;
-        const TILE_TYPE *row[TILE_SQUARE]; /* copies, which stores to `to` cannot change */
+        const TILE_TYPE *row[TILE_SQUARE]; /* local copies, which cannot alias `to` */
         for (int s = 0; s < TILE_SQUARE; s++) {
             row[s] = rows[first + s];
         }
         size_t i = 0;
         for (; i + TILE_SQUARE <= n; i += TILE_SQUARE) {
-            TILE_TURN(to + i * step + first, step, row, i);
+            TILE_TRANSPOSE(to + i * step + first, step, row, i);
         }
         if (i < n) {
-            TILE_TURN(to + (n - TILE_SQUARE) * step + first, step, row, n - TILE_SQUARE);
+            TILE_TRANSPOSE(to + (n - TILE_SQUARE) * step + first, step, row, n - TILE_SQUARE);
         }
     }
 }
 
+/* VD_LANES cosines: float32 multiplies by inverse norms, float64 divides by norms. */
 INLINE vd NAME(cosine_of)(const double *sums, vd row, const double *columns)
 {
 #ifdef TILE_KEEP_ERRORS
@@ -181,16 +188,16 @@ INLINE vd NAME(cosine_of)(const double *sums, vd row, const double *columns)
 }
 
 static size_t NAME(cosine)(TILE_TYPE *out, ptrdiff_t out_step, const double *sums, size_t sums_step,
-                           const double *row_weights, size_t rows, const double *column_weights,
-                           size_t columns, double near, uint32_t *found)
+                           const double *row_norms, size_t rows, const double *column_norms,
+                           size_t columns, double bound, uint32_t *found)
 {
-    const vd limit = vd_set1(near);
+    const vd bounds = vd_set1(bound);
     size_t count = 0;
     for (size_t r = 0; r < rows; r++, sums += sums_step, out += out_step) {
-        const vd row = vd_set1(row_weights[r]);
+        const vd row = vd_set1(row_norms[r]);
         for (size_t j = 0; j < columns; j += VD_LANES) {
-            const vd c = NAME(cosine_of)(sums + j, row, column_weights + j);
-            unsigned beyond = vd_beyond(c, limit);
+            const vd c = NAME(cosine_of)(sums + j, row, column_norms + j);
+            unsigned beyond = vd_beyond(c, bounds);
             if (columns - j >= VD_LANES) {
                 TILE_STORE(out + j, c);
             } else {
@@ -199,34 +206,34 @@ static size_t NAME(cosine)(TILE_TYPE *out, ptrdiff_t out_step, const double *sum
                 TILE_STORE(last, c);
                 memcpy(out + j, last, (columns - j) * sizeof *out);
             }
-            found[count] = places_of(r, j, beyond); /* stays if it counts */
+            found[count] = pack_matches(r, j, beyond); /* overwritten next time if it has no bits */
             count += beyond != 0;
         }
     }
     return count;
 }
 
-/* A row of scores that reach the lower of two limits, or are NaN: at most TILE_LANES columns at a
- * time. */
+/* Compares TILE_LANES columns at a time with the smaller of two thresholds. NaN scores count as
+ * found. */
 static size_t NAME(select_at_least)(const void *scores_void, size_t step, size_t rows,
-                                    size_t columns, const void *row_limits,
-                                    const void *column_limits, uint32_t *found)
+                                    size_t columns, const void *row_thresholds,
+                                    const void *column_thresholds, uint32_t *found)
 {
-    const TILE_TYPE *scores = scores_void, *low = row_limits;
+    const TILE_TYPE *scores = scores_void, *of_rows = row_thresholds;
     size_t count = 0;
     for (size_t r = 0; r < rows; r++, scores += step) {
-        const TILE_VECTOR row = TILE_OP(set1)(low == NULL ? (TILE_TYPE)INFINITY : low[r]);
+        const TILE_VECTOR row = TILE_OP(set1)(of_rows == NULL ? (TILE_TYPE)INFINITY : of_rows[r]);
         for (size_t j = 0; j < columns; j += TILE_LANES) {
-            const TILE_VECTOR limit =
-                TILE_OP(min)(row, TILE_OP(load)((const TILE_TYPE *)column_limits + j));
+            const TILE_VECTOR threshold =
+                TILE_OP(min)(row, TILE_OP(load)((const TILE_TYPE *)column_thresholds + j));
             const unsigned all =
                 columns - j >= TILE_LANES ? (1u << TILE_LANES) - 1 : (1u << (columns - j)) - 1;
-            const unsigned reached = ~TILE_OP(below)(TILE_OP(load)(scores + j), limit) & all;
-            if (reached != 0) { /* in words of eight columns */
-                found[count] = places_of(r, j, reached & 0xff);
-                count += (reached & 0xff) != 0;
-                found[count] = places_of(r, j + 8, reached >> 8);
-                count += reached >> 8 != 0;
+            const unsigned matches = ~TILE_OP(below)(TILE_OP(load)(scores + j), threshold) & all;
+            if (matches != 0) { /* a word holds eight columns */
+                found[count] = pack_matches(r, j, matches & 0xff);
+                count += (matches & 0xff) != 0;
+                found[count] = pack_matches(r, j + 8, matches >> 8);
+                count += matches >> 8 != 0;
             }
         }
     }
@@ -242,7 +249,7 @@ static size_t NAME(select_at_least)(const void *scores_void, size_t step, size_t
 #undef TILE_OP
 #undef TILE_LANES
 #undef TILE_SQUARE
-#undef TILE_TURN
+#undef TILE_TRANSPOSE
 #undef TILE_STORE
 #undef TILE_FMA
 #undef TILE_KEEP_ERRORS

@@ -1,7 +1,7 @@
 /*
- * All kernels of one instruction set and their table: included by isa_*.c after the vocabulary of
- * simd/ and inside its target region. System headers must have been read before the region opened:
- * simd/ reads those it needs.
+ * Defines all kernels of one instruction set and their table. isa_*.c includes it after the header
+ * of simd/, inside the target region. System headers must be included before the region opens; the
+ * headers of simd/ include the ones they need.
  */
 #include "base/cpu.h"
 #include "base/cancel.h"
@@ -12,7 +12,7 @@
 #define TEXT_(a) #a
 #define TEXT(a) TEXT_(a)
 
-/* A loop of scalars that gcc would gather into vectors piece by piece, and be slower. */
+/* For scalar loops that gcc would vectorize by gathering elements one by one, which is slower. */
 #if defined(__GNUC__) && !defined(__clang__)
 #define SCALARS __attribute__((optimize("no-tree-slp-vectorize")))
 #else
@@ -23,12 +23,12 @@
 
 #include "kernels/sums_template.h"
 
-/* ISA_SUMS names another instruction set whose sums are at least as fast; else they are made here.
- */
+/* ISA_SUMS, ISA_TILES, ISA_CODES and ISA_LAYERS each name another instruction set whose kernels of
+ * that group are at least as fast here. A group without such a name is defined in this file. */
 #ifdef ISA_SUMS
 extern const struct sums_kernels PASTE(sums_kernels_, ISA_SUMS);
 #else
-/* One block per element type: name, C type, how VD_LANES of them become a vd. */
+/* One block per element type: its name, its C type, and the load of VD_LANES elements as a vd. */
 #define ELEMENT f32
 #define ELEMENT_TYPE float
 #define ELEMENT_LOAD vd_load_f32
@@ -86,9 +86,7 @@ const struct sums_kernels PASTE(sums_kernels_, ISA_NAME) = {
 #endif
 
 _Static_assert(VD_LANES >= COSINE_STEP && VD_LANES <= COSINE_PADDING && VF_LANES == 2 * VD_LANES,
-               "what the kernels' contracts count on");
-
-/* ISA_TILES likewise. */
+               "the contracts in kernels.h rely on these bounds");
 #ifdef ISA_TILES
 extern const struct tile_kernels PASTE(tile_kernels_, ISA_TILES);
 #else
@@ -98,7 +96,7 @@ extern const struct tile_kernels PASTE(tile_kernels_, ISA_TILES);
 #define TILE_OP(op) vf_##op
 #define TILE_LANES VF_LANES
 #define TILE_SQUARE SQUARE_F32
-#define TILE_TURN transpose_f32
+#define TILE_TRANSPOSE transpose_f32
 #define TILE_FMA fma_f32
 #define TILE_STORE vd_store_f32
 #include "kernels/gemm_template.h"
@@ -109,7 +107,7 @@ extern const struct tile_kernels PASTE(tile_kernels_, ISA_TILES);
 #define TILE_OP(op) vd_##op
 #define TILE_LANES VD_LANES
 #define TILE_SQUARE SQUARE_F64
-#define TILE_TURN transpose_f64
+#define TILE_TRANSPOSE transpose_f64
 #define TILE_FMA fma_f64
 #define TILE_STORE vd_store
 #define TILE_KEEP_ERRORS
@@ -166,15 +164,13 @@ const struct tile_kernels PASTE(tile_kernels_, ISA_NAME) = {
 #define ISA_TILES ISA_NAME
 #endif
 
-/* ISA_CODES likewise. */
 #ifdef ISA_CODES
-extern const struct sq8_kernels PASTE(codes_kernels_, ISA_CODES);
+extern const struct sq8_kernels PASTE(sq8_kernels_, ISA_CODES);
 #else
 #include "kernels/sq8_template.h"
 #define ISA_CODES ISA_NAME
 #endif
 
-/* ISA_LAYERS likewise. */
 #ifdef ISA_LAYERS
 extern const struct layer_kernels PASTE(layer_kernels_, ISA_LAYERS);
 #else
@@ -225,6 +221,6 @@ const struct kernels PASTE(kernels_, ISA_NAME) = {
     .needs = ISA_NEEDS,
     .sums = &PASTE(sums_kernels_, ISA_SUMS),
     .tiles = &PASTE(tile_kernels_, ISA_TILES),
-    .codes = &PASTE(codes_kernels_, ISA_CODES),
+    .codes = &PASTE(sq8_kernels_, ISA_CODES),
     .layers = &PASTE(layer_kernels_, ISA_LAYERS),
 };

@@ -1,11 +1,16 @@
 /*
- * The micro-kernels of layers, forward and backward, for one type. Parameters, undefined at the
- * end: LAYER, LAYER_TYPE, LAYER_INTEGER, LAYER_VECTOR, LAYER_LANES, LAYER_OP(op)   name, C type,
- * integer as wide, vector type, lanes, operation
+ * The micro-kernels of network layers, forward and backward, for one type. The contracts are in
+ * kernels.h. Parameters, undefined at the end:
  *
- * Both read vectors wherever they lie, so nothing has to be packed for them. Order of summation:
- * `outer` adds the steps one by one in each lane; `dots` adds the vectors one by one in each lane,
- * then the lanes, then what is left of a row.
+ *   LAYER, LAYER_TYPE           name of the type in identifiers; C type
+ *   LAYER_INTEGER               integer type of the same width
+ *   LAYER_VECTOR, LAYER_LANES   vector type; its number of lanes
+ *   LAYER_OP(op)                operation `op` on LAYER_VECTOR
+ *   DOTS_TOTALS                 DOTS_AT_ONCE rounded up to a multiple of LAYER_LANES
+ *
+ * `outer` and `dots` read vectors in place, so their operands need no packing. Order of summation:
+ * `outer` adds the steps one by one in each lane. `dots` adds the vectors one by one in each lane,
+ * then the lanes, then the remaining elements of a row.
  */
 #define NAME(prefix) PASTE(PASTE(prefix, _), LAYER)
 
@@ -86,14 +91,14 @@ INLINE void NAME(outer_tile)(const struct outer *o, size_t first, const int rows
     }
 }
 
-_Static_assert(TILE_VECTORS == 2, "a window of two rows is one tile high");
+_Static_assert(TILE_VECTORS == 2, "a pooling window needs the vectors of two rows");
 
-/* One function for each number of rows, so that each has its registers; they go past all vectors.
- */
+/* One function for each number of rows, so that the compiler allocates registers for each one
+ * separately. A call handles all vectors. */
 #define OUTER_ROWS(rows) \
     static __attribute__((noinline)) void NAME(outer_##rows)(const struct outer *call) \
     { \
-        const struct outer o = *call; /* which stores of results cannot change */ \
+        const struct outer o = *call; /* a local copy, which cannot alias o.out */ \
         size_t v = 0; \
         for (; v + TILE_VECTORS <= o.vectors; v += TILE_VECTORS) { \
             NAME(outer_tile)(&o, v, rows, TILE_VECTORS); \
@@ -128,11 +133,11 @@ static void NAME(outer)(const struct outer *o, size_t rows)
 #endif
     };
     _Static_assert(sizeof by_rows / sizeof *by_rows == TILE_ROWS,
-                   "a function for each number of rows");
+                   "one function for each number of rows");
     by_rows[rows - 1](o);
 }
 
-/* The totals of DOTS_AT_ONCE vectors of sums. */
+/* totals[i] = the sum of the lanes of sums[i]. */
 INLINE void NAME(dots_totals)(LAYER_TYPE totals[DOTS_TOTALS], const LAYER_VECTOR sums[DOTS_TOTALS])
 {
     _Pragma("GCC unroll 8") for (int i = 0; i < DOTS_TOTALS; i += LAYER_LANES)
@@ -141,8 +146,8 @@ INLINE void NAME(dots_totals)(LAYER_TYPE totals[DOTS_TOTALS], const LAYER_VECTOR
     }
 }
 
-/* rows * columns = DOTS_AT_ONCE products, of which those of the first wanted_rows and
- * wanted_columns are kept. */
+/* Computes rows * columns = DOTS_AT_ONCE dot products and stores those of the first wanted_rows
+ * rows and wanted_columns columns. */
 INLINE void NAME(dots_tile)(const struct dots *d, const LAYER_TYPE *const *left,
                             const LAYER_TYPE *const *right, const int rows, const int columns,
                             size_t wanted_rows, size_t wanted_columns, LAYER_TYPE *out)
@@ -189,8 +194,8 @@ static void NAME(dots)(const struct dots *d, const void *const *left, size_t row
 {
     const size_t step = columns == 1 ? DOTS_AT_ONCE : DOTS_AT_ONCE / 2;
     struct dots of_rows = *d;
-    for (size_t r = 0; r < rows;
-         r += step) { /* some left rows stay in L1 while the right ones go past */
+    /* `step` left rows stay in the L1 cache while all right rows are read. */
+    for (size_t r = 0; r < rows; r += step) {
         const LAYER_TYPE *x[DOTS_AT_ONCE];
         const size_t wanted = rows - r < step ? rows - r : step;
         for (size_t i = 0; i < step; i++) {
@@ -211,6 +216,7 @@ static void NAME(dots)(const struct dots *d, const void *const *left, size_t row
     }
 }
 
+/* patches_kernel for `rows` rows, a compile-time constant. */
 INLINE void NAME(patch_rows)(LAYER_TYPE *sums, const LAYER_TYPE *x, size_t row_step,
                              const ptrdiff_t *at, const LAYER_TYPE *factors, size_t n,
                              const int rows)
@@ -285,15 +291,19 @@ static void NAME(add_rows)(void *to_void, size_t to_step, const void *from_void,
     }
 }
 
-/* Loops that compilers turn into vectors: first the pairs of a row, then one row with the other. */
-INLINE void NAME(pair_maxima)(LAYER_TYPE *restrict most, LAYER_INTEGER *restrict place,
+/*
+ * maxima[i] = the larger of in[2 i] and in[2 i + 1], the first among equals, and the second if it
+ * is NaN. second[i] = 1 if the second one was taken, else 0. The loops of this function and of
+ * pool_squares are written so that compilers vectorize them.
+ */
+INLINE void NAME(pair_maxima)(LAYER_TYPE *restrict maxima, LAYER_INTEGER *restrict second,
                               const LAYER_TYPE *restrict in, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         const LAYER_TYPE left = in[2 * i], right = in[2 * i + 1];
         const LAYER_INTEGER take = (LAYER_INTEGER)(right > left) | (LAYER_INTEGER)(right != right);
-        most[i] = take ? right : left;
-        place[i] = take;
+        maxima[i] = take ? right : left;
+        second[i] = take;
     }
 }
 
@@ -301,30 +311,29 @@ static void NAME(pool_squares)(void *out_void, int64_t *indices, const void *row
                                size_t lines, size_t squares)
 {
     enum { AT_ONCE = 256 };
-    LAYER_TYPE most[2 * AT_ONCE], *restrict out = out_void;
-    LAYER_INTEGER place[2 * AT_ONCE];
+    LAYER_TYPE maxima[2 * AT_ONCE], *restrict out = out_void;
+    LAYER_INTEGER second[2 * AT_ONCE];
     const LAYER_TYPE *in = rows;
-    const size_t n = squares < AT_ONCE ? squares : AT_ONCE; /* of a line at a time */
-    const bool dense =
-        n > 0 && width == 2 * squares &&
-        n == squares; /* then lines are one after another, and some are done together */
-    const size_t most_lines = dense ? AT_ONCE / n : 1;
+    const size_t n = squares < AT_ONCE ? squares : AT_ONCE; /* windows of a line at a time */
+    /* Dense lines are contiguous in memory, so several of them are handled together. */
+    const bool dense = n > 0 && width == 2 * squares && n == squares;
+    const size_t max_lines = dense ? AT_ONCE / n : 1;
     for (size_t line = 0, some; line < lines; line += some) {
-        some = lines - line < most_lines ? lines - line : most_lines;
+        some = lines - line < max_lines ? lines - line : max_lines;
         for (size_t at = 0, count; at < squares; at += count) {
             count = squares - at < n ? squares - at : n;
             const LAYER_TYPE *from = in + 2 * line * width + 2 * at;
             if (dense) {
-                NAME(pair_maxima)(most, place, from, 2 * some * count);
+                NAME(pair_maxima)(maxima, second, from, 2 * some * count);
             } else {
-                NAME(pair_maxima)(most, place, from, count);
-                NAME(pair_maxima)(most + count, place + count, from + width, count);
+                NAME(pair_maxima)(maxima, second, from, count);
+                NAME(pair_maxima)(maxima + count, second + count, from + width, count);
             }
             for (size_t l = 0; l < some; l++) {
-                const LAYER_TYPE *restrict above = most + 2 * l * count, *restrict below =
-                                                                             above + count;
-                const LAYER_INTEGER *restrict place_above = place + 2 * l * count,
-                                              *restrict place_below = place_above + count;
+                const LAYER_TYPE *restrict above = maxima + 2 * l * count;
+                const LAYER_TYPE *restrict below = above + count;
+                const LAYER_INTEGER *restrict second_above = second + 2 * l * count;
+                const LAYER_INTEGER *restrict second_below = second_above + count;
                 const size_t to = (line + l) * squares + at;
                 const int64_t first = (int64_t)(2 * ((line + l) * width + at));
                 for (size_t i = 0; i < count; i++) {
@@ -334,7 +343,7 @@ static void NAME(pool_squares)(void *out_void, int64_t *indices, const void *row
                     if (indices != NULL) {
                         indices[to + i] =
                             first + (int64_t)(2 * i) +
-                            (take ? place_below[i] + (LAYER_INTEGER)width : place_above[i]);
+                            (take ? second_below[i] + (LAYER_INTEGER)width : second_above[i]);
                     }
                 }
             }

@@ -1,23 +1,30 @@
 /*
- * Sums along rows and down columns for one element type. Parameters, undefined again at the end:
- *   ELEMENT, ELEMENT_TYPE, ELEMENT_LOAD   name, C type, load of VD_LANES elements as doubles
- *   ELEMENT_KEEP_ERRORS                   defined: products do not fit a double exactly, so keep
- * the rounding errors ELEMENT_LOAD_PAIR                     defined for 16-bit floats: loads 2 *
- * VF_LANES of them as two vectors of floats ELEMENT_LOAD_INTEGERS                 defined for 8-bit
- * integers: loads 2 * VF_LANES of them ELEMENT_RANGE_CHECKED                 defined: their
- * products may leave the range of a float
+ * Sums along rows and down columns for one element type. The contracts are in kernels.h.
+ * Parameters, undefined at the end:
+ *
+ *   ELEMENT, ELEMENT_TYPE   name of the type in identifiers; C type
+ *   ELEMENT_LOAD            loads VD_LANES elements as doubles
+ *
+ * Defined for some types only:
+ *
+ *   ELEMENT_KEEP_ERRORS     products are not exact in double, so sums keep their rounding errors
+ *   ELEMENT_LOAD_PAIR       16-bit floats: loads 2 * VF_LANES elements as two vectors of floats
+ *   ELEMENT_LOAD_INTEGERS   8-bit integers: loads 2 * VF_LANES elements as a vh
+ *   ELEMENT_RANGE_CHECKED   products of elements may leave the range of float
  */
 #define NAME(prefix) PASTE(PASTE(prefix, _), ELEMENT)
 
-/* Columns that are summed in registers at a time; arrays of sums that a column has. */
+/* Number of columns that are summed in registers at a time. */
 #define COLUMN_WIDTH (COLUMN_VECTORS * VD_LANES)
+/* Number of arrays of sums: xy, xx, yy and, with ELEMENT_KEEP_ERRORS, their errors. */
 #ifdef ELEMENT_KEEP_ERRORS
 #define SUM_ARRAYS 6
 #else
 #define SUM_ARRAYS 3
 #endif
 
-/* The products of x and y that `kind` asks for, added to sums[0..2] = xy, xx, yy by `add`. */
+/* Calls add(s, a, b) for each product that `kind` includes: s is 0 for x y, 1 for x x, 2 for y y.
+ */
 #define EACH_SUM(kind, x, y, add) \
     do { \
         if ((kind) != SUMS_SQUARE) add(0, x, y); \
@@ -25,10 +32,12 @@
         if ((kind) == SUMS_ALL) add(2, y, y); \
     } while (0)
 
-/* Functions of one row: `watched`, they look at the watch every POLL_ROWS elements, which takes
- * some nanoseconds of short rows. */
+/*
+ * Functions of one row. With `polls`, they poll the cancellation token every POLL_ROWS elements.
+ * Short rows do without, because the check takes a few nanoseconds.
+ */
 
-/* The last elements of a row, padded with zeros, which change no sum. */
+/* Loads the last n < VD_LANES elements of a row, padded with zeros, which do not change a sum. */
 INLINE vd NAME(load_tail)(const ELEMENT_TYPE *p, size_t n)
 {
     ELEMENT_TYPE padded[VD_LANES] = {0};
@@ -39,7 +48,7 @@ INLINE vd NAME(load_tail)(const ELEMENT_TYPE *p, size_t n)
 #ifdef ELEMENT_KEEP_ERRORS
 
 INLINE void NAME(row_sums)(double out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n,
-                           enum sums kind, bool released)
+                           enum sums kind, bool polls)
 {
     const vd zero = vd_set1(0.0);
     struct exact sums[3] = {{zero, zero}, {zero, zero}, {zero, zero}};
@@ -62,7 +71,7 @@ INLINE void NAME(row_sums)(double out[3], const ELEMENT_TYPE *x, const ELEMENT_T
         for (int s = 0; s < 3; s++) {
             exact_add(&sums[s], group[s]);
         }
-        if (released && k % POLL_ROWS == 0 && cancel_poll_here()) {
+        if (polls && k % POLL_ROWS == 0 && cancel_poll_here()) {
             break;
         }
     }
@@ -77,15 +86,15 @@ INLINE void NAME(row_sums)(double out[3], const ELEMENT_TYPE *x, const ELEMENT_T
 
 #ifdef ELEMENT_LOAD_INTEGERS
 
-/* The lanes of a row's sums, exactly: so many products in 32 bits that they cannot overflow, then
- * in double. */
+/* The sums of one row, as lanes, exactly. SHORT_CHAIN steps are summed in 32 bits, which cannot
+ * overflow, and those sums are added in double. */
 INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n,
-                            enum sums kind, bool released)
+                            enum sums kind, bool polls)
 {
     enum { STEP = 2 * VF_LANES, SHORT_CHAIN = 1 << 13 };
     out[0] = out[1] = out[2] = vd_set1(0.0);
 #define ADD(s, a, b) sums[s] = vi_dot(sums[s], a, b)
-    for (size_t k = 0; k < n && !(released && k > 0 && cancel_poll_here());) {
+    for (size_t k = 0; k < n && !(polls && k > 0 && cancel_poll_here());) {
         vi sums[3] = {vi_zero(), vi_zero(), vi_zero()};
         const size_t end = n - k < SHORT_CHAIN * STEP ? n : k + SHORT_CHAIN * STEP;
         for (; end - k >= STEP; k += STEP) {
@@ -111,9 +120,9 @@ INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE
 
 #else
 
-/* The lanes of a row's sums; vd_row_sums folds those of several rows in one go. */
+/* The sums of one row, as lanes. The caller adds the lanes of several rows with vd_row_sums. */
 INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n,
-                            enum sums kind, bool released)
+                            enum sums kind, bool polls)
 {
     vd sums[SUM_CHAINS][3];
     size_t k = 0;
@@ -121,7 +130,7 @@ INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE
         sums[chain][0] = sums[chain][1] = sums[chain][2] = vd_set1(0.0);
     }
 #define ADD(s, a, b) sums[chain][s] = vd_fma(a, b, sums[chain][s])
-    for (size_t end = released && n > POLL_ROWS ? POLL_ROWS : n;;
+    for (size_t end = polls && n > POLL_ROWS ? POLL_ROWS : n;;
          end = n - k < POLL_ROWS ? n : k + POLL_ROWS) {
         for (; end - k >= SUM_CHAINS * VD_LANES; k += SUM_CHAINS * VD_LANES) {
             for (size_t line = 0; line < SUM_CHAINS * VD_LANES * sizeof *x; line += 64) {
@@ -137,7 +146,7 @@ INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE
                 EACH_SUM(kind, a, b, ADD);
             }
         }
-        if (!released || end == n) {
+        if (!polls || end == n) {
             break;
         }
         n = cancel_poll_here() ? k : n;
@@ -161,8 +170,7 @@ INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE
 #endif
 
 #ifdef ELEMENT_LOAD_PAIR
-/* The products of 2 * VF_LANES elements of two rows of 16-bit floats, added to six sums in float.
- */
+/* Adds the products of 2 * VF_LANES elements of two rows of 16-bit floats to six sums in float. */
 INLINE void NAME(half_step)(vf low[3], vf high[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y)
 {
     vf x_low, x_high, y_low, y_high;
@@ -177,9 +185,9 @@ INLINE void NAME(half_step)(vf low[3], vf high[3], const ELEMENT_TYPE *x, const 
 }
 
 /*
- * All three sums of a row of 16-bit floats, whose products are floats exactly: chains of HALF_CHAIN
- * of them in float, the chains in double. The result is rounded to 16 bits at last, so this is wide
- * enough.
+ * All three sums of a row of 16-bit floats, as lanes. Products are exact in float. HALF_CHAIN of
+ * them form a chain in float, and the chains are added in double. This is accurate enough, because
+ * the final result is rounded to 16 bits.
  */
 INLINE void NAME(half_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n)
 {
@@ -213,7 +221,7 @@ INLINE void NAME(half_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYP
 
 #endif
 
-/* The sums of one row, also of one that is longer than POLL_ROWS. */
+/* The sums of one row of any length; it polls every POLL_ROWS elements. */
 INLINE void NAME(one_row)(double out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n,
                           enum sums kind)
 {
@@ -235,11 +243,11 @@ INLINE void NAME(one_row)(double out[3], const ELEMENT_TYPE *x, const ELEMENT_TY
 }
 
 #ifdef ELEMENT_RANGE_CHECKED
-/* The sums of row r again, in double throughout, if some of them are not well within the range of a
- * float. */
-static __attribute__((noinline)) void NAME(wide_row)(double sums[3][VD_LANES], size_t r,
-                                                     const ELEMENT_TYPE *x, const ELEMENT_TYPE *y,
-                                                     size_t n)
+/* Recomputes the sums of row r in double, if xx or yy is outside 2^-60 .. 2^100 and float may have
+ * overflowed or underflowed. */
+static __attribute__((noinline)) void NAME(row_in_double)(double sums[3][VD_LANES], size_t r,
+                                                          const ELEMENT_TYPE *x,
+                                                          const ELEMENT_TYPE *y, size_t n)
 {
     const double xx = sums[1][r], yy = sums[2][r];
     double row[3];
@@ -253,13 +261,13 @@ static __attribute__((noinline)) void NAME(wide_row)(double sums[3][VD_LANES], s
 }
 #endif
 
-/* `rows` rows, at most VD_LANES. `brief`: 16-bit floats may be summed in float. */
+/* The sums of up to VD_LANES rows. With `in_float`, 16-bit floats are summed in float. */
 INLINE void NAME(some_rows)(double *xy, double *xx, double *yy, const char *x, const char *y,
                             size_t rows, size_t n, ptrdiff_t x_step, ptrdiff_t y_step,
-                            enum sums kind, bool brief)
+                            enum sums kind, bool in_float)
 {
     double sums[3][VD_LANES];
-    (void)brief;
+    (void)in_float;
 #ifdef ELEMENT_KEEP_ERRORS
     for (size_t r = 0; r < rows; r++) {
         double row[3];
@@ -277,7 +285,7 @@ INLINE void NAME(some_rows)(double *xy, double *xx, double *yy, const char *x, c
             const ELEMENT_TYPE *from_x = (const void *)(x + (ptrdiff_t)r * x_step),
                                *from_y = (const void *)(y + (ptrdiff_t)r * y_step);
 #ifdef ELEMENT_LOAD_PAIR
-            if (brief) {
+            if (in_float) {
                 NAME(half_lanes)(row, from_x, from_y, n);
             } else
 #endif
@@ -291,14 +299,14 @@ INLINE void NAME(some_rows)(double *xy, double *xx, double *yy, const char *x, c
         vd_store(sums[s], vd_row_sums(lanes[s]));
     }
 #ifdef ELEMENT_RANGE_CHECKED
-    /* in double, wherever something that counts may have left the range of a float */
+    /* Recompute rows whose terms may have left the range of float. */
     const vd least = vd_set1(0x1p-60), most = vd_set1(0x1p100);
     vd squares = vd_load(sums[1]), y_squares = vd_load(sums[2]);
     bool fits = vd_all_at_least(squares, least) && vd_all_at_least(y_squares, least) &&
                 vd_all_at_least(most, squares) && vd_all_at_least(most, y_squares);
-    for (size_t r = 0; brief && !fits && r < rows; r++) {
-        NAME(wide_row)(sums, r, (const void *)(x + (ptrdiff_t)r * x_step),
-                       (const void *)(y + (ptrdiff_t)r * y_step), n);
+    for (size_t r = 0; in_float && !fits && r < rows; r++) {
+        NAME(row_in_double)(sums, r, (const void *)(x + (ptrdiff_t)r * x_step),
+                            (const void *)(y + (ptrdiff_t)r * y_step), n);
     }
 #endif
 #endif
@@ -315,13 +323,14 @@ INLINE void NAME(rows)(double *xy, double *xx, double *yy, const char *x, const 
                        size_t rows, size_t n, ptrdiff_t x_step, ptrdiff_t y_step, enum sums kind)
 {
     size_t r = 0;
-    if (kind == SUMS_SQUARE) { /* y and xy may be NULL */
+    if (kind == SUMS_SQUARE) { /* y and xy may be NULL and are not used */
         y = x;
         y_step = x_step;
         xy = xx;
     }
-    xx = kind == SUMS_DOT ? xy
-                          : xx; /* nor is NULL added to, though what is not wanted is not written */
+    /* Sums that `kind` leaves out may be NULL. They are not written, but adding to NULL would be
+     * undefined, so they point to another array. */
+    xx = kind == SUMS_DOT ? xy : xx;
     yy = kind == SUMS_ALL ? yy : xx;
     for (; rows - r >= VD_LANES; r += VD_LANES) {
         const ptrdiff_t i = (ptrdiff_t)r;
@@ -335,8 +344,8 @@ INLINE void NAME(rows)(double *xy, double *xx, double *yy, const char *x, const 
     }
 }
 
-/* Rows that are longer than POLL_ROWS, one by one: code of its own, so that short rows pay nothing
- * for it. */
+/* The sums of rows longer than POLL_ROWS, one by one. It is a separate function, so that short rows
+ * do not pay for polling. */
 INLINE void NAME(long_rows)(double *xy, double *xx, double *yy, const char *x, const char *y,
                             size_t rows, size_t n, ptrdiff_t x_step, ptrdiff_t y_step,
                             enum sums kind)
@@ -358,13 +367,13 @@ INLINE void NAME(long_rows)(double *xy, double *xx, double *yy, const char *x, c
     }
 }
 
-/* Cosines a step behind the sums: their divisions then wait for nothing, and nothing waits for
- * them. */
+/* The cosines are computed one step after their sums. Their divisions then overlap with the sums of
+ * the next rows. */
 static bool NAME(cosine_rows)(double *out, double *xy, double *xx, double *yy, const void *x,
                               const void *y, size_t rows, size_t n, ptrdiff_t x_step,
-                              ptrdiff_t y_step, double floor)
+                              ptrdiff_t y_step, double min_square)
 {
-    const vd limit = vd_set1(floor);
+    const vd min_squares = vd_set1(min_square);
     const char *from_x = x, *from_y = y;
     bool all = true;
     size_t r = 0, done = 0;
@@ -373,7 +382,7 @@ static bool NAME(cosine_rows)(double *out, double *xy, double *xx, double *yy, c
         NAME(some_rows)(xy + r, xx + r, yy + r, from_x, from_y, VD_LANES, n, x_step, y_step,
                         SUMS_ALL, true);
         if (r > 0) {
-            all &= cosine_vector(out + done, xy + done, xx + done, yy + done, limit);
+            all &= cosine_vector(out + done, xy + done, xx + done, yy + done, min_squares);
             done = r;
         }
     }
@@ -381,13 +390,14 @@ static bool NAME(cosine_rows)(double *out, double *xy, double *xx, double *yy, c
         NAME(some_rows)(xy + r, xx + r, yy + r, from_x, from_y, rows - r, n, x_step, y_step,
                         SUMS_ALL, true);
     }
-    return cosine_sums(out + done, xy + done, xx + done, yy + done, rows - done, floor) && all;
+    return cosine_sums(out + done, xy + done, xx + done, yy + done, rows - done, min_square) && all;
 }
 
 /*
- * `count` columns (at most `vectors` vectors) from j on, all steps. What lies as many steps further
- * down is asked for meanwhile: that far the hardware does not look, since it takes each row for a
- * stream of its own. Asking it into L2 is a fifth faster than not at all, into L1 slower.
+ * All steps of `count` columns from column j on, at most `vectors` vectors. It prefetches the rows
+ * `steps` further down, because the hardware prefetcher treats each row as a separate stream and
+ * does not reach that far. Prefetching into L2 is a fifth faster than not prefetching; into L1 is
+ * slower.
  */
 INLINE void NAME(column_sums)(double *sums, size_t n, size_t j, size_t count, int vectors,
                               const char *x, const char *y, size_t steps, ptrdiff_t x_step,

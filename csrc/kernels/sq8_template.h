@@ -1,12 +1,14 @@
-/* Search by 8-bit codes: coding rows, sums of codes, and which of them reach a limit. */
+/* The prefilter by SQ8 codes: it quantizes rows, computes dot products of codes, and selects the
+ * rows that can reach a threshold. The contracts are in kernels.h. */
 
-enum { ENCODED = 4 * VF_LANES }; /* elements at a time */
+/* Number of elements that are quantized at a time. */
+enum { QUANTIZE_STEP = 4 * VF_LANES };
 
-/* ENCODED elements from k on, zeros behind the last. */
+/* Loads QUANTIZE_STEP elements from x + k. Elements from n on are 0. */
 INLINE void quantize_load(vf a[4], const float *x, size_t k, size_t n)
 {
-    float last[ENCODED];
-    if (n - k < ENCODED) {
+    float last[QUANTIZE_STEP];
+    if (n - k < QUANTIZE_STEP) {
         memset(last, 0, sizeof last);
         memcpy(last, x + k, (n - k) * sizeof *x);
         x = last;
@@ -17,7 +19,7 @@ INLINE void quantize_load(vf a[4], const float *x, size_t k, size_t n)
     }
 }
 
-/* The largest magnitude and the sum of squares. */
+/* The largest magnitude and the sum of squares of n elements. */
 INLINE void quantize_range(float *most, float *square, const float *x, size_t n)
 {
     vf highest[4], lowest[4], squares[4], a[4];
@@ -25,10 +27,10 @@ INLINE void quantize_range(float *most, float *square, const float *x, size_t n)
     for (int i = 0; i < 4; i++) {
         highest[i] = lowest[i] = squares[i] = vf_set1(0.0f);
     }
-    for (size_t k = 0; k < n; k += ENCODED) {
+    for (size_t k = 0; k < n; k += QUANTIZE_STEP) {
         quantize_load(a, x, k, n);
-        for (size_t line = 0; line < ENCODED * sizeof *x; line += 64) {
-            __builtin_prefetch((const char *)(x + k) + ENCODE_AHEAD + line);
+        for (size_t line = 0; line < QUANTIZE_STEP * sizeof *x; line += 64) {
+            __builtin_prefetch((const char *)(x + k) + QUANTIZE_AHEAD + line);
         }
         for (int i = 0; i < 4; i++) {
             highest[i] = vf_max(highest[i], a[i]);
@@ -51,34 +53,34 @@ static float quantize(uint8_t *codes, struct code_scale *scale, const float *x, 
 {
     float most, square, lanes[VF_LANES], total;
     quantize_range(&most, &square, x, n);
-    const float norm = sqrtf(square) < eps ? eps : sqrtf(square), weight = 1.0f / norm,
-                step = most * weight / (CODE_ZERO - 1);
-    const vf by_inverse = vf_set1(most > 0.0f ? (CODE_ZERO - 1) / most : 0.0f),
-             by_weight = vf_set1(weight), minus_step = vf_set1(-step);
+    const float norm = sqrtf(square) < eps ? eps : sqrtf(square), inverse_norm = 1.0f / norm,
+                step = most * inverse_norm / (CODE_ZERO - 1);
+    const vf to_code = vf_set1(most > 0.0f ? (CODE_ZERO - 1) / most : 0.0f),
+             to_unit = vf_set1(inverse_norm), minus_step = vf_set1(-step);
     vf squares[4], a[4];
     for (int i = 0; i < 4; i++) {
         squares[i] = vf_set1(0.0f);
     }
-    for (size_t k = 0; k < n; k += ENCODED) {
+    for (size_t k = 0; k < n; k += QUANTIZE_STEP) {
         quantize_load(a, x, k, n);
         for (int i = 0; i < 4; i++) {
-            const vf whole = vf_round(vf_mul(a[i], by_inverse)),
-                     left = vf_fma(minus_step, whole, vf_mul(a[i], by_weight));
-            squares[i] = vf_fma(left, left, squares[i]);
-            a[i] = whole;
+            const vf code = vf_round(vf_mul(a[i], to_code)),
+                     residual = vf_fma(minus_step, code, vf_mul(a[i], to_unit));
+            squares[i] = vf_fma(residual, residual, squares[i]);
+            a[i] = code;
         }
-        if (n - k >= ENCODED) {
+        if (n - k >= QUANTIZE_STEP) {
             vf_store_codes(codes + k, a);
         } else {
-            uint8_t last[ENCODED];
+            uint8_t last[QUANTIZE_STEP];
             vf_store_codes(last, a);
             memcpy(codes + k, last, n - k);
         }
     }
     vf_store(lanes, vf_add(vf_add(squares[0], squares[1]), vf_add(squares[2], squares[3])));
     total = horizontal_sum(lanes);
-    /* the rounding of the sums and of weight, then of each term; NaN and infinity make the rest
-     * infinite */
+    /* The first two additions cover the rounding of the sums and of inverse_norm, the last one that
+     * of each term. NaN or infinity in the row makes the bound infinite. */
     const float rest =
         sqrtf(total) * (float)(1.0 + COARSE_DOT_ERROR(n)) + (float)COARSE_DOT_ERROR(n) + 0x1p-20f;
     *scale = rest < 2.0f && step < 2.0f ? (struct code_scale){step, rest}
@@ -86,7 +88,8 @@ static float quantize(uint8_t *codes, struct code_scale *scale, const float *x, 
     return square;
 }
 
-/* Some rows with some queries; lanes[q * row_count + r] are the sums of one pair. */
+/* Dot products of row_count rows with `count` queries. lanes[q * row_count + r] holds the partial
+ * sums of row r and query q. */
 INLINE void codes_block(vi *lanes, const uint8_t *const *rows, const int row_count,
                         const CODE_FACTOR *const *queries, const int count, size_t n)
 {
@@ -104,7 +107,7 @@ INLINE void codes_block(vi *lanes, const uint8_t *const *rows, const int row_cou
         _Pragma("GCC unroll 16") for (int r = 0; r < row_count; r++)
         {
             const vc codes = vc_load_codes(rows[r] + k);
-            if (count == 1) { /* with more, they are from the cache mostly */
+            if (count == 1) { /* with more queries, the codes are mostly in the cache */
                 __builtin_prefetch(rows[r] + k + CODES_AHEAD);
             }
             _Pragma("GCC unroll 4") for (int q = 0; q < count; q++)
@@ -129,8 +132,11 @@ INLINE void codes_block(vi *lanes, const uint8_t *const *rows, const int row_cou
     }
 }
 
-/* A vector's worth of rows one after another with one query, as memory likes it; else CODES_ROWS
- * with all. */
+/*
+ * sq8_kernel for `count` queries, a compile-time constant. With one query, it reads VF_LANES rows
+ * one after another, because sequential reads from memory are fastest. With more queries, it
+ * computes CODES_ROWS rows with all queries together.
+ */
 INLINE void codes_sums_of(int32_t *sums, size_t step, const uint8_t *codes, size_t code_step,
                           size_t rows, const CODE_FACTOR *const *queries, const int count, size_t n)
 {
@@ -140,7 +146,7 @@ INLINE void codes_sums_of(int32_t *sums, size_t step, const uint8_t *codes, size
         vi lanes[16];
         int32_t totals[16];
         some = rows - r < at_once ? rows - r : at_once;
-        for (size_t i = 0; i < at_once; i++) { /* the last row again where there is none */
+        for (size_t i = 0; i < at_once; i++) { /* repeats the last row beyond the end */
             row[i] = codes + (r + (i < some ? i : some - 1)) * code_step;
         }
         if (count == 1) {
@@ -172,7 +178,7 @@ static void codes_sums(int32_t *sums, size_t step, const uint8_t *codes, size_t 
     _Static_assert(CODES_ROWS * CODES_QUERIES % VF_LANES == 0 && CODES_ROWS * CODES_QUERIES <= 16 &&
                        VF_LANES <= 16 && CODES_PADDING % CODES_LANES == 0 &&
                        (int64_t)FACTOR_MOST * UINT8_MAX * CODES_DEPTH <= INT32_MAX,
-                   "what codes_sums counts on");
+                   "codes_sums relies on these bounds");
     const CODE_FACTOR *queries[CODES_QUERIES];
     for (int q = 0; q < CODES_QUERIES; q++) {
         queries[q] = queries_void[q];
@@ -185,26 +191,28 @@ static void codes_sums(int32_t *sums, size_t step, const uint8_t *codes, size_t 
 }
 
 /*
- * What a row's cosine can be at the most: that of the codes, and what the two rests can add to it,
- * |x.q - x'.q'| <= |x - x'| |q| + |x'| |q - q'|, and the roundings of this and of the score itself.
+ * An upper bound of the cosine of each row, compared with the threshold. x and q are the unit row
+ * and query; x' and q' are their quantized values. The bound is x'.q' plus the largest possible
+ * difference, |x.q - x'.q'| <= |x - x'| |q| + |x'| |q - q'|. Lowering the threshold by 2^-17 covers
+ * the rounding errors of the bound and of the score itself.
  */
 static bool sq8_select(uint8_t *keep, const int32_t *sums, const struct code_scale *scales,
                        size_t rows, const struct code_query *query)
 {
-    const float scale = query->scale, rest = query->rest, limit = query->limit - 0x1p-17f;
+    const float scale = query->scale, rest = query->rest, threshold = query->limit - 0x1p-17f;
     const int32_t zero = query->zero;
     unsigned any = 0;
     for (size_t r = 0; r < rows; r++) {
-        const float most = (float)(sums[r] - zero) * (scales[r].scale * scale) +
-                           (scales[r].rest + (1.0f + scales[r].rest) * rest);
-        const uint8_t kept = !(most < limit);
+        const float bound = (float)(sums[r] - zero) * (scales[r].scale * scale) +
+                            (scales[r].rest + (1.0f + scales[r].rest) * rest);
+        const uint8_t kept = !(bound < threshold); /* keeps NaN */
         keep[r] = kept;
         any |= kept;
     }
     return any != 0;
 }
 
-const struct sq8_kernels PASTE(codes_kernels_, ISA_NAME) = {
+const struct sq8_kernels PASTE(sq8_kernels_, ISA_NAME) = {
     .query_code_size = sizeof(CODE_FACTOR),
     .query_code_max = FACTOR_MOST,
     .quantize = quantize,

@@ -1,8 +1,10 @@
 /*
- * What the sums of rows and columns share, whatever their elements: sums in double that keep the
- * rounding error of each addition (Knuth's TwoSum; exact for any two finite doubles), and cosines
- * of sums.
+ * Helpers for the sums of rows and columns of all element types: compensated sums in double,
+ * prefetch distances, and cosines of sums.
  */
+
+/* A sum that keeps the rounding errors of its additions, computed by Knuth's TwoSum, which is exact
+ * for any two finite doubles. Each lane is a separate sum. */
 
 struct exact {
     vd sum, error;
@@ -17,8 +19,8 @@ INLINE void exact_add(struct exact *s, vd term)
     s->sum = sum;
 }
 
-/* The lanes of a sum, and its errors, as one double. An overflowed sum is given as it is: its
- * errors are NaN. */
+/* The sum of all lanes and their errors, as one double. If the sum overflowed, its errors are NaN
+ * and the result is the sum alone. */
 INLINE double exact_total(struct exact s)
 {
     double sums[VD_LANES], errors[VD_LANES], total, error = 0.0;
@@ -36,18 +38,19 @@ INLINE double exact_total(struct exact s)
     return total + error == total + error ? total + error : total;
 }
 
-/* Bytes that rows are asked for ahead of time, once a cache line: 3 to 6 % faster from memory than
- * without; 576 and more are slower. */
+/* Prefetch distance of the row kernels in bytes; they prefetch each cache line once. It makes them
+ * 3 to 6 % faster from memory. Distances of 576 and more are slower. */
 enum { ROWS_AHEAD = 384 };
 
-/* Elements of a row between two looks at the watch: whole runs of any loop here. Sums are the same,
- * whether it looks or not. */
+/* Number of elements of a row between two polls of the cancellation token. It is a multiple of
+ * every loop's step, so polling does not change the sums. */
 enum { POLL_ROWS = 1 << 20 };
 
-/* Bytes asked for ahead of time for a first look at rows, for coding them, and for codes. */
-enum { COARSE_AHEAD = 256, ENCODE_AHEAD = 1536, CODES_AHEAD = 256 };
+/* Prefetch distances in bytes: of rows in the coarse pass, of rows in quantization, and of codes.
+ */
+enum { COARSE_AHEAD = 256, QUANTIZE_AHEAD = 1536, CODES_AHEAD = 256 };
 
-/* Their sum, half by half. */
+/* The sum of all lanes. It adds the upper half to the lower half until one lane is left. */
 INLINE float horizontal_sum(float lanes[VF_LANES])
 {
     _Pragma("GCC unroll 4") for (int half = VF_LANES / 2; half > 0; half /= 2)
@@ -61,33 +64,34 @@ INLINE float horizontal_sum(float lanes[VF_LANES])
 }
 
 #ifndef ISA_SUMS
+/* cosine_sums_kernel for VD_LANES elements. */
 INLINE bool cosine_vector(double *out, const double *xy, const double *xx, const double *yy,
-                          vd floor)
+                          vd min_square)
 {
     const vd x = vd_load(xx), y = vd_load(yy);
     vd_store(out, vd_clip(vd_div(vd_load(xy), vd_sqrt(vd_mul(x, y)))));
-    return vd_all_at_least(x, floor) && vd_all_at_least(y, floor);
+    return vd_all_at_least(x, min_square) && vd_all_at_least(y, min_square);
 }
 
 static bool cosine_sums(double *out, const double *xy, const double *xx, const double *yy, size_t n,
-                        double floor)
+                        double min_square)
 {
-    const vd limit = vd_set1(floor);
+    const vd min_squares = vd_set1(min_square);
     bool all = true;
     size_t i = 0;
     for (; n - i >= VD_LANES; i += VD_LANES) {
-        all &= cosine_vector(out + i, xy + i, xx + i, yy + i, limit);
+        all &= cosine_vector(out + i, xy + i, xx + i, yy + i, min_squares);
     }
     if (i < n) {
         double last[4][VD_LANES];
         const size_t bytes = (n - i) * sizeof *out;
         for (int lane = 0; lane < VD_LANES; lane++) {
-            last[0][lane] = last[1][lane] = last[2][lane] = floor;
+            last[0][lane] = last[1][lane] = last[2][lane] = min_square;
         }
         memcpy(last[0], xy + i, bytes);
         memcpy(last[1], xx + i, bytes);
         memcpy(last[2], yy + i, bytes);
-        all &= cosine_vector(last[3], last[0], last[1], last[2], limit);
+        all &= cosine_vector(last[3], last[0], last[1], last[2], min_squares);
         memcpy(out + i, last[3], bytes);
     }
     return all;

@@ -1,13 +1,15 @@
 /*
- * Convolutions whose kernels have five rows, in six products for two rows of the output in place of
- * ten (Toom-Cook; Winograd's F(2, 5) with the points 0, 1, -1, 2, -2 and infinity): the vectors of
- * six rows of the image are split into six sums, the kernel's five rows likewise, what is
- * multiplied and summed over channels and columns is the former with the latter, and the six
- * results are joined to two rows. float32.
+ * Winograd convolution for kernels of five rows, in float32. It is F(2, 5), a Toom-Cook algorithm
+ * with the points 0, 1, -1, 2, -2 and infinity: two output rows take six products instead of ten.
+ *
+ * The input transform turns six image rows into six sums. The filter transform turns the five
+ * kernel rows into six sums. The sums of equal index are multiplied and added up over channels and
+ * kernel columns. The output transform turns the six results into two output rows.
  */
 
-/* The six sums of each of `pairs` pairs of rows, n elements each: sum f of pair t goes to out[f *
- * sum_step + t * n]; n is at least VF_LANES. */
+/* Input transform of `pairs` pairs of output rows, n >= VF_LANES elements each. Pair t reads the
+ * six image rows from 2 t on, row_step elements apart. Its sum f goes to out[f * sum_step + t * n].
+ */
 static void winograd_input_transform(float *out, size_t sum_step, const float *in, size_t row_step,
                                      size_t pairs, size_t n)
 {
@@ -34,8 +36,8 @@ static void winograd_input_transform(float *out, size_t sum_step, const float *i
     }
 }
 
-/* One vector of the kernel's rows g[0 .. 4] to its six sums, sum_step apart. */
-INLINE void winograd_input_vector(float *out, size_t sum_step, const vf g[5])
+/* Filter transform of one vector of each kernel row, g[0 .. 4], to six sums, sum_step apart. */
+INLINE void winograd_filter_vector(float *out, size_t sum_step, const vf g[5])
 {
     const vf minus_one = vf_set1(-1.0f);
     const vf even = vf_add(vf_add(g[0], g[2]), g[4]), odd = vf_add(g[1], g[3]);
@@ -49,24 +51,25 @@ INLINE void winograd_input_vector(float *out, size_t sum_step, const vf g[5])
     vf_store(out + 5 * sum_step, g[4]);
 }
 
-/* One kernel of five rows of n; what lies beyond a row is read, but not used. */
-INLINE void winograd_input_rows(float *out, size_t sum_step, const float *weight, size_t n)
+/* Filter transform of one kernel of five rows of n elements. It reads and writes up to VF_LANES - 1
+ * elements beyond the end of a row. The sums of those elements are not used. */
+INLINE void winograd_filter_rows(float *out, size_t sum_step, const float *weight, size_t n)
 {
     for (size_t i = 0; i < n; i += VF_LANES) {
         const vf g[5] = {vf_load(weight + i), vf_load(weight + n + i), vf_load(weight + 2 * n + i),
                          vf_load(weight + 3 * n + i), vf_load(weight + 4 * n + i)};
-        winograd_input_vector(out + i, sum_step, g);
+        winograd_filter_vector(out + i, sum_step, g);
     }
 }
 
-/* `count` kernels of five rows of n: sum f of kernel k goes to out[f * sum_step + k * n]. Writes up
- * to VF_LANES elements too far. */
+/* Filter transform of `count` kernels of five rows of n elements. Sum f of kernel k goes to
+ * out[f * sum_step + k * n]. It writes up to VF_LANES elements beyond the end of the sums. */
 static void winograd_filter_transform(float *out, size_t sum_step, const float *weight,
                                       size_t count, size_t n)
 {
     size_t k = 0;
-    for (; k + VF_LANES < count; k++) { /* then what is read beyond is another kernel */
-        winograd_input_rows(out + k * n, sum_step, weight + k * 5 * n, n);
+    for (; k + VF_LANES < count; k++) { /* what it reads beyond this kernel belongs to later ones */
+        winograd_filter_rows(out + k * n, sum_step, weight + k * 5 * n, n);
     }
     for (; k < count; k++) {
         for (size_t i = 0; i < n; i += VF_LANES) {
@@ -77,37 +80,42 @@ static void winograd_filter_transform(float *out, size_t sum_step, const float *
                        (n - i < VF_LANES ? n - i : VF_LANES) * sizeof(float));
                 g[r] = vf_load(rows[r]);
             }
-            winograd_input_vector(out + k * n + i, sum_step, g);
+            winograd_filter_vector(out + k * n + i, sum_step, g);
         }
     }
 }
 
-/* a / n, exactly where it is whole: what is left of a first quotient is divided once more. */
-INLINE vf winograd_quotient(vf a, float n)
+/* a / n; exact if the quotient is an integer. The remainder of a first quotient is divided again.
+ */
+INLINE vf divide_exactly(vf a, float n)
 {
     const vf inverse = vf_set1(1.0f / n), first = vf_mul(a, inverse);
     return vf_fma(vf_fma(vf_set1(-n), first, a), inverse, first);
 }
 
 /*
- * The two rows of each vector's pair: y0 = (6 m0 - 4 (m1 + m2) + m3 + m4) / 24 and y1 = (12 m5 - 2
- * (m1 - m2) + m3 - m4) / 12, plus the bias, with relu and pool as in `outer`. Divided last, so that
- * small integers give exact results, ties and zeros among them. Sums of row r and vector v lie at
- * sums[f * sum_step + r * row_step + v * VF_LANES]; results go to out_at[2 v] and out_at[2 v + 1],
- * or pooled to out_at[v]; where both are the same, the first row stays. False where a result is not
- * finite.
+ * Output transform. For each row r (a filter) and vector v, it reads the six results
+ * m_f = sums[f * sum_step + r * row_step + v * VF_LANES] and computes two output rows:
+ *
+ *     y0 = (6 m0 - 4 (m1 + m2) + m3 + m4) / 24
+ *     y1 = (12 m5 - 2 (m1 - m2) + m3 - m4) / 12
+ *
+ * It then adds the bias and applies relu and pool as in struct outer. y0 goes to out_at[2 v] and y1
+ * to out_at[2 v + 1]; if these are equal, y0 remains. With pool, the maxima go to out_at[v]. The
+ * division comes last, so that small integers give exact results, including ties and zeros. Returns
+ * false if any result is not finite.
  */
-static bool winograd_output_transform(const struct winograd_output_transform *j)
+static bool winograd_output_transform(const struct winograd_output_transform *call)
 {
     const vf zero = vf_set1(0.0f), minus_one = vf_set1(-1.0f), minus_two = vf_set1(-2.0f),
              minus_four = vf_set1(-4.0f);
     vf check = zero;
-    for (size_t r = 0; r < j->rows; r++) {
-        const vf bias = vf_set1(j->bias == NULL ? 0.0f : j->bias[r]);
-        float *out = j->out + r * j->out_step;
-        for (size_t v = 0; v < j->vectors; v++) {
-            const float *m = j->sums + r * j->row_step + v * VF_LANES;
-            const size_t step = j->sum_step;
+    for (size_t r = 0; r < call->rows; r++) {
+        const vf bias = vf_set1(call->bias == NULL ? 0.0f : call->bias[r]);
+        float *out = call->out + r * call->out_step;
+        for (size_t v = 0; v < call->vectors; v++) {
+            const float *m = call->sums + r * call->row_step + v * VF_LANES;
+            const size_t step = call->sum_step;
             const vf m1 = vf_load(m + step), m2 = vf_load(m + 2 * step), m3 = vf_load(m + 3 * step),
                      m4 = vf_load(m + 4 * step);
             vf first = vf_fma(vf_set1(6.0f), vf_load(m),
@@ -115,17 +123,17 @@ static bool winograd_output_transform(const struct winograd_output_transform *j)
             vf second =
                 vf_fma(vf_set1(12.0f), vf_load(m + 5 * step),
                        vf_fma(minus_two, vf_fma(minus_one, m2, m1), vf_fma(minus_one, m4, m3)));
-            first = winograd_quotient(first, 24.0f);
-            second = winograd_quotient(second, 12.0f);
+            first = divide_exactly(first, 24.0f);
+            second = divide_exactly(second, 12.0f);
             check = vf_fma(zero, first, vf_fma(zero, second, check));
             first = vf_add(first, bias);
             second = vf_add(second, bias);
-            if (j->pool) {
+            if (call->pool) {
                 const vf most = vf_max_propagating_nan(first, second);
-                vf_store_pair_maxima(out + j->out_at[v], j->relu ? vf_relu(most) : most);
+                vf_store_pair_maxima(out + call->out_at[v], call->relu ? vf_relu(most) : most);
             } else {
-                vf_store(out + j->out_at[2 * v + 1], j->relu ? vf_relu(second) : second);
-                vf_store(out + j->out_at[2 * v], j->relu ? vf_relu(first) : first);
+                vf_store(out + call->out_at[2 * v + 1], call->relu ? vf_relu(second) : second);
+                vf_store(out + call->out_at[2 * v], call->relu ? vf_relu(first) : first);
             }
         }
     }

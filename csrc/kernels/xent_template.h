@@ -1,16 +1,19 @@
 /*
- * What NT-Xent makes of tiles, for one type: exponentials of sums, sums of them down the columns,
- * weights. Parameters, undefined at the end: XENT, XENT_TYPE, XENT_VECTOR, XENT_LANES, XENT_OP(op)
- * name, C type, vector type, lanes, vector operation XENT_LOAD, XENT_STORE a vector of doubles from
- * and to this type
+ * Kernels of the NT-Xent loss on tiles, for one type: exponentials of sums, their column sums, and
+ * their weighting for the gradient. The contracts are in struct xent_kernels. Parameters, undefined
+ * at the end:
  *
- * A block is some rows of WIDTH elements, one after another, as a tile's sums and a packed panel
- * are.
+ *   XENT, XENT_TYPE           name of the type in identifiers; C type
+ *   XENT_VECTOR, XENT_LANES   vector type; its number of lanes
+ *   XENT_OP(op)               operation `op` on XENT_VECTOR
+ *   XENT_LOAD, XENT_STORE     load and store a vector of doubles from and to XENT_TYPE
+ *
+ * A block is (rows, WIDTH), contiguous, like the sums of a tile and a packed panel.
  */
 #define NAME(prefix) PASTE(PASTE(prefix, _), XENT)
 #define WIDTH (TILE_VECTORS * XENT_LANES)
 
-/* Rows that are summed in XENT_TYPE before their sum is taken on in double. */
+/* Number of rows that are summed in XENT_TYPE before their sum is added in double. */
 enum { NAME(XENT_CHAIN) = 8 };
 
 static void NAME(xent_scale)(void *out_void, const void *x_void, double factor, size_t n)
@@ -26,8 +29,8 @@ static void NAME(xent_scale)(void *out_void, const void *x_void, double factor, 
     }
 }
 
-/* Not in one loop: floats that have only just been stored as halves of a vector cannot be loaded as
- * a whole one. */
+/* Two loops, because loading a whole vector right after storing its two halves would stall: the
+ * stores cannot be forwarded to the load. */
 static void NAME(xent_exponents)(void *out_void, const double *sums, size_t n, double factor,
                                  double shift, bool exponential)
 {
@@ -40,7 +43,7 @@ static void NAME(xent_exponents)(void *out_void, const double *sums, size_t n, d
     }
 }
 
-/* sums[c] += the terms of column c. */
+/* sums[c] += term c, for WIDTH columns. */
 INLINE void NAME(xent_add)(double *sums, const XENT_VECTOR terms[TILE_VECTORS])
 {
     XENT_TYPE term[WIDTH];
