@@ -139,8 +139,8 @@ enum { SELECT_PADDING = 16 };
 /*
  * Approximate dot products for the prefilter: dots (count, rows) of `count` vectors with `rows`
  * rows of x, and the squared norms of the rows, squares (rows,), all as floats. A row has n
- * elements; rows are x_step bytes apart. The error of a dot product is at most COARSE_DOT_ERROR(n)
- * * |x| |vector|. The order of summation differs from that of the other kernels.
+ * elements; rows are x_step bytes apart. Relative to |x| |vector|, the error of a dot product is at
+ * most COARSE_DOT_ERROR(n). The order of summation differs from that of the other kernels.
  */
 typedef void coarse_dots_kernel(float *dots, float *squares, const float *x, ptrdiff_t x_step,
                                 size_t rows, const float *const *vectors, size_t count, size_t n);

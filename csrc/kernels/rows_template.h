@@ -23,8 +23,7 @@
 #define SUM_ARRAYS 3
 #endif
 
-/* Calls add(s, a, b) for each product that `kind` includes: s is 0 for x y, 1 for x x, 2 for y y.
- */
+/* Calls add(s, a, b) for each product of `kind`: s is 0 for x y, 1 for x x, and 2 for y y. */
 #define EACH_SUM(kind, x, y, add) \
     do { \
         if ((kind) != SUMS_SQUARE) add(0, x, y); \
@@ -300,10 +299,10 @@ INLINE void NAME(some_rows)(double *xy, double *xx, double *yy, const char *x, c
     }
 #ifdef ELEMENT_RANGE_CHECKED
     /* Recompute rows whose terms may have left the range of float. */
-    const vd least = vd_set1(0x1p-60), most = vd_set1(0x1p100);
+    const vd range_min = vd_set1(0x1p-60), range_max = vd_set1(0x1p100);
     vd squares = vd_load(sums[1]), y_squares = vd_load(sums[2]);
-    bool fits = vd_all_at_least(squares, least) && vd_all_at_least(y_squares, least) &&
-                vd_all_at_least(most, squares) && vd_all_at_least(most, y_squares);
+    bool fits = vd_all_at_least(squares, range_min) && vd_all_at_least(y_squares, range_min) &&
+                vd_all_at_least(range_max, squares) && vd_all_at_least(range_max, y_squares);
     for (size_t r = 0; in_float && !fits && r < rows; r++) {
         NAME(row_in_double)(sums, r, (const void *)(x + (ptrdiff_t)r * x_step),
                             (const void *)(y + (ptrdiff_t)r * y_step), n);

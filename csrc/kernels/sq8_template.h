@@ -20,7 +20,7 @@ INLINE void quantize_load(vf a[4], const float *x, size_t k, size_t n)
 }
 
 /* The largest magnitude and the sum of squares of n elements. */
-INLINE void quantize_range(float *most, float *square, const float *x, size_t n)
+INLINE void quantize_range(float *largest, float *square, const float *x, size_t n)
 {
     vf highest[4], lowest[4], squares[4], a[4];
     float lanes[3][VF_LANES];
@@ -41,21 +41,21 @@ INLINE void quantize_range(float *most, float *square, const float *x, size_t n)
     vf_store(lanes[0], vf_max(vf_max(highest[0], highest[1]), vf_max(highest[2], highest[3])));
     vf_store(lanes[1], vf_min(vf_min(lowest[0], lowest[1]), vf_min(lowest[2], lowest[3])));
     vf_store(lanes[2], vf_add(vf_add(squares[0], squares[1]), vf_add(squares[2], squares[3])));
-    *most = 0.0f;
+    *largest = 0.0f;
     for (int i = 0; i < VF_LANES; i++) {
-        *most = lanes[0][i] > *most ? lanes[0][i] : *most;
-        *most = -lanes[1][i] > *most ? -lanes[1][i] : *most;
+        *largest = lanes[0][i] > *largest ? lanes[0][i] : *largest;
+        *largest = -lanes[1][i] > *largest ? -lanes[1][i] : *largest;
     }
     *square = horizontal_sum(lanes[2]);
 }
 
 static float quantize(uint8_t *codes, struct code_scale *scale, const float *x, float eps, size_t n)
 {
-    float most, square, lanes[VF_LANES], total;
-    quantize_range(&most, &square, x, n);
+    float largest, square, lanes[VF_LANES], total;
+    quantize_range(&largest, &square, x, n);
     const float norm = sqrtf(square) < eps ? eps : sqrtf(square), inverse_norm = 1.0f / norm,
-                step = most * inverse_norm / (CODE_ZERO - 1);
-    const vf to_code = vf_set1(most > 0.0f ? (CODE_ZERO - 1) / most : 0.0f),
+                step = largest * inverse_norm / (CODE_ZERO - 1);
+    const vf to_code = vf_set1(largest > 0.0f ? (CODE_ZERO - 1) / largest : 0.0f),
              to_unit = vf_set1(inverse_norm), minus_step = vf_set1(-step);
     vf squares[4], a[4];
     for (int i = 0; i < 4; i++) {
@@ -90,8 +90,8 @@ static float quantize(uint8_t *codes, struct code_scale *scale, const float *x, 
 
 /* Dot products of row_count rows with `count` queries. lanes[q * row_count + r] holds the partial
  * sums of row r and query q. */
-INLINE void codes_block(vi *lanes, const uint8_t *const *rows, const int row_count,
-                        const CODE_FACTOR *const *queries, const int count, size_t n)
+INLINE void sq8_dot_block(vi *lanes, const uint8_t *const *rows, const int row_count,
+                          const CODE_FACTOR *const *queries, const int count, size_t n)
 {
     size_t k = 0;
     _Pragma("GCC unroll 16") for (int i = 0; i < row_count * count; i++)
@@ -137,8 +137,8 @@ INLINE void codes_block(vi *lanes, const uint8_t *const *rows, const int row_cou
  * one after another, because sequential reads from memory are fastest. With more queries, it
  * computes CODES_ROWS rows with all queries together.
  */
-INLINE void codes_sums_of(int32_t *sums, size_t step, const uint8_t *codes, size_t code_step,
-                          size_t rows, const CODE_FACTOR *const *queries, const int count, size_t n)
+INLINE void sq8_dot_rows(int32_t *sums, size_t step, const uint8_t *codes, size_t code_step,
+                         size_t rows, const CODE_FACTOR *const *queries, const int count, size_t n)
 {
     const size_t at_once = count == 1 ? VF_LANES : CODES_ROWS;
     for (size_t r = 0, some; r < rows; r += at_once) {
@@ -151,10 +151,10 @@ INLINE void codes_sums_of(int32_t *sums, size_t step, const uint8_t *codes, size
         }
         if (count == 1) {
             for (size_t i = 0; i < at_once; i++) {
-                codes_block(lanes + i, row + i, 1, queries, 1, n);
+                sq8_dot_block(lanes + i, row + i, 1, queries, 1, n);
             }
         } else {
-            codes_block(lanes, row, CODES_ROWS, queries, count, n);
+            sq8_dot_block(lanes, row, CODES_ROWS, queries, count, n);
         }
         for (size_t i = 0; i < at_once * (size_t)count; i += VF_LANES) {
             vi_store(totals + i, vi_row_sums(lanes + i));
@@ -172,21 +172,21 @@ INLINE void codes_sums_of(int32_t *sums, size_t step, const uint8_t *codes, size
     }
 }
 
-static void codes_sums(int32_t *sums, size_t step, const uint8_t *codes, size_t code_step,
-                       size_t rows, const void *const *queries_void, size_t count, size_t n)
+static void sq8_dot(int32_t *sums, size_t step, const uint8_t *codes, size_t code_step, size_t rows,
+                    const void *const *queries_void, size_t count, size_t n)
 {
     _Static_assert(CODES_ROWS * CODES_QUERIES % VF_LANES == 0 && CODES_ROWS * CODES_QUERIES <= 16 &&
                        VF_LANES <= 16 && CODES_PADDING % CODES_LANES == 0 &&
                        (int64_t)FACTOR_MOST * UINT8_MAX * CODES_DEPTH <= INT32_MAX,
-                   "codes_sums relies on these bounds");
+                   "sq8_dot relies on these bounds");
     const CODE_FACTOR *queries[CODES_QUERIES];
     for (int q = 0; q < CODES_QUERIES; q++) {
         queries[q] = queries_void[q];
     }
     if (count == 1) {
-        codes_sums_of(sums, step, codes, code_step, rows, queries, 1, n);
+        sq8_dot_rows(sums, step, codes, code_step, rows, queries, 1, n);
     } else {
-        codes_sums_of(sums, step, codes, code_step, rows, queries, CODES_QUERIES, n);
+        sq8_dot_rows(sums, step, codes, code_step, rows, queries, CODES_QUERIES, n);
     }
 }
 
@@ -216,7 +216,7 @@ const struct sq8_kernels PASTE(sq8_kernels_, ISA_NAME) = {
     .query_code_size = sizeof(CODE_FACTOR),
     .query_code_max = FACTOR_MOST,
     .quantize = quantize,
-    .sums = codes_sums,
+    .sums = sq8_dot,
     .select = sq8_select,
 };
 

@@ -46,8 +46,7 @@ enum { ROWS_AHEAD = 384 };
  * every loop's step, so polling does not change the sums. */
 enum { POLL_ROWS = 1 << 20 };
 
-/* Prefetch distances in bytes: of rows in the coarse pass, of rows in quantization, and of codes.
- */
+/* Prefetch distances in bytes: rows in the coarse pass, rows in quantization, SQ8 codes. */
 enum { COARSE_AHEAD = 256, QUANTIZE_AHEAD = 1536, CODES_AHEAD = 256 };
 
 /* The sum of all lanes. It adds the upper half to the lower half until one lane is left. */

@@ -7,9 +7,8 @@
  * kernel columns. The output transform turns the six results into two output rows.
  */
 
-/* Input transform of `pairs` pairs of output rows, n >= VF_LANES elements each. Pair t reads the
- * six image rows from 2 t on, row_step elements apart. Its sum f goes to out[f * sum_step + t * n].
- */
+/* Input transform of `pairs` pairs of output rows of n >= VF_LANES elements. Pair t reads the image
+ * rows 2 t .. 2 t + 5, row_step elements apart. Sum f goes to out[f * sum_step + t * n]. */
 static void winograd_input_transform(float *out, size_t sum_step, const float *in, size_t row_step,
                                      size_t pairs, size_t n)
 {
@@ -85,8 +84,7 @@ static void winograd_filter_transform(float *out, size_t sum_step, const float *
     }
 }
 
-/* a / n; exact if the quotient is an integer. The remainder of a first quotient is divided again.
- */
+/* a / n, exact if it is an integer. The remainder of a first quotient is divided again. */
 INLINE vf divide_exactly(vf a, float n)
 {
     const vf inverse = vf_set1(1.0f / n), first = vf_mul(a, inverse);
@@ -129,8 +127,9 @@ static bool winograd_output_transform(const struct winograd_output_transform *ca
             first = vf_add(first, bias);
             second = vf_add(second, bias);
             if (call->pool) {
-                const vf most = vf_max_propagating_nan(first, second);
-                vf_store_pair_maxima(out + call->out_at[v], call->relu ? vf_relu(most) : most);
+                const vf largest = vf_max_propagating_nan(first, second);
+                vf_store_pair_maxima(out + call->out_at[v],
+                                     call->relu ? vf_relu(largest) : largest);
             } else {
                 vf_store(out + call->out_at[2 * v + 1], call->relu ? vf_relu(second) : second);
                 vf_store(out + call->out_at[2 * v], call->relu ? vf_relu(first) : first);

@@ -82,12 +82,12 @@ static void NAME(xent_log_sums)(double *sums, void *maxima_void, const void *blo
     XENT_VECTOR minus[TILE_VECTORS];
     for (int v = 0; v < TILE_VECTORS; v++) {
         const XENT_VECTOR before = XENT_OP(load)(maxima + v * XENT_LANES);
-        XENT_VECTOR most = before;
+        XENT_VECTOR maximum = before;
         for (size_t j = 0; j < rows; j++) {
-            most = XENT_OP(max)(most, XENT_OP(load)(block + j * WIDTH + v * XENT_LANES));
+            maximum = XENT_OP(max)(maximum, XENT_OP(load)(block + j * WIDTH + v * XENT_LANES));
         }
-        minus[v] = XENT_OP(mul)(most, XENT_OP(set1)(-1));
-        XENT_OP(store)(maxima + v * XENT_LANES, most);
+        minus[v] = XENT_OP(mul)(maximum, XENT_OP(set1)(-1));
+        XENT_OP(store)(maxima + v * XENT_LANES, maximum);
         XENT_OP(store)(change + v * XENT_LANES, XENT_OP(exp)(XENT_OP(add)(before, minus[v])));
     }
     for (int c = 0; c < WIDTH; c += VD_LANES) {

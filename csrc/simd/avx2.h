@@ -49,9 +49,9 @@ static inline vf vf_max_propagating_nan(vf a, vf b)
 }
 static inline void vf_store_pair_maxima(float *p, vf a)
 {
-    __m256 most = vf_max_propagating_nan(a, _mm256_permute_ps(a, 0xb1));
+    __m256 maxima = vf_max_propagating_nan(a, _mm256_permute_ps(a, 0xb1));
     _mm_storeu_ps(p, _mm256_castps256_ps128(_mm256_permutevar8x32_ps(
-                         most, _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6))));
+                         maxima, _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6))));
 }
 static inline vf vf_row_sums(const vf rows[VF_LANES])
 {
@@ -167,8 +167,8 @@ static inline vd vd_max_propagating_nan(vd a, vd b)
 }
 static inline void vd_store_pair_maxima(double *p, vd a)
 {
-    __m256d most = vd_max_propagating_nan(a, _mm256_permute_pd(a, 0x5));
-    _mm_storeu_pd(p, _mm256_castpd256_pd128(_mm256_permute4x64_pd(most, 0x8)));
+    __m256d maxima = vd_max_propagating_nan(a, _mm256_permute_pd(a, 0x5));
+    _mm_storeu_pd(p, _mm256_castpd256_pd128(_mm256_permute4x64_pd(maxima, 0x8)));
 }
 static inline vd vd_max(vd a, vd b) { return _mm256_max_pd(a, b); }
 static inline vd vd_min(vd a, vd b) { return _mm256_min_pd(a, b); }

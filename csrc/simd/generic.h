@@ -87,8 +87,7 @@ static inline vf vf_max_propagating_nan(vf a, vf b)
     EACH_F(a.lane[i] > b.lane[i] || a.lane[i] != a.lane[i] ? a.lane[i] : b.lane[i]);
 }
 
-/* Stores VF_LANES / 2 elements: p[i] is the larger of lanes 2 i and 2 i + 1, NaN if either is NaN.
- */
+/* Stores VF_LANES / 2 elements: p[i] is the larger of lanes 2 i and 2 i + 1, or NaN if one is. */
 static inline void vf_store_pair_maxima(float *p, vf a)
 {
     for (int i = 0; i < VF_LANES; i += 2) {
