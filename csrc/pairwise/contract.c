@@ -1,4 +1,4 @@
-/* From a plan to its driver: rows and columns go to reduce.c, all pairs to pairwise.c. */
+/* Maps a plan to its driver: reduce.c for rows and columns, pairwise.c for all pairs. */
 #include "pairwise/contract.h"
 
 #include "pairwise/pairwise.h"

@@ -3,7 +3,9 @@
 
 #include "vectors/reduce.h"
 
-/* Runs a planned contraction by the driver that its plan names. 0, or -1 when there is no memory.
+/*
+ * Runs a planned contraction on the driver that its plan names. Returns 0, or -1 when memory runs
+ * out.
  */
 int contract(const struct reduction *call);
 

@@ -9,25 +9,31 @@
 #include "kernels/kernels.h"
 
 /*
- * A task packs a block of right rows once, and takes its left rows in chunks past it. Left rows are
- * read where they lie: the kernel broadcasts their elements one by one, so packing them would gain
- * nothing.
+ * A task packs a block of right rows once and multiplies its left rows with it chunk by chunk. Left
+ * rows are read in place: the kernel broadcasts their elements one by one, so packing them would
+ * gain nothing.
  */
 enum {
     RIGHT_ROWS = 512,      /* rows of a right block */
     LONG_RIGHT_ROWS = 128, /* the same for long rows */
-    PANEL_BYTES = 4 << 20, /* the packed block, at the most: rows too long even so are cut into
-                              segments of depth */
-    CHUNK_BYTES =
-        256 << 10, /* left rows of a chunk: they stay in the L2 cache while the panels go past */
-    LEFT_BYTES = 2 << 20,   /* the left rows of one tile, at the most */
-    COLLIDING_BYTES = 2048, /* half a way of the L1 cache of today's processors */
-    COPY_RIGHT_ROWS = 64,   /* right rows from which on copying left rows that collide pays */
-    LONG_TASK_BYTES =
-        2
-        << 20, /* sums of a task whose depth is cut, for they are all kept until the last segment */
-    POLL_PANEL = 4096, /* elements of a chunk's rows from which on the watch is looked at panel by
-                          panel, else chunk by chunk */
+    /*
+     * Upper limit of the packed block. Rows that are too long for it are cut into segments of
+     * depth.
+     */
+    PANEL_BYTES = 4 << 20,
+    /* The left rows of a chunk: they stay in the L2 cache while all panels are multiplied. */
+    CHUNK_BYTES = 256 << 10,
+    LEFT_BYTES = 2 << 20,   /* upper limit of the left rows of one tile */
+    COLLIDING_BYTES = 2048, /* Half a way of the L1 cache of current processors. */
+    /* From this many right rows on, copying colliding left rows pays. */
+    COPY_RIGHT_ROWS = 64,
+    /* The sums of a task whose depth is cut into segments: all are kept until the last segment. */
+    /*
+     * From this many elements in a chunk's rows on, workers poll after each panel, else after each
+     * chunk.
+     */
+    SEGMENTED_TASK_BYTES = 2 << 20,
+    POLL_PANEL = 4096,
     TASKS_PER_THREAD = 4
 };
 
@@ -36,21 +42,28 @@ struct gemm_driver {
     size_t tile_rows, tile_columns;
     tile_kernel *tile;
     transpose_kernel *transpose;
-    size_t size;                      /* bytes of an element */
-    size_t errors;                    /* doubles from a sum to its rounding error */
-    size_t group;                     /* left rows that are finished at a time, whole tiles */
-    size_t right_block, right_blocks; /* rows of a right block, whole tiles; blocks of a batch */
-    size_t left_task, left_tasks; /* left rows of a task, whole chunks; tasks of a right block */
-    size_t chunk;                 /* left rows, whole tiles */
-    size_t segment; /* depth that is packed at a time: all of it, or some TILE_DEPTHs */
+    size_t size;         /* bytes of an element */
+    size_t error_offset; /* doubles from a sum to its rounding error */
+    /* left rows that the epilogue takes at a time: whole tiles */
+    size_t epilogue_rows;
+    /* rows of a right block, in whole tiles; blocks in a batch */
+    size_t right_block, right_blocks;
+    /* left rows of a task, in whole chunks; tasks in a right block */
+    size_t left_task, left_tasks;
+    size_t chunk; /* left rows, in whole tiles */
+    /* depth that is packed at a time: all of it, or a multiple of TILE_DEPTH */
+    size_t segment;
     char *scratch;
-    size_t scratch_of_worker; /* bytes a worker has, and where its parts begin: */
-    size_t panel, sums, right_rows, left_rows, left_pointers;
+    /* bytes of scratch of one worker, and the offsets of its parts: */
+    size_t scratch_of_worker;
+    size_t panel_offset, sums_offset, right_rows_offset, left_rows_offset, left_pointers_offset;
     size_t left_stride, right_stride; /* bytes from one copied row to the next */
 };
 
-/* What a worker keeps between tasks: the right block it packed last. Lies at the start of its
- * scratch. */
+/*
+ * A worker's state between tasks: which right block it packed last. It lies at the start of the
+ * worker's scratch.
+ */
 struct worker_state {
     bool packed;
     size_t batch, right_block;
@@ -58,27 +71,30 @@ struct worker_state {
 
 struct gemm_task {
     size_t batch;
-    size_t left, left_end, right, right_count; /* rows: first and end, first and number */
+    /* left rows [left, left_end), right rows [right, right + right_count) */
+    size_t left, left_end, right, right_count;
     size_t worker;
     char *scratch;
 };
 
-/* Sizes of arrays leave room for it. */
+/* Rounds n up to a multiple of step. The sizes of arrays leave room for it. */
 static size_t round_up(size_t n, size_t step)
 {
     return size_parts(n, step) * step;
 }
 
-/* Panels of tile_columns right rows, one after another; in a panel, the rows' elements of one step
- * lie side by side. */
+/*
+ * Packs the right rows into panels of tile_columns rows each, one panel after another. In a panel,
+ * the rows' elements of one step k are adjacent.
+ */
 static void pack(const struct gemm_driver *d, const struct gemm_task *t, size_t k, size_t depth)
 {
     const void *rows[GEMM_MAX_COLUMNS];
     const size_t width = d->tile_columns;
-    char *panel = t->scratch + d->panel, *buffers = t->scratch + d->right_rows;
+    char *panel = t->scratch + d->panel_offset, *buffers = t->scratch + d->right_rows_offset;
     for (size_t p = 0; p < t->right_count; p += width, panel += width * depth * d->size) {
         const size_t some = smaller(width, t->right_count - p);
-        if (some < width) { /* rows that are not there count as zeros */
+        if (some < width) { /* missing rows count as zeros */
             memset(panel, 0, width * depth * d->size);
         }
         for (size_t at = 0, n; at < depth; at += n) {
@@ -91,30 +107,32 @@ static void pack(const struct gemm_driver *d, const struct gemm_task *t, size_t 
     }
 }
 
-/* Rows so many bytes apart share the sets of the L1 cache: more of them than it has ways push each
- * other out. */
+/*
+ * True if the rows are a multiple of COLLIDING_BYTES apart. They then share the sets of the L1
+ * cache, and more of them than it has ways evict each other.
+ */
 static bool rows_collide(const void *const *rows, size_t count)
 {
     return count > 1 && ((uintptr_t)rows[1] - (uintptr_t)rows[0]) % COLLIDING_BYTES == 0;
 }
 
-/* Where the elements k .. k+depth-1 of the chunk's rows lie; the last tile is filled up with its
- * last row. */
+/*
+ * Finds elements [k, k + depth) of the chunk's rows. The last tile is filled up with copies of its
+ * last row.
+ */
 static void find_left_rows(const struct gemm_driver *d, const struct gemm_task *t, size_t first,
                            size_t count, size_t k, size_t depth)
 {
-    const void **pointers = (const void **)(t->scratch + d->left_pointers);
-    char *buffers = t->scratch + d->left_rows;
+    const void **pointers = (const void **)(t->scratch + d->left_pointers_offset);
+    char *buffers = t->scratch + d->left_rows_offset;
     d->call->left_rows(d->call->context,
                        &(struct gemm_rows){t->batch, first, count, k, depth, t->worker, buffers,
                                            d->left_stride, pointers});
     const bool copy = t->right_count >= COPY_RIGHT_ROWS && rows_collide(pointers, count);
     for (size_t r = 0; copy && r < count; r++) {
         char *to = buffers + r * d->left_stride;
-        pointers[r] =
-            pointers[r] == to
-                ? to
-                : memcpy(to, pointers[r], depth * d->size); /* converted rows are there already */
+        /* converted rows are there already */
+        pointers[r] = pointers[r] == to ? to : memcpy(to, pointers[r], depth * d->size);
     }
     for (size_t r = count; r < round_up(count, d->tile_rows); r++) {
         pointers[r] = pointers[count - 1];
@@ -122,24 +140,22 @@ static void find_left_rows(const struct gemm_driver *d, const struct gemm_task *
 }
 
 /*
- * Left rows first .. first+count-1 with one panel, over the segment of depth at k. Sums are
- * finished some tiles at a time: few enough to be in the cache still, enough for the result's cache
- * lines to be filled.
+ * Multiplies left rows [first, first + count) with one panel, over the segment of depth at k. The
+ * epilogue takes several tiles at a time: few enough that their sums are still in the cache, enough
+ * to fill the cache lines of the result.
  */
 static void multiply_panel(const struct gemm_driver *d, const struct gemm_task *t, size_t first,
                            size_t count, size_t column, size_t k, size_t depth, double *sums)
 {
-    const void *const *rows = (const void *const *)(t->scratch + d->left_pointers);
-    const char *panel = t->scratch + d->panel + column * depth * d->size;
+    const void *const *rows = (const void *const *)(t->scratch + d->left_pointers_offset);
+    const char *panel = t->scratch + d->panel_offset + column * depth * d->size;
     const size_t width = d->tile_columns, columns = smaller(width, t->right_count - column),
                  end = t->right + column + columns;
-    const bool one_block = d->call->depth <= TILE_DEPTH; /* then sums need not wait for the next */
+    /* then sums do not wait for the next block */
+    const bool one_block = d->call->depth <= TILE_DEPTH;
     if (d->call->symmetric) {
-        count = end <= first
-                    ? 0
-                    : smaller(count,
-                              round_up(end - first,
-                                       d->tile_rows)); /* those below the diagonal are not wanted */
+        /* rows below the diagonal are not needed */
+        count = end <= first ? 0 : smaller(count, round_up(end - first, d->tile_rows));
     }
     for (size_t at = 0, n; at < depth; at += n) {
         n = smaller(TILE_DEPTH, depth - at);
@@ -154,20 +170,22 @@ static void multiply_panel(const struct gemm_driver *d, const struct gemm_task *
                                                        t->right + column, columns, t->worker, NULL,
                                                        0});
             }
-            d->tile(to, to + d->errors, rows + row, panel + at * width * d->size, at, n, flags);
-            if (last && (next - done >= d->group || next == count)) {
-                d->call->finish(d->call->context,
-                                &(struct gemm_block){t->batch, first + done, next - done,
-                                                     t->right + column, columns, t->worker,
-                                                     sums + (one_block ? 0 : done * width), width});
+            d->tile(to, to + d->error_offset, rows + row, panel + at * width * d->size, at, n,
+                    flags);
+            if (last && (next - done >= d->epilogue_rows || next == count)) {
+                d->call->epilogue(d->call->context,
+                                  &(struct gemm_block){t->batch, first + done, next - done,
+                                                       t->right + column, columns, t->worker,
+                                                       sums + (one_block ? 0 : done * width),
+                                                       width});
                 done = next;
             }
         }
     }
 }
 
-/* How many sums a chunk gives: of a symmetric product those on and above the diagonal. */
-static size_t sums_of_chunk(const struct gemm_driver *d, const struct gemm_task *t, size_t first,
+/* Counts the sums of a chunk: for a symmetric product only those on and above the diagonal. */
+static size_t sums_in_chunk(const struct gemm_driver *d, const struct gemm_task *t, size_t first,
                             size_t count)
 {
     size_t sums = count * t->right_count;
@@ -180,7 +198,7 @@ static size_t sums_of_chunk(const struct gemm_driver *d, const struct gemm_task 
 static void run_chunks(const struct gemm_driver *d, const struct gemm_task *t, size_t k,
                        size_t depth)
 {
-    double *sums = (double *)(t->scratch + d->sums);
+    double *sums = (double *)(t->scratch + d->sums_offset);
     const bool whole = depth == d->call->depth;
     for (size_t first = t->left, count; first < t->left_end; first += count) {
         count = smaller(d->chunk, t->left_end - first);
@@ -193,7 +211,7 @@ static void run_chunks(const struct gemm_driver *d, const struct gemm_task *t, s
             sums += whole ? 0 : round_up(count, d->tile_rows) * d->tile_columns;
         }
         if (k + depth == d->call->depth) {
-            progress_add(d->call->token, sums_of_chunk(d, t, first, count));
+            progress_add(d->call->token, sums_in_chunk(d, t, first, count));
         }
     }
 }
@@ -203,7 +221,7 @@ static void run_task(void *context, size_t index, size_t worker)
     const struct gemm_driver *d = context;
     const struct gemm *call = d->call;
     const size_t in_batch = index % (d->right_blocks * d->left_tasks);
-    /* the last blocks first: of a symmetric product they are the largest */
+    /* The last blocks come first: in a symmetric product they are the largest. */
     const size_t block = d->right_blocks - 1 - in_batch / d->left_tasks;
     struct gemm_task t = {.batch = index / (d->right_blocks * d->left_tasks),
                           .right = block * d->right_block,
@@ -228,8 +246,8 @@ static void run_task(void *context, size_t index, size_t worker)
     }
 }
 
-/* Rows of no elements: every sum is 0. */
-static void finish_empty(const struct gemm *call)
+/* Passes zeros to the epilogue: every sum over rows of no elements is 0. */
+static void epilogue_of_zeros(const struct gemm *call)
 {
     static const double zeros[GEMM_MAX_COLUMNS + COSINE_PADDING];
     for (size_t batch = 0; batch < call->batches && !cancel_requested(call->token); batch++) {
@@ -237,13 +255,15 @@ static void finish_empty(const struct gemm *call)
             for (size_t j = call->symmetric ? i : 0, n;
                  j < call->right && !cancel_poll(call->token, 0); j += n) {
                 n = smaller(GEMM_MAX_COLUMNS, call->right - j);
-                call->finish(call->context, &(struct gemm_block){batch, i, 1, j, n, 0, zeros, n});
+                call->epilogue(call->context, &(struct gemm_block){batch, i, 1, j, n, 0, zeros, n});
             }
         }
     }
 }
 
-/* Constants bound all that a worker holds: of longer rows a segment, and of its right rows a block.
+/*
+ * Sizes the blocks. Constants bound a worker's scratch: long rows are cut into segments, right rows
+ * into blocks.
  */
 static void plan_scratch(struct gemm_driver *d, int threads)
 {
@@ -253,39 +273,40 @@ static void plan_scratch(struct gemm_driver *d, int threads)
     d->right_block = smaller(right_rows / d->tile_columns * d->tile_columns,
                              round_up(call->right, d->tile_columns));
     d->right_blocks = size_parts(call->right, d->right_block);
-    const size_t most =
+    const size_t max_segment =
         smaller(PANEL_BYTES / (d->right_block * d->size), LEFT_BYTES / (d->tile_rows * d->size));
-    d->segment = call->depth <= most ? call->depth : most / TILE_DEPTH * TILE_DEPTH;
+    d->segment = call->depth <= max_segment ? call->depth : max_segment / TILE_DEPTH * TILE_DEPTH;
     const bool whole = d->segment == call->depth;
-    d->group = GEMM_MAX_ROWS / d->tile_rows * d->tile_rows;
+    d->epilogue_rows = GEMM_MAX_ROWS / d->tile_rows * d->tile_rows;
     d->chunk = smaller(GEMM_CHUNK, larger(CHUNK_BYTES / (d->segment * d->size), 1));
-    d->chunk = d->chunk < d->group ? larger(d->chunk / d->tile_rows, 1) * d->tile_rows
-                                   : d->chunk / d->group * d->group;
+    d->chunk = d->chunk < d->epilogue_rows ? larger(d->chunk / d->tile_rows, 1) * d->tile_rows
+                                           : d->chunk / d->epilogue_rows * d->epilogue_rows;
     d->chunk = smaller(d->chunk, round_up(call->left, d->tile_rows));
     const size_t per_sum = (call->compute == COMPUTE_F64 ? 2 : 1) * sizeof(double),
-                 kept = LONG_TASK_BYTES / (per_sum * d->right_block);
+                 max_left_task = SEGMENTED_TASK_BYTES / (per_sum * d->right_block);
     const size_t tasks = (size_t)threads * TASKS_PER_THREAD,
                  blocks = size_product_or_max(call->batches, d->right_blocks);
-    const size_t shares =
-        threads == 1 || blocks >= tasks ? 1 : tasks / blocks; /* of the left rows */
+    /* parts that the left rows are cut into */
+    const size_t shares = threads == 1 || blocks >= tasks ? 1 : tasks / blocks;
     d->left_task = round_up(size_parts(call->left, shares), d->chunk);
-    d->left_task =
-        whole ? d->left_task : smaller(d->left_task, larger(kept / d->chunk, 1) * d->chunk);
+    d->left_task = whole ? d->left_task
+                         : smaller(d->left_task, larger(max_left_task / d->chunk, 1) * d->chunk);
     d->left_tasks = size_parts(call->left, d->left_task);
 
-    d->errors =
+    d->error_offset =
         (whole ? d->chunk : d->left_task * (d->right_block / d->tile_columns)) * d->tile_columns;
-    d->panel = SCRATCH_ALIGN;
-    d->sums = d->panel + scratch_round(d->right_block * d->segment * d->size);
-    d->right_rows = d->sums + scratch_round((call->compute == COMPUTE_F64 ? 2 : 1) * d->errors *
-                                            sizeof(double));
+    d->panel_offset = SCRATCH_ALIGN;
+    d->sums_offset = d->panel_offset + scratch_round(d->right_block * d->segment * d->size);
+    d->right_rows_offset = d->sums_offset + scratch_round((call->compute == COMPUTE_F64 ? 2 : 1) *
+                                                          d->error_offset * sizeof(double));
     d->right_stride = smaller(TILE_DEPTH, call->depth) * d->size;
-    d->left_pointers = d->right_rows + scratch_round(d->tile_columns * d->right_stride);
-    d->left_rows = d->left_pointers + scratch_round(d->chunk * sizeof(void *));
+    d->left_pointers_offset =
+        d->right_rows_offset + scratch_round(d->tile_columns * d->right_stride);
+    d->left_rows_offset = d->left_pointers_offset + scratch_round(d->chunk * sizeof(void *));
     d->left_stride =
         scratch_round(d->segment * d->size) |
-        SCRATCH_ALIGN; /* an odd number of cache lines, so that copies do not collide */
-    d->scratch_of_worker = d->left_rows + scratch_round(d->chunk * d->left_stride);
+        SCRATCH_ALIGN; /* An odd number of cache lines, so that copies do not collide. */
+    d->scratch_of_worker = d->left_rows_offset + scratch_round(d->chunk * d->left_stride);
 }
 
 static int workers_for(const struct gemm *call)
@@ -303,7 +324,7 @@ int gemm_run(const struct gemm *call)
         return 0;
     }
     if (call->depth == 0) {
-        finish_empty(call);
+        epilogue_of_zeros(call);
         return 0;
     }
     const struct kernels *kernels = kernels_current();
@@ -321,7 +342,7 @@ int gemm_run(const struct gemm *call)
     size_t tasks;
     if (!size_mul(call->batches, d.right_blocks, &tasks) ||
         !size_mul(tasks, d.left_tasks, &tasks)) {
-        return -1; /* more than can be numbered */
+        return -1; /* too many tasks to number */
     }
     threads = (size_t)threads < tasks ? threads : (int)tasks;
     d.scratch = scratch_alloc(size_product_or_max((size_t)threads, d.scratch_of_worker));

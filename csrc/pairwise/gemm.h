@@ -8,20 +8,23 @@
 #include "vectors/compute_type.h"
 
 /*
- * Elements k .. k+n-1 of the rows first .. first+count-1 of a side, as contiguous `work` elements:
- * rows[r] is to point into the caller's data where they lie that way, else to buffers + r * stride
- * (room for n elements), filled.
+ * A request for elements [k, k + n) of rows [first, first + count) of one side, as contiguous
+ * elements of the compute type. The provider sets rows[r] to point into its own data if they lie
+ * there that way. Otherwise it fills buffers + r * stride, which has room for n elements, and
+ * points there.
  */
 struct gemm_rows {
     size_t batch, first, count, k, n;
-    size_t worker; /* who asks: two calls at once come from different ones */
+    size_t worker; /* concurrent requests come from different workers */
     char *buffers;
     size_t stride;
     const void **rows;
 };
 
-/* Left rows row .. row+rows-1 with right rows column .. column+columns-1: the sum of (r, c) is
- * sums[r * step + c]. */
+/*
+ * Left rows [row, row + rows) against right rows [column, column + columns): the sum of (r, c) is
+ * sums[r * step + c].
+ */
 struct gemm_block {
     size_t batch, row, rows, column, columns;
     size_t worker;
@@ -30,43 +33,50 @@ struct gemm_block {
 };
 
 /*
- * The tiles driver: sums[i][j] = sum over k of left[i][k] * right[j][k], for every pair of a left
- * and a right row, in blocks that fit the cache. Where the rows come from and what becomes of the
- * sums is the caller's: all pairs of vectors, linear and convolution are this one product.
+ * Blocked matrix multiplication: sums[i][j] = sum over k of left[i][k] * right[j][k] for every left
+ * row i and right row j, (left, depth) x (right, depth) -> (left, right). Blocks fit the cache.
+ * Callbacks provide the rows and take the sums.
  *
- * The order of summation over k depends on depth, work and the instruction set alone (see
- * kernels/tiles_body.h), so one sum has the same bits whatever the rest of the call looks like, and
- * swapping the sides changes nothing.
+ * The order of summation over k depends only on the depth, the compute type and the instruction set
+ * (see kernels/tiles_template.h). A sum therefore has the same bits whatever else the call
+ * computes, and swapping the sides changes nothing.
  */
 struct gemm {
     enum compute_type compute;
     size_t batches; /* independent products of the same shape */
     size_t left;    /* rows of the left side */
     size_t right;   /* rows of the right side */
-    size_t depth;   /* length of every row */
-    bool symmetric; /* both sides are the same rows: only sums with j >= i are wanted (others in a
-                       tile on the diagonal come too) */
+    size_t depth;   /* elements of every row */
+    /*
+     * Both sides are the same rows: only sums with j >= i are needed. Tiles on the diagonal also
+     * produce others.
+     */
+    bool symmetric;
 
-    /* Find rows. Called from several threads. */
+    /* Provide rows. Several threads call them. */
     void (*left_rows)(const void *context, const struct gemm_rows *wanted);
     void (*right_rows)(const void *context, const struct gemm_rows *wanted);
 
-    /* Takes a block of sums. Called from several threads, once per sum. */
-    void (*finish)(const void *context, const struct gemm_block *block);
+    /* Takes a block of sums. Several threads call it, once for each sum. */
+    void (*epilogue)(const void *context, const struct gemm_block *block);
 
-    /* Or NULL. Told that finish is soon going to have these sums: time to ask for the cache lines
-     * of the result. */
+    /*
+     * May be NULL. Announces a block that the epilogue takes soon, so that the caller can prefetch
+     * the cache lines of the result.
+     */
     void (*prefetch)(const void *context, const struct gemm_block *block);
     const void *context;
-    int workers;                /* at most so many; 0: as many as there are threads */
-    struct cancel_token *token; /* or NULL; counts sums done */
+    int workers;                /* at most this many threads; 0: the pool's number */
+    struct cancel_token *token; /* may be NULL; its progress counts sums */
 };
 
-/* The most columns and rows that finish gets at a time; and the most left rows that are asked for
- * before the last of them are finished. */
+/*
+ * Upper limits: the columns and rows of an epilogue block, and the left rows that are requested
+ * before the epilogue has taken the last of them.
+ */
 enum { GEMM_MAX_COLUMNS = 32, GEMM_MAX_ROWS = 64, GEMM_CHUNK = 240 };
 
-/* 0, or -1 when there is no memory for the panels. */
-int gemm_run(const struct gemm *tiles);
+/* Runs the product. Returns 0, or -1 when memory for the panels runs out. */
+int gemm_run(const struct gemm *gemm);
 
 #endif

@@ -4,14 +4,14 @@
 
 #include "vectors/formula.h"
 
-enum { NORMS_AT_ONCE = 64 };
+enum { NORM_BATCH = 64 };
 
 /*
- * Scores this close to 1 are calculated again in double from the rows themselves: there a rounding
- * error would push them past 1 or tell identical rows apart. The margins are larger than the
+ * Scores above these thresholds are recomputed in double from the rows. So close to 1 a rounding
+ * error would push them past 1, or give identical rows different scores. The margins exceed the
  * product's own error.
  */
-static const double near_f32 = 1.0 - 0x1p-17, near_f64 = 1.0 - 1e-13;
+static const double recompute_above_f32 = 1.0 - 0x1p-17, recompute_above_f64 = 1.0 - 1e-13;
 
 static const char *row_address(const struct pair_scores *s, enum side side, size_t batch,
                                size_t row)
@@ -25,7 +25,7 @@ static const char *row_address(const struct pair_scores *s, enum side side, size
     return s->call->y.data + outer.y + inner.y;
 }
 
-/* n elements of a row from k on, brought to the type of the product and scaled. */
+/* Converts elements [k, k + n) of a row to the product's type and scales them. */
 static void convert_row(const struct pair_scores *s, enum side side, const char *from, int exponent,
                         size_t k, size_t n, void *buffer)
 {
@@ -65,7 +65,7 @@ void pair_scores_find_rows(const struct pair_scores *s, enum side side, const in
     }
 }
 
-static struct row_pair pair_of(const struct pair_scores *s, enum side left, size_t i,
+static struct row_pair pair_at(const struct pair_scores *s, enum side left, size_t i,
                                enum side right, size_t j, size_t batch, enum sums kind)
 {
     const struct operand *x = left == SIDE_X ? &s->call->x : &s->call->y;
@@ -80,19 +80,23 @@ static struct row_pair pair_of(const struct pair_scores *s, enum side left, size
     return pair;
 }
 
-/* Rows of such a square go into the product as they are: neither their products nor the square of
- * another such row leave the range. */
+/*
+ * True if rows with this squared norm enter the product unscaled: neither their products nor the
+ * square of another such row leave the range.
+ */
 static bool square_is_near_1(enum compute_type compute, double square)
 {
     return compute == COMPUTE_F32 ? square >= 0x1p-80 && square <= 0x1p80 : square_is_safe(square);
 }
 
-/* Sum of squares and exponent of one row of any kind. */
-static void measure(const struct pair_scores *s, enum side side, size_t batch, size_t row,
-                    double *weight, int *exponent)
+/* Measures the norm and the exponent of one row of any layout and dtype. */
+static void measure_row(const struct pair_scores *s, enum side side, size_t batch, size_t row,
+                        double *value, int *exponent)
 {
-    /* row_sums reads its x with the reduced axes' x strides, so a right row is handed to it as a
-     * plan of its own */
+    /*
+     * row_sums reads x with the x strides of the reduced axes, so a right row needs axes with its
+     * strides there.
+     */
     struct axes reduced = s->plan->reduced;
     for (int i = 0; side == SIDE_Y && i < reduced.count; i++) {
         reduced.at[i].x = reduced.at[i].y;
@@ -108,15 +112,14 @@ static void measure(const struct pair_scores *s, enum side side, size_t batch, s
         sums.xx = ldexp(sums.xx, -2 * sums.x_exponent);
     }
     double norm = formula_clamped_norm(sums.xx, ldexp(s->call->eps, -sums.x_exponent));
-    *weight = s->compute == COMPUTE_F32 ? 1.0 / norm : norm;
+    *value = s->compute == COMPUTE_F32 ? 1.0 / norm : norm;
     *exponent = sums.x_exponent;
 }
 
 /*
- * The sums of squares of n rows of one batch, by the kernels where they lie: in one go if they are
- * evenly spaced, with the bits that measure() gives. False where the rows are not of the kernels'
- * types, not contiguous, or too long, or where measure() would sum them as doubles and they are
- * narrower floats.
+ * Sums the squares of n rows of one batch in place, with the bits that measure_row() gives; in one
+ * kernel call if the rows are evenly spaced. Returns false if the rows are not of a kernel's dtype,
+ * not contiguous or too long, or if they are narrow floats that measure_row() sums as doubles.
  */
 static bool squares_in_place(const struct pair_scores *s, enum side side, size_t batch,
                              size_t first, size_t n, double *squares)
@@ -147,47 +150,49 @@ static bool squares_in_place(const struct pair_scores *s, enum side side, size_t
 void pair_scores_measure(const struct pair_scores *s, enum side side, size_t batch, size_t first,
                          size_t n, const struct norms *norms)
 {
-    double squares[NORMS_AT_ONCE];
-    for (size_t done = 0, some; done < n; done += some) {
-        some = n - done < NORMS_AT_ONCE ? n - done : NORMS_AT_ONCE;
-        const bool in_place = squares_in_place(s, side, batch, first + done, some, squares);
-        for (size_t i = 0; i < some; i++) {
-            double *weight = &norms->weight[done + i];
+    double squares[NORM_BATCH];
+    for (size_t done = 0, count_now; done < n; done += count_now) {
+        count_now = n - done < NORM_BATCH ? n - done : NORM_BATCH;
+        const bool in_place = squares_in_place(s, side, batch, first + done, count_now, squares);
+        for (size_t i = 0; i < count_now; i++) {
+            double *value = &norms->value[done + i];
             int *exponent = &norms->exponent[done + i];
             if (in_place && square_is_near_1(s->product, squares[i])) {
                 const double norm = formula_clamped_norm(squares[i], s->call->eps);
-                *weight = s->compute == COMPUTE_F32 ? 1.0 / norm : norm;
+                *value = s->compute == COMPUTE_F32 ? 1.0 / norm : norm;
                 *exponent = 0;
             } else {
-                measure(s, side, batch, first + done + i, weight, exponent);
+                measure_row(s, side, batch, first + done + i, value, exponent);
             }
         }
     }
 }
 
-/* The score of one pair in double, straight from the rows. */
-static double cosine_again(const struct pair_scores *s, size_t batch, size_t i, size_t j)
+/* Recomputes the cosine of one pair in double, directly from the rows. */
+static double recompute_cosine(const struct pair_scores *s, size_t batch, size_t i, size_t j)
 {
     struct row_pair pair =
-        pair_of(s, SIDE_X, i, s->symmetric ? SIDE_X : SIDE_Y, j, batch, SUMS_ALL);
+        pair_at(s, SIDE_X, i, s->symmetric ? SIDE_X : SIDE_Y, j, batch, SUMS_ALL);
     struct row_sums sums = row_sums_of(&pair);
     return formula_cosine(sums.xy, sums.xx, sums.yy, ldexp(s->call->eps, -sums.x_exponent),
                           ldexp(s->call->eps, -sums.y_exponent));
 }
 
-double pair_scores_dot_again(const struct pair_scores *s, size_t batch, size_t i, size_t j)
+double pair_scores_recompute_dot(const struct pair_scores *s, size_t batch, size_t i, size_t j)
 {
     struct row_pair pair =
-        pair_of(s, SIDE_X, i, s->symmetric ? SIDE_X : SIDE_Y, j, batch, SUMS_DOT);
+        pair_at(s, SIDE_X, i, s->symmetric ? SIDE_X : SIDE_Y, j, batch, SUMS_DOT);
     struct row_sums sums = row_sums_of(&pair);
     return ldexp(sums.xy, sums.x_exponent + sums.y_exponent);
 }
 
-/* Is the cosine of row i with itself 1 without further ado? Not if its norm is clamped, infinite or
- * NaN. */
-static bool cosine_with_itself_is_1(const struct pair_scores *s, double weight, int exponent)
+/*
+ * True if the cosine of a row with itself is exactly 1: its norm is finite and eps does not clamp
+ * it.
+ */
+static bool cosine_with_itself_is_1(const struct pair_scores *s, double value, int exponent)
 {
-    const double norm = s->compute == COMPUTE_F32 ? 1.0 / weight : weight;
+    const double norm = s->compute == COMPUTE_F32 ? 1.0 / value : value;
     const double eps = exponent == 0 ? s->call->eps : ldexp(s->call->eps, -exponent);
     return isfinite(norm) && norm > eps * (1.0 + 1e-12);
 }
@@ -198,21 +203,22 @@ void pair_scores_cosines(const struct pair_scores *s, const struct gemm_block *b
 {
     const struct kernels *kernels = kernels_current();
     const bool f64 = s->compute == COMPUTE_F64;
-    const double near = s->product == COMPUTE_F64 ? near_f64 : near_f32;
+    const double recompute_above =
+        s->product == COMPUTE_F64 ? recompute_above_f64 : recompute_above_f32;
     uint32_t found[GEMM_MAX_ROWS * GEMM_MAX_COLUMNS / COSINE_STEP + 1];
     const size_t count =
-        f64 ? kernels->tiles->cosine_f64(out, out_step, b->sums, b->step, rows->weight, b->rows,
-                                         columns->weight, b->columns, near, found)
-            : kernels->tiles->cosine_f32(out, out_step, b->sums, b->step, rows->weight, b->rows,
-                                         columns->weight, b->columns, near, found);
+        f64 ? kernels->tiles->cosine_f64(out, out_step, b->sums, b->step, rows->value, b->rows,
+                                         columns->value, b->columns, recompute_above, found)
+            : kernels->tiles->cosine_f32(out, out_step, b->sums, b->step, rows->value, b->rows,
+                                         columns->value, b->columns, recompute_above, found);
     for (size_t f = 0; f < count; f++) {
         const size_t r = found[f] >> 16, i = b->row + r;
         for (uint32_t bits = found[f] & 0xff; bits != 0; bits &= bits - 1) {
             const size_t c = (found[f] >> 8 & 0xff) + (size_t)__builtin_ctz(bits),
                          j = b->column + c;
             const bool same = s->symmetric && i == j &&
-                              cosine_with_itself_is_1(s, rows->weight[r], rows->exponent[r]);
-            const double score = same ? 1.0 : cosine_again(s, b->batch, i, j);
+                              cosine_with_itself_is_1(s, rows->value[r], rows->exponent[r]);
+            const double score = same ? 1.0 : recompute_cosine(s, b->batch, i, j);
             if (f64) {
                 ((double *)out)[(ptrdiff_t)r * out_step + (ptrdiff_t)c] = score;
             } else {
@@ -222,7 +228,7 @@ void pair_scores_cosines(const struct pair_scores *s, const struct gemm_block *b
     }
 }
 
-/* A row of its own, as it goes into the product. */
+/* Provides one row of a single-pair score, converted for the product. */
 static const void *find_row(const struct pair_scores *s, enum side side,
                             const struct scored_row *row)
 {
@@ -245,8 +251,8 @@ void pair_scores_one(const struct pair_scores *s, const struct scored_row *left,
     pair_scores_cosines(s, &block, left->norms, right->norms, out, 1);
 }
 
-/* Are both sides the very same rows? */
-static bool sides_are_the_same(const struct reduction *call)
+/* True if both sides are the same rows in memory. */
+static bool sides_are_same(const struct reduction *call)
 {
     const struct plan *plan = call->plan;
     const struct operand *x = &call->x, *y = &call->y;
@@ -267,7 +273,7 @@ void pair_scores_init(struct pair_scores *s, const struct reduction *call)
 {
     *s = (struct pair_scores){.call = call,
                               .plan = call->plan,
-                              .symmetric = !call->distinct && sides_are_the_same(call),
+                              .symmetric = !call->distinct && sides_are_same(call),
                               .cosine = call->op != OP_DOT};
     const bool narrow = dtype_compute_type(call->x.dtype) == COMPUTE_F32 &&
                         dtype_compute_type(call->y.dtype) == COMPUTE_F32;
@@ -275,7 +281,7 @@ void pair_scores_init(struct pair_scores *s, const struct reduction *call)
         narrow && call->op == OP_COSINE && call->out_dtype == DTYPE_F32 ? COMPUTE_F32 : COMPUTE_F64;
     const bool wide_dots =
         call->op == OP_DOT &&
-        call->out_dtype == DTYPE_F64; /* which hold products that no float does */
+        call->out_dtype == DTYPE_F64; /* float64 holds products that float32 cannot */
     s->product =
         (narrow && !wide_dots) || (dtype_size(call->x.dtype) == 1 && dtype_size(call->y.dtype) == 1)
             ? COMPUTE_F32

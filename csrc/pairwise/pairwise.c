@@ -1,6 +1,6 @@
 /*
- * The tiles driver's use for vectors: the score of every left row with every right row, as a
- * matrix, or handed on block by block.
+ * All pairs of vectors by GEMM: the score of every left row with every right row, as a matrix or
+ * passed on block by block.
  */
 #include <math.h>
 #include <stdint.h>
@@ -11,16 +11,19 @@
 #include "pairwise/pairwise.h"
 
 enum {
-    NORM_ROWS = 1 << 16, /* rows whose norms are held at a time, but for self-pairs of more */
-    NORM_TASK = 64,      /* rows whose norms one task takes */
+    /* Rows whose norms are held at a time; self-pairs of more rows hold all. */
+    NORM_ROWS = 1 << 16,
+    NORM_TASK = 64, /* rows whose norms one task measures */
     CACHE_LINE = 64,
-    CACHED_SCORES =
-        1 << 18 /* scores of a batch that are in the L2 cache anyway when they are written */
+    /* A batch with this many scores is in the L2 cache anyway when they are written. */
+    CACHED_SCORES = 1 << 18
 };
 
-/* Norms of the left rows that a worker is at, measured when it comes to them: the rows are read
- * from memory once. */
-struct late_norms {
+/*
+ * Norms of the left rows that a worker is processing, measured when it reaches them: the rows are
+ * then read from memory once.
+ */
+struct lazy_norms {
     size_t first;
     struct norms norms;
 };
@@ -28,29 +31,34 @@ struct late_norms {
 struct pairwise_driver {
     struct pair_scores scores;
     struct norms x, y;       /* of the batches of a group */
-    struct late_norms *late; /* one a worker, in place of x; or NULL */
-    int workers;             /* at most: somebody else may change the number of threads meanwhile */
-    bool direct; /* scores go straight into out: cosines of the work type, contiguous along the
-                    right rows */
+    struct lazy_norms *lazy; /* one for each worker, instead of x; or NULL */
+    /* upper limit: another thread may change the number of threads meanwhile */
+    int workers;
+    /*
+     * Cosines are written straight into out: it holds elements of the compute type, contiguous
+     * along the right rows.
+     */
+    bool store_direct;
 };
 
 static struct norms norms_at(const struct norms *norms, size_t row)
 {
-    return (struct norms){norms->weight + row, norms->exponent + row};
+    return (struct norms){norms->value + row, norms->exponent + row};
 }
 
 static void left_rows(const void *context, const struct gemm_rows *wanted)
 {
     const struct pairwise_driver *d = context;
     const int *exponents = NULL;
-    if (d->late != NULL) {
-        struct late_norms *late = &d->late[wanted->worker];
-        if (late->first != wanted->first) { /* of deep rows, a chunk comes once for each segment */
-            late->first = wanted->first;
+    if (d->lazy != NULL) {
+        struct lazy_norms *lazy = &d->lazy[wanted->worker];
+        /* a chunk of long rows comes once for each segment */
+        if (lazy->first != wanted->first) {
+            lazy->first = wanted->first;
             pair_scores_measure(&d->scores, SIDE_X, wanted->batch, wanted->first, wanted->count,
-                                &late->norms);
+                                &lazy->norms);
         }
-        exponents = late->norms.exponent;
+        exponents = lazy->norms.exponent;
     } else if (d->scores.cosine) {
         exponents = d->x.exponent + wanted->batch * d->scores.left + wanted->first;
     }
@@ -65,16 +73,16 @@ static void right_rows(const void *context, const struct gemm_rows *wanted)
     pair_scores_find_rows(&d->scores, d->scores.symmetric ? SIDE_X : SIDE_Y, exponents, wanted);
 }
 
-struct measuring {
+struct norm_task {
     const struct pairwise_driver *driver;
     enum side side;
     size_t rows; /* of all batches of the group */
     const struct norms *norms;
 };
 
-static void measure_some(void *context, size_t task, size_t worker)
+static void measure_norms(void *context, size_t task, size_t worker)
 {
-    const struct measuring *m = context;
+    const struct norm_task *m = context;
     const struct pair_scores *s = &m->driver->scores;
     const size_t in_batch = m->side == SIDE_X ? s->left : s->right,
                  end = smaller(m->rows, (task + 1) * NORM_TASK);
@@ -89,15 +97,16 @@ static void measure_some(void *context, size_t task, size_t worker)
 static void cosines(const struct pairwise_driver *d, const struct gemm_block *b, void *out,
                     ptrdiff_t out_step)
 {
-    const struct late_norms *late = d->late == NULL ? NULL : &d->late[b->worker];
-    const struct norms rows = late == NULL ? norms_at(&d->x, b->batch * d->scores.left + b->row)
-                                           : norms_at(&late->norms, b->row - late->first);
+    const struct lazy_norms *lazy = d->lazy == NULL ? NULL : &d->lazy[b->worker];
+    const struct norms rows = lazy == NULL ? norms_at(&d->x, b->batch * d->scores.left + b->row)
+                                           : norms_at(&lazy->norms, b->row - lazy->first);
     const struct norms columns = norms_at(&d->y, b->batch * d->scores.right + b->column);
     pair_scores_cosines(&d->scores, b, &rows, &columns, out, out_step);
 }
 
-/* A few scores. A memcpy of a length that is not known takes longer to start than this does
- * altogether. */
+/*
+ * Copies a few scores. A memcpy of unknown length takes longer to start than this whole function.
+ */
 static void copy_scores(char *to, const char *from, size_t bytes)
 {
     enum { STEP = 32 };
@@ -114,36 +123,38 @@ static void copy_scores(char *to, const char *from, size_t bytes)
 }
 
 /*
- * A tile of a symmetric result and its mirror image, from scores `step` elements from row to row to
- * where row 0 and column 0 of the result lie. Of a tile on the diagonal only what is on and above
- * it counts, so that each element is written once.
+ * Stores a tile of a symmetric result and its mirror image. scores has `step` elements from row to
+ * row; out is where row 0, column 0 of the result lies. Of a tile on the diagonal only the part on
+ * and above it is used, so that each element is written once.
  */
-static void store_symmetric(const struct pairwise_driver *d, const struct gemm_block *t,
+static void store_symmetric(const struct pairwise_driver *d, const struct gemm_block *b,
                             const char *scores, size_t step, char *out, ptrdiff_t row_step)
 {
     const struct kernels *kernels = kernels_current();
     const size_t item = compute_size(d->scores.compute);
     transpose_kernel *transpose = d->scores.compute == COMPUTE_F64 ? kernels->tiles->transpose_f64
                                                                    : kernels->tiles->transpose_f32;
-    _Alignas(64) double swapped_sides[GEMM_MAX_COLUMNS * GEMM_MAX_ROWS];
+    _Alignas(64) double transposed[GEMM_MAX_COLUMNS * GEMM_MAX_ROWS];
     const void *rows[GEMM_MAX_ROWS];
-    for (size_t r = 0; r < t->rows; r++) {
-        const size_t i = t->row + r, skip = i > t->column ? smaller(i - t->column, t->columns) : 0;
+    for (size_t r = 0; r < b->rows; r++) {
+        const size_t i = b->row + r, skip = i > b->column ? smaller(i - b->column, b->columns) : 0;
         rows[r] = scores + r * step * item;
-        copy_scores(out + (ptrdiff_t)i * row_step + (ptrdiff_t)((t->column + skip) * item),
-                    (const char *)rows[r] + skip * item, (t->columns - skip) * item);
+        copy_scores(out + (ptrdiff_t)i * row_step + (ptrdiff_t)((b->column + skip) * item),
+                    (const char *)rows[r] + skip * item, (b->columns - skip) * item);
     }
-    char *mirror = out + (ptrdiff_t)t->column * row_step + (ptrdiff_t)(t->row * item);
-    transpose(swapped_sides, GEMM_MAX_ROWS, rows, t->rows, t->columns);
-    for (size_t c = 0; c < t->columns; c++) {
-        const size_t j = t->column + c, above = j > t->row ? smaller(j - t->row, t->rows) : 0;
+    char *mirror = out + (ptrdiff_t)b->column * row_step + (ptrdiff_t)(b->row * item);
+    transpose(transposed, GEMM_MAX_ROWS, rows, b->rows, b->columns);
+    for (size_t c = 0; c < b->columns; c++) {
+        const size_t j = b->column + c, above = j > b->row ? smaller(j - b->row, b->rows) : 0;
         copy_scores(mirror + (ptrdiff_t)c * row_step,
-                    (const char *)swapped_sides + c * GEMM_MAX_ROWS * item, above * item);
+                    (const char *)transposed + c * GEMM_MAX_ROWS * item, above * item);
     }
 }
 
-/* n scores of one row from column j on, as elements of `work` or as doubles, in any layout and
- * dtype; and their mirror image. */
+/*
+ * Stores n scores of row i from column j on, and their mirror image if the result is symmetric.
+ * Scores are elements of the compute type; the result has any layout and dtype.
+ */
 static void store_row(const struct pairwise_driver *d, enum compute_type compute,
                       const void *scores, size_t i, size_t j, size_t n, char *out)
 {
@@ -160,7 +171,8 @@ static void store_row(const struct pairwise_driver *d, enum compute_type compute
                                  (const char *)scores + c * size, 1);
         }
     }
-    if (d->scores.symmetric) { /* j >= i: the mirror image, but for the diagonal itself */
+    /* j >= i: store the mirror image, except the diagonal itself */
+    if (d->scores.symmetric) {
         const size_t skip = j == i;
         char *mirror = out + axes_offsets(left, j + skip).out + axes_offsets(right, i).out;
         dtype_store_computed(dtype, mirror, left->at[0].out, compute,
@@ -168,7 +180,7 @@ static void store_row(const struct pairwise_driver *d, enum compute_type compute
     }
 }
 
-/* Asks for the cache lines that begin in some rows of the result, to write to them. */
+/* Prefetches, for writing, the cache lines that begin in some rows of the result. */
 static void prefetch_rows(const char *rows, ptrdiff_t step, size_t count, size_t bytes)
 {
     for (size_t r = 0; r < count; r++, rows += step) {
@@ -179,7 +191,10 @@ static void prefetch_rows(const char *rows, ptrdiff_t step, size_t count, size_t
     }
 }
 
-/* A store that misses the cache waits for memory, and soon all that follow wait for it. */
+/*
+ * Prefetches a block of the result: a store that misses the cache waits for memory, and soon all
+ * later stores wait for it.
+ */
 static void prefetch_block(const void *context, const struct gemm_block *b)
 {
     const struct pairwise_driver *d = context;
@@ -197,11 +212,12 @@ static void prefetch_block(const void *context, const struct gemm_block *b)
 }
 
 /*
- * Dot products that are not finite may be those of rows whose sum left the range of its type on its
- * way: into buffer, all of them, with these again from the rows, in double and scaled. False where
- * there are none.
+ * Recomputes dot products that are not finite, in double from scaled rows: their sum may have left
+ * the range of its type on the way. Copies all sums to buffer if there are any; returns false
+ * otherwise.
  */
-static bool dots_again(const struct pair_scores *s, const struct gemm_block *b, double *buffer)
+static bool recompute_infinite_dots(const struct pair_scores *s, const struct gemm_block *b,
+                                    double *buffer)
 {
     bool finite = true;
     for (size_t r = 0; r < b->rows; r++) {
@@ -213,7 +229,8 @@ static bool dots_again(const struct pair_scores *s, const struct gemm_block *b, 
         for (size_t c = 0; c < b->columns; c++) {
             const double sum = b->sums[r * b->step + c];
             buffer[r * b->columns + c] =
-                isfinite(sum) ? sum : pair_scores_dot_again(s, b->batch, b->row + r, b->column + c);
+                isfinite(sum) ? sum
+                              : pair_scores_recompute_dot(s, b->batch, b->row + r, b->column + c);
         }
     }
     return !finite;
@@ -224,7 +241,7 @@ static void store_tile(const struct pairwise_driver *d, const struct gemm_block 
 {
     const struct pair_scores *s = &d->scores;
     const size_t columns = b->columns;
-    if (d->direct) {
+    if (d->store_direct) {
         const ptrdiff_t item = (ptrdiff_t)compute_size(s->compute),
                         row_step = s->plan->left.at[0].out;
         if (s->symmetric) {
@@ -242,7 +259,7 @@ static void store_tile(const struct pairwise_driver *d, const struct gemm_block 
         scores = buffer;
         step = columns;
         cosines(d, b, buffer, (ptrdiff_t)columns);
-    } else if (dots_again(s, b, buffer)) {
+    } else if (recompute_infinite_dots(s, b, buffer)) {
         scores = buffer;
         step = columns;
     }
@@ -274,9 +291,11 @@ static void store_block_of_matrix(const void *context, const struct gemm_block *
     }
 }
 
-/* May scores be written as the kernels give them? With the left rows whole elements apart, in one
- * axis. */
-static bool writes_direct(const struct pair_scores *s)
+/*
+ * True if the kernels can write scores straight into out: one left axis whose rows lie whole
+ * elements apart, and contiguous right rows.
+ */
+static bool can_store_direct(const struct pair_scores *s)
 {
     const ptrdiff_t item = (ptrdiff_t)compute_size(s->compute);
     return s->call->receiver == NULL && s->call->op == OP_COSINE &&
@@ -288,23 +307,24 @@ static bool writes_direct(const struct pair_scores *s)
 static void measure_side(const struct pairwise_driver *d, enum side side, size_t rows,
                          const struct norms *norms)
 {
-    struct measuring m = {d, side, rows, norms};
+    struct norm_task m = {d, side, rows, norms};
     const struct pair_scores *s = &d->scores;
-    const int threads = thread_count_for(rows, s->plan->depth, GRAIN_SUMS), most = d->workers;
-    pool_run(size_parts(rows, NORM_TASK), threads < most ? threads : most, measure_some, &m,
-             s->call->token);
+    const int threads = thread_count_for(rows, s->plan->depth, GRAIN_SUMS),
+              max_threads = d->workers;
+    pool_run(size_parts(rows, NORM_TASK), threads < max_threads ? threads : max_threads,
+             measure_norms, &m, s->call->token);
 }
 
 static int run_group(struct pairwise_driver *d, size_t batches)
 {
     const struct pair_scores *s = &d->scores;
-    if (s->cosine && d->late == NULL) {
+    if (s->cosine && d->lazy == NULL) {
         measure_side(d, SIDE_X, batches * s->left, &d->x);
     }
     if (s->cosine && !s->symmetric) {
         measure_side(d, SIDE_Y, batches * s->right, &d->y);
     }
-    struct gemm tiles = {
+    struct gemm gemm = {
         .compute = s->product,
         .batches = batches,
         .left = s->left,
@@ -313,20 +333,22 @@ static int run_group(struct pairwise_driver *d, size_t batches)
         .symmetric = s->symmetric,
         .left_rows = left_rows,
         .right_rows = right_rows,
-        .finish = store_block_of_matrix,
-        .prefetch = d->direct && size_product_or_max(s->left, s->right) > CACHED_SCORES
+        .epilogue = store_block_of_matrix,
+        .prefetch = d->store_direct && size_product_or_max(s->left, s->right) > CACHED_SCORES
                         ? prefetch_block
                         : NULL,
         .context = d,
         .workers = d->workers,
         .token = s->call->token,
     };
-    return gemm_run(&tiles);
+    return gemm_run(&gemm);
 }
 
-/* Half of a side at a time: a score does not depend on its neighbours, and the memory for norms
- * stays bounded. */
-static int halve(const struct reduction *call, bool left_side)
+/*
+ * Runs each half of a side in turn: a score does not depend on its neighbours, and the memory for
+ * norms stays bounded.
+ */
+static int run_halves(const struct reduction *call, bool left_side)
 {
     struct plan plan = *call->plan;
     struct reduction part = *call;
@@ -343,63 +365,64 @@ static int halve(const struct reduction *call, bool left_side)
     return status < 0 || cancel_requested(call->token) ? status : pairwise_run(&part);
 }
 
-enum { LATE_ROWS = GEMM_CHUNK + COSINE_PADDING };
+enum { LAZY_ROWS = GEMM_CHUNK + COSINE_PADDING };
 
 static size_t norms_bytes(size_t rows)
 {
     return scratch_round(size_product_or_max(rows, sizeof(double) + sizeof(int)));
 }
 
-/* The same number of norms for each worker. */
-static void plan_late_norms(struct pairwise_driver *d, char *block, size_t workers)
+/* Gives each worker LAZY_ROWS norms of its own. */
+static void plan_lazy_norms(struct pairwise_driver *d, char *block, size_t workers)
 {
-    d->late = (struct late_norms *)block;
-    block += scratch_round(workers * sizeof *d->late);
-    for (size_t i = 0; i < workers; i++, block += norms_bytes(LATE_ROWS)) {
-        double *weight = (double *)block;
-        memset(weight, 0, LATE_ROWS * sizeof *weight);
-        d->late[i] = (struct late_norms){SIZE_MAX, {weight, (int *)(weight + LATE_ROWS)}};
+    d->lazy = (struct lazy_norms *)block;
+    block += scratch_round(workers * sizeof *d->lazy);
+    for (size_t i = 0; i < workers; i++, block += norms_bytes(LAZY_ROWS)) {
+        double *value = (double *)block;
+        memset(value, 0, LAZY_ROWS * sizeof *value);
+        d->lazy[i] = (struct lazy_norms){SIZE_MAX, {value, (int *)(value + LAZY_ROWS)}};
     }
 }
 
 int pairwise_run(const struct reduction *call)
 {
-    struct pairwise_driver d = {.late = NULL,
+    struct pairwise_driver d = {.lazy = NULL,
                                 .workers = call->workers > 0 ? call->workers : pool_get_threads()};
     struct pair_scores *s = &d.scores;
     pair_scores_init(s, call);
-    d.direct = writes_direct(s);
-    const bool late = call->receiver != NULL && !s->symmetric && s->plan->depth > 0,
+    d.store_direct = can_store_direct(s);
+    const bool lazy = call->receiver != NULL && !s->symmetric && s->plan->depth > 0,
                left_side = s->left >= s->right;
     const size_t longest = left_side ? s->left : s->right;
     if (call->receiver == NULL && !s->symmetric && longest > NORM_ROWS &&
         (left_side ? s->plan->left.count : s->plan->right.count) == 1) {
-        return halve(call, left_side);
+        return run_halves(call, left_side);
     }
     const size_t batches = axes_size(&s->plan->outer),
                  rows = s->symmetric ? s->left
-                        : late       ? s->right
+                        : lazy       ? s->right
                                      : size_sum_or_max(s->left, s->right);
     const size_t group = rows < NORM_ROWS ? smaller(NORM_ROWS / rows, batches) : 1;
-    const size_t held = size_sum_or_max(size_product_or_max(group, rows),
-                                        COSINE_PADDING); /* kernels read past the last weight */
+    /* kernels read past the last norm */
+    const size_t norm_count = size_sum_or_max(size_product_or_max(group, rows), COSINE_PADDING);
     const size_t workers = (size_t)d.workers;
-    const size_t late_bytes =
-        late ? scratch_round(workers * sizeof *d.late) + workers * norms_bytes(LATE_ROWS) : 0;
-    char *block = s->cosine ? scratch_alloc(size_sum_or_max(norms_bytes(held), late_bytes)) : NULL;
+    const size_t lazy_bytes =
+        lazy ? scratch_round(workers * sizeof *d.lazy) + workers * norms_bytes(LAZY_ROWS) : 0;
+    char *block =
+        s->cosine ? scratch_alloc(size_sum_or_max(norms_bytes(norm_count), lazy_bytes)) : NULL;
     if (s->cosine && block == NULL) {
         return -1;
     }
     if (s->cosine) {
-        double *weights = (double *)block;
-        memset(weights + group * rows, 0, COSINE_PADDING * sizeof *weights);
-        d.x = d.y = (struct norms){weights, (int *)(weights + held)};
-        if (!s->symmetric && !late) {
+        double *values = (double *)block;
+        memset(values + group * rows, 0, COSINE_PADDING * sizeof *values);
+        d.x = d.y = (struct norms){values, (int *)(values + norm_count)};
+        if (!s->symmetric && !lazy) {
             d.y = norms_at(&d.x, group * s->left);
         }
     }
-    if (late) {
-        plan_late_norms(&d, block + norms_bytes(held), workers);
+    if (lazy) {
+        plan_lazy_norms(&d, block + norms_bytes(norm_count), workers);
     }
     int status = 0;
     for (size_t batch = 0; status == 0 && batch < batches && !cancel_requested(call->token);

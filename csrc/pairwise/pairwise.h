@@ -3,8 +3,10 @@
 
 #include "pairwise/pair_scores.h"
 
-/* Scores every left row with every right row, as a matrix or block by block. 0, or -1 when there is
- * no memory. */
+/*
+ * Scores every left row with every right row, as a matrix (N, M) or block by block. Returns 0, or
+ * -1 when memory runs out.
+ */
 int pairwise_run(const struct reduction *call);
 
 #endif

@@ -4,26 +4,27 @@
 #include "pairwise/pair_scores.h"
 #include "search/search_call.h"
 
-/* Some corpus rows with some queries. `only`: the worker on whose behalf it is, or any. */
+/* Corpus rows [row, row + rows) against queries [query, query + queries). */
 struct search_block {
     const struct search *search;
     size_t row, rows, query, queries;
-    bool symmetric; /* the very same rows */
-    bool triangle;  /* of both sides' numbers only pairs with the candidate's below the query's */
-    size_t only;
+    bool symmetric; /* both sides are the same rows in memory; set by score_block */
+    bool triangle;  /* Keeps only pairs whose candidate index is below the query index. */
+    /* The worker that all results are credited to, or ANY_WORKER: the one that finds each. */
+    size_t owner;
 };
 
 enum { ANY_WORKER = -1 };
 
-/* All pairs of a part, by tiles. 0, or -1 when there is no memory. */
-int score_block(struct search_block *part, struct cancel_token *token);
+/* Scores all pairs of a block by GEMM. Returns 0, or -1 when memory runs out. */
+int score_block(struct search_block *block, struct cancel_token *token);
 
-/* The type of scores that rows of these types have: float for narrow floats, else double. */
+/* The compute type of the scores: float32 when both dtypes are narrow floats, else float64. */
 enum compute_type search_compute_type(enum dtype corpus, enum dtype queries);
 
-/* The plan of a part, and the call that gives its scores. */
-void block_plan(const struct search_block *part, struct plan *plan);
-struct reduction block_call(const struct search_block *part, const struct plan *plan);
+/* The plan of a block, and the reduction that scores it. */
+void block_plan(const struct search_block *block, struct plan *plan);
+struct reduction block_call(const struct search_block *block, const struct plan *plan);
 
 static inline void add_score(const struct search *s, size_t worker, size_t query, size_t candidate,
                              double score)

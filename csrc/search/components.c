@@ -4,7 +4,7 @@
 #include "base/pool.h"
 #include "base/scratch.h"
 
-/* The root of a row's tree, which is its lowest row; the path to it gets shorter on the way. */
+/* Returns the root of a row's tree, which is its lowest row. Shortens the path to it on the way. */
 static int64_t root_of(int64_t *parents, int64_t row)
 {
     while (parents[row] != row) {
@@ -14,33 +14,35 @@ static int64_t root_of(int64_t *parents, int64_t row)
     return row;
 }
 
-static void join(struct result_handler *result_handler, size_t worker, size_t query,
-                 size_t candidate, double score)
+static void add_result(struct result_handler *handler, size_t worker, size_t query,
+                       size_t candidate, double score)
 {
-    struct components *g = (struct components *)result_handler;
+    struct components *c = (struct components *)handler;
     (void)worker;
     if (!(score == score)) {
         return;
     }
-    pthread_mutex_lock(&g->lock);
-    const int64_t a = root_of(g->parents, (int64_t)query),
-                  b = root_of(g->parents, (int64_t)candidate);
-    g->parents[a > b ? a : b] = a < b ? a : b;
-    pthread_mutex_unlock(&g->lock);
+    pthread_mutex_lock(&c->lock);
+    const int64_t a = root_of(c->parents, (int64_t)query),
+                  b = root_of(c->parents, (int64_t)candidate);
+    c->parents[a > b ? a : b] = a < b ? a : b;
+    pthread_mutex_unlock(&c->lock);
 }
 
-int components_init(struct components *g, enum compute_type compute, double limit, int64_t *parents)
+int components_init(struct components *c, enum compute_type compute, double threshold,
+                    int64_t *parents)
 {
-    *g = (struct components){.result_handler = {compute, pool_get_threads(),
-                                                constant_thresholds(compute, limit), 0, 0, join},
+    *c = (struct components){.result_handler = {compute, pool_get_threads(),
+                                                constant_thresholds(compute, threshold), 0, 0,
+                                                add_result},
                              .parents = parents};
-    pthread_mutex_init(&g->lock, NULL);
-    return g->result_handler.thresholds == NULL ? -1 : 0;
+    pthread_mutex_init(&c->lock, NULL);
+    return c->result_handler.thresholds == NULL ? -1 : 0;
 }
 
-void components_free(struct components *g)
+void components_free(struct components *c)
 {
-    scratch_free(g->result_handler.thresholds);
+    scratch_free(c->result_handler.thresholds);
 }
 
 void components_label(size_t rows, int64_t *parents)

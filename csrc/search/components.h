@@ -5,17 +5,20 @@
 #include <stdint.h>
 #include "search/result_handler.h"
 
-/* Connected components: parents[i] is a row of i's group, itself for the lowest. */
+/*
+ * Groups rows into connected components. parents[i] is a row of i's component, itself for the
+ * lowest row.
+ */
 struct components {
     struct result_handler result_handler;
     int64_t *parents;
     pthread_mutex_t lock;
 };
 
-int components_init(struct components *groups, enum compute_type compute, double limit,
+int components_init(struct components *components, enum compute_type compute, double threshold,
                     int64_t *parents);
-void components_free(struct components *groups);
-/* Each row's label: the lowest row of its group. */
+void components_free(struct components *components);
+/* Replaces each row's parent by its label: the lowest row of its component. */
 void components_label(size_t rows, int64_t *parents);
 
 #endif

@@ -1,4 +1,6 @@
-/* A first look at pairs, and the full scores of those that it does not rule out. */
+/*
+ * The prefilter: bounds the score of each pair, and rescores exactly the pairs it cannot rule out.
+ */
 #include "search/prefilter.h"
 
 #include <math.h>
@@ -9,56 +11,67 @@
 #include "search/quantize.h"
 
 enum {
-    CHUNK = 256,         /* corpus rows that stay in the cache while the queries go past */
-    COARSE_CHUNK = 32,   /* the same where there are few queries: rows of floats in L1 */
-    TASK_ROWS = 4096,    /* corpus rows of a task, at the most */
-    TASK_WORK = 1 << 28, /* multiplications of a task, some 5 ms */
+    /* corpus rows that stay in the cache while all queries are compared */
+    CHUNK = 256,
+    COARSE_CHUNK = 32,              /* the same for few queries: float32 rows that stay in L1 */
+    TASK_ROWS = 4096,               /* upper limit of the corpus rows of a task */
+    TASK_MULTIPLICATIONS = 1 << 28, /* per task: about 5 ms */
     QUEUE_SIZE = 64,
-    MEASURED = 64,            /* queries whose norms are measured at a time */
-    MANY_QUERIES = 64,        /* for so many a worker buffers at the watch chunk by chunk */
-    SURVIVORS_FREE = 1 << 12, /* scores of their own that are no reason to think of tiles yet */
-    RESCORE_COST = 16,        /* a score of its own takes so many times as long as one of a tile, */
-    GEMM_LEAST_QUERIES = 32,  /* which takes no less time for fewer queries than these */
+    NORM_BATCH = 64, /* queries whose norms are measured at a time */
+    /* From this many queries on a worker polls its cancellation token after each chunk. */
+    MIN_POLL_QUERIES = 64,
+    SURVIVORS_FREE = 1 << 12, /* Survivors of a task that never cause a switch to GEMM. */
+    /* A single-pair score takes as long as this many scores of a GEMM. */
+    RESCORE_COST = 16,
+    MIN_GEMM_QUERIES = 32, /* A GEMM takes no less time for fewer queries than these. */
     BACKOFF_MAX = 64
 };
 
-/* What tiles and scores of their own add to a score in the worst case: the rounding of chains of
- * 32, of the 8 of a block, and of the score. */
-static const double score_error = 48 * 0x1p-24;
+/*
+ * Upper bound of the rounding error of the exact score: chains of 32 terms, the 8 chains of a
+ * block, and the score itself.
+ */
+static const double exact_score_error = 48 * 0x1p-24;
 
-/* What a worker has to itself. */
+/* The state and buffers of one worker. */
 struct prefilter_worker {
-    size_t survivors;             /* pairs of a task that a first look did not rule out */
-    size_t backoff_left, backoff; /* tasks to do by tiles before the next look; how many there were
-                                     of late, while buffers were of no use */
-    struct norms row_norms;       /* of a chunk's rows, measured when one of them is scored */
-    uint8_t *measured;            /* [CHUNK] */
-    void *row, *query;            /* one of each, as they go into a product */
+    /* pairs of the current task that the prefilter did not rule out */
+    size_t survivors;
+    /*
+     * Tasks left to score by GEMM before the prefilter is tried again, and the current back-off:
+     * how many tasks went to GEMM after the last attempt that did not pay.
+     */
+    size_t backoff_left, backoff;
+    /* norms of a chunk's rows, each measured when its row is first rescored */
+    struct norms row_norms;
+    uint8_t *measured; /* [CHUNK] */
+    void *row, *query; /* one row of each side, converted for the product */
     uint8_t *codes;
     struct code_scale *scales;
     int32_t *sums; /* [CODES_QUERIES][CHUNK] */
-    float *dots;   /* [COARSE_QUERIES + 1][COARSE_CHUNK], the last of them squares */
+    /* [COARSE_QUERIES + 1][COARSE_CHUNK]; the last row holds squared norms */
+    float *dots;
     uint8_t *keep; /* [CHUNK] */
-    size_t queued; /* pairs of a chunk that are to be scored in full, while their rows come from
-                      memory */
+    /* Pairs of a chunk waiting to be rescored while their rows are fetched from memory. */
+    size_t queued;
     struct {
-        uint16_t row; /* of the chunk */
+        uint16_t row; /* relative to the chunk */
         uint16_t query;
     } rescore_queue[QUEUE_SIZE];
 };
 
 struct prefilter {
     const struct search *search;
-    struct search_block part; /* all rows, some queries */
+    struct search_block block; /* all corpus rows, one block of queries */
     struct plan plan;
     struct reduction call;
     struct pair_scores scores;
-    bool by_codes; /* or by rows of floats */
-    struct norms queries;
-    char *query_codes; /* by_codes: [queries rounded up][depth rounded up] */
+    bool use_codes; /* else compares float32 rows */
+    struct norms query_norms;
+    char *query_codes; /* with use_codes: [queries rounded up][depth rounded up] */
     size_t query_codes_step;
     struct code_query *code_queries;
-    float *vectors; /* otherwise: queries of norm 1, [queries][depth] */
+    float *unit_queries; /* otherwise: queries scaled to norm 1, [queries][depth] */
     size_t task_rows, task_first;
     char *scratch;
     size_t scratch_of_worker;
@@ -66,206 +79,218 @@ struct prefilter {
     _Atomic int status;
 };
 
-/* The full score of one pair, row r of the chunk at `first`, offered. */
-static void rescore(const struct prefilter *l, struct prefilter_worker *w, size_t worker,
+/*
+ * Computes the exact score of one pair, row r of the chunk at `first`, and passes it to add_score.
+ */
+static void rescore(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
                     size_t first, size_t r, size_t query)
 {
     const size_t row = first + r;
-    const struct search *s = l->search;
-    const size_t number = s->first_query + l->part.query + query,
+    const struct search *s = p->search;
+    const size_t query_index = s->first_query + p->block.query + query,
                  candidate = s->first_candidate + row;
     union {
         double f64;
         float f32;
     } score;
-    const struct norms row_norms = {w->row_norms.weight + r, w->row_norms.exponent + r};
-    const struct norms norms = {l->queries.weight + query, l->queries.exponent + query};
+    const struct norms row_norms = {w->row_norms.value + r, w->row_norms.exponent + r};
+    const struct norms norms = {p->query_norms.value + query, p->query_norms.exponent + query};
     const struct scored_row left = {row, &row_norms, w->row}, right = {query, &norms, w->query};
     if (!w->measured[r]) {
-        pair_scores_measure(&l->scores, SIDE_X, 0, row, 1, &row_norms);
+        pair_scores_measure(&p->scores, SIDE_X, 0, row, 1, &row_norms);
         w->measured[r] = 1;
     }
-    pair_scores_one(&l->scores, &left, &right, &score);
-    add_score(s, worker, number, candidate,
-              l->scores.compute == COMPUTE_F64 ? score.f64 : (double)score.f32);
+    pair_scores_one(&p->scores, &left, &right, &score);
+    add_score(s, worker, query_index, candidate,
+              p->scores.compute == COMPUTE_F64 ? score.f64 : (double)score.f32);
 }
 
-static void rescore_queue_flush(const struct prefilter *l, struct prefilter_worker *w,
+static void rescore_queue_flush(const struct prefilter *p, struct prefilter_worker *w,
                                 size_t worker, size_t first)
 {
     for (size_t i = 0; i < w->queued; i++) {
-        rescore(l, w, worker, first, w->rescore_queue[i].row, w->rescore_queue[i].query);
+        rescore(p, w, worker, first, w->rescore_queue[i].row, w->rescore_queue[i].query);
     }
     w->queued = 0;
 }
 
-/* Would tiles have been faster for so many pairs? */
-static bool too_many_survivors(const struct prefilter *l, const struct prefilter_worker *w,
-                               size_t looked)
+/* Would a GEMM have been faster for the pairs checked so far? */
+static bool gemm_is_cheaper(const struct prefilter *p, const struct prefilter_worker *w,
+                            size_t pairs_checked)
 {
     return w->survivors >
-           SURVIVORS_FREE + looked * GEMM_LEAST_QUERIES /
-                                (RESCORE_COST * smaller(l->part.queries, GEMM_LEAST_QUERIES));
+           SURVIVORS_FREE + pairs_checked * MIN_GEMM_QUERIES /
+                                (RESCORE_COST * smaller(p->block.queries, MIN_GEMM_QUERIES));
 }
 
-/* Asks for a row's cache lines, as far as it lies there in one piece. */
-static void prefetch_row(const struct prefilter *l, size_t row)
+/* Prefetches the cache lines of a contiguous corpus row. */
+static void prefetch_row(const struct prefilter *p, size_t row)
 {
-    const char *from = l->call.x.data + (ptrdiff_t)row * l->search->corpus_rows.x;
-    const size_t bytes = l->plan.depth * dtype_size(l->call.x.dtype);
+    const char *from = p->call.x.data + (ptrdiff_t)row * p->search->corpus_rows.x;
+    const size_t bytes = p->plan.depth * dtype_size(p->call.x.dtype);
     for (size_t line = 0; line < bytes; line += SCRATCH_ALIGN) {
         __builtin_prefetch(from + line);
     }
 }
 
-/* Rows of a chunk that a first look did not rule out for a query. */
-static void queue_survivors(const struct prefilter *l, struct prefilter_worker *w, size_t worker,
+/* Queues the rows of a chunk that the prefilter kept for a query. */
+static void queue_survivors(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
                             size_t first, size_t rows, size_t query)
 {
-    const struct search *s = l->search;
+    const struct search *s = p->search;
     for (size_t r = 0; r < rows; r += sizeof(uint64_t)) {
-        uint64_t eight;
-        memcpy(&eight, w->keep + r, sizeof eight);
-        for (size_t i = 0; eight != 0 && i < sizeof eight && r + i < rows; i++) {
+        uint64_t flags;
+        memcpy(&flags, w->keep + r, sizeof flags);
+        for (size_t i = 0; flags != 0 && i < sizeof flags && r + i < rows; i++) {
             if (w->keep[r + i]) {
-                if (l->part.triangle &&
-                    s->first_candidate + first + r + i >= s->first_query + l->part.query + query) {
+                if (p->block.triangle &&
+                    s->first_candidate + first + r + i >= s->first_query + p->block.query + query) {
                     continue;
                 }
                 w->survivors++;
                 if (w->queued == QUEUE_SIZE) {
-                    rescore_queue_flush(l, w, worker, first);
+                    rescore_queue_flush(p, w, worker, first);
                 }
                 w->rescore_queue[w->queued].row = (uint16_t)(r + i);
                 w->rescore_queue[w->queued++].query = (uint16_t)query;
-                prefetch_row(l, first + r + i);
+                prefetch_row(p, first + r + i);
             }
         }
     }
 }
 
-/* Which rows' squares a float holds well, with a norm that eps does not clamp: the cosine is then
- * x.v / |x|. */
-static bool square_is_plain(float square, float eps)
+/*
+ * True if a float holds the squared norm accurately and eps does not clamp the norm. The cosine
+ * with a unit query v is then x.v / |x|.
+ */
+static bool square_is_usable(float square, float eps)
 {
     return square >= 0x1p-80f && square <= 0x1p80f && square > eps * eps * 1.001f;
 }
 
-/* Looks return how many queries they got to: all of them, or fewer where they are of no use.
- * `before`: rows of the task before these. */
-static size_t prefilter_rows(const struct prefilter *l, struct prefilter_worker *w, size_t worker,
+/*
+ * Runs the prefilter on a chunk of float32 rows. Returns how many queries it compared: fewer than
+ * all if a GEMM is cheaper for the rest. `before` counts the task's rows before this chunk.
+ */
+static size_t prefilter_rows(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
                              size_t first, size_t rows, size_t before)
 {
-    const struct search *s = l->search;
-    const size_t depth = l->plan.depth, queries = l->part.queries;
-    const double error = COARSE_DOT_ERROR(depth) * 2 + score_error + 0x1p-22;
+    const struct search *s = p->search;
+    const size_t depth = p->plan.depth, queries = p->block.queries;
+    const double error = COARSE_DOT_ERROR(depth) * 2 + exact_score_error + 0x1p-22;
     const float eps = (float)fmin(s->eps, 0x1p60), *vectors[COARSE_QUERIES];
-    const float *x = (const float *)(l->call.x.data + (ptrdiff_t)first * s->corpus_rows.x),
+    const float *x = (const float *)(p->call.x.data + (ptrdiff_t)first * s->corpus_rows.x),
                 *squares = w->dots + COARSE_QUERIES * COARSE_CHUNK;
     for (size_t query = 0, count; query < queries; query += count) {
-        if (too_many_survivors(l, w, before * queries + rows * query)) {
+        if (gemm_is_cheaper(p, w, before * queries + rows * query)) {
             return query;
         }
         count = smaller(COARSE_QUERIES, queries - query);
         for (size_t q = 0; q < count; q++) {
-            vectors[q] = l->vectors + (query + q) * depth;
+            vectors[q] = p->unit_queries + (query + q) * depth;
         }
         kernels_current()->sums->coarse_dots(w->dots, w->dots + COARSE_QUERIES * COARSE_CHUNK, x,
                                              s->corpus_rows.x, rows, vectors, count, depth);
         for (size_t q = 0; q < count; q++) {
-            const float limit = (float)(threshold_at(s->result_handler, worker,
-                                                     s->first_query + l->part.query + query + q) -
-                                        error);
+            const float threshold =
+                (float)(threshold_at(s->result_handler, worker,
+                                     s->first_query + p->block.query + query + q) -
+                        error);
             const float *dots = w->dots + q * rows;
             unsigned any = 0;
             for (size_t r = 0; r < rows; r++) {
                 w->keep[r] =
-                    !(dots[r] < limit * sqrtf(squares[r])) | !square_is_plain(squares[r], eps);
+                    !(dots[r] < threshold * sqrtf(squares[r])) | !square_is_usable(squares[r], eps);
                 any |= w->keep[r];
             }
             if (any != 0) {
-                queue_survivors(l, w, worker, first, rows, query + q);
+                queue_survivors(p, w, worker, first, rows, query + q);
             }
         }
     }
     return queries;
 }
 
-/* Asks for the codes of the next chunk little by little: part `part` of `parts`. */
-static void prefetch_codes(const struct prefilter *l, size_t first, size_t part, size_t parts)
+/*
+ * Prefetches one part of the codes of the next chunk, so that the loads are spread over its `parts`
+ * steps.
+ */
+static void prefetch_codes(const struct prefilter *p, size_t first, size_t part, size_t parts)
 {
-    const size_t depth = l->plan.depth, rows = l->part.rows;
+    const size_t depth = p->plan.depth, rows = p->block.rows;
     const size_t from = smaller(rows, first + CHUNK * part / parts) * depth,
                  end = smaller(rows, first + CHUNK * (part + 1) / parts) * depth;
     for (size_t at = from; at < end; at += SCRATCH_ALIGN) {
-        __builtin_prefetch(l->search->codes->codes + at);
+        __builtin_prefetch(p->search->codes->codes + at);
     }
 }
 
-static size_t prefilter_codes(const struct prefilter *l, struct prefilter_worker *w, size_t worker,
+static size_t prefilter_codes(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
                               size_t first, size_t rows, size_t before)
 {
-    const struct search *s = l->search;
+    const struct search *s = p->search;
     const struct sq8_kernels *kernels = kernels_current()->codes;
-    const size_t depth = l->plan.depth, queries = l->part.queries;
+    const size_t depth = p->plan.depth, queries = p->block.queries;
     const uint8_t *codes = w->codes;
     const struct code_scale *scales = w->scales;
     if (s->codes != NULL) {
         codes = s->codes->codes + first * depth;
         scales = s->codes->scales + first;
     } else {
-        quantize_rows(&l->scores, first, rows, w->codes, w->scales, w->row);
+        quantize_rows(&p->scores, first, rows, w->codes, w->scales, w->row);
     }
-    /* in a triangle the queries whose numbers are all below those of the rows have no pairs here */
-    const size_t number = s->first_candidate + first, lowest = s->first_query + l->part.query;
-    const size_t begin = l->part.triangle && number > lowest
-                             ? smaller(number - lowest, queries) / CODES_QUERIES * CODES_QUERIES
-                             : 0;
+    /* In a triangle, queries whose indices are all below those of the rows have no pairs here. */
+    const size_t candidate = s->first_candidate + first, lowest = s->first_query + p->block.query;
+    const size_t begin =
+        p->block.triangle && candidate > lowest
+            ? smaller(candidate - lowest, queries) / CODES_QUERIES * CODES_QUERIES
+            : 0;
     for (size_t query = begin, count; query < queries; query += count) {
-        const void *factors[CODES_QUERIES];
-        if (too_many_survivors(l, w, before * queries + rows * query)) {
+        const void *query_codes[CODES_QUERIES];
+        if (gemm_is_cheaper(p, w, before * queries + rows * query)) {
             return query;
         }
         count = smaller(CODES_QUERIES, queries - query);
         if (s->codes != NULL && queries > 1) {
-            prefetch_codes(l, first + CHUNK, (query - begin) / CODES_QUERIES,
+            prefetch_codes(p, first + CHUNK, (query - begin) / CODES_QUERIES,
                            size_parts(queries - begin, CODES_QUERIES));
         }
-        for (size_t q = 0; q < CODES_QUERIES;
-             q++) { /* those that are not there are the first again */
-            factors[q] = l->query_codes + (query + (q < count ? q : 0)) * l->query_codes_step;
+        for (size_t q = 0; q < CODES_QUERIES; q++) { /* missing queries repeat the first */
+            query_codes[q] = p->query_codes + (query + (q < count ? q : 0)) * p->query_codes_step;
         }
-        kernels->sums(w->sums, CHUNK, codes, depth, rows, factors, count, depth);
+        kernels->sums(w->sums, CHUNK, codes, depth, rows, query_codes, count, depth);
         for (size_t q = 0; q < count; q++) {
-            struct code_query bounds = l->code_queries[query + q];
+            struct code_query bounds = p->code_queries[query + q];
             bounds.limit = (float)threshold_at(s->result_handler, worker,
-                                               s->first_query + l->part.query + query + q);
+                                               s->first_query + p->block.query + query + q);
             if (kernels->select(w->keep, w->sums + q * CHUNK, scales, rows, &bounds)) {
-                queue_survivors(l, w, worker, first, rows, query + q);
+                queue_survivors(p, w, worker, first, rows, query + q);
             }
         }
     }
     return queries;
 }
 
-/* Scores a task's rows from `first` on by tiles, for the queries from `query` on. */
-static void score_rest_by_gemm(struct prefilter *l, size_t worker, size_t first, size_t rows,
+/* Scores a task's rows from `first` on by GEMM, for the queries from `query` on. */
+static void score_rest_by_gemm(struct prefilter *p, size_t worker, size_t first, size_t rows,
                                size_t query)
 {
-    struct search_block part = l->part;
-    part.row = first;
-    part.rows = rows;
-    part.query += query;
-    part.queries -= query;
-    part.only = worker;
-    if (rows > 0 && part.queries > 0 && score_block(&part, NULL) < 0) {
-        atomic_store(&l->status, -1);
+    struct search_block block = p->block;
+    block.row = first;
+    block.rows = rows;
+    block.query += query;
+    block.queries -= query;
+    block.owner = worker;
+    if (rows > 0 && block.queries > 0 && score_block(&block, NULL) < 0) {
+        atomic_store(&p->status, -1);
     }
 }
 
-/* Pairs of rows from .. end-1 with the part's queries; in a triangle those with a candidate not
- * above the query. */
-static size_t pairs_of(const struct search_block *p, size_t from, size_t end)
+/*
+ * Counts the pairs of rows [from, end) with the block's queries. In a triangle it leaves out the
+ * pairs whose row index exceeds the query index.
+ */
+static size_t pairs_in(const struct search_block *p, size_t from, size_t end)
 {
     size_t pairs = (end - from) * p->queries;
     for (size_t row = from; p->triangle && row < end; row++) {
@@ -274,32 +299,32 @@ static size_t pairs_of(const struct search_block *p, size_t from, size_t end)
     return pairs;
 }
 
-/* A first look at each chunk, or tiles for a while where looks turn out to be of no use. */
+/* Prefilters each chunk of a task. While the prefilter backs off, the task goes to GEMM. */
 static void prefilter_task(void *context, size_t task, size_t worker)
 {
-    struct prefilter *l = context;
+    struct prefilter *p = context;
     struct prefilter_worker *w =
-        (struct prefilter_worker *)(l->scratch + worker * l->scratch_of_worker);
-    const size_t from = l->task_first + task * l->task_rows,
-                 end = smaller(l->part.rows, from + l->task_rows);
+        (struct prefilter_worker *)(p->scratch + worker * p->scratch_of_worker);
+    const size_t from = p->task_first + task * p->task_rows,
+                 end = smaller(p->block.rows, from + p->task_rows);
     size_t first = from;
-    if (atomic_load_explicit(&l->status, memory_order_relaxed) < 0) {
+    if (atomic_load_explicit(&p->status, memory_order_relaxed) < 0) {
         return;
     }
     if (w->backoff_left == 0) {
         bool pays = true;
         w->survivors = 0;
         for (size_t rows;
-             first < end && pays && !(l->part.queries >= MANY_QUERIES && cancel_poll_here());
+             first < end && pays && !(p->block.queries >= MIN_POLL_QUERIES && cancel_poll_here());
              first += rows) {
-            rows = smaller(l->by_codes ? CHUNK : COARSE_CHUNK, end - first);
+            rows = smaller(p->use_codes ? CHUNK : COARSE_CHUNK, end - first);
             memset(w->measured, 0, CHUNK);
-            const size_t done = (l->by_codes ? prefilter_codes : prefilter_rows)(
-                l, w, worker, first, rows, first - from);
-            rescore_queue_flush(l, w, worker, first);
-            if (done < l->part.queries) {
+            const size_t done = (p->use_codes ? prefilter_codes : prefilter_rows)(
+                p, w, worker, first, rows, first - from);
+            rescore_queue_flush(p, w, worker, first);
+            if (done < p->block.queries) {
                 pays = false;
-                score_rest_by_gemm(l, worker, first, rows, done);
+                score_rest_by_gemm(p, worker, first, rows, done);
             }
         }
         w->backoff = pays ? 0 : smaller(2 * w->backoff + 1, BACKOFF_MAX);
@@ -307,81 +332,85 @@ static void prefilter_task(void *context, size_t task, size_t worker)
     } else {
         w->backoff_left--;
     }
-    score_rest_by_gemm(l, worker, first, end - first, 0);
-    progress_add(l->search->token, pairs_of(&l->part, from, end));
+    score_rest_by_gemm(p, worker, first, end - first, 0);
+    progress_add(p->search->token, pairs_in(&p->block, from, end));
 }
 
-/* A query as a vector of norm 1; false where it holds NaN or infinity. */
-static bool unit_query(const struct prefilter *l, size_t query, void *buffer, float *to)
+/* Writes a query scaled to norm 1. Returns false if it holds NaN or infinity. */
+static bool unit_query(const struct prefilter *p, size_t query, void *buffer, float *to)
 {
-    const struct pair_scores *s = &l->scores;
-    const double weight = l->queries.weight[query];
+    const struct pair_scores *s = &p->scores;
+    const double norm = p->query_norms.value[query];
     const void *row;
-    const struct gemm_rows wanted = {0, query, 1, 0, l->plan.depth, 0, buffer, 0, &row};
+    const struct gemm_rows wanted = {0, query, 1, 0, p->plan.depth, 0, buffer, 0, &row};
     bool finite = true;
-    pair_scores_find_rows(s, s->symmetric ? SIDE_X : SIDE_Y, &l->queries.exponent[query], &wanted);
-    for (size_t k = 0; k < l->plan.depth; k++) {
+    pair_scores_find_rows(s, s->symmetric ? SIDE_X : SIDE_Y, &p->query_norms.exponent[query],
+                          &wanted);
+    for (size_t k = 0; k < p->plan.depth; k++) {
         const double element =
             s->product == COMPUTE_F64 ? ((const double *)row)[k] : (double)((const float *)row)[k];
-        to[k] = (float)(s->compute == COMPUTE_F32 ? element * weight : element / weight);
+        to[k] = (float)(s->compute == COMPUTE_F32 ? element * norm : element / norm);
         finite = finite && isfinite(to[k]);
     }
     return finite;
 }
 
-static void prepare_queries(struct prefilter *l)
+static void prepare_queries(struct prefilter *p)
 {
-    struct prefilter_worker *w =
-        (struct prefilter_worker *)l->scratch; /* whose buffers nobody needs yet */
-    for (size_t query = 0; query < l->part.queries && !cancel_poll(l->search->token, 0); query++) {
-        const struct norms norms = {l->queries.weight + query, l->queries.exponent + query};
-        if (query % MEASURED == 0) {
-            pair_scores_measure(&l->scores, l->scores.symmetric ? SIDE_X : SIDE_Y, 0, query,
-                                smaller(MEASURED, l->part.queries - query), &norms);
+    /* the first worker's buffers are free until the tasks start */
+    struct prefilter_worker *w = (struct prefilter_worker *)p->scratch;
+    for (size_t query = 0; query < p->block.queries && !cancel_poll(p->search->token, 0); query++) {
+        const struct norms norms = {p->query_norms.value + query, p->query_norms.exponent + query};
+        if (query % NORM_BATCH == 0) {
+            pair_scores_measure(&p->scores, p->scores.symmetric ? SIDE_X : SIDE_Y, 0, query,
+                                smaller(NORM_BATCH, p->block.queries - query), &norms);
         }
-        float *direction = l->by_codes ? l->vectors : l->vectors + query * l->plan.depth;
-        const bool finite = unit_query(l, query, w->query, direction);
-        if (l->by_codes) {
-            l->code_queries[query] =
-                quantize_query(direction, finite, l->plan.depth,
-                               l->query_codes + query * l->query_codes_step, l->query_codes_step);
+        float *direction = p->use_codes ? p->unit_queries : p->unit_queries + query * p->plan.depth;
+        const bool finite = unit_query(p, query, w->query, direction);
+        if (p->use_codes) {
+            p->code_queries[query] =
+                quantize_query(direction, finite, p->plan.depth,
+                               p->query_codes + query * p->query_codes_step, p->query_codes_step);
         }
     }
 }
 
-/* One block of memory for everything: the queries' parts, then each worker's. At most 4096 queries
- * of CODES_DEPTH elements. */
-static int plan_scratch(struct prefilter *l, char **block)
+/*
+ * Allocates one block of memory: the queries' parts first, then each worker's. Sizes are bounded:
+ * at most 4096 queries of CODES_DEPTH elements.
+ */
+static int plan_scratch(struct prefilter *p, char **memory)
 {
-    const size_t queries = l->part.queries, depth = l->plan.depth,
+    const size_t queries = p->block.queries, depth = p->plan.depth,
                  row = scratch_round(depth * (sizeof(double) + sizeof(float)));
     const size_t rounded = size_parts(queries, CODES_QUERIES) * CODES_QUERIES;
     const size_t padded = size_parts(depth, CODES_PADDING) * CODES_PADDING;
-    l->query_codes_step = padded * kernels_current()->codes->query_code_size;
+    p->query_codes_step = padded * kernels_current()->codes->query_code_size;
     const size_t norms = scratch_round((queries + COSINE_PADDING) * (sizeof(double) + sizeof(int)));
-    const size_t factors = l->by_codes ? scratch_round(rounded * l->query_codes_step) : 0;
+    const size_t query_codes = p->use_codes ? scratch_round(rounded * p->query_codes_step) : 0;
     const size_t code_queries =
-        l->by_codes ? scratch_round(rounded * sizeof(struct code_query)) : 0;
-    const size_t vectors = scratch_round((l->by_codes ? 1 : queries) * depth * sizeof(float));
-    const size_t codes = l->by_codes && l->search->codes == NULL ? scratch_round(CHUNK * depth) : 0;
+        p->use_codes ? scratch_round(rounded * sizeof(struct code_query)) : 0;
+    const size_t vectors = scratch_round((p->use_codes ? 1 : queries) * depth * sizeof(float));
+    const size_t codes =
+        p->use_codes && p->search->codes == NULL ? scratch_round(CHUNK * depth) : 0;
     const size_t row_norms = scratch_round(CHUNK * (sizeof(double) + sizeof(int)));
     const size_t buffers = scratch_round(CHUNK * sizeof(struct code_scale)) +
                            scratch_round(CODES_QUERIES * CHUNK * sizeof(int32_t)) + 2 * CHUNK;
-    l->scratch_of_worker = scratch_round(sizeof(struct prefilter_worker)) + row_norms + 2 * row +
+    p->scratch_of_worker = scratch_round(sizeof(struct prefilter_worker)) + row_norms + 2 * row +
                            codes + buffers +
                            scratch_round((COARSE_QUERIES + 1) * COARSE_CHUNK * sizeof(float));
-    char *at = *block =
-        scratch_alloc(norms + factors + code_queries + vectors + l->workers * l->scratch_of_worker);
+    char *at = *memory = scratch_alloc(norms + query_codes + code_queries + vectors +
+                                      p->workers * p->scratch_of_worker);
     if (at == NULL) {
         return -1;
     }
     memset(at, 0, norms);
-    l->queries = (struct norms){(double *)at, (int *)((double *)at + queries + COSINE_PADDING)};
-    l->query_codes = at += norms;
-    l->code_queries = (struct code_query *)(at += factors);
-    l->vectors = (float *)(at += code_queries);
-    l->scratch = at += vectors;
-    for (size_t i = 0; i < l->workers; i++, at = l->scratch + i * l->scratch_of_worker) {
+    p->query_norms = (struct norms){(double *)at, (int *)((double *)at + queries + COSINE_PADDING)};
+    p->query_codes = at += norms;
+    p->code_queries = (struct code_query *)(at += query_codes);
+    p->unit_queries = (float *)(at += code_queries);
+    p->scratch = at += vectors;
+    for (size_t i = 0; i < p->workers; i++, at = p->scratch + i * p->scratch_of_worker) {
         struct prefilter_worker *w = (struct prefilter_worker *)at;
         memset(w, 0, scratch_round(sizeof *w) + row_norms);
         at += scratch_round(sizeof *w);
@@ -398,27 +427,27 @@ static int plan_scratch(struct prefilter *l, char **block)
     return 0;
 }
 
-/* All rows from `first` on with the queries of a part. */
-int prefilter(const struct search *s, const struct search_block *part, size_t first, bool by_codes)
+int prefilter(const struct search *s, const struct search_block *block, size_t first,
+              bool use_codes)
 {
-    struct prefilter l = {.search = s, .part = *part, .by_codes = by_codes, .task_first = first};
-    char *block;
-    block_plan(&l.part, &l.plan);
-    l.call = block_call(&l.part, &l.plan);
-    pair_scores_init(&l.scores, &l.call);
-    const size_t rows = part->rows - first, per_row = part->queries * l.plan.depth;
-    l.task_rows = smaller(TASK_ROWS, larger(TASK_WORK / per_row / CHUNK, 1) * CHUNK);
-    const size_t tasks = size_parts(rows, l.task_rows);
+    struct prefilter p = {.search = s, .block = *block, .use_codes = use_codes, .task_first = first};
+    char *memory;
+    block_plan(&p.block, &p.plan);
+    p.call = block_call(&p.block, &p.plan);
+    pair_scores_init(&p.scores, &p.call);
+    const size_t rows = block->rows - first, per_row = block->queries * p.plan.depth;
+    p.task_rows = smaller(TASK_ROWS, larger(TASK_MULTIPLICATIONS / per_row / CHUNK, 1) * CHUNK);
+    const size_t tasks = size_parts(rows, p.task_rows);
     const int threads =
-        thread_count_for(size_product_or_max(rows, part->queries), l.plan.depth, GRAIN_GEMM);
-    l.workers = smaller(
+        thread_count_for(size_product_or_max(rows, block->queries), p.plan.depth, GRAIN_GEMM);
+    p.workers = smaller(
         (size_t)(threads < s->result_handler->workers ? threads : s->result_handler->workers),
         tasks);
-    if (plan_scratch(&l, &block) < 0) {
+    if (plan_scratch(&p, &memory) < 0) {
         return -1;
     }
-    prepare_queries(&l);
-    pool_run(tasks, (int)l.workers, prefilter_task, &l, s->token);
-    scratch_free(block);
-    return atomic_load(&l.status);
+    prepare_queries(&p);
+    pool_run(tasks, (int)p.workers, prefilter_task, &p, s->token);
+    scratch_free(memory);
+    return atomic_load(&p.status);
 }

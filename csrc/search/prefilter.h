@@ -3,9 +3,11 @@
 
 #include "search/block.h"
 
-/* All rows of a part from `first` on, with a first look by codes or else by rows of floats. 0, or
- * -1 when there is no memory. */
-int prefilter(const struct search *search, const struct search_block *part, size_t first,
-              bool by_codes);
+/*
+ * Searches the corpus rows of a block from `first` on. The prefilter compares SQ8 codes if
+ * use_codes is set, else float32 rows. Returns 0, or -1 when memory runs out.
+ */
+int prefilter(const struct search *search, const struct search_block *block, size_t first,
+              bool use_codes);
 
 #endif

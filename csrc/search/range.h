@@ -5,22 +5,29 @@
 #include "base/cancel.h"
 #include "search/result_handler.h"
 
-/* All pairs that reach one limit: (query, candidate), or the other way round if turned. */
+/*
+ * Collects all pairs whose score reaches one threshold: (query, candidate), or (candidate, query)
+ * if swapped_sides.
+ */
 struct pair_list;
 struct range_result {
     struct result_handler result_handler;
     bool swapped_sides;
-    size_t most; /* pairs that are kept; all are counted */
+    size_t most; /* at most this many pairs are kept; all are counted */
     _Atomic size_t count;
     _Atomic bool no_memory;
-    struct pair_list *lists; /* one a worker */
+    struct pair_list *lists; /* one for each worker */
     size_t workers;
 };
 
-int range_init(struct range_result *pairs, enum compute_type compute, double limit, size_t most);
-void range_free(struct range_result *pairs);
-/* The pairs in ascending order of i, then j; i < rows, j < columns. -1 when there is no memory. */
-int range_store(const struct range_result *pairs, size_t rows, size_t columns, int64_t *i,
+int range_init(struct range_result *range, enum compute_type compute, double threshold,
+               size_t most);
+void range_free(struct range_result *range);
+/*
+ * Stores the pairs in ascending order of i, then j; i < rows, j < columns. Returns -1 when memory
+ * runs out.
+ */
+int range_store(const struct range_result *range, size_t rows, size_t columns, int64_t *i,
                 int64_t *j, void *values, struct cancel_token *token);
 
 #endif

@@ -3,15 +3,14 @@
 
 #include "base/scratch.h"
 
-/* The same limit for every query, of all workers: nobody changes it. */
-void *constant_thresholds(enum compute_type compute, double limit)
+void *constant_thresholds(enum compute_type compute, double threshold)
 {
-    void *thresholds = scratch_alloc(ONE_THRESHOLD * compute_size(compute));
-    for (size_t i = 0; thresholds != NULL && i < ONE_THRESHOLD; i++) {
+    void *thresholds = scratch_alloc(SHARED_THRESHOLDS * compute_size(compute));
+    for (size_t i = 0; thresholds != NULL && i < SHARED_THRESHOLDS; i++) {
         if (compute == COMPUTE_F64) {
-            ((double *)thresholds)[i] = limit;
+            ((double *)thresholds)[i] = threshold;
         } else {
-            ((float *)thresholds)[i] = (float)limit;
+            ((float *)thresholds)[i] = (float)threshold;
         }
     }
     return thresholds;

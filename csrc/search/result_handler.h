@@ -4,38 +4,47 @@
 #include "kernels/kernels.h"
 #include "pairwise/gemm.h"
 
-/* Room for one limit of all queries: a kernel reads as many limits as a tile has rows or columns,
- * and padding. */
-enum { ONE_THRESHOLD = GEMM_MAX_ROWS + SELECT_PADDING };
+/*
+ * Elements of a threshold that all queries share. A kernel reads one threshold for each row or
+ * column of a tile, plus padding.
+ */
+enum { SHARED_THRESHOLDS = GEMM_MAX_ROWS + SELECT_PADDING };
 
-/* Takes what is found. One for each kind of result: in topk.c and pairs.c. */
+/*
+ * Receives the results of a search. Each kind of result has its own handler: topk.c, range.c and
+ * components.c.
+ */
 struct result_handler {
-    enum compute_type compute; /* of scores and limits */
-    int workers;               /* that it has room for */
+    enum compute_type compute; /* of scores and thresholds */
+    int workers;               /* worker numbers are below this */
 
     /*
-     * A score below its query's limit is of no use. Each worker has its own limits, which offer may
-     * raise: that of a query is at (query & thresholds_mask), with room for SELECT_PADDING more
-     * behind the last; the next worker's are `thresholds_step` elements on. The mask has all bits,
-     * or none where all queries share one limit: then there are ONE_THRESHOLD equal elements.
+     * Scores below their query's threshold are dropped. Each worker has its own thresholds, which
+     * add_result may raise.
+     *
+     * Worker w's threshold of query q is element w * thresholds_step + (q & thresholds_mask).
+     * SELECT_PADDING more elements follow the last one. The mask has all bits set, or none where
+     * all queries share one threshold: the array then holds SHARED_THRESHOLDS equal elements.
      */
     void *thresholds;
     size_t thresholds_step, thresholds_mask;
 
-    /* A score that reaches its limit or is NaN. Called from several threads; a worker is one thread
-     * at a time. */
-    void (*add_result)(struct result_handler *result_handler, size_t worker, size_t query,
+    /*
+     * Takes a score that reaches its threshold or is NaN. Several threads call it, each with its
+     * own worker number.
+     */
+    void (*add_result)(struct result_handler *handler, size_t worker, size_t query,
                        size_t candidate, double score);
 };
 
-static inline double threshold_at(const struct result_handler *f, size_t worker, size_t query)
+static inline double threshold_at(const struct result_handler *handler, size_t worker, size_t query)
 {
-    const size_t at = worker * f->thresholds_step + (query & f->thresholds_mask);
-    return f->compute == COMPUTE_F64 ? ((const double *)f->thresholds)[at]
-                                     : (double)((const float *)f->thresholds)[at];
+    const size_t at = worker * handler->thresholds_step + (query & handler->thresholds_mask);
+    return handler->compute == COMPUTE_F64 ? ((const double *)handler->thresholds)[at]
+                                           : (double)((const float *)handler->thresholds)[at];
 }
 
-/* The same threshold for every query and worker, or NULL when there is no memory. */
-void *constant_thresholds(enum compute_type compute, double limit);
+/* Allocates one threshold for every query and worker. Returns NULL when memory runs out. */
+void *constant_thresholds(enum compute_type compute, double threshold);
 
 #endif

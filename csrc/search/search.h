@@ -3,7 +3,10 @@
 
 #include "search/search_call.h"
 
-/* 0, or -1 when there is no memory. */
+/*
+ * Runs a search and passes its results to the result handler. Returns 0, or -1 when memory runs
+ * out.
+ */
 int search(const struct search *search);
 
 #endif

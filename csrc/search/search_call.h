@@ -5,31 +5,42 @@
 #include "vectors/reduce.h"
 
 /*
- * Search: every row of a corpus with every query, and of all their scores only those that reach a
- * limit. A cheaper look at a pair comes first where there is one: it says for certain that a score
- * cannot reach its limit, and the others are calculated in full. What is found therefore has the
- * scores of all_pairs.c, bit for bit, whichever way it was found.
+ * A search scores every row of a corpus against every query and keeps only the scores that reach a
+ * threshold. A cheaper prefilter runs first where there is one. It rules out pairs whose score
+ * certainly cannot reach its threshold; all other pairs are scored exactly. Every result therefore
+ * has the bits that pairwise.c gives that pair, whichever path found it.
  */
 
-/* 8-bit codes of a corpus beside it (kernels.h tells what they mean): N x D, and N scales. */
+/*
+ * The SQ8 codes of a corpus, kept next to its rows: codes are (N, D), scales are (N). kernels.h
+ * defines their meaning.
+ */
 struct codes {
     const uint8_t *codes;
     const struct code_scale *scales;
 };
 
 struct search {
-    struct operand corpus, queries; /* rows are vectors */
-    struct axis corpus_rows, query_rows,
-        depth; /* sizes; strides in x for the corpus, in y for queries */
+    struct operand corpus, queries; /* (N, D) and (M, D); a row is one vector */
+    /* Sizes N, M and D. The strides of the corpus are in x, those of the queries in y. */
+    struct axis corpus_rows, query_rows, depth;
     double eps;
-    size_t first_candidate, first_query; /* the numbers of the first rows */
-    bool self;     /* a row is not looked for by itself: numbers of both sides are of one array */
-    bool mirrored; /* corpus rows are queries, too, and queries candidates: numbers of both sides
-                      are of one array */
-    const struct codes *codes; /* or NULL */
-    size_t warm;               /* rows that are scored in full before limits mean anything */
+    /* global indices of the first corpus row and the first query */
+    size_t first_candidate, first_query;
+    /* Excludes a row from its own results. Both sides' indices then refer to one array. */
+    bool self;
+    /*
+     * Reports each pair to both of its rows: corpus rows are queries too, and queries are
+     * candidates. Both sides' indices then refer to one array.
+     */
+    bool mirrored;
+    const struct codes *codes; /* NULL: none were stored */
+    /*
+     * Corpus rows that are scored exactly first, to raise the thresholds before the prefilter runs.
+     */
+    size_t warm;
     struct result_handler *result_handler;
-    struct cancel_token *token; /* or NULL; counts pairs of rows */
+    struct cancel_token *token; /* may be NULL; its progress counts pairs of rows */
 };
 
 #endif

@@ -1,4 +1,4 @@
-/* The k best of each query. */
+/* Top-k: the k best candidates of each query. */
 #include <math.h>
 #include <string.h>
 
@@ -7,16 +7,19 @@
 #include "search/topk.h"
 
 /*
- * Queries share turns; one for each would only take memory. Up to so many entries are kept in
- * order, best first: moving some of them takes half the time of a heap's unforeseeable steps. More
- * are a heap, the worst first.
+ * Queries share striped locks, because one lock a query would only take memory.
+ *
+ * Up to MAX_SORTED entries are kept sorted, best first: moving some of them takes half the time of
+ * a heap's unpredictable branches. More entries form a heap with the worst at the root.
  */
-enum { LOCKS = 256, SORTED = 256 };
+enum { LOCKS = 256, MAX_SORTED = 256 };
 
 /*
- * Entries in order: by falling score, NaN behind all numbers, equal ones by rising index; -1, for
- * none, is last. Functions of a heap are made once for each type of scores: `work` is a constant
- * where they are called.
+ * The order of entries: falling score, then NaN, then rising index among equal scores. Index -1 (no
+ * entry) comes last.
+ *
+ * The heap functions are inlined once for each compute type, so that h->compute is a constant in
+ * them.
  */
 static inline bool is_better(double score, int64_t index, double other, int64_t other_index)
 {
@@ -32,7 +35,7 @@ static inline bool is_better(double score, int64_t index, double other, int64_t 
     return isnan(other);
 }
 
-/* A query's entries, in order or as a heap. */
+/* A query's entries, sorted or as a heap. */
 struct heap {
     enum compute_type compute;
     size_t size;
@@ -56,8 +59,7 @@ static inline void put(const struct heap *h, size_t at, double value, int64_t in
     h->indices[at] = index;
 }
 
-/* An entry takes the root's place and sinks to where it belongs: no entry is better than those
- * below it. */
+/* Puts an entry at the root and sifts it down, so that no entry is better than those below it. */
 static inline __attribute__((always_inline)) void sift_down(const struct heap *h, double value,
                                                             int64_t index)
 {
@@ -75,7 +77,7 @@ static inline __attribute__((always_inline)) void sift_down(const struct heap *h
     put(h, at, value, index);
 }
 
-/* The last entry of those in order goes, and a better one comes in where it belongs. */
+/* Drops the last sorted entry and inserts a better one at its position. */
 static inline __attribute__((always_inline)) void insert(const struct heap *h, double value,
                                                          int64_t index)
 {
@@ -87,14 +89,14 @@ static inline __attribute__((always_inline)) void insert(const struct heap *h, d
         }
     } else {
         const float narrow = (float)value;
-        unsigned higher = 0; /* as wide as a float, so that the loop is one of vectors */
+        unsigned higher = 0; /* as wide as a float, so that the loop vectorizes */
         for (size_t n = 0; n < last; n++) {
             higher += ((const float *)h->values)[n] > narrow;
         }
         at = higher;
     }
     while (at < last && !is_better(value, index, value_at(h, at), h->indices[at])) {
-        at++; /* equal scores of lower indices, or a NaN's way past all numbers */
+        at++; /* skips equal scores of lower index; a NaN skips all numbers */
     }
     char *values = h->values;
     memmove(values + (at + 1) * size, values + at * size, (last - at) * size);
@@ -102,14 +104,14 @@ static inline __attribute__((always_inline)) void insert(const struct heap *h, d
     put(h, at, value, index);
 }
 
-/* The worst entry goes. */
+/* Replaces the worst entry. */
 static void replace_worst(const struct heap *h, double value, int64_t index)
 {
     const struct heap f64 = {COMPUTE_F64, h->size, h->values, h->indices},
                       f32 = {COMPUTE_F32, h->size, h->values, h->indices};
-    if (h->size <= SORTED && h->compute == COMPUTE_F64) {
+    if (h->size <= MAX_SORTED && h->compute == COMPUTE_F64) {
         insert(&f64, value, index);
-    } else if (h->size <= SORTED) {
+    } else if (h->size <= MAX_SORTED) {
         insert(&f32, value, index);
     } else if (h->compute == COMPUTE_F64) {
         sift_down(&f64, value, index);
@@ -118,48 +120,50 @@ static void replace_worst(const struct heap *h, double value, int64_t index)
     }
 }
 
-static size_t place_of_worst(const struct heap *h)
+static size_t worst_position(const struct heap *h)
 {
-    return h->size <= SORTED ? h->size - 1 : 0;
+    return h->size <= MAX_SORTED ? h->size - 1 : 0;
 }
 
-static struct heap heap_of(enum compute_type compute, size_t k, void *values, int64_t *indices,
+static struct heap heap_at(enum compute_type compute, size_t k, void *values, int64_t *indices,
                            size_t query)
 {
     return (struct heap){compute, k, (char *)values + query * k * compute_size(compute),
                          indices + query * k};
 }
 
-/* What a score must reach to be of use. */
+/* A query's threshold: the score that a new candidate must reach. */
 static double threshold_of(const struct heap *h)
 {
-    const double worst = value_at(h, place_of_worst(h));
+    const double worst = value_at(h, worst_position(h));
     return isnan(worst) ? -INFINITY : worst;
 }
 
-static void set_threshold(const struct result_handler *f, size_t worker, size_t query, double limit)
+static void set_threshold(const struct result_handler *handler, size_t worker, size_t query,
+                          double threshold)
 {
-    if (f->compute == COMPUTE_F64) {
-        ((double *)f->thresholds)[worker * f->thresholds_step + query] = limit;
+    if (handler->compute == COMPUTE_F64) {
+        ((double *)handler->thresholds)[worker * handler->thresholds_step + query] = threshold;
     } else {
-        ((float *)f->thresholds)[worker * f->thresholds_step + query] = (float)limit;
+        ((float *)handler->thresholds)[worker * handler->thresholds_step + query] =
+            (float)threshold;
     }
 }
 
-static void add_result(struct result_handler *result_handler, size_t worker, size_t query,
+static void add_result(struct result_handler *handler, size_t worker, size_t query,
                        size_t candidate, double score)
 {
-    struct topk *t = (struct topk *)result_handler;
-    const struct heap h = heap_of(result_handler->compute, t->k, t->values, t->indices, query);
+    struct topk *t = (struct topk *)handler;
+    const struct heap h = heap_at(handler->compute, t->k, t->values, t->indices, query);
     pthread_mutex_t *lock = t->shared ? t->locks + query % LOCKS : NULL;
     if (lock != NULL) {
         pthread_mutex_lock(lock);
     }
-    const size_t worst = place_of_worst(&h);
+    const size_t worst = worst_position(&h);
     if (is_better(score, (int64_t)candidate, value_at(&h, worst), h.indices[worst])) {
         replace_worst(&h, score, (int64_t)candidate);
     }
-    set_threshold(result_handler, worker, query, threshold_of(&h));
+    set_threshold(handler, worker, query, threshold_of(&h));
     if (lock != NULL) {
         pthread_mutex_unlock(lock);
     }
@@ -187,7 +191,7 @@ int topk_init(struct topk *t, enum compute_type compute, size_t queries, size_t 
     }
     for (size_t worker = 0; worker < workers; worker++) {
         for (size_t query = 0; query < step; query++) {
-            const struct heap h = heap_of(compute, k, values, indices, query < queries ? query : 0);
+            const struct heap h = heap_at(compute, k, values, indices, query < queries ? query : 0);
             set_threshold(&t->result_handler, worker, query,
                           query < queries ? threshold_of(&h) : INFINITY);
         }
@@ -208,11 +212,11 @@ struct topk_sorting {
     int64_t *indices;
 };
 
-/* The worst of a heap goes behind those that are left. */
+/* Heap sort: moves the worst entry behind those that are left, until the best comes first. */
 static void sort_query(void *context, size_t query, size_t worker)
 {
     const struct topk_sorting *s = context;
-    struct heap h = heap_of(s->compute, s->k, s->values, s->indices, query);
+    struct heap h = heap_at(s->compute, s->k, s->values, s->indices, query);
     (void)worker;
     while (h.size > 1) {
         const double worst = value_at(&h, 0), last = value_at(&h, h.size - 1);
@@ -227,7 +231,7 @@ void topk_sort(enum compute_type compute, size_t queries, size_t k, void *values
                struct cancel_token *token)
 {
     struct topk_sorting s = {compute, k, values, indices};
-    if (k > SORTED) {
+    if (k > MAX_SORTED) {
         pool_run(queries, thread_count_for(queries, k, GRAIN_SUMS), sort_query, &s, token);
     }
 }

@@ -6,22 +6,25 @@
 #include "base/cancel.h"
 #include "search/result_handler.h"
 
-/* The k best of each query, in place in values and indices, [queries][k]. */
+/* Keeps the k best candidates of each query in values and indices, both (queries, k). */
 struct topk {
-    struct result_handler result_handler; /* first, so that a finder is one */
+    /* first, so that a pointer to it is a pointer to the topk */
+    struct result_handler result_handler;
     size_t k;
     void *values;
     int64_t *indices;
-    bool shared; /* by several workers: they take turns */
+    bool shared; /* several workers add results: lock each query */
     pthread_mutex_t *locks;
 };
 
-/* Ready to go on from what an earlier search left in values and indices; NaN and -1 where there is
- * nothing yet. */
+/*
+ * Continues from the entries that an earlier search left in values and indices. Slots without an
+ * entry hold NaN and -1.
+ */
 int topk_init(struct topk *topk, enum compute_type compute, size_t queries, size_t k, void *values,
               int64_t *indices);
 void topk_free(struct topk *topk);
-/* Brings each query's entries in order, best first. */
+/* Sorts each query's entries, best first. */
 void topk_sort(enum compute_type compute, size_t queries, size_t k, void *values, int64_t *indices,
                struct cancel_token *token);
 
