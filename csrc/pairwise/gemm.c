@@ -1,3 +1,5 @@
+/* Blocked matrix multiplication: cuts a product into blocks, packs them and runs them on threads.
+ */
 #include "pairwise/gemm.h"
 
 #include <stdint.h>
@@ -24,15 +26,15 @@ enum {
     /* The left rows of a chunk: they stay in the L2 cache while all panels are multiplied. */
     CHUNK_BYTES = 256 << 10,
     LEFT_BYTES = 2 << 20,   /* upper limit of the left rows of one tile */
-    COLLIDING_BYTES = 2048, /* Half a way of the L1 cache of current processors. */
+    COLLIDING_BYTES = 2048, /* half a way of the L1 cache of current processors */
     /* From this many right rows on, copying colliding left rows pays. */
     COPY_RIGHT_ROWS = 64,
     /* The sums of a task whose depth is cut into segments: all are kept until the last segment. */
-    /*
-     * From this many elements in a chunk's rows on, workers poll after each panel, else after each
-     * chunk.
-     */
     SEGMENTED_TASK_BYTES = 2 << 20,
+    /*
+     * Workers poll the cancellation token before each panel if a chunk's rows have this many
+     * elements, else before each chunk.
+     */
     POLL_PANEL = 4096,
     TASKS_PER_THREAD = 4
 };
@@ -54,7 +56,7 @@ struct gemm_driver {
     /* depth that is packed at a time: all of it, or a multiple of TILE_DEPTH */
     size_t segment;
     char *scratch;
-    /* bytes of scratch of one worker, and the offsets of its parts: */
+    /* bytes of scratch of one worker, and the offsets of its parts */
     size_t scratch_of_worker;
     size_t panel_offset, sums_offset, right_rows_offset, left_rows_offset, left_pointers_offset;
     size_t left_stride, right_stride; /* bytes from one copied row to the next */
@@ -151,7 +153,7 @@ static void multiply_panel(const struct gemm_driver *d, const struct gemm_task *
     const char *panel = t->scratch + d->panel_offset + column * depth * d->size;
     const size_t width = d->tile_columns, columns = smaller(width, t->right_count - column),
                  end = t->right + column + columns;
-    /* then sums do not wait for the next block */
+    /* With one block of depth, sums are complete at once: they need no buffer for all tiles. */
     const bool one_block = d->call->depth <= TILE_DEPTH;
     if (d->call->symmetric) {
         /* rows below the diagonal are not needed */
@@ -303,9 +305,8 @@ static void plan_scratch(struct gemm_driver *d, int threads)
     d->left_pointers_offset =
         d->right_rows_offset + scratch_round(d->tile_columns * d->right_stride);
     d->left_rows_offset = d->left_pointers_offset + scratch_round(d->chunk * sizeof(void *));
-    d->left_stride =
-        scratch_round(d->segment * d->size) |
-        SCRATCH_ALIGN; /* An odd number of cache lines, so that copies do not collide. */
+    /* An odd number of cache lines, so that copies do not collide. */
+    d->left_stride = scratch_round(d->segment * d->size) | SCRATCH_ALIGN;
     d->scratch_of_worker = d->left_rows_offset + scratch_round(d->chunk * d->left_stride);
 }
 

@@ -1,3 +1,4 @@
+/* Turns sums into scores: rows for the product, their norms, cosines, and scores near 1. */
 #include "pairwise/pair_scores.h"
 
 #include <math.h>

@@ -13,7 +13,7 @@
 enum {
     /* Rows whose norms are held at a time; self-pairs of more rows hold all. */
     NORM_ROWS = 1 << 16,
-    NORM_TASK = 64, /* rows whose norms one task measures */
+    NORM_TASK_ROWS = 64, /* rows whose norms one task measures */
     CACHE_LINE = 64,
     /* A batch with this many scores is in the L2 cache anyway when they are written. */
     CACHED_SCORES = 1 << 18
@@ -52,7 +52,7 @@ static void left_rows(const void *context, const struct gemm_rows *wanted)
     const int *exponents = NULL;
     if (d->lazy != NULL) {
         struct lazy_norms *lazy = &d->lazy[wanted->worker];
-        /* a chunk of long rows comes once for each segment */
+        /* A chunk of long rows is requested once for each segment, but measured once. */
         if (lazy->first != wanted->first) {
             lazy->first = wanted->first;
             pair_scores_measure(&d->scores, SIDE_X, wanted->batch, wanted->first, wanted->count,
@@ -85,9 +85,9 @@ static void measure_norms(void *context, size_t task, size_t worker)
     const struct norm_task *m = context;
     const struct pair_scores *s = &m->driver->scores;
     const size_t in_batch = m->side == SIDE_X ? s->left : s->right,
-                 end = smaller(m->rows, (task + 1) * NORM_TASK);
+                 end = smaller(m->rows, (task + 1) * NORM_TASK_ROWS);
     (void)worker;
-    for (size_t first = task * NORM_TASK, n; first < end; first += n) {
+    for (size_t first = task * NORM_TASK_ROWS, n; first < end; first += n) {
         n = smaller(end - first, in_batch - first % in_batch);
         const struct norms norms = norms_at(m->norms, first);
         pair_scores_measure(s, m->side, first / in_batch, first % in_batch, n, &norms);
@@ -216,8 +216,8 @@ static void prefetch_block(const void *context, const struct gemm_block *b)
  * the range of its type on the way. Copies all sums to buffer if there are any; returns false
  * otherwise.
  */
-static bool recompute_infinite_dots(const struct pair_scores *s, const struct gemm_block *b,
-                                    double *buffer)
+static bool recompute_non_finite_dots(const struct pair_scores *s, const struct gemm_block *b,
+                                      double *buffer)
 {
     bool finite = true;
     for (size_t r = 0; r < b->rows; r++) {
@@ -259,7 +259,7 @@ static void store_tile(const struct pairwise_driver *d, const struct gemm_block 
         scores = buffer;
         step = columns;
         cosines(d, b, buffer, (ptrdiff_t)columns);
-    } else if (recompute_infinite_dots(s, b, buffer)) {
+    } else if (recompute_non_finite_dots(s, b, buffer)) {
         scores = buffer;
         step = columns;
     }
@@ -276,7 +276,8 @@ static void store_tile(const struct pairwise_driver *d, const struct gemm_block 
     }
 }
 
-static void store_block_of_matrix(const void *context, const struct gemm_block *b)
+/* The GEMM epilogue: passes a block of cosines to the receiver, or stores its scores in out. */
+static void take_block(const void *context, const struct gemm_block *b)
 {
     const struct pairwise_driver *d = context;
     const struct reduction *call = d->scores.call;
@@ -311,7 +312,7 @@ static void measure_side(const struct pairwise_driver *d, enum side side, size_t
     const struct pair_scores *s = &d->scores;
     const int threads = thread_count_for(rows, s->plan->depth, GRAIN_SUMS),
               max_threads = d->workers;
-    pool_run(size_parts(rows, NORM_TASK), threads < max_threads ? threads : max_threads,
+    pool_run(size_parts(rows, NORM_TASK_ROWS), threads < max_threads ? threads : max_threads,
              measure_norms, &m, s->call->token);
 }
 
@@ -333,7 +334,7 @@ static int run_group(struct pairwise_driver *d, size_t batches)
         .symmetric = s->symmetric,
         .left_rows = left_rows,
         .right_rows = right_rows,
-        .epilogue = store_block_of_matrix,
+        .epilogue = take_block,
         .prefetch = d->store_direct && size_product_or_max(s->left, s->right) > CACHED_SCORES
                         ? prefetch_block
                         : NULL,

@@ -10,6 +10,7 @@ enum compute_type search_compute_type(enum dtype corpus, enum dtype queries)
                : COMPUTE_F64;
 }
 
+/* Passes the scores of a block that reach their thresholds to the result handler. */
 static void handle_scores(const void *context, const struct gemm_block *b, const void *scores,
                           size_t step)
 {

@@ -9,7 +9,7 @@ struct search_block {
     const struct search *search;
     size_t row, rows, query, queries;
     bool symmetric; /* both sides are the same rows in memory; set by score_block */
-    bool triangle;  /* Keeps only pairs whose candidate index is below the query index. */
+    bool triangle;  /* pairs count only if candidate index < query index */
     /* The worker that all results are credited to, or ANY_WORKER: the one that finds each. */
     size_t owner;
 };

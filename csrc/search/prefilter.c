@@ -18,12 +18,12 @@ enum {
     TASK_MULTIPLICATIONS = 1 << 28, /* per task: about 5 ms */
     QUEUE_SIZE = 64,
     NORM_BATCH = 64, /* queries whose norms are measured at a time */
-    /* From this many queries on a worker polls its cancellation token after each chunk. */
+    /* From this many queries on, a worker polls its cancellation token after each chunk. */
     MIN_POLL_QUERIES = 64,
-    SURVIVORS_FREE = 1 << 12, /* Survivors of a task that never cause a switch to GEMM. */
+    SURVIVORS_FREE = 1 << 12, /* so few survivors of a task never cause a switch to GEMM */
     /* A single-pair score takes as long as this many scores of a GEMM. */
     RESCORE_COST = 16,
-    MIN_GEMM_QUERIES = 32, /* A GEMM takes no less time for fewer queries than these. */
+    MIN_GEMM_QUERIES = 32, /* fewer queries take a GEMM no less time */
     BACKOFF_MAX = 64
 };
 
@@ -71,7 +71,7 @@ struct prefilter {
     char *query_codes; /* with use_codes: [queries rounded up][depth rounded up] */
     size_t query_codes_step;
     struct code_query *code_queries;
-    float *unit_queries; /* otherwise: queries scaled to norm 1, [queries][depth] */
+    float *unit_queries; /* queries scaled to norm 1: [queries][depth], or one with use_codes */
     size_t task_rows, task_first;
     char *scratch;
     size_t scratch_of_worker;
@@ -225,6 +225,8 @@ static void prefetch_codes(const struct prefilter *p, size_t first, size_t part,
     }
 }
 
+/* Runs the prefilter on a chunk of SQ8 codes. The result and `before` are those of prefilter_rows.
+ */
 static size_t prefilter_codes(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
                               size_t first, size_t rows, size_t before)
 {
@@ -241,10 +243,9 @@ static size_t prefilter_codes(const struct prefilter *p, struct prefilter_worker
     }
     /* In a triangle, queries whose indices are all below those of the rows have no pairs here. */
     const size_t candidate = s->first_candidate + first, lowest = s->first_query + p->block.query;
-    const size_t begin =
-        p->block.triangle && candidate > lowest
-            ? smaller(candidate - lowest, queries) / CODES_QUERIES * CODES_QUERIES
-            : 0;
+    const size_t begin = p->block.triangle && candidate > lowest
+                             ? smaller(candidate - lowest, queries) / CODES_QUERIES * CODES_QUERIES
+                             : 0;
     for (size_t query = begin, count; query < queries; query += count) {
         const void *query_codes[CODES_QUERIES];
         if (gemm_is_cheaper(p, w, before * queries + rows * query)) {
@@ -400,7 +401,7 @@ static int plan_scratch(struct prefilter *p, char **memory)
                            codes + buffers +
                            scratch_round((COARSE_QUERIES + 1) * COARSE_CHUNK * sizeof(float));
     char *at = *memory = scratch_alloc(norms + query_codes + code_queries + vectors +
-                                      p->workers * p->scratch_of_worker);
+                                       p->workers * p->scratch_of_worker);
     if (at == NULL) {
         return -1;
     }
@@ -430,7 +431,8 @@ static int plan_scratch(struct prefilter *p, char **memory)
 int prefilter(const struct search *s, const struct search_block *block, size_t first,
               bool use_codes)
 {
-    struct prefilter p = {.search = s, .block = *block, .use_codes = use_codes, .task_first = first};
+    struct prefilter p = {
+        .search = s, .block = *block, .use_codes = use_codes, .task_first = first};
     char *memory;
     block_plan(&p.block, &p.plan);
     p.call = block_call(&p.block, &p.plan);

@@ -51,12 +51,12 @@ void quantize_rows(const struct pair_scores *s, size_t first, size_t rows, uint8
     }
 }
 
-struct code_query quantize_query(const float *direction, bool finite, size_t depth, void *to,
+struct code_query quantize_query(const float *direction, bool finite, size_t depth, void *codes,
                                  size_t bytes)
 {
     const struct sq8_kernels *kernels = kernels_current()->codes;
     double largest = 0.0, square = 0.0, sum = 0.0;
-    memset(to, 0, bytes);
+    memset(codes, 0, bytes);
     for (size_t k = 0; finite && k < depth; k++) {
         largest = fmax(largest, fabs((double)direction[k]));
     }
@@ -66,9 +66,9 @@ struct code_query quantize_query(const float *direction, bool finite, size_t dep
                      code = fmax(-code_max, fmin(code_max, rint(direction[k] / scale))),
                      residual = direction[k] - code * scale;
         if (kernels->query_code_size == sizeof(int8_t)) {
-            ((int8_t *)to)[k] = (int8_t)code;
+            ((int8_t *)codes)[k] = (int8_t)code;
         } else {
-            ((int16_t *)to)[k] = (int16_t)code;
+            ((int16_t *)codes)[k] = (int16_t)code;
         }
         square += residual * residual;
         sum += code;

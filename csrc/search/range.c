@@ -80,8 +80,8 @@ void range_free(struct range_result *r)
 }
 
 /*
- * Turns counts into start positions in a sorted list of numbers below `size`. On entry counts[n +
- * 1] is how often n occurs; on return counts[n] is where n starts.
+ * Turns counts into start positions in a sorted list of numbers below `size`. On entry
+ * counts[n + 1] is how often n occurs; on return counts[n] is where n starts.
  */
 static void counts_to_starts(size_t *counts, size_t size)
 {

@@ -13,12 +13,17 @@ enum {
     MIN_PREFILTER_DEPTH = 16
 };
 
+/* True if the corpus rows are contiguous float32, which the prefilter can read in place. */
 static bool rows_are_floats(const struct search *s)
 {
     return s->corpus.dtype == DTYPE_F32 && operand_in_place(&s->corpus) &&
            (s->depth.x == sizeof(float) || s->depth.size == 1);
 }
 
+/*
+ * Searches for one block of queries: scores the first rows exactly to raise the thresholds, then
+ * prefilters the rest. Scores all rows exactly if the prefilter does not pay.
+ */
 static int search_queries(const struct search *s, struct search_block *block, bool prefilter_pays)
 {
     const bool use_rows =

@@ -15,8 +15,8 @@
 enum { LOCKS = 256, MAX_SORTED = 256 };
 
 /*
- * The order of entries: falling score, then NaN, then rising index among equal scores. Index -1 (no
- * entry) comes last.
+ * True if an entry comes before another one. Entries are ordered by falling score, with NaN after
+ * all numbers, and equal scores by rising index. Index -1 (no entry) comes last.
  *
  * The heap functions are inlined once for each compute type, so that h->compute is a constant in
  * them.
@@ -212,7 +212,7 @@ struct topk_sorting {
     int64_t *indices;
 };
 
-/* Heap sort: moves the worst entry behind those that are left, until the best comes first. */
+/* Heap sort: moves the worst entry, the root, behind the rest of the heap until one is left. */
 static void sort_query(void *context, size_t query, size_t worker)
 {
     const struct topk_sorting *s = context;

@@ -3,7 +3,9 @@
 
 #include <stddef.h>
 
-/* The type a driver calculates in: operands are brought to it, exactly, when they are loaded. */
+/*
+ * The type in which a driver computes. Operands are converted to it, exactly, when they are loaded.
+ */
 enum compute_type { COMPUTE_F32, COMPUTE_F64 };
 
 static inline size_t compute_size(enum compute_type compute)

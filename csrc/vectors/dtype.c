@@ -5,7 +5,10 @@
 
 #include "base/half.h"
 
-/* One row per dtype: name, C type of its bits, and the value of such bits as a number. */
+/*
+ * One row for each dtype: its name, the C type of its bits, and the conversion of these bits to a
+ * number.
+ */
 #define SAME(bits) (bits)
 #define FOR_EACH_DTYPE(row) \
     row(F64, double, SAME) row(F32, float, SAME) row(F16, uint16_t, f16_to_f32) \
@@ -13,7 +16,7 @@
             row(I16, int16_t, SAME) row(U16, uint16_t, SAME) row(I32, int32_t, SAME) \
                 row(U32, uint32_t, SAME) row(I64, int64_t, SAME) row(U64, uint64_t, SAME)
 
-enum { STORED = 256 }; /* values converted at a time on their way out */
+enum { STORE_BLOCK = 256 }; /* values rounded at a time before they are stored */
 
 size_t dtype_size(enum dtype dtype)
 {
@@ -33,9 +36,9 @@ static void swap_bytes(unsigned char *bytes, size_t size)
 }
 
 /*
- * load_F32_WORK_F64(to, from, stride, n, swapped) and its like: elements are copied out one by one,
- * since they may lie at any address; the contiguous native case is a branch of its own so that the
- * compiler can use vectors.
+ * Defines load_F32_COMPUTE_F64(to, from, stride, n, swapped) and its siblings. Elements are copied
+ * out one by one, since they may lie at any address. The contiguous native case is a separate
+ * branch, so that the compiler can vectorize it.
  */
 #define LOADER(name, type, value, compute, to_type) \
     static void load_##name##_##compute(to_type *to, const char *from, ptrdiff_t stride, size_t n, \
@@ -133,7 +136,7 @@ static void store_f32(char *to, ptrdiff_t stride, const float *values, size_t n)
     }
 }
 
-/* Floats to 16 bits by the kernels, in place where they may go side by side. */
+/* Rounds floats to 16 bits by the kernels, directly into the result where it is contiguous. */
 static void store_half(enum dtype dtype, char *to, ptrdiff_t stride, const float *values, size_t n)
 {
     const struct kernels *kernels = kernels_current();
@@ -143,18 +146,18 @@ static void store_half(enum dtype dtype, char *to, ptrdiff_t stride, const float
         narrow(to, values, n);
         return;
     }
-    uint16_t block[STORED];
-    for (size_t done = 0, some; done < n; done += some) {
-        some = n - done < STORED ? n - done : STORED;
-        narrow(block, values + done, some);
-        for (size_t i = 0; i < some; i++, to += stride) {
+    uint16_t block[STORE_BLOCK];
+    for (size_t done = 0, count; done < n; done += count) {
+        count = n - done < STORE_BLOCK ? n - done : STORE_BLOCK;
+        narrow(block, values + done, count);
+        for (size_t i = 0; i < count; i++, to += stride) {
             memcpy(to, &block[i], sizeof *block);
         }
     }
 }
 
-/* Floats that round to the same 16 bits as these doubles. */
-static void floats_for_halves(float *to, const double *values, size_t n)
+/* Rounds doubles to floats that round to the same 16 bits as the doubles. */
+static void round_to_odd_floats(float *to, const double *values, size_t n)
 {
     const bool subnormal = kernels_current()->tiles->round_to_odd(to, values, n);
     for (size_t i = 0; subnormal && i < n; i++) {
@@ -162,7 +165,7 @@ static void floats_for_halves(float *to, const double *values, size_t n)
     }
 }
 
-static void floats_of(float *to, const double *values, size_t n)
+static void round_to_floats(float *to, const double *values, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         to[i] = (float)values[i];
@@ -175,15 +178,15 @@ void dtype_store(enum dtype dtype, char *to, ptrdiff_t stride, const double *val
         store_f64(to, stride, values, n);
         return;
     }
-    float block[STORED];
-    for (size_t some; n > 0; n -= some, values += some, to += (ptrdiff_t)some * stride) {
-        some = n < STORED ? n : STORED;
+    float block[STORE_BLOCK];
+    for (size_t count; n > 0; n -= count, values += count, to += (ptrdiff_t)count * stride) {
+        count = n < STORE_BLOCK ? n : STORE_BLOCK;
         if (dtype == DTYPE_F32) {
-            floats_of(block, values, some);
-            store_f32(to, stride, block, some);
+            round_to_floats(block, values, count);
+            store_f32(to, stride, block, count);
         } else {
-            floats_for_halves(block, values, some);
-            store_half(dtype, to, stride, block, some);
+            round_to_odd_floats(block, values, count);
+            store_half(dtype, to, stride, block, count);
         }
     }
 }

@@ -7,8 +7,10 @@
 #include "vectors/compute_type.h"
 #include "kernels/kernels.h"
 
-/* Element types of operands. The first ELEMENTS are read by the kernels in place, the others are
- * converted to double first. */
+/*
+ * Element types of operands. Kernels read the first ELEMENTS of them in place; the others are
+ * converted to double first.
+ */
 enum dtype {
     DTYPE_F64 = ELEMENT_F64,
     DTYPE_F32 = ELEMENT_F32,
@@ -30,7 +32,10 @@ static inline bool dtype_is_float(enum dtype dtype)
     return dtype <= DTYPE_BF16;
 }
 
-/* float64 and all that becomes float64 is calculated in double, the narrower floats in float. */
+/*
+ * float64, and every dtype that becomes float64, is computed in double; the narrower floats in
+ * float.
+ */
 static inline enum compute_type dtype_compute_type(enum dtype dtype)
 {
     return dtype == DTYPE_F64 || !dtype_is_float(dtype) ? COMPUTE_F64 : COMPUTE_F32;
@@ -43,27 +48,32 @@ static inline enum element compute_element(enum compute_type compute)
 
 size_t dtype_size(enum dtype dtype);
 
-/* What is read: where it starts, and how its elements are written. */
+/* An array to read: its start, and the format of its elements. */
 struct operand {
     const char *data;
     enum dtype dtype;
     bool swapped; /* the other byte order */
-    bool aligned; /* data and all strides keep the element's alignment */
+    bool aligned; /* data and all strides keep the elements aligned */
 };
 
-/* May a kernel read runs of it in place? */
+/* True if a kernel can read contiguous elements in place. */
 static inline bool operand_in_place(const struct operand *operand)
 {
     return operand->dtype < (enum dtype)ELEMENTS && operand->aligned && !operand->swapped;
 }
 
-/* n elements, `stride` bytes apart, as contiguous `work` elements. Exact but for 64-bit integers
- * beyond 2^53. Of the dtypes of COMPUTE_F64 only 8-bit integers can be loaded as COMPUTE_F32. */
+/*
+ * Loads n elements, `stride` bytes apart, as contiguous elements of the compute type. This is exact
+ * except for 64-bit integers beyond 2^53. Of the dtypes whose compute type is COMPUTE_F64, only
+ * 8-bit integers can be loaded as COMPUTE_F32.
+ */
 void operand_load(const struct operand *operand, const char *from, ptrdiff_t stride, size_t n,
                   enum compute_type compute, void *to);
 
-/* n values rounded once to a float dtype and stored `stride` bytes apart: doubles, or `work`
- * elements. */
+/*
+ * Rounds n values once to a float dtype and stores them `stride` bytes apart. dtype_store takes
+ * doubles, dtype_store_computed elements of a compute type.
+ */
 void dtype_store(enum dtype dtype, char *to, ptrdiff_t stride, const double *values, size_t n);
 void dtype_store_computed(enum dtype dtype, char *to, ptrdiff_t stride, enum compute_type compute,
                           const void *values, size_t n);

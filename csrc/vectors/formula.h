@@ -4,18 +4,18 @@
 #include <math.h>
 
 /*
- * What torch means by cosine similarity, in one place:
+ * The one definition of cosine similarity, that of torch.nn.functional.cosine_similarity since
+ * 1.13, which clamps each norm separately:
  *
  *     x . y / (max(|x|, eps) * max(|y|, eps))
  *
- * (torch.nn.functional.cosine_similarity since 1.13: each norm is clamped by itself.) NaN goes
- * through: comparisons below are written so that NaN takes the branch that keeps it.
+ * NaN propagates: the comparisons below send NaN to the branch that keeps it.
  */
 
 /*
- * max(|x|, eps) from |x|^2. For a zero row any positive number does as well as eps, since all its
- * products are 0: one whose product with another such number, or whose inverse, does not leave the
- * range.
+ * Returns max(|x|, eps) from |x|^2. For a zero row any positive number serves as well as eps, since
+ * all its products are 0. A tiny eps is then replaced by 1e-100: neither its inverse nor its
+ * product with another such number leaves the range.
  */
 static inline double formula_clamped_norm(double square, double eps)
 {
@@ -24,18 +24,20 @@ static inline double formula_clamped_norm(double square, double eps)
     return norm < least ? least : norm;
 }
 
-/* Kept in [-1, 1]: the exact value lies there, so cutting off a rounding error only brings it
- * closer. */
+/*
+ * Clips a cosine to [-1, 1]. The exact value lies there, so clipping only removes rounding
+ * error.
+ */
 static inline double formula_clip(double cosine)
 {
     return cosine > 1.0 ? 1.0 : cosine < -1.0 ? -1.0 : cosine;
 }
 
 /*
- * From x.y, x.x and y.y. When no norm is clamped one square root serves both: sqrt(xx * yy) rounds
- * less than sqrt(xx) * sqrt(yy), and since sqrt(a * a) == a in IEEE arithmetic, identical rows give
- * exactly 1. The caller sees to it that xx * yy neither overflows nor underflows. Two eps, because
- * each side may have been scaled by a power of two.
+ * Returns the cosine from x.y, x.x and y.y. If no norm is clamped, one square root serves both:
+ * sqrt(xx * yy) rounds less than sqrt(xx) * sqrt(yy). Since sqrt(a * a) == a in IEEE arithmetic,
+ * identical rows give exactly 1. The caller ensures that xx * yy neither overflows nor underflows.
+ * There are two eps, because each side may have been scaled by a power of two.
  */
 static inline double formula_cosine(double xy, double xx, double yy, double x_eps, double y_eps)
 {
@@ -46,8 +48,10 @@ static inline double formula_cosine(double xy, double xx, double yy, double x_ep
     return formula_clip(xy / (formula_clamped_norm(xx, x_eps) * formula_clamped_norm(yy, y_eps)));
 }
 
-/* Squares from here on are those of norms that eps does not clamp, whatever the square root rounds
- * to. */
+/*
+ * Returns a bound: eps clamps no norm whose square is at least this, however the square root
+ * rounds.
+ */
 static inline double formula_unclamped_square(double eps)
 {
     return eps * eps * (1.0 + 0x1p-40) + 0x1p-1000;

@@ -2,8 +2,10 @@
 
 #include "base/scratch.h"
 
-/* Strides of arrays without elements can be any number, the lowest too, which has no positive twin
- * in its own type. */
+/*
+ * The absolute value of a stride. Strides of arrays without elements can be any number, including
+ * the lowest, whose absolute value ptrdiff_t cannot hold.
+ */
 static size_t magnitude(ptrdiff_t stride)
 {
     return stride < 0 ? 0 - (size_t)stride : (size_t)stride;
@@ -14,7 +16,10 @@ static size_t distance(const struct axis *axis)
     return size_sum_or_max(magnitude(axis->x), magnitude(axis->y));
 }
 
-/* Inserted behind all axes that are at least as far apart in memory, so the closest comes last. */
+/*
+ * Inserts an axis behind all axes that are at least as far apart in memory, so that the closest
+ * comes last.
+ */
 static void axes_add(struct axes *axes, const struct axis *axis)
 {
     int i = axes->count++;
@@ -30,7 +35,7 @@ static bool is_multiple(ptrdiff_t outer, ptrdiff_t inner, size_t size)
     return !__builtin_mul_overflow(inner, size, &product) && outer == product;
 }
 
-/* Neighbours that can be walked as one axis become one. */
+/* Merges neighbouring axes that can be walked as one. */
 static void axes_merge(struct axes *axes)
 {
     int last = 0;
@@ -73,9 +78,11 @@ struct offsets axes_offsets_many(const struct axes *axes, size_t index)
     return offsets;
 }
 
-/* Rows where both operands are contiguous along the reduced axis, or where nothing else is closer
- * in memory. */
-static enum plan_driver one_sided_driver(const struct plan *plan,
+/*
+ * Picks rows if both operands are contiguous along the reduced axis, or if no other axis is closer
+ * in memory; else columns.
+ */
+static enum plan_driver reduction_driver(const struct plan *plan,
                                          const struct plan_request *request)
 {
     if (plan->reduced.count == 0 || plan->outer.count == 0) {
@@ -87,7 +94,7 @@ static enum plan_driver one_sided_driver(const struct plan *plan,
     return !contiguous && distance(outer) < distance(reduced) ? PLAN_COLUMNS : PLAN_ROWS;
 }
 
-/* The smallest step of the result along these axes. */
+/* The smallest step of the result along these axes, in bytes. */
 static size_t closest_result(const struct axes *axes)
 {
     size_t closest = SIZE_MAX;
@@ -98,7 +105,7 @@ static size_t closest_result(const struct axes *axes)
     return closest;
 }
 
-static void axes_turn(struct axes *axes)
+static void axes_swap_operands(struct axes *axes)
 {
     for (int i = 0; i < axes->count; i++) {
         struct axis *axis = &axes->at[i];
@@ -121,7 +128,7 @@ bool plan_make(struct plan *plan, const struct plan_request *request)
         any_left |= !reduced && axis->size > 1 && axis->x != 0 && axis->y == 0;
         any_right |= !reduced && axis->size > 1 && axis->x == 0 && axis->y != 0;
     }
-    bool tiles = any_left && any_right && !request->one_operand;
+    bool gemm = any_left && any_right && !request->one_operand;
     for (int i = 0; i < request->ndim; i++) {
         const struct axis *axis = &request->axes[i];
         if (axis->size == 1) {
@@ -129,9 +136,9 @@ bool plan_make(struct plan *plan, const struct plan_request *request)
         }
         if (request->reduced >> i & 1) {
             axes_add(&plan->reduced, axis);
-        } else if (tiles && axis->x != 0 && axis->y == 0) {
+        } else if (gemm && axis->x != 0 && axis->y == 0) {
             axes_add(&plan->left, axis);
-        } else if (tiles && axis->x == 0 && axis->y != 0) {
+        } else if (gemm && axis->x == 0 && axis->y != 0) {
             axes_add(&plan->right, axis);
         } else {
             axes_add(&plan->outer, axis);
@@ -141,16 +148,16 @@ bool plan_make(struct plan *plan, const struct plan_request *request)
     axes_merge(&plan->outer);
     axes_merge(&plan->left);
     axes_merge(&plan->right);
-    plan->driver = tiles ? PLAN_GEMM : one_sided_driver(plan, request);
-    plan->swapped = tiles && closest_result(&plan->left) < closest_result(&plan->right);
+    plan->driver = gemm ? PLAN_GEMM : reduction_driver(plan, request);
+    plan->swapped = gemm && closest_result(&plan->left) < closest_result(&plan->right);
     if (plan->swapped) {
         const struct axes left = plan->left;
         plan->left = plan->right;
         plan->right = left;
-        axes_turn(&plan->left);
-        axes_turn(&plan->right);
-        axes_turn(&plan->outer);
-        axes_turn(&plan->reduced);
+        axes_swap_operands(&plan->left);
+        axes_swap_operands(&plan->right);
+        axes_swap_operands(&plan->outer);
+        axes_swap_operands(&plan->reduced);
     }
     return true;
 }

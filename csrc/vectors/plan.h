@@ -6,14 +6,17 @@
 #include <stdint.h>
 
 /*
- * Every call is a contraction of two arrays whose axes have roles. The plan finds the roles from
- * shapes and strides alone, throws out axes of size 1, merges axes that lie behind one another, and
- * picks the driver.
+ * Every call is a contraction of two arrays whose axes have roles. The plan derives the roles from
+ * shapes and strides alone, drops axes of size 1, merges axes that are contiguous with each other,
+ * and picks the driver.
  */
 
 enum { PLAN_MAX_AXES = 64 };
 
-/* Byte strides of the first operand, the second, and the result. A broadcast axis has stride 0. */
+/*
+ * One axis: its size, and its byte strides in the first operand, the second operand and the result.
+ * A broadcast axis has stride 0.
+ */
 struct axis {
     size_t size;
     ptrdiff_t x, y, out;
@@ -25,46 +28,58 @@ struct axes {
 };
 
 enum plan_driver {
-    PLAN_ROWS,    /* one sum after another along the reduced axes */
-    PLAN_COLUMNS, /* many sums side by side: another axis is closer in memory than the reduced ones
-                   */
-    PLAN_GEMM,    /* left x right: a blocked matrix product */
+    PLAN_ROWS, /* computes one sum after another along the reduced axes */
+    /* Computes many sums side by side: another axis is closer in memory than the reduced ones. */
+    PLAN_COLUMNS,
+    PLAN_GEMM, /* left x right: a blocked matrix product */
 };
 
 struct plan {
     enum plan_driver driver;
-    bool swapped;   /* the operands change places: x is what the caller calls y (PLAN_GEMM, so that
-                       the result's inner axis is a right one) */
-    size_t outputs; /* number of sums; of plan_pairs, which search has for any two sides, SIZE_MAX
-                       where it is more */
-    size_t depth;   /* terms of each */
+    /*
+     * The operands are swapped: x is the caller's y. Only PLAN_GEMM does this, to make the result's
+     * inner axis a right one.
+     */
+    bool swapped;
+    /*
+     * The number of sums. plan_pairs, whose sides may have any size, gives SIZE_MAX if it is
+     * larger.
+     */
+    size_t outputs;
+    size_t depth; /* terms of each sum */
     struct axes reduced;
-    struct axes outer; /* all others, by falling distance in memory; with PLAN_GEMM only those that
-                          both sides have */
+    /*
+     * All other axes, by falling distance in memory. With PLAN_GEMM only those that both sides
+     * have.
+     */
+    struct axes outer;
     struct axes left;  /* PLAN_GEMM: axes that only x has */
     struct axes right; /* PLAN_GEMM: axes that only y has */
 };
 
-/* What to plan: the broadcast operands. */
+/* The input of a plan: the broadcast operands. */
 struct plan_request {
     int ndim;
     const struct axis *axes;  /* [ndim], outermost first */
     uint64_t reduced;         /* bit i: axis i is reduced */
     ptrdiff_t x_item, y_item; /* bytes of an element */
-    bool one_operand;         /* y is not there (its strides are those of x) */
+    bool one_operand;         /* there is no y; its strides are those of x */
 };
 
-/* False when a size overflows. */
+/* Makes a plan. Returns false if a size overflows. */
 bool plan_make(struct plan *plan, const struct plan_request *request);
 
-/* Every row of x with every row of y, whatever the sizes: a PLAN_GEMM plan of one axis each. */
+/* Plans every row of x with every row of y, of any sizes: a PLAN_GEMM plan with one axis each. */
 void plan_pairs(struct plan *plan, const struct axis *left, const struct axis *right,
                 const struct axis *reduced);
 
-/* The product of the sizes, or SIZE_MAX; of axes that plan_make made, exact. */
+/*
+ * The product of the sizes, or SIZE_MAX if it does not fit. It is exact for axes that plan_make
+ * made.
+ */
 size_t axes_size(const struct axes *axes);
 
-/* Where element `index` of the flattened axes lies: byte offsets of x, y and out. */
+/* The byte offsets in x, y and out of element `index` of the flattened axes. */
 struct offsets {
     ptrdiff_t x, y, out;
 };

@@ -1,5 +1,7 @@
-/* The rows and columns drivers: sums for every output, then torch's formula, in blocks that stay in
- * the cache. */
+/*
+ * The rows and columns drivers: sums for every output, then torch's formula, in blocks that stay in
+ * the cache.
+ */
 #include "vectors/reduce.h"
 
 #include <math.h>
@@ -10,13 +12,13 @@
 #include "vectors/row_sums.h"
 
 enum {
-    OUTPUTS = 512, /* outputs whose sums are held at a time */
-    WIDE_OUTPUTS =
-        4096, /* the same down columns, if there are so many: memory is best read in long runs */
-    GATHERED = 4096, /* elements of converted rows held at a time, a side */
-    POLL_STEPS =
-        256, /* runs of columns or of a row's elements from one look at the watch to the next */
-    POLL_EMPTY = 4096 /* the same in outputs of no elements */
+    BLOCK_OUTPUTS = 512, /* outputs whose sums are held at a time */
+    /* The same for columns, if there are that many: memory is read fastest in long runs. */
+    WIDE_OUTPUTS = 4096,
+    GATHERED_ELEMENTS = 4096, /* elements of converted rows held at a time, for each side */
+    /* runs, of columns or of a row's elements, between two polls of the cancellation token */
+    POLL_RUNS = 256,
+    POLL_EMPTY_OUTPUTS = 4096 /* the same in outputs of no elements */
 };
 
 struct reduce_driver {
@@ -24,34 +26,37 @@ struct reduce_driver {
     const struct plan *plan;
     enum compute_type compute;
     enum sums kind;
-    bool in_place; /* kernels read the operands where they are */
-    struct axis
-        inner; /* the outer axis closest in memory: outputs along it are calculated together */
-    struct axes rest; /* the other outer axes */
-    size_t outputs;   /* outputs of inner that are held at a time, at the most */
-    double *scratch;  /* room for what is held of them, for each worker; NULL: the stack will do */
-    size_t block;     /* outputs of inner that one task takes */
-    size_t blocks;    /* tasks along inner */
+    bool in_place; /* kernels read the operands in place */
+    /* the outer axis closest in memory: outputs along it are computed together */
+    struct axis inner;
+    struct axes rest;     /* the other outer axes */
+    size_t block_outputs; /* outputs of inner held at a time, at most */
+    /* Buffers for these outputs, for each worker. NULL: the stack is large enough. */
+    double *scratch;
+    size_t task_outputs; /* outputs of inner in one task */
+    size_t inner_tasks;  /* tasks along inner */
 };
 
-/* What is held of an output, in doubles: the six sums that columns_kernel wants, a result,
- * converted steps of both columns. */
-enum { HELD = 6 + 1 + 2 * COLUMN_STEPS };
+/*
+ * Doubles held for each output: the six sums of columns_kernel, a result, and converted steps of
+ * both columns.
+ */
+enum { DOUBLES_PER_OUTPUT = 6 + 1 + 2 * COLUMN_STEPS };
 
-/* Outputs first .. first+n-1 along inner, from these addresses on. */
+/* n consecutive outputs along inner, and the addresses of the first. */
 struct output_range {
     const char *x, *y;
     char *out;
     size_t n;
 };
 
-static struct row_pair pair_at(const struct reduce_driver *d, const struct output_range *s,
+static struct row_pair pair_at(const struct reduce_driver *d, const struct output_range *range,
                                size_t i)
 {
     struct row_pair pair = {&d->call->x,
                             &d->call->y,
-                            s->x + (ptrdiff_t)i * d->inner.x,
-                            s->y + (ptrdiff_t)i * d->inner.y,
+                            range->x + (ptrdiff_t)i * d->inner.x,
+                            range->y + (ptrdiff_t)i * d->inner.y,
                             &d->plan->reduced,
                             d->plan->depth,
                             d->compute,
@@ -59,16 +64,19 @@ static struct row_pair pair_at(const struct reduce_driver *d, const struct outpu
     return pair;
 }
 
-/* Rows converted a batch at a time; one that is too long goes through row_sums block by block. */
-static void sum_rows_gathered(const struct reduce_driver *d, const struct output_range *s,
+/*
+ * Converts rows a batch at a time and sums them. A row that is too long goes through row_sums block
+ * by block.
+ */
+static void sum_rows_gathered(const struct reduce_driver *d, const struct output_range *range,
                               double *xy, double *xx, double *yy)
 {
-    _Alignas(64) double x[GATHERED], y[GATHERED];
+    _Alignas(64) double x[GATHERED_ELEMENTS], y[GATHERED_ELEMENTS];
     const size_t depth = d->plan->depth, size = compute_size(d->compute);
     rows_kernel *kernel = kernels_current()->sums->rows[compute_element(d->compute)][d->kind];
-    if (depth > GATHERED) {
-        for (size_t i = 0; i < s->n; i++) {
-            struct row_pair pair = pair_at(d, s, i);
+    if (depth > GATHERED_ELEMENTS) {
+        for (size_t i = 0; i < range->n; i++) {
+            struct row_pair pair = pair_at(d, range, i);
             struct row_sums sums = row_sums_plain(&pair);
             xy[i] = sums.xy;
             xx[i] = sums.xx;
@@ -76,10 +84,10 @@ static void sum_rows_gathered(const struct reduce_driver *d, const struct output
         }
         return;
     }
-    for (size_t i = 0, rows; i < s->n; i += rows) {
-        rows = s->n - i < GATHERED / depth ? s->n - i : GATHERED / depth;
+    for (size_t i = 0, rows; i < range->n; i += rows) {
+        rows = range->n - i < GATHERED_ELEMENTS / depth ? range->n - i : GATHERED_ELEMENTS / depth;
         for (size_t r = 0; r < rows; r++) {
-            struct row_pair pair = pair_at(d, s, i + r);
+            struct row_pair pair = pair_at(d, range, i + r);
             gather_row(pair.x_operand, pair.x, pair.reduced, SIDE_X, 0, depth, d->compute,
                        (char *)x + r * depth * size);
             if (d->kind != SUMS_SQUARE) {
@@ -92,45 +100,47 @@ static void sum_rows_gathered(const struct reduce_driver *d, const struct output
     }
 }
 
-/* `steps` neighbouring steps of the innermost reduced axis, n columns each, handed to the kernel in
- * place or converted. */
-static void sum_some_columns(const struct reduce_driver *d, const struct output_range *s,
+/*
+ * Sums `steps` neighbouring steps of the innermost reduced axis down n columns. The kernel reads
+ * them in place, or converted.
+ */
+static void sum_some_columns(const struct reduce_driver *d, const struct output_range *range,
                              struct offsets at, size_t steps, double *sums, double *converted)
 {
     const struct axis *reduced = &d->plan->reduced.at[d->plan->reduced.count - 1];
-    const char *x = s->x + at.x, *y = s->y + at.y;
+    const char *x = range->x + at.x, *y = range->y + at.y;
     if (d->in_place) {
-        kernels_current()->sums->columns[d->call->x.dtype][d->kind](sums, s->n, x, y, steps,
+        kernels_current()->sums->columns[d->call->x.dtype][d->kind](sums, range->n, x, y, steps,
                                                                     reduced->x, reduced->y);
         return;
     }
-    double *x_block = converted, *y_block = converted + COLUMN_STEPS * s->n;
-    const size_t row = s->n * compute_size(d->compute);
+    double *x_block = converted, *y_block = converted + COLUMN_STEPS * range->n;
+    const size_t row = range->n * compute_size(d->compute);
     for (size_t i = 0; i < steps; i++) {
-        operand_load(&d->call->x, x + (ptrdiff_t)i * reduced->x, d->inner.x, s->n, d->compute,
+        operand_load(&d->call->x, x + (ptrdiff_t)i * reduced->x, d->inner.x, range->n, d->compute,
                      (char *)x_block + i * row);
         if (d->kind != SUMS_SQUARE) {
-            operand_load(&d->call->y, y + (ptrdiff_t)i * reduced->y, d->inner.y, s->n, d->compute,
-                         (char *)y_block + i * row);
+            operand_load(&d->call->y, y + (ptrdiff_t)i * reduced->y, d->inner.y, range->n,
+                         d->compute, (char *)y_block + i * row);
         }
     }
     kernels_current()->sums->columns[compute_element(d->compute)][d->kind](
-        sums, s->n, x_block, y_block, steps, (ptrdiff_t)row, (ptrdiff_t)row);
+        sums, range->n, x_block, y_block, steps, (ptrdiff_t)row, (ptrdiff_t)row);
 }
 
-static void sum_columns(const struct reduce_driver *d, const struct output_range *s, double *sums,
-                        double *converted)
+static void sum_columns(const struct reduce_driver *d, const struct output_range *range,
+                        double *sums, double *converted)
 {
-    const size_t n = s->n, run = d->plan->reduced.at[d->plan->reduced.count - 1].size;
+    const size_t n = range->n, run = d->plan->reduced.at[d->plan->reduced.count - 1].size;
     for (size_t i = 0; i < 6 * n; i++) {
         sums[i] = 0.0;
     }
     for (size_t k = 0, steps, count = 1;
-         k < d->plan->depth && !(count % POLL_STEPS == 0 && cancel_poll_here());
+         k < d->plan->depth && !(count % POLL_RUNS == 0 && cancel_poll_here());
          k += steps, count++) {
         size_t left = run - k % run;
         steps = left < COLUMN_STEPS ? left : COLUMN_STEPS;
-        sum_some_columns(d, s, axes_offsets(&d->plan->reduced, k), steps, sums, converted);
+        sum_some_columns(d, range, axes_offsets(&d->plan->reduced, k), steps, sums, converted);
     }
     for (size_t i = 0; d->compute == COMPUTE_F64 && i < 3 * n; i++) {
         double total = sums[i] + sums[i + 3 * n];
@@ -138,7 +148,7 @@ static void sum_columns(const struct reduce_driver *d, const struct output_range
     }
 }
 
-/* One output from sums that may be those of scaled rows. */
+/* Computes one output from sums that may be those of scaled rows. */
 static double finish_one(const struct reduce_driver *d, const struct row_sums *sums)
 {
     const double eps = d->call->eps;
@@ -155,13 +165,15 @@ static double finish_one(const struct reduce_driver *d, const struct row_sums *s
     }
 }
 
-/* Cosines into results: those of clamped rows again, unless there are none (`all`); distances, if
- * they are wanted. */
+/*
+ * Completes cosines in results: recomputes those of clamped rows unless results are `complete`, and
+ * turns cosines into distances for OP_DISTANCE.
+ */
 static void finish_cosines(enum op op, double eps, size_t n, const double *xy, const double *xx,
-                           const double *yy, double *results, bool all)
+                           const double *yy, double *results, bool complete)
 {
     const double floor = formula_unclamped_square(eps);
-    for (size_t i = 0; !all && i < n; i++) {
+    for (size_t i = 0; !complete && i < n; i++) {
         if (!(xx[i] >= floor && yy[i] >= floor)) {
             results[i] = formula_cosine(xy[i], xx[i], yy[i], eps, eps);
         }
@@ -171,7 +183,7 @@ static void finish_cosines(enum op op, double eps, size_t n, const double *xy, c
     }
 }
 
-/* results[0..n-1] from the plain sums. */
+/* Computes results[0 .. n-1] from plain sums. */
 static void finish_plain(enum op op, double eps, size_t n, const double *xy, const double *xx,
                          const double *yy, double *results)
 {
@@ -187,19 +199,20 @@ static void finish_plain(enum op op, double eps, size_t n, const double *xy, con
         }
         break;
     default: {
-        bool all = true;
-        if (n == 1) { /* vectors would take longer to fill */
+        bool complete = true;
+        if (n == 1) { /* filling vectors would take longer */
             results[0] = formula_cosine(xy[0], xx[0], yy[0], eps, eps);
         } else {
-            all = kernels_current()->sums->cosine_sums(results, xy, xx, yy, n,
-                                                       formula_unclamped_square(eps));
+            complete = kernels_current()->sums->cosine_sums(results, xy, xx, yy, n,
+                                                            formula_unclamped_square(eps));
         }
-        finish_cosines(op, eps, n, xy, xx, yy, results, all);
+        finish_cosines(op, eps, n, xy, xx, yy, results, complete);
         break;
     }
     }
 }
 
+/* True if plain sums need no scaling: they stayed in range, and so do their products. */
 static bool plain_is_safe(enum compute_type compute, enum sums kind, double xy, double xx,
                           double yy)
 {
@@ -212,18 +225,18 @@ static bool plain_is_safe(enum compute_type compute, enum sums kind, double xy, 
     return square_is_safe(xx) && (kind == SUMS_SQUARE || square_is_safe(yy));
 }
 
-/* One row of OP_NORMALIZE: (x 2^-exponent) / divisor. */
+/* Normalizes one run of elements: out = (x 2^-exponent) / divisor. */
 static void normalize_run(const struct reduce_driver *d, const char *x, ptrdiff_t x_stride,
                           char *out, ptrdiff_t out_stride, size_t n, const double *divisors,
                           size_t divisor_step, const int *exponents)
 {
-    double block[OUTPUTS];
+    double block[BLOCK_OUTPUTS];
     for (size_t i = 0, count; i < n;
          i += count, x += (ptrdiff_t)count * x_stride, out += (ptrdiff_t)count * out_stride) {
-        if (i > 0 && i % (POLL_STEPS * OUTPUTS) == 0 && cancel_poll_here()) {
+        if (i > 0 && i % (POLL_RUNS * BLOCK_OUTPUTS) == 0 && cancel_poll_here()) {
             return;
         }
-        count = n - i < OUTPUTS ? n - i : OUTPUTS;
+        count = n - i < BLOCK_OUTPUTS ? n - i : BLOCK_OUTPUTS;
         operand_load(&d->call->x, x, x_stride, count, COMPUTE_F64, block);
         for (size_t j = 0; j < count; j++) {
             const size_t which = (i + j) * divisor_step;
@@ -236,144 +249,146 @@ static void normalize_run(const struct reduce_driver *d, const char *x, ptrdiff_
     }
 }
 
-static enum sums sums_for(enum op op)
+static enum sums sums_of_op(enum op op)
 {
     return op_has_one_operand(op) ? SUMS_SQUARE : op == OP_DOT ? SUMS_DOT : SUMS_ALL;
 }
 
-/* The plain sums of contiguous rows where they lie, and what is made of them; without a second pass
- * where it is cosines. */
+/* Sums contiguous rows in place and computes the results, cosines in the same pass. */
 static void rows_in_place(enum op op, double eps, enum dtype dtype, enum dtype out_dtype,
-                          const struct output_range *s, ptrdiff_t x_step, ptrdiff_t y_step,
+                          const struct output_range *range, ptrdiff_t x_step, ptrdiff_t y_step,
                           size_t depth, double *xy, double *xx, double *yy, double *results)
 {
     const struct sums_kernels *kernels = kernels_current()->sums;
     const bool half = dtype == DTYPE_F16 || dtype == DTYPE_BF16,
-               enough = !half || (op == OP_COSINE && out_dtype == dtype);
-    if ((s->n > 1 || half) && enough && (op == OP_COSINE || op == OP_DISTANCE)) {
-        const bool all = kernels->cosine_rows[dtype](results, xy, xx, yy, s->x, s->y, s->n, depth,
-                                                     x_step, y_step, formula_unclamped_square(eps));
-        finish_cosines(op, eps, s->n, xy, xx, yy, results, all);
+               precise_enough = !half || (op == OP_COSINE && out_dtype == dtype);
+    if ((range->n > 1 || half) && precise_enough && (op == OP_COSINE || op == OP_DISTANCE)) {
+        const bool complete =
+            kernels->cosine_rows[dtype](results, xy, xx, yy, range->x, range->y, range->n, depth,
+                                        x_step, y_step, formula_unclamped_square(eps));
+        finish_cosines(op, eps, range->n, xy, xx, yy, results, complete);
         return;
     }
-    kernels->rows[dtype][sums_for(op)](xy, xx, yy, s->x, s->y, s->n, depth, x_step, y_step);
+    kernels->rows[dtype][sums_of_op(op)](xy, xx, yy, range->x, range->y, range->n, depth, x_step,
+                                         y_step);
     if (op != OP_NORMALIZE) {
-        finish_plain(op, eps, s->n, xy, xx, yy, results);
+        finish_plain(op, eps, range->n, xy, xx, yy, results);
     }
 }
 
-static void normalize_range(const struct reduce_driver *d, const struct output_range *s,
+/* Normalizes a range of rows or columns, from their sums of squares xx. */
+static void normalize_range(const struct reduce_driver *d, const struct output_range *range,
                             const double *xx, double *divisors, int *exponents)
 {
     const struct axes *reduced = &d->plan->reduced;
     const bool columns = d->plan->driver == PLAN_COLUMNS;
     const struct axis single = {1, 0, 0, 0};
     const struct axis *run = reduced->count > 0 ? &reduced->at[reduced->count - 1] : &single;
-    for (size_t i = 0; i < s->n; i++) {
+    for (size_t i = 0; i < range->n; i++) {
         struct row_sums sums = {0.0, xx[i], 0.0, 0, 0};
         if (!plain_is_safe(d->compute, d->kind, 0.0, xx[i], 0.0)) {
-            struct row_pair pair = pair_at(d, s, i);
+            struct row_pair pair = pair_at(d, range, i);
             sums = row_sums_scaled(&pair);
         }
         const double eps = ldexp(d->call->eps, -sums.x_exponent);
-        const bool lost =
-            isinf(eps) && isfinite(d->call->eps); /* next to so small a row eps leaves the range: no
-                                                     need to scale then */
-        divisors[i] = lost ? d->call->eps : formula_clamped_norm(sums.xx, eps);
-        exponents[i] = lost ? 0 : sums.x_exponent;
+        /* The row is so small that the scaled eps leaves the range: scaling is not needed then. */
+        const bool eps_overflows = isinf(eps) && isfinite(d->call->eps);
+        divisors[i] = eps_overflows ? d->call->eps : formula_clamped_norm(sums.xx, eps);
+        exponents[i] = eps_overflows ? 0 : sums.x_exponent;
     }
     for (size_t k = 0, count = 1;
-         k < d->plan->depth && !(count % POLL_STEPS == 0 && cancel_poll_here());
+         k < d->plan->depth && !(count % POLL_RUNS == 0 && cancel_poll_here());
          k += columns ? 1 : run->size, count++) {
         struct offsets at = axes_offsets(reduced, k);
         if (columns) {
-            normalize_run(d, s->x + at.x, d->inner.x, s->out + at.out, d->inner.out, s->n, divisors,
-                          1, exponents);
+            normalize_run(d, range->x + at.x, d->inner.x, range->out + at.out, d->inner.out,
+                          range->n, divisors, 1, exponents);
             continue;
         }
-        for (size_t i = 0; i < s->n; i++) {
-            normalize_run(d, s->x + at.x + (ptrdiff_t)i * d->inner.x, run->x,
-                          s->out + at.out + (ptrdiff_t)i * d->inner.out, run->out, run->size,
+        for (size_t i = 0; i < range->n; i++) {
+            normalize_run(d, range->x + at.x + (ptrdiff_t)i * d->inner.x, run->x,
+                          range->out + at.out + (ptrdiff_t)i * d->inner.out, run->out, run->size,
                           divisors + i, 0, exponents + i);
         }
     }
 }
 
-static void run_range(const struct reduce_driver *d, const struct output_range *s, double *sums)
+static void run_range(const struct reduce_driver *d, const struct output_range *range, double *sums)
 {
-    double *xy = sums, *xx = xy + s->n, *yy = xx + s->n, *results = sums + 6 * s->n,
-           *converted = results + s->n;
+    double *xy = sums, *xx = xy + range->n, *yy = xx + range->n, *results = sums + 6 * range->n,
+           *converted = results + range->n;
     if (d->plan->driver == PLAN_COLUMNS) {
-        sum_columns(d, s, sums, converted);
+        sum_columns(d, range, sums, converted);
     } else if (d->in_place) {
-        rows_in_place(d->call->op, d->call->eps, d->call->x.dtype, d->call->out_dtype, s,
+        rows_in_place(d->call->op, d->call->eps, d->call->x.dtype, d->call->out_dtype, range,
                       d->inner.x, d->inner.y, d->plan->depth, xy, xx, yy, results);
     } else {
-        sum_rows_gathered(d, s, xy, xx, yy);
+        sum_rows_gathered(d, range, xy, xx, yy);
     }
     if (d->call->op == OP_NORMALIZE) {
-        normalize_range(d, s, xx, results, (int *)converted);
+        normalize_range(d, range, xx, results, (int *)converted);
         return;
     }
     if (d->plan->driver == PLAN_COLUMNS || !d->in_place) {
-        finish_plain(d->call->op, d->call->eps, s->n, xy, xx, yy, results);
+        finish_plain(d->call->op, d->call->eps, range->n, xy, xx, yy, results);
     }
-    for (size_t i = 0; d->compute == COMPUTE_F64 && i < s->n; i++) {
+    for (size_t i = 0; d->compute == COMPUTE_F64 && i < range->n; i++) {
         if (!plain_is_safe(d->compute, d->kind, xy[i], xx[i], yy[i])) {
-            struct row_pair pair = pair_at(d, s, i);
+            struct row_pair pair = pair_at(d, range, i);
             struct row_sums scaled = row_sums_scaled(&pair);
             results[i] = finish_one(d, &scaled);
         }
     }
-    dtype_store(d->call->out_dtype, s->out, d->inner.out, results, s->n);
+    dtype_store(d->call->out_dtype, range->out, d->inner.out, results, range->n);
 }
 
 bool reduce_few_rows(enum op op, double eps, enum dtype dtype, const void *x, const void *y,
                      size_t rows, size_t depth, double *results)
 {
-    const struct output_range stretch = {x, y, NULL, rows};
+    const struct output_range range = {x, y, NULL, rows};
     const ptrdiff_t step = (ptrdiff_t)(depth * dtype_size(dtype));
     double xy[FEW_ROWS], xx[FEW_ROWS], yy[FEW_ROWS];
     if (depth == 0) {
         return false;
     }
-    rows_in_place(op, eps, dtype, dtype, &stretch, step, step, depth, xy, xx, yy, results);
+    rows_in_place(op, eps, dtype, dtype, &range, step, step, depth, xy, xx, yy, results);
     for (size_t i = 0; dtype == DTYPE_F64 && i < rows; i++) {
-        if (!plain_is_safe(COMPUTE_F64, sums_for(op), xy[i], xx[i], yy[i])) {
+        if (!plain_is_safe(COMPUTE_F64, sums_of_op(op), xy[i], xx[i], yy[i])) {
             return false;
         }
     }
     return true;
 }
 
-/* Task: `block` outputs along inner at one place of the rest. */
+/* One task: task_outputs outputs along inner, at one position of the rest. */
 static void run_task(void *context, size_t task, size_t worker)
 {
     const struct reduce_driver *d = context;
-    struct offsets at = axes_offsets(&d->rest, task / d->blocks);
-    size_t first = task % d->blocks * d->block,
-           end = first + d->block < d->inner.size ? first + d->block : d->inner.size;
-    _Alignas(64) double on_stack[HELD * OUTPUTS];
-    double *sums = d->scratch == NULL ? on_stack : d->scratch + worker * HELD * d->outputs;
+    struct offsets at = axes_offsets(&d->rest, task / d->inner_tasks);
+    size_t first = task % d->inner_tasks * d->task_outputs,
+           end = first + d->task_outputs < d->inner.size ? first + d->task_outputs : d->inner.size;
+    _Alignas(64) double on_stack[DOUBLES_PER_OUTPUT * BLOCK_OUTPUTS];
+    double *sums =
+        d->scratch == NULL ? on_stack : d->scratch + worker * DOUBLES_PER_OUTPUT * d->block_outputs;
     for (size_t n; first < end; first += n) {
-        n = end - first < d->outputs ? end - first : d->outputs;
+        n = end - first < d->block_outputs ? end - first : d->block_outputs;
         ptrdiff_t i = (ptrdiff_t)first;
-        struct output_range stretch = {d->call->x.data + at.x + i * d->inner.x,
-                                       d->call->y.data + at.y + i * d->inner.y,
-                                       d->call->out + at.out + i * d->inner.out, n};
-        run_range(d, &stretch, sums);
+        struct output_range range = {d->call->x.data + at.x + i * d->inner.x,
+                                     d->call->y.data + at.y + i * d->inner.y,
+                                     d->call->out + at.out + i * d->inner.out, n};
+        run_range(d, &range, sums);
     }
 }
 
-/* A sum of no terms is 0 whatever eps is, as in torch. */
+/* Fills outputs of no terms: a sum of no terms is 0 for any eps, as in torch. */
 static void fill_empty(const struct reduction *call)
 {
     const double value = call->op == OP_DISTANCE ? 1.0 : 0.0;
     const struct plan *plan = call->plan;
     const size_t left = axes_size(&plan->left),
-                 right = axes_size(&plan->right); /* 1 but for tiles */
-    for (size_t i = 0; i < plan->outputs && !(i % POLL_EMPTY == 0 && cancel_poll(call->token, 0));
-         i++) {
+                 right = axes_size(&plan->right); /* 1 unless the plan is PLAN_GEMM */
+    for (size_t i = 0;
+         i < plan->outputs && !(i % POLL_EMPTY_OUTPUTS == 0 && cancel_poll(call->token, 0)); i++) {
         const ptrdiff_t at = axes_offsets(&plan->outer, i / right / left).out +
                              axes_offsets(&plan->left, i / right % left).out +
                              axes_offsets(&plan->right, i % right).out;
@@ -382,28 +397,32 @@ static void fill_empty(const struct reduction *call)
 }
 
 /*
- * Sets how many outputs are held at a time and how many a task takes: tasks small enough to share
- * out evenly, large enough that a task's own cost does not show. Returns the number of threads.
+ * Sets how many outputs are held at a time and how many a task computes. Tasks are small enough to
+ * be shared evenly, and large enough that a task's own cost does not show. Returns the number of
+ * threads.
  */
-static int share_out(struct reduce_driver *d)
+static int plan_tasks(struct reduce_driver *d)
 {
     const bool columns = d->plan->driver == PLAN_COLUMNS;
     const int threads = thread_count_for(d->plan->outputs, d->plan->depth, GRAIN_SUMS);
-    size_t most = OUTPUTS;
-    if (columns) { /* long runs, but something for every thread */
+    size_t max_outputs = BLOCK_OUTPUTS;
+    if (columns) { /* long runs, but work for every thread */
         const size_t share = threads > 1 && d->rest.count == 0
                                  ? d->inner.size / (2 * (size_t)threads) + 1
                                  : WIDE_OUTPUTS;
-        most = share < OUTPUTS ? OUTPUTS : share < WIDE_OUTPUTS ? share : WIDE_OUTPUTS;
+        max_outputs = share < BLOCK_OUTPUTS  ? BLOCK_OUTPUTS
+                      : share < WIDE_OUTPUTS ? share
+                                             : WIDE_OUTPUTS;
     }
-    const size_t least = columns ? most : 1, per_task = GRAIN_SUMS / 4 / d->plan->depth + 1;
-    d->outputs = d->inner.size < most ? d->inner.size : most;
-    d->block = threads == 1 && d->call->token == NULL ? d->inner.size
-               : per_task < least                     ? least
-                                                      : per_task;
-    d->block = d->block < d->inner.size ? d->block : d->inner.size;
-    d->blocks = size_parts(d->inner.size, d->block);
-    const size_t tasks = d->blocks * axes_size(&d->rest);
+    const size_t min_task = columns ? max_outputs : 1,
+                 per_task = GRAIN_SUMS / 4 / d->plan->depth + 1;
+    d->block_outputs = d->inner.size < max_outputs ? d->inner.size : max_outputs;
+    d->task_outputs = threads == 1 && d->call->token == NULL ? d->inner.size
+                      : per_task < min_task                  ? min_task
+                                                             : per_task;
+    d->task_outputs = d->task_outputs < d->inner.size ? d->task_outputs : d->inner.size;
+    d->inner_tasks = size_parts(d->inner.size, d->task_outputs);
+    const size_t tasks = d->inner_tasks * axes_size(&d->rest);
     return (size_t)threads < tasks ? threads : (int)tasks;
 }
 
@@ -419,7 +438,7 @@ int reduce(const struct reduction *call)
     }
     const bool two = !op_has_one_operand(call->op);
     struct reduce_driver d = {.call = call, .plan = plan, .inner = {1, 0, 0, 0}, .rest.count = 0};
-    d.kind = sums_for(call->op);
+    d.kind = sums_of_op(call->op);
     d.compute = dtype_compute_type(call->x.dtype) == COMPUTE_F64 ||
                         (two && dtype_compute_type(call->y.dtype) == COMPUTE_F64)
                     ? COMPUTE_F64
@@ -440,12 +459,13 @@ int reduce(const struct reduction *call)
     const bool contiguous = along != NULL && along->x == x_item && (!two || along->y == x_item);
     d.in_place = d.in_place && (contiguous || (plan->driver == PLAN_ROWS && plan->depth == 1));
 
-    const int threads = share_out(&d);
-    if (d.outputs > OUTPUTS &&
-        (d.scratch = scratch_alloc((size_t)threads * HELD * d.outputs * sizeof(double))) == NULL) {
+    const int threads = plan_tasks(&d);
+    if (d.block_outputs > BLOCK_OUTPUTS &&
+        (d.scratch = scratch_alloc((size_t)threads * DOUBLES_PER_OUTPUT * d.block_outputs *
+                                   sizeof(double))) == NULL) {
         return -1;
     }
-    pool_run(d.blocks * axes_size(&d.rest), threads, run_task, &d, call->token);
+    pool_run(d.inner_tasks * axes_size(&d.rest), threads, run_task, &d, call->token);
     scratch_free(d.scratch);
     return 0;
 }

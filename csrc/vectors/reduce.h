@@ -5,17 +5,19 @@
 #include "vectors/dtype.h"
 #include "vectors/plan.h"
 
-/* What is made of the sums. */
+/* The result of a call, computed from the sums. */
 enum op {
     OP_COSINE,    /* x.y / (max(|x|, eps) max(|y|, eps)) */
     OP_DISTANCE,  /* 1 - cosine */
     OP_DOT,       /* x.y */
     OP_NORM,      /* |x| */
-    OP_NORMALIZE, /* x / max(|x|, eps): as large as x */
+    OP_NORMALIZE, /* x / max(|x|, eps): has the shape of x */
 };
 
-/* One call: operands of any layout, a planned contraction, and a float result with the plan's out
- * strides. */
+/*
+ * One call: operands of any layout, a planned contraction, and a float result with the plan's out
+ * strides. Members that name all pairs apply to PLAN_GEMM.
+ */
 struct reduction {
     enum op op;
     double eps;
@@ -23,13 +25,15 @@ struct reduction {
     enum dtype out_dtype;
     char *out;
     const struct plan *plan;
-    const struct score_receiver
-        *receiver; /* or NULL: of all pairs of one batch, takes the cosines in place of out */
-    bool distinct; /* of all pairs: the sides are to be taken for different rows even where they are
-                      the same in memory */
-    int workers;   /* of all pairs: at most so many; 0: as many as there are threads */
-    struct cancel_token
-        *token; /* or NULL; counts outputs done, of all pairs those on and above the diagonal */
+    /* All pairs of one batch: receives the cosines instead of out. May be NULL. */
+    const struct score_receiver *receiver;
+    /* All pairs: treats the sides as different rows even if they are the same in memory. */
+    bool distinct;
+    int workers; /* All pairs: at most this many threads; 0: the pool's number. */
+    /*
+     * May be NULL. Its progress counts outputs; of symmetric pairs those on and above the diagonal.
+     */
+    struct cancel_token *token;
 };
 
 static inline bool op_has_one_operand(enum op op)
@@ -37,12 +41,13 @@ static inline bool op_has_one_operand(enum op op)
     return op == OP_NORM || op == OP_NORMALIZE;
 }
 
-/* Plans of rows and columns. 0, or -1 when there is no memory. */
+/* Runs a plan of rows or columns. Returns 0, or -1 when memory runs out. */
 int reduce(const struct reduction *reduction);
 
 /*
- * The straight way for at most FEW_ROWS short contiguous rows of float32 or float64, without plan,
- * threads or memory. False where it does not do: no elements, or doubles that have to be scaled.
+ * The fast path for at most FEW_ROWS short contiguous rows of float32 or float64: it needs no plan,
+ * threads or memory. results has `rows` doubles. Returns false if the general path must run: there
+ * are no elements, or doubles need scaling.
  */
 enum { FEW_ROWS = 64 };
 bool reduce_few_rows(enum op op, double eps, enum dtype dtype, const void *x, const void *y,

@@ -5,14 +5,19 @@
 
 #include "base/cancel.h"
 
-/* Two blocks of doubles stay in the L1 cache. Of a long row some blocks go by between two looks at
- * the watch. */
-enum { BLOCK = ROW_BLOCK, LOOK = 16 * BLOCK };
+/*
+ * Two blocks of doubles stay in the L1 cache. Long rows poll the cancellation token every
+ * POLL_ELEMENTS.
+ */
+enum { BLOCK = ROW_BLOCK, POLL_ELEMENTS = 16 * BLOCK };
 
-/* At element k of a row: is the call to end? */
-static bool is_stopped_at(size_t k)
+/*
+ * Polls the cancellation token at every POLL_ELEMENTS-th element k of a row. True if the call was
+ * cancelled.
+ */
+static bool is_cancelled_at(size_t k)
 {
-    return k > 0 && k % LOOK == 0 && cancel_poll_here();
+    return k > 0 && k % POLL_ELEMENTS == 0 && cancel_poll_here();
 }
 
 static ptrdiff_t stride_of(const struct axis *axis, enum side side)
@@ -41,7 +46,7 @@ void gather_row(const struct operand *operand, const char *from, const struct ax
     }
 }
 
-/* Adds `term` to a sum and its accumulated rounding error. */
+/* Adds `term` to a sum, and its rounding error to `error`. */
 static void add_exactly(double *sum, double *error, double term)
 {
     double total = *sum + term, part = total - *sum;
@@ -52,11 +57,13 @@ static void add_exactly(double *sum, double *error, double term)
 static double total_of(double sum, double error)
 {
     double total = sum + error;
-    return isnan(total) ? sum : total; /* an overflowed sum has NaN for its error */
+    return isnan(total) ? sum : total; /* the error of an overflowed sum is NaN */
 }
 
-/* In place of an exponent: infinity and NaN alone decide, and of other elements only the sign
- * counts. */
+/*
+ * Instead of an exponent: the row holds infinity or NaN. These alone decide the sums, so of finite
+ * elements only the sign is kept.
+ */
 enum { NOT_FINITE = INT_MAX };
 
 static void scale_block(double *block, size_t n, int exponent)
@@ -76,7 +83,7 @@ static struct row_sums sums_with_exponents(const struct row_pair *pair, int x_ex
     _Alignas(64) double x[BLOCK], y[BLOCK];
     double sums[3] = {0}, errors[3] = {0};
     rows_kernel *kernel = kernels_current()->sums->rows[compute_element(pair->compute)][pair->kind];
-    for (size_t k = 0, n; k < pair->depth && !is_stopped_at(k); k += n) {
+    for (size_t k = 0, n; k < pair->depth && !is_cancelled_at(k); k += n) {
         double xy = 0.0, xx = 0.0, yy = 0.0;
         n = pair->depth - k < BLOCK ? pair->depth - k : BLOCK;
         gather_row(pair->x_operand, pair->x, pair->reduced, SIDE_X, k, n, pair->compute, x);
@@ -102,11 +109,14 @@ struct row_sums row_sums_plain(const struct row_pair *pair)
     return sums_with_exponents(pair, 0, 0);
 }
 
-/* The power of two that brings the largest element into [1, 2); 0 where all are 0. */
+/*
+ * Returns the exponent of the power of two that brings the largest element into [1, 2). Returns 0
+ * if all elements are 0, NOT_FINITE if one is NaN or infinite.
+ */
 static int row_exponent(const struct row_pair *pair, enum side side)
 {
     double block[BLOCK], largest = 0.0;
-    for (size_t k = 0, n; k < pair->depth && !is_stopped_at(k); k += n) {
+    for (size_t k = 0, n; k < pair->depth && !is_cancelled_at(k); k += n) {
         n = pair->depth - k < BLOCK ? pair->depth - k : BLOCK;
         gather_row(side == SIDE_X ? pair->x_operand : pair->y_operand,
                    side == SIDE_X ? pair->x : pair->y, pair->reduced, side, k, n, COMPUTE_F64,
@@ -129,8 +139,10 @@ struct row_sums row_sums_scaled(const struct row_pair *pair)
     if (x_exponent != NOT_FINITE && y_exponent != NOT_FINITE) {
         return sums_with_exponents(pair, x_exponent, y_exponent);
     }
-    /* An element that scaling made 0 would turn infinity into NaN, and so would a product that
-     * overflows without it. */
+    /*
+     * A finite element that scaling turned into 0 would turn infinity into NaN. Without scaling, a
+     * product that overflows could do so too.
+     */
     struct row_sums sums = sums_with_exponents(pair, NOT_FINITE, NOT_FINITE);
     sums.x_exponent = sums.y_exponent = 0;
     return sums;

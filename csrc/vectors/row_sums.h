@@ -7,25 +7,27 @@
 #include "vectors/dtype.h"
 #include "vectors/plan.h"
 
-/* Which stride of an axis belongs to an operand. */
+/* The operand of a pair; selects which stride of an axis is used. */
 enum side { SIDE_X, SIDE_Y };
 
-/* Elements k .. k+n-1 of the row at `from`, in the order of the reduced axes, as contiguous work
- * elements. */
+/*
+ * Copies elements [k, k + n) of the row at `from`, in the order of the reduced axes, to contiguous
+ * elements of the compute type.
+ */
 void gather_row(const struct operand *operand, const char *from, const struct axes *reduced,
                 enum side side, size_t k, size_t n, enum compute_type compute, void *to);
 
 /*
- * x.y, x.x and y.y of one pair of rows, with what it takes to keep doubles in range: where a plain
- * sum of squares left the safe range the rows were scaled by 2^-x_exponent and 2^-y_exponent first,
- * and the sums are those of the scaled rows.
+ * The sums x.y, x.x and y.y of one pair of rows, and the exponents that keep doubles in range. If a
+ * plain sum of squares leaves the safe range, the rows are scaled by 2^-x_exponent and
+ * 2^-y_exponent, and the sums are those of the scaled rows.
  */
 struct row_sums {
     double xy, xx, yy;
     int x_exponent, y_exponent;
 };
 
-/* A pair of rows in memory. For SUMS_SQUARE there is no y. */
+/* A pair of rows in memory. With SUMS_SQUARE there is no y. */
 struct row_pair {
     const struct operand *x_operand, *y_operand;
     const char *x, *y;
@@ -36,25 +38,28 @@ struct row_pair {
 };
 
 /*
- * Sums of squares within these bounds neither lost terms to underflow nor overflow when two of them
- * are multiplied. Sums of narrow floats are always within: the squares of all floats are doubles.
+ * True if no terms of this sum of squares were lost to underflow, and two such sums can be
+ * multiplied without overflow. Sums of narrow floats always stay in range: the square of every
+ * nonzero float is a normal double.
  */
 static inline bool square_is_safe(double square)
 {
     return square >= 0x1p-500 && square <= 0x1p500;
 }
 
-/* Elements summed in one go; longer rows are summed in blocks of so many. */
+/* Elements summed in one go; longer rows are summed in blocks of this size. */
 enum { ROW_BLOCK = 1024 };
 
-/* Plain sums, exponents 0. */
+/* Sums the rows as they are; exponents are 0. */
 struct row_sums row_sums_plain(const struct row_pair *pair);
 
-/* Scaled sums, for a pair whose plain sums are not safe. A row that holds NaN, infinity or nothing
- * but zeros keeps exponent 0. */
+/*
+ * Sums scaled rows, for a pair whose plain sums are not safe. A row that holds NaN or infinity, or
+ * only zeros, keeps exponent 0.
+ */
 struct row_sums row_sums_scaled(const struct row_pair *pair);
 
-/* Plain sums where they are safe, else scaled ones. */
+/* Returns the plain sums if they are safe, else the scaled ones. */
 struct row_sums row_sums_of(const struct row_pair *pair);
 
 #endif
