@@ -26,7 +26,7 @@ enum {
     /* The left rows of a chunk: they stay in the L2 cache while all panels are multiplied. */
     CHUNK_BYTES = 256 << 10,
     LEFT_BYTES = 2 << 20,   /* upper limit of the left rows of one tile */
-    COLLIDING_BYTES = 2048, /* half a way of the L1 cache of current processors */
+    COLLIDING_BYTES = 2048, /* half the size of one way of current processors' L1 cache */
     /* From this many right rows on, copying colliding left rows pays. */
     COPY_RIGHT_ROWS = 64,
     /* The sums of a task whose depth is cut into segments: all are kept until the last segment. */
@@ -45,7 +45,7 @@ struct gemm_driver {
     tile_kernel *tile;
     transpose_kernel *transpose;
     size_t size;         /* bytes of an element */
-    size_t error_offset; /* doubles from a sum to its rounding error */
+    size_t error_offset; /* distance, in doubles, from a sum to its rounding error */
     /* left rows that the epilogue takes at a time: whole tiles */
     size_t epilogue_rows;
     /* rows of a right block, in whole tiles; blocks in a batch */

@@ -10,7 +10,7 @@ struct search_block {
     size_t row, rows, query, queries;
     bool symmetric; /* both sides are the same rows in memory; set by score_block */
     bool triangle;  /* pairs count only if candidate index < query index */
-    /* The worker that all results are credited to, or ANY_WORKER: the one that finds each. */
+    /* The worker that scores the whole block, or ANY_WORKER to share it among the pool's. */
     size_t owner;
 };
 

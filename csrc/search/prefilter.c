@@ -1,5 +1,6 @@
 /*
- * The prefilter: bounds the score of each pair, and rescores exactly the pairs it cannot rule out.
+ * The prefilter: bounds the score of each pair, and computes the exact scores of the pairs that the
+ * bound does not rule out.
  */
 #include "search/prefilter.h"
 
@@ -15,15 +16,15 @@ enum {
     CHUNK = 256,
     COARSE_CHUNK = 32,              /* the same for few queries: float32 rows that stay in L1 */
     TASK_ROWS = 4096,               /* upper limit of the corpus rows of a task */
-    TASK_MULTIPLICATIONS = 1 << 28, /* per task: about 5 ms */
+    TASK_MULTIPLICATIONS = 1 << 28, /* multiplications of one task: about 5 ms */
     QUEUE_SIZE = 64,
     NORM_BATCH = 64, /* queries whose norms are measured at a time */
     /* From this many queries on, a worker polls its cancellation token after each chunk. */
     MIN_POLL_QUERIES = 64,
-    SURVIVORS_FREE = 1 << 12, /* so few survivors of a task never cause a switch to GEMM */
+    SURVIVORS_FREE = 1 << 12, /* up to this many survivors of a task never cause a switch to GEMM */
     /* A single-pair score takes as long as this many scores of a GEMM. */
     RESCORE_COST = 16,
-    MIN_GEMM_QUERIES = 32, /* fewer queries take a GEMM no less time */
+    MIN_GEMM_QUERIES = 32, /* a GEMM takes just as long for fewer queries */
     BACKOFF_MAX = 64
 };
 

@@ -291,7 +291,7 @@ static void normalize_range(const struct reduce_driver *d, const struct output_r
             sums = row_sums_scaled(&pair);
         }
         const double eps = ldexp(d->call->eps, -sums.x_exponent);
-        /* The row is so small that the scaled eps leaves the range: scaling is not needed then. */
+        /* The scaled eps overflows if the row is tiny: then divide by eps itself, unscaled. */
         const bool eps_overflows = isinf(eps) && isfinite(d->call->eps);
         divisors[i] = eps_overflows ? d->call->eps : formula_clamped_norm(sums.xx, eps);
         exponents[i] = eps_overflows ? 0 : sums.x_exponent;
