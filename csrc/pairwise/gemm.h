@@ -38,8 +38,8 @@ struct gemm_block {
  * Callbacks provide the rows and take the sums.
  *
  * The order of summation over k depends only on the depth, the compute type and the instruction set
- * (see kernels/tiles_template.h). A sum therefore has the same bits whatever else the call
- * computes, and swapping the sides changes nothing.
+ * (see kernels/tiles_template.h). A sum therefore has the same bits in every call that
+ * contains it, and swapping the sides changes nothing.
  */
 struct gemm {
     enum compute_type compute;
@@ -54,8 +54,8 @@ struct gemm {
     bool symmetric;
 
     /* Provide rows. Several threads call them. */
-    void (*left_rows)(const void *context, const struct gemm_rows *wanted);
-    void (*right_rows)(const void *context, const struct gemm_rows *wanted);
+    void (*left_rows)(const void *context, const struct gemm_rows *request);
+    void (*right_rows)(const void *context, const struct gemm_rows *request);
 
     /* Takes a block of sums. Several threads call it, once for each sum. */
     void (*epilogue)(const void *context, const struct gemm_block *block);

@@ -42,7 +42,7 @@ static void convert_row(const struct pair_scores *s, enum side side, const char 
 }
 
 void pair_scores_find_rows(const struct pair_scores *s, enum side side, const int *exponents,
-                           const struct gemm_rows *wanted)
+                           const struct gemm_rows *request)
 {
     const struct operand *operand = side == SIDE_X ? &s->call->x : &s->call->y;
     const struct axes *reduced = &s->plan->reduced;
@@ -52,16 +52,16 @@ void pair_scores_find_rows(const struct pair_scores *s, enum side side, const in
     const bool in_place = operand->dtype == (enum dtype)compute_element(s->product) &&
                           operand_in_place(operand) && reduced->count <= 1 &&
                           (stride == (ptrdiff_t)compute_size(s->product) || s->plan->depth == 1);
-    for (size_t r = 0; r < wanted->count; r++) {
-        const size_t row = wanted->first + r;
-        const char *from = row_address(s, side, wanted->batch, row);
+    for (size_t r = 0; r < request->count; r++) {
+        const size_t row = request->first + r;
+        const char *from = row_address(s, side, request->batch, row);
         const int exponent = exponents == NULL ? 0 : exponents[r];
         if (in_place && exponent == 0) {
-            wanted->rows[r] = from + (ptrdiff_t)wanted->k * stride;
+            request->rows[r] = from + (ptrdiff_t)request->k * stride;
         } else {
-            char *to = wanted->buffers + r * wanted->stride;
-            convert_row(s, side, from, exponent, wanted->k, wanted->n, to);
-            wanted->rows[r] = to;
+            char *to = request->buffers + r * request->stride;
+            convert_row(s, side, from, exponent, request->k, request->n, to);
+            request->rows[r] = to;
         }
     }
 }
@@ -234,8 +234,8 @@ static const void *find_row(const struct pair_scores *s, enum side side,
                             const struct scored_row *row)
 {
     const void *found;
-    const struct gemm_rows wanted = {0, row->row, 1, 0, s->plan->depth, 0, row->buffer, 0, &found};
-    pair_scores_find_rows(s, side, row->norms->exponent, &wanted);
+    const struct gemm_rows request = {0, row->row, 1, 0, s->plan->depth, 0, row->buffer, 0, &found};
+    pair_scores_find_rows(s, side, row->norms->exponent, &request);
     return found;
 }
 

@@ -59,7 +59,7 @@ double pair_scores_recompute_dot(const struct pair_scores *s, size_t batch, size
  * and need no scaling, else converted. exponents holds those of the requested rows, or is NULL.
  */
 void pair_scores_find_rows(const struct pair_scores *s, enum side side, const int *exponents,
-                           const struct gemm_rows *wanted);
+                           const struct gemm_rows *request);
 
 /*
  * Measures the norms and exponents of rows [first, first + n) of a side. Kernels later read values

@@ -46,31 +46,31 @@ static struct norms norms_at(const struct norms *norms, size_t row)
     return (struct norms){norms->value + row, norms->exponent + row};
 }
 
-static void left_rows(const void *context, const struct gemm_rows *wanted)
+static void left_rows(const void *context, const struct gemm_rows *request)
 {
     const struct pairwise_driver *d = context;
     const int *exponents = NULL;
     if (d->lazy != NULL) {
-        struct lazy_norms *lazy = &d->lazy[wanted->worker];
+        struct lazy_norms *lazy = &d->lazy[request->worker];
         /* A chunk of long rows is requested once for each segment, but measured once. */
-        if (lazy->first != wanted->first) {
-            lazy->first = wanted->first;
-            pair_scores_measure(&d->scores, SIDE_X, wanted->batch, wanted->first, wanted->count,
+        if (lazy->first != request->first) {
+            lazy->first = request->first;
+            pair_scores_measure(&d->scores, SIDE_X, request->batch, request->first, request->count,
                                 &lazy->norms);
         }
         exponents = lazy->norms.exponent;
     } else if (d->scores.cosine) {
-        exponents = d->x.exponent + wanted->batch * d->scores.left + wanted->first;
+        exponents = d->x.exponent + request->batch * d->scores.left + request->first;
     }
-    pair_scores_find_rows(&d->scores, SIDE_X, exponents, wanted);
+    pair_scores_find_rows(&d->scores, SIDE_X, exponents, request);
 }
 
-static void right_rows(const void *context, const struct gemm_rows *wanted)
+static void right_rows(const void *context, const struct gemm_rows *request)
 {
     const struct pairwise_driver *d = context;
     const int *exponents =
-        d->scores.cosine ? d->y.exponent + wanted->batch * d->scores.right + wanted->first : NULL;
-    pair_scores_find_rows(&d->scores, d->scores.symmetric ? SIDE_X : SIDE_Y, exponents, wanted);
+        d->scores.cosine ? d->y.exponent + request->batch * d->scores.right + request->first : NULL;
+    pair_scores_find_rows(&d->scores, d->scores.symmetric ? SIDE_X : SIDE_Y, exponents, request);
 }
 
 struct norm_task {

@@ -292,11 +292,11 @@ static void score_rest_by_gemm(struct prefilter *p, size_t worker, size_t first,
  * Counts the pairs of rows [from, end) with the block's queries. In a triangle it leaves out the
  * pairs whose row index exceeds the query index.
  */
-static size_t pairs_in(const struct search_block *p, size_t from, size_t end)
+static size_t pairs_in(const struct search_block *block, size_t from, size_t end)
 {
-    size_t pairs = (end - from) * p->queries;
-    for (size_t row = from; p->triangle && row < end; row++) {
-        pairs -= row > p->query ? smaller(row - p->query, p->queries) : 0;
+    size_t pairs = (end - from) * block->queries;
+    for (size_t row = from; block->triangle && row < end; row++) {
+        pairs -= row > block->query ? smaller(row - block->query, block->queries) : 0;
     }
     return pairs;
 }
@@ -344,10 +344,10 @@ static bool unit_query(const struct prefilter *p, size_t query, void *buffer, fl
     const struct pair_scores *s = &p->scores;
     const double norm = p->query_norms.value[query];
     const void *row;
-    const struct gemm_rows wanted = {0, query, 1, 0, p->plan.depth, 0, buffer, 0, &row};
+    const struct gemm_rows request = {0, query, 1, 0, p->plan.depth, 0, buffer, 0, &row};
     bool finite = true;
     pair_scores_find_rows(s, s->symmetric ? SIDE_X : SIDE_Y, &p->query_norms.exponent[query],
-                          &wanted);
+                          &request);
     for (size_t k = 0; k < p->plan.depth; k++) {
         const double element =
             s->product == COMPUTE_F64 ? ((const double *)row)[k] : (double)((const float *)row)[k];

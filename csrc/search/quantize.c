@@ -19,8 +19,8 @@ void quantize_rows(const struct pair_scores *s, size_t first, size_t rows, uint8
         const void *row;
         float square = 0.0f;
         uint8_t *to = codes + r * depth;
-        const struct gemm_rows wanted = {0, first + r, 1, 0, depth, 0, buffer, 0, &row};
-        pair_scores_find_rows(s, SIDE_X, NULL, &wanted);
+        const struct gemm_rows request = {0, first + r, 1, 0, depth, 0, buffer, 0, &row};
+        pair_scores_find_rows(s, SIDE_X, NULL, &request);
         if (s->product == COMPUTE_F32) {
             square = kernels->quantize(to, &scales[r], row, clamped_eps, depth);
         }
