@@ -1,13 +1,12 @@
 /*
- * Convolution as outer products that read the image where it lies: the vector of output pixels (y,
- * x .. x+lanes-1) gets, for each channel and place of the kernel, a filter's weight times the
- * vector of the image that lies at that place. One list of offsets says where those vectors are; it
- * is the same for every output vector. Images are copied only to give them a border of zeros, to
- * lay the columns of one residue side by side where the stride is more than 1, or to have room
- * beyond rows shorter than a vector.
+ * Convolution as outer products that read the image without rearranging it. The vector of output
+ * pixels (y, x .. x+lanes-1) is a sum over all channels and kernel taps; each term is the filter's
+ * weight at the tap times the vector of the image at that tap. One list of offsets locates these
+ * image vectors and serves every output vector. An image is copied only to add a border of zeros,
+ * to make the columns that a stride above 1 visits adjacent, or to pad rows shorter than a vector.
  *
- * Order of summation: channel by channel, row by row of the kernel, in one chain for each segment
- * of channels; the segments' sums are added in order.
+ * Order of summation: channel by channel, then kernel row by kernel row, in one chain for each
+ * segment (block of channels); the sums of the segments are added in order.
  */
 #include <stdint.h>
 #include <string.h>
@@ -19,18 +18,22 @@
 #include "vectors/reduce.h"
 
 enum {
-    SEGMENT_STEPS = 256,   /* steps of a chain, about: short enough to be accurate, and to keep a
-                              tile's weights in L1 */
-    BAND_BYTES = 192 << 10 /* of the input, and of the output, that a band takes: they stay in L2 */
+    /* Approximate number of terms of a chain: short enough to be accurate, and to keep the weights
+     * of a tile in L1. */
+    SEGMENT_STEPS = 256,
+    /* Upper limit of the input bytes, and of the output bytes, of a band (block of output rows):
+     * both stay in L2. */
+    BAND_BYTES = 192 << 10
 };
 
-static size_t at_most(size_t n, size_t most)
+/* n limited to the range 1 .. most. */
+static size_t clamp_from_one(size_t n, size_t most)
 {
     return n == 0 ? 1 : smaller(n, most);
 }
 
-/* Rows and columns of the output that are kept: pooling leaves out an odd last one. */
-static struct extent2 kept(const struct conv2d *c)
+/* Output rows and columns that are computed: pooling drops an odd last row or column. */
+static struct extent2 computed_extent(const struct conv2d *c)
 {
     struct extent2 out = {c->pool ? c->out.h & ~(size_t)1 : c->out.h,
                           c->pool ? c->out.w & ~(size_t)1 : c->out.w};
@@ -45,18 +48,19 @@ static size_t lanes_of(enum compute_type compute)
 
 bool conv2d_pools(const struct conv2d *c)
 {
-    return kept(c).w >= lanes_of(c->compute);
+    return computed_extent(c).w >= lanes_of(c->compute);
 }
 
-/* Rows of the input that `rows` rows of the output reach. */
-static size_t reach_h(const struct conv2d *c, size_t rows)
+/* Input rows that `rows` output rows read. */
+static size_t input_rows_for(const struct conv2d *c, size_t rows)
 {
     return (rows - 1) * c->stride.h + (c->kernel.h - 1) * c->dilation.h + 1;
 }
 
-/* Vectors of a row, odd last column and all: bands do not depend on pooling, so that what is not
- * finite spoils the same one. */
-static size_t whole_vectors(const struct conv2d_plan *p)
+/* Vectors of an output row with its odd last column. The size of a band depends on these and not
+ * on pooling, so a value that is not finite makes the same band fall back from Winograd with and
+ * without pooling. */
+static size_t vectors_before_pooling(const struct conv2d_plan *p)
 {
     return size_parts(p->conv.out.w, p->lanes);
 }
@@ -65,36 +69,37 @@ static void plan_input_copy(struct conv2d_plan *p)
 {
     const struct conv2d *c = &p->conv;
     const size_t last = (c->kernel.w - 1) * c->dilation.w;
-    p->row_vectors = size_parts(kept(c).w, p->lanes);
-    p->narrow = kept(c).w < p->lanes;
+    p->row_vectors = size_parts(computed_extent(c).w, p->lanes);
+    p->narrow = computed_extent(c).w < p->lanes;
     p->copied = p->narrow || c->padding.h != 0 || c->padding.w != 0 || c->stride.w > 1 ||
-                reach_h(c, c->out.h) > c->in.h || (c->out.w - 1) * c->stride.w + last + 1 > c->in.w;
-    p->phase = p->copied ? last / c->stride.w + whole_vectors(p) * p->lanes : c->in.w;
+                input_rows_for(c, c->out.h) > c->in.h ||
+                (c->out.w - 1) * c->stride.w + last + 1 > c->in.w;
+    p->phase = p->copied ? last / c->stride.w + vectors_before_pooling(p) * p->lanes : c->in.w;
     p->pitch = p->copied ? p->phase * c->stride.w : c->in.w;
 }
 
-/* Rows of the output that fit the cache together with what they reach: all, or an even number where
- * rows are done in pairs. */
+/* Output rows that fit the cache together with the input rows that they read. The result is all
+ * rows, or an even number if rows are computed in pairs. */
 static size_t rows_of_band(const struct conv2d_plan *p)
 {
     const struct conv2d *c = &p->conv;
-    const size_t rows = kept(c).h, times = p->winograd ? WINOGRAD_PRODUCTS / 2
-                                                       : 1; /* as much of everything in five.c */
-    const size_t input = BAND_BYTES / (times * p->size * p->pitch * larger(p->segment, 1)) + 1,
-                 first = reach_h(c, 1);
+    /* Winograd keeps 6 transformed rows for each pair of rows. */
+    const size_t rows = computed_extent(c).h, copies = p->winograd ? WINOGRAD_PRODUCTS / 2 : 1;
+    const size_t input = BAND_BYTES / (copies * p->size * p->pitch * larger(p->segment, 1)) + 1,
+                 first = input_rows_for(c, 1);
     const size_t by_input = input <= first ? 1 : 1 + (input - first) / c->stride.h;
     const size_t by_output =
         p->segments == 1 && !p->winograd
             ? rows
-            : BAND_BYTES / (times * p->size * whole_vectors(p) * p->lanes) / p->filters;
-    const size_t band = at_most(smaller(by_input, by_output), rows);
+            : BAND_BYTES / (copies * p->size * vectors_before_pooling(p) * p->lanes) / p->filters;
+    const size_t band = clamp_from_one(smaller(by_input, by_output), rows);
     return (c->pool || p->winograd) && band < rows ? larger(band & ~(size_t)1, 2) : band;
 }
 
-/* Where output pixels are in a row: the last vector overlaps the one before. */
+/* The last vector of a row overlaps the one before it, so that it ends with the row. */
 size_t conv2d_column(const struct conv2d_plan *p, size_t vector)
 {
-    return p->narrow ? 0 : smaller(vector * p->lanes, kept(&p->conv).w - p->lanes);
+    return p->narrow ? 0 : smaller(vector * p->lanes, computed_extent(&p->conv).w - p->lanes);
 }
 
 static void fill_tables(struct conv2d_plan *p)
@@ -135,29 +140,30 @@ int conv2d_plan(struct conv2d_plan *p, const struct conv2d *c)
     p->outer = c->compute == COMPUTE_F64 ? kernels->outer_f64 : kernels->outer_f32;
     p->size = compute_size(c->compute);
     p->lanes = lanes_of(c->compute);
-    p->most_rows = kernels->outer_rows;
+    p->tile_rows = kernels->outer_rows;
     p->channels = c->in_channels / c->groups;
     p->filters = c->out_channels / c->groups;
-    if (kept(c).h == 0 || kept(c).w == 0 || c->images == 0 || c->out_channels == 0) {
+    if (computed_extent(c).h == 0 || computed_extent(c).w == 0 || c->images == 0 ||
+        c->out_channels == 0) {
         return 0;
     }
     if (!conv2d_may_fit(c)) {
         return -1;
     }
-    const size_t most = at_most(SEGMENT_STEPS / window, larger(p->channels, 1));
+    const size_t most = clamp_from_one(SEGMENT_STEPS / window, larger(p->channels, 1));
     p->segments = larger(size_parts(p->channels, most), 1);
     p->segment = size_parts(p->channels, p->segments);
     plan_input_copy(p);
     p->winograd = winograd_is_profitable(p);
-    p->copied |=
-        p->winograd && kept(c).h % 2 != 0; /* the last pair of rows reaches beyond the image */
+    /* With an odd number of rows, the last pair reads beyond the image. */
+    p->copied |= p->winograd && computed_extent(c).h % 2 != 0;
     p->band = larger(rows_of_band(p), 1);
-    p->bands = size_parts(kept(c).h, p->band);
-    p->plane = p->copied ? reach_h(c, p->band + p->winograd) * p->pitch : c->in.h * c->in.w;
+    p->bands = size_parts(computed_extent(c).h, p->band);
+    p->plane = p->copied ? input_rows_for(c, p->band + p->winograd) * p->pitch : c->in.h * c->in.w;
     const size_t vectors = p->band * p->row_vectors, entries = p->segment * window;
     const size_t tables = size_sum_or_max(entries, size_product_or_max(3, vectors));
     const size_t copy = size_product_or_max(p->segment * p->size, p->plane),
-                 of_filter = size_product_or_max(vectors * p->lanes, p->size);
+                 filter_bytes = size_product_or_max(vectors * p->lanes, p->size);
     if ((p->offsets = scratch_alloc(size_product_or_max(tables, sizeof *p->offsets))) == NULL) {
         return -1;
     }
@@ -166,7 +172,7 @@ int conv2d_plan(struct conv2d_plan *p, const struct conv2d *c)
     p->dense_at = p->out_at + vectors;
     p->copy_bytes = p->copied ? scratch_round(copy) : 0;
     p->sums_bytes = p->segments > 1 || p->narrow
-                        ? scratch_round(size_product_or_max(p->filters, of_filter))
+                        ? scratch_round(size_product_or_max(p->filters, filter_bytes))
                         : 0;
     fill_tables(p);
     return p->winograd ? winograd_plan(p) : 0;
@@ -185,8 +191,8 @@ size_t conv2d_scratch(const struct conv2d_plan *p)
                            p->winograd ? winograd_scratch(p) : 0);
 }
 
-/* One row of a channel, its columns by residue: element i of residue r is column r + i * stride,
- * counted from the border on. */
+/* Copies one input row, its columns grouped by residue: element i of residue r is column r + i *
+ * stride.w of the padded row. */
 static void copy_row(const struct conv2d_plan *p, const char *row, char *to)
 {
     const struct conv2d *c = &p->conv;
@@ -202,28 +208,28 @@ static void copy_row(const struct conv2d_plan *p, const char *row, char *to)
     memset(to, 0, p->pitch * size);
     for (size_t x = 0; x < c->in.w; x++) {
         const size_t column = x + c->padding.w, residue = column % c->stride.w,
-                     place = column / c->stride.w;
-        if (place >= p->phase) {
+                     index = column / c->stride.w;
+        if (index >= p->phase) {
             break;
         }
         if (size == sizeof(float)) {
-            ((float *)to)[residue * p->phase + place] = ((const float *)row)[x];
+            ((float *)to)[residue * p->phase + index] = ((const float *)row)[x];
         } else {
-            ((double *)to)[residue * p->phase + place] = ((const double *)row)[x];
+            ((double *)to)[residue * p->phase + index] = ((const double *)row)[x];
         }
     }
 }
 
-/* The rows of `channels` planes that a band from row `first` of the output on reaches. */
+/* Copies the rows of `channels` planes that the output rows [first, first + rows) read. */
 static void copy_planes(const struct conv2d_plan *p, const char *planes, size_t channels,
                         size_t first, size_t rows, char *to)
 {
     const struct conv2d *c = &p->conv;
     const size_t line = p->pitch * p->size,
-                 reach = reach_h(c, rows + (p->winograd && rows % 2 != 0));
+                 input_rows = input_rows_for(c, rows + (p->winograd && rows % 2 != 0));
     for (size_t channel = 0; channel < channels; channel++, planes += c->in.h * c->in.w * p->size) {
         char *row = to + channel * p->plane * p->size;
-        for (size_t i = 0; i < reach; i++, row += line) {
+        for (size_t i = 0; i < input_rows; i++, row += line) {
             const size_t y = first * c->stride.h + i;
             if (y < c->padding.h || y - c->padding.h >= c->in.h) {
                 memset(row, 0, line);
@@ -234,7 +240,7 @@ static void copy_planes(const struct conv2d_plan *p, const char *planes, size_t 
     }
 }
 
-/* The rows of a band that are shorter than a vector, from whole vectors. */
+/* Copies the rows of a band, each shorter than a vector, out of a buffer of one vector a row. */
 static void copy_narrow(const struct conv2d_plan *p, const char *from, size_t rows, size_t filters,
                         char *to)
 {
@@ -247,15 +253,17 @@ static void copy_narrow(const struct conv2d_plan *p, const char *from, size_t ro
     }
 }
 
+/* One band of one group of one image. */
 struct band {
-    const char *input, *weight, *bias; /* of the image's and group's first channel and filter */
-    char *output;                      /* likewise, at the band's first row */
+    const char *input, *weight, *bias; /* at the first channel and filter of the group */
+    char *output;                      /* at the first filter of the group and the first row */
     size_t first, rows;
-    char *copy, *sums, *results, *winograd; /* of the worker */
+    char *copy, *sums, *results, *winograd; /* scratch memory of the worker */
 };
 
-/* The rows of a segment of channels, with what belongs around them. */
-static const char *find_planes(const struct conv2d_plan *p, const struct band *b, size_t segment)
+/* The input rows that a band reads of a segment's channels, copied with their border if the plan
+ * says so. */
+static const char *input_planes(const struct conv2d_plan *p, const struct band *b, size_t segment)
 {
     const struct conv2d *c = &p->conv;
     const size_t channel = segment * p->segment,
@@ -268,7 +276,7 @@ static const char *find_planes(const struct conv2d_plan *p, const struct band *b
     return b->copy;
 }
 
-/* All filters over one segment of channels. */
+/* Adds the products of all filters with one segment of channels. */
 static void add_segment(const struct conv2d_plan *p, const struct band *b, size_t segment)
 {
     const struct conv2d *c = &p->conv;
@@ -279,7 +287,7 @@ static void add_segment(const struct conv2d_plan *p, const struct band *b, size_
     struct outer o = {
         .left_step = p->channels * window,
         .left_next = 1,
-        .right = find_planes(p, b, segment),
+        .right = input_planes(p, b, segment),
         .right_at = p->right_at,
         .offsets = p->offsets,
         .vectors = b->rows * p->row_vectors,
@@ -290,9 +298,9 @@ static void add_segment(const struct conv2d_plan *p, const struct band *b, size_
         .out_step = !last || p->narrow ? dense : (c->out.h / pooled) * (c->out.w / pooled),
         .out_at = last ? p->out_at : p->dense_at,
     };
-    const size_t parts = size_parts(p->filters, p->most_rows);
-    for (size_t part = 0; part < parts;
-         part++) { /* as even as can be: ten filters are 5 and 5, not 6 and 4 */
+    const size_t parts = size_parts(p->filters, p->tile_rows);
+    /* Tiles are as even as possible: ten filters are 5 and 5, not 6 and 4. */
+    for (size_t part = 0; part < parts; part++) {
         const size_t f = part * p->filters / parts, rows = (part + 1) * p->filters / parts - f;
         o.left = b->weight + (f * p->channels + channel) * window * p->size;
         o.bias = last && b->bias != NULL ? b->bias + f * p->size : NULL;
@@ -302,8 +310,8 @@ static void add_segment(const struct conv2d_plan *p, const struct band *b, size_
     }
 }
 
-static void do_band(const struct conv2d_plan *p, const char *input, char *output, size_t group,
-                    size_t band, char *scratch)
+static void compute_band(const struct conv2d_plan *p, const char *input, char *output, size_t group,
+                         size_t band, char *scratch)
 {
     const struct conv2d *c = &p->conv;
     const size_t pooled = c->pool ? 2 : 1, filter = group * p->filters, first = band * p->band;
@@ -315,7 +323,7 @@ static void do_band(const struct conv2d_plan *p, const char *input, char *output
         .bias = c->bias == NULL ? NULL : (const char *)c->bias + filter * p->size,
         .output = output + filter * map + first / pooled * line,
         .first = first,
-        .rows = smaller(p->band, kept(c).h - first),
+        .rows = smaller(p->band, computed_extent(c).h - first),
         .copy = scratch,
         .sums = scratch + p->copy_bytes,
         .results = scratch + p->copy_bytes + p->sums_bytes,
@@ -323,10 +331,10 @@ static void do_band(const struct conv2d_plan *p, const char *input, char *output
     };
     if (p->winograd) {
         for (size_t segment = 0; segment < p->segments; segment++) {
-            winograd_add_segment(p, filter, segment, (const float *)find_planes(p, &b, segment),
+            winograd_add_segment(p, filter, segment, (const float *)input_planes(p, &b, segment),
                                  p->plane, b.rows, b.winograd);
         }
-        if (winograd_finish(p, (const float *)b.bias, b.rows, (float *)b.output, b.winograd)) {
+        if (winograd_output(p, (const float *)b.bias, b.rows, (float *)b.output, b.winograd)) {
             return;
         }
     }
@@ -341,7 +349,7 @@ static void do_band(const struct conv2d_plan *p, const char *input, char *output
 void conv2d_image(const struct conv2d_plan *p, const void *input, void *output, void *scratch)
 {
     for (size_t i = 0; i < p->conv.groups * p->bands && !cancel_poll_here(); i++) {
-        do_band(p, input, output, i / p->bands, i % p->bands, scratch);
+        compute_band(p, input, output, i / p->bands, i % p->bands, scratch);
     }
 }
 
@@ -350,17 +358,17 @@ struct conv2d_run {
     char *scratch;
 };
 
-static void run_task(void *context, size_t task, size_t worker)
+static void band_task(void *context, size_t task, size_t worker)
 {
     const struct conv2d_run *run = context;
     const struct conv2d_plan *p = run->plan;
     const struct conv2d *c = &p->conv;
     const size_t image = task / (c->groups * p->bands), rest = task % (c->groups * p->bands),
                  pooled = c->pool ? 2 : 1;
-    do_band(p, (const char *)c->input + image * c->in_channels * c->in.h * c->in.w * p->size,
-            (char *)c->output +
-                image * c->out_channels * (c->out.h / pooled) * (c->out.w / pooled) * p->size,
-            rest / p->bands, rest % p->bands, run->scratch + worker * conv2d_scratch(p));
+    compute_band(p, (const char *)c->input + image * c->in_channels * c->in.h * c->in.w * p->size,
+                 (char *)c->output +
+                     image * c->out_channels * (c->out.h / pooled) * (c->out.w / pooled) * p->size,
+                 rest / p->bands, rest % p->bands, run->scratch + worker * conv2d_scratch(p));
 }
 
 size_t conv2d_outputs(const struct conv2d *c)
@@ -382,14 +390,14 @@ int conv2d(const struct conv2d *c)
                            size_product_or_max((size_t)threads, conv2d_scratch(&plan)))) == NULL) {
         status = -1;
     } else {
-        pool_run(tasks, threads, run_task, &run, c->token);
+        pool_run(tasks, threads, band_task, &run, c->token);
     }
     scratch_free(run.scratch);
     conv2d_plan_free(&plan);
     return status;
 }
 
-/* ---- with pooling ---- */
+/* ---- convolution and pooling ---- */
 
 struct pooled_run {
     const struct conv2d_plan *plan;
@@ -405,12 +413,12 @@ static void pooled_task(void *context, size_t image, size_t worker)
     const struct conv2d *c = &p->conv;
     char *maps = run->scratch + worker * (run->map_bytes + conv2d_scratch(p));
     struct max_pool2d pool = *run->pool;
-    const size_t kept = image * pool.planes * pool.out.h * pool.out.w;
+    const size_t at = image * pool.planes * pool.out.h * pool.out.w;
     conv2d_image(p, (const char *)c->input + image * c->in_channels * c->in.h * c->in.w * p->size,
                  maps, maps + run->map_bytes);
     pool.input = maps;
-    pool.output = (char *)pool.output + kept * p->size;
-    pool.indices = pool.indices == NULL ? NULL : pool.indices + kept;
+    pool.output = (char *)pool.output + at * p->size;
+    pool.indices = pool.indices == NULL ? NULL : pool.indices + at;
     max_pool2d_planes(&pool, 0, pool.planes);
 }
 
@@ -427,9 +435,9 @@ int conv2d_max_pool2d(const struct conv2d *c, const struct max_pool2d *pool)
         (int)smaller((size_t)thread_count_for(outputs, terms, GRAIN_GEMM), c->images);
     struct pooled_run run = {&plan, pool, NULL,
                              scratch_round(size_product_or_max(outputs / c->images, plan.size))};
-    const size_t of_worker = size_sum_or_max(run.map_bytes, conv2d_scratch(&plan));
+    const size_t worker_bytes = size_sum_or_max(run.map_bytes, conv2d_scratch(&plan));
     if (status < 0 ||
-        (run.scratch = scratch_alloc(size_product_or_max((size_t)threads, of_worker))) == NULL) {
+        (run.scratch = scratch_alloc(size_product_or_max((size_t)threads, worker_bytes))) == NULL) {
         status = -1;
     } else {
         pool_run(c->images, threads, pooled_task, &run, c->token);

@@ -3,9 +3,10 @@
 #include "base/scratch.h"
 
 enum {
-    LEAST_FILTERS = 8, /* that share the splitting of rows */
-    LEAST_STEPS =
-        24 /* channels times columns of the kernel: what is summed before sums are joined */
+    /* Fewest filters that repay the input transform, which they share. */
+    MIN_FILTERS = 8,
+    /* Fewest terms (channels times kernel columns) that repay the output transform. */
+    MIN_STEPS = 24
 };
 
 bool winograd_is_profitable(const struct conv2d_plan *p)
@@ -13,43 +14,44 @@ bool winograd_is_profitable(const struct conv2d_plan *p)
     const struct conv2d *c = &p->conv;
     return c->compute == COMPUTE_F32 && c->kernel.h == 5 && c->stride.h == 1 &&
            c->dilation.h == 1 && c->out.h >= 2 && !p->narrow && p->pitch >= p->lanes &&
-           p->filters >= LEAST_FILTERS && p->channels * c->kernel.w >= LEAST_STEPS;
+           p->filters >= MIN_FILTERS && p->channels * c->kernel.w >= MIN_STEPS;
 }
 
-/* Pairs of rows of a band. */
+/* Pairs of output rows; a last single row counts as one. */
 static size_t pairs_of(size_t rows)
 {
     return (rows + 1) / 2;
 }
 
-/* Elements from one of the six sums of a channel's rows to the next, and of all of them; of a
- * filter's results. */
-static size_t split_step(const struct conv2d_plan *p)
+/* Elements of one of the six transformed inputs of a channel. */
+static size_t input_step(const struct conv2d_plan *p)
 {
     return pairs_of(p->band) * p->pitch;
 }
 
-static size_t result_step(const struct conv2d_plan *p)
+/* Elements of one of the six products of a filter. */
+static size_t product_step(const struct conv2d_plan *p)
 {
     return pairs_of(p->band) * p->row_vectors * p->lanes;
 }
 
-static size_t weight_step(const struct conv2d_plan *p)
+/* Elements of one of the six transforms of all filters. */
+static size_t filter_step(const struct conv2d_plan *p)
 {
     return p->conv.out_channels * p->channels * p->conv.kernel.w + WINOGRAD_PADDING;
 }
 
-static size_t split_bytes(const struct conv2d_plan *p)
+static size_t input_bytes(const struct conv2d_plan *p)
 {
     return scratch_round(
-        size_product_or_max(p->segment * WINOGRAD_PRODUCTS * sizeof(float), split_step(p)));
+        size_product_or_max(p->segment * WINOGRAD_PRODUCTS * sizeof(float), input_step(p)));
 }
 
 size_t winograd_scratch(const struct conv2d_plan *p)
 {
-    return size_sum_or_max(split_bytes(p),
+    return size_sum_or_max(input_bytes(p),
                            scratch_round(size_product_or_max(
-                               WINOGRAD_PRODUCTS * sizeof(float) * p->filters, result_step(p))));
+                               WINOGRAD_PRODUCTS * sizeof(float) * p->filters, product_step(p))));
 }
 
 static void fill_tables(struct conv2d_plan *p)
@@ -61,7 +63,7 @@ static void fill_tables(struct conv2d_plan *p)
         for (size_t x = 0, at = 0; x < c->kernel.w; x++, at += c->dilation.w) {
             const size_t column =
                 c->stride.w == 1 ? at : at % c->stride.w * p->phase + at / c->stride.w;
-            *offset++ = (ptrdiff_t)(channel * WINOGRAD_PRODUCTS * split_step(p) + column);
+            *offset++ = (ptrdiff_t)(channel * WINOGRAD_PRODUCTS * input_step(p) + column);
         }
     }
     size_t n = 0;
@@ -77,10 +79,10 @@ static void fill_tables(struct conv2d_plan *p)
             }
         }
     }
-    const size_t last = (c->out.h - 1) % p->band;
+    const size_t last_row = (c->out.h - 1) % p->band;
     for (size_t v = 0; v < p->row_vectors; v++) {
         p->winograd_last_at[2 * v] = p->winograd_last_at[2 * v + 1] =
-            (ptrdiff_t)(last * out_w + conv2d_column(p, v));
+            (ptrdiff_t)(last_row * out_w + conv2d_column(p, v));
     }
 }
 
@@ -90,8 +92,8 @@ int winograd_plan(struct conv2d_plan *p)
     const size_t entries = p->segment * c->kernel.w, vectors = pairs_of(p->band) * p->row_vectors;
     const size_t tables =
         size_sum_or_max(entries + 2 * p->row_vectors, size_product_or_max(3, vectors));
-    if ((p->winograd_weights = scratch_alloc(
-             size_product_or_max(weight_step(p), WINOGRAD_PRODUCTS * sizeof(float)))) == NULL ||
+    if ((p->winograd_filters = scratch_alloc(
+             size_product_or_max(filter_step(p), WINOGRAD_PRODUCTS * sizeof(float)))) == NULL ||
         (p->winograd_offsets = scratch_alloc(size_product_or_max(tables, sizeof(ptrdiff_t)))) ==
             NULL) {
         return -1;
@@ -101,14 +103,14 @@ int winograd_plan(struct conv2d_plan *p)
     p->winograd_last_at = p->winograd_out_at + 2 * vectors;
     fill_tables(p);
     kernels_current()->layers->winograd_filter_transform(
-        p->winograd_weights, weight_step(p), c->weight, c->out_channels * p->channels, c->kernel.w);
+        p->winograd_filters, filter_step(p), c->weight, c->out_channels * p->channels, c->kernel.w);
     return 0;
 }
 
 void winograd_plan_free(struct conv2d_plan *p)
 {
     scratch_free(p->winograd_offsets);
-    scratch_free(p->winograd_weights);
+    scratch_free(p->winograd_filters);
 }
 
 void winograd_add_segment(const struct conv2d_plan *p, size_t filter, size_t segment,
@@ -118,30 +120,30 @@ void winograd_add_segment(const struct conv2d_plan *p, size_t filter, size_t seg
     const size_t channel = segment * p->segment,
                  channels = smaller(p->segment, p->channels - channel),
                  steps = p->channels * c->kernel.w;
-    float *split = (float *)scratch, *results = (float *)(scratch + split_bytes(p));
+    float *inputs = (float *)scratch, *products = (float *)(scratch + input_bytes(p));
     for (size_t i = 0; i < channels; i++) {
         kernels_current()->layers->winograd_input_transform(
-            split + i * WINOGRAD_PRODUCTS * split_step(p), split_step(p), planes + i * plane_step,
+            inputs + i * WINOGRAD_PRODUCTS * input_step(p), input_step(p), planes + i * plane_step,
             p->pitch, pairs_of(rows), p->pitch);
     }
-    const size_t parts = size_parts(p->filters, p->most_rows);
+    const size_t parts = size_parts(p->filters, p->tile_rows);
     for (size_t f = 0; f < WINOGRAD_PRODUCTS; f++) {
         struct outer o = {
             .left_step = steps,
             .left_next = 1,
-            .right = split + f * split_step(p),
+            .right = inputs + f * input_step(p),
             .right_at = p->winograd_right_at,
             .offsets = p->winograd_offsets,
             .vectors = pairs_of(rows) * p->row_vectors,
             .steps = channels * c->kernel.w,
-            .before_step = result_step(p),
-            .out_step = result_step(p),
+            .before_step = product_step(p),
+            .out_step = product_step(p),
             .out_at = p->dense_at,
         };
         for (size_t part = 0; part < parts; part++) {
             const size_t r = part * p->filters / parts;
-            float *out = results + (f * p->filters + r) * result_step(p);
-            o.left = p->winograd_weights + f * weight_step(p) + (filter + r) * steps +
+            float *out = products + (f * p->filters + r) * product_step(p);
+            o.left = p->winograd_filters + f * filter_step(p) + (filter + r) * steps +
                      channel * c->kernel.w;
             o.before = segment > 0 ? out : NULL;
             o.out = out;
@@ -150,15 +152,15 @@ void winograd_add_segment(const struct conv2d_plan *p, size_t filter, size_t seg
     }
 }
 
-bool winograd_finish(const struct conv2d_plan *p, const float *bias, size_t rows, float *output,
+bool winograd_output(const struct conv2d_plan *p, const float *bias, size_t rows, float *output,
                      const char *scratch)
 {
     const struct conv2d *c = &p->conv;
     const size_t pooled = c->pool ? 2 : 1;
-    struct winograd_output_transform join = {
-        .sums = (const float *)(scratch + split_bytes(p)),
-        .sum_step = p->filters * result_step(p),
-        .row_step = result_step(p),
+    struct winograd_output_transform transform = {
+        .sums = (const float *)(scratch + input_bytes(p)),
+        .sum_step = p->filters * product_step(p),
+        .row_step = product_step(p),
         .rows = p->filters,
         .vectors = rows / 2 * p->row_vectors,
         .bias = bias,
@@ -170,12 +172,12 @@ bool winograd_finish(const struct conv2d_plan *p, const float *bias, size_t rows
     };
     winograd_output_transform_kernel *winograd_output_transform =
         kernels_current()->layers->winograd_output_transform;
-    bool finite = winograd_output_transform(&join);
-    if (rows % 2 != 0) { /* the last row of the image: the second of its pair does not exist */
-        join.sums += join.vectors * p->lanes;
-        join.out_at = p->winograd_last_at;
-        join.vectors = p->row_vectors;
-        finite &= winograd_output_transform(&join);
+    bool finite = winograd_output_transform(&transform);
+    if (rows % 2 != 0) { /* the last row of the image has no second row */
+        transform.sums += transform.vectors * p->lanes;
+        transform.out_at = p->winograd_last_at;
+        transform.vectors = p->row_vectors;
+        finite &= winograd_output_transform(&transform);
     }
     return finite;
 }

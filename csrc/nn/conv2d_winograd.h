@@ -4,27 +4,29 @@
 #include "nn/layers.h"
 
 /*
- * float32 convolutions by kernels of five rows in fewer multiplications, as a part of conv2d's
- * plan: see kernels/five_body.h. The error of a result is relative to the largest of the six rows
- * that it and its neighbour are made of; where one is not finite the band is left to be done in the
- * plain way.
+ * Winograd's F(2, 5) along the rows, for float32 convolutions whose kernels have five rows: see
+ * kernels/winograd_template.h. It is a part of conv2d's plan. The error of a result is relative to
+ * the largest of the six input rows that its pair of output rows reads. If a result of a band is
+ * not finite, conv2d computes the band again without Winograd.
  */
 
-/* Does it pay? */
+/* Does this convolution fit F(2, 5), and is that faster? */
 bool winograd_is_profitable(const struct conv2d_plan *plan);
 
-/* Tables and split weights; -1 where there is no memory. */
+/* Fills the tables and transforms the filters. 0, or -1 when there is no memory. */
 int winograd_plan(struct conv2d_plan *plan);
 void winograd_plan_free(struct conv2d_plan *plan);
+
+/* Bytes of scratch memory that one worker needs. */
 size_t winograd_scratch(const struct conv2d_plan *plan);
 
-/* Adds the products of a segment of channels, whose rows lie at `planes`, a pitch apart, and
- * plane_step elements from one channel to the next. */
+/* Adds the products of a segment of channels to the band's sums in scratch. Input rows are at
+ * `planes`, plan->pitch elements apart, and channels are plane_step elements apart. */
 void winograd_add_segment(const struct conv2d_plan *plan, size_t filter, size_t segment,
                           const float *planes, size_t plane_step, size_t rows, char *scratch);
 
-/* Writes the band's results. False where one is not finite. */
-bool winograd_finish(const struct conv2d_plan *plan, const float *bias, size_t rows, float *output,
+/* Transforms the band's sums and writes its results. False if one of them is not finite. */
+bool winograd_output(const struct conv2d_plan *plan, const float *bias, size_t rows, float *output,
                      const char *scratch);
 
 #endif

@@ -10,13 +10,14 @@
 #include "kernels/kernels.h"
 
 /*
- * The layers of a small convolutional network. All arrays are contiguous, of `work` elements; the
- * caller has checked that the sizes fit together. Functions that need memory return 0, or -1 when
- * there is none. Results do not depend on threads, nor an image's on the other images.
+ * The layers of a small convolutional network. All arrays are contiguous and hold elements of the
+ * compute type; the caller has checked that the sizes fit together. Functions that allocate return
+ * 0, or -1 when there is no memory. Results do not depend on the number of threads, and the results
+ * of one image do not depend on the other images.
  *
- * Products of the sizes of one array fit, for NumPy allows no others, of an array without elements,
- * too: there the sizes that are not 0 count. So such an array can have any sizes besides, and calls
- * without results return at once.
+ * The product of the sizes of one array fits size_t, because NumPy allows no other arrays. For an
+ * array without elements, NumPy checks the product of the sizes that are not 0. The other sizes in
+ * such a call can then be arbitrary, so calls without results return at once.
  */
 
 /* Height and width. */
@@ -29,23 +30,26 @@ struct conv2d {
     size_t images, groups;
     size_t in_channels, out_channels; /* of all groups together; groups divides both */
     struct extent2 in, out, kernel, stride, dilation;
-    struct extent2
-        padding; /* zeros before the first row and column; out says how far the other side goes */
-    bool relu;   /* what is below 0 becomes 0 */
-    bool pool;   /* of each square of 2 x 2 pixels the largest is kept; a last odd row or column is
-                    left out */
-    const void *input;          /* [images][in_channels][in.h][in.w] */
-    const void *weight;         /* [out_channels][in_channels / groups][kernel.h][kernel.w] */
-    const void *bias;           /* [out_channels] or NULL */
-    void *output;               /* [images][out_channels][out.h][out.w], or half of both */
-    struct cancel_token *token; /* or NULL: a call that is stopped leaves its results incomplete */
+    /* Zeros before the first row and column. The zeros after the last ones follow from `out`. */
+    struct extent2 padding;
+    bool relu; /* fuses ReLU: negative results become 0 */
+    /* Fuses 2 x 2 max pooling with stride 2, which drops an odd last row or column. */
+    bool pool;
+    const void *input;  /* [images][in_channels][in.h][in.w] */
+    const void *weight; /* [out_channels][in_channels / groups][kernel.h][kernel.w] */
+    const void *bias;   /* [out_channels] or NULL */
+    /* [images][out_channels][out.h][out.w]; with pool [images][out_channels][out.h / 2][out.w / 2]
+     */
+    void *output;
+    struct cancel_token *token; /* or NULL; a cancelled call leaves its results incomplete */
 };
 
 /*
- * Can there be memory for a padded copy of an image, with a vector's room behind its rows? Paddings
- * and dilations are numbers that somebody writes down: their products leave the range of any type,
- * so these are doubles, which only get a little inexact. Where it is true, no product of an image's
- * sizes leaves the range of size_t; nor do those of arrays that are there, filters and maps.
+ * Can memory hold a padded copy of an image whose rows have room for one more vector? Users choose
+ * padding and dilation freely, so products with them can overflow any integer type. These products
+ * are doubles, which only lose a little precision. If the result is true, no product of an image's
+ * sizes overflows size_t. Products of the sizes of filters and feature maps never do, because those
+ * arrays exist.
  */
 static inline bool conv2d_may_fit(const struct conv2d *c)
 {
@@ -58,38 +62,53 @@ static inline bool conv2d_may_fit(const struct conv2d *c)
     return h * w * ((double)c->in_channels + 1.0) * (double)compute_size(c->compute) < largest;
 }
 
-/* Can conv2d do that pooling by itself? */
+/* Can conv2d fuse 2 x 2 pooling for this shape? */
 bool conv2d_pools(const struct conv2d *conv);
 
 int conv2d(const struct conv2d *conv);
 
-/* How many elements the maps have before pooling, or SIZE_MAX. */
+/* The number of elements of the feature maps before pooling, or SIZE_MAX on overflow. */
 size_t conv2d_outputs(const struct conv2d *conv);
 
-/* The same in steps, for a network: what is the same for all images, and one image at a time with
- * memory for one worker. */
+/*
+ * A convolution in steps, for a network: conv2d_plan prepares what all images share, then
+ * conv2d_image processes one image on the calling thread with conv2d_scratch bytes of memory.
+ */
 struct conv2d_plan {
     struct conv2d conv;
     outer_kernel *outer;
-    size_t size, lanes, most_rows; /* bytes of an element, elements of a vector, rows of a tile */
-    size_t channels, filters;      /* of a group */
-    size_t segment, segments;      /* channels that are summed at a time */
-    bool copied, narrow; /* is the input copied; are rows of the output shorter than a vector */
+    size_t size, lanes, tile_rows; /* bytes of an element; elements of a vector; rows of a tile */
+    size_t channels, filters;      /* of one group */
+    /* A segment is a block of channels that one chain sums. segment: channels of one, segments:
+     * their number. */
+    size_t segment, segments;
+    bool copied;                /* the input is copied */
+    bool narrow;                /* output rows are shorter than a vector */
     size_t phase, pitch, plane; /* elements from one column phase, row and channel to the next */
-    size_t band, bands,
-        row_vectors; /* rows of the output that are done at a time; vectors of a row */
+    /* A band is a block of output rows that one task computes. band: rows of one, bands: their
+     * number in an image. */
+    size_t band, bands;
+    size_t row_vectors; /* vectors of an output row */
+    /* Elements: input offset of each step, input offset and output offset of each output vector,
+     * and offset of each output vector in a dense buffer. */
     ptrdiff_t *offsets, *right_at, *out_at, *dense_at;
-    size_t copy_bytes, sums_bytes; /* of a worker's memory */
-    bool winograd;                 /* is it done by five.c, and what that keeps */
+    size_t copy_bytes, sums_bytes; /* of one worker's scratch memory */
+    /* Does conv2d_winograd.c compute it? Then the tables that it uses. */
+    bool winograd;
     ptrdiff_t *winograd_offsets, *winograd_right_at, *winograd_out_at, *winograd_last_at;
-    float *winograd_weights;
+    float *winograd_filters;
 };
+
+/* 0, or -1 when there is no memory; free the plan in both cases. */
 int conv2d_plan(struct conv2d_plan *plan, const struct conv2d *conv);
-size_t conv2d_column(const struct conv2d_plan *plan,
-                     size_t vector); /* where a vector of a row of the output begins */
 void conv2d_plan_free(struct conv2d_plan *plan);
+
+/* Bytes of scratch memory that one worker needs. */
 size_t conv2d_scratch(const struct conv2d_plan *plan);
 void conv2d_image(const struct conv2d_plan *plan, const void *input, void *output, void *scratch);
+
+/* The first column of a vector of an output row. */
+size_t conv2d_column(const struct conv2d_plan *plan, size_t vector);
 
 struct max_pool2d {
     enum compute_type compute;
@@ -97,64 +116,69 @@ struct max_pool2d {
     struct extent2 in, out, kernel, stride, dilation, padding;
     const void *input; /* [planes][in.h][in.w] */
     void *output;      /* [planes][out.h][out.w] */
-    int64_t *indices;  /* the same, or NULL: where in its plane each maximum was, as row * in.w +
-                          column; that of a window without pixels may be outside */
+    /* The shape of output, or NULL: the position of each maximum in its plane, row * in.w + column.
+     * The position for a window without pixels may lie outside the plane. */
+    int64_t *indices;
     struct cancel_token *token; /* or NULL */
 };
 
 void max_pool2d(const struct max_pool2d *pool);
 
-/* Some planes, whatever `planes` says. */
+/* Pools planes [first, first + count) on the calling thread; ignores pool->planes. */
 void max_pool2d_planes(const struct max_pool2d *pool, size_t first, size_t count);
 
-/* input[planes][in]: zeros, and at each index the sum of the gradients that belong there. */
+/* Writes input (planes, in): zeros plus, at each index, the sum of the gradients with that index.
+ * indices and gradient are (planes, out). */
 void max_pool2d_scatter(enum compute_type compute, size_t planes, size_t in, size_t out,
                         const int64_t *indices, const void *gradient, void *input);
 
-/* Convolution and then pooling, image by image, so that the maps between stay in the cache;
- * pool.planes is out_channels, pool.in conv.out. */
+/* Convolves and pools one image at a time, so that the feature maps between the two stay in the
+ * cache. pool.planes is out_channels, and pool.in is conv.out. */
 int conv2d_max_pool2d(const struct conv2d *conv, const struct max_pool2d *pool);
 
-/* The gradients of the filters and, unless it is NULL, of the bias, which are written. */
+/* Writes the gradients of the filters and, unless bias is NULL, of the bias. */
 struct conv2d_grad_weight {
-    struct conv2d conv; /* of the forward pass; its output holds the gradient
-                           [images][out_channels][out.h][out.w] and is only read */
+    /* The forward pass. conv.output holds the gradient of the output, (images, out_channels, out.h,
+     * out.w), and is only read. */
+    struct conv2d conv;
     void *weight, *bias;
 };
 int conv2d_grad_weight(const struct conv2d_grad_weight *gradient);
 
 /*
- * The same where only some pixels of the maps have a gradient, as behind a pool: output is
- * [images][out_channels][kept], and each element belongs to the pixel at its index. Columns of the
- * kernel lie side by side (dilation.w is 1), and all pixels of the input are finite: what is zero
- * is left out.
+ * The same for feature maps of which only some pixels have a gradient, for example before a max
+ * pool. conv.output is (images, out_channels, kept); each entry is the gradient of the pixel at
+ * its index. Gradients that are 0 are skipped. Therefore all pixels of the input must be finite,
+ * and dilation.w must be 1.
  */
 struct conv2d_grad_weight_sparse {
     struct conv2d conv;
-    const int64_t *indices;
+    const int64_t *indices; /* [images][out_channels][kept], each below out.h * out.w */
     size_t kept;
     void *weight, *bias;
 };
 int conv2d_grad_weight_sparse(const struct conv2d_grad_weight_sparse *gradient);
 
 /*
- * Of `blocks` blocks of sums, each `entries` numbers a filter (its weights, then its bias): adds
- * the blocks to the first, in order, and writes weight and, unless it is NULL, bias.
+ * sums is (blocks, filters, entries); the entries of a filter are its weights, then its bias. Adds
+ * the blocks to the first one, in order, and writes weight (filters, entries - 1) and, unless it is
+ * NULL, bias (filters).
  */
 void add_filter_blocks(void *weight, void *bias, enum compute_type compute, void *sums,
                        size_t blocks, size_t filters, size_t entries);
 
-/* Writes zeros: the gradients of no images. */
+/* Writes zeros, which are the gradients of a call without images. */
 void clear_filters(void *weight, void *bias, const struct conv2d *conv);
 
 /* Is every element finite? */
 bool all_finite(enum compute_type compute, size_t n, const void *elements);
 
-/* The gradient of the input, which is written. */
+/* Writes the gradient of the input. */
 struct conv2d_grad_input {
-    struct conv2d conv; /* of the forward pass; its output holds the gradient
-                           [images][out_channels][out.h][out.w] and is only read */
-    void *input;
+    /* The forward pass. conv.output holds the gradient of the output, (images, out_channels, out.h,
+     * out.w), and is only read. */
+    struct conv2d conv;
+    void *input; /* [images][in_channels][in.h][in.w] */
 };
 int conv2d_grad_input(const struct conv2d_grad_input *gradient);
 
@@ -171,9 +195,11 @@ struct linear {
 
 int linear(const struct linear *layer);
 
-/* The rows first .. first+count-1 alone; `at` holds a multiple of the lanes for each vector of a
- * row. */
+/* Computes output rows [first, first + count) on the calling thread. at[v] is v times the lanes of
+ * a vector, for v < linear_vectors(). */
 void linear_rows(const struct linear *layer, const ptrdiff_t *at, size_t first, size_t count);
+
+/* Whole vectors of an input row. */
 size_t linear_vectors(const struct linear *layer);
 
 /* output[i][j] = sum over k of left[i * left_step + k * left_next] * right[k][j]. */
@@ -183,18 +209,18 @@ struct matmul {
     const void *left;
     size_t left_step, left_next;
     const void *right;
-    size_t right_step; /* from row to row, as output_step */
+    size_t right_step; /* elements from row to row; output_step counts the same way */
     void *output;
     size_t output_step;
     struct cancel_token *token; /* or NULL */
 };
 int matmul(const struct matmul *product);
 
-/* The same on the calling thread alone, with memory for matmul_scratch bytes. */
+/* The same on the calling thread alone; scratch holds matmul_scratch bytes. */
 void matmul_block(const struct matmul *product, void *scratch);
 size_t matmul_scratch(enum compute_type compute);
 
-/* output[i] = max(input[i], 0); NaN stays. */
+/* output[i] = max(input[i], 0); NaN stays NaN. */
 void relu(enum compute_type compute, size_t n, const void *input, void *output);
 
 /* output[i] = gradient[i], or 0 where input[i] <= 0. */
