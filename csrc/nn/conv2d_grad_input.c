@@ -24,7 +24,7 @@ struct grad_input_run {
     size_t size, channels, filters, window;
     size_t block_rows, block_channels; /* output rows and channels of one matmul */
     char *scratch;
-    size_t scratch_of_worker, product_bytes;
+    size_t worker_scratch, product_bytes;
 };
 
 /* to[i * step] += from[i] for i < n. */
@@ -96,8 +96,7 @@ static void image_task(void *context, size_t task, size_t worker)
     const size_t image = task / c->groups, group = task % c->groups, pixels = c->out.h * c->out.w,
                  plane = c->in.h * c->in.w * r->size;
     const size_t taps = r->channels * r->window;
-    char *scratch = r->scratch + worker * r->scratch_of_worker,
-         *products = scratch + r->product_bytes;
+    char *scratch = r->scratch + worker * r->worker_scratch, *products = scratch + r->product_bytes;
     char *planes = (char *)r->call->input + (image * c->in_channels + group * r->channels) * plane;
     const char *maps =
         (const char *)c->output + (image * c->out_channels + group * r->filters) * pixels * r->size;
@@ -156,7 +155,7 @@ int conv2d_grad_input(const struct conv2d_grad_input *call)
     r.block_rows = larger(smaller(BLOCK_BYTES / row, c->out.h), 1);
     r.block_channels = larger(smaller(BLOCK_BYTES / row / r.block_rows, r.channels), 1);
     r.product_bytes = matmul_scratch(c->compute);
-    r.scratch_of_worker = size_sum_or_max(
+    r.worker_scratch = size_sum_or_max(
         r.product_bytes, scratch_round(size_product_or_max(r.block_channels * r.block_rows, row)));
     size_t tasks;
     if (!size_mul(c->images, c->groups, &tasks)) {
@@ -166,7 +165,7 @@ int conv2d_grad_input(const struct conv2d_grad_input *call)
         (int)smaller((size_t)thread_count_for(
                          conv2d_outputs(c), size_product_or_max(r.channels, r.window), GRAIN_GEMM),
                      larger(tasks, 1));
-    if ((r.scratch = scratch_alloc(size_product_or_max((size_t)threads, r.scratch_of_worker))) ==
+    if ((r.scratch = scratch_alloc(size_product_or_max((size_t)threads, r.worker_scratch))) ==
         NULL) {
         return -1;
     }

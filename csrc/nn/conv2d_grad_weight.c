@@ -1,12 +1,12 @@
 /*
- * The gradient of a convolution's filters: for each filter and place of the kernel, the product of
- * the output's gradient with what of the image that place saw, over all pixels of all images
- * (`dots`). The gradients are copied, so that vectors do not straddle cache lines, their rows
- * filled up with zeros where they are no whole vectors; images where they need a border, room or
- * their columns by residue.
+ * The gradient of a convolution's filters. For each filter and kernel tap it is the dot product of
+ * the output's gradient and the input pixels that the tap reads, over all pixels of all images (the
+ * `dots` kernel). The gradients are copied so that vectors do not straddle cache lines; rows that
+ * are not whole vectors are padded with zeros. Images are copied if they need a border, padded rows
+ * or columns grouped by residue.
  *
- * Order of summation: by blocks of images and bands of rows, which depend on shapes alone; the
- * blocks' sums are added in order.
+ * Order of summation: block of images by block of images, and inside one in chunks of vectors.
+ * Shapes alone determine both. The sums of the blocks are added in order.
  */
 #include <string.h>
 
@@ -16,12 +16,12 @@
 #include "vectors/reduce.h"
 
 enum {
-    BLOCKS = 32, /* of images, at the most: each has sums of its own */
-    BLOCK_BYTES =
-        512 << 10, /* of copies: they stay in the cache while all products are made of them */
-    SUMS_BYTES = 64 << 20, /* of all blocks' sums */
-    VECTORS_AT_ONCE = 128, /* of a row of products: eight rows of them stay in L1 */
-    ROWS_AT_ONCE = 256     /* pointers to rows */
+    MAX_BLOCKS = 32, /* blocks of images; each has its own sums */
+    /* Limit of the copies of a batch of images, which stay in the cache for all their products. */
+    BATCH_BYTES = 512 << 10,
+    SUMS_BYTES = 64 << 20,   /* limit of the sums of all blocks */
+    VECTORS_PER_CHUNK = 128, /* vectors of a row in one kernel call: eight such rows stay in L1 */
+    ROWS_PER_CALL = 256      /* row pointers of one kernel call */
 };
 
 struct grad_weight_run {
@@ -30,27 +30,28 @@ struct grad_weight_run {
     dots_kernel *dots;
     size_t size, lanes;
     size_t channels, filters, window;
-    size_t row_vectors, phase, pitch, plane; /* of an image, as in conv2d.c */
+    size_t row_vectors, phase, pitch, plane; /* of an image, as in struct conv2d_plan */
     bool images_copied;
-    size_t image_step,
-        map_step;    /* elements from one image to the next, and from one gradient to the next */
-    size_t together; /* images at a time */
-    size_t images, blocks; /* of a block; blocks */
-    size_t vectors;        /* of all these images */
-    bool by_rows;          /* see add_rows */
+    size_t image_step, map_step; /* elements from one image, and from one gradient, to the next */
+    size_t batch;                /* images that are copied and multiplied at a time */
+    size_t block_images, blocks; /* images of a block; number of blocks */
+    size_t vectors;              /* vectors of the gradients of a batch */
+    bool by_rows;                /* see add_rows */
     ptrdiff_t *image_at, *gradient_at, *ones_at, *row_at;
-    char *ones; /* a row of them: a product with it is a sum */
+    char *ones; /* a row of ones: the dot product with it is a sum */
     char *sums; /* [blocks][out_channels][channels * window + 1] */
     char *scratch;
-    size_t image_bytes, gradient_bytes; /* of a worker's copies, if there are any */
+    size_t image_bytes, gradient_bytes; /* of one worker's copies, or 0 */
 };
 
+/* Entries of a filter's gradient: its weights and its bias. */
 static size_t entries_of(const struct grad_weight_run *r)
 {
     return r->channels * r->window + 1;
 }
 
-/* A channel of an image, with its border and its columns by residue, as conv2d reads it. */
+/* Copies one channel of an image, with its border and its columns grouped by residue, as conv2d
+ * reads it. */
 static void copy_plane(const struct grad_weight_run *r, const char *plane, char *to)
 {
     const struct conv2d *c = r->conv;
@@ -69,20 +70,20 @@ static void copy_plane(const struct grad_weight_run *r, const char *plane, char 
         }
         for (size_t x = 0; x < c->in.w; x++) {
             const size_t column = x + c->padding.w, residue = column % c->stride.w,
-                         place = column / c->stride.w;
-            if (place >= r->phase) {
+                         index = column / c->stride.w;
+            if (index >= r->phase) {
                 break;
             }
             if (r->size == sizeof(float)) {
-                ((float *)line)[residue * r->phase + place] = ((const float *)plane)[x];
+                ((float *)line)[residue * r->phase + index] = ((const float *)plane)[x];
             } else {
-                ((double *)line)[residue * r->phase + place] = ((const double *)plane)[x];
+                ((double *)line)[residue * r->phase + index] = ((const double *)plane)[x];
             }
         }
     }
 }
 
-/* The gradients of one image's maps, their rows filled up with zeros. */
+/* Copies the gradients of one image's feature maps and pads their rows with zeros. */
 static void copy_maps(const struct grad_weight_run *r, const char *map, char *to)
 {
     const struct conv2d *c = r->conv;
@@ -98,24 +99,24 @@ static void copy_maps(const struct grad_weight_run *r, const char *map, char *to
     }
 }
 
-/* The products of all filters of a group with all places of the kernel, and the sums of the former,
- * over some vectors. */
+/* For all filters of a group, over the vectors of d: the dot products of the gradients with the
+ * pixels of each kernel tap, and the sums of the gradients. out is (filters, entries). */
 static void add_vectors(const struct grad_weight_run *r, struct dots *d, const ptrdiff_t *image_at,
                         const char *images, const char *gradients, char *out)
 {
     const struct conv2d *c = r->conv;
-    const size_t places = entries_of(r), map = c->out.h * r->row_vectors * r->lanes;
-    d->left_step = places;
+    const size_t entries = entries_of(r), map = c->out.h * r->row_vectors * r->lanes;
+    d->left_step = entries;
     d->right_step = 1;
-    for (size_t f = 0, some_f; f < r->filters; f += some_f) {
-        const void *left[ROWS_AT_ONCE], *right[ROWS_AT_ONCE];
-        some_f = smaller(r->filters - f, ROWS_AT_ONCE);
-        for (size_t i = 0; i < some_f; i++) {
+    for (size_t f = 0, filters; f < r->filters; f += filters) {
+        const void *left[ROWS_PER_CALL], *right[ROWS_PER_CALL];
+        filters = smaller(r->filters - f, ROWS_PER_CALL);
+        for (size_t i = 0; i < filters; i++) {
             left[i] = gradients + (f + i) * map * r->size;
         }
-        for (size_t p = 0, some; p + 1 < places; p += some) {
-            some = smaller(places - 1 - p, ROWS_AT_ONCE);
-            for (size_t i = 0; i < some; i++) {
+        for (size_t p = 0, taps; p + 1 < entries; p += taps) {
+            taps = smaller(entries - 1 - p, ROWS_PER_CALL);
+            for (size_t i = 0; i < taps; i++) {
                 const size_t channel = (p + i) / r->window,
                              y = (p + i) % r->window / c->kernel.w * c->dilation.h;
                 const size_t x = (p + i) % c->kernel.w * c->dilation.w;
@@ -124,17 +125,18 @@ static void add_vectors(const struct grad_weight_run *r, struct dots *d, const p
                                         r->size;
             }
             d->right_at = image_at;
-            r->dots(d, left, some_f, right, some, out + (f * places + p) * r->size);
+            r->dots(d, left, filters, right, taps, out + (f * entries + p) * r->size);
         }
         right[0] = r->ones;
         d->right_at = r->ones_at;
-        r->dots(d, left, some_f, right, 1, out + (f * places + places - 1) * r->size);
+        r->dots(d, left, filters, right, 1, out + (f * entries + entries - 1) * r->size);
     }
 }
 
 /*
- * One row of the output after another, its last elements by themselves: the way to sums that are
- * not finite, which must not come of a pixel beyond the end of a row, times zero.
+ * Adds one output row at a time and handles its last elements separately. This is the path for sums
+ * that are not finite: it never multiplies a zero of the padding with a pixel beyond the end of a
+ * row, which could make a NaN that is not in the result.
  */
 static void add_rows(const struct grad_weight_run *r, const char *images, const char *gradients,
                      size_t count, bool add, char *out)
@@ -153,17 +155,17 @@ static void add_rows(const struct grad_weight_run *r, const char *images, const 
     }
 }
 
-/* Over the images that have been copied. */
+/* Adds the products of the `count` images of a batch. */
 static void add_products(const struct grad_weight_run *r, const char *images, const char *gradients,
                          size_t count, bool add, char *out)
 {
-    const size_t vectors = r->vectors / r->together * count;
+    const size_t vectors = r->vectors / r->batch * count;
     if (r->by_rows) {
         add_rows(r, images, gradients, count, add, out);
         return;
     }
     for (size_t v = 0, n; v < vectors; v += n) {
-        n = smaller(vectors - v, VECTORS_AT_ONCE);
+        n = smaller(vectors - v, VECTORS_PER_CHUNK);
         struct dots d = {.left_at = r->gradient_at + v, .vectors = n, .add = add || v > 0};
         add_vectors(r, &d, r->image_at + v, images, gradients, out);
     }
@@ -173,13 +175,13 @@ static void block_task(void *context, size_t task, size_t worker)
 {
     const struct grad_weight_run *r = context;
     const struct conv2d *c = r->conv;
-    const size_t block = task / c->groups, group = task % c->groups, first = block * r->images,
-                 end = smaller(first + r->images, c->images);
+    const size_t block = task / c->groups, group = task % c->groups,
+                 first = block * r->block_images, end = smaller(first + r->block_images, c->images);
     char *images = r->scratch + worker * (r->image_bytes + r->gradient_bytes),
          *gradients = images + r->image_bytes;
     char *out = r->sums + (block * c->out_channels + group * r->filters) * entries_of(r) * r->size;
     for (size_t image = first, n; image < end && !cancel_poll(c->token, worker); image += n) {
-        n = smaller(end - image, r->together);
+        n = smaller(end - image, r->batch);
         const char *planes =
             (const char *)c->input +
             (image * c->in_channels + group * r->channels) * c->in.h * c->in.w * r->size;
@@ -230,51 +232,51 @@ void add_filter_blocks(void *weight, void *bias, enum compute_type compute, void
 
 void clear_filters(void *weight, void *bias, const struct conv2d *c)
 {
-    const size_t of_filter = c->in_channels / c->groups * c->kernel.h * c->kernel.w,
+    const size_t filter_size = c->in_channels / c->groups * c->kernel.h * c->kernel.w,
                  size = compute_size(c->compute);
-    memset(weight, 0, c->out_channels * of_filter * size);
+    memset(weight, 0, c->out_channels * filter_size * size);
     if (bias != NULL) {
         memset(bias, 0, c->out_channels * size);
     }
 }
 
-/* Shapes alone decide how the images are cut. */
+/* Chooses batches and blocks of images from shapes alone. */
 static void plan_scratch(struct grad_weight_run *r)
 {
     const struct conv2d *c = r->conv;
     const size_t last = (c->kernel.w - 1) * c->dilation.w,
-                 reach = (c->out.h - 1) * c->stride.h + (c->kernel.h - 1) * c->dilation.h + 1;
+                 input_rows = (c->out.h - 1) * c->stride.h + (c->kernel.h - 1) * c->dilation.h + 1;
     r->channels = c->in_channels / c->groups;
     r->filters = c->out_channels / c->groups;
     r->window = c->kernel.h * c->kernel.w;
     r->row_vectors = size_parts(c->out.w, r->lanes);
     r->images_copied = c->out.w % r->lanes != 0 || c->padding.h != 0 || c->padding.w != 0 ||
-                       c->stride.w > 1 || reach > c->in.h || c->out.w + last > c->in.w;
+                       c->stride.w > 1 || input_rows > c->in.h || c->out.w + last > c->in.w;
     r->phase = r->images_copied ? last / c->stride.w + r->row_vectors * r->lanes : c->in.w;
     r->pitch = r->phase * c->stride.w;
-    r->plane = r->images_copied ? reach * r->pitch : c->in.h * c->in.w;
+    r->plane = r->images_copied ? input_rows * r->pitch : c->in.h * c->in.w;
     r->image_step = (r->images_copied ? r->channels : c->in_channels) * r->plane;
     r->map_step = r->filters * c->out.h * r->row_vectors * r->lanes;
     const size_t image = size_product_or_max(r->channels * r->plane, r->size),
                  map = size_product_or_max(r->map_step, r->size);
     const size_t sums =
         size_product_or_max(size_product_or_max(c->out_channels, entries_of(r)), r->size);
-    r->together = larger(
-        smaller(BLOCK_BYTES / size_sum_or_max(size_sum_or_max(image, map), 1), c->images), 1);
-    const size_t most = larger(smaller(BLOCKS, SUMS_BYTES / size_sum_or_max(sums, 1)), 1);
-    const size_t least = size_parts(c->images, most);
-    r->images = size_parts(larger(least, r->together), r->together) * r->together;
-    r->blocks = size_parts(c->images, r->images);
-    r->vectors = r->together * c->out.h * r->row_vectors;
-    r->image_bytes = r->images_copied ? scratch_round(size_product_or_max(r->together, image)) : 0;
-    r->gradient_bytes = scratch_round(size_product_or_max(r->together, map));
+    r->batch = larger(
+        smaller(BATCH_BYTES / size_sum_or_max(size_sum_or_max(image, map), 1), c->images), 1);
+    const size_t max_blocks = larger(smaller(MAX_BLOCKS, SUMS_BYTES / size_sum_or_max(sums, 1)), 1);
+    const size_t min_images = size_parts(c->images, max_blocks);
+    r->block_images = size_parts(larger(min_images, r->batch), r->batch) * r->batch;
+    r->blocks = size_parts(c->images, r->block_images);
+    r->vectors = r->batch * c->out.h * r->row_vectors;
+    r->image_bytes = r->images_copied ? scratch_round(size_product_or_max(r->batch, image)) : 0;
+    r->gradient_bytes = scratch_round(size_product_or_max(r->batch, map));
 }
 
 static void fill_tables(struct grad_weight_run *r)
 {
     const struct conv2d *c = r->conv;
     size_t n = 0;
-    for (size_t image = 0; image < r->together; image++) {
+    for (size_t image = 0; image < r->batch; image++) {
         for (size_t y = 0; y < c->out.h; y++) {
             for (size_t v = 0; v < r->row_vectors; v++, n++) {
                 r->image_at[n] =
@@ -329,9 +331,9 @@ int conv2d_grad_weight(const struct conv2d_grad_weight *call)
                                             size_product_or_max(entries_of(&r), r.size));
     const size_t shared =
         size_sum_or_max(size_sum_or_max(scratch_round(tables), scratch_round(sums)), ones);
-    const size_t of_workers =
+    const size_t worker_bytes =
         size_product_or_max((size_t)threads, size_sum_or_max(r.image_bytes, r.gradient_bytes));
-    char *memory = scratch_alloc(size_sum_or_max(shared, of_workers));
+    char *memory = scratch_alloc(size_sum_or_max(shared, worker_bytes));
     if (memory == NULL) {
         return -1;
     }

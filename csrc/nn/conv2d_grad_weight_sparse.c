@@ -1,10 +1,11 @@
 /*
- * The gradient of a convolution's filters where only some pixels of the maps have one: the sum of
- * the patches of the image that these pixels saw, each times its gradient. Behind a pool of 2 x 2
- * that is a quarter of the multiplications or, behind relu, less.
+ * The gradient of a convolution's filters where only some pixels of the feature maps have a
+ * gradient. It is the sum of the image patches that these pixels read, each times its gradient.
+ * Before a 2 x 2 pool this takes a quarter of the multiplications, and fewer if a ReLU zeroes some
+ * of the gradients.
  *
- * Order of summation: by blocks of images, which depend on shapes alone; in a block as in kernels.h
- * (patches), over what is not zero.
+ * Order of summation: block of images by block of images, which shapes alone determine; inside a
+ * block as in kernels.h (patches), over the gradients that are not zero.
  */
 #include <string.h>
 
@@ -14,10 +15,10 @@
 #include "vectors/reduce.h"
 
 enum {
-    BLOCK_BYTES = 128 << 10, /* of images that are copied at a time */
-    MOST_IMAGES = 32,        /* of them */
-    BLOCKS = 32,             /* of images, at the most: each has sums of its own */
-    SUMS_BYTES = 64 << 20    /* of all blocks' sums */
+    BATCH_BYTES = 128 << 10, /* limit of the images that are copied at a time */
+    MAX_BATCH = 32,          /* limit of their number */
+    MAX_BLOCKS = 32,         /* blocks of images; each has its own sums */
+    SUMS_BYTES = 64 << 20    /* limit of the sums of all blocks */
 };
 
 struct sparse_run {
@@ -26,20 +27,23 @@ struct sparse_run {
     patches_kernel *patches;
     size_t size, lanes;
     size_t channels, filters, window;
-    size_t pitch, plane;   /* of a copied image: with its border, and room behind its rows */
-    size_t together;       /* images that are copied at a time */
-    size_t images, blocks; /* of a block; blocks */
-    ptrdiff_t *pixel_at;   /* where the patch of each pixel of a map begins */
-    char *sums;            /* [blocks][out_channels][channels * window + 1] */
+    size_t pitch, plane; /* elements of a row and a channel of a copied image, with its border and
+                            one vector of padding after each row */
+    size_t batch;        /* images that are copied at a time */
+    size_t block_images, blocks; /* images of a block; number of blocks */
+    ptrdiff_t *pixel_at; /* [out.h * out.w]: offset of the patch that each output pixel reads */
+    char *sums;          /* [blocks][out_channels][channels * window + 1] */
     char *scratch;
-    size_t image_bytes, at_bytes, scratch_of_worker;
+    size_t image_bytes, at_bytes, worker_scratch;
 };
 
+/* Entries of a filter's gradient: its weights and its bias. */
 static size_t entries_of(const struct sparse_run *r)
 {
     return r->channels * r->window + 1;
 }
 
+/* Copies one channel of an image, with its border. */
 static void copy_plane(const struct sparse_run *r, const char *plane, char *to)
 {
     const struct conv2d *c = r->conv;
@@ -52,8 +56,8 @@ static void copy_plane(const struct sparse_run *r, const char *plane, char *to)
     }
 }
 
-/* What one filter's gradients of some images are, but for zeros, and where their patches begin.
- * Returns how many. */
+/* Gathers the nonzero gradients of one filter in `count` images, and the offsets of their patches.
+ * Returns their number. */
 #define GATHER(type) \
     static size_t gather_##type(const struct sparse_run *r, size_t filter, size_t image, \
                                 size_t count, ptrdiff_t *at, type *factors) \
@@ -73,7 +77,7 @@ static void copy_plane(const struct sparse_run *r, const char *plane, char *to)
         return n; \
     } \
 \
-    /* Adds a filter's sums over what was gathered. */ \
+    /* Adds the sums over the n gathered patches to the filter's entries. */ \
     static void add_filter_##type(const struct sparse_run *r, const char *images, \
                                   const ptrdiff_t *at, const type *factors, size_t n, type *out) \
     { \
@@ -109,15 +113,15 @@ static void block_task(void *context, size_t task, size_t worker)
 {
     const struct sparse_run *r = context;
     const struct conv2d *c = r->conv;
-    const size_t block = task / c->groups, group = task % c->groups, first = block * r->images,
-                 end = smaller(first + r->images, c->images);
-    char *images = r->scratch + worker * r->scratch_of_worker,
+    const size_t block = task / c->groups, group = task % c->groups,
+                 first = block * r->block_images, end = smaller(first + r->block_images, c->images);
+    char *images = r->scratch + worker * r->worker_scratch,
          *factors = images + r->image_bytes + r->at_bytes;
     ptrdiff_t *at = (ptrdiff_t *)(images + r->image_bytes);
     memset(r->sums + (block * c->out_channels + group * r->filters) * entries_of(r) * r->size, 0,
            r->filters * entries_of(r) * r->size);
     for (size_t image = first, n; image < end && !cancel_poll(c->token, worker); image += n) {
-        n = smaller(end - image, r->together);
+        n = smaller(end - image, r->batch);
         for (size_t i = 0; i < n * r->channels; i++) {
             const size_t channel =
                 (image + i / r->channels) * c->in_channels + group * r->channels + i % r->channels;
@@ -138,7 +142,7 @@ static void block_task(void *context, size_t task, size_t worker)
     }
 }
 
-/* Shapes alone decide how the images are cut. */
+/* Chooses batches and blocks of images from shapes alone. */
 static void plan_scratch(struct sparse_run *r)
 {
     const struct conv2d *c = r->conv;
@@ -150,18 +154,18 @@ static void plan_scratch(struct sparse_run *r)
     const size_t image = size_product_or_max(r->channels * r->plane, r->size);
     const size_t sums =
         size_product_or_max(size_product_or_max(c->out_channels, entries_of(r)), r->size);
-    r->together = larger(
-        smaller(smaller(BLOCK_BYTES / size_sum_or_max(image, 1), MOST_IMAGES), c->images), 1);
-    const size_t most = larger(smaller(BLOCKS, SUMS_BYTES / size_sum_or_max(sums, 1)), 1);
-    const size_t least = size_parts(c->images, most);
-    r->images = size_parts(larger(least, r->together), r->together) * r->together;
-    r->blocks = size_parts(c->images, r->images);
-    const size_t kept = size_sum_or_max(size_product_or_max(r->together, r->call->kept),
-                                        1); /* one more, which is written where all are zero */
-    r->image_bytes = scratch_round(size_product_or_max(r->together, image));
+    r->batch =
+        larger(smaller(smaller(BATCH_BYTES / size_sum_or_max(image, 1), MAX_BATCH), c->images), 1);
+    const size_t max_blocks = larger(smaller(MAX_BLOCKS, SUMS_BYTES / size_sum_or_max(sums, 1)), 1);
+    const size_t min_images = size_parts(c->images, max_blocks);
+    r->block_images = size_parts(larger(min_images, r->batch), r->batch) * r->batch;
+    r->blocks = size_parts(c->images, r->block_images);
+    /* One more, because gather writes each gradient before it tests it. */
+    const size_t kept = size_sum_or_max(size_product_or_max(r->batch, r->call->kept), 1);
+    r->image_bytes = scratch_round(size_product_or_max(r->batch, image));
     r->at_bytes = scratch_round(size_product_or_max(kept, sizeof(ptrdiff_t)));
-    r->scratch_of_worker = size_sum_or_max(size_sum_or_max(r->image_bytes, r->at_bytes),
-                                           scratch_round(size_product_or_max(kept, r->size)));
+    r->worker_scratch = size_sum_or_max(size_sum_or_max(r->image_bytes, r->at_bytes),
+                                        scratch_round(size_product_or_max(kept, r->size)));
 }
 
 int conv2d_grad_weight_sparse(const struct conv2d_grad_weight_sparse *call)
@@ -193,8 +197,8 @@ int conv2d_grad_weight_sparse(const struct conv2d_grad_weight_sparse *call)
     const int threads = (int)smaller(
         (size_t)thread_count_for(size_product_or_max(c->images, call->kept), weights, GRAIN_GEMM),
         tasks);
-    const size_t of_workers = size_product_or_max((size_t)threads, r.scratch_of_worker);
-    char *memory = scratch_alloc(size_sum_or_max(size_sum_or_max(sums, table), of_workers));
+    const size_t worker_bytes = size_product_or_max((size_t)threads, r.worker_scratch);
+    char *memory = scratch_alloc(size_sum_or_max(size_sum_or_max(sums, table), worker_bytes));
     if (memory == NULL) {
         return -1;
     }
@@ -213,8 +217,8 @@ int conv2d_grad_weight_sparse(const struct conv2d_grad_weight_sparse *call)
     return 0;
 }
 
-/* Products with 0 are 0, or NaN where an element is not finite; so are their sums, whatever their
- * order. */
+/* An element times 0 is 0 if the element is finite and NaN if not. So the sum of all such products,
+ * in any order, is 0 exactly if all elements are finite. */
 #define ALL_FINITE(type) \
     static bool all_finite_##type(size_t n, const type *elements) \
     { \

@@ -1,4 +1,6 @@
-/* Rows of features times rows of weights, as they lie, and the activation that follows most layers.
+/*
+ * output (rows, out_features) = input (rows, in_features) @ weight.T + bias, by dot products of the
+ * rows of input and weight, neither of which is copied. Also ReLU and its gradient.
  */
 #include <stdint.h>
 
@@ -8,8 +10,8 @@
 #include "vectors/reduce.h"
 
 enum {
-    ROWS_AT_ONCE = 64,    /* input rows of a task */
-    FEATURES_AT_ONCE = 64 /* weight rows that it takes at a time */
+    TASK_ROWS = 64,        /* input rows of a task */
+    FEATURES_PER_CALL = 64 /* weight rows of one kernel call */
 };
 
 static size_t lanes_of(enum compute_type compute)
@@ -27,7 +29,7 @@ void linear_rows(const struct linear *l, const ptrdiff_t *at, size_t first, size
 {
     const size_t size = compute_size(l->compute), row = l->in_features * size,
                  lanes = lanes_of(l->compute);
-    const void *inputs[ROWS_AT_ONCE], *weights[FEATURES_AT_ONCE];
+    const void *inputs[TASK_ROWS], *weights[FEATURES_PER_CALL];
     dots_kernel *dots = l->compute == COMPUTE_F64 ? kernels_current()->layers->dots_f64
                                                   : kernels_current()->layers->dots_f32;
     struct dots d = {
@@ -41,17 +43,18 @@ void linear_rows(const struct linear *l, const ptrdiff_t *at, size_t first, size
         .right_step = l->out_features,
     };
     for (size_t i = 0, n; i < count; i += n) {
-        n = smaller(count - i, ROWS_AT_ONCE);
+        n = smaller(count - i, TASK_ROWS);
         for (size_t r = 0; r < n; r++) {
             inputs[r] = (const char *)l->input + (first + i + r) * row;
         }
-        for (size_t f = 0, some; f < l->out_features && !(f > 0 && cancel_poll_here()); f += some) {
-            some = smaller(l->out_features - f, FEATURES_AT_ONCE);
-            for (size_t r = 0; r < some; r++) {
+        for (size_t f = 0, features; f < l->out_features && !(f > 0 && cancel_poll_here());
+             f += features) {
+            features = smaller(l->out_features - f, FEATURES_PER_CALL);
+            for (size_t r = 0; r < features; r++) {
                 weights[r] = (const char *)l->weight + (f + r) * row;
             }
             d.bias = l->bias == NULL ? NULL : (const char *)l->bias + f * size;
-            dots(&d, weights, some, inputs, n,
+            dots(&d, weights, features, inputs, n,
                  (char *)l->output + ((first + i) * l->out_features + f) * size);
         }
     }
@@ -66,14 +69,14 @@ static void linear_task(void *context, size_t task, size_t worker)
 {
     const struct linear_run *run = context;
     (void)worker;
-    linear_rows(run->layer, run->at, task * ROWS_AT_ONCE,
-                smaller(run->layer->rows - task * ROWS_AT_ONCE, ROWS_AT_ONCE));
+    linear_rows(run->layer, run->at, task * TASK_ROWS,
+                smaller(run->layer->rows - task * TASK_ROWS, TASK_ROWS));
 }
 
 int linear(const struct linear *l)
 {
     const size_t vectors = linear_vectors(l);
-    if (l->rows == 0 || l->out_features == 0) { /* other sizes may be any numbers then */
+    if (l->rows == 0 || l->out_features == 0) { /* the other sizes can then be arbitrary */
         return 0;
     }
     ptrdiff_t *at = scratch_alloc(size_product_or_max(vectors, sizeof *at));
@@ -85,14 +88,14 @@ int linear(const struct linear *l)
     }
     struct linear_run run = {l, at};
     pool_run(
-        size_parts(l->rows, ROWS_AT_ONCE),
+        size_parts(l->rows, TASK_ROWS),
         thread_count_for(size_product_or_max(l->rows, l->out_features), l->in_features, GRAIN_GEMM),
         linear_task, &run, l->token);
     scratch_free(at);
     return 0;
 }
 
-/* `0 > x` and not `x > 0`, so that NaN is kept; loops that compilers turn into vectors. */
+/* `0 > x`, not `x > 0`, so that NaN stays NaN. Compilers vectorize these loops. */
 #define RELU(type) \
     static void relu_##type(size_t n, const type *restrict input, type *restrict output) \
     { \

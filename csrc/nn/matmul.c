@@ -1,7 +1,7 @@
 /*
- * Matrix products whose right side lies row by row: those of gradients. Summed step by step in
- * chains of SEGMENT_STEPS, which are added in order, so that one sum does not depend on how many
- * others there are.
+ * output (rows, columns) = left (rows, depth) @ right (depth, columns), where right is stored row
+ * by row, as in gradients. Each sum is a series of chains of SEGMENT_STEPS terms, which are added
+ * in order. So one sum does not depend on how many others there are.
  */
 #include <string.h>
 
@@ -11,16 +11,18 @@
 #include "vectors/reduce.h"
 
 enum {
-    SEGMENT_STEPS = 256,  /* terms that are summed in one chain */
-    VECTORS_AT_ONCE = 32, /* of the right side: its part of a segment stays in L2 */
-    MOST_VECTORS = 2 * VECTORS_AT_ONCE,
-    TASK_ROWS = 24 /* rows of a task */
+    SEGMENT_STEPS = 256, /* terms of one chain */
+    /* Vectors of a block of columns: the block's rows of one chain stay in L2. */
+    BLOCK_VECTORS = 32,
+    /* The last block can have almost twice as many. */
+    MAX_VECTORS = 2 * BLOCK_VECTORS,
+    TASK_ROWS = 24 /* output rows of a task */
 };
 
-/* The sums of a tile's rows so far; rows of the right side shorter than a vector, with zeros behind
- * them. */
+/* Scratch memory of a worker. data holds the partial sums of a tile's rows, then, for a right side
+ * with rows shorter than a vector, its rows padded with zeros. */
 struct matmul_memory {
-    ptrdiff_t offsets[SEGMENT_STEPS], dense[MOST_VECTORS], at[MOST_VECTORS];
+    ptrdiff_t offsets[SEGMENT_STEPS], dense[MAX_VECTORS], at[MAX_VECTORS];
     char data[];
 };
 
@@ -32,7 +34,7 @@ static size_t lanes_of(enum compute_type compute)
 
 static size_t sums_bytes(enum compute_type compute)
 {
-    return kernels_current()->layers->outer_rows * MOST_VECTORS * lanes_of(compute) *
+    return kernels_current()->layers->outer_rows * MAX_VECTORS * lanes_of(compute) *
            compute_size(compute);
 }
 
@@ -42,8 +44,8 @@ size_t matmul_scratch(enum compute_type compute)
                          SEGMENT_STEPS * lanes_of(compute) * compute_size(compute));
 }
 
-/* Some columns: at most MOST_VECTORS vectors, the last of which begins before its place where
- * columns do not fill it. */
+/* Computes output columns [column, column + columns): at most MAX_VECTORS vectors. If the columns
+ * do not fill the last vector, it overlaps the one before it. */
 static void multiply_columns(const struct matmul *p, size_t column, size_t columns,
                              struct matmul_memory *memory)
 {
@@ -97,11 +99,10 @@ static void multiply_columns(const struct matmul *p, size_t column, size_t colum
 
 void matmul_block(const struct matmul *p, void *scratch)
 {
-    const size_t most = VECTORS_AT_ONCE * lanes_of(p->compute);
+    const size_t most = BLOCK_VECTORS * lanes_of(p->compute);
     for (size_t column = 0, columns; column < p->columns; column += columns) {
-        columns = p->columns - column < 2 * most
-                      ? p->columns - column
-                      : most; /* the last block is no narrower than a vector */
+        /* The last block takes the rest, so that no block is narrower than a vector. */
+        columns = p->columns - column < 2 * most ? p->columns - column : most;
         multiply_columns(p, column, columns, scratch);
     }
 }
@@ -111,7 +112,7 @@ struct matmul_run {
     char *scratch;
 };
 
-static void run_task(void *context, size_t task, size_t worker)
+static void rows_task(void *context, size_t task, size_t worker)
 {
     const struct matmul_run *run = context;
     struct matmul part = *run->call;
@@ -129,14 +130,14 @@ int matmul(const struct matmul *p)
         (int)smaller((size_t)thread_count_for(size_product_or_max(p->rows, p->columns),
                                               larger(p->depth, 1), GRAIN_GEMM),
                      larger(tasks, 1));
-    if (p->rows == 0 || p->columns == 0) { /* of which there may be any number of the other */
+    if (p->rows == 0 || p->columns == 0) { /* the other sizes can then be arbitrary */
         return 0;
     }
     struct matmul_run run = {p, scratch_alloc((size_t)threads * matmul_scratch(p->compute))};
     if (run.scratch == NULL) {
         return -1;
     }
-    pool_run(tasks, threads, run_task, &run, p->token);
+    pool_run(tasks, threads, rows_task, &run, p->token);
     scratch_free(run.scratch);
     return 0;
 }

@@ -1,5 +1,5 @@
-/* Maximum of windows, plane by plane, by torch's rules: padding never wins, the first of equals
- * does, and NaN beats all. */
+/* Max pooling, plane by plane, with torch's rules: the maximum is never in the padding, the first
+ * of several equal maxima counts, and NaN beats every number. */
 #include <math.h>
 #include <stdbool.h>
 #include <string.h>
@@ -11,7 +11,7 @@
 
 /* The part of a window that lies inside the image, along one axis. */
 struct span {
-    size_t first, end; /* from first on in steps of the dilation, before end */
+    size_t first, end; /* pixels first, first + dilation, ... below end */
 };
 
 static struct span window(size_t out, size_t stride, size_t padding, size_t kernel, size_t dilation,
@@ -19,14 +19,14 @@ static struct span window(size_t out, size_t stride, size_t padding, size_t kern
 {
     ptrdiff_t first = (ptrdiff_t)(out * stride) - (ptrdiff_t)padding;
     ptrdiff_t end = first + (ptrdiff_t)((kernel - 1) * dilation) + 1;
-    if (first < 0) { /* as many steps as lead into the image, at once: there can be 2^30 of them */
+    if (first < 0) { /* skips the steps before the image in one go: there can be 2^30 of them */
         first += (-first + (ptrdiff_t)dilation - 1) / (ptrdiff_t)dilation * (ptrdiff_t)dilation;
     }
     struct span span = {(size_t)first, end < (ptrdiff_t)size ? (size_t)end : size};
     return span;
 }
 
-/* Some ten microseconds of windows, or one that is large. */
+/* Windows that take about ten microseconds, or one large window. */
 static size_t windows_between_polls(const struct max_pool2d *p)
 {
     return (1 << 14) / larger(size_product_or_max(p->kernel.h, p->kernel.w), 1) + 1;
@@ -37,33 +37,33 @@ static size_t windows_between_polls(const struct max_pool2d *p)
                                   int64_t *indices) \
     { \
         const size_t windows_to_poll = windows_between_polls(p); \
-        size_t to_poll = windows_to_poll; \
+        size_t windows_left = windows_to_poll; \
         for (size_t y = 0; y < p->out.h; y++) { \
             const struct span rows = \
                 window(y, p->stride.h, p->padding.h, p->kernel.h, p->dilation.h, p->in.h); \
             for (size_t x = 0; x < p->out.w; x++, out++) { \
-                if (to_poll-- == 0) { \
+                if (windows_left-- == 0) { \
                     if (cancel_poll_here()) { \
                         return; \
                     } \
-                    to_poll = windows_to_poll - 1; \
+                    windows_left = windows_to_poll - 1; \
                 } \
                 const struct span columns = \
                     window(x, p->stride.w, p->padding.w, p->kernel.w, p->dilation.w, p->in.w); \
-                type most = -(type)INFINITY; \
-                size_t where = rows.first * p->in.w + columns.first; \
+                type maximum = -(type)INFINITY; \
+                size_t maximum_at = rows.first * p->in.w + columns.first; \
                 for (size_t r = rows.first; r < rows.end; r += p->dilation.h) { \
                     for (size_t c = columns.first; c < columns.end; c += p->dilation.w) { \
                         const type value = in[r * p->in.w + c]; \
-                        if (value > most || isnan(value)) { \
-                            most = value; \
-                            where = r * p->in.w + c; \
+                        if (value > maximum || isnan(value)) { \
+                            maximum = value; \
+                            maximum_at = r * p->in.w + c; \
                         } \
                     } \
                 } \
-                *out = most; \
+                *out = maximum; \
                 if (indices != NULL) { \
-                    *indices++ = (int64_t)where; \
+                    *indices++ = (int64_t)maximum_at; \
                 } \
             } \
         } \
@@ -71,8 +71,8 @@ static size_t windows_between_polls(const struct max_pool2d *p)
 POOL_PLANE(float)
 POOL_PLANE(double)
 
-/* Squares of 2 x 2 side by side, all inside. */
-static bool are_squares(const struct max_pool2d *p)
+/* Are all windows 2 x 2 squares with stride 2 inside the image? */
+static bool windows_are_squares(const struct max_pool2d *p)
 {
     return p->kernel.h == 2 && p->kernel.w == 2 && p->stride.h == 2 && p->stride.w == 2 &&
            p->dilation.h == 1 && p->dilation.w == 1 && p->padding.h == 0 && p->padding.w == 0 &&
@@ -86,7 +86,7 @@ static void pool_plane(const struct max_pool2d *p, size_t plane)
     const struct layer_kernels *kernels = kernels_current()->layers;
     pool_squares_kernel *squares =
         p->compute == COMPUTE_F64 ? kernels->pool_squares_f64 : kernels->pool_squares_f32;
-    if (are_squares(p)) {
+    if (windows_are_squares(p)) {
         const size_t size = compute_size(p->compute);
         squares((char *)p->output + out * size, indices, (const char *)p->input + in * size,
                 p->in.w, p->out.h, p->out.w);
@@ -106,23 +106,23 @@ void max_pool2d_planes(const struct max_pool2d *p, size_t first, size_t count)
 
 struct max_pool2d_run {
     const struct max_pool2d *pool;
-    size_t at_once;
+    size_t planes_per_task;
 };
 
 static void planes_task(void *context, size_t task, size_t worker)
 {
     const struct max_pool2d_run *run = context;
-    const size_t first = task * run->at_once;
+    const size_t first = task * run->planes_per_task;
     (void)worker;
-    max_pool2d_planes(run->pool, first, smaller(run->pool->planes - first, run->at_once));
+    max_pool2d_planes(run->pool, first, smaller(run->pool->planes - first, run->planes_per_task));
 }
 
-/* Planes can be small, so that a task is some of them, if there are many. */
+/* Groups small planes so that a task is worth waking a thread for. */
 void max_pool2d(const struct max_pool2d *p)
 {
     struct max_pool2d_run run = {p, larger(smaller(p->planes / 64, 8), 1)};
     const size_t windows = size_product_or_max(size_product_or_max(p->planes, p->out.h), p->out.w),
-                 tasks = size_parts(p->planes, run.at_once);
+                 tasks = size_parts(p->planes, run.planes_per_task);
     pool_run(tasks,
              thread_count_for(windows, size_product_or_max(p->kernel.h, p->kernel.w), GRAIN_SUMS),
              planes_task, &run, p->token);

@@ -7,12 +7,13 @@
 #include "vectors/reduce.h"
 
 enum {
-    BLOCK_BYTES = 192 << 10, /* of what lies between two layers, for a block of images: half of an
-                                L2 cache or less */
-    MOST_IMAGES = 32         /* of a block */
+    /* Limit of the data between two layers for a block of images: at largest half of an L2 cache.
+     */
+    BLOCK_BYTES = 192 << 10,
+    MAX_IMAGES = 32 /* of a block */
 };
 
-/* Some layers in one. */
+/* A layer and the layers fused into it. */
 struct stage {
     enum layer_kind kind;
     union {
@@ -25,40 +26,43 @@ struct stage {
 
 struct network_call {
     const struct stage *stages;
-    size_t count, size;   /* bytes of an element */
-    size_t images, block; /* of a block */
+    size_t count;  /* stages */
+    size_t size;   /* bytes of an element */
+    size_t images; /* in all */
+    size_t block;  /* images of a block */
     const char *input;
     char *output;
-    ptrdiff_t *at; /* vectors of the longest row of features */
+    ptrdiff_t *at; /* for linear_rows, long enough for the longest row */
     char *scratch;
-    size_t between, scratch_of_worker; /* bytes of one of two buffers between layers */
+    size_t between;        /* bytes of each of the two buffers between layers */
+    size_t worker_scratch; /* bytes */
     enum compute_type compute;
 };
 
-/* Does the kernel fit the padded image? Then *out is how often. */
-static bool windows(size_t in, size_t before, size_t after, size_t kernel, size_t stride,
-                    size_t dilation, size_t *out)
+/* Does the kernel fit the padded image? *out is the number of windows along the axis. */
+static bool window_count(size_t in, size_t before, size_t after, size_t kernel, size_t stride,
+                         size_t dilation, size_t *out)
 {
-    const size_t padded = in + before + after, reach = (kernel - 1) * dilation + 1;
-    *out = padded < reach ? 0 : (padded - reach) / stride + 1;
-    return padded >= reach;
+    const size_t padded = in + before + after, extent = (kernel - 1) * dilation + 1;
+    *out = padded < extent ? 0 : (padded - extent) / stride + 1;
+    return padded >= extent;
 }
 
-/* As torch counts them: in ceil_mode the last window may reach beyond the image, but begins in it
- * or in the padding before it. */
-static bool pooled(const struct layer *l, size_t in, size_t padding, size_t kernel, size_t stride,
-                   size_t dilation, size_t *out)
+/* The same for a pool, by torch's rules: in ceil_mode the last window may extend beyond the image,
+ * but it starts inside the image or in the padding before it. */
+static bool pool_window_count(const struct layer *l, size_t in, size_t padding, size_t kernel,
+                              size_t stride, size_t dilation, size_t *out)
 {
     const size_t more = l->ceil_mode ? stride - 1 : 0;
-    if (!windows(in, padding, padding + more, kernel, stride, dilation, out) || in == 0) {
+    if (!window_count(in, padding, padding + more, kernel, stride, dilation, out) || in == 0) {
         return false;
     }
     *out -= l->ceil_mode && (*out - 1) * stride >= in + padding;
     return *out >= 1;
 }
 
-/* Can there be memory for that? Shapes between layers, unlike those of arrays, are nothing that is
- * there already. */
+/* Can memory hold an image of that shape? Unlike the shapes of arrays, the shapes between layers
+ * are not known to fit. */
 static bool may_fit(const struct shape *s)
 {
     return (double)s->channels * (double)s->size.h * (double)s->size.w < 0x1p48;
@@ -71,10 +75,10 @@ static bool shape_after(const struct layer *l, struct shape *s)
     switch (l->kind) {
     case LAYER_CONV2D:
         if (s->flat || !size_mul(l->in, l->groups, &channels) || s->channels != channels ||
-            !windows(s->size.h, l->before.h, l->after.h, l->kernel.h, l->stride.h, l->dilation.h,
-                     &out.h) ||
-            !windows(s->size.w, l->before.w, l->after.w, l->kernel.w, l->stride.w, l->dilation.w,
-                     &out.w)) {
+            !window_count(s->size.h, l->before.h, l->after.h, l->kernel.h, l->stride.h,
+                          l->dilation.h, &out.h) ||
+            !window_count(s->size.w, l->before.w, l->after.w, l->kernel.w, l->stride.w,
+                          l->dilation.w, &out.w)) {
             return false;
         }
         s->channels = l->out;
@@ -82,8 +86,10 @@ static bool shape_after(const struct layer *l, struct shape *s)
         return may_fit(s);
     case LAYER_MAX_POOL2D:
         if (s->flat || s->channels == 0 ||
-            !pooled(l, s->size.h, l->before.h, l->kernel.h, l->stride.h, l->dilation.h, &out.h) ||
-            !pooled(l, s->size.w, l->before.w, l->kernel.w, l->stride.w, l->dilation.w, &out.w)) {
+            !pool_window_count(l, s->size.h, l->before.h, l->kernel.h, l->stride.h, l->dilation.h,
+                               &out.h) ||
+            !pool_window_count(l, s->size.w, l->before.w, l->kernel.w, l->stride.w, l->dilation.w,
+                               &out.w)) {
             return false;
         }
         s->size = out;
@@ -95,7 +101,7 @@ static bool shape_after(const struct layer *l, struct shape *s)
         s->channels = l->out;
         return true;
     case LAYER_FLATTEN:
-        if (!s->flat && !may_fit(s)) { /* an array of no images */
+        if (!s->flat && !may_fit(s)) { /* possible for an array without images */
             return false;
         }
         if (!s->flat) {
@@ -118,25 +124,28 @@ bool network_shape(const struct layer *layers, size_t count, struct shape *shape
     return true;
 }
 
+/* Elements of one image. */
 static size_t elements(const struct shape *s)
 {
     return s->flat ? s->channels : s->channels * s->size.h * s->size.w;
 }
 
-static bool is_pool_of_squares(const struct layer *l)
+/* Can conv2d fuse this layer? */
+static bool is_2x2_pool(const struct layer *l)
 {
     return l->kind == LAYER_MAX_POOL2D && l->kernel.h == 2 && l->kernel.w == 2 &&
            l->stride.h == 2 && l->stride.w == 2 && l->dilation.h == 1 && l->dilation.w == 1 &&
            l->before.h == 0 && l->before.w == 0 && !l->ceil_mode;
 }
 
-/* Makes a stage of the first layers; returns how many, or 0 when there is no memory. */
+/* Makes a stage of the first of `count` layers and those that can be fused into it. Returns how
+ * many layers that are, or 0 when there is no memory. */
 static size_t make_stage(struct stage *stage, enum compute_type compute, const struct layer *layers,
                          size_t count, size_t images, struct shape *shape)
 {
     const struct layer *l = layers;
     const struct shape in = *shape;
-    size_t taken = 1;
+    size_t fused = 1;
     shape_after(l, shape);
     stage->kind = l->kind;
     stage->in = elements(&in);
@@ -158,14 +167,14 @@ static size_t make_stage(struct stage *stage, enum compute_type compute, const s
             .weight = l->weight,
             .bias = l->bias,
         };
-        taken += relu;
-        if (count > taken && is_pool_of_squares(&layers[taken]) && conv2d_pools(&conv)) {
+        fused += relu;
+        if (count > fused && is_2x2_pool(&layers[fused]) && conv2d_pools(&conv)) {
             conv.pool = true;
-            shape_after(&layers[taken++], shape);
+            shape_after(&layers[fused++], shape);
         }
         if (conv2d_plan(&stage->of.conv, &conv) < 0) {
             conv2d_plan_free(&stage->of.conv);
-            taken = 0;
+            fused = 0;
         }
     } else if (l->kind == LAYER_LINEAR) {
         stage->of.linear = (struct linear){.compute = compute,
@@ -174,7 +183,7 @@ static size_t make_stage(struct stage *stage, enum compute_type compute, const s
                                            .relu = relu,
                                            .weight = l->weight,
                                            .bias = l->bias};
-        taken += relu;
+        fused += relu;
     } else if (l->kind == LAYER_MAX_POOL2D) {
         stage->of.pool = (struct max_pool2d){.compute = compute,
                                              .planes = in.channels,
@@ -186,7 +195,7 @@ static size_t make_stage(struct stage *stage, enum compute_type compute, const s
                                              .padding = l->before};
     }
     stage->out = elements(shape);
-    return taken;
+    return fused;
 }
 
 static void run_stage(const struct network_call *r, const struct stage *s, size_t images,
@@ -214,11 +223,11 @@ static void run_stage(const struct network_call *r, const struct stage *s, size_
     }
 }
 
-static void run_block(void *context, size_t task, size_t worker)
+static void block_task(void *context, size_t task, size_t worker)
 {
     const struct network_call *r = context;
     const size_t first = task * r->block, images = smaller(r->images - first, r->block);
-    char *buffers[2] = {r->scratch + worker * r->scratch_of_worker, NULL};
+    char *buffers[2] = {r->scratch + worker * r->worker_scratch, NULL};
     buffers[1] = buffers[0] + r->between;
     const char *input = r->input + first * r->stages[0].in * r->size;
     for (size_t i = 0; i < r->count; i++) {
@@ -229,30 +238,31 @@ static void run_block(void *context, size_t task, size_t worker)
     }
 }
 
-/* How much of everything the stages need. Returns multiplications of an image, or SIZE_MAX. */
-static size_t measure(struct network_call *r, size_t *vectors)
+/* Sets the memory sizes that the stages need, *vectors for the table `at`, and the images of a
+ * block. Returns the multiplications of one image, or SIZE_MAX on overflow. */
+static size_t plan_memory(struct network_call *r, size_t *vectors)
 {
-    size_t most = 0, scratch = 0, compute = 0;
+    size_t largest = 0, scratch = 0, multiplications = 0;
     *vectors = 0;
     for (size_t i = 0; i < r->count; i++) {
         const struct stage *s = &r->stages[i];
-        most = larger(most, i + 1 < r->count ? s->out : 0);
+        largest = larger(largest, i + 1 < r->count ? s->out : 0);
         if (s->kind == LAYER_CONV2D) {
             const struct conv2d *c = &s->of.conv.conv;
             scratch = larger(scratch, conv2d_scratch(&s->of.conv));
             const size_t terms = c->in_channels / c->groups * c->kernel.h * c->kernel.w;
-            compute = size_sum_or_max(
-                compute, size_product_or_max(c->out_channels * c->out.h * c->out.w, terms));
+            multiplications = size_sum_or_max(
+                multiplications, size_product_or_max(c->out_channels * c->out.h * c->out.w, terms));
         } else if (s->kind == LAYER_LINEAR) {
             *vectors = larger(*vectors, linear_vectors(&s->of.linear));
-            compute = size_sum_or_max(compute, size_product_or_max(s->in, s->out));
+            multiplications = size_sum_or_max(multiplications, size_product_or_max(s->in, s->out));
         }
-        compute = size_sum_or_max(compute, s->out);
+        multiplications = size_sum_or_max(multiplications, s->out);
     }
-    r->between = size_product_or_max(most, r->size);
-    r->block = larger(smaller(BLOCK_BYTES / size_sum_or_max(r->between, 1), MOST_IMAGES), 1);
-    r->scratch_of_worker = scratch_round(scratch);
-    return compute;
+    r->between = size_product_or_max(largest, r->size);
+    r->block = larger(smaller(BLOCK_BYTES / size_sum_or_max(r->between, 1), MAX_IMAGES), 1);
+    r->worker_scratch = scratch_round(scratch);
+    return multiplications;
 }
 
 int network_run(enum compute_type compute, const struct layer *layers, size_t count, size_t images,
@@ -260,7 +270,7 @@ int network_run(enum compute_type compute, const struct layer *layers, size_t co
 {
     struct shape last = shape;
     network_shape(layers, count, &last);
-    if (images == 0 || elements(&last) == 0) { /* other sizes may be any numbers then */
+    if (images == 0 || elements(&last) == 0) { /* the other sizes can then be arbitrary */
         return 0;
     }
     struct stage *stages = scratch_alloc(size_product_or_max(count, sizeof *stages));
@@ -272,8 +282,8 @@ int network_run(enum compute_type compute, const struct layer *layers, size_t co
                              .compute = compute};
     size_t vectors = 0;
     int status = -1;
-    for (size_t i = 0, taken; stages != NULL && i < count; i += taken, r.count++) {
-        if ((taken = make_stage(&stages[r.count], compute, layers + i, count - i, images,
+    for (size_t i = 0, fused; stages != NULL && i < count; i += fused, r.count++) {
+        if ((fused = make_stage(&stages[r.count], compute, layers + i, count - i, images,
                                 &shape)) == 0) {
             goto done;
         }
@@ -281,17 +291,17 @@ int network_run(enum compute_type compute, const struct layer *layers, size_t co
     if (stages == NULL) {
         goto done;
     }
-    const size_t multiplications = measure(&r, &vectors);
+    const size_t multiplications = plan_memory(&r, &vectors);
     int threads = thread_count_for(images, multiplications, GRAIN_GEMM);
-    r.block = larger(smaller(r.block, images / (2 * (size_t)threads)),
-                     1); /* two blocks for each thread, at least */
+    /* At least two blocks for each thread. */
+    r.block = larger(smaller(r.block, images / (2 * (size_t)threads)), 1);
     const size_t tasks = size_parts(images, r.block);
     threads = (int)smaller((size_t)threads, larger(tasks, 1));
     r.between = scratch_round(size_product_or_max(r.between, r.block));
-    r.scratch_of_worker = size_sum_or_max(r.scratch_of_worker, size_product_or_max(2, r.between));
+    r.worker_scratch = size_sum_or_max(r.worker_scratch, size_product_or_max(2, r.between));
     r.at = scratch_alloc(size_product_or_max(vectors, sizeof *r.at));
     if (r.at == NULL || (r.scratch = scratch_alloc(
-                             size_product_or_max((size_t)threads, r.scratch_of_worker))) == NULL) {
+                             size_product_or_max((size_t)threads, r.worker_scratch))) == NULL) {
         goto done;
     }
     const size_t lanes = compute == COMPUTE_F64 ? kernels_current()->layers->lanes_f64
@@ -299,7 +309,7 @@ int network_run(enum compute_type compute, const struct layer *layers, size_t co
     for (size_t v = 0; v < vectors; v++) {
         r.at[v] = (ptrdiff_t)(v * lanes);
     }
-    pool_run(tasks, threads, run_block, &r, token);
+    pool_run(tasks, threads, block_task, &r, token);
     status = 0;
 done:
     for (size_t i = 0; i < r.count; i++) {
