@@ -7,7 +7,7 @@
 #include "vectors/reduce.h"
 
 enum {
-    /* Limit of the data between two layers for a block of images: at largest half of an L2 cache.
+    /* Limit of the data between two layers for a block of images: at most half of an L2 cache.
      */
     BLOCK_BYTES = 192 << 10,
     MAX_IMAGES = 32 /* of a block */

@@ -30,7 +30,7 @@ static PyObject *augment_augment(PyObject *self, PyObject *args)
         !is_plain(maps, NPY_DOUBLE, 3) || !is_plain(keys, NPY_UINT64, 1) ||
         PyArray_DIM(maps, 0) != PyArray_DIM(images, 0) || PyArray_DIM(maps, 1) != 2 ||
         PyArray_DIM(maps, 2) != 3 || PyArray_DIM(keys, 0) != PyArray_DIM(images, 0) ||
-        PyArray_DIM(images, 2) > AUGMENT_MOST || PyArray_DIM(images, 3) > AUGMENT_MOST) {
+        PyArray_DIM(images, 2) > AUGMENT_MAX_SIZE || PyArray_DIM(images, 3) > AUGMENT_MAX_SIZE) {
         PyErr_SetString(
             PyExc_ValueError,
             "augment(): arrays that do not fit together; call it through cossim.simclr");

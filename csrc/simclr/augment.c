@@ -1,5 +1,5 @@
-/* Views of images: each is read through its own affine map, from a copy with a margin of zeros, so
- * that no pixel asks where it is. */
+/* Views of images. Each view samples its image through its own affine map, from a copy with a
+ * margin of zeros, so that sampling needs no bounds checks. */
 #include "simclr/augment.h"
 
 #include <stdbool.h>
@@ -11,65 +11,66 @@
 #include "vectors/reduce.h"
 
 enum {
-    MARGIN = 2,      /* zeros on each side of an image; see within() */
-    COLUMNS = 256,   /* of a row of a view, whose places are found at a time */
-    PIXEL_COST = 16, /* in the multiplications of thread_count_for */
+    MARGIN = 2,      /* zeros on each side of an image; see clamp_to_margin() */
+    COLUMNS = 256,   /* pixels of a row of a view whose sample points are computed at a time */
+    PIXEL_COST = 16, /* cost of one pixel in multiplications, for thread_count_for */
 };
 
 struct augmentation {
     const struct augment *call;
     size_t padded_width, padded_plane; /* with margins, in elements */
     size_t padded_bytes;               /* of all channels */
-    char *padded;                      /* an image a worker; its margins stay as they are */
+    char *padded; /* one padded image for each worker; its margins are always zeros */
 };
 
-/* Where pixels of a row of a view lie in the padded image: the pixel up and left, and how far on
- * from it. */
-struct places {
+/* The sample points, in the padded image, of consecutive pixels of a view: the pixel above and to
+ * the left (row, column), and the distances from it (down, right), in [0, 1). */
+struct sample_points {
     int32_t row[COLUMNS], column[COLUMNS];
     double down[COLUMNS], right[COLUMNS];
 };
 
 /*
- * Places outside are moved to 2 before the first pixel or 1 behind the last, where all neighbours
- * are zeros: a NaN at the edge is not to show there. A place that is itself NaN, of a map beyond
- * the range of doubles, is outside.
+ * Moves a coordinate outside the image to 2 before its first pixel or 1 after its last one. There
+ * all four neighbours are zeros of the margin, so that a NaN at the edge of the image does not
+ * spread. A coordinate that is NaN, because a map overflows, counts as outside.
  */
-static inline double within(double at, double size)
+static inline double clamp_to_margin(double at, double size)
 {
     at = at > -(double)MARGIN ? at : -(double)MARGIN;
     return at < size ? at : size;
 }
 
-/* One coordinate of n places, the first of which is at `start`. */
-static inline void find(double start, double step, double size, size_t n, int32_t *before,
-                        double *on)
+/* One coordinate of n sample points, the first of which is at `start`: before[i] is its integer
+ * part in the padded image, on[i] the rest. */
+static inline void find_coordinates(double start, double step, double size, size_t n,
+                                    int32_t *before, double *on)
 {
     for (int32_t i = 0; i < (int32_t)n; i++) {
-        const double at = within(start + step * (double)i, size) + MARGIN;
+        const double at = clamp_to_margin(start + step * (double)i, size) + MARGIN;
         before[i] = (int32_t)at;
         on[i] = at - (double)before[i];
     }
 }
 
-static void find_places(const struct augment *call, const struct affine *map, size_t y, size_t x,
-                        size_t n, struct places *places)
+static void find_sample_points(const struct augment *call, const struct affine *map, size_t y,
+                               size_t x, size_t n, struct sample_points *points)
 {
     const double start_x = map->x[0] * (double)x + map->x[1] * (double)y + map->x[2];
     const double start_y = map->y[0] * (double)x + map->y[1] * (double)y + map->y[2];
-    find(start_x, map->x[0], (double)call->width, n, places->column, places->right);
-    find(start_y, map->y[0], (double)call->height, n, places->row, places->down);
+    find_coordinates(start_x, map->x[0], (double)call->width, n, points->column, points->right);
+    find_coordinates(start_y, map->y[0], (double)call->height, n, points->row, points->down);
 }
 
 #define AUGMENT_LOOPS(type) \
-    static void sample_##type(const type *padded, size_t width, const struct places *places, \
-                              size_t n, type *view) \
+    static void sample_##type(const type *padded, size_t width, \
+                              const struct sample_points *points, size_t n, type *view) \
     { \
         for (size_t i = 0; i < n; i++) { \
             const type *upper = \
-                padded + (size_t)places->row[i] * width + (size_t)places->column[i]; \
+                padded + (size_t)points->row[i] * width + (size_t)points->column[i]; \
             const type *lower = upper + width; \
-            const type right = (type)places->right[i], down = (type)places->down[i]; \
+            const type right = (type)points->right[i], down = (type)points->down[i]; \
             const type above = upper[0] + right * (upper[1] - upper[0]); \
             const type below = lower[0] + right * (lower[1] - lower[0]); \
             view[i] = above + down * (below - above); \
@@ -83,7 +84,7 @@ static void find_places(const struct augment *call, const struct affine *map, si
         } \
     } \
 \
-    /* NaN stays. */ \
+    /* NaN stays NaN. */ \
     static void clip_##type(type low, type high, size_t n, type *view) \
     { \
         for (size_t i = 0; i < n; i++) { \
@@ -94,8 +95,8 @@ static void find_places(const struct augment *call, const struct affine *map, si
 AUGMENT_LOOPS(float)
 AUGMENT_LOOPS(double)
 
-/* The function of the loops for this call's type, with pointers to its elements. */
-#define LOOP(call, name, ...) \
+/* Calls name##_float or name##_double, by the compute type of the call. */
+#define BY_TYPE(call, name, ...) \
     ((call)->compute == COMPUTE_F64 ? name##_double(__VA_ARGS__) : name##_float(__VA_ARGS__))
 
 static void pad(const struct augmentation *a, const char *image, char *padded)
@@ -116,40 +117,41 @@ static void warp(const struct augmentation *a, const struct affine *map, const c
 {
     const struct augment *call = a->call;
     const size_t size = compute_size(call->compute);
-    struct places places;
+    struct sample_points points;
     for (size_t y = 0; y < call->height; y++) {
         for (size_t x = 0; x < call->width; x += COLUMNS) {
             const size_t n = smaller(COLUMNS, call->width - x);
-            find_places(call, map, y, x, n, &places);
+            find_sample_points(call, map, y, x, n, &points);
             for (size_t c = 0; c < call->channels; c++) {
                 const void *plane = padded + c * a->padded_plane * size;
                 void *row = view + ((c * call->height + y) * call->width + x) * size;
-                LOOP(call, sample, plane, a->padded_width, &places, n, row);
+                BY_TYPE(call, sample, plane, a->padded_width, &points, n, row);
             }
         }
     }
 }
 
-static void finish(const struct augment *call, uint64_t key, size_t n, char *view)
+/* Adds the random numbers and clips; n elements of one view. */
+static void add_noise_and_clip(const struct augment *call, uint64_t key, size_t n, char *view)
 {
     const size_t size = compute_size(call->compute);
     float numbers[NORMAL_RNG_BLOCK];
     for (size_t i = 0; i < n && call->noise != 0.0; i += NORMAL_RNG_BLOCK) {
         void *pixels = view + i * size;
         normal_rng_block(key, i / NORMAL_RNG_BLOCK, numbers);
-        LOOP(call, add, call->noise, numbers, smaller(NORMAL_RNG_BLOCK, n - i), pixels);
+        BY_TYPE(call, add, call->noise, numbers, smaller(NORMAL_RNG_BLOCK, n - i), pixels);
     }
     void *pixels = view;
-    LOOP(call, clip, call->low, call->high, n, pixels);
+    BY_TYPE(call, clip, call->low, call->high, n, pixels);
 }
 
-static bool changes_nothing(const struct affine *map)
+static bool is_identity(const struct affine *map)
 {
     return map->x[0] == 1.0 && map->x[1] == 0.0 && map->x[2] == 0.0 && map->y[0] == 0.0 &&
            map->y[1] == 1.0 && map->y[2] == 0.0;
 }
 
-static void task_image(void *context, size_t image, size_t worker)
+static void image_task(void *context, size_t image, size_t worker)
 {
     const struct augmentation *a = context;
     const struct augment *call = a->call;
@@ -158,13 +160,13 @@ static void task_image(void *context, size_t image, size_t worker)
     const char *from = (const char *)call->input + image * bytes;
     char *view = (char *)call->output + image * bytes,
          *padded = a->padded + worker * a->padded_bytes;
-    if (changes_nothing(&call->maps[image])) {
+    if (is_identity(&call->maps[image])) {
         memcpy(view, from, bytes);
     } else {
         pad(a, from, padded);
         warp(a, &call->maps[image], padded, view);
     }
-    finish(call, call->keys[image], n, view);
+    add_noise_and_clip(call, call->keys[image], n, view);
 }
 
 int augment(const struct augment *call)
@@ -177,7 +179,8 @@ int augment(const struct augment *call)
     if (call->images == 0 || pixels == 0) {
         return 0;
     }
-    a.padded_plane = (call->height + 2 * MARGIN) * a.padded_width; /* at most AUGMENT_MOST each */
+    a.padded_plane =
+        (call->height + 2 * MARGIN) * a.padded_width; /* at most AUGMENT_MAX_SIZE each */
     a.padded_bytes = scratch_round(size_product_or_max(
         size_product_or_max(a.padded_plane, call->channels), compute_size(call->compute)));
     const size_t bytes = size_product_or_max(a.padded_bytes, workers);
@@ -185,7 +188,7 @@ int augment(const struct augment *call)
         return -1;
     }
     memset(a.padded, 0, bytes);
-    pool_run(call->images, (int)workers, task_image, &a, call->token);
+    pool_run(call->images, (int)workers, image_task, &a, call->token);
     scratch_free(a.padded);
     return 0;
 }

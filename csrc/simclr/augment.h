@@ -7,29 +7,30 @@
 #include "base/cancel.h"
 #include "vectors/compute_type.h"
 
-/* The largest height or width of an image. */
-enum { AUGMENT_MOST = INT32_MAX - 8 };
+/* The largest height and width of an image. */
+enum { AUGMENT_MAX_SIZE = INT32_MAX - 8 };
 
-/* Where a pixel of a view lies in its image: x' = x[0] x + x[1] y + x[2], and y' likewise. Pixels
- * are at whole numbers. */
+/* Maps a pixel (x, y) of a view to a point of its image: x' = x[0] x + x[1] y + x[2] and y' = y[0]
+ * x
+ * + y[1] y + y[2]. The centres of pixels are at whole numbers. */
 struct affine {
     double x[3], y[3];
 };
 
 /*
- * A view of every image: bilinear between pixels, zeros outside, then noise, then values kept
- * between low and high. Arrays are contiguous, of `work` elements; an image's channels share its
- * map.
+ * Makes one view of every image: samples the image bilinearly, with zeros outside it, adds normal
+ * random numbers, then clips to [low, high]. Arrays are contiguous and hold elements of the compute
+ * type. All channels of an image share its map.
  */
 struct augment {
     enum compute_type compute;
     size_t images, channels, height, width;
     const void *input;          /* [images][channels][height][width] */
-    const struct affine *maps;  /* [images]; one that changes nothing copies the image as it is */
-    double noise;               /* standard deviation; 0: none */
-    const uint64_t *keys;       /* [images]: of the streams of noise */
-    double low, high;           /* -INFINITY, INFINITY: values stay as they are */
-    void *output;               /* as input, and no part of it */
+    const struct affine *maps;  /* [images]; the identity copies the image exactly */
+    double noise;               /* standard deviation of the random numbers; 0 adds none */
+    const uint64_t *keys;       /* [images]: keys of the streams of random numbers */
+    double low, high;           /* -INFINITY and INFINITY leave the values unchanged */
+    void *output;               /* the shape of input; does not overlap it */
     struct cancel_token *token; /* or NULL */
 };
 

@@ -5,7 +5,7 @@
 
 enum { PAIRS = NORMAL_RNG_BLOCK / 2 };
 
-/* SplitMix64: a counter that is spread over all bits. */
+/* SplitMix64: mixes the bits of a counter. */
 static uint64_t random_bits(uint64_t counter)
 {
     uint64_t bits = counter * 0x9E3779B97F4A7C15u;
@@ -14,8 +14,8 @@ static uint64_t random_bits(uint64_t counter)
     return bits ^ (bits >> 31);
 }
 
-/* ln of a normal positive number: that of its fraction, between sqrt(1/2) and sqrt(2), by a
- * polynomial, and its exponent. */
+/* ln x of a positive normal float: a polynomial in its fraction, which is in [sqrt(1/2), sqrt(2)),
+ * plus its exponent times ln 2. */
 static inline float logarithm(float x)
 {
     int32_t bits;
@@ -35,16 +35,16 @@ static inline float logarithm(float x)
     return (float)exponent * 0.693147181f + (f - 0.5f * f * f + f * f * f * tail);
 }
 
-/* sin(2 pi turns) for turns from -1/4 to 1/4. */
-static inline float sine(float locks)
+/* sin(2 pi x) for x in [-1/4, 1/4]. */
+static inline float sine_of_cycles(float x)
 {
-    const float square = locks * locks;
+    const float square = x * x;
     float factor = 39.5367012f;
     factor = factor * square - 76.5497818f;
     factor = factor * square + 81.6010056f;
     factor = factor * square - 41.3416557f;
     factor = factor * square + 6.28318501f;
-    return factor * locks;
+    return factor * x;
 }
 
 void normal_rng_block(uint64_t key, size_t block, float *numbers)
@@ -58,10 +58,10 @@ void normal_rng_block(uint64_t key, size_t block, float *numbers)
     for (size_t i = 0; i < PAIRS; i++) {
         const float uniform = ((float)radii[i] + 0.5f) * 0x1p-31f; /* 2^-32 to 1 */
         const float radius = sqrtf(-2.0f * logarithm(uniform));
-        const float locks = (float)angles[i] * 0x1p-32f; /* -1/2 to 1/2 */
-        const float magnitude = fabsf(locks), folded = 0.5f - magnitude;
-        const float rest = magnitude < folded ? magnitude : folded;
-        numbers[i] = radius * sine(0.25f - magnitude); /* the cosine */
-        numbers[PAIRS + i] = radius * sine(copysignf(rest, locks));
+        const float cycles = (float)angles[i] * 0x1p-32f; /* -1/2 to 1/2 */
+        const float magnitude = fabsf(cycles), folded = 0.5f - magnitude;
+        const float reduced = magnitude < folded ? magnitude : folded;
+        numbers[i] = radius * sine_of_cycles(0.25f - magnitude); /* the cosine */
+        numbers[PAIRS + i] = radius * sine_of_cycles(copysignf(reduced, cycles));
     }
 }

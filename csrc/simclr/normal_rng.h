@@ -5,13 +5,13 @@
 #include <stdint.h>
 
 /*
- * Numbers of a standard normal distribution, a stream for every key: number i of a stream depends
- * on the key and on i alone, so that any part of it can be had at once, on any thread. Box and
- * Muller's method in float: exact to about 1e-7, none beyond 6.7.
+ * Random numbers with a standard normal distribution, one stream for each key. Number i of a stream
+ * depends on the key and on i alone, so any thread can compute any part of it directly. Uses the
+ * Box-Muller method in float: the error of a number is about 1e-7, and no magnitude exceeds 6.7.
  */
 enum { NORMAL_RNG_BLOCK = 32 };
 
-/* Numbers NORMAL_RNG_BLOCK * block and the NORMAL_RNG_BLOCK - 1 after it. */
+/* Writes NORMAL_RNG_BLOCK numbers of the stream, from number NORMAL_RNG_BLOCK * block on. */
 void normal_rng_block(uint64_t key, size_t block, float *numbers);
 
 #endif

@@ -10,29 +10,33 @@
 #include "pairwise/gemm.h"
 
 /*
- * Two products, both of tiles: similarities of rows with a panel of rows, made into a block of
- * exponentials where they fall, and blocks times rows. The matrix of exponentials is symmetric, so
- * what is column i for the first product is row i for the second, as it lies: a panel.
+ * Two matrix products, both made of tiles. The first multiplies rows with a panel of rows; the
+ * tiles turn these similarities into a block of exponentials in place. The second multiplies such
+ * blocks with the rows. The matrix of exponentials is symmetric, so a panel, which holds columns
+ * for the first product, holds the rows that the second one needs, in the same layout.
  *
- * Exponentials are those of (s - 1) / t: shifted alike, which makes them symmetric, and each is
- * calculated once for its two rows. Where e^(-2 / t) leaves the range of the type, blocks hold
- * exponents s / t in their place, and each row has its own running maximum.
+ * Each exponential is e^((s - 1) / t). The shift is the same for all, so the matrix is symmetric
+ * and each exponential is computed once for both of its rows. If e^(-2 / t) leaves the range of the
+ * type, blocks hold the exponents s / t instead, and each row keeps its own running maximum.
  *
- * Four passes over panels, whose tasks write what belongs to their own panel. Sums of a row go in
- * one order, whatever the threads.
+ * There are four passes over panels. A task writes only the data of its own panel, except that
+ * fill_matrix also writes mirrored blocks. The sum of a row has one order, independent of the
+ * number of threads.
  */
 enum {
-    BLOCK = TILE_DEPTH, /* rows of a block: a product's blocks are summed in double */
-    GROUP = 4, /* panels that the second product takes at a time, for each reads all rows anew */
-    GROUP_BYTES = 1 << 20, /* their sums, at the most */
-    PANELS_PER_THREAD = 8, /* panels from which on they are taken in groups */
-    PIECE = 3,   /* panels' rows that are mirrored at a time: whole tiles of 6, 4 and 8 rows */
-    TURNED = 64, /* rows that are turned at a time */
-    MOST_ROWS_BITS = 32
+    BLOCK = TILE_DEPTH, /* rows of a block; the sums of blocks are added in double */
+    /* Panels that the second product processes together, because each pass reads all rows again. */
+    GROUP = 4,
+    GROUP_BYTES = 1 << 20, /* limit of the sums of a group */
+    PANELS_PER_THREAD = 8, /* with fewer panels for each thread, a group is one panel */
+    /* Rows computed before they are mirrored, in panel widths: whole tiles of 6, 4 and 8 rows. */
+    MIRROR_PANELS = 3,
+    TRANSPOSE_ROWS = 64, /* rows transposed at a time */
+    MAX_ROWS_BITS = 32   /* limit of the number of bits of `rows` */
 };
 
-/* Exponents down to these, for which exponentials are normal numbers. */
-static const double lowest_f32 = 80.0, lowest_f64 = 700.0;
+/* Exponentials of exponents from -max_exponent on are normal numbers. */
+static const double max_exponent_f32 = 80.0, max_exponent_f64 = 700.0;
 
 struct nt_xent_run {
     const struct nt_xent *call;
@@ -40,24 +44,25 @@ struct nt_xent_run {
     tile_kernel *tile;
     transpose_kernel *transpose;
     size_t size;             /* bytes of an element */
-    size_t tile_rows, width; /* of a tile; a panel is as wide */
+    size_t tile_rows, width; /* rows of a tile; columns of a tile and of a panel */
     size_t depth, panels;
-    bool exponential;     /* blocks hold exponentials */
-    double factor, shift; /* from a similarity to its exponent */
-    char *rows;           /* normalised, row_step bytes apart; zeros beyond the last */
+    bool exponential;     /* blocks hold exponentials, not exponents */
+    double factor, shift; /* exponent = similarity * factor + shift */
+    char *rows;           /* normalised rows, row_step bytes apart, then zero rows */
     size_t row_step;
-    char *packed;        /* the same as panels */
-    char *swapped_sides; /* the same as columns, column_step bytes apart */
+    char *packed;  /* the normalised rows packed into panels, [panels][depth][width] */
+    char *columns; /* the normalised rows transposed, column_step bytes apart; for gradients */
     size_t column_step;
-    char *weights; /* of a row: 1 / its sum, or minus the logarithm of its sum. Elements */
-    double *sums;  /* its sum, or the logarithm of that */
-    double *losses, *factors, *kept; /* its part of the loss; what its gradient is multiplied by; 0
-                                        where its norm is clamped, else 1 */
-    char *matrix; /* all blocks: of each panel as many rows as there are. Or NULL: they are
-                     calculated when they are asked for */
-    size_t group;
-    char *scratch; /* a worker's parts: */
-    size_t scratch_of_worker, tile_sums, block, weighted, products;
+    char *weights;     /* elements: 1 / sum of each row, or -log(sum) */
+    double *sums;      /* sum of each row, or log(sum) */
+    double *losses;    /* the row's part of the loss */
+    double *factors;   /* factor of the row's gradient */
+    double *projected; /* 0 if the row's norm is clamped to eps, otherwise 1 */
+    char *matrix; /* all blocks, [panels][rows][width]; or NULL: each is computed when it is used */
+    size_t group; /* panels that the second product processes together */
+    char *scratch;
+    size_t worker_scratch;                       /* bytes of one worker */
+    size_t tile_sums, block, weighted, products; /* offsets in a worker's scratch memory */
 };
 
 struct nt_xent_worker {
@@ -68,7 +73,7 @@ struct nt_xent_worker {
 
 static struct nt_xent_worker worker_at(const struct nt_xent_run *d, size_t worker)
 {
-    char *scratch = d->scratch + worker * d->scratch_of_worker;
+    char *scratch = d->scratch + worker * d->worker_scratch;
     return (struct nt_xent_worker){(double *)(scratch + d->tile_sums), scratch + d->block,
                                    scratch + d->weighted, (double *)(scratch + d->products)};
 }
@@ -78,6 +83,7 @@ static size_t panel_end(const struct nt_xent_run *d, size_t panel)
     return smaller((panel + 1) * d->width, d->call->rows);
 }
 
+/* The row that forms a pair with this one. */
 static size_t partner(const struct nt_xent *call, size_t row)
 {
     const size_t half = call->rows / 2;
@@ -99,7 +105,7 @@ static void set_element(const struct nt_xent_run *d, char *elements, size_t i, d
     }
 }
 
-/* ---- rows, normalised ---- */
+/* ---- normalised rows ---- */
 
 static const char *view_row(const struct nt_xent_run *d, size_t row)
 {
@@ -136,14 +142,14 @@ static void normalise(const struct nt_xent_run *d, size_t i)
     const double factor = clamped ? 1.0 / d->call->eps : ldexp(1.0 / norm, -sums.x_exponent);
     d->kernels->scale(to, row, factor, d->call->depth);
     d->factors[i] = factor / ((double)d->call->rows * d->call->temperature);
-    d->kept[i] = clamped ? 0.0 : 1.0;
+    d->projected[i] = clamped ? 0.0 : 1.0;
     if (d->call->depth == 0) {
         memset(to, 0, d->size);
     }
 }
 
-/* Rows of a panel in all three layouts. */
-static void prepare(void *context, size_t panel, size_t worker)
+/* Writes the normalised rows of a panel in all three layouts. */
+static void prepare_panel(void *context, size_t panel, size_t worker)
 {
     const struct nt_xent_run *d = context;
     const size_t first = panel * d->width, end = panel_end(d, panel), padded = first + d->width;
@@ -153,7 +159,7 @@ static void prepare(void *context, size_t panel, size_t worker)
         normalise(d, i);
     }
     for (size_t i = end; i < padded; i++) {
-        d->factors[i] = d->kept[i] = 0.0;
+        d->factors[i] = d->projected[i] = 0.0;
         set_element(d, d->weights, i, 0.0);
     }
     if (end == d->call->rows) {
@@ -165,15 +171,15 @@ static void prepare(void *context, size_t panel, size_t worker)
     }
     d->transpose(d->packed + first * d->depth * d->size, d->width, rows, d->width, d->depth);
     if (d->call->gradients[0] != NULL) {
-        d->transpose(d->swapped_sides + first * d->size, d->column_step / d->size, rows, d->width,
+        d->transpose(d->columns + first * d->size, d->column_step / d->size, rows, d->width,
                      d->depth);
     }
 }
 
 /* ---- blocks ---- */
 
-/* Rows first .. end-1 with the rows of a panel: exponentials of their similarities, or exponents;
- * nothing of a row with itself. */
+/* Writes block (end - first, width): the exponentials, or exponents, of the similarities of rows
+ * [first, end) with the rows of a panel. The entry of a row with itself is e^-infinity = 0. */
 static void fill_block(const struct nt_xent_run *d, const struct nt_xent_worker *w, size_t panel,
                        size_t first, size_t end, char *block)
 {
@@ -216,18 +222,19 @@ static const char *block_at(const struct nt_xent_run *d, const struct nt_xent_wo
     return w->block;
 }
 
-/* Of the matrix, a panel's block with all rows that are not beyond it, and where that is mirrored,
- * other panels' with its rows. */
+/* Computes a panel's part of the matrix for all rows up to the end of the panel, and mirrors it
+ * into the rows of this panel in the parts of the panels before it. */
 static void fill_matrix(void *context, size_t task, size_t worker)
 {
     const struct nt_xent_run *d = context;
     const struct nt_xent_worker w = worker_at(d, worker);
     const size_t panel = d->panels - 1 - task, base = panel * d->width,
-                 columns = panel_end(d, panel) - base; /* the largest first */
+                 columns = panel_end(d, panel) - base;
+    /* Task 0 is the last panel, because it takes the most time. */
     const void *rows[GEMM_MAX_COLUMNS];
     for (size_t first = 0, end; first < base + columns && !cancel_poll(d->call->token, worker);
          first = end) {
-        end = smaller(first + PIECE * d->width, base + columns);
+        end = smaller(first + MIRROR_PANELS * d->width, base + columns);
         fill_block(d, &w, panel, first, end, matrix_at(d, panel, first));
         for (size_t other = first; other < smaller(end, base); other += d->width) {
             for (size_t r = 0; r < d->width; r++) {
@@ -238,7 +245,7 @@ static void fill_matrix(void *context, size_t task, size_t worker)
     }
 }
 
-/* ---- sums, and the loss ---- */
+/* ---- sums and the loss ---- */
 
 static void sum_panel(void *context, size_t panel, size_t worker)
 {
@@ -276,18 +283,18 @@ static void sum_panel(void *context, size_t panel, size_t worker)
 
 /* ---- the gradient ---- */
 
-/* What a pair's own similarity gets, in double: the difference of two numbers near 1 when training
- * has come far. */
-static double weight_of_pair(const struct nt_xent_run *d, double element, size_t i, size_t j)
+/* The weight of a positive pair (i, j) in the gradient. It is computed in double, because late in
+ * training it is the difference of two numbers near 1. */
+static double pair_weight(const struct nt_xent_run *d, double element, size_t i, size_t j)
 {
     const double x = d->sums[i], y = d->sums[j];
     return d->exponential ? (element - x) / x + (element - y) / y
                           : expm1(element - x) + expm1(element - y);
 }
 
-/* A block's weights for the second product: rows first .. end-1 by a panel's columns. */
-static void weigh(const struct nt_xent_run *d, const struct nt_xent_worker *w, size_t panel,
-                  size_t first, size_t end)
+/* Writes the weights (end - first, width) of a block for the second product. */
+static void weigh_block(const struct nt_xent_run *d, const struct nt_xent_worker *w, size_t panel,
+                        size_t first, size_t end)
 {
     const size_t base = panel * d->width;
     const char *block = block_at(d, w, panel, first, end);
@@ -297,17 +304,19 @@ static void weigh(const struct nt_xent_run *d, const struct nt_xent_worker *w, s
         const size_t other = partner(d->call, i);
         if (other >= first && other < end) {
             const size_t at = (other - first) * d->width + (i - base);
-            set_element(d, w->weighted, at, weight_of_pair(d, element(d, block, at), i, other));
+            set_element(d, w->weighted, at, pair_weight(d, element(d, block, at), i, other));
         }
     }
 }
 
+/* Elements of the products of one panel. */
 static size_t products_of_panel(const struct nt_xent_run *d)
 {
     return size_product_or_max(size_parts(d->depth, d->tile_rows), d->tile_rows * d->width);
 }
 
-/* products += the columns of the normalised rows, times the weighted block. */
+/* products (depth, width) += normalised rows [first, first + n), transposed, times the weighted
+ * block (n, width). */
 static void add_products(const struct nt_xent_run *d, const struct nt_xent_worker *w,
                          double *products, size_t first, size_t n)
 {
@@ -316,28 +325,28 @@ static void add_products(const struct nt_xent_run *d, const struct nt_xent_worke
     const void *columns[GEMM_MAX_COLUMNS];
     for (size_t k = 0; k < d->depth; k += d->tile_rows) {
         for (size_t r = 0; r < d->tile_rows; r++) {
-            columns[r] = d->swapped_sides + smaller(k + r, d->depth - 1) * d->column_step;
+            columns[r] = d->columns + smaller(k + r, d->depth - 1) * d->column_step;
         }
         double *to = products + k * d->width;
         d->tile(to, to + d->group * products_of_panel(d), columns, w->weighted, first, n, flags);
     }
 }
 
-/* From products to the gradient of a panel's rows. */
+/* Turns the products (depth, width) into the gradient of a panel's rows. */
 static void store_gradient(const struct nt_xent_run *d, const struct nt_xent_worker *w,
                            size_t panel, const double *products)
 {
     const size_t base = panel * d->width, end = panel_end(d, panel), half = d->call->rows / 2,
                  depth = d->call->depth;
-    const void *rows[TURNED];
+    const void *rows[TRANSPOSE_ROWS];
     d->kernels->project(w->weighted, products, d->packed + base * d->depth * d->size,
-                        d->factors + base, d->kept + base, depth);
+                        d->factors + base, d->projected + base, depth);
     for (size_t first = base, stop; first < end; first = stop) {
         stop = first < half ? smaller(half, end) : end;
         char *to = (char *)d->call->gradients[first >= half] +
                    (first >= half ? first - half : first) * depth * d->size;
         for (size_t k = 0, n; k < depth; k += n) {
-            n = smaller(TURNED, depth - k);
+            n = smaller(TRANSPOSE_ROWS, depth - k);
             for (size_t r = 0; r < n; r++) {
                 rows[r] = w->weighted + ((k + r) * d->width + (first - base)) * d->size;
             }
@@ -358,7 +367,7 @@ static void differentiate(void *context, size_t task, size_t worker)
             if (cancel_poll(d->call->token, worker)) {
                 return;
             }
-            weigh(d, &w, panel, first, end);
+            weigh_block(d, &w, panel, first, end);
             add_products(d, &w, w.products + (panel - first_panel) * products_of_panel(d), first,
                          end - first);
         }
@@ -368,18 +377,18 @@ static void differentiate(void *context, size_t task, size_t worker)
     }
 }
 
-/* ---- the whole ---- */
+/* ---- memory, and the four passes ---- */
 
-/* A part of a block of memory that is being laid out. */
-static size_t part(size_t *bytes, size_t wanted)
+/* Reserves `wanted` bytes at the end of a block of *bytes bytes; returns their offset. */
+static size_t reserve(size_t *bytes, size_t wanted)
 {
     const size_t at = *bytes;
     *bytes = size_sum_or_max(at, scratch_round(wanted));
     return at;
 }
 
-/* Bytes from row to row: an odd number of cache lines, so that rows side by side do not push each
- * other out of the cache. */
+/* Bytes from row to row: an odd number of cache lines, so that adjacent rows do not evict each
+ * other from the cache. */
 static size_t odd_step(size_t bytes)
 {
     return scratch_round(bytes) | SCRATCH_ALIGN;
@@ -391,15 +400,16 @@ static void plan_worker_scratch(struct nt_xent_run *d, bool gradients)
     const size_t most = larger(GROUP_BYTES / sizeof(double) / product, 1), row = d->width * d->size;
     d->group =
         d->panels < (size_t)pool_get_threads() * PANELS_PER_THREAD ? 1 : smaller(GROUP, most);
-    d->tile_sums = part(&d->scratch_of_worker, errors * d->tile_rows * d->width * sizeof(double));
-    d->block = part(&d->scratch_of_worker, BLOCK * row);
-    d->weighted = part(&d->scratch_of_worker, size_product_or_max(larger(BLOCK, d->depth), row));
+    d->tile_sums = reserve(&d->worker_scratch, errors * d->tile_rows * d->width * sizeof(double));
+    d->block = reserve(&d->worker_scratch, BLOCK * row);
+    d->weighted = reserve(&d->worker_scratch, size_product_or_max(larger(BLOCK, d->depth), row));
     d->products =
-        part(&d->scratch_of_worker,
-             gradients ? size_product_or_max(errors * d->group * sizeof(double), product) : 0);
+        reserve(&d->worker_scratch,
+                gradients ? size_product_or_max(errors * d->group * sizeof(double), product) : 0);
 }
 
-/* One block of memory for all. */
+/* Allocates one block of memory for everything and sets the pointers into it. NULL when there is no
+ * memory. */
 static char *plan_scratch(struct nt_xent_run *d, int threads)
 {
     const bool gradients = d->call->gradients[0] != NULL;
@@ -408,28 +418,28 @@ static char *plan_scratch(struct nt_xent_run *d, int threads)
     d->row_step = odd_step(size_product_or_max(d->depth, d->size));
     d->column_step = odd_step(padded * d->size);
     plan_worker_scratch(d, gradients);
-    const size_t rows = part(&bytes, size_product_or_max(padded + d->tile_rows, d->row_step));
-    const size_t packed = part(&bytes, size_product_or_max(padded * d->size, d->depth));
-    const size_t swapped_sides =
-                     part(&bytes, gradients ? size_product_or_max(d->depth, d->column_step) : 0),
-                 weights = part(&bytes, padded * d->size);
-    const size_t numbers = part(&bytes, 4 * padded * sizeof(double)),
-                 scratch = part(&bytes, size_product_or_max((size_t)threads, d->scratch_of_worker));
+    const size_t rows = reserve(&bytes, size_product_or_max(padded + d->tile_rows, d->row_step));
+    const size_t packed = reserve(&bytes, size_product_or_max(padded * d->size, d->depth));
+    const size_t columns =
+                     reserve(&bytes, gradients ? size_product_or_max(d->depth, d->column_step) : 0),
+                 weights = reserve(&bytes, padded * d->size);
+    const size_t numbers = reserve(&bytes, 4 * padded * sizeof(double)),
+                 scratch = reserve(&bytes, size_product_or_max((size_t)threads, d->worker_scratch));
     const size_t matrix_bytes = size_product_or_max(padded * d->size, d->call->rows);
     const bool small = matrix_bytes <= NT_XENT_MATRIX;
-    const size_t matrix = part(&bytes, gradients && small ? matrix_bytes : 0);
+    const size_t matrix = reserve(&bytes, gradients && small ? matrix_bytes : 0);
     char *memory = scratch_alloc(bytes);
     if (memory == NULL) {
         return NULL;
     }
     d->rows = memory + rows;
     d->packed = memory + packed;
-    d->swapped_sides = memory + swapped_sides;
+    d->columns = memory + columns;
     d->weights = memory + weights;
     d->sums = (double *)(memory + numbers);
     d->losses = d->sums + padded;
     d->factors = d->losses + padded;
-    d->kept = d->factors + padded;
+    d->projected = d->factors + padded;
     d->scratch = memory + scratch;
     d->matrix = gradients && small ? memory + matrix : NULL;
     return memory;
@@ -439,7 +449,8 @@ int nt_xent(const struct nt_xent *call, double *loss)
 {
     const struct tile_kernels *tiles = kernels_current()->tiles;
     const bool f64 = call->compute == COMPUTE_F64;
-    if (call->rows >> MOST_ROWS_BITS != 0) { /* so that rows times what is bounded needs no check */
+    /* So that the product of rows and a bounded number cannot overflow. */
+    if (call->rows >> MAX_ROWS_BITS != 0) {
         return -1;
     }
     struct nt_xent_run d = {
@@ -450,8 +461,8 @@ int nt_xent(const struct nt_xent *call, double *loss)
         .size = compute_size(call->compute),
         .tile_rows = tiles->rows,
         .width = f64 ? tiles->columns_f64 : tiles->columns_f32,
-        .depth = larger(call->depth, 1), /* rows of no elements are as good as rows of one zero */
-        .exponential = 2.0 / call->temperature <= (f64 ? lowest_f64 : lowest_f32),
+        .depth = larger(call->depth, 1), /* rows without elements count as rows of one zero */
+        .exponential = 2.0 / call->temperature <= (f64 ? max_exponent_f64 : max_exponent_f32),
         .factor = 1.0 / call->temperature,
     };
     d.shift = d.exponential ? -d.factor : 0.0;
@@ -463,7 +474,7 @@ int nt_xent(const struct nt_xent *call, double *loss)
     if (memory == NULL) {
         return -1;
     }
-    pool_run(d.panels, threads, prepare, &d, call->token);
+    pool_run(d.panels, threads, prepare_panel, &d, call->token);
     if (d.matrix != NULL) {
         pool_run(d.panels, threads, fill_matrix, &d, call->token);
     }
