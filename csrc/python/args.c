@@ -76,14 +76,14 @@ int dim_or_axis(const char *function, PyObject *dim, PyObject *axis, PyObject **
 
 PyObject *axis_error(void)
 {
-    static _Atomic(PyObject *) cached; /* a class of NumPy's that lives as long as NumPy; one
-                                          interpreter only, as NumPy itself */
+    /* This class lives as long as NumPy, which, like this module, supports one interpreter only. */
+    static _Atomic(PyObject *) cached;
     PyObject *class = atomic_load(&cached), *module;
     if (class == NULL && (module = PyImport_ImportModule("numpy.exceptions")) != NULL) {
         class = PyObject_GetAttrString(module, "AxisError");
         Py_DECREF(module);
-        atomic_store(&cached, class); /* two threads that get here at once store the same, and one
-                                         reference too many */
+        /* Two threads that reach this point at once store the same class and leak one reference. */
+        atomic_store(&cached, class);
     }
     return class;
 }
@@ -112,7 +112,8 @@ int fail(PyObject *exception, const char *function, const struct array_argument 
     va_start(arguments, format);
     PyObject *message = PyUnicode_FromFormatV(format, arguments);
     va_end(arguments);
-    /* Each only where the one before is there: no Python may run while an error is set. */
+    /* Each step runs only if the one before succeeded, because no Python code may run while an
+     * error is set. */
     PyObject *of_x = message == NULL ? NULL : describe(x);
     PyObject *of_y = of_x == NULL ? NULL : y == NULL ? PyUnicode_FromString("") : describe(y);
     if (of_y != NULL) {
@@ -132,7 +133,7 @@ static enum dtype promoted(enum dtype x, enum dtype y)
     if (dtype_compute_type(x) == COMPUTE_F64 || dtype_compute_type(y) == COMPUTE_F64) {
         return DTYPE_F64;
     }
-    return x == y ? x : DTYPE_F32; /* of float16 and bfloat16 neither holds the other */
+    return x == y ? x : DTYPE_F32; /* neither of float16 and bfloat16 holds the other's values */
 }
 
 static PyArray_Descr *descr_of(enum dtype dtype, const struct array_argument *x,
@@ -160,7 +161,7 @@ PyArray_Descr *result_descr(const struct array_argument *x, const struct array_a
     return descr_of(*dtype, x, y);
 }
 
-/* The bytes [low, high) that an array's elements lie in. */
+/* The byte range [low, high) that holds all elements of an array. */
 static void extent(PyArrayObject *array, const char **low, const char **high)
 {
     *low = *high = PyArray_BYTES(array);
@@ -236,10 +237,10 @@ int result_open(const char *function, PyObject *out, int ndim, const npy_intp *s
         return -1;
     }
     if (is_masked(out)) {
-        PyErr_Format(
-            PyExc_TypeError,
-            "%s(): out is a masked array, whose mask would stay as it is: pass out.data or a plain array",
-            function);
+        PyErr_Format(PyExc_TypeError,
+                     "%s(): out is a masked array, whose mask would stay as it is: "
+                     "pass out.data or a plain array",
+                     function);
         return -1;
     }
     PyArrayObject *target = (PyArrayObject *)out;
@@ -273,8 +274,8 @@ int result_open(const char *function, PyObject *out, int ndim, const npy_intp *s
     return 0;
 }
 
-/* Elements of bfloat16 as 16 bits each: NumPy's way to copy types that are not its own crashes
- * where there is no memory for it. */
+/* Views bfloat16 elements as uint16, because NumPy's copy of user-defined types crashes when there
+ * is no memory. Returns other arrays unchanged. New reference. */
 static PyArrayObject *as_bits(PyArrayObject *array)
 {
     if (!PyTypeNum_ISUSERDEF(PyArray_TYPE(array))) {

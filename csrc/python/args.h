@@ -5,74 +5,76 @@
 
 #include "vectors/dtype.h"
 
-/* Arguments of a call, as the functions of the module take them. */
+/* Parsing and conversion of the arguments of the module's functions. */
 
 enum { MAX_ARGUMENTS = 10 };
 
 struct signature {
     const char *function;
-    int required;   /* the first arguments, without a default */
-    int positional; /* the first arguments, by position or by name; those after them by name alone
+    int required;   /* number of first arguments without a default */
+    int positional; /* number of first arguments that may be positional; the others are keyword-only
                      */
     const char *names[MAX_ARGUMENTS + 1]; /* ends with NULL */
 };
 
-/* values[i] is the borrowed argument names[i], or NULL where it was not given. -1 with TypeError
- * set otherwise. */
+/* Sets values[i] to the argument names[i], borrowed, or to NULL if it is not given. 0, or -1 with
+ * TypeError set. */
 int parse_arguments(const struct signature *signature, PyObject *const *args, Py_ssize_t nargs,
                     PyObject *kwnames, PyObject **values);
 
-/* A row of a table of methods, for a function that takes all of its arguments by position, with its
- * docstring. */
+/* A method table row, with its docstring, for a function whose arguments are all positional-only.
+ */
 #define BY_POSITION(name, function, arguments, text) \
     {name, function, METH_VARARGS, name "($module, " arguments ", /)\n--\n\n" text}
 
-/* Is it an array of Dask, whose elements are calculated when they are asked for? Such calls are
- * those of cossim.search.dask_arrays. */
+/* Is it a Dask array, which computes its elements on demand? */
 int is_lazy(PyObject *object);
+
+/* Calls the function of that name in cossim.search.dask_arrays, which handles Dask arrays. */
 PyObject *call_lazily(const char *function, PyObject *const *args, Py_ssize_t nargs,
                       PyObject *kwnames);
 
-/* An operand: an array, what the core must know to read it, and what keeps its memory in place.
- * Release with array_release. */
+/* An operand: an array, the description by which the core reads it, and an object that keeps its
+ * memory in place. Release it with array_release. */
 struct array_argument {
     const char *name;
-    PyArrayObject *array; /* the caller's own where that is an array, of a subclass too */
-    PyObject *hold; /* while this lives, the owner of the memory cannot move or free it; or None */
+    PyArrayObject *array; /* the argument itself if that is an array, subclasses included */
+    PyObject *hold;       /* see hold_memory */
     struct operand operand;
 };
 
 /*
- * Reads an argument as an array: arrays as they are, all else by NumPy's rules (buffers, __array__,
- * sequences, numbers) or by DLPack. -1 with TypeError or ValueError set, which names the function
- * and the argument.
+ * Converts an argument to an array. Arrays are used without a copy; other objects are converted by
+ * NumPy's rules (buffers, __array__, sequences, numbers) or by DLPack. 0, or -1 with a TypeError or
+ * ValueError set that names the function and the argument.
  */
 int array_argument(const char *function, const char *name, PyObject *object,
                    struct array_argument *argument);
+
 /*
  * Re-reads an array's dtype and data pointer: converting a later argument (__array__) may run user
- * code that changes this one in place. Call it when all arguments are converted, before anything
- * else of an array is read. -1 as above.
+ * code that changes this one in place. Call it after all arguments are converted and before any
+ * other property of an array is read. 0, or -1 as above.
  */
 int array_reread(const char *function, struct array_argument *argument);
 void array_release(struct array_argument *argument);
 
-/* A plain array over the argument's memory, which keeps that memory in place as long as it lives.
- * New reference. */
+/* A plain array over the argument's memory. It keeps that memory in place while it lives. New
+ * reference. */
 PyObject *array_view(const struct array_argument *argument);
 
-/* The element type of an array. False: none that holds real numbers. */
+/* Sets *dtype to the element type of an array. False if that type does not hold real numbers. */
 bool dtype_of(PyArrayObject *array, enum dtype *dtype);
 
-/* A masked array would lose its mask silently. Asks the types it inherits from: looking up an
- * attribute may run user code. */
+/* Is it a numpy.ma.MaskedArray, whose mask would be ignored silently? Tests the names of its base
+ * classes, because looking up an attribute may run user code. */
 bool is_masked(PyObject *object);
 
 /*
- * An object that keeps the owner of an array's memory from moving or freeing it, as long as the
- * object lives. An array with a weak reference refuses resize(), even with refcheck=False; a
- * bytearray or mmap with an export refuses to be resized or closed. None where the owner is of
- * another kind. NULL with an error set.
+ * Returns an object that, while it lives, keeps the owner of an array's memory from moving or
+ * freeing it. For an owner that is an array it holds a weak reference, with which the array refuses
+ * resize(), even with refcheck=False. For a bytearray or mmap it holds a buffer export, with which
+ * they refuse to be resized or closed. None for other owners. NULL with an error set.
  */
 PyObject *hold_memory(PyArrayObject *array);
 
@@ -83,7 +85,7 @@ PyObject *hold_memory(PyArrayObject *array);
  */
 void release(PyObject *object);
 
-/* Are both arrays of rows of one length? y may be NULL. -1 with ValueError set otherwise. */
+/* Checks that x and y are (N, D) and (M, D). y may be NULL. 0, or -1 with ValueError set. */
 int check_rows(const char *function, const struct array_argument *x,
                const struct array_argument *y);
 
@@ -95,46 +97,49 @@ int fail(PyObject *exception, const char *function, const struct array_argument 
 /* numpy.exceptions.AxisError, borrowed; NULL with an error set. */
 PyObject *axis_error(void);
 
-/* dim (or axis) as an integer, clipped to the range of Py_ssize_t; TypeError otherwise. */
+/* Reads an integer argument, clipped to the range of Py_ssize_t. 0, or -1 with TypeError set. */
 int integer_argument(const char *function, const char *name, PyObject *object, Py_ssize_t *value);
 
-/* May integer_argument have clipped it? Then it is not the number that was given, and no error
- * shows it. */
+/* May integer_argument have clipped this value? Then messages must not show it, because the caller
+ * may have passed another number. */
 static inline bool may_be_clipped(Py_ssize_t value)
 {
     return value == PY_SSIZE_T_MAX || value == PY_SSIZE_T_MIN;
 }
 
-/* eps as a number >= 0; TypeError or ValueError otherwise. NULL leaves *eps as it is. */
+/* Reads eps, a number >= 0. An object that is NULL leaves *eps unchanged. 0, or -1 with TypeError
+ * or ValueError set. */
 int eps_argument(const char *function, PyObject *object, double *eps);
 
-/* Two names of one argument: the value that was given, or NULL; None under the other name is none.
- * -1 when both were. */
+/* Merges two names of one argument: *chosen is the value that is given under one of them, or NULL.
+ * None under the other name counts as not given. 0, or -1 with TypeError set if both are given. */
 int one_of_two_names(const char *function, const char *name, PyObject *value,
                      const char *other_name, PyObject *other, PyObject **chosen);
 int dim_or_axis(const char *function, PyObject *dim, PyObject *axis, PyObject **chosen);
 
-/* The float dtype that operands of these types give; y may be NULL. New reference. */
+/* The float dtype of the result of these operands; y may be NULL. New reference. */
 PyArray_Descr *result_descr(const struct array_argument *x, const struct array_argument *y,
                             enum dtype *dtype);
 
 /*
- * Where the result goes. `array` is what the core writes, `target` the caller's `out` or NULL:
- * where out has another byte order, is misaligned or shares memory with an operand, array is a
- * temporary one that result_finish copies.
+ * The destination of a result. The core writes `array`; `target` is the caller's `out`, or NULL. If
+ * out is byte-swapped, is misaligned or shares memory with an operand, array is a temporary that
+ * result_finish copies to target.
  */
 struct result {
     PyArrayObject *array, *target;
-    PyObject *hold; /* as that of an array_argument, for target */
+    PyObject *hold; /* hold_memory of target */
     enum dtype dtype;
 };
 
-/* in_place_ok: an operand that is out itself, element for element, needs no temporary. */
+/* in_place_ok: no temporary is needed if out is the same memory as x, element for element. 0, or -1
+ * with an error set. */
 int result_open(const char *function, PyObject *out, int ndim, const npy_intp *shape,
                 const struct array_argument *x, const struct array_argument *y, int in_place_ok,
                 struct result *result);
-/* The object to return (a scalar for a 0-d result without out). ok == 0: releases, keeps the error
- * that is set. */
+
+/* Returns the result as a Python object, which is a scalar if the result is 0-d and out is not
+ * given. With ok == 0, releases everything, keeps the error that is set and returns NULL. */
 PyObject *result_finish(struct result *result, int ok);
 
 #endif

@@ -1,12 +1,12 @@
-/* Arguments as arrays, for the functions that check theirs in Python. */
+/* Converts arguments to arrays for the functions whose other checks are written in Python. */
 #include "python/arrays.h"
 
 #include "python/args.h"
 
 /*
- * Converts all objects before the memory of any is looked at, as converting one may run user code
- * that changes another. Returns a tuple of plain arrays that keep the memory in place; NULL with an
- * error set.
+ * Converts all objects before it reads the memory of any, because converting one may run user code
+ * that changes another. Returns a tuple of plain arrays that keep the memory in place, or NULL with
+ * an error set.
  */
 static PyObject *views_of(const char *function, PyObject *names, PyObject *objects, bool rows,
                           struct array_argument *arguments)
@@ -95,11 +95,12 @@ static PyObject *as_array(PyObject *self, PyObject *args)
 PyMethodDef array_methods[] = {
     BY_POSITION(
         "as_array", as_array, "function, name, object",
-        "A plain array over the memory of an operand, which stays in place; errors name the function and the argument."),
+        "A plain array over the memory of an operand, which it keeps in place. Errors name the\n"
+        "function and the argument."),
     BY_POSITION(
         "as_arrays", as_arrays, "function, names, objects",
-        "as_array of several operands: all are converted before the memory of any is looked at."),
+        "as_array for several operands: converts all of them before it reads the memory of any."),
     BY_POSITION("as_rows", as_rows, "function, names, objects",
-                "as_arrays of arrays of two dimensions, whose rows are vectors."),
+                "as_arrays for operands of shape (N, D), whose rows are vectors."),
     {0},
 };

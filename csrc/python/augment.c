@@ -1,6 +1,6 @@
 /*
- * The way of views of images into the core. cossim/simclr/augment.py holds the public function,
- * with its checks, messages and random numbers; what is checked here is what memory safety needs.
+ * Python bindings of augment. cossim/simclr/augment.py holds the public function, with its checks,
+ * messages and random choices; the checks here are those that memory safety needs.
  */
 #include "python/augment.h"
 
@@ -64,6 +64,8 @@ static PyObject *augment_augment(PyObject *self, PyObject *args)
 
 PyMethodDef augment_methods[] = {
     {"augment", augment_augment, METH_VARARGS,
-     "augment($module, images, maps, keys, out, noise, low, high, /)\n--\n\nViews of images (N, C, H, W) through maps (N, 2, 3) of float64, with noise of keys (N,) of uint64."},
+     "augment($module, images, maps, keys, out, noise, low, high, /)\n--\n\n"
+     "Writes views of images (N, C, H, W) through affine maps (N, 2, 3) of float64, with normal\n"
+     "random numbers from keys (N,) of uint64."},
     {0},
 };

@@ -3,8 +3,8 @@
 
 #include "python/numpy.h"
 
-/* What cossim/simclr/augment.py is built on: views of images by maps and streams of noise that it
- * draws. */
+/* augment, for cossim/simclr/augment.py: views of images from affine maps and random streams; ends
+ * with an empty row. */
 extern PyMethodDef augment_methods[];
 
 #endif

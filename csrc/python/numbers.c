@@ -1,4 +1,4 @@
-/* Arguments that are numbers. */
+/* Reads arguments that are numbers. */
 #include "python/args.h"
 
 #include <math.h>
@@ -10,10 +10,10 @@ int integer_argument(const char *function, const char *name, PyObject *object, P
                      Py_TYPE(object)->tp_name);
         return -1;
     }
-    *value = PyNumber_AsSsize_t(object, NULL); /* clipped: far out of range stays out of range */
+    *value = PyNumber_AsSsize_t(object, NULL); /* NULL clips: far out of range stays out of range */
     if (*value == -1 && PyErr_Occurred()) {
-        if (PyErr_ExceptionMatches(PyExc_TypeError)) { /* of an array of several elements, of an
-                                                          __index__ that gives no integer */
+        /* Raised by an array of several elements, and by an __index__ that returns no integer. */
+        if (PyErr_ExceptionMatches(PyExc_TypeError)) {
             PyErr_Format(PyExc_TypeError, "%s(): %s must be an integer, not %.100s", function, name,
                          Py_TYPE(object)->tp_name);
         }
@@ -32,15 +32,15 @@ int eps_argument(const char *function, PyObject *object, double *eps)
         if (PyErr_ExceptionMatches(PyExc_TypeError)) {
             PyErr_Format(PyExc_TypeError, "%s(): eps must be a number, not %.100s", function,
                          Py_TYPE(object)->tp_name);
-        } else if (PyErr_ExceptionMatches(
-                       PyExc_OverflowError)) { /* of an integer; not shown, as it is a long one */
+        } else if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
+            /* Raised by a large integer, which is too long to show. */
             PyErr_Format(PyExc_ValueError, "%s(): eps must be a number that fits a float64",
                          function);
         }
         return -1;
     }
-    if (!isgreaterequal(
-            value, 0.0)) { /* unlike >=, it raises no exception for NaN, which may be set to trap */
+    /* Unlike >=, isgreaterequal raises no floating-point exception, which could trap, for NaN. */
+    if (!isgreaterequal(value, 0.0)) {
         PyErr_Format(PyExc_ValueError, "%s(): eps must be a number >= 0, not %R", function, object);
         return -1;
     }

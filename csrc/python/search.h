@@ -3,8 +3,8 @@
 
 #include "python/numpy.h"
 
-/* What cossim/search/functions.py and cossim/search/index.py are built on: search through blocks of
- * rows in memory. */
+/* Search through blocks of rows in memory, for cossim/search/functions.py and
+ * cossim/search/index.py. Ends with an empty row. */
 extern PyMethodDef search_methods[];
 
 #endif

@@ -1,7 +1,7 @@
 /*
- * The way of SimCLR's parts into the core. cossim/simclr holds the public functions, with their
- * defaults, checks and messages; what is checked here is what memory safety needs: contiguous
- * arrays of one type whose sizes fit.
+ * Python bindings of nt_xent. cossim/simclr holds the public functions, with their defaults, checks
+ * and messages. The checks here are those that memory safety needs: contiguous arrays of one type
+ * whose sizes fit.
  */
 #include "python/simclr.h"
 
@@ -14,7 +14,7 @@
 #include "python/args.h"
 #include "python/without_gil.h"
 
-enum { GIL_RELEASE_MIN = 1 << 14 }; /* calls of fewer multiplications keep the GIL */
+enum { GIL_RELEASE_MIN = 1 << 14 }; /* calls with fewer multiplications keep the GIL */
 
 static bool is_plain(PyArrayObject *array, int type, const npy_intp *shape, bool writes)
 {
@@ -23,10 +23,12 @@ static bool is_plain(PyArrayObject *array, int type, const npy_intp *shape, bool
            PyArray_CompareLists(PyArray_DIMS(array), (npy_intp *)shape, 2);
 }
 
-/* Where the two halves of one array of rows begin, or two arrays. False where they are not of the
- * wanted type and shape. */
-static bool halves(PyObject *first, PyObject *second, int type, npy_intp rows, npy_intp depth,
-                   bool writes, char **found)
+/* Sets starts[0] and starts[1] to the first rows of two arrays (rows / 2, depth), or, if second is
+ * None, of the two find_halves of one array (rows, depth). False if an array has another type or
+ * shape.
+ */
+static bool find_halves(PyObject *first, PyObject *second, int type, npy_intp rows, npy_intp depth,
+                        bool writes, char **starts)
 {
     const npy_intp shape[2] = {second == Py_None ? rows : rows / 2, depth};
     const bool both = second != Py_None;
@@ -37,8 +39,8 @@ static bool halves(PyObject *first, PyObject *second, int type, npy_intp rows, n
     }
     const size_t bytes =
         (size_t)(rows / 2) * (size_t)depth * (type == NPY_DOUBLE ? sizeof(double) : sizeof(float));
-    found[0] = PyArray_BYTES((PyArrayObject *)first);
-    found[1] = both ? PyArray_BYTES((PyArrayObject *)second) : found[0] + bytes;
+    starts[0] = PyArray_BYTES((PyArrayObject *)first);
+    starts[1] = both ? PyArray_BYTES((PyArrayObject *)second) : starts[0] + bytes;
     return true;
 }
 
@@ -56,12 +58,12 @@ static PyObject *simclr_nt_xent(PyObject *self, PyObject *args)
     PyArrayObject *first = (PyArrayObject *)z[0];
     const bool fits = PyArray_Check(z[0]) && PyArray_NDIM(first) == 2 &&
                       (PyArray_TYPE(first) == NPY_FLOAT || PyArray_TYPE(first) == NPY_DOUBLE);
-    const npy_intp of_first = fits ? PyArray_DIM(first, 0) : 0, most = NPY_MAX_INTP / 2;
-    const npy_intp rows = z[1] == Py_None ? of_first : of_first > most ? 0 : 2 * of_first;
+    const npy_intp first_rows = fits ? PyArray_DIM(first, 0) : 0, most = NPY_MAX_INTP / 2;
+    const npy_intp rows = z[1] == Py_None ? first_rows : first_rows > most ? 0 : 2 * first_rows;
     if (rows < 2 || rows % 2 != 0 || !(temperature > 0.0) ||
-        !halves(z[0], z[1], PyArray_TYPE(first), rows, PyArray_DIM(first, 1), false, views) ||
-        (dz[0] != Py_None && !halves(dz[0], dz[1], PyArray_TYPE(first), rows, PyArray_DIM(first, 1),
-                                     true, gradients))) {
+        !find_halves(z[0], z[1], PyArray_TYPE(first), rows, PyArray_DIM(first, 1), false, views) ||
+        (dz[0] != Py_None && !find_halves(dz[0], dz[1], PyArray_TYPE(first), rows,
+                                          PyArray_DIM(first, 1), true, gradients))) {
         PyErr_SetString(
             PyExc_ValueError,
             "nt_xent(): arrays that do not fit together; call it through cossim.simclr");
@@ -96,6 +98,7 @@ static PyObject *simclr_nt_xent(PyObject *self, PyObject *args)
 PyMethodDef simclr_methods[] = {
     BY_POSITION(
         "nt_xent", simclr_nt_xent, "z0, z1, temperature, eps, interleaved, dz0, dz1",
-        "The loss. z1 None: z0 holds both views, and dz0 likewise. dz0 None: no gradients."),
+        "Returns the loss and writes the gradients dz0 and dz1, unless dz0 is None. If z1 is\n"
+        "None, z0 holds both views and dz0 both gradients."),
     {0},
 };

@@ -3,7 +3,8 @@
 
 #include "python/numpy.h"
 
-/* cosine_similarity, cosine_distance, vecdot, vector_norm, normalize and pairwise. */
+/* cosine_similarity, cosine_distance, vecdot, vector_norm, normalize and pairwise; ends with an
+ * empty row. */
 extern PyMethodDef similarity_methods[];
 
 #endif
