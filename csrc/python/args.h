@@ -79,9 +79,9 @@ bool is_masked(PyObject *object);
 PyObject *hold_memory(PyArrayObject *array);
 
 /*
- * Drops a reference; NULL is none. An error that is set is put aside meanwhile: the end of an
- * object can run Python code (the deleter of a DLPack array can be a callback of ctypes), which
- * needs a clear state.
+ * Drops a reference, which may be NULL, and keeps the error that is set, if any. The error is
+ * cleared meanwhile, because freeing an object can run Python code (the deleter of a DLPack array
+ * can be a ctypes callback), which must not start with an error set.
  */
 void release(PyObject *object);
 

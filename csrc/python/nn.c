@@ -1,6 +1,6 @@
 /*
- * The layers' way into the core. cossim/nn/functional.py holds the public functions, with their
- * defaults, checks and messages; what is checked here is what memory safety needs: contiguous
+ * Python bindings of the layers. cossim/nn/functional.py holds the public functions, with their
+ * defaults, checks and messages. The checks here are those that memory safety needs: contiguous
  * arrays of one type whose sizes fit.
  */
 #include "python/nn.h"
@@ -25,15 +25,16 @@ static bool is_plain_or_none(PyObject *bias, int type, npy_intp n)
                                PyArray_DIM((PyArrayObject *)bias, 0) == n);
 }
 
-/* The arrays of a layer: float32 or float64, all the same, C-contiguous, native; bias may be None.
- */
+/* Are all arrays of a layer float32, or all float64, C-contiguous and in native byte order? bias
+ * may be None; out must be writeable. */
 static bool are_plain(PyArrayObject *x, PyArrayObject *weight, PyObject *bias, PyArrayObject *out,
                       int ndim)
 {
     const int type = PyArray_TYPE(x);
     return (type == NPY_FLOAT || type == NPY_DOUBLE) && is_plain(x, type, ndim) &&
            is_plain(weight, type, ndim) && is_plain(out, type, ndim) && PyArray_ISWRITEABLE(out) &&
-           is_plain_or_none(bias, type, PyArray_DIM(weight, 0)); /* which a 0-d array has not */
+           is_plain_or_none(bias, type,
+                            PyArray_DIM(weight, 0)); /* last, as a 0-d weight has no size */
 }
 
 static enum compute_type compute_type_of(PyArrayObject *array)
@@ -61,7 +62,7 @@ static PyObject *does_not_fit(const char *function)
     return NULL;
 }
 
-/* The end of a call that was begun with without_gil_begin. */
+/* Ends a call that without_gil_begin started: returns None, or NULL with an error set. */
 static PyObject *finish(struct without_gil *released, int status)
 {
     if (without_gil_end(released) < 0) {
@@ -73,7 +74,8 @@ static PyObject *finish(struct without_gil *released, int status)
     Py_RETURN_NONE;
 }
 
-/* Arrays of a convolution: images, filters of one group, maps. */
+/* Do the shapes fit each other? x is (images, channels, h, w), weight (filters, channels / groups,
+ * kh, kw) and maps (images, filters, oh, ow). */
 static bool conv_fits(PyArrayObject *x, PyArrayObject *weight, PyArrayObject *maps,
                       Py_ssize_t groups)
 {
@@ -106,8 +108,9 @@ static struct conv2d conv_of(PyArrayObject *x, PyArrayObject *weight, PyArrayObj
 
 static bool conv_sizes_fit(struct extent2 stride, struct extent2 padding, struct extent2 dilation)
 {
-    const size_t most = (size_t)1 << 60; /* of padding, which "same" makes larger than an int;
-                                            negative numbers are beyond it */
+    /* Limit of padding, which "same" can make larger than an int. Negative numbers exceed it, too.
+     */
+    const size_t most = (size_t)1 << 60;
     return stride.h >= 1 && stride.w >= 1 && stride.h <= INT_MAX && stride.w <= INT_MAX &&
            padding.h <= most && padding.w <= most && dilation.h >= 1 && dilation.w >= 1 &&
            dilation.h <= INT_MAX && dilation.w <= INT_MAX;
@@ -167,7 +170,7 @@ static PyObject *nn_conv2d_grad_input(PyObject *self, PyObject *args)
     return finish(&released, conv2d_grad_input(&gradient));
 }
 
-/* Are these indices of elements of maps of that size, one for each element of `kept`? */
+/* Is indices an int64 array of the shape of `kept` whose elements are all in [0, size)? */
 static bool are_indices(PyObject *indices, PyArrayObject *kept, size_t size)
 {
     if (!PyArray_Check(indices) ||
@@ -184,7 +187,8 @@ static bool are_indices(PyObject *indices, PyArrayObject *kept, size_t size)
     return fit;
 }
 
-/* With indices not None, only these pixels of the maps, which are of that size, have gradients. */
+/* If indices is not None, maps holds gradients of only some pixels of feature maps of shape `size`:
+ * each element is the gradient of the pixel at its index. */
 static PyObject *nn_conv2d_grad_weight(PyObject *self, PyObject *args)
 {
     PyArrayObject *x, *maps, *weight;
@@ -355,8 +359,8 @@ static PyObject *nn_matmul(PyObject *self, PyObject *args)
     return finish(&released, matmul(&call));
 }
 
-/* Does every window of the output begin inside the image or its padding, so that one element at
- * least is inside? */
+/* Does every window along one axis start inside the image or the padding before it, so that it
+ * contains at least one pixel? */
 static bool windows_fit(size_t in, size_t out, size_t kernel, size_t stride, size_t dilation,
                         size_t padding)
 {
@@ -469,29 +473,29 @@ static PyObject *nn_relu(PyObject *self, PyObject *args)
 
 PyMethodDef nn_methods[] = {
     {"all_finite", nn_all_finite, METH_O,
-     "all_finite($module, x, /)\n--\n\nIs every element finite?"},
+     "all_finite($module, x, /)\n--\n\nTrue if every element is finite."},
     BY_POSITION("conv2d", nn_conv2d,
                 "x, weight, bias, out, stride, padding, dilation, groups, relu",
-                "Convolution; padding is that before. bias may be None."),
+                "Convolution. padding is that before the first row and column; bias may be None."),
     BY_POSITION("conv2d_grad_input", nn_conv2d_grad_input,
                 "weight, maps, out, stride, padding, dilation, groups",
-                "The gradient of a convolution's images from that of its maps."),
+                "The gradient of a convolution's input from that of its output, maps."),
     BY_POSITION("conv2d_pooled", nn_conv2d_pooled,
                 "x, weight, bias, out, indices, stride, padding, dilation, groups, relu, size",
-                "Convolution to maps of that size, and the largest of squares of 2 x 2."),
+                "Convolution to feature maps of shape size, then 2 x 2 max pooling."),
     BY_POSITION("conv2d_grad_weight", nn_conv2d_grad_weight,
                 "x, maps, weight, bias, stride, padding, dilation, groups, indices, size",
                 "The gradients of a convolution's weights, and of its bias if that is not None."),
     BY_POSITION("linear", nn_linear, "x, weight, bias, out, relu",
-                "x @ weight.T + bias; matrices. bias may be None."),
+                "x @ weight.T + bias, for matrices. bias may be None."),
     BY_POSITION("max_pool2d", nn_max_pool2d, "x, out, indices, kernel, stride, padding, dilation",
-                "The largest of windows; arrays of three dimensions. indices may be None."),
+                "Max pooling of x (planes, h, w). indices may be None."),
     BY_POSITION("max_pool2d_scatter", nn_max_pool2d_scatter, "indices, gradient, out",
-                "Adds up what belongs to each index; planes first, of three dimensions."),
+                "out (planes, h, w): at each index the sum of the gradients with that index."),
     BY_POSITION("matmul", nn_matmul, "left, right, out, transposed",
-                "left @ right, or left.T @ right; matrices."),
-    BY_POSITION("relu", nn_relu, "x, out", "The larger of x and 0; of one dimension."),
+                "left @ right, or left.T @ right if transposed, for matrices."),
+    BY_POSITION("relu", nn_relu, "x, out", "The larger of x and 0, for x of shape (n,)."),
     BY_POSITION("relu_gradient", nn_relu_gradient, "x, gradient, out",
-                "The gradient where x is not at most 0; of one dimension."),
+                "The gradient, or 0 where x <= 0; all arrays of shape (n,)."),
     {0},
 };

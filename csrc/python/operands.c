@@ -1,4 +1,4 @@
-/* Arguments that are arrays: conversion, element types, and what keeps their memory in place. */
+/* Array arguments: converts them, finds their element types and keeps their memory in place. */
 #include "python/args.h"
 
 bool dtype_of(PyArrayObject *array, enum dtype *dtype)
@@ -10,8 +10,8 @@ bool dtype_of(PyArrayObject *array, enum dtype *dtype)
         [1] = DTYPE_U8, [2] = DTYPE_U16, [4] = DTYPE_U32, [8] = DTYPE_U64};
     PyArray_Descr *descr = PyArray_DESCR(array);
     const npy_intp size = PyArray_ITEMSIZE(array);
-    if (PyTypeNum_ISUSERDEF(
-            descr->type_num)) { /* told by its name, so that ml_dtypes need not be there */
+    /* bfloat16 is recognised by its name, so that ml_dtypes need not be installed. */
+    if (PyTypeNum_ISUSERDEF(descr->type_num)) {
         const char *name = strrchr(descr->typeobj->tp_name, '.');
         *dtype = DTYPE_BF16;
         return size == 2 &&
@@ -52,7 +52,8 @@ void release(PyObject *object)
 
 /*
  * Puts "function(): name cannot be read as an array: " before the message of the error that is set.
- * For types of elements that NumPy lacks, its reader of DLPack raises RuntimeError.
+ * dlpack: a RuntimeError becomes a TypeError, because NumPy's from_dlpack raises RuntimeError for
+ * element types that NumPy lacks.
  */
 static void explain_error(const char *function, const char *name, bool dlpack)
 {
@@ -72,9 +73,9 @@ static void explain_error(const char *function, const char *name, bool dlpack)
     release(traceback);
 }
 
-/* 1, 0, or -1 with an error set, of which there are others than that there is no such attribute: no
-   memory to look for it. The name is interned, as the interpreter's cache of attributes would keep
-   each other string that it is asked for. */
+/* Does the type of the object have this attribute? 1, 0, or -1 with an error set, which is not an
+ * AttributeError (for example MemoryError). The name is interned, because the interpreter's
+ * attribute cache would keep every other string object. */
 static int has_attribute(PyObject *object, const char *name)
 {
     PyObject *interned = PyUnicode_InternFromString(name);
@@ -96,8 +97,8 @@ int is_lazy(PyObject *object)
         PyErr_Clear();
         return 0;
     }
-    PyObject *graph = PyObject_CallMethod(
-        object, "__dask_graph__", NULL); /* None: of a container of other arrays, in memory */
+    /* None for a container, such as xarray's, whose arrays are in memory. */
+    PyObject *graph = PyObject_CallMethod(object, "__dask_graph__", NULL);
     const int lazy = graph != NULL && graph != Py_None;
     Py_XDECREF(graph);
     PyErr_Clear();
@@ -140,7 +141,8 @@ bool is_masked(PyObject *object)
     return false;
 }
 
-/* Is it known by the protocol of DLPack alone? 1, 0, or -1 with an error set. */
+/* Does it support DLPack, but neither the buffer protocol nor __array__? 1, 0, or -1 with an error
+ * set. */
 static int needs_dlpack(PyObject *object)
 {
     const int exports = PyObject_CheckBuffer(object) ? 0 : has_attribute(object, "__dlpack__");
@@ -148,13 +150,13 @@ static int needs_dlpack(PyObject *object)
     return exports <= 0 ? exports : others < 0 ? -1 : !others;
 }
 
-/* Does the object, or its class, offer the address of its memory by __array_interface__ or
- * __array_struct__? -1: error. */
+/* Does the object or its class have __array_interface__ or __array_struct__, which expose the
+ * address of its memory? 1, 0, or -1 with an error set. */
 static int has_interface(PyObject *object)
 {
     static const char *const names[] = {"__array_interface__", "__array_struct__"};
-    PyObject *dict =
-        PyObject_GenericGetDict(object, NULL); /* NumPy takes attributes of the object, too */
+    /* NumPy also accepts attributes of the instance. */
+    PyObject *dict = PyObject_GenericGetDict(object, NULL);
     int found = 0;
     if (dict == NULL) {
         PyErr_Clear();
@@ -171,8 +173,8 @@ static int has_interface(PyObject *object)
     return found;
 }
 
-/* The array that owns an array's memory, or what else is at the end of its chain of bases.
- * Borrowed, never NULL. */
+/* The object at the end of an array's chain of bases, which owns the memory: an array or another
+ * object. Borrowed, never NULL. */
 static PyObject *last_base(PyObject *object)
 {
     while (PyArray_Check(object) && PyArray_BASE((PyArrayObject *)object) != NULL) {
@@ -190,7 +192,7 @@ PyObject *hold_memory(PyArrayObject *array)
             Py_DECREF(export);
             return NULL;
         }
-        if (view == NULL) { /* a buffer that was released or closed already */
+        if (view == NULL) { /* the buffer is already released or closed */
             PyErr_Clear();
             return export;
         }
@@ -206,15 +208,15 @@ PyObject *hold_memory(PyArrayObject *array)
     }
     PyObject *weak = PyWeakref_NewRef(owner, NULL), *hold = weak;
     if (weak != NULL && export != Py_None) {
-        hold = PyTuple_Pack(2, weak, owner); /* the memoryview between the two may be released */
+        hold = PyTuple_Pack(2, weak, owner); /* user code may release the memoryview in between */
         Py_DECREF(weak);
     }
     Py_DECREF(export);
     return hold;
 }
 
-/* Copies what __array_interface__ gave the address of, if nothing can keep its owner from freeing
- * it. Takes the reference. */
+/* Copies an array made from __array_interface__ if nothing can keep its owner from freeing the
+ * memory; otherwise returns the array itself. Takes the reference. */
 static PyArrayObject *own_memory(PyArrayObject *array)
 {
     PyObject *owner = last_base((PyObject *)array);
@@ -242,8 +244,9 @@ static PyArrayObject *convert(const char *function, const char *name, PyObject *
     return array;
 }
 
-/* An array as it is, of a subclass too: what it looks like is read when all arguments are. A new
- * reference, or NULL. */
+/* Returns arrays, subclasses included, unchanged and converts other objects. Reads no property of
+ * the array, because that must wait until all arguments are converted. New reference, or NULL with
+ * an error set. */
 static PyArrayObject *as_array(const char *function, const char *name, PyObject *object)
 {
     if (PyArray_CheckExact(object)) {
@@ -252,10 +255,10 @@ static PyArrayObject *as_array(const char *function, const char *name, PyObject 
     PyArrayObject *array = PyArray_Check(object) ? (PyArrayObject *)Py_NewRef(object)
                                                  : convert(function, name, object);
     if (array != NULL && is_masked((PyObject *)array)) {
-        PyErr_Format(
-            PyExc_TypeError,
-            "%s(): %s is a masked array, whose mask would be ignored: pass %s.filled(...) or a plain array",
-            function, name, name);
+        PyErr_Format(PyExc_TypeError,
+                     "%s(): %s is a masked array, whose mask would be ignored: "
+                     "pass %s.filled(...) or a plain array",
+                     function, name, name);
         Py_CLEAR(array);
     }
     return array;

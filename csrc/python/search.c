@@ -1,6 +1,6 @@
 /*
- * Search through blocks of rows in memory: what cossim/search/functions.py puts together. Arguments
- * come from there, by position, and are checked there but for their arrays.
+ * Python bindings of search through blocks of rows in memory. cossim/search/functions.py calls them
+ * block by block and checks all arguments except the arrays, which are checked here.
  */
 #include "python/search.h"
 
@@ -14,11 +14,12 @@
 #include "python/args.h"
 #include "python/without_gil.h"
 
-/* Corpus rows after which a query's limit is high enough for a first look to pay: one row in thirty
- * reaches it at the most. */
+/* Corpus rows after which the threshold of a query is high enough for the prefilter to pay: the
+ * larger of WARM_ROWS and WARM_TIMES_K * k. At most one row in thirty then reaches the threshold.
+ */
 enum { WARM_ROWS = 1024, WARM_TIMES_K = 32 };
 
-/* The arguments that all searches begin with. */
+/* The arguments that all searches share. */
 struct call {
     const char *function;
     PyObject *corpus_object, *queries_object, *codes_object, *scales_object, *report;
@@ -42,7 +43,8 @@ static void call_close(struct call *c)
     array_release(&c->queries);
 }
 
-/* An array of ours: of this type and shape, contiguous. Borrowed. */
+/* Checks an array that cossim made: contiguous, of this type and shape. Borrowed, or NULL with
+ * ValueError set. */
 static PyArrayObject *own_array(PyObject *object, int type, int ndim, const npy_intp *shape,
                                 bool writes)
 {
@@ -77,15 +79,16 @@ static int call_open_codes(struct call *c)
     return 0;
 }
 
-/* Numbers from `first` on, of so many rows: where they end. -1 where there are no such numbers. */
+/* first + rows: the end of the numbers of `rows` rows that start at `first`. -1 if first is
+ * negative or the sum overflows. */
 static npy_intp end_of(Py_ssize_t first, npy_intp rows)
 {
     npy_intp end;
     return first < 0 || __builtin_add_overflow(first, rows, &end) ? -1 : end;
 }
 
-/* Have all queries, and with `all` the candidates too, numbers below `room`? -1 with ValueError set
- * otherwise. */
+/* Checks that the numbers of all queries are below `room`; with `all` or mirrored, also those of
+ * the candidates. 0, or -1 with ValueError set. */
 static int check_numbers(const struct call *c, npy_intp room, bool all)
 {
     const npy_intp queries = end_of(c->first_query, PyArray_DIM(c->queries.array, 0));
@@ -136,7 +139,7 @@ static int value_type(enum compute_type compute)
     return compute == COMPUTE_F64 ? NPY_DOUBLE : NPY_FLOAT;
 }
 
-/* -1 with an error set. */
+/* Runs the search without the GIL. 0, or -1 with an error set. */
 static int call_run(struct call *c)
 {
     struct without_gil released;
@@ -220,8 +223,8 @@ static PyObject *sort_topk(PyObject *self, PyObject *args)
     return without_gil_end(&released) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-/* (i, j, values) of what was found, and how many there are in all: (None, None, None, count) where
- * that is more than `most`. */
+/* Returns (i, j, values, count) of the pairs found, or (None, None, None, count) if the count is
+ * above pairs->most. NULL with an error set. */
 static PyObject *pairs_found(struct range_result *pairs, size_t rows, size_t columns)
 {
     const size_t count = atomic_load(&pairs->count);
@@ -273,8 +276,8 @@ static PyObject *pairs(PyObject *self, PyObject *args)
     }
     size_t queries = c.search.first_query + c.search.query_rows.size,
            candidates = c.search.first_candidate + c.search.corpus_rows.size;
-    queries = c.mirrored && candidates > queries ? candidates
-                                                 : queries; /* whose numbers are of one array */
+    /* If mirrored, the numbers of both sides refer to one array. */
+    queries = c.mirrored && candidates > queries ? candidates : queries;
     candidates = c.mirrored ? queries : candidates;
     const fp_mode caller = fp_mode_enter(); /* the threshold is rounded */
     const int status = range_init(&pairs, compute_type_of(&c), threshold, (size_t)most);
@@ -294,7 +297,7 @@ static PyObject *pairs(PyObject *self, PyObject *args)
     return result;
 }
 
-/* Does each row name a row up to itself? False with ValueError set otherwise. */
+/* Is the parent of each row that row or one before it? False with ValueError set if not. */
 static bool are_parents(PyArrayObject *parents)
 {
     const int64_t *parent = PyArray_DATA(parents);
@@ -375,18 +378,20 @@ static PyObject *encode(PyObject *self, PyObject *args)
 }
 
 #define CALL_NAMES \
-    "function, corpus, queries, first_candidate, first_query, without_self, mirrored, eps, codes, scales, report"
+    "function, corpus, queries, first_candidate, first_query, without_self, mirrored, eps, " \
+    "codes, scales, report"
 
 PyMethodDef search_methods[] = {
     BY_POSITION("topk", topk, CALL_NAMES ", values, indices",
-                "Puts the best candidates of a block among those of each query, in no order."),
-    BY_POSITION("topk_sort", sort_topk, "values, indices", "Puts what topk left in order."),
+                "Merges the candidates of a block into the best ones of each query, unsorted."),
+    BY_POSITION("topk_sort", sort_topk, "values, indices", "Sorts the results of topk."),
     BY_POSITION(
         "pairs", pairs, CALL_NAMES ", threshold, most, turned",
-        "(i, j, values, count) of the pairs (query, candidate), if turned (candidate, query); None for the arrays of more than most pairs."),
+        "Returns (i, j, values, count) of the pairs (query, candidate), or (candidate, query) if\n"
+        "turned. The arrays are None if there are more than `most` pairs."),
     BY_POSITION("components", groups, CALL_NAMES ", threshold, parents",
-                "Joins the rows of parents whose scores reach the threshold."),
+                "Joins the components of rows whose scores reach the threshold, in parents."),
     BY_POSITION("quantize", encode, "function, corpus, eps, report, codes, scales",
-                "Makes the codes of rows and their scales."),
+                "Writes the SQ8 codes (N, D) of the rows and their scales (N, 2)."),
     {0},
 };

@@ -18,11 +18,11 @@ static int call_report(struct without_gil *w)
 }
 
 /*
- * Before CPython 3.14, pthread_exit ends a thread that wants the GIL back while the interpreter
- * shuts down. The pool's workers are then at work for a call whose stack is gone. So such a thread
- * waits for the end of the process, as in 3.14.
+ * Before CPython 3.14, a thread that requests the GIL while the interpreter shuts down is ended by
+ * pthread_exit. The pool's workers would then run tasks of a call whose stack is gone. So such a
+ * thread waits for the end of the process instead, as in 3.14.
  */
-static void wait_for_the_end(void *unused)
+static void wait_for_exit(void *unused)
 {
     (void)unused;
     for (;;) {
@@ -30,11 +30,12 @@ static void wait_for_the_end(void *unused)
     }
 }
 
-static bool ask(struct cancel_token *token)
+/* The token's on_poll: runs signal handlers and reports progress. False if either raises. */
+static bool poll_python(struct cancel_token *token)
 {
     struct without_gil *w = (struct without_gil *)token;
     bool go_on;
-    pthread_cleanup_push(wait_for_the_end, NULL);
+    pthread_cleanup_push(wait_for_exit, NULL);
     fp_mode_leave(w->mode);
     PyEval_RestoreThread(w->state);
     go_on = PyErr_CheckSignals() == 0 && call_report(w) == 0;
@@ -46,7 +47,7 @@ static bool ask(struct cancel_token *token)
 
 void without_gil_begin(struct without_gil *w, PyObject *report, size_t total)
 {
-    *w = (struct without_gil){.token = {.on_poll = ask}, .report = report, .total = total};
+    *w = (struct without_gil){.token = {.on_poll = poll_python}, .report = report, .total = total};
     cancel_start(&w->token);
     w->state = PyEval_SaveThread();
     w->mode = fp_mode_enter();
@@ -55,8 +56,8 @@ void without_gil_begin(struct without_gil *w, PyObject *report, size_t total)
 size_t pairs_of_rows(size_t rows)
 {
     const size_t half = rows / 2, odd = rows % 2;
-    return size_product_or_max(
-        half + odd, size_sum_or_max(rows, 1 - odd)); /* one of rows and rows + 1 is even */
+    /* rows * (rows + 1) / 2, where the even factor is halved first. */
+    return size_product_or_max(half + odd, size_sum_or_max(rows, 1 - odd));
 }
 
 int without_gil_end(struct without_gil *w)
@@ -99,10 +100,11 @@ void progress_close(PyObject *report, PyObject *context)
         context, "__exit__", "OOO", type == NULL ? Py_None : type, value == NULL ? Py_None : value,
         traceback == NULL ? Py_None : traceback);
     if (result == NULL) {
-        PyErr_Clear(); /* the error that is set already counts */
+        PyErr_Clear(); /* the error of the call takes precedence */
     }
     Py_XDECREF(result);
     Py_DECREF(report);
     Py_DECREF(context);
-    PyErr_Restore(type, value, traceback); /* last, as no Python may run while an error is set */
+    /* Last, because no Python code may run while an error is set. */
+    PyErr_Restore(type, value, traceback);
 }

@@ -7,34 +7,40 @@
 #include "base/cancel.h"
 
 /*
- * A long call without the GIL, which is taken back now and then: for signals, so that Ctrl-C stops
- * it, and to say how far it is. It runs in the fixed floating-point mode (base/fp_mode.h); the
- * Python code that it calls runs in the caller's.
+ * Runs a long call without the GIL. Takes the GIL back every POLL_INTERVAL, to run signal handlers,
+ * so that Ctrl-C stops the call, and to report progress. The call runs in the
+ * fixed floating-point mode (base/fp_mode.h), and the Python code that it calls in the caller's.
  *
- *     struct watched watched;
- *     without_gil_begin(&watched, report, total);
- *     ... the call, with &watched.watch ...
- *     if (without_gil_end(&watched) < 0) ... an exception is set, what the call left is incomplete
- * ...
+ *     struct without_gil released;
+ *     without_gil_begin(&released, report, total);
+ *     ... the call, with &released.token ...
+ *     if (without_gil_end(&released) < 0) {
+ *         ... an exception is set and the results are incomplete ...
+ *     }
  */
 struct without_gil {
-    struct cancel_token token; /* first, so that a watch is one */
+    struct cancel_token token; /* first, so that on_poll can cast it to struct without_gil */
     PyThreadState *state;
     fp_mode mode;     /* the caller's */
-    PyObject *report; /* called with how much is done and the total; or NULL, None */
-    size_t total;     /* or SIZE_MAX, where it is more */
+    PyObject *report; /* called with the progress and the total; or NULL or None */
+    size_t total;     /* SIZE_MAX on overflow */
 };
 
+/* report may be NULL or None. */
 void without_gil_begin(struct without_gil *released, PyObject *report, size_t total);
+
+/* Takes the GIL back and reports the last progress. 0, or -1 with an exception set. */
 int without_gil_end(struct without_gil *released);
 
-/* The number of pairs i <= j of so many rows, or SIZE_MAX: a total. */
+/* The number of pairs i <= j among `rows` rows, or SIZE_MAX on overflow. */
 size_t pairs_of_rows(size_t rows);
 
-/* What progress=... of a public function means, by cossim._progress: *report to hand on, *context
- * to close. -1 with an error set. */
+/* Opens the progress display that the argument progress=... of a public function selects, by
+ * cossim._progress. Sets *report for without_gil_begin and *context for progress_close; both are
+ * NULL without progress. 0, or -1 with an error set. */
 int progress_open(const char *function, PyObject *progress, PyObject **report, PyObject **context);
-/* Keeps the error that is set, if one is. */
+
+/* Closes the display. Keeps the error that is set, if any. */
 void progress_close(PyObject *report, PyObject *context);
 
 #endif
