@@ -1,40 +1,40 @@
 #ifndef COSSIM_PYTHON_DOCS_H
 #define COSSIM_PYTHON_DOCS_H
 
-/* Docstrings of the functions over vectors. The first line gives inspect and help() the signature.
- */
+/* Docstrings of the functions over vectors. inspect and help() read the signature from the first
+ * line. */
 
 #define DOC_OPERANDS \
     "x1, x2 : array_like\n" \
-    "    Any shapes that broadcast against each other; any strides and byte order.\n" \
-    "    float64, float32, float16 or bfloat16 (of ml_dtypes), mixed types promote\n" \
-    "    as NumPy does (float16 with bfloat16 gives float32); integers and bool\n" \
-    "    count as float64. Never modified.\n"
+    "    Any shapes that broadcast against each other, with any strides and byte\n" \
+    "    order. float64, float32, float16 or bfloat16 (from ml_dtypes); integers and\n" \
+    "    bool count as float64. Mixed types promote as in NumPy; float16 with\n" \
+    "    bfloat16 gives float32. Never modified.\n"
 
 #define DOC_OUT \
     "out : numpy.ndarray, optional\n" \
-    "    Where the result goes: exactly its shape, writeable, one of the four float\n" \
-    "    dtypes, not masked. It may share memory with the operands. Where elements of\n" \
-    "    its own share memory (np.lib.stride_tricks), what they hold in the end is\n" \
-    "    undefined, as in NumPy.\n"
+    "    The array that receives the result: exactly its shape, writeable, one of\n" \
+    "    the four float dtypes, not masked. It may share memory with the operands. If\n" \
+    "    its own elements share memory with each other (np.lib.stride_tricks), their\n" \
+    "    values are undefined, as in NumPy.\n"
 
 #define DOC_ERRORS \
     "Raises\n" \
     "------\n" \
     "TypeError\n" \
-    "    An operand that is complex, object, text or masked; an argument of the\n" \
-    "    wrong kind.\n" \
+    "    An operand is complex, object, text or masked, or an argument has the\n" \
+    "    wrong type.\n" \
     "numpy.exceptions.AxisError\n" \
-    "    dim out of range (an IndexError and a ValueError).\n" \
+    "    dim is out of range. AxisError is both an IndexError and a ValueError.\n" \
     "ValueError\n" \
-    "    Shapes that do not fit, eps negative or NaN, an out that does not fit.\n"
+    "    Shapes do not match, eps is negative or NaN, or out does not fit the result.\n"
 
 #define DOC_cosine_similarity \
     "cosine_similarity($module, x1, x2, dim=1, eps=1e-08, *, out=None, axis=None)\n--\n\n" \
     "Cosine similarity of x1 and x2 along dim.\n\n" \
     "    x1 . x2 / (max(|x1|, eps) * max(|x2|, eps))\n\n" \
-    "The formula of torch.nn.functional.cosine_similarity, where each norm is\n" \
-    "clamped by itself.\n\n" \
+    "This is the formula of torch.nn.functional.cosine_similarity, which clamps each\n" \
+    "norm separately.\n\n" \
     "Parameters\n" \
     "----------\n" DOC_OPERANDS "dim : int\n" \
     "    The dimension of the broadcast shape that holds the vectors; negative ones\n" \
@@ -44,16 +44,17 @@
     "Returns\n" \
     "-------\n" \
     "numpy.ndarray or NumPy scalar\n" \
-    "    The broadcast shape without dim, in the promoted dtype. Never outside\n" \
-    "    [-1, 1]; exactly 1 for identical non-zero vectors. NaN and infinity in a\n" \
-    "    vector give NaN, without a warning.\n" \
+    "    The broadcast shape without dim, in the promoted dtype. Always in [-1, 1],\n" \
+    "    and exactly 1 for identical non-zero vectors. NaN and infinity in a vector\n" \
+    "    give NaN, without a warning.\n" \
     "\n" DOC_ERRORS "\n" \
     "Notes\n" \
     "-----\n" \
-    "Sums are carried in float64 (for float64 with their rounding errors), so that\n" \
-    "nothing overflows or underflows. Operands that broadcast against each other,\n" \
-    "such as z[None] and z[:, None], never build the product in between: they run as\n" \
-    "a blocked matrix product (float32 sums, absolute error within 4e-7).\n" \
+    "Sums are accumulated in float64, and those of float64 operands with their\n" \
+    "rounding errors, so nothing overflows or underflows. Operands that broadcast\n" \
+    "against each other, such as z[None] and z[:, None], run as a blocked matrix\n" \
+    "product (float32 sums, absolute error within 4e-7), without an intermediate\n" \
+    "array of their broadcast shape.\n" \
     "\n" \
     "Examples\n" \
     "--------\n" \
@@ -69,14 +70,14 @@
 #define DOC_cosine_distance \
     "cosine_distance($module, x1, x2, dim=1, eps=1e-08, *, out=None, axis=None)\n--\n\n" \
     "Cosine distance of x1 and x2 along dim: 1 - cosine_similarity(x1, x2, dim, eps).\n\n" \
-    "The subtraction is done before the result is rounded to its dtype, so small\n" \
+    "The subtraction precedes the rounding to the dtype of the result, so small\n" \
     "distances keep their digits.\n\n" \
     "Parameters\n" \
     "----------\n" DOC_OPERANDS "dim : int\n" \
     "    The dimension of the broadcast shape that holds the vectors. axis is\n" \
     "    another name for it.\n" \
     "eps : float\n" \
-    "    The smallest norm to divide by, so that zero vectors are at distance 1.\n" DOC_OUT "\n" \
+    "    The smallest norm to divide by, so that zero vectors have distance 1.\n" DOC_OUT "\n" \
     "Returns\n" \
     "-------\n" \
     "numpy.ndarray or NumPy scalar\n" \
@@ -92,7 +93,7 @@
 #define DOC_vecdot \
     "vecdot($module, x1, x2, dim=-1, *, out=None, axis=None)\n--\n\n" \
     "Dot products of the vectors of x1 and x2 along dim: the sum of x1 * x2.\n\n" \
-    "torch.linalg.vecdot for real types, summed in a wider type.\n\n" \
+    "The same as torch.linalg.vecdot for real types, but summed in a wider type.\n\n" \
     "Parameters\n" \
     "----------\n" DOC_OPERANDS "dim : int\n" \
     "    The dimension of the broadcast shape that is summed. axis is another name\n" \
@@ -109,10 +110,11 @@
     "array([12., 34.])\n"
 
 #define DOC_vector_norm \
-    "vector_norm($module, x, dim=None, keepdim=False, *, out=None, axis=None, keepdims=None)\n--\n\n" \
+    "vector_norm($module, x, dim=None, keepdim=False, *, out=None, axis=None, keepdims=None)\n" \
+    "--\n\n" \
     "Euclidean norm of the vectors of x along dim: the square root of the sum of x * x.\n\n" \
-    "torch.linalg.vector_norm with ord=2. Neither the squares nor their sum overflow\n" \
-    "or underflow.\n\n" \
+    "The same as torch.linalg.vector_norm with ord=2. Neither the squares nor their\n" \
+    "sum overflow or underflow.\n\n" \
     "Parameters\n" \
     "----------\n" \
     "x : array_like\n" \
@@ -141,7 +143,7 @@
 #define DOC_normalize \
     "normalize($module, x, dim=1, eps=1e-12, *, out=None, axis=None)\n--\n\n" \
     "x divided by the norms of its vectors along dim: x / max(|x|, eps).\n\n" \
-    "torch.nn.functional.normalize with p=2.\n\n" \
+    "The same as torch.nn.functional.normalize with p=2.\n\n" \
     "Parameters\n" \
     "----------\n" \
     "x : array_like\n" \
@@ -149,7 +151,7 @@
     "    integers and bool count as float64. Never modified, unless it is out.\n" \
     "dim : int, tuple of int or None\n" \
     "    The dimensions that hold a vector; None means all of them. axis is another\n" \
-    "    name for it, under which None means that it is not given.\n" \
+    "    name for it; axis=None means that it is not given.\n" \
     "eps : float\n" \
     "    The smallest norm to divide by, so that zero vectors stay zero.\n" DOC_OUT "\n" \
     "Returns\n" \
@@ -168,28 +170,29 @@
     "pairwise($module, x, y=None, *, eps=1e-08, out=None, progress=None)\n--\n\n" \
     "Cosine similarity of every row of x with every row of y.\n\n" \
     "    x[i] . y[j] / (max(|x[i]|, eps) * max(|y[j]|, eps))\n\n" \
-    "A blocked matrix product with the formula of\n" \
-    "torch.nn.functional.cosine_similarity in its last step.\n\n" \
+    "A blocked matrix product computes the dot products and applies the formula of\n" \
+    "torch.nn.functional.cosine_similarity to them.\n\n" \
     "Parameters\n" \
     "----------\n" \
     "x : array_like, shape (N, D)\n" \
     "    Rows are vectors. float64, float32, float16 or bfloat16; integers and bool\n" \
     "    count as float64. Any strides and byte order. Never modified.\n" \
     "y : array_like, shape (M, D), optional\n" \
-    "    None means x with itself: half the work, exactly symmetric, the diagonal\n" \
-    "    exactly 1 (0 for zero rows).\n" \
+    "    None means x with itself, which takes half the time. The result is then\n" \
+    "    exactly symmetric, and its diagonal exactly 1 (0 for zero rows).\n" \
     "eps : float\n" \
     "    The smallest norm to divide by, so that zero rows give 0.\n" DOC_OUT \
     "progress : bool or callable\n" \
-    "    True: a bar (needs tqdm). A callable is called with the number of scores\n" \
-    "    done and their total. Ctrl-C stops the call.\n" \
+    "    True shows a progress bar (needs tqdm). A callable is called with the number\n" \
+    "    of scores done and their total. Ctrl-C stops the call.\n" \
     "\n" \
     "Returns\n" \
     "-------\n" \
     "numpy.ndarray, shape (N, M)\n" \
-    "    In the promoted dtype, never outside [-1, 1]. One score does not depend on\n" \
-    "    the other rows, on the number of threads or on the order of the arguments.\n" \
-    "    Absolute error within 4e-7 in float32 (D up to 4096); up to 6.5e-7 between rows that are long runs of one value.\n" \
+    "    In the promoted dtype, always in [-1, 1]. A score does not depend on the\n" \
+    "    other rows, on the number of threads or on the order of the arguments. In\n" \
+    "    float32 its absolute error is within 4e-7 for D up to 4096, and within 6.5e-7\n" \
+    "    between rows that are long runs of one value.\n" \
     "\n" DOC_ERRORS "\n" \
     "Examples\n" \
     "--------\n" \

@@ -1,4 +1,4 @@
-/* The extension module cossim._core: what it offers, and how it starts. */
+/* The extension module cossim._core: threads, configuration, and initialization. */
 #define COSSIM_IMPORT_ARRAY
 #include "python/numpy.h"
 
@@ -16,7 +16,7 @@
 #include "python/simclr.h"
 #include "python/similarity.h"
 
-/* For threadpoolctl, which finds them in the loaded library. */
+/* threadpoolctl looks these two functions up in the loaded library. */
 __attribute__((visibility("default"))) int cossim_get_num_threads(void)
 {
     return pool_get_threads();
@@ -34,7 +34,7 @@ static PyObject *get_num_threads(PyObject *self, PyObject *unused)
     return PyLong_FromLong(pool_get_threads());
 }
 
-/* A number of threads from 1 to INT_MAX; 0 with TypeError or ValueError set otherwise. */
+/* Reads a number of threads from 1 to INT_MAX. 0 with TypeError or ValueError set. */
 static int thread_count(const char *function, PyObject *n)
 {
     Py_ssize_t value;
@@ -145,21 +145,21 @@ static PyMethodDef module_methods[] = {
     {"get_num_threads", get_num_threads, METH_NOARGS,
      "get_num_threads($module)\n--\n\n"
      "The number of threads that one call may use.\n\n"
-     "At import it is COSSIM_NUM_THREADS. Without that variable it is the number of CPUs this\n"
-     "process may use: those of its affinity, at most as many as the CPU quota of its container\n"
-     "(cgroup) allows, rounded up, and at most OMP_NUM_THREADS, by which joblib, among others,\n"
-     "limits its workers.\n\n"
-     "Returns\n-------\nint\n    From 1 to 257, the largest number there is.\n\n"
+     "At import it is COSSIM_NUM_THREADS. Without that variable it is the number of CPUs in the\n"
+     "affinity mask of this process, limited by the CPU quota of its container (cgroup, rounded\n"
+     "up) and by OMP_NUM_THREADS, which joblib, among others, sets in its workers.\n\n"
+     "Returns\n-------\nint\n    From 1 to 257, the maximum.\n\n"
      "Examples\n--------\n>>> import cossim\n>>> cossim.get_num_threads() >= 1\nTrue\n"},
     {"set_num_threads", set_num_threads, METH_O,
      "set_num_threads($module, n, /)\n--\n\n"
      "Sets the number of threads that one call may use, for the whole process.\n\n"
-     "Results do not depend on it. See threads() for a setting that ends with a block and holds for\n"
-     "one Python thread alone; within such a block this function changes the number of the block.\n\n"
-     "Parameters\n----------\nn : int\n    At least 1, which means no thread but the caller's.\n"
+     "Results do not depend on it. threads() sets the number for one Python thread until the end\n"
+     "of a block; inside such a block this function changes the number of the block.\n\n"
+     "Parameters\n----------\nn : int\n    At least 1; 1 means the caller's thread alone.\n"
      "    More than 257 counts as 257.\n\n"
-     "Raises\n------\nTypeError\n    n is no integer.\nValueError\n    n is below 1.\n\n"
-     "Examples\n--------\n>>> import cossim\n>>> before = cossim.get_num_threads()\n>>> cossim.set_num_threads(1)\n"
+     "Raises\n------\nTypeError\n    n is not an integer.\nValueError\n    n is below 1.\n\n"
+     "Examples\n--------\n>>> import cossim\n>>> before = cossim.get_num_threads()\n"
+     ">>> cossim.set_num_threads(1)\n"
      ">>> cossim.get_num_threads()\n1\n>>> cossim.set_num_threads(before)\n"},
     {"begin_threads", begin_threads, METH_O,
      "begin_threads($module, n, /)\n--\n\n"
@@ -168,16 +168,19 @@ static PyMethodDef module_methods[] = {
      "end_threads($module, block, /)\n--\n\n"
      "Ends a block, from any thread. A second call does nothing."},
     {"config", config, METH_NOARGS,
-     "config($module)\n--\n\nWhat cossim.show_config() shows of the extension module, as a dict."},
+     "config($module)\n--\n\n"
+     "The part of cossim.show_config() that describes the extension module, as a dict."},
     {"_live_blocks", live_blocks, METH_NOARGS,
-     "_live_blocks($module)\n--\n\nHow many blocks of memory the core has in use. For tests."},
+     "_live_blocks($module)\n--\n\nThe number of memory blocks that the core uses now. For tests."},
     {"_fail_allocation", fail_allocation, METH_O,
      "_fail_allocation($module, n, /)\n--\n\n"
-     "The n-th allocation of the core from now on fails, with 0 none; returns what is left of the n before. For tests."},
+     "Makes the n-th allocation of the core from now on fail; 0 makes none fail. Returns the\n"
+     "allocations that were left of the n before. For tests."},
     {0},
 };
 
-/* COSSIM_ISA names the instruction set to use; empty or unset means the best. */
+/* Selects the instruction set that COSSIM_ISA names; empty or unset means the best one. 0, or -1
+ * with ImportError set. */
 static int choose_isa(void)
 {
     const char *wanted = getenv("COSSIM_ISA");
@@ -194,6 +197,7 @@ static int choose_isa(void)
     return -1;
 }
 
+/* Checks COSSIM_NUM_THREADS, which base/pool.c reads. 0, or -1 with ImportError set. */
 static int check_thread_variable(void)
 {
     const char *wanted = getenv("COSSIM_NUM_THREADS");

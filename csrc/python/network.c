@@ -1,7 +1,7 @@
 /*
- * cossim._core.Network: layers whose arguments have been checked, ready to be run as one. It refers
- * to the arrays of weights, so that what is written into them later counts. cossim/nn/modules.py
- * makes and keeps them.
+ * cossim._core.Network: a sequence of layers whose arguments are checked once and that run in one
+ * call. It refers to the arrays of weights, so later writes to them take effect.
+ * cossim/nn/modules.py makes and caches the Network objects.
  */
 #include "python/nn.h"
 
@@ -14,10 +14,10 @@
 #include "python/without_gil.h"
 
 struct network {
-    PyObject_HEAD int type; /* NPY_FLOAT or NPY_DOUBLE, or -1: no layer has weights */
+    PyObject_HEAD int type; /* NPY_FLOAT or NPY_DOUBLE, or -1 if no layer has weights */
     Py_ssize_t count;
     struct layer *layers;
-    PyArrayObject **weights; /* two for each layer, its weight and its bias, or NULL */
+    PyArrayObject **weights; /* [count][2]: weight and bias of each layer, each or NULL */
 };
 
 static bool is_plain(PyArrayObject *array, int type)
@@ -39,7 +39,8 @@ static void network_dealloc(PyObject *object)
     Py_DECREF(type);
 }
 
-/* Keeps the arrays of layer i. False where they are no contiguous float arrays of one type. */
+/* Keeps references to the arrays of layer i. False unless all are contiguous float arrays of the
+ * type of the layers before. */
 static bool keep_weights(struct network *self, Py_ssize_t i, PyObject *weight, PyObject *bias,
                          int ndim)
 {
@@ -60,25 +61,31 @@ static bool keep_weights(struct network *self, Py_ssize_t i, PyObject *weight, P
     return true;
 }
 
-/* Padding "same" may be more than an int holds; sums of these do not leave the range. */
-enum { MOST_PADDING_BITS = 60 };
-#define MOST_PADDING ((size_t)1 << MOST_PADDING_BITS)
+/* Limit of padding, which "same" can make larger than an int. Sums of such paddings do not
+ * overflow. */
+#define MAX_PADDING ((size_t)1 << 60)
 
 static bool at_least_one(struct extent2 extent)
 {
     return extent.h >= 1 && extent.w >= 1 && extent.h <= INT_MAX && extent.w <= INT_MAX;
 }
 
-static bool not_negative(struct extent2 extent)
+/* Negative numbers, which are huge as size_t, exceed MAX_PADDING. */
+static bool is_valid_padding(struct extent2 extent)
 {
-    return extent.h <= MOST_PADDING && extent.w <= MOST_PADDING;
+    return extent.h <= MAX_PADDING && extent.w <= MAX_PADDING;
 }
 
 /*
- * ("conv2d", weight, bias, (stride), (padding before), (padding after), (dilation), groups),
- * ("linear", weight, bias),
- * ("max_pool2d", (kernel), (stride), (padding), (dilation), ceil_mode), ("relu",) or ("flatten",).
- * 1, 0 where it is of no use, -1 on error.
+ * Reads layer i from one of these tuples:
+ *
+ *     ("conv2d", weight, bias, (stride), (padding before), (padding after), (dilation), groups)
+ *     ("linear", weight, bias)
+ *     ("max_pool2d", (kernel), (stride), (padding), (dilation), ceil_mode)
+ *     ("relu",)
+ *     ("flatten",)
+ *
+ * 1, 0 if a Network cannot run the layer, or -1 with an error set.
  */
 static int read_layer(struct network *self, Py_ssize_t i, PyObject *tuple)
 {
@@ -106,8 +113,8 @@ static int read_layer(struct network *self, Py_ssize_t i, PyObject *tuple)
         l->out = (size_t)PyArray_DIM(self->weights[2 * i], 0);
         l->in = (size_t)PyArray_DIM(self->weights[2 * i], 1);
         return groups >= 1 && l->out >= 1 && l->out % l->groups == 0 && at_least_one(l->kernel) &&
-               at_least_one(l->stride) && at_least_one(l->dilation) && not_negative(l->before) &&
-               not_negative(l->after);
+               at_least_one(l->stride) && at_least_one(l->dilation) &&
+               is_valid_padding(l->before) && is_valid_padding(l->after);
     }
     if (PyUnicode_CompareWithASCIIString(name, "linear") == 0) {
         l->kind = LAYER_LINEAR;
@@ -130,14 +137,15 @@ static int read_layer(struct network *self, Py_ssize_t i, PyObject *tuple)
         }
         l->ceil_mode = ceil_mode;
         return at_least_one(l->kernel) && at_least_one(l->stride) && at_least_one(l->dilation) &&
-               not_negative(l->before) && l->before.h <= l->kernel.h / 2 &&
+               is_valid_padding(l->before) && l->before.h <= l->kernel.h / 2 &&
                l->before.w <= l->kernel.w / 2;
     }
     l->kind = PyUnicode_CompareWithASCIIString(name, "relu") == 0 ? LAYER_RELU : LAYER_FLATTEN;
     return l->kind == LAYER_RELU || PyUnicode_CompareWithASCIIString(name, "flatten") == 0;
 }
 
-/* Network(layers): ValueError where a layer is of no use here, which is no fault of the layer. */
+/* Network(layers). ValueError if a Network cannot run one of the layers; the layer may still be
+ * valid by itself. */
 static PyObject *network_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     PyObject *layers;
@@ -183,9 +191,9 @@ static PyObject *network_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     return (PyObject *)self;
 }
 
-/* Do the arrays of weights still have the type and sizes they had? Sets their addresses, which may
- * be others, in a copy of the layers. */
-static bool find_weights(const struct network *self, struct layer *layers)
+/* Do the arrays of weights still have their type and sizes? Sets their addresses, which may have
+ * changed, in a copy of the layers. */
+static bool update_weights(const struct network *self, struct layer *layers)
 {
     for (Py_ssize_t i = 0; i < self->count; i++) {
         struct layer *l = &layers[i];
@@ -208,7 +216,8 @@ static bool find_weights(const struct network *self, struct layer *layers)
     return true;
 }
 
-/* What the layers make of an array; None where they do not fit it. */
+/* Runs the layers on an array, (N, C, H, W) or (N, features). Returns the output of the last layer,
+ * None if the shapes do not fit, or NULL with an error set. */
 static PyObject *run_layers(const struct layer *layers, size_t count, PyArrayObject *array)
 {
     const npy_intp *in = PyArray_DIMS(array);
@@ -243,8 +252,8 @@ static PyObject *run_layers(const struct layer *layers, size_t count, PyArrayObj
 }
 
 /*
- * A tuple that keeps the memory of x and of all weights in place: a signal's handler may resize
- * them amid the call. NULL with an error set.
+ * A tuple that keeps the memory of x and of all weights in place: a signal handler may resize
+ * them during the call. NULL with an error set.
  */
 static PyObject *hold_arrays(const struct network *self, PyArrayObject *x)
 {
@@ -261,8 +270,8 @@ static PyObject *hold_arrays(const struct network *self, PyArrayObject *x)
     return holds;
 }
 
-/* None where the array is not one they take as it lies: then the layers say what is wrong, one by
- * one. */
+/* Network.run(x). None if x is not a plain array of the right type and shape: the caller then runs
+ * the layers one by one, which convert x or raise an error. */
 static PyObject *network_call(PyObject *object, PyObject *x)
 {
     struct network *self = (struct network *)object;
@@ -273,7 +282,8 @@ static PyObject *network_call(PyObject *object, PyObject *x)
         (self->type >= 0 && PyArray_TYPE(array) != self->type) || !PyArray_ISCARRAY_RO(array)) {
         Py_RETURN_NONE;
     }
-    /* A copy, so that two calls at once do not meet; and the weights must outlive the call. */
+    /* Concurrent calls each use a copy of the layers. The reference to self keeps the weights alive
+     * during the call. */
     struct layer few[16],
         *layers = self->count <= 16 ? few : scratch_alloc((size_t)self->count * sizeof *layers);
     if (layers == NULL) {
@@ -283,7 +293,7 @@ static PyObject *network_call(PyObject *object, PyObject *x)
     Py_INCREF(self);
     PyObject *holds = hold_arrays(self, array);
     if (holds != NULL) {
-        result = find_weights(self, layers) ? run_layers(layers, (size_t)self->count, array)
+        result = update_weights(self, layers) ? run_layers(layers, (size_t)self->count, array)
                                             : Py_NewRef(Py_None);
     }
     release(holds);
@@ -296,7 +306,8 @@ static PyObject *network_call(PyObject *object, PyObject *x)
 
 static PyMethodDef methods[] = {
     {"run", network_call, METH_O,
-     "run($self, x, /)\n--\n\nWhat the layers make of x, or None where x is not an array that they take as it lies."},
+     "run($self, x, /)\n--\n\n"
+     "The output of the layers for x, or None if x is not a plain array that fits them."},
     {0},
 };
 
@@ -304,7 +315,7 @@ static PyType_Slot slots[] = {
     {Py_tp_new, network_new},
     {Py_tp_dealloc, network_dealloc},
     {Py_tp_methods, methods},
-    {Py_tp_doc, "Network(layers, /)\n--\n\nLayers that are run as one."},
+    {Py_tp_doc, "Network(layers, /)\n--\n\nA sequence of layers that run in one call."},
     {0, NULL},
 };
 

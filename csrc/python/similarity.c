@@ -1,4 +1,5 @@
-/* The functions over vectors: arguments in, a plan, the core without the GIL, an array out. */
+/* Python bindings of the functions over vectors. Each call parses its arguments, makes a plan, runs
+ * contract() without the GIL and returns an array. */
 #include "python/similarity.h"
 
 #include "base/fp_mode.h"
@@ -9,18 +10,18 @@
 #include "python/docs.h"
 #include "python/without_gil.h"
 
-/* Calls of fewer multiplications keep the GIL: giving it away and taking it back would cost more
- * than they do. */
+/* Calls with fewer multiplications keep the GIL, because releasing it and taking it back would cost
+ * more than the call. */
 enum { GIL_RELEASE_MIN = 1 << 14 };
 
-/* -1 with an error set. report: called with the number of scores done, where the call is not a
- * small one; or NULL. */
+/* Runs a reduction. Only a call that releases the GIL calls report, with the number of scores done;
+ * report may be NULL. 0, or -1 with an error set. */
 static int run(struct reduction *reduction, PyObject *report, size_t total)
 {
     struct without_gil released;
     int status;
-    const size_t depth =
-        larger(reduction->plan->depth, 1); /* outputs of no elements are written, too */
+    /* At least 1, because outputs are also written if vectors have no elements. */
+    const size_t depth = larger(reduction->plan->depth, 1);
     if (size_product_or_max(reduction->plan->outputs, depth) < GIL_RELEASE_MIN) {
         const fp_mode caller = fp_mode_enter();
         status = contract(reduction);
@@ -41,8 +42,8 @@ static int run(struct reduction *reduction, PyObject *report, size_t total)
 
 /* ---- shapes ---- */
 
-/* The broadcast shape of both operands, as plan axes with their strides (out strides are still 0).
- */
+/* Sets axes to the broadcast shape of both operands, with their strides; out strides are set later.
+ * 0, or -1 with ValueError set. */
 static int broadcast(const char *function, const struct array_argument *x,
                      const struct array_argument *y, struct axis *axes, int *ndim)
 {
@@ -76,7 +77,8 @@ static void axes_of_one(const struct array_argument *x, struct axis *axes, int *
     }
 }
 
-/* Adds one dim to the reduced set; a 0-d array takes 0 and -1, as in torch. */
+/* Adds one dim to the bit set of reduced axes. A 0-d array accepts 0 and -1, as in torch. 0, or -1
+ * with an error set. */
 static int reduce_dim(const char *function, const struct array_argument *x,
                       const struct array_argument *y, Py_ssize_t dim, int ndim, uint64_t *reduced)
 {
@@ -98,13 +100,13 @@ static int reduce_dim(const char *function, const struct array_argument *x,
     return 0;
 }
 
-/* What was given for dim: an integer, or a tuple (or list) of them. */
+/* The value of the argument dim: an integer, or a tuple or list of integers. */
 struct dims {
-    Py_ssize_t dim[PLAN_MAX_AXES + 1]; /* one more than can be right */
+    Py_ssize_t dim[PLAN_MAX_AXES + 1]; /* one more than can be valid, so that an error is found */
     int count;
 };
 
-/* None: count is 0. */
+/* Reads dim. NULL and None give count 0. 0, or -1 with an error set. */
 static int dims_argument(const char *function, PyObject *object, struct dims *dims)
 {
     dims->count = 0;
@@ -126,7 +128,8 @@ static int dims_argument(const char *function, PyObject *object, struct dims *di
     return status;
 }
 
-/* None at all mean all dimensions, as in torch.linalg.vector_norm. */
+/* Adds all dims to the bit set of reduced axes. An empty dims reduces all dimensions, as in
+ * torch.linalg.vector_norm. */
 static int reduce_dims(const char *function, const struct array_argument *x,
                        const struct dims *dims, int ndim, uint64_t *reduced)
 {
@@ -140,7 +143,7 @@ static int reduce_dims(const char *function, const struct array_argument *x,
 
 /* ---- one call ---- */
 
-struct call {
+struct vector_call {
     const char *function;
     enum op op;
     double eps;
@@ -152,12 +155,12 @@ struct call {
     bool keepdim;
 };
 
-/* Shape of the result, and where its dimensions lie among the axes (-1: a reduced one that is kept
- * as 1). */
-static int result_shape(const struct call *call, npy_intp *shape, int *axis_of)
+/* Sets the shape of the result and the axis of each of its dimensions, -1 for a reduced one that is
+ * kept with size 1. Returns the number of dimensions. */
+static int result_shape(const struct vector_call *call, npy_intp *shape, int *axis_of)
 {
     int ndim = 0;
-    shape[0] = 0; /* a 0-d result reads none */
+    shape[0] = 0; /* initialized for compilers; a 0-d result has no shape[0] */
     for (int i = 0; i < call->ndim; i++) {
         const bool reduced = call->reduced >> i & 1 && call->op != OP_NORMALIZE;
         if (!reduced || call->keepdim) {
@@ -168,7 +171,7 @@ static int result_shape(const struct call *call, npy_intp *shape, int *axis_of)
     return ndim;
 }
 
-static PyObject *run_call(struct call *call)
+static PyObject *run_call(struct vector_call *call)
 {
     npy_intp shape[PLAN_MAX_AXES];
     int axis_of[PLAN_MAX_AXES];
@@ -210,7 +213,8 @@ static PyObject *run_call(struct call *call)
     return result_finish(&result, run(&reduction, NULL, 0) == 0);
 }
 
-/* An exact array of native, aligned, C-contiguous float32 or float64. */
+/* Is it a numpy.ndarray, not a subclass, of float32 or float64: native, aligned and C-contiguous?
+ */
 static bool is_plain_array(PyObject *object)
 {
     if (!PyArray_CheckExact(object)) {
@@ -221,6 +225,7 @@ static bool is_plain_array(PyObject *object)
     return (type == NPY_FLOAT || type == NPY_DOUBLE) && PyArray_ISCARRAY_RO(array);
 }
 
+/* Makes an array of n results, or a scalar if ndim is 0. */
 static PyObject *few_results(enum dtype dtype, int ndim, const npy_intp *shape,
                              const double *results, size_t n)
 {
@@ -243,10 +248,10 @@ static PyObject *few_results(enum dtype dtype, int ndim, const npy_intp *shape,
 }
 
 /*
- * The straight way for what small calls mostly are: a few rows of two arrays alike, along their
- * last dimension. What it does not take, or finds wrong, it leaves to the general way: false. The
- * result may be NULL with an error set. It is for threads in the fixed floating-point mode, which
- * it neither sets nor gives back.
+ * The fast path for typical small calls: a few rows of two arrays of the same type and shape, along
+ * the last dimension. Returns false for any other or invalid call, which the general path handles.
+ * After true, *result may be NULL with an error set. The thread must be in the fixed floating-point
+ * mode, which this function neither sets nor restores.
  */
 static bool fast_path(enum op op, PyObject *x1, PyObject *x2, Py_ssize_t dim, double eps,
                       PyObject **result)
@@ -275,11 +280,12 @@ static bool fast_path(enum op op, PyObject *x1, PyObject *x2, Py_ssize_t dim, do
     return true;
 }
 
-/* An int that fits, or the default where there is none; false where a general reader is needed. */
-static bool plain_integer(PyObject *object, Py_ssize_t standard, Py_ssize_t *value)
+/* Sets *value to an exact int that fits Py_ssize_t, or to the default if object is NULL. False for
+ * any other object, which integer_argument handles. */
+static bool plain_integer(PyObject *object, Py_ssize_t default_value, Py_ssize_t *value)
 {
     int overflow = 0;
-    *value = object == NULL              ? standard
+    *value = object == NULL              ? default_value
              : PyLong_CheckExact(object) ? PyLong_AsLongAndOverflow(object, &overflow)
                                          : 0;
     return object == NULL || (PyLong_CheckExact(object) && overflow == 0);
@@ -289,7 +295,7 @@ static bool plain_integer(PyObject *object, Py_ssize_t standard, Py_ssize_t *val
 static PyObject *general_path(const char *function, enum op op, Py_ssize_t default_dim,
                               PyObject *x1, PyObject *x2, PyObject *dim, double eps, PyObject *out)
 {
-    struct call call = {
+    struct vector_call call = {
         .function = function, .op = op, .eps = eps, .out = out, .reduced = 0, .keepdim = false};
     PyObject *result = NULL;
     Py_ssize_t chosen_dim = default_dim;
@@ -332,15 +338,17 @@ static PyObject *cosine_similarity(PyObject *self, PyObject *const *args, Py_ssi
 {
     static const struct signature signature = {
         "cosine_similarity", 2, 4, {"x1", "x2", "dim", "eps", "out", "axis", NULL}};
+    enum { X1, X2, DIM, EPS, OUT, AXIS };
     PyObject *v[MAX_ARGUMENTS];
     (void)self;
     if (parse_arguments(&signature, args, nargs, kwnames, v) < 0) {
         return NULL;
     }
-    if (is_lazy(v[0]) || is_lazy(v[1])) {
+    if (is_lazy(v[X1]) || is_lazy(v[X2])) {
         return call_lazily(signature.function, args, nargs, kwnames);
     }
-    return two_operands(signature.function, OP_COSINE, 1, v[0], v[1], v[2], v[5], v[3], v[4]);
+    return two_operands(signature.function, OP_COSINE, 1, v[X1], v[X2], v[DIM], v[AXIS], v[EPS],
+                        v[OUT]);
 }
 
 static PyObject *cosine_distance(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
@@ -348,30 +356,34 @@ static PyObject *cosine_distance(PyObject *self, PyObject *const *args, Py_ssize
 {
     static const struct signature signature = {
         "cosine_distance", 2, 4, {"x1", "x2", "dim", "eps", "out", "axis", NULL}};
+    enum { X1, X2, DIM, EPS, OUT, AXIS };
     PyObject *v[MAX_ARGUMENTS];
     (void)self;
     if (parse_arguments(&signature, args, nargs, kwnames, v) < 0) {
         return NULL;
     }
-    if (is_lazy(v[0]) || is_lazy(v[1])) {
+    if (is_lazy(v[X1]) || is_lazy(v[X2])) {
         return call_lazily(signature.function, args, nargs, kwnames);
     }
-    return two_operands(signature.function, OP_DISTANCE, 1, v[0], v[1], v[2], v[5], v[3], v[4]);
+    return two_operands(signature.function, OP_DISTANCE, 1, v[X1], v[X2], v[DIM], v[AXIS], v[EPS],
+                        v[OUT]);
 }
 
 static PyObject *vecdot(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const struct signature signature = {
         "vecdot", 2, 3, {"x1", "x2", "dim", "out", "axis", NULL}};
+    enum { X1, X2, DIM, OUT, AXIS };
     PyObject *v[MAX_ARGUMENTS];
     (void)self;
     if (parse_arguments(&signature, args, nargs, kwnames, v) < 0) {
         return NULL;
     }
-    if (is_lazy(v[0]) || is_lazy(v[1])) {
+    if (is_lazy(v[X1]) || is_lazy(v[X2])) {
         return call_lazily(signature.function, args, nargs, kwnames);
     }
-    return two_operands(signature.function, OP_DOT, -1, v[0], v[1], v[2], v[4], NULL, v[3]);
+    return two_operands(signature.function, OP_DOT, -1, v[X1], v[X2], v[DIM], v[AXIS], NULL,
+                        v[OUT]);
 }
 
 static PyObject *vector_norm(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
@@ -379,23 +391,25 @@ static PyObject *vector_norm(PyObject *self, PyObject *const *args, Py_ssize_t n
 {
     static const struct signature signature = {
         "vector_norm", 1, 3, {"x", "dim", "keepdim", "out", "axis", "keepdims", NULL}};
+    enum { X, DIM, KEEPDIM, OUT, AXIS, KEEPDIMS };
     PyObject *v[MAX_ARGUMENTS], *dim, *keepdim, *result = NULL;
-    struct call call = {.function = signature.function, .op = OP_NORM};
+    struct vector_call call = {.function = signature.function, .op = OP_NORM};
     struct dims dims;
     (void)self;
     if (parse_arguments(&signature, args, nargs, kwnames, v) < 0 ||
-        dim_or_axis(signature.function, v[1], v[4], &dim) < 0 ||
-        one_of_two_names(signature.function, "keepdim", v[2], "keepdims", v[5], &keepdim) < 0) {
+        dim_or_axis(signature.function, v[DIM], v[AXIS], &dim) < 0 ||
+        one_of_two_names(signature.function, "keepdim", v[KEEPDIM], "keepdims", v[KEEPDIMS],
+                         &keepdim) < 0) {
         return NULL;
     }
-    if (is_lazy(v[0])) {
+    if (is_lazy(v[X])) {
         return call_lazily(signature.function, args, nargs, kwnames);
     }
     const int keep = keepdim == NULL ? 0 : PyObject_IsTrue(keepdim);
     call.keepdim = keep > 0;
-    call.out = v[3];
+    call.out = v[OUT];
     if (keep < 0 || dims_argument(signature.function, dim, &dims) < 0 ||
-        array_argument(signature.function, "x", v[0], &call.x) < 0) {
+        array_argument(signature.function, "x", v[X], &call.x) < 0) {
         return NULL;
     }
     axes_of_one(&call.x, call.axes, &call.ndim);
@@ -411,21 +425,22 @@ static PyObject *normalize(PyObject *self, PyObject *const *args, Py_ssize_t nar
 {
     static const struct signature signature = {
         "normalize", 1, 3, {"x", "dim", "eps", "out", "axis", NULL}};
+    enum { X, DIM, EPS, OUT, AXIS };
     PyObject *v[MAX_ARGUMENTS], *dim, *result = NULL;
-    struct call call = {.function = signature.function, .op = OP_NORMALIZE, .eps = 1e-12};
+    struct vector_call call = {.function = signature.function, .op = OP_NORMALIZE, .eps = 1e-12};
     struct dims dims = {{1}, 1};
     (void)self;
     if (parse_arguments(&signature, args, nargs, kwnames, v) < 0 ||
-        dim_or_axis(signature.function, v[1], v[4], &dim) < 0 ||
-        eps_argument(signature.function, v[2], &call.eps) < 0) {
+        dim_or_axis(signature.function, v[DIM], v[AXIS], &dim) < 0 ||
+        eps_argument(signature.function, v[EPS], &call.eps) < 0) {
         return NULL;
     }
-    if (is_lazy(v[0])) {
+    if (is_lazy(v[X])) {
         return call_lazily(signature.function, args, nargs, kwnames);
     }
-    call.out = v[3];
+    call.out = v[OUT];
     if ((dim != NULL && dims_argument(signature.function, dim, &dims) < 0) ||
-        array_argument(signature.function, "x", v[0], &call.x) < 0) {
+        array_argument(signature.function, "x", v[X], &call.x) < 0) {
         return NULL;
     }
     axes_of_one(&call.x, call.axes, &call.ndim);
@@ -436,9 +451,9 @@ static PyObject *normalize(PyObject *self, PyObject *const *args, Py_ssize_t nar
     return result;
 }
 
-/* ---- all pairs ---- */
+/* ---- pairwise ---- */
 
-/* y == NULL: x with itself. */
+/* Scores (N, M) of all rows of x (N, D) and y (M, D); y == NULL means x with itself. */
 static PyObject *run_pairs(const char *function, const struct array_argument *x,
                            const struct array_argument *y, double eps, PyObject *out,
                            PyObject *report)
@@ -476,28 +491,29 @@ static PyObject *pairwise(PyObject *self, PyObject *const *args, Py_ssize_t narg
 {
     static const struct signature signature = {
         "pairwise", 1, 2, {"x", "y", "eps", "out", "progress", NULL}};
+    enum { X, Y, EPS, OUT, PROGRESS };
     PyObject *v[MAX_ARGUMENTS], *result = NULL, *report, *context;
     struct array_argument x = {0}, y = {0};
     double eps = 1e-8;
     (void)self;
     if (parse_arguments(&signature, args, nargs, kwnames, v) < 0 ||
-        eps_argument(signature.function, v[2], &eps) < 0) {
+        eps_argument(signature.function, v[EPS], &eps) < 0) {
         return NULL;
     }
-    if (is_lazy(v[0]) || (v[1] != NULL && is_lazy(v[1]))) {
+    if (is_lazy(v[X]) || (v[Y] != NULL && is_lazy(v[Y]))) {
         return call_lazily(signature.function, args, nargs, kwnames);
     }
-    const bool self_pairs = v[1] == NULL || v[1] == Py_None;
+    const bool self_pairs = v[Y] == NULL || v[Y] == Py_None;
     const struct array_argument *right = self_pairs ? NULL : &y;
-    if (progress_open(signature.function, v[4], &report, &context) < 0) {
+    if (progress_open(signature.function, v[PROGRESS], &report, &context) < 0) {
         return NULL;
     }
-    if (array_argument(signature.function, "x", v[0], &x) == 0 &&
-        (self_pairs || array_argument(signature.function, "y", v[1], &y) == 0) &&
+    if (array_argument(signature.function, "x", v[X], &x) == 0 &&
+        (self_pairs || array_argument(signature.function, "y", v[Y], &y) == 0) &&
         array_reread(signature.function, &x) == 0 &&
         (self_pairs || array_reread(signature.function, &y) == 0) &&
         check_rows(signature.function, &x, right) == 0) {
-        result = run_pairs(signature.function, &x, right, eps, v[3], report);
+        result = run_pairs(signature.function, &x, right, eps, v[OUT], report);
     }
     progress_close(report, context);
     array_release(&x);
