@@ -38,7 +38,7 @@ struct grad_input_run {
 ADD_STRIDED(float)
 ADD_STRIDED(double)
 
-/* Outputs [first, end) along one axis whose input pixel at a given tap is range_inside the image.
+/* Outputs [first, end) along one axis whose input pixel at a given tap is inside the image.
  */
 struct output_range {
     size_t first, end;

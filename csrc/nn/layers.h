@@ -89,8 +89,8 @@ struct conv2d_plan {
      * number in an image. */
     size_t band, bands;
     size_t row_vectors; /* vectors of an output row */
-    /* Elements: input offset of each step, input offset and output offset of each output vector,
-     * and offset of each output vector in a dense buffer. */
+    /* Tables of offsets in elements. offsets: of each step in the input. right_at, out_at and
+     * dense_at: of each output vector in the input, in the output and in a buffer without gaps. */
     ptrdiff_t *offsets, *right_at, *out_at, *dense_at;
     size_t copy_bytes, sums_bytes; /* of one worker's scratch memory */
     /* Does conv2d_winograd.c compute it? Then the tables that it uses. */
@@ -148,8 +148,8 @@ int conv2d_grad_weight(const struct conv2d_grad_weight *gradient);
 /*
  * The same for feature maps of which only some pixels have a gradient, for example before a max
  * pool. conv.output is (images, out_channels, kept); each entry is the gradient of the pixel at
- * its index. Gradients that are 0 are skipped. Therefore all pixels of the input must be finite,
- * and dilation.w must be 1.
+ * its index. Gradients that are 0 are skipped, so all pixels of the input must be finite.
+ * dilation.w must be 1.
  */
 struct conv2d_grad_weight_sparse {
     struct conv2d conv;

@@ -191,8 +191,8 @@
     "numpy.ndarray, shape (N, M)\n" \
     "    In the promoted dtype, always in [-1, 1]. A score does not depend on the\n" \
     "    other rows, on the number of threads or on the order of the arguments. In\n" \
-    "    float32 its absolute error is within 4e-7 for D up to 4096, and within 6.5e-7\n" \
-    "    between rows that are long runs of one value.\n" \
+    "    float32 its absolute error is within 4e-7 for D up to 4096, and within\n" \
+    "    6.5e-7 between rows that are long runs of one value.\n" \
     "\n" DOC_ERRORS "\n" \
     "Examples\n" \
     "--------\n" \

@@ -14,8 +14,8 @@
 #include "python/args.h"
 #include "python/without_gil.h"
 
-/* Corpus rows after which the threshold of a query is high enough for the prefilter to pay: the
- * larger of WARM_ROWS and WARM_TIMES_K * k. At most one row in thirty then reaches the threshold.
+/* Corpus rows after which the threshold of a query is high enough for the prefilter to pay:
+ * WARM_ROWS + WARM_TIMES_K * k. At most one row in thirty then reaches the threshold.
  */
 enum { WARM_ROWS = 1024, WARM_TIMES_K = 32 };
 

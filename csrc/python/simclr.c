@@ -24,7 +24,7 @@ static bool is_plain(PyArrayObject *array, int type, const npy_intp *shape, bool
 }
 
 /* Sets starts[0] and starts[1] to the first rows of two arrays (rows / 2, depth), or, if second is
- * None, of the two find_halves of one array (rows, depth). False if an array has another type or
+ * None, of the two halves of one array (rows, depth). False if an array has another type or
  * shape.
  */
 static bool find_halves(PyObject *first, PyObject *second, int type, npy_intp rows, npy_intp depth,

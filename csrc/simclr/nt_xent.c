@@ -19,8 +19,8 @@
  * and each exponential is computed once for both of its rows. If e^(-2 / t) leaves the range of the
  * type, blocks hold the exponents s / t instead, and each row keeps its own running maximum.
  *
- * There are four passes over panels. A task writes only the data of its own panel, except that
- * fill_matrix also writes mirrored blocks. The sum of a row has one order, independent of the
+ * There are four passes over panels. Tasks write disjoint data: that of their own panel and, in
+ * fill_matrix, the blocks mirrored from it. The sum of a row has one order, independent of the
  * number of threads.
  */
 enum {
@@ -35,7 +35,7 @@ enum {
     MAX_ROWS_BITS = 32   /* limit of the number of bits of `rows` */
 };
 
-/* Exponentials of exponents from -max_exponent on are normal numbers. */
+/* e^x is a normal number of the type for x >= -max_exponent. */
 static const double max_exponent_f32 = 80.0, max_exponent_f64 = 700.0;
 
 struct nt_xent_run {
