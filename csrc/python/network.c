@@ -1,7 +1,7 @@
 /*
  * cossim._core.Network: a sequence of layers whose arguments are checked once and that run in one
  * call. It refers to the arrays of weights, so later writes to them take effect.
- * cossim/nn/modules.py makes and caches the Network objects.
+ * cossim/nn/sequential.py makes and caches the Network objects.
  */
 #include "python/nn.h"
 
