@@ -294,7 +294,7 @@ static PyObject *network_call(PyObject *object, PyObject *x)
     PyObject *holds = hold_arrays(self, array);
     if (holds != NULL) {
         result = update_weights(self, layers) ? run_layers(layers, (size_t)self->count, array)
-                                            : Py_NewRef(Py_None);
+                                              : Py_NewRef(Py_None);
     }
     release(holds);
     Py_DECREF(self);
