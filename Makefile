@@ -6,10 +6,10 @@ CC ?= cc
 PY = $(VENV)/bin/python
 PIP = $(PY) -m pip --quiet --disable-pip-version-check
 
-# Everything that is compiled into the extension, so that a changed file builds it anew.
+# All sources of the extension: a change to any of them rebuilds it.
 SOURCES = $(wildcard csrc/*/*.c csrc/*/*.h) setup.py pyproject.toml
 
-# The C tests need neither Python nor NumPy: all layers but csrc/python, each file compiled once.
+# The C tests need neither Python nor NumPy. They link all folders except csrc/python; each file is compiled once.
 BUILD ?= build/c
 C_FLAGS = -std=c11 -O2 -g -D_GNU_SOURCE -fno-math-errno -Wall -Wextra -Icsrc -pthread
 C_OBJECTS = $(patsubst csrc/%.c,$(BUILD)/%.o,$(wildcard csrc/base/*.c csrc/kernels/*.c csrc/vectors/*.c csrc/pairwise/*.c csrc/search/*.c csrc/nn/*.c csrc/simclr/*.c))
@@ -19,7 +19,7 @@ C_HEADERS = $(wildcard csrc/*/*.h tests/c/*.h)
 .SECONDARY: # keep the C tests' objects
 .PHONY: help demo test test-c build bench accuracy docs lint asan tsan valgrind nehalem soak bits fuzz dist test-wheel clean
 
-help: ## this list
+help: ## prints this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "make %-8s %s\n", $$1, $$2}'
 
 $(PY):
@@ -28,7 +28,7 @@ $(PY):
 	@$(PYTHON) -m venv $(VENV) || \
 		{ rm -rf $(VENV); echo "python3 -m venv failed; on Debian and Ubuntu: apt-get install python3-venv python3-dev"; exit 1; }
 
-# Stamps record what has been installed. The package is installed in place: tests and demo run what was built from csrc.
+# Stamps record which extras are installed. The install is editable: tests and demo run the extension built from csrc.
 $(VENV)/demo.stamp: $(PY) $(SOURCES)
 	$(PIP) install --editable '.[demo]'
 	@touch $@
@@ -65,26 +65,26 @@ $(BUILD)/fuzz_plan: tests/fuzz/fuzz_plan.c tests/fuzz/standalone.c $(C_OBJECTS) 
 
 $(BUILD)/peak_%: benchmarks/peak.c $(wildcard csrc/simd/*.h)
 	@mkdir -p $(@D)
-	$(CC) $(C_FLAGS) -DVOCABULARY='"simd/$*.h"' $< -lm -o $@
+	$(CC) $(C_FLAGS) -DSIMD_HEADER='"simd/$*.h"' $< -lm -o $@
 
-test-c: $(C_TESTS:=.run) ## the C tests alone; with other compilers and flags: make test-c BUILD=build/tsan CC=clang EXTRA=-fsanitize=thread
+test-c: $(C_TESTS:=.run) ## runs the C tests alone; another compiler and flags: make test-c BUILD=build/tsan CC=clang EXTRA=-fsanitize=thread
 
-%.run: % # each by itself, so that make -j runs several at once
+%.run: % # one target for each test, so that make -j runs several at once
 	@$(RUN) $<
 
-bench: $(VENV)/bench.stamp ## timed comparisons beside other libraries, and README's tables and plot of them; one alone: make bench NAME=rows
+bench: $(VENV)/bench.stamp ## times cossim against other libraries and renews README's tables and plot; one comparison: make bench NAME=rows
 	$(PY) -m benchmarks $(NAME)
 
-accuracy: $(VENV)/bench.stamp ## errors against exact arithmetic beside other libraries; renews the tables in docs/accuracy.md
+accuracy: $(VENV)/bench.stamp ## measures errors of cossim and other libraries against exact arithmetic; renews the tables in docs/accuracy.md
 	$(PY) -m benchmarks.accuracy
 
-docs: $(VENV)/docs.stamp ## the site in build/docs; runs what its pages show, checks its links; those to elsewhere too: make docs EXTERNAL=1
+docs: $(VENV)/docs.stamp ## builds the site in build/docs, runs the examples of its pages, checks its links; external links too: make docs EXTERNAL=1
 	$(PY) tests/documentation.py
 	@rm -rf build/docs
 	$(PY) -m sphinx -q -E -W --keep-going -n -d build/doctrees docs build/docs
 	$(PY) docs/check_links.py build/docs $(if $(EXTERNAL),--external)
 
-lint: $(VENV)/test.stamp ## ruff, types and signatures (mypy, stubtest), who may include whom, and the C compiler's warnings as errors
+lint: $(VENV)/test.stamp ## checks style (ruff), types and signatures (mypy, stubtest), includes, and C with warnings as errors
 	$(PIP) install ruff==0.17.6
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -92,51 +92,53 @@ lint: $(VENV)/test.stamp ## ruff, types and signatures (mypy, stubtest), who may
 	$(MAKE) test-c BUILD=build/lint/c EXTRA=-Werror RUN=:
 	COSSIM_WERROR=1 $(PY) setup.py -q build --build-base build/lint/base --build-lib build/lint/lib
 
-# Builds of the package beside the one in place: PYTHONPATH comes before what is installed, if pytest is not run as a module.
+# Builds of the package apart from the installed one. PYTHONPATH precedes the installed package only if pytest is not run as
+# a module.
 build/%/lib: $(VENV)/test.stamp $(SOURCES)
 	@rm -rf $@
 	COSSIM_SANITIZE=$(SANITIZERS) $(PY) setup.py -q build --build-base build/$*/base --build-lib $@
 	@touch $@
 
-# Sanitizers come first into a process that did not ask for them. Python itself keeps what it has until its end: no search for leaks;
-# tests bound what a process grows by: little freed memory is held back.
+# Python is not linked with the sanitizers, so they are preloaded. Leaks are not searched for: Python itself
+# keeps much of its memory until it exits. The quarantine of freed memory is small, because tests bound the growth of the process.
 PRELOAD = LD_PRELOAD="$(foreach name,$(1),$(shell $(CC) -print-file-name=lib$(name).so))"
 SANITIZED = COSSIM_TEST_SLOWNESS=10 COSSIM_SANITIZE=$(SANITIZERS) PYTHONPATH=$(CURDIR)/build/$(1)/lib $(VENV)/bin/pytest -p no:cacheprovider
 
 asan: SANITIZERS = address,undefined
-asan: build/asan/lib ## the C tests and all others under the address and undefined-behaviour sanitizers (an hour)
+asan: build/asan/lib ## runs the C tests and all others under the address and undefined-behaviour sanitizers (an hour)
 	$(MAKE) test-c BUILD=build/asan/c EXTRA='-fsanitize=address,undefined -fno-sanitize-recover=all'
 	$(call PRELOAD,asan ubsan) ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:quarantine_size_mb=4 $(call SANITIZED,asan) $(ARGS)
 
 tsan: SANITIZERS = thread
-tsan: build/tsan/lib ## the C tests, and calls from many Python threads, under the thread sanitizer
+tsan: build/tsan/lib ## runs the C tests, and calls from many Python threads, under the thread sanitizer
 	$(MAKE) test-c BUILD=build/tsan/c EXTRA=-fsanitize=thread
 	$(call PRELOAD,tsan) $(call SANITIZED,tsan) tests/test_threads_config.py tests/test_concurrency.py $(ARGS)
 
-valgrind: ## the C tests under valgrind
+valgrind: ## runs the C tests under valgrind
 	$(MAKE) test-c BUILD=build/valgrind RUN='valgrind --quiet --error-exitcode=1 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite'
 
-# Nehalem (2008) has neither AVX nor FMA. The environment's Python starts the emulator, and so do all that it starts itself.
-# NumPy's BLAS chooses the kernels of that processor, even where the environment names those of the real one.
+# Nehalem (2008) has neither AVX nor FMA. The Python of this virtual environment is a script that starts the emulator, so its
+# child processes are emulated too. The two variables are dropped so that NumPy's BLAS chooses kernels for the emulated
+# processor even where the environment names those of the real one.
 build/nehalem/bin/python: $(VENV)/test.stamp
 	@rm -rf build/nehalem && $(PY) -m venv --without-pip build/nehalem
 	@$(PY) -c 'import site; print(*site.getsitepackages(), sep="\n")' > "$$(build/nehalem/bin/python -c 'import site; print(site.getsitepackages()[0])')/host.pth"
 	@real=$$(readlink -f build/nehalem/bin/python) && rm build/nehalem/bin/python* && \
 		printf '#!/bin/sh\nexec qemu-x86_64 -U OPENBLAS_CORETYPE,OPENBLAS_L2_SIZE -cpu Nehalem -0 "$$0" %s "$$@"\n' "$$real" > $@ && chmod +x $@
 
-nehalem: build/nehalem/bin/python ## all tests on an emulated processor of 2008, by qemu-x86_64 (hours)
+nehalem: build/nehalem/bin/python ## runs all tests on an emulated processor of 2008, by qemu-x86_64 (hours)
 	COSSIM_TEST_EMULATED=1 COSSIM_TEST_SLOWNESS=30 OMP_NUM_THREADS=1 $< -m pytest $(ARGS)
 
-soak: $(VENV)/test.stamp ## the long form of the tests marked soak: faults, leaks, processes, random calls; renews the figures in docs/reliability.md
+soak: $(VENV)/test.stamp ## runs the long form of the tests marked soak: faults, leaks, processes, random calls; renews docs/reliability.md
 	@rm -f build/soak.json
 	$(PY) -m pytest -m soak --soak build/soak.json $(ARGS)
 	$(PY) tests/reliability_report.py build/soak.json docs/reliability.md $(if $(ARGS),--keep)
 
-# Before a change that must not alter a result, and after it: make bits. A new record: rm build/bits.json
-bits: $(VENV)/test.stamp ## the bits of all results, for each instruction set here: records them in build/bits.json, or compares with these
+# Run make bits before and after a change that must not alter a result. To record anew: rm build/bits.json
+bits: $(VENV)/test.stamp ## records the bits of all results in build/bits.json, for each instruction set here, or compares with that file
 	$(PY) tests/bits.py $(if $(wildcard build/bits.json),compare,record) build/bits.json
 
-# A fuzzer at a time: the plan in C under libFuzzer, the others in Python under atheris; sanitizers watch over all of them.
+# One fuzzer after another, all with sanitizers: the plan in C under libFuzzer, the others in Python under atheris.
 RUNS ?= 20000
 FUZZ = build/fuzz
 SANITIZE = -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all
@@ -147,7 +149,7 @@ $(VENV)/fuzz.stamp: $(VENV)/test.stamp
 	@touch $@
 
 fuzz: export ASAN_OPTIONS = detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=1024
-fuzz: $(VENV)/fuzz.stamp ## fuzzers led by coverage, which need clang: RUNS inputs for each; one alone: make fuzz FUZZ_TARGETS=layers
+fuzz: $(VENV)/fuzz.stamp ## runs coverage-guided fuzzers (needs clang), RUNS inputs for each; one alone: make fuzz FUZZ_TARGETS=layers
 	$(MAKE) $(FUZZ)/c/libfuzzer_plan BUILD=$(FUZZ)/c CC=clang EXTRA='$(SANITIZE)'
 	CC=clang LDSHARED='clang -shared' COSSIM_SANITIZE=address,undefined,fuzzer-no-link \
 		$(PY) setup.py -q build --build-lib $(FUZZ)/lib --build-temp $(FUZZ)/temp
@@ -161,7 +163,7 @@ fuzz: $(VENV)/fuzz.stamp ## fuzzers led by coverage, which need clang: RUNS inpu
 $(BUILD)/libfuzzer_plan: tests/fuzz/fuzz_plan.c $(C_OBJECTS) $(C_HEADERS) tests/fuzz/naive_reduce.h
 	$(CC) $(C_FLAGS) $(EXTRA) -fsanitize=fuzzer $(filter %.c %.o,$^) -lm -o $@
 
-dist: $(PY) ## source archive and wheel in dist/ (on Linux by auditwheel: manylinux or musllinux), and checks of what they hold
+dist: $(PY) ## builds and checks the source archive and the wheel in dist/ (on Linux by auditwheel: manylinux or musllinux)
 	$(PIP) install build twine check-wheel-contents
 	rm -rf dist
 	$(PY) -m build
@@ -171,13 +173,13 @@ dist: $(PY) ## source archive and wheel in dist/ (on Linux by auditwheel: manyli
 	$(VENV)/bin/check-wheel-contents dist/*.whl
 	$(PY) tests/check_dist.py dist/*
 
-# The source archive has the tests; without its cossim/, `import cossim` can only mean the installed wheel. WITH: what else is
-# installed. Without torch, and with the oldest NumPy: make test-wheel WITH="hypothesis ml_dtypes pytest numpy==1.26.*"
+# The source archive has the tests. Its cossim/ is removed, so that `import cossim` finds the installed wheel. WITH lists the
+# other packages to install. Without torch, with the oldest NumPy: make test-wheel WITH="hypothesis ml_dtypes pytest numpy==1.26.*"
 WHEEL ?= $(wildcard dist/*.whl)
 WITH ?= cossim-c[test]
 INSTALLED = build/wheel
 
-test-wheel: ## the tests against the installed wheel of make dist, in a virtual environment of its own
+test-wheel: ## installs the wheel of make dist in its own virtual environment and runs the tests against it
 	@test -n "$(WHEEL)" || { echo "no wheel in dist/; first: make dist"; exit 1; }
 	rm -rf $(INSTALLED)
 	$(PYTHON) -m venv $(INSTALLED)/venv
@@ -188,5 +190,5 @@ test-wheel: ## the tests against the installed wheel of make dist, in a virtual 
 	cd $(INSTALLED)/tree && ../venv/bin/python -c 'import cossim; print(cossim.__file__); assert "site-packages" in cossim.__file__'
 	cd $(INSTALLED)/tree && ../venv/bin/python -m pytest $(ARGS)
 
-clean: ## removes what was built, and the virtual environment
+clean: ## removes all builds and the virtual environment
 	rm -rf build dist *.egg-info cossim/*.so $(VENV)
