@@ -1,6 +1,6 @@
-"""Comparisons with other libraries. Each BLAS chooses its kernels by the processor, not by the environment.
+"""Comparisons with other libraries. Each BLAS chooses its kernels by the processor, not by environment variables.
 
-OpenBLAS reads these variables when it is loaded, so they are dropped here, before NumPy is imported.
+OpenBLAS reads these variables when it is loaded, so this module drops them before NumPy is imported.
 """
 
 import os
@@ -10,9 +10,9 @@ for _name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
 
 
 def blas_kernels():
-    """The kernels that each loaded BLAS runs, by threadpoolctl: "numpy openblas 0.3.30 SkylakeX", and so on.
+    """Names the kernels of each loaded BLAS, from threadpoolctl: "numpy openblas 0.3.30 SkylakeX", and so on.
 
-    A BLAS that is linked into another library, as torch's is, does not show.
+    threadpoolctl does not see a BLAS that is linked into another library, such as torch's.
     """
     from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""python -m benchmarks [NAME ...]: all comparisons, or those named. All of them also renew README's tables and plot."""
+"""python -m benchmarks [NAME ...]: runs the named comparisons, or all and then renews README's tables and plot."""
 
 import argparse
 import datetime
@@ -22,15 +22,15 @@ BENCHES = ALL | search.ONLY_NAMED
 
 
 def measured_peak(isa):
-    """What one core does at best: multiply-adds per second of both precisions, bytes read per second."""
-    vocabulary = isa.partition("_")[0]  # avx512_vnni adds to what is in avx512
-    program = ROOT / "build" / "c" / f"peak_{vocabulary}"
+    """Measures the limits of one core: operations a second in both precisions, bytes read a second (see peak.c)."""
+    header = isa.partition("_")[0]  # avx512_vnni extends avx512.h
+    program = ROOT / "build" / "c" / f"peak_{header}"
     subprocess.run(["make", "--silent", str(program.relative_to(ROOT))], check=True, cwd=ROOT)
     return json.loads(subprocess.run([program], check=True, capture_output=True).stdout)
 
 
 def machine():
-    """What the figures are of."""
+    """Describes the machine and the versions of the libraries."""
     try:
         with open("/proc/cpuinfo") as file:
             model = next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
@@ -65,10 +65,10 @@ def main():
     torch.set_num_threads(1)
     for name in names or ALL:
         for case in BENCHES[name]():
-            with threadpool_limits(1), cossim.threads(1):  # here, where every library of the case is loaded
+            with threadpool_limits(1), cossim.threads(1):  # here, because every library of the case is loaded now
                 results.append(measure(case, peak))
             show(results[-1])
-    about["BLAS kernels"] = blas_kernels()  # here, where every library is loaded
+    about["BLAS kernels"] = blas_kernels()  # here, because every library is loaded now
     print(f"\nBLAS kernels: {about['BLAS kernels']}")
     everything = {"machine": about, "peak": peak, "results": results}
     (ROOT / "bench.json").write_text(json.dumps(everything, indent=1) + "\n")

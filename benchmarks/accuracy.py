@@ -1,4 +1,4 @@
-"""python -m benchmarks.accuracy: errors of cosines against exact arithmetic, ours and others', for docs/accuracy.md."""
+"""python -m benchmarks.accuracy: measures errors of cosines against exact arithmetic, and renews docs/accuracy.md."""
 
 import re
 import sys
@@ -20,9 +20,9 @@ PAGE = Path(__file__).resolve().parent.parent / "docs/accuracy.md"
 START, END = "<!-- accuracy: renewed by make accuracy -->", "<!-- end of accuracy -->"
 DTYPES = (np.float32, np.float64, np.float16)
 DEPTHS = (128, 768, 4096)
-ROWS, PAIRS = 64, 24  # rows that are compared one with one, and of each side all with all
+ROWS, PAIRS = 64, 24  # pairs of rows; rows of each side, of which all pairs are compared
 DIGITS = 10**60
-WRONG = 0.01  # further off, or NaN: no matter of rounding
+WRONG = 0.01  # a larger error, or NaN, does not come from rounding
 
 
 # ---- rows ----
@@ -33,14 +33,14 @@ def _random(rng, shape, dtype):
 
 
 def _near_identical(rng, shape, dtype):
-    """Every other pair of rows is the same, the rest differ by up to two units of rounding in each element."""
+    """Every other pair is of identical rows; the others differ by up to two units of rounding in each element."""
     x = rng.standard_normal(shape).astype(dtype).astype(np.float64)
     units = rng.integers(-2, 3, shape) * (np.arange(shape[0]) % 2)[:, None]
     return x, x * (1 + units * float(np.finfo(dtype).eps))
 
 
 def _scaled(power):
-    """Random rows times 10 ** power of each dtype."""
+    """Random rows, times 10 ** power (one power for each dtype)."""
 
     def rows(rng, shape, dtype):
         return rng.standard_normal((2, *shape)) * 10.0 ** power[dtype]
@@ -49,7 +49,7 @@ def _scaled(power):
 
 
 def _runs(rng, shape, dtype):
-    """One value for a whole row, or two, each for a part of it."""
+    """Rows of one value, or of two runs of one value each."""
     values, ends = rng.uniform(0.1, 1, (2, 2, *shape[:-1], 1)), rng.integers(0, shape[-1], (2, *shape[:-1], 1))
     return np.where(np.arange(shape[-1]) < ends, *values.swapaxes(0, 1))
 
@@ -67,7 +67,7 @@ KINDS = {
 
 
 def integers(rows):
-    """Each row as integers: its elements times one power of two, which a cosine does not depend on."""
+    """Yields each row as integers: its elements times one power of two, which does not change a cosine."""
     for row in rows:
         ratios = [float(element).as_integer_ratio() for element in row]
         below = max(denominator for _, denominator in ratios)
@@ -79,13 +79,13 @@ def dot(x, y):
 
 
 def exact_cosine(xy, xx, yy):
-    """Times DIGITS, rounded down, from the exact sums of products."""
+    """Returns the cosine times DIGITS, with its magnitude rounded down, from the exact sums of products."""
     root = isqrt(xy * xy * DIGITS * DIGITS // (xx * yy))
     return root if xy >= 0 else -root
 
 
 def errors(values, x, y, all_pairs):
-    """Of each value its distance from the exact cosine."""
+    """Returns name -> the distance of each value from the exact cosine."""
     left, right = list(integers(x)), list(integers(y))
     squares = [[dot(row, row) for row in rows] for rows in (left, right)]
     where = np.ndindex(len(left), len(right)) if all_pairs else ((i, i) for i in range(len(left)))
@@ -108,7 +108,7 @@ def _norms(x):
 
 
 def _wider(x, call, shape):
-    """As some others do: results in float64, whatever the operands are."""
+    """Calls with a float64 result, as some other libraries return for every dtype. None for float64 rows."""
     return None if x.dtype == np.float64 else call(np.empty(shape))
 
 
@@ -184,7 +184,7 @@ def installed():
 
 
 def answers(libraries, x, y, all_pairs):
-    """The cosines of each library that offers them, as numbers of their own type."""
+    """Returns the cosines of each library that offers them, in the type that it returns."""
     found = {}
     for name, (module, *ways) in libraries.items():
         if ways[all_pairs]:
@@ -197,7 +197,7 @@ def answers(libraries, x, y, all_pairs):
 
 
 def measure(libraries, dtype, all_pairs):
-    """A row for each kind and depth: name -> (largest error, share of scores above 1)."""
+    """Returns (kind, depth) -> name -> (largest error, share of scores above 1)."""
     table = {}
     for kind, make in KINDS.items():
         for depth in DEPTHS:

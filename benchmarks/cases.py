@@ -1,4 +1,4 @@
-"""The comparisons. A new one is a function that yields cases, and its name in BENCHES. It imports its rivals itself."""
+"""The comparisons of vectors and pairs: functions that import their rivals and yield cases. BENCHES lists them."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ def _random(*shape, dtype=np.float32, seed=0):
 
 
 def _two(*shape, dtype=np.float32):
-    """Two arrays, each in memory of its own."""
+    """Two arrays in separate memory."""
     return _random(*shape, dtype=dtype), _random(*shape, dtype=dtype, seed=1)
 
 
@@ -108,7 +108,7 @@ def halves():
 
     for name, dtype, code in (("float16", np.float16, "f16"), ("bfloat16", ml_dtypes.bfloat16, "bf16")):
         x, y = _two(100000, 128, dtype=dtype)
-        # bfloat16 goes to the others as its bits, with its name
+        # the others take bfloat16 as its bits, with its name
         bits = [a.view(np.uint16) if code == "bf16" else a for a in (x, y)]
         tx, ty = (torch.from_numpy(a.astype(np.float32)).to(getattr(torch, name)) for a in (x, y))
         yield Case(
@@ -263,7 +263,7 @@ def _busy_core():
 
 
 def threads():
-    """Two threads against one of our own, alone and beside a process that keeps a core busy."""
+    """Two threads of cossim against one, on an idle machine and while another process keeps a core busy."""
     z = _random(2048, 768)
     out = np.empty((2048, 2048), np.float32)
 
@@ -290,7 +290,7 @@ def _normal(shape):
 
 
 def memory():
-    """What a call holds at its peak beside its result, in a process of its own (Linux)."""
+    """Peak memory of a call without its result, in a separate process (Linux)."""
     rivals = {
         "cossim": ("import cossim; cossim.set_num_threads(1); f = cossim.pairwise", "f(z)"),
         "NumPy by hand": (
@@ -310,7 +310,7 @@ def memory():
             name: peak_program(imports, _normal(shape), "f(z[:8].copy())", call)
             for name, (imports, call) in rivals.items()
         }
-        yield ProgramCase(f"peak memory beside the result, self-pairs {shape} float32", programs, "bytes", 8 << 20)
+        yield ProgramCase(f"peak memory without the result, self-pairs {shape} float32", programs, "bytes", 8 << 20)
     programs = {
         name: peak_program(imports, _normal((512, 128)), "f(z[:8, None], z[None, :8], 2)", call)
         for name, (imports, call) in {
@@ -323,11 +323,11 @@ def memory():
             ),
         }.items()
     }
-    yield ProgramCase("peak memory beside the result, broadcast form (512, 128) float32", programs, "bytes", 8 << 20)
+    yield ProgramCase("peak memory without the result, broadcast form (512, 128) float32", programs, "bytes", 8 << 20)
 
 
 def startup():
-    """What an import takes after NumPy's own."""
+    """Time of an import, without NumPy's."""
     program = "import numpy, time; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"
     modules = {
         "cossim": "cossim",

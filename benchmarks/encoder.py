@@ -1,9 +1,9 @@
-"""The comparisons of networks. All calls of a case are checked to give the same before they are timed.
+"""The comparisons of networks. Before the calls of a case are timed, they are checked to give the same.
 
-Where a rival has a form faster than the one most would write, both run: channels_last, addmm for the product with its
-scale and mask, buffers bound beforehand. The ratio wanted is to the usual form; the faster ones must not beat ours.
+Where a rival has a faster form than the usual one, both run: channels_last, addmm for the product with its scale and
+mask, buffers bound beforehand. The goal is a ratio to the usual form; the faster forms must not beat cossim.
 
-Page faults can take more than half of torch's time where its tensors are large: see `kept_memory`.
+With large tensors, page faults can take more than half of torch's time: see `kept_memory`.
 """
 
 import ctypes
@@ -16,7 +16,7 @@ import cossim
 from benchmarks.harness import Case, on
 
 TEMPERATURE, LEARNING_RATE = 0.5, 1e-3
-# Operations of an image: forward; the gradients of all weights, and of all inputs but the image itself.
+# Floating-point operations for one image: forward; backward, for all weights and all inputs except the image.
 CONV1, CONV2, FC = 2 * 24 * 24 * 10 * 25, 2 * 8 * 8 * 20 * 250, 2 * 320 * 100
 FORWARD, BACKWARD = CONV1 + CONV2 + FC, CONV1 + 2 * CONV2 + 2 * FC
 
@@ -30,7 +30,7 @@ def _images(n, size=28):
 
 
 def _inference(torch, call):
-    """The call without the bookkeeping that gradients need."""
+    """Returns the call without torch's bookkeeping for gradients."""
 
     def inference():
         with torch.inference_mode():
@@ -40,13 +40,13 @@ def _inference(torch, call):
 
 
 def _arrays(result):
-    """What a call gives as a list of arrays."""
+    """Converts the result of a call to a list of arrays."""
     parts = result if isinstance(result, (list, tuple)) else [result]
     return [part.detach().numpy() if hasattr(part, "detach") else np.asarray(part) for part in parts]
 
 
 def _check(candidates, rtol=1e-4):
-    """All give what the first of them gives, as near as float32 allows."""
+    """Checks that all give the result of the first candidate, within the error of float32."""
     expected = None
     for name, call in candidates.items():
         result = _arrays(call())
@@ -61,10 +61,10 @@ def _check(candidates, rtol=1e-4):
 
 
 def _onnx_session(nodes, weights, x_shape, y_shape):
-    """A network as ONNX Runtime runs it with one thread. Sizes known beforehand save it 2 us a call.
+    """A network in ONNX Runtime with one thread. Fixed sizes save it 2 us a call.
 
-    Its other options are best as they are: all optimisations of the graph (its blocked layout brings a quarter), the
-    arena (without it batches of 1024 take twice as long). With one thread there is none to spin.
+    Its other options are fastest at their defaults: all optimisations of the graph (the blocked layout is worth a
+    quarter), and the arena (without it, batches of 1024 take twice as long). With one thread, none spins.
     """
     import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
@@ -83,7 +83,7 @@ def _onnx_session(nodes, weights, x_shape, y_shape):
 
 
 def _bound(session, x, y):
-    """The session's call that reads x and writes y, both named once and for all: the least it can do."""
+    """The session's cheapest call: it reads x and writes y, and both are bound once."""
     binding = session.io_binding()
     binding.bind_cpu_input("x", x)
     binding.bind_output("y", "cpu", 0, y.dtype.type, y.shape, y.ctypes.data)
@@ -129,7 +129,7 @@ def _torch_encoder(torch):
 
 
 def _cossim_encoder(net):
-    """Ours with the weights of torch's."""
+    """cossim's encoder with the weights of torch's."""
     encoder = cossim.simclr.Encoder()
     names = {"0": "conv1", "3": "conv2", "7": "fc"}
     split = [(name.split("."), value) for name, value in net.state_dict().items()]
@@ -138,7 +138,7 @@ def _cossim_encoder(net):
 
 
 def _torch_loss(torch, n, fast=False):
-    """NT-Xent of 2 n embeddings as one would write it, or faster: scale and mask as part of the matrix product."""
+    """NT-Xent of 2 n embeddings in the usual form, or faster, with scale and mask inside the matrix product."""
     functional = torch.nn.functional
     target = (torch.arange(2 * n) + n) % (2 * n)
     mask = torch.zeros(2 * n, 2 * n).fill_diagonal_(-torch.inf)
@@ -180,7 +180,7 @@ def encoder(batches=(1, 32, 1024)):
             "torch channels_last": _inference(torch, lambda: last(tx_last)),
         }
         best = ["torch channels_last"]
-        if n == 1:  # what oneDNN does at each call takes it longer than a single image takes
+        if n == 1:  # oneDNN's overhead of a call exceeds the time of a single image
             candidates["torch without oneDNN"] = _inference(torch, without_onednn)
             best.append("torch without oneDNN")
         _check(candidates)
@@ -199,7 +199,7 @@ def encoder(batches=(1, 32, 1024)):
 
 
 def encoder_threads():
-    """Two threads against one of our own."""
+    """Two threads of cossim against one."""
     ours, x = cossim.simclr.Encoder(rng=0), _images(1024)
     call = lambda: ours(x)  # noqa: E731
     yield Case(
@@ -213,7 +213,7 @@ def encoder_threads():
 
 
 def conv2d():
-    """Convolutions of the sizes that larger networks have."""
+    """Convolutions of sizes found in larger networks."""
     import torch
 
     for (n, channels, size), kernel, stride, padding in (((8, 64, 56), 3, 1, 1), ((32, 3, 224), 7, 2, 3)):
@@ -232,7 +232,7 @@ def conv2d():
         candidates = {
             "cossim": lambda: cossim.nn.conv2d(x, weight, bias, stride, padding),
             "torch": _inference(torch, lambda: functional.conv2d(tx, tw, tb, stride, padding)),
-            # another layout of its operand and result; converting from ours and back makes it slower than the other
+            # takes and returns another layout; with conversions from and to NCHW it is slower than plain torch
             "torch channels_last": _inference(torch, lambda: functional.conv2d(tx_last, tw_last, tb, stride, padding)),
             "ONNX Runtime": lambda: session.run(["y"], {"x": x}),
         }
@@ -250,7 +250,7 @@ def conv2d():
 
 
 def _with_gradient(torch, loss, *leaves):
-    """The loss of the leaves, and its gradients: what backward() leaves in .grad, without a sum to start from."""
+    """Returns a call for the loss of the leaves and its gradients, which unlike backward() adds nothing to .grad."""
 
     def call():
         value = loss(torch.cat(leaves))
@@ -260,7 +260,7 @@ def _with_gradient(torch, loss, *leaves):
 
 
 def nt_xent(sizes=(64, 512, 4096)):
-    """NT-Xent's value and gradient."""
+    """Value and gradient of NT-Xent."""
     import torch
 
     for size, least in ((64, 3), (512, 2), (4096, 1.5)):
@@ -284,13 +284,13 @@ def nt_xent(sizes=(64, 512, 4096)):
             f"nt_xent and gradient, 2 N = {size}, D = {d}",
             candidates,
             goals=[(["torch"], least), (["torch addmm"], 1)],
-            flops=3 * size * size * d,  # half of a symmetric matrix, and what it weighs the embeddings with
+            flops=3 * size * size * d,  # half of a symmetric matrix, and its product with the embeddings
             table="networks",
         )
 
 
 def nt_xent_broadcast():
-    """The same with torch's cosine of all pairs: a product of 512 x 512 x 100, and others of its size to go back."""
+    """NT-Xent with torch's broadcast cosine: it makes a 512 x 512 x 100 product, and more of that size backward."""
     import torch
 
     n, d = 256, 100
@@ -318,7 +318,7 @@ def nt_xent_broadcast():
 
 
 def _torch_step(torch, x, channels_last=False, fast=False):
-    """A step of training of a network of its own, which gives the loss before it."""
+    """Returns a training step of a new network, which returns the loss before the update, and the network."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     net, x = _torch_encoder(torch).to(memory_format=layout), torch.from_numpy(x).to(memory_format=layout)
     loss_of = _torch_loss(torch, len(x) // 2, fast)
@@ -347,7 +347,7 @@ def _cossim_step(encoder, x):
 
 
 def training_step(sizes=(64, 512)):
-    """A step of training the encoder: forward, loss, gradients, update; both views of the images at once."""
+    """A training step of the encoder: forward, loss, gradients, update, with both views of all images in one batch."""
     import torch
 
     for size, least in ((64, 3), (512, 2)):
@@ -360,7 +360,7 @@ def training_step(sizes=(64, 512)):
             "torch channels_last, addmm": _torch_step(torch, x, channels_last=True, fast=True),
         }
         candidates = {"cossim": _cossim_step(encoder, x)} | {name: step for name, (step, _) in rivals.items()}
-        for _ in range(3):  # the later losses tell of the steps before
+        for _ in range(3):  # later losses depend on the earlier steps
             _check(candidates)
         ours = lambda: list(encoder.state_dict().values())  # noqa: E731
         _check({"cossim": ours} | {name: lambda net=net: list(net.parameters()) for name, (_, net) in rivals.items()})
@@ -374,7 +374,7 @@ def training_step(sizes=(64, 512)):
 
 
 def _torch_views(torch, x):
-    """A view of each image with the ranges that cossim.simclr.augment has by default."""
+    """Returns a call for one view of each image, with the default ranges of cossim.simclr.augment."""
     functional, n, size = torch.nn.functional, len(x), x.shape[-1]
 
     def uniform(*shape, within=1.0):
@@ -383,7 +383,7 @@ def _torch_views(torch, x):
     def views():
         angle, scale = torch.deg2rad(uniform(n, within=15)), 1 + uniform(n, within=0.2)
         cosine, sine = scale * angle.cos(), scale * angle.sin()
-        # of half the image's side
+        # in units of half the image's side
         offset = uniform(n, 2, within=2 * 2 / size) + uniform(n, 2) * (1 - scale).abs()[:, None]
         maps = torch.stack((cosine, -sine, offset[:, 0], sine, cosine, offset[:, 1]), 1).view(n, 2, 3)
         grid = functional.affine_grid(maps, x.shape, align_corners=False)
@@ -401,7 +401,7 @@ def views(n=1024):
         "cossim": lambda: cossim.simclr.augment(x, rng),
         "torch": _inference(torch, _torch_views(torch, torch.from_numpy(x))),
     }
-    # each has random numbers of its own, so that views of many images are alike only on average
+    # the candidates draw different random numbers, so only averages over many images agree
     _check(
         {name: lambda call=call: [_arrays(call())[0].mean(axis=0)[:, ::4, ::4]] for name, call in candidates.items()},
         rtol=0.1,
@@ -416,7 +416,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # of glibc's malloc.h
 
 @contextmanager
 def _freed_memory_kept():
-    """What is freed stays with the process. Afterwards about as glibc is once it has freed something large."""
+    """Makes glibc keep freed memory. Afterwards sets limits like those that glibc has after a large free()."""
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallopt"):
         raise SystemExit("kept_memory needs glibc")
@@ -432,9 +432,9 @@ def _freed_memory_kept():
 
 
 def kept_memory():
-    """The larger of these cases in a process that keeps what it frees: tensors of many MB come without page faults."""
+    """The larger cases in a process that keeps freed memory, so that tensors of many MB cause no page faults."""
     with _freed_memory_kept():
-        # one at a time: what a case calls belongs to its bench until the next is asked for
+        # one at a time, because the calls of a case are valid only until its bench yields the next case
         for case in chain(encoder((1024,)), conv2d(), nt_xent((512, 4096)), training_step()):
             case.title += ", freed memory kept"
             yield case

@@ -1,4 +1,4 @@
-"""Measures candidates side by side, A B C A B C ..., so that a machine whose speed drifts treats them all alike."""
+"""Measures candidates in turn, A B C A B C ..., so that a drift in the machine's speed affects all of them equally."""
 
 import gc
 import statistics
@@ -14,35 +14,35 @@ OURS = "cossim"
 
 @dataclass
 class Case:
-    """Calls that do the same work. Ratios are the others' time over that of the one named OURS."""
+    """Calls that do the same work. A ratio is the time of another candidate divided by that of OURS."""
 
     title: str
     candidates: dict  # name -> call
-    # (names of rivals, the least ratio to the fastest of them) and, where it is not OURS, the name of whose ratio
+    # (names of rivals, the least ratio to the fastest of them[, the candidate that the ratio is of; default: OURS])
     goals: list = field(default_factory=list)
-    limit: float | None = None  # the most seconds that OURS may take
+    limit: float | None = None  # the longest time that OURS may take, in seconds
     bytes_read: int = 0
     flops: int = 0
     dtype: str = "float32"
     threads: int = 1
-    table: str = "vectors"  # the table of the README that it belongs into, one of report.TABLES; "": a line of its own
+    table: str = "vectors"  # its table in the README, one of report.TABLES; "": a separate line
 
 
 @dataclass
 class ProgramCase:
-    """Programs that print one number each, run in processes of their own: for memory and start-up."""
+    """Programs that print one number each. Each runs in its own process, to measure memory or start-up."""
 
     title: str
     candidates: dict  # name -> source
     unit: str  # "seconds" or "bytes"
-    limit: float | None = None  # the most that OURS may take
+    limit: float | None = None  # the largest number that OURS may print
     goals: list = field(default_factory=list)  # as in Case
     bytes_read: int = 0
     rounds: int = 1
 
 
 def on(threads, call):
-    """The call, with so many threads of ours for it."""
+    """Returns the call, with that number of cossim's threads."""
 
     def limited():
         with cossim.threads(threads):
@@ -69,12 +69,12 @@ print(status("VmHWM") - before - sum(part.nbytes for part in parts))
 
 
 def peak_program(imports, data, warm_up, call):
-    """A program that prints the bytes `call` holds at its peak beside its result, where `z` is the data (Linux)."""
+    """Returns a program that prints the peak memory of `call` in bytes, without its result; `z` is the data (Linux)."""
     return _PEAK.format(imports=imports, data=data, warm_up=warm_up, call=call)
 
 
 def _calls_per_round(call, least_seconds):
-    """So many calls that a round lasts long enough for the clock, and how long it lasts. Warms up meanwhile."""
+    """Returns how many calls make a round long enough for the clock, and its seconds. Also warms up."""
     calls = 1
     while True:
         start = perf_counter()
@@ -87,9 +87,10 @@ def _calls_per_round(call, least_seconds):
 
 
 def race(candidates, least_seconds=0.01, total_seconds=2.0, threads=1):
-    """Median seconds of a call for each named candidate, of 7 to 51 rounds; after 5 seconds of its own 3 are enough.
+    """Returns the median seconds of a call for each candidate, over 7 to 51 rounds.
 
-    Of one thread, a candidate that has others work for it ends the run.
+    A candidate that has run for 5 seconds needs only 3 rounds. With threads=1, a candidate that uses other threads
+    ends the run.
     """
     calls, lasts = {}, 0.0
     for name, call in candidates.items():
@@ -112,7 +113,7 @@ def race(candidates, least_seconds=0.01, total_seconds=2.0, threads=1):
                 elsewhere[name] += process_time() - thread_time() - others
     finally:
         gc.enable()
-    name = max(elsewhere, key=elsewhere.get)  # threads that spin for a while count for the next candidate too
+    name = max(elsewhere, key=elsewhere.get)  # the maximum, because threads that spin on count for the next one too
     if threads == 1 and elsewhere[name] > 0.1 * calls[name] * sum(seconds[name]):
         raise SystemExit(f"{name} does not keep to one thread")
     return {name: statistics.median(times) for name, times in seconds.items()}
@@ -123,7 +124,7 @@ def _run(program):
 
 
 def measure(case, peak):
-    """Runs a case. Returns what there is to know of it as a dict: candidates, best first, and goals."""
+    """Runs a case. Returns a dict of its candidates, best first, and its goals."""
     if isinstance(case, ProgramCase):
         values = {name: [] for name in case.candidates}
         for _ in range(case.rounds):
@@ -163,7 +164,7 @@ def _amount(unit, value):
 
 
 def show(result):
-    """The result of a case as a table to read."""
+    """Prints the result of a case as a table."""
     print(f"\n{result['title']}")
     for row in result["candidates"]:
         amount = next(_amount(unit, row[unit]) for unit in ("seconds", "bytes") if unit in row)

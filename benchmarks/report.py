@@ -1,4 +1,4 @@
-"""Writes what a full run measured into README.md, as tables, and into docs/, as plots."""
+"""Writes the results of a full run into README.md, as tables, and into docs/, as plots."""
 
 import re
 
@@ -36,7 +36,7 @@ TABLES = {
         "torch, broadcast": ["torch, broadcast"],
     },
 }
-# table -> the plot of it; the first stands in README, all of them in docs/speed.md
+# table -> its plot; README shows the first, docs/speed.md all of them
 PLOTS = {"vectors": "docs/speed.svg", "search": "docs/speed-search.svg", "networks": "docs/speed-networks.svg"}
 START, END = "<!-- speed: renewed by make bench -->", "<!-- end of speed -->"
 
@@ -49,7 +49,7 @@ def _duration(seconds):
 
 
 def _ratios(result):
-    """The ratio of each column's rival, where it ran."""
+    """Returns column -> ratio of its rival (the best one), for rivals that ran."""
     ratios = {row["name"]: row["ratio"] for row in result["candidates"]}
     columns = TABLES.get(result["table"], {}).items()
     present = ((column, [ratios[name] for name in names if name in ratios]) for column, names in columns)
@@ -57,7 +57,7 @@ def _ratios(result):
 
 
 def _timed(results, *names):
-    """Results that belong into the tables of these names: with rivals."""
+    """Returns the results for the tables of these names: those with rivals."""
     return [r for r in results if r["table"] in names and _ratios(r)]
 
 
@@ -73,7 +73,7 @@ def table(everything, name):
 
 
 def others(everything):
-    """A line for each result that is no race of one thread against the libraries of the tables."""
+    """Writes a line for each result that does not compare one thread with the libraries of the tables."""
     lines = []
     for result in everything["results"]:
         if result in _timed(everything["results"], *TABLES):
@@ -88,7 +88,7 @@ def others(everything):
 
 
 def plot(everything, name, path):
-    """The table of that name."""
+    """Draws the table of that name."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -118,23 +118,24 @@ def plot(everything, name, path):
 
 
 def renew(root, everything):
-    """README's tables between its two marks, and the plot beside the docs."""
+    """Replaces README's tables between its two marks, and the plots in docs/."""
     about = everything["machine"]
     apart = ("processor", "isa", "cpus", "date", "BLAS kernels")
     versions = ", ".join(f"{name} {about[name]}" for name in about if name not in apart)
     text = (
         f"{START}\n"
-        "How many times as long as cossim the others take for the same work, one thread each, medians of one\n"
-        "interleaved run (above 1: cossim is faster; empty: cannot do it, or not measured):\n\n"
+        "Time of the other libraries as a multiple of cossim's, for the same work, with one thread each: medians of\n"
+        "one interleaved run. Above 1, cossim is faster. Empty: the library cannot do it, or was not measured.\n\n"
         f"{table(everything, 'vectors')}\n\n"
         f"![the same as a plot]({PLOTS['vectors']})\n\n"
-        "The same for exact search. The others are given rows normalised beforehand. FAISS is IndexFlatIP, as it is\n"
-        "installed and, BLAS early, told to multiply matrices from three queries on, which suits one thread. The\n"
-        "Index is our own, below 1 where it is faster than the function:\n\n"
+        "Exact search, measured in the same way. The other libraries get rows that are already normalised. FAISS is\n"
+        "IndexFlatIP with its defaults; 'BLAS early' makes it multiply matrices from three queries on, which suits\n"
+        "one thread. The Index is cossim's own: below 1, it is faster than the function.\n\n"
         f"{table(everything, 'search')}\n\n"
-        "Networks and their training. ONNX Runtime, bound, is told beforehand what to read and to write. torch at its\n"
-        "best has channels_last and addmm where they help, and no oneDNN for a single image. Freed memory kept: the C\n"
-        "library is told to keep it, which spares torch page faults that can take more than half of its time:\n\n"
+        "Networks and their training. 'ONNX Runtime, bound' has its input and output buffers bound beforehand. 'torch\n"
+        "at its best' uses channels_last and addmm where they help, and no oneDNN for a single image. 'Freed memory\n"
+        "kept' makes the C library keep freed memory, which saves torch page faults: they can take more than half of\n"
+        "its time.\n\n"
         f"{table(everything, 'networks')}\n\n"
         f"{others(everything)}\n\n"
         f"{about['processor']} ({about['isa']}, {about['cpus']} CPUs), {about['date']}; {versions}.\n"

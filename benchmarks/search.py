@@ -1,4 +1,4 @@
-"""The comparisons of search. All calls of a case are checked to find the same before they are timed."""
+"""The comparisons of search. Before the calls of a case are timed, they are checked to find the same."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ import cossim
 from benchmarks.harness import Case, ProgramCase, peak_program
 
 ROOT = Path(__file__).resolve().parent.parent
-EMBEDDINGS = ROOT.parent / "shared" / "data" / "stdlib_docstrings_minilm_f16.npy"  # beside a developer's checkout
+EMBEDDINGS = ROOT.parent / "shared" / "data" / "stdlib_docstrings_minilm_f16.npy"  # next to a developer's checkout
 INSTALLED, EARLY = "FAISS", "FAISS, BLAS early"
 
 
@@ -24,7 +24,7 @@ def _unit(x):
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
-# ---- rivals: functions of queries and k that return the indices found, in a corpus normalised beforehand ----
+# ---- rivals: functions of queries and k that return indices into a corpus of normalised rows ----
 
 
 def _faiss_index(faiss, unit):
@@ -35,7 +35,7 @@ def _faiss_index(faiss, unit):
 
 
 def _faiss_search(faiss, index, blas_from):
-    """FAISS takes a matrix product where queries times dimension reach its threshold."""
+    """FAISS uses a matrix product when queries times dimension is at least `blas_from`."""
 
     def search(queries, k):
         faiss.cvar.distance_compute_blas_threshold = blas_from
@@ -45,7 +45,7 @@ def _faiss_search(faiss, index, blas_from):
 
 
 def _numpy_search(unit, scores):
-    """As many queries at a time as `scores` has rows; argpartition is twice as fast a row at a time as all at once."""
+    """Takes len(scores) queries at a time. argpartition is twice as fast row by row as on all rows at once."""
 
     def search(queries, k):
         found, queries = np.empty((len(queries), k), np.int64), _unit(queries)
@@ -62,7 +62,7 @@ def _numpy_search(unit, scores):
 
 
 def _torch_search(torch, unit, scores):
-    """As many queries at a time as `scores` has rows."""
+    """Takes len(scores) queries at a time."""
     unit, scores = torch.from_numpy(unit), torch.from_numpy(scores)
 
     def search(queries, k):
@@ -75,7 +75,7 @@ def _torch_search(torch, unit, scores):
 
 
 def _usearch_search(usearch, unit):
-    """The inner product of rows of length 1, which is a tenth to a third faster than its cosine."""
+    """Uses the inner product of unit rows, which is a tenth to a third faster than usearch's cosine."""
 
     def search(queries, k):
         metric = usearch.index.MetricKind.IP
@@ -88,10 +88,10 @@ def _usearch_search(usearch, unit):
 
 
 def _check_neighbours(unit, queries, candidates):
-    """All find neighbours of the same scores, each once: of scores that float32 cannot tell apart either will do."""
+    """Checks that all find neighbours with the same scores (within the error of float32), each neighbour once."""
     queries, expected = _unit(queries), None
     for name, call in candidates.items():
-        found = np.atleast_2d(call()).astype(np.int64)  # usearch has one row for one query
+        found = np.atleast_2d(call()).astype(np.int64)  # usearch returns one dimension for one query
         ordered = np.sort(found, axis=1)
         if (ordered[:, 1:] == ordered[:, :-1]).any():
             raise SystemExit(f"{name} finds a neighbour twice")
@@ -106,7 +106,7 @@ def _check_neighbours(unit, queries, candidates):
 
 
 def _check_pairs(x, threshold, candidates):
-    """All find the same pairs, but for those whose scores float32 cannot tell from the threshold."""
+    """Checks that all find the same pairs, except where float32 cannot tell the score from the threshold."""
     unit, expected = _unit(x.astype(np.float64)), None
     for name, call in candidates.items():
         found = set(zip(*(a.tolist() for a in call()), strict=True))
@@ -120,27 +120,27 @@ def _check_pairs(x, threshold, candidates):
 
 
 def topk():
-    """The ten nearest of a corpus, with and without an Index, for one query to many."""
+    """The ten nearest rows of a corpus, with and without an Index, for one query to 2048."""
     import faiss
     import torch
     import usearch.index
 
     corpus, k = _random(200000, 384), 10
     unit, index = _unit(corpus), cossim.Index(corpus)
-    scores = np.empty((512, len(corpus)), np.float32)  # 512 queries at a time are faster than 256, 1024 or all
+    scores = np.empty((512, len(corpus)), np.float32)  # chunks of 512 queries are faster than 256, 1024 or all
     flat = _faiss_index(faiss, unit)
     installed = faiss.cvar.distance_compute_blas_threshold
     searches = {
         "cossim": lambda queries, k: cossim.topk(queries, corpus, k).indices,
         "cossim Index": lambda queries, k: index.topk(queries, k).indices,
         INSTALLED: _faiss_search(faiss, flat, installed),
-        # FAISS 1.15 waits for 128000, which suits many threads; 800 is what its pull request 5109 has for one
+        # FAISS 1.15 uses BLAS from 128000 on, which suits many threads; its pull request 5109 has 800 for one thread
         EARLY: _faiss_search(faiss, flat, 800),
         "torch normalize, mm": _torch_search(torch, unit, scores),
         "NumPy by hand": _numpy_search(unit, scores),
         "usearch": _usearch_search(usearch, unit),
     }
-    # least ratios: to the best of all, to FAISS as it is installed; and of the Index, to FAISS or to our own topk
+    # least ratios: of topk to the best rival and to FAISS with its defaults; of the Index to FAISS or to topk
     for n, least, least_faiss, index_rival, least_index in (
         (1, 1.1, None, INSTALLED, 2.5),
         (16, 2.0, 6.0, "cossim", 1.3),
@@ -149,9 +149,9 @@ def topk():
     ):
         queries = _random(n, 384, seed=1)
         candidates = {name: lambda f=f: f(queries, k) for name, f in searches.items()}
-        if not 800 <= queries.size < installed:  # the same as FAISS as it is installed
+        if not 800 <= queries.size < installed:  # same as FAISS with its defaults
             del candidates[EARLY]
-        if n == 2048:  # 46 s, a query at a time: ten times as long as the others
+        if n == 2048:  # 46 s, because it takes one query at a time: ten times as long as the others
             del candidates["usearch"]
         _check_neighbours(unit, queries, candidates)
         rivals = [name for name in candidates if not name.startswith("cossim")]
@@ -162,8 +162,8 @@ def topk():
             f"{k} nearest of (200000, 384), {n} quer{'y' if n == 1 else 'ies'}",
             candidates,
             goals=goals,
-            # one query is bound by what is read, many by what is multiplied, counted as if all of it were float32:
-            # 8-bit codes can be beyond its peak
+            # one query is bound by reading, many by multiplications; these count as float32, so 8-bit codes can exceed
+            # the float32 peak
             **({"bytes_read": corpus.nbytes} if n == 1 else {"flops": 2 * n * corpus.size}),
             table="search",
         )
@@ -171,7 +171,7 @@ def topk():
 
 
 def neighbours():
-    """The nearest of each row among the others."""
+    """The nearest other rows of each row."""
     import faiss
 
     x, k = _random(20000, 256), 50
@@ -195,7 +195,7 @@ def neighbours():
 
 
 def embeddings():
-    """Sentence embeddings, (8068, 384), where they lie beside the checkout, else clusters of the same size."""
+    """Sentence embeddings, (8068, 384), if the file is next to the checkout, else random clusters of the same shape."""
     if EMBEDDINGS.exists():
         return np.load(EMBEDDINGS).astype(np.float32)
     clusters = np.random.default_rng(1).integers(0, 8068, 8068)
@@ -203,7 +203,7 @@ def embeddings():
 
 
 def sklearn_pairs(x, threshold):
-    """Faster and smaller than the upper triangle of all scores."""
+    """Compares all scores, which is faster and needs less memory than taking their upper triangle first."""
     from sklearn.metrics.pairwise import cosine_similarity
 
     i, j = np.argwhere(cosine_similarity(x) >= threshold).T
@@ -211,7 +211,7 @@ def sklearn_pairs(x, threshold):
 
 
 def pairs_above():
-    """Near-duplicates: time, and memory in processes of their own."""
+    """Near-duplicates: time, and memory in separate processes."""
     x, threshold = embeddings(), 0.9
     what = f"pairs above {threshold} of {x.shape} {'' if EMBEDDINGS.exists() else 'random '}embeddings"
     candidates = {
@@ -229,14 +229,14 @@ def pairs_above():
         name: peak_program(each, data, f"f(z[:8].copy(), {threshold})", f"f(z, {threshold})")
         for name, each in imports.items()
     }
-    yield ProgramCase(f"peak memory beside the result, {what}", programs, "bytes", goals=[(["scikit-learn"], 20)])
+    yield ProgramCase(f"peak memory without the result, {what}", programs, "bytes", goals=[(["scikit-learn"], 20)])
 
 
 # ---- the Index ----
 
 
 def index():
-    """Building an Index: time, and what it adds to a corpus, in processes of their own."""
+    """Building an Index: time, and the memory that it adds to a corpus, in separate processes."""
     import faiss
 
     shape = (200000, 384)
@@ -261,11 +261,11 @@ def index():
     keep = "\ndef f(z):\n    global kept\n    kept = build(z)\n    return z[:0]"
     data = f"np.random.default_rng(0).standard_normal({shape}, dtype=np.float32)"
     programs = {name: peak_program(each + keep, data, "f(z[:8].copy())", "f(z)") for name, each in imports.items()}
-    title = f"peak memory of building an Index, beside its corpus {shape} float32 ({corpus.nbytes / 1e6:.0f} MB)"
+    title = f"peak memory of building an Index, without its corpus {shape} float32 ({corpus.nbytes / 1e6:.0f} MB)"
     yield ProgramCase(title, programs, "bytes", 0.30 * corpus.nbytes)
 
 
-# ---- a corpus larger than the memory that is given ----
+# ---- a corpus larger than memory= ----
 
 _BEYOND = """
 import os, statistics, time
@@ -274,7 +274,7 @@ import cossim
 cossim.set_num_threads(1)
 path = {path!r}
 file = os.open(path, os.O_RDONLY)
-os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)  # not from the page cache
+os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)  # empties the page cache
 query = np.random.default_rng(1).standard_normal((1, 384), dtype=np.float32)
 def seconds(call):
     start = time.perf_counter()
@@ -285,7 +285,7 @@ def search():
 {measure}
 """
 
-# Past the page cache: filling it costs a plain read more than the disk does, up to half its speed.
+# O_DIRECT bypasses the page cache: filling it can halve the speed of a plain read.
 _READ = """
 import mmap
 def read():
@@ -309,7 +309,7 @@ with open("/proc/self/status") as status:
 
 @contextmanager
 def _npy(rows, dim):
-    """The path of a .npy file of random rows, written to the disk and gone afterwards."""
+    """Writes a .npy file of random rows to the disk, yields its path, and removes it."""
     folder = ROOT / "build"
     folder.mkdir(exist_ok=True)
     nbytes = rows * dim * 4
@@ -322,12 +322,12 @@ def _npy(rows, dim):
         for start in range(0, rows, 1 << 17):
             rng.standard_normal((min(1 << 17, rows - start), dim), dtype=np.float32).tofile(file)
         file.flush()
-        os.fsync(file.fileno())  # only what is on the disk leaves the page cache
+        os.fsync(file.fileno())  # only pages that are on the disk can leave the page cache
         yield file.name
 
 
 def beyond_memory(nbytes=12 << 30):
-    """A large file searched with 256 MiB, each in a process of its own that finds nothing in the page cache."""
+    """Searches a large file with 256 MiB; each candidate runs in a separate process with an empty page cache."""
     dim, part = 384, 12
     rows = nbytes // (4 * dim)
     with _npy(rows, dim) as path:
@@ -344,4 +344,4 @@ def beyond_memory(nbytes=12 << 30):
 
 
 BENCHES = {bench.__name__: bench for bench in (topk, neighbours, pairs_above, index)}
-ONLY_NAMED = {"beyond_memory": beyond_memory}  # too much disk and time to run with all
+ONLY_NAMED = {"beyond_memory": beyond_memory}  # needs too much disk and time to run with the others

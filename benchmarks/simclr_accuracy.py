@@ -1,8 +1,9 @@
-"""python -m benchmarks.simclr_accuracy IMAGES LABELS: what training without labels brings, on MNIST's test files.
+"""python -m benchmarks.simclr_accuracy IMAGES LABELS: measures the gain of training without labels, on MNIST.
 
-A random fifth of the images is held out; the others are trained on, without their labels. Accuracy is that of the 5
-nearest neighbours by cosine similarity, by the majority of their labels, of equal majorities the more similar ones: of
-raw pixels, and for three seeds of the untrained and the trained encoder. Everything has simclr.train's defaults.
+A random fifth of the images is held out; the encoder trains on the others, without their labels. The 5 nearest
+neighbours by cosine similarity classify a held-out image by the majority of their labels; of equal majorities the more
+similar neighbours win. Prints the accuracy of raw pixels and, for three seeds, of the untrained and the trained
+encoder. All settings are simclr.train's defaults. IMAGES and LABELS are MNIST's test files.
 """
 
 import argparse

@@ -1,6 +1,6 @@
-"""python docs/check_links.py SITE [--external]: every link of the built pages, with its anchor, leads somewhere.
+"""python docs/check_links.py SITE [--external]: checks that every link of the built pages has a target.
 
---external asks the servers of links that lead elsewhere, too: networks fail, so that is a check of its own.
+--external also requests links to other servers. It is a separate check because networks fail.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 
 class Page(HTMLParser):
-    """The links of a page, and what links may name on it."""
+    """The links of a page, and the anchors that links may name."""
 
     def __init__(self, text):
         super().__init__()
@@ -28,7 +28,7 @@ class Page(HTMLParser):
 
 
 def internal(root, pages):
-    """The number of links within the site, and those that lead nowhere."""
+    """Returns the number of links within the site, and a line for each one without a target."""
     count, broken = 0, []
     for path, page in pages.items():
         for link in sorted(page.links):
@@ -47,7 +47,7 @@ def internal(root, pages):
 
 
 def answer(link):
-    """What a server says to a link: nothing, or why it cannot be had."""
+    """Requests a link; returns an empty string, or the error."""
     request = urllib.request.Request(link, headers={"User-Agent": "Mozilla/5.0 (links of a documentation)"})
     try:
         with urllib.request.urlopen(request, timeout=20):
@@ -69,13 +69,13 @@ def main():
     parser.add_argument("--external", action="store_true")
     arguments = parser.parse_args()
     root = arguments.site.resolve()
-    found = (path for path in sorted(root.rglob("*.html")) if "_static" not in path.parts)  # the theme's own templates
+    found = (path for path in sorted(root.rglob("*.html")) if "_static" not in path.parts)  # skip the theme's templates
     pages = {path: Page(path.read_text()) for path in found}
     if not pages:
         raise SystemExit(f"no pages in {arguments.site}")
     for what, (count, broken) in [
         ("within the site", internal(root, pages)),
-        *([("to elsewhere", external(pages))] if arguments.external else []),
+        *([("to other servers", external(pages))] if arguments.external else []),
     ]:
         print(f"{len(pages)} pages, {count} links {what}, {len(broken)} of them broken")
         print("".join(f"    {line}\n" for line in broken), end="")

@@ -1,4 +1,4 @@
-"""The site: make docs."""
+"""Sphinx settings of the site that `make docs` builds."""
 
 import os
 import sys
@@ -18,18 +18,18 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sp
 exclude_patterns = ["search.md"]  # search-how-to.md includes it
 nitpicky = True
 
-myst_heading_anchors = 4  # ## Files is to be found at #files, as on sites that host Git
+myst_heading_anchors = 4  # anchors of headings, `## Files` -> #files, as on sites that host Git
 myst_enable_extensions = ["dollarmath"]
 myst_links_external_new_tab = False
 
-autosummary_generate = False  # its tables stand on the page of what they list
+autosummary_generate = False  # each table lists members of its own page
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 napoleon_google_docstring = False
-napoleon_use_param = False  # types of arguments are words, not names to look up
+napoleon_use_param = False  # types of arguments are prose, not names to resolve
 napoleon_use_rtype = False
 napoleon_use_ivar = False
-# Names of Python and NumPy: looking them up would need the network.
+# Names of Python and NumPy: resolving them would need the network.
 nitpick_ignore_regex = [
     (r"py:exc", r"(ArithmeticError|ImportError|IndexError|KeyboardInterrupt|OSError|TypeError|ValueError)"),
     (r"py:exc", r"numpy\.exceptions\.AxisError"),

@@ -1,7 +1,7 @@
-"""What the site needs beyond Sphinx: files outside of docs/ as pages, docstrings in plain text, the commands' help.
+"""Sphinx extension of the site: shows files outside docs/ as pages, adapts docstrings, prints the commands' help.
 
-Pages in docs/ stay readable where Git is hosted, with links to files that lie anywhere in the repository. Here those
-links go to the page of the site that shows the file, or else to a copy of it.
+Pages in docs/ link to files anywhere in the repository, so they are also readable where Git is hosted. On the site such
+a link leads to the page that shows the file, or else to a copy of the file.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from cossim.__main__ import main
 
-# file of the repository -> the page of the site that shows it
+# file of the repository -> page of the site that shows it
 PAGES = {
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
@@ -31,7 +31,7 @@ PAGES = {
 
 
 def site_link(link, folder):
-    """A link of a file in that folder of the repository, as one of a page in docs/."""
+    """Rewrites a link of a file in `folder` of the repository as a link of a page in docs/."""
     path, mark, anchor = link.partition("#")
     if not path or re.match(r"[a-z]+:", path):
         return link
@@ -41,7 +41,7 @@ def site_link(link, folder):
 
 
 def for_site(text, folder):
-    """Markdown with its links turned; blocks lose the empty line at their end, which doctest needs."""
+    """Rewrites the links of Markdown, and removes the empty line at the end of blocks, which only doctest needs."""
     parts = re.split(r"(^```.*?^```$)", text, flags=re.M | re.S)
     parts[::2] = (re.sub(r"(?<=\]\()([^)\s]+)(?=\))", lambda m: site_link(m[1], folder), part) for part in parts[::2])
     parts[1::2] = (part.replace("\n\n```", "\n```") for part in parts[1::2])
@@ -57,17 +57,17 @@ def fenced(text, language=""):
 
 
 def output(data):
-    """One output of a cell, as Markdown."""
+    """Returns one output of a cell as Markdown."""
     if "text" in data:
         return fenced("".join(data["text"]), "text")
     forms = {name: "".join(lines) for name, lines in data.get("data", {}).items()}
     if "image/png" in forms:
-        return f"![what the cell above draws](data:image/png;base64,{forms['image/png'].replace(chr(10), '')})\n"
+        return f"![plot of the cell above](data:image/png;base64,{forms['image/png'].replace(chr(10), '')})\n"
     return fenced(forms["text/plain"], "text")
 
 
 def notebook(text):
-    """A notebook with its outputs, as Markdown."""
+    """Returns a notebook with its outputs as Markdown."""
     parts = []
     for cell in json.loads(text)["cells"]:
         source = "".join(cell["source"])
@@ -91,10 +91,10 @@ def read_included(app, path, parent, content):
 
 
 def read_docstring(app, what, name, value, options, lines):
-    """help() shows |x| and indented formulas as they are. For Sphinx bars are escaped and formulas literal blocks."""
+    """Escapes bars and marks indented formulas as literal blocks, which help() shows unchanged."""
     result, formula = [], False
     for number, line in enumerate(lines):
-        before = lines[number - 2] if number >= 2 and not lines[number - 1] else ""  # the end of a paragraph
+        before = lines[number - 2] if number >= 2 and not lines[number - 1] else ""  # last line of a paragraph
         if line.startswith("    ") and not formula and before[:1].strip() and not before.startswith(">>>"):
             formula = True
             result += [] if before.endswith("::") else ["::", ""]
@@ -108,7 +108,7 @@ def read_docstring(app, what, name, value, options, lines):
 
 
 class CommandHelp(SphinxDirective):
-    """What `cossim COMMAND --help` prints."""
+    """A literal block with the output of `cossim COMMAND --help`."""
 
     optional_arguments = 1
 
@@ -121,9 +121,9 @@ class CommandHelp(SphinxDirective):
 
 
 def setup(app):
-    os.environ["COLUMNS"] = "92"  # of the commands' help
+    os.environ["COLUMNS"] = "92"  # width of the commands' help
     app.connect("source-read", read_page)
     app.connect("include-read", read_included)
-    app.connect("autodoc-process-docstring", read_docstring, priority=400)  # before napoleon's
+    app.connect("autodoc-process-docstring", read_docstring, priority=400)  # before napoleon's handler
     app.add_directive("command-help", CommandHelp)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
