@@ -20,7 +20,7 @@ PAGE = Path(__file__).resolve().parent.parent / "docs/accuracy.md"
 START, END = "<!-- accuracy: renewed by make accuracy -->", "<!-- end of accuracy -->"
 DTYPES = (np.float32, np.float64, np.float16)
 DEPTHS = (128, 768, 4096)
-ROWS, PAIRS = 64, 24  # pairs of rows; rows of each side, of which all pairs are compared
+ROWS, PAIRS = 64, 24  # 64 rows compared one to one; all pairs of 24 rows with 24
 DIGITS = 10**60
 WRONG = 0.01  # a larger error, or NaN, does not come from rounding
 

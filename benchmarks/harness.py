@@ -113,7 +113,7 @@ def race(candidates, least_seconds=0.01, total_seconds=2.0, threads=1):
                 elsewhere[name] += process_time() - thread_time() - others
     finally:
         gc.enable()
-    name = max(elsewhere, key=elsewhere.get)  # the maximum, because threads that spin on count for the next one too
+    name = max(elsewhere, key=elsewhere.get)  # maximum: spinning threads also count for the next one
     if threads == 1 and elsewhere[name] > 0.1 * calls[name] * sum(seconds[name]):
         raise SystemExit(f"{name} does not keep to one thread")
     return {name: statistics.median(times) for name, times in seconds.items()}
