@@ -84,10 +84,11 @@ docs: $(VENV)/docs.stamp ## builds the site in build/docs, runs the examples of 
 	$(PY) -m sphinx -q -E -W --keep-going -n -d build/doctrees docs build/docs
 	$(PY) docs/check_links.py build/docs $(if $(EXTERNAL),--external)
 
-lint: $(VENV)/test.stamp ## checks style (ruff), types and signatures (mypy, stubtest), includes, and C with warnings as errors
-	$(PIP) install ruff==0.17.6
+lint: $(VENV)/test.stamp ## checks style (ruff, clang-format), types and signatures (mypy, stubtest), includes, and C with warnings as errors
+	$(PIP) install ruff==0.17.6 clang-format==21.1.8
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(VENV)/bin/clang-format --dry-run -Werror csrc/*/*.[ch] tests/c/*.[ch]
 	$(PY) -m pytest -q tests/test_types.py tests/test_house.py
 	$(MAKE) test-c BUILD=build/lint/c EXTRA=-Werror RUN=:
 	COSSIM_WERROR=1 $(PY) setup.py -q build --build-base build/lint/base --build-lib build/lint/lib

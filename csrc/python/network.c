@@ -14,7 +14,8 @@
 #include "python/without_gil.h"
 
 struct network {
-    PyObject_HEAD int type; /* NPY_FLOAT or NPY_DOUBLE, or -1 if no layer has weights */
+    PyObject_HEAD
+    int type; /* NPY_FLOAT or NPY_DOUBLE, or -1 if no layer has weights */
     Py_ssize_t count;
     struct layer *layers;
     PyArrayObject **weights; /* [count][2]: weight and bias of each layer, each or NULL */
