@@ -135,8 +135,8 @@ static void check_outer(int f64, size_t rows, size_t vectors, size_t steps, bool
                                                 sizes[1][2 * i] + sizes[1][2 * i + 1];
                 CHECK(
                     fits(f64, got, expected, (double)(2 * steps + 3), whole > 0 ? 0 : most),
-                    "%s outer f%d %zu rows, %zu vectors, %zu steps, pool %d: row %zu, %zu of piece %zu: "
-                    "%g, not %g",
+                    "%s outer f%d %zu rows, %zu vectors, %zu steps, pool %d: row %zu, %zu of piece "
+                    "%zu: %g, not %g",
                     isa, f64 ? 64 : 32, rows, vectors, steps, pool, r, i, p, got, expected);
             }
         }
