@@ -121,32 +121,32 @@ static void conv_twin(const struct conv2d *c, enum pass pass, struct twin to)
     }
 }
 
-#define SHAPE "%s f%d (%zu, %zu, %zu, %zu) to (%zu, %zu, %zu), kernel %zux%zu, "
-"stride %zux%zu, dilation %zux%zu, padding %zux%zu, groups %zu, pool %d, kind %d"
+#define SHAPE \
+    "%s f%d (%zu, %zu, %zu, %zu) to (%zu, %zu, %zu), kernel %zux%zu, stride %zux%zu, " \
+    "dilation %zux%zu, padding %zux%zu, groups %zu, pool %d, kind %d"
 #define SHAPE_OF(c, kind) \
     isa, (c)->compute == COMPUTE_F64 ? 64 : 32, (c)->images, (c)->in_channels, (c)->in.h, \
         (c)->in.w, (c)->out_channels, (c)->out.h, (c)->out.w, (c)->kernel.h, (c)->kernel.w, \
         (c)->stride.h, (c)->stride.w, (c)->dilation.h, (c)->dilation.w, (c)->padding.h, \
         (c)->padding.w, (c)->groups, (c)->pool, kind
 
-    /* The ways that conv2d goes, which all have to be among the shapes; times two: whether it
-       pools. */
-    enum way {
-        COPIED,
-        DIRECT,
-        NARROW,
-        BANDS,
-        DIRECT_BANDS,
-        NARROW_BANDS,
-        SEGMENTS,
-        NARROW_SEGMENTS,
-        FIVE,
-        FIVE_DIRECT,
-        FIVE_BANDS,
-        FIVE_SEGMENTS,
-        FIVE_ODD,
-        WAYS
-    };
+/* The ways that conv2d goes, which all have to be among the shapes; times two: whether it pools. */
+enum way {
+    COPIED,
+    DIRECT,
+    NARROW,
+    BANDS,
+    DIRECT_BANDS,
+    NARROW_BANDS,
+    SEGMENTS,
+    NARROW_SEGMENTS,
+    FIVE,
+    FIVE_DIRECT,
+    FIVE_BANDS,
+    FIVE_SEGMENTS,
+    FIVE_ODD,
+    WAYS
+};
 static size_t ways[WAYS][2];
 
 static void count_ways(const struct conv2d *c)
