@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <stdlib.h>
 
+#include "base/fp_mode.h"
 #include "base/pool.h"
 #include "base/scratch.h"
 #include "kernels/kernels.h"
@@ -127,6 +128,32 @@ static PyObject *config(PyObject *self, PyObject *unused)
                          kernels->description, "available", names, "threads", pool_get_threads());
 }
 
+static PyObject *enter_fp_mode(PyObject *self, PyObject *unused)
+{
+    (void)self;
+    (void)unused;
+    const fp_mode caller = fp_mode_enter();
+    PyObject *mode = PyBytes_FromStringAndSize((const char *)&caller, sizeof caller);
+    if (mode == NULL) {
+        fp_mode_leave(caller);
+    }
+    return mode;
+}
+
+static PyObject *leave_fp_mode(PyObject *self, PyObject *mode)
+{
+    fp_mode caller;
+    (void)self;
+    if (!PyBytes_Check(mode) || PyBytes_GET_SIZE(mode) != sizeof caller) {
+        PyErr_SetString(PyExc_TypeError,
+                        "leave_fp_mode(): mode must be what enter_fp_mode() returned");
+        return NULL;
+    }
+    memcpy(&caller, PyBytes_AS_STRING(mode), sizeof caller);
+    fp_mode_leave(caller);
+    Py_RETURN_NONE;
+}
+
 static PyObject *live_blocks(PyObject *self, PyObject *unused)
 {
     (void)self;
@@ -170,6 +197,11 @@ static PyMethodDef module_methods[] = {
     {"config", config, METH_NOARGS,
      "config($module)\n--\n\n"
      "The part of cossim.show_config() that describes the extension module, as a dict."},
+    {"enter_fp_mode", enter_fp_mode, METH_NOARGS,
+     "enter_fp_mode($module)\n--\n\n"
+     "Sets the fixed floating-point mode for this thread. Returns the caller's, for leave_fp_mode()."},
+    {"leave_fp_mode", leave_fp_mode, METH_O,
+     "leave_fp_mode($module, mode, /)\n--\n\nSets the mode that enter_fp_mode() returned."},
     {"_live_blocks", live_blocks, METH_NOARGS,
      "_live_blocks($module)\n--\n\nThe number of memory blocks that the core uses now. For tests."},
     {"_fail_allocation", fail_allocation, METH_O,
