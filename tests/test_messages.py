@@ -22,6 +22,7 @@ from test_index_file_damage import BODY, entry, forge, with_arrays
 import cossim
 from cossim import nn, simclr
 from cossim.__main__ import main
+from cossim.cli import image_files
 from cossim.search import dask_arrays, index_file
 
 ROWS = r"""
@@ -348,7 +349,7 @@ def test_message(call, kind, message, folder, monkeypatch, capsys):
     before = contents()
     hide("pyarrow", "tqdm", "tqdm.auto")
     names = {name: getattr(cossim, name) for name in cossim.__all__} | {"hide": hide, "monkeypatch": monkeypatch}
-    names |= globals() | {"lazy": dask_arrays, "zlib": zlib, "OrderedDict": OrderedDict}
+    names |= globals() | {"lazy": dask_arrays, "image_files": image_files, "zlib": zlib, "OrderedDict": OrderedDict}
     names |= {"BODY": BODY, "entry": entry, "with_arrays": with_arrays}
     if "lazy." in call:
         array = pytest.importorskip("dask.array", reason="needs dask[array]")
