@@ -1,4 +1,4 @@
-"""The layers of a small convolutional network, with torch's names, arguments and meaning, and their gradients."""
+"""The layers of a small convolutional network, and their gradients. Names, arguments and results are torch's."""
 
 from cossim.nn.functional import conv2d, linear, max_pool2d, relu
 from cossim.nn.gradients import conv2d_vjp, linear_vjp, max_pool2d_vjp, relu_vjp

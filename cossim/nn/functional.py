@@ -1,4 +1,4 @@
-"""Layers as functions. Shapes and arguments are checked here by torch's conditions; the work is done in C."""
+"""Layers as functions. This module checks shapes and arguments by torch's conditions; the C core calculates."""
 
 import math
 from typing import NamedTuple
@@ -15,49 +15,51 @@ def _error(kind, function, message, arrays):
 
 
 def _arrays(function, **objects):
-    """The arguments as C-contiguous native arrays of one type, float32 or float64; a bias that is None stays out."""
-    given = {name: x for name, x in objects.items() if x is not None or name != "bias"}
-    names = tuple(given)
-    arrays = dict(zip(names, _core.as_arrays(function, names, tuple(given.values())), strict=True))
+    """Returns the arguments as C-contiguous native arrays of one dtype, float32 or float64. Omits a bias of None."""
+    passed = {name: x for name, x in objects.items() if x is not None or name != "bias"}
+    names = tuple(passed)
+    arrays = dict(zip(names, _core.as_arrays(function, names, tuple(passed.values())), strict=True))
     first = names[0]
     for name, a in arrays.items():
         if a.dtype.kind != "f" or a.dtype.itemsize not in (4, 8):
             raise _error(TypeError, function, f"{name} must be float32 or float64", arrays)
         if a.dtype.itemsize != arrays[first].dtype.itemsize:
             raise _error(TypeError, function, f"{first} and {name} must have the same dtype", arrays)
-    return {name: _plain(a) for name, a in arrays.items()}
+    return {name: _contiguous_native(a) for name, a in arrays.items()}
 
 
-def _plain(array):
-    """C-contiguous, aligned and of native byte order: itself, if it is so already."""
+def _contiguous_native(array):
+    """Returns the array C-contiguous, aligned and in native byte order. Copies only if it has to."""
     if array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative:
         return array
-    # require() and not ascontiguousarray(), which would make a 1-d array of a 0-d one
+    # ascontiguousarray() would turn a 0-d array into a 1-d one; require() does not.
     return np.require(array, array.dtype.newbyteorder("="), ["C", "A"])
 
 
-def _pair(function, name, value, least):
-    """An integer for height and width alike, or one for each."""
+def _pair(function, name, value, minimum):
+    """Returns (height, width) from a pair of integers, or from one integer that stands for both."""
     wanted = "an integer or a pair of them"
     if type(value) is tuple and len(value) == 2 and type(value[0]) is type(value[1]) is int:
         values = value
     elif isinstance(value, (tuple, list)):
-        values = tuple(integer_argument(function, name, v, wanted) for v in tuple(value))  # an __index__ may change it
+        values = tuple(
+            integer_argument(function, name, v, wanted) for v in tuple(value)
+        )  # __index__ may change the list
         if len(values) == 1:
             values *= 2
     else:
         values = (integer_argument(function, name, value, wanted),) * 2
     if len(values) != 2:
         raise ValueError(f"{function}(): {name} must be {wanted}, not {integer_text(value)}")
-    if min(values) < least:
-        raise ValueError(f"{function}(): {name} must be at least {least}, not {integer_text(value)}")
+    if min(values) < minimum:
+        raise ValueError(f"{function}(): {name} must be at least {minimum}, not {integer_text(value)}")
     if max(values) >= 2**31:
         raise ValueError(f"{function}(): {name} must be below 2**31, not {integer_text(value)}")
     return values
 
 
 def _conv_padding(padding, kernel, stride, dilation):
-    """Zeros before and after each of height and width, as torch counts them."""
+    """Returns torch's zero padding as two (height, width) pairs: before and after the image."""
     if not isinstance(padding, str):
         pair = _pair("conv2d", "padding", padding, 0)
         return pair, pair
@@ -68,46 +70,48 @@ def _conv_padding(padding, kernel, stride, dilation):
     if stride != (1, 1):
         raise ValueError(f"conv2d(): padding='same' is for stride 1, not {stride}")
     total = tuple(d * (k - 1) for d, k in zip(dilation, kernel, strict=True))
-    if max(total) >= 2**61:  # of kernels without elements
+    if max(total) >= 2**61:  # only a kernel without elements can be this large
         raise ValueError(f"conv2d(): padding='same' would add {total} zeros: take a smaller kernel or dilation")
     before = tuple(t // 2 for t in total)
     return before, tuple(t - b for t, b in zip(total, before, strict=True))
 
 
 def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
-    """Convolution (cross-correlation) of images with filters: the twin of torch.nn.functional.conv2d.
+    """Convolution (cross-correlation) of images with filters, as in torch.nn.functional.conv2d.
 
         out[n, o, i, j] = bias[o] + sum over c, u, v of
             weight[o, c, u, v] * x[n, c, i * stride + u * dilation - padding, j * stride + v * dilation - padding]
 
-    with zeros outside the image, and c running over the channels of o's group.
+    where pixels outside the image are 0 and c runs over the channels of o's group.
 
     Parameters
     ----------
     x : array_like, shape (N, C, H, W) or (C, H, W)
         float32 or float64. Never modified.
     weight : array_like, shape (O, C // groups, KH, KW)
-        The dtype of x.
+        Has the dtype of x.
     bias : array_like, shape (O,), optional
-        The dtype of x.
+        Has the dtype of x.
     stride, dilation : int or pair of int
         At least 1; a pair is (height, width).
     padding : int, pair of int, "same" or "valid"
-        Zeros on each side. "same" keeps H and W (stride 1 only; an odd one goes to the end), "valid" means none.
+        Number of zeros added on each side. "same" keeps H and W and needs stride 1; if the total is odd, the extra
+        zero goes at the end. "valid" adds none.
     groups : int
-        Channels in and out are cut into that many groups, each with its own filters.
+        Number of groups that the input and output channels are split into. Each group has its own filters.
 
     Returns
     -------
     numpy.ndarray, shape (N, O, OH, OW) or (O, OH, OW)
-        OH = (H + padding before and after - dilation * (KH - 1) - 1) // stride + 1, and OW alike; the dtype of x.
+        OH = (H + padding before and after - dilation * (KH - 1) - 1) // stride + 1. OW follows from W and KW in the
+        same way. The dtype is that of x.
 
     Raises
     ------
     TypeError
-        Another dtype than float32 and float64, or dtypes that differ; arguments that are no integers.
+        An array is not float32 or float64, the dtypes differ, or a number is not an integer.
     ValueError
-        Ranks, channels, groups or sizes that do not fit together, a kernel larger than the padded image.
+        Ranks, channels, groups or sizes do not fit together, or the kernel is larger than the padded image.
 
     Examples
     --------
@@ -119,11 +123,15 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     """
     call = _check_conv2d(x, weight, bias, stride, padding, dilation, groups)
     out = call.run()
-    return out if call.many else out[0]
+    return out if call.batched else out[0]
 
 
 class _Conv2dCall(NamedTuple):
-    """Checked arguments of a convolution: contiguous arrays, images always of 4 dimensions, and pairs."""
+    """Checked arguments of a convolution.
+
+    The arrays are contiguous, and images is always (N, C, H, W): batched is False where the caller passed one image.
+    Each tuple is (height, width); before and after are the zero padding, size is the size of the output.
+    """
 
     images: np.ndarray
     weight: np.ndarray
@@ -134,7 +142,7 @@ class _Conv2dCall(NamedTuple):
     dilation: tuple
     groups: int
     size: tuple
-    many: bool
+    batched: bool
 
     def run(self, relu=False):
         out = np.empty((len(self.images), len(self.weight), *self.size), self.images.dtype)
@@ -145,7 +153,7 @@ class _Conv2dCall(NamedTuple):
 
 
 def _check_conv2d(x, weight, bias, stride, padding, dilation, groups):
-    # Numbers and names first: their conversion may run code that changes arrays.
+    # Converts numbers and names first: that may run code of the user's that changes the arrays.
     groups = length_argument("conv2d", "groups", groups)
     stride = _pair("conv2d", "stride", stride, 1)
     dilation = _pair("conv2d", "dilation", dilation, 1)
@@ -174,22 +182,22 @@ def _check_conv2d(x, weight, bias, stride, padding, dilation, groups):
     kernel = weight.shape[2:]
     before, after = _conv_padding(padding, kernel, stride, dilation)
     padded = tuple(size + b + a for size, b, a in zip(images.shape[2:], before, after, strict=True))
-    reach = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
+    extent = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
     if min(kernel) < 1:
         raise _error(ValueError, "conv2d", "the kernel of weight is empty", arrays)
-    if any(p < r for p, r in zip(padded, reach, strict=True)):
+    if any(p < r for p, r in zip(padded, extent, strict=True)):
         raise _error(
             ValueError,
             "conv2d",
-            f"the padded image {padded} is smaller than the kernel, {reach} with its dilation",
+            f"the padded image {padded} is smaller than the kernel, {extent} with its dilation",
             arrays,
         )
-    size = tuple((p - r) // s + 1 for p, r, s in zip(padded, reach, stride, strict=True))
+    size = tuple((p - r) // s + 1 for p, r, s in zip(padded, extent, stride, strict=True))
     return _Conv2dCall(images, weight, arrays.get("bias"), stride, before, after, dilation, groups, size, x.ndim == 4)
 
 
 def _pooled_size(size, kernel, stride, padding, dilation, ceil_mode):
-    """Number of windows; in ceil_mode the last must begin inside the image or the padding before it."""
+    """Number of windows along one side. In ceil_mode, the last one must begin in the image or in the first padding."""
     windows = (size + 2 * padding - dilation * (kernel - 1) - 1 + (stride - 1 if ceil_mode else 0)) // stride + 1
     if ceil_mode and (windows - 1) * stride >= size + padding:
         windows -= 1
@@ -197,7 +205,7 @@ def _pooled_size(size, kernel, stride, padding, dilation, ceil_mode):
 
 
 def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
-    """Maximum of each window of an image: the twin of torch.nn.functional.max_pool2d.
+    """Maximum of each window of an image, as in torch.nn.functional.max_pool2d.
 
     Parameters
     ----------
@@ -206,29 +214,29 @@ def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=Fal
     kernel_size : int or pair of int
         A pair is (height, width).
     stride : int or pair of int, optional
-        kernel_size where it is not given.
+        Defaults to kernel_size.
     padding : int or pair of int
-        On each side, at most half of kernel_size; padding never is the maximum.
+        Padding on each side, at most half of kernel_size. It is never the maximum.
     dilation : int or pair of int
         Distance between the elements of a window.
     ceil_mode : bool
-        Also windows that reach beyond the image, as long as they begin in it.
+        Whether to keep windows that extend beyond the image. They must begin in it, or in the padding before it.
     return_indices : bool
-        Also return where each maximum was.
+        Whether to return the position of each maximum too.
 
     Returns
     -------
     numpy.ndarray, shape (N, C, OH, OW) or (C, OH, OW)
-        The dtype of x. NaN in a window gives NaN.
+        Has the dtype of x. A window that contains NaN gives NaN.
     numpy.ndarray of int64, the same shape
-        Only with return_indices: row * W + column of each maximum, the first of equals.
+        Returned only with return_indices: row * W + column of each maximum. Ties give the first.
 
     Raises
     ------
     TypeError
-        Another dtype than float32 and float64; arguments that are no integers.
+        x is not float32 or float64, or a number is not an integer.
     ValueError
-        Ranks and sizes that do not fit, too much padding, an empty output.
+        Ranks or sizes do not fit, the padding is too large, or the output would be empty.
 
     Examples
     --------
@@ -245,7 +253,7 @@ def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=Fal
 
 def _pool_pairs(kernel_size, stride, padding, dilation):
     kernel = _pair("max_pool2d", "kernel_size", kernel_size, 1)
-    stride = tuple(stride) if isinstance(stride, (tuple, list)) else stride  # once: a list may change
+    stride = tuple(stride) if isinstance(stride, (tuple, list)) else stride  # read the list once: it may change
     stride = kernel if stride is None or stride == () else _pair("max_pool2d", "stride", stride, 1)
     padding = _pair("max_pool2d", "padding", padding, 0)
     dilation = _pair("max_pool2d", "dilation", dilation, 1)
@@ -255,7 +263,7 @@ def _pool_pairs(kernel_size, stride, padding, dilation):
 
 
 def _pool(with_indices, x, pairs, ceil_mode):
-    """Maxima, and indices or None. pairs: those of _pool_pairs."""
+    """Returns the maxima, and their indices or None. pairs is the result of _pool_pairs."""
     kernel, stride, padding, dilation = pairs
     arrays = _arrays("max_pool2d", x=x)
     x = arrays["x"]
@@ -279,28 +287,28 @@ def _pool(with_indices, x, pairs, ceil_mode):
 
 
 def linear(x, weight, bias=None):
-    """Affine map of the last dimension, x @ weight.T + bias: the twin of torch.nn.functional.linear.
+    """Affine map of the last dimension, x @ weight.T + bias, as in torch.nn.functional.linear.
 
     Parameters
     ----------
     x : array_like, shape (..., D)
         float32 or float64. Never modified.
     weight : array_like, shape (O, D) or (D,)
-        The dtype of x.
+        Has the dtype of x.
     bias : array_like, shape (O,), or () where weight has one dimension, optional
-        The dtype of x.
+        Has the dtype of x.
 
     Returns
     -------
     numpy.ndarray, shape (..., O), or (...) where weight has one dimension
-        The dtype of x.
+        Has the dtype of x.
 
     Raises
     ------
     TypeError
-        Another dtype than float32 and float64, or dtypes that differ.
+        An array is not float32 or float64, or the dtypes differ.
     ValueError
-        Shapes that do not fit together.
+        The shapes do not fit together.
 
     Examples
     --------
@@ -313,7 +321,11 @@ def linear(x, weight, bias=None):
 
 
 class _LinearCall(NamedTuple):
-    """Checked arguments of a linear layer: contiguous matrices, the result's shape, those of x, weight and bias."""
+    """Checked arguments of a linear layer.
+
+    rows is (N, D) and weight is (O, D), both contiguous. shape is the shape of the result; shapes holds the shapes of
+    x, weight and bias as the caller passed them.
+    """
 
     rows: np.ndarray
     weight: np.ndarray
@@ -346,22 +358,22 @@ def _check_linear(x, weight, bias):
 
 
 def relu(x):
-    """The larger of x and 0, element by element: the twin of torch.nn.functional.relu.
+    """max(x, 0) of each element, as in torch.nn.functional.relu.
 
     Parameters
     ----------
     x : array_like
-        Any shape; float32 or float64. Never modified.
+        float32 or float64, of any shape. Never modified.
 
     Returns
     -------
     numpy.ndarray
-        The shape and dtype of x. NaN stays NaN.
+        Has the shape and dtype of x. NaN stays NaN.
 
     Raises
     ------
     TypeError
-        Another dtype than float32 and float64.
+        x is not float32 or float64.
 
     Examples
     --------

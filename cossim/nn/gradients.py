@@ -1,7 +1,8 @@
-"""Gradients of the layers' functions as pullbacks: what leads from the gradient of a result to those of its arguments.
+"""Gradients of the layers' functions as pullbacks (vector-Jacobian products).
 
-``y, pullback = f_vjp(x, ...)`` calculates ``y = f(x, ...)`` and remembers what its gradient needs. For a loss L of y,
-``pullback(dL/dy)`` gives dL/dx and so on: the product of a vector with the Jacobian of f (vector-Jacobian product).
+``y, pullback = f_vjp(x, ...)`` calculates ``y = f(x, ...)`` and keeps the arrays that its gradient needs. For a loss L
+of y, ``pullback(dL/dy)`` returns the gradient of L with respect to each argument: the product of dL/dy with the
+Jacobian of f.
 """
 
 import math
@@ -13,7 +14,7 @@ from cossim.nn import functional
 
 
 def _gradient(function, dy, y):
-    """dy as a contiguous native array, if it is one of y's shape and dtype."""
+    """Returns dy as a contiguous native array. Raises an error unless it has y's shape and dtype."""
     array = functional._plain(_core.as_array(function, "dy", dy))
     if array.shape != y.shape or array.dtype != y.dtype.newbyteorder("="):
         kind = ValueError if array.shape != y.shape else TypeError
@@ -22,22 +23,26 @@ def _gradient(function, dy, y):
 
 
 def _conv2d_pullback(call, dy, input_gradient, indices=None):
-    """With indices, dy is that of a pool behind it, and belongs to these pixels of the maps; the others have none."""
+    """Returns (dx, dweight, dbias) of a convolution.
+
+    Without indices, dy is the gradient of the feature maps, (N, O, OH, OW). With indices, dy is the gradient of the
+    pooling that follows: each value belongs to the pixel at its index, and all other pixels have gradient 0.
+    """
     geometry = call.stride, call.before, call.dilation, call.groups
-    # Zeros may be left out where products with them are zero, not NaN.
+    # The sparse path skips zeros of dy, which is exact only if all images are finite: 0 * NaN and 0 * inf are NaN.
     sparse = indices is not None and call.dilation[1] == 1 and _core.all_finite(call.images)
-    maps = dy
+    feature_maps = dy
     if indices is not None and (input_gradient or not sparse):
-        maps = _unpool(indices, dy, (*dy.shape[:2], *call.size))
+        feature_maps = _unpool(indices, dy, (*dy.shape[:2], *call.size))
     dx = None
     if input_gradient:
         dx = np.empty_like(call.images)
-        _core.conv2d_grad_input(call.weight, maps, dx, *geometry)
-        dx = dx if call.many else dx[0]
+        _core.conv2d_grad_input(call.weight, feature_maps, dx, *geometry)
+        dx = dx if call.batched else dx[0]
     dweight = np.empty_like(call.weight)
     dbias = None if call.bias is None else np.empty_like(call.bias)
-    given = (dy, indices) if sparse else (maps, None)
-    _core.conv2d_grad_weight(call.images, given[0], dweight, dbias, *geometry, given[1], call.size)
+    source = (dy, indices) if sparse else (feature_maps, None)
+    _core.conv2d_grad_weight(call.images, source[0], dweight, dbias, *geometry, source[1], call.size)
     return dx, dweight, dbias
 
 
@@ -47,21 +52,21 @@ def conv2d_vjp(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     Parameters
     ----------
     x, weight, bias, stride, padding, dilation, groups
-        As in cossim.nn.conv2d. The arrays must not be changed before the last call of the pullback.
+        As in cossim.nn.conv2d. Do not change the arrays before the last call of the pullback.
 
     Returns
     -------
     y : numpy.ndarray
         conv2d of the arguments.
     pullback : callable
-        ``pullback(dy, input_gradient=True)`` takes the gradient of y, of its shape and dtype, and returns
-        ``(dx, dweight, dbias)``: dx is None with input_gradient=False, which saves its calculation, and dbias is None
-        where there is no bias.
+        ``pullback(dy, input_gradient=True)`` takes the gradient of y, which has the shape and dtype of y, and returns
+        ``(dx, dweight, dbias)``. With input_gradient=False, dx is not calculated and is None. Without a bias, dbias is
+        None.
 
     Raises
     ------
     TypeError, ValueError
-        As conv2d; by the pullback where dy has another dtype or shape than y.
+        As in conv2d. The pullback raises them where dy does not have the dtype or shape of y.
 
     Examples
     --------
@@ -80,34 +85,40 @@ def conv2d_vjp(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
 
 
 def _conv2d_vjp(call, relu=False):
-    """With relu, of relu of the maps."""
-    maps = call.run(relu)
-    y = maps if call.many else maps[0]
+    """conv2d_vjp of a checked call. With relu=True, ReLU follows the convolution."""
+    feature_maps = call.run(relu)
+    y = feature_maps if call.batched else feature_maps[0]
 
     def pullback(dy, input_gradient=True):
         dy = _gradient("conv2d_vjp", dy, y)
-        dy = dy if call.many else dy[None]
-        return _conv2d_pullback(call, _masked(maps, dy) if relu else dy, input_gradient)
+        dy = dy if call.batched else dy[None]
+        return _conv2d_pullback(call, _relu_gradient(feature_maps, dy) if relu else dy, input_gradient)
 
     return y, pullback
 
 
 def _conv2d_pooled_vjp(call):
-    """relu of the maps, of each square of 2 x 2 the largest, and the pullback: the maps themselves are not kept."""
+    """Convolution, ReLU and 2 x 2 max pooling in one pass, and their pullback.
+
+    y is (N, O, OH // 2, OW // 2). The feature maps before pooling are never stored.
+    """
     shape = len(call.images), len(call.weight), *(size // 2 for size in call.size)
     pooled, indices = np.empty(shape, call.images.dtype), np.empty(shape, np.int64)
     geometry = call.stride, call.before, call.dilation, call.groups
     _core.conv2d_pooled(call.images, call.weight, call.bias, pooled, indices, *geometry, True, call.size)
 
     def pullback(dy, input_gradient=True):
-        dy = _masked(pooled, dy if call.many else dy[None])
+        dy = _relu_gradient(pooled, dy if call.batched else dy[None])
         return _conv2d_pullback(call, dy, input_gradient, indices)
 
-    return pooled if call.many else pooled[0], pullback
+    return pooled if call.batched else pooled[0], pullback
 
 
 def _unpool(indices, dy, shape):
-    """Zeros of that shape, and at the index of each window's maximum the sum of the gradients that belong there."""
+    """Gradient of max pooling, of the given shape.
+
+    Adds each value of dy to the element at its index, the maximum of its window. All other elements are 0.
+    """
     dx = np.empty(shape, dy.dtype)
     planes = math.prod(shape[:-2])
     sizes = dy.shape[-2:]
@@ -130,12 +141,12 @@ def max_pool2d_vjp(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode
     y : numpy.ndarray
         max_pool2d of the arguments.
     pullback : callable
-        ``pullback(dy)`` returns dx. A window's gradient goes to its maximum, of equals to the first, as in torch.
+        ``pullback(dy)`` returns dx. The gradient of a window goes to its maximum; ties go to the first, as in torch.
 
     Raises
     ------
     TypeError, ValueError
-        As max_pool2d; by the pullback where dy has another dtype or shape than y.
+        As in max_pool2d. The pullback raises them where dy does not have the dtype or shape of y.
 
     Examples
     --------
@@ -150,7 +161,7 @@ def max_pool2d_vjp(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode
     x = _core.as_array("max_pool2d", "x", x)
     y, indices = functional._pool(True, x, pairs, ceil_mode)
     shape = x.shape
-    if indices.size:  # else the sizes of a map may be any numbers
+    if indices.size:  # without planes, height and width are unbounded
         empty = _without_pixels(shape, pairs, y.shape)
         indices[..., empty] = 0
 
@@ -162,7 +173,10 @@ def max_pool2d_vjp(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode
 
 
 def _without_pixels(shape, pairs, out):
-    """Which windows see nothing but padding, as dilation can bring it about: nothing was their maximum."""
+    """Boolean mask (OH, OW) of the windows that contain only padding. Such a window has no maximum.
+
+    Only dilation makes them possible: all taps of a window can then miss the image.
+    """
     sides = []
     for i in (0, 1):
         _, s, p, d = (pair[i] for pair in pairs)
@@ -193,20 +207,20 @@ def linear_vjp(x, weight, bias=None):
     Parameters
     ----------
     x, weight, bias
-        As in cossim.nn.linear. They must not be changed before the last call of the pullback.
+        As in cossim.nn.linear. Do not change the arrays before the last call of the pullback.
 
     Returns
     -------
     y : numpy.ndarray
         linear of the arguments.
     pullback : callable
-        ``pullback(dy, input_gradient=True)`` returns ``(dx, dweight, dbias)``: dx is None with input_gradient=False,
-        and dbias is None where there is no bias.
+        ``pullback(dy, input_gradient=True)`` returns ``(dx, dweight, dbias)``. With input_gradient=False, dx is None;
+        without a bias, dbias is None.
 
     Raises
     ------
     TypeError, ValueError
-        As linear; by the pullback where dy has another dtype or shape than y.
+        As in linear. The pullback raises them where dy does not have the dtype or shape of y.
 
     Examples
     --------
@@ -221,18 +235,18 @@ def linear_vjp(x, weight, bias=None):
 
 
 def _linear_vjp(x, weight, bias, relu=False):
-    """With relu, of relu of the result."""
+    """linear_vjp. With relu=True, ReLU follows the linear map."""
     call = functional._check_linear(x, weight, bias)
     y = call.run(relu).reshape(call.shape)[()]
     x_shape, weight_shape, bias_shape = call.shapes
 
     def pullback(dy, input_gradient=True):
         dy = _gradient("linear_vjp", dy, np.asarray(y))
-        dy = (_masked(np.asarray(y), dy) if relu else dy).reshape(len(call.rows), len(call.weight))
+        dy = (_relu_gradient(np.asarray(y), dy) if relu else dy).reshape(len(call.rows), len(call.weight))
         dx, dweight, dbias = _linear_pullback(call, dy, input_gradient)
         if dx is not None:
             dx = dx.reshape(x_shape)
-        if dbias is not None and dbias.size != math.prod(bias_shape):  # a single bias for all features
+        if dbias is not None and dbias.size != math.prod(bias_shape):  # one bias value for all features
             with np.errstate(all="ignore"):
                 dbias = dbias.sum()
         if dbias is not None:
@@ -242,8 +256,8 @@ def _linear_vjp(x, weight, bias, relu=False):
     return y, pullback
 
 
-def _masked(y, dy):
-    """dy where y is not at most 0."""
+def _relu_gradient(y, dy):
+    """Gradient of ReLU: dy where y is above 0 or NaN, else 0."""
     dx = np.empty(y.shape, y.dtype)
     _core.relu_gradient(y.reshape(-1), dy.reshape(-1), dx.reshape(-1))
     return dx
@@ -260,14 +274,14 @@ def relu_vjp(x):
     Returns
     -------
     y : numpy.ndarray
-        relu of x. It must not be changed before the last call of the pullback.
+        relu of x. Do not change it before the last call of the pullback.
     pullback : callable
-        ``pullback(dy)`` returns dx: dy where x is above 0 or NaN, else 0, as in torch.
+        ``pullback(dy)`` returns dx, as in torch: dy where x is above 0 or NaN, else 0.
 
     Raises
     ------
     TypeError, ValueError
-        As relu; by the pullback where dy has another dtype or shape than y.
+        As in relu. The pullback raises them where dy does not have the dtype or shape of y.
 
     Examples
     --------
@@ -277,4 +291,4 @@ def relu_vjp(x):
     array([0., 0., 3.])
     """
     y = np.asarray(functional.relu(x))
-    return y[()], lambda dy: _masked(y, _gradient("relu_vjp", dy, y))[()]
+    return y[()], lambda dy: _relu_gradient(y, _gradient("relu_vjp", dy, y))[()]

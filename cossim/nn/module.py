@@ -1,21 +1,24 @@
-"""What all layers share. The layers themselves stand in modules.py."""
+"""Module, the base class of all layers. The layers are in modules.py."""
 
 import numpy as np
 
 from cossim.nn.weights import read_weights
 
 
-class _changes:
-    """Another object since an attribute of any layer was last set: what was made of layers before may not be theirs."""
+class _structure:
+    """version is a new object each time an attribute of any layer is set or deleted.
 
-    last = object()
+    Anything built from layers under an earlier version may be out of date.
+    """
+
+    version = object()
 
 
 class Module:
-    """What all layers share: parameters and inner layers by name, and the two ways to carry them around.
+    """Base class of all layers: parameters and inner layers by name, state_dict() and load_state_dict().
 
-    A subclass lists the names of its parameters in ``parameter_names`` and those of its inner layers in
-    ``module_names``, and has a method ``forward``.
+    A subclass lists the names of its parameters in ``parameter_names`` and the names of its inner layers in
+    ``module_names``. It defines ``forward(x)``.
 
     Examples
     --------
@@ -31,51 +34,51 @@ class Module:
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         if "forward" in cls.__dict__ and "vjp" not in cls.__dict__:
-            cls.vjp = Module.vjp  # an inherited one would be that of another function
+            cls.vjp = Module.vjp  # an inherited vjp would not match the new forward
 
     def __setattr__(self, name, value):
         object.__setattr__(self, name, value)
         if not name.startswith("_"):
-            _changes.last = object()
+            _structure.version = object()
 
     def __delattr__(self, name):
         object.__delattr__(self, name)
-        _changes.last = object()
+        _structure.version = object()
 
     def __getstate__(self):
-        return {name: value for name, value in self.__dict__.items() if name != "_made"}
+        return {name: value for name, value in self.__dict__.items() if name != "_cache"}
 
-    def _made_once(self, make):
-        """What make() made, until an attribute of any layer has been set since."""
-        made, last = self.__dict__.get("_made"), _changes.last
-        if made is None or made[0] is not last:
-            made = self.__dict__["_made"] = last, make()
-        return made[1]
+    def _cached_until_changed(self, make):
+        """Returns make(), cached until an attribute of any layer is set or deleted."""
+        cache, version = self.__dict__.get("_cache"), _structure.version
+        if cache is None or cache[0] is not version:
+            cache = self.__dict__["_cache"] = version, make()
+        return cache[1]
 
     def __call__(self, x):
         return self.forward(x)
 
     def vjp(self, x):
-        """The layer's result and its pullback, which leads from the gradient of the result to the others.
+        """The layer's result and its pullback (vector-Jacobian product).
 
         Parameters
         ----------
         x : array_like
-            As the layer takes it. It and the parameters must not be changed before the last call of the pullback.
+            The input of the layer. Do not change it or the parameters before the last call of the pullback.
 
         Returns
         -------
         y : numpy.ndarray
-            What the layer makes of x.
+            The layer's result for x.
         pullback : callable
-            ``pullback(dy, input_gradient=True)`` takes the gradient of y, of its shape and dtype, and returns
-            ``(dx, gradients)``: that of x, or None with input_gradient=False, which saves its calculation; and those
-            of the parameters, by the keys of state_dict().
+            ``pullback(dy, input_gradient=True)`` takes the gradient of y, which has the shape and dtype of y, and
+            returns ``(dx, gradients)``. dx is the gradient of x; with input_gradient=False it is not calculated and is
+            None. gradients is a dict with the keys of state_dict() and the gradient of each parameter.
 
         Raises
         ------
         TypeError, ValueError
-            As the layer itself; by the pullback where dy has another dtype or shape than y.
+            As in a call of the layer. The pullback raises them where dy does not have the dtype or shape of y.
 
         Examples
         --------
@@ -89,7 +92,7 @@ class Module:
         raise TypeError(f"{type(self).__name__} has no vjp")
 
     def named_modules(self):
-        """(name, layer) of each layer directly inside this one.
+        """A list of (name, layer), one for each layer directly inside this one.
 
         Examples
         --------
@@ -100,7 +103,7 @@ class Module:
         return [(name, getattr(self, name)) for name in self.module_names]
 
     def state_dict(self):
-        """Names and arrays of all parameters, those of inner layers as "layer.parameter".
+        """All parameters by name. A parameter of an inner layer is called "layer.parameter".
 
         Returns
         -------
@@ -119,9 +122,9 @@ class Module:
         return state
 
     def load_state_dict(self, state_dict, strict=True):
-        """Takes parameters from a dict of arrays (torch's tensors too), or from a .npz or .safetensors file.
+        """Loads parameters from a dict of arrays or torch tensors, or from a .npz or .safetensors file.
 
-        They are copied in the dtype of the layer. Nothing is changed unless all of them fit.
+        Copies them into the layer's arrays, in the dtype of the layer. Changes nothing unless all of them fit.
 
         Parameters
         ----------
@@ -133,10 +136,10 @@ class Module:
         Raises
         ------
         ValueError
-            Keys or shapes that do not fit, arrays of the layer that are read-only, or a file that is no weights file of
-            real numbers, with all that is wrong in one message.
+            Keys or shapes do not fit, arrays of the layer are read-only, or the file is not a weights file of real
+            numbers. One message lists all problems of keys, shapes and read-only arrays.
         TypeError
-            A dict with values that are no real numbers.
+            A value of the dict is not an array of real numbers.
 
         Examples
         --------
@@ -146,25 +149,25 @@ class Module:
         >>> layer(np.ones(3, np.float32))
         array([10.], dtype=float32)
         """
-        given, source = read_weights(state_dict)
+        arrays, source = read_weights(state_dict)
         own = self.state_dict()
         problems = []
         if strict:
-            problems += [f"{key} is missing" for key in own if key not in given]
-            problems += [f"{key} is not expected" for key in given if key not in own]
+            problems += [f"{key} is missing" for key in own if key not in arrays]
+            problems += [f"{key} is not expected" for key in arrays if key not in own]
         for key in own:
-            if key in given and given[key].shape != np.shape(own[key]):
-                problems.append(f"{key} must have shape {np.shape(own[key])}, not {given[key].shape}")
-            if key in given and not isinstance(own[key], np.ndarray):
+            if key in arrays and arrays[key].shape != np.shape(own[key]):
+                problems.append(f"{key} must have shape {np.shape(own[key])}, not {arrays[key].shape}")
+            if key in arrays and not isinstance(own[key], np.ndarray):
                 problems.append(f"{key} of the layer is no NumPy array, but a {type(own[key]).__name__}")
-            elif key in given and not own[key].flags.writeable:
+            elif key in arrays and not own[key].flags.writeable:
                 problems.append(f"{key} is read-only in the layer")
         if problems:
             raise ValueError(f"load_state_dict(): {source} does not fit {type(self).__name__}: " + "; ".join(problems))
-        with np.errstate(all="ignore"):  # what the layer's dtype cannot hold is infinite, as in torch
+        with np.errstate(all="ignore"):  # values too large for the layer's dtype become infinite, as in torch
             for key, array in own.items():
-                if key in given:
-                    array[...] = given[key]
+                if key in arrays:
+                    array[...] = arrays[key]
 
     def _children_repr(self):
         return [(name, repr(module)) for name, module in self.named_modules()]

@@ -18,13 +18,13 @@ def _dtype(dtype):
 
 
 def _uniform(rng, shape, fan_in, dtype):
-    """torch's default for weights and biases: uniform within 1 / sqrt(fan_in) of 0."""
+    """torch's default for weights and biases: uniform in [-b, b] with b = 1 / sqrt(fan_in)."""
     bound = 1 / math.sqrt(fan_in) if fan_in > 0 else 0.0
     return rng.uniform(-bound, bound, shape).astype(dtype)
 
 
 class Conv2d(Module):
-    """conv2d with its own weight and bias: the twin of torch.nn.Conv2d.
+    """conv2d with its own weight and bias, as in torch.nn.Conv2d.
 
     Parameters
     ----------
@@ -32,19 +32,19 @@ class Conv2d(Module):
     kernel_size, stride, padding, dilation, groups
         As in cossim.nn.conv2d.
     bias : bool
-        Whether there is one.
+        Whether the layer has a bias.
     padding_mode : {"zeros", "reflect", "replicate", "circular"}
-        What stands outside the image.
+        Values of the padding outside the image.
     dtype : float32 or float64
-        Of the parameters, and of the images it takes.
+        The dtype of the parameters, which the images must share.
     rng : int or numpy.random.Generator, optional
-        Seed or source of the initial values: uniform within 1 / sqrt(in_channels / groups * KH * KW) of 0, torch's
-        default.
+        Seed or source of the initial values. As in torch, they are uniform in [-b, b] with
+        b = 1 / sqrt(in_channels / groups * KH * KW).
 
     Raises
     ------
     TypeError, ValueError
-        By torch's conditions: groups that do not divide the channels, numbers out of range, unknown names.
+        By torch's conditions: groups does not divide the channels, a number is out of range, or a name is unknown.
 
     Examples
     --------
@@ -94,36 +94,39 @@ class Conv2d(Module):
         self.bias = _uniform(rng, out_channels, fan_in, _dtype(dtype)) if bias else None
 
     def _check(self, x):
-        _check_padding_mode(self.padding_mode)  # which may have been set since
+        _check_padding_mode(self.padding_mode)  # the attribute may have changed since the constructor
         return functional._check_conv2d(
             x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
         )
 
     def _with_border(self, call):
-        """The same convolution, where the images have their border and the padding of zeros is none."""
+        """Returns the same convolution with the padding written into the images, so that none remains to add.
+
+        Zero padding is left to the convolution.
+        """
         if self.padding_mode == "zeros":
             return call
         return call._replace(images=_pad(call.images, call, self.padding_mode), before=(0, 0), after=(0, 0))
 
     def forward(self, x):
-        """conv2d of x, shape (N, C, H, W) or (C, H, W), with this layer's arrays: what calling the layer does."""
+        """conv2d of x with this layer's parameters: same as layer(x). x is (N, C, H, W) or (C, H, W)."""
         call = self._check(x)
         out = self._with_border(call).run()
-        return out if call.many else out[0]
+        return out if call.batched else out[0]
 
     def vjp(self, x):
         return self._vjp(x, gradients._conv2d_vjp)
 
     def _vjp(self, x, make):
-        """make(call) gives a result, and the pullback from it to what is convolved."""
+        """make(call) returns a result and its pullback, whose dx is the gradient of the padded images."""
         call, mode = self._check(x), self.padding_mode
         y, pullback_padded = make(self._with_border(call))
 
         def pullback(dy, input_gradient=True):
-            dx, *of_parameters = pullback_padded(dy, input_gradient)
+            dx, *parameter_gradients = pullback_padded(dy, input_gradient)
             if dx is not None and mode != "zeros":
                 dx = _fold_border(dx, call, mode)
-            return dx, _named(self.parameter_names, of_parameters)
+            return dx, _named(self.parameter_names, parameter_gradients)
 
         return y, pullback
 
@@ -146,7 +149,7 @@ def _named(names, values):
     return {name: value for name, value in zip(names, values, strict=True) if value is not None}
 
 
-# torch's names of padding modes, and NumPy's
+# padding modes: torch's name to NumPy's name
 _PAD_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 
@@ -156,11 +159,15 @@ def _check_padding_mode(mode):
 
 
 def _pad(images, call, mode):
-    """np.pad, but where the image is too small for the mode: an error as in torch, not a second reflection."""
-    most = {"reflect": 1, "circular": 0}.get(mode)
+    """np.pad of the last two dimensions.
+
+    Raises an error where the image is too small for the mode, as torch does; np.pad would reflect a second time.
+    "reflect" pads by at most size - 1 pixels, "circular" by at most size.
+    """
+    margin = {"reflect": 1, "circular": 0}.get(mode)
     image, widths = images.shape[-2:], list(zip(call.before, call.after, strict=True))
     for size, width in zip(image, widths, strict=True):
-        if max(width) > 0 and (size == 0 or (most is not None and max(width) > size - most)):
+        if max(width) > 0 and (size == 0 or (margin is not None and max(width) > size - margin)):
             raise ValueError(
                 f"Conv2d(): padding {width} is too large for padding_mode={mode!r} and images of size {image}"
             )
@@ -168,12 +175,15 @@ def _pad(images, call, mode):
 
 
 def _fold_border(dx, call, mode):
-    """The gradients of a border that repeats pixels, added to those of these pixels."""
+    """Gradient of _pad: adds the gradient of each padding pixel to that of the image pixel it repeats.
+
+    dx has the shape of the padded images; the result has the shape of the images.
+    """
     image = call.images.shape[-2:]
     pixels = np.arange(math.prod(image)).reshape(image)
-    places = _pad(pixels, call, mode).reshape(-1)
+    sources = _pad(pixels, call, mode).reshape(-1)
     folded = np.zeros((math.prod(dx.shape[:-2]), pixels.size), dx.dtype)
-    np.add.at(folded, (slice(None), places), dx.reshape(len(folded), places.size))
+    np.add.at(folded, (slice(None), sources), dx.reshape(len(folded), sources.size))
     return folded.reshape(*dx.shape[:-2], *image)
 
 
@@ -182,7 +192,7 @@ def _without_parameters(pullback):
 
 
 class MaxPool2d(Module):
-    """max_pool2d with its arguments kept: the twin of torch.nn.MaxPool2d.
+    """max_pool2d with stored arguments, as in torch.nn.MaxPool2d.
 
     Parameters
     ----------
@@ -192,7 +202,7 @@ class MaxPool2d(Module):
     Raises
     ------
     TypeError, ValueError
-        As max_pool2d, by the call.
+        As in max_pool2d, raised when the layer is called.
 
     Examples
     --------
@@ -210,7 +220,7 @@ class MaxPool2d(Module):
         self.ceil_mode = ceil_mode
 
     def forward(self, x):
-        """max_pool2d of x, shape (N, C, H, W) or (C, H, W): what calling the layer does."""
+        """max_pool2d of x: same as layer(x). x is (N, C, H, W) or (C, H, W)."""
         return functional.max_pool2d(
             x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices
         )
@@ -231,7 +241,7 @@ class MaxPool2d(Module):
 
 
 class ReLU(Module):
-    """The larger of x and 0: the twin of torch.nn.ReLU, without its in-place form.
+    """max(x, 0) of each element, as in torch.nn.ReLU without inplace.
 
     Examples
     --------
@@ -241,7 +251,7 @@ class ReLU(Module):
     """
 
     def forward(self, x):
-        """relu of x, of any shape: what calling the layer does."""
+        """relu of x: same as layer(x). x has any shape."""
         return functional.relu(x)
 
     def vjp(self, x):
@@ -250,19 +260,19 @@ class ReLU(Module):
 
 
 class Flatten(Module):
-    """Dimensions start_dim to end_dim made one: the twin of torch.nn.Flatten.
+    """Merges dimensions start_dim to end_dim into one, as torch.nn.Flatten does.
 
     Parameters
     ----------
     start_dim, end_dim : int
-        The first and the last of them; negative ones count from the end.
+        The first and the last dimension to merge. Negative numbers count from the end.
 
     Raises
     ------
     numpy.exceptions.AxisError
-        A dimension out of range.
+        A dimension is out of range.
     ValueError
-        end_dim before start_dim.
+        end_dim is before start_dim.
 
     Examples
     --------
@@ -279,7 +289,7 @@ class Flatten(Module):
         return tuple(integer_argument("Flatten", name, getattr(self, name)) for name in ("start_dim", "end_dim"))
 
     def forward(self, x):
-        """x, of any shape and dtype of real numbers, with these dimensions made one: what calling the layer does."""
+        """x with the dimensions merged: same as layer(x). x has any shape and any dtype of real numbers."""
         dims = self._dims()
         x = _core.as_array("Flatten", "x", x)
         range_ = max(x.ndim, 1)
@@ -303,22 +313,22 @@ class Flatten(Module):
 
 
 class Linear(Module):
-    """linear with its own weight and bias: the twin of torch.nn.Linear.
+    """linear with its own weight and bias, as in torch.nn.Linear.
 
     Parameters
     ----------
     in_features, out_features : int
     bias : bool
-        Whether there is one.
+        Whether the layer has a bias.
     dtype : float32 or float64
-        Of the parameters, and of the arrays it takes.
+        The dtype of the parameters, which the input must share.
     rng : int or numpy.random.Generator, optional
-        Seed or source of the initial values: uniform within 1 / sqrt(in_features) of 0, torch's default.
+        Seed or source of the initial values. As in torch, they are uniform in [-b, b] with b = 1 / sqrt(in_features).
 
     Raises
     ------
     TypeError, ValueError
-        Sizes that are no integers of at least 0.
+        A size is not an integer of at least 0.
 
     Examples
     --------
@@ -337,19 +347,19 @@ class Linear(Module):
         self.bias = _uniform(rng, out_features, in_features, _dtype(dtype)) if bias else None
 
     def forward(self, x):
-        """linear of x, shape (..., in_features), with this layer's arrays: what calling the layer does."""
+        """linear of x with this layer's parameters: same as layer(x). x is (..., in_features)."""
         return functional.linear(x, self.weight, self.bias)
 
     def vjp(self, x):
         return self._vjp(x)
 
     def _vjp(self, x, relu=False):
-        """With relu, of relu of the result."""
+        """vjp. With relu=True, ReLU follows the layer."""
         y, pullback_all = gradients._linear_vjp(x, self.weight, self.bias, relu)
 
         def pullback(dy, input_gradient=True):
-            dx, *of_parameters = pullback_all(dy, input_gradient)
-            return dx, _named(self.parameter_names, of_parameters)
+            dx, *parameter_gradients = pullback_all(dy, input_gradient)
+            return dx, _named(self.parameter_names, parameter_gradients)
 
         return y, pullback
 

@@ -1,4 +1,4 @@
-"""Optimizers with torch's update rules. They change the arrays of a layer, or of a dict, in place."""
+"""Optimizers with torch's update rules. They update the arrays of a layer or of a dict in place."""
 
 import math
 from collections.abc import Mapping
@@ -11,19 +11,19 @@ from cossim.nn.module import Module
 from cossim.nn.weights import named_arrays, read_weights
 
 
-def _number(optimizer, name, value, *, least=0.0, below=math.inf):
+def _number(optimizer, name, value, *, minimum=0.0, below=math.inf):
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{optimizer}(): {name} must be a number, not {value!r}")
     number = number_argument(optimizer, name, value)
-    if not least <= number < below or not math.isfinite(number):
-        bound = f" from {least:g}" if least > -math.inf else ""
+    if not minimum <= number < below or not math.isfinite(number):
+        bound = f" from {minimum:g}" if minimum > -math.inf else ""
         bound += f" to below {below:g}" if below < math.inf else ""
         raise ValueError(f"{optimizer}(): {name} must be a finite number{bound}, not {value!r}")
     return number
 
 
 def _parameters(optimizer, parameters):
-    """The arrays by name, if they can be changed in place."""
+    """Returns the arrays by name. Raises an error unless all of them can be updated in place."""
     if isinstance(parameters, Module):
         parameters = parameters.state_dict()
     if not isinstance(parameters, Mapping):
@@ -48,11 +48,11 @@ def _parameters(optimizer, parameters):
 
 
 class _Optimizer:
-    """What both share: the parameters, the check of gradients, and the state as a flat dict.
+    """Base class of SGD and Adam: the parameters, the checks of gradients, and the state as a flat dict.
 
-    A subclass sets `_options`, the names of its numbers for the repr, and `_buffers`, its arrays: a dict for each of
-    their kinds, with the keys of the parameters. `_begin` is called before a step, with its number from 1, `_update`
-    for each parameter with its array, gradient and buffers, all with one dimension at least.
+    A subclass sets `_options`, the names of the attributes that its repr shows, and `_buffers`, a dict from each kind
+    of buffer to a dict of arrays with the keys of the parameters. A step calls `_begin(number)` once, with numbers from
+    1, then `_update(parameter, gradient, *buffers)` for each parameter. These arrays have at least one dimension.
     """
 
     _options = ()
@@ -66,12 +66,15 @@ class _Optimizer:
         return {key: np.zeros_like(array) for key, array in self._parameters.items()}
 
     def _read_only(self):
-        """Arrays that can be changed no longer, as a caller who has them can make them."""
+        """Lists the arrays that have become read-only. The caller holds the same arrays and can change their flags."""
         state = self._parameters | self.state_dict()
         return [f"{key} is read-only" for key, array in state.items() if not array.flags.writeable]
 
-    def _checked(self, gradients):
-        """A gradient for each parameter, in their order; an error before anything is changed where one does not fit."""
+    def _check_gradients(self, gradients):
+        """Returns a gradient for each parameter, in the order of the parameters. Raises an error if one does not fit.
+
+        It changes nothing, so a failed step leaves all parameters as they were.
+        """
         function = f"{type(self).__name__}.step"
         if not isinstance(gradients, Mapping):
             kind = type(gradients).__name__
@@ -92,18 +95,18 @@ class _Optimizer:
         return arrays
 
     def step(self, gradients):
-        """Changes the parameters, in place, by their gradients.
+        """Updates the parameters in place from their gradients.
 
         Parameters
         ----------
         gradients : dict of str to array_like
-            As a pullback gives them: a gradient for each parameter, of its shape and dtype. They are not modified.
+            One gradient for each parameter, of its shape and dtype, such as a pullback returns. Never modified.
 
         Raises
         ------
         TypeError, ValueError
-            Keys, shapes or dtypes other than those of the parameters, or arrays that have become read-only. Nothing has
-            been changed then.
+            Keys, shapes or dtypes differ from those of the parameters, or arrays have become read-only. The parameters
+            are then unchanged.
 
         Examples
         --------
@@ -113,23 +116,24 @@ class _Optimizer:
         >>> parameters["w"]
         array([0., 3.])
         """
-        gradients = self._checked(gradients)
-        with np.errstate(all="ignore"):  # NaN and infinity go on their way without warnings
+        gradients = self._check_gradients(gradients)
+        with np.errstate(all="ignore"):  # NaN and infinity propagate without warnings
             self._begin(self._steps + 1)
             for key, parameter in self._parameters.items():
                 arrays = parameter, gradients[key], *(arrays[key] for arrays in self._buffers.values())
-                self._update(*map(np.atleast_1d, arrays))  # views; arithmetic makes numbers of 0-d arrays
+                self._update(*map(np.atleast_1d, arrays))  # views: arithmetic on 0-d arrays returns scalars
         self._steps += 1
 
     def state_dict(self):
-        """What the steps so far have gathered, as arrays that save_weights can write; they are not copied.
+        """The state that the steps so far have built up, as arrays that save_weights can write.
 
-        The number of steps is "step"; each array of a parameter is called by its kind and the parameter, such as
-        "exp_avg.conv1.weight". The optimizer's own numbers, lr and the like, are not among them.
+        "step" is the number of steps. Each buffer is called by its kind and its parameter, such as
+        "exp_avg.conv1.weight". Settings such as lr are not included.
 
         Returns
         -------
         dict of str to numpy.ndarray
+            The buffers themselves, not copies.
 
         Examples
         --------
@@ -143,10 +147,10 @@ class _Optimizer:
         return state
 
     def load_state_dict(self, state_dict):
-        """Takes the state of an optimizer of the same kind: a dict of arrays, or a .npz or .safetensors file.
+        """Loads the state of an optimizer of the same class from a dict of arrays or a .npz or .safetensors file.
 
-        The arrays are copied. The steps that follow are those that would have followed there, to the last bit, if the
-        parameters, lr and so on are the same.
+        Copies the arrays. With the same parameters and settings, the next steps give the same bits as they would have
+        given in the other optimizer.
 
         Parameters
         ----------
@@ -156,10 +160,10 @@ class _Optimizer:
         Raises
         ------
         ValueError
-            Keys or shapes that do not fit, a step that is no number from 0, arrays of the optimizer that have become
-            read-only, or a file that is no weights file of real numbers; nothing has been changed then.
+            Keys or shapes do not fit, step is not an integer from 0, arrays of the optimizer have become read-only, or
+            the file is not a weights file of real numbers. The optimizer is then unchanged.
         TypeError
-            A dict with values that are no real numbers.
+            A value of the dict is not an array of real numbers.
 
         Examples
         --------
@@ -170,54 +174,54 @@ class _Optimizer:
         >>> again.state_dict()["momentum_buffer.w"]
         array([1., 2.])
         """
-        given, source = read_weights(state_dict)
+        arrays, source = read_weights(state_dict)
         own = self.state_dict()
-        problems = [f"{key} is missing" for key in own if key not in given]
-        problems += [f"{key} is not expected" for key in given if key not in own]
+        problems = [f"{key} is missing" for key in own if key not in arrays]
+        problems += [f"{key} is not expected" for key in arrays if key not in own]
         problems += self._read_only()
         for key in own:
-            if key in given and given[key].shape != own[key].shape:
-                problems.append(f"{key} must have shape {own[key].shape}, not {given[key].shape}")
-        if not problems and (not 0 <= given["step"] < 2**62 or not float(given["step"]).is_integer()):
-            problems.append(f"step must be an integer from 0, not {given['step']}")
+            if key in arrays and arrays[key].shape != own[key].shape:
+                problems.append(f"{key} must have shape {own[key].shape}, not {arrays[key].shape}")
+        if not problems and (not 0 <= arrays["step"] < 2**62 or not float(arrays["step"]).is_integer()):
+            problems.append(f"step must be an integer from 0, not {arrays['step']}")
         if problems:
             raise ValueError(f"load_state_dict(): {source} does not fit {type(self).__name__}: " + "; ".join(problems))
         with np.errstate(all="ignore"):
             for key, array in own.items():
-                array[...] = given[key]
-        self._steps = int(given["step"])
+                array[...] = arrays[key]
+        self._steps = int(arrays["step"])
 
     def __repr__(self):
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self._options)})"
 
 
 class SGD(_Optimizer):
-    """Stochastic gradient descent with momentum: the twin of torch.optim.SGD.
+    """Stochastic gradient descent with momentum, as in torch.optim.SGD.
 
-    With g the gradient plus weight_decay times the parameter p, each step is
+    Let p be a parameter and g its gradient plus weight_decay * p. Each step is
 
         b = momentum * b + (1 - dampening) * g      (b = g in the first step)
         p = p - lr * b
 
-    or, with nesterov, p = p - lr * (g + momentum * b). Without momentum, p = p - lr * g.
+    With nesterov, the second line is p = p - lr * (g + momentum * b). Without momentum, it is p = p - lr * g.
 
     Parameters
     ----------
     parameters : Module or dict of str to numpy.ndarray
-        float32 or float64, changed in place by step(gradients).
+        float32 or float64. step(gradients) updates them in place.
     lr : float
-        How far a step goes. It may be changed between steps, as an attribute.
+        Learning rate, an attribute that may be set between steps.
     momentum, dampening, weight_decay : float
     nesterov : bool
-        Needs momentum, and no dampening.
+        Requires momentum above 0 and dampening 0.
 
     Raises
     ------
     TypeError
-        Arrays of another dtype; numbers that are none.
+        An array is not float32 or float64, or an argument is not a number.
     ValueError
-        By torch's conditions: lr, momentum or weight_decay below 0. Beyond them, numbers that are not finite, arrays
-        that are read-only or twice there, and no arrays at all.
+        By torch's conditions: lr, momentum or weight_decay is below 0. Beyond torch's: a number is not finite, an array
+        is read-only or appears twice, or there are no arrays.
 
     Examples
     --------
@@ -236,7 +240,7 @@ class SGD(_Optimizer):
         super().__init__(parameters)
         self.lr = _number("SGD", "lr", lr)
         self.momentum = _number("SGD", "momentum", momentum)
-        self.dampening = _number("SGD", "dampening", dampening, least=-math.inf)
+        self.dampening = _number("SGD", "dampening", dampening, minimum=-math.inf)
         self.weight_decay = _number("SGD", "weight_decay", weight_decay)
         self.nesterov = bool(nesterov)
         if nesterov and (momentum <= 0 or dampening != 0):
@@ -263,32 +267,32 @@ class SGD(_Optimizer):
 
 
 class Adam(_Optimizer):
-    """Steps by running means of the gradients and of their squares: the twin of torch.optim.Adam.
+    """Adam, which scales steps by running means of the gradients and their squares, as in torch.optim.Adam.
 
-    With g the gradient plus weight_decay times the parameter p, step t is
+    Let p be a parameter and g its gradient plus weight_decay * p. Step t, counted from 1, is
 
         m = betas[0] * m + (1 - betas[0]) * g
         v = betas[1] * v + (1 - betas[1]) * g**2
         p = p - lr / (1 - betas[0]**t) * m / (sqrt(v / (1 - betas[1]**t)) + eps)
 
-    from m = v = 0 (Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015).
+    where m and v start at 0 (Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015).
 
     Parameters
     ----------
     parameters : Module or dict of str to numpy.ndarray
-        float32 or float64, changed in place by step(gradients).
+        float32 or float64. step(gradients) updates them in place.
     lr : float
-        How far a step goes. It may be changed between steps, as an attribute.
+        Learning rate, an attribute that may be set between steps.
     betas : pair of float
     eps, weight_decay : float
 
     Raises
     ------
     TypeError
-        Arrays of another dtype; numbers that are none.
+        An array is not float32 or float64, or an argument is not a number.
     ValueError
-        By torch's conditions: lr, eps or weight_decay below 0, betas outside [0, 1). Beyond them, numbers that are not
-        finite, arrays that are read-only or twice there, and no arrays at all.
+        By torch's conditions: lr, eps or weight_decay is below 0, or betas is outside [0, 1). Beyond torch's: a number
+        is not finite, an array is read-only or appears twice, or there are no arrays.
 
     Examples
     --------
@@ -321,7 +325,7 @@ class Adam(_Optimizer):
         if self.weight_decay:
             gradient = gradient + parameter * self.weight_decay
         first, second = self.betas
-        if 1 - first < 0.5:  # torch's lerp, which starts from the nearer end
+        if 1 - first < 0.5:  # as torch.lerp, which starts from the nearer end to round less
             mean += (gradient - mean) * (1 - first)
         else:
             mean[...] = gradient - (gradient - mean) * first

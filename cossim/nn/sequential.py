@@ -1,4 +1,4 @@
-"""Layers one after another: run as one where that is possible."""
+"""Sequential, a chain of layers. Adjacent layers that the C core knows run in a single call of it."""
 
 from collections import OrderedDict
 
@@ -11,20 +11,23 @@ from cossim.nn.module import Module
 from cossim.nn.modules import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 
 
-def _flat(layers, prefix=""):
-    """(name, layer) of the layers, and in place of a Sequential among them of its own."""
+def _flattened(layers, prefix=""):
+    """Yields (name, layer), and replaces each nested Sequential by its own layers."""
     for name, layer in layers.items():
         if type(layer) is Sequential and "forward" not in vars(layer):
-            yield from _flat(layer._layers, f"{prefix}{name}.")
+            yield from _flattened(layer._layers, f"{prefix}{name}.")
         else:
             yield prefix + name, layer
 
 
 def _network_step(layer):
-    """What _core.Network takes for a layer, or None: then it runs by itself, and says what is wrong with it."""
+    """Returns the tuple that describes the layer to _core.Network, or None.
+
+    None means that the layer runs on its own. It then raises its own errors.
+    """
     if not isinstance(layer, Module) or "forward" in vars(layer):
         return None
-    if any(isinstance(value, list) for value in vars(layer).values()):  # they may change without being set
+    if any(isinstance(value, list) for value in vars(layer).values()):  # lists can change unnoticed
         return None
     try:
         return _checked_step(layer)
@@ -58,23 +61,27 @@ def _network(steps):
         return None
 
 
-def _one_by_one(network, layers, x):
-    """Arrays of another layout or kind as the network takes them; else the layers, which say what is wrong."""
+def _run_group(network, layers, x):
+    """Runs a group of layers on an x that the network did not accept as it is.
+
+    Converts x to a contiguous native array and runs the network. If the network refuses that too, runs the layers one
+    by one: they handle the rest, or raise an error that names the problem.
+    """
     if network is not None:
         try:
-            plain = functional._arrays("Sequential", x=x)["x"]
+            converted = functional._arrays("Sequential", x=x)["x"]
         except (TypeError, ValueError):
-            plain = x
-        y = network.run(plain)
+            converted = x
+        y = network.run(converted)
         if y is not None:
             return y
     for name, layer in layers:
-        x = _called(name, layer, x)
+        x = _call_layer(name, layer, x)
     return x
 
 
-def _called(name, layer, x):
-    """What a layer makes of x; where it refuses, the message names it."""
+def _call_layer(name, layer, x):
+    """Returns layer(x). Adds the layer's name to the message of an error."""
     try:
         return layer(x)
     except (TypeError, ValueError) as error:
@@ -83,32 +90,37 @@ def _called(name, layer, x):
         raise type(error)(f"layer {name!r}: {error}") from error
 
 
-def _is_plain(layer, kind):
+def _is_unmodified(layer, kind):
+    """Whether layer is exactly of this class and has no forward or vjp of its own."""
     return type(layer) is kind and not {"forward", "vjp"} & vars(layer).keys()
 
 
-def _vjp_of_first(layers, x):
-    """How many of the first layers are taken in one, their result, and its pullback.
+def _fused_vjp(layers, x):
+    """Runs the first layer, fused with the ReLU and pooling that follow it where possible.
 
-    relu is calculated with the layer before it. Where its argument was above 0, its result tells as well, and behind a
-    pool the pool's.
+    Returns the number of layers it ran, their result and its pullback. The gradient of ReLU only depends on where
+    its argument is above 0. Its result shows that, and so does the pooled result, so no copy of the argument is kept.
     """
     name, layer = layers[0]
     own = vars(layer) if isinstance(layer, Module) else {}
     if getattr(type(layer), "vjp", Module.vjp) is Module.vjp or ("forward" in own and "vjp" not in own):
         raise TypeError(f"Sequential.vjp(): layer {name!r} has no vjp: {type(layer).__name__}")
     following = [layer for _, layer in layers[1:3]]
-    if not (_is_plain(layer, Conv2d) or _is_plain(layer, Linear)) or not following or not _is_plain(following[0], ReLU):
+    if (
+        not (_is_unmodified(layer, Conv2d) or _is_unmodified(layer, Linear))
+        or not following
+        or not _is_unmodified(following[0], ReLU)
+    ):
         return 1, *layer.vjp(x)
     if type(layer) is Linear:
         return 2, *layer._vjp(x, relu=True)
-    if len(following) == 1 or not _is_plain(following[1], MaxPool2d):
+    if len(following) == 1 or not _is_unmodified(following[1], MaxPool2d):
         return 2, *layer._vjp(x, lambda call: gradients._conv2d_vjp(call, relu=True))
-    return 3, *layer._vjp(x, lambda call: _pooled_vjp(call, following[1]))
+    return 3, *layer._vjp(x, lambda call: _conv2d_relu_pool_vjp(call, following[1]))
 
 
-def _pooled_vjp(call, pool):
-    """Of a convolution, relu and a pool."""
+def _conv2d_relu_pool_vjp(call, pool):
+    """Result and pullback of a convolution, ReLU and max pooling."""
     pairs = functional._pool_pairs(pool.kernel_size, pool.stride, pool.padding, pool.dilation)
     squares = pairs == ((2, 2), (2, 2), (0, 0), (1, 1)) and not pool.ceil_mode and not pool.return_indices
     if squares and min(call.size) >= 2:
@@ -119,17 +131,17 @@ def _pooled_vjp(call, pool):
 
 
 class Sequential(Module):
-    """Layers one after another: the twin of torch.nn.Sequential.
+    """A chain of layers, as in torch.nn.Sequential.
 
     Parameters
     ----------
     *layers : Module or callable
-        Or a single OrderedDict (or dict) of them by name; without names they are called "0", "1", ...
+        The layers in order, named "0", "1", ..., or a single OrderedDict or dict of layers by name.
 
     Raises
     ------
     TypeError
-        A layer that cannot be called.
+        A layer is not callable.
 
     Examples
     --------
@@ -157,16 +169,19 @@ class Sequential(Module):
         return [(name, repr(layer)) for name, layer in self._layers.items()]
 
     def forward(self, x):
-        """x through one layer after another: what calling the network does."""
-        for network, layers in self._made_once(self._networks):
+        """Passes x through the layers in order: same as network(x)."""
+        for network, layers in self._cached_until_changed(self._networks):
             y = None if network is None else network.run(x)
-            x = _one_by_one(network, layers, x) if y is None else y
+            x = _run_group(network, layers, x) if y is None else y
         return x
 
     def _networks(self):
-        """The layers in groups, each with what runs it as one, or None where there is no such thing."""
+        """Splits the layers into groups and returns a list of (network, [(name, layer), ...]).
+
+        network is the _core.Network that runs the whole group, or None if the layers have to run one by one.
+        """
         groups = []
-        for name, layer in _flat(self._layers):
+        for name, layer in _flattened(self._layers):
             step = _network_step(layer)
             if step is None or not groups or groups[-1][0] is None:
                 groups.append(([step] if step else None, [(name, layer)]))
@@ -176,20 +191,21 @@ class Sequential(Module):
         return [(_network(steps), layers) for steps, layers in groups]
 
     def vjp(self, x):
-        steps, layers = [], list(self._layers.items())
+        pullbacks, layers = [], list(self._layers.items())
         while layers:
-            taken, x, pullback = _vjp_of_first(layers, x)
-            steps.append((layers[0][0], pullback))
-            del layers[:taken]
+            count, x, pullback = _fused_vjp(layers, x)
+            pullbacks.append((layers[0][0], pullback))
+            del layers[:count]
         y = np.asarray(x)
 
         def pullback(dy, input_gradient=True):
-            input_gradient = bool(input_gradient)  # once for all layers
-            dy, found = gradients._gradient("Sequential.vjp", dy, y), {}
-            for i, (name, step) in reversed(list(enumerate(steps))):
-                dy, of_layer = step(dy, input_gradient or i > 0)
-                found = {f"{name}.{key}": value for key, value in of_layer.items()} | found
-            return dy if input_gradient else None, found
+            input_gradient = bool(input_gradient)  # evaluated once, not once a layer
+            dy, parameter_gradients = gradients._gradient("Sequential.vjp", dy, y), {}
+            for i, (name, layer_pullback) in reversed(list(enumerate(pullbacks))):
+                dy, layer_gradients = layer_pullback(dy, input_gradient or i > 0)
+                layer_gradients = {f"{name}.{key}": value for key, value in layer_gradients.items()}
+                parameter_gradients = layer_gradients | parameter_gradients
+            return dy if input_gradient else None, parameter_gradients
 
         return y, pullback
 

@@ -1,4 +1,4 @@
-"""Parameters as dicts of arrays, and the two files they are kept in: .npz and .safetensors."""
+"""Reads and writes parameters, as dicts of arrays, in two file formats: .npz and .safetensors."""
 
 import errno
 import os
@@ -28,7 +28,7 @@ def _kind(path):
 
 
 def load_weights(path):
-    """The arrays of a .npz or .safetensors file, by name.
+    """Reads the arrays of a .npz or .safetensors file, by name.
 
     Parameters
     ----------
@@ -43,9 +43,10 @@ def load_weights(path):
     OSError
         The file cannot be opened.
     ValueError
-        It is truncated, damaged, of another format, or holds Python objects or numbers that NumPy has no type for.
+        The file is truncated, damaged or of another format, or it holds Python objects or numbers of a type that NumPy
+        does not have.
     ImportError
-        .safetensors without the package safetensors.
+        The file is .safetensors and the package safetensors is missing.
 
     Examples
     --------
@@ -59,7 +60,7 @@ def load_weights(path):
     if _kind(path) == ".safetensors":
         safetensors = _safetensors()
         with open_regular(path) as file:
-            data = file.read(os.fstat(file.fileno()).st_size)  # no more: a file may grow for ever
+            data = file.read(os.fstat(file.fileno()).st_size)  # the size bounds the read: the file may keep growing
         try:
             return safetensors.numpy.load(data)
         except KeyError as error:
@@ -74,15 +75,16 @@ def load_weights(path):
                 return dict(_member(archive, info) for info in archive.infolist())
         except MemoryError:
             raise
-        except Exception as error:  # of many kinds, some of them those of compressions
-            # EINVAL: a damaged archive names a position before the start of the file. Others are errors of the disk.
+        except Exception as error:  # zipfile and its decompressors raise many kinds
+            # EINVAL means that a damaged archive names a position before the start of the file. Any other OSError
+            # comes from the disk.
             if isinstance(error, OSError) and error.errno != errno.EINVAL:
                 raise
             raise ValueError(f"{path}: damaged or no .npz file: {error}") from error
 
 
 def _member(archive, info):
-    """Name and array of a file in an archive."""
+    """Returns (name, array) of one file in an archive."""
     with archive.open(info) as stream:
         try:
             return info.filename.removesuffix(".npy"), read_npy(stream)
@@ -91,27 +93,27 @@ def _member(archive, info):
 
 
 def save_weights(path, state_dict):
-    """Writes arrays by name to a .npz or .safetensors file, whole or not at all.
+    """Writes arrays by name to a .npz or .safetensors file, atomically.
 
     Parameters
     ----------
     path : str or os.PathLike
-        Its end tells the format. A file that is there already is replaced once the new one is complete, and keeps its
-        permissions; a symbolic link stays and its target is replaced.
+        The suffix selects the format. An existing file is replaced only when the new one is complete, and its
+        permissions stay. A symbolic link stays, and its target is replaced.
     state_dict : mapping of str to array_like
-        Such as Module.state_dict() gives.
+        For example the result of Module.state_dict().
 
     Raises
     ------
     OSError
-        The file cannot be written; the old one is still there.
+        The file cannot be written. An existing file is unchanged.
     ValueError
-        Another end than .npz and .safetensors; names that the format cannot hold.
+        The suffix is not .npz or .safetensors, or the format cannot hold a name.
     TypeError
-        No mapping, or values that are no real numbers, or bfloat16, which NumPy cannot read back (as float32 they are
-        the same numbers).
+        state_dict is not a mapping, or a value is not an array of real numbers. bfloat16 is refused too, because NumPy
+        cannot read it back; converted to float32 it keeps its values.
     ImportError
-        .safetensors without the package safetensors.
+        The file is .safetensors and the package safetensors is missing.
 
     Examples
     --------
@@ -140,14 +142,14 @@ def save_weights(path, state_dict):
 
 
 def _check_name(name, kind):
-    """A ValueError for names that a file of this kind cannot give back."""
+    """Raises ValueError for a name that a file of this kind cannot store and return."""
     try:
         encoded = name.encode()
         if kind == ".safetensors":
             fits = name != "__metadata__"
         else:
-            fits = b"\0" not in encoded and len(encoded + b".npy") < 2**16  # two bytes count them in a .zip file
-    except UnicodeEncodeError:  # half of a surrogate pair
+            fits = b"\0" not in encoded and len(encoded + b".npy") < 2**16  # .zip stores the length in two bytes
+    except UnicodeEncodeError:  # a lone surrogate
         fits = False
     if not fits:
         text = repr(name) if len(name) < 100 else f"{name[:100]!r}..., of {len(name)} characters"
@@ -155,7 +157,7 @@ def _check_name(name, kind):
 
 
 def check_weights_path(path):
-    """Raises what would keep save_weights from writing to path, where that shows before there are weights."""
+    """Raises the errors of save_weights that can be found before there are weights to write."""
     path = os.fspath(path)
     if _kind(path) == ".safetensors":
         _safetensors()
@@ -164,23 +166,23 @@ def check_weights_path(path):
 
 
 def _as_arrays(state_dict, function):
-    given = {}
+    values = {}
     for key, value in state_dict.items():
         if not isinstance(key, str):
             raise TypeError(f"{function}(): names must be str, not {key!r}")
-        # a torch.nn.Parameter does not become an array by itself
-        given[key] = value.detach() if hasattr(value, "detach") else value
-    return named_arrays(function, given)
+        # NumPy cannot convert a torch.nn.Parameter that requires a gradient
+        values[key] = value.detach() if hasattr(value, "detach") else value
+    return named_arrays(function, values)
 
 
-def named_arrays(function, given):
-    """The values as arrays, with errors that name the key, which may be any str."""
-    names = tuple(key if key.isprintable() else ascii(key) for key in given)
-    return dict(zip(given, _core.as_arrays(function, names, tuple(given.values())), strict=True))
+def named_arrays(function, values):
+    """Converts the values to arrays. Errors name the key, which may be any str."""
+    names = tuple(key if key.isprintable() else ascii(key) for key in values)
+    return dict(zip(values, _core.as_arrays(function, names, tuple(values.values())), strict=True))
 
 
 def read_weights(source):
-    """Arrays by name from a mapping or a file, and what to call the source in a message."""
+    """Reads a mapping or a file. Returns the arrays by name, and the name of the source for messages."""
     if isinstance(source, Mapping):
         return _as_arrays(source, "load_state_dict"), "the dict"
     if isinstance(source, (str, os.PathLike)):

@@ -1,4 +1,4 @@
-"""Views of images. Random numbers are drawn and made into maps here; the pixels are C's."""
+"""Random views of images. This module draws an affine map for each image; the C core calculates the pixels."""
 
 import math
 from numbers import Real
@@ -8,7 +8,7 @@ import numpy as np
 from cossim import _core
 from cossim._arguments import number_argument
 
-MOVES = ((-1, 1),) * 4  # of the crop and the shift, both along x and y
+MOVE_RANGES = ((-1, 1),) * 4  # crop_x, crop_y, shift_x and shift_y, as fractions of the largest move
 
 
 def augment(
@@ -23,59 +23,61 @@ def augment(
     noise=0.05,
     clip=(0.0, 1.0),
 ):
-    """A random view of each image: shifted, turned, cropped and resized, with noise.
+    """A random view of each image: shifted, rotated, sheared, cropped and resized, with noise.
 
     Parameters
     ----------
     images : array_like, shape (N, C, H, W) or (N, H, W)
-        float32 or float64, usually in [0, 1]. The channels of an image change together. Never modified.
+        float32 or float64, usually in [0, 1]. All channels of an image get the same map. Never modified.
     rng : int or numpy.random.Generator, optional
-        Seed or source of the random numbers. The same seed gives the same bits, whatever the number of threads. A view
-        depends on its place among the images, not on how many there are.
+        Seed or source of the random numbers. The same seed gives the same bits for any number of threads. A view
+        depends on the index of its image, not on the number of images.
     shift : float
-        Pixels, up to which an image moves in each of both directions.
+        Largest move of an image along x and along y, in pixels.
     rotate : float or pair of float
-        Degrees, up to which an image turns either way about its centre, or a range of them. Positive ones turn it
-        counter-clockwise. At most 360.
+        Largest rotation about the centre in either direction, or a range (low, high), in degrees. Positive angles
+        rotate counter-clockwise. At most 360.
     shear : float or pair of float
-        Degrees, up to which vertical lines of the image lean either way, or a range of them: positive ones move the
-        upper ends to the right. Below 90.
+        Largest angle by which vertical lines tilt in either direction, or a range (low, high), in degrees. Positive
+        angles move the upper ends to the right. Below 90.
     scale : pair of float
-        Range of the side of the part that is resized to the whole view, over the image's, 0 < low <= high. The part
-        lies anywhere in the image; above 1 the image lies anywhere in the view, with zeros about it.
+        Range of the side of the crop as a fraction of the image's side, 0 < low <= high. The crop lies at a random
+        position in the image and is resized to the whole view. Above 1, the image lies at a random position in the
+        view, surrounded by zeros.
     aspect : pair of float
-        Range of that part's width over its height, as multiples of the image's, 0 < low <= high. Its area stays.
+        Range of the aspect ratio, width / height, of the crop as a multiple of the image's, 0 < low <= high. It does
+        not change the area of the crop.
     noise : float
-        Standard deviation of Gaussian noise, which is added to each pixel.
+        Standard deviation of the Gaussian noise added to each pixel.
     clip : pair of float, or None
-        The range that values are kept in at last. None keeps them as they are.
+        Range to which the final values are clipped. None disables clipping.
 
     Returns
     -------
     numpy.ndarray, the shape and dtype of images
-        A new array. Where a map changes nothing, the image's own values before noise.
+        A new array. An identity map keeps the image's exact values; noise and clipping still apply.
 
     Raises
     ------
     TypeError
-        Images of another dtype: scale integers to [0, 1] first. Arguments that are no numbers.
+        The images are not float32 or float64 (scale integers to [0, 1] first), or an argument is not a number.
     ValueError
-        Images of another rank, arguments out of range.
+        The images have another rank, or an argument is out of range.
 
     Notes
     -----
-    All numbers are drawn uniformly, `aspect` on a logarithmic scale, and make one affine map. With c the centre of the
-    image, (width - 1) / 2 and (height - 1) / 2, pixel p = (x, y) of a view is the image's value at ::
+    All numbers are drawn uniformly, `aspect` on a logarithmic scale, and combined into one affine map. Let c be the
+    centre of the image, ((width - 1) / 2, (height - 1) / 2). Pixel p = (x, y) of a view is the image's value at ::
 
         q = c + crop + shift + R K S (p - c)
         R = [[cos, -sin], [sin, cos]] of rotate    K = [[1, tan(shear)], [0, 1]]
         S = diag(scale * sqrt(aspect), scale / sqrt(aspect))    |crop| <= |1 - S| * (width, height) / 2
 
-    bilinear between the four pixels around q, where all outside the image are 0: what torch's grid_sample makes of it
-    with align_corners=False. NaN spreads to each pixel of the view that has it among its four.
+    The value is interpolated bilinearly between the four pixels around q, and pixels outside the image are 0, as in
+    torch's grid_sample with align_corners=False. A pixel of the view is NaN if one of its four pixels is NaN.
 
-    Noise comes from a stream for each image, not from rng's own normal distribution, so that threads can share it; its
-    numbers have the precision of float32.
+    Each image has its own stream of noise, seeded from rng, so that threads can share the work. rng's own normal
+    distribution is not used. The noise has the precision of float32.
 
     Examples
     --------
@@ -90,42 +92,48 @@ def augment(
     array([[[0.2, 0.4],
             [0.1, 0.3]]])
     """
-    lean, turn = _degrees("shear", shear, np.nextafter(90.0, 0.0)), _degrees("rotate", rotate, 360.0)
-    side, (narrow, wide) = _ratios("scale", scale), _ratios("aspect", aspect)
+    shears, rotations = _degrees("shear", shear, np.nextafter(90.0, 0.0)), _degrees("rotate", rotate, 360.0)
+    sides, (narrow, wide) = _ratios("scale", scale), _ratios("aspect", aspect)
     shift, noise = _not_negative("shift", shift), _not_negative("noise", noise)
     low, high = (-math.inf, math.inf) if clip is None else _pair("clip", clip)
     rng = _generator(rng)
     images = _as_images(images)
-    ranges = (turn, lean, side, (math.log(narrow), math.log(wide)), *MOVES)
-    # All that an image takes is drawn together and in any case, so that its view depends on nothing else.
+    ranges = (rotations, shears, sides, (math.log(narrow), math.log(wide)), *MOVE_RANGES)
+    # Each image always draws the same count of numbers, one row, so that its view depends only on rng and its index.
     draws = rng.integers(2**64 - 1, size=(len(images), len(ranges) + 1), dtype=np.uint64, endpoint=True)
     stack = images if images.ndim == 4 else images[:, None]
-    maps = _maps(_uniform(draws[:, :-1], ranges), shift, *stack.shape[-2:])
+    maps = _affine_maps(_uniform(draws[:, :-1], ranges), shift, *stack.shape[-2:])
     views = np.empty(stack.shape, stack.dtype)
     _core.augment(stack, maps, np.ascontiguousarray(draws[:, -1]), views, noise, low, high)
     return views.reshape(images.shape)
 
 
 def _uniform(draws, ranges):
-    """A row of numbers in each range, of 64 random bits each; exactly the one number where a range holds no other."""
+    """Maps draws (N, R) of 64 random bits to uniform numbers (R, N), one row for each range (low, high).
+
+    Uses the upper 53 bits. A range with low == high gives exactly low.
+    """
     low, high = np.array(ranges).T[:, :, None]
-    # Contiguous, as NumPy's sine of one number may differ in its last bit from that of a strided one.
+    # Contiguous: NumPy's sine may differ in the last bit between contiguous and strided arrays.
     return low + (high - low) * (np.ascontiguousarray(draws.T >> np.uint64(11)) * 2.0**-53)
 
 
-def _maps(numbers, shift, height, width):
-    """For each image, the matrix (2, 3) that takes a pixel (x, y, 1) of its view to a place in it."""
-    turn, lean, side, log_aspect, crop_x, crop_y, move_x, move_y = numbers
-    turn, lean = np.deg2rad(turn), np.deg2rad(lean)
-    cos, sin, tan, root = np.cos(turn), np.sin(turn), np.tan(lean), np.exp(log_aspect / 2)
+def _affine_maps(numbers, shift, height, width):
+    """Affine maps (N, 2, 3) from a pixel (x, y, 1) of the view to a position in the image.
+
+    numbers is (8, N): rotation, shear, side, log aspect, crop x and y, shift x and y.
+    """
+    rotation, shear, side, log_aspect, crop_x, crop_y, shift_x, shift_y = numbers
+    rotation, shear = np.deg2rad(rotation), np.deg2rad(shear)
+    cos, sin, tan, root = np.cos(rotation), np.sin(rotation), np.tan(shear), np.exp(log_aspect / 2)
     centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
-    # Sides beyond the range of doubles give places that are infinite or NaN, which lie outside.
+    # A side beyond the range of float64 gives positions that are infinite or NaN. They count as outside the image.
     with np.errstate(over="ignore", invalid="ignore"):
         side_x, side_y = side * root, side / root
         xx, xy = side_x * cos, side_y * (cos * tan - sin)
         yx, yy = side_x * sin, side_y * (sin * tan + cos)
-        x = centre_x - (xx * centre_x + xy * centre_y) + crop_x * (1 - side_x) * (width / 2) + move_x * shift
-        y = centre_y - (yx * centre_x + yy * centre_y) + crop_y * (1 - side_y) * (height / 2) + move_y * shift
+        x = centre_x - (xx * centre_x + xy * centre_y) + crop_x * (1 - side_x) * (width / 2) + shift_x * shift
+        y = centre_y - (yx * centre_x + yy * centre_y) + crop_y * (1 - side_y) * (height / 2) + shift_y * shift
     return np.stack((xx, xy, x, yx, yy, y), axis=-1).reshape(-1, 2, 3)
 
 
@@ -165,7 +173,7 @@ def _not_negative(name, value):
 
 
 def _pair(name, value):
-    """(low, high), low <= high; NaN is neither."""
+    """Returns (low, high) with low <= high. Refuses NaN."""
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         raise TypeError(f"augment(): {name} must be a pair of numbers, (low, high), not {value!r}")
     low, high = (_number(name, number) for number in value)
@@ -181,13 +189,13 @@ def _ratios(name, value):
     return low, high
 
 
-def _degrees(name, value, most):
-    """A range of angles; one number is a range about 0."""
+def _degrees(name, value, limit):
+    """Returns a range (low, high) of angles. A single number x means (-x, x)."""
     if isinstance(value, (tuple, list)):
         low, high = _pair(name, value)
     else:
         high = _not_negative(name, value)
         low = -high
-    if max(-low, high) > most:
-        raise ValueError(f"augment(): {name} must be between -{most:.0f} and {most:.0f} degrees, not {value!r}")
+    if max(-low, high) > limit:
+        raise ValueError(f"augment(): {name} must be between -{limit:.0f} and {limit:.0f} degrees, not {value!r}")
     return low, high

@@ -5,27 +5,28 @@ from cossim.nn import Conv2d, Flatten, Linear, MaxPool2d, Module, ReLU, Sequenti
 
 
 class Encoder(Module):
-    """Images of 28 x 28 to embeddings of 100: two convolutions with relu and pooling, a linear layer with relu.
+    """Encodes images of 28 x 28 pixels as embeddings of 100 numbers.
 
-    Shapes on the way, for N images: (N, 1, 28, 28), convolution 5 x 5 to (N, 10, 24, 24), pooling to (N, 10, 12, 12),
-    convolution 5 x 5 to (N, 20, 8, 8), pooling to (N, 20, 4, 4), flattened to (N, 320), linear to (N, 100).
+    The network is two convolutions, each with ReLU and 2 x 2 max pooling, and a linear layer with ReLU. For N images
+    the shapes are: input (N, 1, 28, 28), 5 x 5 convolution (N, 10, 24, 24), pooling (N, 10, 12, 12), 5 x 5 convolution
+    (N, 20, 8, 8), pooling (N, 20, 4, 4), flatten (N, 320), linear (N, 100).
 
-    Its parameters are called conv1.weight, conv1.bias, conv2.weight, conv2.bias, fc.weight and fc.bias, so the
-    state_dict of the same network in torch can be loaded with load_state_dict.
+    The parameters are called conv1.weight, conv1.bias, conv2.weight, conv2.bias, fc.weight and fc.bias, so that
+    load_state_dict accepts the state_dict of the same network in torch.
 
     Parameters
     ----------
     dtype : float32 or float64
-        Of the parameters, and of the images it takes.
+        The dtype of the parameters, which the images must share.
     rng : int or numpy.random.Generator, optional
-        Seed or source of the initial values, in torch's default ranges.
+        Seed or source of the initial values. They are uniform in torch's default ranges.
 
     Raises
     ------
     TypeError
-        Images of another dtype.
+        The images do not have the dtype of the parameters.
     ValueError
-        Images of another shape than (N, 1, 28, 28).
+        The images do not have shape (N, 1, 28, 28).
 
     Examples
     --------
@@ -49,15 +50,15 @@ class Encoder(Module):
         layers = {"conv1": self.conv1, "relu1": relu, "pool1": pool, "conv2": self.conv2, "relu2": relu, "pool2": pool}
         return Sequential(layers | {"flatten": self._flatten, "fc": self.fc, "relu3": relu})
 
-    def _checked(self, x):
+    def _check_images(self, x):
         x = as_array("Encoder", "images", x)
         if x.ndim != 4 or x.shape[1:] != (1, 28, 28):
             raise ValueError(f"Encoder(): images must have shape (N, 1, 28, 28), not {x.shape}")
         return x
 
     def forward(self, x):
-        """The embeddings of images, shape (N, 1, 28, 28): (N, 100). What calling the encoder does."""
-        return self._made_once(self._layers).forward(self._checked(x))
+        """Encodes images x (N, 1, 28, 28) as embeddings (N, 100): same as encoder(x)."""
+        return self._cached_until_changed(self._layers).forward(self._check_images(x))
 
     def vjp(self, x):
-        return self._made_once(self._layers).vjp(self._checked(x))
+        return self._cached_until_changed(self._layers).vjp(self._check_images(x))

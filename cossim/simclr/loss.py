@@ -1,11 +1,11 @@
-"""The loss of SimCLR. Arguments are checked here; the work is done in C."""
+"""The loss of SimCLR. This module checks the arguments; the C core calculates."""
 
 import numpy as np
 
 from cossim import _core
 from cossim._arguments import check_temperature, plain_text, temperature_argument
 
-EPS = 1e-8  # that of cosine_similarity
+EPS = 1e-8  # lower bound of norms, the default of cosine_similarity
 PAIRS = ("halves", "interleaved")
 
 
@@ -16,7 +16,7 @@ def _error(kind, function, message, z0, z1):
 
 
 def _dtype(function, z0, z1):
-    """float32 or float64: what both promote to, integers as float64."""
+    """The promoted dtype of both, float32 or float64. Integers count as float64."""
     arrays = [z for z in (z0, z1) if z is not None]
     for name, z in zip(("z0", "z1"), arrays, strict=False):
         if z.dtype.itemsize == 2 and z.dtype.kind not in "iu":  # float16, bfloat16
@@ -24,7 +24,7 @@ def _dtype(function, z0, z1):
     return np.dtype(np.float32 if all(z.dtype.kind == "f" and z.dtype.itemsize == 4 for z in arrays) else np.float64)
 
 
-def _run(function, z0, z1, temperature, pairs, gradient):
+def _nt_xent(function, z0, z1, temperature, pairs, gradient):
     pairs = plain_text(pairs) if isinstance(pairs, str) else pairs
     if not isinstance(pairs, str) or pairs not in PAIRS:
         raise ValueError(f"{function}(): pairs must be 'halves' or 'interleaved', not {pairs!r}")
@@ -43,7 +43,7 @@ def _run(function, z0, z1, temperature, pairs, gradient):
         raise _error(ValueError, function, "at least one pair of rows is needed", z0, z1)
     dtype = _dtype(function, z0, z1)
     check_temperature(function, temperature, dtype)
-    with np.errstate(invalid="ignore"):  # a NaN that signals
+    with np.errstate(invalid="ignore"):  # converting a signalling NaN would warn
         z0 = np.require(z0, dtype, ["C", "A"])
         z1 = None if z1 is None else np.require(z1, dtype, ["C", "A"])
     dz0 = np.empty(z0.shape, dtype) if gradient else None
@@ -53,46 +53,47 @@ def _run(function, z0, z1, temperature, pairs, gradient):
 
 
 def nt_xent(z0, z1=None, temperature=0.5, *, pairs="halves"):
-    """The loss of SimCLR, NT-Xent: each row is to find its partner among all others by cosine similarity.
+    """The loss of SimCLR, NT-Xent: small where each row is most similar to its partner, the other view of its image.
 
         loss[i] = -s[i, p(i)] / temperature + log(sum over k != i of exp(s[i, k] / temperature))
 
-    averaged over all 2 N rows z of both views, with s the cosine similarities of all pairs of rows, as
-    ``similarity_matrix(z0, z1)`` gives them, and p(i) the other view of row i: i + N for the rows of z0, i - N for
-    those of z1. It is equation 1 of Chen et al., A Simple Framework for Contrastive Learning of Visual
-    Representations (2020).
+    The result is the mean over all 2 N rows of both views. s holds the cosine similarities of all pairs of rows, the
+    result of ``similarity_matrix(z0, z1)``. p(i) is the partner of row i: i + N for the rows of z0, i - N for those of
+    z1. The formula is equation 1 of Chen et al., A Simple Framework for Contrastive Learning of Visual Representations
+    (2020).
 
     Parameters
     ----------
     z0, z1 : array_like, shape (N, D)
-        Embeddings of the first and of the second view, at least one each. float32 or float64, integers count as
-        float64, mixed types promote. Never modified.
-        z0 alone, of shape (2 N, D): both views in one array.
+        Embeddings of the first and of the second view, with N at least 1. float32 or float64; integers count as
+        float64, and mixed dtypes are promoted. Never modified.
+        If z1 is None, z0 has shape (2 N, D) and holds both views.
     temperature : float
-        Above 0. The smaller it is, the more the most similar rows count.
+        Above 0. The smaller it is, the larger the share of the most similar rows in the loss.
     pairs : "halves" or "interleaved"
-        Which rows of z0 alone belong together: i and i + N, or 2 i and 2 i + 1.
+        Which rows are partners if z1 is None: i and i + N for "halves", 2 i and 2 i + 1 for "interleaved".
 
     Returns
     -------
     float
-        At least 0; log(2 N - 1) where all rows are equal. NaN or infinity in a row gives NaN.
+        At least 0. It is log(2 N - 1) if all rows are equal, and NaN if a row holds NaN or infinity.
 
     Raises
     ------
     TypeError
-        Arrays of another dtype (float16 and bfloat16 among them); a temperature that is no number.
+        An array has another dtype, such as float16 or bfloat16, or temperature is not a number.
     ValueError
-        Shapes that do not fit; no rows; a temperature that is not above 0 and finite; unknown pairs.
+        The shapes do not fit, there are no rows, temperature is not above 0 and finite, or pairs is unknown.
 
     See Also
     --------
-    nt_xent_value_and_grad : the loss and its gradient in one go.
+    nt_xent_value_and_grad : the loss and its gradient in one call.
 
     Notes
     -----
-    The matrix of similarities is not built. Norms are clamped at 1e-8, so zero rows have similarity 0 with all.
-    float32 is summed as in cossim.pairwise, the loss itself in float64. Ctrl-C stops a long call.
+    The matrix of similarities is never stored. Norms are clamped to at least 1e-8, so a zero row has similarity 0 with
+    every row. Similarities of float32 rows are summed as in cossim.pairwise, the loss in float64. Ctrl-C stops a long
+    call.
 
     Examples
     --------
@@ -105,7 +106,7 @@ def nt_xent(z0, z1=None, temperature=0.5, *, pairs="halves"):
     >>> round(cossim.simclr.nt_xent(z, pairs="interleaved"), 6)
     0.289878
     """
-    return _run("nt_xent", z0, z1, temperature, pairs, False)[0]
+    return _nt_xent("nt_xent", z0, z1, temperature, pairs, False)[0]
 
 
 def nt_xent_value_and_grad(z0, z1=None, temperature=0.5, *, pairs="halves"):
@@ -114,26 +115,27 @@ def nt_xent_value_and_grad(z0, z1=None, temperature=0.5, *, pairs="halves"):
     Parameters
     ----------
     z0, z1, temperature, pairs
-        Those of nt_xent.
+        As in nt_xent.
 
     Returns
     -------
     float
-        The loss, as nt_xent gives it, but for rounding errors.
+        The loss. It differs from the result of nt_xent by rounding errors only.
     tuple of two numpy.ndarray, or numpy.ndarray
-        The gradients (dz0, dz1), of the shapes of z0 and z1; of z0 alone, one array of its shape. float32 where all
-        rows are, else float64.
+        The gradients (dz0, dz1), with the shapes of z0 and z1. If z1 is None, one array with the shape of z0. float32
+        if all inputs are float32, else float64.
 
     Raises
     ------
     TypeError, ValueError
-        As nt_xent.
+        As in nt_xent.
 
     Notes
     -----
-    The gradient goes through the norms; that of a row whose norm is below 1e-8 does not, for there the norm is a
-    constant. NaN in one row makes all gradients NaN. Neither depends on the number of threads. Memory: copies of the
-    rows, and one matrix of (2 N, 2 N) if that is at most 16 MiB; in larger calls similarities are calculated twice.
+    The gradient includes the derivative of the norms, except for a row with a norm below 1e-8, where the clamped norm
+    is constant. NaN in one row makes all gradients NaN. Loss and gradients do not depend on the number of threads.
+    The call needs memory for copies of the rows, and for one (2 N, 2 N) matrix if that is at most 16 MiB. Larger calls
+    calculate the similarities twice and store no matrix.
 
     Examples
     --------
@@ -146,5 +148,5 @@ def nt_xent_value_and_grad(z0, z1=None, temperature=0.5, *, pairs="halves"):
     >>> cossim.simclr.nt_xent(z0 - dz0, z1 - dz1) < loss
     True
     """
-    loss, dz0, dz1 = _run("nt_xent_value_and_grad", z0, z1, temperature, pairs, True)
+    loss, dz0, dz1 = _nt_xent("nt_xent_value_and_grad", z0, z1, temperature, pairs, True)
     return loss, (dz0 if dz1 is None else (dz0, dz1))

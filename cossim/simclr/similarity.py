@@ -4,10 +4,10 @@ from cossim._core import as_arrays, pairwise
 
 
 def similarity_matrix(z0, z1):
-    """Cosine similarity of all pairs among two views: rows of z0 then z1, each with each.
+    """Cosine similarity of all pairs of rows of both views.
 
-    Row i and row i + N are the two views of image i. In torch the same is
-    ``CosineSimilarity(dim=2)(z[None], z[:, None])`` for ``z = cat((z0, z1))``.
+    The rows are those of z0, then those of z1: rows i and i + N are the two views of image i. The torch equivalent is
+    ``CosineSimilarity(dim=2)(z[None], z[:, None])`` with ``z = cat((z0, z1))``.
 
     Parameters
     ----------
@@ -17,14 +17,14 @@ def similarity_matrix(z0, z1):
     Returns
     -------
     numpy.ndarray, shape (2 N, 2 N)
-        Symmetric, the diagonal exactly 1 (0 for zero rows), in the promoted dtype.
+        Symmetric, in the promoted dtype. The diagonal is exactly 1, or 0 for zero rows.
 
     Raises
     ------
     TypeError
-        Arrays that hold no real numbers.
+        An array does not hold real numbers.
     ValueError
-        Shapes other than (N, D), or not the same.
+        The shapes are not (N, D), or they differ.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""SimCLR's training: an encoder learns to tell the two views of an image from the views of all others."""
+"""SimCLR training. The encoder learns to tell the two views of an image from the views of all other images."""
 
 import copy
 import hashlib
@@ -22,19 +22,19 @@ from cossim.simclr.augment import augment as augment_images
 from cossim.simclr.encoder import Encoder
 from cossim.simclr.loss import nt_xent_value_and_grad
 
-VERSION = 1  # of checkpoints
-CHUNK = 1024  # images that are looked through at a time
+VERSION = 1  # version of the checkpoint format
+CHUNK = 1024  # number of images that are checked and hashed at a time
 
 
 class Training(NamedTuple):
-    """What train returns.
+    """The result of train.
 
     Attributes
     ----------
     encoder : Module
-        The trained one.
+        The trained encoder.
     losses : numpy.ndarray of float64
-        The loss of each step, before the step; those of steps before a checkpoint too.
+        The loss of each step, calculated before its update. It includes the steps of a checkpoint that train resumed.
 
     Examples
     --------
@@ -67,60 +67,62 @@ def train(
 ):
     """Trains an encoder on images without labels, as SimCLR does.
 
-    A step takes batch_size images, makes two random views of each, and encodes them. The loss, nt_xent, is small where
-    the two views of an image have similar embeddings and those of different images have not; the optimizer changes the
-    encoder's parameters by its gradient. An epoch takes the images in a new order; those left over at its end, too few
-    for a batch, are not used in it. (Chen, Kornblith, Norouzi and Hinton, "A Simple Framework for Contrastive Learning
-    of Visual Representations", 2020.)
+    A step takes batch_size images, makes two random views of each image, and encodes the views. The loss, nt_xent, is
+    small if the two views of an image have similar embeddings and views of different images do not. The optimizer
+    updates the encoder's parameters with the gradient of the loss. Each epoch shuffles the images. Images left over at
+    the end of an epoch, too few for a batch, are not used in it. (Chen, Kornblith, Norouzi and Hinton, "A Simple
+    Framework for Contrastive Learning of Visual Representations", 2020.)
 
     Parameters
     ----------
     images : array_like, shape (N, C, H, W) or (N, H, W)
-        float32 or float64, two at the least. A numpy.memmap is read batch by batch.
+        float32 or float64, with N at least 2. A numpy.memmap is read batch by batch.
     epochs : int
-        How many times to go through the images; 0 returns the encoder as it is at the start.
+        Number of passes over the images. 0 returns the initial encoder.
     batch_size : int
-        How many images a step takes, two at the least. All of them where there are fewer.
+        Number of images in a step, at least 2. If there are fewer images, a step takes all of them.
     temperature : float
-        That of nt_xent.
+        Temperature of nt_xent.
     seed : int
-        Of the initial parameters, of the order of images and of the views. Those of a step depend on the seed and its
-        number alone.
+        Seed of the initial parameters, the order of the images and the views. The images and views of a step depend
+        only on the seed and the number of the step.
     lr : float
-        That of the optimizer.
+        Learning rate of the optimizer.
     optimizer : {"adam", "sgd"} or callable
-        Adam(encoder, lr) or SGD(encoder, lr, momentum=0.9). A callable is called with the encoder and returns an
-        optimizer such as those; lr is not used then.
+        "adam" is Adam(encoder, lr) and "sgd" is SGD(encoder, lr, momentum=0.9). A callable receives the encoder and
+        returns an optimizer like these; lr is then ignored.
     encoder : Module, optional
-        Where to begin. It is copied, and stays as it is. Default: ``Encoder(dtype=images.dtype, rng=seed)``.
+        The encoder to start from. train copies it and does not change it.
+        Default: ``Encoder(dtype=images.dtype, rng=seed)``.
     augment : dict or callable, optional
-        The keywords of simclr.augment that shall differ from their defaults. A callable is called with images
-        (N, C, H, W) and a numpy.random.Generator, once for each of the two views, and returns N views of the same shape
-        and dtype.
+        A dict replaces default keyword arguments of simclr.augment. A callable receives images (N, C, H, W) and a
+        numpy.random.Generator, and returns N views of the same shape and dtype. Each step calls it twice, once for each
+        view.
     progress : None, bool or callable
-        True: a bar with the loss, which needs tqdm. A callable is called as ``progress(done, total)``, in steps.
+        True shows a progress bar with the loss and needs tqdm. A callable is called as ``progress(done, total)``, both
+        counted in steps.
     checkpoint : str or os.PathLike, optional
-        A .npz or .safetensors file. It is written after each epoch and when the training is stopped, whole or not at
-        all. Where it is there already, the training goes on from it, and gives the same bits as one without a break.
+        A .npz or .safetensors file. train writes it atomically after each epoch and when the training is interrupted.
+        If the file exists, train resumes from it and gives the same bits as an uninterrupted training.
 
     Returns
     -------
     Training
-        (encoder, losses). The same bits for any number of threads.
+        (encoder, losses). They have the same bits for any number of threads.
 
     Raises
     ------
     KeyboardInterrupt
-        Ctrl-C. The last whole step has been saved to the checkpoint, if there is one.
+        The user pressed Ctrl-C. The checkpoint, if there is one, then holds the last complete step.
     ValueError
-        Images of other shapes, fewer than two, or with NaN or infinity. Numbers out of range. A loss that is not
-        finite, with its epoch and step (torch would go on, with an encoder of NaN). A checkpoint of other images or
-        settings, of more epochs, damaged, or of another version: it stays as it is. A callable's name stands for it in
-        a checkpoint.
+        The images have another shape, are fewer than two, or hold NaN or infinity. A number is out of range. The loss
+        of a step is not finite; the message names the epoch and the step (torch would continue and leave NaN in the
+        encoder). The checkpoint has other images or settings, has more epochs, is damaged, or is of another version; it
+        is left unchanged. A checkpoint identifies a callable by its name.
     TypeError
-        Images of another dtype; arguments of other types.
+        The images are not float32 or float64, or an argument has another type.
     OSError
-        The checkpoint cannot be read or written. One that was there is still there, as a whole.
+        The checkpoint cannot be read or written. An existing checkpoint stays complete.
 
     Examples
     --------
@@ -135,12 +137,12 @@ def train(
         batch_size = size_argument("train", "batch_size", batch_size, 2)
         seed = size_argument("train", "seed", seed, 0)
         temperature = temperature_argument("train", temperature)
-        images, digest = _checked(images)
+        images, digest = _check_images(images)
         check_temperature("train", temperature, images.dtype)
         encoder = _initial(encoder, images.dtype.newbyteorder("="), seed)
         size = min(batch_size, len(images))
         run = _Run(encoder, _optimizer(optimizer, encoder, lr), epochs * (len(images) // size))
-        views, named = _views(augment)
+        make_views, augment_text = _views(augment)
         if checkpoint is None:
             save = None
         else:
@@ -152,29 +154,33 @@ def train(
                 "batch_size": size,
                 "temperature": temperature,
                 "seed": seed,
-                "augment": named,
+                "augment": augment_text,
             }
             save = _resume(run, checkpoint, settings)
-        _steps(run, images, size, temperature, seed, views, report, progress is True, save)
+        _run_steps(run, images, size, temperature, seed, make_views, report, progress is True, save)
     return Training(run.encoder, run.losses)
 
 
 class _Run:
-    """What steps change. Whole: not amid one of them."""
+    """State of a training run.
+
+    total is the number of steps in all epochs, done the number of complete steps, and saved the value of done in the
+    checkpoint. consistent is False while a step updates the other members.
+    """
 
     def __init__(self, encoder, optimizer, total):
         self.encoder = encoder
         self.optimizer = optimizer
         self.losses = np.empty(total)
         self.done = self.saved = 0
-        self.whole = True
+        self.consistent = True
 
 
 # ---- arguments ----
 
 
-def _checked(images):
-    """The images as (N, C, H, W), and a digest of them."""
+def _check_images(images):
+    """Returns the images as (N, C, H, W), and their SHA-256 digest."""
     images = as_array("train", "images", images)
     native = images.dtype.newbyteorder("=")
     if native not in (np.float32, np.float64):
@@ -215,7 +221,7 @@ def _optimizer(optimizer, encoder, lr):
 
 
 def _views(augment):
-    """A function of (images, rng), and what stands for it in a checkpoint."""
+    """Returns a function of (images, rng) that makes views, and the text that identifies it in a checkpoint."""
     if callable(augment):
         kind = augment if hasattr(augment, "__qualname__") else type(augment)
         return augment, f"{kind.__module__}.{kind.__qualname__}"
@@ -231,12 +237,12 @@ def _views(augment):
 # ---- steps ----
 
 
-def _rng(seed, *place):
-    """Random numbers of an epoch or of a step in it; different places have different ones."""
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=place))
+def _rng(seed, *key):
+    """Random generator of key, (epoch,) or (epoch, step). Each key has an independent stream."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
-def _steps(run, images, size, temperature, seed, views, report, notes, save):
+def _run_steps(run, images, size, temperature, seed, make_views, report, show_loss, save):
     per_epoch, total = len(images) // size, len(run.losses)
     order, batch = None, np.empty((2 * size, *images.shape[1:]), images.dtype.newbyteorder("="))
     try:
@@ -246,7 +252,7 @@ def _steps(run, images, size, temperature, seed, views, report, notes, save):
             epoch, step = divmod(number, per_epoch)
             if order is None or step == 0:
                 order = _rng(seed, epoch).permutation(len(images))
-            _two_views(images[order[step * size : (step + 1) * size]], _rng(seed, epoch, step), views, batch)
+            _two_views(images[order[step * size : (step + 1) * size]], _rng(seed, epoch, step), make_views, batch)
             z, pullback = run.encoder.vjp(batch)
             loss, gradients = nt_xent_value_and_grad(z[:size], z[size:], temperature)
             if not math.isfinite(loss):
@@ -254,49 +260,49 @@ def _steps(run, images, size, temperature, seed, views, report, notes, save):
                 raise ValueError(f"train(): the loss of {place} is {loss}: try a smaller lr or a larger temperature")
             _, gradients = pullback(np.concatenate(gradients), input_gradient=False)
             with _undivided():
-                run.whole = False
+                run.consistent = False
                 run.optimizer.step(gradients)
                 run.losses[number] = loss
                 run.done = number + 1
-                run.whole = True
+                run.consistent = True
             if save is not None and step == per_epoch - 1:
                 save()
             if report is not None:
-                report(run.done, total, *([f"loss {loss:.4f}"] if notes else []))
+                report(run.done, total, *([f"loss {loss:.4f}"] if show_loss else []))
     except (KeyboardInterrupt, SystemExit):
-        if save is not None and run.whole and run.saved < run.done:
+        if save is not None and run.consistent and run.saved < run.done:
             save()
         raise
 
 
-def _two_views(images, rng, views, batch):
-    """Fills the batch: the first views of all images, then the second ones."""
+def _two_views(images, rng, make_views, batch):
+    """Fills batch (2 N, C, H, W): the first views of all N images, then the second views."""
     images = np.ascontiguousarray(images, batch.dtype)
     for half in (batch[: len(images)], batch[len(images) :]):
-        found = views(images, rng)
-        if not isinstance(found, np.ndarray) or found.shape != images.shape or found.dtype != images.dtype:
-            kind = f"{found.dtype} of shape {found.shape}" if isinstance(found, np.ndarray) else type(found).__name__
+        views = make_views(images, rng)
+        if not isinstance(views, np.ndarray) or views.shape != images.shape or views.dtype != images.dtype:
+            kind = f"{views.dtype} of shape {views.shape}" if isinstance(views, np.ndarray) else type(views).__name__
             raise ValueError(f"train(): views must be {images.dtype} of shape {images.shape}, not {kind}")
-        half[...] = found
+        half[...] = views
 
 
 @contextmanager
 def _undivided():
-    """Signals whose handlers are Python's, such as that of Ctrl-C, wait until the block has ended."""
-    if threading.current_thread() is not threading.main_thread():  # where no handler is run
+    """Defers signals with Python handlers, such as SIGINT of Ctrl-C, to the end of the block."""
+    if threading.current_thread() is not threading.main_thread():  # signal handlers only run in the main thread
         yield
         return
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, *ENDING_SIGNALS)}
     handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
-    came = []
+    pending = []
     try:
         for number in handlers:
-            signal.signal(number, lambda *signal_and_frame: came.append(signal_and_frame))
+            signal.signal(number, lambda *signal_and_frame: pending.append(signal_and_frame))
         yield
     finally:
-        for number, handler in reversed(handlers.items()):  # SIGINT last: nothing is left over if it comes now
+        for number, handler in reversed(handlers.items()):  # SIGINT last: if it comes now, the others are restored
             signal.signal(number, handler)
-        for number, frame in came:
+        for number, frame in pending:
             handlers[number](number, frame)
 
 
@@ -313,7 +319,7 @@ def _digest(arrays, text=""):
 
 
 def _resume(run, path, settings):
-    """Puts the run where the checkpoint at path left off, if there is one. Returns the function that saves it."""
+    """Loads the checkpoint at path into run, if there is one. Returns a function that saves run to path."""
     path = os.fspath(path)
     check_weights_path(path)
     if os.path.exists(path):
@@ -332,7 +338,7 @@ def _resume(run, path, settings):
 
 
 def _bytes_of(array):
-    """The bytes of an array of bytes; TypeError for all others: bytes() of an integer n makes n of them."""
+    """Returns the bytes of a 1-d uint8 array. Raises TypeError for all others: bytes(n) of an integer makes n zeros."""
     if (array.ndim, array.dtype) != (1, np.uint8):
         raise TypeError
     return bytes(array)
