@@ -42,9 +42,8 @@ def _pair(function, name, value, minimum):
     if type(value) is tuple and len(value) == 2 and type(value[0]) is type(value[1]) is int:
         values = value
     elif isinstance(value, (tuple, list)):
-        values = tuple(
-            integer_argument(function, name, v, wanted) for v in tuple(value)
-        )  # __index__ may change the list
+        # tuple(value) is a copy: the __index__ of an element may change the list.
+        values = tuple(integer_argument(function, name, v, wanted) for v in tuple(value))
         if len(values) == 1:
             values *= 2
     else:

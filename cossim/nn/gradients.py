@@ -15,7 +15,7 @@ from cossim.nn import functional
 
 def _gradient(function, dy, y):
     """Returns dy as a contiguous native array. Raises an error unless it has y's shape and dtype."""
-    array = functional._plain(_core.as_array(function, "dy", dy))
+    array = functional._contiguous_native(_core.as_array(function, "dy", dy))
     if array.shape != y.shape or array.dtype != y.dtype.newbyteorder("="):
         kind = ValueError if array.shape != y.shape else TypeError
         raise functional._error(kind, function, "dy must have the shape and dtype of the result", {"dy": array, "y": y})
@@ -29,7 +29,7 @@ def _conv2d_pullback(call, dy, input_gradient, indices=None):
     pooling that follows: each value belongs to the pixel at its index, and all other pixels have gradient 0.
     """
     geometry = call.stride, call.before, call.dilation, call.groups
-    # The sparse path skips zeros of dy, which is exact only if all images are finite: 0 * NaN and 0 * inf are NaN.
+    # The sparse path skips the products with zeros of dy. They are 0 only if all images are finite, else NaN.
     sparse = indices is not None and call.dilation[1] == 1 and _core.all_finite(call.images)
     feature_maps = dy
     if indices is not None and (input_gradient or not sparse):

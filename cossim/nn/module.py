@@ -6,7 +6,7 @@ from cossim.nn.weights import read_weights
 
 
 class _structure:
-    """version is a new object each time an attribute of any layer is set or deleted.
+    """version is replaced by a new object each time a public attribute of any layer is set, or any is deleted.
 
     Anything built from layers under an earlier version may be out of date.
     """
@@ -49,7 +49,7 @@ class Module:
         return {name: value for name, value in self.__dict__.items() if name != "_cache"}
 
     def _cached_until_changed(self, make):
-        """Returns make(), cached until an attribute of any layer is set or deleted."""
+        """Returns make(), cached until an attribute of any layer changes (see _structure)."""
         cache, version = self.__dict__.get("_cache"), _structure.version
         if cache is None or cache[0] is not version:
             cache = self.__dict__["_cache"] = version, make()
@@ -137,7 +137,7 @@ class Module:
         ------
         ValueError
             Keys or shapes do not fit, arrays of the layer are read-only, or the file is not a weights file of real
-            numbers. One message lists all problems of keys, shapes and read-only arrays.
+            numbers. The message lists all problems.
         TypeError
             A value of the dict is not an array of real numbers.
 
