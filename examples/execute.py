@@ -1,6 +1,7 @@
-"""Runs a notebook and stores what it gives: python examples/execute.py examples/near_duplicates.ipynb
+"""Runs a notebook and stores its outputs in it: python examples/execute.py examples/near_duplicates.ipynb
 
-A second argument names another file for the result, a third the folder to run in. Needs nbclient, nbformat, ipykernel.
+The second argument is another file for the result, the third is the working directory of the notebook. The script
+needs nbclient, nbformat and ipykernel.
 """
 
 import sys
@@ -12,7 +13,7 @@ from nbclient import NotebookClient
 
 def execute(source, target, folder):
     notebook = nbformat.read(source, as_version=4)
-    # Without times, and below without the version of Python: they would make a difference of every run.
+    # Omits execution times, and below the version of Python, so that two runs store the same file.
     NotebookClient(notebook, record_timing=False, resources={"metadata": {"path": folder}}).execute()
     notebook.metadata.language_info = {"name": "python"}
     nbformat.write(notebook, target)

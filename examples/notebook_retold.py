@@ -1,6 +1,6 @@
-"""A notebook on torch.nn.CosineSimilarity, cell by cell, with cossim in torch's place. Needs NumPy alone.
+"""A notebook on torch.nn.CosineSimilarity, cell by cell, with cossim instead of torch. It only needs NumPy and cossim.
 
-`python -m cossim demo` does the same with real images and says why the last two results differ.
+`python -m cossim demo` does the same with real images and explains why the last two results differ.
 """
 
 import numpy as np
@@ -16,13 +16,13 @@ def randn(*shape):
     return rng.standard_normal(shape, dtype=np.float32)
 
 
-# One row each: the norm of the whole array is the norm of its only row.
+# One row each, so the norm of the whole array is the norm of its row.
 c, d = randn(1, 3), randn(1, 3)
 print(np.dot(c, d.T) / (np.linalg.norm(c) * np.linalg.norm(d)))
 cos = cossim.CosineSimilarity(dim=1, eps=1e-6)
 print(cos(c, d))
 
-# Two rows each: one norm, one dot product and one similarity per row.
+# Two rows each: each row has its own norm, dot product and similarity.
 a = np.float32([[-1.4957, -1.9285, -0.2320], [-0.3472, -1.1279, 0.3151]])
 b = np.float32([[-0.9709, 0.4931, -0.2877], [1.9940, 1.8288, -0.5981]])
 for name, row_a, row_b in zip(("First", "Second"), a, b, strict=True):
@@ -30,7 +30,7 @@ for name, row_a, row_b in zip(("First", "Second"), a, b, strict=True):
     print(f"Cosine Sim of {name} Row: {similarity:.4f}")
 print(cos(a, b))
 
-# Two batches of images through the encoder, as in SimCLR, then every embedding with every other.
+# Encode two batches of images, as SimCLR does, and compare every embedding with every other.
 a0, a1 = randn(32, 1, 28, 28), randn(32, 1, 28, 28)
 model = Encoder(rng=0)
 z = np.concatenate((model(a0), model(a1)))
@@ -41,7 +41,7 @@ matrix = cos(a, b)
 print(matrix.shape)
 print(matrix)
 
-# The same by hand. x is the whole (64, 100) matrix: without axis=1 its norm would be one number, the Frobenius norm.
+# The same by hand. x is the whole (64, 100) matrix: without axis=1, norm() would return its Frobenius norm, one number.
 by_hand = []
 for x in a:
     for y in b:

@@ -325,7 +325,7 @@ class Adam(_Optimizer):
         if self.weight_decay:
             gradient = gradient + parameter * self.weight_decay
         first, second = self.betas
-        if 1 - first < 0.5:  # as torch.lerp, which starts from the nearer end to round less
+        if 1 - first < 0.5:  # as in torch.lerp, which starts from the nearer end
             mean += (gradient - mean) * (1 - first)
         else:
             mean[...] = gradient - (gradient - mean) * first

@@ -1,4 +1,4 @@
-"""Sequential, a chain of layers. Adjacent layers that the C core knows run in a single call of it."""
+"""Sequential, a chain of layers. The C core runs adjacent layers that it supports in one call."""
 
 from collections import OrderedDict
 
@@ -27,7 +27,8 @@ def _network_step(layer):
     """
     if not isinstance(layer, Module) or "forward" in vars(layer):
         return None
-    if any(isinstance(value, list) for value in vars(layer).values()):  # lists can change unnoticed
+    # A list can change without an attribute being set, so the cached network would be out of date.
+    if any(isinstance(value, list) for value in vars(layer).values()):
         return None
     try:
         return _checked_step(layer)
@@ -65,7 +66,7 @@ def _run_group(network, layers, x):
     """Runs a group of layers on an x that the network did not accept as it is.
 
     Converts x to a contiguous native array and runs the network. If the network refuses that too, runs the layers one
-    by one: they handle the rest, or raise an error that names the problem.
+    by one; a layer that cannot take its input raises an error that names the problem.
     """
     if network is not None:
         try:
@@ -91,7 +92,7 @@ def _call_layer(name, layer, x):
 
 
 def _is_unmodified(layer, kind):
-    """Whether layer is exactly of this class and has no forward or vjp of its own."""
+    """Whether type(layer) is exactly kind and no attribute of the layer replaces forward or vjp."""
     return type(layer) is kind and not {"forward", "vjp"} & vars(layer).keys()
 
 

@@ -115,10 +115,10 @@ def train(
     KeyboardInterrupt
         The user pressed Ctrl-C. The checkpoint, if there is one, then holds the last complete step.
     ValueError
-        The images have another shape, are fewer than two, or hold NaN or infinity. A number is out of range. The loss
-        of a step is not finite; the message names the epoch and the step (torch would continue and leave NaN in the
-        encoder). The checkpoint has other images or settings, has more epochs, is damaged, or is of another version; it
-        is left unchanged. A checkpoint identifies a callable by its name.
+        The images have another shape, there are fewer than two, or they hold NaN or infinity. A number is out of range.
+        The loss of a step is not finite; the message names the epoch and the step (torch would continue and leave NaN
+        in the encoder). The checkpoint has other images or settings, has more epochs, is damaged, or is of another
+        version; it is left unchanged. A checkpoint identifies a callable by its name.
     TypeError
         The images are not float32 or float64, or an argument has another type.
     OSError
