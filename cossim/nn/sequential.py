@@ -91,7 +91,7 @@ def _call_layer(name, layer, x):
         raise type(error)(f"layer {name!r}: {error}") from error
 
 
-def _is_unmodified(layer, kind):
+def _is_exact(layer, kind):
     """Whether type(layer) is exactly kind and no attribute of the layer replaces forward or vjp."""
     return type(layer) is kind and not {"forward", "vjp"} & vars(layer).keys()
 
@@ -107,15 +107,11 @@ def _fused_vjp(layers, x):
     if getattr(type(layer), "vjp", Module.vjp) is Module.vjp or ("forward" in own and "vjp" not in own):
         raise TypeError(f"Sequential.vjp(): layer {name!r} has no vjp: {type(layer).__name__}")
     following = [layer for _, layer in layers[1:3]]
-    if (
-        not (_is_unmodified(layer, Conv2d) or _is_unmodified(layer, Linear))
-        or not following
-        or not _is_unmodified(following[0], ReLU)
-    ):
+    if not (_is_exact(layer, Conv2d) or _is_exact(layer, Linear)) or not following or not _is_exact(following[0], ReLU):
         return 1, *layer.vjp(x)
     if type(layer) is Linear:
         return 2, *layer._vjp(x, relu=True)
-    if len(following) == 1 or not _is_unmodified(following[1], MaxPool2d):
+    if len(following) == 1 or not _is_exact(following[1], MaxPool2d):
         return 2, *layer._vjp(x, lambda call: gradients._conv2d_vjp(call, relu=True))
     return 3, *layer._vjp(x, lambda call: _conv2d_relu_pool_vjp(call, following[1]))
 
