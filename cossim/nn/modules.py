@@ -99,7 +99,7 @@ class Conv2d(Module):
             x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
         )
 
-    def _with_border(self, call):
+    def _padded_call(self, call):
         """Returns the same convolution with the padding written into the images, so that none remains to add.
 
         Zero padding is left to the convolution.
@@ -111,7 +111,7 @@ class Conv2d(Module):
     def forward(self, x):
         """conv2d of x with this layer's parameters: same as layer(x). x is (N, C, H, W) or (C, H, W)."""
         call = self._check(x)
-        out = self._with_border(call).run()
+        out = self._padded_call(call).run()
         return out if call.batched else out[0]
 
     def vjp(self, x):
@@ -120,7 +120,7 @@ class Conv2d(Module):
     def _vjp(self, x, make):
         """make(call) returns a result and its pullback, whose dx is the gradient of the padded images."""
         call, mode = self._check(x), self.padding_mode
-        y, pullback_padded = make(self._with_border(call))
+        y, pullback_padded = make(self._padded_call(call))
 
         def pullback(dy, input_gradient=True):
             dx, *parameter_gradients = pullback_padded(dy, input_gradient)

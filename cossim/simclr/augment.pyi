@@ -4,7 +4,7 @@ from numpy.typing import NDArray
 
 from cossim._typing import Array, Float, Real, Seed
 
-MOVES: tuple[tuple[int, int], ...]
+MOVE_RANGES: tuple[tuple[int, int], ...]
 _Range = tuple[Real, Real] | list[float]
 
 @overload
