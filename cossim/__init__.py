@@ -1,11 +1,11 @@
-"""Cosine similarity for NumPy, with torch's exact meaning, at the speed of the hardware, in C.
+"""Cosine similarity for NumPy, written in C, with the exact semantics of torch and at the speed of the hardware.
 
 >>> import numpy as np, cossim
 >>> cossim.cosine_similarity(np.array([3.0, 4.0]), np.array([4.0, 3.0]), dim=0)
 np.float64(0.96)
 """
 
-from cossim import _interrupts  # noqa: F401  (first, as Ctrl-C can come during all that follows)
+from cossim import _interrupts  # noqa: F401  (first: Ctrl-C may arrive during any later import)
 
 try:
     from cossim._core import (
@@ -64,7 +64,7 @@ __all__ = [
 
 
 def __getattr__(name):
-    # Imported when first used, which keeps `import cossim` quick.
+    # These modules are imported on first use, so that `import cossim` stays fast.
     import importlib
 
     if name in ("nn", "simclr"):

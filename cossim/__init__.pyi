@@ -110,7 +110,7 @@ class Pairs(NamedTuple):
     j: NDArray[np.int64]
     values: NDArray[np.floating[Any]]
 
-# Of Dask arrays these are named tuples too, of Dask arrays.
+# With a Dask operand, topk and pairs_above return the same named tuples, filled with lazy Dask arrays.
 @overload
 def topk(
     queries: Lazy,

@@ -34,7 +34,7 @@ def _add_info(commands):
     parser.set_defaults(run=lambda arguments: cossim.show_config())
 
 
-# Each adds its own arguments and the function that runs it. A new command is one more of them.
+# Each entry adds one command: its arguments and the function that runs it. Add a new command here.
 COMMANDS = (
     _add_demo,
     search_commands.add_topk,
@@ -46,14 +46,17 @@ COMMANDS = (
 
 
 def main(argv=None):
-    """Runs a command. Returns the exit code: 0, or 1 with a message on stderr; unusable arguments exit with 2."""
+    """Runs a command and returns the exit code: 0, 1 after an error (with a message on stderr), or 130 after Ctrl-C.
+
+    Invalid arguments raise SystemExit(2), as argparse does.
+    """
     try:
-        with _interrupts.raised():
+        with _interrupts.raising_keyboard_interrupt():
             arguments = _parser().parse_args(argv)
             if hasattr(sys.stdout, "reconfigure"):
-                sys.stdout.reconfigure(errors="backslashreplace")  # file names that the terminal's encoding lacks
+                sys.stdout.reconfigure(errors="backslashreplace")  # for file names that the terminal cannot encode
             arguments.run(arguments)
-            if sys.stdout is not None:  # None: it was closed before Python began
+            if sys.stdout is not None:  # None if it was closed before Python started
                 sys.stdout.flush()
     except BrokenPipeError:
         return 1
@@ -64,7 +67,7 @@ def main(argv=None):
         print(f"cossim: {' '.join(message.splitlines())}", file=sys.stderr)
         return 1
     finally:
-        _let_go_of_stdout()
+        _flush_or_discard_stdout()
     return 0
 
 
@@ -78,8 +81,12 @@ def _parser():
     return parser
 
 
-def _let_go_of_stdout():
-    """What Python still holds for a reader that has gone, such as head, or for a full disk must not fail at exit."""
+def _flush_or_discard_stdout():
+    """Flushes stdout, and discards the rest if that fails.
+
+    Otherwise Python would flush again at exit and report an error: the reader, such as head, may have gone, or the disk
+    may be full.
+    """
     try:
         if sys.stdout is not None:
             sys.stdout.flush()

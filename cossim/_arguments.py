@@ -1,4 +1,7 @@
-"""Arguments by Python's protocols: numbers, with errors that name the function and the argument, and DLPack."""
+"""Conversion of arguments: numbers by Python's protocols, and arrays of other libraries by DLPack.
+
+Errors name the function and the argument.
+"""
 
 import operator
 
@@ -10,7 +13,7 @@ def integer_argument(function, name, value, wanted="an integer"):
         if isinstance(value, (bool, np.bool_)):
             raise TypeError
         return operator.index(value)
-    except TypeError:  # of an __index__ that gives something else, too
+    except TypeError:  # also from an __index__ that returns no int
         raise TypeError(f"{function}(): {name} must be {wanted}, not {type(value).__name__}") from None
 
 
@@ -22,7 +25,7 @@ def size_argument(function, name, value, least, wanted="an integer"):
 
 
 def length_argument(function, name, value, least=1):
-    """A layer's number of channels, features or groups."""
+    """Checks a layer's number of channels, features or groups: from least to 2**63 - 1."""
     number = size_argument(function, name, value, least)
     if number >= 2**63:
         raise ValueError(f"{function}(): {name} must be below 2**63, not {integer_text(number)}")
@@ -30,7 +33,7 @@ def length_argument(function, name, value, least=1):
 
 
 def integer_text(value):
-    """An integer, or a sequence of them, for messages: Python refuses to write very long ones."""
+    """Returns an integer, or a sequence of them, as text for a message. Python refuses to print very long integers."""
     try:
         return repr(value)
     except ValueError:
@@ -38,13 +41,13 @@ def integer_text(value):
 
 
 def number_argument(function, name, value):
-    """A float, from all that float() takes but text, what float() reads as text, and arrays of dimensions."""
+    """Returns value as a float. Takes what float() takes, except text, buffers and arrays of one or more dimensions."""
     try:
         is_number = hasattr(type(value), "__float__") or hasattr(type(value), "__index__")
         if not is_number or isinstance(value, (str, bytes)) or getattr(value, "ndim", 0):
             raise TypeError
         return float(value)
-    except OverflowError:  # of an integer or a fraction; not shown, as it is a long one
+    except OverflowError:  # from an integer or a fraction, which is too long for a message
         raise ValueError(f"{function}(): {name} must be a number that fits a float64") from None
     except TypeError:
         raise TypeError(f"{function}(): {name} must be a number, not {type(value).__name__}") from None
@@ -58,7 +61,7 @@ def eps_argument(function, eps):
 
 
 def plain_text(value):
-    """A str as one of the class str itself, whose comparisons run no code of a subclass."""
+    """Returns a str of the class str itself, so that comparing it runs no code of a subclass."""
     return str.__str__(value)
 
 
@@ -72,16 +75,16 @@ def temperature_argument(function, value):
 
 
 def check_temperature(function, temperature, dtype):
-    """Raises ValueError where a loss of this dtype would overflow."""
+    """Raises ValueError if 4 / temperature is beyond the range of dtype: a loss of that dtype could overflow."""
     if 4 / temperature > float(np.finfo(dtype).max):
         raise ValueError(f"{function}(): temperature {temperature} is too small for {dtype}: 1 / temperature overflows")
 
 
 class _KeepsCapsule:
-    """Exports an object by DLPack, and keeps the capsule that it gives.
+    """Exports an object by DLPack and keeps a reference to the capsule.
 
-    Where NumPy refuses a capsule, it drops it while the error is set. A capsule's destructor can be a Python function
-    (of ctypes), which must not run then; kept here, the capsule is destroyed later.
+    If NumPy rejects a capsule, it drops its reference while the error is set. The destructor of a capsule can be a
+    Python function (through ctypes), which must not run while an error is set. This reference delays the destructor.
     """
 
     def __init__(self, source):
@@ -96,5 +99,5 @@ class _KeepsCapsule:
 
 
 def from_dlpack(source):
-    exporter = _KeepsCapsule(source)  # a variable, which lives as long as the traceback of an error does
+    exporter = _KeepsCapsule(source)  # a local variable lives as long as the traceback of an error
     return np.from_dlpack(exporter)

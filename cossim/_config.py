@@ -7,21 +7,22 @@ from cossim._version import __version__
 
 
 def show_config(mode="stdout"):
-    """What cossim runs on: version, instruction set in use, those available, threads.
+    """Shows the version, the instruction set in use, the available instruction sets and the number of threads.
 
     Parameters
     ----------
     mode : {"stdout", "dicts"}
-        Print it, or return it as a dict (as in numpy.show_config).
+        "stdout" prints the configuration, "dicts" returns it as a dict (as in numpy.show_config).
 
     Returns
     -------
     dict or None
+        None with mode="stdout".
 
     Raises
     ------
     ValueError
-        Any other mode.
+        mode has another value.
 
     Examples
     --------
@@ -30,7 +31,7 @@ def show_config(mode="stdout"):
     >>> config["instruction set"]["in use"] in config["instruction set"]["available"]
     True
     """
-    import platform  # which takes a while
+    import platform  # here, because this import is slow
 
     if mode not in ("stdout", "dicts"):
         raise ValueError(f"show_config(): mode must be 'stdout' or 'dicts', not {mode!r}")

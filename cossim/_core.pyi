@@ -1,4 +1,7 @@
-"""The C core. What cossim itself uses has its checks in Python, and takes its arguments by position."""
+"""The C core.
+
+The functions in the last section are private. Their Python callers check the arguments and pass them by position.
+"""
 
 from collections.abc import Callable
 from typing import Any, Literal, SupportsIndex, TypeVar, final, overload

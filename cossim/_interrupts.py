@@ -1,11 +1,12 @@
-"""Ctrl-C ends the command line with exit code 130 and without a traceback, from the first import of cossim on.
+"""Ctrl-C ends the command line with exit code 130 and without a traceback.
 
-This module is imported before all others. While modules are imported, and when a command is done, Ctrl-C ends the
-process at once. While a command runs it raises KeyboardInterrupt, as it always does in other programs that import
-cossim. While Python itself starts, Ctrl-C does what it does in all of Python: it may print a traceback.
+This module is imported before all others, and acts only in the process of the command line. There, Ctrl-C ends the
+process at once while modules are imported and after the command has finished. While a command runs, Ctrl-C raises
+KeyboardInterrupt. In other programs that import cossim, Ctrl-C always raises KeyboardInterrupt. Before the first import
+of cossim, while Python itself starts, Ctrl-C may still print a traceback.
 """
 
-# The functions of the module signal, without its enums, whose import takes some milliseconds.
+# _signal has the functions of the module signal without its enums, which take some milliseconds to import.
 import _signal as signal  # type: ignore[import-not-found]
 import os
 import sys
@@ -14,9 +15,9 @@ EXIT_CODE = 130
 
 
 def _is_program():
-    """Is this the process of `cossim` or `python -m cossim`?"""
+    """Returns whether this is the process of `cossim` or of `python -m cossim`."""
     first, *others = getattr(sys, "argv", None) or [""]
-    if first == "-m":  # until the module has been found; its name is what precedes its arguments
+    if first == "-m":  # Python has not found the module yet; its name precedes its arguments
         return sys.orig_argv[-len(others) - 1] in ("cossim", "-mcossim")
     program = sys._getframe()
     while program.f_back is not None:
@@ -24,24 +25,24 @@ def _is_program():
     return "cossim.__main__" in program.f_code.co_names  # the script `cossim` imports main from there
 
 
-def _end(number, frame):
+def _end_process(number, frame):
     os._exit(EXIT_CODE)
 
 
 if _is_program() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, _end)
+    signal.signal(signal.SIGINT, _end_process)
 
-from contextlib import contextmanager  # noqa: E402  (only now, as Ctrl-C can come while it is imported)
+from contextlib import contextmanager  # noqa: E402  (after the handler is set: Ctrl-C may arrive during this import)
 
 
 @contextmanager
-def raised():
-    """In the block, Ctrl-C raises KeyboardInterrupt in any case."""
-    ends = signal.getsignal(signal.SIGINT) is _end
-    if ends:
+def raising_keyboard_interrupt():
+    """Within the block, Ctrl-C raises KeyboardInterrupt, also in the process of the command line."""
+    ends_process = signal.getsignal(signal.SIGINT) is _end_process
+    if ends_process:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
-        if ends:
-            signal.signal(signal.SIGINT, _end)
+        if ends_process:
+            signal.signal(signal.SIGINT, _end_process)

@@ -1,4 +1,4 @@
-"""Files: regular ones to read, and those that are written as a whole or not at all."""
+"""File access: reading of regular files only, and atomic writing (a whole file or no change)."""
 
 import errno
 import io
@@ -19,18 +19,18 @@ import numpy as np
 
 try:
     import fcntl
-except ImportError:  # Windows has no such locks: nothing is removed there
+except ImportError:  # Windows has no such locks, so no leftover file is removed there
     fcntl = None
 
-# Those that end a process at once, unless it asks for something else.
+# Signals that end a process at once by default.
 ENDING_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 CHUNK = 1 << 20
-LOCKS_TRIED = 8  # new files; the last is used even if another process has locked it
+LOCKS_TRIED = 8  # new files to try; the last one is used even if another process holds its lock
 
 
 @contextmanager
-def naming(path):
-    """An OSError in the block becomes a sentence about path, for the command line."""
+def write_errors_as_text(path):
+    """Rewrites an OSError in the block as a one-line message: path cannot be written, and why. For the command line."""
     try:
         yield
     except OSError as error:
@@ -38,8 +38,8 @@ def naming(path):
 
 
 @contextmanager
-def telling():
-    """An OSError of a file becomes a sentence that begins with the file, for the command line."""
+def errors_as_text():
+    """Rewrites an OSError in the block as a one-line message that begins with the file name. For the command line."""
     try:
         yield
     except OSError as error:
@@ -50,7 +50,7 @@ def telling():
 
 @contextmanager
 def errors_of(path):
-    """Errors of the system name the path that was asked for, not the temporary file or nothing."""
+    """Sets the file name of an OSError in the block to path, the user's, in place of the temporary file's or none."""
     try:
         yield
     except OSError as error:
@@ -59,32 +59,32 @@ def errors_of(path):
         raise
 
 
-def without_waiting(path, flags):
-    """An opener for open(): it waits for nobody where a pipe has taken the place of the file that was there."""
+def open_nonblocking(path, flags):
+    """An opener for open() that does not block, even if a pipe has replaced the file meanwhile."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
 
 
 @contextmanager
 def open_regular(path, buffering=-1):
-    """Opens a regular file for reading; errors name its path.
+    """Opens a regular file for reading. Errors name its path.
 
-    Devices and pipes are refused, without waiting for them: reading them could last for ever.
+    Raises ValueError for devices and pipes, without blocking: reading them could last forever.
     """
     path = os.fsdecode(path)
     with errors_of(path):
-        _check_regular(path, os.stat(path))  # before it is opened, which has effects on some devices
-        with open(path, "rb", buffering=buffering, opener=without_waiting) as file:
+        _check_regular(path, os.stat(path))  # before open(), which has side effects on some devices
+        with open(path, "rb", buffering=buffering, opener=open_nonblocking) as file:
             _check_regular(path, os.fstat(file.fileno()))
             yield file
 
 
 def _check_regular(path, status):
-    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # open() refuses folders
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # for a folder, open() raises the error
         raise ValueError(f"{path!r}: not a regular file; save the data of a pipe or device to a file first")
 
 
 def same_file(path, other):
-    """Whether two paths name one file, or would, where there is none yet."""
+    """Returns whether two paths name the same file, or would name it once it exists."""
     try:
         return os.path.samefile(path, other)
     except OSError:
@@ -92,7 +92,10 @@ def same_file(path, other):
 
 
 class _OwnFile(io.FileIO):
-    """A new file that only the process that made it can write: after a fork, two would write at one position."""
+    """A new file that only the process that created it can write.
+
+    After a fork, two processes would share one file position and overwrite each other.
+    """
 
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
@@ -114,18 +117,19 @@ class _OwnFile(io.FileIO):
 
 @contextmanager
 def temporary_file(named, folder, start, end, mode, buffered=True):
-    """A new file in folder, open and locked, and replace(path), which moves it there; without that it is removed.
+    """Creates a file in folder. Yields (file, replace); the file is open and locked.
 
-    replace returns when all of the file, and its new name, are on the disk. Until then its name is start, 16 digits,
-    end; errors call it `named`. Other files of such names are removed if they are not locked: processes that were
-    killed have left them.
+    replace(path) moves the file to path, and returns once its contents and its new name are on the disk. A file that is
+    not moved is removed when the block ends. Before the move its name is `start`, 16 hexadecimal digits and `end`.
+    Errors name the path `named`. Older files with such names that are not locked were left by killed processes; they
+    are removed first.
     """
     if fcntl is not None:
         _remove_leftovers(folder, start, end)
     for left in reversed(range(LOCKS_TRIED)):
         path = os.path.join(folder, f"{start}{secrets.token_hex(8)}{end}")
         with _new_file(named, path, mode, buffered) as (file, raw):
-            # Another process may hold the lock: for a moment where it looks for leftovers, for ever if it is hostile.
+            # Another process may hold the lock: for a moment while it searches for leftovers, forever if it is hostile.
             if not _lock(raw) and left:
                 continue
 
@@ -143,21 +147,24 @@ def temporary_file(named, folder, start, end, mode, buffered=True):
 
 @contextmanager
 def _new_file(named, path, mode, buffered):
-    """A new file, and the unbuffered file behind it; at the end, a file that still has this path is removed."""
+    """Yields a new file and the unbuffered file behind it. At the end, removes the file that still has this path."""
     process = os.getpid()
     try:
-        with errors_of(named):  # opener: no bare number of an open file, which an interrupt would leave open
+        with errors_of(named):  # an opener leaves no bare file descriptor, which an interrupt would leak
             raw = _OwnFile(path, "xb", opener=partial(os.open, mode=mode))
         with io.BufferedWriter(raw) if buffered else raw as file:
             yield file, raw
     finally:
-        if os.getpid() == process:  # after a fork, the file is the first process's
+        if os.getpid() == process:  # after a fork, the file belongs to the parent process
             with suppress(OSError):
                 os.unlink(path)
 
 
 def _lock(file):
-    """Locks a file without waiting; False where another process has done so. Without locks nothing is ever removed."""
+    """Locks a file without waiting. Returns False only if another process holds the lock.
+
+    Returns True also on systems without locks: there, _remove_leftovers removes nothing.
+    """
     try:
         with suppress(AttributeError):
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -181,20 +188,21 @@ def _remove_if_left_over(path):
         return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
     with open(path, "r+b", buffering=0, opener=opener) as file:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError while it is being written
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError while another process writes the file
         status = os.fstat(file.fileno())
-        # One that was made a moment ago and has nothing in it yet may be locked next.
+        # A new and still empty file may be about to be locked, so an empty file must be older than a minute.
         if stat.S_ISREG(status.st_mode) and (status.st_size > 0 or time.time() - status.st_mtime > 60):
             os.unlink(path)
 
 
 @contextmanager
 def replacing(path):
-    """A new file beside path, and a function that puts it in the place of path; removed at the end if not so used.
+    """Creates a file in the folder of path. Yields (file, replace); replace() moves the file to path.
 
-    The function returns when all of the file, and its name, are on the disk. Permissions are those of the file at path,
-    or where there is none those that open() gives. Links are followed. A process that is killed leaves a file
-    .cossim-*.tmp, which the next one that writes to the folder removes.
+    replace() returns once the contents and the name of the file are on the disk. If it is not called, the file is
+    removed when the block ends. The file gets the permissions of an existing file at path, else those that open()
+    gives. Symbolic links are followed. A killed process leaves a file .cossim-*.tmp, which the next write to the folder
+    removes.
     """
     path = os.path.realpath(path)
     mode = None
@@ -208,13 +216,13 @@ def replacing(path):
     new = temporary_file(path, folder, ".cossim-", ".tmp", 0o666 if mode is None else mode & 0o777)
     with ending_by_exception(), new as (file, replace):
         if mode is not None:
-            with suppress(PermissionError):  # a file system without permissions
+            with suppress(PermissionError):  # the file system has no permissions
                 os.chmod(file.name, mode & 0o777)
         yield file, partial(replace, path)
 
 
 def sync_folder(folder):
-    """Makes a new name survive a power failure; some file systems cannot."""
+    """Makes a new name in a folder survive a power failure, if the file system can do that."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -225,13 +233,13 @@ def sync_folder(folder):
 
 @contextmanager
 def ending_by_exception():
-    """In the block, signals that would end the process at once raise SystemExit, as Ctrl-C raises KeyboardInterrupt."""
+    """Within the block, signals that would end the process at once raise SystemExit instead, so that it cleans up."""
 
     def stop(number, frame):
         raise SystemExit(128 + number)
 
-    here = threading.current_thread() is threading.main_thread()  # elsewhere, signals cannot be set
-    numbers = [n for n in ENDING_SIGNALS if here and signal.getsignal(n) is signal.SIG_DFL]
+    in_main_thread = threading.current_thread() is threading.main_thread()  # other threads cannot set signal handlers
+    numbers = [n for n in ENDING_SIGNALS if in_main_thread and signal.getsignal(n) is signal.SIG_DFL]
     try:
         for number in numbers:
             signal.signal(number, stop)
@@ -242,7 +250,7 @@ def ending_by_exception():
 
 
 def write_npz(file, arrays):
-    """As np.savez does, whose archive, in NumPy 1.26, complains when it is not closed before its file."""
+    """Writes an .npz as np.savez does, whose archive complains in NumPy 1.26 if its file is closed first."""
     archive = ZipFile(file, "w")
     try:
         for name, array in arrays.items():
@@ -250,21 +258,21 @@ def write_npz(file, arrays):
                 np.lib.format.write_array(member, array, allow_pickle=False)
         archive.close()
     except BaseException:
-        archive.fp = None  # or it would complete the file, and raise ValueError where open() was interrupted
+        archive.fp = None  # else its destructor completes the file, and raises ValueError if open() was interrupted
         raise
 
 
-# ---- .npy: whole arrays from a stream, or the memmap of a file. Nothing is ever unpickled. ----
+# ---- .npy: reads a whole array from a stream, or maps a file. Never unpickles. ----
 
 MAGIC = b"\x93NUMPY"
 GZIP = b"\x1f\x8b"
 
-# What Python's parsers, and what NumPy does with what they find, make of a .npy file's damaged header.
-_OF_HEADERS = (AttributeError, LookupError, MemoryError, RecursionError, SyntaxError, TypeError, tokenize.TokenError)
+# Exceptions that Python's parser and NumPy raise for the damaged header of a .npy file.
+_HEADER_ERRORS = (AttributeError, LookupError, MemoryError, RecursionError, SyntaxError, TypeError, tokenize.TokenError)
 
 
 def read_bytes(stream, count):
-    """Up to count bytes; fewer where the stream, or the gzip file behind it, ends too early."""
+    """Reads count bytes, or fewer if the stream or the gzip file behind it ends early."""
     found = bytearray()
     try:
         while len(found) < count and (more := stream.read(min(CHUNK, count - len(found)))):
@@ -279,7 +287,7 @@ def _truncated(shape, expected, found):
 
 
 def read_elements(stream, dtype, shape):
-    """Exactly the elements of an array, and nothing behind them."""
+    """Reads the elements of an array, of shape (size,). Raises ValueError if the stream is shorter or longer."""
     expected = math.prod(shape) * dtype.itemsize
     data = read_bytes(stream, expected + 1)
     if len(data) < expected:
@@ -290,7 +298,7 @@ def read_elements(stream, dtype, shape):
 
 
 def _read_header(stream, start=b""):
-    """Shape, whether in columns, and dtype of a .npy file, of which the bytes `start` have been read already."""
+    """Returns (shape, column_major, dtype) of a .npy stream. `start` holds its first bytes, which are read already."""
     start = bytes(start) + read_bytes(stream, 8 - len(start))
     if start[:4] == b"PK\3\4":
         message = "an archive such as .npz, where a single array, .npy, is needed"
@@ -308,16 +316,16 @@ def _read_header(stream, start=b""):
     reader = np.lib.format.read_array_header_1_0 if version == b"\1\0" else np.lib.format.read_array_header_2_0
     try:
         if version == b"\3\0":
-            # Version 2 in UTF-8, for names of fields. NumPy has no public reader of it. Characters beyond ASCII are in
-            # strings alone, where their escapes mean the same.
+            # Version 3 is version 2 in UTF-8, for field names. NumPy has no public reader of it. Non-ASCII characters
+            # occur only in string literals, where escapes mean the same.
             text = text.decode().encode("ascii", "backslashreplace")
             length = len(text).to_bytes(bytes_of_length, "little") if len(length) == bytes_of_length else length
         shape, column_major, dtype = reader(io.BytesIO(bytes(length) + text))
     except (OSError, EOFError):
         raise
     except Exception as error:
-        # Of many kinds. NumPy's own sentences are good ones, but for those about Python's syntax trees.
-        unclear = isinstance(error, (*_OF_HEADERS, UnicodeError)) or str(error).startswith("malformed node")
+        # Many types occur. NumPy's own messages are clear, except those about Python's syntax trees.
+        unclear = isinstance(error, (*_HEADER_ERRORS, UnicodeError)) or str(error).startswith("malformed node")
         raise ValueError("its header is damaged" if unclear else str(error)) from None
     if min(shape, default=0) < 0:
         raise ValueError(f"a size below 0 in shape {shape}")
@@ -326,15 +334,16 @@ def _read_header(stream, start=b""):
     return shape, column_major, dtype
 
 
-def _no_objects(dtype):
+def _reject_objects(dtype):
     if dtype.hasobject:
         raise ValueError(f"an array of Python objects, dtype {dtype}")
 
 
-def read_npy(stream, start=b"", check=_no_objects):
-    """The array of a .npy file, of which the bytes `start` have been read already.
+def read_npy(stream, start=b"", check=_reject_objects):
+    """Reads the array of a .npy stream. `start` holds its first bytes, which are read already.
 
-    check(dtype) raises where that one is refused; objects must be. ValueError where the file is damaged.
+    check(dtype) raises an error for a dtype that the caller rejects. It must reject dtypes with Python objects. Raises
+    ValueError if the file is damaged.
     """
     shape, column_major, dtype = _read_header(stream, start)
     check(dtype)
@@ -342,10 +351,10 @@ def read_npy(stream, start=b"", check=_no_objects):
     return elements.reshape(shape, order="F" if column_major else "C")
 
 
-def map_npy(file, check=_no_objects):
-    """The memmap of an open .npy file, read from its start, with read_npy's check and errors.
+def map_npy(file, check=_reject_objects):
+    """Maps the array of a .npy file, open at its start. check and errors are those of read_npy.
 
-    Bytes behind the array are allowed.
+    Bytes after the array are allowed.
     """
     shape, column_major, dtype = _read_header(file)
     check(dtype)
@@ -354,5 +363,5 @@ def map_npy(file, check=_no_objects):
         raise _truncated(shape, expected, found)
     try:
         return np.memmap(file, dtype, "r", offset, shape, order="F" if column_major else "C")
-    except (OverflowError, TypeError, ValueError) as error:  # of shapes that are empty but too large
+    except (OverflowError, TypeError, ValueError) as error:  # for an empty array with a too large shape
         raise ValueError(str(error)) from None

@@ -1,34 +1,35 @@
-"""What progress= means, for every function that has it and for the command line."""
+"""The argument progress= of the public functions, and the progress bar of the command line."""
 
 from contextlib import contextmanager
 
 
 @contextmanager
 def reporting(progress, name, unit="scores"):
-    """Turns an argument progress of the function called name into what its work reports to.
+    """Converts the argument progress= of a function into a callable that receives the progress of the call.
 
     Parameters
     ----------
     progress : None, bool or callable
-        None and False: nothing is reported. True: a bar on stderr, or a widget in a notebook, which needs tqdm. A
-        callable is called as ``progress(done, total)``.
+        With None or False nothing is reported. True shows a bar on stderr, or a widget in a notebook; this needs tqdm.
+        A callable is called as ``progress(done, total)``.
     name : str
-        Of the function, for the bar and for messages.
+        The name of the function, shown in the bar and in error messages.
     unit : str
-        What is counted, for the bar.
+        The unit that done and total count, shown in the bar.
 
     Yields
     ------
     callable or None
-        What to call with (done, total). The bar appears with the first call, is filled where the block ends without an
-        error, and left as it is where it does not. It also takes a third argument, a text to show behind it.
+        None if nothing is reported, else a callable of (done, total). The first call draws the bar. The bar is filled
+        when the block ends without an error, and keeps its state after an error. The callable that draws the bar also
+        takes a third argument: text to show after the bar.
 
     Raises
     ------
     TypeError
-        progress is something else.
+        progress is neither None, a bool nor a callable.
     ModuleNotFoundError
-        progress is True, and tqdm is not installed.
+        progress is True and tqdm is not installed.
 
     Examples
     --------
@@ -52,7 +53,7 @@ def reporting(progress, name, unit="scores"):
 @contextmanager
 def _bar(name, unit):
     try:
-        from tqdm.auto import tqdm  # which takes a while
+        from tqdm.auto import tqdm  # here, because this import is slow
     except ModuleNotFoundError as error:
         if error.name is not None and error.name.split(".")[0] != "tqdm":
             raise
@@ -64,9 +65,9 @@ def _bar(name, unit):
     def report(done, total, note=""):
         nonlocal bar
         if bar is None:
-            # initial: what was done before the clock began to run does not count for the speed.
-            # miniters=1: tqdm's own guess of how many calls to skip lets a bar stand still where the work slows down.
-            short = total > 999  # 4.00k and not 4000
+            # initial=done: work done before the clock starts does not count towards the speed.
+            # miniters=1: tqdm would guess how many calls to skip, and the bar would freeze when the work slows down.
+            short = total > 999  # show 4.00k, not 4000
             bar = tqdm(desc=name, total=total, initial=done, unit=f" {unit}", unit_scale=short, miniters=1)
         bar.total = total
         if note:

@@ -1,21 +1,21 @@
-"""Makes the thread pool visible to threadpoolctl, whichever of the two is imported first.
+"""Registers cossim's thread pool with threadpoolctl, regardless of which of the two is imported first.
 
-threadpoolctl looks through the loaded shared libraries for those that a registered controller knows. It is an extra
-that `import cossim` must not import, so where it is not loaded yet, a finder on sys.meta_path waits for its import and
-adds the registration behind it.
+threadpoolctl inspects the loaded shared libraries and keeps those that match a registered controller. It is an optional
+dependency, which `import cossim` must not import. If threadpoolctl is not loaded yet, a finder on sys.meta_path waits
+for its import and registers the controller after it.
 """
 
 import sys
 
 
 def register(threadpoolctl):
-    if not hasattr(threadpoolctl, "register"):  # before its version 3.3
+    if not hasattr(threadpoolctl, "register"):  # threadpoolctl before 3.3
         return
 
     class CossimController(threadpoolctl.LibController):
         user_api = "cossim"
         internal_api = "cossim"
-        filename_prefixes = ("_core",)  # other packages have a _core too; check_symbols tells them apart
+        filename_prefixes = ("_core",)  # other packages have a _core too; check_symbols excludes them
         check_symbols = ("cossim_get_num_threads", "cossim_set_num_threads")
 
         def get_num_threads(self):
@@ -43,11 +43,11 @@ class _RegisterOnImport:
         return spec
 
     def _add_registration(self, loader):
-        # Only this one method changes: a loader of our own would have to offer all that inspect and runpy ask one for.
-        run = loader.exec_module
+        # Wraps this one method. A loader class of our own would need every method that inspect and runpy call.
+        load_module = loader.exec_module
 
         def exec_module(module):
-            run(module)
+            load_module(module)
             register(module)
             if self in sys.meta_path:
                 sys.meta_path.remove(self)
@@ -55,14 +55,14 @@ class _RegisterOnImport:
         loader.exec_module = exec_module
 
 
-def _loaded():
+def _loaded_threadpoolctl():
     main = sys.modules.get("__main__")
     if getattr(getattr(main, "__spec__", None), "name", None) == "threadpoolctl":
         return main  # python -m threadpoolctl -i cossim
     return sys.modules.get("threadpoolctl")
 
 
-if _loaded():
-    register(_loaded())
+if _loaded_threadpoolctl():
+    register(_loaded_threadpoolctl())
 else:
     sys.meta_path.insert(0, _RegisterOnImport())

@@ -5,21 +5,22 @@ from cossim._core import begin_threads, end_threads
 
 @contextmanager
 def threads(n):
-    """Within the block, one call uses at most n threads; afterwards as many as before. Results do not depend on it.
+    """Limits each call within the block to n threads. Results do not depend on the number of threads.
 
-    The number holds for calls from the Python thread that enters the block, and for no other thread: there, and in
-    threads that start within the block, ``set_num_threads`` counts, which sets the number of the whole process. The
-    innermost block counts. As a decorator it wraps each call of a function in a block.
+    The limit applies to calls from the Python thread that enters the block. Other threads, also those that start within
+    the block, use the limit of the whole process, which ``set_num_threads`` sets. Of nested blocks the innermost one
+    applies. After the block the previous limit applies again. Used as a decorator, it wraps each call of a function in
+    a block.
 
     Parameters
     ----------
     n : int
-        At least 1. More than 257, the largest number there is, counts as 257.
+        At least 1. The maximum is 257; larger values count as 257.
 
     Raises
     ------
     TypeError
-        n is no integer.
+        n is not an integer.
     ValueError
         n is below 1.
 

@@ -1,4 +1,4 @@
-"""Types that several stubs share. Only type checkers need them: nothing imports this at runtime."""
+"""Types shared by several stubs. Only type checkers read this module; nothing imports it at runtime."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -13,19 +13,19 @@ Bias_co = TypeVar("Bias_co", covariant=True)
 
 
 class SupportsDLPack(Protocol):
-    """An array of another library, read without a copy."""
+    """An array of another library, which cossim reads without a copy."""
 
     def __dlpack__(self) -> object: ...
 
 
 class SupportsBuffer(Protocol):
-    """memoryview, array.array and their like, which the ArrayLike of NumPy 1 does not have."""
+    """An object with the buffer protocol, such as memoryview or array.array. NumPy 1's ArrayLike lacks these."""
 
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
 
 class Lazy(Protocol):
-    """An array of Dask. What comes of it is Any here, so that no type checker has to read Dask for cossim."""
+    """A Dask array. Functions of it return Any, so that a type checker of cossim does not need Dask."""
 
     def __dask_graph__(self) -> Any: ...
 
@@ -44,13 +44,13 @@ Weights: TypeAlias = Mapping[str, Array] | Path
 
 # ---- results ----
 
-# An array, or a NumPy scalar where no dimension is left. Type checkers do not know how many dimensions there are; Any
-# in place of the scalar spares users of arrays a cast.
+# An array, or a NumPy scalar if no dimension is left. Type checkers do not know the number of dimensions. The scalar is
+# Any, so that users of arrays need no cast.
 ArrayOrScalar: TypeAlias = NDArray[Float] | Any
 
 
 class Pullback(Protocol):
-    """Of a layer: from dy to dx, which is None with input_gradient=False, and the gradients of the parameters."""
+    """The pullback of a layer: maps dy to (dx, gradients of the parameters). dx is None with input_gradient=False."""
 
     def __call__(
         self, dy: Array, input_gradient: bool = True
@@ -58,7 +58,7 @@ class Pullback(Protocol):
 
 
 class ParametersPullback(Protocol[Float_co, Bias_co]):
-    """Of conv2d and linear: from dy to (dx, dweight, dbias)."""
+    """The pullback of conv2d and linear: maps dy to (dx, dweight, dbias). dx is None with input_gradient=False."""
 
     @overload
     def __call__(
@@ -73,7 +73,7 @@ class ParametersPullback(Protocol[Float_co, Bias_co]):
 
 
 class Optimizer(Protocol):
-    """What train() asks of an optimizer."""
+    """The methods of an optimizer that train() calls."""
 
     def step(self, gradients: Mapping[str, ArrayLike]) -> None: ...
     def state_dict(self) -> dict[str, NDArray[Any]]: ...

@@ -11,7 +11,7 @@ import numpy as np
 
 import cossim
 from cossim import simclr
-from cossim._io import telling
+from cossim._io import errors_as_text
 from cossim.cli import image_files
 
 # The notebook printed its two 2 x 3 matrices to four decimals, their norms and dot products to eight digits. The digits
@@ -187,7 +187,7 @@ def run(images_path=None, output="cossim-demo.png", seed=0, plot=True):
         if os.path.isdir(output) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
             raise OSError(f"{output}: no file can be written there")
     rng, timed = np.random.default_rng(seed), Stopwatch()
-    with telling():
+    with errors_as_text():
         found = image_files.digits() if images_path is None else image_files.read_images(images_path)
     if len(found) == 0:
         raise ValueError(f"{images_path}: no images in it")

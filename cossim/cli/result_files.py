@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cossim._io import naming, replacing, write_npz
+from cossim._io import replacing, write_errors_as_text, write_npz
 
 CSV_LINES = 1 << 12  # at a time
 PARQUET_LINES = 1 << 20  # a row group
@@ -72,7 +72,7 @@ def check(path):
     """
     if suffix(path) == ".parquet" and find_spec("pyarrow") is None:
         raise ModuleNotFoundError(f"{path}: .parquet needs pyarrow: pip install 'cossim-c[parquet]'", name="pyarrow")
-    with naming(path), replacing(path):
+    with write_errors_as_text(path), replacing(path):
         pass
 
 
@@ -81,7 +81,7 @@ def write(path, result):
 
     The file takes the place of path when all of it is on the disk; whatever happens before, path stays as it was.
     """
-    with naming(path), replacing(path) as (file, replace):
+    with write_errors_as_text(path), replacing(path) as (file, replace):
         FORMATS[suffix(path)](file, result)
         replace()
 

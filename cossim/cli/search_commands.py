@@ -11,7 +11,7 @@ from importlib.util import find_spec
 import numpy as np
 
 import cossim
-from cossim._io import map_npy, open_regular, same_file, telling
+from cossim._io import errors_as_text, map_npy, open_regular, same_file
 from cossim._progress import reporting
 from cossim.cli import result_files
 from cossim.search import functions
@@ -128,7 +128,7 @@ def add_pairs(commands):
 
 def _read(path):
     """The rows of a .npy file, as a memmap. OSError or ValueError, with its name, where it is of no use."""
-    with telling(), open_regular(path) as file:
+    with errors_as_text(), open_regular(path) as file:
         try:
             rows = map_npy(file, _check_real)
             if rows.ndim != 2:

@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 
-from cossim._io import ending_by_exception, naming, replacing, telling
+from cossim._io import ending_by_exception, errors_as_text, replacing, write_errors_as_text
 from cossim._progress import reporting
 from cossim.cli.search_commands import EXIT_CODES, add_running, integer, limited, set_run, wants_bar
 
@@ -70,17 +70,17 @@ def _train(arguments):
     from cossim.cli.image_files import read_images
     from cossim.nn.weights import check_weights_path
 
-    with telling():
+    with errors_as_text():
         images = read_images(arguments.images)
     for path in (arguments.output, arguments.checkpoint):
         if path is not None:
-            with naming(path):
+            with write_errors_as_text(path):
                 check_weights_path(path)
     options = ("epochs", "batch_size", "temperature", "seed", "lr", "checkpoint")
     options = {name: getattr(arguments, name) for name in options}
-    with telling(), limited(arguments), ending_by_exception():
+    with errors_as_text(), limited(arguments), ending_by_exception():
         encoder = simclr.train(images, progress=wants_bar(arguments), **options).encoder
-    with naming(arguments.output):
+    with write_errors_as_text(arguments.output):
         nn.save_weights(arguments.output, encoder.state_dict())
 
 
@@ -89,10 +89,10 @@ def _embed(arguments):
     from cossim.cli.image_files import read_images
 
     encoder = simclr.Encoder()
-    with telling():
+    with errors_as_text():
         encoder.load_state_dict(arguments.weights)
         images = read_images(arguments.images)
-    with naming(arguments.output), replacing(arguments.output):
+    with write_errors_as_text(arguments.output), replacing(arguments.output):
         pass  # what would keep the result from being written is told before there is one
     embeddings = np.empty((len(images), encoder.fc.out_features), np.float32)
     with limited(arguments), reporting(wants_bar(arguments), "embed", "images") as report:
@@ -100,7 +100,7 @@ def _embed(arguments):
             if report is not None:
                 report(start, len(images))
             embeddings[start : start + BATCH] = encoder(images[start : start + BATCH])
-    with naming(arguments.output), replacing(arguments.output) as (file, replace):
+    with write_errors_as_text(arguments.output), replacing(arguments.output) as (file, replace):
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(embeddings))
         file.write(embeddings)  # write_array would tell a full disk by two numbers
         replace()

@@ -45,7 +45,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from cossim._io import errors_of, open_regular, temporary_file, without_waiting
+from cossim._io import errors_of, open_nonblocking, open_regular, temporary_file
 
 MAGIC = b"\x89COSSIM\n"
 VERSION = 1
@@ -248,7 +248,7 @@ def _mode_of(path):
         return None
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise ValueError(f"{path!r}: not a regular file, so nothing is written there")
-    with open(path, "ab", buffering=0, opener=without_waiting):  # fails for folders and without permission
+    with open(path, "ab", buffering=0, opener=open_nonblocking):  # fails for folders and without permission
         pass
     return mode & 0o777
 
