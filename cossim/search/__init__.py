@@ -1,1 +1,1 @@
-"""Search over rows: topk, pairs_above, duplicate_groups, Index, in memory, in files and over Dask arrays."""
+"""Search over rows: topk, pairs_above, duplicate_groups and Index, for arrays in memory, in files and of Dask."""

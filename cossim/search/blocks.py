@@ -1,4 +1,7 @@
-"""Arrays of rows, and how they are gone through: whole, or where they lie in a file block by block, in some memory."""
+"""Operands of the search functions as rows, which are read in blocks.
+
+An array in memory is one block. An array in a file is read block by block, within a memory bound.
+"""
 
 import mmap
 import os
@@ -9,33 +12,35 @@ from cossim import _core
 from cossim._arguments import size_argument
 from cossim._io import map_npy, open_regular
 
-# The working set for arrays that lie in files, where nothing else is asked for.
-MEMORY = 256 << 20
-LEAST_ROWS = 256
+# Default bound of the working set for arrays in files, in bytes.
+DEFAULT_MEMORY = 256 << 20
+MIN_ROWS = 256
 
 
 def is_lazy(x):
-    """Is it an array of Dask?"""
+    """Returns whether x is a Dask collection."""
     return hasattr(type(x), "__dask_graph__") and x.__dask_graph__() is not None
 
 
 class Rows:
-    """The rows of an argument: its array, and its map where that is a numpy.memmap."""
+    """The rows of an operand: its array, and the memory map behind it if it is a numpy.memmap."""
 
     def __init__(self, array, source):
         self.array = array
-        self.map, self.mapped_from = _mapping(source) if isinstance(source, np.memmap) else (None, 0)
+        self.map, self.map_address = _mapping(source) if isinstance(source, np.memmap) else (None, 0)
 
     def __len__(self):
         return len(self.array)
 
-    def rows_in(self, memory):
-        """How many rows fit so many bytes, but not unreasonably few."""
-        return max(LEAST_ROWS, memory // max(1, self.array.shape[1] * self.array.itemsize))
+    def rows_per_block(self, memory):
+        """Returns how many rows fit into `memory` bytes, and at least MIN_ROWS."""
+        return max(MIN_ROWS, memory // max(1, self.array.shape[1] * self.array.itemsize))
 
     def blocks(self, rows, start=0):
-        """(first row, block of so many rows), one after another. Of a file: the next block is asked for while one is
-        at work, and what has been gone through is given back."""
+        """Yields (number of the first row, block of at most `rows` rows), in order.
+
+        For an array in a file, the system reads the next block ahead, and the pages of a finished block are released.
+        """
         for first in range(start, len(self.array), rows):
             self._advise("MADV_WILLNEED", first + rows, rows)
             try:
@@ -47,17 +52,17 @@ class Rows:
         block = self.array[first : first + rows]
         if self.map is None or not len(block) or not hasattr(mmap, advice):
             return
-        start = block.__array_interface__["data"][0] - self.mapped_from
+        start = block.__array_interface__["data"][0] - self.map_address
         end = start + (len(block) - 1) * block.strides[0] + block.shape[1] * block.itemsize
         start -= start % mmap.PAGESIZE
         self.map.madvise(getattr(mmap, advice), start, end - start)
 
 
 def rows_of(function, **sources):
-    """Rows of each argument by its name: of an array in memory, a numpy.memmap, or the path of a .npy file.
+    """Returns the Rows of each source: an array in memory, a numpy.memmap, or the path of a .npy file.
 
-    All but the first may be None, and then stay None. Raises TypeError or ValueError, naming function and argument,
-    where one is none of these, or has not two dimensions.
+    Every source except the first may be None, and then its result is None. Raises TypeError or ValueError, with the
+    names of function and argument, if a source is none of these or does not have two dimensions.
     """
     given = {}
     for name, source in sources.items():
@@ -72,7 +77,7 @@ def rows_of(function, **sources):
 
 
 def open_rows(function, name, path):
-    """The memmap of a .npy file."""
+    """Returns the memmap of a .npy file."""
     with open_regular(path) as file:
         try:
             return map_npy(file)
@@ -82,10 +87,10 @@ def open_rows(function, name, path):
 
 
 def _mapping(array):
-    """The map of the file that a memmap lies in, and its address.
+    """Returns (memory map behind a memmap, address of the map), or (None, 0) if its pages must not be released.
 
-    None where rows do not lie one behind another in it, or where changes that were never written to the file would be
-    lost with the pages that are given back.
+    That is the case if the rows do not follow one another in the file, or if the mode is copy-on-write: releasing a
+    page would lose its changes.
     """
     base = array
     while isinstance(base, np.ndarray):
@@ -97,7 +102,7 @@ def _mapping(array):
 
 
 def memory_argument(function, memory):
-    """memory=: a number of bytes, or None."""
+    """Checks the argument memory=: a number of bytes, or None."""
     if memory is None:
         return None
     return size_argument(function, "memory", memory, 1, "a number of bytes")

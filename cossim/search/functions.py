@@ -7,7 +7,7 @@ import numpy as np
 from cossim import _core
 from cossim._arguments import eps_argument, integer_argument, integer_text, number_argument, size_argument
 from cossim._progress import reporting
-from cossim.search.blocks import MEMORY, is_lazy, memory_argument, rows_of
+from cossim.search.blocks import DEFAULT_MEMORY, is_lazy, memory_argument, rows_of
 
 
 class TopK(NamedTuple):
@@ -110,12 +110,12 @@ class Walk:
         self.done = 0
         sides = [side for side in (x, y) if side is not None]
         if memory is None and any(side.map is not None for side in sides):
-            memory = MEMORY
+            memory = DEFAULT_MEMORY
         # Half for the block that stays, a quarter for the one that goes by and as much for the one that comes next.
         self.x_rows, self.y_rows = (
             max(1, len(side))
             if memory is None or (side.map is None and y is not None)
-            else side.rows_in(memory // share)
+            else side.rows_per_block(memory // share)
             for side, share in ((x, 2 if y is None else 4), (x if y is None else y, 4))
         )
 

@@ -95,7 +95,7 @@ class Index:
         with reporting(progress, name) as report:
             done = 0
             told = None if report is None else lambda some, total: report(done + some, len(rows))
-            for first, block in rows.blocks(len(rows) if rows.map is None else rows.rows_in(64 << 20)):
+            for first, block in rows.blocks(len(rows) if rows.map is None else rows.rows_per_block(64 << 20)):
                 some = slice(first, first + len(block))
                 _core.quantize(name, block, self.eps, told, codes[some], scales[some])
                 done += len(block)

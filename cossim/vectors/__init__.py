@@ -1,1 +1,1 @@
-"""The functions over vectors: CosineSimilarity, gradients, explain."""
+"""Functions of vectors along a dimension: CosineSimilarity, gradients, explain."""

@@ -1,4 +1,4 @@
-"""explain(): a call of cosine_similarity taken apart, step by step, with the user's own numbers."""
+"""explain(): shows each step of a call of cosine_similarity with the user's own numbers."""
 
 import math
 from itertools import islice
@@ -11,22 +11,22 @@ from cossim._arguments import eps_argument, integer_argument
 from cossim._core import as_arrays, cosine_distance, cosine_similarity, vecdot, vector_norm
 from cossim.vectors.similarity import broadcast_shape
 
-_FUNCTION = "cosine_similarity"  # errors are those of the call that is taken apart
-SHOWN = 4  # outputs written out one by one; the rest are counted
+_FUNCTION = "cosine_similarity"  # errors name the function that is explained
+SHOWN = 4  # outputs that are written out; the rest are counted
 ALL_PAIRS = "cosine_similarity(x1[:, None], x2[None], dim=2), or cossim.pairwise(x1, x2)"
 
 
 class Step(NamedTuple):
-    """One step, or one usual mistake: a title, what happens in words, and lines of numbers."""
+    """One step, or one common mistake: a title, an explanation in words, and lines of numbers."""
 
     title: str
     text: str
-    shape: tuple | None = None  # after the step
+    shape: tuple | None = None  # the shape after the step
     lines: list | tuple = ()
 
 
 def _number(value):
-    """Narrow types in as many digits as tell them apart (as NumPy prints them), float64 in eight."""
+    """Prints narrow types with the fewest digits that are unique (as NumPy does), and float64 with eight digits."""
     narrow = isinstance(value, np.generic) and value.dtype.itemsize < 8
     return str(value) if narrow else f"{float(value):.8g}"
 
@@ -40,13 +40,13 @@ def _count(n, what):
 
 
 def _ratio(dot, norm1, norm2):
-    """The quotient of the numbers as they are shown, which is not what cosine_similarity computes with."""
+    """Divides the numbers as they are shown. cosine_similarity may compute with more digits."""
     below = float(norm1) * float(norm2)
     return float(dot) / below if below else math.nan
 
 
 class Explanation:
-    """What explain() returns. print() it for the text form; a notebook shows the HTML form.
+    """The result of explain(). print() shows it as text, a notebook as HTML.
 
     Attributes
     ----------
@@ -55,17 +55,17 @@ class Explanation:
     eps : float
     broadcast_shape : tuple of int
     shape : tuple of int
-        Of the result: broadcast_shape without dim.
+        The shape of the result: broadcast_shape without dim.
     norms1, norms2 : numpy.ndarray
-        The norm of each vector of x1 and of x2, before eps; shapes that broadcast to the result's.
+        The norm of each vector of x1 and of x2, before it is clamped to eps. The shapes broadcast to the result's.
     dots : numpy.ndarray
         The dot product of each pair of vectors, in the result's shape.
     similarity : numpy.ndarray or NumPy scalar
         Exactly cosine_similarity(x1, x2, dim, eps).
     steps : list of Step
-        In order; each has a title, a text, the shape after it and lines of numbers.
+        The steps in order. Each has a title, a text, the shape after the step and lines of numbers.
     mistakes : list of Step
-        What the usual mistakes would give for these operands, likewise.
+        The results of common mistakes for these operands, in the same form.
     """
 
     def __init__(self, x1, x2, dim, eps):
@@ -77,7 +77,7 @@ class Explanation:
         self.shape = np.shape(self.similarity)
         self._given = (x1.shape, x2.shape), (x1.dtype, x2.dtype)
 
-        # From here on both have all axes, of size 1 where an operand lacks one; a single number is a vector of one.
+        # Both operands get all axes, with size 1 where an operand lacks one. A scalar becomes a vector of one number.
         self._full = self.broadcast_shape or (1,)
         self._x1, self._x2 = (x.reshape((1,) * (len(self._full) - x.ndim) + x.shape) for x in (x1, x2))
         self.norms1, self.norms2 = (np.asarray(vector_norm(self._widened(x), self.dim)) for x in (self._x1, self._x2))
@@ -94,16 +94,16 @@ class Explanation:
             self._all_pairs(),
         )
         self.mistakes = [mistake for mistake in possible if mistake]
-        del self._x1, self._x2  # the numbers are taken; a large operand need not stay alive with the explanation
+        del self._x1, self._x2  # no longer needed; the explanation would keep large operands alive
 
     def _widened(self, x):
-        """x with the reduced axis at its full size and the others as they are: each vector once."""
+        """Broadcasts x along the reduced axis only, so that it holds each of its vectors once."""
         shape = list(x.shape)
         shape[self.dim] = self._full[self.dim]
         return np.broadcast_to(x, shape)
 
     def _vectors(self, index, dim):
-        """The two vectors along dim behind one output of the call with that dim."""
+        """Returns the two vectors along dim that give the output at index of a call with that dim."""
         at = (*index[:dim], slice(None), *index[dim:])
         return (np.broadcast_to(x, self._full)[at] for x in (self._x1, self._x2))
 
@@ -111,12 +111,15 @@ class Explanation:
         return tuple(np.broadcast_to(norms, self.shape)[index] for norms in (self.norms1, self.norms2))
 
     def _first(self):
-        """Index, dot product and similarity of the first output: the one on which mistakes are shown."""
+        """Returns (index, dot product, similarity) of the first output, which is the example for the mistakes."""
         index = self._indices[0]
         return index, self.dots[index], np.asarray(self.similarity)[index]
 
     def _each(self, line, indices, count):
-        """line(index), left and right of an equals sign, for some indices, and how many there are besides."""
+        """Returns one line "left = right" for each index, and a last line that counts the remaining ones.
+
+        line(index) returns (left, right). count is the number of all outputs.
+        """
         sides = [line(index) for index in indices]
         width = max((len(left) for left, _ in sides), default=0)
         lines = [f"{left:{width}} = {right}" for left, right in sides]
@@ -142,7 +145,7 @@ class Explanation:
         return f"kept: x{1 if size1 != 1 else 2} goes along it, x{2 if size1 != 1 else 1} is repeated"
 
     def _varies(self):
-        """Whether only x1 goes along some kept axis, and whether only x2 does along another."""
+        """Returns two bools: whether some kept axis is longer than 1 in x1 alone, and whether one is in x2 alone."""
         kept = [axis for axis in range(len(self._full)) if axis != self.dim]
         sizes = [(self._x1.shape[axis], self._x2.shape[axis]) for axis in kept]
         return any(s2 == 1 != s1 for s1, s2 in sizes), any(s1 == 1 != s2 for s1, s2 in sizes)
@@ -156,7 +159,7 @@ class Explanation:
 
     def _norms(self):
         for name, norms in (("x1", self.norms1), ("x2", self.norms2)):
-            below = norms.astype(np.float64) < self.eps  # not in float16, where eps itself may be 0
+            below = norms.astype(np.float64) < self.eps  # float64, because eps may be 0 in float16
             clamped = int(np.count_nonzero(below))
             shorter = f"{clamped or 'None'} of them {'are' if clamped > 1 else 'is'} shorter than"
             effect = "which takes its place" if clamped else "so eps changes nothing"
@@ -168,7 +171,7 @@ class Explanation:
                 return f"|{name}{_at(index)}|", f"{_number(norms[index])}{clamp}"
 
             indices = list(islice(np.ndindex(norms.shape), SHOWN))
-            if clamped:  # the first clamp is shown even where it is not among the first norms
+            if clamped:  # show the first clamped norm even if it is not among the first norms
                 first = tuple(int(i) for i in np.unravel_index(np.argmax(below), below.shape))
                 indices += [] if first in indices else [first]
             yield Step(f"Norms of {name}", text, norms.shape, self._each(line, indices, norms.size))
@@ -198,10 +201,10 @@ class Explanation:
             text += f" {self.dots.dtype} cannot hold some of the numbers shown; cosine_similarity carries them wider."
         return Step("Ratios", text, self.shape, lines)
 
-    # ---- the usual mistakes ----
+    # ---- common mistakes ----
 
     def _whole_norm(self):
-        """The norm of all numbers of an array where the norm of each vector is meant."""
+        """The mistake of taking the norm of the whole array where the norm of each vector is meant."""
         if not self._indices or max(self.norms1.size, self.norms2.size) == 1:
             return None
         index, dot, right = self._first()
@@ -233,7 +236,7 @@ class Explanation:
                 continue
             shape = self._full[:dim] + self._full[dim + 1 :]
             line = f"dim={dim} compares vectors of {_count(size, 'number')}: shape {shape}"
-            if 0 not in shape:  # one pair of vectors is enough; the whole call could be large
+            if 0 not in shape:  # one pair of vectors; the whole result could be large
                 one, other = self._vectors((0,) * len(shape), dim)
                 line += f", first value {_number(cosine_similarity(one, other, 0, self.eps))}"
             lines.append(line)
@@ -266,7 +269,7 @@ class Explanation:
         )
 
     def _row_by_row(self):
-        """(N, D) with (N, D) gives N values; N x N may have been meant."""
+        """(N, D) with (N, D) gives N values, but the user may have meant all N x N pairs."""
         n = self._full[0]
         if len(self._full) != 2 or self.dim != 1 or self._x1.shape != self._x2.shape or n < 2:
             return None
@@ -281,7 +284,7 @@ class Explanation:
         )
 
     def _all_pairs(self):
-        """Axes of size 1 that face each other give every pair; row by row may have been meant."""
+        """If x1 and x2 have size 1 along different axes, every pair is compared; the user may have meant row by row."""
         if not all(self._varies()):
             return None
         n1, n2 = self.norms1.size, self.norms2.size
@@ -313,7 +316,7 @@ class Explanation:
     __repr__ = __str__
 
     def _repr_html_(self):
-        from html import escape  # here, as it would slow down `import cossim`
+        from html import escape  # here, because this import would slow down `import cossim`
 
         def item(step, after=""):
             lines = f"<pre>{escape(chr(10).join(step.lines))}</pre>" if step.lines else ""
@@ -326,8 +329,8 @@ class Explanation:
         return f"<div><code>{escape(self._title())}</code><ol>{steps}</ol>{mistakes}</div>"
 
 
-def _rows_that_do_not_meet(x1, x2):
-    """Whether they are (N, D) and (M, D), which do not broadcast: the missing axes of an all-pairs call."""
+def _is_all_pairs_without_axes(x1, x2):
+    """Returns whether the shapes are (N, D) and (M, D) and do not broadcast: a call for all pairs without its axes."""
     try:
         shape1, shape2 = np.shape(x1), np.shape(x2)
     except ValueError:  # a ragged list
@@ -338,26 +341,26 @@ def _rows_that_do_not_meet(x1, x2):
 
 
 def explain(x1, x2, dim=1, eps=1e-8):
-    """Shows, step by step and with your own numbers, how cosine_similarity(x1, x2, dim, eps) comes about.
+    """Explains the result of cosine_similarity(x1, x2, dim, eps) step by step, with your own numbers. The formula is
 
         x1 . x2 / (max(|x1|, eps) * max(|x2|, eps))
 
     Parameters
     ----------
     x1, x2, dim, eps
-        As in cosine_similarity, and any shapes and dtypes it takes. Never modified.
+        As in cosine_similarity, with the same shapes and dtypes. The operands are not modified.
 
     Returns
     -------
     Explanation
-        Prints as text, shows as HTML in a notebook: which axis is reduced, each norm, where eps takes its place, each
-        dot product, each ratio, the shape at each step, and what the usual mistakes would give. Of many outputs it
-        writes out the first. Its attributes norms1, norms2, dots and similarity hold all of the numbers.
+        print() shows it as text, a notebook as HTML. It shows which axis is reduced, each norm, where eps replaces a
+        norm, each dot product, each ratio, the shape at each step, and the results of common mistakes. It writes out
+        the first four outputs. The attributes norms1, norms2, dots and similarity hold all of the numbers.
 
     Raises
     ------
     TypeError, ValueError, numpy.exceptions.AxisError
-        As cosine_similarity; for (N, D) with (M, D) the message also says how to compare every pair.
+        As cosine_similarity. For (N, D) with (M, D) the message also says how to compare every pair.
 
     Examples
     --------
@@ -377,6 +380,6 @@ def explain(x1, x2, dim=1, eps=1e-8):
     try:
         return Explanation(x1, x2, dim, eps)
     except ValueError as error:
-        if type(error) is not ValueError or not _rows_that_do_not_meet(x1, x2):
+        if type(error) is not ValueError or not _is_all_pairs_without_axes(x1, x2):
             raise
         raise ValueError(f"{error}; to compare every row of x1 with every row of x2: {ALL_PAIRS}") from None

@@ -1,11 +1,11 @@
-"""Gradients of the similarities, as pullbacks: from the gradient of a result to those of its operands.
+"""Gradients of the similarities as pullbacks, which map the gradient of a result to those of its operands.
 
-With u = x / max(|x|, eps), a similarity s = u . v gives du = ds v, summed over whatever x was broadcast along, and
+Let u = x / max(|x|, eps) and s = u . v. Then du = ds v, summed over the axes along which x was broadcast, and
 
-    dx = (du - u (u . du)) / |x|        where |x| >= eps
-    dx = du / eps                       elsewhere: there the norm is a constant
+    dx = (du - u (u . du)) / |x|        if |x| >= eps
+    dx = du / eps                       otherwise: the clamped norm is a constant
 
-Sums over broadcast axes are dot products (vecdot), so that no array of the broadcast shape with dim is built.
+Sums over broadcast axes are computed as dot products (vecdot), so no array of the full broadcast shape is built.
 """
 
 import math
@@ -17,50 +17,53 @@ from cossim._arguments import eps_argument, integer_argument
 from cossim.vectors.similarity import broadcast_shape
 
 
-class _Unpassed(int):
-    """A default that can be told from the same number passed by the caller."""
+class _UnpassedInt(int):
+    """A default value that is distinct from the same number passed by the caller."""
 
     __slots__ = ()
 
 
-_DIM = _Unpassed(1)
+_DIM_NOT_PASSED = _UnpassedInt(1)
 
 
-class _Rows:
-    """Vectors along `dim`, normalised, and the way back through that."""
+class _NormalizedVectors:
+    """Vectors normalized along `dim`, and the pullback of the normalization."""
 
     def __init__(self, x, dim, eps):
         shape = list(x.shape)
         shape[dim] = 1
         norms = _core.vector_norm(x, dim, True, out=np.empty(shape, np.float64))
-        self.clamped, self.kept = np.maximum(norms, eps), norms >= eps
+        self.divisors, self.unclamped = np.maximum(norms, eps), norms >= eps
         info = np.finfo(x.dtype)
-        if not ((self.clamped < info.tiny) | (self.clamped > info.max)).any():  # else too few digits, or none
-            self.clamped = self.clamped.astype(x.dtype)
+        if not ((self.divisors < info.tiny) | (self.divisors > info.max)).any():  # else dtype has too few digits, or none
+            self.divisors = self.divisors.astype(x.dtype)
         self.dim, self.units = dim, _core.normalize(x, dim, eps)
 
-    def back(self, du, total=False):
-        """dx; its sum along dim with total: before the division, by which terms may leave the range."""
+    def pullback(self, du, total=False):
+        """Returns dx for the gradient du of the normalized vectors. With total, returns the sum of dx along dim.
+
+        The sum precedes the division by the norm, because the division can take single terms out of range.
+        """
         with np.errstate(all="ignore"):
-            along = np.expand_dims(_core.vecdot(self.units, du, self.dim), self.dim)
-            # not times 0: a vector that is clamped may meet one that is not finite
-            along = np.where(self.kept, along, along.dtype.type(0))
-            dx = du - self.units * along
-            return (dx.sum(self.dim, keepdims=True) if total else dx) / self.clamped
+            radial = np.expand_dims(_core.vecdot(self.units, du, self.dim), self.dim)
+            # np.where, not a product with 0: the other vector of a clamped one may not be finite
+            radial = np.where(self.unclamped, radial, radial.dtype.type(0))
+            dx = du - self.units * radial
+            return (dx.sum(self.dim, keepdims=True) if total else dx) / self.divisors
 
 
-def _work(dtype):
+def _compute_dtype(dtype):
     return np.dtype(np.float64 if dtype.itemsize == 8 else np.float32)
 
 
 def _cast(x, dtype):
-    """Without a warning of what leaves the range, or of a NaN that signals."""
+    """Converts x to dtype without the warnings for overflow and for signaling NaNs."""
     with np.errstate(all="ignore"):
         return x.astype(dtype, copy=False)
 
 
-def _stored(gradient, x):
-    """Of the shape of x and its dtype; float64 where x has integers."""
+def _cast_like(gradient, x):
+    """Returns gradient with the shape and dtype of the operand x, or float64 if x holds integers."""
     dtype = np.float64 if x.dtype.kind in "iub" else x.dtype.newbyteorder("=")
     return _cast(gradient.reshape(x.shape), dtype)
 
@@ -75,17 +78,17 @@ def _gradient_argument(function, name, value, result, result_name):
         raise ValueError(message)
     if d.dtype.newbyteorder("=") != result.dtype:
         raise TypeError(message)
-    return _cast(d, _work(result.dtype))
+    return _cast(d, _compute_dtype(result.dtype))
 
 
 def _summed_product(d, units, axes, dim):
-    """The sum over some axes (not dim) of d * units, where d has size 1 along dim."""
+    """Returns d * units summed over axes, which do not include dim. d has size 1 along dim."""
     if not axes:
         with np.errstate(all="ignore"):
             return d * units
     rest = [i for i in range(d.ndim) if i != dim and i not in axes]
 
-    def rows(x):  # (*rest, dim, all of axes in one)
+    def rows(x):  # shape (*rest, dim, axes merged into one)
         x = x.transpose(*rest, dim, *axes)
         shape = x.shape[: len(rest) + 1]
         return x.reshape(*shape, math.prod(x.shape[len(shape) :]))
@@ -95,8 +98,8 @@ def _summed_product(d, units, axes, dim):
     return sums.transpose(*np.argsort([*rest, dim, *axes]))
 
 
-def cosine_similarity_vjp(x1, x2, dim=_DIM, eps=1e-8, *, axis=None):
-    """cosine_similarity, and the pullback of gradients through it.
+def cosine_similarity_vjp(x1, x2, dim=_DIM_NOT_PASSED, eps=1e-8, *, axis=None):
+    """Returns cosine_similarity(x1, x2, dim, eps) and its pullback (vector-Jacobian product).
 
     Parameters
     ----------
@@ -112,21 +115,21 @@ def cosine_similarity_vjp(x1, x2, dim=_DIM, eps=1e-8, *, axis=None):
     y : numpy.ndarray or NumPy scalar
         cosine_similarity(x1, x2, dim, eps).
     pullback : callable
-        pullback(dy) with dy of the shape and dtype of y gives (dx1, dx2): the gradients of sum(dy * y), of the shapes
-        and dtypes of x1 and x2 (float64 for integers), summed over what they were broadcast along. It may be called
-        any number of times.
+        pullback(dy) returns (dx1, dx2), the gradients of sum(dy * y). dy has the shape and dtype of y. dx1 and dx2
+        have the shapes and dtypes of x1 and x2 (float64 for integers); they are summed over the axes along which the
+        operands were broadcast. The pullback may be called any number of times.
 
     Raises
     ------
     TypeError, ValueError, numpy.exceptions.AxisError
-        As cosine_similarity; pullback: TypeError or ValueError where dy does not fit y.
+        As cosine_similarity. pullback(dy) raises TypeError or ValueError if dy does not fit y.
 
     Notes
     -----
-    float32 and float64 are calculated in their own type, float16 and bfloat16 in float32 and rounded at the end. Where
-    the norm of a vector is below eps it counts as a constant, which is the gradient of the formula; torch gives another
-    one there, but for zero vectors. Operands that broadcast against each other, such as z[None] and z[:, None], never
-    build the product in between, here neither.
+    float32 and float64 are computed in their own type, float16 and bfloat16 in float32 and rounded at the end. A norm
+    below eps counts as a constant, which gives the exact gradient of the formula; torch's gradient differs there,
+    except for zero vectors. Operands that broadcast against each other, such as z[None] and z[:, None], are never
+    expanded to an array of the full broadcast shape.
 
     Examples
     --------
@@ -139,9 +142,9 @@ def cosine_similarity_vjp(x1, x2, dim=_DIM, eps=1e-8, *, axis=None):
     (array([[ 0.0448, -0.0336]]), array([[-0.0336,  0.0448]]))
     """
     function = "cosine_similarity_vjp"
-    if axis is not None and dim is not _DIM:
+    if axis is not None and dim is not _DIM_NOT_PASSED:
         raise TypeError(f"{function}() got both dim and axis, which are two names of one argument")
-    if dim is _DIM:
+    if dim is _DIM_NOT_PASSED:
         dim = 1 if axis is None else axis
     dim, eps = integer_argument(function, "dim", dim), eps_argument(function, eps)
     x1, x2 = _core.as_arrays(function, ("x1", "x2"), (x1, x2))
@@ -150,33 +153,33 @@ def cosine_similarity_vjp(x1, x2, dim=_DIM, eps=1e-8, *, axis=None):
     dim %= len(shape)
     operands = []
     for x in (x1, x2):
-        aligned = _cast(x, _work(y.dtype)).reshape((1,) * (len(shape) - x.ndim) + x.shape)
+        aligned = _cast(x, _compute_dtype(y.dtype)).reshape((1,) * (len(shape) - x.ndim) + x.shape)
         vectors = [shape[dim] if i == dim else size for i, size in enumerate(aligned.shape)]
-        operands.append((x, aligned.shape, _Rows(np.broadcast_to(aligned, vectors), dim, eps)))
+        operands.append((x, aligned.shape, _NormalizedVectors(np.broadcast_to(aligned, vectors), dim, eps)))
 
     def pullback(dy):
         d = np.expand_dims(_gradient_argument(function, "dy", dy, y, "y"), dim)
         if 0 in shape:
-            return tuple(_stored(np.zeros(x.shape), x) for x, _, _ in operands)
+            return tuple(_cast_like(np.zeros(x.shape), x) for x, _, _ in operands)
         gradients = []
         for (x, own, rows), (_, _, others) in (operands, operands[::-1]):
             axes = [i for i, size in enumerate(shape) if i != dim and own[i] == 1 != size]
-            gradient = rows.back(_summed_product(d, others.units, axes, dim), own[dim] != shape[dim])
-            gradients.append(_stored(gradient, x))
+            gradient = rows.pullback(_summed_product(d, others.units, axes, dim), own[dim] != shape[dim])
+            gradients.append(_cast_like(gradient, x))
         return tuple(gradients)
 
     return y, pullback
 
 
 def pairwise_vjp(x, y=None, *, eps=1e-8):
-    """pairwise, and the pullback of gradients through it.
+    """Returns pairwise(x, y, eps=eps) and its pullback (vector-Jacobian product).
 
     Parameters
     ----------
     x : array_like, shape (N, D)
         Rows are vectors, as in pairwise.
     y : array_like, shape (M, D), optional
-        None means x with itself.
+        None means that x is compared with itself.
     eps : float
         The smallest norm to divide by.
 
@@ -185,18 +188,18 @@ def pairwise_vjp(x, y=None, *, eps=1e-8):
     S : numpy.ndarray, shape (N, M)
         pairwise(x, y, eps=eps).
     pullback : callable
-        pullback(dS) with dS of the shape and dtype of S gives (dx, dy), the gradients of sum(dS * S), or dx alone
-        where y was not given: with what x gives as the right side too. Of the shapes and dtypes of x and y
-        (float64 for integers). It may be called any number of times.
+        pullback(dS) returns (dx, dy), the gradients of sum(dS * S). dS has the shape and dtype of S; dx and dy have
+        the shapes and dtypes of x and y (float64 for integers). Without y it returns dx alone, which then includes
+        the gradient of x as the right operand. The pullback may be called any number of times.
 
     Raises
     ------
     TypeError, ValueError
-        As pairwise; pullback: where dS does not fit S.
+        As pairwise. pullback(dS) raises them if dS does not fit S.
 
     Notes
     -----
-    Types and clamped norms as in cosine_similarity_vjp.
+    Compute types and clamped norms are as in cosine_similarity_vjp.
 
     Examples
     --------
@@ -213,8 +216,8 @@ def pairwise_vjp(x, y=None, *, eps=1e-8):
     eps = eps_argument(function, eps)
     x, y = (_core.as_array(function, "x", x), None) if y is None else _core.as_arrays(function, ("x", "y"), (x, y))
     scores = _core.pairwise(x, y, eps=eps)
-    left = _Rows(_cast(x, _work(scores.dtype)), 1, eps)
-    right = left if y is None else _Rows(_cast(y, _work(scores.dtype)), 1, eps)
+    left = _NormalizedVectors(_cast(x, _compute_dtype(scores.dtype)), 1, eps)
+    right = left if y is None else _NormalizedVectors(_cast(y, _compute_dtype(scores.dtype)), 1, eps)
 
     def product(d, rows):  # d @ rows.units
         return _core.vecdot(d[:, None], np.ascontiguousarray(rows.units.T)[None])
@@ -222,11 +225,11 @@ def pairwise_vjp(x, y=None, *, eps=1e-8):
     def pullback(dS):  # noqa: N803
         d = _gradient_argument(function, "dS", dS, scores, "S")
         if d.size == 0:
-            zeros = tuple(_stored(np.zeros(z.shape), z) for z in (x, y) if z is not None)
+            zeros = tuple(_cast_like(np.zeros(z.shape), z) for z in (x, y) if z is not None)
             return zeros if y is not None else zeros[0]
         if y is None:
             with np.errstate(all="ignore"):
-                return _stored(left.back(product(d + d.T, left)), x)
-        return _stored(left.back(product(d, right)), x), _stored(right.back(product(d.T, left)), y)
+                return _cast_like(left.pullback(product(d + d.T, left)), x)
+        return _cast_like(left.pullback(product(d, right)), x), _cast_like(right.pullback(product(d.T, left)), y)
 
     return scores, pullback

@@ -2,14 +2,17 @@ from cossim._core import cosine_similarity
 
 
 def broadcast_shape(*shapes):
-    """Of shapes that are known to broadcast: as np.broadcast_shapes, which takes no more than 32 dimensions."""
+    """Returns the broadcast shape of shapes that are known to broadcast.
+
+    np.broadcast_shapes does the same, but takes at most 32 dimensions.
+    """
     ndim = max(map(len, shapes))
     sizes = zip(*((1,) * (ndim - len(shape)) + shape for shape in shapes), strict=True)
     return tuple(next((size for size in some if size != 1), 1) for some in sizes)
 
 
 class CosineSimilarity:
-    """Cosine similarity along dim, as a callable object: the twin of torch.nn.CosineSimilarity.
+    """Cosine similarity along dim, as a callable object like torch.nn.CosineSimilarity.
 
     The call ``CosineSimilarity(dim, eps)(x1, x2)`` is ``cosine_similarity(x1, x2, dim, eps)``, with its shapes, dtypes
     and errors.
@@ -24,7 +27,7 @@ class CosineSimilarity:
     Raises
     ------
     TypeError, ValueError, numpy.exceptions.AxisError
-        As cosine_similarity, by the call.
+        As cosine_similarity, when the object is called.
 
     Examples
     --------
