@@ -1,13 +1,13 @@
-"""Dask arrays: the functions block by block, as lazy arrays that hold, bit for bit, what NumPy arrays would have given.
+"""The functions for Dask arrays. The results are lazy arrays, bit for bit equal to those for NumPy arrays.
 
-The functions hand a call over to their namesakes here when an operand is a Dask array; the other may be a NumPy array,
-which is cut into blocks. Wrong arguments are errors of the call, not of compute().
+If an operand is a Dask array, the public function calls the function of the same name in this module. The other operand
+may be a NumPy array, which is split into blocks. Wrong arguments raise errors in the call, not in compute().
 
-A vector is never split: an array that is chunked along the vectors is first rechunked to whole ones. A task holds one
-pair of blocks and what came of it, or a few partial results; no task sees all blocks.
+A vector is never split: an array that is chunked along its vectors is rechunked first. A task holds one pair of blocks
+and its result, or a few partial results. No task holds all blocks.
 
-Dask shares out the cores, task by task, so cossim uses one thread in a task, as Dask's workers have BLAS do. Where
-COSSIM_NUM_THREADS is set, tasks leave the number of threads as it is.
+Dask distributes tasks over the cores, so cossim uses one thread per task, as Dask's workers do for BLAS. If
+COSSIM_NUM_THREADS is set, tasks do not change the number of threads.
 """
 
 import itertools
@@ -28,10 +28,10 @@ from cossim.search import dask_tasks, functions
 from cossim.search.blocks import memory_argument, open_rows
 from cossim.search.functions import Pairs, TopK
 
-MERGED = 4  # partial results that one task of a tree takes
-LEAST = 1024  # rows of a block that a NumPy array is cut into, where the Dask array's blocks are no longer
-_UNSET = object()  # not passed, where passing the default is another matter
-OTHER_NAMES = ("axis", "keepdims")  # of dim and keepdim: None means that they are not passed
+MERGED = 4  # partial results that one task of a merge tree takes
+LEAST = 1024  # minimum rows per block of a NumPy operand; longer blocks of the Dask operand raise it
+_UNSET = object()  # marks an argument that was not passed, if that differs from passing the default
+OTHER_NAMES = ("axis", "keepdims")  # other names of dim and keepdim; None means not passed
 
 
 def _lazy(name, tasks, sources, chunks, dtype):
@@ -39,7 +39,7 @@ def _lazy(name, tasks, sources, chunks, dtype):
 
 
 def _lazy_tuple(name, tasks, sources, chunks, dtypes):
-    """Lazy arrays of what each task called name returns a tuple of."""
+    """Returns one lazy array for each position of the tuples that the tasks called name return."""
     tuples = _lazy(name, tasks, sources, chunks, dtypes[0])
     arrays = []
     for position, dtype in enumerate(dtypes):
@@ -49,7 +49,7 @@ def _lazy_tuple(name, tasks, sources, chunks, dtypes):
     return arrays
 
 
-def _refuse(function, out=None, progress=None):
+def _reject_arguments(function, out=None, progress=None):
     if out is not None:
         message = "out cannot be used with Dask arrays, whose results are lazy: dask.array.store fills an array"
         raise TypeError(f"{function}(): {message}")
@@ -59,8 +59,8 @@ def _refuse(function, out=None, progress=None):
 
 
 def _operand(function, name, operand):
-    """A Dask array as it is, or that of an xarray.DataArray; anything else for NumPy to read."""
-    if not is_dask_collection(operand):  # an xarray.DataArray in memory would be handed over again
+    """Returns the Dask array of an operand or its xarray.DataArray. Returns other operands for NumPy to convert."""
+    if not is_dask_collection(operand):  # else the C core would return an xarray.DataArray in memory to this module
         return np.asarray(operand) if hasattr(type(operand), "__dask_graph__") else operand
     array = operand if isinstance(operand, da.Array) else getattr(operand, "data", None)
     if not isinstance(array, da.Array):
@@ -76,7 +76,7 @@ def _is_real(dtype):
 
 
 def _as_rows(function, name, operand):
-    """A Dask array, NumPy array or dask_tasks.NpyRows of two dimensions."""
+    """Returns an operand as a Dask array, NumPy array or dask_tasks.NpyRows, with two dimensions."""
     operand = _operand(function, name, operand)
     if isinstance(operand, (str, os.PathLike)) and function != "pairwise":
         path = os.path.abspath(operand)
@@ -100,7 +100,7 @@ def _described(name, operand):
 
 
 def _row_blocks(function, names, x, y):
-    """The operands as Dask arrays of whole rows and no empty blocks; a y of None (x with itself) stays None."""
+    """Returns the operands as Dask arrays in blocks of whole rows, none of them empty. y=None stays None."""
     x = _as_rows(function, names[0], x)
     y = None if y is None else _as_rows(function, names[1], y)
     if y is not None and x.shape[1] != y.shape[1]:
@@ -125,13 +125,13 @@ def _check_rows(function, name, corpus):
         raise ValueError(f"{function}(): rows of {name} have no elements (shape {corpus.shape})")
 
 
-def _firsts(x):
-    """The first row of each block of rows."""
+def _first_rows(x):
+    """Returns the number of the first row of each block."""
     return [0, *itertools.accumulate(x.chunks[0][:-1])]
 
 
-def _none_of(x, rows):
-    """An array like x of no or one zero vector: what a function makes of it tells the result's dtype, or an error."""
+def _zeros_like(x, rows):
+    """Returns zeros (rows, 1) with the dtype of x, to get the dtype of a result, or an error, from a cheap call."""
     return np.zeros((rows, 1), x.dtype)
 
 
@@ -139,25 +139,26 @@ def _none_of(x, rows):
 
 
 def pairwise(x, y=None, *, eps=1e-8, out=None, progress=None):
-    """cossim.pairwise for Dask arrays: one task for each pair of blocks of rows.
+    """cossim.pairwise for Dask arrays, with one task for each pair of row blocks.
 
     Parameters
     ----------
     x : dask.array.Array or array_like, shape (N, D)
     y : dask.array.Array or array_like, shape (M, D), optional
-        None means x with itself: half of the blocks are transposes of the others.
+        None compares x with itself. Blocks below the diagonal are then transposes of those above.
     eps : float
         As in cossim.pairwise.
 
     Returns
     -------
     dask.array.Array, shape (N, M)
-        In the blocks of the rows of x and y. An operand that is chunked along D is rechunked to whole rows.
+        Its chunks are the row chunks of x and y. An operand that is chunked along D is rechunked to whole rows.
 
     Raises
     ------
     TypeError, ValueError
-        As cossim.pairwise; out, which a lazy result cannot fill; progress, as Dask's own; chunks of unknown sizes.
+        As cossim.pairwise. Also if out is given (the result is lazy), if progress is given (Dask has its own), or if
+        chunks have unknown sizes.
 
     Examples
     --------
@@ -168,11 +169,11 @@ def pairwise(x, y=None, *, eps=1e-8, out=None, progress=None):
            [0.6, 1. , 0. ],
            [0. , 0. , 0. ]])
     """
-    _refuse("pairwise", out, progress)
+    _reject_arguments("pairwise", out, progress)
     x, y = _row_blocks("pairwise", ("x", "y"), x, y)
     right = x if y is None else y
     call = partial(_core.pairwise, eps=eps)
-    dtype = call(_none_of(x, 1), _none_of(right, 1)).dtype
+    dtype = call(_zeros_like(x, 1), _zeros_like(right, 1)).dtype
     name = f"cossim-pairwise-{tokenize(x.name, right.name, y is None, eps)}"
     tasks = {}
     for i, j in itertools.product(range(x.numblocks[0]), range(right.numblocks[0])):
@@ -186,32 +187,33 @@ def pairwise(x, y=None, *, eps=1e-8, out=None, progress=None):
 
 
 def topk(queries, corpus, k, *, eps=1e-8, memory=None, progress=None):
-    """cossim.topk for Dask arrays: the best of each pair of blocks, merged in a tree.
+    """cossim.topk for Dask arrays. The results of all pairs of blocks are merged in a tree.
 
     Parameters
     ----------
     queries : dask.array.Array, array_like or path of a .npy file, shape (Q, D)
     corpus : dask.array.Array, array_like or path of a .npy file, shape (C, D), or None
-        None means the queries themselves, each without its own row. A file must be there for every worker.
+        None compares the queries with themselves and excludes each row from its own results. Every worker must be able
+        to read the file.
     k : int
         From 1 to the number of candidates.
     eps, memory
-        As in cossim.topk; memory is that of one task.
+        As in cossim.topk. memory bounds one task.
 
     Returns
     -------
     TopK
-        values and indices, two lazy arrays of shape (Q, k) in the blocks of the queries; ``dask.compute(result)[0]``
+        values and indices: lazy arrays of shape (Q, k), chunked like the rows of queries. ``dask.compute(result)[0]``
         computes both at once.
 
     Raises
     ------
     TypeError, ValueError
-        As cossim.topk; progress, which Dask shows itself; chunks of unknown sizes.
+        As cossim.topk. Also if progress is given (Dask has its own), or if chunks have unknown sizes.
 
     Notes
     -----
-    A partial result has at most k columns, and a task merges four of them.
+    A partial result has at most k columns. A task merges up to four partial results.
 
     Examples
     --------
@@ -224,22 +226,22 @@ def topk(queries, corpus, k, *, eps=1e-8, memory=None, progress=None):
            [2],
            [1]]))
     """
-    _refuse("topk", progress=progress)
+    _reject_arguments("topk", progress=progress)
     k = integer_argument("topk", "k", k)
     options = {"eps": eps_argument("topk", eps), "memory": memory_argument("topk", memory)}
     queries, corpus = _row_blocks("topk", ("queries", "corpus"), queries, corpus)
     right = queries if corpus is None else corpus
     _check_rows("topk", "queries" if corpus is None else "corpus", right)
     functions.check_k("topk", k, right.shape[0] - (corpus is None))
-    dtype = functions.topk(_none_of(queries, 0), _none_of(right, 1), 1, **options).values.dtype
+    dtype = functions.topk(_zeros_like(queries, 0), _zeros_like(right, 1), 1, **options).values.dtype
     name = f"cossim-topk-{tokenize(queries.name, right.name, corpus is None, k, options)}"
     tasks = {}
     for i in range(queries.numblocks[0]):
         parts = []
-        for j, first in enumerate(_firsts(right)):
+        for j, first in enumerate(_first_rows(right)):
             blocks = [(queries.name, i, 0), (right.name, j, 0)]
             if corpus is None and i == j:
-                if queries.chunks[0][i] == 1:  # a row alone in its block has no other there
+                if queries.chunks[0][i] == 1:  # a block of one row has no other candidates
                     continue
                 blocks.pop()
             parts.append((f"{name}-block", i, j))
@@ -249,7 +251,7 @@ def topk(queries, corpus, k, *, eps=1e-8, memory=None, progress=None):
 
 
 def _add_tree(tasks, merge, parts, prefix):
-    """Tasks that merge neighbours, a few at a time, until one is left to do, which is returned."""
+    """Adds tasks that merge up to MERGED adjacent parts, level by level. Returns the last merge, without adding it."""
     for level in itertools.count():
         groups = [parts[first : first + MERGED] for first in range(0, len(parts), MERGED)]
         if len(groups) == 1:
@@ -259,7 +261,7 @@ def _add_tree(tasks, merge, parts, prefix):
 
 
 def pairs_above(x, threshold, y=None, *, eps=1e-8, max_pairs=None, memory=None, progress=None):
-    """cossim.pairs_above for Dask arrays: the pairs of each pair of blocks; with y=None of half of these.
+    """cossim.pairs_above for Dask arrays, with one task for each pair of blocks (half of them with y=None).
 
     Parameters
     ----------
@@ -267,28 +269,28 @@ def pairs_above(x, threshold, y=None, *, eps=1e-8, max_pairs=None, memory=None, 
     threshold : float
         From -1 to 1.
     y : dask.array.Array, array_like or path of a .npy file, shape (M, D), optional
-        None means the pairs i < j of x with itself. A file must be there for every worker.
+        None gives the pairs i < j of rows of x. Every worker must be able to read the file.
     max_pairs : int, optional
-        More pairs than these are an error of compute(), which says how many there are.
+        If there are more pairs, compute() raises a ValueError that says how many there are.
     eps, memory
-        As in cossim.pairs_above; memory is that of one task.
+        As in cossim.pairs_above. memory bounds one task.
 
     Returns
     -------
     Pairs
-        i, j and values, three lazy arrays of one dimension and unknown size. Together they are sorted by (i, j); each
-        chunk holds the pairs of one block of x, which must fit a worker's memory. ``dask.compute(result)[0]`` computes
-        all three at once; ``result.i.compute_chunk_sizes()`` tells how many pairs there are.
+        i, j and values: lazy 1-d arrays of unknown size, sorted by (i, j). Each chunk holds the pairs of one block of
+        x, which must fit into a worker's memory. ``dask.compute(result)[0]`` computes all three at once.
+        ``result.i.compute_chunk_sizes()`` determines the number of pairs.
 
     Raises
     ------
     TypeError, ValueError
-        As cossim.pairs_above; progress, which Dask shows itself; chunks of unknown sizes.
+        As cossim.pairs_above. Also if progress is given (Dask has its own), or if chunks have unknown sizes.
 
     Notes
     -----
-    With max_pairs all pairs are counted before the first chunk is made: the pairs of all blocks are held until then,
-    but for blocks that have too many by themselves.
+    With max_pairs, all pairs are counted before the first chunk is made. Until then the pairs of all blocks are held,
+    except those of a block that alone has more than max_pairs.
 
     Examples
     --------
@@ -297,20 +299,20 @@ def pairs_above(x, threshold, y=None, *, eps=1e-8, max_pairs=None, memory=None, 
     >>> dask.compute(cossim.search.dask_arrays.pairs_above(x, 0.5))[0]
     Pairs(i=array([0, 0, 1]), j=array([1, 2, 2]), values=array([0.6, 0.6, 1. ]))
     """
-    _refuse("pairs_above", progress=progress)
+    _reject_arguments("pairs_above", progress=progress)
     threshold = functions.threshold_argument("pairs_above", threshold)
     max_pairs = functions.max_pairs_argument("pairs_above", max_pairs)
     options = {"eps": eps_argument("pairs_above", eps), "memory": memory_argument("pairs_above", memory)}
     x, y = _row_blocks("pairs_above", ("x", "y"), x, y)
     right = x if y is None else y
     _check_rows("pairs_above", "x" if y is None else "y", right)
-    none = functions.pairs_above(_none_of(x, 0), threshold, _none_of(right, 1), max_pairs=max_pairs, **options)
+    empty = functions.pairs_above(_zeros_like(x, 0), threshold, _zeros_like(right, 1), max_pairs=max_pairs, **options)
     name = f"cossim-pairs-{tokenize(x.name, right.name, y is None, threshold, max_pairs, options)}"
     total = f"{name}-total" if max_pairs is not None else None
     tasks, counts = {}, []
-    for i, first_x in enumerate(_firsts(x)):
+    for i, first_x in enumerate(_first_rows(x)):
         parts = []
-        for j, first_y in enumerate(_firsts(right)):
+        for j, first_y in enumerate(_first_rows(right)):
             if y is None and i > j:
                 continue
             blocks = [(x.name, i, 0)] if y is None and i == j else [(x.name, i, 0), (right.name, j, 0)]
@@ -323,18 +325,18 @@ def pairs_above(x, threshold, y=None, *, eps=1e-8, max_pairs=None, memory=None, 
             tasks[counts[-1]] = (dask_tasks.count_pairs, parts)
     if total is not None:
         tasks[total] = (partial(dask_tasks.check_count, threshold, max_pairs), counts)
-    return Pairs(*_lazy_tuple(name, tasks, [x, right], ((np.nan,) * x.numblocks[0],), [array.dtype for array in none]))
+    return Pairs(*_lazy_tuple(name, tasks, [x, right], ((np.nan,) * x.numblocks[0],), [array.dtype for array in empty]))
 
 
 # ---- along a dimension ----
 
 
 class _Probe:
-    """An out that no function takes, and that they look at last: of wrong arguments the others are named first."""
+    """An invalid out. The functions check out last, so an error about out means that all other arguments are valid."""
 
 
 def _check(function, operands, given):
-    """Has the function itself check the arguments: with arrays of their shapes and dtypes that take no memory."""
+    """Lets the function check the arguments. Dask arrays are replaced by arrays of their shapes that take no memory."""
     shadows = []
     for operand in operands:
         if isinstance(operand, da.Array):
@@ -348,11 +350,11 @@ def _check(function, operands, given):
             raise
 
 
-def _cut(size, cuts, longest):
-    """Chunks that end where those of the operands do, but never one element alone where there are others.
+def _chunks_at(size, cuts, longest):
+    """Returns chunks of an axis that end where chunks of the operands end, and have at least 2 elements if size > 1.
 
-    An axis of size 1 is no axis for the C core: it would take another way through such a block, with sums in another
-    order.
+    The C core drops axes of size 1. A chunk of size 1 would therefore take another code path, with another order of
+    summation. Without cuts, the chunks have `longest` elements.
     """
     ends = {int(end) for chunks in cuts for end in itertools.accumulate(chunks)}
     if not cuts:
@@ -370,10 +372,10 @@ def _reduced(dim, ndim):
 
 
 def _shared_chunks(arrays, sizes, shape, reduced):
-    """Chunks of the broadcast shape, such that the C core goes the same way through a block as through the whole."""
+    """Returns chunks of the broadcast shape for which the C core takes the same code path as for whole arrays."""
     whole = set(reduced)
     if any(own[i] != shape[i] for own in sizes for i in reduced):
-        # With an operand of size 1 along the vectors, how near in memory their elements lie depends on these axes.
+        # If an operand has size 1 along the vectors, the stride of their elements depends on the axes after dim.
         whole.update(range(min(reduced), len(shape)))
     cuts = [[] for _ in shape]
     for array, own in zip(arrays, sizes, strict=True):
@@ -382,16 +384,17 @@ def _shared_chunks(arrays, sizes, shape, reduced):
                 if i not in whole and own[i] == shape[i]:
                     cuts[i].append(chunks)
     longest = max([LEAST, *(size for axis in cuts for chunks in axis for size in chunks)])
-    return [(size,) if i in whole else _cut(size, cuts[i], longest) for i, size in enumerate(shape)]
+    return [(size,) if i in whole else _chunks_at(size, cuts[i], longest) for i, size in enumerate(shape)]
 
 
-def _along(function, standard, operands, out, given, keep=lambda chunks: None):
-    """One task for each block of the result.
+def _blockwise(function, default_dim, operands, out, given, keep=lambda chunks: None):
+    """Returns the lazy result of a function along dim, with one task for each block of the result.
 
-    standard is the function's own dim; keep tells the chunks of a reduced axis in the result, None for no such axis.
+    default_dim is the function's default dim. keep(chunks) returns the chunks of a reduced axis in the result, or None
+    if the result lacks that axis.
     """
     name = function.__name__
-    _refuse(name, out)
+    _reject_arguments(name, out)
     operands = [_operand(name, key, operand) for key, operand in operands.items()]
     given = {key: value for key, value in given.items() if value is not (None if key in OTHER_NAMES else _UNSET)}
     _check(function, operands, given)
@@ -399,15 +402,15 @@ def _along(function, standard, operands, out, given, keep=lambda chunks: None):
     ndim = max(array.ndim for array in arrays)
     sizes = [(1,) * (ndim - array.ndim) + array.shape for array in arrays]
     shape = np.broadcast_shapes(*sizes)
-    reduced = _reduced(given.get("dim", given.get("axis", standard)), ndim)
+    reduced = _reduced(given.get("dim", given.get("axis", default_dim)), ndim)
     chunks = _shared_chunks(arrays, sizes, shape, reduced)
     result_chunks = [keep(axis) if i in reduced else axis for i, axis in enumerate(chunks)]
 
     blocks = []
     for array, own in zip(arrays, sizes, strict=True):
-        mine = [axis if size == full else (1,) for axis, size, full in zip(chunks, own, shape, strict=True)]
-        mine = tuple(mine[ndim - array.ndim :])
-        blocks.append(array.rechunk(mine) if isinstance(array, da.Array) else da.from_array(array, chunks=mine))
+        chunked = [axis if size == full else (1,) for axis, size, full in zip(chunks, own, shape, strict=True)]
+        chunked = tuple(chunked[ndim - array.ndim :])
+        blocks.append(array.rechunk(chunked) if isinstance(array, da.Array) else da.from_array(array, chunks=chunked))
     call = partial(function, **given)
     dtype = call(*(np.zeros((1,) * array.ndim, array.dtype) for array in arrays)).dtype
     name = f"cossim-{name}-{tokenize([array.name for array in blocks], given)}"
@@ -415,37 +418,37 @@ def _along(function, standard, operands, out, given, keep=lambda chunks: None):
     for index in itertools.product(*(range(len(axis)) for axis in chunks)):
         keys = []
         for array in blocks:
-            places = zip(index[ndim - array.ndim :], array.numblocks, strict=True)
-            keys.append((array.name, *(i if many > 1 else 0 for i, many in places)))
+            block_numbers = zip(index[ndim - array.ndim :], array.numblocks, strict=True)
+            keys.append((array.name, *(i if count > 1 else 0 for i, count in block_numbers)))
         kept = [i for i, axis in zip(index, result_chunks, strict=True) if axis is not None]
         tasks[(name, *kept)] = (dask_tasks.run, call, *keys)
     return _lazy(name, tasks, blocks, tuple(axis for axis in result_chunks if axis is not None), dtype)
 
 
 def cosine_similarity(x1, x2, dim=_UNSET, eps=1e-8, *, out=None, axis=None):
-    """cossim.cosine_similarity for Dask arrays: one task for each block of the result.
+    """cossim.cosine_similarity for Dask arrays, with one task for each block of the result.
 
     Parameters
     ----------
     x1, x2 : dask.array.Array or array_like
-        Shapes that broadcast. Both are rechunked to one chunk along dim, and to the same chunks along the others; a
-        chunk of size 1 is joined to its neighbour. Where one operand has size 1 along dim and the other has not, the
-        dimensions behind dim are one chunk too.
+        Arrays whose shapes broadcast. Both are rechunked to one chunk along dim, and to the same chunks along the other
+        dimensions. A chunk of size 1 is joined to its neighbour. If exactly one operand has size 1 along dim, the
+        dimensions after dim are one chunk too.
     dim : int
-        1, if it is left out; axis is another name for it.
+        The dimension of the vectors, by default 1. axis is another name for it.
     eps : float
         As in cossim.cosine_similarity.
 
     Returns
     -------
     dask.array.Array
-        As cossim.cosine_similarity would return for arrays in C order. In the broadcast form, as of z[None] and
-        z[:, None], a task holds a block of each operand and their scores, never the product in between.
+        The values of cossim.cosine_similarity for arrays in C order. If the operands broadcast, such as z[None] and
+        z[:, None], a task holds a block of each operand and their scores, but no array of the full broadcast shape.
 
     Raises
     ------
     TypeError, ValueError, numpy.exceptions.AxisError
-        As cossim.cosine_similarity; out, which a lazy result cannot fill; chunks of unknown sizes.
+        As cossim.cosine_similarity. Also if out is given (the result is lazy), or if chunks have unknown sizes.
 
     Examples
     --------
@@ -455,32 +458,32 @@ def cosine_similarity(x1, x2, dim=_UNSET, eps=1e-8, *, out=None, axis=None):
     array([[1. , 0.6],
            [0.6, 1. ]])
     """
-    return _along(_core.cosine_similarity, 1, {"x1": x1, "x2": x2}, out, {"dim": dim, "eps": eps, "axis": axis})
+    return _blockwise(_core.cosine_similarity, 1, {"x1": x1, "x2": x2}, out, {"dim": dim, "eps": eps, "axis": axis})
 
 
 def cosine_distance(x1, x2, dim=_UNSET, eps=1e-8, *, out=None, axis=None):
-    """cossim.cosine_distance for Dask arrays; shapes, chunks and errors as in cosine_similarity.
+    """cossim.cosine_distance for Dask arrays. Shapes, chunks and errors are as in cosine_similarity.
 
     >>> import cossim.search.dask_arrays, dask.array as da
     >>> x, y = da.from_array([3.0, 4.0]), da.from_array([-3.0, -4.0])
     >>> cossim.search.dask_arrays.cosine_distance(x, y, dim=0).compute()
     np.float64(2.0)
     """
-    return _along(_core.cosine_distance, 1, {"x1": x1, "x2": x2}, out, {"dim": dim, "eps": eps, "axis": axis})
+    return _blockwise(_core.cosine_distance, 1, {"x1": x1, "x2": x2}, out, {"dim": dim, "eps": eps, "axis": axis})
 
 
 def vecdot(x1, x2, dim=_UNSET, *, out=None, axis=None):
-    """cossim.vecdot for Dask arrays; shapes, chunks and errors as in cosine_similarity, but that dim is -1 by default.
+    """cossim.vecdot for Dask arrays. dim is -1 by default; all else is as in cosine_similarity.
 
     >>> import cossim.search.dask_arrays, dask.array as da
     >>> cossim.search.dask_arrays.vecdot(da.from_array([[1.0, 2.0], [3.0, 4.0]], chunks=(2, 1)), [10.0, 1.0]).compute()
     array([12., 34.])
     """
-    return _along(_core.vecdot, -1, {"x1": x1, "x2": x2}, out, {"dim": dim, "axis": axis})
+    return _blockwise(_core.vecdot, -1, {"x1": x1, "x2": x2}, out, {"dim": dim, "axis": axis})
 
 
 def vector_norm(x, dim=_UNSET, keepdim=_UNSET, *, out=None, axis=None, keepdims=None):
-    """cossim.vector_norm for Dask arrays, rechunked to one chunk along all of dim: with None, x is one block.
+    """cossim.vector_norm for Dask arrays. x is rechunked to one chunk along each dimension in dim (None: all).
 
     >>> import cossim.search.dask_arrays, dask.array as da
     >>> cossim.search.dask_arrays.vector_norm(da.from_array([[3.0, 4.0], [6.0, 8.0]], chunks=1), dim=1).compute()
@@ -488,15 +491,15 @@ def vector_norm(x, dim=_UNSET, keepdim=_UNSET, *, out=None, axis=None, keepdims=
     """
     kept = any(value is not _UNSET and bool(value) for value in (keepdim, keepdims))
     given = {"dim": dim, "keepdim": keepdim, "axis": axis, "keepdims": keepdims}
-    return _along(_core.vector_norm, None, {"x": x}, out, given, lambda chunks: (1,) if kept else None)
+    return _blockwise(_core.vector_norm, None, {"x": x}, out, given, lambda chunks: (1,) if kept else None)
 
 
 def normalize(x, dim=_UNSET, eps=1e-12, *, out=None, axis=None):
-    """cossim.normalize for Dask arrays, rechunked to one chunk along all of dim.
+    """cossim.normalize for Dask arrays. x is rechunked to one chunk along each dimension in dim.
 
     >>> import cossim.search.dask_arrays, dask.array as da
     >>> cossim.search.dask_arrays.normalize(da.from_array([[3.0, 4.0], [0.0, 0.0]], chunks=1)).compute()
     array([[0.6, 0.8],
            [0. , 0. ]])
     """
-    return _along(_core.normalize, 1, {"x": x}, out, {"dim": dim, "eps": eps, "axis": axis}, lambda chunks: chunks)
+    return _blockwise(_core.normalize, 1, {"x": x}, out, {"dim": dim, "eps": eps, "axis": axis}, lambda chunks: chunks)

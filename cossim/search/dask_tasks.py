@@ -1,4 +1,4 @@
-"""What the tasks of Dask arrays run: the functions on one pair of blocks, and the merging of what came of them."""
+"""The code of Dask tasks: runs a function on one pair of blocks, or merges partial results."""
 
 import os
 from contextlib import nullcontext
@@ -13,19 +13,19 @@ from cossim.search.functions import Pairs, TopK
 
 
 def _one_thread():
-    """A block in which the calling thread's calls use one thread, unless COSSIM_NUM_THREADS asks for another number."""
+    """Returns a context in which this thread's calls use one thread, or as many as COSSIM_NUM_THREADS if it is set."""
     return nullcontext() if os.environ.get("COSSIM_NUM_THREADS") else threads(1)
 
 
 def run(call, *blocks):
-    # In C order, as the order of a sum depends on how its terms lie in memory. Nearly all blocks are; the others are
-    # copied. (np.ascontiguousarray would give 0-d blocks a dimension.)
+    # The order of a sum depends on the memory layout of its terms, so blocks that are not in C order are copied. Nearly
+    # all blocks are in C order. (np.ascontiguousarray would add a dimension to 0-d blocks.)
     with _one_thread():
         return call(*(np.asarray(block, order="C") for block in blocks))
 
 
 def block_topk(k, options, first, queries, corpus=None):
-    """The best of one block of the corpus, at most k, counted from its first row in the whole."""
+    """Returns the best k rows of one block of the corpus, or all rows. Indices are those of the whole corpus."""
     candidates = len(queries) - 1 if corpus is None else len(corpus)
     with _one_thread():
         values, indices = functions.topk(queries, corpus, min(k, candidates), **options)
@@ -33,22 +33,22 @@ def block_topk(k, options, first, queries, corpus=None):
 
 
 def merge_topk(k, parts):
-    """The k best of several TopK, whose candidates come in the order of the parts: value descending, NaN last.
+    """Merges several TopK into one with the k best values: descending, NaN last, ties in order of index.
 
-    Each part is sorted that way itself and has its ties by index, so a stable sort keeps ties at the lowest index.
+    Each part is sorted that way and the parts are in order of their candidates, so a stable sort keeps ties in order.
     """
     values = np.concatenate([part.values for part in parts], axis=1)
     indices = np.concatenate([part.indices for part in parts], axis=1)
-    best = np.argsort(-values, axis=1, kind="stable")[:, :k]  # NumPy sorts NaN behind all others
+    best = np.argsort(-values, axis=1, kind="stable")[:, :k]  # NumPy sorts NaN last
     return TopK(np.take_along_axis(values, best, axis=1), np.take_along_axis(indices, best, axis=1))
 
 
-def block_pairs(threshold, options, most, firsts, x, y=None):
-    """The pairs of two blocks, counted from their first rows in the whole; only how many, if that is more than most."""
+def block_pairs(threshold, options, max_pairs, firsts, x, y=None):
+    """Returns the pairs of two blocks in row numbers of the whole arrays, or just their count if above max_pairs."""
     with _one_thread():
         i, j, values = functions.pairs_above(x, threshold, y, **options)
-    if most is not None and len(i) > most:
-        return len(i)  # nothing will be made of them
+    if max_pairs is not None and len(i) > max_pairs:
+        return len(i)  # check_count raises, so the pairs are not needed
     return Pairs(i + firsts[0], j + firsts[1], values)
 
 
@@ -56,21 +56,21 @@ def count_pairs(parts):
     return sum(part if isinstance(part, int) else len(part.i) for part in parts)
 
 
-def check_count(threshold, most, counts):
+def check_count(threshold, max_pairs, counts):
     found = sum(counts)
-    if found > most:
-        raise functions.too_many("pairs_above", found, threshold, most)
+    if found > max_pairs:
+        raise functions.too_many("pairs_above", found, threshold, max_pairs)
 
 
 def join_pairs(parts, checked):
-    """The pairs of one block of x with all blocks of y, which come in the order of j; checked is only waited for."""
+    """Joins the pairs of one block of x with all blocks of y, in order of j. checked is only waited for."""
     i, j, values = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     order = np.argsort(i, kind="stable")
     return Pairs(i[order], j[order], values[order])
 
 
 class NpyRows:
-    """The rows of a .npy file for dask.array.from_array: a task reads its own, so the file must be there for it."""
+    """The rows of a .npy file for dask.array.from_array. Each task reads its rows, so it needs access to the file."""
 
     def __init__(self, path, array):
         self.path, self.shape, self.dtype, self.ndim = path, array.shape, array.dtype, array.ndim

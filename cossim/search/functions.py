@@ -1,4 +1,4 @@
-"""topk, pairs_above and duplicate_groups: blocks of rows through the search of the C core."""
+"""topk, pairs_above and duplicate_groups: run the search of the C core on blocks of rows."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from cossim.search.blocks import DEFAULT_MEMORY, is_lazy, memory_argument, rows_
 
 
 class TopK(NamedTuple):
-    """What topk finds: two arrays of shape (Q, k).
+    """The result of topk: two arrays of shape (Q, k).
 
     Examples
     --------
@@ -27,7 +27,7 @@ class TopK(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """What pairs_above finds: three arrays of one length.
+    """The result of pairs_above: three arrays of the same length.
 
     Examples
     --------
@@ -68,7 +68,7 @@ def max_pairs_argument(function, max_pairs):
 
 
 def score_dtype(*arrays):
-    """float32 for scores of narrow floats, float64 for all others."""
+    """Returns the dtype of scores: float32 if all arrays hold floats below 64 bits, else float64."""
     narrow = all(a.dtype.kind == "f" and a.dtype.itemsize < 8 or a.dtype.name == "bfloat16" for a in arrays)
     return np.dtype(np.float32 if narrow else np.float64)
 
@@ -78,7 +78,7 @@ def too_many(function, count, threshold, max_pairs):
 
 
 def check_sides(function, x, x_name, y, y_name):
-    """A corpus y without rows, rows without elements, rows of different lengths."""
+    """Raises ValueError for a corpus y without rows, for rows without elements and for rows of different lengths."""
     if not len(y):
         raise ValueError(f"{function}(): {y_name} has no rows (shape {y.array.shape})")
     if not y.array.shape[1]:
@@ -94,12 +94,11 @@ def check_sides(function, x, x_name, y, y_name):
 # ---- blocks ----
 
 
-class Walk:
-    """Pairs of blocks, each pair of rows once, within some memory.
+class BlockwiseSearch:
+    """Runs a search on pairs of blocks that cover each pair of rows once, within a memory bound.
 
-    For each of them `search(corpus, queries, first row of corpus, first row of queries, report)` is called.
-
-    Of one side (y is None) a block with itself, then with those behind it.
+    run(search) calls `search(corpus, queries, first row of corpus, first row of queries, report)` for each pair of
+    blocks. With y=None, x is searched against itself: each block with itself, then with every later block.
     """
 
     def __init__(self, x, y, memory, report):
@@ -111,7 +110,7 @@ class Walk:
         sides = [side for side in (x, y) if side is not None]
         if memory is None and any(side.map is not None for side in sides):
             memory = DEFAULT_MEMORY
-        # Half for the block that stays, a quarter for the one that goes by and as much for the one that comes next.
+        # Half of the memory is for the outer block, a quarter for the inner block and a quarter for the next one.
         self.x_rows, self.y_rows = (
             max(1, len(side))
             if memory is None or (side.map is None and y is not None)
@@ -122,7 +121,7 @@ class Walk:
     def _report(self, done, total):
         self.report(self.done + done, self.total)
 
-    def __call__(self, search):
+    def run(self, search):
         report = None if self.report is None else self._report
         for i, queries in self.x.blocks(self.x_rows):
             if self.y is None:
@@ -138,47 +137,49 @@ class Walk:
 
 
 def topk(queries, corpus, k, *, eps=1e-8, memory=None, progress=None):
-    """The k rows of corpus that are most similar to each row of queries, by cosine similarity. Exact.
+    """Finds the k rows of corpus with the highest cosine similarity to each row of queries. The result is exact.
 
-    Equal to the first k of each row of ``pairwise(queries, corpus)`` in a stable descending sort, NaN behind all
-    numbers: the same scores bit for bit, equal ones by rising index. The Q x N scores are never held at once.
+    The result equals the first k entries of a stable descending sort of each row of ``pairwise(queries, corpus)``, with
+    NaN after all numbers: the same scores bit for bit, and equal scores in order of index. The Q x N scores are never
+    held in memory at once.
 
     Parameters
     ----------
     queries : array_like of shape (Q, D), or path
-        Rows are vectors. float64, float32, float16 or bfloat16; integers and bool count as float64. A numpy.memmap,
-        or the path of a .npy file, is read block by block, the next one ahead. A Dask array gives Dask arrays.
+        Rows are vectors. float64, float32, float16 or bfloat16; integers and bool count as float64. A numpy.memmap or
+        the path of a .npy file is read block by block, the next block ahead. For a Dask array the results are Dask
+        arrays.
     corpus : array_like of shape (N, D), path or None
-        Likewise. None: queries against themselves, each row's own index left out.
+        As queries. None compares the queries with themselves and excludes each row from its own results.
     k : int
-        From 1 to the number of candidates: N, or Q - 1 for queries against themselves.
+        From 1 to the number of candidates: N, or Q - 1 with corpus=None.
     eps : float
-        The smallest norm to divide by, so that zero rows score 0.
+        The smallest norm to divide by; zero rows score 0.
     memory : int, optional
-        Bytes that bound the working set, beside the result (some MB a thread are always needed). Default: 256 MiB
-        for what lies in files; arrays in memory are gone through as a whole.
+        Bound of the working set in bytes, without the result. Some MB per thread are always needed. The default is
+        256 MiB for arrays in files; arrays in memory are processed as one block.
     progress : bool or callable, optional
-        True: a bar (needs tqdm). A callable is called with the number of scores done and their total. Ctrl-C stops the
-        call.
+        True shows a bar (needs tqdm). A callable is called with the number of scores done and their total. Ctrl-C
+        stops the call.
 
     Returns
     -------
     TopK
-        values, shape (Q, k): float32 for narrow floats (16-bit ones are ranked by the float32 scores of their values),
-        else float64; indices, shape (Q, k), int64. They do not depend on threads, memory or the other rows.
+        values: shape (Q, k), float32 for floats below 64 bits (16-bit floats are ranked by the float32 scores of their
+        values), else float64. indices: shape (Q, k), int64. Both are independent of threads, memory and the other rows.
 
     Raises
     ------
     TypeError
-        An argument of the wrong kind.
+        An argument has the wrong type.
     ValueError
-        k out of range, an empty corpus, lengths that differ, a path of something else than an array.
+        k is out of range, the corpus is empty, the rows have different lengths, or the file at a path is not an array.
 
     Notes
     -----
-    A pair gets a cheap first look where that pays: by floats as they lie for a few queries, by 8-bit codes made on the
-    way for more; what might be among the best is then scored in full. The bound behind it: |x.q - x'.q'| <=
-    |x - x'| |q| + |x'| |q - q'| for codes x', q' of x, q (Cauchy-Schwarz).
+    Where it pays, a cheap prefilter bounds the score of each pair. It uses approximate float scores for a few queries,
+    and 8-bit (SQ8) codes made during the call for more queries. Only pairs that may be among the best are scored
+    exactly. For the codes x', q' of x, q the bound is |x.q - x'.q'| <= |x - x'| |q| + |x'| |q - q'| (Cauchy-Schwarz).
 
     Examples
     --------
@@ -208,57 +209,59 @@ def topk(queries, corpus, k, *, eps=1e-8, memory=None, progress=None):
 
 
 def topk_rows(name, x, y, k, eps, memory, report, codes=(None, None)):
-    """codes: an Index's, of the whole of y, which then comes in one block."""
+    """Runs topk on checked arguments. codes: (codes, scales) of an Index for all rows of y, which must be one block."""
     values = np.full((len(x), k), np.nan, score_dtype(x.array, (x if y is None else y).array))
     indices = np.full((len(x), k), -1, np.int64)
-    alone = y is None
+    same = y is None  # queries and corpus are the same array: exclude each row from its own results
 
     def search(corpus, queries, j, i, report):
-        _core.topk(name, corpus, queries, j, i, alone, alone, eps, codes[0], codes[1], report, values, indices)
+        _core.topk(name, corpus, queries, j, i, same, same, eps, codes[0], codes[1], report, values, indices)
 
-    Walk(x, y, memory, report)(search)
+    BlockwiseSearch(x, y, memory, report).run(search)
     _core.topk_sort(values, indices)
     return TopK(values, indices)
 
 
 def pairs_above(x, threshold, y=None, *, eps=1e-8, max_pairs=None, memory=None, progress=None):
-    """Every pair of a row of x and a row of y whose cosine similarity is at least threshold.
+    """Finds every pair of a row of x and a row of y whose cosine similarity is at least threshold.
 
-    The pairs for which ``pairwise(x, y) >= threshold``, with the same scores bit for bit, without the N x M matrix.
+    These are the pairs with ``pairwise(x, y) >= threshold``, with the same scores bit for bit. The N x M matrix is
+    never held in memory.
 
     Parameters
     ----------
     x : array_like of shape (N, D), or path
-        Rows are vectors. float64, float32, float16 or bfloat16; integers and bool count as float64. A numpy.memmap,
-        or the path of a .npy file, is read block by block, the next one ahead. A Dask array gives Dask arrays.
+        Rows are vectors. float64, float32, float16 or bfloat16; integers and bool count as float64. A numpy.memmap or
+        the path of a .npy file is read block by block, the next block ahead. For a Dask array the results are Dask
+        arrays.
     threshold : float
-        In [-1, 1]; rounded to the dtype of the scores, as NumPy does in that comparison.
+        In [-1, 1]. It is rounded to the dtype of the scores, as NumPy does in that comparison.
     y : array_like of shape (M, D), path or None
-        Likewise. None: x with itself, each pair of two different rows once, i < j.
+        As x. None compares x with itself and gives each pair of different rows once, with i < j.
     eps : float
-        The smallest norm to divide by, so that zero rows score 0.
+        The smallest norm to divide by; zero rows score 0.
     max_pairs : int, optional
-        If there are more pairs, none are returned: ValueError says how many there are.
+        If there are more pairs, none are returned; the ValueError says how many there are.
     memory : int, optional
-        Bytes that bound the working set, beside the result (some MB a thread are always needed). Default: 256 MiB
-        for what lies in files; arrays in memory are gone through as a whole.
+        Bound of the working set in bytes, without the result. Some MB per thread are always needed. The default is
+        256 MiB for arrays in files; arrays in memory are processed as one block.
     progress : bool or callable, optional
-        True: a bar (needs tqdm). A callable is called with the number of scores done and their total. Ctrl-C stops the
-        call.
+        True shows a bar (needs tqdm). A callable is called with the number of scores done and their total. Ctrl-C
+        stops the call.
 
     Returns
     -------
     Pairs
-        i, j: int64; values: float32 for narrow floats (16-bit ones score as their float32 values), else float64.
-        Sorted by i, then j. NaN reaches no threshold.
+        i, j: int64. values: float32 for floats below 64 bits (16-bit floats score as their float32 values), else
+        float64. Sorted by i, then j. A NaN score is never at least threshold.
 
     Raises
     ------
     TypeError
-        An argument of the wrong kind.
+        An argument has the wrong type.
     ValueError
-        threshold outside [-1, 1], no rows to look in, lengths that differ, a path of something else than an array, more
-        than max_pairs pairs.
+        threshold is outside [-1, 1], y (or x with y=None) has no rows, the rows have different lengths, the file at a
+        path is not an array, or there are more than max_pairs pairs.
 
     Examples
     --------
@@ -285,31 +288,26 @@ def pairs_above(x, threshold, y=None, *, eps=1e-8, max_pairs=None, memory=None, 
 
 def pairs_rows(name, x, y, threshold, eps, max_pairs, memory, report, codes=(None, None)):
     found, count = [], 0
-    most = np.iinfo(np.intp).max if max_pairs is None else max_pairs
+    limit = np.iinfo(np.intp).max if max_pairs is None else max_pairs
 
     def search(corpus, queries, j, i, report):
         nonlocal count
-        left = max(0, most - count)
-        turned = corpus is queries and y is None
-        if not turned and y is not None and codes[0] is None and len(queries) > len(corpus):
-            corpus, queries, j, i, turned = (
-                queries,
-                corpus,
-                i,
-                j,
-                True,
-            )  # the longer side is the one that is looked through
+        left = max(0, limit - count)
+        swapped = corpus is queries and y is None
+        if not swapped and y is not None and codes[0] is None and len(queries) > len(corpus):
+            # The C core scans the corpus for each group of queries, so the longer side becomes the corpus.
+            corpus, queries, j, i, swapped = queries, corpus, i, j, True
         *pairs, more = _core.pairs(
-            name, corpus, queries, j, i, y is None, False, eps, codes[0], codes[1], report, threshold, left, turned
+            name, corpus, queries, j, i, y is None, False, eps, codes[0], codes[1], report, threshold, left, swapped
         )
         count += more
-        if count <= most:
+        if count <= limit:
             found.append(pairs)
         else:
             found.clear()
 
-    Walk(x, y, memory, report)(search)
-    if count > most:
+    BlockwiseSearch(x, y, memory, report).run(search)
+    if count > limit:
         raise too_many(name, count, threshold, max_pairs)
     if len(found) == 1:
         return Pairs(*found[0])
@@ -319,39 +317,39 @@ def pairs_rows(name, x, y, threshold, eps, max_pairs, memory, report, codes=(Non
 
 
 def _no_pairs(x, y):
-    none = np.empty(0, np.int64)
-    return none, none.copy(), np.empty(0, score_dtype(x.array, (x if y is None else y).array))
+    empty = np.empty(0, np.int64)
+    return empty, empty.copy(), np.empty(0, score_dtype(x.array, (x if y is None else y).array))
 
 
 def duplicate_groups(x, threshold, *, eps=1e-8, memory=None, progress=None):
-    """Groups of near-duplicates: rows that a chain of pairs of at least threshold connects.
+    """Finds groups of near-duplicates: rows connected by a chain of pairs with a similarity of at least threshold.
 
-    The connected components of ``pairs_above(x, threshold)``, found without keeping the pairs.
+    The groups are the connected components of ``pairs_above(x, threshold)``. The pairs are not kept in memory.
 
     Parameters
     ----------
     x : array_like of shape (N, D), or path
         Rows are vectors, as for pairs_above.
     threshold : float
-        In [-1, 1]; rounded to the dtype of the scores.
+        In [-1, 1]. It is rounded to the dtype of the scores.
     eps : float
-        The smallest norm to divide by, so that zero rows score 0.
+        The smallest norm to divide by; zero rows score 0.
     memory : int, optional
-        Bytes that bound the working set, as for pairs_above.
+        Bound of the working set in bytes, as for pairs_above.
     progress : bool or callable, optional
-        True: a bar (needs tqdm). A callable is called with the number of scores done and their total.
+        True shows a bar (needs tqdm). A callable is called with the number of scores done and their total.
 
     Returns
     -------
     numpy.ndarray of shape (N,), int64
-        Of each row the lowest row of its group, its own number where it is alone.
+        For each row, the lowest row number of its group: its own number if it has no duplicates.
 
     Raises
     ------
     TypeError
-        An argument of the wrong kind.
+        An argument has the wrong type.
     ValueError
-        threshold outside [-1, 1], no rows, a path of something else than an array.
+        threshold is outside [-1, 1], x has no rows, or the file at the path is not an array.
 
     Examples
     --------
@@ -371,5 +369,5 @@ def duplicate_groups(x, threshold, *, eps=1e-8, memory=None, progress=None):
         _core.components(name, corpus, queries, j, i, True, False, eps, None, None, report, threshold, labels)
 
     with reporting(progress, name) as report:
-        Walk(rows, None, memory, report)(search)
+        BlockwiseSearch(rows, None, memory, report).run(search)
     return labels

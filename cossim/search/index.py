@@ -18,57 +18,57 @@ from cossim.search.functions import (
     topk_rows,
 )
 
-DEEPEST = 4096  # elements of rows that have codes
+MAX_CODED_DIM = 4096  # rows with more elements get no codes
 ALIGNMENT = 64
 
 
 def _aligned(shape):
-    """Bytes that begin with a cache line: vectors of codes that cross from one to the next take a fifth longer."""
+    """Returns a uint8 array that begins at a cache line. SIMD loads of codes across cache lines take a fifth longer."""
     block = np.empty(math.prod(shape) + ALIGNMENT, np.uint8)
     first = -block.__array_interface__["data"][0] % ALIGNMENT
     return block[first : first + math.prod(shape)].reshape(shape)
 
 
 class Index:
-    """A corpus prepared for search: 8-bit codes beside its rows, a quarter of the bytes to read (for float32).
+    """A corpus prepared for search: its rows, and 8-bit codes of them with a quarter of the bytes of float32 rows.
 
-    The codes only tell which rows cannot be among the best; the others are scored in full. So the results are those of
-    ``topk`` and ``pairs_above``, bit for bit.
+    The codes only exclude rows that cannot be among the results; all other rows are scored exactly. So the results are
+    those of ``topk`` and ``pairs_above``, bit for bit.
 
     Parameters
     ----------
     corpus : array_like of shape (N, D), or path
-        Rows are vectors. float64, float32, float16 or bfloat16; integers and bool count as float64. An array, a
-        numpy.memmap among them, is kept as it is and not copied: it must not be changed as long as the index is in use.
-        The path of a .npy file stands for its memmap. Of a corpus in a file, a search reads the rows that its codes
-        cannot rule out, and the system can take back the memory of what was read. Rows of more than 4096 elements get
-        no codes.
+        Rows are vectors. float64, float32, float16 or bfloat16; integers and bool count as float64. An array or
+        numpy.memmap is not copied, and must not be changed while the index is in use. The path of a .npy file means its
+        memmap. If the corpus is in a file, a search reads only the rows that the codes do not exclude, and the system
+        can reclaim the memory of the pages that were read. Rows of more than 4096 elements get no codes.
     eps : float
-        The smallest norm to divide by, so that zero rows score 0.
+        The smallest norm to divide by; zero rows score 0.
     progress : bool or callable, optional
-        True: a bar (needs tqdm). A callable is called with the number of rows done and their total.
+        True shows a bar (needs tqdm). A callable is called with the number of rows done and their total.
 
     Attributes
     ----------
     corpus : numpy.ndarray
-        The rows. Not to be set, nor is eps: the codes are those of both.
+        The rows. Read-only, as eps is, because the codes depend on both.
     dim : int
         D, the length of a row.
     nbytes : int
-        Bytes that the index adds to those of the corpus: D + 8 a row.
+        Bytes that the index adds to those of the corpus: D + 8 per row, or 0 without codes.
     eps : float
+        The smallest norm to divide by.
 
     Raises
     ------
     TypeError
-        An argument of the wrong kind.
+        An argument has the wrong type.
     ValueError
-        A corpus without rows or elements, not of two dimensions, or a path of something else than an array.
+        The corpus has no rows, no elements or not two dimensions, or the file at the path is not an array.
 
     Notes
     -----
-    A row x of norm 1 and its code x' of one scale a row, a query q and its own q': |x.q - x'.q'| <= |x - x'| |q| +
-    |x'| |q - q'| (Cauchy-Schwarz). The norms of the differences are kept, rounded up.
+    Let x be a row of norm 1 and x' its code, with one scale per row; let q be a query and q' its code. Then
+    |x.q - x'.q'| <= |x - x'| |q| + |x'| |q - q'| (Cauchy-Schwarz). The index stores |x - x'|, rounded up.
 
     Examples
     --------
@@ -88,16 +88,16 @@ class Index:
         (rows,) = rows_of(name, corpus=corpus)
         check_sides(name, rows, "corpus", rows, "corpus")
         self._set(rows.array, None, None, eps)
-        if self.dim > DEEPEST:
+        if self.dim > MAX_CODED_DIM:
             return
         codes = _aligned(rows.array.shape)
         scales = np.empty((len(rows), 2), np.float32)
         with reporting(progress, name) as report:
             done = 0
-            told = None if report is None else lambda some, total: report(done + some, len(rows))
+            report_block = None if report is None else lambda in_block, total: report(done + in_block, len(rows))
             for first, block in rows.blocks(len(rows) if rows.map is None else rows.rows_per_block(64 << 20)):
-                some = slice(first, first + len(block))
-                _core.quantize(name, block, self.eps, told, codes[some], scales[some])
+                part = slice(first, first + len(block))
+                _core.quantize(name, block, self.eps, report_block, codes[part], scales[part])
                 done += len(block)
         self._codes, self._scales = codes, scales
 
@@ -107,7 +107,7 @@ class Index:
         return self
 
     @classmethod
-    def _of(cls, *parts):
+    def _from_parts(cls, *parts):
         return cls.__new__(cls)._set(*parts)
 
     def __len__(self):
@@ -132,37 +132,37 @@ class Index:
     def __repr__(self):
         return f"Index of {len(self)} rows of {self.dim} elements, {self.corpus.dtype}"
 
-    def _sides(self, name, queries):
-        # The corpus is one block, so that its rows and the codes keep the same numbers, even where it arrives as a
-        # memmap, which is else gone through in blocks: joblib hands large arrays to its workers as memmaps.
+    def _as_rows(self, name, queries):
+        # np.asarray makes the corpus one block, because row numbers must match the codes. A memmap would be read in
+        # blocks, and joblib passes large arrays to its workers as memmaps.
         x, y = rows_of(name, queries=queries, corpus=np.asarray(self.corpus))
         check_sides(name, x, "queries", y, "corpus")
         return x, y
 
-    def _parts(self):
-        """(codes, scales) as the C core reads them: those of a pickle can have another byte order or alignment."""
+    def _codes_and_scales(self):
+        """Returns (codes, scales) in the layout that the C core reads. After unpickling, their layout can differ."""
         if self._codes is None:
             return None, None
         return np.require(self._codes, np.uint8, "CA"), np.require(self._scales, np.float32, "CA")
 
     def topk(self, queries, k, *, memory=None, progress=None):
-        """The k rows most similar to each row of queries: ``cossim.topk(queries, corpus, k)``, bit for bit.
+        """Finds the k rows most similar to each query. The result is ``cossim.topk(queries, corpus, k)``, bit for bit.
 
         Parameters
         ----------
         queries : array_like of shape (Q, D), or path
-            Rows are vectors, of any of the types of a corpus.
+            Rows are vectors. The dtypes are those of a corpus.
         k : int
             From 1 to N.
         memory : int, optional
-            Bytes that bound the working set for queries that lie in a file.
+            Bound of the working set in bytes, for queries in a file.
         progress : bool or callable, optional
-            True: a bar (needs tqdm). A callable is called with the number of scores done and their total.
+            True shows a bar (needs tqdm). A callable is called with the number of scores done and their total.
 
         Returns
         -------
         TopK
-            values, shape (Q, k), float32 or float64; indices, shape (Q, k), int64.
+            values: shape (Q, k), float32 or float64. indices: shape (Q, k), int64.
 
         Raises
         ------
@@ -177,31 +177,33 @@ class Index:
         """
         name = "Index.topk"
         k, memory = integer_argument(name, "k", k), memory_argument(name, memory)
-        x, y = self._sides(name, queries)
+        x, y = self._as_rows(name, queries)
         check_k(name, k, len(y))
         with reporting(progress, name) as report:
-            return topk_rows(name, x, y, k, self.eps, memory, report, self._parts())
+            return topk_rows(name, x, y, k, self.eps, memory, report, self._codes_and_scales())
 
     def pairs_above(self, queries, threshold, *, max_pairs=None, memory=None, progress=None):
-        """Every pair of a query and a row of at least threshold: ``cossim.pairs_above(queries, threshold, corpus)``.
+        """Finds every pair of a query and a row with a similarity of at least threshold.
+
+        The result is ``cossim.pairs_above(queries, threshold, corpus)``, bit for bit.
 
         Parameters
         ----------
         queries : array_like of shape (Q, D), or path
-            Rows are vectors, of any of the types of a corpus.
+            Rows are vectors. The dtypes are those of a corpus.
         threshold : float
-            In [-1, 1]; rounded to the dtype of the scores.
+            In [-1, 1]. It is rounded to the dtype of the scores.
         max_pairs : int, optional
-            If there are more pairs, none are returned: ValueError says how many there are.
+            If there are more pairs, none are returned; the ValueError says how many there are.
         memory : int, optional
-            Bytes that bound the working set for queries that lie in a file.
+            Bound of the working set in bytes, for queries in a file.
         progress : bool or callable, optional
-            True: a bar (needs tqdm). A callable is called with the number of scores done and their total.
+            True shows a bar (needs tqdm). A callable is called with the number of scores done and their total.
 
         Returns
         -------
         Pairs
-            i: query, j: row, both int64; values, float32 or float64. Sorted by i, then j.
+            i: numbers of queries, int64. j: numbers of rows, int64. values: float32 or float64. Sorted by i, then j.
 
         Raises
         ------
@@ -218,20 +220,20 @@ class Index:
         name = "Index.pairs_above"
         threshold, memory = threshold_argument(name, threshold), memory_argument(name, memory)
         max_pairs = max_pairs_argument(name, max_pairs)
-        x, y = self._sides(name, queries)
+        x, y = self._as_rows(name, queries)
         with reporting(progress, name) as report:
-            return pairs_rows(name, x, y, threshold, self.eps, max_pairs, memory, report, self._parts())
+            return pairs_rows(name, x, y, threshold, self.eps, max_pairs, memory, report, self._codes_and_scales())
 
     def save(self, path, *, progress=None):
-        """Writes the index, corpus and codes, to one file.
+        """Writes the index, with corpus and codes, to one file.
 
-        An existing file is replaced once the new one is whole: after an error it is what it was before.
+        An existing file is replaced once the new one is complete. After an error it is unchanged.
 
         Parameters
         ----------
         path : str or path
         progress : bool or callable, optional
-            True: a bar (needs tqdm). A callable is called with the number of bytes done and their total.
+            True shows a bar (needs tqdm). A callable is called with the number of bytes done and their total.
 
         Raises
         ------
@@ -260,10 +262,10 @@ class Index:
         ----------
         path : str or path
         mmap : bool
-            Map the file and read of it what searches need; else all of it into memory.
+            True maps the file, and searches read the parts that they need. False reads the whole file into memory.
         verify : bool
-            Check every byte against its checksum first. False: all but the contents of the arrays, which opens a
-            file of any size at once.
+            True checks every byte against its checksum first. False skips the contents of the arrays, so that a file
+            of any size opens at once.
 
         Returns
         -------
@@ -274,7 +276,7 @@ class Index:
         OSError
             The file cannot be read.
         ValueError
-            It is no index, truncated, damaged, or of a newer version.
+            The file is not an index, is truncated or damaged, or has a newer version of the format.
 
         Examples
         --------
@@ -290,7 +292,7 @@ class Index:
         except (OverflowError, TypeError, ValueError):
             eps = -1.0
         fits = corpus is not None and corpus.ndim == 2 and corpus.size and eps >= 0
-        if fits and corpus.shape[1] <= DEEPEST:
+        if fits and corpus.shape[1] <= MAX_CODED_DIM:
             fits = (
                 codes is not None
                 and scales is not None
@@ -299,4 +301,4 @@ class Index:
             )
         if not fits:
             raise ValueError(f"Index.load(): {path} holds other arrays than those of an index")
-        return cls._of(corpus, codes, scales, eps)
+        return cls._from_parts(corpus, codes, scales, eps)

@@ -1,37 +1,38 @@
-"""The file of an index: a header of JSON and named arrays, every byte of them accounted for.
+"""The format of an index file: a header of JSON and named arrays. The format defines every byte.
 
-All numbers are little-endian, all arrays in C order. A file is, one after the other and with nothing between or behind:
+All numbers are little-endian and all arrays are in C order. A file consists of these parts in this order, and nothing
+else:
 
     the first 64 bytes
-    the arrays, each at the next multiple of 64 bytes; what is skipped before it, at most 63 bytes, is zero
-    the header, likewise at the next multiple of 64 bytes, to the end of the file
+    the arrays, each at the next multiple of 64 bytes, after at most 63 zero bytes of padding
+    the header, at the next multiple of 64 bytes, after padding as for an array; it ends the file
 
-The first 64 bytes:
+The first 64 bytes are:
 
     byte   length
     0      8       89 43 4f 53 53 49 4d 0a, which is "\\x89COSSIM\\n"
     8      4       unsigned integer: version of the format, 1
     12     4       unsigned integer: checksum of the header
-    16     8       unsigned integer: where the header begins, counted from the start of the file
+    16     8       unsigned integer: offset of the header from the start of the file
     24     8       unsigned integer: length of the header in bytes, at most 1048576
     32     28      zero
     60     4       unsigned integer: checksum of bytes 0 to 59
 
-A later version may change all but the eight bytes at the start, the version, and the checksum at 60. Checksums are the
-CRC-32 of zlib, PNG and gzip (polynomial 0xedb88320 reflected, start and final xor 0xffffffff; of "123456789":
-0xcbf43926).
+A later version of the format may change everything except the eight bytes at the start, the version, and the checksum
+at byte 60. Checksums are the CRC-32 of zlib, PNG and gzip (reflected polynomial 0xedb88320, initial value and final xor
+0xffffffff). The checksum of "123456789" is 0xcbf43926.
 
-The header is one JSON object, in UTF-8, without keys that occur twice, NaN, infinities, and integers of more than 100
-digits. It has two keys: "header", an object that is the writer's own affair, and "arrays", a list with an object for
-each array, in the order of the file. The keys of these objects are exactly:
+The header is one JSON object in UTF-8. It contains no duplicate keys, no NaN, no infinities and no integers of more
+than 100 digits. It has two keys. "header" is an object whose contents the writer chooses. "arrays" is a list with one
+object for each array, in the order of the file. These objects have exactly the keys:
 
-    "name"     string, different from all other names
+    "name"     string, unique in the file
     "dtype"    "float64", "float32", "float16", "bfloat16" (the upper half of a float32), "int8" to "int64",
                "uint8" to "uint64", or "bool" (a byte of value 0 or 1)
     "shape"    list of at most 32 integers >= 0; [] is a single number
-    "offset"   where its first byte is, counted from the start of the file; told also for arrays without elements
-    "bytes"    how many bytes it has: the product of its shape times the bytes of an element
-    "crc32"    list of its checksums as integers: one for each 16777216 bytes from its start, one for what remains
+    "offset"   offset of its first byte from the start of the file, also for an array without elements
+    "bytes"    its size in bytes: the product of its shape times the size of an element
+    "crc32"    list of its checksums as integers: one for each block of 16777216 bytes, the last of which may be shorter
 """
 
 import json
@@ -49,29 +50,30 @@ from cossim._io import errors_of, open_nonblocking, open_regular, temporary_file
 
 MAGIC = b"\x89COSSIM\n"
 VERSION = 1
-ALIGNMENT = 64  # a cache line, and the widest vector
-BLOCK = 1 << 24  # bytes under one checksum: it tells where the damage is, and any two wrong bits in less than 2^32
+ALIGNMENT = 64  # bytes of a cache line and of the widest SIMD vector
+# Bytes under one checksum. Blocks locate the damage. CRC-32 detects any two wrong bits within fewer than 2^32 bits.
+BLOCK = 1 << 24
 LONGEST_HEADER = 1 << 20  # bounds the memory that a hostile header can take
-MOST_DIMENSIONS = 32  # those of NumPy 1
-_PIECE = 1 << 20  # bytes on their way at a time: still in the cache from the checksum when they are written
+MOST_DIMENSIONS = 32  # the maximum of NumPy 1
+_PIECE = 1 << 20  # bytes copied, checksummed and written at a time, so that they stay in the cache between these steps
 _START = struct.Struct("<8sIIQQ28xI")
 _ARRAY_KEYS = ["name", "dtype", "shape", "offset", "bytes", "crc32"]
 
-# How NumPy calls what lies in the file.
+# NumPy's type string of the stored elements, for each dtype of the format.
 _STORED = {f"{kind}{8 * size}": f"<{kind[0]}{size}" for kind in ("int", "uint") for size in (1, 2, 4, 8)}
 _STORED |= {"float64": "<f8", "float32": "<f4", "float16": "<f2", "bfloat16": "<u2", "bool": "|b1"}
 
 
-class _Refused(Exception):
-    """What is wrong with a file, in words that follow its name."""
+class FormatError(Exception):
+    """A file is not valid. The message continues a sentence that begins with the name of the file."""
 
 
 def _aligned(position):
     return position + -position % ALIGNMENT
 
 
-def _shown(value):
-    """Any value of a header, however long or deep, in few characters on one line."""
+def shortened_repr(value):
+    """Returns the repr of a value of a header, however long or deep, on one line of at most 60 characters."""
     text = reprlib.repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -83,13 +85,13 @@ def _unique(pairs):
     result = {}
     for key, value in pairs:
         if key in result:
-            raise ValueError(f"the key {_shown(key)} occurs twice")
+            raise ValueError(f"the key {shortened_repr(key)} occurs twice")
         result[key] = value
     return result
 
 
 def _integer(digits):
-    if len(digits) > 101:  # a sign and a hundred digits; long ones take quadratic time
+    if len(digits) > 101:  # a sign and 100 digits; int() takes quadratic time
         raise ValueError(f"an integer of {len(digits)} digits")
     return int(digits)
 
@@ -97,18 +99,18 @@ def _integer(digits):
 def _finite(text):
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"the number {_shown(text)}")
+        raise ValueError(f"the number {shortened_repr(text)}")
     return value
 
 
 def _parse(data):
-    """JSON of bytes; ValueError or RecursionError."""
+    """Parses the JSON of a header. Raises ValueError or RecursionError."""
     hooks = {"parse_int": _integer, "parse_float": _finite, "parse_constant": _finite}
     return json.loads(data.decode(), object_pairs_hook=_unique, **hooks)
 
 
 def _encode(header, entries):
-    """The header's bytes; TypeError or ValueError unless reading them gives `header` again."""
+    """Returns the bytes of the header. Raises TypeError or ValueError if reading them does not give `header` again."""
     try:
         data = json.dumps({"header": header, "arrays": entries}, allow_nan=False, separators=(",", ":")).encode()
         same = _parse(data)["header"] == header
@@ -120,17 +122,22 @@ def _encode(header, entries):
 
 
 def _plan(arrays):
-    """What the header says of each array (its checksums still the longest there are), and where the last one ends."""
+    """Returns (the entries of the header's "arrays", the offset at which the last array ends).
+
+    The checksums are placeholders with the most digits, so that the size of the header is an upper bound.
+    """
     entries, position = [], _START.size
     for name, array in arrays.items():
         if not isinstance(name, str):
-            raise TypeError(f"names of arrays must be str, not {_shown(name)}")
+            raise TypeError(f"names of arrays must be str, not {shortened_repr(name)}")
         if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
-            raise TypeError(f"array {_shown(name)} must be a NumPy array, not {type(array).__name__}")
+            raise TypeError(f"array {shortened_repr(name)} must be a NumPy array, not {type(array).__name__}")
         if (dtype := array.dtype.name) not in _STORED:
-            raise TypeError(f"array {_shown(name)} has dtype {array.dtype}, which an index file cannot hold")
+            raise TypeError(f"array {shortened_repr(name)} has dtype {array.dtype}, which an index file cannot hold")
         if array.ndim > MOST_DIMENSIONS:
-            raise ValueError(f"array {_shown(name)} has {array.ndim} dimensions, and {MOST_DIMENSIONS} are the most")
+            raise ValueError(
+                f"array {shortened_repr(name)} has {array.ndim} dimensions, and {MOST_DIMENSIONS} are the most"
+            )
         offset = _aligned(position)
         size = math.prod(array.shape) * array.dtype.itemsize
         crcs = [0xFFFFFFFF] * -(-size // BLOCK)
@@ -140,53 +147,56 @@ def _plan(arrays):
 
 
 def _integers(value, most):
-    """Whether value is a list of integers from 0 to most: bool is none, nor is 1.0."""
+    """Returns whether value is a list of ints from 0 to most. A bool or 1.0 is not an int here."""
     return type(value) is list and all(type(item) is int and 0 <= item <= most for item in value)
 
 
 def _check_entry(entry, position):
-    """Refuses what _plan would not have made of an array after `position`; returns where the array ends."""
+    """Raises FormatError unless entry is what _plan makes for an array after `position`. Returns the array's end."""
     if type(entry) is not dict or sorted(entry) != sorted(_ARRAY_KEYS):
-        raise _Refused(f"its header describes an array by {_shown(entry)}")
+        raise FormatError(f"its header describes an array by {shortened_repr(entry)}")
     name, dtype, shape, offset, size, crcs = (entry[key] for key in _ARRAY_KEYS)
     if type(name) is not str:
-        raise _Refused(f"its header calls an array {_shown(name)}")
-    this = f"its header says of array {_shown(name)} that its"
+        raise FormatError(f"its header calls an array {shortened_repr(name)}")
+    this = f"its header says of array {shortened_repr(name)} that its"
     if type(dtype) is not str or dtype not in _STORED:
-        raise _Refused(f"{this} dtype is {_shown(dtype)}, which is none that this cossim knows")
+        raise FormatError(f"{this} dtype is {shortened_repr(dtype)}, which is none that this cossim knows")
     if not _integers(shape, 2**63 - 1) or len(shape) > MOST_DIMENSIONS:
-        raise _Refused(f"{this} shape is {_shown(shape)}")
+        raise FormatError(f"{this} shape is {shortened_repr(shape)}")
     itemsize = np.dtype(_STORED[dtype]).itemsize
-    if math.prod(max(length, 1) for length in shape) * itemsize >= 2**63:  # NumPy's limit, for empty arrays too
-        raise _Refused(f"{this} shape is {_shown(shape)}, which is too large")
+    if math.prod(max(length, 1) for length in shape) * itemsize >= 2**63:  # NumPy's limit, also for empty arrays
+        raise FormatError(f"{this} shape is {shortened_repr(shape)}, which is too large")
     if type(size) is not int or size != math.prod(shape) * itemsize:
-        raise _Refused(f"{this} {_shown(shape)} of {dtype} are {_shown(size)} bytes")
+        raise FormatError(f"{this} {shortened_repr(shape)} of {dtype} are {shortened_repr(size)} bytes")
     if type(offset) is not int or offset != _aligned(position):
-        raise _Refused(f"{this} place is {_shown(offset)}, where {_aligned(position)} comes next")
+        raise FormatError(f"{this} place is {shortened_repr(offset)}, where {_aligned(position)} comes next")
     if not _integers(crcs, 0xFFFFFFFF) or len(crcs) != -(-size // BLOCK):
-        raise _Refused(f"{this} {size} bytes have the checksums {_shown(crcs)}")
+        raise FormatError(f"{this} {size} bytes have the checksums {shortened_repr(crcs)}")
     return offset + size
 
 
 def _check_header(data, end):
-    """The header's two parts, if they describe arrays that fill the file from byte 64 to `end`."""
+    """Returns (header, entries) of the header's bytes.
+
+    Raises FormatError unless the entries describe arrays that fill the file from byte 64 to `end`.
+    """
     try:
         whole = _parse(data)
-    except (ValueError, RecursionError) as error:  # of the hooks, of json, of UTF-8
-        raise _Refused(f"its header is no JSON that may be there: {error}") from None
+    except (ValueError, RecursionError) as error:  # from the hooks, json or UTF-8
+        raise FormatError(f"its header is no JSON that may be there: {error}") from None
     if type(whole) is not dict or sorted(whole) != ["arrays", "header"]:
-        raise _Refused(f"its header is {_shown(whole)}, not an object with 'header' and 'arrays'")
+        raise FormatError(f"its header is {shortened_repr(whole)}, not an object with 'header' and 'arrays'")
     header, entries = whole["header"], whole["arrays"]
     if type(header) is not dict or type(entries) is not list:
-        raise _Refused(f"in its header, 'header' is {_shown(header)} and 'arrays' {_shown(entries)}")
+        raise FormatError(f"in its header, 'header' is {shortened_repr(header)} and 'arrays' {shortened_repr(entries)}")
     position, names = _START.size, set()
     for entry in entries:
         position = _check_entry(entry, position)
         if entry["name"] in names:
-            raise _Refused(f"its header calls two arrays {_shown(entry['name'])}")
+            raise FormatError(f"its header calls two arrays {shortened_repr(entry['name'])}")
         names.add(entry["name"])
     if _aligned(position) != end:
-        raise _Refused(f"its header is at {end}, but the arrays end at {position}")
+        raise FormatError(f"its header is at {end}, but the arrays end at {position}")
     return header, entries
 
 
@@ -194,7 +204,7 @@ def _check_header(data, end):
 
 
 def _blocks(array, limit):
-    """The array in pieces of at most `limit` bytes that follow each other in C order; each is a view."""
+    """Yields views of at most `limit` bytes that make up the array in C order."""
     length = array.size * array.itemsize
     if length <= limit:
         yield array
@@ -207,10 +217,10 @@ def _blocks(array, limit):
 
 
 def _bytes_of(array, dtype):
-    """A copy of the bytes of an array as they are stored: whoever changes the array meanwhile spoils no checksum."""
+    """Copies an array's bytes as they are stored. Without a copy, the array could change after its checksum."""
     if dtype == "bool":
-        array = array.view(np.uint8)  # a view of other bytes as bool may hold more than 0 and 1; the copy does not
-    elif dtype == "bfloat16":  # whose own conversions NumPy leaves to ml_dtypes
+        array = array.view(np.uint8)  # a bool view of other data may hold bytes above 1; the copy converts them to 1
+    elif dtype == "bfloat16":  # as uint16, because NumPy cannot convert bfloat16 itself
         array = array.view(np.dtype(np.uint16).newbyteorder(array.dtype.byteorder))
     return np.array(array, _STORED[dtype], order="C").reshape(-1).view(np.uint8)
 
@@ -223,7 +233,7 @@ def _write_all(file, data, path):
 
 
 def _write_array(file, array, dtype, path, report):
-    """Writes an array; returns the checksums of its blocks."""
+    """Writes an array and returns the checksums of its blocks."""
     crcs, crc, filled = [], 0, 0
     for piece in _blocks(np.asarray(array), _PIECE):
         data = _bytes_of(piece, dtype)
@@ -241,7 +251,7 @@ def _write_array(file, array, dtype, path, report):
 
 
 def _mode_of(path):
-    """The permissions of a regular file that may be written, None where there is nothing, else an error."""
+    """Returns the permissions of a writable regular file, or None if path does not exist. Else raises an error."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
@@ -254,33 +264,33 @@ def _mode_of(path):
 
 
 def write(path, header, arrays, *, progress=None):
-    """Writes a header and arrays to a file, whole or not at all.
+    """Writes a header and arrays to a file atomically: the whole file or no change.
 
     Parameters
     ----------
     path : str, bytes or os.PathLike
-        A file that is there already is replaced once the new one is complete and on the disk; it keeps its permissions.
-        Those who have it open or mapped keep the old one, so arrays may be mapped from the very file. A symbolic link
-        stays and its target is replaced. A process that is killed leaves a file path.*.part beside it, which the next
+        An existing file is replaced once the new one is complete and on the disk. The new file gets the permissions of
+        the old one. Processes that have the old file open or mapped keep it, so the arrays may be mapped from this
+        file. For a symbolic link, the target is replaced. A killed process leaves a file path.*.part, which the next
         write to path removes.
     header : dict
-        Whatever JSON can hold.
+        Values that JSON represents exactly.
     arrays : dict of str to numpy.ndarray
-        Any shape of up to 32 dimensions, strides and byte order. float64, float32, float16, bfloat16, integers, bool.
-        Never loaded or copied whole.
+        Arrays of up to 32 dimensions with any strides and byte order. The dtypes are float64, float32, float16,
+        bfloat16, integers and bool. No array is loaded or copied as a whole.
     progress : callable, optional
-        progress(done, total) is called after each MiB or less, with bytes of the arrays. An error that it raises ends
-        the writing.
+        progress(done, total) is called after each MiB or less; both count bytes of the arrays. An exception that it
+        raises stops the write.
 
     Raises
     ------
     OSError
-        The file cannot be written; the old one is still there.
+        The file cannot be written. An existing file is unchanged.
     TypeError
-        An array of another dtype; a header that JSON cannot hold.
+        An array has another dtype, or JSON cannot represent the header.
     ValueError
-        Such a header; one of more than 1 MiB (an array's checksums take 11 bytes for each 16 MiB); more than 32
-        dimensions; a path that is no regular file.
+        JSON cannot represent the header, the header is longer than 1 MiB (checksums take 11 bytes for each 16 MiB of an
+        array), an array has more than 32 dimensions, or path is not a regular file.
 
     Examples
     --------
@@ -305,10 +315,10 @@ def write(path, header, arrays, *, progress=None):
 
     folder, name = os.path.split(target := os.path.realpath(path))
     mode = _mode_of(path)
-    start, open_mode = f"{name[:40]}.", 0o666 if mode is None else mode  # file names can be 255 bytes long
+    start, open_mode = f"{name[:40]}.", 0o666 if mode is None else mode  # a file name has at most 255 bytes
     with temporary_file(path, folder, start, ".part", open_mode, buffered=False) as (file, replace):
         if mode is not None:
-            with suppress(OSError):  # not every file system has permissions
+            with suppress(OSError):  # the file system may have no permissions
                 os.chmod(file.name, mode)
         _write_all(file, bytes(_START.size), path)
         for entry, array in zip(entries, arrays.values(), strict=True):
@@ -328,11 +338,11 @@ def write(path, header, arrays, *, progress=None):
 
 
 def _fill(file, data):
-    """Reads the next bytes of a file into a writable memoryview."""
+    """Fills a writable memoryview with the next bytes of a file."""
     while len(data):
         count = file.readinto(data)
         if not count:
-            raise _Refused("cut off while it was read")
+            raise FormatError("cut off while it was read")
         data = data[count:]
 
 
@@ -344,28 +354,28 @@ def _read_bytes(file, offset, size):
 
 
 def _check_start(file, size):
-    """Offset, length and checksum of the header from the first 64 bytes of a file of `size` bytes."""
+    """Returns (offset, length, checksum) of the header from the first 64 bytes of a file of `size` bytes."""
     data = _read_bytes(file, 0, min(size, _START.size))
     if data[: len(MAGIC)] != MAGIC[: len(data)] or not data:
         known = {b"\x93NUMPY": " but a .npy file", b"PK\3\4": " but a .npz or other .zip file"}
         kind = next((name for magic, name in known.items() if data.startswith(magic)), ", by its first bytes")
-        raise _Refused(f"not an index file of cossim{kind if data else ' but an empty one'}")
+        raise FormatError(f"not an index file of cossim{kind if data else ' but an empty one'}")
     if size < _START.size:
-        raise _Refused(f"cut off: {size} bytes, and an index file of cossim has {_START.size} at least")
+        raise FormatError(f"cut off: {size} bytes, and an index file of cossim has {_START.size} at least")
     _, version, header_crc, offset, length, crc = _START.unpack(data)
     if crc != zlib.crc32(data[:-4]):
-        raise _Refused("damaged: its first 64 bytes do not match their checksum")
+        raise FormatError("damaged: its first 64 bytes do not match their checksum")
     if version != VERSION:
         newer = ": a newer cossim is needed" if version > VERSION else ""
-        raise _Refused(f"version {version} of the format, and this cossim reads version {VERSION}{newer}")
+        raise FormatError(f"version {version} of the format, and this cossim reads version {VERSION}{newer}")
     if data[32:60] != bytes(28):
-        raise _Refused("damaged: bytes 32 to 59 are not zero")
+        raise FormatError("damaged: bytes 32 to 59 are not zero")
     if size < offset + length:
-        raise _Refused(f"cut off: {size} bytes of {offset + length}")
+        raise FormatError(f"cut off: {size} bytes of {offset + length}")
     if size > offset + length:
-        raise _Refused(f"{size - offset - length} bytes too long: {size} bytes, not {offset + length}")
+        raise FormatError(f"{size - offset - length} bytes too long: {size} bytes, not {offset + length}")
     if offset % ALIGNMENT or offset < _START.size or length > LONGEST_HEADER:
-        raise _Refused(f"damaged: a header of {length} bytes at {offset}")
+        raise FormatError(f"damaged: a header of {length} bytes at {offset}")
     return offset, length, header_crc
 
 
@@ -373,13 +383,13 @@ def _check_padding(file, entries, end):
     position = _START.size
     for offset, size in [*((entry["offset"], entry["bytes"]) for entry in entries), (end, 0)]:
         if any(_read_bytes(file, position, offset - position)):
-            raise _Refused(f"damaged: bytes {position} to {offset - 1} are not all zero")
+            raise FormatError(f"damaged: bytes {position} to {offset - 1} are not all zero")
         position = offset + size
 
 
 def _check_contents(file, entry, into, verify):
-    """Reads an array's bytes, into a memoryview or, if that is None, only to compare their checksums."""
-    size, name = entry["bytes"], _shown(entry["name"])
+    """Reads an array's bytes into the memoryview `into`, or only compares the checksums if `into` is None."""
+    size, name = entry["bytes"], shortened_repr(entry["name"])
     file.seek(entry["offset"])
     scratch = memoryview(bytearray(min(size, _PIECE)))
     for crc, start in zip(entry["crc32"], range(0, size, BLOCK), strict=True):
@@ -392,51 +402,52 @@ def _check_contents(file, entry, into, verify):
                 found = zlib.crc32(piece, found)
                 largest = max(largest, int(np.frombuffer(piece, np.uint8).max())) if entry["dtype"] == "bool" else 0
         if verify and found != crc:
-            raise _Refused(f"damaged: bytes {start} to {stop - 1} of array {name} do not match their checksum")
+            raise FormatError(f"damaged: bytes {start} to {stop - 1} of array {name} do not match their checksum")
         if largest > 1:
-            raise _Refused(f"damaged: array {name} of bool holds other bytes than 0 and 1")
+            raise FormatError(f"damaged: array {name} of bool holds other bytes than 0 and 1")
 
 
 def _typed(data, entry, path):
-    """Bytes as the array that they are."""
+    """Returns the array of a header's entry as a view of its bytes."""
     array = data.view(_STORED[entry["dtype"]])
     if entry["dtype"] == "bfloat16":
         try:
             import ml_dtypes
         except ImportError:
             raise ImportError(f"{path!r} holds bfloat16, which needs ml_dtypes: pip install ml_dtypes") from None
-        # Swapped on a big-endian machine: bfloat16, unlike NumPy's own types, has native order only.
+        # On a big-endian machine astype swaps the bytes: unlike NumPy's own types, bfloat16 has native order only.
         array = array.astype(np.uint16, copy=False).view(ml_dtypes.bfloat16)
     return array.reshape(entry["shape"])
 
 
 def read(path, *, mmap=True, verify=True):
-    """Reads what write() has written; anything else is refused.
+    """Reads a file that write() wrote. Raises ValueError for any other contents.
 
     Parameters
     ----------
     path : str, bytes or os.PathLike
     mmap : bool
-        Map the arrays from the file, which loads what is used of them when it is used, rather than load them all. Such
-        arrays are read-only, begin at multiples of 64 bytes and last as long as any of them is in use, also when the
-        file is replaced or deleted. But if it is written into or shortened in place, they change or end the process.
+        True maps the arrays from the file, so that pages are loaded when they are used. False loads all arrays. Mapped
+        arrays are read-only and begin at multiples of 64 bytes. They stay valid if the file is replaced or deleted. If
+        the file is changed in place, they change too; if it is shortened in place, their use can end the process.
     verify : bool
-        Read all arrays through once and compare their checksums. All else is checked in any case.
+        True reads all arrays once and compares their checksums. Everything else is always checked.
 
     Returns
     -------
     header : dict
     arrays : dict of str to numpy.ndarray
-        In the order in which they were written, little-endian.
+        The arrays in the order in which they were written, little-endian.
 
     Raises
     ------
     OSError
         The file cannot be opened or read.
     ValueError
-        It is truncated, extended, damaged, of a later version, or no such file. The message is a single line.
+        The file is truncated, extended or damaged, has a later version, or is not an index file. The message has one
+        line.
     ImportError
-        It holds bfloat16, and there is no package ml_dtypes.
+        The file holds bfloat16, and ml_dtypes is not installed.
 
     Examples
     --------
@@ -453,7 +464,7 @@ def read(path, *, mmap=True, verify=True):
             end, length, crc = _check_start(file, size)
             data = _read_bytes(file, end, length)
             if zlib.crc32(data) != crc:
-                raise _Refused("damaged: its header does not match its checksum")
+                raise FormatError("damaged: its header does not match its checksum")
             header, entries = _check_header(data, end)
             _check_padding(file, entries, end)
             whole = np.memmap(file, np.uint8, "r") if mmap else None
@@ -464,6 +475,6 @@ def read(path, *, mmap=True, verify=True):
                 if verify or not mmap:
                     _check_contents(file, entry, None if mmap else memoryview(data), verify)
                 arrays[entry["name"]] = _typed(data, entry, path)
-        except _Refused as error:
+        except FormatError as error:
             raise ValueError(f"{path!r}: {error}") from None
     return header, arrays

@@ -35,7 +35,7 @@ class _NormalizedVectors:
         norms = _core.vector_norm(x, dim, True, out=np.empty(shape, np.float64))
         self.divisors, self.unclamped = np.maximum(norms, eps), norms >= eps
         info = np.finfo(x.dtype)
-        if not ((self.divisors < info.tiny) | (self.divisors > info.max)).any():  # else dtype has too few digits, or none
+        if not ((self.divisors < info.tiny) | (self.divisors > info.max)).any():  # else too few digits, or none
             self.divisors = self.divisors.astype(x.dtype)
         self.dim, self.units = dim, _core.normalize(x, dim, eps)
 
