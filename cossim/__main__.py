@@ -18,18 +18,18 @@ def _demo(arguments):
 def _add_demo(commands):
     text = "From a pair of vectors to the similarity matrix of real images, step by step, with a heatmap."
     parser = commands.add_parser("demo", help=text, description=text)
-    source = "MNIST idx file or .npy of N images of 28 x 28, either also gzipped (default: scikit-learn's digits)"
+    source = "MNIST idx file or .npy of N images of 28 x 28, gzipped or not (default: scikit-learn's digits)"
     images = parser.add_argument("--images", metavar="FILE", help=source)
-    seed = "of all that is random (default: %(default)s)"
+    seed = "seed of all random numbers (default: %(default)s)"
     parser.add_argument("--seed", metavar="N", type=search_commands.not_negative, default=0, help=seed)
-    target = "where the heatmap goes, a PNG (default: %(default)s)"
+    target = "PNG file for the heatmap (default: %(default)s)"
     output = parser.add_argument("--output", metavar="FILE", default="cossim-demo.png", help=target)
     parser.add_argument("--no-plot", action="store_true", help="do not draw the heatmap")
     search_commands.set_run(parser, _demo, reads=[images], writes=[output])
 
 
 def _add_info(commands):
-    text = "Version, instruction sets and threads."
+    text = "Shows version, instruction sets and threads."
     parser = commands.add_parser("info", help=text, description=text)
     parser.set_defaults(run=lambda arguments: cossim.show_config())
 

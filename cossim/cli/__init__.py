@@ -1,1 +1,1 @@
-"""The command line, one module a group of commands."""
+"""The commands of the command line: one module per group of commands."""

@@ -1,6 +1,7 @@
-"""The demo: a learner's notebook on cosine similarity, run from its first cell to the question it ends with.
+"""The demo: repeats a learner's notebook on cosine similarity, and answers the question at its end.
 
-Its pair of vectors, its two matrices, its images through its encoder, and its loop whose values differ, and why.
+It has four parts: a pair of vectors, two matrices row by row, all pairs of encoded images, and a loop that is meant to
+give the same matrix but gives different values. The demo shows why the values differ.
 """
 
 import os
@@ -14,8 +15,9 @@ from cossim import simclr
 from cossim._io import errors_as_text
 from cossim.cli import image_files
 
-# The notebook printed its two 2 x 3 matrices to four decimals, their norms and dot products to eight digits. The digits
-# after the fourth decimal are lost; those below round to the four, and give the printed norms and dot products.
+# The notebook printed its two 2 x 3 matrices with four decimals, and their norms and dot products with eight digits.
+# The further digits of the matrices are lost. The values below round to the printed decimals, and give the printed
+# norms and dot products.
 MATRIX_A = np.array([[-1.4957143, -1.9285455, -0.2319812], [-0.3471965, -1.1278678, 0.3151052]], np.float32)
 MATRIX_B = np.array([[-0.9709234, 0.4931396, -0.2877336], [1.9940162, 1.828801, -0.598121]], np.float32)
 
@@ -23,7 +25,7 @@ IMAGES = 32
 
 
 class Stopwatch:
-    """Times calls, and prints the times of one part of the demo."""
+    """Measures calls, and prints the times of one part of the demo."""
 
     def __init__(self):
         self.times = []
@@ -43,12 +45,12 @@ def _title(text):
     print(f"\n{text}\n{'=' * len(text)}\n")
 
 
-def _differ(x, y):
+def _max_difference(x, y):
     return f"{np.abs(x - y).max():.3g}"
 
 
 def show_pair(rng, timed):
-    """The notebook's first cell: two vectors, as matrices of one row."""
+    """Shows the first cell of the notebook: two vectors, as matrices of one row."""
     _title("(a) One pair of vectors")
     c, d = rng.standard_normal((2, 1, 3)).astype(np.float32)
     print(f"c {c.shape} = {c}\nd {d.shape} = {d}\n")
@@ -63,7 +65,7 @@ def show_pair(rng, timed):
 
 
 def show_rows(timed):
-    """The matrices the notebook prints, and every number it prints of them."""
+    """Shows the two matrices of the notebook, and every number that the notebook prints for them."""
     _title("(b) Two matrices, row by row")
     a, b = MATRIX_A, MATRIX_B
     print(f"a =\n{a}\nb =\n{b}\n")
@@ -81,7 +83,10 @@ def show_rows(timed):
 
 
 def show_all_pairs(images, rng, timed):
-    """Images and another view of each, encoded, every row with every row. Returns the views, the rows, the matrix."""
+    """Encodes N images and a second view of each, and compares every row with every row.
+
+    Returns (the views, the 2 N encoded rows, their similarity matrix of shape (2 N, 2 N)).
+    """
     _title("(c) Real images through an encoder, then every pair")
     views = timed("views", image_files.another_view, images, rng)
     encoder = simclr.Encoder(rng=rng)
@@ -98,7 +103,8 @@ def show_all_pairs(images, rng, timed):
     same = np.diag(matrix, len(z0))
     others = matrix[~np.eye(len(z), dtype=bool)]
     print(f"an image and its second view: {same.mean():.4f} on average; any two rows: {others.mean():.4f}")
-    print(f"simclr.similarity_matrix(z0, z1) differs by at most {_differ(simclr.similarity_matrix(z0, z1), matrix)}")
+    difference = _max_difference(simclr.similarity_matrix(z0, z1), matrix)
+    print(f"simclr.similarity_matrix(z0, z1) differs by at most {difference}")
     timed.show()
     return views, z, matrix
 
@@ -124,13 +130,13 @@ def loop_with_row_norms(a, b):
 
 
 def show_loop(z, matrix, timed):
-    """The notebook's loop over a and b, whose values differ. Returns them as a matrix."""
+    """Shows why the notebook's loop over a and b gives other values than part (c). Returns its values as a matrix."""
     _title("(d) The same by a loop: equal in shape, different in values. Why?")
     a, b = z[None], z[:, None]
     print("for x in a:\n    for y in b:\n        np.dot(x, y.T) / (np.linalg.norm(x) * np.linalg.norm(y))\n")
     looped = np.array(timed("loop", loop_of_the_notebook, a, b))[:, :, 0]
     print(f"the loop {looped.shape}: {looped[0, :4]} ...\n(c)      {matrix.shape}: {matrix[0, :4]} ...")
-    print(f"largest difference: {_differ(looped, matrix)}\n")
+    print(f"largest difference: {_max_difference(looped, matrix)}\n")
     norms, whole = np.linalg.norm(z, axis=1), np.linalg.norm(a[0])
     factor, rows = whole / norms[0], len(z)
     print(f"a has shape {a.shape}: `for x in a` runs once, and x is the whole {a[0].shape} matrix, not a row.")
@@ -138,15 +144,15 @@ def show_loop(z, matrix, timed):
     print(f"but each row needs its own: {norms[0]:.6f} for the first, {norms.min():.6f} to {norms.max():.6f} for all.")
     print(f"So the first value is {factor:.4f} times too small, about sqrt({rows}) = {rows**0.5:.4f} for {rows} rows:")
     print(f"  {looped[0, 0]:.7f} * {whole:.6f} / {norms[0]:.6f} = {looped[0, 0] * factor:.4f}, as in (c).")
-    mended = np.array(timed("loop with row norms", loop_with_row_norms, a, b))[:, :, 0]
+    corrected = np.array(timed("loop with row norms", loop_with_row_norms, a, b))[:, :, 0]
     print("\nWith one norm per row, np.linalg.norm(x, axis=1), the same loop gives the values of (c):")
-    print(f"largest difference: {_differ(mended, matrix)}, the rounding of float32.")
+    print(f"largest difference: {_max_difference(corrected, matrix)}, the rounding of float32.")
     timed.show()
     return looped
 
 
 def draw(images, views, matrix, looped, path):
-    """A PNG: some images above their second views, the matrix of (c), and the loop's."""
+    """Writes a PNG with some images above their second views, the matrix of (c), and the matrix of the loop."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -154,21 +160,22 @@ def draw(images, views, matrix, looped, path):
     FigureCanvasAgg(figure)
     top, bottom = figure.subfigures(2, 1, height_ratios=(1, 3))
     shown = min(12, len(images))
-    for place, image in zip(top.subplots(2, shown, squeeze=False).flat, (*images[:shown], *views[:shown]), strict=True):
-        place.imshow(image[0], cmap="gray", vmin=0, vmax=1)
-        place.axis("off")
+    axes_of_images = top.subplots(2, shown, squeeze=False).flat
+    for axes, image in zip(axes_of_images, (*images[:shown], *views[:shown]), strict=True):
+        axes.imshow(image[0], cmap="gray", vmin=0, vmax=1)
+        axes.axis("off")
     top.suptitle(f"{shown} of {len(images)} images, and below each its second view")
     titles = "(c) cosine similarity of every pair of rows", "(d) the loop: divided by the norm of the whole matrix"
     for axes, values, title in zip(bottom.subplots(1, 2), (matrix, looped), titles, strict=True):
         drawn = axes.imshow(values, cmap="viridis")
         axes.set(title=title, xlabel="row of z", ylabel="row of z")
-        for line in (axes.axhline, axes.axvline):  # images before it, second views after it
+        for line in (axes.axhline, axes.axvline):  # separates the images from their second views
             line(len(images) - 0.5, color="white", linewidth=0.8)
         bottom.colorbar(drawn, ax=axes, shrink=0.9)
     figure.savefig(path, dpi=110, format="png")
 
 
-def _need(module, package, reason):
+def _require(module, package, reason):
     if find_spec(module) is None:
         raise ModuleNotFoundError(f"{reason} {package}: pip install 'cossim-c[demo]'", name=module)
 
@@ -176,22 +183,22 @@ def _need(module, package, reason):
 def run(images_path=None, output="cossim-demo.png", seed=0, plot=True):
     """Prints all parts, and writes the PNG unless plot is false.
 
-    Raises ModuleNotFoundError where an extra is missing, OSError and ValueError where a file is of no use, before the
-    first line is printed.
+    Before the first line is printed, raises ModuleNotFoundError if an optional package is missing, OSError if a file
+    cannot be read or written, and ValueError if the file of images is not valid.
     """
     if images_path is None:
-        _need("sklearn", "scikit-learn", "without --images FILE, the demo takes its images from")
+        _require("sklearn", "scikit-learn", "without --images FILE, the demo takes its images from")
     if plot:
-        _need("matplotlib", "matplotlib", "without --no-plot, the demo draws a heatmap with")
+        _require("matplotlib", "matplotlib", "without --no-plot, the demo draws a heatmap with")
         folder = os.path.dirname(output) or "."
         if os.path.isdir(output) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
             raise OSError(f"{output}: no file can be written there")
     rng, timed = np.random.default_rng(seed), Stopwatch()
     with errors_as_text():
-        found = image_files.digits() if images_path is None else image_files.read_images(images_path)
-    if len(found) == 0:
+        available = image_files.digits() if images_path is None else image_files.read_images(images_path)
+    if len(available) == 0:
         raise ValueError(f"{images_path}: no images in it")
-    images = found[np.sort(rng.choice(len(found), min(IMAGES, len(found)), replace=False))]
+    images = available[np.sort(rng.choice(len(available), min(IMAGES, len(available)), replace=False))]
 
     with np.printoptions(precision=4, suppress=True, threshold=50, edgeitems=3, floatmode="fixed"):
         show_pair(rng, timed)

@@ -1,4 +1,4 @@
-"""Grey images of 28 x 28 for the demo: MNIST's idx files, .npy files, and scikit-learn's handwritten digits."""
+"""Gray images of 28 x 28 for the commands: MNIST's idx files, .npy files, and scikit-learn's digits."""
 
 import gzip
 import os
@@ -13,12 +13,13 @@ SIDE = 28
 
 
 def read_images(path):
-    """Images of a file, as (N, 1, 28, 28) float32. What the file holds is told by its first bytes, not by its name.
+    """Reads the images of a file. Returns an array of shape (N, 1, 28, 28), float32.
 
-    Takes MNIST's idx files and .npy files of shape (N, 28, 28), (N, 1, 28, 28) or (N, 784), either also gzipped.
-    Integers count from 0 to 255 and are scaled to [0, 1]; other numbers are taken as they are.
+    Reads MNIST's idx files and .npy files of shape (N, 28, 28), (N, 1, 28, 28) or (N, 784); both may be gzipped. The
+    first bytes of the file determine its format, not its name. Integers are divided by 255, which scales the range
+    0 to 255 to [0, 1]; other numbers are not scaled.
 
-    Raises OSError where the file cannot be read, and ValueError where it holds something else or is damaged.
+    Raises OSError if the file cannot be read, and ValueError if it has another format or is damaged.
     """
     path = os.fspath(path)
     with open_regular(path) as file:
@@ -41,7 +42,10 @@ def _read_array(stream):
 
 
 def _read_idx(stream, kind, rank):
-    """After 0, 0, type and rank: the sizes as big-endian 32-bit integers, then the elements."""
+    """Reads the rest of an idx file after its first four bytes, which are 0, 0, kind and rank.
+
+    It holds the sizes as big-endian 32-bit integers, then the elements.
+    """
     if kind != 0x08:
         raise ValueError(f"idx elements of type 0x{kind:02x}, where images have unsigned bytes, 0x08")
     sizes = read_bytes(stream, 4 * rank)
@@ -59,7 +63,7 @@ def _check_real(dtype):
 def _as_images(array):
     if array.shape[1:] not in ((SIDE, SIDE), (1, SIDE, SIDE), (SIDE * SIDE,)):
         raise ValueError(f"images must have shape (N, 28, 28), (N, 1, 28, 28) or (N, 784), not {array.shape}")
-    with np.errstate(over="ignore"):  # beyond float32's range: said below, with how many there are
+    with np.errstate(over="ignore"):  # the check below reports numbers beyond float32's range
         images = array.reshape(-1, 1, SIDE, SIDE).astype(np.float32)
     if array.dtype.kind in "iu":
         images /= 255
@@ -69,7 +73,7 @@ def _as_images(array):
 
 
 def _resize(images, side):
-    """Bilinear resizing of (N, H, W): one matrix of weights for the rows, one for the columns."""
+    """Resizes images (N, H, W) to (N, side, side) bilinearly, by one matrix of weights for rows and one for columns."""
 
     def weights(size):
         at = np.clip((np.arange(side) + 0.5) * size / side - 0.5, 0, size - 1)
@@ -79,12 +83,15 @@ def _resize(images, side):
 
 
 def digits():
-    """scikit-learn's 1,797 handwritten digits, resized from 8 x 8, as (N, 1, 28, 28) float32. Needs scikit-learn."""
+    """Returns scikit-learn's 1,797 handwritten 8 x 8 digits, resized: shape (1797, 1, 28, 28), float32."""
     from sklearn.datasets import load_digits
 
     return _resize(load_digits().images / 16, SIDE)[:, None].astype(np.float32)
 
 
 def another_view(images, rng):
-    """A second view of each image: turned by up to 15 degrees, shifted by up to 2 pixels, with noise; in [0, 1]."""
+    """Returns a second view of each image, in [0, 1].
+
+    A view is rotated by up to 15 degrees, shifted by up to 2 pixels, and has normal noise of standard deviation 0.05.
+    """
     return augment(images, rng, rotate=15, shift=2, scale=(1, 1), noise=0.05)

@@ -1,4 +1,4 @@
-"""Writes what the commands found: .npz, .csv or .parquet, each file whole or not at all; CSV on stdout."""
+"""Writes the results of the commands: atomically to .npz, .csv or .parquet files, or as CSV to stdout."""
 
 import os
 import sys
@@ -11,25 +11,25 @@ import numpy as np
 
 from cossim._io import replacing, write_errors_as_text, write_npz
 
-CSV_LINES = 1 << 12  # at a time
-PARQUET_LINES = 1 << 20  # a row group
+CSV_LINES = 1 << 12  # lines converted at a time
+PARQUET_LINES = 1 << 20  # lines per row group
 
 
 class Result(NamedTuple):
-    """In two forms: arrays, as an .npz holds them, and a table of so many lines."""
+    """The result of a command in two forms: arrays for an .npz, and a table."""
 
     arrays: dict
-    columns: Callable  # an array of numbers of lines -> a dict of what stands there in each column
-    lines: int
+    columns: Callable  # maps an array of line numbers to a dict: the name of each column to its values in these lines
+    lines: int  # the number of lines of the table
 
     def table(self, step):
-        """The table, step lines at a time; once, and empty, where it has none: its columns have names and dtypes."""
+        """Yields the columns of `step` lines at a time. An empty table yields empty columns, for names and dtypes."""
         for start in range(0, max(self.lines, 1), step):
             yield self.columns(np.arange(start, min(start + step, self.lines)))
 
 
 def _csv(result):
-    """Pieces of text. A float gets the fewest digits that read back to the same bits of its own dtype."""
+    """Yields the CSV in pieces. A float has the fewest digits that read back as the same value of its dtype."""
     for number, columns in enumerate(result.table(CSV_LINES)):
         if number == 0:
             yield ",".join(columns) + "\n"
@@ -57,7 +57,7 @@ def _write_parquet(file, result):
             writer.write_table(group)
 
 
-# By the suffix of the file. A new format is one more of them.
+# Writers by the suffix of the file. Add a new format here.
 FORMATS = {".npz": _write_npz, ".csv": _write_csv, ".parquet": _write_parquet}
 
 
@@ -66,9 +66,9 @@ def suffix(path):
 
 
 def check(path):
-    """Raises what would keep a result from being written to path, where that shows before there is one.
+    """Checks, before a long search, that its result can be written to path.
 
-    OSError where no file can be made there; ModuleNotFoundError where the format needs a package that is missing.
+    Raises OSError if no file can be created there, and ModuleNotFoundError if the format needs a missing package.
     """
     if suffix(path) == ".parquet" and find_spec("pyarrow") is None:
         raise ModuleNotFoundError(f"{path}: .parquet needs pyarrow: pip install 'cossim-c[parquet]'", name="pyarrow")
@@ -79,7 +79,7 @@ def check(path):
 def write(path, result):
     """Writes a result in the format that the suffix of path names.
 
-    The file takes the place of path when all of it is on the disk; whatever happens before, path stays as it was.
+    The file replaces path once it is complete and on the disk. After an error, path is unchanged.
     """
     with write_errors_as_text(path), replacing(path) as (file, replace):
         FORMATS[suffix(path)](file, result)

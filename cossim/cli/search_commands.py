@@ -1,4 +1,4 @@
-"""The commands of search, topk and pairs: their arguments, the .npy files they read, and what they write of it."""
+"""The search commands topk and pairs: their arguments, their input (.npy files) and their results."""
 
 import argparse
 import re
@@ -45,12 +45,12 @@ def not_negative(text):
     return number
 
 
-# What the type of an argument is called in argparse's "invalid ... value".
+# argparse prints this name in "invalid ... value".
 integer.__name__ = positive.__name__ = not_negative.__name__ = "int"
 
 
 def _bytes(text):
-    """256M, 1.5G, 256MiB, 1000 -> bytes. K, M, G and T are powers of 1024, with or without iB; KB and so on of 1000."""
+    """Converts a size to bytes: 256M, 1.5G, 256MiB, 1000. K, M, G, T and KiB... use powers of 1024, KB... of 1000."""
     match = re.fullmatch(r"(\d+|\d*\.\d+|\d+\.)\s*(?:([kmgt])(i?b)?|b)?", text.strip(), re.ASCII | re.IGNORECASE)
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no amount of memory, such as 256M, 1.5G or a number of bytes")
@@ -68,7 +68,10 @@ def _output(text):
 
 
 def set_run(parser, run, reads=(), writes=()):
-    """Sets the function that a command runs. A file that one of `writes` names must not be that of another argument."""
+    """Sets the function that a command runs.
+
+    reads and writes are the arguments that name files. A file of `writes` must differ from the files of all others.
+    """
 
     def checked(arguments):
         for number, written in enumerate(writes):
@@ -86,39 +89,39 @@ def _add_common(parser):
     target = "where the result goes, by its suffix .npz, .csv or .parquet (default: CSV on stdout)"
     output = parser.add_argument("-o", "--output", metavar="FILE", type=_output, help=target)
     parser.add_argument("--eps", metavar="X", type=float, default=1e-8, help="smallest norm (default: %(default)s)")
-    memory = "bound of the working set: bytes, or such as 256M, 1.5G (the result itself comes on top)"
+    memory = "bound of the working set: bytes, or such as 256M, 1.5G (without the result)"
     parser.add_argument("--memory", metavar="SIZE", type=_bytes, help=memory)
     add_running(parser)
     return output
 
 
 def add_running(parser):
-    """What every command has that can take a while."""
-    parser.add_argument("--threads", metavar="N", type=positive, help="at most so many (default: all it may use)")
-    parser.add_argument("--quiet", action="store_true", help="no bar, not even on a terminal with tqdm installed")
+    """Adds the arguments of every command that may run for long."""
+    parser.add_argument("--threads", metavar="N", type=positive, help="maximum number of threads (default: all)")
+    parser.add_argument("--quiet", action="store_true", help="show no bar, even on a terminal with tqdm installed")
 
 
 def add_topk(commands):
     text = "The k rows of a corpus that are most similar to each query."
-    more = "Rows count from 0, ranks from 1; equal scores: lowest row first."
+    more = "Rows count from 0, ranks from 1. Equal scores are in order of row."
     parser = commands.add_parser("topk", help=text, description=f"{text} {more}", epilog=EXIT_CODES)
     queries = parser.add_argument("queries", metavar="QUERIES", help=".npy file whose rows are vectors")
-    corpus = "likewise (default: the queries against themselves, each one's own row left out)"
+    corpus = ".npy file whose rows are vectors (default: QUERIES, where each row is excluded from its own results)"
     corpus = parser.add_argument("corpus", metavar="CORPUS", nargs="?", help=corpus)
     parser.add_argument("-k", metavar="N", type=integer, required=True, help="how many rows for each query")
     set_run(parser, _topk, reads=[queries, corpus], writes=[_add_common(parser)])
 
 
 def add_pairs(commands):
-    text = "All pairs of rows whose similarity reaches a threshold: near-duplicates."
-    more = "Rows count from 0; pairs are in order."
+    text = "All pairs of rows whose similarity is at least a threshold: near-duplicates."
+    more = "Rows count from 0. Pairs are sorted."
     parser = commands.add_parser("pairs", help=text, description=f"{text} {more}", epilog=EXIT_CODES)
     corpus = parser.add_argument("corpus", metavar="CORPUS", help=".npy file whose rows are vectors")
-    other = "likewise: pairs of a row of CORPUS and a row of OTHER (default: pairs i < j within CORPUS)"
+    other = "second .npy file: pairs of a row of CORPUS and a row of OTHER (default: pairs i < j within CORPUS)"
     other = parser.add_argument("other", metavar="OTHER", nargs="?", help=other)
     parser.add_argument("--threshold", metavar="T", type=float, required=True, help="from -1 to 1")
-    parser.add_argument("--max-pairs", metavar="N", type=integer, help="fail where there are more")
-    groups = "the group of each row instead: rows joined by pairs, however many steps apart; named by its lowest row"
+    parser.add_argument("--max-pairs", metavar="N", type=integer, help="fail if there are more pairs")
+    groups = "write the group of each row instead: rows connected by a chain of pairs, named by its lowest row"
     parser.add_argument("--groups", action="store_true", help=groups)
     set_run(parser, partial(_pairs, parser), reads=[corpus, other], writes=[_add_common(parser)])
 
@@ -127,7 +130,7 @@ def add_pairs(commands):
 
 
 def _read(path):
-    """The rows of a .npy file, as a memmap. OSError or ValueError, with its name, where it is of no use."""
+    """Returns the rows of a .npy file as a memmap. Raises OSError or ValueError, with its name, if it is not valid."""
     with errors_as_text(), open_regular(path) as file:
         try:
             rows = map_npy(file, _check_real)
@@ -158,7 +161,7 @@ def _read_both(path, other):
 
 
 def limited(arguments):
-    """A block within which --threads holds."""
+    """Returns a context in which --threads applies."""
     return nullcontext() if arguments.threads is None else cossim.threads(arguments.threads)
 
 
@@ -167,14 +170,17 @@ def wants_bar(arguments):
     return terminal and not arguments.quiet and find_spec("tqdm") is not None
 
 
-def _run(arguments, name, files, search, show):
-    """Reads the files, searches them, and writes what `show` makes of what was found."""
+def _run(arguments, name, files, search, make_result):
+    """Reads the files, runs search on them and writes the result.
+
+    make_result converts what search returns to a result_files.Result.
+    """
     operands = _read_both(*files)
     if arguments.output is not None:
         result_files.check(arguments.output)
     with limited(arguments), reporting(wants_bar(arguments), name) as report:
-        found = search(*operands, eps=arguments.eps, memory=arguments.memory, progress=report)
-    result = show(found)
+        matches = search(*operands, eps=arguments.eps, memory=arguments.memory, progress=report)
+    result = make_result(matches)
     if arguments.output is None:
         result_files.print_csv(result)
     else:
@@ -185,16 +191,16 @@ def _topk(arguments):
     def search(queries, corpus, **options):
         return functions.topk(queries, corpus, arguments.k, **options)
 
-    def show(found):
-        values, indices = found.values.reshape(-1), found.indices.reshape(-1)
+    def make_result(matches):
+        values, indices = matches.values.reshape(-1), matches.indices.reshape(-1)
 
         def columns(line):
             query, place = np.divmod(line, arguments.k)
             return {"query": query, "rank": place + 1, "index": indices[line], "value": values[line]}
 
-        return result_files.Result(found._asdict(), columns, len(values))
+        return result_files.Result(matches._asdict(), columns, len(values))
 
-    _run(arguments, "topk", (arguments.queries, arguments.corpus), search, show)
+    _run(arguments, "topk", (arguments.queries, arguments.corpus), search, make_result)
 
 
 def _pairs(parser, arguments):
@@ -206,13 +212,14 @@ def _pairs(parser, arguments):
             return functions.duplicate_groups(x, arguments.threshold, **options)
         return functions.pairs_above(x, arguments.threshold, y, max_pairs=arguments.max_pairs, **options)
 
-    def show(found):
+    def make_result(matches):
         if arguments.groups:
-            return result_files.Result({"labels": found}, lambda line: {"row": line, "group": found[line]}, len(found))
+            arrays = {"labels": matches}
+            return result_files.Result(arrays, lambda line: {"row": line, "group": matches[line]}, len(matches))
 
         def columns(line):
-            return {"i": found.i[line], "j": found.j[line], "value": found.values[line]}
+            return {"i": matches.i[line], "j": matches.j[line], "value": matches.values[line]}
 
-        return result_files.Result(found._asdict(), columns, len(found.values))
+        return result_files.Result(matches._asdict(), columns, len(matches.values))
 
-    _run(arguments, "pairs", (arguments.corpus, arguments.other), search, show)
+    _run(arguments, "pairs", (arguments.corpus, arguments.other), search, make_result)

@@ -1,4 +1,4 @@
-"""The commands of SimCLR: train an encoder on the images of a file, embed images with it."""
+"""The SimCLR commands: train an encoder on the images of a file, and embed images with it."""
 
 import argparse
 import os
@@ -9,14 +9,14 @@ from cossim._io import ending_by_exception, errors_as_text, replacing, write_err
 from cossim._progress import reporting
 from cossim.cli.search_commands import EXIT_CODES, add_running, integer, limited, set_run, wants_bar
 
-BATCH = 1024  # images that are embedded at a time
-IMAGES = "MNIST idx file or .npy of N images of 28 x 28, either also gzipped"
+BATCH = 1024  # images embedded at a time
+IMAGES = "MNIST idx file or .npy of N images of 28 x 28, gzipped or not"
 
 # ---- arguments ----
 
 
 def _with_suffix(*suffixes):
-    """The type of an argument that names a file."""
+    """Returns the argparse type of an argument that names a file with one of the suffixes."""
 
     def check(text):
         if os.path.splitext(text)[1].lower() not in suffixes:
@@ -26,26 +26,28 @@ def _with_suffix(*suffixes):
     return check
 
 
-_weights, _io = _with_suffix(".npz", ".safetensors"), _with_suffix(".npy")
+_weights_path, _npy_path = _with_suffix(".npz", ".safetensors"), _with_suffix(".npy")
 
 
 def add_train(commands):
     text = "Trains SimCLR's encoder on images, without labels."
-    more = "Each step tells the two views of an image from those of the others."
+    more = "Each step makes two views of each image, and learns which views belong together."
     parser = commands.add_parser("train", help=text, description=f"{text} {more}", epilog=EXIT_CODES)
     images = parser.add_argument("images", metavar="IMAGES", help=IMAGES)
     target = "where the weights go, .npz or .safetensors"
-    output = parser.add_argument("-o", "--output", metavar="FILE", type=_weights, required=True, help=target)
-    parser.add_argument("--epochs", metavar="N", type=integer, default=60, help="(default: %(default)s)")
-    size = "images a step (default: %(default)s)"
+    output = parser.add_argument("-o", "--output", metavar="FILE", type=_weights_path, required=True, help=target)
+    epochs = "passes over the images (default: %(default)s)"
+    parser.add_argument("--epochs", metavar="N", type=integer, default=60, help=epochs)
+    size = "images per step (default: %(default)s)"
     parser.add_argument("--batch-size", metavar="N", type=integer, default=256, help=size)
-    temperature = "of the loss (default: %(default)s)"
+    temperature = "temperature of the loss (default: %(default)s)"
     parser.add_argument("--temperature", metavar="T", type=float, default=0.1, help=temperature)
-    seed = "of all that is random (default: %(default)s)"
+    seed = "seed of all random numbers (default: %(default)s)"
     parser.add_argument("--seed", metavar="N", type=integer, default=0, help=seed)
-    parser.add_argument("--lr", metavar="X", type=float, default=2e-3, help="of Adam (default: %(default)s)")
-    checkpoint = "likewise, written after each epoch and by Ctrl-C; where it is there, the training goes on from it"
-    checkpoint = parser.add_argument("--checkpoint", metavar="FILE", type=_weights, help=checkpoint)
+    rate = "learning rate of Adam (default: %(default)s)"
+    parser.add_argument("--lr", metavar="X", type=float, default=2e-3, help=rate)
+    checkpoint = "file saved after each epoch and on Ctrl-C, .npz or .safetensors; if it exists, training resumes there"
+    checkpoint = parser.add_argument("--checkpoint", metavar="FILE", type=_weights_path, help=checkpoint)
     add_running(parser)
     set_run(parser, _train, reads=[images], writes=[output, checkpoint])
 
@@ -54,10 +56,10 @@ def add_embed(commands):
     text = "Embeddings of images by a trained encoder, as rows for topk and pairs."
     parser = commands.add_parser("embed", help=text, description=text, epilog=EXIT_CODES)
     images = parser.add_argument("images", metavar="IMAGES", help=IMAGES)
-    weights = "what train has written, or the same network's weights from torch"
-    weights = parser.add_argument("--weights", metavar="FILE", type=_weights, required=True, help=weights)
+    weights = "weights that train wrote, or weights of the same network from torch"
+    weights = parser.add_argument("--weights", metavar="FILE", type=_weights_path, required=True, help=weights)
     target = "where the embeddings go, a .npy of shape (N, 100)"
-    output = parser.add_argument("-o", "--output", metavar="FILE", type=_io, required=True, help=target)
+    output = parser.add_argument("-o", "--output", metavar="FILE", type=_npy_path, required=True, help=target)
     add_running(parser)
     set_run(parser, _embed, reads=[images, weights], writes=[output])
 
@@ -93,7 +95,7 @@ def _embed(arguments):
         encoder.load_state_dict(arguments.weights)
         images = read_images(arguments.images)
     with write_errors_as_text(arguments.output), replacing(arguments.output):
-        pass  # what would keep the result from being written is told before there is one
+        pass  # raises an error now, before the work, if the result cannot be written
     embeddings = np.empty((len(images), encoder.fc.out_features), np.float32)
     with limited(arguments), reporting(wants_bar(arguments), "embed", "images") as report:
         for start in range(0, len(images), BATCH):
@@ -102,5 +104,5 @@ def _embed(arguments):
             embeddings[start : start + BATCH] = encoder(images[start : start + BATCH])
     with write_errors_as_text(arguments.output), replacing(arguments.output) as (file, replace):
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(embeddings))
-        file.write(embeddings)  # write_array would tell a full disk by two numbers
+        file.write(embeddings)  # for a full disk, write_array raises an error that gives only two numbers
         replace()
