@@ -1,13 +1,13 @@
-"""Holds every result of the library, bit for bit, against results that were recorded before a change.
+"""Checks that a change alters no bit of any result: it compares all results with hashes recorded before the change.
 
-    python tests/bits.py record FILE     computes all results and stores a SHA-256 of each group of them
-    python tests/bits.py compare FILE    computes them again, prints which ones differ, and then exits with 1
+    python tests/bits.py record FILE     computes all results and stores one SHA-256 for each group of them
+    python tests/bits.py compare FILE    computes them again, prints the ones that differ, and then exits with 1
 
-Each instruction set that this machine can run computes them in a process of its own, with one thread and with two; the
-number of threads must not change a bit. All inputs come from the integer generator below. NaN is compared by its bits
-too. Some NumPy functions take part in the results (sin and exp in augment, the random streams of augment and train),
-and builds by other compilers may round differently: record and compare on one machine, with one NumPy and one compiler.
-Only public functions are called, so that the check keeps working while modules move.
+Each instruction set that this machine can run is tested in a process of its own, with one thread and with two threads;
+the number of threads must not change a bit. All inputs come from the integer generator below. NaN is compared by its
+bits too. Some results depend on NumPy functions (sin and exp in augment, the random streams of augment and train), and
+builds by other compilers may round differently. So record and compare on one machine, with one NumPy and one compiler.
+The check calls only public functions, so it keeps working while modules move.
 """
 
 import hashlib

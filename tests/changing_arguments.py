@@ -1,7 +1,8 @@
-"""Arguments whose conversion frees the memory of another one, in every function: changing_arguments.py OWNER CHANGE.
+"""Calls functions with an argument whose conversion frees the memory of another: changing_arguments.py OWNER CHANGE.
 
-Runs as a process of its own, as a call that read the memory afterwards would end it. Prints a line for each call: its
-name, and "same" where the result is that of an unchanged array, else the type of the exception.
+It runs as a process of its own, because a call that reads freed memory ends the process. It prints one line for each
+call: the name of the call, and "same" if the result equals that of an unchanged array, or else the type of the
+exception.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""What a source archive and a wheel hold: python tests/check_dist.py dist/*, as make dist does."""
+"""Checks the contents of a source archive and a wheel: python tests/check_dist.py dist/*, as make dist does."""
 
 import re
 import subprocess

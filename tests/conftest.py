@@ -1,3 +1,5 @@
+"""Fixtures, options and facts about this machine that all tests share."""
+
 import json
 import os
 import signal

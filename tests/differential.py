@@ -1,9 +1,11 @@
-"""Random calls of ours and of their twins in torch, where each difference has to be explained.
+"""Compares random calls of our functions with the same calls in torch, and requires an explanation of each difference.
 
-Our result must be the exact one within what docs/semantics.md promises, whatever torch says. Where torch's differs by
-more than the documented tolerance, an explanation must hold: a named predicate that stands for one row of that page.
+Our result must match the exact one within the bounds of docs/semantics.md, even where torch's does not. Where torch
+differs from us by more than the documented tolerance, an explanation must hold: a named predicate that stands for one
+row of that page.
 
-One call again, by its numbers: PYTHONPATH=. python tests/differential.py FAMILY SEED NUMBER. Many: ... all SEED CALLS
+To repeat one call by its numbers: PYTHONPATH=. python tests/differential.py FAMILY SEED NUMBER.
+To run many: PYTHONPATH=. python tests/differential.py all SEED CALLS.
 """
 
 import functools

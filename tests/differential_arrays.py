@@ -1,4 +1,4 @@
-"""Random arrays for tests/differential.py: shapes that broadcast, values of every kind, and every layout in memory."""
+"""Makes random arrays for tests/differential.py: shapes that broadcast, all kinds of values, and all memory layouts."""
 
 import ml_dtypes
 import numpy as np

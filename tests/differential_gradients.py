@@ -1,4 +1,4 @@
-"""Calls of the gradients of similarities and of NT-Xent, and what explains where torch's autograd differs."""
+"""Random calls of the gradients of similarities and NT-Xent, with the explanations of how torch's autograd differs."""
 
 import numpy as np
 from differential import (

@@ -1,4 +1,4 @@
-"""Calls of the layers with their gradients, and what explains where torch's differ."""
+"""Random calls of the layers and their gradients, with the explanations of how torch's layers differ."""
 
 import warnings
 

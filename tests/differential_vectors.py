@@ -1,4 +1,4 @@
-"""Calls of the functions over vectors, and what explains where torch differs."""
+"""Random calls of the functions over vectors, with the explanations of how torch's functions differ."""
 
 import numpy as np
 from differential import (

@@ -1,14 +1,14 @@
-"""Runs what the pages of the documentation show: `python tests/documentation.py` all of them, tests one by one.
+"""Runs the examples of the documentation: `python tests/documentation.py` runs all pages, tests run them one by one.
 
-On a page, from top to bottom and with one set of names:
+A page runs from top to bottom with one set of names:
 
-- blocks of Python (```python with >>>) are doctests,
-- lines `$ cossim ...` are run and print what stands below them,
-- of tables with the columns `...`, `cossim`, `agree within`, each row has two calls that are held against each other,
-- of tables with the columns `case`, `...`, `gives`, `cossim`, `gives`, each row has two calls and what they give.
+- Python blocks (```python with >>>) run as doctests.
+- Lines `$ cossim ...` run and must print the text below them.
+- In tables with the columns `...`, `cossim`, `agree within`, each row has two calls whose results are compared.
+- In tables with the columns `case`, `...`, `gives`, `cossim`, `gives`, each row has two calls and their results.
 
-A section (##) that imports what is not installed is left out; if the page's head does, so is the page. Tests skip then,
-and `python tests/documentation.py` fails.
+A section (##) that imports a missing library is left out. If the head of the page imports one, the whole page is left
+out. In both cases tests skip, and `python tests/documentation.py` fails.
 """
 
 import ast

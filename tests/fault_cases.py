@@ -1,4 +1,4 @@
-"""Calls of every public function that reaches the C core, for tests of what happens when they fail or are stopped."""
+"""Provides calls of every public function that reaches the C core, for the tests that make calls fail or stop them."""
 
 import os
 import tempfile

@@ -1,11 +1,11 @@
-"""A process of its own, for tests: Python's allocations fail one by one inside the functions of cossim._core.
+"""Makes Python's allocations fail one by one inside the functions of cossim._core, in a process of its own.
 
-fault_nomemory.py GROUP DTYPE MOST: runs the cases of a group. Within each, the first MOST calls of every function of
-the core are tried with each of their allocations failing, alone and with all that follow. What is wrong is printed,
-and at the end how many calls were tried; a crash ends the process.
+fault_nomemory.py GROUP DTYPE MOST runs the cases of a group. In each case it tries the first MOST calls of every core
+function with each of their allocations failing, once alone and once with all later ones. It prints each error that it
+finds and, at the end, how many calls it tried. A crash ends the process.
 
-The functions of NumPy and of Python around the core are left alone: with no memory, numpy.errstate crashes, and Python
-3.11's `with` never ends.
+It leaves alone the NumPy and Python code around the core: without memory, numpy.errstate crashes, and Python 3.11's
+`with` never ends.
 """
 
 import faulthandler

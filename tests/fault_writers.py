@@ -1,10 +1,10 @@
-"""A process of its own, for tests: all that writes files, on a disk that fills up, or until it is killed.
+"""Runs everything that writes files, on a disk that fills up or until the process is killed, in a process of its own.
 
-fault_writers.py limits NAME FOLDER STEPS: writes over a file under limits of its size from 0 to what it needs.
-fault_writers.py fill NAME FOLDER STEPS: FOLDER is a small disk; likewise, with less and less room left on it.
-fault_writers.py forever NAME FOLDER: writes the same file again and again, with two contents by turns.
+fault_writers.py limits NAME FOLDER STEPS: replaces a file under file size limits from 0 to the size that it needs.
+fault_writers.py fill NAME FOLDER STEPS: FOLDER is a small disk; replaces a file with less and less room left on it.
+fault_writers.py forever NAME FOLDER: writes the same file again and again, alternating between two contents.
 
-The first two print how often nothing but an error came of it, and how often the file was written.
+The first two print how often the write failed cleanly, and how often the file was written.
 """
 
 import errno

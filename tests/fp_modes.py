@@ -1,6 +1,6 @@
-"""Results in every floating-point mode of the caller; prints what is wrong.
+"""Checks the results in every floating-point mode of the caller, and prints each one that is wrong.
 
-test_fp_modes.py runs this file in a process for each instruction set.
+test_fp_modes.py runs this file in a separate process for each instruction set.
 """
 
 import ctypes

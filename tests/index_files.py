@@ -1,4 +1,4 @@
-"""What the tests of index files share."""
+"""Shared helpers of the tests of index files: list a folder, expect a refusal, and read a file as documented."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Arguments of the layers at random, networks of them at random, and torch as the oracle of their gradients."""
+"""Makes random arguments of layers and random networks, and computes their gradients with torch as the oracle."""
 
 import numpy as np
 from oracle import torch

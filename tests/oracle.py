@@ -1,4 +1,4 @@
-"""torch, the oracle. Where it is not installed a stand-in takes its place, and a test skips at its first call of it."""
+"""Imports torch, the oracle, or a stand-in where torch is not installed; a test that calls the stand-in is skipped."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Commands in processes of their own, for tests of what is printed, of signals and of limits."""
+"""Runs commands in processes of their own, for tests of their output, of signals and of resource limits."""
 
 import os
 import subprocess

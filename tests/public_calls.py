@@ -1,6 +1,6 @@
-"""A call of every public function, class and method, of any size: for tests that go through all of them.
+"""Provides a call, of any size, of every public function, class and method, for tests that go through all of them.
 
-`names()` finds them by themselves, so that `test_references.py` fails where a new one has no case here.
+`names()` lists the public names, so `test_references.py` fails if a new one has no case here.
 """
 
 from collections.abc import Callable

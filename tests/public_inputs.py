@@ -1,4 +1,4 @@
-"""Arrays in all the ways in which they can be given, arguments by name, and good input made of other good input."""
+"""Gives arrays in every way that a user can pass them, arguments by name, and new valid inputs made from valid ones."""
 
 import itertools
 import os

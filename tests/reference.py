@@ -1,6 +1,6 @@
-"""Slow twins: the public functions in plain NumPy and Python, for tests to hold the fast ones against.
+"""Reference implementations of the public functions in plain NumPy and Python, slow but simple.
 
-Elements are widened to longdouble (64 bits of fraction on x86) or, for `exact_*`, to fractions.
+Elements are widened to longdouble (64 bits of fraction on x86), or to fractions in `exact_*`.
 """
 
 import math

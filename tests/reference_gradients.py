@@ -1,4 +1,4 @@
-"""Slow twins of the gradients of similarities and of NT-Xent, in plain NumPy and longdouble: every array is built."""
+"""Reference gradients of the similarities and of NT-Xent, in plain NumPy and longdouble, without any blocking."""
 
 import numpy as np
 from reference import pairwise, wide

@@ -1,7 +1,7 @@
-"""Slow twins of the layers, forward and backward, in plain NumPy and float64.
+"""Reference implementations of the layers, forward and backward, in plain NumPy and float64.
 
-Each `f_vjp` gives its result and a pullback, which takes the gradient of some number by the result to those by the
-arguments.
+Each `f_vjp` returns its result and a pullback. The pullback takes the gradient with respect to the result and returns
+the gradients with respect to the arguments.
 """
 
 import itertools

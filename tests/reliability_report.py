@@ -1,6 +1,6 @@
-"""Renews the table in docs/reliability.md from what `make soak` wrote: reliability_report.py FIGURES PAGE [--keep].
+"""Updates the table of docs/reliability.md with the results of `make soak`: reliability_report.py FIGURES PAGE [--keep].
 
---keep: rows of tests that did not run this time stay as they are.
+--keep leaves the rows of tests that did not run this time as they are.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""Calls with arrays of giant shapes that take no memory, each of them stopped soon: size_calls.py FIRST END.
+"""Calls functions with arrays of giant shapes that take no memory, and stops each call soon: size_calls.py FIRST END.
 
-Call number n is the same in every process; those below 0 are examples. The number of each call is printed before it
-begins, so that the last one that was printed is the one that ended the process.
+Call number n is the same in every process; negative numbers are fixed examples. The number of each call is printed
+before the call begins. So if the process dies, the last number printed is that of the call that ended it.
 """
 
 import faulthandler

@@ -1,4 +1,4 @@
-"""The accuracy that is promised, held against exact arithmetic."""
+"""Results stay within the promised error of exact arithmetic."""
 
 from fractions import Fraction
 

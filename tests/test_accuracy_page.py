@@ -1,4 +1,4 @@
-"""benchmarks/accuracy.py measures what it says, and docs/accuracy.md shows of cossim what is promised."""
+"""benchmarks/accuracy.py measures what it claims, and docs/accuracy.md shows that cossim keeps its promised accuracy."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What the functions take, what they refuse and with which words, and that they leave everything as it was."""
+"""The functions accept and refuse the documented arguments, word their refusals clearly, and change no argument."""
 
 import array
 import gc

@@ -1,4 +1,4 @@
-"""simclr.augment against its formula pixel by pixel, and against torch's grid_sample."""
+"""simclr.augment follows its formula pixel by pixel, and agrees with torch's grid_sample."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""No conversion of an argument makes a call read memory that another argument no longer has."""
+"""No call reads freed memory, even if converting one argument frees the memory of another."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""cossim topk and cossim pairs: what they find, print and write, what they refuse."""
+"""cossim topk and cossim pairs find, print and write the right pairs, and refuse bad input."""
 
 import io
 import os

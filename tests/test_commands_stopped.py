@@ -1,4 +1,4 @@
-"""cossim topk and cossim pairs stopped by a signal, a full disk, too little memory: what they say and leave behind."""
+"""cossim topk and cossim pairs report and clean up after a signal, a full disk or too little memory."""
 
 import argparse
 import os

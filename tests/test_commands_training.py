@@ -1,4 +1,4 @@
-"""cossim train and cossim embed: what they write, what they refuse, how they are stopped."""
+"""cossim train and cossim embed write the right files, refuse bad input, and stop cleanly."""
 
 import gzip
 import inspect

@@ -1,4 +1,4 @@
-"""Many Python threads in cossim at once: the bits of calls one by one, whatever the others do and set meanwhile."""
+"""Many Python threads that call cossim at once get the bits of calls made one by one, whatever settings they change."""
 
 import random
 import threading

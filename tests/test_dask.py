@@ -1,4 +1,4 @@
-"""Dask arrays: block by block, on threads and on worker processes, the same bits as NumPy arrays in one process."""
+"""Dask arrays give the bits of NumPy arrays, block by block, on threads and on worker processes."""
 
 import doctest
 import itertools

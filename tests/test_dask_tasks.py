@@ -1,4 +1,4 @@
-"""What the tasks of Dask arrays hold, how often they run, and with how many threads."""
+"""The tasks of Dask arrays hold only what they need, run once, and use the right number of threads."""
 
 import threading
 import tracemalloc

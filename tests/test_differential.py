@@ -1,4 +1,4 @@
-"""Random calls of all functions that torch has too: each difference is one that docs/semantics.md explains."""
+"""In random calls, every difference between torch and us is one that docs/semantics.md explains."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Arrays of DLPack whose end runs Python code: a refusal is the error that it is, and the code runs without one set."""
+"""Releasing a DLPack array, which may run Python code, neither hides the error of a refusal nor runs with one set."""
 
 import ctypes
 import sys

@@ -1,4 +1,4 @@
-"""The pages of the documentation: all that they show runs, tables of calls hold, links lead somewhere."""
+"""The documentation is correct: examples run, tables of calls hold, and links lead somewhere."""
 
 import functools
 import importlib.util

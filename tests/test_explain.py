@@ -1,4 +1,4 @@
-"""explain(): its numbers are those of the functions it explains, and its mistakes are really what the mistakes give."""
+"""The numbers of explain() are those of the functions it explains, and its mistakes give the values that it claims."""
 
 import re
 import tracemalloc

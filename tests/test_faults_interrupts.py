@@ -1,4 +1,4 @@
-"""Ctrl-C at any moment of a long call: it stops or has ended, leaks nothing, and the next call gives the same bits."""
+"""Ctrl-C at any moment of a long call stops it without a leak, and the next call gives the same bits."""
 
 import ctypes
 import gc

@@ -1,4 +1,4 @@
-"""Memory that ends anywhere: MemoryError and nothing else, nothing leaked, and the next call gives the same bits."""
+"""Wherever memory runs out, a call raises MemoryError and leaks nothing, and the next call gives the same bits."""
 
 import gc
 import os

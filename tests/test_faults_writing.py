@@ -1,4 +1,4 @@
-"""Full disks, killed processes, bytes that change: a file is the old one or the new one, or it is refused."""
+"""After a full disk, a killed process or a changed byte, a file is the old one or the new one, or it is refused."""
 
 import os
 import random

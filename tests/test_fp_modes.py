@@ -1,4 +1,4 @@
-"""The floating-point mode of the caller: no result depends on it, and each call and each error leaves it as it was."""
+"""The caller's floating-point mode changes no result, and each call and each error leaves the mode as it was."""
 
 import os
 import platform

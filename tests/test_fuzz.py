@@ -1,4 +1,4 @@
-"""The fuzzers without clang and atheris: over their seeds, and blind mutations of these. make fuzz: the real ones."""
+"""The fuzzers find nothing in their seeds and blind mutations of them; this needs neither clang nor atheris."""
 
 import shutil
 import subprocess

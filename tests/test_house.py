@@ -1,4 +1,4 @@
-"""The rules of the house: layers, file sizes, flags, docstrings. Pages of the documentation: test_docs.py."""
+"""The project follows its own rules: include order, file sizes, compiler flags and docstrings."""
 
 import doctest
 import os

@@ -1,4 +1,4 @@
-"""Random calls, ours against torch's."""
+"""Random calls that Hypothesis draws agree with torch."""
 
 import numpy as np
 from hypothesis import given, settings

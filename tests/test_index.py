@@ -1,4 +1,4 @@
-"""Index: the results of topk and pairs_above, bit for bit, from codes that tell what cannot be among them."""
+"""Index gives the bits of topk and pairs_above, although its SQ8 codes rule out most rows first."""
 
 import copy
 import pickle

@@ -1,4 +1,4 @@
-"""An Index that arrives by pickle, joblib or a map of a file: the bits of the functions, however its arrays come."""
+"""An Index that arrives by pickle, joblib or a mapped file gives the bits of the functions."""
 
 import pickle
 

@@ -1,4 +1,4 @@
-"""The file of an index: what goes in comes out, in the format that is documented."""
+"""An index file returns what was written to it, in the documented format."""
 
 import doctest
 import math

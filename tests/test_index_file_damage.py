@@ -1,4 +1,4 @@
-"""Files that write() has not written, or that have changed since, are refused."""
+"""Files that write() did not write, or that changed since, are refused."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A file is written whole or not at all, and without taking more memory than a few MB."""
+"""An index file is written whole or not at all, and writing it takes only a few MB of memory."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Every instruction set that was compiled in and that this machine can run, and the fallback under an old processor."""
+"""Every instruction set that is compiled in and runs here gives correct results; an old processor gets the fallback."""
 
 import os
 import platform

@@ -1,7 +1,7 @@
-"""Each message of an error once, whole and as it is: tests elsewhere look at types, names of arguments and numbers.
+"""Every error message is tested here once, in full; other tests check types, names of arguments and numbers.
 
-A row is a call -> the type of its error: the message, or a command line -> its exit code: what is written to stderr.
-Indented lines go on. Whatever is refused leaves the files as they were.
+A row is either "call -> type of its error: message", or "command line -> exit code: text on stderr". Indented lines
+continue a row. A refusal leaves the files as they were.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""What the pages on other libraries say: their calls give what ours give, or differ as the page says.
+"""The pages on other libraries are right: their calls give what ours give, or differ as the page says.
 
-The tables themselves are run (documentation.py), in float32 as they stand there, and once more in float64.
+The tables themselves run in float32, as they stand there (documentation.py), and here once more in float64.
 """
 
 import re

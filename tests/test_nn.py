@@ -1,4 +1,4 @@
-"""The layers against torch's, forward."""
+"""The layers agree with torch's, forward."""
 
 import itertools
 import subprocess

@@ -1,4 +1,4 @@
-"""Sequential prepares what it can at its first call: later ones have weights and arguments as they are then."""
+"""Sequential uses the weights and arguments of the moment, although it prepares data at its first call."""
 
 import subprocess
 import sys

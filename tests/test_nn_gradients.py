@@ -1,4 +1,4 @@
-"""Gradients of the layers as functions, against torch's autograd, the slow twins and finite differences."""
+"""The gradients of the layer functions agree with torch's autograd, the references and finite differences."""
 
 import itertools
 import os

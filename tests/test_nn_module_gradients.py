@@ -1,4 +1,4 @@
-"""Gradients of layers, Sequential and the encoder, against torch's autograd, the slow twin and finite differences."""
+"""The gradients of layer objects, Sequential and the encoder agree with torch's autograd and the references."""
 
 import copy
 import pickle

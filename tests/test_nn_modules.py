@@ -1,4 +1,4 @@
-"""Layers as objects: torch's arguments, reprs, initial ranges and keys; weights from dicts and files."""
+"""Layer objects have torch's arguments, reprs, initial ranges and keys, and load weights from dicts and files."""
 
 import io
 import pickle

@@ -1,4 +1,4 @@
-"""Sequential, which runs layers together where they can be: close to torch, of the bits of its layers one by one."""
+"""Sequential, which fuses layers where it can, gives the bits of its layers one by one and agrees with torch."""
 
 import copy
 import pickle

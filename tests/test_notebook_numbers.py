@@ -1,4 +1,4 @@
-"""The numbers that a learner's notebook printed, with its matrices to the digits that it printed."""
+"""The functions reproduce the numbers that a learner's notebook printed, to the digits that it printed."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The notebooks of the examples: they run from first cell to last, and give what is stored in them. Their data."""
+"""The example notebooks run from first cell to last and print what is stored in them; their data are as described."""
 
 import ast
 import json

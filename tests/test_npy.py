@@ -1,4 +1,4 @@
-"""Files that are read: one reader of .npy for all functions and commands, and regular files alone."""
+"""All functions and commands share one reader of .npy, and they read regular files only."""
 
 import errno
 import gzip

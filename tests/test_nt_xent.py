@@ -1,4 +1,4 @@
-"""NT-Xent and its gradient, against golden values, the slow twin, torch and differences."""
+"""NT-Xent and its gradient agree with golden values, the reference, torch and finite differences."""
 
 import math
 import os

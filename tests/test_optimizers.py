@@ -1,4 +1,4 @@
-"""SGD and Adam beside torch.optim, step by step; their state; what they refuse."""
+"""SGD and Adam follow torch.optim step by step, restore their state, and refuse bad input."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""All pairs: pairwise and the broadcast form."""
+"""pairwise and the broadcast form are accurate, and a score does not depend on the rest of the call."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The functions of torch and ours, over shapes x dims x eps x dtypes x layouts."""
+"""The functions agree with torch's over all combinations of shape, dim, eps, dtype and layout."""
 
 import itertools
 import pickle

@@ -1,4 +1,4 @@
-"""cossim beside fork, in worker processes, at the end of an interpreter, and where there are no threads to be had."""
+"""cossim works with fork, in worker processes, at interpreter exit, and where no threads can be created."""
 
 import os
 import shutil

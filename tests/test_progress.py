@@ -1,4 +1,4 @@
-"""progress=: what stands for it, and the bar of the command line."""
+"""progress= accepts the documented values, and the command line shows a correct bar."""
 
 import fcntl
 import os

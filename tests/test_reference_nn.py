@@ -1,4 +1,4 @@
-"""The slow twins of the layers against torch, forward and backward, in float64."""
+"""The reference layers agree with torch, forward and backward, in float64."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What calls leave behind: no memory, no reference, good or bad input; and arrays of the user as they were."""
+"""Calls with good or bad input leak no memory and no reference, and leave the user's arrays as they were."""
 
 import ctypes
 import gc

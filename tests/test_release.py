@@ -1,4 +1,4 @@
-"""One version everywhere, and workflows that run the verbs of the Makefile."""
+"""The version is the same everywhere, and the workflows run only verbs of the Makefile."""
 
 import datetime
 import re

@@ -1,4 +1,4 @@
-"""topk, pairs_above and duplicate_groups: against the whole matrix of scores, whose bits they must have."""
+"""topk, pairs_above and duplicate_groups give the bits of the whole score matrix."""
 
 import array
 

@@ -1,4 +1,4 @@
-"""topk, pairs_above and duplicate_groups of files, within a bound of memory; their progress, and Ctrl-C."""
+"""Searches of large files stay within a memory bound, report progress, and stop on Ctrl-C."""
 
 import subprocess
 import sys

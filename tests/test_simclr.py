@@ -1,4 +1,4 @@
-"""The encoder and the similarity of two views, against the same network in torch."""
+"""The encoder and the similarity of two views agree with the same network in torch."""
 
 import numpy as np
 import pytest

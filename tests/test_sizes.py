@@ -1,4 +1,4 @@
-"""Giant shapes that take no memory, in every function, stopped at random moments: no signal, no call without an end."""
+"""No function crashes or fails to end with giant shapes that take no memory, even if interrupted at a random moment."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Small calls take a straight way of their own: it gives what the general way gives, which `out` asks for."""
+"""Small calls take a fast path, which gives the same results as the general path; passing `out` selects the latter."""
 
 import itertools
 

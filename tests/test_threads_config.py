@@ -1,4 +1,4 @@
-"""Thread controls, their sight from threadpoolctl, and show_config()."""
+"""Thread controls work, threadpoolctl sees them, and show_config() reports them."""
 
 import itertools
 import os

@@ -1,4 +1,4 @@
-"""Shapes and values that torch has got wrong at one time or still does (numbers are those of its issues)."""
+"""We are right for shapes and values that torch gets or got wrong; the numbers are those of its issues."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""simclr.train: its steps beside torch's, what it does with images and options, and what it refuses."""
+"""simclr.train follows torch's steps, uses images and options as documented, and refuses bad input."""
 
 import sys
 

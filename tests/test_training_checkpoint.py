@@ -1,4 +1,4 @@
-"""Checkpoints of simclr.train: broken off anywhere, a training goes on to the same bits; what is refused."""
+"""A training interrupted anywhere resumes from its checkpoint to the same bits; bad checkpoints are refused."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Types and signatures: the stubs against mypy and the running package, and what inspect and help() show."""
+"""The stubs satisfy mypy and match the running package, and inspect and help() show the right signatures."""
 
 import ast
 import functools

@@ -1,4 +1,4 @@
-"""The source directory where nothing has been built, and a build without a compiler: what to do is said."""
+"""An unbuilt source directory, and a build without a compiler, report what to do."""
 
 import os
 import re

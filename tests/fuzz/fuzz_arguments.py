@@ -1,7 +1,7 @@
-"""Fuzzer of the public functions over vectors: any arguments, in any mixture, right and wrong.
+"""Fuzzes the public functions over vectors with arguments of any kind, right and wrong, in any mixture.
 
-What succeeds has to agree with the slow twins of tests/reference.py; what fails has to fail by one of the documented
-exceptions, or by what a bad object raised itself. Operands are what they were in any case.
+A call that succeeds must agree with the references of tests/reference.py. A call that fails must raise one of the
+documented exceptions, or the exception that a bad object raised itself. In both cases the operands stay unchanged.
 """
 
 import contextlib

@@ -1,8 +1,8 @@
-"""Fuzzer of arguments that change each other: the conversion of one runs code that gives another's array another shape,
-type, memory or contents, or empties a list.
+"""Fuzzes arguments that change each other: converting one runs code that changes the array or list of another.
 
-Draws every argument of every public function, every kind of owner of the memory, and which conversion makes the change.
-Any result will do, or any exception: no memory is read or written that is no array's.
+The change gives an array another shape, type, memory or contents, or empties a list. The fuzzer draws every argument
+of every public function, every kind of memory owner, and the conversion that makes the change. Any result and any
+exception is fine, as long as the call accesses no memory outside of live arrays.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
-"""Fuzzers of what reads files: indexes, images, weights, checkpoints of trainings.
+"""Fuzzes the readers of files: indexes, images, weights and training checkpoints.
 
-Whatever lies there, only the documented exceptions come out of it, no Python object is made of it, and no more memory
-is asked for than its size allows. A file that is taken can be used.
+Whatever a file contains, reading it raises only documented exceptions, creates no Python object from a pickle, and
+allocates no more memory than the size of the file allows. If a file is accepted, its content can be used.
 """
 
 import contextlib

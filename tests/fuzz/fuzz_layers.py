@@ -1,8 +1,8 @@
-"""Fuzzer of the layers, of networks run as one, of SimCLR's parts, and of the C functions behind them.
+"""Fuzzes the layers, networks run as one, the parts of SimCLR, and the C functions behind them.
 
-Layers have to agree with the twins of tests/reference_nn.py, networks with their layers one by one; everything else
-only has to succeed or to fail by a documented exception. The C functions are called without the checks in Python, with
-arguments that are mostly of the right kinds, and of any sizes.
+Layers must agree with the references of tests/reference_nn.py, and networks with their layers one by one. Everything
+else must only succeed or raise a documented exception. The C functions are called without the checks in Python, with
+arguments of any size that are mostly of the right kinds.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Arrays of every kind, and objects that behave badly, made from bytes."""
+"""Makes arrays of every kind, and objects that behave badly, from the bytes of a fuzzer's input."""
 
 import array as array_module
 import contextlib

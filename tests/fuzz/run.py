@@ -1,7 +1,7 @@
-"""Runs a Python fuzzer: run.py TARGET RUNS FOLDER. Writes seeds of the one in C to files: run.py --unpack plan FOLDER.
+"""Runs a Python fuzzer: run.py TARGET RUNS FOLDER. Writes the C fuzzer's seeds to files: run.py --unpack plan FOLDER.
 
-With atheris, whose mutations follow the coverage of Python code, and of the extension where that was built for it;
-inputs that led to something new are kept in FOLDER. Where there is no atheris: blind mutations of the seeds.
+With atheris, mutations are guided by the coverage of Python code, and of the extension if it was built for that;
+inputs that reach new code are kept in FOLDER. Without atheris, the seeds are mutated blindly.
 """
 
 import importlib

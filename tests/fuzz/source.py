@@ -1,4 +1,4 @@
-"""Decisions read from bytes, so that mutations of these become other decisions; and mutations without a fuzzer."""
+"""Reads decisions from bytes, so that mutated bytes give other decisions, and mutates seeds without a fuzzer."""
 
 import random
 
