@@ -1,4 +1,4 @@
-"""Updates the table of docs/reliability.md with the results of `make soak`: reliability_report.py FIGURES PAGE [--keep].
+"""Updates the table of docs/reliability.md from the figures of `make soak`: reliability_report.py FIGURES PAGE [--keep]
 
 --keep leaves the rows of tests that did not run this time as they are.
 """

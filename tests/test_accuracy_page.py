@@ -1,4 +1,4 @@
-"""benchmarks/accuracy.py measures what it claims, and docs/accuracy.md shows that cossim keeps its promised accuracy."""
+"""benchmarks/accuracy.py measures what it claims, and docs/accuracy.md shows that cossim is as accurate as promised."""
 
 import os
 import re

@@ -35,12 +35,12 @@ FUNCTIONS = {
     "pairwise_vjp": (cossim.pairwise_vjp, ("x", "y", "eps"), 2),
     "explain": (cossim.explain, ("x1", "x2", "dim", "eps"), 2),
 }
-TWINS = ("cosine_similarity", "cosine_distance", "vecdot", "vector_norm", "normalize", "pairwise")
+REFERENCES = ("cosine_similarity", "cosine_distance", "vecdot", "vector_norm", "normalize", "pairwise")
 MATRICES = ("pairwise", "topk", "pairs_above", "duplicate_groups", "Index", "pairwise_vjp")
 
 
 class Call:
-    """A function, its positional arguments and those by name; and what is known of them."""
+    """One call: a function, its positional and keyword arguments, and the facts that the checks need."""
 
     def __init__(self, source):
         self.source = source
@@ -87,7 +87,7 @@ class Call:
                 self.given[name] = ordinary[name]()
         if self.name == "vector_norm" and source.one_in(3):
             self.given["dim"] = source.pick(((0,), (0, 1), (), None, [1], (0, -1)))
-        if source.one_in(3):  # something wrong
+        if source.one_in(3):  # a wrong argument
             self.given[source.pick(self.names)] = other(source)
         if source.one_in(16):
             self.given.pop(source.pick(self.names), None)
@@ -111,7 +111,7 @@ class Call:
 
 
 def _bytes(x):
-    """All bytes that an argument lies in, or None."""
+    """The bytes of the array that owns the argument's memory, or None if they are not compared."""
     if type(x) is not np.ndarray or x.dtype.hasobject:
         return None
     while type(x.base) is np.ndarray:
@@ -120,7 +120,7 @@ def _bytes(x):
 
 
 def _out(call, expected):
-    """Arrays for out=, and the operand that one of them shares memory with."""
+    """An array for out= and its dtype; sometimes it shares memory with an operand."""
     source, shape = call.source, np.shape(expected)
     dtype = source.pick(objects.FLOATS)
     x = call.given.get(call.names[0])
@@ -148,7 +148,7 @@ def _tolerance(dtype, matrix):
 
 
 def _moderate(x):
-    """Is it an array of numbers whose sums of squares a longdouble holds in full?"""
+    """Tells whether x is an array of finite numbers below 1e150, whose squares a longdouble sums without overflow."""
     if type(x) is not np.ndarray or x.dtype not in objects.NUMBERS:
         return False
     values = reference.wide(x)
@@ -157,14 +157,14 @@ def _moderate(x):
 
 
 def _check_value(call, args, kwargs, result):
-    """Against the slow twin, where the arguments are such that it has one meaning."""
+    """Compares the result with the reference, if the arguments are valid and unambiguous."""
     options = kwargs | dict(zip(call.names, args, strict=False))
     operands = [options.pop(name) for name in call.names[: call.operands] if name in options]
     options.pop("out", None)
     options.pop("progress", None)
     if not all(x is None or (_moderate(x) and x.ndim <= 32) for x in operands) or options.get("eps", 1) in (0, False):
         return
-    for name, own in (("axis", "dim"), ("keepdims", "keepdim")):  # NumPy's names, whose None says nothing
+    for name, own in (("axis", "dim"), ("keepdims", "keepdim")):  # NumPy's names; None means not given
         if (value := options.pop(name, None)) is not None:
             options[own] = value
     if "keepdim" in options:
@@ -177,7 +177,7 @@ def _check_value(call, args, kwargs, result):
     if "eps" in options:
         options["eps"] = float(options["eps"])
     if call.name not in ("pairwise", "vector_norm", "normalize"):
-        if not any(x.ndim for x in operands):  # a 0-d array takes dims as one of one element does
+        if not any(x.ndim for x in operands):  # a 0-d array takes the same dims as an array of shape (1,)
             operands = [x.reshape(1) for x in operands]
             options["dim"] = 0
     elif call.name != "pairwise" and not operands[0].ndim:
@@ -187,7 +187,7 @@ def _check_value(call, args, kwargs, result):
     expected = getattr(reference, call.name)(*operands, **options)
     got = reference.wide(result)
     scale = 1.0
-    if call.name == "vecdot":  # errors are as large as the terms, which may cancel out
+    if call.name == "vecdot":  # the error is relative to the terms, which may cancel out
         scale += np.max(reference.vecdot(*(np.abs(reference.wide(x)) for x in operands), **options), initial=0)
     elif call.name == "vector_norm":
         scale += np.max(expected, initial=0)
@@ -228,17 +228,17 @@ def run(data):
     args, kwargs = call.arguments()
     before = [(x, _bytes(x)) for x in (*args, *kwargs.values())]
     out = next((value for name, value in kwargs.items() if str(name) == "out"), None)
-    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):  # bars of progress=True
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):  # progress=True prints a bar
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", RuntimeWarning)
         try:
             result = call.function(*args, **kwargs)
         except ALLOWED:
             result = Planted
-        except OverflowError:  # of an object's own __len__, where its truth is asked for
+        except OverflowError:  # raised by bool(object), through the object's own __len__
             assert any(isinstance(x, Returns) for x in (*args, *kwargs.values()))
             result = Planted
-        except OSError:  # a path of nothing
+        except OSError:  # a path that does not exist
             assert any(isinstance(x, str) or hasattr(type(x), "__fspath__") for x in (*args, *kwargs.values()))
             result = Planted
     for x, held in before:
@@ -246,7 +246,7 @@ def run(data):
     if result is Planted:
         return
     with np.errstate(all="ignore"):
-        if call.name in TWINS and out is None and all(type(name) is str for name in kwargs):
+        if call.name in REFERENCES and out is None and all(type(name) is str for name in kwargs):
             _check_value(call, args, kwargs, result)
             _check_out(call, args, kwargs, result)
     with warnings.catch_warnings():
@@ -255,7 +255,7 @@ def run(data):
 
 
 def _check_out(call, args, kwargs, expected):
-    """The same call into an array: the same numbers, rounded to its type."""
+    """Repeats the call with out=, which must receive the same numbers, rounded to its dtype."""
     kwargs.pop("out", None)
     out, _ = _out(call, expected)
     if call.source.one_in(8):

@@ -20,18 +20,19 @@ from source import Source
 
 from cossim import nn
 
-# glibc then gives back memory of so many bytes at once, and whoever still reads it crashes, without a sanitizer too.
+# With this threshold glibc unmaps freed blocks of 256 KiB or more at once, so reading one crashes even without a
+# sanitizer.
 M_MMAP_THRESHOLD = -3
 with contextlib.suppress(AttributeError):
     ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 18)
 
-# Those that take no array, or change settings of the whole process; training takes too long.
+# These functions take no array, or change settings of the whole process; training takes too long.
 LEFT_OUT = ("threads", "set_num_threads", "get_num_threads", "show_config", "simclr.train")
 NAMES = [name for name, case in CASES.items() if name not in LEFT_OUT and not name.endswith(("load", "load_weights"))]
 
 
 def _public_call(source):
-    """A function, its arguments by position and by name: of the cases that all tests of public functions share."""
+    """A function with its positional and keyword arguments, from the cases of public_calls.py."""
     name = source.pick(NAMES)
     case, rng = CASES[name], np.random.default_rng(source.byte())
     given = case.make(rng, source.pick((1, 2, 40)))
@@ -42,16 +43,16 @@ def _public_call(source):
 
 
 def _copied(value):
-    """Lists and dicts of one call alone, as they are changed."""
+    """Copies lists and dicts, because the call may change them."""
     if isinstance(value, dict):
         return {key: _copied(inner) for key, inner in value.items()}
     return [_copied(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _fuzzed_call(source):
-    """The functions over vectors, with any of their arguments."""
+    """A function over vectors with its arguments, as fuzz_arguments.py draws them."""
     call = fuzz_arguments.Call(source)
-    if source.one_in(4):  # arrays so large that their memory goes back to the system where they are made smaller
+    if source.one_in(4):  # so large that shrinking them returns memory to the system
         for name in call.names[:2]:
             if isinstance(call.given.get(name), np.ndarray):
                 call.given[name] = np.full((400, 400), 0.5)
@@ -65,7 +66,7 @@ def _fuzzed_call(source):
 
 
 def _places(*containers):
-    """(container, key) of each argument, and of each element of those that are lists or dicts."""
+    """Yields (container, key) of each argument, and of each element of list and dict arguments."""
     for container in containers:
         for key in range(len(container)) if isinstance(container, list) else list(container):
             yield container, key
@@ -74,7 +75,7 @@ def _places(*containers):
 
 
 def _arrays(value):
-    """The arrays and lists behind an argument: itself, or the parameters of a layer."""
+    """The arrays and lists that an argument holds: itself, or the parameters of a layer."""
     if isinstance(value, nn.Module):
         return [x for x in value.state_dict().values() if type(x) is np.ndarray]
     return [value] if type(value) in (np.ndarray, list) else []
@@ -99,7 +100,7 @@ def run(data):
     def change(value):
         return changing(source, value, victim, when, referred)
 
-    if isinstance(value, list) and value and source.one_in(2):  # a list one of whose elements empties it
+    if isinstance(value, list) and value and source.one_in(2):  # converting an element empties its list
         value.insert(0, changing(source, 1, value))
     elif isinstance(container, dict) or not isinstance(value, nn.Module):
         container[key] = change(value)
@@ -112,7 +113,7 @@ def run(data):
                 dy = np.ones(np.shape(y), np.asarray(y).dtype)
                 pullback(change(dy) if source.below(2) else dy)
             repr(result)
-        except SystemError:  # of the C interface, where a result and an exception do not go together
+        except SystemError:  # a C function returned a result with an exception set, or NULL without one
             raise
         except Exception:
             return

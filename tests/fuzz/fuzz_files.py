@@ -25,11 +25,12 @@ from cossim.nn import load_weights
 from cossim.search.index_file import read
 
 FOLDER = tempfile.TemporaryDirectory()
-MOST_BYTES = 24 << 20  # that readers may hold beyond some times the file: buffers, and pieces of a mebibyte
+# Readers may hold this many bytes beyond a multiple of the file's size, for buffers and 1 MiB pieces.
+MOST_BYTES = 24 << 20
 
 
 class Executed:
-    """Pickled, a call of this class's own; unpickled, it shows."""
+    """Sets `happened` when it is unpickled, which shows that a pickle was loaded."""
 
     happened = False
 
@@ -44,14 +45,14 @@ class Executed:
 def path_of(data, name):
     path = os.path.join(FOLDER.name, name)
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)  # what is mapped stays what it was
+        os.unlink(path)  # an existing memory map keeps its content
     with open(path, "wb") as file:
         file.write(data)
     return path
 
 
 def checked(function, path, *allowed, times=8):
-    """function(path), or None where it raised one of the exceptions that it may; with a look at memory and messages."""
+    """Returns function(path), or None if it raised an allowed exception; checks its memory, and that no pickle ran."""
     tracemalloc.start()
     try:
         with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
@@ -71,7 +72,7 @@ def checked(function, path, *allowed, times=8):
 
 
 def _forged(data):
-    """With right checksums, lengths and places, so that what lies behind them is looked at."""
+    """Repairs checksums, lengths and offsets, so that the reader gets past them to the other contents."""
     if len(data) < 65:
         return data
     offset, length = struct.unpack_from("<QQ", data, 16)
@@ -190,7 +191,7 @@ def weights(data):
 
 
 def _rezipped(data):
-    """Members of an archive with right checksums, where there are any: mutations then come as far as their bytes."""
+    """Rebuilds an archive with right checksums, so that mutated members reach the code that reads their bytes."""
     if data[:1] != b"R":
         return data
     file = io.BytesIO()
@@ -220,7 +221,7 @@ def weight_seeds():
     members = b"R\0" + b"".join(_npy(array, version=(3, 0)) for array in STATE.values())
     seeds = [
         npz,
-        npz[100:],  # the places of its members are then before its start
+        npz[100:],  # the offsets of its members then lie before its start
         pickled,
         bomb.getvalue(),
         huge,
@@ -256,7 +257,7 @@ def checkpoints(data):
 
 
 def _signed(data, kind):
-    """With a right checksum over whatever it holds."""
+    """Repairs the checksum, whatever the content is."""
     path = path_of(data, "unsigned" + kind)
     try:
         arrays = load_weights(path)
@@ -271,7 +272,7 @@ def _signed(data, kind):
 
 
 def _tokens(data):
-    """Other values for some arrays of a checkpoint: shapes and dtypes that do not belong there."""
+    """Replaces some arrays of a checkpoint by arrays of wrong shapes and dtypes."""
     path = path_of(data, "seed.npz")
     arrays = load_weights(path)
     for name in list(arrays):

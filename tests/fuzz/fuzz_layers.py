@@ -19,7 +19,7 @@ import cossim
 from cossim import _core, nn, simclr
 
 ALLOWED = (TypeError, ValueError, IndexError, MemoryError, Planted)
-UNCHECKED = (*ALLOWED, OverflowError)  # of an int that no C type holds
+UNCHECKED = (*ALLOWED, OverflowError)  # OverflowError: an int that fits no C type
 
 SMALL = (1, 2, 3, 4, 5, 0, 7, 9)
 NUMBERS = (1, 1, 2, 3, 0, -1, 5, 2**31 - 1, 2**31, 2**32, 2**62, -(2**63), 2**64, 1073741824, 2**31 - 8)
@@ -30,7 +30,7 @@ def small(source):
 
 
 def setting(source, *ordinary):
-    """An option of a layer: as it may be, a large number, or something else."""
+    """An option of a layer: mostly an ordinary value, sometimes a large number or another object."""
     if source.one_in(12):
         return other(source)
     if source.one_in(8):
@@ -197,7 +197,7 @@ def threads(source):
         cossim.set_num_threads(before)
 
 
-# ---- the C functions themselves ----
+# ---- the C functions, called directly ----
 
 
 def _size(source):
@@ -209,11 +209,11 @@ def _pair(source):
 
 
 def _plain(source, ndim, dtype=np.float32):
-    """What the C functions are called with, or nearly."""
+    """An array that the C functions take, or one that is slightly wrong."""
     if source.one_in(24):
         return other(source)
     x = np.zeros([source.pick((1, 2, 3, 4, 0, 5)) for _ in range(ndim)], np.float64 if source.one_in(40) else dtype)
-    if x.size == 0 and ndim and source.one_in(4):  # sizes beyond any memory, of no elements
+    if x.size == 0 and ndim and source.one_in(4):  # an empty array with sizes beyond any memory
         shape = list(x.shape)
         other_axes = [i for i, n in enumerate(shape) if n]
         if other_axes:
@@ -232,14 +232,14 @@ def _indices(source, ndim):
 
 
 def _any_array(source, x):
-    """x again, another one of its shape, or another."""
+    """An array of the shape of x, or an unrelated one."""
     if type(x) is np.ndarray and source.below(3):
         return np.ones_like(x)
     return _plain(source, source.pick((2, 4, 3, 1)))
 
 
 def _convolution(source):
-    """Arrays of a convolution that fit but for what the options say."""
+    """(x, weight, maps, groups) of a convolution; channels and groups fit, the sizes of the maps may not."""
     x = _plain(source, 4)
     if type(x) is not np.ndarray or source.one_in(6):
         return x, _plain(source, 4), _plain(source, 4), 1
@@ -395,7 +395,7 @@ TARGETS = (
     raw_network,
     raw_network,
 )
-OWN = (unchecked, raw_network, threads)  # what is called there may meet ints of any length
+OWN = (unchecked, raw_network, threads)  # these may pass ints of any length to C
 
 
 def run(data):

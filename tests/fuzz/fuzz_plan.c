@@ -1,8 +1,8 @@
 /*
- * Fuzzer of core/plan.c and of the drivers that it picks from. Bytes become a call: axes, strides,
- * element types, data. The plan has to visit the elements that loops over all axes visit, and each
- * result has to be that of these loops. `make fuzz` builds it with libFuzzer; with standalone.c
- * beside it, it needs no more than a C compiler.
+ * Fuzzes vectors/plan.c and the drivers that a plan chooses from. The input bytes define a call:
+ * axes, strides, element types and data. The plan must visit the same elements as naive loops over
+ * all axes, and each result must be that of these loops. `make fuzz` builds this file with
+ * libFuzzer; linked with standalone.c, it needs only a C compiler.
  */
 #include <math.h>
 #include <string.h>
@@ -16,10 +16,11 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum {
-    MOST_ENUMERATED = 2048, /* outputs, and terms of one, that are compared one by one */
+    /* outputs, and terms of one output, that are compared one by one */
+    MOST_ENUMERATED = 2048,
     MOST_OUTPUTS = 1 << 11,
     MOST_WORK = 1 << 13,
-    MOST_BYTES = 1 << 15, /* of an operand */
+    MOST_BYTES = 1 << 15, /* size of an operand */
 };
 
 struct source {
@@ -43,7 +44,7 @@ static uint64_t next_long(struct source *s)
 
 /* ---- the plan alone ---- */
 
-/* Sizes and strides as they come: what NumPy lets arrays of no elements have, and more. */
+/* Arbitrary sizes and strides: all that NumPy allows for empty arrays, and more. */
 static uint64_t any_size(struct source *s)
 {
     const unsigned byte = next(s);
@@ -58,7 +59,7 @@ static ptrdiff_t any_stride(struct source *s)
                         : (ptrdiff_t)next_long(s);
 }
 
-/* Do all offsets stay far inside of an address space? */
+/* Tells whether all offsets stay far within the address space. */
 static bool offsets_fit(const struct plan_request *r)
 {
     for (int side = 0; side < 3; side++) {
@@ -130,7 +131,7 @@ static void check_axes(const struct axes *axes, const char *what)
     }
 }
 
-/* Against what plan.h says of it. Returns whether there is a plan. */
+/* Makes a plan and checks it against the guarantees of plan.h. Returns whether there is a plan. */
 static bool check_plan(struct plan *plan, const struct plan_request *r)
 {
     size_t outputs = 1, depth = 1;
@@ -197,7 +198,8 @@ static void fuzz_plan_alone(struct source *s)
 struct scenario {
     struct plan_request request;
     struct axis axes[PLAN_MAX_AXES];
-    bool pairs, same; /* plan_pairs; both operands are one array */
+    bool pairs; /* the plan comes from plan_pairs */
+    bool same;  /* both operands are the same array */
     struct reduction call;
 };
 
@@ -211,9 +213,9 @@ static size_t some_size(struct source *s)
                       : sizes[byte % (sizeof sizes / sizeof *sizes)];
 }
 
-/* Strides of the chosen axes: packed in one order or the other, some of them turned round, apart,
- * or anything (for operands). */
-static void plan_scratch(struct source *s, struct scenario *c, int side, uint64_t which,
+/* Sets the strides of the axes in `which`: packed in C or Fortran order, some of them negated or
+ * with gaps, and for operands some arbitrary. */
+static void draw_strides(struct source *s, struct scenario *c, int side, uint64_t which,
                          ptrdiff_t item)
 {
     const bool forward = next(s) & 1, operand = side < 2;
@@ -234,13 +236,14 @@ static void plan_scratch(struct source *s, struct scenario *c, int side, uint64_
             stride = mode % 8 == 5 ? -stride : stride;
         }
         *(side == 0 ? &axis->x : side == 1 ? &axis->y : &axis->out) = stride;
-        if (operand && packed > MOST_BYTES) { /* too much to be tried, and nothing may overflow */
+        /* Such an operand is too large to be tried; the cap keeps later products from overflow. */
+        if (operand && packed > MOST_BYTES) {
             packed = MOST_BYTES + item;
         }
     }
 }
 
-/* The bytes around element 0 that an array needs: [low, high). */
+/* Widens [low, high), in bytes from element 0, to hold all elements of the array. */
 static void extent_of(const struct scenario *c, int side, ptrdiff_t item, ptrdiff_t *low,
                       ptrdiff_t *high)
 {
@@ -270,7 +273,8 @@ static bool is_aligned(const struct scenario *c, int side, const char *data, siz
     return bits % item == 0;
 }
 
-/* Bytes as they come, or numbers without a surprise. */
+/* Fills an operand with raw bytes, or with ordinary numbers: integers in [-4, 11], or in [-8, 8).
+ */
 static void fill(struct source *s, const struct operand *operand, char *block, size_t bytes)
 {
     const unsigned how = next(s);
@@ -289,7 +293,7 @@ static void fill(struct source *s, const struct operand *operand, char *block, s
     }
 }
 
-/* Memory for an operand of that many bytes around element 0; false where that is too much. */
+/* Allocates and fills an operand. Returns false if it would be larger than MOST_BYTES. */
 static bool place(struct source *s, struct scenario *c, int side, struct operand *operand)
 {
     const size_t item = dtype_size(operand->dtype);
@@ -302,7 +306,8 @@ static bool place(struct source *s, struct scenario *c, int side, struct operand
     if (high - low > MOST_BYTES) {
         return false;
     }
-    /* to the end of the block, and from where the alignment of the block is that of element 0 */
+    /* The operand ends at the end of the block. Element 0 lies a multiple of 64 bytes (plus shift)
+     * after its start. */
     const size_t before = (size_t)(-low + 63) / 64 * 64 + shift, bytes = before + (size_t)high;
     char *block = guarded_alloc(bytes);
     operand->data = block + before;
@@ -310,7 +315,7 @@ static bool place(struct source *s, struct scenario *c, int side, struct operand
     return true;
 }
 
-/* All pairs of the rows of one array. */
+/* Sets the strides of all pairs of rows of one array. */
 static void mirror(struct scenario *c)
 {
     for (int i = 0; i < c->request.ndim; i++) {
@@ -354,18 +359,18 @@ static bool read_scenario(struct source *s, struct scenario *c)
     if (outputs > MOST_OUTPUTS || outputs * depth > MOST_WORK || depth > MOST_WORK) {
         return false;
     }
-    plan_scratch(s, c, 0, c->pairs ? 5 : ~(uint64_t)0, r->x_item);
+    draw_strides(s, c, 0, c->pairs ? 5 : ~(uint64_t)0, r->x_item);
     if (r->one_operand) {
         for (int i = 0; i < r->ndim; i++) {
             c->axes[i].y = c->axes[i].x;
         }
     } else {
-        plan_scratch(s, c, 1, c->pairs ? 6 : ~(uint64_t)0, r->y_item);
+        draw_strides(s, c, 1, c->pairs ? 6 : ~(uint64_t)0, r->y_item);
     }
     if (mirrored) {
         mirror(c);
     }
-    plan_scratch(s, c, 2, call->op == OP_NORMALIZE ? ~(uint64_t)0 : ~r->reduced,
+    draw_strides(s, c, 2, call->op == OP_NORMALIZE ? ~(uint64_t)0 : ~r->reduced,
                  (ptrdiff_t)dtype_size(call->out_dtype));
     return true;
 }
@@ -395,7 +400,8 @@ static void run_scenario(struct source *s, struct scenario *c)
         return;
     }
     const size_t bytes = (size_t)(high - low);
-    char *out = guarded_alloc((bytes + 7) / 8 * 8); /* so that element 0 of any type is aligned */
+    /* Rounded up, so that element 0 is aligned for every type. */
+    char *out = guarded_alloc((bytes + 7) / 8 * 8);
     memset(out, 0x5a, bytes);
     call->out = out - low;
     if (c->pairs) {
@@ -408,7 +414,7 @@ static void run_scenario(struct source *s, struct scenario *c)
     naive_check(call, &c->request, plan.driver == PLAN_GEMM, out, bytes);
 }
 
-/* One of the instruction sets that this machine has. */
+/* Selects the kernels of one instruction set, if this machine supports it. */
 static void choose_kernels(unsigned byte)
 {
     size_t count;

@@ -7,8 +7,8 @@
 #include "../c/check.h"
 #include "pairwise/contract.h"
 
-/* The naive twin of reduce(): elements read one by one, sums in long double over the axes as they
- * came. */
+/* The reference of contract(): it reads elements one by one, and sums in long double over the axes
+ * in the order of the request. */
 
 static inline void naive_swap(const struct operand *operand, unsigned char *bytes)
 {
@@ -76,7 +76,7 @@ static inline double naive_read(const struct operand *operand, const char *from)
     }
 }
 
-/* A number as an element, whatever that makes of it. */
+/* Writes a number as one element, converted to the operand's type. */
 static inline void naive_write(const struct operand *operand, char *to, double value)
 {
     const size_t size = dtype_size(operand->dtype);
@@ -91,8 +91,8 @@ static inline void naive_write(const struct operand *operand, char *to, double v
     memcpy(to, bytes, size);
 }
 
-/* Of element `index` of the axes that are reduced, or of those that are not, the last one fastest.
- */
+/* Byte offsets of element `index` over the reduced axes, or over the others. The last axis varies
+ * fastest. */
 static inline struct offsets naive_offsets(const struct plan_request *r, bool reduced, size_t index)
 {
     struct offsets at = {0, 0, 0};
@@ -114,7 +114,7 @@ struct naive_sums {
     bool finite;
 };
 
-/* steps: where the terms of a sum lie, `depth` of them. */
+/* steps: (depth) byte offsets of the terms of a sum. */
 static inline struct naive_sums naive_sum(const struct reduction *call, const struct offsets *steps,
                                           struct offsets at, size_t depth)
 {
@@ -138,7 +138,7 @@ static inline long double naive_cosine(const struct naive_sums *sums, long doubl
     return cosine > 1 ? 1 : cosine < -1 ? -1 : cosine;
 }
 
-/* Of results of a type: units roundoff, the smallest number and the largest. */
+/* Unit roundoff, smallest and largest positive number of each result type. */
 static const struct naive_type {
     long double unit, least, most;
 } naive_types[] = {
@@ -148,7 +148,8 @@ static const struct naive_type {
     [DTYPE_BF16] = {0x1p-8, 0x1p-133, 0x1.fep127},
 };
 
-/* Is that the expected value, within some error before it is rounded? */
+/* Tells whether `got` is the expected value, with an absolute error of at most `error` before it
+ * was rounded to dtype. */
 static inline bool naive_fits(enum dtype dtype, double got, long double expected, long double error)
 {
     const struct naive_type *type = &naive_types[dtype];
@@ -161,20 +162,20 @@ static inline bool naive_fits(enum dtype dtype, double got, long double expected
     return fabsl(got - expected) <= error + type->unit * (fabsl(expected) + error) + type->least;
 }
 
-/* How far a result before its rounding may be from the sums' own. */
+/* Largest absolute error of a result before it is rounded to the output type. */
 static inline long double naive_error(const struct reduction *call, const struct naive_sums *sums,
-                                      bool tiles, size_t depth)
+                                      bool gemm, size_t depth)
 {
     const bool narrow = dtype_compute_type(call->x.dtype) == COMPUTE_F32 &&
                         dtype_compute_type(call->y.dtype) == COMPUTE_F32;
     const bool half = narrow && naive_types[call->out_dtype].unit > 0x1p-12;
-    const long double plain = 4e-15L + (narrow ? (long double)depth * 0x1p-54L
-                                               : 0); /* of narrow floats, errors are not kept */
-    const long double relative = narrow && tiles ? 1e-6L : half ? 0x1p-20L : plain;
+    /* Sums of narrow floats are not compensated, so their error grows with depth. */
+    const long double plain = 4e-15L + (narrow ? (long double)depth * 0x1p-54L : 0);
+    const long double relative = narrow && gemm ? 1e-6L : half ? 0x1p-20L : plain;
     switch (call->op) {
     case OP_DOT:
         return relative * sums->magnitude +
-               (long double)depth * (narrow && tiles ? 0x1p-149L : 0x1p-1074L);
+               (long double)depth * (narrow && gemm ? 0x1p-149L : 0x1p-1074L);
     case OP_NORM:
         return relative * sqrtl(sums->xx);
     default:
@@ -211,19 +212,19 @@ static inline void naive_check_normalized(const struct reduction *call, const st
                                           struct offsets at, size_t depth, long double norm,
                                           char *written)
 {
-    const long double below = norm < call->eps ? call->eps : norm;
+    const long double clamped = norm < call->eps ? call->eps : norm;
     for (size_t k = 0; k < depth; k++) {
         const long double x = naive_read(&call->x, call->x.data + at.x + steps[k].x);
-        naive_check_one(call, call->out + at.out + steps[k].out, x / below,
-                        (4e-15L + (long double)depth * 0x1p-54L) * fabsl(x / below), k);
+        naive_check_one(call, call->out + at.out + steps[k].out, x / clamped,
+                        (4e-15L + (long double)depth * 0x1p-54L) * fabsl(x / clamped), k);
         memset(written + at.out + steps[k].out, 1, dtype_size(call->out_dtype));
     }
 }
 
-/* All results of a call, and that nothing beside them was written; block: the bytes of out, which
- * were 0x5a. */
+/* Checks all results of a call, and that no other byte of the output was written. block: (bytes)
+ * memory of the output, filled with 0x5a before the call. */
 static inline void naive_check(const struct reduction *call, const struct plan_request *r,
-                               bool tiles, const char *block, size_t bytes)
+                               bool gemm, const char *block, size_t bytes)
 {
     size_t outputs = 1, depth = 1;
     for (int i = 0; i < r->ndim; i++) {
@@ -243,7 +244,7 @@ static inline void naive_check(const struct reduction *call, const struct plan_r
         }
         memset(written + at.out, 1, dtype_size(call->out_dtype));
         naive_check_one(call, call->out + at.out, naive_result(call, &sums, depth),
-                        naive_error(call, &sums, tiles, depth), i);
+                        naive_error(call, &sums, gemm, depth), i);
     }
     for (size_t i = 0; i < bytes; i++) {
         CHECK(marks[i] || block[i] == 0x5a, "byte %zu of %zu, between results, was written", i,

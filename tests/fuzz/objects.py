@@ -21,7 +21,7 @@ SIZES = [1, 2, 3, 4, 5, 7, 8, 0, 16, 17, 33, 65, 130]
 
 
 class Planted(Exception):
-    """What bad objects raise: that it comes out is as it should be."""
+    """The exception that bad objects raise; a call is right to pass it on."""
 
 
 # ---- arrays ----
@@ -59,7 +59,7 @@ def _misaligned(x):
 
 
 def laid_out(source, x):
-    """The same elements in another layout, now and then others."""
+    """The same elements in another memory layout; some layouts repeat elements or change the shape."""
     kind = source.below(12)
     if kind == 1:
         return np.asfortranarray(x)
@@ -89,11 +89,11 @@ def array_of(source, shape=None, dtypes=NUMBERS):
     return laid_out(source, _values(source, shape, source.pick(dtypes)))
 
 
-# ---- objects that are no arrays, and worse ----
+# ---- objects that are no arrays, some of them misbehaving ----
 
 
 class Name(str):
-    """A keyword whose own comparison fails."""
+    """A keyword name whose == raises."""
 
     def __eq__(self, other):
         raise Planted
@@ -103,7 +103,7 @@ class Name(str):
 
 
 class Returns:
-    """Answers every protocol that reads numbers and arrays with one value, or by raising it."""
+    """Answers every protocol for numbers and arrays with one value, or raises it if it is an exception."""
 
     def __init__(self, value):
         self.value = value
@@ -119,7 +119,7 @@ def _method(self, *args, **kwargs):
 
 
 def bad(source):
-    """An object of a class that has one or two of these methods."""
+    """An object whose class has one or two of these methods."""
     value = source.pick(
         (
             Planted(),
@@ -192,7 +192,7 @@ class Subclass(np.ndarray):
 
 
 def other(source):
-    """Anything but an array of numbers."""
+    """An object that is not an array of numbers."""
     kind = source.below(30)
     if kind >= 18:
         return bad(source)
@@ -255,8 +255,8 @@ def _as_subclass(x):
     return own, own, False
 
 
-# Of an array: who owns the memory, what stands for it, and resize()'s refcheck. Where the owner is another object than
-# the argument, a resize that checks no references takes memory away from any view, NumPy's too.
+# Each function maps an array to (owner of the memory, argument that stands for it, refcheck of resize()). If the owner
+# is not the argument, a resize without refcheck frees the memory of every view, including NumPy's own.
 OWNERS = (
     lambda x: (x, x, x.base is not None),
     lambda x: (x, x, x.base is not None),
@@ -280,7 +280,7 @@ def _written(x, referred):
     x[...] = 3
 
 
-# What is not possible for an array raises what NumPy raises for it.
+# A change that an array does not allow raises NumPy's own exception.
 CHANGES = (
     *map(_resized, ((0,), (1,), (2, 3), (70, 90), (3, 2, 5, 5), ())),
     *(_set("dtype", name) for name in ("i1", "f2", "f4", ">f8", "c16", "M8[s]", "V3", "S4", "?", ml_dtypes.bfloat16)),
@@ -294,7 +294,7 @@ CHANGES = (
 )
 LIST_CHANGES = (list.clear, list.pop, lambda x: x.extend([0] * 100), lambda x: x.insert(0, None))
 CONVERSIONS = {
-    "__array__": None,  # what the argument would have been
+    "__array__": None,  # returns the value that the object stands for
     "__index__": 1,
     "__int__": 1,
     "__float__": 0.5,
@@ -308,9 +308,10 @@ CONVERSIONS = {
 
 
 def changing(source, value, victim, when=None, referred=False):
-    """Stands for `value`; when it is converted for that time, or each time, it changes the victim, an array or a list.
+    """An object that stands for `value` and changes the victim, an array or a list, when it is converted.
 
-    A change that the victim refuses is an error of the conversion, or passes without a word.
+    It does so at conversion number `when`, or at each one if `when` is None. If the victim refuses the change, the
+    conversion raises that error or ignores it.
     """
     change = source.pick(LIST_CHANGES if isinstance(victim, list) else CHANGES)
     likely = (

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
-# name -> the module, and the key of its TARGETS, if it has more than one
+# name -> (module, key in its TARGETS, or None if the module has one target)
 NAMES = {
     "arguments": ("fuzz_arguments", None),
     "changes": ("fuzz_changes", None),
@@ -22,12 +22,12 @@ NAMES = {
     "checkpoints": ("fuzz_files", "checkpoints"),
 }
 LONGEST = {"arguments": 160, "changes": 160, "layers": 160}
-# What coverage is counted in: the package, and who reads files for it.
+# Coverage is measured in these: the package, and the modules that read files for it.
 FOLLOWED = ["cossim", "gzip", "json", "numpy.lib", "zipfile"]
 
 
 def target_of(name):
-    """What is called with each input, and the seeds."""
+    """(function that is called with each input, seeds)."""
     module, key = NAMES[name]
     module = importlib.import_module(module)
     run, seeds = (module.run, module.seeds) if key is None else module.TARGETS[key]
@@ -35,7 +35,7 @@ def target_of(name):
 
 
 def kept(name):
-    """Inputs that once were findings, or were the first to come somewhere; one a line in hexadecimal digits."""
+    """Stored inputs, one a line in hexadecimal: former findings, and inputs that were the first to reach some code."""
     path = Path(__file__).parent / "corpus" / f"{name}.hex"
     return [bytes.fromhex(line) for line in path.read_text().split()] if path.exists() else []
 

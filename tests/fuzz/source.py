@@ -4,7 +4,7 @@ import random
 
 
 class Source:
-    """Reads bytes one after another; zeros behind the last."""
+    """Reads bytes one after another, and zeros after the last one."""
 
     def __init__(self, data):
         self.data, self.at = bytes(data), 0
@@ -17,7 +17,7 @@ class Source:
         return self.byte() % n
 
     def one_in(self, n):
-        """Rarely true, and false where the bytes are at an end."""
+        """True for about one byte in n, and false after the last byte."""
         return self.byte() % n == n - 1
 
     def pick(self, options):
@@ -58,7 +58,7 @@ def _mutated(data, others, draw):
 
 
 def mutations(seeds, count, seed=0):
-    """The seeds, then `count` mutations of them: the same ones for the same numbers."""
+    """Yields the seeds, then `count` mutations of them; equal arguments give equal mutations."""
     draw = random.Random(seed)
     yield from seeds
     for _ in range(count):

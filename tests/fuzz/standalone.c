@@ -1,11 +1,11 @@
 /*
- * Runs a fuzzer without libFuzzer: over the inputs of a file, one a line in hexadecimal digits,
- * then over mutations of them.
+ * Runs a fuzzer without libFuzzer, first on the inputs of a file, then on mutations of them. The
+ * file has one input a line, in hexadecimal digits.
  *
  *     fuzz_plan CORPUS MUTATIONS SEED
  *
- * The same numbers give the same inputs. What ends the program is printed as such a line, to become
- * one of the file.
+ * Equal arguments give equal inputs. If an input ends the program, it is printed as such a line, so
+ * that it can be added to the file.
  */
 #include <signal.h>
 #include <stdint.h>
@@ -55,11 +55,11 @@ static void on_signal(int number)
     _exit(128 + number);
 }
 
-static int whole; /* the program comes to its end */
+static int completed; /* the program ends without a finding */
 
 static void at_exit(void)
 {
-    if (!whole) {
+    if (!completed) {
         print_current();
     }
 }
@@ -75,7 +75,7 @@ static void read_corpus(const char *path)
     FILE *file = fopen(path, "r");
     if (file == NULL) {
         perror(path);
-        whole = 1;
+        completed = 1;
         exit(2);
     }
     while (input_count < MOST_INPUTS && fgets(line, sizeof line, file) != NULL) {
@@ -98,7 +98,8 @@ static void set_current(const struct input *input)
     memcpy(current, input->data, input->size);
 }
 
-/* One change: a bit, a byte, bytes that go, come, or come from another input. */
+/* Makes one change: flips a bit, changes a byte, deletes or inserts bytes, or copies bytes of
+ * another input. */
 static void mutate(void)
 {
     const size_t at = below(current_size), kind = below(6);
@@ -150,11 +151,11 @@ int main(int argc, char **argv)
         for (size_t n = 1 + below(4); n > 0; n--) {
             mutate();
         }
-        alarm(20); /* a call of these sizes takes a millisecond */
+        alarm(20); /* seconds; a call of these sizes takes a millisecond */
         LLVMFuzzerTestOneInput(current, current_size);
     }
     alarm(0);
-    whole = 1;
+    completed = 1;
     printf("ok: %zu inputs, %zu mutations\n", input_count, mutations);
     return 0;
 }
