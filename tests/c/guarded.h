@@ -13,14 +13,16 @@
 #include "check.h"
 
 /*
- * Memory with a page that cannot be touched right behind its last byte or right before its first
- * one, in turns, and bytes that are watched on its other side. So what is read or written beyond
- * ends the test, without a sanitizer and under emulation too.
+ * Guarded blocks: an inaccessible page lies right after the last byte (3 blocks of 4) or right
+ * before the first one, and 256 bytes with a known pattern lie on the other side. So an access
+ * beyond the page side crashes the test at once, and guarded_release finds a write beyond the
+ * other. This needs no sanitizer and works under emulation.
  */
-enum { GUARDED_BLOCKS = 64, GUARDED_WATCHED = 256 };
+enum { GUARDED_BLOCKS = 64, GUARDED_PATTERN = 256 };
 
 static struct guarded {
-    unsigned char *map, *data; /* map: between two pages that cannot be touched */
+    unsigned char *map; /* accessible memory between two inaccessible pages */
+    unsigned char *data;
     size_t room, bytes;
 } guarded[GUARDED_BLOCKS];
 static size_t guarded_count;
@@ -34,8 +36,8 @@ static inline size_t page_size(void)
     return system.dwPageSize;
 }
 
-/* `room` bytes, a multiple of pages, between two pages that cannot be touched; NULL where there is
- * no memory. */
+/* Maps `room` bytes, a multiple of the page size, between two inaccessible pages. Returns NULL
+ * without memory. */
 static inline unsigned char *map_between(size_t room)
 {
     unsigned char *whole = VirtualAlloc(NULL, room + 2 * page_size(), MEM_RESERVE, PAGE_NOACCESS);
@@ -74,11 +76,11 @@ static inline void unmap_between(unsigned char *map, size_t room)
 
 static inline void *guarded_alloc(size_t bytes)
 {
-    static unsigned lock;
-    const size_t page = page_size(), needed = (bytes + GUARDED_WATCHED + page - 1) / page * page;
+    static unsigned count;
+    const size_t page = page_size(), needed = (bytes + GUARDED_PATTERN + page - 1) / page * page;
     CHECK(guarded_count < GUARDED_BLOCKS, "too many blocks");
     struct guarded *block = &guarded[guarded_count++];
-    if (block->room < needed) { /* a block's pages are used again */
+    if (block->room < needed) { /* otherwise the pages are reused */
         if (block->map != NULL) {
             unmap_between(block->map, block->room);
         }
@@ -87,33 +89,36 @@ static inline void *guarded_alloc(size_t bytes)
         block->room = needed;
     }
     block->bytes = bytes;
-    if (lock++ % 4 != 0) { /* mostly behind: that is where vectors go too far */
+    /* The page is mostly after the block, because vector loads tend to read past the end. */
+    if (count++ % 4 != 0) {
         block->data = block->map + block->room - bytes;
-        memset(block->data - GUARDED_WATCHED, 0x5a, GUARDED_WATCHED);
+        memset(block->data - GUARDED_PATTERN, 0x5a, GUARDED_PATTERN);
     } else {
         block->data = block->map;
-        memset(block->data + bytes, 0x5a, GUARDED_WATCHED);
+        memset(block->data + bytes, 0x5a, GUARDED_PATTERN);
     }
-    memset(block->data, 0xff, bytes); /* NaN, whatever the type: what is not written shows */
+    /* All floating-point types read this as NaN, so an unwritten result is noticed. */
+    memset(block->data, 0xff, bytes);
     return block->data;
 }
 
-/* Ends the life of all blocks. */
+/* Releases all blocks, and checks that nothing was written around them. */
 static inline void guarded_release(const char *what)
 {
     while (guarded_count > 0) {
         const struct guarded *block = &guarded[--guarded_count];
-        const unsigned char *released =
-            block->data == block->map ? block->data + block->bytes : block->data - GUARDED_WATCHED;
-        size_t whole = 0;
-        while (whole < GUARDED_WATCHED && released[whole] == 0x5a) {
-            whole++;
+        const unsigned char *pattern =
+            block->data == block->map ? block->data + block->bytes : block->data - GUARDED_PATTERN;
+        size_t intact = 0;
+        while (intact < GUARDED_PATTERN && pattern[intact] == 0x5a) {
+            intact++;
         }
-        CHECK(whole == GUARDED_WATCHED, "%s wrote beside a block of %zu bytes", what, block->bytes);
+        CHECK(intact == GUARDED_PATTERN, "%s wrote outside of a block of %zu bytes", what,
+              block->bytes);
     }
 }
 
-/* Arrays of float or double. */
+/* Element i of an array of float or double. */
 static inline double get(int f64, const void *array, size_t i)
 {
     return f64 ? ((const double *)array)[i] : (double)((const float *)array)[i];
@@ -133,14 +138,14 @@ static inline size_t size_of(int f64)
     return f64 ? sizeof(double) : sizeof(float);
 }
 
-/* 0 .. n-1 */
+/* A random number in [0, n). */
 static inline size_t below(size_t n)
 {
     return (size_t)((random_number() + 1) / 2 * (double)n) % n;
 }
 
-/* n numbers: if `most` > 0 whole ones of at most that magnitude, whose sums are exact, else any of
- * [-1, 1). */
+/* A guarded array of n random numbers. If `most` > 0 they are integers in [-most, most], whose sums
+ * are exact; otherwise they lie in [-1, 1). */
 static inline void *numbers(int f64, size_t n, int most)
 {
     void *array = guarded_alloc(n * size_of(f64));
@@ -150,14 +155,14 @@ static inline void *numbers(int f64, size_t n, int most)
     return array;
 }
 
-/* Equal, or both NaN. */
+/* Tells whether a and b are equal, or both NaN. */
 static inline int same(double a, double b)
 {
     return a == b || (a != a && b != b);
 }
 
-/* As `same`, but within some units roundoff of `magnitude`, which is 0 where results are to be
- * exact. */
+/* As `same`, but allows an error of `units` unit roundoffs of `magnitude`. A magnitude of 0
+ * requires the exact result. */
 static inline int fits(int f64, double got, double expected, double units, double magnitude)
 {
     const double error = got > expected ? got - expected : expected - got;

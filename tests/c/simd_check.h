@@ -1,6 +1,7 @@
 /*
- * One instruction set's vocabulary against scalar arithmetic. Included after a header of csrc/simd
- * (inside its target region, where it has one); defines check_vocabulary().
+ * Checks the vector abstraction of one instruction set against scalar arithmetic. Include it after
+ * a header of csrc/simd (inside its target region, if it has one). It defines
+ * check_vector_abstraction().
  */
 static const double specials[] = {0.0,   -0.0,     1.0,       -1.5, 1e30,  -1e-30,
                                   1e-40, INFINITY, -INFINITY, NAN,  3.4e38};
@@ -10,7 +11,7 @@ static int same_double(double a, double b)
     return a == b || (isnan(a) && isnan(b));
 }
 
-/* fma may round once or twice: between the two results, or equal to both. */
+/* An fma may round once or twice; both results are accepted. */
 static int fma_fits(double got, double a, double b, double c, int narrow)
 {
     double once = narrow ? (double)fmaf((float)a, (float)b, (float)c) : fma(a, b, c);
@@ -18,7 +19,7 @@ static int fma_fits(double got, double a, double b, double c, int narrow)
     return same_double(got, once) || same_double(got, twice);
 }
 
-static double greatest(double a, double b)
+static double max_propagating_nan(double a, double b)
 {
     return isnan(a) || isnan(b) ? NAN : fmax(a, b);
 }
@@ -62,13 +63,15 @@ static void check_floats(void)
             CHECK(same_double(out[i], a[i] < 0 ? 0 : a[i]), "lane %d: %g", i, a[i]);
         vf_store(out, vf_max_propagating_nan(va, vb));
         for (int i = 0; i < VF_LANES; i++)
-            CHECK(same_double(out[i], greatest(a[i], b[i])), "lane %d: %g %g", i, a[i], b[i]);
+            CHECK(same_double(out[i], max_propagating_nan(a[i], b[i])), "lane %d: %g %g", i, a[i],
+                  b[i]);
         vf_store(out, vf_add(vf_max_propagating_nan(va, nan), vf_max_propagating_nan(nan, va)));
         for (int i = 0; i < VF_LANES; i++) CHECK(isnan(out[i]), "lane %d: %g with NaN", i, a[i]);
         vf_store(out, vf_set1(7.0f));
         vf_store_pair_maxima(out, va);
         for (int i = 0; i < VF_LANES; i++) {
-            const double expected = i < VF_LANES / 2 ? greatest(a[2 * i], a[2 * i + 1]) : 7;
+            const double expected =
+                i < VF_LANES / 2 ? max_propagating_nan(a[2 * i], a[2 * i + 1]) : 7;
             CHECK(same_double(out[i], expected), "pair %d: %g", i, out[i]);
         }
         vf_store(out, vf_round(va));
@@ -127,13 +130,15 @@ static void check_doubles(void)
             CHECK(same_double(out[i], a[i] < 0 ? 0 : a[i]), "lane %d: %g", i, a[i]);
         vd_store(out, vd_max_propagating_nan(va, vb));
         for (int i = 0; i < VD_LANES; i++)
-            CHECK(same_double(out[i], greatest(a[i], b[i])), "lane %d: %g %g", i, a[i], b[i]);
+            CHECK(same_double(out[i], max_propagating_nan(a[i], b[i])), "lane %d: %g %g", i, a[i],
+                  b[i]);
         vd_store(out, vd_add(vd_max_propagating_nan(va, nan), vd_max_propagating_nan(nan, va)));
         for (int i = 0; i < VD_LANES; i++) CHECK(isnan(out[i]), "lane %d: %g with NaN", i, a[i]);
         vd_store(out, vd_set1(7.0));
         vd_store_pair_maxima(out, va);
         for (int i = 0; i < VD_LANES; i++) {
-            const double expected = i < VD_LANES / 2 ? greatest(a[2 * i], a[2 * i + 1]) : 7;
+            const double expected =
+                i < VD_LANES / 2 ? max_propagating_nan(a[2 * i], a[2 * i + 1]) : 7;
             CHECK(same_double(out[i], expected), "pair %d: %g", i, out[i]);
         }
         vd_store(out, vd_round(va));
@@ -146,11 +151,10 @@ static void check_doubles(void)
         CHECK(vd_below(va, vb) == below, "below");
         CHECK(fma_fits(fma_f64(a[0], b[0], c[0]), a[0], b[0], c[0], 0), "scalar: %g %g %g", a[0],
               b[0], c[0]);
-        int reach = 1;
-        for (int i = 0; i < VD_LANES; i++) reach &= a[i] >= b[i];
-        CHECK((vd_all_at_least(va, vb) != 0) == reach &&
-                  vd_all_at_least(vd_set1(1.0), vd_set1(1.0)),
-              "reach");
+        int all = 1;
+        for (int i = 0; i < VD_LANES; i++) all &= a[i] >= b[i];
+        CHECK((vd_all_at_least(va, vb) != 0) == all && vd_all_at_least(vd_set1(1.0), vd_set1(1.0)),
+              "all at least");
         float narrow[VD_LANES];
         vd_store_f32(narrow, va);
         for (int i = 0; i < VD_LANES; i++) CHECK(same_double(narrow[i], (float)a[i]), "lane %d", i);
@@ -162,7 +166,8 @@ static void check_doubles(void)
     }
 }
 
-/* Powers of two through the whole range and beyond it: subnormal results are rounded once. */
+/* Scales by powers of two over the whole range and beyond; subnormal results must be rounded once.
+ */
 static void check_scaling(void)
 {
     float f[VF_LANES], fn[VF_LANES];
@@ -191,7 +196,7 @@ static void check_scaling(void)
     }
 }
 
-/* Sums of lanes: of whole numbers, which are exact in any order. */
+/* Sums of lanes of integers, which are exact in any order. */
 static void check_folds(void)
 {
     double out[VD_LANES], numbers[VD_LANES][VD_LANES], total = 0;
@@ -211,7 +216,8 @@ static void check_folds(void)
     CHECK(total == (1 << VF_LANES) - 1, "fold: %g", total);
 }
 
-/* Sums of lanes whose order shows in their bits: that of a row is the same wherever it stands. */
+/* Sums of lanes of numbers whose sum depends on the order. A row must have the same sum at every
+ * row index. */
 #define CHECK_ROW_SUMS(type, vector, op, lanes, roundoff) \
     for (int round = 0; round < 100; round++) { \
         type numbers[lanes][lanes], out[lanes], first[lanes]; \
@@ -243,8 +249,8 @@ static void check_row_sums(void)
     CHECK_ROW_SUMS(double, vd, vd, VD_LANES, 0x1p-53L)
 }
 
-/* The same lanes for both formats and every call: told by what a product of two such loads sums to.
- */
+/* Loading a pair of vectors gives each of the 2 * VF_LANES elements exactly once, in both formats:
+ * the sum of their squares shows it. */
 static void check_pairs(void)
 {
     uint16_t halves[2 * VF_LANES];
@@ -267,7 +273,7 @@ static void check_pairs(void)
     }
 }
 
-/* 8-bit integers widened, and pairs of their products summed, at the ends of their range too. */
+/* Widening of 8-bit integers and sums of pairs of their products, over the whole range. */
 static void check_integers(void)
 {
     int8_t x[2 * VF_LANES];
@@ -297,7 +303,7 @@ static void check_integers(void)
     }
 }
 
-/* Codes: stored, multiplied at the ends of their range, and sums of lanes. */
+/* SQ8 codes: stores, products up to the ends of the range, and sums of lanes. */
 static void check_codes(void)
 {
     vf numbers[4];
@@ -331,7 +337,7 @@ static void check_codes(void)
     }
 }
 
-/* All 65,536 patterns of both 16-bit formats, in each lane in turn, and floats as doubles. */
+/* Loads all 65,536 bit patterns of both 16-bit formats in every lane, and floats as doubles. */
 static void check_loads(void)
 {
     uint16_t halves[VF_LANES];
@@ -357,7 +363,7 @@ static void check_loads(void)
     }
 }
 
-static void check_vocabulary(void)
+static void check_vector_abstraction(void)
 {
     check_floats();
     check_doubles();

@@ -1,5 +1,5 @@
-/* core/augment.c beside a slow twin that asks of every neighbour whether it is inside;
- * core/noise.c: its moments and its parts. */
+/* Checks simclr/augment.c against a slow reference that tests for each neighbour whether it lies
+ * inside the image, and the moments and parts of the random numbers of simclr/normal_rng.c. */
 #include <math.h>
 #include <stdbool.h>
 #include <string.h>
@@ -10,7 +10,7 @@
 #include "simclr/augment.h"
 #include "simclr/normal_rng.h"
 
-enum { MOST = 64 * 24 * 24 }; /* pixels of a call, all channels and images */
+enum { MOST = 64 * 24 * 24 }; /* pixels of all channels and images of a call */
 
 static double pixel(const double *plane, const struct augment *call, double y, double x)
 {
@@ -18,13 +18,13 @@ static double pixel(const double *plane, const struct augment *call, double y, d
     return inside ? plane[(size_t)y * call->width + (size_t)x] : 0.0;
 }
 
-static double between(double before, double after, double on)
+static double interpolate(double before, double after, double weight)
 {
-    return before + on * (after - before);
+    return before + weight * (after - before);
 }
 
-static double twin(const double *plane, const struct augment *call, const struct affine *map,
-                   size_t y, size_t x)
+static double reference_pixel(const double *plane, const struct augment *call,
+                              const struct affine *map, size_t y, size_t x)
 {
     const double at_x = map->x[0] * (double)x + map->x[1] * (double)y + map->x[2];
     const double at_y = map->y[0] * (double)x + map->y[1] * (double)y + map->y[2];
@@ -32,10 +32,10 @@ static double twin(const double *plane, const struct augment *call, const struct
     if (!isfinite(at_x) || !isfinite(at_y)) {
         return 0.0;
     }
-    return between(
-        between(pixel(plane, call, top, left), pixel(plane, call, top, left + 1), at_x - left),
-        between(pixel(plane, call, top + 1, left), pixel(plane, call, top + 1, left + 1),
-                at_x - left),
+    return interpolate(
+        interpolate(pixel(plane, call, top, left), pixel(plane, call, top, left + 1), at_x - left),
+        interpolate(pixel(plane, call, top + 1, left), pixel(plane, call, top + 1, left + 1),
+                    at_x - left),
         at_y - top);
 }
 
@@ -72,7 +72,7 @@ static void check_maps(size_t images, size_t channels, size_t height, size_t wid
         for (size_t k = 0; k < n; k++) {
             const size_t plane = k / (height * width), y = k / width % height, x = k % width;
             const double expected =
-                twin(image + i * n + plane * height * width, &call, &maps[i], y, x);
+                reference_pixel(image + i * n + plane * height * width, &call, &maps[i], y, x);
             CHECK(fabs(views[i * n + k] - expected) < 1e-12 * (double)larger(height, width),
                   "(%zu, %zu, %zu, %zu) image %zu pixel %zu, %zu: %g, not %g", images, channels,
                   height, width, i, y, x, views[i * n + k], expected);
@@ -135,7 +135,8 @@ static void check_noise(void)
         }
     }
     const double n = (double)BLOCKS * NORMAL_RNG_BLOCK,
-                 sigmas = 4.5 / sqrt(n); /* a moment x^k is off by sqrt((2k - 1)!! / n) */
+                 sigmas =
+                     4.5 / sqrt(n); /* the mean of x^k deviates by about sqrt((2k - 1)!! / n) */
     CHECK(fabs(sums[1] / n) < sigmas, "mean %g", sums[1] / n);
     CHECK(fabs(sums[2] / n - 1) < sigmas * sqrt(2), "variance %g", sums[2] / n);
     CHECK(fabs(sums[3] / n) < sigmas * sqrt(15), "third moment %g", sums[3] / n);

@@ -1,4 +1,5 @@
-/* base: memory, processor, and the thread pool in all the ways a Python process may use it. */
+/* Checks csrc/base: memory, processor features, floating-point mode, and the thread pool in all the
+ * ways in which a Python process may use it. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -28,7 +29,7 @@ static void count(void *context, size_t task, size_t worker)
 {
     struct job *job = context;
     if (worker >= 8 || atomic_fetch_add(&job->on_worker[worker], 1) != 0) {
-        atomic_fetch_add(&job->clashes, 1); /* two tasks at once on one worker */
+        atomic_fetch_add(&job->clashes, 1); /* two tasks run on one worker at once */
     }
     atomic_fetch_add(&job->runs[task], 1);
     if (job->nested > 0) {
@@ -82,7 +83,8 @@ static void *end_block(void *block)
     return (void *)(intptr_t)pool_get_threads();
 }
 
-/* What another thread sees behind the end of a block. */
+/* Ends a block in another thread, and returns the number of threads that is set there afterwards.
+ */
 static int ended_elsewhere(struct pool_block *block)
 {
     pthread_t thread;
@@ -113,13 +115,13 @@ static void check_blocks(void)
     pool_set_threads(4);
 }
 
-static bool let_go_on(struct cancel_token *token)
+static bool keep_running(struct cancel_token *token)
 {
     (void)token;
     return true;
 }
 
-static bool stop_it(struct cancel_token *token)
+static bool request_stop(struct cancel_token *token)
 {
     (void)token;
     return false;
@@ -133,53 +135,52 @@ static void wait_a_little(void *context, size_t task, size_t worker)
     atomic_fetch_add((_Atomic int *)context, 1);
 }
 
-enum { MOST_LOOKS = 5000 };
+enum { MOST_POLLS = 5000 };
 
-/* A long task, whose context counts its looks. */
-static void look_for_long(void *context, size_t task, size_t worker)
+/* A long task, whose context counts its polls. */
+static void poll_for_long(void *context, size_t task, size_t worker)
 {
     (void)task;
     (void)worker;
-    for (int i = 0; i < MOST_LOOKS && !cancel_poll_here(); i++) {
+    for (int i = 0; i < MOST_POLLS && !cancel_poll_here(); i++) {
         usleep(1000);
         atomic_fetch_add((_Atomic int *)context, 1);
     }
 }
 
-static void look_inside(void *context, size_t task, size_t worker)
+static void poll_in_inner_call(void *context, size_t task, size_t worker)
 {
     (void)task;
     (void)worker;
-    pool_run(2, 1, look_for_long, context,
-             NULL); /* a call within a task, which has no watch of its own */
+    pool_run(2, 1, poll_for_long, context, NULL); /* the inner call has no token of its own */
 }
 
-/* Amid a task, too: on the calling thread, on workers, and in what a task calls in its turn. */
-static void check_looks(void)
+/* A task can poll while it runs: on the calling thread, on workers, and from an inner call. */
+static void check_polls(void)
 {
     for (int workers = 1; workers <= 4; workers += 3) {
         for (int inside = 0; inside < 2; inside++) {
-            struct cancel_token strict = {.on_poll = stop_it};
-            _Atomic int looks = 0;
+            struct cancel_token strict = {.on_poll = request_stop};
+            _Atomic int polls = 0;
             cancel_start(&strict);
-            pool_run(4, workers, inside ? look_inside : look_for_long, &looks, &strict);
-            CHECK(cancel_requested(&strict) && atomic_load(&looks) > 0 &&
-                      atomic_load(&looks) < MOST_LOOKS,
-                  "%d looks", atomic_load(&looks));
-            CHECK(!cancel_poll_here(), "nothing to look at behind a call");
+            pool_run(4, workers, inside ? poll_in_inner_call : poll_for_long, &polls, &strict);
+            CHECK(cancel_requested(&strict) && atomic_load(&polls) > 0 &&
+                      atomic_load(&polls) < MOST_POLLS,
+                  "%d polls", atomic_load(&polls));
+            CHECK(!cancel_poll_here(), "there is no token after a call");
         }
     }
 }
 
-/* A call that nobody stops runs to its end; one that is stopped leaves out what was not begun,
- * whoever runs it. */
-static void check_watch(void)
+/* A call that is not cancelled runs all tasks. A cancelled call skips the tasks that have not
+ * begun, on every worker. */
+static void check_cancellation(void)
 {
     enum { MANY = 500 };
-    CHECK(!cancel_poll(NULL, 0) && !cancel_requested(NULL), "no watch");
+    CHECK(!cancel_poll(NULL, 0) && !cancel_requested(NULL), "no token");
     progress_add(NULL, 1);
     for (int workers = 1; workers <= 4; workers += 3) {
-        struct cancel_token patient = {.on_poll = let_go_on}, strict = {.on_poll = stop_it};
+        struct cancel_token patient = {.on_poll = keep_running}, strict = {.on_poll = request_stop};
         _Atomic int done = 0;
         cancel_start(&patient);
         pool_run(MANY / 5, workers, wait_a_little, &done, &patient);
@@ -220,7 +221,7 @@ static void check_concurrent_callers(void)
     CHECK(atomic_load(&failures) == 0, "%d failures", atomic_load(&failures));
 }
 
-static void *stop_often(void *over)
+static void *stop_pool_often(void *over)
 {
     while (!atomic_load((_Atomic int *)over)) {
         pool_stop();
@@ -228,23 +229,23 @@ static void *stop_often(void *over)
     return NULL;
 }
 
-/* Workers are sent away in the middle of jobs, whose callers go on. */
+/* pool_stop() ends the workers in the middle of jobs; the callers finish them. */
 static void check_stops(void)
 {
     pthread_t thread;
     _Atomic int over = 0, failures = 0;
-    CHECK(pthread_create(&thread, NULL, stop_often, &over) == 0, "no thread");
+    CHECK(pthread_create(&thread, NULL, stop_pool_often, &over) == 0, "no thread");
     hammer(&failures);
     atomic_store(&over, 1);
     pthread_join(thread, NULL);
     CHECK(atomic_load(&failures) == 0, "%d failures", atomic_load(&failures));
 }
 
-/* Neither the thread sanitizer's runtime nor the emulators of qemu-user follow forks of processes
- * with threads; Windows has none. */
+/* The thread sanitizer's runtime and the emulators of qemu-user do not support forks of processes
+ * with threads; Windows has no fork. */
 #if !defined(__SANITIZE_THREAD__) && !defined(EMULATED) && !defined(_WIN32)
-/* Forks while other threads use the pool: the child has none of their threads, and must work all
- * the same. */
+/* Forks while other threads use the pool. The child has none of those threads, and its pool must
+ * work. */
 static void check_forks(void)
 {
     pthread_t threads[2];
@@ -279,7 +280,7 @@ static bool wait_for_held(struct cancel_token *token)
     return true;
 }
 
-static void *call_that_asks(void *done)
+static void *call_that_polls(void *done)
 {
     struct cancel_token token = {.on_poll = wait_for_held};
     cancel_start(&token);
@@ -287,15 +288,15 @@ static void *call_that_asks(void *done)
     return NULL;
 }
 
-/* Forks with a lock held that a call of another thread waits for, as with the GIL. */
+/* Forks while holding a lock that a call in another thread waits for, as happens with the GIL. */
 static void check_fork_does_not_wait_for_a_call(void)
 {
     pthread_t thread;
     _Atomic int done = 0;
     int status = -1;
     pthread_mutex_lock(&held);
-    CHECK(pthread_create(&thread, NULL, call_that_asks, &done) == 0, "no thread");
-    usleep(3 * POLL_INTERVAL / 1000); /* now it waits, or its workers are at work */
+    CHECK(pthread_create(&thread, NULL, call_that_polls, &done) == 0, "no thread");
+    usleep(3 * POLL_INTERVAL / 1000); /* by now it waits, or its workers run */
     alarm(60);
     pid_t child = fork();
     if (child == 0) {
@@ -325,8 +326,8 @@ static bool fork_once(struct cancel_token *token)
     return true;
 }
 
-/* Forks in the middle of a call, from its own thread: parent and child both bring it to its end,
- * each task once. */
+/* Forks in the middle of a call, on the calling thread. Parent and child both finish the call, and
+ * run each task once. */
 static void check_fork_from_a_call(void)
 {
     struct forking forking = {{.on_poll = fork_once}, -1, 0};
@@ -377,7 +378,7 @@ static void check_scratch(void)
 
 #if defined(FP_MODE_FIXED)
 
-/* Every bit of the control register that the caller may have set. */
+/* Values of the control register that set each bit a caller may have set. */
 #if defined(__x86_64__)
 static const fp_mode modes[] = {0x1f80, 0x9f80, 0x1fc0, 0x9fc0, 0x3f80,
                                 0x5f80, 0x7f80, 0x0000, 0xe040, 0x0980};
@@ -389,7 +390,7 @@ struct seen {
     _Atomic int wrong;
 };
 
-static void look_at_mode(void *context, size_t task, size_t worker)
+static void check_worker_mode(void *context, size_t task, size_t worker)
 {
     struct seen *seen = context;
     (void)task;
@@ -399,8 +400,8 @@ static void look_at_mode(void *context, size_t task, size_t worker)
     }
 }
 
-/* 1 + 2^-30 to a float, half of the smallest normal float and a subnormal one: what the direction
- * of rounding and zeros show in. */
+/* Tells whether arithmetic runs in the fixed mode. Rounding 1 + 2^-30 to float shows the rounding
+ * direction; half of the smallest normal float and a subnormal factor show flushing to zero. */
 static bool calculates_as_fixed(void)
 {
     volatile double above = 1.0 + 0x1p-30, below = -1.0 - 0x1p-30;
@@ -419,8 +420,8 @@ static void check_mode(void)
         const bool inside = fp_mode_is_fixed() && calculates_as_fixed();
         fp_mode_leave(caller);
         const fp_mode after = fp_mode_read();
-        pool_stop(); /* the next workers begin in this mode */
-        pool_run(20, 4, look_at_mode, &seen, NULL);
+        pool_stop(); /* new workers start in this mode */
+        pool_run(20, 4, check_worker_mode, &seen, NULL);
         const fp_mode last = fp_mode_read();
         fp_mode_write(modes[0]);
         CHECK(inside, "mode %zu: not the fixed one", i);
@@ -437,7 +438,7 @@ static void check_mode(void)
 int main(void)
 {
 #if !defined(_WIN32)
-    alarm(120); /* a deadlock is a failure, not a wait */
+    alarm(120); /* turns a deadlock into a failure */
     CHECK(cpu_count_available() <= sysconf(_SC_NPROCESSORS_CONF), "%d CPUs", cpu_count_available());
 #endif
     CHECK(cpu_count_available() >= 1, "%d CPUs", cpu_count_available());
@@ -448,8 +449,8 @@ int main(void)
     check_mode();
 #endif
     check_blocks();
-    check_watch();
-    check_looks();
+    check_cancellation();
+    check_polls();
     check_concurrent_callers();
     check_stops();
 #if !defined(__SANITIZE_THREAD__) && !defined(EMULATED) && !defined(_WIN32)

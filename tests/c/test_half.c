@@ -1,4 +1,4 @@
-/* base/half.h: narrowing from double, once, to nearest even. */
+/* Checks base/half.h: doubles are rounded to 16-bit floats once, to nearest even. */
 #include "base/half.h"
 #include "check.h"
 
@@ -20,7 +20,7 @@ static void check_format(const struct format *f)
             CHECK(f->narrow(value) == bits, "%s %04x -> %04x", f->name, bits, f->narrow(value));
         }
     }
-    /* between each finite number and the next: below, at and above the middle */
+    /* Checks values below, at and above the middle between each finite number and the next. */
     for (uint16_t bits = 0; bits < f->infinity; bits++) {
         const double low = f->widen(bits);
         const double high = bits + 1 == f->infinity ? 2 * low - f->widen((uint16_t)(bits - 1))

@@ -1,4 +1,5 @@
-/* Every kernel of every table that this machine runs, against naive twins. */
+/* Checks the sum, gemm and conversion kernels of every instruction set that this machine supports
+ * against naive references. */
 #include <math.h>
 #include <string.h>
 
@@ -55,9 +56,9 @@ static void fill(enum element type, void *array, size_t n)
     }
 }
 
-/* The naive twin of both rows and columns: n terms, `stride` elements apart, with the roundings of
- * products and sums added at the end: a long double has no more digits than a double under valgrind
- * and on some machines. */
+/* The reference of row and column sums over n terms, `stride` elements apart. It adds the rounding
+ * errors of products and sums at the end, because a long double has no more digits than a double
+ * under valgrind and on some machines. */
 static long double naive(enum element type, const void *x, const void *y, size_t first,
                          size_t stride, size_t n)
 {
@@ -106,8 +107,8 @@ static void check_rows(const struct kernels *k, enum element type, size_t n)
     }
 }
 
-/* Sums and cosines in one go: the bits that both kernels give one after the other, but for 16-bit
- * floats, which are summed in float. */
+/* cosine_rows gives the bits of the row sums followed by cosine_sums. 16-bit floats are an
+ * exception: cosine_rows sums them in float. */
 static void check_cosine_rows(const struct kernels *k, enum element type, size_t rows, size_t n)
 {
     const ptrdiff_t step = (ptrdiff_t)(n * element_size[type]);
@@ -119,7 +120,7 @@ static void check_cosine_rows(const struct kernels *k, enum element type, size_t
                                                  x_array, y_array, rows, n, step, step, 0.25);
     CHECK(all == same, "%s cosine rows type %d %zu x %zu", k->name, type, rows, n);
     for (size_t r = 0; r < rows; r++) {
-        /* chains of 8 in float, and one more addition */
+        /* 16-bit floats are summed in chains of 8 floats, followed by one more addition. */
         const double bound = element_size[type] == 2 ? 9 * 0x1p-24 * (double)(n + 1) : 0.0;
         CHECK(fabs(out[0][r] - out[1][r]) <= bound, "%s cosine rows type %d %zu x %zu", k->name,
               type, rows, n);
@@ -130,7 +131,7 @@ static void check_cosine_rows(const struct kernels *k, enum element type, size_t
     }
 }
 
-/* Rows of bfloat16 whose squares leave the range of a float, among others that do not. */
+/* Rows of bfloat16 whose squares overflow or underflow a float, mixed with ordinary rows. */
 static void check_wide_rows(const struct kernels *k)
 {
     enum { COUNT = 9, LENGTH = 40 };
@@ -175,7 +176,7 @@ static void check_cosine_sums(const struct kernels *k)
     }
 }
 
-/* n columns of ROWS * some steps, summed in calls of COLUMN_STEPS as the driver does. */
+/* Sums n columns over `steps` rows, in calls of at most COLUMN_STEPS rows as the driver does. */
 static void check_columns(const struct kernels *k, enum element type, size_t n, size_t steps)
 {
     static double sums[6 * LONGEST];
@@ -202,8 +203,8 @@ static void check_columns(const struct kernels *k, enum element type, size_t n, 
     }
 }
 
-/* The packing and the tile over `depth` steps in blocks of TILE_DEPTH; fewer columns than the tile
- * has, so the last is padding. */
+/* Checks packing and tile over `depth` terms, in blocks of TILE_DEPTH. The right side has one
+ * column fewer than the tile, so the last column is padding. */
 static void check_tile(const struct kernels *k, bool f64, size_t depth)
 {
     enum { MOST_ROWS = 16, MOST_COLUMNS = 64 };
@@ -239,7 +240,8 @@ static void check_tile(const struct kernels *k, bool f64, size_t depth)
                 expected += product;
                 magnitude += fabsl(product);
             }
-            /* a chain, the chains of a block, and the rounding of the total */
+            /* roundings of a chain (32), of adding the chains of a block (8), and of the total (1)
+             */
             const long double bound = (32 + 8 + 1) * (f64 ? 0x1p-53L : 0x1p-24L) * magnitude;
             CHECK(fabsl(sums[r * columns + c] - expected) <= bound,
                   "%s tile f64=%d depth %zu at %zu, %zu: %g", k->name, f64, depth, r, c,

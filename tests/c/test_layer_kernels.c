@@ -1,5 +1,5 @@
-/* The kernels of layers of every table that this machine runs, against naive twins; all arrays lie
- * beside pages that cannot be touched. */
+/* Checks the layer kernels of every instruction set that this machine supports against naive
+ * references. All arrays are guarded blocks. */
 #include <math.h>
 #include <string.h>
 
@@ -17,13 +17,13 @@ static double relu_of(double x)
     return 0 > x ? 0 : x;
 }
 
-static double greatest(double a, double b)
+static double max_propagating_nan(double a, double b)
 {
     return isnan(a) || isnan(b) ? NAN : fmax(a, b);
 }
 
-/* Places for `count` pieces of `length` elements, none over another, in any order and with gaps.
- * Returns where the last one ends. */
+/* Draws offsets for `count` disjoint pieces of `length` elements, in any order and with gaps.
+ * Returns the end of the last piece. */
 static size_t scatter(ptrdiff_t *at, size_t count, size_t length)
 {
     size_t end = 0, last = 0;
@@ -40,8 +40,8 @@ static size_t scatter(ptrdiff_t *at, size_t count, size_t length)
     return last;
 }
 
-/* Places in 0 .. room - length, of which one is the first and one the last. */
-static void places(ptrdiff_t *at, size_t count, size_t room, size_t length)
+/* Draws `count` offsets in [0, room - length], including 0 and room - length. */
+static void draw_offsets(ptrdiff_t *at, size_t count, size_t room, size_t length)
 {
     for (size_t i = 0; i < count; i++) {
         at[i] = (ptrdiff_t)below(room - length + 1);
@@ -54,8 +54,8 @@ static void places(ptrdiff_t *at, size_t count, size_t room, size_t length)
 
 /* ---- outer ---- */
 
-static void outer_twin(int f64, const struct outer *o, size_t row, size_t vector, size_t lanes,
-                       double *sums, double *size)
+static void reference_outer(int f64, const struct outer *o, size_t row, size_t vector, size_t lanes,
+                            double *sums, double *size)
 {
     for (size_t lane = 0; lane < lanes; lane++) {
         double sum = 0, all = 0;
@@ -84,8 +84,8 @@ static void check_outer(int f64, size_t rows, size_t vectors, size_t steps, bool
     outer_kernel *outer = f64 ? kernels->outer_f64 : kernels->outer_f32;
     const int whole = below(2) == 0 ? 8 : 0;
     const bool by_steps = below(2) == 0;
-    places(right_at, vectors, room, lanes + 20);
-    places(offsets, steps, 20 + 1, 1);
+    draw_offsets(right_at, vectors, room, lanes + 20);
+    draw_offsets(offsets, steps, 20 + 1, 1);
     const ptrdiff_t shift = (ptrdiff_t)below(9) - 4; /* offsets may be negative */
     for (size_t v = 0; v < vectors; v++) right_at[v] += shift;
     for (size_t i = 0; i < steps; i++) offsets[i] -= shift;
@@ -120,16 +120,17 @@ static void check_outer(int f64, size_t rows, size_t vectors, size_t steps, bool
         size_t written = 0;
         for (size_t p = 0; p < pieces; p++) {
             double sums[2][64], sizes[2][64];
-            outer_twin(f64, &o, r, pool ? 2 * p : p, lanes, sums[0], sizes[0]);
+            reference_outer(f64, &o, r, pool ? 2 * p : p, lanes, sums[0], sizes[0]);
             if (pool) {
-                outer_twin(f64, &o, r, 2 * p + 1, lanes, sums[1], sizes[1]);
+                reference_outer(f64, &o, r, 2 * p + 1, lanes, sums[1], sizes[1]);
             }
             for (size_t i = 0; i < kept; i++, written++) {
                 const double got = get(f64, o.out, r * o.out_step + (size_t)out_at[p] + i);
                 const double expected =
                     !pool ? sums[0][i]
-                          : greatest(greatest(sums[0][2 * i], sums[0][2 * i + 1]),
-                                     greatest(sums[1][2 * i], sums[1][2 * i + 1]));
+                          : max_propagating_nan(
+                                max_propagating_nan(sums[0][2 * i], sums[0][2 * i + 1]),
+                                max_propagating_nan(sums[1][2 * i], sums[1][2 * i + 1]));
                 const double most = !pool ? sizes[0][i]
                                           : sizes[0][2 * i] + sizes[0][2 * i + 1] +
                                                 sizes[1][2 * i] + sizes[1][2 * i + 1];
@@ -141,11 +142,11 @@ static void check_outer(int f64, size_t rows, size_t vectors, size_t steps, bool
             }
         }
         for (size_t i = 0; r + 1 < rows && i < o.out_step; i++) {
-            written += isnan(get(f64, o.out, r * o.out_step + i)) != 0; /* as it was */
+            written += isnan(get(f64, o.out, r * o.out_step + i)) != 0; /* untouched */
         }
         CHECK(r + 1 == rows || written >= o.out_step, "%s outer wrote between its vectors", isa);
     }
-    /* One row and vector, or pair, alone has the same bits. */
+    /* A single row and vector (or pair of vectors, with pooling) gives the same bits. */
     const size_t r = below(rows), p = pieces == 0 ? 0 : below(pieces), v = pool ? 2 * p : p;
     const void *all = o.out;
     struct outer alone = o;
@@ -175,8 +176,8 @@ static void check_dots(int f64, size_t rows, size_t columns, size_t vectors, siz
     dots_kernel *dots = f64 ? kernels->dots_f64 : kernels->dots_f32;
     const int whole = below(2) == 0 ? 8 : 0;
     const void *left[40], *right[40];
-    places(left_at, vectors, room, lanes);
-    places(right_at, vectors, room, lanes);
+    draw_offsets(left_at, vectors, room, lanes);
+    draw_offsets(right_at, vectors, room, lanes);
     const bool by_rows = below(2) == 0;
     struct dots d = {
         .left_at = left_at,
@@ -226,8 +227,8 @@ static void check_dots(int f64, size_t rows, size_t columns, size_t vectors, siz
                   isa, f64 ? 64 : 32, rows, columns, vectors, rest, r, c, got, expected);
         }
     }
-    /* One product alone has the same bits, with one other row or column beside it too; what lies
-     * between results stays. */
+    /* A single row and column gives the same bits, and elements between the results are unchanged.
+     */
     const size_t r = below(rows), c = below(columns), at = r * d.left_step + c * d.right_step;
     struct dots one = d;
     one.bias = d.bias == NULL ? NULL : (const char *)d.bias + r * size;
@@ -247,7 +248,7 @@ static void check_dots(int f64, size_t rows, size_t columns, size_t vectors, siz
     guarded_release("dots");
 }
 
-/* ---- additions and pools ---- */
+/* ---- additions, patches and pooling ---- */
 
 static void check_add_rows(int f64, size_t rows, size_t n)
 {
@@ -326,9 +327,9 @@ static void check_pool_squares(int f64, size_t lines, size_t squares, bool odd, 
     guarded_release("pool_squares");
 }
 
-/* ---- kernels of five rows ---- */
+/* ---- Winograd transforms of kernels with five rows ---- */
 
-static void check_five_rows(size_t pairs, size_t n)
+static void check_input_transform(size_t pairs, size_t n)
 {
     static const double matrix[WINOGRAD_PRODUCTS][6] = {{4, 0, -5, 0, 1, 0},  {0, -4, -4, 1, 1, 0},
                                                         {0, 4, -4, -1, 1, 0}, {0, -2, -1, 2, 1, 0},
@@ -343,19 +344,20 @@ static void check_five_rows(size_t pairs, size_t n)
         const size_t f = i / sum_step, t = i % sum_step / n, x = i % sum_step % n;
         double sum = 0, most = 0;
         for (size_t r = 0; r < 6; r++) {
-            const double term = t < pairs ? matrix[f][r] * (double)in[(2 * t + r) * row_step + x]
-                                          : NAN; /* nothing is written there */
+            /* Beyond the pairs nothing is written, so the output keeps its NaN. */
+            const double term =
+                t < pairs ? matrix[f][r] * (double)in[(2 * t + r) * row_step + x] : NAN;
             sum += term;
             most += fabs(term);
         }
         CHECK(fits(0, (double)out[i], sum, 8, whole > 0 ? 0 : most),
-              "%s five_split_rows %zu pairs of %zu: sum %zu of %zu, %zu: %g, not %g", isa, pairs, n,
-              f, t, x, (double)out[i], sum);
+              "%s winograd_input_transform %zu pairs of %zu: sum %zu of %zu, %zu: %g, not %g", isa,
+              pairs, n, f, t, x, (double)out[i], sum);
     }
-    guarded_release("five_split_rows");
+    guarded_release("winograd_input_transform");
 }
 
-static void check_five_weights(size_t count, size_t n)
+static void check_filter_transform(size_t count, size_t n)
 {
     static const double matrix[WINOGRAD_PRODUCTS][5] = {{1, 0, 0, 0, 0},    {1, 1, 1, 1, 1},
                                                         {1, -1, 1, -1, 1},  {1, 2, 4, 8, 16},
@@ -375,16 +377,23 @@ static void check_five_weights(size_t count, size_t n)
         }
         const double got = (double)out[f * sum_step + k * n + x];
         CHECK(fits(0, got, sum, 8, whole > 0 ? 0 : most),
-              "%s five_split_weights %zu of %zu: sum %zu of %zu, %zu: %g, not %g", isa, count, n, f,
-              k, x, got, sum);
+              "%s winograd_filter_transform %zu of %zu: sum %zu of %zu, %zu: %g, not %g", isa,
+              count, n, f, k, x, got, sum);
     }
-    guarded_release("five_split_weights");
+    guarded_release("winograd_filter_transform");
 }
 
-enum five_case { FIVE_ANY, FIVE_WHOLE, FIVE_NAN, FIVE_INFINITE, FIVE_OVERFLOW, FIVE_CASES };
+enum winograd_case {
+    WINOGRAD_ANY,
+    WINOGRAD_WHOLE,
+    WINOGRAD_NAN,
+    WINOGRAD_INFINITE,
+    WINOGRAD_OVERFLOW,
+    WINOGRAD_CASES
+};
 
-static void check_five_join(size_t rows, size_t vectors, bool pool, bool one_row,
-                            enum five_case kind)
+static void check_output_transform(size_t rows, size_t vectors, bool pool, bool one_row,
+                                   enum winograd_case kind)
 {
     static ptrdiff_t out_at[2 * SMALL];
     static const double matrix[2][WINOGRAD_PRODUCTS] = {{6, -4, -4, 1, 1, 0},
@@ -394,7 +403,7 @@ static void check_five_join(size_t rows, size_t vectors, bool pool, bool one_row
                  row_step = n + below(3), sum_step = rows * row_step + below(3);
     const size_t pieces = pool || one_row ? vectors : 2 * vectors,
                  end = scatter(out_at, pieces, kept), bad = below(WINOGRAD_PRODUCTS * rows * n);
-    if (one_row) { /* both rows of a pair to one place: the first stays */
+    if (one_row) { /* both rows of a pair go to one offset: the first one stays */
         for (size_t v = vectors; v-- > 0;) {
             out_at[2 * v] = out_at[2 * v + 1] = out_at[v];
         }
@@ -403,11 +412,13 @@ static void check_five_join(size_t rows, size_t vectors, bool pool, bool one_row
                                 sizeof *sums);
     for (size_t i = 0; i < WINOGRAD_PRODUCTS * rows * n; i++) {
         const size_t f = i / (rows * n), r = i / n % rows, x = i % n;
-        const double bad_value = kind == FIVE_NAN ? NAN : kind == FIVE_INFINITE ? -INFINITY : 3e38;
+        const double bad_value = kind == WINOGRAD_NAN        ? NAN
+                                 : kind == WINOGRAD_INFINITE ? -INFINITY
+                                                             : 3e38;
         sums[f * sum_step + r * row_step + x] =
-            (float)(kind == FIVE_WHOLE              ? 24 * (double)(int)(below(41)) - 480
-                    : kind > FIVE_WHOLE && i == bad ? bad_value
-                                                    : random_number());
+            (float)(kind == WINOGRAD_WHOLE              ? 24 * (double)(int)(below(41)) - 480
+                    : kind > WINOGRAD_WHOLE && i == bad ? bad_value
+                                                        : random_number());
     }
     struct winograd_output_transform j = {.sums = sums,
                                           .sum_step = sum_step,
@@ -418,15 +429,16 @@ static void check_five_join(size_t rows, size_t vectors, bool pool, bool one_row
                                           .pool = pool,
                                           .out_step = end + below(3),
                                           .out_at = out_at};
-    j.bias = below(2) == 0 ? numbers(0, rows, kind == FIVE_WHOLE ? 8 : 0) : NULL;
+    j.bias = below(2) == 0 ? numbers(0, rows, kind == WINOGRAD_WHOLE ? 8 : 0) : NULL;
     j.out = guarded_alloc(((rows - 1) * j.out_step + end) * sizeof *j.out);
     const bool finite = kernels->winograd_output_transform(&j);
-    /* The largest number overflows where it is taken times 6, 12 or 4; a sum that a row takes once
-     * may not. */
-    const bool overflows = kind == FIVE_OVERFLOW && bad / (rows * n) != 3 && bad / (rows * n) != 4;
-    CHECK(finite == (kind < FIVE_NAN || (kind == FIVE_OVERFLOW && !overflows)),
-          "%s five_join: finite %d, case %d, %zu", isa, finite, kind, bad);
-    for (size_t r = 0; finite && kind != FIVE_OVERFLOW && r < rows; r++) {
+    /* 3e38 overflows if the matrix multiplies it by 6, 12 or 4. Sums 3 and 4 have factors of 1 and
+     * may not overflow. */
+    const bool overflows =
+        kind == WINOGRAD_OVERFLOW && bad / (rows * n) != 3 && bad / (rows * n) != 4;
+    CHECK(finite == (kind < WINOGRAD_NAN || (kind == WINOGRAD_OVERFLOW && !overflows)),
+          "%s winograd_output_transform: finite %d, case %d, %zu", isa, finite, kind, bad);
+    for (size_t r = 0; finite && kind != WINOGRAD_OVERFLOW && r < rows; r++) {
         for (size_t v = 0; v < vectors; v++) {
             double results[2][64];
             for (size_t i = 0; i < 2 * lanes; i++) {
@@ -448,13 +460,13 @@ static void check_five_join(size_t rows, size_t vectors, bool pool, bool one_row
                     (double)
                         j.out[r * j.out_step + (size_t)out_at[pool ? v : 2 * v + row] + i % lanes];
                 CHECK((one_row && row == 1) ||
-                          fits(0, got, expected, 12, kind == FIVE_WHOLE ? 0 : 4),
-                      "%s five_join row %zu vector %zu, %zu: %g, not %g", isa, r, v, i, got,
-                      expected);
+                          fits(0, got, expected, 12, kind == WINOGRAD_WHOLE ? 0 : 4),
+                      "%s winograd_output_transform row %zu vector %zu, %zu: %g, not %g", isa, r, v,
+                      i, got, expected);
             }
         }
     }
-    guarded_release("five_join");
+    guarded_release("winograd_output_transform");
 }
 
 static void check_table(void)
@@ -483,8 +495,8 @@ static void check_table(void)
             check_add_rows(f64, 1 + below(4), n);
             check_patches(f64, n, 1 + n % PATCH_ROWS);
         }
-        for (size_t squares = 0; squares < 700;
-             squares += squares < 140 ? 1 : 58) { /* what is taken at a time ends at 256 */
+        /* The kernel processes 256 squares at a time. */
+        for (size_t squares = 0; squares < 700; squares += squares < 140 ? 1 : 58) {
             for (int i = 0; i < 4; i++) {
                 check_pool_squares(f64, below(below(2) == 0 ? 4 : 20), squares, i % 2 == 0,
                                    i / 2 == 0);
@@ -494,11 +506,12 @@ static void check_table(void)
         check_pool_squares(f64, 3, 256, false, true);
     }
     for (int round = 0; round < ROUNDS; round++) {
-        check_five_rows(1 + below(4), kernels->lanes_f32 + below(40));
-        check_five_weights(1 + below(below(2) == 0 ? 8 : 40), 1 + below(below(4) == 0 ? 40 : 7));
+        check_input_transform(1 + below(4), kernels->lanes_f32 + below(40));
+        check_filter_transform(1 + below(below(2) == 0 ? 8 : 40),
+                               1 + below(below(4) == 0 ? 40 : 7));
         const bool pool = below(3) == 0;
-        check_five_join(1 + below(5), 1 + below(SMALL / 2), pool, !pool && below(2) == 0,
-                        (enum five_case)(round % FIVE_CASES));
+        check_output_transform(1 + below(5), 1 + below(SMALL / 2), pool, !pool && below(2) == 0,
+                               (enum winograd_case)(round % WINOGRAD_CASES));
     }
 }
 
@@ -510,7 +523,8 @@ int main(void)
         bool seen = !kernels_supported(tables[t]);
         for (size_t other = 0; other < t; other++) {
             seen |= kernels_supported(tables[other]) &&
-                    tables[other]->layers == tables[t]->layers; /* another set's group */
+                    tables[other]->layers ==
+                        tables[t]->layers; /* shared with another instruction set */
         }
         if (!seen) {
             isa = tables[t]->name;

@@ -1,5 +1,5 @@
-/* Convolution, its gradients and products of matrices (core/) beside naive twins in double, over
- * shapes of all kinds; all arrays lie beside pages that cannot be touched. */
+/* Checks convolution, its gradients, linear layers and matmul (csrc/nn) against naive references in
+ * double, over many shapes. All arrays are guarded blocks. */
 #include <math.h>
 #include <string.h>
 
@@ -11,7 +11,8 @@
 
 static const char *isa;
 
-/* What the numbers of a case are. */
+/* The numbers of a case: any in [-1, 1), integers in [-2, 2], some of them NaN or infinite, or of
+ * magnitudes whose sums may overflow. */
 enum kind { ANY, WHOLE, NOT_FINITE, HUGE_ONES, KINDS };
 
 static double relu_of(double x)
@@ -29,7 +30,7 @@ static enum kind any_kind(void)
     return below(2) == 0 ? WHOLE : (enum kind)below(KINDS);
 }
 
-/* Numbers of a kind; a few that are not finite only where `bad`. */
+/* An array of numbers of a kind. It has NaN, infinite or huge numbers only if `bad`. */
 static void *of_kind(int f64, size_t n, enum kind kind, bool bad)
 {
     static const double values[] = {NAN, INFINITY, -INFINITY};
@@ -43,38 +44,38 @@ static void *of_kind(int f64, size_t n, enum kind kind, bool bad)
     return array;
 }
 
-/* A result beside its twin: `terms` products, of magnitudes that sum to `most`; `times` more where
- * it is calculated another way. */
+/* Compares a result with its reference: a sum of `terms` products whose magnitudes sum to `most`.
+ * `times` multiplies the tolerance for algorithms that lose more digits. */
 static bool agrees(int f64, enum kind kind, double got, double expected, size_t terms, double most,
                    double times)
 {
-    const bool leaves =
-        kind == HUGE_ONES &&
-        !(most < (f64 ? 1e308 : 3e38)); /* sums may leave the range of the type on their way */
-    return leaves ||
+    /* Partial sums may overflow, so the result is not compared. */
+    const bool may_overflow = kind == HUGE_ONES && !(most < (f64 ? 1e308 : 3e38));
+    return may_overflow ||
            fits(f64, got, expected, times * (double)(2 * terms + 4), kind == WHOLE ? 0 : most);
 }
 
 /* ---- convolution, and its gradients ---- */
 
-struct twin {
+/* Sums of products, and sums of the magnitudes of the products. */
+struct reference {
     double *sum, *most;
 };
 
-static struct twin twin_alloc(size_t n)
+static struct reference reference_alloc(size_t n)
 {
-    struct twin s = {calloc(n + 1, sizeof(double)), calloc(n + 1, sizeof(double))};
+    struct reference s = {calloc(n + 1, sizeof(double)), calloc(n + 1, sizeof(double))};
     CHECK(s.sum != NULL && s.most != NULL, "no memory");
     return s;
 }
 
-static void twin_free(struct twin s)
+static void reference_free(struct reference s)
 {
     free(s.sum);
     free(s.most);
 }
 
-static void twin_add(struct twin s, size_t at, double x, double y)
+static void reference_add(struct reference s, size_t at, double x, double y)
 {
     s.sum[at] += x * y;
     s.most[at] += fabs(x * y);
@@ -82,9 +83,9 @@ static void twin_add(struct twin s, size_t at, double x, double y)
 
 enum pass { FORWARD, OF_WEIGHT, OF_INPUT };
 
-/* Every pair of a pixel and an output that a place of the kernel joins. to: of the output, the
- * weight, or the input. */
-static void conv_twin(const struct conv2d *c, enum pass pass, struct twin to)
+/* Adds one product for each pair of an input pixel and an output that a kernel element connects.
+ * to: (size of the output, the weight or the input, depending on the pass) sums. */
+static void conv_reference(const struct conv2d *c, enum pass pass, struct reference to)
 {
     const int f64 = c->compute == COMPUTE_F64;
     const size_t channels = c->in_channels / c->groups, filters = c->out_channels / c->groups;
@@ -95,8 +96,8 @@ static void conv_twin(const struct conv2d *c, enum pass pass, struct twin to)
                              u = k / c->kernel.w % c->kernel.h, v = k % c->kernel.w;
                 const size_t weight = f * channels * c->kernel.h * c->kernel.w + k;
                 for (size_t y = 0; y < c->out.h; y++) {
-                    const size_t row = y * c->stride.h + u * c->dilation.h -
-                                       c->padding.h; /* huge where it is negative */
+                    /* A negative row wraps to a huge number. */
+                    const size_t row = y * c->stride.h + u * c->dilation.h - c->padding.h;
                     for (size_t x = 0; row < c->in.h && x < c->out.w; x++) {
                         const size_t column = x * c->stride.w + v * c->dilation.w - c->padding.w;
                         if (column >= c->in.w) {
@@ -108,11 +109,14 @@ static void conv_twin(const struct conv2d *c, enum pass pass, struct twin to)
                                      out =
                                          ((n * c->out_channels + f) * c->out.h + y) * c->out.w + x;
                         if (pass == FORWARD) {
-                            twin_add(to, out, get(f64, c->weight, weight), get(f64, c->input, in));
+                            reference_add(to, out, get(f64, c->weight, weight),
+                                          get(f64, c->input, in));
                         } else if (pass == OF_WEIGHT) {
-                            twin_add(to, weight, get(f64, c->output, out), get(f64, c->input, in));
+                            reference_add(to, weight, get(f64, c->output, out),
+                                          get(f64, c->input, in));
                         } else {
-                            twin_add(to, in, get(f64, c->output, out), get(f64, c->weight, weight));
+                            reference_add(to, in, get(f64, c->output, out),
+                                          get(f64, c->weight, weight));
                         }
                     }
                 }
@@ -122,16 +126,16 @@ static void conv_twin(const struct conv2d *c, enum pass pass, struct twin to)
 }
 
 #define SHAPE \
-    "%s f%d (%zu, %zu, %zu, %zu) to (%zu, %zu, %zu), kernel %zux%zu, stride %zux%zu, " \
-    "dilation %zux%zu, padding %zux%zu, groups %zu, pool %d, kind %d"
+    "%s f%d (%zu, %zu, %zu, %zu) to (%zu, %zu, %zu), kernel %zux%zu, " \
+    "stride %zux%zu, dilation %zux%zu, padding %zux%zu, groups %zu, pool %d, kind %d"
 #define SHAPE_OF(c, kind) \
     isa, (c)->compute == COMPUTE_F64 ? 64 : 32, (c)->images, (c)->in_channels, (c)->in.h, \
         (c)->in.w, (c)->out_channels, (c)->out.h, (c)->out.w, (c)->kernel.h, (c)->kernel.w, \
         (c)->stride.h, (c)->stride.w, (c)->dilation.h, (c)->dilation.w, (c)->padding.h, \
         (c)->padding.w, (c)->groups, (c)->pool, kind
 
-/* The ways that conv2d goes, which all have to be among the shapes; times two: whether it pools. */
-enum way {
+/* The code paths of conv2d. The shapes below must cover all of them. */
+enum code_path {
     COPIED,
     DIRECT,
     NARROW,
@@ -140,28 +144,30 @@ enum way {
     NARROW_BANDS,
     SEGMENTS,
     NARROW_SEGMENTS,
-    FIVE,
-    FIVE_DIRECT,
-    FIVE_BANDS,
-    FIVE_SEGMENTS,
-    FIVE_ODD,
-    WAYS
+    WINOGRAD,
+    WINOGRAD_DIRECT,
+    WINOGRAD_BANDS,
+    WINOGRAD_SEGMENTS,
+    WINOGRAD_ODD,
+    CODE_PATHS
 };
-static size_t ways[WAYS][2];
 
-static void count_ways(const struct conv2d *c)
+/* Calls by code path, without and with fused pooling. */
+static size_t path_counts[CODE_PATHS][2];
+
+static void count_paths(const struct conv2d *c)
 {
     struct conv2d_plan p;
     CHECK(conv2d_plan(&p, c) == 0, "no memory");
     const bool bands = p.bands > 1, segments = p.segments > 1,
-               went[WAYS] = {
+               taken[CODE_PATHS] = {
                    p.copied && !p.winograd,        !p.copied && !p.winograd, p.narrow,
                    bands && !p.winograd,           bands && !p.copied,       bands && p.narrow,
                    segments && !p.winograd,        segments && p.narrow,     p.winograd,
                    p.winograd && !p.copied,        p.winograd && bands,      p.winograd && segments,
                    p.winograd && c->out.h % 2 != 0};
-    for (size_t i = 0; i < WAYS; i++) {
-        ways[i][c->pool] += went[i];
+    for (size_t i = 0; i < CODE_PATHS; i++) {
+        path_counts[i][c->pool] += taken[i];
     }
     conv2d_plan_free(&p);
 }
@@ -182,17 +188,16 @@ static void check_conv2d(struct conv2d c, enum kind kind)
     const size_t by = c.pool ? 2 : 1, h = c.out.h / by, w = c.out.w / by,
                  outputs = c.images * c.out_channels * h * w, size = size_of(f64);
     const size_t steps = (c.in_channels / c.groups) * c.kernel.h * c.kernel.w;
-    const double times = c.compute == COMPUTE_F32 && c.kernel.h == 5
-                             ? 60
-                             : 1; /* sums and differences of rows, that cancel */
+    /* Winograd computes sums and differences of rows, which cancel. */
+    const double times = c.compute == COMPUTE_F32 && c.kernel.h == 5 ? 60 : 1;
     c.input = of_kind(f64, inputs_of(&c), kind, true);
     c.weight = of_kind(f64, weights_of(&c), kind, false);
     c.bias = below(2) == 0 ? of_kind(f64, c.out_channels, kind, false) : NULL;
     c.output = guarded_alloc(outputs * size);
     CHECK(conv2d(&c) == 0, "no memory");
-    count_ways(&c);
-    struct twin twin = twin_alloc(c.images * c.out_channels * c.out.h * c.out.w);
-    conv_twin(&c, FORWARD, twin);
+    count_paths(&c);
+    struct reference expected_sums = reference_alloc(c.images * c.out_channels * c.out.h * c.out.w);
+    conv_reference(&c, FORWARD, expected_sums);
     for (size_t i = 0; i < outputs; i++) {
         const size_t map = w == 0 || h == 0 ? 0 : i / (h * w), y = i / w % h * by, x = i % w * by;
         double expected = -INFINITY,
@@ -200,15 +205,15 @@ static void check_conv2d(struct conv2d c, enum kind kind)
         for (size_t k = 0; k < by * by; k++) {
             const size_t at = (map * c.out.h + y + k / by) * c.out.w + x + k % by;
             const double bias = c.bias == NULL ? 0 : get(f64, c.bias, map % c.out_channels),
-                         sum = twin.sum[at] + bias, value = c.relu ? relu_of(sum) : sum;
+                         sum = expected_sums.sum[at] + bias, value = c.relu ? relu_of(sum) : sum;
             expected = value > expected || isnan(value) ? value : expected;
-            most = fmax(most, twin.most[at] + fabs(bias));
+            most = fmax(most, expected_sums.most[at] + fabs(bias));
         }
         CHECK(agrees(f64, kind, get(f64, c.output, i), expected, steps, most, times),
               SHAPE ": %zu: %g, not %g", SHAPE_OF(&c, kind), i, get(f64, c.output, i), expected);
     }
-    twin_free(twin);
-    if (c.images > 1) { /* an image alone */
+    reference_free(expected_sums);
+    if (c.images > 1) { /* the last image gives the same bits without the others */
         struct conv2d one = c;
         one.images = 1;
         one.input = (const char *)c.input + (c.images - 1) * (inputs_of(&one)) * size;
@@ -221,8 +226,8 @@ static void check_conv2d(struct conv2d c, enum kind kind)
     guarded_release("conv2d");
 }
 
-/* With `sparse`, of a gradient that only some pixels of each map have, by
- * conv2d_grad_weight_sparse; columns of the kernel lie side by side then. */
+/* With `sparse`, only some pixels of each output map have a gradient, and conv2d_grad_weight_sparse
+ * is tested; it requires a dilation.w of 1. */
 static void check_weights(struct conv2d c, enum kind kind, bool sparse)
 {
     sparse = sparse && c.out.h * c.out.w > 0 && c.dilation.w == 1 && kind != NOT_FINITE;
@@ -251,12 +256,13 @@ static void check_weights(struct conv2d c, enum kind kind, bool sparse)
     } else {
         CHECK(conv2d_grad_weight(&call) == 0, "no memory");
     }
-    struct twin twin = twin_alloc(weights_of(&c));
-    conv_twin(&c, OF_WEIGHT, twin);
+    struct reference expected_sums = reference_alloc(weights_of(&c));
+    conv_reference(&c, OF_WEIGHT, expected_sums);
     for (size_t i = 0; i < weights_of(&c); i++) {
         const double got = get(f64, call.weight, i);
-        CHECK(agrees(f64, kind, got, twin.sum[i], c.images * maps, twin.most[i], 1),
-              SHAPE ": weight %zu: %g, not %g", SHAPE_OF(&c, kind), i, got, twin.sum[i]);
+        CHECK(
+            agrees(f64, kind, got, expected_sums.sum[i], c.images * maps, expected_sums.most[i], 1),
+            SHAPE ": weight %zu: %g, not %g", SHAPE_OF(&c, kind), i, got, expected_sums.sum[i]);
     }
     for (size_t f = 0; call.bias != NULL && f < c.out_channels; f++) {
         double sum = 0;
@@ -268,7 +274,7 @@ static void check_weights(struct conv2d c, enum kind kind, bool sparse)
                      (double)(c.images * maps), 1),
               SHAPE ": bias %zu: %g, not %g", SHAPE_OF(&c, kind), f, get(f64, call.bias, f), sum);
     }
-    twin_free(twin);
+    reference_free(expected_sums);
     guarded_release("conv2d_weights");
 }
 
@@ -279,24 +285,24 @@ static void check_input(struct conv2d c, enum kind kind)
     c.weight = of_kind(f64, weights_of(&c), kind, false);
     struct conv2d_grad_input call = {c, guarded_alloc(inputs_of(&c) * size_of(f64))};
     CHECK(conv2d_grad_input(&call) == 0, "no memory");
-    struct twin twin = twin_alloc(inputs_of(&c));
-    conv_twin(&c, OF_INPUT, twin);
+    struct reference expected_sums = reference_alloc(inputs_of(&c));
+    conv_reference(&c, OF_INPUT, expected_sums);
     for (size_t i = 0; i < inputs_of(&c); i++) {
         const double got = get(f64, call.input, i);
-        CHECK(agrees(f64, kind, got, twin.sum[i],
-                     c.out_channels / c.groups * c.kernel.h * c.kernel.w, twin.most[i], 1),
-              SHAPE ": %zu: %g, not %g", SHAPE_OF(&c, kind), i, got, twin.sum[i]);
+        CHECK(agrees(f64, kind, got, expected_sums.sum[i],
+                     c.out_channels / c.groups * c.kernel.h * c.kernel.w, expected_sums.most[i], 1),
+              SHAPE ": %zu: %g, not %g", SHAPE_OF(&c, kind), i, got, expected_sums.sum[i]);
     }
-    twin_free(twin);
+    reference_free(expected_sums);
     guarded_release("conv2d_input");
 }
 
-/* Outputs of an axis: what a layer counts, or fewer. */
+/* Number of outputs along an axis. */
 static size_t outputs_of(size_t in, size_t before, size_t after, size_t kernel, size_t stride,
                          size_t dilation)
 {
-    const size_t reach = (kernel - 1) * dilation + 1, padded = in + before + after;
-    return padded < reach ? 0 : (padded - reach) / stride + 1;
+    const size_t span = (kernel - 1) * dilation + 1, padded = in + before + after;
+    return padded < span ? 0 : (padded - span) / stride + 1;
 }
 
 static struct conv2d any_shape(void)
@@ -336,8 +342,8 @@ static void check_convolutions(void)
         c.pool = conv2d_pools(&c);
         check_conv2d(c, any_kind());
     }
-    /* Several bands of rows and segments of channels; kernels of five rows, whose bands are pairs,
-     * with an odd last row. */
+    /* Shapes with several row bands and channel segments. Kernels of five rows process pairs of
+     * output rows, so some shapes have an odd number of them. */
     static const struct conv2d large[] = {
         {.images = 1,
          .groups = 1,
@@ -459,19 +465,21 @@ static void check_convolutions(void)
                           .kernel = {3, 3},
                           .stride = {1, 1},
                           .dilation = {1, 1}};
-    check_weights(many, WHOLE, false); /* several blocks of images */
+    /* So many images are processed in several blocks. */
+    check_weights(many, WHOLE, false);
     check_weights(many, NOT_FINITE, false);
     check_weights(many, ANY, true);
-    for (size_t i = 0; i < WAYS; i++) {
-        const bool alone = i == NARROW || i == NARROW_BANDS ||
-                           i == NARROW_SEGMENTS; /* pooling is another layer's then */
-        CHECK(ways[i][0] > 0 && (alone || ways[i][1] > 0), "%s: no shape goes way %zu: %zu and %zu",
-              isa, i, ways[i][0], ways[i][1]);
-        ways[i][0] = ways[i][1] = 0;
+    for (size_t i = 0; i < CODE_PATHS; i++) {
+        /* Narrow outputs are not pooled by the convolution. */
+        const bool never_pools = i == NARROW || i == NARROW_BANDS || i == NARROW_SEGMENTS;
+        CHECK(path_counts[i][0] > 0 && (never_pools || path_counts[i][1] > 0),
+              "%s: no shape takes code path %zu: %zu and %zu", isa, i, path_counts[i][0],
+              path_counts[i][1]);
+        path_counts[i][0] = path_counts[i][1] = 0;
     }
 }
 
-/* ---- products of matrices ---- */
+/* ---- linear layers and matmul ---- */
 
 static void check_linear(int f64, size_t rows, size_t in, size_t out, enum kind kind)
 {
@@ -497,7 +505,7 @@ static void check_linear(int f64, size_t rows, size_t in, size_t out, enum kind 
               "%s linear f%d (%zu, %zu) to %zu, kind %d: %zu, %zu: %g, not %g", isa, f64 ? 64 : 32,
               rows, in, out, kind, r, f, get(f64, l.output, i), sum);
     }
-    if (rows > 1) { /* a row alone */
+    if (rows > 1) { /* a single row gives the same bits */
         struct linear one = l;
         const size_t r = below(rows);
         one.rows = 1;
@@ -508,7 +516,7 @@ static void check_linear(int f64, size_t rows, size_t in, size_t out, enum kind 
                          out * size_of(f64)) == 0,
               "%s linear (%zu, %zu) to %zu: row %zu alone", isa, rows, in, out, r);
     }
-    if (rows > 0) { /* all rows but the first on this thread */
+    if (rows > 0) { /* linear_rows gives the same bits for all rows but the first */
         ptrdiff_t *at = guarded_alloc(linear_vectors(&l) * sizeof *at);
         for (size_t v = 0; v < linear_vectors(&l); v++) {
             at[v] = (ptrdiff_t)(v * (f64 ? kernels_current()->layers->lanes_f64
@@ -524,7 +532,7 @@ static void check_linear(int f64, size_t rows, size_t in, size_t out, enum kind 
     guarded_release("linear");
 }
 
-static void check_product(int f64, size_t rows, size_t columns, size_t depth, enum kind kind)
+static void check_matmul(int f64, size_t rows, size_t columns, size_t depth, enum kind kind)
 {
     const bool swapped_sides = below(2) == 0;
     const size_t size = size_of(f64);
@@ -553,12 +561,12 @@ static void check_product(int f64, size_t rows, size_t columns, size_t depth, en
             sum += term;
             most += fabs(term);
         }
-        sum = c < columns ? sum : NAN; /* nothing is written there */
+        sum = c < columns ? sum : NAN; /* between the rows nothing is written */
         CHECK(agrees(f64, kind, get(f64, p.output, i), sum, depth, most, 1),
-              "%s product f%d %zu x %zu x %zu, kind %d: %zu, %zu: %g, not %g", isa, f64 ? 64 : 32,
+              "%s matmul f%d %zu x %zu x %zu, kind %d: %zu, %zu: %g, not %g", isa, f64 ? 64 : 32,
               rows, columns, depth, kind, r, c, get(f64, p.output, i), sum);
     }
-    if (outputs > 0) { /* one sum alone */
+    if (outputs > 0) { /* a single sum gives the same bits */
         const size_t r = below(rows), c = below(columns);
         struct matmul one = p;
         one.rows = one.columns = 1;
@@ -568,33 +576,34 @@ static void check_product(int f64, size_t rows, size_t columns, size_t depth, en
         CHECK(matmul(&one) == 0 &&
                   memcmp(one.output, (const char *)p.output + (r * p.output_step + c) * size,
                          size) == 0,
-              "%s product %zu x %zu x %zu: one sum alone", isa, rows, columns, depth);
+              "%s matmul %zu x %zu x %zu: one sum alone", isa, rows, columns, depth);
     }
-    guarded_release("product");
+    guarded_release("matmul");
 }
 
-static void check_products(void)
+static void check_linear_and_matmul(void)
 {
     static const size_t edges[] = {0, 1, 2, 15, 16, 17, 255, 256, 257},
                         depths[] = {0, 1, 2, 255, 256, 257, 600};
     for (int f64 = 0; f64 < 2; f64++) {
         for (int round = 0; round < 300; round++) {
             check_linear(f64, below(12), below(70), from_to(1, 20), any_kind());
-            check_product(f64, below(20), below(below(4) == 0 ? 80 : 24), below(20), any_kind());
+            check_matmul(f64, below(20), below(below(4) == 0 ? 80 : 24), below(20), any_kind());
         }
-        check_linear(f64, 150, 33, 70, ANY); /* more rows and features than are taken at a time */
+        /* More rows and features than one block has. */
+        check_linear(f64, 150, 33, 70, ANY);
         check_linear(f64, 65, 0, 65, ANY);
         check_linear(f64, 0, 5, 65, ANY);
         for (size_t i = 0; i < sizeof edges / sizeof *edges; i++) {
             for (size_t k = 0; k < sizeof depths / sizeof *depths; k++) {
-                check_product(f64, from_to(1, 9), edges[i], depths[k], any_kind());
+                check_matmul(f64, from_to(1, 9), edges[i], depths[k], any_kind());
             }
         }
-        for (size_t columns = 505; columns < 540;
-             columns += 6) { /* two blocks of them, for some vectors */
-            check_product(f64, 7, columns, 5, any_kind());
+        /* For some vector lengths, so many columns are two blocks. */
+        for (size_t columns = 505; columns < 540; columns += 6) {
+            check_matmul(f64, 7, columns, 5, any_kind());
         }
-        check_product(f64, 50, 9, 5, WHOLE); /* several tasks */
+        check_matmul(f64, 50, 9, 5, WHOLE); /* enough rows for several tasks */
     }
 }
 
@@ -607,7 +616,8 @@ int main(void)
         bool seen = !kernels_supported(tables[t]);
         for (size_t other = 0; other < t; other++) {
             seen |= kernels_supported(tables[other]) &&
-                    tables[other]->layers == tables[t]->layers; /* another set's group */
+                    tables[other]->layers ==
+                        tables[t]->layers; /* shared with another instruction set */
         }
         if (seen) {
             continue;
@@ -615,7 +625,7 @@ int main(void)
         isa = tables[t]->name;
         kernels_select(isa);
         check_convolutions();
-        check_products();
+        check_linear_and_matmul();
     }
     return finish("layers");
 }

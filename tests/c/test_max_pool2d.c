@@ -1,5 +1,5 @@
-/* Pooling and relu (core/) and their gradients beside naive twins; all arrays lie beside pages that
- * cannot be touched. */
+/* Checks pooling, ReLU and their gradients (csrc/nn) against naive references. All arrays are
+ * guarded blocks. */
 #include <math.h>
 #include <string.h>
 
@@ -20,12 +20,12 @@ static size_t from_to(size_t least, size_t most)
     return least + below(most - least + 1);
 }
 
-/* Outputs of an axis. */
+/* Number of outputs along an axis. */
 static size_t outputs_of(size_t in, size_t before, size_t after, size_t kernel, size_t stride,
                          size_t dilation)
 {
-    const size_t reach = (kernel - 1) * dilation + 1, padded = in + before + after;
-    return padded < reach ? 0 : (padded - reach) / stride + 1;
+    const size_t span = (kernel - 1) * dilation + 1, padded = in + before + after;
+    return padded < span ? 0 : (padded - span) / stride + 1;
 }
 
 static size_t first_inside(size_t place, size_t padding, size_t dilation)
@@ -81,8 +81,9 @@ static void check_max_pool2d(void)
         }
         CHECK(same(get(f64, p.output, i), most), "%s max_pool2d: %zu: %g, not %g", isa, i,
               get(f64, p.output, i), most);
-        if (where == SIZE_MAX) { /* nothing but padding, as dilation can bring it about: the place
-                                    that torch names, which may lie outside */
+        /* With dilation, a window can hold only padding. Its index is the one that torch gives,
+         * which may lie outside of the image. */
+        if (where == SIZE_MAX) {
             const size_t row = first_inside(y * p.stride.h, p.padding.h, p.dilation.h),
                          column = first_inside(x * p.stride.w, p.padding.w, p.dilation.w);
             CHECK(p.indices == NULL || p.indices[i] == (int64_t)(row * p.in.w + column),
@@ -146,7 +147,8 @@ int main(void)
         bool seen = !kernels_supported(tables[t]);
         for (size_t other = 0; other < t; other++) {
             seen |= kernels_supported(tables[other]) &&
-                    tables[other]->layers == tables[t]->layers; /* another set's group */
+                    tables[other]->layers ==
+                        tables[t]->layers; /* shared with another instruction set */
         }
         if (seen) {
             continue;

@@ -1,5 +1,6 @@
-/* core/network.c, and convolution with pooling, beside their layers one by one; and that threads
- * change no bit of any layer, nor race for memory. */
+/* Checks nn/network.c, and convolution with fused pooling, against their layers run one by one.
+ * Also checks that the number of threads changes no bit of any layer, and that threads do not race.
+ */
 #include <math.h>
 #include <string.h>
 
@@ -23,7 +24,7 @@ static size_t elements(const struct shape *s)
 
 /* ---- networks ---- */
 
-/* One layer of all images, by itself. */
+/* Runs one layer by itself on all images. */
 static void run_alone(enum compute_type compute, const struct layer *l, size_t images,
                       struct shape *shape, const void *input, void *output)
 {
@@ -81,7 +82,7 @@ static void fill_layer(int f64, struct layer *l, size_t window)
     l->bias = below(2) == 0 ? numbers(f64, l->out, 0) : NULL;
 }
 
-/* A layer that takes that shape. */
+/* A random layer that accepts the shape. */
 static struct layer any_layer(int f64, struct shape shape)
 {
     static const struct extent2 one = {1, 1}, two = {2, 2}, zero = {0, 0};
@@ -156,8 +157,8 @@ static void check_network(size_t images, struct shape shape, size_t most_layers)
     guarded_release("network_run");
 }
 
-/* An odd last column that pooling leaves out, several bands of rows, and one pixel in the last of
- * them that is not finite. */
+/* Images with an odd last column, which pooling leaves out, and several row bands; one pixel of the
+ * last band is NaN. */
 static void check_bands(void)
 {
     struct layer layers[2] = {
@@ -207,7 +208,7 @@ static void check_networks(void)
         check_network(below(6), shape, 8);
     }
     const struct shape shape = {.channels = 1, .size = {28, 28}};
-    for (int round = 0; round < 12; round++) { /* several blocks of images */
+    for (int round = 0; round < 12; round++) { /* enough images for several blocks */
         check_network(from_to(30, 70), shape, 6);
     }
     check_bands();
@@ -222,7 +223,7 @@ static void check_networks(void)
     CHECK(!network_shape(&large, 1, &no), "a kernel larger than the image");
 }
 
-/* Convolution and pooling in one, beside the two of them. */
+/* Compares convolution with fused pooling to convolution followed by pooling. */
 static void check_with_pooling(void)
 {
     const int f64 = below(3) == 0;
@@ -299,7 +300,7 @@ static void check_with_pooling(void)
 
 enum { CALLS = 10 };
 
-/* Work for several threads. Returns the bytes of the output. */
+/* Runs a call that is large enough for several threads. Returns the size of the output in bytes. */
 static size_t run_call(int call, int f64, const void *x, const void *y, void *out)
 {
     const enum compute_type compute = f64 ? COMPUTE_F64 : COMPUTE_F32;
@@ -324,7 +325,7 @@ static size_t run_call(int call, int f64, const void *x, const void *y, void *ou
         CHECK(conv2d(&c) == 0, "no memory");
         return (c.pool ? (size_t)24 * 16 * 6 * 8 : (size_t)24 * 16 * 13 * 16) * size_of(f64);
     }
-    if (call == 2) { /* narrow rows and a border, groups */
+    if (call == 2) { /* narrow rows, padding and groups */
         c.groups = 2;
         c.in = (struct extent2){68, 5};
         c.out = (struct extent2){64, 3};
@@ -333,7 +334,7 @@ static size_t run_call(int call, int f64, const void *x, const void *y, void *ou
         return (size_t)24 * 16 * 64 * 3 * size_of(f64);
     }
     if (call < 5) {
-        c.out.w = call == 3 ? 16 : 15; /* whole vectors, or not */
+        c.out.w = call == 3 ? 16 : 15; /* with and without a partial vector */
         c.output = (void *)(uintptr_t)x;
         c.input = y;
         const struct conv2d_grad_weight gradient = {
@@ -437,7 +438,8 @@ int main(void)
         bool seen = !kernels_supported(tables[t]);
         for (size_t other = 0; other < t; other++) {
             seen |= kernels_supported(tables[other]) &&
-                    tables[other]->layers == tables[t]->layers; /* another set's group */
+                    tables[other]->layers ==
+                        tables[t]->layers; /* shared with another instruction set */
         }
         if (!seen) {
             isa = tables[t]->name;

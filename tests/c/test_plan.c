@@ -1,6 +1,6 @@
 /*
- * core/plan.c: strides as arrays without elements may have them; and two reduced axes of all pairs,
- * which no function of Python's has. How plans go through ordinary arrays is tested by tests/fuzz.
+ * Checks vectors/plan.c with the extreme strides that empty arrays may have, and with two reduced
+ * axes of all pairs, which no Python function produces. tests/fuzz covers ordinary arrays.
  */
 #include <limits.h>
 
@@ -17,8 +17,8 @@ static void plan_of(struct plan *plan, const struct axis *axes, int ndim, uint64
     CHECK(plan_make(plan, &request), "sizes fit");
 }
 
-/* Products and magnitudes of such strides leave the range: the undefined-behaviour sanitizer tells.
- */
+/* Products and magnitudes of these strides would overflow; the undefined-behaviour sanitizer
+ * reports it if the plan computes one. */
 static void test_strides_of_any_size(void)
 {
     static const ptrdiff_t strides[] = {
@@ -38,8 +38,8 @@ static void test_strides_of_any_size(void)
     }
 }
 
-/* An inner axis whose length times its stride overflows to the outer one's stride: two axes still.
- */
+/* The length of the inner axis times its stride overflows to the stride of the outer axis. The plan
+ * must not merge them. */
 static void test_no_merge_by_overflow(void)
 {
     const struct axis axes[] = {{3, 0, 0, 0},
@@ -50,8 +50,8 @@ static void test_no_merge_by_overflow(void)
     CHECK(plan.outer.count == 2, "%d axes", plan.outer.count);
 }
 
-/* x[i] . y[j] over two axes, along one of which x does not vary: its elements are not one behind
- * the other, though the outer stride says so. */
+/* x[i] . y[j] over two axes, where x does not vary along the inner one. The elements of x are not
+ * contiguous, although its outer stride equals the item size. */
 static void test_pairs_over_two_axes(void)
 {
     enum { ROWS = 3, A = 4, B = 2 };

@@ -1,4 +1,5 @@
-/* The kernels of search, of every table that this machine runs, against naive twins. */
+/* Checks the search kernels of every instruction set that this machine supports against naive
+ * references. */
 #include <math.h>
 #include <string.h>
 
@@ -10,7 +11,7 @@ enum { DEEPEST = 4096, ROWS = 37 };
 static float floats[(ROWS + 1) * DEEPEST];
 static double doubles[2 * DEEPEST];
 
-/* A sum of its own has the bits of the same sum in a tile. */
+/* tile_sum gives the bits of the same sum in a tile. */
 static void check_tile_sum(const struct tile_kernels *k, const char *name, bool f64, size_t depth)
 {
     enum { MOST_ROWS = 16, MOST_COLUMNS = 64 };
@@ -35,7 +36,7 @@ static void check_tile_sum(const struct tile_kernels *k, const char *name, bool 
     CHECK(alone != 0.0 || !signbit(alone), "%s tile_sum f64=%d depth %zu: -0", name, f64, depth);
 }
 
-/* All products underflow, to -0 but for a few. */
+/* All products underflow, most of them to -0. */
 static void check_underflow(const struct tile_kernels *k, const char *name, size_t depth)
 {
     for (size_t i = 0; i < 2 * depth; i++) {
@@ -47,44 +48,48 @@ static void check_underflow(const struct tile_kernels *k, const char *name, size
     check_tile_sum(k, name, true, depth);
 }
 
-static void check_reach(const struct tile_kernels *k, const char *name, bool f64, size_t rows,
-                        size_t columns)
+static void check_select_at_least(const struct tile_kernels *k, const char *name, bool f64,
+                                  size_t rows, size_t columns)
 {
     enum { STEP = 32, MOST = 64 };
-    double wide[MOST * STEP + SELECT_PADDING], row_limits[MOST],
-        column_limits[STEP + SELECT_PADDING];
+    double wide[MOST * STEP + SELECT_PADDING], row_thresholds[MOST],
+        column_thresholds[STEP + SELECT_PADDING];
     float narrow[MOST * STEP + SELECT_PADDING], row_floats[MOST],
         column_floats[STEP + SELECT_PADDING];
     uint32_t found[MOST * STEP / COSINE_STEP + 2];
     for (size_t i = 0; i < MOST * STEP + SELECT_PADDING; i++)
         narrow[i] = (float)(wide[i] = (double)(float)(i % 13 == 5 ? NAN : random_number()));
-    for (size_t i = 0; i < MOST; i++) row_floats[i] = (float)(row_limits[i] = 0.75);
+    for (size_t i = 0; i < MOST; i++) row_floats[i] = (float)(row_thresholds[i] = 0.75);
     for (size_t i = 0; i < STEP + SELECT_PADDING; i++)
-        column_floats[i] = (float)(column_limits[i] = i % 2 == 0 || isnan(wide[i]) ? 0.5 : wide[i]);
-    for (int limited = 0; limited < 2; limited++) {
+        column_floats[i] =
+            (float)(column_thresholds[i] = i % 2 == 0 || isnan(wide[i]) ? 0.5 : wide[i]);
+    for (int with_rows = 0; with_rows < 2; with_rows++) {
         bool got[MOST * STEP] = {false};
         const size_t count =
-            f64 ? k->select_at_least_f64(wide, STEP, rows, columns, limited ? row_limits : NULL,
-                                         column_limits, found)
-                : k->select_at_least_f32(narrow, STEP, rows, columns, limited ? row_floats : NULL,
+            f64 ? k->select_at_least_f64(wide, STEP, rows, columns,
+                                         with_rows ? row_thresholds : NULL, column_thresholds,
+                                         found)
+                : k->select_at_least_f32(narrow, STEP, rows, columns, with_rows ? row_floats : NULL,
                                          column_floats, found);
         for (size_t n = 0; n < count; n++) {
             for (size_t i = 0; i < 8; i++) {
                 if (found[n] >> i & 1) {
                     const size_t r = found[n] >> 16, c = (found[n] >> 8 & 0xff) + i;
-                    CHECK(r < rows && c < columns && !got[r * STEP + c],
-                          "%s reach f64=%d limited=%d %zu x %zu at %zu, %zu (%zu of %zu)", name,
-                          f64, limited, rows, columns, r, c, n, count);
+                    CHECK(
+                        r < rows && c < columns && !got[r * STEP + c],
+                        "%s select_at_least f64=%d with_rows=%d %zu x %zu at %zu, %zu (%zu of %zu)",
+                        name, f64, with_rows, rows, columns, r, c, n, count);
                     got[r * STEP + c] = true;
                 }
             }
         }
         for (size_t r = 0; r < rows; r++) {
             for (size_t c = 0; c < columns; c++) {
-                const double limit =
-                    limited ? fmin(row_limits[r], column_limits[c]) : column_limits[c];
-                const bool expected = !(wide[r * STEP + c] < limit);
-                CHECK(got[r * STEP + c] == expected, "%s reach f64=%d %zu, %zu", name, f64, r, c);
+                const double threshold = with_rows ? fmin(row_thresholds[r], column_thresholds[c])
+                                                   : column_thresholds[c];
+                const bool expected = !(wide[r * STEP + c] < threshold);
+                CHECK(got[r * STEP + c] == expected, "%s select_at_least f64=%d %zu, %zu", name,
+                      f64, r, c);
             }
         }
     }
@@ -102,7 +107,7 @@ static long double product(const float *x, const float *y, size_t n, long double
     return sum;
 }
 
-static void check_screen(const struct kernels *k, size_t n)
+static void check_coarse_dots(const struct kernels *k, size_t n)
 {
     const float *vectors[COARSE_QUERIES];
     float dots[COARSE_QUERIES * ROWS], squares[ROWS];
@@ -115,7 +120,8 @@ static void check_screen(const struct kernels *k, size_t n)
             for (size_t q = 0; q < count; q++) {
                 const long double expected = product(floats + r * n, vectors[q], n, &norm);
                 CHECK(fabsl(dots[q * ROWS + r] - expected) <= COARSE_DOT_ERROR(n) * norm / 2,
-                      "%s screen %zu: %g", k->name, n, (double)(dots[q * ROWS + r] - expected));
+                      "%s coarse_dots %zu: %g", k->name, n,
+                      (double)(dots[q * ROWS + r] - expected));
             }
             const long double square = product(floats + r * n, floats + r * n, n, &norm);
             CHECK(fabsl(squares[r] - square) <= COARSE_DOT_ERROR(n) * square / 2, "%s squares %zu",
@@ -124,8 +130,8 @@ static void check_screen(const struct kernels *k, size_t n)
     }
 }
 
-/* A row is its codes and no more than its rest. */
-static void check_encode(const struct kernels *k, const float *x, size_t n, float eps)
+/* The distance of a row from its SQ8 codes is at most scale.rest. */
+static void check_quantize(const struct kernels *k, const float *x, size_t n, float eps)
 {
     static uint8_t codes[DEEPEST + 1];
     struct code_scale scale;
@@ -137,9 +143,9 @@ static void check_encode(const struct kernels *k, const float *x, size_t n, floa
     }
     codes[n] = 77;
     const float got = k->codes->quantize(codes, &scale, x, eps, n);
-    CHECK(codes[n] == 77, "%s encode wrote past its end", k->name);
+    CHECK(codes[n] == 77, "%s quantize wrote past its end", k->name);
     if (!finite) {
-        CHECK(scale.rest == INFINITY, "%s encode of what is not finite", k->name);
+        CHECK(scale.rest == INFINITY, "%s quantize of a row that is not finite", k->name);
         return;
     }
     CHECK(fabsl(got - square) <= COARSE_DOT_ERROR(n) * square, "%s square %g", k->name, got);
@@ -150,7 +156,7 @@ static void check_encode(const struct kernels *k, const float *x, size_t n, floa
     }
     CHECK(sqrtl(rest) <= scale.rest, "%s rest %zu: %g, %g", k->name, n, (double)sqrtl(rest),
           scale.rest);
-    CHECK(n > 1024 || scale.rest < 0.02 + COARSE_DOT_ERROR(n), "%s rest %zu is of no use: %g",
+    CHECK(n > 1024 || scale.rest < 0.02 + COARSE_DOT_ERROR(n), "%s rest %zu is too large: %g",
           k->name, n, scale.rest);
 }
 
@@ -160,7 +166,7 @@ static void check_codes(const struct kernels *k, size_t n, size_t rows)
     static int16_t factors[CODES_QUERIES][DEEPEST + CODES_PADDING];
     static int32_t sums[CODES_QUERIES * ROWS];
     const void *queries[CODES_QUERIES];
-    int64_t values[CODES_QUERIES][3]; /* first, second, others */
+    int64_t values[CODES_QUERIES][3]; /* [q][0]: query code of the current element */
     for (size_t i = 0; i < rows * n; i++)
         codes[i] = (uint8_t)(i % 5 == 0 ? 255 : (int)(128 + 127 * random_number()));
     for (size_t q = 0; q < CODES_QUERIES; q++) {
@@ -197,7 +203,7 @@ static void check_codes(const struct kernels *k, size_t n, size_t rows)
     }
 }
 
-static void check_codes_reach(const struct kernels *k)
+static void check_codes_select_at_least(const struct kernels *k)
 {
     int32_t sums[ROWS];
     struct code_scale scales[ROWS];
@@ -214,11 +220,11 @@ static void check_codes_reach(const struct kernels *k)
         for (size_t r = 0; r < rows; r++) {
             const double most = r == 3 ? INFINITY : (double)r * 0.012 + 0.02 + 1.02 * 0.01;
             const bool expected = most >= 0.4 - 0x1p-17;
-            CHECK(fabs(most - 0.4) < 1e-5 || keep[r] == expected, "%s reach of row %zu", k->name,
-                  r);
+            CHECK(fabs(most - 0.4) < 1e-5 || keep[r] == expected, "%s select_at_least of row %zu",
+                  k->name, r);
             any |= expected;
         }
-        CHECK(got == any, "%s reach of any of %zu", k->name, rows);
+        CHECK(got == any, "%s select_at_least of any of %zu", k->name, rows);
     }
 }
 
@@ -241,25 +247,25 @@ int main(void)
         for (size_t i = 0; i < count; i++) {
             check_tile_sum(k->tiles, k->name, false, depths[i]);
             check_tile_sum(k->tiles, k->name, true, depths[i]);
-            check_screen(k, depths[i]);
-            check_encode(k, floats + i, depths[i], 1e-8f);
-            check_encode(k, floats, depths[i], 100.0f);
+            check_coarse_dots(k, depths[i]);
+            check_quantize(k, floats + i, depths[i], 1e-8f);
+            check_quantize(k, floats, depths[i], 100.0f);
             check_codes(k, depths[i], 1 + i);
         }
         check_codes(k, DEEPEST, 3);
-        check_encode(k, floats, DEEPEST, 0.0f);
+        check_quantize(k, floats, DEEPEST, 0.0f);
         for (size_t rows = 1; rows <= 64; rows += 9) {
             for (size_t columns = 1; columns <= 32; columns++) {
-                check_reach(k->tiles, k->name, false, rows, columns);
-                check_reach(k->tiles, k->name, true, rows, columns);
+                check_select_at_least(k->tiles, k->name, false, rows, columns);
+                check_select_at_least(k->tiles, k->name, true, rows, columns);
             }
         }
         static const float odd[][3] = {{NAN, 1, 2}, {1, INFINITY, 0}, {0, 0, 0},
                                        {1, 0, 0},   {-1e15f, 1, 1},   {1e-15f, -1e-15f, 0}};
         for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
-            check_encode(k, odd[i], 3, 1e-20f);
+            check_quantize(k, odd[i], 3, 1e-20f);
         }
-        check_codes_reach(k);
+        check_codes_select_at_least(k);
         for (size_t i = 0; i < count; i++) {
             check_underflow(k->tiles, k->name, depths[i]);
         }

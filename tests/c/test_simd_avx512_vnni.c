@@ -1,4 +1,4 @@
-/* csrc/simd/avx512.h with VNNI, against scalar arithmetic. */
+/* Checks csrc/simd/avx512.h with VNNI against scalar arithmetic. */
 #include "base/cpu.h"
 #include "check.h"
 
@@ -14,7 +14,7 @@ int main(void)
         printf("skip simd_avx512_vnni: this processor does not have it\n");
         return 0;
     }
-    check_vocabulary();
+    check_vector_abstraction();
     return finish("simd_avx512_vnni");
 }
 #else

@@ -1,4 +1,4 @@
-/* csrc/simd/neon.h against scalar arithmetic. */
+/* Checks csrc/simd/neon.h against scalar arithmetic. */
 #include "base/cpu.h"
 #include "check.h"
 
@@ -13,7 +13,7 @@ int main(void)
         printf("skip simd_neon: this processor does not have it\n");
         return 0;
     }
-    check_vocabulary();
+    check_vector_abstraction();
     return finish("simd_neon");
 }
 #else

@@ -1,5 +1,5 @@
-/* Exponentials and the kernels of NT-Xent of every table that this machine runs, against naive
- * twins. */
+/* Checks the exponentials and NT-Xent kernels of every instruction set that this machine supports
+ * against naive references. */
 #include <math.h>
 #include <string.h>
 
@@ -9,7 +9,7 @@
 enum { MOST = 64, WIDEST = 32, DEEP = 37 };
 
 struct kind {
-    const char *name; /* of the table */
+    const char *name; /* name of the instruction set */
     bool f64;
     size_t width;
     const struct xent_kernels *kernels;
@@ -29,8 +29,8 @@ static void set(const struct kind *k, void *array, size_t i, double value)
     }
 }
 
-/* The distance in units in the last place of the expected value (the smallest subnormal at least).
- */
+/* The error in units in the last place of the expected value. A unit is at least the smallest
+ * subnormal number. */
 static double ulps(const struct kind *k, double got, long double expected)
 {
     const int digits = k->f64 ? 53 : 24, least = k->f64 ? -1074 : -149;
@@ -41,7 +41,7 @@ static double ulps(const struct kind *k, double got, long double expected)
 
 static double buffer[MOST * WIDEST], block[MOST * WIDEST], out[MOST * WIDEST + WIDEST];
 
-/* One exponential of a number of the type. */
+/* The kernel's exponential of x, computed in one lane among others. */
 static double exp_of(const struct kind *k, double x)
 {
     double sums[WIDEST];
@@ -53,8 +53,8 @@ static double exp_of(const struct kind *k, double x)
     return get(k, out, 3);
 }
 
-/* Under valgrind, and on some machines, a long double has no more digits than a double: then expl
- * is off by a unit itself. */
+/* Tells whether long double has more digits than double. It does not under valgrind and on some
+ * machines; there expl itself has an error of one unit. */
 static bool expl_is_exact(void)
 {
     volatile long double one = 1.0L, small = 0x1p-60L;
