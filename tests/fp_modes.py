@@ -147,7 +147,19 @@ def calls(rng):
         keys, out = np.arange(len(images), dtype=np.uint64), np.empty_like(images)
         arguments = (images, maps, keys, out, 1e-3, -1.0, 1.0)
         yield f"augment {name}", lambda a=arguments: (_core.augment(*a), a[3])[1]
-        # The kernels of gradients; around them NumPy calculates, in the caller's mode.
+        other = np.float64 if dtype == np.float32 else np.float32
+        wide = both.astype(other)
+        yield f"similarity_matrix, mixed {name}", lambda a=both, b=wide: simclr.similarity_matrix(a, b)
+        yield f"nt_xent, mixed {name}", lambda a=both, b=wide: simclr.nt_xent(a, b)
+        yield f"simclr.augment {name}", lambda a=images: simclr.augment(a, 3, shear=5, aspect=(0.5, 2))
+        gradient = y[: len(x)] if len(y) >= len(x) else np.resize(y, x.shape)
+        yield f"cosine_similarity_vjp {name}", lambda x=x, g=gradient: pulled(cossim.cosine_similarity_vjp, x, g)
+        yield f"pairwise_vjp {name}", lambda x=x, y=y: pulled(cossim.pairwise_vjp, x, y)
+        bordered = nn.Conv2d(1, 3, 3, padding=2, padding_mode="reflect", rng=0, dtype=dtype)
+        yield f"Conv2d.vjp with a border {name}", lambda n=bordered, a=images: pulled(n.vjp, a)[1][0]
+        yield f"linear_vjp {name}", lambda x=x, y=y: pulled(nn.linear_vjp, x, y, x.dtype.type(1))
+        yield f"Adam {name}", lambda x=x, g=gradient: stepped(nn.Adam, x, g)
+        # The kernels of gradients.
         dy, dx, dw = np.empty((40, 8, 10, 10), dtype), np.empty_like(images), np.empty_like(filters)
         dy[...] = rows(rng, 40, 800, dtype).reshape(dy.shape)
         ones = ((1, 1), (0, 0), (1, 1), 1)
@@ -162,6 +174,17 @@ def calls(rng):
         given = (np.zeros((200, 5, 8), np.int64), x.reshape(200, 5, 8), np.empty((200, 3, 3), dtype))
         yield f"max_pool2d_scatter {name}", lambda a=given: (_core.max_pool2d_scatter(*a), a[2])[1]
         yield f"all_finite {name}", lambda x=x: _core.all_finite(x)
+
+
+def pulled(vjp, *arguments):
+    y, pullback = vjp(*arguments)
+    return y, pullback(y)
+
+
+def stepped(optimizer, parameter, gradient):
+    parameters = {"p": parameter.copy()}
+    optimizer(parameters, 1e-3).step({"p": gradient})
+    return parameters["p"]
 
 
 def one_by_one(network, x):

@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from cossim import _core
+from cossim._arithmetic import fixed_arithmetic
 from cossim.nn import functional
 
 
@@ -247,7 +248,7 @@ def _linear_vjp(x, weight, bias, relu=False):
         if dx is not None:
             dx = dx.reshape(x_shape)
         if dbias is not None and dbias.size != math.prod(bias_shape):  # one bias value for all features
-            with np.errstate(all="ignore"):
+            with fixed_arithmetic():
                 dbias = dbias.sum()
         if dbias is not None:
             dbias = dbias.reshape(bias_shape)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from cossim._arithmetic import fixed_arithmetic
 from cossim.nn.weights import read_weights
 
 
@@ -164,7 +165,7 @@ class Module:
                 problems.append(f"{key} is read-only in the layer")
         if problems:
             raise ValueError(f"load_state_dict(): {source} does not fit {type(self).__name__}: " + "; ".join(problems))
-        with np.errstate(all="ignore"):  # values too large for the layer's dtype become infinite, as in torch
+        with fixed_arithmetic():  # values too large for the layer's dtype become infinite, as in torch
             for key, array in own.items():
                 if key in arrays:
                     array[...] = arrays[key]

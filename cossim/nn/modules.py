@@ -6,6 +6,7 @@ import numpy as np
 
 from cossim import _core
 from cossim._arguments import integer_argument, integer_text, length_argument
+from cossim._arithmetic import fixed_arithmetic
 from cossim.nn import functional, gradients
 from cossim.nn.module import Module
 
@@ -183,7 +184,8 @@ def _fold_border(dx, call, mode):
     pixels = np.arange(math.prod(image)).reshape(image)
     sources = _pad(pixels, call, mode).reshape(-1)
     folded = np.zeros((math.prod(dx.shape[:-2]), pixels.size), dx.dtype)
-    np.add.at(folded, (slice(None), sources), dx.reshape(len(folded), sources.size))
+    with fixed_arithmetic():
+        np.add.at(folded, (slice(None), sources), dx.reshape(len(folded), sources.size))
     return folded.reshape(*dx.shape[:-2], *image)
 
 

@@ -7,6 +7,7 @@ from numbers import Real
 import numpy as np
 
 from cossim._arguments import number_argument
+from cossim._arithmetic import fixed_arithmetic
 from cossim.nn.module import Module
 from cossim.nn.weights import named_arrays, read_weights
 
@@ -117,7 +118,7 @@ class _Optimizer:
         array([0., 3.])
         """
         gradients = self._check_gradients(gradients)
-        with np.errstate(all="ignore"):  # NaN and infinity propagate without warnings
+        with fixed_arithmetic():  # NaN and infinity propagate without warnings
             self._begin(self._steps + 1)
             for key, parameter in self._parameters.items():
                 arrays = parameter, gradients[key], *(arrays[key] for arrays in self._buffers.values())
@@ -186,7 +187,7 @@ class _Optimizer:
             problems.append(f"step must be an integer from 0, not {arrays['step']}")
         if problems:
             raise ValueError(f"load_state_dict(): {source} does not fit {type(self).__name__}: " + "; ".join(problems))
-        with np.errstate(all="ignore"):
+        with fixed_arithmetic():
             for key, array in own.items():
                 array[...] = arrays[key]
         self._steps = int(arrays["step"])

@@ -7,6 +7,7 @@ import numpy as np
 
 from cossim import _core
 from cossim._arguments import number_argument
+from cossim._arithmetic import fixed_arithmetic
 
 MOVE_RANGES = ((-1, 1),) * 4  # crop_x, crop_y, shift_x and shift_y, as fractions of the largest move
 
@@ -98,11 +99,13 @@ def augment(
     low, high = (-math.inf, math.inf) if clip is None else _pair("clip", clip)
     rng = _generator(rng)
     images = _as_images(images)
-    ranges = (rotations, shears, sides, (math.log(narrow), math.log(wide)), *MOVE_RANGES)
+    with fixed_arithmetic():
+        ranges = (rotations, shears, sides, (math.log(narrow), math.log(wide)), *MOVE_RANGES)
     # Each image always draws the same count of numbers, one row, so that its view depends only on rng and its index.
     draws = rng.integers(2**64 - 1, size=(len(images), len(ranges) + 1), dtype=np.uint64, endpoint=True)
     stack = images if images.ndim == 4 else images[:, None]
-    maps = _affine_maps(_uniform(draws[:, :-1], ranges), shift, *stack.shape[-2:])
+    with fixed_arithmetic(over="ignore", invalid="ignore"):
+        maps = _affine_maps(_uniform(draws[:, :-1], ranges), shift, *stack.shape[-2:])
     views = np.empty(stack.shape, stack.dtype)
     _core.augment(stack, maps, np.ascontiguousarray(draws[:, -1]), views, noise, low, high)
     return views.reshape(images.shape)
@@ -128,12 +131,11 @@ def _affine_maps(numbers, shift, height, width):
     cos, sin, tan, root = np.cos(rotation), np.sin(rotation), np.tan(shear), np.exp(log_aspect / 2)
     centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
     # A side beyond the range of float64 gives positions that are infinite or NaN. They count as outside the image.
-    with np.errstate(over="ignore", invalid="ignore"):
-        side_x, side_y = side * root, side / root
-        xx, xy = side_x * cos, side_y * (cos * tan - sin)
-        yx, yy = side_x * sin, side_y * (sin * tan + cos)
-        x = centre_x - (xx * centre_x + xy * centre_y) + crop_x * (1 - side_x) * (width / 2) + shift_x * shift
-        y = centre_y - (yx * centre_x + yy * centre_y) + crop_y * (1 - side_y) * (height / 2) + shift_y * shift
+    side_x, side_y = side * root, side / root
+    xx, xy = side_x * cos, side_y * (cos * tan - sin)
+    yx, yy = side_x * sin, side_y * (sin * tan + cos)
+    x = centre_x - (xx * centre_x + xy * centre_y) + crop_x * (1 - side_x) * (width / 2) + shift_x * shift
+    y = centre_y - (yx * centre_x + yy * centre_y) + crop_y * (1 - side_y) * (height / 2) + shift_y * shift
     return np.stack((xx, xy, x, yx, yy, y), axis=-1).reshape(-1, 2, 3)
 
 

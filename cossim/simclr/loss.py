@@ -4,6 +4,7 @@ import numpy as np
 
 from cossim import _core
 from cossim._arguments import check_temperature, plain_text, temperature_argument
+from cossim._arithmetic import fixed_arithmetic
 
 EPS = 1e-8  # lower bound of norms, the default of cosine_similarity
 PAIRS = ("halves", "interleaved")
@@ -43,7 +44,7 @@ def _nt_xent(function, z0, z1, temperature, pairs, gradient):
         raise _error(ValueError, function, "at least one pair of rows is needed", z0, z1)
     dtype = _dtype(function, z0, z1)
     check_temperature(function, temperature, dtype)
-    with np.errstate(invalid="ignore"):  # converting a signalling NaN would warn
+    with fixed_arithmetic(invalid="ignore"):  # converting a signalling NaN would warn
         z0 = np.require(z0, dtype, ["C", "A"])
         z1 = None if z1 is None else np.require(z1, dtype, ["C", "A"])
     dz0 = np.empty(z0.shape, dtype) if gradient else None

@@ -1,5 +1,6 @@
 import numpy as np
 
+from cossim._arithmetic import fixed_arithmetic
 from cossim._core import as_arrays, pairwise
 
 
@@ -39,4 +40,6 @@ def similarity_matrix(z0, z1):
             f"similarity_matrix(): z0 and z1 must have the same shape (N, D) "
             f"(z0: shape {z0.shape}, dtype {z0.dtype}; z1: shape {z1.shape}, dtype {z1.dtype})"
         )
-    return pairwise(np.concatenate((z0, z1)))
+    with fixed_arithmetic():
+        z = np.concatenate((z0, z1))  # which converts where the dtypes differ
+    return pairwise(z)

@@ -14,6 +14,7 @@ import numpy as np
 
 from cossim import _core
 from cossim._arguments import eps_argument, integer_argument
+from cossim._arithmetic import fixed_arithmetic
 from cossim.vectors.similarity import broadcast_shape
 
 
@@ -33,10 +34,11 @@ class _NormalizedVectors:
         shape = list(x.shape)
         shape[dim] = 1
         norms = _core.vector_norm(x, dim, True, out=np.empty(shape, np.float64))
-        self.divisors, self.unclamped = np.maximum(norms, eps), norms >= eps
         info = np.finfo(x.dtype)
-        if not ((self.divisors < info.tiny) | (self.divisors > info.max)).any():  # else too few digits, or none
-            self.divisors = self.divisors.astype(x.dtype)
+        with fixed_arithmetic():
+            self.divisors, self.unclamped = np.maximum(norms, eps), norms >= eps
+            if not ((self.divisors < info.tiny) | (self.divisors > info.max)).any():  # else too few digits, or none
+                self.divisors = self.divisors.astype(x.dtype)
         self.dim, self.units = dim, _core.normalize(x, dim, eps)
 
     def pullback(self, du, total=False):
@@ -44,7 +46,7 @@ class _NormalizedVectors:
 
         The sum precedes the division by the norm, because the division can take single terms out of range.
         """
-        with np.errstate(all="ignore"):
+        with fixed_arithmetic():
             radial = np.expand_dims(_core.vecdot(self.units, du, self.dim), self.dim)
             # np.where, not a product with 0: the other vector of a clamped one may not be finite
             radial = np.where(self.unclamped, radial, radial.dtype.type(0))
@@ -58,7 +60,7 @@ def _compute_dtype(dtype):
 
 def _cast(x, dtype):
     """Converts x to dtype without the warnings for overflow and for signaling NaNs."""
-    with np.errstate(all="ignore"):
+    with fixed_arithmetic():
         return x.astype(dtype, copy=False)
 
 
@@ -84,7 +86,7 @@ def _gradient_argument(function, name, value, result, result_name):
 def _summed_product(d, units, axes, dim):
     """Returns d * units summed over axes, which do not include dim. d has size 1 along dim."""
     if not axes:
-        with np.errstate(all="ignore"):
+        with fixed_arithmetic():
             return d * units
     rest = [i for i in range(d.ndim) if i != dim and i not in axes]
 
@@ -228,7 +230,7 @@ def pairwise_vjp(x, y=None, *, eps=1e-8):
             zeros = tuple(_cast_like(np.zeros(z.shape), z) for z in (x, y) if z is not None)
             return zeros if y is not None else zeros[0]
         if y is None:
-            with np.errstate(all="ignore"):
+            with fixed_arithmetic():
                 return _cast_like(left.pullback(product(d + d.T, left)), x)
         return _cast_like(left.pullback(product(d, right)), x), _cast_like(right.pullback(product(d.T, left)), y)
 
