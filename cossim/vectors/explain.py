@@ -341,7 +341,9 @@ def _is_all_pairs_without_axes(x1, x2):
 
 
 def explain(x1, x2, dim=1, eps=1e-8):
-    """Explains the result of cosine_similarity(x1, x2, dim, eps) step by step, with your own numbers. The formula is
+    """Explains the result of cosine_similarity(x1, x2, dim, eps) step by step, with your own numbers.
+
+    cosine_similarity computes
 
         x1 . x2 / (max(|x1|, eps) * max(|x2|, eps))
 
