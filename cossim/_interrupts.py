@@ -2,8 +2,8 @@
 
 This module is imported before all others, and acts only in the process of the command line. There, Ctrl-C ends the
 process at once while modules are imported and after the command has finished. While a command runs, Ctrl-C raises
-KeyboardInterrupt. In other programs that import cossim, Ctrl-C always raises KeyboardInterrupt. Before the first import
-of cossim, while Python itself starts, Ctrl-C may still print a traceback.
+KeyboardInterrupt. In other programs that import cossim, Ctrl-C keeps its usual effect. Before the first import of
+cossim, while Python itself starts, Ctrl-C may still print a traceback.
 """
 
 # _signal has the functions of the module signal without its enums, which take some milliseconds to import.

@@ -77,7 +77,7 @@ def check(path):
 
 
 def write(path, result):
-    """Writes a result in the format that the suffix of path names.
+    """Writes a result to path, in the format of its suffix.
 
     The file replaces path once it is complete and on the disk. After an error, path is unchanged.
     """

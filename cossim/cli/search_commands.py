@@ -50,7 +50,7 @@ integer.__name__ = positive.__name__ = not_negative.__name__ = "int"
 
 
 def _bytes(text):
-    """Converts a size to bytes: 256M, 1.5G, 256MiB, 1000. K, M, G, T and KiB... use powers of 1024, KB... of 1000."""
+    """Converts a size to bytes: 256M, 1.5G, 256MiB, 1000. K and KiB mean 1024 and KB means 1000; so for M, G, T."""
     match = re.fullmatch(r"(\d+|\d*\.\d+|\d+\.)\s*(?:([kmgt])(i?b)?|b)?", text.strip(), re.ASCII | re.IGNORECASE)
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no amount of memory, such as 256M, 1.5G or a number of bytes")

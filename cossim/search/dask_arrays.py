@@ -29,7 +29,7 @@ from cossim.search.blocks import memory_argument, open_rows
 from cossim.search.functions import Pairs, TopK
 
 MERGED = 4  # partial results that one task of a merge tree takes
-LEAST = 1024  # minimum rows per block of a NumPy operand; longer blocks of the Dask operand raise it
+LEAST = 1024  # rows per block of a NumPy operand, unless the Dask operand has longer blocks
 _UNSET = object()  # marks an argument that was not passed, if that differs from passing the default
 OTHER_NAMES = ("axis", "keepdims")  # other names of dim and keepdim; None means not passed
 
@@ -431,8 +431,8 @@ def cosine_similarity(x1, x2, dim=_UNSET, eps=1e-8, *, out=None, axis=None):
     Parameters
     ----------
     x1, x2 : dask.array.Array or array_like
-        Arrays whose shapes broadcast. Both are rechunked to one chunk along dim, and to the same chunks along the other
-        dimensions. A chunk of size 1 is joined to its neighbour. If exactly one operand has size 1 along dim, the
+        Arrays whose shapes broadcast. Both are rechunked to one chunk along dim, and to the same chunks along the
+        other dimensions. A chunk of size 1 is joined to its neighbour. If exactly one operand has size 1 along dim, the
         dimensions after dim are one chunk too.
     dim : int
         The dimension of the vectors, by default 1. axis is another name for it.

@@ -177,9 +177,10 @@ def topk(queries, corpus, k, *, eps=1e-8, memory=None, progress=None):
 
     Notes
     -----
-    Where it pays, a cheap prefilter bounds the score of each pair. It uses approximate float scores for a few queries,
-    and 8-bit (SQ8) codes made during the call for more queries. Only pairs that may be among the best are scored
-    exactly. For the codes x', q' of x, q the bound is |x.q - x'.q'| <= |x - x'| |q| + |x'| |q - q'| (Cauchy-Schwarz).
+    Where it pays, a cheap prefilter bounds the score of each pair. For a few queries it reads the floats of the rows;
+    for more queries it reads 8-bit (SQ8) codes, which are made during the call. Only pairs that may be among the best
+    are scored exactly. For the codes x', q' of x, q the bound is |x.q - x'.q'| <= |x - x'| |q| + |x'| |q - q'|
+    (Cauchy-Schwarz).
 
     Examples
     --------
@@ -295,7 +296,7 @@ def pairs_rows(name, x, y, threshold, eps, max_pairs, memory, report, codes=(Non
         left = max(0, limit - count)
         swapped = corpus is queries and y is None
         if not swapped and y is not None and codes[0] is None and len(queries) > len(corpus):
-            # The C core scans the corpus for each group of queries, so the longer side becomes the corpus.
+            # The longer side becomes the corpus, which is the side that the C core searches.
             corpus, queries, j, i, swapped = queries, corpus, i, j, True
         *pairs, more = _core.pairs(
             name, corpus, queries, j, i, y is None, False, eps, codes[0], codes[1], report, threshold, left, swapped

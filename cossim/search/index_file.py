@@ -18,8 +18,8 @@ The first 64 bytes are:
     32     28      zero
     60     4       unsigned integer: checksum of bytes 0 to 59
 
-A later version of the format may change everything except the eight bytes at the start, the version, and the checksum
-at byte 60. Checksums are the CRC-32 of zlib, PNG and gzip (reflected polynomial 0xedb88320, initial value and final xor
+A later version of the format may change everything except the first eight bytes, the place of the version, and the
+checksum at byte 60. Checksums are the CRC-32 of zlib, PNG and gzip (reflected polynomial 0xedb88320, initial value and final xor
 0xffffffff). The checksum of "123456789" is 0xcbf43926.
 
 The header is one JSON object in UTF-8. It contains no duplicate keys, no NaN, no infinities and no integers of more
@@ -28,7 +28,7 @@ object for each array, in the order of the file. These objects have exactly the 
 
     "name"     string, unique in the file
     "dtype"    "float64", "float32", "float16", "bfloat16" (the upper half of a float32), "int8" to "int64",
-               "uint8" to "uint64", or "bool" (a byte of value 0 or 1)
+               "uint8" to "uint64", or "bool" (one byte, 0 or 1)
     "shape"    list of at most 32 integers >= 0; [] is a single number
     "offset"   offset of its first byte from the start of the file, also for an array without elements
     "bytes"    its size in bytes: the product of its shape times the size of an element
@@ -53,7 +53,7 @@ VERSION = 1
 ALIGNMENT = 64  # bytes of a cache line and of the widest SIMD vector
 # Bytes under one checksum. Blocks locate the damage. CRC-32 detects any two wrong bits within fewer than 2^32 bits.
 BLOCK = 1 << 24
-LONGEST_HEADER = 1 << 20  # bounds the memory that a hostile header can take
+LONGEST_HEADER = 1 << 20  # bytes; bounds the memory that a malicious header can take
 MOST_DIMENSIONS = 32  # the maximum of NumPy 1
 _PIECE = 1 << 20  # bytes copied, checksummed and written at a time, so that they stay in the cache between these steps
 _START = struct.Struct("<8sIIQQ28xI")
@@ -146,9 +146,9 @@ def _plan(arrays):
     return entries, position
 
 
-def _integers(value, most):
-    """Returns whether value is a list of ints from 0 to most. A bool or 1.0 is not an int here."""
-    return type(value) is list and all(type(item) is int and 0 <= item <= most for item in value)
+def _integers(value, limit):
+    """Returns whether value is a list of ints from 0 to limit. A bool or 1.0 is not an int here."""
+    return type(value) is list and all(type(item) is int and 0 <= item <= limit for item in value)
 
 
 def _check_entry(entry, position):
