@@ -14,7 +14,7 @@ from cossim._io import map_npy, open_regular
 
 # Default bound of the working set for arrays in files, in bytes.
 DEFAULT_MEMORY = 256 << 20
-MIN_ROWS = 256
+MIN_ROWS = 256  # minimum rows per block, also if they exceed the bound
 
 
 def is_lazy(x):

@@ -19,8 +19,8 @@ The first 64 bytes are:
     60     4       unsigned integer: checksum of bytes 0 to 59
 
 A later version of the format may change everything except the first eight bytes, the place of the version, and the
-checksum at byte 60. Checksums are the CRC-32 of zlib, PNG and gzip (reflected polynomial 0xedb88320, initial value and final xor
-0xffffffff). The checksum of "123456789" is 0xcbf43926.
+checksum at byte 60. Checksums are the CRC-32 of zlib, PNG and gzip (reflected polynomial 0xedb88320, initial value and
+final xor 0xffffffff). The checksum of "123456789" is 0xcbf43926.
 
 The header is one JSON object in UTF-8. It contains no duplicate keys, no NaN, no infinities and no integers of more
 than 100 digits. It has two keys. "header" is an object whose contents the writer chooses. "arrays" is a list with one
