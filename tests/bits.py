@@ -43,7 +43,7 @@ DTYPES = (*MANTISSA, "int8", "uint8", "int32")
 
 
 def numbers(seed, shape, dtype="float32"):
-    """All integers of an integer dtype; floats in [-4, 4), of magnitudes that vary, each of them exact in its dtype."""
+    """Numbers over the range of an integer dtype, or floats in [-4, 4) of varied magnitude, exact in their dtype."""
     bits = integers(seed, shape)
     if dtype not in MANTISSA:
         return bits.astype(dtype)
@@ -52,7 +52,7 @@ def numbers(seed, shape, dtype="float32"):
 
 
 def special(seed, shape, dtype="float32"):
-    """Rows of zeros, of very small and very large numbers, rows with NaN and infinity; then equal and similar rows."""
+    """Rows of zeros, of tiny and of huge numbers, rows with NaN and infinity, and equal and similar rows."""
     x = numbers(seed, shape, dtype)
     x[1::7] = 0
     x[5::7] = x[0]
@@ -66,7 +66,7 @@ def special(seed, shape, dtype="float32"):
 
 
 def similar(seed, rows, depth, dtype="float32"):
-    """Rows near one of 50 centres, as embeddings have; some of them twice."""
+    """Rows clustered around 50 centres, like embeddings; some rows appear twice."""
     centres = numbers(seed, (50, depth), "float32").astype(np.float64)
     at = (integers(seed + 1, rows) % np.uint64(50)).astype(int)
     x = centres[at] + numbers(seed + 2, (rows, depth), "float64") / 8
@@ -100,7 +100,7 @@ LAYOUTS = {
 
 # ---- cases: generators of (function, dtype, layout, case, call) ----
 
-# Each call is made before its generator goes on, so the lambdas need not bind the variables of their loops.
+# A call runs before its generator continues, so the lambdas need not bind the variables of their loops.
 # ruff: noqa: E731
 
 LENGTHS = {
@@ -108,7 +108,7 @@ LENGTHS = {
     "31 to 130": (31, 32, 33, 47, 48, 63, 64, 65, 100, 127, 128, 130),
     "255 to 4097": (255, 256, 257, 600, 1000, 4097),
 }
-# Shapes of x1 and x2 for rows of n elements, and the dimension of these
+# Shapes of x1 and x2 for rows of n elements, and the dimension along which the rows lie
 FORMS = {
     "one vector": ((lambda n: (n,)), (lambda n: (n,)), 0),
     "rows": ((lambda n: (5, n)), (lambda n: (5, n)), 1),
@@ -226,7 +226,7 @@ def search():
 
 
 def stored(index):
-    """The bytes of the file that holds the index: its rows, codes and scales, and where they lie."""
+    """The bytes of the index file: rows, codes and scales, and their offsets."""
     with tempfile.TemporaryDirectory() as folder:
         index.save(Path(folder) / "index")
         return np.fromfile(Path(folder) / "index", np.uint8)
@@ -260,7 +260,7 @@ def vjps():
 
 
 def pulled(y, pullback):
-    """A result and the gradients that belong to a gradient of it, one of them mostly zeros."""
+    """A result, and the gradients that its pullback gives for two gradients of it, one of them mostly zeros."""
     dy = numbers(99, np.shape(y), "float32").astype(np.asarray(y).dtype)
     return y, pullback(dy), pullback(np.where(dy > 1.5, dy, dy.dtype.type(0)))
 
@@ -324,7 +324,7 @@ def layers():
 
 
 def loaded(module, seed=0):
-    """A module whose parameters come from our generator, in the range of the usual initial values."""
+    """The module with parameters from our generator, in the range of the usual initial values."""
     state = module.state_dict()
     given = {name: numbers(seed + i, w.shape, w.dtype.name) for i, (name, w) in enumerate(state.items())}
     scale = {name: w.dtype.type(2.0 ** -(int(w[0].size).bit_length() // 2 + 1)) for name, w in state.items()}
@@ -402,7 +402,7 @@ TABLE = (vectors, pairwise, search, vjps, layers, training)
 
 
 def add(digest, result):
-    """Adds a result to a hash: the type, shape and bytes of arrays and numbers, in whatever they are nested."""
+    """Adds the type, shape and bytes of each array and number of a (nested) result to a hash."""
     if isinstance(result, dict):
         result = [part for name in sorted(result) for part in (name, result[name])]
     if isinstance(result, (tuple, list)):
@@ -423,7 +423,7 @@ def hashed(call):
 
 
 def all_hashes():
-    """Of this process's instruction set, {"function | dtype | layout | case": hash}."""
+    """{"function | dtype | layout | case": hash} for this process's instruction set."""
     hashes = {}
     for *key, call in (case for cases in TABLE for case in cases()):
         key = " | ".join(key)
@@ -439,7 +439,7 @@ def all_hashes():
 
 
 def computed():
-    """Of every instruction set, in processes of their own, since COSSIM_ISA is read at import."""
+    """The hashes of every instruction set. Each runs in its own process, because COSSIM_ISA is read at import."""
     result = {"NumPy": np.__version__, "instruction sets": {}}
     for isa in cossim.show_config("dicts")["instruction set"]["available"]:
         environment = {**os.environ, "COSSIM_ISA": isa}
@@ -449,7 +449,7 @@ def computed():
 
 
 def differences(before, after):
-    """One line for each result that differs, or that only one of the two has."""
+    """One line for each result that differs, or that only one of the two files has."""
     sets = before["instruction sets"], after["instruction sets"]
     for isa in sorted(set(sets[0]) | set(sets[1])):
         old, new = (hashes.get(isa, {}) for hashes in sets)

@@ -15,7 +15,8 @@ import numpy as np
 import cossim
 from cossim import nn, simclr
 
-ctypes.CDLL(None).mallopt(-3, 1 << 18)  # glibc gives back memory of so many bytes at once: whoever reads it crashes
+# M_MMAP_THRESHOLD: glibc unmaps freed blocks of 256 KiB or more at once, so that reading one crashes.
+ctypes.CDLL(None).mallopt(-3, 1 << 18)
 
 
 class Subclass(np.ndarray):
@@ -32,7 +33,7 @@ class Interface:
 
 
 class Dlpack:
-    """Holds its owner only as long as a capsule of it lives."""
+    """Keeps its owner alive only as long as one of its capsules exists."""
 
     def __init__(self, owner):
         self.owner = owner
@@ -44,7 +45,8 @@ class Dlpack:
         return self.owner.__dlpack_device__()
 
 
-# What stands for an array, and resize()'s refcheck: nobody can hold what a DLPack capsule gives, but by a reference.
+# Each entry makes the argument that stands for an array, and gives the refcheck of resize(). Memory that a DLPack
+# capsule exports can only be kept alive by a reference.
 OWNERS = {
     "array": (lambda x: x, False),
     "subclass": (lambda x: x, False),
@@ -56,7 +58,7 @@ OWNERS = {
 
 
 class Frees:
-    """Stands for a value; its conversion gives the owner other memory, if the owner lets it."""
+    """Stands for a value; converting it reallocates the owner's memory, if the owner allows that."""
 
     def __init__(self, free, value):
         self.free, self.value = free, value
@@ -103,7 +105,7 @@ def loaded(weight, bias):
     return layer.weight
 
 
-# name -> the array whose memory is freed, the value whose conversion does it, and the call
+# name -> (array whose memory is freed, value whose conversion frees it, call)
 ARRAYS = {
     "cosine_similarity": (X, Y, lambda x, y: cossim.cosine_similarity(x, y)),
     "cosine_distance": (X, Y, lambda x, y: cossim.cosine_distance(x, y)),
@@ -126,7 +128,7 @@ ARRAYS = {
     "SGD.step": (X, Y, step),
     "load_state_dict": (WEIGHT, Y[0, :200], loaded),
 }
-# Pullbacks, whose arrays were taken by the call before: no owner moves them.
+# The call before already took the pullbacks' arrays, so no owner can move them.
 PULLBACKS = {
     "cosine_similarity_vjp, dy": (X, Y[:, 0], lambda x, y: cossim.cosine_similarity_vjp(x, Y)[1](y)[0]),
     "pairwise_vjp, dS": (X, np.ones((400, 400), np.float32), lambda x, y: cossim.pairwise_vjp(x)[1](y)),
@@ -195,9 +197,9 @@ def main(owner, change):
     stands, refcheck = OWNERS[owner]
     if change == "resize":
         tables = ARRAYS | PULLBACKS
-        if owner in ("array", "subclass", "interface", "dlpack"):  # the caller's own views are freed with their base
+        if owner in ("array", "subclass", "interface", "dlpack"):  # freeing the base frees the caller's own views
             tables |= NUMBERS
-    else:  # __setstate__ frees the memory of views, too: such as an Index or a pullback keeps
+    else:  # __setstate__ also frees the memory of views that an Index or a pullback keeps
         tables = {name: case for name, case in (ARRAYS | NUMBERS).items() if name != "Index.topk"}
     for name, (values, value, call) in tables.items():
         x = own_array(values, Subclass if owner == "subclass" else np.ndarray)

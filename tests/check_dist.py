@@ -12,7 +12,7 @@ IN_A_WHEEL = r"cossim/(\w+/)?\w+\.pyi?|cossim/py\.typed|cossim/_core\.[\w-]+\.(s
 
 
 def of_source(path):
-    """All that git knows is in it, and nothing else but what setuptools adds."""
+    """Problems of a source archive, which must hold the files that git tracks and those that setuptools adds."""
     with tarfile.open(path) as archive:
         found = {name.partition("/")[2] for name in (m.name for m in archive.getmembers() if m.isfile())}
     added = {name for name in found if re.fullmatch(r"PKG-INFO|setup\.cfg|cossim_c\.egg-info/.+", name)}

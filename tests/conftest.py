@@ -18,18 +18,18 @@ settings.register_profile(
 settings.load_profile("suite")
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.append(str(ROOT))  # for benchmarks; behind all others, so that cossim is the one that is to be tested
+sys.path.append(str(ROOT))  # for benchmarks; last, so that the tested cossim comes first
 
-# All there are, on whatever machine: a file of kernels for each.
+# All instruction sets, whether or not this machine supports them; each has a file of kernels.
 INSTRUCTION_SETS = sorted(path.stem[len("isa_") :] for path in ROOT.glob("csrc/kernels/isa_*.c")) or ["generic"]
 SAFETENSORS = find_spec("safetensors") is not None
-# Of the files that weights go into.
+# Suffixes of weights files.
 SUFFIXES = [
     ".npz",
     pytest.param(".safetensors", marks=pytest.mark.skipif(not SAFETENSORS, reason="needs safetensors")),
 ]
 
-# How many times slower an emulator or a sanitizer runs what is tested: limits of time grow with it.
+# Slowdown of the tested code by an emulator or a sanitizer; time limits are multiplied by it.
 SLOWNESS = float(os.environ.get("COSSIM_TEST_SLOWNESS", "1"))
 
 # make nehalem says so. The emulator is a process of its own kind: limits of memory do not tell its memory from
@@ -44,7 +44,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    # A shell that starts pytest in the background has it and all its children ignore Ctrl-C.
+    # If a shell starts pytest in the background, pytest and its children ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -55,13 +55,13 @@ def rng():
 
 @pytest.fixture
 def amount(request):
-    """amount(short, long): how many runs; the long form with --soak."""
+    """amount(short, long) is the number of runs: `long` with --soak, otherwise `short`."""
     return lambda short, long: short if request.config.getoption("--soak") is None else long
 
 
 @pytest.fixture
 def figures(request):
-    """figures(what, tried, survived): a row of docs/reliability.md. Nothing may be lost, with --soak or without."""
+    """figures(what, tried, survived) adds a row to docs/reliability.md, and fails unless all runs survived."""
     path = request.config.getoption("--soak")
 
     def write(what, tried, survived):
@@ -78,13 +78,13 @@ def figures(request):
 
 @pytest.fixture(scope="session")
 def c_objects(tmp_path_factory):
-    """The folder that make builds the C tests in, for all tests that need their objects: these take half a minute."""
+    """The folder where make builds the C tests. All tests share it, because the objects take half a minute to build."""
     return tmp_path_factory.mktemp("c")
 
 
 @pytest.fixture(scope="module")
 def one_torch_thread():
-    """For tests of many small networks, whose threads wait for each other longer than they work on a busy machine."""
+    """Limits torch to one thread: in tests of many small networks its threads mostly wait, if the machine is busy."""
     if not oracle.installed:
         yield
         return
@@ -95,7 +95,7 @@ def one_torch_thread():
 
 
 def shared_data(name):
-    """A file of real data that lies beside a developer's checkout; elsewhere its tests skip."""
+    """Path of a file of real data next to a developer's checkout; without the file, its tests skip."""
     path = ROOT.parent / "shared" / "data" / name
     if not path.exists():
         pytest.skip(f"no {name} beside the checkout")

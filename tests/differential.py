@@ -35,7 +35,7 @@ class Call:
     arrays: tuple
     options: dict
     out: Any = None
-    faults: set = field(default_factory=set)  # what the generator made wrong: "dim", "shape", "dtype", "eps"
+    faults: set = field(default_factory=set)  # arguments that the generator made wrong: "dim", "shape", "dtype", "eps"
 
     def __str__(self):
         from differential_arrays import described
@@ -52,15 +52,15 @@ class Unexplained(AssertionError):
 @dataclass(frozen=True)
 class Explanation:
     name: str
-    row: str  # the first cell of its row in docs/semantics.md
-    holds: Any  # of a situation: a mask over the elements of the result, or a bool
+    row: str  # first cell of the row in docs/semantics.md
+    holds: Any  # maps a situation to a mask over the elements of the result, or to a bool
 
 
 EXPLANATIONS = {}
 
 
 def explains(row, name, to):
-    """Registers a predicate, in the list `to` of its family and under its name."""
+    """Registers a predicate under its name, in the list `to` of its family."""
 
     def register(predicate):
         EXPLANATIONS[name] = explanation = Explanation(name, row, predicate)
@@ -71,7 +71,7 @@ def explains(row, name, to):
 
 
 def tensor(x, gradient=False):
-    """The same values for torch, in memory of its own."""
+    """A copy of the array as a torch tensor."""
     x = np.array(x, x.dtype.newbyteorder("="), order="C")
     t = (
         torch.from_numpy(x.view(np.int16)).view(torch.bfloat16)
@@ -87,13 +87,13 @@ def from_tensor(t):
 
 
 def wide(x):
-    """In longdouble, which no product or square of doubles leaves."""
+    """The array in longdouble, in which no product or square of doubles overflows."""
     x = np.asarray(x)
     return (x.astype(np.float32) if x.dtype.name == "bfloat16" else x).astype(np.longdouble)
 
 
 def attempt(function, *arguments, **options):
-    """The result, or the exception it refuses with."""
+    """The result of a call, or the exception that it raises."""
     try:
         return function(*arguments, **options)
     except REFUSALS as error:
@@ -106,7 +106,7 @@ def require(condition, call, *words):
 
 
 def judge_refusals(call, ours, theirs, reasons):
-    """Of a call that at least one side refuses: the name of what explains it."""
+    """The name of the explanation of a call that we, torch or both refuse."""
     require(not isinstance(ours, OverflowError), call, "ours:", ours)
     if isinstance(ours, Exception) and isinstance(theirs, Exception):
         if call.faults == {"dim"}:
@@ -125,12 +125,12 @@ def short(result):
 
 @functools.cache
 def limits(dtype):
-    """finfo of a dtype; of integers, that of float64."""
+    """finfo of a dtype; integers have that of float64."""
     return ml_dtypes.finfo(np.float64 if dtype.kind in "iub" else dtype.newbyteorder("="))
 
 
 def out_of_range(norms, dtype, depth):
-    """Where torch, which squares elements in their type (halves in float32), loses norms, or their digits."""
+    """Mask of norms that torch loses in full or in part, as it squares elements in their type (halves in float32)."""
     half = dtype.itemsize == 2
     info = limits(np.dtype(np.float32) if half else dtype)
     with np.errstate(invalid="ignore"):
@@ -143,14 +143,14 @@ def out_of_range(norms, dtype, depth):
 
 
 def ulp(x, dtype):
-    """The distance of neighbours of a type at x, in longdouble."""
+    """The distance between neighbouring numbers of a type at x, in longdouble."""
     info = limits(dtype)
     _, exponent = np.frexp(np.where(np.isfinite(x), x, 0))
     return np.ldexp(np.longdouble(1), np.maximum(exponent - 1, info.minexp) - info.nmant)
 
 
 def same(a, b):
-    """Equal, infinities of one sign or both NaN."""
+    """Mask of elements that are equal, infinite with the same sign, or both NaN."""
     return (a == b) | (np.isnan(a) & np.isnan(b))
 
 
@@ -160,7 +160,7 @@ def near(a, b, tolerance):
 
 
 def rounds_to(got, exact, tolerance, dtype):
-    """Within the tolerance, or infinite where the exact value leaves the type."""
+    """Mask of elements within the tolerance, or infinite where the exact value is out of the type's range."""
     largest = wide(limits(dtype).max)
     with np.errstate(invalid="ignore"):
         beyond = np.isinf(got) & (np.sign(got) * exact + tolerance > largest)
@@ -168,7 +168,7 @@ def rounds_to(got, exact, tolerance, dtype):
 
 
 def explain(situation, explanations, left, call):
-    """Counts what holds for the elements that are left to explain; none may stay unexplained."""
+    """Applies the explanations to the differing elements and counts them; no element may remain unexplained."""
     found = Counter()
     for explanation in explanations:
         if not left.any():
@@ -189,7 +189,7 @@ def family(name):
 
 
 def one(name, seed, number):
-    """The call of that number, made and judged."""
+    """Makes the call with this number and judges it."""
     rng = np.random.default_rng([seed, number])
     module = family(name)
     call = module.random_call(rng)
@@ -206,7 +206,7 @@ def one(name, seed, number):
 
 
 def smaller(module, call, error):
-    """The failure of the smallest call that still fails: axes cut by halves, for all arrays that share them."""
+    """The failure of the smallest call that still fails, found by halving axes in all arrays that share them."""
     shrink = getattr(module, "shrunk", None)
     progress = shrink is not None
     while progress:
@@ -221,7 +221,7 @@ def smaller(module, call, error):
 
 
 def run(seed, calls):
-    """(counts of calls, and by what explains a difference in them; what is said of those that nothing explains)."""
+    """(numbers of calls and of explained differences by explanation, messages of the unexplained ones)."""
     found, unexplained = Counter(), []
     for name, (_, share) in FAMILIES.items():
         for number in range(round(calls * share)):

@@ -6,7 +6,7 @@ import numpy as np
 FLOATS = (np.float32, np.float64, np.float16, ml_dtypes.bfloat16)
 INTEGERS = (np.int8, np.uint8, np.int16, np.int32, np.uint32, np.int64, np.uint64, np.bool_)
 SIZES = (0, 1, 1, 2, 2, 3, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 33, 40)
-MOST = 1500  # elements of the broadcast shape
+MOST = 1500  # most elements of the broadcast shape
 EXTREMES = (
     np.nan,
     np.inf,
@@ -28,7 +28,7 @@ EXTREMES = (
 
 
 def pick(rng, values):
-    """One of a sequence. rng.choice would make an array of it, which takes longer than a call."""
+    """A random item of a sequence. rng.choice would first convert it to an array, which takes longer than a call."""
     return values[int(rng.integers(len(values)))]
 
 
@@ -48,7 +48,7 @@ def random_shape(rng, ndim):
 
 
 def operand_shapes(rng, shape):
-    """Two shapes that broadcast to this one, mostly; now and then they do not fit."""
+    """Two shapes that usually broadcast to this one; sometimes they do not fit."""
     kind = rng.random()
     if kind < 0.4:
         return tuple(shape), tuple(shape)
@@ -56,7 +56,7 @@ def operand_shapes(rng, shape):
     for _ in range(2):
         own = [1 if likely(rng, 0.3) else size for size in shape]
         shapes.append(own[int(rng.integers(len(own) + 1)) :] if likely(rng, 0.2) else own)
-    if kind < 0.55 and len(shape) >= 2:  # z[None] with z[:, None]
+    if kind < 0.55 and len(shape) >= 2:  # like z[None] with z[:, None]
         first, second = sorted(int(i) for i in rng.choice(len(shape), 2, replace=False))
         shapes = [list(shape), list(shape)]
         shapes[0][first], shapes[1][second] = 1, 1
@@ -81,7 +81,7 @@ def random_dtype(rng):
 
 
 def random_values(rng, shape, dtype):
-    """Of one kind, or extremes among others. An axis may have scales, so that vectors differ in size."""
+    """Values of one kind, or with extremes among them. An axis may be scaled, so that vectors differ in size."""
     if dtype == np.bool_:
         return np.asarray(rng.random(shape) < 0.5)
     if np.issubdtype(dtype, np.integer):
@@ -94,7 +94,7 @@ def random_values(rng, shape, dtype):
     elif kind < 0.65:
         x = rng.integers(-2, 3, shape).astype(np.float64)
     elif kind < 0.7:
-        x = np.full(shape, rng.standard_normal())  # every rounding of a sum goes the same way
+        x = np.full(shape, rng.standard_normal())  # all roundings of a sum go in the same direction
     elif kind < 0.85:
         x = rng.standard_normal(shape) * 10.0 ** rng.integers(-6, 7, shape)
     else:
@@ -114,7 +114,7 @@ def random_values(rng, shape, dtype):
 
 
 def related(rng, x, y, dim):
-    """y, with some of its vectors along dim made equal, opposite or parallel to those of x, or all but orthogonal."""
+    """y with some vectors along dim made equal, opposite, parallel or nearly orthogonal to those of x."""
     if x.shape != y.shape or x.dtype != y.dtype or x.dtype.kind in "iub" or x.ndim == 0 or likely(rng, 0.65):
         return y
     shape = list(x.shape)
@@ -131,7 +131,7 @@ def related(rng, x, y, dim):
 
 
 def random_layout(rng, x):
-    """The same values, laid out in memory in another way."""
+    """The same values in another memory layout."""
     kind = int(rng.integers(12))
     if kind <= 3:
         return x
@@ -158,14 +158,14 @@ def random_layout(rng, x):
         x.flags.writeable = False
         return x
     axes = [i for i, size in enumerate(x.shape) if size > 1]
-    if kind == 11 and axes:  # a stride of 0, which changes the values: one of them all along an axis
+    if kind == 11 and axes:  # a stride of 0 repeats one value along an axis
         axis = pick(rng, axes)
         return np.broadcast_to(x[(slice(None),) * axis + (slice(0, 1),)], x.shape)
     return x
 
 
 def random_out(rng, shape, dtype):
-    """An array for a result, of any layout and mostly its dtype."""
+    """An array for a result, of any layout and usually of the result's dtype."""
     dtype = dtype if likely(rng, 0.6) else pick(rng, FLOATS)
     out = random_layout(rng, np.zeros(shape, dtype))
     if not out.flags.writeable or 0 in [s for s, n in zip(out.strides, shape, strict=True) if n > 1]:
@@ -174,7 +174,7 @@ def random_out(rng, shape, dtype):
 
 
 def described(x):
-    """An array as Python could read it back, with what its layout was."""
+    """An array as a Python expression, with its memory layout."""
     if not isinstance(x, np.ndarray | np.generic):
         return repr(x)
     values = np.asarray(x).astype(np.float64) if x.dtype.kind not in "iubc" else np.asarray(x)

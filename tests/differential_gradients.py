@@ -77,14 +77,12 @@ def random_call(rng):
     if function == "normalize, mm" and (
         0 in (len(arrays[0]), len(arrays[1])) or len({x.dtype.name for x in arrays}) > 1
     ):
-        function = (
-            "pairwise_vjp"  # torch has no product of mixed types, and gives NaN for none of rows that are not finite
-        )
+        function = "pairwise_vjp"  # torch refuses mixed types, and gives NaN for no rows that are not finite
     return Call(function, (*arrays, rng.standard_normal(), int(rng.integers(2**31))), options, None, faults)
 
 
 def random_nt_xent(rng):
-    """Two views, or both in one array, of rows that may be alike."""
+    """Two views, as two arrays or as one; their rows may be similar."""
     dtype = pick(rng, (np.float32, np.float32, np.float64)) if likely(rng, 0.9) else random_dtype(rng)
     shape = pick(rng, (1, 2, 3, 4, 8, 17)), pick(rng, (0, 1, 2, 3, 8, 33))
     views = [random_values(rng, shape, dtype) for _ in range(2)]
@@ -105,7 +103,7 @@ def shrunk(call):
 
 
 def gradient_of(call, y):
-    """A gradient of y, of its dtype: the same whenever it is asked for."""
+    """A gradient of y in its dtype; repeated calls return the same one."""
     _, seed = call.arrays[-2:]
     dy = np.random.default_rng(seed).standard_normal(np.shape(y))
     return np.asarray(dy * 10.0 ** (seed % 5 - 2)).astype(np.asarray(y).dtype)
@@ -143,7 +141,7 @@ def theirs(call, dy):
 
 
 def torch_nt_xent(call):
-    """Cross entropy of the similarities over the temperature, without those of rows with themselves."""
+    """Cross entropy of the similarities divided by the temperature; a row's similarity to itself is left out."""
     z = torch.cat([tensor(x) for x in call.arrays]).requires_grad_()
     units = F.normalize(z, dim=1, eps=1e-8)
     exponents = (units @ units.T / call.options["temperature"]).masked_fill(
@@ -200,7 +198,7 @@ class Situation:
 
     @staticmethod
     def like(values, shape, reduction):
-        """Reduced along what an operand of that shape was broadcast along."""
+        """Reduces along the axes along which an operand of that shape was broadcast."""
         values = reduction(values, axis=tuple(range(values.ndim - len(shape))), initial=0)
         axes = tuple(i for i, size in enumerate(shape) if size == 1 != values.shape[i])
         return reduction(values, axis=axes, keepdims=True, initial=0) if axes else values
@@ -225,7 +223,7 @@ class Situation:
         return nearer | (same(self.ours, self.exact) & (self.theirs != self.exact))
 
     def rounded(self):
-        """Where torch's is off by what that many roundings to the narrowest type can be."""
+        """Mask of elements where this many roundings to the narrowest type can explain torch's error."""
         steps = (self.depth + 8) * max(wide(limits(t).eps) for t in (*self.types, self.theirs_type))
         return near(self.theirs, self.exact, steps * np.where(np.isfinite(self.scale), self.scale, 0)) & self.better()
 
@@ -240,7 +238,7 @@ def _(s):
 
 @explains("float32 norms of 1e30, 1e-30 (with a smaller eps)", "gradients of norms out of range", VALUES)
 def _(s):
-    mask = s.scale > wide(limits(s.theirs_type).max)  # du / eps, too
+    mask = s.scale > wide(limits(s.theirs_type).max)  # du / eps may also overflow
     mask |= out_of_range(s.norms, s.types[0], s.depth) | out_of_range(s.others, s.types[-1], s.depth).any()
     return mask & s.better()
 
@@ -317,7 +315,7 @@ def judge(call):
                 call,
                 f"gradient {which} is wrong at {at}: {s.ours[at]}, exact {exact[at]}",
             )
-        with np.errstate(invalid="ignore"):  # what leaves the type is infinite in it
+        with np.errstate(invalid="ignore"):  # a value out of the type's range becomes infinite
             s.exact = np.where(np.isinf(s.ours) & right, s.ours, exact)
         if other is not None:
             names += explain(s, VALUES, ~s.agreed(), call)
@@ -325,7 +323,7 @@ def judge(call):
 
 
 def judge_nt_xent(call, mine, theirs):
-    """The loss and its gradient, times the norms of the rows: of each relative to the largest that a row could have."""
+    """Judges the loss, and the gradient times the row norms, relative to the largest possible gradient of a row."""
     again, loss, gradient = mine
     temperature, pairs = call.options["temperature"], call.options.get("pairs", "halves")
     z = np.concatenate([np.asarray(x) for x in call.arrays])
@@ -340,7 +338,7 @@ def judge_nt_xent(call, mine, theirs):
             exact, exact_gradient = exact * np.nan, exact_gradient * np.nan
         s.scale = np.broadcast_to(1 / (len(z) * temperature) / np.maximum(norms, 1e-8), gradient.shape)
         losses = wide([again, loss])
-        error = 4e-7 if narrow else 1e-14  # of a similarity
+        error = 4e-7 if narrow else 1e-14  # error of one similarity
         right = near(losses, exact, np.maximum((1e-6 if narrow else 1e-13) * np.abs(exact), error / temperature))
         require(right.all(), call, "losses", losses, "exact", exact)
         tolerance = (1e-4 if narrow else 1e-10) * s.scale + 4 * ulp(exact_gradient, gradient.dtype)

@@ -25,13 +25,13 @@ from oracle import F
 from cossim import nn
 
 FUNCTIONS = ("conv2d", "conv2d", "max_pool2d", "max_pool2d", "linear", "linear", "relu", "relu", "pooled")
-TWINS = {"conv2d": F.conv2d, "max_pool2d": F.max_pool2d, "linear": F.linear, "relu": F.relu}
-FORWARD = {"float32": 1e-5, "float64": 1e-12}  # gradients: 10 and 100 times as much
+TORCH_FUNCTIONS = {"conv2d": F.conv2d, "max_pool2d": F.max_pool2d, "linear": F.linear, "relu": F.relu}
+FORWARD = {"float32": 1e-5, "float64": 1e-12}  # for gradients, 10 and 100 times as much
 ODD = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-45, -1e-40, 1e15, -1e-15)
 VALUES, REFUSED = [], []
 
 
-# ---- calls: their arrays are the arguments and, at the end, a seed of the gradient ----
+# ---- calls: the arrays of a call are the arguments and a seed for the gradient ----
 
 
 def random_call(rng):
@@ -59,7 +59,7 @@ def with_odd_elements(rng, x, odd=ODD):
     if x is None:
         return x
     odd = rng.choice(odd, x.shape).astype(np.float32)
-    with np.errstate(over="ignore"):  # some are beyond the range of float32: infinity
+    with np.errstate(over="ignore"):  # some values overflow float32 and become infinite
         return np.asarray(np.where(rng.random(x.shape) < pick(rng, (0.01, 0.1, 0.5)), odd, x), x.dtype)
 
 
@@ -67,7 +67,7 @@ def make_conv2d(rng, dtype):
     if likely(rng, 0.85):
         arrays, options = random_conv2d(rng, dtype)
         return list(arrays), options
-    # kernels of five rows, and an image with a row far above the others, which a row of the kernels is to leave out
+    # kernels of five rows, and an image with one huge row that some rows of the kernels must not let in
     channels, filters = int(rng.integers(4, 9)), int(rng.integers(8, 20))
     x = normal(rng, (int(rng.integers(1, 3)), channels, int(rng.integers(6, 12)), int(rng.integers(16, 40))), dtype)
     x[:, :, int(rng.integers(x.shape[2]))] *= dtype(1e5)
@@ -91,7 +91,7 @@ def make_relu(rng, dtype):
 
 
 def make_pooled(rng, dtype):
-    """A convolution and a pool, mostly of sums that are equal but for rounding: the same numbers, in another order."""
+    """A convolution and a pool; most sums differ only by rounding: they add the same numbers in another order."""
     width, filters = int(rng.integers(2, 5)), int(rng.integers(1, 9))
     shape = 2, 1, int(rng.integers(5, 10)), int(rng.integers(3, 6)) * width
     x = np.resize(normal(rng, width, dtype), shape) if likely(rng, 0.7) else normal(rng, shape, dtype)
@@ -103,7 +103,7 @@ MAKERS = {name: globals()[f"make_{name}"] for name in FUNCTIONS}
 
 
 def shrunk(call):
-    """Fewer images, and of them less."""
+    """A smaller call: fewer and smaller images."""
     x = call.arrays[0]
     for axis in range(x.ndim if call.function in ("conv2d", "relu", "pooled") else 0):
         if x.shape[axis] > 1 and (axis != x.ndim - 3 or call.function == "relu"):
@@ -115,12 +115,12 @@ def shrunk(call):
 
 
 def arguments_of(call):
-    """Native arrays, as torch and the slow twins take them."""
+    """Arrays in native byte order, as torch and the references take them."""
     return [None if x is None else np.array(x, x.dtype.newbyteorder("=")) for x in call.arrays[:-1]]
 
 
 def gradient_of(call, y):
-    """Whole numbers for pools, where sums are then exact; now and then with elements that are not finite."""
+    """A gradient: integers for pools, so that sums are exact; sometimes with elements that are not finite."""
     rng, pool = np.random.default_rng(call.arrays[-1]), call.function == "max_pool2d"
     dy = np.asarray((integers if pool else normal)(rng, np.shape(y), np.asarray(y).dtype))
     odd = call.arrays[-1] % 16 == 0 and call.function != "pooled"
@@ -147,19 +147,19 @@ def ours(call):
 
 def theirs(call):
     arrays = arguments_of(call)
-    if arrays[0].dtype.kind == "i":  # forward alone
-        return TWINS[call.function](*(x if x is None else tensor(x) for x in arrays), **call.options)
+    if arrays[0].dtype.kind == "i":  # integers have no gradient
+        return TORCH_FUNCTIONS[call.function](*(x if x is None else tensor(x) for x in arrays), **call.options)
     if call.function == "pooled":
         y, pullback = torch_vjp(lambda x, w, b: F.max_pool2d(F.conv2d(x, w, b), 2), *arrays)
     else:
-        with warnings.catch_warnings():  # of padding="same"
+        with warnings.catch_warnings():  # torch warns about padding="same"
             warnings.simplefilter("ignore", UserWarning)
-            y, pullback = torch_vjp(TWINS[call.function], *arrays, **call.options)
+            y, pullback = torch_vjp(TORCH_FUNCTIONS[call.function], *arrays, **call.options)
     return y, tupled(pullback(gradient_of(call, y)))
 
 
 def exact(call, arrays):
-    """(y, gradients) by the slow twins, of these arrays."""
+    """(y, gradients) of these arrays, computed by the references."""
     if call.function == "pooled":
         maps, through_maps = reference_nn.conv2d_vjp(*arrays)
         y, _, through_pool = reference_nn.max_pool2d_vjp(chosen(call), 2)
@@ -171,12 +171,12 @@ def exact(call, arrays):
 
 
 def chosen(call):
-    """The maps that ours pools, which have the bits of conv2d: their maxima are those that ours takes."""
+    """The maps that our pooling sees. They have the bits of conv2d, so their maxima are those that we choose."""
     return nn.conv2d(*call.arrays[:-1])
 
 
 def sizes(call, arrays):
-    """(y, gradients) of the magnitudes: what rounding errors are relative to."""
+    """(y, gradients) computed from magnitudes; rounding errors are relative to these."""
     arrays = [None if x is None else np.abs(x) for x in arrays]
     if call.function in ("max_pool2d", "relu"):
         return None
@@ -190,7 +190,7 @@ def sizes(call, arrays):
 
 
 class Situation:
-    """The result or one of the gradients."""
+    """The result or one gradient of a call: ours, torch's and the exact one."""
 
     def __init__(self, call, which, ours, theirs, exact, size):
         self.call, self.which = call, which
@@ -199,7 +199,7 @@ class Situation:
         tolerance = FORWARD[self.dtype.name] * (1 if which < 0 else 10 if self.dtype == np.float32 else 100)
         size = np.zeros(self.exact.shape) if size is None else np.where(np.isfinite(size), size, 0)
         few = 1000 * ulp(np.longdouble(0), self.dtype) * (size > 0)
-        self.own = tolerance * size + few  # relative to what an element is the sum of
+        self.own = tolerance * size + few  # relative to the terms of an element's sum
         self.of_five = self.own
         if self.five_rows() and which < 0:
             self.of_five = np.maximum(self.own, tolerance * self.size_by_rows())
@@ -212,7 +212,7 @@ class Situation:
         return rows == 5 and channels > 1 and filters >= 8 and (stride if isinstance(stride, int) else stride[0]) == 1
 
     def size_by_rows(self):
-        """What errors are relative to where the weights of a kernel's rows, and the rows beside, count alike."""
+        """Magnitudes for errors of Winograd convolutions, where all rows of a kernel and their neighbours count."""
         x, weight, bias = (None if a is None else np.abs(a) for a in arguments_of(self.call))
         weight = np.broadcast_to(weight.max(2, keepdims=True), weight.shape)
         size = reference_nn.conv2d_vjp(np.where(np.isfinite(x), x, 0), weight, bias, **self.call.options)[0]
@@ -250,7 +250,7 @@ def _(s):
 def _(s):
     if s.call.function != "pooled" or s.which < 0:
         return np.zeros(s.ours.shape, bool)
-    # ours is the gradient of the maps that it took; those are the right ones within rounding, and have near equals
+    # our gradient goes to the maxima that we chose; they are right within rounding, and have nearly equal neighbours
     arrays = arguments_of(s.call)
     maps, mine = reference_nn.conv2d_vjp(*arrays)[0], chosen(s.call)
     sizes = reference_nn.conv2d_vjp(*map(np.abs, arrays))[0]
@@ -260,13 +260,13 @@ def _(s):
 
 
 def at(maps, indices):
-    """The elements of each plane at the indices of a pool."""
+    """The elements of each plane at the indices that a pool gave."""
     planes = maps.reshape(*maps.shape[:2], -1)
     return np.take_along_axis(planes, indices.reshape(*indices.shape[:2], -1), 2).reshape(indices.shape)
 
 
 def near_equals(maps, sizes, dtype):
-    """In which squares of 2 x 2 the second largest is that but for rounding."""
+    """Mask of the 2 x 2 squares whose two largest elements differ by rounding only."""
     rows, columns = maps.shape[2] // 2 * 2, maps.shape[3] // 2 * 2
     squares = [maps[:, :, i:rows:2, j:columns:2] for i in (0, 1) for j in (0, 1)]
     ranked = np.sort(squares, axis=0)

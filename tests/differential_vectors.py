@@ -108,7 +108,7 @@ def random_call(rng):
 
 
 def dim_of_one(rng, function, x, options, faults):
-    """A dim of the one operand's own; of vector_norm all there is."""
+    """dim for functions of one operand; vector_norm also takes None and tuples."""
     options.clear()
     faults.discard("dim")
     most = max(x.ndim, 1)
@@ -122,13 +122,13 @@ def dim_of_one(rng, function, x, options, faults):
         dim = pick(rng, (most, -most - 1))
         faults.add("dim")
     elif 0.62 < kind < 0.64 and function == "vector_norm":
-        dim = (0, -most)  # the same twice
+        dim = (0, -most)  # the same axis twice
         faults.add("shape")
     options["dim"] = dim
 
 
 def shrunk(call):
-    """Smaller calls: each axis halved, from either end, and each element that is not 0 or 1 made so."""
+    """Yields smaller calls: each axis halved from either end, and each element that is not 0 or 1 replaced by one."""
     shapes = [x.shape for x in call.arrays]
     for back in range(1, max(map(len, shapes), default=0) + 1):
         sizes = [s[-back] for s in shapes if len(s) >= back and s[-back] > 1]
@@ -147,7 +147,7 @@ def shrunk(call):
 
 
 def options_of(call):
-    """dim and eps as they count."""
+    """dim and eps with defaults filled in."""
     standard = {"vecdot": -1, "vector_norm": None}.get(call.function, 1)
     dim = call.options.get("dim", call.options.get("axis", standard))
     return dim, call.options.get("eps", 1e-12 if call.function == "normalize" else 1e-8)
@@ -163,7 +163,7 @@ def ours(call):
 
 
 def theirs(call):
-    """torch's answer, as an array."""
+    """torch's result as an array."""
     dim, eps = options_of(call)
     if any(isinstance(x, np.ma.MaskedArray) for x in call.arrays):
         raise TypeError("torch has none")
@@ -184,16 +184,16 @@ def theirs(call):
     return from_tensor(1 - similarity if name == "cosine_distance" else similarity)
 
 
-# ---- the exact result, and what is promised ----
+# ---- the exact result, and the promised error ----
 
 
 class Situation:
-    """A call with both results and the exact one, all of the result's shape."""
+    """A call with our result, torch's and the exact one, all of the same shape."""
 
     def __init__(self, call, ours, theirs):
         self.call, self.function = call, call.function
         self.dtype = np.asarray(ours).dtype.newbyteorder("=")
-        with np.errstate(over="ignore"):  # an out may be narrower
+        with np.errstate(over="ignore"):  # out may have a narrower type
             self.theirs = (
                 None if theirs is None else wide(theirs.astype(self.dtype) if call.out is not None else theirs)
             )
@@ -255,7 +255,7 @@ class Situation:
         return all(t.kind not in "iub" and t.itemsize <= 4 for t in self.types)
 
     def promised(self):
-        """How far from the exact value ours may be: docs/semantics.md, Accuracy."""
+        """The largest error that we promise: docs/semantics.md, Accuracy."""
         spacing = ulp(self.exact, self.dtype)
         base = 1e-15
         if self.tiles and self.narrow:
@@ -273,7 +273,7 @@ class Situation:
         return np.where(np.isfinite(base), base, 0) + spacing * (0.501 if self.dtype.itemsize == 2 else 1)
 
     def agreed(self):
-        """Within the documented tolerance of torch."""
+        """Mask of elements within the documented tolerance of torch's."""
         tolerance = max(TOLERANCE[t.name] for t in (self.dtype, self.theirs_type))
         if self.tiles and self.constant is not None and self.dtype == np.float32:
             tolerance = np.where(self.constant, 6.5e-7, tolerance)
@@ -284,7 +284,7 @@ class Situation:
         return rounds_to(self.ours, self.theirs, np.where(np.isfinite(tolerance), tolerance, 0), self.dtype)
 
     def better(self):
-        """Where ours is nearer to the exact value than torch's; NaN is far from any number."""
+        """Mask of elements where ours is nearer to the exact value than torch's; NaN is far from any number."""
         with np.errstate(invalid="ignore"):
             nearer = np.abs(self.ours - self.exact) < np.abs(self.theirs - self.exact)
         return (
@@ -294,7 +294,7 @@ class Situation:
         )
 
     def rounded(self):
-        """Where torch's is off by what that many roundings to the narrowest type can be."""
+        """Mask of elements where this many roundings to the narrowest type can explain torch's error."""
         steps = (self.depth + 8) * max(wide(limits(t).eps) for t in (*self.types, self.theirs_type))
         of = self.scale if self.function == "vecdot" else np.abs(self.exact) if self.function in ONE_OPERAND else 1
         return near(self.theirs, self.exact, steps * of) & self.better()
@@ -305,7 +305,7 @@ def first(x, axes):
 
 
 def all_pairs(x, y, dims):
-    """Does each side vary along an axis where the other does not? Then it is a matrix product."""
+    """Tells whether each side varies along an axis where the other does not; the call is then a matrix product."""
     kept = [i for i, size in enumerate(x.shape) if i not in dims and size > 1]
     left = [i for i in kept if y.strides[i] == 0 != x.strides[i]]
     right = [i for i in kept if x.strides[i] == 0 != y.strides[i]]
@@ -316,7 +316,7 @@ def all_pairs(x, y, dims):
 
 
 def ones(s):
-    """Where vectors are equal or opposite and ours says so."""
+    """Mask of equal or opposite vectors for which we give exactly 1 or -1."""
     if s.function in ("vecdot", *ONE_OPERAND) or s.depth == 0:
         return np.zeros(s.ours.shape, bool)
     whole = np.logical_and.reduce([(n >= s.eps) & (n > 0) for n in s.norms]) & s.finite
@@ -353,7 +353,7 @@ def _(s):
 def _(s):
     types = [s.theirs_type if t.kind in "iub" else t for t in (*s.types, s.types[-1])]
     mask = np.logical_or.reduce([out_of_range(n, t, s.depth) for n, t in zip(s.norms, types, strict=False)])
-    if s.function == "vecdot":  # products, and sums of them
+    if s.function == "vecdot":  # products and sums of products
         mask = s.scale > wide(limits(s.theirs_type).max)
     return mask & s.better()
 
@@ -440,7 +440,7 @@ def judge(call):
     ours_result, theirs_result = attempt(ours, call), attempt(theirs, call)
     if refuses(ours_result) or refuses(theirs_result):
         names = judge_refusals(call, ours_result, theirs_result, REFUSED)
-        if not refuses(ours_result):  # there is no twin, but there is what is exact
+        if not refuses(ours_result):  # torch has no such function, but there is an exact result
             judge_values(call, ours_result, None)
         return names
     return judge_values(call, ours_result, theirs_result)
@@ -457,7 +457,7 @@ def judge_values(call, result, theirs_result):
     if not right.all():
         at = tuple(np.argwhere(~right)[0])
         require(False, call, f"ours is wrong at {at}: {s.ours[at]!r}, exact {s.exact[at]!r}, theirs {theirs_result!r}")
-    s.exact = np.where(np.isinf(s.ours), s.ours, s.exact)  # what leaves the type is infinite in it
+    s.exact = np.where(np.isinf(s.ours), s.ours, s.exact)  # a value out of the type's range becomes infinite
     if theirs_result is None:
         ones(s)
         return names
@@ -466,7 +466,7 @@ def judge_values(call, result, theirs_result):
         whole = any_kind(call, "iub") and s.dtype == np.float64 == np.result_type(s.theirs_type, np.float64)
         require(whole, call, "dtypes", s.dtype, s.theirs_type)
         names.append("integers beside floats")
-    # The first two also where the difference is within the tolerance.
+    # The first two also count if the difference is within the tolerance.
     left = ~s.agreed()
     for explanation in VALUES[:2]:
         held = explanation.holds(s)

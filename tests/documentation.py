@@ -36,15 +36,15 @@ SAME, GIVES = "agree within", "gives"
 class Section:
     title: str
     text: str
-    missing: str = ""  # a library that it needs
-    examples: int = 0  # of Python
+    missing: str = ""  # a library that it needs and that is not installed
+    examples: int = 0  # number of Python examples
     commands: int = 0
-    rows: int = 0  # of tables
+    rows: int = 0  # number of table rows
     failures: list = field(default_factory=list)
 
 
 def sections(text):
-    """The head of a page and its sections; a ## within a fenced block begins none."""
+    """The head of a page and its sections; a ## inside a fenced block does not begin a section."""
     fences = [match.span() for match in re.finditer(r"^```.*?^```$", text, re.M | re.S)]
     starts = [match.start() for match in re.finditer(r"^## ", text, re.M)]
     starts = [0, *(start for start in starts if not any(first < start < last for first, last in fences))]
@@ -53,11 +53,11 @@ def sections(text):
 
 
 def not_installed(text):
-    """The first library that the examples import and that is not here, or nothing."""
+    """The first library that the examples import and that is not installed, or ""."""
     for example in doctest.DocTestParser().get_examples(text):
         try:
             tree = ast.parse(example.source)
-        except SyntaxError:  # an example of an error
+        except SyntaxError:  # the example shows an error
             continue
         for node in ast.walk(tree):
             names = [node.module] if isinstance(node, ast.ImportFrom) else []
@@ -69,7 +69,7 @@ def not_installed(text):
 
 
 class Numbers(doctest.OutputChecker):
-    """NumPy 1 shows a scalar as a bare number, where NumPy 2 shows np.float64(0.5)."""
+    """Accepts the bare numbers that NumPy 1 prints for scalars, where NumPy 2 prints np.float64(0.5)."""
 
     def check_output(self, want, got, optionflags):
         if np.__version__.startswith("1."):
@@ -81,7 +81,7 @@ class Numbers(doctest.OutputChecker):
 
 
 def docstring_failures(text, name, names=None, flags=0):
-    """The number of examples, and what went wrong with them. Names stay in `names`."""
+    """(number of examples, their failures). The names that they define stay in `names`."""
     names, printed = {} if names is None else names, []
     test = doctest.DocTestParser().get_doctest(text, names, name, None, None)
     failed = doctest.DocTestRunner(Numbers(), optionflags=flags).run(test, out=printed.append, clear_globs=False).failed
@@ -102,14 +102,14 @@ def run_commands(block, section):
 
 
 def plain(value):
-    """Of whatever library: numbers as an array, several of them as a tuple."""
+    """A result of any library as an array, or several results as a tuple."""
     if isinstance(value, tuple):
         return tuple(map(plain, value))
     return np.asarray(value.detach() if hasattr(value, "detach") else value)
 
 
 def same(value, expected, within):
-    """Why two results differ by more than that, or nothing."""
+    """Says how two results differ by more than the tolerance, or returns ""."""
     raised = [str(side) or repr(side) for side in (value, expected) if isinstance(side, Exception)]
     if raised:
         return f"an error: {raised[0]}"
@@ -126,7 +126,7 @@ def same(value, expected, within):
 
 
 def outcome(call, names):
-    """What a call gives; or raises. What others warn of is not ours."""
+    """The result of a call or its exception. Warnings of other libraries are ignored."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -136,7 +136,7 @@ def outcome(call, names):
 
 
 def run_row(kind, cells, names):
-    """Why a row of a table is wrong, or nothing."""
+    """Says why a row of a table is wrong, or returns ""."""
     calls = [cell.replace("`", "").strip() for cell in cells]
     if kind == SAME:
         theirs, ours = outcome(calls[0], names), outcome(calls[1], names)
@@ -178,7 +178,7 @@ def run_section(section, name, names):
 
 
 def run(path, text=None):
-    """The sections of a page, after each has been run in a folder for the files that it writes."""
+    """Runs the sections of a page, in a temporary folder for the files that they write, and returns them."""
     found, names, before = sections(path.read_text() if text is None else text), {}, os.getcwd()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
@@ -193,14 +193,14 @@ def run(path, text=None):
 
 
 def links(text):
-    """Links of a page in Markdown to files of the repository: (file or "", anchor or "")."""
+    """Links of a Markdown page to files of the repository, as (file or "", anchor or "")."""
     text = re.sub(r"^```.*?^```$|`[^`\n]+`", "", text, flags=re.M | re.S)
     found = re.findall(r"\]\(([^)\s]+)\)", text)
     return [(link.partition("#")[0], link.partition("#")[2]) for link in found if not re.match(r"[a-z]+:", link)]
 
 
 def anchors(text):
-    """What #... may follow the name of a page: its headings, as sites that host Git make them."""
+    """The anchors (#...) of a page: its headings, converted as Git hosting sites do."""
     text = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
     headings = re.findall(r"^#+ (.*)$", text, re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}

@@ -11,7 +11,7 @@ from cossim import _core, nn, simclr
 
 
 def bits(result):
-    """A result of any kind in a form that is equal for equal bits."""
+    """Converts any result so that two results compare equal if and only if their bits are equal."""
     if isinstance(result, (np.ndarray, np.generic)):
         return result.dtype.name, result.shape, result.tobytes()
     if isinstance(result, (tuple, list)):
@@ -26,7 +26,7 @@ def bits(result):
 
 
 class Case:
-    """One call. `inputs` are arrays that it reads and may not change; `out` is one that it is handed to write to."""
+    """One call. It reads the arrays `inputs` and must not change them; it may write to the array `out`."""
 
     def __init__(self, call, *inputs, out=None):
         self.call, self.inputs, self.out = call, inputs, out
@@ -45,7 +45,7 @@ def numbers(dtype, *shape, seed=0):
 
 
 def similarity_cases(dtype, scale=1):
-    """Each driver of the core: few rows, rows, columns, tiles; results of its own, and by way of a temporary."""
+    """Calls for each driver of the core (few rows, rows, columns, gemm), with and without a temporary result."""
     few, more = numbers(dtype, 3, 2, 40), numbers(dtype, 2, 150 * scale, 200)
     columns = numbers(dtype, 2, 12, 2000 * scale)
     z, other = numbers(dtype, 70 * scale, 48), numbers(dtype, 90 * scale, 48, seed=1)
@@ -88,7 +88,7 @@ def gradients(value_and_pullback):
 
 
 def search_cases(dtype, scale=1):
-    """First looks by floats and by codes, tiles, sets with themselves; many hits and few; an index and its file."""
+    """Searches with float and SQ8 prefilters, gemm, one set, many and few hits, an index and its file."""
     corpus, queries = numbers(dtype, 400 * scale, 64), numbers(dtype, 20 * scale, 64, seed=1)
     shallow = numbers(dtype, 150, 3)
     index = cossim.Index(corpus)
@@ -131,7 +131,7 @@ def too_many(corpus):
 
 
 def file_cases(folder, dtype):
-    """A corpus in a file, gone through in blocks."""
+    """Searches of a corpus in a file, block by block."""
     corpus, queries = numbers(dtype, 1500, 64), numbers(dtype, 20, 64, seed=1)
     path = os.path.join(folder, "corpus.npy")
     np.save(path, corpus)
@@ -187,7 +187,7 @@ def trained(images, encoder, batch_size):
 
 
 class Exports:
-    """An array of another library, known by the protocol of DLPack alone."""
+    """An array of another library that supports only DLPack."""
 
     def __init__(self, array):
         self.__dlpack__, self.__dlpack_device__ = array.__dlpack__, array.__dlpack_device__
@@ -199,7 +199,7 @@ class Exports:
 
 
 def refused_calls():
-    """Calls that end with an error, and arguments of rare kinds."""
+    """Calls that end with an error, and calls with rare kinds of arguments."""
     x, z = numbers(np.float32, 4, 6), numbers(np.float32, 3, 5)
     calls = {
         "shapes": lambda: cossim.cosine_similarity(x, z),
@@ -228,7 +228,7 @@ def refused_calls():
         "many threads": lambda: cossim.set_num_threads(10**30),
         "config": lambda: str(_core.config()),
     }
-    if not np.__version__.startswith("1."):  # which looks for these methods in the class
+    if not np.__version__.startswith("1."):  # NumPy 1 looks for these methods in the class
         calls["dlpack"] = lambda: cossim.vector_norm(Exports(x))
     return {name: Case(lambda call=call: result_or_error(call), x, z) for name, call in calls.items()}
 
@@ -245,7 +245,7 @@ GROUPS = {"similarity": similarity_cases, "search": search_cases, "network": net
 
 
 def groups(dtypes=None):
-    """(group, dtype) of all groups of cases: layers take float32 and float64 alone."""
+    """(group, dtype) of all groups of cases; layers take only float32 and float64."""
     return [
         (group, name)
         for group in GROUPS

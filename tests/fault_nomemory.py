@@ -20,7 +20,7 @@ most, calls, case_name = 0, {}, ""
 
 
 def load_core():
-    """cossim._core with functions that are tried, in the place of the extension module."""
+    """Replaces the extension module cossim._core by one whose functions run with failing allocations."""
     (path,) = (Path(folder) / "cossim" for folder in sys.path if (Path(folder) / "cossim" / "__init__.py").exists())
     (library,) = path.glob("_core.*.so")
     spec = importlib.util.spec_from_file_location("cossim._core", library)
@@ -52,7 +52,7 @@ def tried_function(name, function):
 
 
 def outcome(function, args, kwargs, start, stop):
-    """What a call gives while allocations from number start up to stop fail: its result or its error."""
+    """The result or the error of a call while its allocations number start to stop fail."""
     try:
         set_nomemory(start, stop)
         result = function(*args, **kwargs)
@@ -81,7 +81,7 @@ def try_it(name, function, args, kwargs):
 
 
 def copied(name, args):
-    """topk adds to what it has found before."""
+    """Copies the arguments, because topk adds to its earlier results in place."""
     return (*args[:-2], args[-2].copy(), args[-1].copy()) if name == "topk" else args
 
 

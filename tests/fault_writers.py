@@ -33,19 +33,19 @@ def command(*arguments):
 
 
 def prepare():
-    """The inputs of the commands, in the current folder, which is not the one that fills up."""
+    """Writes the inputs of the commands to the current folder, which is not on the disk that fills up."""
     np.save("rows.npy", ROWS)
     np.save("images.npy", IMAGES)
     nn.save_weights("encoder.npz", simclr.Encoder(rng=0).state_dict())
 
 
 def continued(path, number):
-    """A checkpoint that is gone on from: of one step more each time."""
+    """Continues from a checkpoint, with one more step each time."""
     steps = len(nn.load_weights(path)["losses"]) if os.path.exists(path) else 0
     simclr.train(IMAGES, steps + 1, 8, checkpoint=path)
 
 
-# What writes content `number`, 0 or 1, to a file.
+# Functions that write content number 0 or 1 to a file.
 WRITERS = {
     "x.index": lambda path, number: cossim.Index(ROWS[: 200 + 100 * number]).save(path),
     "weights.npz": lambda path, number: nn.save_weights(path, {"w": ROWS[number:]}),
@@ -65,7 +65,7 @@ def content(path):
 
 
 def refused(write, path, old):
-    """Does writing end with the error of a full disk, and the old file as it was? False where a new one is written."""
+    """True if writing fails with the error of a full disk and keeps the old file; False if it writes the new one."""
     try:
         write(path, 1)
     except (OSError, Failed) as error:
@@ -78,7 +78,7 @@ def refused(write, path, old):
 
 
 def limits(name, path, steps):
-    """Under each limit of the size of a file."""
+    """Writes under each file size limit."""
     write = WRITERS[name]
     write(path, 1)
     size = os.path.getsize(path)
@@ -87,7 +87,7 @@ def limits(name, path, steps):
     counts = [0, 0]
     for limit in sorted(
         {size * step // steps for step in range(steps + 1)} | {size - 1, size + 4096}
-    ):  # a checkpoint grows
+    ):  # a checkpoint's size grows
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
         try:
             failed = refused(write, path, old)
@@ -103,7 +103,7 @@ def limits(name, path, steps):
 
 
 def fill(name, path, steps):
-    """With all but so many bytes of the disk used up by another file."""
+    """Writes while another file takes up the disk except for a given number of bytes."""
     write, filler = WRITERS[name], path + ".filler"
     disk = os.statvfs(os.path.dirname(path))
     write(path, 1)

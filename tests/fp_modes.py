@@ -13,7 +13,7 @@ import numpy as np
 import cossim
 from cossim import _core, nn, simclr
 
-# The control register as the C library keeps it in fenv_t: where it lies, and its values.
+# Offset of the control register in the C library's fenv_t, and its values by mode.
 LAYOUT, MODES = {
     "x86_64": (
         28,
@@ -33,7 +33,7 @@ LAYOUT, MODES = {
         0,
         {
             "as it was": 0,
-            "both": 1 << 24,  # flush to zero, of operands and results
+            "both": 1 << 24,  # flushes operands and results to zero
             "upward": 1 << 22,
             "downward": 2 << 22,
             "toward zero": 3 << 22,
@@ -60,9 +60,9 @@ def set_mode(value):
 
 
 def within(value, function):
-    """What function gives or raises in a mode of the caller, and the mode after it.
+    """Calls a function in a floating-point mode of the caller. Returns its result or exception, and the mode after it.
 
-    Nothing else runs in the mode: arithmetic of Python and NumPy would depend on it, or trap.
+    Nothing else runs in that mode, because arithmetic of Python and NumPy would depend on it or trap.
     """
     set_mode(value)
     try:

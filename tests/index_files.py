@@ -15,7 +15,7 @@ def files_in(folder):
 
 
 def refused(path, **options):
-    """The message of the plain ValueError, on one line and with the path, that read() has to raise."""
+    """The message of the ValueError that read() must raise: a single line that begins with the path."""
     with pytest.raises(ValueError, match=".") as caught:
         read(path, **options)
     message = str(caught.value)
@@ -25,7 +25,7 @@ def refused(path, **options):
 
 
 def read_as_documented(path):
-    """What another program would do, with nothing but the module's docstring: arrays as bytes, after all checks."""
+    """Reads a file by the module's docstring alone, as another program would; returns arrays as bytes."""
     data = path.read_bytes()
     assert data[:8] == bytes.fromhex("89 43 4f 53 53 49 4d 0a")
     assert data[32:60] == bytes(28)

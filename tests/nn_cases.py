@@ -9,17 +9,17 @@ def normal(rng, shape, dtype):
 
 
 def integers(rng, shape, dtype, most=3):
-    """Small whole numbers: sums of their products are exact, so that equals are equals in whatever order."""
+    """Small integers. Sums of their products are exact, so results are equal in any order of summation."""
     return rng.integers(-most, most + 1, shape).astype(dtype)
 
 
 def weights_of(draw, rng, shape, dtype):
-    """Times 24, by which convolutions that save products divide weights: whole numbers stay whole in them too."""
+    """Random weights times 24. Winograd convolutions divide weights by 24, so integers stay integers in them."""
     return 24 * draw(rng, shape, dtype)
 
 
 def assert_close(ours, theirs, relative, case="", least=0):
-    """Within a share of the largest finite magnitude, or of `least`; NaN and infinities at the same places."""
+    """Asserts an error within `relative` of the largest finite magnitude or `least`, and equal NaN and infinities."""
     assert (ours is None) == (theirs is None), case
     if ours is None:
         return
@@ -30,7 +30,7 @@ def assert_close(ours, theirs, relative, case="", least=0):
 
 
 def torch_vjp(function, *arrays, **options):
-    """What torch's autograd gives, in the form of our own: result and pullback, with None for an argument of None."""
+    """(result, pullback) by torch's autograd; an argument of None has a gradient of None."""
     inputs = [None if a is None else torch.tensor(np.array(a), requires_grad=True) for a in arrays]
     given = [t for t in inputs if t is not None]
     y = function(*inputs, **options)
@@ -43,7 +43,7 @@ def torch_vjp(function, *arrays, **options):
 
 
 def torch_module_vjp(module, x):
-    """The same for a torch.nn.Module: the pullback gives (dx, gradients by the keys of state_dict)."""
+    """(result, pullback) of a torch.nn.Module; the pullback returns (dx, {key of state_dict: gradient})."""
     x = torch.tensor(np.array(x), requires_grad=True)
     y = module(x)
     parameters = dict(module.named_parameters())
@@ -61,7 +61,7 @@ def ints(values):
 
 
 def random_conv2d(rng, dtype):
-    """((x, weight, bias), options) that fit together."""
+    """Random ((x, weight, bias), options) that fit together."""
     groups = int(rng.choice([1, 1, 1, 2, 3]))
     most = int(rng.choice([3, 3, 3, 20]))
     inner, filters = int(rng.integers(1, most + 1)), groups * int(rng.integers(1, most + 1))
@@ -87,7 +87,7 @@ def random_conv2d(rng, dtype):
     return (x, normal(rng, (filters, inner, *kernel), dtype), bias), options
 
 
-# Shapes of networks, and around the sizes that kernels work in: (x, weight, options).
+# Shapes of real networks, and shapes around the block sizes of the kernels: (x, weight, options).
 LARGER_CONV2D = [
     ((9, 1, 28, 28), (10, 1, 5, 5), {}),
     ((33, 10, 12, 12), (20, 10, 5, 5), {}),
@@ -101,7 +101,7 @@ LARGER_CONV2D = [
     ((4, 3, 8, 8), (1, 3, 8, 8), {}),
     ((2, 2, 5, 5), (3, 2, 2, 2), {"stride": 7, "padding": 4}),
     ((70, 4, 3, 3), (17, 4, 3, 3), {}),
-    # kernels of five rows, with two rows of the output at a time
+    # kernels of five rows, which compute two output rows at a time
     ((3, 5, 12, 40), (9, 5, 5, 5), {}),
     ((2, 5, 5, 37), (8, 5, 5, 5), {"padding": (1, 0)}),
     ((2, 60, 9, 21), (8, 60, 5, 3), {"padding": 2}),
@@ -111,7 +111,7 @@ LARGER_CONV2D = [
 
 
 def random_max_pool2d(rng, dtype):
-    """(x, options) that fit together, where each window has a pixel: torch's gradient is undefined otherwise."""
+    """Random (x, options) where each window has a pixel; otherwise torch's gradient is undefined."""
     while True:
         kernel, dilation = rng.integers(1, 5, 2), rng.integers(1, 4, 2)
         size = rng.integers(1, 14, 2)
@@ -164,7 +164,7 @@ LINEAR = [
 
 
 def build(module, layers):
-    """module.Sequential of layers that are written as (name, arguments, options), or as a function."""
+    """module.Sequential of layers given as (name, arguments, options) or as functions."""
     made = []
     for layer in layers:
         if callable(layer):
@@ -177,7 +177,7 @@ def build(module, layers):
 
 
 class _TorchSequential(torch.nn.Sequential):
-    """torch.nn.Sequential that takes functions too."""
+    """torch.nn.Sequential that also takes functions."""
 
     def __init__(self, layers):
         super().__init__(*(layer if isinstance(layer, torch.nn.Module) else _Function(layer) for layer in layers))
@@ -230,10 +230,10 @@ STAGES = (*ONE_AFTER_ANOTHER, "f", "cfr", "crfp", "[cr]p", "[crp]")
 
 
 def random_network(rng, functions=True, indices=True):
-    """(layers for build(), shape of an image). Layers that torch refuses after the others are left out."""
-    widths = rng.integers(5, 20) if rng.uniform() < 0.6 else rng.integers(20, 50)  # a vector's width or more
+    """(layers for build(), shape of an image). Layers that do not fit after the others are left out."""
+    widths = rng.integers(5, 20) if rng.uniform() < 0.6 else rng.integers(20, 50)  # at least one vector wide
     shape = ints((rng.integers(1, 5), rng.integers(5, 20), widths))
-    none = torch.zeros(0, *shape)  # no images: only shapes are of interest
+    none = torch.zeros(0, *shape)  # an empty batch, because only shapes matter
     layers, relu = [], ("ReLU", (), {})
 
     def add(layer, to=layers):

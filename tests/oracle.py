@@ -6,7 +6,7 @@ import pytest
 
 
 class _Missing:
-    """Attributes, base classes and the like can be named while modules are read; only calls need torch itself."""
+    """Stands in for torch while test modules are imported; a call of it skips the test."""
 
     def __getattr__(self, name):
         if name.startswith("__"):

@@ -9,10 +9,10 @@ from conftest import SLOWNESS
 import cossim
 
 IMPORTED_FROM = os.path.dirname(os.path.dirname(cossim.__file__))
-# stdout holds back what it is given, as it does for users: only then can it fail at exit.
+# stdout is buffered, as it is for users; only then can it fail at exit.
 ENVIRONMENT = {**os.environ, "PYTHONPATH": IMPORTED_FROM, "PYTHONUNBUFFERED": ""}
 
-# A shell that starts pytest in the background has it and its children ignore SIGINT, and nohup SIGHUP.
+# If a shell starts pytest in the background, its children ignore SIGINT; under nohup they ignore SIGHUP.
 AS_IN_FRONT = """signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(getattr(signal, "SIGHUP", signal.SIGINT)) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -20,7 +20,7 @@ if signal.getsignal(getattr(signal, "SIGHUP", signal.SIGINT)) is signal.SIG_IGN:
 
 
 def process(*arguments, prepare="", **options):
-    """A command, started, in whose process some code runs first."""
+    """Starts a command; its process runs the code `prepare` first."""
     code = f"import signal, sys\n{AS_IN_FRONT}\n{prepare}\n"
     code += "from cossim.__main__ import main\nsys.exit(main(sys.argv[1:]))"
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
@@ -28,7 +28,7 @@ def process(*arguments, prepare="", **options):
 
 
 def run(*arguments, **options):
-    """(exit code, stdout, stderr) of a command."""
+    """Runs a command and returns (exit code, stdout, stderr)."""
     with process(*arguments, **options) as child:
         out, err = child.communicate(timeout=120 * SLOWNESS)
     return child.returncode, out, err

@@ -34,16 +34,16 @@ SPECIAL = ("__call__", "__getitem__", "__iter__", "__len__", "__repr__", "__gets
 
 
 class Case(NamedTuple):
-    """A call of something public, and what tests must know of it."""
+    """A call of a public function, class or method, with the facts that tests need."""
 
     call: Callable
-    make: Callable  # (rng, size) -> its arguments, anew each time
-    bad: Callable = lambda *args: [(*args, 1, 2, 3, 4)]  # (*arguments) -> other arguments, each of which is refused
-    changes: tuple = ()  # positions of arguments that it changes, or takes in order to, as its documentation says
-    more: tuple = ()  # functions of (call, arguments of `make`), each of which makes other good arguments of these
+    make: Callable  # (rng, size) -> new arguments
+    bad: Callable = lambda *args: [(*args, 1, 2, 3, 4)]  # (*arguments) -> lists of arguments that are refused
+    changes: tuple = ()  # positions of arguments that the call changes, as documented
+    more: tuple = ()  # functions (call, arguments of `make`) -> other valid arguments
 
     def inputs(self, rng, size):
-        """Good arguments of all kinds."""
+        """Valid arguments of all kinds."""
         yield self.make(rng, size)
         for other in self.more:
             yield other(self.call, self.make(rng, size))
@@ -63,7 +63,7 @@ def names():
 
 
 def methods(cls):
-    """Of the class or of one of ours that it inherits from."""
+    """Public methods of a class, including those of base classes of ours."""
     for name in dir(cls):
         ours = any(name in vars(base) and base.__module__.startswith("cossim") for base in cls.__mro__)
         value = getattr(cls, name)
@@ -86,7 +86,7 @@ def floats(rng, *shape, dtype=np.float32):
 
 
 def one(*shape):
-    """A float32 array, whose first dimension grows with the size."""
+    """Makes a float32 array whose first dimension grows with the size."""
     return lambda rng, size: (floats(rng, shape[0] * size, *shape[1:]),)
 
 
@@ -111,7 +111,7 @@ def views(rng, size):
 
 
 def pulled(vjp):
-    """The call of a function of gradients and of the pullback that it gives."""
+    """Calls a function of gradients, and then the pullback that it returns."""
 
     def call(*args, **kwargs):
         y, pullback = vjp(*args, **kwargs)
@@ -121,12 +121,12 @@ def pulled(vjp):
 
 
 def wrong_arrays(x, *rest):
-    """Of types and contents that nothing takes."""
+    """Arrays whose type or content every function refuses."""
     yield from ((wrong, *rest) for wrong in ("text", None, [[1.0], [1.0, 2.0]], x.astype(complex), x.astype(object)))
 
 
 def wrong_layers(x, *rest):
-    """Layers take less."""
+    """Arrays that layers refuse, which take fewer types."""
     yield from wrong_arrays(x, *rest)
     yield from ((x.astype(np.float16), *rest), (x.astype(int), *rest))
 
@@ -208,7 +208,7 @@ def indexed(*more):
 
 
 def other_indexes():
-    """Of other types, and one whose file is mapped."""
+    """Indexes of other types, and one that is mapped from a file."""
     change = lambda i, convert: cossim.Index(convert(i.corpus))  # noqa: E731
     for convert in map(cast, (float, np.float16, ml_dtypes.bfloat16, np.int8, bool)):
         yield lambda call, given, convert=convert: (change(given[0], convert), *given[1:])
@@ -252,7 +252,7 @@ for _name in [name for name in CASES if name.startswith("Index.") and name != "I
 
 
 def tuple_cases(cls, count):
-    """Of a named tuple of so many arrays."""
+    """Cases of a named tuple with this many arrays."""
     make = lambda rng, size: [floats(rng, size, 2) for _ in range(count)]  # noqa: E731
     yield "", Case(cls, make, lambda *fields: [fields[1:], (*fields, 1)])
     yield ".__repr__", Case(cls.__repr__, lambda rng, size: (cls(*make(rng, size)),))
@@ -266,14 +266,14 @@ CASES["CosineSimilarity.__repr__"] = Case(repr, lambda rng, size: (cossim.Cosine
 
 
 class WithoutGradient(nn.Module):
-    """A layer of a user's own, of the least that there can be."""
+    """A minimal layer of a user, without a gradient."""
 
     def forward(self, x):
         return 2 * x
 
 
 class Doubled(WithoutGradient):
-    """And one that has more."""
+    """A layer of a user with a gradient."""
 
     parameter_names = ("weight",)
 
@@ -289,7 +289,7 @@ def small_network(rng):
     return nn.Sequential(first, nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), last)
 
 
-# What makes a layer, the shape of what it takes, the arguments of its class, other arguments that it refuses
+# (function that makes the layer, shape of its input, arguments of its class, arguments that the class refuses)
 LAYERS = {
     "Module": (Doubled, (2, 3), (), [(1,)]),
     "Conv2d": (lambda rng: nn.Conv2d(1, 2, 3, rng=rng), (1, 1, 8, 8), (1, 2, 3), [(1, 2), (1, 2, 0), (0.5, 2, 3)]),
@@ -302,7 +302,7 @@ LAYERS = {
 }
 
 
-# Other arguments of these classes, for layers that take the same
+# Other arguments of these classes; the layers take the same input
 OTHERS = {
     "nn.Conv2d": [
         (1, 4, (3, 2), 2, 1, 2, 1, False),
@@ -321,14 +321,14 @@ OTHERS = {
 
 
 def layer_case(cls, method, make, shape, arguments, refused):
-    """Of a class (method is None) or of a method of it."""
+    """The case of a layer class (method is None) or of one of its methods."""
     function = found(f"{cls}.{method}") if method else found(cls)
     if method is None:
         more = [instead(*others) for others in OTHERS.get(cls, ())]
         return Case(function, lambda rng, size: arguments, lambda *args: refused, more=more)
 
     def others(rest):
-        """Layers of the same class, and other arguments that suit them."""
+        """Other layers of the same class, with other valid arguments."""
         made = lambda others, given: (layer := called(found(cls), others), *rest(layer, *given[1:]))  # noqa: E731
         return [lambda call, given, others=others: made(others, given) for others in OTHERS.get(cls, ())]
 
@@ -398,7 +398,7 @@ def optimizer_cases(cls):
     refused = lambda given, lr: [(5, lr), ({}, lr), (given, -1.0), (given, "1")]  # noqa: E731
 
     def others(rest):
-        """Optimizers with other settings, and other arguments that suit them."""
+        """Other optimizers of the same class, with other valid arguments."""
         made = lambda more: cls(parameters(np.random.default_rng(0)), 0.01, **more)  # noqa: E731
         return [lambda call, given, more=more: (o := made(more), *rest(o, *given[1:])) for more in SETTINGS[cls]]
 
@@ -422,7 +422,7 @@ for _cls in SETTINGS:
 
 
 def train(images, new_checkpoint=None, **kwargs):
-    """Of one step, with a small encoder."""
+    """Trains a small encoder for one step."""
     if new_checkpoint is not None:
         new_checkpoint.unlink(missing_ok=True)
         kwargs["checkpoint"] = new_checkpoint

@@ -8,18 +8,18 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-# Removed at exit. In memory where it can be: some calls write a file, and wait for its disk, 100,000 times.
+# Removed at exit. It lies in memory if possible, because some calls write a file to disk 100,000 times.
 MEMORY = "/dev/shm"
 FILES = tempfile.TemporaryDirectory(dir=MEMORY if os.access(MEMORY, os.W_OK) else None)
 NUMBER = itertools.count()
 
 
 class Options(dict):
-    """The last of some arguments: those by name."""
+    """The keyword arguments, as the last element of an argument tuple."""
 
 
 def split(arguments):
-    """Positional ones and those by name."""
+    """Splits arguments into positional and keyword arguments."""
     if arguments and isinstance(arguments[-1], Options):
         return arguments[:-1], arguments[-1]
     return arguments, {}
@@ -31,7 +31,7 @@ def called(function, arguments):
 
 
 def converted(value, convert):
-    """An argument with all of its arrays made something else. Layers and the like stay as they are."""
+    """An argument with each of its arrays converted. Layers and other objects stay as they are."""
     if type(value) is np.ndarray:
         return convert(value)
     if isinstance(value, dict):
@@ -49,7 +49,7 @@ def read_only(x):
 
 
 def strided(x):
-    """Every second element of each dimension of a larger array, whose others are NaN."""
+    """The array as every second element, along each dimension, of a larger array that is otherwise NaN."""
     larger = np.full([2 * n + 1 for n in x.shape], np.nan if x.dtype.kind == "f" else 0, x.dtype)
     view = larger[(..., *(slice(1, None, 2) for _ in x.shape))]
     view[...] = x
@@ -73,7 +73,7 @@ LAYOUTS = {
     "misaligned": misaligned,
 }
 
-# ---- what is no array, and becomes one ----
+# ---- objects that are no arrays, but convert to one ----
 
 
 def new_path(suffix):
@@ -91,7 +91,7 @@ def mapped(x):
 
 
 class OnlyDLPack:
-    """An array of another library, known by the protocol of DLPack alone."""
+    """An array of another library that supports only DLPack."""
 
     def __init__(self, array):
         self.array = array
@@ -119,7 +119,7 @@ def cast(dtype):
     return lambda x: x.astype(dtype)
 
 
-# ---- good input made of other good input: functions of a call and of arguments for it, which give others ----
+# ---- valid input made from valid input: functions (call, arguments) -> other arguments ----
 
 
 def kinds(*conversions):
@@ -130,12 +130,12 @@ def kinds(*conversions):
 
 
 def options(*args, **kwargs):
-    """More of them, behind the others and by name."""
+    """Adds keyword arguments."""
     return lambda call, given: (*given, *args, Options(kwargs))
 
 
 def into(**kwargs):
-    """out=, of the shape and type of the result."""
+    """Adds out=, of the shape and type of the result."""
     return lambda call, given: (*given, Options(kwargs, out=np.array(call(*given, **kwargs))))
 
 
@@ -144,14 +144,14 @@ def instead(*arguments):
 
 
 def ignore(*args):
-    """For progress=."""
+    """A progress callable that does nothing."""
 
 
 ARRAYS = *LAYOUTS.values(), OnlyArray, memoryview, lambda x: x.view(Subclass)
 BOXES = *ARRAYS, OnlyDLPack
-# Of what takes two types of floats, and of what takes all numbers
+# For functions that take two float types, and for functions that take all numbers
 FLOATS = kinds(cast(float), *BOXES)
-STORED = kinds(*map(cast, (float, np.float16, np.int8, bool)), *BOXES, np.ndarray.tolist)  # of what files can hold
+STORED = kinds(*map(cast, (float, np.float16, np.int8, bool)), *BOXES, np.ndarray.tolist)  # types that files can hold
 NUMBERS = [*STORED, *kinds(cast(ml_dtypes.bfloat16))]
 LARGER = kinds(lambda x: np.tile(x, (40, 1)))
 SIMILARITY = [*NUMBERS, *LARGER, options(0), options(axis=-1), options(1, 0.5), into(), into(axis=0)]

@@ -52,7 +52,7 @@ def exact_dot(x, y):
 
 
 def exact_cosine(x, y, digits=60):
-    """Cosine of two vectors (no eps) to `digits` decimal digits, from fractions."""
+    """Cosine of two vectors (no eps) to `digits` decimal digits, computed with fractions."""
     xy, xx, yy = exact_dot(x, y), exact_dot(x, x), exact_dot(y, y)
     if xx == 0 or yy == 0:
         return Fraction(0)
@@ -63,7 +63,7 @@ def exact_cosine(x, y, digits=60):
 
 
 def topk(queries, corpus, k, eps=1e-8):
-    """From the whole matrix of scores: the first k of a stable sort, NaN behind all numbers."""
+    """(scores, indices) of the whole score matrix: the first k of a stable sort, with NaN last."""
     scores = pairwise(queries, corpus, eps)
     return best_of(scores, k, corpus is None)
 
@@ -77,14 +77,14 @@ def best_of(scores, k, without_own):
 
 
 def reaching(scores, threshold, with_itself):
-    """(i, j, values) of the scores that reach a threshold; of a matrix with itself those above the diagonal."""
+    """(i, j, values) of the scores that reach a threshold; within one matrix only those above the diagonal."""
     reached = scores >= scores.dtype.type(threshold)
     i, j = np.nonzero(np.triu(reached, 1) if with_itself else reached)
     return i, j, scores[i, j]
 
 
 def groups(scores, threshold):
-    """Of each row the lowest row that a chain of pairs above the diagonal connects it to."""
+    """For each row, the lowest row that a chain of pairs above the diagonal connects it to."""
     i, j, _ = reaching(scores, threshold, True)
     labels, before = np.arange(len(scores)), None
     while before is None or (labels != before).any():

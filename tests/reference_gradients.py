@@ -5,13 +5,13 @@ from reference import pairwise, wide
 
 
 def _unbroadcast(gradient, shape):
-    """Summed over what an array of that shape was broadcast along."""
+    """Sums a gradient over the axes along which an array of that shape was broadcast."""
     gradient = gradient.sum(tuple(range(gradient.ndim - len(shape))))
     return gradient.sum(tuple(i for i, size in enumerate(shape) if size == 1), keepdims=True).reshape(shape)
 
 
 def cosine_similarity_gradients(x1, x2, dy, dim=1, eps=1e-8):
-    """Of sum(dy * cosine_similarity(x1, x2, dim, eps)), with norms below eps for constants."""
+    """Gradients of sum(dy * cosine_similarity(x1, x2, dim, eps)); norms below eps count as constants."""
     shapes = np.shape(x1), np.shape(x2)
     x1, x2 = np.broadcast_arrays(wide(x1), wide(x2))
     if x1.ndim == 0:
@@ -26,7 +26,7 @@ def cosine_similarity_gradients(x1, x2, dy, dim=1, eps=1e-8):
 
 
 def pairwise_gradients(x, y, dscores, eps=1e-8):
-    """(dx, dy) of sum(dscores * pairwise(x, y, eps)); of rows with themselves, their sum is wanted."""
+    """(dx, dy) of sum(dscores * pairwise(x, y, eps)); if y is x, the gradient is the sum of the two."""
     dx, dy = cosine_similarity_gradients(np.asarray(x)[:, None], np.asarray(y)[None], dscores, 2, eps)
     return dx[:, 0], dy[0]
 
@@ -45,7 +45,7 @@ def _probabilities(z, temperature, pairs):
 
 
 def nt_xent(z, temperature=0.5, pairs="halves"):
-    """z: both views. The mean of -s[i, p(i)] / t + log(sum over k != i of exp(s[i, k] / t))."""
+    """(loss, gradient) for z, both views: the mean of -s[i, p(i)] / t + log(sum over k != i of exp(s[i, k] / t))."""
     exponents, logs, _, p = _probabilities(z, temperature, pairs)
     return (logs[:, 0] - exponents[np.arange(len(z)), p]).mean()
 

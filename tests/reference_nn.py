@@ -14,7 +14,7 @@ def pair(value):
 
 
 def paddings(padding, kernel, dilation):
-    """Zeros (before, after) in height and in width."""
+    """Padding (before, after) along height and along width."""
     if padding == "valid":
         return (0, 0), (0, 0)
     if padding == "same":
@@ -43,7 +43,7 @@ def conv2d_vjp(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     size = [(n - d * (k - 1) - 1) // s + 1 for n, k, s, d in lengths]
 
     def seen_by(group, u, v):
-        """Where in the padded images the element (u, v) of the kernel lies, for all outputs of a group."""
+        """Index of the padded pixels that the kernel element (u, v) meets, for all outputs of a group."""
         rows, columns = (
             slice(k * d, k * d + s * (n - 1) + 1, s) for k, d, s, n in zip((u, v), dilation, stride, size, strict=True)
         )
@@ -74,10 +74,10 @@ def conv2d_vjp(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
 
 
 def windows(size, kernel, stride, padding, dilation, ceil_mode):
-    """For each window along one dimension the positions in it that lie inside the image."""
+    """For each window along one dimension, its positions that lie inside the image."""
     beyond = size + 2 * padding - dilation * (kernel - 1) - 1
     count = (-(-beyond // stride) if ceil_mode else beyond // stride) + 1
-    if ceil_mode and (count - 1) * stride >= size + padding:  # it would begin in the padding behind the image
+    if ceil_mode and (count - 1) * stride >= size + padding:  # it would begin in the padding after the image
         count -= 1
     starts = [i * stride - padding for i in range(count)]
     return [[p for p in range(s, s + kernel * dilation, dilation) if 0 <= p < size] for s in starts]
@@ -95,7 +95,7 @@ def max_pool2d_vjp(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode
     for i, j in itertools.product(range(len(rows)), range(len(columns))):
         for plane, image in enumerate(planes):
             for row, column in itertools.product(rows[i], columns[j]):
-                # The first of equals, but the last NaN; the first of all where nothing is above -inf.
+                # The index of the first maximum, or of the last NaN; or of the first pixel without a value above -inf.
                 best, value = y[plane, i, j], image[row, column]
                 if value > best or np.isnan(value) or indices[plane, i, j] < 0:
                     y[plane, i, j], indices[plane, i, j] = value, row * width + column
@@ -123,7 +123,7 @@ def linear_vjp(x, weight, bias=None):
         dweight = of_rows.T @ rows
         if bias is None:
             return dx, dweight, None
-        of_one = np.shape(bias) != weight.shape[:-1]  # one number for all features
+        of_one = np.shape(bias) != weight.shape[:-1]  # one bias for all features
         return dx, dweight, dy.sum().reshape(np.shape(bias)) if of_one else of_rows.sum(0)
 
     return y, pullback
@@ -142,7 +142,7 @@ def flatten_vjp(x, start_dim=1, end_dim=-1):
 
 
 def encoder_vjp(x, state):
-    """cossim.simclr.Encoder with the parameters of a state_dict; the pullback gives (dx, gradients by their names)."""
+    """cossim.simclr.Encoder with the parameters of a state_dict; the pullback gives (dx, {name: gradient})."""
     pullbacks = []
 
     def through(function, name, *arguments, **options):

@@ -17,21 +17,21 @@ from numpy.lib.stride_tricks import as_strided
 import cossim
 from cossim import nn, simclr
 
-MEMORY = 1 << 28  # bytes that the calls may ask for
-MOST_SECONDS = 60  # of a call, however busy or slow the machine is
+MEMORY = 1 << 28  # bytes that the calls may allocate
+MOST_SECONDS = 60  # time limit of one call, also on a busy or slow machine
 DTYPES = [*map(np.dtype, "?bBhHiIlLefd"), np.dtype(ml_dtypes.bfloat16)]
 FLOATS = [np.dtype(np.float32), np.dtype(np.float64)]
-# Products of these, of sizes of elements and of what a kernel takes at a time wrap to 0 or to small numbers.
+# Products of these with element sizes and block sizes wrap to 0 or to small numbers.
 SIZES = [2**bits + more for bits in (31, 32, 33, 40, 47, 58, 59, 60, 61, 62, 63) for more in (-1, 0, 1)]
 SMALL = [1, 1, 1, 2, 3, 7, 16, 64, 300, 4096, 4097, 100000]
 
 
 class Stopped(Exception):
-    """What the handler of the signal raises, and progress=."""
+    """Raised by the signal handler and by progress=."""
 
 
 def fits(shape, dtype):
-    """NumPy's own limit: of the bytes, leaving out sizes of 0."""
+    """Tells whether NumPy allows the shape: it limits the product of the sizes, without zeros, in bytes."""
     product = dtype.itemsize
     for size in shape:
         product *= max(size, 1)
@@ -45,7 +45,7 @@ class Draw(random.Random):
         return self.choice(SIZES) if self.random() < 0.5 else self.choice(SMALL)
 
     def shape(self, ndim, dtype):
-        """A shape that NumPy can have; empty at times."""
+        """A shape that NumPy allows; sometimes empty."""
         while True:
             shape = tuple(self.size() for _ in range(ndim))
             if self.random() < 0.1:
@@ -60,7 +60,7 @@ class Draw(random.Random):
         return self.choice(DTYPES)
 
     def array(self, shape, dtype):
-        """One element everywhere, or a row of a few that is repeated."""
+        """A giant array that repeats one element, or a row of a few elements."""
         base = [1] * len(shape)
         if shape and 0 < shape[-1] <= 4096 and self.random() < 0.5:
             base[-1] = shape[-1]
@@ -76,7 +76,7 @@ class Draw(random.Random):
                 return self.array(shape, dtype)
 
     def two_rows(self):
-        """Two arrays of rows of one length."""
+        """Two arrays with rows of the same length."""
         while True:
             x = self.rows()
             dtype = self.choice([x.dtype, self.dtype()])
@@ -95,7 +95,7 @@ class Draw(random.Random):
                 return tuple(map(self.array, shapes, dtypes))
 
     def out(self, shape):
-        """None, or a result whose elements all lie in one place."""
+        """None, or an array for a result whose elements all share one address."""
         return nowhere(*shape) if self.random() < 0.6 and fits(shape, FLOATS[0]) else None
 
     def progress(self):
@@ -105,7 +105,7 @@ class Draw(random.Random):
         return self.choice([None, None, 1, 1 << 20, 2**40, 2**64])
 
     def images(self, dtype, ndim=None):
-        """Of an array without elements most of the time, as layers copy others."""
+        """Images; mostly without elements, because layers copy other arrays."""
         shape = self.shape(self.choice([3, 4]) if ndim is None else ndim, dtype)
         if self.random() < 0.8:
             shape = self.with_size(shape, self.randrange(len(shape)), 0)
@@ -169,7 +169,7 @@ def duplicate_groups(draw):
 
 def index(draw):
     corpus = draw.rows()
-    if draw.random() < 0.3:  # one that can be made
+    if draw.random() < 0.3:  # a shape that can be allocated
         corpus = draw.array((draw.choice([1, 3, 300]), draw.choice([1, 3, 4097, *SIZES[:20]])), np.dtype(np.uint8))
     made = cossim.Index(corpus, progress=draw.progress())
     queries = draw.rows(depth=corpus.shape[1]) if fits((2**31, corpus.shape[1], 8), DTYPES[0]) else corpus
@@ -278,7 +278,7 @@ EXAMPLES = {
     "progress of more pairs than fit": lambda: cossim.pairs_above(
         repeated(np.uint8, 2**40, 16), 0.5, repeated(np.uint8, 2**40, 16), progress=stop
     ),
-    # Those that go on after they were stopped: halves, batches and columns, without end.
+    # These never ended, even when stopped: halves, batches and columns.
     "pairwise, many rows": lambda: cossim.pairwise(
         repeated(np.float32, 1, 4), repeated(np.float32, 2**50, 4), out=nowhere(1, 2**50)
     ),
@@ -291,7 +291,7 @@ EXAMPLES = {
         3,
         out=nowhere(2**50, 4, 4),
     ),
-    # Those that have nothing to do.
+    # These have nothing to compute.
     "linear, nothing by nothing": lambda: nn.linear(repeated(float, 0, 2**40), repeated(float, 0, 2**40)),
     "linear, no features": lambda: nn.linear(repeated(float, 2**50, 0), repeated(float, 0, 0)),
     "max_pool2d_vjp, no images": lambda: layer("max_pool2d", True, repeated(float, 0, 1, 2**40, 1), 1),
@@ -299,16 +299,16 @@ EXAMPLES = {
 
 
 def nowhere(*shape):
-    """A result whose elements all lie in one place."""
+    """An array for a result whose elements all share one address."""
     return as_strided(np.zeros(1, np.float32), shape, [0] * len(shape))
 
 
 def call(number):
-    """Makes call `number`, and says how it ended: before it was stopped, by that, or by an error of Python's."""
+    """Makes call `number` and returns how it ended: by itself, by being stopped, or with a Python error."""
     draw = Draw(number)
     try:
         with cossim.threads(draw.choice([1, 2, 8])):
-            # A signal that comes amid a destructor or a callback is lost, as in all of Python, so there are several.
+            # Python loses an exception raised by a signal inside a destructor or callback, so several are sent.
             signal.setitimer(signal.ITIMER_REAL, draw.uniform(1e-4, 4e-3), 0.1)
             if number < 0:
                 list(EXAMPLES.values())[number]()
@@ -319,7 +319,7 @@ def call(number):
         return type(error).__name__
 
 
-armed = False  # does a signal stop anything?
+armed = False  # whether a signal may raise
 
 
 def alarm(number, frame):
@@ -334,13 +334,13 @@ def main(first, end):
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     signal.signal(signal.SIGALRM, alarm)
     for number in range(first, end):
-        faulthandler.dump_traceback_later(MOST_SECONDS, exit=True)  # a call that does not stop
+        faulthandler.dump_traceback_later(MOST_SECONDS, exit=True)  # ends a call that does not stop
         print(number, end=" ", flush=True)
         armed = True
         try:
             ended = call(number)
             armed = False
-        except Stopped:  # behind the call, or by its second signal
+        except Stopped:  # raised after the call, or by the second signal
             armed = False
             ended = "Stopped"
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -107,11 +107,11 @@ def test_a_window_without_a_pixel_has_no_gradient(rng, dtype):
     ):
         x = normal(rng, (3, 2, *size), dtype)
         y, pullback = nn.max_pool2d_vjp(x, 2, stride, padding, dilation)
-        expected, indices, twin = reference_nn.max_pool2d_vjp(x, 2, stride, padding, dilation)
+        expected, indices, reference = reference_nn.max_pool2d_vjp(x, 2, stride, padding, dilation)
         assert (indices < 0).any()
         np.testing.assert_array_equal(y, expected)
         dy = integers(rng, y.shape, dtype)
-        np.testing.assert_array_equal(pullback(dy), twin(dy))
+        np.testing.assert_array_equal(pullback(dy), reference(dy))
 
 
 @both_dtypes
@@ -148,7 +148,7 @@ def test_relu(rng, dtype):
         assert np.shape(pullback(dtype(5))) == ()
 
 
-# ---- finite differences, and the twins, for each function ----
+# ---- finite differences and the references, for each function ----
 
 
 def arrays_of(*shapes):
@@ -177,7 +177,7 @@ FUNCTIONS = {
 }
 
 
-@pytest.mark.parametrize("module", [nn, reference_nn], ids=["cossim", "twin"])
+@pytest.mark.parametrize("module", [nn, reference_nn], ids=["cossim", "reference"])
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_finite_differences(rng, name, module):
     function, arrays = FUNCTIONS[name]
@@ -196,10 +196,10 @@ def test_finite_differences(rng, name, module):
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_twins(rng, name):
     function, arrays = FUNCTIONS[name]
-    (y, pullback), (expected, twin) = function(nn, *arrays), function(reference_nn, *arrays)
+    (y, pullback), (expected, reference) = function(nn, *arrays), function(reference_nn, *arrays)
     assert_close(y, expected, 1e-14)
     dy = normal(rng, y.shape, np.float64)
-    for ours, theirs in zip(pullback(dy), twin(dy), strict=False):
+    for ours, theirs in zip(pullback(dy), reference(dy), strict=False):
         assert_close(ours, theirs, 1e-13, name)
 
 
@@ -299,10 +299,10 @@ def test_nan_pixels_propagate(rng, dtype):
             theirs = torch_vjp(F.conv2d, x, w, b, **options)[1](dy)
             ours = nn.conv2d_vjp(x, w, b, **options)[1](dy)
             given[1, 2, 2, 1], given[0, 0, -1, -1] = whole
-            for one, twin, their in zip(ours, expected, theirs, strict=True):
-                assert_close(one, twin, 1e-4, (value, options))
+            for one, reference, their in zip(ours, expected, theirs, strict=True):
+                assert_close(one, reference, 1e-4, (value, options))
                 if dtype == np.float64:  # in float32 torch leaves out the padding
-                    assert_close(twin, their, 1e-10, (value, options))
+                    assert_close(reference, their, 1e-10, (value, options))
 
 
 x4, w4 = np.zeros((2, 4, 6, 6), np.float32), np.zeros((8, 4, 3, 3), np.float32)
@@ -361,7 +361,7 @@ def test_refused_as_forward(call, error, words):
         assert word in str(caught.value)
 
 
-# Each instruction set in a process of its own, held against the twins.
+# Checks each instruction set against the references, in a process of its own.
 CHECK = """
 import numpy as np, reference_nn
 from cossim import _core, nn, simclr
@@ -372,21 +372,21 @@ for dtype, relative in ((np.float32, 1e-5), (np.float64, 1e-13)):
     for image, filters, options in LARGER_CONV2D:
         cases.append(([normal(rng, shape, dtype) for shape in (image, filters, filters[0])], options))
     for arrays, options in cases:
-        (y, pullback), (expected, twin) = (m.conv2d_vjp(*arrays, **options) for m in (nn, reference_nn))
+        (y, pullback), (expected, reference) = (m.conv2d_vjp(*arrays, **options) for m in (nn, reference_nn))
         dy = normal(rng, y.shape, dtype)
-        for ours, theirs in zip((y, *pullback(dy)), (expected, *twin(dy)), strict=True):
+        for ours, theirs in zip((y, *pullback(dy)), (expected, *reference(dy)), strict=True):
             assert_close(ours, theirs, relative, options)
     for _ in range(40):
         x, options = random_max_pool2d(rng, dtype)
-        (y, pullback), (expected, _, twin) = (m.max_pool2d_vjp(x, **options) for m in (nn, reference_nn))
+        (y, pullback), (expected, _, reference) = (m.max_pool2d_vjp(x, **options) for m in (nn, reference_nn))
         dy = integers(rng, y.shape, dtype)
         np.testing.assert_array_equal(y, expected)
-        np.testing.assert_array_equal(pullback(dy), twin(dy))
+        np.testing.assert_array_equal(pullback(dy), reference(dy))
     for n in (1, 5, 64, 300):
         arrays = [normal(rng, s, dtype) for s in ((n, 2 * n + 1), (n + 3, 2 * n + 1), n + 3)]
-        (y, pullback), (expected, twin) = (m.linear_vjp(*arrays) for m in (nn, reference_nn))
+        (y, pullback), (expected, reference) = (m.linear_vjp(*arrays) for m in (nn, reference_nn))
         dy = normal(rng, y.shape, dtype)
-        for ours, theirs in zip((y, *pullback(dy)), (expected, *twin(dy)), strict=True):
+        for ours, theirs in zip((y, *pullback(dy)), (expected, *reference(dy)), strict=True):
             assert_close(ours, theirs, relative, n)
         np.testing.assert_array_equal(nn.relu_vjp(y)[1](dy), reference_nn.relu_vjp(y)[1](dy))
     encoder = simclr.Encoder(dtype=dtype)
@@ -394,8 +394,8 @@ for dtype, relative in ((np.float32, 1e-5), (np.float64, 1e-13)):
     state = {key: weights_of(ones, rng, a.shape, dtype) for key, a in encoder.state_dict().items()}
     encoder.load_state_dict(state)
     x, dy = ones(rng, (3, 1, 28, 28), dtype), ones(rng, (3, 100), dtype)
-    (y, pullback), (expected, twin) = encoder.vjp(x), reference_nn.encoder_vjp(x, state)
-    (dx, gradients), (expected_dx, expected_gradients) = pullback(dy), twin(dy)
+    (y, pullback), (expected, reference) = encoder.vjp(x), reference_nn.encoder_vjp(x, state)
+    (dx, gradients), (expected_dx, expected_gradients) = pullback(dy), reference(dy)
     for results in ((encoder(x), expected), (y, expected), (dx, expected_dx)):
         assert_close(*results, relative)
     for key in state:

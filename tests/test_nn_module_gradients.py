@@ -268,8 +268,8 @@ def test_encoder_with_its_own_weights(rng, dtype):
 def test_encoder_and_its_twin(rng):
     encoder = simclr.Encoder(dtype=np.float64, rng=0)
     x, dy = rng.random((3, 1, 28, 28)), normal(rng, (3, 100), np.float64)
-    (y, pullback), (expected, twin) = encoder.vjp(x), reference_nn.encoder_vjp(x, encoder.state_dict())
-    (dx, gradients), (expected_dx, expected_gradients) = pullback(dy), twin(dy)
+    (y, pullback), (expected, expected_pullback) = encoder.vjp(x), reference_nn.encoder_vjp(x, encoder.state_dict())
+    (dx, gradients), (expected_dx, expected_gradients) = pullback(dy), expected_pullback(dy)
     for ours, theirs in ((y, expected), (encoder(x), expected), (dx, expected_dx)):
         assert_close(ours, theirs, 1e-13)
     for key, gradient in gradients.items():

@@ -36,7 +36,7 @@ def one_by_one(net, x):
     return x
 
 
-def twins(layers, rng, dtype):
+def both_networks(layers, rng, dtype):
     """A network of ours and torch's with the same weights, in the range of torch's own."""
     ours, theirs = in_dtype(build(nn, layers), dtype), build(torch.nn, layers).to(TORCH[dtype])
     for array in ours.state_dict().values():
@@ -64,7 +64,7 @@ def test_random_networks(rng, dtype):
     lengths = set()
     for i in range(200):
         layers, shape = random_network(rng)
-        ours, theirs = twins(layers, rng, dtype)
+        ours, theirs = both_networks(layers, rng, dtype)
         n = int(rng.choice([0, 1, 7, 33], p=[0.1, 0.3, 0.4, 0.2]))
         x = normal(rng, (n, *shape), dtype)
         results = check(ours, theirs, x, dtype, (i, layers, x.shape))
@@ -122,7 +122,7 @@ NETWORKS = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_orders(rng, name, dtype):
     layers = NETWORKS[name]
-    ours, theirs = twins(layers, rng, dtype)
+    ours, theirs = both_networks(layers, rng, dtype)
     for n in (0, 1, 7, 33):
         check(ours, theirs, normal(rng, (n, *IMAGE), dtype), dtype, n)
     if "flatten of" not in name and layers:  # some of those torch refuses
@@ -138,7 +138,7 @@ def test_orders(rng, name, dtype):
 @pytest.mark.parametrize("name", [name for name in NETWORKS if "function" not in name])
 def test_odd_pixels_propagate(rng, name, dtype, value):
     """To the same outputs as in torch, and to no other image of the batch."""
-    ours, theirs = twins(NETWORKS[name], rng, dtype)
+    ours, theirs = both_networks(NETWORKS[name], rng, dtype)
     x = normal(rng, (11, *IMAGE), dtype)
     for image, row, column in ((1, 6, 7), (3, 6, 8), (5, 7, 7), (7, 7, 8), (9, 13, 37), (9, 0, 0)):
         x[image, image % 2, row, column] = value  # as each of the pixels that are pooled
@@ -157,7 +157,7 @@ def test_odd_weights_propagate(rng, dtype):
     """Without padding, whose zeros torch does not always multiply with them."""
     for name in ("in the usual order", "two of each", "no convolution", "pool of ceil_mode"):
         for value in (np.nan, np.inf, -np.inf):
-            ours, theirs = twins(NETWORKS[name], rng, dtype)
+            ours, theirs = both_networks(NETWORKS[name], rng, dtype)
             for key in ours.state_dict():
                 changed = {k: a.copy() for k, a in ours.state_dict().items()}
                 changed[key].reshape(-1)[-1] = value

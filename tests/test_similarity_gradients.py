@@ -67,11 +67,11 @@ def test_cosine_similarity(rng, shape1, shape2, dim, dtype, tolerance):
     slow = cosine_similarity_gradients(x1, x2, dy, dim)
     got = pullback(dy)
     assert type(got) is tuple
-    for gradient, x, theirs, twin in zip(got, (x1, x2), (t1, t2), slow, strict=True):
+    for gradient, x, theirs, reference in zip(got, (x1, x2), (t1, t2), slow, strict=True):
         assert gradient.dtype == dtype
         assert gradient.shape == x.shape
         close(gradient, theirs.grad.numpy(), tolerance)
-        close(gradient, twin, tolerance)
+        close(gradient, reference, tolerance)
     for gradient, again in zip(got, pullback(dy), strict=True):
         np.testing.assert_array_equal(gradient, again)
 
@@ -93,10 +93,10 @@ def test_pairwise(rng, shapes, dtype, tolerance):
         got = pullback(d)
         if right is None:
             got, slow = (got,), (slow[0] + slow[1],)
-        for gradient, theirs, twin in zip(got, (t, u), slow, strict=False):
+        for gradient, theirs, reference in zip(got, (t, u), slow, strict=False):
             assert gradient.dtype == dtype
             close(gradient, theirs.grad.numpy(), tolerance)
-            close(gradient, twin, tolerance)
+            close(gradient, reference, tolerance)
 
 
 @pytest.mark.parametrize(
