@@ -17,7 +17,7 @@ def data(rng, kind, shape):
         return rng.uniform(0, 1, shape)
     if kind == "binary":
         return rng.integers(0, 2, shape).astype(float)
-    if kind == "constant":  # every rounding of a sum goes the same way
+    if kind == "constant":  # all roundings of a sum go in the same direction
         return np.full(shape, 0.1) * rng.integers(1, 4, (*shape[:-1], 1))
     if kind == "cancelling":  # x . y far below |x||y|
         x = rng.standard_normal(shape)
@@ -97,7 +97,7 @@ def test_no_overflow_and_no_underflow(rng, dtype, scales):
     for a in scales:
         for b in (*scales, 1.0):
             big_x, big_y = x * dtype(a), y * dtype(b)
-            # tiny numbers have few digits, so their exact ratio is that of what is left of them
+            # tiny numbers have few digits, so the exact ratio is computed from the rounded numbers
             exact = expected if min(a, b) > 1e-40 else None
             ours = cossim.cosine_similarity(big_x, big_y, eps=0)
             columns = cossim.cosine_similarity(np.asfortranarray(big_x), np.asfortranarray(big_y), eps=0)
@@ -144,7 +144,7 @@ def test_dot_products_of_all_pairs_leave_the_range_only_at_their_end(dtype, big)
 
 
 def test_infinity_times_something_small_is_infinity():
-    """Beside large elements, for which rows are scaled: then nothing may become 0, or overflow with another sign."""
+    """Large elements cause rows to be scaled; then nothing may become 0, or overflow with the other sign."""
     x, y = np.array([[-1e-125, 1e266], [1.0, -1e300]]), np.array([[-np.inf, -0.4], [np.inf, 1e300]])
     assert cossim.vecdot(x, y).tolist() == [np.inf, np.inf]
     assert cossim.vecdot(x.T.copy(), y.T.copy(), 0).tolist() == [np.inf, np.inf]
@@ -157,7 +157,7 @@ def test_zero_rows_and_eps():
     for dtype in (np.float64, np.float32, np.float16, ml_dtypes.bfloat16):
         assert cossim.cosine_similarity(zero.astype(dtype), one.astype(dtype))[0] == 0
         assert cossim.cosine_distance(zero.astype(dtype), one.astype(dtype))[0] == 1
-    # each norm is clamped by itself: eps * eps would underflow in float32 and give NaN or infinity
+    # each norm is clamped separately: eps * eps would underflow in float32 and give NaN or infinity
     tiny = np.full((1, 4), 1e-30, np.float32)
     np.testing.assert_allclose(
         cossim.cosine_similarity(tiny, tiny, eps=1e-8), (2e-30 / 1e-8) ** 2, atol=2e-45
@@ -187,7 +187,7 @@ def test_integers_have_exact_sums(rng, dtype):
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8])
 def test_long_rows_of_8_bit_integers_have_exact_sums(dtype):
-    """Far longer than 32 bits could sum, and the largest products there are."""
+    """The rows have the largest possible products, and are far longer than 32 bits could sum."""
     n, info = 600_001, np.iinfo(dtype)
     x, y = np.full((2, n), info.max, dtype), np.full((2, n), info.min or info.max, dtype)
     dot = n * int(x[0, 0]) * int(y[0, 0])
@@ -213,7 +213,7 @@ def test_against_the_slow_twins(rng, shape, dtype):
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16], ids=lambda d: np.dtype(d).name)
 def test_wider_results_of_halves_are_summed_in_double(rng, dtype):
-    """Also where the rows are read in place; and distances, whose digits a sum in float would lose."""
+    """Also if rows are read in place, and for distances, which would lose digits with a sum in float."""
     x = np.abs(rng.standard_normal((40, 768))).astype(dtype)
     y = x.copy()
     y[:, 0] *= dtype(1.02)
@@ -242,7 +242,7 @@ def test_normalize_subnormal_rows():
 @pytest.mark.parametrize("eps", [1e-100, 1e-170, 5e-324])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
 def test_zero_rows_and_the_smallest_eps(dtype, eps):
-    """However small eps is, 0 / eps is 0: the product of two of them, or its inverse, must not leave the range."""
+    """0 / eps is 0 for any eps: eps * eps and its inverse must neither underflow nor overflow."""
     zero, both = np.zeros((20, 3), dtype), np.ones((20, 3), dtype)
     both[::2] = 0
     for x, y in ((zero, zero), (zero, both), (both, zero), (both, both)):
@@ -255,7 +255,7 @@ def test_zero_rows_and_the_smallest_eps(dtype, eps):
 
 
 def test_all_dot_products_beyond_float32_on_the_way():
-    """vecdot of all pairs is right wherever its result holds it, as it is row by row."""
+    """vecdot of all pairs is right if the result's type can hold it, like vecdot row by row."""
     x = np.array([[3e38, 3e38, -3e38, -3e38], [1e30, 1e-30, 0, 1], [1e-30, 0, 0, 0]], np.float32)
     y = np.array([[1, 1, 1, 1], [1e30, 1e30, 1, 1], [1e-30, 1, 2, 3]], np.float32)
     wide = np.empty((3, 3))

@@ -13,7 +13,7 @@ from conftest import ROOT
 
 from benchmarks import accuracy
 
-PROMISED = {  # of rows, and of pairs
+PROMISED = {  # errors of row-by-row results, and of all pairs
     "float32": (6e-8, 6.5e-7),
     "float64": (1e-15, 1e-15),
     "float16": (2.5e-4, 2.5e-4),
@@ -62,7 +62,7 @@ def test_a_small_measurement(monkeypatch):
 
 
 def test_contestants_run_the_kernels_of_this_processor():
-    """Whatever kernels the environment names for OpenBLAS."""
+    """The kernels do not depend on those that the environment names for OpenBLAS."""
     pytest.importorskip("threadpoolctl")
     code = "import sys, benchmarks\nassert 'numpy' not in sys.modules\nimport numpy\nprint(benchmarks.blas_kernels())"
     printed = []

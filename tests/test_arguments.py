@@ -76,7 +76,7 @@ def test_kinds_of_arrays(rng, tmp_path, kind, dtype):
     x, y = ((10 * rng.standard_normal((5, 40))).astype(dtype) for _ in range(2))
     before = x.copy()
     other = KINDS[kind](x, tmp_path)
-    if kind == "list":  # numbers of a list are float64
+    if kind == "list":  # lists convert to float64
         x, y = x.astype(np.float64), y.astype(np.float64)
     for function in TWO:
         np.testing.assert_array_equal(function(other, y), function(x, y))
@@ -150,7 +150,7 @@ def test_out_that_overlaps(rng):
 
 
 def test_out_whose_own_elements_overlap(rng):
-    """Taken, as NumPy does: one of the results ends up there, and nothing beside it."""
+    """Such an out is accepted, as by NumPy: a shared element gets one of its results, and nothing else is written."""
     x, room = rng.standard_normal((5, 5)), np.full(3, 7.0)
     out = np.lib.stride_tricks.as_strided(room[1:], (5,), (0,))
     np.add(x[0], x[1], out=out)
@@ -237,7 +237,7 @@ def test_refused(call, error, words):
 
 
 class Changes:
-    """An argument whose conversion changes another one's array."""
+    """An argument whose conversion changes the array of another argument."""
 
     def __init__(self, change, value):
         self.change, self.value = change, value
@@ -283,7 +283,7 @@ CHANGED = {
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("function", CHANGED)
 def test_arrays_that_other_arguments_change(function, change):
-    """As if the array had been so from the start, or had not changed; never memory that is no longer its own."""
+    """The result is that of the array before or after the change; freed memory is never read."""
 
     def outcome(array, change):
         try:
@@ -304,7 +304,7 @@ def test_arrays_that_other_arguments_change(function, change):
 
 @pytest.mark.parametrize("function", ["vector_norm", "normalize", "cosine_similarity", "pairwise"])
 def test_no_code_of_the_type_of_out_is_run(function):
-    """It could change the operands after they were looked at."""
+    """Such code could change the operands after they were validated."""
     looked_up = []
 
     class Meta(type):
@@ -341,7 +341,7 @@ def test_broadcast_shapes_too_large_for_an_index():
 
 
 def test_nothing_leaks():
-    """References and memory, over good and bad calls."""
+    """Valid and invalid calls leak neither references nor memory."""
     x, y = np.ones((3, 4)), np.ones((5, 1, 4), np.float32)
     out = np.empty((5, 3))
     wrong, short = np.ones((7, 7)), np.empty(9)  # made once: some versions of NumPy lose a reference to the dtype here

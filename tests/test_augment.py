@@ -16,11 +16,11 @@ LIVELY = {"shift": 3, "rotate": 40, "shear": (-10, 30), "scale": (0.5, 1.5), "as
 SHAPES = [(5, 1, 28, 28), (3, 9, 14), (4, 3, 7, 300), (2, 2, 1, 6), (2, 6, 1), (3, 1, 1, 1)]
 
 
-# ---- the twin ----
+# ---- the reference ----
 
 
 def draw(seed, n, shift=2, rotate=15, shear=0, scale=(0.8, 1.2), aspect=(1, 1)):
-    """The numbers of each image as dicts, and the keys of their noise."""
+    """(random parameters of each image as dicts, keys of their noise)."""
     bits = np.random.default_rng(seed).integers(0, 2**64, (n, 9), np.uint64)
     ranges = {
         "rotate": rotate if isinstance(rotate, tuple) else (-rotate, rotate),
@@ -74,7 +74,7 @@ def warp_by_hand(image, a, b):
 
 
 def noise_by_hand(key, n):
-    """Of each block of 32, the first half are the cosines of Box and Muller's pairs and the second half the sines."""
+    """In each block of 32, the first half are the cosines of the Box-Muller pairs, and the second half the sines."""
     numbers = []
     for first in range(0, -(-n // 32) * 16, 16):
         bits = [split_mix((key + first + i) % 2**64) for i in range(16)]
@@ -113,7 +113,7 @@ def test_by_hand(rng, shape, dtype, arguments):
     views = augment(images, 3, **arguments)
     assert (views.shape, views.dtype) == (shape, dtype)
     noise = arguments.get("noise", 0.05)
-    tolerance = 1e-6 if dtype == np.float32 else 1e-12 * max(shape) + 1e-5 * noise  # noise itself is of float32
+    tolerance = 1e-6 if dtype == np.float32 else 1e-12 * max(shape) + 1e-5 * noise  # noise is float32
     np.testing.assert_allclose(views, augment_by_hand(images, 3, **arguments), rtol=0, atol=tolerance)
 
 
@@ -123,7 +123,7 @@ def test_torchs_grid_sample(rng, shape, dtype, tolerance):
     images = rng.random(shape).astype(dtype)
     height, width = shape[-2:]
     thetas = []
-    for numbers in draw(5, len(images), **LIVELY)[0]:  # torch counts from -1 to 1 between the outer edges of an image
+    for numbers in draw(5, len(images), **LIVELY)[0]:  # torch's coordinates go from -1 to 1 between the outer edges
         a, b = affine(numbers, height, width)
         size, centre = np.array([width, height]), np.array([width - 1, height - 1]) / 2
         thetas.append(np.column_stack((a * size[None] / size[:, None], (a @ centre + b - centre) * 2 / size)))
@@ -166,7 +166,7 @@ def test_positive_shears_move_the_upper_end_to_the_right():
 
 
 def centres(views):
-    """Centres of mass, (N, 2) as (row, column), from the middle of the image."""
+    """Centres of mass, (N, 2) as (row, column), relative to the middle of the image."""
     grid = np.indices(views.shape[1:]).reshape(2, -1) - (np.array(views.shape[1:])[:, None] - 1) / 2
     flat = views.reshape(len(views), -1).astype(np.float64)
     return flat @ grid.T / flat.sum(1, keepdims=True)
@@ -179,7 +179,7 @@ def dots(n, side=29):
 
 
 def assert_uniform(values, low, high):
-    """Kolmogorov and Smirnov: such a sample, or a worse one, is one in a hundred thousand."""
+    """Kolmogorov-Smirnov test at a level of 1e-5."""
     assert values.min() >= low - 1e-9
     assert values.max() <= high + 1e-9
     expected = (np.sort(values) - low) / (high - low)
@@ -194,7 +194,7 @@ def test_shifts_are_uniform_in_both_directions():
 
 
 def slopes(n, height, width):
-    """Images whose values tell where each pixel of a view comes from: channel 0 its column, channel 1 its row."""
+    """Images whose pixels hold their own column in channel 0 and row in channel 1."""
     return np.indices((height, width))[None, ::-1].astype(float).repeat(n, 0)
 
 
@@ -263,7 +263,7 @@ def test_nan_spreads_to_the_pixels_that_touch_it_alone(rng, dtype):
     images = rng.random((200, 9, 9)).astype(dtype)
     spoilt = images.copy()
     spoilt[:100, 4, 4] = np.nan
-    spoilt[100:, 0, 0] = np.nan  # beyond a corner, views are 0
+    spoilt[100:, 0, 0] = np.nan  # views are 0 beyond the image
     arguments = {"rotate": 30, "shift": 4, "scale": (0.9, 1.1), "noise": 0.1}
     views, clean = augment(spoilt, 0, **arguments), augment(images, 0, **arguments)
     touched = np.isnan(views)
@@ -304,7 +304,7 @@ def test_extreme_maps_of_ones_show_ones_and_zeros(arguments):
     views = augment(np.ones((50, 28, 28)), 0, noise=0, clip=None, **arguments)
     assert views.min() >= 0
     assert views.max() <= 1 + 1e-15
-    assert views.any() or "aspect" in arguments  # whose parts are thin and wide
+    assert views.any() or "aspect" in arguments  # with aspect, crops may be thin
 
 
 @pytest.mark.parametrize("scale", [1e200, 1.7e308])
@@ -343,7 +343,7 @@ def test_a_view_depends_on_its_own_image_and_arguments_alone(rng):
         np.testing.assert_array_equal(augment(images[:n], 1), views[:n])
     other = np.where(np.arange(20)[:, None, None] == 4, images, 0)
     np.testing.assert_array_equal(augment(other, 1)[4], views[4])
-    # Drawn in any case: noise is the same with and without a rotation.
+    # The rotation is always drawn, so that noise is the same with and without it.
     zeros = np.zeros((3, 12, 12))
     np.testing.assert_array_equal(augment(zeros, 1, rotate=0), augment(zeros, 1))
 

@@ -35,7 +35,7 @@ def test_clang(tmp_path):
 
 
 def test_aarch64(tmp_path):
-    """NEON under emulation; static, so that no AArch64 system is needed."""
+    """Tests NEON under emulation. The programs are static, so no AArch64 system is needed."""
     qemu = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
     compiler = "aarch64-linux-gnu-gcc"
     if platform.machine() == "aarch64":

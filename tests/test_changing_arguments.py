@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-# A handler of a signal that runs amid a call of a network. It is pending when the call begins, and no bytecode runs in
-# between; the call hears of it if it is long enough.
+# A signal handler that runs during the call of a network. It is pending when the call begins, and no bytecode runs in
+# between; a call that is long enough polls for it.
 AMID_A_CALL = """
 import _thread, signal
 from collections import deque
@@ -50,7 +50,7 @@ def outcomes(owner, change):
 
 @pytest.mark.parametrize("owner", HELD)
 def test_memory_is_held_from_the_conversion_of_its_owner_on(owner):
-    """No later argument moves it, nor does a pullback's. Numbers come first: they may resize what is not read yet."""
+    """Converting a later argument, also of a pullback, cannot free it. Numbers are converted first, before arrays."""
     found = outcomes(owner, "resize")
     arrays = [name for name in found if ", " not in name or name.split(", ")[1][:2] in ("dy", "dS", "bi")]
     assert len(arrays) > 25
@@ -60,7 +60,7 @@ def test_memory_is_held_from_the_conversion_of_its_owner_on(owner):
 @pytest.mark.parametrize("owner", ["array", "subclass"])
 def test_memory_that_cannot_be_held_is_read_after_all_conversions(owner):
     found = outcomes(owner, "setstate")
-    assert "same" not in [found["linear"], found["topk"], found["conv2d, stride"]]  # the change took place
+    assert "same" not in [found["linear"], found["topk"], found["conv2d, stride"]]  # the change took effect
 
 
 def test_a_network_holds_its_weights_and_its_argument():

@@ -40,7 +40,7 @@ INPUTS = ["corpus.npy", "queries.npy"]
 
 
 def csv(text, dtype=np.float32):
-    """A dict of columns, the last of them of the dtype of scores."""
+    """Reads CSV as a dict of columns; the last column has the dtype of scores."""
     head, *lines = text.splitlines()
     columns = zip(*(line.split(",") for line in lines), strict=True)
     types = [np.int64] * head.count(",") + [dtype]
@@ -349,7 +349,7 @@ def test_unusable_arguments(folder, command, message, capsys):
 
 @pytest.fixture
 def no_search(monkeypatch):
-    """Searching fails the test."""
+    """Makes the test fail if a search begins."""
     for name in ("topk", "pairs_above", "duplicate_groups"):
         monkeypatch.setattr(functions, name, lambda *_, **__: pytest.fail("it searched"))
 
@@ -380,7 +380,7 @@ def test_results_that_could_not_be_written_are_refused_at_once(folder, no_search
 
 
 def test_write_protection_is_kept(folder, no_search, capsys):
-    """Root may write everywhere but, for one, in /proc."""
+    """Uses /proc, because root may write everywhere else."""
     root = os.access("/", os.W_OK)
     if root and not os.path.isdir("/proc/self"):
         pytest.skip("root, without a /proc")

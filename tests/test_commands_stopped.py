@@ -16,7 +16,7 @@ from processes import ENVIRONMENT, IMPORTED_FROM, process, run
 from cossim.__main__ import main
 from cossim.search import functions
 
-# Writers that stand still when half of the file has been written.
+# Writers that pause when half of the file has been written.
 HALF = """
 import time
 from cossim.cli import result_files
@@ -37,7 +37,7 @@ functions.topk, functions.pairs_above = announced(functions.topk), announced(fun
 
 @pytest.fixture
 def folder(tmp_path, rng, monkeypatch):
-    """A folder with x.npy, in which the test runs, and with results of old."""
+    """A folder with x.npy and old results, in which the test runs."""
     np.save(tmp_path / "x.npy", rng.standard_normal((500, 8)).astype(np.float32))
     for name in ("hits.npz", "hits.csv", "hits.parquet"):
         (tmp_path / name).write_text("old")
@@ -76,7 +76,7 @@ def test_signals_while_a_result_is_written(folder, number, code, left):
 
 
 def test_ignored_signals_stay_ignored(folder):
-    """As under nohup."""
+    """Under nohup, SIGHUP stays ignored."""
     ignoring = HALF.replace("60", ".5") + "signal.signal(signal.SIGHUP, signal.SIG_IGN)"
     with process("topk", "x.npy", "-k", "3", "-o", "hits.npz", prepare=ignoring) as child:
         assert child.stdout.readline() == "writing\n"
@@ -94,7 +94,7 @@ def test_signal_handlers_are_given_back(folder):
 
 @pytest.mark.parametrize("suffix", [".npz", ".csv", ".parquet"])
 def test_full_disk(folder, suffix):
-    """A limit on the size of files stands for the disk."""
+    """A file size limit stands in for a full disk."""
     if suffix == ".parquet":
         pytest.importorskip("pyarrow", reason="pyarrow is not among what the tests install")
     limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))"
@@ -107,14 +107,14 @@ def test_full_disk(folder, suffix):
 def test_full_disk_behind_stdout(folder):
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full")
-    for k in ("1", "20"):  # within and beyond what is held for stdout
+    for k in ("1", "20"):  # smaller and larger than the buffer of stdout
         with open("/dev/full", "w") as full:
             code, _, err = run("topk", "x.npy", "-k", k, stdout=full)
         assert (code, err) == (1, "cossim: standard output: No space left on device\n")
 
 
 def test_closed_stdout(folder):
-    """As under >&-, which Python begins with None for."""
+    """With >&-, sys.stdout is None."""
     closed = "sys.stdout = None"
     code, out, err = run("topk", "x.npy", "-k", "1", prepare=closed)
     assert (code, out) == (1, "") and re.fullmatch(r"cossim: standard output: .*\bclosed\b.*\n", err), err
@@ -136,7 +136,7 @@ def test_reader_that_leaves_early(folder):
 
 @pytest.mark.parametrize("command", ["topk big.npy -k 2", "pairs big.npy --threshold 0.5"])
 def test_ctrl_c_during_the_search(folder, rng, command):
-    """Of a search that would take seconds: it ends at once, and says nothing."""
+    """A search that would take seconds ends at once, without a message."""
     np.save("big.npy", rng.standard_normal((60000, 256), dtype=np.float32))
     with process(*command.split(), "--threads", "1", "-o", "hits.npz", prepare=ANNOUNCED) as child:
         assert child.stdout.readline() == "searching\n"
@@ -151,7 +151,7 @@ def test_ctrl_c_during_the_search(folder, rng, command):
 
 @not_emulated
 def test_too_little_memory(folder):
-    """All 4.5 million pairs of equal rows, at 20 bytes or more each, do not fit 64 MB beyond what the process has."""
+    """4.5 million pairs of equal rows, at 20 bytes or more each, do not fit into 64 MB of additional memory."""
     np.save("big.npy", np.ones((3000, 2), np.float32))
     limit = """
 import resource, cossim.__main__
@@ -203,7 +203,7 @@ def test_interrupted_before_the_result(folder, monkeypatch, capsys):
 
 # ---- before it searches ----
 
-# What pip installs as the command `cossim`.
+# The script that pip installs as the command `cossim`.
 SCRIPT = """import sys
 from cossim.__main__ import main
 if __name__ == "__main__":
@@ -215,7 +215,7 @@ INTERRUPTS = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nfor _ in r
 @pytest.mark.parametrize("start", [["-m", "cossim"], ["-mcossim"], ["-W", "error", "-m", "cossim"], ["cossim"]])
 @pytest.mark.parametrize("module", ["numpy", "argparse"])
 def test_ctrl_c_while_modules_are_imported(tmp_path, start, module):
-    """Of NumPy, in the middle of `import cossim`, and of what the commands need."""
+    """Ctrl-C while NumPy is imported, in the middle of `import cossim`, and while the commands import their modules."""
     (tmp_path / "cossim").write_text(SCRIPT)
     (tmp_path / f"{module}.py").write_text(INTERRUPTS)
     environment = {**ENVIRONMENT, "PYTHONPATH": f"{tmp_path}{os.pathsep}{IMPORTED_FROM}"}
@@ -227,7 +227,7 @@ def test_ctrl_c_while_modules_are_imported(tmp_path, start, module):
 
 
 def test_nothing_is_imported_before_ctrl_c_is_seen_to(tmp_path):
-    """Not even what the standard library has. -S: without what the site's own files import, but for os."""
+    """Not even modules of the standard library, except for os. -S leaves out the imports of site."""
     finder = """
 import _signal, os, sys
 late = []

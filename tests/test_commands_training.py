@@ -203,7 +203,7 @@ def test_unusable_arguments(folder, command, message, capsys):
 def test_failures(folder, command, message, capsys):
     (folder / "images.npz").write_text("nothing of use")
     nn.save_weights(folder / "other.npz", {"weight": np.ones(3)})
-    np.savez(folder / "v2.npz", **{"conv1.weight": np.ones(3, "V2")})  # what np.savez makes of bfloat16
+    np.savez(folder / "v2.npz", **{"conv1.weight": np.ones(3, "V2")})  # np.savez stores bfloat16 like this
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert main(command.split()) == 1
     printed = capsys.readouterr()
@@ -228,7 +228,7 @@ def test_paths_are_tried_before_the_training(folder, monkeypatch, capsys):
 
 # ---- stopped ----
 
-# Training that stands still between two steps, when three of its four are done.
+# Training that pauses after three of its four steps.
 STANDS = """
 from cossim.simclr import training
 two_views, calls = training._two_views, []
@@ -274,7 +274,7 @@ def test_stopped_and_gone_on(folder, number, code, steps):
     ],
 )
 def test_full_disk(folder, arguments, full):
-    """A limit on the size of files stands for the disk."""
+    """A file size limit stands in for a full disk."""
     np.save("z.npy", np.zeros(3))
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))"

@@ -13,7 +13,7 @@ import cossim.nn as nn
 import cossim.simclr as simclr
 
 THREADS = 8
-# Not called with the others: one thread of its own sets the number of threads all the while.
+# Left out, because a separate thread changes the number of threads all the time.
 SETTINGS = ("get_num_threads", "set_num_threads", "threads", "show_config")
 
 
@@ -25,7 +25,7 @@ def restore_threads():
 
 
 def together(*functions):
-    """Runs them at once, each in a thread; the first exception of any is raised here."""
+    """Runs functions at once, each in a thread; raises the first exception of any."""
     start, errors = threading.Barrier(len(functions)), []
 
     def run(function):
@@ -45,7 +45,7 @@ def together(*functions):
 
 
 def seen(result):
-    """What can be compared of a result, to the bit."""
+    """A form of a result that compares equal for equal bits."""
     if isinstance(result, (np.ndarray, np.generic)):
         return str(result.dtype), result.shape, result.tobytes()
     if isinstance(result, dict):
@@ -59,7 +59,7 @@ def seen(result):
     return repr(result)
 
 
-# Calls that are large enough for the pool: one thread has it, the others find it taken.
+# Calls that are large enough for the pool: one thread gets it, the others find it busy.
 LARGE = {
     "rows": lambda rng: (cossim.cosine_similarity, floats(rng, 20000, 64), floats(rng, 20000, 64)),
     "columns": lambda rng: (cossim.cosine_distance, floats(rng, 8, 64, 2000), floats(rng, 8, 64, 2000)),
@@ -80,7 +80,7 @@ LARGE = {
 
 
 class Call:
-    """A call, and what it gives where nothing else goes on."""
+    """A call, with its result when nothing else runs."""
 
     def __init__(self, name, make):
         self.name, self.make = name, make
@@ -92,7 +92,7 @@ class Call:
 
 
 def public_calls(name, case, size):
-    """With all kinds of arguments; those that a call changes are made anew for each."""
+    """Public calls with all kinds of arguments; each call gets new copies of those that it changes."""
     make = lambda: (case.call, *case.make(np.random.default_rng(size), size))  # noqa: E731
     makes = [make, *(lambda other=other: (case.call, *other(case.call, make()[1:])) for other in case.more)]
     for i, make_this in enumerate(makes):
@@ -109,7 +109,7 @@ def all_calls(rng):
         if name not in SETTINGS and not name.endswith("__iter__")
         for call in public_calls(name, case if size == 6 else case._replace(more=()), size)
     ]
-    each = len(calls) // 5 // len(LARGE)  # so that they are a sixth of what is called
+    each = len(calls) // 5 // len(LARGE)  # large calls are a sixth of all calls
     for name, make in LARGE.items():
         made = make(rng)
         calls += [Call(name, lambda made=made: made)] * each
@@ -118,7 +118,7 @@ def all_calls(rng):
 
 @pytest.mark.soak
 def test_all_functions_at_once(rng, amount, figures):
-    """While the number of threads changes all the time."""
+    """Runs while the number of threads changes all the time."""
     each, wrong = amount(400, 25_000), []
     with cossim.threads(1):
         calls = all_calls(rng)
@@ -155,7 +155,7 @@ def test_all_functions_at_once(rng, amount, figures):
 
 @pytest.mark.soak
 def test_one_network_for_all(rng, amount, figures):
-    """Its weights are replaced meanwhile, by equal ones."""
+    """All threads use one network, while its weights are replaced by equal ones."""
     network, times, wrong = small_network(rng), amount(100, 20_000), []
     images = [floats(rng, n, 1, 8, 8) for n in range(1, THREADS)]
     expected = [seen(network(x)) for x in images]
@@ -175,7 +175,7 @@ def test_one_network_for_all(rng, amount, figures):
 
 @pytest.mark.soak
 def test_lists_that_change(rng, amount, figures):
-    """Arguments that are lists, with another thread at them: what is found is what stood there at some time."""
+    """Another thread changes the lists during the call; the result is that of contents that they had at some time."""
     x, times, wrong = floats(rng, 3, 4, 5), amount(300, 100_000), []
     dims = [0]
     possible = [cossim.vector_norm(x, dim).tobytes() for dim in ([0], [0, 1], [0, 1, 2])]
@@ -195,7 +195,7 @@ def test_lists_that_change(rng, amount, figures):
 
 
 def test_the_first_errors_come_at_once(rng):
-    """What is looked up when it is first needed."""
+    """Objects that are imported lazily may first be needed by several threads at once."""
     x = floats(rng, 2, 3)
     caught = []
 

@@ -41,7 +41,7 @@ def now(lazy):
 
 
 def assert_same(got, expected):
-    """The same types, shapes and bits; a NaN is as good as another. Tuples: all of their arrays."""
+    """Asserts equal types, shapes and bits of arrays or tuples of arrays; all NaN count as equal."""
     assert type(got) is type(expected)
     if isinstance(expected, tuple):
         for one, other in zip(got, expected, strict=True):
@@ -55,7 +55,7 @@ def assert_same(got, expected):
 
 
 def rows(rng, n, dtype, depth=12):
-    """With whatever makes an order or a merge go wrong: equal rows in far blocks, equal scores, zero and NaN rows."""
+    """Rows that are hard to sort and merge: equal rows in distant blocks, equal scores, zero and NaN rows."""
     x = np.round(2 * rng.standard_normal((n, depth))).astype(dtype)
     x[: n // 3] = rng.standard_normal((n // 3, depth)).astype(dtype)  # no ties here
     x[n // 2] = x[-1] = x[4] = x[1]
@@ -97,7 +97,7 @@ def check_rows(compute, x, y, lazy_x, lazy_y):
         dask_arrays.pairwise(lazy_x, lazy_y),
         dask_arrays.pairwise(lazy_x),
         dask_arrays.topk(lazy_x, lazy_y, 7),
-        dask_arrays.topk(lazy_y, lazy_x, n),  # all of them, down to NaN
+        dask_arrays.topk(lazy_y, lazy_x, n),  # k = n: all rows, NaN last
         dask_arrays.topk(lazy_x, None, 3),
         dask_arrays.topk(lazy_x, None, n - 1),
         dask_arrays.pairs_above(lazy_x, 0.4, lazy_y),
@@ -191,13 +191,13 @@ def test_max_pairs_counts_over_all_blocks(rng, compute):
     )
     lazy = da.from_array(x, (20, 12))
     assert_same(compute(dask_arrays.pairs_above(lazy, 0.3, max_pairs=n))[0], functions.pairs_above(x, 0.3))
-    for most in (n - 1, largest_block - 1, 0):  # too many in all, in a block, in every block
+    for most in (n - 1, largest_block - 1, 0):  # too many pairs in total, in one block, in every block
         with pytest.raises(ValueError, match=rf"pairs_above\(\): {n}\b.*\b0\.3\b.*\bmax_pairs={most}\b"):
             compute(dask_arrays.pairs_above(lazy, 0.3, max_pairs=most))
 
 
 def test_names_depend_on_every_argument(rng):
-    """Equal names would let Dask take one result for the other."""
+    """With equal names, Dask would mistake one result for the other."""
     x, y = da.from_array(rows(rng, 30, np.float32), (10, 12)), da.from_array(rows(rng, 30, np.float32), (15, 12))
     lazy = [
         *(dask_arrays.pairwise(*args, eps=eps) for args in ((x,), (x, x), (x, y), (y, x)) for eps in (1e-8, 1e-3)),
@@ -228,7 +228,7 @@ PAIRS_OF_SHAPES = [
     ((1, 30, 33), (20, 1, 33), -1),
     ((3, 40, 5, 7), (3, 40, 5, 7), 1),
     ((3, 40, 5, 1), (40, 1, 7), 1),
-    ((1, 300, 17), (5, 1, 17), 1),  # of size 1 along the vectors: rows or columns, by how near they lie
+    ((1, 300, 17), (5, 1, 17), 1),  # size 1 along the vectors: rows or columns, depending on strides
     ((17, 300, 17), (17, 1, 17), 1),
     ((40,), (40,), 0),
     ((), (), 0),
@@ -240,7 +240,7 @@ DTYPE_PAIRS = [*((dtype, dtype) for dtype in DTYPES), (np.float16, np.float64)]
 
 
 def ragged(x, turn=1):
-    """As a Dask array whose first chunks, or last, are single elements."""
+    """A Dask array whose first or last chunks are single elements."""
     chunks = [(1,) * n if n < 4 else (1, 1, n - 2)[::turn] for n in x.shape]
     return da.from_array(x, tuple(chunks))
 
@@ -308,7 +308,7 @@ def test_defaults_are_those_of_the_functions(rng):
 
 
 def test_blocks_in_another_order_of_memory(rng):
-    """What counts is what the whole gives in C order."""
+    """The result equals that of the whole array in C order."""
     x = rng.standard_normal((30, 300))
     columns_first = da.from_array(x, (10, 300)).map_blocks(np.asfortranarray)
     assert (cossim.vecdot(np.asfortranarray(x), np.asfortranarray(x)) != cossim.vecdot(x, x)).any()
@@ -367,7 +367,7 @@ def test_wrong_arguments_are_errors_of_the_call(call, error, message):
 
 
 class DataArray:
-    """As xarray's: it may hold a Dask array or not, and tells by __dask_graph__."""
+    """Like xarray's: it may hold a Dask array, and then has __dask_graph__."""
 
     def __init__(self, data):
         self.data = data
@@ -423,11 +423,11 @@ def wait_for(condition):
 
 
 def test_the_loss_of_a_worker(rng, client, tmp_path):
-    """One is killed while it runs a task and holds blocks that others need: what it had is calculated again."""
+    """A worker is killed while it runs a task and holds blocks that others need; its results are computed again."""
     folder = str(tmp_path)
 
     def arrives(block, block_id):
-        # Within its process: the third block stops it for good, once in all.
+        # Runs in the worker: the third block ends the process, but only once.
         mine = f"{os.getpid()}-"
         before = sum(name.startswith(mine) for name in os.listdir(folder))
         with open(os.path.join(folder, f"{mine}{block_id[0]}"), "x"):
@@ -455,6 +455,6 @@ def test_the_loss_of_a_worker(rng, client, tmp_path):
 
     got = client.gather(futures)
     assert_same(tuple(got), (*functions.topk(x, None, 5), *functions.pairs_above(x, 0.5), cossim.pairwise(x)))
-    assert len(os.listdir(folder)) > 10 + 1  # the blocks, the link, and what was begun again
+    assert len(os.listdir(folder)) > 10 + 1  # the blocks, the link, and the blocks computed again
     wait_for(lambda: len(client.run(os.getpid)) == 2)  # the nanny has started another
     assert victim not in client.run(os.getpid).values()

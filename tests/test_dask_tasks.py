@@ -6,7 +6,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from conftest import SLOWNESS
-from test_dask import da, now, rows  # which skips this file too where Dask is absent
+from test_dask import da, now, rows  # also skips this file without Dask
 
 import cossim
 from cossim.search import dask_arrays, dask_tasks, functions
@@ -24,7 +24,7 @@ def size_of(value):
 
 
 class Held(callbacks.Callback):
-    """The most bytes that a task took, and returned."""
+    """The largest number of bytes that a task took and returned."""
 
     def __init__(self):
         super().__init__()
@@ -39,7 +39,7 @@ class Held(callbacks.Callback):
 
 def held(lazy):
     with Held() as most:
-        dask.persist(lazy, scheduler="synchronous", optimize_graph=False)  # compute() would put the blocks together
+        dask.persist(lazy, scheduler="synchronous", optimize_graph=False)  # compute() would join the blocks
     return most.taken, most.returned
 
 
@@ -62,7 +62,7 @@ def test_a_task_holds_two_blocks(rng, columns):
 
 
 def test_a_merge_holds_few_partial_results(rng):
-    """Short rows, so that partial results are what is largest."""
+    """Rows are short, so that partial results are larger than blocks."""
     x = da.from_array(rng.standard_normal((200, 2)).astype(np.float32), (20, 2))
     for k in (5, 20, 100):
         part = 20 * k * (4 + 8)
@@ -80,7 +80,7 @@ def test_each_pair_of_blocks_once(rng, monkeypatch):
         )
     x = da.from_array(rows(rng, 60, np.float32), (10, 12))
     for lazy, name, expected in (
-        (dask_arrays.pairwise(x), "run", 21),  # 6 on the diagonal, 15 beside it
+        (dask_arrays.pairwise(x), "run", 21),  # 6 on the diagonal, 15 off it
         (dask_arrays.pairs_above(x, 0.5), "block_pairs", 21),
         (dask_arrays.pairs_above(x, 0.5, x), "block_pairs", 36),
         (dask_arrays.topk(x, None, 2), "block_topk", 36),
@@ -99,7 +99,7 @@ def test_the_broadcast_product_is_never_built(rng):
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 100 * 100 * 500 * 4 / 10  # of one pair of blocks
+    assert peak < 100 * 100 * 500 * 4 / 10  # a tenth of the product of one pair of blocks
 
 
 # ---- threads ----
@@ -114,8 +114,8 @@ def test_a_task_uses_one_thread(rng, monkeypatch, setting):
     seen, together, topk = [], threading.Barrier(2, timeout=30 * SLOWNESS), functions.topk
 
     def observed(*args, **options):
-        if len(args[0]):  # not the call that tells the dtype
-            together.wait()  # two tasks at a time, so that one ends while another runs
+        if len(args[0]):  # skip the empty call by which Dask infers the dtype
+            together.wait()  # two tasks at a time, so that one ends while the other runs
             seen.append(cossim.get_num_threads())
         return topk(*args, **options)
 
@@ -142,7 +142,7 @@ def test_threads_are_restored_after_an_error():
 
 
 class Once:
-    """A number that is converted once, where the call is made: tasks run elsewhere, and any number of times."""
+    """A number that may be converted only once, by the call: tasks run elsewhere, any number of times."""
 
     def __init__(self, value):
         self.value, self.asked = value, 0

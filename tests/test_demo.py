@@ -17,7 +17,7 @@ import cossim
 from cossim.__main__ import main
 from cossim.cli import demo_command, image_files
 
-# scikit-learn and matplotlib are not pinned, and a new release of what they import may deprecate what they do.
+# scikit-learn and matplotlib are not pinned, and may use functions that their dependencies deprecate.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 IMPORTED_FROM = os.path.dirname(os.path.dirname(cossim.__file__))
@@ -26,7 +26,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def run(*arguments, cwd, **environment):
-    """The demo in a process of its own, with a terminal that knows ASCII alone."""
+    """Runs the demo in a process of its own, with an ASCII-only terminal."""
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": IMPORTED_FROM, **environment}
     command = [sys.executable, "-W", "error::RuntimeWarning", "-m", "cossim", *arguments]
     return subprocess.run(command, capture_output=True, cwd=cwd, env=environment, timeout=120 * SLOWNESS)
@@ -38,7 +38,7 @@ def without_times(text):
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """One run with no arguments: its folder and what it printed."""
+    """One run without arguments: (folder, output)."""
     pytest.importorskip("sklearn", reason="the demo's images come from scikit-learn")
     pytest.importorskip("matplotlib", reason="the demo draws with matplotlib")
     folder = tmp_path_factory.mktemp("demo")
@@ -125,7 +125,7 @@ def test_heatmap(demo):
 
 
 def test_notebook_retold():
-    """The example has a source tree beside it, and needs NumPy alone."""
+    """The example runs from the source tree, and needs only NumPy."""
     command = [sys.executable, "-W", "error", os.path.join(EXAMPLES, "notebook_retold.py")]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": IMPORTED_FROM})
     assert done.returncode == 0, done.stderr

@@ -23,7 +23,7 @@ from cossim import _core
 TESTS = Path(__file__).parent
 PAGE = TESTS.parent / "docs" / "semantics.md"
 MODULES = {name: differential.family(name) for name in differential.FAMILIES}
-# Rows that no result shows, and the test that holds them instead.
+# Rows that results cannot show -> the test that covers them instead.
 NOT_OF_RESULTS = {"z[None] with z[:, None]": "test_similarity_gradients.py: test_memory"}
 
 pytestmark = [
@@ -43,7 +43,7 @@ def run_with(isa, seed, calls):
 
 @pytest.mark.soak
 def test_random_calls(amount, figures):
-    """In the soak form with each instruction set, in a process of its own."""
+    """With --soak, each instruction set runs in a process of its own."""
     calls, available = amount(2_400, 240_000), _core.config()["available"]
     if calls < 10_000:
         runs = [differential.run(20261125, calls)]
@@ -63,14 +63,14 @@ def test_random_calls(amount, figures):
 
 
 def rows_of_tables():
-    """(first cell, cells) of all rows of the page's tables but their heads."""
+    """(first cell, cells) of all table rows of the page, without the head rows."""
     lines = [line for line in PAGE.read_text().splitlines() if line.startswith("|")]
     rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
     return [(row[0], row) for row in rows if row[0] and not set(row[0]) <= set("- ")]
 
 
 def differences():
-    """First cells of the rows that tell what torch does otherwise."""
+    """First cells of the rows in which torch differs."""
     return [first for first, row in rows_of_tables() if len(row) > 2 and row[2] not in ("", "the same", "torch 2.13")]
 
 
@@ -78,7 +78,7 @@ def test_each_explanation_has_its_row_and_each_difference_an_explanation():
     explained = {explanation.row for explanation in EXPLANATIONS.values()}
     assert explained <= {first for first, _ in rows_of_tables()}
     missing = set(differences()) - explained - set(NOT_OF_RESULTS)
-    # what only begins with "the same" is the same where torch has it
+    # a cell that continues after "the same" describes cases that torch refuses
     assert {first for first in missing if not dict(rows_of_tables())[first][2].startswith("the same")} == set()
 
 
@@ -141,11 +141,11 @@ def test_each_explanation_occurs(name):
     assert name in MODULES[FAMILY_OF[name]].judge(Call(function, arrays, options))
 
 
-# ---- that the judge is one ----
+# ---- the judge itself ----
 
 
 def broken(name):
-    """The function with the last of its results wrong by a little more than is promised."""
+    """The function with its last result wrong by a little more than the promised error."""
     right = getattr(cossim, name)
 
     def wrong(*arguments, **options):
@@ -165,7 +165,7 @@ def test_a_wrong_result_is_found(monkeypatch, name):
 
 
 def test_a_difference_that_nothing_explains_is_found(monkeypatch):
-    """Torch's result made another, with no reason in the operands; and the failure can be repeated."""
+    """A change of torch's result without a reason in the operands is reported, and the failure can be repeated."""
     theirs = differential_vectors.theirs
     monkeypatch.setattr(differential_vectors, "theirs", lambda call: theirs(call) + np.float32(1e-3))
     with pytest.raises(Unexplained, match="ours .* theirs .* exact"):
@@ -190,7 +190,7 @@ def test_errors_have_to_agree(monkeypatch):
 
 @pytest.mark.parametrize("scale", [1, 1e30, 1e-30])
 def test_the_exact_values_are_those_of_fractions(scale):
-    """longdouble is exact enough to judge results of float32 and float64 by."""
+    """longdouble is exact enough to judge results in float32 and float64."""
     for _ in range(20):
         x, y = RNG.standard_normal((2, 1, 30)) * scale
         situation = differential_vectors.Situation(Call("cosine_similarity", (x, y), {"eps": 0}), np.zeros(1), None)

@@ -41,7 +41,7 @@ new_capsule = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char
     ("PyCapsule_New", ctypes.pythonapi)
 )
 
-FLOAT32, COMPLEX64, UNKNOWN = (2, 32), (5, 64), (9, 9)  # codes and bits of DLPack; NumPy refuses the last itself
+FLOAT32, COMPLEX64, UNKNOWN = (2, 32), (5, 64), (9, 9)  # (type code, bits) of DLPack; NumPy itself refuses the last
 
 
 class Exporter:
@@ -99,6 +99,6 @@ def test_a_refusal_is_the_error_that_it_is(name, destructor, dtype, monkeypatch)
         assert not isinstance(error.value.__context__, SystemError)
         del error
     assert in_callbacks == []
-    taken = dtype != UNKNOWN  # by NumPy, which calls the deleter in the end
+    taken = dtype != UNKNOWN  # NumPy takes it, and later calls the deleter
     assert (x.ran.count("deleter") > 0) == taken
     assert (x.ran.count("destructor") > 0) == destructor

@@ -35,7 +35,7 @@ def test_what_a_page_shows_is_true(path, title):
 
 
 def test_the_pages_with_examples():
-    """So that none of them can lose its examples unnoticed, such as by another mark of a block."""
+    """No page can lose its examples unnoticed, for example by another marker of a code block."""
     shown = {path.stem for path in PAGES if any(part.examples or part.missing for part in ran(path).values())}
     assert shown == set(f"{WITH_EXAMPLES} {MIGRATION}".split())
     assert sum(part.commands for part in ran(ROOT / "docs/command-line.md").values()) == 9
@@ -81,7 +81,7 @@ def test_what_is_not_installed_is_left_out_visibly():
     assert sections("# A\n\n```\n## no heading\n```\n")[0] == Section("A", "# A\n\n```\n## no heading\n```\n")
 
 
-# ---- links, and what must not be forgotten ----
+# ---- links, and required contents ----
 
 
 @pytest.mark.parametrize("path", [*PAGES, ROOT / "benchmarks/SPEED.md", ROOT / "examples/data/README.md"], ids=str)

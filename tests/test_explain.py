@@ -61,7 +61,7 @@ def test_numbers_are_those_of_the_functions(rng, shape1, shape2, dim, dtype):
 
 
 def test_steps_lead_to_the_result(rng):
-    """The definition in NumPy, from the attributes alone."""
+    """The attributes alone give the result, by the definition in NumPy."""
     x1, x2 = rng.standard_normal((1, 6, 8)), rng.standard_normal((5, 1, 8))
     x1[0, 2] = 0
     e = cossim.explain(x1, x2, dim=2, eps=0.5)
@@ -192,7 +192,7 @@ def test_norm_of_the_whole_matrix():
 
 
 def test_norm_of_the_whole_matrix_in_a_loop(rng):
-    """The first value of the loop itself."""
+    """The mistake gives the first value of the loop itself."""
     z = rng.standard_normal((6, 5))
     a, b = z[None], z[:, None]
     loop = [np.dot(x, y.T) / (np.linalg.norm(x) * np.linalg.norm(y)) for x in a for y in b]

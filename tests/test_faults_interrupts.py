@@ -17,12 +17,12 @@ from cossim import _core, nn, simclr
 
 
 def repeated(x, *shape):
-    """x in so many copies that take no memory."""
+    """x broadcast to many copies, which take no memory."""
     return np.broadcast_to(x, shape)
 
 
 def similarity_calls():
-    """Rows, columns, few rows that are very long: read where they lie or converted, by all functions over vectors."""
+    """Calls of all functions over vectors, with rows, columns or few long rows, read in place or converted."""
     x, y = numbers(np.float32, 2, 256), numbers(np.float32, 300, 256, seed=1)
     rows, others, doubles = repeated(x[0], 1000000, 256), repeated(x[1], 1000000, 256), numbers(float, 2, 40, 20000)
     columns, more_columns = repeated(y[:150], 400, 150, 256), repeated(y[150:], 400, 150, 256)
@@ -46,7 +46,7 @@ def similarity_calls():
 
 
 def layer_and_file_calls(folder):
-    """Layers by themselves, their gradients, weights in a file."""
+    """Calls of single layers and their gradients, and of weights files."""
     maps, rows = numbers(np.float32, 40, 16, 48, 48), numbers(np.float32, 500, 1000)
     weight = {"weight": numbers(np.float32, 3000, 1000)}
     path = os.path.join(folder, "weights.npz")
@@ -111,7 +111,7 @@ def trained(training):
 
 
 def trained_to_the_end(images, checkpoint):
-    """Goes on from where an interrupted call left off."""
+    """Continues a training from the checkpoint of an interrupted call."""
     found = trained(simclr.train(images, 3, 16, checkpoint=checkpoint))
     os.unlink(checkpoint)
     return found
@@ -135,8 +135,8 @@ class Interrupter:
 
 @pytest.fixture
 def interrupter(monkeypatch):
-    """Python itself loses a Ctrl-C that comes amid a destructor, and leaves a file that was opened when it came to the
-    count of references, which closes it. What else goes wrong where nobody can catch it is an error."""
+    """Ignores two effects of Python itself: it loses a Ctrl-C inside a destructor, and leaves a file open to the
+    reference count if Ctrl-C comes while it opens. Any other unraisable exception fails the test."""
     wrong = []
 
     def unraisable(found):
@@ -155,7 +155,7 @@ def interrupter(monkeypatch):
 
 
 def interrupted(case, interrupter, seconds, pause):
-    """What the call gave, or None if it was stopped. The signal comes in the pause before it, amid it, or after it."""
+    """The result of the call, or None if it was stopped. The signal comes before, during or after it."""
     found = None
     try:
         interrupter.after(seconds)
@@ -169,7 +169,7 @@ def interrupted(case, interrupter, seconds, pause):
 
 
 def left_over(folder):
-    """What a call that was stopped could have left over: blocks of memory, open files, files."""
+    """Things that a stopped call could leave over: memory blocks, open files, files."""
     gc.collect()
     opened = os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd") else []
     temporary = sorted(name for name in os.listdir(folder) if name.endswith((".tmp", ".part")))
@@ -177,7 +177,7 @@ def left_over(folder):
 
 
 def resident():
-    """Bytes of memory the process has, without what malloc keeps for later; 0 where the system does not tell."""
+    """Resident bytes, without memory that malloc keeps; 0 if the system does not report them."""
     if not os.path.exists("/proc/self/statm"):
         return 0
     gc.collect()
@@ -211,18 +211,18 @@ def test_interrupted_at_any_moment(tmp_path, interrupter, amount, figures, threa
                 wrong = [what for what, holds in checks.items() if not holds]
                 lost += [f"{name}: {wrong}"] * bool(wrong)
                 del found
-                if number == 10:  # by then some have been stopped
+                if number == 10:  # some calls have been stopped by then
                     memory = resident()
             if memory is not None:
                 assert resident() - memory < 8 << 20, name
     assert lost == []
-    assert stopped > tried // 4 or tried < 50  # of a few, all may have ended before
+    assert stopped > tried // 4 or tried < 50  # if there are few, all may have ended before the signal
     figures(f"Ctrl-C at any moment of a long call, {threads} thread{'s'[: threads - 1]}", tried, tried)
 
 
 @pytest.fixture(scope="module")
 def whole_calls():
-    """Calls that were one task of the core from begin to end, of some tenths of a second."""
+    """Calls of some tenths of a second that run as a single task of the core."""
     row, equal = repeated(np.float32(1.5), 1 << 28), np.ones((2000, 32), np.float32)
     return {
         "vector_norm": lambda: cossim.vector_norm(repeated(np.float32(1.5), 1 << 30)),
@@ -240,7 +240,7 @@ def whole_calls():
 
 @pytest.fixture(scope="module")
 def layer_calls():
-    """Calls that do all their work in one function of the core, of some tenths of a second."""
+    """Calls of some tenths of a second that spend their time in one function of the core."""
     maps, filters = numbers(np.float32, 60, 32, 64, 64), numbers(np.float32, 64, 32, 7, 7)
     rows, encoder = np.ones((2000, 8000), np.float32), simclr.Encoder(rng=0)
     images = np.ones((40000, 1, 28, 28), np.float32)
@@ -256,7 +256,7 @@ def layer_calls():
 
 
 def interrupted_amid(call, part=0.1):
-    """What a call takes on one thread, by the processor's time, and what if it is interrupted after a part of that."""
+    """(CPU time of a call on one thread, CPU time if it is interrupted after a part of that)."""
     with cossim.threads(1):
         call()
         start = time.process_time()

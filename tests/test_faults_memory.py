@@ -23,7 +23,7 @@ def nothing_fails_afterwards():
 
 
 def attempt(case, n):
-    """The bits of a call whose n-th allocation fails, or None after MemoryError; and whether there was an n-th one."""
+    """(bits of a call whose n-th allocation fails, or None after MemoryError; whether there was an n-th one)."""
     _core._fail_allocation(n)
     try:
         found = bits(case.call())
@@ -33,7 +33,7 @@ def attempt(case, n):
 
 
 def fail_one_by_one(case):
-    """Lets the first allocation of a call fail, the second, ... How many there are, and what went wrong."""
+    """Makes each allocation of a call fail in turn. Returns their number and the errors found."""
     expected, live = case(), _core._live_blocks()
     watched = [x for x in (*case.inputs, case.out) if x is not None]
     n, wrong = 0, []
@@ -78,7 +78,7 @@ def test_every_allocation_of_the_core_in_turn(amount, figures, tmp_path):
 
 @pytest.mark.parametrize(("group", "dtype"), groups(["float32"]))
 def test_calls_that_fail_leave_nothing(group, dtype):
-    """Objects that each failure left over would show in every ten of them; Python's own caches grow now and then."""
+    """A leaked object per failure would show in every ten failures; Python's own caches grow only sometimes."""
 
     def growth(case, n, times=10):
         gc.collect()
@@ -88,7 +88,7 @@ def test_calls_that_fail_leave_nothing(group, dtype):
         gc.collect()
         return sys.getallocatedblocks() - before
 
-    gc.freeze()  # what has been imported is not looked through again and again
+    gc.freeze()  # keeps imported objects out of later collections
     try:
         for name, case in cases(group, dtype).items():
             for n in (1, 2, 3):

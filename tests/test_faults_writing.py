@@ -24,7 +24,7 @@ SHORT = ["x.index", "weights.npz", "hits.csv"]
 
 @pytest.fixture
 def disk(tmp_path, monkeypatch):
-    """A folder to write to; the current one, another, has the inputs."""
+    """A folder to write to; the inputs are in the current folder, which is another one."""
     (tmp_path / "inputs").mkdir()
     (tmp_path / "disk").mkdir()
     monkeypatch.chdir(tmp_path / "inputs")
@@ -41,7 +41,7 @@ def start(*arguments):
 
 
 def counts(*arguments):
-    """How often the disk was full, and how often the file was written."""
+    """(how often the disk was full, how often the file was written)."""
     with start(*arguments) as child:
         out, err = child.communicate(timeout=600)
     assert child.returncode == 0, err
@@ -50,7 +50,7 @@ def counts(*arguments):
 
 @pytest.mark.soak
 def test_limits_of_the_size_of_files(disk, amount, figures):
-    """At every point of writing, by a limit that the system sets."""
+    """Writing fails at every point, by a limit of the system."""
     tried = 0
     for name in writers(amount(SHORT, WRITERS)):
         full, written = counts("limits", name, disk, amount(10, 200))
@@ -79,7 +79,7 @@ def test_a_small_disk(disk, amount, figures):
 
 @pytest.mark.soak
 def test_killed_at_any_moment(disk, amount, figures):
-    """While files are replaced again and again: each is one of two whole ones, and the next write cleans up."""
+    """Killed while it replaces files, a process leaves one of two whole files, and the next write cleans up."""
     draw, tried = random.Random(0), 0
     prepare()
     names = writers(amount(SHORT[:2], [*SHORT, "hits.npz", "checkpoint.npz"]))
@@ -95,11 +95,11 @@ def test_killed_at_any_moment(disk, amount, figures):
                 child.send_signal(signal.SIGKILL)
             tried += 1
             if name == "checkpoint.npz":
-                continued(path, 0)  # which refuses a damaged one
+                continued(path, 0)  # refuses a damaged file
             else:
                 assert (disk / name).read_bytes() in contents
         for left in disk.iterdir():
-            os.utime(left, (0, 0))  # one that is new and empty could be about to be written
+            os.utime(left, (0, 0))  # a new empty file could still have a writer
         WRITERS[name](path, 0)
         assert os.listdir(disk) == [name]
         os.unlink(path)
@@ -128,7 +128,7 @@ def load(path, mmap):
 
 @pytest.mark.soak
 def test_every_byte_of_an_index_file(tmp_path, amount, figures):
-    """Each bit of it, all at once, none, all; at every place, or at some. 4097 elements: an index without codes."""
+    """Changes single bits or all bits of a byte, at every offset or at some. Indexes of 4097 elements have no codes."""
     tried, found, draw = 0, 0, random.Random(0)
     for dtype, shape in CORPORA.items():
         corpus = np.arange(1, 1 + shape[0] * shape[1]).reshape(shape) % 97

@@ -19,7 +19,7 @@ from cossim.nn.weights import check_weights_path
 
 @pytest.fixture(params=SUFFIXES)
 def old(request, tmp_path):
-    """A file of old, alone in its folder."""
+    """An old file, alone in its folder."""
     path = tmp_path / f"weights{request.param}"
     nn.save_weights(path, {"w": np.zeros(3)})
     return path
@@ -31,7 +31,7 @@ def assert_old(path, left=0):
 
 
 def test_ctrl_c_while_an_archive_is_opened(tmp_path, monkeypatch):
-    """There it is neither open nor closed, and closing it is an error of zipfile's, which must not hide Ctrl-C."""
+    """Then the archive is neither open nor closed, and zipfile fails to close it; that must not hide Ctrl-C."""
     nn.save_weights(tmp_path / "weights.npz", {"w": np.zeros(3)})
 
     def stop(*arguments):
@@ -121,7 +121,7 @@ def test_without_safetensors(tmp_path, monkeypatch):
 
 
 def test_full_disk(old):
-    """A limit on the size of files stands for the disk."""
+    """A file size limit stands in for a full disk."""
     code = """
 import resource
 resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
@@ -156,7 +156,7 @@ nn.save_weights(sys.argv[1], {"w": np.ones(10000)})
     assert child.returncode == code or (code is None and child.returncode)
     assert_old(old, left)
     nn.save_weights(old, {"w": np.ones(3)})
-    assert os.listdir(old.parent) == [old.name]  # what was left over is gone
+    assert os.listdir(old.parent) == [old.name]  # the leftover file is gone
 
 
 # ---- other processes ----
@@ -170,7 +170,7 @@ WRITERS = {
 @pytest.mark.parametrize("name", WRITERS)
 @pytest.mark.parametrize("forever", [False, True])
 def test_a_lock_of_another_process_is_not_waited_for(tmp_path, monkeypatch, name, forever):
-    """Who may read the folder can lock a new file before its writer does: the first one, or each one."""
+    """Another user of the folder can lock a new file before its writer does: the first one, or each one."""
     held, opener = [], os.open
 
     def locked_by_another(path, flags, *arguments, **options):
@@ -237,7 +237,7 @@ if os.getpid() == parent and order == "parent first":
 @pytest.mark.parametrize("order", ["child first", "parent first"])
 @pytest.mark.parametrize("name", [*WRITERS, "x.safetensors"])
 def test_a_fork_whose_sides_both_go_on(tmp_path, name, order):
-    """Both would write at one position of one file: the process that began it goes on alone."""
+    """Both would write at the same position of one file, so only the process that began it continues."""
     if name == "x.safetensors" and not SAFETENSORS:
         pytest.skip("needs safetensors")
     path = str(tmp_path / name)

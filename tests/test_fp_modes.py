@@ -33,7 +33,7 @@ def test_results_in_every_mode(isa):
     assert run.stdout.strip() == isa
 
 
-# torch's own switch, before and after the pool's threads start: rows of the size at which results were seen to differ.
+# torch's switch, before and after the pool's threads start, with rows of a size at which results once differed.
 FLUSH = """
 import numpy as np, torch, cossim
 x = (np.random.default_rng(0).standard_normal((700, 64)) * 1e-38).astype(np.float32)

@@ -14,7 +14,7 @@ sys.path.append(str(FOLDER))
 import run as fuzz  # noqa: E402
 from source import mutations  # noqa: E402
 
-# How many mutations: some seconds together.
+# Number of mutations; together they take some seconds.
 COUNTS = {
     "arguments": 600,
     "changes": 1000,
@@ -47,7 +47,7 @@ def test_python_target(name, amount, figures):
 
 @pytest.mark.soak
 def test_plan(c_objects, amount, figures):
-    """The fuzzer of plans, with a page that cannot be touched behind each array in place of a sanitizer."""
+    """Runs the fuzzer of plans; an inaccessible page after each array replaces a sanitizer."""
     if not (ROOT / "csrc").exists():
         pytest.skip("the C sources are not here")
     if shutil.which("make") is None or shutil.which("cc") is None:
@@ -64,7 +64,7 @@ def test_plan(c_objects, amount, figures):
 
 
 def test_a_finding_is_told(tmp_path):
-    """That the driver neither hides a failure nor repeats itself by chance."""
+    """The driver hides no failure, and its mutations repeat for the same seed only."""
     found = [list(mutations([b"abcdef", b"12"], 50, seed)) for seed in (1, 1, 2)]
     assert found[0] == found[1] != found[2]
     assert found[0][:2] == [b"abcdef", b"12"]

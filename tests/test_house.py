@@ -16,7 +16,7 @@ import cossim
 import cossim.nn
 import cossim.simclr
 
-# A folder includes itself and those before it, never the other way. Only kernels/ includes simd/.
+# A folder includes only itself and those before it. Only kernels/ includes simd/.
 FOLDERS = ["base", "simd", "kernels", "vectors", "pairwise", "search", "nn", "simclr", "python"]
 SOURCES = sorted((ROOT / "csrc").glob("*/*.[ch]"))
 if not SOURCES:
@@ -69,7 +69,7 @@ def test_memory_comes_from_scratch(path):
 
 
 def test_file_sizes():
-    """A file is one subject. One of more than 700 lines is probably two."""
+    """A file has one subject. A file of more than 700 lines probably has two."""
     for path in [*SOURCES, *(ROOT / "cossim").rglob("*.py"), *(ROOT / "tests").rglob("*.[pc]*")]:
         if path.suffix in (".c", ".h", ".py"):
             assert len(path.read_text().splitlines()) <= 700, path
@@ -83,7 +83,7 @@ def tracked():
 
 
 def test_flags():
-    """No flag that changes arithmetic or ties the build to one machine."""
+    """No compiler flag changes arithmetic or ties the build to one machine."""
     forbidden = ["-ffast" + "-math", "-O" + "fast", "-march=" + "native", "-funsafe" + "-math"]
     for name in ("setup.py", "Makefile", "pyproject.toml", ".ci/run"):
         text = (ROOT / name).read_text()
@@ -106,7 +106,7 @@ def test_no_paths_of_a_machine():
 
 
 def test_tests_without_torch():
-    """They take it from oracle.py, where it may be missing."""
+    """Tests import torch from oracle.py, which works without torch."""
     for path in (ROOT / "tests").glob("*.py"):
         found = re.findall(r"^ *(?:import|from) torch\b", path.read_text(), re.M)
         assert not found or path.name == "oracle.py", path
@@ -118,7 +118,7 @@ def skip_special_builds():
 
 
 def test_installed_size():
-    """3 MB at the most, of which the extension is nearly all; builds with sanitizers or coverage are larger."""
+    """At most 3 MB, nearly all of it the extension; builds with sanitizers or coverage are larger."""
     skip_special_builds()
     installed = Path(cossim.__file__).parent.rglob("*")
     files = [path for path in installed if path.suffix in (".py", ".so", ".pyi", ".typed")]
@@ -126,7 +126,7 @@ def test_installed_size():
 
 
 def test_exported_names():
-    """Those that Python and threadpoolctl look for; others could meet another library's."""
+    """Only the names that Python and threadpoolctl look for; others could clash with another library's."""
     skip_special_builds()
     if sys.platform != "linux" or shutil.which("nm") is None:
         pytest.skip("needs Linux and nm")

@@ -13,12 +13,12 @@ TOLERANCE = {np.float32: 4e-7, np.float64: 1e-14}
 
 @st.composite
 def operands(draw):
-    """Two arrays whose shapes broadcast, a dim, and views of them with all sorts of strides."""
+    """Two arrays whose shapes broadcast, as views with all sorts of strides, and a dim."""
     dtype = draw(st.sampled_from([np.float32, np.float64]))
     shapes = draw(hnp.mutually_broadcastable_shapes(num_shapes=2, min_dims=1, max_dims=4, min_side=0, max_side=9))
     ndim = len(shapes.result_shape)
     dim = draw(st.integers(-ndim, ndim - 1))
-    # within the range where torch itself neither overflows nor underflows
+    # values for which torch neither overflows nor underflows
     elements = st.floats(-1e6, 1e6, width=np.dtype(dtype).itemsize * 8).map(lambda v: v if abs(v) > 1e-6 else 0.0)
     arrays = []
     for shape in shapes.input_shapes:

@@ -40,7 +40,7 @@ def test_as_the_functions(rng, kind, dtype, depth):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_codes_bound_every_row(rng, kind):
-    """What the first look rests on: |x / |x| - code| <= rest, and no larger than it has to be."""
+    """The prefilter relies on |x / |x| - code| <= rest, with a rest no larger than needed."""
     x = KINDS[kind](rng, 500, 96).astype(np.float32)
     index = cossim.Index(x)
     codes, (scales, rests) = index._codes.astype(float) - 128, index._scales.T.astype(float)
@@ -66,7 +66,7 @@ def test_attributes(rng):
 
 
 class Named(cossim.Index):
-    """A class of a user's, with an attribute of its own."""
+    """A user's subclass with an attribute of its own."""
 
 
 @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda index: pickle.loads(pickle.dumps(index))])
@@ -130,7 +130,7 @@ def test_saved_and_loaded(rng, tmp_path, dtype, mmap):
         np.testing.assert_array_equal(loaded.corpus, x)
         same(loaded.topk(x[:6], 5), index.topk(x[:6], 5))
         same(loaded.pairs_above(x[:6], 0.3), index.pairs_above(x[:6], 0.3))
-    loaded.save(path)  # over the file it reads
+    loaded.save(path)  # replaces the file that it maps
     same(cossim.Index.load(path).topk(x[:6], 5), index.topk(x[:6], 5))
     assert list(tmp_path.iterdir()) == [path]
 
@@ -200,7 +200,7 @@ def test_a_corpus_in_a_file(rng, tmp_path):
 
 
 def test_other_instruction_sets_use_the_same_codes(rng, tmp_path):
-    """An index that one processor saved serves another."""
+    """An index that one processor saved works on another."""
     import os
     import subprocess
     import sys

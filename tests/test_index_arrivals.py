@@ -9,11 +9,11 @@ from test_search import same
 
 import cossim
 
-MEMORY = (None, 1000)  # a few rows of queries at a time for those that lie in a file
+MEMORY = (None, 1000)  # 1000 bytes: a few query rows at a time if they lie in a file
 
 
 class Searched:
-    """A corpus, some queries, and what the functions find."""
+    """A corpus, some queries, and the results of the functions."""
 
     def __init__(self, rng, rows, depth, dtype=np.float32):
         self.corpus = rng.standard_normal((rows, depth), np.float32).astype(dtype)
@@ -28,7 +28,7 @@ class Searched:
 
 
 def in_pieces(index):
-    """Pickled with its arrays apart, which come back at odd addresses."""
+    """Pickles with out-of-band arrays, which come back at odd addresses."""
     buffers = []
     pickled = pickle.dumps(index, 5, buffer_callback=buffers.append)
     assert len(buffers) >= 2  # bfloat16 stays in the pickle itself
@@ -36,7 +36,7 @@ def in_pieces(index):
 
 
 def of_another_byte_order(index):
-    """As a machine of the other byte order pickles it."""
+    """The index as a machine of the other byte order would pickle it."""
     other = pickle.loads(pickle.dumps(index))
     other._scales = other._scales.astype(other._scales.dtype.newbyteorder())
     if other._corpus.dtype.isbuiltin == 1:
@@ -54,7 +54,7 @@ def test_pickled(rng, dtype, arrive):
 @pytest.mark.parametrize("mode", ["r", "c", "r+"])
 @pytest.mark.parametrize("depth", [64, 5000])  # with codes, and without
 def test_all_arrays_as_memmaps(rng, tmp_path, mode, depth):
-    """What joblib makes of an Index: each of its arrays becomes a memmap."""
+    """joblib turns each array of an Index into a memmap."""
     given = Searched(rng, 3000 if depth == 64 else 300, depth)
     index = cossim.Index(given.corpus)
     for name, array in vars(index).items():
@@ -77,7 +77,7 @@ def test_loaded_by_joblib(rng, tmp_path):
 
 @pytest.mark.parametrize("backend", ["loky", "multiprocessing", "threading"])
 def test_workers_of_joblib(rng, tmp_path, backend):
-    """With more than 64 MiB, the longest block of a memmap's rows; joblib maps all arrays of more than 1000 bytes."""
+    """The corpus exceeds 64 MiB, the largest block of rows of a memmap; joblib maps arrays of more than 1000 bytes."""
     joblib = pytest.importorskip("joblib")
     given = Searched(rng, (65 << 20) // (1024 * 4), 1024)
     made = cossim.Index(given.corpus)

@@ -22,7 +22,7 @@ HEADER = {"metric": "cosine", "n": 3, "eps": 1e-8, "none": None, "nested": {"lis
 
 
 def sample(rng, dtype, shape):
-    """An array of any bits, those of NaN and of infinity among them."""
+    """An array of random bits, including NaN and infinity."""
     if dtype == "bool":
         return rng.integers(0, 2, shape).astype(bool)
     dtype = np.dtype(dtype)
@@ -30,7 +30,7 @@ def sample(rng, dtype, shape):
 
 
 def assert_same(found, expected):
-    """The same shape, dtype and bits, whatever the layout and byte order of what was written."""
+    """Asserts equal shape, dtype and bits; layout and byte order of the written array do not matter."""
     native = expected.astype(expected.dtype.newbyteorder("="))
     assert (found.shape, found.dtype) == (native.shape, native.dtype)
     assert found.tobytes() == native.tobytes()
@@ -75,7 +75,7 @@ def test_roundtrip(rng, tmp_path, dtype, mmap):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_pieces_and_blocks_of_any_size(rng, tmp_path, monkeypatch, layout):
-    """Arrays larger than a piece and a block, with small ones of both so that every edge falls somewhere else."""
+    """Arrays larger than a piece and a block; small pieces and blocks put their edges at different offsets."""
     monkeypatch.setattr(index_file, "BLOCK", 1000)
     for piece in (1000, 64, 17, 8):
         monkeypatch.setattr(index_file, "_PIECE", piece)
@@ -218,7 +218,7 @@ def test_deep_headers_cannot_be_written(tmp_path):
     for header in (deep, circle):
         with pytest.raises(ValueError, match=r"too deep|Circular"):
             write(tmp_path / "index", header, {})
-    while deep:  # by hand, as some Pythons run out of stack when they free it
+    while deep:  # freed by hand, because some Pythons run out of stack
         deep = deep["a"]
     assert files_in(tmp_path) == []
 

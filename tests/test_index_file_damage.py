@@ -22,7 +22,7 @@ from cossim.search.index_file import read, write
 
 @pytest.fixture
 def small(rng, tmp_path):
-    """A file of less than 2 KB with a bit of everything, its bytes, and where the contents of its arrays are."""
+    """(path of a file below 2 KB with all kinds of arrays, its bytes, offsets of the contents of its arrays)."""
     arrays = {
         "rows": rng.standard_normal((7, 9)).astype(np.float32),
         "ids": np.arange(7),
@@ -38,7 +38,7 @@ def small(rng, tmp_path):
 
 
 def put(path, data):
-    path.unlink(missing_ok=True)  # some file systems wait for the disk when a file is emptied and filled again
+    path.unlink(missing_ok=True)  # truncating and rewriting a file waits for the disk on some systems
     path.write_bytes(data)
 
 
@@ -126,7 +126,7 @@ def test_what_is_no_file(tmp_path):
 
 
 def forge(path, header, body=b"", version=1, offset=None, length=None, zeros=bytes(28)):
-    """A file with right checksums around any header: bytes, or what becomes JSON."""
+    """A file with right checksums and any header, given as bytes or as an object for JSON."""
     data = header if isinstance(header, bytes) else json.dumps(header).encode()
     offset, length = 64 + len(body) if offset is None else offset, len(data) if length is None else length
     start = b"\x89COSSIM\n" + struct.pack("<IIQQ", version, zlib.crc32(data), offset, length) + zeros
@@ -209,10 +209,10 @@ def test_hostile_headers(tmp_path, kind):
 def test_arrays_that_do_not_fill_the_file(tmp_path):
     path, empty = tmp_path / "index", entry(name="empty", shape=[0], bytes=0, crc32=[], offset=128)
     for entries, body in [
-        ([], BODY),  # bytes that belong to none
+        ([], BODY),  # bytes that belong to no array
         ([entry()], BODY + bytes(64)),
-        ([entry()], b""),  # the header within the array
-        ([entry(), entry()], BODY),  # one over the other
+        ([entry()], b""),  # the header overlaps the array
+        ([entry(), entry()], BODY),  # two arrays overlap
         ([entry(), entry(name="y")], BODY),
         ([entry(), entry(name="y", offset=192)], BODY * 3),  # a gap
         ([entry(name="y", offset=128), entry()], BODY * 2),  # out of order
@@ -255,7 +255,7 @@ def test_hostile_start(tmp_path):
 
 @pytest.mark.parametrize("version", [0, 2, 255, 2**32 - 1])
 def test_other_versions(tmp_path, version):
-    """Whatever else a later version changes: only magic, version and the checksum of the start are as they are."""
+    """A later version may change everything except magic, version and the checksum of the start."""
     for options in ({}, {"zeros": b"\1" * 28}, {"offset": 2**60}):
         forge(tmp_path / "index", b"not even JSON", version=version, **options)
         message = refused(tmp_path / "index")
@@ -264,7 +264,7 @@ def test_other_versions(tmp_path, version):
 
 
 def test_mutated_headers(tmp_path):
-    """Tokens of a header replaced by others, with right checksums: refused, or a header with whole arrays."""
+    """Headers with replaced tokens and right checksums are refused, or give whole arrays."""
     draw, path, read_at_all = random.Random(0), tmp_path / "index", 0
     text = json.dumps(with_arrays(entry(), entry(name="y", offset=128, dtype="int8", shape=[64])))
     tokens = [part for part in text.replace(",", " , ").replace(":", " : ").replace("[", "[ ").split(" ") if part]
@@ -287,7 +287,7 @@ def test_mutated_headers(tmp_path):
 
 @not_emulated
 def test_a_huge_file_is_opened_without_being_read(tmp_path):
-    """1 TB, of which next to nothing is on the disk."""
+    """The file has 1 TB, but is sparse: almost nothing is on the disk."""
     path, size = tmp_path / "index", 2**40
     it = entry(dtype="uint8", shape=[size], bytes=size, crc32=[0] * (size // 2**24))
     data = json.dumps(with_arrays(it)).encode()

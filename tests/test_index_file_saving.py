@@ -38,7 +38,7 @@ NEW = {"a": np.arange(3001), "b": np.zeros((0, 3)), "c": np.ones(5, bool)}
 
 
 class Fails(_io._OwnFile):
-    """A file that raises at a certain call of write(); some bytes may have got there before."""
+    """A file that raises at a certain call of write(), possibly after writing some bytes."""
 
     left, error, most = 0, None, None
 
@@ -114,7 +114,7 @@ def test_an_error_of_progress_leaves_the_old_file(old):
         write(old, {}, NEW, progress=interrupt)
     with pytest.raises(BrokenPipeError) as caught:
         write(old, {}, NEW, progress=fail)
-    assert caught.value.filename is None  # it was not the index that broke
+    assert caught.value.filename is None  # the error is not about the index file
     assert_old(old, before)
     with pytest.raises(BrokenPipeError):
         write(old.parent / "new", {}, NEW, progress=fail)
@@ -240,17 +240,17 @@ def test_killed_while_writing(old):
     assert refused(old.parent / part).startswith("not an index file of cossim")
     write(old, {"new": 1}, NEW)
     assert read(old)[0] == {"new": 1}
-    assert files_in(old.parent) == ["index"]  # what was left over is gone
+    assert files_in(old.parent) == ["index"]  # the leftover file is gone
 
 
 def test_a_file_that_another_process_writes_stays(old):
-    """Also where it has other names, and where it is no file of ours."""
+    """Also if it has other names, or is not a file of ours."""
     others = ["index.part", "index.0123456789abcdef.part.gz", "other.0123456789abcdef.part", "index.012345.part"]
     for name in others:
         (old.parent / name).write_text("something")
     (old.parent / f"index.{'0' * 16}.part").symlink_to(old.parent / "index.part")
     (old.parent / f"index.{'1' * 16}.part").mkdir()
-    (old.parent / f"index.{'2' * 16}.part").touch()  # just made: its writer is about to lock it
+    (old.parent / f"index.{'2' * 16}.part").touch()  # new: its writer is about to lock it
     os.mkfifo(old.parent / f"index.{'3' * 16}.part")
     before = files_in(old.parent)
     child = process(
@@ -330,7 +330,7 @@ def test_without_permission(old):
             except PermissionError as error:
                 print(error.filename)
     """
-    with tempfile.TemporaryDirectory() as folder:  # pytest keeps its folders to itself
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are private
         path = os.path.join(folder, "index")
         shutil.copyfile(old, path)
         for mode_of_folder, mode, refusals in [(0o777, 0o444, 1), (0o777, 0, 2), (0o755, 0o666, 1)]:
@@ -348,7 +348,7 @@ def test_without_permission(old):
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="no /proc here")
 @not_emulated
 def test_memory_of_large_files(tmp_path):
-    """300 MB: written from rows that repeat, read, and written again from the map, in no more than a few MB."""
+    """300 MB of repeating rows are written, read, and written again from the map, with a few MB of memory."""
     if os.environ.get("COSSIM_SANITIZE"):
         pytest.skip("sanitizers have a memory of their own")
     output = run(

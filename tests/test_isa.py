@@ -12,7 +12,7 @@ from conftest import INSTRUCTION_SETS, not_emulated
 
 from cossim import _core
 
-# Held against NumPy in a process of its own, since COSSIM_ISA is read at import.
+# Compared to NumPy in a process of its own, because COSSIM_ISA is read at import.
 CHECK = """
 import numpy as np, cossim
 from cossim import _core
@@ -80,13 +80,13 @@ def test_without_the_variable_the_best_is_taken():
 
 @not_emulated
 def test_an_old_processor_takes_the_fallback(monkeypatch):
-    """Nehalem (2008) has neither AVX nor FMA: any such instruction outside its own file would end the process."""
+    """Nehalem (2008) has neither AVX nor FMA; such an instruction outside of its own file would end the process."""
     qemu = shutil.which("qemu-x86_64") or shutil.which("qemu-x86_64-static")
     if platform.machine() != "x86_64" or qemu is None:
         pytest.skip("needs x86-64 and qemu-x86_64 (Debian: qemu-user)")
     if os.environ.get("COSSIM_SANITIZE"):
         pytest.skip("the emulator would be preloaded with sanitizers")
-    # A machine whose environment names kernels for NumPy's BLAS names those of its own processor.
+    # Stands for an environment that names NumPy's BLAS kernels for the real processor; -U removes these variables.
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
     monkeypatch.setenv("OPENBLAS_L2_SIZE", "512")
     run = run_with("", qemu, "-U", "OPENBLAS_CORETYPE,OPENBLAS_L2_SIZE", "-cpu", "Nehalem")

@@ -32,7 +32,7 @@ def test_tables_of_calls(rival):
 
 @pytest.mark.parametrize("rival", ["torch", "scikit-learn", "scipy"])
 def test_calls_agree_in_float64(rival):
-    """With bounds of 1e-14, and 1e-13 for sums that are not divided by norms."""
+    """The bounds are 1e-14, and 1e-13 for sums that are not divided by norms."""
     text = page(rival).read_text()
     text = text[: text.rindex("\n## What differs")].replace("np.float32", "np.float64")
     text, cosines = re.subn(r"(?<=\| )([245]e-7|1e-6)(?= \|)", "1e-14", text)
