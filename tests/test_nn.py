@@ -25,7 +25,7 @@ def close(ours, theirs, dtype):
 
 
 def same_or_both_refuse(ours, theirs, check):
-    """Runs both; where torch refuses so must we, with a ValueError or TypeError that says something."""
+    """Runs both. If torch refuses, so must we, with a ValueError or TypeError that has a message."""
     try:
         expected = theirs()
     except (RuntimeError, ValueError, TypeError, IndexError):
@@ -45,7 +45,7 @@ def test_conv2d_over_random_arguments(rng, dtype):
         groups = int(rng.choice([1, 1, 2, 3]))
         channels, filters = groups * int(rng.integers(1, 4)), groups * int(rng.integers(1, 4))
         if rng.uniform() < 0.1:
-            channels += 1  # mostly does not fit
+            channels += 1  # usually does not fit the weight
         kernel = tuple(rng.integers(1, 5, 2))
         x = rng.standard_normal((int(rng.integers(0, 4)), channels, *rng.integers(1, 12, 2))).astype(dtype)
         weight = rng.standard_normal((filters, max(channels // groups, 1), *kernel)).astype(dtype)
@@ -226,7 +226,7 @@ def test_refused(call, error, words):
 
 
 def test_the_core_checks_what_memory_safety_needs():
-    """The C functions behind these refuse arrays that do not fit together, whoever calls them."""
+    """The C functions themselves refuse arrays that do not fit together."""
     from cossim import _core
 
     out = np.zeros((2, 8, 4, 4), np.float32)
@@ -259,7 +259,7 @@ def test_weight_is_no_option():
 
 @pytest.mark.parametrize("step", [2**29, 2**30, 2**31 - 1])
 def test_padded_images_beyond_any_memory(step):
-    """The product of the sizes of the copy leaves the range of 64 bits, by some of these to 0."""
+    """The size of the padded copy overflows 64 bits; some of these products wrap to 0."""
     x, weight = np.ones((1, 1, 2, 2), np.float32), np.ones((1, 1, 2, 1), np.float32)
     options = {"stride": (1, step), "dilation": (2**31 - 1, 1), "padding": (2**30, 0)}
     with pytest.raises(MemoryError):
@@ -273,7 +273,7 @@ def test_padded_images_beyond_any_memory(step):
 
 
 def test_shapes_between_layers_beyond_any_memory():
-    """2^64 pixels, which no number of 64 bits counts."""
+    """The shape between the layers has 2^64 pixels, which overflows 64 bits."""
     net = nn.Sequential(nn.Conv2d(1, 1, 1, padding=2**31 - 1), nn.MaxPool2d(2**31 - 1))
     with pytest.raises((MemoryError, ValueError)):
         net(np.ones((1, 1, 2, 2), np.float32))
@@ -288,7 +288,7 @@ def test_gradient_of_no_images_of_any_size():
 
 
 def test_windows_that_begin_far_outside():
-    """What lies before the image is skipped at once: 2^30 steps for each of 4,096 windows would take an hour."""
+    """Positions before the image are skipped at once; 2^30 steps for each of 4,096 windows would take an hour."""
     code = """
 import numpy as np
 from cossim import nn
@@ -302,7 +302,7 @@ assert y.shape == (1, 64, 64) and (y == 4095).all()
 @pytest.mark.parametrize("kernel", [2**31, 2**33, 2**40])
 @pytest.mark.parametrize("images", [0, 1])
 def test_same_padding_beyond_all_arrays(kernel, images):
-    """A kernel without elements can have any size; times its dilation it leaves the range of sizes."""
+    """A kernel without elements can have any size; multiplied by its dilation, the size overflows."""
     x, weight = np.zeros((images, 0, 3, 1)), np.zeros((1, 0, kernel, 1))
     for function in (nn.conv2d, nn.conv2d_vjp):
         with pytest.raises(ValueError, match="padding='same' would add .* take a smaller kernel or dilation"):

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 def fresh(net, x):
-    """What a network without any past gives: the functions, layer by layer, of copies of the arrays."""
+    """The result of a network without earlier calls: the functions, layer by layer, on copies of the arrays."""
     conv, _, pool, flatten, linear = net
     arrays = [None if a is None else np.array(a) for a in (conv.weight, conv.bias, linear.weight, linear.bias)]
     y = nn.conv2d(x, *arrays[:2], conv.stride, conv.padding, conv.dilation, conv.groups)
@@ -72,7 +72,7 @@ def test_changes_after_the_first_call(rng, change):
     CHANGES[change](net, rng)
     try:
         expected = fresh(net, x)
-    except ValueError:  # Linear is not for so many any more
+    except ValueError:  # Linear now takes fewer features
         with pytest.raises(ValueError, match="linear"):
             net(x)
         net[4].weight = normal(rng, (3, one_by_one(net[:4], x).shape[1]), np.float32)
@@ -83,7 +83,7 @@ def test_changes_after_the_first_call(rng, change):
 
 
 def test_arrays_of_another_size(rng):
-    """Of the arrays a layer has, not of those it had: resize() changes one in place."""
+    """The call uses the current sizes of a layer's arrays; resize() changes an array in place."""
     net, x = small(), normal(rng, (3, 2, 8, 8), np.float32)
     net(x)
     net[4].weight.resize((3, 30), refcheck=False)
@@ -105,7 +105,7 @@ def test_arrays_of_another_size(rng):
     "form", [np.asfortranarray, lambda a: a.astype(">f4"), lambda a: np.repeat(a, 2, -1)[..., ::2]]
 )
 def test_arrays_of_other_layouts_changed_in_place(rng, form):
-    """If it is a copy that is used, it must be one of this call."""
+    """If the network uses a copy, it must have been made in this call."""
     net, x = small(), normal(rng, (3, 2, 8, 8), np.float32)
     for array in (net[0].weight, net[0].bias, net[4].weight, net[4].bias):
         net(x)
@@ -127,7 +127,7 @@ def test_a_parameter_that_is_deleted(rng):
 
 
 def test_what_functions_take_as_weights(rng):
-    """Lists, torch's tensors, one bias for all features: what is no plain array must not be taken for one."""
+    """Lists, torch's tensors, one bias for all features: these must not be treated as plain arrays."""
     net, x = small(np.float64), normal(rng, (3, 2, 8, 8), np.float64)
     expected = net(x)
     for form in (np.ndarray.tolist, torch.from_numpy, lambda a: a.copy().view(np.recarray)):
@@ -155,7 +155,7 @@ def error_of(call):
 @pytest.mark.parametrize("value", [1.5, (1.5, 1), (1, 2, 3), 0, -1, (1, -1), 2**62, (2**62, 1), (2**63, 1), "2", True])
 @pytest.mark.parametrize("name", ["stride", "dilation", "padding", "groups", "kernel_size"])
 def test_arguments_that_are_none(rng, name, value):
-    """They are refused as by the layer alone, whenever they are set; some run over where they are multiplied."""
+    """Invalid arguments are refused as by the layer alone, whenever they are set; products of some overflow."""
     net = nn.Sequential(nn.Conv2d(2, 4, 5, rng=0), nn.ReLU(), nn.MaxPool2d((4, 4)))
     x = normal(rng, (3, 2, 8, 8), np.float32)
     net(x)
@@ -175,13 +175,13 @@ def test_lists_of_numbers_changed_in_place(rng):
     try:
         net[2].kernel_size[0] = 1
     except TypeError:
-        return  # a tuple was made of it
+        return  # it was converted to a tuple
     assert (net(x) != before).any()
     assert_close(net(x), fresh(net, x), 1e-6)
 
 
 def test_arrays_that_come_and_go(rng):
-    """A new array may lie where an old one lay."""
+    """A new array may have the address of an old one."""
     net, x = small(), normal(rng, (2, 2, 8, 8), np.float32)
     for _ in range(20):
         net[0].weight = normal(rng, (4, 2, 3, 3), np.float32)
@@ -190,7 +190,7 @@ def test_arrays_that_come_and_go(rng):
 
 
 def test_functions_of_a_layers_own(rng):
-    """A subclass or an instance with another forward is called, not taken for the layer it was."""
+    """The forward of a subclass or an instance is called, instead of the original layer."""
 
     class Leaky(nn.ReLU):
         def forward(self, x):
@@ -215,7 +215,7 @@ def test_functions_of_a_layers_own(rng):
         assert (net(x) != nn.Sequential(conv, nn.ReLU(), nn.MaxPool2d(2))(x)).any()
     net = small()
     before = net(x)
-    net[1].forward = lambda x: x  # as in torch, where an instance's own forward is called
+    net[1].forward = lambda x: x  # as in torch, an instance's own forward is called
     assert (net(x) != before).any()
     assert_close(net(x), one_by_one(net, x), 1e-6)
 
@@ -247,7 +247,7 @@ resize()
 
 @pytest.mark.parametrize("name", ["x", "weight", "bias"])
 def test_memory_is_held_while_a_network_runs(name):
-    """A signal's handler is Python code amid the call."""
+    """A signal handler runs Python code during the call."""
     command = [sys.executable, "-c", RESIZED_BY_A_SIGNAL, name]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "refused\nresized\n"), done.stderr[-2000:]

@@ -31,7 +31,7 @@ both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
 def check(ours, theirs, dy, dtype, case):
-    """(y, pullback) of both; the gradients by all arguments, and again without that by the input."""
+    """Compares y and the gradients of both, first for all arguments, then without the input's gradient."""
     assert_close(ours[0], theirs[0], RELATIVE[dtype] / 10, case)
     assert ours[0].dtype == dtype
     dy = dy.astype(dtype) if np.ndim(dy) else dtype(dy)
@@ -72,7 +72,7 @@ def test_max_pool2d_over_random_arguments(rng, dtype):
         theirs = torch_vjp(F.max_pool2d, x, **options)
         y, pullback = nn.max_pool2d_vjp(x, **options)
         np.testing.assert_array_equal(y, theirs[0])
-        dy = integers(rng, y.shape, dtype)  # whose sums where windows overlap are exact
+        dy = integers(rng, y.shape, dtype)  # integers, so that sums of overlapping windows are exact
         dx = pullback(dy)
         np.testing.assert_array_equal(dx, theirs[1](dy)[0], err_msg=str((x, options)))
         assert dx.dtype == dtype
@@ -97,7 +97,7 @@ def test_the_gradient_of_equals_goes_to_the_first(dtype):
 
 @both_dtypes
 def test_a_window_without_a_pixel_has_no_gradient(rng, dtype):
-    """Its index lies outside of the image, or in another row: adding there would spoil memory, or another pixel."""
+    """Its index is outside of the image or in another row; adding there would damage memory or another pixel."""
     for size, stride, padding, dilation in (
         ((1, 6), 1, 1, (2, 1)),
         ((6, 1), 1, 1, (1, 2)),
@@ -157,7 +157,7 @@ def arrays_of(*shapes):
 
 
 def alone(y, *indices_and_pullback):
-    """(y, pullback) whose pullback gives a tuple, as those of functions with parameters do."""
+    """(y, pullback) whose pullback returns a tuple, like that of functions with parameters."""
     return y, lambda dy: (indices_and_pullback[-1](dy),)
 
 
@@ -260,7 +260,7 @@ def test_layouts_and_kinds(rng, name):
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_results_in_this_machines_order(rng, name):
-    """Whatever the byte order of what was given, as the results forward are."""
+    """Gradients have native byte order for arguments of any byte order, like forward results."""
     function, arrays = FUNCTIONS[name]
     y, pullback = function(nn, *[a.astype(">f8") for a in arrays])
     for array in (y, *pullback(normal(rng, y.shape, np.float64).astype(">f8"))):
@@ -287,7 +287,7 @@ def test_threads_do_not_change_bits(rng, dtype):
 
 @both_dtypes
 def test_nan_pixels_propagate(rng, dtype):
-    """To the gradients that the definition has them in, zeros of the padding times NaN among them, and no further."""
+    """NaN reaches exactly the gradients that the definition gives, including padding zeros times NaN."""
     x, w, b = (normal(rng, s, dtype) for s in ((2, 3, 9, 9), (4, 3, 3, 3), 4))
     for options in ({"padding": 1}, {"stride": 2}, {"padding": 2, "dilation": 2, "stride": (1, 3)}):
         dy = normal(rng, nn.conv2d(x, w, b, **options).shape, dtype)
@@ -336,7 +336,7 @@ def test_dy_of_another_shape_or_type(make, function, shape):
             assert word in str(caught.value)
     with pytest.raises((TypeError, ValueError), match=function):
         pullback(None)
-    pullback(np.ones(shape, np.float32))  # still can be called
+    pullback(np.ones(shape, np.float32))  # the pullback can still be called
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
 def check(ours, theirs, x, dy, dtype, case=""):
-    """Two modules of the same parameters: results, gradients and their keys; the same without that by the input."""
+    """Compares results, gradients and their keys of two modules, with and without the input's gradient."""
     (y, pullback), (expected, their_pullback) = ours.vjp(x), torch_module_vjp(theirs, x)
     assert_close(y, expected, RELATIVE[dtype] / 10, case)
     np.testing.assert_array_equal(y, ours(x), err_msg=str(case))
@@ -47,7 +47,7 @@ def same(a, b):
 
 
 def test_input_gradient_is_converted_once():
-    """However many layers there are: its conversion may run any code, and give another answer each time."""
+    """With any number of layers, dy is converted once: the conversion may run any code and vary each time."""
     asked = []
 
     class Asked:
@@ -70,7 +70,7 @@ def with_numbers(ours, theirs, draw, rng, dtype):
 
 
 def ones(rng, shape, dtype):
-    """-1, 0 or 1."""
+    """Random numbers from -1, 0 and 1."""
     return integers(rng, shape, dtype, most=1)
 
 
@@ -98,7 +98,7 @@ def test_each_layer(rng, make, dtype):
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 @both_dtypes
 def test_random_networks(rng, dtype):
-    """With small whole numbers in float32, since a maximum of nearly equal sums may be at either of them."""
+    """In float32 with small integers, because rounding may move a maximum between nearly equal sums."""
     draw = normal if dtype == np.float64 else ones
     with_parameters = 0
     for _ in range(100):
@@ -109,9 +109,9 @@ def test_random_networks(rng, dtype):
         try:
             y = theirs(torch.from_numpy(x))
         except RuntimeError:
-            continue  # no images, in a padding mode that wants some
+            continue  # torch's padding mode needs at least one image
         if not torch.isfinite(y).all():
-            continue  # windows of the padding alone
+            continue  # windows with only padding
         check(ours, theirs, x, draw(rng, y.shape, dtype), dtype, (layers, x.shape))
         with_parameters += len(ours.state_dict()) > 2
     assert with_parameters > 30
@@ -124,7 +124,7 @@ def test_keys_of_layers_by_name(rng):
 
 
 def test_a_layer_that_is_there_twice(rng):
-    """Each place has a gradient of its own; the sum is that of the parameter."""
+    """Each occurrence has its own gradient; their sum is that of the parameter."""
     layer = nn.Linear(4, 4, rng=0)
     theirs = torch.nn.Linear(4, 4)
     theirs.load_state_dict({key: torch.from_numpy(a) for key, a in layer.state_dict().items()})
@@ -167,7 +167,7 @@ def test_layers_that_have_no_vjp(rng):
 
 def test_a_layer_of_ones_own(rng):
     class Scaled(nn.Module):
-        """x times a parameter, with a vjp as the other layers have it."""
+        """x times a parameter, with a vjp like that of the other layers."""
 
         parameter_names = ("scale",)
 
@@ -197,7 +197,7 @@ def test_a_layer_of_ones_own(rng):
 
 
 def test_a_subclass_has_its_own_forward(rng):
-    """Gradients of a layer whose forward was overridden must not be those of the layer it was."""
+    """A layer with an overridden forward must not use the gradients of the original layer."""
 
     class Shifted(nn.ReLU):
         def forward(self, x):
@@ -214,7 +214,7 @@ def test_a_subclass_has_its_own_forward(rng):
 
 
 def test_another_forward_has_no_inherited_vjp(rng):
-    """Which would be that of a function that was not calculated."""
+    """An inherited vjp would be that of another function."""
 
     class Leaky(nn.ReLU):
         def forward(self, x):
@@ -258,7 +258,7 @@ def test_encoder(rng, dtype, draw, n):
 
 @both_dtypes
 def test_encoder_with_its_own_weights(rng, dtype):
-    """Of images of so few that in float32 no two maxima are nearly equal."""
+    """With so few images, no two maxima are nearly equal in float32."""
     ours, theirs = simclr.Encoder(dtype=dtype, rng=0), TorchEncoder().to(TORCH[dtype])
     theirs.load_state_dict({key: torch.from_numpy(a) for key, a in ours.state_dict().items()})
     x = rng.random((2, 1, 28, 28)).astype(dtype)
@@ -308,7 +308,7 @@ def test_encoder_refuses_images_of_another_shape_or_type():
 
 @both_dtypes
 def test_bits(rng, dtype):
-    """Threads and repetition change none; neither does its batch change those of an image's gradient."""
+    """Threads and repetition change no bit, nor does the batch change the gradient of one image."""
     encoder = simclr.Encoder(dtype=dtype, rng=0)
     x, dy = rng.random((37, 1, 28, 28)).astype(dtype), normal(rng, (37, 100), dtype)
     results = []
@@ -392,7 +392,7 @@ def test_dy_of_another_shape_or_type(rng):
 
 
 def test_weights_as_they_are_at_the_call(rng):
-    """No copy of earlier weights is used, after steps of training in place, new arrays and new layers."""
+    """No stale copy of weights is used after in-place training steps, new arrays and new layers."""
     net = nn.Sequential(nn.Conv2d(1, 3, 3, rng=0), nn.ReLU(), nn.Flatten(), nn.Linear(48, 2, rng=0))
     x, dy = normal(rng, (4, 1, 6, 6), np.float32), normal(rng, (4, 2), np.float32)
 
@@ -434,7 +434,7 @@ def test_from_many_python_threads(rng):
             same(expected[i], one)
     y, pullback = encoder.vjp(xs[0])
     alone = [pullback(dy) for dy in dys]
-    with ThreadPoolExecutor(8) as pool:  # one pullback, by all of them
+    with ThreadPoolExecutor(8) as pool:  # all threads call one pullback
         for one, other in zip(alone, pool.map(pullback, dys), strict=True):
             np.testing.assert_array_equal(one[0], other[0])
             same(one[1], other[1])

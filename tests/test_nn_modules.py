@@ -64,7 +64,7 @@ def test_twins(make):
 def test_initial_values_have_torchs_range():
     layers = [
         (nn.Conv2d(6, 400, (3, 5), groups=2, rng=0), 45),
-        (nn.Conv2d(np.int8(100), np.int16(400), np.int8(5), rng=0), 2500),  # beyond the range of int8
+        (nn.Conv2d(np.int8(100), np.int16(400), np.int8(5), rng=0), 2500),  # the product overflows int8
         (nn.Linear(50, 400, rng=0), 50),
     ]
     for ours, fan_in in layers:
@@ -288,12 +288,12 @@ DAMAGED = {
 }
 
 
-NONSENSE = ("open brackets", "nested")  # of which Python's parsers speak in terms of their own
+NONSENSE = ("open brackets", "nested")  # Python's parsers raise their own exceptions for these
 
 
 @pytest.mark.parametrize("kind", DAMAGED)
 def test_damaged_members_of_an_archive(tmp_path, kind):
-    """Always the documented error, and no memory for what is not there."""
+    """Damage always gives the documented error, and allocates no memory for missing data."""
     path = tmp_path / "weights.npz"
     path.write_bytes(npz_of(x=DAMAGED[kind]))
     tracemalloc.start()
@@ -317,7 +317,7 @@ def test_an_encrypted_archive(tmp_path):
 
 
 def test_arrays_of_archives_can_be_written_to(tmp_path):
-    """Of any order, compressed or not, without elements, and 0-d."""
+    """Arrays of any order, compressed or not, empty or 0-d, are writable."""
     arrays = {"a": np.asfortranarray(np.arange(6.0).reshape(2, 3)), "b": np.float32(3), "c": np.zeros((0, 4), np.int8)}
     for save in (np.savez, np.savez_compressed):
         save(tmp_path / "weights.npz", **arrays)

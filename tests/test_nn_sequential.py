@@ -27,7 +27,7 @@ def small(dtype=np.float32):
 
 
 def one_by_one(net, x):
-    """What the layers give if each is called by itself."""
+    """The result of calling the layers one by one."""
     if isinstance(net, simclr.Encoder):
         pool = nn.MaxPool2d(2)
         net = [net.conv1, nn.ReLU(), pool, net.conv2, nn.ReLU(), pool, nn.Flatten(), net.fc, nn.ReLU()]
@@ -37,7 +37,7 @@ def one_by_one(net, x):
 
 
 def both_networks(layers, rng, dtype):
-    """A network of ours and torch's with the same weights, in the range of torch's own."""
+    """(our network, torch's network) with the same weights, in the range of torch's initial weights."""
     ours, theirs = in_dtype(build(nn, layers), dtype), build(torch.nn, layers).to(TORCH[dtype])
     for array in ours.state_dict().values():
         array[...] = rng.uniform(-1, 1, array.shape) / np.sqrt(max(array[0].size, 4))
@@ -53,7 +53,7 @@ def check(ours, theirs, x, dtype, case=""):
         results, alone, expected = (results,), (alone,), (expected,)
     for one, other, their in zip(results, alone, expected, strict=True):
         assert_close(one, their, RELATIVE[dtype], case, least=0.1)
-        np.testing.assert_array_equal(one, other, err_msg=str(case))  # by the same kernels
+        np.testing.assert_array_equal(one, other, err_msg=str(case))  # the same kernels give the same bits
         assert one.dtype == their.numpy().dtype
     return results
 
@@ -76,7 +76,7 @@ def test_random_networks(rng, dtype):
     assert lengths >= {0, 1, 2, 3, 4, 5, 6, 7}
 
 
-IMAGE = (2, 14, 38)  # rows of some vectors and a part of one, in the usual networks after convolutions and pooling too
+IMAGE = (2, 14, 38)  # rows of several vectors and a partial one, also after layers
 CONV, RELU, POOL = ("Conv2d", (2, 12, 3), {}), ("ReLU", (), {}), ("MaxPool2d", (2,), {})
 NETWORKS = {
     "nothing": [],
@@ -125,7 +125,7 @@ def test_orders(rng, name, dtype):
     ours, theirs = both_networks(layers, rng, dtype)
     for n in (0, 1, 7, 33):
         check(ours, theirs, normal(rng, (n, *IMAGE), dtype), dtype, n)
-    if "flatten of" not in name and layers:  # some of those torch refuses
+    if "flatten of" not in name and layers:  # torch refuses some of these
         for layer in ours:
             if isinstance(layer, nn.Linear):
                 break
@@ -137,11 +137,11 @@ def test_orders(rng, name, dtype):
 @both_dtypes
 @pytest.mark.parametrize("name", [name for name in NETWORKS if "function" not in name])
 def test_odd_pixels_propagate(rng, name, dtype, value):
-    """To the same outputs as in torch, and to no other image of the batch."""
+    """NaN and infinite pixels reach the same outputs as in torch, and no other image of the batch."""
     ours, theirs = both_networks(NETWORKS[name], rng, dtype)
     x = normal(rng, (11, *IMAGE), dtype)
     for image, row, column in ((1, 6, 7), (3, 6, 8), (5, 7, 7), (7, 7, 8), (9, 13, 37), (9, 0, 0)):
-        x[image, image % 2, row, column] = value  # as each of the pixels that are pooled
+        x[image, image % 2, row, column] = value  # each of the four pooled pixels in turn
     with np.errstate(all="raise"):
         for _ in range(2):
             check(ours, theirs, x, dtype)
@@ -154,7 +154,7 @@ def test_odd_pixels_propagate(rng, name, dtype, value):
 
 @both_dtypes
 def test_odd_weights_propagate(rng, dtype):
-    """Without padding, whose zeros torch does not always multiply with them."""
+    """There is no padding, because torch does not always multiply its zeros by these weights."""
     for name in ("in the usual order", "two of each", "no convolution", "pool of ceil_mode"):
         for value in (np.nan, np.inf, -np.inf):
             ours, theirs = both_networks(NETWORKS[name], rng, dtype)
@@ -200,7 +200,7 @@ def test_layers_of_the_encoder_may_be_replaced(rng):
     assert_close(encoder(x), one_by_one(encoder, x), 1e-6)
 
 
-# ---- copies, threads, what is given and what is returned ----
+# ---- copies, threads, arguments and results ----
 
 
 @both_dtypes

@@ -26,7 +26,7 @@ def test_with_the_digits_the_notebook_did_not_print():
 
 
 def test_the_loop_of_the_notebook(rng):
-    """Its x is the whole (64, 100) matrix, so its norm is the Frobenius norm; with row norms its formula is right."""
+    """The notebook's x is the whole (64, 100) matrix, so it divides by the Frobenius norm; row norms would be right."""
     z = np.abs(rng.standard_normal((64, 100))).astype(np.float32)
     a, b = z[None], z[:, None]
     matrix = cossim.cosine_similarity(a, b, dim=2)

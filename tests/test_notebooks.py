@@ -15,14 +15,14 @@ from conftest import ROOT, SLOWNESS
 import cossim
 
 EXAMPLES = ROOT / "examples"
-NEEDS = {  # each notebook, and what it imports besides Python's own
+NEEDS = {  # notebook -> libraries that it imports
     "near_duplicates": {"cossim", "matplotlib", "numpy"},
     "simclr": {"cossim", "matplotlib", "numpy", "sklearn"},
 }
 
 
 def execute(source, target, folder, environment):
-    """In a process of its own, where warnings of Jupyter's packages are no errors; two minutes at the most."""
+    """Runs a notebook in its own process, where warnings of Jupyter's packages are no errors; at most two minutes."""
     program = [sys.executable, EXAMPLES / "execute.py", source, target, folder]
     return subprocess.run(program, env=environment, capture_output=True, text=True, timeout=120 * SLOWNESS)
 
@@ -43,7 +43,7 @@ def notebook(name):
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """Jupyter with one kernel, which is this Python with this cossim, and nothing of the user's own settings."""
+    """A Jupyter environment without user settings, whose only kernel is this Python with this cossim."""
     for name in ("nbclient", "nbformat", "ipykernel", "matplotlib.font_manager"):  # the last fills its cache of fonts
         pytest.importorskip(name)
     folder = tmp_path_factory.mktemp("jupyter")
@@ -62,7 +62,7 @@ def code(notebook):
 
 
 def printed(cell):
-    """What a cell printed, as one text: in how many parts it comes, and whether before a picture, is left to chance."""
+    """The text that a cell printed, joined: how it is split, and its order relative to pictures, varies."""
     return "".join("".join(out["text"]) for out in cell["outputs"] if out["output_type"] == "stream")
 
 
@@ -74,12 +74,12 @@ def pictures(cell):
     ("name", "start"),
     [
         pytest.param("near_duplicates", ROOT, id="near_duplicates in the root"),
-        pytest.param("near_duplicates", EXAMPLES, id="near_duplicates in examples"),  # its data are found from both
+        pytest.param("near_duplicates", EXAMPLES, id="near_duplicates in examples"),  # both folders find the data
         pytest.param("simclr", EXAMPLES, id="simclr"),
     ],
 )
 def test_it_runs_and_prints_what_is_stored(name, environment, tmp_path, start):
-    """Its cells assert what its text claims, so running it is the test."""
+    """The cells assert the claims of the text, so running the notebook is the test."""
     if "sklearn" in NEEDS[name]:
         pytest.importorskip("sklearn")
     notebook, target = read(name), tmp_path / "executed.ipynb"
@@ -90,12 +90,12 @@ def test_it_runs_and_prints_what_is_stored(name, environment, tmp_path, start):
     for new, stored in zip(executed, code(notebook), strict=True):
         assert all(out.get("name") != "stderr" for out in new["outputs"]), printed(new)
         assert pictures(new).keys() == pictures(stored).keys()
-        if "varies" not in stored["metadata"].get("tags", ()):  # with the NumPy or the processor it runs on
+        if "varies" not in stored["metadata"].get("tags", ()):  # varies with NumPy or the processor
             assert printed(new) == printed(stored)
 
 
 def test_a_broken_cell_is_noticed(environment, tmp_path):
-    """The test above is only worth something if an assert of a cell that fails makes it fail."""
+    """A failing assert in a cell must make the test above fail."""
     notebook, broken = read("near_duplicates"), tmp_path / "broken.ipynb"
     cell = code(notebook)[0] | {"source": "assert 1 + 1 == 3"}
     broken.write_text(json.dumps(notebook | {"cells": [cell]}))
@@ -105,12 +105,12 @@ def test_a_broken_cell_is_noticed(environment, tmp_path):
 
 
 def test_what_training_changed_is_noticed(environment, tmp_path):
-    """Each cell of simclr that claims something of the trained encoder fails where that is the untrained one."""
+    """Each simclr cell with a claim about the trained encoder fails if it gets the untrained one."""
     pytest.importorskip("sklearn")
     notebook, source, target = read("simclr"), tmp_path / "untrained.ipynb", tmp_path / "executed.ipynb"
     claims = ["held_out_loss(trained)", 'means["trained"]', 'shares["trained"]', "after[0] - after[3]"]
     for cell in code(notebook):
-        cell["metadata"]["tags"] = ["raises-exception"]  # and the next cell runs nevertheless
+        cell["metadata"]["tags"] = ["raises-exception"]  # lets the next cell run
         if "simclr.train(train_images, epochs=30," in (text := "".join(cell["source"])):
             cell["source"] = text.replace("epochs=30,", "epochs=1,") + "\ntrained = untrained"
             changed = cell
@@ -126,7 +126,7 @@ def test_what_training_changed_is_noticed(environment, tmp_path):
 
 
 def test_what_is_stored(notebook):
-    """Run in order from a fresh start, without errors, with small pictures, nothing of the machine it was run on."""
+    """Stored notebooks ran in order from a fresh start, without errors; pictures are small; no machine shows."""
     cells = code(notebook)
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     outputs = [out for cell in cells for out in cell["outputs"]]
@@ -187,7 +187,7 @@ def test_the_data(docstrings):
 
 
 def test_the_data_have_exact_duplicates(docstrings):
-    """Equal texts have equal rows; and as many rows as that, or a few more, are equal to another."""
+    """Equal texts have equal rows, and at most a few more rows are duplicates."""
     embeddings, text = docstrings["embeddings"], docstrings["text"]
     first = {}
     for i, one in enumerate(text):
@@ -198,7 +198,7 @@ def test_the_data_have_exact_duplicates(docstrings):
 
 
 def test_search_finds_the_duplicates(docstrings):
-    """Pairs that score exactly 1 are those of equal rows, groups of them the sets of equal rows."""
+    """The pairs that score exactly 1 are the equal rows, and their groups are the sets of equal rows."""
     embeddings = docstrings["embeddings"]
     _, inverse = np.unique(embeddings, axis=0, return_inverse=True)
     inverse = inverse.ravel()
@@ -211,7 +211,7 @@ def test_search_finds_the_duplicates(docstrings):
     np.testing.assert_array_equal(cossim.duplicate_groups(embeddings, 1), lowest[inverse])
 
 
-# ---- more embeddings of the kind, where a developer has them ----
+# ---- larger embeddings, if a developer has them ----
 
 
 def test_pairs_above_on_real_embeddings(sentence_embeddings):
@@ -225,7 +225,7 @@ def test_pairs_above_on_real_embeddings(sentence_embeddings):
 
 
 def test_topk_on_real_embeddings(sentence_embeddings):
-    """Many scores are exactly 1 here, so that the rule for ties decides."""
+    """Many scores are exactly 1 here, so the tie rule decides."""
     scores = cossim.pairwise(sentence_embeddings)
     np.fill_diagonal(scores, -np.inf)
     best = cossim.topk(sentence_embeddings, None, 5)
@@ -233,7 +233,7 @@ def test_topk_on_real_embeddings(sentence_embeddings):
     order = np.argsort(-scores[:500], axis=1, kind="stable")[:, :5]
     np.testing.assert_array_equal(best.indices[:500], order)
     rows = np.arange(len(scores))
-    for column in range(5):  # the first of the highest, taken out five times, is what that sort has in front
+    for column in range(5):  # removing the first maximum five times gives the first five of a stable sort
         first = scores.argmax(1)
         np.testing.assert_array_equal(best.indices[:, column], first)
         np.testing.assert_array_equal(best.values[:, column], scores[rows, first])

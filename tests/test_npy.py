@@ -70,7 +70,7 @@ def test_every_version_is_read_by_all(folder, version, order, capsys):
 
 @pytest.mark.parametrize("name", ["a", "ä", "一", "\\", "\\ä", "'一\"", "\U0001f600"])
 def test_names_of_fields(tmp_path, name):
-    """For these there is version 3."""
+    """Such names need version 3 of the format."""
     array = np.zeros(3, [(name, "f4")])
     with zipfile.ZipFile(tmp_path / "w.npz", "w") as archive:
         archive.writestr("x.npy", npy_bytes(array, (3, 0)))
@@ -99,7 +99,7 @@ def test_truncated_arrays_say_what_is_missing(folder, capsys):
 
 
 def test_an_archive_without_its_first_bytes(folder):
-    """Its list of members, at its end, then names places before its start."""
+    """The list of members, at its end, then has offsets before the start."""
     data = (folder / "weights.npz").read_bytes()
     for missing in (1, 100, len(data) // 2, len(data) - 200):
         (folder / "cut.npz").write_bytes(data[missing:])
@@ -135,14 +135,14 @@ SUFFIX = {"load_weights": ".npz", "load_state_dict": ".npz", "checkpoint": ".npz
 
 @pytest.mark.parametrize("name", READERS)
 def test_what_is_no_regular_file_is_refused(folder, name):
-    """Without waiting for a pipe's other end, or reading a device that never ends."""
+    """The refusal neither waits for a pipe's other end nor reads an endless device."""
     suffixes = [SUFFIX.get(name, ".npy"), *[".safetensors"] * (name in SUFFIX and SAFETENSORS)]
     for suffix in suffixes:
         os.mkfifo(f"pipe{suffix}")
         os.symlink("/dev/zero", f"zero{suffix}")
         os.mkdir(f"folder{suffix}")
         for kind in ("pipe", "zero"):
-            # The writer of a checkpoint sees first that it could not be replaced.
+            # The writer of a checkpoint first finds that the file could not be replaced.
             words = "something else than a file" if name == "checkpoint" else f"^'{kind}{suffix}': not a regular file; "
             with pytest.raises(OSError if name == "checkpoint" else ValueError, match=words):
                 READERS[name](f"{kind}{suffix}")
@@ -151,7 +151,7 @@ def test_what_is_no_regular_file_is_refused(folder, name):
 
 
 def test_a_pipe_in_the_place_of_a_file(folder, monkeypatch):
-    """It comes after the look at what is there, before the file is opened."""
+    """The pipe appears after the check of the path, before the file is opened."""
     os.mkfifo("pipe.npy")
     monkeypatch.setattr(os, "stat", lambda path, stat=os.stat, **options: stat("rows.npy", **options))
     with pytest.raises(ValueError, match="^'pipe.npy': not a regular file"), _io.open_regular("pipe.npy"):
@@ -159,7 +159,7 @@ def test_a_pipe_in_the_place_of_a_file(folder, monkeypatch):
 
 
 def test_a_pipe_in_the_place_of_a_file_to_write(folder, monkeypatch):
-    """Opening it would wait for a reader; a timer ends the test where it does."""
+    """Opening the pipe would wait for a reader; a timer would then end the test."""
 
     def wait_no_longer(number, frame):
         raise AssertionError("it waits for the pipe")
@@ -233,7 +233,7 @@ def test_commands_refuse_them(folder, command, path, capsys):
 )
 @pytest.mark.parametrize("link", [os.symlink, os.link])
 def test_an_output_that_is_an_input_is_refused(folder, command, name, link, capsys):
-    """By whatever name, and before anything is read."""
+    """It is refused under any name, and before anything is read."""
     given = re.search(r"\bin\.\w+", command)[0]
     (folder / given).write_bytes(b"precious")
     link(given, re.search(r"\bout\.\w+", command)[0])
@@ -246,7 +246,7 @@ def test_an_output_that_is_an_input_is_refused(folder, command, name, link, caps
 
 
 def test_an_embedding_over_its_own_images(folder):
-    """In a process of its own."""
+    """Runs in a process of its own."""
     code, out, err = run("embed", "images.npy", "--weights", "weights.npz", "-o", "./images.npy")
     assert (code, out) == (2, "")
     assert "this is the file of IMAGES" in err

@@ -17,7 +17,7 @@ from cossim import _core, simclr
 
 DTYPES = [(np.float32, 1e-4), (np.float64, 1e-10)]
 PAIRS = ["halves", "interleaved"]
-TEMPERATURES = [0.5, 0.1, 0.03, 0.02, 1e-3, 50.0]  # either side of where exponentials leave the range of float32
+TEMPERATURES = [0.5, 0.1, 0.03, 0.02, 1e-3, 50.0]  # on both sides of the overflow of exponentials in float32
 
 # The formula of the paper in Python's decimal arithmetic with 60 digits: sums, square roots, exp and ln of these rows.
 SIX = [[3, 4, 0], [1, 2, 2], [0, 0, 5], [2, -1, 2], [1, 0, 0], [4, 4, -2]]
@@ -39,7 +39,7 @@ GOLDEN = [
 
 
 def value_and_grad(z, temperature=0.5, pairs="halves"):
-    """Of both views in one array, by way of two where that can be."""
+    """(loss, gradient) of both views in one array z, computed from two arrays if possible."""
     if pairs == "interleaved":
         return simclr.nt_xent_value_and_grad(z, temperature=temperature, pairs=pairs)
     loss, gradients = simclr.nt_xent_value_and_grad(*np.split(z, 2), temperature)
@@ -47,7 +47,7 @@ def value_and_grad(z, temperature=0.5, pairs="halves"):
 
 
 def torch_value_and_grad(z, temperature, pairs):
-    """In float64, whatever z is."""
+    """(loss, gradient) by torch, in float64 for any type of z."""
     z = torch.from_numpy(np.asarray(z, np.float64)).requires_grad_()
     units = F.normalize(z, dim=1, eps=1e-8)
     itself = torch.eye(len(z), dtype=torch.bool)
@@ -58,7 +58,7 @@ def torch_value_and_grad(z, temperature, pairs):
 
 
 def assert_gradient(gradient, expected, z, temperature, tolerance):
-    """Relative to the largest element, or to what a term of one would be where all cancel."""
+    """Asserts an error relative to the largest element, or to the size of a single term if all terms cancel."""
     assert gradient.shape == z.shape
     assert gradient.dtype == z.dtype
     norms = np.maximum(np.linalg.norm(z.astype(np.float64), axis=1, keepdims=True), 1e-8)
@@ -107,7 +107,7 @@ def test_against_torch(rng, shape, pairs, dtype, tolerance):
 
 
 def test_against_torch_in_its_own_float32(rng):
-    """And no worse than it: both against float64."""
+    """Our error against float64 is no larger than torch's in float32."""
     z = rng.standard_normal((128, 100), np.float32)
     loss, gradient = value_and_grad(z)
     theirs = torch.from_numpy(z).requires_grad_()
@@ -134,7 +134,7 @@ def test_against_the_slow_twin_and_differences(rng, temperature, pairs):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
 def test_rows_that_are_special(rng, dtype, tolerance):
-    """Zeros, rows below the clamp, equal rows, opposite rows, and of very different norms."""
+    """Zero rows, rows below the clamp, equal and opposite rows, and rows of very different norms."""
     z = rng.standard_normal((40, 6)).astype(dtype)
     z[3], z[21] = 0, 0
     z[4] *= 1e-10
@@ -155,7 +155,7 @@ def test_rows_that_are_special(rng, dtype, tolerance):
         norms = np.maximum(np.sqrt((scaled**2).sum(1, keepdims=True)), 1e-8)
         error, size = np.abs(gradient - expected) * norms, np.abs(expected * norms).max()
         assert (error <= 2 * tolerance * size).all()
-        assert np.abs(gradient[3]).max() > 1e4  # a zero row: the gradient of its similarities, by 1 / 1e-8
+        assert np.abs(gradient[3]).max() > 1e4  # a zero row: the gradient of its similarities divided by eps, 1e-8
 
 
 def test_float32_rows_beyond_the_squares_of_float32(rng):
@@ -176,7 +176,7 @@ def test_two_rows_have_nothing_to_tell_apart(rng, dtype, temperature):
 
 
 def test_where_training_has_come_far(rng):
-    """Losses far below the rounding errors of the logarithms that they are differences of: float32 has a digit left."""
+    """The loss is far below the rounding errors of the logarithms it is a difference of: float32 keeps a digit."""
     z = np.repeat(np.eye(16), 2, axis=0) + 1e-5 * rng.standard_normal((32, 16))
     for dtype, tolerance in ((np.float32, 0.2), (np.float64, 1e-9)):
         rows = z.astype(dtype)
@@ -244,7 +244,7 @@ def test_types_and_layouts(rng):
     assert simclr.nt_xent_value_and_grad(small)[1].dtype == np.float64
 
 
-# ---- what is wrong is said ----
+# ---- errors ----
 
 Z = np.ones((4, 3))
 
@@ -314,7 +314,7 @@ def test_the_core_checks_what_memory_needs():
 @pytest.mark.parametrize("shape", [(640, 130), (2402, 36), (1200, 600)], ids=str)
 @pytest.mark.parametrize("temperature", [0.2, 0.01])
 def test_threads_do_not_change_bits(rng, dtype, shape, temperature):
-    """With the matrix kept, and for the larger ones without."""
+    """Both with the stored matrix, and without it for larger inputs."""
     z = rng.standard_normal(shape).astype(dtype)
     results = []
     for threads in (1, 2, 5):
@@ -383,7 +383,7 @@ LINUX = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("half", [1000, 6000])
 def test_memory(half, threads):
-    """Three copies of the rows, the gradients, 3 MB a thread and 16 MiB; not the 576 MB of a matrix of 12,000 rows."""
+    """At most three copies of the rows, the gradients, 3 MB a thread and 16 MiB; the matrix would take 576 MB."""
     program = (
         IN_A_PROCESS.format(threads=threads, half=half, depth=64)
         + """
@@ -403,7 +403,7 @@ print(status("VmHWM") - before, z0.nbytes + z1.nbytes)
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("call", ["nt_xent_value_and_grad(z0, z1)", "nt_xent(z0, z1, 0.001)"])
 def test_ctrl_c(call, threads):
-    """Within a fraction of a second, with nothing left behind, and the next call is as good as the first."""
+    """The call stops within a fraction of a second and leaks nothing, and the next call works."""
     program = (
         IN_A_PROCESS.format(threads=threads, half=30000, depth=64)
         + f"""

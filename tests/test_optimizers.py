@@ -31,7 +31,7 @@ OPTIONS = {
     ],
 }
 CASES = [(name, options) for name, several in OPTIONS.items() for options in several]
-# Of the parameters themselves, which are around 1: torch uses fused multiplications and additions, NumPy does not.
+# Tolerances for parameters around 1: torch uses fused multiply-adds, NumPy does not.
 TOLERANCE = {np.float32: 2e-6, np.float64: 1e-14}
 
 
@@ -40,7 +40,7 @@ def parameters(rng, dtype):
 
 
 def gradients(rng, dtype, step):
-    """Of many magnitudes, and some of them zero."""
+    """Random gradients of many magnitudes; some are zero."""
     found = {}
     for key, shape in SHAPES.items():
         sizes = 10.0 ** rng.uniform(-4, 1, shape) * (rng.random(shape) < 0.9)
@@ -80,7 +80,7 @@ def test_beside_torch(rng, name, options, dtype):
 
 
 def test_the_first_step_in_full():
-    """By hand, from the formulas: the first step of SGD is not dampened, and that of Adam is lr whatever the size."""
+    """By the formulas: SGD does not dampen the first step, and Adam's first step is lr for any gradient."""
     w = np.array([1.0, -2.0])
     nn.SGD({"w": w}, 0.5, momentum=0.9, dampening=0.5, weight_decay=0.1).step({"w": np.array([3.0, 0.0])})
     np.testing.assert_allclose(w, [1 - 0.5 * 3.1, -2 - 0.5 * -0.2], rtol=1e-15)
@@ -110,7 +110,7 @@ def test_a_module_is_changed_in_place():
 @pytest.mark.parametrize("name", ["SGD", "Adam"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_strided_parameters(rng, name, dtype):
-    """In Fortran order, or every second element of others: the same bits, and the others stay."""
+    """Fortran order or every second element of an array gives the same bits; other elements are unchanged."""
     options = {"momentum": 0.9, "weight_decay": 0.1} if name == "SGD" else {"weight_decay": 0.1}
     plain = rng.standard_normal((4, 6)).astype(dtype)
     wide = np.full((4, 12), 7, dtype)
@@ -129,7 +129,7 @@ def test_strided_parameters(rng, name, dtype):
 @pytest.mark.parametrize("suffix", [None, *SUFFIXES])
 @pytest.mark.parametrize(("name", "options"), CASES, ids=str)
 def test_going_on_from_a_state(rng, tmp_path, name, options, suffix):
-    """Into a new optimizer, as a dict or through a file: the same bits as without a break."""
+    """A new optimizer that loads the state, as a dict or from a file, continues to the same bits."""
     given = [gradients(rng, np.float32, step) for step in range(12)]
     whole = parameters(rng, np.float32)
     broken = {key: array.copy() for key, array in whole.items()}
@@ -191,7 +191,7 @@ def test_states_that_do_not_fit_change_nothing():
     assert optimizer.state_dict()["step"] == 5
 
 
-# ---- what they refuse, and more in test_messages.py ----
+# ---- refusals; the messages are in test_messages.py ----
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_numbers_of_numpy_and_zeros_are_fine():
 @pytest.mark.parametrize("name", ["SGD", "Adam"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_nan_and_infinity_go_on_as_in_torch(name, dtype):
-    """Without a warning."""
+    """There is no warning."""
     own = {"w": np.ones(5, dtype)}
     tensors, theirs = theirs_of(name, own, {"lr": 1e30})
     ours = ours_of(name, own, {"lr": 1e30})

@@ -76,7 +76,7 @@ def test_with_itself(rng, n, dtype):
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32], ids=lambda d: np.dtype(d).name)
 def test_a_score_does_not_depend_on_the_rest_of_the_call(rng, dtype):
-    """Any batch, any order of partners, any number of threads, either side: the same bits."""
+    """A score has the same bits in any batch, any order of rows, with any number of threads, and on either side."""
     x, y = rng.standard_normal((500, 300)).astype(dtype), rng.standard_normal((600, 300)).astype(dtype)
     y[7] = x[3]
     y[8] = x[3] * dtype(1.0001)
@@ -96,7 +96,7 @@ def test_a_score_does_not_depend_on_the_rest_of_the_call(rng, dtype):
 
 @pytest.mark.parametrize("depth", [64, 1024, 2100])
 def test_layout_and_size_do_not_change_bits(rng, depth):
-    """Rows in place, copied, converted or read from one array; results that fit the cache and those that do not."""
+    """Rows are used in place, copied, converted or shared; results fit the cache or do not."""
     x = rng.integers(-100, 100, (700, depth)).astype(np.int8)
     wide = np.zeros((700, depth + 3), np.float32)
     wide[:, :depth] = x
@@ -106,9 +106,9 @@ def test_layout_and_size_do_not_change_bits(rng, depth):
     np.testing.assert_array_equal(cossim.pairwise(narrow)[:, ::-1], whole)
     np.testing.assert_array_equal(cossim.pairwise(narrow[600:], narrow[::-1][:50]), whole[600:, :50])
     np.testing.assert_allclose(cossim.pairwise(x)[:, ::-1], whole, atol=4e-7)
-    # sums of whole numbers are exact, so the rounding to 16 bits is all there is
+    # sums of integers are exact, so only the rounding to 16 bits remains
     np.testing.assert_array_equal(cossim.pairwise(x.astype(np.float16)), cossim.pairwise(x).astype(np.float16))
-    for type_ in (np.float64, np.float32):  # norms too are summed alike wherever the rows lie
+    for type_ in (np.float64, np.float32):  # norms, too, do not depend on the layout
         y = rng.standard_normal((40, 2 * depth)).astype(type_)[:, ::2]
         np.testing.assert_array_equal(cossim.pairwise(y), cossim.pairwise(y, y.copy()))
         np.testing.assert_array_equal(cossim.pairwise(y.copy()), cossim.pairwise(y, y.copy()))
@@ -243,7 +243,7 @@ def test_out(rng):
     ids=str,
 )
 def test_memory(call, dtype, shape, threads):
-    """No more than the result and 8 MB a thread: the product in between would be gigabytes."""
+    """At most the result and 8 MB a thread; the intermediate product would take gigabytes."""
     program = f"""
 import numpy as np, cossim
 def status(key):

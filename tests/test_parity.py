@@ -54,8 +54,8 @@ def to_numpy(t):
 def run_torch(function, *arrays, tolerance=0.0):
     """torch's answer as an array.
 
-    It calculates halves in halves, step by step, and rounds eps to them; where that takes its answer further than
-    `tolerance` from its own answer in double (or makes it NaN), the latter is the one to meet.
+    torch computes halves in halves, step by step, and rounds eps to them. If that moves its result by more than
+    `tolerance` from its own result in double (or makes it NaN), the result in double is returned.
     """
     theirs = to_numpy(function(*map(to_torch, arrays)))
     if any(x.dtype.itemsize == 2 for x in arrays):
@@ -79,7 +79,7 @@ def check(ours, function, *arrays, tolerance):
 
 
 def layouts(x):
-    """The same values, laid out in memory in every way that takes another path."""
+    """The same values in every memory layout that takes a different code path."""
     yield "C", x
     yield "F", np.asfortranarray(x)
     big = np.zeros(tuple(2 * n for n in x.shape), x.dtype)
@@ -121,12 +121,12 @@ def test_mixed_dtypes(rng, names):
     (a, ta, _), (b, tb, _) = (DTYPES[n] for n in names)
     x1, x2 = rng.standard_normal((4, 9)).astype(a), rng.standard_normal((4, 9)).astype(b)
     ours = cossim.cosine_similarity(x1, x2)
-    # torch takes each norm in its operand's own type; both are brought to the common type first here
+    # torch computes each norm in its operand's type; here both are first converted to the common type
     common = torch.promote_types(ta, tb)
     t1, t2 = to_torch(x1).to(common), to_torch(x2).to(common)
     assert F.cosine_similarity(to_torch(x1), to_torch(x2)).dtype == common
     close(ours, to_numpy(F.cosine_similarity(t1, t2)), 4e-7)
-    # all pairs take another driver
+    # all pairs use another driver
     close(
         cossim.cosine_similarity(x1[None], x2[:, None], 2),
         to_numpy(F.cosine_similarity(t1[None], t2[:, None], 2)),
@@ -141,7 +141,7 @@ def test_distance(rng):
     )
     assert (cossim.cosine_distance(x1, x1) == 0).all()
     assert (cossim.cosine_distance(x1, -x1) == 2).all()
-    # digits that 1 - similarity in float32 would have lost
+    # 1 - similarity in float32 would lose these digits
     x = np.float32([[1.0, 0.0]])
     y = np.float32([[1.0, 1e-5]])
     assert cossim.cosine_distance(x, y)[0] == pytest.approx(5e-11, rel=1e-4)
@@ -189,7 +189,7 @@ def test_normalize(rng, dim, name):
 
 @pytest.mark.parametrize("name", DTYPES)
 def test_nan_and_infinity(name):
-    """Where torch gives NaN we do, without a warning (the suite turns warnings into errors)."""
+    """We give NaN where torch does, without a warning (the suite turns warnings into errors)."""
     dtype, _, tolerance = DTYPES[name]
     special = [0.0, 1.0, -2.0, np.inf, -np.inf, np.nan]
     rows = np.array(list(itertools.product(special, repeat=3))).astype(dtype)

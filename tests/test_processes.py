@@ -12,7 +12,7 @@ from processes import ENVIRONMENT
 
 fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
-# All of these programs begin so: two threads, a call that takes both, and what it gives.
+# All of these programs begin with two threads, a call that uses both, and its result.
 START = """
 import faulthandler, hashlib, os, signal, sys, threading, time
 import numpy as np
@@ -44,7 +44,7 @@ def calls_until(over, wrong):
 
 
 def run(code, *arguments, seconds=60, watchdog=True, **environment):
-    """What a program printed, if it ended with 0 and without a word on stderr. The watchdog is a thread."""
+    """Runs a program and returns its output; it must exit with 0 and an empty stderr. The watchdog is a thread."""
     seconds *= SLOWNESS
     program = START + (f"faulthandler.dump_traceback_later({seconds}, exit=True)\n" if watchdog else "")
     command = [sys.executable, "-W", "error", "-c", program + textwrap.dedent(code), *map(str, arguments)]
@@ -68,7 +68,7 @@ def test_the_programs_use_the_pool():
 @fork
 @pytest.mark.soak
 def test_fork_in_the_middle_of_a_call(amount, figures):
-    """The forking thread has the GIL, which the call of the other wants back; and the pool is that call's."""
+    """The forking thread holds the GIL, which the other thread's call waits for; that call also holds the pool."""
     code = """
     over, wrong, ended = threading.Event(), [], 0
     thread = threading.Thread(target=calls_until, args=(over, wrong))
@@ -94,7 +94,7 @@ def test_fork_in_the_middle_of_a_call(amount, figures):
 @fork
 @pytest.mark.soak
 def test_fork_from_within_a_call(amount, figures):
-    """progress= may fork. Child and parent both end the call, with the same bits; or the child ends at once."""
+    """progress= may fork. Child and parent both finish the call with the same bits, or the child exits at once."""
     code = """
     def forking(done, total):
         if len(children) < 2 and done < total:
@@ -124,7 +124,7 @@ def test_fork_from_within_a_call(amount, figures):
 
 @fork
 def test_fork_with_a_warm_pool_warns_of_nothing():
-    """Python 3.12 and newer warn where a process forks that has other threads: the pool's are gone by then."""
+    """Python 3.12 and newer warn if a process with other threads forks; the pool's threads have ended by then."""
     code = """
     for _ in range(10):
         assert right()
@@ -172,7 +172,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_multiprocessing(tmp_path, method):
-    """Workers come into being while another thread is in the middle of a long call."""
+    """Workers start while another thread is in the middle of a long call."""
     import multiprocessing
 
     if method not in multiprocessing.get_all_start_methods():
@@ -225,7 +225,7 @@ if __name__ == "__main__":
     [*(("joblib", way) for way in ("loky", "threading", "multiprocessing")), ("loader", "fork"), ("loader", "spawn")],
 )
 def test_clients_with_workers(tmp_path, client, way):
-    """joblib, and torch's DataLoader: the pool has been used before they start their workers."""
+    """joblib and torch's DataLoader start their workers after the pool has been used."""
     pytest.importorskip("joblib" if client == "joblib" else "torch")
     path = tmp_path / "client.py"
     path.write_text(CLIENT)
@@ -236,7 +236,7 @@ def test_clients_with_workers(tmp_path, client, way):
 
 # ---- the end of an interpreter ----
 
-# A long call deep down in a daemon thread: CPython up to 3.13 takes its stack away while the pool is at work for it.
+# A long call in a daemon thread: CPython up to 3.13 frees the thread's stack while the pool works on the call.
 DAEMON = """
 def deep(n):
     return cossim.pairwise(many) if n == 0 else sorted([n], key=lambda m: deep(m - 1) is None)
@@ -245,7 +245,7 @@ many = np.concatenate([x] * 3)
 threading.Thread(target=deep, args=(100,), daemon=True).start()
 time.sleep(0.01 * (int(sys.argv[1]) % 10))
 """
-# What is called so late that the daemon has met its end.
+# Code that runs so late that the daemon thread has ended.
 LATE = """
 class Late:
     def __del__(self, call={call}):
@@ -281,7 +281,7 @@ def test_the_end_of_an_interpreter(amount, figures):
 
 
 def test_calls_within_calls_and_pools():
-    """No more threads than those of Python and the one worker of the pool; no deadlock; the same bits."""
+    """There are only Python's threads and one pool worker, no deadlock, and the same bits."""
     code = """
     from concurrent.futures import ThreadPoolExecutor
 
@@ -305,7 +305,7 @@ def test_calls_within_calls_and_pools():
 
 
 def test_calls_within_dask():
-    """Tasks on Dask's own threads, each of which would take two."""
+    """Tasks run on Dask's threads, and each alone would use two threads."""
     pytest.importorskip("dask.array")
     code = """
     import dask, dask.array as da
@@ -316,7 +316,7 @@ def test_calls_within_dask():
     assert run(code) == "True"
 
 
-# ---- no threads to be had, few processors ----
+# ---- failing thread creation, few processors ----
 
 SHIM = r"""
 #define _GNU_SOURCE
@@ -367,7 +367,7 @@ FILE *fopen(const char *path, const char *mode)
 
 @pytest.fixture(scope="module")
 def shim(tmp_path_factory):
-    """A library that stands before the C library's: threads that cannot be had, CPUs and limits as the test wants."""
+    """A preloaded library that makes thread creation fail, and sets the CPUs and limits of the test."""
     if sys.platform != "linux" or shutil.which("cc") is None:
         pytest.skip("needs Linux and a C compiler called cc")
     if SLOWNESS != 1 or os.environ.get("LD_PRELOAD"):
@@ -380,7 +380,7 @@ def shim(tmp_path_factory):
 
 @pytest.mark.parametrize("threads", [0, 1, 2])
 def test_threads_that_cannot_be_had(shim, threads):
-    """As where RLIMIT_NPROC, pids.max or memory for stacks comes to its end: the caller does what nobody else does."""
+    """Threads fail to start, as at RLIMIT_NPROC, pids.max or without memory for stacks; the caller runs all tasks."""
     code = """
     cossim.set_num_threads(5)
     bits = cossim.pairwise(x).tobytes(), cossim.topk(x, x, 5).indices.tobytes()
@@ -442,7 +442,7 @@ LIMITS = {
 
 @pytest.mark.parametrize("limit", LIMITS)
 def test_default_within_the_quota_of_a_container(shim, tmp_path, limit):
-    """CPUs by affinity, but no more than the quota allows, rounded up, nor than OMP_NUM_THREADS.
+    """The default is the CPUs by affinity, but at most the quota, rounded up, and OMP_NUM_THREADS.
 
     COSSIM_NUM_THREADS counts before all of these.
     """

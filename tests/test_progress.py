@@ -35,7 +35,7 @@ def test_other_kinds(progress):
 
 
 def test_a_tqdm_that_lacks_what_it_needs(monkeypatch, tmp_path):
-    """What is missing is told, not that tqdm is."""
+    """The error names the missing module, not tqdm."""
     (tmp_path / "auto.py").write_text("import no_such_module")
     package = types.ModuleType("tqdm")
     package.__path__ = [str(tmp_path)]
@@ -76,7 +76,7 @@ def test_bar_of_what_was_stopped(capsys):
 
 
 def test_bar_of_what_goes_on(capsys):
-    """The first 30 were not done now, and do not count for the speed; what is noted stands behind the bar."""
+    """The first 30 were done earlier and do not count for the speed; notes appear after the bar."""
     pytest.importorskip("tqdm")
     with reporting(True, "train", "steps") as report:
         report(30, 40)

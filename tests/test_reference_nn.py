@@ -22,7 +22,7 @@ TOLERANCE = 1e-13
 
 
 def check(ours, theirs, dy, case):
-    """Results and pullbacks of both."""
+    """Compares the results and pullbacks of both."""
     assert_close(ours[0], theirs[0], TOLERANCE, case)
     gradients, expected = ours[-1](dy), theirs[-1](dy)
     for one, other in zip(gradients if isinstance(gradients, tuple) else [gradients], expected, strict=True):

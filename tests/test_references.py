@@ -38,10 +38,10 @@ class _Mallinfo(ctypes.Structure):
 
 
 def allocated():
-    """Bytes in use that malloc gave, to us among others, and small blocks of Python's own allocator."""
+    """(bytes in use that malloc gave to this process, small blocks in use of Python's allocator)."""
     try:
         mallinfo = ctypes.CDLL(None).mallinfo2
-    except AttributeError:  # another C library than glibc, or an old one
+    except AttributeError:  # not glibc, or an old one
         return 0, sys.getallocatedblocks()
     mallinfo.restype = _Mallinfo
     found = mallinfo()
@@ -59,7 +59,7 @@ def open_files():
 
 
 def objects(value):
-    """An argument and all that it holds."""
+    """An argument and all objects that it holds."""
     yield value
     if isinstance(value, dict):
         value = [*value.values()]
@@ -77,7 +77,7 @@ def references(arguments):
 
 
 def call_all(function, inputs, refused, times):
-    """Calls with one input after another, round about."""
+    """Makes the calls, cycling through the inputs."""
     inputs = [split(arguments) for arguments in inputs]
     for i in range(times):
         args, kwargs = inputs[i % len(inputs)]
@@ -115,7 +115,7 @@ def check_leaks(function, inputs, refused):
 
 
 def check_traced(function, inputs, refused):
-    """The same as Python's own bookkeeping sees it, NumPy's arrays included."""
+    """Checks for leaks with tracemalloc, which includes NumPy's arrays."""
     times = round_of(inputs)
     tracemalloc.start(1)
     try:
@@ -186,7 +186,7 @@ def test_no_call_leaks(rng, amount, figures, quick_collections):
 
 
 def test_the_checks_of_leaks_can_fail(quick_collections):
-    """Of memory, of references to an argument, of what malloc gave."""
+    """They find leaks of memory, of references to an argument, and of malloc's memory."""
     kept, x = [], np.zeros(3)
     library = ctypes.CDLL(None)
     library.malloc.restype = ctypes.c_void_p
@@ -202,7 +202,7 @@ def test_the_checks_of_leaks_can_fail(quick_collections):
 
 
 def sees_malloc(library):
-    """Not with another C library or another allocator, such as that of a sanitizer."""
+    """Tells whether malloc's memory can be measured: not with other C libraries or a sanitizer's allocator."""
     before = allocated()[0]
     return library.malloc(1 << 16) is not None and allocated()[0] - before >= 1 << 16
 
@@ -229,13 +229,13 @@ def state(value):
 
 
 def laid_out(value, layout):
-    """The argument with all of its arrays in that layout, but for out=."""
+    """The argument with all arrays except out= in that layout."""
     new = converted(value, LAYOUTS[layout])
     return Options(new, out=value["out"]) if isinstance(value, Options) and "out" in value else new
 
 
 def given_to_keep(case, arguments):
-    """All arguments but those that the call changes."""
+    """The arguments that the call must not change."""
     for i, value in enumerate(arguments):
         if isinstance(value, Options):
             yield {name: inner for name, inner in value.items() if name != "out"}
@@ -288,7 +288,7 @@ def test_out_changes_nothing_beside_it(rng, name, layout):
     given = {"dim": 1, "out": out} if name == "vector_norm" else {"out": out}
     before, kept = state([*arguments]), sys.getrefcount(out)
     result = case.call(*arguments, **given)
-    same = result is out  # no assert here, which would keep a reference
+    same = result is out  # an assert would keep a reference
     del result
     assert same
     assert sys.getrefcount(out) == kept

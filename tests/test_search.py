@@ -12,7 +12,7 @@ from cossim import _core
 
 
 def clustered(rng, n, depth):
-    """Rows around few centres, some of them twice."""
+    """Rows clustered around few centres; some appear twice."""
     x = rng.standard_normal((max(1, n // 8), depth))[rng.integers(0, max(1, n // 8), n)]
     x += 0.3 * rng.standard_normal((n, depth))
     x[rng.integers(0, n, n // 5)] = x[rng.integers(0, n, n // 5)]
@@ -39,7 +39,7 @@ KINDS = {
 
 
 def scores_of(x, y=None):
-    """The scores that search works with: 16-bit floats count as float32."""
+    """The scores as search computes them: 16-bit floats count as float32."""
     wide = [a.astype(np.float32) if a is not None and a.dtype.itemsize == 2 else a for a in (x, y)]
     return cossim.pairwise(*wide)
 
@@ -55,7 +55,7 @@ def same(found, expected):
 )
 @pytest.mark.parametrize("depth", [3, 64, 100, 384])
 def test_as_from_the_whole_matrix(rng, kind, dtype, depth):
-    """Few and many queries, against others and themselves; few and many of the corpus wanted."""
+    """Few and many queries, against a corpus or themselves, with small and large k."""
     corpus = KINDS[kind](rng, 700, depth)
     queries = np.concatenate([KINDS[kind](rng, 30, depth), corpus[5:25]])
     with np.errstate(all="ignore"):
@@ -105,7 +105,7 @@ def test_against_long_double(rng):
 
 @pytest.mark.parametrize("count", [1, 4, 5, 40])
 def test_large_corpus(rng, count):
-    """Several tasks and threads, with limits that have settled; the same bits in any part."""
+    """Several tasks and threads, with settled thresholds; each part gives the same bits."""
     corpus, queries = rng.standard_normal((40_000, 96), np.float32), rng.standard_normal((count, 96), np.float32)
     expected = reference.best_of(cossim.pairwise(queries, corpus), 20, False)
     for threads in (1, 2, 5):
@@ -140,7 +140,7 @@ def test_any_layout(rng):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: np.dtype(d).name)
 @pytest.mark.parametrize("depth", [4097, 9000])
 def test_deep_rows(rng, depth, dtype):
-    """Rows so long that tiles take them segment by segment, in several chunks."""
+    """Rows are so long that gemm splits them into segments and chunks."""
     x = rng.standard_normal((700, depth)).astype(dtype)
     x[:, 0] += 10.0 ** rng.integers(-2, 3, 700)
     other = x.copy()
@@ -153,7 +153,7 @@ def test_deep_rows(rng, depth, dtype):
 
 
 def test_operands_that_share_memory(rng):
-    """Rows that are the very same in memory, with other numbers."""
+    """Both operands use the same memory, with different numbers of rows."""
     x = rng.standard_normal((8192, 8), np.float32)
     for corpus in (x[4096:], x[:4096], x[::-1], x[5:]):
         for queries in (x, x[:300], x[4096:]):
@@ -185,7 +185,7 @@ def test_absurd_numbers_of_threads(rng):
 
 
 def test_near_ties_go_to_the_lowest_index(rng):
-    """Copies far apart, and rows that differ in the last bit alone."""
+    """Distant copies, and rows that differ only in the last bit."""
     x = rng.standard_normal((3000, 64), np.float32)
     x[[5, 700, 1800, 2999]] = x[40]
     x[2000] = np.nextafter(x[40], np.float32(9))
@@ -357,7 +357,7 @@ def test_operands_are_not_modified(rng):
 
 
 def test_the_core_refuses_rows_beyond_the_results(rng):
-    """What memory safety needs is checked in C, whoever calls it."""
+    """The C functions themselves check everything that memory safety needs."""
     x = rng.standard_normal((3, 4)).astype(np.float32)
 
     def head(first_candidate=0, first_query=0, mirrored=False):

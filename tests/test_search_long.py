@@ -54,7 +54,7 @@ def test_a_map_with_changes_of_its_own_keeps_them(rng, tmp_path):
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of a process's memory")
 def test_a_file_larger_than_memory_allows(rng, tmp_path):
-    """400 MB gone through with 32: the process stays small."""
+    """A search of 400 MB with memory=32 MB keeps the process small."""
     rows = 400_000
     x = np.lib.format.open_memmap(tmp_path / "x.npy", mode="w+", dtype=np.float32, shape=(rows, 256))
     for first in range(0, rows, 50_000):
@@ -194,7 +194,7 @@ print(sorted(delays)[len(delays) // 2], status("VmRSS") - before)
     ],
 )
 def test_interrupt(call, rows, threads):
-    """Ctrl-C stops what would take seconds; half the time at least within a tenth of a second, as promised for an idle
+    """Ctrl-C stops calls that would take seconds; at least half stop within the 0.1 s that is promised for an idle
     machine. Nothing leaks, and the next call works."""
     program = INTERRUPTED.format(threads=threads, rows=rows, rounds=7, call=call)
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
@@ -205,7 +205,7 @@ def test_interrupt(call, rows, threads):
 
 
 def test_other_threads_go_on(rng):
-    """The GIL is given away: a thread of Python's own counts on while a search runs."""
+    """The GIL is released: a Python thread keeps counting while a search runs."""
     x = rng.standard_normal((12_000, 256), np.float32)
     ticks, stop = [], threading.Event()
 

@@ -117,7 +117,7 @@ def test_differences(rng, shape1, shape2, dim):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
 def test_norms_below_eps_are_constants(rng, dtype, tolerance):
-    """By differences, and by torch with the clamp written out: what its own function gives there is another thing."""
+    """Checked by differences, and by torch with an explicit clamp; torch's own function differs there."""
     x1, x2 = operands(rng, ((4, 3), (4, 3)), np.float64)
     eps, scales = 0.5, np.array([[0.4], [0.1], [3.0], [0.0]])
     x1, x2 = (x1 / np.linalg.norm(x1, axis=1, keepdims=True) * scales).astype(dtype), x2.astype(dtype)
@@ -137,7 +137,7 @@ def test_norms_below_eps_are_constants(rng, dtype, tolerance):
 
 
 def test_a_norm_that_is_eps_passes():
-    """clamp_min passes the gradient from its limit on."""
+    """clamp_min passes the gradient for norms >= eps."""
     x = torch.tensor([[3.0, 4.0]], dtype=torch.float64, requires_grad=True)
     (
         x / x.norm(dim=1, keepdim=True).clamp_min(5.0) @ torch.tensor([[1.0], [0.0]], dtype=torch.float64)
@@ -148,7 +148,7 @@ def test_a_norm_that_is_eps_passes():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_zero_and_equal_rows(dtype):
-    """A zero row's gradient is that of its dot products, by eps; that of equal rows is 0."""
+    """The gradient of a zero row is that of its dot products, divided by eps; that of equal rows is 0."""
     x = np.array([[0, 0], [3, 4], [3, 4], [-3, -4]], dtype)
     y, pullback = cossim.cosine_similarity_vjp(x, np.array([[3, 4]], dtype))
     dx, _ = pullback(np.ones_like(y))
@@ -175,7 +175,7 @@ def test_eps_0_and_nan(rng):
     ("dtype", "scale"), [(np.float32, 1e30), (np.float32, 1e-30), (np.float64, 1e200), (np.float64, 1e-200)]
 )
 def test_norms_whose_squares_leave_the_range(rng, dtype, scale):
-    """The gradient of a vector scaled is that of the vector, by the scale."""
+    """The gradient of a scaled vector is that of the vector, divided by the scale."""
     x1, x2 = operands(rng, ((5, 4), (5, 4)), dtype)
     dy = rng.standard_normal(5).astype(dtype)
     expected = cossim.cosine_similarity_vjp(x1, x2)[1](dy)
@@ -305,7 +305,7 @@ def test_dtypes(rng):
         assert scores.dtype == pullback(scores)[0].dtype == half
 
 
-# ---- what is wrong is said ----
+# ---- errors ----
 
 
 def test_gradients_that_do_not_fit(rng):
@@ -384,7 +384,7 @@ def test_instruction_set(rng, tmp_path, isa):
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of a process's memory")
 @pytest.mark.parametrize("call", ["pairwise_vjp(z)", "cosine_similarity_vjp(z[None], z[:, None], 2)"])
 def test_memory(call):
-    """A few matrices of 2000 x 2000 and 12 MB; not the product of 1 GB."""
+    """At most a few matrices of 2000 x 2000 and 12 MB; the product would take 1 GB."""
     program = f"""
 import numpy as np, cossim
 def status(key):

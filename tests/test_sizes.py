@@ -19,7 +19,7 @@ CALLS_OF_PROCESS = 1000
 
 
 def made(first, end):
-    """How these calls ended, by their number, in a process of their own; fails where one of them ended it."""
+    """Runs calls in one process and returns how each ended, by number; fails if one of them ended the process."""
     command = [sys.executable, size_calls.__file__, str(first), str(end)]
     timeout = 600 * SLOWNESS
     child = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout, check=False)

@@ -92,7 +92,7 @@ def test_result_does_not_depend_on_threads(rng):
 
 
 def in_thread(function):
-    """What function returns in a Python thread of its own."""
+    """The result of a function in a new Python thread."""
     with ThreadPoolExecutor(1) as executor:
         return executor.submit(function).result()
 
@@ -123,7 +123,7 @@ def test_set_count_within_a_block_is_that_of_the_block():
 
 
 def test_blocks_of_many_threads_at_once():
-    """Each sees its own number, and none is left behind."""
+    """Each thread sees its own number, and no block remains."""
     cossim.set_num_threads(2)
     start, wrong = threading.Barrier(8, timeout=60), []
 
@@ -160,7 +160,7 @@ def test_blocks_of_generators_end_in_any_order():
 
 
 def test_overlapping_blocks_leave_nothing_behind():
-    """One is always open, as in a pipeline of generators; those that have ended are freed all the same."""
+    """One block is always open, as in a pipeline of generators; ended blocks are freed nevertheless."""
     cossim.set_num_threads(2)
     live, last = _core._live_blocks(), within(3)
     next(last)
@@ -188,7 +188,7 @@ def test_a_block_that_ends_in_another_thread():
 
 
 def test_a_block_whose_thread_is_gone():
-    """It may still end, or never."""
+    """Such a block may still end, or never."""
     cossim.set_num_threads(2)
     for _ in range(2):
         generator = within(5)

@@ -26,7 +26,7 @@ def test_109333_the_reduced_dimension_broadcasts():
 
 
 def test_61454_integers():
-    """int8 gave 3.5e12; torch refuses integers since, here they count as float64."""
+    """int8 gave 3.5e12 in torch, which now refuses integers; here they count as float64."""
     x, y = np.array([[100, -100, 90]], np.int8), np.array([[127, -128, 1]], np.int8)
     expected = (100 * 127 + 100 * 128 + 90) / np.sqrt((100**2 * 2 + 90**2) * (127**2 + 128**2 + 1))
     assert cossim.cosine_similarity(x, y)[0] == pytest.approx(expected, abs=1e-15)
@@ -45,7 +45,7 @@ def test_78064_self_similarity_above_1():
 
 
 def test_eps_is_not_squared():
-    """With one eps for the product of the norms, 1e-8 squared, or 1e-30 squared in float32, is no bound any more."""
+    """A single eps for the product of the norms would square it: (1e-8)^2, or (1e-30)^2 in float32, is no bound."""
     x, y = np.float32([[1e-5, 0]]), np.float32([[1e-5, 0]])
     assert cossim.cosine_similarity(x, y, eps=1e-4)[0] == pytest.approx(0.01)
     assert F.cosine_similarity(torch.from_numpy(x), torch.from_numpy(y), eps=1e-4).item() == pytest.approx(0.01)

@@ -36,7 +36,7 @@ def same(a, b):
 
 
 def another(images, rng):
-    """Views that need no augment: brighter or darker, with noise."""
+    """Views made without augment: brighter or darker, with noise."""
     shape = (len(images), 1, 1, 1)
     views = images * rng.uniform(0.7, 1.3, shape) + rng.normal(0, 0.05, images.shape)
     return views.astype(images.dtype)
@@ -250,7 +250,7 @@ def test_progress_needs_tqdm(images, monkeypatch):
         simclr.train(images, 1, progress=True)
 
 
-# ---- what is refused, and more in test_messages.py ----
+# ---- refusals; the messages are in test_messages.py ----
 
 GOOD = np.random.default_rng(0).random((4, 1, 28, 28), dtype=np.float32)
 
@@ -293,7 +293,7 @@ def test_refused(images, options, error, words, tmp_path, monkeypatch):
 
 @pytest.mark.filterwarnings("error")
 def test_a_loss_that_is_not_finite(images, tmp_path):
-    """Views of NaN from the third step on: the epoch before is in the checkpoint, and nothing of this one."""
+    """Views are NaN from the third step on; the checkpoint has the epoch before, and nothing of this one."""
     calls = []
 
     def views(images, rng):

@@ -33,7 +33,7 @@ def changed(options):
 
 
 class Stop:
-    """Progress that ends the training by an exception when so many steps are done."""
+    """Progress that raises an exception after a number of steps."""
 
     def __init__(self, at, error=KeyboardInterrupt):
         self.at, self.error = at, error
@@ -55,7 +55,7 @@ def suffix(request):
 
 @pytest.fixture(scope="module")
 def whole(images, tmp_path_factory):
-    """A training without a break, and the bytes of its checkpoint in both formats."""
+    """An uninterrupted training, and the bytes of its checkpoint in both formats."""
     folder, data = tmp_path_factory.mktemp("whole"), {}
     for suffix in (".npz", ".safetensors") if SAFETENSORS else (".npz",):
         found = simclr.train(images, **OPTIONS, checkpoint=folder / f"x{suffix}")
@@ -80,7 +80,7 @@ def test_a_checkpoint_changes_nothing(images, whole):
     "stops", [[1], [STEPS], [STEPS + 1], [2, 5, 6, 10], [TOTAL - 1], [TOTAL], list(range(1, TOTAL))]
 )
 def test_broken_off_and_gone_on(images, whole, tmp_path, suffix, stops):
-    """Weights, optimizer state and losses, all the bytes of the file; with another number of threads each time."""
+    """Weights, optimizer state, losses and all file bytes are equal, with another number of threads each time."""
     path = tmp_path / f"x{suffix}"
     for number, at in enumerate(stops):
         with cossim.threads(1 + number % 3):
@@ -158,7 +158,7 @@ def test_saved_after_each_epoch(images, tmp_path, monkeypatch):
 
 
 class Interrupted(nn.SGD):
-    """Ctrl-C amid the fifth step, when some parameters have been changed and others not."""
+    """Ctrl-C during the fifth step, when only some parameters have been updated."""
 
     def _update(self, *arrays):
         if self._steps == 4 and arrays[0].shape == (20,):
@@ -191,7 +191,7 @@ def test_ctrl_c_waits_for_the_end_of_a_step(images, tmp_path):
 
 
 def test_a_step_that_was_torn_is_not_saved(images, tmp_path, monkeypatch):
-    """By an exception that nothing can hold back."""
+    """The exception cannot be delayed."""
 
     def interrupt():
         raise KeyboardInterrupt
@@ -204,7 +204,7 @@ def test_a_step_that_was_torn_is_not_saved(images, tmp_path, monkeypatch):
 
 
 def test_in_another_thread(images, whole, tmp_path):
-    """Where signals cannot be set."""
+    """Signal handlers cannot be set in other threads."""
     found = []
     thread = threading.Thread(
         target=lambda: found.append(simclr.train(images, **OPTIONS, checkpoint=tmp_path / "x.npz"))
@@ -233,7 +233,7 @@ def python(code, path, **options):
 
 
 def test_killed_while_the_checkpoint_is_written(images, whole, tmp_path):
-    """While the second epoch is saved: the first one's is there, and the training goes on from it."""
+    """A kill while the second epoch is saved leaves the first one's checkpoint, from which the training resumes."""
     path = tmp_path / "x.npz"
     code = """
 fsync, calls = os.fsync, []
@@ -275,7 +275,7 @@ train(progress=progress)
 
 
 def test_full_disk(images, whole, tmp_path, suffix):
-    """A limit on the size of files stands for the disk; it fills up after the fourth step."""
+    """A file size limit stands in for a full disk, after the fourth step."""
     path = tmp_path / f"x{suffix}"
     code = """
 import resource
@@ -299,7 +299,7 @@ except OSError as error:
 
 
 def refused(images, path, options=()):
-    """The message; the checkpoint stays as it is."""
+    """Expects a refusal that leaves the checkpoint unchanged, and returns its message."""
     before = path.read_bytes()
     with pytest.raises(ValueError, match=path.name) as caught:
         simclr.train(images, **changed(dict(options)), checkpoint=path)
@@ -375,7 +375,7 @@ def test_files_that_are_no_checkpoint(images, tmp_path, suffix):
     ids=str,
 )
 def test_arrays_that_do_not_belong_there(images, whole, tmp_path, changed_arrays):
-    """With a right checksum, as somebody else's program could write it."""
+    """The checksum is right, as another program could write it."""
     path = tmp_path / "x.npz"
     path.write_bytes(whole[1][".npz"])
     arrays = {**nn.load_weights(path), **changed_arrays}
@@ -387,7 +387,7 @@ def test_arrays_that_do_not_belong_there(images, whole, tmp_path, changed_arrays
 
 @pytest.mark.parametrize("name", ["settings", "sha256"])
 def test_an_integer_is_not_a_number_of_bytes(images, whole, tmp_path, name):
-    """bytes(integer) has so many of them."""
+    """bytes(n) would create n bytes."""
     path = tmp_path / "x.npz"
     path.write_bytes(whole[1][".npz"])
     np.savez(path, **{**nn.load_weights(path), name: np.array(10**8)})

@@ -25,7 +25,7 @@ STUBS = sorted(path.relative_to(ROOT) for path in (ROOT / "cossim").rglob("*.pyi
 
 # ---- type checkers ----
 
-# What untyped code gives rise to beside mistakes: variables of two types, containers of unknown ones.
+# Messages that untyped code causes without a mistake: variables of two types, containers of unknown types.
 NOT_FOR_UNTYPED = [
     "arg-type",
     "assignment",
@@ -48,7 +48,7 @@ def run(*arguments):
 
 
 def test_a_users_program():
-    """The stubs as a user sees them: mypy --strict finds nothing in a program, and the mistakes in another."""
+    """With the stubs, mypy --strict accepts one user's program and finds the mistakes in another."""
     run("mypy", "--strict", "--cache-dir", "/dev/null", "tests/typing/user_sample.py", "tests/typing/mistakes.py")
 
 
@@ -69,7 +69,7 @@ with_sources = pytest.mark.skipif(not (ROOT / "cossim").exists(), reason="the so
 
 @with_sources
 def test_the_packages_own_code():
-    """Of the modules, not of the stubs beside them: files that are named are read whatever lies beside them."""
+    """Checks the modules instead of their stubs: mypy reads files that are named on its command line."""
     sources = sorted(path.relative_to(ROOT) for path in (ROOT / "cossim").rglob("*.py"))
     codes = [f"--disable-error-code={code}" for code in NOT_FOR_UNTYPED]
     run("mypy", "--check-untyped-defs", "--cache-dir", "/dev/null", *codes, *sources)
@@ -77,10 +77,10 @@ def test_the_packages_own_code():
 
 @with_sources
 def test_stubs_are_installed(tmp_path):
-    """What a wheel has of Python and types, without the C core, which takes a minute to compile."""
+    """A wheel has all Python files and stubs. It is built without the C core, which takes a minute to compile."""
     if int(importlib.metadata.version("setuptools").split(".")[0]) < 77:
         pytest.skip("needs setuptools 77, as the build does")
-    # Metadata of its own: that beside the sources remembers the files of builds before.
+    # Uses fresh metadata, because the sources' egg-info remembers files of earlier builds.
     metadata, library = tmp_path / "metadata", tmp_path / "library"
     metadata.mkdir()
     command = ["setup.py", "-q", "egg_info", f"--egg-base={metadata}", "build_py", f"--build-lib={library}"]
@@ -91,7 +91,7 @@ def test_stubs_are_installed(tmp_path):
 
 
 def functions_of(body):
-    """(names on the way, arguments) of each function of a stub."""
+    """(path of names, arguments) of each function of a stub."""
     for node in body:
         if isinstance(node, ast.FunctionDef):
             yield (node.name,), node.args
@@ -110,7 +110,7 @@ def defaults_of(arguments):
 
 @pytest.mark.parametrize("path", STUBS, ids=str)
 def test_defaults_of_the_stubs(path):
-    """Those of overloads too, which stubtest leaves alone."""
+    """Includes defaults of overloads, which stubtest does not check."""
     module = importlib.import_module(".".join(path.with_suffix("").parts).removesuffix(".__init__"))
     for names, arguments in functions_of(ast.parse((ROOT / path).read_text()).body):
         for name, value in defaults_of(arguments):
@@ -143,7 +143,7 @@ CORE = {name: value for name, value in vars(_core).items() if callable(value)} |
 
 
 def documented(text):
-    """The section of the parameters, or all of a docstring that has none."""
+    """The parameter section of a docstring, or the whole docstring without one."""
     found = re.search(r"^Parameters\n-+\n(.*?)(?:\n\n\w[\w ]*\n-+\n|\Z)", text, re.M | re.S)
     return text if found is None else found[1]
 
@@ -168,7 +168,7 @@ def test_help_shows_signature_and_parameters(name):
 
 @pytest.mark.parametrize("name", CORE)
 def test_the_core_has_signatures(name):
-    """And they tell the number of arguments of functions that take them by position."""
+    """The signatures also show how many positional arguments a function takes."""
     function = CORE[name]
     signature = inspect.signature(function)
     parameters = [parameter for parameter in signature.parameters if parameter != "self"]
@@ -187,7 +187,7 @@ NORMS = [cossim.vector_norm, cossim.normalize]
 @pytest.mark.parametrize("function", [*SIMILARITIES, *NORMS, cossim.pairwise], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("scale", [1.0, 3e-9, 3e-13])
 def test_defaults_are_those_of_the_signature(rng, function, scale):
-    """All of them by name are as none, where eps matters and where it does not; those by position too."""
+    """Passing all defaults, by name or by position, gives the same result as passing none."""
     operands = scale * rng.standard_normal((len(required(function)), 4, 4))
     optional = [p for p in inspect.signature(function).parameters.values() if p.default is not p.empty]
     expected = values(function(*operands))
@@ -223,6 +223,6 @@ def test_dask_takes_what_the_functions_take(function):
 
 
 def test_type_checkers_need_no_runtime():
-    """Types cost no time at import: nothing imports what the stubs share."""
+    """Types cost no import time: no module imports the file that the stubs share."""
     code = "import sys, cossim, cossim.nn, cossim.simclr; print('cossim._typing' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -24,7 +24,7 @@ def test_import_in_a_source_directory(tmp_path, module):
     if not (ROOT / "cossim").exists():
         pytest.skip("the package is not here")
     shutil.copytree(ROOT / "cossim", tmp_path / "cossim", ignore=shutil.ignore_patterns("_core.*", "__pycache__"))
-    # -S: where cossim is installed in place, .pth files lead to its extension.
+    # -S ignores .pth files, which lead to the extension if cossim is installed in place.
     environment = {**os.environ, "PYTHONPATH": str(Path(np.__file__).parent.parent)}
     child = python("-S", "-c", f"import {module}", cwd=tmp_path, env=environment)
     last = child.stderr.splitlines()[-1]
