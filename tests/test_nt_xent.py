@@ -383,7 +383,7 @@ LINUX = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("half", [1000, 6000])
 def test_memory(half, threads):
-    """At most three copies of the rows, the gradients, 3 MB a thread and 16 MiB; the matrix would take 576 MB."""
+    """At most three copies of the rows, the gradients, 3 MB a thread and 16 MiB; 12,000 rows have a 576 MB matrix."""
     program = (
         IN_A_PROCESS.format(threads=threads, half=half, depth=64)
         + """
