@@ -32,8 +32,8 @@ SUFFIXES = [
 # Slowdown of the tested code by an emulator or a sanitizer; time limits are multiplied by it.
 SLOWNESS = float(os.environ.get("COSSIM_TEST_SLOWNESS", "1"))
 
-# make nehalem says so. The emulator is a process of its own kind: limits of memory do not tell its memory from
-# the program's, and no other emulator runs within it. It keeps an account of every page that was ever touched.
+# Set by make nehalem, which runs the tests under qemu-user. Memory limits there also count the emulator's own memory,
+# which grows with every page that the program ever touched. No other emulator runs inside it.
 EMULATED = "COSSIM_TEST_EMULATED" in os.environ
 not_emulated = pytest.mark.skipif(EMULATED, reason="qemu-user does not emulate it")
 
