@@ -199,7 +199,8 @@ static PyMethodDef module_methods[] = {
      "The part of cossim.show_config() that describes the extension module, as a dict."},
     {"enter_fp_mode", enter_fp_mode, METH_NOARGS,
      "enter_fp_mode($module)\n--\n\n"
-     "Sets the fixed floating-point mode for this thread. Returns the caller's, for leave_fp_mode()."},
+     "Sets the fixed floating-point mode for this thread.\n"
+     "Returns the caller's mode, for leave_fp_mode()."},
     {"leave_fp_mode", leave_fp_mode, METH_O,
      "leave_fp_mode($module, mode, /)\n--\n\nSets the mode that enter_fp_mode() returned."},
     {"_live_blocks", live_blocks, METH_NOARGS,
