@@ -393,4 +393,4 @@ def test_the_core_refuses_rows_beyond_the_results(rng):
     np.testing.assert_array_equal(values, 0)
     for numbers, parents in [({}, [0, 1]), ({"first_candidate": 1}, [0, 1, 2]), ({}, [0, 1, 2**40]), ({}, [0, -1, 2])]:
         with pytest.raises(ValueError, match=r"\bresults\b|\bparents\b"):
-            _core.groups(*head(**numbers), 0.5, np.array(parents))
+            _core.components(*head(**numbers), 0.5, np.array(parents))
