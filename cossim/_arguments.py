@@ -47,7 +47,7 @@ def number_argument(function, name, value):
         if not is_number or isinstance(value, (str, bytes)) or getattr(value, "ndim", 0):
             raise TypeError
         return float(value)
-    except OverflowError:  # from an integer or a fraction, which is too long for a message
+    except OverflowError:  # from an integer or a fraction; the message leaves out its many digits
         raise ValueError(f"{function}(): {name} must be a number that fits a float64") from None
     except TypeError:
         raise TypeError(f"{function}(): {name} must be a number, not {type(value).__name__}") from None

@@ -414,7 +414,7 @@ def pairs(
     report: Callable[[int, int], object] | None,
     threshold: float,
     most: int,
-    turned: bool,
+    swapped: bool,
     /,
 ) -> tuple[Any, Any, Any, int]: ...
 def components(

@@ -66,7 +66,7 @@ def _bar(name, unit):
         nonlocal bar
         if bar is None:
             # initial=done: work done before the clock starts does not count towards the speed.
-            # miniters=1: tqdm would guess how many calls to skip, and the bar would freeze when the work slows down.
+            # miniters=1: otherwise tqdm guesses how many calls to skip, and the bar freezes when the work slows down.
             short = total > 999  # show 4.00k, not 4000
             bar = tqdm(desc=name, total=total, initial=done, unit=f" {unit}", unit_scale=short, miniters=1)
         bar.total = total

@@ -55,7 +55,7 @@ def test_random_calls(amount, figures):
         print(f"{count:8,} {name}" + (f" ({EXPLANATIONS[name].row})" if name in EXPLANATIONS else ""))
     for text in unexplained[:10]:
         print(text)
-    what = "random calls of all functions with a twin in torch: exact within what is promised, differences explained"
+    what = "random calls of all functions that torch has: exact within what is promised, differences explained"
     figures(what, found["calls"], found["calls"] - len(unexplained))
 
 

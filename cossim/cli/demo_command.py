@@ -152,7 +152,7 @@ def show_loop(z, matrix, timed):
 
 
 def draw(images, views, matrix, looped, path):
-    """Writes a PNG with some images above their second views, the matrix of (c), and the matrix of the loop."""
+    """Writes a PNG with some images above their second views, the similarity matrix, and that of the loop."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

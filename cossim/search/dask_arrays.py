@@ -59,7 +59,7 @@ def _reject_arguments(function, out=None, progress=None):
 
 
 def _operand(function, name, operand):
-    """Returns the Dask array of an operand or its xarray.DataArray. Returns other operands for NumPy to convert."""
+    """Returns the Dask array that an operand is, or that its xarray.DataArray holds; other operands unchanged."""
     if not is_dask_collection(operand):  # else the C core would return an xarray.DataArray in memory to this module
         return np.asarray(operand) if hasattr(type(operand), "__dask_graph__") else operand
     array = operand if isinstance(operand, da.Array) else getattr(operand, "data", None)

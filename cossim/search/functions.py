@@ -110,7 +110,8 @@ class BlockwiseSearch:
         sides = [side for side in (x, y) if side is not None]
         if memory is None and any(side.map is not None for side in sides):
             memory = DEFAULT_MEMORY
-        # With y=None: half of the memory for the outer block, a quarter for the inner block and a quarter for the next.
+        # With y=None: half of the memory for the outer block, a quarter for the inner block, and a quarter for the
+        # inner block that is read next.
         # With y: a quarter for each of the two blocks, and a quarter for the next block of each.
         self.x_rows, self.y_rows = (
             max(1, len(side))

@@ -211,7 +211,7 @@ static void run_tasks(size_t worker)
 static void *worker_main(void *unused)
 {
     (void)unused;
-    fp_mode_enter(); /* never left: a new thread inherits the mode of its creator */
+    fp_mode_enter(); /* for the life of the thread, which inherits the mode of its creator */
     pthread_mutex_lock(&pool.job_lock);
     for (;;) {
         while (pool.vacancies == 0 && !pool.stopping) {

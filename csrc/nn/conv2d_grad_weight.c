@@ -50,8 +50,8 @@ static size_t entries_of(const struct grad_weight_run *r)
     return r->channels * r->window + 1;
 }
 
-/* Copies one channel of an image, with its border and its columns grouped by residue, as conv2d
- * reads it. */
+/* Copies one channel of an image, with its border and its columns grouped by their number modulo
+ * stride.w, as conv2d reads it. */
 static void copy_plane(const struct grad_weight_run *r, const char *plane, char *to)
 {
     const struct conv2d *c = r->conv;

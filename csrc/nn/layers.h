@@ -138,18 +138,18 @@ int conv2d_max_pool2d(const struct conv2d *conv, const struct max_pool2d *pool);
 
 /* Writes the gradients of the filters and, unless bias is NULL, of the bias. */
 struct conv2d_grad_weight {
-    /* The forward pass. conv.output holds the gradient of the output, (images, out_channels, out.h,
-     * out.w), and is only read. */
+    /* Describes the forward pass, except that conv.output holds the gradient of the output,
+     * (images, out_channels, out.h, out.w). It is only read. */
     struct conv2d conv;
     void *weight, *bias;
 };
 int conv2d_grad_weight(const struct conv2d_grad_weight *gradient);
 
 /*
- * The same for feature maps of which only some pixels have a gradient, for example before a max
- * pool. conv.output is (images, out_channels, kept); each entry is the gradient of the pixel at
- * its index. Gradients that are 0 are skipped, so all pixels of the input must be finite.
- * dilation.w must be 1.
+ * Writes the same gradients for feature maps of which only some pixels have a gradient, for example
+ * before a max pool. conv.output is (images, out_channels, kept); each entry is the gradient of the
+ * pixel that `indices` names. Gradients that are 0 are skipped. 0 times a pixel that is not finite
+ * would be NaN, so all pixels of the input must be finite. dilation.w must be 1.
  */
 struct conv2d_grad_weight_sparse {
     struct conv2d conv;

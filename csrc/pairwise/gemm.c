@@ -29,11 +29,12 @@ enum {
     COLLIDING_BYTES = 2048, /* half the size of one way of current processors' L1 cache */
     /* From this many right rows on, copying colliding left rows pays. */
     COPY_RIGHT_ROWS = 64,
-    /* The sums of a task whose depth is cut into segments: all are kept until the last segment. */
+    /* Upper limit of the sums of a task whose depth is cut into segments. The task keeps all of
+     * them until the last segment. */
     SEGMENTED_TASK_BYTES = 2 << 20,
     /*
-     * Workers poll the cancellation token before each panel if a chunk's rows have this many
-     * elements, else before each chunk.
+     * Workers poll the cancellation token before each chunk. If the rows of a chunk have this many
+     * elements or more, they also poll before each panel of the chunk.
      */
     POLL_PANEL = 4096,
     TASKS_PER_THREAD = 4

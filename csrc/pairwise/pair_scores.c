@@ -282,7 +282,7 @@ void pair_scores_init(struct pair_scores *s, const struct reduction *call)
         narrow && call->op == OP_COSINE && call->out_dtype == DTYPE_F32 ? COMPUTE_F32 : COMPUTE_F64;
     const bool wide_dots =
         call->op == OP_DOT &&
-        call->out_dtype == DTYPE_F64; /* float64 holds products that float32 cannot */
+        call->out_dtype == DTYPE_F64; /* products may leave the range of float32 */
     s->product =
         (narrow && !wide_dots) || (dtype_size(call->x.dtype) == 1 && dtype_size(call->y.dtype) == 1)
             ? COMPUTE_F32

@@ -293,8 +293,8 @@ static void take_block(const void *context, const struct gemm_block *b)
 }
 
 /*
- * True if the kernels can write scores straight into out: one left axis whose rows lie whole
- * elements apart, and contiguous right rows.
+ * True if the kernels can write scores straight into out: one left axis whose stride is
+ * a multiple of the element size, and contiguous right rows.
  */
 static bool can_store_direct(const struct pair_scores *s)
 {

@@ -34,7 +34,7 @@ static bool are_plain(PyArrayObject *x, PyArrayObject *weight, PyObject *bias, P
     return (type == NPY_FLOAT || type == NPY_DOUBLE) && is_plain(x, type, ndim) &&
            is_plain(weight, type, ndim) && is_plain(out, type, ndim) && PyArray_ISWRITEABLE(out) &&
            is_plain_or_none(bias, type,
-                            PyArray_DIM(weight, 0)); /* last, as a 0-d weight has no size */
+                            PyArray_DIM(weight, 0)); /* weight has a dimension 0: checked above */
 }
 
 static enum compute_type compute_type_of(PyArrayObject *array)

@@ -386,9 +386,9 @@ PyMethodDef search_methods[] = {
                 "Merges the candidates of a block into the best ones of each query, unsorted."),
     BY_POSITION("topk_sort", sort_topk, "values, indices", "Sorts the results of topk."),
     BY_POSITION(
-        "pairs", pairs, CALL_NAMES ", threshold, most, turned",
+        "pairs", pairs, CALL_NAMES ", threshold, most, swapped",
         "Returns (i, j, values, count) of the pairs (query, candidate), or (candidate, query) if\n"
-        "turned. The arrays are None if there are more than `most` pairs."),
+        "swapped. The arrays are None if there are more than `most` pairs."),
     BY_POSITION("components", groups, CALL_NAMES ", threshold, parents",
                 "Joins the components of rows whose scores reach the threshold, in parents."),
     BY_POSITION("quantize", encode, "function, corpus, eps, report, codes, scales",

@@ -12,7 +12,7 @@
 
 enum {
     MARGIN = 2,      /* zeros on each side of an image; see clamp_to_margin() */
-    COLUMNS = 256,   /* pixels of a row of a view whose sample points are computed at a time */
+    COLUMNS = 256,   /* sample points computed at a time, along a row of a view */
     PIXEL_COST = 16, /* cost of one pixel in multiplications, for thread_count_for */
 };
 
