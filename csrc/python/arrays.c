@@ -33,8 +33,15 @@ static PyObject *views_of(const char *function, PyObject *names, PyObject *objec
     return views;
 }
 
-static PyObject *convert_all(const char *function, PyObject *names, PyObject *objects, bool rows)
+/* The arguments (function, names, objects) of as_arrays and as_rows; format names the function. */
+static PyObject *convert_all(PyObject *args, const char *format, bool rows)
 {
+    const char *function;
+    PyObject *names, *objects;
+    if (!PyArg_ParseTuple(args, format, &function, &PyTuple_Type, &names, &PyTuple_Type,
+                          &objects)) {
+        return NULL;
+    }
     const Py_ssize_t n = PyTuple_GET_SIZE(names);
     if (n != PyTuple_GET_SIZE(objects)) {
         PyErr_Format(PyExc_ValueError, "%s(): %zd names for %zd objects", function, n,
@@ -55,26 +62,14 @@ static PyObject *convert_all(const char *function, PyObject *names, PyObject *ob
 
 static PyObject *as_arrays(PyObject *self, PyObject *args)
 {
-    const char *function;
-    PyObject *names, *objects;
     (void)self;
-    if (!PyArg_ParseTuple(args, "sO!O!:as_arrays", &function, &PyTuple_Type, &names, &PyTuple_Type,
-                          &objects)) {
-        return NULL;
-    }
-    return convert_all(function, names, objects, false);
+    return convert_all(args, "sO!O!:as_arrays", false);
 }
 
 static PyObject *as_rows(PyObject *self, PyObject *args)
 {
-    const char *function;
-    PyObject *names, *objects;
     (void)self;
-    if (!PyArg_ParseTuple(args, "sO!O!:as_rows", &function, &PyTuple_Type, &names, &PyTuple_Type,
-                          &objects)) {
-        return NULL;
-    }
-    return convert_all(function, names, objects, true);
+    return convert_all(args, "sO!O!:as_rows", true);
 }
 
 static PyObject *as_array(PyObject *self, PyObject *args)

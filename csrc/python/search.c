@@ -155,7 +155,7 @@ static int call_run(struct call *c)
     }
     if (status < 0) {
         fail(PyExc_MemoryError, c->function, &c->queries, &c->corpus,
-             "there is no memory for so many rows: pass some of them at a time");
+             "not enough memory for this search: pass fewer rows at a time");
     }
     return status;
 }

@@ -260,7 +260,7 @@ static void check_transpose(const struct kernels *k, bool f64, size_t count, siz
     fill(type, from, 40 * 40);
     fill(type, to, 40 * STEP);
     for (size_t r = 0; r < count; r++) rows[r] = (const char *)from + r * n * size;
-    const double past = element(type, to, n * STEP), beside = element(type, to, count);
+    const double past = element(type, to, n * STEP), next = element(type, to, count);
     (f64 ? k->tiles->transpose_f64 : k->tiles->transpose_f32)(to, STEP, rows, count, n);
     for (size_t i = 0; i < n; i++) {
         for (size_t r = 0; r < count; r++) {
@@ -268,8 +268,8 @@ static void check_transpose(const struct kernels *k, bool f64, size_t count, siz
                   "%s transpose %zu x %zu", k->name, count, n);
         }
     }
-    CHECK(element(type, to, n * STEP) == past && element(type, to, count) == beside,
-          "%s transpose wrote beside", k->name);
+    CHECK(element(type, to, n * STEP) == past && element(type, to, count) == next,
+          "%s transpose wrote outside its tile", k->name);
 }
 
 static void check_cosines(const struct kernels *k)
