@@ -79,7 +79,7 @@ accuracy: $(VENV)/bench.stamp ## measures errors of cossim and other libraries a
 	$(PY) -m benchmarks.accuracy
 
 docs: $(VENV)/docs.stamp ## builds the site in build/docs, runs the examples of its pages, checks its links; external links too: make docs EXTERNAL=1
-	$(PY) tests/documentation.py
+	$(PY) tests/helpers/documentation.py
 	@rm -rf build/docs
 	$(PY) -m sphinx -q -E -W --keep-going -n -d build/doctrees docs build/docs
 	$(PY) docs/check_links.py build/docs $(if $(EXTERNAL),--external)
@@ -89,7 +89,7 @@ lint: $(VENV)/test.stamp ## checks style (ruff, clang-format), types and signatu
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(VENV)/bin/clang-format --dry-run -Werror csrc/*/*.[ch] tests/c/*.[ch]
-	$(PY) -m pytest -q tests/test_types.py tests/test_house.py
+	$(PY) -m pytest -q tests/project/test_types.py tests/project/test_house.py
 	$(MAKE) test-c BUILD=build/lint/c EXTRA=-Werror RUN=:
 	COSSIM_WERROR=1 $(PY) setup.py -q build --build-base build/lint/base --build-lib build/lint/lib
 
@@ -113,7 +113,7 @@ asan: build/asan/lib ## runs the C tests and all others under the address and un
 tsan: SANITIZERS = thread
 tsan: build/tsan/lib ## runs the C tests, and calls from many Python threads, under the thread sanitizer
 	$(MAKE) test-c BUILD=build/tsan/c EXTRA=-fsanitize=thread
-	$(call PRELOAD,tsan) $(call SANITIZED,tsan) tests/test_threads_config.py tests/test_concurrency.py $(ARGS)
+	$(call PRELOAD,tsan) $(call SANITIZED,tsan) tests/robustness/test_threads_config.py tests/robustness/test_concurrency.py $(ARGS)
 
 valgrind: ## runs the C tests under valgrind
 	$(MAKE) test-c BUILD=build/valgrind RUN='valgrind --quiet --error-exitcode=1 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite'
@@ -133,11 +133,11 @@ nehalem: build/nehalem/bin/python ## runs all tests on an emulated processor of 
 soak: $(VENV)/test.stamp ## runs the long form of the tests marked soak: faults, leaks, processes, random calls; renews docs/reliability.md
 	@rm -f build/soak.json
 	$(PY) -m pytest -m soak --soak build/soak.json $(ARGS)
-	$(PY) tests/reliability_report.py build/soak.json docs/reliability.md $(if $(ARGS),--keep)
+	$(PY) tests/helpers/reliability_report.py build/soak.json docs/reliability.md $(if $(ARGS),--keep)
 
 # Run make bits before and after a change that must not alter a result. To record anew: rm build/bits.json
 bits: $(VENV)/test.stamp ## records the bits of all results in build/bits.json, for each instruction set here, or compares with that file
-	$(PY) tests/bits.py $(if $(wildcard build/bits.json),compare,record) build/bits.json
+	$(PY) tests/helpers/bits.py $(if $(wildcard build/bits.json),compare,record) build/bits.json
 
 # One fuzzer after another, all with sanitizers: the plan in C under libFuzzer, the others in Python under atheris.
 RUNS ?= 20000
@@ -172,7 +172,7 @@ dist: $(PY) ## builds and checks the source archive and the wheel in dist/ (on L
 		repair --only-plat --wheel-dir dist dist/*-linux_*.whl && rm dist/*-linux_*.whl && $(PY) -m auditwheel show dist/*.whl; fi
 	$(PY) -m twine check --strict dist/*
 	$(VENV)/bin/check-wheel-contents dist/*.whl
-	$(PY) tests/check_dist.py dist/*
+	$(PY) tests/helpers/check_dist.py dist/*
 
 # The source archive has the tests. Its cossim/ is removed, so that `import cossim` finds the installed wheel. WITH lists the
 # other packages to install. Without torch, with the oldest NumPy: make test-wheel WITH="hypothesis ml_dtypes pytest numpy==1.26.*"

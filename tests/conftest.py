@@ -18,6 +18,7 @@ settings.register_profile(
 settings.load_profile("suite")
 
 ROOT = Path(__file__).resolve().parent.parent
+HELPERS = ROOT / "tests/helpers"
 sys.path.append(str(ROOT))  # for benchmarks; last, so that the tested cossim comes first
 
 # All instruction sets, whether or not this machine supports them; each has a file of kernels.

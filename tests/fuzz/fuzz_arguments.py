@@ -1,7 +1,7 @@
 """Fuzzes the public functions over vectors with arguments of any kind, right and wrong, in any mixture.
 
-A call that succeeds must agree with the references of tests/reference.py. A call that fails must raise one of the
-documented exceptions, or the exception that a bad object raised itself. In both cases the operands stay unchanged.
+A call that succeeds must agree with the references of tests/helpers/reference.py. A call that fails must raise one of
+the documented exceptions, or the exception that a bad object raised itself. In both cases the operands stay unchanged.
 """
 
 import contextlib

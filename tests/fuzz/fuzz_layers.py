@@ -1,8 +1,8 @@
 """Fuzzes the layers, networks run as one, the parts of SimCLR, and the C functions behind them.
 
-Layers must agree with the references of tests/reference_nn.py, and networks with their layers one by one. Everything
-else must only succeed or raise a documented exception. The C functions are called without the checks in Python, with
-arguments of any size that are mostly of the right kinds.
+Layers must agree with the references of tests/helpers/reference_nn.py, and networks with their layers one by one.
+Everything else must only succeed or raise a documented exception. The C functions are called without the checks in
+Python, with arguments of any size that are mostly of the right kinds.
 """
 
 import contextlib

@@ -6,6 +6,7 @@ import reference_nn
 from nn_cases import (
     LARGER_CONV2D,
     LINEAR,
+    TorchEncoder,
     assert_close,
     integers,
     normal,
@@ -15,7 +16,6 @@ from nn_cases import (
     torch_vjp,
 )
 from oracle import F, torch
-from test_simclr import TorchEncoder
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 TOLERANCE = 1e-13

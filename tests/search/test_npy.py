@@ -2,7 +2,6 @@
 
 import errno
 import gzip
-import io
 import os
 import re
 import signal
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import SAFETENSORS, SLOWNESS
 from processes import run
+from public_inputs import npy_bytes
 
 import cossim
 from cossim import _io, nn, simclr
@@ -19,12 +19,6 @@ from cossim.__main__ import main
 from cossim.cli.image_files import read_images
 
 VERSIONS = [(1, 0), (2, 0), (3, 0)]
-
-
-def npy_bytes(array, version):
-    file = io.BytesIO()
-    np.lib.format.write_array(file, array, version=version, allow_pickle=False)
-    return file.getvalue()
 
 
 @pytest.fixture
@@ -44,12 +38,12 @@ def folder(tmp_path, rng, monkeypatch):
 @pytest.mark.parametrize("order", "CF")
 def test_every_version_is_read_by_all(folder, version, order, capsys):
     rows, images = (np.asarray(np.load(f"{name}.npy"), order=order) for name in ("rows", "images"))
-    (folder / "r.npy").write_bytes(npy_bytes(rows, version))
-    (folder / "i.npy").write_bytes(npy_bytes(images, version))
-    (folder / "i.npy.gz").write_bytes(gzip.compress(npy_bytes(images, version)))
+    (folder / "r.npy").write_bytes(npy_bytes(rows, version=version))
+    (folder / "i.npy").write_bytes(npy_bytes(images, version=version))
+    (folder / "i.npy.gz").write_bytes(gzip.compress(npy_bytes(images, version=version)))
     with zipfile.ZipFile(folder / "w.npz", "w") as archive:
         for name, array in nn.load_weights("weights.npz").items():
-            archive.writestr(f"{name}.npy", npy_bytes(array, version))
+            archive.writestr(f"{name}.npy", npy_bytes(array, version=version))
 
     np.testing.assert_array_equal(cossim.topk("r.npy", "r.npy", 2), cossim.topk(rows, rows, 2))
     np.testing.assert_array_equal(cossim.Index("r.npy").corpus, rows)
@@ -73,12 +67,12 @@ def test_names_of_fields(tmp_path, name):
     """Such names need version 3 of the format."""
     array = np.zeros(3, [(name, "f4")])
     with zipfile.ZipFile(tmp_path / "w.npz", "w") as archive:
-        archive.writestr("x.npy", npy_bytes(array, (3, 0)))
+        archive.writestr("x.npy", npy_bytes(array, version=(3, 0)))
     assert nn.load_weights(tmp_path / "w.npz")["x"].dtype == array.dtype
 
 
 def test_damaged_headers_of_version_3(folder):
-    whole = npy_bytes(np.zeros((4, 8)), (3, 0))
+    whole = npy_bytes(np.zeros((4, 8)), version=(3, 0))
     for data in (whole[:9], whole[:50], whole.replace(b"descr", b"desc\xff"), whole.replace(b"(4, 8)", b"(4, x)")):
         (folder / "bad.npy").write_bytes(data)
         with pytest.raises(ValueError, match=r"topk\(\): queries is the path of bad\.npy, which is no \.npy array: "):

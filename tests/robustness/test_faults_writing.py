@@ -8,17 +8,16 @@ import subprocess
 import sys
 import time
 from importlib.util import find_spec
-from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import pytest
+from conftest import HELPERS
 from fault_writers import WRITERS, continued, prepare
 from processes import ENVIRONMENT
 
 import cossim
 
-FOLDER = Path(__file__).parent
 SHORT = ["x.index", "weights.npz", "hits.csv"]
 
 
@@ -36,7 +35,7 @@ def writers(names):
 
 
 def start(*arguments):
-    command = [sys.executable, str(FOLDER / "fault_writers.py"), *map(str, arguments)]
+    command = [sys.executable, str(HELPERS / "fault_writers.py"), *map(str, arguments)]
     return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -7,10 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from nn_cases import assert_close, build, halved, normal, random_network
+from nn_cases import TorchEncoder, assert_close, build, halved, normal, random_network
 from oracle import torch
 from test_nn_module_gradients import TORCH, both_dtypes, in_dtype
-from test_simclr import TorchEncoder
 
 import cossim
 from cossim import nn, simclr

@@ -8,10 +8,19 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import reference_nn
-from nn_cases import assert_close, build, halved, integers, normal, random_network, torch_module_vjp, weights_of
+from nn_cases import (
+    TorchEncoder,
+    assert_close,
+    build,
+    halved,
+    integers,
+    normal,
+    random_network,
+    torch_module_vjp,
+    weights_of,
+)
 from oracle import torch
 from test_nn_modules import PAIRS, input_for
-from test_simclr import TorchEncoder
 
 import cossim
 from cossim import nn, simclr

@@ -1,4 +1,4 @@
-"""Makes random arrays for tests/differential.py: shapes that broadcast, all kinds of values, and all memory layouts."""
+"""Makes random arrays for differential.py: shapes that broadcast, all kinds of values, and all memory layouts."""
 
 import ml_dtypes
 import numpy as np

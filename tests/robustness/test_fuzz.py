@@ -3,12 +3,11 @@
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from conftest import ROOT, SLOWNESS
 
-FOLDER = Path(__file__).parent / "fuzz"
+FOLDER = ROOT / "tests/fuzz"
 sys.path.append(str(FOLDER))
 
 import run as fuzz  # noqa: E402

@@ -1,7 +1,22 @@
 """Makes random arguments of layers and random networks, and computes their gradients with torch as the oracle."""
 
 import numpy as np
-from oracle import torch
+from oracle import F, torch
+
+
+class TorchEncoder(torch.nn.Module):
+    """The network of simclr.Encoder in torch."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = torch.nn.Conv2d(1, 10, 5)
+        self.conv2 = torch.nn.Conv2d(10, 20, 5)
+        self.fc = torch.nn.Linear(4 * 4 * 20, 100)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.conv1(x)), kernel_size=2, stride=2)
+        x = F.max_pool2d(F.relu(self.conv2(x)), kernel_size=2, stride=2)
+        return F.relu(self.fc(x.view(-1, 4 * 4 * 20)))
 
 
 def normal(rng, shape, dtype):

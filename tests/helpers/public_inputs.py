@@ -1,5 +1,6 @@
 """Gives arrays in every way that a user can pass them, arguments by name, and new valid inputs made from valid ones."""
 
+import io
 import itertools
 import os
 import tempfile
@@ -12,6 +13,13 @@ import numpy as np
 MEMORY = "/dev/shm"
 FILES = tempfile.TemporaryDirectory(dir=MEMORY if os.access(MEMORY, os.W_OK) else None)
 NUMBER = itertools.count()
+
+
+def npy_bytes(array, **options):
+    """The array as the bytes of a .npy file."""
+    file = io.BytesIO()
+    np.lib.format.write_array(file, array, **options)
+    return file.getvalue()
 
 
 class Options(dict):

@@ -1,4 +1,4 @@
-"""Checks the contents of a source archive and a wheel: python tests/check_dist.py dist/*, as make dist does."""
+"""Checks the contents of a source archive and a wheel: python tests/helpers/check_dist.py dist/*, as make dist does."""
 
 import re
 import subprocess
@@ -7,7 +7,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 IN_A_WHEEL = r"cossim/(\w+/)?\w+\.pyi?|cossim/py\.typed|cossim/_core\.[\w-]+\.(so|pyd)|cossim_c-[\d.]+\.dist-info/.+"
 
 

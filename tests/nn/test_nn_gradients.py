@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import reference_nn
-from conftest import INSTRUCTION_SETS
+from conftest import HELPERS, INSTRUCTION_SETS
 from nn_cases import (
     LARGER_CONV2D,
     LINEAR,
@@ -408,7 +408,7 @@ print(_core.config()["isa"])
 def test_instruction_set(isa):
     if isa not in _core.config()["available"]:
         pytest.skip(f"this machine cannot run {isa}")
-    paths = [Path(cossim.__file__).parent.parent, Path(__file__).parent]
+    paths = [Path(cossim.__file__).parent.parent, HELPERS]
     environment = {**os.environ, "COSSIM_ISA": isa, "PYTHONPATH": os.pathsep.join(map(str, paths))}
     run = subprocess.run([sys.executable, "-c", CHECK], env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

@@ -12,7 +12,7 @@ import zlib
 import numpy as np
 import pytest
 from conftest import not_emulated
-from index_files import files_in, read_as_documented, refused
+from index_files import BODY, entry, files_in, forge, put, read_as_documented, refused, with_arrays
 
 from cossim.search import index_file
 from cossim.search.index_file import read, write
@@ -35,11 +35,6 @@ def small(rng, tmp_path):
     contents = {at for entry in entries for at in range(entry["offset"], entry["offset"] + entry["bytes"])}
     assert path.stat().st_size < 2000
     return path, path.read_bytes(), contents
-
-
-def put(path, data):
-    path.unlink(missing_ok=True)  # truncating and rewriting a file waits for the disk on some systems
-    path.write_bytes(data)
 
 
 @pytest.mark.parametrize("mmap", [True, False])
@@ -123,27 +118,6 @@ def test_what_is_no_file(tmp_path):
 
 
 # ---- hostile files: all checksums are right ----
-
-
-def forge(path, header, body=b"", version=1, offset=None, length=None, zeros=bytes(28)):
-    """A file with right checksums and any header, given as bytes or as an object for JSON."""
-    data = header if isinstance(header, bytes) else json.dumps(header).encode()
-    offset, length = 64 + len(body) if offset is None else offset, len(data) if length is None else length
-    start = b"\x89COSSIM\n" + struct.pack("<IIQQ", version, zlib.crc32(data), offset, length) + zeros
-    put(path, start + struct.pack("<I", zlib.crc32(start)) + body + data)
-
-
-BODY = np.arange(16, dtype=np.float32).tobytes()
-
-
-def entry(**changes):
-    it = {"name": "x", "dtype": "float32", "shape": [4, 4], "offset": 64, "bytes": 64, "crc32": [zlib.crc32(BODY)]}
-    it.update(changes)
-    return {key: value for key, value in it.items() if value is not ...}
-
-
-def with_arrays(*entries):
-    return {"header": {}, "arrays": list(entries)}
 
 
 def test_the_forged_file_would_be_read(tmp_path):

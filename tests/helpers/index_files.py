@@ -1,10 +1,11 @@
-"""Shared helpers of the tests of index files: list a folder, expect a refusal, and read a file as documented."""
+"""Helpers of the tests of index files: list folders, expect refusals, read files as documented, and forge files."""
 
 import json
 import os
 import struct
 import zlib
 
+import numpy as np
 import pytest
 
 from cossim.search.index_file import read
@@ -47,3 +48,29 @@ def read_as_documented(path):
         end += entry["bytes"]
     del arrays[None]
     return header["header"], arrays
+
+
+def put(path, data):
+    path.unlink(missing_ok=True)  # truncating and rewriting a file waits for the disk on some systems
+    path.write_bytes(data)
+
+
+def forge(path, header, body=b"", version=1, offset=None, length=None, zeros=bytes(28)):
+    """A file with right checksums and any header, given as bytes or as an object for JSON."""
+    data = header if isinstance(header, bytes) else json.dumps(header).encode()
+    offset, length = 64 + len(body) if offset is None else offset, len(data) if length is None else length
+    start = b"\x89COSSIM\n" + struct.pack("<IIQQ", version, zlib.crc32(data), offset, length) + zeros
+    put(path, start + struct.pack("<I", zlib.crc32(start)) + body + data)
+
+
+BODY = np.arange(16, dtype=np.float32).tobytes()
+
+
+def entry(**changes):
+    it = {"name": "x", "dtype": "float32", "shape": [4, 4], "offset": 64, "bytes": 64, "crc32": [zlib.crc32(BODY)]}
+    it.update(changes)
+    return {key: value for key, value in it.items() if value is not ...}
+
+
+def with_arrays(*entries):
+    return {"header": {}, "arrays": list(entries)}

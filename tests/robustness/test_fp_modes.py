@@ -9,7 +9,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-from conftest import INSTRUCTION_SETS, not_emulated
+from conftest import HELPERS, INSTRUCTION_SETS, not_emulated
 
 import cossim
 from cossim import _core
@@ -27,7 +27,7 @@ here = pytest.mark.skipif(
 def test_results_in_every_mode(isa):
     if isa not in _core.config()["available"]:
         pytest.skip(f"this machine ({platform.machine()}) cannot run {isa}")
-    command = [sys.executable, Path(__file__).with_name("fp_modes.py")]
+    command = [sys.executable, HELPERS / "fp_modes.py"]
     run = subprocess.run(command, env={**os.environ, "COSSIM_ISA": isa}, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stdout.strip() == isa

@@ -1,4 +1,4 @@
-"""Runs the examples of the documentation: `python tests/documentation.py` runs all pages, tests run them one by one.
+"""Runs the examples of the documentation: tests run one page each, `python tests/helpers/documentation.py` all pages.
 
 A page runs from top to bottom with one set of names:
 
@@ -8,7 +8,7 @@ A page runs from top to bottom with one set of names:
 - In tables with the columns `case`, `...`, `gives`, `cossim`, `gives`, each row has two calls and their results.
 
 A section (##) that imports a missing library is left out. If the head of the page imports one, the whole page is left
-out. In both cases tests skip, and `python tests/documentation.py` fails.
+out. In both cases tests skip, and this program fails.
 """
 
 import ast
@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "csrc/README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SAME, GIVES = "agree within", "gives"
 

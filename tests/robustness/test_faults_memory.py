@@ -4,16 +4,14 @@ import gc
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from conftest import HELPERS
 from fault_cases import bits, cases, file_cases, groups
 from processes import ENVIRONMENT
 
 import cossim
 from cossim import _core
-
-FOLDER = Path(__file__).parent
 
 
 @pytest.fixture(autouse=True)
@@ -101,8 +99,8 @@ def test_calls_that_fail_leave_nothing(group, dtype):
 @pytest.mark.parametrize(("group", "dtype"), [("refused", "float32"), *groups(["float32", "bfloat16"])])
 def test_every_allocation_of_python_in_turn(group, dtype, amount, figures):
     pytest.importorskip("_testcapi", reason="this Python comes without its own tests")
-    command = [sys.executable, str(FOLDER / "fault_nomemory.py"), group, dtype, str(amount(1, 20))]
-    environment = {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join([ENVIRONMENT["PYTHONPATH"], str(FOLDER)])}
+    command = [sys.executable, str(HELPERS / "fault_nomemory.py"), group, dtype, str(amount(1, 20))]
+    environment = {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join([ENVIRONMENT["PYTHONPATH"], str(HELPERS)])}
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     *wrong, last = run.stdout.splitlines() or [""]
     assert (run.returncode, wrong) == (0, []), run.stdout + run.stderr

@@ -1,7 +1,6 @@
 """The demo, python -m cossim, runs as documented, agrees with torch, and reads the documented image files."""
 
 import gzip
-import io
 import os
 import re
 import struct
@@ -10,8 +9,9 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import SLOWNESS
+from conftest import ROOT, SLOWNESS
 from oracle import torch
+from public_inputs import npy_bytes
 
 import cossim
 from cossim.__main__ import main
@@ -21,7 +21,7 @@ from cossim.cli import demo_command, image_files
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 IMPORTED_FROM = os.path.dirname(os.path.dirname(cossim.__file__))
-EXAMPLES = os.path.join(os.path.dirname(os.path.dirname(__file__)), "examples")
+EXAMPLES = ROOT / "examples"
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -317,12 +317,6 @@ def test_reader_that_leaves_early(npy, tmp_path):
 
 def idx(images):
     return struct.pack(">HBB", 0, 8, images.ndim) + struct.pack(f">{images.ndim}I", *images.shape) + images.tobytes()
-
-
-def npy_bytes(array, **options):
-    file = io.BytesIO()
-    np.lib.format.write_array(file, array, **options)
-    return file.getvalue()
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from conftest import HELPERS
 
 # A signal handler that runs during the call of a network. It is pending when the call begins, and no bytecode runs in
 # between; a call that is long enough polls for it.
@@ -38,7 +38,7 @@ for array in (x, network[0].weight):
     array.resize((2, 3), refcheck=False)  # the call has let go of them
 """
 
-PROGRAM = Path(__file__).with_name("changing_arguments.py")
+PROGRAM = HELPERS / "changing_arguments.py"
 HELD = ["array", "subclass", "memoryview", "view", "interface", "dlpack"]
 
 

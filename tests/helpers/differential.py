@@ -4,8 +4,8 @@ Our result must match the exact one within the bounds of docs/semantics.md, even
 differs from us by more than the documented tolerance, an explanation must hold: a named predicate that stands for one
 row of that page.
 
-To repeat one call by its numbers: PYTHONPATH=. python tests/differential.py FAMILY SEED NUMBER.
-To run many: PYTHONPATH=. python tests/differential.py all SEED CALLS.
+To repeat one call by its numbers: PYTHONPATH=. python tests/helpers/differential.py FAMILY SEED NUMBER.
+To run many: PYTHONPATH=. python tests/helpers/differential.py all SEED CALLS.
 """
 
 import functools
@@ -200,7 +200,7 @@ def one(name, seed, number):
             kept = not isinstance(x, np.ndarray) or np.asarray(x).tobytes() == np.asarray(old).tobytes()
             require(kept, call, "an operand was modified")
     except Unexplained as error:
-        again = f"PYTHONPATH=. python tests/differential.py {name} {seed} {number}"
+        again = f"PYTHONPATH=. python tests/helpers/differential.py {name} {seed} {number}"
         raise Unexplained(f"{again}\n{smaller(module, call, error)}") from None
     return found
 

@@ -16,8 +16,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 from conftest import SAFETENSORS
-from test_demo import npy_bytes
-from test_index_file_damage import BODY, entry, forge, with_arrays
+from index_files import BODY, entry, forge, with_arrays
+from public_inputs import npy_bytes
 
 import cossim
 from cossim import nn, simclr

@@ -92,7 +92,7 @@ def test_flags():
 
 def test_emulated_processors_are_not_given_kernels_of_the_real_one():
     """A BLAS ends with SIGILL where the environment names kernels that the emulated processor cannot run."""
-    for path in (ROOT / "Makefile", *(ROOT / "tests").glob("*.py")):
+    for path in (ROOT / "Makefile", *(ROOT / "tests").rglob("*.py")):
         for line in path.read_text().splitlines():
             assert "-cpu" not in line or "qemu" not in line or "OPENBLAS_CORETYPE,OPENBLAS_L2_SIZE" in line, path
 
@@ -107,7 +107,7 @@ def test_no_paths_of_a_machine():
 
 def test_tests_without_torch():
     """Tests import torch from oracle.py, which works without torch."""
-    for path in (ROOT / "tests").glob("*.py"):
+    for path in (ROOT / "tests").rglob("*.py"):
         found = re.findall(r"^ *(?:import|from) torch\b", path.read_text(), re.M)
         assert not found or path.name == "oracle.py", path
 

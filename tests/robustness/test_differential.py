@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections import Counter
 from fractions import Fraction
-from pathlib import Path
 
 import differential
 import differential_vectors
@@ -15,13 +14,13 @@ import ml_dtypes
 import numpy as np
 import pytest
 import reference
+from conftest import HELPERS, ROOT
 from differential import EXPLANATIONS, Call, Unexplained
 
 import cossim
 from cossim import _core
 
-TESTS = Path(__file__).parent
-PAGE = TESTS.parent / "docs" / "semantics.md"
+PAGE = ROOT / "docs/semantics.md"
 MODULES = {name: differential.family(name) for name in differential.FAMILIES}
 # Rows that results cannot show -> the test that covers them instead.
 NOT_OF_RESULTS = {"z[None] with z[:, None]": "test_similarity_gradients.py: test_memory"}
@@ -33,9 +32,8 @@ pytestmark = [
 
 
 def run_with(isa, seed, calls):
-    command = [sys.executable, str(TESTS / "differential.py"), "all", str(seed), str(calls)]
-    paths = os.pathsep.join([str(TESTS.parent), str(TESTS)])
-    environment = {**os.environ, "COSSIM_ISA": isa, "PYTHONPATH": paths}
+    command = [sys.executable, str(HELPERS / "differential.py"), "all", str(seed), str(calls)]
+    environment = {**os.environ, "COSSIM_ISA": isa, "PYTHONPATH": str(ROOT)}
     run = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout.splitlines()[-1])
@@ -173,7 +171,7 @@ def test_a_difference_that_nothing_explains_is_found(monkeypatch):
     found, unexplained = differential.run(3, 40)
     assert 0 < len(unexplained) < found["calls"]
     family, seed, number = re.match(
-        r"PYTHONPATH=. python tests/differential.py (\w+) (\d+) (\d+)\n", unexplained[0]
+        r"PYTHONPATH=. python tests/helpers/differential.py (\w+) (\d+) (\d+)\n", unexplained[0]
     ).groups()
     with pytest.raises(Unexplained) as caught:
         differential.one(family, int(seed), int(number))

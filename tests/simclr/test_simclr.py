@@ -2,24 +2,12 @@
 
 import numpy as np
 import pytest
-from oracle import F, torch
+from nn_cases import TorchEncoder
+from oracle import torch
 
 import cossim
 from cossim import simclr
 from cossim.cli import image_files
-
-
-class TorchEncoder(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv1 = torch.nn.Conv2d(1, 10, 5)
-        self.conv2 = torch.nn.Conv2d(10, 20, 5)
-        self.fc = torch.nn.Linear(4 * 4 * 20, 100)
-
-    def forward(self, x):
-        x = F.max_pool2d(F.relu(self.conv1(x)), kernel_size=2, stride=2)
-        x = F.max_pool2d(F.relu(self.conv2(x)), kernel_size=2, stride=2)
-        return F.relu(self.fc(x.view(-1, 4 * 4 * 20)))
 
 
 @pytest.fixture
