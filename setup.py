@@ -1,4 +1,4 @@
-"""Builds cossim._core from csrc/. All else about the package stands in pyproject.toml.
+"""Builds cossim._core from csrc/. pyproject.toml has all other settings of the package.
 
 Switches, for development (make test, make asan and the like set them):
     COSSIM_DEBUG=1                      -O0 -g, assertions on
@@ -26,8 +26,8 @@ compile_args += ["-Wall", "-Wextra"]
 link_args = ["-pthread"]
 macros = [("_GNU_SOURCE", None)]
 
-# The sources are for gcc and clang, with POSIX threads. On Windows that is the clang of the package ziglang, or what CC
-# names. MS_WIN64 is what Python's own headers define for Microsoft's compiler alone.
+# The sources are for gcc and clang, with POSIX threads. On Windows the compiler is the clang of the package ziglang,
+# unless CC names another. Python's headers define MS_WIN64 only for Microsoft's compiler, so it is defined here.
 if sys.platform == "win32":
     machine = "aarch64" if platform.machine() == "ARM64" else "x86_64"
     python = sys.executable.replace("\\", "/")
@@ -48,7 +48,7 @@ if os.environ.get("COSSIM_WERROR"):
 
 
 class ParallelBuild(build_ext):
-    """Compiles the files of the one extension side by side."""
+    """Compiles the C files in parallel."""
 
     def finalize_options(self):
         super().finalize_options()

@@ -33,7 +33,7 @@ def _random(rng, shape, dtype):
 
 
 def _near_identical(rng, shape, dtype):
-    """Every other pair is of identical rows; the others differ by up to two units of rounding in each element."""
+    """Every other pair has identical rows. The rows of the other pairs differ by up to two ulps in each element."""
     x = rng.standard_normal(shape).astype(dtype).astype(np.float64)
     units = rng.integers(-2, 3, shape) * (np.arange(shape[0]) % 2)[:, None]
     return x, x * (1 + units * float(np.finfo(dtype).eps))
@@ -49,7 +49,7 @@ def _scaled(power):
 
 
 def _runs(rng, shape, dtype):
-    """Rows of one value, or of two runs of one value each."""
+    """Rows that hold one value, or two long runs of one value each."""
     values, ends = rng.uniform(0.1, 1, (2, 2, *shape[:-1], 1)), rng.integers(0, shape[-1], (2, *shape[:-1], 1))
     return np.where(np.arange(shape[-1]) < ends, *values.swapaxes(0, 1))
 

@@ -108,7 +108,7 @@ def halves():
 
     for name, dtype, code in (("float16", np.float16, "f16"), ("bfloat16", ml_dtypes.bfloat16, "bf16")):
         x, y = _two(100000, 128, dtype=dtype)
-        # the others take bfloat16 as its bits, with its name
+        # The other libraries take bfloat16 as its bits, and the name of the type.
         bits = [a.view(np.uint16) if code == "bf16" else a for a in (x, y)]
         tx, ty = (torch.from_numpy(a.astype(np.float32)).to(getattr(torch, name)) for a in (x, y))
         yield Case(
@@ -290,7 +290,7 @@ def _normal(shape):
 
 
 def memory():
-    """Peak memory of a call without its result, in a separate process (Linux)."""
+    """Peak memory of a call, not counting its result. Each call runs in a separate process (Linux)."""
     rivals = {
         "cossim": ("import cossim; cossim.set_num_threads(1); f = cossim.pairwise", "f(z)"),
         "NumPy by hand": (

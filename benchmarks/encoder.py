@@ -1,4 +1,4 @@
-"""The comparisons of networks. Before the calls of a case are timed, they are checked to give the same.
+"""The comparisons of networks. Each case first checks that all of its calls give the same result.
 
 Where a rival has a faster form than the usual one, both run: channels_last, addmm for the product with its scale and
 mask, buffers bound beforehand. The goal is a ratio to the usual form; the faster forms must not beat cossim.
@@ -290,7 +290,7 @@ def nt_xent(sizes=(64, 512, 4096)):
 
 
 def nt_xent_broadcast():
-    """NT-Xent with torch's broadcast cosine: it makes a 512 x 512 x 100 product, and more of that size backward."""
+    """NT-Xent with torch's broadcast cosine, which makes arrays of 512 x 512 x 100 forward and backward."""
     import torch
 
     n, d = 256, 100
@@ -401,7 +401,7 @@ def views(n=1024):
         "cossim": lambda: cossim.simclr.augment(x, rng),
         "torch": _inference(torch, _torch_views(torch, torch.from_numpy(x))),
     }
-    # the candidates draw different random numbers, so only averages over many images agree
+    # Each candidate draws its own random numbers, so only averages over many images agree.
     _check(
         {name: lambda call=call: [_arrays(call())[0].mean(axis=0)[:, ::4, ::4]] for name, call in candidates.items()},
         rtol=0.1,
@@ -434,7 +434,7 @@ def _freed_memory_kept():
 def kept_memory():
     """The larger cases in a process that keeps freed memory, so that tensors of many MB cause no page faults."""
     with _freed_memory_kept():
-        # one at a time, because the calls of a case are valid only until its bench yields the next case
+        # The loop yields one case at a time: the calls of a case are valid only until its bench yields the next one.
         for case in chain(encoder((1024,)), conv2d(), nt_xent((512, 4096)), training_step()):
             case.title += ", freed memory kept"
             yield case

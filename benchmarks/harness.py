@@ -14,11 +14,11 @@ OURS = "cossim"
 
 @dataclass
 class Case:
-    """Calls that do the same work. A ratio is the time of another candidate divided by that of OURS."""
+    """Calls that do the same work. The ratio of a candidate is its time divided by the time of OURS."""
 
     title: str
     candidates: dict  # name -> call
-    # (names of rivals, the least ratio to the fastest of them[, the candidate that the ratio is of; default: OURS])
+    # (names of rivals, the least ratio of the fastest of them to OURS[, another candidate in place of OURS])
     goals: list = field(default_factory=list)
     limit: float | None = None  # the longest time that OURS may take, in seconds
     bytes_read: int = 0
@@ -113,7 +113,7 @@ def race(candidates, least_seconds=0.01, total_seconds=2.0, threads=1):
                 elsewhere[name] += process_time() - thread_time() - others
     finally:
         gc.enable()
-    name = max(elsewhere, key=elsewhere.get)  # maximum: spinning threads also count for the next one
+    name = max(elsewhere, key=elsewhere.get)  # the maximum: threads that still spin also count for the next candidate
     if threads == 1 and elsewhere[name] > 0.1 * calls[name] * sum(seconds[name]):
         raise SystemExit(f"{name} does not keep to one thread")
     return {name: statistics.median(times) for name, times in seconds.items()}

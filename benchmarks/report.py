@@ -73,7 +73,7 @@ def table(everything, name):
 
 
 def others(everything):
-    """Writes a line for each result that does not compare one thread with the libraries of the tables."""
+    """Writes one line for each result that is in no table: memory, start-up, and calls on several threads."""
     lines = []
     for result in everything["results"]:
         if result in _timed(everything["results"], *TABLES):

@@ -1,4 +1,4 @@
-"""The comparisons of search. Before the calls of a case are timed, they are checked to find the same."""
+"""The comparisons of search. Each case first checks that all of its calls find the same rows."""
 
 import os
 import shutil
@@ -203,7 +203,7 @@ def embeddings():
 
 
 def sklearn_pairs(x, threshold):
-    """Compares all scores, which is faster and needs less memory than taking their upper triangle first."""
+    """Compares all scores with the threshold. Taking their upper triangle first is slower and needs more memory."""
     from sklearn.metrics.pairwise import cosine_similarity
 
     i, j = np.argwhere(cosine_similarity(x) >= threshold).T

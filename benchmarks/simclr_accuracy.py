@@ -1,7 +1,7 @@
 """python -m benchmarks.simclr_accuracy IMAGES LABELS: measures the gain of training without labels, on MNIST.
 
-A random fifth of the images is held out; the encoder trains on the others, without their labels. The 5 nearest
-neighbours by cosine similarity classify a held-out image by the majority of their labels; of equal majorities the more
+A random fifth of the images is held out; the encoder trains on the others, without their labels. A held-out image
+gets the most frequent label of its 5 nearest neighbours by cosine similarity; if labels are equally frequent, the more
 similar neighbours win. Prints the accuracy of raw pixels and, for three seeds, of the untrained and the trained
 encoder. All settings are simclr.train's defaults. IMAGES and LABELS are MNIST's test files.
 """
