@@ -413,7 +413,7 @@ def pairs(
     scales: NDArray[np.float32] | None,
     report: Callable[[int, int], object] | None,
     threshold: float,
-    most: int,
+    max_pairs: int,
     swapped: bool,
     /,
 ) -> tuple[Any, Any, Any, int]: ...

@@ -18,7 +18,7 @@ INLINE void coarse_dots_row(float *dots, size_t dot_step, float *square, const f
     }
     for (; n - k >= CHAINS * VF_LANES; k += CHAINS * VF_LANES) {
         for (size_t line = 0; line < CHAINS * VF_LANES * sizeof *x; line += 64) {
-            __builtin_prefetch((const char *)(x + k) + COARSE_AHEAD + line);
+            __builtin_prefetch((const char *)(x + k) + COARSE_PREFETCH + line);
         }
         _Pragma("GCC unroll 2") for (int c = 0; c < CHAINS; c++)
         {

@@ -5,11 +5,10 @@
  *   TILE, TILE_TYPE                name of the type in identifiers; C type
  *   TILE_VECTOR, TILE_LANES        vector type; its number of lanes
  *   TILE_OP(op)                    operation `op` on TILE_VECTOR
- *   TILE_SQUARE, TILE_TRANSPOSE    rows of the square block that transpose_* of simd/ transposes;
- *                                  the name of that function
- *   TILE_FMA                       a * b + c of scalars, rounded the same way as TILE_OP(fma)
- *   TILE_STORE                     stores a vector of doubles as TILE_TYPE
- *   TILE_KEEP_ERRORS               if defined, blocks are added with their rounding errors
+ *   TILE_TRANSPOSE_SIZE, TILE_TRANSPOSE    rows of the square block that transpose_* of simd/
+ * transposes; the name of that function TILE_FMA                       a * b + c of scalars,
+ * rounded the same way as TILE_OP(fma) TILE_STORE                     stores a vector of doubles as
+ * TILE_TYPE TILE_KEEP_ERRORS               if defined, blocks are added with their rounding errors
  *
  * Order of summation: CHAIN steps form a chain in registers. The chains of a block of TILE_DEPTH
  * steps are added in TILE_TYPE. The blocks are added in double, and the kernel for doubles keeps
@@ -93,8 +92,8 @@ static void NAME(tile)(double *sums, double *errors, const void *const *rows, co
         return;
     }
     for (int i = 0; i < TILE_ROWS * WIDTH; i += TILE_LANES) {
-        struct exact s = {vd_load(sums + i), vd_load(errors + i)};
-        exact_add(&s, vd_load(block + i));
+        struct compensated_sum s = {vd_load(sums + i), vd_load(errors + i)};
+        compensated_add(&s, vd_load(block + i));
         vd_store(sums + i, s.sum);
         vd_store(errors + i, s.error);
     }
@@ -112,7 +111,7 @@ static void NAME(tile)(double *sums, double *errors, const void *const *rows, co
 
 /* Computes all chains of a block side by side. The chains are independent, so the result is bit for
  * bit that of a tile. */
-static SCALARS double NAME(tile_sum)(const void *x_void, const void *y_void, size_t n)
+static NO_SLP double NAME(tile_sum)(const void *x_void, const void *y_void, size_t n)
 {
     const TILE_TYPE *x = x_void, *y = y_void;
     double sum = 0.0, error = 0.0;
@@ -153,7 +152,7 @@ static void NAME(transpose_rows)(void *to_void, size_t step, const void *const *
                                  size_t n)
 {
     TILE_TYPE *to = to_void;
-    if (count < TILE_SQUARE || n < TILE_SQUARE) {
+    if (count < TILE_TRANSPOSE_SIZE || n < TILE_TRANSPOSE_SIZE) {
         for (size_t i = 0; i < n; i++) {
             for (size_t r = 0; r < count; r++) {
                 to[i * step + r] = ((const TILE_TYPE *)rows[r])[i];
@@ -161,18 +160,19 @@ static void NAME(transpose_rows)(void *to_void, size_t step, const void *const *
         }
         return;
     }
-    for (size_t r = 0; r < count; r += TILE_SQUARE) {
-        const size_t first = r + TILE_SQUARE <= count ? r : count - TILE_SQUARE;
-        const TILE_TYPE *row[TILE_SQUARE]; /* local copies, which cannot alias `to` */
-        for (int s = 0; s < TILE_SQUARE; s++) {
+    for (size_t r = 0; r < count; r += TILE_TRANSPOSE_SIZE) {
+        const size_t first = r + TILE_TRANSPOSE_SIZE <= count ? r : count - TILE_TRANSPOSE_SIZE;
+        const TILE_TYPE *row[TILE_TRANSPOSE_SIZE]; /* local copies, which cannot alias `to` */
+        for (int s = 0; s < TILE_TRANSPOSE_SIZE; s++) {
             row[s] = rows[first + s];
         }
         size_t i = 0;
-        for (; i + TILE_SQUARE <= n; i += TILE_SQUARE) {
+        for (; i + TILE_TRANSPOSE_SIZE <= n; i += TILE_TRANSPOSE_SIZE) {
             TILE_TRANSPOSE(to + i * step + first, step, row, i);
         }
         if (i < n) {
-            TILE_TRANSPOSE(to + (n - TILE_SQUARE) * step + first, step, row, n - TILE_SQUARE);
+            TILE_TRANSPOSE(to + (n - TILE_TRANSPOSE_SIZE) * step + first, step, row,
+                           n - TILE_TRANSPOSE_SIZE);
         }
     }
 }
@@ -248,7 +248,7 @@ static size_t NAME(select_at_least)(const void *scores_void, size_t step, size_t
 #undef TILE_VECTOR
 #undef TILE_OP
 #undef TILE_LANES
-#undef TILE_SQUARE
+#undef TILE_TRANSPOSE_SIZE
 #undef TILE_TRANSPOSE
 #undef TILE_STORE
 #undef TILE_FMA

@@ -14,16 +14,16 @@
 
 /* For scalar loops that gcc would vectorize by gathering elements one by one, which is slower. */
 #if defined(__GNUC__) && !defined(__clang__)
-#define SCALARS __attribute__((optimize("no-tree-slp-vectorize")))
+#define NO_SLP __attribute__((optimize("no-tree-slp-vectorize")))
 #else
-#define SCALARS
+#define NO_SLP
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
 
 #include "kernels/sums_template.h"
 
-/* ISA_SUMS, ISA_TILES, ISA_CODES and ISA_LAYERS each name another instruction set whose kernels of
+/* ISA_SUMS, ISA_TILES, ISA_SQ8 and ISA_LAYERS each name another instruction set whose kernels of
  * that group are at least as fast here. A group without such a name is defined in this file. */
 #ifdef ISA_SUMS
 extern const struct sums_kernels PASTE(sums_kernels_, ISA_SUMS);
@@ -95,7 +95,7 @@ extern const struct tile_kernels PASTE(tile_kernels_, ISA_TILES);
 #define TILE_VECTOR vf
 #define TILE_OP(op) vf_##op
 #define TILE_LANES VF_LANES
-#define TILE_SQUARE SQUARE_F32
+#define TILE_TRANSPOSE_SIZE TRANSPOSE_SIZE_F32
 #define TILE_TRANSPOSE transpose_f32
 #define TILE_FMA fma_f32
 #define TILE_STORE vd_store_f32
@@ -106,7 +106,7 @@ extern const struct tile_kernels PASTE(tile_kernels_, ISA_TILES);
 #define TILE_VECTOR vd
 #define TILE_OP(op) vd_##op
 #define TILE_LANES VD_LANES
-#define TILE_SQUARE SQUARE_F64
+#define TILE_TRANSPOSE_SIZE TRANSPOSE_SIZE_F64
 #define TILE_TRANSPOSE transpose_f64
 #define TILE_FMA fma_f64
 #define TILE_STORE vd_store
@@ -164,11 +164,11 @@ const struct tile_kernels PASTE(tile_kernels_, ISA_NAME) = {
 #define ISA_TILES ISA_NAME
 #endif
 
-#ifdef ISA_CODES
-extern const struct sq8_kernels PASTE(sq8_kernels_, ISA_CODES);
+#ifdef ISA_SQ8
+extern const struct sq8_kernels PASTE(sq8_kernels_, ISA_SQ8);
 #else
 #include "kernels/sq8_template.h"
-#define ISA_CODES ISA_NAME
+#define ISA_SQ8 ISA_NAME
 #endif
 
 #ifdef ISA_LAYERS
@@ -180,7 +180,7 @@ extern const struct layer_kernels PASTE(layer_kernels_, ISA_LAYERS);
 #define LAYER_VECTOR vf
 #define LAYER_LANES VF_LANES
 #define LAYER_OP(op) vf_##op
-#define DOTS_TOTALS (VF_LANES > DOTS_AT_ONCE ? VF_LANES : DOTS_AT_ONCE)
+#define DOTS_TOTALS (VF_LANES > DOTS_BLOCK ? VF_LANES : DOTS_BLOCK)
 #include "kernels/layers_template.h"
 
 #define LAYER f64
@@ -189,7 +189,7 @@ extern const struct layer_kernels PASTE(layer_kernels_, ISA_LAYERS);
 #define LAYER_VECTOR vd
 #define LAYER_LANES VD_LANES
 #define LAYER_OP(op) vd_##op
-#define DOTS_TOTALS DOTS_AT_ONCE
+#define DOTS_TOTALS DOTS_BLOCK
 #include "kernels/layers_template.h"
 
 #include "kernels/winograd_template.h"
@@ -206,8 +206,8 @@ const struct layer_kernels PASTE(layer_kernels_, ISA_NAME) = {
     .patches_f64 = patches_f64,
     .add_rows_f32 = add_rows_f32,
     .add_rows_f64 = add_rows_f64,
-    .pool_squares_f32 = pool_squares_f32,
-    .pool_squares_f64 = pool_squares_f64,
+    .max_pool2x2_f32 = max_pool2x2_f32,
+    .max_pool2x2_f64 = max_pool2x2_f64,
     .winograd_input_transform = winograd_input_transform,
     .winograd_filter_transform = winograd_filter_transform,
     .winograd_output_transform = winograd_output_transform,
@@ -221,6 +221,6 @@ const struct kernels PASTE(kernels_, ISA_NAME) = {
     .needs = ISA_NEEDS,
     .sums = &PASTE(sums_kernels_, ISA_SUMS),
     .tiles = &PASTE(tile_kernels_, ISA_TILES),
-    .codes = &PASTE(sq8_kernels_, ISA_CODES),
+    .sq8 = &PASTE(sq8_kernels_, ISA_SQ8),
     .layers = &PASTE(layer_kernels_, ISA_LAYERS),
 };

@@ -6,7 +6,7 @@
  *   LAYER_INTEGER               integer type of the same width
  *   LAYER_VECTOR, LAYER_LANES   vector type; its number of lanes
  *   LAYER_OP(op)                operation `op` on LAYER_VECTOR
- *   DOTS_TOTALS                 DOTS_AT_ONCE rounded up to a multiple of LAYER_LANES
+ *   DOTS_TOTALS                 DOTS_BLOCK rounded up to a multiple of LAYER_LANES
  *
  * `outer` and `dots` read vectors in place, so their operands need no packing. Order of summation:
  * `outer` adds the steps one by one in each lane. `dots` adds the vectors one by one in each lane,
@@ -20,14 +20,14 @@ INLINE void NAME(outer_tile)(const struct outer *o, size_t first, const int rows
     LAYER_VECTOR sums[TILE_ROWS][TILE_VECTORS];
     _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
     {
-        right[v] = (const LAYER_TYPE *)o->right + o->right_at[first + (size_t)v];
+        right[v] = (const LAYER_TYPE *)o->right + o->vector_offsets[first + (size_t)v];
         _Pragma("GCC unroll 16") for (int r = 0; r < rows; r++)
         {
             sums[r][v] = LAYER_OP(set1)(0);
         }
     }
-    for (size_t i = 0; i < o->steps; i++, left += o->left_next) {
-        const ptrdiff_t at = o->offsets[i];
+    for (size_t i = 0; i < o->depth; i++, left += o->left_depth_step) {
+        const ptrdiff_t at = o->depth_offsets[i];
         LAYER_VECTOR x[TILE_VECTORS];
         _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
         {
@@ -35,22 +35,22 @@ INLINE void NAME(outer_tile)(const struct outer *o, size_t first, const int rows
         }
         _Pragma("GCC unroll 16") for (int r = 0; r < rows; r++)
         {
-            const LAYER_VECTOR factor = LAYER_OP(set1)(left[r * o->left_step]);
+            const LAYER_VECTOR factor = LAYER_OP(set1)(left[r * o->left_row_step]);
             _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
             {
                 sums[r][v] = LAYER_OP(fma)(factor, x[v], sums[r][v]);
             }
         }
     }
-    if (o->before != NULL) {
+    if (o->partial_sums != NULL) {
         _Pragma("GCC unroll 16") for (int r = 0; r < rows; r++)
         {
             _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
             {
-                const LAYER_TYPE *before = (const LAYER_TYPE *)o->before +
-                                           (size_t)r * o->before_step +
-                                           (first + (size_t)v) * LAYER_LANES;
-                sums[r][v] = LAYER_OP(add)(LAYER_OP(load)(before), sums[r][v]);
+                const LAYER_TYPE *partial = (const LAYER_TYPE *)o->partial_sums +
+                                            (size_t)r * o->partial_sums_step +
+                                            (first + (size_t)v) * LAYER_LANES;
+                sums[r][v] = LAYER_OP(add)(LAYER_OP(load)(partial), sums[r][v]);
             }
         }
     }
@@ -75,7 +75,7 @@ INLINE void NAME(outer_tile)(const struct outer *o, size_t first, const int rows
     }
     LAYER_TYPE *out = o->out;
     if (o->pool && vectors == 2) {
-        out += o->out_at[first / 2];
+        out += o->out_offsets[first / 2];
         _Pragma("GCC unroll 16") for (int r = 0; r < rows; r++, out += o->out_step)
         {
             LAYER_OP(store_pair_maxima)(out, LAYER_OP(max_propagating_nan)(sums[r][0], sums[r][1]));
@@ -86,7 +86,7 @@ INLINE void NAME(outer_tile)(const struct outer *o, size_t first, const int rows
     {
         _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
         {
-            LAYER_OP(store)(out + o->out_at[first + (size_t)v], sums[r][v]);
+            LAYER_OP(store)(out + o->out_offsets[first + (size_t)v], sums[r][v]);
         }
     }
 }
@@ -146,7 +146,7 @@ INLINE void NAME(dots_totals)(LAYER_TYPE totals[DOTS_TOTALS], const LAYER_VECTOR
     }
 }
 
-/* Computes rows * columns = DOTS_AT_ONCE dot products and stores those of the first wanted_rows
+/* Computes rows * columns = DOTS_BLOCK dot products and stores those of the first wanted_rows
  * rows and wanted_columns columns. */
 INLINE void NAME(dots_tile)(const struct dots *d, const LAYER_TYPE *const *left,
                             const LAYER_TYPE *const *right, const int rows, const int columns,
@@ -159,15 +159,15 @@ INLINE void NAME(dots_tile)(const struct dots *d, const LAYER_TYPE *const *left,
         sums[i] = LAYER_OP(set1)(0);
     }
     for (size_t i = 0; i < d->vectors; i++) {
-        const ptrdiff_t left_at = d->left_at[i], right_at = d->right_at[i];
-        LAYER_VECTOR x[DOTS_AT_ONCE];
+        const ptrdiff_t left_offset = d->left_offsets[i], right_offset = d->right_offsets[i];
+        LAYER_VECTOR x[DOTS_BLOCK];
         _Pragma("GCC unroll 8") for (int r = 0; r < rows; r++)
         {
-            x[r] = LAYER_OP(load)(left[r] + left_at);
+            x[r] = LAYER_OP(load)(left[r] + left_offset);
         }
         _Pragma("GCC unroll 8") for (int c = 0; c < columns; c++)
         {
-            const LAYER_VECTOR y = LAYER_OP(load)(right[c] + right_at);
+            const LAYER_VECTOR y = LAYER_OP(load)(right[c] + right_offset);
             _Pragma("GCC unroll 8") for (int r = 0; r < rows; r++)
             {
                 sums[c * rows + r] = LAYER_OP(fma)(x[r], y, sums[c * rows + r]);
@@ -178,10 +178,11 @@ INLINE void NAME(dots_tile)(const struct dots *d, const LAYER_TYPE *const *left,
     for (size_t c = 0; c < wanted_columns; c++) {
         for (size_t r = 0; r < wanted_rows; r++) {
             LAYER_TYPE total = totals[c * (size_t)rows + r];
-            for (size_t i = 0; i < d->rest; i++) {
-                total += left[r][d->rest_at + (ptrdiff_t)i] * right[c][d->rest_at + (ptrdiff_t)i];
+            for (size_t i = 0; i < d->tail; i++) {
+                total += left[r][d->tail_offset + (ptrdiff_t)i] *
+                         right[c][d->tail_offset + (ptrdiff_t)i];
             }
-            LAYER_TYPE *to = out + r * d->left_step + c * d->right_step;
+            LAYER_TYPE *to = out + r * d->out_row_step + c * d->out_column_step;
             total = d->add ? *to + total : total;
             total = d->bias == NULL ? total : total + ((const LAYER_TYPE *)d->bias)[r];
             *to = d->relu && 0 > total ? 0 : total;
@@ -192,33 +193,33 @@ INLINE void NAME(dots_tile)(const struct dots *d, const LAYER_TYPE *const *left,
 static void NAME(dots)(const struct dots *d, const void *const *left, size_t rows,
                        const void *const *right, size_t columns, void *out)
 {
-    const size_t step = columns == 1 ? DOTS_AT_ONCE : DOTS_AT_ONCE / 2;
+    const size_t step = columns == 1 ? DOTS_BLOCK : DOTS_BLOCK / 2;
     struct dots of_rows = *d;
     /* `step` left rows stay in the L1 cache while all right rows are read. */
     for (size_t r = 0; r < rows; r += step) {
-        const LAYER_TYPE *x[DOTS_AT_ONCE];
+        const LAYER_TYPE *x[DOTS_BLOCK];
         const size_t wanted = rows - r < step ? rows - r : step;
         for (size_t i = 0; i < step; i++) {
             x[i] = left[r + (i < wanted ? i : wanted - 1)];
         }
         of_rows.bias = d->bias == NULL ? NULL : (const LAYER_TYPE *)d->bias + r;
-        LAYER_TYPE *to = (LAYER_TYPE *)out + r * d->left_step;
+        LAYER_TYPE *to = (LAYER_TYPE *)out + r * d->out_row_step;
         if (columns == 1) {
             const LAYER_TYPE *y = right[0];
-            NAME(dots_tile)(&of_rows, x, &y, DOTS_AT_ONCE, 1, wanted, 1, to);
+            NAME(dots_tile)(&of_rows, x, &y, DOTS_BLOCK, 1, wanted, 1, to);
             continue;
         }
         for (size_t c = 0; c < columns; c += 2) {
             const LAYER_TYPE *y[2] = {right[c], right[c + 1 < columns ? c + 1 : c]};
-            NAME(dots_tile)(&of_rows, x, y, DOTS_AT_ONCE / 2, 2, wanted, columns - c < 2 ? 1 : 2,
-                            to + c * d->right_step);
+            NAME(dots_tile)(&of_rows, x, y, DOTS_BLOCK / 2, 2, wanted, columns - c < 2 ? 1 : 2,
+                            to + c * d->out_column_step);
         }
     }
 }
 
 /* patches_kernel for `rows` rows, a compile-time constant. */
 INLINE void NAME(patch_rows)(LAYER_TYPE *sums, const LAYER_TYPE *x, size_t row_step,
-                             const ptrdiff_t *at, const LAYER_TYPE *factors, size_t n,
+                             const ptrdiff_t *offsets, const LAYER_TYPE *factors, size_t n,
                              const int rows)
 {
     LAYER_VECTOR even[PATCH_ROWS], odd[PATCH_ROWS];
@@ -228,7 +229,7 @@ INLINE void NAME(patch_rows)(LAYER_TYPE *sums, const LAYER_TYPE *x, size_t row_s
     }
     size_t i = 0;
     for (; i + 2 <= n; i += 2) {
-        const LAYER_TYPE *first = x + at[i], *second = x + at[i + 1];
+        const LAYER_TYPE *first = x + offsets[i], *second = x + offsets[i + 1];
         const LAYER_VECTOR f = LAYER_OP(set1)(factors[i]), g = LAYER_OP(set1)(factors[i + 1]);
         _Pragma("GCC unroll 6") for (int r = 0; r < rows; r++)
         {
@@ -240,7 +241,7 @@ INLINE void NAME(patch_rows)(LAYER_TYPE *sums, const LAYER_TYPE *x, size_t row_s
         _Pragma("GCC unroll 6") for (int r = 0; r < rows; r++)
         {
             even[r] = LAYER_OP(fma)(LAYER_OP(set1)(factors[i]),
-                                    LAYER_OP(load)(x + at[i] + (size_t)r * row_step), even[r]);
+                                    LAYER_OP(load)(x + offsets[i] + (size_t)r * row_step), even[r]);
         }
     }
     _Pragma("GCC unroll 6") for (int r = 0; r < rows; r++)
@@ -249,27 +250,27 @@ INLINE void NAME(patch_rows)(LAYER_TYPE *sums, const LAYER_TYPE *x, size_t row_s
     }
 }
 
-static void NAME(patches)(void *sums, const void *x, size_t row_step, const ptrdiff_t *at,
+static void NAME(patches)(void *sums, const void *x, size_t row_step, const ptrdiff_t *offsets,
                           const void *factors, size_t n, size_t rows)
 {
     switch (rows) {
     case 1:
-        NAME(patch_rows)(sums, x, row_step, at, factors, n, 1);
+        NAME(patch_rows)(sums, x, row_step, offsets, factors, n, 1);
         break;
     case 2:
-        NAME(patch_rows)(sums, x, row_step, at, factors, n, 2);
+        NAME(patch_rows)(sums, x, row_step, offsets, factors, n, 2);
         break;
     case 3:
-        NAME(patch_rows)(sums, x, row_step, at, factors, n, 3);
+        NAME(patch_rows)(sums, x, row_step, offsets, factors, n, 3);
         break;
     case 4:
-        NAME(patch_rows)(sums, x, row_step, at, factors, n, 4);
+        NAME(patch_rows)(sums, x, row_step, offsets, factors, n, 4);
         break;
     case 5:
-        NAME(patch_rows)(sums, x, row_step, at, factors, n, 5);
+        NAME(patch_rows)(sums, x, row_step, offsets, factors, n, 5);
         break;
     default:
-        NAME(patch_rows)(sums, x, row_step, at, factors, n, 6);
+        NAME(patch_rows)(sums, x, row_step, offsets, factors, n, 6);
         break;
     }
 }
@@ -294,7 +295,7 @@ static void NAME(add_rows)(void *to_void, size_t to_step, const void *from_void,
 /*
  * maxima[i] = the larger of in[2 i] and in[2 i + 1], the first among equals, and the second if it
  * is NaN. second[i] = 1 if the second one was taken, else 0. The loops of this function and of
- * pool_squares are written so that compilers vectorize them.
+ * max_pool2x2 are written so that compilers vectorize them.
  */
 INLINE void NAME(pair_maxima)(LAYER_TYPE *restrict maxima, LAYER_INTEGER *restrict second,
                               const LAYER_TYPE *restrict in, size_t n)
@@ -307,8 +308,8 @@ INLINE void NAME(pair_maxima)(LAYER_TYPE *restrict maxima, LAYER_INTEGER *restri
     }
 }
 
-static void NAME(pool_squares)(void *out_void, int64_t *indices, const void *rows, size_t width,
-                               size_t lines, size_t squares)
+static void NAME(max_pool2x2)(void *out_void, int64_t *indices, const void *rows, size_t width,
+                              size_t lines, size_t squares)
 {
     enum { AT_ONCE = 256 };
     LAYER_TYPE maxima[2 * AT_ONCE], *restrict out = out_void;

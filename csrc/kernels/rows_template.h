@@ -50,7 +50,7 @@ INLINE void NAME(row_sums)(double out[3], const ELEMENT_TYPE *x, const ELEMENT_T
                            enum sums kind, bool polls)
 {
     const vd zero = vd_set1(0.0);
-    struct exact sums[3] = {{zero, zero}, {zero, zero}, {zero, zero}};
+    struct compensated_sum sums[3] = {{zero, zero}, {zero, zero}, {zero, zero}};
     size_t k = 0;
 #define START(s, a, b) group[s] = vd_mul(a, b)
 #define ADD(s, a, b) group[s] = vd_fma(a, b, group[s])
@@ -68,7 +68,7 @@ INLINE void NAME(row_sums)(double out[3], const ELEMENT_TYPE *x, const ELEMENT_T
             }
         }
         for (int s = 0; s < 3; s++) {
-            exact_add(&sums[s], group[s]);
+            compensated_add(&sums[s], group[s]);
         }
         if (polls && k % POLL_ROWS == 0 && cancel_poll_here()) {
             break;
@@ -77,7 +77,7 @@ INLINE void NAME(row_sums)(double out[3], const ELEMENT_TYPE *x, const ELEMENT_T
 #undef START
 #undef ADD
     for (int s = 0; s < 3; s++) {
-        out[s] = exact_total(sums[s]);
+        out[s] = compensated_total(sums[s]);
     }
 }
 
@@ -133,9 +133,9 @@ INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE
          end = n - k < POLL_ROWS ? n : k + POLL_ROWS) {
         for (; end - k >= SUM_CHAINS * VD_LANES; k += SUM_CHAINS * VD_LANES) {
             for (size_t line = 0; line < SUM_CHAINS * VD_LANES * sizeof *x; line += 64) {
-                __builtin_prefetch((const char *)(x + k) + ROWS_AHEAD + line);
+                __builtin_prefetch((const char *)(x + k) + ROWS_PREFETCH + line);
                 if (kind != SUMS_SQUARE) {
-                    __builtin_prefetch((const char *)(y + k) + ROWS_AHEAD + line);
+                    __builtin_prefetch((const char *)(y + k) + ROWS_PREFETCH + line);
                 }
             }
             _Pragma("GCC unroll 4") for (int chain = 0; chain < SUM_CHAINS; chain++)
@@ -197,8 +197,8 @@ INLINE void NAME(half_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYP
         const size_t whole = (n - k) / PAIR < HALF_CHAIN ? (n - k) / PAIR : HALF_CHAIN;
         vf low[3] = {zero, zero, zero}, high[3] = {zero, zero, zero};
         for (const size_t end = k + whole * PAIR; k < end; k += PAIR) {
-            __builtin_prefetch((const char *)(x + k) + ROWS_AHEAD);
-            __builtin_prefetch((const char *)(y + k) + ROWS_AHEAD);
+            __builtin_prefetch((const char *)(x + k) + ROWS_PREFETCH);
+            __builtin_prefetch((const char *)(y + k) + ROWS_PREFETCH);
             NAME(half_step)(low, high, x + k, y + k);
         }
         if (whole < HALF_CHAIN && k < n) {
@@ -440,8 +440,9 @@ INLINE void NAME(column_sums)(double *sums, size_t n, size_t j, size_t count, in
     for (int s = 0; s < 3; s++) {
         for (int v = 0; wanted[s] && v < vectors; v++) {
 #ifdef ELEMENT_KEEP_ERRORS
-            struct exact sum = {vd_load(to[s] + v * VD_LANES), vd_load(to[s + 3] + v * VD_LANES)};
-            exact_add(&sum, total[s][v]);
+            struct compensated_sum sum = {vd_load(to[s] + v * VD_LANES),
+                                          vd_load(to[s + 3] + v * VD_LANES)};
+            compensated_add(&sum, total[s][v]);
             vd_store(to[s] + v * VD_LANES, sum.sum);
             vd_store(to[s + 3] + v * VD_LANES, sum.error);
 #else

@@ -30,7 +30,7 @@ INLINE void quantize_range(float *largest, float *square, const float *x, size_t
     for (size_t k = 0; k < n; k += QUANTIZE_STEP) {
         quantize_load(a, x, k, n);
         for (size_t line = 0; line < QUANTIZE_STEP * sizeof *x; line += 64) {
-            __builtin_prefetch((const char *)(x + k) + QUANTIZE_AHEAD + line);
+            __builtin_prefetch((const char *)(x + k) + QUANTIZE_PREFETCH + line);
         }
         for (int i = 0; i < 4; i++) {
             highest[i] = vf_max(highest[i], a[i]);
@@ -81,34 +81,34 @@ static float quantize(uint8_t *codes, struct code_scale *scale, const float *x, 
     total = horizontal_sum(lanes);
     /* The first two additions cover the rounding of the sums and of inverse_norm, the last one that
      * of each term. NaN or infinity in the row makes the bound infinite. */
-    const float rest =
+    const float residual_norm =
         sqrtf(total) * (float)(1.0 + COARSE_DOT_ERROR(n)) + (float)COARSE_DOT_ERROR(n) + 0x1p-20f;
-    *scale = rest < 2.0f && step < 2.0f ? (struct code_scale){step, rest}
-                                        : (struct code_scale){0.0f, INFINITY};
+    *scale = residual_norm < 2.0f && step < 2.0f ? (struct code_scale){step, residual_norm}
+                                                 : (struct code_scale){0.0f, INFINITY};
     return square;
 }
 
 /* Dot products of row_count rows with `count` queries. lanes[q * row_count + r] holds the partial
  * sums of row r and query q. */
 INLINE void sq8_dot_block(vi *lanes, const uint8_t *const *rows, const int row_count,
-                          const CODE_FACTOR *const *queries, const int count, size_t n)
+                          const query_code *const *queries, const int count, size_t n)
 {
     size_t k = 0;
     _Pragma("GCC unroll 16") for (int i = 0; i < row_count * count; i++)
     {
         lanes[i] = vi_zero();
     }
-    for (; n - k >= CODES_LANES; k += CODES_LANES) {
-        vc factors[CODES_QUERIES];
+    for (; n - k >= SQ8_LANES; k += SQ8_LANES) {
+        vc factors[SQ8_QUERIES];
         _Pragma("GCC unroll 4") for (int q = 0; q < count; q++)
         {
-            factors[q] = vc_load_factors(queries[q] + k);
+            factors[q] = vc_load_query_codes(queries[q] + k);
         }
         _Pragma("GCC unroll 16") for (int r = 0; r < row_count; r++)
         {
             const vc codes = vc_load_codes(rows[r] + k);
             if (count == 1) { /* with more queries, the codes are mostly in the cache */
-                __builtin_prefetch(rows[r] + k + CODES_AHEAD);
+                __builtin_prefetch(rows[r] + k + SQ8_PREFETCH);
             }
             _Pragma("GCC unroll 4") for (int q = 0; q < count; q++)
             {
@@ -118,29 +118,29 @@ INLINE void sq8_dot_block(vi *lanes, const uint8_t *const *rows, const int row_c
         }
     }
     if (k < n) {
-        uint8_t last[CODES_LANES] = {0};
+        uint8_t last[SQ8_LANES] = {0};
         _Pragma("GCC unroll 16") for (int r = 0; r < row_count; r++)
         {
             memcpy(last, rows[r] + k, n - k);
             const vc codes = vc_load_codes(last);
             _Pragma("GCC unroll 4") for (int q = 0; q < count; q++)
             {
-                lanes[q * row_count + r] =
-                    vi_dot_codes(lanes[q * row_count + r], codes, vc_load_factors(queries[q] + k));
+                lanes[q * row_count + r] = vi_dot_codes(lanes[q * row_count + r], codes,
+                                                        vc_load_query_codes(queries[q] + k));
             }
         }
     }
 }
 
 /*
- * sq8_kernel for `count` queries, a compile-time constant. With one query, it reads VF_LANES rows
- * one after another, because sequential reads from memory are fastest. With more queries, it
- * computes CODES_ROWS rows with all queries together.
+ * sq8_dots_kernel for `count` queries, a compile-time constant. With one query, it reads VF_LANES
+ * rows one after another, because sequential reads from memory are fastest. With more queries, it
+ * computes SQ8_ROWS rows with all queries together.
  */
 INLINE void sq8_dot_rows(int32_t *sums, size_t step, const uint8_t *codes, size_t code_step,
-                         size_t rows, const CODE_FACTOR *const *queries, const int count, size_t n)
+                         size_t rows, const query_code *const *queries, const int count, size_t n)
 {
-    const size_t at_once = count == 1 ? VF_LANES : CODES_ROWS;
+    const size_t at_once = count == 1 ? VF_LANES : SQ8_ROWS;
     for (size_t r = 0, some; r < rows; r += at_once) {
         const uint8_t *row[16];
         vi lanes[16];
@@ -154,7 +154,7 @@ INLINE void sq8_dot_rows(int32_t *sums, size_t step, const uint8_t *codes, size_
                 sq8_dot_block(lanes + i, row + i, 1, queries, 1, n);
             }
         } else {
-            sq8_dot_block(lanes, row, CODES_ROWS, queries, count, n);
+            sq8_dot_block(lanes, row, SQ8_ROWS, queries, count, n);
         }
         for (size_t i = 0; i < at_once * (size_t)count; i += VF_LANES) {
             vi_store(totals + i, vi_row_sums(lanes + i));
@@ -172,21 +172,21 @@ INLINE void sq8_dot_rows(int32_t *sums, size_t step, const uint8_t *codes, size_
     }
 }
 
-static void sq8_dot(int32_t *sums, size_t step, const uint8_t *codes, size_t code_step, size_t rows,
-                    const void *const *queries_void, size_t count, size_t n)
+static void sq8_dots(int32_t *sums, size_t step, const uint8_t *codes, size_t code_step,
+                     size_t rows, const void *const *queries_void, size_t count, size_t n)
 {
-    _Static_assert(CODES_ROWS * CODES_QUERIES % VF_LANES == 0 && CODES_ROWS * CODES_QUERIES <= 16 &&
-                       VF_LANES <= 16 && CODES_PADDING % CODES_LANES == 0 &&
-                       (int64_t)FACTOR_MOST * UINT8_MAX * CODES_DEPTH <= INT32_MAX,
-                   "sq8_dot relies on these bounds");
-    const CODE_FACTOR *queries[CODES_QUERIES];
-    for (int q = 0; q < CODES_QUERIES; q++) {
+    _Static_assert(SQ8_ROWS * SQ8_QUERIES % VF_LANES == 0 && SQ8_ROWS * SQ8_QUERIES <= 16 &&
+                       VF_LANES <= 16 && SQ8_PADDING % SQ8_LANES == 0 &&
+                       (int64_t)QUERY_CODE_MAX * UINT8_MAX * SQ8_MAX_DEPTH <= INT32_MAX,
+                   "sq8_dots relies on these bounds");
+    const query_code *queries[SQ8_QUERIES];
+    for (int q = 0; q < SQ8_QUERIES; q++) {
         queries[q] = queries_void[q];
     }
     if (count == 1) {
         sq8_dot_rows(sums, step, codes, code_step, rows, queries, 1, n);
     } else {
-        sq8_dot_rows(sums, step, codes, code_step, rows, queries, CODES_QUERIES, n);
+        sq8_dot_rows(sums, step, codes, code_step, rows, queries, SQ8_QUERIES, n);
     }
 }
 
@@ -199,12 +199,14 @@ static void sq8_dot(int32_t *sums, size_t step, const uint8_t *codes, size_t cod
 static bool sq8_select(uint8_t *keep, const int32_t *sums, const struct code_scale *scales,
                        size_t rows, const struct code_query *query)
 {
-    const float scale = query->scale, rest = query->rest, threshold = query->limit - 0x1p-17f;
-    const int32_t zero = query->zero;
+    const float scale = query->scale, residual_norm = query->residual_norm,
+                threshold = query->threshold - 0x1p-17f;
+    const int32_t offset = query->offset;
     unsigned any = 0;
     for (size_t r = 0; r < rows; r++) {
-        const float bound = (float)(sums[r] - zero) * (scales[r].scale * scale) +
-                            (scales[r].rest + (1.0f + scales[r].rest) * rest);
+        const float bound =
+            (float)(sums[r] - offset) * (scales[r].scale * scale) +
+            (scales[r].residual_norm + (1.0f + scales[r].residual_norm) * residual_norm);
         const uint8_t kept = !(bound < threshold); /* keeps NaN */
         keep[r] = kept;
         any |= kept;
@@ -213,13 +215,12 @@ static bool sq8_select(uint8_t *keep, const int32_t *sums, const struct code_sca
 }
 
 const struct sq8_kernels PASTE(sq8_kernels_, ISA_NAME) = {
-    .query_code_size = sizeof(CODE_FACTOR),
-    .query_code_max = FACTOR_MOST,
+    .query_code_size = sizeof(query_code),
+    .query_code_max = QUERY_CODE_MAX,
     .quantize = quantize,
-    .sums = sq8_dot,
+    .dots = sq8_dots,
     .select = sq8_select,
 };
 
-#undef CODES_LANES
-#undef CODE_FACTOR
-#undef FACTOR_MOST
+#undef SQ8_LANES
+#undef QUERY_CODE_MAX

@@ -6,11 +6,11 @@
 /* A sum that keeps the rounding errors of its additions, computed by Knuth's TwoSum, which is exact
  * for any two finite doubles. Each lane is a separate sum. */
 
-struct exact {
+struct compensated_sum {
     vd sum, error;
 };
 
-INLINE void exact_add(struct exact *s, vd term)
+INLINE void compensated_add(struct compensated_sum *s, vd term)
 {
     vd sum = vd_add(s->sum, term);
     vd part = vd_sub(sum, s->sum);
@@ -21,7 +21,7 @@ INLINE void exact_add(struct exact *s, vd term)
 
 /* The sum of all lanes and their errors, as one double. If the sum overflowed, its errors are NaN
  * and the result is the sum alone. */
-INLINE double exact_total(struct exact s)
+INLINE double compensated_total(struct compensated_sum s)
 {
     double sums[VD_LANES], errors[VD_LANES], total, error = 0.0;
     vd_store(sums, s.sum);
@@ -40,14 +40,14 @@ INLINE double exact_total(struct exact s)
 
 /* Prefetch distance of the row kernels in bytes; they prefetch each cache line once. It makes them
  * 3 to 6 % faster from memory. Distances of 576 and more are slower. */
-enum { ROWS_AHEAD = 384 };
+enum { ROWS_PREFETCH = 384 };
 
 /* Number of elements of a row between two polls of the cancellation token. It is a multiple of
  * every loop's step, so polling does not change the sums. */
 enum { POLL_ROWS = 1 << 20 };
 
 /* Prefetch distances in bytes: rows in the coarse pass, rows in quantization, SQ8 codes. */
-enum { COARSE_AHEAD = 256, QUANTIZE_AHEAD = 1536, CODES_AHEAD = 256 };
+enum { COARSE_PREFETCH = 256, QUANTIZE_PREFETCH = 1536, SQ8_PREFETCH = 256 };
 
 /* The sum of all lanes. It adds the upper half to the lower half until one lane is left. */
 INLINE float horizontal_sum(float lanes[VF_LANES])

@@ -128,11 +128,11 @@ static bool winograd_output_transform(const struct winograd_output_transform *ca
             second = vf_add(second, bias);
             if (call->pool) {
                 const vf largest = vf_max_propagating_nan(first, second);
-                vf_store_pair_maxima(out + call->out_at[v],
+                vf_store_pair_maxima(out + call->out_offsets[v],
                                      call->relu ? vf_relu(largest) : largest);
             } else {
-                vf_store(out + call->out_at[2 * v + 1], call->relu ? vf_relu(second) : second);
-                vf_store(out + call->out_at[2 * v], call->relu ? vf_relu(first) : first);
+                vf_store(out + call->out_offsets[2 * v + 1], call->relu ? vf_relu(second) : second);
+                vf_store(out + call->out_offsets[2 * v], call->relu ? vf_relu(first) : first);
             }
         }
     }

@@ -135,7 +135,7 @@ static void NAME(xent_weigh_logs)(void *out_void, const void *block_void, const 
 }
 
 static void NAME(xent_project)(void *out_void, const double *sums, const void *panel_void,
-                               const double *factors, const double *kept, size_t depth)
+                               const double *factors, const double *projected, size_t depth)
 {
     const XENT_TYPE *panel = panel_void;
     XENT_TYPE *out = out_void;
@@ -144,7 +144,7 @@ static void NAME(xent_project)(void *out_void, const double *sums, const void *p
         for (size_t d = 0; d < depth; d++) {
             along = vd_fma(vd_load(sums + d * WIDTH + c), XENT_LOAD(panel + d * WIDTH + c), along);
         }
-        along = vd_mul(along, vd_sub(vd_set1(0.0), vd_load(kept + c)));
+        along = vd_mul(along, vd_sub(vd_set1(0.0), vd_load(projected + c)));
         const vd factor = vd_load(factors + c);
         for (size_t d = 0; d < depth; d++) {
             const vd across =

@@ -285,18 +285,18 @@ static void add_segment(const struct conv2d_plan *p, const struct band *b, size_
     const size_t dense = p->band * p->row_vectors * p->lanes, pooled = c->pool ? 2 : 1;
     const bool last = segment + 1 == p->segments;
     struct outer o = {
-        .left_step = p->channels * window,
-        .left_next = 1,
+        .left_row_step = p->channels * window,
+        .left_depth_step = 1,
         .right = input_planes(p, b, segment),
-        .right_at = p->right_at,
-        .offsets = p->offsets,
+        .vector_offsets = p->right_at,
+        .depth_offsets = p->offsets,
         .vectors = b->rows * p->row_vectors,
-        .steps = channels * window,
-        .before_step = dense,
+        .depth = channels * window,
+        .partial_sums_step = dense,
         .relu = c->relu && last,
         .pool = c->pool && last,
         .out_step = !last || p->narrow ? dense : (c->out.h / pooled) * (c->out.w / pooled),
-        .out_at = last ? p->out_at : p->dense_at,
+        .out_offsets = last ? p->out_at : p->dense_at,
     };
     const size_t parts = size_parts(p->filters, p->tile_rows);
     /* Tiles are as even as possible: ten filters are 5 and 5, not 6 and 4. */
@@ -304,7 +304,7 @@ static void add_segment(const struct conv2d_plan *p, const struct band *b, size_
         const size_t f = part * p->filters / parts, rows = (part + 1) * p->filters / parts - f;
         o.left = b->weight + (f * p->channels + channel) * window * p->size;
         o.bias = last && b->bias != NULL ? b->bias + f * p->size : NULL;
-        o.before = segment > 0 ? b->sums + f * dense * p->size : NULL;
+        o.partial_sums = segment > 0 ? b->sums + f * dense * p->size : NULL;
         o.out = (!last ? b->sums : p->narrow ? b->results : b->output) + f * o.out_step * p->size;
         p->outer(&o, rows);
     }

@@ -106,8 +106,8 @@ static void add_vectors(const struct grad_weight_run *r, struct dots *d, const p
 {
     const struct conv2d *c = r->conv;
     const size_t entries = entries_of(r), map = c->out.h * r->row_vectors * r->lanes;
-    d->left_step = entries;
-    d->right_step = 1;
+    d->out_row_step = entries;
+    d->out_column_step = 1;
     for (size_t f = 0, filters; f < r->filters; f += filters) {
         const void *left[ROWS_PER_CALL], *right[ROWS_PER_CALL];
         filters = smaller(r->filters - f, ROWS_PER_CALL);
@@ -124,11 +124,11 @@ static void add_vectors(const struct grad_weight_run *r, struct dots *d, const p
                                      x % c->stride.w * r->phase + x / c->stride.w) *
                                         r->size;
             }
-            d->right_at = image_at;
+            d->right_offsets = image_at;
             r->dots(d, left, filters, right, taps, out + (f * entries + p) * r->size);
         }
         right[0] = r->ones;
-        d->right_at = r->ones_at;
+        d->right_offsets = r->ones_at;
         r->dots(d, left, filters, right, 1, out + (f * entries + entries - 1) * r->size);
     }
 }
@@ -145,10 +145,10 @@ static void add_rows(const struct grad_weight_run *r, const char *images, const 
     const size_t whole = c->out.w / r->lanes;
     for (size_t i = 0; i < count * c->out.h; i++) {
         const size_t v = i * r->row_vectors;
-        struct dots d = {.left_at = r->row_at,
+        struct dots d = {.left_offsets = r->row_at,
                          .vectors = whole,
-                         .rest = c->out.w % r->lanes,
-                         .rest_at = (ptrdiff_t)(whole * r->lanes),
+                         .tail = c->out.w % r->lanes,
+                         .tail_offset = (ptrdiff_t)(whole * r->lanes),
                          .add = add || i > 0};
         add_vectors(r, &d, r->row_at, images + r->image_at[v] * (ptrdiff_t)r->size,
                     gradients + r->gradient_at[v] * (ptrdiff_t)r->size, out);
@@ -166,7 +166,7 @@ static void add_products(const struct grad_weight_run *r, const char *images, co
     }
     for (size_t v = 0, n; v < vectors; v += n) {
         n = smaller(vectors - v, VECTORS_PER_CHUNK);
-        struct dots d = {.left_at = r->gradient_at + v, .vectors = n, .add = add || v > 0};
+        struct dots d = {.left_offsets = r->gradient_at + v, .vectors = n, .add = add || v > 0};
         add_vectors(r, &d, r->image_at + v, images, gradients, out);
     }
 }

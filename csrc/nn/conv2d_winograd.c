@@ -129,23 +129,23 @@ void winograd_add_segment(const struct conv2d_plan *p, size_t filter, size_t seg
     const size_t parts = size_parts(p->filters, p->tile_rows);
     for (size_t f = 0; f < WINOGRAD_PRODUCTS; f++) {
         struct outer o = {
-            .left_step = steps,
-            .left_next = 1,
+            .left_row_step = steps,
+            .left_depth_step = 1,
             .right = inputs + f * input_step(p),
-            .right_at = p->winograd_right_at,
-            .offsets = p->winograd_offsets,
+            .vector_offsets = p->winograd_right_at,
+            .depth_offsets = p->winograd_offsets,
             .vectors = pairs_of(rows) * p->row_vectors,
-            .steps = channels * c->kernel.w,
-            .before_step = product_step(p),
+            .depth = channels * c->kernel.w,
+            .partial_sums_step = product_step(p),
             .out_step = product_step(p),
-            .out_at = p->dense_at,
+            .out_offsets = p->dense_at,
         };
         for (size_t part = 0; part < parts; part++) {
             const size_t r = part * p->filters / parts;
             float *out = products + (f * p->filters + r) * product_step(p);
             o.left = p->winograd_filters + f * filter_step(p) + (filter + r) * steps +
                      channel * c->kernel.w;
-            o.before = segment > 0 ? out : NULL;
+            o.partial_sums = segment > 0 ? out : NULL;
             o.out = out;
             p->outer(&o, (part + 1) * p->filters / parts - r);
         }
@@ -168,14 +168,14 @@ bool winograd_output(const struct conv2d_plan *p, const float *bias, size_t rows
         .pool = c->pool,
         .out = output,
         .out_step = (c->out.h / pooled) * (c->out.w / pooled),
-        .out_at = p->winograd_out_at,
+        .out_offsets = p->winograd_out_at,
     };
     winograd_output_transform_kernel *winograd_output_transform =
         kernels_current()->layers->winograd_output_transform;
     bool finite = winograd_output_transform(&transform);
     if (rows % 2 != 0) { /* the last row of the image has no second row */
         transform.sums += transform.vectors * p->lanes;
-        transform.out_at = p->winograd_last_at;
+        transform.out_offsets = p->winograd_last_at;
         transform.vectors = p->row_vectors;
         finite &= winograd_output_transform(&transform);
     }

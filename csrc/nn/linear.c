@@ -33,14 +33,14 @@ void linear_rows(const struct linear *l, const ptrdiff_t *at, size_t first, size
     dots_kernel *dots = l->compute == COMPUTE_F64 ? kernels_current()->layers->dots_f64
                                                   : kernels_current()->layers->dots_f32;
     struct dots d = {
-        .left_at = at,
-        .right_at = at,
+        .left_offsets = at,
+        .right_offsets = at,
         .vectors = l->in_features / lanes,
-        .rest = l->in_features % lanes,
-        .rest_at = (ptrdiff_t)(l->in_features / lanes * lanes),
+        .tail = l->in_features % lanes,
+        .tail_offset = (ptrdiff_t)(l->in_features / lanes * lanes),
         .relu = l->relu,
-        .left_step = 1,
-        .right_step = l->out_features,
+        .out_row_step = 1,
+        .out_column_step = l->out_features,
     };
     for (size_t i = 0, n; i < count; i += n) {
         n = smaller(count - i, TASK_ROWS);

@@ -76,18 +76,18 @@ static void multiply_columns(const struct matmul *p, size_t column, size_t colum
             }
             const struct outer o = {
                 .left = (const char *)p->left + (r * p->left_step + k * p->left_next) * size,
-                .left_step = p->left_step,
-                .left_next = p->left_next,
+                .left_row_step = p->left_step,
+                .left_depth_step = p->left_next,
                 .right = narrow ? wide : right,
-                .right_at = memory->at,
-                .offsets = memory->offsets,
+                .vector_offsets = memory->at,
+                .depth_offsets = memory->offsets,
                 .vectors = vectors,
-                .steps = steps,
-                .before = k > 0 ? sums : NULL,
-                .before_step = dense,
+                .depth = steps,
+                .partial_sums = k > 0 ? sums : NULL,
+                .partial_sums_step = dense,
                 .out = to_sums ? sums : out,
                 .out_step = to_sums ? dense : p->output_step,
-                .out_at = to_sums ? memory->dense : memory->at,
+                .out_offsets = to_sums ? memory->dense : memory->at,
             };
             outer(&o, rows);
         }

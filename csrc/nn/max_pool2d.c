@@ -84,8 +84,8 @@ static void pool_plane(const struct max_pool2d *p, size_t plane)
     const size_t in = plane * p->in.h * p->in.w, out = plane * p->out.h * p->out.w;
     int64_t *indices = p->indices == NULL ? NULL : p->indices + out;
     const struct layer_kernels *kernels = kernels_current()->layers;
-    pool_squares_kernel *squares =
-        p->compute == COMPUTE_F64 ? kernels->pool_squares_f64 : kernels->pool_squares_f32;
+    max_pool2x2_kernel *squares =
+        p->compute == COMPUTE_F64 ? kernels->max_pool2x2_f64 : kernels->max_pool2x2_f32;
     if (windows_are_squares(p)) {
         const size_t size = compute_size(p->compute);
         squares((char *)p->output + out * size, indices, (const char *)p->input + in * size,

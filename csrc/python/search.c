@@ -27,7 +27,7 @@ struct call {
     int self, mirrored;
     double eps;
     struct array_argument corpus, queries;
-    struct codes codes;
+    struct sq8_codes codes;
     struct search search;
 };
 
@@ -74,7 +74,7 @@ static int call_open_codes(struct call *c)
         return fail(PyExc_ValueError, c->function, &c->corpus, NULL,
                     "the corpus has been changed since the index was made");
     }
-    c->codes = (struct codes){PyArray_DATA(codes), PyArray_DATA(scales)};
+    c->codes = (struct sq8_codes){PyArray_DATA(codes), PyArray_DATA(scales)};
     c->search.codes = &c->codes;
     return 0;
 }
@@ -193,7 +193,7 @@ static PyObject *topk(PyObject *self, PyObject *args)
             PyErr_NoMemory();
         } else {
             c.search.result_handler = &topk.result_handler;
-            c.search.warm =
+            c.search.warm_up_rows =
                 size_sum_or_max(WARM_ROWS, size_product_or_max(WARM_TIMES_K, (size_t)shape[1]));
             status = call_run(&c);
             topk_free(&topk);
@@ -224,14 +224,14 @@ static PyObject *sort_topk(PyObject *self, PyObject *args)
 }
 
 /* Returns (i, j, values, count) of the pairs found, or (None, None, None, count) if the count is
- * above pairs->most. NULL with an error set. */
+ * above pairs->max_pairs. NULL with an error set. */
 static PyObject *pairs_found(struct range_result *pairs, size_t rows, size_t columns)
 {
     const size_t count = atomic_load(&pairs->count);
     if (atomic_load(&pairs->no_memory)) {
         return PyErr_NoMemory();
     }
-    if (count > pairs->most) {
+    if (count > pairs->max_pairs) {
         return Py_BuildValue("OOOn", Py_None, Py_None, Py_None, (Py_ssize_t)count);
     }
     npy_intp shape[1] = {(npy_intp)count};
@@ -265,11 +265,11 @@ static PyObject *pairs(PyObject *self, PyObject *args)
     struct call c = {0};
     struct range_result pairs;
     double threshold;
-    Py_ssize_t most;
+    Py_ssize_t max_pairs;
     int swapped_sides;
     PyObject *result = NULL;
     (void)self;
-    if (!PyArg_ParseTuple(args, CALL_FORMAT "dnp", CALL_TARGETS(c), &threshold, &most,
+    if (!PyArg_ParseTuple(args, CALL_FORMAT "dnp", CALL_TARGETS(c), &threshold, &max_pairs,
                           &swapped_sides) ||
         call_open(&c, "y", "x") < 0) {
         return NULL;
@@ -280,7 +280,7 @@ static PyObject *pairs(PyObject *self, PyObject *args)
     queries = c.mirrored && candidates > queries ? candidates : queries;
     candidates = c.mirrored ? queries : candidates;
     const fp_mode caller = fp_mode_enter(); /* the threshold is rounded */
-    const int status = range_init(&pairs, compute_type_of(&c), threshold, (size_t)most);
+    const int status = range_init(&pairs, compute_type_of(&c), threshold, (size_t)max_pairs);
     fp_mode_leave(caller);
     if (status < 0) {
         PyErr_NoMemory();
@@ -386,9 +386,9 @@ PyMethodDef search_methods[] = {
                 "Merges the candidates of a block into the best ones of each query, unsorted."),
     BY_POSITION("topk_sort", sort_topk, "values, indices", "Sorts the results of topk."),
     BY_POSITION(
-        "pairs", pairs, CALL_NAMES ", threshold, most, swapped",
+        "pairs", pairs, CALL_NAMES ", threshold, max_pairs, swapped",
         "Returns (i, j, values, count) of the pairs (query, candidate), or (candidate, query) if\n"
-        "swapped. The arrays are None if there are more than `most` pairs."),
+        "swapped. The arrays are None if there are more than max_pairs pairs."),
     BY_POSITION("components", groups, CALL_NAMES ", threshold, parents",
                 "Joins the components of rows whose scores reach the threshold, in parents."),
     BY_POSITION("quantize", encode, "function, corpus, eps, report, codes, scales",

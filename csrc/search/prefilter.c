@@ -49,7 +49,7 @@ struct prefilter_worker {
     void *row, *query; /* one row of each side, converted for the product */
     uint8_t *codes;
     struct code_scale *scales;
-    int32_t *sums; /* [CODES_QUERIES][CHUNK] */
+    int32_t *sums; /* [SQ8_QUERIES][CHUNK] */
     /* [COARSE_QUERIES + 1][COARSE_CHUNK]; the last row holds squared norms */
     float *dots;
     uint8_t *keep; /* [CHUNK] */
@@ -232,7 +232,7 @@ static size_t prefilter_codes(const struct prefilter *p, struct prefilter_worker
                               size_t first, size_t rows, size_t before)
 {
     const struct search *s = p->search;
-    const struct sq8_kernels *kernels = kernels_current()->codes;
+    const struct sq8_kernels *kernels = kernels_current()->sq8;
     const size_t depth = p->plan.depth, queries = p->block.queries;
     const uint8_t *codes = w->codes;
     const struct code_scale *scales = w->scales;
@@ -245,26 +245,26 @@ static size_t prefilter_codes(const struct prefilter *p, struct prefilter_worker
     /* In a triangle, queries whose indices are all below those of the rows have no pairs here. */
     const size_t candidate = s->first_candidate + first, lowest = s->first_query + p->block.query;
     const size_t begin = p->block.triangle && candidate > lowest
-                             ? smaller(candidate - lowest, queries) / CODES_QUERIES * CODES_QUERIES
+                             ? smaller(candidate - lowest, queries) / SQ8_QUERIES * SQ8_QUERIES
                              : 0;
     for (size_t query = begin, count; query < queries; query += count) {
-        const void *query_codes[CODES_QUERIES];
+        const void *query_codes[SQ8_QUERIES];
         if (gemm_is_cheaper(p, w, before * queries + rows * query)) {
             return query;
         }
-        count = smaller(CODES_QUERIES, queries - query);
+        count = smaller(SQ8_QUERIES, queries - query);
         if (s->codes != NULL && queries > 1) {
-            prefetch_codes(p, first + CHUNK, (query - begin) / CODES_QUERIES,
-                           size_parts(queries - begin, CODES_QUERIES));
+            prefetch_codes(p, first + CHUNK, (query - begin) / SQ8_QUERIES,
+                           size_parts(queries - begin, SQ8_QUERIES));
         }
-        for (size_t q = 0; q < CODES_QUERIES; q++) { /* missing queries repeat the first */
+        for (size_t q = 0; q < SQ8_QUERIES; q++) { /* missing queries repeat the first */
             query_codes[q] = p->query_codes + (query + (q < count ? q : 0)) * p->query_codes_step;
         }
-        kernels->sums(w->sums, CHUNK, codes, depth, rows, query_codes, count, depth);
+        kernels->dots(w->sums, CHUNK, codes, depth, rows, query_codes, count, depth);
         for (size_t q = 0; q < count; q++) {
             struct code_query bounds = p->code_queries[query + q];
-            bounds.limit = (float)threshold_at(s->result_handler, worker,
-                                               s->first_query + p->block.query + query + q);
+            bounds.threshold = (float)threshold_at(s->result_handler, worker,
+                                                   s->first_query + p->block.query + query + q);
             if (kernels->select(w->keep, w->sums + q * CHUNK, scales, rows, &bounds)) {
                 queue_survivors(p, w, worker, first, rows, query + q);
             }
@@ -379,15 +379,15 @@ static void prepare_queries(struct prefilter *p)
 
 /*
  * Allocates one block of memory: the queries' parts first, then each worker's. Sizes are bounded:
- * at most 4096 queries of CODES_DEPTH elements.
+ * at most 4096 queries of SQ8_MAX_DEPTH elements.
  */
 static int plan_scratch(struct prefilter *p, char **memory)
 {
     const size_t queries = p->block.queries, depth = p->plan.depth,
                  row = scratch_round(depth * (sizeof(double) + sizeof(float)));
-    const size_t rounded = size_parts(queries, CODES_QUERIES) * CODES_QUERIES;
-    const size_t padded = size_parts(depth, CODES_PADDING) * CODES_PADDING;
-    p->query_codes_step = padded * kernels_current()->codes->query_code_size;
+    const size_t rounded = size_parts(queries, SQ8_QUERIES) * SQ8_QUERIES;
+    const size_t padded = size_parts(depth, SQ8_PADDING) * SQ8_PADDING;
+    p->query_codes_step = padded * kernels_current()->sq8->query_code_size;
     const size_t norms = scratch_round((queries + COSINE_PADDING) * (sizeof(double) + sizeof(int)));
     const size_t query_codes = p->use_codes ? scratch_round(rounded * p->query_codes_step) : 0;
     const size_t code_queries =
@@ -397,7 +397,7 @@ static int plan_scratch(struct prefilter *p, char **memory)
         p->use_codes && p->search->codes == NULL ? scratch_round(CHUNK * depth) : 0;
     const size_t row_norms = scratch_round(CHUNK * (sizeof(double) + sizeof(int)));
     const size_t buffers = scratch_round(CHUNK * sizeof(struct code_scale)) +
-                           scratch_round(CODES_QUERIES * CHUNK * sizeof(int32_t)) + 2 * CHUNK;
+                           scratch_round(SQ8_QUERIES * CHUNK * sizeof(int32_t)) + 2 * CHUNK;
     p->scratch_of_worker = scratch_round(sizeof(struct prefilter_worker)) + row_norms + 2 * row +
                            codes + buffers +
                            scratch_round((COARSE_QUERIES + 1) * COARSE_CHUNK * sizeof(float));
@@ -422,7 +422,7 @@ static int plan_scratch(struct prefilter *p, char **memory)
         w->codes = (uint8_t *)(at += row);
         w->scales = (struct code_scale *)(at += codes);
         w->sums = (int32_t *)(at += scratch_round(CHUNK * sizeof(struct code_scale)));
-        w->keep = (uint8_t *)(at += scratch_round(CODES_QUERIES * CHUNK * sizeof(int32_t)));
+        w->keep = (uint8_t *)(at += scratch_round(SQ8_QUERIES * CHUNK * sizeof(int32_t)));
         w->measured = w->keep + CHUNK;
         w->dots = (float *)(at += 2 * CHUNK);
     }

@@ -11,7 +11,7 @@ enum { TASK_ROWS = 256 };
 void quantize_rows(const struct pair_scores *s, size_t first, size_t rows, uint8_t *codes,
                    struct code_scale *scales, void *buffer)
 {
-    const struct sq8_kernels *kernels = kernels_current()->codes;
+    const struct sq8_kernels *kernels = kernels_current()->sq8;
     const size_t depth = s->plan->depth;
     const double eps = s->call->eps;
     const float clamped_eps = (float)fmin(fmax(eps, 0.0), 0x1p60);
@@ -54,7 +54,7 @@ void quantize_rows(const struct pair_scores *s, size_t first, size_t rows, uint8
 struct code_query quantize_query(const float *direction, bool finite, size_t depth, void *codes,
                                  size_t bytes)
 {
-    const struct sq8_kernels *kernels = kernels_current()->codes;
+    const struct sq8_kernels *kernels = kernels_current()->sq8;
     double largest = 0.0, square = 0.0, sum = 0.0;
     memset(codes, 0, bytes);
     for (size_t k = 0; finite && k < depth; k++) {

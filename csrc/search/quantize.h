@@ -18,8 +18,8 @@ struct code_query quantize_query(const float *direction, bool finite, size_t dep
                                  size_t bytes);
 
 /*
- * Quantizes all rows of a corpus of at most CODES_DEPTH elements a row. Returns -1 when memory runs
- * out.
+ * Quantizes all rows of a corpus of at most SQ8_MAX_DEPTH elements a row. Returns -1 when memory
+ * runs out.
  */
 int search_quantize(const struct search *search, uint8_t *codes, struct code_scale *scales);
 

@@ -29,7 +29,7 @@ static void add_result(struct result_handler *handler, size_t worker, size_t que
 {
     struct range_result *r = (struct range_result *)handler;
     if (!(score == score) || atomic_load_explicit(&r->no_memory, memory_order_relaxed) ||
-        atomic_fetch_add_explicit(&r->count, 1, memory_order_relaxed) >= r->most) {
+        atomic_fetch_add_explicit(&r->count, 1, memory_order_relaxed) >= r->max_pairs) {
         return; /* NaN reaches no threshold */
     }
     struct pair_block *block = r->lists[worker].blocks;
@@ -48,13 +48,14 @@ static void add_result(struct result_handler *handler, size_t worker, size_t que
     block->pairs[block->count++] = (struct pair){i, j, score};
 }
 
-int range_init(struct range_result *r, enum compute_type compute, double threshold, size_t most)
+int range_init(struct range_result *r, enum compute_type compute, double threshold,
+               size_t max_pairs)
 {
     const int threads = pool_get_threads();
     *r = (struct range_result){.result_handler = {compute, threads,
                                                   constant_thresholds(compute, threshold), 0, 0,
                                                   add_result},
-                               .most = most,
+                               .max_pairs = max_pairs,
                                .workers = (size_t)threads};
     r->lists = scratch_alloc(r->workers * sizeof *r->lists);
     for (size_t i = 0; r->lists != NULL && i < r->workers; i++) {

@@ -13,7 +13,7 @@ struct pair_list;
 struct range_result {
     struct result_handler result_handler;
     bool swapped_sides;
-    size_t most; /* at most this many pairs are kept; all are counted */
+    size_t max_pairs; /* at most this many pairs are kept; all are counted */
     _Atomic size_t count;
     _Atomic bool no_memory;
     struct pair_list *lists; /* one for each worker */
@@ -21,7 +21,7 @@ struct range_result {
 };
 
 int range_init(struct range_result *range, enum compute_type compute, double threshold,
-               size_t most);
+               size_t max_pairs);
 void range_free(struct range_result *range);
 /*
  * Stores the pairs in ascending order of i, then j; i < rows, j < columns. Returns -1 when memory

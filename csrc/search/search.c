@@ -8,7 +8,7 @@ enum {
     /*
      * With fewer queries the warm-up is skipped: a tile would cost more than the thresholds save.
      */
-    MIN_WARM_QUERIES = 16,
+    MIN_WARM_UP_QUERIES = 16,
     /* Scores of shorter rows cost about as little as the prefilter itself. */
     MIN_PREFILTER_DEPTH = 16
 };
@@ -28,9 +28,10 @@ static int search_queries(const struct search *s, struct search_block *block, bo
 {
     const bool use_rows =
         block->queries <= COARSE_QUERIES && s->codes == NULL && rows_are_floats(s);
-    const size_t rows = block->rows,
-                 warm = block->queries < MIN_WARM_QUERIES ? 0 : smaller(s->warm, rows);
-    block->rows = prefilter_pays ? warm : rows;
+    const size_t rows = block->rows, warm_up_rows = block->queries < MIN_WARM_UP_QUERIES
+                                                        ? 0
+                                                        : smaller(s->warm_up_rows, rows);
+    block->rows = prefilter_pays ? warm_up_rows : rows;
     const int status = block->rows == 0 ? 0 : score_block(block, s->token);
     const size_t first = block->rows;
     block->rows = rows;
@@ -55,7 +56,7 @@ int search(const struct search *s)
     pair_scores_init(&scores, &call);
     const size_t queries = s->query_rows.size;
     const bool prefilter_pays =
-        s->depth.size >= MIN_PREFILTER_DEPTH && s->depth.size <= CODES_DEPTH && !s->mirrored;
+        s->depth.size >= MIN_PREFILTER_DEPTH && s->depth.size <= SQ8_MAX_DEPTH && !s->mirrored;
     if (scores.symmetric && s->self && !prefilter_pays) {
         return score_block(&block, s->token);
     }

@@ -15,7 +15,7 @@
  * The SQ8 codes of a corpus, kept next to its rows: codes are (N, D), scales are (N). kernels.h
  * defines their meaning.
  */
-struct codes {
+struct sq8_codes {
     const uint8_t *codes;
     const struct code_scale *scales;
 };
@@ -34,11 +34,11 @@ struct search {
      * candidates. Both sides' indices then refer to one array.
      */
     bool mirrored;
-    const struct codes *codes; /* NULL: none were stored */
+    const struct sq8_codes *codes; /* NULL: none were stored */
     /*
      * Corpus rows that are scored exactly first, to raise the thresholds before the prefilter runs.
      */
-    size_t warm;
+    size_t warm_up_rows;
     struct result_handler *result_handler;
     struct cancel_token *token; /* may be NULL; its progress counts pairs of rows */
 };

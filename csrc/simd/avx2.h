@@ -26,7 +26,7 @@
 #define TILE_VECTORS 2
 #define SUM_CHAINS 4
 #define COLUMN_VECTORS 4
-#define CODES_ROWS 2
+#define SQ8_ROWS 2
 
 typedef __m256 vf;
 typedef __m256d vd;
@@ -256,7 +256,7 @@ static inline int vd_all_at_least(vd a, vd b)
     return _mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_GE_OQ)) == 0xf;
 }
 
-#include "simd/codes_by_halves.h"
+#include "simd/sq8_int16.h"
 #include "simd/x86_transpose.h"
 
 #endif

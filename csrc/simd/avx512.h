@@ -41,7 +41,7 @@
 #define TILE_VECTORS 2
 #define SUM_CHAINS 4
 #define COLUMN_VECTORS 4
-#define CODES_ROWS 4
+#define SQ8_ROWS 4
 
 typedef __m512 vf;
 typedef __m512d vd;
@@ -262,13 +262,13 @@ static inline int vd_all_at_least(vd a, vd b)
 }
 
 #ifdef SIMD_VNNI
-#define CODES_LANES 64
-#define CODE_FACTOR int8_t
-#define FACTOR_MOST 127
+#define SQ8_LANES 64
+typedef int8_t query_code;
+#define QUERY_CODE_MAX 127
 typedef __m512i vc;
 
 static inline vc vc_load_codes(const uint8_t *p) { return _mm512_loadu_si512(p); }
-static inline vc vc_load_factors(const int8_t *p) { return _mm512_loadu_si512(p); }
+static inline vc vc_load_query_codes(const int8_t *p) { return _mm512_loadu_si512(p); }
 /* Inline assembly replaces _mm512_dpbusd_epi32, around which gcc 12 copies the sums back and forth.
  * The copies take a fifth of the time. */
 static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
@@ -277,7 +277,7 @@ static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
     return sums;
 }
 #else
-#include "simd/codes_by_halves.h"
+#include "simd/sq8_int16.h"
 #endif
 
 #include "simd/x86_transpose.h"

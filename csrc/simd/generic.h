@@ -12,8 +12,8 @@
  *                            TILE_VECTORS + 1 more registers. All must fit the register file.
  *   SUM_CHAINS               Row kernels use this many independent chains, which hide the latency
  *                            of an addition.
- *   CODES_ROWS               SQ8 kernels use CODES_ROWS x 4 accumulators, a multiple of VF_LANES,
- *                            and CODES_ROWS + 1 more registers. All must fit the register file.
+ *   SQ8_ROWS               SQ8 kernels use SQ8_ROWS x 4 accumulators, a multiple of VF_LANES,
+ *                            and SQ8_ROWS + 1 more registers. All must fit the register file.
  *   COLUMN_VECTORS           Column kernels use COLUMN_VECTORS x 3 accumulators and two more
  *                            registers. All must fit the register file.
  */
@@ -34,7 +34,7 @@
 #define TILE_VECTORS 2
 #define SUM_CHAINS 2
 #define COLUMN_VECTORS 2
-#define CODES_ROWS 2
+#define SQ8_ROWS 2
 
 typedef struct {
     float lane[VF_LANES];
@@ -319,14 +319,14 @@ static inline int vd_all_at_least(vd a, vd b)
     return all;
 }
 
-/* Transposes a square block: to[i * step + r] = rows[r][at + i] for i and r below SQUARE_F32
- * (floats) or SQUARE_F64 (doubles). */
-#define SQUARE_F32 4
-#define SQUARE_F64 2
+/* Transposes a square block: to[i * step + r] = rows[r][at + i] for i and r below
+ * TRANSPOSE_SIZE_F32 (floats) or TRANSPOSE_SIZE_F64 (doubles). */
+#define TRANSPOSE_SIZE_F32 4
+#define TRANSPOSE_SIZE_F64 2
 static inline void transpose_f32(float *to, size_t step, const float *const *rows, size_t at)
 {
-    for (int i = 0; i < SQUARE_F32; i++) {
-        for (int r = 0; r < SQUARE_F32; r++) {
+    for (int i = 0; i < TRANSPOSE_SIZE_F32; i++) {
+        for (int r = 0; r < TRANSPOSE_SIZE_F32; r++) {
             to[(size_t)i * step + (size_t)r] = rows[r][at + (size_t)i];
         }
     }
@@ -334,19 +334,19 @@ static inline void transpose_f32(float *to, size_t step, const float *const *row
 
 static inline void transpose_f64(double *to, size_t step, const double *const *rows, size_t at)
 {
-    for (int i = 0; i < SQUARE_F64; i++) {
-        for (int r = 0; r < SQUARE_F64; r++) {
+    for (int i = 0; i < TRANSPOSE_SIZE_F64; i++) {
+        for (int r = 0; r < TRANSPOSE_SIZE_F64; r++) {
             to[(size_t)i * step + (size_t)r] = rows[r][at + (size_t)i];
         }
     }
 }
 
 /*
- * Dot products of SQ8 codes with query codes, CODES_LANES at a time. Query codes have the type
- * CODE_FACTOR and a magnitude of at most FACTOR_MOST, so that the sum of 4096 products fits 32
+ * Dot products of SQ8 codes with query codes, SQ8_LANES at a time. Query codes have the type
+ * query_code and a magnitude of at most QUERY_CODE_MAX, so that the sum of 4096 products fits 32
  * bits.
  */
-#include "simd/codes_by_halves.h"
+#include "simd/sq8_int16.h"
 
 #undef EACH_F
 #undef EACH_D

@@ -18,7 +18,7 @@
 #define TILE_VECTORS 2
 #define SUM_CHAINS 4
 #define COLUMN_VECTORS 4
-#define CODES_ROWS 2
+#define SQ8_ROWS 2
 
 typedef float32x4_t vf;
 typedef float64x2_t vd;
@@ -205,10 +205,10 @@ static inline int vd_all_at_least(vd a, vd b)
     return (vgetq_lane_u64(at_least, 0) & vgetq_lane_u64(at_least, 1)) != 0;
 }
 
-#include "simd/codes_by_halves.h"
+#include "simd/sq8_int16.h"
 
-#define SQUARE_F32 4
-#define SQUARE_F64 2
+#define TRANSPOSE_SIZE_F32 4
+#define TRANSPOSE_SIZE_F64 2
 static inline void transpose_f32(float *to, size_t step, const float *const *rows, size_t at)
 {
     float32x4x2_t ab = vtrnq_f32(vld1q_f32(rows[0] + at), vld1q_f32(rows[1] + at));

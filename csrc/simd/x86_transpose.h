@@ -1,7 +1,7 @@
 /* transpose_f32 and transpose_f64 for AVX2 and AVX-512, with 256-bit vectors. It is included inside
  * the target region of either. */
-#define SQUARE_F32 8
-#define SQUARE_F64 4
+#define TRANSPOSE_SIZE_F32 8
+#define TRANSPOSE_SIZE_F64 4
 static inline void transpose_f32(float *to, size_t step, const float *const *rows, size_t at)
 {
     __m256 pair[8], four[8];

@@ -308,8 +308,8 @@ static void check_codes(void)
 {
     vf numbers[4];
     float floats[4 * VF_LANES];
-    uint8_t stored[4 * VF_LANES], codes[CODES_LANES];
-    CODE_FACTOR factors[CODES_LANES];
+    uint8_t stored[4 * VF_LANES], codes[SQ8_LANES];
+    query_code factors[SQ8_LANES];
     int32_t out[VF_LANES];
     vi rows[VF_LANES];
     for (int round = 0; round < 255; round++) {
@@ -319,14 +319,14 @@ static void check_codes(void)
         vf_store_codes(stored, numbers);
         for (int i = 0; i < 4 * VF_LANES; i++)
             CHECK(stored[i] == floats[i] + 128, "code %d of %g", stored[i], floats[i]);
-        for (int i = 0; i < CODES_LANES; i++) {
+        for (int i = 0; i < SQ8_LANES; i++) {
             codes[i] = (uint8_t)(255 - (round + 7 * i) % 256);
-            factors[i] = (CODE_FACTOR)(round % 3 == 0   ? FACTOR_MOST
-                                       : round % 3 == 1 ? -FACTOR_MOST
-                                                        : (round + 5 * i) % 255 - 127);
+            factors[i] = (query_code)(round % 3 == 0   ? QUERY_CODE_MAX
+                                      : round % 3 == 1 ? -QUERY_CODE_MAX
+                                                       : (round + 5 * i) % 255 - 127);
             expected += codes[i] * factors[i];
         }
-        const vc loaded = vc_load_codes(codes), other = vc_load_factors(factors);
+        const vc loaded = vc_load_codes(codes), other = vc_load_query_codes(factors);
         for (int r = 0; r < VF_LANES; r++) rows[r] = vi_zero();
         rows[round % VF_LANES] =
             vi_dot_codes(vi_dot_codes(vi_zero(), loaded, other), loaded, other);

@@ -59,61 +59,64 @@ static void reference_outer(int f64, const struct outer *o, size_t row, size_t v
 {
     for (size_t lane = 0; lane < lanes; lane++) {
         double sum = 0, all = 0;
-        for (size_t i = 0; i < o->steps; i++) {
-            const double x = get(f64, o->left, row * o->left_step + i * o->left_next);
-            const double y =
-                get(f64, o->right, (size_t)(o->right_at[vector] + o->offsets[i]) + lane);
+        for (size_t i = 0; i < o->depth; i++) {
+            const double x = get(f64, o->left, row * o->left_row_step + i * o->left_depth_step);
+            const double y = get(f64, o->right,
+                                 (size_t)(o->vector_offsets[vector] + o->depth_offsets[i]) + lane);
             sum += x * y;
             all += fabs(x * y);
         }
-        const double before =
-            o->before == NULL ? 0
-                              : get(f64, o->before, row * o->before_step + vector * lanes + lane);
+        const double partial =
+            o->partial_sums == NULL
+                ? 0
+                : get(f64, o->partial_sums, row * o->partial_sums_step + vector * lanes + lane);
         const double bias = o->bias == NULL ? 0 : get(f64, o->bias, row);
-        sum += before + bias;
+        sum += partial + bias;
         sums[lane] = o->relu ? relu_of(sum) : sum;
-        size[lane] = all + fabs(before) + fabs(bias);
+        size[lane] = all + fabs(partial) + fabs(bias);
     }
 }
 
-static void check_outer(int f64, size_t rows, size_t vectors, size_t steps, bool pool)
+static void check_outer(int f64, size_t rows, size_t vectors, size_t depth, bool pool)
 {
-    static ptrdiff_t right_at[SMALL], offsets[300], out_at[SMALL];
+    static ptrdiff_t vector_offsets[SMALL], depth_offsets[300], out_offsets[SMALL];
     const size_t lanes = f64 ? kernels->lanes_f64 : kernels->lanes_f32, size = size_of(f64),
                  room = lanes + 40, kept = pool ? lanes / 2 : lanes;
     outer_kernel *outer = f64 ? kernels->outer_f64 : kernels->outer_f32;
     const int whole = below(2) == 0 ? 8 : 0;
     const bool by_steps = below(2) == 0;
-    draw_offsets(right_at, vectors, room, lanes + 20);
-    draw_offsets(offsets, steps, 20 + 1, 1);
-    const ptrdiff_t shift = (ptrdiff_t)below(9) - 4; /* offsets may be negative */
-    for (size_t v = 0; v < vectors; v++) right_at[v] += shift;
-    for (size_t i = 0; i < steps; i++) offsets[i] -= shift;
-    const size_t pieces = pool ? vectors / 2 : vectors, end = scatter(out_at, pieces, kept);
+    draw_offsets(vector_offsets, vectors, room, lanes + 20);
+    draw_offsets(depth_offsets, depth, 20 + 1, 1);
+    const ptrdiff_t shift = (ptrdiff_t)below(9) - 4; /* depth_offsets may be negative */
+    for (size_t v = 0; v < vectors; v++) vector_offsets[v] += shift;
+    for (size_t i = 0; i < depth; i++) depth_offsets[i] -= shift;
+    const size_t pieces = pool ? vectors / 2 : vectors, end = scatter(out_offsets, pieces, kept);
     struct outer o = {
-        .left_step = by_steps ? 1 : steps + below(3),
-        .left_next = by_steps ? rows + below(3) : 1,
-        .right_at = right_at,
-        .offsets = offsets,
+        .left_row_step = by_steps ? 1 : depth + below(3),
+        .left_depth_step = by_steps ? rows + below(3) : 1,
+        .vector_offsets = vector_offsets,
+        .depth_offsets = depth_offsets,
         .vectors = vectors,
-        .steps = steps,
-        .before_step = vectors * lanes + below(3),
+        .depth = depth,
+        .partial_sums_step = vectors * lanes + below(3),
         .relu = below(2) == 0,
         .pool = pool,
         .out_step = end + below(3),
-        .out_at = out_at,
+        .out_offsets = out_offsets,
     };
-    const size_t left = steps == 0 ? 0 : (rows - 1) * o.left_step + (steps - 1) * o.left_next + 1,
+    const size_t left = depth == 0
+                            ? 0
+                            : (rows - 1) * o.left_row_step + (depth - 1) * o.left_depth_step + 1,
                  outputs = (rows - 1) * o.out_step + end;
-    const size_t befores = (rows - 1) * o.before_step + vectors * lanes;
+    const size_t partial_count = (rows - 1) * o.partial_sums_step + vectors * lanes;
     o.left = numbers(f64, left, whole);
     o.right = numbers(f64, room, whole);
-    void *before = below(2) == 0 ? numbers(f64, befores, whole) : NULL;
-    o.before = before;
+    void *partial_sums = below(2) == 0 ? numbers(f64, partial_count, whole) : NULL;
+    o.partial_sums = partial_sums;
     o.bias = below(2) == 0 ? numbers(f64, rows, whole) : NULL;
     o.out = guarded_alloc(outputs * size);
-    if (before != NULL && befores > 0) {
-        put(f64, before, below(befores), NAN);
+    if (partial_sums != NULL && partial_count > 0) {
+        put(f64, partial_sums, below(partial_count), NAN);
     }
     outer(&o, rows);
     for (size_t r = 0; r < rows; r++) {
@@ -125,7 +128,7 @@ static void check_outer(int f64, size_t rows, size_t vectors, size_t steps, bool
                 reference_outer(f64, &o, r, 2 * p + 1, lanes, sums[1], sizes[1]);
             }
             for (size_t i = 0; i < kept; i++, written++) {
-                const double got = get(f64, o.out, r * o.out_step + (size_t)out_at[p] + i);
+                const double got = get(f64, o.out, r * o.out_step + (size_t)out_offsets[p] + i);
                 const double expected =
                     !pool ? sums[0][i]
                           : max_propagating_nan(
@@ -135,10 +138,10 @@ static void check_outer(int f64, size_t rows, size_t vectors, size_t steps, bool
                                           : sizes[0][2 * i] + sizes[0][2 * i + 1] +
                                                 sizes[1][2 * i] + sizes[1][2 * i + 1];
                 CHECK(
-                    fits(f64, got, expected, (double)(2 * steps + 3), whole > 0 ? 0 : most),
-                    "%s outer f%d %zu rows, %zu vectors, %zu steps, pool %d: row %zu, %zu of piece "
+                    fits(f64, got, expected, (double)(2 * depth + 3), whole > 0 ? 0 : most),
+                    "%s outer f%d %zu rows, %zu vectors, %zu depth, pool %d: row %zu, %zu of piece "
                     "%zu: %g, not %g",
-                    isa, f64 ? 64 : 32, rows, vectors, steps, pool, r, i, p, got, expected);
+                    isa, f64 ? 64 : 32, rows, vectors, depth, pool, r, i, p, got, expected);
             }
         }
         for (size_t i = 0; r + 1 < rows && i < o.out_step; i++) {
@@ -150,17 +153,19 @@ static void check_outer(int f64, size_t rows, size_t vectors, size_t steps, bool
     const size_t r = below(rows), p = pieces == 0 ? 0 : below(pieces), v = pool ? 2 * p : p;
     const void *all = o.out;
     struct outer alone = o;
-    alone.left = (const char *)o.left + r * o.left_step * size;
-    alone.right_at += v;
+    alone.left = (const char *)o.left + r * o.left_row_step * size;
+    alone.vector_offsets += v;
     alone.vectors = pieces == 0 ? 0 : pool ? 2 : 1;
-    alone.before =
-        o.before == NULL ? NULL : (const char *)o.before + (r * o.before_step + v * lanes) * size;
+    alone.partial_sums = o.partial_sums == NULL ? NULL
+                                                : (const char *)o.partial_sums +
+                                                      (r * o.partial_sums_step + v * lanes) * size;
     alone.bias = o.bias == NULL ? NULL : (const char *)o.bias + r * size;
     alone.out = guarded_alloc(kept * size);
-    alone.out_at = (const ptrdiff_t[]){0};
+    alone.out_offsets = (const ptrdiff_t[]){0};
     outer(&alone, 1);
     CHECK(pieces == 0 ||
-              memcmp(alone.out, (const char *)all + (r * o.out_step + (size_t)out_at[p]) * size,
+              memcmp(alone.out,
+                     (const char *)all + (r * o.out_step + (size_t)out_offsets[p]) * size,
                      kept * size) == 0,
           "%s outer: a row alone", isa);
     guarded_release("outer");
@@ -168,29 +173,29 @@ static void check_outer(int f64, size_t rows, size_t vectors, size_t steps, bool
 
 /* ---- dots ---- */
 
-static void check_dots(int f64, size_t rows, size_t columns, size_t vectors, size_t rest)
+static void check_dots(int f64, size_t rows, size_t columns, size_t vectors, size_t tail)
 {
-    static ptrdiff_t left_at[MOST_OFFSETS], right_at[MOST_OFFSETS];
+    static ptrdiff_t left_offsets[MOST_OFFSETS], right_offsets[MOST_OFFSETS];
     const size_t lanes = f64 ? kernels->lanes_f64 : kernels->lanes_f32, size = size_of(f64),
-                 room = lanes + 30 + rest;
+                 room = lanes + 30 + tail;
     dots_kernel *dots = f64 ? kernels->dots_f64 : kernels->dots_f32;
     const int whole = below(2) == 0 ? 8 : 0;
     const void *left[40], *right[40];
-    draw_offsets(left_at, vectors, room, lanes);
-    draw_offsets(right_at, vectors, room, lanes);
+    draw_offsets(left_offsets, vectors, room, lanes);
+    draw_offsets(right_offsets, vectors, room, lanes);
     const bool by_rows = below(2) == 0;
     struct dots d = {
-        .left_at = left_at,
-        .right_at = right_at,
+        .left_offsets = left_offsets,
+        .right_offsets = right_offsets,
         .vectors = vectors,
-        .rest = rest,
-        .rest_at = (ptrdiff_t)(below(2) == 0 ? room - rest : below(30)),
+        .tail = tail,
+        .tail_offset = (ptrdiff_t)(below(2) == 0 ? room - tail : below(30)),
         .add = below(2) == 0,
         .relu = below(2) == 0,
-        .left_step = by_rows ? columns + below(3) : 1 + below(2),
+        .out_row_step = by_rows ? columns + below(3) : 1 + below(2),
     };
-    d.right_step = by_rows ? 1 : rows * d.left_step + below(3);
-    const size_t outputs = (rows - 1) * d.left_step + (columns - 1) * d.right_step + 1;
+    d.out_column_step = by_rows ? 1 : rows * d.out_row_step + below(3);
+    const size_t outputs = (rows - 1) * d.out_row_step + (columns - 1) * d.out_column_step + 1;
     const void *lefts = numbers(f64, rows * room, whole),
                *rights = numbers(f64, columns * room, whole);
     for (size_t r = 0; r < rows; r++) left[r] = (const char *)lefts + r * room * size;
@@ -205,14 +210,14 @@ static void check_dots(int f64, size_t rows, size_t columns, size_t vectors, siz
     dots(&d, left, rows, right, columns, out);
     for (size_t r = 0; r < rows; r++) {
         for (size_t c = 0; c < columns; c++) {
-            const size_t at = r * d.left_step + c * d.right_step;
+            const size_t at = r * d.out_row_step + c * d.out_column_step;
             double sum = 0, most = 0;
-            for (size_t i = 0; i < vectors * lanes + rest; i++) {
+            for (size_t i = 0; i < vectors * lanes + tail; i++) {
                 const size_t v = i / lanes, x = v < vectors
-                                                    ? (size_t)left_at[v] + i % lanes
-                                                    : (size_t)d.rest_at + i - vectors * lanes;
-                const size_t y = v < vectors ? (size_t)right_at[v] + i % lanes
-                                             : (size_t)d.rest_at + i - vectors * lanes;
+                                                    ? (size_t)left_offsets[v] + i % lanes
+                                                    : (size_t)d.tail_offset + i - vectors * lanes;
+                const size_t y = v < vectors ? (size_t)right_offsets[v] + i % lanes
+                                             : (size_t)d.tail_offset + i - vectors * lanes;
                 const double term = get(f64, left[r], x) * get(f64, right[c], y);
                 sum += term;
                 most += fabs(term);
@@ -221,15 +226,16 @@ static void check_dots(int f64, size_t rows, size_t columns, size_t vectors, siz
                          bias = d.bias == NULL ? 0 : get(f64, d.bias, r);
             const double expected = d.relu ? relu_of(old + sum + bias) : old + sum + bias,
                          got = get(f64, out, at);
-            CHECK(fits(f64, got, expected, (double)(2 * (vectors * lanes + rest) + 3),
+            CHECK(fits(f64, got, expected, (double)(2 * (vectors * lanes + tail) + 3),
                        whole > 0 ? 0 : most + fabs(old) + fabs(bias)),
                   "%s dots f%d %zu rows, %zu columns, %zu vectors and %zu: %zu, %zu: %g, not %g",
-                  isa, f64 ? 64 : 32, rows, columns, vectors, rest, r, c, got, expected);
+                  isa, f64 ? 64 : 32, rows, columns, vectors, tail, r, c, got, expected);
         }
     }
     /* A single row and column gives the same bits, and elements between the results are unchanged.
      */
-    const size_t r = below(rows), c = below(columns), at = r * d.left_step + c * d.right_step;
+    const size_t r = below(rows), c = below(columns),
+                 at = r * d.out_row_step + c * d.out_column_step;
     struct dots one = d;
     one.bias = d.bias == NULL ? NULL : (const char *)d.bias + r * size;
     memcpy(alone, (char *)before + at * size, size);
@@ -239,8 +245,8 @@ static void check_dots(int f64, size_t rows, size_t columns, size_t vectors, siz
         bool written = false;
         for (size_t row = 0; row < rows; row++) {
             const size_t column =
-                i < row * d.left_step ? columns : (i - row * d.left_step) / d.right_step;
-            written |= column < columns && row * d.left_step + column * d.right_step == i;
+                i < row * d.out_row_step ? columns : (i - row * d.out_row_step) / d.out_column_step;
+            written |= column < columns && row * d.out_row_step + column * d.out_column_step == i;
         }
         CHECK(written || memcmp((char *)out + i * size, (char *)before + i * size, size) == 0,
               "%s dots wrote between its results", isa);
@@ -274,20 +280,21 @@ static void check_patches(int f64, size_t n, size_t rows)
                  size = (rows - 1) * row_step + lanes + 20;
     void *x = guarded_alloc(size * size_of(f64)), *factors = guarded_alloc(n * size_of(f64)),
          *sums = guarded_alloc(rows * lanes * size_of(f64));
-    ptrdiff_t *at = guarded_alloc(n * sizeof *at);
+    ptrdiff_t *offsets = guarded_alloc(n * sizeof *offsets);
     for (size_t i = 0; i < size; i++) {
         put(f64, x, i, random_number());
     }
     for (size_t i = 0; i < n; i++) {
         put(f64, factors, i, random_number());
-        at[i] = (ptrdiff_t)below(21);
+        offsets[i] = (ptrdiff_t)below(21);
     }
-    (f64 ? kernels->patches_f64 : kernels->patches_f32)(sums, x, row_step, at, factors, n, rows);
+    (f64 ? kernels->patches_f64 : kernels->patches_f32)(sums, x, row_step, offsets, factors, n,
+                                                        rows);
     for (size_t i = 0; i < rows * lanes; i++) {
         double sum = 0;
         for (size_t k = 0; k < n; k++) {
             sum += get(f64, factors, k) *
-                   get(f64, x, (size_t)at[k] + i / lanes * row_step + i % lanes);
+                   get(f64, x, (size_t)offsets[k] + i / lanes * row_step + i % lanes);
         }
         CHECK(fabs(get(f64, sums, i) - sum) <= (double)(n + 1) * (f64 ? 1e-15 : 1e-6),
               "%s patches %zu x %zu: %zu: %g, not %g", isa, n, rows, i, get(f64, sums, i), sum);
@@ -295,7 +302,7 @@ static void check_patches(int f64, size_t n, size_t rows)
     guarded_release("patches");
 }
 
-static void check_pool_squares(int f64, size_t lines, size_t squares, bool odd, bool with_indices)
+static void check_max_pool2x2(int f64, size_t lines, size_t squares, bool odd, bool with_indices)
 {
     static const double values[] = {0, 1, 1, 2, -1, -0.0, -INFINITY, -INFINITY, INFINITY, NAN};
     const size_t width = 2 * squares + odd,
@@ -307,8 +314,8 @@ static void check_pool_squares(int f64, size_t lines, size_t squares, bool odd, 
     for (size_t i = 0; i < n; i++) {
         put(f64, rows, i, values[below(kinds)]);
     }
-    (f64 ? kernels->pool_squares_f64 : kernels->pool_squares_f32)(out, indices, rows, width, lines,
-                                                                  squares);
+    (f64 ? kernels->max_pool2x2_f64 : kernels->max_pool2x2_f32)(out, indices, rows, width, lines,
+                                                                squares);
     for (size_t s = 0; s < lines * squares; s++) {
         const size_t first = 2 * (s / squares * width + s % squares),
                      at[4] = {first, first + 1, first + width, first + width + 1};
@@ -318,13 +325,13 @@ static void check_pool_squares(int f64, size_t lines, size_t squares, bool odd, 
             where = value > get(f64, rows, where) || isnan(value) ? at[i] : where;
         }
         CHECK(same(get(f64, out, s), get(f64, rows, where)),
-              "%s pool_squares f%d: %zu of %zu x %zu: %g", isa, f64 ? 64 : 32, s, lines, squares,
+              "%s max_pool2x2 f%d: %zu of %zu x %zu: %g", isa, f64 ? 64 : 32, s, lines, squares,
               get(f64, out, s));
         CHECK(indices == NULL || indices[s] == (int64_t)where,
-              "%s pool_squares f%d: %zu of %zu x %zu lies at %lld", isa, f64 ? 64 : 32, s, lines,
+              "%s max_pool2x2 f%d: %zu of %zu x %zu lies at %lld", isa, f64 ? 64 : 32, s, lines,
               squares, (long long)indices[s]);
     }
-    guarded_release("pool_squares");
+    guarded_release("max_pool2x2");
 }
 
 /* ---- Winograd transforms of kernels with five rows ---- */
@@ -395,17 +402,18 @@ enum winograd_case {
 static void check_output_transform(size_t rows, size_t vectors, bool pool, bool one_row,
                                    enum winograd_case kind)
 {
-    static ptrdiff_t out_at[2 * SMALL];
+    static ptrdiff_t out_offsets[2 * SMALL];
     static const double matrix[2][WINOGRAD_PRODUCTS] = {{6, -4, -4, 1, 1, 0},
                                                         {0, -2, 2, 1, -1, 12}},
                         divisors[2] = {24, 12};
     const size_t lanes = kernels->lanes_f32, n = vectors * lanes, kept = pool ? lanes / 2 : lanes,
                  row_step = n + below(3), sum_step = rows * row_step + below(3);
     const size_t pieces = pool || one_row ? vectors : 2 * vectors,
-                 end = scatter(out_at, pieces, kept), bad = below(WINOGRAD_PRODUCTS * rows * n);
+                 end = scatter(out_offsets, pieces, kept),
+                 bad = below(WINOGRAD_PRODUCTS * rows * n);
     if (one_row) { /* both rows of a pair go to one offset: the first one stays */
         for (size_t v = vectors; v-- > 0;) {
-            out_at[2 * v] = out_at[2 * v + 1] = out_at[v];
+            out_offsets[2 * v] = out_offsets[2 * v + 1] = out_offsets[v];
         }
     }
     float *sums = guarded_alloc(((WINOGRAD_PRODUCTS - 1) * sum_step + (rows - 1) * row_step + n) *
@@ -428,7 +436,7 @@ static void check_output_transform(size_t rows, size_t vectors, bool pool, bool 
                                           .relu = below(2) == 0,
                                           .pool = pool,
                                           .out_step = end + below(3),
-                                          .out_at = out_at};
+                                          .out_offsets = out_offsets};
     j.bias = below(2) == 0 ? numbers(0, rows, kind == WINOGRAD_WHOLE ? 8 : 0) : NULL;
     j.out = guarded_alloc(((rows - 1) * j.out_step + end) * sizeof *j.out);
     const bool finite = kernels->winograd_output_transform(&j);
@@ -457,8 +465,8 @@ static void check_output_transform(size_t rows, size_t vectors, bool pool, bool 
                                                     fmax(results[1][2 * i], results[1][2 * i + 1]))
                                              : results[row][i % lanes];
                 const double got =
-                    (double)
-                        j.out[r * j.out_step + (size_t)out_at[pool ? v : 2 * v + row] + i % lanes];
+                    (double)j.out[r * j.out_step + (size_t)out_offsets[pool ? v : 2 * v + row] +
+                                  i % lanes];
                 CHECK((one_row && row == 1) ||
                           fits(0, got, expected, 12, kind == WINOGRAD_WHOLE ? 0 : 4),
                       "%s winograd_output_transform row %zu vector %zu, %zu: %g, not %g", isa, r, v,
@@ -498,12 +506,12 @@ static void check_table(void)
         /* The kernel processes 256 squares at a time. */
         for (size_t squares = 0; squares < 700; squares += squares < 140 ? 1 : 58) {
             for (int i = 0; i < 4; i++) {
-                check_pool_squares(f64, below(below(2) == 0 ? 4 : 20), squares, i % 2 == 0,
-                                   i / 2 == 0);
+                check_max_pool2x2(f64, below(below(2) == 0 ? 4 : 20), squares, i % 2 == 0,
+                                  i / 2 == 0);
             }
         }
-        check_pool_squares(f64, 600, 1, false, true);
-        check_pool_squares(f64, 3, 256, false, true);
+        check_max_pool2x2(f64, 600, 1, false, true);
+        check_max_pool2x2(f64, 3, 256, false, true);
     }
     for (int round = 0; round < ROUNDS; round++) {
         check_input_transform(1 + below(4), kernels->lanes_f32 + below(40));

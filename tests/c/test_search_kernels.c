@@ -130,7 +130,7 @@ static void check_coarse_dots(const struct kernels *k, size_t n)
     }
 }
 
-/* The distance of a row from its SQ8 codes is at most scale.rest. */
+/* The distance of a row from its SQ8 codes is at most scale.residual_norm. */
 static void check_quantize(const struct kernels *k, const float *x, size_t n, float eps)
 {
     static uint8_t codes[DEEPEST + 1];
@@ -142,10 +142,10 @@ static void check_quantize(const struct kernels *k, const float *x, size_t n, fl
         finite = finite && isfinite(x[i]);
     }
     codes[n] = 77;
-    const float got = k->codes->quantize(codes, &scale, x, eps, n);
+    const float got = k->sq8->quantize(codes, &scale, x, eps, n);
     CHECK(codes[n] == 77, "%s quantize wrote past its end", k->name);
     if (!finite) {
-        CHECK(scale.rest == INFINITY, "%s quantize of a row that is not finite", k->name);
+        CHECK(scale.residual_norm == INFINITY, "%s quantize of a row that is not finite", k->name);
         return;
     }
     CHECK(fabsl(got - square) <= COARSE_DOT_ERROR(n) * square, "%s square %g", k->name, got);
@@ -154,29 +154,29 @@ static void check_quantize(const struct kernels *k, const float *x, size_t n, fl
         const long double left = x[i] / norm - (long double)scale.scale * (codes[i] - CODE_ZERO);
         rest += left * left;
     }
-    CHECK(sqrtl(rest) <= scale.rest, "%s rest %zu: %g, %g", k->name, n, (double)sqrtl(rest),
-          scale.rest);
-    CHECK(n > 1024 || scale.rest < 0.02 + COARSE_DOT_ERROR(n), "%s rest %zu is too large: %g",
-          k->name, n, scale.rest);
+    CHECK(sqrtl(rest) <= scale.residual_norm, "%s rest %zu: %g, %g", k->name, n,
+          (double)sqrtl(rest), scale.residual_norm);
+    CHECK(n > 1024 || scale.residual_norm < 0.02 + COARSE_DOT_ERROR(n),
+          "%s rest %zu is too large: %g", k->name, n, scale.residual_norm);
 }
 
 static void check_codes(const struct kernels *k, size_t n, size_t rows)
 {
     static uint8_t codes[ROWS * DEEPEST];
-    static int16_t factors[CODES_QUERIES][DEEPEST + CODES_PADDING];
-    static int32_t sums[CODES_QUERIES * ROWS];
-    const void *queries[CODES_QUERIES];
-    int64_t values[CODES_QUERIES][3]; /* [q][0]: query code of the current element */
+    static int16_t factors[SQ8_QUERIES][DEEPEST + SQ8_PADDING];
+    static int32_t sums[SQ8_QUERIES * ROWS];
+    const void *queries[SQ8_QUERIES];
+    int64_t values[SQ8_QUERIES][3]; /* [q][0]: query code of the current element */
     for (size_t i = 0; i < rows * n; i++)
         codes[i] = (uint8_t)(i % 5 == 0 ? 255 : (int)(128 + 127 * random_number()));
-    for (size_t q = 0; q < CODES_QUERIES; q++) {
-        const int most = k->codes->query_code_max;
+    for (size_t q = 0; q < SQ8_QUERIES; q++) {
+        const int most = k->sq8->query_code_max;
         memset(factors[q], 0, sizeof factors[q]);
         for (size_t i = 0; i < n; i++) {
             values[q][0] = q == 0   ? most
                            : q == 1 ? -most
                                     : (int)(most * (i % 7 == 0 ? 1.0 : 0.3) * (q == 2 ? 1 : -1));
-            if (k->codes->query_code_size == 1) {
+            if (k->sq8->query_code_size == 1) {
                 ((int8_t *)factors[q])[i] = (int8_t)values[q][0];
             } else {
                 factors[q][i] = (int16_t)values[q][0];
@@ -184,14 +184,14 @@ static void check_codes(const struct kernels *k, size_t n, size_t rows)
         }
         queries[q] = factors[q];
     }
-    for (size_t count = 1; count <= CODES_QUERIES; count++) {
+    for (size_t count = 1; count <= SQ8_QUERIES; count++) {
         memset(sums, 0, sizeof sums);
-        k->codes->sums(sums, ROWS, codes, n, rows, queries, count, n);
+        k->sq8->dots(sums, ROWS, codes, n, rows, queries, count, n);
         for (size_t q = 0; q < count; q++) {
             for (size_t r = 0; r < rows; r++) {
                 int64_t expected = 0;
                 for (size_t i = 0; i < n; i++) {
-                    expected += codes[r * n + i] * (k->codes->query_code_size == 1
+                    expected += codes[r * n + i] * (k->sq8->query_code_size == 1
                                                         ? ((const int8_t *)factors[q])[i]
                                                         : factors[q][i]);
                 }
@@ -208,7 +208,8 @@ static void check_codes_select_at_least(const struct kernels *k)
     int32_t sums[ROWS];
     struct code_scale scales[ROWS];
     uint8_t keep[ROWS];
-    const struct code_query query = {.scale = 0.001f, .rest = 0.01f, .zero = 1000, .limit = 0.4f};
+    const struct code_query query = {
+        .scale = 0.001f, .residual_norm = 0.01f, .offset = 1000, .threshold = 0.4f};
     for (size_t rows = 1; rows <= ROWS; rows++) {
         bool any = false;
         for (size_t r = 0; r < rows; r++) {
@@ -216,7 +217,7 @@ static void check_codes_select_at_least(const struct kernels *k)
             scales[r] =
                 r == 3 ? (struct code_scale){0.0f, INFINITY} : (struct code_scale){0.001f, 0.02f};
         }
-        const bool got = k->codes->select(keep, sums, scales, rows, &query);
+        const bool got = k->sq8->select(keep, sums, scales, rows, &query);
         for (size_t r = 0; r < rows; r++) {
             const double most = r == 3 ? INFINITY : (double)r * 0.012 + 0.02 + 1.02 * 0.01;
             const bool expected = most >= 0.4 - 0x1p-17;

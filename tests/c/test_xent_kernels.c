@@ -189,7 +189,7 @@ static void check_weights(const struct kind *k, size_t rows)
 
 static void check_rest(const struct kind *k)
 {
-    double factors[WIDEST], kept[WIDEST], panel[DEEP * WIDEST];
+    double factors[WIDEST], projected[WIDEST], panel[DEEP * WIDEST];
     for (size_t n = 0; n < 40; n++) {
         fill_block(k, 4);
         set(k, out, n, 7);
@@ -207,9 +207,9 @@ static void check_rest(const struct kind *k)
     }
     for (size_t c = 0; c < k->width; c++) {
         factors[c] = random_number();
-        kept[c] = (double)(c % 2);
+        projected[c] = (double)(c % 2);
     }
-    k->kernels->project(out, buffer, panel, factors, kept, DEEP);
+    k->kernels->project(out, buffer, panel, factors, projected, DEEP);
     for (size_t c = 0; c < k->width; c++) {
         double along = 0;
         for (size_t d = 0; d < DEEP; d++) {
@@ -217,7 +217,7 @@ static void check_rest(const struct kind *k)
         }
         for (size_t d = 0; d < DEEP; d++) {
             const double expected =
-                (buffer[d * k->width + c] - kept[c] * along * get(k, panel, d * k->width + c)) *
+                (buffer[d * k->width + c] - projected[c] * along * get(k, panel, d * k->width + c)) *
                 factors[c];
             CHECK(fabs(get(k, out, d * k->width + c) - expected) <= (k->f64 ? 2e-14 : 1e-6),
                   "%s projected %zu %zu", k->name, d, c);

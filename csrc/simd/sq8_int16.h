@@ -1,11 +1,11 @@
 /* Dot products of SQ8 codes in 16-bit integers, for instruction sets without 8-bit dot products. */
-#define CODES_LANES (2 * VF_LANES)
-#define CODE_FACTOR int16_t
-#define FACTOR_MOST 2047
+#define SQ8_LANES (2 * VF_LANES)
+typedef int16_t query_code;
+#define QUERY_CODE_MAX 2047
 typedef vh vc;
 
 static inline vc vc_load_codes(const uint8_t *p) { return vh_load_u8(p); }
-static inline vc vc_load_factors(const int16_t *p) { return vh_load(p); }
+static inline vc vc_load_query_codes(const int16_t *p) { return vh_load(p); }
 static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
 {
     return vi_dot(sums, codes, factors);
