@@ -10,7 +10,7 @@ enum compute_type search_compute_type(enum dtype corpus, enum dtype queries)
                : COMPUTE_F64;
 }
 
-/* Passes the scores of a block that reach their thresholds to the result handler. */
+/* Passes each score that reaches its threshold to the result handler. */
 static void handle_scores(const void *context, const struct gemm_block *b, const void *scores,
                           size_t step)
 {
@@ -38,9 +38,7 @@ static void handle_scores(const void *context, const struct gemm_block *b, const
                          at = r * step + c;
             const bool below_diagonal = block->symmetric && b->column + c < b->row + r,
                        same = candidate + r == query + c;
-            const double score = handler->compute == COMPUTE_F64
-                                     ? ((const double *)scores)[at]
-                                     : (double)((const float *)scores)[at];
+            const double score = compute_load(handler->compute, scores, at);
             if (below_diagonal || (same && s->self) ||
                 (block->triangle && candidate + r >= query + c)) {
                 continue;

@@ -4,7 +4,10 @@
 #include "base/pool.h"
 #include "base/scratch.h"
 
-/* Returns the root of a row's tree, which is its lowest row. Shortens the path to it on the way. */
+/*
+ * Returns the root of a row's tree, which is the lowest row of the tree. Every other row on the
+ * path gets its grandparent as its parent, which halves the path for later calls.
+ */
 static int64_t root_of(int64_t *parents, int64_t row)
 {
     while (parents[row] != row) {

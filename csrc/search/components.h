@@ -6,8 +6,8 @@
 #include "search/result_handler.h"
 
 /*
- * Groups rows into connected components. parents[i] is a row of i's component, itself for the
- * lowest row.
+ * Connected components as a forest of trees, for union-find. parents[i] is the parent of row i: a
+ * lower row of the same component. The parent of a root is the root itself.
  */
 struct components {
     struct result_handler result_handler;

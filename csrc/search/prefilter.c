@@ -12,48 +12,51 @@
 #include "search/quantize.h"
 
 enum {
-    /* corpus rows that stay in the cache while all queries are compared */
+    /* corpus rows that stay in the cache while all queries are compared with them */
     CHUNK = 256,
-    COARSE_CHUNK = 32,              /* the same for few queries: float32 rows that stay in L1 */
-    TASK_ROWS = 4096,               /* upper limit of the corpus rows of a task */
+    COARSE_CHUNK = 32,              /* the same for float32 rows, which stay in L1 */
+    TASK_ROWS = 4096,               /* maximum number of corpus rows of a task */
     TASK_MULTIPLICATIONS = 1 << 28, /* multiplications of one task: about 5 ms */
     QUEUE_SIZE = 64,
     NORM_BATCH = 64, /* queries whose norms are measured at a time */
-    /* From this many queries on, a worker polls its cancellation token after each chunk. */
+    /* With at least this many queries, a worker polls its cancellation token after each chunk. */
     MIN_POLL_QUERIES = 64,
-    SURVIVORS_FREE = 1 << 12, /* up to this many survivors of a task never cause a switch to GEMM */
+    SURVIVORS_FREE = 1 << 12, /* a task with at most this many survivors never switches to GEMM */
     /* A single-pair score takes as long as this many scores of a GEMM. */
     RESCORE_COST = 16,
-    MIN_GEMM_QUERIES = 32, /* a GEMM takes just as long for fewer queries */
-    BACKOFF_MAX = 64
+    MIN_GEMM_QUERIES = 32, /* a GEMM of fewer queries takes as long as a GEMM of this many */
+    BACKOFF_MAX = 64       /* tasks */
 };
 
 /*
- * Upper bound of the rounding error of the exact score: chains of 32 terms, the 8 chains of a
- * block, and the score itself.
+ * Upper bound of the rounding error of the exact score. The terms are: chains of 32 products, the 8
+ * chains of a block, and 8 for the score itself.
  */
 static const double exact_score_error = 48 * 0x1p-24;
 
 /* The state and buffers of one worker. */
 struct prefilter_worker {
-    /* pairs of the current task that the prefilter did not rule out */
+    /* pairs of the current task that the prefilter has not ruled out */
     size_t survivors;
     /*
-     * Tasks left to score by GEMM before the prefilter is tried again, and the current back-off:
-     * how many tasks went to GEMM after the last attempt that did not pay.
+     * backoff_left counts the tasks that go to GEMM before the prefilter is tried again. backoff is
+     * the value that it started from, or 0 if the prefilter paid in the last attempt.
      */
     size_t backoff_left, backoff;
-    /* norms of a chunk's rows, each measured when its row is first rescored */
+    /* norms of a chunk's rows; a norm is measured when its row is first rescored */
     struct norms row_norms;
-    uint8_t *measured; /* [CHUNK] */
-    void *row, *query; /* one row of each side, converted for the product */
+    uint8_t *measured; /* [CHUNK]: 1 if the norm of the row is measured */
+    void *row, *query; /* buffers for one corpus row and one query, converted for the product */
     uint8_t *codes;
     struct code_scale *scales;
     int32_t *sums; /* [SQ8_QUERIES][CHUNK] */
     /* [COARSE_QUERIES + 1][COARSE_CHUNK]; the last row holds squared norms */
     float *dots;
     uint8_t *keep; /* [CHUNK] */
-    /* Pairs of a chunk waiting to be rescored while their rows are fetched from memory. */
+    /*
+     * Survivors of a chunk. They wait here while their rows are fetched from memory, and are then
+     * rescored.
+     */
     size_t queued;
     struct {
         uint16_t row; /* relative to the chunk */
@@ -67,15 +70,16 @@ struct prefilter {
     struct plan plan;
     struct reduction call;
     struct pair_scores scores;
-    bool use_codes; /* else compares float32 rows */
+    bool use_codes; /* true: compares SQ8 codes; false: compares float32 rows */
     struct norms query_norms;
     char *query_codes; /* with use_codes: [queries rounded up][depth rounded up] */
     size_t query_codes_step;
     struct code_query *code_queries;
-    float *unit_queries; /* queries scaled to norm 1: [queries][depth], or one with use_codes */
+    /* queries scaled to norm 1: [queries][depth]; with use_codes, a buffer for one query */
+    float *unit_queries;
     size_t task_rows, task_first;
     char *scratch;
-    size_t scratch_of_worker;
+    size_t scratch_per_worker;
     size_t workers;
     _Atomic int status;
 };
@@ -115,7 +119,7 @@ static void rescore_queue_flush(const struct prefilter *p, struct prefilter_work
     w->queued = 0;
 }
 
-/* Would a GEMM have been faster for the pairs checked so far? */
+/* Returns true if a GEMM would have been faster for the pairs checked so far. */
 static bool gemm_is_cheaper(const struct prefilter *p, const struct prefilter_worker *w,
                             size_t pairs_checked)
 {
@@ -134,7 +138,7 @@ static void prefetch_row(const struct prefilter *p, size_t row)
     }
 }
 
-/* Queues the rows of a chunk that the prefilter kept for a query. */
+/* Queues the pairs of one query and the rows of a chunk that the prefilter kept. */
 static void queue_survivors(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
                             size_t first, size_t rows, size_t query)
 {
@@ -161,8 +165,8 @@ static void queue_survivors(const struct prefilter *p, struct prefilter_worker *
 }
 
 /*
- * True if a float holds the squared norm accurately and eps does not clamp the norm. The cosine
- * with a unit query v is then x.v / |x|.
+ * True if a float holds the squared norm accurately and eps does not clamp the norm. Then x.v / |x|
+ * is the cosine of the row x and a query v of norm 1.
  */
 static bool square_is_usable(float square, float eps)
 {
@@ -170,11 +174,14 @@ static bool square_is_usable(float square, float eps)
 }
 
 /*
- * Runs the prefilter on a chunk of float32 rows. Returns how many queries it compared: fewer than
- * all if a GEMM is cheaper for the rest. `before` counts the task's rows before this chunk.
+ * Runs the prefilter on rows [first, first + rows), a chunk of float32 rows. rows_done counts the
+ * rows of the task that come before the chunk.
+ *
+ * Returns how many queries it compared. That is fewer than all if a GEMM is cheaper for the
+ * remaining ones.
  */
 static size_t prefilter_rows(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
-                             size_t first, size_t rows, size_t before)
+                             size_t first, size_t rows, size_t rows_done)
 {
     const struct search *s = p->search;
     const size_t depth = p->plan.depth, queries = p->block.queries;
@@ -183,7 +190,7 @@ static size_t prefilter_rows(const struct prefilter *p, struct prefilter_worker 
     const float *x = (const float *)(p->call.x.data + (ptrdiff_t)first * s->corpus_rows.x),
                 *squares = w->dots + COARSE_QUERIES * COARSE_CHUNK;
     for (size_t query = 0, count; query < queries; query += count) {
-        if (gemm_is_cheaper(p, w, before * queries + rows * query)) {
+        if (gemm_is_cheaper(p, w, rows_done * queries + rows * query)) {
             return query;
         }
         count = smaller(COARSE_QUERIES, queries - query);
@@ -213,23 +220,25 @@ static size_t prefilter_rows(const struct prefilter *p, struct prefilter_worker 
 }
 
 /*
- * Prefetches one part of the codes of the next chunk, so that the loads are spread over its `parts`
- * steps.
+ * Prefetches one of `steps` equal parts of the codes of the chunk at `first`. The caller prefetches
+ * one part for each group of queries, which spreads the loads over the current chunk.
  */
-static void prefetch_codes(const struct prefilter *p, size_t first, size_t part, size_t parts)
+static void prefetch_codes(const struct prefilter *p, size_t first, size_t step, size_t steps)
 {
     const size_t depth = p->plan.depth, rows = p->block.rows;
-    const size_t from = smaller(rows, first + CHUNK * part / parts) * depth,
-                 end = smaller(rows, first + CHUNK * (part + 1) / parts) * depth;
+    const size_t from = smaller(rows, first + CHUNK * step / steps) * depth,
+                 end = smaller(rows, first + CHUNK * (step + 1) / steps) * depth;
     for (size_t at = from; at < end; at += SCRATCH_ALIGN) {
         __builtin_prefetch(p->search->codes->codes + at);
     }
 }
 
-/* Runs the prefilter on a chunk of SQ8 codes. The result and `before` are those of prefilter_rows.
+/*
+ * Runs the prefilter on a chunk of SQ8 codes. The arguments and the result are those of
+ * prefilter_rows.
  */
 static size_t prefilter_codes(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
-                              size_t first, size_t rows, size_t before)
+                              size_t first, size_t rows, size_t rows_done)
 {
     const struct search *s = p->search;
     const struct sq8_kernels *kernels = kernels_current()->sq8;
@@ -242,14 +251,16 @@ static size_t prefilter_codes(const struct prefilter *p, struct prefilter_worker
     } else {
         quantize_rows(&p->scores, first, rows, w->codes, w->scales, w->row);
     }
-    /* In a triangle, queries whose indices are all below those of the rows have no pairs here. */
+    /*
+     * In a triangle, a query has no pairs with this chunk if its index is below all of the chunk.
+     */
     const size_t candidate = s->first_candidate + first, lowest = s->first_query + p->block.query;
     const size_t begin = p->block.triangle && candidate > lowest
                              ? smaller(candidate - lowest, queries) / SQ8_QUERIES * SQ8_QUERIES
                              : 0;
     for (size_t query = begin, count; query < queries; query += count) {
         const void *query_codes[SQ8_QUERIES];
-        if (gemm_is_cheaper(p, w, before * queries + rows * query)) {
+        if (gemm_is_cheaper(p, w, rows_done * queries + rows * query)) {
             return query;
         }
         count = smaller(SQ8_QUERIES, queries - query);
@@ -273,7 +284,7 @@ static size_t prefilter_codes(const struct prefilter *p, struct prefilter_worker
     return queries;
 }
 
-/* Scores a task's rows from `first` on by GEMM, for the queries from `query` on. */
+/* Scores rows [first, first + rows) by GEMM, for the queries from `query` on. */
 static void score_rest_by_gemm(struct prefilter *p, size_t worker, size_t first, size_t rows,
                                size_t query)
 {
@@ -289,8 +300,8 @@ static void score_rest_by_gemm(struct prefilter *p, size_t worker, size_t first,
 }
 
 /*
- * Counts the pairs of rows [from, end) with the block's queries. In a triangle it leaves out the
- * pairs whose row index exceeds the query index.
+ * Returns the number of pairs of rows [from, end) and the queries of the block. In a triangle,
+ * pairs whose row index is above the query index do not count.
  */
 static size_t pairs_in(const struct search_block *block, size_t from, size_t end)
 {
@@ -301,12 +312,15 @@ static size_t pairs_in(const struct search_block *block, size_t from, size_t end
     return pairs;
 }
 
-/* Prefilters each chunk of a task. While the prefilter backs off, the task goes to GEMM. */
+/*
+ * Prefilters the rows of a task chunk by chunk. After attempts that did not pay, the prefilter
+ * backs off: some tasks go to GEMM directly.
+ */
 static void prefilter_task(void *context, size_t task, size_t worker)
 {
     struct prefilter *p = context;
     struct prefilter_worker *w =
-        (struct prefilter_worker *)(p->scratch + worker * p->scratch_of_worker);
+        (struct prefilter_worker *)(p->scratch + worker * p->scratch_per_worker);
     const size_t from = p->task_first + task * p->task_rows,
                  end = smaller(p->block.rows, from + p->task_rows);
     size_t first = from;
@@ -339,7 +353,7 @@ static void prefilter_task(void *context, size_t task, size_t worker)
 }
 
 /* Writes a query scaled to norm 1. Returns false if it holds NaN or infinity. */
-static bool unit_query(const struct prefilter *p, size_t query, void *buffer, float *to)
+static bool normalize_query(const struct prefilter *p, size_t query, void *buffer, float *to)
 {
     const struct pair_scores *s = &p->scores;
     const double norm = p->query_norms.value[query];
@@ -349,8 +363,7 @@ static bool unit_query(const struct prefilter *p, size_t query, void *buffer, fl
     pair_scores_find_rows(s, s->symmetric ? SIDE_X : SIDE_Y, &p->query_norms.exponent[query],
                           &request);
     for (size_t k = 0; k < p->plan.depth; k++) {
-        const double element =
-            s->product == COMPUTE_F64 ? ((const double *)row)[k] : (double)((const float *)row)[k];
+        const double element = compute_load(s->product, row, k);
         to[k] = (float)(s->compute == COMPUTE_F32 ? element * norm : element / norm);
         finite = finite && isfinite(to[k]);
     }
@@ -367,19 +380,20 @@ static void prepare_queries(struct prefilter *p)
             pair_scores_measure(&p->scores, p->scores.symmetric ? SIDE_X : SIDE_Y, 0, query,
                                 smaller(NORM_BATCH, p->block.queries - query), &norms);
         }
-        float *direction = p->use_codes ? p->unit_queries : p->unit_queries + query * p->plan.depth;
-        const bool finite = unit_query(p, query, w->query, direction);
+        float *unit_query =
+            p->use_codes ? p->unit_queries : p->unit_queries + query * p->plan.depth;
+        const bool finite = normalize_query(p, query, w->query, unit_query);
         if (p->use_codes) {
             p->code_queries[query] =
-                quantize_query(direction, finite, p->plan.depth,
+                quantize_query(unit_query, finite, p->plan.depth,
                                p->query_codes + query * p->query_codes_step, p->query_codes_step);
         }
     }
 }
 
 /*
- * Allocates one block of memory: the queries' parts first, then each worker's. Sizes are bounded:
- * at most 4096 queries of SQ8_MAX_DEPTH elements.
+ * Allocates one block of memory: first the queries' buffers, then those of each worker. The sizes
+ * cannot overflow, because there are at most 4096 queries of SQ8_MAX_DEPTH elements.
  */
 static int plan_scratch(struct prefilter *p, char **memory)
 {
@@ -398,11 +412,11 @@ static int plan_scratch(struct prefilter *p, char **memory)
     const size_t row_norms = scratch_round(CHUNK * (sizeof(double) + sizeof(int)));
     const size_t buffers = scratch_round(CHUNK * sizeof(struct code_scale)) +
                            scratch_round(SQ8_QUERIES * CHUNK * sizeof(int32_t)) + 2 * CHUNK;
-    p->scratch_of_worker = scratch_round(sizeof(struct prefilter_worker)) + row_norms + 2 * row +
-                           codes + buffers +
-                           scratch_round((COARSE_QUERIES + 1) * COARSE_CHUNK * sizeof(float));
+    p->scratch_per_worker = scratch_round(sizeof(struct prefilter_worker)) + row_norms + 2 * row +
+                            codes + buffers +
+                            scratch_round((COARSE_QUERIES + 1) * COARSE_CHUNK * sizeof(float));
     char *at = *memory = scratch_alloc(norms + query_codes + code_queries + vectors +
-                                       p->workers * p->scratch_of_worker);
+                                       p->workers * p->scratch_per_worker);
     if (at == NULL) {
         return -1;
     }
@@ -412,7 +426,7 @@ static int plan_scratch(struct prefilter *p, char **memory)
     p->code_queries = (struct code_query *)(at += query_codes);
     p->unit_queries = (float *)(at += code_queries);
     p->scratch = at += vectors;
-    for (size_t i = 0; i < p->workers; i++, at = p->scratch + i * p->scratch_of_worker) {
+    for (size_t i = 0; i < p->workers; i++, at = p->scratch + i * p->scratch_per_worker) {
         struct prefilter_worker *w = (struct prefilter_worker *)at;
         memset(w, 0, scratch_round(sizeof *w) + row_norms);
         at += scratch_round(sizeof *w);

@@ -1,6 +1,6 @@
 /*
- * Range search: each worker collects the pairs that reach the threshold in blocks, which are sorted
- * at the end.
+ * Range search. Each worker collects the pairs that reach the threshold in blocks of its own.
+ * range_store sorts all pairs.
  */
 #include "base/pool.h"
 #include "base/scratch.h"
@@ -30,7 +30,7 @@ static void add_result(struct result_handler *handler, size_t worker, size_t que
     struct range_result *r = (struct range_result *)handler;
     if (!(score == score) || atomic_load_explicit(&r->no_memory, memory_order_relaxed) ||
         atomic_fetch_add_explicit(&r->count, 1, memory_order_relaxed) >= r->max_pairs) {
-        return; /* NaN reaches no threshold */
+        return; /* NaN is below every threshold */
     }
     struct pair_block *block = r->lists[worker].blocks;
     if (block == NULL || block->count == BLOCK_PAIRS) {
@@ -81,8 +81,8 @@ void range_free(struct range_result *r)
 }
 
 /*
- * Turns counts into start positions in a sorted list of numbers below `size`. On entry
- * counts[n + 1] is how often n occurs; on return counts[n] is where n starts.
+ * Turns counts into start positions, for a sorted list of numbers below `size`. counts[n + 1] is
+ * the number of times that n occurs. It is replaced: counts[n] becomes the position of the first n.
  */
 static void counts_to_starts(size_t *counts, size_t size)
 {
@@ -91,7 +91,7 @@ static void counts_to_starts(size_t *counts, size_t size)
     }
 }
 
-/* Counting sort: by j first, then stably by i. */
+/* A counting sort by j, followed by a stable counting sort by i. */
 int range_store(const struct range_result *r, size_t rows, size_t columns, int64_t *i, int64_t *j,
                 void *values, struct cancel_token *token)
 {
@@ -131,11 +131,7 @@ int range_store(const struct range_result *r, size_t rows, size_t columns, int64
         const size_t at = i_starts[by_j[n].i]++;
         i[at] = by_j[n].i;
         j[at] = by_j[n].j;
-        if (r->result_handler.compute == COMPUTE_F64) {
-            ((double *)values)[at] = by_j[n].value;
-        } else {
-            ((float *)values)[at] = (float)by_j[n].value;
-        }
+        compute_store(r->result_handler.compute, values, at, by_j[n].value);
     }
     scratch_free(i_starts);
     scratch_free(by_j);

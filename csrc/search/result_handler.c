@@ -1,4 +1,4 @@
-/* Thresholds that all queries share. */
+/* A threshold that all queries share. */
 #include "search/result_handler.h"
 
 #include "base/scratch.h"
@@ -7,11 +7,7 @@ void *constant_thresholds(enum compute_type compute, double threshold)
 {
     void *thresholds = scratch_alloc(SHARED_THRESHOLDS * compute_size(compute));
     for (size_t i = 0; thresholds != NULL && i < SHARED_THRESHOLDS; i++) {
-        if (compute == COMPUTE_F64) {
-            ((double *)thresholds)[i] = threshold;
-        } else {
-            ((float *)thresholds)[i] = (float)threshold;
-        }
+        compute_store(compute, thresholds, i, threshold);
     }
     return thresholds;
 }

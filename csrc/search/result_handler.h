@@ -5,8 +5,8 @@
 #include "pairwise/gemm.h"
 
 /*
- * Elements of a threshold that all queries share. A kernel reads one threshold for each row or
- * column of a tile, plus padding.
+ * The length of the threshold array if all queries share one threshold. A kernel reads one element
+ * for each row or column of a tile, and SELECT_PADDING more.
  */
 enum { SHARED_THRESHOLDS = GEMM_MAX_ROWS + SELECT_PADDING };
 
@@ -16,15 +16,17 @@ enum { SHARED_THRESHOLDS = GEMM_MAX_ROWS + SELECT_PADDING };
  */
 struct result_handler {
     enum compute_type compute; /* of scores and thresholds */
-    int workers;               /* worker numbers are below this */
+    int workers;               /* worker numbers are 0 to workers - 1 */
 
     /*
-     * Scores below their query's threshold are dropped. Each worker has its own thresholds, which
-     * add_result may raise.
+     * Each worker has one threshold for each query. Scores below it are dropped. add_result may
+     * raise the thresholds of its worker.
      *
-     * Worker w's threshold of query q is element w * thresholds_step + (q & thresholds_mask).
-     * SELECT_PADDING more elements follow the last one. The mask has all bits set, or none where
-     * all queries share one threshold: the array then holds SHARED_THRESHOLDS equal elements.
+     * Element w * thresholds_step + (q & thresholds_mask) is the threshold of worker w for query q.
+     * SELECT_PADDING elements follow the last threshold.
+     *
+     * If each query has its own threshold, all bits of the mask are set. If all queries share one
+     * threshold, mask and step are 0, and the array holds SHARED_THRESHOLDS copies of it.
      */
     void *thresholds;
     size_t thresholds_step, thresholds_mask;
@@ -40,11 +42,13 @@ struct result_handler {
 static inline double threshold_at(const struct result_handler *handler, size_t worker, size_t query)
 {
     const size_t at = worker * handler->thresholds_step + (query & handler->thresholds_mask);
-    return handler->compute == COMPUTE_F64 ? ((const double *)handler->thresholds)[at]
-                                           : (double)((const float *)handler->thresholds)[at];
+    return compute_load(handler->compute, handler->thresholds, at);
 }
 
-/* Allocates one threshold for every query and worker. Returns NULL when memory runs out. */
+/*
+ * Makes the array of a threshold that all queries and workers share. Returns NULL when memory runs
+ * out.
+ */
 void *constant_thresholds(enum compute_type compute, double threshold);
 
 #endif

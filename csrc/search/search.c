@@ -6,10 +6,11 @@
 enum {
     QUERY_BLOCK = 4096, /* queries that share one pass over the corpus */
     /*
-     * With fewer queries the warm-up is skipped: a tile would cost more than the thresholds save.
+     * With fewer queries, no rows are scored first: a tile would cost more than the higher
+     * thresholds save.
      */
     MIN_WARM_UP_QUERIES = 16,
-    /* Scores of shorter rows cost about as little as the prefilter itself. */
+    /* The exact scores of shorter rows cost about as little as the prefilter. */
     MIN_PREFILTER_DEPTH = 16
 };
 
@@ -21,8 +22,8 @@ static bool rows_are_floats(const struct search *s)
 }
 
 /*
- * Searches for one block of queries: scores the first rows exactly to raise the thresholds, then
- * prefilters the rest. Scores all rows exactly if the prefilter does not pay.
+ * Searches for one block of queries. Scores the first rows exactly, which raises the thresholds,
+ * and prefilters the rest. If the prefilter does not pay, scores all rows exactly.
  */
 static int search_queries(const struct search *s, struct search_block *block, bool prefilter_pays)
 {

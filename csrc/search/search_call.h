@@ -6,14 +6,14 @@
 
 /*
  * A search scores every row of a corpus against every query and keeps only the scores that reach a
- * threshold. A cheaper prefilter runs first where there is one. It rules out pairs whose score
- * certainly cannot reach its threshold; all other pairs are scored exactly. Every result therefore
- * has the bits that pairwise.c gives that pair, whichever path found it.
+ * threshold. A prefilter, which is cheaper, can run first. It rules out pairs whose score is
+ * certainly below the threshold, and all other pairs are scored exactly. So every result has the
+ * bits that pairwise/pairwise.c gives that pair, with and without the prefilter.
  */
 
 /*
- * The SQ8 codes of a corpus, kept next to its rows: codes are (N, D), scales are (N). kernels.h
- * defines their meaning.
+ * The SQ8 codes of a corpus (N, D), and their scales (N). kernels/kernels.h defines their meaning.
+ * An index keeps them with its rows.
  */
 struct sq8_codes {
     const uint8_t *codes;
@@ -30,14 +30,12 @@ struct search {
     /* Excludes a row from its own results. Both sides' indices then refer to one array. */
     bool self;
     /*
-     * Reports each pair to both of its rows: corpus rows are queries too, and queries are
+     * Reports each pair to both of its rows: corpus rows are also queries, and queries are also
      * candidates. Both sides' indices then refer to one array.
      */
     bool mirrored;
-    const struct sq8_codes *codes; /* NULL: none were stored */
-    /*
-     * Corpus rows that are scored exactly first, to raise the thresholds before the prefilter runs.
-     */
+    const struct sq8_codes *codes; /* NULL: the search makes them */
+    /* Corpus rows that are scored exactly before the prefilter runs, to raise the thresholds. */
     size_t warm_up_rows;
     struct result_handler *result_handler;
     struct cancel_token *token; /* may be NULL; its progress counts pairs of rows */

@@ -7,19 +7,18 @@
 #include "search/topk.h"
 
 /*
- * Queries share striped locks, because one lock a query would only take memory.
+ * Queries share striped locks, because one lock for each query would only take memory.
  *
- * Up to MAX_SORTED entries are kept sorted, best first: moving some of them takes half the time of
- * a heap's unpredictable branches. More entries form a heap with the worst at the root.
+ * Up to MAX_SORTED entries are kept sorted, best first. Moving some of them takes half the time of
+ * a heap, whose branches are unpredictable. More entries form a heap with the worst entry at its
+ * root.
  */
 enum { LOCKS = 256, MAX_SORTED = 256 };
 
 /*
- * True if an entry comes before another one. Entries are ordered by falling score, with NaN after
- * all numbers, and equal scores by rising index. Index -1 (no entry) comes last.
- *
- * The heap functions are inlined once for each compute type, so that h->compute is a constant in
- * them.
+ * True if an entry comes before another one. Entries are in descending order of score, with NaN
+ * after all numbers. Equal scores are in ascending order of index. Index -1, which means no entry,
+ * comes last.
  */
 static inline bool is_better(double score, int64_t index, double other, int64_t other_index)
 {
@@ -35,7 +34,10 @@ static inline bool is_better(double score, int64_t index, double other, int64_t 
     return isnan(other);
 }
 
-/* A query's entries, sorted or as a heap. */
+/*
+ * A query's entries, sorted or as a heap. The functions that change them are inlined once for each
+ * compute type, so that h->compute is a constant in them.
+ */
 struct heap {
     enum compute_type compute;
     size_t size;
@@ -45,21 +47,18 @@ struct heap {
 
 static inline double value_at(const struct heap *h, size_t at)
 {
-    return h->compute == COMPUTE_F64 ? ((const double *)h->values)[at]
-                                     : (double)((const float *)h->values)[at];
+    return compute_load(h->compute, h->values, at);
 }
 
 static inline void put(const struct heap *h, size_t at, double value, int64_t index)
 {
-    if (h->compute == COMPUTE_F64) {
-        ((double *)h->values)[at] = value;
-    } else {
-        ((float *)h->values)[at] = (float)value;
-    }
+    compute_store(h->compute, h->values, at, value);
     h->indices[at] = index;
 }
 
-/* Puts an entry at the root and sifts it down, so that no entry is better than those below it. */
+/*
+ * Replaces the root of the heap by an entry, and sifts it down until none of its children is worse.
+ */
 static inline __attribute__((always_inline)) void sift_down(const struct heap *h, double value,
                                                             int64_t index)
 {
@@ -77,7 +76,7 @@ static inline __attribute__((always_inline)) void sift_down(const struct heap *h
     put(h, at, value, index);
 }
 
-/* Drops the last sorted entry and inserts a better one at its position. */
+/* Drops the last of the sorted entries and inserts a better one in order. */
 static inline __attribute__((always_inline)) void insert(const struct heap *h, double value,
                                                          int64_t index)
 {
@@ -142,12 +141,8 @@ static double threshold_of(const struct heap *h)
 static void set_threshold(const struct result_handler *handler, size_t worker, size_t query,
                           double threshold)
 {
-    if (handler->compute == COMPUTE_F64) {
-        ((double *)handler->thresholds)[worker * handler->thresholds_step + query] = threshold;
-    } else {
-        ((float *)handler->thresholds)[worker * handler->thresholds_step + query] =
-            (float)threshold;
-    }
+    compute_store(handler->compute, handler->thresholds, worker * handler->thresholds_step + query,
+                  threshold);
 }
 
 static void add_result(struct result_handler *handler, size_t worker, size_t query,
@@ -212,7 +207,10 @@ struct topk_sorting {
     int64_t *indices;
 };
 
-/* Heap sort: moves the worst entry, the root, behind the rest of the heap until one is left. */
+/*
+ * Heap sort: swaps the root, which is the worst entry, with the last entry of the heap and shortens
+ * the heap by one, until one entry is left.
+ */
 static void sort_query(void *context, size_t query, size_t worker)
 {
     const struct topk_sorting *s = context;

@@ -8,7 +8,7 @@
 
 /* Keeps the k best candidates of each query in values and indices, both (queries, k). */
 struct topk {
-    /* first, so that a pointer to it is a pointer to the topk */
+    /* the first member, so that a pointer to it is a pointer to the topk */
     struct result_handler result_handler;
     size_t k;
     void *values;
@@ -18,8 +18,8 @@ struct topk {
 };
 
 /*
- * Continues from the entries that an earlier search left in values and indices. Slots without an
- * entry hold NaN and -1.
+ * Starts from the entries in values and indices, which an earlier search may have left there. Slots
+ * without an entry hold NaN and -1. Returns -1 when memory runs out.
  */
 int topk_init(struct topk *topk, enum compute_type compute, size_t queries, size_t k, void *values,
               int64_t *indices);
