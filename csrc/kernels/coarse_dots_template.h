@@ -1,8 +1,12 @@
-/* The coarse pass of the prefilter over rows of floats, at the speed of memory. The contract is
- * that of coarse_dots_kernel in kernels.h. */
+/*
+ * coarse_dots_kernel of kernels.h: approximate dot products of float32 rows, at the speed of
+ * memory.
+ */
 
-/* The dot products of one row with `count` vectors, and its squared norm. count is a compile-time
- * constant, so that the sums stay in registers. */
+/*
+ * Computes the dot products of one row with `count` vectors, and its squared norm. count is a
+ * compile-time constant, so that the sums stay in registers.
+ */
 INLINE void coarse_dots_row(float *dots, size_t dot_step, float *square, const float *x,
                             const float *const *vectors, size_t count, size_t n)
 {

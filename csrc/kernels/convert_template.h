@@ -20,7 +20,7 @@ WIDEN(f16, vf_load_f16)
 WIDEN(bf16, vf_load_bf16)
 #undef WIDEN
 
-/* round_to_odd_kernel. It has no branches, so compilers can vectorize it. */
+/* round_to_odd_kernel of kernels.h. The loop has no branches, so compilers vectorize it. */
 static bool round_to_odd(float *out, const double *in, size_t n)
 {
     int subnormal = 0;

@@ -1,25 +1,27 @@
 /*
- * The GEMM micro-kernel of all blocked products, the packing of its panels, and its epilogues
- * (cosines and selection), for one type. Parameters, undefined at the end:
+ * The kernels of blocked matrix products (GEMM), for one type: the micro-kernel, the transposition
+ * that packs its panels, and its epilogues (cosines and selection). Parameters, undefined at the
+ * end:
  *
  *   TILE, TILE_TYPE                name of the type in identifiers; C type
  *   TILE_VECTOR, TILE_LANES        vector type; its number of lanes
  *   TILE_OP(op)                    operation `op` on TILE_VECTOR
- *   TILE_TRANSPOSE_SIZE, TILE_TRANSPOSE    rows of the square block that transpose_* of simd/
- * transposes; the name of that function TILE_FMA                       a * b + c of scalars,
- * rounded the same way as TILE_OP(fma) TILE_STORE                     stores a vector of doubles as
- * TILE_TYPE TILE_KEEP_ERRORS               if defined, blocks are added with their rounding errors
+ *   TILE_TRANSPOSE                 name of the function of simd/ that transposes a square block
+ *   TILE_TRANSPOSE_SIZE            rows of that block
+ *   TILE_FMA                       a * b + c of scalars, rounded the same way as TILE_OP(fma)
+ *   TILE_STORE                     stores a vector of doubles as TILE_TYPE
+ *   TILE_KEEP_ERRORS               if defined, blocks are added with their rounding errors
  *
- * Order of summation: CHAIN steps form a chain in registers. The chains of a block of TILE_DEPTH
- * steps are added in TILE_TYPE. The blocks are added in double, and the kernel for doubles keeps
- * the rounding errors of these last additions.
+ * Order of summation: the products of CHAIN steps form a chain, which is summed in a register. The
+ * chains of a block of TILE_DEPTH steps are added in TILE_TYPE. Blocks are added in double. The
+ * kernel for doubles also keeps the rounding errors of the additions of blocks.
  *
  * Short chains keep float32 accurate. Rounding errors grow with the square root of the chain length
  * for random terms, and linearly for equal terms. For equal terms, chains of 64 leave errors of
  * 1e-6, chains of 32 leave 6e-7, and chains of 16 leave 5e-7. Chains of 64 would be 3 % faster.
  *
- * The sum in double starts from +0. If all products underflow, the sum is therefore +0, as it is
- * when each product is rounded separately. A chain of fused multiply-adds alone would end with the
+ * The sum in double starts from +0, so it is +0 if all products underflow. Products that are
+ * rounded one by one also add up to +0. A chain of fused multiply-adds alone would end with the
  * sign of its last product.
  */
 #define NAME(prefix) PASTE(PASTE(prefix, _), TILE)
@@ -27,8 +29,9 @@
 #define CHAIN 32
 
 /*
- * block (TILE_ROWS, WIDTH) = the sums of k steps, in TILE_TYPE. It is not inlined, so that its one
- * loop gets all registers: when it is inlined, gcc 12 keeps the loop counters in memory.
+ * Computes block (TILE_ROWS, WIDTH), the sums of k steps, in TILE_TYPE. The function is not
+ * inlined, so that its loop gets all registers. If it were inlined, gcc 12 would keep the loop
+ * counters in memory.
  */
 static __attribute__((noinline)) void NAME(tile_block)(TILE_TYPE *restrict block,
                                                        const void *const *rows, size_t at,
@@ -109,8 +112,10 @@ static void NAME(tile)(double *sums, double *errors, const void *const *rows, co
 #endif
 }
 
-/* Computes all chains of a block side by side. The chains are independent, so the result is bit for
- * bit that of a tile. */
+/*
+ * tile_sum_kernel of kernels.h. Computes all chains of a block side by side. The chains are
+ * independent of each other, so the result has the bits of a tile.
+ */
 static NO_SLP double NAME(tile_sum)(const void *x_void, const void *y_void, size_t n)
 {
     const TILE_TYPE *x = x_void, *y = y_void;
@@ -143,7 +148,7 @@ static NO_SLP double NAME(tile_sum)(const void *x_void, const void *y_void, size
 #endif
     }
     const double total = sum + error;
-    return total == total ? total : sum; /* as in a tile */
+    return total == total ? total : sum; /* the error of an overflowed sum is NaN */
 }
 
 /* Transposes square blocks. The last block of each direction overlaps the one before it. Arrays
@@ -162,7 +167,7 @@ static void NAME(transpose_rows)(void *to_void, size_t step, const void *const *
     }
     for (size_t r = 0; r < count; r += TILE_TRANSPOSE_SIZE) {
         const size_t first = r + TILE_TRANSPOSE_SIZE <= count ? r : count - TILE_TRANSPOSE_SIZE;
-        const TILE_TYPE *row[TILE_TRANSPOSE_SIZE]; /* local copies, which cannot alias `to` */
+        const TILE_TYPE *row[TILE_TRANSPOSE_SIZE]; /* local copies cannot alias `to` */
         for (int s = 0; s < TILE_TRANSPOSE_SIZE; s++) {
             row[s] = rows[first + s];
         }
@@ -206,15 +211,18 @@ static size_t NAME(cosine)(TILE_TYPE *out, ptrdiff_t out_step, const double *sum
                 TILE_STORE(last, c);
                 memcpy(out + j, last, (columns - j) * sizeof *out);
             }
-            found[count] = pack_matches(r, j, beyond); /* overwritten next time if it has no bits */
+            found[count] =
+                pack_matches(r, j, beyond); /* the next word overwrites a word without bits */
             count += beyond != 0;
         }
     }
     return count;
 }
 
-/* Compares TILE_LANES columns at a time with the smaller of two thresholds. NaN scores count as
- * found. */
+/*
+ * select_kernel of kernels.h, TILE_LANES columns at a time. It selects the scores that are not
+ * below their threshold, NaN included.
+ */
 static size_t NAME(select_at_least)(const void *scores_void, size_t step, size_t rows,
                                     size_t columns, const void *row_thresholds,
                                     const void *column_thresholds, uint32_t *found)

@@ -1,10 +1,14 @@
 #if defined(__x86_64__)
 #define ISA_NEEDS CPU_AVX512
-/* Row sums are bound by memory or by conversions to double. 256-bit vectors are as fast from
- * memory, and up to 15 % faster from the cache (Zen 4). */
+/*
+ * Row sums are limited by memory or by conversions to double. 256-bit vectors are as fast on rows
+ * in memory, and up to 15 % faster on rows in the cache (Zen 4).
+ */
 #define ISA_SUMS avx2
-/* Layers read vectors in place from images. 512-bit vectors are no faster than 256-bit ones (Zen
- * 4), and they are wider than the rows of small feature maps. */
+/*
+ * 512-bit vectors do not make layers faster than 256-bit vectors (Zen 4), and they are wider than
+ * the rows of small feature maps.
+ */
 #define ISA_LAYERS avx2
 #define ISA_DESCRIPTION "AVX-512 F, BW, DQ and VL"
 #include "simd/avx512.h"

@@ -1,7 +1,8 @@
 /*
- * Defines all kernels of one instruction set and their table. isa_*.c includes it after the header
- * of simd/, inside the target region. System headers must be included before the region opens; the
- * headers of simd/ include the ones they need.
+ * Defines all kernels of one instruction set and their table. isa_*.c includes this file after a
+ * header of simd/, inside the target region that the header opened. System headers must not be
+ * included in the region, so the headers of simd/ include all that the kernels need before they
+ * open it.
  */
 #include "base/cpu.h"
 #include "base/cancel.h"
@@ -12,7 +13,10 @@
 #define TEXT_(a) #a
 #define TEXT(a) TEXT_(a)
 
-/* For scalar loops that gcc would vectorize by gathering elements one by one, which is slower. */
+/*
+ * Keeps gcc from vectorizing scalar loops. It would gather the elements of a vector one by one,
+ * which is slower.
+ */
 #if defined(__GNUC__) && !defined(__clang__)
 #define NO_SLP __attribute__((optimize("no-tree-slp-vectorize")))
 #else
@@ -23,12 +27,15 @@
 
 #include "kernels/sums_template.h"
 
-/* ISA_SUMS, ISA_TILES, ISA_SQ8 and ISA_LAYERS each name another instruction set whose kernels of
- * that group are at least as fast here. A group without such a name is defined in this file. */
+/*
+ * An instruction set can reuse a group of kernels of another instruction set if they are at least
+ * as fast. ISA_SUMS, ISA_TILES, ISA_SQ8 and ISA_LAYERS name that other instruction set, each for
+ * its group. Without such a name, this file defines the kernels of the group.
+ */
 #ifdef ISA_SUMS
 extern const struct sums_kernels PASTE(sums_kernels_, ISA_SUMS);
 #else
-/* One block per element type: its name, its C type, and the load of VD_LANES elements as a vd. */
+/* One block for each element type. rows_template.h describes the parameters. */
 #define ELEMENT f32
 #define ELEMENT_TYPE float
 #define ELEMENT_LOAD vd_load_f32
@@ -86,7 +93,7 @@ const struct sums_kernels PASTE(sums_kernels_, ISA_NAME) = {
 #endif
 
 _Static_assert(VD_LANES >= COSINE_STEP && VD_LANES <= COSINE_PADDING && VF_LANES == 2 * VD_LANES,
-               "the contracts in kernels.h rely on these bounds");
+               "kernels.h relies on these bounds");
 #ifdef ISA_TILES
 extern const struct tile_kernels PASTE(tile_kernels_, ISA_TILES);
 #else

@@ -10,7 +10,7 @@
  *
  * `outer` and `dots` read vectors in place, so their operands need no packing. Order of summation:
  * `outer` adds the steps one by one in each lane. `dots` adds the vectors one by one in each lane,
- * then the lanes, then the remaining elements of a row.
+ * then the lanes, then the tail of the row.
  */
 #define NAME(prefix) PASTE(PASTE(prefix, _), LAYER)
 
@@ -93,12 +93,14 @@ INLINE void NAME(outer_tile)(const struct outer *o, size_t first, const int rows
 
 _Static_assert(TILE_VECTORS == 2, "a pooling window needs the vectors of two rows");
 
-/* One function for each number of rows, so that the compiler allocates registers for each one
- * separately. A call handles all vectors. */
+/*
+ * outer_kernel for a fixed number of rows. Each number has a function of its own, so that the
+ * compiler allocates registers for each separately.
+ */
 #define OUTER_ROWS(rows) \
     static __attribute__((noinline)) void NAME(outer_##rows)(const struct outer *call) \
     { \
-        const struct outer o = *call; /* a local copy, which cannot alias o.out */ \
+        const struct outer o = *call; /* a local copy cannot alias o.out */ \
         size_t v = 0; \
         for (; v + TILE_VECTORS <= o.vectors; v += TILE_VECTORS) { \
             NAME(outer_tile)(&o, v, rows, TILE_VECTORS); \
@@ -146,8 +148,10 @@ INLINE void NAME(dots_totals)(LAYER_TYPE totals[DOTS_TOTALS], const LAYER_VECTOR
     }
 }
 
-/* Computes rows * columns = DOTS_BLOCK dot products and stores those of the first wanted_rows
- * rows and wanted_columns columns. */
+/*
+ * Computes DOTS_BLOCK = rows * columns dot products. Stores only those of the first wanted_rows
+ * rows and wanted_columns columns.
+ */
 INLINE void NAME(dots_tile)(const struct dots *d, const LAYER_TYPE *const *left,
                             const LAYER_TYPE *const *right, const int rows, const int columns,
                             size_t wanted_rows, size_t wanted_columns, LAYER_TYPE *out)
@@ -193,13 +197,13 @@ INLINE void NAME(dots_tile)(const struct dots *d, const LAYER_TYPE *const *left,
 static void NAME(dots)(const struct dots *d, const void *const *left, size_t rows,
                        const void *const *right, size_t columns, void *out)
 {
-    const size_t step = columns == 1 ? DOTS_BLOCK : DOTS_BLOCK / 2;
+    const size_t block_rows = columns == 1 ? DOTS_BLOCK : DOTS_BLOCK / 2;
     struct dots of_rows = *d;
-    /* `step` left rows stay in the L1 cache while all right rows are read. */
-    for (size_t r = 0; r < rows; r += step) {
+    /* block_rows left rows stay in the L1 cache while all right rows are read. */
+    for (size_t r = 0; r < rows; r += block_rows) {
         const LAYER_TYPE *x[DOTS_BLOCK];
-        const size_t wanted = rows - r < step ? rows - r : step;
-        for (size_t i = 0; i < step; i++) {
+        const size_t wanted = rows - r < block_rows ? rows - r : block_rows;
+        for (size_t i = 0; i < block_rows; i++) {
             x[i] = left[r + (i < wanted ? i : wanted - 1)];
         }
         of_rows.bias = d->bias == NULL ? NULL : (const LAYER_TYPE *)d->bias + r;
@@ -217,7 +221,7 @@ static void NAME(dots)(const struct dots *d, const void *const *left, size_t row
     }
 }
 
-/* patches_kernel for `rows` rows, a compile-time constant. */
+/* patches_kernel for a compile-time constant `rows`. */
 INLINE void NAME(patch_rows)(LAYER_TYPE *sums, const LAYER_TYPE *x, size_t row_step,
                              const ptrdiff_t *offsets, const LAYER_TYPE *factors, size_t n,
                              const int rows)
@@ -293,9 +297,9 @@ static void NAME(add_rows)(void *to_void, size_t to_step, const void *from_void,
 }
 
 /*
- * maxima[i] = the larger of in[2 i] and in[2 i + 1], the first among equals, and the second if it
- * is NaN. second[i] = 1 if the second one was taken, else 0. The loops of this function and of
- * max_pool2x2 are written so that compilers vectorize them.
+ * maxima[i] is the larger of in[2 i] and in[2 i + 1]. Of equal elements it is the first, and a NaN
+ * as second element is taken in any case. second[i] is 1 if the second element was taken, else 0.
+ * Compilers vectorize the loops of this function and of max_pool2x2.
  */
 INLINE void NAME(pair_maxima)(LAYER_TYPE *restrict maxima, LAYER_INTEGER *restrict second,
                               const LAYER_TYPE *restrict in, size_t n)
@@ -308,35 +312,35 @@ INLINE void NAME(pair_maxima)(LAYER_TYPE *restrict maxima, LAYER_INTEGER *restri
     }
 }
 
-static void NAME(max_pool2x2)(void *out_void, int64_t *indices, const void *rows, size_t width,
-                              size_t lines, size_t squares)
+static void NAME(max_pool2x2)(void *out_void, int64_t *indices, const void *in_void, size_t width,
+                              size_t out_rows, size_t out_columns)
 {
-    enum { AT_ONCE = 256 };
-    LAYER_TYPE maxima[2 * AT_ONCE], *restrict out = out_void;
-    LAYER_INTEGER second[2 * AT_ONCE];
-    const LAYER_TYPE *in = rows;
-    const size_t n = squares < AT_ONCE ? squares : AT_ONCE; /* windows of a line at a time */
-    /* Dense lines are contiguous in memory, so several of them are handled together. */
-    const bool dense = n > 0 && width == 2 * squares && n == squares;
-    const size_t max_lines = dense ? AT_ONCE / n : 1;
-    for (size_t line = 0, some; line < lines; line += some) {
-        some = lines - line < max_lines ? lines - line : max_lines;
-        for (size_t at = 0, count; at < squares; at += count) {
-            count = squares - at < n ? squares - at : n;
-            const LAYER_TYPE *from = in + 2 * line * width + 2 * at;
+    enum { BLOCK = 256 };
+    LAYER_TYPE maxima[2 * BLOCK], *restrict out = out_void;
+    LAYER_INTEGER second[2 * BLOCK];
+    const LAYER_TYPE *in = in_void;
+    const size_t n = out_columns < BLOCK ? out_columns : BLOCK; /* windows of a row at a time */
+    /* Dense rows are contiguous in memory, so several of them are handled together. */
+    const bool dense = n > 0 && width == 2 * out_columns && n == out_columns;
+    const size_t max_rows = dense ? BLOCK / n : 1;
+    for (size_t row = 0, rows; row < out_rows; row += rows) {
+        rows = out_rows - row < max_rows ? out_rows - row : max_rows;
+        for (size_t column = 0, count; column < out_columns; column += count) {
+            count = out_columns - column < n ? out_columns - column : n;
+            const LAYER_TYPE *from = in + 2 * row * width + 2 * column;
             if (dense) {
-                NAME(pair_maxima)(maxima, second, from, 2 * some * count);
+                NAME(pair_maxima)(maxima, second, from, 2 * rows * count);
             } else {
                 NAME(pair_maxima)(maxima, second, from, count);
                 NAME(pair_maxima)(maxima + count, second + count, from + width, count);
             }
-            for (size_t l = 0; l < some; l++) {
-                const LAYER_TYPE *restrict above = maxima + 2 * l * count;
+            for (size_t r = 0; r < rows; r++) {
+                const LAYER_TYPE *restrict above = maxima + 2 * r * count;
                 const LAYER_TYPE *restrict below = above + count;
-                const LAYER_INTEGER *restrict second_above = second + 2 * l * count;
+                const LAYER_INTEGER *restrict second_above = second + 2 * r * count;
                 const LAYER_INTEGER *restrict second_below = second_above + count;
-                const size_t to = (line + l) * squares + at;
-                const int64_t first = (int64_t)(2 * ((line + l) * width + at));
+                const size_t to = (row + r) * out_columns + column;
+                const int64_t first = (int64_t)(2 * ((row + r) * width + column));
                 for (size_t i = 0; i < count; i++) {
                     const LAYER_INTEGER take = (LAYER_INTEGER)(below[i] > above[i]) |
                                                (LAYER_INTEGER)(below[i] != below[i]);

@@ -14,16 +14,19 @@
  */
 #define NAME(prefix) PASTE(PASTE(prefix, _), ELEMENT)
 
-/* Number of columns that are summed in registers at a time. */
+/* Columns whose sums are in registers at a time. */
 #define COLUMN_WIDTH (COLUMN_VECTORS * VD_LANES)
-/* Number of arrays of sums: xy, xx, yy and, with ELEMENT_KEEP_ERRORS, their errors. */
+/* Rows of the array of sums: xy, xx, yy and, with ELEMENT_KEEP_ERRORS, their rounding errors. */
 #ifdef ELEMENT_KEEP_ERRORS
 #define SUM_ARRAYS 6
 #else
 #define SUM_ARRAYS 3
 #endif
 
-/* Calls add(s, a, b) for each product of `kind`: s is 0 for x y, 1 for x x, and 2 for y y. */
+/*
+ * Calls add(s, a, b) for each sum of `kind`, with the factors a and b of its products. Sum 0 is
+ * x.y, sum 1 is x.x, and sum 2 is y.y.
+ */
 #define EACH_SUM(kind, x, y, add) \
     do { \
         if ((kind) != SUMS_SQUARE) add(0, x, y); \
@@ -32,11 +35,15 @@
     } while (0)
 
 /*
- * Functions of one row. With `polls`, they poll the cancellation token every POLL_ROWS elements.
- * Short rows do without, because the check takes a few nanoseconds.
+ * The next functions compute the sums of one row. If `polls` is set, they poll the cancellation
+ * token every POLL_ELEMENTS elements. Short rows are not polled, because a poll takes a few
+ * nanoseconds.
  */
 
-/* Loads the last n < VD_LANES elements of a row, padded with zeros, which do not change a sum. */
+/*
+ * Loads the last n < VD_LANES elements of a row and pads them with zeros. Zeros do not change a
+ * sum.
+ */
 INLINE vd NAME(load_tail)(const ELEMENT_TYPE *p, size_t n)
 {
     ELEMENT_TYPE padded[VD_LANES] = {0};
@@ -70,7 +77,7 @@ INLINE void NAME(row_sums)(double out[3], const ELEMENT_TYPE *x, const ELEMENT_T
         for (int s = 0; s < 3; s++) {
             compensated_add(&sums[s], group[s]);
         }
-        if (polls && k % POLL_ROWS == 0 && cancel_poll_here()) {
+        if (polls && k % POLL_ELEMENTS == 0 && cancel_poll_here()) {
             break;
         }
     }
@@ -85,8 +92,10 @@ INLINE void NAME(row_sums)(double out[3], const ELEMENT_TYPE *x, const ELEMENT_T
 
 #ifdef ELEMENT_LOAD_INTEGERS
 
-/* The sums of one row, as lanes, exactly. SHORT_CHAIN steps are summed in 32 bits, which cannot
- * overflow, and those sums are added in double. */
+/*
+ * The exact sums of one row; each lane holds a partial sum. SHORT_CHAIN steps are summed in 32
+ * bits, which cannot overflow. The sums of these chains are added in double.
+ */
 INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n,
                             enum sums kind, bool polls)
 {
@@ -119,7 +128,10 @@ INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE
 
 #else
 
-/* The sums of one row, as lanes. The caller adds the lanes of several rows with vd_row_sums. */
+/*
+ * The sums of one row; each lane holds a partial sum. The caller adds up the lanes with
+ * vd_row_sums.
+ */
 INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n,
                             enum sums kind, bool polls)
 {
@@ -129,8 +141,8 @@ INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE
         sums[chain][0] = sums[chain][1] = sums[chain][2] = vd_set1(0.0);
     }
 #define ADD(s, a, b) sums[chain][s] = vd_fma(a, b, sums[chain][s])
-    for (size_t end = polls && n > POLL_ROWS ? POLL_ROWS : n;;
-         end = n - k < POLL_ROWS ? n : k + POLL_ROWS) {
+    for (size_t end = polls && n > POLL_ELEMENTS ? POLL_ELEMENTS : n;;
+         end = n - k < POLL_ELEMENTS ? n : k + POLL_ELEMENTS) {
         for (; end - k >= SUM_CHAINS * VD_LANES; k += SUM_CHAINS * VD_LANES) {
             for (size_t line = 0; line < SUM_CHAINS * VD_LANES * sizeof *x; line += 64) {
                 __builtin_prefetch((const char *)(x + k) + ROWS_PREFETCH + line);
@@ -169,7 +181,10 @@ INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE
 #endif
 
 #ifdef ELEMENT_LOAD_PAIR
-/* Adds the products of 2 * VF_LANES elements of two rows of 16-bit floats to six sums in float. */
+/*
+ * One step of half_lanes: adds the products of 2 * VF_LANES elements of x and y to the three sums.
+ * Each sum has two vectors, one in low and one in high.
+ */
 INLINE void NAME(half_step)(vf low[3], vf high[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y)
 {
     vf x_low, x_high, y_low, y_high;
@@ -184,9 +199,9 @@ INLINE void NAME(half_step)(vf low[3], vf high[3], const ELEMENT_TYPE *x, const 
 }
 
 /*
- * All three sums of a row of 16-bit floats, as lanes. Products are exact in float. HALF_CHAIN of
- * them form a chain in float, and the chains are added in double. This is accurate enough, because
- * the final result is rounded to 16 bits.
+ * The three sums of one row of 16-bit floats; each lane holds a partial sum. A float holds each
+ * product exactly. HALF_CHAIN products form a chain, which is summed in float. The chains are added
+ * in double. This is accurate enough for results that are rounded to 16 bits.
  */
 INLINE void NAME(half_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n)
 {
@@ -211,7 +226,7 @@ INLINE void NAME(half_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYP
         for (int s = 0; s < 3; s++) {
             out[s] = vd_add(out[s], vd_fold_f32(vf_add(low[s], high[s])));
         }
-        if (k % POLL_ROWS == 0 && cancel_poll_here()) {
+        if (k % POLL_ELEMENTS == 0 && cancel_poll_here()) {
             break;
         }
     }
@@ -220,7 +235,7 @@ INLINE void NAME(half_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYP
 
 #endif
 
-/* The sums of one row of any length; it polls every POLL_ROWS elements. */
+/* The sums of one row of any length. Polls the cancellation token. */
 INLINE void NAME(one_row)(double out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n,
                           enum sums kind)
 {
@@ -242,8 +257,10 @@ INLINE void NAME(one_row)(double out[3], const ELEMENT_TYPE *x, const ELEMENT_TY
 }
 
 #ifdef ELEMENT_RANGE_CHECKED
-/* Recomputes the sums of row r in double, if xx or yy is outside 2^-60 .. 2^100 and float may have
- * overflowed or underflowed. */
+/*
+ * Recomputes the sums of row r in double if xx or yy lies outside [2^-60, 2^100]. The products of
+ * such a row may overflow or underflow a float.
+ */
 static __attribute__((noinline)) void NAME(row_in_double)(double sums[3][VD_LANES], size_t r,
                                                           const ELEMENT_TYPE *x,
                                                           const ELEMENT_TYPE *y, size_t n)
@@ -260,8 +277,11 @@ static __attribute__((noinline)) void NAME(row_in_double)(double sums[3][VD_LANE
 }
 #endif
 
-/* The sums of up to VD_LANES rows. With `in_float`, 16-bit floats are summed in float. */
-INLINE void NAME(some_rows)(double *xy, double *xx, double *yy, const char *x, const char *y,
+/*
+ * The sums of `rows` rows, at most VD_LANES. If `in_float` is set, 16-bit floats are summed in
+ * float.
+ */
+INLINE void NAME(row_group)(double *xy, double *xx, double *yy, const char *x, const char *y,
                             size_t rows, size_t n, ptrdiff_t x_step, ptrdiff_t y_step,
                             enum sums kind, bool in_float)
 {
@@ -298,7 +318,7 @@ INLINE void NAME(some_rows)(double *xy, double *xx, double *yy, const char *x, c
         vd_store(sums[s], vd_row_sums(lanes[s]));
     }
 #ifdef ELEMENT_RANGE_CHECKED
-    /* Recompute rows whose terms may have left the range of float. */
+    /* The products of these rows may overflow or underflow a float. */
     const vd range_min = vd_set1(0x1p-60), range_max = vd_set1(0x1p100);
     vd squares = vd_load(sums[1]), y_squares = vd_load(sums[2]);
     bool fits = vd_all_at_least(squares, range_min) && vd_all_at_least(y_squares, range_min) &&
@@ -327,24 +347,28 @@ INLINE void NAME(rows)(double *xy, double *xx, double *yy, const char *x, const 
         y_step = x_step;
         xy = xx;
     }
-    /* Sums that `kind` leaves out may be NULL. They are not written, but adding to NULL would be
-     * undefined, so they point to another array. */
+    /*
+     * Arrays of sums that `kind` leaves out may be NULL. They are not written. Another array
+     * replaces them, because adding an index to NULL is undefined.
+     */
     xx = kind == SUMS_DOT ? xy : xx;
     yy = kind == SUMS_ALL ? yy : xx;
     for (; rows - r >= VD_LANES; r += VD_LANES) {
         const ptrdiff_t i = (ptrdiff_t)r;
-        NAME(some_rows)(xy + i, xx + i, yy + i, x + i * x_step, y + i * y_step, VD_LANES, n, x_step,
+        NAME(row_group)(xy + i, xx + i, yy + i, x + i * x_step, y + i * y_step, VD_LANES, n, x_step,
                         y_step, kind, false);
     }
     if (r < rows) {
         const ptrdiff_t i = (ptrdiff_t)r;
-        NAME(some_rows)(xy + i, xx + i, yy + i, x + i * x_step, y + i * y_step, rows - r, n, x_step,
+        NAME(row_group)(xy + i, xx + i, yy + i, x + i * x_step, y + i * y_step, rows - r, n, x_step,
                         y_step, kind, false);
     }
 }
 
-/* The sums of rows longer than POLL_ROWS, one by one. It is a separate function, so that short rows
- * do not pay for polling. */
+/*
+ * The sums of rows longer than POLL_ELEMENTS. This is a separate function so that short rows do not
+ * pay for polling.
+ */
 INLINE void NAME(long_rows)(double *xy, double *xx, double *yy, const char *x, const char *y,
                             size_t rows, size_t n, ptrdiff_t x_step, ptrdiff_t y_step,
                             enum sums kind)
@@ -366,8 +390,10 @@ INLINE void NAME(long_rows)(double *xy, double *xx, double *yy, const char *x, c
     }
 }
 
-/* The cosines are computed one step after their sums. Their divisions then overlap with the sums of
- * the next rows. */
+/*
+ * Computes the cosines of a group of rows one iteration after its sums. The divisions then overlap
+ * with the sums of later rows.
+ */
 static bool NAME(cosine_rows)(double *out, double *xy, double *xx, double *yy, const void *x,
                               const void *y, size_t rows, size_t n, ptrdiff_t x_step,
                               ptrdiff_t y_step, double min_square)
@@ -378,7 +404,7 @@ static bool NAME(cosine_rows)(double *out, double *xy, double *xx, double *yy, c
     size_t r = 0, done = 0;
     for (; rows - r >= VD_LANES;
          r += VD_LANES, from_x += VD_LANES * x_step, from_y += VD_LANES * y_step) {
-        NAME(some_rows)(xy + r, xx + r, yy + r, from_x, from_y, VD_LANES, n, x_step, y_step,
+        NAME(row_group)(xy + r, xx + r, yy + r, from_x, from_y, VD_LANES, n, x_step, y_step,
                         SUMS_ALL, true);
         if (r > 0) {
             all &= cosine_vector(out + done, xy + done, xx + done, yy + done, min_squares);
@@ -386,17 +412,18 @@ static bool NAME(cosine_rows)(double *out, double *xy, double *xx, double *yy, c
         }
     }
     if (r < rows) {
-        NAME(some_rows)(xy + r, xx + r, yy + r, from_x, from_y, rows - r, n, x_step, y_step,
+        NAME(row_group)(xy + r, xx + r, yy + r, from_x, from_y, rows - r, n, x_step, y_step,
                         SUMS_ALL, true);
     }
     return cosine_sums(out + done, xy + done, xx + done, yy + done, rows - done, min_square) && all;
 }
 
 /*
- * All steps of `count` columns from column j on, at most `vectors` vectors. It prefetches the rows
- * `steps` further down, because the hardware prefetcher treats each row as a separate stream and
- * does not reach that far. Prefetching into L2 is a fifth faster than not prefetching; into L1 is
- * slower.
+ * Adds all steps of columns [j, j + count) to their sums. The columns fit in `vectors` vectors.
+ *
+ * Prefetches the rows of the next call, which lie `steps` rows further down. The hardware
+ * prefetcher does not reach that far, because each row is a separate stream to it. Prefetching into
+ * L2 makes the kernel a fifth faster. Prefetching into L1 makes it slower.
  */
 INLINE void NAME(column_sums)(double *sums, size_t n, size_t j, size_t count, int vectors,
                               const char *x, const char *y, size_t steps, ptrdiff_t x_step,
@@ -486,7 +513,7 @@ INLINE void NAME(columns)(double *sums, size_t n, const void *x, const void *y, 
                                   const void *y, size_t rows, size_t n, ptrdiff_t x_step, \
                                   ptrdiff_t y_step) \
     { \
-        if (n > POLL_ROWS) { \
+        if (n > POLL_ELEMENTS) { \
             NAME(long_rows_##word)(xy, xx, yy, x, y, rows, n, x_step, y_step); \
         } else { \
             NAME(rows)(xy, xx, yy, x, y, rows, n, x_step, y_step, kind); \

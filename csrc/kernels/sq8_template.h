@@ -1,10 +1,12 @@
-/* The prefilter by SQ8 codes: it quantizes rows, computes dot products of codes, and selects the
- * rows that can reach a threshold. The contracts are in kernels.h. */
+/*
+ * The SQ8 kernels of the prefilter. They quantize rows, compute dot products of codes, and select
+ * the rows that can reach a threshold. kernels.h has their contracts.
+ */
 
-/* Number of elements that are quantized at a time. */
+/* Elements that are quantized at a time. */
 enum { QUANTIZE_STEP = 4 * VF_LANES };
 
-/* Loads QUANTIZE_STEP elements from x + k. Elements from n on are 0. */
+/* Loads QUANTIZE_STEP elements of a row, from element k on. Elements from n on count as 0. */
 INLINE void quantize_load(vf a[4], const float *x, size_t k, size_t n)
 {
     float last[QUANTIZE_STEP];
@@ -19,7 +21,7 @@ INLINE void quantize_load(vf a[4], const float *x, size_t k, size_t n)
     }
 }
 
-/* The largest magnitude and the sum of squares of n elements. */
+/* Computes the largest magnitude and the sum of squares of n elements. */
 INLINE void quantize_range(float *largest, float *square, const float *x, size_t n)
 {
     vf highest[4], lowest[4], squares[4], a[4];
@@ -79,8 +81,10 @@ static float quantize(uint8_t *codes, struct code_scale *scale, const float *x, 
     }
     vf_store(lanes, vf_add(vf_add(squares[0], squares[1]), vf_add(squares[2], squares[3])));
     total = horizontal_sum(lanes);
-    /* The first two additions cover the rounding of the sums and of inverse_norm, the last one that
-     * of each term. NaN or infinity in the row makes the bound infinite. */
+    /*
+     * COARSE_DOT_ERROR covers the rounding of the sums and of inverse_norm. 2^-20 covers the
+     * rounding of each term. If the row holds NaN or infinity, the bound is infinity.
+     */
     const float residual_norm =
         sqrtf(total) * (float)(1.0 + COARSE_DOT_ERROR(n)) + (float)COARSE_DOT_ERROR(n) + 0x1p-20f;
     *scale = residual_norm < 2.0f && step < 2.0f ? (struct code_scale){step, residual_norm}
@@ -88,8 +92,10 @@ static float quantize(uint8_t *codes, struct code_scale *scale, const float *x, 
     return square;
 }
 
-/* Dot products of row_count rows with `count` queries. lanes[q * row_count + r] holds the partial
- * sums of row r and query q. */
+/*
+ * Computes the dot products of row_count rows and `count` queries. lanes[q * row_count + r] gets
+ * the partial sums of query q and row r.
+ */
 INLINE void sq8_dot_block(vi *lanes, const uint8_t *const *rows, const int row_count,
                           const query_code *const *queries, const int count, size_t n)
 {
@@ -99,10 +105,10 @@ INLINE void sq8_dot_block(vi *lanes, const uint8_t *const *rows, const int row_c
         lanes[i] = vi_zero();
     }
     for (; n - k >= SQ8_LANES; k += SQ8_LANES) {
-        vc factors[SQ8_QUERIES];
+        vc query[SQ8_QUERIES];
         _Pragma("GCC unroll 4") for (int q = 0; q < count; q++)
         {
-            factors[q] = vc_load_query_codes(queries[q] + k);
+            query[q] = vc_load_query_codes(queries[q] + k);
         }
         _Pragma("GCC unroll 16") for (int r = 0; r < row_count; r++)
         {
@@ -112,8 +118,7 @@ INLINE void sq8_dot_block(vi *lanes, const uint8_t *const *rows, const int row_c
             }
             _Pragma("GCC unroll 4") for (int q = 0; q < count; q++)
             {
-                lanes[q * row_count + r] =
-                    vi_dot_codes(lanes[q * row_count + r], codes, factors[q]);
+                lanes[q * row_count + r] = vi_dot_codes(lanes[q * row_count + r], codes, query[q]);
             }
         }
     }
@@ -133,40 +138,40 @@ INLINE void sq8_dot_block(vi *lanes, const uint8_t *const *rows, const int row_c
 }
 
 /*
- * sq8_dots_kernel for `count` queries, a compile-time constant. With one query, it reads VF_LANES
- * rows one after another, because sequential reads from memory are fastest. With more queries, it
- * computes SQ8_ROWS rows with all queries together.
+ * sq8_dots_kernel for a compile-time constant `count`. A single query reads VF_LANES rows one after
+ * another, because sequential reads from memory are fastest. With several queries, SQ8_ROWS rows
+ * are read side by side, and each vector of codes is used for all queries.
  */
 INLINE void sq8_dot_rows(int32_t *sums, size_t step, const uint8_t *codes, size_t code_step,
                          size_t rows, const query_code *const *queries, const int count, size_t n)
 {
-    const size_t at_once = count == 1 ? VF_LANES : SQ8_ROWS;
-    for (size_t r = 0, some; r < rows; r += at_once) {
+    const size_t block_rows = count == 1 ? VF_LANES : SQ8_ROWS;
+    for (size_t r = 0, valid; r < rows; r += block_rows) {
         const uint8_t *row[16];
         vi lanes[16];
         int32_t totals[16];
-        some = rows - r < at_once ? rows - r : at_once;
-        for (size_t i = 0; i < at_once; i++) { /* repeats the last row beyond the end */
-            row[i] = codes + (r + (i < some ? i : some - 1)) * code_step;
+        valid = rows - r < block_rows ? rows - r : block_rows;
+        for (size_t i = 0; i < block_rows; i++) { /* rows beyond the end repeat the last one */
+            row[i] = codes + (r + (i < valid ? i : valid - 1)) * code_step;
         }
         if (count == 1) {
-            for (size_t i = 0; i < at_once; i++) {
+            for (size_t i = 0; i < block_rows; i++) {
                 sq8_dot_block(lanes + i, row + i, 1, queries, 1, n);
             }
         } else {
             sq8_dot_block(lanes, row, SQ8_ROWS, queries, count, n);
         }
-        for (size_t i = 0; i < at_once * (size_t)count; i += VF_LANES) {
+        for (size_t i = 0; i < block_rows * (size_t)count; i += VF_LANES) {
             vi_store(totals + i, vi_row_sums(lanes + i));
         }
-        if (some == at_once) {
+        if (valid == block_rows) {
             _Pragma("GCC unroll 4") for (size_t q = 0; q < (size_t)count; q++)
             {
-                memcpy(sums + q * step + r, totals + q * at_once, at_once * sizeof *sums);
+                memcpy(sums + q * step + r, totals + q * block_rows, block_rows * sizeof *sums);
             }
         } else {
             for (size_t q = 0; q < (size_t)count; q++) {
-                memcpy(sums + q * step + r, totals + q * at_once, some * sizeof *sums);
+                memcpy(sums + q * step + r, totals + q * block_rows, valid * sizeof *sums);
             }
         }
     }
@@ -191,10 +196,11 @@ static void sq8_dots(int32_t *sums, size_t step, const uint8_t *codes, size_t co
 }
 
 /*
- * An upper bound of the cosine of each row, compared with the threshold. x and q are the unit row
- * and query; x' and q' are their quantized values. The bound is x'.q' plus the largest possible
- * difference, |x.q - x'.q'| <= |x - x'| |q| + |x'| |q - q'|. Lowering the threshold by 2^-17 covers
- * the rounding errors of the bound and of the score itself.
+ * sq8_select_kernel of kernels.h. It compares an upper bound of each cosine with the threshold.
+ *
+ * Let x and q be the row and the query scaled to norm 1, and x' and q' their quantized values. The
+ * cosine x.q is at most x'.q' + |x - x'| |q| + |x'| |q - q'|, which is the bound. Lowering the
+ * threshold by 2^-17 covers the rounding errors of the bound and of the exact score.
  */
 static bool sq8_select(uint8_t *keep, const int32_t *sums, const struct code_scale *scales,
                        size_t rows, const struct code_query *query)
@@ -207,7 +213,7 @@ static bool sq8_select(uint8_t *keep, const int32_t *sums, const struct code_sca
         const float bound =
             (float)(sums[r] - offset) * (scales[r].scale * scale) +
             (scales[r].residual_norm + (1.0f + scales[r].residual_norm) * residual_norm);
-        const uint8_t kept = !(bound < threshold); /* keeps NaN */
+        const uint8_t kept = !(bound < threshold); /* keeps a row whose bound is NaN */
         keep[r] = kept;
         any |= kept;
     }

@@ -1,11 +1,13 @@
 /*
- * Helpers for the sums of rows and columns of all element types: compensated sums in double,
- * prefetch distances, and cosines of sums.
+ * Helpers that several templates share: compensated sums in double, prefetch distances, sums of
+ * lanes, and cosines of sums.
  */
 
-/* A sum that keeps the rounding errors of its additions, computed by Knuth's TwoSum, which is exact
- * for any two finite doubles. Each lane is a separate sum. */
-
+/*
+ * A compensated sum. `error` is the total of the rounding errors of all additions to `sum`. Knuth's
+ * TwoSum computes each of these errors exactly, for any two finite doubles. Each lane is a separate
+ * sum.
+ */
 struct compensated_sum {
     vd sum, error;
 };
@@ -19,8 +21,10 @@ INLINE void compensated_add(struct compensated_sum *s, vd term)
     s->sum = sum;
 }
 
-/* The sum of all lanes and their errors, as one double. If the sum overflowed, its errors are NaN
- * and the result is the sum alone. */
+/*
+ * Adds up all lanes and their errors. If the sum overflows, its errors are NaN, and the result is
+ * the sum without them.
+ */
 INLINE double compensated_total(struct compensated_sum s)
 {
     double sums[VD_LANES], errors[VD_LANES], total, error = 0.0;
@@ -38,18 +42,25 @@ INLINE double compensated_total(struct compensated_sum s)
     return total + error == total + error ? total + error : total;
 }
 
-/* Prefetch distance of the row kernels in bytes; they prefetch each cache line once. It makes them
- * 3 to 6 % faster from memory. Distances of 576 and more are slower. */
+/*
+ * Prefetch distance of the row kernels, in bytes. They prefetch each cache line once, which makes
+ * them 3 to 6 % faster on rows in memory. Distances of 576 and more are slower.
+ */
 enum { ROWS_PREFETCH = 384 };
 
-/* Number of elements of a row between two polls of the cancellation token. It is a multiple of
- * every loop's step, so polling does not change the sums. */
-enum { POLL_ROWS = 1 << 20 };
+/*
+ * Elements of a row between two polls of the cancellation token. The number is a multiple of every
+ * loop's step, so polling does not change the sums.
+ */
+enum { POLL_ELEMENTS = 1 << 20 };
 
-/* Prefetch distances in bytes: rows in the coarse pass, rows in quantization, SQ8 codes. */
+/* Prefetch distances of coarse_dots, quantize and sq8_dots, in bytes. */
 enum { COARSE_PREFETCH = 256, QUANTIZE_PREFETCH = 1536, SQ8_PREFETCH = 256 };
 
-/* The sum of all lanes. It adds the upper half to the lower half until one lane is left. */
+/*
+ * Returns the sum of all lanes. Adds the upper half of the lanes to the lower half until one lane
+ * is left.
+ */
 INLINE float horizontal_sum(float lanes[VF_LANES])
 {
     _Pragma("GCC unroll 4") for (int half = VF_LANES / 2; half > 0; half /= 2)

@@ -2,13 +2,17 @@
  * Winograd convolution for kernels of five rows, in float32. It is F(2, 5), a Toom-Cook algorithm
  * with the points 0, 1, -1, 2, -2 and infinity: two output rows take six products instead of ten.
  *
- * The input transform turns six image rows into six sums. The filter transform turns the five
- * kernel rows into six sums. The sums of equal index are multiplied and added up over channels and
- * kernel columns. The output transform turns the six results into two output rows.
+ * The input transform turns six image rows into six sums. The filter transform turns the five rows
+ * of a kernel into six sums. For each f < 6, the caller multiplies sum f of the image by sum f of
+ * the kernel, and adds the products up over channels and kernel columns. The output transform turns
+ * the six results into two output rows.
  */
 
-/* Input transform of `pairs` pairs of output rows of n >= VF_LANES elements. Pair t reads the image
- * rows 2 t .. 2 t + 5, row_step elements apart. Sum f goes to out[f * sum_step + t * n]. */
+/*
+ * Input transform for `pairs` pairs of output rows. Pair t reads image rows 2 t to 2 t + 5, which
+ * have n >= VF_LANES elements and are row_step elements apart. Sum f of pair t goes to out[f *
+ * sum_step + t * n].
+ */
 static void winograd_input_transform(float *out, size_t sum_step, const float *in, size_t row_step,
                                      size_t pairs, size_t n)
 {
@@ -35,7 +39,10 @@ static void winograd_input_transform(float *out, size_t sum_step, const float *i
     }
 }
 
-/* Filter transform of one vector of each kernel row, g[0 .. 4], to six sums, sum_step apart. */
+/*
+ * Filter transform of five vectors, one of each row of a kernel. The six sums are stored sum_step
+ * elements apart.
+ */
 INLINE void winograd_filter_vector(float *out, size_t sum_step, const vf g[5])
 {
     const vf minus_one = vf_set1(-1.0f);
@@ -50,8 +57,10 @@ INLINE void winograd_filter_vector(float *out, size_t sum_step, const vf g[5])
     vf_store(out + 5 * sum_step, g[4]);
 }
 
-/* Filter transform of one kernel of five rows of n elements. It reads and writes up to VF_LANES - 1
- * elements beyond the end of a row. The sums of those elements are not used. */
+/*
+ * Filter transform of one kernel (5, n). It reads and writes up to VF_LANES - 1 elements beyond the
+ * end of each row. The sums of those elements are not used.
+ */
 INLINE void winograd_filter_rows(float *out, size_t sum_step, const float *weight, size_t n)
 {
     for (size_t i = 0; i < n; i += VF_LANES) {
@@ -61,13 +70,15 @@ INLINE void winograd_filter_rows(float *out, size_t sum_step, const float *weigh
     }
 }
 
-/* Filter transform of `count` kernels of five rows of n elements. Sum f of kernel k goes to
- * out[f * sum_step + k * n]. It writes up to VF_LANES elements beyond the end of the sums. */
+/*
+ * Filter transform of weight (count, 5, n). Sum f of kernel k goes to out[f * sum_step + k * n]. It
+ * writes up to VF_LANES elements beyond the end of the sums.
+ */
 static void winograd_filter_transform(float *out, size_t sum_step, const float *weight,
                                       size_t count, size_t n)
 {
     size_t k = 0;
-    for (; k + VF_LANES < count; k++) { /* what it reads beyond this kernel belongs to later ones */
+    for (; k + VF_LANES < count; k++) { /* reads beyond this kernel end within the later ones */
         winograd_filter_rows(out + k * n, sum_step, weight + k * 5 * n, n);
     }
     for (; k < count; k++) {
@@ -84,7 +95,10 @@ static void winograd_filter_transform(float *out, size_t sum_step, const float *
     }
 }
 
-/* a / n, exact if it is an integer. The remainder of a first quotient is divided again. */
+/*
+ * a / n, which is exact if the quotient is an integer. The remainder of a first quotient is divided
+ * again.
+ */
 INLINE vf divide_exactly(vf a, float n)
 {
     const vf inverse = vf_set1(1.0f / n), first = vf_mul(a, inverse);
@@ -92,16 +106,18 @@ INLINE vf divide_exactly(vf a, float n)
 }
 
 /*
- * Output transform. For each row r (a filter) and vector v, it reads the six results
- * m_f = sums[f * sum_step + r * row_step + v * VF_LANES] and computes two output rows:
+ * Output transform. Filter r < rows and vector v < vectors have six results,
+ * m_f = sums[f * sum_step + r * row_step + v * VF_LANES], which give two output rows:
  *
  *     y0 = (6 m0 - 4 (m1 + m2) + m3 + m4) / 24
  *     y1 = (12 m5 - 2 (m1 - m2) + m3 - m4) / 12
  *
- * It then adds the bias and applies relu and pool as in struct outer. y0 goes to out_at[2 v] and y1
- * to out_at[2 v + 1]; if these are equal, y0 remains. With pool, the maxima go to out_at[v]. The
- * division comes last, so that small integers give exact results, including ties and zeros. Returns
- * false if any result is not finite.
+ * Each division is the last operation of its formula, so small integers give exact results, ties
+ * and zeros included.
+ *
+ * bias, relu and pool then act as in struct outer. y0 goes to out_offsets[2 v] and y1 to
+ * out_offsets[2 v + 1]; if both offsets are equal, y0 stays. With pool, the maxima go to
+ * out_offsets[v]. Returns false if a result before the bias is not finite.
  */
 static bool winograd_output_transform(const struct winograd_output_transform *call)
 {

@@ -1,19 +1,19 @@
 /*
  * Kernels of the NT-Xent loss on tiles, for one type: exponentials of sums, their column sums, and
- * their weighting for the gradient. The contracts are in struct xent_kernels. Parameters, undefined
- * at the end:
+ * their weighting for the gradient. struct xent_kernels has the contracts. Parameters, undefined at
+ * the end:
  *
  *   XENT, XENT_TYPE           name of the type in identifiers; C type
  *   XENT_VECTOR, XENT_LANES   vector type; its number of lanes
  *   XENT_OP(op)               operation `op` on XENT_VECTOR
  *   XENT_LOAD, XENT_STORE     load and store a vector of doubles from and to XENT_TYPE
  *
- * A block is (rows, WIDTH), contiguous, like the sums of a tile and a packed panel.
+ * A block is (rows, WIDTH) and contiguous. The sums of a tile and a packed panel have this layout.
  */
 #define NAME(prefix) PASTE(PASTE(prefix, _), XENT)
 #define WIDTH (TILE_VECTORS * XENT_LANES)
 
-/* Number of rows that are summed in XENT_TYPE before their sum is added in double. */
+/* Rows that are summed in XENT_TYPE before their sum is added in double. */
 enum { NAME(XENT_CHAIN) = 8 };
 
 static void NAME(xent_scale)(void *out_void, const void *x_void, double factor, size_t n)
@@ -29,8 +29,10 @@ static void NAME(xent_scale)(void *out_void, const void *x_void, double factor, 
     }
 }
 
-/* Two loops, because loading a whole vector right after storing its two halves would stall: the
- * stores cannot be forwarded to the load. */
+/*
+ * There are two loops, because a load of a whole vector stalls right after the stores of its two
+ * halves: the processor cannot forward two stores to one load.
+ */
 static void NAME(xent_exponents)(void *out_void, const double *sums, size_t n, double factor,
                                  double shift, bool exponential)
 {
@@ -43,7 +45,7 @@ static void NAME(xent_exponents)(void *out_void, const double *sums, size_t n, d
     }
 }
 
-/* sums[c] += term c, for WIDTH columns. */
+/* Adds term c to sums[c], for WIDTH columns. */
 INLINE void NAME(xent_add)(double *sums, const XENT_VECTOR terms[TILE_VECTORS])
 {
     XENT_TYPE term[WIDTH];
@@ -81,14 +83,14 @@ static void NAME(xent_log_sums)(double *sums, void *maxima_void, const void *blo
     XENT_TYPE *maxima = maxima_void, change[WIDTH];
     XENT_VECTOR minus[TILE_VECTORS];
     for (int v = 0; v < TILE_VECTORS; v++) {
-        const XENT_VECTOR before = XENT_OP(load)(maxima + v * XENT_LANES);
-        XENT_VECTOR maximum = before;
+        const XENT_VECTOR old = XENT_OP(load)(maxima + v * XENT_LANES);
+        XENT_VECTOR maximum = old;
         for (size_t j = 0; j < rows; j++) {
             maximum = XENT_OP(max)(maximum, XENT_OP(load)(block + j * WIDTH + v * XENT_LANES));
         }
         minus[v] = XENT_OP(mul)(maximum, XENT_OP(set1)(-1));
         XENT_OP(store)(maxima + v * XENT_LANES, maximum);
-        XENT_OP(store)(change + v * XENT_LANES, XENT_OP(exp)(XENT_OP(add)(before, minus[v])));
+        XENT_OP(store)(change + v * XENT_LANES, XENT_OP(exp)(XENT_OP(add)(old, minus[v])));
     }
     for (int c = 0; c < WIDTH; c += VD_LANES) {
         vd_store(sums + c, vd_mul(vd_load(sums + c), XENT_LOAD(change + c)));
