@@ -211,8 +211,8 @@ static size_t NAME(cosine)(TILE_TYPE *out, ptrdiff_t out_step, const double *sum
                 TILE_STORE(last, c);
                 memcpy(out + j, last, (columns - j) * sizeof *out);
             }
-            found[count] =
-                pack_matches(r, j, beyond); /* the next word overwrites a word without bits */
+            /* a word without matches is overwritten by the next word */
+            found[count] = pack_matches(r, j, beyond);
             count += beyond != 0;
         }
     }

@@ -142,7 +142,7 @@ INLINE void sq8_dot_block(vi *lanes, const uint8_t *const *rows, const int row_c
  * another, because sequential reads from memory are fastest. With several queries, SQ8_ROWS rows
  * are read side by side, and each vector of codes is used for all queries.
  */
-INLINE void sq8_dot_rows(int32_t *sums, size_t step, const uint8_t *codes, size_t code_step,
+INLINE void sq8_dot_rows(int32_t *dots, size_t step, const uint8_t *codes, size_t code_step,
                          size_t rows, const query_code *const *queries, const int count, size_t n)
 {
     const size_t block_rows = count == 1 ? VF_LANES : SQ8_ROWS;
@@ -167,17 +167,17 @@ INLINE void sq8_dot_rows(int32_t *sums, size_t step, const uint8_t *codes, size_
         if (valid == block_rows) {
             _Pragma("GCC unroll 4") for (size_t q = 0; q < (size_t)count; q++)
             {
-                memcpy(sums + q * step + r, totals + q * block_rows, block_rows * sizeof *sums);
+                memcpy(dots + q * step + r, totals + q * block_rows, block_rows * sizeof *dots);
             }
         } else {
             for (size_t q = 0; q < (size_t)count; q++) {
-                memcpy(sums + q * step + r, totals + q * block_rows, valid * sizeof *sums);
+                memcpy(dots + q * step + r, totals + q * block_rows, valid * sizeof *dots);
             }
         }
     }
 }
 
-static void sq8_dots(int32_t *sums, size_t step, const uint8_t *codes, size_t code_step,
+static void sq8_dots(int32_t *dots, size_t step, const uint8_t *codes, size_t code_step,
                      size_t rows, const void *const *queries_void, size_t count, size_t n)
 {
     _Static_assert(SQ8_ROWS * SQ8_QUERIES % VF_LANES == 0 && SQ8_ROWS * SQ8_QUERIES <= 16 &&
@@ -189,9 +189,9 @@ static void sq8_dots(int32_t *sums, size_t step, const uint8_t *codes, size_t co
         queries[q] = queries_void[q];
     }
     if (count == 1) {
-        sq8_dot_rows(sums, step, codes, code_step, rows, queries, 1, n);
+        sq8_dot_rows(dots, step, codes, code_step, rows, queries, 1, n);
     } else {
-        sq8_dot_rows(sums, step, codes, code_step, rows, queries, SQ8_QUERIES, n);
+        sq8_dot_rows(dots, step, codes, code_step, rows, queries, SQ8_QUERIES, n);
     }
 }
 
@@ -202,7 +202,7 @@ static void sq8_dots(int32_t *sums, size_t step, const uint8_t *codes, size_t co
  * cosine x.q is at most x'.q' + |x - x'| |q| + |x'| |q - q'|, which is the bound. Lowering the
  * threshold by 2^-17 covers the rounding errors of the bound and of the exact score.
  */
-static bool sq8_select(uint8_t *keep, const int32_t *sums, const struct code_scale *scales,
+static bool sq8_select(uint8_t *keep, const int32_t *dots, const struct code_scale *scales,
                        size_t rows, const struct code_query *query)
 {
     const float scale = query->scale, residual_norm = query->residual_norm,
@@ -211,7 +211,7 @@ static bool sq8_select(uint8_t *keep, const int32_t *sums, const struct code_sca
     unsigned any = 0;
     for (size_t r = 0; r < rows; r++) {
         const float bound =
-            (float)(sums[r] - offset) * (scales[r].scale * scale) +
+            (float)(dots[r] - offset) * (scales[r].scale * scale) +
             (scales[r].residual_norm + (1.0f + scales[r].residual_norm) * residual_norm);
         const uint8_t kept = !(bound < threshold); /* keeps a row whose bound is NaN */
         keep[r] = kept;

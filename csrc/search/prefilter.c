@@ -49,7 +49,7 @@ struct prefilter_worker {
     void *row, *query; /* buffers for one corpus row and one query, converted for the product */
     uint8_t *codes;
     struct code_scale *scales;
-    int32_t *sums; /* [SQ8_QUERIES][CHUNK] */
+    int32_t *code_dots; /* [SQ8_QUERIES][CHUNK] */
     /* [COARSE_QUERIES + 1][COARSE_CHUNK]; the last row holds squared norms */
     float *dots;
     uint8_t *keep; /* [CHUNK] */
@@ -271,12 +271,12 @@ static size_t prefilter_codes(const struct prefilter *p, struct prefilter_worker
         for (size_t q = 0; q < SQ8_QUERIES; q++) { /* missing queries repeat the first */
             query_codes[q] = p->query_codes + (query + (q < count ? q : 0)) * p->query_codes_step;
         }
-        kernels->dots(w->sums, CHUNK, codes, depth, rows, query_codes, count, depth);
+        kernels->dots(w->code_dots, CHUNK, codes, depth, rows, query_codes, count, depth);
         for (size_t q = 0; q < count; q++) {
             struct code_query bounds = p->code_queries[query + q];
             bounds.threshold = (float)threshold_at(s->result_handler, worker,
                                                    s->first_query + p->block.query + query + q);
-            if (kernels->select(w->keep, w->sums + q * CHUNK, scales, rows, &bounds)) {
+            if (kernels->select(w->keep, w->code_dots + q * CHUNK, scales, rows, &bounds)) {
                 queue_survivors(p, w, worker, first, rows, query + q);
             }
         }
@@ -435,7 +435,7 @@ static int plan_scratch(struct prefilter *p, char **memory)
         w->query = at += row;
         w->codes = (uint8_t *)(at += row);
         w->scales = (struct code_scale *)(at += codes);
-        w->sums = (int32_t *)(at += scratch_round(CHUNK * sizeof(struct code_scale)));
+        w->code_dots = (int32_t *)(at += scratch_round(CHUNK * sizeof(struct code_scale)));
         w->keep = (uint8_t *)(at += scratch_round(SQ8_QUERIES * CHUNK * sizeof(int32_t)));
         w->measured = w->keep + CHUNK;
         w->dots = (float *)(at += 2 * CHUNK);

@@ -11,7 +11,10 @@
 
 #include "base/half.h"
 
-/* SIMD_VNNI adds VNNI, for dot products of SQ8 codes. The result is a separate instruction set. */
+/*
+ * This header has two instruction sets: avx512, and with SIMD_VNNI defined avx512_vnni. VNNI
+ * instructions compute dot products of SQ8 codes.
+ */
 #define SIMD_REGION
 #if defined(__clang__) && defined(SIMD_VNNI)
 #pragma clang attribute push( \
@@ -56,7 +59,7 @@ static inline float fma_f32(float a, float b, float c) { return __builtin_fmaf(a
 static inline double fma_f64(double a, double b, double c) { return __builtin_fma(a, b, c); }
 static inline vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
 static inline vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
-/* max returns its second operand where either is NaN, so NaN stays. */
+/* max returns its second operand if either operand is NaN, so a NaN in a stays. */
 static inline vf vf_relu(vf a) { return _mm512_max_ps(_mm512_setzero_ps(), a); }
 static inline vf vf_max_propagating_nan(vf a, vf b)
 {
@@ -68,8 +71,10 @@ static inline void vf_store_pair_maxima(float *p, vf a)
 }
 static inline vf vf_row_sums(const vf rows[VF_LANES])
 {
-    /* Each 128-bit quarter of pair[i] holds two partial sums of each of two rows; each quarter of
-     * four[i] holds one partial sum of each of four rows. */
+    /*
+     * A quarter is 128 bits of a vector. Each quarter of pair[i] holds two partial sums of each of
+     * two rows. Each quarter of four[i] holds one partial sum of each of four rows.
+     */
     __m512 pair[8], four[4];
     for (int i = 0; i < 8; i++) {
         pair[i] = _mm512_add_ps(_mm512_unpacklo_ps(rows[2 * i], rows[2 * i + 1]),
@@ -154,7 +159,7 @@ static inline vi vi_dot(vi sums, vh a, vh b)
 static inline void vi_store(int32_t *p, vi a) { _mm512_storeu_si512(p, a); }
 static inline vi vi_row_sums(const vi rows[VF_LANES])
 {
-    __m512i pair[8], four[4]; /* hold partial sums as in vf_row_sums */
+    __m512i pair[8], four[4]; /* they hold partial sums as in vf_row_sums */
     for (int i = 0; i < 8; i++) {
         pair[i] = _mm512_add_epi32(_mm512_unpacklo_epi32(rows[2 * i], rows[2 * i + 1]),
                                    _mm512_unpackhi_epi32(rows[2 * i], rows[2 * i + 1]));
@@ -235,7 +240,7 @@ static inline vd vd_row_sums(const vd rows[VD_LANES])
         pair[i] = _mm512_add_pd(_mm512_unpacklo_pd(rows[2 * i], rows[2 * i + 1]),
                                 _mm512_unpackhi_pd(rows[2 * i], rows[2 * i + 1]));
     }
-    /* Add the 128-bit quarters 0 + 1 and 2 + 3 of each pair, then add those two sums. */
+    /* Add 128-bit quarter 0 to quarter 1 and quarter 2 to quarter 3, then add these two sums. */
     __m512d ab = _mm512_add_pd(_mm512_shuffle_f64x2(pair[0], pair[1], 0x88),
                                _mm512_shuffle_f64x2(pair[0], pair[1], 0xdd));
     __m512d cd = _mm512_add_pd(_mm512_shuffle_f64x2(pair[2], pair[3], 0x88),
@@ -246,7 +251,7 @@ static inline vd vd_row_sums(const vd rows[VD_LANES])
 static inline vd vd_div(vd a, vd b) { return _mm512_div_pd(a, b); }
 static inline vd vd_sqrt(vd a) { return _mm512_sqrt_pd(a); }
 static inline void vd_store_f32(float *p, vd a) { _mm256_storeu_ps(p, _mm512_cvtpd_ps(a)); }
-/* min and max return their second operand where either is NaN, so NaN stays. */
+/* min and max return their second operand if either operand is NaN, so a NaN in a stays. */
 static inline vd vd_clip(vd a)
 {
     return _mm512_max_pd(_mm512_set1_pd(-1.0), _mm512_min_pd(_mm512_set1_pd(1.0), a));
@@ -269,8 +274,10 @@ typedef __m512i vc;
 
 static inline vc vc_load_codes(const uint8_t *p) { return _mm512_loadu_si512(p); }
 static inline vc vc_load_query_codes(const int8_t *p) { return _mm512_loadu_si512(p); }
-/* Inline assembly replaces _mm512_dpbusd_epi32, around which gcc 12 copies the sums back and forth.
- * The copies take a fifth of the time. */
+/*
+ * Inline assembly, because gcc 12 copies the sums back and forth around _mm512_dpbusd_epi32. These
+ * copies take a fifth of the time.
+ */
 static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
 {
     __asm__("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(codes), "v"(factors));

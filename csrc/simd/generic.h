@@ -1,21 +1,22 @@
 /*
- * The vector abstraction in plain C. It defines the contract that the header of every instruction
- * set fulfils.
+ * The vector abstraction in plain C. This header is the contract that the header of every
+ * instruction set fulfils.
  *
- * vf holds VF_LANES floats and vd holds VD_LANES = VF_LANES / 2 doubles; vh and vi hold integers
- * (below). Kernels use only these names, so a new instruction set needs one header like this one.
- * Loads and stores need the alignment of one element only. *_fma(a, b, c) is a * b + c. It rounds
- * once if the hardware has fused multiply-add, and twice here.
+ * vf holds VF_LANES floats; vd holds VD_LANES = VF_LANES / 2 doubles; vh and vi hold integers and
+ * are described below. Kernels use only the names of this file, so a new instruction set needs only
+ * one header like it. Loads and stores need the alignment of one element. *_fma(a, b, c) is
+ * a * b + c. It rounds once on hardware with fused multiply-add, and twice in this file.
  *
- * Kernels hold blocks of sums in registers. These constants set the block sizes:
- *   TILE_ROWS, TILE_VECTORS  Tile kernels use TILE_ROWS x TILE_VECTORS accumulators and
- *                            TILE_VECTORS + 1 more registers. All must fit the register file.
- *   SUM_CHAINS               Row kernels use this many independent chains, which hide the latency
- *                            of an addition.
- *   SQ8_ROWS               SQ8 kernels use SQ8_ROWS x 4 accumulators, a multiple of VF_LANES,
- *                            and SQ8_ROWS + 1 more registers. All must fit the register file.
- *   COLUMN_VECTORS           Column kernels use COLUMN_VECTORS x 3 accumulators and two more
- *                            registers. All must fit the register file.
+ * Kernels hold blocks of sums in registers. The number of registers of the instruction set limits
+ * these block sizes:
+ *   TILE_ROWS, TILE_VECTORS  A tile kernel needs TILE_ROWS x TILE_VECTORS registers for sums, and
+ *                            TILE_VECTORS + 1 more.
+ *   SQ8_ROWS                 An SQ8 kernel needs SQ8_ROWS x 4 registers for sums, a multiple of
+ *                            VF_LANES, and SQ8_ROWS + 1 more.
+ *   COLUMN_VECTORS           A column kernel needs COLUMN_VECTORS x 3 registers for sums, and two
+ *                            more.
+ *   SUM_CHAINS               Number of independent chains of a row kernel. They hide the latency of
+ *                            an addition.
  */
 #ifndef COSSIM_SIMD_GENERIC_H
 #define COSSIM_SIMD_GENERIC_H
@@ -63,7 +64,7 @@ static inline vf vf_load(const float *p) { EACH_F(p[i]); }
 static inline void vf_store(float *p, vf a) { memcpy(p, a.lane, sizeof a.lane); }
 static inline vf vf_add(vf a, vf b) { EACH_F(a.lane[i] + b.lane[i]); }
 static inline vf vf_fma(vf a, vf b, vf c) { EACH_F(a.lane[i] * b.lane[i] + c.lane[i]); }
-/* a * b + c of scalars, rounded the same way as each lane of vf_fma and vd_fma. */
+/* a * b + c of scalars. It is rounded the same way as each lane of vf_fma and vd_fma. */
 static inline float fma_f32(float a, float b, float c) { return a * b + c; }
 static inline double fma_f64(double a, double b, double c) { return a * b + c; }
 
@@ -87,7 +88,10 @@ static inline vf vf_max_propagating_nan(vf a, vf b)
     EACH_F(a.lane[i] > b.lane[i] || a.lane[i] != a.lane[i] ? a.lane[i] : b.lane[i]);
 }
 
-/* Stores VF_LANES / 2 elements: p[i] is the larger of lanes 2 i and 2 i + 1, or NaN if one is. */
+/*
+ * Stores VF_LANES / 2 elements. p[i] is the larger of lanes 2 i and 2 i + 1, or NaN if either is
+ * NaN.
+ */
 static inline void vf_store_pair_maxima(float *p, vf a)
 {
     for (int i = 0; i < VF_LANES; i += 2) {
@@ -99,12 +103,13 @@ static inline void vf_store_pair_maxima(float *p, vf a)
 static inline vf vf_round(vf a) { EACH_F(rintf(a.lane[i])); }
 
 /*
- * a * 2^n, rounded once. NaN where a is NaN. n is an integer of magnitude up to 252 (2044 in
- * vd_scale). The magnitude of a is 0 or between 0.5 and 2.
+ * vf_scale and vd_scale compute a * 2^n, rounded once, and NaN where a is NaN. n is an integer of
+ * magnitude up to 252, or 2044 in vd_scale. The magnitude of a is 0 or between 0.5 and 2.
  *
- * 2^n is applied as two factors of about 2^(n/2), since 2^n itself can leave the range. power_f32
- * builds a factor without an integer conversion: it adds a constant so large that the sum holds the
- * biased exponent in its lowest bits, and shifts those bits into the exponent field.
+ * 2^n itself can leave the range of the type, so a is multiplied by two factors of about 2^(n/2).
+ * power_f32 makes such a factor without converting n to an integer. It adds a constant so large
+ * that the lowest bits of the sum are the biased exponent, and shifts these bits into the exponent
+ * field.
  */
 static inline float power_f32(float n)
 {
@@ -122,7 +127,7 @@ static inline vf vf_scale(vf a, vf n)
            power_f32(n.lane[i] - rintf(n.lane[i] * 0.5f)));
 }
 
-/* Stores 4 * VF_LANES integers of magnitude up to 127 as bytes, each with 128 added. */
+/* Adds 128 to 4 * VF_LANES integers of magnitude up to 127 and stores them as bytes. */
 static inline void vf_store_codes(uint8_t *p, const vf a[4])
 {
     for (int i = 0; i < 4 * VF_LANES; i++) {
@@ -131,7 +136,10 @@ static inline void vf_store_codes(uint8_t *p, const vf a[4])
     }
 }
 
-/* A bit mask: bit i is set if lane i of a is below lane i of b. It is 0 if either is NaN. */
+/*
+ * Returns a bit mask. Bit i is set if lane i of a is below lane i of b. It is clear if either lane
+ * is NaN.
+ */
 static inline unsigned vf_below(vf a, vf b)
 {
     unsigned lanes = 0;
@@ -144,8 +152,10 @@ static inline unsigned vf_below(vf a, vf b)
 static inline vf vf_load_f16(const uint16_t *p) { EACH_F(f16_to_f32(p[i])); }
 static inline vf vf_load_bf16(const uint16_t *p) { EACH_F(bf16_to_f32(p[i])); }
 
-/* Loads 2 * VF_LANES elements as two vectors. Each instruction set may assign the elements to lanes
- * in its own order, but the order is the same in every call. */
+/*
+ * Loads 2 * VF_LANES elements as two vectors. Each instruction set has its own order of the
+ * elements in the lanes, which is the same in every call.
+ */
 static inline void vf_load_pair_f16(const uint16_t *p, vf *low, vf *high)
 {
     *low = vf_load_f16(p);
@@ -158,8 +168,8 @@ static inline void vf_load_pair_bf16(const uint16_t *p, vf *low, vf *high)
 }
 
 /*
- * Exact dot products of 8-bit integers. vh holds 2 * VF_LANES of them, widened to 16 bits. vi holds
- * VF_LANES 32-bit sums, and vi_dot adds two products to each.
+ * Exact dot products of 8-bit integers. vh holds 2 * VF_LANES integers, widened to 16 bits. vi
+ * holds VF_LANES sums of 32 bits. vi_dot adds two products to each sum.
  */
 static inline vh vh_load_i8(const int8_t *p)
 {
@@ -274,7 +284,7 @@ static inline vd vd_load_bf16(const uint16_t *p) { EACH_D((double)bf16_to_f32(p[
 static inline vd vd_load_i8(const int8_t *p) { EACH_D(p[i]); }
 static inline vd vd_load_u8(const uint8_t *p) { EACH_D(p[i]); }
 
-/* Each lane of the result is the sum, in double, of two lanes of a. */
+/* Each lane of the result is the sum of two lanes of a, in double. */
 static inline vd vd_fold_i32(vi a) { EACH_D((double)a.lane[i] + (double)a.lane[i + VD_LANES]); }
 static inline vd vd_fold_f32(vf a) { EACH_D((double)a.lane[i] + (double)a.lane[i + VD_LANES]); }
 
@@ -298,8 +308,10 @@ static inline vd vd_clip(vd a)
     EACH_D(a.lane[i] > 1.0 ? 1.0 : a.lane[i] < -1.0 ? -1.0 : a.lane[i]);
 }
 
-/* A bit mask: bit i is set if |a| exceeds the bound in lane i. It is 0 if a is NaN. The bound is
- * not negative. */
+/*
+ * Returns a bit mask. Bit i is set if |a| is above the bound in lane i. It is clear if a is NaN
+ * there. The bound is not negative.
+ */
 static inline unsigned vd_beyond(vd a, vd bound)
 {
     unsigned lanes = 0;
@@ -319,8 +331,10 @@ static inline int vd_all_at_least(vd a, vd b)
     return all;
 }
 
-/* Transposes a square block: to[i * step + r] = rows[r][at + i] for i and r below
- * TRANSPOSE_SIZE_F32 (floats) or TRANSPOSE_SIZE_F64 (doubles). */
+/*
+ * Transposes a square block: to[i * step + r] = rows[r][at + i]. i and r are below
+ * TRANSPOSE_SIZE_F32 for floats, and below TRANSPOSE_SIZE_F64 for doubles.
+ */
 #define TRANSPOSE_SIZE_F32 4
 #define TRANSPOSE_SIZE_F64 2
 static inline void transpose_f32(float *to, size_t step, const float *const *rows, size_t at)
@@ -342,9 +356,8 @@ static inline void transpose_f64(double *to, size_t step, const double *const *r
 }
 
 /*
- * Dot products of SQ8 codes with query codes, SQ8_LANES at a time. Query codes have the type
- * query_code and a magnitude of at most QUERY_CODE_MAX, so that the sum of 4096 products fits 32
- * bits.
+ * Dot products of SQ8 codes with query codes, SQ8_LANES at a time. A query code has the type
+ * query_code and a magnitude of at most QUERY_CODE_MAX, so a sum of 4096 products fits 32 bits.
  */
 #include "simd/sq8_int16.h"
 

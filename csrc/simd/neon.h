@@ -34,7 +34,7 @@ static inline float fma_f32(float a, float b, float c) { return __builtin_fmaf(a
 static inline double fma_f64(double a, double b, double c) { return __builtin_fma(a, b, c); }
 static inline vf vf_mul(vf a, vf b) { return vmulq_f32(a, b); }
 static inline vf vf_max(vf a, vf b) { return vmaxq_f32(a, b); }
-/* NEON's max and min return NaN if either operand is NaN. */
+/* max and min of NEON return NaN if either operand is NaN. */
 static inline vf vf_relu(vf a) { return vmaxq_f32(vdupq_n_f32(0.0f), a); }
 static inline vf vf_max_propagating_nan(vf a, vf b) { return vmaxq_f32(a, b); }
 static inline void vf_store_pair_maxima(float *p, vf a)
@@ -155,8 +155,10 @@ static inline unsigned vd_below(vd a, vd b)
 
 static inline vd vd_load_f32(const float *p) { return vcvt_f64_f32(vld1_f32(p)); }
 
-/* Loads two 16-bit elements through a general register, because the smallest vector load reads
- * four. */
+/*
+ * Loads two 16-bit elements through a general register, because no vector load reads fewer than
+ * four.
+ */
 static inline uint16x4_t load_two(const uint16_t *p)
 {
     uint32_t both;

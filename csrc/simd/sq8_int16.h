@@ -1,4 +1,6 @@
-/* Dot products of SQ8 codes in 16-bit integers, for instruction sets without 8-bit dot products. */
+/*
+ * Dot products of SQ8 codes with 16-bit integers, for instruction sets without 8-bit dot products.
+ */
 #define SQ8_LANES (2 * VF_LANES)
 typedef int16_t query_code;
 #define QUERY_CODE_MAX 2047

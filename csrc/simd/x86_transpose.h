@@ -1,11 +1,14 @@
-/* transpose_f32 and transpose_f64 for AVX2 and AVX-512, with 256-bit vectors. It is included inside
- * the target region of either. */
+/*
+ * transpose_f32 and transpose_f64 with 256-bit vectors. avx2.h and avx512.h include this file
+ * inside their target regions.
+ */
 #define TRANSPOSE_SIZE_F32 8
 #define TRANSPOSE_SIZE_F64 4
 static inline void transpose_f32(float *to, size_t step, const float *const *rows, size_t at)
 {
     __m256 pair[8], four[8];
-    for (int r = 0; r < 4; r++) { /* one register holds four columns of rows r and r + 4 */
+    for (int r = 0; r < 4;
+         r++) { /* pair[r] holds columns 0 to 3 of rows r and r + 4, pair[r + 4] columns 4 to 7 */
         __m256 left = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(rows[r] + at)),
                                            _mm_loadu_ps(rows[r + 4] + at), 1);
         __m256 right = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(rows[r] + at + 4)),

@@ -309,7 +309,7 @@ static void check_codes(void)
     vf numbers[4];
     float floats[4 * VF_LANES];
     uint8_t stored[4 * VF_LANES], codes[SQ8_LANES];
-    query_code factors[SQ8_LANES];
+    query_code query_codes[SQ8_LANES];
     int32_t out[VF_LANES];
     vi rows[VF_LANES];
     for (int round = 0; round < 255; round++) {
@@ -321,12 +321,12 @@ static void check_codes(void)
             CHECK(stored[i] == floats[i] + 128, "code %d of %g", stored[i], floats[i]);
         for (int i = 0; i < SQ8_LANES; i++) {
             codes[i] = (uint8_t)(255 - (round + 7 * i) % 256);
-            factors[i] = (query_code)(round % 3 == 0   ? QUERY_CODE_MAX
-                                      : round % 3 == 1 ? -QUERY_CODE_MAX
-                                                       : (round + 5 * i) % 255 - 127);
-            expected += codes[i] * factors[i];
+            query_codes[i] = (query_code)(round % 3 == 0   ? QUERY_CODE_MAX
+                                          : round % 3 == 1 ? -QUERY_CODE_MAX
+                                                           : (round + 5 * i) % 255 - 127);
+            expected += codes[i] * query_codes[i];
         }
-        const vc loaded = vc_load_codes(codes), other = vc_load_query_codes(factors);
+        const vc loaded = vc_load_codes(codes), other = vc_load_query_codes(query_codes);
         for (int r = 0; r < VF_LANES; r++) rows[r] = vi_zero();
         rows[round % VF_LANES] =
             vi_dot_codes(vi_dot_codes(vi_zero(), loaded, other), loaded, other);

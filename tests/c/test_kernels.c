@@ -7,7 +7,7 @@
 #include "check.h"
 #include "kernels/kernels.h"
 
-enum { LONGEST = 1100, ROWS = 9, DEEPEST = 2200 };
+enum { MAX_LENGTH = 1100, ROWS = 9, MAX_DEPTH = 2200 };
 
 static const size_t element_size[ELEMENTS] = {8, 4, 2, 2, 1, 1};
 
@@ -83,7 +83,7 @@ static int near(double got, long double expected, size_t n)
     return within(got, expected, 1e-15L * (long double)(n + 1));
 }
 
-static double x_array[ROWS * LONGEST], y_array[ROWS * LONGEST];
+static double x_array[ROWS * MAX_LENGTH], y_array[ROWS * MAX_LENGTH];
 
 static void check_rows(const struct kernels *k, enum element type, size_t n)
 {
@@ -179,7 +179,7 @@ static void check_cosine_sums(const struct kernels *k)
 /* Sums n columns over `steps` rows, in calls of at most COLUMN_STEPS rows as the driver does. */
 static void check_columns(const struct kernels *k, enum element type, size_t n, size_t steps)
 {
-    static double sums[6 * LONGEST];
+    static double sums[6 * MAX_LENGTH];
     const ptrdiff_t step = (ptrdiff_t)(n * element_size[type]);
     for (int kind = 0; kind < SUMS_KINDS; kind++) {
         memset(sums, 0, sizeof sums);
@@ -207,20 +207,20 @@ static void check_columns(const struct kernels *k, enum element type, size_t n, 
  * column fewer than the tile, so the last column is padding. */
 static void check_tile(const struct kernels *k, bool f64, size_t depth)
 {
-    enum { MOST_ROWS = 16, MOST_COLUMNS = 64 };
-    static double left[MOST_ROWS * DEEPEST], right[MOST_COLUMNS * DEEPEST],
-        panel[MOST_COLUMNS * TILE_DEPTH];
-    static double sums[MOST_ROWS * MOST_COLUMNS], errors[MOST_ROWS * MOST_COLUMNS];
+    enum { MAX_ROWS = 16, MAX_COLUMNS = 64 };
+    static double left[MAX_ROWS * MAX_DEPTH], right[MAX_COLUMNS * MAX_DEPTH],
+        panel[MAX_COLUMNS * TILE_DEPTH];
+    static double sums[MAX_ROWS * MAX_COLUMNS], errors[MAX_ROWS * MAX_COLUMNS];
     const size_t rows = k->tiles->rows,
                  columns = f64 ? k->tiles->columns_f64 : k->tiles->columns_f32, size = f64 ? 8 : 4;
     const enum element type = f64 ? ELEMENT_F64 : ELEMENT_F32;
-    const void *left_rows[MOST_ROWS];
-    CHECK(rows <= MOST_ROWS && columns <= MOST_COLUMNS, "tile %zu x %zu", rows, columns);
+    const void *left_rows[MAX_ROWS];
+    CHECK(rows <= MAX_ROWS && columns <= MAX_COLUMNS, "tile %zu x %zu", rows, columns);
     fill(type, left, rows * depth);
     fill(type, right, columns * depth);
     for (size_t r = 0; r < rows; r++) left_rows[r] = (const char *)left + r * depth * size;
     for (size_t done = 0, n; done < depth; done += n) {
-        const void *right_rows[MOST_COLUMNS];
+        const void *right_rows[MAX_COLUMNS];
         n = depth - done < TILE_DEPTH ? depth - done : TILE_DEPTH;
         for (size_t c = 0; c < columns; c++)
             right_rows[c] = (const char *)right + (c * depth + done) * size;
@@ -385,8 +385,8 @@ int main(void)
             continue;
         }
         for (int type = 0; type < ELEMENTS; type++) {
-            fill(type, x_array, ROWS * LONGEST);
-            fill(type, y_array, ROWS * LONGEST);
+            fill(type, x_array, ROWS * MAX_LENGTH);
+            fill(type, y_array, ROWS * MAX_LENGTH);
             for (size_t n = 0; n <= 140; n++) {
                 check_rows(k, type, n);
             }
@@ -394,11 +394,11 @@ int main(void)
             for (size_t rows = 1; rows <= ROWS; rows++) {
                 check_cosine_rows(k, type, rows, 1 + 10 * rows);
             }
-            check_rows(k, type, LONGEST);
+            check_rows(k, type, MAX_LENGTH);
             for (size_t n = 1; n <= 40; n++) {
                 check_columns(k, type, n, 1 + n % 17);
             }
-            check_columns(k, type, 3, LONGEST);
+            check_columns(k, type, 3, MAX_LENGTH);
         }
         static const size_t depths[] = {1,   2,   31,  32,  33,  64,   65,
                                         255, 256, 257, 511, 700, 2048, 2100};

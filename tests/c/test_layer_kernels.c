@@ -7,7 +7,7 @@
 #include "guarded.h"
 #include "kernels/kernels.h"
 
-enum { ROUNDS = 400, MOST_OFFSETS = 64, SMALL = 8 };
+enum { ROUNDS = 400, MAX_OFFSETS = 64, SMALL = 8 };
 
 static const char *isa;
 static const struct layer_kernels *kernels;
@@ -84,16 +84,16 @@ static void check_outer(int f64, size_t rows, size_t vectors, size_t depth, bool
                  room = lanes + 40, kept = pool ? lanes / 2 : lanes;
     outer_kernel *outer = f64 ? kernels->outer_f64 : kernels->outer_f32;
     const int whole = below(2) == 0 ? 8 : 0;
-    const bool by_steps = below(2) == 0;
+    const bool by_columns = below(2) == 0;
     draw_offsets(vector_offsets, vectors, room, lanes + 20);
     draw_offsets(depth_offsets, depth, 20 + 1, 1);
-    const ptrdiff_t shift = (ptrdiff_t)below(9) - 4; /* depth_offsets may be negative */
+    const ptrdiff_t shift = (ptrdiff_t)below(9) - 4; /* offsets may be negative */
     for (size_t v = 0; v < vectors; v++) vector_offsets[v] += shift;
     for (size_t i = 0; i < depth; i++) depth_offsets[i] -= shift;
     const size_t pieces = pool ? vectors / 2 : vectors, end = scatter(out_offsets, pieces, kept);
     struct outer o = {
-        .left_row_step = by_steps ? 1 : depth + below(3),
-        .left_depth_step = by_steps ? rows + below(3) : 1,
+        .left_row_step = by_columns ? 1 : depth + below(3),
+        .left_depth_step = by_columns ? rows + below(3) : 1,
         .vector_offsets = vector_offsets,
         .depth_offsets = depth_offsets,
         .vectors = vectors,
@@ -134,12 +134,12 @@ static void check_outer(int f64, size_t rows, size_t vectors, size_t depth, bool
                           : max_propagating_nan(
                                 max_propagating_nan(sums[0][2 * i], sums[0][2 * i + 1]),
                                 max_propagating_nan(sums[1][2 * i], sums[1][2 * i + 1]));
-                const double most = !pool ? sizes[0][i]
-                                          : sizes[0][2 * i] + sizes[0][2 * i + 1] +
-                                                sizes[1][2 * i] + sizes[1][2 * i + 1];
+                const double magnitude = !pool ? sizes[0][i]
+                                               : sizes[0][2 * i] + sizes[0][2 * i + 1] +
+                                                     sizes[1][2 * i] + sizes[1][2 * i + 1];
                 CHECK(
-                    fits(f64, got, expected, (double)(2 * depth + 3), whole > 0 ? 0 : most),
-                    "%s outer f%d %zu rows, %zu vectors, %zu depth, pool %d: row %zu, %zu of piece "
+                    fits(f64, got, expected, (double)(2 * depth + 3), whole > 0 ? 0 : magnitude),
+                    "%s outer f%d %zu rows, %zu vectors, depth %zu, pool %d: row %zu, %zu of piece "
                     "%zu: %g, not %g",
                     isa, f64 ? 64 : 32, rows, vectors, depth, pool, r, i, p, got, expected);
             }
@@ -175,7 +175,7 @@ static void check_outer(int f64, size_t rows, size_t vectors, size_t depth, bool
 
 static void check_dots(int f64, size_t rows, size_t columns, size_t vectors, size_t tail)
 {
-    static ptrdiff_t left_offsets[MOST_OFFSETS], right_offsets[MOST_OFFSETS];
+    static ptrdiff_t left_offsets[MAX_OFFSETS], right_offsets[MAX_OFFSETS];
     const size_t lanes = f64 ? kernels->lanes_f64 : kernels->lanes_f32, size = size_of(f64),
                  room = lanes + 30 + tail;
     dots_kernel *dots = f64 ? kernels->dots_f64 : kernels->dots_f32;
@@ -211,7 +211,7 @@ static void check_dots(int f64, size_t rows, size_t columns, size_t vectors, siz
     for (size_t r = 0; r < rows; r++) {
         for (size_t c = 0; c < columns; c++) {
             const size_t at = r * d.out_row_step + c * d.out_column_step;
-            double sum = 0, most = 0;
+            double sum = 0, magnitude = 0;
             for (size_t i = 0; i < vectors * lanes + tail; i++) {
                 const size_t v = i / lanes, x = v < vectors
                                                     ? (size_t)left_offsets[v] + i % lanes
@@ -220,14 +220,14 @@ static void check_dots(int f64, size_t rows, size_t columns, size_t vectors, siz
                                              : (size_t)d.tail_offset + i - vectors * lanes;
                 const double term = get(f64, left[r], x) * get(f64, right[c], y);
                 sum += term;
-                most += fabs(term);
+                magnitude += fabs(term);
             }
             const double old = d.add ? get(f64, before, at) : 0,
                          bias = d.bias == NULL ? 0 : get(f64, d.bias, r);
             const double expected = d.relu ? relu_of(old + sum + bias) : old + sum + bias,
                          got = get(f64, out, at);
             CHECK(fits(f64, got, expected, (double)(2 * (vectors * lanes + tail) + 3),
-                       whole > 0 ? 0 : most + fabs(old) + fabs(bias)),
+                       whole > 0 ? 0 : magnitude + fabs(old) + fabs(bias)),
                   "%s dots f%d %zu rows, %zu columns, %zu vectors and %zu: %zu, %zu: %g, not %g",
                   isa, f64 ? 64 : 32, rows, columns, vectors, tail, r, c, got, expected);
         }
@@ -302,22 +302,24 @@ static void check_patches(int f64, size_t n, size_t rows)
     guarded_release("patches");
 }
 
-static void check_max_pool2x2(int f64, size_t lines, size_t squares, bool odd, bool with_indices)
+static void check_max_pool2x2(int f64, size_t out_rows, size_t out_columns, bool odd,
+                              bool with_indices)
 {
     static const double values[] = {0, 1, 1, 2, -1, -0.0, -INFINITY, -INFINITY, INFINITY, NAN};
-    const size_t width = 2 * squares + odd,
-                 n = lines == 0 ? 0 : (2 * lines - 1) * width + 2 * squares,
+    const size_t width = 2 * out_columns + odd,
+                 n = out_rows == 0 ? 0 : (2 * out_rows - 1) * width + 2 * out_columns,
                  kinds = below(2) == 0 ? 10 : 9;
     void *rows = guarded_alloc(n * size_of(f64)),
-         *out = guarded_alloc(lines * squares * size_of(f64));
-    int64_t *indices = with_indices ? guarded_alloc(lines * squares * sizeof *indices) : NULL;
+         *out = guarded_alloc(out_rows * out_columns * size_of(f64));
+    int64_t *indices =
+        with_indices ? guarded_alloc(out_rows * out_columns * sizeof *indices) : NULL;
     for (size_t i = 0; i < n; i++) {
         put(f64, rows, i, values[below(kinds)]);
     }
-    (f64 ? kernels->max_pool2x2_f64 : kernels->max_pool2x2_f32)(out, indices, rows, width, lines,
-                                                                squares);
-    for (size_t s = 0; s < lines * squares; s++) {
-        const size_t first = 2 * (s / squares * width + s % squares),
+    (f64 ? kernels->max_pool2x2_f64 : kernels->max_pool2x2_f32)(out, indices, rows, width, out_rows,
+                                                                out_columns);
+    for (size_t s = 0; s < out_rows * out_columns; s++) {
+        const size_t first = 2 * (s / out_columns * width + s % out_columns),
                      at[4] = {first, first + 1, first + width, first + width + 1};
         size_t where = at[0];
         for (size_t i = 1; i < 4; i++) {
@@ -325,11 +327,11 @@ static void check_max_pool2x2(int f64, size_t lines, size_t squares, bool odd, b
             where = value > get(f64, rows, where) || isnan(value) ? at[i] : where;
         }
         CHECK(same(get(f64, out, s), get(f64, rows, where)),
-              "%s max_pool2x2 f%d: %zu of %zu x %zu: %g", isa, f64 ? 64 : 32, s, lines, squares,
-              get(f64, out, s));
+              "%s max_pool2x2 f%d: %zu of %zu x %zu: %g", isa, f64 ? 64 : 32, s, out_rows,
+              out_columns, get(f64, out, s));
         CHECK(indices == NULL || indices[s] == (int64_t)where,
-              "%s max_pool2x2 f%d: %zu of %zu x %zu lies at %lld", isa, f64 ? 64 : 32, s, lines,
-              squares, (long long)indices[s]);
+              "%s max_pool2x2 f%d: %zu of %zu x %zu lies at %lld", isa, f64 ? 64 : 32, s, out_rows,
+              out_columns, (long long)indices[s]);
     }
     guarded_release("max_pool2x2");
 }
@@ -349,15 +351,15 @@ static void check_input_transform(size_t pairs, size_t n)
     kernels->winograd_input_transform(out, sum_step, in, row_step, pairs, n);
     for (size_t i = 0; i < outputs; i++) {
         const size_t f = i / sum_step, t = i % sum_step / n, x = i % sum_step % n;
-        double sum = 0, most = 0;
+        double sum = 0, magnitude = 0;
         for (size_t r = 0; r < 6; r++) {
             /* Beyond the pairs nothing is written, so the output keeps its NaN. */
             const double term =
                 t < pairs ? matrix[f][r] * (double)in[(2 * t + r) * row_step + x] : NAN;
             sum += term;
-            most += fabs(term);
+            magnitude += fabs(term);
         }
-        CHECK(fits(0, (double)out[i], sum, 8, whole > 0 ? 0 : most),
+        CHECK(fits(0, (double)out[i], sum, 8, whole > 0 ? 0 : magnitude),
               "%s winograd_input_transform %zu pairs of %zu: sum %zu of %zu, %zu: %g, not %g", isa,
               pairs, n, f, t, x, (double)out[i], sum);
     }
@@ -377,13 +379,13 @@ static void check_filter_transform(size_t count, size_t n)
     kernels->winograd_filter_transform(out, sum_step, weight, count, n);
     for (size_t i = 0; i < WINOGRAD_PRODUCTS * count * n; i++) {
         const size_t f = i / (count * n), k = i / n % count, x = i % n;
-        double sum = 0, most = 0;
+        double sum = 0, magnitude = 0;
         for (size_t r = 0; r < 5; r++) {
             sum += matrix[f][r] * (double)weight[(k * 5 + r) * n + x];
-            most += fabs(matrix[f][r] * (double)weight[(k * 5 + r) * n + x]);
+            magnitude += fabs(matrix[f][r] * (double)weight[(k * 5 + r) * n + x]);
         }
         const double got = (double)out[f * sum_step + k * n + x];
-        CHECK(fits(0, got, sum, 8, whole > 0 ? 0 : most),
+        CHECK(fits(0, got, sum, 8, whole > 0 ? 0 : magnitude),
               "%s winograd_filter_transform %zu of %zu: sum %zu of %zu, %zu: %g, not %g", isa,
               count, n, f, k, x, got, sum);
     }
@@ -498,15 +500,15 @@ static void check_table(void)
                 }
             }
         }
-        check_dots(f64, 3, 31, MOST_OFFSETS, 0);
+        check_dots(f64, 3, 31, MAX_OFFSETS, 0);
         for (size_t n = 0; n < 40; n++) {
             check_add_rows(f64, 1 + below(4), n);
             check_patches(f64, n, 1 + n % PATCH_ROWS);
         }
-        /* The kernel processes 256 squares at a time. */
-        for (size_t squares = 0; squares < 700; squares += squares < 140 ? 1 : 58) {
+        /* The kernel processes 256 windows at a time. */
+        for (size_t columns = 0; columns < 700; columns += columns < 140 ? 1 : 58) {
             for (int i = 0; i < 4; i++) {
-                check_max_pool2x2(f64, below(below(2) == 0 ? 4 : 20), squares, i % 2 == 0,
+                check_max_pool2x2(f64, below(below(2) == 0 ? 4 : 20), columns, i % 2 == 0,
                                   i / 2 == 0);
             }
         }

@@ -6,20 +6,20 @@
 #include "check.h"
 #include "kernels/kernels.h"
 
-enum { DEEPEST = 4096, ROWS = 37 };
+enum { MAX_DEPTH = 4096, ROWS = 37 };
 
-static float floats[(ROWS + 1) * DEEPEST];
-static double doubles[2 * DEEPEST];
+static float floats[(ROWS + 1) * MAX_DEPTH];
+static double doubles[2 * MAX_DEPTH];
 
 /* tile_sum gives the bits of the same sum in a tile. */
 static void check_tile_sum(const struct tile_kernels *k, const char *name, bool f64, size_t depth)
 {
-    enum { MOST_ROWS = 16, MOST_COLUMNS = 64 };
-    static double panel[MOST_COLUMNS * TILE_DEPTH], sums[MOST_ROWS * MOST_COLUMNS],
-        errors[MOST_ROWS * MOST_COLUMNS];
+    enum { MAX_ROWS = 16, MAX_COLUMNS = 64 };
+    static double panel[MAX_COLUMNS * TILE_DEPTH], sums[MAX_ROWS * MAX_COLUMNS],
+        errors[MAX_ROWS * MAX_COLUMNS];
     const size_t columns = f64 ? k->columns_f64 : k->columns_f32, size = f64 ? 8 : 4;
     const char *x = f64 ? (const char *)doubles : (const char *)floats, *y = x + depth * size;
-    const void *left_rows[MOST_ROWS];
+    const void *left_rows[MAX_ROWS];
     for (size_t r = 0; r < k->rows; r++) left_rows[r] = x;
     for (size_t done = 0, n; done < depth; done += n) {
         const void *right = y + done * size;
@@ -51,20 +51,20 @@ static void check_underflow(const struct tile_kernels *k, const char *name, size
 static void check_select_at_least(const struct tile_kernels *k, const char *name, bool f64,
                                   size_t rows, size_t columns)
 {
-    enum { STEP = 32, MOST = 64 };
-    double wide[MOST * STEP + SELECT_PADDING], row_thresholds[MOST],
+    enum { STEP = 32, MAX = 64 };
+    double wide[MAX * STEP + SELECT_PADDING], row_thresholds[MAX],
         column_thresholds[STEP + SELECT_PADDING];
-    float narrow[MOST * STEP + SELECT_PADDING], row_floats[MOST],
+    float narrow[MAX * STEP + SELECT_PADDING], row_floats[MAX],
         column_floats[STEP + SELECT_PADDING];
-    uint32_t found[MOST * STEP / COSINE_STEP + 2];
-    for (size_t i = 0; i < MOST * STEP + SELECT_PADDING; i++)
+    uint32_t found[MAX * STEP / COSINE_STEP + 2];
+    for (size_t i = 0; i < MAX * STEP + SELECT_PADDING; i++)
         narrow[i] = (float)(wide[i] = (double)(float)(i % 13 == 5 ? NAN : random_number()));
-    for (size_t i = 0; i < MOST; i++) row_floats[i] = (float)(row_thresholds[i] = 0.75);
+    for (size_t i = 0; i < MAX; i++) row_floats[i] = (float)(row_thresholds[i] = 0.75);
     for (size_t i = 0; i < STEP + SELECT_PADDING; i++)
         column_floats[i] =
             (float)(column_thresholds[i] = i % 2 == 0 || isnan(wide[i]) ? 0.5 : wide[i]);
     for (int with_rows = 0; with_rows < 2; with_rows++) {
-        bool got[MOST * STEP] = {false};
+        bool got[MAX * STEP] = {false};
         const size_t count =
             f64 ? k->select_at_least_f64(wide, STEP, rows, columns,
                                          with_rows ? row_thresholds : NULL, column_thresholds,
@@ -133,9 +133,9 @@ static void check_coarse_dots(const struct kernels *k, size_t n)
 /* The distance of a row from its SQ8 codes is at most scale.residual_norm. */
 static void check_quantize(const struct kernels *k, const float *x, size_t n, float eps)
 {
-    static uint8_t codes[DEEPEST + 1];
+    static uint8_t codes[MAX_DEPTH + 1];
     struct code_scale scale;
-    long double square = 0, rest = 0;
+    long double square = 0, residual = 0;
     bool finite = true;
     for (size_t i = 0; i < n; i++) {
         square += (long double)x[i] * x[i];
@@ -152,37 +152,38 @@ static void check_quantize(const struct kernels *k, const float *x, size_t n, fl
     const long double norm = fmaxl(sqrtl(square), eps);
     for (size_t i = 0; i < n; i++) {
         const long double left = x[i] / norm - (long double)scale.scale * (codes[i] - CODE_ZERO);
-        rest += left * left;
+        residual += left * left;
     }
-    CHECK(sqrtl(rest) <= scale.residual_norm, "%s rest %zu: %g, %g", k->name, n,
-          (double)sqrtl(rest), scale.residual_norm);
+    CHECK(sqrtl(residual) <= scale.residual_norm, "%s residual_norm %zu: %g, %g", k->name, n,
+          (double)sqrtl(residual), scale.residual_norm);
     CHECK(n > 1024 || scale.residual_norm < 0.02 + COARSE_DOT_ERROR(n),
-          "%s rest %zu is too large: %g", k->name, n, scale.residual_norm);
+          "%s residual_norm %zu is too large: %g", k->name, n, scale.residual_norm);
 }
 
 static void check_codes(const struct kernels *k, size_t n, size_t rows)
 {
-    static uint8_t codes[ROWS * DEEPEST];
-    static int16_t factors[SQ8_QUERIES][DEEPEST + SQ8_PADDING];
+    static uint8_t codes[ROWS * MAX_DEPTH];
+    static int16_t query_codes[SQ8_QUERIES][MAX_DEPTH + SQ8_PADDING];
     static int32_t sums[SQ8_QUERIES * ROWS];
     const void *queries[SQ8_QUERIES];
     int64_t values[SQ8_QUERIES][3]; /* [q][0]: query code of the current element */
     for (size_t i = 0; i < rows * n; i++)
         codes[i] = (uint8_t)(i % 5 == 0 ? 255 : (int)(128 + 127 * random_number()));
     for (size_t q = 0; q < SQ8_QUERIES; q++) {
-        const int most = k->sq8->query_code_max;
-        memset(factors[q], 0, sizeof factors[q]);
+        const int code_max = k->sq8->query_code_max;
+        memset(query_codes[q], 0, sizeof query_codes[q]);
         for (size_t i = 0; i < n; i++) {
-            values[q][0] = q == 0   ? most
-                           : q == 1 ? -most
-                                    : (int)(most * (i % 7 == 0 ? 1.0 : 0.3) * (q == 2 ? 1 : -1));
+            values[q][0] = q == 0 ? code_max
+                           : q == 1
+                               ? -code_max
+                               : (int)(code_max * (i % 7 == 0 ? 1.0 : 0.3) * (q == 2 ? 1 : -1));
             if (k->sq8->query_code_size == 1) {
-                ((int8_t *)factors[q])[i] = (int8_t)values[q][0];
+                ((int8_t *)query_codes[q])[i] = (int8_t)values[q][0];
             } else {
-                factors[q][i] = (int16_t)values[q][0];
+                query_codes[q][i] = (int16_t)values[q][0];
             }
         }
-        queries[q] = factors[q];
+        queries[q] = query_codes[q];
     }
     for (size_t count = 1; count <= SQ8_QUERIES; count++) {
         memset(sums, 0, sizeof sums);
@@ -192,8 +193,8 @@ static void check_codes(const struct kernels *k, size_t n, size_t rows)
                 int64_t expected = 0;
                 for (size_t i = 0; i < n; i++) {
                     expected += codes[r * n + i] * (k->sq8->query_code_size == 1
-                                                        ? ((const int8_t *)factors[q])[i]
-                                                        : factors[q][i]);
+                                                        ? ((const int8_t *)query_codes[q])[i]
+                                                        : query_codes[q][i]);
                 }
                 CHECK(sums[q * ROWS + r] == expected,
                       "%s codes %zu x %zu, query %zu of %zu, row %zu: %d", k->name, rows, n, q,
@@ -219,9 +220,9 @@ static void check_codes_select_at_least(const struct kernels *k)
         }
         const bool got = k->sq8->select(keep, sums, scales, rows, &query);
         for (size_t r = 0; r < rows; r++) {
-            const double most = r == 3 ? INFINITY : (double)r * 0.012 + 0.02 + 1.02 * 0.01;
-            const bool expected = most >= 0.4 - 0x1p-17;
-            CHECK(fabs(most - 0.4) < 1e-5 || keep[r] == expected, "%s select_at_least of row %zu",
+            const double bound = r == 3 ? INFINITY : (double)r * 0.012 + 0.02 + 1.02 * 0.01;
+            const bool expected = bound >= 0.4 - 0x1p-17;
+            CHECK(fabs(bound - 0.4) < 1e-5 || keep[r] == expected, "%s select_at_least of row %zu",
                   k->name, r);
             any |= expected;
         }
@@ -253,8 +254,8 @@ int main(void)
             check_quantize(k, floats, depths[i], 100.0f);
             check_codes(k, depths[i], 1 + i);
         }
-        check_codes(k, DEEPEST, 3);
-        check_quantize(k, floats, DEEPEST, 0.0f);
+        check_codes(k, MAX_DEPTH, 3);
+        check_quantize(k, floats, MAX_DEPTH, 0.0f);
         for (size_t rows = 1; rows <= 64; rows += 9) {
             for (size_t columns = 1; columns <= 32; columns++) {
                 check_select_at_least(k->tiles, k->name, false, rows, columns);

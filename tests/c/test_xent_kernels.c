@@ -6,7 +6,7 @@
 #include "check.h"
 #include "kernels/kernels.h"
 
-enum { MOST = 64, WIDEST = 32, DEEP = 37 };
+enum { MAX_ROWS = 64, MAX_WIDTH = 32, DEPTH = 37 };
 
 struct kind {
     const char *name; /* name of the instruction set */
@@ -39,12 +39,13 @@ static double ulps(const struct kind *k, double got, long double expected)
     return (double)fabsl((got - expected) / ldexpl(1.0L, exponent > least ? exponent : least));
 }
 
-static double buffer[MOST * WIDEST], block[MOST * WIDEST], out[MOST * WIDEST + WIDEST];
+static double buffer[MAX_ROWS * MAX_WIDTH], block[MAX_ROWS * MAX_WIDTH],
+    out[MAX_ROWS * MAX_WIDTH + MAX_WIDTH];
 
 /* The kernel's exponential of x, computed in one lane among others. */
 static double exp_of(const struct kind *k, double x)
 {
-    double sums[WIDEST];
+    double sums[MAX_WIDTH];
     for (size_t i = 0; i < k->width; i++) {
         sums[i] = i == 3 ? x : -1.0;
     }
@@ -119,7 +120,7 @@ static void fill_block(const struct kind *k, size_t rows)
 
 static void check_sums(const struct kind *k, size_t rows)
 {
-    double sums[WIDEST], log_sums[WIDEST], maxima[WIDEST];
+    double sums[MAX_WIDTH], log_sums[MAX_WIDTH], maxima[MAX_WIDTH];
     fill_block(k, rows);
     for (size_t c = 0; c < k->width; c++) {
         sums[c] = (double)c;
@@ -131,16 +132,16 @@ static void check_sums(const struct kind *k, size_t rows)
     }
     k->kernels->log_sums(log_sums, maxima, block, rows);
     for (size_t c = 0; c < k->width; c++) {
-        double most = c % 2 == 0 ? -1.0 : 5.0, expected = 0;
-        const double before = 2.0 * exp(most);
+        double maximum = c % 2 == 0 ? -1.0 : 5.0, expected = 0;
+        const double before = 2.0 * exp(maximum);
         for (size_t j = 0; j < rows; j++) {
-            most = fmax(most, get(k, block, j * k->width + c));
+            maximum = fmax(maximum, get(k, block, j * k->width + c));
         }
         for (size_t j = 0; j < rows; j++) {
-            expected += exp(get(k, block, j * k->width + c) - most);
+            expected += exp(get(k, block, j * k->width + c) - maximum);
         }
-        expected += before * exp(-most);
-        CHECK(get(k, maxima, c) == most, "%s maximum of column %zu", k->name, c);
+        expected += before * exp(-maximum);
+        CHECK(get(k, maxima, c) == maximum, "%s maximum of column %zu", k->name, c);
         CHECK(fabs(log_sums[c] - expected) <= (k->f64 ? 1e-14 : 1e-6) * expected,
               "%s %zu rows column %zu: %g, not %g", k->name, rows, c, log_sums[c], expected);
     }
@@ -164,9 +165,9 @@ static void check_sums(const struct kind *k, size_t rows)
 
 static void check_weights(const struct kind *k, size_t rows)
 {
-    double row[MOST], column[WIDEST];
+    double row[MAX_ROWS], column[MAX_WIDTH];
     fill_block(k, rows);
-    for (size_t i = 0; i < MOST; i++) {
+    for (size_t i = 0; i < MAX_ROWS; i++) {
         set(k, row, i, random_number());
     }
     for (size_t c = 0; c < k->width; c++) {
@@ -189,7 +190,7 @@ static void check_weights(const struct kind *k, size_t rows)
 
 static void check_rest(const struct kind *k)
 {
-    double factors[WIDEST], projected[WIDEST], panel[DEEP * WIDEST];
+    double factors[MAX_WIDTH], projected[MAX_WIDTH], panel[DEPTH * MAX_WIDTH];
     for (size_t n = 0; n < 40; n++) {
         fill_block(k, 4);
         set(k, out, n, 7);
@@ -201,7 +202,7 @@ static void check_rest(const struct kind *k)
         }
         CHECK(get(k, out, n) == 7, "%s scaling wrote past its end", k->name);
     }
-    for (size_t i = 0; i < DEEP * k->width; i++) {
+    for (size_t i = 0; i < DEPTH * k->width; i++) {
         buffer[i] = random_number();
         set(k, panel, i, random_number());
     }
@@ -209,16 +210,16 @@ static void check_rest(const struct kind *k)
         factors[c] = random_number();
         projected[c] = (double)(c % 2);
     }
-    k->kernels->project(out, buffer, panel, factors, projected, DEEP);
+    k->kernels->project(out, buffer, panel, factors, projected, DEPTH);
     for (size_t c = 0; c < k->width; c++) {
         double along = 0;
-        for (size_t d = 0; d < DEEP; d++) {
+        for (size_t d = 0; d < DEPTH; d++) {
             along += buffer[d * k->width + c] * get(k, panel, d * k->width + c);
         }
-        for (size_t d = 0; d < DEEP; d++) {
-            const double expected =
-                (buffer[d * k->width + c] - projected[c] * along * get(k, panel, d * k->width + c)) *
-                factors[c];
+        for (size_t d = 0; d < DEPTH; d++) {
+            const double expected = (buffer[d * k->width + c] -
+                                     projected[c] * along * get(k, panel, d * k->width + c)) *
+                                    factors[c];
             CHECK(fabs(get(k, out, d * k->width + c) - expected) <= (k->f64 ? 2e-14 : 1e-6),
                   "%s projected %zu %zu", k->name, d, c);
         }
@@ -238,7 +239,7 @@ int main(void)
             check_exp(&k);
             check_exponents(&k);
             check_rest(&k);
-            for (size_t rows = 1; rows <= MOST; rows++) {
+            for (size_t rows = 1; rows <= MAX_ROWS; rows++) {
                 check_sums(&k, rows);
                 check_weights(&k, rows);
             }
