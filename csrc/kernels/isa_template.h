@@ -1,8 +1,7 @@
 /*
  * Defines all kernels of one instruction set and their table. isa_*.c includes this file after a
  * header of simd/, inside the target region that the header opened. System headers must not be
- * included in the region, so the headers of simd/ include all that the kernels need before they
- * open it.
+ * included inside the region, so each header of simd/ includes them before it opens the region.
  */
 #include "base/cpu.h"
 #include "base/cancel.h"

@@ -7,7 +7,7 @@
 
 /*
  * The kernels: inner loops over contiguous memory. A *_template.h defines each kernel once, with
- * the vector operations of simd/. It is compiled for every instruction set, and each instruction
+ * the vector abstraction of simd/. It is compiled for every instruction set, and each instruction
  * set has one table of function pointers. tests/c/test_*kernels.c has a naive reference of each
  * kernel.
  *
@@ -198,7 +198,7 @@ enum { CODE_ZERO = 128, SQ8_QUERIES = 4, SQ8_MAX_DEPTH = 4096, SQ8_PADDING = 64 
  * dots is (rows,), the dot products of one query. Returns true if any keep[r] is 1.
  */
 struct code_query {
-    float scale, residual_norm; /* those of the query's codes, as in struct code_scale */
+    float scale, residual_norm; /* for the codes of the query, as in struct code_scale */
     int32_t offset;             /* CODE_ZERO times the sum of the query codes */
     float threshold;
 };
@@ -222,9 +222,11 @@ struct xent_kernels {
     /* Adds the sum of column c of the block to sums[c]. */
     void (*sums)(double *sums, const void *block, size_t rows);
 
-    /* Adds e^element for each element of column c of a block of exponents to the running sum of the
-     * column. That running sum is sums[c] * e^maxima[c], where maxima[c] is the largest element so
-     * far. The initial maxima[c] must be finite. */
+    /*
+     * For a block of exponents: adds e^element, for each element of column c, to the running sum
+     * sums[c] * e^maxima[c]. Raises maxima[c] to the largest element so far; its initial value must
+     * be finite.
+     */
     void (*log_sums)(double *sums, void *maxima, const void *block, size_t rows);
 
     /* weigh: out = element * (row weight + column weight). weigh_logs takes a block of exponents

@@ -78,7 +78,7 @@ static void winograd_filter_transform(float *out, size_t sum_step, const float *
                                       size_t count, size_t n)
 {
     size_t k = 0;
-    for (; k + VF_LANES < count; k++) { /* reads beyond this kernel end within the later ones */
+    for (; k + VF_LANES < count; k++) { /* this also reads elements of later kernels */
         winograd_filter_rows(out + k * n, sum_step, weight + k * 5 * n, n);
     }
     for (; k < count; k++) {
@@ -106,8 +106,8 @@ INLINE vf divide_exactly(vf a, float n)
 }
 
 /*
- * Output transform. Filter r < rows and vector v < vectors have six results,
- * m_f = sums[f * sum_step + r * row_step + v * VF_LANES], which give two output rows:
+ * Output transform. For each filter r < rows and vector v < vectors, there are six results,
+ * m_f = sums[f * sum_step + r * row_step + v * VF_LANES]. They give two output rows:
  *
  *     y0 = (6 m0 - 4 (m1 + m2) + m3 + m4) / 24
  *     y1 = (12 m5 - 2 (m1 - m2) + m3 - m4) / 12

@@ -9,7 +9,7 @@ struct search_block {
     const struct search *search;
     size_t row, rows, query, queries;
     bool symmetric; /* both sides are the same rows in memory; score_block sets it */
-    bool triangle;  /* only pairs whose candidate index is below the query index count */
+    bool triangle;  /* only pairs with candidate index < query index are results */
     /* The worker that scores the whole block. With ANY_WORKER, the workers of the pool share it. */
     size_t owner;
 };

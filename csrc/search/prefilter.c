@@ -39,8 +39,9 @@ struct prefilter_worker {
     /* pairs of the current task that the prefilter has not ruled out */
     size_t survivors;
     /*
-     * backoff_left counts the tasks that go to GEMM before the prefilter is tried again. backoff is
-     * the value that it started from, or 0 if the prefilter paid in the last attempt.
+     * backoff_left is the number of tasks that go to GEMM before the prefilter is tried again. Each
+     * failed attempt sets it to `backoff`, which grows from one failure to the next and is 0 after
+     * a success.
      */
     size_t backoff_left, backoff;
     /* norms of a chunk's rows; a norm is measured when its row is first rescored */
@@ -138,7 +139,7 @@ static void prefetch_row(const struct prefilter *p, size_t row)
     }
 }
 
-/* Queues the pairs of one query and the rows of a chunk that the prefilter kept. */
+/* Queues one query with each row of a chunk that w->keep marks. */
 static void queue_survivors(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
                             size_t first, size_t rows, size_t query)
 {
@@ -252,7 +253,8 @@ static size_t prefilter_codes(const struct prefilter *p, struct prefilter_worker
         quantize_rows(&p->scores, first, rows, w->codes, w->scales, w->row);
     }
     /*
-     * In a triangle, a query has no pairs with this chunk if its index is below all of the chunk.
+     * In a triangle, the query index of a pair is above its row index. Queries below the first row
+     * of the chunk have no pairs with it.
      */
     const size_t candidate = s->first_candidate + first, lowest = s->first_query + p->block.query;
     const size_t begin = p->block.triangle && candidate > lowest
@@ -313,8 +315,8 @@ static size_t pairs_in(const struct search_block *block, size_t from, size_t end
 }
 
 /*
- * Prefilters the rows of a task chunk by chunk. After attempts that did not pay, the prefilter
- * backs off: some tasks go to GEMM directly.
+ * Handles one task: prefilters its rows chunk by chunk. While backoff_left is above 0, the task
+ * goes to GEMM instead.
  */
 static void prefilter_task(void *context, size_t task, size_t worker)
 {

@@ -81,8 +81,8 @@ void range_free(struct range_result *r)
 }
 
 /*
- * Turns counts into start positions, for a sorted list of numbers below `size`. counts[n + 1] is
- * the number of times that n occurs. It is replaced: counts[n] becomes the position of the first n.
+ * Turns counts into start positions, for a sorted list of numbers below `size`. On entry, counts[n
+ * + 1] tells how often the number n occurs. On return, counts[n] is the position of the first n.
  */
 static void counts_to_starts(size_t *counts, size_t size)
 {

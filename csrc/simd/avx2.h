@@ -41,7 +41,7 @@ static inline float fma_f32(float a, float b, float c) { return __builtin_fmaf(a
 static inline double fma_f64(double a, double b, double c) { return __builtin_fma(a, b, c); }
 static inline vf vf_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
 static inline vf vf_max(vf a, vf b) { return _mm256_max_ps(a, b); }
-/* max returns its second operand if either operand is NaN, so a NaN in a stays. */
+/* If either operand is NaN, max returns the second one: vf_relu(NaN) is NaN. */
 static inline vf vf_relu(vf a) { return _mm256_max_ps(_mm256_setzero_ps(), a); }
 static inline vf vf_max_propagating_nan(vf a, vf b)
 {
@@ -240,7 +240,7 @@ static inline vd vd_row_sums(const vd rows[VD_LANES])
 static inline vd vd_div(vd a, vd b) { return _mm256_div_pd(a, b); }
 static inline vd vd_sqrt(vd a) { return _mm256_sqrt_pd(a); }
 static inline void vd_store_f32(float *p, vd a) { _mm_storeu_ps(p, _mm256_cvtpd_ps(a)); }
-/* min and max return their second operand if either operand is NaN, so a NaN in a stays. */
+/* If either operand is NaN, min and max return the second one: vd_clip(NaN) is NaN. */
 static inline vd vd_clip(vd a)
 {
     return _mm256_max_pd(_mm256_set1_pd(-1.0), _mm256_min_pd(_mm256_set1_pd(1.0), a));

@@ -12,8 +12,8 @@
 #include "base/half.h"
 
 /*
- * This header has two instruction sets: avx512, and with SIMD_VNNI defined avx512_vnni. VNNI
- * instructions compute dot products of SQ8 codes.
+ * Defines the instruction set avx512, or avx512_vnni if SIMD_VNNI is defined. VNNI instructions
+ * compute dot products of SQ8 codes.
  */
 #define SIMD_REGION
 #if defined(__clang__) && defined(SIMD_VNNI)
@@ -59,7 +59,7 @@ static inline float fma_f32(float a, float b, float c) { return __builtin_fmaf(a
 static inline double fma_f64(double a, double b, double c) { return __builtin_fma(a, b, c); }
 static inline vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
 static inline vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
-/* max returns its second operand if either operand is NaN, so a NaN in a stays. */
+/* If either operand is NaN, max returns the second one: vf_relu(NaN) is NaN. */
 static inline vf vf_relu(vf a) { return _mm512_max_ps(_mm512_setzero_ps(), a); }
 static inline vf vf_max_propagating_nan(vf a, vf b)
 {
@@ -251,7 +251,7 @@ static inline vd vd_row_sums(const vd rows[VD_LANES])
 static inline vd vd_div(vd a, vd b) { return _mm512_div_pd(a, b); }
 static inline vd vd_sqrt(vd a) { return _mm512_sqrt_pd(a); }
 static inline void vd_store_f32(float *p, vd a) { _mm256_storeu_ps(p, _mm512_cvtpd_ps(a)); }
-/* min and max return their second operand if either operand is NaN, so a NaN in a stays. */
+/* If either operand is NaN, min and max return the second one: vd_clip(NaN) is NaN. */
 static inline vd vd_clip(vd a)
 {
     return _mm512_max_pd(_mm512_set1_pd(-1.0), _mm512_min_pd(_mm512_set1_pd(1.0), a));

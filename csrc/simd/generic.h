@@ -206,7 +206,7 @@ static inline vi vi_dot(vi sums, vh a, vh b)
     return sums;
 }
 
-/* Stores a rounded to 16 bits: to nearest, ties to even. NaN stays NaN. */
+/* Rounds each lane to 16 bits (to nearest, ties to even) and stores it. NaN stays NaN. */
 static inline void vf_store_f16(uint16_t *p, vf a)
 {
     for (int i = 0; i < VF_LANES; i++) {
@@ -294,7 +294,7 @@ static inline vd vd_row_sums(const vd rows[VD_LANES]) { EACH_D(rows[i].lane[0] +
 static inline vd vd_div(vd a, vd b) { EACH_D(a.lane[i] / b.lane[i]); }
 static inline vd vd_sqrt(vd a) { EACH_D(sqrt(a.lane[i])); }
 
-/* Stores a rounded to float. */
+/* Rounds each lane to float and stores it. */
 static inline void vd_store_f32(float *p, vd a)
 {
     for (int i = 0; i < VD_LANES; i++) {
@@ -302,7 +302,7 @@ static inline void vd_store_f32(float *p, vd a)
     }
 }
 
-/* a clamped to [-1, 1]. NaN stays NaN. */
+/* Clamps each lane to [-1, 1]. NaN stays NaN. */
 static inline vd vd_clip(vd a)
 {
     EACH_D(a.lane[i] > 1.0 ? 1.0 : a.lane[i] < -1.0 ? -1.0 : a.lane[i]);
