@@ -140,8 +140,8 @@ static NO_SLP double NAME(tile_sum)(const void *x_void, const void *y_void, size
             block += chains[c];
         }
 #ifdef TILE_KEEP_ERRORS
-        const double total = sum + block, part = total - sum;
-        error += (sum - (total - part)) + (block - part);
+        const double total = sum + block, added = total - sum;
+        error += (sum - (total - added)) + (block - added);
         sum = total;
 #else
         sum += block;

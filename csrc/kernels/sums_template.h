@@ -15,8 +15,8 @@ struct compensated_sum {
 INLINE void compensated_add(struct compensated_sum *s, vd term)
 {
     vd sum = vd_add(s->sum, term);
-    vd part = vd_sub(sum, s->sum);
-    vd lost = vd_add(vd_sub(s->sum, vd_sub(sum, part)), vd_sub(term, part));
+    vd added = vd_sub(sum, s->sum);
+    vd lost = vd_add(vd_sub(s->sum, vd_sub(sum, added)), vd_sub(term, added));
     s->error = vd_add(s->error, lost);
     s->sum = sum;
 }
@@ -32,8 +32,8 @@ INLINE double compensated_total(struct compensated_sum s)
     vd_store(errors, s.error);
     total = sums[0];
     for (int i = 1; i < VD_LANES; i++) {
-        double sum = total + sums[i], part = sum - total;
-        error += (total - (sum - part)) + (sums[i] - part);
+        double sum = total + sums[i], added = sum - total;
+        error += (total - (sum - added)) + (sums[i] - added);
         total = sum;
     }
     for (int i = 0; i < VD_LANES; i++) {

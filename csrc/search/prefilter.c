@@ -29,8 +29,8 @@ enum {
 };
 
 /*
- * Upper bound of the rounding error of the exact score. The terms are: chains of 32 products, the 8
- * chains of a block, and 8 for the score itself.
+ * Upper bound of the rounding error of the exact score, in units of 2^-24: 32 for a chain of
+ * products, 8 for adding the chains of a block, and 8 for the score itself.
  */
 static const double exact_score_error = 48 * 0x1p-24;
 

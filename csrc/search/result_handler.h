@@ -5,8 +5,8 @@
 #include "pairwise/gemm.h"
 
 /*
- * The length of the threshold array if all queries share one threshold. A kernel reads one element
- * for each row or column of a tile, and SELECT_PADDING more.
+ * If all queries share one threshold, the array of thresholds has this length. Kernels read one
+ * element for each row or column of a tile, and SELECT_PADDING more.
  */
 enum { SHARED_THRESHOLDS = GEMM_MAX_ROWS + SELECT_PADDING };
 

@@ -156,8 +156,8 @@ static inline unsigned vd_below(vd a, vd b)
 static inline vd vd_load_f32(const float *p) { return vcvt_f64_f32(vld1_f32(p)); }
 
 /*
- * Loads two 16-bit elements through a general register, because no vector load reads fewer than
- * four.
+ * Loads two 16-bit elements through a general register, because the smallest load of a whole vector
+ * reads four.
  */
 static inline uint16x4_t load_two(const uint16_t *p)
 {

@@ -66,8 +66,8 @@ static long double naive(enum element type, const void *x, const void *y, size_t
     for (size_t i = 0; i < n; i++) {
         const double a = element(type, x, first + i * stride),
                      b = element(type, y, first + i * stride);
-        const double product = a * b, next = sum + product, part = next - sum;
-        lost += fma(a, b, -product) + (sum - (next - part)) + (product - part);
+        const double product = a * b, next = sum + product, added = next - sum;
+        lost += fma(a, b, -product) + (sum - (next - added)) + (product - added);
         sum = next;
     }
     return (long double)sum + lost;
@@ -381,7 +381,7 @@ int main(void)
         const struct kernels *k = tables[t];
         if (!kernels_supported(k)) {
             printf("skip kernels %s: this processor does not have it\n", k->name);
-            CHECK(!kernels_select(k->name), "selected what cannot run");
+            CHECK(!kernels_select(k->name), "selected a table that cannot run");
             continue;
         }
         for (int type = 0; type < ELEMENTS; type++) {
