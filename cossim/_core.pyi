@@ -15,6 +15,9 @@ from cossim._typing import Array, ArrayOrScalar, Dims, Float, Lazy, Progress, Re
 _Out = TypeVar("_Out", bound=np.ndarray[Any, Any])
 _Size = tuple[int, int]
 
+DEFAULT_EPS: float
+NORMALIZE_EPS: float
+
 # ---- along a dimension ----
 
 @overload

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 import numpy as np
 
 import cossim
+from cossim._core import DEFAULT_EPS
 from cossim._io import errors_as_text, map_npy, open_regular, same_file
 from cossim._progress import reporting
 from cossim.cli import result_files
@@ -88,7 +89,9 @@ def set_run(parser, run, reads=(), writes=()):
 def _add_common(parser):
     target = "where the result goes, by its suffix .npz, .csv or .parquet (default: CSV on stdout)"
     output = parser.add_argument("-o", "--output", metavar="FILE", type=_output, help=target)
-    parser.add_argument("--eps", metavar="X", type=float, default=1e-8, help="smallest norm (default: %(default)s)")
+    parser.add_argument(
+        "--eps", metavar="X", type=float, default=DEFAULT_EPS, help="smallest norm (default: %(default)s)"
+    )
     memory = "bound of the working set: bytes, or such as 256M, 1.5G (without the result)"
     parser.add_argument("--memory", metavar="SIZE", type=_bytes, help=memory)
     add_running(parser)

@@ -138,7 +138,7 @@ def _zeros_like(x, rows):
 # ---- all pairs ----
 
 
-def pairwise(x, y=None, *, eps=1e-8, out=None, progress=None):
+def pairwise(x, y=None, *, eps=_core.DEFAULT_EPS, out=None, progress=None):
     """cossim.pairwise for Dask arrays, with one task for each pair of row blocks.
 
     Parameters
@@ -186,7 +186,7 @@ def pairwise(x, y=None, *, eps=1e-8, out=None, progress=None):
     return _lazy(name, tasks, [x, right], (x.chunks[0], right.chunks[0]), dtype)
 
 
-def topk(queries, corpus, k, *, eps=1e-8, memory=None, progress=None):
+def topk(queries, corpus, k, *, eps=_core.DEFAULT_EPS, memory=None, progress=None):
     """cossim.topk for Dask arrays. The results of all pairs of blocks are merged in a tree.
 
     Parameters
@@ -260,7 +260,7 @@ def _add_tree(tasks, merge, parts, prefix):
         tasks.update((key, (merge, group)) for key, group in zip(parts, groups, strict=True))
 
 
-def pairs_above(x, threshold, y=None, *, eps=1e-8, max_pairs=None, memory=None, progress=None):
+def pairs_above(x, threshold, y=None, *, eps=_core.DEFAULT_EPS, max_pairs=None, memory=None, progress=None):
     """cossim.pairs_above for Dask arrays, with one task for each pair of blocks (half of them with y=None).
 
     Parameters
@@ -425,7 +425,7 @@ def _blockwise(function, default_dim, operands, out, given, keep=lambda chunks: 
     return _lazy(name, tasks, blocks, tuple(axis for axis in result_chunks if axis is not None), dtype)
 
 
-def cosine_similarity(x1, x2, dim=_UNSET, eps=1e-8, *, out=None, axis=None):
+def cosine_similarity(x1, x2, dim=_UNSET, eps=_core.DEFAULT_EPS, *, out=None, axis=None):
     """cossim.cosine_similarity for Dask arrays, with one task for each block of the result.
 
     Parameters
@@ -461,7 +461,7 @@ def cosine_similarity(x1, x2, dim=_UNSET, eps=1e-8, *, out=None, axis=None):
     return _blockwise(_core.cosine_similarity, 1, {"x1": x1, "x2": x2}, out, {"dim": dim, "eps": eps, "axis": axis})
 
 
-def cosine_distance(x1, x2, dim=_UNSET, eps=1e-8, *, out=None, axis=None):
+def cosine_distance(x1, x2, dim=_UNSET, eps=_core.DEFAULT_EPS, *, out=None, axis=None):
     """cossim.cosine_distance for Dask arrays. Shapes, chunks and errors are as in cosine_similarity.
 
     >>> import cossim.search.dask_arrays, dask.array as da
@@ -494,7 +494,7 @@ def vector_norm(x, dim=_UNSET, keepdim=_UNSET, *, out=None, axis=None, keepdims=
     return _blockwise(_core.vector_norm, None, {"x": x}, out, given, lambda chunks: (1,) if kept else None)
 
 
-def normalize(x, dim=_UNSET, eps=1e-12, *, out=None, axis=None):
+def normalize(x, dim=_UNSET, eps=_core.NORMALIZE_EPS, *, out=None, axis=None):
     """cossim.normalize for Dask arrays. x is rechunked to one chunk along each dimension in dim.
 
     >>> import cossim.search.dask_arrays, dask.array as da

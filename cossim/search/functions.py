@@ -138,7 +138,7 @@ class BlockwiseSearch:
 # ---- the functions ----
 
 
-def topk(queries, corpus, k, *, eps=1e-8, memory=None, progress=None):
+def topk(queries, corpus, k, *, eps=_core.DEFAULT_EPS, memory=None, progress=None):
     """Finds the k rows of corpus with the highest cosine similarity to each row of queries. The result is exact.
 
     The result equals the first k entries of a stable descending sort of each row of ``pairwise(queries, corpus)``, with
@@ -225,7 +225,7 @@ def topk_rows(name, x, y, k, eps, memory, report, codes=(None, None)):
     return TopK(values, indices)
 
 
-def pairs_above(x, threshold, y=None, *, eps=1e-8, max_pairs=None, memory=None, progress=None):
+def pairs_above(x, threshold, y=None, *, eps=_core.DEFAULT_EPS, max_pairs=None, memory=None, progress=None):
     """Finds every pair of a row of x and a row of y whose cosine similarity is at least threshold.
 
     These are the pairs with ``pairwise(x, y) >= threshold``, with the same scores bit for bit. The N x M matrix is
@@ -324,7 +324,7 @@ def _no_pairs(x, y):
     return empty, empty.copy(), np.empty(0, score_dtype(x.array, (x if y is None else y).array))
 
 
-def duplicate_groups(x, threshold, *, eps=1e-8, memory=None, progress=None):
+def duplicate_groups(x, threshold, *, eps=_core.DEFAULT_EPS, memory=None, progress=None):
     """Finds groups of near-duplicates: rows connected by a chain of pairs with a similarity of at least threshold.
 
     The groups are the connected components of ``pairs_above(x, threshold)``. The pairs are not kept in memory.

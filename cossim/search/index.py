@@ -82,7 +82,7 @@ class Index:
     array([[1, 0]])
     """
 
-    def __init__(self, corpus, *, eps=1e-8, progress=None):
+    def __init__(self, corpus, *, eps=_core.DEFAULT_EPS, progress=None):
         name = "Index"
         eps = eps_argument(name, eps)
         (rows,) = rows_of(name, corpus=corpus)

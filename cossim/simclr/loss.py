@@ -6,7 +6,6 @@ from cossim import _core
 from cossim._arguments import check_temperature, plain_text, temperature_argument
 from cossim._arithmetic import fixed_arithmetic
 
-EPS = 1e-8  # lower bound of norms, the default of cosine_similarity
 PAIRS = ("halves", "interleaved")
 
 
@@ -49,7 +48,7 @@ def _nt_xent(function, z0, z1, temperature, pairs, gradient):
         z1 = None if z1 is None else np.require(z1, dtype, ["C", "A"])
     dz0 = np.empty(z0.shape, dtype) if gradient else None
     dz1 = np.empty(z1.shape, dtype) if gradient and z1 is not None else None
-    loss = _core.nt_xent(z0, z1, temperature, EPS, pairs == "interleaved", dz0, dz1)
+    loss = _core.nt_xent(z0, z1, temperature, _core.DEFAULT_EPS, pairs == "interleaved", dz0, dz1)
     return loss, dz0, dz1
 
 

@@ -4,7 +4,6 @@ from numpy.typing import NDArray
 
 from cossim._typing import Array, Float, Real
 
-EPS: float
 PAIRS: tuple[str, ...]
 
 def nt_xent(

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from cossim._arguments import eps_argument, integer_argument
-from cossim._core import as_arrays, cosine_distance, cosine_similarity, vecdot, vector_norm
-from cossim.vectors.similarity import broadcast_shape
+from cossim._core import DEFAULT_EPS, as_arrays, cosine_distance, cosine_similarity, vecdot, vector_norm
+from cossim.vectors.similarity import broadcast_shape, is_clamped
 
 _FUNCTION = "cosine_similarity"  # errors name the function that is explained
 SHOWN = 4  # outputs that are written out; the rest are counted
@@ -159,7 +159,7 @@ class Explanation:
 
     def _norms(self):
         for name, norms in (("x1", self.norms1), ("x2", self.norms2)):
-            below = norms.astype(np.float64) < self.eps  # float64, because eps may be 0 in float16
+            below = is_clamped(norms.astype(np.float64), self.eps)  # float64, because eps may be 0 in float16
             clamped = int(np.count_nonzero(below))
             shorter = f"{clamped or 'None'} of them {'are' if clamped > 1 else 'is'} shorter than"
             effect = "which takes its place" if clamped else "so eps changes nothing"
@@ -190,7 +190,7 @@ class Explanation:
         def line(index):
             nonlocal too_wide
             dot, value = self.dots[index], similarity[index]
-            norm1, norm2 = (self.eps if float(norm) < self.eps else norm for norm in self._norms_at(index))
+            norm1, norm2 = (self.eps if is_clamped(float(norm), self.eps) else norm for norm in self._norms_at(index))
             too_wide |= math.isfinite(value) and not abs(_ratio(dot, norm1, norm2) - float(value)) < 0.01
             ratio = f"{_at(index)} {_number(dot)} / ({_number(norm1)} * {_number(norm2)})"
             return ratio.lstrip(), _number(value)
@@ -340,7 +340,7 @@ def _is_all_pairs_without_axes(x1, x2):
     return shape1[0] != shape2[0] and 1 not in (shape1[0], shape2[0])
 
 
-def explain(x1, x2, dim=1, eps=1e-8):
+def explain(x1, x2, dim=1, eps=DEFAULT_EPS):
     """Explains the result of cosine_similarity(x1, x2, dim, eps) step by step, with your own numbers.
 
     cosine_similarity computes

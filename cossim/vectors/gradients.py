@@ -15,7 +15,7 @@ import numpy as np
 from cossim import _core
 from cossim._arguments import eps_argument, integer_argument
 from cossim._arithmetic import fixed_arithmetic
-from cossim.vectors.similarity import broadcast_shape
+from cossim.vectors.similarity import broadcast_shape, is_clamped
 
 
 class _UnpassedInt(int):
@@ -36,7 +36,8 @@ class _NormalizedVectors:
         norms = _core.vector_norm(x, dim, True, out=np.empty(shape, np.float64))
         info = np.finfo(x.dtype)
         with fixed_arithmetic():
-            self.divisors, self.unclamped = np.maximum(norms, eps), norms >= eps
+            clamped = is_clamped(norms, eps)
+            self.divisors, self.unclamped = np.where(clamped, eps, norms), ~clamped
             if not ((self.divisors < info.tiny) | (self.divisors > info.max)).any():  # else too few digits, or none
                 self.divisors = self.divisors.astype(x.dtype)
         self.dim, self.units = dim, _core.normalize(x, dim, eps)
@@ -100,7 +101,7 @@ def _summed_product(d, units, axes, dim):
     return sums.transpose(*np.argsort([*rest, dim, *axes]))
 
 
-def cosine_similarity_vjp(x1, x2, dim=_DIM_NOT_PASSED, eps=1e-8, *, axis=None):
+def cosine_similarity_vjp(x1, x2, dim=_DIM_NOT_PASSED, eps=_core.DEFAULT_EPS, *, axis=None):
     """Returns cosine_similarity(x1, x2, dim, eps) and its pullback (vector-Jacobian product).
 
     Parameters
@@ -173,7 +174,7 @@ def cosine_similarity_vjp(x1, x2, dim=_DIM_NOT_PASSED, eps=1e-8, *, axis=None):
     return y, pullback
 
 
-def pairwise_vjp(x, y=None, *, eps=1e-8):
+def pairwise_vjp(x, y=None, *, eps=_core.DEFAULT_EPS):
     """Returns pairwise(x, y, eps=eps) and its pullback (vector-Jacobian product).
 
     Parameters

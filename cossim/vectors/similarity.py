@@ -1,4 +1,4 @@
-from cossim._core import cosine_similarity
+from cossim._core import DEFAULT_EPS, cosine_similarity
 
 
 def broadcast_shape(*shapes):
@@ -9,6 +9,11 @@ def broadcast_shape(*shapes):
     ndim = max(map(len, shapes))
     sizes = zip(*((1,) * (ndim - len(shape)) + shape for shape in shapes), strict=True)
     return tuple(next((size for size in some if size != 1), 1) for some in sizes)
+
+
+def is_clamped(norm, eps):
+    """Returns whether the formula replaces this norm by eps. False for NaN."""
+    return norm < eps
 
 
 class CosineSimilarity:
@@ -37,7 +42,7 @@ class CosineSimilarity:
     array([0.8889])
     """
 
-    def __init__(self, dim=1, eps=1e-8):
+    def __init__(self, dim=1, eps=DEFAULT_EPS):
         self.dim = dim
         self.eps = eps
 

@@ -5,6 +5,7 @@
  */
 #include "base/cpu.h"
 #include "base/cancel.h"
+#include "base/eps.h"
 #include "kernels/kernels.h"
 
 #define PASTE_(a, b) a##b

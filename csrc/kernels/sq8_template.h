@@ -55,7 +55,7 @@ static float quantize(uint8_t *codes, struct code_scale *scale, const float *x, 
 {
     float largest, square, lanes[VF_LANES], total;
     quantize_range(&largest, &square, x, n);
-    const float norm = sqrtf(square) < eps ? eps : sqrtf(square), inverse_norm = 1.0f / norm,
+    const float norm = (float)eps_clamp(sqrtf(square), eps), inverse_norm = 1.0f / norm,
                 step = largest * inverse_norm / (CODE_ZERO - 1);
     const vf to_code = vf_set1(largest > 0.0f ? (CODE_ZERO - 1) / largest : 0.0f),
              to_unit = vf_set1(inverse_norm), minus_step = vf_set1(-step);

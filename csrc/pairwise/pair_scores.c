@@ -112,7 +112,7 @@ static void measure_row(const struct pair_scores *s, enum side side, size_t batc
         sums.x_exponent = ilogb(sqrt(sums.xx));
         sums.xx = ldexp(sums.xx, -2 * sums.x_exponent);
     }
-    double norm = formula_clamped_norm(sums.xx, ldexp(s->call->eps, -sums.x_exponent));
+    double norm = formula_clamped_norm(sums.xx, eps_scaled(s->call->eps, sums.x_exponent));
     *value = s->compute == COMPUTE_F32 ? 1.0 / norm : norm;
     *exponent = sums.x_exponent;
 }
@@ -175,8 +175,7 @@ static double recompute_cosine(const struct pair_scores *s, size_t batch, size_t
     struct row_pair pair =
         pair_at(s, SIDE_X, i, s->symmetric ? SIDE_X : SIDE_Y, j, batch, SUMS_ALL);
     struct row_sums sums = row_sums_of(&pair);
-    return formula_cosine(sums.xy, sums.xx, sums.yy, ldexp(s->call->eps, -sums.x_exponent),
-                          ldexp(s->call->eps, -sums.y_exponent));
+    return formula_cosine_of(&sums, s->call->eps);
 }
 
 double pair_scores_recompute_dot(const struct pair_scores *s, size_t batch, size_t i, size_t j)
@@ -194,8 +193,8 @@ double pair_scores_recompute_dot(const struct pair_scores *s, size_t batch, size
 static bool cosine_with_itself_is_1(const struct pair_scores *s, double value, int exponent)
 {
     const double norm = s->compute == COMPUTE_F32 ? 1.0 / value : value;
-    const double eps = exponent == 0 ? s->call->eps : ldexp(s->call->eps, -exponent);
-    return isfinite(norm) && norm > eps * (1.0 + 1e-12);
+    const double eps = eps_scaled(s->call->eps, exponent);
+    return isfinite(norm) && norm * norm >= eps_unclamped_square(eps, EPS_ERROR_OF_DOUBLES);
 }
 
 void pair_scores_cosines(const struct pair_scores *s, const struct gemm_block *b,

@@ -1,8 +1,15 @@
 #ifndef COSSIM_PYTHON_DOCS_H
 #define COSSIM_PYTHON_DOCS_H
 
+#include "base/eps.h"
+
 /* Docstrings of the functions over vectors. inspect and help() read the signature from the first
  * line. */
+
+#define DOC_TEXT_(a) #a
+#define DOC_TEXT(a) DOC_TEXT_(a)
+#define DOC_DEFAULT_EPS DOC_TEXT(DEFAULT_EPS)
+#define DOC_NORMALIZE_EPS DOC_TEXT(NORMALIZE_EPS)
 
 #define DOC_OPERANDS \
     "x1, x2 : array_like\n" \
@@ -30,7 +37,8 @@
     "    Shapes do not match, eps is negative or NaN, or out does not fit the result.\n"
 
 #define DOC_cosine_similarity \
-    "cosine_similarity($module, x1, x2, dim=1, eps=1e-08, *, out=None, axis=None)\n--\n\n" \
+    "cosine_similarity($module, x1, x2, dim=1, eps=" DOC_DEFAULT_EPS \
+    ", *, out=None, axis=None)\n--\n\n" \
     "Cosine similarity of x1 and x2 along dim.\n\n" \
     "    x1 . x2 / (max(|x1|, eps) * max(|x2|, eps))\n\n" \
     "This is the formula of torch.nn.functional.cosine_similarity, which clamps each\n" \
@@ -68,7 +76,8 @@
     "       [0.6, 1. ]])\n"
 
 #define DOC_cosine_distance \
-    "cosine_distance($module, x1, x2, dim=1, eps=1e-08, *, out=None, axis=None)\n--\n\n" \
+    "cosine_distance($module, x1, x2, dim=1, eps=" DOC_DEFAULT_EPS \
+    ", *, out=None, axis=None)\n--\n\n" \
     "Cosine distance of x1 and x2 along dim: 1 - cosine_similarity(x1, x2, dim, eps).\n\n" \
     "The subtraction precedes the rounding to the dtype of the result, so small\n" \
     "distances keep their digits.\n\n" \
@@ -141,7 +150,7 @@
     "np.float32(5e+30)\n"
 
 #define DOC_normalize \
-    "normalize($module, x, dim=1, eps=1e-12, *, out=None, axis=None)\n--\n\n" \
+    "normalize($module, x, dim=1, eps=" DOC_NORMALIZE_EPS ", *, out=None, axis=None)\n--\n\n" \
     "x divided by the norms of its vectors along dim: x / max(|x|, eps).\n\n" \
     "The same as torch.nn.functional.normalize with p=2.\n\n" \
     "Parameters\n" \
@@ -167,7 +176,7 @@
     "       [0. , 0. ]])\n"
 
 #define DOC_pairwise \
-    "pairwise($module, x, y=None, *, eps=1e-08, out=None, progress=None)\n--\n\n" \
+    "pairwise($module, x, y=None, *, eps=" DOC_DEFAULT_EPS ", out=None, progress=None)\n--\n\n" \
     "Cosine similarity of every row of x with every row of y.\n\n" \
     "    x[i] . y[j] / (max(|x[i]|, eps) * max(|y[j]|, eps))\n\n" \
     "A blocked matrix product computes the dot products and applies the formula of\n" \

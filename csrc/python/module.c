@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <stdlib.h>
 
+#include "base/eps.h"
 #include "base/fp_mode.h"
 #include "base/pool.h"
 #include "base/scratch.h"
@@ -247,6 +248,16 @@ static int check_thread_variable(void)
     return 0;
 }
 
+static int add_float(PyObject *module, const char *name, double value)
+{
+    PyObject *object = PyFloat_FromDouble(value);
+    if (object == NULL || PyModule_AddObject(module, name, object) < 0) {
+        Py_XDECREF(object);
+        return -1;
+    }
+    return 0;
+}
+
 static int module_exec(PyObject *module)
 {
     if (PyArray_ImportNumPyAPI() < 0 || choose_isa() < 0 || check_thread_variable() < 0) {
@@ -258,6 +269,10 @@ static int module_exec(PyObject *module)
         if (PyModule_AddFunctions(module, methods[i]) < 0) {
             return -1;
         }
+    }
+    if (add_float(module, "DEFAULT_EPS", DEFAULT_EPS) < 0 ||
+        add_float(module, "NORMALIZE_EPS", NORMALIZE_EPS) < 0) {
+        return -1;
     }
     return add_network_type(module);
 }

@@ -2,6 +2,7 @@
  * contract() without the GIL and returns an array. */
 #include "python/similarity.h"
 
+#include "base/eps.h"
 #include "base/fp_mode.h"
 #include "base/scratch.h"
 #include "vectors/plan.h"
@@ -321,7 +322,7 @@ static PyObject *two_operands(const char *function, enum op op, Py_ssize_t defau
 {
     PyObject *result = NULL, *chosen;
     Py_ssize_t plain_dim;
-    double eps_value = 1e-8;
+    double eps_value = DEFAULT_EPS;
     if (dim_or_axis(function, dim, axis, &chosen) < 0 ||
         eps_argument(function, eps, &eps_value) < 0) {
         return NULL;
@@ -427,7 +428,8 @@ static PyObject *normalize(PyObject *self, PyObject *const *args, Py_ssize_t nar
         "normalize", 1, 3, {"x", "dim", "eps", "out", "axis", NULL}};
     enum { X, DIM, EPS, OUT, AXIS };
     PyObject *v[MAX_ARGUMENTS], *dim, *result = NULL;
-    struct vector_call call = {.function = signature.function, .op = OP_NORMALIZE, .eps = 1e-12};
+    struct vector_call call = {
+        .function = signature.function, .op = OP_NORMALIZE, .eps = NORMALIZE_EPS};
     struct dims dims = {{1}, 1};
     (void)self;
     if (parse_arguments(&signature, args, nargs, kwnames, v) < 0 ||
@@ -494,7 +496,7 @@ static PyObject *pairwise(PyObject *self, PyObject *const *args, Py_ssize_t narg
     enum { X, Y, EPS, OUT, PROGRESS };
     PyObject *v[MAX_ARGUMENTS], *result = NULL, *report, *context;
     struct array_argument x = {0}, y = {0};
-    double eps = 1e-8;
+    double eps = DEFAULT_EPS;
     (void)self;
     if (parse_arguments(&signature, args, nargs, kwnames, v) < 0 ||
         eps_argument(signature.function, v[EPS], &eps) < 0) {

@@ -7,6 +7,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/eps.h"
 #include "base/pool.h"
 #include "base/scratch.h"
 #include "search/quantize.h"
@@ -169,9 +170,9 @@ static void queue_survivors(const struct prefilter *p, struct prefilter_worker *
  * True if a float holds the squared norm accurately and eps does not clamp the norm. Then x.v / |x|
  * is the cosine of the row x and a query v of norm 1.
  */
-static bool square_is_usable(float square, float eps)
+static bool square_is_usable(float square, float unclamped_square)
 {
-    return square >= 0x1p-80f && square <= 0x1p80f && square > eps * eps * 1.001f;
+    return square >= 0x1p-80f && square <= 0x1p80f && square >= unclamped_square;
 }
 
 /*
@@ -187,7 +188,9 @@ static size_t prefilter_rows(const struct prefilter *p, struct prefilter_worker 
     const struct search *s = p->search;
     const size_t depth = p->plan.depth, queries = p->block.queries;
     const double error = COARSE_DOT_ERROR(depth) * 2 + exact_score_error + 0x1p-22;
-    const float eps = (float)fmin(s->eps, 0x1p60), *vectors[COARSE_QUERIES];
+    const float unclamped_square =
+        (float)eps_unclamped_square(fmin(s->eps, 0x1p60), EPS_ERROR_OF_FLOATS);
+    const float *vectors[COARSE_QUERIES];
     const float *x = (const float *)(p->call.x.data + (ptrdiff_t)first * s->corpus_rows.x),
                 *squares = w->dots + COARSE_QUERIES * COARSE_CHUNK;
     for (size_t query = 0, count; query < queries; query += count) {
@@ -208,8 +211,8 @@ static size_t prefilter_rows(const struct prefilter *p, struct prefilter_worker 
             const float *dots = w->dots + q * rows;
             unsigned any = 0;
             for (size_t r = 0; r < rows; r++) {
-                w->keep[r] =
-                    !(dots[r] < threshold * sqrtf(squares[r])) | !square_is_usable(squares[r], eps);
+                w->keep[r] = !(dots[r] < threshold * sqrtf(squares[r])) |
+                             !square_is_usable(squares[r], unclamped_square);
                 any |= w->keep[r];
             }
             if (any != 0) {

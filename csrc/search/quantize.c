@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/eps.h"
 #include "base/pool.h"
 #include "base/scratch.h"
 #include "search/quantize.h"
@@ -14,7 +15,7 @@ void quantize_rows(const struct pair_scores *s, size_t first, size_t rows, uint8
     const struct sq8_kernels *kernels = kernels_current()->sq8;
     const size_t depth = s->plan->depth;
     const double eps = s->call->eps;
-    const float clamped_eps = (float)fmin(fmax(eps, 0.0), 0x1p60);
+    const float clamped_eps = (float)fmin(eps, 0x1p60);
     for (size_t r = 0; r < rows; r++) {
         const void *row;
         float square = 0.0f;
@@ -42,8 +43,8 @@ void quantize_rows(const struct pair_scores *s, size_t first, size_t rows, uint8
         for (size_t k = 0; k < depth; k++) {
             scaled_row[k] = (float)ldexp(compute_load(s->product, row, k), -exponent);
         }
-        kernels->quantize(to, &scales[r], scaled_row, (float)fmin(ldexp(eps, -exponent), 0x1p120),
-                          depth);
+        kernels->quantize(to, &scales[r], scaled_row,
+                          (float)fmin(eps_scaled(eps, exponent), 0x1p120), depth);
     }
 }
 

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/eps.h"
 #include "base/pool.h"
 #include "base/scratch.h"
 #include "vectors/reduce.h"
@@ -138,7 +139,7 @@ static void normalise(const struct nt_xent_run *d, size_t i)
     const char *row = view_row(d, i);
     const struct row_sums sums = square_of(d, row);
     const double norm = sqrt(sums.xx);
-    const bool clamped = norm < ldexp(d->call->eps, -sums.x_exponent);
+    const bool clamped = eps_clamps(norm, eps_scaled(d->call->eps, sums.x_exponent));
     const double factor = clamped ? 1.0 / d->call->eps : ldexp(1.0 / norm, -sums.x_exponent);
     d->kernels->scale(to, row, factor, d->call->depth);
     d->factors[i] = factor / ((double)d->call->rows * d->call->temperature);

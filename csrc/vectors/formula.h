@@ -3,30 +3,30 @@
 
 #include <math.h>
 
+#include "base/eps.h"
+#include "vectors/row_sums.h"
+
 /*
- * The one definition of cosine similarity, that of torch.nn.functional.cosine_similarity since
- * 1.13, which clamps each norm separately:
+ * The one definition of cosine similarity. It is the formula of
+ * torch.nn.functional.cosine_similarity since torch 1.13, which clamps each norm separately:
  *
  *     x . y / (max(|x|, eps) * max(|y|, eps))
  *
- * NaN propagates: the comparisons below send NaN to the branch that keeps it.
+ * A NaN in either row makes the result NaN.
  */
 
 /*
- * Returns max(|x|, eps) from |x|^2. For a zero row any positive number serves as well as eps, since
- * all its products are 0. A tiny eps is then replaced by 1e-100: neither its inverse nor its
- * product with another such number leaves the range.
+ * Returns max(|x|, eps) for the given |x|^2. One case differs: for a zero row, an eps between 0 and
+ * 1e-100 is replaced by 1e-100. The results are the same, because all products of a zero row are 0.
+ * But 1 / 1e-100 and 1e-100 * 1e-100 are in range, and those of a smaller eps may not be.
  */
 static inline double formula_clamped_norm(double square, double eps)
 {
-    const double norm = sqrt(square),
-                 least = square == 0.0 && eps > 0.0 && eps < 1e-100 ? 1e-100 : eps;
-    return norm < least ? least : norm;
+    const bool tiny = square == 0.0 && eps > 0.0 && eps < 1e-100;
+    return eps_clamp(sqrt(square), tiny ? 1e-100 : eps);
 }
 
-/*
- * Clips a cosine to [-1, 1]. The exact value lies there, so clipping only removes rounding
- * error.
+/* Clips a cosine to [-1, 1]. The exact value lies there, so clipping only removes rounding error.
  */
 static inline double formula_clip(double cosine)
 {
@@ -34,27 +34,25 @@ static inline double formula_clip(double cosine)
 }
 
 /*
- * Returns the cosine from x.y, x.x and y.y. If no norm is clamped, one square root serves both:
- * sqrt(xx * yy) rounds less than sqrt(xx) * sqrt(yy). Since sqrt(a * a) == a in IEEE arithmetic,
- * identical rows give exactly 1. The caller ensures that xx * yy neither overflows nor underflows.
- * There are two eps, because each side may have been scaled by a power of two.
+ * Returns the cosine from x.y, x.x and y.y. x_eps and y_eps differ only if the rows are scaled by
+ * different powers of two. The caller ensures that xx * yy neither overflows nor underflows.
+ *
+ * If eps clamps no norm, the divisor is sqrt(xx * yy), which rounds less than sqrt(xx) * sqrt(yy).
+ * Since sqrt(a * a) == a in IEEE arithmetic, identical rows give exactly 1.
  */
 static inline double formula_cosine(double xy, double xx, double yy, double x_eps, double y_eps)
 {
-    double x_norm = sqrt(xx), y_norm = sqrt(yy);
-    if (x_norm >= x_eps && y_norm >= y_eps) {
+    if (!eps_clamps(sqrt(xx), x_eps) && !eps_clamps(sqrt(yy), y_eps)) {
         return formula_clip(xy / sqrt(xx * yy));
     }
     return formula_clip(xy / (formula_clamped_norm(xx, x_eps) * formula_clamped_norm(yy, y_eps)));
 }
 
-/*
- * Returns a bound: eps clamps no norm whose square is at least this, however the square root
- * rounds.
- */
-static inline double formula_unclamped_square(double eps)
+/* Returns the cosine of a pair of rows from its sums, which may be those of scaled rows. */
+static inline double formula_cosine_of(const struct row_sums *sums, double eps)
 {
-    return eps * eps * (1.0 + 0x1p-40) + 0x1p-1000;
+    return formula_cosine(sums->xy, sums->xx, sums->yy, eps_scaled(eps, sums->x_exponent),
+                          eps_scaled(eps, sums->y_exponent));
 }
 
 #endif

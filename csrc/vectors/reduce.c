@@ -151,7 +151,6 @@ static void sum_columns(const struct reduce_driver *d, const struct output_range
 /* Computes one output from sums that may be those of scaled rows. */
 static double finish_one(const struct reduce_driver *d, const struct row_sums *sums)
 {
-    const double eps = d->call->eps;
     double cosine;
     switch (d->call->op) {
     case OP_DOT:
@@ -159,8 +158,7 @@ static double finish_one(const struct reduce_driver *d, const struct row_sums *s
     case OP_NORM:
         return ldexp(sqrt(sums->xx), sums->x_exponent);
     default:
-        cosine = formula_cosine(sums->xy, sums->xx, sums->yy, ldexp(eps, -sums->x_exponent),
-                                ldexp(eps, -sums->y_exponent));
+        cosine = formula_cosine_of(sums, d->call->eps);
         return d->call->op == OP_DISTANCE ? 1.0 - cosine : cosine;
     }
 }
@@ -172,9 +170,9 @@ static double finish_one(const struct reduce_driver *d, const struct row_sums *s
 static void finish_cosines(enum op op, double eps, size_t n, const double *xy, const double *xx,
                            const double *yy, double *results, bool complete)
 {
-    const double floor = formula_unclamped_square(eps);
+    const double unclamped_square = eps_unclamped_square(eps, EPS_ERROR_OF_DOUBLES);
     for (size_t i = 0; !complete && i < n; i++) {
-        if (!(xx[i] >= floor && yy[i] >= floor)) {
+        if (!(xx[i] >= unclamped_square && yy[i] >= unclamped_square)) {
             results[i] = formula_cosine(xy[i], xx[i], yy[i], eps, eps);
         }
     }
@@ -203,8 +201,8 @@ static void finish_plain(enum op op, double eps, size_t n, const double *xy, con
         if (n == 1) { /* filling vectors would take longer */
             results[0] = formula_cosine(xy[0], xx[0], yy[0], eps, eps);
         } else {
-            complete = kernels_current()->sums->cosine_sums(results, xy, xx, yy, n,
-                                                            formula_unclamped_square(eps));
+            complete = kernels_current()->sums->cosine_sums(
+                results, xy, xx, yy, n, eps_unclamped_square(eps, EPS_ERROR_OF_DOUBLES));
         }
         finish_cosines(op, eps, n, xy, xx, yy, results, complete);
         break;
@@ -263,9 +261,9 @@ static void rows_in_place(enum op op, double eps, enum dtype dtype, enum dtype o
     const bool half = dtype == DTYPE_F16 || dtype == DTYPE_BF16,
                precise_enough = !half || (op == OP_COSINE && out_dtype == dtype);
     if ((range->n > 1 || half) && precise_enough && (op == OP_COSINE || op == OP_DISTANCE)) {
-        const bool complete =
-            kernels->cosine_rows[dtype](results, xy, xx, yy, range->x, range->y, range->n, depth,
-                                        x_step, y_step, formula_unclamped_square(eps));
+        const bool complete = kernels->cosine_rows[dtype](
+            results, xy, xx, yy, range->x, range->y, range->n, depth, x_step, y_step,
+            eps_unclamped_square(eps, EPS_ERROR_OF_DOUBLES));
         finish_cosines(op, eps, range->n, xy, xx, yy, results, complete);
         return;
     }
@@ -290,7 +288,7 @@ static void normalize_range(const struct reduce_driver *d, const struct output_r
             struct row_pair pair = pair_at(d, range, i);
             sums = row_sums_scaled(&pair);
         }
-        const double eps = ldexp(d->call->eps, -sums.x_exponent);
+        const double eps = eps_scaled(d->call->eps, sums.x_exponent);
         /* The scaled eps overflows if the row is tiny: then divide by eps itself, unscaled. */
         const bool eps_overflows = isinf(eps) && isfinite(d->call->eps);
         divisors[i] = eps_overflows ? d->call->eps : formula_clamped_norm(sums.xx, eps);

@@ -1,0 +1,51 @@
+#ifndef COSSIM_BASE_EPS_H
+#define COSSIM_BASE_EPS_H
+
+#include <math.h>
+#include <stdbool.h>
+
+/*
+ * The rule of eps: a norm below eps is replaced by eps, so zero rows are never divided by 0. Every
+ * comparison of a norm with eps goes through these functions. NaN does not count as below eps, so a
+ * NaN norm stays NaN.
+ */
+
+/* The defaults: of normalize, and of all other functions. Both are torch's. docs.h and cossim._core
+ * take them from here. */
+#define NORMALIZE_EPS 1e-12
+#define DEFAULT_EPS 1e-08
+
+/* True if eps replaces this norm. */
+static inline bool eps_clamps(double norm, double eps)
+{
+    return norm < eps;
+}
+
+/* Returns max(norm, eps). */
+static inline double eps_clamp(double norm, double eps)
+{
+    return eps_clamps(norm, eps) ? eps : norm;
+}
+
+/* Returns eps for a row that is scaled by 2^-exponent. */
+static inline double eps_scaled(double eps, int exponent)
+{
+    return exponent == 0 ? eps : ldexp(eps, -exponent);
+}
+
+/*
+ * Returns a bound: eps does not clamp a norm whose computed square is at least this. The bound
+ * allows for the relative error of the computed square. It is above 0 even if eps is 0, so a zero
+ * row never reaches it.
+ */
+static inline double eps_unclamped_square(double eps, double relative_error)
+{
+    return eps * eps * (1.0 + relative_error) + 0x1p-1000;
+}
+
+/* The relative errors to pass for sums of squares in double and in float. They are far above the
+ * actual errors. */
+#define EPS_ERROR_OF_DOUBLES 0x1p-40
+#define EPS_ERROR_OF_FLOATS 0.001
+
+#endif
