@@ -40,7 +40,7 @@ enum {
     TASKS_PER_THREAD = 4
 };
 
-struct gemm_driver {
+struct gemm_state {
     const struct gemm *call;
     size_t tile_rows, tile_columns;
     tile_kernel *tile;
@@ -90,22 +90,22 @@ static size_t round_up(size_t n, size_t step)
  * Packs the right rows into panels of tile_columns rows each, one panel after another. In a panel,
  * the rows' elements of one step k are adjacent.
  */
-static void pack(const struct gemm_driver *d, const struct gemm_task *t, size_t k, size_t depth)
+static void pack(const struct gemm_state *g, const struct gemm_task *t, size_t k, size_t depth)
 {
     const void *rows[GEMM_MAX_COLUMNS];
-    const size_t width = d->tile_columns;
-    char *panel = t->scratch + d->panel_offset, *buffers = t->scratch + d->right_rows_offset;
-    for (size_t p = 0; p < t->right_count; p += width, panel += width * depth * d->size) {
+    const size_t width = g->tile_columns;
+    char *panel = t->scratch + g->panel_offset, *buffers = t->scratch + g->right_rows_offset;
+    for (size_t p = 0; p < t->right_count; p += width, panel += width * depth * g->size) {
         const size_t some = smaller(width, t->right_count - p);
         if (some < width) { /* missing rows count as zeros */
-            memset(panel, 0, width * depth * d->size);
+            memset(panel, 0, width * depth * g->size);
         }
         for (size_t at = 0, n; at < depth; at += n) {
             n = smaller(TILE_DEPTH, depth - at);
-            d->call->right_rows(d->call->context,
+            g->call->right_rows(g->call->context,
                                 &(struct gemm_rows){t->batch, t->right + p, some, k + at, n,
-                                                    t->worker, buffers, d->right_stride, rows});
-            d->transpose(panel + at * width * d->size, width, rows, some, n);
+                                                    t->worker, buffers, g->right_stride, rows});
+            g->transpose(panel + at * width * g->size, width, rows, some, n);
         }
     }
 }
@@ -123,21 +123,21 @@ static bool rows_collide(const void *const *rows, size_t count)
  * Finds elements [k, k + depth) of the chunk's rows. The last tile is filled up with copies of its
  * last row.
  */
-static void find_left_rows(const struct gemm_driver *d, const struct gemm_task *t, size_t first,
+static void find_left_rows(const struct gemm_state *g, const struct gemm_task *t, size_t first,
                            size_t count, size_t k, size_t depth)
 {
-    const void **pointers = (const void **)(t->scratch + d->left_pointers_offset);
-    char *buffers = t->scratch + d->left_rows_offset;
-    d->call->left_rows(d->call->context,
+    const void **pointers = (const void **)(t->scratch + g->left_pointers_offset);
+    char *buffers = t->scratch + g->left_rows_offset;
+    g->call->left_rows(g->call->context,
                        &(struct gemm_rows){t->batch, first, count, k, depth, t->worker, buffers,
-                                           d->left_stride, pointers});
+                                           g->left_stride, pointers});
     const bool copy = t->right_count >= COPY_RIGHT_ROWS && rows_collide(pointers, count);
     for (size_t r = 0; copy && r < count; r++) {
-        char *to = buffers + r * d->left_stride;
+        char *to = buffers + r * g->left_stride;
         /* converted rows are there already */
-        pointers[r] = pointers[r] == to ? to : memcpy(to, pointers[r], depth * d->size);
+        pointers[r] = pointers[r] == to ? to : memcpy(to, pointers[r], depth * g->size);
     }
-    for (size_t r = count; r < round_up(count, d->tile_rows); r++) {
+    for (size_t r = count; r < round_up(count, g->tile_rows); r++) {
         pointers[r] = pointers[count - 1];
     }
 }
@@ -147,36 +147,36 @@ static void find_left_rows(const struct gemm_driver *d, const struct gemm_task *
  * epilogue takes several tiles at a time: few enough that their sums are still in the cache, enough
  * to fill the cache lines of the result.
  */
-static void multiply_panel(const struct gemm_driver *d, const struct gemm_task *t, size_t first,
+static void multiply_panel(const struct gemm_state *g, const struct gemm_task *t, size_t first,
                            size_t count, size_t column, size_t k, size_t depth, double *sums)
 {
-    const void *const *rows = (const void *const *)(t->scratch + d->left_pointers_offset);
-    const char *panel = t->scratch + d->panel_offset + column * depth * d->size;
-    const size_t width = d->tile_columns, columns = smaller(width, t->right_count - column),
+    const void *const *rows = (const void *const *)(t->scratch + g->left_pointers_offset);
+    const char *panel = t->scratch + g->panel_offset + column * depth * g->size;
+    const size_t width = g->tile_columns, columns = smaller(width, t->right_count - column),
                  end = t->right + column + columns;
     /* With one block of depth, sums are complete at once: they need no buffer for all tiles. */
-    const bool one_block = d->call->depth <= TILE_DEPTH;
-    if (d->call->symmetric) {
+    const bool one_block = g->call->depth <= TILE_DEPTH;
+    if (g->call->symmetric) {
         /* rows below the diagonal are not needed */
-        count = end <= first ? 0 : smaller(count, round_up(end - first, d->tile_rows));
+        count = end <= first ? 0 : smaller(count, round_up(end - first, g->tile_rows));
     }
     for (size_t at = 0, n; at < depth; at += n) {
         n = smaller(TILE_DEPTH, depth - at);
-        const bool last = k + at + n == d->call->depth;
+        const bool last = k + at + n == g->call->depth;
         const unsigned flags = (k + at == 0 ? TILE_FIRST : 0) | (last ? TILE_LAST : 0);
-        for (size_t row = 0, done = 0; row < count; row += d->tile_rows) {
+        for (size_t row = 0, done = 0; row < count; row += g->tile_rows) {
             double *to = sums + (one_block ? row - done : row) * width;
-            const size_t next = smaller(row + d->tile_rows, count);
-            if (last && d->call->prefetch != NULL) {
-                d->call->prefetch(d->call->context,
+            const size_t next = smaller(row + g->tile_rows, count);
+            if (last && g->call->prefetch != NULL) {
+                g->call->prefetch(g->call->context,
                                   &(struct gemm_block){t->batch, first + row, next - row,
                                                        t->right + column, columns, t->worker, NULL,
                                                        0});
             }
-            d->tile(to, to + d->error_offset, rows + row, panel + at * width * d->size, at, n,
+            g->tile(to, to + g->error_offset, rows + row, panel + at * width * g->size, at, n,
                     flags);
-            if (last && (next - done >= d->epilogue_rows || next == count)) {
-                d->call->epilogue(d->call->context,
+            if (last && (next - done >= g->epilogue_rows || next == count)) {
+                g->call->epilogue(g->call->context,
                                   &(struct gemm_block){t->batch, first + done, next - done,
                                                        t->right + column, columns, t->worker,
                                                        sums + (one_block ? 0 : done * width),
@@ -188,64 +188,64 @@ static void multiply_panel(const struct gemm_driver *d, const struct gemm_task *
 }
 
 /* Counts the sums of a chunk: for a symmetric product only those on and above the diagonal. */
-static size_t sums_in_chunk(const struct gemm_driver *d, const struct gemm_task *t, size_t first,
+static size_t sums_in_chunk(const struct gemm_state *g, const struct gemm_task *t, size_t first,
                             size_t count)
 {
     size_t sums = count * t->right_count;
-    for (size_t i = first; d->call->symmetric && i < first + count; i++) {
+    for (size_t i = first; g->call->symmetric && i < first + count; i++) {
         sums -= i > t->right ? smaller(i - t->right, t->right_count) : 0;
     }
     return sums;
 }
 
-static void run_chunks(const struct gemm_driver *d, const struct gemm_task *t, size_t k,
+static void run_chunks(const struct gemm_state *g, const struct gemm_task *t, size_t k,
                        size_t depth)
 {
-    double *sums = (double *)(t->scratch + d->sums_offset);
-    const bool whole = depth == d->call->depth;
+    double *sums = (double *)(t->scratch + g->sums_offset);
+    const bool whole = depth == g->call->depth;
     for (size_t first = t->left, count; first < t->left_end; first += count) {
-        count = smaller(d->chunk, t->left_end - first);
-        find_left_rows(d, t, first, count, k, depth);
-        for (size_t column = 0; column < t->right_count; column += d->tile_columns) {
+        count = smaller(g->chunk, t->left_end - first);
+        find_left_rows(g, t, first, count, k, depth);
+        for (size_t column = 0; column < t->right_count; column += g->tile_columns) {
             if ((column == 0 || count * depth >= POLL_PANEL) && cancel_poll_here()) {
                 return;
             }
-            multiply_panel(d, t, first, count, column, k, depth, sums);
-            sums += whole ? 0 : round_up(count, d->tile_rows) * d->tile_columns;
+            multiply_panel(g, t, first, count, column, k, depth, sums);
+            sums += whole ? 0 : round_up(count, g->tile_rows) * g->tile_columns;
         }
-        if (k + depth == d->call->depth) {
-            progress_add(d->call->token, sums_in_chunk(d, t, first, count));
+        if (k + depth == g->call->depth) {
+            progress_add(g->call->token, sums_in_chunk(g, t, first, count));
         }
     }
 }
 
 static void run_task(void *context, size_t index, size_t worker)
 {
-    const struct gemm_driver *d = context;
-    const struct gemm *call = d->call;
-    const size_t in_batch = index % (d->right_blocks * d->left_tasks);
+    const struct gemm_state *g = context;
+    const struct gemm *call = g->call;
+    const size_t in_batch = index % (g->right_blocks * g->left_tasks);
     /* The last blocks come first: in a symmetric product they are the largest. */
-    const size_t block = d->right_blocks - 1 - in_batch / d->left_tasks;
-    struct gemm_task t = {.batch = index / (d->right_blocks * d->left_tasks),
-                          .right = block * d->right_block,
-                          .left = in_batch % d->left_tasks * d->left_task};
-    t.right_count = smaller(d->right_block, call->right - t.right);
+    const size_t block = g->right_blocks - 1 - in_batch / g->left_tasks;
+    struct gemm_task t = {.batch = index / (g->right_blocks * g->left_tasks),
+                          .right = block * g->right_block,
+                          .left = in_batch % g->left_tasks * g->left_task};
+    t.right_count = smaller(g->right_block, call->right - t.right);
     t.left_end =
-        smaller(t.left + d->left_task, call->symmetric ? t.right + t.right_count : call->left);
+        smaller(t.left + g->left_task, call->symmetric ? t.right + t.right_count : call->left);
     if (t.left >= t.left_end) {
         return;
     }
     t.worker = worker;
-    t.scratch = d->scratch + worker * d->scratch_of_worker;
+    t.scratch = g->scratch + worker * g->scratch_of_worker;
     struct worker_state *state = (struct worker_state *)t.scratch;
     for (size_t k = 0, depth; k < call->depth && !cancel_poll_here(); k += depth) {
-        depth = smaller(d->segment, call->depth - k);
+        depth = smaller(g->segment, call->depth - k);
         const bool whole = depth == call->depth;
         if (!(whole && state->packed && state->batch == t.batch && state->right_block == block)) {
-            pack(d, &t, k, depth);
+            pack(g, &t, k, depth);
             *state = (struct worker_state){whole, t.batch, block};
         }
-        run_chunks(d, &t, k, depth);
+        run_chunks(g, &t, k, depth);
     }
 }
 
@@ -268,47 +268,47 @@ static void epilogue_of_zeros(const struct gemm *call)
  * Sizes the blocks. Constants bound a worker's scratch: long rows are cut into segments, right rows
  * into blocks.
  */
-static void plan_scratch(struct gemm_driver *d, int threads)
+static void plan_scratch(struct gemm_state *g, int threads)
 {
-    const struct gemm *call = d->call;
+    const struct gemm *call = g->call;
     const size_t right_rows =
-        smaller(RIGHT_ROWS, larger(LONG_RIGHT_ROWS, PANEL_BYTES / d->size / call->depth));
-    d->right_block = smaller(right_rows / d->tile_columns * d->tile_columns,
-                             round_up(call->right, d->tile_columns));
-    d->right_blocks = size_parts(call->right, d->right_block);
+        smaller(RIGHT_ROWS, larger(LONG_RIGHT_ROWS, PANEL_BYTES / g->size / call->depth));
+    g->right_block = smaller(right_rows / g->tile_columns * g->tile_columns,
+                             round_up(call->right, g->tile_columns));
+    g->right_blocks = size_parts(call->right, g->right_block);
     const size_t max_segment =
-        smaller(PANEL_BYTES / (d->right_block * d->size), LEFT_BYTES / (d->tile_rows * d->size));
-    d->segment = call->depth <= max_segment ? call->depth : max_segment / TILE_DEPTH * TILE_DEPTH;
-    const bool whole = d->segment == call->depth;
-    d->epilogue_rows = GEMM_MAX_ROWS / d->tile_rows * d->tile_rows;
-    d->chunk = smaller(GEMM_CHUNK, larger(CHUNK_BYTES / (d->segment * d->size), 1));
-    d->chunk = d->chunk < d->epilogue_rows ? larger(d->chunk / d->tile_rows, 1) * d->tile_rows
-                                           : d->chunk / d->epilogue_rows * d->epilogue_rows;
-    d->chunk = smaller(d->chunk, round_up(call->left, d->tile_rows));
+        smaller(PANEL_BYTES / (g->right_block * g->size), LEFT_BYTES / (g->tile_rows * g->size));
+    g->segment = call->depth <= max_segment ? call->depth : max_segment / TILE_DEPTH * TILE_DEPTH;
+    const bool whole = g->segment == call->depth;
+    g->epilogue_rows = GEMM_MAX_ROWS / g->tile_rows * g->tile_rows;
+    g->chunk = smaller(GEMM_CHUNK, larger(CHUNK_BYTES / (g->segment * g->size), 1));
+    g->chunk = g->chunk < g->epilogue_rows ? larger(g->chunk / g->tile_rows, 1) * g->tile_rows
+                                           : g->chunk / g->epilogue_rows * g->epilogue_rows;
+    g->chunk = smaller(g->chunk, round_up(call->left, g->tile_rows));
     const size_t per_sum = (call->compute == COMPUTE_F64 ? 2 : 1) * sizeof(double),
-                 max_left_task = SEGMENTED_TASK_BYTES / (per_sum * d->right_block);
+                 max_left_task = SEGMENTED_TASK_BYTES / (per_sum * g->right_block);
     const size_t tasks = (size_t)threads * TASKS_PER_THREAD,
-                 blocks = size_product_or_max(call->batches, d->right_blocks);
+                 blocks = size_product_or_max(call->batches, g->right_blocks);
     /* parts that the left rows are cut into */
     const size_t shares = threads == 1 || blocks >= tasks ? 1 : tasks / blocks;
-    d->left_task = round_up(size_parts(call->left, shares), d->chunk);
-    d->left_task = whole ? d->left_task
-                         : smaller(d->left_task, larger(max_left_task / d->chunk, 1) * d->chunk);
-    d->left_tasks = size_parts(call->left, d->left_task);
+    g->left_task = round_up(size_parts(call->left, shares), g->chunk);
+    g->left_task = whole ? g->left_task
+                         : smaller(g->left_task, larger(max_left_task / g->chunk, 1) * g->chunk);
+    g->left_tasks = size_parts(call->left, g->left_task);
 
-    d->error_offset =
-        (whole ? d->chunk : d->left_task * (d->right_block / d->tile_columns)) * d->tile_columns;
-    d->panel_offset = SCRATCH_ALIGN;
-    d->sums_offset = d->panel_offset + scratch_round(d->right_block * d->segment * d->size);
-    d->right_rows_offset = d->sums_offset + scratch_round((call->compute == COMPUTE_F64 ? 2 : 1) *
-                                                          d->error_offset * sizeof(double));
-    d->right_stride = smaller(TILE_DEPTH, call->depth) * d->size;
-    d->left_pointers_offset =
-        d->right_rows_offset + scratch_round(d->tile_columns * d->right_stride);
-    d->left_rows_offset = d->left_pointers_offset + scratch_round(d->chunk * sizeof(void *));
+    g->error_offset =
+        (whole ? g->chunk : g->left_task * (g->right_block / g->tile_columns)) * g->tile_columns;
+    g->panel_offset = SCRATCH_ALIGN;
+    g->sums_offset = g->panel_offset + scratch_round(g->right_block * g->segment * g->size);
+    g->right_rows_offset = g->sums_offset + scratch_round((call->compute == COMPUTE_F64 ? 2 : 1) *
+                                                          g->error_offset * sizeof(double));
+    g->right_stride = smaller(TILE_DEPTH, call->depth) * g->size;
+    g->left_pointers_offset =
+        g->right_rows_offset + scratch_round(g->tile_columns * g->right_stride);
+    g->left_rows_offset = g->left_pointers_offset + scratch_round(g->chunk * sizeof(void *));
     /* An odd number of cache lines, so that copies do not collide. */
-    d->left_stride = scratch_round(d->segment * d->size) | SCRATCH_ALIGN;
-    d->scratch_of_worker = d->left_rows_offset + scratch_round(d->chunk * d->left_stride);
+    g->left_stride = scratch_round(g->segment * g->size) | SCRATCH_ALIGN;
+    g->scratch_of_worker = g->left_rows_offset + scratch_round(g->chunk * g->left_stride);
 }
 
 static int workers_for(const struct gemm *call)
@@ -331,7 +331,7 @@ int gemm_run(const struct gemm *call)
     }
     const struct kernels *kernels = kernels_current();
     const bool f64 = call->compute == COMPUTE_F64;
-    struct gemm_driver d = {
+    struct gemm_state g = {
         .call = call,
         .tile_rows = kernels->tiles->rows,
         .tile_columns = f64 ? kernels->tiles->columns_f64 : kernels->tiles->columns_f32,
@@ -340,21 +340,21 @@ int gemm_run(const struct gemm *call)
         .size = compute_size(call->compute),
     };
     int threads = workers_for(call);
-    plan_scratch(&d, threads);
+    plan_scratch(&g, threads);
     size_t tasks;
-    if (!size_mul(call->batches, d.right_blocks, &tasks) ||
-        !size_mul(tasks, d.left_tasks, &tasks)) {
+    if (!size_mul(call->batches, g.right_blocks, &tasks) ||
+        !size_mul(tasks, g.left_tasks, &tasks)) {
         return -1; /* too many tasks to number */
     }
     threads = (size_t)threads < tasks ? threads : (int)tasks;
-    d.scratch = scratch_alloc(size_product_or_max((size_t)threads, d.scratch_of_worker));
-    if (d.scratch == NULL) {
+    g.scratch = scratch_alloc(size_product_or_max((size_t)threads, g.scratch_of_worker));
+    if (g.scratch == NULL) {
         return -1;
     }
     for (int i = 0; i < threads; i++) {
-        ((struct worker_state *)(d.scratch + (size_t)i * d.scratch_of_worker))->packed = false;
+        ((struct worker_state *)(g.scratch + (size_t)i * g.scratch_of_worker))->packed = false;
     }
-    pool_run(tasks, threads, run_task, &d, call->token);
-    scratch_free(d.scratch);
+    pool_run(tasks, threads, run_task, &g, call->token);
+    scratch_free(g.scratch);
     return 0;
 }

@@ -28,7 +28,7 @@ struct lazy_norms {
     struct norms norms;
 };
 
-struct pairwise_driver {
+struct pairwise_state {
     struct pair_scores scores;
     struct norms x, y;       /* of the batches of a group */
     struct lazy_norms *lazy; /* one for each worker, instead of x; or NULL */
@@ -48,33 +48,33 @@ static struct norms norms_at(const struct norms *norms, size_t row)
 
 static void left_rows(const void *context, const struct gemm_rows *request)
 {
-    const struct pairwise_driver *d = context;
+    const struct pairwise_state *p = context;
     const int *exponents = NULL;
-    if (d->lazy != NULL) {
-        struct lazy_norms *lazy = &d->lazy[request->worker];
+    if (p->lazy != NULL) {
+        struct lazy_norms *lazy = &p->lazy[request->worker];
         /* A chunk of long rows is requested once for each segment, but measured once. */
         if (lazy->first != request->first) {
             lazy->first = request->first;
-            pair_scores_measure(&d->scores, SIDE_X, request->batch, request->first, request->count,
+            pair_scores_measure(&p->scores, SIDE_X, request->batch, request->first, request->count,
                                 &lazy->norms);
         }
         exponents = lazy->norms.exponent;
-    } else if (d->scores.cosine) {
-        exponents = d->x.exponent + request->batch * d->scores.left + request->first;
+    } else if (p->scores.cosine) {
+        exponents = p->x.exponent + request->batch * p->scores.left + request->first;
     }
-    pair_scores_find_rows(&d->scores, SIDE_X, exponents, request);
+    pair_scores_find_rows(&p->scores, SIDE_X, exponents, request);
 }
 
 static void right_rows(const void *context, const struct gemm_rows *request)
 {
-    const struct pairwise_driver *d = context;
+    const struct pairwise_state *p = context;
     const int *exponents =
-        d->scores.cosine ? d->y.exponent + request->batch * d->scores.right + request->first : NULL;
-    pair_scores_find_rows(&d->scores, d->scores.symmetric ? SIDE_X : SIDE_Y, exponents, request);
+        p->scores.cosine ? p->y.exponent + request->batch * p->scores.right + request->first : NULL;
+    pair_scores_find_rows(&p->scores, p->scores.symmetric ? SIDE_X : SIDE_Y, exponents, request);
 }
 
 struct norm_task {
-    const struct pairwise_driver *driver;
+    const struct pairwise_state *pairwise;
     enum side side;
     size_t rows; /* of all batches of the group */
     const struct norms *norms;
@@ -83,7 +83,7 @@ struct norm_task {
 static void measure_norms(void *context, size_t task, size_t worker)
 {
     const struct norm_task *m = context;
-    const struct pair_scores *s = &m->driver->scores;
+    const struct pair_scores *s = &m->pairwise->scores;
     const size_t in_batch = m->side == SIDE_X ? s->left : s->right,
                  end = smaller(m->rows, (task + 1) * NORM_TASK_ROWS);
     (void)worker;
@@ -94,14 +94,14 @@ static void measure_norms(void *context, size_t task, size_t worker)
     }
 }
 
-static void cosines(const struct pairwise_driver *d, const struct gemm_block *b, void *out,
+static void cosines(const struct pairwise_state *p, const struct gemm_block *b, void *out,
                     ptrdiff_t out_step)
 {
-    const struct lazy_norms *lazy = d->lazy == NULL ? NULL : &d->lazy[b->worker];
-    const struct norms rows = lazy == NULL ? norms_at(&d->x, b->batch * d->scores.left + b->row)
+    const struct lazy_norms *lazy = p->lazy == NULL ? NULL : &p->lazy[b->worker];
+    const struct norms rows = lazy == NULL ? norms_at(&p->x, b->batch * p->scores.left + b->row)
                                            : norms_at(&lazy->norms, b->row - lazy->first);
-    const struct norms columns = norms_at(&d->y, b->batch * d->scores.right + b->column);
-    pair_scores_cosines(&d->scores, b, &rows, &columns, out, out_step);
+    const struct norms columns = norms_at(&p->y, b->batch * p->scores.right + b->column);
+    pair_scores_cosines(&p->scores, b, &rows, &columns, out, out_step);
 }
 
 /*
@@ -127,12 +127,12 @@ static void copy_scores(char *to, const char *from, size_t bytes)
  * row; out is where row 0, column 0 of the result lies. Of a tile on the diagonal only the part on
  * and above it is used, so that each element is written once.
  */
-static void store_symmetric(const struct pairwise_driver *d, const struct gemm_block *b,
+static void store_symmetric(const struct pairwise_state *p, const struct gemm_block *b,
                             const char *scores, size_t step, char *out, ptrdiff_t row_step)
 {
     const struct kernels *kernels = kernels_current();
-    const size_t item = compute_size(d->scores.compute);
-    transpose_kernel *transpose = d->scores.compute == COMPUTE_F64 ? kernels->tiles->transpose_f64
+    const size_t item = compute_size(p->scores.compute);
+    transpose_kernel *transpose = p->scores.compute == COMPUTE_F64 ? kernels->tiles->transpose_f64
                                                                    : kernels->tiles->transpose_f32;
     _Alignas(64) double transposed[GEMM_MAX_COLUMNS * GEMM_MAX_ROWS];
     const void *rows[GEMM_MAX_ROWS];
@@ -155,11 +155,11 @@ static void store_symmetric(const struct pairwise_driver *d, const struct gemm_b
  * Stores n scores of row i from column j on, and their mirror image if the result is symmetric.
  * Scores are elements of the compute type; the result has any layout and dtype.
  */
-static void store_row(const struct pairwise_driver *d, enum compute_type compute,
-                      const void *scores, size_t i, size_t j, size_t n, char *out)
+static void store_row(const struct pairwise_state *p, enum compute_type compute, const void *scores,
+                      size_t i, size_t j, size_t n, char *out)
 {
-    const struct axes *left = &d->scores.plan->left, *right = &d->scores.plan->right;
-    const enum dtype dtype = d->scores.call->out_dtype;
+    const struct axes *left = &p->scores.plan->left, *right = &p->scores.plan->right;
+    const enum dtype dtype = p->scores.call->out_dtype;
     const size_t size = compute_size(compute);
     char *row = out + axes_offsets(left, i).out;
     if (right->count == 1) {
@@ -172,7 +172,7 @@ static void store_row(const struct pairwise_driver *d, enum compute_type compute
         }
     }
     /* j >= i: store the mirror image, except the diagonal itself */
-    if (d->scores.symmetric) {
+    if (p->scores.symmetric) {
         const size_t skip = j == i;
         char *mirror = out + axes_offsets(left, j + skip).out + axes_offsets(right, i).out;
         dtype_store_computed(dtype, mirror, left->at[0].out, compute,
@@ -197,15 +197,15 @@ static void prefetch_rows(const char *rows, ptrdiff_t step, size_t count, size_t
  */
 static void prefetch_block(const void *context, const struct gemm_block *b)
 {
-    const struct pairwise_driver *d = context;
-    const struct plan *plan = d->scores.plan;
-    const size_t item = compute_size(d->scores.compute);
+    const struct pairwise_state *p = context;
+    const struct plan *plan = p->scores.plan;
+    const size_t item = compute_size(p->scores.compute);
     const ptrdiff_t row_step = plan->left.at[0].out;
     char *out =
-        d->scores.call->out + axes_offsets(&plan->outer, d->scores.first_batch + b->batch).out;
+        p->scores.call->out + axes_offsets(&plan->outer, p->scores.first_batch + b->batch).out;
     prefetch_rows(out + (ptrdiff_t)b->row * row_step + (ptrdiff_t)(b->column * item), row_step,
                   b->rows, b->columns * item);
-    if (d->scores.symmetric) {
+    if (p->scores.symmetric) {
         prefetch_rows(out + (ptrdiff_t)b->column * row_step + (ptrdiff_t)(b->row * item), row_step,
                       b->columns, b->rows * item);
     }
@@ -236,19 +236,19 @@ static bool recompute_non_finite_dots(const struct pair_scores *s, const struct 
     return !finite;
 }
 
-static void store_tile(const struct pairwise_driver *d, const struct gemm_block *b, double *buffer,
+static void store_tile(const struct pairwise_state *p, const struct gemm_block *b, double *buffer,
                        char *out)
 {
-    const struct pair_scores *s = &d->scores;
+    const struct pair_scores *s = &p->scores;
     const size_t columns = b->columns;
-    if (d->store_direct) {
+    if (p->store_direct) {
         const ptrdiff_t item = (ptrdiff_t)compute_size(s->compute),
                         row_step = s->plan->left.at[0].out;
         if (s->symmetric) {
-            cosines(d, b, buffer, (ptrdiff_t)columns);
-            store_symmetric(d, b, (const char *)buffer, columns, out, row_step);
+            cosines(p, b, buffer, (ptrdiff_t)columns);
+            store_symmetric(p, b, (const char *)buffer, columns, out, row_step);
         } else {
-            cosines(d, b, out + (ptrdiff_t)b->row * row_step + (ptrdiff_t)b->column * item,
+            cosines(p, b, out + (ptrdiff_t)b->row * row_step + (ptrdiff_t)b->column * item,
                     row_step / item);
         }
         return;
@@ -258,7 +258,7 @@ static void store_tile(const struct pairwise_driver *d, const struct gemm_block 
     if (s->cosine) {
         scores = buffer;
         step = columns;
-        cosines(d, b, buffer, (ptrdiff_t)columns);
+        cosines(p, b, buffer, (ptrdiff_t)columns);
     } else if (recompute_non_finite_dots(s, b, buffer)) {
         scores = buffer;
         step = columns;
@@ -270,7 +270,7 @@ static void store_tile(const struct pairwise_driver *d, const struct gemm_block 
     for (size_t r = 0; r < b->rows; r++) {
         const size_t i = b->row + r, skip = s->symmetric && i > b->column ? i - b->column : 0;
         if (skip < columns) {
-            store_row(d, compute, (const char *)scores + (r * step + skip) * compute_size(compute),
+            store_row(p, compute, (const char *)scores + (r * step + skip) * compute_size(compute),
                       i, b->column + skip, columns - skip, out);
         }
     }
@@ -279,16 +279,16 @@ static void store_tile(const struct pairwise_driver *d, const struct gemm_block 
 /* The GEMM epilogue: passes a block of cosines to the receiver, or stores its scores in out. */
 static void take_block(const void *context, const struct gemm_block *b)
 {
-    const struct pairwise_driver *d = context;
-    const struct reduction *call = d->scores.call;
+    const struct pairwise_state *p = context;
+    const struct reduction *call = p->scores.call;
     _Alignas(64) double buffer[GEMM_MAX_ROWS * GEMM_MAX_COLUMNS + GEMM_MAX_COLUMNS];
     if (call->receiver != NULL) {
-        cosines(d, b, buffer, GEMM_MAX_COLUMNS);
+        cosines(p, b, buffer, GEMM_MAX_COLUMNS);
         call->receiver->take(call->receiver->context, b, buffer, GEMM_MAX_COLUMNS);
     } else {
-        store_tile(d, b, buffer,
+        store_tile(p, b, buffer,
                    call->out +
-                       axes_offsets(&d->scores.plan->outer, d->scores.first_batch + b->batch).out);
+                       axes_offsets(&p->scores.plan->outer, p->scores.first_batch + b->batch).out);
     }
 }
 
@@ -305,25 +305,25 @@ static bool can_store_direct(const struct pair_scores *s)
            s->plan->left.count == 1 && s->plan->left.at[0].out % item == 0;
 }
 
-static void measure_side(const struct pairwise_driver *d, enum side side, size_t rows,
+static void measure_side(const struct pairwise_state *p, enum side side, size_t rows,
                          const struct norms *norms)
 {
-    struct norm_task m = {d, side, rows, norms};
-    const struct pair_scores *s = &d->scores;
+    struct norm_task m = {p, side, rows, norms};
+    const struct pair_scores *s = &p->scores;
     const int threads = thread_count_for(rows, s->plan->depth, GRAIN_SUMS),
-              max_threads = d->workers;
+              max_threads = p->workers;
     pool_run(size_parts(rows, NORM_TASK_ROWS), threads < max_threads ? threads : max_threads,
              measure_norms, &m, s->call->token);
 }
 
-static int run_group(struct pairwise_driver *d, size_t batches)
+static int run_group(struct pairwise_state *p, size_t batches)
 {
-    const struct pair_scores *s = &d->scores;
-    if (s->cosine && d->lazy == NULL) {
-        measure_side(d, SIDE_X, batches * s->left, &d->x);
+    const struct pair_scores *s = &p->scores;
+    if (s->cosine && p->lazy == NULL) {
+        measure_side(p, SIDE_X, batches * s->left, &p->x);
     }
     if (s->cosine && !s->symmetric) {
-        measure_side(d, SIDE_Y, batches * s->right, &d->y);
+        measure_side(p, SIDE_Y, batches * s->right, &p->y);
     }
     struct gemm gemm = {
         .compute = s->product,
@@ -335,11 +335,11 @@ static int run_group(struct pairwise_driver *d, size_t batches)
         .left_rows = left_rows,
         .right_rows = right_rows,
         .epilogue = take_block,
-        .prefetch = d->store_direct && size_product_or_max(s->left, s->right) > CACHED_SCORES
+        .prefetch = p->store_direct && size_product_or_max(s->left, s->right) > CACHED_SCORES
                         ? prefetch_block
                         : NULL,
-        .context = d,
-        .workers = d->workers,
+        .context = p,
+        .workers = p->workers,
         .token = s->call->token,
     };
     return gemm_run(&gemm);
@@ -374,24 +374,24 @@ static size_t norms_bytes(size_t rows)
 }
 
 /* Gives each worker LAZY_ROWS norms of its own. */
-static void plan_lazy_norms(struct pairwise_driver *d, char *block, size_t workers)
+static void plan_lazy_norms(struct pairwise_state *p, char *block, size_t workers)
 {
-    d->lazy = (struct lazy_norms *)block;
-    block += scratch_round(workers * sizeof *d->lazy);
+    p->lazy = (struct lazy_norms *)block;
+    block += scratch_round(workers * sizeof *p->lazy);
     for (size_t i = 0; i < workers; i++, block += norms_bytes(LAZY_ROWS)) {
         double *value = (double *)block;
         memset(value, 0, LAZY_ROWS * sizeof *value);
-        d->lazy[i] = (struct lazy_norms){SIZE_MAX, {value, (int *)(value + LAZY_ROWS)}};
+        p->lazy[i] = (struct lazy_norms){SIZE_MAX, {value, (int *)(value + LAZY_ROWS)}};
     }
 }
 
 int pairwise_run(const struct reduction *call)
 {
-    struct pairwise_driver d = {.lazy = NULL,
-                                .workers = call->workers > 0 ? call->workers : pool_get_threads()};
-    struct pair_scores *s = &d.scores;
+    struct pairwise_state p = {.lazy = NULL,
+                               .workers = call->workers > 0 ? call->workers : pool_get_threads()};
+    struct pair_scores *s = &p.scores;
     pair_scores_init(s, call);
-    d.store_direct = can_store_direct(s);
+    p.store_direct = can_store_direct(s);
     const bool lazy = call->receiver != NULL && !s->symmetric && s->plan->depth > 0,
                left_side = s->left >= s->right;
     const size_t longest = left_side ? s->left : s->right;
@@ -406,9 +406,9 @@ int pairwise_run(const struct reduction *call)
     const size_t group = rows < NORM_ROWS ? smaller(NORM_ROWS / rows, batches) : 1;
     /* kernels read past the last norm */
     const size_t norm_count = size_sum_or_max(size_product_or_max(group, rows), COSINE_PADDING);
-    const size_t workers = (size_t)d.workers;
+    const size_t workers = (size_t)p.workers;
     const size_t lazy_bytes =
-        lazy ? scratch_round(workers * sizeof *d.lazy) + workers * norms_bytes(LAZY_ROWS) : 0;
+        lazy ? scratch_round(workers * sizeof *p.lazy) + workers * norms_bytes(LAZY_ROWS) : 0;
     char *block =
         s->cosine ? scratch_alloc(size_sum_or_max(norms_bytes(norm_count), lazy_bytes)) : NULL;
     if (s->cosine && block == NULL) {
@@ -417,19 +417,19 @@ int pairwise_run(const struct reduction *call)
     if (s->cosine) {
         double *values = (double *)block;
         memset(values + group * rows, 0, COSINE_PADDING * sizeof *values);
-        d.x = d.y = (struct norms){values, (int *)(values + norm_count)};
+        p.x = p.y = (struct norms){values, (int *)(values + norm_count)};
         if (!s->symmetric && !lazy) {
-            d.y = norms_at(&d.x, group * s->left);
+            p.y = norms_at(&p.x, group * s->left);
         }
     }
     if (lazy) {
-        plan_lazy_norms(&d, block + norms_bytes(norm_count), workers);
+        plan_lazy_norms(&p, block + norms_bytes(norm_count), workers);
     }
     int status = 0;
     for (size_t batch = 0; status == 0 && batch < batches && !cancel_requested(call->token);
          batch += group) {
         s->first_batch = batch;
-        status = run_group(&d, smaller(batches - batch, group));
+        status = run_group(&p, smaller(batches - batch, group));
     }
     scratch_free(block);
     return status;

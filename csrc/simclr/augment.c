@@ -16,7 +16,7 @@ enum {
     PIXEL_COST = 16, /* cost of one pixel in multiplications, for thread_count_for */
 };
 
-struct augmentation {
+struct augment_state {
     const struct augment *call;
     size_t padded_width, padded_plane; /* with margins, in elements */
     size_t padded_bytes;               /* of all channels */
@@ -99,7 +99,7 @@ AUGMENT_LOOPS(double)
 #define BY_TYPE(call, name, ...) \
     ((call)->compute == COMPUTE_F64 ? name##_double(__VA_ARGS__) : name##_float(__VA_ARGS__))
 
-static void pad(const struct augmentation *a, const char *image, char *padded)
+static void pad(const struct augment_state *a, const char *image, char *padded)
 {
     const struct augment *call = a->call;
     const size_t size = compute_size(call->compute), row_bytes = call->width * size;
@@ -112,7 +112,7 @@ static void pad(const struct augmentation *a, const char *image, char *padded)
     }
 }
 
-static void warp(const struct augmentation *a, const struct affine *map, const char *padded,
+static void warp(const struct augment_state *a, const struct affine *map, const char *padded,
                  char *view)
 {
     const struct augment *call = a->call;
@@ -153,7 +153,7 @@ static bool is_identity(const struct affine *map)
 
 static void image_task(void *context, size_t image, size_t worker)
 {
-    const struct augmentation *a = context;
+    const struct augment_state *a = context;
     const struct augment *call = a->call;
     const size_t n = call->channels * call->height * call->width,
                  bytes = n * compute_size(call->compute);
@@ -171,7 +171,7 @@ static void image_task(void *context, size_t image, size_t worker)
 
 int augment(const struct augment *call)
 {
-    struct augmentation a = {.call = call, .padded_width = call->width + 2 * MARGIN};
+    struct augment_state a = {.call = call, .padded_width = call->width + 2 * MARGIN};
     const size_t pixels = call->channels * call->height * call->width;
     const size_t workers = smaller(
         (size_t)thread_count_for(call->images, size_product_or_max(pixels, PIXEL_COST), GRAIN_SUMS),

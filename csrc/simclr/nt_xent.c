@@ -39,7 +39,7 @@ enum {
 /* e^x is a normal number of the type for x >= -max_exponent. */
 static const double max_exponent_f32 = 80.0, max_exponent_f64 = 700.0;
 
-struct nt_xent_run {
+struct nt_xent_state {
     const struct nt_xent *call;
     const struct xent_kernels *kernels;
     tile_kernel *tile;
@@ -72,16 +72,16 @@ struct nt_xent_worker {
     double *products;
 };
 
-static struct nt_xent_worker worker_at(const struct nt_xent_run *d, size_t worker)
+static struct nt_xent_worker worker_at(const struct nt_xent_state *s, size_t worker)
 {
-    char *scratch = d->scratch + worker * d->worker_scratch;
-    return (struct nt_xent_worker){(double *)(scratch + d->tile_sums), scratch + d->block,
-                                   scratch + d->weighted, (double *)(scratch + d->products)};
+    char *scratch = s->scratch + worker * s->worker_scratch;
+    return (struct nt_xent_worker){(double *)(scratch + s->tile_sums), scratch + s->block,
+                                   scratch + s->weighted, (double *)(scratch + s->products)};
 }
 
-static size_t panel_end(const struct nt_xent_run *d, size_t panel)
+static size_t panel_end(const struct nt_xent_state *s, size_t panel)
 {
-    return smaller((panel + 1) * d->width, d->call->rows);
+    return smaller((panel + 1) * s->width, s->call->rows);
 }
 
 /* The row that forms a pair with this one. */
@@ -91,15 +91,15 @@ static size_t partner(const struct nt_xent *call, size_t row)
     return call->interleaved ? row ^ 1 : row < half ? row + half : row - half;
 }
 
-static double element(const struct nt_xent_run *d, const char *elements, size_t i)
+static double element(const struct nt_xent_state *s, const char *elements, size_t i)
 {
-    return d->size == sizeof(double) ? ((const double *)elements)[i]
+    return s->size == sizeof(double) ? ((const double *)elements)[i]
                                      : (double)((const float *)elements)[i];
 }
 
-static void set_element(const struct nt_xent_run *d, char *elements, size_t i, double value)
+static void set_element(const struct nt_xent_state *s, char *elements, size_t i, double value)
 {
-    if (d->size == sizeof(double)) {
+    if (s->size == sizeof(double)) {
         ((double *)elements)[i] = value;
     } else {
         ((float *)elements)[i] = (float)value;
@@ -108,17 +108,17 @@ static void set_element(const struct nt_xent_run *d, char *elements, size_t i, d
 
 /* ---- normalised rows ---- */
 
-static const char *view_row(const struct nt_xent_run *d, size_t row)
+static const char *view_row(const struct nt_xent_state *s, size_t row)
 {
-    const size_t half = d->call->rows / 2;
-    return (const char *)d->call->views[row >= half] +
-           (row >= half ? row - half : row) * d->call->depth * d->size;
+    const size_t half = s->call->rows / 2;
+    return (const char *)s->call->views[row >= half] +
+           (row >= half ? row - half : row) * s->call->depth * s->size;
 }
 
-static struct row_sums square_of(const struct nt_xent_run *d, const char *row)
+static struct row_sums square_of(const struct nt_xent_state *s, const char *row)
 {
-    const enum compute_type compute = d->call->compute;
-    const size_t depth = d->call->depth;
+    const enum compute_type compute = s->call->compute;
+    const size_t depth = s->call->depth;
     struct row_sums sums = {0};
     if (depth <= ROW_BLOCK) {
         kernels_current()->sums->rows[compute_element(compute)][SUMS_SQUARE](
@@ -126,54 +126,54 @@ static struct row_sums square_of(const struct nt_xent_run *d, const char *row)
     }
     if (depth > ROW_BLOCK || (compute == COMPUTE_F64 && !square_is_safe(sums.xx))) {
         const struct operand operand = {row, (enum dtype)compute_element(compute), false, true};
-        const struct axes reduced = {1, {{depth, (ptrdiff_t)d->size, 0, 0}}};
+        const struct axes reduced = {1, {{depth, (ptrdiff_t)s->size, 0, 0}}};
         sums = row_sums_of(
             &(struct row_pair){&operand, NULL, row, NULL, &reduced, depth, compute, SUMS_SQUARE});
     }
     return sums;
 }
 
-static void normalise(const struct nt_xent_run *d, size_t i)
+static void normalise(const struct nt_xent_state *s, size_t i)
 {
-    char *to = d->rows + i * d->row_step;
-    const char *row = view_row(d, i);
-    const struct row_sums sums = square_of(d, row);
+    char *to = s->rows + i * s->row_step;
+    const char *row = view_row(s, i);
+    const struct row_sums sums = square_of(s, row);
     const double norm = sqrt(sums.xx);
-    const bool clamped = eps_clamps(norm, eps_scaled(d->call->eps, sums.x_exponent));
-    const double factor = clamped ? 1.0 / d->call->eps : ldexp(1.0 / norm, -sums.x_exponent);
-    d->kernels->scale(to, row, factor, d->call->depth);
-    d->factors[i] = factor / ((double)d->call->rows * d->call->temperature);
-    d->projected[i] = clamped ? 0.0 : 1.0;
-    if (d->call->depth == 0) {
-        memset(to, 0, d->size);
+    const bool clamped = eps_clamps(norm, eps_scaled(s->call->eps, sums.x_exponent));
+    const double factor = clamped ? 1.0 / s->call->eps : ldexp(1.0 / norm, -sums.x_exponent);
+    s->kernels->scale(to, row, factor, s->call->depth);
+    s->factors[i] = factor / ((double)s->call->rows * s->call->temperature);
+    s->projected[i] = clamped ? 0.0 : 1.0;
+    if (s->call->depth == 0) {
+        memset(to, 0, s->size);
     }
 }
 
 /* Writes the normalised rows of a panel in all three layouts. */
 static void prepare_panel(void *context, size_t panel, size_t worker)
 {
-    const struct nt_xent_run *d = context;
-    const size_t first = panel * d->width, end = panel_end(d, panel), padded = first + d->width;
+    const struct nt_xent_state *s = context;
+    const size_t first = panel * s->width, end = panel_end(s, panel), padded = first + s->width;
     const void *rows[GEMM_MAX_COLUMNS];
     (void)worker;
     for (size_t i = first; i < end; i++) {
-        normalise(d, i);
+        normalise(s, i);
     }
     for (size_t i = end; i < padded; i++) {
-        d->factors[i] = d->projected[i] = 0.0;
-        set_element(d, d->weights, i, 0.0);
+        s->factors[i] = s->projected[i] = 0.0;
+        set_element(s, s->weights, i, 0.0);
     }
-    if (end == d->call->rows) {
-        memset(d->rows + end * d->row_step, 0,
-               (d->panels * d->width + d->tile_rows - end) * d->row_step);
+    if (end == s->call->rows) {
+        memset(s->rows + end * s->row_step, 0,
+               (s->panels * s->width + s->tile_rows - end) * s->row_step);
     }
-    for (size_t r = 0; r < d->width; r++) {
-        rows[r] = d->rows + (first + r) * d->row_step;
+    for (size_t r = 0; r < s->width; r++) {
+        rows[r] = s->rows + (first + r) * s->row_step;
     }
-    d->transpose(d->packed + first * d->depth * d->size, d->width, rows, d->width, d->depth);
-    if (d->call->gradients[0] != NULL) {
-        d->transpose(d->columns + first * d->size, d->column_step / d->size, rows, d->width,
-                     d->depth);
+    s->transpose(s->packed + first * s->depth * s->size, s->width, rows, s->width, s->depth);
+    if (s->call->gradients[0] != NULL) {
+        s->transpose(s->columns + first * s->size, s->column_step / s->size, rows, s->width,
+                     s->depth);
     }
 }
 
@@ -181,45 +181,45 @@ static void prepare_panel(void *context, size_t panel, size_t worker)
 
 /* Writes block (end - first, width): the exponentials, or exponents, of the similarities of rows
  * [first, end) with the rows of a panel. The entry of a row with itself is e^-infinity = 0. */
-static void fill_block(const struct nt_xent_run *d, const struct nt_xent_worker *w, size_t panel,
+static void fill_block(const struct nt_xent_state *s, const struct nt_xent_worker *w, size_t panel,
                        size_t first, size_t end, char *block)
 {
-    const size_t base = panel * d->width;
-    const char *packed = d->packed + base * d->depth * d->size;
+    const size_t base = panel * s->width;
+    const char *packed = s->packed + base * s->depth * s->size;
     const void *rows[GEMM_MAX_COLUMNS];
-    for (size_t j = first; j < end; j += d->tile_rows) {
-        for (size_t r = 0; r < d->tile_rows; r++) {
-            rows[r] = d->rows + (j + r) * d->row_step;
+    for (size_t j = first; j < end; j += s->tile_rows) {
+        for (size_t r = 0; r < s->tile_rows; r++) {
+            rows[r] = s->rows + (j + r) * s->row_step;
         }
-        for (size_t at = 0, n; at < d->depth; at += n) {
-            n = smaller(TILE_DEPTH, d->depth - at);
+        for (size_t at = 0, n; at < s->depth; at += n) {
+            n = smaller(TILE_DEPTH, s->depth - at);
             const unsigned flags =
-                (at == 0 ? TILE_FIRST : 0) | (at + n == d->depth ? TILE_LAST : 0);
-            d->tile(w->tile_sums, w->tile_sums + d->tile_rows * d->width, rows,
-                    packed + at * d->width * d->size, at, n, flags);
+                (at == 0 ? TILE_FIRST : 0) | (at + n == s->depth ? TILE_LAST : 0);
+            s->tile(w->tile_sums, w->tile_sums + s->tile_rows * s->width, rows,
+                    packed + at * s->width * s->size, at, n, flags);
         }
-        d->kernels->exponents(block + (j - first) * d->width * d->size, w->tile_sums,
-                              smaller(d->tile_rows, end - j) * d->width, d->factor, d->shift,
-                              d->exponential);
+        s->kernels->exponents(block + (j - first) * s->width * s->size, w->tile_sums,
+                              smaller(s->tile_rows, end - j) * s->width, s->factor, s->shift,
+                              s->exponential);
     }
-    for (size_t i = larger(first, base); i < smaller(end, panel_end(d, panel)); i++) {
-        set_element(d, block, (i - first) * d->width + (i - base),
-                    d->exponential ? 0.0 : -INFINITY);
+    for (size_t i = larger(first, base); i < smaller(end, panel_end(s, panel)); i++) {
+        set_element(s, block, (i - first) * s->width + (i - base),
+                    s->exponential ? 0.0 : -INFINITY);
     }
 }
 
-static char *matrix_at(const struct nt_xent_run *d, size_t panel, size_t row)
+static char *matrix_at(const struct nt_xent_state *s, size_t panel, size_t row)
 {
-    return d->matrix + (panel * d->call->rows + row) * d->width * d->size;
+    return s->matrix + (panel * s->call->rows + row) * s->width * s->size;
 }
 
-static const char *block_at(const struct nt_xent_run *d, const struct nt_xent_worker *w,
+static const char *block_at(const struct nt_xent_state *s, const struct nt_xent_worker *w,
                             size_t panel, size_t first, size_t end)
 {
-    if (d->matrix != NULL) {
-        return matrix_at(d, panel, first);
+    if (s->matrix != NULL) {
+        return matrix_at(s, panel, first);
     }
-    fill_block(d, w, panel, first, end, w->block);
+    fill_block(s, w, panel, first, end, w->block);
     return w->block;
 }
 
@@ -227,21 +227,21 @@ static const char *block_at(const struct nt_xent_run *d, const struct nt_xent_wo
  * into the rows of this panel in the parts of the panels before it. */
 static void fill_matrix(void *context, size_t task, size_t worker)
 {
-    const struct nt_xent_run *d = context;
-    const struct nt_xent_worker w = worker_at(d, worker);
-    const size_t panel = d->panels - 1 - task, base = panel * d->width,
-                 columns = panel_end(d, panel) - base;
+    const struct nt_xent_state *s = context;
+    const struct nt_xent_worker w = worker_at(s, worker);
+    const size_t panel = s->panels - 1 - task, base = panel * s->width,
+                 columns = panel_end(s, panel) - base;
     /* Task 0 is the last panel, because it takes the most time. */
     const void *rows[GEMM_MAX_COLUMNS];
-    for (size_t first = 0, end; first < base + columns && !cancel_poll(d->call->token, worker);
+    for (size_t first = 0, end; first < base + columns && !cancel_poll(s->call->token, worker);
          first = end) {
-        end = smaller(first + MIRROR_PANELS * d->width, base + columns);
-        fill_block(d, &w, panel, first, end, matrix_at(d, panel, first));
-        for (size_t other = first; other < smaller(end, base); other += d->width) {
-            for (size_t r = 0; r < d->width; r++) {
-                rows[r] = matrix_at(d, panel, other + r);
+        end = smaller(first + MIRROR_PANELS * s->width, base + columns);
+        fill_block(s, &w, panel, first, end, matrix_at(s, panel, first));
+        for (size_t other = first; other < smaller(end, base); other += s->width) {
+            for (size_t r = 0; r < s->width; r++) {
+                rows[r] = matrix_at(s, panel, other + r);
             }
-            d->transpose(matrix_at(d, other / d->width, base), d->width, rows, d->width, columns);
+            s->transpose(matrix_at(s, other / s->width, base), s->width, rows, s->width, columns);
         }
     }
 }
@@ -250,35 +250,35 @@ static void fill_matrix(void *context, size_t task, size_t worker)
 
 static void sum_panel(void *context, size_t panel, size_t worker)
 {
-    const struct nt_xent_run *d = context;
-    const struct nt_xent_worker w = worker_at(d, worker);
-    const size_t base = panel * d->width, columns = panel_end(d, panel) - base;
+    const struct nt_xent_state *s = context;
+    const struct nt_xent_worker w = worker_at(s, worker);
+    const size_t base = panel * s->width, columns = panel_end(s, panel) - base;
     double sums[GEMM_MAX_COLUMNS] = {0.0}, pairs[GEMM_MAX_COLUMNS];
     _Alignas(64) char maxima[GEMM_MAX_COLUMNS * sizeof(double)];
-    for (size_t c = 0; c < d->width; c++) {
-        set_element(d, maxima, c, d->size == sizeof(double) ? -1.7e308 : -3.4e38);
+    for (size_t c = 0; c < s->width; c++) {
+        set_element(s, maxima, c, s->size == sizeof(double) ? -1.7e308 : -3.4e38);
     }
-    for (size_t first = 0, end; first < d->call->rows && !cancel_poll(d->call->token, worker);
+    for (size_t first = 0, end; first < s->call->rows && !cancel_poll(s->call->token, worker);
          first = end) {
-        end = smaller(first + BLOCK, d->call->rows);
-        const char *block = block_at(d, &w, panel, first, end);
-        if (d->exponential) {
-            d->kernels->sums(sums, block, end - first);
+        end = smaller(first + BLOCK, s->call->rows);
+        const char *block = block_at(s, &w, panel, first, end);
+        if (s->exponential) {
+            s->kernels->sums(sums, block, end - first);
         } else {
-            d->kernels->log_sums(sums, maxima, block, end - first);
+            s->kernels->log_sums(sums, maxima, block, end - first);
         }
         for (size_t c = 0; c < columns; c++) {
-            const size_t other = partner(d->call, base + c);
+            const size_t other = partner(s->call, base + c);
             if (other >= first && other < end) {
-                pairs[c] = element(d, block, (other - first) * d->width + c);
+                pairs[c] = element(s, block, (other - first) * s->width + c);
             }
         }
     }
-    for (size_t c = 0; c < columns && !cancel_requested(d->call->token); c++) {
-        const double sum = d->exponential ? sums[c] : log(sums[c]) + element(d, maxima, c);
-        d->sums[base + c] = sum;
-        d->losses[base + c] = d->exponential ? log(sum / pairs[c]) : sum - pairs[c];
-        set_element(d, d->weights, base + c, d->exponential ? 1.0 / sum : -sum);
+    for (size_t c = 0; c < columns && !cancel_requested(s->call->token); c++) {
+        const double sum = s->exponential ? sums[c] : log(sums[c]) + element(s, maxima, c);
+        s->sums[base + c] = sum;
+        s->losses[base + c] = s->exponential ? log(sum / pairs[c]) : sum - pairs[c];
+        set_element(s, s->weights, base + c, s->exponential ? 1.0 / sum : -sum);
     }
 }
 
@@ -286,95 +286,95 @@ static void sum_panel(void *context, size_t panel, size_t worker)
 
 /* The weight of a positive pair (i, j) in the gradient. It is computed in double, because late in
  * training it is the difference of two numbers near 1. */
-static double pair_weight(const struct nt_xent_run *d, double element, size_t i, size_t j)
+static double pair_weight(const struct nt_xent_state *s, double element, size_t i, size_t j)
 {
-    const double x = d->sums[i], y = d->sums[j];
-    return d->exponential ? (element - x) / x + (element - y) / y
+    const double x = s->sums[i], y = s->sums[j];
+    return s->exponential ? (element - x) / x + (element - y) / y
                           : expm1(element - x) + expm1(element - y);
 }
 
 /* Writes the weights (end - first, width) of a block for the second product. */
-static void weigh_block(const struct nt_xent_run *d, const struct nt_xent_worker *w, size_t panel,
+static void weigh_block(const struct nt_xent_state *s, const struct nt_xent_worker *w, size_t panel,
                         size_t first, size_t end)
 {
-    const size_t base = panel * d->width;
-    const char *block = block_at(d, w, panel, first, end);
-    (d->exponential ? d->kernels->weigh : d->kernels->weigh_logs)(
-        w->weighted, block, d->weights + first * d->size, d->weights + base * d->size, end - first);
-    for (size_t i = base; i < panel_end(d, panel); i++) {
-        const size_t other = partner(d->call, i);
+    const size_t base = panel * s->width;
+    const char *block = block_at(s, w, panel, first, end);
+    (s->exponential ? s->kernels->weigh : s->kernels->weigh_logs)(
+        w->weighted, block, s->weights + first * s->size, s->weights + base * s->size, end - first);
+    for (size_t i = base; i < panel_end(s, panel); i++) {
+        const size_t other = partner(s->call, i);
         if (other >= first && other < end) {
-            const size_t at = (other - first) * d->width + (i - base);
-            set_element(d, w->weighted, at, pair_weight(d, element(d, block, at), i, other));
+            const size_t at = (other - first) * s->width + (i - base);
+            set_element(s, w->weighted, at, pair_weight(s, element(s, block, at), i, other));
         }
     }
 }
 
 /* Elements of the products of one panel. */
-static size_t products_of_panel(const struct nt_xent_run *d)
+static size_t products_of_panel(const struct nt_xent_state *s)
 {
-    return size_product_or_max(size_parts(d->depth, d->tile_rows), d->tile_rows * d->width);
+    return size_product_or_max(size_parts(s->depth, s->tile_rows), s->tile_rows * s->width);
 }
 
 /* products (depth, width) += normalised rows [first, first + n), transposed, times the weighted
  * block (n, width). */
-static void add_products(const struct nt_xent_run *d, const struct nt_xent_worker *w,
+static void add_products(const struct nt_xent_state *s, const struct nt_xent_worker *w,
                          double *products, size_t first, size_t n)
 {
     const unsigned flags =
-        (first == 0 ? TILE_FIRST : 0) | (first + n == d->call->rows ? TILE_LAST : 0);
+        (first == 0 ? TILE_FIRST : 0) | (first + n == s->call->rows ? TILE_LAST : 0);
     const void *columns[GEMM_MAX_COLUMNS];
-    for (size_t k = 0; k < d->depth; k += d->tile_rows) {
-        for (size_t r = 0; r < d->tile_rows; r++) {
-            columns[r] = d->columns + smaller(k + r, d->depth - 1) * d->column_step;
+    for (size_t k = 0; k < s->depth; k += s->tile_rows) {
+        for (size_t r = 0; r < s->tile_rows; r++) {
+            columns[r] = s->columns + smaller(k + r, s->depth - 1) * s->column_step;
         }
-        double *to = products + k * d->width;
-        d->tile(to, to + d->group * products_of_panel(d), columns, w->weighted, first, n, flags);
+        double *to = products + k * s->width;
+        s->tile(to, to + s->group * products_of_panel(s), columns, w->weighted, first, n, flags);
     }
 }
 
 /* Turns the products (depth, width) into the gradient of a panel's rows. */
-static void store_gradient(const struct nt_xent_run *d, const struct nt_xent_worker *w,
+static void store_gradient(const struct nt_xent_state *s, const struct nt_xent_worker *w,
                            size_t panel, const double *products)
 {
-    const size_t base = panel * d->width, end = panel_end(d, panel), half = d->call->rows / 2,
-                 depth = d->call->depth;
+    const size_t base = panel * s->width, end = panel_end(s, panel), half = s->call->rows / 2,
+                 depth = s->call->depth;
     const void *rows[TRANSPOSE_ROWS];
-    d->kernels->project(w->weighted, products, d->packed + base * d->depth * d->size,
-                        d->factors + base, d->projected + base, depth);
+    s->kernels->project(w->weighted, products, s->packed + base * s->depth * s->size,
+                        s->factors + base, s->projected + base, depth);
     for (size_t first = base, stop; first < end; first = stop) {
         stop = first < half ? smaller(half, end) : end;
-        char *to = (char *)d->call->gradients[first >= half] +
-                   (first >= half ? first - half : first) * depth * d->size;
+        char *to = (char *)s->call->gradients[first >= half] +
+                   (first >= half ? first - half : first) * depth * s->size;
         for (size_t k = 0, n; k < depth; k += n) {
             n = smaller(TRANSPOSE_ROWS, depth - k);
             for (size_t r = 0; r < n; r++) {
-                rows[r] = w->weighted + ((k + r) * d->width + (first - base)) * d->size;
+                rows[r] = w->weighted + ((k + r) * s->width + (first - base)) * s->size;
             }
-            d->transpose(to + k * d->size, depth, rows, n, stop - first);
+            s->transpose(to + k * s->size, depth, rows, n, stop - first);
         }
     }
 }
 
 static void differentiate(void *context, size_t task, size_t worker)
 {
-    const struct nt_xent_run *d = context;
-    const struct nt_xent_worker w = worker_at(d, worker);
-    const size_t first_panel = task * d->group,
-                 end_panel = smaller(first_panel + d->group, d->panels);
-    for (size_t first = 0, end; first < d->call->rows; first = end) {
-        end = smaller(first + BLOCK, d->call->rows);
+    const struct nt_xent_state *s = context;
+    const struct nt_xent_worker w = worker_at(s, worker);
+    const size_t first_panel = task * s->group,
+                 end_panel = smaller(first_panel + s->group, s->panels);
+    for (size_t first = 0, end; first < s->call->rows; first = end) {
+        end = smaller(first + BLOCK, s->call->rows);
         for (size_t panel = first_panel; panel < end_panel; panel++) {
-            if (cancel_poll(d->call->token, worker)) {
+            if (cancel_poll(s->call->token, worker)) {
                 return;
             }
-            weigh_block(d, &w, panel, first, end);
-            add_products(d, &w, w.products + (panel - first_panel) * products_of_panel(d), first,
+            weigh_block(s, &w, panel, first, end);
+            add_products(s, &w, w.products + (panel - first_panel) * products_of_panel(s), first,
                          end - first);
         }
     }
     for (size_t panel = first_panel; panel < end_panel; panel++) {
-        store_gradient(d, &w, panel, w.products + (panel - first_panel) * products_of_panel(d));
+        store_gradient(s, &w, panel, w.products + (panel - first_panel) * products_of_panel(s));
     }
 }
 
@@ -395,54 +395,54 @@ static size_t odd_step(size_t bytes)
     return scratch_round(bytes) | SCRATCH_ALIGN;
 }
 
-static void plan_worker_scratch(struct nt_xent_run *d, bool gradients)
+static void plan_worker_scratch(struct nt_xent_state *s, bool gradients)
 {
-    const size_t product = products_of_panel(d), errors = d->call->compute == COMPUTE_F64 ? 2 : 1;
-    const size_t most = larger(GROUP_BYTES / sizeof(double) / product, 1), row = d->width * d->size;
-    d->group =
-        d->panels < (size_t)pool_get_threads() * PANELS_PER_THREAD ? 1 : smaller(GROUP, most);
-    d->tile_sums = reserve(&d->worker_scratch, errors * d->tile_rows * d->width * sizeof(double));
-    d->block = reserve(&d->worker_scratch, BLOCK * row);
-    d->weighted = reserve(&d->worker_scratch, size_product_or_max(larger(BLOCK, d->depth), row));
-    d->products =
-        reserve(&d->worker_scratch,
-                gradients ? size_product_or_max(errors * d->group * sizeof(double), product) : 0);
+    const size_t product = products_of_panel(s), errors = s->call->compute == COMPUTE_F64 ? 2 : 1;
+    const size_t most = larger(GROUP_BYTES / sizeof(double) / product, 1), row = s->width * s->size;
+    s->group =
+        s->panels < (size_t)pool_get_threads() * PANELS_PER_THREAD ? 1 : smaller(GROUP, most);
+    s->tile_sums = reserve(&s->worker_scratch, errors * s->tile_rows * s->width * sizeof(double));
+    s->block = reserve(&s->worker_scratch, BLOCK * row);
+    s->weighted = reserve(&s->worker_scratch, size_product_or_max(larger(BLOCK, s->depth), row));
+    s->products =
+        reserve(&s->worker_scratch,
+                gradients ? size_product_or_max(errors * s->group * sizeof(double), product) : 0);
 }
 
 /* Allocates one block of memory for everything and sets the pointers into it. NULL when there is no
  * memory. */
-static char *plan_scratch(struct nt_xent_run *d, int threads)
+static char *plan_scratch(struct nt_xent_state *s, int threads)
 {
-    const bool gradients = d->call->gradients[0] != NULL;
-    const size_t padded = d->panels * d->width;
+    const bool gradients = s->call->gradients[0] != NULL;
+    const size_t padded = s->panels * s->width;
     size_t bytes = 0;
-    d->row_step = odd_step(size_product_or_max(d->depth, d->size));
-    d->column_step = odd_step(padded * d->size);
-    plan_worker_scratch(d, gradients);
-    const size_t rows = reserve(&bytes, size_product_or_max(padded + d->tile_rows, d->row_step));
-    const size_t packed = reserve(&bytes, size_product_or_max(padded * d->size, d->depth));
+    s->row_step = odd_step(size_product_or_max(s->depth, s->size));
+    s->column_step = odd_step(padded * s->size);
+    plan_worker_scratch(s, gradients);
+    const size_t rows = reserve(&bytes, size_product_or_max(padded + s->tile_rows, s->row_step));
+    const size_t packed = reserve(&bytes, size_product_or_max(padded * s->size, s->depth));
     const size_t columns =
-                     reserve(&bytes, gradients ? size_product_or_max(d->depth, d->column_step) : 0),
-                 weights = reserve(&bytes, padded * d->size);
+                     reserve(&bytes, gradients ? size_product_or_max(s->depth, s->column_step) : 0),
+                 weights = reserve(&bytes, padded * s->size);
     const size_t numbers = reserve(&bytes, 4 * padded * sizeof(double)),
-                 scratch = reserve(&bytes, size_product_or_max((size_t)threads, d->worker_scratch));
-    const size_t matrix_bytes = size_product_or_max(padded * d->size, d->call->rows);
+                 scratch = reserve(&bytes, size_product_or_max((size_t)threads, s->worker_scratch));
+    const size_t matrix_bytes = size_product_or_max(padded * s->size, s->call->rows);
     const bool small = matrix_bytes <= NT_XENT_MATRIX;
     const size_t matrix = reserve(&bytes, gradients && small ? matrix_bytes : 0);
     char *memory = scratch_alloc(bytes);
     if (memory == NULL) {
         return NULL;
     }
-    d->rows = memory + rows;
-    d->packed = memory + packed;
-    d->columns = memory + columns;
-    d->weights = memory + weights;
-    d->sums = (double *)(memory + numbers);
-    d->losses = d->sums + padded;
-    d->factors = d->losses + padded;
-    d->projected = d->factors + padded;
-    d->scratch = memory + scratch;
-    d->matrix = gradients && small ? memory + matrix : NULL;
+    s->rows = memory + rows;
+    s->packed = memory + packed;
+    s->columns = memory + columns;
+    s->weights = memory + weights;
+    s->sums = (double *)(memory + numbers);
+    s->losses = s->sums + padded;
+    s->factors = s->losses + padded;
+    s->projected = s->factors + padded;
+    s->scratch = memory + scratch;
+    s->matrix = gradients && small ? memory + matrix : NULL;
     return memory;
 }
 
@@ -454,7 +454,7 @@ int nt_xent(const struct nt_xent *call, double *loss)
     if (call->rows >> MAX_ROWS_BITS != 0) {
         return -1;
     }
-    struct nt_xent_run d = {
+    struct nt_xent_state s = {
         .call = call,
         .kernels = f64 ? &tiles->xent_f64 : &tiles->xent_f32,
         .tile = f64 ? tiles->tile_f64 : tiles->tile_f32,
@@ -466,26 +466,26 @@ int nt_xent(const struct nt_xent *call, double *loss)
         .exponential = 2.0 / call->temperature <= (f64 ? max_exponent_f64 : max_exponent_f32),
         .factor = 1.0 / call->temperature,
     };
-    d.shift = d.exponential ? -d.factor : 0.0;
-    d.panels = size_parts(call->rows, d.width);
+    s.shift = s.exponential ? -s.factor : 0.0;
+    s.panels = size_parts(call->rows, s.width);
     int threads =
-        thread_count_for(size_product_or_max(call->rows, call->rows), d.depth, GRAIN_GEMM);
-    threads = (size_t)threads < d.panels ? threads : (int)d.panels;
-    char *memory = plan_scratch(&d, threads);
+        thread_count_for(size_product_or_max(call->rows, call->rows), s.depth, GRAIN_GEMM);
+    threads = (size_t)threads < s.panels ? threads : (int)s.panels;
+    char *memory = plan_scratch(&s, threads);
     if (memory == NULL) {
         return -1;
     }
-    pool_run(d.panels, threads, prepare_panel, &d, call->token);
-    if (d.matrix != NULL) {
-        pool_run(d.panels, threads, fill_matrix, &d, call->token);
+    pool_run(s.panels, threads, prepare_panel, &s, call->token);
+    if (s.matrix != NULL) {
+        pool_run(s.panels, threads, fill_matrix, &s, call->token);
     }
-    pool_run(d.panels, threads, sum_panel, &d, call->token);
+    pool_run(s.panels, threads, sum_panel, &s, call->token);
     *loss = 0.0;
     for (size_t i = 0; i < call->rows && !cancel_requested(call->token); i++) {
-        *loss += d.losses[i] / (double)call->rows;
+        *loss += s.losses[i] / (double)call->rows;
     }
     if (call->gradients[0] != NULL) {
-        pool_run(size_parts(d.panels, d.group), threads, differentiate, &d, call->token);
+        pool_run(size_parts(s.panels, s.group), threads, differentiate, &s, call->token);
     }
     scratch_free(memory);
     return 0;

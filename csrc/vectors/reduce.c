@@ -21,7 +21,7 @@ enum {
     POLL_EMPTY_OUTPUTS = 4096 /* the same in outputs of no elements */
 };
 
-struct reduce_driver {
+struct reduce_state {
     const struct reduction *call;
     const struct plan *plan;
     enum compute_type compute;
@@ -50,17 +50,17 @@ struct output_range {
     size_t n;
 };
 
-static struct row_pair pair_at(const struct reduce_driver *d, const struct output_range *range,
+static struct row_pair pair_at(const struct reduce_state *s, const struct output_range *range,
                                size_t i)
 {
-    struct row_pair pair = {&d->call->x,
-                            &d->call->y,
-                            range->x + (ptrdiff_t)i * d->inner.x,
-                            range->y + (ptrdiff_t)i * d->inner.y,
-                            &d->plan->reduced,
-                            d->plan->depth,
-                            d->compute,
-                            d->kind};
+    struct row_pair pair = {&s->call->x,
+                            &s->call->y,
+                            range->x + (ptrdiff_t)i * s->inner.x,
+                            range->y + (ptrdiff_t)i * s->inner.y,
+                            &s->plan->reduced,
+                            s->plan->depth,
+                            s->compute,
+                            s->kind};
     return pair;
 }
 
@@ -68,15 +68,15 @@ static struct row_pair pair_at(const struct reduce_driver *d, const struct outpu
  * Converts rows a batch at a time and sums them. A row that is too long goes through row_sums block
  * by block.
  */
-static void sum_rows_gathered(const struct reduce_driver *d, const struct output_range *range,
+static void sum_rows_gathered(const struct reduce_state *s, const struct output_range *range,
                               double *xy, double *xx, double *yy)
 {
     _Alignas(64) double x[GATHERED_ELEMENTS], y[GATHERED_ELEMENTS];
-    const size_t depth = d->plan->depth, size = compute_size(d->compute);
-    rows_kernel *kernel = kernels_current()->sums->rows[compute_element(d->compute)][d->kind];
+    const size_t depth = s->plan->depth, size = compute_size(s->compute);
+    rows_kernel *kernel = kernels_current()->sums->rows[compute_element(s->compute)][s->kind];
     if (depth > GATHERED_ELEMENTS) {
         for (size_t i = 0; i < range->n; i++) {
-            struct row_pair pair = pair_at(d, range, i);
+            struct row_pair pair = pair_at(s, range, i);
             struct row_sums sums = row_sums_plain(&pair);
             xy[i] = sums.xy;
             xx[i] = sums.xx;
@@ -87,11 +87,11 @@ static void sum_rows_gathered(const struct reduce_driver *d, const struct output
     for (size_t i = 0, rows; i < range->n; i += rows) {
         rows = range->n - i < GATHERED_ELEMENTS / depth ? range->n - i : GATHERED_ELEMENTS / depth;
         for (size_t r = 0; r < rows; r++) {
-            struct row_pair pair = pair_at(d, range, i + r);
-            gather_row(pair.x_operand, pair.x, pair.reduced, SIDE_X, 0, depth, d->compute,
+            struct row_pair pair = pair_at(s, range, i + r);
+            gather_row(pair.x_operand, pair.x, pair.reduced, SIDE_X, 0, depth, s->compute,
                        (char *)x + r * depth * size);
-            if (d->kind != SUMS_SQUARE) {
-                gather_row(pair.y_operand, pair.y, pair.reduced, SIDE_Y, 0, depth, d->compute,
+            if (s->kind != SUMS_SQUARE) {
+                gather_row(pair.y_operand, pair.y, pair.reduced, SIDE_Y, 0, depth, s->compute,
                            (char *)y + r * depth * size);
             }
         }
@@ -104,62 +104,62 @@ static void sum_rows_gathered(const struct reduce_driver *d, const struct output
  * Sums `steps` neighbouring steps of the innermost reduced axis down n columns. The kernel reads
  * them in place, or converted.
  */
-static void sum_some_columns(const struct reduce_driver *d, const struct output_range *range,
+static void sum_some_columns(const struct reduce_state *s, const struct output_range *range,
                              struct offsets at, size_t steps, double *sums, double *converted)
 {
-    const struct axis *reduced = &d->plan->reduced.at[d->plan->reduced.count - 1];
+    const struct axis *reduced = &s->plan->reduced.at[s->plan->reduced.count - 1];
     const char *x = range->x + at.x, *y = range->y + at.y;
-    if (d->in_place) {
-        kernels_current()->sums->columns[d->call->x.dtype][d->kind](sums, range->n, x, y, steps,
+    if (s->in_place) {
+        kernels_current()->sums->columns[s->call->x.dtype][s->kind](sums, range->n, x, y, steps,
                                                                     reduced->x, reduced->y);
         return;
     }
     double *x_block = converted, *y_block = converted + COLUMN_STEPS * range->n;
-    const size_t row = range->n * compute_size(d->compute);
+    const size_t row = range->n * compute_size(s->compute);
     for (size_t i = 0; i < steps; i++) {
-        operand_load(&d->call->x, x + (ptrdiff_t)i * reduced->x, d->inner.x, range->n, d->compute,
+        operand_load(&s->call->x, x + (ptrdiff_t)i * reduced->x, s->inner.x, range->n, s->compute,
                      (char *)x_block + i * row);
-        if (d->kind != SUMS_SQUARE) {
-            operand_load(&d->call->y, y + (ptrdiff_t)i * reduced->y, d->inner.y, range->n,
-                         d->compute, (char *)y_block + i * row);
+        if (s->kind != SUMS_SQUARE) {
+            operand_load(&s->call->y, y + (ptrdiff_t)i * reduced->y, s->inner.y, range->n,
+                         s->compute, (char *)y_block + i * row);
         }
     }
-    kernels_current()->sums->columns[compute_element(d->compute)][d->kind](
+    kernels_current()->sums->columns[compute_element(s->compute)][s->kind](
         sums, range->n, x_block, y_block, steps, (ptrdiff_t)row, (ptrdiff_t)row);
 }
 
-static void sum_columns(const struct reduce_driver *d, const struct output_range *range,
+static void sum_columns(const struct reduce_state *s, const struct output_range *range,
                         double *sums, double *converted)
 {
-    const size_t n = range->n, run = d->plan->reduced.at[d->plan->reduced.count - 1].size;
+    const size_t n = range->n, run = s->plan->reduced.at[s->plan->reduced.count - 1].size;
     for (size_t i = 0; i < 6 * n; i++) {
         sums[i] = 0.0;
     }
     for (size_t k = 0, steps, count = 1;
-         k < d->plan->depth && !(count % POLL_RUNS == 0 && cancel_poll_here());
+         k < s->plan->depth && !(count % POLL_RUNS == 0 && cancel_poll_here());
          k += steps, count++) {
         size_t left = run - k % run;
         steps = left < COLUMN_STEPS ? left : COLUMN_STEPS;
-        sum_some_columns(d, range, axes_offsets(&d->plan->reduced, k), steps, sums, converted);
+        sum_some_columns(s, range, axes_offsets(&s->plan->reduced, k), steps, sums, converted);
     }
-    for (size_t i = 0; d->compute == COMPUTE_F64 && i < 3 * n; i++) {
+    for (size_t i = 0; s->compute == COMPUTE_F64 && i < 3 * n; i++) {
         double total = sums[i] + sums[i + 3 * n];
         sums[i] = isnan(total) ? sums[i] : total;
     }
 }
 
 /* Computes one output from sums that may be those of scaled rows. */
-static double finish_one(const struct reduce_driver *d, const struct row_sums *sums)
+static double finish_one(const struct reduce_state *s, const struct row_sums *sums)
 {
     double cosine;
-    switch (d->call->op) {
+    switch (s->call->op) {
     case OP_DOT:
         return ldexp(sums->xy, sums->x_exponent + sums->y_exponent);
     case OP_NORM:
         return ldexp(sqrt(sums->xx), sums->x_exponent);
     default:
-        cosine = formula_cosine_of(sums, d->call->eps);
-        return d->call->op == OP_DISTANCE ? 1.0 - cosine : cosine;
+        cosine = formula_cosine_of(sums, s->call->eps);
+        return s->call->op == OP_DISTANCE ? 1.0 - cosine : cosine;
     }
 }
 
@@ -224,7 +224,7 @@ static bool plain_is_safe(enum compute_type compute, enum sums kind, double xy, 
 }
 
 /* Normalizes one run of elements: out = (x 2^-exponent) / divisor. */
-static void normalize_run(const struct reduce_driver *d, const char *x, ptrdiff_t x_stride,
+static void normalize_run(const struct reduce_state *s, const char *x, ptrdiff_t x_stride,
                           char *out, ptrdiff_t out_stride, size_t n, const double *divisors,
                           size_t divisor_step, const int *exponents)
 {
@@ -235,7 +235,7 @@ static void normalize_run(const struct reduce_driver *d, const char *x, ptrdiff_
             return;
         }
         count = n - i < BLOCK_OUTPUTS ? n - i : BLOCK_OUTPUTS;
-        operand_load(&d->call->x, x, x_stride, count, COMPUTE_F64, block);
+        operand_load(&s->call->x, x, x_stride, count, COMPUTE_F64, block);
         for (size_t j = 0; j < count; j++) {
             const size_t which = (i + j) * divisor_step;
             if (exponents[which] != 0) {
@@ -243,7 +243,7 @@ static void normalize_run(const struct reduce_driver *d, const char *x, ptrdiff_
             }
             block[j] /= divisors[which];
         }
-        dtype_store(d->call->out_dtype, out, out_stride, block, count);
+        dtype_store(s->call->out_dtype, out, out_stride, block, count);
     }
 }
 
@@ -275,69 +275,69 @@ static void rows_in_place(enum op op, double eps, enum dtype dtype, enum dtype o
 }
 
 /* Normalizes a range of rows or columns, from their sums of squares xx. */
-static void normalize_range(const struct reduce_driver *d, const struct output_range *range,
+static void normalize_range(const struct reduce_state *s, const struct output_range *range,
                             const double *xx, double *divisors, int *exponents)
 {
-    const struct axes *reduced = &d->plan->reduced;
-    const bool columns = d->plan->driver == PLAN_COLUMNS;
+    const struct axes *reduced = &s->plan->reduced;
+    const bool columns = s->plan->driver == PLAN_COLUMNS;
     const struct axis single = {1, 0, 0, 0};
     const struct axis *run = reduced->count > 0 ? &reduced->at[reduced->count - 1] : &single;
     for (size_t i = 0; i < range->n; i++) {
         struct row_sums sums = {0.0, xx[i], 0.0, 0, 0};
-        if (!plain_is_safe(d->compute, d->kind, 0.0, xx[i], 0.0)) {
-            struct row_pair pair = pair_at(d, range, i);
+        if (!plain_is_safe(s->compute, s->kind, 0.0, xx[i], 0.0)) {
+            struct row_pair pair = pair_at(s, range, i);
             sums = row_sums_scaled(&pair);
         }
-        const double eps = eps_scaled(d->call->eps, sums.x_exponent);
+        const double eps = eps_scaled(s->call->eps, sums.x_exponent);
         /* The scaled eps overflows if the row is tiny: then divide by eps itself, unscaled. */
-        const bool eps_overflows = isinf(eps) && isfinite(d->call->eps);
-        divisors[i] = eps_overflows ? d->call->eps : formula_clamped_norm(sums.xx, eps);
+        const bool eps_overflows = isinf(eps) && isfinite(s->call->eps);
+        divisors[i] = eps_overflows ? s->call->eps : formula_clamped_norm(sums.xx, eps);
         exponents[i] = eps_overflows ? 0 : sums.x_exponent;
     }
     for (size_t k = 0, count = 1;
-         k < d->plan->depth && !(count % POLL_RUNS == 0 && cancel_poll_here());
+         k < s->plan->depth && !(count % POLL_RUNS == 0 && cancel_poll_here());
          k += columns ? 1 : run->size, count++) {
         struct offsets at = axes_offsets(reduced, k);
         if (columns) {
-            normalize_run(d, range->x + at.x, d->inner.x, range->out + at.out, d->inner.out,
+            normalize_run(s, range->x + at.x, s->inner.x, range->out + at.out, s->inner.out,
                           range->n, divisors, 1, exponents);
             continue;
         }
         for (size_t i = 0; i < range->n; i++) {
-            normalize_run(d, range->x + at.x + (ptrdiff_t)i * d->inner.x, run->x,
-                          range->out + at.out + (ptrdiff_t)i * d->inner.out, run->out, run->size,
+            normalize_run(s, range->x + at.x + (ptrdiff_t)i * s->inner.x, run->x,
+                          range->out + at.out + (ptrdiff_t)i * s->inner.out, run->out, run->size,
                           divisors + i, 0, exponents + i);
         }
     }
 }
 
-static void run_range(const struct reduce_driver *d, const struct output_range *range, double *sums)
+static void run_range(const struct reduce_state *s, const struct output_range *range, double *sums)
 {
     double *xy = sums, *xx = xy + range->n, *yy = xx + range->n, *results = sums + 6 * range->n,
            *converted = results + range->n;
-    if (d->plan->driver == PLAN_COLUMNS) {
-        sum_columns(d, range, sums, converted);
-    } else if (d->in_place) {
-        rows_in_place(d->call->op, d->call->eps, d->call->x.dtype, d->call->out_dtype, range,
-                      d->inner.x, d->inner.y, d->plan->depth, xy, xx, yy, results);
+    if (s->plan->driver == PLAN_COLUMNS) {
+        sum_columns(s, range, sums, converted);
+    } else if (s->in_place) {
+        rows_in_place(s->call->op, s->call->eps, s->call->x.dtype, s->call->out_dtype, range,
+                      s->inner.x, s->inner.y, s->plan->depth, xy, xx, yy, results);
     } else {
-        sum_rows_gathered(d, range, xy, xx, yy);
+        sum_rows_gathered(s, range, xy, xx, yy);
     }
-    if (d->call->op == OP_NORMALIZE) {
-        normalize_range(d, range, xx, results, (int *)converted);
+    if (s->call->op == OP_NORMALIZE) {
+        normalize_range(s, range, xx, results, (int *)converted);
         return;
     }
-    if (d->plan->driver == PLAN_COLUMNS || !d->in_place) {
-        finish_plain(d->call->op, d->call->eps, range->n, xy, xx, yy, results);
+    if (s->plan->driver == PLAN_COLUMNS || !s->in_place) {
+        finish_plain(s->call->op, s->call->eps, range->n, xy, xx, yy, results);
     }
-    for (size_t i = 0; d->compute == COMPUTE_F64 && i < range->n; i++) {
-        if (!plain_is_safe(d->compute, d->kind, xy[i], xx[i], yy[i])) {
-            struct row_pair pair = pair_at(d, range, i);
+    for (size_t i = 0; s->compute == COMPUTE_F64 && i < range->n; i++) {
+        if (!plain_is_safe(s->compute, s->kind, xy[i], xx[i], yy[i])) {
+            struct row_pair pair = pair_at(s, range, i);
             struct row_sums scaled = row_sums_scaled(&pair);
-            results[i] = finish_one(d, &scaled);
+            results[i] = finish_one(s, &scaled);
         }
     }
-    dtype_store(d->call->out_dtype, range->out, d->inner.out, results, range->n);
+    dtype_store(s->call->out_dtype, range->out, s->inner.out, results, range->n);
 }
 
 bool reduce_few_rows(enum op op, double eps, enum dtype dtype, const void *x, const void *y,
@@ -361,20 +361,20 @@ bool reduce_few_rows(enum op op, double eps, enum dtype dtype, const void *x, co
 /* One task: task_outputs outputs along inner, at one position of the rest. */
 static void run_task(void *context, size_t task, size_t worker)
 {
-    const struct reduce_driver *d = context;
-    struct offsets at = axes_offsets(&d->rest, task / d->inner_tasks);
-    size_t first = task % d->inner_tasks * d->task_outputs,
-           end = first + d->task_outputs < d->inner.size ? first + d->task_outputs : d->inner.size;
+    const struct reduce_state *s = context;
+    struct offsets at = axes_offsets(&s->rest, task / s->inner_tasks);
+    size_t first = task % s->inner_tasks * s->task_outputs,
+           end = first + s->task_outputs < s->inner.size ? first + s->task_outputs : s->inner.size;
     _Alignas(64) double on_stack[DOUBLES_PER_OUTPUT * BLOCK_OUTPUTS];
     double *sums =
-        d->scratch == NULL ? on_stack : d->scratch + worker * DOUBLES_PER_OUTPUT * d->block_outputs;
+        s->scratch == NULL ? on_stack : s->scratch + worker * DOUBLES_PER_OUTPUT * s->block_outputs;
     for (size_t n; first < end; first += n) {
-        n = end - first < d->block_outputs ? end - first : d->block_outputs;
+        n = end - first < s->block_outputs ? end - first : s->block_outputs;
         ptrdiff_t i = (ptrdiff_t)first;
-        struct output_range range = {d->call->x.data + at.x + i * d->inner.x,
-                                     d->call->y.data + at.y + i * d->inner.y,
-                                     d->call->out + at.out + i * d->inner.out, n};
-        run_range(d, &range, sums);
+        struct output_range range = {s->call->x.data + at.x + i * s->inner.x,
+                                     s->call->y.data + at.y + i * s->inner.y,
+                                     s->call->out + at.out + i * s->inner.out, n};
+        run_range(s, &range, sums);
     }
 }
 
@@ -399,28 +399,28 @@ static void fill_empty(const struct reduction *call)
  * be shared evenly, and large enough that a task's own cost does not show. Returns the number of
  * threads.
  */
-static int plan_tasks(struct reduce_driver *d)
+static int plan_tasks(struct reduce_state *s)
 {
-    const bool columns = d->plan->driver == PLAN_COLUMNS;
-    const int threads = thread_count_for(d->plan->outputs, d->plan->depth, GRAIN_SUMS);
+    const bool columns = s->plan->driver == PLAN_COLUMNS;
+    const int threads = thread_count_for(s->plan->outputs, s->plan->depth, GRAIN_SUMS);
     size_t max_outputs = BLOCK_OUTPUTS;
     if (columns) { /* long runs, but work for every thread */
-        const size_t share = threads > 1 && d->rest.count == 0
-                                 ? d->inner.size / (2 * (size_t)threads) + 1
+        const size_t share = threads > 1 && s->rest.count == 0
+                                 ? s->inner.size / (2 * (size_t)threads) + 1
                                  : WIDE_OUTPUTS;
         max_outputs = share < BLOCK_OUTPUTS  ? BLOCK_OUTPUTS
                       : share < WIDE_OUTPUTS ? share
                                              : WIDE_OUTPUTS;
     }
     const size_t min_task = columns ? max_outputs : 1,
-                 per_task = GRAIN_SUMS / 4 / d->plan->depth + 1;
-    d->block_outputs = d->inner.size < max_outputs ? d->inner.size : max_outputs;
-    d->task_outputs = threads == 1 && d->call->token == NULL ? d->inner.size
+                 per_task = GRAIN_SUMS / 4 / s->plan->depth + 1;
+    s->block_outputs = s->inner.size < max_outputs ? s->inner.size : max_outputs;
+    s->task_outputs = threads == 1 && s->call->token == NULL ? s->inner.size
                       : per_task < min_task                  ? min_task
                                                              : per_task;
-    d->task_outputs = d->task_outputs < d->inner.size ? d->task_outputs : d->inner.size;
-    d->inner_tasks = size_parts(d->inner.size, d->task_outputs);
-    const size_t tasks = d->inner_tasks * axes_size(&d->rest);
+    s->task_outputs = s->task_outputs < s->inner.size ? s->task_outputs : s->inner.size;
+    s->inner_tasks = size_parts(s->inner.size, s->task_outputs);
+    const size_t tasks = s->inner_tasks * axes_size(&s->rest);
     return (size_t)threads < tasks ? threads : (int)tasks;
 }
 
@@ -435,35 +435,35 @@ int reduce(const struct reduction *call)
         return 0;
     }
     const bool two = !op_has_one_operand(call->op);
-    struct reduce_driver d = {.call = call, .plan = plan, .inner = {1, 0, 0, 0}, .rest.count = 0};
-    d.kind = sums_of_op(call->op);
-    d.compute = dtype_compute_type(call->x.dtype) == COMPUTE_F64 ||
+    struct reduce_state s = {.call = call, .plan = plan, .inner = {1, 0, 0, 0}, .rest.count = 0};
+    s.kind = sums_of_op(call->op);
+    s.compute = dtype_compute_type(call->x.dtype) == COMPUTE_F64 ||
                         (two && dtype_compute_type(call->y.dtype) == COMPUTE_F64)
                     ? COMPUTE_F64
                     : COMPUTE_F32;
-    d.in_place = operand_in_place(&call->x) &&
+    s.in_place = operand_in_place(&call->x) &&
                  (!two || (operand_in_place(&call->y) && call->y.dtype == call->x.dtype));
     if (plan->outer.count > 0) {
-        d.inner = plan->outer.at[plan->outer.count - 1];
-        d.rest.count = plan->outer.count - 1;
-        for (int i = 0; i < d.rest.count; i++) {
-            d.rest.at[i] = plan->outer.at[i];
+        s.inner = plan->outer.at[plan->outer.count - 1];
+        s.rest.count = plan->outer.count - 1;
+        for (int i = 0; i < s.rest.count; i++) {
+            s.rest.at[i] = plan->outer.at[i];
         }
     }
     const ptrdiff_t x_item = (ptrdiff_t)dtype_size(call->x.dtype);
-    const struct axis *along = plan->driver == PLAN_COLUMNS ? &d.inner
+    const struct axis *along = plan->driver == PLAN_COLUMNS ? &s.inner
                                : plan->reduced.count == 1   ? &plan->reduced.at[0]
                                                             : NULL;
     const bool contiguous = along != NULL && along->x == x_item && (!two || along->y == x_item);
-    d.in_place = d.in_place && (contiguous || (plan->driver == PLAN_ROWS && plan->depth == 1));
+    s.in_place = s.in_place && (contiguous || (plan->driver == PLAN_ROWS && plan->depth == 1));
 
-    const int threads = plan_tasks(&d);
-    if (d.block_outputs > BLOCK_OUTPUTS &&
-        (d.scratch = scratch_alloc((size_t)threads * DOUBLES_PER_OUTPUT * d.block_outputs *
+    const int threads = plan_tasks(&s);
+    if (s.block_outputs > BLOCK_OUTPUTS &&
+        (s.scratch = scratch_alloc((size_t)threads * DOUBLES_PER_OUTPUT * s.block_outputs *
                                    sizeof(double))) == NULL) {
         return -1;
     }
-    pool_run(d.inner_tasks * axes_size(&d.rest), threads, run_task, &d, call->token);
-    scratch_free(d.scratch);
+    pool_run(s.inner_tasks * axes_size(&s.rest), threads, run_task, &s, call->token);
+    scratch_free(s.scratch);
     return 0;
 }
