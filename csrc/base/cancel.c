@@ -2,8 +2,8 @@
 
 #include <time.h>
 
-/* The coarse clock is precise to a few milliseconds, which is enough, and takes a few nanoseconds
- * to read. The pool polls before every task, and a task can be as short as 0.1 us. */
+/* The coarse clock takes a few nanoseconds to read. The pool polls before every task, and a task
+ * can be as short as 0.1 us. A precision of a few milliseconds is enough for POLL_INTERVAL. */
 #ifdef CLOCK_MONOTONIC_COARSE
 #define POLL_CLOCK CLOCK_MONOTONIC_COARSE
 #else
@@ -27,8 +27,11 @@ void cancel_start(struct cancel_token *token)
 
 bool cancel_poll(struct cancel_token *token, size_t worker)
 {
-    if (token == NULL || cancel_requested(token)) {
-        return token != NULL;
+    if (token == NULL) {
+        return false;
+    }
+    if (cancel_requested(token)) {
+        return true;
     }
     const uint64_t time = worker == 0 ? now() : 0;
     if (worker == 0 && time - token->last_poll >= POLL_INTERVAL) {

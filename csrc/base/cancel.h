@@ -8,7 +8,7 @@
 
 /*
  * Cancels a long call and counts its progress. The caller sets `on_poll` and passes the token down
- * to every function that does the work. A NULL token means a call that cannot be stopped. Once the
+ * to every function that computes. A NULL token means a call that cannot be stopped. Once the
  * token is stopped, the remaining work is skipped and the results are incomplete; the caller
  * discards them.
  */
@@ -53,7 +53,7 @@ bool cancel_poll_here(void);
 /*
  * The token that cancel_poll_here polls on this thread, and the thread's worker number. The pool
  * calls cancel_enter before it runs tasks and cancel_leave after them. cancel_enter returns the
- * previous scope; a NULL token leaves the scope unchanged.
+ * previous scope, for cancel_leave. A NULL token leaves the scope unchanged.
  */
 struct cancel_scope {
     struct cancel_token *token;

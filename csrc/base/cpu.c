@@ -91,7 +91,7 @@ unsigned cpu_features(void)
 static int affinity_count(void)
 {
     DWORD_PTR mine, all;
-    /* A mask of 0 means that the process uses several processor groups, of 64 CPUs each. */
+    /* A mask of 0 means that the process uses several processor groups. Each has up to 64 CPUs. */
     if (GetProcessAffinityMask(GetCurrentProcess(), &mine, &all) && mine != 0) {
         return __builtin_popcountll(mine);
     }
@@ -113,9 +113,16 @@ static int affinity_count(void)
 
 #endif
 
+/* Returns the smaller of two CPU limits; 0 means no limit. */
+static int tighter(int a, int b)
+{
+    return b == 0 || (a > 0 && a < b) ? a : b;
+}
+
 #if defined(__linux__)
 
-/* The number of CPUs that quota / period allows, rounded up. 0 means no limit. */
+/* Returns the number of CPUs that a quota of CPU time per period allows, rounded up. 0 means no
+ * limit. */
 static int cpus_of_quota(long long quota, long long period)
 {
     if (quota <= 0 || period <= 0) {
@@ -125,7 +132,7 @@ static int cpus_of_quota(long long quota, long long period)
     return cpus < INT_MAX ? (int)cpus : INT_MAX;
 }
 
-/* Reads up to two numbers from the start of the file folder/name. Returns the count, 0 to 2. */
+/* Reads up to two numbers from the start of the file folder/name. Returns how many it read. */
 static int read_numbers(const char *folder, const char *name, long long *first, long long *second)
 {
     char path[4096 + 256];
@@ -139,8 +146,8 @@ static int read_numbers(const char *folder, const char *name, long long *first, 
     return count < 0 ? 0 : count;
 }
 
-/* The CPU limit of one control group; 0 means no limit. cgroup v2 has one file, where "max 100000"
- * means no limit. cgroup v1 has two files, where a quota of -1 means no limit. */
+/* Returns the CPU limit of one control group; 0 means no limit. cgroup v2 has one file, in which
+ * "max 100000" means no limit. cgroup v1 has two files, in which a quota of -1 means no limit. */
 static int quota_of_group(const char *folder)
 {
     long long quota = 0, period = 0, rest;
@@ -152,15 +159,9 @@ static int quota_of_group(const char *folder)
     return cpus_of_quota(quota, period);
 }
 
-/* The smaller of two CPU limits, where 0 means no limit. */
-static int tighter(int a, int b)
-{
-    return b == 0 || (a > 0 && a < b) ? a : b;
-}
-
-/* The tightest limit of a group and of the groups that contain it, up to `root`. A container may
- * see only some groups of the path, or see its own group as the root. A missing file therefore sets
- * no limit. */
+/* Returns the tightest limit of a group and of the groups that contain it, up to `root`. A
+ * container may see only some groups of the path, or see its own group as the root. A missing file
+ * therefore sets no limit. */
 static int tightest_quota(const char *root, const char *group)
 {
     char folder[4096 + 128];
@@ -190,8 +191,8 @@ static char *next_item(char **list)
     return item;
 }
 
-/* The limit of the group that a line of /proc/self/cgroup names; 0 means no limit. A line reads
- * "number:controllers:group". The line of cgroup v2 has an empty list of controllers. */
+/* Returns the limit of the group that a line of /proc/self/cgroup names; 0 means no limit. A line
+ * reads "number:controllers:group". The line of cgroup v2 has an empty list of controllers. */
 static int quota_of_line(char *line)
 {
     line[strcspn(line, "\n")] = '\0';
@@ -212,7 +213,7 @@ static int quota_of_line(char *line)
     return 0;
 }
 
-/* The tightest CPU limit of all control groups of this process; 0 means no limit. */
+/* Returns the tightest CPU limit of all control groups of this process; 0 means no limit. */
 static int container_quota(void)
 {
     char line[4096];
@@ -238,6 +239,6 @@ static int container_quota(void)
 
 int cpu_count_available(void)
 {
-    int cpus = affinity_count(), quota = container_quota();
-    return quota > 0 && quota < cpus ? quota : cpus > 0 ? cpus : 1;
+    const int cpus = tighter(container_quota(), affinity_count());
+    return cpus > 0 ? cpus : 1;
 }

@@ -14,19 +14,19 @@
  *     ... calculations ...
  *     fp_mode_leave(caller);
  *
- * On a thread that is already in the fixed mode, the pair costs one read of a register. The
- * exception flags are not part of the mode. If the caller's mode differs, its flags are restored
- * with it.
+ * On a thread that is already in the fixed mode, the two calls read a register once and write
+ * nothing. Exception flags are not part of the mode. But if the caller's mode is another one,
+ * fp_mode_leave also restores the flags that the caller had.
  *
- * The barriers stop the compiler from moving memory accesses and calls out of the pair. It may
- * still move arithmetic on values in registers, so the operands of the calculations must come from
+ * The "memory" clobbers keep memory accesses and calls between the two calls. The compiler may
+ * still move arithmetic on values in registers. So the operands of the calculations must come from
  * memory or pass through a call.
  */
 #if defined(__x86_64__)
 
 typedef uint32_t fp_mode; /* MXCSR */
 
-/* The bits of flush-to-zero, rounding, exception masks and denormals-are-zero. */
+/* The bits that make up the mode: flush-to-zero, rounding, exception masks, denormals-are-zero. */
 #define FP_MODE_CONTROL 0xffc0u
 /* All exceptions are masked; all other bits are 0. */
 #define FP_MODE_FIXED 0x1f80u
@@ -71,7 +71,7 @@ static inline bool fp_mode_equals_fixed(fp_mode mode)
     return __builtin_expect((mode & FP_MODE_CONTROL) == FP_MODE_FIXED, 1);
 }
 
-/* Returns whether this thread is already in the fixed mode: nothing needs to be set or restored. */
+/* True if this thread is already in the fixed mode, so that nothing needs to be set or restored. */
 static inline bool fp_mode_is_fixed(void)
 {
     return fp_mode_equals_fixed(fp_mode_read());
@@ -95,7 +95,7 @@ static inline void fp_mode_leave(fp_mode caller)
     }
 }
 
-#else /* through the C library; its modes cannot be compared, so each call sets and restores */
+#else /* The C library's modes cannot be compared, so they are set and restored every time. */
 
 #include <fenv.h>
 

@@ -35,11 +35,12 @@ static inline float f16_to_f32(uint16_t h)
 
 /*
  * Rounds a double to a 16-bit format. Going through float would round twice. The format is
- * described by its number of fraction bits and its smallest normal exponent.
+ * described by its number of fraction bits, the smallest exponent of its normal numbers, and the
+ * bits of infinity.
  *
- * The value is scaled so that one unit in its last place becomes 1, and rounded by nearbyint (to
- * nearest, ties to even, in the fixed mode of fp_mode.h). The bits are then assembled by integer
- * addition, so a carry out of the fraction increments the exponent, up to infinity.
+ * The value is scaled so that one unit in the last place of the result becomes 1. nearbyint then
+ * rounds it to nearest, ties to even, in the fixed mode of fp_mode.h. The exponent is added to the
+ * rounded fraction, so a carry out of the fraction increments the exponent, up to infinity.
  */
 static inline uint16_t half_from_double(double value, int fraction_bits, int min_exponent,
                                         uint16_t infinity)
@@ -59,7 +60,7 @@ static inline uint16_t half_from_double(double value, int fraction_bits, int min
         exponent = min_exponent;
     }
     double units = nearbyint(ldexp(magnitude, fraction_bits - exponent));
-    /* The exponent field is 1 at min_exponent, and the hidden bit in `units` adds that 1. */
+    /* At min_exponent the exponent field is 1. The hidden bit in `units` adds this 1. */
     double bits = units + ldexp((double)(exponent - min_exponent), fraction_bits);
     return sign | (uint16_t)(bits < infinity ? bits : infinity);
 }
@@ -75,8 +76,8 @@ static inline uint16_t bf16_from_double(double value)
 }
 
 /*
- * A float that rounds to the same 16 bits as the double does. The value is truncated to 24 bits,
- * and the last bit is set if any nonzero bit was cut off (rounding to odd). A second rounding then
+ * Returns a float that rounds to the same 16 bits as the double. It truncates the value to 24 bits
+ * and sets the last bit if it cut off any nonzero bit (rounding to odd). A second rounding then
  * gives the same result as a single one. Not valid below the normal range of float.
  */
 static inline float f32_rounded_to_odd(double value)
@@ -89,7 +90,7 @@ static inline float f32_rounded_to_odd(double value)
     return (float)value;
 }
 
-/* The same for every double. Below the normal range of float it rounds to bfloat16 first. */
+/* The same for every double. Below the normal range of float, it rounds to bfloat16 first. */
 static inline float f32_for_half(double value)
 {
     return fabs(value) < 0x1p-126 && value != 0.0 ? bf16_to_f32(bf16_from_double(value))

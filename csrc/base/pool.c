@@ -18,7 +18,8 @@
 
 enum {
     MAX_WORKERS = 256,
-    /* Tasks keep up to about 200 KB of blocks on the stack. musl's default stack is 128 KB. */
+    /* Tasks keep up to about 200 KB of blocks on the stack. musl's default of 128 KB is too small.
+     */
     STACK_BYTES = 1 << 20
 };
 
@@ -26,13 +27,13 @@ enum {
  * The pool runs one job at a time. `owner` identifies the thread whose call uses the pool; a call
  * that finds another owner runs serially. Workers start and stop with `threads_lock` held.
  * `job_lock` guards the members that follow it. A worker joins a job while `vacancies` is above 0,
- * so a job for two threads wakes one worker, however many the pool has. When the tasks run out, the
- * caller closes the job and waits for the workers that joined it.
+ * so a job for two threads wakes one worker, however many the pool has. When no task is left, the
+ * caller sets `vacancies` to 0 and waits for the workers that joined.
  *
  * Workers stop before a fork. Each ends after its current task, even in the middle of a job. The
  * caller of that job continues alone and starts the workers again. So a fork waits for single
- * tasks, never for a whole call: the call might be waiting for a lock of the forking thread (the
- * GIL), or might itself be forking, in a callback.
+ * tasks, never for a whole call. Waiting for a call could deadlock: the call may need a lock that
+ * the forking thread holds (the GIL), or it may be forking itself, in a callback.
  */
 static struct {
     _Atomic(const char *) owner; /* address of the owner's thread_tag, or NULL */
@@ -44,7 +45,7 @@ static struct {
     _Atomic bool stopping;
     _Atomic bool interrupted; /* the workers were stopped since the job began */
     int vacancies;            /* number of workers that may still join the job */
-    int joined;               /* number of workers that joined: the last one's worker number */
+    int joined;               /* number of workers that joined, and the last one's worker number */
     int working;              /* number of joined workers that are not done yet */
     /* The owner sets the members below while no worker is working. */
     pool_task task;
@@ -63,20 +64,23 @@ static _Thread_local char thread_tag;
 
 /* ---- number of threads ---- */
 
-/* Number of threads of the process; 0: not yet read from the environment. */
+/* The process-wide number of threads for a call. 0: not yet read from the environment. */
 static _Atomic int process_threads;
 
 /* The blocks that the calling thread began and has not unlinked yet, innermost first. */
 static _Thread_local struct pool_block *blocks;
 
-/* n clamped to 1 .. MAX_WORKERS + 1; the caller is one of the threads. */
+/* Clamps n to 1 .. MAX_WORKERS + 1; the caller is one of the threads. */
 static int within_bounds(int n)
 {
-    return n < 1 ? 1 : n > MAX_WORKERS + 1 ? MAX_WORKERS + 1 : n;
+    if (n < 1) {
+        return 1;
+    }
+    return n > MAX_WORKERS + 1 ? MAX_WORKERS + 1 : n;
 }
 
-/* The number at the start of an environment variable in OpenMP's syntax: "4", " 4 ", or "4,2" for
- * nested levels. Returns 0 if there is no number. */
+/* Returns the number at the start of an environment variable in OpenMP's syntax: "4", " 4 ", or
+ * "4,2" for nested levels. Returns 0 if there is no number. */
 static int env_number(const char *variable)
 {
     const char *text = getenv(variable);
@@ -86,7 +90,10 @@ static int env_number(const char *variable)
         return 0;
     }
     end += strspn(end, " \t");
-    return *end != '\0' && *end != ',' ? 0 : n < INT_MAX ? (int)n : INT_MAX;
+    if (*end != '\0' && *end != ',') {
+        return 0;
+    }
+    return n < INT_MAX ? (int)n : INT_MAX;
 }
 
 /* OMP_NUM_THREADS is meant for all libraries, so here it can only lower the number of CPUs. */
@@ -173,7 +180,7 @@ int pool_get_threads(void)
 {
     struct pool_block *block = current_block();
     const int n = block == NULL ? 0 : atomic_load(&block->threads);
-    return n > 0 ? n : process_thread_count(); /* n is 0 if another thread has just ended it */
+    return n > 0 ? n : process_thread_count(); /* another thread may just have ended the block */
 }
 
 void pool_set_threads(int n)
@@ -211,7 +218,7 @@ static void run_tasks(size_t worker)
 static void *worker_main(void *unused)
 {
     (void)unused;
-    fp_mode_enter(); /* for the life of the thread, which inherits the mode of its creator */
+    fp_mode_enter(); /* once, because a thread inherits its creator's mode */
     pthread_mutex_lock(&pool.job_lock);
     for (;;) {
         while (pool.vacancies == 0 && !pool.stopping) {
@@ -365,8 +372,8 @@ static void run_serially(size_t tasks, pool_task task, void *context, struct can
     cancel_leave(before);
 }
 
-/* Waits until the workers are done, but with a token for at most POLL_INTERVAL, and then polls it.
- * job_lock must be held. */
+/* Waits until the workers are done. With a token, it waits at most POLL_INTERVAL and then polls the
+ * token. job_lock must be held. */
 static void wait_for_workers(struct cancel_token *token)
 {
     struct timespec until;
@@ -406,7 +413,7 @@ void pool_run(size_t tasks, int workers, pool_task task, void *context, struct c
     run_tasks(0);
 
     pthread_mutex_lock(&pool.job_lock);
-    pool.vacancies = 0; /* workers that have not woken yet have no tasks left */
+    pool.vacancies = 0; /* no task is left for workers that have not woken yet */
     while (pool.working > 0) {
         wait_for_workers(token);
     }
@@ -425,5 +432,5 @@ int thread_count_for(size_t outputs, size_t depth, enum grain_size grain)
 {
     const size_t max_threads = (size_t)pool_get_threads(),
                  grains = size_product_or_max(outputs, depth) / (size_t)grain;
-    return grains <= 1 ? 1 : (int)(grains < max_threads ? grains : max_threads);
+    return (int)larger(smaller(grains, max_threads), 1);
 }

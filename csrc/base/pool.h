@@ -59,8 +59,8 @@ void pool_stop(void);
  * longer than waking it takes (about 10 us, or 50 us on a busy machine).
  */
 enum grain_size {
-    GRAIN_SUMS = 1 << 18, /* sums of rows and columns: about 50 us of work */
-    GRAIN_GEMM = 1 << 20  /* blocked products: about 20 us of work */
+    GRAIN_SUMS = 1 << 18, /* sums of rows and columns: about 50 us */
+    GRAIN_GEMM = 1 << 20  /* blocked products: about 20 us */
 };
 int thread_count_for(size_t outputs, size_t depth, enum grain_size grain);
 

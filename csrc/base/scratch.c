@@ -4,7 +4,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#if defined(_WIN32) /* has no aligned_alloc; its aligned blocks need a free of their own */
+#if defined(_WIN32) /* has no aligned_alloc, and frees aligned blocks by another function */
 #include <malloc.h>
 #define aligned_alloc(alignment, bytes) _aligned_malloc(bytes, alignment)
 #define aligned_free(block) _aligned_free(block)
@@ -13,7 +13,7 @@
 #endif
 
 static _Atomic size_t live;  /* blocks in use */
-static _Atomic long to_fail; /* the to_fail-th allocation from now on fails; 0 or less: none */
+static _Atomic long to_fail; /* allocations up to and including the one that fails; <= 0: none */
 
 void *scratch_alloc(size_t bytes)
 {

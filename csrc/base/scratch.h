@@ -16,8 +16,8 @@ void scratch_free(void *block);
 
 /* Number of blocks in use by all threads. Tests use it to find leaks. */
 size_t scratch_live(void);
-/* Makes the n-th allocation from now on fail, on any thread; 0 makes none fail. Returns the
- * remaining count of the previous call, or 0 if its allocation has already failed. Tests use it to
+/* Makes the n-th allocation from now on fail, on any thread; 0 makes none fail. Returns how much of
+ * the n of the previous call is left, or 0 if that allocation has already failed. Tests use it to
  * run out of memory. */
 long scratch_fail_after(long n);
 
@@ -42,9 +42,9 @@ static inline bool size_add(size_t a, size_t b, size_t *sum)
 
 /*
  * size_product_or_max and size_sum_or_max saturate: they return SIZE_MAX when the result does not
- * fit. They are for estimates (work, threads, progress) and for numbers of bytes. scratch_alloc
- * refuses SIZE_MAX, and a saturated sum or product stays saturated in later sums and in products
- * with factors above 0.
+ * fit. They are for estimates (multiplications, threads, progress) and for numbers of bytes.
+ * scratch_alloc refuses SIZE_MAX, and a saturated sum or product stays saturated in later sums and
+ * in products with factors above 0.
  */
 static inline size_t size_product_or_max(size_t a, size_t b)
 {
@@ -58,7 +58,7 @@ static inline size_t size_sum_or_max(size_t a, size_t b)
     return size_add(a, b, &sum) ? sum : SIZE_MAX;
 }
 
-/* The number of parts, of at most `step` each, that n divides into: n / step, rounded up. */
+/* Returns the number of parts of at most `step` that n divides into: n / step, rounded up. */
 static inline size_t size_parts(size_t n, size_t step)
 {
     return n / step + (n % step != 0);

@@ -3,10 +3,7 @@
 
 #include "vectors/reduce.h"
 
-/*
- * Runs a planned contraction on the driver that its plan names. Returns 0, or -1 when memory runs
- * out.
- */
+/* Runs the driver that the plan names. Returns 0, or -1 when memory runs out. */
 int contract(const struct reduction *call);
 
 #endif

@@ -1,5 +1,4 @@
-/* Blocked matrix multiplication: cuts a product into blocks, packs them and runs them on threads.
- */
+/* Blocked matrix multiplication: cuts a product into blocks, packs them and uses all threads. */
 #include "pairwise/gemm.h"
 
 #include <stdint.h>
@@ -19,22 +18,22 @@ enum {
     RIGHT_ROWS = 512,      /* rows of a right block */
     LONG_RIGHT_ROWS = 128, /* the same for long rows */
     /*
-     * Upper limit of the packed block. Rows that are too long for it are cut into segments of
-     * depth.
+     * Upper limit of a packed block. If the rows are too long for it, the depth is cut into
+     * segments.
      */
     PANEL_BYTES = 4 << 20,
-    /* The left rows of a chunk: they stay in the L2 cache while all panels are multiplied. */
+    /* Left rows of a chunk. They stay in the L2 cache while all panels are multiplied with them. */
     CHUNK_BYTES = 256 << 10,
     LEFT_BYTES = 2 << 20,   /* upper limit of the left rows of one tile */
-    COLLIDING_BYTES = 2048, /* half the size of one way of current processors' L1 cache */
-    /* From this many right rows on, copying colliding left rows pays. */
+    COLLIDING_BYTES = 2048, /* half a way of the L1 cache of current processors */
+    /* Copying colliding left rows pays from this many right rows on. */
     COPY_RIGHT_ROWS = 64,
-    /* Upper limit of the sums of a task whose depth is cut into segments. The task keeps all of
-     * them until the last segment. */
+    /* Upper limit of the sums of a task whose depth is cut into segments. The task keeps all its
+     * sums until the last segment. */
     SEGMENTED_TASK_BYTES = 2 << 20,
     /*
-     * Workers poll the cancellation token before each chunk. If the rows of a chunk have this many
-     * elements or more, they also poll before each panel of the chunk.
+     * Workers poll the cancellation token before each chunk. If a chunk has this many elements or
+     * more, they also poll before each of its panels.
      */
     POLL_PANEL = 4096,
     TASKS_PER_THREAD = 4
@@ -45,28 +44,23 @@ struct gemm_state {
     size_t tile_rows, tile_columns;
     tile_kernel *tile;
     transpose_kernel *transpose;
-    size_t size;         /* bytes of an element */
-    size_t error_offset; /* distance, in doubles, from a sum to its rounding error */
-    /* left rows that the epilogue takes at a time: whole tiles */
-    size_t epilogue_rows;
-    /* rows of a right block, in whole tiles; blocks in a batch */
-    size_t right_block, right_blocks;
-    /* left rows of a task, in whole chunks; tasks in a right block */
-    size_t left_task, left_tasks;
-    size_t chunk; /* left rows, in whole tiles */
-    /* depth that is packed at a time: all of it, or a multiple of TILE_DEPTH */
-    size_t segment;
+    size_t size;          /* bytes of an element */
+    size_t error_offset;  /* distance, in doubles, from a sum to its rounding error */
+    size_t epilogue_rows; /* left rows that the epilogue takes at a time: whole tiles */
+    size_t right_block;   /* rows of a right block: whole tiles */
+    size_t right_blocks;  /* right blocks of a batch */
+    size_t left_task;     /* left rows of a task: whole chunks */
+    size_t left_tasks;    /* tasks of a right block */
+    size_t chunk;         /* left rows of a chunk: whole tiles */
+    size_t segment;       /* depth packed at a time: the whole, or a multiple of TILE_DEPTH */
     char *scratch;
-    /* bytes of scratch of one worker, and the offsets of its parts */
-    size_t scratch_of_worker;
+    size_t scratch_of_worker; /* bytes */
+    /* where each buffer begins in the scratch of a worker */
     size_t panel_offset, sums_offset, right_rows_offset, left_rows_offset, left_pointers_offset;
     size_t left_stride, right_stride; /* bytes from one copied row to the next */
 };
 
-/*
- * A worker's state between tasks: which right block it packed last. It lies at the start of the
- * worker's scratch.
- */
+/* The right block that a worker packed last. It lies at the start of the worker's scratch. */
 struct worker_state {
     bool packed;
     size_t batch, right_block;
@@ -80,15 +74,15 @@ struct gemm_task {
     char *scratch;
 };
 
-/* Rounds n up to a multiple of step. The sizes of arrays leave room for it. */
+/* Rounds n up to a multiple of step. Sizes of arrays are far enough below SIZE_MAX. */
 static size_t round_up(size_t n, size_t step)
 {
     return size_parts(n, step) * step;
 }
 
 /*
- * Packs the right rows into panels of tile_columns rows each, one panel after another. In a panel,
- * the rows' elements of one step k are adjacent.
+ * Packs elements [k, k + depth) of the right rows into panels of tile_columns rows each, one panel
+ * after another. A panel is (depth, tile_columns).
  */
 static void pack(const struct gemm_state *g, const struct gemm_task *t, size_t k, size_t depth)
 {
@@ -97,7 +91,7 @@ static void pack(const struct gemm_state *g, const struct gemm_task *t, size_t k
     char *panel = t->scratch + g->panel_offset, *buffers = t->scratch + g->right_rows_offset;
     for (size_t p = 0; p < t->right_count; p += width, panel += width * depth * g->size) {
         const size_t some = smaller(width, t->right_count - p);
-        if (some < width) { /* missing rows count as zeros */
+        if (some < width) { /* missing rows are zeros */
             memset(panel, 0, width * depth * g->size);
         }
         for (size_t at = 0, n; at < depth; at += n) {
@@ -111,8 +105,8 @@ static void pack(const struct gemm_state *g, const struct gemm_task *t, size_t k
 }
 
 /*
- * True if the rows are a multiple of COLLIDING_BYTES apart. They then share the sets of the L1
- * cache, and more of them than it has ways evict each other.
+ * True if the rows are a multiple of COLLIDING_BYTES apart. Such rows share sets of the L1 cache.
+ * If there are more rows than the cache has ways, they evict each other.
  */
 static bool rows_collide(const void *const *rows, size_t count)
 {
@@ -120,8 +114,8 @@ static bool rows_collide(const void *const *rows, size_t count)
 }
 
 /*
- * Finds elements [k, k + depth) of the chunk's rows. The last tile is filled up with copies of its
- * last row.
+ * Sets the left pointers to elements [k, k + depth) of rows [first, first + count). A last tile of
+ * fewer rows repeats its last row.
  */
 static void find_left_rows(const struct gemm_state *g, const struct gemm_task *t, size_t first,
                            size_t count, size_t k, size_t depth)
@@ -134,7 +128,7 @@ static void find_left_rows(const struct gemm_state *g, const struct gemm_task *t
     const bool copy = t->right_count >= COPY_RIGHT_ROWS && rows_collide(pointers, count);
     for (size_t r = 0; copy && r < count; r++) {
         char *to = buffers + r * g->left_stride;
-        /* converted rows are there already */
+        /* a converted row is there already */
         pointers[r] = pointers[r] == to ? to : memcpy(to, pointers[r], depth * g->size);
     }
     for (size_t r = count; r < round_up(count, g->tile_rows); r++) {
@@ -144,8 +138,8 @@ static void find_left_rows(const struct gemm_state *g, const struct gemm_task *t
 
 /*
  * Multiplies left rows [first, first + count) with one panel, over the segment of depth at k. The
- * epilogue takes several tiles at a time: few enough that their sums are still in the cache, enough
- * to fill the cache lines of the result.
+ * epilogue takes several tiles at a time. They are few enough that their sums are still in the
+ * cache, and enough to fill whole cache lines of the result.
  */
 static void multiply_panel(const struct gemm_state *g, const struct gemm_task *t, size_t first,
                            size_t count, size_t column, size_t k, size_t depth, double *sums)
@@ -154,10 +148,11 @@ static void multiply_panel(const struct gemm_state *g, const struct gemm_task *t
     const char *panel = t->scratch + g->panel_offset + column * depth * g->size;
     const size_t width = g->tile_columns, columns = smaller(width, t->right_count - column),
                  end = t->right + column + columns;
-    /* With one block of depth, sums are complete at once: they need no buffer for all tiles. */
+    /* If the depth is one block, each tile is complete before the next one begins. Only the tiles
+     * of one epilogue block then need a buffer. */
     const bool one_block = g->call->depth <= TILE_DEPTH;
     if (g->call->symmetric) {
-        /* rows below the diagonal are not needed */
+        /* sums below the diagonal are not needed */
         count = end <= first ? 0 : smaller(count, round_up(end - first, g->tile_rows));
     }
     for (size_t at = 0, n; at < depth; at += n) {
@@ -192,7 +187,10 @@ static size_t sums_in_chunk(const struct gemm_state *g, const struct gemm_task *
                             size_t count)
 {
     size_t sums = count * t->right_count;
-    for (size_t i = first; g->call->symmetric && i < first + count; i++) {
+    if (!g->call->symmetric) {
+        return sums;
+    }
+    for (size_t i = first; i < first + count; i++) {
         sums -= i > t->right ? smaller(i - t->right, t->right_count) : 0;
     }
     return sums;
@@ -224,7 +222,7 @@ static void run_task(void *context, size_t index, size_t worker)
     const struct gemm_state *g = context;
     const struct gemm *call = g->call;
     const size_t in_batch = index % (g->right_blocks * g->left_tasks);
-    /* The last blocks come first: in a symmetric product they are the largest. */
+    /* The last blocks come first, because in a symmetric product they are the largest. */
     const size_t block = g->right_blocks - 1 - in_batch / g->left_tasks;
     struct gemm_task t = {.batch = index / (g->right_blocks * g->left_tasks),
                           .right = block * g->right_block,
@@ -249,7 +247,7 @@ static void run_task(void *context, size_t index, size_t worker)
     }
 }
 
-/* Passes zeros to the epilogue: every sum over rows of no elements is 0. */
+/* Passes zeros to the epilogue. All sums of rows without elements are 0. */
 static void epilogue_of_zeros(const struct gemm *call)
 {
     static const double zeros[GEMM_MAX_COLUMNS + COSINE_PADDING];
@@ -265,8 +263,8 @@ static void epilogue_of_zeros(const struct gemm *call)
 }
 
 /*
- * Sizes the blocks. Constants bound a worker's scratch: long rows are cut into segments, right rows
- * into blocks.
+ * Sizes the blocks and a worker's scratch. The scratch is bounded by constants, because long rows
+ * are cut into segments and right rows into blocks.
  */
 static void plan_scratch(struct gemm_state *g, int threads)
 {
@@ -289,7 +287,7 @@ static void plan_scratch(struct gemm_state *g, int threads)
                  max_left_task = SEGMENTED_TASK_BYTES / (per_sum * g->right_block);
     const size_t tasks = (size_t)threads * TASKS_PER_THREAD,
                  blocks = size_product_or_max(call->batches, g->right_blocks);
-    /* parts that the left rows are cut into */
+    /* tasks that share one right block */
     const size_t shares = threads == 1 || blocks >= tasks ? 1 : tasks / blocks;
     g->left_task = round_up(size_parts(call->left, shares), g->chunk);
     g->left_task = whole ? g->left_task
@@ -306,7 +304,7 @@ static void plan_scratch(struct gemm_state *g, int threads)
     g->left_pointers_offset =
         g->right_rows_offset + scratch_round(g->tile_columns * g->right_stride);
     g->left_rows_offset = g->left_pointers_offset + scratch_round(g->chunk * sizeof(void *));
-    /* An odd number of cache lines, so that copies do not collide. */
+    /* An odd number of cache lines, so that copied rows do not collide. */
     g->left_stride = scratch_round(g->segment * g->size) | SCRATCH_ALIGN;
     g->scratch_of_worker = g->left_rows_offset + scratch_round(g->chunk * g->left_stride);
 }

@@ -9,21 +9,21 @@
 
 /*
  * A request for elements [k, k + n) of rows [first, first + count) of one side, as contiguous
- * elements of the compute type. The provider sets rows[r] to point into its own data if they lie
- * there that way. Otherwise it fills buffers + r * stride, which has room for n elements, and
- * points there.
+ * elements of the compute type. The provider sets pointers[r] to the elements of row first + r. It
+ * may point into its own data. If the elements do not lie there contiguously in that type, it
+ * writes them to buffers + r * stride, which has room for n elements.
  */
 struct gemm_rows {
     size_t batch, first, count, k, n;
     size_t worker; /* concurrent requests come from different workers */
     char *buffers;
-    size_t stride;
-    const void **rows;
+    size_t stride; /* bytes */
+    const void **pointers;
 };
 
 /*
- * Left rows [row, row + rows) against right rows [column, column + columns): the sum of (r, c) is
- * sums[r * step + c].
+ * The sums of left rows [row, row + rows) with right rows [column, column + columns). That of left
+ * row row + r and right row column + c is sums[r * step + c].
  */
 struct gemm_block {
     size_t batch, row, rows, column, columns;
@@ -38,8 +38,8 @@ struct gemm_block {
  * Callbacks provide the rows and take the sums.
  *
  * The order of summation over k depends only on the depth, the compute type and the instruction set
- * (see kernels/tiles_template.h). A sum therefore has the same bits in every call that
- * contains it, and swapping the sides changes nothing.
+ * (see kernels/gemm_template.h). A sum therefore has the same bits in every call that
+ * contains it, also in one with swapped sides.
  */
 struct gemm {
     enum compute_type compute;
@@ -48,8 +48,8 @@ struct gemm {
     size_t right;   /* rows of the right side */
     size_t depth;   /* elements of every row */
     /*
-     * Both sides are the same rows: only sums with j >= i are needed. Tiles on the diagonal also
-     * produce others.
+     * Both sides are the same rows, so only sums with j >= i are needed. Tiles on the diagonal also
+     * compute sums with j < i.
      */
     bool symmetric;
 
@@ -61,8 +61,8 @@ struct gemm {
     void (*epilogue)(const void *context, const struct gemm_block *block);
 
     /*
-     * May be NULL. Announces a block that the epilogue takes soon, so that the caller can prefetch
-     * the cache lines of the result.
+     * May be NULL. Announces a block that the epilogue takes soon, so that the callback can
+     * prefetch the cache lines of the result.
      */
     void (*prefetch)(const void *context, const struct gemm_block *block);
     const void *context;
@@ -70,11 +70,12 @@ struct gemm {
     struct cancel_token *token; /* may be NULL; its progress counts sums */
 };
 
-/*
- * Upper limits: the columns and rows of an epilogue block, and the left rows that are requested
- * before the epilogue has taken the last of them.
- */
-enum { GEMM_MAX_COLUMNS = 32, GEMM_MAX_ROWS = 64, GEMM_CHUNK = 240 };
+/* Upper limits. */
+enum {
+    GEMM_MAX_COLUMNS = 32, /* columns of an epilogue block */
+    GEMM_MAX_ROWS = 64,    /* rows of an epilogue block */
+    GEMM_CHUNK = 240 /* left rows of a request; the epilogue gets them before the next request */
+};
 
 /* Runs the product. Returns 0, or -1 when memory for the panels runs out. */
 int gemm_run(const struct gemm *gemm);

@@ -8,9 +8,9 @@
 enum { NORM_BATCH = 64 };
 
 /*
- * Scores above these thresholds are recomputed in double from the rows. So close to 1 a rounding
- * error would push them past 1, or give identical rows different scores. The margins exceed the
- * product's own error.
+ * Scores above these thresholds are recomputed in double from the rows. So close to 1, a rounding
+ * error could push a score past 1 or give identical rows a score below 1. The distances from 1
+ * exceed the error of the product.
  */
 static const double recompute_above_f32 = 1.0 - 0x1p-17, recompute_above_f64 = 1.0 - 1e-13;
 
@@ -32,7 +32,10 @@ static void convert_row(const struct pair_scores *s, enum side side, const char 
 {
     gather_row(side == SIDE_X ? &s->call->x : &s->call->y, from, &s->plan->reduced, side, k, n,
                s->product, buffer);
-    for (size_t i = 0; exponent != 0 && i < n; i++) {
+    if (exponent == 0) {
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
         if (s->product == COMPUTE_F64) {
             ((double *)buffer)[i] = ldexp(((double *)buffer)[i], -exponent);
         } else {
@@ -57,11 +60,11 @@ void pair_scores_find_rows(const struct pair_scores *s, enum side side, const in
         const char *from = row_address(s, side, request->batch, row);
         const int exponent = exponents == NULL ? 0 : exponents[r];
         if (in_place && exponent == 0) {
-            request->rows[r] = from + (ptrdiff_t)request->k * stride;
+            request->pointers[r] = from + (ptrdiff_t)request->k * stride;
         } else {
             char *to = request->buffers + r * request->stride;
             convert_row(s, side, from, exponent, request->k, request->n, to);
-            request->rows[r] = to;
+            request->pointers[r] = to;
         }
     }
 }
@@ -82,8 +85,8 @@ static struct row_pair pair_at(const struct pair_scores *s, enum side left, size
 }
 
 /*
- * True if rows with this squared norm enter the product unscaled: neither their products nor the
- * square of another such row leave the range.
+ * True if a row with this squared norm enters the product unscaled. The product of two such rows
+ * and their squares stay in the range of the type.
  */
 static bool square_is_near_1(enum compute_type compute, double square)
 {
@@ -94,13 +97,11 @@ static bool square_is_near_1(enum compute_type compute, double square)
 static void measure_row(const struct pair_scores *s, enum side side, size_t batch, size_t row,
                         double *value, int *exponent)
 {
-    /*
-     * row_sums reads x with the x strides of the reduced axes, so a right row needs axes with its
-     * strides there.
-     */
     struct axes reduced = s->plan->reduced;
-    for (int i = 0; side == SIDE_Y && i < reduced.count; i++) {
-        reduced.at[i].x = reduced.at[i].y;
+    if (side == SIDE_Y) { /* row_sums reads the row as x, so it uses the x strides */
+        for (int i = 0; i < reduced.count; i++) {
+            reduced.at[i].x = reduced.at[i].y;
+        }
     }
     const struct operand *operand = side == SIDE_X ? &s->call->x : &s->call->y;
     const char *from = row_address(s, side, batch, row);
@@ -118,9 +119,9 @@ static void measure_row(const struct pair_scores *s, enum side side, size_t batc
 }
 
 /*
- * Sums the squares of n rows of one batch in place, with the bits that measure_row() gives; in one
- * kernel call if the rows are evenly spaced. Returns false if the rows are not of a kernel's dtype,
- * not contiguous or too long, or if they are narrow floats that measure_row() sums as doubles.
+ * Sums the squares of n rows of one batch in place, with the bits that measure_row() gives. Evenly
+ * spaced rows take one kernel call. Returns false if the rows are not of a kernel's dtype, not
+ * contiguous or too long, or if they are narrow floats that measure_row() sums as doubles.
  */
 static bool squares_in_place(const struct pair_scores *s, enum side side, size_t batch,
                              size_t first, size_t n, double *squares)
@@ -137,12 +138,12 @@ static bool squares_in_place(const struct pair_scores *s, enum side side, size_t
         return false;
     }
     rows_kernel *kernel = kernels_current()->sums->rows[operand->dtype][SUMS_SQUARE];
-    const size_t run = rows->count == 1 ? n : 1;
+    const size_t at_once = rows->count == 1 ? n : 1;
     const ptrdiff_t step = rows->count != 1                 ? 0
                            : side == SIDE_X || s->symmetric ? rows->at[0].x
                                                             : rows->at[0].y;
-    for (size_t i = 0; i < n; i += run) {
-        kernel(NULL, squares + i, NULL, row_address(s, side, batch, first + i), NULL, run,
+    for (size_t i = 0; i < n; i += at_once) {
+        kernel(NULL, squares + i, NULL, row_address(s, side, batch, first + i), NULL, at_once,
                s->plan->depth, step, 0);
     }
     return true;
@@ -152,10 +153,10 @@ void pair_scores_measure(const struct pair_scores *s, enum side side, size_t bat
                          size_t n, const struct norms *norms)
 {
     double squares[NORM_BATCH];
-    for (size_t done = 0, count_now; done < n; done += count_now) {
-        count_now = n - done < NORM_BATCH ? n - done : NORM_BATCH;
-        const bool in_place = squares_in_place(s, side, batch, first + done, count_now, squares);
-        for (size_t i = 0; i < count_now; i++) {
+    for (size_t done = 0, count; done < n; done += count) {
+        count = n - done < NORM_BATCH ? n - done : NORM_BATCH;
+        const bool in_place = squares_in_place(s, side, batch, first + done, count, squares);
+        for (size_t i = 0; i < count; i++) {
             double *value = &norms->value[done + i];
             int *exponent = &norms->exponent[done + i];
             if (in_place && square_is_near_1(s->product, squares[i])) {
@@ -186,10 +187,7 @@ double pair_scores_recompute_dot(const struct pair_scores *s, size_t batch, size
     return ldexp(sums.xy, sums.x_exponent + sums.y_exponent);
 }
 
-/*
- * True if the cosine of a row with itself is exactly 1: its norm is finite and eps does not clamp
- * it.
- */
+/* True if the cosine of a row with itself is 1: the norm is finite, and eps does not clamp it. */
 static bool cosine_with_itself_is_1(const struct pair_scores *s, double value, int exponent)
 {
     const double norm = s->compute == COMPUTE_F32 ? 1.0 / value : value;
@@ -228,7 +226,7 @@ void pair_scores_cosines(const struct pair_scores *s, const struct gemm_block *b
     }
 }
 
-/* Provides one row of a single-pair score, converted for the product. */
+/* Finds the elements of one row of a single-pair score, converted for the product if needed. */
 static const void *find_row(const struct pair_scores *s, enum side side,
                             const struct scored_row *row)
 {

@@ -7,35 +7,31 @@
 
 /*
  * Scores of left rows with right rows: dot products x.y or cosines. Rows enter the product
- * unchanged, or scaled by a power of two (which is exact) where their norm is far from 1. Integers
- * and binary vectors thus keep exact sums. The norms are applied when a sum is complete. A score
+ * unchanged, so integers and binary vectors have exact sums. A row whose norm is far from 1 is
+ * scaled by a power of two, which is exact. The norms are applied when a sum is complete. A score
  * has the same bits whether it is computed alone or in a block.
  */
 
 /* The norms of some rows. */
 struct norms {
-    /*
-     * For float32 the inverse norm 1 / max(|row|, eps), for float64 the norm max(|row|, eps); of
-     * the scaled row.
-     */
+    /* The inverse norm 1 / max(|row|, eps) for float32, the norm max(|row|, eps) for float64. Both
+     * are those of the scaled row. */
     double *value;
-    int *exponent; /* the row enters the product times 2^-exponent */
+    int *exponent; /* the row is scaled by 2^-exponent */
 };
 
 struct pair_scores {
     const struct reduction *call;
     const struct plan *plan;
-    /* Of scores: float32 only where the result is float32 too, so that nothing is rounded twice. */
+    /* Type of the scores. It is float32 only if the result is float32, so that no score is rounded
+     * twice. */
     enum compute_type compute;
-    /*
-     * Of rows in the product: float32 for narrow floats, and for 8-bit integers, whose sums it
-     * holds exactly.
-     */
+    /* Type of the rows in the product. It is float32 for narrow floats and for 8-bit integers,
+     * whose sums float32 holds exactly. */
     enum compute_type product;
-    bool symmetric; /* both sides are the same rows in memory */
-    bool cosine;    /* scores need norms */
-    /* batches are processed in groups, to bound the memory of norms */
-    size_t first_batch;
+    bool symmetric;     /* both sides are the same rows in memory */
+    bool cosine;        /* scores need norms */
+    size_t first_batch; /* of a group: batches are processed in groups, to bound the norms */
     size_t left, right; /* rows of a batch */
 };
 
@@ -55,15 +51,16 @@ void pair_scores_init(struct pair_scores *s, const struct reduction *call);
 double pair_scores_recompute_dot(const struct pair_scores *s, size_t batch, size_t i, size_t j);
 
 /*
- * Provides rows for a tile or a sum: in place if they are contiguous elements of the product's type
- * and need no scaling, else converted. exponents holds those of the requested rows, or is NULL.
+ * Answers a request for rows. Rows that are contiguous elements of the product's type and need no
+ * scaling are used in place; other rows are converted. exponents are those of the requested rows;
+ * NULL means that none is scaled.
  */
 void pair_scores_find_rows(const struct pair_scores *s, enum side side, const int *exponents,
                            const struct gemm_rows *request);
 
 /*
- * Measures the norms and exponents of rows [first, first + n) of a side. Kernels later read values
- * up to the next multiple of COSINE_PADDING.
+ * Measures the norms and exponents of rows [first, first + n) of a side. Kernels later read norm
+ * values up to the next multiple of COSINE_PADDING, so these must be readable.
  */
 void pair_scores_measure(const struct pair_scores *s, enum side side, size_t batch, size_t first,
                          size_t n, const struct norms *norms);
@@ -79,12 +76,11 @@ void pair_scores_cosines(const struct pair_scores *s, const struct gemm_block *b
 /* One operand row of a single-pair score, with its norm and a scratch buffer. */
 struct scored_row {
     size_t row;
-    /* Of this row. For a right row, followed by the padding that pair_scores_measure describes. */
-    const struct norms *norms;
-    void *buffer; /* room for one row of the product's type */
+    const struct norms *norms; /* of this row; a right row needs COSINE_PADDING readable values */
+    void *buffer;              /* room for one row of the product's type */
 };
 
-/* Computes one cosine with the bits it has in a block. out is one element of the compute type. */
+/* Computes one cosine, with the same bits as in a block. out is an element of the compute type. */
 void pair_scores_one(const struct pair_scores *s, const struct scored_row *left,
                      const struct scored_row *right, void *out);
 

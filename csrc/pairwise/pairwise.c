@@ -1,7 +1,4 @@
-/*
- * All pairs of vectors by GEMM: the score of every left row with every right row, as a matrix or
- * passed on block by block.
- */
+/* All pairs of vectors by GEMM: the score of every left row with every right row. */
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -11,17 +8,17 @@
 #include "pairwise/pairwise.h"
 
 enum {
-    /* Rows whose norms are held at a time; self-pairs of more rows hold all. */
+    /* Rows whose norms are held at a time. If both sides are the same rows, all are held. */
     NORM_ROWS = 1 << 16,
     NORM_TASK_ROWS = 64, /* rows whose norms one task measures */
     CACHE_LINE = 64,
-    /* A batch with this many scores is in the L2 cache anyway when they are written. */
+    /* A result of up to this many scores stays in the L2 cache, so it needs no prefetching. */
     CACHED_SCORES = 1 << 18
 };
 
 /*
- * Norms of the left rows that a worker is processing, measured when it reaches them: the rows are
- * then read from memory once.
+ * Norms of the left rows that a worker processes. It measures them when it reaches the rows, so the
+ * rows are read from memory once.
  */
 struct lazy_norms {
     size_t first;
@@ -31,14 +28,9 @@ struct lazy_norms {
 struct pairwise_state {
     struct pair_scores scores;
     struct norms x, y;       /* of the batches of a group */
-    struct lazy_norms *lazy; /* one for each worker, instead of x; or NULL */
-    /* upper limit: another thread may change the number of threads meanwhile */
-    int workers;
-    /*
-     * Cosines are written straight into out: it holds elements of the compute type, contiguous
-     * along the right rows.
-     */
-    bool store_direct;
+    struct lazy_norms *lazy; /* one for each worker, in place of x; or NULL */
+    int workers;             /* fixed here: another thread may change the number of threads */
+    bool store_direct;       /* kernels write cosines straight into out; see can_store_direct */
 };
 
 static struct norms norms_at(const struct norms *norms, size_t row)
@@ -52,7 +44,7 @@ static void left_rows(const void *context, const struct gemm_rows *request)
     const int *exponents = NULL;
     if (p->lazy != NULL) {
         struct lazy_norms *lazy = &p->lazy[request->worker];
-        /* A chunk of long rows is requested once for each segment, but measured once. */
+        /* A chunk of long rows is requested once for each segment, but measured only once. */
         if (lazy->first != request->first) {
             lazy->first = request->first;
             pair_scores_measure(&p->scores, SIDE_X, request->batch, request->first, request->count,
@@ -76,7 +68,7 @@ static void right_rows(const void *context, const struct gemm_rows *request)
 struct norm_task {
     const struct pairwise_state *pairwise;
     enum side side;
-    size_t rows; /* of all batches of the group */
+    size_t rows; /* of all batches of the group together */
     const struct norms *norms;
 };
 
@@ -104,9 +96,7 @@ static void cosines(const struct pairwise_state *p, const struct gemm_block *b, 
     pair_scores_cosines(&p->scores, b, &rows, &columns, out, out_step);
 }
 
-/*
- * Copies a few scores. A memcpy of unknown length takes longer to start than this whole function.
- */
+/* Copies a few scores. A memcpy of a variable length takes longer than this loop. */
 static void copy_scores(char *to, const char *from, size_t bytes)
 {
     enum { STEP = 32 };
@@ -123,9 +113,9 @@ static void copy_scores(char *to, const char *from, size_t bytes)
 }
 
 /*
- * Stores a tile of a symmetric result and its mirror image. scores has `step` elements from row to
- * row; out is where row 0, column 0 of the result lies. Of a tile on the diagonal only the part on
- * and above it is used, so that each element is written once.
+ * Stores a tile of a symmetric result and its mirror image. A row of scores is `step` elements
+ * long. out is the address of row 0, column 0 of the result. In a tile on the diagonal, only scores
+ * on and above the diagonal are used, so each element of the result is written once.
  */
 static void store_symmetric(const struct pairwise_state *p, const struct gemm_block *b,
                             const char *scores, size_t step, char *out, ptrdiff_t row_step)
@@ -153,7 +143,7 @@ static void store_symmetric(const struct pairwise_state *p, const struct gemm_bl
 
 /*
  * Stores n scores of row i from column j on, and their mirror image if the result is symmetric.
- * Scores are elements of the compute type; the result has any layout and dtype.
+ * Scores are elements of `compute`; the result has any layout and dtype.
  */
 static void store_row(const struct pairwise_state *p, enum compute_type compute, const void *scores,
                       size_t i, size_t j, size_t n, char *out)
@@ -171,7 +161,7 @@ static void store_row(const struct pairwise_state *p, enum compute_type compute,
                                  (const char *)scores + c * size, 1);
         }
     }
-    /* j >= i: store the mirror image, except the diagonal itself */
+    /* the mirror image, without the diagonal; j >= i */
     if (p->scores.symmetric) {
         const size_t skip = j == i;
         char *mirror = out + axes_offsets(left, j + skip).out + axes_offsets(right, i).out;
@@ -180,7 +170,7 @@ static void store_row(const struct pairwise_state *p, enum compute_type compute,
     }
 }
 
-/* Prefetches, for writing, the cache lines that begin in some rows of the result. */
+/* Prefetches, for writing, the cache lines that begin in `count` rows of `bytes` bytes. */
 static void prefetch_rows(const char *rows, ptrdiff_t step, size_t count, size_t bytes)
 {
     for (size_t r = 0; r < count; r++, rows += step) {
@@ -192,8 +182,8 @@ static void prefetch_rows(const char *rows, ptrdiff_t step, size_t count, size_t
 }
 
 /*
- * Prefetches a block of the result: a store that misses the cache waits for memory, and soon all
- * later stores wait for it.
+ * Prefetches a block of the result. Without it, a store that misses the cache would wait for
+ * memory, and soon all later stores would wait for that one.
  */
 static void prefetch_block(const void *context, const struct gemm_block *b)
 {
@@ -212,9 +202,9 @@ static void prefetch_block(const void *context, const struct gemm_block *b)
 }
 
 /*
- * Recomputes dot products that are not finite, in double from scaled rows: their sum may have left
- * the range of its type on the way. Copies all sums to buffer if there are any; returns false
- * otherwise.
+ * Recomputes dot products that are not finite, in double from scaled rows, because a partial sum
+ * may have left the range of its type. Returns false if all are finite. Otherwise writes all dot
+ * products to buffer.
  */
 static bool recompute_non_finite_dots(const struct pair_scores *s, const struct gemm_block *b,
                                       double *buffer)
@@ -225,7 +215,10 @@ static bool recompute_non_finite_dots(const struct pair_scores *s, const struct 
             finite &= isfinite(b->sums[r * b->step + c]) != 0;
         }
     }
-    for (size_t r = 0; !finite && r < b->rows; r++) {
+    if (finite) {
+        return false;
+    }
+    for (size_t r = 0; r < b->rows; r++) {
         for (size_t c = 0; c < b->columns; c++) {
             const double sum = b->sums[r * b->step + c];
             buffer[r * b->columns + c] =
@@ -233,7 +226,7 @@ static bool recompute_non_finite_dots(const struct pair_scores *s, const struct 
                               : pair_scores_recompute_dot(s, b->batch, b->row + r, b->column + c);
         }
     }
-    return !finite;
+    return true;
 }
 
 static void store_tile(const struct pairwise_state *p, const struct gemm_block *b, double *buffer,
@@ -263,8 +256,10 @@ static void store_tile(const struct pairwise_state *p, const struct gemm_block *
         scores = buffer;
         step = columns;
     }
-    for (size_t i = 0; s->call->op == OP_DISTANCE && i < b->rows * columns; i++) {
-        buffer[i] = 1.0 - buffer[i];
+    if (s->call->op == OP_DISTANCE) {
+        for (size_t i = 0; i < b->rows * columns; i++) {
+            buffer[i] = 1.0 - buffer[i];
+        }
     }
     const enum compute_type compute = s->cosine ? s->compute : COMPUTE_F64;
     for (size_t r = 0; r < b->rows; r++) {
@@ -293,8 +288,9 @@ static void take_block(const void *context, const struct gemm_block *b)
 }
 
 /*
- * True if the kernels can write scores straight into out: one left axis whose stride is
- * a multiple of the element size, and contiguous right rows.
+ * True if kernels can write cosines straight into out. Its elements must be of the compute type and
+ * contiguous along a single right axis. The stride of a single left axis must be a multiple of
+ * their size.
  */
 static bool can_store_direct(const struct pair_scores *s)
 {
@@ -346,24 +342,24 @@ static int run_group(struct pairwise_state *p, size_t batches)
 }
 
 /*
- * Runs each half of a side in turn: a score does not depend on its neighbours, and the memory for
- * norms stays bounded.
+ * Runs the two halves of a side one after the other, so that the memory for norms stays bounded.
+ * The scores have the same bits, because a score does not depend on other rows.
  */
 static int run_halves(const struct reduction *call, bool left_side)
 {
     struct plan plan = *call->plan;
-    struct reduction part = *call;
+    struct reduction half_call = *call;
     struct axis *axis = left_side ? &plan.left.at[0] : &plan.right.at[0];
     const size_t size = axis->size, half = size / 2;
     const ptrdiff_t skip = (ptrdiff_t)half;
-    part.plan = &plan;
+    half_call.plan = &plan;
     axis->size = half;
-    const int status = pairwise_run(&part);
+    const int status = pairwise_run(&half_call);
     axis->size = size - half;
-    part.x.data += skip * axis->x;
-    part.y.data += skip * axis->y;
-    part.out += skip * axis->out;
-    return status < 0 || cancel_requested(call->token) ? status : pairwise_run(&part);
+    half_call.x.data += skip * axis->x;
+    half_call.y.data += skip * axis->y;
+    half_call.out += skip * axis->out;
+    return status < 0 || cancel_requested(call->token) ? status : pairwise_run(&half_call);
 }
 
 enum { LAZY_ROWS = GEMM_CHUNK + COSINE_PADDING };
@@ -373,7 +369,7 @@ static size_t norms_bytes(size_t rows)
     return scratch_round(size_product_or_max(rows, sizeof(double) + sizeof(int)));
 }
 
-/* Gives each worker LAZY_ROWS norms of its own. */
+/* Sets up LAZY_ROWS norms for each worker in `block`. */
 static void plan_lazy_norms(struct pairwise_state *p, char *block, size_t workers)
 {
     p->lazy = (struct lazy_norms *)block;
@@ -404,7 +400,7 @@ int pairwise_run(const struct reduction *call)
                         : lazy       ? s->right
                                      : size_sum_or_max(s->left, s->right);
     const size_t group = rows < NORM_ROWS ? smaller(NORM_ROWS / rows, batches) : 1;
-    /* kernels read past the last norm */
+    /* padding, because kernels read past the last norm */
     const size_t norm_count = size_sum_or_max(size_product_or_max(group, rows), COSINE_PADDING);
     const size_t workers = (size_t)p.workers;
     const size_t lazy_bytes =

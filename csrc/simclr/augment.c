@@ -1,5 +1,5 @@
-/* Views of images. Each view samples its image through its own affine map, from a copy with a
- * margin of zeros, so that sampling needs no bounds checks. */
+/* Views of images. Each view samples its image through an affine map of its own. It samples a copy
+ * with a margin of zeros, so that sampling needs no bounds checks. */
 #include "simclr/augment.h"
 
 #include <stdbool.h>
@@ -18,22 +18,23 @@ enum {
 
 struct augment_state {
     const struct augment *call;
-    size_t padded_width, padded_plane; /* with margins, in elements */
+    size_t padded_width, padded_plane; /* elements of a row and of a channel, with margins */
     size_t padded_bytes;               /* of all channels */
-    char *padded; /* one padded image for each worker; its margins are always zeros */
+    char *padded;                      /* one padded image for each worker; margins stay zeros */
 };
 
-/* The sample points, in the padded image, of consecutive pixels of a view: the pixel above and to
- * the left (row, column), and the distances from it (down, right), in [0, 1). */
+/* Where consecutive pixels of a view are sampled in the padded image: the pixel above and to the
+ * left of the point (row, column), and the distances of the point from it (down, right), in [0, 1).
+ */
 struct sample_points {
     int32_t row[COLUMNS], column[COLUMNS];
     double down[COLUMNS], right[COLUMNS];
 };
 
 /*
- * Moves a coordinate outside the image to 2 before its first pixel or 1 after its last one. There
- * all four neighbours are zeros of the margin, so that a NaN at the edge of the image does not
- * spread. A coordinate that is NaN, because a map overflows, counts as outside.
+ * Moves a coordinate outside the image to 2 before its first pixel or 1 after its last one. All
+ * four neighbours of such a point are zeros of the margin, so a NaN at the edge of the image does
+ * not spread. A coordinate can be NaN if the map overflows; it counts as outside.
  */
 static inline double clamp_to_margin(double at, double size)
 {
@@ -41,15 +42,15 @@ static inline double clamp_to_margin(double at, double size)
     return at < size ? at : size;
 }
 
-/* One coordinate of n sample points, the first of which is at `start`: before[i] is its integer
- * part in the padded image, on[i] the rest. */
+/* Computes one coordinate of n sample points in the padded image, the first at `start`. whole[i] is
+ * its integer part, fraction[i] the rest. */
 static inline void find_coordinates(double start, double step, double size, size_t n,
-                                    int32_t *before, double *on)
+                                    int32_t *whole, double *fraction)
 {
     for (int32_t i = 0; i < (int32_t)n; i++) {
         const double at = clamp_to_margin(start + step * (double)i, size) + MARGIN;
-        before[i] = (int32_t)at;
-        on[i] = at - (double)before[i];
+        whole[i] = (int32_t)at;
+        fraction[i] = at - (double)whole[i];
     }
 }
 
@@ -95,10 +96,11 @@ static void find_sample_points(const struct augment *call, const struct affine *
 AUGMENT_LOOPS(float)
 AUGMENT_LOOPS(double)
 
-/* Calls name##_float or name##_double, by the compute type of the call. */
+/* Calls name##_float or name##_double, depending on the compute type of the call. */
 #define BY_TYPE(call, name, ...) \
     ((call)->compute == COMPUTE_F64 ? name##_double(__VA_ARGS__) : name##_float(__VA_ARGS__))
 
+/* Copies an image into a padded image. */
 static void pad(const struct augment_state *a, const char *image, char *padded)
 {
     const struct augment *call = a->call;
@@ -112,6 +114,7 @@ static void pad(const struct augment_state *a, const char *image, char *padded)
     }
 }
 
+/* Samples all pixels of a view. */
 static void warp(const struct augment_state *a, const struct affine *map, const char *padded,
                  char *view)
 {
@@ -131,7 +134,7 @@ static void warp(const struct augment_state *a, const struct affine *map, const 
     }
 }
 
-/* Adds the random numbers and clips; n elements of one view. */
+/* Adds random numbers to the n elements of one view and clips them. */
 static void add_noise_and_clip(const struct augment *call, uint64_t key, size_t n, char *view)
 {
     const size_t size = compute_size(call->compute);

@@ -10,9 +10,14 @@
 /* The largest height and width of an image. */
 enum { AUGMENT_MAX_SIZE = INT32_MAX - 8 };
 
-/* Maps a pixel (x, y) of a view to a point of its image: x' = x[0] x + x[1] y + x[2] and y' = y[0]
- * x
- * + y[1] y + y[2]. The centres of pixels are at whole numbers. */
+/*
+ * Maps a pixel (x, y) of a view to a point (x', y') of its image:
+ *
+ *     x' = x[0] x + x[1] y + x[2]
+ *     y' = y[0] x + y[1] y + y[2]
+ *
+ * The centres of pixels are at whole numbers.
+ */
 struct affine {
     double x[3], y[3];
 };
@@ -26,15 +31,15 @@ struct augment {
     enum compute_type compute;
     size_t images, channels, height, width;
     const void *input;          /* [images][channels][height][width] */
-    const struct affine *maps;  /* [images]; the identity copies the image exactly */
+    const struct affine *maps;  /* [images]; the identity map copies the image exactly */
     double noise;               /* standard deviation of the random numbers; 0 adds none */
     const uint64_t *keys;       /* [images]: keys of the streams of random numbers */
     double low, high;           /* -INFINITY and INFINITY leave the values unchanged */
-    void *output;               /* the shape of input; does not overlap it */
+    void *output;               /* has the shape of input and does not overlap it */
     struct cancel_token *token; /* or NULL */
 };
 
-/* 0, or -1 when there is no memory. */
+/* Returns 0, or -1 when memory runs out. */
 int augment(const struct augment *call);
 
 #endif

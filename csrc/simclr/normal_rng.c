@@ -5,7 +5,7 @@
 
 enum { PAIRS = NORMAL_RNG_BLOCK / 2 };
 
-/* SplitMix64: mixes the bits of a counter. */
+/* Returns 64 random bits for a counter (SplitMix64). */
 static uint64_t random_bits(uint64_t counter)
 {
     uint64_t bits = counter * 0x9E3779B97F4A7C15u;
@@ -14,14 +14,14 @@ static uint64_t random_bits(uint64_t counter)
     return bits ^ (bits >> 31);
 }
 
-/* ln x of a positive normal float: a polynomial in its fraction, which is in [sqrt(1/2), sqrt(2)),
- * plus its exponent times ln 2. */
+/* Returns ln x for a positive normal float x = fraction * 2^exponent, with the fraction in
+ * [sqrt(1/2), sqrt(2)): a polynomial in the fraction, plus exponent * ln 2. */
 static inline float logarithm(float x)
 {
     int32_t bits;
     float fraction;
     memcpy(&bits, &x, sizeof bits);
-    const int32_t exponent = (bits - 0x3F3504F3) >> 23; /* sqrt(1/2) */
+    const int32_t exponent = (bits - 0x3F3504F3) >> 23; /* these are the bits of sqrt(1/2) */
     bits -= exponent * (1 << 23);
     memcpy(&fraction, &bits, sizeof fraction);
     const float f = fraction - 1.0f;
@@ -35,7 +35,7 @@ static inline float logarithm(float x)
     return (float)exponent * 0.693147181f + (f - 0.5f * f * f + f * f * f * tail);
 }
 
-/* sin(2 pi x) for x in [-1/4, 1/4]. */
+/* Returns sin(2 pi x) for x in [-1/4, 1/4]. */
 static inline float sine_of_cycles(float x)
 {
     const float square = x * x;

@@ -11,29 +11,34 @@
 #include "pairwise/gemm.h"
 
 /*
- * Two matrix products, both made of tiles. The first multiplies rows with a panel of rows; the
- * tiles turn these similarities into a block of exponentials in place. The second multiplies such
- * blocks with the rows. The matrix of exponentials is symmetric, so a panel, which holds columns
- * for the first product, holds the rows that the second one needs, in the same layout.
+ * The loss needs the matrix of exponentials e^((s - 1) / t), (rows, rows), and its gradient needs
+ * the product of this matrix with the normalised rows. Both are computed in blocks. A panel is
+ * `width` neighbouring rows. A block, (n, width), holds the exponentials of n rows with the rows of
+ * a panel. The first product computes the similarities of a block, which then become exponentials.
+ * The second product multiplies the blocks of a panel with the normalised rows. Because the matrix
+ * is symmetric, a block has the layout of a packed panel of this product and needs no packing.
  *
- * Each exponential is e^((s - 1) / t). The shift is the same for all, so the matrix is symmetric
- * and each exponential is computed once for both of its rows. If e^(-2 / t) leaves the range of the
- * type, blocks hold the exponents s / t instead, and each row keeps its own running maximum.
+ * The matrix is symmetric because the shift of 1 is the same for all rows. So each exponential is
+ * computed once and serves two rows. If e^(-2 / t) is below the range of the type, blocks hold the
+ * exponents s / t, and each row keeps its own running maximum.
  *
- * There are four passes over panels. Tasks write disjoint data: that of their own panel and, in
- * fill_matrix, the blocks mirrored from it. The sum of a row has one order, independent of the
- * number of threads.
+ * There are four passes: prepare_panel, fill_matrix, sum_panel and differentiate. A task is a panel
+ * or, in differentiate, a group of panels. It writes only the data of its panels and, in
+ * fill_matrix, the blocks mirrored from it. The sum of a row has one order for any number of
+ * threads.
  */
 enum {
-    BLOCK = TILE_DEPTH, /* rows of a block; the sums of blocks are added in double */
-    /* Panels that the second product processes together, because each pass reads all rows again. */
+    BLOCK = TILE_DEPTH, /* upper limit of the rows of a block; sums of blocks are added in double */
+    /* Panels of a group: the second product processes them together, to read the rows once for all.
+     */
     GROUP = 4,
-    GROUP_BYTES = 1 << 20, /* limit of the sums of a group */
+    GROUP_BYTES = 1 << 20, /* upper limit of the sums of a group */
     PANELS_PER_THREAD = 8, /* with fewer panels for each thread, a group is one panel */
-    /* Rows computed before they are mirrored, in panel widths: whole tiles of 6, 4 and 8 rows. */
+    /* fill_matrix mirrors this many panel widths of rows at a time: whole tiles of 4, 6 or 8 rows.
+     */
     MIRROR_PANELS = 3,
     TRANSPOSE_ROWS = 64, /* rows transposed at a time */
-    MAX_ROWS_BITS = 32   /* limit of the number of bits of `rows` */
+    MAX_ROWS_BITS = 32   /* rows must be below 2^32 */
 };
 
 /* e^x is a normal number of the type for x >= -max_exponent. */
@@ -49,21 +54,21 @@ struct nt_xent_state {
     size_t depth, panels;
     bool exponential;     /* blocks hold exponentials, not exponents */
     double factor, shift; /* exponent = similarity * factor + shift */
-    char *rows;           /* normalised rows, row_step bytes apart, then zero rows */
+    char *rows;           /* normalised rows, row_step bytes apart, followed by zero rows */
     size_t row_step;
     char *packed;  /* the normalised rows packed into panels, [panels][depth][width] */
     char *columns; /* the normalised rows transposed, column_step bytes apart; for gradients */
     size_t column_step;
     char *weights;     /* elements: 1 / sum of each row, or -log(sum) */
     double *sums;      /* sum of each row, or log(sum) */
-    double *losses;    /* the row's part of the loss */
-    double *factors;   /* factor of the row's gradient */
-    double *projected; /* 0 if the row's norm is clamped to eps, otherwise 1 */
-    char *matrix; /* all blocks, [panels][rows][width]; or NULL: each is computed when it is used */
-    size_t group; /* panels that the second product processes together */
+    double *losses;    /* loss of each row */
+    double *factors;   /* factor of each row's gradient */
+    double *projected; /* 0 if eps clamps the norm of the row, otherwise 1 */
+    char *matrix;      /* all blocks, [panels][rows][width]; NULL: computed again for each use */
+    size_t group;      /* panels of a group */
     char *scratch;
     size_t worker_scratch;                       /* bytes of one worker */
-    size_t tile_sums, block, weighted, products; /* offsets in a worker's scratch memory */
+    size_t tile_sums, block, weighted, products; /* offsets in the scratch of a worker */
 };
 
 struct nt_xent_worker {
@@ -84,11 +89,14 @@ static size_t panel_end(const struct nt_xent_state *s, size_t panel)
     return smaller((panel + 1) * s->width, s->call->rows);
 }
 
-/* The row that forms a pair with this one. */
+/* Returns the row that forms a pair with this one. */
 static size_t partner(const struct nt_xent *call, size_t row)
 {
     const size_t half = call->rows / 2;
-    return call->interleaved ? row ^ 1 : row < half ? row + half : row - half;
+    if (call->interleaved) {
+        return row ^ 1;
+    }
+    return row < half ? row + half : row - half;
 }
 
 static double element(const struct nt_xent_state *s, const char *elements, size_t i)
@@ -115,6 +123,7 @@ static const char *view_row(const struct nt_xent_state *s, size_t row)
            (row >= half ? row - half : row) * s->call->depth * s->size;
 }
 
+/* Returns the sum of squares of a row in xx, and the exponent if the row had to be scaled. */
 static struct row_sums square_of(const struct nt_xent_state *s, const char *row)
 {
     const enum compute_type compute = s->call->compute;
@@ -133,6 +142,7 @@ static struct row_sums square_of(const struct nt_xent_state *s, const char *row)
     return sums;
 }
 
+/* Writes normalised row i, and the numbers that its gradient needs. */
 static void normalise(const struct nt_xent_state *s, size_t i)
 {
     char *to = s->rows + i * s->row_step;
@@ -179,8 +189,8 @@ static void prepare_panel(void *context, size_t panel, size_t worker)
 
 /* ---- blocks ---- */
 
-/* Writes block (end - first, width): the exponentials, or exponents, of the similarities of rows
- * [first, end) with the rows of a panel. The entry of a row with itself is e^-infinity = 0. */
+/* Writes the block (end - first, width) of rows [first, end) and a panel: exponentials or
+ * exponents. A row with itself has the exponent -infinity and the exponential 0. */
 static void fill_block(const struct nt_xent_state *s, const struct nt_xent_worker *w, size_t panel,
                        size_t first, size_t end, char *block)
 {
@@ -213,6 +223,7 @@ static char *matrix_at(const struct nt_xent_state *s, size_t panel, size_t row)
     return s->matrix + (panel * s->call->rows + row) * s->width * s->size;
 }
 
+/* Returns the block of rows [first, end) and a panel, computed if the matrix is not kept. */
 static const char *block_at(const struct nt_xent_state *s, const struct nt_xent_worker *w,
                             size_t panel, size_t first, size_t end)
 {
@@ -223,15 +234,15 @@ static const char *block_at(const struct nt_xent_state *s, const struct nt_xent_
     return w->block;
 }
 
-/* Computes a panel's part of the matrix for all rows up to the end of the panel, and mirrors it
- * into the rows of this panel in the parts of the panels before it. */
+/* Computes the blocks of a panel for all rows up to the end of the panel. Mirrors those of earlier
+ * rows: they are also the rows of this panel in the blocks of earlier panels. */
 static void fill_matrix(void *context, size_t task, size_t worker)
 {
     const struct nt_xent_state *s = context;
     const struct nt_xent_worker w = worker_at(s, worker);
+    /* Task 0 is the last panel, because it takes the most time. */
     const size_t panel = s->panels - 1 - task, base = panel * s->width,
                  columns = panel_end(s, panel) - base;
-    /* Task 0 is the last panel, because it takes the most time. */
     const void *rows[GEMM_MAX_COLUMNS];
     for (size_t first = 0, end; first < base + columns && !cancel_poll(s->call->token, worker);
          first = end) {
@@ -248,6 +259,7 @@ static void fill_matrix(void *context, size_t task, size_t worker)
 
 /* ---- sums and the loss ---- */
 
+/* Computes the sums, losses and weights of the rows of a panel. */
 static void sum_panel(void *context, size_t panel, size_t worker)
 {
     const struct nt_xent_state *s = context;
@@ -284,8 +296,8 @@ static void sum_panel(void *context, size_t panel, size_t worker)
 
 /* ---- the gradient ---- */
 
-/* The weight of a positive pair (i, j) in the gradient. It is computed in double, because late in
- * training it is the difference of two numbers near 1. */
+/* Returns the weight of a positive pair (i, j) in the gradient. Late in training it is the
+ * difference of two numbers near 1, so it is computed in double. */
 static double pair_weight(const struct nt_xent_state *s, double element, size_t i, size_t j)
 {
     const double x = s->sums[i], y = s->sums[j];
@@ -293,7 +305,7 @@ static double pair_weight(const struct nt_xent_state *s, double element, size_t 
                           : expm1(element - x) + expm1(element - y);
 }
 
-/* Writes the weights (end - first, width) of a block for the second product. */
+/* Writes w->weighted, (end - first, width): the weights of a block in the second product. */
 static void weigh_block(const struct nt_xent_state *s, const struct nt_xent_worker *w, size_t panel,
                         size_t first, size_t end)
 {
@@ -310,14 +322,14 @@ static void weigh_block(const struct nt_xent_state *s, const struct nt_xent_work
     }
 }
 
-/* Elements of the products of one panel. */
+/* Returns the number of elements of the products of one panel. */
 static size_t products_of_panel(const struct nt_xent_state *s)
 {
     return size_product_or_max(size_parts(s->depth, s->tile_rows), s->tile_rows * s->width);
 }
 
-/* products (depth, width) += normalised rows [first, first + n), transposed, times the weighted
- * block (n, width). */
+/* Adds to the products (depth, width) of a panel: the transpose of normalised rows [first, first +
+ * n) times the weighted block (n, width). */
 static void add_products(const struct nt_xent_state *s, const struct nt_xent_worker *w,
                          double *products, size_t first, size_t n)
 {
@@ -356,6 +368,7 @@ static void store_gradient(const struct nt_xent_state *s, const struct nt_xent_w
     }
 }
 
+/* Computes the gradients of the rows of a group of panels. */
 static void differentiate(void *context, size_t task, size_t worker)
 {
     const struct nt_xent_state *s = context;
@@ -380,7 +393,7 @@ static void differentiate(void *context, size_t task, size_t worker)
 
 /* ---- memory, and the four passes ---- */
 
-/* Reserves `wanted` bytes at the end of a block of *bytes bytes; returns their offset. */
+/* Adds `wanted` bytes, rounded up, to *bytes and returns their offset. */
 static size_t reserve(size_t *bytes, size_t wanted)
 {
     const size_t at = *bytes;
@@ -388,8 +401,8 @@ static size_t reserve(size_t *bytes, size_t wanted)
     return at;
 }
 
-/* Bytes from row to row: an odd number of cache lines, so that adjacent rows do not evict each
- * other from the cache. */
+/* Returns the distance between rows of `bytes` bytes: an odd number of cache lines, so that
+ * adjacent rows do not evict each other from the cache. */
 static size_t odd_step(size_t bytes)
 {
     return scratch_round(bytes) | SCRATCH_ALIGN;
@@ -409,8 +422,8 @@ static void plan_worker_scratch(struct nt_xent_state *s, bool gradients)
                 gradients ? size_product_or_max(errors * s->group * sizeof(double), product) : 0);
 }
 
-/* Allocates one block of memory for everything and sets the pointers into it. NULL when there is no
- * memory. */
+/* Allocates one block of memory for everything and sets the pointers into it. Returns NULL when
+ * memory runs out. */
 static char *plan_scratch(struct nt_xent_state *s, int threads)
 {
     const bool gradients = s->call->gradients[0] != NULL;
@@ -450,7 +463,7 @@ int nt_xent(const struct nt_xent *call, double *loss)
 {
     const struct tile_kernels *tiles = kernels_current()->tiles;
     const bool f64 = call->compute == COMPUTE_F64;
-    /* So that the product of rows and a bounded number cannot overflow. */
+    /* Below this bound, rows times a small number cannot overflow. */
     if (call->rows >> MAX_ROWS_BITS != 0) {
         return -1;
     }
@@ -462,7 +475,7 @@ int nt_xent(const struct nt_xent *call, double *loss)
         .size = compute_size(call->compute),
         .tile_rows = tiles->rows,
         .width = f64 ? tiles->columns_f64 : tiles->columns_f32,
-        .depth = larger(call->depth, 1), /* rows without elements count as rows of one zero */
+        .depth = larger(call->depth, 1), /* rows without elements become rows of one zero */
         .exponential = 2.0 / call->temperature <= (f64 ? max_exponent_f64 : max_exponent_f32),
         .factor = 1.0 / call->temperature,
     };

@@ -3,9 +3,7 @@
 
 #include <stddef.h>
 
-/*
- * The type in which a driver computes. Operands are converted to it, exactly, when they are loaded.
- */
+/* The type in which a driver computes. Loading an operand converts it to this type exactly. */
 enum compute_type { COMPUTE_F32, COMPUTE_F64 };
 
 static inline size_t compute_size(enum compute_type compute)

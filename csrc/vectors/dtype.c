@@ -5,10 +5,7 @@
 
 #include "base/half.h"
 
-/*
- * One row for each dtype: its name, the C type of its bits, and the conversion of these bits to a
- * number.
- */
+/* One row for each dtype: its name, the C type of its bits, the conversion of bits to a number. */
 #define SAME(bits) (bits)
 #define FOR_EACH_DTYPE(row) \
     row(F64, double, SAME) row(F32, float, SAME) row(F16, uint16_t, f16_to_f32) \
@@ -36,9 +33,9 @@ static void swap_bytes(unsigned char *bytes, size_t size)
 }
 
 /*
- * Defines load_F32_COMPUTE_F64(to, from, stride, n, swapped) and its siblings. Elements are copied
- * out one by one, since they may lie at any address. The contiguous native case is a separate
- * branch, so that the compiler can vectorize it.
+ * Defines one loader, for example load_F32_COMPUTE_F64(to, from, stride, n, swapped). It reads each
+ * element by memcpy, because an element may lie at any address. Contiguous elements in native byte
+ * order have a branch of their own, so that the compiler can vectorize it.
  */
 #define LOADER(name, type, value, compute, to_type) \
     static void load_##name##_##compute(to_type *to, const char *from, ptrdiff_t stride, size_t n, \
@@ -136,7 +133,7 @@ static void store_f32(char *to, ptrdiff_t stride, const float *values, size_t n)
     }
 }
 
-/* Rounds floats to 16 bits by the kernels, directly into the result where it is contiguous. */
+/* Rounds floats to 16 bits. The kernel writes a contiguous result directly. */
 static void store_half(enum dtype dtype, char *to, ptrdiff_t stride, const float *values, size_t n)
 {
     const struct kernels *kernels = kernels_current();
@@ -156,12 +153,13 @@ static void store_half(enum dtype dtype, char *to, ptrdiff_t stride, const float
     }
 }
 
-/* Rounds doubles to floats that round to the same 16 bits as the doubles. */
+/* Rounds doubles to floats. A second rounding, to 16 bits, then gives the same as a single one. */
 static void round_to_odd_floats(float *to, const double *values, size_t n)
 {
-    const bool subnormal = kernels_current()->tiles->round_to_odd(to, values, n);
-    for (size_t i = 0; subnormal && i < n; i++) {
-        to[i] = f32_for_half(values[i]);
+    if (kernels_current()->tiles->round_to_odd(to, values, n)) { /* some values are subnormal */
+        for (size_t i = 0; i < n; i++) {
+            to[i] = f32_for_half(values[i]);
+        }
     }
 }
 

@@ -32,10 +32,7 @@ static inline bool dtype_is_float(enum dtype dtype)
     return dtype <= DTYPE_BF16;
 }
 
-/*
- * float64, and every dtype that becomes float64, is computed in double; the narrower floats in
- * float.
- */
+/* Narrow floats are computed in float. float64 and integers are computed in double. */
 static inline enum compute_type dtype_compute_type(enum dtype dtype)
 {
     return dtype == DTYPE_F64 || !dtype_is_float(dtype) ? COMPUTE_F64 : COMPUTE_F32;

@@ -3,23 +3,21 @@
 #include "base/scratch.h"
 
 /*
- * The absolute value of a stride. Strides of arrays without elements can be any number, including
- * the lowest, whose absolute value ptrdiff_t cannot hold.
+ * Returns the absolute value of a stride. An array without elements can have any stride, also
+ * PTRDIFF_MIN, whose absolute value does not fit a ptrdiff_t.
  */
 static size_t magnitude(ptrdiff_t stride)
 {
     return stride < 0 ? 0 - (size_t)stride : (size_t)stride;
 }
 
+/* Returns the bytes between neighbours along an axis, added up over both operands. */
 static size_t distance(const struct axis *axis)
 {
     return size_sum_or_max(magnitude(axis->x), magnitude(axis->y));
 }
 
-/*
- * Inserts an axis behind all axes that are at least as far apart in memory, so that the closest
- * comes last.
- */
+/* Inserts an axis. The axes stay ordered by falling distance, and equal ones by insertion. */
 static void axes_add(struct axes *axes, const struct axis *axis)
 {
     int i = axes->count++;
@@ -35,7 +33,7 @@ static bool is_multiple(ptrdiff_t outer, ptrdiff_t inner, size_t size)
     return !__builtin_mul_overflow(inner, size, &product) && outer == product;
 }
 
-/* Merges neighbouring axes that can be walked as one. */
+/* Merges an axis with the next one if one stride can step through both. */
 static void axes_merge(struct axes *axes)
 {
     int last = 0;
@@ -79,8 +77,8 @@ struct offsets axes_offsets_many(const struct axes *axes, size_t index)
 }
 
 /*
- * Picks rows if both operands are contiguous along the reduced axis, or if no other axis is closer
- * in memory; else columns.
+ * Picks rows if both operands are contiguous along the reduced axis, or if no other axis has a
+ * smaller distance. Otherwise picks columns.
  */
 static enum plan_driver reduction_driver(const struct plan *plan,
                                          const struct plan_request *request)
@@ -94,7 +92,7 @@ static enum plan_driver reduction_driver(const struct plan *plan,
     return !contiguous && distance(outer) < distance(reduced) ? PLAN_COLUMNS : PLAN_ROWS;
 }
 
-/* The smallest step of the result along these axes, in bytes. */
+/* Returns the smallest step of the result along these axes, in bytes. */
 static size_t closest_result(const struct axes *axes)
 {
     size_t closest = SIZE_MAX;

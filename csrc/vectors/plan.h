@@ -28,29 +28,25 @@ struct axes {
 };
 
 enum plan_driver {
-    PLAN_ROWS, /* computes one sum after another along the reduced axes */
-    /* Computes many sums side by side: another axis is closer in memory than the reduced ones. */
-    PLAN_COLUMNS,
-    PLAN_GEMM, /* left x right: a blocked matrix product */
+    PLAN_ROWS,    /* computes one sum after another, along the reduced axes */
+    PLAN_COLUMNS, /* computes many sums side by side: the reduced axes are not the closest */
+    PLAN_GEMM,    /* left x right: a blocked matrix product */
 };
 
 struct plan {
     enum plan_driver driver;
     /*
-     * The operands are swapped: x is the caller's y. Only PLAN_GEMM does this, to make the result's
-     * inner axis a right one.
+     * The operands are swapped: x is the caller's y. Only PLAN_GEMM does this. It makes the
+     * innermost axis of the result a right axis.
      */
     bool swapped;
-    /*
-     * The number of sums. plan_pairs, whose sides may have any size, gives SIZE_MAX if it is
-     * larger.
-     */
+    /* The number of sums. plan_pairs accepts sides of any size, and sets SIZE_MAX on overflow. */
     size_t outputs;
     size_t depth; /* terms of each sum */
     struct axes reduced;
     /*
-     * All other axes, by falling distance in memory. With PLAN_GEMM only those that both sides
-     * have.
+     * All other axes, ordered by falling distance in memory. With PLAN_GEMM, only axes that both
+     * operands have.
      */
     struct axes outer;
     struct axes left;  /* PLAN_GEMM: axes that only x has */
@@ -73,13 +69,10 @@ bool plan_make(struct plan *plan, const struct plan_request *request);
 void plan_pairs(struct plan *plan, const struct axis *left, const struct axis *right,
                 const struct axis *reduced);
 
-/*
- * The product of the sizes, or SIZE_MAX if it does not fit. It is exact for axes that plan_make
- * made.
- */
+/* Returns the product of the sizes, or SIZE_MAX on overflow, which plan_make rules out. */
 size_t axes_size(const struct axes *axes);
 
-/* The byte offsets in x, y and out of element `index` of the flattened axes. */
+/* The byte offsets in x, y and out of element `index`, counted along all axes, innermost first. */
 struct offsets {
     ptrdiff_t x, y, out;
 };

@@ -1,6 +1,6 @@
 /*
- * The rows and columns drivers: sums for every output, then torch's formula, in blocks that stay in
- * the cache.
+ * The drivers for rows and for columns. They compute the sums of a block of outputs, which stay in
+ * the cache, and then the results from the sums.
  */
 #include "vectors/reduce.h"
 
@@ -13,12 +13,11 @@
 
 enum {
     BLOCK_OUTPUTS = 512, /* outputs whose sums are held at a time */
-    /* The same for columns, if there are that many: memory is read fastest in long runs. */
+    /* Upper limit of the same for columns. Memory is read fastest in long contiguous pieces. */
     WIDE_OUTPUTS = 4096,
     GATHERED_ELEMENTS = 4096, /* elements of converted rows held at a time, for each side */
-    /* runs, of columns or of a row's elements, between two polls of the cancellation token */
-    POLL_RUNS = 256,
-    POLL_EMPTY_OUTPUTS = 4096 /* the same in outputs of no elements */
+    POLL_STEPS = 256, /* iterations of a loop over elements between two polls of the token */
+    POLL_EMPTY_OUTPUTS = 4096 /* outputs of vectors without elements between two polls */
 };
 
 struct reduce_state {
@@ -30,16 +29,15 @@ struct reduce_state {
     /* the outer axis closest in memory: outputs along it are computed together */
     struct axis inner;
     struct axes rest;     /* the other outer axes */
-    size_t block_outputs; /* outputs of inner held at a time, at most */
-    /* Buffers for these outputs, for each worker. NULL: the stack is large enough. */
-    double *scratch;
-    size_t task_outputs; /* outputs of inner in one task */
-    size_t inner_tasks;  /* tasks along inner */
+    size_t block_outputs; /* upper limit of the outputs along inner that are held at a time */
+    double *scratch;      /* buffers of all workers; NULL: the stack is large enough */
+    size_t task_outputs;  /* outputs along inner in one task */
+    size_t inner_tasks;   /* tasks along inner */
 };
 
 /*
- * Doubles held for each output: the six sums of columns_kernel, a result, and converted steps of
- * both columns.
+ * Doubles held for each output: the six sums of columns_kernel, the result, and COLUMN_STEPS
+ * converted elements of each operand.
  */
 enum { DOUBLES_PER_OUTPUT = 6 + 1 + 2 * COLUMN_STEPS };
 
@@ -65,8 +63,8 @@ static struct row_pair pair_at(const struct reduce_state *s, const struct output
 }
 
 /*
- * Converts rows a batch at a time and sums them. A row that is too long goes through row_sums block
- * by block.
+ * Converts some rows at a time and sums them. Rows that are too long for the buffer go through
+ * row_sums_plain, which converts them block by block.
  */
 static void sum_rows_gathered(const struct reduce_state *s, const struct output_range *range,
                               double *xy, double *xx, double *yy)
@@ -101,8 +99,9 @@ static void sum_rows_gathered(const struct reduce_state *s, const struct output_
 }
 
 /*
- * Sums `steps` neighbouring steps of the innermost reduced axis down n columns. The kernel reads
- * them in place, or converted.
+ * Adds `steps` consecutive elements of each column to the sums of that column. The elements lie
+ * along the innermost reduced axis; `at` is the offset of the first. Elements that kernels cannot
+ * read in place are converted first.
  */
 static void sum_some_columns(const struct reduce_state *s, const struct output_range *range,
                              struct offsets at, size_t steps, double *sums, double *converted)
@@ -131,24 +130,25 @@ static void sum_some_columns(const struct reduce_state *s, const struct output_r
 static void sum_columns(const struct reduce_state *s, const struct output_range *range,
                         double *sums, double *converted)
 {
-    const size_t n = range->n, run = s->plan->reduced.at[s->plan->reduced.count - 1].size;
+    const size_t n = range->n, inner_size = s->plan->reduced.at[s->plan->reduced.count - 1].size;
     for (size_t i = 0; i < 6 * n; i++) {
         sums[i] = 0.0;
     }
     for (size_t k = 0, steps, count = 1;
-         k < s->plan->depth && !(count % POLL_RUNS == 0 && cancel_poll_here());
+         k < s->plan->depth && !(count % POLL_STEPS == 0 && cancel_poll_here());
          k += steps, count++) {
-        size_t left = run - k % run;
-        steps = left < COLUMN_STEPS ? left : COLUMN_STEPS;
+        steps = smaller(inner_size - k % inner_size, COLUMN_STEPS);
         sum_some_columns(s, range, axes_offsets(&s->plan->reduced, k), steps, sums, converted);
     }
-    for (size_t i = 0; s->compute == COMPUTE_F64 && i < 3 * n; i++) {
-        double total = sums[i] + sums[i + 3 * n];
-        sums[i] = isnan(total) ? sums[i] : total;
+    if (s->compute == COMPUTE_F64) {
+        for (size_t i = 0; i < 3 * n; i++) { /* adds the rounding errors */
+            const double total = sums[i] + sums[i + 3 * n];
+            sums[i] = isnan(total) ? sums[i] : total;
+        }
     }
 }
 
-/* Computes one output from sums that may be those of scaled rows. */
+/* Computes one output from its sums, which may be those of scaled rows. */
 static double finish_one(const struct reduce_state *s, const struct row_sums *sums)
 {
     double cosine;
@@ -164,20 +164,24 @@ static double finish_one(const struct reduce_state *s, const struct row_sums *su
 }
 
 /*
- * Completes cosines in results: recomputes those of clamped rows unless results are `complete`, and
- * turns cosines into distances for OP_DISTANCE.
+ * Completes n results, which hold cosines. Unless they are `complete`, recomputes those of rows
+ * that eps may clamp. For OP_DISTANCE, turns the cosines into distances.
  */
 static void finish_cosines(enum op op, double eps, size_t n, const double *xy, const double *xx,
                            const double *yy, double *results, bool complete)
 {
     const double unclamped_square = eps_unclamped_square(eps, EPS_ERROR_OF_DOUBLES);
-    for (size_t i = 0; !complete && i < n; i++) {
-        if (!(xx[i] >= unclamped_square && yy[i] >= unclamped_square)) {
-            results[i] = formula_cosine(xy[i], xx[i], yy[i], eps, eps);
+    if (!complete) {
+        for (size_t i = 0; i < n; i++) {
+            if (!(xx[i] >= unclamped_square && yy[i] >= unclamped_square)) {
+                results[i] = formula_cosine(xy[i], xx[i], yy[i], eps, eps);
+            }
         }
     }
-    for (size_t i = 0; op == OP_DISTANCE && i < n; i++) {
-        results[i] = 1.0 - results[i];
+    if (op == OP_DISTANCE) {
+        for (size_t i = 0; i < n; i++) {
+            results[i] = 1.0 - results[i];
+        }
     }
 }
 
@@ -198,7 +202,7 @@ static void finish_plain(enum op op, double eps, size_t n, const double *xy, con
         break;
     default: {
         bool complete = true;
-        if (n == 1) { /* filling vectors would take longer */
+        if (n == 1) { /* the kernel would take longer: it computes a whole vector */
             results[0] = formula_cosine(xy[0], xx[0], yy[0], eps, eps);
         } else {
             complete = kernels_current()->sums->cosine_sums(
@@ -210,7 +214,7 @@ static void finish_plain(enum op op, double eps, size_t n, const double *xy, con
     }
 }
 
-/* True if plain sums need no scaling: they stayed in range, and so do their products. */
+/* True if the rows need no scaling: their plain sums and the products of these are in range. */
 static bool plain_is_safe(enum compute_type compute, enum sums kind, double xy, double xx,
                           double yy)
 {
@@ -223,15 +227,18 @@ static bool plain_is_safe(enum compute_type compute, enum sums kind, double xy, 
     return square_is_safe(xx) && (kind == SUMS_SQUARE || square_is_safe(yy));
 }
 
-/* Normalizes one run of elements: out = (x 2^-exponent) / divisor. */
-static void normalize_run(const struct reduce_state *s, const char *x, ptrdiff_t x_stride,
-                          char *out, ptrdiff_t out_stride, size_t n, const double *divisors,
-                          size_t divisor_step, const int *exponents)
+/*
+ * Normalizes n elements: out = x * 2^-exponent / divisor. Each element has its own divisor and
+ * exponent if divisor_step is 1; all share the first ones if it is 0.
+ */
+static void normalize_elements(const struct reduce_state *s, const char *x, ptrdiff_t x_stride,
+                               char *out, ptrdiff_t out_stride, size_t n, const double *divisors,
+                               size_t divisor_step, const int *exponents)
 {
     double block[BLOCK_OUTPUTS];
     for (size_t i = 0, count; i < n;
          i += count, x += (ptrdiff_t)count * x_stride, out += (ptrdiff_t)count * out_stride) {
-        if (i > 0 && i % (POLL_RUNS * BLOCK_OUTPUTS) == 0 && cancel_poll_here()) {
+        if (i > 0 && i % (POLL_STEPS * BLOCK_OUTPUTS) == 0 && cancel_poll_here()) {
             return;
         }
         count = n - i < BLOCK_OUTPUTS ? n - i : BLOCK_OUTPUTS;
@@ -249,10 +256,13 @@ static void normalize_run(const struct reduce_state *s, const char *x, ptrdiff_t
 
 static enum sums sums_of_op(enum op op)
 {
-    return op_has_one_operand(op) ? SUMS_SQUARE : op == OP_DOT ? SUMS_DOT : SUMS_ALL;
+    if (op_has_one_operand(op)) {
+        return SUMS_SQUARE;
+    }
+    return op == OP_DOT ? SUMS_DOT : SUMS_ALL;
 }
 
-/* Sums contiguous rows in place and computes the results, cosines in the same pass. */
+/* Sums contiguous rows in place and computes their results, except those of OP_NORMALIZE. */
 static void rows_in_place(enum op op, double eps, enum dtype dtype, enum dtype out_dtype,
                           const struct output_range *range, ptrdiff_t x_step, ptrdiff_t y_step,
                           size_t depth, double *xy, double *xx, double *yy, double *results)
@@ -274,14 +284,14 @@ static void rows_in_place(enum op op, double eps, enum dtype dtype, enum dtype o
     }
 }
 
-/* Normalizes a range of rows or columns, from their sums of squares xx. */
+/* Normalizes a range of rows or columns. xx are their sums of squares. */
 static void normalize_range(const struct reduce_state *s, const struct output_range *range,
                             const double *xx, double *divisors, int *exponents)
 {
     const struct axes *reduced = &s->plan->reduced;
     const bool columns = s->plan->driver == PLAN_COLUMNS;
     const struct axis single = {1, 0, 0, 0};
-    const struct axis *run = reduced->count > 0 ? &reduced->at[reduced->count - 1] : &single;
+    const struct axis *inner = reduced->count > 0 ? &reduced->at[reduced->count - 1] : &single;
     for (size_t i = 0; i < range->n; i++) {
         struct row_sums sums = {0.0, xx[i], 0.0, 0, 0};
         if (!plain_is_safe(s->compute, s->kind, 0.0, xx[i], 0.0)) {
@@ -289,24 +299,24 @@ static void normalize_range(const struct reduce_state *s, const struct output_ra
             sums = row_sums_scaled(&pair);
         }
         const double eps = eps_scaled(s->call->eps, sums.x_exponent);
-        /* The scaled eps overflows if the row is tiny: then divide by eps itself, unscaled. */
+        /* For a tiny row the scaled eps may overflow. The row is then divided by eps unscaled. */
         const bool eps_overflows = isinf(eps) && isfinite(s->call->eps);
         divisors[i] = eps_overflows ? s->call->eps : formula_clamped_norm(sums.xx, eps);
         exponents[i] = eps_overflows ? 0 : sums.x_exponent;
     }
     for (size_t k = 0, count = 1;
-         k < s->plan->depth && !(count % POLL_RUNS == 0 && cancel_poll_here());
-         k += columns ? 1 : run->size, count++) {
+         k < s->plan->depth && !(count % POLL_STEPS == 0 && cancel_poll_here());
+         k += columns ? 1 : inner->size, count++) {
         struct offsets at = axes_offsets(reduced, k);
         if (columns) {
-            normalize_run(s, range->x + at.x, s->inner.x, range->out + at.out, s->inner.out,
-                          range->n, divisors, 1, exponents);
+            normalize_elements(s, range->x + at.x, s->inner.x, range->out + at.out, s->inner.out,
+                               range->n, divisors, 1, exponents);
             continue;
         }
         for (size_t i = 0; i < range->n; i++) {
-            normalize_run(s, range->x + at.x + (ptrdiff_t)i * s->inner.x, run->x,
-                          range->out + at.out + (ptrdiff_t)i * s->inner.out, run->out, run->size,
-                          divisors + i, 0, exponents + i);
+            normalize_elements(s, range->x + at.x + (ptrdiff_t)i * s->inner.x, inner->x,
+                               range->out + at.out + (ptrdiff_t)i * s->inner.out, inner->out,
+                               inner->size, divisors + i, 0, exponents + i);
         }
     }
 }
@@ -330,11 +340,13 @@ static void run_range(const struct reduce_state *s, const struct output_range *r
     if (s->plan->driver == PLAN_COLUMNS || !s->in_place) {
         finish_plain(s->call->op, s->call->eps, range->n, xy, xx, yy, results);
     }
-    for (size_t i = 0; s->compute == COMPUTE_F64 && i < range->n; i++) {
-        if (!plain_is_safe(s->compute, s->kind, xy[i], xx[i], yy[i])) {
-            struct row_pair pair = pair_at(s, range, i);
-            struct row_sums scaled = row_sums_scaled(&pair);
-            results[i] = finish_one(s, &scaled);
+    if (s->compute == COMPUTE_F64) {
+        for (size_t i = 0; i < range->n; i++) {
+            if (!plain_is_safe(s->compute, s->kind, xy[i], xx[i], yy[i])) {
+                struct row_pair pair = pair_at(s, range, i);
+                struct row_sums scaled = row_sums_scaled(&pair);
+                results[i] = finish_one(s, &scaled);
+            }
         }
     }
     dtype_store(s->call->out_dtype, range->out, s->inner.out, results, range->n);
@@ -350,7 +362,10 @@ bool reduce_few_rows(enum op op, double eps, enum dtype dtype, const void *x, co
         return false;
     }
     rows_in_place(op, eps, dtype, dtype, &range, step, step, depth, xy, xx, yy, results);
-    for (size_t i = 0; dtype == DTYPE_F64 && i < rows; i++) {
+    if (dtype == DTYPE_F32) {
+        return true;
+    }
+    for (size_t i = 0; i < rows; i++) {
         if (!plain_is_safe(COMPUTE_F64, sums_of_op(op), xy[i], xx[i], yy[i])) {
             return false;
         }
@@ -358,7 +373,7 @@ bool reduce_few_rows(enum op op, double eps, enum dtype dtype, const void *x, co
     return true;
 }
 
-/* One task: task_outputs outputs along inner, at one position of the rest. */
+/* Computes one task: task_outputs outputs along inner, at one index of the other outer axes. */
 static void run_task(void *context, size_t task, size_t worker)
 {
     const struct reduce_state *s = context;
@@ -378,7 +393,7 @@ static void run_task(void *context, size_t task, size_t worker)
     }
 }
 
-/* Fills outputs of no terms: a sum of no terms is 0 for any eps, as in torch. */
+/* Fills the outputs of vectors without elements. Their cosine is 0 for any eps, as in torch. */
 static void fill_empty(const struct reduction *call)
 {
     const double value = call->op == OP_DISTANCE ? 1.0 : 0.0;
@@ -395,30 +410,25 @@ static void fill_empty(const struct reduction *call)
 }
 
 /*
- * Sets how many outputs are held at a time and how many a task computes. Tasks are small enough to
- * be shared evenly, and large enough that a task's own cost does not show. Returns the number of
- * threads.
+ * Sets how many outputs are held at a time and how many a task computes. Tasks are small, so that
+ * threads share them evenly, but large compared with the cost of starting one. Returns the number
+ * of threads.
  */
 static int plan_tasks(struct reduce_state *s)
 {
     const bool columns = s->plan->driver == PLAN_COLUMNS;
     const int threads = thread_count_for(s->plan->outputs, s->plan->depth, GRAIN_SUMS);
     size_t max_outputs = BLOCK_OUTPUTS;
-    if (columns) { /* long runs, but work for every thread */
-        const size_t share = threads > 1 && s->rest.count == 0
-                                 ? s->inner.size / (2 * (size_t)threads) + 1
-                                 : WIDE_OUTPUTS;
-        max_outputs = share < BLOCK_OUTPUTS  ? BLOCK_OUTPUTS
-                      : share < WIDE_OUTPUTS ? share
-                                             : WIDE_OUTPUTS;
+    if (columns) { /* wide blocks, but two tasks for every thread */
+        const bool share = threads > 1 && s->rest.count == 0;
+        max_outputs = share ? s->inner.size / (2 * (size_t)threads) + 1 : WIDE_OUTPUTS;
+        max_outputs = smaller(larger(max_outputs, BLOCK_OUTPUTS), WIDE_OUTPUTS);
     }
     const size_t min_task = columns ? max_outputs : 1,
                  per_task = GRAIN_SUMS / 4 / s->plan->depth + 1;
-    s->block_outputs = s->inner.size < max_outputs ? s->inner.size : max_outputs;
-    s->task_outputs = threads == 1 && s->call->token == NULL ? s->inner.size
-                      : per_task < min_task                  ? min_task
-                                                             : per_task;
-    s->task_outputs = s->task_outputs < s->inner.size ? s->task_outputs : s->inner.size;
+    const bool one_task = threads == 1 && s->call->token == NULL;
+    s->block_outputs = smaller(s->inner.size, max_outputs);
+    s->task_outputs = one_task ? s->inner.size : smaller(larger(per_task, min_task), s->inner.size);
     s->inner_tasks = size_parts(s->inner.size, s->task_outputs);
     const size_t tasks = s->inner_tasks * axes_size(&s->rest);
     return (size_t)threads < tasks ? threads : (int)tasks;

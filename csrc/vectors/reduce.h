@@ -5,7 +5,7 @@
 #include "vectors/dtype.h"
 #include "vectors/plan.h"
 
-/* The result of a call, computed from the sums. */
+/* What a call computes from the sums. */
 enum op {
     OP_COSINE,    /* x.y / (max(|x|, eps) max(|y|, eps)) */
     OP_DISTANCE,  /* 1 - cosine */
@@ -16,7 +16,7 @@ enum op {
 
 /*
  * One call: operands of any layout, a planned contraction, and a float result with the plan's out
- * strides. Members that name all pairs apply to PLAN_GEMM.
+ * strides. Members whose comments begin with "All pairs" apply only to PLAN_GEMM.
  */
 struct reduction {
     enum op op;
@@ -25,13 +25,14 @@ struct reduction {
     enum dtype out_dtype;
     char *out;
     const struct plan *plan;
-    /* All pairs of one batch: receives the cosines instead of out. May be NULL. */
+    /* All pairs, one batch: receives the cosines instead of out. May be NULL. */
     const struct score_receiver *receiver;
     /* All pairs: treats the sides as different rows even if they are the same in memory. */
     bool distinct;
     int workers; /* All pairs: at most this many threads; 0: the pool's number. */
     /*
-     * May be NULL. Its progress counts outputs; of symmetric pairs those on and above the diagonal.
+     * May be NULL. Its progress counts outputs. If both sides are the same rows, it counts only
+     * those on and above the diagonal.
      */
     struct cancel_token *token;
 };
@@ -46,8 +47,8 @@ int reduce(const struct reduction *reduction);
 
 /*
  * The fast path for at most FEW_ROWS short contiguous rows of float32 or float64: it needs no plan,
- * threads or memory. results has `rows` doubles. Returns false if the general path must run: there
- * are no elements, or doubles need scaling.
+ * threads or memory. results has `rows` doubles. Returns false if the general path must run,
+ * because rows have no elements or doubles need scaling.
  */
 enum { FEW_ROWS = 64 };
 bool reduce_few_rows(enum op op, double eps, enum dtype dtype, const void *x, const void *y,

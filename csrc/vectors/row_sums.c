@@ -4,17 +4,12 @@
 #include <math.h>
 
 #include "base/cancel.h"
+#include "base/scratch.h"
 
-/*
- * Two blocks of doubles stay in the L1 cache. Long rows poll the cancellation token every
- * POLL_ELEMENTS.
- */
+/* Two blocks of doubles fit the L1 cache. A long row polls the token every POLL_ELEMENTS. */
 enum { BLOCK = ROW_BLOCK, POLL_ELEMENTS = 16 * BLOCK };
 
-/*
- * Polls the cancellation token at every POLL_ELEMENTS-th element k of a row. True if the call was
- * cancelled.
- */
+/* Polls the cancellation token if k is a multiple of POLL_ELEMENTS. True if the call must end. */
 static bool is_cancelled_at(size_t k)
 {
     return k > 0 && k % POLL_ELEMENTS == 0 && cancel_poll_here();
@@ -35,22 +30,21 @@ void gather_row(const struct operand *operand, const char *from, const struct ax
     }
     const struct axis *inner = &reduced->at[last];
     while (n > 0) {
-        size_t run = inner->size - k % inner->size;
-        struct offsets offsets = axes_offsets(reduced, k);
-        run = run < n ? run : n;
+        const size_t count = smaller(inner->size - k % inner->size, n);
+        const struct offsets offsets = axes_offsets(reduced, k);
         operand_load(operand, from + (side == SIDE_X ? offsets.x : offsets.y),
-                     stride_of(inner, side), run, compute, to);
-        to = (char *)to + run * compute_size(compute);
-        k += run;
-        n -= run;
+                     stride_of(inner, side), count, compute, to);
+        to = (char *)to + count * compute_size(compute);
+        k += count;
+        n -= count;
     }
 }
 
-/* Adds `term` to a sum, and its rounding error to `error`. */
+/* Adds `term` to a sum, and the rounding error of this addition to `error`. */
 static void add_exactly(double *sum, double *error, double term)
 {
-    double total = *sum + term, part = total - *sum;
-    *error += (*sum - (total - part)) + (term - part);
+    const double total = *sum + term, added = total - *sum;
+    *error += (*sum - (total - added)) + (term - added);
     *sum = total;
 }
 
@@ -61,14 +55,17 @@ static double total_of(double sum, double error)
 }
 
 /*
- * Instead of an exponent: the row holds infinity or NaN. These alone decide the sums, so of finite
- * elements only the sign is kept.
+ * Stands for the exponent of a row that holds infinity or NaN. Only these elements decide the sums,
+ * so scale_block replaces every finite element by its sign.
  */
 enum { NOT_FINITE = INT_MAX };
 
 static void scale_block(double *block, size_t n, int exponent)
 {
-    for (size_t i = 0; exponent != 0 && i < n; i++) {
+    if (exponent == 0) {
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
         if (exponent != NOT_FINITE) {
             block[i] = ldexp(block[i], -exponent);
         } else if (isfinite(block[i])) {
@@ -140,8 +137,9 @@ struct row_sums row_sums_scaled(const struct row_pair *pair)
         return sums_with_exponents(pair, x_exponent, y_exponent);
     }
     /*
-     * A finite element that scaling turned into 0 would turn infinity into NaN. Without scaling, a
-     * product that overflows could do so too.
+     * Neither scaling nor plain sums would be right here. Scaling can turn a finite element into 0,
+     * and 0 times infinity is NaN. A plain product can overflow to infinity, which gives NaN when
+     * it meets infinity of the other sign.
      */
     struct row_sums sums = sums_with_exponents(pair, NOT_FINITE, NOT_FINITE);
     sums.x_exponent = sums.y_exponent = 0;

@@ -7,7 +7,7 @@
 #include "vectors/dtype.h"
 #include "vectors/plan.h"
 
-/* The operand of a pair; selects which stride of an axis is used. */
+/* Selects an operand, and which stride of an axis belongs to it. */
 enum side { SIDE_X, SIDE_Y };
 
 /*
@@ -18,9 +18,8 @@ void gather_row(const struct operand *operand, const char *from, const struct ax
                 enum side side, size_t k, size_t n, enum compute_type compute, void *to);
 
 /*
- * The sums x.y, x.x and y.y of one pair of rows, and the exponents that keep doubles in range. If a
- * plain sum of squares leaves the safe range, the rows are scaled by 2^-x_exponent and
- * 2^-y_exponent, and the sums are those of the scaled rows.
+ * The sums x.y, x.x and y.y of one pair of rows. They are the sums of the rows scaled by
+ * 2^-x_exponent and 2^-y_exponent. The exponents are 0 unless doubles would leave the safe range.
  */
 struct row_sums {
     double xy, xx, yy;
@@ -38,16 +37,16 @@ struct row_pair {
 };
 
 /*
- * True if no terms of this sum of squares were lost to underflow, and two such sums can be
- * multiplied without overflow. Sums of narrow floats always stay in range: the square of every
- * nonzero float is a normal double.
+ * True if underflow lost no terms of this sum of squares, and two such sums can be multiplied
+ * without overflow. Narrow floats need no such check: the square of every nonzero float is a normal
+ * double.
  */
 static inline bool square_is_safe(double square)
 {
     return square >= 0x1p-500 && square <= 0x1p500;
 }
 
-/* Elements summed in one go; longer rows are summed in blocks of this size. */
+/* Longer rows are summed in blocks of this many elements. */
 enum { ROW_BLOCK = 1024 };
 
 /* Sums the rows as they are; exponents are 0. */
