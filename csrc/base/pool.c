@@ -18,8 +18,7 @@
 
 enum {
     MAX_WORKERS = 256,
-    /* Tasks keep up to about 200 KB of blocks on the stack. musl's default of 128 KB is too small.
-     */
+    /* Tasks keep up to about 200 KB on the stack; musl's default stack has 128 KB. */
     STACK_BYTES = 1 << 20
 };
 

@@ -76,13 +76,13 @@ int dim_or_axis(const char *function, PyObject *dim, PyObject *axis, PyObject **
 
 PyObject *axis_error(void)
 {
-    /* This class lives as long as NumPy, which, like this module, supports one interpreter only. */
+    /* Caching is safe: NumPy and this module both support one interpreter only. */
     static _Atomic(PyObject *) cached;
     PyObject *class = atomic_load(&cached), *module;
     if (class == NULL && (module = PyImport_ImportModule("numpy.exceptions")) != NULL) {
         class = PyObject_GetAttrString(module, "AxisError");
         Py_DECREF(module);
-        /* Two threads that reach this point at once store the same class and leak one reference. */
+        /* Two threads can get here together. They store the same class and leak one reference. */
         atomic_store(&cached, class);
     }
     return class;
@@ -90,7 +90,7 @@ PyObject *axis_error(void)
 
 /* ---- messages ---- */
 
-/* "name: shape (2, 3), dtype float32" */
+/* Returns "name: shape (2, 3), dtype float32". */
 static PyObject *describe(const struct array_argument *argument)
 {
     PyObject *shape =
@@ -112,8 +112,8 @@ int fail(PyObject *exception, const char *function, const struct array_argument 
     va_start(arguments, format);
     PyObject *message = PyUnicode_FromFormatV(format, arguments);
     va_end(arguments);
-    /* Each step runs only if the one before succeeded, because no Python code may run while an
-     * error is set. */
+    /* Each step runs only if the previous one succeeded: no Python code may run with an error set.
+     */
     PyObject *of_x = message == NULL ? NULL : describe(x);
     PyObject *of_y = of_x == NULL ? NULL : y == NULL ? PyUnicode_FromString("") : describe(y);
     if (of_y != NULL) {
@@ -133,7 +133,7 @@ static enum dtype promoted(enum dtype x, enum dtype y)
     if (dtype_compute_type(x) == COMPUTE_F64 || dtype_compute_type(y) == COMPUTE_F64) {
         return DTYPE_F64;
     }
-    return x == y ? x : DTYPE_F32; /* neither of float16 and bfloat16 holds the other's values */
+    return x == y ? x : DTYPE_F32; /* float16 cannot hold all of bfloat16, nor the reverse */
 }
 
 static PyArray_Descr *descr_of(enum dtype dtype, const struct array_argument *x,
@@ -161,7 +161,7 @@ PyArray_Descr *result_descr(const struct array_argument *x, const struct array_a
     return descr_of(*dtype, x, y);
 }
 
-/* The byte range [low, high) that holds all elements of an array. */
+/* Sets [low, high) to the bytes that hold all elements of an array. */
 static void extent(PyArrayObject *array, const char **low, const char **high)
 {
     *low = *high = PyArray_BYTES(array);
@@ -274,8 +274,8 @@ int result_open(const char *function, PyObject *out, int ndim, const npy_intp *s
     return 0;
 }
 
-/* Views bfloat16 elements as uint16, because NumPy's copy of user-defined types crashes when there
- * is no memory. Returns other arrays unchanged. New reference. */
+/* Returns a view of bfloat16 elements as uint16: NumPy crashes if memory runs out while it copies a
+ * user-defined type. Returns other arrays unchanged. New reference. */
 static PyArrayObject *as_bits(PyArrayObject *array)
 {
     if (!PyTypeNum_ISUSERDEF(PyArray_TYPE(array))) {

@@ -11,120 +11,120 @@ enum { MAX_ARGUMENTS = 10 };
 
 struct signature {
     const char *function;
-    int required;   /* number of first arguments without a default */
-    int positional; /* number of first arguments that may be positional; the others are keyword-only
-                     */
+    int required;   /* number of arguments without a default; they come first */
+    int positional; /* number of arguments that may be positional; the rest are keyword-only */
     const char *names[MAX_ARGUMENTS + 1]; /* ends with NULL */
 };
 
-/* Sets values[i] to the argument names[i], borrowed, or to NULL if it is not given. 0, or -1 with
- * TypeError set. */
+/* Sets values[i] to the argument names[i], borrowed, or to NULL if it is not given. Returns 0, or
+ * -1 with TypeError set. */
 int parse_arguments(const struct signature *signature, PyObject *const *args, Py_ssize_t nargs,
                     PyObject *kwnames, PyObject **values);
 
-/* A method table row, with its docstring, for a function whose arguments are all positional-only.
- */
+/* A row of a method table, with its docstring. The function takes positional arguments only. */
 #define BY_POSITION(name, function, arguments, text) \
     {name, function, METH_VARARGS, name "($module, " arguments ", /)\n--\n\n" text}
 
-/* Is it a Dask array, which computes its elements on demand? */
+/* Returns 1 for a Dask array, which computes its elements on demand, and 0 for other objects. */
 int is_lazy(PyObject *object);
 
-/* Calls the function of that name in cossim.search.dask_arrays, which handles Dask arrays. */
+/* Calls the function of that name for Dask arrays, in cossim.search.dask_arrays. */
 PyObject *call_lazily(const char *function, PyObject *const *args, Py_ssize_t nargs,
                       PyObject *kwnames);
 
-/* An operand: an array, the description by which the core reads it, and an object that keeps its
- * memory in place. Release it with array_release. */
+/* An array argument. Release it with array_release. */
 struct array_argument {
     const char *name;
-    PyArrayObject *array; /* the argument itself if that is an array, subclasses included */
-    PyObject *hold;       /* see hold_memory */
-    struct operand operand;
+    PyArrayObject *array;   /* the argument itself if that is an array, subclasses included */
+    PyObject *hold;         /* keeps its memory in place; see hold_memory */
+    struct operand operand; /* how the core reads it */
 };
 
 /*
- * Converts an argument to an array. Arrays are used without a copy; other objects are converted by
- * NumPy's rules (buffers, __array__, sequences, numbers) or by DLPack. 0, or -1 with a TypeError or
- * ValueError set that names the function and the argument.
+ * Converts an argument to an array. Arrays are used without a copy. Other objects are converted by
+ * NumPy's rules (buffers, __array__, sequences, numbers) or by DLPack. Returns 0, or -1 with a
+ * TypeError or ValueError set, which names the function and the argument.
  */
 int array_argument(const char *function, const char *name, PyObject *object,
                    struct array_argument *argument);
 
 /*
- * Re-reads an array's dtype and data pointer: converting a later argument (__array__) may run user
- * code that changes this one in place. Call it after all arguments are converted and before any
- * other property of an array is read. 0, or -1 as above.
+ * Re-reads an array's dtype and data pointer. Converting a later argument can run user code
+ * (__array__) that changes this array in place. Call this function after all arguments are
+ * converted and before any other property of an array is read. Returns 0, or -1 as above.
  */
 int array_reread(const char *function, struct array_argument *argument);
 void array_release(struct array_argument *argument);
 
-/* A plain array over the argument's memory. It keeps that memory in place while it lives. New
- * reference. */
+/* Returns a plain array over the argument's memory. The array keeps that memory in place while it
+ * lives. New reference. */
 PyObject *array_view(const struct array_argument *argument);
 
-/* Sets *dtype to the element type of an array. False if that type does not hold real numbers. */
+/* Sets *dtype to the element type of an array. Returns false if its elements are not real numbers.
+ */
 bool dtype_of(PyArrayObject *array, enum dtype *dtype);
 
-/* Is it a numpy.ma.MaskedArray, whose mask would be ignored silently? Tests the names of its base
- * classes, because looking up an attribute may run user code. */
+/* True for a numpy.ma.MaskedArray, whose mask would be ignored silently. Compares the names of the
+ * base classes, because looking up an attribute can run user code. */
 bool is_masked(PyObject *object);
 
 /*
- * Returns an object that, while it lives, keeps the owner of an array's memory from moving or
- * freeing it. For an owner that is an array it holds a weak reference, with which the array refuses
- * resize(), even with refcheck=False. For a bytearray or mmap it holds a buffer export, with which
- * they refuse to be resized or closed. None for other owners. NULL with an error set.
+ * Returns an object that keeps an array's memory in place while it lives: the owner of the memory
+ * can then neither move nor free it. If the owner is an array, the object is a weak reference; an
+ * array that has one refuses resize(), even with refcheck=False. If the owner is a bytearray or an
+ * mmap, the object is a buffer export; such owners then refuse to be resized or closed. For other
+ * owners it is None. Returns NULL with an error set.
  */
 PyObject *hold_memory(PyArrayObject *array);
 
 /*
- * Drops a reference, which may be NULL, and keeps the error that is set, if any. The error is
- * cleared meanwhile, because freeing an object can run Python code (the deleter of a DLPack array
- * can be a ctypes callback), which must not start with an error set.
+ * Drops a reference, which may be NULL. An error that is set stays set, but is cleared meanwhile:
+ * freeing an object can run Python code, which must not start with an error set. For example, the
+ * deleter of a DLPack array can be a ctypes callback.
  */
 void release(PyObject *object);
 
-/* Checks that x and y are (N, D) and (M, D). y may be NULL. 0, or -1 with ValueError set. */
+/* Checks that x is (N, D) and y is (M, D). y may be NULL. Returns 0, or -1 with ValueError set. */
 int check_rows(const char *function, const struct array_argument *x,
                const struct array_argument *y);
 
-/* Sets `exception` with "function(): message (x1: shape (2, 3), dtype float32; x2: ...)"; y may be
- * NULL. Returns -1. */
+/* Raises "function(): message (x1: shape (2, 3), dtype float32; x2: ...)". y may be NULL. Returns
+ * -1. */
 int fail(PyObject *exception, const char *function, const struct array_argument *x,
          const struct array_argument *y, const char *format, ...);
 
-/* numpy.exceptions.AxisError, borrowed; NULL with an error set. */
+/* Returns numpy.exceptions.AxisError, borrowed, or NULL with an error set. */
 PyObject *axis_error(void);
 
-/* Reads an integer argument, clipped to the range of Py_ssize_t. 0, or -1 with TypeError set. */
+/* Reads an integer, clipped to the range of Py_ssize_t. Returns 0, or -1 with TypeError set. */
 int integer_argument(const char *function, const char *name, PyObject *object, Py_ssize_t *value);
 
-/* May integer_argument have clipped this value? Then messages must not show it, because the caller
- * may have passed another number. */
+/* True if integer_argument may have clipped this value. Messages must not show such a value,
+ * because the caller may have passed another number. */
 static inline bool may_be_clipped(Py_ssize_t value)
 {
     return value == PY_SSIZE_T_MAX || value == PY_SSIZE_T_MIN;
 }
 
-/* Reads eps, a number >= 0. An object that is NULL leaves *eps unchanged. 0, or -1 with TypeError
- * or ValueError set. */
+/* Reads eps, a number >= 0. NULL leaves *eps unchanged. Returns 0, or -1 with TypeError or
+ * ValueError set. */
 int eps_argument(const char *function, PyObject *object, double *eps);
 
-/* Merges two names of one argument: *chosen is the value that is given under one of them, or NULL.
- * None under the other name counts as not given. 0, or -1 with TypeError set if both are given. */
+/* Merges two names of one argument. Sets *chosen to the value given under either name, or to NULL
+ * if neither is given. None under the second name counts as not given. Returns 0, or -1 with
+ * TypeError set if both are given. */
 int one_of_two_names(const char *function, const char *name, PyObject *value,
                      const char *other_name, PyObject *other, PyObject **chosen);
 int dim_or_axis(const char *function, PyObject *dim, PyObject *axis, PyObject **chosen);
 
-/* The float dtype of the result of these operands; y may be NULL. New reference. */
+/* Returns the float dtype of the result of these operands; y may be NULL. New reference. */
 PyArray_Descr *result_descr(const struct array_argument *x, const struct array_argument *y,
                             enum dtype *dtype);
 
 /*
- * The destination of a result. The core writes `array`; `target` is the caller's `out`, or NULL. If
- * out is byte-swapped, is misaligned or shares memory with an operand, array is a temporary that
- * result_finish copies to target.
+ * The destination of a result. The core writes to `array`. `target` is the caller's `out`, or NULL.
+ * Usually both are the same array. But if `out` is byte-swapped, misaligned, or shares memory with
+ * an operand, `array` is a temporary, which result_finish copies to `target`.
  */
 struct result {
     PyArrayObject *array, *target;
@@ -132,14 +132,14 @@ struct result {
     enum dtype dtype;
 };
 
-/* in_place_ok: no temporary is needed if out is the same memory as x, element for element. 0, or -1
- * with an error set. */
+/* With in_place_ok, no temporary is needed if out is the same memory as x, element for element.
+ * Returns 0, or -1 with an error set. */
 int result_open(const char *function, PyObject *out, int ndim, const npy_intp *shape,
                 const struct array_argument *x, const struct array_argument *y, int in_place_ok,
                 struct result *result);
 
-/* Returns the result as a Python object, which is a scalar if the result is 0-d and out is not
- * given. With ok == 0, releases everything, keeps the error that is set and returns NULL. */
+/* Returns the result as a Python object: a scalar if it is 0-d and out is not given, otherwise an
+ * array. If ok is 0, returns NULL and keeps the error that is set. Releases everything else. */
 PyObject *result_finish(struct result *result, int ok);
 
 #endif

@@ -1,15 +1,15 @@
-/* Converts arguments to arrays for the functions whose other checks are written in Python. */
+/* Converts arguments to arrays, for functions that check everything else in Python. */
 #include "python/arrays.h"
 
 #include "python/args.h"
 
 /*
- * Converts all objects before it reads the memory of any, because converting one may run user code
- * that changes another. Returns a tuple of plain arrays that keep the memory in place, or NULL with
- * an error set.
+ * Converts all objects before it reads the memory of any, because converting one can run user code
+ * that changes another. Checks that the arrays are (N, D) if two_dimensional. Returns a tuple of
+ * plain arrays that keep the memory in place, or NULL with an error set.
  */
-static PyObject *views_of(const char *function, PyObject *names, PyObject *objects, bool rows,
-                          struct array_argument *arguments)
+static PyObject *views_of(const char *function, PyObject *names, PyObject *objects,
+                          bool two_dimensional, struct array_argument *arguments)
 {
     const Py_ssize_t n = PyTuple_GET_SIZE(names);
     for (Py_ssize_t i = 0; i < n; i++) {
@@ -21,9 +21,9 @@ static PyObject *views_of(const char *function, PyObject *names, PyObject *objec
     }
     PyObject *views = PyTuple_New(n);
     for (Py_ssize_t i = 0; views != NULL && i < n; i++) {
-        const bool right = array_reread(function, &arguments[i]) == 0 &&
-                           (!rows || check_rows(function, &arguments[i], NULL) == 0);
-        PyObject *view = right ? array_view(&arguments[i]) : NULL;
+        const bool valid = array_reread(function, &arguments[i]) == 0 &&
+                           (!two_dimensional || check_rows(function, &arguments[i], NULL) == 0);
+        PyObject *view = valid ? array_view(&arguments[i]) : NULL;
         if (view == NULL) {
             Py_CLEAR(views);
         } else {
@@ -33,8 +33,8 @@ static PyObject *views_of(const char *function, PyObject *names, PyObject *objec
     return views;
 }
 
-/* The arguments (function, names, objects) of as_arrays and as_rows; format names the function. */
-static PyObject *convert_all(PyObject *args, const char *format, bool rows)
+/* Reads the arguments (function, names, objects) of as_arrays or as_rows and converts objects. */
+static PyObject *convert_all(PyObject *args, const char *format, bool two_dimensional)
 {
     const char *function;
     PyObject *names, *objects;
@@ -52,7 +52,7 @@ static PyObject *convert_all(PyObject *args, const char *format, bool rows)
     if (arguments == NULL) {
         return PyErr_NoMemory();
     }
-    PyObject *views = views_of(function, names, objects, rows, arguments);
+    PyObject *views = views_of(function, names, objects, two_dimensional, arguments);
     for (Py_ssize_t i = 0; i < n; i++) {
         array_release(&arguments[i]);
     }
@@ -90,8 +90,8 @@ static PyObject *as_array(PyObject *self, PyObject *args)
 PyMethodDef array_methods[] = {
     BY_POSITION(
         "as_array", as_array, "function, name, object",
-        "A plain array over the memory of an operand, which it keeps in place. Errors name the\n"
-        "function and the argument."),
+        "A plain array over the memory of an operand. It keeps that memory in place. Errors name\n"
+        "the function and the argument."),
     BY_POSITION(
         "as_arrays", as_arrays, "function, names, objects",
         "as_array for several operands: converts all of them before it reads the memory of any."),

@@ -1,6 +1,6 @@
 /*
- * Python bindings of augment. cossim/simclr/augment.py holds the public function, with its checks,
- * messages and random choices; the checks here are those that memory safety needs.
+ * Python bindings of augment. cossim/simclr/augment.py has the public function, its checks, its
+ * messages and its random choices. This file only checks what memory safety needs.
  */
 #include "python/augment.h"
 
@@ -9,6 +9,7 @@
 #include "simclr/augment.h"
 #include "python/without_gil.h"
 
+/* True for an array of this type and number of dimensions that the core can read in place. */
 static bool is_plain(PyArrayObject *array, int type, int ndim)
 {
     return PyArray_TYPE(array) == type && PyArray_NDIM(array) == ndim && PyArray_ISCARRAY_RO(array);

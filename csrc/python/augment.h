@@ -3,8 +3,7 @@
 
 #include "python/numpy.h"
 
-/* augment, for cossim/simclr/augment.py: views of images from affine maps and random streams; ends
- * with an empty row. */
+/* augment, for cossim/simclr/augment.py. Ends with an empty row. */
 extern PyMethodDef augment_methods[];
 
 #endif

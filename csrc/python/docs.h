@@ -58,11 +58,11 @@
     "\n" DOC_ERRORS "\n" \
     "Notes\n" \
     "-----\n" \
-    "Sums are accumulated in float64, and those of float64 operands with their\n" \
-    "rounding errors, so nothing overflows or underflows. Operands that broadcast\n" \
-    "against each other, such as z[None] and z[:, None], run as a blocked matrix\n" \
-    "product (float32 sums, absolute error within 4e-7), without an intermediate\n" \
-    "array of their broadcast shape.\n" \
+    "Sums are accumulated in float64. For float64 operands, the rounding errors are\n" \
+    "added too. Vectors whose squares would overflow or underflow are scaled first.\n" \
+    "Operands that broadcast against each other, such as z[None] and z[:, None], run\n" \
+    "as a blocked matrix product (float32 sums, absolute error within 4e-7), without\n" \
+    "an intermediate array of their broadcast shape.\n" \
     "\n" \
     "Examples\n" \
     "--------\n" \

@@ -18,7 +18,7 @@
 #include "python/simclr.h"
 #include "python/similarity.h"
 
-/* threadpoolctl looks these two functions up in the loaded library. */
+/* threadpoolctl finds these two functions by name in the loaded library. */
 __attribute__((visibility("default"))) int cossim_get_num_threads(void)
 {
     return pool_get_threads();
@@ -36,7 +36,7 @@ static PyObject *get_num_threads(PyObject *self, PyObject *unused)
     return PyLong_FromLong(pool_get_threads());
 }
 
-/* Reads a number of threads from 1 to INT_MAX. 0 with TypeError or ValueError set. */
+/* Reads a number of threads, from 1 to INT_MAX. Returns 0 with TypeError or ValueError set. */
 static int thread_count(const char *function, PyObject *n)
 {
     Py_ssize_t value;
@@ -99,7 +99,7 @@ static PyObject *end_threads(PyObject *self, PyObject *capsule)
     Py_RETURN_NONE;
 }
 
-/* Names of the instruction sets that this machine can run, best first. */
+/* Returns a list of the instruction sets that this machine can run, best first. */
 static PyObject *available_names(void)
 {
     size_t count;
@@ -208,13 +208,13 @@ static PyMethodDef module_methods[] = {
      "_live_blocks($module)\n--\n\nThe number of memory blocks that the core uses now. For tests."},
     {"_fail_allocation", fail_allocation, METH_O,
      "_fail_allocation($module, n, /)\n--\n\n"
-     "Makes the n-th allocation of the core from now on fail; 0 makes none fail. Returns the\n"
-     "allocations that were left of the n before. For tests."},
+     "Makes the n-th allocation of the core from now on fail; 0 makes none fail. Returns how much\n"
+     "of the n of the previous call is left. For tests."},
     {0},
 };
 
-/* Selects the instruction set that COSSIM_ISA names; empty or unset means the best one. 0, or -1
- * with ImportError set. */
+/* Selects the instruction set that COSSIM_ISA names. If it is empty or unset, selects the best one.
+ * Returns 0, or -1 with ImportError set. */
 static int choose_isa(void)
 {
     const char *wanted = getenv("COSSIM_ISA");
@@ -231,7 +231,7 @@ static int choose_isa(void)
     return -1;
 }
 
-/* Checks COSSIM_NUM_THREADS, which base/pool.c reads. 0, or -1 with ImportError set. */
+/* Checks COSSIM_NUM_THREADS, which base/pool.c reads. Returns 0, or -1 with ImportError set. */
 static int check_thread_variable(void)
 {
     const char *wanted = getenv("COSSIM_NUM_THREADS");
@@ -248,6 +248,7 @@ static int check_thread_variable(void)
     return 0;
 }
 
+/* Adds a constant to the module. Returns 0, or -1 with an error set. */
 static int add_float(PyObject *module, const char *name, double value)
 {
     PyObject *object = PyFloat_FromDouble(value);

@@ -1,5 +1,5 @@
 /*
- * cossim._core.Network: a sequence of layers whose arguments are checked once and that run in one
+ * cossim._core.Network: a sequence of layers. It checks their arguments once and runs them in one
  * call. It refers to the arrays of weights, so later writes to them take effect.
  * cossim/nn/sequential.py makes and caches the Network objects.
  */
@@ -18,7 +18,7 @@ struct network {
     int type; /* NPY_FLOAT or NPY_DOUBLE, or -1 if no layer has weights */
     Py_ssize_t count;
     struct layer *layers;
-    PyArrayObject **weights; /* [count][2]: weight and bias of each layer, each or NULL */
+    PyArrayObject **weights; /* [count][2]: weight and bias of each layer; both may be NULL */
 };
 
 static bool is_plain(PyArrayObject *array, int type)
@@ -40,8 +40,8 @@ static void network_dealloc(PyObject *object)
     Py_DECREF(type);
 }
 
-/* Keeps references to the arrays of layer i. False unless all are contiguous float arrays of the
- * type of the layers before. */
+/* Keeps references to the arrays of layer i. Returns false unless they are contiguous float arrays
+ * that have the type of the previous layers. */
 static bool keep_weights(struct network *self, Py_ssize_t i, PyObject *weight, PyObject *bias,
                          int ndim)
 {
@@ -62,8 +62,8 @@ static bool keep_weights(struct network *self, Py_ssize_t i, PyObject *weight, P
     return true;
 }
 
-/* Limit of padding, which "same" can make larger than an int. Sums of such paddings do not
- * overflow. */
+/* Upper limit of a padding. Padding "same" can exceed an int. Sums of paddings below this limit do
+ * not overflow. */
 #define MAX_PADDING ((size_t)1 << 60)
 
 static bool at_least_one(struct extent2 extent)
@@ -71,7 +71,7 @@ static bool at_least_one(struct extent2 extent)
     return extent.h >= 1 && extent.w >= 1 && extent.h <= INT_MAX && extent.w <= INT_MAX;
 }
 
-/* Negative numbers, which are huge as size_t, exceed MAX_PADDING. */
+/* False for negative numbers too: they are huge as size_t. */
 static bool is_valid_padding(struct extent2 extent)
 {
     return extent.h <= MAX_PADDING && extent.w <= MAX_PADDING;
@@ -86,7 +86,7 @@ static bool is_valid_padding(struct extent2 extent)
  *     ("relu",)
  *     ("flatten",)
  *
- * 1, 0 if a Network cannot run the layer, or -1 with an error set.
+ * Returns 1, or 0 if a Network cannot run the layer, or -1 with an error set.
  */
 static int read_layer(struct network *self, Py_ssize_t i, PyObject *tuple)
 {
@@ -145,7 +145,7 @@ static int read_layer(struct network *self, Py_ssize_t i, PyObject *tuple)
     return l->kind == LAYER_RELU || PyUnicode_CompareWithASCIIString(name, "flatten") == 0;
 }
 
-/* Network(layers). ValueError if a Network cannot run one of the layers; the layer may still be
+/* Network(layers). Raises ValueError if a Network cannot run one of the layers, which may still be
  * valid by itself. */
 static PyObject *network_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -192,8 +192,8 @@ static PyObject *network_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     return (PyObject *)self;
 }
 
-/* Do the arrays of weights still have their type and sizes? Sets their addresses, which may have
- * changed, in a copy of the layers. */
+/* Sets the addresses of the weights, which may have changed, in a copy of the layers. Returns false
+ * if an array of weights no longer has its type and sizes. */
 static bool update_weights(const struct network *self, struct layer *layers)
 {
     for (Py_ssize_t i = 0; i < self->count; i++) {
@@ -253,8 +253,8 @@ static PyObject *run_layers(const struct layer *layers, size_t count, PyArrayObj
 }
 
 /*
- * A tuple that keeps the memory of x and of all weights in place: a signal handler may resize
- * them during the call. NULL with an error set.
+ * Returns a tuple that keeps the memory of x and of all weights in place, because a signal handler
+ * could resize them during the call. NULL with an error set.
  */
 static PyObject *hold_arrays(const struct network *self, PyArrayObject *x)
 {
@@ -271,8 +271,8 @@ static PyObject *hold_arrays(const struct network *self, PyArrayObject *x)
     return holds;
 }
 
-/* Network.run(x). None if x is not a plain array of the right type and shape: the caller then runs
- * the layers one by one, which convert x or raise an error. */
+/* Network.run(x). Returns None if x is not a plain array of the right type and shape. The caller
+ * then runs the layers one by one; they convert x or raise an error. */
 static PyObject *network_call(PyObject *object, PyObject *x)
 {
     struct network *self = (struct network *)object;
@@ -283,8 +283,8 @@ static PyObject *network_call(PyObject *object, PyObject *x)
         (self->type >= 0 && PyArray_TYPE(array) != self->type) || !PyArray_ISCARRAY_RO(array)) {
         Py_RETURN_NONE;
     }
-    /* Concurrent calls each use a copy of the layers. The reference to self keeps the weights alive
-     * during the call. */
+    /* Each call uses its own copy of the layers, because calls may be concurrent. The reference to
+     * self keeps the weights alive during the call. */
     struct layer few[16],
         *layers = self->count <= 16 ? few : scratch_alloc((size_t)self->count * sizeof *layers);
     if (layers == NULL) {
@@ -308,7 +308,7 @@ static PyObject *network_call(PyObject *object, PyObject *x)
 static PyMethodDef methods[] = {
     {"run", network_call, METH_O,
      "run($self, x, /)\n--\n\n"
-     "The output of the layers for x, or None if x is not a plain array that fits them."},
+     "The output of the layers for x. None if x is not a plain array that fits them."},
     {0},
 };
 

@@ -1,7 +1,7 @@
 /*
- * Python bindings of the layers. cossim/nn/functional.py holds the public functions, with their
- * defaults, checks and messages. The checks here are those that memory safety needs: contiguous
- * arrays of one type whose sizes fit.
+ * Python bindings of the layers. cossim/nn/functional.py has the public functions, their defaults,
+ * checks and messages. This file only checks what memory safety needs: contiguous arrays of one
+ * type whose sizes fit.
  */
 #include "python/nn.h"
 
@@ -25,16 +25,15 @@ static bool is_plain_or_none(PyObject *bias, int type, npy_intp n)
                                PyArray_DIM((PyArrayObject *)bias, 0) == n);
 }
 
-/* Are all arrays of a layer float32, or all float64, C-contiguous and in native byte order? bias
- * may be None; out must be writeable. */
+/* True if the arrays of a layer are all float32 or all float64, C-contiguous and in native byte
+ * order. bias may be None; out must be writeable. */
 static bool are_plain(PyArrayObject *x, PyArrayObject *weight, PyObject *bias, PyArrayObject *out,
                       int ndim)
 {
     const int type = PyArray_TYPE(x);
     return (type == NPY_FLOAT || type == NPY_DOUBLE) && is_plain(x, type, ndim) &&
            is_plain(weight, type, ndim) && is_plain(out, type, ndim) && PyArray_ISWRITEABLE(out) &&
-           is_plain_or_none(bias, type,
-                            PyArray_DIM(weight, 0)); /* weight has a dimension 0: checked above */
+           is_plain_or_none(bias, type, PyArray_DIM(weight, 0));
 }
 
 static enum compute_type compute_type_of(PyArrayObject *array)
@@ -62,8 +61,8 @@ static PyObject *does_not_fit(const char *function)
     return NULL;
 }
 
-/* Ends a call that without_gil_begin started: returns None, or NULL with an error set. */
-static PyObject *finish(struct without_gil *released, int status)
+/* Ends a call that without_gil_begin started. Returns None, or NULL with an error set. */
+static PyObject *finish_call(struct without_gil *released, int status)
 {
     if (without_gil_end(released) < 0) {
         return NULL;
@@ -74,8 +73,8 @@ static PyObject *finish(struct without_gil *released, int status)
     Py_RETURN_NONE;
 }
 
-/* Do the shapes fit each other? x is (images, channels, h, w), weight (filters, channels / groups,
- * kh, kw) and maps (images, filters, oh, ow). */
+/* True if the shapes fit each other. x is (images, channels, h, w), weight is (filters, channels /
+ * groups, kh, kw), and maps is (images, filters, oh, ow). */
 static bool conv_fits(PyArrayObject *x, PyArrayObject *weight, PyArrayObject *maps,
                       Py_ssize_t groups)
 {
@@ -108,8 +107,7 @@ static struct conv2d conv_of(PyArrayObject *x, PyArrayObject *weight, PyArrayObj
 
 static bool conv_sizes_fit(struct extent2 stride, struct extent2 padding, struct extent2 dilation)
 {
-    /* Limit of padding, which "same" can make larger than an int. Negative numbers exceed it, too.
-     */
+    /* Padding "same" can exceed an int. Negative numbers are above this limit, too. */
     const size_t most = (size_t)1 << 60;
     return stride.h >= 1 && stride.w >= 1 && stride.h <= INT_MAX && stride.w <= INT_MAX &&
            padding.h <= most && padding.w <= most && dilation.h >= 1 && dilation.w >= 1 &&
@@ -142,7 +140,7 @@ static PyObject *nn_conv2d(PyObject *self, PyObject *args)
     conv.relu = relu;
     without_gil_begin(&released, NULL, 0);
     conv.token = &released.token;
-    return finish(&released, conv2d(&conv));
+    return finish_call(&released, conv2d(&conv));
 }
 
 static PyObject *nn_conv2d_grad_input(PyObject *self, PyObject *args)
@@ -167,10 +165,10 @@ static PyObject *nn_conv2d_grad_input(PyObject *self, PyObject *args)
     gradient.conv.padding = padding;
     without_gil_begin(&released, NULL, 0);
     gradient.conv.token = &released.token;
-    return finish(&released, conv2d_grad_input(&gradient));
+    return finish_call(&released, conv2d_grad_input(&gradient));
 }
 
-/* Is indices an int64 array of the shape of `kept` whose elements are all in [0, size)? */
+/* True if indices is an int64 array of the shape of `kept` whose elements are all in [0, size). */
 static bool are_indices(PyObject *indices, PyArrayObject *kept, size_t size)
 {
     if (!PyArray_Check(indices) ||
@@ -187,8 +185,8 @@ static bool are_indices(PyObject *indices, PyArrayObject *kept, size_t size)
     return fit;
 }
 
-/* If indices is not None, maps holds gradients of only some pixels of feature maps of shape `size`:
- * each element is the gradient of the pixel at its index. */
+/* maps holds the gradients of all pixels of the feature maps. But if indices is not None, it holds
+ * those of some pixels: each element is the gradient of the pixel at its index. */
 static PyObject *nn_conv2d_grad_weight(PyObject *self, PyObject *args)
 {
     PyArrayObject *x, *maps, *weight;
@@ -203,15 +201,15 @@ static PyObject *nn_conv2d_grad_weight(PyObject *self, PyObject *args)
                           &size.h, &size.w)) {
         return NULL;
     }
-    const bool some = indices != Py_None;
+    const bool sparse = indices != Py_None;
     size_t pixels;
     if (!are_plain(x, maps, Py_None, weight, 4) ||
         !is_plain_or_none(bias, PyArray_TYPE(x), PyArray_DIM(weight, 0)) ||
         !conv_fits(x, weight, maps, groups) || !conv_sizes_fit(stride, padding, dilation) ||
         (Py_ssize_t)size.h < 0 || (Py_ssize_t)size.w < 0 ||
-        (some ? dilation.w != 1 || size.h == 0 || size.w == 0 ||
-                    !size_mul(size.h, size.w, &pixels) || !are_indices(indices, maps, pixels)
-              : size.h != last_two(maps).h || size.w != last_two(maps).w) ||
+        (sparse ? dilation.w != 1 || size.h == 0 || size.w == 0 ||
+                      !size_mul(size.h, size.w, &pixels) || !are_indices(indices, maps, pixels)
+                : size.h != last_two(maps).h || size.w != last_two(maps).w) ||
         (bias != Py_None && !PyArray_ISWRITEABLE((PyArrayObject *)bias))) {
         return does_not_fit("conv2d_grad_weight");
     }
@@ -220,14 +218,14 @@ static PyObject *nn_conv2d_grad_weight(PyObject *self, PyObject *args)
     conv.stride = stride;
     conv.dilation = dilation;
     conv.padding = padding;
-    void *of_weight = PyArray_DATA(weight), *of_bias = (void *)data_or_null(bias);
+    void *to_weight = PyArray_DATA(weight), *to_bias = (void *)data_or_null(bias);
     without_gil_begin(&released, NULL, 0);
     conv.token = &released.token;
-    const struct conv2d_grad_weight_sparse patches = {
-        conv, data_or_null(indices), last_two(maps).h * last_two(maps).w, of_weight, of_bias};
-    const struct conv2d_grad_weight weights = {conv, of_weight, of_bias};
-    return finish(&released,
-                  some ? conv2d_grad_weight_sparse(&patches) : conv2d_grad_weight(&weights));
+    const struct conv2d_grad_weight_sparse some_pixels = {
+        conv, data_or_null(indices), last_two(maps).h * last_two(maps).w, to_weight, to_bias};
+    const struct conv2d_grad_weight all_pixels = {conv, to_weight, to_bias};
+    return finish_call(&released, sparse ? conv2d_grad_weight_sparse(&some_pixels)
+                                         : conv2d_grad_weight(&all_pixels));
 }
 
 static PyObject *nn_all_finite(PyObject *self, PyObject *x)
@@ -288,7 +286,7 @@ static PyObject *nn_conv2d_pooled(PyObject *self, PyObject *args)
     };
     without_gil_begin(&released, NULL, 0);
     conv.token = &released.token;
-    return finish(&released, conv2d_max_pool2d(&conv, &pool));
+    return finish_call(&released, conv2d_max_pool2d(&conv, &pool));
 }
 
 static PyObject *nn_linear(PyObject *self, PyObject *args)
@@ -320,7 +318,7 @@ static PyObject *nn_linear(PyObject *self, PyObject *args)
     };
     without_gil_begin(&released, NULL, 0);
     layer.token = &released.token;
-    return finish(&released, linear(&layer));
+    return finish_call(&released, linear(&layer));
 }
 
 static PyObject *nn_matmul(PyObject *self, PyObject *args)
@@ -356,11 +354,11 @@ static PyObject *nn_matmul(PyObject *self, PyObject *args)
     };
     without_gil_begin(&released, NULL, 0);
     call.token = &released.token;
-    return finish(&released, matmul(&call));
+    return finish_call(&released, matmul(&call));
 }
 
-/* Does every window along one axis start inside the image or the padding before it, so that it
- * contains at least one pixel? */
+/* True if every window along one axis contains at least one pixel: it starts inside the image or in
+ * the padding before it. */
 static bool windows_fit(size_t in, size_t out, size_t kernel, size_t stride, size_t dilation,
                         size_t padding)
 {
@@ -409,7 +407,7 @@ static PyObject *nn_max_pool2d(PyObject *self, PyObject *args)
     without_gil_begin(&released, NULL, 0);
     pool.token = &released.token;
     max_pool2d(&pool);
-    return finish(&released, 0);
+    return finish_call(&released, 0);
 }
 
 static PyObject *nn_max_pool2d_scatter(PyObject *self, PyObject *args)
@@ -474,12 +472,12 @@ static PyObject *nn_relu(PyObject *self, PyObject *args)
 PyMethodDef nn_methods[] = {
     {"all_finite", nn_all_finite, METH_O,
      "all_finite($module, x, /)\n--\n\nTrue if every element is finite."},
-    BY_POSITION("conv2d", nn_conv2d,
-                "x, weight, bias, out, stride, padding, dilation, groups, relu",
-                "Convolution. padding is that before the first row and column; bias may be None."),
+    BY_POSITION(
+        "conv2d", nn_conv2d, "x, weight, bias, out, stride, padding, dilation, groups, relu",
+        "Convolution. padding is the one before the first row and column; bias may be None."),
     BY_POSITION("conv2d_grad_input", nn_conv2d_grad_input,
                 "weight, maps, out, stride, padding, dilation, groups",
-                "The gradient of a convolution's input from that of its output, maps."),
+                "The gradient of a convolution's input, from maps, the gradient of its output."),
     BY_POSITION("conv2d_pooled", nn_conv2d_pooled,
                 "x, weight, bias, out, indices, stride, padding, dilation, groups, relu, size",
                 "Convolution to feature maps of shape size, then 2 x 2 max pooling."),
@@ -491,7 +489,7 @@ PyMethodDef nn_methods[] = {
     BY_POSITION("max_pool2d", nn_max_pool2d, "x, out, indices, kernel, stride, padding, dilation",
                 "Max pooling of x (planes, h, w). indices may be None."),
     BY_POSITION("max_pool2d_scatter", nn_max_pool2d_scatter, "indices, gradient, out",
-                "out (planes, h, w): at each index the sum of the gradients with that index."),
+                "Writes out (planes, h, w): at each index, the sum of the gradients that have it."),
     BY_POSITION("matmul", nn_matmul, "left, right, out, transposed",
                 "left @ right, or left.T @ right if transposed, for matrices."),
     BY_POSITION("relu", nn_relu, "x, out", "The larger of x and 0, for x of shape (n,)."),

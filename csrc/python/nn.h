@@ -3,10 +3,10 @@
 
 #include "python/numpy.h"
 
-/* conv2d, max_pool2d, linear, matmul and relu, and their gradients; ends with an empty row. */
+/* conv2d, max_pool2d, linear, matmul, relu, and their gradients. Ends with an empty row. */
 extern PyMethodDef nn_methods[];
 
-/* Adds the type Network (network.c) to the module. 0, or -1 with an error set. */
+/* Adds the type Network (network.c) to the module. Returns 0, or -1 with an error set. */
 int add_network_type(PyObject *module);
 
 #endif

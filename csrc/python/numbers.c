@@ -10,9 +10,9 @@ int integer_argument(const char *function, const char *name, PyObject *object, P
                      Py_TYPE(object)->tp_name);
         return -1;
     }
-    *value = PyNumber_AsSsize_t(object, NULL); /* NULL clips: far out of range stays out of range */
+    *value = PyNumber_AsSsize_t(object, NULL); /* NULL means that it clips large integers */
     if (*value == -1 && PyErr_Occurred()) {
-        /* Raised by an array of several elements, and by an __index__ that returns no integer. */
+        /* From an array of several elements, or an __index__ that returns no integer. */
         if (PyErr_ExceptionMatches(PyExc_TypeError)) {
             PyErr_Format(PyExc_TypeError, "%s(): %s must be an integer, not %.100s", function, name,
                          Py_TYPE(object)->tp_name);
@@ -33,13 +33,13 @@ int eps_argument(const char *function, PyObject *object, double *eps)
             PyErr_Format(PyExc_TypeError, "%s(): eps must be a number, not %.100s", function,
                          Py_TYPE(object)->tp_name);
         } else if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
-            /* Raised by a large integer, which is too long to show. */
+            /* From a large integer, which is too long to show. */
             PyErr_Format(PyExc_ValueError, "%s(): eps must be a number that fits a float64",
                          function);
         }
         return -1;
     }
-    /* Unlike >=, isgreaterequal raises no floating-point exception, which could trap, for NaN. */
+    /* For NaN, >= would raise a floating-point exception, which can trap. This does not. */
     if (!isgreaterequal(value, 0.0)) {
         PyErr_Format(PyExc_ValueError, "%s(): eps must be a number >= 0, not %R", function, object);
         return -1;

@@ -1,8 +1,8 @@
 #ifndef COSSIM_PYTHON_NUMPY_H
 #define COSSIM_PYTHON_NUMPY_H
 
-/* Includes Python.h and NumPy's headers with the same settings in every file. Only module.c, which
- * defines COSSIM_IMPORT_ARRAY, holds and fills NumPy's function table. */
+/* Includes Python.h and NumPy's headers with the same settings in every file. Only module.c defines
+ * COSSIM_IMPORT_ARRAY: it holds NumPy's function table, which the other files use. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 

@@ -52,8 +52,8 @@ void release(PyObject *object)
 
 /*
  * Puts "function(): name cannot be read as an array: " before the message of the error that is set.
- * dlpack: a RuntimeError becomes a TypeError, because NumPy's from_dlpack raises RuntimeError for
- * element types that NumPy lacks.
+ * With dlpack, a RuntimeError becomes a TypeError: NumPy's from_dlpack raises it for element types
+ * that NumPy lacks.
  */
 static void explain_error(const char *function, const char *name, bool dlpack)
 {
@@ -73,9 +73,9 @@ static void explain_error(const char *function, const char *name, bool dlpack)
     release(traceback);
 }
 
-/* Does the type of the object have this attribute? 1, 0, or -1 with an error set, which is not an
- * AttributeError (for example MemoryError). The name is interned, because the interpreter's
- * attribute cache would keep every other string object. */
+/* Returns 1 if the type of the object has this attribute, 0 if not, or -1 with an error set that is
+ * not an AttributeError. The name is interned, because the interpreter's attribute cache would
+ * otherwise keep a new string for each call. */
 static int has_attribute(PyObject *object, const char *name)
 {
     PyObject *interned = PyUnicode_InternFromString(name);
@@ -97,7 +97,7 @@ int is_lazy(PyObject *object)
         PyErr_Clear();
         return 0;
     }
-    /* None for a container, such as xarray's, whose arrays are in memory. */
+    /* It is None for a container whose arrays are in memory, for example one of xarray. */
     PyObject *graph = PyObject_CallMethod(object, "__dask_graph__", NULL);
     const int lazy = graph != NULL && graph != Py_None;
     Py_XDECREF(graph);
@@ -141,8 +141,8 @@ bool is_masked(PyObject *object)
     return false;
 }
 
-/* Does it support DLPack, but neither the buffer protocol nor __array__? 1, 0, or -1 with an error
- * set. */
+/* Returns 1 if the object supports DLPack, but neither the buffer protocol nor __array__. Returns 0
+ * for other objects, or -1 with an error set. */
 static int needs_dlpack(PyObject *object)
 {
     const int exports = PyObject_CheckBuffer(object) ? 0 : has_attribute(object, "__dlpack__");
@@ -150,8 +150,8 @@ static int needs_dlpack(PyObject *object)
     return exports <= 0 ? exports : others < 0 ? -1 : !others;
 }
 
-/* Does the object or its class have __array_interface__ or __array_struct__, which expose the
- * address of its memory? 1, 0, or -1 with an error set. */
+/* Returns 1 if the object or its class has __array_interface__ or __array_struct__, which expose
+ * the address of its memory. Returns 0 if not, or -1 with an error set. */
 static int has_interface(PyObject *object)
 {
     static const char *const names[] = {"__array_interface__", "__array_struct__"};
@@ -173,8 +173,8 @@ static int has_interface(PyObject *object)
     return found;
 }
 
-/* The object at the end of an array's chain of bases, which owns the memory: an array or another
- * object. Borrowed, never NULL. */
+/* Returns the last object in an array's chain of bases. It owns the memory, and may be an array or
+ * another object. Borrowed, never NULL. */
 static PyObject *last_base(PyObject *object)
 {
     while (PyArray_Check(object) && PyArray_BASE((PyArrayObject *)object) != NULL) {
@@ -208,15 +208,15 @@ PyObject *hold_memory(PyArrayObject *array)
     }
     PyObject *weak = PyWeakref_NewRef(owner, NULL), *hold = weak;
     if (weak != NULL && export != Py_None) {
-        hold = PyTuple_Pack(2, weak, owner); /* user code may release the memoryview in between */
+        hold = PyTuple_Pack(2, weak, owner); /* keeps owner: user code may release a memoryview */
         Py_DECREF(weak);
     }
     Py_DECREF(export);
     return hold;
 }
 
-/* Copies an array made from __array_interface__ if nothing can keep its owner from freeing the
- * memory; otherwise returns the array itself. Takes the reference. */
+/* Replaces an array made from __array_interface__ by a copy if nothing can keep the owner of its
+ * memory from freeing it. Takes the reference and returns a new one. */
 static PyArrayObject *own_memory(PyArrayObject *array)
 {
     PyObject *owner = last_base((PyObject *)array);
@@ -244,9 +244,9 @@ static PyArrayObject *convert(const char *function, const char *name, PyObject *
     return array;
 }
 
-/* Returns arrays, subclasses included, unchanged and converts other objects. Reads no property of
- * the array, because that must wait until all arguments are converted. New reference, or NULL with
- * an error set. */
+/* Converts an object to an array. Returns arrays, subclasses included, unchanged. Reads no property
+ * of the array: that must wait until all arguments are converted. New reference, or NULL with an
+ * error set. */
 static PyArrayObject *as_array(const char *function, const char *name, PyObject *object)
 {
     if (PyArray_CheckExact(object)) {

@@ -1,6 +1,6 @@
 /*
  * Python bindings of search through blocks of rows in memory. cossim/search/functions.py calls them
- * block by block and checks all arguments except the arrays, which are checked here.
+ * for each pair of blocks. It checks all arguments except arrays, which this file checks.
  */
 #include "python/search.h"
 
@@ -14,13 +14,12 @@
 #include "python/args.h"
 #include "python/without_gil.h"
 
-/* Corpus rows after which the threshold of a query is high enough for the prefilter to pay:
- * WARM_ROWS + WARM_TIMES_K * k. At most one row in thirty then reaches the threshold.
- */
+/* The first WARM_ROWS + WARM_TIMES_K * k corpus rows are scored without the prefilter. After them,
+ * at most one row in thirty reaches the threshold of a query, so the prefilter pays. */
 enum { WARM_ROWS = 1024, WARM_TIMES_K = 32 };
 
-/* The arguments that all searches share. */
-struct call {
+/* A call from Python: the arguments that all searches share. */
+struct search_call {
     const char *function;
     PyObject *corpus_object, *queries_object, *codes_object, *scales_object, *report;
     Py_ssize_t first_candidate, first_query;
@@ -31,22 +30,22 @@ struct call {
     struct search search;
 };
 
-#define CALL_FORMAT "sOOnnppdOOO"
-#define CALL_TARGETS(c) \
+#define SEARCH_FORMAT "sOOnnppdOOO"
+#define SEARCH_TARGETS(c) \
     &(c).function, &(c).corpus_object, &(c).queries_object, &(c).first_candidate, \
         &(c).first_query, &(c).self, &(c).mirrored, &(c).eps, &(c).codes_object, \
         &(c).scales_object, &(c).report
 
-static void call_close(struct call *c)
+static void close_call(struct search_call *c)
 {
     array_release(&c->corpus);
     array_release(&c->queries);
 }
 
-/* Checks an array that cossim made: contiguous, of this type and shape. Borrowed, or NULL with
- * ValueError set. */
-static PyArrayObject *own_array(PyObject *object, int type, int ndim, const npy_intp *shape,
-                                bool writes)
+/* Checks that an array made by cossim is contiguous and has this type and shape. Returns it,
+ * borrowed, or NULL with ValueError set. */
+static PyArrayObject *core_array(PyObject *object, int type, int ndim, const npy_intp *shape,
+                                 bool writes)
 {
     PyArrayObject *array = (PyArrayObject *)object;
     if (!PyArray_Check(object) || PyArray_TYPE(array) != type || PyArray_NDIM(array) != ndim ||
@@ -59,16 +58,16 @@ static PyArrayObject *own_array(PyObject *object, int type, int ndim, const npy_
     return array;
 }
 
-static int call_open_codes(struct call *c)
+static int open_codes(struct search_call *c)
 {
     npy_intp shape[2] = {PyArray_DIM(c->corpus.array, 0), PyArray_DIM(c->corpus.array, 1)};
     if (c->codes_object == Py_None) {
         return 0;
     }
-    PyArrayObject *codes = own_array(c->codes_object, NPY_UBYTE, 2, shape, false);
+    PyArrayObject *codes = core_array(c->codes_object, NPY_UBYTE, 2, shape, false);
     shape[1] = 2;
     PyArrayObject *scales =
-        codes == NULL ? NULL : own_array(c->scales_object, NPY_FLOAT, 2, shape, false);
+        codes == NULL ? NULL : core_array(c->scales_object, NPY_FLOAT, 2, shape, false);
     if (scales == NULL) {
         PyErr_Clear();
         return fail(PyExc_ValueError, c->function, &c->corpus, NULL,
@@ -79,34 +78,33 @@ static int call_open_codes(struct call *c)
     return 0;
 }
 
-/* first + rows: the end of the numbers of `rows` rows that start at `first`. -1 if first is
- * negative or the sum overflows. */
+/* Returns first + rows, or -1 if first is negative or the sum overflows. */
 static npy_intp end_of(Py_ssize_t first, npy_intp rows)
 {
     npy_intp end;
     return first < 0 || __builtin_add_overflow(first, rows, &end) ? -1 : end;
 }
 
-/* Checks that the numbers of all queries are below `room`; with `all` or mirrored, also those of
- * the candidates. 0, or -1 with ValueError set. */
-static int check_numbers(const struct call *c, npy_intp room, bool all)
+/* Checks that the indices of all queries are below `limit`, and those of the candidates too if
+ * `all` or if the call is mirrored. Returns 0, or -1 with ValueError set. */
+static int check_indices(const struct search_call *c, npy_intp limit, bool all)
 {
     const npy_intp queries = end_of(c->first_query, PyArray_DIM(c->queries.array, 0));
     const npy_intp candidates = end_of(c->first_candidate, PyArray_DIM(c->corpus.array, 0));
-    if (queries < 0 || candidates < 0 || queries > room ||
-        ((all || c->mirrored) && candidates > room)) {
+    if (queries < 0 || candidates < 0 || queries > limit ||
+        ((all || c->mirrored) && candidates > limit)) {
         PyErr_SetString(PyExc_ValueError, "rows whose numbers lie beyond the results");
         return -1;
     }
     return 0;
 }
 
-static int call_open(struct call *c, const char *corpus_name, const char *queries_name)
+static int open_call(struct search_call *c, const char *corpus_name, const char *queries_name)
 {
     if (array_argument(c->function, corpus_name, c->corpus_object, &c->corpus) < 0 ||
         array_argument(c->function, queries_name, c->queries_object, &c->queries) < 0 ||
         check_rows(c->function, &c->queries, &c->corpus) < 0) {
-        call_close(c);
+        close_call(c);
         return -1;
     }
     PyArrayObject *x = c->corpus.array, *y = c->queries.array;
@@ -122,14 +120,14 @@ static int call_open(struct call *c, const char *corpus_name, const char *querie
         .self = c->self,
         .mirrored = c->mirrored,
     };
-    if (check_numbers(c, NPY_MAX_INTP, true) < 0 || call_open_codes(c) < 0) {
-        call_close(c);
+    if (check_indices(c, NPY_MAX_INTP, true) < 0 || open_codes(c) < 0) {
+        close_call(c);
         return -1;
     }
     return 0;
 }
 
-static enum compute_type compute_type_of(const struct call *c)
+static enum compute_type compute_type_of(const struct search_call *c)
 {
     return search_compute_type(c->corpus.operand.dtype, c->queries.operand.dtype);
 }
@@ -139,8 +137,8 @@ static int value_type(enum compute_type compute)
     return compute == COMPUTE_F64 ? NPY_DOUBLE : NPY_FLOAT;
 }
 
-/* Runs the search without the GIL. 0, or -1 with an error set. */
-static int call_run(struct call *c)
+/* Runs the search without the GIL. Returns 0, or -1 with an error set. */
+static int run_call(struct search_call *c)
 {
     struct without_gil released;
     const size_t rows = c->search.corpus_rows.size,
@@ -162,26 +160,23 @@ static int call_run(struct call *c)
 
 static PyObject *topk(PyObject *self, PyObject *args)
 {
-    struct call c = {0};
+    struct search_call c = {0};
     struct topk topk;
     PyObject *values, *indices;
     int status = -1;
     (void)self;
-    if (!PyArg_ParseTuple(args, CALL_FORMAT "OO", CALL_TARGETS(c), &values, &indices) ||
-        call_open(&c, "corpus", "queries") < 0) {
+    if (!PyArg_ParseTuple(args, SEARCH_FORMAT "OO", SEARCH_TARGETS(c), &values, &indices) ||
+        open_call(&c, "corpus", "queries") < 0) {
         return NULL;
     }
     const enum compute_type compute = compute_type_of(&c);
-    const npy_intp shape[2] = {PyArray_Check(values) && PyArray_NDIM((PyArrayObject *)values) == 2
-                                   ? PyArray_DIM((PyArrayObject *)values, 0)
-                                   : 0,
-                               PyArray_Check(values) && PyArray_NDIM((PyArrayObject *)values) == 2
-                                   ? PyArray_DIM((PyArrayObject *)values, 1)
-                                   : 0};
-    PyArrayObject *to_values = own_array(values, value_type(compute), 2, shape, true);
-    PyArrayObject *to_indices = to_values == NULL || check_numbers(&c, shape[0], false) < 0
+    const bool matrix = PyArray_Check(values) && PyArray_NDIM((PyArrayObject *)values) == 2;
+    const npy_intp shape[2] = {matrix ? PyArray_DIM((PyArrayObject *)values, 0) : 0,
+                               matrix ? PyArray_DIM((PyArrayObject *)values, 1) : 0};
+    PyArrayObject *to_values = core_array(values, value_type(compute), 2, shape, true);
+    PyArrayObject *to_indices = to_values == NULL || check_indices(&c, shape[0], false) < 0
                                     ? NULL
-                                    : own_array(indices, NPY_INT64, 2, shape, true);
+                                    : core_array(indices, NPY_INT64, 2, shape, true);
     if (to_indices != NULL && shape[1] == 0) {
         PyErr_SetString(PyExc_ValueError, "topk(): k must be at least 1");
     } else if (to_indices != NULL) {
@@ -195,11 +190,11 @@ static PyObject *topk(PyObject *self, PyObject *args)
             c.search.result_handler = &topk.result_handler;
             c.search.warm_up_rows =
                 size_sum_or_max(WARM_ROWS, size_product_or_max(WARM_TIMES_K, (size_t)shape[1]));
-            status = call_run(&c);
+            status = run_call(&c);
             topk_free(&topk);
         }
     }
-    call_close(&c);
+    close_call(&c);
     return status < 0 ? NULL : Py_NewRef(Py_None);
 }
 
@@ -211,8 +206,8 @@ static PyObject *sort_topk(PyObject *self, PyObject *args)
         return NULL;
     }
     const int type = PyArray_TYPE(values) == NPY_DOUBLE ? NPY_DOUBLE : NPY_FLOAT;
-    if (own_array((PyObject *)values, type, 2, PyArray_DIMS(values), true) == NULL ||
-        own_array((PyObject *)indices, NPY_INT64, 2, PyArray_DIMS(values), true) == NULL) {
+    if (core_array((PyObject *)values, type, 2, PyArray_DIMS(values), true) == NULL ||
+        core_array((PyObject *)indices, NPY_INT64, 2, PyArray_DIMS(values), true) == NULL) {
         return NULL;
     }
     struct without_gil released;
@@ -223,8 +218,8 @@ static PyObject *sort_topk(PyObject *self, PyObject *args)
     return without_gil_end(&released) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-/* Returns (i, j, values, count) of the pairs found, or (None, None, None, count) if the count is
- * above pairs->max_pairs. NULL with an error set. */
+/* Returns (i, j, values, count) of the pairs found, or (None, None, None, count) if there are more
+ * than pairs->max_pairs. NULL with an error set. */
 static PyObject *pairs_found(struct range_result *pairs, size_t rows, size_t columns)
 {
     const size_t count = atomic_load(&pairs->count);
@@ -262,21 +257,21 @@ static PyObject *pairs_found(struct range_result *pairs, size_t rows, size_t col
 
 static PyObject *pairs(PyObject *self, PyObject *args)
 {
-    struct call c = {0};
+    struct search_call c = {0};
     struct range_result pairs;
     double threshold;
     Py_ssize_t max_pairs;
     int swapped_sides;
     PyObject *result = NULL;
     (void)self;
-    if (!PyArg_ParseTuple(args, CALL_FORMAT "dnp", CALL_TARGETS(c), &threshold, &max_pairs,
+    if (!PyArg_ParseTuple(args, SEARCH_FORMAT "dnp", SEARCH_TARGETS(c), &threshold, &max_pairs,
                           &swapped_sides) ||
-        call_open(&c, "y", "x") < 0) {
+        open_call(&c, "y", "x") < 0) {
         return NULL;
     }
     size_t queries = c.search.first_query + c.search.query_rows.size,
            candidates = c.search.first_candidate + c.search.corpus_rows.size;
-    /* If mirrored, the numbers of both sides refer to one array. */
+    /* If mirrored, the indices of both sides refer to one array. */
     queries = c.mirrored && candidates > queries ? candidates : queries;
     candidates = c.mirrored ? queries : candidates;
     const fp_mode caller = fp_mode_enter(); /* the threshold is rounded */
@@ -287,17 +282,17 @@ static PyObject *pairs(PyObject *self, PyObject *args)
     } else {
         pairs.swapped_sides = swapped_sides;
         c.search.result_handler = &pairs.result_handler;
-        if (call_run(&c) == 0) {
+        if (run_call(&c) == 0) {
             result = swapped_sides ? pairs_found(&pairs, candidates, queries)
                                    : pairs_found(&pairs, queries, candidates);
         }
         range_free(&pairs);
     }
-    call_close(&c);
+    close_call(&c);
     return result;
 }
 
-/* Is the parent of each row that row or one before it? False with ValueError set if not. */
+/* True if the parent of each row is the row itself or an earlier one. Sets ValueError if not. */
 static bool are_parents(PyArrayObject *parents)
 {
     const int64_t *parent = PyArray_DATA(parents);
@@ -310,44 +305,44 @@ static bool are_parents(PyArrayObject *parents)
     return true;
 }
 
-static PyObject *groups(PyObject *self, PyObject *args)
+static PyObject *components(PyObject *self, PyObject *args)
 {
-    struct call c = {0};
-    struct components groups;
+    struct search_call c = {0};
+    struct components joined;
     double threshold;
     PyArrayObject *parents;
     int status = -1;
     (void)self;
-    if (!PyArg_ParseTuple(args, CALL_FORMAT "dO!", CALL_TARGETS(c), &threshold, &PyArray_Type,
+    if (!PyArg_ParseTuple(args, SEARCH_FORMAT "dO!", SEARCH_TARGETS(c), &threshold, &PyArray_Type,
                           &parents) ||
-        call_open(&c, "x", "x") < 0) {
+        open_call(&c, "x", "x") < 0) {
         return NULL;
     }
     const size_t rows = c.search.first_query + c.search.query_rows.size;
-    if (own_array((PyObject *)parents, NPY_INT64, 1, PyArray_DIMS(parents), true) == NULL ||
-        !are_parents(parents) || check_numbers(&c, PyArray_DIM(parents, 0), true) < 0 ||
-        check_numbers(&c, (npy_intp)rows, false) < 0) {
-        call_close(&c);
+    if (core_array((PyObject *)parents, NPY_INT64, 1, PyArray_DIMS(parents), true) == NULL ||
+        !are_parents(parents) || check_indices(&c, PyArray_DIM(parents, 0), true) < 0 ||
+        check_indices(&c, (npy_intp)rows, false) < 0) {
+        close_call(&c);
         return NULL;
     }
     const fp_mode caller = fp_mode_enter(); /* the threshold is rounded */
-    status = components_init(&groups, compute_type_of(&c), threshold, PyArray_DATA(parents));
+    status = components_init(&joined, compute_type_of(&c), threshold, PyArray_DATA(parents));
     fp_mode_leave(caller);
     if (status < 0) {
         PyErr_NoMemory();
     } else {
-        c.search.result_handler = &groups.result_handler;
-        status = call_run(&c);
+        c.search.result_handler = &joined.result_handler;
+        status = run_call(&c);
         components_label((size_t)PyArray_DIM(parents, 0), PyArray_DATA(parents));
-        components_free(&groups);
+        components_free(&joined);
     }
-    call_close(&c);
+    close_call(&c);
     return status < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-static PyObject *encode(PyObject *self, PyObject *args)
+static PyObject *quantize(PyObject *self, PyObject *args)
 {
-    struct call c = {.codes_object = Py_None};
+    struct search_call c = {.codes_object = Py_None};
     PyObject *codes, *scales;
     struct without_gil released;
     int status = -1;
@@ -357,13 +352,13 @@ static PyObject *encode(PyObject *self, PyObject *args)
         return NULL;
     }
     c.queries_object = c.corpus_object;
-    if (call_open(&c, "corpus", "corpus") < 0) {
+    if (open_call(&c, "corpus", "corpus") < 0) {
         return NULL;
     }
     npy_intp shape[2] = {PyArray_DIM(c.corpus.array, 0), PyArray_DIM(c.corpus.array, 1)};
-    PyArrayObject *to_codes = own_array(codes, NPY_UBYTE, 2, shape, true), *to_scales = NULL;
+    PyArrayObject *to_codes = core_array(codes, NPY_UBYTE, 2, shape, true), *to_scales = NULL;
     shape[1] = 2;
-    if (to_codes != NULL && (to_scales = own_array(scales, NPY_FLOAT, 2, shape, true)) != NULL) {
+    if (to_codes != NULL && (to_scales = core_array(scales, NPY_FLOAT, 2, shape, true)) != NULL) {
         without_gil_begin(&released, c.report, (size_t)shape[0]);
         c.search.token = &released.token;
         status = search_quantize(&c.search, PyArray_DATA(to_codes), PyArray_DATA(to_scales));
@@ -373,25 +368,26 @@ static PyObject *encode(PyObject *self, PyObject *args)
             PyErr_NoMemory();
         }
     }
-    call_close(&c);
+    close_call(&c);
     return status < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-#define CALL_NAMES \
+#define SEARCH_NAMES \
     "function, corpus, queries, first_candidate, first_query, without_self, mirrored, eps, " \
     "codes, scales, report"
 
 PyMethodDef search_methods[] = {
-    BY_POSITION("topk", topk, CALL_NAMES ", values, indices",
-                "Merges the candidates of a block into the best ones of each query, unsorted."),
+    BY_POSITION("topk", topk, SEARCH_NAMES ", values, indices",
+                "Merges the candidates of a block into the k best of each query, in no order."),
     BY_POSITION("topk_sort", sort_topk, "values, indices", "Sorts the results of topk."),
     BY_POSITION(
-        "pairs", pairs, CALL_NAMES ", threshold, max_pairs, swapped",
-        "Returns (i, j, values, count) of the pairs (query, candidate), or (candidate, query) if\n"
-        "swapped. The arrays are None if there are more than max_pairs pairs."),
-    BY_POSITION("components", groups, CALL_NAMES ", threshold, parents",
-                "Joins the components of rows whose scores reach the threshold, in parents."),
-    BY_POSITION("quantize", encode, "function, corpus, eps, report, codes, scales",
+        "pairs", pairs, SEARCH_NAMES ", threshold, max_pairs, swapped",
+        "Returns (i, j, values, count). i are queries and j candidates, or the reverse if swapped.\n"
+        "The arrays are None if there are more than max_pairs pairs."),
+    BY_POSITION(
+        "components", components, SEARCH_NAMES ", threshold, parents",
+        "Joins components in parents: those of two rows whose score reaches the threshold."),
+    BY_POSITION("quantize", quantize, "function, corpus, eps, report, codes, scales",
                 "Writes the SQ8 codes (N, D) of the rows and their scales (N, 2)."),
     {0},
 };

@@ -3,8 +3,8 @@
 
 #include "python/numpy.h"
 
-/* Search through blocks of rows in memory, for cossim/search/functions.py and
- * cossim/search/index.py. Ends with an empty row. */
+/* topk, topk_sort, pairs, components and quantize, for cossim/search/functions.py and index.py.
+ * Ends with an empty row. */
 extern PyMethodDef search_methods[];
 
 #endif

@@ -1,7 +1,7 @@
 /*
- * Python bindings of nt_xent. cossim/simclr holds the public functions, with their defaults, checks
- * and messages. The checks here are those that memory safety needs: contiguous arrays of one type
- * whose sizes fit.
+ * Python bindings of nt_xent. cossim/simclr has the public functions, their defaults, checks and
+ * messages. This file only checks what memory safety needs: contiguous arrays of one type whose
+ * sizes fit.
  */
 #include "python/simclr.h"
 
@@ -16,6 +16,7 @@
 
 enum { GIL_RELEASE_MIN = 1 << 14 }; /* calls with fewer multiplications keep the GIL */
 
+/* True for an array of this type and shape that the core can use in place. */
 static bool is_plain(PyArrayObject *array, int type, const npy_intp *shape, bool writes)
 {
     return PyArray_TYPE(array) == type && PyArray_NDIM(array) == 2 && PyArray_ISCARRAY_RO(array) &&
@@ -23,10 +24,9 @@ static bool is_plain(PyArrayObject *array, int type, const npy_intp *shape, bool
            PyArray_CompareLists(PyArray_DIMS(array), (npy_intp *)shape, 2);
 }
 
-/* Sets starts[0] and starts[1] to the first rows of two arrays (rows / 2, depth), or, if second is
- * None, of the two halves of one array (rows, depth). False if an array has another type or
- * shape.
- */
+/* Sets starts[0] and starts[1] to the first row of each half of the rows. The halves are two arrays
+ * (rows / 2, depth) or, if second is None, those of one array (rows, depth). Returns false if an
+ * array has another type or shape. */
 static bool find_halves(PyObject *first, PyObject *second, int type, npy_intp rows, npy_intp depth,
                         bool writes, char **starts)
 {
@@ -59,7 +59,8 @@ static PyObject *simclr_nt_xent(PyObject *self, PyObject *args)
     const bool fits = PyArray_Check(z[0]) && PyArray_NDIM(first) == 2 &&
                       (PyArray_TYPE(first) == NPY_FLOAT || PyArray_TYPE(first) == NPY_DOUBLE);
     const npy_intp first_rows = fits ? PyArray_DIM(first, 0) : 0, most = NPY_MAX_INTP / 2;
-    const npy_intp rows = z[1] == Py_None ? first_rows : first_rows > most ? 0 : 2 * first_rows;
+    const npy_intp both_rows = first_rows > most ? 0 : 2 * first_rows;
+    const npy_intp rows = z[1] == Py_None ? first_rows : both_rows;
     if (rows < 2 || rows % 2 != 0 || !(temperature > 0.0) ||
         !find_halves(z[0], z[1], PyArray_TYPE(first), rows, PyArray_DIM(first, 1), false, views) ||
         (dz[0] != Py_None && !find_halves(dz[0], dz[1], PyArray_TYPE(first), rows,

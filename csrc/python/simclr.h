@@ -3,7 +3,7 @@
 
 #include "python/numpy.h"
 
-/* nt_xent, for cossim/simclr/loss.py; ends with an empty row. */
+/* nt_xent, for cossim/simclr/loss.py. Ends with an empty row. */
 extern PyMethodDef simclr_methods[];
 
 #endif

@@ -1,5 +1,5 @@
-/* Python bindings of the functions over vectors. Each call parses its arguments, makes a plan, runs
- * contract() without the GIL and returns an array. */
+/* Python bindings of the functions over vectors. A call parses its arguments, makes a plan, runs
+ * contract() and returns an array. */
 #include "python/similarity.h"
 
 #include "base/eps.h"
@@ -11,17 +11,17 @@
 #include "python/docs.h"
 #include "python/without_gil.h"
 
-/* Calls with fewer multiplications keep the GIL, because releasing it and taking it back would cost
- * more than the call. */
+/* Calls with fewer multiplications keep the GIL, because releasing it would cost more than the
+ * call. */
 enum { GIL_RELEASE_MIN = 1 << 14 };
 
-/* Runs a reduction. Only a call that releases the GIL calls report, with the number of scores done;
- * report may be NULL. 0, or -1 with an error set. */
-static int run(struct reduction *reduction, PyObject *report, size_t total)
+/* Runs a reduction. Only a call that releases the GIL calls report, with the number of scores done.
+ * report may be NULL. Returns 0, or -1 with an error set. */
+static int run_reduction(struct reduction *reduction, PyObject *report, size_t total)
 {
     struct without_gil released;
     int status;
-    /* At least 1, because outputs are also written if vectors have no elements. */
+    /* At least 1, because vectors without elements have outputs too. */
     const size_t depth = larger(reduction->plan->depth, 1);
     if (size_product_or_max(reduction->plan->outputs, depth) < GIL_RELEASE_MIN) {
         const fp_mode caller = fp_mode_enter();
@@ -43,8 +43,8 @@ static int run(struct reduction *reduction, PyObject *report, size_t total)
 
 /* ---- shapes ---- */
 
-/* Sets axes to the broadcast shape of both operands, with their strides; out strides are set later.
- * 0, or -1 with ValueError set. */
+/* Sets axes to the broadcast shape of both operands and to their strides. The strides of the result
+ * are set later. Returns 0, or -1 with ValueError set. */
 static int broadcast(const char *function, const struct array_argument *x,
                      const struct array_argument *y, struct axis *axes, int *ndim)
 {
@@ -68,6 +68,7 @@ static int broadcast(const char *function, const struct array_argument *x,
     return 0;
 }
 
+/* Sets axes to the shape and strides of a single operand. */
 static void axes_of_one(const struct array_argument *x, struct axis *axes, int *ndim)
 {
     *ndim = PyArray_NDIM(x->array);
@@ -78,8 +79,8 @@ static void axes_of_one(const struct array_argument *x, struct axis *axes, int *
     }
 }
 
-/* Adds one dim to the bit set of reduced axes. A 0-d array accepts 0 and -1, as in torch. 0, or -1
- * with an error set. */
+/* Adds one dim to the bit set of reduced axes. A 0-d array accepts 0 and -1, as in torch. Returns
+ * 0, or -1 with an error set. */
 static int reduce_dim(const char *function, const struct array_argument *x,
                       const struct array_argument *y, Py_ssize_t dim, int ndim, uint64_t *reduced)
 {
@@ -103,11 +104,11 @@ static int reduce_dim(const char *function, const struct array_argument *x,
 
 /* The value of the argument dim: an integer, or a tuple or list of integers. */
 struct dims {
-    Py_ssize_t dim[PLAN_MAX_AXES + 1]; /* one more than can be valid, so that an error is found */
+    Py_ssize_t dim[PLAN_MAX_AXES + 1]; /* with one more than can be valid, reduce_dims fails */
     int count;
 };
 
-/* Reads dim. NULL and None give count 0. 0, or -1 with an error set. */
+/* Reads dim. NULL and None give count 0. Returns 0, or -1 with an error set. */
 static int dims_argument(const char *function, PyObject *object, struct dims *dims)
 {
     dims->count = 0;
@@ -129,13 +130,14 @@ static int dims_argument(const char *function, PyObject *object, struct dims *di
     return status;
 }
 
-/* Adds all dims to the bit set of reduced axes. An empty dims reduces all dimensions, as in
- * torch.linalg.vector_norm. */
+/* Sets the bit set of reduced axes. Without dims it is all axes, as in torch.linalg.vector_norm.
+ * Returns 0, or -1 with an error set. */
 static int reduce_dims(const char *function, const struct array_argument *x,
                        const struct dims *dims, int ndim, uint64_t *reduced)
 {
     int status = 0;
-    *reduced = dims->count > 0 ? 0 : ndim == 64 ? ~(uint64_t)0 : ((uint64_t)1 << ndim) - 1;
+    const uint64_t all = ndim == 64 ? ~(uint64_t)0 : ((uint64_t)1 << ndim) - 1;
+    *reduced = dims->count > 0 ? 0 : all;
     for (int i = 0; status == 0 && i < dims->count; i++) {
         status = reduce_dim(function, x, NULL, dims->dim[i], ndim, reduced);
     }
@@ -156,12 +158,12 @@ struct vector_call {
     bool keepdim;
 };
 
-/* Sets the shape of the result and the axis of each of its dimensions, -1 for a reduced one that is
- * kept with size 1. Returns the number of dimensions. */
+/* Sets the shape of the result, and for each of its dimensions the axis of the call. The axis is -1
+ * for a reduced dimension, which keepdim keeps with size 1. Returns the number of dimensions. */
 static int result_shape(const struct vector_call *call, npy_intp *shape, int *axis_of)
 {
     int ndim = 0;
-    shape[0] = 0; /* initialized for compilers; a 0-d result has no shape[0] */
+    shape[0] = 0; /* only to avoid a compiler's warning about 0-d results */
     for (int i = 0; i < call->ndim; i++) {
         const bool reduced = call->reduced >> i & 1 && call->op != OP_NORMALIZE;
         if (!reduced || call->keepdim) {
@@ -172,6 +174,7 @@ static int result_shape(const struct vector_call *call, npy_intp *shape, int *ax
     return ndim;
 }
 
+/* Plans and runs a call whose axes are set. Returns its result, or NULL with an error set. */
 static PyObject *run_call(struct vector_call *call)
 {
     npy_intp shape[PLAN_MAX_AXES];
@@ -211,11 +214,11 @@ static PyObject *run_call(struct vector_call *call)
         .out = PyArray_BYTES(result.array),
         .plan = &plan,
     };
-    return result_finish(&result, run(&reduction, NULL, 0) == 0);
+    return result_finish(&result, run_reduction(&reduction, NULL, 0) == 0);
 }
 
-/* Is it a numpy.ndarray, not a subclass, of float32 or float64: native, aligned and C-contiguous?
- */
+/* True for a numpy.ndarray, not a subclass, of float32 or float64, which is C-contiguous, aligned
+ * and in native byte order. */
 static bool is_plain_array(PyObject *object)
 {
     if (!PyArray_CheckExact(object)) {
@@ -226,7 +229,7 @@ static bool is_plain_array(PyObject *object)
     return (type == NPY_FLOAT || type == NPY_DOUBLE) && PyArray_ISCARRAY_RO(array);
 }
 
-/* Makes an array of n results, or a scalar if ndim is 0. */
+/* Returns an array of n results, or a scalar if ndim is 0. */
 static PyObject *few_results(enum dtype dtype, int ndim, const npy_intp *shape,
                              const double *results, size_t n)
 {
@@ -249,10 +252,10 @@ static PyObject *few_results(enum dtype dtype, int ndim, const npy_intp *shape,
 }
 
 /*
- * The fast path for typical small calls: a few rows of two arrays of the same type and shape, along
- * the last dimension. Returns false for any other or invalid call, which the general path handles.
- * After true, *result may be NULL with an error set. The thread must be in the fixed floating-point
- * mode, which this function neither sets nor restores.
+ * The fast path for small calls: a few rows of two arrays of the same type and shape, along the
+ * last dimension. Returns false for all other calls, invalid ones included; the general path
+ * handles them. If it returns true, *result may be NULL with an error set. This function neither
+ * sets nor restores the floating-point mode: the thread must be in the fixed mode already.
  */
 static bool fast_path(enum op op, PyObject *x1, PyObject *x2, Py_ssize_t dim, double eps,
                       PyObject **result)
@@ -281,8 +284,8 @@ static bool fast_path(enum op op, PyObject *x1, PyObject *x2, Py_ssize_t dim, do
     return true;
 }
 
-/* Sets *value to an exact int that fits Py_ssize_t, or to the default if object is NULL. False for
- * any other object, which integer_argument handles. */
+/* Sets *value to the value of an int, or to the default if object is NULL. Returns false if the
+ * value does not fit or if the object is not exactly an int; integer_argument then handles it. */
 static bool plain_integer(PyObject *object, Py_ssize_t default_value, Py_ssize_t *value)
 {
     int overflow = 0;
@@ -292,7 +295,7 @@ static bool plain_integer(PyObject *object, Py_ssize_t default_value, Py_ssize_t
     return object == NULL || (PyLong_CheckExact(object) && overflow == 0);
 }
 
-/* cosine_similarity, cosine_distance and vecdot: two operands and one dim. */
+/* The general path of cosine_similarity, cosine_distance and vecdot: two operands and one dim. */
 static PyObject *general_path(const char *function, enum op op, Py_ssize_t default_dim,
                               PyObject *x1, PyObject *x2, PyObject *dim, double eps, PyObject *out)
 {
@@ -455,7 +458,7 @@ static PyObject *normalize(PyObject *self, PyObject *const *args, Py_ssize_t nar
 
 /* ---- pairwise ---- */
 
-/* Scores (N, M) of all rows of x (N, D) and y (M, D); y == NULL means x with itself. */
+/* Returns the scores (N, M) of the rows of x (N, D) with those of y (M, D). y == NULL means x. */
 static PyObject *run_pairs(const char *function, const struct array_argument *x,
                            const struct array_argument *y, double eps, PyObject *out,
                            PyObject *report)
@@ -485,7 +488,7 @@ static PyObject *run_pairs(const char *function, const struct array_argument *x,
     };
     const size_t total = y == NULL ? pairs_of_rows(left_axis.size)
                                    : size_product_or_max(left_axis.size, right_axis.size);
-    return result_finish(&result, run(&reduction, report, total) == 0);
+    return result_finish(&result, run_reduction(&reduction, report, total) == 0);
 }
 
 static PyObject *pairwise(PyObject *self, PyObject *const *args, Py_ssize_t nargs,

@@ -3,7 +3,7 @@
 
 #include "python/numpy.h"
 
-/* cosine_similarity, cosine_distance, vecdot, vector_norm, normalize and pairwise; ends with an
+/* cosine_similarity, cosine_distance, vecdot, vector_norm, normalize and pairwise. Ends with an
  * empty row. */
 extern PyMethodDef similarity_methods[];
 

@@ -18,9 +18,9 @@ static int call_report(struct without_gil *w)
 }
 
 /*
- * Before CPython 3.14, a thread that requests the GIL while the interpreter shuts down is ended by
- * pthread_exit. The pool's workers would then run tasks of a call whose stack is gone. So such a
- * thread waits for the end of the process instead, as in 3.14.
+ * Before CPython 3.14, pthread_exit ends a thread that requests the GIL while the interpreter shuts
+ * down. The pool's workers would then run tasks of a call whose stack is gone. So the thread runs
+ * this function instead: it waits for the end of the process, as in 3.14.
  */
 static void wait_for_exit(void *unused)
 {
@@ -30,7 +30,8 @@ static void wait_for_exit(void *unused)
     }
 }
 
-/* The token's on_poll: runs signal handlers and reports progress. False if either raises. */
+/* The token's on_poll: runs signal handlers and reports progress. Returns false if either raises.
+ */
 static bool poll_python(struct cancel_token *token)
 {
     struct without_gil *w = (struct without_gil *)token;
@@ -40,7 +41,7 @@ static bool poll_python(struct cancel_token *token)
     PyEval_RestoreThread(w->state);
     go_on = PyErr_CheckSignals() == 0 && call_report(w) == 0;
     w->state = PyEval_SaveThread();
-    w->mode = fp_mode_enter(); /* the Python code may have changed it */
+    w->mode = fp_mode_enter(); /* the Python code may have changed the caller's mode */
     pthread_cleanup_pop(0);
     return go_on;
 }
@@ -56,7 +57,7 @@ void without_gil_begin(struct without_gil *w, PyObject *report, size_t total)
 size_t pairs_of_rows(size_t rows)
 {
     const size_t half = rows / 2, odd = rows % 2;
-    /* rows * (rows + 1) / 2, where the even factor is halved first. */
+    /* rows * (rows + 1) / 2; the even factor is halved first. */
     return size_product_or_max(half + odd, size_sum_or_max(rows, 1 - odd));
 }
 

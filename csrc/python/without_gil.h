@@ -7,9 +7,9 @@
 #include "base/cancel.h"
 
 /*
- * Runs a long call without the GIL. Takes the GIL back every POLL_INTERVAL, to run signal handlers,
- * so that Ctrl-C stops the call, and to report progress. The call runs in the
- * fixed floating-point mode (base/fp_mode.h), and the Python code that it calls in the caller's.
+ * Runs a long call without the GIL. Every POLL_INTERVAL it takes the GIL back, runs signal handlers
+ * and reports progress, so Ctrl-C stops the call. The call runs in the fixed floating-point mode
+ * (base/fp_mode.h). Python code that runs inside the call has the caller's mode.
  *
  *     struct without_gil released;
  *     without_gil_begin(&released, report, total);
@@ -29,18 +29,18 @@ struct without_gil {
 /* report may be NULL or None. */
 void without_gil_begin(struct without_gil *released, PyObject *report, size_t total);
 
-/* Takes the GIL back and reports the last progress. 0, or -1 with an exception set. */
+/* Takes the GIL back and reports the last progress. Returns 0, or -1 with an exception set. */
 int without_gil_end(struct without_gil *released);
 
-/* The number of pairs i <= j among `rows` rows, or SIZE_MAX on overflow. */
+/* Returns the number of pairs i <= j among `rows` rows, or SIZE_MAX on overflow. */
 size_t pairs_of_rows(size_t rows);
 
-/* Opens the progress display that the argument progress=... of a public function selects, by
- * cossim._progress. Sets *report for without_gil_begin and *context for progress_close; both are
- * NULL without progress. 0, or -1 with an error set. */
+/* Opens the display for the argument progress=... of a public function, by cossim._progress. Sets
+ * *report for without_gil_begin and *context for progress_close. Both are NULL if there is no
+ * progress to show. Returns 0, or -1 with an error set. */
 int progress_open(const char *function, PyObject *progress, PyObject **report, PyObject **context);
 
-/* Closes the display. Keeps the error that is set, if any. */
+/* Closes the display. An error that is set stays set. */
 void progress_close(PyObject *report, PyObject *context);
 
 #endif

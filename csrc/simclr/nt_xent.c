@@ -29,13 +29,11 @@
  */
 enum {
     BLOCK = TILE_DEPTH, /* upper limit of the rows of a block; sums of blocks are added in double */
-    /* Panels of a group: the second product processes them together, to read the rows once for all.
-     */
+    /* Panels of a group. The second product processes them together, to read the rows once. */
     GROUP = 4,
     GROUP_BYTES = 1 << 20, /* upper limit of the sums of a group */
     PANELS_PER_THREAD = 8, /* with fewer panels for each thread, a group is one panel */
-    /* fill_matrix mirrors this many panel widths of rows at a time: whole tiles of 4, 6 or 8 rows.
-     */
+    /* Panel widths of rows that fill_matrix mirrors at a time: whole tiles of 4, 6 or 8 rows. */
     MIRROR_PANELS = 3,
     TRANSPOSE_ROWS = 64, /* rows transposed at a time */
     MAX_ROWS_BITS = 32   /* rows must be below 2^32 */

@@ -26,8 +26,7 @@ static inline double formula_clamped_norm(double square, double eps)
     return eps_clamp(sqrt(square), tiny ? 1e-100 : eps);
 }
 
-/* Clips a cosine to [-1, 1]. The exact value lies there, so clipping only removes rounding error.
- */
+/* Clips a cosine to [-1, 1]. The exact value is in that range, so this removes rounding errors. */
 static inline double formula_clip(double cosine)
 {
     return cosine > 1.0 ? 1.0 : cosine < -1.0 ? -1.0 : cosine;
