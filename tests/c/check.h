@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Each test is a program. It prints "ok NAME: N checks" or "skip NAME: reason" and exits with 0, or
- * prints the failed check and exits with 1. */
+/* Each test is a program. It prints "ok NAME: N checks" or "skip NAME: reason" and exits with 0. If
+ * a check fails, it prints that check and exits with 1. */
 
 static long checks;
 
@@ -27,7 +27,7 @@ static inline int finish(const char *name)
     return 0;
 }
 
-/* Pseudo-random numbers in [-1, 1); every run gets the same sequence. */
+/* Returns a pseudo-random number in [-1, 1). Every execution gets the same sequence. */
 static inline double random_number(void)
 {
     static uint64_t state = 88172645463325252u;

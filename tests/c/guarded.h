@@ -13,10 +13,10 @@
 #include "check.h"
 
 /*
- * Guarded blocks: an inaccessible page lies right after the last byte (3 blocks of 4) or right
- * before the first one, and 256 bytes with a known pattern lie on the other side. So an access
- * beyond the page side crashes the test at once, and guarded_release finds a write beyond the
- * other. This needs no sanitizer and works under emulation.
+ * Guarded blocks. Three blocks of four have an inaccessible page right after their last byte, the
+ * others have it right before their first byte. An access to that page crashes the test. On the
+ * other side of a block lie 256 bytes with a known pattern, and guarded_release finds a write to
+ * them. This needs no sanitizer and works under emulation.
  */
 enum { GUARDED_BLOCKS = 64, GUARDED_PATTERN = 256 };
 
@@ -36,8 +36,8 @@ static inline size_t page_size(void)
     return system.dwPageSize;
 }
 
-/* Maps `room` bytes, a multiple of the page size, between two inaccessible pages. Returns NULL
- * without memory. */
+/* Maps `room` bytes, a multiple of the page size, between two inaccessible pages. Returns NULL when
+ * memory runs out. */
 static inline unsigned char *map_between(size_t room)
 {
     unsigned char *whole = VirtualAlloc(NULL, room + 2 * page_size(), MEM_RESERVE, PAGE_NOACCESS);
@@ -89,7 +89,7 @@ static inline void *guarded_alloc(size_t bytes)
         block->room = needed;
     }
     block->bytes = bytes;
-    /* The page is mostly after the block, because vector loads tend to read past the end. */
+    /* Most pages are after their block, because vector loads tend to read past the end. */
     if (count++ % 4 != 0) {
         block->data = block->map + block->room - bytes;
         memset(block->data - GUARDED_PATTERN, 0x5a, GUARDED_PATTERN);
@@ -118,7 +118,7 @@ static inline void guarded_release(const char *what)
     }
 }
 
-/* Element i of an array of float or double. */
+/* Returns element i of an array of float or double. */
 static inline double get(int f64, const void *array, size_t i)
 {
     return f64 ? ((const double *)array)[i] : (double)((const float *)array)[i];
@@ -138,14 +138,14 @@ static inline size_t size_of(int f64)
     return f64 ? sizeof(double) : sizeof(float);
 }
 
-/* A random number in [0, n). */
+/* Returns a random number in [0, n). */
 static inline size_t below(size_t n)
 {
     return (size_t)((random_number() + 1) / 2 * (double)n) % n;
 }
 
-/* A guarded array of n random numbers. If `most` > 0 they are integers in [-most, most], whose sums
- * are exact; otherwise they lie in [-1, 1). */
+/* Returns a guarded array of n random numbers. If most > 0, they are integers in [-most, most],
+ * whose sums are exact. Otherwise they lie in [-1, 1). */
 static inline void *numbers(int f64, size_t n, int most)
 {
     void *array = guarded_alloc(n * size_of(f64));
@@ -155,14 +155,14 @@ static inline void *numbers(int f64, size_t n, int most)
     return array;
 }
 
-/* Tells whether a and b are equal, or both NaN. */
+/* True if a and b are equal, or both NaN. */
 static inline int same(double a, double b)
 {
     return a == b || (a != a && b != b);
 }
 
-/* As `same`, but allows an error of `units` unit roundoffs of `magnitude`. A magnitude of 0
- * requires the exact result. */
+/* True if got is expected, or differs by at most `units` unit roundoffs of `magnitude`. A magnitude
+ * of 0 requires the exact result. */
 static inline int fits(int f64, double got, double expected, double units, double magnitude)
 {
     const double error = got > expected ? got - expected : expected - got;

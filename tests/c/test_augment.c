@@ -1,5 +1,6 @@
-/* Checks simclr/augment.c against a slow reference that tests for each neighbour whether it lies
- * inside the image, and the moments and parts of the random numbers of simclr/normal_rng.c. */
+/* Checks simclr/augment.c against a slow reference, which tests for each neighbour of a point
+ * whether it lies inside the image. Checks the moments of the random numbers of
+ * simclr/normal_rng.c. */
 #include <math.h>
 #include <stdbool.h>
 #include <string.h>
@@ -10,7 +11,7 @@
 #include "simclr/augment.h"
 #include "simclr/normal_rng.h"
 
-enum { MOST = 64 * 24 * 24 }; /* pixels of all channels and images of a call */
+enum { MOST = 64 * 24 * 24 }; /* upper limit of the elements of a call's images */
 
 static double pixel(const double *plane, const struct augment *call, double y, double x)
 {
@@ -134,14 +135,13 @@ static void check_noise(void)
             most = fabs(x) > most ? fabs(x) : most;
         }
     }
-    const double n = (double)BLOCKS * NORMAL_RNG_BLOCK,
-                 sigmas =
-                     4.5 / sqrt(n); /* the mean of x^k deviates by about sqrt((2k - 1)!! / n) */
+    /* The standard deviation of the mean of x^k is at most sqrt((2k - 1)!! / n). */
+    const double n = (double)BLOCKS * NORMAL_RNG_BLOCK, sigmas = 4.5 / sqrt(n);
     CHECK(fabs(sums[1] / n) < sigmas, "mean %g", sums[1] / n);
     CHECK(fabs(sums[2] / n - 1) < sigmas * sqrt(2), "variance %g", sums[2] / n);
     CHECK(fabs(sums[3] / n) < sigmas * sqrt(15), "third moment %g", sums[3] / n);
     CHECK(fabs(sums[4] / n - 3) < sigmas * sqrt(96), "fourth moment %g", sums[4] / n);
-    CHECK(fabs(products / n) < 2 * sigmas, "the two numbers of a pair go together: %g",
+    CHECK(fabs(products / n) < 2 * sigmas, "the two numbers of a pair are correlated: %g",
           products / n);
     CHECK(most > 4.5 && most < 6.7, "largest %g", most);
 }

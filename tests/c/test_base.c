@@ -1,5 +1,6 @@
-/* Checks csrc/base: memory, processor features, floating-point mode, and the thread pool in all the
- * ways in which a Python process may use it. */
+/* Checks csrc/base: memory, processor features, floating-point mode, the rule of eps, and the
+ * thread pool: nested, concurrent, cancelled, stopped and forked. */
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -11,6 +12,7 @@
 #endif
 
 #include "base/cpu.h"
+#include "base/eps.h"
 #include "base/fp_mode.h"
 #include "base/pool.h"
 #include "base/scratch.h"
@@ -29,7 +31,7 @@ static void count(void *context, size_t task, size_t worker)
 {
     struct job *job = context;
     if (worker >= 8 || atomic_fetch_add(&job->on_worker[worker], 1) != 0) {
-        atomic_fetch_add(&job->clashes, 1); /* two tasks run on one worker at once */
+        atomic_fetch_add(&job->clashes, 1); /* two tasks run on one worker at the same time */
     }
     atomic_fetch_add(&job->runs[task], 1);
     if (job->nested > 0) {
@@ -83,8 +85,7 @@ static void *end_block(void *block)
     return (void *)(intptr_t)pool_get_threads();
 }
 
-/* Ends a block in another thread, and returns the number of threads that is set there afterwards.
- */
+/* Ends a block in another thread. Returns the number of threads that is then set there. */
 static int ended_elsewhere(struct pool_block *block)
 {
     pthread_t thread;
@@ -137,7 +138,7 @@ static void wait_a_little(void *context, size_t task, size_t worker)
 
 enum { MOST_POLLS = 5000 };
 
-/* A long task, whose context counts its polls. */
+/* A long task. Its context counts the polls. */
 static void poll_for_long(void *context, size_t task, size_t worker)
 {
     (void)task;
@@ -296,7 +297,7 @@ static void check_fork_does_not_wait_for_a_call(void)
     int status = -1;
     pthread_mutex_lock(&held);
     CHECK(pthread_create(&thread, NULL, call_that_polls, &done) == 0, "no thread");
-    usleep(3 * POLL_INTERVAL / 1000); /* by now it waits, or its workers run */
+    usleep(3 * POLL_INTERVAL / 1000); /* time for the call to poll, and so to wait for the lock */
     alarm(60);
     pid_t child = fork();
     if (child == 0) {
@@ -346,6 +347,24 @@ static void check_fork_from_a_call(void)
 }
 #endif
 
+/* A norm of eps is not clamped, and NaN is not either. No norm whose square reaches the bound may
+ * be clamped, even if the square is off by the error that the bound allows for. */
+static void check_eps(void)
+{
+    CHECK(eps_clamp(1.0, 2.0) == 2.0 && eps_clamp(2.0, 2.0) == 2.0 && eps_clamp(3.0, 2.0) == 3.0,
+          "the larger of norm and eps");
+    CHECK(eps_clamps(1.0, 2.0) && !eps_clamps(2.0, 2.0), "a norm of eps stays");
+    CHECK(isnan(eps_clamp(NAN, 2.0)) && !eps_clamps(NAN, 2.0), "NaN stays");
+    CHECK(eps_scaled(3.0, 0) == 3.0 && eps_scaled(3.0, 2) == 0.75, "scaled with the row");
+    CHECK(!(0.0 >= eps_unclamped_square(0.0, EPS_ERROR_OF_DOUBLES)), "a zero row may be clamped");
+    for (int i = 0; i < 10000; i++) {
+        const double eps = ldexp(1.5 + random_number() / 2, i % 400 - 200);
+        const double bound = eps_unclamped_square(eps, EPS_ERROR_OF_FLOATS);
+        CHECK(!eps_clamps(sqrt(bound / (1.0 + EPS_ERROR_OF_FLOATS / 2)), eps), "eps %g", eps);
+        CHECK(!eps_clamps(sqrt(eps_unclamped_square(eps, EPS_ERROR_OF_DOUBLES)), eps), "%g", eps);
+    }
+}
+
 static void check_scratch(void)
 {
     static const size_t sizes[] = {0, 1, 63, 64, 65, 100000};
@@ -362,7 +381,7 @@ static void check_scratch(void)
     scratch_free(NULL);
     CHECK(scratch_live() == 0, "%zu blocks left", scratch_live());
     void *blocks[3];
-    CHECK(scratch_fail_after(2) == 0, "nothing was to fail");
+    CHECK(scratch_fail_after(2) == 0, "no failure was set");
     for (int i = 0; i < 3; i++) {
         blocks[i] = scratch_alloc(100);
     }
@@ -378,7 +397,7 @@ static void check_scratch(void)
 
 #if defined(FP_MODE_FIXED)
 
-/* Values of the control register that set each bit a caller may have set. */
+/* Values of the control register. Together they set each bit that a caller may have set. */
 #if defined(__x86_64__)
 static const fp_mode modes[] = {0x1f80, 0x9f80, 0x1fc0, 0x9fc0, 0x3f80,
                                 0x5f80, 0x7f80, 0x0000, 0xe040, 0x0980};
@@ -400,8 +419,8 @@ static void check_worker_mode(void *context, size_t task, size_t worker)
     }
 }
 
-/* Tells whether arithmetic runs in the fixed mode. Rounding 1 + 2^-30 to float shows the rounding
- * direction; half of the smallest normal float and a subnormal factor show flushing to zero. */
+/* True if arithmetic runs in the fixed mode. Rounding 1 + 2^-30 to float shows the rounding
+ * direction. Half of the smallest normal float and a subnormal factor show flushing to zero. */
 static bool calculates_as_fixed(void)
 {
     volatile double above = 1.0 + 0x1p-30, below = -1.0 - 0x1p-30;
@@ -443,6 +462,7 @@ int main(void)
 #endif
     CHECK(cpu_count_available() >= 1, "%d CPUs", cpu_count_available());
     CHECK(cpu_features() == cpu_features(), "features");
+    check_eps();
     check_scratch();
     check_pool();
 #if defined(FP_MODE_FIXED)

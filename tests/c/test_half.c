@@ -20,7 +20,7 @@ static void check_format(const struct format *f)
             CHECK(f->narrow(value) == bits, "%s %04x -> %04x", f->name, bits, f->narrow(value));
         }
     }
-    /* Checks values below, at and above the middle between each finite number and the next. */
+    /* Values right below, in and right above the middle between each number and the next one. */
     for (uint16_t bits = 0; bits < f->infinity; bits++) {
         const double low = f->widen(bits);
         const double high = bits + 1 == f->infinity ? 2 * low - f->widen((uint16_t)(bits - 1))

@@ -1,6 +1,6 @@
 /*
- * Checks vectors/plan.c with the extreme strides that empty arrays may have, and with two reduced
- * axes of all pairs, which no Python function produces. tests/fuzz covers ordinary arrays.
+ * Checks vectors/plan.c with the extreme strides that empty arrays can have. Checks all pairs over
+ * two reduced axes, which no Python function computes. tests/fuzz covers ordinary arrays.
  */
 #include <limits.h>
 
@@ -17,8 +17,8 @@ static void plan_of(struct plan *plan, const struct axis *axes, int ndim, uint64
     CHECK(plan_make(plan, &request), "sizes fit");
 }
 
-/* Products and magnitudes of these strides would overflow; the undefined-behaviour sanitizer
- * reports it if the plan computes one. */
+/* Products and magnitudes of these strides overflow. The undefined-behaviour sanitizer reports any
+ * that the plan computes. */
 static void test_strides_of_any_size(void)
 {
     static const ptrdiff_t strides[] = {
@@ -38,8 +38,8 @@ static void test_strides_of_any_size(void)
     }
 }
 
-/* The length of the inner axis times its stride overflows to the stride of the outer axis. The plan
- * must not merge them. */
+/* The size of the inner axis times its stride wraps around to the stride of the outer axis. The
+ * plan must not merge the two axes. */
 static void test_no_merge_by_overflow(void)
 {
     const struct axis axes[] = {{3, 0, 0, 0},
@@ -50,8 +50,8 @@ static void test_no_merge_by_overflow(void)
     CHECK(plan.outer.count == 2, "%d axes", plan.outer.count);
 }
 
-/* x[i] . y[j] over two axes, where x does not vary along the inner one. The elements of x are not
- * contiguous, although its outer stride equals the item size. */
+/* Sums x[i] . y[j] over two axes, where x does not vary along the inner one. A row of x is then not
+ * contiguous, although the stride of its outer axis is the size of an element. */
 static void test_pairs_over_two_axes(void)
 {
     enum { ROWS = 3, A = 4, B = 2 };
