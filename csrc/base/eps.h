@@ -10,8 +10,7 @@
  * NaN norm stays NaN.
  */
 
-/* The defaults: of normalize, and of all other functions. Both are torch's. docs.h and cossim._core
- * take them from here. */
+/* The default eps of normalize, and that of all other functions. torch has the same defaults. */
 #define NORMALIZE_EPS 1e-12
 #define DEFAULT_EPS 1e-08
 

@@ -217,7 +217,7 @@ static void run_tasks(size_t worker)
 static void *worker_main(void *unused)
 {
     (void)unused;
-    fp_mode_enter(); /* once, because a thread inherits its creator's mode */
+    fp_mode_enter(); /* the thread may have inherited another mode from its creator */
     pthread_mutex_lock(&pool.job_lock);
     for (;;) {
         while (pool.vacancies == 0 && !pool.stopping) {

@@ -13,7 +13,7 @@
 #endif
 
 static _Atomic size_t live;  /* blocks in use */
-static _Atomic long to_fail; /* allocations up to and including the one that fails; <= 0: none */
+static _Atomic long to_fail; /* counts down to the allocation that fails; <= 0: none fails */
 
 void *scratch_alloc(size_t bytes)
 {

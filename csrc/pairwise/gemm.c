@@ -25,7 +25,7 @@ enum {
     /* Left rows of a chunk. They stay in the L2 cache while all panels are multiplied with them. */
     CHUNK_BYTES = 256 << 10,
     LEFT_BYTES = 2 << 20,   /* upper limit of the left rows of one tile */
-    COLLIDING_BYTES = 2048, /* half a way of the L1 cache of current processors */
+    COLLIDING_BYTES = 2048, /* half the size of one way of the L1 cache, on current processors */
     /* Copying colliding left rows pays from this many right rows on. */
     COPY_RIGHT_ROWS = 64,
     /* Upper limit of the sums of a task whose depth is cut into segments. The task keeps all its
@@ -126,10 +126,12 @@ static void find_left_rows(const struct gemm_state *g, const struct gemm_task *t
                        &(struct gemm_rows){t->batch, first, count, k, depth, t->worker, buffers,
                                            g->left_stride, pointers});
     const bool copy = t->right_count >= COPY_RIGHT_ROWS && rows_collide(pointers, count);
-    for (size_t r = 0; copy && r < count; r++) {
-        char *to = buffers + r * g->left_stride;
-        /* a converted row is there already */
-        pointers[r] = pointers[r] == to ? to : memcpy(to, pointers[r], depth * g->size);
+    if (copy) {
+        for (size_t r = 0; r < count; r++) {
+            char *to = buffers + r * g->left_stride;
+            /* a converted row is there already */
+            pointers[r] = pointers[r] == to ? to : memcpy(to, pointers[r], depth * g->size);
+        }
     }
     for (size_t r = count; r < round_up(count, g->tile_rows); r++) {
         pointers[r] = pointers[count - 1];

@@ -22,8 +22,8 @@ struct gemm_rows {
 };
 
 /*
- * The sums of left rows [row, row + rows) with right rows [column, column + columns). That of left
- * row row + r and right row column + c is sums[r * step + c].
+ * The sums of left rows [row, row + rows) with right rows [column, column + columns). The sum of
+ * left row `row + r` and right row `column + c` is sums[r * step + c].
  */
 struct gemm_block {
     size_t batch, row, rows, column, columns;
@@ -74,7 +74,8 @@ struct gemm {
 enum {
     GEMM_MAX_COLUMNS = 32, /* columns of an epilogue block */
     GEMM_MAX_ROWS = 64,    /* rows of an epilogue block */
-    GEMM_CHUNK = 240 /* left rows of a request; the epilogue gets them before the next request */
+    /* Left rows of a request. Before a worker requests others, its epilogue takes their sums. */
+    GEMM_CHUNK = 240
 };
 
 /* Runs the product. Returns 0, or -1 when memory for the panels runs out. */

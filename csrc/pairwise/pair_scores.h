@@ -31,7 +31,7 @@ struct pair_scores {
     enum compute_type product;
     bool symmetric;     /* both sides are the same rows in memory */
     bool cosine;        /* scores need norms */
-    size_t first_batch; /* of a group: batches are processed in groups, to bound the norms */
+    size_t first_batch; /* of the current group; groups bound the memory for norms */
     size_t left, right; /* rows of a batch */
 };
 
@@ -76,7 +76,7 @@ void pair_scores_cosines(const struct pair_scores *s, const struct gemm_block *b
 /* One operand row of a single-pair score, with its norm and a scratch buffer. */
 struct scored_row {
     size_t row;
-    const struct norms *norms; /* of this row; a right row needs COSINE_PADDING readable values */
+    const struct norms *norms; /* of this row; kernels read COSINE_PADDING values of a right row */
     void *buffer;              /* room for one row of the product's type */
 };
 

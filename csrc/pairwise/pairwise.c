@@ -27,7 +27,7 @@ struct lazy_norms {
 
 struct pairwise_state {
     struct pair_scores scores;
-    struct norms x, y;       /* of the batches of a group */
+    struct norms x, y;       /* norms of the rows of all batches of a group */
     struct lazy_norms *lazy; /* one for each worker, in place of x; or NULL */
     int workers;             /* fixed here: another thread may change the number of threads */
     bool store_direct;       /* kernels write cosines straight into out; see can_store_direct */
@@ -288,9 +288,9 @@ static void take_block(const void *context, const struct gemm_block *b)
 }
 
 /*
- * True if kernels can write cosines straight into out. Its elements must be of the compute type and
- * contiguous along a single right axis. The stride of a single left axis must be a multiple of
- * their size.
+ * True if kernels can write cosines straight into out. Its elements must be of the compute type,
+ * and there must be one left and one right axis. The elements must be contiguous along the right
+ * axis, and the stride of the left axis must be a multiple of their size.
  */
 static bool can_store_direct(const struct pair_scores *s)
 {

@@ -12,7 +12,7 @@ int integer_argument(const char *function, const char *name, PyObject *object, P
     }
     *value = PyNumber_AsSsize_t(object, NULL); /* NULL means that it clips large integers */
     if (*value == -1 && PyErr_Occurred()) {
-        /* From an array of several elements, or an __index__ that returns no integer. */
+        /* An array of several elements raises it, and an __index__ that returns no integer. */
         if (PyErr_ExceptionMatches(PyExc_TypeError)) {
             PyErr_Format(PyExc_TypeError, "%s(): %s must be an integer, not %.100s", function, name,
                          Py_TYPE(object)->tp_name);
@@ -33,13 +33,13 @@ int eps_argument(const char *function, PyObject *object, double *eps)
             PyErr_Format(PyExc_TypeError, "%s(): eps must be a number, not %.100s", function,
                          Py_TYPE(object)->tp_name);
         } else if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
-            /* From a large integer, which is too long to show. */
+            /* A large integer raises it. Such a number is too long to show. */
             PyErr_Format(PyExc_ValueError, "%s(): eps must be a number that fits a float64",
                          function);
         }
         return -1;
     }
-    /* For NaN, >= would raise a floating-point exception, which can trap. This does not. */
+    /* For NaN, >= raises a floating-point exception, which can trap. isgreaterequal does not. */
     if (!isgreaterequal(value, 0.0)) {
         PyErr_Format(PyExc_ValueError, "%s(): eps must be a number >= 0, not %R", function, object);
         return -1;

@@ -208,7 +208,8 @@ PyObject *hold_memory(PyArrayObject *array)
     }
     PyObject *weak = PyWeakref_NewRef(owner, NULL), *hold = weak;
     if (weak != NULL && export != Py_None) {
-        hold = PyTuple_Pack(2, weak, owner); /* keeps owner: user code may release a memoryview */
+        /* Keeps the owner alive even if user code releases its memoryview. */
+        hold = PyTuple_Pack(2, weak, owner);
         Py_DECREF(weak);
     }
     Py_DECREF(export);

@@ -274,7 +274,7 @@ static PyObject *pairs(PyObject *self, PyObject *args)
     /* If mirrored, the indices of both sides refer to one array. */
     queries = c.mirrored && candidates > queries ? candidates : queries;
     candidates = c.mirrored ? queries : candidates;
-    const fp_mode caller = fp_mode_enter(); /* the threshold is rounded */
+    const fp_mode caller = fp_mode_enter(); /* because the threshold is rounded */
     const int status = range_init(&pairs, compute_type_of(&c), threshold, (size_t)max_pairs);
     fp_mode_leave(caller);
     if (status < 0) {
@@ -325,7 +325,7 @@ static PyObject *components(PyObject *self, PyObject *args)
         close_call(&c);
         return NULL;
     }
-    const fp_mode caller = fp_mode_enter(); /* the threshold is rounded */
+    const fp_mode caller = fp_mode_enter(); /* because the threshold is rounded */
     status = components_init(&joined, compute_type_of(&c), threshold, PyArray_DATA(parents));
     fp_mode_leave(caller);
     if (status < 0) {

@@ -104,7 +104,7 @@ static int reduce_dim(const char *function, const struct array_argument *x,
 
 /* The value of the argument dim: an integer, or a tuple or list of integers. */
 struct dims {
-    Py_ssize_t dim[PLAN_MAX_AXES + 1]; /* with one more than can be valid, reduce_dims fails */
+    Py_ssize_t dim[PLAN_MAX_AXES + 1]; /* one more than can be valid, so that reduce_dims fails */
     int count;
 };
 

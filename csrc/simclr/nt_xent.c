@@ -33,7 +33,8 @@ enum {
     GROUP = 4,
     GROUP_BYTES = 1 << 20, /* upper limit of the sums of a group */
     PANELS_PER_THREAD = 8, /* with fewer panels for each thread, a group is one panel */
-    /* Panel widths of rows that fill_matrix mirrors at a time: whole tiles of 4, 6 or 8 rows. */
+    /* fill_matrix mirrors this many panel widths of rows at a time. They are whole tiles, because
+     * tiles have 4, 6 or 8 rows. */
     MIRROR_PANELS = 3,
     TRANSPOSE_ROWS = 64, /* rows transposed at a time */
     MAX_ROWS_BITS = 32   /* rows must be below 2^32 */
@@ -232,8 +233,9 @@ static const char *block_at(const struct nt_xent_state *s, const struct nt_xent_
     return w->block;
 }
 
-/* Computes the blocks of a panel for all rows up to the end of the panel. Mirrors those of earlier
- * rows: they are also the rows of this panel in the blocks of earlier panels. */
+/* Computes the blocks of a panel for all rows up to the end of the panel. The blocks of the rows
+ * before the panel are also stored transposed: as this panel's rows in the blocks of earlier
+ * panels. */
 static void fill_matrix(void *context, size_t task, size_t worker)
 {
     const struct nt_xent_state *s = context;

@@ -17,7 +17,7 @@ static size_t distance(const struct axis *axis)
     return size_sum_or_max(magnitude(axis->x), magnitude(axis->y));
 }
 
-/* Inserts an axis. The axes stay ordered by falling distance, and equal ones by insertion. */
+/* Inserts an axis so that distances fall. Among equal distances, the new axis comes last. */
 static void axes_add(struct axes *axes, const struct axis *axis)
 {
     int i = axes->count++;

@@ -29,7 +29,7 @@ struct axes {
 
 enum plan_driver {
     PLAN_ROWS,    /* computes one sum after another, along the reduced axes */
-    PLAN_COLUMNS, /* computes many sums side by side: the reduced axes are not the closest */
+    PLAN_COLUMNS, /* computes the sums of outputs that are adjacent in memory together */
     PLAN_GEMM,    /* left x right: a blocked matrix product */
 };
 
@@ -65,11 +65,11 @@ struct plan_request {
 /* Makes a plan. Returns false if a size overflows. */
 bool plan_make(struct plan *plan, const struct plan_request *request);
 
-/* Plans every row of x with every row of y, of any sizes: a PLAN_GEMM plan with one axis each. */
+/* Plans the scores of every row of x with every row of y. The axes may have any size. */
 void plan_pairs(struct plan *plan, const struct axis *left, const struct axis *right,
                 const struct axis *reduced);
 
-/* Returns the product of the sizes, or SIZE_MAX on overflow, which plan_make rules out. */
+/* Returns the product of the sizes, or SIZE_MAX on overflow. Axes of plan_make do not overflow. */
 size_t axes_size(const struct axes *axes);
 
 /* The byte offsets in x, y and out of element `index`, counted along all axes, innermost first. */

@@ -16,8 +16,8 @@ enum {
     /* Upper limit of the same for columns. Memory is read fastest in long contiguous pieces. */
     WIDE_OUTPUTS = 4096,
     GATHERED_ELEMENTS = 4096, /* elements of converted rows held at a time, for each side */
-    POLL_STEPS = 256, /* iterations of a loop over elements between two polls of the token */
-    POLL_EMPTY_OUTPUTS = 4096 /* outputs of vectors without elements between two polls */
+    POLL_STEPS = 256,         /* steps of a loop between two polls of the cancellation token */
+    POLL_EMPTY_OUTPUTS = 4096 /* the same in fill_empty, whose steps are cheap */
 };
 
 struct reduce_state {
@@ -419,7 +419,7 @@ static int plan_tasks(struct reduce_state *s)
     const bool columns = s->plan->driver == PLAN_COLUMNS;
     const int threads = thread_count_for(s->plan->outputs, s->plan->depth, GRAIN_SUMS);
     size_t max_outputs = BLOCK_OUTPUTS;
-    if (columns) { /* wide blocks, but two tasks for every thread */
+    if (columns) { /* wide blocks, but at least two tasks for every thread */
         const bool share = threads > 1 && s->rest.count == 0;
         max_outputs = share ? s->inner.size / (2 * (size_t)threads) + 1 : WIDE_OUTPUTS;
         max_outputs = smaller(larger(max_outputs, BLOCK_OUTPUTS), WIDE_OUTPUTS);

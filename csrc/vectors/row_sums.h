@@ -7,7 +7,7 @@
 #include "vectors/dtype.h"
 #include "vectors/plan.h"
 
-/* Selects an operand, and which stride of an axis belongs to it. */
+/* Selects one operand of a pair, and its stride of an axis. */
 enum side { SIDE_X, SIDE_Y };
 
 /*
