@@ -14,13 +14,29 @@ enum { NORM_BATCH = 64 };
  */
 static const double recompute_above_f32 = 1.0 - 0x1p-17, recompute_above_f64 = 1.0 - 1e-13;
 
+/* Returns the side whose operand and axes describe the rows: if both sides are the same, x. */
+static enum side stored_side(const struct pair_scores *s, enum side side)
+{
+    return s->symmetric ? SIDE_X : side;
+}
+
+static const struct operand *operand_of(const struct pair_scores *s, enum side side)
+{
+    return side == SIDE_X ? &s->call->x : &s->call->y;
+}
+
+/* Returns the axes of the rows of a side. */
+static const struct axes *row_axes(const struct pair_scores *s, enum side side)
+{
+    return stored_side(s, side) == SIDE_X ? &s->plan->left : &s->plan->right;
+}
+
 static const char *row_address(const struct pair_scores *s, enum side side, size_t batch,
                                size_t row)
 {
-    struct offsets outer = axes_offsets(&s->plan->outer, s->first_batch + batch);
-    struct offsets inner =
-        axes_offsets(side == SIDE_X || s->symmetric ? &s->plan->left : &s->plan->right, row);
-    if (side == SIDE_X || s->symmetric) {
+    const struct offsets outer = axes_offsets(&s->plan->outer, s->first_batch + batch),
+                         inner = axes_offsets(row_axes(s, side), row);
+    if (stored_side(s, side) == SIDE_X) {
         return s->call->x.data + outer.x + inner.x;
     }
     return s->call->y.data + outer.y + inner.y;
@@ -30,8 +46,7 @@ static const char *row_address(const struct pair_scores *s, enum side side, size
 static void convert_row(const struct pair_scores *s, enum side side, const char *from, int exponent,
                         size_t k, size_t n, void *buffer)
 {
-    gather_row(side == SIDE_X ? &s->call->x : &s->call->y, from, &s->plan->reduced, side, k, n,
-               s->product, buffer);
+    gather_row(operand_of(s, side), from, &s->plan->reduced, side, k, n, s->product, buffer);
     if (exponent == 0) {
         return;
     }
@@ -47,11 +62,9 @@ static void convert_row(const struct pair_scores *s, enum side side, const char 
 void pair_scores_find_rows(const struct pair_scores *s, enum side side, const int *exponents,
                            const struct gemm_rows *request)
 {
-    const struct operand *operand = side == SIDE_X ? &s->call->x : &s->call->y;
+    const struct operand *operand = operand_of(s, side);
     const struct axes *reduced = &s->plan->reduced;
-    const ptrdiff_t stride = reduced->count == 0 ? 0
-                             : side == SIDE_X    ? reduced->at[0].x
-                                                 : reduced->at[0].y;
+    const ptrdiff_t stride = reduced->count == 0 ? 0 : axis_stride(&reduced->at[0], side);
     const bool in_place = operand->dtype == (enum dtype)compute_element(s->product) &&
                           operand_in_place(operand) && reduced->count <= 1 &&
                           (stride == (ptrdiff_t)compute_size(s->product) || s->plan->depth == 1);
@@ -69,14 +82,14 @@ void pair_scores_find_rows(const struct pair_scores *s, enum side side, const in
     }
 }
 
-static struct row_pair pair_at(const struct pair_scores *s, enum side left, size_t i,
-                               enum side right, size_t j, size_t batch, enum sums kind)
+/* Returns left row i and right row j, to be summed. */
+static struct row_pair pair_at(const struct pair_scores *s, size_t i, size_t j, size_t batch,
+                               enum sums kind)
 {
-    const struct operand *x = left == SIDE_X ? &s->call->x : &s->call->y;
-    struct row_pair pair = {x,
-                            s->symmetric ? &s->call->x : &s->call->y,
-                            row_address(s, left, batch, i),
-                            row_address(s, right, batch, j),
+    struct row_pair pair = {operand_of(s, SIDE_X),
+                            operand_of(s, stored_side(s, SIDE_Y)),
+                            row_address(s, SIDE_X, batch, i),
+                            row_address(s, SIDE_Y, batch, j),
                             &s->plan->reduced,
                             s->plan->depth,
                             s->product,
@@ -103,7 +116,7 @@ static void measure_row(const struct pair_scores *s, enum side side, size_t batc
             reduced.at[i].x = reduced.at[i].y;
         }
     }
-    const struct operand *operand = side == SIDE_X ? &s->call->x : &s->call->y;
+    const struct operand *operand = operand_of(s, side);
     const char *from = row_address(s, side, batch, row);
     struct row_pair pair = {operand,  NULL,           from,       NULL,
                             &reduced, s->plan->depth, s->product, SUMS_SQUARE};
@@ -126,12 +139,10 @@ static void measure_row(const struct pair_scores *s, enum side side, size_t batc
 static bool squares_in_place(const struct pair_scores *s, enum side side, size_t batch,
                              size_t first, size_t n, double *squares)
 {
-    const struct operand *operand = side == SIDE_X ? &s->call->x : &s->call->y;
-    const struct axes *rows = side == SIDE_X || s->symmetric ? &s->plan->left : &s->plan->right,
-                      *reduced = &s->plan->reduced;
+    const struct operand *operand = operand_of(s, side);
+    const struct axes *rows = row_axes(s, side), *reduced = &s->plan->reduced;
     const ptrdiff_t item = (ptrdiff_t)dtype_size(operand->dtype);
-    const bool contiguous =
-        reduced->count == 1 && (side == SIDE_X ? reduced->at[0].x : reduced->at[0].y) == item;
+    const bool contiguous = reduced->count == 1 && axis_stride(&reduced->at[0], side) == item;
     const bool widened =
         s->product == COMPUTE_F64 && dtype_compute_type(operand->dtype) == COMPUTE_F32;
     if (!contiguous || widened || s->plan->depth > ROW_BLOCK || !operand_in_place(operand)) {
@@ -139,9 +150,7 @@ static bool squares_in_place(const struct pair_scores *s, enum side side, size_t
     }
     rows_kernel *kernel = kernels_current()->sums->rows[operand->dtype][SUMS_SQUARE];
     const size_t at_once = rows->count == 1 ? n : 1;
-    const ptrdiff_t step = rows->count != 1                 ? 0
-                           : side == SIDE_X || s->symmetric ? rows->at[0].x
-                                                            : rows->at[0].y;
+    const ptrdiff_t step = rows->count == 1 ? axis_stride(&rows->at[0], stored_side(s, side)) : 0;
     for (size_t i = 0; i < n; i += at_once) {
         kernel(NULL, squares + i, NULL, row_address(s, side, batch, first + i), NULL, at_once,
                s->plan->depth, step, 0);
@@ -173,16 +182,14 @@ void pair_scores_measure(const struct pair_scores *s, enum side side, size_t bat
 /* Recomputes the cosine of one pair in double, directly from the rows. */
 static double recompute_cosine(const struct pair_scores *s, size_t batch, size_t i, size_t j)
 {
-    struct row_pair pair =
-        pair_at(s, SIDE_X, i, s->symmetric ? SIDE_X : SIDE_Y, j, batch, SUMS_ALL);
+    struct row_pair pair = pair_at(s, i, j, batch, SUMS_ALL);
     struct row_sums sums = row_sums_of(&pair);
     return formula_cosine_of(&sums, s->call->eps);
 }
 
 double pair_scores_recompute_dot(const struct pair_scores *s, size_t batch, size_t i, size_t j)
 {
-    struct row_pair pair =
-        pair_at(s, SIDE_X, i, s->symmetric ? SIDE_X : SIDE_Y, j, batch, SUMS_DOT);
+    struct row_pair pair = pair_at(s, i, j, batch, SUMS_DOT);
     struct row_sums sums = row_sums_of(&pair);
     return ldexp(sums.xy, sums.x_exponent + sums.y_exponent);
 }
@@ -240,8 +247,7 @@ void pair_scores_one(const struct pair_scores *s, const struct scored_row *left,
                      const struct scored_row *right, void *out)
 {
     const struct kernels *kernels = kernels_current();
-    const void *x = find_row(s, SIDE_X, left),
-               *y = find_row(s, s->symmetric ? SIDE_X : SIDE_Y, right);
+    const void *x = find_row(s, SIDE_X, left), *y = find_row(s, stored_side(s, SIDE_Y), right);
     double sum[COSINE_PADDING] = {0.0};
     sum[0] = (s->product == COMPUTE_F64 ? kernels->tiles->tile_sum_f64
                                         : kernels->tiles->tile_sum_f32)(x, y, s->plan->depth);

@@ -395,10 +395,11 @@ int pairwise_run(const struct reduction *call)
         (left_side ? s->plan->left.count : s->plan->right.count) == 1) {
         return run_halves(call, left_side);
     }
-    const size_t batches = axes_size(&s->plan->outer),
-                 rows = s->symmetric ? s->left
-                        : lazy       ? s->right
-                                     : size_sum_or_max(s->left, s->right);
+    const size_t batches = axes_size(&s->plan->outer);
+    size_t rows = size_sum_or_max(s->left, s->right); /* of a batch, that need norms */
+    if (s->symmetric || lazy) {
+        rows = s->symmetric ? s->left : s->right;
+    }
     const size_t group = rows < NORM_ROWS ? smaller(NORM_ROWS / rows, batches) : 1;
     /* padding, because kernels read past the last norm */
     const size_t norm_count = size_sum_or_max(size_product_or_max(group, rows), COSINE_PADDING);

@@ -146,8 +146,11 @@ bool is_masked(PyObject *object)
 static int needs_dlpack(PyObject *object)
 {
     const int exports = PyObject_CheckBuffer(object) ? 0 : has_attribute(object, "__dlpack__");
-    const int others = exports <= 0 ? 0 : has_attribute(object, "__array__");
-    return exports <= 0 ? exports : others < 0 ? -1 : !others;
+    if (exports <= 0) {
+        return exports;
+    }
+    const int has_array = has_attribute(object, "__array__");
+    return has_array < 0 ? -1 : !has_array;
 }
 
 /* Returns 1 if the object or its class has __array_interface__ or __array_struct__, which expose

@@ -289,10 +289,15 @@ static bool fast_path(enum op op, PyObject *x1, PyObject *x2, Py_ssize_t dim, do
 static bool plain_integer(PyObject *object, Py_ssize_t default_value, Py_ssize_t *value)
 {
     int overflow = 0;
-    *value = object == NULL              ? default_value
-             : PyLong_CheckExact(object) ? PyLong_AsLongAndOverflow(object, &overflow)
-                                         : 0;
-    return object == NULL || (PyLong_CheckExact(object) && overflow == 0);
+    *value = default_value;
+    if (object == NULL) {
+        return true;
+    }
+    if (!PyLong_CheckExact(object)) {
+        return false;
+    }
+    *value = PyLong_AsLongAndOverflow(object, &overflow);
+    return overflow == 0;
 }
 
 /* The general path of cosine_similarity, cosine_distance and vecdot: two operands and one dim. */

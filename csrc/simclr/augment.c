@@ -139,10 +139,12 @@ static void add_noise_and_clip(const struct augment *call, uint64_t key, size_t 
 {
     const size_t size = compute_size(call->compute);
     float numbers[NORMAL_RNG_BLOCK];
-    for (size_t i = 0; i < n && call->noise != 0.0; i += NORMAL_RNG_BLOCK) {
-        void *pixels = view + i * size;
-        normal_rng_block(key, i / NORMAL_RNG_BLOCK, numbers);
-        BY_TYPE(call, add, call->noise, numbers, smaller(NORMAL_RNG_BLOCK, n - i), pixels);
+    if (call->noise != 0.0) {
+        for (size_t i = 0; i < n; i += NORMAL_RNG_BLOCK) {
+            void *pixels = view + i * size;
+            normal_rng_block(key, i / NORMAL_RNG_BLOCK, numbers);
+            BY_TYPE(call, add, call->noise, numbers, smaller(NORMAL_RNG_BLOCK, n - i), pixels);
+        }
     }
     void *pixels = view;
     BY_TYPE(call, clip, call->low, call->high, n, pixels);

@@ -29,7 +29,8 @@ static inline double formula_clamped_norm(double square, double eps)
 /* Clips a cosine to [-1, 1]. The exact value is in that range, so this removes rounding errors. */
 static inline double formula_clip(double cosine)
 {
-    return cosine > 1.0 ? 1.0 : cosine < -1.0 ? -1.0 : cosine;
+    const double capped = cosine > 1.0 ? 1.0 : cosine;
+    return capped < -1.0 ? -1.0 : capped;
 }
 
 /*

@@ -461,9 +461,12 @@ int reduce(const struct reduction *call)
         }
     }
     const ptrdiff_t x_item = (ptrdiff_t)dtype_size(call->x.dtype);
-    const struct axis *along = plan->driver == PLAN_COLUMNS ? &s.inner
-                               : plan->reduced.count == 1   ? &plan->reduced.at[0]
-                                                            : NULL;
+    const struct axis *along = NULL; /* the axis along which kernels read */
+    if (plan->driver == PLAN_COLUMNS) {
+        along = &s.inner;
+    } else if (plan->reduced.count == 1) {
+        along = &plan->reduced.at[0];
+    }
     const bool contiguous = along != NULL && along->x == x_item && (!two || along->y == x_item);
     s.in_place = s.in_place && (contiguous || (plan->driver == PLAN_ROWS && plan->depth == 1));
 

@@ -15,11 +15,6 @@ static bool is_cancelled_at(size_t k)
     return k > 0 && k % POLL_ELEMENTS == 0 && cancel_poll_here();
 }
 
-static ptrdiff_t stride_of(const struct axis *axis, enum side side)
-{
-    return side == SIDE_X ? axis->x : axis->y;
-}
-
 void gather_row(const struct operand *operand, const char *from, const struct axes *reduced,
                 enum side side, size_t k, size_t n, enum compute_type compute, void *to)
 {
@@ -33,7 +28,7 @@ void gather_row(const struct operand *operand, const char *from, const struct ax
         const size_t count = smaller(inner->size - k % inner->size, n);
         const struct offsets offsets = axes_offsets(reduced, k);
         operand_load(operand, from + (side == SIDE_X ? offsets.x : offsets.y),
-                     stride_of(inner, side), count, compute, to);
+                     axis_stride(inner, side), count, compute, to);
         to = (char *)to + count * compute_size(compute);
         k += count;
         n -= count;

@@ -10,6 +10,11 @@
 /* Selects one operand of a pair, and its stride of an axis. */
 enum side { SIDE_X, SIDE_Y };
 
+static inline ptrdiff_t axis_stride(const struct axis *axis, enum side side)
+{
+    return side == SIDE_X ? axis->x : axis->y;
+}
+
 /*
  * Copies elements [k, k + n) of the row at `from`, in the order of the reduced axes, to contiguous
  * elements of the compute type.
