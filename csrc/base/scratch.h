@@ -16,9 +16,9 @@ void scratch_free(void *block);
 
 /* Number of blocks in use by all threads. Tests use it to find leaks. */
 size_t scratch_live(void);
-/* Makes the n-th allocation from now on fail, on any thread; 0 makes none fail. Returns how many
- * allocations away the failure set by the previous call still is, or 0 if none is to come. Tests
- * use it to run out of memory. */
+/* Makes the n-th allocation from now on fail, on any thread; 0 makes none fail. Returns the n of
+ * the previous call minus the allocations since, or 0 if its allocation has failed. Tests use it to
+ * run out of memory. */
 long scratch_fail_after(long n);
 
 /*

@@ -76,8 +76,9 @@ void pair_scores_cosines(const struct pair_scores *s, const struct gemm_block *b
 /* One operand row of a single-pair score, with its norm and a scratch buffer. */
 struct scored_row {
     size_t row;
-    const struct norms *norms; /* of this row; kernels read COSINE_PADDING values of a right row */
-    void *buffer;              /* room for one row of the product's type */
+    /* The norm of this row. For a right row, kernels read COSINE_PADDING values from here on. */
+    const struct norms *norms;
+    void *buffer; /* room for one row of the product's type */
 };
 
 /* Computes one cosine, with the same bits as in a block. out is an element of the compute type. */

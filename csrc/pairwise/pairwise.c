@@ -396,7 +396,7 @@ int pairwise_run(const struct reduction *call)
         return run_halves(call, left_side);
     }
     const size_t batches = axes_size(&s->plan->outer);
-    size_t rows = size_sum_or_max(s->left, s->right); /* of a batch, that need norms */
+    size_t rows = size_sum_or_max(s->left, s->right); /* rows of a batch whose norms are held */
     if (s->symmetric || lazy) {
         rows = s->symmetric ? s->left : s->right;
     }

@@ -208,8 +208,8 @@ static PyMethodDef module_methods[] = {
      "_live_blocks($module)\n--\n\nThe number of memory blocks that the core uses now. For tests."},
     {"_fail_allocation", fail_allocation, METH_O,
      "_fail_allocation($module, n, /)\n--\n\n"
-     "Makes the n-th allocation of the core from now on fail; 0 makes none fail. Returns how many\n"
-     "allocations away the failure set by the previous call still is. For tests."},
+     "Makes the n-th allocation of the core from now on fail; 0 makes none fail. Returns the n of\n"
+     "the previous call minus the allocations since, or 0 if its allocation failed. For tests."},
     {0},
 };
 

@@ -33,8 +33,8 @@ enum {
     GROUP = 4,
     GROUP_BYTES = 1 << 20, /* upper limit of the sums of a group */
     PANELS_PER_THREAD = 8, /* with fewer panels for each thread, a group is one panel */
-    /* fill_matrix mirrors this many panel widths of rows at a time. They are whole tiles, because
-     * tiles have 4, 6 or 8 rows. */
+    /* Panel widths of rows that fill_matrix mirrors at a time. Three widths are whole tiles,
+     * whether a tile has 4, 6 or 8 rows. */
     MIRROR_PANELS = 3,
     TRANSPOSE_ROWS = 64, /* rows transposed at a time */
     MAX_ROWS_BITS = 32   /* rows must be below 2^32 */

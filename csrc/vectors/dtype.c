@@ -153,7 +153,7 @@ static void store_half(enum dtype dtype, char *to, ptrdiff_t stride, const float
     }
 }
 
-/* Rounds doubles to floats that a second rounding, to 16 bits, takes to the right value. */
+/* Rounds doubles to floats such that rounding these to 16 bits equals a single rounding. */
 static void round_to_odd_floats(float *to, const double *values, size_t n)
 {
     if (kernels_current()->tiles->round_to_odd(to, values, n)) { /* some values are subnormal */
