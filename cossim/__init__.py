@@ -29,12 +29,20 @@ except ModuleNotFoundError as error:
         "here: pip install --editable ."
     ) from None
 
+from typing import TYPE_CHECKING
+
 from cossim import _threadpoolctl  # noqa: F401  (registers the thread pool with threadpoolctl)
 from cossim._config import show_config
 from cossim._threads import threads
 from cossim._version import __version__
 from cossim.search.functions import Pairs, TopK, duplicate_groups, pairs_above, topk
 from cossim.vectors.similarity import CosineSimilarity
+
+if TYPE_CHECKING:  # the names that __getattr__ imports on first use
+    from cossim import nn, simclr
+    from cossim.search.index import Index
+    from cossim.vectors.explain import explain
+    from cossim.vectors.gradients import cosine_similarity_vjp, pairwise_vjp
 
 __all__ = [
     "CosineSimilarity",
@@ -63,23 +71,25 @@ __all__ = [
 ]
 
 
-def __getattr__(name):
-    # These modules are imported on first use, so that `import cossim` stays fast.
-    import importlib
+if not TYPE_CHECKING:  # a type checker would accept every attribute of a module that has a __getattr__
 
-    if name in ("nn", "simclr"):
-        return importlib.import_module(f"cossim.{name}")
-    if name == "Index":
-        globals()[name] = importlib.import_module("cossim.search.index").Index
-        return globals()[name]
-    if name in ("cosine_similarity_vjp", "pairwise_vjp"):
-        globals()[name] = getattr(importlib.import_module("cossim.vectors.gradients"), name)
-        return globals()[name]
-    if name == "explain":
-        globals()[name] = importlib.import_module("cossim.vectors.explain").explain
-        return globals()[name]
-    raise AttributeError(f"module 'cossim' has no attribute {name!r}")
+    def __getattr__(name):
+        # These modules are imported on first use, so that `import cossim` stays fast.
+        import importlib
+
+        if name in ("nn", "simclr"):
+            return importlib.import_module(f"cossim.{name}")
+        if name == "Index":
+            globals()[name] = importlib.import_module("cossim.search.index").Index
+            return globals()[name]
+        if name in ("cosine_similarity_vjp", "pairwise_vjp"):
+            globals()[name] = getattr(importlib.import_module("cossim.vectors.gradients"), name)
+            return globals()[name]
+        if name == "explain":
+            globals()[name] = importlib.import_module("cossim.vectors.explain").explain
+            return globals()[name]
+        raise AttributeError(f"module 'cossim' has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(__all__)

@@ -3,12 +3,18 @@
 Errors name the function and the argument.
 """
 
+from __future__ import annotations
+
 import operator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
-def integer_argument(function, name, value, wanted="an integer"):
+
+def integer_argument(function: str, name: str, value: Any, wanted: str = "an integer") -> int:
     try:
         if isinstance(value, (bool, np.bool_)):
             raise TypeError
@@ -17,14 +23,14 @@ def integer_argument(function, name, value, wanted="an integer"):
         raise TypeError(f"{function}(): {name} must be {wanted}, not {type(value).__name__}") from None
 
 
-def size_argument(function, name, value, least, wanted="an integer"):
+def size_argument(function: str, name: str, value: object, least: int, wanted: str = "an integer") -> int:
     number = integer_argument(function, name, value, wanted)
     if number < least:
         raise ValueError(f"{function}(): {name} must be at least {least}, not {integer_text(number)}")
     return number
 
 
-def length_argument(function, name, value, least=1):
+def length_argument(function: str, name: str, value: object, least: int = 1) -> int:
     """Checks a layer's number of channels, features or groups: from least to 2**63 - 1."""
     number = size_argument(function, name, value, least)
     if number >= 2**63:
@@ -32,7 +38,7 @@ def length_argument(function, name, value, least=1):
     return number
 
 
-def integer_text(value):
+def integer_text(value: object) -> str:
     """Returns an integer, or a sequence of them, as text for a message. Python refuses to print very long integers."""
     try:
         return repr(value)
@@ -40,7 +46,7 @@ def integer_text(value):
         return "(thousands of digits)"
 
 
-def number_argument(function, name, value):
+def number_argument(function: str, name: str, value: Any) -> float:
     """Returns value as a float. Takes what float() takes, except text, buffers and arrays of one or more dimensions."""
     try:
         is_number = hasattr(type(value), "__float__") or hasattr(type(value), "__index__")
@@ -53,19 +59,19 @@ def number_argument(function, name, value):
         raise TypeError(f"{function}(): {name} must be a number, not {type(value).__name__}") from None
 
 
-def eps_argument(function, eps):
+def eps_argument(function: str, eps: object) -> float:
     value = number_argument(function, "eps", eps)
     if not value >= 0:
         raise ValueError(f"{function}(): eps must be a number >= 0, not {value}")
     return value
 
 
-def plain_text(value):
+def plain_text(value: str) -> str:
     """Returns a str of the class str itself, so that comparing it runs no code of a subclass."""
     return str.__str__(value)
 
 
-def temperature_argument(function, value):
+def temperature_argument(function: str, value: object) -> float:
     if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{function}(): temperature must be a number, not {value!r}")
     temperature = number_argument(function, "temperature", value)
@@ -74,7 +80,7 @@ def temperature_argument(function, value):
     return temperature
 
 
-def check_temperature(function, temperature, dtype):
+def check_temperature(function: str, temperature: float, dtype: np.dtype[Any]) -> None:
     """Raises ValueError if 4 / temperature is beyond the range of dtype: a loss of that dtype could overflow."""
     if 4 / temperature > float(np.finfo(dtype).max):
         raise ValueError(f"{function}(): temperature {temperature} is too small for {dtype}: 1 / temperature overflows")
@@ -98,6 +104,6 @@ class _KeepsCapsule:
         return self.source.__dlpack_device__()
 
 
-def from_dlpack(source):
+def from_dlpack(source: Any) -> NDArray[Any]:
     exporter = _KeepsCapsule(source)  # a local variable lives as long as the traceback of an error
     return np.from_dlpack(exporter)

@@ -1,4 +1,7 @@
+from __future__ import annotations
+
 import os
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -6,7 +9,11 @@ from cossim import _core
 from cossim._version import __version__
 
 
-def show_config(mode="stdout"):
+@overload
+def show_config(mode: Literal["stdout"] = "stdout") -> None: ...
+@overload
+def show_config(mode: Literal["dicts"]) -> dict[str, Any]: ...
+def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] | None:
     """Shows the version, the instruction set in use, the available instruction sets and the number of threads.
 
     Parameters

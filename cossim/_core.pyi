@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from cossim._typing import Array, ArrayOrScalar, Dims, Float, Lazy, Progress, Real
+from cossim._typing import Array, ArrayOrScalar, Dims, Float, Lazy, Number, Progress
 
 _Out = TypeVar("_Out", bound=np.ndarray[Any, Any])
 _Size = tuple[int, int]
@@ -25,7 +25,7 @@ def cosine_similarity(
     x1: Lazy,
     x2: Array | Lazy,
     dim: SupportsIndex = 1,
-    eps: Real = 1e-08,
+    eps: Number = 1e-08,
     *,
     out: None = None,
     axis: SupportsIndex | None = None,
@@ -35,7 +35,7 @@ def cosine_similarity(
     x1: Array,
     x2: Lazy,
     dim: SupportsIndex = 1,
-    eps: Real = 1e-08,
+    eps: Number = 1e-08,
     *,
     out: None = None,
     axis: SupportsIndex | None = None,
@@ -45,7 +45,7 @@ def cosine_similarity(
     x1: Array,
     x2: Array,
     dim: SupportsIndex = 1,
-    eps: Real = 1e-08,
+    eps: Number = 1e-08,
     *,
     out: _Out,
     axis: SupportsIndex | None = None,
@@ -55,7 +55,7 @@ def cosine_similarity(
     x1: NDArray[Float],
     x2: NDArray[Float],
     dim: SupportsIndex = 1,
-    eps: Real = 1e-08,
+    eps: Number = 1e-08,
     *,
     out: None = None,
     axis: SupportsIndex | None = None,
@@ -65,7 +65,7 @@ def cosine_similarity(
     x1: Array,
     x2: Array,
     dim: SupportsIndex = 1,
-    eps: Real = 1e-08,
+    eps: Number = 1e-08,
     *,
     out: None = None,
     axis: SupportsIndex | None = None,
@@ -75,7 +75,7 @@ def cosine_distance(
     x1: Lazy,
     x2: Array | Lazy,
     dim: SupportsIndex = 1,
-    eps: Real = 1e-08,
+    eps: Number = 1e-08,
     *,
     out: None = None,
     axis: SupportsIndex | None = None,
@@ -85,7 +85,7 @@ def cosine_distance(
     x1: Array,
     x2: Lazy,
     dim: SupportsIndex = 1,
-    eps: Real = 1e-08,
+    eps: Number = 1e-08,
     *,
     out: None = None,
     axis: SupportsIndex | None = None,
@@ -95,7 +95,7 @@ def cosine_distance(
     x1: Array,
     x2: Array,
     dim: SupportsIndex = 1,
-    eps: Real = 1e-08,
+    eps: Number = 1e-08,
     *,
     out: _Out,
     axis: SupportsIndex | None = None,
@@ -105,7 +105,7 @@ def cosine_distance(
     x1: NDArray[Float],
     x2: NDArray[Float],
     dim: SupportsIndex = 1,
-    eps: Real = 1e-08,
+    eps: Number = 1e-08,
     *,
     out: None = None,
     axis: SupportsIndex | None = None,
@@ -115,7 +115,7 @@ def cosine_distance(
     x1: Array,
     x2: Array,
     dim: SupportsIndex = 1,
-    eps: Real = 1e-08,
+    eps: Number = 1e-08,
     *,
     out: None = None,
     axis: SupportsIndex | None = None,
@@ -227,17 +227,17 @@ def vector_norm(
 ) -> ArrayOrScalar[Any]: ...
 @overload
 def normalize(
-    x: Lazy, dim: Dims | None = 1, eps: Real = 1e-12, *, out: None = None, axis: Dims | None = None
+    x: Lazy, dim: Dims | None = 1, eps: Number = 1e-12, *, out: None = None, axis: Dims | None = None
 ) -> Any: ...
 @overload
-def normalize(x: Array, dim: Dims | None = 1, eps: Real = 1e-12, *, out: _Out, axis: Dims | None = None) -> _Out: ...
+def normalize(x: Array, dim: Dims | None = 1, eps: Number = 1e-12, *, out: _Out, axis: Dims | None = None) -> _Out: ...
 @overload
 def normalize(
-    x: NDArray[Float], dim: Dims | None = 1, eps: Real = 1e-12, *, out: None = None, axis: Dims | None = None
+    x: NDArray[Float], dim: Dims | None = 1, eps: Number = 1e-12, *, out: None = None, axis: Dims | None = None
 ) -> NDArray[Float]: ...
 @overload
 def normalize(
-    x: Array, dim: Dims | None = 1, eps: Real = 1e-12, *, out: None = None, axis: Dims | None = None
+    x: Array, dim: Dims | None = 1, eps: Number = 1e-12, *, out: None = None, axis: Dims | None = None
 ) -> ArrayOrScalar[Any]: ...
 
 # ---- all pairs ----
@@ -247,30 +247,30 @@ def pairwise(
     x: Lazy,
     y: Array | Lazy | None = None,
     *,
-    eps: Real = 1e-08,
+    eps: Number = 1e-08,
     out: None = None,
     progress: Literal[False] | None = None,
 ) -> Any: ...
 @overload
 def pairwise(
-    x: Array, y: Lazy, *, eps: Real = 1e-08, out: None = None, progress: Literal[False] | None = None
+    x: Array, y: Lazy, *, eps: Number = 1e-08, out: None = None, progress: Literal[False] | None = None
 ) -> Any: ...
 @overload
 def pairwise(
-    x: Array, y: Array | None = None, *, eps: Real = 1e-08, out: _Out, progress: Progress | None = None
+    x: Array, y: Array | None = None, *, eps: Number = 1e-08, out: _Out, progress: Progress | None = None
 ) -> _Out: ...
 @overload
 def pairwise(
     x: NDArray[Float],
     y: NDArray[Float] | None = None,
     *,
-    eps: Real = 1e-08,
+    eps: Number = 1e-08,
     out: None = None,
     progress: Progress | None = None,
 ) -> NDArray[Float]: ...
 @overload
 def pairwise(
-    x: Array, y: Array | None = None, *, eps: Real = 1e-08, out: None = None, progress: Progress | None = None
+    x: Array, y: Array | None = None, *, eps: Number = 1e-08, out: None = None, progress: Progress | None = None
 ) -> NDArray[Any]: ...
 
 # ---- threads ----

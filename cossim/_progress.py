@@ -1,10 +1,18 @@
 """The argument progress= of the public functions, and the progress bar of the command line."""
 
+from __future__ import annotations
+
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from cossim._typing import Progress
 
 
 @contextmanager
-def reporting(progress, name, unit="scores"):
+def reporting(progress: Progress | None, name: str, unit: str = "scores") -> Generator[Callable[..., object] | None]:
     """Converts the argument progress= of a function into a callable that receives the progress of the call.
 
     Parameters
@@ -51,7 +59,7 @@ def reporting(progress, name, unit="scores"):
 
 
 @contextmanager
-def _bar(name, unit):
+def _bar(name: str, unit: str) -> Generator[Callable[..., object]]:
     try:
         from tqdm.auto import tqdm  # here, because this import is slow
     except ModuleNotFoundError as error:

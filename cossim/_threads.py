@@ -1,10 +1,16 @@
+from __future__ import annotations
+
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, SupportsIndex
 
 from cossim._core import begin_threads, end_threads
 
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
 
 @contextmanager
-def threads(n):
+def threads(n: SupportsIndex) -> Generator[None]:
     """Limits each call within the block to n threads. Results do not depend on the number of threads.
 
     The limit applies to calls from the Python thread that enters the block. Other threads, also those that start within

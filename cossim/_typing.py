@@ -1,4 +1,4 @@
-"""Types shared by several stubs. Only type checkers read this module; nothing imports it at runtime."""
+"""Types shared by several modules. Only type checkers read this module; nothing imports it at run time."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +35,7 @@ class Lazy(Protocol):
 Array: TypeAlias = ArrayLike | SupportsBuffer | SupportsDLPack
 Path: TypeAlias = str | os.PathLike[str]
 Rows: TypeAlias = Array | Path
-Real: TypeAlias = float | np.floating[Any] | np.integer[Any]
+Number: TypeAlias = float | np.floating[Any] | np.integer[Any]
 Pair: TypeAlias = SupportsIndex | tuple[SupportsIndex, SupportsIndex] | list[int]
 Dims: TypeAlias = SupportsIndex | Sequence[SupportsIndex]
 Seed: TypeAlias = int | np.integer[Any] | np.random.Generator

@@ -1,12 +1,19 @@
 """Layers as functions. This module checks shapes and arguments by torch's conditions; the C core calculates."""
 
+from __future__ import annotations
+
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, SupportsIndex, overload
 
 import numpy as np
 
 from cossim import _core
 from cossim._arguments import integer_argument, integer_text, length_argument, plain_text
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cossim._typing import Array, ArrayOrScalar, Float, Pair
 
 
 def _error(kind, function, message, arrays):
@@ -14,7 +21,7 @@ def _error(kind, function, message, arrays):
     return kind(f"{function}(): {message} ({described})")
 
 
-def _arrays(function, **objects):
+def _arrays(function: str, **objects: object) -> dict[str, NDArray[Any]]:
     """Returns the arguments as C-contiguous native arrays of one dtype, float32 or float64. Omits a bias of None."""
     passed = {name: x for name, x in objects.items() if x is not None or name != "bias"}
     names = tuple(passed)
@@ -28,7 +35,7 @@ def _arrays(function, **objects):
     return {name: _contiguous_native(a) for name, a in arrays.items()}
 
 
-def _contiguous_native(array):
+def _contiguous_native(array: NDArray[Any]) -> NDArray[Any]:
     """Returns the array C-contiguous, aligned and in native byte order. Copies only if it has to."""
     if array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative:
         return array
@@ -75,7 +82,35 @@ def _conv_padding(padding, kernel, stride, dilation):
     return before, tuple(t - b for t, b in zip(total, before, strict=True))
 
 
-def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+@overload
+def conv2d(
+    x: NDArray[Float],
+    weight: NDArray[Float],
+    bias: NDArray[Float] | None = None,
+    stride: Pair = 1,
+    padding: Pair | Literal["same", "valid"] = 0,
+    dilation: Pair = 1,
+    groups: SupportsIndex = 1,
+) -> NDArray[Float]: ...
+@overload
+def conv2d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: Pair = 1,
+    padding: Pair | Literal["same", "valid"] = 0,
+    dilation: Pair = 1,
+    groups: SupportsIndex = 1,
+) -> NDArray[Any]: ...
+def conv2d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: Pair = 1,
+    padding: Pair | Literal["same", "valid"] = 0,
+    dilation: Pair = 1,
+    groups: SupportsIndex = 1,
+) -> NDArray[Any]:
     """Convolution (cross-correlation) of images with filters, as in torch.nn.functional.conv2d.
 
         out[n, o, i, j] = bias[o] + sum over c, u, v of
@@ -203,7 +238,67 @@ def _pooled_size(size, kernel, stride, padding, dilation, ceil_mode):
     return windows
 
 
-def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+@overload
+def max_pool2d(
+    x: NDArray[Float],
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+    return_indices: Literal[False] = False,
+) -> NDArray[Float]: ...
+@overload
+def max_pool2d(
+    x: NDArray[Float],
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+    *,
+    return_indices: Literal[True],
+) -> tuple[NDArray[Float], NDArray[np.int64]]: ...
+@overload
+def max_pool2d(
+    x: Array,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+    return_indices: Literal[False] = False,
+) -> NDArray[Any]: ...
+@overload
+def max_pool2d(
+    x: Array,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+    *,
+    return_indices: Literal[True],
+) -> tuple[NDArray[Any], NDArray[np.int64]]: ...
+@overload
+def max_pool2d(
+    x: Array,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any: ...
+def max_pool2d(
+    x: Array,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> NDArray[Any] | tuple[NDArray[Any], NDArray[np.int64]]:
     """Maximum of each window of an image, as in torch.nn.functional.max_pool2d.
 
     Parameters
@@ -285,7 +380,11 @@ def _pool(with_indices, x, pairs, ceil_mode):
     return out.reshape(shape), indices.reshape(shape) if with_indices else None
 
 
-def linear(x, weight, bias=None):
+@overload
+def linear(x: NDArray[Float], weight: NDArray[Float], bias: NDArray[Float] | None = None) -> ArrayOrScalar[Float]: ...
+@overload
+def linear(x: Array, weight: Array, bias: Array | None = None) -> ArrayOrScalar[Any]: ...
+def linear(x: Array, weight: Array, bias: Array | None = None) -> ArrayOrScalar[Any]:
     """Affine map of the last dimension, x @ weight.T + bias, as in torch.nn.functional.linear.
 
     Parameters
@@ -356,7 +455,11 @@ def _check_linear(x, weight, bias):
     return _LinearCall(x.reshape(count, x.shape[-1]), rows, bias, x.shape[:-1] + features, shapes)
 
 
-def relu(x):
+@overload
+def relu(x: NDArray[Float]) -> NDArray[Float]: ...
+@overload
+def relu(x: Array) -> ArrayOrScalar[Any]: ...
+def relu(x: Array) -> ArrayOrScalar[Any]:
     """max(x, 0) of each element, as in torch.nn.functional.relu.
 
     Parameters

@@ -5,13 +5,23 @@ of y, ``pullback(dL/dy)`` returns the gradient of L with respect to each argumen
 Jacobian of f.
 """
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
 
 import numpy as np
 
 from cossim import _core
 from cossim._arithmetic import fixed_arithmetic
 from cossim.nn import functional
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from cossim._typing import Array, ArrayOrScalar, Float, Pair, ParametersPullback
 
 
 def _gradient(function, dy, y):
@@ -47,7 +57,55 @@ def _conv2d_pullback(call, dy, input_gradient, indices=None):
     return dx, dweight, dbias
 
 
-def conv2d_vjp(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+@overload
+def conv2d_vjp(
+    x: NDArray[Float],
+    weight: NDArray[Float],
+    bias: None = None,
+    stride: Pair = 1,
+    padding: Pair | Literal["same", "valid"] = 0,
+    dilation: Pair = 1,
+    groups: SupportsIndex = 1,
+) -> tuple[NDArray[Float], ParametersPullback[Float, None]]: ...
+@overload
+def conv2d_vjp(
+    x: NDArray[Float],
+    weight: NDArray[Float],
+    bias: NDArray[Float],
+    stride: Pair = 1,
+    padding: Pair | Literal["same", "valid"] = 0,
+    dilation: Pair = 1,
+    groups: SupportsIndex = 1,
+) -> tuple[NDArray[Float], ParametersPullback[Float, NDArray[Float]]]: ...
+@overload
+def conv2d_vjp(
+    x: Array,
+    weight: Array,
+    bias: None = None,
+    stride: Pair = 1,
+    padding: Pair | Literal["same", "valid"] = 0,
+    dilation: Pair = 1,
+    groups: SupportsIndex = 1,
+) -> tuple[NDArray[Any], ParametersPullback[Any, None]]: ...
+@overload
+def conv2d_vjp(
+    x: Array,
+    weight: Array,
+    bias: Array,
+    stride: Pair = 1,
+    padding: Pair | Literal["same", "valid"] = 0,
+    dilation: Pair = 1,
+    groups: SupportsIndex = 1,
+) -> tuple[NDArray[Any], ParametersPullback[Any, NDArray[Any]]]: ...
+def conv2d_vjp(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: Pair = 1,
+    padding: Pair | Literal["same", "valid"] = 0,
+    dilation: Pair = 1,
+    groups: SupportsIndex = 1,
+) -> tuple[NDArray[Any], ParametersPullback[Any, Any]]:
     """conv2d and its pullback.
 
     Parameters
@@ -129,7 +187,32 @@ def _unpool(indices, dy, shape):
     return dx
 
 
-def max_pool2d_vjp(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):
+@overload
+def max_pool2d_vjp(
+    x: NDArray[Float],
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+) -> tuple[NDArray[Float], Callable[[Array], NDArray[Float]]]: ...
+@overload
+def max_pool2d_vjp(
+    x: Array,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+) -> tuple[NDArray[Any], Callable[[Array], NDArray[Any]]]: ...
+def max_pool2d_vjp(
+    x: Array,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+) -> tuple[NDArray[Any], Callable[[Array], NDArray[Any]]]:
     """max_pool2d and its pullback.
 
     Parameters
@@ -202,7 +285,25 @@ def _column_sums(dy):
     return sums[0]
 
 
-def linear_vjp(x, weight, bias=None):
+@overload
+def linear_vjp(
+    x: NDArray[Float], weight: NDArray[Float], bias: None = None
+) -> tuple[ArrayOrScalar[Float], ParametersPullback[Float, None]]: ...
+@overload
+def linear_vjp(
+    x: NDArray[Float], weight: NDArray[Float], bias: NDArray[Float]
+) -> tuple[ArrayOrScalar[Float], ParametersPullback[Float, NDArray[Float]]]: ...
+@overload
+def linear_vjp(
+    x: Array, weight: Array, bias: None = None
+) -> tuple[ArrayOrScalar[Any], ParametersPullback[Any, None]]: ...
+@overload
+def linear_vjp(
+    x: Array, weight: Array, bias: Array
+) -> tuple[ArrayOrScalar[Any], ParametersPullback[Any, NDArray[Any]]]: ...
+def linear_vjp(
+    x: Array, weight: Array, bias: Array | None = None
+) -> tuple[ArrayOrScalar[Any], ParametersPullback[Any, Any]]:
     """linear and its pullback.
 
     Parameters
@@ -264,7 +365,11 @@ def _relu_gradient(y, dy):
     return dx
 
 
-def relu_vjp(x):
+@overload
+def relu_vjp(x: NDArray[Float]) -> tuple[NDArray[Float], Callable[[Array], NDArray[Float]]]: ...
+@overload
+def relu_vjp(x: Array) -> tuple[ArrayOrScalar[Any], Callable[[Array], ArrayOrScalar[Any]]]: ...
+def relu_vjp(x: Array) -> tuple[ArrayOrScalar[Any], Callable[[Array], ArrayOrScalar[Any]]]:
     """relu and its pullback.
 
     Parameters

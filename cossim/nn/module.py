@@ -1,9 +1,20 @@
 """Module, the base class of all layers. The layers are in modules.py."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
 import numpy as np
 
 from cossim._arithmetic import fixed_arithmetic
 from cossim.nn.weights import read_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from cossim._typing import Pullback, Weights
 
 
 class _structure:
@@ -29,37 +40,39 @@ class Module:
     {'weight': (2, 3), 'bias': (2,)}
     """
 
-    parameter_names = ()
-    module_names = ()
+    parameter_names: ClassVar[tuple[str, ...]] = ()
+    module_names: ClassVar[tuple[str, ...]] = ()
 
-    def __init_subclass__(cls, **kwargs):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "forward" in cls.__dict__ and "vjp" not in cls.__dict__:
             cls.vjp = Module.vjp  # an inherited vjp would not match the new forward
 
-    def __setattr__(self, name, value):
-        object.__setattr__(self, name, value)
-        if not name.startswith("_"):
-            _structure.version = object()
+    if not TYPE_CHECKING:  # a type checker would accept every assignment to a class that has a __setattr__
 
-    def __delattr__(self, name):
+        def __setattr__(self, name, value):
+            object.__setattr__(self, name, value)
+            if not name.startswith("_"):
+                _structure.version = object()
+
+    def __delattr__(self, name: str) -> None:
         object.__delattr__(self, name)
         _structure.version = object()
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_cache"}
 
-    def _cached_until_changed(self, make):
+    def _cached_until_changed(self, make: Callable[[], Any]) -> Any:
         """Returns make(), cached until an attribute of any layer changes (see _structure)."""
         cache, version = self.__dict__.get("_cache"), _structure.version
         if cache is None or cache[0] is not version:
             cache = self.__dict__["_cache"] = version, make()
         return cache[1]
 
-    def __call__(self, x):
+    def __call__(self, x: Any) -> NDArray[Any]:
         return self.forward(x)
 
-    def vjp(self, x):
+    def vjp(self, x: Any) -> tuple[NDArray[Any], Pullback]:
         """The layer's result and its pullback (vector-Jacobian product).
 
         Parameters
@@ -92,7 +105,7 @@ class Module:
         """
         raise TypeError(f"{type(self).__name__} has no vjp")
 
-    def named_modules(self):
+    def named_modules(self) -> list[tuple[str, Module]]:
         """A list of (name, layer), one for each layer directly inside this one.
 
         Examples
@@ -103,7 +116,7 @@ class Module:
         """
         return [(name, getattr(self, name)) for name in self.module_names]
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, NDArray[Any]]:
         """All parameters by name. A parameter of an inner layer is called "layer.parameter".
 
         Returns
@@ -122,7 +135,7 @@ class Module:
             state.update({f"{name}.{inner}": array for inner, array in module.state_dict().items()})
         return state
 
-    def load_state_dict(self, state_dict, strict=True):
+    def load_state_dict(self, state_dict: Weights, strict: bool = True) -> None:
         """Loads parameters from a dict of arrays or torch tensors, or from a .npz or .safetensors file.
 
         Copies them into the layer's arrays, in the dtype of the layer. Changes nothing unless all of them fit.
@@ -170,13 +183,13 @@ class Module:
                 if key in arrays:
                     array[...] = arrays[key]
 
-    def _children_repr(self):
+    def _children_repr(self) -> list[tuple[str, str]]:
         return [(name, repr(module)) for name, module in self.named_modules()]
 
-    def _arguments_repr(self):
+    def _arguments_repr(self) -> str:
         return ""
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         children = [f"({name}): " + text.replace("\n", "\n  ") for name, text in self._children_repr()]
         if not children:
             return f"{type(self).__name__}({self._arguments_repr()})"

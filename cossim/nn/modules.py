@@ -1,6 +1,9 @@
 """Layers as objects that hold their parameters, with torch's constructor arguments, reprs and state_dict keys."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -9,6 +12,11 @@ from cossim._arguments import integer_argument, integer_text, length_argument
 from cossim._arithmetic import fixed_arithmetic
 from cossim.nn import functional, gradients
 from cossim.nn.module import Module
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike, NDArray
+
+    from cossim._typing import Array, ArrayOrScalar, Pair, Pullback, Seed
 
 
 def _dtype(dtype):
@@ -54,23 +62,38 @@ class Conv2d(Module):
     (2, 10, 24, 24)
     """
 
+    in_channels: int
+    out_channels: int
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int] | Literal["same", "valid"]
+    dilation: tuple[int, int]
+    groups: int
+    padding_mode: Literal["zeros", "reflect", "replicate", "circular"]
+    weight: NDArray[Any]
+    bias: NDArray[Any] | None
+
     parameter_names = ("weight", "bias")
+
+    if TYPE_CHECKING:
+
+        def __call__(self, x: Array) -> NDArray[Any]: ...
 
     def __init__(
         self,
-        in_channels,
-        out_channels,
-        kernel_size,
-        stride=1,
-        padding=0,
-        dilation=1,
-        groups=1,
-        bias=True,
-        padding_mode="zeros",
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Pair,
+        stride: Pair = 1,
+        padding: Pair | Literal["same", "valid"] = 0,
+        dilation: Pair = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: Literal["zeros", "reflect", "replicate", "circular"] = "zeros",
         *,
-        dtype=np.float32,
-        rng=None,
-    ):
+        dtype: DTypeLike = np.float32,
+        rng: Seed | None = None,
+    ) -> None:
         in_channels = length_argument("Conv2d", "in_channels", in_channels)
         out_channels = length_argument("Conv2d", "out_channels", out_channels)
         groups = length_argument("Conv2d", "groups", groups)
@@ -109,13 +132,13 @@ class Conv2d(Module):
             return call
         return call._replace(images=_pad(call.images, call, self.padding_mode), before=(0, 0), after=(0, 0))
 
-    def forward(self, x):
+    def forward(self, x: Array) -> NDArray[Any]:
         """conv2d of x with this layer's parameters: same as layer(x). x is (N, C, H, W) or (C, H, W)."""
         call = self._check(x)
         out = self._padded_call(call).run()
         return out if call.batched else out[0]
 
-    def vjp(self, x):
+    def vjp(self, x: Array) -> tuple[NDArray[Any], Pullback]:
         return self._vjp(x, gradients._conv2d_vjp)
 
     def _vjp(self, x, make):
@@ -131,7 +154,7 @@ class Conv2d(Module):
 
         return y, pullback
 
-    def _arguments_repr(self):
+    def _arguments_repr(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
         if self.padding != (0, 0):
             text += f", padding={self.padding}"
@@ -213,7 +236,26 @@ class MaxPool2d(Module):
     (1, 1, 2, 2)
     """
 
-    def __init__(self, kernel_size, stride=None, padding=0, dilation=1, return_indices=False, ceil_mode=False):
+    kernel_size: Pair
+    stride: Pair
+    padding: Pair
+    dilation: Pair
+    return_indices: bool
+    ceil_mode: bool
+
+    if TYPE_CHECKING:
+        # Any: with return_indices the result is a pair of arrays.
+        def __call__(self, x: Array) -> ArrayOrScalar[Any]: ...
+
+    def __init__(
+        self,
+        kernel_size: Pair,
+        stride: Pair | None = None,
+        padding: Pair = 0,
+        dilation: Pair = 1,
+        return_indices: bool = False,
+        ceil_mode: bool = False,
+    ) -> None:
         self.kernel_size = kernel_size
         self.stride = kernel_size if stride is None else stride
         self.padding = padding
@@ -221,13 +263,13 @@ class MaxPool2d(Module):
         self.return_indices = return_indices
         self.ceil_mode = ceil_mode
 
-    def forward(self, x):
+    def forward(self, x: Array) -> ArrayOrScalar[Any]:
         """max_pool2d of x: same as layer(x). x is (N, C, H, W) or (C, H, W)."""
         return functional.max_pool2d(
             x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices
         )
 
-    def vjp(self, x):
+    def vjp(self, x: Array) -> tuple[NDArray[Any], Pullback]:
         if self.return_indices:
             raise TypeError("MaxPool2d(return_indices=True) has no vjp: indices have no gradient")
         y, pullback = gradients.max_pool2d_vjp(
@@ -235,7 +277,7 @@ class MaxPool2d(Module):
         )
         return y, _without_parameters(pullback)
 
-    def _arguments_repr(self):
+    def _arguments_repr(self) -> str:
         return (
             f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
             f"dilation={self.dilation}, ceil_mode={self.ceil_mode}"
@@ -252,11 +294,15 @@ class ReLU(Module):
     array([0., 2.])
     """
 
-    def forward(self, x):
+    if TYPE_CHECKING:
+
+        def __call__(self, x: Array) -> NDArray[Any]: ...
+
+    def forward(self, x: Array) -> NDArray[Any]:
         """relu of x: same as layer(x). x has any shape."""
         return functional.relu(x)
 
-    def vjp(self, x):
+    def vjp(self, x: Array) -> tuple[NDArray[Any], Pullback]:
         y, pullback = gradients.relu_vjp(x)
         return y, _without_parameters(pullback)
 
@@ -283,14 +329,21 @@ class Flatten(Module):
     (2, 320)
     """
 
-    def __init__(self, start_dim=1, end_dim=-1):
+    start_dim: int
+    end_dim: int
+
+    if TYPE_CHECKING:
+
+        def __call__(self, x: Array) -> NDArray[Any]: ...
+
+    def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         self.start_dim = start_dim
         self.end_dim = end_dim
 
     def _dims(self):
         return tuple(integer_argument("Flatten", name, getattr(self, name)) for name in ("start_dim", "end_dim"))
 
-    def forward(self, x):
+    def forward(self, x: Array) -> NDArray[Any]:
         """x with the dimensions merged: same as layer(x). x has any shape and any dtype of real numbers."""
         dims = self._dims()
         x = _core.as_array("Flatten", "x", x)
@@ -305,12 +358,12 @@ class Flatten(Module):
         middle = x.shape[start : end + 1]
         return x.reshape(*x.shape[:start], math.prod(middle), *x.shape[end + 1 :])
 
-    def vjp(self, x):
+    def vjp(self, x: Array) -> tuple[NDArray[Any], Pullback]:
         x = _core.as_array("Flatten", "x", x)
         y = self.forward(x)
         return y, _without_parameters(lambda dy: gradients._gradient("Flatten.vjp", dy, y).reshape(x.shape))
 
-    def _arguments_repr(self):
+    def _arguments_repr(self) -> str:
         return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
 
 
@@ -339,20 +392,37 @@ class Linear(Module):
     (2, 100)
     """
 
+    in_features: int
+    out_features: int
+    weight: NDArray[Any]
+    bias: NDArray[Any] | None
+
     parameter_names = ("weight", "bias")
 
-    def __init__(self, in_features, out_features, bias=True, *, dtype=np.float32, rng=None):
+    if TYPE_CHECKING:
+
+        def __call__(self, x: Array) -> NDArray[Any]: ...
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        dtype: DTypeLike = np.float32,
+        rng: Seed | None = None,
+    ) -> None:
         self.in_features = in_features = length_argument("Linear", "in_features", in_features, 0)
         self.out_features = out_features = length_argument("Linear", "out_features", out_features, 0)
         rng = np.random.default_rng(rng)
         self.weight = _uniform(rng, (out_features, in_features), in_features, _dtype(dtype))
         self.bias = _uniform(rng, out_features, in_features, _dtype(dtype)) if bias else None
 
-    def forward(self, x):
+    def forward(self, x: Array) -> NDArray[Any]:
         """linear of x with this layer's parameters: same as layer(x). x is (..., in_features)."""
         return functional.linear(x, self.weight, self.bias)
 
-    def vjp(self, x):
+    def vjp(self, x: Array) -> tuple[NDArray[Any], Pullback]:
         return self._vjp(x)
 
     def _vjp(self, x, relu=False):
@@ -365,5 +435,5 @@ class Linear(Module):
 
         return y, pullback
 
-    def _arguments_repr(self):
+    def _arguments_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"

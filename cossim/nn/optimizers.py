@@ -1,8 +1,11 @@
 """Optimizers with torch's update rules. They update the arrays of a layer or of a dict in place."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
 from numbers import Real
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -11,8 +14,13 @@ from cossim._arithmetic import fixed_arithmetic
 from cossim.nn.module import Module
 from cossim.nn.weights import named_arrays, read_weights
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
-def _number(optimizer, name, value, *, minimum=0.0, below=math.inf):
+    from cossim._typing import Number, Weights
+
+
+def _number(optimizer: str, name: str, value: Any, *, minimum: float = 0.0, below: float = math.inf) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{optimizer}(): {name} must be a number, not {value!r}")
     number = number_argument(optimizer, name, value)
@@ -23,14 +31,14 @@ def _number(optimizer, name, value, *, minimum=0.0, below=math.inf):
     return number
 
 
-def _parameters(optimizer, parameters):
+def _parameters(optimizer: str, parameters: Module | Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Returns the arrays by name. Raises an error unless all of them can be updated in place."""
     if isinstance(parameters, Module):
         parameters = parameters.state_dict()
     if not isinstance(parameters, Mapping):
         kind = type(parameters).__name__
         raise TypeError(f"{optimizer}(): parameters must be a Module or a dict of arrays, not {kind}")
-    seen = {}
+    seen: dict[int, str] = {}
     for key, array in parameters.items():
         if not isinstance(key, str):
             raise TypeError(f"{optimizer}(): names of parameters must be str, not {key!r}")
@@ -56,22 +64,24 @@ class _Optimizer:
     1, then `_update(parameter, gradient, *buffers)` for each parameter. These arrays have at least one dimension.
     """
 
-    _options = ()
+    _options: ClassVar[tuple[str, ...]] = ()
+    _parameters: dict[str, NDArray[Any]]
+    _buffers: dict[str, dict[str, NDArray[Any]]]
 
-    def __init__(self, parameters):
+    def __init__(self, parameters: Module | Mapping[str, NDArray[Any]]) -> None:
         self._parameters = _parameters(type(self).__name__, parameters)
         self._steps = 0
         self._buffers = {}
 
-    def _zeros(self):
+    def _zeros(self) -> dict[str, NDArray[Any]]:
         return {key: np.zeros_like(array) for key, array in self._parameters.items()}
 
-    def _read_only(self):
+    def _read_only(self) -> list[str]:
         """Lists the arrays that have become read-only. The caller holds the same arrays and can change their flags."""
         state = self._parameters | self.state_dict()
         return [f"{key} is read-only" for key, array in state.items() if not array.flags.writeable]
 
-    def _check_gradients(self, gradients):
+    def _check_gradients(self, gradients: Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
         """Returns a gradient for each parameter, in the order of the parameters. Raises an error if one does not fit.
 
         It changes nothing, so a failed step leaves all parameters as they were.
@@ -95,7 +105,7 @@ class _Optimizer:
             raise ValueError(f"{function}(): " + "; ".join(problems))
         return arrays
 
-    def step(self, gradients):
+    def step(self, gradients: Mapping[str, ArrayLike]) -> None:
         """Updates the parameters in place from their gradients.
 
         Parameters
@@ -125,7 +135,7 @@ class _Optimizer:
                 self._update(*map(np.atleast_1d, arrays))  # views: arithmetic on 0-d arrays returns scalars
         self._steps += 1
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, NDArray[Any]]:
         """The state that the steps so far have built up, as arrays that save_weights can write.
 
         "step" is the number of steps. Each buffer is called by its kind and its parameter, such as
@@ -147,7 +157,7 @@ class _Optimizer:
             state.update({f"{kind}.{key}": array for key, array in arrays.items()})
         return state
 
-    def load_state_dict(self, state_dict):
+    def load_state_dict(self, state_dict: Weights) -> None:
         """Loads the state of an optimizer of the same class from a dict of arrays or a .npz or .safetensors file.
 
         Copies the arrays. With the same parameters and settings, the next steps give the same bits as they would have
@@ -192,7 +202,7 @@ class _Optimizer:
                 array[...] = arrays[key]
         self._steps = int(arrays["step"])
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self._options)})"
 
 
@@ -235,9 +245,22 @@ class SGD(_Optimizer):
     array([-0.45,  2.  ])
     """
 
+    lr: float
+    momentum: float
+    dampening: float
+    weight_decay: float
+    nesterov: bool
     _options = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
 
-    def __init__(self, parameters, lr, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False):
+    def __init__(
+        self,
+        parameters: Module | Mapping[str, NDArray[Any]],
+        lr: Number,
+        momentum: Number = 0.0,
+        dampening: Number = 0.0,
+        weight_decay: Number = 0.0,
+        nesterov: bool = False,
+    ) -> None:
         super().__init__(parameters)
         self.lr = _number("SGD", "lr", lr)
         self.momentum = _number("SGD", "momentum", momentum)
@@ -305,9 +328,20 @@ class Adam(_Optimizer):
     array([0.99, 2.01, 3.  ])
     """
 
+    lr: float
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: float
     _options = ("lr", "betas", "eps", "weight_decay")
 
-    def __init__(self, parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+    def __init__(
+        self,
+        parameters: Module | Mapping[str, NDArray[Any]],
+        lr: Number = 1e-3,
+        betas: tuple[Number, Number] | list[float] = (0.9, 0.999),
+        eps: Number = 1e-8,
+        weight_decay: Number = 0.0,
+    ) -> None:
         super().__init__(parameters)
         self.lr = _number("Adam", "lr", lr)
         if not isinstance(betas, (tuple, list)) or len(betas) != 2:

@@ -1,6 +1,9 @@
 """Sequential, a chain of layers. The C core runs adjacent layers that it supports in one call."""
 
+from __future__ import annotations
+
 from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import numpy as np
 
@@ -9,6 +12,13 @@ from cossim._arguments import integer_argument
 from cossim.nn import functional, gradients
 from cossim.nn.module import Module
 from cossim.nn.modules import Conv2d, Flatten, Linear, MaxPool2d, ReLU
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from cossim._typing import Array, Pullback
 
 
 def _flattened(layers, prefix=""):
@@ -62,7 +72,7 @@ def _network(steps):
         return None
 
 
-def _run_group(network, layers, x):
+def _run_group(network: _core.Network | None, layers: list[tuple[str, Any]], x: Any) -> NDArray[Any]:
     """Runs a group of layers on an x that the network did not accept as it is.
 
     Converts x to a contiguous native array and runs the network. If the network refuses that too, runs the layers one
@@ -81,7 +91,7 @@ def _run_group(network, layers, x):
     return x
 
 
-def _call_layer(name, layer, x):
+def _call_layer(name: str, layer: Callable[[Any], Any], x: Any) -> Any:
     """Returns layer(x). Adds the layer's name to the message of an error."""
     try:
         return layer(x)
@@ -150,7 +160,15 @@ class Sequential(Module):
     ['1.weight', '1.bias']
     """
 
-    def __init__(self, *layers):
+    if TYPE_CHECKING:
+
+        def __call__(self, x: Array) -> NDArray[Any]: ...
+
+    @overload
+    def __init__(self, layers: dict[str, Any], /) -> None: ...
+    @overload
+    def __init__(self, *layers: Callable[[Any], Any]) -> None: ...
+    def __init__(self, *layers: Any) -> None:
         if len(layers) == 1 and isinstance(layers[0], dict):
             self._layers = OrderedDict(layers[0])
         else:
@@ -159,13 +177,13 @@ class Sequential(Module):
             if not callable(layer):
                 raise TypeError(f"Sequential(): layer {name!r} cannot be called: {type(layer).__name__}")
 
-    def named_modules(self):
+    def named_modules(self) -> list[tuple[str, Module]]:
         return [(name, layer) for name, layer in self._layers.items() if isinstance(layer, Module)]
 
-    def _children_repr(self):
+    def _children_repr(self) -> list[tuple[str, str]]:
         return [(name, repr(layer)) for name, layer in self._layers.items()]
 
-    def forward(self, x):
+    def forward(self, x: Array) -> NDArray[Any]:
         """Passes x through the layers in order: same as network(x)."""
         for network, layers in self._cached_until_changed(self._networks):
             y = None if network is None else network.run(x)
@@ -187,7 +205,7 @@ class Sequential(Module):
                 groups[-1][1].append((name, layer))
         return [(_network(steps), layers) for steps, layers in groups]
 
-    def vjp(self, x):
+    def vjp(self, x: Array) -> tuple[NDArray[Any], Pullback]:
         pullbacks, layers = [], list(self._layers.items())
         while layers:
             count, x, pullback = _fused_vjp(layers, x)
@@ -206,13 +224,17 @@ class Sequential(Module):
 
         return y, pullback
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._layers)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Any]:
         return iter(self._layers.values())
 
-    def __getitem__(self, index):
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequential: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> Any:
         if isinstance(index, slice):
             return Sequential(OrderedDict(list(self._layers.items())[index]))
         return list(self._layers.values())[index]

@@ -1,17 +1,25 @@
 """Reads and writes parameters, as dicts of arrays, in two file formats: .npz and .safetensors."""
 
+from __future__ import annotations
+
 import errno
 import os
 import zipfile
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cossim import _core
 from cossim._io import MAGIC, errors_of, open_regular, read_npy, replacing, write_npz
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
-def _safetensors():
+    from cossim._typing import Array, Path, Weights
+
+
+def _safetensors() -> Any:
     try:
         import safetensors.numpy
     except ImportError:
@@ -20,14 +28,14 @@ def _safetensors():
     return safetensors
 
 
-def _kind(path):
+def _kind(path: str) -> str:
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in (".npz", ".safetensors"):
         raise ValueError(f"{path}: a weights file must end in .npz or .safetensors")
     return suffix
 
 
-def load_weights(path):
+def load_weights(path: Path) -> dict[str, NDArray[Any]]:
     """Reads the arrays of a .npz or .safetensors file, by name.
 
     Parameters
@@ -83,7 +91,7 @@ def load_weights(path):
             raise ValueError(f"{path}: damaged or no .npz file: {error}") from error
 
 
-def _member(archive, info):
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[str, NDArray[Any]]:
     """Returns (name, array) of one file in an archive."""
     with archive.open(info) as stream:
         try:
@@ -92,7 +100,7 @@ def _member(archive, info):
             raise ValueError(f"{info.filename!r} in it: {error}") from None
 
 
-def save_weights(path, state_dict):
+def save_weights(path: Path, state_dict: Mapping[str, Array]) -> None:
     """Writes arrays by name to a .npz or .safetensors file, atomically.
 
     Parameters
@@ -141,7 +149,7 @@ def save_weights(path, state_dict):
         replace()
 
 
-def _check_name(name, kind):
+def _check_name(name: str, kind: str) -> None:
     """Raises ValueError for a name that a file of this kind cannot store and return."""
     try:
         encoded = name.encode()
@@ -156,7 +164,7 @@ def _check_name(name, kind):
         raise ValueError(f"save_weights(): a {kind} file cannot hold an array by the name {text}")
 
 
-def check_weights_path(path):
+def check_weights_path(path: Path) -> None:
     """Raises the errors of save_weights that can be found before there are weights to write."""
     path = os.fspath(path)
     if _kind(path) == ".safetensors":
@@ -165,7 +173,7 @@ def check_weights_path(path):
         pass
 
 
-def _as_arrays(state_dict, function):
+def _as_arrays(state_dict: Mapping[str, Any], function: str) -> dict[str, NDArray[Any]]:
     values = {}
     for key, value in state_dict.items():
         if not isinstance(key, str):
@@ -175,13 +183,13 @@ def _as_arrays(state_dict, function):
     return named_arrays(function, values)
 
 
-def named_arrays(function, values):
+def named_arrays(function: str, values: Mapping[str, Array]) -> dict[str, NDArray[Any]]:
     """Converts the values to arrays. Errors name the key, which may be any str."""
     names = tuple(key if key.isprintable() else ascii(key) for key in values)
     return dict(zip(values, _core.as_arrays(function, names, tuple(values.values())), strict=True))
 
 
-def read_weights(source):
+def read_weights(source: Weights) -> tuple[dict[str, NDArray[Any]], str]:
     """Reads a mapping or a file. Returns the arrays by name, and the name of the source for messages."""
     if isinstance(source, Mapping):
         return _as_arrays(source, "load_state_dict"), "the dict"

@@ -1,6 +1,8 @@
 """topk, pairs_above and duplicate_groups: run the search of the C core on blocks of rows."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, SupportsIndex, overload
 
 import numpy as np
 
@@ -8,6 +10,11 @@ from cossim import _core
 from cossim._arguments import eps_argument, integer_argument, integer_text, number_argument, size_argument
 from cossim._progress import reporting
 from cossim.search.blocks import DEFAULT_MEMORY, is_lazy, memory_argument, rows_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cossim._typing import Lazy, Number, Progress, Rows
 
 
 class TopK(NamedTuple):
@@ -22,8 +29,8 @@ class TopK(NamedTuple):
            [1]])
     """
 
-    values: np.ndarray
-    indices: np.ndarray
+    values: NDArray[np.floating[Any]]
+    indices: NDArray[np.int64]
 
 
 class Pairs(NamedTuple):
@@ -37,15 +44,15 @@ class Pairs(NamedTuple):
     (array([0]), array([1]))
     """
 
-    i: np.ndarray
-    j: np.ndarray
-    values: np.ndarray
+    i: NDArray[np.int64]
+    j: NDArray[np.int64]
+    values: NDArray[np.floating[Any]]
 
 
 # ---- arguments ----
 
 
-def check_k(function, k, candidates):
+def check_k(function: str, k: int, candidates: int) -> None:
     if not candidates:
         raise ValueError(f"{function}(): there are no candidates: a single row has no others")
     if not 1 <= k <= candidates:
@@ -54,26 +61,26 @@ def check_k(function, k, candidates):
         )
 
 
-def threshold_argument(function, threshold):
+def threshold_argument(function: str, threshold: object) -> float:
     value = number_argument(function, "threshold", threshold)
     if not -1 <= value <= 1:
         raise ValueError(f"{function}(): threshold must be in [-1, 1], as cosines are, not {value}")
     return value
 
 
-def max_pairs_argument(function, max_pairs):
+def max_pairs_argument(function: str, max_pairs: object) -> int | None:
     if max_pairs is None:
         return None
     return min(size_argument(function, "max_pairs", max_pairs, 0, "an integer or None"), np.iinfo(np.intp).max)
 
 
-def score_dtype(*arrays):
+def score_dtype(*arrays: NDArray[Any]) -> np.dtype[Any]:
     """Returns the dtype of scores: float32 if all arrays hold floats below 64 bits, else float64."""
     narrow = all(a.dtype.kind == "f" and a.dtype.itemsize < 8 or a.dtype.name == "bfloat16" for a in arrays)
     return np.dtype(np.float32 if narrow else np.float64)
 
 
-def too_many(function, count, threshold, max_pairs):
+def too_many(function: str, count: int, threshold: float, max_pairs: int) -> ValueError:
     return ValueError(f"{function}(): {count} pairs reach {threshold}, more than max_pairs={max_pairs}")
 
 
@@ -138,7 +145,45 @@ class BlockwiseSearch:
 # ---- the functions ----
 
 
-def topk(queries, corpus, k, *, eps=_core.DEFAULT_EPS, memory=None, progress=None):
+@overload
+def topk(
+    queries: Lazy,
+    corpus: Rows | Lazy | None,
+    k: SupportsIndex,
+    *,
+    eps: Number = _core.DEFAULT_EPS,
+    memory: SupportsIndex | None = None,
+    progress: Literal[False] | None = None,
+) -> Any: ...
+@overload
+def topk(
+    queries: Rows,
+    corpus: Lazy,
+    k: SupportsIndex,
+    *,
+    eps: Number = _core.DEFAULT_EPS,
+    memory: SupportsIndex | None = None,
+    progress: Literal[False] | None = None,
+) -> Any: ...
+@overload
+def topk(
+    queries: Rows,
+    corpus: Rows | None,
+    k: SupportsIndex,
+    *,
+    eps: Number = _core.DEFAULT_EPS,
+    memory: SupportsIndex | None = None,
+    progress: Progress | None = None,
+) -> TopK: ...
+def topk(
+    queries: Rows | Lazy,
+    corpus: Rows | Lazy | None,
+    k: SupportsIndex,
+    *,
+    eps: Number = _core.DEFAULT_EPS,
+    memory: SupportsIndex | None = None,
+    progress: Progress | None = None,
+) -> TopK:
     """Finds the k rows of corpus with the highest cosine similarity to each row of queries. The result is exact.
 
     The result equals the first k entries of a stable descending sort of each row of ``pairwise(queries, corpus)``, with
@@ -225,7 +270,49 @@ def topk_rows(name, x, y, k, eps, memory, report, codes=(None, None)):
     return TopK(values, indices)
 
 
-def pairs_above(x, threshold, y=None, *, eps=_core.DEFAULT_EPS, max_pairs=None, memory=None, progress=None):
+@overload
+def pairs_above(
+    x: Lazy,
+    threshold: Number,
+    y: Rows | Lazy | None = None,
+    *,
+    eps: Number = _core.DEFAULT_EPS,
+    max_pairs: SupportsIndex | None = None,
+    memory: SupportsIndex | None = None,
+    progress: Literal[False] | None = None,
+) -> Any: ...
+@overload
+def pairs_above(
+    x: Rows,
+    threshold: Number,
+    y: Lazy,
+    *,
+    eps: Number = _core.DEFAULT_EPS,
+    max_pairs: SupportsIndex | None = None,
+    memory: SupportsIndex | None = None,
+    progress: Literal[False] | None = None,
+) -> Any: ...
+@overload
+def pairs_above(
+    x: Rows,
+    threshold: Number,
+    y: Rows | None = None,
+    *,
+    eps: Number = _core.DEFAULT_EPS,
+    max_pairs: SupportsIndex | None = None,
+    memory: SupportsIndex | None = None,
+    progress: Progress | None = None,
+) -> Pairs: ...
+def pairs_above(
+    x: Rows | Lazy,
+    threshold: Number,
+    y: Rows | Lazy | None = None,
+    *,
+    eps: Number = _core.DEFAULT_EPS,
+    max_pairs: SupportsIndex | None = None,
+    memory: SupportsIndex | None = None,
+    progress: Progress | None = None,
+) -> Pairs:
     """Finds every pair of a row of x and a row of y whose cosine similarity is at least threshold.
 
     These are the pairs with ``pairwise(x, y) >= threshold``, with the same scores bit for bit. The N x M matrix is
@@ -324,7 +411,14 @@ def _no_pairs(x, y):
     return empty, empty.copy(), np.empty(0, score_dtype(x.array, (x if y is None else y).array))
 
 
-def duplicate_groups(x, threshold, *, eps=_core.DEFAULT_EPS, memory=None, progress=None):
+def duplicate_groups(
+    x: Rows,
+    threshold: Number,
+    *,
+    eps: Number = _core.DEFAULT_EPS,
+    memory: SupportsIndex | None = None,
+    progress: Progress | None = None,
+) -> NDArray[np.int64]:
     """Finds groups of near-duplicates: rows connected by a chain of pairs with a similarity of at least threshold.
 
     The groups are the connected components of ``pairs_above(x, threshold)``. The pairs are not kept in memory.

@@ -1,6 +1,9 @@
 """Index: a corpus prepared for many searches."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
@@ -10,6 +13,8 @@ from cossim._progress import reporting
 from cossim.search import index_file
 from cossim.search.blocks import memory_argument, rows_of
 from cossim.search.functions import (
+    Pairs,
+    TopK,
     check_k,
     check_sides,
     max_pairs_argument,
@@ -17,6 +22,12 @@ from cossim.search.functions import (
     threshold_argument,
     topk_rows,
 )
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from typing_extensions import Self
+
+    from cossim._typing import Number, Path, Progress, Rows
 
 MAX_CODED_DIM = 4096  # rows with more elements get no codes
 ALIGNMENT = 64
@@ -82,7 +93,7 @@ class Index:
     array([[1, 0]])
     """
 
-    def __init__(self, corpus, *, eps=_core.DEFAULT_EPS, progress=None):
+    def __init__(self, corpus: Rows, *, eps: Number = _core.DEFAULT_EPS, progress: Progress | None = None) -> None:
         name = "Index"
         eps = eps_argument(name, eps)
         (rows,) = rows_of(name, corpus=corpus)
@@ -110,26 +121,26 @@ class Index:
     def _from_parts(cls, *parts):
         return cls.__new__(cls)._set(*parts)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.corpus)
 
     @property
-    def corpus(self):
+    def corpus(self) -> NDArray[Any]:
         return self._corpus
 
     @property
-    def eps(self):
+    def eps(self) -> float:
         return self._eps
 
     @property
-    def dim(self):
+    def dim(self) -> int:
         return self.corpus.shape[1]
 
     @property
-    def nbytes(self):
+    def nbytes(self) -> int:
         return 0 if self._codes is None else self._codes.nbytes + self._scales.nbytes
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Index of {len(self)} rows of {self.dim} elements, {self.corpus.dtype}"
 
     def _as_rows(self, name, queries):
@@ -145,7 +156,14 @@ class Index:
             return None, None
         return np.require(self._codes, np.uint8, "CA"), np.require(self._scales, np.float32, "CA")
 
-    def topk(self, queries, k, *, memory=None, progress=None):
+    def topk(
+        self,
+        queries: Rows,
+        k: SupportsIndex,
+        *,
+        memory: SupportsIndex | None = None,
+        progress: Progress | None = None,
+    ) -> TopK:
         """Finds the k rows most similar to each query. The result is ``cossim.topk(queries, corpus, k)``, bit for bit.
 
         Parameters
@@ -182,7 +200,15 @@ class Index:
         with reporting(progress, name) as report:
             return topk_rows(name, x, y, k, self.eps, memory, report, self._codes_and_scales())
 
-    def pairs_above(self, queries, threshold, *, max_pairs=None, memory=None, progress=None):
+    def pairs_above(
+        self,
+        queries: Rows,
+        threshold: Number,
+        *,
+        max_pairs: SupportsIndex | None = None,
+        memory: SupportsIndex | None = None,
+        progress: Progress | None = None,
+    ) -> Pairs:
         """Finds every pair of a query and a row with a similarity of at least threshold.
 
         The result is ``cossim.pairs_above(queries, threshold, corpus)``, bit for bit.
@@ -224,7 +250,7 @@ class Index:
         with reporting(progress, name) as report:
             return pairs_rows(name, x, y, threshold, self.eps, max_pairs, memory, report, self._codes_and_scales())
 
-    def save(self, path, *, progress=None):
+    def save(self, path: Path, *, progress: Progress | None = None) -> None:
         """Writes the index, with corpus and codes, to one file.
 
         An existing file is replaced once the new one is complete. After an error it is unchanged.
@@ -255,7 +281,7 @@ class Index:
             index_file.write(path, {"eps": self.eps.hex()}, present, progress=report)
 
     @classmethod
-    def load(cls, path, mmap=True, *, verify=True):
+    def load(cls, path: Path, mmap: bool = True, *, verify: bool = True) -> Self:
         """Reads an index that ``save`` wrote.
 
         Parameters

@@ -1,7 +1,10 @@
 """Random views of images. This module draws an affine map for each image; the C core calculates the pixels."""
 
+from __future__ import annotations
+
 import math
 from numbers import Real
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 
@@ -9,21 +12,54 @@ from cossim import _core
 from cossim._arguments import number_argument
 from cossim._arithmetic import fixed_arithmetic
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cossim._typing import Array, Float, Number, Seed
+
+    _Range: TypeAlias = tuple[Number, Number] | list[float]
+
 MOVE_RANGES = ((-1, 1),) * 4  # crop_x, crop_y, shift_x and shift_y, as fractions of the largest move
 
 
+@overload
 def augment(
-    images,
-    rng=None,
+    images: NDArray[Float],
+    rng: Seed | None = None,
     *,
-    shift=2.0,
-    rotate=15.0,
-    shear=0.0,
-    scale=(0.8, 1.2),
-    aspect=(1.0, 1.0),
-    noise=0.05,
-    clip=(0.0, 1.0),
-):
+    shift: Number = 2.0,
+    rotate: Number | _Range = 15.0,
+    shear: Number | _Range = 0.0,
+    scale: _Range = (0.8, 1.2),
+    aspect: _Range = (1.0, 1.0),
+    noise: Number = 0.05,
+    clip: _Range | None = (0.0, 1.0),
+) -> NDArray[Float]: ...
+@overload
+def augment(
+    images: Array,
+    rng: Seed | None = None,
+    *,
+    shift: Number = 2.0,
+    rotate: Number | _Range = 15.0,
+    shear: Number | _Range = 0.0,
+    scale: _Range = (0.8, 1.2),
+    aspect: _Range = (1.0, 1.0),
+    noise: Number = 0.05,
+    clip: _Range | None = (0.0, 1.0),
+) -> NDArray[Any]: ...
+def augment(
+    images: Array,
+    rng: Seed | None = None,
+    *,
+    shift: Number = 2.0,
+    rotate: Number | _Range = 15.0,
+    shear: Number | _Range = 0.0,
+    scale: _Range = (0.8, 1.2),
+    aspect: _Range = (1.0, 1.0),
+    noise: Number = 0.05,
+    clip: _Range | None = (0.0, 1.0),
+) -> NDArray[Any]:
     """A random view of each image: shifted, rotated, sheared, cropped and resized, with noise.
 
     Parameters
@@ -142,7 +178,7 @@ def _affine_maps(numbers, shift, height, width):
 # ---- arguments ----
 
 
-def _as_images(images):
+def _as_images(images: Array) -> NDArray[Any]:
     images = _core.as_array("augment", "images", images)
     described = f"(images: shape {images.shape}, dtype {images.dtype})"
     if images.dtype.kind in "iub":
@@ -154,27 +190,27 @@ def _as_images(images):
     return np.require(images, images.dtype.newbyteorder("="), ["C", "A"])
 
 
-def _generator(rng):
+def _generator(rng: Seed | None) -> np.random.Generator:
     try:
         return np.random.default_rng(rng)
     except (TypeError, ValueError) as error:
         raise type(error)(f"augment(): rng must be a seed or a numpy.random.Generator, not {rng!r}: {error}") from None
 
 
-def _number(name, value):
+def _number(name: str, value: object) -> float:
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"augment(): {name} must be a number, not {value!r}")
     return number_argument("augment", name, value)
 
 
-def _not_negative(name, value):
+def _not_negative(name: str, value: object) -> float:
     number = _number(name, value)
     if not 0 <= number < math.inf:
         raise ValueError(f"augment(): {name} must be at least 0 and finite, not {value!r}")
     return number
 
 
-def _pair(name, value):
+def _pair(name: str, value: object) -> tuple[float, float]:
     """Returns (low, high) with low <= high. Refuses NaN."""
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         raise TypeError(f"augment(): {name} must be a pair of numbers, (low, high), not {value!r}")
@@ -184,7 +220,7 @@ def _pair(name, value):
     return low, high
 
 
-def _ratios(name, value):
+def _ratios(name: str, value: object) -> tuple[float, float]:
     low, high = _pair(name, value)
     if not 0 < low <= high < math.inf:
         raise ValueError(f"augment(): {name} must be (low, high) with 0 < low <= high, both finite, not {value!r}")

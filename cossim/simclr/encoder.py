@@ -1,7 +1,16 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from cossim._core import as_array
 from cossim.nn import Conv2d, Flatten, Linear, MaxPool2d, Module, ReLU, Sequential
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike, NDArray
+
+    from cossim._typing import Array, Pullback, Seed
 
 
 class Encoder(Module):
@@ -37,8 +46,15 @@ class Encoder(Module):
     """
 
     module_names = ("conv1", "conv2", "fc")
+    conv1: Conv2d
+    conv2: Conv2d
+    fc: Linear
 
-    def __init__(self, *, dtype=np.float32, rng=None):
+    if TYPE_CHECKING:
+
+        def __call__(self, x: Array) -> NDArray[Any]: ...
+
+    def __init__(self, *, dtype: DTypeLike = np.float32, rng: Seed | None = None) -> None:
         rng = np.random.default_rng(rng)
         self.conv1 = Conv2d(1, 10, 5, dtype=dtype, rng=rng)
         self.conv2 = Conv2d(10, 20, 5, dtype=dtype, rng=rng)
@@ -56,9 +72,9 @@ class Encoder(Module):
             raise ValueError(f"Encoder(): images must have shape (N, 1, 28, 28), not {x.shape}")
         return x
 
-    def forward(self, x):
+    def forward(self, x: Array) -> NDArray[Any]:
         """Encodes images x (N, 1, 28, 28) as embeddings (N, 100): same as encoder(x)."""
         return self._cached_until_changed(self._layers).forward(self._check_images(x))
 
-    def vjp(self, x):
+    def vjp(self, x: Array) -> tuple[NDArray[Any], Pullback]:
         return self._cached_until_changed(self._layers).vjp(self._check_images(x))

@@ -1,10 +1,19 @@
 """The loss of SimCLR. This module checks the arguments; the C core calculates."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, overload
+
 import numpy as np
 
 from cossim import _core
 from cossim._arguments import check_temperature, plain_text, temperature_argument
 from cossim._arithmetic import fixed_arithmetic
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cossim._typing import Array, Float, Number
 
 PAIRS = ("halves", "interleaved")
 
@@ -52,7 +61,9 @@ def _nt_xent(function, z0, z1, temperature, pairs, gradient):
     return loss, dz0, dz1
 
 
-def nt_xent(z0, z1=None, temperature=0.5, *, pairs="halves"):
+def nt_xent(
+    z0: Array, z1: Array | None = None, temperature: Number = 0.5, *, pairs: Literal["halves", "interleaved"] = "halves"
+) -> float:
     """The loss of SimCLR, NT-Xent: small where each row is most similar to its partner, the other view of its image.
 
         loss[i] = -s[i, p(i)] / temperature + log(sum over k != i of exp(s[i, k] / temperature))
@@ -109,7 +120,29 @@ def nt_xent(z0, z1=None, temperature=0.5, *, pairs="halves"):
     return _nt_xent("nt_xent", z0, z1, temperature, pairs, False)[0]
 
 
-def nt_xent_value_and_grad(z0, z1=None, temperature=0.5, *, pairs="halves"):
+@overload
+def nt_xent_value_and_grad(
+    z0: NDArray[Float],
+    z1: None = None,
+    temperature: Number = 0.5,
+    *,
+    pairs: Literal["halves", "interleaved"] = "halves",
+) -> tuple[float, NDArray[Float]]: ...
+@overload
+def nt_xent_value_and_grad(
+    z0: NDArray[Float], z1: NDArray[Float], temperature: Number = 0.5, *, pairs: Literal["halves"] = "halves"
+) -> tuple[float, tuple[NDArray[Float], NDArray[Float]]]: ...
+@overload
+def nt_xent_value_and_grad(
+    z0: Array, z1: None = None, temperature: Number = 0.5, *, pairs: Literal["halves", "interleaved"] = "halves"
+) -> tuple[float, NDArray[Any]]: ...
+@overload
+def nt_xent_value_and_grad(
+    z0: Array, z1: Array, temperature: Number = 0.5, *, pairs: Literal["halves"] = "halves"
+) -> tuple[float, tuple[NDArray[Any], NDArray[Any]]]: ...
+def nt_xent_value_and_grad(
+    z0: Array, z1: Array | None = None, temperature: Number = 0.5, *, pairs: Literal["halves", "interleaved"] = "halves"
+) -> tuple[float, NDArray[Any] | tuple[NDArray[Any], NDArray[Any]]]:
     """nt_xent and its gradient with respect to the embeddings.
 
     Parameters

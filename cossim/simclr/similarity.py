@@ -1,10 +1,23 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, overload
+
 import numpy as np
 
 from cossim._arithmetic import fixed_arithmetic
 from cossim._core import as_arrays, pairwise
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
-def similarity_matrix(z0, z1):
+    from cossim._typing import Array, Float
+
+
+@overload
+def similarity_matrix(z0: NDArray[Float], z1: NDArray[Float]) -> NDArray[Float]: ...
+@overload
+def similarity_matrix(z0: Array, z1: Array) -> NDArray[Any]: ...
+def similarity_matrix(z0: Array, z1: Array) -> NDArray[Any]:
     """Cosine similarity of all pairs of rows of both views.
 
     The rows are those of z0, then those of z1: rows i and i + N are the two views of image i. The torch equivalent is

@@ -1,5 +1,7 @@
 """SimCLR training. The encoder learns to tell the two views of an image from the views of all other images."""
 
+from __future__ import annotations
+
 import copy
 import hashlib
 import json
@@ -8,7 +10,7 @@ import os
 import signal
 import threading
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, SupportsIndex
 
 import numpy as np
 
@@ -21,6 +23,13 @@ from cossim.nn.weights import check_weights_path
 from cossim.simclr.augment import augment as augment_images
 from cossim.simclr.encoder import Encoder
 from cossim.simclr.loss import nt_xent_value_and_grad
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from cossim._typing import Array, Number, Optimizer, Path, Progress
 
 VERSION = 1  # version of the checkpoint format
 CHUNK = 1024  # number of images that are checked and hashed at a time
@@ -48,23 +57,23 @@ class Training(NamedTuple):
     """
 
     encoder: Module
-    losses: np.ndarray
+    losses: NDArray[np.float64]
 
 
 def train(
-    images,
-    epochs=60,
-    batch_size=256,
-    temperature=0.1,
-    seed=0,
+    images: Array,
+    epochs: SupportsIndex = 60,
+    batch_size: SupportsIndex = 256,
+    temperature: Number = 0.1,
+    seed: SupportsIndex = 0,
     *,
-    lr=2e-3,
-    optimizer="adam",
-    encoder=None,
-    augment=None,
-    progress=None,
-    checkpoint=None,
-):
+    lr: Number = 2e-3,
+    optimizer: Literal["adam", "sgd"] | Callable[[Any], Optimizer] = "adam",
+    encoder: Module | None = None,
+    augment: dict[str, Any] | Callable[[NDArray[Any], np.random.Generator], NDArray[Any]] | None = None,
+    progress: Progress | None = None,
+    checkpoint: Path | None = None,
+) -> Training:
     """Trains an encoder on images without labels, as SimCLR does.
 
     A step takes batch_size images, makes two random views of each image, and encodes the views. The loss, nt_xent, is
@@ -179,7 +188,7 @@ class _Run:
 # ---- arguments ----
 
 
-def _check_images(images):
+def _check_images(images: Array) -> tuple[NDArray[Any], str]:
     """Returns the images as (N, C, H, W), and their SHA-256 digest."""
     images = as_array("train", "images", images)
     native = images.dtype.newbyteorder("=")

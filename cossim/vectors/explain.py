@@ -1,15 +1,24 @@
 """explain(): shows each step of a call of cosine_similarity with the user's own numbers."""
 
+from __future__ import annotations
+
 import math
 from itertools import islice
 from textwrap import fill
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
 import numpy as np
 
 from cossim._arguments import eps_argument, integer_argument
 from cossim._core import DEFAULT_EPS, as_arrays, cosine_distance, cosine_similarity, vecdot, vector_norm
 from cossim.vectors.similarity import broadcast_shape, is_clamped
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from cossim._typing import Array, ArrayOrScalar, Number
 
 _FUNCTION = "cosine_similarity"  # errors name the function that is explained
 SHOWN = 4  # outputs that are written out; the rest are counted
@@ -21,8 +30,8 @@ class Step(NamedTuple):
 
     title: str
     text: str
-    shape: tuple | None = None  # the shape after the step
-    lines: list | tuple = ()
+    shape: tuple[int, ...] | None = None  # the shape after the step
+    lines: Sequence[str] = ()
 
 
 def _number(value):
@@ -68,7 +77,18 @@ class Explanation:
         The results of common mistakes for these operands, in the same form.
     """
 
-    def __init__(self, x1, x2, dim, eps):
+    dim: int
+    eps: float
+    broadcast_shape: tuple[int, ...]
+    shape: tuple[int, ...]
+    norms1: NDArray[Any]
+    norms2: NDArray[Any]
+    dots: NDArray[Any]
+    similarity: ArrayOrScalar[Any]
+    steps: list[Step]
+    mistakes: list[Step]
+
+    def __init__(self, x1: Array, x2: Array, dim: SupportsIndex, eps: Number) -> None:
         dim, self.eps = integer_argument(_FUNCTION, "dim", dim), eps_argument(_FUNCTION, eps)
         x1, x2 = as_arrays(_FUNCTION, ("x1", "x2"), (x1, x2))
         self.similarity = cosine_similarity(x1, x2, dim, self.eps)
@@ -299,7 +319,7 @@ class Explanation:
     def _title(self):
         return f"cosine_similarity(x1, x2, dim={self.dim}, eps={_number(self.eps)})"
 
-    def __str__(self):
+    def __str__(self) -> str:
         def paragraph(step):
             text = fill(step.text, 100, initial_indent="   ", subsequent_indent="   ")
             return [text, *(f"     {line}" for line in step.lines)]
@@ -315,7 +335,7 @@ class Explanation:
 
     __repr__ = __str__
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         from html import escape  # here, because this import would slow down `import cossim`
 
         def item(step, after=""):
@@ -340,7 +360,7 @@ def _is_all_pairs_without_axes(x1, x2):
     return shape1[0] != shape2[0] and 1 not in (shape1[0], shape2[0])
 
 
-def explain(x1, x2, dim=1, eps=DEFAULT_EPS):
+def explain(x1: Array, x2: Array, dim: SupportsIndex = 1, eps: Number = DEFAULT_EPS) -> Explanation:
     """Explains the result of cosine_similarity(x1, x2, dim, eps) step by step, with your own numbers.
 
     cosine_similarity computes

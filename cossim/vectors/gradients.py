@@ -8,7 +8,10 @@ Let u = x / max(|x|, eps) and s = u . v. Then du = ds v, summed over the axes al
 Sums over broadcast axes are computed as dot products (vecdot), so no array of the full broadcast shape is built.
 """
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import numpy as np
 
@@ -16,6 +19,13 @@ from cossim import _core
 from cossim._arguments import eps_argument, integer_argument
 from cossim._arithmetic import fixed_arithmetic
 from cossim.vectors.similarity import broadcast_shape, is_clamped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from cossim._typing import Array, ArrayOrScalar, Float, Number
 
 
 class _UnpassedInt(int):
@@ -101,7 +111,32 @@ def _summed_product(d, units, axes, dim):
     return sums.transpose(*np.argsort([*rest, dim, *axes]))
 
 
-def cosine_similarity_vjp(x1, x2, dim=_DIM_NOT_PASSED, eps=_core.DEFAULT_EPS, *, axis=None):
+@overload
+def cosine_similarity_vjp(
+    x1: NDArray[Float],
+    x2: NDArray[Float],
+    dim: SupportsIndex = 1,
+    eps: Number = _core.DEFAULT_EPS,
+    *,
+    axis: SupportsIndex | None = None,
+) -> tuple[ArrayOrScalar[Float], Callable[[Array], tuple[NDArray[Float], NDArray[Float]]]]: ...
+@overload
+def cosine_similarity_vjp(
+    x1: Array,
+    x2: Array,
+    dim: SupportsIndex = 1,
+    eps: Number = _core.DEFAULT_EPS,
+    *,
+    axis: SupportsIndex | None = None,
+) -> tuple[ArrayOrScalar[Any], Callable[[Array], tuple[NDArray[Any], NDArray[Any]]]]: ...
+def cosine_similarity_vjp(
+    x1: Array,
+    x2: Array,
+    dim: SupportsIndex = _DIM_NOT_PASSED,
+    eps: Number = _core.DEFAULT_EPS,
+    *,
+    axis: SupportsIndex | None = None,
+) -> tuple[ArrayOrScalar[Any], Callable[[Array], tuple[NDArray[Any], NDArray[Any]]]]:
     """Returns cosine_similarity(x1, x2, dim, eps) and its pullback (vector-Jacobian product).
 
     Parameters
@@ -174,7 +209,25 @@ def cosine_similarity_vjp(x1, x2, dim=_DIM_NOT_PASSED, eps=_core.DEFAULT_EPS, *,
     return y, pullback
 
 
-def pairwise_vjp(x, y=None, *, eps=_core.DEFAULT_EPS):
+@overload
+def pairwise_vjp(
+    x: NDArray[Float], y: None = None, *, eps: Number = _core.DEFAULT_EPS
+) -> tuple[NDArray[Float], Callable[[Array], NDArray[Float]]]: ...
+@overload
+def pairwise_vjp(
+    x: NDArray[Float], y: NDArray[Float], *, eps: Number = _core.DEFAULT_EPS
+) -> tuple[NDArray[Float], Callable[[Array], tuple[NDArray[Float], NDArray[Float]]]]: ...
+@overload
+def pairwise_vjp(
+    x: Array, y: None = None, *, eps: Number = _core.DEFAULT_EPS
+) -> tuple[NDArray[Any], Callable[[Array], NDArray[Any]]]: ...
+@overload
+def pairwise_vjp(
+    x: Array, y: Array, *, eps: Number = _core.DEFAULT_EPS
+) -> tuple[NDArray[Any], Callable[[Array], tuple[NDArray[Any], NDArray[Any]]]]: ...
+def pairwise_vjp(
+    x: Array, y: Array | None = None, *, eps: Number = _core.DEFAULT_EPS
+) -> tuple[NDArray[Any], Callable[[Array], Any]]:
     """Returns pairwise(x, y, eps=eps) and its pullback (vector-Jacobian product).
 
     Parameters

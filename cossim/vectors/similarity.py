@@ -1,7 +1,16 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
+
 from cossim._core import DEFAULT_EPS, cosine_similarity
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
-def broadcast_shape(*shapes):
+    from cossim._typing import Array, ArrayOrScalar, Float, Lazy, Number
+
+
+def broadcast_shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     """Returns the broadcast shape of shapes that are known to broadcast.
 
     np.broadcast_shapes does the same, but takes at most 32 dimensions.
@@ -42,12 +51,23 @@ class CosineSimilarity:
     array([0.8889])
     """
 
-    def __init__(self, dim=1, eps=DEFAULT_EPS):
+    dim: SupportsIndex
+    eps: Number
+
+    def __init__(self, dim: SupportsIndex = 1, eps: Number = DEFAULT_EPS) -> None:
         self.dim = dim
         self.eps = eps
 
-    def __call__(self, x1, x2):
+    @overload
+    def __call__(self, x1: Lazy, x2: Array | Lazy) -> Any: ...
+    @overload
+    def __call__(self, x1: Array, x2: Lazy) -> Any: ...
+    @overload
+    def __call__(self, x1: NDArray[Float], x2: NDArray[Float]) -> ArrayOrScalar[Float]: ...
+    @overload
+    def __call__(self, x1: Array, x2: Array) -> ArrayOrScalar[Any]: ...
+    def __call__(self, x1: Any, x2: Any) -> Any:
         return cosine_similarity(x1, x2, self.dim, self.eps)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return "CosineSimilarity()"  # as torch prints it

@@ -8,7 +8,9 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-IN_A_WHEEL = r"cossim/(\w+/)?\w+\.pyi?|cossim/py\.typed|cossim/_core\.[\w-]+\.(so|pyd)|cossim_c-[\d.]+\.dist-info/.+"
+IN_A_WHEEL = (
+    r"cossim/(\w+/)?\w+\.py|cossim/py\.typed|cossim/_core\.(pyi|[\w-]+\.(so|pyd))|cossim_c-[\d.]+\.dist-info/.+"
+)
 
 
 def of_source(path):

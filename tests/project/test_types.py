@@ -1,4 +1,4 @@
-"""The stubs satisfy mypy and match the running package, and inspect and help() show the right signatures."""
+"""The annotations satisfy mypy and match the running package, and inspect and help() show the right signatures."""
 
 import ast
 import functools
@@ -6,10 +6,12 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import os
 import pydoc
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,35 +23,28 @@ import cossim.simclr
 from cossim import _core
 
 PACKAGES = (cossim, cossim.nn, cossim.simclr)
-STUBS = sorted(path.relative_to(ROOT) for path in (ROOT / "cossim").rglob("*.pyi"))
+SOURCE = Path(cossim.__file__).parent
+TYPED = sorted(path.relative_to(SOURCE) for pattern in ("*.py", "*.pyi") for path in SOURCE.rglob(pattern))
 
 # ---- type checkers ----
 
-# Messages that untyped code causes without a mistake: variables of two types, containers of unknown types.
-NOT_FOR_UNTYPED = [
-    "arg-type",
-    "assignment",
-    "index",
-    "method-assign",
-    "misc",
-    "no-redef",
-    "operator",
-    "union-attr",
-    "var-annotated",
-]
 
-
-def run(*arguments):
+def run(*arguments, folder=ROOT):
     if importlib.util.find_spec("mypy") is None:
         pytest.skip("needs mypy")
     command = [sys.executable, "-m", *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    # mypy reads what it finds through PYTHONPATH as an installed package.
+    environment = os.environ | {"PYTHONPATH": str(SOURCE.parent)}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_users_program():
-    """With the stubs, mypy --strict accepts one user's program and finds the mistakes in another."""
-    run("mypy", "--strict", "--cache-dir", "/dev/null", "tests/typing/user_sample.py", "tests/typing/mistakes.py")
+def test_a_users_program(tmp_path):
+    """For a user of the installed package, mypy --strict accepts one program and finds the mistakes in another."""
+    programs = [ROOT / "tests/typing/user_sample.py", ROOT / "tests/typing/mistakes.py"]
+    run("mypy", "--strict", "--config-file=", "--cache-dir", "/dev/null", *programs, folder=tmp_path)
 
 
 def test_the_users_program_uses_all_public_names():
@@ -60,8 +55,20 @@ def test_the_users_program_uses_all_public_names():
             assert re.search(rf"\b{name}\b", text), f"{package.__name__}.{name}"
 
 
-def test_the_stubs_are_those_of_the_package():
-    run("mypy.stubtest", "--mypy-config-file=pyproject.toml", "--allowlist=tests/typing/stubtest.txt", "cossim")
+def test_the_stub_is_that_of_the_core():
+    run("mypy.stubtest", "--mypy-config-file=pyproject.toml", "cossim._core")
+
+
+def test_names_that_are_imported_on_first_use():
+    """Type checkers find each of these names where the running package finds it."""
+    blocks = [node for node in ast.parse((SOURCE / "__init__.py").read_text()).body if isinstance(node, ast.If)]
+    imports = [node for block in blocks for node in block.body if isinstance(node, ast.ImportFrom)]
+    found = {alias.name: node.module for node in imports for alias in node.names}
+    code = "import cossim; print(*sorted(set(cossim.__all__) - set(vars(cossim))))"
+    late = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert sorted(found) == late
+    for name, module in found.items():
+        assert getattr(importlib.import_module(module), name) is getattr(cossim, name)
 
 
 with_sources = pytest.mark.skipif(not (ROOT / "cossim").exists(), reason="the sources of the package are not here")
@@ -69,15 +76,12 @@ with_sources = pytest.mark.skipif(not (ROOT / "cossim").exists(), reason="the so
 
 @with_sources
 def test_the_packages_own_code():
-    """Checks the modules instead of their stubs: mypy reads files that are named on its command line."""
-    sources = sorted(path.relative_to(ROOT) for path in (ROOT / "cossim").rglob("*.py"))
-    codes = [f"--disable-error-code={code}" for code in NOT_FOR_UNTYPED]
-    run("mypy", "--check-untyped-defs", "--cache-dir", "/dev/null", *codes, *sources)
+    run("mypy", "--cache-dir", "/dev/null", "cossim")
 
 
 @with_sources
-def test_stubs_are_installed(tmp_path):
-    """A wheel has all Python files and stubs. It is built without the C core, which takes a minute to compile."""
+def test_typed_files_are_installed(tmp_path):
+    """A wheel has all Python files and the stub. It is built without the C core, which takes a minute to compile."""
     if int(importlib.metadata.version("setuptools").split(".")[0]) < 77:
         pytest.skip("needs setuptools 77, as the build does")
     # Uses fresh metadata, because the sources' egg-info remembers files of earlier builds.
@@ -85,37 +89,61 @@ def test_stubs_are_installed(tmp_path):
     metadata.mkdir()
     command = ["setup.py", "-q", "egg_info", f"--egg-base={metadata}", "build_py", f"--build-lib={library}"]
     subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)
-    assert sorted(path.relative_to(library) for path in library.rglob("*.pyi")) == STUBS
-    assert {path.parent.name for path in STUBS} == {"cossim", "nn", "simclr", "vectors"}
-    assert (library / "cossim" / "py.typed").exists()
+    installed = {path.relative_to(library) for path in library.rglob("*") if path.is_file()}
+    sources = {path.relative_to(ROOT) for pattern in ("*.py", "*.pyi") for path in (ROOT / "cossim").rglob(pattern)}
+    assert installed == sources | {Path("cossim/py.typed")}
+
+
+def test_only_the_core_has_a_stub():
+    """The types of a Python module are in the module."""
+    assert [str(path) for path in TYPED if path.suffix == ".pyi"] == ["_core.pyi"]
 
 
 def functions_of(body):
-    """(path of names, arguments) of each function of a stub."""
+    """(path of names, function) of each function of a module or stub, with those of its classes."""
     for node in body:
         if isinstance(node, ast.FunctionDef):
-            yield (node.name,), node.args
+            yield (node.name,), node
         elif isinstance(node, ast.ClassDef):
-            yield from (((node.name, *names), arguments) for names, arguments in functions_of(node.body))
+            yield from (((node.name, *names), function) for names, function in functions_of(node.body))
+        elif isinstance(node, ast.If):
+            yield from functions_of(node.body)
 
 
-def defaults_of(arguments):
+def defaults_of(arguments, names):
+    """(parameter, value) of each default; names are those of the module that has the function."""
     positional = [*arguments.posonlyargs, *arguments.args]
     by_position = zip(positional[::-1], arguments.defaults[::-1], strict=False)
     by_name = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
     for argument, default in [*by_position, *by_name]:
-        if default is not None and (value := ast.literal_eval(default)) is not ...:
-            yield argument.arg, value
+        if default is not None:
+            yield argument.arg, eval(compile(ast.Expression(default), "default", "eval"), dict(names))
 
 
-@pytest.mark.parametrize("path", STUBS, ids=str)
-def test_defaults_of_the_stubs(path):
-    """Includes defaults of overloads, which stubtest does not check."""
-    module = importlib.import_module(".".join(path.with_suffix("").parts).removesuffix(".__init__"))
-    for names, arguments in functions_of(ast.parse((ROOT / path).read_text()).body):
-        for name, value in defaults_of(arguments):
-            parameters = inspect.signature(functools.reduce(getattr, names, module)).parameters
-            assert parameters[name].default == value, (names, name)
+def overloads():
+    """(module, path of names, arguments) of each overload, and of each function of the stub."""
+    for path in (
+        path for path in TYPED if path.name != "_typing.py"
+    ):  # its overloads are those of protocols, which nobody calls
+        module = ".".join(("cossim", *path.with_suffix("").parts)).removesuffix(".__init__")
+        for names, function in functions_of(ast.parse((SOURCE / path).read_text()).body):
+            overloaded = any(getattr(decorator, "id", "") == "overload" for decorator in function.decorator_list)
+            if overloaded or path.suffix == ".pyi":
+                yield module, names, function.args
+
+
+OVERLOADED = {(module, names): [] for module, names, _ in overloads()}
+for module, names, arguments in overloads():
+    OVERLOADED[module, names].append(arguments)
+
+
+@pytest.mark.parametrize(("module", "names"), OVERLOADED, ids=str)
+def test_defaults_of_the_overloads(module, names):
+    """Compares defaults, which neither mypy nor stubtest does. They compare names and kinds of parameters."""
+    found = vars(importlib.import_module(module))
+    parameters = inspect.signature(functools.reduce(getattr, names[1:], found[names[0]])).parameters
+    for name, value in (pair for arguments in OVERLOADED[module, names] for pair in defaults_of(arguments, found)):
+        assert parameters[name].default == value, name
 
 
 # ---- signatures ----
@@ -223,6 +251,8 @@ def test_dask_takes_what_the_functions_take(function):
 
 
 def test_type_checkers_need_no_runtime():
-    """Types cost no import time: no module imports the file that the stubs share."""
-    code = "import sys, cossim, cossim.nn, cossim.simclr; print('cossim._typing' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+    """Types cost no import time: nothing imports what only annotations use."""
+    code = (
+        "import sys, cossim, cossim.nn, cossim.simclr; print(not {'cossim._typing', 'numpy.typing'} & set(sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "True\n"
