@@ -55,6 +55,15 @@ def rng():
 
 
 @pytest.fixture
+def restore_threads():
+    import cossim  # after ROOT is in sys.path
+
+    before = cossim.get_num_threads()
+    yield
+    cossim.set_num_threads(before)
+
+
+@pytest.fixture
 def amount(request):
     """amount(short, long) is the number of runs: `long` with --soak, otherwise `short`."""
     return lambda short, long: short if request.config.getoption("--soak") is None else long

@@ -1,12 +1,15 @@
-"""Runs commands in processes of their own, for tests of their output, of signals and of resource limits."""
+"""Runs programs and commands in processes of their own, for tests of output, signals, memory and instruction sets."""
 
 import os
 import subprocess
 import sys
+from pathlib import Path
 
-from conftest import SLOWNESS
+import pytest
+from conftest import EMULATED, SLOWNESS
 
 import cossim
+from cossim import _core
 
 IMPORTED_FROM = os.path.dirname(os.path.dirname(cossim.__file__))
 # stdout is buffered, as it is for users; only then can it fail at exit.
@@ -17,14 +20,16 @@ AS_IN_FRONT = """signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(getattr(signal, "SIGHUP", signal.SIGINT)) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 """
+reports_memory = pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="needs Linux's peak of a process's memory, which can be reset"
+)
 
 
 def process(*arguments, prepare="", **options):
     """Starts a command; its process runs the code `prepare` first."""
     code = f"import signal, sys\n{AS_IN_FRONT}\n{prepare}\n"
     code += "from cossim.__main__ import main\nsys.exit(main(sys.argv[1:]))"
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
-    return subprocess.Popen([sys.executable, "-W", "error", "-c", code, *arguments], env=ENVIRONMENT, **options)
+    return started("-W", "error", "-c", code, *arguments, **options)
 
 
 def run(*arguments, **options):
@@ -32,3 +37,91 @@ def run(*arguments, **options):
     with process(*arguments, **options) as child:
         out, err = child.communicate(timeout=120 * SLOWNESS)
     return child.returncode, out, err
+
+
+def started(*arguments, **options):
+    """A new process of Python with these arguments, whose output can be read."""
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": ENVIRONMENT, **options}
+    return subprocess.Popen([sys.executable, *map(str, arguments)], **options)
+
+
+def finished(*arguments, cwd=None, seconds=600, **environment):
+    """A process of Python with these arguments and additional environment variables, after its end."""
+    options = {"capture_output": True, "text": True, "cwd": cwd, "timeout": seconds * SLOWNESS}
+    return subprocess.run([sys.executable, *map(str, arguments)], env={**ENVIRONMENT, **environment}, **options)
+
+
+def printed(*arguments, **options):
+    """The output of such a process, which must exit with 0."""
+    done = finished(*arguments, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.strip()
+
+
+def python(code, *arguments, **options):
+    """The output of code in a fresh interpreter, which must exit with 0."""
+    return printed("-c", code, *arguments, **options)
+
+
+def python_on(isa, *arguments, **options):
+    """Runs Python on an instruction set, and requires that it exits with 0 and prints the name of the set last."""
+    if isa not in _core.config()["available"]:
+        pytest.skip(f"this machine cannot run {isa}")
+    assert printed(*arguments, COSSIM_ISA=isa, **options).splitlines()[-1] == isa
+
+
+# ---- memory and Ctrl-C ----
+
+MEMORY = """
+import os, signal, sys, threading, time
+import numpy as np, cossim
+from cossim import simclr
+def status(key):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) << 10 for line in file if line.startswith(key))
+cossim.set_num_threads(int(sys.argv[1]))
+"""
+
+
+def extra_memory(prepare, call, size="0", threads=2):
+    """(bytes by which a call raises the peak of its process's memory, value of the expression `size` after it)."""
+    code = f"""{MEMORY}{prepare}
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")
+before = status("VmRSS")
+result = {call}
+print(status("VmHWM") - before, {size})
+"""
+    return map(int, python(code, threads).split())
+
+
+INTERRUPTED = """
+signal.signal(signal.SIGINT, signal.default_int_handler)
+delays, expected = [], small()
+for round in range(7):
+    sent = []
+    def interrupt():
+        time.sleep(0.05 + 0.02 * round)
+        sent.append(time.perf_counter())
+        os.kill(os.getpid(), signal.SIGINT)
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        {call}
+        raise SystemExit("it ran to its end")
+    except KeyboardInterrupt:
+        delays.append(time.perf_counter() - sent[0])
+    thread.join()
+    if round == 1:
+        before = status("VmRSS")
+    assert small() == expected
+print(sorted(delays)[len(delays) // 2], status("VmRSS") - before)
+"""
+
+
+def check_interrupted(prepare, call, threads, seconds, growth):
+    """Stops a long call with Ctrl-C, seven times. At least half of the calls must stop within these seconds, memory may
+    grow by that many bytes, and the next call, `small()`, must give the same bytes."""
+    delay, grown = map(float, python(MEMORY + prepare + INTERRUPTED.format(call=call), threads).split())
+    assert delay < seconds * SLOWNESS
+    assert grown < growth or EMULATED

@@ -1,10 +1,8 @@
 """No call reads freed memory, even if converting one argument frees the memory of another."""
 
-import subprocess
-import sys
-
 import pytest
 from conftest import HELPERS
+from processes import printed, python
 
 # A signal handler that runs during the call of a network. It is pending when the call begins, and no bytecode runs in
 # between; a call that is long enough polls for it.
@@ -43,9 +41,7 @@ HELD = ["array", "subclass", "memoryview", "view", "interface", "dlpack"]
 
 
 def outcomes(owner, change):
-    done = subprocess.run([sys.executable, PROGRAM, owner, change], capture_output=True, text=True)
-    assert done.returncode == 0, (done.stdout[-200:], done.stderr[-2000:])
-    return dict(line.rsplit(": ", 1) for line in done.stdout.splitlines())
+    return dict(line.rsplit(": ", 1) for line in printed(PROGRAM, owner, change).splitlines())
 
 
 @pytest.mark.parametrize("owner", HELD)
@@ -64,5 +60,4 @@ def test_memory_that_cannot_be_held_is_read_after_all_conversions(owner):
 
 
 def test_a_network_holds_its_weights_and_its_argument():
-    done = subprocess.run([sys.executable, "-c", AMID_A_CALL], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "4 True\n"), done.stderr[-2000:]
+    assert python(AMID_A_CALL) == "4 True"

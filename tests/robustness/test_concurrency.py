@@ -15,13 +15,7 @@ import cossim.simclr as simclr
 THREADS = 8
 # Left out, because a separate thread changes the number of threads all the time.
 SETTINGS = ("get_num_threads", "set_num_threads", "threads", "show_config")
-
-
-@pytest.fixture(autouse=True)
-def restore_threads():
-    before = cossim.get_num_threads()
-    yield
-    cossim.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("restore_threads")
 
 
 def together(*functions):

@@ -1,10 +1,7 @@
 """In random calls, every difference between torch and us is one that docs/semantics.md explains."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections import Counter
 from fractions import Fraction
 
@@ -16,6 +13,7 @@ import pytest
 import reference
 from conftest import HELPERS, ROOT
 from differential import EXPLANATIONS, Call, Unexplained
+from processes import printed
 
 import cossim
 from cossim import _core
@@ -32,11 +30,8 @@ pytestmark = [
 
 
 def run_with(isa, seed, calls):
-    command = [sys.executable, str(HELPERS / "differential.py"), "all", str(seed), str(calls)]
-    environment = {**os.environ, "COSSIM_ISA": isa, "PYTHONPATH": str(ROOT)}
-    run = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout.splitlines()[-1])
+    program = HELPERS / "differential.py"
+    return json.loads(printed(program, "all", seed, calls, seconds=36_000, COSSIM_ISA=isa).splitlines()[-1])
 
 
 @pytest.mark.soak

@@ -2,13 +2,12 @@
 
 import gc
 import os
-import subprocess
 import sys
 
 import pytest
 from conftest import HELPERS
 from fault_cases import bits, cases, file_cases, groups
-from processes import ENVIRONMENT
+from processes import ENVIRONMENT, printed
 
 import cossim
 from cossim import _core
@@ -99,10 +98,9 @@ def test_calls_that_fail_leave_nothing(group, dtype):
 @pytest.mark.parametrize(("group", "dtype"), [("refused", "float32"), *groups(["float32", "bfloat16"])])
 def test_every_allocation_of_python_in_turn(group, dtype, amount, figures):
     pytest.importorskip("_testcapi", reason="this Python comes without its own tests")
-    command = [sys.executable, str(HELPERS / "fault_nomemory.py"), group, dtype, str(amount(1, 20))]
-    environment = {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join([ENVIRONMENT["PYTHONPATH"], str(HELPERS)])}
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
-    *wrong, last = run.stdout.splitlines() or [""]
-    assert (run.returncode, wrong) == (0, []), run.stdout + run.stderr
+    folders = os.pathsep.join([ENVIRONMENT["PYTHONPATH"], str(HELPERS)])
+    program = HELPERS / "fault_nomemory.py"
+    *wrong, last = printed(program, group, dtype, amount(1, 20), PYTHONPATH=folders).splitlines()
+    assert wrong == []
     tried = int(last.removeprefix("tried "))
     figures(f"each allocation of Python fails in turn, in the C functions: {group}, {dtype}", tried, tried)

@@ -5,7 +5,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from importlib.util import find_spec
 
@@ -14,10 +13,11 @@ import numpy as np
 import pytest
 from conftest import HELPERS
 from fault_writers import WRITERS, continued, prepare
-from processes import ENVIRONMENT
+from processes import printed, started
 
 import cossim
 
+PROGRAM = HELPERS / "fault_writers.py"
 SHORT = ["x.index", "weights.npz", "hits.csv"]
 
 
@@ -34,17 +34,9 @@ def writers(names):
     return [name for name in names if find_spec("safetensors") or not name.endswith(".safetensors")]
 
 
-def start(*arguments):
-    command = [sys.executable, str(HELPERS / "fault_writers.py"), *map(str, arguments)]
-    return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
 def counts(*arguments):
     """(how often the disk was full, how often the file was written)."""
-    with start(*arguments) as child:
-        out, err = child.communicate(timeout=600)
-    assert child.returncode == 0, err
-    return list(map(int, out.splitlines()[-1].split()))
+    return list(map(int, printed(PROGRAM, *arguments).splitlines()[-1].split()))
 
 
 @pytest.mark.soak
@@ -88,7 +80,7 @@ def test_killed_at_any_moment(disk, amount, figures):
             WRITERS[name](path, number)
             contents.append((disk / name).read_bytes())
         for _ in range(amount(4, 100)):
-            with start("forever", name, disk) as child:
+            with started(PROGRAM, "forever", name, disk) as child:
                 assert child.stdout.readline() == "writing\n"
                 time.sleep(draw.random() * 0.03)
                 child.send_signal(signal.SIGKILL)

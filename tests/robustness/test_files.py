@@ -10,7 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 from conftest import SAFETENSORS, SLOWNESS, SUFFIXES, not_emulated
-from processes import ENVIRONMENT
+from processes import finished, python, started
 
 import cossim
 from cossim import _io, nn
@@ -43,17 +43,6 @@ def test_ctrl_c_while_an_archive_is_opened(tmp_path, monkeypatch):
     assert_old(tmp_path / "weights.npz")
 
 
-def python(code, *arguments, **options):
-    return subprocess.Popen(
-        [sys.executable, "-c", "import sys\nimport numpy as np\nfrom cossim import nn, _io\n" + code, *arguments],
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
-
-
 def test_permissions_and_links(old):
     mask = os.umask(0o027)
     try:
@@ -84,8 +73,7 @@ for _ in range(2):  # new files, and in the place of those
 with _undivided():
     pass
 """
-    child = subprocess.run([sys.executable, "-c", code, tmp_path], env=ENVIRONMENT, capture_output=True, text=True)
-    assert child.returncode == 0, child.stderr
+    python(code, tmp_path)
     assert sorted(os.listdir(tmp_path)) == ["index", "weights.npz"]
 
 
@@ -123,16 +111,16 @@ def test_without_safetensors(tmp_path, monkeypatch):
 def test_full_disk(old):
     """A file size limit stands in for a full disk."""
     code = """
-import resource
+import resource, sys
+import numpy as np
+from cossim import nn
 resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
 try:
     nn.save_weights(sys.argv[1], {"w": np.ones(10000)})
 except OSError as error:
     print(error)
 """
-    with python(code, str(old)) as child:
-        out, err = child.communicate(timeout=60 * SLOWNESS)
-    assert (out, err) == (f"[Errno 27] File too large: {str(old)!r}\n", "")
+    assert python(code, old) == f"[Errno 27] File too large: {str(old)!r}"
     assert_old(old)
 
 
@@ -141,7 +129,9 @@ except OSError as error:
 )
 def test_stopped_while_a_file_is_written(old, number, code, left):
     stops = """
-import os, signal
+import os, signal, sys
+import numpy as np
+from cossim import nn
 signal.signal(signal.SIGINT, signal.default_int_handler)
 def stop(handle):
     print("writing", flush=True)
@@ -149,7 +139,7 @@ def stop(handle):
 os.fsync = stop
 nn.save_weights(sys.argv[1], {"w": np.ones(10000)})
 """
-    with python(stops, str(old), stdin=subprocess.PIPE) as child:
+    with started("-c", stops, old, stdin=subprocess.PIPE) as child:
         assert child.stdout.readline() == "writing\n"
         child.send_signal(getattr(signal, number))
         child.communicate(timeout=60 * SLOWNESS)
@@ -223,10 +213,10 @@ def save(path):
         nn.save_weights(path, {"w": np.arange(10.0**5)})
 try:
     save(sys.argv[1])
+    said = "saved"
 except OSError as error:
-    sys.stdout.write(f"{'parent' if os.getpid() == parent else 'child'}: {error}\\n")
-else:
-    sys.stdout.write(f"{'parent' if os.getpid() == parent else 'child'}: saved\\n")
+    said = error
+sys.stdout.write(f"{'parent' if os.getpid() == parent else 'child'}: {said}\\n")
 sys.stdout.flush()
 if os.getpid() == parent and order == "parent first":
     wait()
@@ -241,9 +231,7 @@ def test_a_fork_whose_sides_both_go_on(tmp_path, name, order):
     if name == "x.safetensors" and not SAFETENSORS:
         pytest.skip("needs safetensors")
     path = str(tmp_path / name)
-    child = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", FORK, path, order], env=ENVIRONMENT, capture_output=True, text=True
-    )
+    child = finished("-W", "ignore", "-c", FORK, path, order)
     assert (child.returncode, child.stderr) == (0, "")
     said = sorted(child.stdout.splitlines())
     assert said[1:] == ["parent: saved"]

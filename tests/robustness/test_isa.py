@@ -6,9 +6,9 @@ import shutil
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 from conftest import INSTRUCTION_SETS, not_emulated
+from processes import ENVIRONMENT, finished, python, python_on
 
 from cossim import _core
 
@@ -41,61 +41,42 @@ print(_core.config()["isa"])
 """
 
 
-def run_with(isa, *before):
-    environment = {**os.environ, "COSSIM_ISA": isa}
-    return subprocess.run([*before, sys.executable, "-c", CHECK], env=environment, capture_output=True, text=True)
-
-
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 def test_instruction_set(isa):
-    if isa not in _core.config()["available"]:
-        pytest.skip(f"this machine ({platform.machine()}) cannot run {isa}")
-    run = run_with(isa)
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.strip() == isa
+    python_on(isa, "-c", CHECK)
 
 
 @pytest.mark.parametrize("isa", ["sse9", "AVX2", "generic "])
 def test_an_unknown_name_is_an_error_at_import(isa):
-    run = run_with(isa)
-    assert run.returncode != 0
-    assert "ImportError" in run.stderr
-    assert isa in run.stderr
-    assert "generic" in run.stderr
+    done = finished("-c", "import cossim", COSSIM_ISA=isa)
+    assert done.returncode != 0
+    for word in ("ImportError", isa, "generic"):
+        assert word in done.stderr
 
 
 def test_an_unsupported_one_is_an_error_at_import():
     missing = set(INSTRUCTION_SETS) - set(_core.config()["available"])
     if not missing:
         pytest.skip("this machine runs every instruction set")
-    run = run_with(missing.pop())
-    assert run.returncode != 0
-    assert "not supported" in run.stderr
+    done = finished("-c", "import cossim", COSSIM_ISA=missing.pop())
+    assert done.returncode != 0
+    assert "not supported" in done.stderr
 
 
 def test_without_the_variable_the_best_is_taken():
-    run = run_with("")
-    assert run.stdout.strip() == _core.config()["available"][0], run.stderr
+    assert python(CHECK, COSSIM_ISA="") == _core.config()["available"][0]
 
 
 @not_emulated
-def test_an_old_processor_takes_the_fallback(monkeypatch):
+def test_an_old_processor_takes_the_fallback():
     """Nehalem (2008) has neither AVX nor FMA; such an instruction outside of its own file would end the process."""
     qemu = shutil.which("qemu-x86_64") or shutil.which("qemu-x86_64-static")
     if platform.machine() != "x86_64" or qemu is None:
         pytest.skip("needs x86-64 and qemu-x86_64 (Debian: qemu-user)")
     if os.environ.get("COSSIM_SANITIZE"):
         pytest.skip("the emulator would be preloaded with sanitizers")
-    # Stands for an environment that names NumPy's BLAS kernels for the real processor; -U removes these variables.
-    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
-    monkeypatch.setenv("OPENBLAS_L2_SIZE", "512")
-    run = run_with("", qemu, "-U", "OPENBLAS_CORETYPE,OPENBLAS_L2_SIZE", "-cpu", "Nehalem")
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.strip() == "generic"
-
-
-def test_the_isa_in_use_is_available():
-    config = _core.config()
-    assert config["isa"] in config["available"]
-    assert config["available"][-1] == "generic"
-    assert np.sum([name == config["isa"] for name in config["available"]]) == 1
+    # These variables name NumPy's BLAS kernels for the real processor, as a user's environment may; -U removes them.
+    command = [qemu, "-U", "OPENBLAS_CORETYPE,OPENBLAS_L2_SIZE", "-cpu", "Nehalem", sys.executable, "-c", CHECK]
+    environment = {**ENVIRONMENT, "COSSIM_ISA": "", "OPENBLAS_CORETYPE": "Haswell", "OPENBLAS_L2_SIZE": "512"}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (0, "generic\n"), run.stderr

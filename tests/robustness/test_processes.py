@@ -1,5 +1,6 @@
 """cossim works with fork, in worker processes, at interpreter exit, and where no threads can be created."""
 
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -8,7 +9,7 @@ import textwrap
 
 import pytest
 from conftest import SLOWNESS
-from processes import ENVIRONMENT
+from processes import finished, printed, python
 
 fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
@@ -27,7 +28,7 @@ x = np.random.default_rng(0).standard_normal((2500, 256)).astype(np.float32)
 expected = cossim.pairwise(x[:500]), cossim.topk(x[:300], x, 5).indices
 
 def right():
-    "Both of what a pool and what Python threads share."
+    "Whether pairwise and topk, which share the pool and scratch memory, still give the first results."
     return np.array_equal(cossim.pairwise(x[:500]), expected[0]) and np.array_equal(
         cossim.topk(x[:300], x, 5).indices, expected[1])
 
@@ -44,12 +45,11 @@ def calls_until(over, wrong):
 
 
 def run(code, *arguments, seconds=60, watchdog=True, **environment):
-    """Runs a program and returns its output; it must exit with 0 and an empty stderr. The watchdog is a thread."""
-    seconds *= SLOWNESS
-    program = START + (f"faulthandler.dump_traceback_later({seconds}, exit=True)\n" if watchdog else "")
-    command = [sys.executable, "-W", "error", "-c", program + textwrap.dedent(code), *map(str, arguments)]
-    env = {**ENVIRONMENT, "OPENBLAS_NUM_THREADS": "1", **environment}
-    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=2 * seconds)
+    """Runs a program and returns its output; it must exit with 0 and an empty stderr. The watchdog, a thread of
+    faulthandler, ends a program that hangs and prints where it hangs."""
+    program = START + (f"faulthandler.dump_traceback_later({seconds * SLOWNESS}, exit=True)\n" if watchdog else "")
+    command = ["-W", "error", "-c", program + textwrap.dedent(code), *arguments]
+    done = finished(*command, seconds=2 * seconds, OPENBLAS_NUM_THREADS="1", **environment)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return done.stdout.strip()
 
@@ -137,8 +137,10 @@ def test_fork_with_a_warm_pool_warns_of_nothing():
     assert run(code, watchdog=False) == "True"
 
 
-WORKERS = """
-import multiprocessing, sys, threading
+# ---- clients ----
+
+CLIENT = """
+import importlib, multiprocessing, sys, threading
 import numpy as np
 import cossim
 
@@ -148,9 +150,8 @@ def work(n):
     cossim.set_num_threads(2)
     return cossim.pairwise(x[n : n + 500])
 
-def main(method):
-    cossim.set_num_threads(2)
-    expected = [work(n) for n in range(4)]
+def with_multiprocessing(method):
+    "Workers start while another thread is in the middle of a long call."
     over = threading.Event()
 
     def calls():
@@ -160,42 +161,10 @@ def main(method):
     thread = threading.Thread(target=calls)
     thread.start()
     with multiprocessing.get_context(method).Pool(2) as pool:
-        found = pool.map(work, range(4), chunksize=1)
+        found = pool.map(work, range(6), chunksize=1)
     over.set()
     thread.join()
-    print(all(map(np.array_equal, found, expected)))
-
-if __name__ == "__main__":
-    main(sys.argv[1])
-"""
-
-
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_multiprocessing(tmp_path, method):
-    """Workers start while another thread is in the middle of a long call."""
-    import multiprocessing
-
-    if method not in multiprocessing.get_all_start_methods():
-        pytest.skip(f"this system has no {method}")
-    path = tmp_path / "workers.py"
-    path.write_text(WORKERS)
-    command = [sys.executable, str(path), method]
-    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=120 * SLOWNESS)
-    assert (done.returncode, done.stdout.strip()) == (0, "True"), done.stderr
-
-
-# ---- clients ----
-
-CLIENT = """
-import importlib, sys
-import numpy as np
-import cossim
-
-x = np.random.default_rng(0).standard_normal((2500, 256)).astype(np.float32)
-
-def work(n):
-    cossim.set_num_threads(2)
-    return cossim.pairwise(x[n : n + 500])
+    return found
 
 def with_joblib(backend):
     import joblib
@@ -208,30 +177,31 @@ class Similarities:
     def __getitem__(self, n):
         return work(n)
 
-def with_a_loader(method):
+def with_torch(method):
     loaders = importlib.import_module("torch.utils.data")
     loader = loaders.DataLoader(Similarities(), batch_size=None, num_workers=2, multiprocessing_context=method)
     return [found.numpy() for found in loader]
 
 if __name__ == "__main__":
     expected = [work(n) for n in range(6)]
-    client = with_joblib if sys.argv[1] == "joblib" else with_a_loader
+    client = globals()["with_" + sys.argv[1]]
     print(all(map(np.array_equal, client(sys.argv[2]), expected)))
 """
+WAYS = {
+    "multiprocessing": ("fork", "spawn", "forkserver"),
+    "joblib": ("loky", "threading", "multiprocessing"),
+    "torch": ("fork", "spawn"),
+}
 
 
-@pytest.mark.parametrize(
-    ("client", "way"),
-    [*(("joblib", way) for way in ("loky", "threading", "multiprocessing")), ("loader", "fork"), ("loader", "spawn")],
-)
+@pytest.mark.parametrize(("client", "way"), [(client, way) for client, ways in WAYS.items() for way in ways])
 def test_clients_with_workers(tmp_path, client, way):
-    """joblib and torch's DataLoader start their workers after the pool has been used."""
-    pytest.importorskip("joblib" if client == "joblib" else "torch")
-    path = tmp_path / "client.py"
-    path.write_text(CLIENT)
-    command = [sys.executable, str(path), client, way]
-    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=240 * SLOWNESS)
-    assert (done.returncode, done.stdout.strip()) == (0, "True"), done.stderr
+    """multiprocessing, joblib and torch's DataLoader start their workers after the pool has been used."""
+    pytest.importorskip(client)
+    if client == "multiprocessing" and way not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"this system has no {way}")
+    (tmp_path / "client.py").write_text(CLIENT)
+    assert printed(tmp_path / "client.py", client, way, seconds=240) == "True"
 
 
 # ---- the end of an interpreter ----
@@ -450,9 +420,7 @@ def test_default_within_the_quota_of_a_container(shim, tmp_path, limit):
     for name, text in {"proc/self/cgroup": group, **{f"sys/fs/cgroup/{name}": files[name] for name in files}}.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    code = "import cossim; print(cossim.get_num_threads())"
-    env = {**ENVIRONMENT, "LD_PRELOAD": shim, "SHIM_ROOT": str(tmp_path), "SHIM_CPUS": "8"}
     for given, openmp, threads in (("", "", expected), ("5", "1", 5), ("", "2", min(2, expected)), ("", "9", expected)):
-        command, env["COSSIM_NUM_THREADS"], env["OMP_NUM_THREADS"] = [sys.executable, "-c", code], given, openmp
-        done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=60 * SLOWNESS)
-        assert done.stdout.strip() == str(threads), done.stderr
+        environment = {"COSSIM_NUM_THREADS": given, "OMP_NUM_THREADS": openmp, "LD_PRELOAD": shim}
+        code = "import cossim; print(cossim.get_num_threads())"
+        assert python(code, **environment, SHIM_ROOT=str(tmp_path), SHIM_CPUS="8") == str(threads)

@@ -1,12 +1,10 @@
 """No function crashes or fails to end with giant shapes that take no memory, even if interrupted at a random moment."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import SLOWNESS, not_emulated
-from processes import ENVIRONMENT
+from conftest import not_emulated
+from processes import finished
 
 pytest.importorskip("resource")
 size_calls = pytest.importorskip("size_calls", exc_type=ImportError)
@@ -20,9 +18,7 @@ CALLS_OF_PROCESS = 1000
 
 def made(first, end):
     """Runs calls in one process and returns how each ended, by number; fails if one of them ended the process."""
-    command = [sys.executable, size_calls.__file__, str(first), str(end)]
-    timeout = 600 * SLOWNESS
-    child = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout, check=False)
+    child = finished(size_calls.__file__, first, end)
     assert child.returncode == 0, f"exit code {child.returncode} at {child.stdout.splitlines()[-1]}\n{child.stderr}"
     return {int(number): ended for number, ended in map(str.split, child.stdout.splitlines())}
 
