@@ -1,12 +1,10 @@
 """Sequential uses the weights and arguments of the moment, although it prepares data at its first call."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from nn_cases import assert_close, normal
 from oracle import torch
+from processes import python
 from test_nn_sequential import one_by_one, small
 
 from cossim import nn
@@ -248,6 +246,4 @@ resize()
 @pytest.mark.parametrize("name", ["x", "weight", "bias"])
 def test_memory_is_held_while_a_network_runs(name):
     """A signal handler runs Python code during the call."""
-    command = [sys.executable, "-c", RESIZED_BY_A_SIGNAL, name]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "refused\nresized\n"), done.stderr[-2000:]
+    assert python(RESIZED_BY_A_SIGNAL, name) == "refused\nresized"

@@ -7,6 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import reference
+from processes import python
 from test_search import KINDS, same, scores_of
 
 import cossim
@@ -201,25 +202,17 @@ def test_a_corpus_in_a_file(rng, tmp_path):
 
 def test_other_instruction_sets_use_the_same_codes(rng, tmp_path):
     """An index that one processor saved works on another."""
-    import os
-    import subprocess
-    import sys
-
     x = rng.standard_normal((2000, 100), np.float32)
     path = tmp_path / "index"
     cossim.Index(x).save(path)
-    program = (
-        "import numpy as np, cossim, sys\n"
-        "index = cossim.Index.load(sys.argv[1])\n"
-        "fresh = cossim.topk(index.corpus[:5], np.array(index.corpus), 7)\n"
-        "found = index.topk(index.corpus[:5], 7)\n"
-        "assert (found.values == fresh.values).all() and (found.indices == fresh.indices).all()\n"
-        "print(found.indices.tolist())"
-    )
+    program = """
+import numpy as np, cossim, sys
+index = cossim.Index.load(sys.argv[1])
+fresh = cossim.topk(index.corpus[:5], np.array(index.corpus), 7)
+found = index.topk(index.corpus[:5], 7)
+assert (found.values == fresh.values).all() and (found.indices == fresh.indices).all()
+print(found.indices.tolist())
+"""
     expected = cossim.topk(x[:5], x, 7).indices.tolist()
     for isa in cossim._core.config()["available"]:
-        run = subprocess.run(
-            [sys.executable, "-c", program, path], env={**os.environ, "COSSIM_ISA": isa}, capture_output=True, text=True
-        )
-        assert run.returncode == 0, run.stderr
-        assert eval(run.stdout) == expected
+        assert eval(python(program, path, COSSIM_ISA=isa)) == expected

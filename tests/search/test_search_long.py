@@ -1,14 +1,11 @@
 """Searches of large files stay within a memory bound, report progress, and stop on Ctrl-C."""
 
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import EMULATED, SLOWNESS
+from processes import check_interrupted, extra_memory, reports_memory
 from test_search import same
 
 import cossim
@@ -52,7 +49,7 @@ def test_a_map_with_changes_of_its_own_keeps_them(rng, tmp_path):
         np.testing.assert_array_equal(changed, expected)
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of a process's memory")
+@reports_memory
 def test_a_file_larger_than_memory_allows(rng, tmp_path):
     """A search of 400 MB with memory=32 MB keeps the process small."""
     rows = 400_000
@@ -61,44 +58,22 @@ def test_a_file_larger_than_memory_allows(rng, tmp_path):
         x[first : first + 50_000] = rng.standard_normal((50_000, 256), np.float32)
     row = np.array(x[123_456])
     del x
-    program = f"""
-import numpy as np, cossim
-def peak():
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmHWM"))
-before = peak()
-query = np.array({row.tolist()}, np.float32)[None]
-found = cossim.topk(query, {str(tmp_path / "x.npy")!r}, 3, memory=32 << 20)
-assert found.indices[0, 0] == 123_456 and found.values[0, 0] == 1, found
-print(peak() - before)
-"""
-    run = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-    assert int(run.stdout) < 80 << 20
+    prepare = f"query = np.array({row.tolist()}, np.float32)[None]"
+    call = f"cossim.topk(query, {str(tmp_path / 'x.npy')!r}, 3, memory=32 << 20)"
+    extra, index, exactly_1 = extra_memory(prepare, call, "result.indices[0, 0], int(result.values[0, 0] == 1)")
+    assert (index, exactly_1) == (123_456, 1)
+    assert extra < 80 << 20
 
 
-@pytest.mark.skipif(
-    not Path("/proc/self/clear_refs").exists(), reason="needs Linux's count of a peak that can be reset"
-)
+@reports_memory
 @pytest.mark.parametrize(
     "call", ["cossim.topk(x, None, 5)", "cossim.topk(x[:3000], x, 5)", "cossim.pairs_above(x, 0.6)"]
 )
 def test_memory(call):
     """The matrix of scores would take 900 MB."""
-    program = f"""
-import numpy as np, cossim
-def status(key):
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) << 10 for line in file if line.startswith(key))
-cossim.set_num_threads(2)
-x = np.random.default_rng(0).standard_normal((15000, 64), np.float32)
-with open("/proc/self/clear_refs", "w") as file:
-    file.write("5")
-before = status("VmRSS")
-found = {call}
-print(status("VmHWM") - before)
-"""
-    run = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-    assert int(run.stdout) < 24 << 20
+    prepare = "x = np.random.default_rng(0).standard_normal((15000, 64), np.float32)"
+    extra, _ = extra_memory(prepare, call)
+    assert extra < 24 << 20
 
 
 # ---- progress and Ctrl-C ----
@@ -147,41 +122,14 @@ def test_what_progress_raises_ends_the_call(rng):
     same(cossim.topk(x, None, 5, progress=False), cossim.topk(x, None, 5))
 
 
-INTERRUPTED = """
-import os, signal, threading, time
-import numpy as np, cossim
-cossim.set_num_threads({threads})
-rng = np.random.default_rng(0)
-x = rng.standard_normal(({rows}, 256), np.float32)
-small = x[:300]
-expected = cossim.topk(small, None, 3)
-def status(key):
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith(key))
-delays = []
-for round in range({rounds}):
-    sent = []
-    def interrupt():
-        time.sleep(0.05 + 0.02 * round)
-        sent.append(time.perf_counter())
-        os.kill(os.getpid(), signal.SIGINT)
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    try:
-        {call}
-        raise SystemExit("it ran to its end")
-    except KeyboardInterrupt:
-        delays.append(time.perf_counter() - sent[0])
-    thread.join()
-    if round == 1:
-        before = status("VmRSS")
-    found = cossim.topk(small, None, 3)
-    assert (found.indices == expected.indices).all() and (found.values == expected.values).all()
-print(sorted(delays)[len(delays) // 2], status("VmRSS") - before)
+ROWS = """
+x = np.random.default_rng(0).standard_normal(({rows}, 256), np.float32)
+def small():
+    return [part.tobytes() for part in cossim.topk(x[:300], None, 3)]
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of a process's memory")
+@reports_memory
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(
     ("call", "rows"),
@@ -194,14 +142,7 @@ print(sorted(delays)[len(delays) // 2], status("VmRSS") - before)
     ],
 )
 def test_interrupt(call, rows, threads):
-    """Ctrl-C stops calls that would take seconds; at least half stop within the 0.1 s that is promised for an idle
-    machine. Nothing leaks, and the next call works."""
-    program = INTERRUPTED.format(threads=threads, rows=rows, rounds=7, call=call)
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    delay, growth = (float(word) for word in run.stdout.split())
-    assert delay < 0.25 * SLOWNESS
-    assert growth < 20_000 or EMULATED  # KB
+    check_interrupted(ROWS.format(rows=rows), call, threads, seconds=0.25, growth=20_000 << 10)
 
 
 def test_other_threads_go_on(rng):

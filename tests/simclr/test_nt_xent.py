@@ -1,15 +1,14 @@
 """NT-Xent and its gradient agree with golden values, the reference, torch and finite differences."""
 
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
-from conftest import EMULATED, SLOWNESS
+from conftest import INSTRUCTION_SETS
 from oracle import F, torch
+from processes import check_interrupted, extra_memory, python_on, reports_memory
+from public_inputs import misaligned
 from reference_gradients import by_differences, nt_xent, nt_xent_gradient, partners
 
 import cossim
@@ -121,7 +120,7 @@ def test_against_torch_in_its_own_float32(rng):
 
 @pytest.mark.parametrize("temperature", [0.5, 0.05, 0.002])
 @pytest.mark.parametrize("pairs", PAIRS)
-def test_against_the_slow_twin_and_differences(rng, temperature, pairs):
+def test_values_and_gradients_agree_with_the_reference_and_with_finite_differences(rng, temperature, pairs):
     z = rng.standard_normal((8, 3))
     loss, gradient = value_and_grad(z, temperature, pairs)
     assert loss == pytest.approx(float(nt_xent(z, temperature, pairs)), rel=1e-13)
@@ -134,7 +133,7 @@ def test_against_the_slow_twin_and_differences(rng, temperature, pairs):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
 def test_rows_that_are_special(rng, dtype, tolerance):
-    """Zero rows, rows below the clamp, equal and opposite rows, and rows of very different norms."""
+    """The rows are zero rows, rows below the clamp, equal and opposite rows, and rows of very different norms."""
     z = rng.standard_normal((40, 6)).astype(dtype)
     z[3], z[21] = 0, 0
     z[4] *= 1e-10
@@ -208,12 +207,6 @@ def test_rows_of_no_elements(dtype):
     assert dz0.shape == dz1.shape == (4, 0)
 
 
-def misaligned(x):
-    view = np.zeros(x.nbytes + 1, np.uint8)[1:].view(x.dtype).reshape(x.shape)
-    view[...] = x
-    return view
-
-
 def test_types_and_layouts(rng):
     z0, z1 = rng.standard_normal((2, 9, 12))
     loss, (dz0, dz1) = simclr.nt_xent_value_and_grad(z0, z1, 0.2)
@@ -275,6 +268,7 @@ Z = np.ones((4, 3))
         ((Z, Z, 1j), {}, TypeError, r"temperature\b"),
         ((Z.astype(np.float16), Z), {}, TypeError, r"z0\b.*float32.*float64.*z0: .*float16"),
         ((Z, Z.astype(np.float16)), {}, TypeError, r"z1\b.*float32.*float64.*z1: .*float16"),
+        ((Z.astype(ml_dtypes.bfloat16),), {}, TypeError, r"z0\b.*\bfloat32\b"),
         ((Z * 1j, Z), {}, TypeError, r"z0"),
         (([["a"]], [["b"]]), {}, TypeError, r"z0"),
     ],
@@ -283,12 +277,6 @@ Z = np.ones((4, 3))
 def test_bad_input(call, arguments, options, error, message):
     with pytest.raises(error, match=rf"^{call.__name__}\(\): .*{message}"):
         call(*arguments, **options)
-
-
-def test_bfloat16_is_refused():
-    ml_dtypes = pytest.importorskip("ml_dtypes")
-    with pytest.raises(TypeError, match=r"nt_xent\(\): z0\b.*\bfloat32\b"):
-        simclr.nt_xent(Z.astype(ml_dtypes.bfloat16))
 
 
 def test_the_core_checks_what_memory_needs():
@@ -353,85 +341,36 @@ print(_core.config()["isa"])
 """
 
 
-@pytest.mark.parametrize("isa", _core.config()["available"])
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 def test_instruction_set(rng, tmp_path, isa):
     data = {"z": rng.standard_normal((94, 37)).astype(np.float32)}
     for t in (0.5, 0.01):
         data[f"loss{t}"], data[f"gradient{t}"] = torch_value_and_grad(data["z"], t, "halves")
     np.savez(tmp_path / "data.npz", **data)
-    environment = {**os.environ, "COSSIM_ISA": isa}
-    command = [sys.executable, "-c", OF_AN_ISA, str(tmp_path / "data.npz")]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.strip() == isa
+    python_on(isa, "-c", OF_AN_ISA, tmp_path / "data.npz")
 
 
-IN_A_PROCESS = """
-import os, signal, threading, time
-import numpy as np, cossim, cossim.simclr
-cossim.set_num_threads({threads})
-def status(key):
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) << 10 for line in file if line.startswith(key))
-z0, z1 = np.random.default_rng(0).standard_normal((2, {half}, {depth}), np.float32)
-small = cossim.simclr.nt_xent_value_and_grad(z0[:40], z1[:40])
+ROWS = """
+z0, z1 = np.random.default_rng(0).standard_normal((2, {half}, 64), np.float32)
+def small():
+    loss, gradients = simclr.nt_xent_value_and_grad(z0[:40], z1[:40])
+    return loss, *(gradient.tobytes() for gradient in gradients)
+small()
 """
-LINUX = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of a process's memory")
 
 
-@LINUX
+@reports_memory
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("half", [1000, 6000])
 def test_memory(half, threads):
     """At most three copies of the rows, the gradients, 3 MB a thread and 16 MiB; 12,000 rows have a 576 MB matrix."""
-    program = (
-        IN_A_PROCESS.format(threads=threads, half=half, depth=64)
-        + """
-with open("/proc/self/clear_refs", "w") as file:
-    file.write("5")
-before = status("VmRSS")
-cossim.simclr.nt_xent_value_and_grad(z0, z1)
-print(status("VmHWM") - before, z0.nbytes + z1.nbytes)
-"""
-    )
-    run = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-    besides, rows = map(int, run.stdout.split())
-    assert besides <= 4 * rows + (threads * 3 << 20) + ((16 << 20) if half == 1000 else 0) + (1 << 20)
+    call = "simclr.nt_xent_value_and_grad(z0, z1)"
+    extra, rows = extra_memory(ROWS.format(half=half), call, "z0.nbytes + z1.nbytes", threads)
+    assert extra <= 4 * rows + (threads * 3 << 20) + ((16 << 20) if half == 1000 else 0) + (1 << 20)
 
 
-@LINUX
+@reports_memory
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("call", ["nt_xent_value_and_grad(z0, z1)", "nt_xent(z0, z1, 0.001)"])
 def test_ctrl_c(call, threads):
-    """The call stops within a fraction of a second and leaks nothing, and the next call works."""
-    program = (
-        IN_A_PROCESS.format(threads=threads, half=30000, depth=64)
-        + f"""
-signal.signal(signal.SIGINT, signal.default_int_handler)
-delays = []
-for round in range(4):
-    sent = []
-    def interrupt():
-        time.sleep(0.05 + 0.1 * round)
-        sent.append(time.perf_counter())
-        os.kill(os.getpid(), signal.SIGINT)
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    try:
-        cossim.simclr.{call}
-        raise SystemExit("it ran to its end")
-    except KeyboardInterrupt:
-        delays.append(time.perf_counter() - sent[0])
-    thread.join()
-    if round == 1:
-        before = status("VmRSS")
-    again = cossim.simclr.nt_xent_value_and_grad(z0[:40], z1[:40])
-    assert again[0] == small[0] and all((a == b).all() for a, b in zip(again[1], small[1]))
-print(sorted(delays)[len(delays) // 2], status("VmRSS") - before)
-"""
-    )
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120 * SLOWNESS)
-    assert run.returncode == 0, run.stderr
-    delay, growth = map(float, run.stdout.split())
-    assert delay < 0.5 * SLOWNESS
-    assert growth < 8 << 20 or EMULATED
+    check_interrupted(ROWS.format(half=30000), f"simclr.{call}", threads, seconds=0.5, growth=8 << 20)

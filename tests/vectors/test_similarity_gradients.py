@@ -1,17 +1,15 @@
 """cosine_similarity_vjp and pairwise_vjp agree with the reference, torch's autograd and finite differences."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
+import ml_dtypes
 import numpy as np
 import pytest
+from conftest import INSTRUCTION_SETS
 from oracle import F, torch
+from processes import extra_memory, python_on, reports_memory
 from reference_gradients import by_differences, cosine_similarity_gradients, pairwise_gradients
 
 import cossim
-from cossim import _core, simclr
+from cossim import simclr
 
 DTYPES = [(np.float32, 1e-4), (np.float64, 1e-10)]
 
@@ -288,14 +286,7 @@ def test_dtypes(rng):
         for gradient, dtype, expected in zip(got, (first, second), wide[1](dy), strict=True):
             assert gradient.dtype == (np.float64 if np.issubdtype(dtype, np.integer) else dtype)
             np.testing.assert_allclose(gradient, expected, rtol=1e-2 if dtype == np.float16 else 1e-4, atol=1e-4)
-    halves = [np.float16]
-    try:
-        from ml_dtypes import bfloat16
-
-        halves.append(bfloat16)
-    except ImportError:
-        pass
-    for half in halves:
+    for half in (np.float16, ml_dtypes.bfloat16):
         y, pullback = cossim.cosine_similarity_vjp(x1.astype(half), x2.astype(half))
         got = pullback(dy.astype(half))
         expected = wide[1](dy.astype(half).astype(float))
@@ -370,41 +361,27 @@ print(_core.config()["isa"])
 """
 
 
-@pytest.mark.parametrize("isa", _core.config()["available"])
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 def test_instruction_set(rng, tmp_path, isa):
     x, y, d = (rng.standard_normal(shape).astype(np.float32) for shape in ((50, 37), (41, 37), (50, 41)))
     dx, dy = (g.astype(np.float64) for g in pairwise_gradients(x, y, d))
     np.savez(tmp_path / "data.npz", x=x, y=y, d=d, dx=dx, dy=dy)
-    command = [sys.executable, "-c", OF_AN_ISA, str(tmp_path / "data.npz")]
-    run = subprocess.run(command, env={**os.environ, "COSSIM_ISA": isa}, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.strip() == isa
+    python_on(isa, "-c", OF_AN_ISA, tmp_path / "data.npz")
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of a process's memory")
+@reports_memory
 @pytest.mark.parametrize("call", ["pairwise_vjp(z)", "cosine_similarity_vjp(z[None], z[:, None], 2)"])
 def test_memory(call):
     """At most a few matrices of 2000 x 2000 and 12 MB; the product would take 1 GB."""
-    program = f"""
-import numpy as np, cossim
-def status(key):
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) << 10 for line in file if line.startswith(key))
+    prepare = f"""
+def called(z):
+    scores, pullback = cossim.{call}
+    return scores, pullback(scores)
 z = np.random.default_rng(0).standard_normal((2000, 64), np.float32)
-whole, z = z, z[:8]
-scores, pullback = cossim.{call}
-pullback(scores)
-z = whole
-with open("/proc/self/clear_refs", "w") as file:
-    file.write("5")
-before = status("VmRSS")
-scores, pullback = cossim.{call}
-pullback(scores)
-print(status("VmHWM") - before, scores.nbytes)
+called(z[:8])
 """
-    run = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-    besides, matrix = map(int, run.stdout.split())
-    assert besides <= 3 * matrix + (12 << 20)
+    extra, matrix = extra_memory(prepare, "called(z)", "result[0].nbytes")
+    assert extra <= 3 * matrix + (12 << 20)
 
 
 def test_more_dimensions_than_broadcast_shapes_takes(rng):
