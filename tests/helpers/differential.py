@@ -119,6 +119,10 @@ def judge_refusals(call, ours, theirs, reasons):
     return names[:1]
 
 
+def refuses(x):
+    return isinstance(x, Exception)
+
+
 def short(result):
     return repr(result) if isinstance(result, Exception) else f"a result {result!r:.200}"
 
@@ -182,6 +186,33 @@ def explain(situation, explanations, left, call):
         s = situation
         raise Unexplained(f"at {at}: ours {s.ours[at]}, theirs {s.theirs[at]}, exact {s.exact[at]}\n  {call}")
     return found
+
+
+def require_right(right, situation, call, what):
+    """Fails at the first element that is not right."""
+    if not right.all():
+        at, s = tuple(np.argwhere(~right)[0]), situation
+        theirs = None if s.theirs is None else s.theirs[at]
+        raise Unexplained(
+            f"{what} is wrong at {at}: {s.ours[at]!r}, exact {s.exact[at]!r}, theirs {theirs!r}\n  {call}"
+        )
+
+
+class Situation:
+    """Results of one call: ours, torch's (theirs) and the exact ones. Families add what their explanations need."""
+
+    def better(self):
+        """Mask of elements where ours is nearer to the exact value than torch's; NaN is far from any number."""
+        with np.errstate(invalid="ignore"):
+            nearer = np.abs(self.ours - self.exact) < np.abs(self.theirs - self.exact)
+        nearer |= np.isnan(self.theirs) & ~np.isnan(self.exact)
+        return nearer | (same(self.ours, self.exact) & (self.theirs != self.exact))
+
+    def rounded(self):
+        """Mask of elements where roundings to the narrowest type, one for each term and eight more, can explain torch's
+        error."""
+        steps = (self.depth + 8) * max(wide(limits(t).eps) for t in (*self.types, self.theirs_type))
+        return near(self.theirs, self.exact, steps * self.magnitude()) & self.better()
 
 
 def family(name):

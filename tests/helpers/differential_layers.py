@@ -11,7 +11,9 @@ from differential import (
     explains,
     judge_refusals,
     near,
+    refuses,
     require,
+    require_right,
     rounds_to,
     same,
     tensor,
@@ -273,10 +275,6 @@ def near_equals(maps, sizes, dtype):
     return ranked[-1] - ranked[-2] <= FORWARD[dtype.name] * sizes.max()
 
 
-def refuses(x):
-    return isinstance(x, Exception)
-
-
 @explains("integers, float16", "layers of integers or float16", REFUSED)
 def _(call, ours, theirs):
     other = all(x is None or x.dtype.kind in "iub" or x.dtype.itemsize == 2 for x in call.arrays[:-1])
@@ -304,13 +302,7 @@ def judge(call):
         )
         s = Situation(call, which, a, b, c, d[0] if d else None)
         right = rounds_to(s.ours, s.exact, s.of_five + ulp(s.exact, s.dtype) * (size is not None), s.dtype)
-        if not right.all():
-            first = tuple(np.argwhere(~right)[0])
-            require(
-                False,
-                call,
-                f"part {which} is wrong at {first}: {s.ours[first]}, {s.exact[first]}, theirs {s.theirs[first]}",
-            )
+        require_right(right, s, call, f"part {which}")
         left = ~(near(s.ours, s.theirs, s.own * 2) | same(s.ours, s.theirs))
         names += explain(s, VALUES, left, call)
     if call.function != "pooled":
@@ -324,7 +316,5 @@ def judge(call):
 def judge_indices(call):
     arrays = arguments_of(call)
     _, mine = nn.max_pool2d(call.arrays[0], **call.options, return_indices=True)
-    from oracle import torch
-
-    _, other = F.max_pool2d(torch.from_numpy(arrays[0]), **call.options, return_indices=True)
+    _, other = F.max_pool2d(tensor(arrays[0]), **call.options, return_indices=True)
     require(np.array_equal(mine, other.numpy()) and mine.dtype == np.int64, call, "indices", mine, other)

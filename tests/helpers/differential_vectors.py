@@ -1,5 +1,6 @@
 """Random calls of the functions over vectors, with the explanations of how torch's functions differ."""
 
+import differential
 import numpy as np
 from differential import (
     EXPLANATIONS,
@@ -10,11 +11,11 @@ from differential import (
     from_tensor,
     judge_refusals,
     limits,
-    near,
     out_of_range,
+    refuses,
     require,
+    require_right,
     rounds_to,
-    same,
     tensor,
     ulp,
     wide,
@@ -187,7 +188,7 @@ def theirs(call):
 # ---- the exact result, and the promised error ----
 
 
-class Situation:
+class Situation(differential.Situation):
     """A call with our result, torch's and the exact one, all of the same shape."""
 
     def __init__(self, call, ours, theirs):
@@ -283,21 +284,8 @@ class Situation:
             tolerance = tolerance * self.exact
         return rounds_to(self.ours, self.theirs, np.where(np.isfinite(tolerance), tolerance, 0), self.dtype)
 
-    def better(self):
-        """Mask of elements where ours is nearer to the exact value than torch's; NaN is far from any number."""
-        with np.errstate(invalid="ignore"):
-            nearer = np.abs(self.ours - self.exact) < np.abs(self.theirs - self.exact)
-        return (
-            nearer
-            | (np.isnan(self.theirs) & ~np.isnan(self.exact))
-            | (same(self.ours, self.exact) & (self.theirs != self.exact))
-        )
-
-    def rounded(self):
-        """Mask of elements where this many roundings to the narrowest type can explain torch's error."""
-        steps = (self.depth + 8) * max(wide(limits(t).eps) for t in (*self.types, self.theirs_type))
-        of = self.scale if self.function == "vecdot" else np.abs(self.exact) if self.function in ONE_OPERAND else 1
-        return near(self.theirs, self.exact, steps * of) & self.better()
+    def magnitude(self):
+        return self.scale if self.function == "vecdot" else np.abs(self.exact) if self.function in ONE_OPERAND else 1
 
 
 def first(x, axes):
@@ -378,10 +366,6 @@ def _(s):
     return isinstance(s, np.generic)
 
 
-def refuses(x):
-    return isinstance(x, Exception)
-
-
 def any_kind(call, kinds):
     return any(x.dtype.kind in kinds for x in call.arrays)
 
@@ -454,9 +438,7 @@ def judge_values(call, result, theirs_result):
         names = ["0-d results"]
     s = Situation(call, result, theirs_result)
     right = rounds_to(s.ours, s.exact, s.promised(), s.dtype)
-    if not right.all():
-        at = tuple(np.argwhere(~right)[0])
-        require(False, call, f"ours is wrong at {at}: {s.ours[at]!r}, exact {s.exact[at]!r}, theirs {theirs_result!r}")
+    require_right(right, s, call, "ours")
     s.exact = np.where(np.isinf(s.ours), s.ours, s.exact)  # a value out of the type's range becomes infinite
     if theirs_result is None:
         ones(s)

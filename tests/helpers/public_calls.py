@@ -23,6 +23,7 @@ from public_inputs import (
     kinds,
     new_path,
     options,
+    read_only,
 )
 
 import cossim
@@ -137,6 +138,12 @@ def bad_pair(x, y, *rest):
     yield from ((x, y, wrong) for wrong in (5, -3, 0.5, "0", True, 2**70))
 
 
+def bad_out(x, *rest):
+    """Arrays for a result that have a wrong shape or type, or cannot be written to."""
+    wrong = WRONG_SHAPE, np.zeros(len(x), int), read_only(np.zeros(len(x))), [0.0] * len(x)
+    return [(x, *rest, Options(out=out)) for out in wrong]
+
+
 def bad_search(x, y, k):
     yield from wrong_arrays(x, y, k)
     yield from ((x, y[:, :-1], k), (x, y[:0], k), (x[0], y, k), (x, y, "3"), (x, y, -5), (x, y, 2**70))
@@ -144,16 +151,17 @@ def bad_search(x, y, k):
 
 # ---- functions ----
 
+WRONG_SHAPE = np.zeros((3, 3, 3, 3))  # made once: some versions of NumPy lose a reference to the dtype where it is made
 ROWS = two(4, 8)
 CASES = {
     name: Case(found(name), make, bad)
     for name, make, bad in [
-        ("cosine_similarity", ROWS, lambda x, y: [*bad_pair(x, y), (x, y, 1, -1.0), (x, y, 1, "0"), (x, y, 1, 1, 1)]),
-        ("cosine_distance", ROWS, lambda x, y: [*bad_pair(x, y), (x, y, 1, -1.0)]),
-        ("vecdot", ROWS, bad_pair),
-        ("normalize", one(4, 8), lambda x: [*wrong_arrays(x), (x, 2), (x, (0, 0)), (x, 1, np.nan), (x, "1")]),
-        ("vector_norm", one(4, 8), lambda x: [*wrong_arrays(x), (x, 2), (x, (1, 1)), (x, [0, 5]), (x, 0.5)]),
-        ("pairwise", ROWS, lambda x, y: [*wrong_arrays(x, y), (x, y[:, :-1]), (x, y[0]), (x, "text")]),
+        ("cosine_similarity", ROWS, lambda x, y: [*bad_pair(x, y), *bad_out(x, y), (x, y, 1, -1.0), (x, y, 1, 1, 1)]),
+        ("cosine_distance", ROWS, lambda x, y: [*bad_pair(x, y), *bad_out(x, y), (x, y, 1, "0")]),
+        ("vecdot", ROWS, lambda x, y: [*bad_pair(x, y), *bad_out(x, y)]),
+        ("normalize", one(4, 8), lambda x: [*wrong_arrays(x), *bad_out(x), (x, (0, 0)), (x, 1, np.nan), (x, 2)]),
+        ("vector_norm", one(4, 8), lambda x: [*wrong_arrays(x), *bad_out(x), (x, (1, 1)), (x, [0, 5]), (x, 0.5)]),
+        ("pairwise", ROWS, lambda x, y: [*wrong_arrays(x, y), *bad_out(x, y), (x, y[:, :-1]), (x, y[0])]),
         ("topk", also(ROWS, 3), bad_search),
         ("pairs_above", also(one(4, 8), 0.3), lambda x, t: [*wrong_arrays(x, t), (x, 2), (x, "0"), (x, t, x[:, 1:])]),
         ("duplicate_groups", also(one(4, 8), 0.3), lambda x, t: [*wrong_arrays(x, t), (x[0], t), (x, -3)]),

@@ -1,45 +1,18 @@
 """The functions accept and refuse the documented arguments, word their refusals clearly, and change no argument."""
 
 import array
-import gc
 import inspect
-import sys
 
 import numpy as np
 import pytest
 from oracle import torch
-from public_inputs import OnlyArray
+from public_inputs import OnlyArray, OnlyDLPack, Subclass, mapped, misaligned, read_only
 
 import cossim
 from cossim import simclr
 
 TWO = [cossim.cosine_similarity, cossim.cosine_distance, cossim.vecdot]
 ONE = [cossim.vector_norm, cossim.normalize]
-
-
-def misaligned(x):
-    raw = np.zeros(x.nbytes + 1, np.uint8)
-    view = raw[1:].view(x.dtype).reshape(x.shape)
-    view[...] = x
-    assert not view.flags.aligned
-    return view
-
-
-def read_only(x):
-    x = x.copy()
-    x.flags.writeable = False
-    return x
-
-
-class OnlyDLPack:
-    def __init__(self, x):
-        self.tensor = torch.from_numpy(x)
-
-    def __dlpack__(self, **kwargs):
-        return self.tensor.__dlpack__(**kwargs)
-
-    def __dlpack_device__(self):
-        return self.tensor.__dlpack_device__()
 
 
 class IndexOf:
@@ -51,31 +24,26 @@ class IndexOf:
 
 
 KINDS = {
-    "list": lambda x, _: x.tolist(),
-    "tuple of arrays": lambda x, _: tuple(x),
-    "misaligned": lambda x, _: misaligned(x),
-    "byte-swapped": lambda x, _: x.astype(x.dtype.newbyteorder()),
-    "read-only": lambda x, _: read_only(x),
-    "torch": lambda x, _: torch.from_numpy(x),
-    "DLPack": lambda x, _: OnlyDLPack(x),
-    "__array__": lambda x, _: OnlyArray(x),
-    "memoryview": lambda x, _: memoryview(x),
-    "subclass": lambda x, _: x.view(type("Sub", (np.ndarray,), {})),
-    "memmap": lambda x, tmp: saved_memmap(x, tmp),
+    "list": np.ndarray.tolist,
+    "tuple of arrays": tuple,
+    "misaligned": misaligned,
+    "byte-swapped": lambda x: x.astype(x.dtype.newbyteorder()),
+    "read-only": read_only,
+    "torch": lambda x: torch.from_numpy(x),
+    "DLPack of torch": lambda x: OnlyDLPack(torch.from_numpy(x)),
+    "__array__": OnlyArray,
+    "memoryview": memoryview,
+    "subclass": lambda x: x.view(Subclass),
+    "memmap": mapped,
 }
-
-
-def saved_memmap(x, tmp_path):
-    np.save(tmp_path / "x.npy", x)
-    return np.load(tmp_path / "x.npy", mmap_mode="r")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, np.int16], ids=lambda d: np.dtype(d).name)
-def test_kinds_of_arrays(rng, tmp_path, kind, dtype):
+def test_kinds_of_arrays(rng, kind, dtype):
     x, y = ((10 * rng.standard_normal((5, 40))).astype(dtype) for _ in range(2))
     before = x.copy()
-    other = KINDS[kind](x, tmp_path)
+    other = KINDS[kind](x)
     if kind == "list":  # lists convert to float64
         x, y = x.astype(np.float64), y.astype(np.float64)
     for function in TWO:
@@ -118,17 +86,10 @@ def test_out(rng, dtype):
     x, y = rng.standard_normal((2, 6, 9)).astype(np.float64)
     for function in TWO:
         expected = function(x, y)
-        out = np.empty(6, dtype)
-        assert function(x, y, out=out) is out
-        np.testing.assert_array_equal(out, expected.astype(dtype))
-        strided = np.zeros(12, dtype)[::-2]
-        assert function(x, y, out=strided) is strided
-        np.testing.assert_array_equal(strided, expected.astype(dtype))
-        swapped = np.zeros(6, np.dtype(dtype).newbyteorder())
-        assert function(x, y, out=swapped) is swapped
-        np.testing.assert_array_equal(swapped, expected.astype(dtype))
-        crooked = misaligned(np.zeros(6, dtype))
-        np.testing.assert_array_equal(function(x, y, out=crooked), expected.astype(dtype))
+        plain, swapped = np.zeros(6, dtype), np.zeros(6, np.dtype(dtype).newbyteorder())
+        for out in (plain, swapped, np.zeros(12, dtype)[::-2], misaligned(plain)):
+            assert function(x, y, out=out) is out
+            np.testing.assert_array_equal(out, expected.astype(dtype))
     out = np.empty((), dtype)
     assert cossim.vector_norm(x, out=out) is out
     assert cossim.cosine_similarity(x, y, out=None).shape == (6,)
@@ -139,8 +100,8 @@ def test_out_that_overlaps(rng):
     expected = cossim.normalize(x, 1)
     same = x.copy()
     np.testing.assert_array_equal(cossim.normalize(same, 1, out=same), expected)
-    turned = x.copy()
-    np.testing.assert_array_equal(cossim.normalize(turned, 1, out=turned.T), expected)
+    transposed = x.copy()
+    np.testing.assert_array_equal(cossim.normalize(transposed, 1, out=transposed.T), expected)
     both = rng.standard_normal((6, 5))
     expected = cossim.normalize(both[:-1])
     np.testing.assert_array_equal(cossim.normalize(both[:-1], out=both[1:]), expected)
@@ -168,7 +129,7 @@ X, Y = np.zeros((2, 3)), np.zeros((4, 3), np.float32)
 
 @pytest.mark.parametrize(
     ("call", "error", "words"),
-    [  # and more in test_messages.py
+    [  # the other messages are in test_messages.py
         (
             lambda: cossim.cosine_similarity(X, Y),
             ValueError,
@@ -338,45 +299,6 @@ def test_broadcast_shapes_too_large_for_an_index():
     y = np.broadcast_to(1.0, (1, 2**31, 2**20))
     with pytest.raises((ValueError, MemoryError)):
         cossim.cosine_similarity(x, y, 2)
-
-
-def test_nothing_leaks():
-    """Valid and invalid calls leak neither references nor memory."""
-    x, y = np.ones((3, 4)), np.ones((5, 1, 4), np.float32)
-    out = np.empty((5, 3))
-    wrong, short = np.ones((7, 7)), np.empty(9)  # made once: some versions of NumPy lose a reference to the dtype here
-
-    def some_calls():
-        cossim.cosine_similarity(x, y, 2)
-        cossim.cosine_similarity(x, y, 2, out=out)
-        cossim.vecdot(x, y.tolist())
-        cossim.vector_norm(x, (0, 1), keepdim=True)
-        cossim.normalize(x, out=x)
-        cossim.pairwise(x)
-        for bad in (
-            lambda: cossim.cosine_similarity(x, y, 7),
-            lambda: cossim.cosine_similarity(x, wrong),
-            lambda: cossim.cosine_similarity(x, x, out=short),
-            lambda: cossim.cosine_similarity(x, [[1, 2], 3]),
-            lambda: cossim.pairwise(x, y),
-            lambda: cossim.vector_norm(x, (0, 0)),
-        ):
-            try:
-                bad()
-            except (ValueError, TypeError):
-                continue
-            raise AssertionError("not refused")
-
-    for _ in range(100):
-        some_calls()
-    gc.collect()
-    references = [sys.getrefcount(a) for a in (x, y, out, np.dtype("f8"))]
-    blocks = sys.getallocatedblocks()
-    for _ in range(1000):
-        some_calls()
-    gc.collect()
-    assert [sys.getrefcount(a) for a in (x, y, out, np.dtype("f8"))] == references
-    assert sys.getallocatedblocks() - blocks < 1000
 
 
 @pytest.mark.parametrize("function", [*TWO, *ONE, cossim.pairwise], ids=lambda f: f.__name__)
