@@ -1,17 +1,16 @@
 """cossim topk and cossim pairs find, print and write the right pairs, and refuse bad input."""
 
-import io
 import os
 import pickle
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import ROOT
-from processes import ENVIRONMENT, run
+from processes import printed, run
+from public_inputs import npy_bytes
 
 import cossim
 from cossim.__main__ import main
@@ -114,9 +113,8 @@ def test_commands_in_processes_of_their_own(folder, capsys):
     arguments = ["topk", "queries.npy", "corpus.npy", "-k", "2"]
     assert main(arguments) == 0
     expected = capsys.readouterr().out
-    command = [sys.executable, "-W", "error", "-m", "cossim", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
-    assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
+    assert printed("-W", "error", "-m", "cossim", *arguments) + "\n" == expected
+    assert run(*arguments) == (0, expected, "")
     assert run(*arguments, "-o", "hits.csv") == (0, "", "")
     assert (folder / "hits.csv").read_text() == expected
 
@@ -255,19 +253,13 @@ def test_a_file_that_is_replaced_keeps_its_permissions_and_links(folder):
 # ---- what they refuse ----
 
 
-def npy_bytes(array, **options):
-    file = io.BytesIO()
-    np.lib.format.write_array(file, array, **options)
-    return file.getvalue()
-
-
 class Trap:
     def __reduce__(self):
         return pytest.fail, ("the pickle was loaded",)
 
 
 GOOD = npy_bytes(np.zeros((2, 8)))
-BAD_INPUTS = {  # and more in test_messages.py
+BAD_INPUTS = {  # the other messages are in test_messages.py
     "pickle": (pickle.dumps([1.0]), r"\.npy\b.* 80 0"),
     "pickle with code": (pickle.dumps(Trap()), r"\.npy\b.* 80 0"),
     "object": (npy_bytes(np.array([[Trap()]]), allow_pickle=True), r"\breal\b.*\bobject"),
@@ -285,7 +277,7 @@ BAD_INPUTS = {  # and more in test_messages.py
 
 
 @pytest.mark.parametrize("kind", BAD_INPUTS)
-def test_files_of_no_use(folder, kind, capsys):
+def test_files_that_are_no_matrix_of_numbers_are_refused(folder, kind, capsys):
     data, message = BAD_INPUTS[kind]
     (folder / "bad.npy").write_bytes(data)
     assert main(["topk", "queries.npy", "bad.npy", "-k", "1", "-o", "hits.npz"]) == 1
@@ -336,6 +328,20 @@ def test_numbers_out_of_range(folder, command, message, capsys):
         ("pairs corpus.npy", "required: --threshold"),
         ("pairs corpus.npy --threshold high", "argument --threshold: "),
         ("pairs corpus.npy --threshold 1 --groups --max-pairs 5", "argument --groups: "),
+        ("train", "required: IMAGES, -o/--output"),
+        ("train images.npy -o w.npz --checkpoint c", "argument --checkpoint: 'c' "),
+        ("train images.npy -o w.npz --epochs many", "argument --epochs: "),
+        ("train images.npy -o w.npz --lr fast", "argument --lr: "),
+        ("train images.npy -o w.npz --threads 0", "argument --threads: 0 "),
+        ("embed images.npy -o z.npy", "required: --weights"),
+        ("embed images.npy --weights old.npz", "required: -o/--output"),
+        ("embed images.npy --weights old.pt -o z.npy", "argument --weights: 'old.pt' "),
+        ("embed images.npy --weights old.npz -o z.csv", "argument -o/--output: 'z.csv' "),
+        ("", "required: "),
+        ("nonsense", "'nonsense'"),
+        ("demo --seed x", "argument --seed: "),
+        ("demo --seed -1", "argument --seed: "),
+        ("info extra", "extra"),
     ],
 )
 def test_unusable_arguments(folder, command, message, capsys):
@@ -344,7 +350,9 @@ def test_unusable_arguments(folder, command, message, capsys):
     assert stopped.value.code == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert re.search(f"^cossim( {command.split()[0]})?: error: .*{re.escape(message)}", printed.err, re.M)
+    assert "usage: cossim" in printed.err
+    assert re.search(f"^cossim( {command.split(' ')[0]})?: error: .*{re.escape(message)}", printed.err, re.M)
+    assert names(folder) == INPUTS
 
 
 @pytest.fixture

@@ -4,14 +4,12 @@ import argparse
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 from conftest import SLOWNESS, not_emulated
-from processes import ENVIRONMENT, IMPORTED_FROM, process, run
+from processes import IMPORTED_FROM, finished, printed, process, run
 
 from cossim.__main__ import main
 from cossim.search import functions
@@ -43,6 +41,13 @@ def folder(tmp_path, rng, monkeypatch):
         (tmp_path / name).write_text("old")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def raising(error):
+    def call(*_, **__):
+        raise error
+
+    return call
 
 
 def nothing_has_changed(folder, left=0):
@@ -104,7 +109,7 @@ def test_full_disk(folder, suffix):
     nothing_has_changed(folder)
 
 
-def test_full_disk_behind_stdout(folder):
+def test_a_full_disk_under_stdout(folder):
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full")
     for k in ("1", "20"):  # smaller and larger than the buffer of stdout
@@ -182,20 +187,14 @@ resource.setrlimit(resource.RLIMIT_AS, (size, size))
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
 )
 def test_errors_are_one_line(folder, error, message, monkeypatch, capsys):
-    def fail(*_, **__):
-        raise error
-
-    monkeypatch.setattr(functions, "topk", fail)
+    monkeypatch.setattr(functions, "topk", raising(error))
     assert main(["topk", "x.npy", "-k", "1", "-o", "hits.csv"]) == 1
     assert capsys.readouterr() == ("", f"cossim: {message}\n")
     nothing_has_changed(folder)
 
 
 def test_interrupted_before_the_result(folder, monkeypatch, capsys):
-    def interrupt(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(functions, "pairs_above", interrupt)
+    monkeypatch.setattr(functions, "pairs_above", raising(KeyboardInterrupt))
     assert main(["pairs", "x.npy", "--threshold", "0.5", "-o", "hits.csv"]) == 130
     assert capsys.readouterr() == ("", "")
     nothing_has_changed(folder)
@@ -218,15 +217,12 @@ def test_ctrl_c_while_modules_are_imported(tmp_path, start, module):
     """Ctrl-C while NumPy is imported, in the middle of `import cossim`, and while the commands import their modules."""
     (tmp_path / "cossim").write_text(SCRIPT)
     (tmp_path / f"{module}.py").write_text(INTERRUPTS)
-    environment = {**ENVIRONMENT, "PYTHONPATH": f"{tmp_path}{os.pathsep}{IMPORTED_FROM}"}
-    if start[-1] == "cossim" and len(start) == 1:
-        start = [str(tmp_path / "cossim")]
-    command = [sys.executable, *start, "topk", "x.npy", "-k", "1"]
-    child = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
+    path = f"{tmp_path}{os.pathsep}{IMPORTED_FROM}"
+    child = finished(*start, "topk", "x.npy", "-k", "1", cwd=tmp_path, PYTHONPATH=path)
     assert (child.returncode, child.stdout, child.stderr) == (130, "", "")
 
 
-def test_nothing_is_imported_before_ctrl_c_is_seen_to(tmp_path):
+def test_nothing_is_imported_before_ctrl_c_is_handled(tmp_path):
     """Not even modules of the standard library, except for os. -S leaves out the imports of site."""
     finder = """
 import _signal, os, sys
@@ -243,16 +239,11 @@ finally:
 """
     (tmp_path / "cossim").write_text(finder)
     path = f"{IMPORTED_FROM}{os.pathsep}{os.path.dirname(os.path.dirname(np.__file__))}"
-    command = [sys.executable, "-S", str(tmp_path / "cossim")]
-    child = subprocess.run(command, env={**ENVIRONMENT, "PYTHONPATH": path}, capture_output=True, text=True)
-    assert (child.returncode, child.stdout) == (0, "[] True\n"), child.stderr
+    assert printed("-S", tmp_path / "cossim", PYTHONPATH=path) == "[] True"
 
 
 def test_ctrl_c_while_arguments_are_parsed(monkeypatch, capsys):
-    def interrupt(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", interrupt)
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", raising(KeyboardInterrupt))
     assert main(["topk", "x.npy", "-k", "1"]) == 130
     assert capsys.readouterr() == ("", "")
 
@@ -261,6 +252,4 @@ def test_programs_that_import_cossim_keep_their_handler_of_ctrl_c(tmp_path):
     code = "import cossim, signal\nprint(signal.getsignal(signal.SIGINT))"
     (tmp_path / "program.py").write_text(code)
     for arguments in (["-c", code], ["-m", "program"], ["program.py"]):
-        command = [sys.executable, *arguments]
-        child = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, cwd=tmp_path)
-        assert "default_int_handler" in child.stdout, child.stderr
+        assert "default_int_handler" in printed(*arguments, cwd=tmp_path)

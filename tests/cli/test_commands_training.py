@@ -5,7 +5,6 @@ import inspect
 import os
 import re
 import signal
-import struct
 import subprocess
 import sys
 
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from conftest import SLOWNESS, SUFFIXES
 from processes import process, run
+from public_inputs import idx_bytes
 from test_progress import on_a_terminal
 
 import cossim
@@ -97,14 +97,10 @@ def test_embed(folder, capsys, monkeypatch):
     assert capsys.readouterr().out.count("\n") == 21
 
 
-def idx(images):
-    return b"\0\0\x08\3" + struct.pack(">3I", *images.shape) + images.tobytes()
-
-
 def test_embed_takes_any_file_of_images(folder):
     images = np.load("images.npy")
-    (folder / "images-idx3-ubyte").write_bytes(idx(images))
-    (folder / "images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(images)))
+    (folder / "images-idx3-ubyte").write_bytes(idx_bytes(images))
+    (folder / "images-idx3-ubyte.gz").write_bytes(gzip.compress(idx_bytes(images)))
     np.save("rows.npy", images.reshape(20, 784) / 255)
     np.save("none.npy", images[:0])
     for name in ("images.npy", "images-idx3-ubyte", "images-idx3-ubyte.gz", "rows.npy"):
@@ -150,30 +146,6 @@ def test_bar_on_a_terminal(folder, name):
 
 
 # ---- what they refuse ----
-
-
-@pytest.mark.parametrize(
-    ("command", "message"),
-    [
-        ("train", "required: IMAGES, -o/--output"),
-        ("train images.npy -o w.npz --checkpoint c", "argument --checkpoint: 'c' "),
-        ("train images.npy -o w.npz --epochs many", "argument --epochs: "),
-        ("train images.npy -o w.npz --lr fast", "argument --lr: "),
-        ("train images.npy -o w.npz --threads 0", "argument --threads: 0 "),
-        ("embed images.npy -o z.npy", "required: --weights"),
-        ("embed images.npy --weights old.npz", "required: -o/--output"),
-        ("embed images.npy --weights old.pt -o z.npy", "argument --weights: 'old.pt' "),
-        ("embed images.npy --weights old.npz -o z.csv", "argument -o/--output: 'z.csv' "),
-    ],
-)
-def test_unusable_arguments(folder, command, message, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(command.split())
-    assert stopped.value.code == 2
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert re.search(f"^cossim {command.split()[0]}: error: .*{re.escape(message)}", printed.err, re.M)
-    assert names(folder) == INPUTS
 
 
 @pytest.mark.parametrize(
@@ -252,7 +224,7 @@ training._two_views = stand
     ],
     ids=lambda value: getattr(value, "name", None),
 )
-def test_stopped_and_gone_on(folder, number, code, steps):
+def test_a_stopped_training_resumes(folder, number, code, steps):
     arguments = [*TRAIN, "-o", "weights.npz", "--checkpoint", "c.npz"]
     with process(*arguments, prepare=STANDS, stdin=subprocess.PIPE) as child:
         assert child.stdout.readline() == "three\n"

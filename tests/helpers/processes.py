@@ -55,7 +55,7 @@ def printed(*arguments, **options):
     """The output of such a process, which must exit with 0."""
     done = finished(*arguments, **options)
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout.strip()
+    return done.stdout.rstrip()
 
 
 def python(code, *arguments, **options):

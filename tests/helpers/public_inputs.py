@@ -3,6 +3,7 @@
 import io
 import itertools
 import os
+import struct
 import tempfile
 from pathlib import Path
 
@@ -20,6 +21,11 @@ def npy_bytes(array, **options):
     file = io.BytesIO()
     np.lib.format.write_array(file, array, **options)
     return file.getvalue()
+
+
+def idx_bytes(images):
+    """uint8 images as the bytes of an idx file, the format of MNIST."""
+    return struct.pack(f">HBB{images.ndim}I", 0, 8, images.ndim, *images.shape) + images.tobytes()
 
 
 class Options(dict):
