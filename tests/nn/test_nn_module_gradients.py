@@ -20,6 +20,7 @@ from nn_cases import (
     weights_of,
 )
 from oracle import torch
+from public_inputs import LAYOUTS
 from test_nn_modules import PAIRS, input_for
 
 import cossim
@@ -274,7 +275,7 @@ def test_encoder_with_its_own_weights(rng, dtype):
     check(ours, theirs, x, normal(rng, (2, 100), dtype), dtype)
 
 
-def test_encoder_and_its_twin(rng):
+def test_encoder_agrees_with_the_reference(rng):
     encoder = simclr.Encoder(dtype=np.float64, rng=0)
     x, dy = rng.random((3, 1, 28, 28)), normal(rng, (3, 100), np.float64)
     (y, pullback), (expected, expected_pullback) = encoder.vjp(x), reference_nn.encoder_vjp(x, encoder.state_dict())
@@ -302,14 +303,6 @@ def test_encoder_by_finite_differences(rng):
         gradient = dx if key == "x" else gradients[key]
         difference, along = (at[0] - at[1]) / (2 * h), np.vdot(gradient, v)
         assert abs(difference - along) <= 1e-6 * max(abs(along), np.linalg.norm(gradient)), key
-
-
-def test_encoder_refuses_images_of_another_shape_or_type():
-    encoder = simclr.Encoder()
-    with pytest.raises(ValueError, match=r"\(N, 1, 28, 28\)"):
-        encoder.vjp(np.zeros((2, 1, 28, 27), np.float32))
-    with pytest.raises(TypeError, match="float32"):
-        encoder.vjp(np.zeros((2, 1, 28, 28)))
 
 
 # ---- what holds for all of them ----
@@ -352,10 +345,8 @@ def test_nothing_given_is_modified_or_kept_apart(rng):
 
 @both_dtypes
 def test_layouts_and_kinds(rng, dtype):
-    net = in_dtype(
-        nn.Sequential(nn.Conv2d(2, 4, 3, rng=0), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 5, rng=0)),
-        dtype,
-    )
+    layers = nn.Conv2d(2, 4, 3, rng=0), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 5, rng=0)
+    net = in_dtype(nn.Sequential(*layers), dtype)
     x, dy = normal(rng, (3, 2, 8, 8), dtype), normal(rng, (3, 5), dtype)
 
     def flat(x, dy):
@@ -364,16 +355,9 @@ def test_layouts_and_kinds(rng, dtype):
         return {"y": y, "dx": dx, **gradients}
 
     expected = flat(x, dy)
-    wide, read_only = np.zeros((3, 2, 8, 16), dtype), x.copy()
-    wide[..., ::2] = x
-    read_only.flags.writeable = False
-    swapped = np.dtype(dtype).newbyteorder()
-    for form in (np.asfortranarray(x), wide[..., ::2], read_only, x.astype(swapped), torch.from_numpy(x)):
-        same(expected, flat(form, dy))
-    read_only = dy.copy()
-    read_only.flags.writeable = False
-    for form in (np.asfortranarray(dy), np.repeat(dy, 2, 0)[::2], read_only, dy.astype(swapped), torch.from_numpy(dy)):
-        same(expected, flat(x, form))
+    for form in (*LAYOUTS.values(), torch.from_numpy):
+        same(expected, flat(form(x), dy))
+        same(expected, flat(x, form(dy)))
 
 
 def test_dy_of_another_shape_or_type(rng):

@@ -27,7 +27,7 @@ def similarity_calls():
     rows, others, doubles = repeated(x[0], 1000000, 256), repeated(x[1], 1000000, 256), numbers(float, 2, 40, 20000)
     columns, more_columns = repeated(y[:150], 400, 150, 256), repeated(y[150:], 400, 150, 256)
     row, other = (repeated(x[0, i], 1 << 25) for i in (0, 1))
-    straight = repeated(numbers(float, 1 << 21), 25, 1 << 21)
+    long_rows = repeated(numbers(float, 1 << 21), 25, 1 << 21)
     few = repeated(x[:, :1], 2, 1 << 22)
     yield "cosine_similarity, rows", Case(lambda: cossim.cosine_similarity(rows, others), x)
     yield "cosine_similarity, columns", Case(lambda: cossim.cosine_similarity(columns, more_columns), y)
@@ -38,7 +38,7 @@ def similarity_calls():
     yield "vecdot, long row", Case(lambda: cossim.vecdot(row, other), x)
     yield "vector_norm", Case(lambda: cossim.vector_norm(repeated(rows, 3, *rows.shape), 2), x)
     yield "vector_norm, long row", Case(lambda: cossim.vector_norm(row), x)
-    yield "vector_norm, long rows as they lie", Case(lambda: cossim.vector_norm(straight, 1), straight[0])
+    yield "vector_norm, long rows read in place", Case(lambda: cossim.vector_norm(long_rows, 1), long_rows[0])
     yield "normalize", Case(lambda: cossim.normalize(rows[:40000]), x)
     yield "normalize, long row", Case(lambda: cossim.normalize(row[: 1 << 22], 0), x)
     yield "pairwise, long rows", Case(lambda: cossim.pairwise(few), x)
@@ -220,22 +220,20 @@ def test_interrupted_at_any_moment(tmp_path, interrupter, amount, figures, threa
     figures(f"Ctrl-C at any moment of a long call, {threads} thread{'s'[: threads - 1]}", tried, tried)
 
 
-@pytest.fixture(scope="module")
-def whole_calls():
-    """Calls of some tenths of a second that run as a single task of the core."""
-    row, equal = repeated(np.float32(1.5), 1 << 28), np.ones((2000, 32), np.float32)
-    return {
-        "vector_norm": lambda: cossim.vector_norm(repeated(np.float32(1.5), 1 << 30)),
-        "vecdot": lambda: cossim.vecdot(row, row),
-        "cosine_similarity": lambda: cossim.cosine_similarity(row, row, 0),
-        "vector_norm of columns": lambda: cossim.vector_norm(repeated(equal, 10000, *equal.shape), (0, 1)),
-        "cosine_similarity of empty rows": lambda: cossim.cosine_similarity(*repeated(equal[0, :0], 2, 1 << 24, 0)),
-        "pairwise": lambda: cossim.pairwise(repeated(np.float32(1.5), 8, 1 << 23)),
-        "pairs_above": lambda: cossim.pairs_above(equal, 0.5),
-        "duplicate_groups": lambda: cossim.duplicate_groups(equal, 0.5),
-        "max_pool2d": lambda: nn.max_pool2d(np.ones((1, 1, 300, 300), np.float32), 41, 1, 20),
-        "max_pool2d, one row": lambda: nn.max_pool2d(np.ones((1, 1, 400, 1600), np.float32), (400, 600), 1),
-    }
+# Calls of some tenths of a second that run as a single task of the core.
+ROW, EQUAL = repeated(np.float32(1.5), 1 << 28), np.ones((2000, 32), np.float32)
+SINGLE_TASKS = {
+    "vector_norm": lambda: cossim.vector_norm(repeated(np.float32(1.5), 1 << 30)),
+    "vecdot": lambda: cossim.vecdot(ROW, ROW),
+    "cosine_similarity": lambda: cossim.cosine_similarity(ROW, ROW, 0),
+    "vector_norm of columns": lambda: cossim.vector_norm(repeated(EQUAL, 10000, *EQUAL.shape), (0, 1)),
+    "cosine_similarity of empty rows": lambda: cossim.cosine_similarity(*repeated(EQUAL[0, :0], 2, 1 << 24, 0)),
+    "pairwise": lambda: cossim.pairwise(repeated(np.float32(1.5), 8, 1 << 23)),
+    "pairs_above": lambda: cossim.pairs_above(EQUAL, 0.5),
+    "duplicate_groups": lambda: cossim.duplicate_groups(EQUAL, 0.5),
+    "max_pool2d": lambda: nn.max_pool2d(np.ones((1, 1, 300, 300), np.float32), 41, 1, 20),
+    "max_pool2d, one row": lambda: nn.max_pool2d(np.ones((1, 1, 400, 1600), np.float32), (400, 600), 1),
+}
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +253,7 @@ def layer_calls():
     }
 
 
-def interrupted_amid(call, part=0.1):
+def interrupted_within(call, part=0.1):
     """(CPU time of a call on one thread, CPU time if it is interrupted after a part of that)."""
     with cossim.threads(1):
         call()
@@ -272,28 +270,14 @@ def interrupted_amid(call, part=0.1):
 
 @pytest.mark.parametrize("name", ["conv2d", "conv2d pullback", "max_pool2d", "linear", "Encoder", "augment"])
 def test_layers_do_not_wait_for_their_end(layer_calls, interrupter, name):
-    whole, taken = interrupted_amid(layer_calls[name])
+    whole, taken = interrupted_within(layer_calls[name])
     assert whole > 0.03
     assert taken < whole * 2 / 3
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "vector_norm",
-        "vecdot",
-        "cosine_similarity",
-        "vector_norm of columns",
-        "cosine_similarity of empty rows",
-        "pairwise",
-        "pairs_above",
-        "duplicate_groups",
-        "max_pool2d",
-        "max_pool2d, one row",
-    ],
-)
+@pytest.mark.parametrize("name", SINGLE_TASKS)
 @pytest.mark.parametrize("part", [0.1, 0.5])
-def test_one_task_does_not_wait_for_its_end(whole_calls, interrupter, name, part):
-    whole, taken = interrupted_amid(whole_calls[name], part)
+def test_one_task_does_not_wait_for_its_end(interrupter, name, part):
+    whole, taken = interrupted_within(SINGLE_TASKS[name], part)
     assert whole > 0.03
     assert taken < whole * (part + 0.4)

@@ -62,7 +62,7 @@ def test_plan(c_objects, amount, figures):
     figures("blind mutations of a fuzzer's seeds: plan", count, count)
 
 
-def test_a_finding_is_told(tmp_path):
+def test_a_finding_is_reported(tmp_path):
     """The driver hides no failure, and its mutations repeat for the same seed only."""
     found = [list(mutations([b"abcdef", b"12"], 50, seed)) for seed in (1, 1, 2)]
     assert found[0] == found[1] != found[2]

@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from oracle import F, torch
+from public_inputs import LAYOUTS
 
 import cossim
 from cossim.simclr import augment
@@ -359,22 +360,8 @@ def test_both_dtypes_see_the_same_view(rng):
 def test_layouts(rng):
     images = rng.random((6, 2, 10, 11))
     expected = augment(images, 2)
-    unaligned = np.empty(images.nbytes + 1, np.uint8)[1:].view(np.float64).reshape(images.shape)
-    unaligned[...] = images
-    wide = np.zeros((6, 2, 10, 22))
-    wide[..., ::2] = images
-    for same in (
-        np.asfortranarray(images),
-        images[::-1].copy()[::-1],
-        images.astype(">f8"),
-        images.astype("<f8"),
-        unaligned,
-        wide[..., ::2],
-        images.tolist(),
-        torch.from_numpy(images),
-        images.view(np.ndarray),
-    ):
-        views = augment(same, 2)
+    for form in (*LAYOUTS.values(), np.ndarray.tolist, torch.from_numpy):
+        views = augment(form(images), 2)
         assert views.dtype == np.float64 and views.dtype.isnative and views.flags.c_contiguous and views.flags.writeable
         np.testing.assert_array_equal(views, expected)
     assert expected.shape == (6, 2, 10, 11)
@@ -382,24 +369,10 @@ def test_layouts(rng):
     np.testing.assert_array_equal(augment(grey[:, 0], 2), augment(grey, 2)[:, 0])
 
 
-def test_images_are_never_modified(rng):
-    images = rng.random((40, 28, 28), np.float32)
-    before = images.copy()
-    images.flags.writeable = False
-    augment(images, 0)
-    augment(images, 0, **STILL)
-    np.testing.assert_array_equal(images, before)
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.int64, bool])
-def test_integers_are_to_be_scaled_first(dtype):
-    with pytest.raises(TypeError, match=rf"augment\(\): images\b.*\[0, 1\].*\(2, 4, 4\), dtype {np.dtype(dtype)}"):
-        augment(np.zeros((2, 4, 4), dtype))
-
-
-@pytest.mark.parametrize("dtype", [np.float16, np.longdouble, complex, object, "U3"])
-def test_other_types(dtype):
-    with pytest.raises(TypeError, match=r"augment\(\): images"):
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, bool, np.float16, np.longdouble, complex, object, "U3"])
+def test_other_types_are_refused(dtype):
+    scaled = rf"\b.*\[0, 1\].*\(2, 4, 4\), dtype {np.dtype(dtype)}" if np.dtype(dtype).kind in "uib" else ""
+    with pytest.raises(TypeError, match=rf"augment\(\): images{scaled}"):
         augment(np.zeros((2, 4, 4), dtype))
 
 

@@ -246,11 +246,6 @@ def test_repeated_number_is_pointed_out():
     assert "repeated 3 times" in str(cossim.explain(A[:, :1], B))
 
 
-def test_rows_that_do_not_meet_get_advice(rng):
-    x, y = rng.standard_normal((2, 3)), rng.standard_normal((4, 3))
-    assert cossim.explain(x[:, None], y[None], dim=2).shape == (2, 4)
-
-
 # ---- errors ----
 
 

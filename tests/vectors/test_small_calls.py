@@ -13,7 +13,7 @@ FUNCTIONS = [cossim.cosine_similarity, cossim.cosine_distance, cossim.vecdot]
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(1,), (3,), (100,), (1536,), (2, 3), (64, 17), (65, 17), (2, 3, 4), (1, 1)], ids=str)
-def test_same_as_the_general_way(rng, function, dtype, shape):
+def test_same_as_the_general_path(rng, function, dtype, shape):
     x, y = rng.standard_normal((2, *shape)).astype(dtype)
     if len(shape) > 1:
         x[0] = 0
@@ -39,7 +39,7 @@ def test_special_values(dtype, eps):
         np.testing.assert_array_equal(cossim.cosine_similarity(x, y, 0, eps), out)
 
 
-def test_what_is_wrong_is_told_as_ever():
+def test_errors_are_those_of_the_general_path():
     x = np.ones(3)
     for given, error, words in (
         ((x, x), IndexError, "dim 1 "),
