@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import SLOWNESS, SUFFIXES
+from nn_cases import assert_same
 from processes import process, run
 from public_inputs import idx_bytes
 from test_progress import on_a_terminal
@@ -41,10 +42,7 @@ def names(folder):
 
 
 def same_weights(path, encoder):
-    found, expected = nn.load_weights(path), encoder.state_dict()
-    assert sorted(found) == sorted(expected)
-    for key, array in expected.items():
-        np.testing.assert_array_equal(found[key], array, err_msg=key)
+    assert_same(dict(sorted(nn.load_weights(path).items())), dict(sorted(encoder.state_dict().items())))
 
 
 # ---- what they write ----

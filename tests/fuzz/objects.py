@@ -6,6 +6,7 @@ import itertools
 
 import ml_dtypes
 import numpy as np
+from public_inputs import Interface, OnlyDLPack, misaligned
 
 FLOATS = [np.dtype(name) for name in ("f8", "f4", "f2", ">f8", ">f4", ml_dtypes.bfloat16)]
 NUMBERS = FLOATS + [
@@ -51,13 +52,6 @@ def _values(source, shape, dtype):
     return values
 
 
-def _misaligned(x):
-    raw = np.zeros(x.nbytes + 1, np.uint8)
-    view = raw[1:].view(x.dtype).reshape(x.shape)
-    view[...] = x
-    return view
-
-
 def laid_out(source, x):
     """The same elements in another memory layout; some layouts repeat elements or change the shape."""
     kind = source.below(12)
@@ -72,7 +66,7 @@ def laid_out(source, x):
     if kind == 4:
         return np.ascontiguousarray(x.T).T
     if kind == 5 and not x.dtype.hasobject:
-        return _misaligned(x)
+        return misaligned(x)
     if kind == 6:
         x.flags.writeable = False
     if kind == 7 and x.ndim and x.shape[0]:
@@ -227,26 +221,6 @@ def other(source):
 
 class Owner(np.ndarray):
     """A subclass that owns its memory."""
-
-
-class Interface:
-    def __init__(self, array):
-        self.array = array
-
-    @property
-    def __array_interface__(self):
-        return dict(self.array.__array_interface__)
-
-
-class OnlyDLPack:
-    def __init__(self, array):
-        self.array = array
-
-    def __dlpack__(self, **options):
-        return self.array.__dlpack__(**options)
-
-    def __dlpack_device__(self):
-        return self.array.__dlpack_device__()
 
 
 def _as_subclass(x):

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import ml_dtypes
 import numpy as np
+from public_inputs import misaligned, strided
 
 import cossim
 from cossim import nn, simclr
@@ -73,19 +74,6 @@ def similar(seed, rows, depth, dtype="float32"):
     x[7::40] = x[min(3, rows - 1)]
     scaled = {"int8": x * 16, "uint8": np.abs(x * 16), "int32": x * 1000}.get(dtype, x)
     return scaled.astype(np.dtype(getattr(ml_dtypes, dtype, dtype)))
-
-
-def misaligned(x):
-    view = np.ndarray(x.shape, x.dtype, np.zeros(x.nbytes + 1, np.uint8).data, 1)
-    view[...] = x
-    return view
-
-
-def strided(x):
-    larger = np.zeros([2 * n + 1 for n in x.shape], x.dtype)
-    view = larger[tuple(slice(1, None, 2) for _ in x.shape)]
-    view[...] = x
-    return view
 
 
 PLAIN = "contiguous"

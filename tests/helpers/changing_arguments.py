@@ -11,38 +11,13 @@ import warnings
 from contextlib import suppress
 
 import numpy as np
+from public_inputs import Interface, OnlyDLPack, Subclass
 
 import cossim
 from cossim import nn, simclr
 
 # M_MMAP_THRESHOLD: glibc unmaps freed blocks of 256 KiB or more at once, so that reading one crashes.
 ctypes.CDLL(None).mallopt(-3, 1 << 18)
-
-
-class Subclass(np.ndarray):
-    pass
-
-
-class Interface:
-    def __init__(self, owner):
-        self.owner = owner
-
-    @property
-    def __array_interface__(self):
-        return dict(self.owner.__array_interface__)
-
-
-class Dlpack:
-    """Keeps its owner alive only as long as one of its capsules exists."""
-
-    def __init__(self, owner):
-        self.owner = owner
-
-    def __dlpack__(self, **options):
-        return self.owner.__dlpack__(**options)
-
-    def __dlpack_device__(self):
-        return self.owner.__dlpack_device__()
 
 
 # Each entry makes the argument that stands for an array, and gives the refcheck of resize(). Memory that a DLPack
@@ -53,7 +28,7 @@ OWNERS = {
     "memoryview": (memoryview, False),
     "view": (lambda x: x[:], False),
     "interface": (Interface, False),
-    "dlpack": (Dlpack, True),
+    "dlpack": (OnlyDLPack, True),
 }
 
 

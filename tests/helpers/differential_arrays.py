@@ -2,6 +2,7 @@
 
 import ml_dtypes
 import numpy as np
+from public_inputs import misaligned, read_only
 
 FLOATS = (np.float32, np.float64, np.float16, ml_dtypes.bfloat16)
 INTEGERS = (np.int8, np.uint8, np.int16, np.int32, np.uint32, np.int64, np.uint64, np.bool_)
@@ -124,9 +125,9 @@ def related(rng, x, y, dim):
         kinds[...] = int(rng.integers(0, 5))
     factors = np.array([0, 1, -1, 4, -0.5])[kinds].astype(x.dtype)
     with np.errstate(all="ignore"):
-        turned = np.roll(x, 1, dim)
-        turned[tuple(slice(None, None, 2) if i == dim % x.ndim else slice(None) for i in range(x.ndim))] *= -1
-        mixed = np.where(kinds == 0, turned if likely(rng, 0.3) else y, x * factors)
+        rolled = np.roll(x, 1, dim)
+        rolled[tuple(slice(None, None, 2) if i == dim % x.ndim else slice(None) for i in range(x.ndim))] *= -1
+        mixed = np.where(kinds == 0, rolled if likely(rng, 0.3) else y, x * factors)
     return mixed.astype(x.dtype)
 
 
@@ -147,16 +148,11 @@ def random_layout(rng, x):
         view[...] = x
         return view
     if kind == 8 and x.dtype != np.bool_:
-        raw = np.zeros(x.nbytes + 1, np.uint8)
-        view = raw[1:].view(x.dtype).reshape(x.shape)
-        view[...] = x
-        return view
+        return misaligned(x)
     if kind == 9 and x.dtype.kind in "fiu":
         return x.astype(x.dtype.newbyteorder())
     if kind == 10:
-        x = x.copy()
-        x.flags.writeable = False
-        return x
+        return read_only(x)
     axes = [i for i, size in enumerate(x.shape) if size > 1]
     if kind == 11 and axes:  # a stride of 0 repeats one value along an axis
         axis = pick(rng, axes)

@@ -31,8 +31,9 @@ from differential_arrays import (
     random_values,
     related,
 )
+from nn_cases import torch_nt_xent
 from oracle import F, torch
-from reference_gradients import cosine_similarity_gradients, nt_xent, nt_xent_gradient, pairwise_gradients, partners
+from reference_gradients import cosine_similarity_gradients, nt_xent, nt_xent_gradient, pairwise_gradients
 
 import cossim
 from cossim import simclr
@@ -127,7 +128,10 @@ def ours(call):
 def theirs(call, dy):
     eps = call.options.get("eps", 1e-8)
     if call.function == "nt_xent":
-        return torch_nt_xent(call)
+        z = torch.cat([tensor(x) for x in call.arrays]).requires_grad_()
+        loss = torch_nt_xent(z, call.options["temperature"], call.options.get("pairs", "halves"))
+        loss.backward()
+        return loss.item(), from_tensor(z.grad)
     arrays = call.arrays[:-2]
     tensors = [tensor(x, x.dtype.kind not in "iub") for x in arrays]
     if call.function == "cosine_similarity_vjp":
@@ -140,18 +144,6 @@ def theirs(call, dy):
         raise RuntimeError("torch has no gradients of integers")
     y.backward(tensor(dy if dy is not None else gradient_of(call, from_tensor(y))).to(y.dtype))
     return [from_tensor(t.grad) for t in tensors]
-
-
-def torch_nt_xent(call):
-    """Cross entropy of the similarities divided by the temperature; a row's similarity to itself is left out."""
-    z = torch.cat([tensor(x) for x in call.arrays]).requires_grad_()
-    units = F.normalize(z, dim=1, eps=1e-8)
-    exponents = (units @ units.T / call.options["temperature"]).masked_fill(
-        torch.eye(len(z), dtype=torch.bool), -np.inf
-    )
-    loss = F.cross_entropy(exponents, torch.from_numpy(partners(len(z), call.options.get("pairs", "halves"))))
-    loss.backward()
-    return loss.item(), from_tensor(z.grad)
 
 
 def exact_gradients(call, dy):

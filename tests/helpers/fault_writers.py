@@ -11,6 +11,7 @@ import errno
 import os
 import resource
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -60,8 +61,7 @@ WRITERS = {
 
 
 def content(path):
-    with open(path, "rb") as file:
-        return file.read()
+    return Path(path).read_bytes()
 
 
 def refused(write, path, old):
@@ -85,9 +85,8 @@ def limits(name, path, steps):
     write(path, 0)
     old, hard = content(path), resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     counts = [0, 0]
-    for limit in sorted(
-        {size * step // steps for step in range(steps + 1)} | {size - 1, size + 4096}
-    ):  # a checkpoint's size grows
+    # A new checkpoint is larger than the old one, so the last limit is above its size.
+    for limit in sorted({size * step // steps for step in range(steps + 1)} | {size - 1, size + 4096}):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
         try:
             failed = refused(write, path, old)
@@ -97,8 +96,7 @@ def limits(name, path, steps):
         assert os.listdir(os.path.dirname(path)) == [name]
         if not failed:
             assert content(path) != old or name in ("embedded.npy", "checkpoint.npz")
-            with open(path, "wb") as file:
-                file.write(old)
+            Path(path).write_bytes(old)
     return counts
 
 
@@ -111,16 +109,14 @@ def fill(name, path, steps):
     write(path, 0)
     old, counts = content(path), [0, 0]
     for room in sorted({needed * step // steps for step in range(steps + 1)}):
-        with open(filler, "wb") as file:
-            used = os.statvfs(os.path.dirname(path))
-            file.write(bytes(max(0, used.f_bavail - room) * disk.f_bsize))
+        free = os.statvfs(os.path.dirname(path)).f_bavail
+        Path(filler).write_bytes(bytes(max(0, free - room) * disk.f_bsize))
         failed = refused(write, path, old)
         counts[not failed] += 1
         os.unlink(filler)
         assert os.listdir(os.path.dirname(path)) == [name]
         if not failed:
-            with open(path, "wb") as file:
-                file.write(old)
+            Path(path).write_bytes(old)
     return counts
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 from oracle import F, torch
+from reference_gradients import partners
 
 
 class TorchEncoder(torch.nn.Module):
@@ -69,6 +70,24 @@ def torch_module_vjp(module, x):
         return dx.numpy(), {k: g.numpy() for k, g in zip(parameters, others, strict=True)}
 
     return y.detach().numpy(), pullback
+
+
+def torch_nt_xent(z, temperature, pairs="halves"):
+    """NT-Xent of a tensor z, (2 N, D), in torch: the cross entropy of the similarities divided by the temperature.
+
+    The similarity of a row to itself is left out.
+    """
+    units = F.normalize(z, dim=1, eps=1e-8)
+    itself = torch.eye(len(z), dtype=torch.bool)
+    exponents = (units @ units.T / temperature).masked_fill(itself, -np.inf)
+    return F.cross_entropy(exponents, torch.from_numpy(partners(len(z), pairs)))
+
+
+def assert_same(found, expected):
+    """Asserts that two dicts have the same keys, in the same order, and equal arrays."""
+    assert list(found) == list(expected)
+    for key, array in expected.items():
+        np.testing.assert_array_equal(found[key], array, err_msg=key)
 
 
 def ints(values):

@@ -105,7 +105,7 @@ def mapped(x):
 
 
 class OnlyDLPack:
-    """An array of another library that supports only DLPack."""
+    """An array of another library that supports only DLPack. Each capsule keeps the array alive."""
 
     def __init__(self, array):
         self.array = array
@@ -123,6 +123,15 @@ class OnlyArray:
 
     def __array__(self, dtype=None, copy=None):
         return self.array
+
+
+class Interface:
+    def __init__(self, array):
+        self.array = array
+
+    @property
+    def __array_interface__(self):
+        return dict(self.array.__array_interface__)
 
 
 class Subclass(np.ndarray):

@@ -11,6 +11,7 @@ import reference_nn
 from nn_cases import (
     TorchEncoder,
     assert_close,
+    assert_same,
     build,
     halved,
     integers,
@@ -47,13 +48,7 @@ def check(ours, theirs, x, dy, dtype, case=""):
         assert gradient.dtype == dtype
     without, again = pullback(dy, input_gradient=False)
     assert without is None
-    same(gradients, again)
-
-
-def same(a, b):
-    assert list(a) == list(b)
-    for key in a:
-        np.testing.assert_array_equal(a[key], b[key], err_msg=key)
+    assert_same(gradients, again)
 
 
 def test_input_gradient_is_converted_once():
@@ -319,7 +314,7 @@ def test_bits(rng, dtype):
             y, pullback = encoder.vjp(x)
             results += [{"y": y, "dx": dx, **gradients} for dx, gradients in (pullback(dy), pullback(dy))]
     for one in results[1:]:
-        same(results[0], one)
+        assert_same(results[0], one)
     for part in (slice(0, 1), slice(5, 6), slice(7, 37), slice(30, 37)):
         y, pullback = encoder.vjp(x[part])
         np.testing.assert_array_equal(y, results[0]["y"][part])
@@ -336,11 +331,11 @@ def test_nothing_given_is_modified_or_kept_apart(rng):
     kept = {"y": y.copy(), "dx": dx.copy(), **{key: a.copy() for key, a in gradients.items()}}
     pullback(2 * dy)
     encoder.vjp(x + 1)[1](dy)
-    same(before, {"x": x, "dy": dy, **state})
-    same(kept, {"y": y, "dx": dx, **gradients})  # not overwritten by later calls
+    assert_same(before, {"x": x, "dy": dy, **state})
+    assert_same(kept, {"y": y, "dx": dx, **gradients})  # not overwritten by later calls
     for gradient in (dx, *gradients.values()):
         gradient[...] = 0
-    same(before, {"x": x, "dy": dy, **state})
+    assert_same(before, {"x": x, "dy": dy, **state})
 
 
 @both_dtypes
@@ -356,8 +351,8 @@ def test_layouts_and_kinds(rng, dtype):
 
     expected = flat(x, dy)
     for form in (*LAYOUTS.values(), torch.from_numpy):
-        same(expected, flat(form(x), dy))
-        same(expected, flat(x, form(dy)))
+        assert_same(expected, flat(form(x), dy))
+        assert_same(expected, flat(x, form(dy)))
 
 
 def test_dy_of_another_shape_or_type(rng):
@@ -424,10 +419,10 @@ def test_from_many_python_threads(rng):
     expected = [gradients(i) for i in range(8)]
     with ThreadPoolExecutor(8) as pool:
         for i, one in zip([*range(8)] * 4, pool.map(gradients, [*range(8)] * 4), strict=True):
-            same(expected[i], one)
+            assert_same(expected[i], one)
     y, pullback = encoder.vjp(xs[0])
     alone = [pullback(dy) for dy in dys]
     with ThreadPoolExecutor(8) as pool:  # all threads call one pullback
         for one, other in zip(alone, pool.map(pullback, dys), strict=True):
             np.testing.assert_array_equal(one[0], other[0])
-            same(one[1], other[1])
+            assert_same(one[1], other[1])

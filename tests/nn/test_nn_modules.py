@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from conftest import SUFFIXES
+from nn_cases import assert_same
 from oracle import torch
 
 from cossim import nn, simclr
@@ -145,8 +146,7 @@ def test_saved_weights_are_loaded_unchanged(tmp_path, suffix):
     nn.save_weights(path, encoder.state_dict())  # replaces the first
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     other.load_state_dict(path)
-    for key, array in encoder.state_dict().items():
-        np.testing.assert_array_equal(other.state_dict()[key], array)
+    assert_same(other.state_dict(), encoder.state_dict())
     other.load_state_dict(nn.load_weights(str(path)))
 
 
@@ -164,8 +164,7 @@ def test_damaged_files(tmp_path, suffix):
     path.write_bytes(b"\xff" * 200)
     with pytest.raises(ValueError, match="weights"):
         layer.load_state_dict(path)
-    for key, array in layer.state_dict().items():
-        np.testing.assert_array_equal(array, before[key])
+    assert_same(layer.state_dict(), before)
 
 
 def test_unreadable_files_are_refused(tmp_path):
@@ -215,8 +214,7 @@ def test_weights_that_do_not_fit_change_nothing():
             layer.load_state_dict(state)
     with pytest.raises(TypeError, match="1.weight"):
         layer.load_state_dict({**good, "1.weight": np.zeros((2, 2), complex)})
-    for key, array in layer.state_dict().items():
-        np.testing.assert_array_equal(array, before[key])
+    assert_same(layer.state_dict(), before)
     layer[1].bias.flags.writeable = False
     with pytest.raises(ValueError, match=r"1\.bias\b.*\bread-only\b"):
         layer.load_state_dict(good)
@@ -224,8 +222,7 @@ def test_weights_that_do_not_fit_change_nothing():
     with pytest.raises(ValueError, match=r"1\.bias\b.*\blist\b"):
         layer.load_state_dict(good)
     layer[1].bias = before["1.bias"].copy()
-    for key, array in layer.state_dict().items():
-        np.testing.assert_array_equal(array, before[key])
+    assert_same(layer.state_dict(), before)
     layer.load_state_dict({"0.bias": [5.0, 6.0], "nothing": [1]}, strict=False)
     assert layer[0].bias.tolist() == [5, 6]
     with pytest.raises(ValueError, match="shape"):
@@ -313,7 +310,6 @@ def test_arrays_of_archives_can_be_written_to(tmp_path):
     for save in (np.savez, np.savez_compressed):
         save(tmp_path / "weights.npz", **arrays)
         found = nn.load_weights(tmp_path / "weights.npz")
-        assert list(found) == list(arrays)
+        assert_same(found, arrays)
         for name, array in arrays.items():
             assert found[name].dtype == array.dtype and found[name].flags.writeable
-            np.testing.assert_array_equal(found[name], array)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from conftest import SUFFIXES
+from nn_cases import assert_same
 from oracle import torch
 
 from cossim import nn
@@ -59,7 +60,7 @@ def theirs_of(name, own, options):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("name", "options"), CASES, ids=str)
-def test_beside_torch(rng, name, options, dtype):
+def test_steps_follow_torch(rng, name, options, dtype):
     own = parameters(rng, dtype)
     before = {key: array.copy() for key, array in own.items()}
     tensors, theirs = theirs_of(name, own, options)
@@ -71,8 +72,8 @@ def test_beside_torch(rng, name, options, dtype):
             tensor.grad = torch.tensor(given[key])
         ours.step(given)
         theirs.step()
+        assert_same(given, kept)
         for key, tensor in tensors.items():
-            np.testing.assert_array_equal(given[key], kept[key])
             expected, scale = tensor.detach().numpy(), max(1, np.abs(own[key]).max())
             np.testing.assert_allclose(own[key], expected, rtol=0, atol=TOLERANCE[dtype] * scale, err_msg=str(step))
             assert own[key].dtype == dtype
@@ -128,8 +129,8 @@ def test_strided_parameters(rng, name, dtype):
 
 @pytest.mark.parametrize("suffix", [None, *SUFFIXES])
 @pytest.mark.parametrize(("name", "options"), CASES, ids=str)
-def test_going_on_from_a_state(rng, tmp_path, name, options, suffix):
-    """A new optimizer that loads the state, as a dict or from a file, continues to the same bits."""
+def test_a_loaded_state_continues_to_the_same_bits(rng, tmp_path, name, options, suffix):
+    """The state comes as a dict or from a file."""
     given = [gradients(rng, np.float32, step) for step in range(12)]
     whole = parameters(rng, np.float32)
     broken = {key: array.copy() for key, array in whole.items()}
@@ -146,12 +147,8 @@ def test_going_on_from_a_state(rng, tmp_path, name, options, suffix):
     second.load_state_dict(state)
     for one in given[7:]:
         second.step(one)
-    for key in whole:
-        np.testing.assert_array_equal(broken[key], whole[key])
-    expected = optimizer.state_dict()
-    assert list(second.state_dict()) == list(expected)
-    for key, array in second.state_dict().items():
-        np.testing.assert_array_equal(array, expected[key])
+    assert_same(broken, whole)
+    assert_same(second.state_dict(), optimizer.state_dict())
 
 
 def test_names_in_the_state():
@@ -185,8 +182,7 @@ def test_states_that_do_not_fit_change_nothing():
             optimizer.load_state_dict(state)
     with pytest.raises(TypeError, match="exp_avg_sq.w"):
         optimizer.load_state_dict({**good, "exp_avg_sq.w": np.ones(3, complex)})
-    for key, array in optimizer.state_dict().items():
-        np.testing.assert_array_equal(array, before[key])
+    assert_same(optimizer.state_dict(), before)
     optimizer.load_state_dict(good)
     assert optimizer.state_dict()["step"] == 5
 
@@ -275,7 +271,7 @@ def test_numbers_of_numpy_and_zeros_are_fine():
 
 @pytest.mark.parametrize("name", ["SGD", "Adam"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_nan_and_infinity_go_on_as_in_torch(name, dtype):
+def test_nan_and_infinity_propagate_as_in_torch(name, dtype):
     """There is no warning."""
     own = {"w": np.ones(5, dtype)}
     tensors, theirs = theirs_of(name, own, {"lr": 1e30})

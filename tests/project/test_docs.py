@@ -18,7 +18,7 @@ import cossim.simclr
 TITLES = [(path, section.title) for path in PAGES for section in sections(path.read_text())]
 SITE = [path for path in PAGES if path.parent == ROOT / "docs"]
 WITH_EXAMPLES = "README command-line index search semantics training"
-MIGRATION = "from-faiss from-numkong from-scikit-learn from-scipy from-torch"
+ROWS = {"from-faiss": 13, "from-numkong": 25, "from-scikit-learn": 24, "from-scipy": 19, "from-torch": 26}
 
 
 @functools.cache
@@ -27,7 +27,7 @@ def ran(path):
 
 
 @pytest.mark.parametrize(("path", "title"), TITLES, ids=[f"{path.stem}-{title}" for path, title in TITLES])
-def test_what_a_page_shows_is_true(path, title):
+def test_examples_of_each_section_are_right(path, title):
     section = ran(path)[title]
     if section.missing:
         pytest.skip(f"needs {section.missing}")
@@ -37,12 +37,30 @@ def test_what_a_page_shows_is_true(path, title):
 def test_the_pages_with_examples():
     """No page can lose its examples unnoticed, for example by another marker of a code block."""
     shown = {path.stem for path in PAGES if any(part.examples or part.missing for part in ran(path).values())}
-    assert shown == set(f"{WITH_EXAMPLES} {MIGRATION}".split())
+    assert shown == {*WITH_EXAMPLES.split(), *ROWS}
     assert sum(part.commands for part in ran(ROOT / "docs/command-line.md").values()) == 9
     for path in PAGES:
+        parts = ran(path).values()
+        assert sum(part.rows for part in parts) >= ROWS.get(path.stem, 0) or any(part.missing for part in parts)
         text = path.read_text()
         fenced = sum(block.count(">>> ") for block in re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S))
         assert fenced == text.count(">>> "), path
+
+
+@pytest.mark.parametrize("rival", ["torch", "scikit-learn", "scipy"])
+def test_calls_agree_in_float64(rival):
+    """The bounds are 1e-14, and 1e-13 for sums that are not divided by norms."""
+    path = ROOT / f"docs/from-{rival}.md"
+    text = path.read_text()
+    text = text[: text.rindex("\n## What differs")].replace("np.float32", "np.float64")
+    text, cosines = re.subn(r"(?<=\| )([245]e-7|1e-6)(?= \|)", "1e-14", text)
+    text, sums = re.subn(r"(?<=\| )(2e-6|4e-6|2e-5)(?= \|)", "1e-13", text)
+    parts = run(path, text)
+    if missing := {part.missing for part in parts if part.missing}:
+        pytest.skip(f"needs {', '.join(sorted(missing))}")
+    exact = len(re.findall(r"(?<=\| )0(?= \|)", text))
+    assert cosines + sums + exact == sum(part.rows for part in parts) > 10
+    assert not [failure for part in parts for failure in part.failures if failure.startswith("|")]
 
 
 # ---- the tool itself ----
@@ -52,7 +70,7 @@ def ran_text(text):
     return run(ROOT / "docs/index.md", text)
 
 
-def test_what_is_wrong_is_found():
+def test_wrong_examples_are_found():
     table = "| a | cossim | agree within |\n| --- | --- | --- |\n| `{}` | `{}` | 1e-7 |\n"
     for calls in (("1.0", "1.1"), ("1.0", "float('nan')"), ("[1.0]", "1.0"), ("(1, 2)", "(1, 3)"), ("1", "1 / 0")):
         (section,) = ran_text(f"# Page\n\n{table.format(*calls)}")
@@ -71,7 +89,7 @@ def test_what_is_wrong_is_found():
     assert (section.examples, section.commands, len(section.failures)) == (1, 1, 2)
 
 
-def test_what_is_not_installed_is_left_out_visibly():
+def test_sections_that_need_a_missing_library_are_left_out_visibly():
     text = "# Page\n\n{}\n## Other\n\n```python\n>>> 1 + 1\n2\n\n```\n\n## Third\n\n{}"
     block = "```python\n>>> import no_such_library.part as part\n>>> part.f()\n\n```\n"
     assert not_installed(block) == "no_such_library"

@@ -6,10 +6,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 from conftest import INSTRUCTION_SETS
-from oracle import F, torch
+from nn_cases import torch_nt_xent
+from oracle import torch
 from processes import check_interrupted, extra_memory, python_on, reports_memory
 from public_inputs import misaligned
-from reference_gradients import by_differences, nt_xent, nt_xent_gradient, partners
+from reference_gradients import by_differences, nt_xent, nt_xent_gradient
 
 import cossim
 from cossim import _core, simclr
@@ -48,10 +49,7 @@ def value_and_grad(z, temperature=0.5, pairs="halves"):
 def torch_value_and_grad(z, temperature, pairs):
     """(loss, gradient) by torch, in float64 for any type of z."""
     z = torch.from_numpy(np.asarray(z, np.float64)).requires_grad_()
-    units = F.normalize(z, dim=1, eps=1e-8)
-    itself = torch.eye(len(z), dtype=torch.bool)
-    exponents = (units @ units.T / temperature).masked_fill(itself, float("-inf"))
-    loss = F.cross_entropy(exponents, torch.from_numpy(partners(len(z), pairs)))
+    loss = torch_nt_xent(z, temperature, pairs)
     loss.backward()
     return loss.item(), z.grad.numpy()
 
@@ -110,9 +108,7 @@ def test_against_torch_in_its_own_float32(rng):
     z = rng.standard_normal((128, 100), np.float32)
     loss, gradient = value_and_grad(z)
     theirs = torch.from_numpy(z).requires_grad_()
-    units = F.normalize(theirs, dim=1, eps=1e-8)
-    exponents = (units @ units.T / 0.5).masked_fill(torch.eye(128, dtype=torch.bool), float("-inf"))
-    F.cross_entropy(exponents, torch.from_numpy(partners(128, "halves"))).backward()
+    torch_nt_xent(theirs, 0.5).backward()
     np.testing.assert_allclose(gradient, theirs.grad.numpy(), rtol=1e-4, atol=1e-4 * np.abs(gradient).max())
     _, expected = torch_value_and_grad(z, 0.5, "halves")
     assert np.abs(gradient - expected).max() <= 2 * np.abs(theirs.grad.numpy() - expected).max() + 1e-10

@@ -11,6 +11,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from conftest import SAFETENSORS, SLOWNESS, SUFFIXES
+from nn_cases import assert_same
 from processes import python, started
 
 import cossim
@@ -71,8 +72,7 @@ def complete(whole, tmp_path):
 
 def same(found, expected):
     np.testing.assert_array_equal(found.losses, expected.losses)
-    for key, array in expected.encoder.state_dict().items():
-        np.testing.assert_array_equal(found.encoder.state_dict()[key], array, err_msg=key)
+    assert_same(found.encoder.state_dict(), expected.encoder.state_dict())
 
 
 # ---- resuming ----
