@@ -44,7 +44,7 @@ def another(images, rng):
 
 
 # With steps this small, and with images of bars, rounding does not decide which pixel of a pool is the largest, on any
-# instruction set. float32 then stays within 2e-6 of float64. Otherwise it may be 1e-3 away after 50 steps, also in torch.
+# instruction set. float32 then stays within 2e-6 of float64. Otherwise it may be 1e-3 away after 50 steps, as in torch.
 RATES = {"adam": 3e-4, "sgd": 1e-3}
 
 
