@@ -19,7 +19,7 @@ settings.load_profile("suite")
 
 ROOT = Path(__file__).resolve().parent.parent
 HELPERS = ROOT / "tests/helpers"
-sys.path.append(str(ROOT))  # for benchmarks; last, so that the tested cossim comes first
+sys.path.append(str(ROOT))  # finds the benchmarks; it is the last entry, so that the tested cossim comes first
 
 # All instruction sets, whether or not this machine supports them; each has a file of kernels.
 INSTRUCTION_SETS = sorted(path.stem[len("isa_") :] for path in ROOT.glob("csrc/kernels/isa_*.c")) or ["generic"]
@@ -30,7 +30,7 @@ SUFFIXES = [
     pytest.param(".safetensors", marks=pytest.mark.skipif(not SAFETENSORS, reason="needs safetensors")),
 ]
 
-# Slowdown of the tested code by an emulator or a sanitizer; time limits are multiplied by it.
+# How many times slower an emulator or a sanitizer makes the tested code. Time limits are multiplied by it.
 SLOWNESS = float(os.environ.get("COSSIM_TEST_SLOWNESS", "1"))
 
 # Set by make nehalem, which runs the tests under qemu-user. Memory limits there also count the emulator's own memory,
@@ -65,7 +65,7 @@ def restore_threads():
 
 @pytest.fixture
 def amount(request):
-    """amount(short, long) is the number of runs: `long` with --soak, otherwise `short`."""
+    """amount(short, long) gives `long` with --soak and `short` without it."""
     return lambda short, long: short if request.config.getoption("--soak") is None else long
 
 
@@ -94,7 +94,7 @@ def c_objects(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def one_torch_thread():
-    """Limits torch to one thread: in tests of many small networks its threads mostly wait, if the machine is busy."""
+    """Limits torch to one thread. On a busy machine, torch's threads mostly wait for each other in small networks."""
     if not oracle.installed:
         yield
         return
@@ -108,7 +108,7 @@ def shared_data(name):
     """Path of a file of real data next to a developer's checkout; without the file, its tests skip."""
     path = ROOT.parent / "shared" / "data" / name
     if not path.exists():
-        pytest.skip(f"no {name} beside the checkout")
+        pytest.skip(f"no {name} next to the checkout")
     return path
 
 

@@ -14,7 +14,7 @@ from processes import IMPORTED_FROM, finished, printed, process, run
 from cossim.__main__ import main
 from cossim.search import functions
 
-# Writers that pause when half of the file has been written.
+# Replaces all writers by one that pauses after half of the file.
 HALF = """
 import time
 from cossim.cli import result_files
@@ -141,7 +141,7 @@ def test_reader_that_leaves_early(folder):
 
 @pytest.mark.parametrize("command", ["topk big.npy -k 2", "pairs big.npy --threshold 0.5"])
 def test_ctrl_c_during_the_search(folder, rng, command):
-    """A search that would take seconds ends at once, without a message."""
+    """A search that would take seconds ends immediately, without a message."""
     np.save("big.npy", rng.standard_normal((60000, 256), dtype=np.float32))
     with process(*command.split(), "--threads", "1", "-o", "hits.npz", prepare=ANNOUNCED) as child:
         assert child.stdout.readline() == "searching\n"
@@ -223,7 +223,7 @@ def test_ctrl_c_while_modules_are_imported(tmp_path, start, module):
 
 
 def test_nothing_is_imported_before_ctrl_c_is_handled(tmp_path):
-    """Not even modules of the standard library, except for os. -S leaves out the imports of site."""
+    """Only os is imported earlier, and no other module of the standard library. -S leaves out the imports of site."""
     finder = """
 import _signal, os, sys
 late = []

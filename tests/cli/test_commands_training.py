@@ -198,7 +198,7 @@ def test_paths_are_tried_before_the_training(folder, monkeypatch, capsys):
 
 # ---- stopped ----
 
-# Training that pauses after three of its four steps.
+# Makes a training pause after three of its four steps.
 STANDS = """
 from cossim.simclr import training
 two_views, calls = training._two_views, []

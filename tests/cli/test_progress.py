@@ -76,7 +76,7 @@ def test_bar_of_what_was_stopped(capsys):
 
 
 def test_bar_of_what_goes_on(capsys):
-    """The first 30 were done earlier and do not count for the speed; notes appear after the bar."""
+    """The first 30 steps were done before, so the bar's speed leaves them out. The note follows the bar."""
     pytest.importorskip("tqdm")
     with reporting(True, "train", "steps") as report:
         report(30, 40)
@@ -108,7 +108,7 @@ COMMANDS = {"topk": ["topk", "x.npy", "-k", "1"], "pairs": ["pairs", "x.npy", "-
 
 
 def on_a_terminal(*arguments, **options):
-    """(exit code, stdout, what the terminal behind stderr shows)."""
+    """(exit code, stdout, output of the terminal that stderr is connected to)."""
     master, terminal = os.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))  # a bar is as wide as its terminal
     with process(*arguments, stderr=terminal, **options) as child:
@@ -123,7 +123,7 @@ def on_a_terminal(*arguments, **options):
 def read(master):
     try:
         return os.read(master, 4096)
-    except OSError:  # Linux's way to say that the other end has been closed
+    except OSError:  # Linux raises this after the other end was closed
         return b""
 
 

@@ -20,13 +20,13 @@ from source import Source
 
 from cossim import nn
 
-# With this threshold glibc unmaps freed blocks of 256 KiB or more at once, so reading one crashes even without a
+# With this threshold glibc unmaps a freed block of 256 KiB or more immediately, so reading it crashes even without a
 # sanitizer.
 M_MMAP_THRESHOLD = -3
 with contextlib.suppress(AttributeError):
     ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 18)
 
-# These functions take no array, or change settings of the whole process; training takes too long.
+# Left out: functions that take no array or change settings of the process, and training, which takes too long.
 LEFT_OUT = ("threads", "set_num_threads", "get_num_threads", "show_config", "simclr.train")
 NAMES = [name for name, case in CASES.items() if name not in LEFT_OUT and not name.endswith(("load", "load_weights"))]
 

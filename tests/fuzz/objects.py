@@ -22,7 +22,7 @@ SIZES = [1, 2, 3, 4, 5, 7, 8, 0, 16, 17, 33, 65, 130]
 
 
 class Planted(Exception):
-    """The exception that bad objects raise; a call is right to pass it on."""
+    """The exception that bad objects raise; a call may pass it on."""
 
 
 # ---- arrays ----
@@ -229,8 +229,8 @@ def _as_subclass(x):
     return own, own, False
 
 
-# Each function maps an array to (owner of the memory, argument that stands for it, refcheck of resize()). If the owner
-# is not the argument, a resize without refcheck frees the memory of every view, including NumPy's own.
+# Each function maps an array to (owner of the memory, argument for the call, refcheck of resize()). An owner that is
+# not itself the argument needs the refcheck: a resize without it frees memory that NumPy's own views still use.
 OWNERS = (
     lambda x: (x, x, x.base is not None),
     lambda x: (x, x, x.base is not None),

@@ -17,7 +17,7 @@ class Source:
         return self.byte() % n
 
     def one_in(self, n):
-        """True for about one byte in n, and false after the last byte."""
+        """True for one in n values of the next byte. After the last byte it is false."""
         return self.byte() % n == n - 1
 
     def pick(self, options):

@@ -16,12 +16,12 @@ from public_inputs import Interface, OnlyDLPack, Subclass
 import cossim
 from cossim import nn, simclr
 
-# M_MMAP_THRESHOLD: glibc unmaps freed blocks of 256 KiB or more at once, so that reading one crashes.
+# Sets M_MMAP_THRESHOLD: glibc then unmaps a freed block of 256 KiB or more immediately, so reading it crashes.
 ctypes.CDLL(None).mallopt(-3, 1 << 18)
 
 
-# Each entry makes the argument that stands for an array, and gives the refcheck of resize(). Memory that a DLPack
-# capsule exports can only be kept alive by a reference.
+# For each kind of owner: a function that makes the argument from an array, and the refcheck of resize(). Only a
+# reference to the array keeps the memory behind a DLPack capsule alive, so resize() must check references there.
 OWNERS = {
     "array": (lambda x: x, False),
     "subclass": (lambda x: x, False),
@@ -33,7 +33,7 @@ OWNERS = {
 
 
 class Frees:
-    """Stands for a value; converting it reallocates the owner's memory, if the owner allows that."""
+    """An argument with a value. Its conversion reallocates the owner's memory, if the owner allows that."""
 
     def __init__(self, free, value):
         self.free, self.value = free, value
@@ -103,7 +103,7 @@ ARRAYS = {
     "SGD.step": (X, Y, step),
     "load_state_dict": (WEIGHT, Y[0, :200], loaded),
 }
-# The call before already took the pullbacks' arrays, so no owner can move them.
+# The forward call has already taken these arrays, so their owners cannot move them.
 PULLBACKS = {
     "cosine_similarity_vjp, dy": (X, Y[:, 0], lambda x, y: cossim.cosine_similarity_vjp(x, Y)[1](y)[0]),
     "pairwise_vjp, dS": (X, np.ones((400, 400), np.float32), lambda x, y: cossim.pairwise_vjp(x)[1](y)),

@@ -35,7 +35,7 @@ class Call:
     arrays: tuple
     options: dict
     out: Any = None
-    faults: set = field(default_factory=set)  # arguments that the generator made wrong: "dim", "shape", "dtype", "eps"
+    faults: set = field(default_factory=set)  # arguments made wrong on purpose: "dim", "shape", "dtype", "eps"
 
     def __str__(self):
         from differential_arrays import described
@@ -134,7 +134,7 @@ def limits(dtype):
 
 
 def out_of_range(norms, dtype, depth):
-    """Mask of norms that torch loses in full or in part, as it squares elements in their type (halves in float32)."""
+    """Mask of norms whose squares leave the range of the type in which torch computes them (float32 for halves)."""
     half = dtype.itemsize == 2
     info = limits(np.dtype(np.float32) if half else dtype)
     with np.errstate(invalid="ignore"):
@@ -252,7 +252,7 @@ def smaller(module, call, error):
 
 
 def run(seed, calls):
-    """(numbers of calls and of explained differences by explanation, messages of the unexplained ones)."""
+    """({"calls": number, explanation: number of differences that it explains}, messages of the unexplained ones)."""
     found, unexplained = Counter(), []
     for name, (_, share) in FAMILIES.items():
         for number in range(round(calls * share)):
@@ -261,7 +261,7 @@ def run(seed, calls):
                 found.update(set(one(name, seed, number)))
             except Unexplained as error:
                 unexplained.append(str(error))
-            except Exception as error:  # a warning, or an error that nobody expects
+            except Exception as error:  # a warning or an unexpected error
                 unexplained.append(f"{name} {seed} {number}: {error!r}")
     return found, unexplained
 

@@ -80,7 +80,7 @@ def random_call(rng):
     if function == "normalize, mm" and (
         0 in (len(arrays[0]), len(arrays[1])) or len({x.dtype.name for x in arrays}) > 1
     ):
-        function = "pairwise_vjp"  # torch refuses mixed types, and gives NaN for no rows that are not finite
+        function = "pairwise_vjp"  # torch refuses mixed types, and compared with no rows, infinite ones get NaN
     return Call(function, (*arrays, rng.standard_normal(), int(rng.integers(2**31))), options, None, faults)
 
 
@@ -297,7 +297,7 @@ def judge(call):
 
 
 def judge_nt_xent(call, mine, theirs):
-    """Judges the loss, and the gradient times the row norms, relative to the largest possible gradient of a row."""
+    """Judges the loss and the gradient, whose errors are relative to the largest gradient that a row can have."""
     again, loss, gradient = mine
     temperature, pairs = call.options["temperature"], call.options.get("pairs", "halves")
     z = np.concatenate([np.asarray(x) for x in call.arrays])

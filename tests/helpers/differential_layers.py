@@ -28,7 +28,7 @@ from cossim import nn
 
 FUNCTIONS = ("conv2d", "conv2d", "max_pool2d", "max_pool2d", "linear", "linear", "relu", "relu", "pooled")
 TORCH_FUNCTIONS = {"conv2d": F.conv2d, "max_pool2d": F.max_pool2d, "linear": F.linear, "relu": F.relu}
-FORWARD = {"float32": 1e-5, "float64": 1e-12}  # for gradients, 10 and 100 times as much
+FORWARD = {"float32": 1e-5, "float64": 1e-12}  # of gradients: 10 times (float32), 100 times (float64)
 ODD = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-45, -1e-40, 1e15, -1e-15)
 VALUES, REFUSED = [], []
 
@@ -69,7 +69,8 @@ def make_conv2d(rng, dtype):
     if likely(rng, 0.85):
         arrays, options = random_conv2d(rng, dtype)
         return list(arrays), options
-    # kernels of five rows, and an image with one huge row that some rows of the kernels must not let in
+    # Kernels of five rows, computed by Winograd's algorithm. One row of the image is huge, and usually one row of the
+    # kernels is 0: then the huge row must not change the outputs that it meets only there.
     channels, filters = int(rng.integers(4, 9)), int(rng.integers(8, 20))
     x = normal(rng, (int(rng.integers(1, 3)), channels, int(rng.integers(6, 12)), int(rng.integers(16, 40))), dtype)
     x[:, :, int(rng.integers(x.shape[2]))] *= dtype(1e5)
@@ -93,7 +94,8 @@ def make_relu(rng, dtype):
 
 
 def make_pooled(rng, dtype):
-    """A convolution and a pool; most sums differ only by rounding: they add the same numbers in another order."""
+    """A convolution and a pool of it. Most sums in a window add the same numbers in another order, so they differ by
+    rounding alone."""
     width, filters = int(rng.integers(2, 5)), int(rng.integers(1, 9))
     shape = 2, 1, int(rng.integers(5, 10)), int(rng.integers(3, 6)) * width
     x = np.resize(normal(rng, width, dtype), shape) if likely(rng, 0.7) else normal(rng, shape, dtype)
@@ -173,7 +175,7 @@ def exact(call, arrays):
 
 
 def chosen(call):
-    """The maps that our pooling sees. They have the bits of conv2d, so their maxima are those that we choose."""
+    """The maps that our pooling reads have the bits of conv2d. Our gradient goes to the maxima of these maps."""
     return nn.conv2d(*call.arrays[:-1])
 
 
@@ -214,12 +216,15 @@ class Situation:
         return rows == 5 and channels > 1 and filters >= 8 and (stride if isinstance(stride, int) else stride[0]) == 1
 
     def size_by_rows(self):
-        """Magnitudes for errors of Winograd convolutions, where all rows of a kernel and their neighbours count."""
+        """Sums of magnitudes for Winograd convolutions.
+
+        Their errors depend on all rows of a kernel and on the output rows above and below.
+        """
         x, weight, bias = (None if a is None else np.abs(a) for a in arguments_of(self.call))
         weight = np.broadcast_to(weight.max(2, keepdims=True), weight.shape)
         size = reference_nn.conv2d_vjp(np.where(np.isfinite(x), x, 0), weight, bias, **self.call.options)[0]
-        beside = np.pad(size, [(0, 0)] * (size.ndim - 2) + [(1, 1), (0, 0)])
-        return np.maximum.reduce([beside[..., i : i + size.shape[-2], :] for i in range(3)])
+        padded = np.pad(size, [(0, 0)] * (size.ndim - 2) + [(1, 1), (0, 0)])
+        return np.maximum.reduce([padded[..., i : i + size.shape[-2], :] for i in range(3)])
 
 
 # ---- explanations ----
@@ -252,13 +257,13 @@ def _(s):
 def _(s):
     if s.call.function != "pooled" or s.which < 0:
         return np.zeros(s.ours.shape, bool)
-    # our gradient goes to the maxima that we chose; they are right within rounding, and have nearly equal neighbours
+    # our gradient goes to pixels that are maxima up to rounding, and some other pixel of the window is nearly equal
     arrays = arguments_of(s.call)
     maps, mine = reference_nn.conv2d_vjp(*arrays)[0], chosen(s.call)
     sizes = reference_nn.conv2d_vjp(*map(np.abs, arrays))[0]
     best, taken = (reference_nn.max_pool2d_vjp(m, 2)[1] for m in (maps, mine))
-    alike = np.abs(at(maps, best) - at(maps, taken)) <= FORWARD[s.dtype.name] * at(sizes, best)
-    return np.full(s.ours.shape, alike.all() and (near_equals(maps, sizes, s.dtype)).any())
+    within = np.abs(at(maps, best) - at(maps, taken)) <= FORWARD[s.dtype.name] * at(sizes, best)
+    return np.full(s.ours.shape, within.all() and (near_equals(maps, sizes, s.dtype)).any())
 
 
 def at(maps, indices):

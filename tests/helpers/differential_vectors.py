@@ -194,7 +194,7 @@ class Situation(differential.Situation):
     def __init__(self, call, ours, theirs):
         self.call, self.function = call, call.function
         self.dtype = np.asarray(ours).dtype.newbyteorder("=")
-        with np.errstate(over="ignore"):  # out may have a narrower type
+        with np.errstate(over="ignore"):  # rounding to the narrower type of out may overflow
             self.theirs = (
                 None if theirs is None else wide(theirs.astype(self.dtype) if call.out is not None else theirs)
             )
@@ -293,7 +293,7 @@ def first(x, axes):
 
 
 def all_pairs(x, y, dims):
-    """Tells whether each side varies along an axis where the other does not; the call is then a matrix product."""
+    """Whether each side varies along an axis where the other is constant: the call is then a matrix product."""
     kept = [i for i, size in enumerate(x.shape) if i not in dims and size > 1]
     left = [i for i in kept if y.strides[i] == 0 != x.strides[i]]
     right = [i for i in kept if x.strides[i] == 0 != y.strides[i]]
@@ -310,9 +310,9 @@ def ones(s):
     whole = np.logical_and.reduce([(n >= s.eps) & (n > 0) for n in s.norms]) & s.finite
     target = np.where(s.equal, 1, -1)
     target = 1 - target if s.function == "cosine_distance" else target
-    alike = whole & (s.equal | s.opposite)
-    require((s.ours == target)[alike].all(), s.call, "equal vectors score", s.ours)
-    return alike
+    exactly_1 = whole & (s.equal | s.opposite)
+    require((s.ours == target)[exactly_1].all(), s.call, "equal vectors score", s.ours)
+    return exactly_1
 
 
 @explains("identical vectors", "identical or opposite vectors", VALUES)
@@ -370,7 +370,7 @@ def any_kind(call, kinds):
     return any(x.dtype.kind in kinds for x in call.arrays)
 
 
-@explains("integers, bool", "integers beside floats", VALUES)
+@explains("integers, bool", "integers with floats", VALUES)
 def _(s):
     return s.rounded() & any(t.kind in "iub" for t in s.types)
 
@@ -432,7 +432,7 @@ def judge(call):
 
 def judge_values(call, result, theirs_result):
     names = []
-    require(call.out is None or result is call.out, call, "out is not what is returned")
+    require(call.out is None or result is call.out, call, "the result is not out")
     if call.out is None and np.ndim(result) == 0:
         require(EXPLANATIONS["0-d results"].holds(result), call, "0-d, but", type(result))
         names = ["0-d results"]
@@ -447,8 +447,8 @@ def judge_values(call, result, theirs_result):
     if call.out is None and s.dtype != s.theirs_type:
         whole = any_kind(call, "iub") and s.dtype == np.float64 == np.result_type(s.theirs_type, np.float64)
         require(whole, call, "dtypes", s.dtype, s.theirs_type)
-        names.append("integers beside floats")
-    # The first two also count if the difference is within the tolerance.
+        names.append("integers with floats")
+    # The first two explanations are also counted for differences within the tolerance.
     left = ~s.agreed()
     for explanation in VALUES[:2]:
         held = explanation.holds(s)

@@ -69,7 +69,7 @@ def not_installed(text):
 
 
 class Numbers(doctest.OutputChecker):
-    """Accepts the bare numbers that NumPy 1 prints for scalars, where NumPy 2 prints np.float64(0.5)."""
+    """With NumPy 1, expects 0.5 where the page has np.float64(0.5), which NumPy 2 prints."""
 
     def check_output(self, want, got, optionflags):
         if np.__version__.startswith("1."):
@@ -81,7 +81,7 @@ class Numbers(doctest.OutputChecker):
 
 
 def docstring_failures(text, name, names=None, flags=0):
-    """(number of examples, their failures). The names that they define stay in `names`."""
+    """Runs the examples and returns (their number, their failures). `names` keeps the names that they define."""
     names, printed = {} if names is None else names, []
     test = doctest.DocTestParser().get_doctest(text, names, name, None, None)
     failed = doctest.DocTestRunner(Numbers(), optionflags=flags).run(test, out=printed.append, clear_globs=False).failed

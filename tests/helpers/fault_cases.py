@@ -45,7 +45,7 @@ def numbers(dtype, *shape, seed=0):
 
 
 def similarity_cases(dtype, scale=1):
-    """Calls for each driver of the core (few rows, rows, columns, gemm), with and without a temporary result."""
+    """Calls for each driver of the core (few rows, rows, columns, gemm), with and without a buffer for the result."""
     few, more = numbers(dtype, 3, 2, 40), numbers(dtype, 2, 150 * scale, 200)
     columns = numbers(dtype, 2, 12, 2000 * scale)
     z, other = numbers(dtype, 70 * scale, 48), numbers(dtype, 90 * scale, 48, seed=1)
@@ -88,7 +88,8 @@ def gradients(value_and_pullback):
 
 
 def search_cases(dtype, scale=1):
-    """Searches with float and SQ8 prefilters, gemm, one set, many and few hits, an index and its file."""
+    """Searches with float and SQ8 prefilters and with gemm, within one set and between two, with many and few hits; an
+    index and its file."""
     corpus, queries = numbers(dtype, 400 * scale, 64), numbers(dtype, 20 * scale, 64, seed=1)
     shallow = numbers(dtype, 150, 3)
     index = cossim.Index(corpus)

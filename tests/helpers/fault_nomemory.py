@@ -1,4 +1,4 @@
-"""Makes Python's allocations fail one by one inside the functions of cossim._core, in a process of its own.
+"""Makes Python's allocations fail one by one inside the functions of cossim._core. It runs in a process of its own.
 
 fault_nomemory.py GROUP DTYPE MOST runs the cases of a group. In each case it tries the first MOST calls of every core
 function with each of their allocations failing, once alone and once with all later ones. It prints each error that it
@@ -52,7 +52,7 @@ def tried_function(name, function):
 
 
 def outcome(function, args, kwargs, start, stop):
-    """The result or the error of a call while its allocations number start to stop fail."""
+    """The result or the error of a call in which the allocations from number `start` to `stop` fail."""
     try:
         set_nomemory(start, stop)
         result = function(*args, **kwargs)

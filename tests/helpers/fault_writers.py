@@ -65,7 +65,7 @@ def content(path):
 
 
 def refused(write, path, old):
-    """True if writing fails with the error of a full disk and keeps the old file; False if it writes the new one."""
+    """True if the write failed with the error of a full disk and kept the old file; False if it wrote the new file."""
     try:
         write(path, 1)
     except (OSError, Failed) as error:
@@ -78,7 +78,7 @@ def refused(write, path, old):
 
 
 def limits(name, path, steps):
-    """Writes under each file size limit."""
+    """Replaces the file under each file size limit."""
     write = WRITERS[name]
     write(path, 1)
     size = os.path.getsize(path)
@@ -101,7 +101,7 @@ def limits(name, path, steps):
 
 
 def fill(name, path, steps):
-    """Writes while another file takes up the disk except for a given number of bytes."""
+    """Replaces the file while another file fills the disk, except for a number of blocks that grows."""
     write, filler = WRITERS[name], path + ".filler"
     disk = os.statvfs(os.path.dirname(path))
     write(path, 1)

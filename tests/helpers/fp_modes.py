@@ -75,7 +75,7 @@ def within(value, function):
 
 
 def bits(result):
-    """What can be compared, of arrays, numbers, exceptions, and tuples of them."""
+    """A form that compares equal for equal bits: of an array, a number, an exception, or a tuple or list of them."""
     if isinstance(result, (tuple, list)):
         return [bits(part) for part in result]
     if isinstance(result, Exception):
@@ -88,7 +88,7 @@ SCALES = {"float32": 1e-40, "float64": 1e-310, "float16": 3e-7, "bfloat16": 1e-3
 
 
 def rows(rng, n, depth, dtype):
-    """Rows of subnormal numbers, of tiny ones, of zeros of both signs, and of all of them with numbers near 1."""
+    """Rows of subnormal numbers, of tiny numbers, of zeros of both signs, and of these mixed with numbers near 1."""
     name = np.dtype(dtype).name
     x = rng.standard_normal((n, depth)) * SCALES[name]
     x[1::5] *= 100
@@ -99,7 +99,7 @@ def rows(rng, n, depth, dtype):
 
 
 def calls(rng):
-    """Names, and functions without arguments."""
+    """Yields the name of each call, and a function without arguments that makes it."""
     for dtype in (np.float32, np.float64, np.float16, ml_dtypes.bfloat16):
         name, eps = np.dtype(dtype).name, 0.0
         x, y = rows(rng, 200, 40, dtype), rows(rng, 133, 40, dtype)
@@ -249,7 +249,7 @@ def check_errors(wrong):
 
 
 def check_callables(wrong):
-    """A callable of progress= runs in the caller's mode, amid a call and at its end, and what it sets stays set."""
+    """progress= runs in the caller's mode during the call and at its end, and a mode that it sets stays set."""
     x, seen = np.random.default_rng(2).standard_normal((3000, 256), dtype=np.float32), []
     cossim.set_num_threads(2)
     toward_zero, upward = MODES["toward zero"], MODES["upward"]
@@ -258,7 +258,7 @@ def check_callables(wrong):
         seen.append(mode())
         set_mode(toward_zero)
 
-    while len(seen) < 2:  # a call long enough for a report before the last one
+    while len(seen) < 2:  # repeats with more rows until the call reports more than once
         seen.clear()
         x = np.concatenate((x, x))
         result, after = within(upward, lambda x=x: cossim.pairwise(x, eps=0.0, progress=progress))
@@ -272,7 +272,7 @@ def check_callables(wrong):
 
 
 def check_values(wrong):
-    """The results are not all zeros: a mode that loses subnormal numbers would show."""
+    """The scores of subnormal rows are right, so a mode that flushed them to zero would change a result."""
     x = rows(np.random.default_rng(3), 20, 64, np.float32)
     scores = cossim.pairwise(x[1::5], eps=0.0)
     exact = x[1::5].astype(np.float64) * 1e40
@@ -284,7 +284,7 @@ def check_values(wrong):
 if __name__ == "__main__":
     found = []
     cossim.set_num_threads(8)
-    within(MODES["all"], lambda: cossim.pairwise(np.ones((400, 64))))  # here the pool's threads start
+    within(MODES["all"], lambda: cossim.pairwise(np.ones((400, 64))))  # the pool's threads start in this mode
     check_values(found)
     check_calls(found)
     check_errors(found)

@@ -145,7 +145,7 @@ LARGER_CONV2D = [
 
 
 def random_max_pool2d(rng, dtype):
-    """Random (x, options) where each window has a pixel; otherwise torch's gradient is undefined."""
+    """Random (x, options) where each window has a pixel. torch's gradient is undefined for other windows."""
     while True:
         kernel, dilation = rng.integers(1, 5, 2), rng.integers(1, 4, 2)
         size = rng.integers(1, 14, 2)
@@ -266,7 +266,7 @@ STAGES = (*ONE_AFTER_ANOTHER, "f", "cfr", "crfp", "[cr]p", "[crp]")
 
 def random_network(rng, functions=True, indices=True):
     """(layers for build(), shape of an image). Layers that do not fit after the others are left out."""
-    widths = rng.integers(5, 20) if rng.uniform() < 0.6 else rng.integers(20, 50)  # at least one vector wide
+    widths = rng.integers(5, 20) if rng.uniform() < 0.6 else rng.integers(20, 50)  # rows of one vector or more
     shape = ints((rng.integers(1, 5), rng.integers(5, 20), widths))
     none = torch.zeros(0, *shape)  # an empty batch, because only shapes matter
     layers, relu = [], ("ReLU", (), {})

@@ -1,4 +1,4 @@
-"""Imports torch, the oracle, or a stand-in where torch is not installed; a test that calls the stand-in is skipped."""
+"""Imports torch, the oracle. Without torch it defines a stand-in, and a test that calls the stand-in is skipped."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Provides a call, of any size, of every public function, class and method, for tests that go through all of them.
+"""Provides a call, of any size, of every public function, class and method, for tests that try all of them.
 
 `names()` lists the public names, so `test_references.py` fails if a new one has no case here.
 """
@@ -64,7 +64,7 @@ def names():
 
 
 def methods(cls):
-    """Public methods of a class, including those of base classes of ours."""
+    """Public methods of a class, including those that it inherits from another class of cossim."""
     for name in dir(cls):
         ours = any(name in vars(base) and base.__module__.startswith("cossim") for base in cls.__mro__)
         value = getattr(cls, name)
@@ -367,7 +367,7 @@ def layer_case(cls, method, make, shape, arguments, refused):
 
 
 def in_a_file(call, given):
-    """The last argument, arrays by name."""
+    """Replaces the last argument, a dict of arrays, by the path of a file that holds it."""
     path = new_path(".npz")
     nn.save_weights(path, given[-1])
     return *given[:-1], path

@@ -1,4 +1,4 @@
-"""Gives arrays in every way that a user can pass them, arguments by name, and new valid inputs made from valid ones."""
+"""Passes arrays in every way that a user can, and makes new valid arguments from valid ones."""
 
 import io
 import itertools
@@ -10,7 +10,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-# Removed at exit. It lies in memory if possible, because some calls write a file to disk 100,000 times.
+# A folder for files, which is removed at exit. It is in memory if possible: some calls write a file 100,000 times.
 MEMORY = "/dev/shm"
 FILES = tempfile.TemporaryDirectory(dir=MEMORY if os.access(MEMORY, os.W_OK) else None)
 NUMBER = itertools.count()

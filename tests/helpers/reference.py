@@ -84,7 +84,7 @@ def reaching(scores, threshold, with_itself):
 
 
 def groups(scores, threshold):
-    """For each row, the lowest row that a chain of pairs above the diagonal connects it to."""
+    """For each row, the lowest row to which pairs that reach the threshold connect it."""
     i, j, _ = reaching(scores, threshold, True)
     labels, before = np.arange(len(scores)), None
     while before is None or (labels != before).any():

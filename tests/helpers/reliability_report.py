@@ -18,7 +18,7 @@ def line(what, row, today):
 
 
 def renew(page, rows, today, keep=False):
-    """Replaces the table between the two marks of the page, or only its rows with the same names and tests."""
+    """Replaces the table between the two marks of the page. With `keep`, rows under other names stay."""
     start, end = "<!-- figures: renewed by make soak -->", "<!-- end of figures -->"
     pattern = re.compile(re.escape(start) + "(.*?)" + re.escape(end), re.S)
     if not (found := pattern.search(page)):

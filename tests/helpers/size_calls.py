@@ -1,4 +1,4 @@
-"""Calls functions with arrays of giant shapes that take no memory, and stops each call soon: size_calls.py FIRST END.
+"""Calls functions with arrays of giant shapes that take no memory, and soon stops each call: size_calls.py FIRST END.
 
 Call number n is the same in every process; negative numbers are fixed examples. The number of each call is printed
 before the call begins. So if the process dies, the last number printed is that of the call that ended it.
@@ -31,7 +31,7 @@ class Stopped(Exception):
 
 
 def fits(shape, dtype):
-    """Tells whether NumPy allows the shape: it limits the product of the sizes, without zeros, in bytes."""
+    """Whether NumPy allows the shape. It limits the number of bytes, and counts sizes of 0 as 1."""
     product = dtype.itemsize
     for size in shape:
         product *= max(size, 1)
@@ -278,7 +278,7 @@ EXAMPLES = {
     "progress of more pairs than fit": lambda: cossim.pairs_above(
         repeated(np.uint8, 2**40, 16), 0.5, repeated(np.uint8, 2**40, 16), progress=stop
     ),
-    # These never ended, even when stopped: halves, batches and columns.
+    # These have 2**50 rows, which the core halves, batches or reads by columns: it must poll there.
     "pairwise, many rows": lambda: cossim.pairwise(
         repeated(np.float32, 1, 4), repeated(np.float32, 2**50, 4), out=nowhere(1, 2**50)
     ),
@@ -340,7 +340,7 @@ def main(first, end):
         try:
             ended = call(number)
             armed = False
-        except Stopped:  # raised after the call, or by the second signal
+        except Stopped:  # the signal came after the call, or a second signal came
             armed = False
             ended = "Stopped"
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -1,4 +1,4 @@
-"""Checks that zero scores of tiny numbers have one sign, whichever function computes them; test_fp_modes.py runs it."""
+"""Checks that a score that underflows has one sign in all functions that compute it; test_fp_modes.py runs it."""
 
 import ml_dtypes
 import numpy as np
@@ -15,7 +15,7 @@ TINY = {
 
 
 def tiny_rows(rng, n, depth, dtype):
-    """One element of magnitude 1 in each row, the others tiny or zero, of both signs."""
+    """Rows with one element of 1 or -1; all other elements are tiny or zero, of both signs."""
     values = [0.0, *TINY[dtype]]
     x = rng.choice(values + [-value for value in values], (n, depth))
     x[np.arange(n), rng.integers(depth, size=n)] = rng.choice([1.0, -1.0], n)

@@ -1,4 +1,4 @@
-"""The layers agree with torch's, forward."""
+"""The forward functions of layers agree with torch's, refuse what torch refuses, and overflow nowhere."""
 
 from types import SimpleNamespace
 
@@ -215,7 +215,7 @@ def test_gradient_of_no_images_of_any_size():
 
 
 def test_windows_that_begin_far_outside():
-    """Positions before the image are skipped at once; 2^30 steps for each of 4,096 windows would take an hour."""
+    """Positions before the image are skipped in one step; 2^30 steps for each of 4,096 windows would take an hour."""
     code = """
 import numpy as np
 from cossim import nn

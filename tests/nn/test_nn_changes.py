@@ -1,4 +1,4 @@
-"""Sequential uses the weights and arguments of the moment, although it prepares data at its first call."""
+"""Sequential always uses the current weights and arguments, although it prepares data at its first call."""
 
 import numpy as np
 import pytest
@@ -103,7 +103,7 @@ def test_arrays_of_another_size(rng):
     "form", [np.asfortranarray, lambda a: a.astype(">f4"), lambda a: np.repeat(a, 2, -1)[..., ::2]]
 )
 def test_arrays_of_other_layouts_changed_in_place(rng, form):
-    """If the network uses a copy, it must have been made in this call."""
+    """The network copies such arrays, and must do so in each call."""
     net, x = small(), normal(rng, (3, 2, 8, 8), np.float32)
     for array in (net[0].weight, net[0].bias, net[4].weight, net[4].bias):
         net(x)
@@ -153,7 +153,7 @@ def error_of(call):
 @pytest.mark.parametrize("value", [1.5, (1.5, 1), (1, 2, 3), 0, -1, (1, -1), 2**62, (2**62, 1), (2**63, 1), "2", True])
 @pytest.mark.parametrize("name", ["stride", "dilation", "padding", "groups", "kernel_size"])
 def test_arguments_that_are_none(rng, name, value):
-    """Invalid arguments are refused as by the layer alone, whenever they are set; products of some overflow."""
+    """Invalid arguments that are set later are refused as by the layer alone. The products of some of them overflow."""
     net = nn.Sequential(nn.Conv2d(2, 4, 5, rng=0), nn.ReLU(), nn.MaxPool2d((4, 4)))
     x = normal(rng, (3, 2, 8, 8), np.float32)
     net(x)

@@ -96,7 +96,7 @@ def test_the_gradient_of_equals_goes_to_the_first(dtype):
 
 @both_dtypes
 def test_a_window_without_a_pixel_has_no_gradient(rng, dtype):
-    """Its index is outside of the image or in another row; adding there would damage memory or another pixel."""
+    """Its index lies outside the image or in another row: a gradient added there would damage memory or a pixel."""
     for size, stride, padding, dilation in (
         ((1, 6), 1, 1, (2, 1)),
         ((6, 1), 1, 1, (1, 2)),
@@ -156,7 +156,7 @@ def arrays_of(*shapes):
 
 
 def alone(y, *indices_and_pullback):
-    """(y, pullback) whose pullback returns a tuple, like that of functions with parameters."""
+    """(y, pullback) whose pullback returns a tuple, as the pullbacks of functions with parameters do."""
     return y, lambda dy: (indices_and_pullback[-1](dy),)
 
 

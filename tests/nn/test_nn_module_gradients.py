@@ -52,7 +52,7 @@ def check(ours, theirs, x, dy, dtype, case=""):
 
 
 def test_input_gradient_is_converted_once():
-    """With any number of layers, dy is converted once: the conversion may run any code and vary each time."""
+    """A network of several layers converts input_gradient once: each conversion may give another value."""
     asked = []
 
     class Asked:
@@ -129,7 +129,7 @@ def test_keys_of_layers_by_name(rng):
 
 
 def test_a_layer_that_is_there_twice(rng):
-    """Each occurrence has its own gradient; their sum is that of the parameter."""
+    """Each occurrence has its own gradient. The sum of both is the gradient of the parameter."""
     layer = nn.Linear(4, 4, rng=0)
     theirs = torch.nn.Linear(4, 4)
     theirs.load_state_dict({key: torch.from_numpy(a) for key, a in layer.state_dict().items()})
@@ -219,7 +219,7 @@ def test_a_subclass_has_its_own_forward(rng):
 
 
 def test_another_forward_has_no_inherited_vjp(rng):
-    """An inherited vjp would be that of another function."""
+    """An inherited vjp computes the gradient of the original forward, not of the new one."""
 
     class Leaky(nn.ReLU):
         def forward(self, x):

@@ -76,7 +76,7 @@ def test_random_networks(rng, dtype):
     assert lengths >= {0, 1, 2, 3, 4, 5, 6, 7}
 
 
-IMAGE = (2, 14, 38)  # rows of several vectors and a partial one, also after layers
+IMAGE = (2, 14, 38)  # rows of several vectors and part of one, in the image and in later layers
 CONV, RELU, POOL = ("Conv2d", (2, 12, 3), {}), ("ReLU", (), {}), ("MaxPool2d", (2,), {})
 NETWORKS = {
     "nothing": [],
@@ -141,7 +141,7 @@ def test_odd_pixels_propagate(rng, name, dtype, value):
     ours, theirs = both_networks(NETWORKS[name], rng, dtype)
     x = normal(rng, (11, *IMAGE), dtype)
     for image, row, column in ((1, 6, 7), (3, 6, 8), (5, 7, 7), (7, 7, 8), (9, 13, 37), (9, 0, 0)):
-        x[image, image % 2, row, column] = value  # each of the four pooled pixels in turn
+        x[image, image % 2, row, column] = value  # each of the four pixels of a pooling window
     with np.errstate(all="raise"):
         for _ in range(2):
             check(ours, theirs, x, dtype)
@@ -154,7 +154,7 @@ def test_odd_pixels_propagate(rng, name, dtype, value):
 
 @both_dtypes
 def test_odd_weights_propagate(rng, dtype):
-    """There is no padding, because torch does not always multiply its zeros by these weights."""
+    """The networks have no padding, because torch does not always multiply the zeros of a padding by these weights."""
     for name in ("in the usual order", "two of each", "no convolution", "pool of ceil_mode"):
         for value in (np.nan, np.inf, -np.inf):
             ours, theirs = both_networks(NETWORKS[name], rng, dtype)

@@ -81,7 +81,7 @@ def test_steps_follow_torch(rng, name, options, dtype):
 
 
 def test_the_first_step_in_full():
-    """By the formulas: SGD does not dampen the first step, and Adam's first step is lr for any gradient."""
+    """SGD does not dampen the first step, and Adam's first step is lr for a gradient of any size."""
     w = np.array([1.0, -2.0])
     nn.SGD({"w": w}, 0.5, momentum=0.9, dampening=0.5, weight_decay=0.1).step({"w": np.array([3.0, 0.0])})
     np.testing.assert_allclose(w, [1 - 0.5 * 3.1, -2 - 0.5 * -0.2], rtol=1e-15)

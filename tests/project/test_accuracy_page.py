@@ -62,7 +62,7 @@ def test_a_small_measurement(monkeypatch):
 
 
 def test_contestants_run_the_kernels_of_this_processor():
-    """The kernels do not depend on those that the environment names for OpenBLAS."""
+    """OpenBLAS chooses the same kernels whether or not the environment names others."""
     pytest.importorskip("threadpoolctl")
     code = "import sys, benchmarks\nassert 'numpy' not in sys.modules\nimport numpy\nprint(benchmarks.blas_kernels())"
     printed = []

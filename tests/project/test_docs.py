@@ -35,7 +35,7 @@ def test_examples_of_each_section_are_right(path, title):
 
 
 def test_the_pages_with_examples():
-    """No page can lose its examples unnoticed, for example by another marker of a code block."""
+    """A page that loses its examples, for example because a code block has another marker, fails."""
     shown = {path.stem for path in PAGES if any(part.examples or part.missing for part in ran(path).values())}
     assert shown == {*WITH_EXAMPLES.split(), *ROWS}
     assert sum(part.commands for part in ran(ROOT / "docs/command-line.md").values()) == 9

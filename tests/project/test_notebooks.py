@@ -62,7 +62,7 @@ def code(notebook):
 
 
 def printed(cell):
-    """The text that a cell printed, joined: how it is split, and its order relative to pictures, varies."""
+    """The text that a cell printed, joined. Jupyter splits it and mixes it with pictures differently each time."""
     return "".join("".join(out["text"]) for out in cell["outputs"] if out["output_type"] == "stream")
 
 
@@ -126,7 +126,7 @@ def test_what_training_changed_is_noticed(environment, tmp_path):
 
 
 def test_what_is_stored(notebook):
-    """Stored notebooks ran in order from a fresh start, without errors; pictures are small; no machine shows."""
+    """A stored notebook ran in order from a fresh start, without errors. It has small pictures and no local paths."""
     cells = code(notebook)
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     outputs = [out for cell in cells for out in cell["outputs"]]

@@ -38,7 +38,7 @@ def verbs(text):
 
 
 def used_verbs(text):
-    """Those of `make -s test-c CC=clang` and its like: options, variables, what is quoted and comments do not count."""
+    """The verbs of calls such as `make -s test-c CC=clang`, without options, variables, quoted text and comments."""
     calls = re.findall(r"(?<![\w-])make((?: +[^\s;&|,\]]+)+)", re.sub(r'"[^"\n]*"|#.*', "", text))
     return {word for call in calls for word in call.split() if re.fullmatch("[a-z][a-z-]*", word)}
 

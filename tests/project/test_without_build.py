@@ -1,4 +1,4 @@
-"""An unbuilt source directory, and a build without a compiler, report what to do."""
+"""Importing an unbuilt source directory, and building without a compiler, give errors that say what to do."""
 
 import os
 import re

@@ -4,8 +4,8 @@ import pytest
 from conftest import HELPERS
 from processes import printed, python
 
-# A signal handler that runs during the call of a network. It is pending when the call begins, and no bytecode runs in
-# between; a call that is long enough polls for it.
+# Runs a signal handler during the call of a network. The signal is pending when the call begins, because no bytecode
+# runs in between. A call that is long enough polls for signals.
 AMID_A_CALL = """
 import _thread, signal
 from collections import deque
@@ -33,7 +33,7 @@ while not refused:
     deque(map(partial.__call__, steps), 0)
 print(len(refused), network(x[:1]).tobytes() == expected.tobytes())
 for array in (x, network[0].weight):
-    array.resize((2, 3), refcheck=False)  # the call has let go of them
+    array.resize((2, 3), refcheck=False)  # works, because the call has released them
 """
 
 PROGRAM = HELPERS / "changing_arguments.py"
@@ -46,7 +46,7 @@ def outcomes(owner, change):
 
 @pytest.mark.parametrize("owner", HELD)
 def test_memory_is_held_from_the_conversion_of_its_owner_on(owner):
-    """Converting a later argument, also of a pullback, cannot free it. Numbers are converted first, before arrays."""
+    """Converting a later argument, or one of a pullback, cannot free it. Numbers are converted before arrays."""
     found = outcomes(owner, "resize")
     arrays = [name for name in found if ", " not in name or name.split(", ")[1][:2] in ("dy", "dS", "bi")]
     assert len(arrays) > 25

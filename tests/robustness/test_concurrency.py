@@ -1,4 +1,4 @@
-"""Many Python threads that call cossim at once get the bits of calls made one by one, whatever settings they change."""
+"""Calls from many Python threads give the bits of calls made one by one, also while other threads change settings."""
 
 import random
 import threading
@@ -13,13 +13,13 @@ import cossim.nn as nn
 import cossim.simclr as simclr
 
 THREADS = 8
-# Left out, because a separate thread changes the number of threads all the time.
+# Not called, because a separate thread changes the number of threads all the time.
 SETTINGS = ("get_num_threads", "set_num_threads", "threads", "show_config")
 pytestmark = pytest.mark.usefixtures("restore_threads")
 
 
 def together(*functions):
-    """Runs functions at once, each in a thread; raises the first exception of any."""
+    """Runs each function in a thread, all together, and raises the first exception of any."""
     start, errors = threading.Barrier(len(functions)), []
 
     def run(function):
@@ -39,7 +39,7 @@ def together(*functions):
 
 
 def seen(result):
-    """A form of a result that compares equal for equal bits."""
+    """A form of a result that compares equal exactly if all bits are equal."""
     if isinstance(result, (np.ndarray, np.generic)):
         return str(result.dtype), result.shape, result.tobytes()
     if isinstance(result, dict):
@@ -169,7 +169,7 @@ def test_one_network_for_all(rng, amount, figures):
 
 @pytest.mark.soak
 def test_lists_that_change(rng, amount, figures):
-    """Another thread changes the lists during the call; the result is that of contents that they had at some time."""
+    """Another thread changes the list during the call. The result must fit one of the contents that the list had."""
     x, times, wrong = floats(rng, 3, 4, 5), amount(300, 100_000), []
     dims = [0]
     possible = [cossim.vector_norm(x, dim).tobytes() for dim in ([0], [0, 1], [0, 1, 2])]
@@ -189,7 +189,7 @@ def test_lists_that_change(rng, amount, figures):
 
 
 def test_the_first_errors_come_at_once(rng):
-    """Objects that are imported lazily may first be needed by several threads at once."""
+    """Several threads may be the first to need an object that is imported lazily."""
     x = floats(rng, 2, 3)
     caught = []
 

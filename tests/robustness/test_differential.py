@@ -20,7 +20,7 @@ from cossim import _core
 
 PAGE = ROOT / "docs/semantics.md"
 MODULES = {name: differential.family(name) for name in differential.FAMILIES}
-# Rows that results cannot show -> the test that covers them instead.
+# Rows about other properties than results -> the test that covers them.
 NOT_OF_RESULTS = {"z[None] with z[:, None]": "test_similarity_gradients.py: test_memory"}
 
 pytestmark = [
@@ -71,7 +71,7 @@ def test_each_explanation_has_its_row_and_each_difference_an_explanation():
     explained = {explanation.row for explanation in EXPLANATIONS.values()}
     assert explained <= {first for first, _ in rows_of_tables()}
     missing = set(differences()) - explained - set(NOT_OF_RESULTS)
-    # a cell that continues after "the same" describes cases that torch refuses
+    # A cell that continues after "the same" describes calls that torch refuses.
     assert {first for first in missing if not dict(rows_of_tables())[first][2].startswith("the same")} == set()
 
 
@@ -99,7 +99,7 @@ CALLS = {
     "rounded at every step": ("cosine_similarity", HALVES, {"eps": 1e-3}),
     "norms in types of their own": ("cosine_similarity", (ONE, TWO.astype(np.float64)), {}),
     "many roundings": ("vector_norm", (LONG.T,), {"dim": 0}),
-    "integers beside floats": ("cosine_similarity", (ONE, TWO.astype(int)), {}),
+    "integers with floats": ("cosine_similarity", (ONE, TWO.astype(int)), {}),
     "0-d results": ("vector_norm", (ONE,), {}),
     "no longdouble, no masks": ("normalize", (ONE.astype(np.longdouble),), {}),
     "no complex numbers": ("vecdot", (ONE * np.complex64(1j), TWO.astype(np.complex64)), {}),
@@ -138,7 +138,7 @@ def test_each_explanation_occurs(name):
 
 
 def broken(name):
-    """The function with its last result wrong by a little more than the promised error."""
+    """The function, but the error of its last element is a little larger than promised."""
     right = getattr(cossim, name)
 
     def wrong(*arguments, **options):
@@ -158,7 +158,7 @@ def test_a_wrong_result_is_found(monkeypatch, name):
 
 
 def test_a_difference_that_nothing_explains_is_found(monkeypatch):
-    """A change of torch's result without a reason in the operands is reported, and the failure can be repeated."""
+    """A difference is reported if nothing in the operands explains it, and the reported call can be repeated."""
     theirs = differential_vectors.theirs
     monkeypatch.setattr(differential_vectors, "theirs", lambda call: theirs(call) + np.float32(1e-3))
     with pytest.raises(Unexplained, match="ours .* theirs .* exact"):

@@ -1,4 +1,4 @@
-"""Releasing a DLPack array, which may run Python code, neither hides the error of a refusal nor runs with one set."""
+"""Releasing a DLPack array may run Python code. No exception is set while it runs, and it hides no error."""
 
 import ctypes
 import sys
@@ -45,7 +45,7 @@ FLOAT32, COMPLEX64, UNKNOWN = (2, 32), (5, 64), (9, 9)  # (type code, bits) of D
 
 
 class Exporter:
-    """A (2, 3) array whose deleter, and with `destructor` whose capsule's destructor, are Python functions."""
+    """A (2, 3) array whose deleter is a Python function. With `destructor`, its capsule's destructor is one too."""
 
     def __init__(self, dtype, destructor):
         self.ran = []

@@ -22,7 +22,7 @@ def repeated(x, *shape):
 
 
 def similarity_calls():
-    """Calls of all functions over vectors, with rows, columns or few long rows, read in place or converted."""
+    """Calls of all functions over vectors, with rows, columns or a few long rows, read in place or converted."""
     x, y = numbers(np.float32, 2, 256), numbers(np.float32, 300, 256, seed=1)
     rows, others, doubles = repeated(x[0], 1000000, 256), repeated(x[1], 1000000, 256), numbers(float, 2, 40, 20000)
     columns, more_columns = repeated(y[:150], 400, 150, 256), repeated(y[150:], 400, 150, 256)
@@ -135,8 +135,10 @@ class Interrupter:
 
 @pytest.fixture
 def interrupter(monkeypatch):
-    """Ignores two effects of Python itself: it loses a Ctrl-C inside a destructor, and leaves a file open to the
-    reference count if Ctrl-C comes while it opens. Any other unraisable exception fails the test."""
+    """Sends Ctrl-C. An unraisable exception fails the test, except for two effects of Python itself.
+
+    Python loses a Ctrl-C inside a destructor, and closes a file late if Ctrl-C comes while the file is opened.
+    """
     wrong = []
 
     def unraisable(found):
@@ -169,7 +171,7 @@ def interrupted(case, interrupter, seconds, pause):
 
 
 def left_over(folder):
-    """Things that a stopped call could leave over: memory blocks, open files, files."""
+    """Whatever a stopped call could leave behind: memory blocks, open files, and temporary files in the folder."""
     gc.collect()
     opened = os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd") else []
     temporary = sorted(name for name in os.listdir(folder) if name.endswith((".tmp", ".part")))
@@ -177,7 +179,7 @@ def left_over(folder):
 
 
 def resident():
-    """Resident bytes, without memory that malloc keeps; 0 if the system does not report them."""
+    """Resident bytes after malloc returned its free memory; 0 if the system does not report them."""
     if not os.path.exists("/proc/self/statm"):
         return 0
     gc.collect()
@@ -216,7 +218,7 @@ def test_interrupted_at_any_moment(tmp_path, interrupter, amount, figures, threa
             if memory is not None:
                 assert resident() - memory < 8 << 20, name
     assert lost == []
-    assert stopped > tried // 4 or tried < 50  # if there are few, all may have ended before the signal
+    assert stopped > tried // 4 or tried < 50  # of a few calls, all may end before the signal
     figures(f"Ctrl-C at any moment of a long call, {threads} thread{'s'[: threads - 1]}", tried, tried)
 
 

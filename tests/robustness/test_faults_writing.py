@@ -23,7 +23,7 @@ SHORT = ["x.index", "weights.npz", "hits.csv"]
 
 @pytest.fixture
 def disk(tmp_path, monkeypatch):
-    """A folder to write to; the inputs are in the current folder, which is another one."""
+    """A folder to write to. The current folder is another one, which holds the inputs."""
     (tmp_path / "inputs").mkdir()
     (tmp_path / "disk").mkdir()
     monkeypatch.chdir(tmp_path / "inputs")
@@ -41,7 +41,7 @@ def counts(*arguments):
 
 @pytest.mark.soak
 def test_limits_of_the_size_of_files(disk, amount, figures):
-    """Writing fails at every point, by a limit of the system."""
+    """A file size limit of the system makes the write fail at every point."""
     tried = 0
     for name in writers(amount(SHORT, WRITERS)):
         full, written = counts("limits", name, disk, amount(10, 200))
@@ -90,7 +90,7 @@ def test_killed_at_any_moment(disk, amount, figures):
             else:
                 assert (disk / name).read_bytes() in contents
         for left in disk.iterdir():
-            os.utime(left, (0, 0))  # a new empty file could still have a writer
+            os.utime(left, (0, 0))  # a new empty file is kept, because its writer may not have begun
         WRITERS[name](path, 0)
         assert os.listdir(disk) == [name]
         os.unlink(path)

@@ -1,4 +1,4 @@
-"""Weights files are written as a whole or not at all, like results and index files."""
+"""Weights files, results and index files are written as a whole or not at all."""
 
 import fcntl
 import os
@@ -31,7 +31,7 @@ def assert_old(path, left=0):
 
 
 def test_ctrl_c_while_an_archive_is_opened(tmp_path, monkeypatch):
-    """Then the archive is neither open nor closed, and zipfile fails to close it; that must not hide Ctrl-C."""
+    """zipfile then fails to close the half-opened archive. Its exception must not hide KeyboardInterrupt."""
     nn.save_weights(tmp_path / "weights.npz", {"w": np.zeros(3)})
 
     def stop(*arguments):
@@ -67,7 +67,7 @@ import numpy as np, cossim
 from cossim import nn
 from cossim.simclr.training import _undivided
 os.chdir(sys.argv[1])
-for _ in range(2):  # new files, and in the place of those
+for _ in range(2):  # first new files, then their replacements
     nn.save_weights("weights.npz", {"w": np.ones(3)})
     cossim.Index(np.eye(3)).save("index")
 with _undivided():
@@ -160,7 +160,7 @@ WRITERS = {
 @pytest.mark.parametrize("name", WRITERS)
 @pytest.mark.parametrize("forever", [False, True])
 def test_a_lock_of_another_process_is_not_waited_for(tmp_path, monkeypatch, name, forever):
-    """Another user of the folder can lock a new file before its writer does: the first one, or each one."""
+    """Another user of the folder may lock a new file before its writer does: here the first file, or every file."""
     held, opener = [], os.open
 
     def locked_by_another(path, flags, *arguments, **options):

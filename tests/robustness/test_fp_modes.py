@@ -20,7 +20,7 @@ def test_results_in_every_mode(isa):
     python_on(isa, HELPERS / "fp_modes.py")
 
 
-# torch's switch, before and after the pool's threads start, with rows of a size at which results once differed.
+# Sets torch's switch before and after the pool's threads start. The rows are so tiny that flushing would change scores.
 FLUSH = """
 import numpy as np, torch, cossim
 x = (np.random.default_rng(0).standard_normal((700, 64)) * 1e-38).astype(np.float32)

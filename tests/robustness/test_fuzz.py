@@ -1,4 +1,4 @@
-"""The fuzzers find nothing in their seeds and blind mutations of them; this needs neither clang nor atheris."""
+"""The fuzzers find nothing in their seeds and in blind mutations of them, without clang and atheris."""
 
 import shutil
 import subprocess
@@ -13,7 +13,7 @@ sys.path.append(str(FOLDER))
 import run as fuzz  # noqa: E402
 from source import mutations  # noqa: E402
 
-# Number of mutations; together they take some seconds.
+# Number of mutations of each target. All together take some seconds.
 COUNTS = {
     "arguments": 600,
     "changes": 1000,

@@ -12,7 +12,7 @@ from processes import ENVIRONMENT, finished, python, python_on
 
 from cossim import _core
 
-# Compared to NumPy in a process of its own, because COSSIM_ISA is read at import.
+# Compares results with NumPy's. It runs in a process of its own, because COSSIM_ISA is read at import.
 CHECK = """
 import numpy as np, cossim
 from cossim import _core

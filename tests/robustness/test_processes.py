@@ -68,18 +68,18 @@ def test_the_programs_use_the_pool():
 @fork
 @pytest.mark.soak
 def test_fork_in_the_middle_of_a_call(amount, figures):
-    """The forking thread holds the GIL, which the other thread's call waits for; that call also holds the pool."""
+    """The forking thread holds the GIL. The other thread's call waits for the GIL while it occupies the pool."""
     code = """
     over, wrong, ended = threading.Event(), [], 0
     thread = threading.Thread(target=calls_until, args=(over, wrong))
     thread.start()
     import warnings
-    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)  # it is: by this test
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)  # by this test
     for i in range(int(sys.argv[1])):
         time.sleep(0.013 * (i % 7))
         child = os.fork()
         if child == 0:
-            signal.alarm(60)  # faulthandler's own thread is not here
+            signal.alarm(60)  # a child has no thread of faulthandler
             os._exit(0 if right() and right() else 1)
         ended += ended_well(child)
     over.set()
@@ -94,7 +94,7 @@ def test_fork_in_the_middle_of_a_call(amount, figures):
 @fork
 @pytest.mark.soak
 def test_fork_from_within_a_call(amount, figures):
-    """progress= may fork. Child and parent both finish the call with the same bits, or the child exits at once."""
+    """progress= may fork. Child and parent both finish the call with the same bits, or the child exits immediately."""
     code = """
     def forking(done, total):
         if len(children) < 2 and done < total:
@@ -106,7 +106,7 @@ def test_fork_from_within_a_call(amount, figures):
             else:
                 children.append(None)
 
-    rows = np.concatenate([x + i for i in range(4)])  # for a call that asks several times
+    rows = np.concatenate([x + i for i in range(4)])  # long enough for several reports
     first, ended = cossim.topk(rows, None, 5), 0
     for i in range(int(sys.argv[1])):
         children = []
@@ -206,7 +206,7 @@ def test_clients_with_workers(tmp_path, client, way):
 
 # ---- the end of an interpreter ----
 
-# A long call in a daemon thread: CPython up to 3.13 frees the thread's stack while the pool works on the call.
+# Starts a long call in a daemon thread. CPython up to 3.13 frees the thread's stack while the pool works on the call.
 DAEMON = """
 def deep(n):
     return cossim.pairwise(many) if n == 0 else sorted([n], key=lambda m: deep(m - 1) is None)
@@ -215,7 +215,7 @@ many = np.concatenate([x] * 3)
 threading.Thread(target=deep, args=(100,), daemon=True).start()
 time.sleep(0.01 * (int(sys.argv[1]) % 10))
 """
-# Code that runs so late that the daemon thread has ended.
+# Makes a call when Python has almost ended, after the daemon thread.
 LATE = """
 class Late:
     def __del__(self, call={call}):
@@ -251,7 +251,7 @@ def test_the_end_of_an_interpreter(amount, figures):
 
 
 def test_calls_within_calls_and_pools():
-    """There are only Python's threads and one pool worker, no deadlock, and the same bits."""
+    """Such calls end and give the same bits, on Python's own threads and one worker of the pool."""
     code = """
     from concurrent.futures import ThreadPoolExecutor
 
@@ -275,7 +275,7 @@ def test_calls_within_calls_and_pools():
 
 
 def test_calls_within_dask():
-    """Tasks run on Dask's threads, and each alone would use two threads."""
+    """Tasks run on Dask's threads; each of them may use two threads of the pool."""
     pytest.importorskip("dask.array")
     code = """
     import dask, dask.array as da
@@ -337,11 +337,11 @@ FILE *fopen(const char *path, const char *mode)
 
 @pytest.fixture(scope="module")
 def shim(tmp_path_factory):
-    """A preloaded library that makes thread creation fail, and sets the CPUs and limits of the test."""
+    """A library to preload: it makes thread creation fail, and reports the CPUs and limits that a test sets."""
     if sys.platform != "linux" or shutil.which("cc") is None:
         pytest.skip("needs Linux and a C compiler called cc")
     if SLOWNESS != 1 or os.environ.get("LD_PRELOAD"):
-        pytest.skip("an emulator or a sanitizer would be told the same as what it runs")
+        pytest.skip("the shim would also change the emulator or the sanitizer itself")
     folder = tmp_path_factory.mktemp("shim")
     (folder / "shim.c").write_text(SHIM)
     subprocess.run(["cc", "-shared", "-fPIC", "-o", folder / "shim.so", folder / "shim.c", "-ldl"], check=True)
@@ -361,7 +361,7 @@ def test_threads_that_cannot_be_had(shim, threads):
     assert run(code, watchdog=False, LD_PRELOAD=shim, SHIM_THREADS=str(threads)) == f"{expected} {threads}"
 
 
-# What /proc/self/cgroup says, files of limits below /sys/fs/cgroup, and how many of 8 CPUs are then taken.
+# Each limit: text of /proc/self/cgroup, files below /sys/fs/cgroup, and the number of threads on a machine of 8 CPUs.
 LIMITS = {
     "none": ("0::/\n", {}, 8),
     "no limit": ("0::/a\n", {"a/cpu.max": "max 100000\n"}, 8),
@@ -412,9 +412,9 @@ LIMITS = {
 
 @pytest.mark.parametrize("limit", LIMITS)
 def test_default_within_the_quota_of_a_container(shim, tmp_path, limit):
-    """The default is the CPUs by affinity, but at most the quota, rounded up, and OMP_NUM_THREADS.
+    """The default is the number of CPUs by affinity, at most the quota (rounded up) and OMP_NUM_THREADS.
 
-    COSSIM_NUM_THREADS counts before all of these.
+    COSSIM_NUM_THREADS overrides all of these.
     """
     group, files, expected = LIMITS[limit]
     for name, text in {"proc/self/cgroup": group, **{f"sys/fs/cgroup/{name}": files[name] for name in files}}.items():

@@ -15,8 +15,8 @@ from public_inputs import LAYOUTS, Options, called, converted, split, strided
 import cossim
 
 REFUSED = (TypeError, ValueError, IndexError, OSError)
-EACH = 10  # calls with each input in a round of the short form, and then as many blocks of 32 bytes are a leak
-ROUND, TIMES = 100, 100_000  # calls of each function in such a round at the least, and in the long form
+EACH = 10  # calls with each input in a round; a growth by this many blocks of 32 bytes in a round is a leak
+ROUND, TIMES = 100, 100_000  # least number of calls of a function in a round, and number of its calls with --soak
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ def test_every_public_name_has_a_case():
 
 
 class _Mallinfo(ctypes.Structure):
-    _names = "arena ordblks smblks hblks hblkhd usmblks fsmblks used free keep"  # of glibc's manual, but for the last
+    _names = "arena ordblks smblks hblks hblkhd usmblks fsmblks used free keep"  # glibc's struct mallinfo2
     _fields_ = [(name, ctypes.c_size_t) for name in _names.split()]
 
 
@@ -100,9 +100,9 @@ def round_of(inputs):
 
 
 def check_leaks(function, inputs, refused, draws=False):
-    """A function that draws random numbers may leak references to dtypes, as NumPy's Generator.uniform does.
+    """Repeats rounds of calls until one of them adds no memory. Caches grow in some rounds only, a leak grows in each.
 
-    Caches may be filled by a round of calls, but not by every one of several. A leak grows with each."""
+    NumPy's Generator.uniform leaks references to dtypes; a function that `draws` random numbers may do so too."""
     times = round_of(inputs)
     call_all(function, inputs, refused, times // 2)
     gc.collect()
@@ -137,7 +137,7 @@ def check_traced(function, inputs, refused):
 
 
 def check_many(function, inputs, refused, times):
-    """In ten parts: a leak grows in each of them, a table of the interpreter's in one, and then by a megabyte."""
+    """Measures ten parts. A leak grows in each part; a table of the interpreter grows in one part, by a megabyte."""
     before, files = references(inputs), open_files()
     tracemalloc.start(1)
     try:
@@ -162,7 +162,7 @@ def check_many(function, inputs, refused, times):
 
 @pytest.fixture
 def quick_collections():
-    """What lives already, torch's modules among it, is not gone through again by each gc.collect()."""
+    """Keeps gc.collect() from visiting objects that exist already, such as torch's modules."""
     gc.collect()
     gc.freeze()
     yield
@@ -224,7 +224,7 @@ def buffer_of(x):
 
 
 def state(value):
-    """Of each array in an argument: all that can be seen of it, and the bytes of the array that it is a view of."""
+    """For each array in an argument: its attributes, and the bytes of the array whose memory it is a view of."""
     found = {}
     for i, x in enumerate(objects(value)):
         if isinstance(x, np.ndarray):
@@ -270,7 +270,7 @@ def test_the_check_of_arrays_can_fail(rng):
     x = strided(rng.standard_normal((2, 3)))
     before = state([x])
     assert state([x]) == before
-    x.base[0, 0] = 0  # beside the view
+    x.base[0, 0] = 0  # not an element of the view
     assert state([x]) != before
     x.base[0, 0] = np.nan
     assert state([x]) == before
@@ -285,8 +285,8 @@ OUT = {"cosine_similarity": (8,), "cosine_distance": (8,), "vecdot": (8,), "vect
 @pytest.mark.parametrize(
     "layout", ["as it is", "strided", "reversed", "Fortran order", "other byte order", "misaligned"]
 )
-def test_out_changes_nothing_beside_it(rng, name, layout):
-    """Of an array that out is a view of, nothing but the view; no operand either; and out itself is returned."""
+def test_only_out_itself_changes(rng, name, layout):
+    """If out is a view, the other elements of its base stay; operands stay too. The function returns out itself."""
     case = CASES[name]
     arguments = case.make(rng, 2)
     expected = case.call(*arguments) if name != "vector_norm" else cossim.vector_norm(*arguments, dim=1)
@@ -302,7 +302,7 @@ def test_out_changes_nothing_beside_it(rng, name, layout):
     assert state([*arguments]) == before
     np.testing.assert_array_equal(out, expected)
     if layout == "strided":
-        beside = buffer_of(out)
-        mask = np.ones(beside.shape, bool)
+        base = buffer_of(out)
+        mask = np.ones(base.shape, bool)
         mask[tuple(slice(1, None, 2) for _ in out.shape)] = False
-        np.testing.assert_array_equal(beside[mask], outside[mask])
+        np.testing.assert_array_equal(base[mask], outside[mask])

@@ -162,7 +162,7 @@ def test_a_block_that_ends_in_another_thread():
 
 
 def test_a_block_whose_thread_is_gone():
-    """Such a block may still end, or never."""
+    """A block may end, or never end, after the thread that began it."""
     cossim.set_num_threads(2)
     for _ in range(2):
         generator = within(5)
@@ -180,7 +180,7 @@ def test_a_block_ends_once():
         assert cossim.get_num_threads() == 2
     with pytest.raises(ValueError, match="Capsule"):
         _core.end_threads(1)
-    assert isinstance(_core.begin_threads(5), object)  # never ended, and dropped
+    assert isinstance(_core.begin_threads(5), object)  # this block is never ended, and freed
     assert cossim.get_num_threads() == 2
 
 
@@ -216,7 +216,7 @@ print(len(os.listdir("/proc/self/task")) - before)
 # ---- the environment ----
 
 
-MOST = 257  # threads of a pool, and the caller
+MOST = 257  # 256 threads of the pool, and the calling thread
 
 
 @pytest.mark.parametrize("n", [MOST, MOST + 1, 10**6, 2**31 - 1])
@@ -236,7 +236,7 @@ def test_numbers_beyond_the_most_count_as_it(n):
     + [(invalid, None) for invalid in ("", "0", "-1", "one", "1.5", "1x", ",1")],
 )
 def test_openmps_variable_lowers_the_default(value, number):
-    """It never raises it: it is not set for cossim alone. (test_processes.py has the same on eight CPUs.)"""
+    """It never raises the default: it is meant for other libraries too. (test_processes.py tests eight CPUs.)"""
     default = int(python(NUMBER, COSSIM_NUM_THREADS="", OMP_NUM_THREADS=""))
     expected = default if number is None else min(number, default)
     assert python(NUMBER, COSSIM_NUM_THREADS="", OMP_NUM_THREADS=value) == str(expected)

@@ -41,7 +41,7 @@ def test_as_the_functions(rng, kind, dtype, depth):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_codes_bound_every_row(rng, kind):
-    """The prefilter relies on |x / |x| - code| <= rest, with a rest no larger than needed."""
+    """The prefilter relies on |x / |x| - scale * code| <= residual norm; that norm is no larger than needed."""
     x = KINDS[kind](rng, 500, 96).astype(np.float32)
     index = cossim.Index(x)
     codes, (scales, rests) = index._codes.astype(float) - 128, index._scales.T.astype(float)

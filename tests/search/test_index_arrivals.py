@@ -9,7 +9,7 @@ from test_search import same
 
 import cossim
 
-MEMORY = (None, 1000)  # 1000 bytes: a few query rows at a time if they lie in a file
+MEMORY = (None, 1000)  # with 1000 bytes, a few rows of queries are read at a time from a file
 
 
 class Searched:
@@ -31,7 +31,7 @@ def in_pieces(index):
     """Pickles with out-of-band arrays, which come back at odd addresses."""
     buffers = []
     pickled = pickle.dumps(index, 5, buffer_callback=buffers.append)
-    assert len(buffers) >= 2  # bfloat16 stays in the pickle itself
+    assert len(buffers) >= 2  # an array of bfloat16 is stored within the pickle
     return pickle.loads(pickled, buffers=[memoryview(b"." + buffer.raw().tobytes())[1:] for buffer in buffers])
 
 

@@ -93,7 +93,7 @@ def test_truncated_arrays_say_what_is_missing(folder, capsys):
 
 
 def test_an_archive_without_its_first_bytes(folder):
-    """The list of members, at its end, then has offsets before the start."""
+    """The list of members at the end of such an archive has offsets that lie before its start."""
     data = (folder / "weights.npz").read_bytes()
     for missing in (1, 100, len(data) // 2, len(data) - 200):
         (folder / "cut.npz").write_bytes(data[missing:])
@@ -173,7 +173,7 @@ def test_a_pipe_in_the_place_of_a_file_to_write(folder, monkeypatch):
 
 @pytest.mark.skipif(not SAFETENSORS or not os.path.exists("/proc/self/maps"), reason="needs safetensors and procfs")
 def test_no_more_is_read_than_the_size_of_a_file(folder):
-    """Files of procfs claim to be empty, and some of them hardly end: /proc/self/pagemap has 256 GiB."""
+    """Files of procfs report a size of 0, but reading some of them hardly ends: /proc/self/pagemap has 256 GiB."""
     open("empty.safetensors", "wb").close()
     os.symlink("/proc/self/maps", "maps.safetensors")
     messages = []
@@ -240,7 +240,7 @@ def test_an_output_that_is_an_input_is_refused(folder, command, name, link, caps
 
 
 def test_an_embedding_over_its_own_images(folder):
-    """Runs in a process of its own."""
+    """The command runs in a process of its own."""
     code, out, err = run("embed", "images.npy", "--weights", "weights.npz", "-o", "./images.npy")
     assert (code, out) == (2, "")
     assert "this is the file of IMAGES" in err

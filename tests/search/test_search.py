@@ -20,7 +20,7 @@ def clustered(rng, n, depth):
 
 
 def awkward(rng, n, depth):
-    """Zero rows, NaN, infinity, tiny and huge ones."""
+    """Rows of very different norms, some of them zero, with NaN or infinite."""
     x = rng.standard_normal((n, depth)) * 10.0 ** rng.integers(-18, 18, (n, 1))
     x[rng.random(n) < 0.1] = 0
     x[rng.random(n) < 0.05, 0] = np.nan
@@ -105,7 +105,7 @@ def test_against_long_double(rng):
 
 @pytest.mark.parametrize("count", [1, 4, 5, 40])
 def test_large_corpus(rng, count):
-    """Several tasks and threads, with settled thresholds; each part gives the same bits."""
+    """The search takes several tasks and threads. Searches of both halves of the corpus, merged, give the same bits."""
     corpus, queries = rng.standard_normal((40_000, 96), np.float32), rng.standard_normal((count, 96), np.float32)
     expected = reference.best_of(cossim.pairwise(queries, corpus), 20, False)
     for threads in (1, 2, 5):
@@ -167,7 +167,8 @@ def test_operands_that_share_memory(rng):
 
 
 def test_layouts_of_mixed_types_have_the_same_bits(rng):
-    """float32 rows in a product of doubles: the norms are summed as the rows are, wherever they lie."""
+    """float32 rows are converted to double for a product with float64 rows. Norms are summed in the same order in every
+    layout."""
     x, q = rng.standard_normal((200, 96), np.float32), rng.standard_normal((10, 96))
     expected = cossim.pairwise(q, x)
     for other in (np.asfortranarray(x), np.repeat(x, 2, 1)[:, ::2], x.astype(">f4"), x[:, ::-1].copy()[:, ::-1]):
@@ -276,7 +277,7 @@ def test_bad_arguments(tmp_path):
         with pytest.raises(TypeError, match=r"topk\(\): k\b"):
             cossim.topk(x, x, k)
     with pytest.raises(ValueError, match=r"topk\(\): k\b.*\b1\b.*\b30\b"):
-        cossim.topk(x, x, 10**5000)  # which Python does not write
+        cossim.topk(x, x, 10**5000)  # Python refuses to print this number
     for threshold in (1.01, -1.01, np.nan, np.inf):
         for function in (cossim.pairs_above, cossim.duplicate_groups, cossim.Index(x).pairs_above):
             arguments = (x, threshold)
@@ -367,14 +368,15 @@ def test_the_core_refuses_rows_beyond_the_results(rng):
     ]:
         with pytest.raises(ValueError, match=r"\bresults\b|\bk\b"):
             _core.topk(*head(**numbers), *results(*shape))
-    with pytest.raises(MemoryError):  # a limit for each of these numbers
+    with pytest.raises(MemoryError):  # needs a limit for each of 2**61 rows
         _core.pairs(*head(2**61, mirrored=True), 0.5, 10, False)
-    with pytest.raises(MemoryError):  # a count of each
+    with pytest.raises(MemoryError):  # needs a count for each of 2**61 rows
         _core.pairs(*head(2**61 - 8), -1.0, 10, False)
-    i, j, _, count = _core.pairs(*head(3, mirrored=True), -1.0, 100, False)  # three rows, as 0 to 2 and as 3 to 5
+    # The same three rows are queries 0 to 2 and candidates 3 to 5.
+    i, j, _, count = _core.pairs(*head(3, mirrored=True), -1.0, 100, False)
     assert sorted(zip(i, j, strict=True)) == [(a, b) for a in range(6) for b in range(6) if (a < 3) != (b < 3)]
     assert count == 18
-    x = x[:, :0]  # rows without elements, whose norms nobody asked for
+    x = x[:, :0]  # rows without elements: all scores are 0
     y = x.copy()
     i, j, values, _ = _core.pairs("f", x, y, 0, 0, False, False, 1e-8, None, None, None, 0.0, 100, False)
     assert (len(i), len(j)) == (9, 9)

@@ -99,10 +99,10 @@ def test_memory(call):
 )
 def test_progress(rng, call, threads):
     x = rng.standard_normal((3000, 64), np.float32)
-    told = []
+    reports = []
     with cossim.threads(threads):
-        call(x, lambda done, total: told.append((done, total)))
-    done, totals = zip(*told, strict=True)
+        call(x, lambda done, total: reports.append((done, total)))
+    done, totals = zip(*reports, strict=True)
     assert set(totals) == {totals[0]}
     assert list(done) == sorted(done)
     assert done[-1] == totals[0] > 0

@@ -42,11 +42,11 @@ def draw(seed, n, shift=2, rotate=15, shear=0, scale=(0.8, 1.2), aspect=(1, 1)):
 
 def affine(numbers, height, width):
     """A and b of q = A p + b, for p = (x, y)."""
-    turn, lean = math.radians(numbers["rotate"]), math.radians(numbers["shear"])
+    rotation, shear = math.radians(numbers["rotate"]), math.radians(numbers["shear"])
     root = math.exp(numbers["aspect"]) ** 0.5
     sides = np.array([numbers["scale"] * root, numbers["scale"] / root])
-    turned = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
-    a = turned @ np.array([[1, math.tan(lean)], [0, 1]]) @ np.diag(sides)
+    cos, sin = math.cos(rotation), math.sin(rotation)
+    a = np.array([[cos, -sin], [sin, cos]]) @ np.array([[1, math.tan(shear)], [0, 1]]) @ np.diag(sides)
     centre = np.array([width - 1, height - 1]) / 2
     crop = np.array([numbers["crop_x"], numbers["crop_y"]]) * (1 - sides) * np.array([width, height]) / 2
     return a, centre + crop + np.array([numbers["shift_x"], numbers["shift_y"]]) - a @ centre
@@ -75,7 +75,7 @@ def warp_by_hand(image, a, b):
 
 
 def noise_by_hand(key, n):
-    """In each block of 32, the first half are the cosines of the Box-Muller pairs, and the second half the sines."""
+    """Each block of 32 numbers holds 16 Box-Muller pairs: first their cosines, then their sines."""
     numbers = []
     for first in range(0, -(-n // 32) * 16, 16):
         bits = [split_mix((key + first + i) % 2**64) for i in range(16)]
@@ -305,7 +305,7 @@ def test_extreme_maps_of_ones_show_ones_and_zeros(arguments):
     views = augment(np.ones((50, 28, 28)), 0, noise=0, clip=None, **arguments)
     assert views.min() >= 0
     assert views.max() <= 1 + 1e-15
-    assert views.any() or "aspect" in arguments  # with aspect, crops may be thin
+    assert views.any() or "aspect" in arguments  # with such an aspect, a view may show nothing
 
 
 @pytest.mark.parametrize("scale", [1e200, 1.7e308])

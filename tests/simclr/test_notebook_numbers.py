@@ -1,4 +1,4 @@
-"""The functions reproduce the numbers that a learner's notebook printed, to the digits that it printed."""
+"""The functions reproduce all digits that a learner's notebook printed."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def test_with_the_digits_the_notebook_did_not_print():
 
 
 def test_the_loop_of_the_notebook(rng):
-    """The notebook's x is the whole (64, 100) matrix, so it divides by the Frobenius norm; row norms would be right."""
+    """The notebook divides by the Frobenius norm of its (64, 100) matrix x; the norm of one row would be right."""
     z = np.abs(rng.standard_normal((64, 100))).astype(np.float32)
     a, b = z[None], z[:, None]
     matrix = cossim.cosine_similarity(a, b, dim=2)

@@ -17,9 +17,9 @@ from cossim import _core, simclr
 
 DTYPES = [(np.float32, 1e-4), (np.float64, 1e-10)]
 PAIRS = ["halves", "interleaved"]
-TEMPERATURES = [0.5, 0.1, 0.03, 0.02, 1e-3, 50.0]  # on both sides of the overflow of exponentials in float32
+TEMPERATURES = [0.5, 0.1, 0.03, 0.02, 1e-3, 50.0]  # exponentials overflow float32 at the smaller ones
 
-# The formula of the paper in Python's decimal arithmetic with 60 digits: sums, square roots, exp and ln of these rows.
+# Values of the paper's formula for these rows, computed in Python's decimal arithmetic with 60 digits.
 SIX = [[3, 4, 0], [1, 2, 2], [0, 0, 5], [2, -1, 2], [1, 0, 0], [4, 4, -2]]
 WITH_ZEROS = [[1, 2], [0, 0], [3, -1], [1, 1]]
 GOLDEN = [
@@ -55,7 +55,7 @@ def torch_value_and_grad(z, temperature, pairs):
 
 
 def assert_gradient(gradient, expected, z, temperature, tolerance):
-    """Asserts an error relative to the largest element, or to the size of a single term if all terms cancel."""
+    """Asserts a small error, relative to the largest element, or to one term of its sum if all terms cancel."""
     assert gradient.shape == z.shape
     assert gradient.dtype == z.dtype
     norms = np.maximum(np.linalg.norm(z.astype(np.float64), axis=1, keepdims=True), 1e-8)
@@ -171,7 +171,7 @@ def test_two_rows_have_nothing_to_tell_apart(rng, dtype, temperature):
 
 
 def test_where_training_has_come_far(rng):
-    """The loss is far below the rounding errors of the logarithms it is a difference of: float32 keeps a digit."""
+    """The loss is a difference of logarithms, and far below their rounding errors. float32 keeps one digit of it."""
     z = np.repeat(np.eye(16), 2, axis=0) + 1e-5 * rng.standard_normal((32, 16))
     for dtype, tolerance in ((np.float32, 0.2), (np.float64, 1e-9)):
         rows = z.astype(dtype)
@@ -298,7 +298,7 @@ def test_the_core_checks_what_memory_needs():
 @pytest.mark.parametrize("shape", [(640, 130), (2402, 36), (1200, 600)], ids=str)
 @pytest.mark.parametrize("temperature", [0.2, 0.01])
 def test_threads_do_not_change_bits(rng, dtype, shape, temperature):
-    """Both with the stored matrix, and without it for larger inputs."""
+    """Small inputs keep the matrix of similarities; larger inputs do not."""
     z = rng.standard_normal(shape).astype(dtype)
     results = []
     for threads in (1, 2, 5):

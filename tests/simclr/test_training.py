@@ -88,7 +88,7 @@ def test_losses_follow_torch(kind, dtype):
     ("n", "batch_size", "size", "steps"), [(22, 5, 5, 4), (22, 22, 22, 1), (7, 99, 7, 1), (2, 2, 2, 1)]
 )
 def test_batches(n, batch_size, size, steps):
-    """Each image at most once an epoch, in an order of its own; both views of a batch are of the same images."""
+    """An epoch takes each image at most once, in a new order. Both views of a batch are views of the same images."""
     images = np.full((n, 1, 28, 28), 0.5, np.float32)
     images[:, 0, 0, 0] = np.arange(n)
     seen = []
@@ -269,7 +269,7 @@ def test_refused(images, options, error, words, tmp_path, monkeypatch):
 
 @pytest.mark.filterwarnings("error")
 def test_a_loss_that_is_not_finite(images, tmp_path):
-    """Views are NaN from the third step on; the checkpoint has the epoch before, and nothing of this one."""
+    """Views are NaN from the third step on. The checkpoint holds the first epoch and nothing of the second."""
     calls = []
 
     def views(images, rng):

@@ -33,7 +33,7 @@ def changed(options):
 
 
 class Stop:
-    """Progress that raises an exception after a number of steps."""
+    """A progress callable that raises an exception after a number of steps."""
 
     def __init__(self, at, error=KeyboardInterrupt):
         self.at, self.error = at, error
@@ -195,7 +195,7 @@ def test_ctrl_c_waits_for_the_end_of_a_step(images, tmp_path):
 
 
 def test_an_incomplete_step_is_not_saved(images, tmp_path, monkeypatch):
-    """An optimizer that raises KeyboardInterrupt itself ends the step at once, unlike a signal."""
+    """An optimizer that raises KeyboardInterrupt itself ends the step immediately, unlike a signal."""
 
     def interrupt():
         raise KeyboardInterrupt
@@ -236,7 +236,7 @@ def test_killed_while_the_checkpoint_is_written(images, whole, tmp_path):
 fsync, calls = os.fsync, []
 def stop(handle):
     calls.append(1)
-    if len(calls) == 3:  # the file and the folder of the first epoch, the file of the second
+    if len(calls) == 3:  # after the file and the folder of the first epoch: the file of the second
         print("writing", flush=True)
         sys.stdin.read()  # until the end
     fsync(handle)

@@ -1,4 +1,4 @@
-"""Mistakes that type checkers must find. Each ignore names what is wrong there; one that is not needed is an error."""
+"""Mistakes that type checkers must find. Each ignore names the mistake of its line; an unused ignore is an error."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from cossim import nn, simclr
 x: NDArray[np.float32] = np.ones((2, 3), np.float32)
 images: NDArray[np.float32] = np.ones((4, 1, 28, 28), np.float32)
 
-# what is no array
+# objects that are no arrays
 cossim.cosine_similarity(None, x)  # type: ignore[call-overload]
 cossim.cosine_similarity({1.0, 2.0}, x)  # type: ignore[call-overload]
 cossim.pairwise({"a": x})  # type: ignore[call-overload]
@@ -67,7 +67,7 @@ loss, (of_both, twice) = simclr.nt_xent_value_and_grad(x)
 config: dict[str, Any] = cossim.show_config()  # type: ignore[assignment]
 losses: NDArray[np.float32] = simclr.train(images).losses  # type: ignore[assignment]
 
-# names that there are not
+# names that do not exist
 cossim.cosine(x, x)  # type: ignore[attr-defined]
 print(simclr.Trainer)  # type: ignore[attr-defined]
 print(nn.Linear(2, 2).weigth)  # type: ignore[attr-defined]

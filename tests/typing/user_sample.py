@@ -1,4 +1,4 @@
-"""A program of a user with all public names, which only type checkers read: they must find nothing, and these types."""
+"""A user's program with all public names. Type checkers must accept it and infer these types; it never runs."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ Float64 = NDArray[np.float64]
 
 
 class OfAnotherLibrary:
-    """Such as a tensor that lies in the memory of the processor."""
+    """An array of another library, such as a tensor in the processor's memory."""
 
     def __dlpack__(self, *, stream: int | None = None) -> object:
         return None
@@ -87,7 +87,7 @@ def one_pair(u: Float64, v: Float64) -> float:
 
 
 def scores(a: Float32, b: Float32, out: Float32 | None = None) -> Float32:
-    """What stands in the promise of a function, and is used as an array, needs no cast."""
+    """A result that is declared and used as an array needs no cast."""
     similarity = cossim.cosine_similarity(a, b)
     print(similarity[0], similarity.mean(), similarity.shape, similarity > 0.5)
     if out is not None:
@@ -152,7 +152,7 @@ def search(queries: Float32, corpus: Float32, path: Path) -> None:
 
 
 def of_dask(lazy: OfDask, a: Float32) -> None:
-    """Such arrays and what comes of them: Any, an array of Dask."""
+    """Calls with Dask arrays have results of type Any."""
     assert_type(cossim.cosine_similarity(lazy, a), Any)
     assert_type(cossim.cosine_distance(a, lazy), Any)
     assert_type(cossim.vecdot(lazy, lazy, axis=0), Any)
@@ -166,7 +166,7 @@ def of_dask(lazy: OfDask, a: Float32) -> None:
     assert_type(cossim.pairs_above(a, 0.5, lazy), Any)
 
 
-# ---- around it ----
+# ---- settings and explain ----
 
 
 def around(a: Float32) -> None:
@@ -215,7 +215,7 @@ def functions_and_gradients(x: Float32, weight: Float32, bias: Float32, optional
 
 
 class Tower(nn.Module):
-    """A module of a user: an encoder, and a scale for what it gives."""
+    """A user's module: an encoder whose output is scaled."""
 
     parameter_names = ("scale",)
     module_names = ("encoder",)

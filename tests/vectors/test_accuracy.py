@@ -132,7 +132,7 @@ def test_dot_products_of_all_pairs_leave_the_range_only_at_their_end(dtype, big)
 
 
 def test_infinity_times_something_small_is_infinity():
-    """Large elements cause rows to be scaled; then nothing may become 0, or overflow with the other sign."""
+    """Rows with large elements are scaled, which must not turn a small element into 0 or change a sign."""
     x, y = np.array([[-1e-125, 1e266], [1.0, -1e300]]), np.array([[-np.inf, -0.4], [np.inf, 1e300]])
     assert cossim.vecdot(x, y).tolist() == [np.inf, np.inf]
     assert cossim.vecdot(x.T.copy(), y.T.copy(), 0).tolist() == [np.inf, np.inf]
@@ -175,7 +175,7 @@ def test_integers_have_exact_sums(rng, dtype):
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8])
 def test_long_rows_of_8_bit_integers_have_exact_sums(dtype):
-    """The rows have the largest possible products, and are far longer than 32 bits could sum."""
+    """The rows have the largest possible products, and sums that far exceed 32 bits."""
     n, info = 600_001, np.iinfo(dtype)
     x, y = np.full((2, n), info.max, dtype), np.full((2, n), info.min or info.max, dtype)
     dot = n * int(x[0, 0]) * int(y[0, 0])
@@ -201,7 +201,7 @@ def test_functions_agree_with_the_references(rng, shape, dtype):
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16], ids=lambda d: np.dtype(d).name)
 def test_wider_results_of_halves_are_summed_in_double(rng, dtype):
-    """Also if rows are read in place, and for distances, which would lose digits with a sum in float."""
+    """This holds for rows that are read in place, and for distances, which would lose digits in float32 sums."""
     x = np.abs(rng.standard_normal((40, 768))).astype(dtype)
     y = x.copy()
     y[:, 0] *= dtype(1.02)
@@ -250,7 +250,7 @@ def test_zero_rows_and_the_smallest_eps(dtype, eps):
 
 
 def test_all_dot_products_beyond_float32_on_the_way():
-    """vecdot of all pairs is right if the result's type can hold it, like vecdot row by row."""
+    """vecdot of all pairs, like vecdot of rows, is right if the type of the result can hold it."""
     x = np.array([[3e38, 3e38, -3e38, -3e38], [1e30, 1e-30, 0, 1], [1e-30, 0, 0, 0]], np.float32)
     y = np.array([[1, 1, 1, 1], [1e30, 1e30, 1, 1], [1e-30, 1, 2, 3]], np.float32)
     wide = np.empty((3, 3))

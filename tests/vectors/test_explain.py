@@ -1,4 +1,4 @@
-"""The numbers of explain() are those of the functions it explains, and its mistakes give the values that it claims."""
+"""explain() shows the numbers of the functions, and the mistakes that it describes give the values that it claims."""
 
 import re
 import tracemalloc

@@ -13,7 +13,7 @@ TOLERANCE = {np.float32: 4e-7, np.float64: 1e-14}
 
 @st.composite
 def operands(draw):
-    """Two arrays whose shapes broadcast, as views with all sorts of strides, and a dim."""
+    """Draws two arrays whose shapes broadcast, as views with many kinds of strides, and a dim."""
     dtype = draw(st.sampled_from([np.float32, np.float64]))
     shapes = draw(hnp.mutually_broadcastable_shapes(num_shapes=2, min_dims=1, max_dims=4, min_side=0, max_side=9))
     ndim = len(shapes.result_shape)

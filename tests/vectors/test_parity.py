@@ -52,10 +52,10 @@ def to_numpy(t):
 
 
 def run_torch(function, *arrays, tolerance=0.0):
-    """torch's answer as an array.
+    """torch's result as an array.
 
-    torch computes halves in halves, step by step, and rounds eps to them. If that moves its result by more than
-    `tolerance` from its own result in double (or makes it NaN), the result in double is returned.
+    torch rounds every step of a computation with halves, and eps, to halves. Where that moves the result by more than
+    `tolerance` from torch's result in double, or makes it NaN, the result in double is returned.
     """
     theirs = to_numpy(function(*map(to_torch, arrays)))
     if any(x.dtype.itemsize == 2 for x in arrays):
@@ -79,7 +79,7 @@ def check(ours, function, *arrays, tolerance):
 
 
 def layouts(x):
-    """The same values in every memory layout that takes a different code path."""
+    """The same values in each memory layout that takes a code path of its own."""
     yield "C", x
     yield "F", np.asfortranarray(x)
     big = np.zeros(tuple(2 * n for n in x.shape), x.dtype)

@@ -115,7 +115,7 @@ def test_differences(rng, shape1, shape2, dim):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
 def test_norms_below_eps_are_constants(rng, dtype, tolerance):
-    """Checked by differences, and by torch with an explicit clamp; torch's own function differs there."""
+    """Compared with differences, and with a clamp in torch: torch's own function has another gradient there."""
     x1, x2 = operands(rng, ((4, 3), (4, 3)), np.float64)
     eps, scales = 0.5, np.array([[0.4], [0.1], [3.0], [0.0]])
     x1, x2 = (x1 / np.linalg.norm(x1, axis=1, keepdims=True) * scales).astype(dtype), x2.astype(dtype)
@@ -146,7 +146,7 @@ def test_a_norm_that_is_eps_passes():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_zero_and_equal_rows(dtype):
-    """The gradient of a zero row is that of its dot products, divided by eps; that of equal rows is 0."""
+    """A zero row has the gradient of its dot products divided by eps; equal rows have a gradient of 0."""
     x = np.array([[0, 0], [3, 4], [3, 4], [-3, -4]], dtype)
     y, pullback = cossim.cosine_similarity_vjp(x, np.array([[3, 4]], dtype))
     dx, _ = pullback(np.ones_like(y))
@@ -173,7 +173,7 @@ def test_eps_0_and_nan(rng):
     ("dtype", "scale"), [(np.float32, 1e30), (np.float32, 1e-30), (np.float64, 1e200), (np.float64, 1e-200)]
 )
 def test_norms_whose_squares_leave_the_range(rng, dtype, scale):
-    """The gradient of a scaled vector is that of the vector, divided by the scale."""
+    """Scaling a vector divides its gradient by the scale."""
     x1, x2 = operands(rng, ((5, 4), (5, 4)), dtype)
     dy = rng.standard_normal(5).astype(dtype)
     expected = cossim.cosine_similarity_vjp(x1, x2)[1](dy)
@@ -187,7 +187,7 @@ def test_norms_whose_squares_leave_the_range(rng, dtype, scale):
 
 @pytest.mark.parametrize(("dtype", "norm"), [(np.float32, 1e-40), (np.float64, 4e-310)])
 def test_norms_whose_inverse_leaves_the_range(dtype, norm):
-    """Gradients that fit the type are finite: those of 0, and of what is large divided by what is small."""
+    """Gradients within the range of the type are right, although an intermediate inverse of the norm overflows."""
     x, y = np.array([[norm, 0, 0]], dtype), np.array([[0, 1, 0]], dtype)
     for eps in (0, norm):
         for dx in (
@@ -196,12 +196,12 @@ def test_norms_whose_inverse_leaves_the_range(dtype, norm):
         ):
             assert dx[0, [0, 2]].tolist() == [0, 0]
             np.testing.assert_allclose(dx[0, 1], 1e-3 / max(float(x[0, 0]), eps), rtol=1e-6)
-    dx, _ = cossim.cosine_similarity_vjp(0 * x, y, 1, norm)[1](np.array([1], dtype))  # by eps: beyond the range
+    dx, _ = cossim.cosine_similarity_vjp(0 * x, y, 1, norm)[1](np.array([1], dtype))  # it overflows
     assert dx.tolist() == [[0, np.inf, 0]]
 
 
 def test_terms_beyond_the_range_whose_sum_is_0():
-    """x is broadcast along dim: its gradient is a sum, of terms that cancel and are too large for the type."""
+    """x is broadcast along dim, so its gradient is a sum. Its terms overflow the type, but they cancel."""
     x, y = np.array([[1e-36]], np.float32), np.array([[1, -2, 1]], np.float32)
     dx, _ = cossim.cosine_similarity_vjp(x, y, 1, 0)[1](np.array([1e4], np.float32))
     assert dx.tolist() == [[0]]
@@ -210,7 +210,7 @@ def test_terms_beyond_the_range_whose_sum_is_0():
 
 
 def test_clamped_vectors_beside_infinite_ones():
-    """Their norm is a constant, whatever the other vector is: only its elements that are not finite give NaN."""
+    """The norm of a clamped vector is a constant, so its gradient is NaN only where the other vector is not finite."""
     x, y = np.array([[1.0, 2.0, 3.0]]), np.array([[np.inf, 5.0, 0.0]])
     dx, dy = cossim.cosine_similarity_vjp(x, y, 1, 100.0)[1](np.ones(1))
     np.testing.assert_array_equal(dx, [[np.nan, 0, 0]])
@@ -372,7 +372,7 @@ def test_instruction_set(rng, tmp_path, isa):
 @reports_memory
 @pytest.mark.parametrize("call", ["pairwise_vjp(z)", "cosine_similarity_vjp(z[None], z[:, None], 2)"])
 def test_memory(call):
-    """At most a few matrices of 2000 x 2000 and 12 MB; the product would take 1 GB."""
+    """The call takes at most three results of 2000 x 2000 and 12 MB; the broadcast product would take 1 GB."""
     prepare = f"""
 def called(z):
     scores, pullback = cossim.{call}
@@ -385,7 +385,7 @@ called(z[:8])
 
 
 def test_more_dimensions_than_broadcast_shapes_takes(rng):
-    """As many as NumPy's arrays have; those of NumPy 1 have 32."""
+    """Arrays of NumPy 2 may have 40 dimensions, those of NumPy 1 have at most 32."""
     ndim = 40 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
     x, y = (rng.standard_normal((3, *(1,) * (ndim - 2), 5)) for _ in range(2))
     s, pullback = cossim.cosine_similarity_vjp(x, y, -1)
@@ -396,7 +396,7 @@ def test_more_dimensions_than_broadcast_shapes_takes(rng):
 
 
 def test_no_warnings_of_a_nan_that_signals():
-    """NumPy warns where it converts one."""
+    """NumPy itself warns when it converts a signaling NaN."""
     half = np.array([[0x7C01, 0x3C00], [0x3C00, 0x3C00]], np.uint16).view(np.float16)
     single = np.array([[0x7F800001, 0x3F800000], [0x3F800000, 0x3F800000]], np.uint32).view(np.float32)
     for x, other in ((half, half.copy()), (single, np.ones((2, 2)))):

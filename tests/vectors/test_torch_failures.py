@@ -1,4 +1,4 @@
-"""We are right for shapes and values that torch gets or got wrong; the numbers are those of its issues."""
+"""Results are right for shapes and values that torch gets or got wrong. Tests are numbered by torch's issues."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def test_55273_broadcasting_of_fewer_dimensions():
 
 
 def test_109333_the_reduced_dimension_broadcasts():
-    """A vector of one element against one of three counts as three equal elements: 1, where 1.7321 was returned."""
+    """Compared with three elements, one element counts as three equal ones: the score is 1, not torch's 1.7321."""
     x, y = np.ones((1, 1)), np.ones((1, 3))
     assert cossim.cosine_similarity(x, y, 1) == [1.0]
     assert cossim.cosine_similarity(y, x, 1) == [1.0]
@@ -38,14 +38,14 @@ def test_78064_self_similarity_above_1():
     """In float32 torch gives more than 1 for many vectors with themselves, and arccos of that is NaN."""
     x = np.random.default_rng(0).standard_normal((2000, 50)).astype(np.float32)
     theirs = F.cosine_similarity(torch.from_numpy(x), torch.from_numpy(x)).numpy()
-    assert (theirs > 1).any()  # still so in the torch that is the oracle here
+    assert (theirs > 1).any()  # the installed torch has this error too
     ours = cossim.cosine_similarity(x, x)
     assert (ours == 1).all()
     assert (np.arccos(ours) == 0).all()
 
 
 def test_eps_is_not_squared():
-    """A single eps for the product of the norms would square it: (1e-8)^2, or (1e-30)^2 in float32, is no bound."""
+    """Each norm is clamped by eps. A clamp of the product of norms would need eps squared: 0 for 1e-30 in float32."""
     x, y = np.float32([[1e-5, 0]]), np.float32([[1e-5, 0]])
     assert cossim.cosine_similarity(x, y, eps=1e-4)[0] == pytest.approx(0.01)
     assert F.cosine_similarity(torch.from_numpy(x), torch.from_numpy(y), eps=1e-4).item() == pytest.approx(0.01)
@@ -54,7 +54,7 @@ def test_eps_is_not_squared():
 
 
 def test_large_and_small_float32():
-    """Squares of 1e30 overflow float32, those of 1e-30 vanish: torch gives 0."""
+    """The squares of 1e30 overflow float32 and those of 1e-30 underflow; torch gives 0 for both."""
     for scale in (1e30, 1e-30):
         x = np.float32([[3, 4]]) * np.float32(scale)
         y = np.float32([[4, 3]]) * np.float32(scale)
