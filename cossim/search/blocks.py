@@ -1,4 +1,4 @@
-"""Operands of the search functions as rows, which are read in blocks.
+"""Searches on blocks of rows, and their arguments and results.
 
 An array in memory is one block. An array in a file is read block by block, within a memory bound.
 """
@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import mmap
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from cossim import _core
-from cossim._arguments import size_argument
+from cossim._arguments import integer_text, number_argument, size_argument
 from cossim._io import map_npy, open_regular
 
 if TYPE_CHECKING:
@@ -25,6 +25,44 @@ if TYPE_CHECKING:
 # Default bound of the working set for arrays in files, in bytes.
 DEFAULT_MEMORY = 256 << 20
 MIN_ROWS = 256  # minimum rows per block, also if they exceed the bound
+
+
+# ---- results ----
+
+
+class TopK(NamedTuple):
+    """The result of topk: two arrays of shape (Q, k).
+
+    Examples
+    --------
+    >>> import numpy as np, cossim
+    >>> values, indices = cossim.topk(np.eye(2), np.eye(2), 1)
+    >>> indices
+    array([[0],
+           [1]])
+    """
+
+    values: NDArray[np.floating[Any]]
+    indices: NDArray[np.int64]
+
+
+class Pairs(NamedTuple):
+    """The result of pairs_above: three arrays of the same length.
+
+    Examples
+    --------
+    >>> import numpy as np, cossim
+    >>> i, j, values = cossim.pairs_above(np.ones((2, 3)), 0.9)
+    >>> i, j
+    (array([0]), array([1]))
+    """
+
+    i: NDArray[np.int64]
+    j: NDArray[np.int64]
+    values: NDArray[np.floating[Any]]
+
+
+# ---- rows ----
 
 
 def is_lazy(x: Any) -> bool:
@@ -111,8 +149,150 @@ def _mapping(array: Any) -> tuple[mmap.mmap | None, int]:
     return base, np.frombuffer(base, np.uint8).__array_interface__["data"][0]
 
 
+# ---- arguments ----
+
+
+def check_k(function: str, k: int, candidates: int) -> None:
+    if not candidates:
+        raise ValueError(f"{function}(): there are no candidates: a single row has no others")
+    if not 1 <= k <= candidates:
+        raise ValueError(
+            f"{function}(): k must be from 1 to {candidates}, the number of candidates, not {integer_text(k)}"
+        )
+
+
+def threshold_argument(function: str, threshold: object) -> float:
+    value = number_argument(function, "threshold", threshold)
+    if not -1 <= value <= 1:
+        raise ValueError(f"{function}(): threshold must be in [-1, 1], as cosines are, not {value}")
+    return value
+
+
+def max_pairs_argument(function: str, max_pairs: object) -> int | None:
+    if max_pairs is None:
+        return None
+    return min(size_argument(function, "max_pairs", max_pairs, 0, "an integer or None"), np.iinfo(np.intp).max)
+
+
 def memory_argument(function: str, memory: object) -> int | None:
     """Checks the argument memory=: a number of bytes, or None."""
     if memory is None:
         return None
     return size_argument(function, "memory", memory, 1, "a number of bytes")
+
+
+def score_dtype(*arrays: NDArray[Any]) -> np.dtype[Any]:
+    """Returns the dtype of scores: float32 if all arrays hold floats below 64 bits, else float64."""
+    narrow = all(a.dtype.kind == "f" and a.dtype.itemsize < 8 or a.dtype.name == "bfloat16" for a in arrays)
+    return np.dtype(np.float32 if narrow else np.float64)
+
+
+def too_many(function: str, count: int, threshold: float, max_pairs: int) -> ValueError:
+    return ValueError(f"{function}(): {count} pairs reach {threshold}, more than max_pairs={max_pairs}")
+
+
+def check_sides(function, x, x_name, y, y_name):
+    """Raises ValueError for a corpus y without rows, for rows without elements and for rows of different lengths."""
+    if not len(y):
+        raise ValueError(f"{function}(): {y_name} has no rows (shape {y.array.shape})")
+    if not y.array.shape[1]:
+        raise ValueError(f"{function}(): rows of {y_name} have no elements (shape {y.array.shape})")
+    if x.array.shape[1] != y.array.shape[1]:
+        raise ValueError(
+            f"{function}(): rows of {x_name} have {x.array.shape[1]} elements, rows of {y_name} {y.array.shape[1]} "
+            f"({x_name}: shape {x.array.shape}, dtype {x.array.dtype}; "
+            f"{y_name}: shape {y.array.shape}, dtype {y.array.dtype})"
+        )
+
+
+# ---- searches ----
+
+
+class BlockwiseSearch:
+    """Runs a search on pairs of blocks that cover each pair of rows once, within a memory bound.
+
+    run(search) calls `search(corpus, queries, first row of corpus, first row of queries, report)` for each pair of
+    blocks. With y=None, x is searched against itself: each block with itself, then with every later block.
+    """
+
+    def __init__(self, x, y, memory, report):
+        self.x, self.y = x, y
+        self.report = report
+        n = len(x)
+        self.total = n * (n + 1) // 2 if y is None else n * len(y)
+        self.done = 0
+        sides = [side for side in (x, y) if side is not None]
+        if memory is None and any(side.map is not None for side in sides):
+            memory = DEFAULT_MEMORY
+        # With y=None: half of the memory for the outer block, a quarter for the inner block, and a quarter for the
+        # inner block that is read next.
+        # With y: a quarter for each of the two blocks, and a quarter for the next block of each.
+        self.x_rows, self.y_rows = (
+            max(1, len(side))
+            if memory is None or (side.map is None and y is not None)
+            else side.rows_per_block(memory // share)
+            for side, share in ((x, 2 if y is None else 4), (x if y is None else y, 4))
+        )
+
+    def _report(self, done, total):
+        self.report(self.done + done, self.total)
+
+    def run(self, search):
+        report = None if self.report is None else self._report
+        for i, queries in self.x.blocks(self.x_rows):
+            if self.y is None:
+                search(queries, queries, i, i, report)
+                self.done += len(queries) * (len(queries) + 1) // 2
+            other, start = (self.x, i + len(queries)) if self.y is None else (self.y, 0)
+            for j, corpus in other.blocks(self.y_rows, start):
+                search(corpus, queries, j, i, report)
+                self.done += len(queries) * len(corpus)
+
+
+def topk_rows(name, x, y, k, eps, memory, report, codes=(None, None)):
+    """Runs topk on checked arguments. codes: (codes, scales) of an Index for all rows of y, which must be one block."""
+    values = np.full((len(x), k), np.nan, score_dtype(x.array, (x if y is None else y).array))
+    indices = np.full((len(x), k), -1, np.int64)
+    same = y is None  # queries and corpus are the same array: exclude each row from its own results
+
+    def search(corpus, queries, j, i, report):
+        _core.topk(name, corpus, queries, j, i, same, same, eps, codes[0], codes[1], report, values, indices)
+
+    BlockwiseSearch(x, y, memory, report).run(search)
+    _core.topk_sort(values, indices)
+    return TopK(values, indices)
+
+
+def pairs_rows(name, x, y, threshold, eps, max_pairs, memory, report, codes=(None, None)):
+    found, count = [], 0
+    limit = np.iinfo(np.intp).max if max_pairs is None else max_pairs
+
+    def search(corpus, queries, j, i, report):
+        nonlocal count
+        left = max(0, limit - count)
+        swapped = corpus is queries and y is None
+        if not swapped and y is not None and codes[0] is None and len(queries) > len(corpus):
+            # The longer side becomes the corpus, which is the side that the C core searches.
+            corpus, queries, j, i, swapped = queries, corpus, i, j, True
+        *pairs, more = _core.pairs(
+            name, corpus, queries, j, i, y is None, False, eps, codes[0], codes[1], report, threshold, left, swapped
+        )
+        count += more
+        if count <= limit:
+            found.append(pairs)
+        else:
+            found.clear()
+
+    BlockwiseSearch(x, y, memory, report).run(search)
+    if count > limit:
+        raise too_many(name, count, threshold, max_pairs)
+    if len(found) == 1:
+        return Pairs(*found[0])
+    i, j, values = (np.concatenate(arrays) for arrays in zip(*found, strict=True)) if found else _no_pairs(x, y)
+    order = np.lexsort((j, i))
+    return Pairs(i[order], j[order], values[order])
+
+
+def _no_pairs(x, y):
+    empty = np.empty(0, np.int64)
+    return empty, empty.copy(), np.empty(0, score_dtype(x.array, (x if y is None else y).array))

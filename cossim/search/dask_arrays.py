@@ -24,9 +24,17 @@ from dask.highlevelgraph import HighLevelGraph
 
 from cossim import _core
 from cossim._arguments import eps_argument, integer_argument
-from cossim.search import dask_tasks, functions
-from cossim.search.blocks import memory_argument, open_rows
-from cossim.search.functions import Pairs, TopK
+from cossim.search import dask_tasks
+from cossim.search.blocks import (
+    Pairs,
+    TopK,
+    check_k,
+    max_pairs_argument,
+    memory_argument,
+    open_rows,
+    score_dtype,
+    threshold_argument,
+)
 
 MERGED = 4  # partial results that one task of a merge tree takes
 LEAST = 1024  # rows per block of a NumPy operand, unless the Dask operand has longer blocks
@@ -232,8 +240,8 @@ def topk(queries, corpus, k, *, eps=_core.DEFAULT_EPS, memory=None, progress=Non
     queries, corpus = _row_blocks("topk", ("queries", "corpus"), queries, corpus)
     right = queries if corpus is None else corpus
     _check_rows("topk", "queries" if corpus is None else "corpus", right)
-    functions.check_k("topk", k, right.shape[0] - (corpus is None))
-    dtype = functions.topk(_zeros_like(queries, 0), _zeros_like(right, 1), 1, **options).values.dtype
+    check_k("topk", k, right.shape[0] - (corpus is None))
+    dtype = score_dtype(queries, right)
     name = f"cossim-topk-{tokenize(queries.name, right.name, corpus is None, k, options)}"
     tasks = {}
     for i in range(queries.numblocks[0]):
@@ -300,13 +308,13 @@ def pairs_above(x, threshold, y=None, *, eps=_core.DEFAULT_EPS, max_pairs=None, 
     Pairs(i=array([0, 0, 1]), j=array([1, 2, 2]), values=array([0.6, 0.6, 1. ]))
     """
     _reject_arguments("pairs_above", progress=progress)
-    threshold = functions.threshold_argument("pairs_above", threshold)
-    max_pairs = functions.max_pairs_argument("pairs_above", max_pairs)
+    threshold = threshold_argument("pairs_above", threshold)
+    max_pairs = max_pairs_argument("pairs_above", max_pairs)
     options = {"eps": eps_argument("pairs_above", eps), "memory": memory_argument("pairs_above", memory)}
     x, y = _row_blocks("pairs_above", ("x", "y"), x, y)
     right = x if y is None else y
     _check_rows("pairs_above", "x" if y is None else "y", right)
-    empty = functions.pairs_above(_zeros_like(x, 0), threshold, _zeros_like(right, 1), max_pairs=max_pairs, **options)
+    dtypes = (np.dtype(np.int64), np.dtype(np.int64), score_dtype(x, right))
     name = f"cossim-pairs-{tokenize(x.name, right.name, y is None, threshold, max_pairs, options)}"
     total = f"{name}-total" if max_pairs is not None else None
     tasks, counts = {}, []
@@ -325,7 +333,7 @@ def pairs_above(x, threshold, y=None, *, eps=_core.DEFAULT_EPS, max_pairs=None, 
             tasks[counts[-1]] = (dask_tasks.count_pairs, parts)
     if total is not None:
         tasks[total] = (partial(dask_tasks.check_count, threshold, max_pairs), counts)
-    return Pairs(*_lazy_tuple(name, tasks, [x, right], ((np.nan,) * x.numblocks[0],), [array.dtype for array in empty]))
+    return Pairs(*_lazy_tuple(name, tasks, [x, right], ((np.nan,) * x.numblocks[0],), dtypes))
 
 
 # ---- along a dimension ----

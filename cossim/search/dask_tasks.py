@@ -7,9 +7,7 @@ import numpy as np
 from dask.base import tokenize
 
 from cossim._threads import threads
-from cossim.search import functions
-from cossim.search.blocks import open_rows
-from cossim.search.functions import Pairs, TopK
+from cossim.search.blocks import Pairs, TopK, open_rows, pairs_rows, rows_of, too_many, topk_rows
 
 
 def _one_thread():
@@ -26,9 +24,10 @@ def run(call, *blocks):
 
 def block_topk(k, options, first, queries, corpus=None):
     """Returns the best k rows of one block of the corpus, or all rows. Indices are those of the whole corpus."""
-    candidates = len(queries) - 1 if corpus is None else len(corpus)
+    x, y = rows_of("topk", queries=queries, corpus=corpus)
+    candidates = len(x) - 1 if y is None else len(y)
     with _one_thread():
-        values, indices = functions.topk(queries, corpus, min(k, candidates), **options)
+        values, indices = topk_rows("topk", x, y, min(k, candidates), **options, report=None)
     return TopK(values, indices + first)
 
 
@@ -45,8 +44,9 @@ def merge_topk(k, parts):
 
 def block_pairs(threshold, options, max_pairs, firsts, x, y=None):
     """Returns the pairs of two blocks in row numbers of the whole arrays, or just their count if above max_pairs."""
+    x, y = rows_of("pairs_above", x=x, y=y)
     with _one_thread():
-        i, j, values = functions.pairs_above(x, threshold, y, **options)
+        i, j, values = pairs_rows("pairs_above", x, y, threshold, **options, max_pairs=None, report=None)
     if max_pairs is not None and len(i) > max_pairs:
         return len(i)  # check_count raises, so the pairs are not needed
     return Pairs(i + firsts[0], j + firsts[1], values)
@@ -59,7 +59,7 @@ def count_pairs(parts):
 def check_count(threshold, max_pairs, counts):
     found = sum(counts)
     if found > max_pairs:
-        raise functions.too_many("pairs_above", found, threshold, max_pairs)
+        raise too_many("pairs_above", found, threshold, max_pairs)
 
 
 def join_pairs(parts, checked):

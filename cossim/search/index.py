@@ -11,14 +11,15 @@ from cossim import _core
 from cossim._arguments import eps_argument, integer_argument
 from cossim._progress import reporting
 from cossim.search import index_file
-from cossim.search.blocks import memory_argument, rows_of
-from cossim.search.functions import (
+from cossim.search.blocks import (
     Pairs,
     TopK,
     check_k,
     check_sides,
     max_pairs_argument,
+    memory_argument,
     pairs_rows,
+    rows_of,
     threshold_argument,
     topk_rows,
 )

@@ -28,9 +28,10 @@ int parse_arguments(const struct signature *signature, PyObject *const *args, Py
 /* Returns 1 for a Dask array, which computes its elements on demand, and 0 for other objects. */
 int is_lazy(PyObject *object);
 
-/* Calls the function of that name for Dask arrays, in cossim.search.dask_arrays. */
-PyObject *call_lazily(const char *function, PyObject *const *args, Py_ssize_t nargs,
-                      PyObject *kwnames);
+/* Calls the function of that name for Dask arrays, which module.dask_function returns. Python sets
+ * dask_function (in cossim.search.functions), so the core imports no module that imports it. */
+PyObject *call_lazily(PyObject *module, const char *function, PyObject *const *args,
+                      Py_ssize_t nargs, PyObject *kwnames);
 
 /* An array argument. Release it with array_release. */
 struct array_argument {

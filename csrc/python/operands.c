@@ -105,16 +105,14 @@ int is_lazy(PyObject *object)
     return lazy;
 }
 
-PyObject *call_lazily(const char *function, PyObject *const *args, Py_ssize_t nargs,
-                      PyObject *kwnames)
+PyObject *call_lazily(PyObject *module, const char *function, PyObject *const *args,
+                      Py_ssize_t nargs, PyObject *kwnames)
 {
-    PyObject *module = PyImport_ImportModule("cossim.search.dask_arrays"), *result = NULL;
-    PyObject *lazy = module == NULL ? NULL : PyObject_GetAttrString(module, function);
+    PyObject *lazy = PyObject_CallMethod(module, "dask_function", "s", function), *result = NULL;
     if (lazy != NULL) {
         result = PyObject_Vectorcall(lazy, args, (size_t)nargs, kwnames);
     }
     Py_XDECREF(lazy);
-    Py_XDECREF(module);
     return result;
 }
 

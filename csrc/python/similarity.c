@@ -349,12 +349,11 @@ static PyObject *cosine_similarity(PyObject *self, PyObject *const *args, Py_ssi
         "cosine_similarity", 2, 4, {"x1", "x2", "dim", "eps", "out", "axis", NULL}};
     enum { X1, X2, DIM, EPS, OUT, AXIS };
     PyObject *v[MAX_ARGUMENTS];
-    (void)self;
     if (parse_arguments(&signature, args, nargs, kwnames, v) < 0) {
         return NULL;
     }
     if (is_lazy(v[X1]) || is_lazy(v[X2])) {
-        return call_lazily(signature.function, args, nargs, kwnames);
+        return call_lazily(self, signature.function, args, nargs, kwnames);
     }
     return two_operands(signature.function, OP_COSINE, 1, v[X1], v[X2], v[DIM], v[AXIS], v[EPS],
                         v[OUT]);
@@ -367,12 +366,11 @@ static PyObject *cosine_distance(PyObject *self, PyObject *const *args, Py_ssize
         "cosine_distance", 2, 4, {"x1", "x2", "dim", "eps", "out", "axis", NULL}};
     enum { X1, X2, DIM, EPS, OUT, AXIS };
     PyObject *v[MAX_ARGUMENTS];
-    (void)self;
     if (parse_arguments(&signature, args, nargs, kwnames, v) < 0) {
         return NULL;
     }
     if (is_lazy(v[X1]) || is_lazy(v[X2])) {
-        return call_lazily(signature.function, args, nargs, kwnames);
+        return call_lazily(self, signature.function, args, nargs, kwnames);
     }
     return two_operands(signature.function, OP_DISTANCE, 1, v[X1], v[X2], v[DIM], v[AXIS], v[EPS],
                         v[OUT]);
@@ -384,12 +382,11 @@ static PyObject *vecdot(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
         "vecdot", 2, 3, {"x1", "x2", "dim", "out", "axis", NULL}};
     enum { X1, X2, DIM, OUT, AXIS };
     PyObject *v[MAX_ARGUMENTS];
-    (void)self;
     if (parse_arguments(&signature, args, nargs, kwnames, v) < 0) {
         return NULL;
     }
     if (is_lazy(v[X1]) || is_lazy(v[X2])) {
-        return call_lazily(signature.function, args, nargs, kwnames);
+        return call_lazily(self, signature.function, args, nargs, kwnames);
     }
     return two_operands(signature.function, OP_DOT, -1, v[X1], v[X2], v[DIM], v[AXIS], NULL,
                         v[OUT]);
@@ -404,7 +401,6 @@ static PyObject *vector_norm(PyObject *self, PyObject *const *args, Py_ssize_t n
     PyObject *v[MAX_ARGUMENTS], *dim, *keepdim, *result = NULL;
     struct vector_call call = {.function = signature.function, .op = OP_NORM};
     struct dims dims;
-    (void)self;
     if (parse_arguments(&signature, args, nargs, kwnames, v) < 0 ||
         dim_or_axis(signature.function, v[DIM], v[AXIS], &dim) < 0 ||
         one_of_two_names(signature.function, "keepdim", v[KEEPDIM], "keepdims", v[KEEPDIMS],
@@ -412,7 +408,7 @@ static PyObject *vector_norm(PyObject *self, PyObject *const *args, Py_ssize_t n
         return NULL;
     }
     if (is_lazy(v[X])) {
-        return call_lazily(signature.function, args, nargs, kwnames);
+        return call_lazily(self, signature.function, args, nargs, kwnames);
     }
     const int keep = keepdim == NULL ? 0 : PyObject_IsTrue(keepdim);
     call.keepdim = keep > 0;
@@ -439,14 +435,13 @@ static PyObject *normalize(PyObject *self, PyObject *const *args, Py_ssize_t nar
     struct vector_call call = {
         .function = signature.function, .op = OP_NORMALIZE, .eps = NORMALIZE_EPS};
     struct dims dims = {{1}, 1};
-    (void)self;
     if (parse_arguments(&signature, args, nargs, kwnames, v) < 0 ||
         dim_or_axis(signature.function, v[DIM], v[AXIS], &dim) < 0 ||
         eps_argument(signature.function, v[EPS], &call.eps) < 0) {
         return NULL;
     }
     if (is_lazy(v[X])) {
-        return call_lazily(signature.function, args, nargs, kwnames);
+        return call_lazily(self, signature.function, args, nargs, kwnames);
     }
     call.out = v[OUT];
     if ((dim != NULL && dims_argument(signature.function, dim, &dims) < 0) ||
@@ -505,13 +500,12 @@ static PyObject *pairwise(PyObject *self, PyObject *const *args, Py_ssize_t narg
     PyObject *v[MAX_ARGUMENTS], *result = NULL, *report, *context;
     struct array_argument x = {0}, y = {0};
     double eps = DEFAULT_EPS;
-    (void)self;
     if (parse_arguments(&signature, args, nargs, kwnames, v) < 0 ||
         eps_argument(signature.function, v[EPS], &eps) < 0) {
         return NULL;
     }
     if (is_lazy(v[X]) || (v[Y] != NULL && is_lazy(v[Y]))) {
-        return call_lazily(signature.function, args, nargs, kwnames);
+        return call_lazily(self, signature.function, args, nargs, kwnames);
     }
     const bool self_pairs = v[Y] == NULL || v[Y] == Py_None;
     const struct array_argument *right = self_pairs ? NULL : &y;

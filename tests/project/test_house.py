@@ -1,5 +1,6 @@
 """The project follows its own rules: include order, file sizes, compiler flags and docstrings."""
 
+import ast
 import doctest
 import os
 import re
@@ -41,7 +42,22 @@ def test_layers(path):
             assert path.name == "numpy.h" and layer == "python"
 
 
-def test_no_circle_of_files():
+def assert_no_circle(edges):
+    """edges maps each file to the files that it names; none may lead back to itself."""
+
+    def visit(name, way):
+        assert name not in way, " -> ".join([*way[way.index(name) :], name])
+        if name not in done:
+            for other in sorted(edges.get(name, ())):
+                visit(other, [*way, name])
+            done.add(name)
+
+    done = set()
+    for name in edges:
+        visit(name, [])
+
+
+def test_no_circle_of_c_files():
     """NAME.c and NAME.h are one file here: none includes another that leads back to it."""
     module = lambda name: name.rsplit(".", 1)[0]  # noqa: E731
     edges = {}
@@ -49,17 +65,45 @@ def test_no_circle_of_files():
         named = {module(name) for bracket, name in includes(path) if bracket == '"'}
         here = module(f"{path.parent.name}/{path.name}")
         edges.setdefault(here, set()).update(named - {here})
+    assert edges["python/module"]
+    assert_no_circle(edges)
 
-    def visit(name, way):
-        assert name not in way, " -> ".join([*way[way.index(name) :], name])
-        if name not in done:
-            for other in edges.get(name, ()):
-                visit(other, [*way, name])
-            done.add(name)
 
-    done = set()
-    for name in edges:
-        visit(name, [])
+PYTHON = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path.read_text()
+    for path in (ROOT / "cossim").rglob("*.py")
+}
+
+
+def imports(text):
+    """The names that a module imports anywhere, within functions and for type checkers too."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_no_circle_of_python_files():
+    """Counts imports within functions too, and the modules that the C core imports."""
+    core = "cossim._core"
+    modules = {*PYTHON, core}
+    edges = {core: set()}
+    for path in SOURCES:
+        found = re.findall(r'PyImport_Import\w*\("(cossim[\w.]*)"', path.read_text())
+        assert modules.issuperset(found), path
+        edges[core].update(found)
+    for here, text in PYTHON.items():
+        named = {name for name in imports(text) if name.split(".")[0] == "cossim"}
+        named = {name if name in modules else name.rpartition(".")[0] for name in named}
+        assert modules.issuperset(named), here
+        # cossim/__init__.py imports by name only what it also imports for type checkers (see test_types.py).
+        assert "import_module" not in text or here == "cossim"
+        edges[here] = named
+    assert edges[core] and core in edges["cossim.search.blocks"]
+    assert "cossim.search.dask_arrays" in edges["cossim.search.functions"]  # within a function
+    assert_no_circle(edges)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: f"{p.parent.name}/{p.name}")

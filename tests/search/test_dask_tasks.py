@@ -9,7 +9,7 @@ from conftest import SLOWNESS
 from test_dask import da, now, rows  # also skips this file without Dask
 
 import cossim
-from cossim.search import dask_arrays, dask_tasks, functions
+from cossim.search import dask_arrays, dask_tasks
 
 dask = pytest.importorskip("dask")
 callbacks = pytest.importorskip("dask.callbacks")
@@ -111,15 +111,14 @@ def test_a_task_uses_one_thread(rng, monkeypatch, setting):
         monkeypatch.delenv("COSSIM_NUM_THREADS", raising=False)
     else:
         monkeypatch.setenv("COSSIM_NUM_THREADS", setting)
-    seen, together, topk = [], threading.Barrier(2, timeout=30 * SLOWNESS), functions.topk
+    seen, together, topk = [], threading.Barrier(2, timeout=30 * SLOWNESS), dask_tasks.topk_rows
 
     def observed(*args, **options):
-        if len(args[0]):  # skip the empty call by which Dask infers the dtype
-            together.wait()  # two tasks at a time, so that one ends while the other runs
-            seen.append(cossim.get_num_threads())
+        together.wait()  # two tasks at a time, so that one ends while the other runs
+        seen.append(cossim.get_num_threads())
         return topk(*args, **options)
 
-    monkeypatch.setattr(functions, "topk", observed)
+    monkeypatch.setattr(dask_tasks, "topk_rows", observed)
     x = da.from_array(rows(rng, 60, np.float32), (15, 12))
     before = cossim.get_num_threads()
     cossim.set_num_threads(3)
