@@ -1,7 +1,8 @@
 """The functions for Dask arrays. The results are lazy arrays, bit for bit equal to those for NumPy arrays.
 
-If an operand is a Dask array, the public function calls the function of the same name in this module. The other operand
-may be a NumPy array, which is split into blocks. Wrong arguments raise errors in the call, not in compute().
+If an operand is a Dask array, the public function calls the function of the same name in this module. Arguments mean
+the same. The other operand may be a NumPy array, which is split into blocks. Wrong arguments raise errors in the call,
+not in compute(). So do out and progress, which lazy results cannot use, and chunks of unknown size.
 
 A vector is never split: an array that is chunked along its vectors is rechunked first. A task holds one pair of blocks
 and its result, or a few partial results. No task holds all blocks.
@@ -10,16 +11,19 @@ Dask distributes tasks over the cores, so cossim uses one thread per task, as Da
 COSSIM_NUM_THREADS is set, tasks do not change the number of threads.
 """
 
+from __future__ import annotations
+
 import itertools
 import operator
 import os
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
 from dask import is_dask_collection
+from dask.array.utils import meta_from_array
 from dask.base import tokenize
-from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph
 
 from cossim import _core
@@ -27,34 +31,35 @@ from cossim._arguments import eps_argument, integer_argument
 from cossim.search import dask_tasks
 from cossim.search.blocks import (
     Pairs,
+    Rows,
     TopK,
     check_k,
+    check_sides,
     max_pairs_argument,
     memory_argument,
-    open_rows,
     score_dtype,
     threshold_argument,
 )
 
-MERGED = 4  # partial results that one task of a merge tree takes
+if TYPE_CHECKING:
+    from typing import SupportsIndex, TypeAlias
+
+    from cossim._typing import Array, Dims, Lazy, Number, Path
+
+    Operand: TypeAlias = Array | Lazy
+
+MERGED = 4  # number of partial results that one task merges
 LEAST = 1024  # rows per block of a NumPy operand, unless the Dask operand has longer blocks
-_UNSET = object()  # marks an argument that was not passed, if that differs from passing the default
+_UNSET: Any = object()  # marks an argument that was not passed, if that differs from passing the default
 OTHER_NAMES = ("axis", "keepdims")  # other names of dim and keepdim; None means not passed
 
+# Options of da.blockwise for operands whose chunks agree already. Every result here lacks an axis of its operands. So
+# Dask does not fuse our tasks with those that make the operands, which several of ours need. With concatenate=False a
+# task gets a block as [block], without a copy. Dask's own functions use another value, and layers of different values
+# are not fused: the blocks of x / vector_norm(x, 1, True) share one computation of the norms.
+_BLOCKS = {"concatenate": False, "align_arrays": False}
 
-def _lazy(name, tasks, sources, chunks, dtype):
-    return da.Array(HighLevelGraph.from_collections(name, tasks, dependencies=sources), name, chunks, dtype=dtype)
-
-
-def _lazy_tuple(name, tasks, sources, chunks, dtypes):
-    """Returns one lazy array for each position of the tuples that the tasks called name return."""
-    tuples = _lazy(name, tasks, sources, chunks, dtypes[0])
-    arrays = []
-    for position, dtype in enumerate(dtypes):
-        own = f"{name}-{position}"
-        picks = {(own, *key[1:]): (operator.itemgetter(position), key) for key in flatten(tuples.__dask_keys__())}
-        arrays.append(_lazy(own, picks, [tuples], chunks, dtype))
-    return arrays
+# ---- operands ----
 
 
 def _reject_arguments(function, out=None, progress=None):
@@ -68,8 +73,8 @@ def _reject_arguments(function, out=None, progress=None):
 
 def _operand(function, name, operand):
     """Returns the Dask array that an operand is, or that its xarray.DataArray holds; other operands unchanged."""
-    if not is_dask_collection(operand):  # else the C core would return an xarray.DataArray in memory to this module
-        return np.asarray(operand) if hasattr(type(operand), "__dask_graph__") else operand
+    if not is_dask_collection(operand):
+        return operand
     array = operand if isinstance(operand, da.Array) else getattr(operand, "data", None)
     if not isinstance(array, da.Array):
         raise TypeError(f"{function}(): {name} must be a dask.array.Array, not {type(operand).__name__}")
@@ -79,44 +84,48 @@ def _operand(function, name, operand):
     return array
 
 
-def _is_real(dtype):
-    return (dtype.kind in "fiub" and dtype.itemsize <= 8) or dtype.name == "bfloat16"
+def _stand_in(array):
+    """Returns a NumPy array of the same shape and dtype that takes no memory. That of masked arrays is masked."""
+    if isinstance(array, da.Array) and isinstance(meta_from_array(array), np.ma.MaskedArray):
+        return meta_from_array(array)  # its shape is another, but masked arrays of any shape are refused
+    return np.broadcast_to(np.zeros((), array.dtype), array.shape)
 
 
-def _as_rows(function, name, operand):
-    """Returns an operand as a Dask array, NumPy array or dask_tasks.NpyRows, with two dimensions."""
-    operand = _operand(function, name, operand)
-    if isinstance(operand, (str, os.PathLike)) and function != "pairwise":
-        path = os.path.abspath(operand)
-        operand = dask_tasks.NpyRows(path, open_rows(function, name, path))
-    elif not isinstance(operand, (da.Array, np.ndarray)):
-        operand = np.asarray(operand)
-    if isinstance(getattr(operand, "_meta", operand), np.ma.MaskedArray):
-        message = f"{name} is a masked array, whose mask would be ignored: pass {name}.filled(...) or a plain array"
-        raise TypeError(f"{function}(): {message}")
-    if not _is_real(operand.dtype):
-        message = f"{name} must hold real numbers: float64, float32, float16, bfloat16, integers or bool"
-        raise TypeError(f"{function}(): {message} ({_described(name, operand)})")
-    if operand.ndim != 2:
-        message = f"{name} must have 2 dimensions: rows are vectors, shape (N, D)"
-        raise ValueError(f"{function}(): {message} ({_described(name, operand)})")
-    return operand
+def _arrays(function, convert, operands):
+    """Checks operands, given by name, and returns each as a Dask array, dask_tasks.NpyRows or NumPy array.
+
+    convert is _core.as_arrays or _core.as_rows.
+    """
+    operands = {name: _operand(function, name, operand) for name, operand in operands.items()}
+    lazy = [isinstance(operand, (da.Array, dask_tasks.NpyRows)) for operand in operands.values()]
+    given = [_stand_in(x) if is_lazy else x for x, is_lazy in zip(operands.values(), lazy, strict=True)]
+    converted = convert(function, tuple(operands), tuple(given))
+    return [x if is_lazy else y for x, y, is_lazy in zip(operands.values(), converted, lazy, strict=True)]
 
 
-def _described(name, operand):
-    return f"{name}: shape {operand.shape}, dtype {operand.dtype}"
+class _Probe:
+    """An invalid out. The functions check out last, so an error about out means that all other arguments are valid."""
 
 
-def _row_blocks(function, names, x, y):
-    """Returns the operands as Dask arrays in blocks of whole rows, none of them empty. y=None stays None."""
-    x = _as_rows(function, names[0], x)
-    y = None if y is None else _as_rows(function, names[1], y)
-    if y is not None and x.shape[1] != y.shape[1]:
-        message = f"rows of {names[0]} have {x.shape[1]} elements, rows of {names[1]} {y.shape[1]}"
-        described = f"{_described(names[0], x)}; {_described(names[1], y)}"
-        raise ValueError(f"{function}(): {message} ({described})")
-    longest = max(LEAST, *(size for array in (x, y) if isinstance(array, da.Array) for size in array.chunks[0]))
-    return _in_rows(x, longest), None if y is None else _in_rows(y, longest)
+def _result_dtype(function, arrays, given):
+    """Lets a function of the C core check its arguments, and returns the dtype of its result."""
+    try:
+        function(*map(_stand_in, arrays), out=_Probe(), **given)
+    except TypeError as error:
+        if not str(error).endswith(f"not {_Probe.__name__}"):
+            raise
+    return function(*(np.zeros((1,) * array.ndim, array.dtype) for array in arrays), **given).dtype
+
+
+def _row_blocks(function, **operands):
+    """Returns two operands as Dask arrays in blocks of whole rows, none of them empty. The second may be None."""
+    x_name, y_name = operands
+    if operands[y_name] is None:
+        del operands[y_name]
+    arrays = _arrays(function, _core.as_rows, operands)
+    longest = max(LEAST, *(size for array in arrays if isinstance(array, da.Array) for size in array.chunks[0]))
+    x, *y = (_in_rows(array, longest) for array in arrays)
+    return x, y[0] if y else None
 
 
 def _in_rows(array, longest):
@@ -126,50 +135,60 @@ def _in_rows(array, longest):
     return da.from_array(array, chunks=(longest, -1))
 
 
-def _check_rows(function, name, corpus):
-    if not corpus.shape[0]:
-        raise ValueError(f"{function}(): {name} has no rows (shape {corpus.shape})")
-    if not corpus.shape[1]:
-        raise ValueError(f"{function}(): rows of {name} have no elements (shape {corpus.shape})")
-
-
-def _first_rows(x):
-    """Returns the number of the first row of each block."""
-    return [0, *itertools.accumulate(x.chunks[0][:-1])]
-
-
-def _zeros_like(x, rows):
-    """Returns zeros (rows, 1) with the dtype of x, to get the dtype of a result, or an error, from a cheap call."""
-    return np.zeros((rows, 1), x.dtype)
+def _search_blocks(function, **operands):
+    """_row_blocks for topk and pairs_above: operands may be paths of .npy files, and must have rows to compare."""
+    for name, operand in operands.items():
+        if isinstance(operand, (str, os.PathLike)):
+            operands[name] = dask_tasks.NpyRows(function, name, operand)
+    x, y = _row_blocks(function, **operands)
+    x_name, y_name = operands
+    right, right_name = (x, x_name) if y is None else (y, y_name)
+    check_sides(function, Rows(x, None), x_name, Rows(right, None), right_name)
+    return x, y
 
 
 # ---- all pairs ----
 
 
-def pairwise(x, y=None, *, eps=_core.DEFAULT_EPS, out=None, progress=None):
+def _block_pairs(name, task, x, y, dtype, mirrored=None, both=False):
+    """Returns an array whose block (i, j) is task(block i of x, block j of y).
+
+    With y=None, block (i, i) is task(block i of x), and a block above the diagonal is task(block i of x, block j of x).
+    So are those below with both=True. Otherwise block (i, j) below is mirrored(block (j, i)), or None.
+    """
+    meta = np.empty((0, 0), dtype)
+    if y is not None:
+        return da.blockwise(task, "ij", x, "id", y, "jd", token=name, meta=meta, **_BLOCKS)
+    # da.blockwise cannot make this graph: it treats all pairs of blocks in the same way, and passes a task only blocks
+    # of operands, never another block of the result.
+    name = f"{name}-{tokenize(task, x.name, mirrored, both)}"
+    tasks = {}
+    for i, j in itertools.product(range(x.numblocks[0]), repeat=2):
+        if i == j:
+            tasks[name, i, j] = (task, (x.name, i, 0))
+        elif i < j or both:
+            tasks[name, i, j] = (task, (x.name, i, 0), (x.name, j, 0))
+        else:
+            tasks[name, i, j] = None if mirrored is None else (mirrored, (name, j, i))
+    graph = HighLevelGraph.from_collections(name, tasks, dependencies=[x])
+    return da.Array(graph, name, (x.chunks[0], x.chunks[0]), meta=meta)
+
+
+def _fields(name, tuples, dtypes):
+    """Returns one lazy array for each position of the tuples that are the blocks of an array."""
+    pick = operator.itemgetter
+    empty = [np.empty((0,) * tuples.ndim, dtype) for dtype in dtypes]
+    return [tuples.map_blocks(pick(at), token=f"{name}-{at}", meta=meta) for at, meta in enumerate(empty)]
+
+
+def pairwise(
+    x: Operand, y: Operand | None = None, *, eps: Number = _core.DEFAULT_EPS, out: None = None, progress: bool | None = None
+) -> da.Array:
     """cossim.pairwise for Dask arrays, with one task for each pair of row blocks.
 
-    Parameters
-    ----------
-    x : dask.array.Array or array_like, shape (N, D)
-    y : dask.array.Array or array_like, shape (M, D), optional
-        None compares x with itself. Blocks below the diagonal are then transposes of those above.
-    eps : float
-        As in cossim.pairwise.
+    The result has shape (N, M), and its chunks are the row chunks of x and y. With y=None, blocks below the diagonal
+    are transposes of those above.
 
-    Returns
-    -------
-    dask.array.Array, shape (N, M)
-        Its chunks are the row chunks of x and y. An operand that is chunked along D is rechunked to whole rows.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As cossim.pairwise. Also if out is given (the result is lazy), if progress is given (Dask has its own), or if
-        chunks have unknown sizes.
-
-    Examples
-    --------
     >>> import cossim.search.dask_arrays, dask.array as da
     >>> x = da.from_array([[3.0, 4.0], [1.0, 0.0], [0.0, 0.0]], chunks=(2, 2))
     >>> cossim.search.dask_arrays.pairwise(x).compute()
@@ -178,53 +197,30 @@ def pairwise(x, y=None, *, eps=_core.DEFAULT_EPS, out=None, progress=None):
            [0. , 0. , 0. ]])
     """
     _reject_arguments("pairwise", out, progress)
-    x, y = _row_blocks("pairwise", ("x", "y"), x, y)
-    right = x if y is None else y
-    call = partial(_core.pairwise, eps=eps)
-    dtype = call(_zeros_like(x, 1), _zeros_like(right, 1)).dtype
-    name = f"cossim-pairwise-{tokenize(x.name, right.name, y is None, eps)}"
-    tasks = {}
-    for i, j in itertools.product(range(x.numblocks[0]), range(right.numblocks[0])):
-        if y is None and i > j:
-            tasks[name, i, j] = (np.transpose, (name, j, i))
-        elif y is None and i == j:
-            tasks[name, i, j] = (dask_tasks.run, call, (x.name, i, 0))
-        else:
-            tasks[name, i, j] = (dask_tasks.run, call, (x.name, i, 0), (right.name, j, 0))
-    return _lazy(name, tasks, [x, right], (x.chunks[0], right.chunks[0]), dtype)
+    given = {"eps": eps_argument("pairwise", eps)}
+    left, right = _row_blocks("pairwise", x=x, y=y)
+    dtype = _result_dtype(_core.pairwise, [left, left if right is None else right], given)
+    task = partial(dask_tasks.run, partial(_core.pairwise, **given))
+    return _block_pairs("cossim-pairwise", task, left, right, dtype, mirrored=np.transpose)
 
 
-def topk(queries, corpus, k, *, eps=_core.DEFAULT_EPS, memory=None, progress=None):
-    """cossim.topk for Dask arrays. The results of all pairs of blocks are merged in a tree.
+def topk(
+    queries: Operand | Path,
+    corpus: Operand | Path | None,
+    k: SupportsIndex,
+    *,
+    eps: Number = _core.DEFAULT_EPS,
+    memory: SupportsIndex | None = None,
+    progress: bool | None = None,
+) -> TopK:
+    """cossim.topk for Dask arrays, with one task for each pair of row blocks.
 
-    Parameters
-    ----------
-    queries : dask.array.Array, array_like or path of a .npy file, shape (Q, D)
-    corpus : dask.array.Array, array_like or path of a .npy file, shape (C, D), or None
-        None compares the queries with themselves and excludes each row from its own results. Every worker must be able
-        to read the file.
-    k : int
-        From 1 to the number of candidates.
-    eps, memory
-        As in cossim.topk. memory bounds one task.
+    values and indices are lazy arrays of shape (Q, k), chunked like the rows of queries. ``dask.compute(result)[0]``
+    computes both together. Every worker must be able to read the .npy file at a path. memory bounds one task.
 
-    Returns
-    -------
-    TopK
-        values and indices: lazy arrays of shape (Q, k), chunked like the rows of queries. ``dask.compute(result)[0]``
-        computes both at once.
+    A partial result has at most k columns. A task merges up to MERGED of them, until one is left for each block of
+    queries.
 
-    Raises
-    ------
-    TypeError, ValueError
-        As cossim.topk. Also if progress is given (Dask has its own), or if chunks have unknown sizes.
-
-    Notes
-    -----
-    A partial result has at most k columns. A task merges up to four partial results.
-
-    Examples
-    --------
     >>> import cossim.search.dask_arrays, dask, dask.array as da
     >>> x = da.from_array([[3.0, 4.0], [1.0, 0.0], [2.0, 0.0]], chunks=(2, 2))
     >>> dask.compute(cossim.search.dask_arrays.topk(x, None, 1))[0]
@@ -235,127 +231,73 @@ def topk(queries, corpus, k, *, eps=_core.DEFAULT_EPS, memory=None, progress=Non
            [1]]))
     """
     _reject_arguments("topk", progress=progress)
-    k = integer_argument("topk", "k", k)
-    options = {"eps": eps_argument("topk", eps), "memory": memory_argument("topk", memory)}
-    queries, corpus = _row_blocks("topk", ("queries", "corpus"), queries, corpus)
-    right = queries if corpus is None else corpus
-    _check_rows("topk", "queries" if corpus is None else "corpus", right)
-    check_k("topk", k, right.shape[0] - (corpus is None))
-    dtype = score_dtype(queries, right)
-    name = f"cossim-topk-{tokenize(queries.name, right.name, corpus is None, k, options)}"
-    tasks = {}
-    for i in range(queries.numblocks[0]):
-        parts = []
-        for j, first in enumerate(_first_rows(right)):
-            blocks = [(queries.name, i, 0), (right.name, j, 0)]
-            if corpus is None and i == j:
-                if queries.chunks[0][i] == 1:  # a block of one row has no other candidates
-                    continue
-                blocks.pop()
-            parts.append((f"{name}-block", i, j))
-            tasks[parts[-1]] = (partial(dask_tasks.block_topk, k, options, first), *blocks)
-        tasks[name, i, 0] = _add_tree(tasks, partial(dask_tasks.merge_topk, k), parts, (f"{name}-merge", i))
-    return TopK(*_lazy_tuple(name, tasks, [queries, right], (queries.chunks[0], (k,)), (dtype, np.dtype(np.int64))))
+    name = "cossim-topk"
+    k, eps, memory = integer_argument("topk", "k", k), eps_argument("topk", eps), memory_argument("topk", memory)
+    left, right = _search_blocks("topk", queries=queries, corpus=corpus)
+    sides = (left, left if right is None else right)
+    check_k("topk", k, len(sides[1]) - (right is None))
+    dtype = score_dtype(*sides)
+    found = _block_pairs(name, partial(dask_tasks.block_topk, k, eps, memory), left, right, dtype, both=True)
+    merge = partial(dask_tasks.merge_topk, k)
+    functions = {"chunk": dask_tasks.unchanged, "combine": merge, "aggregate": merge, "concatenate": False}
+    shape = {"axis": 1, "keepdims": True, "output_size": k, "dtype": dtype, "meta": np.empty((0, 0), dtype)}
+    best = da.reduction(found, split_every=MERGED, name=name, **functions, **shape)
+    return TopK(*_fields(name, best, (dtype, np.int64)))
 
 
-def _add_tree(tasks, merge, parts, prefix):
-    """Adds tasks that merge up to MERGED adjacent parts, level by level. Returns the last merge, without adding it."""
-    for level in itertools.count():
-        groups = [parts[first : first + MERGED] for first in range(0, len(parts), MERGED)]
-        if len(groups) == 1:
-            return (merge, groups[0])
-        parts = [(*prefix, level, number) for number in range(len(groups))]
-        tasks.update((key, (merge, group)) for key, group in zip(parts, groups, strict=True))
+def pairs_above(
+    x: Operand | Path,
+    threshold: Number,
+    y: Operand | Path | None = None,
+    *,
+    eps: Number = 1e-8,
+    max_pairs: SupportsIndex | None = None,
+    memory: SupportsIndex | None = None,
+    progress: bool | None = None,
+) -> Pairs:
+    """cossim.pairs_above for Dask arrays, with one task for each pair of row blocks (half of them with y=None).
 
+    i, j and values are lazy 1-d arrays of unknown size, sorted by (i, j). ``dask.compute(result)[0]`` computes all
+    three together, and ``result.i.compute_chunk_sizes()`` determines the number of pairs. Each chunk holds the pairs of
+    one block of x, which must fit into a worker's memory. Every worker must be able to read the .npy file at a path.
+    memory bounds one task.
 
-def pairs_above(x, threshold, y=None, *, eps=_core.DEFAULT_EPS, max_pairs=None, memory=None, progress=None):
-    """cossim.pairs_above for Dask arrays, with one task for each pair of blocks (half of them with y=None).
+    With max_pairs, all pairs are counted before the first chunk is made. Until then the pairs of all blocks of x are
+    held, except those of a block that alone has more than max_pairs. If there are more in total, compute() raises a
+    ValueError that says how many there are.
 
-    Parameters
-    ----------
-    x : dask.array.Array, array_like or path of a .npy file, shape (N, D)
-    threshold : float
-        From -1 to 1.
-    y : dask.array.Array, array_like or path of a .npy file, shape (M, D), optional
-        None gives the pairs i < j of rows of x. Every worker must be able to read the file.
-    max_pairs : int, optional
-        If there are more pairs, compute() raises a ValueError that says how many there are.
-    eps, memory
-        As in cossim.pairs_above. memory bounds one task.
-
-    Returns
-    -------
-    Pairs
-        i, j and values: lazy 1-d arrays of unknown size, sorted by (i, j). Each chunk holds the pairs of one block of
-        x, which must fit into a worker's memory. ``dask.compute(result)[0]`` computes all three at once.
-        ``result.i.compute_chunk_sizes()`` determines the number of pairs.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As cossim.pairs_above. Also if progress is given (Dask has its own), or if chunks have unknown sizes.
-
-    Notes
-    -----
-    With max_pairs, all pairs are counted before the first chunk is made. Until then the pairs of all blocks are held,
-    except those of a block that alone has more than max_pairs.
-
-    Examples
-    --------
     >>> import cossim.search.dask_arrays, dask, dask.array as da
     >>> x = da.from_array([[3.0, 4.0], [1.0, 0.0], [2.0, 0.0]], chunks=(2, 2))
     >>> dask.compute(cossim.search.dask_arrays.pairs_above(x, 0.5))[0]
     Pairs(i=array([0, 0, 1]), j=array([1, 2, 2]), values=array([0.6, 0.6, 1. ]))
     """
     _reject_arguments("pairs_above", progress=progress)
-    threshold = threshold_argument("pairs_above", threshold)
-    max_pairs = max_pairs_argument("pairs_above", max_pairs)
-    options = {"eps": eps_argument("pairs_above", eps), "memory": memory_argument("pairs_above", memory)}
-    x, y = _row_blocks("pairs_above", ("x", "y"), x, y)
-    right = x if y is None else y
-    _check_rows("pairs_above", "x" if y is None else "y", right)
-    dtypes = (np.dtype(np.int64), np.dtype(np.int64), score_dtype(x, right))
-    name = f"cossim-pairs-{tokenize(x.name, right.name, y is None, threshold, max_pairs, options)}"
-    total = f"{name}-total" if max_pairs is not None else None
-    tasks, counts = {}, []
-    for i, first_x in enumerate(_first_rows(x)):
-        parts = []
-        for j, first_y in enumerate(_first_rows(right)):
-            if y is None and i > j:
-                continue
-            blocks = [(x.name, i, 0)] if y is None and i == j else [(x.name, i, 0), (right.name, j, 0)]
-            call = partial(dask_tasks.block_pairs, threshold, options, max_pairs, (first_x, first_y))
-            parts.append((f"{name}-block", i, j))
-            tasks[parts[-1]] = (call, *blocks)
-        tasks[name, i] = (dask_tasks.join_pairs, parts, total)
-        counts.append((f"{name}-count", i))
-        if total is not None:
-            tasks[counts[-1]] = (dask_tasks.count_pairs, parts)
-    if total is not None:
-        tasks[total] = (partial(dask_tasks.check_count, threshold, max_pairs), counts)
-    return Pairs(*_lazy_tuple(name, tasks, [x, right], ((np.nan,) * x.numblocks[0],), dtypes))
+    name = "cossim-pairs"
+    threshold, eps = threshold_argument("pairs_above", threshold), eps_argument("pairs_above", eps)
+    most, memory = max_pairs_argument("pairs_above", max_pairs), memory_argument("pairs_above", memory)
+    left, right = _search_blocks("pairs_above", x=x, y=y)
+    sides = (left, left if right is None else right)
+    dtype = score_dtype(*sides)
+    found = _block_pairs(name, partial(dask_tasks.block_pairs, threshold, eps, memory, most), left, right, dtype)
+
+    blocks = left.numblocks[0]
+    options = {"meta": np.empty(0, dtype), "adjust_chunks": {"i": (np.nan,) * blocks}, **_BLOCKS}
+    join = partial(dask_tasks.join_pairs, _first_rows(sides[1]), most)
+    first_rows = da.from_array(np.array(_first_rows(left)), chunks=1)
+    pairs = da.blockwise(join, "i", found, "ij", first_rows, "i", token=f"{name}-joined", **options)
+    if most is not None:
+        counts = pairs.map_blocks(dask_tasks.count_pairs, chunks=((1,) * blocks,), meta=np.empty(0, np.int64))
+        check = partial(dask_tasks.check_count, threshold, most)
+        pairs = da.blockwise(check, "i", pairs, "i", counts.sum(), "", token=f"{name}-checked", **options)
+    return Pairs(*_fields(name, pairs, (np.int64, np.int64, dtype)))
+
+
+def _first_rows(x):
+    """Returns the number of the first row of each block."""
+    return [0, *itertools.accumulate(x.chunks[0][:-1])]
 
 
 # ---- along a dimension ----
-
-
-class _Probe:
-    """An invalid out. The functions check out last, so an error about out means that all other arguments are valid."""
-
-
-def _check(function, operands, given):
-    """Lets the function check the arguments. Dask arrays are replaced by arrays of their shapes that take no memory."""
-    shadows = []
-    for operand in operands:
-        if isinstance(operand, da.Array):
-            shadow = np.broadcast_to(np.zeros((), operand.dtype), operand.shape)
-            operand = operand._meta if isinstance(operand._meta, np.ma.MaskedArray) else shadow
-        shadows.append(operand)
-    try:
-        function(*shadows, out=_Probe(), **given)
-    except TypeError as error:
-        if not str(error).endswith(f"not {_Probe.__name__}"):
-            raise
 
 
 def _chunks_at(size, cuts, longest):
@@ -375,8 +317,9 @@ def _chunks_at(size, cuts, longest):
 
 
 def _reduced(dim, ndim):
+    """Returns the axes that dim names. None and () name all of them."""
     dims = (dim,) if dim is not None and not isinstance(dim, (tuple, list)) else dim or range(ndim)
-    return {operator.index(i) % ndim for i in dims} if ndim > 0 else set()
+    return {i % ndim for i in dims} if ndim > 0 else set()
 
 
 def _shared_chunks(arrays, sizes, shape, reduced):
@@ -395,119 +338,124 @@ def _shared_chunks(arrays, sizes, shape, reduced):
     return [(size,) if i in whole else _chunks_at(size, cuts[i], longest) for i, size in enumerate(shape)]
 
 
-def _blockwise(function, default_dim, operands, out, given, keep=lambda chunks: None):
+def _integers(dim):
+    """Converts a dim, or each of several, to int. Other objects stay as they are, for the C core to refuse them."""
+    if isinstance(dim, (tuple, list)):
+        return tuple(map(_integers, dim))
+    try:
+        return dim if isinstance(dim, bool) else operator.index(dim)
+    except TypeError:
+        return dim
+
+
+def _along_dim(function, default_dim, operands, out, given, keeps_vectors=False):
     """Returns the lazy result of a function along dim, with one task for each block of the result.
 
-    default_dim is the function's default dim. keep(chunks) returns the chunks of a reduced axis in the result, or None
-    if the result lacks that axis.
+    given: the other arguments by name, _UNSET or None (OTHER_NAMES) if not passed. keeps_vectors: the result has the
+    shape of the operand, as in normalize.
     """
     name = function.__name__
     _reject_arguments(name, out)
-    operands = [_operand(name, key, operand) for key, operand in operands.items()]
-    given = {key: value for key, value in given.items() if value is not (None if key in OTHER_NAMES else _UNSET)}
-    _check(function, operands, given)
-    arrays = [array if isinstance(array, da.Array) else np.asarray(array) for array in operands]
+    convert = {"eps": partial(eps_argument, name), "keepdim": bool, "keepdims": bool}
+    given = {
+        key: convert.get(key, _integers)(value)
+        for key, value in given.items()
+        if value is not (None if key in OTHER_NAMES else _UNSET)
+    }
+    arrays = _arrays(name, _core.as_arrays, operands)
+    dtype = _result_dtype(function, arrays, given)
     ndim = max(array.ndim for array in arrays)
     sizes = [(1,) * (ndim - array.ndim) + array.shape for array in arrays]
     shape = np.broadcast_shapes(*sizes)
     reduced = _reduced(given.get("dim", given.get("axis", default_dim)), ndim)
     chunks = _shared_chunks(arrays, sizes, shape, reduced)
-    result_chunks = [keep(axis) if i in reduced else axis for i, axis in enumerate(chunks)]
 
-    blocks = []
+    blocks: list[Any] = []
     for array, own in zip(arrays, sizes, strict=True):
-        chunked = [axis if size == full else (1,) for axis, size, full in zip(chunks, own, shape, strict=True)]
-        chunked = tuple(chunked[ndim - array.ndim :])
-        blocks.append(array.rechunk(chunked) if isinstance(array, da.Array) else da.from_array(array, chunks=chunked))
-    call = partial(function, **given)
-    dtype = call(*(np.zeros((1,) * array.ndim, array.dtype) for array in arrays)).dtype
-    name = f"cossim-{name}-{tokenize([array.name for array in blocks], given)}"
-    tasks = {}
-    for index in itertools.product(*(range(len(axis)) for axis in chunks)):
-        keys = []
-        for array in blocks:
-            block_numbers = zip(index[ndim - array.ndim :], array.numblocks, strict=True)
-            keys.append((array.name, *(i if count > 1 else 0 for i, count in block_numbers)))
-        kept = [i for i, axis in zip(index, result_chunks, strict=True) if axis is not None]
-        tasks[(name, *kept)] = (dask_tasks.run, call, *keys)
-    return _lazy(name, tasks, blocks, tuple(axis for axis in result_chunks if axis is not None), dtype)
+        axes = tuple(range(ndim - array.ndim, ndim))
+        chunked = tuple(chunks[i] if own[i] == shape[i] else (1,) for i in axes)
+        array = array.rechunk(chunked) if isinstance(array, da.Array) else da.from_array(array, chunks=chunked)
+        blocks += [array, axes]
+    # da.blockwise drops the reduced axes. Those that the result keeps are new axes, for the reason given at _BLOCKS.
+    new_axes = {}
+    if keeps_vectors or given.get("keepdim", given.get("keepdims", False)):
+        new_axes = {ndim + i: chunks[i] if keeps_vectors else (1,) for i in reduced}
+    result = [ndim + i if i in reduced else i for i in range(ndim) if i not in reduced or new_axes]
+    return da.blockwise(
+        partial(dask_tasks.run, partial(function, **given)),
+        result,
+        *blocks,
+        token=f"cossim-{name}",
+        new_axes=new_axes,
+        adjust_chunks={i: chunks[i] for i in result if i < ndim},  # one of the operands may have size 1 there
+        meta=np.empty((0,) * len(result), dtype),
+        **_BLOCKS,
+    )
 
 
-def cosine_similarity(x1, x2, dim=_UNSET, eps=_core.DEFAULT_EPS, *, out=None, axis=None):
+def cosine_similarity(
+    x1: Operand,
+    x2: Operand,
+    dim: SupportsIndex = _UNSET,
+    eps: Number = _core.DEFAULT_EPS,
+    *,
+    out: None = None,
+    axis: SupportsIndex | None = None,
+) -> da.Array:
     """cossim.cosine_similarity for Dask arrays, with one task for each block of the result.
 
-    Parameters
-    ----------
-    x1, x2 : dask.array.Array or array_like
-        Arrays whose shapes broadcast. Both are rechunked to one chunk along dim, and to the same chunks along the
-        other dimensions. A chunk of size 1 is joined to its neighbour. If exactly one operand has size 1 along dim, the
-        dimensions after dim are one chunk too.
-    dim : int
-        The dimension of the vectors, by default 1. axis is another name for it.
-    eps : float
-        As in cossim.cosine_similarity.
+    Both operands are rechunked to one chunk along dim, and to the same chunks along the other dimensions. A chunk of
+    size 1 is joined to its neighbour. If exactly one operand has size 1 along dim, the dimensions after dim are one
+    chunk too. The values are those of cossim.cosine_similarity for arrays in C order.
 
-    Returns
-    -------
-    dask.array.Array
-        The values of cossim.cosine_similarity for arrays in C order. If the operands broadcast, such as z[None] and
-        z[:, None], a task holds a block of each operand and their scores, but no array of the full broadcast shape.
+    If the operands broadcast, such as z[None] and z[:, None], a task holds a block of each operand and their scores,
+    but no array of the full broadcast shape.
 
-    Raises
-    ------
-    TypeError, ValueError, numpy.exceptions.AxisError
-        As cossim.cosine_similarity. Also if out is given (the result is lazy), or if chunks have unknown sizes.
-
-    Examples
-    --------
     >>> import cossim.search.dask_arrays, dask.array as da
     >>> a = da.from_array([[3.0, 4.0], [1.0, 0.0]], chunks=(2, 1))
     >>> cossim.search.dask_arrays.cosine_similarity(a[None], a[:, None], dim=2).compute()
     array([[1. , 0.6],
            [0.6, 1. ]])
     """
-    return _blockwise(_core.cosine_similarity, 1, {"x1": x1, "x2": x2}, out, {"dim": dim, "eps": eps, "axis": axis})
+    return _along_dim(_core.cosine_similarity, 1, {"x1": x1, "x2": x2}, out, {"dim": dim, "eps": eps, "axis": axis})
 
 
-def cosine_distance(x1, x2, dim=_UNSET, eps=_core.DEFAULT_EPS, *, out=None, axis=None):
-    """cossim.cosine_distance for Dask arrays. Shapes, chunks and errors are as in cosine_similarity.
-
-    >>> import cossim.search.dask_arrays, dask.array as da
-    >>> x, y = da.from_array([3.0, 4.0]), da.from_array([-3.0, -4.0])
-    >>> cossim.search.dask_arrays.cosine_distance(x, y, dim=0).compute()
-    np.float64(2.0)
-    """
-    return _blockwise(_core.cosine_distance, 1, {"x1": x1, "x2": x2}, out, {"dim": dim, "eps": eps, "axis": axis})
-
-
-def vecdot(x1, x2, dim=_UNSET, *, out=None, axis=None):
-    """cossim.vecdot for Dask arrays. dim is -1 by default; all else is as in cosine_similarity.
-
-    >>> import cossim.search.dask_arrays, dask.array as da
-    >>> cossim.search.dask_arrays.vecdot(da.from_array([[1.0, 2.0], [3.0, 4.0]], chunks=(2, 1)), [10.0, 1.0]).compute()
-    array([12., 34.])
-    """
-    return _blockwise(_core.vecdot, -1, {"x1": x1, "x2": x2}, out, {"dim": dim, "axis": axis})
+def cosine_distance(
+    x1: Operand,
+    x2: Operand,
+    dim: SupportsIndex = _UNSET,
+    eps: Number = _core.DEFAULT_EPS,
+    *,
+    out: None = None,
+    axis: SupportsIndex | None = None,
+) -> da.Array:
+    """cossim.cosine_distance for Dask arrays. Chunks are as in cosine_similarity."""
+    return _along_dim(_core.cosine_distance, 1, {"x1": x1, "x2": x2}, out, {"dim": dim, "eps": eps, "axis": axis})
 
 
-def vector_norm(x, dim=_UNSET, keepdim=_UNSET, *, out=None, axis=None, keepdims=None):
-    """cossim.vector_norm for Dask arrays. x is rechunked to one chunk along each dimension in dim (None: all).
+def vecdot(
+    x1: Operand, x2: Operand, dim: SupportsIndex = _UNSET, *, out: None = None, axis: SupportsIndex | None = None
+) -> da.Array:
+    """cossim.vecdot for Dask arrays. dim is -1 by default. Chunks are as in cosine_similarity."""
+    return _along_dim(_core.vecdot, -1, {"x1": x1, "x2": x2}, out, {"dim": dim, "axis": axis})
 
-    >>> import cossim.search.dask_arrays, dask.array as da
-    >>> cossim.search.dask_arrays.vector_norm(da.from_array([[3.0, 4.0], [6.0, 8.0]], chunks=1), dim=1).compute()
-    array([ 5., 10.])
-    """
-    kept = any(value is not _UNSET and bool(value) for value in (keepdim, keepdims))
+
+def vector_norm(
+    x: Lazy,
+    dim: Dims | None = _UNSET,
+    keepdim: bool = _UNSET,
+    *,
+    out: None = None,
+    axis: Dims | None = None,
+    keepdims: bool | None = None,
+) -> da.Array:
+    """cossim.vector_norm for Dask arrays. x is rechunked to one chunk along each dimension in dim (None: all)."""
     given = {"dim": dim, "keepdim": keepdim, "axis": axis, "keepdims": keepdims}
-    return _blockwise(_core.vector_norm, None, {"x": x}, out, given, lambda chunks: (1,) if kept else None)
+    return _along_dim(_core.vector_norm, None, {"x": x}, out, given)
 
 
-def normalize(x, dim=_UNSET, eps=_core.NORMALIZE_EPS, *, out=None, axis=None):
-    """cossim.normalize for Dask arrays. x is rechunked to one chunk along each dimension in dim.
-
-    >>> import cossim.search.dask_arrays, dask.array as da
-    >>> cossim.search.dask_arrays.normalize(da.from_array([[3.0, 4.0], [0.0, 0.0]], chunks=1)).compute()
-    array([[0.6, 0.8],
-           [0. , 0. ]])
-    """
-    return _blockwise(_core.normalize, 1, {"x": x}, out, {"dim": dim, "eps": eps, "axis": axis}, lambda chunks: chunks)
+def normalize(
+    x: Lazy, dim: Dims | None = _UNSET, eps: Number = 1e-12, *, out: None = None, axis: Dims | None = None
+) -> da.Array:
+    """cossim.normalize for Dask arrays. x is rechunked to one chunk along each dimension in dim."""
+    return _along_dim(_core.normalize, 1, {"x": x}, out, {"dim": dim, "eps": eps, "axis": axis}, keeps_vectors=True)

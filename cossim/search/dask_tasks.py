@@ -1,5 +1,6 @@
 """The code of Dask tasks: runs a function on one pair of blocks, or merges partial results."""
 
+import itertools
 import os
 from contextlib import nullcontext
 
@@ -7,7 +8,7 @@ import numpy as np
 from dask.base import tokenize
 
 from cossim._threads import threads
-from cossim.search.blocks import Pairs, TopK, open_rows, pairs_rows, rows_of, too_many, topk_rows
+from cossim.search.blocks import Pairs, open_rows, pairs_rows, rows_of, score_dtype, too_many, topk_rows
 
 
 def _one_thread():
@@ -15,64 +16,107 @@ def _one_thread():
     return nullcontext() if os.environ.get("COSSIM_NUM_THREADS") else threads(1)
 
 
+def _block(nested):
+    """Returns a block from the lists around it: da.blockwise adds one for each axis that the result lacks."""
+    while isinstance(nested, list):
+        (nested,) = nested
+    return nested
+
+
 def run(call, *blocks):
-    # The order of a sum depends on the memory layout of its terms, so blocks that are not in C order are copied. Nearly
-    # all blocks are in C order. (np.ascontiguousarray would add a dimension to 0-d blocks.)
-    with _one_thread():
-        return call(*(np.asarray(block, order="C") for block in blocks))
+    """Calls a function of the C core with blocks in C order: the order of a sum depends on the memory layout.
 
-
-def block_topk(k, options, first, queries, corpus=None):
-    """Returns the best k rows of one block of the corpus, or all rows. Indices are those of the whole corpus."""
-    x, y = rows_of("topk", queries=queries, corpus=corpus)
-    candidates = len(x) - 1 if y is None else len(y)
-    with _one_thread():
-        values, indices = topk_rows("topk", x, y, min(k, candidates), **options, report=None)
-    return TopK(values, indices + first)
-
-
-def merge_topk(k, parts):
-    """Merges several TopK into one with the k best values: descending, NaN last, ties in order of index.
-
-    Each part is sorted that way and the parts are in order of their candidates, so a stable sort keeps ties in order.
+    Nearly all blocks are in C order already. The others are copied.
     """
-    values = np.concatenate([part.values for part in parts], axis=1)
-    indices = np.concatenate([part.indices for part in parts], axis=1)
-    best = np.argsort(-values, axis=1, kind="stable")[:, :k]  # NumPy sorts NaN last
-    return TopK(np.take_along_axis(values, best, axis=1), np.take_along_axis(indices, best, axis=1))
-
-
-def block_pairs(threshold, options, max_pairs, firsts, x, y=None):
-    """Returns the pairs of two blocks in row numbers of the whole arrays, or just their count if above max_pairs."""
-    x, y = rows_of("pairs_above", x=x, y=y)
+    # np.ascontiguousarray would add a dimension to 0-d blocks.
     with _one_thread():
-        i, j, values = pairs_rows("pairs_above", x, y, threshold, **options, max_pairs=None, report=None)
-    if max_pairs is not None and len(i) > max_pairs:
-        return len(i)  # check_count raises, so the pairs are not needed
-    return Pairs(i + firsts[0], j + firsts[1], values)
+        return call(*(np.asarray(_block(block), order="C") for block in blocks))
 
 
-def count_pairs(parts):
-    return sum(part if isinstance(part, int) else len(part.i) for part in parts)
+def unchanged(part, **reduction):
+    """The first step of a da.reduction whose blocks are partial results already."""
+    return part
 
 
-def check_count(threshold, max_pairs, counts):
-    found = sum(counts)
-    if found > max_pairs:
-        raise too_many("pairs_above", found, threshold, max_pairs)
+def block_topk(k, eps, memory, queries, corpus=None):
+    """Finds the best k rows of one block of the corpus, or all rows if there are fewer.
+
+    Returns (values, indices, number of rows of the block). Indices count from the first row of the block.
+    """
+    x, y = rows_of("topk", queries=_block(queries), corpus=_block(corpus))
+    rows = len(x if y is None else y)
+    candidates = rows - 1 if y is None else rows
+    if not candidates:  # a block of one row, compared with itself
+        return np.empty((1, 0), score_dtype(x.array)), np.empty((1, 0), np.int64), rows
+    with _one_thread():
+        best = topk_rows("topk", x, y, min(k, candidates), eps, memory, None)
+    return best.values, best.indices, rows
 
 
-def join_pairs(parts, checked):
-    """Joins the pairs of one block of x with all blocks of y, in order of j. checked is only waited for."""
-    i, j, values = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+def merge_topk(k, parts, **reduction):
+    """Merges results of block_topk for adjacent blocks: the k best values, descending, NaN last, ties by index.
+
+    Each part is sorted in that way, and the parts are in order of their blocks, so a stable sort keeps ties in order.
+    """
+    rows = [part[2] for part in parts]
+    first_rows = itertools.accumulate(rows, initial=0)
+    values = np.concatenate([part[0] for part in parts], axis=1)
+    indices = np.concatenate([part[1] + first for part, first in zip(parts, first_rows, strict=False)], axis=1)
+    best = np.argsort(-values, axis=1, kind="stable")[:, :k]  # NumPy sorts NaN last
+    return np.take_along_axis(values, best, axis=1), np.take_along_axis(indices, best, axis=1), sum(rows)
+
+
+def block_pairs(threshold, eps, memory, max_pairs, x, y=None):
+    """Returns the pairs of two blocks, or only their number if that is above max_pairs.
+
+    Row numbers count from the first rows of the blocks.
+    """
+    left, right = rows_of("pairs_above", x=_block(x), y=_block(y))
+    with _one_thread():
+        pairs = pairs_rows("pairs_above", left, right, threshold, eps, None, memory, None)
+    if max_pairs is not None and len(pairs.i) > max_pairs:
+        return len(pairs.i)  # check_count raises, so the pairs are not needed
+    return pairs
+
+
+def join_pairs(first_rows, max_pairs, parts, first_row):
+    """Joins the pairs of one block of x, sorted by (i, j), or returns only their number if that is above max_pairs.
+
+    parts: for each block of y the result of block_pairs, or None if that pair of blocks is left out. first_rows: the
+    number of the first row of each block of y. first_row: that of the block of x. Row numbers of the result are those
+    of the whole arrays.
+    """
+    count = sum(map(_count, parts))
+    if max_pairs is not None and count > max_pairs:
+        return count  # check_count raises, so the pairs are not needed
+    found = [(pairs, first) for pairs, first in zip(parts, first_rows, strict=True) if pairs is not None]
+    i = np.concatenate([pairs.i for pairs, _ in found])
+    j = np.concatenate([pairs.j + first for pairs, first in found])
+    values = np.concatenate([pairs.values for pairs, _ in found])
     order = np.argsort(i, kind="stable")
-    return Pairs(i[order], j[order], values[order])
+    return Pairs(i[order] + first_row, j[order], values[order])
+
+
+def _count(pairs):
+    return 0 if pairs is None else pairs if isinstance(pairs, int) else len(pairs.i)
+
+
+def count_pairs(pairs):
+    return np.array([_count(pairs)])
+
+
+def check_count(threshold, max_pairs, pairs, total):
+    """Returns the pairs of one block of x, unless the total of all blocks is above max_pairs."""
+    if total > max_pairs:
+        raise too_many("pairs_above", int(total), threshold, max_pairs)
+    return pairs
 
 
 class NpyRows:
     """The rows of a .npy file for dask.array.from_array. Each task reads its rows, so it needs access to the file."""
 
-    def __init__(self, path, array):
+    def __init__(self, function, name, path):
+        path, array = os.path.abspath(path), open_rows(function, name, path)
         self.path, self.shape, self.dtype, self.ndim = path, array.shape, array.dtype, array.ndim
         status = os.stat(path)
         self.token = tokenize(path, status.st_mtime_ns, status.st_size)

@@ -4,7 +4,7 @@ import ml_dtypes
 import numpy as np
 
 import cossim
-from cossim.search.functions import score_dtype
+from cossim.search.blocks import score_dtype
 
 TINY = {
     np.float32: [1e-20, 1e-30, 1e-38, 1e-45],

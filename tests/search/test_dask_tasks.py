@@ -90,6 +90,58 @@ def test_each_pair_of_blocks_once(rng, monkeypatch):
         calls.clear()
 
 
+def counting(calls, name, function):
+    def counted(*args, **options):
+        calls.append(name)
+        return function(*args, **options)
+
+    return counted
+
+
+def test_each_block_is_made_once(rng):
+    """Dask fuses tasks. No block of an operand may become part of several tasks, which would all make it."""
+    calls = []
+    make = counting(calls, "made", np.negative)
+    x = da.from_array(rows(rng, 60, np.float32), (10, 12))
+    for made in (x.map_blocks(make), da.blockwise(make, "ij", x, "ij"), da.blockwise(make, "ij", x, "ij") + 1):
+        for lazy in (
+            dask_arrays.pairwise(made),
+            dask_arrays.pairwise(made, x),
+            dask_arrays.topk(made, None, 2),
+            dask_arrays.topk(x, made, 2),
+            dask_arrays.pairs_above(made, 0.5, max_pairs=1000),
+            dask_arrays.pairs_above(made, 0.5, x),
+            dask_arrays.vecdot(made[:, None], x[None], 2),
+            dask_arrays.normalize(made, 1),
+            dask_arrays.vector_norm(made, 1),
+        ):
+            calls.clear()
+            now(lazy)
+            assert calls == ["made"] * 6
+
+
+def test_a_result_that_is_broadcast_is_made_once(rng, monkeypatch):
+    """Dask could fuse the tasks that make it with those that use it, of which there are several for each block."""
+    calls = []
+    monkeypatch.setattr(dask_tasks, "run", counting(calls, "run", dask_tasks.run))
+    x = da.from_array(rows(rng, 60, np.float32), (10, 4))
+    for made, other, blocks in (
+        (dask_arrays.vector_norm(x, 1, True), x, 6),
+        (dask_arrays.vector_norm(x, 0), x, 3),
+        (dask_arrays.normalize(x, 1), da.ones((4, 60, 12), chunks=(1, 10, 12)), 6),
+        (dask_arrays.cosine_similarity(x, x, 0), x, 3),
+    ):
+        axes = "hij"[-other.ndim :]
+        for lazy in (
+            other * made,
+            da.map_blocks(np.multiply, other, made),
+            da.blockwise(np.multiply, axes, other, axes, made, axes[-made.ndim :], align_arrays=False),
+        ):
+            calls.clear()
+            now(lazy)
+            assert len(calls) == blocks
+
+
 def test_the_broadcast_product_is_never_built(rng):
     z = da.from_array(rng.standard_normal((200, 500)).astype(np.float32), (100, 500))
     lazy = dask_arrays.cosine_similarity(z[None], z[:, None], dim=2)
@@ -150,7 +202,7 @@ class Once:
         self.asked += 1
         return self.value
 
-    __index__ = __float__ = _answer
+    __index__ = __float__ = __bool__ = _answer
 
 
 def test_numbers_are_converted_once(rng):
@@ -164,4 +216,13 @@ def test_numbers_are_converted_once(rng):
     limits = {"eps": eps, "memory": memory, "max_pairs": most}
     found = dask.compute(dask_arrays.pairs_above(lazy, threshold, **limits))[0]
     np.testing.assert_array_equal(found.i, cossim.pairs_above(x, 0.1).i)
-    assert [number.asked for number in (eps, k, memory, threshold, most)] == [2, 1, 2, 1, 1]
+    np.testing.assert_array_equal(now(dask_arrays.pairwise(lazy, eps=eps)), cossim.pairwise(x))
+    assert [number.asked for number in (eps, k, memory, threshold, most)] == [3, 1, 2, 1, 1]
+    for name in ("cosine_similarity", "cosine_distance", "vecdot"):
+        dim, options = Once(1), {} if name == "vecdot" else {"eps": Once(1e-8)}
+        now(getattr(dask_arrays, name)(lazy, lazy, dim, **options))
+        assert [number.asked for number in (dim, *options.values())] == [1] * (1 + len(options))
+    dim, other, eps, keepdim = Once(1), Once(0), Once(1e-8), Once(True)
+    now(dask_arrays.vector_norm(lazy, axis=[dim, other], keepdims=keepdim))
+    now(dask_arrays.normalize(lazy, dim, eps))
+    assert [number.asked for number in (dim, other, eps, keepdim)] == [2, 1, 1, 1]
