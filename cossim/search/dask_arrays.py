@@ -162,7 +162,7 @@ def _block_pairs(name, task, x, y, dtype, mirrored=None, both=False):
     # da.blockwise cannot make this graph: it treats all pairs of blocks in the same way, and passes a task only blocks
     # of operands, never another block of the result.
     name = f"{name}-{tokenize(task, x.name, mirrored, both)}"
-    tasks = {}
+    tasks: dict[Any, Any] = {}
     for i, j in itertools.product(range(x.numblocks[0]), repeat=2):
         if i == j:
             tasks[name, i, j] = (task, (x.name, i, 0))
@@ -174,11 +174,10 @@ def _block_pairs(name, task, x, y, dtype, mirrored=None, both=False):
     return da.Array(graph, name, (x.chunks[0], x.chunks[0]), meta=meta)
 
 
-def _fields(name, tuples, dtypes):
+def _fields(tuples, dtypes):
     """Returns one lazy array for each position of the tuples that are the blocks of an array."""
-    pick = operator.itemgetter
     empty = [np.empty((0,) * tuples.ndim, dtype) for dtype in dtypes]
-    return [tuples.map_blocks(pick(at), token=f"{name}-{at}", meta=meta) for at, meta in enumerate(empty)]
+    return [tuples.map_blocks(operator.itemgetter(position), meta=meta) for position, meta in enumerate(empty)]
 
 
 def pairwise(
@@ -242,7 +241,7 @@ def topk(
     functions = {"chunk": dask_tasks.unchanged, "combine": merge, "aggregate": merge, "concatenate": False}
     shape = {"axis": 1, "keepdims": True, "output_size": k, "dtype": dtype, "meta": np.empty((0, 0), dtype)}
     best = da.reduction(found, split_every=MERGED, name=name, **functions, **shape)
-    return TopK(*_fields(name, best, (dtype, np.int64)))
+    return TopK(*_fields(best, (dtype, np.int64)))
 
 
 def pairs_above(
@@ -289,7 +288,7 @@ def pairs_above(
         counts = pairs.map_blocks(dask_tasks.count_pairs, chunks=((1,) * blocks,), meta=np.empty(0, np.int64))
         check = partial(dask_tasks.check_count, threshold, most)
         pairs = da.blockwise(check, "i", pairs, "i", counts.sum(), "", token=f"{name}-checked", **options)
-    return Pairs(*_fields(name, pairs, (np.int64, np.int64, dtype)))
+    return Pairs(*_fields(pairs, (np.int64, np.int64, dtype)))
 
 
 def _first_rows(x):
@@ -328,7 +327,7 @@ def _shared_chunks(arrays, sizes, shape, reduced):
     if any(own[i] != shape[i] for own in sizes for i in reduced):
         # If an operand has size 1 along the vectors, the stride of their elements depends on the axes after dim.
         whole.update(range(min(reduced), len(shape)))
-    cuts = [[] for _ in shape]
+    cuts: list[list[Any]] = [[] for _ in shape]
     for array, own in zip(arrays, sizes, strict=True):
         if isinstance(array, da.Array):
             for i, chunks in enumerate(array.chunks, len(shape) - array.ndim):
@@ -356,7 +355,7 @@ def _along_dim(function, default_dim, operands, out, given, keeps_vectors=False)
     """
     name = function.__name__
     _reject_arguments(name, out)
-    convert = {"eps": partial(eps_argument, name), "keepdim": bool, "keepdims": bool}
+    convert: dict[str, Any] = {"eps": partial(eps_argument, name), "keepdim": bool, "keepdims": bool}
     given = {
         key: convert.get(key, _integers)(value)
         for key, value in given.items()
