@@ -264,6 +264,7 @@ def topk_rows(name, x, y, k, eps, memory, report, codes=(None, None)):
 
 
 def pairs_rows(name, x, y, threshold, eps, max_pairs, memory, report, codes=(None, None)):
+    """Runs pairs_above on checked arguments. codes is as in topk_rows."""
     found, count = [], 0
     limit = np.iinfo(np.intp).max if max_pairs is None else max_pairs
 

@@ -1,8 +1,9 @@
 """The functions for Dask arrays. The results are lazy arrays, bit for bit equal to those for NumPy arrays.
 
-If an operand is a Dask array, the public function calls the function of the same name in this module. Arguments mean
-the same. The other operand may be a NumPy array, which is split into blocks. Wrong arguments raise errors in the call,
-not in compute(). So do out and progress, which lazy results cannot use, and chunks of unknown size.
+If an operand is a Dask array, the public function calls the function of the same name in this module, with the same
+arguments. The other operand may be a NumPy array, which is split into blocks. Wrong arguments raise errors in the call,
+not in compute(). Three more things are errors: out, because the result is lazy; progress, because Dask has its own; and
+chunks of unknown size.
 
 A vector is never split: an array that is chunked along its vectors is rechunked first. A task holds one pair of blocks
 and its result, or a few partial results. No task holds all blocks.
@@ -85,9 +86,9 @@ def _operand(function, name, operand):
 
 
 def _stand_in(array):
-    """Returns a NumPy array of the same shape and dtype that takes no memory. That of masked arrays is masked."""
+    """Returns a NumPy array of the same shape and dtype that takes no memory. For masked arrays, it is an empty one."""
     if isinstance(array, da.Array) and isinstance(meta_from_array(array), np.ma.MaskedArray):
-        return meta_from_array(array)  # its shape is another, but masked arrays of any shape are refused
+        return meta_from_array(array)  # of another shape: masked arrays of every shape are refused
     return np.broadcast_to(np.zeros((), array.dtype), array.shape)
 
 
@@ -136,7 +137,7 @@ def _in_rows(array, longest):
 
 
 def _search_blocks(function, **operands):
-    """_row_blocks for topk and pairs_above: operands may be paths of .npy files, and must have rows to compare."""
+    """Returns what _row_blocks does. Operands may be paths of .npy files. A corpus without rows is an error."""
     for name, operand in operands.items():
         if isinstance(operand, (str, os.PathLike)):
             operands[name] = dask_tasks.NpyRows(function, name, operand)
@@ -153,8 +154,9 @@ def _search_blocks(function, **operands):
 def _block_pairs(name, task, x, y, dtype, mirrored=None, both=False):
     """Returns an array whose block (i, j) is task(block i of x, block j of y).
 
-    With y=None, block (i, i) is task(block i of x), and a block above the diagonal is task(block i of x, block j of x).
-    So are those below with both=True. Otherwise block (i, j) below is mirrored(block (j, i)), or None.
+    With y=None, x is compared with itself. Then block (i, i) is task(block i), and for i < j block (i, j) is
+    task(block i, block j). With both=True, this holds for i > j too. With both=False, block (i, j) for i > j is
+    mirrored(block (j, i)), or None if mirrored is None.
     """
     meta = np.empty((0, 0), dtype)
     if y is not None:
