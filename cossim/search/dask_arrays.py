@@ -183,7 +183,12 @@ def _fields(tuples, dtypes):
 
 
 def pairwise(
-    x: Operand, y: Operand | None = None, *, eps: Number = _core.DEFAULT_EPS, out: None = None, progress: bool | None = None
+    x: Operand,
+    y: Operand | None = None,
+    *,
+    eps: Number = _core.DEFAULT_EPS,
+    out: None = None,
+    progress: bool | None = None,
 ) -> da.Array:
     """cossim.pairwise for Dask arrays, with one task for each pair of row blocks.
 
@@ -251,7 +256,7 @@ def pairs_above(
     threshold: Number,
     y: Operand | Path | None = None,
     *,
-    eps: Number = 1e-8,
+    eps: Number = _core.DEFAULT_EPS,
     max_pairs: SupportsIndex | None = None,
     memory: SupportsIndex | None = None,
     progress: bool | None = None,
