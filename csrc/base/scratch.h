@@ -82,4 +82,14 @@ static inline size_t scratch_round(size_t bytes)
     return bytes > max ? SIZE_MAX : (bytes + SCRATCH_ALIGN - 1) & ~(size_t)(SCRATCH_ALIGN - 1);
 }
 
+/* Lays out arrays in one block: adds an array of n elements of `size` bytes to a block of *bytes
+ * bytes and returns its offset, a multiple of SCRATCH_ALIGN. *bytes starts at 0 and becomes
+ * SIZE_MAX on overflow. */
+static inline size_t scratch_add(size_t *bytes, size_t n, size_t size)
+{
+    const size_t offset = *bytes;
+    *bytes = size_sum_or_max(offset, scratch_round(size_product_or_max(n, size)));
+    return offset;
+}
+
 #endif

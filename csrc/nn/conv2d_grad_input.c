@@ -1,10 +1,10 @@
 /*
- * The gradient of a convolution's input. One matmul multiplies the weights of all filters at each
- * channel and kernel tap, (channels * taps, filters), with the gradient of the output, (filters,
- * pixels). Each row of the product is then added to the input pixels that its tap reads.
+ * The gradient of a convolution's input. A matmul multiplies the weights, (channels * taps,
+ * filters), with the gradient of the output, (filters, pixels). Each row of the product belongs to
+ * one channel and one kernel tap. It is added to the input pixels that this tap reads.
  *
- * Order of summation: over filters as in matmul.c, then tap by tap in each block of output rows,
- * block after block. Shapes alone determine the blocks.
+ * Order of summation: over filters as in matmul.c, then tap by tap, then block of output rows by
+ * block of output rows. Shapes alone determine the blocks.
  */
 #include <string.h>
 
@@ -13,18 +13,17 @@
 #include "nn/layers.h"
 #include "vectors/reduce.h"
 
-enum {
-    BLOCK_BYTES = 128 << 10
-}; /* limit of the products that are buffered before they are added */
+enum { BLOCK_BYTES = 128 << 10 }; /* limit of the products of one matmul */
 
 struct grad_input_run {
     const struct conv2d_grad_input *call;
     const struct conv2d *conv;
     add_rows_kernel *add_rows;
-    size_t size, channels, filters, window;
+    size_t size, channels, filters, taps;
     size_t block_rows, block_channels; /* output rows and channels of one matmul */
     char *scratch;
-    size_t worker_scratch, product_bytes;
+    /* Bytes. A worker's scratch memory holds that of matmul, then the products. */
+    size_t products, worker_scratch;
 };
 
 /* to[i * step] += from[i] for i < n. */
@@ -38,26 +37,24 @@ struct grad_input_run {
 ADD_STRIDED(float)
 ADD_STRIDED(double)
 
-/* Outputs [first, end) along one axis whose input pixel at a given tap is inside the image.
- */
+/* Outputs [first, end) along one axis. */
 struct output_range {
     size_t first, end;
 };
 
-/* The range of such outputs among [from, from + n) for the tap at distance x from the start of the
- * window, in input pixels. */
+/* The outputs among [from, from + n) whose tap is inside the image of `size` pixels. The tap is x
+ * pixels from the start of the kernel. */
 static struct output_range range_inside(size_t from, size_t n, size_t x, size_t padding,
                                         size_t stride, size_t size)
 {
     const size_t most = size + padding, before = x >= padding ? 0 : padding - x + stride - 1,
                  after = most <= x ? 0 : most - x + stride - 1;
-    struct output_range part = {larger(from, stride == 1 ? before : before / stride),
-                                smaller(from + n, stride == 1 ? after : after / stride)};
-    return part;
+    struct output_range range = {larger(from, stride == 1 ? before : before / stride),
+                                 smaller(from + n, stride == 1 ? after : after / stride)};
+    return range;
 }
 
-/* Adds the products (rows, out.w) of one tap, for the output rows from y on, to the pixels of one
- * channel. */
+/* Adds the products (rows, out.w) of one tap and the output rows [y, y + rows) to one channel. */
 static void add_tap(const struct grad_input_run *r, size_t kernel_y, size_t kernel_x, size_t y,
                     size_t rows, const char *products, char *plane)
 {
@@ -95,8 +92,8 @@ static void image_task(void *context, size_t task, size_t worker)
     const struct conv2d *c = r->conv;
     const size_t image = task / c->groups, group = task % c->groups, pixels = c->out.h * c->out.w,
                  plane = c->in.h * c->in.w * r->size;
-    const size_t taps = r->channels * r->window;
-    char *scratch = r->scratch + worker * r->worker_scratch, *products = scratch + r->product_bytes;
+    const size_t filter_size = r->channels * r->taps;
+    char *scratch = r->scratch + worker * r->worker_scratch, *products = scratch + r->products;
     char *planes = (char *)r->call->input + (image * c->in_channels + group * r->channels) * plane;
     const char *maps =
         (const char *)c->output + (image * c->out_channels + group * r->filters) * pixels * r->size;
@@ -108,13 +105,13 @@ static void image_task(void *context, size_t task, size_t worker)
             channels = smaller(r->channels - channel, r->block_channels);
             const struct matmul product = {
                 .compute = c->compute,
-                .rows = channels * r->window,
+                .rows = channels * r->taps,
                 .columns = rows * c->out.w,
                 .depth = r->filters,
                 .left = (const char *)c->weight +
-                        (group * r->filters * taps + channel * r->window) * r->size,
+                        (group * r->filters * filter_size + channel * r->taps) * r->size,
                 .left_step = 1,
-                .left_next = taps,
+                .left_next = filter_size,
                 .right = maps + y * c->out.w * r->size,
                 .right_step = pixels,
                 .output = products,
@@ -145,25 +142,24 @@ int conv2d_grad_input(const struct conv2d_grad_input *call)
         .size = compute_size(c->compute),
         .channels = c->in_channels / c->groups,
         .filters = c->out_channels / c->groups,
-        .window = c->kernel.h * c->kernel.w,
+        .taps = c->kernel.h * c->kernel.w,
     };
     if (c->images == 0) { /* the other sizes can then be arbitrary */
         return 0;
     }
     const size_t row =
-        size_product_or_max(size_product_or_max(r.window, larger(c->out.w, 1)), r.size);
+        size_product_or_max(size_product_or_max(r.taps, larger(c->out.w, 1)), r.size);
     r.block_rows = larger(smaller(BLOCK_BYTES / row, c->out.h), 1);
     r.block_channels = larger(smaller(BLOCK_BYTES / row / r.block_rows, r.channels), 1);
-    r.product_bytes = matmul_scratch(c->compute);
-    r.worker_scratch = size_sum_or_max(
-        r.product_bytes, scratch_round(size_product_or_max(r.block_channels * r.block_rows, row)));
+    scratch_add(&r.worker_scratch, 1, matmul_scratch(c->compute));
+    r.products = scratch_add(&r.worker_scratch, r.block_channels * r.block_rows, row);
     size_t tasks;
     if (!size_mul(c->images, c->groups, &tasks)) {
         return -1; /* more tasks than size_t can count */
     }
     const int threads =
-        (int)smaller((size_t)thread_count_for(
-                         conv2d_outputs(c), size_product_or_max(r.channels, r.window), GRAIN_GEMM),
+        (int)smaller((size_t)thread_count_for(conv2d_outputs(c),
+                                              size_product_or_max(r.channels, r.taps), GRAIN_GEMM),
                      larger(tasks, 1));
     if ((r.scratch = scratch_alloc(size_product_or_max((size_t)threads, r.worker_scratch))) ==
         NULL) {

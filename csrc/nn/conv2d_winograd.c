@@ -1,15 +1,35 @@
-#include "nn/conv2d_winograd.h"
-
+/*
+ * Winograd convolution F(2, 5) down the columns, for float32 and kernels of five rows: see
+ * kernels/winograd_template.h. It takes six products for a pair of output rows. The error of a
+ * result is relative to the largest element of the six input rows that the pair reads. If a result
+ * of a row block is not finite, conv2d_direct computes the block again.
+ */
 #include "base/scratch.h"
+#include "nn/conv2d_algorithm.h"
+#include "nn/conv2d_input.h"
 
 enum {
-    /* Fewest filters that repay the input transform, which they share. */
+    /* Fewest filters for which the input transform, which they share, pays off. */
     MIN_FILTERS = 8,
-    /* Fewest terms (channels times kernel columns) that repay the output transform. */
+    /* Fewest terms (channels times kernel columns) for which the output transform pays off. */
     MIN_STEPS = 24
 };
 
-bool winograd_is_profitable(const struct conv2d_plan *p)
+struct winograd {
+    void *direct; /* the state of conv2d_direct */
+    /* A worker's scratch memory holds the transformed input, [channel_block][6][input_step], then,
+     * `products` bytes later, the products, [6][filters][product_step]. */
+    size_t products;
+    size_t input_step, product_step; /* elements */
+    float *filters;                  /* the transformed filters: six arrays */
+    size_t filter_step;              /* elements from one array to the next */
+    /* Offsets in elements. step_at: of each channel and kernel column in the transformed input. The
+     * next three are of each vector of products: in the transformed input, among the products, and
+     * in the output. last_at: of each vector of a last single row in the output. */
+    ptrdiff_t *step_at, *input_at, *product_at, *output_at, *last_at;
+};
+
+static bool winograd_applies(const struct conv2d_plan *p)
 {
     const struct conv2d *c = &p->conv;
     return c->compute == COMPUTE_F32 && c->kernel.h == 5 && c->stride.h == 1 &&
@@ -23,161 +43,169 @@ static size_t pairs_of(size_t rows)
     return (rows + 1) / 2;
 }
 
-/* Elements of one of the six transformed inputs of a channel. */
-static size_t input_step(const struct conv2d_plan *p)
-{
-    return pairs_of(p->band) * p->pitch;
-}
-
-/* Elements of one of the six products of a filter. */
-static size_t product_step(const struct conv2d_plan *p)
-{
-    return pairs_of(p->band) * p->row_vectors * p->lanes;
-}
-
-/* Elements of one of the six transforms of all filters. */
-static size_t filter_step(const struct conv2d_plan *p)
-{
-    return p->conv.out_channels * p->channels * p->conv.kernel.w + WINOGRAD_PADDING;
-}
-
-static size_t input_bytes(const struct conv2d_plan *p)
-{
-    return scratch_round(
-        size_product_or_max(p->segment * WINOGRAD_PRODUCTS * sizeof(float), input_step(p)));
-}
-
-size_t winograd_scratch(const struct conv2d_plan *p)
-{
-    return size_sum_or_max(input_bytes(p),
-                           scratch_round(size_product_or_max(
-                               WINOGRAD_PRODUCTS * sizeof(float) * p->filters, product_step(p))));
-}
-
-static void fill_tables(struct conv2d_plan *p)
+static void fill_tables(const struct conv2d_plan *p, struct winograd *s)
 {
     const struct conv2d *c = &p->conv;
-    const size_t out_w = c->pool ? c->out.w / 2 : c->out.w;
-    ptrdiff_t *offset = p->winograd_offsets;
-    for (size_t channel = 0; channel < p->segment; channel++) {
-        for (size_t x = 0, at = 0; x < c->kernel.w; x++, at += c->dilation.w) {
-            const size_t column =
-                c->stride.w == 1 ? at : at % c->stride.w * p->phase + at / c->stride.w;
-            *offset++ = (ptrdiff_t)(channel * WINOGRAD_PRODUCTS * input_step(p) + column);
+    const size_t out_w = c->out.w / conv2d_pool_size(c);
+    ptrdiff_t *step = s->step_at;
+    for (size_t channel = 0; channel < p->channel_block; channel++) {
+        for (size_t x = 0; x < c->kernel.w; x++) {
+            *step++ = (ptrdiff_t)(channel * WINOGRAD_PRODUCTS * s->input_step +
+                                  conv2d_copied_column(x * c->dilation.w, c->stride.w, p->phase));
         }
     }
     size_t n = 0;
-    for (size_t t = 0; t < pairs_of(p->band); t++) {
+    for (size_t t = 0; t < pairs_of(p->row_block); t++) {
         for (size_t v = 0; v < p->row_vectors; v++, n++) {
             const size_t x = conv2d_column(p, v);
-            p->winograd_right_at[n] = (ptrdiff_t)(t * p->pitch + x);
+            s->input_at[n] = (ptrdiff_t)(t * p->pitch + x);
+            s->product_at[n] = (ptrdiff_t)(n * p->lanes);
             if (c->pool) {
-                p->winograd_out_at[n] = (ptrdiff_t)(t * out_w + x / 2);
+                s->output_at[n] = (ptrdiff_t)(t * out_w + x / 2);
             } else {
-                p->winograd_out_at[2 * n] = (ptrdiff_t)(2 * t * out_w + x);
-                p->winograd_out_at[2 * n + 1] = (ptrdiff_t)((2 * t + 1) * out_w + x);
+                s->output_at[2 * n] = (ptrdiff_t)(2 * t * out_w + x);
+                s->output_at[2 * n + 1] = (ptrdiff_t)((2 * t + 1) * out_w + x);
             }
         }
     }
-    const size_t last_row = (c->out.h - 1) % p->band;
+    const size_t last_row = (c->out.h - 1) % p->row_block;
     for (size_t v = 0; v < p->row_vectors; v++) {
-        p->winograd_last_at[2 * v] = p->winograd_last_at[2 * v + 1] =
+        s->last_at[2 * v] = s->last_at[2 * v + 1] =
             (ptrdiff_t)(last_row * out_w + conv2d_column(p, v));
     }
 }
 
-int winograd_plan(struct conv2d_plan *p)
+static void winograd_free(void *state)
+{
+    struct winograd *s = state;
+    conv2d_direct.free_state(s->direct);
+    scratch_free(s);
+}
+
+static void *winograd_plan(const struct conv2d_plan *p, size_t *scratch)
 {
     const struct conv2d *c = &p->conv;
-    const size_t entries = p->segment * c->kernel.w, vectors = pairs_of(p->band) * p->row_vectors;
-    const size_t tables =
-        size_sum_or_max(entries + 2 * p->row_vectors, size_product_or_max(3, vectors));
-    if ((p->winograd_filters = scratch_alloc(
-             size_product_or_max(filter_step(p), WINOGRAD_PRODUCTS * sizeof(float)))) == NULL ||
-        (p->winograd_offsets = scratch_alloc(size_product_or_max(tables, sizeof(ptrdiff_t)))) ==
-            NULL) {
-        return -1;
+    const size_t steps = p->channel_block * c->kernel.w, pairs = pairs_of(p->row_block),
+                 vectors = pairs * p->row_vectors;
+    const size_t filter_step = c->out_channels * p->channels * c->kernel.w + WINOGRAD_PADDING;
+    size_t bytes = 0;
+    scratch_add(&bytes, 1, sizeof(struct winograd));
+    const size_t filters = scratch_add(&bytes, filter_step, WINOGRAD_PRODUCTS * sizeof(float)),
+                 entries =
+                     size_sum_or_max(steps + 2 * p->row_vectors, size_product_or_max(4, vectors)),
+                 tables = scratch_add(&bytes, entries, sizeof(ptrdiff_t));
+    struct winograd *s = scratch_alloc(bytes);
+    if (s == NULL) {
+        return NULL;
     }
-    p->winograd_right_at = p->winograd_offsets + entries;
-    p->winograd_out_at = p->winograd_right_at + vectors;
-    p->winograd_last_at = p->winograd_out_at + 2 * vectors;
-    fill_tables(p);
+    *s = (struct winograd){
+        .direct = conv2d_direct.plan(p, scratch),
+        .input_step = pairs * p->pitch,
+        .product_step = vectors * p->lanes,
+        .filter_step = filter_step,
+        .filters = (float *)((char *)s + filters),
+        .step_at = (ptrdiff_t *)((char *)s + tables),
+    };
+    if (s->direct == NULL) {
+        winograd_free(s);
+        return NULL;
+    }
+    s->input_at = s->step_at + steps;
+    s->product_at = s->input_at + vectors;
+    s->output_at = s->product_at + vectors;
+    s->last_at = s->output_at + 2 * vectors;
+    size_t own_scratch = 0;
+    scratch_add(&own_scratch, size_product_or_max(p->channel_block, s->input_step),
+                WINOGRAD_PRODUCTS * sizeof(float));
+    s->products = scratch_add(&own_scratch, size_product_or_max(p->filters, s->product_step),
+                              WINOGRAD_PRODUCTS * sizeof(float));
+    *scratch = larger(*scratch, own_scratch); /* direct_run uses the same memory, but later */
+    fill_tables(p, s);
     kernels_current()->layers->winograd_filter_transform(
-        p->winograd_filters, filter_step(p), c->weight, c->out_channels * p->channels, c->kernel.w);
-    return 0;
+        s->filters, filter_step, c->weight, c->out_channels * p->channels, c->kernel.w);
+    return s;
 }
 
-void winograd_plan_free(struct conv2d_plan *p)
+/* Adds the products of all filters and one block of channels. */
+static void add_channels(const struct conv2d_plan *p, const struct winograd *s,
+                         const struct conv2d_block *b, size_t channel_block)
 {
-    scratch_free(p->winograd_offsets);
-    scratch_free(p->winograd_filters);
-}
-
-void winograd_add_segment(const struct conv2d_plan *p, size_t filter, size_t segment,
-                          const float *planes, size_t plane_step, size_t rows, char *scratch)
-{
-    const struct conv2d *c = &p->conv;
-    const size_t channel = segment * p->segment,
-                 channels = smaller(p->segment, p->channels - channel),
-                 steps = p->channels * c->kernel.w;
-    float *inputs = (float *)scratch, *products = (float *)(scratch + input_bytes(p));
+    const size_t channels = conv2d_channels(p, channel_block), columns = p->conv.kernel.w,
+                 filter_size = p->channels * columns;
+    const float *planes = conv2d_block_input(p, b, channel_block);
+    float *inputs = (float *)b->scratch, *products = (float *)(b->scratch + s->products);
     for (size_t i = 0; i < channels; i++) {
         kernels_current()->layers->winograd_input_transform(
-            inputs + i * WINOGRAD_PRODUCTS * input_step(p), input_step(p), planes + i * plane_step,
-            p->pitch, pairs_of(rows), p->pitch);
+            inputs + i * WINOGRAD_PRODUCTS * s->input_step, s->input_step, planes + i * p->plane,
+            p->pitch, pairs_of(b->rows), p->pitch);
     }
-    const size_t parts = size_parts(p->filters, p->tile_rows);
     for (size_t f = 0; f < WINOGRAD_PRODUCTS; f++) {
-        struct outer o = {
-            .left_row_step = steps,
-            .left_depth_step = 1,
-            .right = inputs + f * input_step(p),
-            .vector_offsets = p->winograd_right_at,
-            .depth_offsets = p->winograd_offsets,
-            .vectors = pairs_of(rows) * p->row_vectors,
-            .depth = channels * c->kernel.w,
-            .partial_sums_step = product_step(p),
-            .out_step = product_step(p),
-            .out_offsets = p->dense_at,
-        };
-        for (size_t part = 0; part < parts; part++) {
-            const size_t r = part * p->filters / parts;
-            float *out = products + (f * p->filters + r) * product_step(p);
-            o.left = p->winograd_filters + f * filter_step(p) + (filter + r) * steps +
-                     channel * c->kernel.w;
-            o.partial_sums = segment > 0 ? out : NULL;
-            o.out = out;
-            p->outer(&o, (part + 1) * p->filters / parts - r);
-        }
+        float *out = products + f * p->filters * s->product_step;
+        conv2d_outer(p, (struct outer){
+                            .left = s->filters + f * s->filter_step + b->filter * filter_size +
+                                    channel_block * p->channel_block * columns,
+                            .left_row_step = filter_size,
+                            .left_depth_step = 1,
+                            .right = inputs + f * s->input_step,
+                            .vector_offsets = s->input_at,
+                            .depth_offsets = s->step_at,
+                            .vectors = pairs_of(b->rows) * p->row_vectors,
+                            .depth = channels * columns,
+                            .partial_sums = channel_block > 0 ? out : NULL,
+                            .partial_sums_step = s->product_step,
+                            .out = out,
+                            .out_step = s->product_step,
+                            .out_offsets = s->product_at,
+                        });
     }
 }
 
-bool winograd_output(const struct conv2d_plan *p, const float *bias, size_t rows, float *output,
-                     const char *scratch)
+/* Writes the results, by the output transform. False if one of them is not finite. */
+static bool transform_output(const struct conv2d_plan *p, const struct winograd *s,
+                             const struct conv2d_block *b)
 {
     const struct conv2d *c = &p->conv;
-    const size_t pooled = c->pool ? 2 : 1;
     struct winograd_output_transform transform = {
-        .sums = (const float *)(scratch + input_bytes(p)),
-        .sum_step = p->filters * product_step(p),
-        .row_step = product_step(p),
+        .sums = (const float *)(b->scratch + s->products),
+        .sum_step = p->filters * s->product_step,
+        .row_step = s->product_step,
         .rows = p->filters,
-        .vectors = rows / 2 * p->row_vectors,
-        .bias = bias,
+        .vectors = b->rows / 2 * p->row_vectors,
+        .bias = (const float *)b->bias,
         .relu = c->relu,
         .pool = c->pool,
-        .out = output,
-        .out_step = (c->out.h / pooled) * (c->out.w / pooled),
-        .out_offsets = p->winograd_out_at,
+        .out = (float *)b->output,
+        .out_step = conv2d_map_size(c),
+        .out_offsets = s->output_at,
     };
-    winograd_output_transform_kernel *winograd_output_transform =
-        kernels_current()->layers->winograd_output_transform;
-    bool finite = winograd_output_transform(&transform);
-    if (rows % 2 != 0) { /* the last row of the image has no second row */
+    winograd_output_transform_kernel *kernel = kernels_current()->layers->winograd_output_transform;
+    bool finite = kernel(&transform);
+    if (b->rows % 2 != 0) { /* the last row has no second row */
         transform.sums += transform.vectors * p->lanes;
-        transform.out_offsets = p->winograd_last_at;
+        transform.out_offsets = s->last_at;
         transform.vectors = p->row_vectors;
-        finite &= winograd_output_transform(&transform);
+        finite &= kernel(&transform);
     }
     return finite;
 }
+
+static void winograd_run(const struct conv2d_plan *p, const void *state,
+                         const struct conv2d_block *b)
+{
+    const struct winograd *s = state;
+    for (size_t i = 0; i < p->channel_blocks; i++) {
+        add_channels(p, s, b, i);
+    }
+    if (!transform_output(p, s, b)) {
+        conv2d_direct.run(p, s->direct, b);
+    }
+}
+
+const struct conv2d_algorithm conv2d_winograd = {
+    .rows_together = 2,
+    .buffered_rows = WINOGRAD_PRODUCTS / 2,
+    .applies = winograd_applies,
+    .plan = winograd_plan,
+    .free_state = winograd_free,
+    .run = winograd_run,
+};

@@ -6,8 +6,9 @@
 #include <stdint.h>
 
 #include "base/cancel.h"
-#include "vectors/compute_type.h"
 #include "kernels/kernels.h"
+#include "nn/geometry.h"
+#include "vectors/compute_type.h"
 
 /*
  * The layers of a small convolutional network. All arrays are contiguous and hold elements of the
@@ -16,21 +17,16 @@
  * of one image do not depend on the other images.
  *
  * The product of the sizes of one array fits size_t, because NumPy allows no other arrays. For an
- * array without elements, NumPy checks the product of the sizes that are not 0. The other sizes in
- * such a call can then be arbitrary, so calls without results return at once.
+ * array without elements, NumPy checks the product of the sizes that are not 0. The other sizes of
+ * that call can then be arbitrary. So a call without results returns immediately.
  */
-
-/* Height and width. */
-struct extent2 {
-    size_t h, w;
-};
 
 struct conv2d {
     enum compute_type compute;
     size_t images, groups;
     size_t in_channels, out_channels; /* of all groups together; groups divides both */
     struct extent2 in, out, kernel, stride, dilation;
-    /* Zeros before the first row and column. The zeros after the last ones follow from `out`. */
+    /* Rows and columns of zeros before the image. `out` decides how many follow it. */
     struct extent2 padding;
     bool relu; /* fuses ReLU: negative results become 0 */
     /* Fuses 2 x 2 max pooling with stride 2, which drops an odd last row or column. */
@@ -44,22 +40,24 @@ struct conv2d {
     struct cancel_token *token; /* or NULL; a cancelled call leaves its results incomplete */
 };
 
-/*
- * Can memory hold a padded copy of an image whose rows have room for one more vector? Users choose
- * padding and dilation freely, so products with them can overflow any integer type. These products
- * are doubles, which only lose a little precision. If the result is true, no product of an image's
- * sizes overflows size_t. Products of the sizes of filters and feature maps never do, because those
- * arrays exist.
- */
-static inline bool conv2d_may_fit(const struct conv2d *c)
+/* The output pixels along one side of a fused pooling window: 2, or 1 without pooling. */
+static inline size_t conv2d_pool_size(const struct conv2d *conv)
 {
-    const double room = 64.0, largest = 0x1p52;
-    const double h = (double)c->out.h * (double)c->stride.h +
-                     (double)c->kernel.h * (double)c->dilation.h + (double)c->padding.h +
-                     (double)c->stride.h;
-    const double w = ((double)c->out.w + room) * (double)c->stride.w +
-                     (double)c->kernel.w * (double)c->dilation.w + (double)c->padding.w;
-    return h * w * ((double)c->in_channels + 1.0) * (double)compute_size(c->compute) < largest;
+    return conv->pool ? 2 : 1;
+}
+
+/* Elements that one filter writes for one image, after pooling. */
+static inline size_t conv2d_map_size(const struct conv2d *conv)
+{
+    const size_t by = conv2d_pool_size(conv);
+    return (conv->out.h / by) * (conv->out.w / by);
+}
+
+/* The number of elements in a vector register. */
+static inline size_t layer_lanes(enum compute_type compute)
+{
+    const struct layer_kernels *kernels = kernels_current()->layers;
+    return compute == COMPUTE_F64 ? kernels->lanes_f64 : kernels->lanes_f32;
 }
 
 /* Can conv2d fuse 2 x 2 pooling for this shape? */
@@ -67,48 +65,37 @@ bool conv2d_pools(const struct conv2d *conv);
 
 int conv2d(const struct conv2d *conv);
 
-/* The number of elements of the feature maps before pooling, or SIZE_MAX on overflow. */
+/* The number of elements of the output before pooling, or SIZE_MAX on overflow. */
 size_t conv2d_outputs(const struct conv2d *conv);
 
 /*
- * A convolution in steps, for a network: conv2d_plan prepares what all images share, then
- * conv2d_image processes one image on the calling thread with conv2d_scratch bytes of memory.
+ * A convolution in two steps. conv2d_plan prepares the data that all images share. conv2d_image
+ * then computes one image on the calling thread, with plan.scratch bytes of memory. It computes the
+ * output in blocks of rows, and each sum in blocks of channels.
  */
 struct conv2d_plan {
     struct conv2d conv;
+    const struct conv2d_algorithm *algorithm; /* NULL if there is nothing to compute */
+    void *state;                              /* of the algorithm */
     outer_kernel *outer;
-    size_t size, lanes, tile_rows; /* bytes of an element; elements of a vector; rows of a tile */
-    size_t channels, filters;      /* of one group */
-    /* A segment is a block of channels that one chain sums. segment: channels of one, segments:
-     * their number. */
-    size_t segment, segments;
-    bool copied;                /* the input is copied */
-    bool narrow;                /* output rows are shorter than a vector */
-    size_t phase, pitch, plane; /* elements from one column phase, row and channel to the next */
-    /* A band is a block of output rows that one task computes. band: rows of one, bands: their
-     * number in an image. */
-    size_t band, bands;
-    size_t row_vectors; /* vectors of an output row */
-    /* Tables of offsets in elements. offsets: of each step in the input. right_at, out_at and
-     * dense_at: of each output vector in the input, in the output and in a buffer without gaps. */
-    ptrdiff_t *offsets, *right_at, *out_at, *dense_at;
-    size_t copy_bytes, sums_bytes; /* of one worker's scratch memory */
-    /* Does conv2d_winograd.c compute it? Then the tables that it uses. */
-    bool winograd;
-    ptrdiff_t *winograd_offsets, *winograd_right_at, *winograd_out_at, *winograd_last_at;
-    float *winograd_filters;
+    size_t size;                          /* bytes of an element */
+    size_t lanes;                         /* elements of a vector */
+    size_t tile_rows;                     /* most filters of one call of `outer` */
+    size_t channels, filters;             /* of one group */
+    size_t channel_block, channel_blocks; /* channels of a block; number of blocks */
+    size_t row_block, row_blocks;         /* output rows of a block; blocks of an image */
+    size_t row_vectors;                   /* vectors of an output row */
+    bool copied;                          /* the input is copied: see conv2d_input.h */
+    bool narrow;                          /* output rows are shorter than a vector */
+    /* Elements of the input, or of its copy, from one column group, row and channel to the next. */
+    size_t phase, pitch, plane;
+    size_t copy_bytes, scratch; /* bytes of a worker's input copy, and of all its memory */
 };
 
 /* 0, or -1 when there is no memory; free the plan in both cases. */
 int conv2d_plan(struct conv2d_plan *plan, const struct conv2d *conv);
 void conv2d_plan_free(struct conv2d_plan *plan);
-
-/* Bytes of scratch memory that one worker needs. */
-size_t conv2d_scratch(const struct conv2d_plan *plan);
 void conv2d_image(const struct conv2d_plan *plan, const void *input, void *output, void *scratch);
-
-/* The first column of a vector of an output row. */
-size_t conv2d_column(const struct conv2d_plan *plan, size_t vector);
 
 struct max_pool2d {
     enum compute_type compute;
@@ -116,8 +103,8 @@ struct max_pool2d {
     struct extent2 in, out, kernel, stride, dilation, padding;
     const void *input; /* [planes][in.h][in.w] */
     void *output;      /* [planes][out.h][out.w] */
-    /* The shape of output, or NULL: the position of each maximum in its plane, row * in.w + column.
-     * The position for a window without pixels may lie outside the plane. */
+    /* [planes][out.h][out.w] or NULL: the position of each maximum in its plane, row * in.w +
+     * column. The position for a window without pixels may lie outside the plane. */
     int64_t *indices;
     struct cancel_token *token; /* or NULL */
 };
@@ -127,56 +114,41 @@ void max_pool2d(const struct max_pool2d *pool);
 /* Pools planes [first, first + count) on the calling thread; ignores pool->planes. */
 void max_pool2d_planes(const struct max_pool2d *pool, size_t first, size_t count);
 
-/* Writes input (planes, in): zeros plus, at each index, the sum of the gradients with that index.
- * indices and gradient are (planes, out). */
+/* The gradient of a pool. indices and gradient are (planes, out). Writes input (planes, in): each
+ * element is the sum of the gradients whose index names it. */
 void max_pool2d_scatter(enum compute_type compute, size_t planes, size_t in, size_t out,
                         const int64_t *indices, const void *gradient, void *input);
 
-/* Convolves and pools one image at a time, so that the feature maps between the two stay in the
- * cache. pool.planes is out_channels, and pool.in is conv.out. */
-int conv2d_max_pool2d(const struct conv2d *conv, const struct max_pool2d *pool);
-
 /* Writes the gradients of the filters and, unless bias is NULL, of the bias. */
 struct conv2d_grad_weight {
-    /* Describes the forward pass, except that conv.output holds the gradient of the output,
-     * (images, out_channels, out.h, out.w). It is only read. */
+    /* The forward pass. conv.output is read: it holds the gradient of the output, (images,
+     * out_channels, out.h, out.w). */
     struct conv2d conv;
     void *weight, *bias;
 };
 int conv2d_grad_weight(const struct conv2d_grad_weight *gradient);
 
 /*
- * Writes the same gradients for feature maps of which only some pixels have a gradient, for example
- * before a max pool. conv.output is (images, out_channels, kept); each entry is the gradient of the
- * pixel that `indices` names. Gradients that are 0 are skipped. 0 times a pixel that is not finite
- * would be NaN, so all pixels of the input must be finite. dilation.w must be 1.
+ * Writes the same gradients if only some pixels of the output have one, for example before a max
+ * pool. Each element of conv.output is the gradient of the output pixel at its index. Gradients
+ * that are 0 are skipped. So all pixels of the input must be finite: 0 times another would be NaN.
+ * dilation.w must be 1.
  */
 struct conv2d_grad_weight_sparse {
-    struct conv2d conv;
-    const int64_t *indices; /* [images][out_channels][kept], each below out.h * out.w */
-    size_t kept;
+    struct conv2d conv;     /* conv.output is (images, out_channels, gradients_per_map) */
+    const int64_t *indices; /* the shape of conv.output; each is below out.h * out.w */
+    size_t gradients_per_map;
     void *weight, *bias;
 };
 int conv2d_grad_weight_sparse(const struct conv2d_grad_weight_sparse *gradient);
-
-/*
- * sums is (blocks, filters, entries); the entries of a filter are its weights, then its bias. Adds
- * the blocks to the first one, in order, and writes weight (filters, entries - 1) and, unless it is
- * NULL, bias (filters).
- */
-void add_filter_blocks(void *weight, void *bias, enum compute_type compute, void *sums,
-                       size_t blocks, size_t filters, size_t entries);
-
-/* Writes zeros, which are the gradients of a call without images. */
-void clear_filters(void *weight, void *bias, const struct conv2d *conv);
 
 /* Is every element finite? */
 bool all_finite(enum compute_type compute, size_t n, const void *elements);
 
 /* Writes the gradient of the input. */
 struct conv2d_grad_input {
-    /* The forward pass. conv.output holds the gradient of the output, (images, out_channels, out.h,
-     * out.w), and is only read. */
+    /* The forward pass. conv.output is read: it holds the gradient of the output, (images,
+     * out_channels, out.h, out.w). */
     struct conv2d conv;
     void *input; /* [images][in_channels][in.h][in.w] */
 };
@@ -195,11 +167,11 @@ struct linear {
 
 int linear(const struct linear *layer);
 
-/* Computes output rows [first, first + count) on the calling thread. at[v] is v times the lanes of
- * a vector, for v < linear_vectors(). */
+/* Computes output rows [first, first + count) on the calling thread. at[v] = v * layer_lanes() for
+ * v < linear_vectors(). */
 void linear_rows(const struct linear *layer, const ptrdiff_t *at, size_t first, size_t count);
 
-/* Whole vectors of an input row. */
+/* The number of whole vectors in an input row. */
 size_t linear_vectors(const struct linear *layer);
 
 /* output[i][j] = sum over k of left[i * left_step + k * left_next] * right[k][j]. */
@@ -209,14 +181,14 @@ struct matmul {
     const void *left;
     size_t left_step, left_next;
     const void *right;
-    size_t right_step; /* elements from row to row; output_step counts the same way */
+    size_t right_step; /* elements from one row to the next */
     void *output;
-    size_t output_step;
+    size_t output_step;         /* elements from one row to the next */
     struct cancel_token *token; /* or NULL */
 };
 int matmul(const struct matmul *product);
 
-/* The same on the calling thread alone; scratch holds matmul_scratch bytes. */
+/* The same on the calling thread, with matmul_scratch bytes of scratch memory. */
 void matmul_block(const struct matmul *product, void *scratch);
 size_t matmul_scratch(enum compute_type compute);
 

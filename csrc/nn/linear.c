@@ -1,6 +1,6 @@
 /*
  * output (rows, out_features) = input (rows, in_features) @ weight.T + bias, by dot products of the
- * rows of input and weight, neither of which is copied. Also ReLU and its gradient.
+ * rows of input and of weight, which are read in place. Also ReLU and its gradient.
  */
 #include <stdint.h>
 
@@ -14,21 +14,15 @@ enum {
     FEATURES_PER_CALL = 64 /* weight rows of one kernel call */
 };
 
-static size_t lanes_of(enum compute_type compute)
-{
-    const struct layer_kernels *kernels = kernels_current()->layers;
-    return compute == COMPUTE_F64 ? kernels->lanes_f64 : kernels->lanes_f32;
-}
-
 size_t linear_vectors(const struct linear *l)
 {
-    return l->in_features / lanes_of(l->compute);
+    return l->in_features / layer_lanes(l->compute);
 }
 
 void linear_rows(const struct linear *l, const ptrdiff_t *at, size_t first, size_t count)
 {
     const size_t size = compute_size(l->compute), row = l->in_features * size,
-                 lanes = lanes_of(l->compute);
+                 lanes = layer_lanes(l->compute);
     const void *inputs[TASK_ROWS], *weights[FEATURES_PER_CALL];
     dots_kernel *dots = l->compute == COMPUTE_F64 ? kernels_current()->layers->dots_f64
                                                   : kernels_current()->layers->dots_f32;
@@ -84,7 +78,7 @@ int linear(const struct linear *l)
         return -1;
     }
     for (size_t i = 0; i < vectors; i++) {
-        at[i] = (ptrdiff_t)(i * lanes_of(l->compute));
+        at[i] = (ptrdiff_t)(i * layer_lanes(l->compute));
     }
     struct linear_run run = {l, at};
     pool_run(
@@ -95,7 +89,7 @@ int linear(const struct linear *l)
     return 0;
 }
 
-/* `0 > x`, not `x > 0`, so that NaN stays NaN. Compilers vectorize these loops. */
+/* The comparisons are false for NaN, so NaN stays NaN. Compilers vectorize these loops. */
 #define RELU(type) \
     static void relu_##type(size_t n, const type *restrict input, type *restrict output) \
     { \

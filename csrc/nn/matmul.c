@@ -1,7 +1,7 @@
 /*
- * output (rows, columns) = left (rows, depth) @ right (depth, columns), where right is stored row
- * by row, as in gradients. Each sum is a series of chains of SEGMENT_STEPS terms, which are added
- * in order. So one sum does not depend on how many others there are.
+ * output (rows, columns) = left (rows, depth) @ right (depth, columns). right is stored row by row,
+ * as gradients need it. A sum consists of chains of CHAIN_STEPS terms, which are added in order. So
+ * it does not depend on the number of rows or columns.
  */
 #include <string.h>
 
@@ -11,52 +11,46 @@
 #include "vectors/reduce.h"
 
 enum {
-    SEGMENT_STEPS = 256, /* terms of one chain */
-    /* Vectors of a block of columns: the block's rows of one chain stay in L2. */
+    CHAIN_STEPS = 256, /* terms of one chain */
+    /* Vectors of a block of columns, so that CHAIN_STEPS rows of the block stay in L2. */
     BLOCK_VECTORS = 32,
     /* The last block can have almost twice as many. */
     MAX_VECTORS = 2 * BLOCK_VECTORS,
     TASK_ROWS = 24 /* output rows of a task */
 };
 
-/* Scratch memory of a worker. data holds the partial sums of a tile's rows, then, for a right side
- * with rows shorter than a vector, its rows padded with zeros. */
+/* Scratch memory of a worker. data holds the partial sums of a tile. If the rows of right are
+ * shorter than a vector, copies of them follow, padded with zeros. */
 struct matmul_memory {
-    ptrdiff_t offsets[SEGMENT_STEPS], dense[MAX_VECTORS], at[MAX_VECTORS];
+    ptrdiff_t offsets[CHAIN_STEPS], dense[MAX_VECTORS], at[MAX_VECTORS];
     char data[];
 };
 
-static size_t lanes_of(enum compute_type compute)
-{
-    const struct layer_kernels *kernels = kernels_current()->layers;
-    return compute == COMPUTE_F64 ? kernels->lanes_f64 : kernels->lanes_f32;
-}
-
 static size_t sums_bytes(enum compute_type compute)
 {
-    return kernels_current()->layers->outer_rows * MAX_VECTORS * lanes_of(compute) *
+    return kernels_current()->layers->outer_rows * MAX_VECTORS * layer_lanes(compute) *
            compute_size(compute);
 }
 
 size_t matmul_scratch(enum compute_type compute)
 {
     return scratch_round(sizeof(struct matmul_memory) + sums_bytes(compute) +
-                         SEGMENT_STEPS * lanes_of(compute) * compute_size(compute));
+                         CHAIN_STEPS * layer_lanes(compute) * compute_size(compute));
 }
 
-/* Computes output columns [column, column + columns): at most MAX_VECTORS vectors. If the columns
- * do not fill the last vector, it overlaps the one before it. */
+/* Computes output columns [column, column + columns), which are at most MAX_VECTORS vectors. The
+ * last vector ends with the last column, so it can overlap the one before it. */
 static void multiply_columns(const struct matmul *p, size_t column, size_t columns,
                              struct matmul_memory *memory)
 {
     const struct layer_kernels *kernels = kernels_current()->layers;
     outer_kernel *outer = p->compute == COMPUTE_F64 ? kernels->outer_f64 : kernels->outer_f32;
-    const size_t size = compute_size(p->compute), lanes = lanes_of(p->compute),
+    const size_t size = compute_size(p->compute), lanes = layer_lanes(p->compute),
                  vectors = size_parts(columns, lanes), dense = vectors * lanes;
     const bool narrow = columns < lanes;
     char *sums = memory->data, *wide = sums + sums_bytes(p->compute);
     const size_t right_step = narrow ? lanes : p->right_step;
-    for (size_t i = 0; i < smaller(p->depth, SEGMENT_STEPS); i++) {
+    for (size_t i = 0; i < smaller(p->depth, CHAIN_STEPS); i++) {
         memory->offsets[i] = (ptrdiff_t)(i * right_step);
     }
     for (size_t v = 0; v < vectors; v++) {
@@ -66,9 +60,9 @@ static void multiply_columns(const struct matmul *p, size_t column, size_t colum
     for (size_t r = 0, rows; r < p->rows; r += rows) {
         rows = smaller(p->rows - r, kernels->outer_rows);
         char *out = (char *)p->output + (r * p->output_step + column) * size;
-        for (size_t k = 0; k == 0 || k < p->depth; k += SEGMENT_STEPS) {
-            const bool last = k + SEGMENT_STEPS >= p->depth, to_sums = !last || narrow;
-            const size_t steps = smaller(p->depth - k, SEGMENT_STEPS);
+        for (size_t k = 0; k == 0 || k < p->depth; k += CHAIN_STEPS) {
+            const bool last = k + CHAIN_STEPS >= p->depth, to_sums = !last || narrow;
+            const size_t steps = smaller(p->depth - k, CHAIN_STEPS);
             const char *right = (const char *)p->right + (k * p->right_step + column) * size;
             for (size_t i = 0; narrow && i < steps; i++) {
                 memset(wide + i * lanes * size, 0, lanes * size);
@@ -99,7 +93,7 @@ static void multiply_columns(const struct matmul *p, size_t column, size_t colum
 
 void matmul_block(const struct matmul *p, void *scratch)
 {
-    const size_t most = BLOCK_VECTORS * lanes_of(p->compute);
+    const size_t most = BLOCK_VECTORS * layer_lanes(p->compute);
     for (size_t column = 0, columns; column < p->columns; column += columns) {
         /* The last block takes the rest, so that no block is narrower than a vector. */
         columns = p->columns - column < 2 * most ? p->columns - column : most;

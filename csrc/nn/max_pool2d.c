@@ -1,5 +1,5 @@
-/* Max pooling, plane by plane, with torch's rules: the maximum is never in the padding, the first
- * of several equal maxima counts, and NaN beats every number. */
+/* Max pooling, plane by plane, by torch's rules: the maximum is never in the padding, the index is
+ * that of the first of several equal maxima, and NaN is greater than every number. */
 #include <math.h>
 #include <stdbool.h>
 #include <string.h>
@@ -9,9 +9,10 @@
 #include "nn/layers.h"
 #include "vectors/reduce.h"
 
-/* The part of a window that lies inside the image, along one axis. */
+/* The pixels of a window that lie inside the image, along one axis: first, first + dilation, ...,
+ * below end. */
 struct span {
-    size_t first, end; /* pixels first, first + dilation, ... below end */
+    size_t first, end;
 };
 
 static struct span window(size_t out, size_t stride, size_t padding, size_t kernel, size_t dilation,
@@ -19,14 +20,14 @@ static struct span window(size_t out, size_t stride, size_t padding, size_t kern
 {
     ptrdiff_t first = (ptrdiff_t)(out * stride) - (ptrdiff_t)padding;
     ptrdiff_t end = first + (ptrdiff_t)((kernel - 1) * dilation) + 1;
-    if (first < 0) { /* skips the steps before the image in one go: there can be 2^30 of them */
+    if (first < 0) { /* skips the pixels before the image without a loop: there can be 2^30 */
         first += (-first + (ptrdiff_t)dilation - 1) / (ptrdiff_t)dilation * (ptrdiff_t)dilation;
     }
     struct span span = {(size_t)first, end < (ptrdiff_t)size ? (size_t)end : size};
     return span;
 }
 
-/* Windows that take about ten microseconds, or one large window. */
+/* The number of windows that take about 10 us together, or one large window. */
 static size_t windows_between_polls(const struct max_pool2d *p)
 {
     return (1 << 14) / larger(size_product_or_max(p->kernel.h, p->kernel.w), 1) + 1;
@@ -71,7 +72,7 @@ static size_t windows_between_polls(const struct max_pool2d *p)
 POOL_PLANE(float)
 POOL_PLANE(double)
 
-/* Are all windows 2 x 2 squares with stride 2 inside the image? */
+/* Are the windows 2 x 2 squares with stride 2, all inside the image? */
 static bool windows_are_squares(const struct max_pool2d *p)
 {
     return p->kernel.h == 2 && p->kernel.w == 2 && p->stride.h == 2 && p->stride.w == 2 &&
@@ -117,9 +118,9 @@ static void planes_task(void *context, size_t task, size_t worker)
     max_pool2d_planes(run->pool, first, smaller(run->pool->planes - first, run->planes_per_task));
 }
 
-/* Groups small planes so that a task is worth waking a thread for. */
 void max_pool2d(const struct max_pool2d *p)
 {
+    /* Several small planes are a task, so that it is worth waking a thread for. */
     struct max_pool2d_run run = {p, larger(smaller(p->planes / 64, 8), 1)};
     const size_t windows = size_product_or_max(size_product_or_max(p->planes, p->out.h), p->out.w),
                  tasks = size_parts(p->planes, run.planes_per_task);

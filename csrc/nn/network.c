@@ -7,10 +7,9 @@
 #include "vectors/reduce.h"
 
 enum {
-    /* Limit of the data between two layers for a block of images: at most half of an L2 cache.
-     */
+    /* Limit of the data between two layers for a block of images: at most half of an L2 cache. */
     BLOCK_BYTES = 192 << 10,
-    MAX_IMAGES = 32 /* of a block */
+    MAX_IMAGES = 32 /* largest number of images of a block */
 };
 
 /* A layer and the layers fused into it. */
@@ -26,43 +25,20 @@ struct stage {
 
 struct network_call {
     const struct stage *stages;
-    size_t count;  /* stages */
+    size_t count;  /* number of stages */
     size_t size;   /* bytes of an element */
-    size_t images; /* in all */
+    size_t images; /* of all blocks */
     size_t block;  /* images of a block */
     const char *input;
     char *output;
     ptrdiff_t *at; /* for linear_rows, long enough for the longest row */
     char *scratch;
-    size_t between;        /* bytes of each of the two buffers between layers */
+    size_t between;        /* bytes of each of a worker's two buffers for data between layers */
     size_t worker_scratch; /* bytes */
     enum compute_type compute;
 };
 
-/* Does the kernel fit the padded image? *out is the number of windows along the axis. */
-static bool window_count(size_t in, size_t before, size_t after, size_t kernel, size_t stride,
-                         size_t dilation, size_t *out)
-{
-    const size_t padded = in + before + after, extent = (kernel - 1) * dilation + 1;
-    *out = padded < extent ? 0 : (padded - extent) / stride + 1;
-    return padded >= extent;
-}
-
-/* The same for a pool, by torch's rules: in ceil_mode the last window may extend beyond the image,
- * but it starts inside the image or in the padding before it. */
-static bool pool_window_count(const struct layer *l, size_t in, size_t padding, size_t kernel,
-                              size_t stride, size_t dilation, size_t *out)
-{
-    const size_t more = l->ceil_mode ? stride - 1 : 0;
-    if (!window_count(in, padding, padding + more, kernel, stride, dilation, out) || in == 0) {
-        return false;
-    }
-    *out -= l->ceil_mode && (*out - 1) * stride >= in + padding;
-    return *out >= 1;
-}
-
-/* Can memory hold an image of that shape? Unlike the shapes of arrays, the shapes between layers
- * are not known to fit. */
+/* Can memory hold an image of this shape? Between layers there is no array that proves it. */
 static bool may_fit(const struct shape *s)
 {
     return (double)s->channels * (double)s->size.h * (double)s->size.w < 0x1p48;
@@ -70,30 +46,28 @@ static bool may_fit(const struct shape *s)
 
 static bool shape_after(const struct layer *l, struct shape *s)
 {
-    struct extent2 out;
+    const struct extent2 in = s->size;
     size_t channels;
     switch (l->kind) {
     case LAYER_CONV2D:
-        if (s->flat || !size_mul(l->in, l->groups, &channels) || s->channels != channels ||
-            !window_count(s->size.h, l->before.h, l->after.h, l->kernel.h, l->stride.h,
-                          l->dilation.h, &out.h) ||
-            !window_count(s->size.w, l->before.w, l->after.w, l->kernel.w, l->stride.w,
-                          l->dilation.w, &out.w)) {
+        if (s->flat || !size_mul(l->in, l->groups, &channels) || s->channels != channels) {
             return false;
         }
         s->channels = l->out;
-        s->size = out;
-        return may_fit(s);
+        s->size.h =
+            window_count(in.h + l->before.h + l->after.h, l->kernel.h, l->stride.h, l->dilation.h);
+        s->size.w =
+            window_count(in.w + l->before.w + l->after.w, l->kernel.w, l->stride.w, l->dilation.w);
+        return s->size.h > 0 && s->size.w > 0 && may_fit(s);
     case LAYER_MAX_POOL2D:
-        if (s->flat || s->channels == 0 ||
-            !pool_window_count(l, s->size.h, l->before.h, l->kernel.h, l->stride.h, l->dilation.h,
-                               &out.h) ||
-            !pool_window_count(l, s->size.w, l->before.w, l->kernel.w, l->stride.w, l->dilation.w,
-                               &out.w)) {
+        if (s->flat || s->channels == 0) {
             return false;
         }
-        s->size = out;
-        return may_fit(s);
+        s->size.h = pool_window_count(in.h, l->kernel.h, l->stride.h, l->dilation.h, l->before.h,
+                                      l->ceil_mode);
+        s->size.w = pool_window_count(in.w, l->kernel.w, l->stride.w, l->dilation.w, l->before.w,
+                                      l->ceil_mode);
+        return s->size.h > 0 && s->size.w > 0 && may_fit(s);
     case LAYER_LINEAR:
         if (!s->flat || s->channels != l->in) {
             return false;
@@ -101,7 +75,7 @@ static bool shape_after(const struct layer *l, struct shape *s)
         s->channels = l->out;
         return true;
     case LAYER_FLATTEN:
-        if (!s->flat && !may_fit(s)) { /* possible for an array without images */
+        if (!s->flat && !may_fit(s)) { /* an array without images can have any shape */
             return false;
         }
         if (!s->flat) {
@@ -124,7 +98,7 @@ bool network_shape(const struct layer *layers, size_t count, struct shape *shape
     return true;
 }
 
-/* Elements of one image. */
+/* The number of elements of one image. */
 static size_t elements(const struct shape *s)
 {
     return s->flat ? s->channels : s->channels * s->size.h * s->size.w;
@@ -138,8 +112,8 @@ static bool is_2x2_pool(const struct layer *l)
            l->before.h == 0 && l->before.w == 0 && !l->ceil_mode;
 }
 
-/* Makes a stage of the first of `count` layers and those that can be fused into it. Returns how
- * many layers that are, or 0 when there is no memory. */
+/* Makes a stage of the first of `count` layers and of the layers that can be fused into it. Returns
+ * the number of layers of the stage, or 0 when there is no memory. */
 static size_t make_stage(struct stage *stage, enum compute_type compute, const struct layer *layers,
                          size_t count, size_t images, struct shape *shape)
 {
@@ -198,8 +172,9 @@ static size_t make_stage(struct stage *stage, enum compute_type compute, const s
     return fused;
 }
 
-static void run_stage(const struct network_call *r, const struct stage *s, size_t images,
-                      const char *input, char *output, char *scratch)
+/* Runs a stage on images [first, first + images). input and output point to image `first`. */
+static void run_stage(const struct network_call *r, const struct stage *s, size_t first,
+                      size_t images, const char *input, char *output, char *scratch)
 {
     if (s->kind == LAYER_CONV2D) {
         for (size_t i = 0; i < images; i++) {
@@ -215,6 +190,7 @@ static void run_stage(const struct network_call *r, const struct stage *s, size_
         struct max_pool2d pool = s->of.pool;
         pool.input = input;
         pool.output = output;
+        pool.indices = pool.indices == NULL ? NULL : pool.indices + first * s->out;
         max_pool2d_planes(&pool, 0, images * pool.planes);
     } else if (s->kind == LAYER_RELU) {
         relu(r->compute, images * s->out, input, output);
@@ -233,13 +209,13 @@ static void block_task(void *context, size_t task, size_t worker)
     for (size_t i = 0; i < r->count; i++) {
         const bool last = i + 1 == r->count;
         char *output = last ? r->output + first * r->stages[i].out * r->size : buffers[i % 2];
-        run_stage(r, &r->stages[i], images, input, output, buffers[1] + r->between);
+        run_stage(r, &r->stages[i], first, images, input, output, buffers[1] + r->between);
         input = output;
     }
 }
 
-/* Sets the memory sizes that the stages need, *vectors for the table `at`, and the images of a
- * block. Returns the multiplications of one image, or SIZE_MAX on overflow. */
+/* Sets the number of images of a block, the sizes of memory for the stages, and *vectors, the
+ * length of the table `at`. Returns the multiplications of one image, or SIZE_MAX on overflow. */
 static size_t plan_memory(struct network_call *r, size_t *vectors)
 {
     size_t largest = 0, scratch = 0, multiplications = 0;
@@ -249,7 +225,7 @@ static size_t plan_memory(struct network_call *r, size_t *vectors)
         largest = larger(largest, i + 1 < r->count ? s->out : 0);
         if (s->kind == LAYER_CONV2D) {
             const struct conv2d *c = &s->of.conv.conv;
-            scratch = larger(scratch, conv2d_scratch(&s->of.conv));
+            scratch = larger(scratch, s->of.conv.scratch);
             const size_t terms = c->in_channels / c->groups * c->kernel.h * c->kernel.w;
             multiplications = size_sum_or_max(
                 multiplications, size_product_or_max(c->out_channels * c->out.h * c->out.w, terms));
@@ -263,6 +239,34 @@ static size_t plan_memory(struct network_call *r, size_t *vectors)
     r->block = larger(smaller(BLOCK_BYTES / size_sum_or_max(r->between, 1), MAX_IMAGES), 1);
     r->worker_scratch = scratch_round(scratch);
     return multiplications;
+}
+
+/* Runs the stages of a call. A task is a block of images. 0, or -1 when there is no memory. */
+static int run_stages(struct network_call *r, struct cancel_token *token)
+{
+    size_t vectors, bytes = 0;
+    const size_t multiplications = plan_memory(r, &vectors);
+    int threads = thread_count_for(r->images, multiplications, GRAIN_GEMM);
+    /* At least two blocks for each thread. */
+    r->block = larger(smaller(r->block, r->images / (2 * (size_t)threads)), 1);
+    const size_t tasks = size_parts(r->images, r->block);
+    threads = (int)smaller((size_t)threads, larger(tasks, 1));
+    r->between = scratch_round(size_product_or_max(r->between, r->block));
+    r->worker_scratch = size_sum_or_max(r->worker_scratch, size_product_or_max(2, r->between));
+    scratch_add(&bytes, vectors, sizeof *r->at);
+    const size_t scratch = scratch_add(&bytes, (size_t)threads, r->worker_scratch);
+    char *memory = scratch_alloc(bytes);
+    if (memory == NULL) {
+        return -1;
+    }
+    r->at = (ptrdiff_t *)memory;
+    r->scratch = memory + scratch;
+    for (size_t v = 0; v < vectors; v++) {
+        r->at[v] = (ptrdiff_t)(v * layer_lanes(r->compute));
+    }
+    pool_run(tasks, threads, block_task, r, token);
+    scratch_free(memory);
+    return 0;
 }
 
 int network_run(enum compute_type compute, const struct layer *layers, size_t count, size_t images,
@@ -280,45 +284,43 @@ int network_run(enum compute_type compute, const struct layer *layers, size_t co
                              .input = input,
                              .output = output,
                              .compute = compute};
-    size_t vectors = 0;
-    int status = -1;
-    for (size_t i = 0, fused; stages != NULL && i < count; i += fused, r.count++) {
-        if ((fused = make_stage(&stages[r.count], compute, layers + i, count - i, images,
-                                &shape)) == 0) {
-            goto done;
-        }
+    int status = stages == NULL ? -1 : 0;
+    for (size_t i = 0, fused; status == 0 && i < count; i += fused, r.count++) {
+        fused = make_stage(&stages[r.count], compute, layers + i, count - i, images, &shape);
+        status = fused == 0 ? -1 : 0;
     }
-    if (stages == NULL) {
-        goto done;
-    }
-    const size_t multiplications = plan_memory(&r, &vectors);
-    int threads = thread_count_for(images, multiplications, GRAIN_GEMM);
-    /* At least two blocks for each thread. */
-    r.block = larger(smaller(r.block, images / (2 * (size_t)threads)), 1);
-    const size_t tasks = size_parts(images, r.block);
-    threads = (int)smaller((size_t)threads, larger(tasks, 1));
-    r.between = scratch_round(size_product_or_max(r.between, r.block));
-    r.worker_scratch = size_sum_or_max(r.worker_scratch, size_product_or_max(2, r.between));
-    r.at = scratch_alloc(size_product_or_max(vectors, sizeof *r.at));
-    if (r.at == NULL || (r.scratch = scratch_alloc(
-                             size_product_or_max((size_t)threads, r.worker_scratch))) == NULL) {
-        goto done;
-    }
-    const size_t lanes = compute == COMPUTE_F64 ? kernels_current()->layers->lanes_f64
-                                                : kernels_current()->layers->lanes_f32;
-    for (size_t v = 0; v < vectors; v++) {
-        r.at[v] = (ptrdiff_t)(v * lanes);
-    }
-    pool_run(tasks, threads, block_task, &r, token);
-    status = 0;
-done:
+    status = status < 0 ? -1 : run_stages(&r, token);
     for (size_t i = 0; i < r.count; i++) {
         if (stages[i].kind == LAYER_CONV2D) {
             conv2d_plan_free(&stages[i].of.conv);
         }
     }
-    scratch_free(r.scratch);
-    scratch_free(r.at);
     scratch_free(stages);
+    return status;
+}
+
+int conv2d_max_pool2d(const struct conv2d *c, const struct max_pool2d *pool)
+{
+    struct stage stages[2] = {
+        {.kind = LAYER_CONV2D,
+         .in = c->in_channels * c->in.h * c->in.w,
+         .out = c->out_channels * c->out.h * c->out.w},
+        {.kind = LAYER_MAX_POOL2D,
+         .of.pool = *pool,
+         .out = pool->planes * pool->out.h * pool->out.w},
+    };
+    struct network_call r = {.stages = stages,
+                             .count = 2,
+                             .size = compute_size(c->compute),
+                             .images = c->images,
+                             .input = c->input,
+                             .output = pool->output,
+                             .compute = c->compute};
+    if (c->images == 0) { /* the other sizes can then be arbitrary */
+        return 0;
+    }
+    const int planned = conv2d_plan(&stages[0].of.conv, c),
+              status = planned < 0 ? -1 : run_stages(&r, c->token);
+    conv2d_plan_free(&stages[0].of.conv);
     return status;
 }

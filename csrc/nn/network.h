@@ -4,18 +4,18 @@
 #include "nn/layers.h"
 
 /*
- * Runs a sequence of layers forward, a block of images at a time, so that the data between two
- * layers stays in the cache. ReLU and, after convolutions, 2 x 2 pooling are fused into the
- * preceding layer. Results are the same bits as those of the layers one by one.
+ * Runs a sequence of layers, a block of images at a time, so that the data between two layers stay
+ * in the cache. A ReLU is fused into the layer before it, and so is 2 x 2 pooling after a
+ * convolution. The results have the same bits as those of the layers one by one.
  */
 enum layer_kind { LAYER_CONV2D, LAYER_LINEAR, LAYER_MAX_POOL2D, LAYER_RELU, LAYER_FLATTEN };
 
 struct layer {
     enum layer_kind kind;
     const void *weight, *bias; /* of convolutions and linear layers, contiguous; bias may be NULL */
-    size_t out, in;            /* sizes of the first two dimensions of weight */
+    size_t out, in;            /* the first two dimensions of weight */
     struct extent2 kernel, stride, dilation;
-    struct extent2 before, after; /* padding before the first and after the last row and column */
+    struct extent2 before, after; /* padding before the image and after it */
     size_t groups;
     bool ceil_mode;
 };
@@ -27,13 +27,17 @@ struct shape {
     struct extent2 size;
 };
 
-/* Replaces the input shape of the layers by their output shape. False if a layer does not fit the
- * shape before it. */
+/* Replaces the input shape of the first layer by the output shape of the last one. False if a layer
+ * does not fit its input; the shape is then undefined. */
 bool network_shape(const struct layer *layers, size_t count, struct shape *shape);
 
-/* Requires at least one layer, and that network_shape accepts the shape. token may be NULL. 0, or
- * -1 when there is no memory. */
+/* There must be at least one layer, and network_shape must accept the shape. token may be NULL. 0,
+ * or -1 when there is no memory. */
 int network_run(enum compute_type compute, const struct layer *layers, size_t count, size_t images,
                 struct shape shape, const void *input, void *output, struct cancel_token *token);
+
+/* Runs a convolution and a pool in the same way, and also writes pool.indices. pool.planes is the
+ * number of output channels, and pool.in is conv.out. conv.pool is false. */
+int conv2d_max_pool2d(const struct conv2d *conv, const struct max_pool2d *pool);
 
 #endif

@@ -5,7 +5,6 @@
  */
 #include "python/nn.h"
 
-#include <limits.h>
 #include <stdbool.h>
 
 #include "base/scratch.h"
@@ -62,21 +61,6 @@ static bool keep_weights(struct network *self, Py_ssize_t i, PyObject *weight, P
     return true;
 }
 
-/* Upper limit of a padding. Padding "same" can exceed an int. Sums of paddings below this limit do
- * not overflow. */
-#define MAX_PADDING ((size_t)1 << 60)
-
-static bool at_least_one(struct extent2 extent)
-{
-    return extent.h >= 1 && extent.w >= 1 && extent.h <= INT_MAX && extent.w <= INT_MAX;
-}
-
-/* False for negative numbers too: they are huge as size_t. */
-static bool is_valid_padding(struct extent2 extent)
-{
-    return extent.h <= MAX_PADDING && extent.w <= MAX_PADDING;
-}
-
 /*
  * Reads layer i from one of these tuples:
  *
@@ -113,8 +97,8 @@ static int read_layer(struct network *self, Py_ssize_t i, PyObject *tuple)
         l->kernel.w = (size_t)PyArray_DIM(self->weights[2 * i], 3);
         l->out = (size_t)PyArray_DIM(self->weights[2 * i], 0);
         l->in = (size_t)PyArray_DIM(self->weights[2 * i], 1);
-        return groups >= 1 && l->out >= 1 && l->out % l->groups == 0 && at_least_one(l->kernel) &&
-               at_least_one(l->stride) && at_least_one(l->dilation) &&
+        return groups >= 1 && l->out >= 1 && l->out % l->groups == 0 && is_valid_size(l->kernel) &&
+               is_valid_size(l->stride) && is_valid_size(l->dilation) &&
                is_valid_padding(l->before) && is_valid_padding(l->after);
     }
     if (PyUnicode_CompareWithASCIIString(name, "linear") == 0) {
@@ -137,9 +121,8 @@ static int read_layer(struct network *self, Py_ssize_t i, PyObject *tuple)
             return -1;
         }
         l->ceil_mode = ceil_mode;
-        return at_least_one(l->kernel) && at_least_one(l->stride) && at_least_one(l->dilation) &&
-               is_valid_padding(l->before) && l->before.h <= l->kernel.h / 2 &&
-               l->before.w <= l->kernel.w / 2;
+        return is_valid_size(l->kernel) && is_valid_size(l->stride) && is_valid_size(l->dilation) &&
+               is_valid_pool_padding(l->before, l->kernel);
     }
     l->kind = PyUnicode_CompareWithASCIIString(name, "relu") == 0 ? LAYER_RELU : LAYER_FLATTEN;
     return l->kind == LAYER_RELU || PyUnicode_CompareWithASCIIString(name, "flatten") == 0;

@@ -5,12 +5,12 @@
  */
 #include "python/nn.h"
 
-#include <limits.h>
 #include <stdbool.h>
 
 #include "base/fp_mode.h"
 #include "base/scratch.h"
 #include "nn/layers.h"
+#include "nn/network.h"
 #include "python/args.h"
 #include "python/without_gil.h"
 
@@ -107,11 +107,7 @@ static struct conv2d conv_of(PyArrayObject *x, PyArrayObject *weight, PyArrayObj
 
 static bool conv_sizes_fit(struct extent2 stride, struct extent2 padding, struct extent2 dilation)
 {
-    /* Padding "same" can exceed an int. Negative numbers are above this limit, too. */
-    const size_t most = (size_t)1 << 60;
-    return stride.h >= 1 && stride.w >= 1 && stride.h <= INT_MAX && stride.w <= INT_MAX &&
-           padding.h <= most && padding.w <= most && dilation.h >= 1 && dilation.w >= 1 &&
-           dilation.h <= INT_MAX && dilation.w <= INT_MAX;
+    return is_valid_size(stride) && is_valid_padding(padding) && is_valid_size(dilation);
 }
 
 static PyObject *nn_conv2d(PyObject *self, PyObject *args)
@@ -168,16 +164,16 @@ static PyObject *nn_conv2d_grad_input(PyObject *self, PyObject *args)
     return finish_call(&released, conv2d_grad_input(&gradient));
 }
 
-/* True if indices is an int64 array of the shape of `kept` whose elements are all in [0, size). */
-static bool are_indices(PyObject *indices, PyArrayObject *kept, size_t size)
+/* Is indices an int64 array of the shape of `gradients` whose elements are all in [0, size)? */
+static bool are_indices(PyObject *indices, PyArrayObject *gradients, size_t size)
 {
     if (!PyArray_Check(indices) ||
-        !is_plain((PyArrayObject *)indices, NPY_INT64, PyArray_NDIM(kept)) ||
-        !PyArray_SAMESHAPE((PyArrayObject *)indices, kept)) {
+        !is_plain((PyArrayObject *)indices, NPY_INT64, PyArray_NDIM(gradients)) ||
+        !PyArray_SAMESHAPE((PyArrayObject *)indices, gradients)) {
         return false;
     }
     const int64_t *index = PyArray_DATA((PyArrayObject *)indices);
-    const npy_intp n = PyArray_SIZE(kept);
+    const npy_intp n = PyArray_SIZE(gradients);
     bool fit = true;
     for (npy_intp i = 0; i < n; i++) {
         fit &= (uint64_t)index[i] < size;
@@ -357,17 +353,6 @@ static PyObject *nn_matmul(PyObject *self, PyObject *args)
     return finish_call(&released, matmul(&call));
 }
 
-/* True if every window along one axis contains at least one pixel: it starts inside the image or in
- * the padding before it. */
-static bool windows_fit(size_t in, size_t out, size_t kernel, size_t stride, size_t dilation,
-                        size_t padding)
-{
-    size_t last;
-    return kernel >= 1 && stride >= 1 && dilation >= 1 && kernel <= INT_MAX &&
-           dilation <= INT_MAX && padding <= ((kernel - 1) * dilation + 1) / 2 &&
-           (out == 0 || (size_mul(out - 1, stride, &last) && last < in + padding));
-}
-
 static PyObject *nn_max_pool2d(PyObject *self, PyObject *args)
 {
     PyArrayObject *x, *out;
@@ -386,9 +371,11 @@ static PyObject *nn_max_pool2d(PyObject *self, PyObject *args)
          PyArray_SAMESHAPE((PyArrayObject *)indices, out) &&
          PyArray_ISWRITEABLE((PyArrayObject *)indices));
     if (!are_plain(x, x, Py_None, out, 3) || !plain_indices ||
-        PyArray_DIM(x, 0) != PyArray_DIM(out, 0) ||
-        !windows_fit(last_two(x).h, last_two(out).h, kernel.h, stride.h, dilation.h, padding.h) ||
-        !windows_fit(last_two(x).w, last_two(out).w, kernel.w, stride.w, dilation.w, padding.w)) {
+        PyArray_DIM(x, 0) != PyArray_DIM(out, 0) || !is_valid_size(kernel) ||
+        !is_valid_size(stride) || !is_valid_size(dilation) ||
+        !is_valid_pool_padding(padding, kernel) ||
+        !last_window_starts_inside(last_two(x).h, last_two(out).h, stride.h, padding.h) ||
+        !last_window_starts_inside(last_two(x).w, last_two(out).w, stride.w, padding.w)) {
         return does_not_fit("max_pool2d");
     }
     struct max_pool2d pool = {

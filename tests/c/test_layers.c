@@ -6,13 +6,13 @@
 #include "base/pool.h"
 #include "base/scratch.h"
 #include "check.h"
-#include "nn/layers.h"
+#include "nn/conv2d_algorithm.h"
 #include "guarded.h"
 
 static const char *isa;
 
-/* The numbers of a case: any in [-1, 1), integers in [-2, 2], some of them NaN or infinite, or of
- * magnitudes whose sums may overflow. */
+/* The numbers of a case. ANY: in [-1, 1). WHOLE: integers in [-2, 2]. NOT_FINITE: some are NaN or
+ * infinite. HUGE_ONES: their sums may overflow. */
 enum kind { ANY, WHOLE, NOT_FINITE, HUGE_ONES, KINDS };
 
 static double relu_of(double x)
@@ -30,7 +30,7 @@ static enum kind any_kind(void)
     return below(2) == 0 ? WHOLE : (enum kind)below(KINDS);
 }
 
-/* An array of numbers of a kind. It has NaN, infinite or huge numbers only if `bad`. */
+/* An array of n numbers of a kind. Without `bad`, all are finite and none is huge. */
 static void *of_kind(int f64, size_t n, enum kind kind, bool bad)
 {
     static const double values[] = {NAN, INFINITY, -INFINITY};
@@ -44,8 +44,8 @@ static void *of_kind(int f64, size_t n, enum kind kind, bool bad)
     return array;
 }
 
-/* Compares a result with its reference: a sum of `terms` products whose magnitudes sum to `most`.
- * `times` multiplies the tolerance for algorithms that lose more digits. */
+/* Does a result agree with its reference, a sum of `terms` products? `most` is the sum of their
+ * magnitudes. `times` multiplies the tolerance, for algorithms that lose more digits. */
 static bool agrees(int f64, enum kind kind, double got, double expected, size_t terms, double most,
                    double times)
 {
@@ -57,7 +57,7 @@ static bool agrees(int f64, enum kind kind, double got, double expected, size_t 
 
 /* ---- convolution, and its gradients ---- */
 
-/* Sums of products, and sums of the magnitudes of the products. */
+/* Arrays of sums: of products, and of the magnitudes of these products. */
 struct reference {
     double *sum, *most;
 };
@@ -83,8 +83,9 @@ static void reference_add(struct reference s, size_t at, double x, double y)
 
 enum pass { FORWARD, OF_WEIGHT, OF_INPUT };
 
-/* Adds one product for each pair of an input pixel and an output that a kernel element connects.
- * to: (size of the output, the weight or the input, depending on the pass) sums. */
+/* Adds one product for each input pixel that an output pixel reads, to the sum that the pass
+ * computes from it: that of the output pixel, of the weight between the two, or of the input pixel.
+ */
 static void conv_reference(const struct conv2d *c, enum pass pass, struct reference to)
 {
     const int f64 = c->compute == COMPUTE_F64;
@@ -134,21 +135,21 @@ static void conv_reference(const struct conv2d *c, enum pass pass, struct refere
         (c)->stride.h, (c)->stride.w, (c)->dilation.h, (c)->dilation.w, (c)->padding.h, \
         (c)->padding.w, (c)->groups, (c)->pool, kind
 
-/* The code paths of conv2d. The shapes below must cover all of them. */
+/* The code paths of conv2d. The shapes of check_convolutions must cover all of them. */
 enum code_path {
     COPIED,
-    DIRECT,
+    IN_PLACE,
     NARROW,
-    BANDS,
-    DIRECT_BANDS,
-    NARROW_BANDS,
-    SEGMENTS,
-    NARROW_SEGMENTS,
+    ROW_BLOCKS,
+    IN_PLACE_ROW_BLOCKS,
+    NARROW_ROW_BLOCKS,
+    CHANNEL_BLOCKS,
+    NARROW_CHANNEL_BLOCKS,
     WINOGRAD,
-    WINOGRAD_DIRECT,
-    WINOGRAD_BANDS,
-    WINOGRAD_SEGMENTS,
-    WINOGRAD_ODD,
+    WINOGRAD_IN_PLACE,
+    WINOGRAD_ROW_BLOCKS,
+    WINOGRAD_CHANNEL_BLOCKS,
+    WINOGRAD_ODD_HEIGHT,
     CODE_PATHS
 };
 
@@ -159,13 +160,21 @@ static void count_paths(const struct conv2d *c)
 {
     struct conv2d_plan p;
     CHECK(conv2d_plan(&p, c) == 0, "no memory");
-    const bool bands = p.bands > 1, segments = p.segments > 1,
-               taken[CODE_PATHS] = {
-                   p.copied && !p.winograd,        !p.copied && !p.winograd, p.narrow,
-                   bands && !p.winograd,           bands && !p.copied,       bands && p.narrow,
-                   segments && !p.winograd,        segments && p.narrow,     p.winograd,
-                   p.winograd && !p.copied,        p.winograd && bands,      p.winograd && segments,
-                   p.winograd && c->out.h % 2 != 0};
+    const bool winograd = p.algorithm == &conv2d_winograd, row_blocks = p.row_blocks > 1,
+               channel_blocks = p.channel_blocks > 1,
+               taken[CODE_PATHS] = {[COPIED] = p.copied && !winograd,
+                                    [IN_PLACE] = !p.copied && !winograd,
+                                    [NARROW] = p.narrow,
+                                    [ROW_BLOCKS] = row_blocks && !winograd,
+                                    [IN_PLACE_ROW_BLOCKS] = row_blocks && !p.copied,
+                                    [NARROW_ROW_BLOCKS] = row_blocks && p.narrow,
+                                    [CHANNEL_BLOCKS] = channel_blocks && !winograd,
+                                    [NARROW_CHANNEL_BLOCKS] = channel_blocks && p.narrow,
+                                    [WINOGRAD] = winograd,
+                                    [WINOGRAD_IN_PLACE] = winograd && !p.copied,
+                                    [WINOGRAD_ROW_BLOCKS] = winograd && row_blocks,
+                                    [WINOGRAD_CHANNEL_BLOCKS] = winograd && channel_blocks,
+                                    [WINOGRAD_ODD_HEIGHT] = winograd && c->out.h % 2 != 0};
     for (size_t i = 0; i < CODE_PATHS; i++) {
         path_counts[i][c->pool] += taken[i];
     }
@@ -188,7 +197,7 @@ static void check_conv2d(struct conv2d c, enum kind kind)
     const size_t by = c.pool ? 2 : 1, h = c.out.h / by, w = c.out.w / by,
                  outputs = c.images * c.out_channels * h * w, size = size_of(f64);
     const size_t steps = (c.in_channels / c.groups) * c.kernel.h * c.kernel.w;
-    /* Winograd computes sums and differences of rows, which cancel. */
+    /* Winograd adds and subtracts rows, and the differences lose digits. */
     const double times = c.compute == COMPUTE_F32 && c.kernel.h == 5 ? 60 : 1;
     c.input = of_kind(f64, inputs_of(&c), kind, true);
     c.weight = of_kind(f64, weights_of(&c), kind, false);
@@ -213,7 +222,7 @@ static void check_conv2d(struct conv2d c, enum kind kind)
               SHAPE ": %zu: %g, not %g", SHAPE_OF(&c, kind), i, get(f64, c.output, i), expected);
     }
     reference_free(expected_sums);
-    if (c.images > 1) { /* the last image gives the same bits without the others */
+    if (c.images > 1) { /* the last image by itself gives the same bits */
         struct conv2d one = c;
         one.images = 1;
         one.input = (const char *)c.input + (c.images - 1) * (inputs_of(&one)) * size;
@@ -226,8 +235,8 @@ static void check_conv2d(struct conv2d c, enum kind kind)
     guarded_release("conv2d");
 }
 
-/* With `sparse`, only some pixels of each output map have a gradient, and conv2d_grad_weight_sparse
- * is tested; it requires a dilation.w of 1. */
+/* Checks conv2d_grad_weight. With `sparse`, only some output pixels have a gradient, and the check
+ * is of conv2d_grad_weight_sparse, unless the shape or the numbers are not for it. */
 static void check_weights(struct conv2d c, enum kind kind, bool sparse)
 {
     sparse = sparse && c.out.h * c.out.w > 0 && c.dilation.w == 1 && kind != NOT_FINITE;
@@ -240,16 +249,18 @@ static void check_weights(struct conv2d c, enum kind kind, bool sparse)
                                       below(2) == 0 ? guarded_alloc(c.out_channels * size_of(f64))
                                                     : NULL};
     if (sparse) {
-        struct conv2d_grad_weight_sparse patches = {
-            .conv = c, .kept = from_to(1, 1 + maps / 2), .weight = call.weight, .bias = call.bias};
-        const size_t kept = c.images * c.out_channels * patches.kept;
-        int64_t *indices = guarded_alloc(kept * sizeof *indices);
+        struct conv2d_grad_weight_sparse patches = {.conv = c,
+                                                    .gradients_per_map = from_to(1, 1 + maps / 2),
+                                                    .weight = call.weight,
+                                                    .bias = call.bias};
+        const size_t gradients = c.images * c.out_channels * patches.gradients_per_map;
+        int64_t *indices = guarded_alloc(gradients * sizeof *indices);
         patches.indices = indices;
-        patches.conv.output = of_kind(f64, kept, kind, false);
+        patches.conv.output = of_kind(f64, gradients, kind, false);
         memset(dense, 0, outputs * size_of(f64));
-        for (size_t i = 0; i < kept; i++) {
+        for (size_t i = 0; i < gradients; i++) {
             indices[i] = (int64_t)below(maps);
-            const size_t at = i / patches.kept * maps + (size_t)indices[i];
+            const size_t at = i / patches.gradients_per_map * maps + (size_t)indices[i];
             put(f64, dense, at, get(f64, dense, at) + get(f64, patches.conv.output, i));
         }
         CHECK(conv2d_grad_weight_sparse(&patches) == 0, "no memory");
@@ -342,8 +353,8 @@ static void check_convolutions(void)
         c.pool = conv2d_pools(&c);
         check_conv2d(c, any_kind());
     }
-    /* Shapes with several row bands and channel segments. Kernels of five rows process pairs of
-     * output rows, so some shapes have an odd number of them. */
+    /* Shapes with several row blocks and channel blocks. Winograd computes pairs of output rows, so
+     * some shapes with kernels of five rows have an odd number of output rows. */
     static const struct conv2d large[] = {
         {.images = 1,
          .groups = 1,
@@ -465,13 +476,14 @@ static void check_convolutions(void)
                           .kernel = {3, 3},
                           .stride = {1, 1},
                           .dilation = {1, 1}};
-    /* So many images are processed in several blocks. */
+    /* 150 images are several blocks of images. */
     check_weights(many, WHOLE, false);
     check_weights(many, NOT_FINITE, false);
     check_weights(many, ANY, true);
     for (size_t i = 0; i < CODE_PATHS; i++) {
-        /* Narrow outputs are not pooled by the convolution. */
-        const bool never_pools = i == NARROW || i == NARROW_BANDS || i == NARROW_SEGMENTS;
+        /* conv2d_pools is false for narrow outputs. */
+        const bool never_pools =
+            i == NARROW || i == NARROW_ROW_BLOCKS || i == NARROW_CHANNEL_BLOCKS;
         CHECK(path_counts[i][0] > 0 && (never_pools || path_counts[i][1] > 0),
               "%s: no shape takes code path %zu: %zu and %zu", isa, i, path_counts[i][0],
               path_counts[i][1]);
@@ -505,7 +517,7 @@ static void check_linear(int f64, size_t rows, size_t in, size_t out, enum kind 
               "%s linear f%d (%zu, %zu) to %zu, kind %d: %zu, %zu: %g, not %g", isa, f64 ? 64 : 32,
               rows, in, out, kind, r, f, get(f64, l.output, i), sum);
     }
-    if (rows > 1) { /* a single row gives the same bits */
+    if (rows > 1) { /* one row by itself gives the same bits */
         struct linear one = l;
         const size_t r = below(rows);
         one.rows = 1;
@@ -561,12 +573,12 @@ static void check_matmul(int f64, size_t rows, size_t columns, size_t depth, enu
             sum += term;
             most += fabs(term);
         }
-        sum = c < columns ? sum : NAN; /* between the rows nothing is written */
+        sum = c < columns ? sum : NAN; /* nothing is written between the rows */
         CHECK(agrees(f64, kind, get(f64, p.output, i), sum, depth, most, 1),
               "%s matmul f%d %zu x %zu x %zu, kind %d: %zu, %zu: %g, not %g", isa, f64 ? 64 : 32,
               rows, columns, depth, kind, r, c, get(f64, p.output, i), sum);
     }
-    if (outputs > 0) { /* a single sum gives the same bits */
+    if (outputs > 0) { /* one sum by itself gives the same bits */
         const size_t r = below(rows), c = below(columns);
         struct matmul one = p;
         one.rows = one.columns = 1;
@@ -599,7 +611,7 @@ static void check_linear_and_matmul(void)
                 check_matmul(f64, from_to(1, 9), edges[i], depths[k], any_kind());
             }
         }
-        /* For some vector lengths, so many columns are two blocks. */
+        /* For some vector lengths, these columns are two blocks. */
         for (size_t columns = 505; columns < 540; columns += 6) {
             check_matmul(f64, 7, columns, 5, any_kind());
         }

@@ -1,6 +1,5 @@
-/* Checks nn/network.c, and convolution with fused pooling, against their layers run one by one.
- * Also checks that the number of threads changes no bit of any layer, and that threads do not race.
- */
+/* Checks nn/network.c against the same layers run one by one. Also checks that the number of
+ * threads changes no bit of any layer; under the thread sanitizer, that threads do not race. */
 #include <math.h>
 #include <string.h>
 
@@ -24,7 +23,7 @@ static size_t elements(const struct shape *s)
 
 /* ---- networks ---- */
 
-/* Runs one layer by itself on all images. */
+/* Runs one layer on all images, and replaces the shape by that of its output. */
 static void run_alone(enum compute_type compute, const struct layer *l, size_t images,
                       struct shape *shape, const void *input, void *output)
 {
@@ -82,7 +81,7 @@ static void fill_layer(int f64, struct layer *l, size_t window)
     l->bias = below(2) == 0 ? numbers(f64, l->out, 0) : NULL;
 }
 
-/* A random layer that accepts the shape. */
+/* A random layer that fits the shape. */
 static struct layer any_layer(int f64, struct shape shape)
 {
     static const struct extent2 one = {1, 1}, two = {2, 2}, zero = {0, 0};
@@ -157,9 +156,9 @@ static void check_network(size_t images, struct shape shape, size_t most_layers)
     guarded_release("network_run");
 }
 
-/* Images with an odd last column, which pooling leaves out, and several row bands; one pixel of the
- * last band is NaN. */
-static void check_bands(void)
+/* Images of several row blocks, some with an odd last column, which pooling drops. One pixel of the
+ * last block is NaN. */
+static void check_row_blocks(void)
 {
     struct layer layers[2] = {
         {.kind = LAYER_CONV2D,
@@ -211,7 +210,7 @@ static void check_networks(void)
     for (int round = 0; round < 12; round++) { /* enough images for several blocks */
         check_network(from_to(30, 70), shape, 6);
     }
-    check_bands();
+    check_row_blocks();
     struct shape no = {.channels = 1, .size = {4, 4}};
     const struct layer large = {.kind = LAYER_CONV2D,
                                 .out = 1,
@@ -223,7 +222,7 @@ static void check_networks(void)
     CHECK(!network_shape(&large, 1, &no), "a kernel larger than the image");
 }
 
-/* Compares convolution with fused pooling to convolution followed by pooling. */
+/* Compares conv2d_max_pool2d with conv2d and then max_pool2d. */
 static void check_with_pooling(void)
 {
     const int f64 = below(3) == 0;
@@ -300,7 +299,7 @@ static void check_with_pooling(void)
 
 enum { CALLS = 10 };
 
-/* Runs a call that is large enough for several threads. Returns the size of the output in bytes. */
+/* Runs one of CALLS calls, each large enough for several threads. Returns the output's bytes. */
 static size_t run_call(int call, int f64, const void *x, const void *y, void *out)
 {
     const enum compute_type compute = f64 ? COMPUTE_F64 : COMPUTE_F32;

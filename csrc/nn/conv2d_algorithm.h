@@ -1,0 +1,62 @@
+#ifndef COSSIM_NN_CONV2D_ALGORITHM_H
+#define COSSIM_NN_CONV2D_ALGORITHM_H
+
+#include "nn/layers.h"
+
+/* The convolution algorithms, best first. A convolution uses the first one that applies. The last
+ * one always applies. */
+#define FOR_EACH_CONV2D_ALGORITHM(ROW) \
+    ROW(conv2d_winograd) \
+    ROW(conv2d_direct)
+
+/* A block of output rows of one group of one image. */
+struct conv2d_block {
+    const char *input;    /* at the group's first channel */
+    const char *bias;     /* at the group's first filter, or NULL */
+    char *output;         /* at the group's first filter and the block's first row */
+    size_t filter;        /* the group's first filter */
+    size_t row, rows;     /* the first output row and the number of rows, before pooling */
+    char *copy, *scratch; /* memory of the worker: for conv2d_block_input and for the algorithm */
+};
+
+struct conv2d_algorithm {
+    /* The number of output rows that are computed together. If the output does not divide into such
+     * groups, the input is copied with zeros for the missing rows. */
+    size_t rows_together;
+    /* The number of rows in scratch memory for each input row and for each output row. 0: none, but
+     * for partial sums if there are several blocks of channels. */
+    size_t buffered_rows;
+    /* Can it compute this convolution, and faster than the algorithms after it? NULL: always. Row
+     * blocks, plane and the members after them are not planned yet. */
+    bool (*applies)(const struct conv2d_plan *plan);
+    /* Returns the algorithm's tables, or NULL when there is no memory. Sets *scratch to the bytes
+     * of scratch memory of one worker. The plan is complete, except for state and scratch. */
+    void *(*plan)(const struct conv2d_plan *plan, size_t *scratch);
+    void (*free_state)(void *state);
+    /* Computes a block of output rows. */
+    void (*run)(const struct conv2d_plan *plan, const void *state, const struct conv2d_block *b);
+};
+
+#define DECLARE(name) extern const struct conv2d_algorithm name;
+FOR_EACH_CONV2D_ALGORITHM(DECLARE)
+#undef DECLARE
+
+/* Functions that the algorithms share. */
+
+/* The first column of a vector of an output row. The last vector ends with the row, so it can
+ * overlap the one before it. */
+size_t conv2d_column(const struct conv2d_plan *plan, size_t vector);
+
+/* The number of channels of a block: plan->channel_block, or fewer in the last block. */
+size_t conv2d_channels(const struct conv2d_plan *plan, size_t channel_block);
+
+/* Returns the first input row that a row block reads of a block of channels. Copies the input first
+ * if plan->copied. Rows are plan->pitch elements apart, and channels plan->plane. */
+const void *conv2d_block_input(const struct conv2d_plan *plan, const struct conv2d_block *b,
+                               size_t channel_block);
+
+/* Runs the outer kernel on all filters of a group, a tile at a time. left, bias, before and out are
+ * those of the group's first filter. */
+void conv2d_outer(const struct conv2d_plan *plan, struct outer o);
+
+#endif

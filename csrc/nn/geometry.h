@@ -1,0 +1,65 @@
+#ifndef COSSIM_NN_GEOMETRY_H
+#define COSSIM_NN_GEOMETRY_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/scratch.h"
+
+/* The sizes of windows on an image: which sizes are valid, and how many windows fit. */
+
+/* Height and width. */
+struct extent2 {
+    size_t h, w;
+};
+
+/* Are both sizes of a kernel, stride or dilation from 1 to INT_MAX? A negative size from Python is
+ * a huge size_t, so it is invalid. */
+static inline bool is_valid_size(struct extent2 size)
+{
+    return size.h >= 1 && size.w >= 1 && size.h <= INT_MAX && size.w <= INT_MAX;
+}
+
+/* Is the padding at most 2^60? It can be larger than an int, because padding="same" computes it.
+ * Sums of valid sizes and paddings do not overflow. */
+static inline bool is_valid_padding(struct extent2 padding)
+{
+    const size_t most = (size_t)1 << 60;
+    return padding.h <= most && padding.w <= most;
+}
+
+/* Is the padding of a pool at most half of its kernel, as in torch? */
+static inline bool is_valid_pool_padding(struct extent2 padding, struct extent2 kernel)
+{
+    return padding.h <= kernel.h / 2 && padding.w <= kernel.w / 2;
+}
+
+/* The number of windows along an axis of `padded` pixels, including the padding. */
+static inline size_t window_count(size_t padded, size_t kernel, size_t stride, size_t dilation)
+{
+    const size_t extent = (kernel - 1) * dilation + 1;
+    return padded < extent ? 0 : (padded - extent) / stride + 1;
+}
+
+/* Does the last of `count` windows start inside the image of `in` pixels or in the padding before
+ * it? Also true if there are no windows. */
+static inline bool last_window_starts_inside(size_t in, size_t count, size_t stride, size_t padding)
+{
+    size_t last;
+    return count == 0 || (size_mul(count - 1, stride, &last) && last < in + padding);
+}
+
+/* The number of windows of a pool on `in` pixels, by torch's rules: in ceil_mode the last window
+ * may extend beyond the image, but it starts inside the image or in the padding before it. An empty
+ * image has no windows. */
+static inline size_t pool_window_count(size_t in, size_t kernel, size_t stride, size_t dilation,
+                                       size_t padding, bool ceil_mode)
+{
+    const size_t count = in == 0 ? 0
+                                 : window_count(in + 2 * padding + (ceil_mode ? stride - 1 : 0),
+                                                kernel, stride, dilation);
+    return count - !last_window_starts_inside(in, count, stride, padding);
+}
+
+#endif
