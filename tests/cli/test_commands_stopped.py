@@ -91,7 +91,7 @@ def test_ignored_signals_stay_ignored(folder):
     assert (folder / "hits.npz").read_bytes() == b"half"
 
 
-def test_signal_handlers_are_given_back(folder):
+def test_signal_handlers_are_restored(folder):
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGHUP)
     assert main(["topk", "x.npy", "-k", "1", "-o", "hits.csv"]) == 0
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGHUP)) == before

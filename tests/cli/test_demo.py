@@ -81,7 +81,7 @@ def test_parts_fit_a_screen(demo):
     assert max(map(len, demo[1].splitlines())) <= 110
 
 
-def test_pair_by_hand_and_by_cossim(demo):
+def test_a_pair_has_one_score_by_the_formula_and_by_cossim(demo):
     dot, norm_c, norm_d, by_hand = re.search(r"= (\S+) / \((\S+) \* (\S+)\) = (\S+)", demo[1]).groups()
     assert float(dot) / (float(norm_c) * float(norm_d)) == pytest.approx(float(by_hand), abs=6e-5)
     assert f"(c, d) = [{by_hand}]" in demo[1]

@@ -34,7 +34,7 @@ def test_other_kinds(progress):
         pytest.fail("the block was run")
 
 
-def test_a_tqdm_that_lacks_what_it_needs(monkeypatch, tmp_path):
+def test_a_tqdm_whose_import_fails(monkeypatch, tmp_path):
     """The error names the missing module, not tqdm."""
     (tmp_path / "auto.py").write_text("import no_such_module")
     package = types.ModuleType("tqdm")
@@ -60,7 +60,7 @@ def test_bar(capsys):
     assert "scores/s" in last
 
 
-def test_bar_of_what_was_stopped(capsys):
+def test_bar_of_a_stopped_call(capsys):
     pytest.importorskip("tqdm")
 
     def report_and_fail():
@@ -75,7 +75,7 @@ def test_bar_of_what_was_stopped(capsys):
     assert err.endswith("\n")
 
 
-def test_bar_of_what_goes_on(capsys):
+def test_bar_of_a_resumed_call(capsys):
     """The first 30 steps were done before, so the bar's speed leaves them out. The note follows the bar."""
     pytest.importorskip("tqdm")
     with reporting(True, "train", "steps") as report:
@@ -87,7 +87,7 @@ def test_bar_of_what_goes_on(capsys):
     assert "40/40 [" in last and "steps/s, loss 0.25" in last
 
 
-def test_no_bar_where_nothing_is_reported(capsys):
+def test_no_bar_without_a_report(capsys):
     pytest.importorskip("tqdm")
     with reporting(True, "topk"):
         pass

@@ -124,7 +124,7 @@ def test_a_parameter_that_is_deleted(rng):
         net(x)
 
 
-def test_what_functions_take_as_weights(rng):
+def test_networks_take_the_kinds_of_weights_that_functions_take(rng):
     """Lists, torch's tensors, one bias for all features: these must not be treated as plain arrays."""
     net, x = small(np.float64), normal(rng, (3, 2, 8, 8), np.float64)
     expected = net(x)
@@ -152,7 +152,7 @@ def error_of(call):
 
 @pytest.mark.parametrize("value", [1.5, (1.5, 1), (1, 2, 3), 0, -1, (1, -1), 2**62, (2**62, 1), (2**63, 1), "2", True])
 @pytest.mark.parametrize("name", ["stride", "dilation", "padding", "groups", "kernel_size"])
-def test_arguments_that_are_none(rng, name, value):
+def test_invalid_arguments_are_refused_as_by_the_layer(rng, name, value):
     """Invalid arguments that are set later are refused as by the layer alone. The products of some of them overflow."""
     net = nn.Sequential(nn.Conv2d(2, 4, 5, rng=0), nn.ReLU(), nn.MaxPool2d((4, 4)))
     x = normal(rng, (3, 2, 8, 8), np.float32)
@@ -178,7 +178,7 @@ def test_lists_of_numbers_changed_in_place(rng):
     assert_close(net(x), fresh(net, x), 1e-6)
 
 
-def test_arrays_that_come_and_go(rng):
+def test_new_arrays_at_addresses_of_old_ones_are_used(rng):
     """A new array may have the address of an old one."""
     net, x = small(), normal(rng, (2, 2, 8, 8), np.float32)
     for _ in range(20):

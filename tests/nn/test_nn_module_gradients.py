@@ -170,7 +170,7 @@ def test_layers_that_have_no_vjp(rng):
         Doubled().vjp(x)
 
 
-def test_a_layer_of_ones_own(rng):
+def test_a_users_layer_with_a_vjp_is_trained(rng):
     class Scaled(nn.Module):
         """x times a parameter, with a vjp like that of the other layers."""
 
@@ -304,7 +304,7 @@ def test_encoder_by_finite_differences(rng):
 
 
 @both_dtypes
-def test_bits(rng, dtype):
+def test_threads_repetition_and_batches_change_no_bit(rng, dtype):
     """Threads and repetition change no bit, nor does the batch change the gradient of one image."""
     encoder = simclr.Encoder(dtype=dtype, rng=0)
     x, dy = rng.random((37, 1, 28, 28)).astype(dtype), normal(rng, (37, 100), dtype)
@@ -321,7 +321,7 @@ def test_bits(rng, dtype):
         np.testing.assert_array_equal(pullback(dy[part])[0], results[0]["dx"][part])
 
 
-def test_nothing_given_is_modified_or_kept_apart(rng):
+def test_arguments_stay_and_results_are_not_overwritten(rng):
     encoder = simclr.Encoder(rng=0)
     x, dy = rng.random((5, 1, 28, 28), np.float32), normal(rng, (5, 100), np.float32)
     state = encoder.state_dict()
@@ -379,7 +379,7 @@ def test_dy_of_another_shape_or_type(rng):
         pullback(np.ones(y.shape, np.float32))
 
 
-def test_weights_as_they_are_at_the_call(rng):
+def test_each_call_uses_the_current_weights(rng):
     """No stale copy of weights is used after in-place training steps, new arrays and new layers."""
     net = nn.Sequential(nn.Conv2d(1, 3, 3, rng=0), nn.ReLU(), nn.Flatten(), nn.Linear(48, 2, rng=0))
     x, dy = normal(rng, (4, 1, 6, 6), np.float32), normal(rng, (4, 2), np.float32)

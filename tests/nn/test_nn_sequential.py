@@ -274,7 +274,7 @@ def test_layouts_and_kinds(rng):
         (np.zeros((2, 8, 8), np.float32), ValueError, "last", ["(4, 9)", "(3, 36)"]),
     ],
 )
-def test_refused_and_which_layer_it_was(x, error, layer, words):
+def test_errors_name_the_layer(x, error, layer, words):
     conv, relu, pool, flatten, linear = small()
     net = nn.Sequential(OrderedDict(first=conv, active=relu, pooled=pool, flat=flatten, last=linear))
     with pytest.raises(error) as caught:
@@ -284,7 +284,7 @@ def test_refused_and_which_layer_it_was(x, error, layer, words):
     assert not [other for other in ("first", "active", "pooled", "flat", "last") if other in str(caught.value)][1:]
 
 
-def test_what_does_not_fit_between_layers(rng):
+def test_layers_that_do_not_fit_together_are_refused(rng):
     x = normal(rng, (2, 2, 8, 8), np.float32)
     other_type = nn.Sequential(OrderedDict(a=nn.Conv2d(2, 4, 3), b=nn.ReLU(), c=nn.Conv2d(4, 4, 3, dtype=np.float64)))
     with pytest.raises(TypeError, match="(?s)float32.*float64") as caught:

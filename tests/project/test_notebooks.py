@@ -104,7 +104,7 @@ def test_a_broken_cell_is_noticed(environment, tmp_path):
     assert "AssertionError" in run.stderr
 
 
-def test_what_training_changed_is_noticed(environment, tmp_path):
+def test_claims_about_training_fail_without_training(environment, tmp_path):
     """Each simclr cell with a claim about the trained encoder fails if it gets the untrained one."""
     pytest.importorskip("sklearn")
     notebook, source, target = read("simclr"), tmp_path / "untrained.ipynb", tmp_path / "executed.ipynb"
@@ -125,7 +125,7 @@ def test_what_training_changed_is_noticed(environment, tmp_path):
     assert all(claim in text for claim, text in zip(claims, failed, strict=True))
 
 
-def test_what_is_stored(notebook):
+def test_stored_notebooks_ran_in_order_without_errors(notebook):
     """A stored notebook ran in order from a fresh start, without errors. It has small pictures and no local paths."""
     cells = code(notebook)
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))

@@ -286,7 +286,7 @@ def test_no_code_of_the_type_of_out_is_run(function):
     np.testing.assert_array_equal(np.asarray(out), expected)
 
 
-def test_no_other_number_is_shown_than_the_one_that_was_given():
+def test_messages_show_no_wrapped_numbers():
     for far in (2**100, -(2**100)):
         with pytest.raises(ValueError, match=r"^set_num_threads\(\): n\b.*\b1\b.*\b2147483647$"):
             cossim.set_num_threads(far)

@@ -188,7 +188,7 @@ def test_lists_that_change(rng, amount, figures):
     figures("calls with a list that another thread changes", 2 * times, 2 * times - len(wrong))
 
 
-def test_the_first_errors_come_at_once(rng):
+def test_first_errors_in_several_threads_are_equal(rng):
     """Several threads may be the first to need an object that is imported lazily."""
     x = floats(rng, 2, 3)
     caught = []

@@ -175,7 +175,7 @@ def test_a_difference_that_nothing_explains_is_found(monkeypatch):
     assert differential.run(3, 40)[1] == []
 
 
-def test_errors_have_to_agree(monkeypatch):
+def test_a_missing_error_is_found(monkeypatch):
     monkeypatch.setattr(cossim, "vecdot", lambda *arguments, **options: ONE)
     with pytest.raises(Unexplained, match="theirs: IndexError"):
         differential_vectors.judge(Call("vecdot", (ONE, TWO), {"dim": 5}, None, {"dim"}))

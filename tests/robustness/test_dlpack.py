@@ -86,7 +86,7 @@ CALLS = {
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("destructor", [False, True])
 @pytest.mark.parametrize("dtype", [FLOAT32, COMPLEX64, UNKNOWN])
-def test_a_refusal_is_the_error_that_it_is(name, destructor, dtype, monkeypatch):
+def test_a_refusal_raises_its_own_error(name, destructor, dtype, monkeypatch):
     in_callbacks = []
     monkeypatch.setattr(sys, "unraisablehook", in_callbacks.append)
     x = Exporter(dtype, destructor)

@@ -58,7 +58,7 @@ def test_permissions_and_links(old):
     assert nn.load_weights(old)["w"].tolist() == [1, 1, 1]
 
 
-def test_systems_without_hangups(tmp_path):
+def test_files_are_written_without_sighup_and_fchmod(tmp_path):
     """Windows has neither SIGHUP nor, before Python 3.13, fchmod."""
     code = """
 import os, signal, sys
@@ -77,7 +77,7 @@ with _undivided():
     assert sorted(os.listdir(tmp_path)) == ["index", "weights.npz"]
 
 
-def test_numbers_and_empty_arrays_come_back(old):
+def test_saved_numbers_and_empty_arrays_are_loaded(old):
     arrays = {"zero-d": np.float32(3), "empty": np.zeros((0, 2)), "strided": np.arange(12.0).reshape(3, 4)[:, ::2].T}
     nn.save_weights(old, arrays)
     found = nn.load_weights(old)

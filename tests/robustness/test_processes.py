@@ -349,7 +349,7 @@ def shim(tmp_path_factory):
 
 
 @pytest.mark.parametrize("threads", [0, 1, 2])
-def test_threads_that_cannot_be_had(shim, threads):
+def test_calls_run_where_threads_cannot_be_created(shim, threads):
     """Threads fail to start, as at RLIMIT_NPROC, pids.max or without memory for stacks; the caller runs all tasks."""
     code = """
     cossim.set_num_threads(5)

@@ -185,7 +185,7 @@ def test_a_block_ends_once():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_block_goes_on_in_a_forked_child():
+def test_a_block_holds_in_a_forked_child():
     code = """
 import cossim, os, sys
 cossim.set_num_threads(2)
@@ -202,7 +202,7 @@ print(ok, os.waitpid(child, 0)[1])
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="threads are counted in /proc")
 @pytest.mark.parametrize("setting", ["with cossim.threads(4):", "cossim.set_num_threads(4)\nif True:"])
-def test_a_call_uses_as_many(setting):
+def test_a_call_uses_the_set_number_of_threads(setting):
     code = f"""
 import os, numpy as np, cossim
 x, before = np.ones((1000, 500), np.float32), len(os.listdir("/proc/self/task"))
@@ -220,7 +220,7 @@ MOST = 257  # 256 threads of the pool, and the calling thread
 
 
 @pytest.mark.parametrize("n", [MOST, MOST + 1, 10**6, 2**31 - 1])
-def test_numbers_beyond_the_most_count_as_it(n):
+def test_numbers_above_the_maximum_count_as_the_maximum(n):
     assert python(NUMBER, COSSIM_NUM_THREADS=str(n)) == str(MOST)
     cossim.set_num_threads(n)
     assert cossim.get_num_threads() == MOST
@@ -329,7 +329,7 @@ def test_import_brings_no_extras():
     assert python(f"import sys, cossim; print([name for name in {extras} if name in sys.modules])") == "[]"
 
 
-def test_old_or_broken_threadpoolctl_fares_as_without_cossim(tmp_path):
+def test_an_old_or_broken_threadpoolctl_is_imported_as_without_cossim(tmp_path):
     code = "import cossim\ntry:\n    import threadpoolctl; print('imported')\nexcept ImportError as e:\n    print(e)"
     (tmp_path / "threadpoolctl.py").write_text("class LibController:\n    pass\n")
     assert python(code, PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path])) == "imported"

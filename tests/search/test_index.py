@@ -18,7 +18,7 @@ import cossim
     "dtype", [np.float32, np.float64, np.float16, ml_dtypes.bfloat16, np.int8], ids=lambda d: np.dtype(d).name
 )
 @pytest.mark.parametrize("depth", [3, 64, 100, 384])
-def test_as_the_functions(rng, kind, dtype, depth):
+def test_an_index_gives_the_bits_of_the_functions(rng, kind, dtype, depth):
     corpus = KINDS[kind](rng, 3000, depth)
     queries = np.concatenate([KINDS[kind](rng, 20, depth), corpus[5:10]])
     with np.errstate(all="ignore"):
@@ -145,7 +145,7 @@ def test_any_eps_is_saved(rng, tmp_path):
         same(loaded.topk(x, 3), cossim.topk(x, x, 3, eps=eps))
 
 
-def test_what_is_no_index_is_refused(rng, tmp_path):
+def test_other_files_and_damaged_files_are_refused(rng, tmp_path):
     path = tmp_path / "index"
     cossim.Index(rng.standard_normal((40, 20), np.float32)).save(path)
     whole = path.read_bytes()

@@ -128,7 +128,7 @@ SUFFIX = {"load_weights": ".npz", "load_state_dict": ".npz", "checkpoint": ".npz
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_what_is_no_regular_file_is_refused(folder, name):
+def test_only_regular_files_are_read(folder, name):
     """The refusal neither waits for a pipe's other end nor reads an endless device."""
     suffixes = [SUFFIX.get(name, ".npy"), *[".safetensors"] * (name in SUFFIX and SAFETENSORS)]
     for suffix in suffixes:

@@ -54,7 +54,7 @@ def same(found, expected):
     "dtype", [np.float32, np.float64, np.float16, ml_dtypes.bfloat16, np.int8], ids=lambda d: np.dtype(d).name
 )
 @pytest.mark.parametrize("depth", [3, 64, 100, 384])
-def test_as_from_the_whole_matrix(rng, kind, dtype, depth):
+def test_results_are_those_of_the_whole_matrix(rng, kind, dtype, depth):
     """Few and many queries, against a corpus or themselves, with small and large k."""
     corpus = KINDS[kind](rng, 700, depth)
     queries = np.concatenate([KINDS[kind](rng, 30, depth), corpus[5:25]])

@@ -108,7 +108,7 @@ def test_progress(rng, call, threads):
     assert done[-1] == totals[0] > 0
 
 
-def test_what_progress_raises_ends_the_call(rng):
+def test_an_exception_of_progress_ends_the_call(rng):
     x = rng.standard_normal((3000, 64), np.float32)
 
     def refuse(done, total):
@@ -145,7 +145,7 @@ def test_interrupt(call, rows, threads):
     check_interrupted(ROWS.format(rows=rows), call, threads, seconds=0.25, growth=20_000 << 10)
 
 
-def test_other_threads_go_on(rng):
+def test_other_threads_run_during_a_search(rng):
     """The GIL is released: a Python thread keeps counting while a search runs."""
     x = rng.standard_normal((12_000, 256), np.float32)
     ticks, stop = [], threading.Event()

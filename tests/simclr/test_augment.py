@@ -109,7 +109,7 @@ def augment_by_hand(images, seed, noise=0.05, clip=(0, 1), **ranges):
 @pytest.mark.parametrize(
     "arguments", [{}, LIVELY, {**LIVELY, "noise": 0, "clip": None}], ids=["default", "all", "still"]
 )
-def test_by_hand(rng, shape, dtype, arguments):
+def test_views_follow_the_formula(rng, shape, dtype, arguments):
     images = rng.random(shape).astype(dtype)
     views = augment(images, 3, **arguments)
     assert (views.shape, views.dtype) == (shape, dtype)
@@ -141,7 +141,7 @@ def test_torchs_grid_sample(rng, shape, dtype, tolerance):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_nothing_changes_nothing(rng, dtype):
+def test_options_of_no_change_return_the_same_bits(rng, dtype):
     images = rng.standard_normal((4, 2, 5, 6)).astype(dtype)
     images.flat[:4] = np.nan, np.inf, -np.inf, -0.0
     views = augment(images, 0, **STILL, clip=None)
@@ -226,7 +226,7 @@ def test_above_one_the_image_lies_anywhere_in_the_view():
     assert views[:, :2].max() > 0.9 and views[:, -2:].max() > 0.9
 
 
-def test_channels_go_together(rng):
+def test_channels_of_an_image_have_one_map(rng):
     grey = rng.random((6, 1, 12, 12))
     views = augment(np.concatenate((grey, grey / 2), axis=1), 0, **LIVELY, noise=0)
     np.testing.assert_array_equal(views[:, 1], views[:, 0] / 2)
@@ -309,7 +309,7 @@ def test_extreme_maps_of_ones_show_ones_and_zeros(arguments):
 
 
 @pytest.mark.parametrize("scale", [1e200, 1.7e308])
-def test_an_image_seen_from_afar_is_gone(scale):
+def test_huge_scales_leave_almost_no_pixels(scale):
     views = augment(np.ones((50, 28, 28)), 0, noise=0, scale=(scale, scale), aspect=(0.5, 2))
     assert np.count_nonzero(views) <= 50
 

@@ -76,7 +76,7 @@ def test_golden_values(z, pairs, temperature, expected, dtype):
         assert simclr.nt_xent(z[: len(z) // 2], z[len(z) // 2 :], temperature) == pytest.approx(expected, rel=tolerance)
 
 
-def test_values_that_can_be_written_down():
+def test_values_with_a_closed_form():
     eye = np.eye(5)
     for t in (0.05, 0.5, 3.0):
         assert simclr.nt_xent(eye, eye, t) == pytest.approx(math.log1p(8 * math.exp(-1 / t)), rel=1e-14)
@@ -163,14 +163,14 @@ def test_float32_rows_beyond_the_squares_of_float32(rng):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("temperature", [0.5, 0.01])
-def test_two_rows_have_nothing_to_tell_apart(rng, dtype, temperature):
+def test_two_rows_have_no_loss_and_no_gradient(rng, dtype, temperature):
     z = rng.standard_normal((2, 9)).astype(dtype)
     loss, gradient = value_and_grad(z, temperature)
     assert loss == 0
     assert (gradient == 0).all()
 
 
-def test_where_training_has_come_far(rng):
+def test_tiny_losses_keep_their_digits(rng):
     """The loss is a difference of logarithms, and far below their rounding errors. float32 keeps one digit of it."""
     z = np.repeat(np.eye(16), 2, axis=0) + 1e-5 * rng.standard_normal((32, 16))
     for dtype, tolerance in ((np.float32, 0.2), (np.float64, 1e-9)):
@@ -311,7 +311,7 @@ def test_threads_do_not_change_bits(rng, dtype, shape, temperature):
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
-def test_more_rows_than_a_matrix_is_kept_for(rng, dtype, tolerance):
+def test_more_rows_than_a_stored_matrix_allows(rng, dtype, tolerance):
     z = rng.standard_normal((2402, 8)).astype(dtype)
     for temperature in (0.3, 0.01):
         loss, gradient = value_and_grad(z, temperature)

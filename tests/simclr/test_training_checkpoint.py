@@ -134,7 +134,7 @@ def test_more_epochs(images, whole, tmp_path):
     assert path.read_bytes() == whole[1][".npz"]
 
 
-def test_what_a_checkpoint_holds(images, tmp_path):
+def test_a_checkpoint_holds_weights_losses_and_settings(images, tmp_path):
     path = tmp_path / "x.npz"
     found = simclr.train(images, **OPTIONS, checkpoint=path)
     arrays = nn.load_weights(path)

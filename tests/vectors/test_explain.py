@@ -92,7 +92,7 @@ def test_lines_of_ratios_are_true():
         assert value == pytest.approx(e.similarity[index], rel=1e-7)
 
 
-def test_clamp_is_shown_where_it_bites(rng):
+def test_clamped_norms_are_marked(rng):
     x = rng.standard_normal((50, 4))
     x[37] *= 1e-9
     e = cossim.explain(x, np.ones((50, 4)), eps=1e-6)
@@ -123,7 +123,7 @@ def test_nan_is_not_below_eps():
     ("dtype", "size"),
     [(np.float16, 1e4), (np.float32, 1e30), (np.float32, 1e-25), (np.float64, 1e200), (np.float64, 1e-200)],
 )
-def test_numbers_beyond_the_dtype_are_said_to_be(dtype, size):
+def test_numbers_beyond_the_dtype_are_marked(dtype, size):
     e = cossim.explain(np.full((1, 3), size, dtype), np.full((1, 3), size, dtype), eps=0)
     assert e.similarity[0] == 1
     assert f"{np.dtype(dtype)} cannot hold some of the numbers shown" in e.steps[-1].text

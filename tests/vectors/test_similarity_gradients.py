@@ -100,7 +100,7 @@ def test_pairwise(rng, shapes, dtype, tolerance):
 @pytest.mark.parametrize(
     ("shape1", "shape2", "dim"), [((3, 4), (3, 4), 1), ((1, 3, 4), (2, 1, 4), 2), ((3, 1), (1, 4), 0)]
 )
-def test_differences(rng, shape1, shape2, dim):
+def test_gradients_agree_with_finite_differences(rng, shape1, shape2, dim):
     x1, x2 = operands(rng, (shape1, shape2), np.float64)
     y, pullback = cossim.cosine_similarity_vjp(x1, x2, dim)
     dy = rng.standard_normal(y.shape)
@@ -209,7 +209,7 @@ def test_terms_beyond_the_range_whose_sum_is_0():
     assert dx.tolist() == [[0]] and dy.shape == (1, 0)
 
 
-def test_clamped_vectors_beside_infinite_ones():
+def test_clamped_vectors_compared_with_infinite_ones():
     """The norm of a clamped vector is a constant, so its gradient is NaN only where the other vector is not finite."""
     x, y = np.array([[1.0, 2.0, 3.0]]), np.array([[np.inf, 5.0, 0.0]])
     dx, dy = cossim.cosine_similarity_vjp(x, y, 1, 100.0)[1](np.ones(1))
@@ -218,7 +218,7 @@ def test_clamped_vectors_beside_infinite_ones():
 
 
 @pytest.mark.parametrize("odd", [np.inf, np.nan])
-def test_what_is_compared_with_nothing_has_no_gradient(odd):
+def test_rows_compared_with_no_rows_have_no_gradient(odd):
     x = np.array([[odd, 1.0, 2.0]])
     for y in (np.empty((0, 3)), np.empty((0, 1))):
         dx, dy = cossim.cosine_similarity_vjp(x, y)[1](np.empty(0))
