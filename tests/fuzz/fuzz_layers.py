@@ -123,22 +123,11 @@ def _layer(source, channels):
     if kind < 2:
         kernel = source.pick((1, 2, 3, 5))
         out = source.pick((1, 2, 5, 6))
-        return nn.Conv2d(
-            channels,
-            out,
-            kernel,
-            stride=setting(source, 1, 2),
-            padding=setting(source, 0, 1, "same"),
-            dilation=setting(source, 1, 2),
-            rng=0,
-        ), out
+        options = setting(source, 1, 2), setting(source, 0, 1, "same"), setting(source, 1, 2)
+        return nn.Conv2d(channels, out, kernel, *options, rng=0), out
     if kind == 2:
-        return nn.MaxPool2d(
-            setting(source, 2, 3),
-            stride=setting(source, None, 2, 1),
-            padding=setting(source, 0, 0, 1),
-            ceil_mode=bool(source.below(2)),
-        ), channels
+        options = setting(source, 2, 3), setting(source, None, 2, 1), setting(source, 0, 0, 1)
+        return nn.MaxPool2d(*options, ceil_mode=bool(source.below(2))), channels
     if kind == 3:
         return nn.Flatten(), channels
     if kind == 4:
@@ -310,15 +299,8 @@ def unchecked(source):
         rows = _plain(source, 2)
         dz = source.pick((None, _any_array(source, rows)))
         temperature = source.pick((0.5, 0.0, 1e-300, float("nan"), -1.0, 1e308))
-        _core.nt_xent(
-            rows,
-            source.pick((None, _any_array(source, rows))),
-            temperature,
-            source.pick((1e-8, -1.0, 0.0)),
-            1,
-            dz,
-            None,
-        )
+        others = source.pick((None, _any_array(source, rows)))
+        _core.nt_xent(rows, others, temperature, source.pick((1e-8, -1.0, 0.0)), 1, dz, None)
     elif kind == 11:
         images = _plain(source, 4)
         n = len(images) if type(images) is np.ndarray and source.below(6) else 1
@@ -332,12 +314,8 @@ def unchecked(source):
         _core.topk(*call, *_results(source, rows, source.pick((1, 2, 0))))
     elif kind == 13:
         call, x, y = _search_call(source)
-        _core.pairs(
-            *call,
-            source.pick((0.5, -1.0, float("nan"), 2.0)),
-            source.pick((0, 100, -1, 2**63 - 1)),
-            bool(source.below(2)),
-        )
+        threshold, most = source.pick((0.5, -1.0, float("nan"), 2.0)), source.pick((0, 100, -1, 2**63 - 1))
+        _core.pairs(*call, threshold, most, bool(source.below(2)))
     elif kind == 14:
         call, x, y = _search_call(source)
         parents = np.arange(source.pick((3, 5, 1, 8, 0)))
@@ -381,20 +359,7 @@ def raw_network(source):
     net.run(x if source.below(12) else other(source))
 
 
-TARGETS = (
-    conv2d,
-    max_pool2d,
-    linear,
-    network,
-    loss,
-    augment,
-    threads,
-    unchecked,
-    unchecked,
-    unchecked,
-    raw_network,
-    raw_network,
-)
+TARGETS = conv2d, max_pool2d, linear, network, loss, augment, threads, *[unchecked] * 3, *[raw_network] * 2
 OWN = (unchecked, raw_network, threads)  # these may pass ints of any length to C
 
 

@@ -361,6 +361,11 @@ def test_calls_run_where_threads_cannot_be_created(shim, threads):
     assert run(code, watchdog=False, LD_PRELOAD=shim, SHIM_THREADS=str(threads)) == f"{expected} {threads}"
 
 
+def quota(group, microseconds, period=100000):
+    """The files of a limit in version 1."""
+    return {f"{group}/cpu.cfs_quota_us": f"{microseconds}\n", f"{group}/cpu.cfs_period_us": f"{period}\n"}
+
+
 # Each limit: text of /proc/self/cgroup, files below /sys/fs/cgroup, and the number of threads on a machine of 8 CPUs.
 LIMITS = {
     "none": ("0::/\n", {}, 8),
@@ -371,40 +376,19 @@ LIMITS = {
     "of the group around it": ("0::/a/b/c\n", {"a/cpu.max": "200000 100000\n", "a/b/c/cpu.max": "max 100000\n"}, 2),
     "the tightest": ("0::/a/b\n", {"a/cpu.max": "400000 100000\n", "a/b/cpu.max": "300000 100000\n"}, 3),
     "as a container sees it": ("0::/\n", {"cpu.max": "200000 100000\n"}, 2),
-    "version 1": ("4:cpu:/\n", {"cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2),
-    "version 1, no limit": ("4:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
-    "version 1, of a group": (
-        "4:cpu,cpuacct:/a/b\n",
-        {"cpu/a/b/cpu.cfs_quota_us": "300000\n", "cpu/a/b/cpu.cfs_period_us": "100000\n"},
-        3,
-    ),
+    "version 1": ("4:cpu:/\n", quota("cpu", 200000), 2),
+    "version 1, no limit": ("4:cpu:/\n", quota("cpu", -1), 8),
+    "version 1, of a group": ("4:cpu,cpuacct:/a/b\n", quota("cpu/a/b", 300000), 3),
     "version 1, of the group around it": (
         "5:cpuset:/\n4:cpuacct,cpu:/a/b\n0::/\n",
-        {
-            "cpu/a/b/cpu.cfs_quota_us": "-1\n",
-            "cpu/a/b/cpu.cfs_period_us": "100000\n",
-            "cpu/a/cpu.cfs_quota_us": "150000\n",
-            "cpu/a/cpu.cfs_period_us": "100000\n",
-        },
+        quota("cpu/a/b", -1) | quota("cpu/a", 150000),
         2,
     ),
-    "version 1, as a container sees it": (
-        "4:cpu:/docker/0123\n",
-        {"cpu/cpu.cfs_quota_us": "250000\n", "cpu/cpu.cfs_period_us": "50000\n"},
-        5,
-    ),
-    "both versions": (
-        "4:cpu:/a\n0::/b\n",
-        {"cpu/a/cpu.cfs_quota_us": "600000\n", "cpu/a/cpu.cfs_period_us": "100000\n", "b/cpu.max": "350000 100000\n"},
-        4,
-    ),
+    "version 1, as a container sees it": ("4:cpu:/docker/0123\n", quota("cpu", 250000, 50000), 5),
+    "both versions": ("4:cpu:/a\n0::/b\n", quota("cpu/a", 600000) | {"b/cpu.max": "350000 100000\n"}, 4),
     "a path that leaves the namespace": ("0::/../a\n", {"cpu.max": "200000 100000\n"}, 2),
-    "another controller": (
-        "4:cpuset:/a\n",
-        {"cpu/a/cpu.cfs_quota_us": "100000\n", "cpu/a/cpu.cfs_period_us": "100000\n"},
-        8,
-    ),
-    "no group is named": ("", {"cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2),
+    "another controller": ("4:cpuset:/a\n", quota("cpu/a", 100000), 8),
+    "no group is named": ("", quota("cpu", 200000), 2),
     "the largest numbers": ("0::/\n", {"cpu.max": f"{2**63 - 1} {2**62}\n"}, 2),
     "nonsense": ("0::/a\nwhat is this", {"a/cpu.max": "many cpus\n", "cpu.max": "-5 0\n"}, 8),
 }

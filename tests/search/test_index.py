@@ -8,23 +8,17 @@ import numpy as np
 import pytest
 import reference
 from processes import python
-from test_search import KINDS, same, scores_of
+from test_search import DTYPES, KINDS, queries_and_corpus, same, scores_of
 
 import cossim
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    "dtype", [np.float32, np.float64, np.float16, ml_dtypes.bfloat16, np.int8], ids=lambda d: np.dtype(d).name
-)
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: np.dtype(d).name)
 @pytest.mark.parametrize("depth", [3, 64, 100, 384])
 def test_an_index_gives_the_bits_of_the_functions(rng, kind, dtype, depth):
-    corpus = KINDS[kind](rng, 3000, depth)
-    queries = np.concatenate([KINDS[kind](rng, 20, depth), corpus[5:10]])
-    with np.errstate(all="ignore"):
-        if dtype == np.int8:
-            corpus, queries = (np.nan_to_num(np.clip(9 * a, -128, 127)) for a in (corpus, queries))
-        corpus, queries = corpus.astype(dtype), queries.astype(dtype)
+    queries, corpus = queries_and_corpus(rng, kind, dtype, 20, 3000, depth)
+    queries = queries[:25]
     index = cossim.Index(corpus)
     scores = scores_of(queries, corpus)
     for threads in (1, 3):
