@@ -112,6 +112,13 @@ def _method(self, *args, **kwargs):
     return self._answer()
 
 
+METHODS = (
+    "__array__ __index__ __float__ __dlpack__ __array_interface__ __array_struct__ __bool__ "
+    "__len__ __getitem__ __iter__ __dask_graph__ __int__ __fspath__ __call__ "
+    "__complex__ __repr__ detach _baseclass __array_ufunc__ __dlpack_device__ __str__"
+)
+
+
 def bad(source):
     """An object whose class has one or two of these methods."""
     value = source.pick(
@@ -144,10 +151,7 @@ def bad(source):
             {"shape": "no", "typestr": 3, "version": None},
         )
     )
-    names = (
-        "__array__ __index__ __float__ __dlpack__ __array_interface__ __array_struct__ __bool__ __len__ __getitem__ __iter__ __dask_graph__ "
-        "__int__ __fspath__ __call__ __complex__ __repr__ detach _baseclass __array_ufunc__ __dlpack_device__ __str__"
-    ).split()
+    names = METHODS.split()
     chosen = {source.pick(names) for _ in range(1 + source.below(3))}
     plain = ("__array_interface__", "__array_struct__", "_baseclass", "__array_ufunc__")
     methods = {name: property(_method) if name in plain else _method for name in chosen}

@@ -305,8 +305,8 @@ def test_bad_arguments(tmp_path):
             *((x, tmp_path / f, ValueError, rf"{f}\b.*\.npy\b") for f in ("text.npy", "objects.npy", "several.npz")),
             (x, tmp_path / "nested.npy", ValueError, r"nested\.npy\b.*: [^:]*\bheader\b[^:]*$"),
             (x, tmp_path / "flat.npy", ValueError, r"\b2\b.*\(5,\)"),
-            (x, tmp_path / "missing.npy", FileNotFoundError, ""),
-            (x, str(tmp_path), IsADirectoryError, ""),
+            (x, tmp_path / "missing.npy", FileNotFoundError, "missing"),
+            (x, str(tmp_path), IsADirectoryError, "directory"),
         ):
             with pytest.raises(error, match=words):
                 call(queries, corpus)
