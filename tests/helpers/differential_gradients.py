@@ -192,7 +192,7 @@ class Situation(differential.Situation):
 
     @staticmethod
     def like(values, shape, reduction):
-        """Reduces along the axes along which an operand of that shape was broadcast."""
+        """Reduces the axes along which the operand, an array of that shape, was broadcast."""
         values = reduction(values, axis=tuple(range(values.ndim - len(shape))), initial=0)
         axes = tuple(i for i, size in enumerate(shape) if size == 1 != values.shape[i])
         return reduction(values, axis=axes, keepdims=True, initial=0) if axes else values
@@ -222,7 +222,7 @@ def _(s):
 
 @explains("float32 norms of 1e30, 1e-30 (with a smaller eps)", "gradients of norms out of range", VALUES)
 def _(s):
-    mask = s.scale > wide(limits(s.theirs_type).max)  # du / eps may also overflow
+    mask = s.scale > wide(limits(s.theirs_type).max)  # dy / eps overflows too
     mask |= out_of_range(s.norms, s.types[0], s.depth) | out_of_range(s.others, s.types[-1], s.depth).any()
     return mask & s.better()
 

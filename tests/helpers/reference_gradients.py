@@ -5,7 +5,7 @@ from reference import pairwise, wide
 
 
 def _unbroadcast(gradient, shape):
-    """Sums a gradient over the axes along which an array of that shape was broadcast."""
+    """Sums the gradient of a broadcast array over the axes that were broadcast; the sum has the array's shape."""
     gradient = gradient.sum(tuple(range(gradient.ndim - len(shape))))
     return gradient.sum(tuple(i for i, size in enumerate(shape) if size == 1), keepdims=True).reshape(shape)
 

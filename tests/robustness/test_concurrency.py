@@ -74,7 +74,7 @@ LARGE = {
 
 
 class Call:
-    """A call, with its result when nothing else runs."""
+    """A call, and the result that it has while no other call runs."""
 
     def __init__(self, name, make):
         self.name, self.make = name, make

@@ -362,7 +362,7 @@ def test_calls_run_where_threads_cannot_be_created(shim, threads):
 
 
 def quota(group, microseconds, period=100000):
-    """The files of a limit in version 1."""
+    """The files by which version 1 of control groups limits a group to a CPU time in each period."""
     return {f"{group}/cpu.cfs_quota_us": f"{microseconds}\n", f"{group}/cpu.cfs_period_us": f"{period}\n"}
 
 

@@ -205,7 +205,7 @@ def test_terms_beyond_the_range_whose_sum_is_0():
     x, y = np.array([[1e-36]], np.float32), np.array([[1, -2, 1]], np.float32)
     dx, _ = cossim.cosine_similarity_vjp(x, y, 1, 0)[1](np.array([1e4], np.float32))
     assert dx.tolist() == [[0]]
-    dx, dy = cossim.cosine_similarity_vjp(x, y[:, :0], 1, 0)[1](np.array([1e4], np.float32))  # no terms at all
+    dx, dy = cossim.cosine_similarity_vjp(x, y[:, :0], 1, 0)[1](np.array([1e4], np.float32))  # a sum without terms
     assert dx.tolist() == [[0]] and dy.shape == (1, 0)
 
 
