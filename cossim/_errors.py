@@ -2,14 +2,15 @@
 
 A message is a template. The place that finds a mistake fills it in and names the type of the error:
 
-    raise ValueError(_errors.K_OUT_OF_RANGE.format(function=function, candidates=5, k=k))
+    raise ValueError(_errors.K_TOO_LARGE.format(function=function, k=k, candidates=5))
 
-A message says what is wrong, by the names and numbers of the caller, and then what to do next. In a template
+A message says what is wrong, with the names and numbers of the call, and then what to do next. In a template
 
     {function}  is the public function that was called, without brackets
     {name}      is an argument of that function
-    {path}      is a file, {error} the text of an exception below
-    {arrays}    is described(...) of the arrays that do not fit, the last part of a message
+    {kind}      is the type of a wrong argument
+    {path}      is a file, and {error} the text of an exception that was caught
+    {arrays}    is described(...) of the arrays that do not fit; it ends the message
 
 tests/robustness/test_messages.py has an example of every template.
 """
@@ -21,28 +22,211 @@ def described(**arrays):
     return f"({'; '.join(parts)})"
 
 
-# ---- arguments of every subject ----
+# ---- arguments of any subject ----
 
-NOT_AN_INTEGER = "{function}(): {name} must be {wanted}, not {kind}"
+AN_INTEGER, INTEGER_OR_PAIR, INTEGER_OR_NONE = "an integer", "an integer or a pair of them", "an integer or None"
+BYTES = "a number of bytes, such as 2**30"
+NOT_AN_INTEGER = "{function}(): {name} must be {wanted}, not {kind}"  # wanted: one of the four above
+TOO_SMALL = "{function}(): {name} must be at least {least}, not {value}"
+TOO_LARGE = "{function}(): {name} must be below {limit}, not {value}"
+NOT_A_NUMBER = "{function}(): {name} must be a number, not {kind}"
+BEYOND_FLOAT64 = "{function}(): {name} must be a number that fits a float64"
+NEGATIVE_EPS = "{function}(): eps must be at least 0, not {eps}: it is the smallest norm to divide by, such as 1e-8"
+NOT_FLOAT32_OR_64 = "{function}(): {name} must be float32 or float64, not {dtype}: convert it with astype"
+WRONG_GRADIENT = "{function}(): {name} must have the shape and dtype of {result} {arrays}"
+NOT_A_PROGRESS = "{function}(): progress must be None, a bool or a callable of (done, total), not {kind}"
+NEEDS_TQDM = "{function}(): progress=True draws a bar with tqdm: pip install 'cossim-c[progress]'"
 
-# ---- vectors ----
+# ---- the package ----
+
+NO_EXTENSION = (
+    "{folder} has no C extension for Python {version}. If this is cossim's source directory, start Python in another "
+    "one to import the cossim that is installed, or build the extension here: pip install --editable ."
+)
+NO_ATTRIBUTE = "module 'cossim' has no attribute {name!r}"
+CONFIG_MODE = "show_config(): mode must be 'stdout' or 'dicts', not {mode!r}"
 
 # ---- search ----
 
-K_OUT_OF_RANGE = "{function}(): k must be from 1 to {candidates}, the number of candidates, not {k}"
+K_TOO_LARGE = "{function}(): k must be at most {candidates}, the number of candidates, not {k}: pass a smaller k"
+ONE_ROW = "{function}(): {name} has only one row, so a row has no neighbours: pass at least two rows"
+THRESHOLD = "{function}(): threshold must be in [-1, 1], as cosines are, not {threshold}"
+TOO_MANY_PAIRS = "{function}(): {count} pairs reach {threshold}, more than max_pairs={max_pairs}: raise one of the two"
+NO_ROWS = "{function}(): {name} has no rows {arrays}"
+NO_ELEMENTS = "{function}(): rows of {name} have no elements {arrays}"
+LAZY = "{function}(): {name} is a Dask array: compute() it, or use topk or pairs_above"
+PATH_OF_NO_ARRAY = "{function}(): {name} is the path of {path}, which is no .npy array: {error}"
+NOT_AN_INDEX = "Index.load(): {path} holds other arrays than an index: load a file that Index.save wrote"
 
 # ---- search: Dask arrays ----
 
 # ---- search: index files ----
 
-# ---- files ----
+# ---- files: any ----
+
+NOT_REGULAR = "{path!r}: not a regular file: save the data of a pipe or device to a file first"
+FORKED = "the process that writes this file was forked, and only the first one can go on with it: write another file"
+# The rest of an OSError, after its number and before its path.
+OTHER_FILE = "not a regular file: choose another path"
+WRITE_PROTECTED = "the file there is write-protected: change its permissions or choose another path"
+NO_FOLDER = "the folder does not exist: create it first"
+
+# ---- files: .npy. The path is put in front of these. ----
+
+TRUNCATED = "truncated: shape {shape} takes {expected} bytes after the header, found {found}: copy the file again"
+TOO_LONG = "too long: shape {shape} takes {expected} bytes after the header, found more: copy the file again"
+ARCHIVE = "an archive such as .npz, where a single array, .npy, is needed: save one array of it with numpy.save"
+GZIPPED = "a gzip file, where a .npy file is needed: unpack it first, as gunzip does"
+NOT_NPY = "not a .npy file, it begins with {start}: save the array with numpy.save"
+NPY_VERSION = "a .npy file of an unknown version, or a damaged one: save the array with numpy.save"
+DAMAGED_HEADER = "the header is damaged: copy the file or save the array again"
+IMPOSSIBLE_SHAPE = "the header is damaged, no array has the shape {shape}: copy the file or save the array again"
+PYTHON_OBJECTS = "an array of Python objects, dtype {dtype}: save an array of numbers"
 
 # ---- nn: layers ----
 
+DIFFERENT_DTYPES = "{function}(): {name} and {other} must have the same dtype: convert one with astype {arrays}"
+NOT_A_PAIR = "{function}(): {name} must be an integer or a pair of them, not {value}"
+PADDING = "conv2d(): padding must be an integer, a pair, 'same' or 'valid', not {padding!r}"
+SAME_NEEDS_STRIDE_1 = "conv2d(): padding='same' needs stride 1, not {stride}: pass padding as a number"
+SAME_TOO_LARGE = "conv2d(): padding='same' would add {zeros} zeros: take a smaller kernel or dilation"
+PADDING_MODE = "Conv2d(): padding_mode must be one of {modes}, not {mode!r}"
+PADDING_MODE_TOO_LARGE = (
+    "Conv2d(): padding {padding} is too large for padding_mode={mode!r} and images of size {size}: pad less, or with "
+    "zeros"
+)
+CONV_WEIGHT = "conv2d(): weight must have 4 dimensions, (O, C // groups, KH, KW) {arrays}"
+CONV_IMAGES = "conv2d(): x must have 4 dimensions, (N, C, H, W), or 3 for one image {arrays}"
+CONV_GROUPS = "conv2d(): groups={groups} must divide the number of filters of weight, {filters}, which is not 0 {arrays}"
+CONV_CHANNELS = (
+    "conv2d(): x has {channels} channels, and weight needs {wanted} (weight.shape[1] * groups): change one of them "
+    "{arrays}"
+)
+CONV_EMPTY = "conv2d(): the kernel of weight has no elements {arrays}"
+CONV_KERNEL = (
+    "conv2d(): the padded image {padded} is smaller than the dilated kernel {kernel}: pad more, or take larger images "
+    "{arrays}"
+)
+LAYER_GROUPS = "Conv2d(): groups={groups} must divide in_channels={in_channels} and out_channels={out_channels}"
+WRONG_BIAS = "{function}(): bias must have shape {wanted} {arrays}"
+POOL_PADDING = "max_pool2d(): padding {padding} must be at most half of kernel_size {kernel}"
+POOL_IMAGES = "max_pool2d(): x must be (N, C, H, W), or (C, H, W) for one image, with C, H and W above 0 {arrays}"
+POOL_EMPTY = "max_pool2d(): the result would have size {size}: take a smaller kernel_size or larger images {arrays}"
+POOL_INDICES = "MaxPool2d(return_indices=True) has no vjp, because indices have no gradient: leave return_indices out"
+LINEAR_WEIGHT = "linear(): weight must be (O, D) or (D,), where D is the last size of x {arrays}"
+FLATTEN_DIM = "Flatten(): dim {dim} is out of range for {ndim} dimensions {arrays}"
+FLATTEN_ORDER = "Flatten(): end_dim {end} is before start_dim {start} {arrays}"
+NO_VJP = "{layer} has no vjp: give the class a method vjp(x) that returns (y, pullback)"
+IN_LAYER = "layer {name!r}: {error}"
+NOT_CALLABLE = "Sequential(): layer {name!r} must be callable, not {kind}"
+
 # ---- nn: weights ----
+
+NEEDS_SAFETENSORS = "reading and writing .safetensors needs safetensors: pip install 'cossim-c[weights]'"
+WEIGHTS_SUFFIX = "{path}: the name of a weights file must end in .npz or .safetensors"
+NOT_A_NUMPY_TYPE = "{path}: it holds numbers of type {dtype}, which NumPy does not have: save them as F32"
+NOT_WEIGHTS = "{path}: damaged, or not a {suffix} file: {error}"
+UNNAMED_ARRAY = "it holds a single array without a name: write it with save_weights"
+IN_ARCHIVE = "{member!r} in it: {error}"
+NOT_A_DICT = "save_weights(): state_dict must be a dict of arrays, not {kind}"
+NOT_A_DICT_OR_PATH = "load_state_dict(): state_dict must be a dict of arrays or a path, not {kind}"
+NOT_A_NAME = "{function}(): names of arrays must be str, not {name!r}"
+UNSAVED_DTYPE = "save_weights(): NumPy cannot read back {name}, which is {dtype}: as float32 it has the same values"
+UNSAVED_NAME = "save_weights(): a {suffix} file cannot hold an array by the name {name}: rename it"
+DOES_NOT_FIT = "load_state_dict(): {source} does not fit {target}: {problems}"
+# Problems, which a message lists
+MISSING = "{name} is missing"
+UNEXPECTED = "{name} is not expected"
+WRONG_SHAPE = "{name} must have shape {wanted}, not {shape}"
+READ_ONLY = "{name} is read-only: make it writeable with setflags"
+REPLACED = "{name} of the layer must be a NumPy array, not {kind}"
+WRONG_STEP = "step must be a whole number of at least 0, not {step}"
 
 # ---- nn: optimizers ----
 
+NOT_FINITE = "{function}(): {name} must be a finite number{bound}, not {value!r}"
+NOT_PARAMETERS = "{function}(): parameters must be a Module or a dict of arrays, not {kind}"
+NOT_A_PARAMETER = "{function}(): {name} must be a NumPy array, not {kind}"
+NO_PARAMETERS = "{function}(): there are no parameters: pass at least one array"
+SHARED_PARAMETER = "{function}(): {name} and {other} are the same array: pass it once"
+NOT_GRADIENTS = "{function}(): gradients must be a dict with the keys of the parameters, not {kind}"
+GRADIENT_DTYPE = "{function}(): {name} must have dtype {wanted}, not {dtype}: convert it with astype"
+BAD_GRADIENTS = "{function}(): {problems}"
+NESTEROV = "SGD(): nesterov needs a momentum above 0 and a dampening of 0, not {momentum!r} and {dampening!r}"
+BETAS = "Adam(): betas must be a pair of numbers, not {betas!r}"
+
 # ---- simclr ----
 
+PIXELS = "{function}(): images must be float32 or float64, not {dtype}: divide pixels from 0 to 255 by 255"
+IMAGES_SHAPE = "{function}(): images must have shape {wanted}, not {shape}"
+TEMPERATURE = "{function}(): temperature must be above 0 and finite, not {temperature}"
+SMALL_TEMPERATURE = (
+    "{function}(): temperature {temperature} is too small for {dtype}, because 1 / temperature overflows: take a "
+    "larger one"
+)
+VIEWS_SHAPE = "{function}(): z0 and z1 must have the same shape (N, D) {arrays}"
+ONE_ARRAY_SHAPE = "{function}(): z0 must have shape (2 N, D) {arrays}"
+VIEWS_DTYPE = "{function}(): {name} must be float32, float64 or integers: convert it with astype {arrays}"
+PAIRS = "{function}(): pairs must be 'halves' or 'interleaved', not {pairs!r}"
+INTERLEAVED = "{function}(): pairs='interleaved' takes one array with both views: leave z1 out {arrays}"
+ODD_ROWS = "{function}(): z0 holds both views, so its number of rows must be even {arrays}"
+NO_PAIRS = "{function}(): at least one pair of rows is needed {arrays}"
+RNG = "augment(): rng must be a seed or a numpy.random.Generator, not {rng!r}: {error}"
+NOT_NEGATIVE = "augment(): {name} must be at least 0 and finite, not {value!r}"
+RANGE_TYPE = "augment(): {name} must be a pair of numbers, (low, high), not {value!r}"
+RANGE_ORDER = "augment(): {name} must be (low, high) with low <= high, not {value!r}"
+RANGE_OF_RATIOS = "augment(): {name} must be (low, high) with 0 < low <= high, both finite, not {value!r}"
+ANGLE = "augment(): {name} must be between -{limit:.0f} and {limit:.0f} degrees, not {value!r}"
+TWO_IMAGES = "train(): at least two images are required, got {count}"
+UNUSABLE_IMAGES = "train(): images of shape {shape} have {count} NaN or infinite numbers: replace them first"
+NOT_AN_ENCODER = "train(): encoder must be a Module, not {kind}"
+OPTIMIZER = "train(): optimizer must be 'adam', 'sgd' or a callable, not {optimizer!r}"
+AUGMENT = "train(): augment must be a dict of augment's keywords or a callable, not {kind}"
+WRONG_VIEWS = "train(): augment must return an array of {dtype} and shape {shape}, not {kind}"
+LOSS = "train(): the loss of step {step} of {steps} in epoch {epoch} is {loss}: try a smaller lr or a larger temperature"
+NOT_A_CHECKPOINT = "{path}: not a checkpoint of cossim.simclr.train: choose another path{error}"
+CHECKPOINT_VERSION = (
+    "{path}: a checkpoint of version {version}, and this cossim reads version {known}: choose another path"
+)
+DAMAGED_CHECKPOINT = "{path}: damaged, the arrays do not match their checksum: restore or remove the file"
+OTHER_TRAINING = "{path}: a checkpoint of another training: {problems}: pass the same arguments, or another path"
+# Problems, which OTHER_TRAINING lists
+OTHER_IMAGES = "it was made from different images"
+OTHER_ENCODER = "its encoder began with different parameters"
+OTHER_SETTING = "{name} was {saved}, and is {value}"
+MORE_STEPS = "it has {saved} steps, and all epochs have {steps}"
+
+# ---- command line: files of images. The path is put in front of these. ----
+
+IN_FILE = "{path}: {error}"
+NOT_IMAGES = "neither an idx nor a .npy file, it begins with {start}: save the images with numpy.save"
+IDX_TYPE = "idx elements of type 0x{kind:02x}, where images have unsigned bytes, 0x08: save the images with numpy.save"
+IDX_TRUNCATED = "truncated: the sizes of {rank} dimensions take {expected} bytes, found {found}: copy the file again"
+IMAGES_DTYPE = "images must be real numbers, not {dtype}"
+IMAGES_FILE_SHAPE = "images must have shape (N, 28, 28), (N, 1, 28, 28) or (N, 784), not {shape}"
+IMAGES_NOT_FINITE = "{count} numbers are NaN or infinite in float32: replace them first"
+NO_IMAGES = "{path}: it has no images: choose another file"
+
 # ---- command line ----
+
+READ_FAILED = "{path}: {reason}"
+WRITE_FAILED = "{path}: no file can be written there: {reason}"
+STDOUT_FAILED = "standard output: {reason}"
+STDOUT_CLOSED = "it is closed: write to a file with -o"
+NEEDS_PYARROW = "{path}: .parquet needs pyarrow: pip install 'cossim-c[parquet]'"
+NEEDS_FOR_DEMO = "{reason} {package}: pip install 'cossim-c[demo]'"
+DEMO_IMAGES, DEMO_PLOT = "without --images FILE, the demo takes images from", "without --no-plot, the demo draws with"
+ROWS_DTYPE = "the elements must be real numbers of at most 64 bits, not {dtype}: save them as float32 or float64"
+ROWS_BFLOAT16 = "NumPy saves bfloat16 as {dtype}, which cannot be read back: save the array as float32"
+ROWS_SHAPE = "an array of shape {shape}, where rows of vectors, shape (N, D), are needed"
+ONE_VECTOR = "an array of shape {shape}, where rows of vectors, shape (N, D), are needed: save one vector as x[None]"
+ROW_LENGTHS = "rows of {path} have {size} elements, rows of {other} {other_size}: choose files of one model"
+# After "argument NAME: ", which argparse writes
+NOT_64_BITS = "{text} does not fit 64 bits"
+LESS_THAN_1 = "{text} is not at least 1"
+LESS_THAN_0 = "{text} is not at least 0"
+NOT_A_SIZE = "{text!r} is not an amount of memory, such as 256M, 1.5G or a number of bytes"
+SIZE_RANGE = "{text!r} is not from 1 to {most} bytes"
+SUFFIX = "{text!r} does not end in {suffixes}"
+SAME_FILE = "this is the file of {name}: name another"
+NOT_WITH_GROUPS = "not allowed with OTHER or --max-pairs"
