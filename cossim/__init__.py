@@ -18,20 +18,24 @@ try:
         vecdot,
         vector_norm,
     )
-except ModuleNotFoundError as error:
-    if error.name != "cossim._core":
-        raise
+except ImportError as error:
     import sys
 
-    raise ImportError(
-        f"{__path__[0]} has no C extension for Python {sys.version_info[0]}.{sys.version_info[1]}. If this is cossim's "
-        "source directory, start Python in another one to import the cossim that is installed, or build the extension "
-        "here: pip install --editable ."
-    ) from None
+    from cossim import _errors
+
+    if isinstance(error, ModuleNotFoundError):
+        if error.name != "cossim._core":
+            raise
+        version = ".".join(map(str, sys.version_info[:2]))
+        error = ImportError(_errors.NO_EXTENSION.format(folder=__path__[0], version=version))
+    if _interrupts.IS_PROGRAM:  # as for an error of a command: one line and exit code 1, no traceback
+        print(f"cossim: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    raise error from None
 
 from typing import TYPE_CHECKING
 
-from cossim import _threadpoolctl  # noqa: F401  (registers the thread pool with threadpoolctl)
+from cossim import _errors, _threadpoolctl  # noqa: F401  (the latter registers the thread pool with threadpoolctl)
 from cossim._config import show_config
 from cossim._threads import threads
 from cossim._version import __version__
@@ -88,7 +92,7 @@ if not TYPE_CHECKING:  # a type checker would accept every attribute of a module
         if name == "explain":
             globals()[name] = importlib.import_module("cossim.vectors.explain").explain
             return globals()[name]
-        raise AttributeError(f"module 'cossim' has no attribute {name!r}")
+        raise AttributeError(_errors.NO_ATTRIBUTE.format(name=name))
 
 
 def __dir__() -> list[str]:

@@ -10,23 +10,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cossim import _errors
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def integer_argument(function: str, name: str, value: Any, wanted: str = "an integer") -> int:
+def integer_argument(function: str, name: str, value: Any, wanted: str = _errors.AN_INTEGER) -> int:
     try:
         if isinstance(value, (bool, np.bool_)):
             raise TypeError
         return operator.index(value)
     except TypeError:  # also from an __index__ that returns no int
-        raise TypeError(f"{function}(): {name} must be {wanted}, not {type(value).__name__}") from None
+        kind = type(value).__name__
+        message = _errors.NOT_AN_INTEGER.format(function=function, name=name, wanted=wanted, kind=kind)
+        raise TypeError(message) from None
 
 
-def size_argument(function: str, name: str, value: object, least: int, wanted: str = "an integer") -> int:
+def size_argument(function: str, name: str, value: object, least: int, wanted: str = _errors.AN_INTEGER) -> int:
     number = integer_argument(function, name, value, wanted)
     if number < least:
-        raise ValueError(f"{function}(): {name} must be at least {least}, not {integer_text(number)}")
+        value = integer_text(number)
+        raise ValueError(_errors.TOO_SMALL.format(function=function, name=name, least=least, value=value))
     return number
 
 
@@ -34,7 +39,8 @@ def length_argument(function: str, name: str, value: object, least: int = 1) -> 
     """Checks a layer's number of channels, features or groups: from least to 2**63 - 1."""
     number = size_argument(function, name, value, least)
     if number >= 2**63:
-        raise ValueError(f"{function}(): {name} must be below 2**63, not {integer_text(number)}")
+        value = integer_text(number)
+        raise ValueError(_errors.TOO_LARGE.format(function=function, name=name, limit="2**63", value=value))
     return number
 
 
@@ -54,15 +60,16 @@ def number_argument(function: str, name: str, value: Any) -> float:
             raise TypeError
         return float(value)
     except OverflowError:  # from an integer or a fraction; the message leaves out its many digits
-        raise ValueError(f"{function}(): {name} must be a number that fits a float64") from None
+        raise ValueError(_errors.BEYOND_FLOAT64.format(function=function, name=name)) from None
     except TypeError:
-        raise TypeError(f"{function}(): {name} must be a number, not {type(value).__name__}") from None
+        kind = type(value).__name__
+        raise TypeError(_errors.NOT_A_NUMBER.format(function=function, name=name, kind=kind)) from None
 
 
 def eps_argument(function: str, eps: object) -> float:
     value = number_argument(function, "eps", eps)
     if not value >= 0:
-        raise ValueError(f"{function}(): eps must be a number >= 0, not {value}")
+        raise ValueError(_errors.NEGATIVE_EPS.format(function=function, eps=value))
     return value
 
 
@@ -73,17 +80,18 @@ def plain_text(value: str) -> str:
 
 def temperature_argument(function: str, value: object) -> float:
     if isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{function}(): temperature must be a number, not {value!r}")
+        raise TypeError(_errors.NOT_A_NUMBER.format(function=function, name="temperature", kind=type(value).__name__))
     temperature = number_argument(function, "temperature", value)
     if not 0 < temperature < np.inf:
-        raise ValueError(f"{function}(): temperature must be above 0 and finite, not {temperature}")
+        raise ValueError(_errors.TEMPERATURE.format(function=function, temperature=temperature))
     return temperature
 
 
 def check_temperature(function: str, temperature: float, dtype: np.dtype[Any]) -> None:
     """Raises ValueError if 4 / temperature is beyond the range of dtype: a loss of that dtype could overflow."""
     if 4 / temperature > float(np.finfo(dtype).max):
-        raise ValueError(f"{function}(): temperature {temperature} is too small for {dtype}: 1 / temperature overflows")
+        message = _errors.SMALL_TEMPERATURE.format(function=function, temperature=temperature, dtype=dtype)
+        raise ValueError(message)
 
 
 class _KeepsCapsule:

@@ -5,7 +5,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from cossim import _core
+from cossim import _core, _errors
 from cossim._version import __version__
 
 
@@ -41,7 +41,7 @@ def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] |
     import platform  # here, because this import is slow
 
     if mode not in ("stdout", "dicts"):
-        raise ValueError(f"show_config(): mode must be 'stdout' or 'dicts', not {mode!r}")
+        raise ValueError(_errors.CONFIG_MODE.format(mode=mode))
     core = _core.config()
     config = {
         "version": __version__,

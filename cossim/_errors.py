@@ -48,10 +48,10 @@ CONFIG_MODE = "show_config(): mode must be 'stdout' or 'dicts', not {mode!r}"
 
 # ---- search ----
 
-K_TOO_LARGE = "{function}(): k must be at most {candidates}, the number of candidates, not {k}: pass a smaller k"
-ONE_ROW = "{function}(): {name} has only one row, so a row has no neighbours: pass at least two rows"
+K_TOO_LARGE = "{function}(): k must be at most {candidates}, the number of rows to choose from, not {k}"
+ONE_ROW = "{function}(): the corpus has only one row, so a row has no neighbours: pass at least two rows"
 THRESHOLD = "{function}(): threshold must be in [-1, 1], as cosines are, not {threshold}"
-TOO_MANY_PAIRS = "{function}(): {count} pairs reach {threshold}, more than max_pairs={max_pairs}: raise one of the two"
+TOO_MANY_PAIRS = "{function}(): {count} pairs reach {threshold}, more than max_pairs={max_pairs}: raise one of them"
 NO_ROWS = "{function}(): {name} has no rows {arrays}"
 NO_ELEMENTS = "{function}(): rows of {name} have no elements {arrays}"
 LAZY = "{function}(): {name} is a Dask array: compute() it, or use topk or pairs_above"
@@ -59,6 +59,13 @@ PATH_OF_NO_ARRAY = "{function}(): {name} is the path of {path}, which is no .npy
 NOT_AN_INDEX = "Index.load(): {path} holds other arrays than an index: load a file that Index.save wrote"
 
 # ---- search: Dask arrays ----
+
+LAZY_OUT = "{function}(): out cannot be used with Dask arrays, whose results are lazy: dask.array.store fills an array"
+LAZY_PROGRESS = (
+    "{function}(): progress cannot be used with Dask arrays: dask.diagnostics.ProgressBar or the dashboard shows it"
+)
+NOT_A_DASK_ARRAY = "{function}(): {name} must be a dask.array.Array, not {kind}"
+UNKNOWN_CHUNKS = "{function}(): {name} has chunks of unknown size: call {name}.compute_chunk_sizes() first"
 
 # ---- search: index files ----
 
@@ -85,6 +92,7 @@ PYTHON_OBJECTS = "an array of Python objects, dtype {dtype}: save an array of nu
 
 # ---- nn: layers ----
 
+LAYER_DTYPE = "dtype must be float32 or float64, not {dtype}"
 DIFFERENT_DTYPES = "{function}(): {name} and {other} must have the same dtype: convert one with astype {arrays}"
 NOT_A_PAIR = "{function}(): {name} must be an integer or a pair of them, not {value}"
 PADDING = "conv2d(): padding must be an integer, a pair, 'same' or 'valid', not {padding!r}"
@@ -97,7 +105,7 @@ PADDING_MODE_TOO_LARGE = (
 )
 CONV_WEIGHT = "conv2d(): weight must have 4 dimensions, (O, C // groups, KH, KW) {arrays}"
 CONV_IMAGES = "conv2d(): x must have 4 dimensions, (N, C, H, W), or 3 for one image {arrays}"
-CONV_GROUPS = "conv2d(): groups={groups} must divide the number of filters of weight, {filters}, which is not 0 {arrays}"
+CONV_GROUPS = "conv2d(): groups={groups} must divide the number of filters, {filters}, which must not be 0 {arrays}"
 CONV_CHANNELS = (
     "conv2d(): x has {channels} channels, and weight needs {wanted} (weight.shape[1] * groups): change one of them "
     "{arrays}"
@@ -114,7 +122,7 @@ POOL_IMAGES = "max_pool2d(): x must be (N, C, H, W), or (C, H, W) for one image,
 POOL_EMPTY = "max_pool2d(): the result would have size {size}: take a smaller kernel_size or larger images {arrays}"
 POOL_INDICES = "MaxPool2d(return_indices=True) has no vjp, because indices have no gradient: leave return_indices out"
 LINEAR_WEIGHT = "linear(): weight must be (O, D) or (D,), where D is the last size of x {arrays}"
-FLATTEN_DIM = "Flatten(): dim {dim} is out of range for {ndim} dimensions {arrays}"
+FLATTEN_DIM = "Flatten(): dim {dim} is out of range: it must be from {least} to {most} {arrays}"
 FLATTEN_ORDER = "Flatten(): end_dim {end} is before start_dim {start} {arrays}"
 NO_VJP = "{layer} has no vjp: give the class a method vjp(x) that returns (y, pullback)"
 IN_LAYER = "layer {name!r}: {error}"
@@ -133,8 +141,9 @@ NOT_A_DICT_OR_PATH = "load_state_dict(): state_dict must be a dict of arrays or 
 NOT_A_NAME = "{function}(): names of arrays must be str, not {name!r}"
 UNSAVED_DTYPE = "save_weights(): NumPy cannot read back {name}, which is {dtype}: as float32 it has the same values"
 UNSAVED_NAME = "save_weights(): a {suffix} file cannot hold an array by the name {name}: rename it"
+PROBLEMS = "{function}(): {problems}"
 DOES_NOT_FIT = "load_state_dict(): {source} does not fit {target}: {problems}"
-# Problems, which a message lists
+# Problems, which the two above list
 MISSING = "{name} is missing"
 UNEXPECTED = "{name} is not expected"
 WRONG_SHAPE = "{name} must have shape {wanted}, not {shape}"
@@ -151,13 +160,13 @@ NO_PARAMETERS = "{function}(): there are no parameters: pass at least one array"
 SHARED_PARAMETER = "{function}(): {name} and {other} are the same array: pass it once"
 NOT_GRADIENTS = "{function}(): gradients must be a dict with the keys of the parameters, not {kind}"
 GRADIENT_DTYPE = "{function}(): {name} must have dtype {wanted}, not {dtype}: convert it with astype"
-BAD_GRADIENTS = "{function}(): {problems}"
 NESTEROV = "SGD(): nesterov needs a momentum above 0 and a dampening of 0, not {momentum!r} and {dampening!r}"
 BETAS = "Adam(): betas must be a pair of numbers, not {betas!r}"
 
 # ---- simclr ----
 
 PIXELS = "{function}(): images must be float32 or float64, not {dtype}: divide pixels from 0 to 255 by 255"
+IMAGES_OR_CHANNELS = "(N, C, H, W) or (N, H, W)"
 IMAGES_SHAPE = "{function}(): images must have shape {wanted}, not {shape}"
 TEMPERATURE = "{function}(): temperature must be above 0 and finite, not {temperature}"
 SMALL_TEMPERATURE = (
@@ -166,7 +175,7 @@ SMALL_TEMPERATURE = (
 )
 VIEWS_SHAPE = "{function}(): z0 and z1 must have the same shape (N, D) {arrays}"
 ONE_ARRAY_SHAPE = "{function}(): z0 must have shape (2 N, D) {arrays}"
-VIEWS_DTYPE = "{function}(): {name} must be float32, float64 or integers: convert it with astype {arrays}"
+VIEWS_DTYPE = "{function}(): {name} must be float32, float64 or integers, not {dtype}: convert it with astype"
 PAIRS = "{function}(): pairs must be 'halves' or 'interleaved', not {pairs!r}"
 INTERLEAVED = "{function}(): pairs='interleaved' takes one array with both views: leave z1 out {arrays}"
 ODD_ROWS = "{function}(): z0 holds both views, so its number of rows must be even {arrays}"
@@ -183,8 +192,11 @@ NOT_AN_ENCODER = "train(): encoder must be a Module, not {kind}"
 OPTIMIZER = "train(): optimizer must be 'adam', 'sgd' or a callable, not {optimizer!r}"
 AUGMENT = "train(): augment must be a dict of augment's keywords or a callable, not {kind}"
 WRONG_VIEWS = "train(): augment must return an array of {dtype} and shape {shape}, not {kind}"
-LOSS = "train(): the loss of step {step} of {steps} in epoch {epoch} is {loss}: try a smaller lr or a larger temperature"
-NOT_A_CHECKPOINT = "{path}: not a checkpoint of cossim.simclr.train: choose another path{error}"
+LOSS = (
+    "train(): the loss of step {step} of {steps} in epoch {epoch} is {loss}: try a smaller lr or a larger temperature"
+)
+NOT_A_CHECKPOINT = "{path}: not a checkpoint of cossim.simclr.train: choose another path"
+UNREADABLE_CHECKPOINT = "{path}: not a checkpoint of cossim.simclr.train: {error}"
 CHECKPOINT_VERSION = (
     "{path}: a checkpoint of version {version}, and this cossim reads version {known}: choose another path"
 )
@@ -214,19 +226,18 @@ WRITE_FAILED = "{path}: no file can be written there: {reason}"
 STDOUT_FAILED = "standard output: {reason}"
 STDOUT_CLOSED = "it is closed: write to a file with -o"
 NEEDS_PYARROW = "{path}: .parquet needs pyarrow: pip install 'cossim-c[parquet]'"
-NEEDS_FOR_DEMO = "{reason} {package}: pip install 'cossim-c[demo]'"
-DEMO_IMAGES, DEMO_PLOT = "without --images FILE, the demo takes images from", "without --no-plot, the demo draws with"
+NEEDS_SCIKIT_LEARN = "without --images FILE, the demo takes its images from scikit-learn: pip install 'cossim-c[demo]'"
+NEEDS_MATPLOTLIB = "without --no-plot, the demo draws a heatmap with matplotlib: pip install 'cossim-c[demo]'"
 ROWS_DTYPE = "the elements must be real numbers of at most 64 bits, not {dtype}: save them as float32 or float64"
 ROWS_BFLOAT16 = "NumPy saves bfloat16 as {dtype}, which cannot be read back: save the array as float32"
 ROWS_SHAPE = "an array of shape {shape}, where rows of vectors, shape (N, D), are needed"
 ONE_VECTOR = "an array of shape {shape}, where rows of vectors, shape (N, D), are needed: save one vector as x[None]"
 ROW_LENGTHS = "rows of {path} have {size} elements, rows of {other} {other_size}: choose files of one model"
-# After "argument NAME: ", which argparse writes
+# argparse puts "argument NAME: " in front of these, except of the last
 NOT_64_BITS = "{text} does not fit 64 bits"
-LESS_THAN_1 = "{text} is not at least 1"
-LESS_THAN_0 = "{text} is not at least 0"
+LESS_THAN = "{text} is not at least {least}"
 NOT_A_SIZE = "{text!r} is not an amount of memory, such as 256M, 1.5G or a number of bytes"
 SIZE_RANGE = "{text!r} is not from 1 to {most} bytes"
 SUFFIX = "{text!r} does not end in {suffixes}"
 SAME_FILE = "this is the file of {name}: name another"
-NOT_WITH_GROUPS = "not allowed with OTHER or --max-pairs"
+NOT_WITH_GROUPS = "argument --groups: not allowed with OTHER or --max-pairs"

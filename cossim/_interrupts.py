@@ -29,7 +29,8 @@ def _end_process(number, frame):
     os._exit(EXIT_CODE)
 
 
-if _is_program() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+IS_PROGRAM = _is_program()
+if IS_PROGRAM and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, _end_process)
 
 from contextlib import contextmanager  # noqa: E402  (after the handler is set: Ctrl-C may arrive during this import)

@@ -17,6 +17,8 @@ from zipfile import ZipFile
 
 import numpy as np
 
+from cossim import _errors
+
 try:
     import fcntl
 except ImportError:  # Windows has no such locks, so no leftover file is removed there
@@ -34,7 +36,7 @@ def write_errors_as_text(path):
     try:
         yield
     except OSError as error:
-        raise OSError(f"{path}: no file can be written there: {error.strerror or error}") from None
+        raise OSError(_errors.WRITE_FAILED.format(path=path, reason=error.strerror or error)) from None
 
 
 @contextmanager
@@ -45,7 +47,7 @@ def errors_as_text():
     except OSError as error:
         if error.filename is None:
             raise
-        raise OSError(f"{error.filename}: {error.strerror}") from None
+        raise OSError(_errors.READ_FAILED.format(path=error.filename, reason=error.strerror)) from None
 
 
 @contextmanager
@@ -80,7 +82,7 @@ def open_regular(path, buffering=-1):
 
 def _check_regular(path, status):
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # for a folder, open() raises the error
-        raise ValueError(f"{path!r}: not a regular file; save the data of a pipe or device to a file first")
+        raise ValueError(_errors.NOT_REGULAR.format(path=path))
 
 
 def same_file(path, other):
@@ -103,8 +105,7 @@ class _OwnFile(io.FileIO):
 
     def check_process(self):
         if os.getpid() != self.process:
-            message = "the process that writes this file was forked, and only the first one can go on with it"
-            raise OSError(errno.EPERM, f"{message}: write another file here")
+            raise OSError(errno.EPERM, _errors.FORKED)
 
     def write(self, data):
         self.check_process()
@@ -209,10 +210,12 @@ def replacing(path):
     with suppress(FileNotFoundError):
         mode = os.stat(path).st_mode
         if not stat.S_ISREG(mode):
-            raise OSError(errno.EINVAL, "something else than a file is there", path)
+            raise OSError(errno.EINVAL, _errors.OTHER_FILE, path)
         if not os.access(path, os.W_OK):
-            raise PermissionError(errno.EACCES, "the file there is write-protected", path)
+            raise PermissionError(errno.EACCES, _errors.WRITE_PROTECTED, path)
     folder = os.path.dirname(path)
+    if not os.path.exists(folder):
+        raise FileNotFoundError(errno.ENOENT, _errors.NO_FOLDER, path)
     new = temporary_file(path, folder, ".cossim-", ".tmp", 0o666 if mode is None else mode & 0o777)
     with ending_by_exception(), new as (file, replace):
         if mode is not None:
@@ -283,7 +286,7 @@ def read_bytes(stream, count):
 
 
 def _truncated(shape, expected, found):
-    return ValueError(f"truncated: shape {shape} takes {expected} bytes after the header, found {found}")
+    return ValueError(_errors.TRUNCATED.format(shape=shape, expected=expected, found=found))
 
 
 def read_elements(stream, dtype, shape):
@@ -293,7 +296,7 @@ def read_elements(stream, dtype, shape):
     if len(data) < expected:
         raise _truncated(shape, expected, len(data))
     if len(data) > expected:
-        raise ValueError(f"too long: shape {shape} takes {expected} bytes after the header, found more")
+        raise ValueError(_errors.TOO_LONG.format(shape=shape, expected=expected))
     return np.frombuffer(data, dtype)
 
 
@@ -301,15 +304,14 @@ def _read_header(stream, start=b""):
     """Returns (shape, column_major, dtype) of a .npy stream. `start` holds its first bytes, which are read already."""
     start = bytes(start) + read_bytes(stream, 8 - len(start))
     if start[:4] == b"PK\3\4":
-        message = "an archive such as .npz, where a single array, .npy, is needed"
-        raise ValueError(f"{message}: save one array of it with numpy.save")
+        raise ValueError(_errors.ARCHIVE)
     if start[:2] == GZIP:
-        raise ValueError("a gzip file, where a .npy file is needed: unpack it first, as gunzip does")
+        raise ValueError(_errors.GZIPPED)
     if start[:6] != MAGIC:
-        raise ValueError(f"no .npy file: it begins with {start.hex(' ') or 'nothing'}; save the array with numpy.save")
+        raise ValueError(_errors.NOT_NPY.format(start=start.hex(" ") or "nothing"))
     version = start[6:]
     if version not in (b"\1\0", b"\2\0", b"\3\0"):
-        raise ValueError("a .npy file of an unknown version, or a damaged one")
+        raise ValueError(_errors.NPY_VERSION)
     bytes_of_length = 2 if version == b"\1\0" else 4
     length = read_bytes(stream, bytes_of_length)
     text = read_bytes(stream, int.from_bytes(length, "little"))
@@ -326,17 +328,15 @@ def _read_header(stream, start=b""):
     except Exception as error:
         # Many types occur. NumPy's own messages are clear, except those about Python's syntax trees.
         unclear = isinstance(error, (*_HEADER_ERRORS, UnicodeError)) or str(error).startswith("malformed node")
-        raise ValueError("its header is damaged" if unclear else str(error)) from None
-    if min(shape, default=0) < 0:
-        raise ValueError(f"a size below 0 in shape {shape}")
-    if max(shape, default=0) >= 2**63:
-        raise ValueError(f"no array has the shape {shape}")
+        raise ValueError(_errors.DAMAGED_HEADER if unclear else str(error)) from None
+    if min(shape, default=0) < 0 or max(shape, default=0) >= 2**63:
+        raise ValueError(_errors.IMPOSSIBLE_SHAPE.format(shape=shape))
     return shape, column_major, dtype
 
 
 def _reject_objects(dtype):
     if dtype.hasobject:
-        raise ValueError(f"an array of Python objects, dtype {dtype}")
+        raise ValueError(_errors.PYTHON_OBJECTS.format(dtype=dtype))
 
 
 def read_npy(stream, start=b"", check=_reject_objects):

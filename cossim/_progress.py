@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
     from cossim._typing import Progress
 
+from cossim import _errors
+
 
 @contextmanager
 def reporting(progress: Progress | None, name: str, unit: str = "scores") -> Generator[Callable[..., object] | None]:
@@ -54,8 +56,7 @@ def reporting(progress: Progress | None, name: str, unit: str = "scores") -> Gen
     elif callable(progress):
         yield progress
     else:
-        kind = type(progress).__name__
-        raise TypeError(f"{name}(): progress must be None, a bool or a callable of (done, total), not {kind}")
+        raise TypeError(_errors.NOT_A_PROGRESS.format(function=name, kind=type(progress).__name__))
 
 
 @contextmanager
@@ -65,8 +66,7 @@ def _bar(name: str, unit: str) -> Generator[Callable[..., object]]:
     except ModuleNotFoundError as error:
         if error.name is not None and error.name.split(".")[0] != "tqdm":
             raise
-        message = f"{name}(): progress=True draws a bar with tqdm: pip install 'cossim-c[progress]'"
-        raise ModuleNotFoundError(message, name="tqdm") from None
+        raise ModuleNotFoundError(_errors.NEEDS_TQDM.format(function=name), name="tqdm") from None
 
     bar = None
 

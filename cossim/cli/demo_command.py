@@ -4,15 +4,14 @@ It has four parts: a pair of vectors, two matrices row by row, all pairs of enco
 give the same matrix but gives different values. The demo shows why the values differ.
 """
 
-import os
 from importlib.util import find_spec
 from time import perf_counter
 
 import numpy as np
 
 import cossim
-from cossim import simclr
-from cossim._io import errors_as_text
+from cossim import _errors, simclr
+from cossim._io import errors_as_text, replacing, write_errors_as_text
 from cossim.cli import image_files
 
 # The notebook printed its two 2 x 3 matrices with four decimals, and their norms and dot products with eight digits.
@@ -175,9 +174,9 @@ def draw(images, views, matrix, looped, path):
     figure.savefig(path, dpi=110, format="png")
 
 
-def _require(module, package, reason):
+def _require(module, message):
     if find_spec(module) is None:
-        raise ModuleNotFoundError(f"{reason} {package}: pip install 'cossim-c[demo]'", name=module)
+        raise ModuleNotFoundError(message, name=module)
 
 
 def run(images_path=None, output="cossim-demo.png", seed=0, plot=True):
@@ -187,17 +186,16 @@ def run(images_path=None, output="cossim-demo.png", seed=0, plot=True):
     cannot be read or written, and ValueError if the file of images is not valid.
     """
     if images_path is None:
-        _require("sklearn", "scikit-learn", "without --images FILE, the demo takes its images from")
+        _require("sklearn", _errors.NEEDS_SCIKIT_LEARN)
     if plot:
-        _require("matplotlib", "matplotlib", "without --no-plot, the demo draws a heatmap with")
-        folder = os.path.dirname(output) or "."
-        if os.path.isdir(output) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-            raise OSError(f"{output}: no file can be written there")
+        _require("matplotlib", _errors.NEEDS_MATPLOTLIB)
+        with write_errors_as_text(output), replacing(output):
+            pass
     rng, timed = np.random.default_rng(seed), Stopwatch()
     with errors_as_text():
         available = image_files.digits() if images_path is None else image_files.read_images(images_path)
     if len(available) == 0:
-        raise ValueError(f"{images_path}: no images in it")
+        raise ValueError(_errors.NO_IMAGES.format(path=images_path))
     images = available[np.sort(rng.choice(len(available), min(IMAGES, len(available)), replace=False))]
 
     with np.printoptions(precision=4, suppress=True, threshold=50, edgeitems=3, floatmode="fixed"):

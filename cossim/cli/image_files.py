@@ -6,6 +6,7 @@ import zlib
 
 import numpy as np
 
+from cossim import _errors
 from cossim._io import GZIP, open_regular, read_bytes, read_elements, read_npy
 from cossim.simclr import augment
 
@@ -29,7 +30,7 @@ def read_images(path):
         try:
             return _as_images(_read_array(stream))
         except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(f"{path}: {error}") from None
+            raise ValueError(_errors.IN_FILE.format(path=path, error=error)) from None
 
 
 def _read_array(stream):
@@ -38,7 +39,7 @@ def _read_array(stream):
         return read_npy(stream, start, _check_real)
     if len(start) == 4 and start[:2] == b"\0\0":
         return _read_idx(stream, kind=start[2], rank=start[3])
-    raise ValueError(f"neither an idx nor a .npy file: it begins with {start.hex(' ') or 'nothing'}")
+    raise ValueError(_errors.NOT_IMAGES.format(start=start.hex(" ") or "nothing"))
 
 
 def _read_idx(stream, kind, rank):
@@ -47,28 +48,28 @@ def _read_idx(stream, kind, rank):
     It holds the sizes as big-endian 32-bit integers, then the elements.
     """
     if kind != 0x08:
-        raise ValueError(f"idx elements of type 0x{kind:02x}, where images have unsigned bytes, 0x08")
+        raise ValueError(_errors.IDX_TYPE.format(kind=kind))
     sizes = read_bytes(stream, 4 * rank)
     if len(sizes) != 4 * rank:
-        raise ValueError(f"truncated: the sizes of {rank} dimensions take {4 * rank} bytes, found {len(sizes)}")
+        raise ValueError(_errors.IDX_TRUNCATED.format(rank=rank, expected=4 * rank, found=len(sizes)))
     shape = tuple(np.frombuffer(sizes, ">u4").tolist())
     return read_elements(stream, np.dtype(np.uint8), shape).reshape(shape)
 
 
 def _check_real(dtype):
     if dtype.kind not in "fiub":
-        raise ValueError(f"images must be real numbers, not {dtype}")
+        raise ValueError(_errors.IMAGES_DTYPE.format(dtype=dtype))
 
 
 def _as_images(array):
     if array.shape[1:] not in ((SIDE, SIDE), (1, SIDE, SIDE), (SIDE * SIDE,)):
-        raise ValueError(f"images must have shape (N, 28, 28), (N, 1, 28, 28) or (N, 784), not {array.shape}")
+        raise ValueError(_errors.IMAGES_FILE_SHAPE.format(shape=array.shape))
     with np.errstate(over="ignore"):  # the check below reports numbers beyond float32's range
         images = array.reshape(-1, 1, SIDE, SIDE).astype(np.float32)
     if array.dtype.kind in "iu":
         images /= 255
     if not np.isfinite(images).all():
-        raise ValueError(f"{np.count_nonzero(~np.isfinite(images))} numbers are NaN or infinite in float32")
+        raise ValueError(_errors.IMAGES_NOT_FINITE.format(count=np.count_nonzero(~np.isfinite(images))))
     return images
 
 

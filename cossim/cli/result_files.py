@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cossim import _errors
 from cossim._io import replacing, write_errors_as_text, write_npz
 
 CSV_LINES = 1 << 12  # lines converted at a time
@@ -71,7 +72,7 @@ def check(path):
     Raises OSError if no file can be created there, and ModuleNotFoundError if the format needs a missing package.
     """
     if suffix(path) == ".parquet" and find_spec("pyarrow") is None:
-        raise ModuleNotFoundError(f"{path}: .parquet needs pyarrow: pip install 'cossim-c[parquet]'", name="pyarrow")
+        raise ModuleNotFoundError(_errors.NEEDS_PYARROW.format(path=path), name="pyarrow")
     with write_errors_as_text(path), replacing(path):
         pass
 
@@ -89,11 +90,11 @@ def write(path, result):
 def print_csv(result):
     try:
         if sys.stdout is None:
-            raise OSError("it is closed")
+            raise OSError(_errors.STDOUT_CLOSED)
         for text in _csv(result):
             sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise OSError(f"standard output: {error.strerror or error}") from None
+        raise OSError(_errors.STDOUT_FAILED.format(reason=error.strerror or error)) from None

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 import numpy as np
 
 import cossim
+from cossim import _errors
 from cossim._core import DEFAULT_EPS
 from cossim._io import errors_as_text, map_npy, open_regular, same_file
 from cossim._progress import reporting
@@ -28,21 +29,21 @@ INT64 = np.iinfo(np.int64)
 def integer(text):
     number = int(text)
     if not INT64.min <= number <= INT64.max:
-        raise argparse.ArgumentTypeError(f"{text} has more than 64 bits")
+        raise argparse.ArgumentTypeError(_errors.NOT_64_BITS.format(text=text))
     return number
 
 
 def positive(text):
     number = integer(text)
     if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+        raise argparse.ArgumentTypeError(_errors.LESS_THAN.format(text=text, least=1))
     return number
 
 
 def not_negative(text):
     number = integer(text)
     if number < 0:
-        raise argparse.ArgumentTypeError(f"{text} is below 0")
+        raise argparse.ArgumentTypeError(_errors.LESS_THAN.format(text=text, least=0))
     return number
 
 
@@ -54,17 +55,17 @@ def _bytes(text):
     """Converts a size to bytes: 256M, 1.5G, 256MiB, 1000. K and KiB mean 1024 and KB means 1000; so for M, G, T."""
     match = re.fullmatch(r"(\d+|\d*\.\d+|\d+\.)\s*(?:([kmgt])(i?b)?|b)?", text.strip(), re.ASCII | re.IGNORECASE)
     if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no amount of memory, such as 256M, 1.5G or a number of bytes")
+        raise argparse.ArgumentTypeError(_errors.NOT_A_SIZE.format(text=text))
     number, unit, kind = match.groups(default="")
     number = Fraction(number) * (1000 if kind.lower() == "b" else 1024) ** (" kmgt".index(unit.lower() or " "))
     if not 1 <= number <= INT64.max:
-        raise argparse.ArgumentTypeError(f"{text!r} is not from 1 to {INT64.max} bytes")
+        raise argparse.ArgumentTypeError(_errors.SIZE_RANGE.format(text=text, most=INT64.max))
     return int(number)
 
 
 def _output(text):
     if result_files.suffix(text) not in result_files.FORMATS:
-        raise argparse.ArgumentTypeError(f"{text!r} has none of the suffixes {', '.join(result_files.FORMATS)}")
+        raise argparse.ArgumentTypeError(_errors.SUFFIX.format(text=text, suffixes=" or ".join(result_files.FORMATS)))
     return text
 
 
@@ -80,7 +81,8 @@ def set_run(parser, run, reads=(), writes=()):
                 paths = getattr(arguments, written.dest), getattr(arguments, other.dest)
                 if None not in paths and same_file(*paths):
                     name = "/".join(other.option_strings) or other.metavar
-                    parser.error(str(argparse.ArgumentError(written, f"this is the file of {name}: name another")))
+                    message = _errors.SAME_FILE.format(name=name)
+                    parser.error(str(argparse.ArgumentError(written, message)))
         run(arguments)
 
     parser.set_defaults(run=checked)
@@ -138,25 +140,24 @@ def _read(path):
         try:
             rows = map_npy(file, _check_real)
             if rows.ndim != 2:
-                hint = ": save a single vector as x[None]" if rows.ndim == 1 else ""
-                raise ValueError(
-                    f"an array of shape {rows.shape}, where rows of vectors, shape (N, D), are needed{hint}"
-                )
+                message = _errors.ONE_VECTOR if rows.ndim == 1 else _errors.ROWS_SHAPE
+                raise ValueError(message.format(shape=rows.shape))
             return rows
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+            raise ValueError(_errors.IN_FILE.format(path=path, error=error)) from None
 
 
 def _check_real(dtype):
     if dtype.kind not in "fiub" or dtype.itemsize > 8:
-        hint = ", which is what NumPy makes of bfloat16: save it as float32" if dtype == "V2" else ""
-        raise ValueError(f"the elements must be real numbers of at most 64 bits, not {dtype}{hint}")
+        message = _errors.ROWS_BFLOAT16 if dtype == "V2" else _errors.ROWS_DTYPE
+        raise ValueError(message.format(dtype=dtype))
 
 
 def _read_both(path, other):
     first, second = _read(path), None if other is None else _read(other)
     if second is not None and second.shape[1] != first.shape[1]:
-        raise ValueError(f"rows of {path} have {first.shape[1]} elements, rows of {other} {second.shape[1]}")
+        sizes = {"size": first.shape[1], "other_size": second.shape[1]}
+        raise ValueError(_errors.ROW_LENGTHS.format(path=path, other=other, **sizes))
     return first, second
 
 
@@ -208,7 +209,7 @@ def _topk(arguments):
 
 def _pairs(parser, arguments):
     if arguments.groups and (arguments.other is not None or arguments.max_pairs is not None):
-        parser.error("argument --groups: not allowed with OTHER or --max-pairs")
+        parser.error(_errors.NOT_WITH_GROUPS)
 
     def search(x, y, **options):
         if arguments.groups:

@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 
+from cossim import _errors
 from cossim._io import ending_by_exception, errors_as_text, replacing, write_errors_as_text
 from cossim._progress import reporting
 from cossim.cli.search_commands import EXIT_CODES, add_running, integer, limited, set_run, wants_bar
@@ -20,7 +21,7 @@ def _with_suffix(*suffixes):
 
     def check(text):
         if os.path.splitext(text)[1].lower() not in suffixes:
-            raise argparse.ArgumentTypeError(f"{text!r} does not end in {' or '.join(suffixes)}")
+            raise argparse.ArgumentTypeError(_errors.SUFFIX.format(text=text, suffixes=" or ".join(suffixes)))
         return text
 
     return check

@@ -7,18 +7,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, SupportsIndex, overl
 
 import numpy as np
 
-from cossim import _core
+from cossim import _core, _errors
 from cossim._arguments import integer_argument, integer_text, length_argument, plain_text
+from cossim._errors import described
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cossim._typing import Array, ArrayOrScalar, Float, Pair
-
-
-def _error(kind, function, message, arrays):
-    described = "; ".join(f"{name}: shape {a.shape}, dtype {a.dtype}" for name, a in arrays.items())
-    return kind(f"{function}(): {message} ({described})")
 
 
 def _arrays(function: str, **objects: object) -> dict[str, NDArray[Any]]:
@@ -29,9 +25,10 @@ def _arrays(function: str, **objects: object) -> dict[str, NDArray[Any]]:
     first = names[0]
     for name, a in arrays.items():
         if a.dtype.kind != "f" or a.dtype.itemsize not in (4, 8):
-            raise _error(TypeError, function, f"{name} must be float32 or float64", arrays)
+            raise TypeError(_errors.NOT_FLOAT32_OR_64.format(function=function, name=name, dtype=a.dtype))
         if a.dtype.itemsize != arrays[first].dtype.itemsize:
-            raise _error(TypeError, function, f"{first} and {name} must have the same dtype", arrays)
+            both = {"name": first, "other": name, "arrays": described(**arrays)}
+            raise TypeError(_errors.DIFFERENT_DTYPES.format(function=function, **both))
     return {name: _contiguous_native(a) for name, a in arrays.items()}
 
 
@@ -45,7 +42,7 @@ def _contiguous_native(array: NDArray[Any]) -> NDArray[Any]:
 
 def _pair(function, name, value, minimum):
     """Returns (height, width) from a pair of integers, or from one integer that stands for both."""
-    wanted = "an integer or a pair of them"
+    wanted = _errors.INTEGER_OR_PAIR
     if type(value) is tuple and len(value) == 2 and type(value[0]) is type(value[1]) is int:
         values = value
     elif isinstance(value, (tuple, list)):
@@ -56,11 +53,13 @@ def _pair(function, name, value, minimum):
     else:
         values = (integer_argument(function, name, value, wanted),) * 2
     if len(values) != 2:
-        raise ValueError(f"{function}(): {name} must be {wanted}, not {integer_text(value)}")
+        raise ValueError(_errors.NOT_A_PAIR.format(function=function, name=name, value=integer_text(value)))
     if min(values) < minimum:
-        raise ValueError(f"{function}(): {name} must be at least {minimum}, not {integer_text(value)}")
+        text = integer_text(value)
+        raise ValueError(_errors.TOO_SMALL.format(function=function, name=name, least=minimum, value=text))
     if max(values) >= 2**31:
-        raise ValueError(f"{function}(): {name} must be below 2**31, not {integer_text(value)}")
+        text = integer_text(value)
+        raise ValueError(_errors.TOO_LARGE.format(function=function, name=name, limit="2**31", value=text))
     return values
 
 
@@ -72,12 +71,12 @@ def _conv_padding(padding, kernel, stride, dilation):
     if padding == "valid":
         return (0, 0), (0, 0)
     if padding != "same":
-        raise ValueError(f"conv2d(): padding must be an integer, a pair, 'same' or 'valid', not {padding!r}")
+        raise ValueError(_errors.PADDING.format(padding=padding))
     if stride != (1, 1):
-        raise ValueError(f"conv2d(): padding='same' is for stride 1, not {stride}")
+        raise ValueError(_errors.SAME_NEEDS_STRIDE_1.format(stride=stride))
     total = tuple(d * (k - 1) for d, k in zip(dilation, kernel, strict=True))
     if max(total) >= 2**61:  # only a kernel without elements can be this large
-        raise ValueError(f"conv2d(): padding='same' would add {total} zeros: take a smaller kernel or dilation")
+        raise ValueError(_errors.SAME_TOO_LARGE.format(zeros=total))
     before = tuple(t // 2 for t in total)
     return before, tuple(t - b for t, b in zip(total, before, strict=True))
 
@@ -195,37 +194,26 @@ def _check_conv2d(x, weight, bias, stride, padding, dilation, groups):
     arrays = _arrays("conv2d", x=x, weight=weight, bias=bias)
     x, weight = arrays["x"], arrays["weight"]
     if weight.ndim != 4:
-        raise _error(ValueError, "conv2d", "weight must have 4 dimensions, (O, C // groups, KH, KW)", arrays)
+        raise ValueError(_errors.CONV_WEIGHT.format(arrays=described(**arrays)))
     if x.ndim not in (3, 4):
-        raise _error(ValueError, "conv2d", "x must have 4 dimensions, (N, C, H, W), or 3 for one image", arrays)
+        raise ValueError(_errors.CONV_IMAGES.format(arrays=described(**arrays)))
     images = x if x.ndim == 4 else x[None]
     channels, filters = images.shape[1], weight.shape[0]
     if filters % groups or filters == 0:
-        raise _error(
-            ValueError, "conv2d", f"groups={groups} must divide the filters of weight, at least one each", arrays
-        )
+        raise ValueError(_errors.CONV_GROUPS.format(groups=groups, filters=filters, arrays=described(**arrays)))
     if channels != weight.shape[1] * groups:
-        raise _error(
-            ValueError,
-            "conv2d",
-            f"x has {channels} channels, but weight is for {weight.shape[1]} in each of {groups} group(s)",
-            arrays,
-        )
+        wanted = weight.shape[1] * groups
+        raise ValueError(_errors.CONV_CHANNELS.format(channels=channels, wanted=wanted, arrays=described(**arrays)))
     if "bias" in arrays and arrays["bias"].shape != (filters,):
-        raise _error(ValueError, "conv2d", f"bias must have shape ({filters},)", arrays)
+        raise ValueError(_errors.WRONG_BIAS.format(function="conv2d", wanted=(filters,), arrays=described(**arrays)))
     kernel = weight.shape[2:]
     before, after = _conv_padding(padding, kernel, stride, dilation)
     padded = tuple(size + b + a for size, b, a in zip(images.shape[2:], before, after, strict=True))
     extent = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
     if min(kernel) < 1:
-        raise _error(ValueError, "conv2d", "the kernel of weight is empty", arrays)
+        raise ValueError(_errors.CONV_EMPTY.format(arrays=described(**arrays)))
     if any(p < r for p, r in zip(padded, extent, strict=True)):
-        raise _error(
-            ValueError,
-            "conv2d",
-            f"the padded image {padded} is smaller than the kernel, {extent} with its dilation",
-            arrays,
-        )
+        raise ValueError(_errors.CONV_KERNEL.format(padded=padded, kernel=extent, arrays=described(**arrays)))
     size = tuple((p - r) // s + 1 for p, r, s in zip(padded, extent, stride, strict=True))
     return _Conv2dCall(images, weight, arrays.get("bias"), stride, before, after, dilation, groups, size, x.ndim == 4)
 
@@ -352,7 +340,7 @@ def _pool_pairs(kernel_size, stride, padding, dilation):
     padding = _pair("max_pool2d", "padding", padding, 0)
     dilation = _pair("max_pool2d", "dilation", dilation, 1)
     if any(p > k // 2 for p, k in zip(padding, kernel, strict=True)):
-        raise ValueError(f"max_pool2d(): padding {padding} must be at most half of kernel_size {kernel}")
+        raise ValueError(_errors.POOL_PADDING.format(padding=padding, kernel=kernel))
     return kernel, stride, padding, dilation
 
 
@@ -362,16 +350,11 @@ def _pool(with_indices, x, pairs, ceil_mode):
     arrays = _arrays("max_pool2d", x=x)
     x = arrays["x"]
     if x.ndim not in (3, 4) or 0 in x.shape[-3:]:
-        raise _error(
-            ValueError,
-            "max_pool2d",
-            "x must be (N, C, H, W), or (C, H, W) for one image, with C, H and W above 0",
-            arrays,
-        )
+        raise ValueError(_errors.POOL_IMAGES.format(arrays=described(**arrays)))
     sizes = zip(x.shape[-2:], kernel, stride, padding, dilation, strict=True)
     size = tuple(_pooled_size(*arguments, ceil_mode) for arguments in sizes)
     if min(size) < 1:
-        raise _error(ValueError, "max_pool2d", f"the output would be empty, {size}", arrays)
+        raise ValueError(_errors.POOL_EMPTY.format(size=size, arrays=described(**arrays)))
     planes = x.reshape(-1, *x.shape[-2:])
     out = np.empty((planes.shape[0], *size), x.dtype)
     indices = np.empty(out.shape, np.int64) if with_indices else None
@@ -441,13 +424,11 @@ def _check_linear(x, weight, bias):
     arrays = _arrays("linear", x=x, weight=weight, bias=bias)
     x, weight, bias = arrays["x"], arrays["weight"], arrays.get("bias")
     if weight.ndim not in (1, 2) or x.ndim < 1 or x.shape[-1] != weight.shape[-1]:
-        raise _error(
-            ValueError, "linear", "weight must be (O, D) or (D,) where the last dimension of x has size D", arrays
-        )
+        raise ValueError(_errors.LINEAR_WEIGHT.format(arrays=described(**arrays)))
     features = weight.shape[:-1]
     shapes = x.shape, weight.shape, None if bias is None else bias.shape
     if bias is not None and bias.shape not in {features, (1,) * len(features), ()}:
-        raise _error(ValueError, "linear", f"bias must have shape {features}", arrays)
+        raise ValueError(_errors.WRONG_BIAS.format(function="linear", wanted=features, arrays=described(**arrays)))
     rows = weight.reshape(math.prod(features), weight.shape[-1])
     if bias is not None:
         bias = np.ascontiguousarray(np.broadcast_to(bias, features).reshape(-1))

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
 
 import numpy as np
 
-from cossim import _core
+from cossim import _core, _errors
 from cossim._arithmetic import fixed_arithmetic
+from cossim._errors import described
 from cossim.nn import functional
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def _gradient(function, dy, y):
     array = functional._contiguous_native(_core.as_array(function, "dy", dy))
     if array.shape != y.shape or array.dtype != y.dtype.newbyteorder("="):
         kind = ValueError if array.shape != y.shape else TypeError
-        raise functional._error(kind, function, "dy must have the shape and dtype of the result", {"dy": array, "y": y})
+        arrays = described(dy=array, y=y)
+        raise kind(_errors.WRONG_GRADIENT.format(function=function, name="dy", result="y", arrays=arrays))
     return array
 
 

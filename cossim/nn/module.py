@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from cossim import _errors
 from cossim._arithmetic import fixed_arithmetic
 from cossim.nn.weights import read_weights
 
@@ -103,7 +104,7 @@ class Module:
         >>> gradients["bias"]
         array([5., 5.], dtype=float32)
         """
-        raise TypeError(f"{type(self).__name__} has no vjp")
+        raise TypeError(_errors.NO_VJP.format(layer=type(self).__name__))
 
     def named_modules(self) -> list[tuple[str, Module]]:
         """A list of (name, layer), one for each layer directly inside this one.
@@ -167,17 +168,19 @@ class Module:
         own = self.state_dict()
         problems = []
         if strict:
-            problems += [f"{key} is missing" for key in own if key not in arrays]
-            problems += [f"{key} is not expected" for key in arrays if key not in own]
+            problems += [_errors.MISSING.format(name=key) for key in own if key not in arrays]
+            problems += [_errors.UNEXPECTED.format(name=key) for key in arrays if key not in own]
         for key in own:
             if key in arrays and arrays[key].shape != np.shape(own[key]):
-                problems.append(f"{key} must have shape {np.shape(own[key])}, not {arrays[key].shape}")
+                wanted, shape = np.shape(own[key]), arrays[key].shape
+                problems.append(_errors.WRONG_SHAPE.format(name=key, wanted=wanted, shape=shape))
             if key in arrays and not isinstance(own[key], np.ndarray):
-                problems.append(f"{key} of the layer is no NumPy array, but a {type(own[key]).__name__}")
+                problems.append(_errors.REPLACED.format(name=key, kind=type(own[key]).__name__))
             elif key in arrays and not own[key].flags.writeable:
-                problems.append(f"{key} is read-only in the layer")
+                problems.append(_errors.READ_ONLY.format(name=key))
         if problems:
-            raise ValueError(f"load_state_dict(): {source} does not fit {type(self).__name__}: " + "; ".join(problems))
+            target, problems = type(self).__name__, "; ".join(problems)
+            raise ValueError(_errors.DOES_NOT_FIT.format(source=source, target=target, problems=problems))
         with fixed_arithmetic():  # values too large for the layer's dtype become infinite, as in torch
             for key, array in own.items():
                 if key in arrays:

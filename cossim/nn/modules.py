@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from cossim import _core
+from cossim import _core, _errors
 from cossim._arguments import integer_argument, integer_text, length_argument
 from cossim._arithmetic import fixed_arithmetic
+from cossim._errors import described
 from cossim.nn import functional, gradients
 from cossim.nn.module import Module
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 def _dtype(dtype):
     dtype = np.dtype(dtype)
     if dtype not in (np.float32, np.float64):
-        raise TypeError(f"dtype must be float32 or float64, not {dtype}")
+        raise TypeError(_errors.LAYER_DTYPE.format(dtype=dtype))
     return dtype
 
 
@@ -98,9 +99,8 @@ class Conv2d(Module):
         out_channels = length_argument("Conv2d", "out_channels", out_channels)
         groups = length_argument("Conv2d", "groups", groups)
         if in_channels % groups or out_channels % groups:
-            raise ValueError(
-                f"Conv2d(): groups={groups} must divide in_channels={in_channels} and out_channels={out_channels}"
-            )
+            channels = {"in_channels": in_channels, "out_channels": out_channels}
+            raise ValueError(_errors.LAYER_GROUPS.format(groups=groups, **channels))
         _check_padding_mode(padding_mode)
         self.in_channels = in_channels
         self.out_channels = out_channels
@@ -179,7 +179,7 @@ _PAD_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "c
 
 def _check_padding_mode(mode):
     if not isinstance(mode, str) or mode not in _PAD_MODES:
-        raise ValueError(f"Conv2d(): padding_mode must be one of {', '.join(_PAD_MODES)}, not {mode!r}")
+        raise ValueError(_errors.PADDING_MODE.format(modes=", ".join(_PAD_MODES), mode=mode))
 
 
 def _pad(images, call, mode):
@@ -192,9 +192,7 @@ def _pad(images, call, mode):
     image, widths = images.shape[-2:], list(zip(call.before, call.after, strict=True))
     for size, width in zip(image, widths, strict=True):
         if max(width) > 0 and (size == 0 or (margin is not None and max(width) > size - margin)):
-            raise ValueError(
-                f"Conv2d(): padding {width} is too large for padding_mode={mode!r} and images of size {image}"
-            )
+            raise ValueError(_errors.PADDING_MODE_TOO_LARGE.format(padding=width, mode=mode, size=image))
     return np.pad(images, [(0, 0)] * (images.ndim - 2) + widths, _PAD_MODES[mode])
 
 
@@ -271,7 +269,7 @@ class MaxPool2d(Module):
 
     def vjp(self, x: Array) -> tuple[NDArray[Any], Pullback]:
         if self.return_indices:
-            raise TypeError("MaxPool2d(return_indices=True) has no vjp: indices have no gradient")
+            raise TypeError(_errors.POOL_INDICES)
         y, pullback = gradients.max_pool2d_vjp(
             x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
         )
@@ -351,10 +349,12 @@ class Flatten(Module):
         for dim in dims:
             if not -range_ <= dim < range_:
                 dim = integer_text(dim)
-                raise np.exceptions.AxisError(f"Flatten(): dim {dim} is out of range for x of shape {x.shape}")
+                message = _errors.FLATTEN_DIM.format(dim=dim, least=-range_, most=range_ - 1, arrays=described(x=x))
+                raise np.exceptions.AxisError(message)
         start, end = (dim % range_ for dim in dims)
         if end < start:
-            raise ValueError(f"Flatten(): end_dim {dims[1]} is before start_dim {dims[0]} in x of shape {x.shape}")
+            message = _errors.FLATTEN_ORDER.format(end=dims[1], start=dims[0], arrays=described(x=x))
+            raise ValueError(message)
         middle = x.shape[start : end + 1]
         return x.reshape(*x.shape[:start], math.prod(middle), *x.shape[end + 1 :])
 

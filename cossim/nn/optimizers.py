@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from cossim import _errors
 from cossim._arguments import number_argument
 from cossim._arithmetic import fixed_arithmetic
 from cossim.nn.module import Module
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
 
 def _number(optimizer: str, name: str, value: Any, *, minimum: float = 0.0, below: float = math.inf) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{optimizer}(): {name} must be a number, not {value!r}")
+        raise TypeError(_errors.NOT_A_NUMBER.format(function=optimizer, name=name, kind=type(value).__name__))
     number = number_argument(optimizer, name, value)
     if not minimum <= number < below or not math.isfinite(number):
         bound = f" from {minimum:g}" if minimum > -math.inf else ""
         bound += f" to below {below:g}" if below < math.inf else ""
-        raise ValueError(f"{optimizer}(): {name} must be a finite number{bound}, not {value!r}")
+        raise ValueError(_errors.NOT_FINITE.format(function=optimizer, name=name, bound=bound, value=value))
     return number
 
 
@@ -36,23 +37,25 @@ def _parameters(optimizer: str, parameters: Module | Mapping[str, NDArray[Any]])
     if isinstance(parameters, Module):
         parameters = parameters.state_dict()
     if not isinstance(parameters, Mapping):
-        kind = type(parameters).__name__
-        raise TypeError(f"{optimizer}(): parameters must be a Module or a dict of arrays, not {kind}")
+        raise TypeError(_errors.NOT_PARAMETERS.format(function=optimizer, kind=type(parameters).__name__))
     seen: dict[int, str] = {}
     for key, array in parameters.items():
         if not isinstance(key, str):
-            raise TypeError(f"{optimizer}(): names of parameters must be str, not {key!r}")
+            raise TypeError(_errors.NOT_A_NAME.format(function=optimizer, name=key))
         if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
-            raise TypeError(f"{optimizer}(): {key} must be a NumPy array, not {type(array).__name__}")
+            kind = type(array).__name__
+            raise TypeError(_errors.NOT_A_PARAMETER.format(function=optimizer, name=key, kind=kind))
         if array.dtype not in (np.float32, np.float64):
-            raise TypeError(f"{optimizer}(): {key} must be float32 or float64, not {array.dtype}")
+            raise TypeError(_errors.NOT_FLOAT32_OR_64.format(function=optimizer, name=key, dtype=array.dtype))
         if not array.flags.writeable:
-            raise ValueError(f"{optimizer}(): {key} is read-only, so it cannot be changed in place")
+            problem = _errors.READ_ONLY.format(name=key)
+            raise ValueError(_errors.PROBLEMS.format(function=optimizer, problems=problem))
         if id(array) in seen:
-            raise ValueError(f"{optimizer}(): {seen[id(array)]} and {key} are one and the same array")
+            names = {"name": seen[id(array)], "other": key}
+            raise ValueError(_errors.SHARED_PARAMETER.format(function=optimizer, **names))
         seen[id(array)] = key
     if not seen:
-        raise ValueError(f"{optimizer}(): there are no parameters")
+        raise ValueError(_errors.NO_PARAMETERS.format(function=optimizer))
     return dict(parameters)
 
 
@@ -79,7 +82,7 @@ class _Optimizer:
     def _read_only(self) -> list[str]:
         """Lists the arrays that have become read-only. The caller holds the same arrays and can change their flags."""
         state = self._parameters | self.state_dict()
-        return [f"{key} is read-only" for key, array in state.items() if not array.flags.writeable]
+        return [_errors.READ_ONLY.format(name=key) for key, array in state.items() if not array.flags.writeable]
 
     def _check_gradients(self, gradients: Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
         """Returns a gradient for each parameter, in the order of the parameters. Raises an error if one does not fit.
@@ -88,21 +91,22 @@ class _Optimizer:
         """
         function = f"{type(self).__name__}.step"
         if not isinstance(gradients, Mapping):
-            kind = type(gradients).__name__
-            raise TypeError(f"{function}(): gradients must be a dict with the keys of the parameters, not {kind}")
-        problems = [f"{key} is missing" for key in self._parameters if key not in gradients]
-        problems += [f"{key} is not expected" for key in gradients if key not in self._parameters]
+            raise TypeError(_errors.NOT_GRADIENTS.format(function=function, kind=type(gradients).__name__))
+        problems = [_errors.MISSING.format(name=key) for key in self._parameters if key not in gradients]
+        problems += [_errors.UNEXPECTED.format(name=key) for key in gradients if key not in self._parameters]
         problems += self._read_only()
         arrays = named_arrays(function, {key: gradients[key] for key in self._parameters if key in gradients})
         for key, gradient in arrays.items():
             parameter = self._parameters[key]
             arrays[key] = gradient = gradient.astype(gradient.dtype.newbyteorder("="), copy=False)
             if gradient.dtype != parameter.dtype:
-                raise TypeError(f"{function}(): {key} must have dtype {parameter.dtype}, not {gradient.dtype}")
+                dtypes = {"wanted": parameter.dtype, "dtype": gradient.dtype}
+                raise TypeError(_errors.GRADIENT_DTYPE.format(function=function, name=key, **dtypes))
             if gradient.shape != parameter.shape:
-                problems.append(f"{key} must have shape {parameter.shape}, not {gradient.shape}")
+                shapes = {"wanted": parameter.shape, "shape": gradient.shape}
+                problems.append(_errors.WRONG_SHAPE.format(name=key, **shapes))
         if problems:
-            raise ValueError(f"{function}(): " + "; ".join(problems))
+            raise ValueError(_errors.PROBLEMS.format(function=function, problems="; ".join(problems)))
         return arrays
 
     def step(self, gradients: Mapping[str, ArrayLike]) -> None:
@@ -187,16 +191,18 @@ class _Optimizer:
         """
         arrays, source = read_weights(state_dict)
         own = self.state_dict()
-        problems = [f"{key} is missing" for key in own if key not in arrays]
-        problems += [f"{key} is not expected" for key in arrays if key not in own]
+        problems = [_errors.MISSING.format(name=key) for key in own if key not in arrays]
+        problems += [_errors.UNEXPECTED.format(name=key) for key in arrays if key not in own]
         problems += self._read_only()
         for key in own:
             if key in arrays and arrays[key].shape != own[key].shape:
-                problems.append(f"{key} must have shape {own[key].shape}, not {arrays[key].shape}")
+                wanted, shape = own[key].shape, arrays[key].shape
+                problems.append(_errors.WRONG_SHAPE.format(name=key, wanted=wanted, shape=shape))
         if not problems and (not 0 <= arrays["step"] < 2**62 or not float(arrays["step"]).is_integer()):
-            problems.append(f"step must be an integer from 0, not {arrays['step']}")
+            problems.append(_errors.WRONG_STEP.format(step=arrays["step"]))
         if problems:
-            raise ValueError(f"load_state_dict(): {source} does not fit {type(self).__name__}: " + "; ".join(problems))
+            target, problems = type(self).__name__, "; ".join(problems)
+            raise ValueError(_errors.DOES_NOT_FIT.format(source=source, target=target, problems=problems))
         with fixed_arithmetic():
             for key, array in own.items():
                 array[...] = arrays[key]
@@ -268,9 +274,7 @@ class SGD(_Optimizer):
         self.weight_decay = _number("SGD", "weight_decay", weight_decay)
         self.nesterov = bool(nesterov)
         if nesterov and (momentum <= 0 or dampening != 0):
-            raise ValueError(
-                f"SGD(): nesterov needs a momentum above 0 and a dampening of 0, not {momentum!r} and {dampening!r}"
-            )
+            raise ValueError(_errors.NESTEROV.format(momentum=momentum, dampening=dampening))
         if momentum:
             self._buffers = {"momentum_buffer": self._zeros()}
 
@@ -345,7 +349,7 @@ class Adam(_Optimizer):
         super().__init__(parameters)
         self.lr = _number("Adam", "lr", lr)
         if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-            raise TypeError(f"Adam(): betas must be a pair of numbers, not {betas!r}")
+            raise TypeError(_errors.BETAS.format(betas=betas))
         self.betas = tuple(_number("Adam", f"betas[{i}]", beta, below=1.0) for i, beta in enumerate(betas))
         self.eps = _number("Adam", "eps", eps)
         self.weight_decay = _number("Adam", "weight_decay", weight_decay)

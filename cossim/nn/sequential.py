@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import numpy as np
 
-from cossim import _core
+from cossim import _core, _errors
 from cossim._arguments import integer_argument
 from cossim.nn import functional, gradients
 from cossim.nn.module import Module
@@ -98,7 +98,7 @@ def _call_layer(name: str, layer: Callable[[Any], Any], x: Any) -> Any:
     except (TypeError, ValueError) as error:
         if not isinstance(layer, Module) or type(error) not in (TypeError, ValueError):
             raise
-        raise type(error)(f"layer {name!r}: {error}") from error
+        raise type(error)(_errors.IN_LAYER.format(name=name, error=error)) from error
 
 
 def _is_exact(layer, kind):
@@ -115,7 +115,8 @@ def _fused_vjp(layers, x):
     name, layer = layers[0]
     own = vars(layer) if isinstance(layer, Module) else {}
     if getattr(type(layer), "vjp", Module.vjp) is Module.vjp or ("forward" in own and "vjp" not in own):
-        raise TypeError(f"Sequential.vjp(): layer {name!r} has no vjp: {type(layer).__name__}")
+        message = _errors.NO_VJP.format(layer=type(layer).__name__)
+        raise TypeError(_errors.IN_LAYER.format(name=name, error=message))
     following = [layer for _, layer in layers[1:3]]
     if not (_is_exact(layer, Conv2d) or _is_exact(layer, Linear)) or not following or not _is_exact(following[0], ReLU):
         return 1, *layer.vjp(x)
@@ -175,7 +176,7 @@ class Sequential(Module):
             self._layers = OrderedDict((str(i), layer) for i, layer in enumerate(layers))
         for name, layer in self._layers.items():
             if not callable(layer):
-                raise TypeError(f"Sequential(): layer {name!r} cannot be called: {type(layer).__name__}")
+                raise TypeError(_errors.NOT_CALLABLE.format(name=name, kind=type(layer).__name__))
 
     def named_modules(self) -> list[tuple[str, Module]]:
         return [(name, layer) for name, layer in self._layers.items() if isinstance(layer, Module)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cossim import _core
+from cossim import _core, _errors
 from cossim._io import MAGIC, errors_of, open_regular, read_npy, replacing, write_npz
 
 if TYPE_CHECKING:
@@ -23,15 +23,14 @@ def _safetensors() -> Any:
     try:
         import safetensors.numpy
     except ImportError:
-        message = "reading and writing .safetensors needs safetensors: pip install 'cossim-c[weights]'"
-        raise ModuleNotFoundError(message, name="safetensors") from None
+        raise ModuleNotFoundError(_errors.NEEDS_SAFETENSORS, name="safetensors") from None
     return safetensors
 
 
 def _kind(path: str) -> str:
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in (".npz", ".safetensors"):
-        raise ValueError(f"{path}: a weights file must end in .npz or .safetensors")
+        raise ValueError(_errors.WEIGHTS_SUFFIX.format(path=path))
     return suffix
 
 
@@ -72,13 +71,13 @@ def load_weights(path: Path) -> dict[str, NDArray[Any]]:
         try:
             return safetensors.numpy.load(data)
         except KeyError as error:
-            raise ValueError(f"{path}: it holds numbers of type {error.args[0]}, which NumPy does not have") from error
+            raise ValueError(_errors.NOT_A_NUMPY_TYPE.format(path=path, dtype=error.args[0])) from error
         except (safetensors.SafetensorError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: damaged or no .safetensors file: {error}") from error
+            raise ValueError(_errors.NOT_WEIGHTS.format(path=path, suffix=".safetensors", error=error)) from error
     with open_regular(path) as file:
         try:
             if file.read(len(MAGIC)) == MAGIC:
-                raise ValueError("it holds a single array without a name")
+                raise ValueError(_errors.UNNAMED_ARRAY)
             with zipfile.ZipFile(file) as archive:
                 return dict(_member(archive, info) for info in archive.infolist())
         except MemoryError:
@@ -88,7 +87,7 @@ def load_weights(path: Path) -> dict[str, NDArray[Any]]:
             # comes from the disk.
             if isinstance(error, OSError) and error.errno != errno.EINVAL:
                 raise
-            raise ValueError(f"{path}: damaged or no .npz file: {error}") from error
+            raise ValueError(_errors.NOT_WEIGHTS.format(path=path, suffix=".npz", error=error)) from error
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[str, NDArray[Any]]:
@@ -97,7 +96,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[str, NDArr
         try:
             return info.filename.removesuffix(".npy"), read_npy(stream)
         except ValueError as error:
-            raise ValueError(f"{info.filename!r} in it: {error}") from None
+            raise ValueError(_errors.IN_ARCHIVE.format(member=info.filename, error=error)) from None
 
 
 def save_weights(path: Path, state_dict: Mapping[str, Array]) -> None:
@@ -132,13 +131,12 @@ def save_weights(path: Path, state_dict: Mapping[str, Array]) -> None:
     path = os.fspath(path)
     kind = _kind(path)
     if not isinstance(state_dict, Mapping):
-        raise TypeError(f"save_weights(): state_dict must be a dict of arrays, not {type(state_dict).__name__}")
+        raise TypeError(_errors.NOT_A_DICT.format(kind=type(state_dict).__name__))
     arrays = _as_arrays(state_dict, "save_weights")
     for name, array in arrays.items():
         _check_name(name, kind)
         if array.dtype.kind == "V":
-            message = f"{name} is {array.dtype}, which NumPy cannot read back: as float32 it has the same values"
-            raise TypeError(f"save_weights(): {message}")
+            raise TypeError(_errors.UNSAVED_DTYPE.format(name=name, dtype=array.dtype))
     if kind == ".safetensors":
         data = _safetensors().numpy.save({name: np.asarray(a, order="C") for name, a in arrays.items()})
     with errors_of(path), replacing(path) as (file, replace):
@@ -161,7 +159,7 @@ def _check_name(name: str, kind: str) -> None:
         fits = False
     if not fits:
         text = repr(name) if len(name) < 100 else f"{name[:100]!r}..., of {len(name)} characters"
-        raise ValueError(f"save_weights(): a {kind} file cannot hold an array by the name {text}")
+        raise ValueError(_errors.UNSAVED_NAME.format(suffix=kind, name=text))
 
 
 def check_weights_path(path: Path) -> None:
@@ -177,7 +175,7 @@ def _as_arrays(state_dict: Mapping[str, Any], function: str) -> dict[str, NDArra
     values = {}
     for key, value in state_dict.items():
         if not isinstance(key, str):
-            raise TypeError(f"{function}(): names must be str, not {key!r}")
+            raise TypeError(_errors.NOT_A_NAME.format(function=function, name=key))
         # NumPy cannot convert a torch.nn.Parameter that requires a gradient
         values[key] = value.detach() if hasattr(value, "detach") else value
     return named_arrays(function, values)
@@ -198,5 +196,5 @@ def read_weights(source: Weights) -> tuple[dict[str, NDArray[Any]], str]:
         try:
             return _as_arrays(load_weights(path), "load_state_dict"), path
         except TypeError as error:
-            raise ValueError(f"{path}: {error}") from None
-    raise TypeError(f"load_state_dict(): state_dict must be a dict of arrays or a path, not {type(source).__name__}")
+            raise ValueError(_errors.IN_FILE.format(path=path, error=error)) from None
+    raise TypeError(_errors.NOT_A_DICT_OR_PATH.format(kind=type(source).__name__))

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from cossim import _core
+from cossim import _core, _errors
 from cossim._arguments import integer_text, number_argument, size_argument
+from cossim._errors import described
 from cossim._io import map_npy, open_regular
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def rows_of(function: str, **sources: object) -> tuple[Any, ...]:
     given: dict[str, Any] = {}
     for name, source in sources.items():
         if is_lazy(source):
-            raise TypeError(f"{function}(): {name} is a Dask array: compute() it, or use topk or pairs_above")
+            raise TypeError(_errors.LAZY.format(function=function, name=name))
         if isinstance(source, (str, os.PathLike)):
             source = open_rows(function, name, source)
         if source is not None or not given:
@@ -130,8 +131,8 @@ def open_rows(function: str, name: str, path: Path) -> np.memmap[Any, Any]:
         try:
             return map_npy(file)
         except ValueError as error:
-            message = f"{name} is the path of {file.name}, which is no .npy array: {error}"
-            raise ValueError(f"{function}(): {message}") from None
+            message = _errors.PATH_OF_NO_ARRAY.format(function=function, name=name, path=file.name, error=error)
+            raise ValueError(message) from None
 
 
 def _mapping(array: Any) -> tuple[mmap.mmap | None, int]:
@@ -154,31 +155,31 @@ def _mapping(array: Any) -> tuple[mmap.mmap | None, int]:
 
 def check_k(function: str, k: int, candidates: int) -> None:
     if not candidates:
-        raise ValueError(f"{function}(): there are no candidates: a single row has no others")
-    if not 1 <= k <= candidates:
-        raise ValueError(
-            f"{function}(): k must be from 1 to {candidates}, the number of candidates, not {integer_text(k)}"
-        )
+        raise ValueError(_errors.ONE_ROW.format(function=function))
+    if k < 1:
+        raise ValueError(_errors.TOO_SMALL.format(function=function, name="k", least=1, value=integer_text(k)))
+    if k > candidates:
+        raise ValueError(_errors.K_TOO_LARGE.format(function=function, candidates=candidates, k=integer_text(k)))
 
 
 def threshold_argument(function: str, threshold: object) -> float:
     value = number_argument(function, "threshold", threshold)
     if not -1 <= value <= 1:
-        raise ValueError(f"{function}(): threshold must be in [-1, 1], as cosines are, not {value}")
+        raise ValueError(_errors.THRESHOLD.format(function=function, threshold=value))
     return value
 
 
 def max_pairs_argument(function: str, max_pairs: object) -> int | None:
     if max_pairs is None:
         return None
-    return min(size_argument(function, "max_pairs", max_pairs, 0, "an integer or None"), np.iinfo(np.intp).max)
+    return min(size_argument(function, "max_pairs", max_pairs, 0, _errors.INTEGER_OR_NONE), np.iinfo(np.intp).max)
 
 
 def memory_argument(function: str, memory: object) -> int | None:
     """Checks the argument memory=: a number of bytes, or None."""
     if memory is None:
         return None
-    return size_argument(function, "memory", memory, 1, "a number of bytes")
+    return size_argument(function, "memory", memory, 1, _errors.BYTES)
 
 
 def score_dtype(*arrays: NDArray[Any]) -> np.dtype[Any]:
@@ -188,21 +189,15 @@ def score_dtype(*arrays: NDArray[Any]) -> np.dtype[Any]:
 
 
 def too_many(function: str, count: int, threshold: float, max_pairs: int) -> ValueError:
-    return ValueError(f"{function}(): {count} pairs reach {threshold}, more than max_pairs={max_pairs}")
+    message = _errors.TOO_MANY_PAIRS.format(function=function, count=count, threshold=threshold, max_pairs=max_pairs)
+    return ValueError(message)
 
 
-def check_sides(function, x, x_name, y, y_name):
-    """Raises ValueError for a corpus y without rows, for rows without elements and for rows of different lengths."""
-    if not len(y):
-        raise ValueError(f"{function}(): {y_name} has no rows (shape {y.array.shape})")
-    if not y.array.shape[1]:
-        raise ValueError(f"{function}(): rows of {y_name} have no elements (shape {y.array.shape})")
-    if x.array.shape[1] != y.array.shape[1]:
-        raise ValueError(
-            f"{function}(): rows of {x_name} have {x.array.shape[1]} elements, rows of {y_name} {y.array.shape[1]} "
-            f"({x_name}: shape {x.array.shape}, dtype {x.array.dtype}; "
-            f"{y_name}: shape {y.array.shape}, dtype {y.array.dtype})"
-        )
+def check_corpus(function: str, name: str, corpus: Any) -> None:
+    """Raises ValueError for an array of rows that has no rows, or whose rows have no elements."""
+    if 0 in corpus.shape:
+        message = _errors.NO_ELEMENTS if len(corpus) else _errors.NO_ROWS
+        raise ValueError(message.format(function=function, name=name, arrays=described(**{name: corpus})))
 
 
 # ---- searches ----

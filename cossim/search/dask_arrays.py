@@ -27,15 +27,14 @@ from dask.array.utils import meta_from_array
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
-from cossim import _core
+from cossim import _core, _errors
 from cossim._arguments import eps_argument, integer_argument
 from cossim.search import dask_tasks
 from cossim.search.blocks import (
     Pairs,
-    Rows,
     TopK,
+    check_corpus,
     check_k,
-    check_sides,
     max_pairs_argument,
     memory_argument,
     score_dtype,
@@ -65,11 +64,9 @@ _BLOCKS = {"concatenate": False, "align_arrays": False}
 
 def _reject_arguments(function, out=None, progress=None):
     if out is not None:
-        message = "out cannot be used with Dask arrays, whose results are lazy: dask.array.store fills an array"
-        raise TypeError(f"{function}(): {message}")
+        raise TypeError(_errors.LAZY_OUT.format(function=function))
     if progress is not None and progress is not False:
-        message = "progress cannot be used with Dask arrays: dask.diagnostics.ProgressBar or the dashboard shows it"
-        raise TypeError(f"{function}(): {message}")
+        raise TypeError(_errors.LAZY_PROGRESS.format(function=function))
 
 
 def _operand(function, name, operand):
@@ -78,10 +75,9 @@ def _operand(function, name, operand):
         return operand
     array = operand if isinstance(operand, da.Array) else getattr(operand, "data", None)
     if not isinstance(array, da.Array):
-        raise TypeError(f"{function}(): {name} must be a dask.array.Array, not {type(operand).__name__}")
+        raise TypeError(_errors.NOT_A_DASK_ARRAY.format(function=function, name=name, kind=type(operand).__name__))
     if np.isnan(array.shape).any():
-        message = f"{name} has chunks of unknown size: call {name}.compute_chunk_sizes() first"
-        raise ValueError(f"{function}(): {message}")
+        raise ValueError(_errors.UNKNOWN_CHUNKS.format(function=function, name=name))
     return array
 
 
@@ -143,8 +139,7 @@ def _search_blocks(function, **operands):
             operands[name] = dask_tasks.NpyRows(function, name, operand)
     x, y = _row_blocks(function, **operands)
     x_name, y_name = operands
-    right, right_name = (x, x_name) if y is None else (y, y_name)
-    check_sides(function, Rows(x, None), x_name, Rows(right, None), right_name)
+    check_corpus(function, *((x_name, x) if y is None else (y_name, y)))
     return x, y
 
 

@@ -13,8 +13,8 @@ from cossim.search.blocks import (
     BlockwiseSearch,
     Pairs,
     TopK,
+    check_corpus,
     check_k,
-    check_sides,
     is_lazy,
     max_pairs_argument,
     memory_argument,
@@ -145,7 +145,7 @@ def topk(
     name = "topk"
     k, eps, memory = integer_argument(name, "k", k), eps_argument(name, eps), memory_argument(name, memory)
     x, y = rows_of(name, queries=queries, corpus=corpus)
-    check_sides(name, x, "queries", x if y is None else y, "queries" if y is None else "corpus")
+    check_corpus(name, *(("queries", x.array) if y is None else ("corpus", y.array)))
     check_k(name, k, len(x) - 1 if y is None else len(y))
     with reporting(progress, name) as report:
         return topk_rows(name, x, y, k, eps, memory, report)
@@ -252,7 +252,7 @@ def pairs_above(
     threshold, eps = threshold_argument(name, threshold), eps_argument(name, eps)
     max_pairs, memory = max_pairs_argument(name, max_pairs), memory_argument(name, memory)
     left, right = rows_of(name, x=x, y=y)
-    check_sides(name, left, "x", left if right is None else right, "x" if right is None else "y")
+    check_corpus(name, *(("x", left.array) if right is None else ("y", right.array)))
     with reporting(progress, name) as report:
         return pairs_rows(name, left, right, threshold, eps, max_pairs, memory, report)
 
@@ -305,7 +305,7 @@ def duplicate_groups(
     threshold, eps = threshold_argument(name, threshold), eps_argument(name, eps)
     memory = memory_argument(name, memory)
     (rows,) = rows_of(name, x=x)
-    check_sides(name, rows, "x", rows, "x")
+    check_corpus(name, "x", rows.array)
     labels = np.arange(len(rows), dtype=np.int64)
 
     def search(corpus, queries, j, i, report):

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
-from cossim import _core
+from cossim import _core, _errors
 from cossim._arguments import eps_argument, integer_argument
 from cossim._progress import reporting
 from cossim.search import index_file
 from cossim.search.blocks import (
     Pairs,
     TopK,
+    check_corpus,
     check_k,
-    check_sides,
     max_pairs_argument,
     memory_argument,
     pairs_rows,
@@ -98,7 +98,7 @@ class Index:
         name = "Index"
         eps = eps_argument(name, eps)
         (rows,) = rows_of(name, corpus=corpus)
-        check_sides(name, rows, "corpus", rows, "corpus")
+        check_corpus(name, "corpus", rows.array)
         self._set(rows.array, None, None, eps)
         if self.dim > MAX_CODED_DIM:
             return
@@ -148,7 +148,7 @@ class Index:
         # np.asarray makes the corpus one block, because row numbers must match the codes. A memmap would be read in
         # blocks, and joblib passes large arrays to its workers as memmaps.
         x, y = rows_of(name, queries=queries, corpus=np.asarray(self.corpus))
-        check_sides(name, x, "queries", y, "corpus")
+        check_corpus(name, "corpus", y.array)
         return x, y
 
     def _codes_and_scales(self):
@@ -327,5 +327,5 @@ class Index:
                 and (scales.shape, scales.dtype) == ((len(corpus), 2), np.float32)
             )
         if not fits:
-            raise ValueError(f"Index.load(): {path} holds other arrays than those of an index")
+            raise ValueError(_errors.NOT_AN_INDEX.format(path=path))
         return cls._from_parts(corpus, codes, scales, eps)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 
-from cossim import _core
+from cossim import _core, _errors
 from cossim._arguments import number_argument
 from cossim._arithmetic import fixed_arithmetic
 
@@ -180,13 +180,14 @@ def _affine_maps(numbers, shift, height, width):
 
 def _as_images(images: Array) -> NDArray[Any]:
     images = _core.as_array("augment", "images", images)
-    described = f"(images: shape {images.shape}, dtype {images.dtype})"
-    if images.dtype.kind in "iub":
-        raise TypeError(f"augment(): images must be float32 or float64; scale integers to [0, 1] first {described}")
-    if images.dtype.kind != "f" or images.dtype.itemsize not in (4, 8):
-        raise TypeError(f"augment(): images must be float32 or float64 {described}")
+    dtype = images.dtype
+    if dtype.kind in "iub":
+        raise TypeError(_errors.PIXELS.format(function="augment", dtype=dtype))
+    if dtype.kind != "f" or dtype.itemsize not in (4, 8):
+        raise TypeError(_errors.NOT_FLOAT32_OR_64.format(function="augment", name="images", dtype=dtype))
     if images.ndim not in (3, 4):
-        raise ValueError(f"augment(): images must have shape (N, C, H, W) or (N, H, W) {described}")
+        message = _errors.IMAGES_SHAPE.format(function="augment", wanted=_errors.IMAGES_OR_CHANNELS, shape=images.shape)
+        raise ValueError(message)
     return np.require(images, images.dtype.newbyteorder("="), ["C", "A"])
 
 
@@ -194,36 +195,36 @@ def _generator(rng: Seed | None) -> np.random.Generator:
     try:
         return np.random.default_rng(rng)
     except (TypeError, ValueError) as error:
-        raise type(error)(f"augment(): rng must be a seed or a numpy.random.Generator, not {rng!r}: {error}") from None
+        raise type(error)(_errors.RNG.format(rng=rng, error=error)) from None
 
 
 def _number(name: str, value: object) -> float:
     if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(f"augment(): {name} must be a number, not {value!r}")
+        raise TypeError(_errors.NOT_A_NUMBER.format(function="augment", name=name, kind=type(value).__name__))
     return number_argument("augment", name, value)
 
 
 def _not_negative(name: str, value: object) -> float:
     number = _number(name, value)
     if not 0 <= number < math.inf:
-        raise ValueError(f"augment(): {name} must be at least 0 and finite, not {value!r}")
+        raise ValueError(_errors.NOT_NEGATIVE.format(name=name, value=value))
     return number
 
 
 def _pair(name: str, value: object) -> tuple[float, float]:
     """Returns (low, high) with low <= high. Refuses NaN."""
     if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise TypeError(f"augment(): {name} must be a pair of numbers, (low, high), not {value!r}")
+        raise TypeError(_errors.RANGE_TYPE.format(name=name, value=value))
     low, high = (_number(name, number) for number in value)
     if not low <= high:
-        raise ValueError(f"augment(): {name} must be (low, high) with low <= high, not {value!r}")
+        raise ValueError(_errors.RANGE_ORDER.format(name=name, value=value))
     return low, high
 
 
 def _ratios(name: str, value: object) -> tuple[float, float]:
     low, high = _pair(name, value)
     if not 0 < low <= high < math.inf:
-        raise ValueError(f"augment(): {name} must be (low, high) with 0 < low <= high, both finite, not {value!r}")
+        raise ValueError(_errors.RANGE_OF_RATIOS.format(name=name, value=value))
     return low, high
 
 
@@ -235,5 +236,5 @@ def _degrees(name, value, limit):
         high = _not_negative(name, value)
         low = -high
     if max(-low, high) > limit:
-        raise ValueError(f"augment(): {name} must be between -{limit:.0f} and {limit:.0f} degrees, not {value!r}")
+        raise ValueError(_errors.ANGLE.format(name=name, limit=limit, value=value))
     return low, high

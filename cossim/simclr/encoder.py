@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cossim import _errors
 from cossim._core import as_array
 from cossim.nn import Conv2d, Flatten, Linear, MaxPool2d, Module, ReLU, Sequential
 
@@ -69,7 +70,7 @@ class Encoder(Module):
     def _check_images(self, x):
         x = as_array("Encoder", "images", x)
         if x.ndim != 4 or x.shape[1:] != (1, 28, 28):
-            raise ValueError(f"Encoder(): images must have shape (N, 1, 28, 28), not {x.shape}")
+            raise ValueError(_errors.IMAGES_SHAPE.format(function="Encoder", wanted="(N, 1, 28, 28)", shape=x.shape))
         return x
 
     def forward(self, x: Array) -> NDArray[Any]:

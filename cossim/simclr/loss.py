@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from cossim import _core
+from cossim import _core, _errors
 from cossim._arguments import check_temperature, plain_text, temperature_argument
 from cossim._arithmetic import fixed_arithmetic
+from cossim._errors import described
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,38 +19,33 @@ if TYPE_CHECKING:
 PAIRS = ("halves", "interleaved")
 
 
-def _error(kind, function, message, z0, z1):
-    arrays = {"z0": z0} if z1 is None else {"z0": z0, "z1": z1}
-    described = "; ".join(f"{name}: shape {z.shape}, dtype {z.dtype}" for name, z in arrays.items())
-    return kind(f"{function}(): {message} ({described})")
-
-
 def _dtype(function, z0, z1):
     """The promoted dtype of both, float32 or float64. Integers count as float64."""
     arrays = [z for z in (z0, z1) if z is not None]
     for name, z in zip(("z0", "z1"), arrays, strict=False):
         if z.dtype.itemsize == 2 and z.dtype.kind not in "iu":  # float16, bfloat16
-            raise _error(TypeError, function, f"{name} must be float32, float64 or integers", z0, z1)
+            raise TypeError(_errors.VIEWS_DTYPE.format(function=function, name=name, dtype=z.dtype))
     return np.dtype(np.float32 if all(z.dtype.kind == "f" and z.dtype.itemsize == 4 for z in arrays) else np.float64)
 
 
 def _nt_xent(function, z0, z1, temperature, pairs, gradient):
     pairs = plain_text(pairs) if isinstance(pairs, str) else pairs
     if not isinstance(pairs, str) or pairs not in PAIRS:
-        raise ValueError(f"{function}(): pairs must be 'halves' or 'interleaved', not {pairs!r}")
+        raise ValueError(_errors.PAIRS.format(function=function, pairs=pairs))
     temperature = temperature_argument(function, temperature)
     if z1 is None:
         z0 = _core.as_array(function, "z0", z0)
     else:
         z0, z1 = _core.as_arrays(function, ("z0", "z1"), (z0, z1))
     if z0.ndim != 2 or (z1 is not None and z1.shape != z0.shape):
-        raise _error(ValueError, function, "z0 and z1 must have the same shape (N, D); z0 alone, (2 N, D)", z0, z1)
+        message = _errors.ONE_ARRAY_SHAPE if z1 is None else _errors.VIEWS_SHAPE
+        raise ValueError(message.format(function=function, arrays=described(z0=z0, z1=z1)))
     if z1 is not None and pairs != "halves":
-        raise _error(ValueError, function, "pairs='interleaved' takes one array of both views, z0 alone", z0, z1)
+        raise ValueError(_errors.INTERLEAVED.format(function=function, arrays=described(z0=z0, z1=z1)))
     if z1 is None and len(z0) % 2:
-        raise _error(ValueError, function, "z0 alone holds both views: its rows must be even in number", z0, z1)
+        raise ValueError(_errors.ODD_ROWS.format(function=function, arrays=described(z0=z0)))
     if len(z0) == 0:
-        raise _error(ValueError, function, "at least one pair of rows is needed", z0, z1)
+        raise ValueError(_errors.NO_PAIRS.format(function=function, arrays=described(z0=z0, z1=z1)))
     dtype = _dtype(function, z0, z1)
     check_temperature(function, temperature, dtype)
     with fixed_arithmetic(invalid="ignore"):  # converting a signalling NaN would warn

@@ -4,8 +4,10 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from cossim import _errors
 from cossim._arithmetic import fixed_arithmetic
 from cossim._core import as_arrays, pairwise
+from cossim._errors import described
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,10 +51,8 @@ def similarity_matrix(z0: Array, z1: Array) -> NDArray[Any]:
     """
     z0, z1 = as_arrays("similarity_matrix", ("z0", "z1"), (z0, z1))
     if z0.ndim != 2 or z0.shape != z1.shape:
-        raise ValueError(
-            f"similarity_matrix(): z0 and z1 must have the same shape (N, D) "
-            f"(z0: shape {z0.shape}, dtype {z0.dtype}; z1: shape {z1.shape}, dtype {z1.dtype})"
-        )
+        arrays = described(z0=z0, z1=z1)
+        raise ValueError(_errors.VIEWS_SHAPE.format(function="similarity_matrix", arrays=arrays))
     with fixed_arithmetic():
         z = np.concatenate((z0, z1))  # which converts where the dtypes differ
     return pairwise(z)

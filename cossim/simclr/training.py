@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, SupportsIndex
 
 import numpy as np
 
+from cossim import _errors
 from cossim._arguments import check_temperature, size_argument, temperature_argument
 from cossim._core import as_array
 from cossim._io import ENDING_SIGNALS
@@ -193,12 +194,13 @@ def _check_images(images: Array) -> tuple[NDArray[Any], str]:
     images = as_array("train", "images", images)
     native = images.dtype.newbyteorder("=")
     if native not in (np.float32, np.float64):
-        hint = ": pixels from 0 to 255 are to be divided by 255" if images.dtype.kind in "iu" else ""
-        raise TypeError(f"train(): images must be float32 or float64, not {images.dtype}{hint}")
+        message = _errors.PIXELS if images.dtype.kind in "iub" else _errors.NOT_FLOAT32_OR_64
+        raise TypeError(message.format(function="train", name="images", dtype=images.dtype))
     if images.ndim not in (3, 4) or 0 in images.shape[1:]:
-        raise ValueError(f"train(): images must have shape (N, C, H, W) or (N, H, W), not {images.shape}")
+        message = _errors.IMAGES_SHAPE.format(function="train", wanted=_errors.IMAGES_OR_CHANNELS, shape=images.shape)
+        raise ValueError(message)
     if len(images) < 2:
-        raise ValueError(f"train(): two images are the least, to tell one from the other, not {len(images)}")
+        raise ValueError(_errors.TWO_IMAGES.format(count=len(images)))
     if images.ndim == 3:
         images = images[:, None]
     digest, unusable = hashlib.sha256(f"{images.shape} {images.dtype.name}".encode()), 0
@@ -207,7 +209,7 @@ def _check_images(images: Array) -> tuple[NDArray[Any], str]:
         unusable += chunk.size - np.count_nonzero(np.isfinite(chunk))
         digest.update(chunk)
     if unusable:
-        raise ValueError(f"train(): {unusable} numbers in images of shape {images.shape} are NaN or infinite")
+        raise ValueError(_errors.UNUSABLE_IMAGES.format(count=unusable, shape=images.shape))
     return images, digest.hexdigest()
 
 
@@ -215,7 +217,7 @@ def _initial(encoder, dtype, seed):
     if encoder is None:
         return Encoder(dtype=dtype, rng=seed)
     if not isinstance(encoder, Module):
-        raise TypeError(f"train(): encoder must be a Module, not {type(encoder).__name__}")
+        raise TypeError(_errors.NOT_AN_ENCODER.format(kind=type(encoder).__name__))
     return copy.deepcopy(encoder)
 
 
@@ -226,7 +228,7 @@ def _optimizer(optimizer, encoder, lr):
         return Adam(encoder, lr)
     if optimizer == "sgd":
         return SGD(encoder, lr, momentum=0.9)
-    raise ValueError(f"train(): optimizer must be 'adam', 'sgd' or a callable, not {optimizer!r}")
+    raise ValueError(_errors.OPTIMIZER.format(optimizer=optimizer))
 
 
 def _views(augment):
@@ -237,8 +239,7 @@ def _views(augment):
     if augment is None:
         augment = {}
     if not isinstance(augment, dict):
-        kind = type(augment).__name__
-        raise TypeError(f"train(): augment must be a dict of augment's keywords or a callable, not {kind}")
+        raise TypeError(_errors.AUGMENT.format(kind=type(augment).__name__))
     options = {**(augment_images.__kwdefaults__ or {}), **augment}
     return lambda images, rng: augment_images(images, rng, **options), repr(sorted(options.items()))
 
@@ -265,8 +266,8 @@ def _run_steps(run, images, size, temperature, seed, make_views, report, show_lo
             z, pullback = run.encoder.vjp(batch)
             loss, gradients = nt_xent_value_and_grad(z[:size], z[size:], temperature)
             if not math.isfinite(loss):
-                place = f"step {step + 1} of {per_epoch} in epoch {epoch + 1}"
-                raise ValueError(f"train(): the loss of {place} is {loss}: try a smaller lr or a larger temperature")
+                place = {"step": step + 1, "steps": per_epoch, "epoch": epoch + 1}
+                raise ValueError(_errors.LOSS.format(**place, loss=loss))
             _, gradients = pullback(np.concatenate(gradients), input_gradient=False)
             with _undivided():
                 run.consistent = False
@@ -291,7 +292,7 @@ def _two_views(images, rng, make_views, batch):
         views = make_views(images, rng)
         if not isinstance(views, np.ndarray) or views.shape != images.shape or views.dtype != images.dtype:
             kind = f"{views.dtype} of shape {views.shape}" if isinstance(views, np.ndarray) else type(views).__name__
-            raise ValueError(f"train(): views must be {images.dtype} of shape {images.shape}, not {kind}")
+            raise ValueError(_errors.WRONG_VIEWS.format(dtype=images.dtype, shape=images.shape, kind=kind))
         half[...] = views
 
 
@@ -361,26 +362,26 @@ def _load(run, path, settings):
         if (losses.ndim, losses.dtype) != (1, run.losses.dtype) or not isinstance(saved, dict):
             raise TypeError
     except (KeyError, TypeError, ValueError, RecursionError):
-        raise ValueError(f"{path}: not a checkpoint of cossim.simclr.train") from None
+        raise ValueError(_errors.NOT_A_CHECKPOINT.format(path=path)) from None
     if version != VERSION:
-        raise ValueError(f"{path}: a checkpoint of version {version}, and this cossim reads version {VERSION}")
+        raise ValueError(_errors.CHECKPOINT_VERSION.format(path=path, version=version, known=VERSION))
     if digest.hex() != _digest(arrays):
-        raise ValueError(f"{path}: damaged: the arrays do not match their checksum")
-    words = {"images": "the images are others", "encoder": "the encoder begins with other parameters"}
+        raise ValueError(_errors.DAMAGED_CHECKPOINT.format(path=path))
+    messages = {"images": _errors.OTHER_IMAGES, "encoder": _errors.OTHER_ENCODER}
     problems = [
-        words.get(name, f"{name} was {saved.get(name)}, and is {value}")
+        messages.get(name, _errors.OTHER_SETTING).format(name=name, saved=saved.get(name), value=value)
         for name, value in settings.items()
         if saved.get(name) != value
     ]
     if len(losses) > len(run.losses):
-        problems.append(f"it has {len(losses)} steps, and all epochs have {len(run.losses)}")
+        problems.append(_errors.MORE_STEPS.format(saved=len(losses), steps=len(run.losses)))
     if problems:
-        raise ValueError(f"{path}: a checkpoint of another training: " + "; ".join(problems))
+        raise ValueError(_errors.OTHER_TRAINING.format(path=path, problems="; ".join(problems)))
     for name in ("encoder", "optimizer"):
         state = {key.removeprefix(f"{name}."): a for key, a in arrays.items() if key.startswith(f"{name}.")}
         try:
             getattr(run, name).load_state_dict(state)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}: not a checkpoint of cossim.simclr.train: {error}") from None
+            raise ValueError(_errors.UNREADABLE_CHECKPOINT.format(path=path, error=error)) from None
     run.losses[: len(losses)] = losses
     run.done = len(losses)

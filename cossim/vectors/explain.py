@@ -349,17 +349,6 @@ class Explanation:
         return f"<div><code>{escape(self._title())}</code><ol>{steps}</ol>{mistakes}</div>"
 
 
-def _is_all_pairs_without_axes(x1, x2):
-    """Returns whether the shapes are (N, D) and (M, D) and do not broadcast: a call for all pairs without its axes."""
-    try:
-        shape1, shape2 = np.shape(x1), np.shape(x2)
-    except ValueError:  # a ragged list
-        return False
-    if len(shape1) != 2 or len(shape2) != 2 or shape1[1] != shape2[1]:
-        return False
-    return shape1[0] != shape2[0] and 1 not in (shape1[0], shape2[0])
-
-
 def explain(x1: Array, x2: Array, dim: SupportsIndex = 1, eps: Number = DEFAULT_EPS) -> Explanation:
     """Explains the result of cosine_similarity(x1, x2, dim, eps) step by step, with your own numbers.
 
@@ -382,7 +371,7 @@ def explain(x1: Array, x2: Array, dim: SupportsIndex = 1, eps: Number = DEFAULT_
     Raises
     ------
     TypeError, ValueError, numpy.exceptions.AxisError
-        As cosine_similarity. For (N, D) with (M, D) the message also says how to compare every pair.
+        As cosine_similarity.
 
     Examples
     --------
@@ -399,9 +388,4 @@ def explain(x1: Array, x2: Array, dim: SupportsIndex = 1, eps: Number = DEFAULT_
     >>> e.norms1, e.dots, e.similarity
     (array([5.]), array([24.]), array([0.96]))
     """
-    try:
-        return Explanation(x1, x2, dim, eps)
-    except ValueError as error:
-        if type(error) is not ValueError or not _is_all_pairs_without_axes(x1, x2):
-            raise
-        raise ValueError(f"{error}; to compare every row of x1 with every row of x2: {ALL_PAIRS}") from None
+    return Explanation(x1, x2, dim, eps)

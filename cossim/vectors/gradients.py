@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import numpy as np
 
-from cossim import _core
+from cossim import _core, _errors
 from cossim._arguments import eps_argument, integer_argument
 from cossim._arithmetic import fixed_arithmetic
+from cossim._errors import described
 from cossim.vectors.similarity import broadcast_shape, is_clamped
 
 if TYPE_CHECKING:
@@ -83,14 +84,10 @@ def _cast_like(gradient, x):
 
 def _gradient_argument(function, name, value, result, result_name):
     d = _core.as_array(function, name, value)
-    message = (
-        f"{function}(): {name} must have the shape and dtype of {result_name} "
-        f"({name}: shape {d.shape}, dtype {d.dtype}; {result_name}: shape {result.shape}, dtype {result.dtype})"
-    )
-    if d.shape != result.shape:
-        raise ValueError(message)
-    if d.dtype.newbyteorder("=") != result.dtype:
-        raise TypeError(message)
+    if d.shape != result.shape or d.dtype.newbyteorder("=") != result.dtype:
+        arrays = described(**{name: d, result_name: result})
+        message = _errors.WRONG_GRADIENT.format(function=function, name=name, result=result_name, arrays=arrays)
+        raise (ValueError if d.shape != result.shape else TypeError)(message)
     return _cast(d, _compute_dtype(result.dtype))
 
 
@@ -181,7 +178,7 @@ def cosine_similarity_vjp(
     """
     function = "cosine_similarity_vjp"
     if axis is not None and dim is not _DIM_NOT_PASSED:
-        raise TypeError(f"{function}() got both dim and axis, which are two names of one argument")
+        _core.cosine_similarity(x1, x2, dim, axis=axis)  # raises TypeError
     if dim is _DIM_NOT_PASSED:
         dim = 1 if axis is None else axis
     dim, eps = integer_argument(function, "dim", dim), eps_argument(function, eps)

@@ -1,5 +1,7 @@
 #include "python/args.h"
 
+#include "python/messages.h"
+
 #include <stdarg.h>
 #include <stdatomic.h>
 
@@ -7,8 +9,7 @@
 
 static int too_many(const struct signature *s, Py_ssize_t nargs)
 {
-    PyErr_Format(PyExc_TypeError, "%s() takes at most %d positional arguments (%zd given)",
-                 s->function, s->positional, nargs);
+    PyErr_Format(PyExc_TypeError, TOO_MANY_ARGUMENTS, s->function, s->positional, nargs);
     return -1;
 }
 
@@ -19,8 +20,7 @@ static int find_name(const struct signature *s, PyObject *name)
             return i;
         }
     }
-    PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'", s->function,
-                 name);
+    PyErr_Format(PyExc_TypeError, UNEXPECTED_ARGUMENT, s->function, name);
     return -1;
 }
 
@@ -40,16 +40,14 @@ int parse_arguments(const struct signature *s, PyObject *const *args, Py_ssize_t
             return -1;
         }
         if (values[i] != NULL) {
-            PyErr_Format(PyExc_TypeError, "%s() got multiple values for argument '%s'", s->function,
-                         s->names[i]);
+            PyErr_Format(PyExc_TypeError, REPEATED_ARGUMENT, s->function, s->names[i]);
             return -1;
         }
         values[i] = args[nargs + k];
     }
     for (int i = 0; i < s->required; i++) {
         if (values[i] == NULL) {
-            PyErr_Format(PyExc_TypeError, "%s() missing required argument '%s'", s->function,
-                         s->names[i]);
+            PyErr_Format(PyExc_TypeError, MISSING_ARGUMENT, s->function, s->names[i]);
             return -1;
         }
     }
@@ -60,9 +58,7 @@ int one_of_two_names(const char *function, const char *name, PyObject *value,
                      const char *other_name, PyObject *other, PyObject **chosen)
 {
     if (value != NULL && other != NULL && other != Py_None) {
-        PyErr_Format(PyExc_TypeError,
-                     "%s() got both %s and %s, which are two names of one argument", function, name,
-                     other_name);
+        PyErr_Format(PyExc_TypeError, TWO_NAMES, function, name, other_name);
         return -1;
     }
     *chosen = value != NULL || other == Py_None ? value : other;
@@ -96,8 +92,8 @@ static PyObject *describe(const struct array_argument *argument)
     PyObject *shape =
         PyArray_IntTupleFromIntp(PyArray_NDIM(argument->array), PyArray_DIMS(argument->array));
     PyObject *text = shape == NULL ? NULL
-                                   : PyUnicode_FromFormat("%s: shape %R, dtype %S", argument->name,
-                                                          shape, PyArray_DESCR(argument->array));
+                                   : PyUnicode_FromFormat(ARRAY, argument->name, shape,
+                                                          PyArray_DESCR(argument->array));
     Py_XDECREF(shape);
     return text;
 }
@@ -117,8 +113,7 @@ int fail(PyObject *exception, const char *function, const struct array_argument 
     PyObject *of_x = message == NULL ? NULL : describe(x);
     PyObject *of_y = of_x == NULL ? NULL : y == NULL ? PyUnicode_FromString("") : describe(y);
     if (of_y != NULL) {
-        PyErr_Format(exception, "%s(): %U (%U%s%U)", function, message, of_x, y == NULL ? "" : "; ",
-                     of_y);
+        PyErr_Format(exception, FAILURE, function, message, of_x, y == NULL ? "" : "; ", of_y);
     }
     Py_XDECREF(message);
     Py_XDECREF(of_x);
@@ -197,8 +192,7 @@ static int check_out(const char *function, PyArrayObject *out, int ndim, const n
 {
     struct array_argument argument = {"out", out, NULL, {0}};
     if (!dtype_of(out, dtype) || !dtype_is_float(*dtype)) {
-        return fail(PyExc_TypeError, function, &argument, NULL,
-                    "out must be of dtype float64, float32, float16 or bfloat16");
+        return fail(PyExc_TypeError, function, &argument, NULL, OUT_DTYPE);
     }
     if (PyArray_NDIM(out) != ndim ||
         !PyArray_CompareLists(PyArray_DIMS(out), (npy_intp *)shape, ndim)) {
@@ -206,14 +200,14 @@ static int check_out(const char *function, PyArrayObject *out, int ndim, const n
         PyObject *got =
             wanted == NULL ? NULL : PyArray_IntTupleFromIntp(PyArray_NDIM(out), PyArray_DIMS(out));
         if (got != NULL) {
-            fail(PyExc_ValueError, function, x, y, "out has shape %R, the result %R", got, wanted);
+            fail(PyExc_ValueError, function, x, y, OUT_SHAPE, wanted, got);
         }
         Py_XDECREF(wanted);
         Py_XDECREF(got);
         return -1;
     }
     if (!PyArray_ISWRITEABLE(out)) {
-        return fail(PyExc_ValueError, function, &argument, NULL, "out is read-only");
+        return fail(PyExc_ValueError, function, &argument, NULL, OUT_READ_ONLY);
     }
     return 0;
 }
@@ -232,15 +226,11 @@ int result_open(const char *function, PyObject *out, int ndim, const npy_intp *s
         return result->array == NULL ? -1 : 0;
     }
     if (!PyArray_Check(out)) {
-        PyErr_Format(PyExc_TypeError, "%s(): out must be a numpy.ndarray, not %.100s", function,
-                     Py_TYPE(out)->tp_name);
+        PyErr_Format(PyExc_TypeError, OUT_TYPE, function, Py_TYPE(out)->tp_name);
         return -1;
     }
     if (is_masked(out)) {
-        PyErr_Format(PyExc_TypeError,
-                     "%s(): out is a masked array, whose mask would stay as it is: "
-                     "pass out.data or a plain array",
-                     function);
+        PyErr_Format(PyExc_TypeError, OUT_MASKED, function);
         return -1;
     }
     PyArrayObject *target = (PyArrayObject *)out;

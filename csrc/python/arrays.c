@@ -2,6 +2,7 @@
 #include "python/arrays.h"
 
 #include "python/args.h"
+#include "python/messages.h"
 
 /*
  * Converts all objects before it reads the memory of any, because converting one can run user code
@@ -22,7 +23,9 @@ static PyObject *views_of(const char *function, PyObject *names, PyObject *objec
     PyObject *views = PyTuple_New(n);
     for (Py_ssize_t i = 0; views != NULL && i < n; i++) {
         const bool valid = array_reread(function, &arguments[i]) == 0 &&
-                           (!two_dimensional || check_rows(function, &arguments[i], NULL) == 0);
+                           (!two_dimensional ||
+                            (check_rows(function, &arguments[i], NULL) == 0 &&
+                             (i == 0 || check_rows(function, &arguments[0], &arguments[i]) == 0)));
         PyObject *view = valid ? array_view(&arguments[i]) : NULL;
         if (view == NULL) {
             Py_CLEAR(views);
@@ -44,8 +47,7 @@ static PyObject *convert_all(PyObject *args, const char *format, bool two_dimens
     }
     const Py_ssize_t n = PyTuple_GET_SIZE(names);
     if (n != PyTuple_GET_SIZE(objects)) {
-        PyErr_Format(PyExc_ValueError, "%s(): %zd names for %zd objects", function, n,
-                     PyTuple_GET_SIZE(objects));
+        PyErr_Format(PyExc_ValueError, NAMES_OF_OBJECTS, function, n, PyTuple_GET_SIZE(objects));
         return NULL;
     }
     struct array_argument *arguments = PyMem_Calloc((size_t)n, sizeof *arguments);
@@ -96,6 +98,6 @@ PyMethodDef array_methods[] = {
         "as_arrays", as_arrays, "function, names, objects",
         "as_array for several operands: converts all of them before it reads the memory of any."),
     BY_POSITION("as_rows", as_rows, "function, names, objects",
-                "as_arrays for operands of shape (N, D), whose rows are vectors."),
+                "as_arrays for operands of shape (N, D), whose rows are vectors of one length."),
     {0},
 };

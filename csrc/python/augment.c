@@ -3,6 +3,7 @@
  * messages and its random choices. This file only checks what memory safety needs.
  */
 #include "python/augment.h"
+#include "python/messages.h"
 
 #include <stdbool.h>
 
@@ -32,9 +33,7 @@ static PyObject *augment_augment(PyObject *self, PyObject *args)
         PyArray_DIM(maps, 0) != PyArray_DIM(images, 0) || PyArray_DIM(maps, 1) != 2 ||
         PyArray_DIM(maps, 2) != 3 || PyArray_DIM(keys, 0) != PyArray_DIM(images, 0) ||
         PyArray_DIM(images, 2) > AUGMENT_MAX_SIZE || PyArray_DIM(images, 3) > AUGMENT_MAX_SIZE) {
-        PyErr_SetString(
-            PyExc_ValueError,
-            "augment(): arrays that do not fit together; call it through cossim.simclr");
+        PyErr_SetString(PyExc_ValueError, MISFIT);
         return NULL;
     }
     struct augment call = {

@@ -1,6 +1,7 @@
 /* The extension module cossim._core: threads, configuration, and initialization. */
 #define COSSIM_IMPORT_ARRAY
 #include "python/numpy.h"
+#include "python/messages.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -48,8 +49,7 @@ static int thread_count(const char *function, PyObject *n)
         if (!may_be_clipped(value)) {
             PyOS_snprintf(number, sizeof number, ", not %zd", value);
         }
-        PyErr_Format(PyExc_ValueError, "%s(): n must be at least 1 and at most 2147483647%s",
-                     function, number);
+        PyErr_Format(PyExc_ValueError, THREADS, function, number);
         return 0;
     }
     return (int)value;
@@ -146,8 +146,7 @@ static PyObject *leave_fp_mode(PyObject *self, PyObject *mode)
     fp_mode caller;
     (void)self;
     if (!PyBytes_Check(mode) || PyBytes_GET_SIZE(mode) != sizeof caller) {
-        PyErr_SetString(PyExc_TypeError,
-                        "leave_fp_mode(): mode must be what enter_fp_mode() returned");
+        PyErr_SetString(PyExc_TypeError, FP_MODE);
         return NULL;
     }
     memcpy(&caller, PyBytes_AS_STRING(mode), sizeof caller);
@@ -223,9 +222,7 @@ static int choose_isa(void)
     }
     PyObject *names = available_names();
     if (names != NULL) {
-        PyErr_Format(PyExc_ImportError,
-                     "COSSIM_ISA=%s is unknown or not supported on this machine; available: %R",
-                     wanted, names);
+        PyErr_Format(PyExc_ImportError, ISA_VARIABLE, wanted, names);
         Py_DECREF(names);
     }
     return -1;
@@ -241,8 +238,7 @@ static int check_thread_variable(void)
     char *end;
     long n = strtol(wanted, &end, 10);
     if (*end != '\0' || n < 1 || n > INT_MAX) {
-        PyErr_Format(PyExc_ImportError,
-                     "COSSIM_NUM_THREADS=%s must be a whole number from 1 to 2147483647", wanted);
+        PyErr_Format(PyExc_ImportError, THREADS_VARIABLE, wanted);
         return -1;
     }
     return 0;

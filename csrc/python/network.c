@@ -4,6 +4,7 @@
  * cossim/nn/sequential.py makes and caches the Network objects.
  */
 #include "python/nn.h"
+#include "python/messages.h"
 
 #include <stdbool.h>
 
@@ -134,7 +135,7 @@ static PyObject *network_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
 {
     PyObject *layers;
     if (kwargs != NULL && PyDict_Size(kwargs) > 0) {
-        PyErr_SetString(PyExc_TypeError, "Network() takes no names");
+        PyErr_SetString(PyExc_TypeError, NETWORK_NAMES);
         return NULL;
     }
     if (!PyArg_ParseTuple(args, "O!:Network", &PyTuple_Type, &layers)) {
@@ -160,15 +161,14 @@ static PyObject *network_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
         const int read = read_layer(self, i, PyTuple_GetItem(layers, i));
         if (read <= 0) {
             if (read == 0) {
-                PyErr_SetString(PyExc_ValueError,
-                                "Network(): a layer that cannot be run with others");
+                PyErr_SetString(PyExc_ValueError, NETWORK_LAYERS);
             }
             Py_DECREF(self);
             return NULL;
         }
     }
     if (self->count == 0) {
-        PyErr_SetString(PyExc_ValueError, "Network(): no layers");
+        PyErr_SetString(PyExc_ValueError, NETWORK_LAYERS);
         Py_DECREF(self);
         return NULL;
     }

@@ -4,6 +4,7 @@
  * type whose sizes fit.
  */
 #include "python/nn.h"
+#include "python/messages.h"
 
 #include <stdbool.h>
 
@@ -54,10 +55,9 @@ static struct extent2 last_two(PyArrayObject *array)
     return extent;
 }
 
-static PyObject *does_not_fit(const char *function)
+static PyObject *does_not_fit(void)
 {
-    PyErr_Format(PyExc_ValueError,
-                 "%s(): arrays that do not fit together; call it through cossim.nn", function);
+    PyErr_SetString(PyExc_ValueError, MISFIT);
     return NULL;
 }
 
@@ -126,7 +126,7 @@ static PyObject *nn_conv2d(PyObject *self, PyObject *args)
     }
     if (!are_plain(x, weight, bias, out, 4) || !conv_fits(x, weight, out, groups) ||
         !conv_sizes_fit(stride, padding, dilation)) {
-        return does_not_fit("conv2d");
+        return does_not_fit();
     }
     struct conv2d conv = conv_of(x, weight, out, groups);
     conv.stride = stride;
@@ -153,7 +153,7 @@ static PyObject *nn_conv2d_grad_input(PyObject *self, PyObject *args)
     }
     if (!are_plain(maps, weight, Py_None, x, 4) || !conv_fits(x, weight, maps, groups) ||
         !conv_sizes_fit(stride, padding, dilation)) {
-        return does_not_fit("conv2d_grad_input");
+        return does_not_fit();
     }
     struct conv2d_grad_input gradient = {conv_of(x, weight, maps, groups), PyArray_DATA(x)};
     gradient.conv.stride = stride;
@@ -207,7 +207,7 @@ static PyObject *nn_conv2d_grad_weight(PyObject *self, PyObject *args)
                       !size_mul(size.h, size.w, &pixels) || !are_indices(indices, maps, pixels)
                 : size.h != last_two(maps).h || size.w != last_two(maps).w) ||
         (bias != Py_None && !PyArray_ISWRITEABLE((PyArrayObject *)bias))) {
-        return does_not_fit("conv2d_grad_weight");
+        return does_not_fit();
     }
     struct conv2d conv = conv_of(x, weight, maps, groups);
     conv.out = size;
@@ -231,7 +231,7 @@ static PyObject *nn_all_finite(PyObject *self, PyObject *x)
     if (!PyArray_Check(x) ||
         (PyArray_TYPE(array) != NPY_FLOAT && PyArray_TYPE(array) != NPY_DOUBLE) ||
         !PyArray_ISCARRAY_RO(array)) {
-        return does_not_fit("all_finite");
+        return does_not_fit();
     }
     const fp_mode caller = fp_mode_enter();
     const bool finite =
@@ -260,7 +260,7 @@ static PyObject *nn_conv2d_pooled(PyObject *self, PyObject *args)
         (Py_ssize_t)size.w < 0 || last_two(out).h != size.h / 2 || last_two(out).w != size.w / 2 ||
         !is_plain(indices, NPY_INT64, 4) || !PyArray_SAMESHAPE(indices, out) ||
         !PyArray_ISWRITEABLE(indices)) {
-        return does_not_fit("conv2d_pooled");
+        return does_not_fit();
     }
     struct conv2d conv = conv_of(x, weight, out, groups);
     conv.out = size;
@@ -299,7 +299,7 @@ static PyObject *nn_linear(PyObject *self, PyObject *args)
     if (!are_plain(x, weight, bias, out, 2) || PyArray_DIM(x, 0) != PyArray_DIM(out, 0) ||
         PyArray_DIM(x, 1) != PyArray_DIM(weight, 1) ||
         PyArray_DIM(out, 1) != PyArray_DIM(weight, 0)) {
-        return does_not_fit("linear");
+        return does_not_fit();
     }
     struct linear layer = {
         .compute = compute_type_of(x),
@@ -332,7 +332,7 @@ static PyObject *nn_matmul(PyObject *self, PyObject *args)
         PyArray_DIM(left, rows) != PyArray_DIM(out, 0) ||
         PyArray_DIM(left, 1 - rows) != PyArray_DIM(right, 0) ||
         PyArray_DIM(right, 1) != PyArray_DIM(out, 1)) {
-        return does_not_fit("matmul");
+        return does_not_fit();
     }
     const size_t width = (size_t)PyArray_DIM(left, 1);
     struct matmul call = {
@@ -376,7 +376,7 @@ static PyObject *nn_max_pool2d(PyObject *self, PyObject *args)
         !is_valid_pool_padding(padding, kernel) ||
         !last_window_starts_inside(last_two(x).h, last_two(out).h, stride.h, padding.h) ||
         !last_window_starts_inside(last_two(x).w, last_two(out).w, stride.w, padding.w)) {
-        return does_not_fit("max_pool2d");
+        return does_not_fit();
     }
     struct max_pool2d pool = {
         .compute = compute_type_of(x),
@@ -408,7 +408,7 @@ static PyObject *nn_max_pool2d_scatter(PyObject *self, PyObject *args)
     if (!are_plain(gradient, gradient, Py_None, out, 3) ||
         PyArray_DIM(gradient, 0) != PyArray_DIM(out, 0) ||
         !are_indices((PyObject *)indices, gradient, last_two(out).h * last_two(out).w)) {
-        return does_not_fit("max_pool2d_scatter");
+        return does_not_fit();
     }
     const npy_intp planes = PyArray_DIM(out, 0), in = PyArray_DIM(out, 1) * PyArray_DIM(out, 2),
                    all = PyArray_SIZE(indices);
@@ -431,7 +431,7 @@ static PyObject *nn_relu_gradient(PyObject *self, PyObject *args)
     }
     if (!are_plain(x, gradient, Py_None, out, 1) || PyArray_DIM(x, 0) != PyArray_DIM(out, 0) ||
         PyArray_DIM(x, 0) != PyArray_DIM(gradient, 0)) {
-        return does_not_fit("relu_gradient");
+        return does_not_fit();
     }
     Py_BEGIN_ALLOW_THREADS const fp_mode caller = fp_mode_enter();
     relu_gradient(compute_type_of(x), (size_t)PyArray_DIM(x, 0), PyArray_DATA(x),
@@ -448,7 +448,7 @@ static PyObject *nn_relu(PyObject *self, PyObject *args)
         return NULL;
     }
     if (!are_plain(x, x, Py_None, out, 1) || PyArray_DIM(x, 0) != PyArray_DIM(out, 0)) {
-        return does_not_fit("relu");
+        return does_not_fit();
     }
     Py_BEGIN_ALLOW_THREADS const fp_mode caller = fp_mode_enter();
     relu(compute_type_of(x), (size_t)PyArray_DIM(x, 0), PyArray_DATA(x), PyArray_DATA(out));

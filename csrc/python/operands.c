@@ -1,5 +1,6 @@
 /* Array arguments: converts them, finds their element types and keeps their memory in place. */
 #include "python/args.h"
+#include "python/messages.h"
 
 bool dtype_of(PyArrayObject *array, enum dtype *dtype)
 {
@@ -65,8 +66,7 @@ static void explain_error(const char *function, const char *name, bool dlpack)
     }
     const bool type_error = unsupported || PyErr_ExceptionMatches(PyExc_TypeError);
     PyErr_Fetch(&type, &value, &traceback);
-    PyErr_Format(type_error ? PyExc_TypeError : PyExc_ValueError,
-                 "%s(): %s cannot be read as an array: %S", function, name,
+    PyErr_Format(type_error ? PyExc_TypeError : PyExc_ValueError, NOT_AN_ARRAY, function, name,
                  value == NULL ? Py_None : value);
     release(type);
     release(value);
@@ -257,10 +257,7 @@ static PyArrayObject *as_array(const char *function, const char *name, PyObject 
     PyArrayObject *array = PyArray_Check(object) ? (PyArrayObject *)Py_NewRef(object)
                                                  : convert(function, name, object);
     if (array != NULL && is_masked((PyObject *)array)) {
-        PyErr_Format(PyExc_TypeError,
-                     "%s(): %s is a masked array, whose mask would be ignored: "
-                     "pass %s.filled(...) or a plain array",
-                     function, name, name);
+        PyErr_Format(PyExc_TypeError, MASKED, function, name, name);
         Py_CLEAR(array);
     }
     return array;
@@ -283,14 +280,28 @@ int array_argument(const char *function, const char *name, PyObject *object,
     return 0;
 }
 
+/* The message for an array of other elements than real numbers. */
+static const char *not_real(PyArrayObject *array)
+{
+    switch (PyArray_DESCR(array)->kind) {
+    case 'c':
+        return COMPLEX;
+    case 'O':
+        return OBJECTS;
+    case 'S':
+    case 'U':
+        return TEXT;
+    default:
+        return NOT_REAL;
+    }
+}
+
 int array_reread(const char *function, struct array_argument *argument)
 {
     struct operand *operand = &argument->operand;
     if (!dtype_of(argument->array, &operand->dtype)) {
-        return fail(
-            PyExc_TypeError, function, argument, NULL,
-            "%s must hold real numbers: float64, float32, float16, bfloat16, integers or bool",
-            argument->name);
+        return fail(PyExc_TypeError, function, argument, NULL, not_real(argument->array),
+                    argument->name, argument->name);
     }
     operand->data = PyArray_BYTES(argument->array);
     operand->swapped = PyArray_ISBYTESWAPPED(argument->array);
@@ -325,13 +336,12 @@ PyObject *array_view(const struct array_argument *argument)
 int check_rows(const char *function, const struct array_argument *x, const struct array_argument *y)
 {
     if (PyArray_NDIM(x->array) != 2 || (y != NULL && PyArray_NDIM(y->array) != 2)) {
-        const char *name = PyArray_NDIM(x->array) != 2 ? x->name : y->name;
-        return fail(PyExc_ValueError, function, x, y,
-                    "%s must have 2 dimensions: rows are vectors, shape (N, D)", name);
+        const struct array_argument *odd = PyArray_NDIM(x->array) != 2 ? x : y;
+        const char *message = PyArray_NDIM(odd->array) == 1 ? ONE_VECTOR : NOT_ROWS;
+        return fail(PyExc_ValueError, function, x, y, message, odd->name, odd->name);
     }
     if (y != NULL && PyArray_DIM(x->array, 1) != PyArray_DIM(y->array, 1)) {
-        return fail(PyExc_ValueError, function, x, y,
-                    "rows of %s have %zd elements, rows of %s %zd", x->name,
+        return fail(PyExc_ValueError, function, x, y, ROW_LENGTHS, x->name,
                     PyArray_DIM(x->array, 1), y->name, PyArray_DIM(y->array, 1));
     }
     return 0;

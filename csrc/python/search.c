@@ -3,6 +3,7 @@
  * for each pair of blocks. It checks all arguments except arrays, which this file checks.
  */
 #include "python/search.h"
+#include "python/messages.h"
 
 #include "base/fp_mode.h"
 #include "base/scratch.h"
@@ -51,8 +52,7 @@ static PyArrayObject *core_array(PyObject *object, int type, int ndim, const npy
     if (!PyArray_Check(object) || PyArray_TYPE(array) != type || PyArray_NDIM(array) != ndim ||
         !PyArray_ISCARRAY_RO(array) || (writes && !PyArray_ISWRITEABLE(array)) ||
         !PyArray_CompareLists(PyArray_DIMS(array), (npy_intp *)shape, ndim)) {
-        PyErr_SetString(PyExc_ValueError,
-                        "an array that holds results or codes has the wrong type, shape or layout");
+        PyErr_SetString(PyExc_ValueError, MISFIT);
         return NULL;
     }
     return array;
@@ -70,8 +70,7 @@ static int open_codes(struct search_call *c)
         codes == NULL ? NULL : core_array(c->scales_object, NPY_FLOAT, 2, shape, false);
     if (scales == NULL) {
         PyErr_Clear();
-        return fail(PyExc_ValueError, c->function, &c->corpus, NULL,
-                    "the corpus has been changed since the index was made");
+        return fail(PyExc_ValueError, c->function, &c->corpus, NULL, CORPUS_CHANGED);
     }
     c->codes = (struct sq8_codes){PyArray_DATA(codes), PyArray_DATA(scales)};
     c->search.codes = &c->codes;
@@ -93,7 +92,7 @@ static int check_indices(const struct search_call *c, npy_intp limit, bool all)
     const npy_intp candidates = end_of(c->first_candidate, PyArray_DIM(c->corpus.array, 0));
     if (queries < 0 || candidates < 0 || queries > limit ||
         ((all || c->mirrored) && candidates > limit)) {
-        PyErr_SetString(PyExc_ValueError, "rows whose numbers lie beyond the results");
+        PyErr_SetString(PyExc_ValueError, MISFIT);
         return -1;
     }
     return 0;
@@ -152,8 +151,7 @@ static int run_call(struct search_call *c)
         return -1;
     }
     if (status < 0) {
-        fail(PyExc_MemoryError, c->function, &c->queries, &c->corpus,
-             "not enough memory for this search: pass fewer rows at a time");
+        fail(PyExc_MemoryError, c->function, &c->queries, &c->corpus, NO_MEMORY);
     }
     return status;
 }
@@ -178,7 +176,7 @@ static PyObject *topk(PyObject *self, PyObject *args)
                                     ? NULL
                                     : core_array(indices, NPY_INT64, 2, shape, true);
     if (to_indices != NULL && shape[1] == 0) {
-        PyErr_SetString(PyExc_ValueError, "topk(): k must be at least 1");
+        PyErr_SetString(PyExc_ValueError, MISFIT);
     } else if (to_indices != NULL) {
         const fp_mode caller = fp_mode_enter();
         status = topk_init(&topk, compute, (size_t)shape[0], (size_t)shape[1],
@@ -298,7 +296,7 @@ static bool are_parents(PyArrayObject *parents)
     const int64_t *parent = PyArray_DATA(parents);
     for (npy_intp i = 0; i < PyArray_DIM(parents, 0); i++) {
         if (parent[i] < 0 || parent[i] > i) {
-            PyErr_SetString(PyExc_ValueError, "parents must be rows, none behind its own");
+            PyErr_SetString(PyExc_ValueError, MISFIT);
             return false;
         }
     }

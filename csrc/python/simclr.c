@@ -4,6 +4,7 @@
  * sizes fit.
  */
 #include "python/simclr.h"
+#include "python/messages.h"
 
 #include <math.h>
 #include <stdbool.h>
@@ -65,9 +66,7 @@ static PyObject *simclr_nt_xent(PyObject *self, PyObject *args)
         !find_halves(z[0], z[1], PyArray_TYPE(first), rows, PyArray_DIM(first, 1), false, views) ||
         (dz[0] != Py_None && !find_halves(dz[0], dz[1], PyArray_TYPE(first), rows,
                                           PyArray_DIM(first, 1), true, gradients))) {
-        PyErr_SetString(
-            PyExc_ValueError,
-            "nt_xent(): arrays that do not fit together; call it through cossim.simclr");
+        PyErr_SetString(PyExc_ValueError, MISFIT);
         return NULL;
     }
     struct nt_xent call = {

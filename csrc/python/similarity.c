@@ -1,6 +1,7 @@
 /* Python bindings of the functions over vectors. A call parses its arguments, makes a plan, runs
  * contract() and returns an array. */
 #include "python/similarity.h"
+#include "python/messages.h"
 
 #include "base/eps.h"
 #include "base/fp_mode.h"
@@ -43,9 +44,15 @@ static int run_reduction(struct reduction *reduction, PyObject *report, size_t t
 
 /* ---- shapes ---- */
 
+/* Returns true for shapes (N, D) and (M, D), which pairwise takes. */
+static bool differ_in_rows(PyArrayObject *x, PyArrayObject *y)
+{
+    return PyArray_NDIM(x) == 2 && PyArray_NDIM(y) == 2 && PyArray_DIM(x, 1) == PyArray_DIM(y, 1);
+}
+
 /* Sets axes to the broadcast shape of both operands and to their strides. The strides of the result
  * are set later. Returns 0, or -1 with ValueError set. */
-static int broadcast(const char *function, const struct array_argument *x,
+static int broadcast(const char *function, enum op op, const struct array_argument *x,
                      const struct array_argument *y, struct axis *axes, int *ndim)
 {
     const int x_ndim = PyArray_NDIM(x->array), y_ndim = PyArray_NDIM(y->array);
@@ -55,10 +62,10 @@ static int broadcast(const char *function, const struct array_argument *x,
         const npy_intp x_size = xi < 0 ? 1 : PyArray_DIM(x->array, xi),
                        y_size = yi < 0 ? 1 : PyArray_DIM(y->array, yi);
         if (x_size != y_size && x_size != 1 && y_size != 1) {
-            return fail(
-                PyExc_ValueError, function, x, y,
-                "the shapes of %s and %s do not broadcast: sizes %zd and %zd meet at dimension %d",
-                x->name, y->name, x_size, y_size, i - *ndim);
+            const bool pairs = op != OP_DOT && differ_in_rows(x->array, y->array);
+            return fail(PyExc_ValueError, function, x, y,
+                        pairs ? NO_BROADCAST_OF_ROWS : NO_BROADCAST, x->name, y->name, x_size,
+                        y_size, i - *ndim);
         }
         axes[i].size = (size_t)(x_size == 1 ? y_size : x_size);
         axes[i].x = x_size == 1 ? 0 : PyArray_STRIDE(x->array, xi);
@@ -90,13 +97,12 @@ static int reduce_dim(const char *function, const struct array_argument *x,
         if (!may_be_clipped(dim)) {
             PyOS_snprintf(number, sizeof number, " %zd", dim);
         }
-        return fail(axis_error(), function, x, y,
-                    "dim%s is out of range for %d dimension%s: it must be from %d to %d", number,
-                    ndim, ndim == 1 ? "" : "s", -range, range - 1);
+        return fail(axis_error(), function, x, y, ndim == 1 ? DIM_OF_ONE_VECTOR : DIM_OUT_OF_RANGE,
+                    number, ndim, -range, range - 1);
     }
     dim += dim < 0 ? range : 0;
     if (*reduced >> dim & 1) {
-        return fail(PyExc_ValueError, function, x, y, "dim %zd is named twice", dim);
+        return fail(PyExc_ValueError, function, x, y, DIM_TWICE, dim);
     }
     *reduced |= (uint64_t)1 << dim;
     return 0;
@@ -201,8 +207,7 @@ static PyObject *run_call(struct vector_call *call)
         .one_operand = y == NULL,
     };
     if (!plan_make(&plan, &request)) {
-        fail(PyExc_ValueError, call->function, &call->x, y,
-             "the broadcast shape has more elements than fit an index");
+        fail(PyExc_ValueError, call->function, &call->x, y, TOO_MANY_ELEMENTS);
         return result_finish(&result, 0);
     }
     struct reduction reduction = {
@@ -314,7 +319,7 @@ static PyObject *general_path(const char *function, enum op op, Py_ssize_t defau
         goto done;
     }
     if (array_reread(function, &call.x) == 0 && array_reread(function, &call.y) == 0 &&
-        broadcast(function, &call.x, &call.y, call.axes, &call.ndim) == 0 &&
+        broadcast(function, op, &call.x, &call.y, call.axes, &call.ndim) == 0 &&
         reduce_dim(function, &call.x, &call.y, chosen_dim, call.ndim, &call.reduced) == 0) {
         result = run_call(&call);
     }

@@ -4,10 +4,15 @@ A row is either "call -> type of its error: message", or "command line -> exit c
 continue a row. A refusal leaves the files as they were.
 """
 
+# ruff: noqa: F401 (rows use these names)
+
 import json
+import os
 import re
 import shlex
+import subprocess
 import sys
+import zipfile
 import zlib
 from collections import OrderedDict
 from pathlib import Path
@@ -15,76 +20,114 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-from conftest import SAFETENSORS
+from conftest import ROOT, SAFETENSORS
 from index_files import BODY, entry, forge, with_arrays
 from public_inputs import npy_bytes
 
 import cossim
-from cossim import nn, simclr
+from cossim import _errors, nn, simclr
 from cossim.__main__ import main
-from cossim.cli import image_files
+from cossim.cli import demo_command, image_files, result_files
 from cossim.search import dask_arrays, index_file
 
 ROWS = r"""
 # ---- vectors ----
-cosine_similarity(X[0], X[0]) -> AxisError: cosine_similarity(): dim 1 is out of range for 1 dimension: it must be from
-    -1 to 0 (x1: shape (4,), dtype float64; x2: shape (4,), dtype float64)
+vecdot(X, Y) -> ValueError: vecdot(): the shapes of x1 and x2 do not broadcast: sizes 6 and 5 meet at dimension -2: make
+    them equal, or one of them 1 (x1: shape (6, 4), dtype float64; x2: shape (5, 4), dtype float64)
+pairwise(X, X, X) -> TypeError: pairwise() takes at most 2 positional arguments (3 given)
+pairwise(X, z=X) -> TypeError: pairwise() got an unexpected keyword argument 'z'
+pairwise(X, x=X) -> TypeError: pairwise() got multiple values for argument 'x'
+cosine_similarity(X) -> TypeError: cosine_similarity() missing required argument 'x2'
+pairwise([[1], [2, 3]]) -> ValueError: pairwise(): x cannot be read as an array: setting an array element with a
+    sequence. The requested array has an inhomogeneous shape after 1 dimensions. The detected shape was (2,) +
+    inhomogeneous part.
+pairwise("X.npy") -> TypeError: pairwise(): x must hold real numbers, not text: read a file with numpy.load(path),
+    convert text with astype(float) (x: shape (), dtype <U5)
+pairwise(X.astype(object)) -> TypeError: pairwise(): x must hold real numbers, not Python objects: make one array of
+    numbers first, for example with numpy.stack (x: shape (6, 4), dtype object)
+pairwise(X.astype(np.longdouble)) -> TypeError: pairwise(): x must hold real numbers (float64, float32, float16,
+    bfloat16, integers or bool): convert it with astype (x: shape (6, 4), dtype float128)
+pairwise(X[0]) -> ValueError: pairwise(): x must have 2 dimensions: rows are vectors, shape (N, D); pass one vector as
+    x[None] (x: shape (4,), dtype float64)
+pairwise(X, out=[1]) -> TypeError: pairwise(): out must be a numpy.ndarray, not list
+pairwise(X, out=np.ones((6, 6), int)) -> TypeError: pairwise(): out must be of dtype float64, float32, float16 or
+    bfloat16 (out: shape (6, 6), dtype int64)
+pairwise(X, out=X) -> ValueError: pairwise(): out must have shape (6, 6), not (6, 4) (x: shape (6, 4), dtype float64)
+pairwise(X, out=np.broadcast_to(1.0, (6, 6))) -> ValueError: pairwise(): out is read-only: pass a writeable array (out:
+    shape (6, 6), dtype float64)
+cossim.cosine -> AttributeError: module 'cossim' has no attribute 'cosine'
+COSSIM_NUM_THREADS=abc cossim info -> 1: cossim: COSSIM_NUM_THREADS=abc must be a whole number from 1 to 2147483647:
+    change or unset it
+cosine_similarity(X[0], X[0]) -> AxisError: cosine_similarity(): dim 1 is out of range for 1 dimension: for single
+    vectors pass dim=0 (x1: shape (4,), dtype float64; x2: shape (4,), dtype float64)
 cosine_similarity(X, X, 0.0) -> TypeError: cosine_similarity(): dim must be an integer, not float
 cosine_similarity(X, X, 0, axis=1) -> TypeError: cosine_similarity() got both dim and axis, which are two names of one
-    argument
+    argument: pass one of them
 vecdot(X, X, 2**100) -> AxisError: vecdot(): dim is out of range for 2 dimensions: it must be from -2 to 1 (x1: shape
     (6, 4), dtype float64; x2: shape (6, 4), dtype float64)
-vector_norm(X, (0, -2)) -> ValueError: vector_norm(): dim 0 is named twice (x: shape (6, 4), dtype float64)
-cosine_similarity(X, X, eps=-1.0) -> ValueError: cosine_similarity(): eps must be a number >= 0, not -1.0
+vector_norm(X, (0, -2)) -> ValueError: vector_norm(): dim 0 is named twice: name each dimension once (x: shape (6, 4),
+    dtype float64)
+cosine_similarity(X, X, eps=-1.0) -> ValueError: cosine_similarity(): eps must be at least 0, not -1.0: it is the
+    smallest norm to divide by, such as 1e-8
 cosine_similarity(X, X, eps="1") -> TypeError: cosine_similarity(): eps must be a number, not str
 cosine_similarity(X, X, out=np.ma.zeros(6)) -> TypeError: cosine_similarity(): out is a masked array, whose mask would
     stay as it is: pass out.data or a plain array
 pairwise(np.ma.ones((2, 2))) -> TypeError: pairwise(): x is a masked array, whose mask would be ignored: pass
     x.filled(...) or a plain array
-pairwise(X.astype(complex)) -> TypeError: pairwise(): x must hold real numbers: float64, float32, float16, bfloat16,
-    integers or bool (x: shape (6, 4), dtype complex128)
+pairwise(X.astype(complex)) -> TypeError: pairwise(): x must hold real numbers, not complex ones: pass x.real, or both
+    parts as columns (x: shape (6, 4), dtype complex128)
 cosine_similarity_vjp(X, X)[1](np.ones(3)) -> ValueError: cosine_similarity_vjp(): dy must have the shape and dtype of y
     (dy: shape (3,), dtype float64; y: shape (6,), dtype float64)
 pairwise_vjp(X)[1](np.ones((6, 6), np.float32)) -> TypeError: pairwise_vjp(): dS must have the shape and dtype of S (dS:
     shape (6, 6), dtype float32; S: shape (6, 6), dtype float64)
-explain(X, Y) -> ValueError: cosine_similarity(): the shapes of x1 and x2 do not broadcast: sizes 6 and 5 meet at
-    dimension -2 (x1: shape (6, 4), dtype float64; x2: shape (5, 4), dtype float64); to compare every row of x1 with
-    every row of x2: cosine_similarity(x1[:, None], x2[None], dim=2), or cossim.pairwise(x1, x2)
+cosine_similarity(X, Y) -> ValueError: cosine_similarity(): the shapes of x1 and x2 do not broadcast: they have 6 and 5
+    rows: to compare every row of one with every row of the other use cossim.pairwise (x1: shape (6, 4), dtype float64;
+    x2: shape (5, 4), dtype float64)
 set_num_threads(2**100) -> ValueError: set_num_threads(): n must be at least 1 and at most 2147483647
 set_num_threads(0) -> ValueError: set_num_threads(): n must be at least 1 and at most 2147483647, not 0
 set_num_threads(1.5) -> TypeError: set_num_threads(): n must be an integer, not float
 show_config(mode="json") -> ValueError: show_config(): mode must be 'stdout' or 'dicts', not 'json'
 # ---- search ----
-topk(X, Y, 0) -> ValueError: topk(): k must be from 1 to 5, the number of candidates, not 0
+topk(X, "objects.npy", 1) -> ValueError: topk(): corpus is the path of objects.npy, which is no .npy array: an array of
+    Python objects, dtype object: save an array of numbers
+topk(X, "/dev/null", 1) -> ValueError: '/dev/null': not a regular file: save the data of a pipe or device to a file
+    first
+duplicate_groups(DX, 0.5) -> TypeError: duplicate_groups(): x is a Dask array: compute() it, or use topk or pairs_above
+(index := Index(X), setattr(index, "_corpus", Y), index.topk(X, 1)) -> ValueError: Index.topk(): the corpus has been
+    changed since the index was made: make the index again (corpus: shape (5, 4), dtype float64)
+topk(X, Y, 6) -> ValueError: topk(): k must be at most 5, the number of rows to choose from, not 6
 topk(X, Y, 2.0) -> TypeError: topk(): k must be an integer, not float
-topk(X[:1], None, 1) -> ValueError: topk(): there are no candidates: a single row has no others
-topk(X[:, :3], Y, 1) -> ValueError: topk(): rows of queries have 3 elements, rows of corpus 4 (queries: shape (6, 3),
-    dtype float64; corpus: shape (5, 4), dtype float64)
-topk(X, Y[:0], 1) -> ValueError: topk(): corpus has no rows (shape (0, 4))
-topk(X[:, :0], Y[:, :0], 1) -> ValueError: topk(): rows of corpus have no elements (shape (5, 0))
-topk(X, Y[0], 1) -> ValueError: topk(): corpus must have 2 dimensions: rows are vectors, shape (N, D) (corpus: shape
-    (4,), dtype float64)
-topk(X, "nested.npy", 1) -> ValueError: topk(): corpus is the path of nested.npy, which is no .npy array: its header is
-    damaged
+topk(X[:1], None, 1) -> ValueError: topk(): the corpus has only one row, so a row has no neighbours: pass at least two
+    rows
+topk(X[:, :3], Y, 1) -> ValueError: topk(): rows of queries have 3 elements, rows of corpus 4: they must be equally long
+    (queries: shape (6, 3), dtype float64; corpus: shape (5, 4), dtype float64)
+topk(X, Y[:0], 1) -> ValueError: topk(): corpus has no rows (corpus: shape (0, 4), dtype float64)
+topk(X[:, :0], Y[:, :0], 1) -> ValueError: topk(): rows of corpus have no elements (corpus: shape (5, 0), dtype float64)
+topk(X, Y[0], 1) -> ValueError: topk(): corpus must have 2 dimensions: rows are vectors, shape (N, D); pass one vector
+    as corpus[None] (corpus: shape (4,), dtype float64)
+topk(X, "nested.npy", 1) -> ValueError: topk(): corpus is the path of nested.npy, which is no .npy array: the header is
+    damaged: copy the file or save the array again
 topk(X, Y, 1, memory=0) -> ValueError: topk(): memory must be at least 1, not 0
-topk(X, Y, 1, memory="1G") -> TypeError: topk(): memory must be a number of bytes, not str
+topk(X, Y, 1, memory="1G") -> TypeError: topk(): memory must be a number of bytes, such as 2**30, not str
 topk(X, Y, 1, progress=1) -> TypeError: topk(): progress must be None, a bool or a callable of (done, total), not int
 pairs_above(X, 1.1) -> ValueError: pairs_above(): threshold must be in [-1, 1], as cosines are, not 1.1
 pairs_above(X, "0.5") -> TypeError: pairs_above(): threshold must be a number, not str
-pairs_above(X, 0.5, max_pairs=2) -> ValueError: pairs_above(): 15 pairs reach 0.5, more than max_pairs=2
+pairs_above(X, 0.5, max_pairs=2) -> ValueError: pairs_above(): 15 pairs reach 0.5, more than max_pairs=2: raise one of
+    them
 pairs_above(X, 0.5, max_pairs=-1) -> ValueError: pairs_above(): max_pairs must be at least 0, not -1
 pairs_above(X, 0.5, max_pairs=1.5) -> TypeError: pairs_above(): max_pairs must be an integer or None, not float
 topk(X, Y, 1, progress=True) -> ModuleNotFoundError: topk(): progress=True draws a bar with tqdm: pip install
     'cossim-c[progress]'
 lazy.topk(DX, DX, 2, progress=True) -> TypeError: topk(): progress cannot be used with Dask arrays:
     dask.diagnostics.ProgressBar or the dashboard shows it
-lazy.pairwise(DX, out=np.ones((6, 6))) -> TypeError: pairwise(): out cannot be used with Dask arrays, whose results
-    are lazy: dask.array.store fills an array
-lazy.pairwise(DX[DX[:, 0] > 0]) -> ValueError: pairwise(): x has chunks of unknown size: call
-    x.compute_chunk_sizes() first
+lazy.pairwise(DX, out=np.ones((6, 6))) -> TypeError: pairwise(): out cannot be used with Dask arrays, whose results are
+    lazy: dask.array.store fills an array
+lazy.pairwise(DX[DX[:, 0] > 0]) -> ValueError: pairwise(): x has chunks of unknown size: call x.compute_chunk_sizes()
+    first
 lazy.pairwise(dask.delayed(len)(1)) -> TypeError: pairwise(): x must be a dask.array.Array, not Delayed
 # ---- index files ----
-Index.load("other.index") -> ValueError: Index.load(): other.index holds other arrays than those of an index
+Index.load("other.index") -> ValueError: Index.load(): other.index holds other arrays than an index: load a file that
+    Index.save wrote
 Index.load("flat.npy") -> ValueError: 'flat.npy': not an index file of cossim but a .npy file
 Index.load("X.npz") -> ValueError: 'X.npz': not an index file of cossim but a .npz or other .zip file
 Index.load("empty.npy") -> ValueError: 'empty.npy': not an index file of cossim but an empty one
@@ -109,104 +152,151 @@ forged(with_arrays(entry(dtype="bool", shape=[64], crc32=[zlib.crc32(b"\2" * 64)
 (hide("ml_dtypes"), index_file.read("bfloat16.index")) -> ImportError: 'bfloat16.index' holds bfloat16, which needs
     ml_dtypes: pip install ml_dtypes
 # ---- layers ----
-cossim._core.relu(np.array(1.0), np.array(1.0)) -> ValueError: relu(): arrays that do not fit together; call it through
-    cossim.nn
-cossim._core.Network((("conv2d", X, None, (1, 1), (0, 0), (0, 0), (1, 1), 1),)) -> ValueError: Network(): a layer that
-    cannot be run with others
-nn.Sequential(nn.ReLU(), 3) -> TypeError: Sequential(): layer '1' cannot be called: int
+cossim._core.as_rows("f", ("x",), ()) -> ValueError: f(): 1 names for 0 objects
+cossim._core.leave_fp_mode(1) -> TypeError: leave_fp_mode(): mode must be what enter_fp_mode() returned
+cossim._core.Network(layers=()) -> TypeError: Network() takes no keyword arguments
+nn.Linear(1, 1, dtype=int) -> TypeError: dtype must be float32 or float64, not int64
+nn.Conv2d(1, 1, 3.0) -> TypeError: Conv2d(): kernel_size must be an integer or a pair of them, not float
+nn.Conv2d(1, 1, (3, 3, 3)) -> ValueError: Conv2d(): kernel_size must be an integer or a pair of them, not (3, 3, 3)
+nn.conv2d(P, K, padding="full") -> ValueError: conv2d(): padding must be an integer, a pair, 'same' or 'valid', not
+    'full'
+nn.conv2d(P, K, None, 2, "same") -> ValueError: conv2d(): padding='same' needs stride 1, not (2, 2): pass padding as a
+    number
+nn.conv2d(P, np.empty((1, 1, 0, 2**31), "f4"), None, 1, "same", 2**31 - 1) -> ValueError: conv2d(): padding='same' would
+    add (-2147483647, 4611686014132420609) zeros: take a smaller kernel or dilation
+nn.conv2d(P, K[0]) -> ValueError: conv2d(): weight must have 4 dimensions, (O, C // groups, KH, KW) (x: shape (4, 1, 28,
+    28), dtype float32; weight: shape (1, 3, 3), dtype float32)
+nn.conv2d(P, K, groups=3) -> ValueError: conv2d(): groups=3 must divide the number of filters, 2, which must not be 0
+    (x: shape (4, 1, 28, 28), dtype float32; weight: shape (2, 1, 3, 3), dtype float32)
+nn.conv2d(P, K[:, :, :0]) -> ValueError: conv2d(): the kernel of weight has no elements (x: shape (4, 1, 28, 28), dtype
+    float32; weight: shape (2, 1, 0, 3), dtype float32)
+nn.conv2d(P[..., :2], K) -> ValueError: conv2d(): the padded image (28, 2) is smaller than the dilated kernel (3, 3):
+    pad more, or take larger images (x: shape (4, 1, 28, 2), dtype float32; weight: shape (2, 1, 3, 3), dtype float32)
+nn.conv2d(P, K, K[0, 0, 0]) -> ValueError: conv2d(): bias must have shape (2,) (x: shape (4, 1, 28, 28), dtype float32;
+    weight: shape (2, 1, 3, 3), dtype float32; bias: shape (3,), dtype float32)
+nn.max_pool2d(P, 2, padding=2) -> ValueError: max_pool2d(): padding (2, 2) must be at most half of kernel_size (2, 2)
+nn.max_pool2d(X, 2) -> ValueError: max_pool2d(): x must be (N, C, H, W), or (C, H, W) for one image, with C, H and W
+    above 0 (x: shape (6, 4), dtype float64)
+nn.max_pool2d(P[..., :1], 2) -> ValueError: max_pool2d(): the result would have size (14, 0): take a smaller kernel_size
+    or larger images (x: shape (4, 1, 28, 1), dtype float32)
+nn.MaxPool2d(2, return_indices=True).vjp(P) -> TypeError: MaxPool2d(return_indices=True) has no vjp, because indices
+    have no gradient: leave return_indices out
+nn.linear(X, X[:, :3]) -> ValueError: linear(): weight must be (O, D) or (D,), where D is the last size of x (x: shape
+    (6, 4), dtype float64; weight: shape (6, 3), dtype float64)
+nn.Flatten(1, 0)(X) -> ValueError: Flatten(): end_dim 0 is before start_dim 1 (x: shape (6, 4), dtype float64)
+cossim._core.relu(np.array(1.0), np.array(1.0)) -> ValueError: arrays that do not fit together: call a public function,
+    not one of cossim._core
+cossim._core.Network((("conv2d", X, None, (1, 1), (0, 0), (0, 0), (1, 1), 1),)) -> ValueError: Network(): layers that
+    cannot be run together
+nn.Sequential(nn.ReLU(), 3) -> TypeError: Sequential(): layer '1' must be callable, not int
 nn.Conv2d(4, 6, 3, groups=3) -> ValueError: Conv2d(): groups=3 must divide in_channels=4 and out_channels=6
 nn.Conv2d(0, 6, 3) -> ValueError: Conv2d(): in_channels must be at least 1, not 0
 nn.Conv2d(4, 6, 3, padding_mode="mirror") -> ValueError: Conv2d(): padding_mode must be one of zeros, reflect,
     replicate, circular, not 'mirror'
 nn.Conv2d(1, 1, 10**5000) -> ValueError: Conv2d(): kernel_size must be below 2**31, not (thousands of digits)
 nn.Conv2d(1, 1, 3, padding=4, padding_mode="reflect")(np.zeros((1, 1, 4, 4), "f4")) -> ValueError: Conv2d(): padding (4,
-    4) is too large for padding_mode='reflect' and images of size (4, 4)
+    4) is too large for padding_mode='reflect' and images of size (4, 4): pad less, or with zeros
 nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect")(np.zeros(3, "f4")) -> ValueError: conv2d(): x must have 4
     dimensions, (N, C, H, W), or 3 for one image (x: shape (3,), dtype float32; weight: shape (1, 1, 3, 3), dtype
     float32; bias: shape (1,), dtype float32)
 nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular").vjp(np.zeros((2, 2, 3, 3), "f4")) -> ValueError: conv2d(): x has
-    2 channels, but weight is for 1 in each of 1 group(s) (x: shape (2, 2, 3, 3), dtype float32; weight: shape (1, 1, 3,
-    3), dtype float32; bias: shape (1,), dtype float32)
+    2 channels, and weight needs 1 (weight.shape[1] * groups): change one of them (x: shape (2, 2, 3, 3), dtype float32;
+    weight: shape (1, 1, 3, 3), dtype float32; bias: shape (1,), dtype float32)
 nn.Linear(2**63, 1) -> ValueError: Linear(): in_features must be below 2**63, not 9223372036854775808
-nn.Flatten(10**5000)(X) -> AxisError: Flatten(): dim (thousands of digits) is out of range for x of shape (6, 4)
+nn.Flatten(10**5000)(X) -> AxisError: Flatten(): dim (thousands of digits) is out of range: it must be from -2 to 1 (x:
+    shape (6, 4), dtype float64)
 nn.Flatten(1.0)(X) -> TypeError: Flatten(): start_dim must be an integer, not float
-nn.ReLU().vjp(X)[1](X[0]) -> ValueError: relu_vjp(): dy must have the shape and dtype of the result (dy: shape (4,),
-    dtype float64; y: shape (6, 4), dtype float64)
-nn.Sequential(OrderedDict(c=abs)).vjp(X) -> TypeError: Sequential.vjp(): layer 'c' has no vjp:
-    builtin_function_or_method
+nn.ReLU().vjp(X)[1](X[0]) -> ValueError: relu_vjp(): dy must have the shape and dtype of y (dy: shape (4,), dtype
+    float64; y: shape (6, 4), dtype float64)
+nn.Sequential(OrderedDict(c=abs)).vjp(X) -> TypeError: layer 'c': builtin_function_or_method has no vjp: give the class
+    a method vjp(x) that returns (y, pullback)
 nn.Sequential(OrderedDict(c=nn.Linear(4, 3)))(X) -> TypeError: layer 'c': linear(): x and weight must have the same
-    dtype (x: shape (6, 4), dtype float64; weight: shape (3, 4), dtype float32; bias: shape (3,), dtype float32)
+    dtype: convert one with astype (x: shape (6, 4), dtype float64; weight: shape (3, 4), dtype float32; bias: shape
+    (3,), dtype float32)
 simclr.Encoder()(np.zeros((2, 3, 28, 28), np.float32)) -> ValueError: Encoder(): images must have shape (N, 1, 28, 28),
     not (2, 3, 28, 28)
 # ---- weights ----
+nn.load_weights("text.npz") -> ValueError: text.npz: damaged, or not a .npz file: 'w.npy' in it: not a .npy file, it
+    begins with 31 20 32 20 33: save the array with numpy.save
+nn.save_weights("w.npz", X) -> TypeError: save_weights(): state_dict must be a dict of arrays, not ndarray
+nn.ReLU().load_state_dict(X) -> TypeError: load_state_dict(): state_dict must be a dict of arrays or a path, not ndarray
+nn.save_weights("no/w.npz", W) -> FileNotFoundError: [Errno 2] the folder does not exist: create it first: 'no/w.npz'
+(monkeypatch.setattr("os.access", lambda path, mode: False), nn.save_weights("weights.npz", W)) -> PermissionError:
+    [Errno 13] the file there is write-protected: change its permissions or choose another path: 'weights.npz'
 nn.Linear(4, 2, bias=False).load_state_dict({"weight": np.ones((2, 4)), "bias": [1]}) -> ValueError: load_state_dict():
     the dict does not fit Linear: bias is not expected
 nn.Linear(4, 2).load_state_dict({"weight": np.ones((4, 2)), "bias": [1, 2]}) -> ValueError: load_state_dict(): the dict
     does not fit Linear: weight must have shape (2, 4), not (4, 2)
 (layer := nn.Linear(4, 2), layer.bias.setflags(write=False), layer.load_state_dict(layer.state_dict())) -> ValueError:
-    load_state_dict(): the dict does not fit Linear: bias is read-only in the layer
+    load_state_dict(): the dict does not fit Linear: bias is read-only: make it writeable with setflags
 (layer := nn.Linear(4, 2), setattr(layer, "bias", [1, 2]), layer.load_state_dict({"weight": layer.weight, "bias": [1,
-    2]})) -> ValueError: load_state_dict(): the dict does not fit Linear: bias of the layer is no NumPy array, but a
+    2]})) -> ValueError: load_state_dict(): the dict does not fit Linear: bias of the layer must be a NumPy array, not
     list
-nn.load_weights("array.npz") -> ValueError: array.npz: damaged or no .npz file: it holds a single array without a name
+nn.load_weights("array.npz") -> ValueError: array.npz: damaged, or not a .npz file: it holds a single array without a
+    name: write it with save_weights
 nn.Linear(4, 2).load_state_dict("complex.npz") -> ValueError: complex.npz: load_state_dict(): weight must hold real
-    numbers: float64, float32, float16, bfloat16, integers or bool (weight: shape (2, 4), dtype complex128)
+    numbers, not complex ones: pass weight.real, or both parts as columns (weight: shape (2, 4), dtype complex128)
 nn.load_weights("bfloat16.safetensors") -> ValueError: bfloat16.safetensors: it holds numbers of type BF16, which NumPy
-    does not have
+    does not have: save them as F32
 nn.save_weights("w.npz", {"a\0b": X}) -> ValueError: save_weights(): a .npz file cannot hold an array by the name
-    'a\x00b'
-nn.save_weights("w.npz", {"b": np.ones(3, ml_dtypes.bfloat16)}) -> TypeError: save_weights(): b is bfloat16, which NumPy
-    cannot read back: as float32 it has the same values
-nn.save_weights("w.txt", {"a": X}) -> ValueError: w.txt: a weights file must end in .npz or .safetensors
-nn.save_weights("folder.npz", {"a": X}) -> OSError: [Errno 22] something else than a file is there: 'folder.npz'
+    'a\x00b': rename it
+nn.save_weights("w.npz", {"b": np.ones(3, ml_dtypes.bfloat16)}) -> TypeError: save_weights(): NumPy cannot read back b,
+    which is bfloat16: as float32 it has the same values
+nn.save_weights("w.txt", {"a": X}) -> ValueError: w.txt: the name of a weights file must end in .npz or .safetensors
+nn.save_weights("folder.npz", {"a": X}) -> OSError: [Errno 22] not a regular file: choose another path: 'folder.npz'
 (hide("safetensors", "safetensors.numpy"), nn.save_weights("w.safetensors", {"a": X})) -> ModuleNotFoundError: reading
     and writing .safetensors needs safetensors: pip install 'cossim-c[weights]'
 # ---- optimizers ----
 nn.SGD(W, -0.1) -> ValueError: SGD(): lr must be a finite number from 0, not -0.1
 nn.SGD(W, 10**400) -> ValueError: SGD(): lr must be a number that fits a float64
-nn.SGD(W, "0.1") -> TypeError: SGD(): lr must be a number, not '0.1'
+nn.SGD(W, "0.1") -> TypeError: SGD(): lr must be a number, not str
 nn.SGD(W, 0.1, dampening=np.inf) -> ValueError: SGD(): dampening must be a finite number, not inf
 nn.SGD(W, 0.1, nesterov=True) -> ValueError: SGD(): nesterov needs a momentum above 0 and a dampening of 0, not 0.0 and
     0.0
 nn.Adam(W, betas=(1.0, 0.9)) -> ValueError: Adam(): betas[0] must be a finite number from 0 to below 1, not 1.0
 nn.Adam(W, betas=0.9) -> TypeError: Adam(): betas must be a pair of numbers, not 0.9
 nn.Adam([np.ones(3)]) -> TypeError: Adam(): parameters must be a Module or a dict of arrays, not list
-nn.Adam({}) -> ValueError: Adam(): there are no parameters
-nn.Adam({3: np.ones(3)}) -> TypeError: Adam(): names of parameters must be str, not 3
+nn.Adam({}) -> ValueError: Adam(): there are no parameters: pass at least one array
+nn.Adam({3: np.ones(3)}) -> TypeError: Adam(): names of arrays must be str, not 3
 nn.Adam({"w": [1.0]}) -> TypeError: Adam(): w must be a NumPy array, not list
-nn.Adam({"w": np.ones(3, "i8")}) -> TypeError: Adam(): w must be float32 or float64, not int64
-nn.Adam({"w": np.broadcast_to(1.0, 3)}) -> ValueError: Adam(): w is read-only, so it cannot be changed in place
-nn.Adam({"w": X, "b": X}) -> ValueError: Adam(): w and b are one and the same array
+nn.Adam({"w": np.ones(3, "i8")}) -> TypeError: Adam(): w must be float32 or float64, not int64: convert it with astype
+nn.Adam({"w": np.broadcast_to(1.0, 3)}) -> ValueError: Adam(): w is read-only: make it writeable with setflags
+nn.Adam({"w": X, "b": X}) -> ValueError: Adam(): w and b are the same array: pass it once
 nn.SGD(W, 0.1).step({}) -> ValueError: SGD.step(): w is missing
 nn.SGD(W, 0.1).step({"w": np.ones(2)}) -> ValueError: SGD.step(): w must have shape (3,), not (2,)
-nn.SGD(W, 0.1).step({"w": np.ones(3, "f4")}) -> TypeError: SGD.step(): w must have dtype float64, not float32
+nn.SGD(W, 0.1).step({"w": np.ones(3, "f4")}) -> TypeError: SGD.step(): w must have dtype float64, not float32: convert
+    it with astype
 nn.SGD(W, 0.1).step([np.ones(3)]) -> TypeError: SGD.step(): gradients must be a dict with the keys of the parameters,
     not list
 nn.Adam(W).load_state_dict({}) -> ValueError: load_state_dict(): the dict does not fit Adam: step is missing; exp_avg.w
     is missing; exp_avg_sq.w is missing
 nn.Adam(W).load_state_dict(nn.Adam(W).state_dict() | {"step": -1}) -> ValueError: load_state_dict(): the dict does not
-    fit Adam: step must be an integer from 0, not -1
+    fit Adam: step must be a whole number of at least 0, not -1
 (w := np.ones(3), adam := nn.Adam({"w": w}), w.setflags(write=False), adam.step(W)) -> ValueError: Adam.step(): w is
-    read-only
+    read-only: make it writeable with setflags
 # ---- simclr ----
-simclr.nt_xent(X, Y) -> ValueError: nt_xent(): z0 and z1 must have the same shape (N, D); z0 alone, (2 N, D) (z0: shape
-    (6, 4), dtype float64; z1: shape (5, 4), dtype float64)
-simclr.nt_xent(Y) -> ValueError: nt_xent(): z0 alone holds both views: its rows must be even in number (z0: shape (5,
-    4), dtype float64)
+simclr.nt_xent(X[0]) -> ValueError: nt_xent(): z0 must have shape (2 N, D) (z0: shape (4,), dtype float64)
+simclr.augment(P, -1) -> ValueError: augment(): rng must be a seed or a numpy.random.Generator, not -1: expected
+    non-negative integer
+simclr.train(P, 2, 2, checkpoint="changed.npz") -> ValueError: changed.npz: damaged, the arrays do not match their
+    checksum: restore or remove the file
+simclr.nt_xent(X, Y) -> ValueError: nt_xent(): z0 and z1 must have the same shape (N, D) (z0: shape (6, 4), dtype
+    float64; z1: shape (5, 4), dtype float64)
+simclr.nt_xent(Y) -> ValueError: nt_xent(): z0 holds both views, so its number of rows must be even (z0: shape (5, 4),
+    dtype float64)
 simclr.nt_xent(X[:0]) -> ValueError: nt_xent(): at least one pair of rows is needed (z0: shape (0, 4), dtype float64)
-simclr.nt_xent(X, X, pairs="interleaved") -> ValueError: nt_xent(): pairs='interleaved' takes one array of both views,
-    z0 alone (z0: shape (6, 4), dtype float64; z1: shape (6, 4), dtype float64)
+simclr.nt_xent(X, X, pairs="interleaved") -> ValueError: nt_xent(): pairs='interleaved' takes one array with both views:
+    leave z1 out (z0: shape (6, 4), dtype float64; z1: shape (6, 4), dtype float64)
 simclr.nt_xent(X, pairs="diagonal") -> ValueError: nt_xent(): pairs must be 'halves' or 'interleaved', not 'diagonal'
 simclr.nt_xent(X, X, 0) -> ValueError: nt_xent(): temperature must be above 0 and finite, not 0.0
-simclr.nt_xent(X, X, 1e-310) -> ValueError: nt_xent(): temperature 1e-310 is too small for float64: 1 / temperature
-    overflows
+simclr.nt_xent(X, X, 1e-310) -> ValueError: nt_xent(): temperature 1e-310 is too small for float64, because 1 /
+    temperature overflows: take a larger one
 simclr.nt_xent(X, X, "0.5") -> TypeError: nt_xent(): temperature must be a number, not str
-simclr.nt_xent(X.astype(np.float16), X) -> TypeError: nt_xent(): z0 must be float32, float64 or integers (z0: shape (6,
-    4), dtype float16; z1: shape (6, 4), dtype float64)
-simclr.augment(np.zeros((2, 4, 4), np.uint8)) -> TypeError: augment(): images must be float32 or float64; scale integers
-    to [0, 1] first (images: shape (2, 4, 4), dtype uint8)
-simclr.augment(X) -> ValueError: augment(): images must have shape (N, C, H, W) or (N, H, W) (images: shape (6, 4),
-    dtype float64)
+simclr.nt_xent(X.astype(np.float16), X) -> TypeError: nt_xent(): z0 must be float32, float64 or integers, not float16:
+    convert it with astype
+simclr.augment(np.zeros((2, 4, 4), np.uint8)) -> TypeError: augment(): images must be float32 or float64, not uint8:
+    divide pixels from 0 to 255 by 255
+simclr.augment(X) -> ValueError: augment(): images must have shape (N, C, H, W) or (N, H, W), not (6, 4)
 simclr.augment(P, shift=-1) -> ValueError: augment(): shift must be at least 0 and finite, not -1
 simclr.augment(P, rotate=361) -> ValueError: augment(): rotate must be between -360 and 360 degrees, not 361
 simclr.augment(P, rotate=(10, -10)) -> ValueError: augment(): rotate must be (low, high) with low <= high, not (10, -10)
@@ -214,75 +304,94 @@ simclr.augment(P, scale=(0, 1)) -> ValueError: augment(): scale must be (low, hi
     not (0, 1)
 simclr.augment(P, scale=1) -> TypeError: augment(): scale must be a pair of numbers, (low, high), not 1
 simclr.train(P[0, 0]) -> ValueError: train(): images must have shape (N, C, H, W) or (N, H, W), not (28, 28)
-simclr.train(P[:1]) -> ValueError: train(): two images are the least, to tell one from the other, not 1
+simclr.train(P[:1]) -> ValueError: train(): at least two images are required, got 1
 simclr.train(np.ones((4, 1, 28, 28), np.uint8)) -> TypeError: train(): images must be float32 or float64, not uint8:
-    pixels from 0 to 255 are to be divided by 255
-simclr.train(P * [[[[np.nan] * 2 + [1] * 26]]]) -> ValueError: train(): 224 numbers in images of shape (4, 1, 28, 28)
-    are NaN or infinite
+    divide pixels from 0 to 255 by 255
+simclr.train(P * [[[[np.nan] * 2 + [1] * 26]]]) -> ValueError: train(): images of shape (4, 1, 28, 28) have 224 NaN or
+    infinite numbers: replace them first
 simclr.train(P, epochs=-1) -> ValueError: train(): epochs must be at least 0, not -1
 simclr.train(P, seed=None) -> TypeError: train(): seed must be an integer, not NoneType
 simclr.train(P, optimizer="lbfgs") -> ValueError: train(): optimizer must be 'adam', 'sgd' or a callable, not 'lbfgs'
 simclr.train(P, encoder=abs) -> TypeError: train(): encoder must be a Module, not builtin_function_or_method
 simclr.train(P, augment="strong") -> TypeError: train(): augment must be a dict of augment's keywords or a callable, not
     str
-simclr.train(P, augment=lambda x, rng: x[1:]) -> ValueError: train(): views must be float32 of shape (4, 1, 28, 28), not
-    float32 of shape (3, 1, 28, 28)
-simclr.train(P, augment=lambda x, rng: None) -> ValueError: train(): views must be float32 of shape (4, 1, 28, 28), not
-    NoneType
+simclr.train(P, augment=lambda x, rng: x[1:]) -> ValueError: train(): augment must return an array of float32 and shape
+    (4, 1, 28, 28), not float32 of shape (3, 1, 28, 28)
+simclr.train(P, augment=lambda x, rng: None) -> ValueError: train(): augment must return an array of float32 and shape
+    (4, 1, 28, 28), not NoneType
 simclr.train(P, augment=lambda x, rng: x * np.float32(np.nan)) -> ValueError: train(): the loss of step 1 of 1 in epoch
     1 is nan: try a smaller lr or a larger temperature
-simclr.train(P, checkpoint="weights.npz") -> ValueError: weights.npz: not a checkpoint of cossim.simclr.train
-simclr.train(P + 1, 2, 2, checkpoint="trained.npz") -> ValueError: trained.npz: a checkpoint of another training: the
-    images are others
+simclr.train(P, checkpoint="weights.npz") -> ValueError: weights.npz: not a checkpoint of cossim.simclr.train: choose
+    another path
+simclr.train(P + 1, 2, 2, checkpoint="trained.npz") -> ValueError: trained.npz: a checkpoint of another training: it was
+    made from different images: pass the same arguments, or another path
 simclr.train(P, 1, 2, seed=2, checkpoint="trained.npz") -> ValueError: trained.npz: a checkpoint of another training:
-    the encoder begins with other parameters; seed was 0, and is 2; it has 4 steps, and all epochs have 2
+    its encoder began with different parameters; seed was 0, and is 2; it has 4 steps, and all epochs have 2: pass the
+    same arguments, or another path
 (monkeypatch.setattr(simclr.training, "VERSION", 2), simclr.train(P, checkpoint="trained.npz")) -> ValueError:
-    trained.npz: a checkpoint of version 1, and this cossim reads version 2
+    trained.npz: a checkpoint of version 1, and this cossim reads version 2: choose another path
 # ---- files of images ----
-image_files.read_images("text.npy") -> ValueError: text.npy: neither an idx nor a .npy file: it begins with 31 20 32 20
-image_files.read_images("flat.npy") -> ValueError: flat.npy: images must have shape (N, 28, 28), (N, 1, 28, 28) or
-    (N, 784), not (5,)
+image_files.read_images("short.npy") -> ValueError: short.npy: truncated: the sizes of 3 dimensions take 12 bytes, found
+    2: copy the file again
+image_files.read_images("text.npy") -> ValueError: text.npy: neither an idx nor a .npy file, it begins with 31 20 32 20:
+    save the images with numpy.save
+image_files.read_images("flat.npy") -> ValueError: flat.npy: images must have shape (N, 28, 28), (N, 1, 28, 28) or (N,
+    784), not (5,)
 image_files.read_images("idx13.npy") -> ValueError: idx13.npy: idx elements of type 0x0d, where images have unsigned
-    bytes, 0x08
+    bytes, 0x08: save the images with numpy.save
 image_files.read_images("long.npy") -> ValueError: long.npy: too long: shape (1, 28, 28) takes 784 bytes after the
-    header, found more
+    header, found more: copy the file again
 image_files.read_images("complex.npy") -> ValueError: complex.npy: images must be real numbers, not complex128
-image_files.read_images("nan.npy") -> ValueError: nan.npy: 784 numbers are NaN or infinite in float32
+image_files.read_images("nan.npy") -> ValueError: nan.npy: 784 numbers are NaN or infinite in float32: replace them
+    first
 # ---- the command line ----
-cossim demo --images none.npy --no-plot -> 1: cossim: none.npy: no images in it
-cossim topk X.npy text.npy -k 1 -o hits.npz -> 1: cossim: text.npy: no .npy file: it begins with 31 20 32 20 33 0a;
+cossim topk X.npy gzip.npy -k 1 -> 1: cossim: gzip.npy: a gzip file, where a .npy file is needed: unpack it first, as
+    gunzip does
+cossim topk X.npy -k 1 -o no/hits.npz -> 1: cossim: no/hits.npz: no file can be written there: the folder does not
+    exist: create it first
+(monkeypatch.setattr(sys, "stdout", None), result_files.print_csv(None)) -> OSError: standard output: it is closed:
+    write to a file with -o
+(hide("sklearn"), demo_command.run()) -> ModuleNotFoundError: without --images FILE, the demo takes its images from
+    scikit-learn: pip install 'cossim-c[demo]'
+(hide("matplotlib"), demo_command.run("none.npy")) -> ModuleNotFoundError: without --no-plot, the demo draws a heatmap
+    with matplotlib: pip install 'cossim-c[demo]'
+cossim demo --images none.npy --no-plot -> 1: cossim: none.npy: it has no images: choose another file
+cossim topk X.npy text.npy -k 1 -o hits.npz -> 1: cossim: text.npy: not a .npy file, it begins with 31 20 32 20 33 0a:
     save the array with numpy.save
-cossim topk X.npy empty.npy -k 1 -o hits.npz -> 1: cossim: empty.npy: no .npy file: it begins with nothing; save
-    the array with numpy.save
+cossim topk X.npy empty.npy -k 1 -o hits.npz -> 1: cossim: empty.npy: not a .npy file, it begins with nothing: save the
+    array with numpy.save
 cossim topk X.npy X.npz -k 1 -o hits.npz -> 1: cossim: X.npz: an archive such as .npz, where a single array, .npy, is
     needed: save one array of it with numpy.save
 cossim topk X.npy complex.npy -k 1 -o hits.npz -> 1: cossim: complex.npy: the elements must be real numbers of at most
-    64 bits, not complex128
-cossim topk X.npy bfloat16.npy -k 1 -o hits.npz -> 1: cossim: bfloat16.npy: the elements must be real numbers of at most
-    64 bits, not |V2, which is what NumPy makes of bfloat16: save it as float32
+    64 bits, not complex128: save them as float32 or float64
+cossim topk X.npy bfloat16.npy -k 1 -o hits.npz -> 1: cossim: bfloat16.npy: NumPy saves bfloat16 as |V2, which cannot be
+    read back: save the array as float32
 cossim topk X.npy flat.npy -k 1 -o hits.npz -> 1: cossim: flat.npy: an array of shape (5,), where rows of vectors, shape
-    (N, D), are needed: save a single vector as x[None]
+    (N, D), are needed: save one vector as x[None]
 cossim topk X.npy cut.npy -k 1 -o hits.npz -> 1: cossim: cut.npy: truncated: shape (2, 4) takes 64 bytes after the
-    header, found 63
+    header, found 63: copy the file again
 cossim topk X.npy version.npy -k 1 -o hits.npz -> 1: cossim: version.npy: a .npy file of an unknown version, or a
-    damaged one
-cossim topk X.npy negative.npy -k 1 -o hits.npz -> 1: cossim: negative.npy: a size below 0 in shape (-2, 4)
-cossim topk X.npy huge.npy -k 1 -o hits.npz -> 1: cossim: huge.npy: no array has the shape (0, 99999999999999999999)
-cossim topk X.npy nested.npy -k 1 -o hits.npz -> 1: cossim: nested.npy: its header is damaged
-cossim topk X.npy narrow.npy -k 1 -o hits.npz -> 1: cossim: rows of X.npy have 4 elements, rows of narrow.npy 3
-cossim topk X.npy -k 9223372036854775808 -> 2: cossim topk: error: argument -k: 9223372036854775808 has more than 64
-    bits
+    damaged one: save the array with numpy.save
+cossim topk X.npy negative.npy -k 1 -o hits.npz -> 1: cossim: negative.npy: the header is damaged, no array has the
+    shape (-2, 4): copy the file or save the array again
+cossim topk X.npy huge.npy -k 1 -o hits.npz -> 1: cossim: huge.npy: the header is damaged, no array has the shape (0,
+    99999999999999999999): copy the file or save the array again
+cossim topk X.npy nested.npy -k 1 -o hits.npz -> 1: cossim: nested.npy: the header is damaged: copy the file or save the
+    array again
+cossim topk X.npy narrow.npy -k 1 -o hits.npz -> 1: cossim: rows of X.npy have 4 elements, rows of narrow.npy 3: choose
+    files of one model
+cossim topk X.npy -k 9223372036854775808 -> 2: cossim topk: error: argument -k: 9223372036854775808 does not fit 64 bits
 cossim topk X.npy -k 1 --threads 0 -> 2: cossim topk: error: argument --threads: 0 is not at least 1
-cossim topk X.npy -k 1 --memory 1X -> 2: cossim topk: error: argument --memory: '1X' is no amount of memory, such as
+cossim topk X.npy -k 1 --memory 1X -> 2: cossim topk: error: argument --memory: '1X' is not an amount of memory, such as
     256M, 1.5G or a number of bytes
 cossim topk X.npy -k 1 --memory 0 -> 2: cossim topk: error: argument --memory: '0' is not from 1 to 9223372036854775807
     bytes
-cossim topk X.npy -k 1 -o hits -> 2: cossim topk: error: argument -o/--output: 'hits' has none of the suffixes .npz,
-    .csv, .parquet
+cossim topk X.npy -k 1 -o hits -> 2: cossim topk: error: argument -o/--output: 'hits' does not end in .npz or .csv or
+    .parquet
 cossim topk X.npy -k 1 -o hits.parquet -> 1: cossim: hits.parquet: .parquet needs pyarrow: pip install
     'cossim-c[parquet]'
-cossim topk X.npy -k 1 -o folder.npz -> 1: cossim: folder.npz: no file can be written there: something else than a file
-    is there
+cossim topk X.npy -k 1 -o folder.npz -> 1: cossim: folder.npz: no file can be written there: not a regular file: choose
+    another path
 cossim pairs X.npy X.npy --threshold 1 --groups -> 2: cossim pairs: error: argument --groups: not allowed with OTHER or
     --max-pairs
 cossim train P.npy -o weights.pt -> 2: cossim train: error: argument -o/--output: 'weights.pt' does not end in .npz or
@@ -294,6 +403,7 @@ ROWS = [row for row in re.sub(r"\n +", " ", ROWS).splitlines() if row and not ro
 ROWS = [re.fullmatch(r"(.+?) -> (\w+): (.+)", row).groups() for row in ROWS]
 X, Y, W = np.ones((6, 4)), np.ones((5, 4)), {"w": np.ones(3)}
 P = np.random.default_rng(0).random((4, 1, 28, 28), np.float32)
+K = np.ones((2, 1, 3, 3), np.float32)
 
 
 def make_files():
@@ -304,6 +414,7 @@ def make_files():
     arrays = {"X": X, "P": P, "flat": np.ones(5), "narrow": np.ones((2, 3)), "complex": np.ones((2, 4), complex)}
     arrays |= {"bfloat16": np.ones((2, 4), "V2"), "none": np.zeros((0, 28, 28)), "nan": np.full((1, 784), np.nan)}
     files = {"text": b"1 2 3\n", "empty": b"", "idx13": b"\0\0\x0d\1\0\0\0\1a", "long": pixels, "cut": rows[:-1]}
+    files |= {"objects": rows.replace(b"'<f8'", b"'|O' "), "gzip": b"\x1f\x8b", "short": pixels[:6]}
     files |= {"negative": rows.replace(b"(2, 4)", b"(-2,4)"), "nested": rows.replace(b"}", b"{")}
     files |= {"huge": rows.replace(shape, huge), "version": b"\x93NUMPY\7" + rows[7:]}
     for name, data in (files | {name: npy_bytes(array) for name, array in arrays.items()}).items():
@@ -317,6 +428,9 @@ def make_files():
     index_file.write("other.index", {}, {"x": X})
     index_file.write("bfloat16.index", {}, {"x": np.ones(2, ml_dtypes.bfloat16)})
     simclr.train(P, 2, 2, checkpoint="trained.npz")
+    nn.save_weights("changed.npz", nn.load_weights("trained.npz") | {"losses": np.zeros(4)})
+    with zipfile.ZipFile("text.npz", "w") as archive:
+        archive.writestr("w.npy", "1 2 3")
     Path("folder.npz").mkdir()
 
 
@@ -334,6 +448,38 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("files")
 
 
+def names_for(call, monkeypatch, hide):
+    """The names that a row may use."""
+    names = {name: getattr(cossim, name) for name in cossim.__all__} | {"hide": hide, "monkeypatch": monkeypatch}
+    names |= globals() | {"lazy": dask_arrays}
+    if "DX" in call or "dask" in call:
+        array = pytest.importorskip("dask.array", reason="needs dask[array]")
+        names |= {"dask": sys.modules["dask"], "DX": array.ones((6, 4), chunks=2)}
+    if ".safetensors" in call and "hide(" not in call and not SAFETENSORS:
+        pytest.skip("needs safetensors")
+    return names
+
+
+def outcome(call, names, capsys):
+    if call.startswith("COSSIM_"):  # a variable of the environment, which cossim reads when it is imported
+        variable, _, *words = call.split()
+        environment = {**os.environ, **dict([variable.split("=")])}
+        command = [sys.executable, "-m", "cossim", *words]
+        child = subprocess.run(command, env=environment, capture_output=True, text=True)
+        code, out, err = child.returncode, child.stdout, child.stderr
+    elif call.startswith("cossim "):
+        with pytest.raises(SystemExit) as caught:
+            sys.exit(main(shlex.split(call)[1:]))
+        code, (out, err) = caught.value.code, capsys.readouterr()
+    else:
+        with pytest.raises(Exception, match=r"\w") as caught:
+            eval(call, names)
+        return caught.type.__name__, str(caught.value)
+    lines = err.splitlines()
+    assert out == "" and (code == 2 or len(lines) == 1)
+    return str(code), lines[-1]
+
+
 @pytest.mark.parametrize(("call", "kind", "message"), ROWS, ids=[call for call, _, _ in ROWS])
 def test_message(call, kind, message, folder, monkeypatch, capsys):
     def hide(*modules):
@@ -348,22 +494,37 @@ def test_message(call, kind, message, folder, monkeypatch, capsys):
         make_files()
     before = contents()
     hide("pyarrow", "tqdm", "tqdm.auto")
-    names = {name: getattr(cossim, name) for name in cossim.__all__} | {"hide": hide, "monkeypatch": monkeypatch}
-    names |= globals() | {"lazy": dask_arrays, "image_files": image_files, "zlib": zlib, "OrderedDict": OrderedDict}
-    names |= {"BODY": BODY, "entry": entry, "with_arrays": with_arrays}
-    if "lazy." in call:
-        array = pytest.importorskip("dask.array", reason="needs dask[array]")
-        names |= {"dask": sys.modules["dask"], "DX": array.ones((6, 4), chunks=2)}
-    if "bfloat16.safetensors" in call and not SAFETENSORS:
-        pytest.skip("needs safetensors")
-    if call.startswith("cossim "):
-        with pytest.raises(SystemExit) as caught:
-            sys.exit(main(shlex.split(call)[1:]))
-        out, err = capsys.readouterr()
-        assert (out, str(caught.value.code)) == ("", kind)
-        assert "".join(err.splitlines(keepends=True)[-1 if kind == "2" else 0 :]) == f"{message}\n"
-    else:
-        with pytest.raises(Exception, match=r"\w") as caught:
-            eval(call, names)
-        assert (caught.type.__name__, str(caught.value)) == (kind, message)
+    assert outcome(call, names_for(call, monkeypatch, hide), capsys) == (kind, message)
     assert contents() == before
+
+
+ELSEWHERE = {  # templates without a row, and why
+    "NO_EXTENSION": "needs a tree without the extension: test_without_build.py",
+    "FORKED": "needs a fork in the middle of a write: test_files.py",
+    "ISA_VARIABLE": "names the instruction sets of this machine: test_isa.py",
+    "NO_MEMORY": "needs an allocation that fails: test_faults_memory.py",
+    "TOO_MANY_ELEMENTS": "NumPy refuses such a result first",
+}
+
+
+def templates():
+    """(name, fixed pieces of the text) of each template of Python and C."""
+    for name, text in vars(_errors).items():
+        if name.isupper():
+            yield name, re.split(r"{[^{}]*}", text)
+    source = ROOT / "csrc/python/messages.h"
+    if source.exists():
+        defined = {}
+        for name, value in re.findall(r"#define (\w+) (.*)", source.read_text().replace("\\\n", "")):
+            if '"' in value:  # strings, and names of templates that the text begins with
+                parts = re.findall(r'"([^"]*)"|(\w+)', value)
+                defined[name] = "".join(text or defined[other] for text, other in parts)
+                yield name, re.split(r"%(?:\.\d+)?(?:zd|[a-zA-Z])", defined[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "pieces"), list(templates()), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_every_template_has_a_row(name, pieces):
+    pattern = ".*".join(map(re.escape, pieces))
+    assert any(re.search(pattern, message) for _, _, message in ROWS) != (name in ELSEWHERE)

@@ -1,0 +1,80 @@
+#ifndef COSSIM_PYTHON_MESSAGES_H
+#define COSSIM_PYTHON_MESSAGES_H
+
+/*
+ * The text of every error message that the C core raises, as formats of PyErr_Format.
+ * cossim/_errors.py has those of Python, among them those of numbers, which python/numbers.c lets
+ * Python check again where it refuses one.
+ *
+ * A message says what is wrong, with the names and numbers of the call, and then what to do next.
+ * tests/robustness/test_messages.py has an example of every format.
+ */
+
+/* ---- arguments by position and name ---- */
+
+#define TOO_MANY_ARGUMENTS "%s() takes at most %d positional arguments (%zd given)"
+#define UNEXPECTED_ARGUMENT "%s() got an unexpected keyword argument '%U'"
+#define REPEATED_ARGUMENT "%s() got multiple values for argument '%s'"
+#define MISSING_ARGUMENT "%s() missing required argument '%s'"
+#define TWO_NAMES "%s() got both %s and %s, which are two names of one argument: pass one of them"
+
+/* ---- arrays ---- */
+
+#define NOT_AN_ARRAY "%s(): %s cannot be read as an array: %S"
+#define MASKED \
+    "%s(): %s is a masked array, whose mask would be ignored: pass %s.filled(...) or a plain array"
+#define OUT_TYPE "%s(): out must be a numpy.ndarray, not %.100s"
+#define OUT_MASKED \
+    "%s(): out is a masked array, whose mask would stay as it is: pass out.data or a plain array"
+
+/* ---- arrays, for fail(), which puts the function before the message and the arrays behind ---- */
+
+#define FAILURE "%s(): %U (%U%s%U)"
+#define ARRAY "%s: shape %R, dtype %S"
+#define NOT_REAL \
+    "%s must hold real numbers (float64, float32, float16, bfloat16, integers or bool): convert " \
+    "it with astype"
+#define COMPLEX \
+    "%s must hold real numbers, not complex ones: pass %s.real, or both parts as columns"
+#define TEXT \
+    "%s must hold real numbers, not text: read a file with numpy.load(path), convert text with " \
+    "astype(float)"
+#define OBJECTS \
+    "%s must hold real numbers, not Python objects: make one array of numbers first, for example " \
+    "with numpy.stack"
+#define NOT_ROWS "%s must have 2 dimensions: rows are vectors, shape (N, D)"
+#define ONE_VECTOR NOT_ROWS "; pass one vector as %s[None]"
+#define ROW_LENGTHS "rows of %s have %zd elements, rows of %s %zd: they must be equally long"
+#define NO_BROADCAST \
+    "the shapes of %s and %s do not broadcast: sizes %zd and %zd meet at dimension %d: make them " \
+    "equal, or one of them 1"
+#define NO_BROADCAST_OF_ROWS \
+    "the shapes of %s and %s do not broadcast: they have %zd and %zd rows: to compare every row " \
+    "of one with every row of the other use cossim.pairwise"
+#define DIM_OUT_OF_RANGE "dim%s is out of range for %d dimensions: it must be from %d to %d"
+#define DIM_OF_ONE_VECTOR "dim%s is out of range for 1 dimension: for single vectors pass dim=0"
+#define DIM_TWICE "dim %zd is named twice: name each dimension once"
+#define TOO_MANY_ELEMENTS "the broadcast shape has more elements than fit an index: pass fewer rows"
+#define OUT_DTYPE "out must be of dtype float64, float32, float16 or bfloat16"
+#define OUT_SHAPE "out must have shape %R, not %R"
+#define OUT_READ_ONLY "out is read-only: pass a writeable array"
+#define CORPUS_CHANGED "the corpus has been changed since the index was made: make the index again"
+#define NO_MEMORY "not enough memory for this search: pass fewer rows at a time"
+
+/* ---- threads and environment ---- */
+
+#define THREADS "%s(): n must be at least 1 and at most 2147483647%s"
+#define THREADS_VARIABLE \
+    "COSSIM_NUM_THREADS=%s must be a whole number from 1 to 2147483647: change or unset it"
+#define ISA_VARIABLE \
+    "COSSIM_ISA=%s is unknown or not supported on this machine: unset it, or set one of %R"
+
+/* ---- calls that only cossim's own Python code makes ---- */
+
+#define NAMES_OF_OBJECTS "%s(): %zd names for %zd objects"
+#define FP_MODE "leave_fp_mode(): mode must be what enter_fp_mode() returned"
+#define MISFIT "arrays that do not fit together: call a public function, not one of cossim._core"
+#define NETWORK_NAMES "Network() takes no keyword arguments"
+#define NETWORK_LAYERS "Network(): layers that cannot be run together"
+
+#endif
