@@ -1,5 +1,5 @@
 /* Converts arguments to arrays, for functions that check everything else in Python. */
-#include "python/arrays.h"
+#include "python/methods.h"
 
 #include "python/args.h"
 #include "python/messages.h"

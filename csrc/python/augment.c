@@ -2,7 +2,7 @@
  * Python bindings of augment. cossim/simclr/augment.py has the public function, its checks, its
  * messages and its random choices. This file only checks what memory safety needs.
  */
-#include "python/augment.h"
+#include "python/methods.h"
 #include "python/messages.h"
 
 #include <stdbool.h>

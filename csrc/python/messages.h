@@ -3,8 +3,7 @@
 
 /*
  * The text of every error message that the C core raises, as formats of PyErr_Format.
- * cossim/_errors.py has those of Python, among them those of numbers, which python/numbers.c lets
- * Python check again where it refuses one.
+ * cossim/_errors.py has those of Python.
  *
  * A message says what is wrong, with the names and numbers of the call, and then what to do next.
  * tests/robustness/test_messages.py has an example of every format.
@@ -17,6 +16,16 @@
 #define REPEATED_ARGUMENT "%s() got multiple values for argument '%s'"
 #define MISSING_ARGUMENT "%s() missing required argument '%s'"
 #define TWO_NAMES "%s() got both %s and %s, which are two names of one argument: pass one of them"
+
+/* ---- numbers. Python checks other arguments by the same rules: cossim/_errors.py has the same
+ * texts. The core raises its own without running Python code, which may not be possible when
+ * memory runs out. ---- */
+
+#define NOT_AN_INTEGER "%s(): %s must be an integer, not %.100s"
+#define EPS_TYPE "%s(): eps must be a number, not %.100s"
+#define EPS_BEYOND_FLOAT64 "%s(): eps must be a number that fits a float64"
+#define NEGATIVE_EPS \
+    "%s(): eps must be at least 0, not %R: it is the smallest norm to divide by, such as 1e-8"
 
 /* ---- arrays ---- */
 

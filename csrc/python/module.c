@@ -12,12 +12,7 @@
 #include "base/scratch.h"
 #include "kernels/kernels.h"
 #include "python/args.h"
-#include "python/arrays.h"
-#include "python/augment.h"
-#include "python/nn.h"
-#include "python/search.h"
-#include "python/simclr.h"
-#include "python/similarity.h"
+#include "python/methods.h"
 
 /* threadpoolctl finds these two functions by name in the loaded library. */
 __attribute__((visibility("default"))) int cossim_get_num_threads(void)

@@ -3,7 +3,7 @@
  * call. It refers to the arrays of weights, so later writes to them take effect.
  * cossim/nn/sequential.py makes and caches the Network objects.
  */
-#include "python/nn.h"
+#include "python/methods.h"
 #include "python/messages.h"
 
 #include <stdbool.h>

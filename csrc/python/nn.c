@@ -3,7 +3,7 @@
  * checks and messages. This file only checks what memory safety needs: contiguous arrays of one
  * type whose sizes fit.
  */
-#include "python/nn.h"
+#include "python/methods.h"
 #include "python/messages.h"
 
 #include <stdbool.h>

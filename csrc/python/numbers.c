@@ -3,43 +3,23 @@
 
 #include <math.h>
 
-/*
- * Checks a number that C refuses again, by cossim._arguments.integer_argument or, where name is
- * NULL, eps_argument. These raise the error, so each message about numbers exists once, in
- * cossim/_errors.py. They return a number only where the object answers otherwise when it is asked
- * again. New reference, or NULL with an error set.
- */
-static PyObject *checked_by_python(const char *function, const char *name, PyObject *object)
-{
-    PyErr_Clear();
-    PyObject *module = PyImport_ImportModule("cossim._arguments"), *number = NULL;
-    if (module != NULL) {
-        number = name == NULL ? PyObject_CallMethod(module, "eps_argument", "sO", function, object)
-                              : PyObject_CallMethod(module, "integer_argument", "ssO", function,
-                                                    name, object);
-        Py_DECREF(module);
-    }
-    return number;
-}
+#include "python/messages.h"
 
 int integer_argument(const char *function, const char *name, PyObject *object, Py_ssize_t *value)
 {
-    PyObject *number = PyIndex_Check(object) && !PyBool_Check(object)
-                           ? Py_NewRef(object)
-                           : checked_by_python(function, name, object);
-    if (number == NULL) {
+    if (!PyIndex_Check(object) || PyBool_Check(object)) {
+        PyErr_Format(PyExc_TypeError, NOT_AN_INTEGER, function, name, Py_TYPE(object)->tp_name);
         return -1;
     }
-    *value = PyNumber_AsSsize_t(number, NULL); /* NULL clips: far out of range stays out of range */
-    Py_DECREF(number);
-    /* TypeError: raised by an array of several elements, and by an __index__ that returns no
-     * integer. */
-    if (*value == -1 && PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_TypeError)) {
-        number = checked_by_python(function, name, object);
-        *value = number == NULL ? -1 : PyNumber_AsSsize_t(number, NULL);
-        Py_XDECREF(number);
+    *value = PyNumber_AsSsize_t(object, NULL); /* NULL means that it clips large integers */
+    if (*value == -1 && PyErr_Occurred()) {
+        /* An array of several elements raises it, and an __index__ that returns no integer. */
+        if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+            PyErr_Format(PyExc_TypeError, NOT_AN_INTEGER, function, name, Py_TYPE(object)->tp_name);
+        }
+        return -1;
     }
-    return *value == -1 && PyErr_Occurred() ? -1 : 0;
+    return 0;
 }
 
 int eps_argument(const char *function, PyObject *object, double *eps)
@@ -48,19 +28,23 @@ int eps_argument(const char *function, PyObject *object, double *eps)
         return 0;
     }
     double value = PyFloat_AsDouble(object);
-    const bool failed = value == -1.0 && PyErr_Occurred();
-    if (failed && !PyErr_ExceptionMatches(PyExc_TypeError) &&
-        !PyErr_ExceptionMatches(PyExc_OverflowError)) {
+    if (value == -1.0 && PyErr_Occurred()) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+            PyErr_Format(PyExc_TypeError, EPS_TYPE, function, Py_TYPE(object)->tp_name);
+        } else if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
+            /* A large integer raises it. Such a number is too long to show. */
+            PyErr_Format(PyExc_ValueError, EPS_BEYOND_FLOAT64, function);
+        }
         return -1;
     }
     /* For NaN, >= raises a floating-point exception, which can trap. isgreaterequal does not. */
-    if (failed || !isgreaterequal(value, 0.0)) {
-        PyObject *number = checked_by_python(function, NULL, object);
-        value = number == NULL ? -1.0 : PyFloat_AsDouble(number);
-        Py_XDECREF(number);
-        if (value == -1.0 && PyErr_Occurred()) {
-            return -1;
+    if (!isgreaterequal(value, 0.0)) {
+        PyObject *number = PyFloat_FromDouble(value); /* shown as in messages of Python */
+        if (number != NULL) {
+            PyErr_Format(PyExc_ValueError, NEGATIVE_EPS, function, number);
+            Py_DECREF(number);
         }
+        return -1;
     }
     *eps = value;
     return 0;

@@ -2,7 +2,7 @@
  * Python bindings of search through blocks of rows in memory. cossim/search/functions.py calls them
  * for each pair of blocks. It checks all arguments except arrays, which this file checks.
  */
-#include "python/search.h"
+#include "python/methods.h"
 #include "python/messages.h"
 
 #include "base/fp_mode.h"
@@ -378,10 +378,10 @@ PyMethodDef search_methods[] = {
     BY_POSITION("topk", topk, SEARCH_NAMES ", values, indices",
                 "Merges the candidates of a block into the k best of each query, in no order."),
     BY_POSITION("topk_sort", sort_topk, "values, indices", "Sorts the results of topk."),
-    BY_POSITION(
-        "pairs", pairs, SEARCH_NAMES ", threshold, max_pairs, swapped",
-        "Returns (i, j, values, count). i are queries and j candidates, or the reverse if swapped.\n"
-        "The arrays are None if there are more than max_pairs pairs."),
+    BY_POSITION("pairs", pairs, SEARCH_NAMES ", threshold, max_pairs, swapped",
+                "Returns (i, j, values, count). i are queries and j candidates, or the reverse if\n"
+                "swapped.\n"
+                "The arrays are None if there are more than max_pairs pairs."),
     BY_POSITION(
         "components", components, SEARCH_NAMES ", threshold, parents",
         "Joins components in parents: those of two rows whose score reaches the threshold."),

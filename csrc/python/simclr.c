@@ -3,7 +3,7 @@
  * messages. This file only checks what memory safety needs: contiguous arrays of one type whose
  * sizes fit.
  */
-#include "python/simclr.h"
+#include "python/methods.h"
 #include "python/messages.h"
 
 #include <math.h>

@@ -1,6 +1,6 @@
 /* Python bindings of the functions over vectors. A call parses its arguments, makes a plan, runs
  * contract() and returns an array. */
-#include "python/similarity.h"
+#include "python/methods.h"
 #include "python/messages.h"
 
 #include "base/eps.h"

@@ -320,7 +320,7 @@ def test_mnist_file(mnist_images_path):
 def test_truncated(read, images, write, missing, tmp_path):
     data = write(images)[:-missing]
     found = 40 * 784 - missing
-    message = re.escape(f"{tmp_path / 'images'}: ") + rf"truncated\b.*\(40, 28, 28\).*\b31360\b.*\b{found}$"
+    message = re.escape(f"{tmp_path / 'images'}: ") + rf"truncated\b.*\(40, 28, 28\).*\b31360\b.*\b{found}\b"
     for file in (data, gzip.compress(data)):
         with pytest.raises(ValueError, match=message):
             read(file)
@@ -330,14 +330,14 @@ def test_truncated(read, images, write, missing, tmp_path):
 def test_truncated_gzip(read, images, write, tmp_path):
     data = gzip.compress(write(images))
     name = re.escape(str(tmp_path / "images"))
-    with pytest.raises(ValueError, match=name + r": truncated\b.*\b31360\b.*\b\d+$"):
+    with pytest.raises(ValueError, match=name + r": truncated\b.*\b31360\b.*\bfound \d+\b"):
         read(data[: len(data) // 2])
 
 
 def test_a_header_of_nonsense(read, images):
     data = npy_bytes(images).replace(b"}", b"{")
     for file in (data, gzip.compress(data)):
-        with pytest.raises(ValueError, match=r"images: .*\bheader\b[^:]*$"):
+        with pytest.raises(ValueError, match=r"images: .*\bheader\b"):
             read(file)
 
 
@@ -365,7 +365,7 @@ def test_headers_cut_short(read, length):
     [
         (b"", "nothing"),
         (idx_bytes(np.zeros((2, 27, 28), np.uint8)), r"\(2, 27, 28\)"),
-        (struct.pack(">HBB3I", 0, 8, 3, *[2**32 - 1] * 3), rf"\b{(2**32 - 1) ** 3}\b.*\b0$"),
+        (struct.pack(">HBB3I", 0, 8, 3, *[2**32 - 1] * 3), rf"\b{(2**32 - 1) ** 3}\b.*\bfound 0\b"),
         (npy_bytes(np.zeros((2, 5))), r"\(2, 5\)"),
         (npy_bytes(np.zeros(())), r"\(\)$"),
         (npy_bytes(np.zeros((1, 784), [("a", "f4")])), r"\breal\b.*\ba\b"),

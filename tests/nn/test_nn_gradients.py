@@ -321,7 +321,7 @@ def test_dy_of_another_shape_or_type(make, function, shape):
     for dtype in (np.float64, np.float16, np.int32, complex):
         with pytest.raises(TypeError, match=function) as caught:
             pullback(np.ones(shape, dtype))
-        for word in ("dy", "float32", np.dtype(dtype).name):
+        for word in ("dy", "real" if dtype is complex else "float32", np.dtype(dtype).name):
             assert word in str(caught.value)
     with pytest.raises((TypeError, ValueError), match=function):
         pullback(None)

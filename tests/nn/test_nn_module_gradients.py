@@ -234,7 +234,7 @@ def test_another_forward_has_no_inherited_vjp(rng):
     own.forward = Leaky().forward
     for layer in (Leaky(), own):
         for net in (nn.Sequential(layer), nn.Sequential(nn.Linear(3, 3), layer), nn.Sequential(nn.Sequential(layer))):
-            with pytest.raises(TypeError, match="vjp.*(Leaky|ReLU)"):
+            with pytest.raises(TypeError, match="(Leaky|ReLU).*vjp"):
                 net.vjp(x)
     with pytest.raises(TypeError, match="Leaky.*vjp"):
         Leaky().vjp(x)

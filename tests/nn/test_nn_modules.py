@@ -235,7 +235,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path):
     with pytest.raises(TypeError):
         nn.save_weights(path, {"a": np.ones(3), "b": [object()]})
     np.testing.assert_array_equal(nn.load_weights(path)["a"], np.ones(3))
-    with pytest.raises(TypeError, match=r"save_weights\(\): b\b.*\bbfloat16\b.*\bfloat32\b"):
+    with pytest.raises(TypeError, match=r"save_weights\(\): .*\bb\b.*\bbfloat16\b.*\bfloat32\b"):
         nn.save_weights(path, {"a": np.ones(4), "b": np.ones(3, ml_dtypes.bfloat16)})
     np.testing.assert_array_equal(nn.load_weights(path)["a"], np.ones(3))
     with pytest.raises(ValueError, match=r"\.npz\b.*\.safetensors\b"):
@@ -286,7 +286,7 @@ def test_damaged_members_of_an_archive(tmp_path, kind):
     path.write_bytes(npz_of(x=DAMAGED[kind]))
     tracemalloc.start()
     try:
-        words = r"damaged.*: [^:]*\bheader\b[^:]*$" if kind in NONSENSE else r"weights\.npz: damaged"
+        words = r"damaged.*\bheader\b" if kind in NONSENSE else r"weights\.npz: damaged"
         with pytest.raises(ValueError, match=words):
             nn.load_weights(path)
         assert tracemalloc.get_traced_memory()[1] < 10e6

@@ -241,7 +241,7 @@ W = {"w": np.ones(3)}
     ("make", "error", "words"),
     [
         (lambda: nn.SGD(W, np.nan), ValueError, "lr.*nan"),
-        (lambda: nn.SGD(W, True), TypeError, "lr.*True"),
+        (lambda: nn.SGD(W, True), TypeError, "lr.*bool"),
         (lambda: nn.SGD(W, 0.1, momentum=-1), ValueError, "momentum"),
         (lambda: nn.SGD(W, 0.1, weight_decay=-1), ValueError, "weight_decay"),
         (lambda: nn.SGD(W, 0.1, momentum=0.9, dampening=0.1, nesterov=True), ValueError, "nesterov.*dampening"),

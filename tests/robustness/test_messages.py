@@ -70,6 +70,7 @@ vector_norm(X, (0, -2)) -> ValueError: vector_norm(): dim 0 is named twice: name
 cosine_similarity(X, X, eps=-1.0) -> ValueError: cosine_similarity(): eps must be at least 0, not -1.0: it is the
     smallest norm to divide by, such as 1e-8
 cosine_similarity(X, X, eps="1") -> TypeError: cosine_similarity(): eps must be a number, not str
+cosine_similarity(X, X, eps=10**400) -> ValueError: cosine_similarity(): eps must be a number that fits a float64
 cosine_similarity(X, X, out=np.ma.zeros(6)) -> TypeError: cosine_similarity(): out is a masked array, whose mask would
     stay as it is: pass out.data or a plain array
 pairwise(np.ma.ones((2, 2))) -> TypeError: pairwise(): x is a masked array, whose mask would be ignored: pass

@@ -97,9 +97,9 @@ def test_an_archive_without_its_first_bytes(folder):
     data = (folder / "weights.npz").read_bytes()
     for missing in (1, 100, len(data) // 2, len(data) - 200):
         (folder / "cut.npz").write_bytes(data[missing:])
-        with pytest.raises(ValueError, match=r"^cut\.npz: damaged or no \.npz file: "):
+        with pytest.raises(ValueError, match=r"^cut\.npz: .*\bdamaged\b.*\.npz\b"):
             nn.load_weights("cut.npz")
-        with pytest.raises(ValueError, match=r"^cut\.npz: damaged or no \.npz file: "):
+        with pytest.raises(ValueError, match=r"^cut\.npz: .*\bdamaged\b.*\.npz\b"):
             simclr.Encoder().load_state_dict("cut.npz")
 
 
@@ -137,10 +137,10 @@ def test_only_regular_files_are_read(folder, name):
         os.mkdir(f"folder{suffix}")
         for kind in ("pipe", "zero"):
             # The writer of a checkpoint first finds that the file could not be replaced.
-            words = "something else than a file" if name == "checkpoint" else f"^'{kind}{suffix}': not a regular file; "
+            words = "not a regular file: " if name == "checkpoint" else f"^'{kind}{suffix}': not a regular file: "
             with pytest.raises(OSError if name == "checkpoint" else ValueError, match=words):
                 READERS[name](f"{kind}{suffix}")
-        with pytest.raises(OSError, match=rf"(Is a directory|something else than a file is there): 'folder{suffix}'$"):
+        with pytest.raises(OSError, match=rf"(Is a directory|not a regular file: .*): 'folder{suffix}'$"):
             READERS[name](f"folder{suffix}")
 
 
@@ -178,7 +178,7 @@ def test_no_more_is_read_than_the_size_of_a_file(folder):
     os.symlink("/proc/self/maps", "maps.safetensors")
     messages = []
     for name in ("empty", "maps"):
-        with pytest.raises(ValueError, match="damaged or no .safetensors file") as caught:
+        with pytest.raises(ValueError, match=r"\bdamaged\b.*\.safetensors\b") as caught:
             nn.load_weights(f"{name}.safetensors")
         messages.append(str(caught.value).removeprefix(name))
     assert messages[0] == messages[1]
@@ -203,7 +203,7 @@ def test_commands_refuse_them(folder, command, path, capsys):
         os.symlink("/dev/zero", f"zero.npy{suffix}")
     assert main(command.format(path).split()) == 1
     printed = capsys.readouterr()
-    assert re.fullmatch(rf"cossim: '{path}(\.npz)?': not a regular file; .*\n", printed.err)
+    assert re.fullmatch(rf"cossim: '{path}(\.npz)?': not a regular file: .*\n", printed.err)
     assert printed.out == ""
 
 

@@ -255,13 +255,12 @@ def test_eps(rng, eps):
 
 @pytest.mark.parametrize("k", [0, -1, 31, 10**30, -(10**30)])
 def test_k_out_of_range(k):
-    x = np.ones((30, 4))
-    with pytest.raises(ValueError, match=r"topk\(\): k\b.*\b1\b.*\b30\b"):
+    x, limit, others = np.ones((30, 4)), *((30, 29) if k > 0 else (1, 1))
+    with pytest.raises(ValueError, match=rf"^topk\(\): k\b.*\b{limit}\b"):
         cossim.topk(x[:2], x, k)
-    if k != 31:
-        with pytest.raises(ValueError, match=r"Index\.topk\(\): k\b.*\b1\b.*\b30\b"):
-            cossim.Index(x).topk(x, k)
-    with pytest.raises(ValueError, match=r"topk\(\): k\b.*\b1\b.*\b29\b"):
+    with pytest.raises(ValueError, match=rf"^Index\.topk\(\): k\b.*\b{limit}\b"):
+        cossim.Index(x).topk(x, k)
+    with pytest.raises(ValueError, match=rf"^topk\(\): k\b.*\b{others}\b"):
         cossim.topk(x, None, max(k, 30) if k > 0 else k)
 
 
@@ -280,7 +279,7 @@ def test_bad_arguments(tmp_path):
     for k in (1.5, "3", None, True, [1], np.array([1]), NoIndex()):
         with pytest.raises(TypeError, match=r"topk\(\): k\b"):
             cossim.topk(x, x, k)
-    with pytest.raises(ValueError, match=r"topk\(\): k\b.*\b1\b.*\b30\b"):
+    with pytest.raises(ValueError, match=r"topk\(\): k\b.*\b30\b"):
         cossim.topk(x, x, 10**5000)  # Python refuses to print this number
     for threshold in (1.01, -1.01, np.nan, np.inf):
         for function in (cossim.pairs_above, cossim.duplicate_groups, cossim.Index(x).pairs_above):
@@ -303,7 +302,7 @@ def test_bad_arguments(tmp_path):
             (x, x.astype(complex), TypeError, r"\breal\b"),
             (np.ma.masked_array(x), x, TypeError, "masked"),
             *((x, tmp_path / f, ValueError, rf"{f}\b.*\.npy\b") for f in ("text.npy", "objects.npy", "several.npz")),
-            (x, tmp_path / "nested.npy", ValueError, r"nested\.npy\b.*: [^:]*\bheader\b[^:]*$"),
+            (x, tmp_path / "nested.npy", ValueError, r"nested\.npy\b.*\bheader\b"),
             (x, tmp_path / "flat.npy", ValueError, r"\b2\b.*\(5,\)"),
             (x, tmp_path / "missing.npy", FileNotFoundError, "missing"),
             (x, str(tmp_path), IsADirectoryError, "directory"),
@@ -355,7 +354,7 @@ def test_the_core_refuses_rows_beyond_the_results(rng):
         ({"first_candidate": 2**63 - 2}, (3, 1)),
         ({"first_candidate": 2, "mirrored": True}, (3, 1)),
     ]:
-        with pytest.raises(ValueError, match=r"\bresults\b|\bk\b"):
+        with pytest.raises(ValueError, match=r"\bfit\b"):
             _core.topk(*head(**numbers), *results(*shape))
     with pytest.raises(MemoryError):  # needs a limit for each of 2**61 rows
         _core.pairs(*head(2**61, mirrored=True), 0.5, 10, False)
@@ -371,5 +370,5 @@ def test_the_core_refuses_rows_beyond_the_results(rng):
     assert (len(i), len(j)) == (9, 9)
     np.testing.assert_array_equal(values, 0)
     for numbers, parents in [({}, [0, 1]), ({"first_candidate": 1}, [0, 1, 2]), ({}, [0, 1, 2**40]), ({}, [0, -1, 2])]:
-        with pytest.raises(ValueError, match=r"\bresults\b|\bparents\b"):
+        with pytest.raises(ValueError, match=r"\bfit\b|\bparents\b"):
             _core.components(*head(**numbers), 0.5, np.array(parents))

@@ -260,10 +260,10 @@ Z = np.ones((4, 3))
         ((Z.astype("f4"), Z.astype("f4"), 1e-40), {}, ValueError, r"temperature 1e-40\b.*\bfloat32\b"),
         ((Z, Z, "0.5"), {}, TypeError, r"temperature\b.*\bstr\b"),
         ((Z, Z, None), {}, TypeError, r"temperature\b.*\bNone"),
-        ((Z, Z, True), {}, TypeError, r"temperature\b.*\bTrue\b"),
+        ((Z, Z, True), {}, TypeError, r"temperature\b.*\bbool\b"),
         ((Z, Z, 1j), {}, TypeError, r"temperature\b"),
-        ((Z.astype(np.float16), Z), {}, TypeError, r"z0\b.*float32.*float64.*z0: .*float16"),
-        ((Z, Z.astype(np.float16)), {}, TypeError, r"z1\b.*float32.*float64.*z1: .*float16"),
+        ((Z.astype(np.float16), Z), {}, TypeError, r"z0\b.*float32.*float64.*float16"),
+        ((Z, Z.astype(np.float16)), {}, TypeError, r"z1\b.*float32.*float64.*float16"),
         ((Z.astype(ml_dtypes.bfloat16),), {}, TypeError, r"z0\b.*\bfloat32\b"),
         ((Z * 1j, Z), {}, TypeError, r"z0"),
         (([["a"]], [["b"]]), {}, TypeError, r"z0"),
@@ -287,7 +287,7 @@ def test_the_core_checks_what_memory_needs():
         (Z, Z, -0.5, 1e-8, False, None, None),
         ("z", None, 0.5, 1e-8, False, None, None),
     ):
-        with pytest.raises(ValueError, match=r"nt_xent\(\).*\bfit\b"):
+        with pytest.raises(ValueError, match=r"\bfit\b"):
             _core.nt_xent(*arguments)
 
 

@@ -310,7 +310,7 @@ def refused(images, path, options=()):
         ({"seed": 3}, r"encoder\b.*\bparameters\b.*\bseed\b.*2.*3"),
         ({"lr": 1e-3}, r"optimizer\b.*Adam\(lr=0\.002, .*Adam\(lr=0\.001, "),
         ({"optimizer": "sgd"}, r"optimizer\b.*Adam\(.*SGD\(lr=0\.002, "),
-        ({"encoder": simclr.Encoder(rng=7)}, r"encoder\b.*\bparameters$"),
+        ({"encoder": simclr.Encoder(rng=7)}, r"encoder\b.*\bparameters\b"),
         ({"augment": {"shift": 1}}, r"augment\b.*'shift', 2.*'shift', 1"),
         ({"augment": max}, r"augment\b.*\bbuiltins\.max"),
         ({"epochs": 3}, r"\b12 steps\b.*\b9\b"),
@@ -379,7 +379,7 @@ def test_an_integer_is_not_a_number_of_bytes(images, complete, name):
     np.savez(complete, **{**nn.load_weights(complete), name: np.array(10**8)})
     tracemalloc.start()
     try:
-        assert refused(images, complete) == "not a checkpoint of cossim.simclr.train"
+        assert "not a checkpoint" in refused(images, complete)
         assert tracemalloc.get_traced_memory()[1] < 5e7
     finally:
         tracemalloc.stop()

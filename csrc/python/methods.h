@@ -1,0 +1,32 @@
+#ifndef COSSIM_PYTHON_METHODS_H
+#define COSSIM_PYTHON_METHODS_H
+
+#include "python/numpy.h"
+
+/*
+ * The functions of the extension module: one table for each file of bindings. module.c adds them
+ * all. Each table ends with an empty row.
+ */
+
+/* arrays.c: as_array, as_arrays and as_rows convert operands for functions written in Python. */
+extern PyMethodDef array_methods[];
+
+/* augment.c: augment, for cossim/simclr/augment.py. */
+extern PyMethodDef augment_methods[];
+
+/* nn.c: conv2d, max_pool2d, linear, matmul, relu, and their gradients. */
+extern PyMethodDef nn_methods[];
+
+/* search.c: topk, topk_sort, pairs, components and quantize, for cossim/search/. */
+extern PyMethodDef search_methods[];
+
+/* simclr.c: nt_xent, for cossim/simclr/loss.py. */
+extern PyMethodDef simclr_methods[];
+
+/* similarity.c: cosine_similarity, cosine_distance, vecdot, vector_norm, normalize, pairwise. */
+extern PyMethodDef similarity_methods[];
+
+/* network.c: adds the type Network to the module. Returns 0, or -1 with an error set. */
+int add_network_type(PyObject *module);
+
+#endif
