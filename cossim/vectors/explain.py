@@ -114,7 +114,7 @@ class Explanation:
             self._all_pairs(),
         )
         self.mistakes = [mistake for mistake in possible if mistake]
-        del self._x1, self._x2  # no longer needed; the explanation would keep large operands alive
+        del self._x1, self._x2  # so that the explanation does not keep large operands alive
 
     def _widened(self, x):
         """Broadcasts x along the reduced axis only, so that it holds each of its vectors once."""

@@ -23,11 +23,12 @@ struct conv2d_algorithm {
     /* The number of output rows that are computed together. If the output does not divide into such
      * groups, the input is copied with zeros for the missing rows. */
     size_t rows_together;
-    /* The number of rows in scratch memory for each input row and for each output row. 0: none, but
-     * for partial sums if there are several blocks of channels. */
+    /* The rows that the algorithm keeps in scratch memory for each input row, and for each output
+     * row. 0: it keeps none, except partial sums if there are several blocks of channels. */
     size_t buffered_rows;
-    /* Can it compute this convolution, and faster than the algorithms after it? NULL: always. Row
-     * blocks, plane and the members after them are not planned yet. */
+    /* Returns true if the algorithm can compute this convolution and is faster than those after it
+     * in the table. NULL means always. The plan does not have its row blocks, its plane and the
+     * members after them yet. */
     bool (*applies)(const struct conv2d_plan *plan);
     /* Returns the algorithm's tables, or NULL when there is no memory. Sets *scratch to the bytes
      * of scratch memory of one worker. The plan is complete, except for state and scratch. */
@@ -55,8 +56,8 @@ size_t conv2d_channels(const struct conv2d_plan *plan, size_t channel_block);
 const void *conv2d_block_input(const struct conv2d_plan *plan, const struct conv2d_block *b,
                                size_t channel_block);
 
-/* Runs the outer kernel on all filters of a group, a tile at a time. left, bias, before and out are
- * those of the group's first filter. */
+/* Runs the outer kernel on all filters of a group, a tile at a time. o.left, o.bias,
+ * o.partial_sums and o.out are those of the group's first filter. */
 void conv2d_outer(const struct conv2d_plan *plan, struct outer o);
 
 #endif

@@ -144,7 +144,7 @@ int conv2d_grad_input(const struct conv2d_grad_input *call)
         .filters = c->out_channels / c->groups,
         .taps = c->kernel.h * c->kernel.w,
     };
-    if (c->images == 0) { /* the other sizes can then be arbitrary */
+    if (c->images == 0) { /* an empty array: its other sizes may be huge */
         return 0;
     }
     const size_t row =

@@ -119,7 +119,7 @@ static void *winograd_plan(const struct conv2d_plan *p, size_t *scratch)
                 WINOGRAD_PRODUCTS * sizeof(float));
     s->products = scratch_add(&own_scratch, size_product_or_max(p->filters, s->product_step),
                               WINOGRAD_PRODUCTS * sizeof(float));
-    *scratch = larger(*scratch, own_scratch); /* direct_run uses the same memory, but later */
+    *scratch = larger(*scratch, own_scratch); /* direct_run uses the same memory afterwards */
     fill_tables(p, s);
     kernels_current()->layers->winograd_filter_transform(
         s->filters, filter_step, c->weight, c->out_channels * p->channels, c->kernel.w);
@@ -180,7 +180,7 @@ static bool transform_output(const struct conv2d_plan *p, const struct winograd 
     };
     winograd_output_transform_kernel *kernel = kernels_current()->layers->winograd_output_transform;
     bool finite = kernel(&transform);
-    if (b->rows % 2 != 0) { /* the last row has no second row */
+    if (b->rows % 2 != 0) { /* an odd last row has no partner */
         transform.sums += transform.vectors * p->lanes;
         transform.out_offsets = s->last_at;
         transform.vectors = p->row_vectors;

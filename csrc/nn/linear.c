@@ -70,7 +70,7 @@ static void linear_task(void *context, size_t task, size_t worker)
 int linear(const struct linear *l)
 {
     const size_t vectors = linear_vectors(l);
-    if (l->rows == 0 || l->out_features == 0) { /* the other sizes can then be arbitrary */
+    if (l->rows == 0 || l->out_features == 0) { /* an empty array: its other sizes may be huge */
         return 0;
     }
     ptrdiff_t *at = scratch_alloc(size_product_or_max(vectors, sizeof *at));

@@ -14,7 +14,7 @@ enum {
     CHAIN_STEPS = 256, /* terms of one chain */
     /* Vectors of a block of columns, so that CHAIN_STEPS rows of the block stay in L2. */
     BLOCK_VECTORS = 32,
-    /* The last block can have almost twice as many. */
+    /* The last block can have up to twice that number, minus one. */
     MAX_VECTORS = 2 * BLOCK_VECTORS,
     TASK_ROWS = 24 /* output rows of a task */
 };
@@ -124,7 +124,7 @@ int matmul(const struct matmul *p)
         (int)smaller((size_t)thread_count_for(size_product_or_max(p->rows, p->columns),
                                               larger(p->depth, 1), GRAIN_GEMM),
                      larger(tasks, 1));
-    if (p->rows == 0 || p->columns == 0) { /* the other sizes can then be arbitrary */
+    if (p->rows == 0 || p->columns == 0) { /* an empty array: its other sizes may be huge */
         return 0;
     }
     struct matmul_run run = {p, scratch_alloc((size_t)threads * matmul_scratch(p->compute))};

@@ -33,7 +33,8 @@ struct network_call {
     char *output;
     ptrdiff_t *at; /* for linear_rows, long enough for the longest row */
     char *scratch;
-    size_t between;        /* bytes of each of a worker's two buffers for data between layers */
+    /* Bytes of one buffer for the data between two layers. Each worker has two. */
+    size_t between;
     size_t worker_scratch; /* bytes */
     enum compute_type compute;
 };
@@ -75,7 +76,7 @@ static bool shape_after(const struct layer *l, struct shape *s)
         s->channels = l->out;
         return true;
     case LAYER_FLATTEN:
-        if (!s->flat && !may_fit(s)) { /* an array without images can have any shape */
+        if (!s->flat && !may_fit(s)) { /* an empty array: its other sizes may be huge */
             return false;
         }
         if (!s->flat) {
@@ -274,7 +275,7 @@ int network_run(enum compute_type compute, const struct layer *layers, size_t co
 {
     struct shape last = shape;
     network_shape(layers, count, &last);
-    if (images == 0 || elements(&last) == 0) { /* the other sizes can then be arbitrary */
+    if (images == 0 || elements(&last) == 0) { /* an empty array: its other sizes may be huge */
         return 0;
     }
     struct stage *stages = scratch_alloc(size_product_or_max(count, sizeof *stages));
@@ -316,7 +317,7 @@ int conv2d_max_pool2d(const struct conv2d *c, const struct max_pool2d *pool)
                              .input = c->input,
                              .output = pool->output,
                              .compute = c->compute};
-    if (c->images == 0) { /* the other sizes can then be arbitrary */
+    if (c->images == 0) { /* an empty array: its other sizes may be huge */
         return 0;
     }
     const int planned = conv2d_plan(&stages[0].of.conv, c),

@@ -29,7 +29,7 @@ struct pairwise_state {
     struct pair_scores scores;
     struct norms x, y;       /* norms of the rows of all batches of a group */
     struct lazy_norms *lazy; /* one for each worker, in place of x; or NULL */
-    int workers;             /* fixed here: another thread may change the number of threads */
+    int workers;             /* read once: another thread may change the setting */
     bool store_direct;       /* kernels write cosines straight into out; see can_store_direct */
 };
 
