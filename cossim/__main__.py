@@ -48,8 +48,8 @@ COMMANDS = (
 def main(argv=None):
     """Runs a command and returns the exit code: 0, 1 after an error, or 130 after Ctrl-C.
 
-    An error prints one line on stderr, unless it is that the reader of stdout has gone. Invalid arguments raise
-    SystemExit(2), as argparse does.
+    An error prints one line on stderr. If only the reader of stdout has gone, nothing is printed. Invalid arguments
+    raise SystemExit(2), as argparse does.
     """
     try:
         with _interrupts.raising_keyboard_interrupt():

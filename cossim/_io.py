@@ -52,7 +52,7 @@ def errors_as_text():
 
 @contextmanager
 def errors_of(path):
-    """Sets the file name of an OSError in the block to path, the user's, in place of the temporary file's or none."""
+    """An OSError that leaves the block names the user's path, not the temporary file and not nothing."""
     try:
         yield
     except OSError as error:
@@ -318,8 +318,8 @@ def _read_header(stream, start=b""):
     reader = np.lib.format.read_array_header_1_0 if version == b"\1\0" else np.lib.format.read_array_header_2_0
     try:
         if version == b"\3\0":
-            # Version 3 is version 2 in UTF-8, for field names. NumPy has no public reader of it. Non-ASCII characters
-            # occur only in string literals, where escapes mean the same.
+            # Version 3 is version 2 in UTF-8, for field names, and NumPy has no public reader of it. Characters beyond
+            # ASCII occur only in string literals, so they can be written as escapes.
             text = text.decode().encode("ascii", "backslashreplace")
             length = len(text).to_bytes(bytes_of_length, "little") if len(length) == bytes_of_length else length
         shape, column_major, dtype = reader(io.BytesIO(bytes(length) + text))

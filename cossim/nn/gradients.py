@@ -247,7 +247,7 @@ def max_pool2d_vjp(
     x = _core.as_array("max_pool2d", "x", x)
     y, indices = functional._pool(True, x, pairs, ceil_mode)
     shape = x.shape
-    if indices.size:  # without planes, height and width are unbounded
+    if indices.size:  # an empty array: its height and width may be huge
         empty = _without_pixels(shape, pairs, y.shape)
         indices[..., empty] = 0
 

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 MERGED = 4  # number of partial results that one task merges
 LEAST = 1024  # rows per block of a NumPy operand, unless the Dask operand has longer blocks
-_UNSET: Any = object()  # marks an argument that was not passed, if that differs from passing the default
+_UNSET: Any = object()  # marks an argument that was not passed, where that means something else than the default
 OTHER_NAMES = ("axis", "keepdims")  # other names of dim and keepdim; None means not passed
 
 # Options of da.blockwise for operands whose chunks agree already. Every result here lacks an axis of its operands. So
@@ -84,7 +84,7 @@ def _operand(function, name, operand):
 def _stand_in(array):
     """Returns a NumPy array of the same shape and dtype that takes no memory. For masked arrays, it is an empty one."""
     if isinstance(array, da.Array) and isinstance(meta_from_array(array), np.ma.MaskedArray):
-        return meta_from_array(array)  # of another shape: masked arrays of every shape are refused
+        return meta_from_array(array)  # has another shape, which is fine: masked arrays are refused anyway
     return np.broadcast_to(np.zeros((), array.dtype), array.shape)
 
 
@@ -352,8 +352,8 @@ def _integers(dim):
 def _along_dim(function, default_dim, operands, out, given, keeps_vectors=False):
     """Returns the lazy result of a function along dim, with one task for each block of the result.
 
-    given: the other arguments by name, _UNSET or None (OTHER_NAMES) if not passed. keeps_vectors: the result has the
-    shape of the operand, as in normalize.
+    given has the other arguments by name. One that was not passed is _UNSET, or None for OTHER_NAMES. With
+    keeps_vectors, the result has the shape of the operand, as in normalize.
     """
     name = function.__name__
     _reject_arguments(name, out)

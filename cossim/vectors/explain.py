@@ -117,7 +117,7 @@ class Explanation:
         del self._x1, self._x2  # so that the explanation does not keep large operands alive
 
     def _widened(self, x):
-        """Broadcasts x along the reduced axis only, so that it holds each of its vectors once."""
+        """Broadcasts x along the reduced axis alone. Broadcasting the other axes would repeat its vectors."""
         shape = list(x.shape)
         shape[self.dim] = self._full[self.dim]
         return np.broadcast_to(x, shape)

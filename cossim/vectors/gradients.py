@@ -49,7 +49,8 @@ class _NormalizedVectors:
         with fixed_arithmetic():
             clamped = is_clamped(norms, eps)
             self.divisors, self.unclamped = np.where(clamped, eps, norms), ~clamped
-            if not ((self.divisors < info.tiny) | (self.divisors > info.max)).any():  # else too few digits, or none
+            # In x's dtype, a subnormal divisor would have too few digits, and one beyond its range none.
+            if not ((self.divisors < info.tiny) | (self.divisors > info.max)).any():
                 self.divisors = self.divisors.astype(x.dtype)
         self.dim, self.units = dim, _core.normalize(x, dim, eps)
 
