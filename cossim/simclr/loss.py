@@ -28,6 +28,14 @@ def _dtype(function, z0, z1):
     return np.dtype(np.float32 if all(z.dtype.kind == "f" and z.dtype.itemsize == 4 for z in arrays) else np.float64)
 
 
+def _in_dtype(z, dtype):
+    """Returns z as a contiguous native array of this dtype. Copies only if it has to."""
+    if z.dtype == dtype and z.flags.c_contiguous and z.flags.aligned:
+        return z
+    with fixed_arithmetic(invalid="ignore"):  # converting a signalling NaN would warn
+        return np.require(z, dtype, ["C", "A"])
+
+
 def _nt_xent(function, z0, z1, temperature, pairs, gradient):
     pairs = plain_text(pairs) if isinstance(pairs, str) else pairs
     if not isinstance(pairs, str) or pairs not in PAIRS:
@@ -48,9 +56,7 @@ def _nt_xent(function, z0, z1, temperature, pairs, gradient):
         raise ValueError(_errors.NO_PAIRS.format(function=function, arrays=described(z0=z0, z1=z1)))
     dtype = _dtype(function, z0, z1)
     check_temperature(function, temperature, dtype)
-    with fixed_arithmetic(invalid="ignore"):  # converting a signalling NaN would warn
-        z0 = np.require(z0, dtype, ["C", "A"])
-        z1 = None if z1 is None else np.require(z1, dtype, ["C", "A"])
+    z0, z1 = _in_dtype(z0, dtype), None if z1 is None else _in_dtype(z1, dtype)
     dz0 = np.empty(z0.shape, dtype) if gradient else None
     dz1 = np.empty(z1.shape, dtype) if gradient and z1 is not None else None
     loss = _core.nt_xent(z0, z1, temperature, _core.DEFAULT_EPS, pairs == "interleaved", dz0, dz1)
