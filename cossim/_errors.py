@@ -69,6 +69,18 @@ UNKNOWN_CHUNKS = "{function}(): {name} has chunks of unknown size: call {name}.c
 
 # ---- search: index files ----
 
+# The path is put in front of these, except of the last two.
+NOT_INDEX_FILE = "not an index file of cossim{kind}: load a file that Index.save wrote"
+INDEX_VERSION = "version {version} of the format, and this cossim reads versions 1 and 2: update cossim"
+INDEX_CUT_OFF = "cut off: {size} bytes of {expected}: copy the file again"
+INDEX_TOO_LONG = "{extra} bytes too long: {size} bytes, not {expected}: copy the file again"
+INDEX_DAMAGED = "damaged: {part} do not match their checksum: copy the file again, or save the index again"
+INDEX_HEADER = "damaged: no index has such a header: save the index again"
+INDEX_BOOL = "damaged: array {name!r:.60} of bool holds other bytes than 0 and 1: save the index again"
+INDEX_CUT_OFF_MEANWHILE = "cut off while it was read: copy the file again"
+INDEX_HEADER_TOO_LONG = "{path!r}: the header would have {size} bytes, and at most {most} are allowed: save fewer rows"
+NEEDS_ML_DTYPES = "{path!r} holds bfloat16, which needs ml_dtypes: pip install ml_dtypes"
+
 # ---- files: any ----
 
 NOT_REGULAR = "{path!r}: not a regular file: save the data of a pipe or device to a file first"

@@ -94,71 +94,60 @@ def same_file(path, other):
 
 
 class _OwnFile(io.FileIO):
-    """A new file that only the process that created it can write.
+    """A new file that only the process that created it can write. Errors of writing name `path`.
 
     After a fork, two processes would share one file position and overwrite each other.
     """
 
-    def __init__(self, *arguments, **options):
+    def __init__(self, path, *arguments, **options):
         super().__init__(*arguments, **options)
-        self.process = os.getpid()
+        self.path, self.process = path, os.getpid()
 
     def check_process(self):
         if os.getpid() != self.process:
             raise OSError(errno.EPERM, _errors.FORKED)
 
     def write(self, data):
-        self.check_process()
-        return super().write(data)
+        with errors_of(self.path):
+            self.check_process()
+            return super().write(data)
 
     def seek(self, *arguments):
-        self.check_process()
-        return super().seek(*arguments)
+        with errors_of(self.path):
+            self.check_process()
+            return super().seek(*arguments)
 
 
 @contextmanager
-def temporary_file(named, folder, start, end, mode, buffered=True):
-    """Creates a file in folder. Yields (file, replace); the file is open and locked.
+def _temporary_file(path, folder, mode):
+    """Yields a new file in folder, open for writing and locked. It is removed when the block ends, unless it was moved.
 
-    replace(path) moves the file to path, and returns once its contents and its new name are on the disk. A file that is
-    not moved is removed when the block ends. Before the move its name is `start`, 16 hexadecimal digits and `end`.
-    Errors name the path `named`. Older files with such names that are not locked were left by killed processes; they
-    are removed first.
+    Errors name `path`. Older such files that are not locked were left by killed processes; they are removed first.
     """
     if fcntl is not None:
-        _remove_leftovers(folder, start, end)
+        _remove_leftovers(folder)
     for left in reversed(range(LOCKS_TRIED)):
-        path = os.path.join(folder, f"{start}{secrets.token_hex(8)}{end}")
-        with _new_file(named, path, mode, buffered) as (file, raw):
+        name = os.path.join(folder, f".cossim-{secrets.token_hex(8)}.tmp")
+        with _new_file(path, name, mode) as file:
             # Another process may hold the lock: for a moment while it searches for leftovers, forever if it is hostile.
-            if not _lock(raw) and left:
-                continue
-
-            def replace(target):
-                with errors_of(named):
-                    raw.check_process()
-                    file.flush()
-                    os.fsync(raw.fileno())
-                    os.replace(raw.name, target)
-                sync_folder(folder)
-
-            yield file, replace
-            return
+            if _lock(file) or not left:
+                yield file
+                return
 
 
 @contextmanager
-def _new_file(named, path, mode, buffered):
-    """Yields a new file and the unbuffered file behind it. At the end, removes the file that still has this path."""
+def _new_file(path, name, mode):
+    """Yields a new file of this name; its errors name `path`. At the end, removes the file that still has this name."""
     process = os.getpid()
     try:
-        with errors_of(named):  # an opener leaves no bare file descriptor, which an interrupt would leak
-            raw = _OwnFile(path, "xb", opener=partial(os.open, mode=mode))
-        with io.BufferedWriter(raw) if buffered else raw as file:
-            yield file, raw
+        with errors_of(path):  # an opener leaves no bare file descriptor, which an interrupt would leak
+            raw = _OwnFile(path, name, "xb", opener=partial(os.open, mode=mode))
+        with io.BufferedWriter(raw) as file:
+            yield file
     finally:
         if os.getpid() == process:  # after a fork, the file belongs to the parent process
             with suppress(OSError):
-                os.unlink(path)
+                os.unlink(name)
 
 
 def _lock(file):
@@ -176,10 +165,9 @@ def _lock(file):
     return True
 
 
-def _remove_leftovers(folder, start, end):
-    pattern = re.compile(f"{re.escape(start)}[0-9a-f]{{16}}{re.escape(end)}", re.S)
+def _remove_leftovers(folder):
     with suppress(OSError):
-        for name in filter(pattern.fullmatch, os.listdir(folder or os.curdir)):
+        for name in filter(re.compile(r"\.cossim-[0-9a-f]{16}\.tmp").fullmatch, os.listdir(folder)):
             with suppress(OSError):
                 _remove_if_left_over(os.path.join(folder, name))
 
@@ -205,23 +193,32 @@ def replacing(path):
     gives. Symbolic links are followed. A killed process leaves a file .cossim-*.tmp, which the next write to the folder
     removes.
     """
-    path = os.path.realpath(path)
-    mode = None
-    with suppress(FileNotFoundError):
-        mode = os.stat(path).st_mode
+    path = os.fsdecode(path)
+    target, mode = os.path.realpath(path), None
+    with suppress(FileNotFoundError), errors_of(path):
+        mode = os.stat(target).st_mode
         if not stat.S_ISREG(mode):
             raise OSError(errno.EINVAL, _errors.OTHER_FILE, path)
-        if not os.access(path, os.W_OK):
+        if not os.access(target, os.W_OK):
             raise PermissionError(errno.EACCES, _errors.WRITE_PROTECTED, path)
-    folder = os.path.dirname(path)
+    folder = os.path.dirname(target)
     if not os.path.exists(folder):
         raise FileNotFoundError(errno.ENOENT, _errors.NO_FOLDER, path)
-    new = temporary_file(path, folder, ".cossim-", ".tmp", 0o666 if mode is None else mode & 0o777)
-    with ending_by_exception(), new as (file, replace):
+    new = _temporary_file(path, folder, 0o666 if mode is None else mode & 0o777)
+    with ending_by_exception(), new as file:
         if mode is not None:
             with suppress(PermissionError):  # the file system has no permissions
                 os.chmod(file.name, mode & 0o777)
-        yield file, partial(replace, path)
+
+        def replace():
+            with errors_of(path):
+                file.raw.check_process()
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(file.name, target)
+            sync_folder(folder)
+
+        yield file, replace
 
 
 def sync_folder(folder):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cossim import _core, _errors
-from cossim._io import MAGIC, errors_of, open_regular, read_npy, replacing, write_npz
+from cossim._io import MAGIC, open_regular, read_npy, replacing, write_npz
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -139,7 +139,7 @@ def save_weights(path: Path, state_dict: Mapping[str, Array]) -> None:
             raise TypeError(_errors.UNSAVED_DTYPE.format(name=name, dtype=array.dtype))
     if kind == ".safetensors":
         data = _safetensors().numpy.save({name: np.asarray(a, order="C") for name, a in arrays.items()})
-    with errors_of(path), replacing(path) as (file, replace):
+    with replacing(path) as (file, replace):
         if kind == ".npz":
             write_npz(file, arrays)
         else:
@@ -167,7 +167,7 @@ def check_weights_path(path: Path) -> None:
     path = os.fspath(path)
     if _kind(path) == ".safetensors":
         _safetensors()
-    with errors_of(path), replacing(path):
+    with replacing(path):
         pass
 
 

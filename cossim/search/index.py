@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
@@ -31,14 +30,6 @@ if TYPE_CHECKING:
     from cossim._typing import Number, Path, Progress, Rows
 
 MAX_CODED_DIM = 4096  # rows with more elements get no codes
-ALIGNMENT = 64
-
-
-def _aligned(shape):
-    """Returns a uint8 array that begins at a cache line. SIMD loads of codes across cache lines take a fifth longer."""
-    block = np.empty(math.prod(shape) + ALIGNMENT, np.uint8)
-    first = -block.__array_interface__["data"][0] % ALIGNMENT
-    return block[first : first + math.prod(shape)].reshape(shape)
 
 
 class Index:
@@ -102,7 +93,7 @@ class Index:
         self._set(rows.array, None, None, eps)
         if self.dim > MAX_CODED_DIM:
             return
-        codes = _aligned(rows.array.shape)
+        codes = index_file.aligned_empty(rows.array.size).reshape(rows.array.shape)
         scales = np.empty((len(rows), 2), np.float32)
         with reporting(progress, name) as report:
             done = 0
@@ -252,9 +243,10 @@ class Index:
             return pairs_rows(name, x, y, threshold, self.eps, max_pairs, memory, report, self._codes_and_scales())
 
     def save(self, path: Path, *, progress: Progress | None = None) -> None:
-        """Writes the index, with corpus and codes, to one file.
+        """Writes the index, with corpus and codes, to one .safetensors file.
 
-        An existing file is replaced once the new one is complete. After an error it is unchanged.
+        Other programs can read the arrays "corpus", "codes" and "scales" with the package safetensors. An existing file
+        is replaced once the new one is complete. After an error it is unchanged.
 
         Parameters
         ----------
@@ -303,7 +295,8 @@ class Index:
         OSError
             The file cannot be read.
         ValueError
-            The file is not an index, is truncated or damaged, or has a newer version of the format.
+            The file is not an index, is truncated or damaged, or has a newer version of the format. Files of version 1
+            of the format can still be read.
 
         Examples
         --------
@@ -312,11 +305,11 @@ class Index:
         Traceback (most recent call last):
         FileNotFoundError: [Errno 2] No such file or directory: 'no such file'
         """
-        header, arrays = index_file.read(path, mmap=mmap, verify=verify)
+        metadata, arrays = index_file.read(path, mmap=mmap, verify=verify)
         corpus, codes, scales = (arrays.get(name) for name in ("corpus", "codes", "scales"))
         try:
-            eps = float.fromhex(header.get("eps"))
-        except (OverflowError, TypeError, ValueError):
+            eps = float.fromhex(metadata["eps"])
+        except (KeyError, OverflowError, ValueError):
             eps = -1.0
         fits = corpus is not None and corpus.ndim == 2 and corpus.size and eps >= 0
         if fits and corpus.shape[1] <= MAX_CODED_DIM:

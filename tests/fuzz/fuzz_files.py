@@ -14,9 +14,9 @@ import tempfile
 import tracemalloc
 import warnings
 import zipfile
-import zlib
 
 import numpy as np
+from index_files import VERSION_1, checksums, forged
 
 import cossim
 from cossim import nn, simclr
@@ -71,27 +71,20 @@ def checked(function, path, *allowed, times=8):
 # ---- indexes ----
 
 
-def _forged(data):
-    """Repairs checksums, lengths and offsets, so that the reader gets past them to the other contents."""
-    if len(data) < 65:
-        return data
-    offset, length = struct.unpack_from("<QQ", data, 16)
-    offset = offset if 64 <= offset <= len(data) else len(data)
-    body, header = data[64:offset], data[offset:]
+def _repaired(data):
+    """Repairs length and checksums, so that the reader gets past them to the other contents."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header, body = data[8:end], data[end:]
     with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError, AttributeError):
-        whole = json.loads(header)
-        for entry in whole["arrays"]:
-            content = data[entry["offset"] : entry["offset"] + entry["bytes"]]
-            entry["crc32"] = [zlib.crc32(content[at : at + (1 << 24)]) for at in range(0, len(content), 1 << 24)]
-        header = json.dumps(whole).encode()
-    start = data[:8] + struct.pack("<IIQQ", 1, zlib.crc32(header), offset, len(header)) + bytes(28)
-    return start + struct.pack("<I", zlib.crc32(start)) + body + header
+        header = json.loads(header)
+        header["__metadata__"]["blocks"] = checksums(body)
+    return forged(header if isinstance(header, dict) else data[8:end], body)
 
 
 def index_file(data):
     flags, data = data[:1], data[1:]
     flag = flags[0] if flags else 0
-    path = path_of(_forged(data) if flag & 1 else data, "index")
+    path = path_of(_repaired(data) if flag & 1 else data, "index")
     mmap, verify = bool(flag & 2), not flag & 4
     checked(lambda path: read(path, mmap=mmap, verify=verify), path, ValueError)
     index = checked(lambda path: cossim.Index.load(path, mmap, verify=verify), path, ValueError)
@@ -119,6 +112,7 @@ def index_seeds():
         with open(path, "rb") as file:
             data = file.read()
         found += [bytes((flag,)) + data for flag in (range(8) if len(data) < 4000 else (2, 3))]
+    found += [bytes((flag,)) + path.read_bytes() for path in VERSION_1.values() for flag in (0, 2, 4)]
     return [*found, b"", b"\1", b"\0" + found[0][1:70]]
 
 

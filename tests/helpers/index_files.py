@@ -4,11 +4,19 @@ import json
 import os
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cossim.search.index_file import read
+
+# Files that cossim wrote when it wrote version 1 of the format: 6 rows of 9 elements, eps=0.5.
+VERSION_1 = {path.stem: path for path in sorted((Path(__file__).parents[1] / "search/format_1").iterdir())}
+
+
+def rows_of_version_1(dtype):
+    return (np.arange(54).reshape(6, 9) % 7 % 5).astype(dtype)
 
 
 def files_in(folder):
@@ -28,26 +36,25 @@ def refused(path, **options):
 def read_as_documented(path):
     """Reads a file by the module's docstring alone, as another program would; returns arrays as bytes."""
     data = path.read_bytes()
-    assert data[:8] == bytes.fromhex("89 43 4f 53 53 49 4d 0a")
-    assert data[32:60] == bytes(28)
-    version, header_crc, offset, length = struct.unpack("<IIQQ", data[8:32])
-    assert version == 1
-    assert struct.unpack("<I", data[60:64]) == (zlib.crc32(data[:60]),)
-    assert len(data) == offset + length
-    assert offset % 64 == 0
-    assert zlib.crc32(data[offset:]) == header_crc
-    header = json.loads(data[offset:])
-    end, arrays = 64, {}
-    for entry in [*header["arrays"], {"name": None, "offset": offset, "bytes": 0, "crc32": []}]:
-        start, end = end, entry["offset"]
-        assert end == (start + 63) // 64 * 64 and not any(data[start:end])
-        content = data[end : end + entry["bytes"]]
-        blocks = [content[at : at + 16777216] for at in range(0, len(content), 16777216)]
-        assert [zlib.crc32(block) for block in blocks] == entry["crc32"]
-        arrays[entry.pop("name")] = entry, content
-        end += entry["bytes"]
-    del arrays[None]
-    return header["header"], arrays
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end].decode("ascii"))
+    metadata = header.pop("__metadata__")
+    assert list(metadata)[:4] == ["format", "crc32", "version", "blocks"]
+    own = [metadata.pop(key) for key in ("format", "crc32", "version", "blocks")]
+    zeroed = data[:end].replace(b'"crc32":"' + own[1].encode(), b'"crc32":"00000000', 1)
+    assert own == ["cossim index", f"{zlib.crc32(zeroed):08x}", "2", checksums(data[end:])]
+    stop, arrays = end, {}
+    for name, entry in header.items():
+        start, size = stop, entry["data_offsets"][1] - entry["data_offsets"][0]
+        stop = start + size
+        assert [start - end, stop - end] == entry["data_offsets"]
+        if name.endswith(".padding"):
+            assert (entry["dtype"], entry["shape"], data[start:stop]) == ("U8", [size], bytes(-start % 64))
+        else:
+            assert start % 64 == 0
+            arrays[name] = entry, data[start:stop]
+    assert stop == len(data)
+    return metadata, arrays
 
 
 def put(path, data):
@@ -55,22 +62,30 @@ def put(path, data):
     path.write_bytes(data)
 
 
-def forge(path, header, body=b"", version=1, offset=None, length=None, zeros=bytes(28)):
-    """A file with right checksums and any header, given as bytes or as an object for JSON."""
-    data = header if isinstance(header, bytes) else json.dumps(header).encode()
-    offset, length = 64 + len(body) if offset is None else offset, len(data) if length is None else length
-    start = b"\x89COSSIM\n" + struct.pack("<IIQQ", version, zlib.crc32(data), offset, length) + zeros
-    put(path, start + struct.pack("<I", zlib.crc32(start)) + body + data)
-
-
 BODY = np.arange(16, dtype=np.float32).tobytes()
 
 
-def entry(**changes):
-    it = {"name": "x", "dtype": "float32", "shape": [4, 4], "offset": 64, "bytes": 64, "crc32": [zlib.crc32(BODY)]}
-    it.update(changes)
-    return {key: value for key, value in it.items() if value is not ...}
+def checksums(data):
+    """The checksums of the blocks of all bytes after the header, as the header has them."""
+    return "".join(f"{zlib.crc32(data[at : at + 2**24]):08x}" for at in range(0, len(data), 2**24))
 
 
-def with_arrays(*entries):
-    return {"header": {}, "arrays": list(entries)}
+def header(dtype="F32", shape=(4, 4), version="2", blocks=None, body=BODY):
+    """The header of a file with one array, "x", as text. The checksum of the header is missing."""
+    blocks = checksums(body) if blocks is None else blocks
+    metadata = {"format": "cossim index", "crc32": "00000000", "version": version, "blocks": blocks}
+    entry = {"dtype": dtype, "shape": list(shape), "data_offsets": [0, len(body)]}
+    return json.dumps({"__metadata__": metadata, "x": entry}, separators=(",", ":"))
+
+
+def forged(text, body=BODY):
+    """The bytes of a file with the right checksum of any header, given as text, bytes or an object for JSON."""
+    data = json.dumps(text, separators=(",", ":")) if isinstance(text, dict) else text
+    data = data.encode() if isinstance(data, str) else data
+    data += b" " * (-(8 + len(data)) % 64)
+    data = struct.pack("<Q", len(data)) + data[:50] + b"00000000" + data[58:]
+    return data[:58] + f"{zlib.crc32(data):08x}".encode() + data[66:] + body
+
+
+def forge(path, text, body=BODY):
+    put(path, forged(text, body))

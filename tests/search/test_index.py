@@ -173,7 +173,7 @@ def test_other_arrays_than_those_of_an_index(rng, tmp_path):
         ({"eps": "x"}, good),
         ({"eps": "-0x1p0"}, good),
         ({"eps": "0x1p5000"}, good),
-        ({"eps": 0.5}, good),
+        ({"eps": ""}, good),
         ({"eps": (0.1).hex()}, {"corpus": x}),
         ({"eps": (0.1).hex()}, {**good, "corpus": x[0]}),
         ({"eps": (0.1).hex()}, {**good, "codes": index._codes[:-1]}),

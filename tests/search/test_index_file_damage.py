@@ -4,15 +4,14 @@ import json
 import os
 import random
 import re
+import shutil
 import stat
-import struct
 import tracemalloc
-import zlib
 
 import numpy as np
 import pytest
 from conftest import not_emulated
-from index_files import BODY, entry, files_in, forge, put, read_as_documented, refused, with_arrays
+from index_files import BODY, VERSION_1, checksums, files_in, forge, header, put, refused
 
 from cossim.search import index_file
 from cossim.search.index_file import read, write
@@ -20,21 +19,24 @@ from cossim.search.index_file import read, write
 # ---- damaged files ----
 
 
-@pytest.fixture
-def small(rng, tmp_path):
-    """(path of a file below 2 KB with all kinds of arrays, its bytes, offsets of the contents of its arrays)."""
+@pytest.fixture(params=["version 1", "version 2"])
+def small(rng, tmp_path, request):
+    """(path of a file below 2 KB with several arrays, its bytes, the range of the bytes of its arrays)."""
+    path = tmp_path / "index"
+    if request.param == "version 1":
+        shutil.copyfile(VERSION_1["float32"], path)
+        data = path.read_bytes()
+        return path, data, range(64, int.from_bytes(data[16:24], "little"))
     arrays = {
         "rows": rng.standard_normal((7, 9)).astype(np.float32),
         "ids": np.arange(7),
         "none": np.zeros((0, 4)),
         "deleted": np.array([True, False] * 3 + [True]),
     }
-    path = tmp_path / "index"
     write(path, {"metric": "cosine"}, arrays)
-    entries = [entry for entry, _ in read_as_documented(path)[1].values()]
-    contents = {at for entry in entries for at in range(entry["offset"], entry["offset"] + entry["bytes"])}
-    assert path.stat().st_size < 2000
-    return path, path.read_bytes(), contents
+    data = path.read_bytes()
+    assert len(data) < 2000
+    return path, data, range(8 + int.from_bytes(data[:8], "little"), len(data))
 
 
 @pytest.mark.parametrize("mmap", [True, False])
@@ -45,26 +47,26 @@ def test_every_flipped_bit_is_found(small, mmap):
             for bit in range(8):
                 os.pwrite(file.fileno(), bytes([byte ^ 1 << bit]), at)
                 message = refused(path, mmap=mmap)
-                assert message.startswith(("damaged", "not " if at < 8 else "damaged"))
                 if at in contents:
-                    assert "checksum" in message and " of array '" in message
+                    assert re.match(r"damaged: bytes \d+ to \d+ .*\bchecksum\b", message)
                     read(path, mmap=mmap, verify=False)
                 else:
+                    assert message.startswith(("damaged", "cut off", "not an index"))
                     refused(path, mmap=mmap, verify=False)
             os.pwrite(file.fileno(), bytes([byte]), at)
     read(path, mmap=mmap)
 
 
-def test_truncated_at_every_length(small):
+def test_every_truncated_file_is_refused(small):
     path, data, _ = small
     for length in range(len(data) - 1, -1, -1):
         os.truncate(path, length)
         for options in ({}, {"mmap": False, "verify": False}):
-            assert refused(path, **options).startswith("cut off" if length else "not an index file")
+            assert refused(path, **options).startswith("cut off" if length >= 58 else ("cut off", "not an index file"))
 
 
 @pytest.mark.parametrize("more", [b"\0", b"\n", bytes(64), bytes(5000), b"{}"], ids=len)
-def test_extended(small, more):
+def test_every_extended_file_is_refused(small, more):
     path, data, _ = small
     path.write_bytes(data + more)
     assert refused(path, verify=False).startswith(f"{len(more)} bytes ")
@@ -80,38 +82,35 @@ def test_bytes_lost_added_or_swapped_within(small):
                 refused(path)
 
 
-def test_where_the_damage_is(tmp_path):
+def test_the_message_says_where_the_damage_is(tmp_path):
     path = tmp_path / "index"
     write(path, {}, {"ids": np.arange(3), "rows": np.zeros((5, 2**22), np.float32)})
     with open(path, "r+b") as file:
-        file.seek(128 + 2**25 + 5)
+        start = 8 + int.from_bytes(file.read(8), "little")
+        file.seek(start + 64 + 2**25 + 4)
         file.write(b"\1")
-    assert re.match(r"damaged: .*\b33554432\b.*\b50331647\b.*'rows'", refused(path))
+    assert refused(path).startswith(f"damaged: bytes {start + 2**25} to {start + 3 * 2**24 - 1} ")
     assert read(path, verify=False)[1]["rows"].ravel()[2**23 + 1] != 0
 
 
 @pytest.mark.parametrize("mmap", [True, False])
 def test_cut_off_while_it_is_read(small, monkeypatch, mmap):
     path, _, _ = small
-    check = index_file._check_padding
-    monkeypatch.setattr(index_file, "_check_padding", lambda *args: (check(*args), os.truncate(path, 100)))
+    check = index_file._check_size
+    monkeypatch.setattr(index_file, "_check_size", lambda *args: (check(*args), os.truncate(path, 100)))
     assert re.match(r"cut off\D*$", refused(path, mmap=mmap))
 
 
-def test_what_is_no_file(tmp_path):
+def test_folders_and_devices_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="'.*missing'"):
         read(tmp_path / "missing")
-    with pytest.raises(IsADirectoryError, match=tmp_path.name):
-        read(tmp_path)
-    with pytest.raises(IsADirectoryError, match=tmp_path.name):
-        write(tmp_path, {}, {})
     with pytest.raises(FileNotFoundError, match="'.*missing/index'"):
         write(tmp_path / "missing/index", {}, {})
     os.mkfifo(tmp_path / "pipe")
-    for path in (tmp_path / "pipe", "/dev/null"):
-        with pytest.raises(ValueError, match=r"\bregular\b"):
+    for path in (tmp_path, tmp_path / "pipe", "/dev/null"):
+        with pytest.raises((IsADirectoryError, ValueError), match=rf"{os.path.basename(path)}'"):
             read(path)
-        with pytest.raises(ValueError, match=r"\bregular\b"):
+        with pytest.raises(OSError, match=rf"\bregular file\b.*{os.path.basename(path)}'"):
             write(path, {}, {})
     assert files_in(tmp_path) == ["pipe"]
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
@@ -121,134 +120,139 @@ def test_what_is_no_file(tmp_path):
 
 
 def test_the_forged_file_would_be_read(tmp_path):
-    forge(tmp_path / "index", with_arrays(entry()), BODY)
+    forge(tmp_path / "index", header())
     assert read(tmp_path / "index")[1]["x"].ravel().tolist() == list(range(16))
 
 
 ENTRIES = {
-    "name": [1, None, ["x"], ...],
-    "dtype": ["float33", "float128", "O", "object", "<f4", "complex64", 4, None, [], {}, ...],
+    "dtype": ["F33", "F128", "O", "float32", "<f4", "C64", "F16", 4, None, [], {}, ...],
     "shape": [[4, 5], [16, -1], [-4, -4], [2**63, 2], [2**62, 2**62], [0, 2**63], [4.0, 4], [True, 16], ["4", 4], 16]
-    + [None, {}, [[4, 4]], [1] * 33 + [16], [0], [], [10**90, 4], ...],
-    "offset": [0, -64, 63, 65, 128, 2**63, 2**64, 10**90, 64.0, "64", None, True, [], ...],
-    "bytes": [0, 63, 65, -64, 2**62, 10**90, 64.0, None, "64", ...],
-    "crc32": [[], [1, 2], [-1], [2**32], [1.0], [None], 1, "1", None, {}, [True], ...],
+    + [None, {}, [[4, 4]], [1] * 33 + [16], [0], [], [10**90, 4], [1, 4, 5], ...],
+    "data_offsets": [[0, 63], [0, 65], [1, 65], [64, 128], [-64, 0], [0, 2**63], [0, 10**90], [0.0, 64], [0, 64, 64]]
+    + ["0, 64", None, True, [], [64, 0], {}, ...],
+    "more": [1],
 }
 
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key in ENTRIES for value in ENTRIES[key]])
 def test_hostile_arrays(tmp_path, key, value):
-    forge(tmp_path / "index", with_arrays(entry(**{key: value})), BODY)
+    whole = json.loads(header())
+    whole["x"][key] = value
+    if value is ...:
+        del whole["x"][key]
+    forge(tmp_path / "index", whole)
     for mmap in (True, False):
-        assert "its header " in refused(tmp_path / "index", mmap=mmap, verify=False)
+        assert re.search(r"\bheader\b", refused(tmp_path / "index", mmap=mmap, verify=False))
 
 
-@pytest.mark.parametrize("shape", [[0, 2**61 - 1], [2**61 - 1, 0], [0] * 32])
+METADATA = {
+    "format": ["cossim", "cossim index ", 1, None, ...],
+    "crc32": [0, None, ...],
+    "version": [2, None, [], ...],
+    "blocks": ["", "0" * 7, "0" * 9, "0" * 16, 0, None, [], ...],
+    "eps": [1, None, [], {}, 0.5, True],
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key in METADATA for value in METADATA[key]])
+def test_hostile_metadata(tmp_path, key, value):
+    whole = json.loads(header())
+    whole["__metadata__"][key] = value
+    if value is ...:
+        del whole["__metadata__"][key]
+    forge(tmp_path / "index", whole)
+    assert refused(tmp_path / "index", verify=False).startswith(("damaged", "not an index"))
+
+
+@pytest.mark.parametrize("shape", [[0, 2**59 - 1], [2**59 - 1, 0], [0] * 32])
 def test_empty_arrays_as_large_as_they_may_be(tmp_path, shape):
-    forge(tmp_path / "index", with_arrays(entry(shape=shape, bytes=0, crc32=[])))
+    forge(tmp_path / "index", header(shape=shape, body=b""), b"")
     for mmap in (True, False):
         assert read(tmp_path / "index", mmap=mmap)[1]["x"].shape == tuple(shape)
-    forge(tmp_path / "index", with_arrays(entry(shape=[0, 2**61], bytes=0, crc32=[])))
-    assert "too large" in refused(tmp_path / "index")
+    forge(tmp_path / "index", header(shape=[0, 2**59], body=b""), b"")
+    assert re.search(r"\bheader\b", refused(tmp_path / "index"))
 
 
+START = header()[: header().index('"crc32"')]
 HEADERS = {
-    "no object": [b"[]", b"1", b"null", b'"x"', b"", b" ", b"{", b'{"header":{}}', b'{"header":{},"arrays":{}}']
-    + [b'{"header":{},"arrays":[],"more":1}', b'{"header":[],"arrays":[]}', b'{"header":null,"arrays":[]}'],
-    "array": [b'{"header":{},"arrays":[1]}', b'{"header":{},"arrays":[null]}', b'{"header":{},"arrays":[[]]}'],
-    "duplicate keys": [b'{"header":{},"header":{},"arrays":[]}', b'{"header":{"a":{"b":1,"b":1}},"arrays":[]}'],
+    "no object": ["[]", "1", "null", '"x"', "", " ", "{", "{}", '{"__metadata__":{}}', '{"__metadata__":null}'],
+    "cut off": [header()[:at] for at in range(50, len(header()))],
+    "duplicate keys": [header()[:-1] + ',"x":{}}', header().replace('"version"', '"crc32":"00000000","version"')],
+    "other order": [header().replace('"dtype":"F32",', "").replace("]}}", '],"dtype":"F32"}}')],
+    "spaces": [header().replace(":", ": "), header().replace(",", ", "), header() + "\n", " " + header()],
+    "escapes": [header().replace('"x"', text) for text in ('"\\u0078"', '"é"', '"\\u00E9"')],
     "numbers": [
-        b'{"header":{"a":%s},"arrays":[]}' % number
-        for number in (b"NaN", b"Infinity", b"-Infinity", b"1e999", b"-1e999", b"1" * 200, b"1" * 10**6, b"01", b"+1")
+        header().replace("[4,4]", f"[{number},4]")
+        for number in ("NaN", "Infinity", "4e0", "4.0", "-4", "04", "+4", "1" * 200, "1" * 10**5, "true", "null")
     ],
-    "text": [b"\xff{}", b'{"header":{"a":"\xff"},"arrays":[]}', b'\xef\xbb\xbf{"header":{},"arrays":[]}', b"\0" * 50],
-    "deep": [b"[" * 2**20, b'{"a":' * 200_000, b'{"header":{"a":%s},"arrays":[]}' % (b"[" * 400_000 + b"]" * 400_000)],
-    "less deep": [b"[" * depth + b"]" * depth for depth in (50, 500, 700, 900, 950, 980)],
-    "wide": [b"[%s0]" % (b"[]," * 349_000), b'{"header":{},"arrays":[%s0]}' % (b"{}," * 349_000)],
+    "text": [b"\xff{}", header().encode() + b"\xff", b"\xef\xbb\xbf" + header().encode(), b"\0" * 50],
+    "deep": ["[" * 2**19, '{"a":' * 10**5, header()[:-1] + ',"y":' + "[" * 200_000 + "]" * 200_000 + "}"],
+    "less deep": [header()[:-1] + ',"y":' + "[" * depth + "]" * depth + "}" for depth in (50, 500, 900, 950, 980)],
+    "wide": [header()[:-1] + ',"y":[' + "[]," * 300_000 + "0]}", header()[:-1] + ',"":{}' * 150_000 + "}"],
+    "padding": [header().replace('"x"', '"x.padding"'), header()[:-1] + ',"x.padding":{}}'],
 }
 
 
 @pytest.mark.parametrize("kind", HEADERS)
 def test_hostile_headers(tmp_path, kind):
-    for header in HEADERS[kind]:
-        forge(tmp_path / "index", header)
+    for text in HEADERS[kind]:
+        forge(tmp_path / "index", text)
         tracemalloc.start()
         try:
-            assert "header" in refused(tmp_path / "index")
+            assert refused(tmp_path / "index").startswith(("damaged", "not an index"))
             assert tracemalloc.get_traced_memory()[1] < 60e6
         finally:
             tracemalloc.stop()
 
 
 def test_arrays_that_do_not_fill_the_file(tmp_path):
-    path, empty = tmp_path / "index", entry(name="empty", shape=[0], bytes=0, crc32=[], offset=128)
-    for entries, body in [
-        ([], BODY),  # bytes that belong to no array
-        ([entry()], BODY + bytes(64)),
-        ([entry()], b""),  # the header overlaps the array
-        ([entry(), entry()], BODY),  # two arrays overlap
-        ([entry(), entry(name="y")], BODY),
-        ([entry(), entry(name="y", offset=192)], BODY * 3),  # a gap
-        ([entry(name="y", offset=128), entry()], BODY * 2),  # out of order
-        ([entry(), entry(offset=128)], BODY * 2),  # the same name
-        ([empty, entry()], BODY),
-        ([entry(), {**empty, "offset": 64}], BODY),
-    ]:
-        forge(path, with_arrays(*entries), body)
-        assert "its header" in refused(path, verify=False)
-    forge(path, with_arrays(entry(), empty), BODY)
-    assert list(read(path)[1]) == ["x", "empty"]
+    for body in (BODY[:-1], b""):
+        forge(tmp_path / "index", header(body=BODY), body)
+        assert refused(tmp_path / "index", verify=False).startswith("cut off")
+    forge(tmp_path / "index", header(), BODY + bytes(64))
+    assert refused(tmp_path / "index", verify=False).startswith("64 bytes too long")
 
 
-def test_hostile_start(tmp_path):
-    path, header = tmp_path / "index", with_arrays(entry())
-    forge(path, header, BODY)
-    size = path.stat().st_size
-    for offset, length in [(2**63, 5), (2**64 - 1, 2**64 - 1), (128, 2**40), (size + 64, 0)]:
-        forge(path, header, BODY, offset=offset, length=length)
-        assert re.match(rf"cut off: {size}\b.*\b{offset + length}\b", refused(path))
-    for offset, length in [(0, size - 1), (0, 0), (64, size - 128), (128, 0)]:
-        forge(path, header, BODY, offset=offset, length=length)
-        extra = size - offset - length
-        assert re.match(rf"{extra} bytes .*\b{size}\b.*\b{offset + length}\b", refused(path))
-    for offset, length in [(0, size), (63, size - 63), (127, size - 127)]:
-        forge(path, header, BODY, offset=offset, length=length)
-        assert re.match(rf"damaged: .*\bheader\b.*\b{length}\b.*\b{offset}\b", refused(path))
-    forge(path, header, BODY, offset=64, length=size - 64)
-    assert re.match(r"damaged: .*\bheader\b.*\bchecksum\b", refused(path))
-    forge(path, b" " * (2**20 + 1))
-    assert re.match(rf"damaged: .*\bheader\b.*\b{2**20 + 1}\b.*\b64\b", refused(path))
-    for padding in range(1, 64):
-        body = np.arange(64 - padding, dtype=np.uint8).tobytes()
-        it = entry(dtype="uint8", shape=[len(body)], bytes=len(body), crc32=[zlib.crc32(body)])
-        forge(path, with_arrays(it), body + bytes(padding))
-        read(path)
-        forge(path, with_arrays(it), body + bytes(padding - 1) + b"\1")
-        assert re.match(rf"damaged: .*\b{64 + len(body)}\b.*\b127\b", refused(path, verify=False))
+def test_padding_of_other_bytes_is_refused(tmp_path):
+    write(tmp_path / "index", {}, {"x": np.ones(3, np.uint8), "y": np.ones(3, np.uint8)})
+    data = (tmp_path / "index").read_bytes()
+    for at in range(len(data) - 64, len(data) - 3):
+        put(tmp_path / "index", data[:at] + b"\1" + data[at + 1 :])
+        assert refused(tmp_path / "index").startswith("damaged")
 
 
-@pytest.mark.parametrize("version", [0, 2, 255, 2**32 - 1])
+@pytest.mark.parametrize("length", [0, 1, 57, 2**20, 2**20 - 7, 2**63, 2**64 - 1])
+def test_hostile_lengths_of_the_header(tmp_path, length):
+    forge(tmp_path / "index", header())
+    data = (tmp_path / "index").read_bytes()
+    put(tmp_path / "index", length.to_bytes(8, "little") + data[8:])
+    assert refused(tmp_path / "index", verify=False).startswith(("damaged", "cut off"))
+
+
+@pytest.mark.parametrize("version", ["0", "3", "10", "next"])
 def test_other_versions(tmp_path, version):
-    """A later version may change everything except magic, version and the checksum of the start."""
-    for options in ({}, {"zeros": b"\1" * 28}, {"offset": 2**60}):
-        forge(tmp_path / "index", b"not even JSON", version=version, **options)
-        message = refused(tmp_path / "index")
-        assert re.match(rf"version {version}\b.*\bversion 1\b", message)
-        assert ("newer" in message) == (version > 1)
+    """A later version may change everything except the start of the header and its checksum."""
+    for text in (header(version=version), header(version=version).replace('"x"', '"more":1,"x"')):
+        forge(tmp_path / "index", text)
+        assert re.match(rf"version {version}\b.*\bversions 1 and 2\b", refused(tmp_path / "index"))
 
 
-def test_mutated_headers(tmp_path):
+@pytest.mark.soak
+def test_mutated_headers(tmp_path, amount, figures):
     """Headers with replaced tokens and right checksums are refused, or give whole arrays."""
-    draw, path, read_at_all = random.Random(0), tmp_path / "index", 0
-    text = json.dumps(with_arrays(entry(), entry(name="y", offset=128, dtype="int8", shape=[64])))
-    tokens = [part for part in text.replace(",", " , ").replace(":", " : ").replace("[", "[ ").split(" ") if part]
-    others = [*tokens, *"-0164[]{}", "[]", "{}", "1e3", "NaN", "true", '"', "é", "99" * 40]
-    for _ in range(3000):
+    draw, path, read_at_all, tried = random.Random(0), tmp_path / "index", 0, amount(3000, 100_000)
+    y = ',"y":{"dtype":"I8","shape":[64],"data_offsets":[64,128]}}'
+    text = header(blocks=checksums(BODY * 2))[:-1] + y
+    forge(path, text, BODY * 2)
+    assert list(read(path)[1]) == ["x", "y"]
+    tokens = re.findall(r'"[^"]*"|\d+|.', text)
+    others = [*tokens, *"-0164[]{}", "[]", "{}", "1e3", "NaN", "true", '"', "\\u00e9", "99" * 40]
+    for _ in range(tried):
         mutated = list(tokens)
         for _ in range(draw.randint(1, 3)):
             at = draw.randrange(len(mutated))
             mutated[at : at + draw.randint(0, 2)] = draw.choices(others, k=draw.randint(0, 2))
-        forge(path, " ".join(mutated).encode(), BODY * 2)
+        forge(path, "".join(mutated), BODY * 2)
         try:
             _, arrays = read(path, mmap=draw.random() < 0.5, verify=False)
         except ValueError:
@@ -256,23 +260,19 @@ def test_mutated_headers(tmp_path):
         else:
             read_at_all += 1
             assert sum(array.nbytes for array in arrays.values()) == 128
-    assert 0 < read_at_all < 1500
+    assert 0 < read_at_all < tried / 2
+    figures("mutated headers of index files with right checksums", tried, tried)
 
 
 @not_emulated
 def test_a_huge_file_is_opened_without_being_read(tmp_path):
     """The file has 1 TB, but is sparse: almost nothing is on the disk."""
     path, size = tmp_path / "index", 2**40
-    it = entry(dtype="uint8", shape=[size], bytes=size, crc32=[0] * (size // 2**24))
-    data = json.dumps(with_arrays(it)).encode()
-    start = b"\x89COSSIM\n" + struct.pack("<IIQQ", 1, zlib.crc32(data), 64 + size, len(data)) + bytes(28)
+    forge(path, header("U8", shape=[size], blocks="0" * 8 * (size // 2**24), body=range(size)), b"")
     try:
-        with open(path, "wb") as file:
-            file.write(start + struct.pack("<I", zlib.crc32(start)))
-            file.seek(64 + size)
-            file.write(data)
+        os.truncate(path, path.stat().st_size + size)
     except OSError as error:
         pytest.skip(f"this file system has no such files: {error}")
     found = read(path, verify=False)[1]["x"]
     assert (found.shape, found[-1]) == ((size,), 0)
-    assert re.match(r"damaged: .*\b0\b.*\b16777215\b", refused(path))
+    assert re.match(r"damaged: bytes \d+ to \d+ ", refused(path))

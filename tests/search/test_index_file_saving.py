@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 import signal
 import stat
@@ -24,14 +25,14 @@ from cossim.search.index_file import read, write
 @pytest.fixture
 def old(tmp_path):
     path = tmp_path / "index"
-    write(path, {"old": True}, {"x": np.arange(100)})
+    write(path, {"old": "yes"}, {"x": np.arange(100)})
     return path
 
 
 def assert_old(path, old_bytes):
     assert path.read_bytes() == old_bytes
     assert files_in(path.parent) == [path.name]
-    assert read(path)[0] == {"old": True}
+    assert read(path)[0] == {"old": "yes"}
 
 
 NEW = {"a": np.arange(3001), "b": np.zeros((0, 3)), "c": np.ones(5, bool)}
@@ -68,7 +69,7 @@ def test_an_error_of_any_write_leaves_the_old_file(old, monkeypatch, error):
         else:
             break
         calls += 1
-    assert calls >= 10
+    assert calls >= 5
     assert error is not FULL or str(FULL) == f"[Errno 28] No space left on device: {str(old)!r}"
     monkeypatch.undo()
     assert read(old)[1]["a"].tolist() == list(range(3001))
@@ -160,14 +161,14 @@ def test_readers_during_saves_see_whole_files(old):
         try:
             while not stop.is_set():
                 header, arrays = read(old)
-                assert header.get("n", 99) == arrays["x"][0] or header == {"old": True}
+                assert int(header.get("n", 99)) == arrays["x"][0] or header == {"old": "yes"}
         except BaseException as error:
             errors.append(error)
 
     thread = threading.Thread(target=reader)
     thread.start()
     for n in range(30):
-        write(old, {"n": n}, {"x": np.full(1000, n)})
+        write(old, {"n": str(n)}, {"x": np.full(1000, n)})
     stop.set()
     thread.join()
     assert errors == []
@@ -191,10 +192,10 @@ def test_symbolic_links_stay(old):
     link, lost = old.parent / "link", old.parent / "lost"
     link.symlink_to("index")
     lost.symlink_to("target")
-    write(link, {"new": 1}, {})
-    write(lost, {"new": 2}, {})
+    write(link, {"new": "1"}, {})
+    write(lost, {"new": "2"}, {})
     assert link.is_symlink() and lost.is_symlink()
-    assert [read(old.parent / name)[0]["new"] for name in ("index", "link", "target", "lost")] == [1, 1, 2, 2]
+    assert [read(old.parent / name)[0]["new"] for name in ("index", "link", "target", "lost")] == ["1", "1", "2", "2"]
     assert files_in(old.parent) == ["index", "link", "lost", "target"]
 
 
@@ -236,29 +237,30 @@ def test_killed_while_writing(old):
     assert child.returncode == -signal.SIGKILL
     assert old.read_bytes() == before
     (part,) = [name for name in files_in(old.parent) if name != "index"]
-    assert part.startswith("index.") and part.endswith(".part")
+    assert re.fullmatch(r"\.cossim-[0-9a-f]{16}\.tmp", part)
     assert refused(old.parent / part).startswith("not an index file of cossim")
-    write(old, {"new": 1}, NEW)
-    assert read(old)[0] == {"new": 1}
+    write(old, {"new": "1"}, NEW)
+    assert read(old)[0] == {"new": "1"}
     assert files_in(old.parent) == ["index"]  # the leftover file is gone
 
 
 def test_a_file_that_another_process_writes_stays(old):
     """Also if it has other names, or is not a file of ours."""
-    others = ["index.part", "index.0123456789abcdef.part.gz", "other.0123456789abcdef.part", "index.012345.part"]
+    others = [".cossim-.tmp", ".cossim-0123456789abcdef.tmp.gz", "cossim-0123456789abcdef.tmp", ".cossim-012345.tmp"]
     for name in others:
         (old.parent / name).write_text("something")
-    (old.parent / f"index.{'0' * 16}.part").symlink_to(old.parent / "index.part")
-    (old.parent / f"index.{'1' * 16}.part").mkdir()
-    (old.parent / f"index.{'2' * 16}.part").touch()  # new: its writer is about to lock it
-    os.mkfifo(old.parent / f"index.{'3' * 16}.part")
+    link, folder, new, pipe = (old.parent / f".cossim-{digit * 16}.tmp" for digit in "0123")
+    link.symlink_to(old.parent / ".cossim-.tmp")
+    folder.mkdir()
+    new.touch()  # its writer is about to lock it
+    os.mkfifo(pipe)
     before = files_in(old.parent)
     child = process(
         """
         def progress(done, total):
             print(done, flush=True)
             sys.stdin.readline()
-        write(sys.argv[1], {"other": 1}, {"x": np.ones(10)}, progress=progress)
+        write(sys.argv[1], {"other": "1"}, {"x": np.ones(10)}, progress=progress)
         """,
         old,
         stdin=subprocess.PIPE,
@@ -267,15 +269,15 @@ def test_a_file_that_another_process_writes_stays(old):
         child.stdout.readline()
         during = files_in(old.parent)
         assert len(during) == len(before) + 1
-        write(old, {"new": 1}, NEW)
+        write(old, {"new": "1"}, NEW)
         assert files_in(old.parent) == during
         child.communicate("go on\n")
     assert child.returncode == 0
-    assert read(old)[0] == {"other": 1}
+    assert read(old)[0] == {"other": "1"}
     assert files_in(old.parent) == before
-    os.utime(old.parent / f"index.{'2' * 16}.part", (0, 0))
-    write(old, {"new": 2}, NEW)
-    assert files_in(old.parent) == [name for name in before if "2" * 16 not in name]
+    os.utime(new, (0, 0))
+    write(old, {"new": "2"}, NEW)
+    assert files_in(old.parent) == [name for name in before if name != new.name]
 
 
 def test_interrupted_while_writing(old):
@@ -372,7 +374,7 @@ def test_memory_of_large_files(tmp_path):
             np.ones(4_000_000)
         except MemoryError:
             print("limited")
-        write(path, {"again": True}, {"rows": arrays["rows"], "more": arrays["more"][:, ::-1]})
+        write(path, {"again": "yes"}, {"rows": arrays["rows"], "more": arrays["more"][:, ::-1]})
         header, again = read(path)
         print(header, os.path.getsize(path) > 298e6, (again["more"][-1] == np.arange(1024)[::-1]).all())
         """,
@@ -380,4 +382,4 @@ def test_memory_of_large_files(tmp_path):
     )
     peaks, *rest = output.splitlines()
     assert all(float(peak) < 16 for peak in peaks.split()), peaks
-    assert rest == ["limited", "{'again': True} True True"]
+    assert rest == ["limited", "{'again': 'yes'} True True"]
