@@ -251,7 +251,7 @@ import cossim, joblib
 with joblib.parallel_config("loky", n_jobs=2, inner_max_num_threads={given}):
     print(joblib.Parallel()(joblib.delayed(cossim.get_num_threads)() for _ in range(4)))
 """
-    for name in [name for name in os.environ if name.endswith("_NUM_THREADS")]:
+    for name in [name for name in ENVIRONMENT if name.endswith("_NUM_THREADS")]:
         monkeypatch.delitem(ENVIRONMENT, name)
     default = int(python(NUMBER))
     assert python(code) == str([min(given, default)] * 4)
