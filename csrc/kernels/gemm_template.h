@@ -86,27 +86,30 @@ static void NAME(tile)(double *sums, double *errors, const void *const *rows, co
 {
     TILE_TYPE block[TILE_ROWS * WIDTH];
     NAME(tile_block)(block, rows, at, panel, k);
-    for (int i = 0; (flags & TILE_FIRST) && i < TILE_ROWS * WIDTH; i++) {
-        sums[i] = 0.0 + block[i];
-    }
-#ifdef TILE_KEEP_ERRORS
     if (flags & TILE_FIRST) {
+        for (int i = 0; i < TILE_ROWS * WIDTH; i++) {
+            sums[i] = 0.0 + block[i];
+        }
+#ifdef TILE_KEEP_ERRORS
         memset(errors, 0, TILE_ROWS * WIDTH * sizeof *errors);
+#endif
         return;
     }
+#ifdef TILE_KEEP_ERRORS
     for (int i = 0; i < TILE_ROWS * WIDTH; i += TILE_LANES) {
         struct compensated_sum s = {vd_load(sums + i), vd_load(errors + i)};
         compensated_add(&s, vd_load(block + i));
         vd_store(sums + i, s.sum);
         vd_store(errors + i, s.error);
     }
-    for (int i = 0; (flags & TILE_LAST) && i < TILE_ROWS * WIDTH; i++) {
+    const int finished = flags & TILE_LAST ? TILE_ROWS * WIDTH : 0;
+    for (int i = 0; i < finished; i++) {
         double total = sums[i] + errors[i];
         sums[i] = total == total ? total : sums[i]; /* the error of an overflowed sum is NaN */
     }
 #else
     (void)errors;
-    for (int i = 0; !(flags & TILE_FIRST) && i < TILE_ROWS * WIDTH; i++) {
+    for (int i = 0; i < TILE_ROWS * WIDTH; i++) {
         sums[i] += block[i];
     }
 #endif
@@ -192,16 +195,18 @@ INLINE vd NAME(cosine_of)(const double *sums, vd row, const double *columns)
 #endif
 }
 
-static size_t NAME(cosine)(TILE_TYPE *out, ptrdiff_t out_step, const double *sums, size_t sums_step,
-                           const double *row_norms, size_t rows, const double *column_norms,
-                           size_t columns, double bound, uint32_t *found)
+static size_t NAME(cosine)(const struct cosine_tile *tile, void *out_void, ptrdiff_t out_step,
+                           uint32_t *found)
 {
-    const vd bounds = vd_set1(bound);
+    const vd bounds = vd_set1(tile->bound);
+    const size_t columns = tile->columns;
+    const double *sums = tile->sums;
+    TILE_TYPE *out = out_void;
     size_t count = 0;
-    for (size_t r = 0; r < rows; r++, sums += sums_step, out += out_step) {
-        const vd row = vd_set1(row_norms[r]);
+    for (size_t r = 0; r < tile->rows; r++, sums += tile->sums_step, out += out_step) {
+        const vd row = vd_set1(tile->row_norms[r]);
         for (size_t j = 0; j < columns; j += VD_LANES) {
-            const vd c = NAME(cosine_of)(sums + j, row, column_norms + j);
+            const vd c = NAME(cosine_of)(sums + j, row, tile->column_norms + j);
             unsigned beyond = vd_beyond(c, bounds);
             if (columns - j >= VD_LANES) {
                 TILE_STORE(out + j, c);

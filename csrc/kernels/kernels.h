@@ -32,26 +32,38 @@ enum element {
 enum sums { SUMS_ALL, SUMS_DOT, SUMS_SQUARE, SUMS_KINDS };
 
 /*
- * Sums along rows. x and y are (rows, n), each row contiguous; xy, xx and yy are (rows,). xy[r] is
- * the dot product of row r of x and row r of y; xx[r] and yy[r] are the squared norms of these two
- * rows. Row r of x starts at x + r * x_step bytes.
+ * The arrays of a call. x and y are (rows, n), each row contiguous. Row r of x starts at
+ * x + r * x_step bytes. With SUMS_SQUARE, y is not used.
+ *
+ * sums has one row each for xy, xx and yy, sums_step apart. Rows that the kernel does not compute
+ * keep their values. If it computes only one, sums_step may be 0.
+ */
+struct sums_call {
+    const void *x, *y;
+    ptrdiff_t x_step, y_step;
+    size_t rows, n;
+    double *sums;
+    size_t sums_step;
+};
+
+/*
+ * Sums along rows. sums is (3, rows). xy[r] is the dot product of row r of x and row r of y; xx[r]
+ * and yy[r] are the squared norms of these two rows.
  *
  * float32 and 16-bit floats are widened to double and summed in double. Doubles are summed in
  * groups of four. The group sums are added together with their rounding errors, which bounds the
  * error of the total by 2.5 units roundoff of sum |x y|, for any n. Sums of 8-bit integers are
  * exact.
  */
-typedef void rows_kernel(double *xy, double *xx, double *yy, const void *x, const void *y,
-                         size_t rows, size_t n, ptrdiff_t x_step, ptrdiff_t y_step);
+typedef void rows_kernel(const struct sums_call *call);
 
 /*
- * Sums down columns. x and y are (steps, n); sums is (6, n). Adds the products of each column to
- * its running sums xy, xx and yy. For doubles only, the last three rows of sums hold the rounding
- * errors of the first three. Callers pass COLUMN_STEPS steps in every call except the last one of
- * an axis, so the order of summation does not depend on how tasks divide the array.
+ * Sums down columns. sums is (6, n). Adds the products of each column to its running sums xy, xx
+ * and yy. For doubles only, the last three rows of sums hold the rounding errors of the first
+ * three. Callers pass COLUMN_STEPS rows in every call except the last one of an axis, so the order
+ * of summation does not depend on how tasks divide the array.
  */
-typedef void columns_kernel(double *sums, size_t n, const void *x, const void *y, size_t steps,
-                            ptrdiff_t x_step, ptrdiff_t y_step);
+typedef void columns_kernel(const struct sums_call *call);
 
 /* 4 steps are fastest. With 2 steps, the kernel loads and stores the sums too often. 8 steps read
  * more streams than the hardware prefetcher follows. */
@@ -73,9 +85,7 @@ typedef bool cosine_sums_kernel(double *out, const double *xy, const double *xx,
  * results that are rounded to 16 bits. A float holds the product of two elements exactly. Eight
  * products form a chain, which is summed in float. The chains are added in double.
  */
-typedef bool cosine_rows_kernel(double *out, double *xy, double *xx, double *yy, const void *x,
-                                const void *y, size_t rows, size_t n, ptrdiff_t x_step,
-                                ptrdiff_t y_step, double min_square);
+typedef bool cosine_rows_kernel(const struct sums_call *call, double *out, double min_square);
 
 /*
  * The micro-kernel of a blocked matrix product (GEMM): adds one block to one tile of the result.
@@ -110,23 +120,24 @@ static inline uint32_t pack_matches(size_t row, size_t column, unsigned bits)
 }
 
 /*
- * Converts a tile of sums to cosines. out and sums are (rows, columns). row_norms (rows,) and
- * column_norms (columns,) hold norms clamped by eps, as vectors/formula.h defines them: their
- * inverses for float32 output, the norms themselves for float64 output. sums and column_norms are
- * read up to the next multiple of COSINE_PADDING columns.
+ * Converts a tile of sums to cosines. out, of the kernel's type, and sums are (rows, columns).
+ * row_norms (rows,) and column_norms (columns,) hold norms clamped by eps, as vectors/formula.h
+ * defines them: their inverses for float32 output, the norms themselves for float64 output. sums
+ * and column_norms are read up to the next multiple of COSINE_PADDING columns.
  *
  * Also finds the cosines above `bound` in magnitude, so that the caller can recompute them. Writes
  * them to `found` as words of pack_matches and returns the number of words. found has room for
  * rows * ceil(columns / COSINE_STEP) + 1 words.
  */
-typedef size_t cosine_f32_kernel(float *out, ptrdiff_t out_step, const double *sums,
-                                 size_t sums_step, const double *row_norms, size_t rows,
-                                 const double *column_norms, size_t columns, double bound,
-                                 uint32_t *found);
-typedef size_t cosine_f64_kernel(double *out, ptrdiff_t out_step, const double *sums,
-                                 size_t sums_step, const double *row_norms, size_t rows,
-                                 const double *column_norms, size_t columns, double bound,
-                                 uint32_t *found);
+struct cosine_tile {
+    const double *sums;
+    size_t sums_step;
+    const double *row_norms, *column_norms;
+    size_t rows, columns;
+    double bound;
+};
+typedef size_t cosine_kernel(const struct cosine_tile *tile, void *out, ptrdiff_t out_step,
+                             uint32_t *found);
 
 /* The largest and the smallest VD_LANES of any instruction set. */
 enum { COSINE_PADDING = 8, COSINE_STEP = 2 };
@@ -390,8 +401,7 @@ struct tile_kernels {
     tile_kernel *tile_f32, *tile_f64;
     tile_sum_kernel *tile_sum_f32, *tile_sum_f64;
     transpose_kernel *transpose_f32, *transpose_f64;
-    cosine_f32_kernel *cosine_f32;
-    cosine_f64_kernel *cosine_f64;
+    cosine_kernel *cosine_f32, *cosine_f64;
     select_kernel *select_at_least_f32, *select_at_least_f64;
     widen_kernel *widen_f16, *widen_bf16;
     narrow_kernel *narrow_f16, *narrow_bf16;

@@ -34,6 +34,14 @@
         if ((kind) == SUMS_ALL) add(2, y, y); \
     } while (0)
 
+/* Sums of squares of bfloat16 that are summed in float must be in this range. */
+#define SQUARE_MIN 0x1p-60
+#define SQUARE_MAX 0x1p100
+
+/* The sums of `kind`: [FIRST_SUM, END_SUM). */
+#define FIRST_SUM(kind) ((kind) == SUMS_SQUARE)
+#define END_SUM(kind) ((kind) == SUMS_ALL ? 3 : FIRST_SUM(kind) + 1)
+
 /*
  * The next functions compute the sums of one row. If `polls` is set, they poll the cancellation
  * token every POLL_ELEMENTS elements. Short rows are not polled, because a poll takes a few
@@ -41,11 +49,14 @@
  */
 
 /*
- * Loads the last n < VD_LANES elements of a row and pads them with zeros. Zeros do not change a
- * sum.
+ * Loads the next elements of a row, of which n are left. Pads the last vector with zeros, which do
+ * not change a sum.
  */
-INLINE vd NAME(load_tail)(const ELEMENT_TYPE *p, size_t n)
+INLINE vd NAME(load)(const ELEMENT_TYPE *p, size_t n)
 {
+    if (n >= VD_LANES) {
+        return ELEMENT_LOAD(p);
+    }
     ELEMENT_TYPE padded[VD_LANES] = {0};
     memcpy(padded, p, n * sizeof *p);
     return ELEMENT_LOAD(padded);
@@ -64,10 +75,8 @@ INLINE void NAME(row_sums)(double out[3], const ELEMENT_TYPE *x, const ELEMENT_T
     while (k < n) {
         vd group[3] = {zero, zero, zero};
         for (int step = 0; step < 4 && k < n; step++, k += VD_LANES) {
-            vd a = n - k >= VD_LANES ? ELEMENT_LOAD(x + k) : NAME(load_tail)(x + k, n - k);
-            vd b = kind == SUMS_SQUARE ? a
-                   : n - k >= VD_LANES ? ELEMENT_LOAD(y + k)
-                                       : NAME(load_tail)(y + k, n - k);
+            const vd a = NAME(load)(x + k, n - k),
+                     b = kind == SUMS_SQUARE ? a : NAME(load)(y + k, n - k);
             if (step == 0) {
                 EACH_SUM(kind, a, b, START);
             } else {
@@ -141,8 +150,8 @@ INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE
         sums[chain][0] = sums[chain][1] = sums[chain][2] = vd_set1(0.0);
     }
 #define ADD(s, a, b) sums[chain][s] = vd_fma(a, b, sums[chain][s])
-    for (size_t end = polls && n > POLL_ELEMENTS ? POLL_ELEMENTS : n;;
-         end = n - k < POLL_ELEMENTS ? n : k + POLL_ELEMENTS) {
+    while (n - k >= SUM_CHAINS * VD_LANES) {
+        const size_t end = polls && n - k > POLL_ELEMENTS ? k + POLL_ELEMENTS : n;
         for (; end - k >= SUM_CHAINS * VD_LANES; k += SUM_CHAINS * VD_LANES) {
             for (size_t line = 0; line < SUM_CHAINS * VD_LANES * sizeof *x; line += 64) {
                 __builtin_prefetch((const char *)(x + k) + ROWS_PREFETCH + line);
@@ -157,16 +166,13 @@ INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE
                 EACH_SUM(kind, a, b, ADD);
             }
         }
-        if (!polls || end == n) {
-            break;
+        if (end < n && cancel_poll_here()) {
+            n = k;
         }
-        n = cancel_poll_here() ? k : n;
     }
     for (int chain = 0; k < n; k += VD_LANES) {
-        const vd a = n - k >= VD_LANES ? ELEMENT_LOAD(x + k) : NAME(load_tail)(x + k, n - k);
-        const vd b = kind == SUMS_SQUARE ? a
-                     : n - k >= VD_LANES ? ELEMENT_LOAD(y + k)
-                                         : NAME(load_tail)(y + k, n - k);
+        const vd a = NAME(load)(x + k, n - k),
+                 b = kind == SUMS_SQUARE ? a : NAME(load)(y + k, n - k);
         EACH_SUM(kind, a, b, ADD);
     }
 #undef ADD
@@ -235,63 +241,25 @@ INLINE void NAME(half_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYP
 
 #endif
 
-/* The sums of one row of any length. Polls the cancellation token. */
-INLINE void NAME(one_row)(double out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n,
-                          enum sums kind)
-{
-#ifdef ELEMENT_KEEP_ERRORS
-    NAME(row_sums)(out, x, y, n, kind, true);
-#else
-    vd row[3], lanes[VD_LANES];
-    double total[VD_LANES];
-    NAME(row_lanes)(row, x, y, n, kind, true);
-    for (int s = 0; s < 3; s++) {
-        lanes[0] = row[s];
-        for (int i = 1; i < VD_LANES; i++) {
-            lanes[i] = vd_set1(0.0);
-        }
-        vd_store(total, vd_row_sums(lanes));
-        out[s] = total[0];
-    }
-#endif
-}
-
 #ifdef ELEMENT_RANGE_CHECKED
-/*
- * Recomputes the sums of row r in double if xx or yy lies outside [2^-60, 2^100]. The products of
- * such a row may overflow or underflow a float.
- */
-static __attribute__((noinline)) void NAME(row_in_double)(double sums[3][VD_LANES], size_t r,
-                                                          const ELEMENT_TYPE *x,
-                                                          const ELEMENT_TYPE *y, size_t n)
-{
-    const double xx = sums[1][r], yy = sums[2][r];
-    double row[3];
-    if (xx >= 0x1p-60 && xx <= 0x1p100 && yy >= 0x1p-60 && yy <= 0x1p100) {
-        return;
-    }
-    NAME(one_row)(row, x, y, n, SUMS_ALL);
-    for (int s = 0; s < 3; s++) {
-        sums[s][r] = row[s];
-    }
-}
+static void NAME(sum_in_double)(struct sums_call c, size_t first, size_t rows);
 #endif
 
 /*
- * The sums of `rows` rows, at most VD_LANES. If `in_float` is set, 16-bit floats are summed in
- * float.
+ * The sums of rows [first, first + rows), at most VD_LANES. If `in_float` is set, 16-bit floats are
+ * summed in float.
  */
-INLINE void NAME(row_group)(double *xy, double *xx, double *yy, const char *x, const char *y,
-                            size_t rows, size_t n, ptrdiff_t x_step, ptrdiff_t y_step,
-                            enum sums kind, bool in_float)
+INLINE void NAME(row_group)(struct sums_call c, size_t first, size_t rows, enum sums kind,
+                            bool in_float, bool polls)
 {
+    const char *x = (const char *)c.x + (ptrdiff_t)first * c.x_step,
+               *y = (const char *)c.y + (ptrdiff_t)first * c.y_step;
     double sums[3][VD_LANES];
     (void)in_float;
 #ifdef ELEMENT_KEEP_ERRORS
-    for (size_t r = 0; r < rows; r++) {
+    for (size_t r = 0; r < rows; r++, x += c.x_step, y += c.y_step) {
         double row[3];
-        NAME(row_sums)(row, (const void *)(x + (ptrdiff_t)r * x_step),
-                       (const void *)(y + (ptrdiff_t)r * y_step), n, kind, false);
+        NAME(row_sums)(row, (const void *)x, (const void *)y, c.n, kind, polls);
         for (int s = 0; s < 3; s++) {
             sums[s][r] = row[s];
         }
@@ -301,14 +269,14 @@ INLINE void NAME(row_group)(double *xy, double *xx, double *yy, const char *x, c
     for (size_t r = 0; r < VD_LANES; r++) {
         vd row[3] = {vd_set1(0.0), vd_set1(0.0), vd_set1(0.0)};
         if (r < rows) {
-            const ELEMENT_TYPE *from_x = (const void *)(x + (ptrdiff_t)r * x_step),
-                               *from_y = (const void *)(y + (ptrdiff_t)r * y_step);
+            const ELEMENT_TYPE *from_x = (const void *)(x + (ptrdiff_t)r * c.x_step),
+                               *from_y = (const void *)(y + (ptrdiff_t)r * c.y_step);
 #ifdef ELEMENT_LOAD_PAIR
             if (in_float) {
-                NAME(half_lanes)(row, from_x, from_y, n);
+                NAME(half_lanes)(row, from_x, from_y, c.n);
             } else
 #endif
-                NAME(row_lanes)(row, from_x, from_y, n, kind, false);
+                NAME(row_lanes)(row, from_x, from_y, c.n, kind, polls);
         }
         for (int s = 0; s < 3; s++) {
             lanes[s][r] = row[s];
@@ -317,76 +285,49 @@ INLINE void NAME(row_group)(double *xy, double *xx, double *yy, const char *x, c
     for (int s = 0; s < 3; s++) {
         vd_store(sums[s], vd_row_sums(lanes[s]));
     }
+#endif
+    for (int s = FIRST_SUM(kind); s < END_SUM(kind); s++) {
+        memcpy(c.sums + (size_t)s * c.sums_step + first, sums[s], rows * sizeof **sums);
+    }
 #ifdef ELEMENT_RANGE_CHECKED
-    /* The products of these rows may overflow or underflow a float. */
-    const vd range_min = vd_set1(0x1p-60), range_max = vd_set1(0x1p100);
-    vd squares = vd_load(sums[1]), y_squares = vd_load(sums[2]);
-    bool fits = vd_all_at_least(squares, range_min) && vd_all_at_least(y_squares, range_min) &&
-                vd_all_at_least(range_max, squares) && vd_all_at_least(range_max, y_squares);
-    for (size_t r = 0; in_float && !fits && r < rows; r++) {
-        NAME(row_in_double)(sums, r, (const void *)(x + (ptrdiff_t)r * x_step),
-                            (const void *)(y + (ptrdiff_t)r * y_step), n);
+    const vd range_min = vd_set1(SQUARE_MIN), range_max = vd_set1(SQUARE_MAX);
+    const vd xx = vd_load(sums[1]), yy = vd_load(sums[2]);
+    if (in_float && !(vd_all_at_least(xx, range_min) && vd_all_at_least(yy, range_min) &&
+                      vd_all_at_least(range_max, xx) && vd_all_at_least(range_max, yy))) {
+        NAME(sum_in_double)(c, first, rows);
     }
 #endif
-#endif
-    double *const to[3] = {kind == SUMS_SQUARE ? NULL : xy, kind == SUMS_DOT ? NULL : xx,
-                           kind == SUMS_ALL ? yy : NULL};
-    for (int s = 0; s < 3; s++) {
-        if (to[s] != NULL) {
-            memcpy(to[s], sums[s], rows * sizeof **to);
-        }
-    }
 }
 
-INLINE void NAME(rows)(double *xy, double *xx, double *yy, const char *x, const char *y,
-                       size_t rows, size_t n, ptrdiff_t x_step, ptrdiff_t y_step, enum sums kind)
-{
-    size_t r = 0;
-    if (kind == SUMS_SQUARE) { /* y and xy may be NULL and are not used */
-        y = x;
-        y_step = x_step;
-        xy = xx;
-    }
-    /*
-     * Arrays of sums that `kind` leaves out may be NULL. They are not written. Another array
-     * replaces them, because adding an index to NULL is undefined.
-     */
-    xx = kind == SUMS_DOT ? xy : xx;
-    yy = kind == SUMS_ALL ? yy : xx;
-    for (; rows - r >= VD_LANES; r += VD_LANES) {
-        const ptrdiff_t i = (ptrdiff_t)r;
-        NAME(row_group)(xy + i, xx + i, yy + i, x + i * x_step, y + i * y_step, VD_LANES, n, x_step,
-                        y_step, kind, false);
-    }
-    if (r < rows) {
-        const ptrdiff_t i = (ptrdiff_t)r;
-        NAME(row_group)(xy + i, xx + i, yy + i, x + i * x_step, y + i * y_step, rows - r, n, x_step,
-                        y_step, kind, false);
-    }
-}
-
+#ifdef ELEMENT_RANGE_CHECKED
 /*
- * The sums of rows longer than POLL_ELEMENTS. This is a separate function so that short rows do not
- * pay for polling.
+ * Recomputes in double the sums of those rows of a group whose xx or yy is out of range. The
+ * products of such a row may overflow or underflow a float.
  */
-INLINE void NAME(long_rows)(double *xy, double *xx, double *yy, const char *x, const char *y,
-                            size_t rows, size_t n, ptrdiff_t x_step, ptrdiff_t y_step,
-                            enum sums kind)
+static __attribute__((noinline)) void NAME(sum_in_double)(struct sums_call c, size_t first,
+                                                          size_t rows)
 {
-    for (size_t r = 0; r < rows; r++) {
-        const char *from_x = x + (ptrdiff_t)r * x_step,
-                   *from_y = kind == SUMS_SQUARE ? from_x : y + (ptrdiff_t)r * y_step;
-        double sums[3];
-        NAME(one_row)(sums, (const void *)from_x, (const void *)from_y, n, kind);
-        if (kind != SUMS_SQUARE) {
-            xy[r] = sums[0];
+    for (size_t r = first; r < first + rows; r++) {
+        const double xx = c.sums[c.sums_step + r], yy = c.sums[2 * c.sums_step + r];
+        if (!(xx >= SQUARE_MIN && xx <= SQUARE_MAX && yy >= SQUARE_MIN && yy <= SQUARE_MAX)) {
+            NAME(row_group)(c, r, 1, SUMS_ALL, false, true);
         }
-        if (kind != SUMS_DOT) {
-            xx[r] = sums[1];
-        }
-        if (kind == SUMS_ALL) {
-            yy[r] = sums[2];
-        }
+    }
+}
+#endif
+
+INLINE void NAME(rows)(struct sums_call c, enum sums kind, bool polls)
+{
+    if (kind == SUMS_SQUARE) { /* y may be NULL */
+        c.y = c.x;
+        c.y_step = c.x_step;
+    }
+    size_t r = 0;
+    for (; c.rows - r >= VD_LANES; r += VD_LANES) {
+        NAME(row_group)(c, r, VD_LANES, kind, false, polls);
+    }
+    if (r < c.rows) {
+        NAME(row_group)(c, r, c.rows - r, kind, false, polls);
     }
 }
 
@@ -394,60 +335,56 @@ INLINE void NAME(long_rows)(double *xy, double *xx, double *yy, const char *x, c
  * Computes the cosines of a group of rows one iteration after its sums. The divisions then overlap
  * with the sums of later rows.
  */
-static bool NAME(cosine_rows)(double *out, double *xy, double *xx, double *yy, const void *x,
-                              const void *y, size_t rows, size_t n, ptrdiff_t x_step,
-                              ptrdiff_t y_step, double min_square)
+static bool NAME(cosine_rows)(const struct sums_call *call, double *out, double min_square)
 {
+    const struct sums_call c = *call;
     const vd min_squares = vd_set1(min_square);
-    const char *from_x = x, *from_y = y;
+    const double *xy = c.sums, *xx = xy + c.sums_step, *yy = xx + c.sums_step;
     bool all = true;
     size_t r = 0, done = 0;
-    for (; rows - r >= VD_LANES;
-         r += VD_LANES, from_x += VD_LANES * x_step, from_y += VD_LANES * y_step) {
-        NAME(row_group)(xy + r, xx + r, yy + r, from_x, from_y, VD_LANES, n, x_step, y_step,
-                        SUMS_ALL, true);
+    for (; c.rows - r >= VD_LANES; r += VD_LANES) {
+        NAME(row_group)(c, r, VD_LANES, SUMS_ALL, true, false);
         if (r > 0) {
             all &= cosine_vector(out + done, xy + done, xx + done, yy + done, min_squares);
             done = r;
         }
     }
-    if (r < rows) {
-        NAME(row_group)(xy + r, xx + r, yy + r, from_x, from_y, rows - r, n, x_step, y_step,
-                        SUMS_ALL, true);
+    if (r < c.rows) {
+        NAME(row_group)(c, r, c.rows - r, SUMS_ALL, true, false);
     }
-    return cosine_sums(out + done, xy + done, xx + done, yy + done, rows - done, min_square) && all;
+    return cosine_sums(out + done, xy + done, xx + done, yy + done, c.rows - done, min_square) &&
+           all;
 }
 
 /*
- * Adds all steps of columns [j, j + count) to their sums. The columns fit in `vectors` vectors.
+ * Adds all rows of columns [j, j + count) to their sums. The columns fit in `vectors` vectors.
  *
- * Prefetches the rows of the next call, which lie `steps` rows further down. The hardware
+ * Prefetches the rows of the next call, which lie c.rows rows further down. The hardware
  * prefetcher does not reach that far, because each row is a separate stream to it. Prefetching into
  * L2 makes the kernel a fifth faster. Prefetching into L1 makes it slower.
  */
-INLINE void NAME(column_sums)(double *sums, size_t n, size_t j, size_t count, int vectors,
-                              const char *x, const char *y, size_t steps, ptrdiff_t x_step,
-                              ptrdiff_t y_step, enum sums kind)
+INLINE void NAME(column_sums)(struct sums_call c, size_t j, size_t count, int vectors,
+                              enum sums kind)
 {
     const bool whole = count == (size_t)vectors * VD_LANES;
-    const ptrdiff_t x_ahead = (ptrdiff_t)steps * x_step, y_ahead = (ptrdiff_t)steps * y_step;
-    const bool wanted[6] = {kind != SUMS_SQUARE, kind != SUMS_DOT, kind == SUMS_ALL,
-                            kind != SUMS_SQUARE, kind != SUMS_DOT, kind == SUMS_ALL};
+    const ptrdiff_t x_ahead = (ptrdiff_t)c.rows * c.x_step, y_ahead = (ptrdiff_t)c.rows * c.y_step;
+    const char *x = (const char *)c.x + j * sizeof(ELEMENT_TYPE),
+               *y = (const char *)c.y + j * sizeof(ELEMENT_TYPE);
     double lanes[6][COLUMN_WIDTH] = {{0}}, *to[6];
     vd total[3][COLUMN_VECTORS];
     for (int s = 0; s < SUM_ARRAYS; s++) {
-        to[s] = whole || !wanted[s] ? sums + s * n + j
-                                    : memcpy(lanes[s], sums + s * n + j, count * sizeof **lanes);
+        to[s] = c.sums + (size_t)s * c.sums_step + j;
+        if (!whole) {
+            to[s] = memcpy(lanes[s], to[s], count * sizeof **lanes);
+        }
     }
-    for (int s = 0; s < 3; s++) {
-        for (int v = 0; wanted[s] && v < vectors; v++) {
+    for (int s = FIRST_SUM(kind); s < END_SUM(kind); s++) {
+        for (int v = 0; v < vectors; v++) {
             total[s][v] = SUM_ARRAYS == 3 ? vd_load(to[s] + v * VD_LANES) : vd_set1(0.0);
         }
     }
-    x += j * sizeof(ELEMENT_TYPE);
-    y += j * sizeof(ELEMENT_TYPE);
 #define ADD(s, a, b) total[s][v] = vd_fma(a, b, total[s][v])
-    for (size_t i = 0; i < steps; i++, x += x_step, y += y_step) {
+    for (size_t i = 0; i < c.rows; i++, x += c.x_step, y += c.y_step) {
         ELEMENT_TYPE tail[2][COLUMN_WIDTH] = {{0}};
         const ELEMENT_TYPE *from_x = (const void *)x, *from_y = (const void *)y;
         if (whole) {
@@ -455,7 +392,7 @@ INLINE void NAME(column_sums)(double *sums, size_t n, size_t j, size_t count, in
             __builtin_prefetch(y + y_ahead, 0, 2);
         } else {
             from_x = memcpy(tail[0], x, count * sizeof **tail);
-            from_y = kind == SUMS_SQUARE ? from_x : memcpy(tail[1], y, count * sizeof **tail);
+            from_y = memcpy(tail[1], y, count * sizeof **tail);
         }
         for (int v = 0; v < vectors; v++) {
             vd a = ELEMENT_LOAD(from_x + v * VD_LANES),
@@ -464,8 +401,8 @@ INLINE void NAME(column_sums)(double *sums, size_t n, size_t j, size_t count, in
         }
     }
 #undef ADD
-    for (int s = 0; s < 3; s++) {
-        for (int v = 0; wanted[s] && v < vectors; v++) {
+    for (int s = FIRST_SUM(kind); s < END_SUM(kind); s++) {
+        for (int v = 0; v < vectors; v++) {
 #ifdef ELEMENT_KEEP_ERRORS
             struct compensated_sum sum = {vd_load(to[s] + v * VD_LANES),
                                           vd_load(to[s + 3] + v * VD_LANES)};
@@ -477,52 +414,48 @@ INLINE void NAME(column_sums)(double *sums, size_t n, size_t j, size_t count, in
 #endif
         }
     }
-    for (int s = 0; !whole && s < SUM_ARRAYS; s++) {
-        memcpy(sums + s * n + j, lanes[s], wanted[s] ? count * sizeof **lanes : 0);
+    if (!whole) {
+        for (int s = 0; s < SUM_ARRAYS; s++) {
+            memcpy(c.sums + (size_t)s * c.sums_step + j, lanes[s], count * sizeof **lanes);
+        }
     }
 }
 
-INLINE void NAME(columns)(double *sums, size_t n, const void *x, const void *y, size_t steps,
-                          ptrdiff_t x_step, ptrdiff_t y_step, enum sums kind)
+INLINE void NAME(columns)(struct sums_call c, enum sums kind)
 {
     size_t j = 0;
     if (kind == SUMS_SQUARE) { /* y may be NULL */
-        y = x;
-        y_step = x_step;
+        c.y = c.x;
+        c.y_step = c.x_step;
     }
-    for (; n - j >= COLUMN_WIDTH; j += COLUMN_WIDTH) {
-        NAME(column_sums)(sums, n, j, COLUMN_WIDTH, COLUMN_VECTORS, x, y, steps, x_step, y_step,
-                          kind);
+    for (; c.n - j >= COLUMN_WIDTH; j += COLUMN_WIDTH) {
+        NAME(column_sums)(c, j, COLUMN_WIDTH, COLUMN_VECTORS, kind);
     }
-    for (; n - j >= VD_LANES; j += VD_LANES) {
-        NAME(column_sums)(sums, n, j, VD_LANES, 1, x, y, steps, x_step, y_step, kind);
+    for (; c.n - j >= VD_LANES; j += VD_LANES) {
+        NAME(column_sums)(c, j, VD_LANES, 1, kind);
     }
-    if (j < n) {
-        NAME(column_sums)(sums, n, j, n - j, 1, x, y, steps, x_step, y_step, kind);
+    if (j < c.n) {
+        NAME(column_sums)(c, j, c.n - j, 1, kind);
     }
 }
 
+/* Rows that are polled have a function of their own, so that short rows do not pay for it. */
 #define KIND(word, kind) \
-    static __attribute__((noinline)) void NAME(long_rows_##word)( \
-        double *xy, double *xx, double *yy, const void *x, const void *y, size_t rows, size_t n, \
-        ptrdiff_t x_step, ptrdiff_t y_step) \
+    static __attribute__((noinline)) void NAME(long_rows_##word)(const struct sums_call *call) \
     { \
-        NAME(long_rows)(xy, xx, yy, x, y, rows, n, x_step, y_step, kind); \
+        NAME(rows)(*call, kind, true); \
     } \
-    static void NAME(rows_##word)(double *xy, double *xx, double *yy, const void *x, \
-                                  const void *y, size_t rows, size_t n, ptrdiff_t x_step, \
-                                  ptrdiff_t y_step) \
+    static void NAME(rows_##word)(const struct sums_call *call) \
     { \
-        if (n > POLL_ELEMENTS) { \
-            NAME(long_rows_##word)(xy, xx, yy, x, y, rows, n, x_step, y_step); \
+        if (call->n > POLL_ELEMENTS) { \
+            NAME(long_rows_##word)(call); \
         } else { \
-            NAME(rows)(xy, xx, yy, x, y, rows, n, x_step, y_step, kind); \
+            NAME(rows)(*call, kind, false); \
         } \
     } \
-    static void NAME(columns_##word)(double *sums, size_t n, const void *x, const void *y, \
-                                     size_t steps, ptrdiff_t x_step, ptrdiff_t y_step) \
+    static void NAME(columns_##word)(const struct sums_call *call) \
     { \
-        NAME(columns)(sums, n, x, y, steps, x_step, y_step, kind); \
+        NAME(columns)(*call, kind); \
     }
 KIND(all, SUMS_ALL)
 KIND(dot, SUMS_DOT)
@@ -530,6 +463,10 @@ KIND(square, SUMS_SQUARE)
 
 #undef KIND
 #undef EACH_SUM
+#undef FIRST_SUM
+#undef END_SUM
+#undef SQUARE_MIN
+#undef SQUARE_MAX
 #undef NAME
 #undef ELEMENT
 #undef ELEMENT_TYPE

@@ -152,8 +152,11 @@ static bool squares_in_place(const struct pair_scores *s, enum side side, size_t
     const size_t at_once = rows->count == 1 ? n : 1;
     const ptrdiff_t step = rows->count == 1 ? axis_stride(&rows->at[0], stored_side(s, side)) : 0;
     for (size_t i = 0; i < n; i += at_once) {
-        kernel(NULL, squares + i, NULL, row_address(s, side, batch, first + i), NULL, at_once,
-               s->plan->depth, step, 0);
+        kernel(&(struct sums_call){.x = row_address(s, side, batch, first + i),
+                                   .x_step = step,
+                                   .rows = at_once,
+                                   .n = s->plan->depth,
+                                   .sums = squares + i});
     }
     return true;
 }
@@ -206,16 +209,15 @@ void pair_scores_cosines(const struct pair_scores *s, const struct gemm_block *b
                          const struct norms *rows, const struct norms *columns, void *out,
                          ptrdiff_t out_step)
 {
-    const struct kernels *kernels = kernels_current();
+    const struct tile_kernels *kernels = kernels_current()->tiles;
     const bool f64 = s->compute == COMPUTE_F64;
     const double recompute_above =
         s->product == COMPUTE_F64 ? recompute_above_f64 : recompute_above_f32;
+    const struct cosine_tile tile = {b->sums, b->step,    rows->value,    columns->value,
+                                     b->rows, b->columns, recompute_above};
+    cosine_kernel *kernel = f64 ? kernels->cosine_f64 : kernels->cosine_f32;
     uint32_t found[GEMM_MAX_ROWS * GEMM_MAX_COLUMNS / COSINE_STEP + 1];
-    const size_t count =
-        f64 ? kernels->tiles->cosine_f64(out, out_step, b->sums, b->step, rows->value, b->rows,
-                                         columns->value, b->columns, recompute_above, found)
-            : kernels->tiles->cosine_f32(out, out_step, b->sums, b->step, rows->value, b->rows,
-                                         columns->value, b->columns, recompute_above, found);
+    const size_t count = kernel(&tile, out, out_step, found);
     for (size_t f = 0; f < count; f++) {
         const size_t r = found[f] >> 16, i = b->row + r;
         for (uint32_t bits = found[f] & 0xff; bits != 0; bits &= bits - 1) {

@@ -130,7 +130,7 @@ static struct row_sums square_of(const struct nt_xent_state *s, const char *row)
     struct row_sums sums = {0};
     if (depth <= ROW_BLOCK) {
         kernels_current()->sums->rows[compute_element(compute)][SUMS_SQUARE](
-            NULL, &sums.xx, NULL, row, NULL, 1, depth, 0, 0);
+            &(struct sums_call){.x = row, .rows = 1, .n = depth, .sums = &sums.xx});
     }
     if (depth > ROW_BLOCK || (compute == COMPUTE_F64 && !square_is_safe(sums.xx))) {
         const struct operand operand = {row, (enum dtype)compute_element(compute), false, true};

@@ -5,6 +5,7 @@
 #include "vectors/reduce.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "base/pool.h"
 #include "base/scratch.h"
@@ -62,39 +63,35 @@ static struct row_pair pair_at(const struct reduce_state *s, const struct output
     return pair;
 }
 
+/* The sums of a range are (6, n), as those of columns_kernel. Rows have only the first three. */
+
 /*
  * Converts some rows at a time and sums them. Rows that are too long for the buffer go through
  * row_sums_plain, which converts them block by block.
  */
 static void sum_rows_gathered(const struct reduce_state *s, const struct output_range *range,
-                              double *xy, double *xx, double *yy)
+                              double *sums)
 {
     _Alignas(64) double x[GATHERED_ELEMENTS], y[GATHERED_ELEMENTS];
-    const size_t depth = s->plan->depth, size = compute_size(s->compute);
-    rows_kernel *kernel = kernels_current()->sums->rows[compute_element(s->compute)][s->kind];
+    const size_t depth = s->plan->depth, step = depth * compute_size(s->compute), n = range->n;
     if (depth > GATHERED_ELEMENTS) {
-        for (size_t i = 0; i < range->n; i++) {
+        for (size_t i = 0; i < n; i++) {
             struct row_pair pair = pair_at(s, range, i);
-            struct row_sums sums = row_sums_plain(&pair);
-            xy[i] = sums.xy;
-            xx[i] = sums.xx;
-            yy[i] = sums.yy;
+            struct row_sums row = row_sums_plain(&pair);
+            sums[i] = row.xy;
+            sums[n + i] = row.xx;
+            sums[2 * n + i] = row.yy;
         }
         return;
     }
-    for (size_t i = 0, rows; i < range->n; i += rows) {
-        rows = range->n - i < GATHERED_ELEMENTS / depth ? range->n - i : GATHERED_ELEMENTS / depth;
+    for (size_t i = 0, rows; i < n; i += rows) {
+        rows = smaller(n - i, GATHERED_ELEMENTS / depth);
         for (size_t r = 0; r < rows; r++) {
             struct row_pair pair = pair_at(s, range, i + r);
-            gather_row(pair.x_operand, pair.x, pair.reduced, SIDE_X, 0, depth, s->compute,
-                       (char *)x + r * depth * size);
-            if (s->kind != SUMS_SQUARE) {
-                gather_row(pair.y_operand, pair.y, pair.reduced, SIDE_Y, 0, depth, s->compute,
-                           (char *)y + r * depth * size);
-            }
+            gather_pair(&pair, 0, depth, (char *)x + r * step, (char *)y + r * step);
         }
-        kernel(xy + i, xx + i, yy + i, x, y, rows, depth, (ptrdiff_t)(depth * size),
-               (ptrdiff_t)(depth * size));
+        kernels_current()->sums->rows[compute_element(s->compute)][s->kind](
+            &(struct sums_call){x, y, (ptrdiff_t)step, (ptrdiff_t)step, rows, depth, sums + i, n});
     }
 }
 
@@ -107,38 +104,37 @@ static void sum_some_columns(const struct reduce_state *s, const struct output_r
                              struct offsets at, size_t steps, double *sums, double *converted)
 {
     const struct axis *reduced = &s->plan->reduced.at[s->plan->reduced.count - 1];
+    const size_t n = range->n, step = n * compute_size(s->compute);
     const char *x = range->x + at.x, *y = range->y + at.y;
-    if (s->in_place) {
-        kernels_current()->sums->columns[s->call->x.dtype][s->kind](sums, range->n, x, y, steps,
-                                                                    reduced->x, reduced->y);
-        return;
-    }
-    double *x_block = converted, *y_block = converted + COLUMN_STEPS * range->n;
-    const size_t row = range->n * compute_size(s->compute);
-    for (size_t i = 0; i < steps; i++) {
-        operand_load(&s->call->x, x + (ptrdiff_t)i * reduced->x, s->inner.x, range->n, s->compute,
-                     (char *)x_block + i * row);
-        if (s->kind != SUMS_SQUARE) {
-            operand_load(&s->call->y, y + (ptrdiff_t)i * reduced->y, s->inner.y, range->n,
-                         s->compute, (char *)y_block + i * row);
+    struct sums_call call = {x, y, reduced->x, reduced->y, steps, n, sums, n};
+    enum element element = (enum element)s->call->x.dtype;
+    if (!s->in_place) {
+        char *x_block = (char *)converted, *y_block = (char *)(converted + COLUMN_STEPS * n);
+        for (size_t i = 0; i < steps; i++, x += reduced->x, y += reduced->y) {
+            operand_load(&s->call->x, x, s->inner.x, n, s->compute, x_block + i * step);
+            if (s->kind != SUMS_SQUARE) {
+                operand_load(&s->call->y, y, s->inner.y, n, s->compute, y_block + i * step);
+            }
         }
+        call.x = x_block;
+        call.y = y_block;
+        call.x_step = call.y_step = (ptrdiff_t)step;
+        element = compute_element(s->compute);
     }
-    kernels_current()->sums->columns[compute_element(s->compute)][s->kind](
-        sums, range->n, x_block, y_block, steps, (ptrdiff_t)row, (ptrdiff_t)row);
+    kernels_current()->sums->columns[element][s->kind](&call);
 }
 
 static void sum_columns(const struct reduce_state *s, const struct output_range *range,
                         double *sums, double *converted)
 {
     const size_t n = range->n, inner_size = s->plan->reduced.at[s->plan->reduced.count - 1].size;
-    for (size_t i = 0; i < 6 * n; i++) {
-        sums[i] = 0.0;
-    }
-    for (size_t k = 0, steps, count = 1;
-         k < s->plan->depth && !(count % POLL_STEPS == 0 && cancel_poll_here());
-         k += steps, count++) {
+    memset(sums, 0, 6 * n * sizeof *sums);
+    for (size_t k = 0, steps, count = 1; k < s->plan->depth; k += steps, count++) {
         steps = smaller(inner_size - k % inner_size, COLUMN_STEPS);
         sum_some_columns(s, range, axes_offsets(&s->plan->reduced, k), steps, sums, converted);
+        if (count % POLL_STEPS == 0 && cancel_poll_here()) {
+            return;
+        }
     }
     if (s->compute == COMPUTE_F64) {
         for (size_t i = 0; i < 3 * n; i++) { /* adds the rounding errors */
@@ -167,9 +163,10 @@ static double finish_one(const struct reduce_state *s, const struct row_sums *su
  * Completes n results, which hold cosines. Unless they are `complete`, recomputes those of rows
  * that eps may clamp. For OP_DISTANCE, turns the cosines into distances.
  */
-static void finish_cosines(enum op op, double eps, size_t n, const double *xy, const double *xx,
-                           const double *yy, double *results, bool complete)
+static void finish_cosines(enum op op, double eps, size_t n, const double *sums, double *results,
+                           bool complete)
 {
+    const double *xy = sums, *xx = xy + n, *yy = xx + n;
     const double unclamped_square = eps_unclamped_square(eps, EPS_ERROR_OF_DOUBLES);
     if (!complete) {
         for (size_t i = 0; i < n; i++) {
@@ -186,63 +183,40 @@ static void finish_cosines(enum op op, double eps, size_t n, const double *xy, c
 }
 
 /* Computes results[0 .. n-1] from plain sums. */
-static void finish_plain(enum op op, double eps, size_t n, const double *xy, const double *xx,
-                         const double *yy, double *results)
+static void finish_plain(enum op op, double eps, size_t n, const double *sums, double *results)
 {
-    switch (op) {
-    case OP_DOT:
-        for (size_t i = 0; i < n; i++) {
-            results[i] = xy[i];
-        }
-        break;
-    case OP_NORM:
+    const double *xy = sums, *xx = xy + n, *yy = xx + n;
+    if (op == OP_DOT) {
+        memcpy(results, xy, n * sizeof *results);
+    } else if (op == OP_NORM) {
         for (size_t i = 0; i < n; i++) {
             results[i] = sqrt(xx[i]);
         }
-        break;
-    default: {
-        bool complete = true;
-        if (n == 1) { /* the kernel would take longer: it computes a whole vector */
-            results[0] = formula_cosine(xy[0], xx[0], yy[0], eps, eps);
-        } else {
-            complete = kernels_current()->sums->cosine_sums(
-                results, xy, xx, yy, n, eps_unclamped_square(eps, EPS_ERROR_OF_DOUBLES));
-        }
-        finish_cosines(op, eps, n, xy, xx, yy, results, complete);
-        break;
+    } else if (n == 1) { /* the kernel would take longer: it computes a whole vector */
+        results[0] = formula_cosine(xy[0], xx[0], yy[0], eps, eps);
+        finish_cosines(op, eps, n, sums, results, true);
+    } else {
+        const bool complete = kernels_current()->sums->cosine_sums(
+            results, xy, xx, yy, n, eps_unclamped_square(eps, EPS_ERROR_OF_DOUBLES));
+        finish_cosines(op, eps, n, sums, results, complete);
     }
-    }
-}
-
-/* True if the rows need no scaling: their plain sums and the products of these are in range. */
-static bool plain_is_safe(enum compute_type compute, enum sums kind, double xy, double xx,
-                          double yy)
-{
-    if (compute == COMPUTE_F32) {
-        return true;
-    }
-    if (kind == SUMS_DOT) {
-        return isfinite(xy);
-    }
-    return square_is_safe(xx) && (kind == SUMS_SQUARE || square_is_safe(yy));
 }
 
 /*
- * Normalizes n elements: out = x * 2^-exponent / divisor. Each element has its own divisor and
- * exponent if divisor_step is 1; all share the first ones if it is 0.
+ * Normalizes n elements along an axis: out = x * 2^-exponent / divisor. Each element has its own
+ * divisor and exponent if divisor_step is 1; all share the first ones if it is 0.
  */
-static void normalize_elements(const struct reduce_state *s, const char *x, ptrdiff_t x_stride,
-                               char *out, ptrdiff_t out_stride, size_t n, const double *divisors,
-                               size_t divisor_step, const int *exponents)
+static void normalize_elements(const struct reduce_state *s, const struct axis *along,
+                               const char *x, char *out, size_t n, const double *divisors,
+                               const int *exponents, size_t divisor_step)
 {
     double block[BLOCK_OUTPUTS];
-    for (size_t i = 0, count; i < n;
-         i += count, x += (ptrdiff_t)count * x_stride, out += (ptrdiff_t)count * out_stride) {
+    for (size_t i = 0, count; i < n; i += count) {
         if (i > 0 && i % (POLL_STEPS * BLOCK_OUTPUTS) == 0 && cancel_poll_here()) {
             return;
         }
-        count = n - i < BLOCK_OUTPUTS ? n - i : BLOCK_OUTPUTS;
-        operand_load(&s->call->x, x, x_stride, count, COMPUTE_F64, block);
+        count = smaller(n - i, BLOCK_OUTPUTS);
+        operand_load(&s->call->x, x + (ptrdiff_t)i * along->x, along->x, count, COMPUTE_F64, block);
         for (size_t j = 0; j < count; j++) {
             const size_t which = (i + j) * divisor_step;
             if (exponents[which] != 0) {
@@ -250,7 +224,7 @@ static void normalize_elements(const struct reduce_state *s, const char *x, ptrd
             }
             block[j] /= divisors[which];
         }
-        dtype_store(s->call->out_dtype, out, out_stride, block, count);
+        dtype_store(s->call->out_dtype, out + (ptrdiff_t)i * along->out, along->out, block, count);
     }
 }
 
@@ -262,25 +236,25 @@ static enum sums sums_of_op(enum op op)
     return op == OP_DOT ? SUMS_DOT : SUMS_ALL;
 }
 
-/* Sums contiguous rows in place and computes their results, except those of OP_NORMALIZE. */
+/*
+ * Sums contiguous rows in place and computes their results, except those of OP_NORMALIZE. The sums
+ * are (3, rows).
+ */
 static void rows_in_place(enum op op, double eps, enum dtype dtype, enum dtype out_dtype,
-                          const struct output_range *range, ptrdiff_t x_step, ptrdiff_t y_step,
-                          size_t depth, double *xy, double *xx, double *yy, double *results)
+                          const struct sums_call *call, double *results)
 {
     const struct sums_kernels *kernels = kernels_current()->sums;
     const bool half = dtype == DTYPE_F16 || dtype == DTYPE_BF16,
                precise_enough = !half || (op == OP_COSINE && out_dtype == dtype);
-    if ((range->n > 1 || half) && precise_enough && (op == OP_COSINE || op == OP_DISTANCE)) {
+    if ((call->rows > 1 || half) && precise_enough && (op == OP_COSINE || op == OP_DISTANCE)) {
         const bool complete = kernels->cosine_rows[dtype](
-            results, xy, xx, yy, range->x, range->y, range->n, depth, x_step, y_step,
-            eps_unclamped_square(eps, EPS_ERROR_OF_DOUBLES));
-        finish_cosines(op, eps, range->n, xy, xx, yy, results, complete);
+            call, results, eps_unclamped_square(eps, EPS_ERROR_OF_DOUBLES));
+        finish_cosines(op, eps, call->rows, call->sums, results, complete);
         return;
     }
-    kernels->rows[dtype][sums_of_op(op)](xy, xx, yy, range->x, range->y, range->n, depth, x_step,
-                                         y_step);
+    kernels->rows[dtype][sums_of_op(op)](call);
     if (op != OP_NORMALIZE) {
-        finish_plain(op, eps, range->n, xy, xx, yy, results);
+        finish_plain(op, eps, call->rows, call->sums, results);
     }
 }
 
@@ -292,9 +266,10 @@ static void normalize_range(const struct reduce_state *s, const struct output_ra
     const bool columns = s->plan->driver == PLAN_COLUMNS;
     const struct axis single = {1, 0, 0, 0};
     const struct axis *inner = reduced->count > 0 ? &reduced->at[reduced->count - 1] : &single;
+    const size_t step = columns ? 1 : inner->size, rows = columns ? 0 : range->n;
     for (size_t i = 0; i < range->n; i++) {
         struct row_sums sums = {0.0, xx[i], 0.0, 0, 0};
-        if (!plain_is_safe(s->compute, s->kind, 0.0, xx[i], 0.0)) {
+        if (!sums_are_safe(s->compute, s->kind, 0.0, xx[i], 0.0)) {
             struct row_pair pair = pair_at(s, range, i);
             sums = row_sums_scaled(&pair);
         }
@@ -304,69 +279,72 @@ static void normalize_range(const struct reduce_state *s, const struct output_ra
         divisors[i] = eps_overflows ? s->call->eps : formula_clamped_norm(sums.xx, eps);
         exponents[i] = eps_overflows ? 0 : sums.x_exponent;
     }
-    for (size_t k = 0, count = 1;
-         k < s->plan->depth && !(count % POLL_STEPS == 0 && cancel_poll_here());
-         k += columns ? 1 : inner->size, count++) {
-        struct offsets at = axes_offsets(reduced, k);
+    for (size_t k = 0, count = 1; k < s->plan->depth; k += step, count++) {
+        const struct offsets at = axes_offsets(reduced, k);
+        const char *x = range->x + at.x;
+        char *out = range->out + at.out;
         if (columns) {
-            normalize_elements(s, range->x + at.x, s->inner.x, range->out + at.out, s->inner.out,
-                               range->n, divisors, 1, exponents);
-            continue;
+            normalize_elements(s, &s->inner, x, out, range->n, divisors, exponents, 1);
         }
-        for (size_t i = 0; i < range->n; i++) {
-            normalize_elements(s, range->x + at.x + (ptrdiff_t)i * s->inner.x, inner->x,
-                               range->out + at.out + (ptrdiff_t)i * s->inner.out, inner->out,
-                               inner->size, divisors + i, 0, exponents + i);
+        for (size_t i = 0; i < rows; i++, x += s->inner.x, out += s->inner.out) {
+            normalize_elements(s, inner, x, out, step, divisors + i, exponents + i, 0);
+        }
+        if (count % POLL_STEPS == 0 && cancel_poll_here()) {
+            return;
         }
     }
 }
 
 static void run_range(const struct reduce_state *s, const struct output_range *range, double *sums)
 {
-    double *xy = sums, *xx = xy + range->n, *yy = xx + range->n, *results = sums + 6 * range->n,
-           *converted = results + range->n;
-    if (s->plan->driver == PLAN_COLUMNS) {
+    const struct reduction *call = s->call;
+    const size_t n = range->n;
+    const bool columns = s->plan->driver == PLAN_COLUMNS;
+    double *results = sums + 6 * n, *converted = results + n;
+    if (columns) {
         sum_columns(s, range, sums, converted);
     } else if (s->in_place) {
-        rows_in_place(s->call->op, s->call->eps, s->call->x.dtype, s->call->out_dtype, range,
-                      s->inner.x, s->inner.y, s->plan->depth, xy, xx, yy, results);
+        const struct sums_call rows = {range->x, range->y,       s->inner.x, s->inner.y,
+                                       n,        s->plan->depth, sums,       n};
+        rows_in_place(call->op, call->eps, call->x.dtype, call->out_dtype, &rows, results);
     } else {
-        sum_rows_gathered(s, range, xy, xx, yy);
+        sum_rows_gathered(s, range, sums);
     }
-    if (s->call->op == OP_NORMALIZE) {
-        normalize_range(s, range, xx, results, (int *)converted);
+    if (call->op == OP_NORMALIZE) {
+        normalize_range(s, range, sums + n, results, (int *)converted);
         return;
     }
-    if (s->plan->driver == PLAN_COLUMNS || !s->in_place) {
-        finish_plain(s->call->op, s->call->eps, range->n, xy, xx, yy, results);
+    if (columns || !s->in_place) {
+        finish_plain(call->op, call->eps, n, sums, results);
     }
     if (s->compute == COMPUTE_F64) {
-        for (size_t i = 0; i < range->n; i++) {
-            if (!plain_is_safe(s->compute, s->kind, xy[i], xx[i], yy[i])) {
+        for (size_t i = 0; i < n; i++) {
+            if (!sums_are_safe(s->compute, s->kind, sums[i], sums[n + i], sums[2 * n + i])) {
                 struct row_pair pair = pair_at(s, range, i);
                 struct row_sums scaled = row_sums_scaled(&pair);
                 results[i] = finish_one(s, &scaled);
             }
         }
     }
-    dtype_store(s->call->out_dtype, range->out, s->inner.out, results, range->n);
+    dtype_store(call->out_dtype, range->out, s->inner.out, results, n);
 }
 
 bool reduce_few_rows(enum op op, double eps, enum dtype dtype, const void *x, const void *y,
                      size_t rows, size_t depth, double *results)
 {
-    const struct output_range range = {x, y, NULL, rows};
     const ptrdiff_t step = (ptrdiff_t)(depth * dtype_size(dtype));
-    double xy[FEW_ROWS], xx[FEW_ROWS], yy[FEW_ROWS];
+    double sums[3 * FEW_ROWS];
+    const struct sums_call call = {x, y, step, step, rows, depth, sums, rows};
     if (depth == 0) {
         return false;
     }
-    rows_in_place(op, eps, dtype, dtype, &range, step, step, depth, xy, xx, yy, results);
+    rows_in_place(op, eps, dtype, dtype, &call, results);
     if (dtype == DTYPE_F32) {
         return true;
     }
     for (size_t i = 0; i < rows; i++) {
-        if (!plain_is_safe(COMPUTE_F64, sums_of_op(op), xy[i], xx[i], yy[i])) {
+        if (!sums_are_safe(COMPUTE_F64, sums_of_op(op), sums[i], sums[rows + i],
+                           sums[2 * rows + i])) {
             return false;
         }
     }
@@ -379,12 +357,12 @@ static void run_task(void *context, size_t task, size_t worker)
     const struct reduce_state *s = context;
     struct offsets at = axes_offsets(&s->rest, task / s->inner_tasks);
     size_t first = task % s->inner_tasks * s->task_outputs,
-           end = first + s->task_outputs < s->inner.size ? first + s->task_outputs : s->inner.size;
+           end = smaller(first + s->task_outputs, s->inner.size);
     _Alignas(64) double on_stack[DOUBLES_PER_OUTPUT * BLOCK_OUTPUTS];
     double *sums =
         s->scratch == NULL ? on_stack : s->scratch + worker * DOUBLES_PER_OUTPUT * s->block_outputs;
     for (size_t n; first < end; first += n) {
-        n = end - first < s->block_outputs ? end - first : s->block_outputs;
+        n = smaller(end - first, s->block_outputs);
         ptrdiff_t i = (ptrdiff_t)first;
         struct output_range range = {s->call->x.data + at.x + i * s->inner.x,
                                      s->call->y.data + at.y + i * s->inner.y,
@@ -400,8 +378,10 @@ static void fill_empty(const struct reduction *call)
     const struct plan *plan = call->plan;
     const size_t left = axes_size(&plan->left),
                  right = axes_size(&plan->right); /* 1 unless the plan is PLAN_GEMM */
-    for (size_t i = 0;
-         i < plan->outputs && !(i % POLL_EMPTY_OUTPUTS == 0 && cancel_poll(call->token, 0)); i++) {
+    for (size_t i = 0; i < plan->outputs; i++) {
+        if (i % POLL_EMPTY_OUTPUTS == 0 && cancel_poll(call->token, 0)) {
+            return;
+        }
         const ptrdiff_t at = axes_offsets(&plan->outer, i / right / left).out +
                              axes_offsets(&plan->left, i / right % left).out +
                              axes_offsets(&plan->right, i % right).out;
@@ -431,7 +411,7 @@ static int plan_tasks(struct reduce_state *s)
     s->task_outputs = one_task ? s->inner.size : smaller(larger(per_task, min_task), s->inner.size);
     s->inner_tasks = size_parts(s->inner.size, s->task_outputs);
     const size_t tasks = s->inner_tasks * axes_size(&s->rest);
-    return (size_t)threads < tasks ? threads : (int)tasks;
+    return (int)smaller((size_t)threads, tasks);
 }
 
 int reduce(const struct reduction *call)

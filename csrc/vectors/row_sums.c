@@ -35,6 +35,14 @@ void gather_row(const struct operand *operand, const char *from, const struct ax
     }
 }
 
+void gather_pair(const struct row_pair *pair, size_t k, size_t n, void *x, void *y)
+{
+    gather_row(pair->x_operand, pair->x, pair->reduced, SIDE_X, k, n, pair->compute, x);
+    if (pair->kind != SUMS_SQUARE) {
+        gather_row(pair->y_operand, pair->y, pair->reduced, SIDE_Y, k, n, pair->compute, y);
+    }
+}
+
 /* Adds `term` to a sum, and the rounding error of this addition to `error`. */
 static void add_exactly(double *sum, double *error, double term)
 {
@@ -76,20 +84,17 @@ static struct row_sums sums_with_exponents(const struct row_pair *pair, int x_ex
     double sums[3] = {0}, errors[3] = {0};
     rows_kernel *kernel = kernels_current()->sums->rows[compute_element(pair->compute)][pair->kind];
     for (size_t k = 0, n; k < pair->depth && !is_cancelled_at(k); k += n) {
-        double xy = 0.0, xx = 0.0, yy = 0.0;
-        n = pair->depth - k < BLOCK ? pair->depth - k : BLOCK;
-        gather_row(pair->x_operand, pair->x, pair->reduced, SIDE_X, k, n, pair->compute, x);
-        if (pair->kind != SUMS_SQUARE) {
-            gather_row(pair->y_operand, pair->y, pair->reduced, SIDE_Y, k, n, pair->compute, y);
-        }
+        double block[3] = {0};
+        n = smaller(pair->depth - k, BLOCK);
+        gather_pair(pair, k, n, x, y);
         if (pair->compute == COMPUTE_F64) {
             scale_block(x, n, x_exponent);
             scale_block(y, pair->kind == SUMS_SQUARE ? 0 : n, y_exponent);
         }
-        kernel(&xy, &xx, &yy, x, y, 1, n, 0, 0);
-        add_exactly(&sums[0], &errors[0], xy);
-        add_exactly(&sums[1], &errors[1], xx);
-        add_exactly(&sums[2], &errors[2], yy);
+        kernel(&(struct sums_call){x, y, 0, 0, 1, n, block, 1});
+        for (int s = 0; s < 3; s++) {
+            add_exactly(&sums[s], &errors[s], block[s]);
+        }
     }
     struct row_sums result = {total_of(sums[0], errors[0]), total_of(sums[1], errors[1]),
                               total_of(sums[2], errors[2]), x_exponent, y_exponent};
@@ -109,7 +114,7 @@ static int row_exponent(const struct row_pair *pair, enum side side)
 {
     double block[BLOCK], largest = 0.0;
     for (size_t k = 0, n; k < pair->depth && !is_cancelled_at(k); k += n) {
-        n = pair->depth - k < BLOCK ? pair->depth - k : BLOCK;
+        n = smaller(pair->depth - k, BLOCK);
         gather_row(side == SIDE_X ? pair->x_operand : pair->y_operand,
                    side == SIDE_X ? pair->x : pair->y, pair->reduced, side, k, n, COMPUTE_F64,
                    block);
@@ -143,12 +148,7 @@ struct row_sums row_sums_scaled(const struct row_pair *pair)
 
 struct row_sums row_sums_of(const struct row_pair *pair)
 {
-    struct row_sums sums = row_sums_plain(pair);
-    bool safe = pair->compute == COMPUTE_F32;
-    if (!safe && pair->kind == SUMS_DOT) {
-        safe = isfinite(sums.xy);
-    } else if (!safe) {
-        safe = square_is_safe(sums.xx) && (pair->kind == SUMS_SQUARE || square_is_safe(sums.yy));
-    }
+    const struct row_sums sums = row_sums_plain(pair);
+    const bool safe = sums_are_safe(pair->compute, pair->kind, sums.xy, sums.xx, sums.yy);
     return safe ? sums : row_sums_scaled(pair);
 }

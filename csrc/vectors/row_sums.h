@@ -1,6 +1,7 @@
 #ifndef COSSIM_VECTORS_ROW_SUMS_H
 #define COSSIM_VECTORS_ROW_SUMS_H
 
+#include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -50,6 +51,25 @@ static inline bool square_is_safe(double square)
 {
     return square >= 0x1p-500 && square <= 0x1p500;
 }
+
+/* True if rows need no scaling: their plain sums and the products of these are in range. */
+static inline bool sums_are_safe(enum compute_type compute, enum sums kind, double xy, double xx,
+                                 double yy)
+{
+    if (compute == COMPUTE_F32) {
+        return true;
+    }
+    if (kind == SUMS_DOT) {
+        return isfinite(xy);
+    }
+    return square_is_safe(xx) && (kind == SUMS_SQUARE || square_is_safe(yy));
+}
+
+/*
+ * Copies elements [k, k + n) of a pair, as gather_row does, to arrays of the compute type. y is not
+ * used with SUMS_SQUARE.
+ */
+void gather_pair(const struct row_pair *pair, size_t k, size_t n, void *x, void *y);
 
 /* Longer rows are summed in blocks of this many elements. */
 enum { ROW_BLOCK = 1024 };

@@ -91,7 +91,8 @@ static void check_rows(const struct kernels *k, enum element type, size_t n)
     for (int kind = 0; kind < SUMS_KINDS; kind++) {
         double sums[3][ROWS];
         for (int i = 0; i < 3 * ROWS; i++) sums[i / ROWS][i % ROWS] = 9;
-        k->sums->rows[type][kind](sums[0], sums[1], sums[2], x_array, y_array, ROWS, n, step, step);
+        k->sums->rows[type][kind](
+            &(struct sums_call){x_array, y_array, step, step, ROWS, n, sums[0], ROWS});
         const bool wanted[3] = {kind != SUMS_SQUARE, kind != SUMS_DOT, kind == SUMS_ALL};
         const void *const left[3] = {x_array, x_array, y_array}, *const right[3] = {
                                                                      y_array, x_array, y_array};
@@ -113,11 +114,11 @@ static void check_cosine_rows(const struct kernels *k, enum element type, size_t
 {
     const ptrdiff_t step = (ptrdiff_t)(n * element_size[type]);
     double sums[2][3][ROWS], out[2][ROWS];
-    k->sums->rows[type][SUMS_ALL](sums[0][0], sums[0][1], sums[0][2], x_array, y_array, rows, n,
-                                  step, step);
+    struct sums_call call = {x_array, y_array, step, step, rows, n, sums[0][0], ROWS};
+    k->sums->rows[type][SUMS_ALL](&call);
     const bool all = k->sums->cosine_sums(out[0], sums[0][0], sums[0][1], sums[0][2], rows, 0.25);
-    const bool same = k->sums->cosine_rows[type](out[1], sums[1][0], sums[1][1], sums[1][2],
-                                                 x_array, y_array, rows, n, step, step, 0.25);
+    call.sums = sums[1][0];
+    const bool same = k->sums->cosine_rows[type](&call, out[1], 0.25);
     CHECK(all == same, "%s cosine rows type %d %zu x %zu", k->name, type, rows, n);
     for (size_t r = 0; r < rows; r++) {
         /* 16-bit floats are summed in chains of 8 floats, followed by one more addition. */
@@ -136,14 +137,14 @@ static void check_wide_rows(const struct kernels *k)
 {
     enum { COUNT = 9, LENGTH = 40 };
     uint16_t x[COUNT * LENGTH], y[COUNT * LENGTH];
-    double xy[COUNT], xx[COUNT], yy[COUNT], out[COUNT];
+    double sums[3][COUNT], *xy = sums[0], *xx = sums[1], out[COUNT];
     for (int i = 0; i < COUNT * LENGTH; i++) {
         const double scale = i / LENGTH % 3 == 0 ? 1e25 : i / LENGTH % 3 == 1 ? 1.0 : 1e-25;
         x[i] = bf16_from_double(scale * random_number());
         y[i] = bf16_from_double(scale * random_number());
     }
-    k->sums->cosine_rows[ELEMENT_BF16](out, xy, xx, yy, x, y, COUNT, LENGTH, LENGTH * 2, LENGTH * 2,
-                                       0);
+    k->sums->cosine_rows[ELEMENT_BF16](
+        &(struct sums_call){x, y, LENGTH * 2, LENGTH * 2, COUNT, LENGTH, xy, COUNT}, out, 0);
     for (size_t r = 0; r < COUNT; r++) {
         const long double squares = naive(ELEMENT_BF16, x, x, r * LENGTH, 1, LENGTH);
         CHECK(within(xx[r], squares, 1e-6L * squares), "%s row %zu", k->name, r);
@@ -186,8 +187,9 @@ static void check_columns(const struct kernels *k, enum element type, size_t n, 
         for (size_t done = 0, some; done < steps; done += some) {
             some = steps - done < COLUMN_STEPS ? steps - done : COLUMN_STEPS;
             const size_t at = done * (size_t)step;
-            k->sums->columns[type][kind](sums, n, (const char *)x_array + at,
-                                         (const char *)y_array + at, some, step, step);
+            k->sums->columns[type][kind](&(struct sums_call){(const char *)x_array + at,
+                                                             (const char *)y_array + at, step, step,
+                                                             some, n, sums, n});
         }
         for (size_t j = 0; j < n; j++) {
             const double xy = sums[j] + sums[3 * n + j], xx = sums[n + j] + sums[4 * n + j],
@@ -291,9 +293,9 @@ static void check_cosines(const struct kernels *k)
     for (size_t n = 0; n <= LONG; n++) {
         narrow[n] = 7.0f;
         wide[n] = 7.0;
-        size_t counts[2] = {
-            k->tiles->cosine_f64(wide, 0, sums, STEP, rows, 1, columns, n, 0.9, found)};
-        counts[1] = k->tiles->cosine_f32(narrow, 0, sums, STEP, rows, 1, columns, n, 0.9, found);
+        struct cosine_tile tile = {sums, STEP, rows, columns, 1, n, 0.9};
+        size_t counts[2] = {k->tiles->cosine_f64(&tile, wide, 0, found)};
+        counts[1] = k->tiles->cosine_f32(&tile, narrow, 0, found);
         size_t beyond = 0;
         for (size_t f = 0; f < counts[1]; f++) {
             for (size_t i = 0; i < 8; i++) {
@@ -308,8 +310,9 @@ static void check_cosines(const struct kernels *k)
               "%s cosines %zu found %zu, %zu", k->name, n, counts[0], beyond);
         CHECK(n == LONG || (narrow[n] == 7.0f && wide[n] == 7.0), "%s cosines wrote past their end",
               k->name);
-        k->tiles->cosine_f32(narrow, LONG, sums, STEP, rows, TILE, columns, n, 0.9, found);
-        k->tiles->cosine_f64(wide, LONG, sums, STEP, rows, TILE, columns, n, 0.9, found);
+        tile.rows = TILE;
+        k->tiles->cosine_f32(&tile, narrow, LONG, found);
+        k->tiles->cosine_f64(&tile, wide, LONG, found);
         for (size_t i = 0; i < TILE * n; i++) {
             const size_t r = i / n, c = i % n, at = r * LONG + c;
             const double product = sums[r * STEP + c] * rows[r] * 0.5,
