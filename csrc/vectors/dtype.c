@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/half.h"
+#include "base/scratch.h"
 
 /* One row for each dtype: its name, the C type of its bits, the conversion of bits to a number. */
 #define SAME(bits) (bits)
@@ -38,9 +39,10 @@ static void swap_bytes(unsigned char *bytes, size_t size)
  * order have a branch of their own, so that the compiler can vectorize it.
  */
 #define LOADER(name, type, value, compute, to_type) \
-    static void load_##name##_##compute(to_type *to, const char *from, ptrdiff_t stride, size_t n, \
+    static void load_##name##_##compute(void *out, const char *from, ptrdiff_t stride, size_t n, \
                                         bool swapped) \
     { \
+        to_type *to = out; \
         type element; \
         if (stride == (ptrdiff_t)sizeof(type) && !swapped) { \
             for (size_t i = 0; i < n; i++) { \
@@ -57,79 +59,39 @@ static void swap_bytes(unsigned char *bytes, size_t size)
             to[i] = (to_type)value(element); \
         } \
     }
-#define LOADER_F64(name, type, value) LOADER(name, type, value, COMPUTE_F64, double)
-FOR_EACH_DTYPE(LOADER_F64)
-LOADER(F32, float, SAME, COMPUTE_F32, float)
-LOADER(F16, uint16_t, f16_to_f32, COMPUTE_F32, float)
-LOADER(BF16, uint16_t, bf16_to_f32, COMPUTE_F32, float)
-LOADER(I8, int8_t, SAME, COMPUTE_F32, float)
-LOADER(U8, uint8_t, SAME, COMPUTE_F32, float)
-
-static void load_f32(const struct operand *operand, const char *from, ptrdiff_t stride, size_t n,
-                     float *to)
-{
-    bool contiguous = stride == (ptrdiff_t)dtype_size(operand->dtype) && operand_in_place(operand);
-    switch (operand->dtype) {
-    case DTYPE_F16:
-        if (contiguous) {
-            kernels_current()->tiles->widen_f16(to, from, n);
-        } else {
-            load_F16_COMPUTE_F32(to, from, stride, n, operand->swapped);
-        }
-        break;
-    case DTYPE_BF16:
-        if (contiguous) {
-            kernels_current()->tiles->widen_bf16(to, from, n);
-        } else {
-            load_BF16_COMPUTE_F32(to, from, stride, n, operand->swapped);
-        }
-        break;
-    case DTYPE_I8:
-        load_I8_COMPUTE_F32(to, from, stride, n, operand->swapped);
-        break;
-    case DTYPE_U8:
-        load_U8_COMPUTE_F32(to, from, stride, n, operand->swapped);
-        break;
-    default:
-        load_F32_COMPUTE_F32(to, from, stride, n, operand->swapped);
-        break;
-    }
-}
+typedef void loader(void *to, const char *from, ptrdiff_t stride, size_t n, bool swapped);
+#define LOADERS(name, type, value) \
+    LOADER(name, type, value, COMPUTE_F64, double) \
+    LOADER(name, type, value, COMPUTE_F32, float)
+FOR_EACH_DTYPE(LOADERS)
 
 void operand_load(const struct operand *operand, const char *from, ptrdiff_t stride, size_t n,
                   enum compute_type compute, void *to)
 {
-    if (compute == COMPUTE_F32) {
-        load_f32(operand, from, stride, n, to);
+    const bool f16 = operand->dtype == DTYPE_F16;
+    if (compute == COMPUTE_F32 && (f16 || operand->dtype == DTYPE_BF16) &&
+        stride == (ptrdiff_t)sizeof(uint16_t) && operand_in_place(operand)) {
+        const struct tile_kernels *kernels = kernels_current()->tiles;
+        (f16 ? kernels->widen_f16 : kernels->widen_bf16)(to, from, n);
         return;
     }
-    switch (operand->dtype) {
-#define CASE(name, type, value) \
-    case DTYPE_##name: \
-        load_##name##_COMPUTE_F64(to, from, stride, n, operand->swapped); \
-        break;
-        FOR_EACH_DTYPE(CASE)
-#undef CASE
-    case DTYPES:
-        break;
-    }
+#define ROW(name, type, value) \
+    [DTYPE_##name] = { \
+        [COMPUTE_F32] = load_##name##_COMPUTE_F32, [COMPUTE_F64] = load_##name##_COMPUTE_F64},
+    static loader *const loaders[DTYPES][2] = {FOR_EACH_DTYPE(ROW)};
+#undef ROW
+    loaders[operand->dtype][compute](to, from, stride, n, operand->swapped);
 }
 
-static void store_f64(char *to, ptrdiff_t stride, const double *values, size_t n)
+/* Stores n values of `size` bytes, `stride` bytes apart. */
+static inline void store(char *to, ptrdiff_t stride, const void *values, size_t size, size_t n)
 {
-    for (size_t i = 0; i < n; i++, to += stride) {
-        memcpy(to, &values[i], sizeof *values);
-    }
-}
-
-static void store_f32(char *to, ptrdiff_t stride, const float *values, size_t n)
-{
-    if (stride == sizeof *values) {
-        memcpy(to, values, n * sizeof *values);
+    if (stride == (ptrdiff_t)size) {
+        memcpy(to, values, n * size);
         return;
     }
     for (size_t i = 0; i < n; i++, to += stride) {
-        memcpy(to, &values[i], sizeof *values);
+        memcpy(to, (const char *)values + i * size, size);
     }
 }
 
@@ -145,11 +107,9 @@ static void store_half(enum dtype dtype, char *to, ptrdiff_t stride, const float
     }
     uint16_t block[STORE_BLOCK];
     for (size_t done = 0, count; done < n; done += count) {
-        count = n - done < STORE_BLOCK ? n - done : STORE_BLOCK;
+        count = smaller(n - done, STORE_BLOCK);
         narrow(block, values + done, count);
-        for (size_t i = 0; i < count; i++, to += stride) {
-            memcpy(to, &block[i], sizeof *block);
-        }
+        store(to + (ptrdiff_t)done * stride, stride, block, sizeof *block, count);
     }
 }
 
@@ -173,15 +133,15 @@ static void round_to_floats(float *to, const double *values, size_t n)
 void dtype_store(enum dtype dtype, char *to, ptrdiff_t stride, const double *values, size_t n)
 {
     if (dtype == DTYPE_F64) {
-        store_f64(to, stride, values, n);
+        store(to, stride, values, sizeof *values, n);
         return;
     }
     float block[STORE_BLOCK];
     for (size_t count; n > 0; n -= count, values += count, to += (ptrdiff_t)count * stride) {
-        count = n < STORE_BLOCK ? n : STORE_BLOCK;
+        count = smaller(n, STORE_BLOCK);
         if (dtype == DTYPE_F32) {
             round_to_floats(block, values, count);
-            store_f32(to, stride, block, count);
+            store(to, stride, block, sizeof *block, count);
         } else {
             round_to_odd_floats(block, values, count);
             store_half(dtype, to, stride, block, count);
@@ -195,7 +155,7 @@ void dtype_store_computed(enum dtype dtype, char *to, ptrdiff_t stride, enum com
     if (compute == COMPUTE_F64) {
         dtype_store(dtype, to, stride, values, n);
     } else if (dtype == DTYPE_F32) {
-        store_f32(to, stride, values, n);
+        store(to, stride, values, sizeof(float), n);
     } else if (dtype == DTYPE_F64) {
         for (size_t i = 0; i < n; i++, to += stride) {
             const double wide = ((const float *)values)[i];
