@@ -29,11 +29,11 @@ struct reduce_state {
     bool in_place; /* kernels read the operands in place */
     /* the outer axis closest in memory: outputs along it are computed together */
     struct axis inner;
-    struct axes rest;     /* the other outer axes */
     size_t block_outputs; /* upper limit of the outputs along inner that are held at a time */
     double *scratch;      /* buffers of all workers; NULL: the stack is large enough */
     size_t task_outputs;  /* outputs along inner in one task */
     size_t inner_tasks;   /* tasks along inner */
+    size_t tasks;         /* all tasks */
 };
 
 /*
@@ -52,15 +52,9 @@ struct output_range {
 static struct row_pair pair_at(const struct reduce_state *s, const struct output_range *range,
                                size_t i)
 {
-    struct row_pair pair = {&s->call->x,
-                            &s->call->y,
-                            range->x + (ptrdiff_t)i * s->inner.x,
-                            range->y + (ptrdiff_t)i * s->inner.y,
-                            &s->plan->reduced,
-                            s->plan->depth,
-                            s->compute,
-                            s->kind};
-    return pair;
+    const ptrdiff_t x = (ptrdiff_t)i * s->inner.x, y = (ptrdiff_t)i * s->inner.y;
+    return (struct row_pair){&s->call->x,       &s->call->y,    range->x + x, range->y + y,
+                             &s->plan->reduced, s->plan->depth, s->compute,   s->kind};
 }
 
 /* The sums of a range are (6, n), as those of columns_kernel. Rows have only the first three. */
@@ -355,7 +349,7 @@ bool reduce_few_rows(enum op op, double eps, enum dtype dtype, const void *x, co
 static void run_task(void *context, size_t task, size_t worker)
 {
     const struct reduce_state *s = context;
-    struct offsets at = axes_offsets(&s->rest, task / s->inner_tasks);
+    const size_t begin = task / s->inner_tasks * s->inner.size;
     size_t first = task % s->inner_tasks * s->task_outputs,
            end = smaller(first + s->task_outputs, s->inner.size);
     _Alignas(64) double on_stack[DOUBLES_PER_OUTPUT * BLOCK_OUTPUTS];
@@ -363,10 +357,9 @@ static void run_task(void *context, size_t task, size_t worker)
         s->scratch == NULL ? on_stack : s->scratch + worker * DOUBLES_PER_OUTPUT * s->block_outputs;
     for (size_t n; first < end; first += n) {
         n = smaller(end - first, s->block_outputs);
-        ptrdiff_t i = (ptrdiff_t)first;
-        struct output_range range = {s->call->x.data + at.x + i * s->inner.x,
-                                     s->call->y.data + at.y + i * s->inner.y,
-                                     s->call->out + at.out + i * s->inner.out, n};
+        const struct offsets at = axes_offsets(&s->plan->outer, begin + first);
+        const struct output_range range = {s->call->x.data + at.x, s->call->y.data + at.y,
+                                           s->call->out + at.out, n};
         run_range(s, &range, sums);
     }
 }
@@ -400,7 +393,7 @@ static int plan_tasks(struct reduce_state *s)
     const int threads = thread_count_for(s->plan->outputs, s->plan->depth, GRAIN_SUMS);
     size_t max_outputs = BLOCK_OUTPUTS;
     if (columns) { /* wide blocks, but at least two tasks for every thread */
-        const bool share = threads > 1 && s->rest.count == 0;
+        const bool share = threads > 1 && s->plan->outer.count <= 1;
         max_outputs = share ? s->inner.size / (2 * (size_t)threads) + 1 : WIDE_OUTPUTS;
         max_outputs = smaller(larger(max_outputs, BLOCK_OUTPUTS), WIDE_OUTPUTS);
     }
@@ -410,8 +403,8 @@ static int plan_tasks(struct reduce_state *s)
     s->block_outputs = smaller(s->inner.size, max_outputs);
     s->task_outputs = one_task ? s->inner.size : smaller(larger(per_task, min_task), s->inner.size);
     s->inner_tasks = size_parts(s->inner.size, s->task_outputs);
-    const size_t tasks = s->inner_tasks * axes_size(&s->rest);
-    return (int)smaller((size_t)threads, tasks);
+    s->tasks = s->inner_tasks * (s->plan->outputs / s->inner.size);
+    return (int)smaller((size_t)threads, s->tasks);
 }
 
 int reduce(const struct reduction *call)
@@ -425,7 +418,7 @@ int reduce(const struct reduction *call)
         return 0;
     }
     const bool two = !op_has_one_operand(call->op);
-    struct reduce_state s = {.call = call, .plan = plan, .inner = {1, 0, 0, 0}, .rest.count = 0};
+    struct reduce_state s = {.call = call, .plan = plan, .inner = {1, 0, 0, 0}};
     s.kind = sums_of_op(call->op);
     s.compute = dtype_compute_type(call->x.dtype) == COMPUTE_F64 ||
                         (two && dtype_compute_type(call->y.dtype) == COMPUTE_F64)
@@ -435,10 +428,6 @@ int reduce(const struct reduction *call)
                  (!two || (operand_in_place(&call->y) && call->y.dtype == call->x.dtype));
     if (plan->outer.count > 0) {
         s.inner = plan->outer.at[plan->outer.count - 1];
-        s.rest.count = plan->outer.count - 1;
-        for (int i = 0; i < s.rest.count; i++) {
-            s.rest.at[i] = plan->outer.at[i];
-        }
     }
     const ptrdiff_t x_item = (ptrdiff_t)dtype_size(call->x.dtype);
     const struct axis *along = NULL; /* the axis along which kernels read */
@@ -456,7 +445,7 @@ int reduce(const struct reduction *call)
                                    sizeof(double))) == NULL) {
         return -1;
     }
-    pool_run(s.inner_tasks * axes_size(&s.rest), threads, run_task, &s, call->token);
+    pool_run(s.tasks, threads, run_task, &s, call->token);
     scratch_free(s.scratch);
     return 0;
 }
