@@ -177,20 +177,6 @@ static int tightest_quota(const char *root, const char *group)
     }
 }
 
-/* Cuts the next item off a comma-separated list, in place. Returns NULL after the last one. */
-static char *next_item(char **list)
-{
-    char *item = *list;
-    if (item != NULL) {
-        char *comma = strchr(item, ',');
-        *list = comma == NULL ? NULL : comma + 1;
-        if (comma != NULL) {
-            *comma = '\0';
-        }
-    }
-    return item;
-}
-
 /* Returns the limit of the group that a line of /proc/self/cgroup names; 0 means no limit. A line
  * reads "number:controllers:group". The line of cgroup v2 has an empty list of controllers. */
 static int quota_of_line(char *line)
@@ -205,7 +191,7 @@ static int quota_of_line(char *line)
     if (*++controllers == '\0') {
         return tightest_quota("/sys/fs/cgroup", group);
     }
-    for (char *name; (name = next_item(&controllers)) != NULL;) {
+    for (char *name; (name = strsep(&controllers, ",")) != NULL;) {
         if (strcmp(name, "cpu") == 0) {
             return tightest_quota("/sys/fs/cgroup/cpu", group);
         }

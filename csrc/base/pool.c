@@ -256,30 +256,29 @@ static void stop_workers(void)
     atomic_store(&pool.stopping, false);
 }
 
-static void start_threads(int wanted)
+/* Starts workers until `wanted` are running, or until the system refuses more. All signals are
+ * blocked in them, so that the program's own threads receive them. threads_lock must be held. */
+static void start_workers(int wanted)
 {
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, STACK_BYTES);
+#if !defined(_WIN32)
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+#endif
     while (pool.started < wanted &&
            pthread_create(&pool.threads[pool.started], &attributes, worker_main, NULL) == 0) {
         pool.started++;
     }
+#if !defined(_WIN32)
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+#endif
     pthread_attr_destroy(&attributes);
 }
 
-#if defined(_WIN32) /* has neither fork nor signals that a thread could receive */
-
-static void prepare_for_forks(void)
-{
-}
-
-static void start_without_signals(int wanted)
-{
-    start_threads(wanted);
-}
-
-#else
+#if !defined(_WIN32)
 
 /* Parent and child both continue with a pool without threads. Both locks are held across the fork;
  * waiting for job_lock is safe, because no thread holds it for long. */
@@ -314,43 +313,20 @@ static void register_fork_handlers(void)
     pthread_atfork(before_fork, after_fork, after_fork_in_child);
 }
 
-static void prepare_for_forks(void)
-{
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, register_fork_handlers);
-}
-
-/* Starts workers with all signals blocked, so that the program's own threads receive them. */
-static void start_without_signals(int wanted)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    start_threads(wanted);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-}
-
 #endif
-
-/* Starts workers until `wanted` are running, or until the system refuses more. Returns the number
- * of running workers, at most `wanted`. threads_lock must be held. */
-static int start_workers(int wanted)
-{
-    if (wanted > MAX_WORKERS) {
-        wanted = MAX_WORKERS;
-    }
-    if (pool.started < wanted) {
-        start_without_signals(wanted);
-    }
-    return pool.started < wanted ? pool.started : wanted;
-}
 
 /* Starts workers and lets them join the job. Only the owner calls it. */
 static void recruit_workers(void)
 {
-    prepare_for_forks();
+#if !defined(_WIN32)
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, register_fork_handlers);
+#endif
     pthread_mutex_lock(&pool.threads_lock);
-    const int helpers = start_workers(pool.helpers);
+    if (pool.started < pool.helpers) {
+        start_workers(pool.helpers);
+    }
+    const int helpers = pool.started < pool.helpers ? pool.started : pool.helpers;
     pthread_mutex_lock(&pool.job_lock);
     atomic_store(&pool.interrupted, false);
     pool.joined = 0;
