@@ -70,18 +70,13 @@ INLINE void NAME(row_sums)(double out[3], const ELEMENT_TYPE *x, const ELEMENT_T
     const vd zero = vd_set1(0.0);
     struct compensated_sum sums[3] = {{zero, zero}, {zero, zero}, {zero, zero}};
     size_t k = 0;
-#define START(s, a, b) group[s] = vd_mul(a, b)
 #define ADD(s, a, b) group[s] = vd_fma(a, b, group[s])
     while (k < n) {
         vd group[3] = {zero, zero, zero};
         for (int step = 0; step < 4 && k < n; step++, k += VD_LANES) {
             const vd a = NAME(load)(x + k, n - k),
                      b = kind == SUMS_SQUARE ? a : NAME(load)(y + k, n - k);
-            if (step == 0) {
-                EACH_SUM(kind, a, b, START);
-            } else {
-                EACH_SUM(kind, a, b, ADD);
-            }
+            EACH_SUM(kind, a, b, ADD);
         }
         for (int s = 0; s < 3; s++) {
             compensated_add(&sums[s], group[s]);
@@ -90,7 +85,6 @@ INLINE void NAME(row_sums)(double out[3], const ELEMENT_TYPE *x, const ELEMENT_T
             break;
         }
     }
-#undef START
 #undef ADD
     for (int s = 0; s < 3; s++) {
         out[s] = compensated_total(sums[s]);
