@@ -95,7 +95,8 @@ const struct sums_kernels PASTE(sums_kernels_, ISA_NAME) = {
 _Static_assert(VD_LANES >= COSINE_STEP && VD_LANES <= COSINE_PADDING && VF_LANES == 2 * VD_LANES,
                "kernels.h relies on these bounds");
 #ifdef ISA_TILES
-extern const struct tile_kernels PASTE(tile_kernels_, ISA_TILES);
+extern const struct tile_kernels PASTE(tile_kernels_, ISA_TILES)[];
+extern const struct half_kernels PASTE(half_kernels_, ISA_TILES);
 #else
 #define TILE f32
 #define TILE_TYPE float
@@ -146,27 +147,24 @@ extern const struct tile_kernels PASTE(tile_kernels_, ISA_TILES);
     {xent_scale_##type, xent_exponents_##type,  xent_sums_##type,   xent_log_sums_##type, \
      xent_weigh_##type, xent_weigh_logs_##type, xent_project_##type}
 
-const struct tile_kernels PASTE(tile_kernels_, ISA_NAME) = {
-    .rows = TILE_ROWS,
-    .columns_f32 = TILE_VECTORS * VF_LANES,
-    .columns_f64 = TILE_VECTORS * VD_LANES,
-    .tile_f32 = tile_f32,
-    .tile_f64 = tile_f64,
-    .tile_sum_f32 = tile_sum_f32,
-    .tile_sum_f64 = tile_sum_f64,
-    .transpose_f32 = transpose_rows_f32,
-    .transpose_f64 = transpose_rows_f64,
-    .cosine_f32 = cosine_f32,
-    .cosine_f64 = cosine_f64,
-    .select_at_least_f32 = select_at_least_f32,
-    .select_at_least_f64 = select_at_least_f64,
-    .widen_f16 = widen_f16,
-    .widen_bf16 = widen_bf16,
-    .narrow_f16 = narrow_f16,
-    .narrow_bf16 = narrow_bf16,
+#define TILE_KERNELS(type, lanes) \
+    {TILE_ROWS, \
+     TILE_VECTORS * lanes, \
+     tile_##type, \
+     tile_sum_##type, \
+     transpose_rows_##type, \
+     cosine_##type, \
+     select_at_least_##type, \
+     XENT_KERNELS(type)}
+
+const struct tile_kernels PASTE(tile_kernels_, ISA_NAME)[] = {
+    [COMPUTE_F32] = TILE_KERNELS(f32, VF_LANES),
+    [COMPUTE_F64] = TILE_KERNELS(f64, VD_LANES),
+};
+const struct half_kernels PASTE(half_kernels_, ISA_NAME) = {
+    .widen = {[ELEMENT_F16] = widen_f16, [ELEMENT_BF16] = widen_bf16},
+    .narrow = {[ELEMENT_F16] = narrow_f16, [ELEMENT_BF16] = narrow_bf16},
     .round_to_odd = round_to_odd,
-    .xent_f32 = XENT_KERNELS(f32),
-    .xent_f64 = XENT_KERNELS(f64),
 };
 #define ISA_TILES ISA_NAME
 #endif
@@ -179,7 +177,8 @@ extern const struct sq8_kernels PASTE(sq8_kernels_, ISA_SQ8);
 #endif
 
 #ifdef ISA_LAYERS
-extern const struct layer_kernels PASTE(layer_kernels_, ISA_LAYERS);
+extern const struct layer_kernels PASTE(layer_kernels_, ISA_LAYERS)[];
+extern const struct winograd_kernels PASTE(winograd_kernels_, ISA_LAYERS);
 #else
 #define LAYER f32
 #define LAYER_TYPE float
@@ -201,23 +200,18 @@ extern const struct layer_kernels PASTE(layer_kernels_, ISA_LAYERS);
 
 #include "kernels/winograd_template.h"
 
-const struct layer_kernels PASTE(layer_kernels_, ISA_NAME) = {
-    .outer_rows = TILE_ROWS,
-    .lanes_f32 = VF_LANES,
-    .lanes_f64 = VD_LANES,
-    .outer_f32 = outer_f32,
-    .outer_f64 = outer_f64,
-    .dots_f32 = dots_f32,
-    .dots_f64 = dots_f64,
-    .patches_f32 = patches_f32,
-    .patches_f64 = patches_f64,
-    .add_rows_f32 = add_rows_f32,
-    .add_rows_f64 = add_rows_f64,
-    .max_pool2x2_f32 = max_pool2x2_f32,
-    .max_pool2x2_f64 = max_pool2x2_f64,
-    .winograd_input_transform = winograd_input_transform,
-    .winograd_filter_transform = winograd_filter_transform,
-    .winograd_output_transform = winograd_output_transform,
+#define LAYER_KERNELS(type, lanes) \
+    {TILE_ROWS,      lanes,           outer_##type,      dots_##type, \
+     patches_##type, add_rows_##type, max_pool2x2_##type}
+
+const struct layer_kernels PASTE(layer_kernels_, ISA_NAME)[] = {
+    [COMPUTE_F32] = LAYER_KERNELS(f32, VF_LANES),
+    [COMPUTE_F64] = LAYER_KERNELS(f64, VD_LANES),
+};
+const struct winograd_kernels PASTE(winograd_kernels_, ISA_NAME) = {
+    .input_transform = winograd_input_transform,
+    .filter_transform = winograd_filter_transform,
+    .output_transform = winograd_output_transform,
 };
 #define ISA_LAYERS ISA_NAME
 #endif
@@ -227,7 +221,9 @@ const struct kernels PASTE(kernels_, ISA_NAME) = {
     .description = ISA_DESCRIPTION,
     .needs = ISA_NEEDS,
     .sums = &PASTE(sums_kernels_, ISA_SUMS),
-    .tiles = &PASTE(tile_kernels_, ISA_TILES),
+    .tiles = PASTE(tile_kernels_, ISA_TILES),
+    .halves = &PASTE(half_kernels_, ISA_TILES),
     .sq8 = &PASTE(sq8_kernels_, ISA_SQ8),
-    .layers = &PASTE(layer_kernels_, ISA_LAYERS),
+    .layers = PASTE(layer_kernels_, ISA_LAYERS),
+    .winograd = &PASTE(winograd_kernels_, ISA_LAYERS),
 };

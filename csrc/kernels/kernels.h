@@ -27,6 +27,9 @@ enum element {
     ELEMENTS
 };
 
+/* The type in which a driver computes. Loading an operand converts it to this type exactly. */
+enum compute_type { COMPUTE_F32, COMPUTE_F64, COMPUTE_TYPES };
+
 /* The sums that a kernel computes and writes: x.y, x.x and y.y (SUMS_ALL), only x.y (SUMS_DOT), or
  * only x.x (SUMS_SQUARE). */
 enum sums { SUMS_ALL, SUMS_DOT, SUMS_SQUARE, SUMS_KINDS };
@@ -272,7 +275,7 @@ typedef bool round_to_odd_kernel(float *out, const double *in, size_t n);
  *         left[r * left_row_step + i * left_depth_step] *
  *         right[vector_offsets[v] + depth_offsets[i] + lane]
  *
- * Steps and offsets count elements. Vectors are loaded and stored whole. rows is 1 to outer_rows of
+ * Steps and offsets count elements. Vectors are loaded and stored whole. rows is 1 to `rows` of
  * the table. The kernel then applies those of these operations that are set, in this order:
  *
  *   partial_sums   adds partial_sums[r * partial_sums_step + v * lanes + lane]
@@ -394,44 +397,53 @@ struct sq8_kernels {
     sq8_select_kernel *select;
 };
 
-/* Matrix products: packing, tiles, cosines, selection and NT-Xent. The group also has the
- * conversions of 16-bit floats. */
+/* Matrix products of one compute type: packing, tiles, cosines, selection and NT-Xent. */
 struct tile_kernels {
-    size_t rows, columns_f32, columns_f64;
-    tile_kernel *tile_f32, *tile_f64;
-    tile_sum_kernel *tile_sum_f32, *tile_sum_f64;
-    transpose_kernel *transpose_f32, *transpose_f64;
-    cosine_kernel *cosine_f32, *cosine_f64;
-    select_kernel *select_at_least_f32, *select_at_least_f64;
-    widen_kernel *widen_f16, *widen_bf16;
-    narrow_kernel *narrow_f16, *narrow_bf16;
-    round_to_odd_kernel *round_to_odd;
-    struct xent_kernels xent_f32, xent_f64;
+    size_t rows, columns; /* of a tile */
+    tile_kernel *tile;
+    tile_sum_kernel *tile_sum;
+    transpose_kernel *transpose;
+    cosine_kernel *cosine;
+    select_kernel *select_at_least;
+    struct xent_kernels xent;
 };
 
-/* Layers of a network. */
+/* Conversions of 16-bit floats, by their element; the entries of other elements are NULL. */
+struct half_kernels {
+    widen_kernel *widen[ELEMENTS];
+    narrow_kernel *narrow[ELEMENTS];
+    round_to_odd_kernel *round_to_odd;
+};
+
+/* Layers of a network, for one compute type. */
 struct layer_kernels {
-    size_t outer_rows, lanes_f32, lanes_f64;
-    outer_kernel *outer_f32, *outer_f64;
-    dots_kernel *dots_f32, *dots_f64;
-    patches_kernel *patches_f32, *patches_f64;
-    add_rows_kernel *add_rows_f32, *add_rows_f64;
-    max_pool2x2_kernel *max_pool2x2_f32, *max_pool2x2_f64;
-    winograd_input_transform_kernel *winograd_input_transform;
-    winograd_filter_transform_kernel *winograd_filter_transform;
-    winograd_output_transform_kernel *winograd_output_transform;
+    size_t rows;  /* of an outer product */
+    size_t lanes; /* elements of a vector */
+    outer_kernel *outer;
+    dots_kernel *dots;
+    patches_kernel *patches;
+    add_rows_kernel *add_rows;
+    max_pool2x2_kernel *max_pool2x2;
+};
+
+struct winograd_kernels {
+    winograd_input_transform_kernel *input_transform;
+    winograd_filter_transform_kernel *filter_transform;
+    winograd_output_transform_kernel *output_transform;
 };
 
 /* The table of one instruction set. It may share a group of kernels with another instruction set.
- */
+ * tiles and layers have one entry for each compute type. */
 struct kernels {
     const char *name; /* the value of COSSIM_ISA that selects it */
     const char *description;
     unsigned needs; /* enum cpu_feature bits */
     const struct sums_kernels *sums;
     const struct tile_kernels *tiles;
+    const struct half_kernels *halves;
     const struct sq8_kernels *sq8;
     const struct layer_kernels *layers;
+    const struct winograd_kernels *winograd;
 };
 
 /* Returns all tables of this build, best first, and their number in *count. */

@@ -104,14 +104,14 @@ static size_t block_input_rows(const struct conv2d_plan *p, size_t rows)
 
 int conv2d_plan(struct conv2d_plan *p, const struct conv2d *c)
 {
-    const struct layer_kernels *kernels = kernels_current()->layers;
+    const struct layer_kernels *kernels = &kernels_current()->layers[c->compute];
     const struct extent2 computed = computed_extent(c);
     memset(p, 0, sizeof *p);
     p->conv = *c;
-    p->outer = c->compute == COMPUTE_F64 ? kernels->outer_f64 : kernels->outer_f32;
+    p->outer = kernels->outer;
     p->size = compute_size(c->compute);
-    p->lanes = layer_lanes(c->compute);
-    p->tile_rows = kernels->outer_rows;
+    p->lanes = kernels->lanes;
+    p->tile_rows = kernels->rows;
     p->channels = c->in_channels / c->groups;
     p->filters = c->out_channels / c->groups;
     if (computed.h == 0 || computed.w == 0 || c->images == 0 || c->out_channels == 0) {

@@ -137,8 +137,7 @@ int conv2d_grad_input(const struct conv2d_grad_input *call)
     struct grad_input_run r = {
         .call = call,
         .conv = c,
-        .add_rows = c->compute == COMPUTE_F64 ? kernels_current()->layers->add_rows_f64
-                                              : kernels_current()->layers->add_rows_f32,
+        .add_rows = kernels_current()->layers[c->compute].add_rows,
         .size = compute_size(c->compute),
         .channels = c->in_channels / c->groups,
         .filters = c->out_channels / c->groups,

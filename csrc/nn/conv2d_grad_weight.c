@@ -215,12 +215,11 @@ static void fill_tables(struct grad_weight_run *r)
 
 int conv2d_grad_weight(const struct conv2d_grad_weight *call)
 {
-    const struct layer_kernels *kernels = kernels_current()->layers;
     const struct conv2d *c = &call->conv;
     struct grad_weight_run r = {
         .call = call,
         .conv = c,
-        .dots = c->compute == COMPUTE_F64 ? kernels->dots_f64 : kernels->dots_f32,
+        .dots = kernels_current()->layers[c->compute].dots,
         .size = compute_size(c->compute),
         .lanes = layer_lanes(c->compute),
     };

@@ -145,12 +145,11 @@ static void plan_copies(struct sparse_run *r)
 
 int conv2d_grad_weight_sparse(const struct conv2d_grad_weight_sparse *call)
 {
-    const struct layer_kernels *kernels = kernels_current()->layers;
     const struct conv2d *c = &call->conv;
     struct sparse_run r = {
         .call = call,
         .conv = c,
-        .patches = c->compute == COMPUTE_F64 ? kernels->patches_f64 : kernels->patches_f32,
+        .patches = kernels_current()->layers[c->compute].patches,
         .size = compute_size(c->compute),
         .lanes = layer_lanes(c->compute),
     };

@@ -121,8 +121,8 @@ static void *winograd_plan(const struct conv2d_plan *p, size_t *scratch)
                               WINOGRAD_PRODUCTS * sizeof(float));
     *scratch = larger(*scratch, own_scratch); /* direct_run uses the same memory afterwards */
     fill_tables(p, s);
-    kernels_current()->layers->winograd_filter_transform(
-        s->filters, filter_step, c->weight, c->out_channels * p->channels, c->kernel.w);
+    kernels_current()->winograd->filter_transform(s->filters, filter_step, c->weight,
+                                                  c->out_channels * p->channels, c->kernel.w);
     return s;
 }
 
@@ -135,9 +135,9 @@ static void add_channels(const struct conv2d_plan *p, const struct winograd *s,
     const float *planes = conv2d_block_input(p, b, channel_block);
     float *inputs = (float *)b->scratch, *products = (float *)(b->scratch + s->products);
     for (size_t i = 0; i < channels; i++) {
-        kernels_current()->layers->winograd_input_transform(
-            inputs + i * WINOGRAD_PRODUCTS * s->input_step, s->input_step, planes + i * p->plane,
-            p->pitch, pairs_of(b->rows), p->pitch);
+        kernels_current()->winograd->input_transform(inputs + i * WINOGRAD_PRODUCTS * s->input_step,
+                                                     s->input_step, planes + i * p->plane, p->pitch,
+                                                     pairs_of(b->rows), p->pitch);
     }
     for (size_t f = 0; f < WINOGRAD_PRODUCTS; f++) {
         float *out = products + f * p->filters * s->product_step;
@@ -178,7 +178,7 @@ static bool transform_output(const struct conv2d_plan *p, const struct winograd 
         .out_step = conv2d_map_size(c),
         .out_offsets = s->output_at,
     };
-    winograd_output_transform_kernel *kernel = kernels_current()->layers->winograd_output_transform;
+    winograd_output_transform_kernel *kernel = kernels_current()->winograd->output_transform;
     bool finite = kernel(&transform);
     if (b->rows % 2 != 0) { /* an odd last row has no partner */
         transform.sums += transform.vectors * p->lanes;

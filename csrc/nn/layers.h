@@ -56,8 +56,7 @@ static inline size_t conv2d_map_size(const struct conv2d *conv)
 /* The number of elements in a vector register. */
 static inline size_t layer_lanes(enum compute_type compute)
 {
-    const struct layer_kernels *kernels = kernels_current()->layers;
-    return compute == COMPUTE_F64 ? kernels->lanes_f64 : kernels->lanes_f32;
+    return kernels_current()->layers[compute].lanes;
 }
 
 /* Can conv2d fuse 2 x 2 pooling for this shape? */

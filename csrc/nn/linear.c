@@ -24,8 +24,7 @@ void linear_rows(const struct linear *l, const ptrdiff_t *at, size_t first, size
     const size_t size = compute_size(l->compute), row = l->in_features * size,
                  lanes = layer_lanes(l->compute);
     const void *inputs[TASK_ROWS], *weights[FEATURES_PER_CALL];
-    dots_kernel *dots = l->compute == COMPUTE_F64 ? kernels_current()->layers->dots_f64
-                                                  : kernels_current()->layers->dots_f32;
+    dots_kernel *dots = kernels_current()->layers[l->compute].dots;
     struct dots d = {
         .left_offsets = at,
         .right_offsets = at,

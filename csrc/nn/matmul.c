@@ -28,8 +28,8 @@ struct matmul_memory {
 
 static size_t sums_bytes(enum compute_type compute)
 {
-    return kernels_current()->layers->outer_rows * MAX_VECTORS * layer_lanes(compute) *
-           compute_size(compute);
+    const struct layer_kernels *kernels = &kernels_current()->layers[compute];
+    return kernels->rows * MAX_VECTORS * kernels->lanes * compute_size(compute);
 }
 
 size_t matmul_scratch(enum compute_type compute)
@@ -43,9 +43,8 @@ size_t matmul_scratch(enum compute_type compute)
 static void multiply_columns(const struct matmul *p, size_t column, size_t columns,
                              struct matmul_memory *memory)
 {
-    const struct layer_kernels *kernels = kernels_current()->layers;
-    outer_kernel *outer = p->compute == COMPUTE_F64 ? kernels->outer_f64 : kernels->outer_f32;
-    const size_t size = compute_size(p->compute), lanes = layer_lanes(p->compute),
+    const struct layer_kernels *kernels = &kernels_current()->layers[p->compute];
+    const size_t size = compute_size(p->compute), lanes = kernels->lanes,
                  vectors = size_parts(columns, lanes), dense = vectors * lanes;
     const bool narrow = columns < lanes;
     char *sums = memory->data, *wide = sums + sums_bytes(p->compute);
@@ -58,7 +57,7 @@ static void multiply_columns(const struct matmul *p, size_t column, size_t colum
         memory->at[v] = narrow ? 0 : (ptrdiff_t)smaller(v * lanes, columns - lanes);
     }
     for (size_t r = 0, rows; r < p->rows; r += rows) {
-        rows = smaller(p->rows - r, kernels->outer_rows);
+        rows = smaller(p->rows - r, kernels->rows);
         char *out = (char *)p->output + (r * p->output_step + column) * size;
         for (size_t k = 0; k == 0 || k < p->depth; k += CHAIN_STEPS) {
             const bool last = k + CHAIN_STEPS >= p->depth, to_sums = !last || narrow;
@@ -83,7 +82,7 @@ static void multiply_columns(const struct matmul *p, size_t column, size_t colum
                 .out_step = to_sums ? dense : p->output_step,
                 .out_offsets = to_sums ? memory->dense : memory->at,
             };
-            outer(&o, rows);
+            kernels->outer(&o, rows);
         }
         for (size_t i = 0; narrow && i < rows; i++) {
             memcpy(out + i * p->output_step * size, sums + i * dense * size, columns * size);

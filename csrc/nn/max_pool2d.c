@@ -84,13 +84,11 @@ static void pool_plane(const struct max_pool2d *p, size_t plane)
 {
     const size_t in = plane * p->in.h * p->in.w, out = plane * p->out.h * p->out.w;
     int64_t *indices = p->indices == NULL ? NULL : p->indices + out;
-    const struct layer_kernels *kernels = kernels_current()->layers;
-    max_pool2x2_kernel *squares =
-        p->compute == COMPUTE_F64 ? kernels->max_pool2x2_f64 : kernels->max_pool2x2_f32;
     if (windows_are_squares(p)) {
         const size_t size = compute_size(p->compute);
-        squares((char *)p->output + out * size, indices, (const char *)p->input + in * size,
-                p->in.w, p->out.h, p->out.w);
+        kernels_current()->layers[p->compute].max_pool2x2((char *)p->output + out * size, indices,
+                                                          (const char *)p->input + in * size,
+                                                          p->in.w, p->out.h, p->out.w);
     } else if (p->compute == COMPUTE_F64) {
         pool_plane_double(p, (const double *)p->input + in, (double *)p->output + out, indices);
     } else {

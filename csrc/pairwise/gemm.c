@@ -329,14 +329,13 @@ int gemm_run(const struct gemm *call)
         epilogue_of_zeros(call);
         return 0;
     }
-    const struct kernels *kernels = kernels_current();
-    const bool f64 = call->compute == COMPUTE_F64;
+    const struct tile_kernels *kernels = &kernels_current()->tiles[call->compute];
     struct gemm_state g = {
         .call = call,
-        .tile_rows = kernels->tiles->rows,
-        .tile_columns = f64 ? kernels->tiles->columns_f64 : kernels->tiles->columns_f32,
-        .tile = f64 ? kernels->tiles->tile_f64 : kernels->tiles->tile_f32,
-        .transpose = f64 ? kernels->tiles->transpose_f64 : kernels->tiles->transpose_f32,
+        .tile_rows = kernels->rows,
+        .tile_columns = kernels->columns,
+        .tile = kernels->tile,
+        .transpose = kernels->transpose,
         .size = compute_size(call->compute),
     };
     int threads = workers_for(call);

@@ -12,7 +12,10 @@ enum { NORM_BATCH = 64 };
  * error could push a score past 1 or give identical rows a score below 1. The distances from 1
  * exceed the error of the product.
  */
-static const double recompute_above_f32 = 1.0 - 0x1p-17, recompute_above_f64 = 1.0 - 1e-13;
+static const double recompute_above[] = {
+    [COMPUTE_F32] = 1.0 - 0x1p-17,
+    [COMPUTE_F64] = 1.0 - 1e-13,
+};
 
 /* Returns the side whose operand and axes describe the rows: if both sides are the same, x. */
 static enum side stored_side(const struct pair_scores *s, enum side side)
@@ -209,15 +212,11 @@ void pair_scores_cosines(const struct pair_scores *s, const struct gemm_block *b
                          const struct norms *rows, const struct norms *columns, void *out,
                          ptrdiff_t out_step)
 {
-    const struct tile_kernels *kernels = kernels_current()->tiles;
-    const bool f64 = s->compute == COMPUTE_F64;
-    const double recompute_above =
-        s->product == COMPUTE_F64 ? recompute_above_f64 : recompute_above_f32;
+    const ptrdiff_t item = (ptrdiff_t)compute_size(s->compute);
     const struct cosine_tile tile = {b->sums, b->step,    rows->value,    columns->value,
-                                     b->rows, b->columns, recompute_above};
-    cosine_kernel *kernel = f64 ? kernels->cosine_f64 : kernels->cosine_f32;
+                                     b->rows, b->columns, recompute_above[s->product]};
     uint32_t found[GEMM_MAX_ROWS * GEMM_MAX_COLUMNS / COSINE_STEP + 1];
-    const size_t count = kernel(&tile, out, out_step, found);
+    const size_t count = kernels_current()->tiles[s->compute].cosine(&tile, out, out_step, found);
     for (size_t f = 0; f < count; f++) {
         const size_t r = found[f] >> 16, i = b->row + r;
         for (uint32_t bits = found[f] & 0xff; bits != 0; bits &= bits - 1) {
@@ -226,11 +225,7 @@ void pair_scores_cosines(const struct pair_scores *s, const struct gemm_block *b
             const bool same = s->symmetric && i == j &&
                               cosine_with_itself_is_1(s, rows->value[r], rows->exponent[r]);
             const double score = same ? 1.0 : recompute_cosine(s, b->batch, i, j);
-            if (f64) {
-                ((double *)out)[(ptrdiff_t)r * out_step + (ptrdiff_t)c] = score;
-            } else {
-                ((float *)out)[(ptrdiff_t)r * out_step + (ptrdiff_t)c] = (float)score;
-            }
+            compute_store(s->compute, (char *)out + (ptrdiff_t)r * out_step * item, c, score);
         }
     }
 }
@@ -248,11 +243,9 @@ static const void *find_row(const struct pair_scores *s, enum side side,
 void pair_scores_one(const struct pair_scores *s, const struct scored_row *left,
                      const struct scored_row *right, void *out)
 {
-    const struct kernels *kernels = kernels_current();
     const void *x = find_row(s, SIDE_X, left), *y = find_row(s, stored_side(s, SIDE_Y), right);
     double sum[COSINE_PADDING] = {0.0};
-    sum[0] = (s->product == COMPUTE_F64 ? kernels->tiles->tile_sum_f64
-                                        : kernels->tiles->tile_sum_f32)(x, y, s->plan->depth);
+    sum[0] = kernels_current()->tiles[s->product].tile_sum(x, y, s->plan->depth);
     const struct gemm_block block = {0, left->row, 1, right->row, 1, 0, sum, COSINE_PADDING};
     pair_scores_cosines(s, &block, left->norms, right->norms, out, 1);
 }

@@ -120,10 +120,8 @@ static void copy_scores(char *to, const char *from, size_t bytes)
 static void store_symmetric(const struct pairwise_state *p, const struct gemm_block *b,
                             const char *scores, size_t step, char *out, ptrdiff_t row_step)
 {
-    const struct kernels *kernels = kernels_current();
     const size_t item = compute_size(p->scores.compute);
-    transpose_kernel *transpose = p->scores.compute == COMPUTE_F64 ? kernels->tiles->transpose_f64
-                                                                   : kernels->tiles->transpose_f32;
+    transpose_kernel *transpose = kernels_current()->tiles[p->scores.compute].transpose;
     _Alignas(64) double transposed[GEMM_MAX_COLUMNS * GEMM_MAX_ROWS];
     const void *rows[GEMM_MAX_ROWS];
     for (size_t r = 0; r < b->rows; r++) {

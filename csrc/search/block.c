@@ -17,7 +17,6 @@ static void handle_scores(const void *context, const struct gemm_block *b, const
     const struct search_block *block = context;
     const struct search *s = block->search;
     const struct result_handler *handler = s->result_handler;
-    const struct tile_kernels *kernels = kernels_current()->tiles;
     const size_t worker = block->owner == (size_t)ANY_WORKER ? b->worker : block->owner,
                  size = compute_size(handler->compute);
     const size_t candidate = s->first_candidate + block->row + b->row,
@@ -26,8 +25,7 @@ static void handle_scores(const void *context, const struct gemm_block *b, const
     const char *thresholds =
         (const char *)handler->thresholds + worker * handler->thresholds_step * size;
     uint32_t found[GEMM_MAX_ROWS * GEMM_MAX_COLUMNS / COSINE_STEP + 2];
-    const size_t count = (handler->compute == COMPUTE_F64 ? kernels->select_at_least_f64
-                                                          : kernels->select_at_least_f32)(
+    const size_t count = kernels_current()->tiles[handler->compute].select_at_least(
         scores, step, b->rows, b->columns,
         mirrored ? thresholds + (candidate & handler->thresholds_mask) * size : NULL,
         thresholds + (query & handler->thresholds_mask) * size, found);

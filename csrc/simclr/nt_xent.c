@@ -41,7 +41,7 @@ enum {
 };
 
 /* e^x is a normal number of the type for x >= -max_exponent. */
-static const double max_exponent_f32 = 80.0, max_exponent_f64 = 700.0;
+static const double max_exponent[] = {[COMPUTE_F32] = 80.0, [COMPUTE_F64] = 700.0};
 
 struct nt_xent_state {
     const struct nt_xent *call;
@@ -461,22 +461,21 @@ static char *plan_scratch(struct nt_xent_state *s, int threads)
 
 int nt_xent(const struct nt_xent *call, double *loss)
 {
-    const struct tile_kernels *tiles = kernels_current()->tiles;
-    const bool f64 = call->compute == COMPUTE_F64;
+    const struct tile_kernels *tiles = &kernels_current()->tiles[call->compute];
     /* Below this bound, rows times a small number cannot overflow. */
     if (call->rows >> MAX_ROWS_BITS != 0) {
         return -1;
     }
     struct nt_xent_state s = {
         .call = call,
-        .kernels = f64 ? &tiles->xent_f64 : &tiles->xent_f32,
-        .tile = f64 ? tiles->tile_f64 : tiles->tile_f32,
-        .transpose = f64 ? tiles->transpose_f64 : tiles->transpose_f32,
+        .kernels = &tiles->xent,
+        .tile = tiles->tile,
+        .transpose = tiles->transpose,
         .size = compute_size(call->compute),
         .tile_rows = tiles->rows,
-        .width = f64 ? tiles->columns_f64 : tiles->columns_f32,
+        .width = tiles->columns,
         .depth = larger(call->depth, 1), /* rows without elements become rows of one zero */
-        .exponential = 2.0 / call->temperature <= (f64 ? max_exponent_f64 : max_exponent_f32),
+        .exponential = 2.0 / call->temperature <= max_exponent[call->compute],
         .factor = 1.0 / call->temperature,
     };
     s.shift = s.exponential ? -s.factor : 0.0;

@@ -3,8 +3,7 @@
 
 #include <stddef.h>
 
-/* The type in which a driver computes. Loading an operand converts it to this type exactly. */
-enum compute_type { COMPUTE_F32, COMPUTE_F64 };
+#include "kernels/kernels.h"
 
 static inline size_t compute_size(enum compute_type compute)
 {

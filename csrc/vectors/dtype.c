@@ -68,11 +68,10 @@ FOR_EACH_DTYPE(LOADERS)
 void operand_load(const struct operand *operand, const char *from, ptrdiff_t stride, size_t n,
                   enum compute_type compute, void *to)
 {
-    const bool f16 = operand->dtype == DTYPE_F16;
-    if (compute == COMPUTE_F32 && (f16 || operand->dtype == DTYPE_BF16) &&
-        stride == (ptrdiff_t)sizeof(uint16_t) && operand_in_place(operand)) {
-        const struct tile_kernels *kernels = kernels_current()->tiles;
-        (f16 ? kernels->widen_f16 : kernels->widen_bf16)(to, from, n);
+    const bool half = operand->dtype == DTYPE_F16 || operand->dtype == DTYPE_BF16;
+    if (compute == COMPUTE_F32 && half && stride == (ptrdiff_t)sizeof(uint16_t) &&
+        operand_in_place(operand)) {
+        kernels_current()->halves->widen[operand->dtype](to, from, n);
         return;
     }
 #define ROW(name, type, value) \
@@ -98,9 +97,7 @@ static inline void store(char *to, ptrdiff_t stride, const void *values, size_t 
 /* Rounds floats to 16 bits. The kernel writes a contiguous result directly. */
 static void store_half(enum dtype dtype, char *to, ptrdiff_t stride, const float *values, size_t n)
 {
-    const struct kernels *kernels = kernels_current();
-    narrow_kernel *narrow =
-        dtype == DTYPE_F16 ? kernels->tiles->narrow_f16 : kernels->tiles->narrow_bf16;
+    narrow_kernel *narrow = kernels_current()->halves->narrow[dtype];
     if (stride == sizeof(uint16_t)) {
         narrow(to, values, n);
         return;
@@ -116,7 +113,7 @@ static void store_half(enum dtype dtype, char *to, ptrdiff_t stride, const float
 /* Rounds doubles to floats such that rounding these to 16 bits equals a single rounding. */
 static void round_to_odd_floats(float *to, const double *values, size_t n)
 {
-    if (kernels_current()->tiles->round_to_odd(to, values, n)) { /* some values are subnormal */
+    if (kernels_current()->halves->round_to_odd(to, values, n)) { /* some values are subnormal */
         for (size_t i = 0; i < n; i++) {
             to[i] = f32_for_half(values[i]);
         }

@@ -213,8 +213,7 @@ static void check_tile(const struct kernels *k, bool f64, size_t depth)
     static double left[MAX_ROWS * MAX_DEPTH], right[MAX_COLUMNS * MAX_DEPTH],
         panel[MAX_COLUMNS * TILE_DEPTH];
     static double sums[MAX_ROWS * MAX_COLUMNS], errors[MAX_ROWS * MAX_COLUMNS];
-    const size_t rows = k->tiles->rows,
-                 columns = f64 ? k->tiles->columns_f64 : k->tiles->columns_f32, size = f64 ? 8 : 4;
+    const size_t rows = k->tiles->rows, columns = k->tiles[f64].columns, size = f64 ? 8 : 4;
     const enum element type = f64 ? ELEMENT_F64 : ELEMENT_F32;
     const void *left_rows[MAX_ROWS];
     CHECK(rows <= MAX_ROWS && columns <= MAX_COLUMNS, "tile %zu x %zu", rows, columns);
@@ -227,11 +226,9 @@ static void check_tile(const struct kernels *k, bool f64, size_t depth)
         for (size_t c = 0; c < columns; c++)
             right_rows[c] = (const char *)right + (c * depth + done) * size;
         memset(panel, 0, sizeof panel);
-        (f64 ? k->tiles->transpose_f64 : k->tiles->transpose_f32)(panel, columns, right_rows,
-                                                                  columns - 1, n);
-        (f64 ? k->tiles->tile_f64 : k->tiles->tile_f32)(sums, errors, left_rows, panel, done, n,
-                                                        (done == 0 ? TILE_FIRST : 0) |
-                                                            (done + n == depth ? TILE_LAST : 0));
+        k->tiles[f64].transpose(panel, columns, right_rows, columns - 1, n);
+        k->tiles[f64].tile(sums, errors, left_rows, panel, done, n,
+                           (done == 0 ? TILE_FIRST : 0) | (done + n == depth ? TILE_LAST : 0));
     }
     for (size_t r = 0; r < rows; r++) {
         for (size_t c = 0; c < columns; c++) {
@@ -263,7 +260,7 @@ static void check_transpose(const struct kernels *k, bool f64, size_t count, siz
     fill(type, to, 40 * STEP);
     for (size_t r = 0; r < count; r++) rows[r] = (const char *)from + r * n * size;
     const double past = element(type, to, n * STEP), next = element(type, to, count);
-    (f64 ? k->tiles->transpose_f64 : k->tiles->transpose_f32)(to, STEP, rows, count, n);
+    k->tiles[f64].transpose(to, STEP, rows, count, n);
     for (size_t i = 0; i < n; i++) {
         for (size_t r = 0; r < count; r++) {
             CHECK(element(type, to, i * STEP + r) == element(type, from, r * n + i),
@@ -294,8 +291,8 @@ static void check_cosines(const struct kernels *k)
         narrow[n] = 7.0f;
         wide[n] = 7.0;
         struct cosine_tile tile = {sums, STEP, rows, columns, 1, n, 0.9};
-        size_t counts[2] = {k->tiles->cosine_f64(&tile, wide, 0, found)};
-        counts[1] = k->tiles->cosine_f32(&tile, narrow, 0, found);
+        size_t counts[2] = {k->tiles[COMPUTE_F64].cosine(&tile, wide, 0, found)};
+        counts[1] = k->tiles[COMPUTE_F32].cosine(&tile, narrow, 0, found);
         size_t beyond = 0;
         for (size_t f = 0; f < counts[1]; f++) {
             for (size_t i = 0; i < 8; i++) {
@@ -311,8 +308,8 @@ static void check_cosines(const struct kernels *k)
         CHECK(n == LONG || (narrow[n] == 7.0f && wide[n] == 7.0), "%s cosines wrote past their end",
               k->name);
         tile.rows = TILE;
-        k->tiles->cosine_f32(&tile, narrow, LONG, found);
-        k->tiles->cosine_f64(&tile, wide, LONG, found);
+        k->tiles[COMPUTE_F32].cosine(&tile, narrow, LONG, found);
+        k->tiles[COMPUTE_F64].cosine(&tile, wide, LONG, found);
         for (size_t i = 0; i < TILE * n; i++) {
             const size_t r = i / n, c = i % n, at = r * LONG + c;
             const double product = sums[r * STEP + c] * rows[r] * 0.5,
@@ -333,11 +330,11 @@ static void check_widening(const struct kernels *k)
             halves[i] = f16_from_double(random_number());
         }
         out[n] = 7.0f;
-        k->tiles->widen_f16(out, halves, n);
+        k->halves->widen[ELEMENT_F16](out, halves, n);
         for (size_t i = 0; i < n; i++) {
             CHECK(out[i] == f16_to_f32(halves[i]), "%s widen_f16", k->name);
         }
-        k->tiles->widen_bf16(out, halves, n);
+        k->halves->widen[ELEMENT_BF16](out, halves, n);
         for (size_t i = 0; i < n; i++) {
             CHECK(out[i] == bf16_to_f32(halves[i]), "%s widen_bf16", k->name);
         }
@@ -358,19 +355,19 @@ static void check_narrowing(const struct kernels *k)
     }
     for (size_t n = 0; n <= 100; n++) {
         out[n] = 7;
-        k->tiles->narrow_f16(out, in, n);
+        k->halves->narrow[ELEMENT_F16](out, in, n);
         for (size_t i = 0; i < n; i++) {
             CHECK(out[i] == f16_from_double(in[i]), "%s narrow_f16 of %g", k->name, in[i]);
         }
-        k->tiles->narrow_bf16(out, in, n);
+        k->halves->narrow[ELEMENT_BF16](out, in, n);
         for (size_t i = 0; i < n; i++) {
             CHECK(out[i] == bf16_from_double(in[i]), "%s narrow_bf16 of %g", k->name, in[i]);
         }
         CHECK(out[n] == 7, "%s narrowing wrote past its end", k->name);
     }
     in[0] = NAN;
-    k->tiles->narrow_f16(out, in, 1);
-    k->tiles->narrow_bf16(out + 1, in, 1);
+    k->halves->narrow[ELEMENT_F16](out, in, 1);
+    k->halves->narrow[ELEMENT_BF16](out + 1, in, 1);
     CHECK(isnan(f16_to_f32(out[0])) && isnan(bf16_to_f32(out[1])), "%s narrowing of NaN", k->name);
 }
 

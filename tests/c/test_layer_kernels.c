@@ -11,6 +11,7 @@ enum { ROUNDS = 400, MAX_OFFSETS = 64, SMALL = 8 };
 
 static const char *isa;
 static const struct layer_kernels *kernels;
+static const struct winograd_kernels *winograd;
 
 static double relu_of(double x)
 {
@@ -80,9 +81,9 @@ static void reference_outer(int f64, const struct outer *o, size_t row, size_t v
 static void check_outer(int f64, size_t rows, size_t vectors, size_t depth, bool pool)
 {
     static ptrdiff_t vector_offsets[SMALL], depth_offsets[300], out_offsets[SMALL];
-    const size_t lanes = f64 ? kernels->lanes_f64 : kernels->lanes_f32, size = size_of(f64),
-                 room = lanes + 40, kept = pool ? lanes / 2 : lanes;
-    outer_kernel *outer = f64 ? kernels->outer_f64 : kernels->outer_f32;
+    const size_t lanes = kernels[f64].lanes, size = size_of(f64), room = lanes + 40,
+                 kept = pool ? lanes / 2 : lanes;
+    outer_kernel *outer = kernels[f64].outer;
     const int whole = below(2) == 0 ? 8 : 0;
     const bool by_columns = below(2) == 0;
     draw_offsets(vector_offsets, vectors, room, lanes + 20);
@@ -176,9 +177,8 @@ static void check_outer(int f64, size_t rows, size_t vectors, size_t depth, bool
 static void check_dots(int f64, size_t rows, size_t columns, size_t vectors, size_t tail)
 {
     static ptrdiff_t left_offsets[MAX_OFFSETS], right_offsets[MAX_OFFSETS];
-    const size_t lanes = f64 ? kernels->lanes_f64 : kernels->lanes_f32, size = size_of(f64),
-                 room = lanes + 30 + tail;
-    dots_kernel *dots = f64 ? kernels->dots_f64 : kernels->dots_f32;
+    const size_t lanes = kernels[f64].lanes, size = size_of(f64), room = lanes + 30 + tail;
+    dots_kernel *dots = kernels[f64].dots;
     const int whole = below(2) == 0 ? 8 : 0;
     const void *left[40], *right[40];
     draw_offsets(left_offsets, vectors, room, lanes);
@@ -263,7 +263,7 @@ static void check_add_rows(int f64, size_t rows, size_t n)
     void *to = numbers(f64, tos, 0), *before = guarded_alloc(tos * size_of(f64));
     const void *from = numbers(f64, froms, 0);
     memcpy(before, to, tos * size_of(f64));
-    (f64 ? kernels->add_rows_f64 : kernels->add_rows_f32)(to, to_step, from, from_step, rows, n);
+    kernels[f64].add_rows(to, to_step, from, from_step, rows, n);
     for (size_t i = 0; i < tos; i++) {
         const size_t r = i / (to_step == 0 ? 1 : to_step), c = i - r * to_step;
         const double sum =
@@ -276,7 +276,7 @@ static void check_add_rows(int f64, size_t rows, size_t n)
 
 static void check_patches(int f64, size_t n, size_t rows)
 {
-    const size_t lanes = f64 ? kernels->lanes_f64 : kernels->lanes_f32, row_step = lanes + below(5),
+    const size_t lanes = kernels[f64].lanes, row_step = lanes + below(5),
                  size = (rows - 1) * row_step + lanes + 20;
     void *x = guarded_alloc(size * size_of(f64)), *factors = guarded_alloc(n * size_of(f64)),
          *sums = guarded_alloc(rows * lanes * size_of(f64));
@@ -288,8 +288,7 @@ static void check_patches(int f64, size_t n, size_t rows)
         put(f64, factors, i, random_number());
         offsets[i] = (ptrdiff_t)below(21);
     }
-    (f64 ? kernels->patches_f64 : kernels->patches_f32)(sums, x, row_step, offsets, factors, n,
-                                                        rows);
+    kernels[f64].patches(sums, x, row_step, offsets, factors, n, rows);
     for (size_t i = 0; i < rows * lanes; i++) {
         double sum = 0;
         for (size_t k = 0; k < n; k++) {
@@ -316,8 +315,7 @@ static void check_max_pool2x2(int f64, size_t out_rows, size_t out_columns, bool
     for (size_t i = 0; i < n; i++) {
         put(f64, rows, i, values[below(kinds)]);
     }
-    (f64 ? kernels->max_pool2x2_f64 : kernels->max_pool2x2_f32)(out, indices, rows, width, out_rows,
-                                                                out_columns);
+    kernels[f64].max_pool2x2(out, indices, rows, width, out_rows, out_columns);
     for (size_t s = 0; s < out_rows * out_columns; s++) {
         const size_t first = 2 * (s / out_columns * width + s % out_columns),
                      at[4] = {first, first + 1, first + width, first + width + 1};
@@ -348,7 +346,7 @@ static void check_input_transform(size_t pairs, size_t n)
     const float *in = numbers(0, (2 * pairs + 3) * row_step + n, whole);
     const size_t outputs = (WINOGRAD_PRODUCTS - 1) * sum_step + pairs * n;
     float *out = guarded_alloc(outputs * sizeof *out);
-    kernels->winograd_input_transform(out, sum_step, in, row_step, pairs, n);
+    winograd->input_transform(out, sum_step, in, row_step, pairs, n);
     for (size_t i = 0; i < outputs; i++) {
         const size_t f = i / sum_step, t = i % sum_step / n, x = i % sum_step % n;
         double sum = 0, magnitude = 0;
@@ -373,10 +371,11 @@ static void check_filter_transform(size_t count, size_t n)
                                                         {1, -2, 4, -8, 16}, {0, 0, 0, 0, 1}};
     const int whole = below(2) == 0 ? 50 : 0;
     const size_t sum_step = count * n + WINOGRAD_PADDING + below(3),
-                 outputs = (WINOGRAD_PRODUCTS - 1) * sum_step + count * n + kernels->lanes_f32;
+                 outputs =
+                     (WINOGRAD_PRODUCTS - 1) * sum_step + count * n + kernels[COMPUTE_F32].lanes;
     const float *weight = numbers(0, count * 5 * n, whole);
     float *out = guarded_alloc(outputs * sizeof *out);
-    kernels->winograd_filter_transform(out, sum_step, weight, count, n);
+    winograd->filter_transform(out, sum_step, weight, count, n);
     for (size_t i = 0; i < WINOGRAD_PRODUCTS * count * n; i++) {
         const size_t f = i / (count * n), k = i / n % count, x = i % n;
         double sum = 0, magnitude = 0;
@@ -408,8 +407,9 @@ static void check_output_transform(size_t rows, size_t vectors, bool pool, bool 
     static const double matrix[2][WINOGRAD_PRODUCTS] = {{6, -4, -4, 1, 1, 0},
                                                         {0, -2, 2, 1, -1, 12}},
                         divisors[2] = {24, 12};
-    const size_t lanes = kernels->lanes_f32, n = vectors * lanes, kept = pool ? lanes / 2 : lanes,
-                 row_step = n + below(3), sum_step = rows * row_step + below(3);
+    const size_t lanes = kernels[COMPUTE_F32].lanes, n = vectors * lanes,
+                 kept = pool ? lanes / 2 : lanes, row_step = n + below(3),
+                 sum_step = rows * row_step + below(3);
     const size_t pieces = pool || one_row ? vectors : 2 * vectors,
                  end = scatter(out_offsets, pieces, kept),
                  bad = below(WINOGRAD_PRODUCTS * rows * n);
@@ -441,7 +441,7 @@ static void check_output_transform(size_t rows, size_t vectors, bool pool, bool 
                                           .out_offsets = out_offsets};
     j.bias = below(2) == 0 ? numbers(0, rows, kind == WINOGRAD_WHOLE ? 8 : 0) : NULL;
     j.out = guarded_alloc(((rows - 1) * j.out_step + end) * sizeof *j.out);
-    const bool finite = kernels->winograd_output_transform(&j);
+    const bool finite = winograd->output_transform(&j);
     /* 3e38 overflows if the matrix multiplies it by 6, 12 or 4. Sums 3 and 4 have factors of 1 and
      * may not overflow. */
     const bool overflows =
@@ -483,7 +483,7 @@ static void check_table(void)
 {
     static const size_t steps[] = {0, 1, 2, 3, 25, 300};
     for (int f64 = 0; f64 < 2; f64++) {
-        for (size_t rows = 1; rows <= kernels->outer_rows; rows++) {
+        for (size_t rows = 1; rows <= kernels->rows; rows++) {
             for (size_t vectors = 0; vectors < SMALL; vectors++) {
                 for (size_t s = 0; s < sizeof steps / sizeof *steps; s++) {
                     for (int again = 0; again < 4; again++) {
@@ -516,7 +516,7 @@ static void check_table(void)
         check_max_pool2x2(f64, 3, 256, false, true);
     }
     for (int round = 0; round < ROUNDS; round++) {
-        check_input_transform(1 + below(4), kernels->lanes_f32 + below(40));
+        check_input_transform(1 + below(4), kernels[COMPUTE_F32].lanes + below(40));
         check_filter_transform(1 + below(below(2) == 0 ? 8 : 40),
                                1 + below(below(4) == 0 ? 40 : 7));
         const bool pool = below(3) == 0;
@@ -539,6 +539,7 @@ int main(void)
         if (!seen) {
             isa = tables[t]->name;
             kernels = tables[t]->layers;
+            winograd = tables[t]->winograd;
             check_table();
         }
     }

@@ -531,8 +531,7 @@ static void check_linear(int f64, size_t rows, size_t in, size_t out, enum kind 
     if (rows > 0) { /* linear_rows gives the same bits for all rows but the first */
         ptrdiff_t *at = guarded_alloc(linear_vectors(&l) * sizeof *at);
         for (size_t v = 0; v < linear_vectors(&l); v++) {
-            at[v] = (ptrdiff_t)(v * (f64 ? kernels_current()->layers->lanes_f64
-                                         : kernels_current()->layers->lanes_f32));
+            at[v] = (ptrdiff_t)(v * kernels_current()->layers[f64].lanes);
         }
         struct linear again = l;
         again.output = guarded_alloc(rows * out * size_of(f64));

@@ -17,7 +17,7 @@ static void check_tile_sum(const struct tile_kernels *k, const char *name, bool 
     enum { MAX_ROWS = 16, MAX_COLUMNS = 64 };
     static double panel[MAX_COLUMNS * TILE_DEPTH], sums[MAX_ROWS * MAX_COLUMNS],
         errors[MAX_ROWS * MAX_COLUMNS];
-    const size_t columns = f64 ? k->columns_f64 : k->columns_f32, size = f64 ? 8 : 4;
+    const size_t columns = k[f64].columns, size = f64 ? 8 : 4;
     const char *x = f64 ? (const char *)doubles : (const char *)floats, *y = x + depth * size;
     const void *left_rows[MAX_ROWS];
     for (size_t r = 0; r < k->rows; r++) left_rows[r] = x;
@@ -25,12 +25,11 @@ static void check_tile_sum(const struct tile_kernels *k, const char *name, bool 
         const void *right = y + done * size;
         n = depth - done < TILE_DEPTH ? depth - done : TILE_DEPTH;
         memset(panel, 0, sizeof panel);
-        (f64 ? k->transpose_f64 : k->transpose_f32)(panel, columns, &right, 1, n);
-        (f64 ? k->tile_f64
-             : k->tile_f32)(sums, errors, left_rows, panel, done, n,
-                            (done == 0 ? TILE_FIRST : 0) | (done + n == depth ? TILE_LAST : 0));
+        k[f64].transpose(panel, columns, &right, 1, n);
+        k[f64].tile(sums, errors, left_rows, panel, done, n,
+                    (done == 0 ? TILE_FIRST : 0) | (done + n == depth ? TILE_LAST : 0));
     }
-    const double alone = (f64 ? k->tile_sum_f64 : k->tile_sum_f32)(x, y, depth);
+    const double alone = k[f64].tile_sum(x, y, depth);
     CHECK(memcmp(&alone, sums, sizeof alone) == 0, "%s tile_sum f64=%d depth %zu: %.17g, %.17g",
           name, f64, depth, alone, sums[0]);
     CHECK(alone != 0.0 || !signbit(alone), "%s tile_sum f64=%d depth %zu: -0", name, f64, depth);
@@ -65,12 +64,12 @@ static void check_select_at_least(const struct tile_kernels *k, const char *name
             (float)(column_thresholds[i] = i % 2 == 0 || isnan(wide[i]) ? 0.5 : wide[i]);
     for (int with_rows = 0; with_rows < 2; with_rows++) {
         bool got[MAX * STEP] = {false};
-        const size_t count =
-            f64 ? k->select_at_least_f64(wide, STEP, rows, columns,
-                                         with_rows ? row_thresholds : NULL, column_thresholds,
-                                         found)
-                : k->select_at_least_f32(narrow, STEP, rows, columns, with_rows ? row_floats : NULL,
-                                         column_floats, found);
+        const size_t count = f64 ? k[COMPUTE_F64].select_at_least(wide, STEP, rows, columns,
+                                                                  with_rows ? row_thresholds : NULL,
+                                                                  column_thresholds, found)
+                                 : k[COMPUTE_F32].select_at_least(narrow, STEP, rows, columns,
+                                                                  with_rows ? row_floats : NULL,
+                                                                  column_floats, found);
         for (size_t n = 0; n < count; n++) {
             for (size_t i = 0; i < 8; i++) {
                 if (found[n] >> i & 1) {

@@ -233,9 +233,7 @@ int main(void)
     for (size_t t = 0; t < count; t++) {
         for (int f64 = 0; f64 < 2 && kernels_supported(tables[t]); f64++) {
             const struct tile_kernels *tiles = tables[t]->tiles;
-            const struct kind k = {tables[t]->name, f64,
-                                   f64 ? tiles->columns_f64 : tiles->columns_f32,
-                                   f64 ? &tiles->xent_f64 : &tiles->xent_f32};
+            const struct kind k = {tables[t]->name, f64, tiles[f64].columns, &tiles[f64].xent};
             check_exp(&k);
             check_exponents(&k);
             check_rest(&k);
