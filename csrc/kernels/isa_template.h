@@ -121,7 +121,22 @@ extern const struct half_kernels PASTE(half_kernels_, ISA_TILES);
 #define TILE_KEEP_ERRORS
 #include "kernels/gemm_template.h"
 
+#define HALF f16
 #include "kernels/convert_template.h"
+
+#define HALF bf16
+#include "kernels/convert_template.h"
+
+/* round_to_odd_kernel of kernels.h. The loop has no branches, so compilers vectorize it. */
+static bool round_to_odd(float *out, const double *in, size_t n)
+{
+    int subnormal = 0;
+    for (size_t i = 0; i < n; i++) {
+        out[i] = f32_rounded_to_odd(in[i]);
+        subnormal |= (fabs(in[i]) < 0x1p-126) & (in[i] != 0.0);
+    }
+    return subnormal != 0;
+}
 
 #include "kernels/exp_template.h"
 

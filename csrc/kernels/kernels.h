@@ -343,9 +343,9 @@ typedef void patches_kernel(void *sums, const void *x, size_t row_step, const pt
 
 enum { PATCH_ROWS = 6 };
 
-/* to[r * to_step + i] += from[r * from_step + i] for r < rows and i < n. */
-typedef void add_rows_kernel(void *to, size_t to_step, const void *from, size_t from_step,
-                             size_t rows, size_t n);
+/* to[r * to_row_step + i * to_column_step] += from[r * from_step + i] for r < rows and i < n. */
+typedef void add_rows_kernel(void *to, size_t to_row_step, size_t to_column_step, const void *from,
+                             size_t from_step, size_t rows, size_t n);
 
 /*
  * Max pooling over 2 x 2 windows. in is (2 * out_rows, width); out and indices are

@@ -279,19 +279,20 @@ static void NAME(patches)(void *sums, const void *x, size_t row_step, const ptrd
     }
 }
 
-static void NAME(add_rows)(void *to_void, size_t to_step, const void *from_void, size_t from_step,
-                           size_t rows, size_t n)
+static void NAME(add_rows)(void *to_void, size_t to_row_step, size_t to_column_step,
+                           const void *from_void, size_t from_step, size_t rows, size_t n)
 {
     LAYER_TYPE *to = to_void;
     const LAYER_TYPE *from = from_void;
-    for (size_t r = 0; r < rows; r++, to += to_step, from += from_step) {
+    const size_t in_vectors = to_column_step == 1 ? n / LAYER_LANES * LAYER_LANES : 0;
+    for (size_t r = 0; r < rows; r++, to += to_row_step, from += from_step) {
         size_t i = 0;
-        for (; i + LAYER_LANES <= n; i += LAYER_LANES) {
+        for (; i < in_vectors; i += LAYER_LANES) {
             LAYER_OP(store)(to + i,
                             LAYER_OP(add)(LAYER_OP(load)(to + i), LAYER_OP(load)(from + i)));
         }
         for (; i < n; i++) {
-            to[i] += from[i];
+            to[i * to_column_step] += from[i];
         }
     }
 }

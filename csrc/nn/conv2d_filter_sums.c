@@ -26,31 +26,18 @@ struct image_blocks image_blocks_of(const struct conv2d *c, size_t max_batch)
     return blocks;
 }
 
-#define ADD_BLOCKS(type) \
-    static void add_blocks_##type(type *sums, size_t blocks, size_t filters, size_t entries, \
-                                  type *weight, type *bias) \
-    { \
-        for (size_t b = 1; b < blocks; b++) { \
-            for (size_t i = 0; i < filters * entries; i++) { \
-                sums[i] += sums[b * filters * entries + i]; \
-            } \
-        } \
-        for (size_t f = 0; f < filters; f++) { \
-            memcpy(weight + f * (entries - 1), sums + f * entries, (entries - 1) * sizeof *sums); \
-            if (bias != NULL) { \
-                bias[f] = sums[f * entries + entries - 1]; \
-            } \
-        } \
-    }
-ADD_BLOCKS(float)
-ADD_BLOCKS(double)
-
 void add_filter_sums(const struct conv2d *c, void *sums, size_t blocks, void *weight, void *bias)
 {
-    if (c->compute == COMPUTE_F64) {
-        add_blocks_double(sums, blocks, c->out_channels, filter_entries(c), weight, bias);
-    } else {
-        add_blocks_float(sums, blocks, c->out_channels, filter_entries(c), weight, bias);
+    const size_t size = compute_size(c->compute), n = c->out_channels * filter_entries(c),
+                 weights = (filter_entries(c) - 1) * size;
+    const char *filter = sums;
+    kernels_current()->layers[c->compute].add_rows(sums, 0, 1, (char *)sums + n * size, n,
+                                                   blocks - 1, n);
+    for (size_t f = 0; f < c->out_channels; f++, filter += weights + size) {
+        memcpy((char *)weight + f * weights, filter, weights);
+        if (bias != NULL) {
+            memcpy((char *)bias + f * size, filter + weights, size);
+        }
     }
 }
 

@@ -26,17 +26,6 @@ struct grad_input_run {
     size_t products, worker_scratch;
 };
 
-/* to[i * step] += from[i] for i < n. */
-#define ADD_STRIDED(type) \
-    static void add_strided_##type(type *to, size_t step, const type *from, size_t n) \
-    { \
-        for (size_t i = 0; i < n; i++) { \
-            to[i * step] += from[i]; \
-        } \
-    }
-ADD_STRIDED(float)
-ADD_STRIDED(double)
-
 /* Outputs [first, end) along one axis. */
 struct output_range {
     size_t first, end;
@@ -72,18 +61,7 @@ static void add_tap(const struct grad_input_run *r, size_t kernel_y, size_t kern
                         x - c->padding.w) *
                            r->size;
     const char *from = products + ((top - y) * c->out.w + first) * r->size;
-    if (c->stride.w == 1) {
-        r->add_rows(to, c->stride.h * c->in.w, from, c->out.w, bottom - top, end - first);
-        return;
-    }
-    for (size_t i = 0; i < bottom - top;
-         i++, to += c->stride.h * c->in.w * r->size, from += c->out.w * r->size) {
-        if (r->size == sizeof(float)) {
-            add_strided_float((float *)to, c->stride.w, (const float *)from, end - first);
-        } else {
-            add_strided_double((double *)to, c->stride.w, (const double *)from, end - first);
-        }
-    }
+    r->add_rows(to, c->stride.h * c->in.w, c->stride.w, from, c->out.w, bottom - top, end - first);
 }
 
 static void image_task(void *context, size_t task, size_t worker)

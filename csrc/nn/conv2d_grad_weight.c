@@ -205,11 +205,7 @@ static void fill_tables(struct grad_weight_run *r)
         r->row_at[v] = (ptrdiff_t)(v * r->lanes);
     }
     for (size_t i = 0; i < (r->row_vectors + 1) * r->lanes; i++) {
-        if (r->size == sizeof(float)) {
-            ((float *)r->ones)[i] = 1.0f;
-        } else {
-            ((double *)r->ones)[i] = 1.0;
-        }
+        compute_store(c->compute, r->ones, i, 1.0);
     }
 }
 

@@ -13,7 +13,7 @@
 #include "base/scratch.h"
 #include "nn/conv2d_filter_sums.h"
 #include "nn/conv2d_input.h"
-#include "nn/layers.h"
+#include "nn/loops.h"
 #include "vectors/reduce.h"
 
 enum {
@@ -24,7 +24,7 @@ enum {
 struct sparse_run {
     const struct conv2d_grad_weight_sparse *call;
     const struct conv2d *conv;
-    patches_kernel *patches;
+    const struct layer_kernels *kernels;
     size_t size, lanes;
     size_t channels, filters, entries; /* of one group; see conv2d_filter_sums.h */
     /* Elements of a row and of a channel of a copied image, with its border and one vector of
@@ -41,56 +41,41 @@ struct sparse_run {
 
 /* Gathers the nonzero gradients of one filter in `count` images, and the offsets of their patches.
  * Returns the number of gradients. */
-#define GATHER(type) \
-    static size_t gather_##type(const struct sparse_run *r, size_t filter, size_t image, \
-                                size_t count, ptrdiff_t *at, type *factors) \
-    { \
-        const size_t gradients = r->call->gradients_per_map; \
-        size_t n = 0; \
-        for (size_t i = 0; i < count; i++) { \
-            const size_t map = ((image + i) * r->conv->out_channels + filter) * gradients; \
-            const type *gradient = (const type *)r->conv->output + map; \
-            const ptrdiff_t start = (ptrdiff_t)(i * r->channels * r->plane); \
-            for (size_t k = 0; k < gradients; k++) { \
-                at[n] = start + r->pixel_at[r->call->indices[map + k]]; \
-                factors[n] = gradient[k]; \
-                n += gradient[k] != 0; \
-            } \
-        } \
-        return n; \
-    } \
-\
-    /* Adds the n gathered patches, each times its gradient, to the filter's entries. */ \
-    static void add_filter_##type(const struct sparse_run *r, const char *images, \
-                                  const ptrdiff_t *at, const type *factors, size_t n, type *out) \
-    { \
-        const struct conv2d *c = r->conv; \
-        _Alignas(64) type sums[PATCH_ROWS * WINOGRAD_PADDING], eight[8] = {0}; \
-        for (size_t channel = 0; channel < r->channels; channel++) { \
-            const type *plane = (const type *)images + channel * r->plane; \
-            for (size_t y = 0, rows; y < c->kernel.h; y += rows) { \
-                rows = smaller(c->kernel.h - y, PATCH_ROWS); \
-                for (size_t x = 0; x < c->kernel.w; x += r->lanes) { \
-                    r->patches(sums, plane + y * c->dilation.h * r->pitch + x, \
-                               c->dilation.h * r->pitch, at, factors, n, rows); \
-                    for (size_t i = 0; i < rows; i++) { \
-                        type *to = out + (channel * c->kernel.h + y + i) * c->kernel.w + x; \
-                        for (size_t j = 0; j < smaller(c->kernel.w - x, r->lanes); j++) { \
-                            to[j] += sums[i * r->lanes + j]; \
-                        } \
-                    } \
-                } \
-            } \
-        } \
-        for (size_t i = 0; i < n; i++) { \
-            eight[i % 8] += factors[i]; \
-        } \
-        for (size_t i = 0; i < 8; i++) { \
-            out[r->entries - 1] += eight[i]; \
-        } \
+static size_t gather(const struct sparse_run *r, size_t filter, size_t image, size_t count,
+                     ptrdiff_t *at, char *factors)
+{
+    const size_t gradients = r->call->gradients_per_map;
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++) {
+        const size_t map = ((image + i) * r->conv->out_channels + filter) * gradients;
+        n += layer_loops[r->conv->compute].gather_nonzero(
+            gradients, r->call->indices + map, (const char *)r->conv->output + map * r->size,
+            r->pixel_at, (ptrdiff_t)(i * r->channels * r->plane), at + n, factors + n * r->size);
     }
-GATHER(float)
-GATHER(double)
+    return n;
+}
+
+/* Adds the n gathered patches, each times its gradient, to the filter's entries. */
+static void add_filter(const struct sparse_run *r, const char *images, const ptrdiff_t *at,
+                       const char *factors, size_t n, char *out)
+{
+    const struct conv2d *c = r->conv;
+    _Alignas(64) double sums[PATCH_ROWS * WINOGRAD_PADDING];
+    for (size_t channel = 0; channel < r->channels; channel++) {
+        for (size_t y = 0, rows; y < c->kernel.h; y += rows) {
+            const size_t row = channel * r->plane + y * c->dilation.h * r->pitch,
+                         to = (channel * c->kernel.h + y) * c->kernel.w;
+            rows = smaller(c->kernel.h - y, PATCH_ROWS);
+            for (size_t x = 0; x < c->kernel.w; x += r->lanes) {
+                r->kernels->patches(sums, images + (row + x) * r->size, c->dilation.h * r->pitch,
+                                    at, factors, n, rows);
+                r->kernels->add_rows(out + (to + x) * r->size, c->kernel.w, 1, sums, r->lanes, rows,
+                                     smaller(c->kernel.w - x, r->lanes));
+            }
+        }
+    }
+    layer_loops[c->compute].add_sum(n, factors, out + (r->entries - 1) * r->size);
+}
 
 static void block_task(void *context, size_t task, size_t worker)
 {
@@ -113,14 +98,7 @@ static void block_task(void *context, size_t task, size_t worker)
         }
         for (size_t f = group * r->filters; f < (group + 1) * r->filters; f++) {
             char *out = r->sums + (block * c->out_channels + f) * r->entries * r->size;
-            if (r->size == sizeof(float)) {
-                add_filter_float(r, images, at, (float *)factors,
-                                 gather_float(r, f, image, n, at, (float *)factors), (float *)out);
-            } else {
-                add_filter_double(r, images, at, (double *)factors,
-                                  gather_double(r, f, image, n, at, (double *)factors),
-                                  (double *)out);
-            }
+            add_filter(r, images, at, factors, gather(r, f, image, n, at, factors), out);
         }
     }
 }
@@ -149,7 +127,7 @@ int conv2d_grad_weight_sparse(const struct conv2d_grad_weight_sparse *call)
     struct sparse_run r = {
         .call = call,
         .conv = c,
-        .patches = kernels_current()->layers[c->compute].patches,
+        .kernels = &kernels_current()->layers[c->compute],
         .size = compute_size(c->compute),
         .lanes = layer_lanes(c->compute),
     };
@@ -187,32 +165,4 @@ int conv2d_grad_weight_sparse(const struct conv2d_grad_weight_sparse *call)
     add_filter_sums(c, r.sums, r.blocks.count, call->weight, call->bias);
     scratch_free(memory);
     return 0;
-}
-
-/* 0 times an element is 0 if the element is finite, else NaN. So the sum of these products is 0 if
- * all elements are finite, else NaN. */
-#define ALL_FINITE(type) \
-    static bool all_finite_##type(size_t n, const type *elements) \
-    { \
-        type checks[16] = {0}, check = 0; \
-        size_t i = 0; \
-        for (; i + 16 <= n; i += 16) { \
-            for (size_t j = 0; j < 16; j++) { \
-                checks[j] += 0 * elements[i + j]; \
-            } \
-        } \
-        for (; i < n; i++) { \
-            check += 0 * elements[i]; \
-        } \
-        for (size_t j = 0; j < 16; j++) { \
-            check += checks[j]; \
-        } \
-        return check == 0; \
-    }
-ALL_FINITE(float)
-ALL_FINITE(double)
-
-bool all_finite(enum compute_type compute, size_t n, const void *elements)
-{
-    return compute == COMPUTE_F64 ? all_finite_double(n, elements) : all_finite_float(n, elements);
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/scratch.h"
+#include "nn/loops.h"
 
 bool conv2d_may_fit(const struct conv2d *c)
 {
@@ -27,22 +28,6 @@ bool conv2d_needs_copy(const struct conv2d *c)
            c->out.w + (c->kernel.w - 1) * c->dilation.w > c->in.w;
 }
 
-/* Copies a row whose columns are grouped. */
-#define COPY_GROUPED(type) \
-    static void copy_grouped_##type(const struct conv2d *c, const type *row, size_t stride, \
-                                    size_t phase, type *to) \
-    { \
-        for (size_t r = 0; r < stride; r++) { \
-            for (size_t i = 0; i < phase; i++) { \
-                /* A column before the image wraps to a huge number. */ \
-                const size_t x = r + i * stride - c->padding.w; \
-                *to++ = x < c->in.w ? row[x] : 0; \
-            } \
-        } \
-    }
-COPY_GROUPED(float)
-COPY_GROUPED(double)
-
 void conv2d_copy_rows(const struct conv2d *c, const char *plane, size_t first, size_t rows,
                       size_t stride, size_t phase, char *to)
 {
@@ -60,10 +45,8 @@ void conv2d_copy_rows(const struct conv2d *c, const char *plane, size_t first, s
             }
             memcpy(to + before * size, row, n * size);
             memset(to + (before + n) * size, 0, (pitch - before - n) * size);
-        } else if (c->compute == COMPUTE_F64) {
-            copy_grouped_double(c, (const double *)row, stride, phase, (double *)to);
         } else {
-            copy_grouped_float(c, (const float *)row, stride, phase, (float *)to);
+            layer_loops[c->compute].copy_grouped(row, c->in.w, c->padding.w, stride, phase, to);
         }
     }
 }

@@ -1,6 +1,6 @@
 /*
  * output (rows, out_features) = input (rows, in_features) @ weight.T + bias, by dot products of the
- * rows of input and of weight, which are read in place. Also ReLU and its gradient.
+ * rows of input and of weight, which are read in place.
  */
 #include <stdint.h>
 
@@ -86,42 +86,4 @@ int linear(const struct linear *l)
         linear_task, &run, l->token);
     scratch_free(at);
     return 0;
-}
-
-/* The comparisons are false for NaN, so NaN stays NaN. Compilers vectorize these loops. */
-#define RELU(type) \
-    static void relu_##type(size_t n, const type *restrict input, type *restrict output) \
-    { \
-        for (size_t i = 0; i < n; i++) { \
-            output[i] = 0 > input[i] ? 0 : input[i]; \
-        } \
-    } \
-    static void relu_gradient_##type(size_t n, const type *restrict input, \
-                                     const type *restrict gradient, type *restrict output) \
-    { \
-        for (size_t i = 0; i < n; i++) { \
-            const type g = gradient[i]; \
-            output[i] = input[i] <= 0 ? 0 : g; \
-        } \
-    }
-RELU(float)
-RELU(double)
-
-void relu(enum compute_type compute, size_t n, const void *input, void *output)
-{
-    if (compute == COMPUTE_F64) {
-        relu_double(n, input, output);
-    } else {
-        relu_float(n, input, output);
-    }
-}
-
-void relu_gradient(enum compute_type compute, size_t n, const void *input, const void *gradient,
-                   void *output)
-{
-    if (compute == COMPUTE_F64) {
-        relu_gradient_double(n, input, gradient, output);
-    } else {
-        relu_gradient_float(n, input, gradient, output);
-    }
 }

@@ -1,76 +1,12 @@
 /* Max pooling, plane by plane, by torch's rules: the maximum is never in the padding, the index is
  * that of the first of several equal maxima, and NaN is greater than every number. */
-#include <math.h>
 #include <stdbool.h>
 #include <string.h>
 
 #include "base/pool.h"
 #include "base/scratch.h"
-#include "nn/layers.h"
+#include "nn/loops.h"
 #include "vectors/reduce.h"
-
-/* The pixels of a window that lie inside the image, along one axis: first, first + dilation, ...,
- * below end. */
-struct span {
-    size_t first, end;
-};
-
-static struct span window(size_t out, size_t stride, size_t padding, size_t kernel, size_t dilation,
-                          size_t size)
-{
-    ptrdiff_t first = (ptrdiff_t)(out * stride) - (ptrdiff_t)padding;
-    ptrdiff_t end = first + (ptrdiff_t)((kernel - 1) * dilation) + 1;
-    if (first < 0) { /* skips the pixels before the image without a loop: there can be 2^30 */
-        first += (-first + (ptrdiff_t)dilation - 1) / (ptrdiff_t)dilation * (ptrdiff_t)dilation;
-    }
-    struct span span = {(size_t)first, end < (ptrdiff_t)size ? (size_t)end : size};
-    return span;
-}
-
-/* The number of windows that take about 10 us together, or one large window. */
-static size_t windows_between_polls(const struct max_pool2d *p)
-{
-    return (1 << 14) / larger(size_product_or_max(p->kernel.h, p->kernel.w), 1) + 1;
-}
-
-#define POOL_PLANE(type) \
-    static void pool_plane_##type(const struct max_pool2d *p, const type *in, type *out, \
-                                  int64_t *indices) \
-    { \
-        const size_t windows_to_poll = windows_between_polls(p); \
-        size_t windows_left = windows_to_poll; \
-        for (size_t y = 0; y < p->out.h; y++) { \
-            const struct span rows = \
-                window(y, p->stride.h, p->padding.h, p->kernel.h, p->dilation.h, p->in.h); \
-            for (size_t x = 0; x < p->out.w; x++, out++) { \
-                if (windows_left-- == 0) { \
-                    if (cancel_poll_here()) { \
-                        return; \
-                    } \
-                    windows_left = windows_to_poll - 1; \
-                } \
-                const struct span columns = \
-                    window(x, p->stride.w, p->padding.w, p->kernel.w, p->dilation.w, p->in.w); \
-                type maximum = -(type)INFINITY; \
-                size_t maximum_at = rows.first * p->in.w + columns.first; \
-                for (size_t r = rows.first; r < rows.end; r += p->dilation.h) { \
-                    for (size_t c = columns.first; c < columns.end; c += p->dilation.w) { \
-                        const type value = in[r * p->in.w + c]; \
-                        if (value > maximum || isnan(value)) { \
-                            maximum = value; \
-                            maximum_at = r * p->in.w + c; \
-                        } \
-                    } \
-                } \
-                *out = maximum; \
-                if (indices != NULL) { \
-                    *indices++ = (int64_t)maximum_at; \
-                } \
-            } \
-        } \
-    }
-POOL_PLANE(float)
-POOL_PLANE(double)
 
 /* Are the windows 2 x 2 squares with stride 2, all inside the image? */
 static bool windows_are_squares(const struct max_pool2d *p)
@@ -82,17 +18,15 @@ static bool windows_are_squares(const struct max_pool2d *p)
 
 static void pool_plane(const struct max_pool2d *p, size_t plane)
 {
-    const size_t in = plane * p->in.h * p->in.w, out = plane * p->out.h * p->out.w;
-    int64_t *indices = p->indices == NULL ? NULL : p->indices + out;
+    const size_t size = compute_size(p->compute), first = plane * p->out.h * p->out.w;
+    int64_t *indices = p->indices == NULL ? NULL : p->indices + first;
+    const char *in = (const char *)p->input + plane * p->in.h * p->in.w * size;
+    char *out = (char *)p->output + first * size;
     if (windows_are_squares(p)) {
-        const size_t size = compute_size(p->compute);
-        kernels_current()->layers[p->compute].max_pool2x2((char *)p->output + out * size, indices,
-                                                          (const char *)p->input + in * size,
-                                                          p->in.w, p->out.h, p->out.w);
-    } else if (p->compute == COMPUTE_F64) {
-        pool_plane_double(p, (const double *)p->input + in, (double *)p->output + out, indices);
+        kernels_current()->layers[p->compute].max_pool2x2(out, indices, in, p->in.w, p->out.h,
+                                                          p->out.w);
     } else {
-        pool_plane_float(p, (const float *)p->input + in, (float *)p->output + out, indices);
+        layer_loops[p->compute].max_pool(p, in, out, indices);
     }
 }
 
@@ -127,27 +61,14 @@ void max_pool2d(const struct max_pool2d *p)
              planes_task, &run, p->token);
 }
 
-#define SCATTER(type) \
-    static void scatter_##type(size_t out, const int64_t *indices, const type *gradient, \
-                               type *input) \
-    { \
-        for (size_t i = 0; i < out; i++) { \
-            input[indices[i]] += gradient[i]; \
-        } \
-    }
-SCATTER(float)
-SCATTER(double)
-
 void max_pool2d_scatter(enum compute_type compute, size_t planes, size_t in, size_t out,
                         const int64_t *indices, const void *gradient, void *input)
 {
-    memset(input, 0, planes * in * compute_size(compute));
-    for (size_t p = 0; p < planes; p++, indices += out) {
-        if (compute == COMPUTE_F64) {
-            scatter_double(out, indices, (const double *)gradient + p * out,
-                           (double *)input + p * in);
-        } else {
-            scatter_float(out, indices, (const float *)gradient + p * out, (float *)input + p * in);
-        }
+    const size_t size = compute_size(compute);
+    memset(input, 0, planes * in * size);
+    for (size_t p = 0; p < planes; p++) {
+        layer_loops[compute].scatter(out, indices + p * out,
+                                     (const char *)gradient + p * out * size,
+                                     (char *)input + p * in * size);
     }
 }

@@ -63,42 +63,25 @@ static void find_sample_points(const struct augment *call, const struct affine *
     find_coordinates(start_y, map->y[0], (double)call->height, n, points->row, points->down);
 }
 
-#define AUGMENT_LOOPS(type) \
-    static void sample_##type(const type *padded, size_t width, \
-                              const struct sample_points *points, size_t n, type *view) \
-    { \
-        for (size_t i = 0; i < n; i++) { \
-            const type *upper = \
-                padded + (size_t)points->row[i] * width + (size_t)points->column[i]; \
-            const type *lower = upper + width; \
-            const type right = (type)points->right[i], down = (type)points->down[i]; \
-            const type above = upper[0] + right * (upper[1] - upper[0]); \
-            const type below = lower[0] + right * (lower[1] - lower[0]); \
-            view[i] = above + down * (below - above); \
-        } \
-    } \
-\
-    static void add_##type(type deviation, const float *numbers, size_t n, type *view) \
-    { \
-        for (size_t i = 0; i < n; i++) { \
-            view[i] += deviation * (type)numbers[i]; \
-        } \
-    } \
-\
-    /* NaN stays NaN. */ \
-    static void clip_##type(type low, type high, size_t n, type *view) \
-    { \
-        for (size_t i = 0; i < n; i++) { \
-            const type raised = low > view[i] ? low : view[i]; \
-            view[i] = high < raised ? high : raised; \
-        } \
-    }
-AUGMENT_LOOPS(float)
-AUGMENT_LOOPS(double)
+#define ELEMENT float
+#define NAME(loop) loop##_f32
+#include "simclr/augment_template.h"
 
-/* Calls name##_float or name##_double, depending on the compute type of the call. */
-#define BY_TYPE(call, name, ...) \
-    ((call)->compute == COMPUTE_F64 ? name##_double(__VA_ARGS__) : name##_float(__VA_ARGS__))
+#define ELEMENT double
+#define NAME(loop) loop##_f64
+#include "simclr/augment_template.h"
+
+static const struct augment_loops {
+    /* Samples n pixels of a view. `width` is that of a padded row. */
+    void (*sample)(const void *padded, size_t width, const struct sample_points *points, size_t n,
+                   void *view);
+    /* Adds `deviation` times the numbers. */
+    void (*add)(double deviation, const float *numbers, size_t n, void *view);
+    void (*clip)(double low, double high, size_t n, void *view);
+} loops[COMPUTE_TYPES] = {
+    [COMPUTE_F32] = {sample_f32, add_f32, clip_f32},
+    [COMPUTE_F64] = {sample_f64, add_f64, clip_f64},
+};
 
 /* Copies an image into a padded image. */
 static void pad(const struct augment_state *a, const char *image, char *padded)
@@ -128,7 +111,7 @@ static void warp(const struct augment_state *a, const struct affine *map, const 
             for (size_t c = 0; c < call->channels; c++) {
                 const void *plane = padded + c * a->padded_plane * size;
                 void *row = view + ((c * call->height + y) * call->width + x) * size;
-                BY_TYPE(call, sample, plane, a->padded_width, &points, n, row);
+                loops[call->compute].sample(plane, a->padded_width, &points, n, row);
             }
         }
     }
@@ -141,13 +124,12 @@ static void add_noise_and_clip(const struct augment *call, uint64_t key, size_t 
     float numbers[NORMAL_RNG_BLOCK];
     if (call->noise != 0.0) {
         for (size_t i = 0; i < n; i += NORMAL_RNG_BLOCK) {
-            void *pixels = view + i * size;
             normal_rng_block(key, i / NORMAL_RNG_BLOCK, numbers);
-            BY_TYPE(call, add, call->noise, numbers, smaller(NORMAL_RNG_BLOCK, n - i), pixels);
+            loops[call->compute].add(call->noise, numbers, smaller(NORMAL_RNG_BLOCK, n - i),
+                                     view + i * size);
         }
     }
-    void *pixels = view;
-    BY_TYPE(call, clip, call->low, call->high, n, pixels);
+    loops[call->compute].clip(call->low, call->high, n, view);
 }
 
 static bool is_identity(const struct affine *map)

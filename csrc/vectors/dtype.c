@@ -6,13 +6,19 @@
 #include "base/half.h"
 #include "base/scratch.h"
 
-/* One row for each dtype: its name, the C type of its bits, the conversion of bits to a number. */
+/* One row for each dtype: its name, the C type of its bits, the conversion of bits to a number.
+ * NARROW are those that are also loaded as floats. */
 #define SAME(bits) (bits)
+#define FOR_EACH_NARROW(row) \
+    row(F32, float, SAME) row(F16, uint16_t, f16_to_f32) row(BF16, uint16_t, bf16_to_f32) \
+        row(I8, int8_t, SAME) row(U8, uint8_t, SAME)
 #define FOR_EACH_DTYPE(row) \
-    row(F64, double, SAME) row(F32, float, SAME) row(F16, uint16_t, f16_to_f32) \
-        row(BF16, uint16_t, bf16_to_f32) row(I8, int8_t, SAME) row(U8, uint8_t, SAME) \
-            row(I16, int16_t, SAME) row(U16, uint16_t, SAME) row(I32, int32_t, SAME) \
-                row(U32, uint32_t, SAME) row(I64, int64_t, SAME) row(U64, uint64_t, SAME)
+    FOR_EACH_NARROW(row) \
+    row(F64, double, SAME) row(I16, int16_t, SAME) row(U16, uint16_t, SAME) \
+        row(I32, int32_t, SAME) row(U32, uint32_t, SAME) row(I64, int64_t, SAME) \
+            row(U64, uint64_t, SAME)
+
+#define INLINE static inline __attribute__((always_inline))
 
 enum { STORE_BLOCK = 256 }; /* values rounded at a time before they are stored */
 
@@ -24,7 +30,7 @@ size_t dtype_size(enum dtype dtype)
     return sizes[dtype];
 }
 
-static void swap_bytes(unsigned char *bytes, size_t size)
+INLINE void swap_bytes(unsigned char *bytes, size_t size)
 {
     for (size_t i = 0; i < size / 2; i++) {
         unsigned char byte = bytes[i];
@@ -33,53 +39,88 @@ static void swap_bytes(unsigned char *bytes, size_t size)
     }
 }
 
+/* Converts the element that `bytes` holds to element i of `to`. dtype and compute are constants in
+ * each call. */
+INLINE void load_one(const enum dtype dtype, const enum compute_type compute, void *to, size_t i,
+                     const void *bytes)
+{
+    float *floats = to;
+    double *doubles = to;
+#define CASE(name, type, value) \
+    case DTYPE_##name: { \
+        type bits; \
+        memcpy(&bits, bytes, sizeof bits); \
+        if (compute == COMPUTE_F32) { \
+            floats[i] = (float)value(bits); \
+        } else { \
+            doubles[i] = (double)value(bits); \
+        } \
+        break; \
+    }
+    switch (dtype) {
+        FOR_EACH_DTYPE(CASE)
+    case DTYPES:
+        break;
+    }
+#undef CASE
+}
+
 /*
- * Defines one loader, for example load_F32_COMPUTE_F64(to, from, stride, n, swapped). It reads each
- * element by memcpy, because an element may lie at any address. Contiguous elements in native byte
- * order have a branch of their own, so that the compiler can vectorize it.
+ * operand_load for constants dtype and compute. Elements may lie at any address, so memcpy reads
+ * them. Contiguous elements in native byte order have a branch of their own, so that the compiler
+ * can vectorize it.
  */
-#define LOADER(name, type, value, compute, to_type) \
-    static void load_##name##_##compute(void *out, const char *from, ptrdiff_t stride, size_t n, \
+INLINE void load(const enum dtype dtype, const enum compute_type compute, void *to,
+                 const char *from, ptrdiff_t stride, size_t n, bool swapped)
+{
+    const size_t size = dtype_size(dtype);
+    if (stride == (ptrdiff_t)size && !swapped) {
+        for (size_t i = 0; i < n; i++) {
+            load_one(dtype, compute, to, i, from + i * size);
+        }
+        return;
+    }
+    for (size_t i = 0; i < n; i++, from += stride) {
+        unsigned char bytes[sizeof(double)];
+        memcpy(bytes, from, size);
+        if (swapped) {
+            swap_bytes(bytes, size);
+        }
+        load_one(dtype, compute, to, i, bytes);
+    }
+}
+
+typedef void loader(void *to, const char *from, ptrdiff_t stride, size_t n, bool swapped);
+
+#define LOADER(name, compute) \
+    static void load_##name##_##compute(void *to, const char *from, ptrdiff_t stride, size_t n, \
                                         bool swapped) \
     { \
-        to_type *to = out; \
-        type element; \
-        if (stride == (ptrdiff_t)sizeof(type) && !swapped) { \
-            for (size_t i = 0; i < n; i++) { \
-                memcpy(&element, from + i * sizeof(type), sizeof element); \
-                to[i] = (to_type)value(element); \
-            } \
-            return; \
-        } \
-        for (size_t i = 0; i < n; i++, from += stride) { \
-            memcpy(&element, from, sizeof element); \
-            if (swapped) { \
-                swap_bytes((unsigned char *)&element, sizeof element); \
-            } \
-            to[i] = (to_type)value(element); \
-        } \
+        load(DTYPE_##name, compute, to, from, stride, n, swapped); \
     }
-typedef void loader(void *to, const char *from, ptrdiff_t stride, size_t n, bool swapped);
-#define LOADERS(name, type, value) \
-    LOADER(name, type, value, COMPUTE_F64, double) \
-    LOADER(name, type, value, COMPUTE_F32, float)
-FOR_EACH_DTYPE(LOADERS)
+#define LOADER_F32(name, type, value) LOADER(name, COMPUTE_F32)
+#define LOADER_F64(name, type, value) LOADER(name, COMPUTE_F64)
+FOR_EACH_NARROW(LOADER_F32)
+FOR_EACH_DTYPE(LOADER_F64)
+
+#define ROW_F32(name, type, value) [DTYPE_##name] = load_##name##_COMPUTE_F32,
+#define ROW_F64(name, type, value) [DTYPE_##name] = load_##name##_COMPUTE_F64,
+static loader *const loaders[COMPUTE_TYPES][DTYPES] = {
+    [COMPUTE_F32] = {FOR_EACH_NARROW(ROW_F32)},
+    [COMPUTE_F64] = {FOR_EACH_DTYPE(ROW_F64)},
+};
 
 void operand_load(const struct operand *operand, const char *from, ptrdiff_t stride, size_t n,
                   enum compute_type compute, void *to)
 {
-    const bool half = operand->dtype == DTYPE_F16 || operand->dtype == DTYPE_BF16;
-    if (compute == COMPUTE_F32 && half && stride == (ptrdiff_t)sizeof(uint16_t) &&
-        operand_in_place(operand)) {
+    const bool half = operand->dtype == DTYPE_F16 || operand->dtype == DTYPE_BF16,
+               in_place =
+                   stride == (ptrdiff_t)dtype_size(operand->dtype) && operand_in_place(operand);
+    if (compute == COMPUTE_F32 && half && in_place) {
         kernels_current()->halves->widen[operand->dtype](to, from, n);
-        return;
+    } else {
+        loaders[compute][operand->dtype](to, from, stride, n, operand->swapped);
     }
-#define ROW(name, type, value) \
-    [DTYPE_##name] = { \
-        [COMPUTE_F32] = load_##name##_COMPUTE_F32, [COMPUTE_F64] = load_##name##_COMPUTE_F64},
-    static loader *const loaders[DTYPES][2] = {FOR_EACH_DTYPE(ROW)};
-#undef ROW
-    loaders[operand->dtype][compute](to, from, stride, n, operand->swapped);
 }
 
 /* Stores n values of `size` bytes, `stride` bytes apart. */

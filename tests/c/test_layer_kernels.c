@@ -256,20 +256,21 @@ static void check_dots(int f64, size_t rows, size_t columns, size_t vectors, siz
 
 /* ---- additions, patches and pooling ---- */
 
-static void check_add_rows(int f64, size_t rows, size_t n)
+static void check_add_rows(int f64, size_t rows, size_t n, size_t by)
 {
-    const size_t to_step = n + below(3), from_step = n + below(3), tos = (rows - 1) * to_step + n,
-                 froms = (rows - 1) * from_step + n;
+    const size_t to_step = n * by + below(3), from_step = n + below(3),
+                 tos = (rows - 1) * to_step + n * by, froms = (rows - 1) * from_step + n;
     void *to = numbers(f64, tos, 0), *before = guarded_alloc(tos * size_of(f64));
     const void *from = numbers(f64, froms, 0);
     memcpy(before, to, tos * size_of(f64));
-    kernels[f64].add_rows(to, to_step, from, from_step, rows, n);
+    kernels[f64].add_rows(to, to_step, by, from, from_step, rows, n);
     for (size_t i = 0; i < tos; i++) {
         const size_t r = i / (to_step == 0 ? 1 : to_step), c = i - r * to_step;
+        const bool added = c < n * by && c % by == 0;
         const double sum =
-            c < n ? get(f64, before, i) + get(f64, from, r * from_step + c) : get(f64, before, i);
-        CHECK(get(f64, to, i) == (f64 ? sum : (double)(float)sum), "%s add_rows %zu x %zu: %zu",
-              isa, rows, n, i);
+            get(f64, before, i) + (added ? get(f64, from, r * from_step + c / by) : 0.0);
+        CHECK(get(f64, to, i) == (f64 ? sum : (double)(float)sum),
+              "%s add_rows %zu x %zu by %zu: %zu", isa, rows, n, by, i);
     }
     guarded_release("add_rows");
 }
@@ -502,7 +503,8 @@ static void check_table(void)
         }
         check_dots(f64, 3, 31, MAX_OFFSETS, 0);
         for (size_t n = 0; n < 40; n++) {
-            check_add_rows(f64, 1 + below(4), n);
+            check_add_rows(f64, 1 + below(4), n, 1);
+            check_add_rows(f64, 1 + below(4), n, 2 + below(2));
             check_patches(f64, n, 1 + n % PATCH_ROWS);
         }
         /* The kernel processes 256 windows at a time. */

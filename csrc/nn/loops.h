@@ -1,0 +1,36 @@
+#ifndef COSSIM_NN_LOOPS_H
+#define COSSIM_NN_LOOPS_H
+
+#include "nn/layers.h"
+
+/* The loops of layers over single elements, once for each compute type. loops_template.h defines
+ * them. */
+struct layer_loops {
+    /* The functions of layers.h with these names. */
+    void (*relu)(size_t n, const void *input, void *output);
+    void (*relu_gradient)(size_t n, const void *input, const void *gradient, void *output);
+    bool (*all_finite)(size_t n, const void *elements);
+
+    /* Adds the sum of n elements to *to. */
+    void (*add_sum)(size_t n, const void *elements, void *to);
+
+    /* to[indices[i]] += from[i] */
+    void (*scatter)(size_t n, const int64_t *indices, const void *from, void *to);
+
+    /* Copies the elements of `from` that are not 0, and first + offsets[indices[i]] of each to
+     * offsets_to. Returns their number, and writes up to one element beyond them. */
+    size_t (*gather_nonzero)(size_t n, const int64_t *indices, const void *from,
+                             const ptrdiff_t *offsets, ptrdiff_t first, ptrdiff_t *offsets_to,
+                             void *to);
+
+    /* Copies a row of an image whose columns are grouped, as conv2d_input.h describes. */
+    void (*copy_grouped)(const void *row, size_t width, size_t padding, size_t stride, size_t phase,
+                         void *to);
+
+    /* Pools one plane. indices may be NULL. */
+    void (*max_pool)(const struct max_pool2d *pool, const void *in, void *out, int64_t *indices);
+};
+
+extern const struct layer_loops layer_loops[COMPUTE_TYPES];
+
+#endif
