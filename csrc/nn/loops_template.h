@@ -90,10 +90,18 @@ static void NAME(copy_grouped)(const void *row_void, size_t width, size_t paddin
 {
     const ELEMENT *row = row_void;
     ELEMENT *to = to_void;
+    const size_t pitch = stride * phase, start = smaller(padding, pitch),
+                 end = smaller(padding + width, pitch);
     for (size_t r = 0; r < stride; r++) {
-        for (size_t i = 0; i < phase; i++) {
-            const size_t x = r + i * stride - padding; /* before the row: wraps to a huge number */
-            *to++ = x < width ? row[x] : 0;
+        size_t x = r;
+        for (; x < start; x += stride) {
+            *to++ = 0;
+        }
+        for (; x < end; x += stride) {
+            *to++ = row[x - padding];
+        }
+        for (; x < pitch; x += stride) {
+            *to++ = 0;
         }
     }
 }
