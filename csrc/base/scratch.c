@@ -39,6 +39,20 @@ void scratch_free(void *block)
     aligned_free(block);
 }
 
+bool arena_pass(struct arena *arena)
+{
+    switch (arena->passes++) {
+    case 0:
+        return true;
+    case 1:
+        arena->block = scratch_alloc(arena->bytes);
+        arena->bytes = 0;
+        return arena->block != NULL;
+    default:
+        return false;
+    }
+}
+
 size_t scratch_live(void)
 {
     return atomic_load(&live);

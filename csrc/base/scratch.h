@@ -92,4 +92,32 @@ static inline size_t scratch_add(size_t *bytes, size_t n, size_t size)
     return offset;
 }
 
+/*
+ * Allocates arrays in one block of memory:
+ *
+ *     struct arena arena = {.block = NULL};
+ *     while (arena_pass(&arena)) {
+ *         x = arena_take(&arena, n, sizeof *x);
+ *         ...
+ *     }
+ *
+ * The first pass counts the bytes, and arena_take returns NULL. The second pass takes the arrays
+ * from the block. If memory runs out, there is no second pass, and arena.block is NULL.
+ * scratch_free frees the block. An arena around other memory is {.block = memory}; it needs no
+ * passes.
+ */
+struct arena {
+    char *block;
+    size_t bytes; /* of the arrays taken so far */
+    int passes;
+};
+
+bool arena_pass(struct arena *arena);
+
+static inline void *arena_take(struct arena *arena, size_t n, size_t size)
+{
+    const size_t offset = scratch_add(&arena->bytes, n, size);
+    return arena->block == NULL ? NULL : arena->block + offset;
+}
+
 #endif

@@ -232,24 +232,20 @@ int conv2d_grad_weight(const struct conv2d_grad_weight *call)
         (size_t)thread_count_for(size_product_or_max(c->images, c->out.h * c->out.w),
                                  size_product_or_max(r.entries - 1, r.filters), GRAIN_GEMM),
         tasks);
-    const size_t offsets = size_sum_or_max(size_product_or_max(3, r.vectors), r.row_vectors),
-                 all_entries = size_product_or_max(r.blocks.count * c->out_channels, r.entries);
-    size_t bytes = 0;
-    scratch_add(&bytes, offsets, sizeof(ptrdiff_t));
-    const size_t sums = scratch_add(&bytes, all_entries, r.size),
-                 ones = scratch_add(&bytes, (r.row_vectors + 1) * r.lanes, r.size),
-                 scratch = scratch_add(&bytes, (size_t)threads, r.worker_scratch);
-    char *memory = scratch_alloc(bytes);
-    if (memory == NULL) {
+    const size_t all_entries = size_product_or_max(r.blocks.count * c->out_channels, r.entries);
+    struct arena arena = {.block = NULL};
+    while (arena_pass(&arena)) {
+        r.image_at = arena_take(&arena, r.vectors, sizeof *r.image_at);
+        r.gradient_at = arena_take(&arena, r.vectors, sizeof *r.gradient_at);
+        r.ones_at = arena_take(&arena, r.vectors, sizeof *r.ones_at);
+        r.row_at = arena_take(&arena, r.row_vectors, sizeof *r.row_at);
+        r.sums = arena_take(&arena, all_entries, r.size);
+        r.ones = arena_take(&arena, (r.row_vectors + 1) * r.lanes, r.size);
+        r.scratch = arena_take(&arena, (size_t)threads, r.worker_scratch);
+    }
+    if (arena.block == NULL) {
         return -1;
     }
-    r.image_at = (ptrdiff_t *)memory;
-    r.gradient_at = r.image_at + r.vectors;
-    r.ones_at = r.gradient_at + r.vectors;
-    r.row_at = r.ones_at + r.vectors;
-    r.sums = memory + sums;
-    r.ones = memory + ones;
-    r.scratch = memory + scratch;
     fill_tables(&r);
     pool_run(tasks, threads, block_task, &r, c->token);
     if (c->out.w % r.lanes != 0 && !all_finite(c->compute, all_entries, r.sums)) {
@@ -257,6 +253,6 @@ int conv2d_grad_weight(const struct conv2d_grad_weight *call)
         pool_run(tasks, threads, block_task, &r, c->token);
     }
     add_filter_sums(c, r.sums, r.blocks.count, call->weight, call->bias);
-    scratch_free(memory);
+    scratch_free(arena.block);
     return 0;
 }

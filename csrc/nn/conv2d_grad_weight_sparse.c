@@ -145,17 +145,16 @@ int conv2d_grad_weight_sparse(const struct conv2d_grad_weight_sparse *call)
         (int)smaller((size_t)thread_count_for(
                          gradients, size_product_or_max(r.entries - 1, r.filters), GRAIN_GEMM),
                      tasks);
-    size_t bytes = 0;
-    scratch_add(&bytes, size_product_or_max(r.blocks.count * c->out_channels, r.entries), r.size);
-    const size_t pixels = scratch_add(&bytes, c->out.h * c->out.w, sizeof *r.pixel_at),
-                 scratch = scratch_add(&bytes, (size_t)threads, r.worker_scratch);
-    char *memory = scratch_alloc(bytes);
-    if (memory == NULL) {
+    const size_t all_entries = size_product_or_max(r.blocks.count * c->out_channels, r.entries);
+    struct arena arena = {.block = NULL};
+    while (arena_pass(&arena)) {
+        r.sums = arena_take(&arena, all_entries, r.size);
+        r.pixel_at = arena_take(&arena, c->out.h * c->out.w, sizeof *r.pixel_at);
+        r.scratch = arena_take(&arena, (size_t)threads, r.worker_scratch);
+    }
+    if (arena.block == NULL) {
         return -1;
     }
-    r.sums = memory;
-    r.pixel_at = (ptrdiff_t *)(memory + pixels);
-    r.scratch = memory + scratch;
     for (size_t y = 0, i = 0; y < c->out.h; y++) {
         for (size_t x = 0; x < c->out.w; x++, i++) {
             r.pixel_at[i] = (ptrdiff_t)(y * c->stride.h * r.pitch + x * c->stride.w);
@@ -163,6 +162,6 @@ int conv2d_grad_weight_sparse(const struct conv2d_grad_weight_sparse *call)
     }
     pool_run(tasks, threads, block_task, &r, c->token);
     add_filter_sums(c, r.sums, r.blocks.count, call->weight, call->bias);
-    scratch_free(memory);
+    scratch_free(arena.block);
     return 0;
 }

@@ -88,32 +88,29 @@ static void *winograd_plan(const struct conv2d_plan *p, size_t *scratch)
     const size_t steps = p->channel_block * c->kernel.w, pairs = pairs_of(p->row_block),
                  vectors = pairs * p->row_vectors;
     const size_t filter_step = c->out_channels * p->channels * c->kernel.w + WINOGRAD_PADDING;
-    size_t bytes = 0;
-    scratch_add(&bytes, 1, sizeof(struct winograd));
-    const size_t filters = scratch_add(&bytes, filter_step, WINOGRAD_PRODUCTS * sizeof(float)),
-                 entries =
-                     size_sum_or_max(steps + 2 * p->row_vectors, size_product_or_max(4, vectors)),
-                 tables = scratch_add(&bytes, entries, sizeof(ptrdiff_t));
-    struct winograd *s = scratch_alloc(bytes);
-    if (s == NULL) {
+    struct arena arena = {.block = NULL};
+    struct winograd *s = NULL, tables;
+    while (arena_pass(&arena)) {
+        s = arena_take(&arena, 1, sizeof *s);
+        tables.filters = arena_take(&arena, filter_step, WINOGRAD_PRODUCTS * sizeof(float));
+        tables.step_at = arena_take(&arena, steps, sizeof(ptrdiff_t));
+        tables.input_at = arena_take(&arena, vectors, sizeof(ptrdiff_t));
+        tables.product_at = arena_take(&arena, vectors, sizeof(ptrdiff_t));
+        tables.output_at = arena_take(&arena, vectors, 2 * sizeof(ptrdiff_t));
+        tables.last_at = arena_take(&arena, p->row_vectors, 2 * sizeof(ptrdiff_t));
+    }
+    if (arena.block == NULL) {
         return NULL;
     }
-    *s = (struct winograd){
-        .direct = conv2d_direct.plan(p, scratch),
-        .input_step = pairs * p->pitch,
-        .product_step = vectors * p->lanes,
-        .filter_step = filter_step,
-        .filters = (float *)((char *)s + filters),
-        .step_at = (ptrdiff_t *)((char *)s + tables),
-    };
+    *s = tables;
+    s->direct = conv2d_direct.plan(p, scratch);
     if (s->direct == NULL) {
         winograd_free(s);
         return NULL;
     }
-    s->input_at = s->step_at + steps;
-    s->product_at = s->input_at + vectors;
-    s->output_at = s->product_at + vectors;
-    s->last_at = s->output_at + 2 * vectors;
+    s->input_step = pairs * p->pitch;
+    s->product_step = vectors * p->lanes;
+    s->filter_step = filter_step;
     size_t own_scratch = 0;
     scratch_add(&own_scratch, size_product_or_max(p->channel_block, s->input_step),
                 WINOGRAD_PRODUCTS * sizeof(float));

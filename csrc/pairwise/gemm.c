@@ -54,14 +54,12 @@ struct gemm_state {
     size_t chunk;         /* left rows of a chunk: whole tiles */
     size_t segment;       /* depth packed at a time: the whole, or a multiple of TILE_DEPTH */
     char *scratch;
-    size_t scratch_of_worker; /* bytes */
-    /* where each buffer begins in the scratch of a worker */
-    size_t panel_offset, sums_offset, right_rows_offset, left_rows_offset, left_pointers_offset;
+    size_t scratch_of_worker;         /* bytes */
     size_t left_stride, right_stride; /* bytes from one copied row to the next */
 };
 
-/* The right block that a worker packed last. It lies at the start of the worker's scratch. */
-struct worker_state {
+/* The right block that a worker packed last. It lies at the start of the worker's memory. */
+struct packed_block {
     bool packed;
     size_t batch, right_block;
 };
@@ -71,7 +69,12 @@ struct gemm_task {
     /* left rows [left, left_end), right rows [right, right + right_count) */
     size_t left, left_end, right, right_count;
     size_t worker;
-    char *scratch;
+    /* memory of the worker */
+    struct packed_block *last;
+    char *panel;
+    double *sums;                 /* and, error_offset later, their rounding errors */
+    char *right_rows, *left_rows; /* rows that are copied */
+    const void **left_pointers;   /* of a chunk */
 };
 
 /* Rounds n up to a multiple of step. Sizes of arrays are far enough below SIZE_MAX. */
@@ -88,7 +91,7 @@ static void pack(const struct gemm_state *g, const struct gemm_task *t, size_t k
 {
     const void *rows[GEMM_MAX_COLUMNS];
     const size_t width = g->tile_columns;
-    char *panel = t->scratch + g->panel_offset, *buffers = t->scratch + g->right_rows_offset;
+    char *panel = t->panel;
     for (size_t p = 0; p < t->right_count; p += width, panel += width * depth * g->size) {
         const size_t some = smaller(width, t->right_count - p);
         if (some < width) { /* missing rows are zeros */
@@ -98,7 +101,8 @@ static void pack(const struct gemm_state *g, const struct gemm_task *t, size_t k
             n = smaller(TILE_DEPTH, depth - at);
             g->call->right_rows(g->call->context,
                                 &(struct gemm_rows){t->batch, t->right + p, some, k + at, n,
-                                                    t->worker, buffers, g->right_stride, rows});
+                                                    t->worker, t->right_rows, g->right_stride,
+                                                    rows});
             g->transpose(panel + at * width * g->size, width, rows, some, n);
         }
     }
@@ -120,8 +124,8 @@ static bool rows_collide(const void *const *rows, size_t count)
 static void find_left_rows(const struct gemm_state *g, const struct gemm_task *t, size_t first,
                            size_t count, size_t k, size_t depth)
 {
-    const void **pointers = (const void **)(t->scratch + g->left_pointers_offset);
-    char *buffers = t->scratch + g->left_rows_offset;
+    const void **pointers = t->left_pointers;
+    char *buffers = t->left_rows;
     g->call->left_rows(g->call->context,
                        &(struct gemm_rows){t->batch, first, count, k, depth, t->worker, buffers,
                                            g->left_stride, pointers});
@@ -146,8 +150,7 @@ static void find_left_rows(const struct gemm_state *g, const struct gemm_task *t
 static void multiply_panel(const struct gemm_state *g, const struct gemm_task *t, size_t first,
                            size_t count, size_t column, size_t k, size_t depth, double *sums)
 {
-    const void *const *rows = (const void *const *)(t->scratch + g->left_pointers_offset);
-    const char *panel = t->scratch + g->panel_offset + column * depth * g->size;
+    const char *panel = t->panel + column * depth * g->size;
     const size_t width = g->tile_columns, columns = smaller(width, t->right_count - column),
                  end = t->right + column + columns;
     /* If the depth is one block, each tile is complete before the next one begins. Only the tiles
@@ -170,8 +173,8 @@ static void multiply_panel(const struct gemm_state *g, const struct gemm_task *t
                                                        t->right + column, columns, t->worker, NULL,
                                                        0});
             }
-            g->tile(to, to + g->error_offset, rows + row, panel + at * width * g->size, at, n,
-                    flags);
+            g->tile(to, to + g->error_offset, t->left_pointers + row, panel + at * width * g->size,
+                    at, n, flags);
             if (last && (next - done >= g->epilogue_rows || next == count)) {
                 g->call->epilogue(g->call->context,
                                   &(struct gemm_block){t->batch, first + done, next - done,
@@ -198,10 +201,21 @@ static size_t sums_in_chunk(const struct gemm_state *g, const struct gemm_task *
     return sums;
 }
 
+static void take_memory(const struct gemm_state *g, struct gemm_task *t, struct arena *arena)
+{
+    const size_t errors = g->call->compute == COMPUTE_F64 ? 2 : 1;
+    t->last = arena_take(arena, 1, sizeof *t->last);
+    t->panel = arena_take(arena, g->right_block * g->segment, g->size);
+    t->sums = arena_take(arena, errors * g->error_offset, sizeof *t->sums);
+    t->right_rows = arena_take(arena, g->tile_columns, g->right_stride);
+    t->left_pointers = arena_take(arena, g->chunk, sizeof *t->left_pointers);
+    t->left_rows = arena_take(arena, g->chunk, g->left_stride);
+}
+
 static void run_chunks(const struct gemm_state *g, const struct gemm_task *t, size_t k,
                        size_t depth)
 {
-    double *sums = (double *)(t->scratch + g->sums_offset);
+    double *sums = t->sums;
     const bool whole = depth == g->call->depth;
     for (size_t first = t->left, count; first < t->left_end; first += count) {
         count = smaller(g->chunk, t->left_end - first);
@@ -236,14 +250,15 @@ static void run_task(void *context, size_t index, size_t worker)
         return;
     }
     t.worker = worker;
-    t.scratch = g->scratch + worker * g->scratch_of_worker;
-    struct worker_state *state = (struct worker_state *)t.scratch;
+    struct arena memory = {.block = g->scratch + worker * g->scratch_of_worker};
+    take_memory(g, &t, &memory);
+    struct packed_block *last = t.last;
     for (size_t k = 0, depth; k < call->depth && !cancel_poll_here(); k += depth) {
         depth = smaller(g->segment, call->depth - k);
         const bool whole = depth == call->depth;
-        if (!(whole && state->packed && state->batch == t.batch && state->right_block == block)) {
+        if (!(whole && last->packed && last->batch == t.batch && last->right_block == block)) {
             pack(g, &t, k, depth);
-            *state = (struct worker_state){whole, t.batch, block};
+            *last = (struct packed_block){whole, t.batch, block};
         }
         run_chunks(g, &t, k, depth);
     }
@@ -298,17 +313,13 @@ static void plan_scratch(struct gemm_state *g, int threads)
 
     g->error_offset =
         (whole ? g->chunk : g->left_task * (g->right_block / g->tile_columns)) * g->tile_columns;
-    g->panel_offset = SCRATCH_ALIGN;
-    g->sums_offset = g->panel_offset + scratch_round(g->right_block * g->segment * g->size);
-    g->right_rows_offset = g->sums_offset + scratch_round((call->compute == COMPUTE_F64 ? 2 : 1) *
-                                                          g->error_offset * sizeof(double));
     g->right_stride = smaller(TILE_DEPTH, call->depth) * g->size;
-    g->left_pointers_offset =
-        g->right_rows_offset + scratch_round(g->tile_columns * g->right_stride);
-    g->left_rows_offset = g->left_pointers_offset + scratch_round(g->chunk * sizeof(void *));
     /* An odd number of cache lines, so that copied rows do not collide. */
     g->left_stride = scratch_round(g->segment * g->size) | SCRATCH_ALIGN;
-    g->scratch_of_worker = g->left_rows_offset + scratch_round(g->chunk * g->left_stride);
+    struct arena memory = {.block = NULL};
+    struct gemm_task task;
+    take_memory(g, &task, &memory);
+    g->scratch_of_worker = memory.bytes;
 }
 
 static int workers_for(const struct gemm *call)
@@ -351,7 +362,7 @@ int gemm_run(const struct gemm *call)
         return -1;
     }
     for (int i = 0; i < threads; i++) {
-        ((struct worker_state *)(g.scratch + (size_t)i * g.scratch_of_worker))->packed = false;
+        ((struct packed_block *)(g.scratch + (size_t)i * g.scratch_of_worker))->packed = false;
     }
     pool_run(tasks, threads, run_task, &g, call->token);
     scratch_free(g.scratch);

@@ -40,8 +40,9 @@ enum {
     MAX_ROWS_BITS = 32   /* rows must be below 2^32 */
 };
 
-/* e^x is a normal number of the type for x >= -max_exponent. */
-static const double max_exponent[] = {[COMPUTE_F32] = 80.0, [COMPUTE_F64] = 700.0};
+/* e^x is a normal number of the type for x >= -max_exponent. lowest is a finite number. */
+static const double max_exponent[] = {[COMPUTE_F32] = 80.0, [COMPUTE_F64] = 700.0},
+                    lowest[] = {[COMPUTE_F32] = -3.4e38, [COMPUTE_F64] = -1.7e308};
 
 struct nt_xent_state {
     const struct nt_xent *call;
@@ -66,8 +67,7 @@ struct nt_xent_state {
     char *matrix;      /* all blocks, [panels][rows][width]; NULL: computed again for each use */
     size_t group;      /* panels of a group */
     char *scratch;
-    size_t worker_scratch;                       /* bytes of one worker */
-    size_t tile_sums, block, weighted, products; /* offsets in the scratch of a worker */
+    size_t worker_scratch; /* bytes of one worker */
 };
 
 struct nt_xent_worker {
@@ -76,11 +76,28 @@ struct nt_xent_worker {
     double *products;
 };
 
+/* Returns the number of elements of the products of one panel. */
+static size_t products_of_panel(const struct nt_xent_state *s)
+{
+    return size_product_or_max(size_parts(s->depth, s->tile_rows), s->tile_rows * s->width);
+}
+
+static struct nt_xent_worker take_worker(const struct nt_xent_state *s, struct arena *arena)
+{
+    const size_t row = s->width * s->size, errors = s->call->compute == COMPUTE_F64 ? 2 : 1,
+                 product = size_product_or_max(products_of_panel(s), sizeof(double));
+    struct nt_xent_worker w;
+    w.tile_sums = arena_take(arena, errors * s->tile_rows * s->width, sizeof(double));
+    w.block = arena_take(arena, BLOCK, row);
+    w.weighted = arena_take(arena, larger(BLOCK, s->depth), row);
+    w.products = arena_take(arena, s->call->gradients[0] != NULL ? errors * s->group : 0, product);
+    return w;
+}
+
 static struct nt_xent_worker worker_at(const struct nt_xent_state *s, size_t worker)
 {
-    char *scratch = s->scratch + worker * s->worker_scratch;
-    return (struct nt_xent_worker){(double *)(scratch + s->tile_sums), scratch + s->block,
-                                   scratch + s->weighted, (double *)(scratch + s->products)};
+    struct arena arena = {.block = s->scratch + worker * s->worker_scratch};
+    return take_worker(s, &arena);
 }
 
 static size_t panel_end(const struct nt_xent_state *s, size_t panel)
@@ -96,21 +113,6 @@ static size_t partner(const struct nt_xent *call, size_t row)
         return row ^ 1;
     }
     return row < half ? row + half : row - half;
-}
-
-static double element(const struct nt_xent_state *s, const char *elements, size_t i)
-{
-    return s->size == sizeof(double) ? ((const double *)elements)[i]
-                                     : (double)((const float *)elements)[i];
-}
-
-static void set_element(const struct nt_xent_state *s, char *elements, size_t i, double value)
-{
-    if (s->size == sizeof(double)) {
-        ((double *)elements)[i] = value;
-    } else {
-        ((float *)elements)[i] = (float)value;
-    }
 }
 
 /* ---- normalised rows ---- */
@@ -170,7 +172,7 @@ static void prepare_panel(void *context, size_t panel, size_t worker)
     }
     for (size_t i = end; i < padded; i++) {
         s->factors[i] = s->projected[i] = 0.0;
-        set_element(s, s->weights, i, 0.0);
+        compute_store(s->call->compute, s->weights, i, 0.0);
     }
     if (end == s->call->rows) {
         memset(s->rows + end * s->row_step, 0,
@@ -212,8 +214,8 @@ static void fill_block(const struct nt_xent_state *s, const struct nt_xent_worke
                               s->exponential);
     }
     for (size_t i = larger(first, base); i < smaller(end, panel_end(s, panel)); i++) {
-        set_element(s, block, (i - first) * s->width + (i - base),
-                    s->exponential ? 0.0 : -INFINITY);
+        compute_store(s->call->compute, block, (i - first) * s->width + (i - base),
+                      s->exponential ? 0.0 : -INFINITY);
     }
 }
 
@@ -268,7 +270,7 @@ static void sum_panel(void *context, size_t panel, size_t worker)
     double sums[GEMM_MAX_COLUMNS] = {0.0}, pairs[GEMM_MAX_COLUMNS];
     _Alignas(64) char maxima[GEMM_MAX_COLUMNS * sizeof(double)];
     for (size_t c = 0; c < s->width; c++) {
-        set_element(s, maxima, c, s->size == sizeof(double) ? -1.7e308 : -3.4e38);
+        compute_store(s->call->compute, maxima, c, lowest[s->call->compute]);
     }
     for (size_t first = 0, end; first < s->call->rows && !cancel_poll(s->call->token, worker);
          first = end) {
@@ -282,15 +284,16 @@ static void sum_panel(void *context, size_t panel, size_t worker)
         for (size_t c = 0; c < columns; c++) {
             const size_t other = partner(s->call, base + c);
             if (other >= first && other < end) {
-                pairs[c] = element(s, block, (other - first) * s->width + c);
+                pairs[c] = compute_load(s->call->compute, block, (other - first) * s->width + c);
             }
         }
     }
     for (size_t c = 0; c < columns && !cancel_requested(s->call->token); c++) {
-        const double sum = s->exponential ? sums[c] : log(sums[c]) + element(s, maxima, c);
+        const double sum =
+            s->exponential ? sums[c] : log(sums[c]) + compute_load(s->call->compute, maxima, c);
         s->sums[base + c] = sum;
         s->losses[base + c] = s->exponential ? log(sum / pairs[c]) : sum - pairs[c];
-        set_element(s, s->weights, base + c, s->exponential ? 1.0 / sum : -sum);
+        compute_store(s->call->compute, s->weights, base + c, s->exponential ? 1.0 / sum : -sum);
     }
 }
 
@@ -317,15 +320,10 @@ static void weigh_block(const struct nt_xent_state *s, const struct nt_xent_work
         const size_t other = partner(s->call, i);
         if (other >= first && other < end) {
             const size_t at = (other - first) * s->width + (i - base);
-            set_element(s, w->weighted, at, pair_weight(s, element(s, block, at), i, other));
+            compute_store(s->call->compute, w->weighted, at,
+                          pair_weight(s, compute_load(s->call->compute, block, at), i, other));
         }
     }
-}
-
-/* Returns the number of elements of the products of one panel. */
-static size_t products_of_panel(const struct nt_xent_state *s)
-{
-    return size_product_or_max(size_parts(s->depth, s->tile_rows), s->tile_rows * s->width);
 }
 
 /* Adds to the products (depth, width) of a panel: the transpose of normalised rows [first, first +
@@ -393,14 +391,6 @@ static void differentiate(void *context, size_t task, size_t worker)
 
 /* ---- memory, and the four passes ---- */
 
-/* Adds `wanted` bytes, rounded up, to *bytes and returns their offset. */
-static size_t reserve(size_t *bytes, size_t wanted)
-{
-    const size_t at = *bytes;
-    *bytes = size_sum_or_max(at, scratch_round(wanted));
-    return at;
-}
-
 /* Returns the distance between rows of `bytes` bytes: an odd number of cache lines, so that
  * adjacent rows do not evict each other from the cache. */
 static size_t odd_step(size_t bytes)
@@ -408,55 +398,34 @@ static size_t odd_step(size_t bytes)
     return scratch_round(bytes) | SCRATCH_ALIGN;
 }
 
-static void plan_worker_scratch(struct nt_xent_state *s, bool gradients)
-{
-    const size_t product = products_of_panel(s), errors = s->call->compute == COMPUTE_F64 ? 2 : 1;
-    const size_t most = larger(GROUP_BYTES / sizeof(double) / product, 1), row = s->width * s->size;
-    s->group =
-        s->panels < (size_t)pool_get_threads() * PANELS_PER_THREAD ? 1 : smaller(GROUP, most);
-    s->tile_sums = reserve(&s->worker_scratch, errors * s->tile_rows * s->width * sizeof(double));
-    s->block = reserve(&s->worker_scratch, BLOCK * row);
-    s->weighted = reserve(&s->worker_scratch, size_product_or_max(larger(BLOCK, s->depth), row));
-    s->products =
-        reserve(&s->worker_scratch,
-                gradients ? size_product_or_max(errors * s->group * sizeof(double), product) : 0);
-}
-
-/* Allocates one block of memory for everything and sets the pointers into it. Returns NULL when
- * memory runs out. */
-static char *plan_scratch(struct nt_xent_state *s, int threads)
+/* Allocates the memory of a call for `workers` threads. Returns it, or NULL when it runs out. */
+static void *alloc_arrays(struct nt_xent_state *s, size_t workers)
 {
     const bool gradients = s->call->gradients[0] != NULL;
-    const size_t padded = s->panels * s->width;
-    size_t bytes = 0;
+    const size_t padded = s->panels * s->width, row = padded * s->size,
+                 group = larger(GROUP_BYTES / sizeof(double) / products_of_panel(s), 1);
+    struct arena arena = {.block = NULL}, worker = {.block = NULL};
     s->row_step = odd_step(size_product_or_max(s->depth, s->size));
-    s->column_step = odd_step(padded * s->size);
-    plan_worker_scratch(s, gradients);
-    const size_t rows = reserve(&bytes, size_product_or_max(padded + s->tile_rows, s->row_step));
-    const size_t packed = reserve(&bytes, size_product_or_max(padded * s->size, s->depth));
-    const size_t columns =
-                     reserve(&bytes, gradients ? size_product_or_max(s->depth, s->column_step) : 0),
-                 weights = reserve(&bytes, padded * s->size);
-    const size_t numbers = reserve(&bytes, 4 * padded * sizeof(double)),
-                 scratch = reserve(&bytes, size_product_or_max((size_t)threads, s->worker_scratch));
-    const size_t matrix_bytes = size_product_or_max(padded * s->size, s->call->rows);
-    const bool small = matrix_bytes <= NT_XENT_MATRIX;
-    const size_t matrix = reserve(&bytes, gradients && small ? matrix_bytes : 0);
-    char *memory = scratch_alloc(bytes);
-    if (memory == NULL) {
-        return NULL;
+    s->column_step = odd_step(row);
+    s->group =
+        s->panels < (size_t)pool_get_threads() * PANELS_PER_THREAD ? 1 : smaller(GROUP, group);
+    take_worker(s, &worker);
+    s->worker_scratch = worker.bytes;
+    while (arena_pass(&arena)) {
+        s->rows = arena_take(&arena, padded + s->tile_rows, s->row_step);
+        s->packed = arena_take(&arena, s->depth, row);
+        s->columns = arena_take(&arena, gradients ? s->depth : 0, s->column_step);
+        s->weights = arena_take(&arena, padded, s->size);
+        s->sums = arena_take(&arena, padded, sizeof *s->sums);
+        s->losses = arena_take(&arena, padded, sizeof *s->losses);
+        s->factors = arena_take(&arena, padded, sizeof *s->factors);
+        s->projected = arena_take(&arena, padded, sizeof *s->projected);
+        s->scratch = arena_take(&arena, workers, s->worker_scratch);
+        if (gradients && size_product_or_max(row, s->call->rows) <= NT_XENT_MATRIX) {
+            s->matrix = arena_take(&arena, s->call->rows, row);
+        }
     }
-    s->rows = memory + rows;
-    s->packed = memory + packed;
-    s->columns = memory + columns;
-    s->weights = memory + weights;
-    s->sums = (double *)(memory + numbers);
-    s->losses = s->sums + padded;
-    s->factors = s->losses + padded;
-    s->projected = s->factors + padded;
-    s->scratch = memory + scratch;
-    s->matrix = gradients && small ? memory + matrix : NULL;
-    return memory;
+    return arena.block;
 }
 
 int nt_xent(const struct nt_xent *call, double *loss)
@@ -480,10 +449,10 @@ int nt_xent(const struct nt_xent *call, double *loss)
     };
     s.shift = s.exponential ? -s.factor : 0.0;
     s.panels = size_parts(call->rows, s.width);
-    int threads =
-        thread_count_for(size_product_or_max(call->rows, call->rows), s.depth, GRAIN_GEMM);
-    threads = (size_t)threads < s.panels ? threads : (int)s.panels;
-    char *memory = plan_scratch(&s, threads);
+    const size_t pairs = size_product_or_max(call->rows, call->rows);
+    const int threads =
+        (int)smaller((size_t)thread_count_for(pairs, s.depth, GRAIN_GEMM), s.panels);
+    void *memory = alloc_arrays(&s, (size_t)threads);
     if (memory == NULL) {
         return -1;
     }
