@@ -7,8 +7,6 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "base/pool.h"
-#include "base/scratch.h"
 #include "nn/conv2d_algorithm.h"
 #include "nn/conv2d_input.h"
 #include "nn/layers.h"
@@ -241,8 +239,7 @@ int conv2d(const struct conv2d *c)
     int status = conv2d_plan(&plan, c);
     const size_t tasks = c->images * c->groups * plan.row_blocks,
                  terms = size_product_or_max(plan.channels * c->kernel.h, c->kernel.w);
-    const int threads = (int)smaller((size_t)thread_count_for(conv2d_outputs(c), terms, GRAIN_GEMM),
-                                     larger(tasks, 1));
+    const int threads = layer_threads(conv2d_outputs(c), terms, tasks);
     struct conv2d_run run = {&plan, NULL};
     if (status < 0 ||
         (run.scratch = scratch_alloc(size_product_or_max((size_t)threads, plan.scratch))) == NULL) {

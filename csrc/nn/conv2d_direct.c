@@ -9,7 +9,6 @@
  */
 #include <string.h>
 
-#include "base/scratch.h"
 #include "nn/conv2d_algorithm.h"
 #include "nn/conv2d_input.h"
 

@@ -2,8 +2,6 @@
 
 #include <string.h>
 
-#include "base/scratch.h"
-
 enum {
     MAX_BLOCKS = 32,
     SUMS_BYTES = 64 << 20 /* limit of the sums of all blocks */

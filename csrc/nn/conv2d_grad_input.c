@@ -8,10 +8,7 @@
  */
 #include <string.h>
 
-#include "base/pool.h"
-#include "base/scratch.h"
 #include "nn/layers.h"
-#include "vectors/reduce.h"
 
 enum { BLOCK_BYTES = 128 << 10 }; /* limit of the products of one matmul */
 
@@ -135,9 +132,7 @@ int conv2d_grad_input(const struct conv2d_grad_input *call)
         return -1; /* more tasks than size_t can count */
     }
     const int threads =
-        (int)smaller((size_t)thread_count_for(conv2d_outputs(c),
-                                              size_product_or_max(r.channels, r.taps), GRAIN_GEMM),
-                     larger(tasks, 1));
+        layer_threads(conv2d_outputs(c), size_product_or_max(r.channels, r.taps), tasks);
     if ((r.scratch = scratch_alloc(size_product_or_max((size_t)threads, r.worker_scratch))) ==
         NULL) {
         return -1;

@@ -10,12 +10,9 @@
  */
 #include <string.h>
 
-#include "base/pool.h"
-#include "base/scratch.h"
 #include "nn/conv2d_filter_sums.h"
 #include "nn/conv2d_input.h"
 #include "nn/layers.h"
-#include "vectors/reduce.h"
 
 enum {
     /* Limit of the copied images and gradients of a batch, so that they stay in the cache. */
@@ -228,10 +225,8 @@ int conv2d_grad_weight(const struct conv2d_grad_weight *call)
     }
     plan_copies(&r);
     const size_t tasks = r.blocks.count * c->groups;
-    const int threads = (int)smaller(
-        (size_t)thread_count_for(size_product_or_max(c->images, c->out.h * c->out.w),
-                                 size_product_or_max(r.entries - 1, r.filters), GRAIN_GEMM),
-        tasks);
+    const int threads = layer_threads(size_product_or_max(c->images, c->out.h * c->out.w),
+                                      size_product_or_max(r.entries - 1, r.filters), tasks);
     const size_t all_entries = size_product_or_max(r.blocks.count * c->out_channels, r.entries);
     struct arena arena = {.block = NULL};
     while (arena_pass(&arena)) {

@@ -9,12 +9,9 @@
  */
 #include <string.h>
 
-#include "base/pool.h"
-#include "base/scratch.h"
 #include "nn/conv2d_filter_sums.h"
 #include "nn/conv2d_input.h"
 #include "nn/loops.h"
-#include "vectors/reduce.h"
 
 enum {
     BATCH_BYTES = 128 << 10, /* limit of the images that are copied at a time */
@@ -142,9 +139,7 @@ int conv2d_grad_weight_sparse(const struct conv2d_grad_weight_sparse *call)
     const size_t tasks = r.blocks.count * c->groups,
                  gradients = size_product_or_max(c->images, call->gradients_per_map);
     const int threads =
-        (int)smaller((size_t)thread_count_for(
-                         gradients, size_product_or_max(r.entries - 1, r.filters), GRAIN_GEMM),
-                     tasks);
+        layer_threads(gradients, size_product_or_max(r.entries - 1, r.filters), tasks);
     const size_t all_entries = size_product_or_max(r.blocks.count * c->out_channels, r.entries);
     struct arena arena = {.block = NULL};
     while (arena_pass(&arena)) {

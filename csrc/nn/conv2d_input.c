@@ -2,7 +2,6 @@
 
 #include <string.h>
 
-#include "base/scratch.h"
 #include "nn/loops.h"
 
 bool conv2d_may_fit(const struct conv2d *c)

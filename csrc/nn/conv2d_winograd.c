@@ -4,7 +4,6 @@
  * result is relative to the largest element of the six input rows that the pair reads. If a result
  * of a row block is not finite, conv2d_direct computes the block again.
  */
-#include "base/scratch.h"
 #include "nn/conv2d_algorithm.h"
 #include "nn/conv2d_input.h"
 

@@ -6,6 +6,8 @@
 #include <stdint.h>
 
 #include "base/cancel.h"
+#include "base/pool.h"
+#include "base/scratch.h"
 #include "kernels/kernels.h"
 #include "nn/geometry.h"
 #include "vectors/compute_type.h"
@@ -57,6 +59,13 @@ static inline size_t conv2d_map_size(const struct conv2d *conv)
 static inline size_t layer_lanes(enum compute_type compute)
 {
     return kernels_current()->layers[compute].lanes;
+}
+
+/* The number of threads for outputs * terms multiplications, at most one for each task. */
+static inline int layer_threads(size_t outputs, size_t terms, size_t tasks)
+{
+    const int threads = thread_count_for(outputs, terms, GRAIN_GEMM);
+    return (size_t)threads <= tasks ? threads : (int)larger(tasks, 1);
 }
 
 /* Can conv2d fuse 2 x 2 pooling for this shape? */

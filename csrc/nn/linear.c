@@ -4,10 +4,7 @@
  */
 #include <stdint.h>
 
-#include "base/pool.h"
-#include "base/scratch.h"
 #include "nn/layers.h"
-#include "vectors/reduce.h"
 
 enum {
     TASK_ROWS = 64,        /* input rows of a task */

@@ -2,8 +2,6 @@
 
 #include <math.h>
 
-#include "base/scratch.h"
-
 /* The pixels of a window that lie inside the image, along one axis: first, first + dilation, ...,
  * below end. */
 struct span {

@@ -5,10 +5,7 @@
  */
 #include <string.h>
 
-#include "base/pool.h"
-#include "base/scratch.h"
 #include "nn/layers.h"
-#include "vectors/reduce.h"
 
 enum {
     CHAIN_STEPS = 256, /* terms of one chain */
@@ -120,9 +117,7 @@ int matmul(const struct matmul *p)
 {
     const size_t tasks = size_parts(p->rows, TASK_ROWS);
     const int threads =
-        (int)smaller((size_t)thread_count_for(size_product_or_max(p->rows, p->columns),
-                                              larger(p->depth, 1), GRAIN_GEMM),
-                     larger(tasks, 1));
+        layer_threads(size_product_or_max(p->rows, p->columns), larger(p->depth, 1), tasks);
     if (p->rows == 0 || p->columns == 0) { /* an empty array: its other sizes may be huge */
         return 0;
     }

@@ -3,10 +3,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "base/pool.h"
-#include "base/scratch.h"
 #include "nn/loops.h"
-#include "vectors/reduce.h"
 
 /* Are the windows 2 x 2 squares with stride 2, all inside the image? */
 static bool windows_are_squares(const struct max_pool2d *p)

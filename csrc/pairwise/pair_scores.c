@@ -54,11 +54,8 @@ static void convert_row(const struct pair_scores *s, enum side side, const char 
         return;
     }
     for (size_t i = 0; i < n; i++) {
-        if (s->product == COMPUTE_F64) {
-            ((double *)buffer)[i] = ldexp(((double *)buffer)[i], -exponent);
-        } else {
-            ((float *)buffer)[i] = ldexpf(((float *)buffer)[i], -exponent);
-        }
+        const double scaled = ldexp(compute_load(s->product, buffer, i), -exponent);
+        compute_store(s->product, buffer, i, scaled);
     }
 }
 

@@ -362,23 +362,6 @@ static int run_halves(const struct reduction *call, bool left_side)
 
 enum { LAZY_ROWS = GEMM_CHUNK + COSINE_PADDING };
 
-static size_t norms_bytes(size_t rows)
-{
-    return scratch_round(size_product_or_max(rows, sizeof(double) + sizeof(int)));
-}
-
-/* Sets up LAZY_ROWS norms for each worker in `block`. */
-static void plan_lazy_norms(struct pairwise_state *p, char *block, size_t workers)
-{
-    p->lazy = (struct lazy_norms *)block;
-    block += scratch_round(workers * sizeof *p->lazy);
-    for (size_t i = 0; i < workers; i++, block += norms_bytes(LAZY_ROWS)) {
-        double *value = (double *)block;
-        memset(value, 0, LAZY_ROWS * sizeof *value);
-        p->lazy[i] = (struct lazy_norms){SIZE_MAX, {value, (int *)(value + LAZY_ROWS)}};
-    }
-}
-
 int pairwise_run(const struct reduction *call)
 {
     struct pairwise_state p = {.lazy = NULL,
@@ -401,24 +384,27 @@ int pairwise_run(const struct reduction *call)
     const size_t group = rows < NORM_ROWS ? smaller(NORM_ROWS / rows, batches) : 1;
     /* padding, because kernels read past the last norm */
     const size_t norm_count = size_sum_or_max(size_product_or_max(group, rows), COSINE_PADDING);
-    const size_t workers = (size_t)p.workers;
-    const size_t lazy_bytes =
-        lazy ? scratch_round(workers * sizeof *p.lazy) + workers * norms_bytes(LAZY_ROWS) : 0;
-    char *block =
-        s->cosine ? scratch_alloc(size_sum_or_max(norms_bytes(norm_count), lazy_bytes)) : NULL;
-    if (s->cosine && block == NULL) {
+    const size_t lazy_norms = lazy ? (size_t)p.workers : 0;
+    struct arena arena = {.block = NULL};
+    struct norms lazy_rows = {NULL, NULL}; /* of all workers */
+    while (s->cosine && arena_pass(&arena)) {
+        p.x.value = arena_take(&arena, norm_count, sizeof *p.x.value);
+        p.x.exponent = arena_take(&arena, norm_count, sizeof *p.x.exponent);
+        p.lazy = arena_take(&arena, lazy_norms, sizeof *p.lazy);
+        lazy_rows.value = arena_take(&arena, lazy_norms, LAZY_ROWS * sizeof *lazy_rows.value);
+        lazy_rows.exponent = arena_take(&arena, lazy_norms, LAZY_ROWS * sizeof *lazy_rows.exponent);
+    }
+    if (s->cosine && arena.block == NULL) {
         return -1;
     }
     if (s->cosine) {
-        double *values = (double *)block;
-        memset(values + group * rows, 0, COSINE_PADDING * sizeof *values);
-        p.x = p.y = (struct norms){values, (int *)(values + norm_count)};
-        if (!s->symmetric && !lazy) {
-            p.y = norms_at(&p.x, group * s->left);
-        }
+        memset(p.x.value + group * rows, 0, COSINE_PADDING * sizeof *p.x.value);
+        memset(lazy_rows.value, 0, lazy_norms * LAZY_ROWS * sizeof *lazy_rows.value);
+        p.y = s->symmetric || lazy ? p.x : norms_at(&p.x, group * s->left);
+        p.lazy = lazy ? p.lazy : NULL;
     }
-    if (lazy) {
-        plan_lazy_norms(&p, block + norms_bytes(norm_count), workers);
+    for (size_t i = 0; i < lazy_norms; i++) {
+        p.lazy[i] = (struct lazy_norms){SIZE_MAX, norms_at(&lazy_rows, i * LAZY_ROWS)};
     }
     int status = 0;
     for (size_t batch = 0; status == 0 && batch < batches && !cancel_requested(call->token);
@@ -426,6 +412,6 @@ int pairwise_run(const struct reduction *call)
         s->first_batch = batch;
         status = run_group(&p, smaller(batches - batch, group));
     }
-    scratch_free(block);
+    scratch_free(arena.block);
     return status;
 }

@@ -8,7 +8,6 @@
 #include "base/pool.h"
 #include "base/scratch.h"
 #include "simclr/normal_rng.h"
-#include "vectors/reduce.h"
 
 enum {
     MARGIN = 2,      /* zeros on each side of an image; see clamp_to_margin() */

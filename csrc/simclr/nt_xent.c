@@ -6,7 +6,6 @@
 #include "base/eps.h"
 #include "base/pool.h"
 #include "base/scratch.h"
-#include "vectors/reduce.h"
 #include "vectors/row_sums.h"
 #include "pairwise/gemm.h"
 
