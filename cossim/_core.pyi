@@ -1,6 +1,7 @@
 """The C core.
 
-The functions in the last section are private. Their Python callers check the arguments and pass them by position.
+The functions in the last section are private. Their Python callers check the arguments, and pass numbers and flags
+by name.
 """
 
 from collections.abc import Callable
@@ -11,9 +12,12 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from cossim._typing import Array, ArrayOrScalar, Dims, Float, Lazy, Number, Progress
+from cossim.search.blocks import Request
 
 _Out = TypeVar("_Out", bound=np.ndarray[Any, Any])
 _Size = tuple[int, int]
+_Geometry = tuple[_Size, _Size, _Size, int]  # stride, padding, dilation, groups
+_Window = tuple[_Size, _Size, _Size, _Size]  # kernel, stride, padding, dilation
 
 DEFAULT_EPS: float
 NORMALIZE_EPS: float
@@ -299,146 +303,66 @@ def augment(
     maps: NDArray[np.float64],
     keys: NDArray[np.uint64],
     out: NDArray[Any],
+    /,
+    *,
     noise: float,
     low: float,
     high: float,
-    /,
 ) -> None: ...
 def conv2d(
     x: NDArray[Any],
     weight: NDArray[Any],
     bias: NDArray[Any] | None,
     out: NDArray[Any],
-    stride: _Size,
-    padding: _Size,
-    dilation: _Size,
-    groups: int,
+    geometry: _Geometry,
+    /,
+    *,
     relu: bool,
-    /,
 ) -> None: ...
-def conv2d_grad_input(
-    weight: NDArray[Any],
-    maps: NDArray[Any],
-    out: NDArray[Any],
-    stride: _Size,
-    padding: _Size,
-    dilation: _Size,
-    groups: int,
-    /,
-) -> None: ...
+def conv2d_grad_input(weight: NDArray[Any], maps: NDArray[Any], out: NDArray[Any], geometry: _Geometry, /) -> None: ...
 def conv2d_pooled(
     x: NDArray[Any],
     weight: NDArray[Any],
     bias: NDArray[Any] | None,
     out: NDArray[Any],
     indices: NDArray[np.int64],
-    stride: _Size,
-    padding: _Size,
-    dilation: _Size,
-    groups: int,
-    relu: bool,
+    geometry: _Geometry,
     size: _Size,
     /,
 ) -> None: ...
 def conv2d_grad_weight(
     x: NDArray[Any],
     maps: NDArray[Any],
+    indices: NDArray[np.int64] | None,
     weight: NDArray[Any],
     bias: NDArray[Any] | None,
-    stride: _Size,
-    padding: _Size,
-    dilation: _Size,
-    groups: int,
-    indices: NDArray[np.int64] | None,
+    geometry: _Geometry,
     size: _Size,
     /,
 ) -> None: ...
 def linear(
-    x: NDArray[Any], weight: NDArray[Any], bias: NDArray[Any] | None, out: NDArray[Any], relu: bool, /
+    x: NDArray[Any], weight: NDArray[Any], bias: NDArray[Any] | None, out: NDArray[Any], /, *, relu: bool
 ) -> None: ...
-def max_pool2d(
-    x: NDArray[Any],
-    out: NDArray[Any],
-    indices: NDArray[np.int64] | None,
-    kernel: _Size,
-    stride: _Size,
-    padding: _Size,
-    dilation: _Size,
-    /,
-) -> None: ...
+def max_pool2d(x: NDArray[Any], out: NDArray[Any], indices: NDArray[np.int64] | None, window: _Window, /) -> None: ...
 def max_pool2d_scatter(indices: NDArray[np.int64], gradient: NDArray[Any], out: NDArray[Any], /) -> None: ...
 def nt_xent(
     z0: NDArray[Any],
     z1: NDArray[Any] | None,
-    temperature: float,
-    eps: float,
-    interleaved: bool,
     dz0: NDArray[Any] | None,
     dz1: NDArray[Any] | None,
     /,
+    *,
+    temperature: float,
+    interleaved: bool,
 ) -> float: ...
-def matmul(left: NDArray[Any], right: NDArray[Any], out: NDArray[Any], transposed: bool, /) -> None: ...
+def matmul(left: NDArray[Any], right: NDArray[Any], out: NDArray[Any], /) -> None: ...
 def relu(x: NDArray[Any], out: NDArray[Any], /) -> None: ...
 def relu_gradient(x: NDArray[Any], gradient: NDArray[Any], out: NDArray[Any], /) -> None: ...
-def quantize(
-    function: str,
-    corpus: NDArray[Any],
-    eps: float,
-    report: Callable[[int, int], object] | None,
-    codes: NDArray[np.uint8],
-    scales: NDArray[np.float32],
-    /,
-) -> None: ...
-def topk(
-    function: str,
-    corpus: NDArray[Any],
-    queries: NDArray[Any],
-    first_candidate: int,
-    first_query: int,
-    without_self: bool,
-    mirrored: bool,
-    eps: float,
-    codes: NDArray[np.uint8] | None,
-    scales: NDArray[np.float32] | None,
-    report: Callable[[int, int], object] | None,
-    values: NDArray[Any],
-    indices: NDArray[np.int64],
-    /,
-) -> None: ...
+def quantize(request: Request, codes: NDArray[np.uint8], scales: NDArray[np.float32], /) -> None: ...
+def topk(request: Request, values: NDArray[Any], indices: NDArray[np.int64], /) -> None: ...
 def topk_sort(values: NDArray[Any], indices: NDArray[np.int64], /) -> None: ...
-def pairs(
-    function: str,
-    corpus: NDArray[Any],
-    queries: NDArray[Any],
-    first_candidate: int,
-    first_query: int,
-    without_self: bool,
-    mirrored: bool,
-    eps: float,
-    codes: NDArray[np.uint8] | None,
-    scales: NDArray[np.float32] | None,
-    report: Callable[[int, int], object] | None,
-    threshold: float,
-    max_pairs: int,
-    swapped: bool,
-    /,
-) -> tuple[Any, Any, Any, int]: ...
-def components(
-    function: str,
-    corpus: NDArray[Any],
-    queries: NDArray[Any],
-    first_candidate: int,
-    first_query: int,
-    without_self: bool,
-    mirrored: bool,
-    eps: float,
-    codes: NDArray[np.uint8] | None,
-    scales: NDArray[np.float32] | None,
-    report: Callable[[int, int], object] | None,
-    threshold: float,
-    parents: NDArray[np.int64],
-    /,
-) -> None: ...
+def pairs(request: Request, /, *, threshold: float, max_pairs: int, swapped: bool) -> tuple[Any, Any, Any, int]: ...
+def components(request: Request, parents: NDArray[np.int64], /, *, threshold: float) -> None: ...
 
 @final
 class Network:

@@ -177,11 +177,14 @@ class _Conv2dCall(NamedTuple):
     size: tuple
     batched: bool
 
+    @property
+    def geometry(self):
+        """As the C core takes it."""
+        return self.stride, self.before, self.dilation, self.groups
+
     def run(self, relu=False):
         out = np.empty((len(self.images), len(self.weight), *self.size), self.images.dtype)
-        _core.conv2d(
-            self.images, self.weight, self.bias, out, self.stride, self.before, self.dilation, self.groups, relu
-        )
+        _core.conv2d(self.images, self.weight, self.bias, out, self.geometry, relu=relu)
         return out
 
 
@@ -207,7 +210,7 @@ def _check_conv2d(x, weight, bias, stride, padding, dilation, groups):
     if "bias" in arrays and arrays["bias"].shape != (filters,):
         raise ValueError(_errors.WRONG_BIAS.format(function="conv2d", wanted=(filters,), arrays=described(**arrays)))
     kernel = weight.shape[2:]
-    before, after = _conv_padding(padding, kernel, stride, dilation)
+    before, after = _conv_padding(padding, kernel, stride, dilation) if isinstance(padding, str) else (padding, padding)
     padded = tuple(size + b + a for size, b, a in zip(images.shape[2:], before, after, strict=True))
     extent = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
     if min(kernel) < 1:
@@ -358,7 +361,7 @@ def _pool(with_indices, x, pairs, ceil_mode):
     planes = x.reshape(-1, *x.shape[-2:])
     out = np.empty((planes.shape[0], *size), x.dtype)
     indices = np.empty(out.shape, np.int64) if with_indices else None
-    _core.max_pool2d(planes, out, indices, kernel, stride, padding, dilation)
+    _core.max_pool2d(planes, out, indices, pairs)
     shape = (*x.shape[:-2], *size)
     return out.reshape(shape), indices.reshape(shape) if with_indices else None
 
@@ -416,7 +419,7 @@ class _LinearCall(NamedTuple):
 
     def run(self, relu=False):
         out = np.empty((len(self.rows), len(self.weight)), self.rows.dtype)
-        _core.linear(self.rows, self.weight, self.bias, out, relu)
+        _core.linear(self.rows, self.weight, self.bias, out, relu=relu)
         return out
 
 

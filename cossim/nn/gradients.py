@@ -41,7 +41,6 @@ def _conv2d_pullback(call, dy, input_gradient, indices=None):
     Without indices, dy is the gradient of the feature maps, (N, O, OH, OW). With indices, dy is the gradient of the
     pooling that follows: each value belongs to the pixel at its index, and all other pixels have gradient 0.
     """
-    geometry = call.stride, call.before, call.dilation, call.groups
     # The sparse path skips the products with zeros of dy. They are 0 only if all images are finite, else NaN.
     sparse = indices is not None and call.dilation[1] == 1 and _core.all_finite(call.images)
     feature_maps = dy
@@ -50,12 +49,12 @@ def _conv2d_pullback(call, dy, input_gradient, indices=None):
     dx = None
     if input_gradient:
         dx = np.empty_like(call.images)
-        _core.conv2d_grad_input(call.weight, feature_maps, dx, *geometry)
+        _core.conv2d_grad_input(call.weight, feature_maps, dx, call.geometry)
         dx = dx if call.batched else dx[0]
     dweight = np.empty_like(call.weight)
     dbias = None if call.bias is None else np.empty_like(call.bias)
-    source = (dy, indices) if sparse else (feature_maps, None)
-    _core.conv2d_grad_weight(call.images, source[0], dweight, dbias, *geometry, source[1], call.size)
+    maps, pixels = (dy, indices) if sparse else (feature_maps, None)
+    _core.conv2d_grad_weight(call.images, maps, pixels, dweight, dbias, call.geometry, call.size)
     return dx, dweight, dbias
 
 
@@ -165,8 +164,7 @@ def _conv2d_pooled_vjp(call):
     """
     shape = len(call.images), len(call.weight), *(size // 2 for size in call.size)
     pooled, indices = np.empty(shape, call.images.dtype), np.empty(shape, np.int64)
-    geometry = call.stride, call.before, call.dilation, call.groups
-    _core.conv2d_pooled(call.images, call.weight, call.bias, pooled, indices, *geometry, True, call.size)
+    _core.conv2d_pooled(call.images, call.weight, call.bias, pooled, indices, call.geometry, call.size)
 
     def pullback(dy, input_gradient=True):
         dy = _relu_gradient(pooled, dy if call.batched else dy[None])
@@ -275,15 +273,15 @@ def _linear_pullback(call, dy, input_gradient):
     dx = None
     if input_gradient:
         dx = np.empty_like(call.rows)
-        _core.matmul(dy, call.weight, dx, False)
+        _core.matmul(dy, call.weight, dx)
     dweight = np.empty_like(call.weight)
-    _core.matmul(dy, call.rows, dweight, True)
+    _core.matmul(dy.T, call.rows, dweight)
     return dx, dweight, None if call.bias is None else _column_sums(dy)
 
 
 def _column_sums(dy):
     sums = np.empty((1, dy.shape[1]), dy.dtype)
-    _core.matmul(np.ones((1, len(dy)), dy.dtype), dy, sums, False)
+    _core.matmul(np.ones((1, len(dy)), dy.dtype), dy, sums)
     return sums[0]
 
 

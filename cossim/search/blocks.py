@@ -17,7 +17,7 @@ from cossim._errors import described
 from cossim._io import map_npy, open_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -203,92 +203,105 @@ def check_corpus(function: str, name: str, corpus: Any) -> None:
 # ---- searches ----
 
 
-class BlockwiseSearch:
-    """Runs a search on pairs of blocks that cover each pair of rows once, within a memory bound.
+class Request(NamedTuple):
+    """A search of a block of queries in a block of the corpus. csrc/python/search.c reads the fields in this order."""
 
-    run(search) calls `search(corpus, queries, first row of corpus, first row of queries, report)` for each pair of
-    blocks. With y=None, x is searched against itself: each block with itself, then with every later block.
+    function: str  # the name for messages
+    corpus: NDArray[Any]
+    queries: NDArray[Any]
+    first_candidate: int  # the numbers of the first rows of both blocks
+    first_query: int
+    without_self: bool  # both are blocks of one array: no row is its own result
+    eps: float
+    report: Callable[[int, int], object] | None
+    codes: NDArray[np.uint8] | None = None  # those of an Index, with their scales
+    scales: NDArray[np.float32] | None = None
+
+
+class BlockwiseSearch:
+    """A search of the rows of x in the rows of y, block by block, within a memory bound.
+
+    All arguments are checked already. codes: (codes, scales) of an Index for all rows of y, which must be one block.
     """
 
-    def __init__(self, x, y, memory, report):
-        self.x, self.y = x, y
-        self.report = report
-        n = len(x)
-        self.total = n * (n + 1) // 2 if y is None else n * len(y)
+    def __init__(self, function, x, y, eps, memory, report, codes=(None, None)):
+        self.function, self.eps, self.report, self.codes = function, eps, report, codes
+        self.within = y is None  # x is searched against itself
+        self.x, self.y = x, x if y is None else y
+        self.total = len(x) * (len(x) + 1) // 2 if self.within else len(x) * len(y)
         self.done = 0
-        sides = [side for side in (x, y) if side is not None]
-        if memory is None and any(side.map is not None for side in sides):
+        if memory is None and (x.map is not None or self.y.map is not None):
             memory = DEFAULT_MEMORY
         # With y=None: half of the memory for the outer block, a quarter for the inner block, and a quarter for the
         # inner block that is read next.
         # With y: a quarter for each of the two blocks, and a quarter for the next block of each.
-        self.x_rows, self.y_rows = (
-            max(1, len(side))
-            if memory is None or (side.map is None and y is not None)
-            else side.rows_per_block(memory // share)
-            for side, share in ((x, 2 if y is None else 4), (x if y is None else y, 4))
-        )
+        self.x_rows = self._block_rows(x, memory, 2 if self.within else 4)
+        self.y_rows = self._block_rows(self.y, memory, 4)
+
+    def _block_rows(self, side, memory, share):
+        if memory is None or (side.map is None and not self.within):
+            return max(1, len(side))
+        return side.rows_per_block(memory // share)
+
+    def _score_dtype(self):
+        return score_dtype(self.x.array, self.y.array)
 
     def _report(self, done, total):
         self.report(self.done + done, self.total)
 
-    def run(self, search):
+    def _request(self, corpus, queries, j, i):
         report = None if self.report is None else self._report
+        return Request(self.function, corpus, queries, j, i, self.within, self.eps, report, *self.codes)
+
+    def _requests(self):
+        """Yields a Request for each pair of blocks. They cover each pair of rows once.
+
+        With y=None, x is searched against itself: each block with itself, then with every later block.
+        """
         for i, queries in self.x.blocks(self.x_rows):
-            if self.y is None:
-                search(queries, queries, i, i, report)
+            if self.within:
+                yield self._request(queries, queries, i, i)
                 self.done += len(queries) * (len(queries) + 1) // 2
-            other, start = (self.x, i + len(queries)) if self.y is None else (self.y, 0)
-            for j, corpus in other.blocks(self.y_rows, start):
-                search(corpus, queries, j, i, report)
+            for j, corpus in self.y.blocks(self.y_rows, i + len(queries) if self.within else 0):
+                yield self._request(corpus, queries, j, i)
                 self.done += len(queries) * len(corpus)
 
+    def topk(self, k):
+        values = np.full((len(self.x), k), np.nan, self._score_dtype())
+        indices = np.full((len(self.x), k), -1, np.int64)
+        for request in self._requests():
+            _core.topk(request, values, indices)
+        _core.topk_sort(values, indices)
+        return TopK(values, indices)
 
-def topk_rows(name, x, y, k, eps, memory, report, codes=(None, None)):
-    """Runs topk on checked arguments. codes: (codes, scales) of an Index for all rows of y, which must be one block."""
-    values = np.full((len(x), k), np.nan, score_dtype(x.array, (x if y is None else y).array))
-    indices = np.full((len(x), k), -1, np.int64)
-    same = y is None  # queries and corpus are the same array: exclude each row from its own results
+    def pairs_above(self, threshold, max_pairs):
+        found, count = [], 0
+        limit = np.iinfo(np.intp).max if max_pairs is None else max_pairs
+        for request in self._requests():
+            corpus, queries = request.corpus, request.queries
+            swapped = corpus is queries and self.within
+            if not self.within and request.codes is None and len(queries) > len(corpus):
+                # The longer side becomes the corpus, which is the side that the C core searches.
+                first = {"first_candidate": request.first_query, "first_query": request.first_candidate}
+                request, swapped = request._replace(corpus=queries, queries=corpus, **first), True
+            left = max(0, limit - count)
+            *pairs, more = _core.pairs(request, threshold=threshold, max_pairs=left, swapped=swapped)
+            count += more
+            if count <= limit:
+                found.append(pairs)
+            else:
+                found.clear()
+        if count > limit:
+            raise too_many(self.function, count, threshold, max_pairs)
+        if len(found) == 1:
+            return Pairs(*found[0])
+        empty = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, self._score_dtype())
+        i, j, values = (np.concatenate(arrays) for arrays in zip(empty, *found, strict=True))
+        order = np.lexsort((j, i))
+        return Pairs(i[order], j[order], values[order])
 
-    def search(corpus, queries, j, i, report):
-        _core.topk(name, corpus, queries, j, i, same, same, eps, codes[0], codes[1], report, values, indices)
-
-    BlockwiseSearch(x, y, memory, report).run(search)
-    _core.topk_sort(values, indices)
-    return TopK(values, indices)
-
-
-def pairs_rows(name, x, y, threshold, eps, max_pairs, memory, report, codes=(None, None)):
-    """Runs pairs_above on checked arguments. codes is as in topk_rows."""
-    found, count = [], 0
-    limit = np.iinfo(np.intp).max if max_pairs is None else max_pairs
-
-    def search(corpus, queries, j, i, report):
-        nonlocal count
-        left = max(0, limit - count)
-        swapped = corpus is queries and y is None
-        if not swapped and y is not None and codes[0] is None and len(queries) > len(corpus):
-            # The longer side becomes the corpus, which is the side that the C core searches.
-            corpus, queries, j, i, swapped = queries, corpus, i, j, True
-        *pairs, more = _core.pairs(
-            name, corpus, queries, j, i, y is None, False, eps, codes[0], codes[1], report, threshold, left, swapped
-        )
-        count += more
-        if count <= limit:
-            found.append(pairs)
-        else:
-            found.clear()
-
-    BlockwiseSearch(x, y, memory, report).run(search)
-    if count > limit:
-        raise too_many(name, count, threshold, max_pairs)
-    if len(found) == 1:
-        return Pairs(*found[0])
-    i, j, values = (np.concatenate(arrays) for arrays in zip(*found, strict=True)) if found else _no_pairs(x, y)
-    order = np.lexsort((j, i))
-    return Pairs(i[order], j[order], values[order])
-
-
-def _no_pairs(x, y):
-    empty = np.empty(0, np.int64)
-    return empty, empty.copy(), np.empty(0, score_dtype(x.array, (x if y is None else y).array))
+    def duplicate_groups(self, threshold):
+        labels = np.arange(len(self.x), dtype=np.int64)
+        for request in self._requests():
+            _core.components(request, labels, threshold=threshold)
+        return labels

@@ -8,7 +8,7 @@ import numpy as np
 from dask.base import tokenize
 
 from cossim._threads import threads
-from cossim.search.blocks import Pairs, open_rows, pairs_rows, rows_of, score_dtype, too_many, topk_rows
+from cossim.search.blocks import BlockwiseSearch, Pairs, open_rows, rows_of, score_dtype, too_many
 
 
 def _one_thread():
@@ -49,7 +49,7 @@ def block_topk(k, eps, memory, queries, corpus=None):
     if not candidates:  # a block of one row, compared with itself
         return np.empty((1, 0), score_dtype(x.array)), np.empty((1, 0), np.int64), rows
     with _one_thread():
-        best = topk_rows("topk", x, y, min(k, candidates), eps, memory, None)
+        best = BlockwiseSearch("topk", x, y, eps, memory, None).topk(min(k, candidates))
     return best.values, best.indices, rows
 
 
@@ -73,7 +73,7 @@ def block_pairs(threshold, eps, memory, max_pairs, x, y=None):
     """
     left, right = rows_of("pairs_above", x=_block(x), y=_block(y))
     with _one_thread():
-        pairs = pairs_rows("pairs_above", left, right, threshold, eps, None, memory, None)
+        pairs = BlockwiseSearch("pairs_above", left, right, eps, memory, None).pairs_above(threshold, None)
     if max_pairs is not None and len(pairs.i) > max_pairs:
         return len(pairs.i)  # check_count raises, so the pairs are not needed
     return pairs

@@ -18,10 +18,8 @@ from cossim.search.blocks import (
     is_lazy,
     max_pairs_argument,
     memory_argument,
-    pairs_rows,
     rows_of,
     threshold_argument,
-    topk_rows,
 )
 
 if TYPE_CHECKING:
@@ -148,7 +146,7 @@ def topk(
     check_corpus(name, *(("queries", x.array) if y is None else ("corpus", y.array)))
     check_k(name, k, len(x) - 1 if y is None else len(y))
     with reporting(progress, name) as report:
-        return topk_rows(name, x, y, k, eps, memory, report)
+        return BlockwiseSearch(name, x, y, eps, memory, report).topk(k)
 
 
 @overload
@@ -254,7 +252,7 @@ def pairs_above(
     left, right = rows_of(name, x=x, y=y)
     check_corpus(name, *(("x", left.array) if right is None else ("y", right.array)))
     with reporting(progress, name) as report:
-        return pairs_rows(name, left, right, threshold, eps, max_pairs, memory, report)
+        return BlockwiseSearch(name, left, right, eps, memory, report).pairs_above(threshold, max_pairs)
 
 
 def duplicate_groups(
@@ -306,11 +304,5 @@ def duplicate_groups(
     memory = memory_argument(name, memory)
     (rows,) = rows_of(name, x=x)
     check_corpus(name, "x", rows.array)
-    labels = np.arange(len(rows), dtype=np.int64)
-
-    def search(corpus, queries, j, i, report):
-        _core.components(name, corpus, queries, j, i, True, False, eps, None, None, report, threshold, labels)
-
     with reporting(progress, name) as report:
-        BlockwiseSearch(rows, None, memory, report).run(search)
-    return labels
+        return BlockwiseSearch(name, rows, None, eps, memory, report).duplicate_groups(threshold)

@@ -11,16 +11,16 @@ from cossim._arguments import eps_argument, integer_argument
 from cossim._progress import reporting
 from cossim.search import index_file
 from cossim.search.blocks import (
+    BlockwiseSearch,
     Pairs,
+    Request,
     TopK,
     check_corpus,
     check_k,
     max_pairs_argument,
     memory_argument,
-    pairs_rows,
     rows_of,
     threshold_argument,
-    topk_rows,
 )
 
 if TYPE_CHECKING:
@@ -100,7 +100,8 @@ class Index:
             report_block = None if report is None else lambda in_block, total: report(done + in_block, len(rows))
             for first, block in rows.blocks(len(rows) if rows.map is None else rows.rows_per_block(64 << 20)):
                 part = slice(first, first + len(block))
-                _core.quantize(name, block, self.eps, report_block, codes[part], scales[part])
+                request = Request(name, block, block, first, first, False, self.eps, report_block)
+                _core.quantize(request, codes[part], scales[part])
                 done += len(block)
         self._codes, self._scales = codes, scales
 
@@ -142,11 +143,11 @@ class Index:
         check_corpus(name, "corpus", y.array)
         return x, y
 
-    def _codes_and_scales(self):
-        """Returns (codes, scales) in the layout that the C core reads. After unpickling, their layout can differ."""
-        if self._codes is None:
-            return None, None
-        return np.require(self._codes, np.uint8, "CA"), np.require(self._scales, np.float32, "CA")
+    def _search(self, name, x, y, memory, report):
+        codes: tuple[Any, Any] = None, None
+        if self._codes is not None:  # in the layout that the C core reads; after unpickling, it can differ
+            codes = np.require(self._codes, np.uint8, "CA"), np.require(self._scales, np.float32, "CA")
+        return BlockwiseSearch(name, x, y, self.eps, memory, report, codes)
 
     def topk(
         self,
@@ -190,7 +191,7 @@ class Index:
         x, y = self._as_rows(name, queries)
         check_k(name, k, len(y))
         with reporting(progress, name) as report:
-            return topk_rows(name, x, y, k, self.eps, memory, report, self._codes_and_scales())
+            return self._search(name, x, y, memory, report).topk(k)
 
     def pairs_above(
         self,
@@ -240,7 +241,7 @@ class Index:
         max_pairs = max_pairs_argument(name, max_pairs)
         x, y = self._as_rows(name, queries)
         with reporting(progress, name) as report:
-            return pairs_rows(name, x, y, threshold, self.eps, max_pairs, memory, report, self._codes_and_scales())
+            return self._search(name, x, y, memory, report).pairs_above(threshold, max_pairs)
 
     def save(self, path: Path, *, progress: Progress | None = None) -> None:
         """Writes the index, with corpus and codes, to one .safetensors file.

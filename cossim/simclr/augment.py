@@ -143,7 +143,8 @@ def augment(
     with fixed_arithmetic(over="ignore", invalid="ignore"):
         maps = _affine_maps(_uniform(draws[:, :-1], ranges), shift, *stack.shape[-2:])
     views = np.empty(stack.shape, stack.dtype)
-    _core.augment(stack, maps, np.ascontiguousarray(draws[:, -1]), views, noise, low, high)
+    keys = np.ascontiguousarray(draws[:, -1])
+    _core.augment(stack, maps, keys, views, noise=noise, low=low, high=high)
     return views.reshape(images.shape)
 
 

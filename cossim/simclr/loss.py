@@ -59,7 +59,7 @@ def _nt_xent(function, z0, z1, temperature, pairs, gradient):
     z0, z1 = _in_dtype(z0, dtype), None if z1 is None else _in_dtype(z1, dtype)
     dz0 = np.empty(z0.shape, dtype) if gradient else None
     dz1 = np.empty(z1.shape, dtype) if gradient and z1 is not None else None
-    loss = _core.nt_xent(z0, z1, temperature, _core.DEFAULT_EPS, pairs == "interleaved", dz0, dz1)
+    loss = _core.nt_xent(z0, z1, dz0, dz1, temperature=temperature, interleaved=pairs == "interleaved")
     return loss, dz0, dz1
 
 

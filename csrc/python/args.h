@@ -3,6 +3,7 @@
 
 #include "python/numpy.h"
 
+#include "vectors/compute_type.h"
 #include "vectors/dtype.h"
 
 /* Parsing and conversion of the arguments of the module's functions. */
@@ -24,6 +25,17 @@ int parse_arguments(const struct signature *signature, PyObject *const *args, Py
 /* A row of a method table, with its docstring. The function takes positional arguments only. */
 #define BY_POSITION(name, function, arguments, text) \
     {name, function, METH_VARARGS, name "($module, " arguments ", /)\n--\n\n" text}
+
+/* The same for a function that also takes arguments by name. */
+#define BY_NAME(name, function, arguments, text) \
+    {name, (PyCFunction)(void (*)(void))function, METH_VARARGS | METH_KEYWORDS, \
+     name "($module, " arguments ")\n--\n\n" text}
+
+/* What a function without a result returns: None, or NULL if the status is negative. */
+static inline PyObject *none_or_error(int status)
+{
+    return status < 0 ? NULL : Py_NewRef(Py_None);
+}
 
 /* Returns 1 for a Dask array, which computes its elements on demand, and 0 for other objects. */
 int is_lazy(PyObject *object);
@@ -60,6 +72,32 @@ void array_release(struct array_argument *argument);
 /* Returns a plain array over the argument's memory. The array keeps that memory in place while it
  * lives. New reference. */
 PyObject *array_view(const struct array_argument *argument);
+
+/*
+ * Arrays that cossim's Python code has made for the core. can_read and can_write are true for an
+ * array of this type and shape that the core can use in place: C-contiguous, aligned and in native
+ * byte order. A size of -1 stands for any, and a shape of NULL for any sizes. They are false for
+ * objects that are no arrays.
+ */
+bool can_read(PyArrayObject *array, int type, int ndim, const npy_intp *shape);
+bool can_write(PyArrayObject *array, int type, int ndim, const npy_intp *shape);
+
+/* Returns NPY_FLOAT or NPY_DOUBLE if that is the type of the array, else -1, the type of none. */
+int float_type(PyArrayObject *array);
+
+/* The compute type for arrays of NPY_FLOAT or NPY_DOUBLE. */
+static inline enum compute_type compute_type_of(int type)
+{
+    return type == NPY_DOUBLE ? COMPUTE_F64 : COMPUTE_F32;
+}
+
+static inline bool is_none(PyArrayObject *object)
+{
+    return (PyObject *)object == Py_None;
+}
+
+/* Sets the ValueError for arrays that the core cannot use together. Returns NULL. */
+PyObject *misfit(void);
 
 /* Sets *dtype to the element type of an array. Returns false if its elements are not real numbers.
  */

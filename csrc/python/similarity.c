@@ -12,34 +12,16 @@
 #include "python/docs.h"
 #include "python/without_gil.h"
 
-/* Calls with fewer multiplications keep the GIL, because releasing it would cost more than the
- * call. */
-enum { GIL_RELEASE_MIN = 1 << 14 };
-
 /* Runs a reduction. Only a call that releases the GIL calls report, with the number of scores done.
  * report may be NULL. Returns 0, or -1 with an error set. */
 static int run_reduction(struct reduction *reduction, PyObject *report, size_t total)
 {
     struct without_gil released;
-    int status;
     /* At least 1, because vectors without elements have outputs too. */
-    const size_t depth = larger(reduction->plan->depth, 1);
-    if (size_product_or_max(reduction->plan->outputs, depth) < GIL_RELEASE_MIN) {
-        const fp_mode caller = fp_mode_enter();
-        status = contract(reduction);
-        fp_mode_leave(caller);
-    } else {
-        without_gil_begin(&released, report, total);
-        reduction->token = &released.token;
-        status = contract(reduction);
-        if (without_gil_end(&released) < 0) {
-            return -1;
-        }
-    }
-    if (status < 0) {
-        PyErr_NoMemory();
-    }
-    return status;
+    const size_t depth = larger(reduction->plan->depth, 1),
+                 multiplications = size_product_or_max(reduction->plan->outputs, depth);
+    reduction->token = without_gil_begin_sized(&released, multiplications, report, total);
+    return without_gil_finish(&released, contract(reduction));
 }
 
 /* ---- shapes ---- */
@@ -126,14 +108,19 @@ static int dims_argument(const char *function, PyObject *object, struct dims *di
         return integer_argument(function, "dim", object, &dims->dim[0]);
     }
     PyObject *tuple = PySequence_Tuple(object);
-    int status = tuple == NULL ? -1 : 0;
-    for (; status == 0 && dims->count < PyTuple_GET_SIZE(tuple) && dims->count <= PLAN_MAX_AXES;
-         dims->count++) {
-        status = integer_argument(function, "dim", PyTuple_GET_ITEM(tuple, dims->count),
-                                  &dims->dim[dims->count]);
+    if (tuple == NULL) {
+        return -1;
     }
-    Py_XDECREF(tuple);
-    return status;
+    const Py_ssize_t size = PyTuple_GET_SIZE(tuple), most = PLAN_MAX_AXES + 1;
+    dims->count = (int)(size < most ? size : most);
+    for (int i = 0; i < dims->count; i++) {
+        if (integer_argument(function, "dim", PyTuple_GET_ITEM(tuple, i), &dims->dim[i]) < 0) {
+            Py_DECREF(tuple);
+            return -1;
+        }
+    }
+    Py_DECREF(tuple);
+    return 0;
 }
 
 /* Sets the bit set of reduced axes. Without dims it is all axes, as in torch.linalg.vector_norm.
@@ -141,13 +128,14 @@ static int dims_argument(const char *function, PyObject *object, struct dims *di
 static int reduce_dims(const char *function, const struct array_argument *x,
                        const struct dims *dims, int ndim, uint64_t *reduced)
 {
-    int status = 0;
     const uint64_t all = ndim == 64 ? ~(uint64_t)0 : ((uint64_t)1 << ndim) - 1;
     *reduced = dims->count > 0 ? 0 : all;
-    for (int i = 0; status == 0 && i < dims->count; i++) {
-        status = reduce_dim(function, x, NULL, dims->dim[i], ndim, reduced);
+    for (int i = 0; i < dims->count; i++) {
+        if (reduce_dim(function, x, NULL, dims->dim[i], ndim, reduced) < 0) {
+            return -1;
+        }
     }
-    return status;
+    return 0;
 }
 
 /* ---- one call ---- */
@@ -222,18 +210,6 @@ static PyObject *run_call(struct vector_call *call)
     return result_finish(&result, run_reduction(&reduction, NULL, 0) == 0);
 }
 
-/* True for a numpy.ndarray, not a subclass, of float32 or float64, which is C-contiguous, aligned
- * and in native byte order. */
-static bool is_plain_array(PyObject *object)
-{
-    if (!PyArray_CheckExact(object)) {
-        return false;
-    }
-    PyArrayObject *array = (PyArrayObject *)object;
-    const int type = PyArray_TYPE(array);
-    return (type == NPY_FLOAT || type == NPY_DOUBLE) && PyArray_ISCARRAY_RO(array);
-}
-
 /* Returns an array of n results, or a scalar if ndim is 0. */
 static PyObject *few_results(enum dtype dtype, int ndim, const npy_intp *shape,
                              const double *results, size_t n)
@@ -265,21 +241,20 @@ static PyObject *few_results(enum dtype dtype, int ndim, const npy_intp *shape,
 static bool fast_path(enum op op, PyObject *x1, PyObject *x2, Py_ssize_t dim, double eps,
                       PyObject **result)
 {
-    if (!is_plain_array(x1) || !is_plain_array(x2)) {
+    PyArrayObject *x = (PyArrayObject *)x1, *y = (PyArrayObject *)x2;
+    if (!PyArray_CheckExact(x1) || !PyArray_CheckExact(x2)) {
         return false;
     }
-    PyArrayObject *x = (PyArrayObject *)x1, *y = (PyArrayObject *)x2;
-    const int ndim = PyArray_NDIM(x);
-    if (ndim == 0 || PyArray_TYPE(x) != PyArray_TYPE(y) || PyArray_NDIM(y) != ndim ||
-        (dim != ndim - 1 && dim != -1)) {
+    const int ndim = PyArray_NDIM(x), type = float_type(x);
+    if (ndim == 0 || (dim != ndim - 1 && dim != -1) || !can_read(x, type, ndim, NULL) ||
+        !can_read(y, type, ndim, PyArray_DIMS(x))) {
         return false;
     }
     const size_t depth = (size_t)PyArray_DIM(x, ndim - 1), size = (size_t)PyArray_SIZE(x);
-    if (size == 0 || size >= GIL_RELEASE_MIN || size / depth > FEW_ROWS ||
-        !PyArray_CompareLists(PyArray_DIMS(x), PyArray_DIMS(y), ndim)) {
+    if (size == 0 || size >= GIL_RELEASE_MIN || size / depth > FEW_ROWS) {
         return false;
     }
-    const enum dtype dtype = PyArray_TYPE(x) == NPY_FLOAT ? DTYPE_F32 : DTYPE_F64;
+    const enum dtype dtype = type == NPY_FLOAT ? DTYPE_F32 : DTYPE_F64;
     double results[FEW_ROWS];
     if (!reduce_few_rows(op, eps, dtype, PyArray_DATA(x), PyArray_DATA(y), size / depth, depth,
                          results)) {
@@ -305,46 +280,69 @@ static bool plain_integer(PyObject *object, Py_ssize_t default_value, Py_ssize_t
     return overflow == 0;
 }
 
-/* The general path of cosine_similarity, cosine_distance and vecdot: two operands and one dim. */
-static PyObject *general_path(const char *function, enum op op, Py_ssize_t default_dim,
-                              PyObject *x1, PyObject *x2, PyObject *dim, double eps, PyObject *out)
+/* Converts one or two operands, whose names are set. The second object is NULL if there is only
+ * one. Returns 0, or -1 with an error set. Release both in either case. */
+static int open_operands(const char *function, PyObject *first, struct array_argument *x,
+                         PyObject *second, struct array_argument *y)
 {
-    struct vector_call call = {
-        .function = function, .op = op, .eps = eps, .out = out, .reduced = 0, .keepdim = false};
+    if (array_argument(function, x->name, first, x) < 0 ||
+        (second != NULL && array_argument(function, y->name, second, y) < 0) ||
+        array_reread(function, x) < 0) {
+        return -1;
+    }
+    return second == NULL ? 0 : array_reread(function, y);
+}
+
+/* The general path of cosine_similarity, cosine_distance and vecdot: two operands and one dim. */
+static PyObject *general_path(struct vector_call *call, PyObject *x1, PyObject *x2, Py_ssize_t dim)
+{
     PyObject *result = NULL;
-    Py_ssize_t chosen_dim = default_dim;
-    if ((dim != NULL && integer_argument(function, "dim", dim, &chosen_dim) < 0) ||
-        array_argument(function, "x1", x1, &call.x) < 0 ||
-        array_argument(function, "x2", x2, &call.y) < 0) {
-        goto done;
+    call->x.name = "x1";
+    call->y.name = "x2";
+    if (open_operands(call->function, x1, &call->x, x2, &call->y) == 0 &&
+        broadcast(call->function, call->op, &call->x, &call->y, call->axes, &call->ndim) == 0 &&
+        reduce_dim(call->function, &call->x, &call->y, dim, call->ndim, &call->reduced) == 0) {
+        result = run_call(call);
     }
-    if (array_reread(function, &call.x) == 0 && array_reread(function, &call.y) == 0 &&
-        broadcast(function, op, &call.x, &call.y, call.axes, &call.ndim) == 0 &&
-        reduce_dim(function, &call.x, &call.y, chosen_dim, call.ndim, &call.reduced) == 0) {
-        result = run_call(&call);
-    }
-done:
-    array_release(&call.x);
-    array_release(&call.y);
+    array_release(&call->x);
+    array_release(&call->y);
     return result;
 }
 
-static PyObject *two_operands(const char *function, enum op op, Py_ssize_t default_dim,
-                              PyObject *x1, PyObject *x2, PyObject *dim, PyObject *axis,
-                              PyObject *eps, PyObject *out)
+static PyObject *two_operands(PyObject *self, const struct signature *signature, enum op op,
+                              PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    PyObject *result = NULL, *chosen;
-    Py_ssize_t plain_dim;
-    double eps_value = DEFAULT_EPS;
-    if (dim_or_axis(function, dim, axis, &chosen) < 0 ||
-        eps_argument(function, eps, &eps_value) < 0) {
+    enum { X1, X2, DIM, EPS, OUT, AXIS };
+    PyObject *v[MAX_ARGUMENTS], *dim_object, *result;
+    Py_ssize_t dim, default_dim = 1;
+    double eps = DEFAULT_EPS;
+    if (parse_arguments(signature, args, nargs, kwnames, v) < 0) {
         return NULL;
     }
-    if (out == NULL && fp_mode_is_fixed() && plain_integer(chosen, default_dim, &plain_dim) &&
-        fast_path(op, x1, x2, plain_dim, eps_value, &result)) {
+    if (is_lazy(v[X1]) || is_lazy(v[X2])) {
+        return call_lazily(self, signature->function, args, nargs, kwnames);
+    }
+    if (op == OP_DOT) { /* it has no eps */
+        v[AXIS] = v[OUT];
+        v[OUT] = v[EPS];
+        v[EPS] = NULL;
+        default_dim = -1;
+    }
+    if (dim_or_axis(signature->function, v[DIM], v[AXIS], &dim_object) < 0 ||
+        eps_argument(signature->function, v[EPS], &eps) < 0) {
+        return NULL;
+    }
+    if (v[OUT] == NULL && fp_mode_is_fixed() && plain_integer(dim_object, default_dim, &dim) &&
+        fast_path(op, v[X1], v[X2], dim, eps, &result)) {
         return result;
     }
-    return general_path(function, op, default_dim, x1, x2, chosen, eps_value, out);
+    dim = default_dim;
+    if (dim_object != NULL && integer_argument(signature->function, "dim", dim_object, &dim) < 0) {
+        return NULL;
+    }
+    struct vector_call call = {
+        .function = signature->function, .op = op, .eps = eps, .out = v[OUT]};
+    return general_path(&call, v[X1], v[X2], dim);
 }
 
 static PyObject *cosine_similarity(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
@@ -352,16 +350,7 @@ static PyObject *cosine_similarity(PyObject *self, PyObject *const *args, Py_ssi
 {
     static const struct signature signature = {
         "cosine_similarity", 2, 4, {"x1", "x2", "dim", "eps", "out", "axis", NULL}};
-    enum { X1, X2, DIM, EPS, OUT, AXIS };
-    PyObject *v[MAX_ARGUMENTS];
-    if (parse_arguments(&signature, args, nargs, kwnames, v) < 0) {
-        return NULL;
-    }
-    if (is_lazy(v[X1]) || is_lazy(v[X2])) {
-        return call_lazily(self, signature.function, args, nargs, kwnames);
-    }
-    return two_operands(signature.function, OP_COSINE, 1, v[X1], v[X2], v[DIM], v[AXIS], v[EPS],
-                        v[OUT]);
+    return two_operands(self, &signature, OP_COSINE, args, nargs, kwnames);
 }
 
 static PyObject *cosine_distance(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
@@ -369,32 +358,29 @@ static PyObject *cosine_distance(PyObject *self, PyObject *const *args, Py_ssize
 {
     static const struct signature signature = {
         "cosine_distance", 2, 4, {"x1", "x2", "dim", "eps", "out", "axis", NULL}};
-    enum { X1, X2, DIM, EPS, OUT, AXIS };
-    PyObject *v[MAX_ARGUMENTS];
-    if (parse_arguments(&signature, args, nargs, kwnames, v) < 0) {
-        return NULL;
-    }
-    if (is_lazy(v[X1]) || is_lazy(v[X2])) {
-        return call_lazily(self, signature.function, args, nargs, kwnames);
-    }
-    return two_operands(signature.function, OP_DISTANCE, 1, v[X1], v[X2], v[DIM], v[AXIS], v[EPS],
-                        v[OUT]);
+    return two_operands(self, &signature, OP_DISTANCE, args, nargs, kwnames);
 }
 
 static PyObject *vecdot(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const struct signature signature = {
         "vecdot", 2, 3, {"x1", "x2", "dim", "out", "axis", NULL}};
-    enum { X1, X2, DIM, OUT, AXIS };
-    PyObject *v[MAX_ARGUMENTS];
-    if (parse_arguments(&signature, args, nargs, kwnames, v) < 0) {
+    return two_operands(self, &signature, OP_DOT, args, nargs, kwnames);
+}
+
+/* vector_norm and normalize: one operand and any number of dims. */
+static PyObject *one_operand(struct vector_call *call, PyObject *x, const struct dims *dims)
+{
+    PyObject *result = NULL;
+    if (array_argument(call->function, "x", x, &call->x) < 0) {
         return NULL;
     }
-    if (is_lazy(v[X1]) || is_lazy(v[X2])) {
-        return call_lazily(self, signature.function, args, nargs, kwnames);
+    axes_of_one(&call->x, call->axes, &call->ndim);
+    if (reduce_dims(call->function, &call->x, dims, call->ndim, &call->reduced) == 0) {
+        result = run_call(call);
     }
-    return two_operands(signature.function, OP_DOT, -1, v[X1], v[X2], v[DIM], v[AXIS], NULL,
-                        v[OUT]);
+    array_release(&call->x);
+    return result;
 }
 
 static PyObject *vector_norm(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
@@ -403,7 +389,7 @@ static PyObject *vector_norm(PyObject *self, PyObject *const *args, Py_ssize_t n
     static const struct signature signature = {
         "vector_norm", 1, 3, {"x", "dim", "keepdim", "out", "axis", "keepdims", NULL}};
     enum { X, DIM, KEEPDIM, OUT, AXIS, KEEPDIMS };
-    PyObject *v[MAX_ARGUMENTS], *dim, *keepdim, *result = NULL;
+    PyObject *v[MAX_ARGUMENTS], *dim, *keepdim;
     struct vector_call call = {.function = signature.function, .op = OP_NORM};
     struct dims dims;
     if (parse_arguments(&signature, args, nargs, kwnames, v) < 0 ||
@@ -418,16 +404,10 @@ static PyObject *vector_norm(PyObject *self, PyObject *const *args, Py_ssize_t n
     const int keep = keepdim == NULL ? 0 : PyObject_IsTrue(keepdim);
     call.keepdim = keep > 0;
     call.out = v[OUT];
-    if (keep < 0 || dims_argument(signature.function, dim, &dims) < 0 ||
-        array_argument(signature.function, "x", v[X], &call.x) < 0) {
+    if (keep < 0 || dims_argument(signature.function, dim, &dims) < 0) {
         return NULL;
     }
-    axes_of_one(&call.x, call.axes, &call.ndim);
-    if (reduce_dims(signature.function, &call.x, &dims, call.ndim, &call.reduced) == 0) {
-        result = run_call(&call);
-    }
-    array_release(&call.x);
-    return result;
+    return one_operand(&call, v[X], &dims);
 }
 
 static PyObject *normalize(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
@@ -436,7 +416,7 @@ static PyObject *normalize(PyObject *self, PyObject *const *args, Py_ssize_t nar
     static const struct signature signature = {
         "normalize", 1, 3, {"x", "dim", "eps", "out", "axis", NULL}};
     enum { X, DIM, EPS, OUT, AXIS };
-    PyObject *v[MAX_ARGUMENTS], *dim, *result = NULL;
+    PyObject *v[MAX_ARGUMENTS], *dim;
     struct vector_call call = {
         .function = signature.function, .op = OP_NORMALIZE, .eps = NORMALIZE_EPS};
     struct dims dims = {{1}, 1};
@@ -449,16 +429,10 @@ static PyObject *normalize(PyObject *self, PyObject *const *args, Py_ssize_t nar
         return call_lazily(self, signature.function, args, nargs, kwnames);
     }
     call.out = v[OUT];
-    if ((dim != NULL && dims_argument(signature.function, dim, &dims) < 0) ||
-        array_argument(signature.function, "x", v[X], &call.x) < 0) {
+    if (dim != NULL && dims_argument(signature.function, dim, &dims) < 0) {
         return NULL;
     }
-    axes_of_one(&call.x, call.axes, &call.ndim);
-    if (reduce_dims(signature.function, &call.x, &dims, call.ndim, &call.reduced) == 0) {
-        result = run_call(&call);
-    }
-    array_release(&call.x);
-    return result;
+    return one_operand(&call, v[X], &dims);
 }
 
 /* ---- pairwise ---- */
@@ -503,7 +477,7 @@ static PyObject *pairwise(PyObject *self, PyObject *const *args, Py_ssize_t narg
         "pairwise", 1, 2, {"x", "y", "eps", "out", "progress", NULL}};
     enum { X, Y, EPS, OUT, PROGRESS };
     PyObject *v[MAX_ARGUMENTS], *result = NULL, *report, *context;
-    struct array_argument x = {0}, y = {0};
+    struct array_argument x = {.name = "x"}, y = {.name = "y"};
     double eps = DEFAULT_EPS;
     if (parse_arguments(&signature, args, nargs, kwnames, v) < 0 ||
         eps_argument(signature.function, v[EPS], &eps) < 0) {
@@ -512,15 +486,12 @@ static PyObject *pairwise(PyObject *self, PyObject *const *args, Py_ssize_t narg
     if (is_lazy(v[X]) || (v[Y] != NULL && is_lazy(v[Y]))) {
         return call_lazily(self, signature.function, args, nargs, kwnames);
     }
-    const bool self_pairs = v[Y] == NULL || v[Y] == Py_None;
-    const struct array_argument *right = self_pairs ? NULL : &y;
+    PyObject *other = v[Y] == Py_None ? NULL : v[Y];
+    const struct array_argument *right = other == NULL ? NULL : &y;
     if (progress_open(signature.function, v[PROGRESS], &report, &context) < 0) {
         return NULL;
     }
-    if (array_argument(signature.function, "x", v[X], &x) == 0 &&
-        (self_pairs || array_argument(signature.function, "y", v[Y], &y) == 0) &&
-        array_reread(signature.function, &x) == 0 &&
-        (self_pairs || array_reread(signature.function, &y) == 0) &&
+    if (open_operands(signature.function, v[X], &x, other, &y) == 0 &&
         check_rows(signature.function, &x, right) == 0) {
         result = run_pairs(signature.function, &x, right, eps, v[OUT], report);
     }

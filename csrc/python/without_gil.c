@@ -46,12 +46,24 @@ static bool poll_python(struct cancel_token *token)
     return go_on;
 }
 
-void without_gil_begin(struct without_gil *w, PyObject *report, size_t total)
+struct cancel_token *without_gil_begin(struct without_gil *w, PyObject *report, size_t total)
 {
     *w = (struct without_gil){.token = {.on_poll = poll_python}, .report = report, .total = total};
     cancel_start(&w->token);
     w->state = PyEval_SaveThread();
     w->mode = fp_mode_enter();
+    return &w->token;
+}
+
+struct cancel_token *without_gil_begin_sized(struct without_gil *w, size_t multiplications,
+                                             PyObject *report, size_t total)
+{
+    if (multiplications >= GIL_RELEASE_MIN) {
+        return without_gil_begin(w, report, total);
+    }
+    w->state = NULL;
+    w->mode = fp_mode_enter();
+    return NULL;
 }
 
 size_t pairs_of_rows(size_t rows)
@@ -64,11 +76,25 @@ size_t pairs_of_rows(size_t rows)
 int without_gil_end(struct without_gil *w)
 {
     fp_mode_leave(w->mode);
+    if (w->state == NULL) {
+        return 0;
+    }
     PyEval_RestoreThread(w->state);
     if (cancel_requested(&w->token)) {
         return -1;
     }
     return call_report(w);
+}
+
+int without_gil_finish(struct without_gil *w, int status)
+{
+    if (without_gil_end(w) < 0) {
+        return -1;
+    }
+    if (status < 0) {
+        PyErr_NoMemory();
+    }
+    return status;
 }
 
 int progress_open(const char *function, PyObject *progress, PyObject **report, PyObject **context)

@@ -12,25 +12,37 @@
  * (base/fp_mode.h). Python code that runs inside the call has the caller's mode.
  *
  *     struct without_gil released;
- *     without_gil_begin(&released, report, total);
- *     ... the call, with &released.token ...
- *     if (without_gil_end(&released) < 0) {
+ *     call.token = without_gil_begin(&released, report, total);
+ *     if (without_gil_finish(&released, run(&call)) < 0) {
  *         ... an exception is set and the results are incomplete ...
  *     }
  */
 struct without_gil {
     struct cancel_token token; /* first, so that on_poll can cast it to struct without_gil */
-    PyThreadState *state;
-    fp_mode mode;     /* the caller's */
-    PyObject *report; /* called with the progress and the total; or NULL or None */
-    size_t total;     /* SIZE_MAX on overflow */
+    PyThreadState *state;      /* NULL: the call keeps the GIL */
+    fp_mode mode;              /* the caller's */
+    PyObject *report;          /* called with the progress and the total; or NULL or None */
+    size_t total;              /* SIZE_MAX on overflow */
 };
 
-/* report may be NULL or None. */
-void without_gil_begin(struct without_gil *released, PyObject *report, size_t total);
+/* Calls with fewer multiplications keep the GIL, because releasing it would cost more than the
+ * call. */
+enum { GIL_RELEASE_MIN = 1 << 14 };
+
+/* Returns the token of the call. report may be NULL or None. */
+struct cancel_token *without_gil_begin(struct without_gil *released, PyObject *report,
+                                       size_t total);
+
+/* The same for a call that may be small enough to keep the GIL. It then returns NULL: the call
+ * neither polls nor reports. */
+struct cancel_token *without_gil_begin_sized(struct without_gil *released, size_t multiplications,
+                                             PyObject *report, size_t total);
 
 /* Takes the GIL back and reports the last progress. Returns 0, or -1 with an exception set. */
 int without_gil_end(struct without_gil *released);
+
+/* The same for a call that returned this status: 0, or -1 because memory ran out. */
+int without_gil_finish(struct without_gil *released, int status);
 
 /* Returns the number of pairs i <= j among `rows` rows, or SIZE_MAX on overflow. */
 size_t pairs_of_rows(size_t rows);

@@ -17,6 +17,7 @@ from source import Source
 
 import cossim
 from cossim import _core, nn, simclr
+from cossim.search.blocks import Request
 
 ALLOWED = (TypeError, ValueError, IndexError, MemoryError, Planted)
 UNCHECKED = (*ALLOWED, OverflowError)  # OverflowError: an int that fits no C type
@@ -245,9 +246,9 @@ def _search_call(source):
     if type(x) is np.ndarray and source.below(4):
         y = x if source.below(2) else np.ones((source.pick((1, 3)), *x.shape[1:]), np.float32)
     numbers = source.pick((0, 0, 1, -1, 2**62, 5)), source.pick((0, 0, 2, -1, 2**62))
-    flags = bool(source.below(2)), bool(source.below(2))
+    without_self = bool(source.below(2))
     codes = (None, None) if source.below(3) else (_plain(source, 2, np.uint8), _plain(source, 2))
-    return ("f", x, y, *numbers, *flags, 1e-8, *codes, None), x, y
+    return Request("f", x, y, *numbers, without_self, 1e-8, None, *codes), y
 
 
 def _results(source, rows, columns):
@@ -262,36 +263,39 @@ def unchecked(source):
     groups = groups if source.below(8) else _size(source)
     bias = source.pick((None, None, _plain(source, 1)))
     if kind == 0:
-        _core.conv2d(x, weight, bias, maps, *sizes, groups, bool(source.below(2)))
+        _core.conv2d(x, weight, bias, maps, (*sizes, groups), relu=bool(source.below(2)))
     elif kind == 1:
-        _core.conv2d_grad_input(weight, maps, x, *sizes, groups)
+        _core.conv2d_grad_input(weight, maps, x, (*sizes, groups))
     elif kind == 2:
         size = maps.shape[2:] if type(maps) is np.ndarray and maps.ndim == 4 else (1, 1)
-        _core.conv2d_grad_weight(x, maps, weight, bias, *sizes, groups, None, size)
+        _core.conv2d_grad_weight(x, maps, None, weight, bias, (*sizes, groups), size)
     elif kind == 3:
         indices = np.full(np.shape(maps), source.pick((0, 1, 5, -1)), np.int64)
-        _core.conv2d_grad_weight(x, maps, weight, bias, *sizes, groups, indices, _pair(source))
+        _core.conv2d_grad_weight(x, maps, indices, weight, bias, (*sizes, groups), _pair(source))
     elif kind == 4:
         size = _pair(source)
         if type(maps) is np.ndarray and maps.ndim == 4 and source.below(4):
             size = tuple(2 * n + source.below(2) for n in maps.shape[2:])
-        _core.conv2d_pooled(x, weight, bias, maps, np.zeros(np.shape(maps), np.int64), *sizes, groups, True, size)
+        indices = np.zeros(np.shape(maps), np.int64)
+        _core.conv2d_pooled(x, weight, bias, maps, indices, (*sizes, groups), size)
     elif kind == 5:
         planes = _plain(source, 3)
         out = np.zeros(
             (len(planes) if type(planes) is np.ndarray else 1, source.pick((1, 2, 3)), source.pick((1, 2))), np.float32
         )
         indices = source.pick((None, np.zeros(out.shape, np.int64), _indices(source, 3)))
-        _core.max_pool2d(planes, out, indices, *sizes, _pair(source))
+        _core.max_pool2d(planes, out, indices, (*sizes, _pair(source)))
     elif kind == 6:
         gradient = _plain(source, 3)
         out = _plain(source, 3)
         _core.max_pool2d_scatter(_indices(source, 3), gradient, out)
     elif kind == 7:
         left = _plain(source, 2)
-        _core.matmul(left, _any_array(source, left), _plain(source, 2), bool(source.below(2)))
+        right = _any_array(source, left)
+        left = left.T if type(left) is np.ndarray and source.below(2) else left
+        _core.matmul(left, right, _plain(source, 2))
     elif kind == 8:
-        _core.linear(_plain(source, 2), _plain(source, 2), bias, _plain(source, 2), True)
+        _core.linear(_plain(source, 2), _plain(source, 2), bias, _plain(source, 2), relu=True)
     elif kind == 9:
         x = _plain(source, 1)
         source.pick((_core.relu, lambda x, y: _core.relu_gradient(x, y, y)))(x, _any_array(source, x))
@@ -300,34 +304,36 @@ def unchecked(source):
         dz = source.pick((None, _any_array(source, rows)))
         temperature = source.pick((0.5, 0.0, 1e-300, float("nan"), -1.0, 1e308))
         others = source.pick((None, _any_array(source, rows)))
-        _core.nt_xent(rows, others, temperature, source.pick((1e-8, -1.0, 0.0)), 1, dz, None)
+        _core.nt_xent(rows, others, dz, None, temperature=temperature, interleaved=True)
     elif kind == 11:
         images = _plain(source, 4)
         n = len(images) if type(images) is np.ndarray and source.below(6) else 1
         values = source.pick((0.0, 1.0, float("nan"), 1e300, -1e18, float("inf")))
         if n < 1000:
             keys = np.zeros(n, np.uint64)
-            _core.augment(images, np.full((n, 2, 3), values), keys, _any_array(source, images), 0.1, values, -values)
+            maps = np.full((n, 2, 3), values)
+            _core.augment(images, maps, keys, _any_array(source, images), noise=0.1, low=values, high=-values)
     elif kind == 12:
-        call, x, y = _search_call(source)
+        request, y = _search_call(source)
         rows = len(y) if type(y) is np.ndarray and len(y) < 1000 else 1
-        _core.topk(*call, *_results(source, rows, source.pick((1, 2, 0))))
+        _core.topk(request, *_results(source, rows, source.pick((1, 2, 0))))
     elif kind == 13:
-        call, x, y = _search_call(source)
+        request, _ = _search_call(source)
         threshold, most = source.pick((0.5, -1.0, float("nan"), 2.0)), source.pick((0, 100, -1, 2**63 - 1))
-        _core.pairs(*call, threshold, most, bool(source.below(2)))
+        _core.pairs(request, threshold=threshold, max_pairs=most, swapped=bool(source.below(2)))
     elif kind == 14:
-        call, x, y = _search_call(source)
+        request, _ = _search_call(source)
         parents = np.arange(source.pick((3, 5, 1, 8, 0)))
         if source.one_in(4) and len(parents):
             parents[source.byte() % len(parents)] = source.pick((-1, 100, 0, 2**62))
-        _core.components(*call, source.pick((0.5, -1.0)), parents)
+        _core.components(request, parents, threshold=source.pick((0.5, -1.0)))
     else:
         rows = _plain(source, 2)
         codes, scales = (_plain(source, 2, np.uint8), _plain(source, 2))
         if type(rows) is np.ndarray and rows.size and source.below(4):
             codes, scales = np.zeros(rows.shape, np.uint8), np.zeros((len(rows), 2), np.float32)
-        _core.quantize("f", rows, source.pick((1e-8, 0.0, float("nan"))), None, codes, scales)
+        eps = source.pick((1e-8, 0.0, float("nan")))
+        _core.quantize(Request("f", rows, rows, 0, 0, False, eps, None), codes, scales)
 
 
 def raw_network(source):

@@ -145,8 +145,8 @@ def calls(rng):
         yield f"layers one by one {name}", lambda n=network, a=images: one_by_one(n, a)
         maps = np.tile(np.array([[0.9, 0.1, 0.3], [-0.1, 1.1, 0.2]]), (len(images), 1, 1))
         keys, out = np.arange(len(images), dtype=np.uint64), np.empty_like(images)
-        arguments = (images, maps, keys, out, 1e-3, -1.0, 1.0)
-        yield f"augment {name}", lambda a=arguments: (_core.augment(*a), a[3])[1]
+        arguments = (images, maps, keys, out)
+        yield f"augment {name}", lambda a=arguments: (_core.augment(*a, noise=1e-3, low=-1.0, high=1.0), a[3])[1]
         other = np.float64 if dtype == np.float32 else np.float32
         wide = both.astype(other)
         yield f"similarity_matrix, mixed {name}", lambda a=both, b=wide: simclr.similarity_matrix(a, b)
@@ -163,11 +163,11 @@ def calls(rng):
         dy, dx, dw = np.empty((40, 8, 10, 10), dtype), np.empty_like(images), np.empty_like(filters)
         dy[...] = rows(rng, 40, 800, dtype).reshape(dy.shape)
         ones = ((1, 1), (0, 0), (1, 1), 1)
-        given = (filters, dy, dx, *ones)
+        given = (filters, dy, dx, ones)
         yield f"conv2d_input {name}", lambda a=given: (_core.conv2d_grad_input(*a), a[2])[1]
-        given = (images, dy, dw, None, *ones, None, (10, 10))
-        yield f"conv2d_weights {name}", lambda a=given: (_core.conv2d_grad_weight(*a), a[2])[1]
-        given = (x, np.ascontiguousarray(y.T), np.empty((200, 133), dtype), False)
+        given = (images, dy, None, dw, None, ones, (10, 10))
+        yield f"conv2d_weights {name}", lambda a=given: (_core.conv2d_grad_weight(*a), a[3])[1]
+        given = (x, np.ascontiguousarray(y.T), np.empty((200, 133), dtype))
         yield f"product {name}", lambda a=given: (_core.matmul(*a), a[2])[1]
         given = (x.ravel(), x[::-1].ravel(), np.empty(x.size, dtype))
         yield f"relu_gradient {name}", lambda a=given: (_core.relu_gradient(*a), a[2])[1]

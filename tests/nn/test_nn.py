@@ -165,21 +165,22 @@ def test_refused(call, error, words, functions):
 def test_the_core_checks_what_memory_safety_needs():
     """The C functions themselves refuse arrays that do not fit together."""
     out = np.zeros((2, 8, 4, 4), np.float32)
-    for arguments in (
-        (x4[:, :3].copy(), w4, None, out, (1, 1), (0, 0), (1, 1), 1, False),
-        (x4, w4, np.zeros(3, np.float32), out, (1, 1), (0, 0), (1, 1), 1, False),
-        (x4[::-1], w4, None, out, (1, 1), (0, 0), (1, 1), 1, False),
-        (x4, w4, None, out[:1].copy(), (1, 1), (0, 0), (1, 1), 1, False),
-        (x4, w4, None, out, (1, 1), (0, 0), (1, 1), 0, False),
+    for *arrays, groups in (
+        (x4[:, :3].copy(), w4, None, out, 1),
+        (x4, w4, np.zeros(3, np.float32), out, 1),
+        (x4[::-1], w4, None, out, 1),
+        (x4, w4, None, out[:1].copy(), 1),
+        (x4, w4, None, out, 0),
+        (x4, w4, None, None, 1),
     ):
         with pytest.raises(ValueError, match=r"\bfit\b"):
-            _core.conv2d(*arguments)
+            _core.conv2d(*arrays, ((1, 1), (0, 0), (1, 1), groups), relu=False)
     with pytest.raises(ValueError, match=r"\bfit\b"):
-        _core.max_pool2d(x4[0], np.zeros((4, 9, 9), np.float32), None, (2, 2), (2, 2), (0, 0), (1, 1))
+        _core.max_pool2d(x4[0], np.zeros((4, 9, 9), np.float32), None, ((2, 2), (2, 2), (0, 0), (1, 1)))
     with pytest.raises(ValueError, match=r"\bfit\b"):
-        _core.linear(x4[0, 0], x4[0, 0], None, np.zeros((6, 5), np.float32), False)
+        _core.linear(x4[0, 0], x4[0, 0], None, np.zeros((6, 5), np.float32), relu=False)
     number = np.array(1.0)  # has no first dimension to read
-    for call in (lambda: _core.relu(number, number), lambda: _core.linear(number, number, None, number, False)):
+    for call in (lambda: _core.relu(number, number), lambda: _core.linear(number, number, None, number, relu=False)):
         with pytest.raises(ValueError, match=r"\bfit\b"):
             call()
 
@@ -194,9 +195,10 @@ def test_padded_images_beyond_any_memory(step):
     with pytest.raises(MemoryError):
         nn.Sequential(nn.Conv2d(1, 1, (2, 1), **options))(x)
     maps, out = np.ones((1, 1, 2, 1), np.float32), weight.copy()
+    geometry = (1, step), (2**30, 0), (2**31 - 1, 1), 1
     for indices in (None, np.zeros(maps.shape, np.int64)):
         with pytest.raises(MemoryError):
-            _core.conv2d_grad_weight(x, maps, out, None, (1, step), (2**30, 0), (2**31 - 1, 1), 1, indices, (2, 1))
+            _core.conv2d_grad_weight(x, maps, indices, out, None, geometry, (2, 1))
 
 
 def test_shapes_between_layers_beyond_any_memory():
@@ -245,7 +247,7 @@ def test_the_core_takes_no_numbers_that_overflow(number):
         if place == 1 and number == 2**31:  # padding may be that large
             continue
         with pytest.raises(ValueError, match=r"\bfit\b"):
-            _core.conv2d(x, weight, None, out, *sizes, 1, False)
+            _core.conv2d(x, weight, None, out, (*sizes, 1), relu=False)
         with pytest.raises(ValueError, match=r"^Network\(\)"):
             _core.Network((("conv2d", weight, None, *sizes[:2], (0, 0), sizes[2], 1),))
 
@@ -254,4 +256,4 @@ def test_indices_are_only_written_where_they_may_be():
     x, out, indices = np.ones((1, 4, 4)), np.ones((1, 2, 2)), np.zeros((1, 2, 2), np.int64)
     indices.flags.writeable = False
     with pytest.raises(ValueError, match=r"\bfit\b"):
-        _core.max_pool2d(x, out, indices, (2, 2), (2, 2), (0, 0), (1, 1))
+        _core.max_pool2d(x, out, indices, ((2, 2), (2, 2), (0, 0), (1, 1)))

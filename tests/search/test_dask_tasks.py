@@ -163,14 +163,15 @@ def test_a_task_uses_one_thread(rng, monkeypatch, setting):
         monkeypatch.delenv("COSSIM_NUM_THREADS", raising=False)
     else:
         monkeypatch.setenv("COSSIM_NUM_THREADS", setting)
-    seen, together, topk = [], threading.Barrier(2, timeout=30 * SLOWNESS), dask_tasks.topk_rows
+    seen, together = [], threading.Barrier(2, timeout=30 * SLOWNESS)
+    topk = dask_tasks.BlockwiseSearch.topk
 
     def observed(*args, **options):
         together.wait()  # two tasks at a time, so that one ends while the other runs
         seen.append(cossim.get_num_threads())
         return topk(*args, **options)
 
-    monkeypatch.setattr(dask_tasks, "topk_rows", observed)
+    monkeypatch.setattr(dask_tasks.BlockwiseSearch, "topk", observed)
     x = da.from_array(rows(rng, 60, np.float32), (15, 12))
     before = cossim.get_num_threads()
     cossim.set_num_threads(3)

@@ -9,6 +9,7 @@ import reference
 
 import cossim
 from cossim import _core
+from cossim.search.blocks import Request
 
 
 def clustered(rng, n, depth):
@@ -337,13 +338,13 @@ def test_the_core_refuses_rows_beyond_the_results(rng):
     """The C functions themselves check everything that memory safety needs."""
     x = rng.standard_normal((3, 4)).astype(np.float32)
 
-    def head(first_candidate=0, first_query=0, mirrored=False):
-        return "f", x, x, first_candidate, first_query, False, mirrored, 1e-8, None, None, None
+    def request(first_candidate=0, first_query=0, without_self=False):
+        return Request("f", x, x, first_candidate, first_query, without_self, 1e-8, None)
 
     def results(rows, k):
         return np.full((rows, k), np.nan, np.float32), np.zeros((rows, k), np.int64)
 
-    _core.topk(*head(), *results(3, 1))
+    _core.topk(request(), *results(3, 1))
     for numbers, shape in [
         ({}, (2, 1)),
         ({}, (3, 0)),
@@ -352,23 +353,17 @@ def test_the_core_refuses_rows_beyond_the_results(rng):
         ({"first_candidate": -1}, (3, 1)),
         ({"first_query": 2**62}, (3, 1)),
         ({"first_candidate": 2**63 - 2}, (3, 1)),
-        ({"first_candidate": 2, "mirrored": True}, (3, 1)),
+        ({"first_candidate": 2, "without_self": True}, (3, 1)),
     ]:
         with pytest.raises(ValueError, match=r"\bfit\b"):
-            _core.topk(*head(**numbers), *results(*shape))
-    with pytest.raises(MemoryError):  # needs a limit for each of 2**61 rows
-        _core.pairs(*head(2**61, mirrored=True), 0.5, 10, False)
+            _core.topk(request(**numbers), *results(*shape))
     with pytest.raises(MemoryError):  # needs a count for each of 2**61 rows
-        _core.pairs(*head(2**61 - 8), -1.0, 10, False)
-    # The same three rows are queries 0 to 2 and candidates 3 to 5.
-    i, j, _, count = _core.pairs(*head(3, mirrored=True), -1.0, 100, False)
-    assert sorted(zip(i, j, strict=True)) == [(a, b) for a in range(6) for b in range(6) if (a < 3) != (b < 3)]
-    assert count == 18
+        _core.pairs(request(2**61 - 8), threshold=-1.0, max_pairs=10, swapped=False)
     x = x[:, :0]  # rows without elements: all scores are 0
-    y = x.copy()
-    i, j, values, _ = _core.pairs("f", x, y, 0, 0, False, False, 1e-8, None, None, None, 0.0, 100, False)
+    apart = request()._replace(queries=x.copy())
+    i, j, values, _ = _core.pairs(apart, threshold=0.0, max_pairs=100, swapped=False)
     assert (len(i), len(j)) == (9, 9)
     np.testing.assert_array_equal(values, 0)
     for numbers, parents in [({}, [0, 1]), ({"first_candidate": 1}, [0, 1, 2]), ({}, [0, 1, 2**40]), ({}, [0, -1, 2])]:
         with pytest.raises(ValueError, match=r"\bfit\b|\bparents\b"):
-            _core.components(*head(**numbers), 0.5, np.array(parents))
+            _core.components(request(**numbers), np.array(parents), threshold=0.5)

@@ -277,18 +277,18 @@ def test_bad_input(call, arguments, options, error, message):
 
 def test_the_core_checks_what_memory_needs():
     dz = np.empty_like(Z)
-    for arguments in (
-        (Z, Z[:3], 0.5, 1e-8, False, None, None),
-        (Z.T, None, 0.5, 1e-8, False, None, None),
-        (Z[:3], None, 0.5, 1e-8, False, None, None),
-        (Z, Z.astype("f4"), 0.5, 1e-8, False, None, None),
-        (Z, Z, 0.5, 1e-8, False, dz, None),
-        (Z, None, 0.5, 1e-8, False, dz[:2], None),
-        (Z, Z, -0.5, 1e-8, False, None, None),
-        ("z", None, 0.5, 1e-8, False, None, None),
+    for *arrays, temperature in (
+        (Z, Z[:3], None, None, 0.5),
+        (Z.T, None, None, None, 0.5),
+        (Z[:3], None, None, None, 0.5),
+        (Z, Z.astype("f4"), None, None, 0.5),
+        (Z, Z, dz, None, 0.5),
+        (Z, None, dz[:2], None, 0.5),
+        (Z, Z, None, None, -0.5),
+        ("z", None, None, None, 0.5),
     ):
         with pytest.raises(ValueError, match=r"\bfit\b"):
-            _core.nt_xent(*arguments)
+            _core.nt_xent(*arrays, temperature=temperature, interleaved=False)
 
 
 # ---- threads, instruction sets, memory, signals ----
