@@ -12,6 +12,8 @@ from cossim import _core
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from numpy.typing import NDArray
+
 
 @contextmanager
 def fixed_arithmetic(**errors: Any) -> Generator[None]:
@@ -26,3 +28,13 @@ def fixed_arithmetic(**errors: Any) -> Generator[None]:
             yield
     finally:
         _core.leave_fp_mode(caller)
+
+
+def contiguous(array: NDArray[Any], dtype: np.dtype[Any] | None = None) -> NDArray[Any]:
+    """Returns the array C-contiguous, aligned and in native byte order, or in this dtype. Copies only if it has to."""
+    right_dtype = array.dtype.isnative if dtype is None else array.dtype == dtype
+    if right_dtype and array.flags.c_contiguous and array.flags.aligned:
+        return array
+    with fixed_arithmetic(invalid="ignore"):  # converting a signalling NaN would warn
+        # ascontiguousarray() would turn a 0-d array into a 1-d one; require() does not.
+        return np.require(array, dtype or array.dtype.newbyteorder("="), ["C", "A"])

@@ -9,6 +9,7 @@ import numpy as np
 
 from cossim import _core, _errors
 from cossim._arguments import integer_argument, integer_text, length_argument, plain_text
+from cossim._arithmetic import contiguous
 from cossim._errors import described
 
 if TYPE_CHECKING:
@@ -29,15 +30,7 @@ def _arrays(function: str, **objects: object) -> dict[str, NDArray[Any]]:
         if a.dtype.itemsize != arrays[first].dtype.itemsize:
             both = {"name": first, "other": name, "arrays": described(**arrays)}
             raise TypeError(_errors.DIFFERENT_DTYPES.format(function=function, **both))
-    return {name: _contiguous_native(a) for name, a in arrays.items()}
-
-
-def _contiguous_native(array: NDArray[Any]) -> NDArray[Any]:
-    """Returns the array C-contiguous, aligned and in native byte order. Copies only if it has to."""
-    if array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative:
-        return array
-    # ascontiguousarray() would turn a 0-d array into a 1-d one; require() does not.
-    return np.require(array, array.dtype.newbyteorder("="), ["C", "A"])
+    return {name: contiguous(a) for name, a in arrays.items()}
 
 
 def _pair(function, name, value, minimum):

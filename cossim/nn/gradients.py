@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
 
 import numpy as np
 
-from cossim import _core, _errors
-from cossim._arithmetic import fixed_arithmetic
-from cossim._errors import described
+from cossim import _core
+from cossim._arithmetic import contiguous, fixed_arithmetic
 from cossim.nn import functional
+from cossim.vectors.gradients import gradient_argument
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,12 +27,7 @@ if TYPE_CHECKING:
 
 def _gradient(function, dy, y):
     """Returns dy as a contiguous native array. Raises an error unless it has y's shape and dtype."""
-    array = functional._contiguous_native(_core.as_array(function, "dy", dy))
-    if array.shape != y.shape or array.dtype != y.dtype.newbyteorder("="):
-        kind = ValueError if array.shape != y.shape else TypeError
-        arrays = described(dy=array, y=y)
-        raise kind(_errors.WRONG_GRADIENT.format(function=function, name="dy", result="y", arrays=arrays))
-    return array
+    return contiguous(gradient_argument(function, "dy", dy, y, "y"))
 
 
 def _conv2d_pullback(call, dy, input_gradient, indices=None):

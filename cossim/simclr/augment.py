@@ -10,7 +10,7 @@ import numpy as np
 
 from cossim import _core, _errors
 from cossim._arguments import number_argument
-from cossim._arithmetic import fixed_arithmetic
+from cossim._arithmetic import contiguous, fixed_arithmetic
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -134,7 +134,7 @@ def augment(
     shift, noise = _not_negative("shift", shift), _not_negative("noise", noise)
     low, high = (-math.inf, math.inf) if clip is None else _pair("clip", clip)
     rng = _generator(rng)
-    images = _as_images(images)
+    images = contiguous(images_argument("augment", images))
     with fixed_arithmetic():
         ranges = (rotations, shears, sides, (math.log(narrow), math.log(wide)), *MOVE_RANGES)
     # Each image always draws the same count of numbers, one row, so that its view depends only on rng and its index.
@@ -179,17 +179,16 @@ def _affine_maps(numbers, shift, height, width):
 # ---- arguments ----
 
 
-def _as_images(images: Array) -> NDArray[Any]:
-    images = _core.as_array("augment", "images", images)
-    dtype = images.dtype
-    if dtype.kind in "iub":
-        raise TypeError(_errors.PIXELS.format(function="augment", dtype=dtype))
-    if dtype.kind != "f" or dtype.itemsize not in (4, 8):
-        raise TypeError(_errors.NOT_FLOAT32_OR_64.format(function="augment", name="images", dtype=dtype))
-    if images.ndim not in (3, 4):
-        message = _errors.IMAGES_SHAPE.format(function="augment", wanted=_errors.IMAGES_OR_CHANNELS, shape=images.shape)
+def images_argument(function: str, images: Array, least: int = 0) -> NDArray[Any]:
+    """Returns images of float32 or float64, (N, C, H, W) or (N, H, W). C, H and W must be at least `least`."""
+    images = _core.as_array(function, "images", images)
+    if images.dtype.newbyteorder("=") not in (np.float32, np.float64):
+        message = _errors.PIXELS if images.dtype.kind in "iub" else _errors.NOT_FLOAT32_OR_64
+        raise TypeError(message.format(function=function, name="images", dtype=images.dtype))
+    if images.ndim not in (3, 4) or min(images.shape[1:]) < least:
+        message = _errors.IMAGES_SHAPE.format(function=function, wanted=_errors.IMAGES_OR_CHANNELS, shape=images.shape)
         raise ValueError(message)
-    return np.require(images, images.dtype.newbyteorder("="), ["C", "A"])
+    return images
 
 
 def _generator(rng: Seed | None) -> np.random.Generator:

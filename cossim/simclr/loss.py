@@ -8,7 +8,7 @@ import numpy as np
 
 from cossim import _core, _errors
 from cossim._arguments import check_temperature, plain_text, temperature_argument
-from cossim._arithmetic import fixed_arithmetic
+from cossim._arithmetic import contiguous
 from cossim._errors import described
 
 if TYPE_CHECKING:
@@ -26,14 +26,6 @@ def _dtype(function, z0, z1):
         if z.dtype.itemsize == 2 and z.dtype.kind not in "iu":  # float16, bfloat16
             raise TypeError(_errors.VIEWS_DTYPE.format(function=function, name=name, dtype=z.dtype))
     return np.dtype(np.float32 if all(z.dtype.kind == "f" and z.dtype.itemsize == 4 for z in arrays) else np.float64)
-
-
-def _in_dtype(z, dtype):
-    """Returns z as a contiguous native array of this dtype. Copies only if it has to."""
-    if z.dtype == dtype and z.flags.c_contiguous and z.flags.aligned:
-        return z
-    with fixed_arithmetic(invalid="ignore"):  # converting a signalling NaN would warn
-        return np.require(z, dtype, ["C", "A"])
 
 
 def _nt_xent(function, z0, z1, temperature, pairs, gradient):
@@ -56,7 +48,7 @@ def _nt_xent(function, z0, z1, temperature, pairs, gradient):
         raise ValueError(_errors.NO_PAIRS.format(function=function, arrays=described(z0=z0, z1=z1)))
     dtype = _dtype(function, z0, z1)
     check_temperature(function, temperature, dtype)
-    z0, z1 = _in_dtype(z0, dtype), None if z1 is None else _in_dtype(z1, dtype)
+    z0, z1 = contiguous(z0, dtype), None if z1 is None else contiguous(z1, dtype)
     dz0 = np.empty(z0.shape, dtype) if gradient else None
     dz1 = np.empty(z1.shape, dtype) if gradient and z1 is not None else None
     loss = _core.nt_xent(z0, z1, dz0, dz1, temperature=temperature, interleaved=pairs == "interleaved")

@@ -16,12 +16,13 @@ import numpy as np
 
 from cossim import _errors
 from cossim._arguments import check_temperature, size_argument, temperature_argument
-from cossim._core import as_array
+from cossim._arithmetic import contiguous
 from cossim._io import ENDING_SIGNALS
 from cossim._progress import reporting
 from cossim.nn import SGD, Adam, Module, load_weights, save_weights
 from cossim.nn.weights import check_weights_path
 from cossim.simclr.augment import augment as augment_images
+from cossim.simclr.augment import images_argument
 from cossim.simclr.encoder import Encoder
 from cossim.simclr.loss import nt_xent_value_and_grad
 
@@ -191,21 +192,14 @@ class _Run:
 
 def _check_images(images: Array) -> tuple[NDArray[Any], str]:
     """Returns the images as (N, C, H, W), and their SHA-256 digest."""
-    images = as_array("train", "images", images)
-    native = images.dtype.newbyteorder("=")
-    if native not in (np.float32, np.float64):
-        message = _errors.PIXELS if images.dtype.kind in "iub" else _errors.NOT_FLOAT32_OR_64
-        raise TypeError(message.format(function="train", name="images", dtype=images.dtype))
-    if images.ndim not in (3, 4) or 0 in images.shape[1:]:
-        message = _errors.IMAGES_SHAPE.format(function="train", wanted=_errors.IMAGES_OR_CHANNELS, shape=images.shape)
-        raise ValueError(message)
+    images = images_argument("train", images, 1)
     if len(images) < 2:
         raise ValueError(_errors.TWO_IMAGES.format(count=len(images)))
     if images.ndim == 3:
         images = images[:, None]
     digest, unusable = hashlib.sha256(f"{images.shape} {images.dtype.name}".encode()), 0
     for start in range(0, len(images), CHUNK):
-        chunk = np.ascontiguousarray(images[start : start + CHUNK], native)
+        chunk = contiguous(images[start : start + CHUNK])
         unusable += chunk.size - np.count_nonzero(np.isfinite(chunk))
         digest.update(chunk)
     if unusable:

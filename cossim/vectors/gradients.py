@@ -83,13 +83,14 @@ def _cast_like(gradient, x):
     return _cast(gradient.reshape(x.shape), dtype)
 
 
-def _gradient_argument(function, name, value, result, result_name):
+def gradient_argument(function, name, value, result, result_name):
+    """Returns value as an array. Raises an error unless it has the shape and dtype of the result."""
     d = _core.as_array(function, name, value)
     if d.shape != result.shape or d.dtype.newbyteorder("=") != result.dtype:
         arrays = described(**{name: d, result_name: result})
         message = _errors.WRONG_GRADIENT.format(function=function, name=name, result=result_name, arrays=arrays)
         raise (ValueError if d.shape != result.shape else TypeError)(message)
-    return _cast(d, _compute_dtype(result.dtype))
+    return d
 
 
 def _summed_product(d, units, axes, dim):
@@ -194,7 +195,8 @@ def cosine_similarity_vjp(
         operands.append((x, aligned.shape, _NormalizedVectors(np.broadcast_to(aligned, vectors), dim, eps)))
 
     def pullback(dy):
-        d = np.expand_dims(_gradient_argument(function, "dy", dy, y, "y"), dim)
+        d = _cast(gradient_argument(function, "dy", dy, y, "y"), _compute_dtype(y.dtype))
+        d = np.expand_dims(d, dim)
         if 0 in shape:
             return tuple(_cast_like(np.zeros(x.shape), x) for x, _, _ in operands)
         gradients = []
@@ -277,7 +279,7 @@ def pairwise_vjp(
         return _core.vecdot(d[:, None], np.ascontiguousarray(rows.units.T)[None])
 
     def pullback(dS):  # noqa: N803
-        d = _gradient_argument(function, "dS", dS, scores, "S")
+        d = _cast(gradient_argument(function, "dS", dS, scores, "S"), _compute_dtype(scores.dtype))
         if d.size == 0:
             zeros = tuple(_cast_like(np.zeros(z.shape), z) for z in (x, y) if z is not None)
             return zeros if y is not None else zeros[0]

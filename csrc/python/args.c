@@ -212,6 +212,14 @@ static int check_out(const char *function, PyArrayObject *out, int ndim, const n
     return 0;
 }
 
+/* Takes the reference to descr, which may be NULL with an error set. New reference. */
+static PyArrayObject *new_array(PyArray_Descr *descr, int ndim, const npy_intp *shape)
+{
+    return descr == NULL ? NULL
+                         : (PyArrayObject *)PyArray_NewFromDescr(&PyArray_Type, descr, ndim, shape,
+                                                                 NULL, NULL, 0, NULL);
+}
+
 int result_open(const char *function, PyObject *out, int ndim, const npy_intp *shape,
                 const struct array_argument *x, const struct array_argument *y, int in_place_ok,
                 struct result *result)
@@ -219,10 +227,7 @@ int result_open(const char *function, PyObject *out, int ndim, const npy_intp *s
     result->array = result->target = NULL;
     result->hold = NULL;
     if (out == NULL || out == Py_None) {
-        PyArray_Descr *descr = result_descr(x, y, &result->dtype);
-        result->array = descr == NULL ? NULL
-                                      : (PyArrayObject *)PyArray_NewFromDescr(
-                                            &PyArray_Type, descr, ndim, shape, NULL, NULL, 0, NULL);
+        result->array = new_array(result_descr(x, y, &result->dtype), ndim, shape);
         return result->array == NULL ? -1 : 0;
     }
     if (!PyArray_Check(out)) {
@@ -245,22 +250,17 @@ int result_open(const char *function, PyObject *out, int ndim, const npy_intp *s
     if (result->hold == NULL) {
         return -1;
     }
-    Py_INCREF(target);
-    result->target = target;
     if (direct) {
-        Py_INCREF(target);
-        result->array = target;
-        return 0;
+        result->array = (PyArrayObject *)Py_NewRef(out);
+    } else {
+        result->array =
+            new_array(PyArray_DescrNewByteorder(PyArray_DESCR(target), NPY_NATIVE), ndim, shape);
     }
-    PyArray_Descr *native = PyArray_DescrNewByteorder(PyArray_DESCR(target), NPY_NATIVE);
-    result->array = native == NULL ? NULL
-                                   : (PyArrayObject *)PyArray_NewFromDescr(
-                                         &PyArray_Type, native, ndim, shape, NULL, NULL, 0, NULL);
     if (result->array == NULL) {
         Py_CLEAR(result->hold);
-        Py_CLEAR(result->target);
         return -1;
     }
+    result->target = (PyArrayObject *)Py_NewRef(out);
     return 0;
 }
 
@@ -289,8 +289,7 @@ PyObject *result_finish(struct result *result, int ok)
     PyObject *object = NULL;
     if (ok && result->target != NULL) {
         if (result->array == result->target || copy_into(result->target, result->array) == 0) {
-            object = (PyObject *)result->target;
-            Py_INCREF(object);
+            object = Py_NewRef((PyObject *)result->target);
         }
     } else if (ok) {
         object = PyArray_Return(result->array); /* takes the reference */

@@ -21,17 +21,20 @@ static PyObject *views_of(const char *function, PyObject *names, PyObject *objec
         }
     }
     PyObject *views = PyTuple_New(n);
-    for (Py_ssize_t i = 0; views != NULL && i < n; i++) {
+    if (views == NULL) {
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < n; i++) {
         const bool valid = array_reread(function, &arguments[i]) == 0 &&
                            (!two_dimensional ||
                             (check_rows(function, &arguments[i], NULL) == 0 &&
                              (i == 0 || check_rows(function, &arguments[0], &arguments[i]) == 0)));
         PyObject *view = valid ? array_view(&arguments[i]) : NULL;
         if (view == NULL) {
-            Py_CLEAR(views);
-        } else {
-            PyTuple_SET_ITEM(views, i, view);
+            Py_DECREF(views);
+            return NULL;
         }
+        PyTuple_SET_ITEM(views, i, view);
     }
     return views;
 }

@@ -100,13 +100,18 @@ static PyObject *available_names(void)
     size_t count;
     const struct kernels *const *tables = kernels_all(&count);
     PyObject *names = PyList_New(0);
-    for (size_t i = 0; names != NULL && i < count; i++) {
-        PyObject *name =
-            kernels_supported(tables[i]) ? PyUnicode_FromString(tables[i]->name) : NULL;
-        if (kernels_supported(tables[i]) && (name == NULL || PyList_Append(names, name) < 0)) {
-            Py_CLEAR(names);
-        }
+    if (names == NULL) {
+        return NULL;
+    }
+    for (size_t i = 0; i < count; i++) {
+        PyObject *name = PyUnicode_FromString(tables[i]->name);
+        const bool failed =
+            name == NULL || (kernels_supported(tables[i]) && PyList_Append(names, name) < 0);
         Py_XDECREF(name);
+        if (failed) {
+            Py_DECREF(names);
+            return NULL;
+        }
     }
     return names;
 }

@@ -150,12 +150,9 @@ PyObject *call_lazily(PyObject *module, const char *function, PyObject *const *a
 
 static PyObject *from_dlpack(PyObject *object)
 {
-    PyObject *module = PyImport_ImportModule("cossim._arguments"), *array = NULL;
-    PyObject *function = module == NULL ? NULL : PyObject_GetAttrString(module, "from_dlpack");
-    if (function != NULL) {
-        array = PyObject_CallOneArg(function, object);
-    }
-    Py_XDECREF(function);
+    PyObject *module = PyImport_ImportModule("cossim._arguments");
+    PyObject *array =
+        module == NULL ? NULL : PyObject_CallMethod(module, "from_dlpack", "(O)", object);
     Py_XDECREF(module);
     return array;
 }

@@ -157,12 +157,12 @@ static PyObject *topk(PyObject *self, PyObject *args)
     struct search_call c = {.corpus.name = "corpus", .queries.name = "queries"};
     PyObject *request;
     PyArrayObject *values, *indices;
+    int status = -1;
     (void)self;
-    if (!PyArg_ParseTuple(args, "OOO:topk", &request, &values, &indices)) {
-        return NULL;
+    if (PyArg_ParseTuple(args, "OOO:topk", &request, &values, &indices) &&
+        open_call(&c, request) == 0) {
+        status = run_topk(&c, values, indices);
     }
-    const bool open = open_call(&c, request) == 0;
-    const int status = open ? run_topk(&c, values, indices) : -1;
     close_call(&c);
     return none_or_error(status);
 }
@@ -337,12 +337,12 @@ static PyObject *quantize(PyObject *self, PyObject *args)
     struct search_call c = {.corpus.name = "corpus", .queries.name = "corpus"};
     PyObject *request;
     PyArrayObject *codes, *scales;
+    int status = -1;
     (void)self;
-    if (!PyArg_ParseTuple(args, "OOO:quantize", &request, &codes, &scales)) {
-        return NULL;
+    if (PyArg_ParseTuple(args, "OOO:quantize", &request, &codes, &scales) &&
+        open_call(&c, request) == 0) {
+        status = run_quantize(&c, codes, scales);
     }
-    const bool open = open_call(&c, request) == 0;
-    const int status = open ? run_quantize(&c, codes, scales) : -1;
     close_call(&c);
     return none_or_error(status);
 }
