@@ -32,9 +32,9 @@ def fixed_arithmetic(**errors: Any) -> Generator[None]:
 
 def contiguous(array: NDArray[Any], dtype: np.dtype[Any] | None = None) -> NDArray[Any]:
     """Returns the array C-contiguous, aligned and in native byte order, or in this dtype. Copies only if it has to."""
-    right_dtype = array.dtype.isnative if dtype is None else array.dtype == dtype
-    if right_dtype and array.flags.c_contiguous and array.flags.aligned:
+    flags, own = array.flags, array.dtype
+    if flags.c_contiguous and flags.aligned and (own.isnative if dtype is None else own == dtype):
         return array
     with fixed_arithmetic(invalid="ignore"):  # converting a signalling NaN would warn
         # ascontiguousarray() would turn a 0-d array into a 1-d one; require() does not.
-        return np.require(array, dtype or array.dtype.newbyteorder("="), ["C", "A"])
+        return np.require(array, own.newbyteorder("=") if dtype is None else dtype, ["C", "A"])
