@@ -219,50 +219,47 @@ static PyObject *pairs_found(struct range_result *pairs, size_t rows, size_t col
     return Py_BuildValue("NNNn", i, j, values, (Py_ssize_t)count);
 }
 
-/* pairs of an open call, whose result handler is initialised. */
-static PyObject *run_pairs(struct search_call *c, struct range_result *pairs)
+/* pairs of an open call. */
+static PyObject *run_pairs(struct search_call *c, double threshold, Py_ssize_t max_pairs,
+                           bool swapped)
 {
     const size_t queries = (size_t)c->queries_end, corpus = (size_t)c->corpus_end;
-    if (run_call(c, &pairs->result_handler) < 0) {
-        return NULL;
+    struct range_result pairs;
+    PyObject *result = NULL;
+    const fp_mode caller = fp_mode_enter(); /* because the threshold is rounded */
+    const int status = range_init(&pairs, compute_type_of_call(c), threshold, (size_t)max_pairs);
+    fp_mode_leave(caller);
+    if (status < 0) {
+        return PyErr_NoMemory();
     }
-    return pairs->swapped_sides ? pairs_found(pairs, corpus, queries)
-                                : pairs_found(pairs, queries, corpus);
+    pairs.swapped_sides = swapped;
+    if (run_call(c, &pairs.result_handler) == 0) {
+        result =
+            swapped ? pairs_found(&pairs, corpus, queries) : pairs_found(&pairs, queries, corpus);
+    }
+    range_free(&pairs);
+    return result;
 }
 
 static PyObject *pairs(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"", "threshold", "max_pairs", "swapped", NULL};
     struct search_call c = {.corpus.name = "y", .queries.name = "x"};
-    struct range_result pairs;
     double threshold;
     Py_ssize_t max_pairs;
-    int swapped_sides;
+    int swapped;
     PyObject *request, *result = NULL;
     (void)self;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O$dnp:pairs", names, &request, &threshold,
-                                     &max_pairs, &swapped_sides)) {
-        return NULL;
-    }
-    if (open_call(&c, request) == 0) {
-        const fp_mode caller = fp_mode_enter(); /* because the threshold is rounded */
-        const int status =
-            range_init(&pairs, compute_type_of_call(&c), threshold, (size_t)max_pairs);
-        fp_mode_leave(caller);
-        if (status < 0) {
-            PyErr_NoMemory();
-        } else {
-            pairs.swapped_sides = swapped_sides;
-            result = run_pairs(&c, &pairs);
-            range_free(&pairs);
-        }
+    if (PyArg_ParseTupleAndKeywords(args, kwargs, "O$dnp:pairs", names, &request, &threshold,
+                                    &max_pairs, &swapped) &&
+        open_call(&c, request) == 0) {
+        result = run_pairs(&c, threshold, max_pairs, swapped);
     }
     close_call(&c);
     return result;
 }
 
-/* True for a union-find forest of `rows` rows: each row's parent is the row itself or an earlier
- * one. */
+/* True if the parent of each row is the row itself or an earlier one. */
 static bool are_parents(PyArrayObject *parents)
 {
     if (!can_write(parents, NPY_INT64, 1, NULL)) {
@@ -307,13 +304,13 @@ static PyObject *components(PyObject *self, PyObject *args, PyObject *kwargs)
     PyObject *request;
     PyArrayObject *parents;
     double threshold;
+    int status = -1;
     (void)self;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO$d:components", names, &request, &parents,
-                                     &threshold)) {
-        return NULL;
+    if (PyArg_ParseTupleAndKeywords(args, kwargs, "OO$d:components", names, &request, &parents,
+                                    &threshold) &&
+        open_call(&c, request) == 0) {
+        status = run_components(&c, parents, threshold);
     }
-    const bool open = open_call(&c, request) == 0;
-    const int status = open ? run_components(&c, parents, threshold) : -1;
     close_call(&c);
     return none_or_error(status);
 }
