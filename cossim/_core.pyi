@@ -1,7 +1,7 @@
 """The C core.
 
-The functions in the last section are private. Their Python callers check the arguments, and pass numbers and flags
-by name.
+The functions in the last section are private. Their Python callers check the arguments. They pass arrays by position,
+and flags and single numbers by name.
 """
 
 from collections.abc import Callable

@@ -4,8 +4,6 @@
  */
 #include "python/methods.h"
 
-#include <stdbool.h>
-
 #include "simclr/augment.h"
 #include "python/args.h"
 #include "python/without_gil.h"

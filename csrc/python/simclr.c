@@ -5,7 +5,6 @@
  */
 #include "python/methods.h"
 
-#include <math.h>
 #include <stdbool.h>
 
 #include "base/eps.h"
