@@ -100,7 +100,7 @@ class Index:
             report_block = None if report is None else lambda in_block, total: report(done + in_block, len(rows))
             for first, block in rows.blocks(len(rows) if rows.map is None else rows.rows_per_block(64 << 20)):
                 part = slice(first, first + len(block))
-                request = Request(name, block, block, first, first, False, self.eps, report_block)
+                request = Request(name, block, block, first, first, False, eps, report_block)
                 _core.quantize(request, codes[part], scales[part])
                 done += len(block)
         self._codes, self._scales = codes, scales
