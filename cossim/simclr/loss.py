@@ -25,7 +25,8 @@ def _dtype(function, z0, z1):
     for name, z in zip(("z0", "z1"), arrays, strict=False):
         if z.dtype.itemsize == 2 and z.dtype.kind not in "iu":  # float16, bfloat16
             raise TypeError(_errors.VIEWS_DTYPE.format(function=function, name=name, dtype=z.dtype))
-    return np.dtype(np.float32 if all(z.dtype.kind == "f" and z.dtype.itemsize == 4 for z in arrays) else np.float64)
+    narrow = [z.dtype.kind == "f" and z.dtype.itemsize == 4 for z in arrays]
+    return np.dtype(np.float32 if all(narrow) else np.float64)
 
 
 def _nt_xent(function, z0, z1, temperature, pairs, gradient):

@@ -79,11 +79,32 @@ PyObject *array_view(const struct array_argument *argument);
  * byte order. A size of -1 stands for any, and a shape of NULL for any sizes. They are false for
  * objects that are no arrays.
  */
-bool can_read(PyArrayObject *array, int type, int ndim, const npy_intp *shape);
-bool can_write(PyArrayObject *array, int type, int ndim, const npy_intp *shape);
+static inline bool can_read(PyArrayObject *array, int type, int ndim, const npy_intp *shape)
+{
+    if (!PyArray_Check((PyObject *)array) || PyArray_TYPE(array) != type ||
+        PyArray_NDIM(array) != ndim || !PyArray_ISCARRAY_RO(array)) {
+        return false;
+    }
+    for (int i = 0; i < ndim; i++) {
+        const npy_intp size = shape == NULL ? -1 : shape[i];
+        if (size >= 0 && size != PyArray_DIM(array, i)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static inline bool can_write(PyArrayObject *array, int type, int ndim, const npy_intp *shape)
+{
+    return can_read(array, type, ndim, shape) && PyArray_ISWRITEABLE(array);
+}
 
 /* Returns NPY_FLOAT or NPY_DOUBLE if that is the type of the array, else -1, the type of none. */
-int float_type(PyArrayObject *array);
+static inline int float_type(PyArrayObject *array)
+{
+    const int type = PyArray_Check((PyObject *)array) ? PyArray_TYPE(array) : -1;
+    return type == NPY_FLOAT || type == NPY_DOUBLE ? type : -1;
+}
 
 /* The compute type for arrays of NPY_FLOAT or NPY_DOUBLE. */
 static inline enum compute_type compute_type_of(int type)

@@ -39,32 +39,6 @@ bool dtype_of(PyArrayObject *array, enum dtype *dtype)
     }
 }
 
-bool can_read(PyArrayObject *array, int type, int ndim, const npy_intp *shape)
-{
-    if (!PyArray_Check((PyObject *)array) || PyArray_TYPE(array) != type ||
-        PyArray_NDIM(array) != ndim || !PyArray_ISCARRAY_RO(array)) {
-        return false;
-    }
-    for (int i = 0; i < ndim; i++) {
-        const npy_intp size = shape == NULL ? -1 : shape[i];
-        if (size >= 0 && size != PyArray_DIM(array, i)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-bool can_write(PyArrayObject *array, int type, int ndim, const npy_intp *shape)
-{
-    return can_read(array, type, ndim, shape) && PyArray_ISWRITEABLE(array);
-}
-
-int float_type(PyArrayObject *array)
-{
-    const int type = PyArray_Check((PyObject *)array) ? PyArray_TYPE(array) : -1;
-    return type == NPY_FLOAT || type == NPY_DOUBLE ? type : -1;
-}
-
 PyObject *misfit(void)
 {
     PyErr_SetString(PyExc_ValueError, MISFIT);
