@@ -2,8 +2,9 @@
 
 #include <time.h>
 
-/* The coarse clock takes a few nanoseconds to read. The pool polls before every task, and a task
- * can be as short as 0.1 us. A precision of a few milliseconds is enough for POLL_INTERVAL. */
+/* The pool polls before every task, and a task can be as short as 0.1 us. The coarse clock takes
+ * only a few nanoseconds to read. Its precision of a few milliseconds is enough for POLL_INTERVAL.
+ */
 #ifdef CLOCK_MONOTONIC_COARSE
 #define POLL_CLOCK CLOCK_MONOTONIC_COARSE
 #else

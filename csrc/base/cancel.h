@@ -20,7 +20,8 @@ struct cancel_token {
     uint64_t last_poll; /* time of the last on_poll: nanoseconds of the monotonic clock */
 };
 
-/* Nanoseconds between two calls of on_poll. Ctrl-C must take effect within 0.1 s. */
+/* The shortest time between two calls of on_poll, in nanoseconds. Ctrl-C must take effect within
+ * 0.1 s. */
 enum { POLL_INTERVAL = 30 * 1000 * 1000 };
 
 /* Starts the interval: on_poll first runs one POLL_INTERVAL from now. */

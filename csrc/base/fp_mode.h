@@ -15,8 +15,8 @@
  *     fp_mode_leave(caller);
  *
  * On a thread that is already in the fixed mode, the two calls read a register once and write
- * nothing. Exception flags are not part of the mode. But if the caller's mode is another one,
- * fp_mode_leave also restores the flags that the caller had.
+ * nothing. Exception flags are not part of the mode. But on x86-64 they share a register with it:
+ * if the caller's mode is not the fixed one, fp_mode_leave also restores the caller's flags.
  *
  * The "memory" clobbers keep memory accesses and calls between the two calls. The compiler may
  * still move arithmetic on values in registers. So the operands of the calculations must come from

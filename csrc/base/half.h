@@ -90,7 +90,8 @@ static inline float f32_rounded_to_odd(double value)
     return (float)value;
 }
 
-/* The same for every double. Below the normal range of float, it rounds to bfloat16 first. */
+/* Like f32_rounded_to_odd, but for every double. A value below the normal range of float is rounded
+ * to bfloat16. A later rounding to bfloat16 leaves it unchanged, and one to float16 gives 0. */
 static inline float f32_for_half(double value)
 {
     return fabs(value) < 0x1p-126 && value != 0.0 ? bf16_to_f32(bf16_from_double(value))

@@ -25,14 +25,14 @@ enum {
 /*
  * The pool runs one job at a time. `owner` identifies the thread whose call uses the pool; a call
  * that finds another owner runs serially. Workers start and stop with `threads_lock` held.
- * `job_lock` guards the members that follow it. A worker joins a job while `vacancies` is above 0,
- * so a job for two threads wakes one worker, however many the pool has. When no task is left, the
- * caller sets `vacancies` to 0 and waits for the workers that joined.
+ * `job_lock` guards the members from `wake` to `working`. A worker joins a job while `vacancies` is
+ * above 0, so a job for two threads wakes one worker, however many the pool has. When no task is
+ * left, the caller sets `vacancies` to 0 and waits for the workers that joined.
  *
  * Workers stop before a fork. Each ends after its current task, even in the middle of a job. The
  * caller of that job continues alone and starts the workers again. So a fork waits for single
  * tasks, never for a whole call. Waiting for a call could deadlock: the call may need a lock that
- * the forking thread holds (the GIL), or it may be forking itself, in a callback.
+ * the forking thread holds (the GIL), or the fork may come from a callback of that call.
  */
 static struct {
     _Atomic(const char *) owner; /* address of the owner's thread_tag, or NULL */
@@ -79,7 +79,7 @@ static int within_bounds(int n)
 }
 
 /* Returns the number at the start of an environment variable in OpenMP's syntax: "4", " 4 ", or
- * "4,2" for nested levels. Returns 0 if there is no number. */
+ * "4,2" for nested levels. Returns 0 if there is no such number or it is below 1. */
 static int env_number(const char *variable)
 {
     const char *text = getenv(variable);
@@ -95,7 +95,8 @@ static int env_number(const char *variable)
     return n < INT_MAX ? (int)n : INT_MAX;
 }
 
-/* OMP_NUM_THREADS is meant for all libraries, so here it can only lower the number of CPUs. */
+/* The default is the number of CPUs. OMP_NUM_THREADS can only lower it, because that variable is
+ * meant for all libraries. COSSIM_NUM_THREADS replaces it. */
 static int default_thread_count(void)
 {
     const int own = env_number("COSSIM_NUM_THREADS");
@@ -296,7 +297,8 @@ static void after_fork(void)
 }
 
 /* The forking thread is the only thread in the child. If another thread owned the pool, its call no
- * longer exists here, and the pool becomes free. No thread waits on the condition variables. */
+ * longer exists here, and the pool becomes free. The condition variables start anew: no thread of
+ * the child waits on them. */
 static void after_fork_in_child(void)
 {
     if (atomic_load(&pool.owner) != &thread_tag) {
@@ -347,8 +349,8 @@ static void run_serially(size_t tasks, pool_task task, void *context, struct can
     cancel_leave(before);
 }
 
-/* Waits until the workers are done. With a token, it waits at most POLL_INTERVAL and then polls the
- * token. job_lock must be held. */
+/* Waits until the workers are done. With a token that is not stopped yet, waits for at most
+ * POLL_INTERVAL and then polls the token. job_lock must be held. */
 static void wait_for_workers(struct cancel_token *token)
 {
     struct timespec until;

@@ -16,9 +16,9 @@ void scratch_free(void *block);
 
 /* Number of blocks in use by all threads. Tests use it to find leaks. */
 size_t scratch_live(void);
-/* Makes the n-th allocation from now on fail, on any thread; 0 makes none fail. Returns the n of
- * the previous call minus the allocations since, or 0 if its allocation has failed. Tests use it to
- * run out of memory. */
+/* Makes the n-th allocation from now on fail, on any thread; 0 makes none fail. Returns what is
+ * left of the previous call's n: that n minus the allocations since, or 0 if that failure has
+ * happened. Tests use it to run out of memory. */
 long scratch_fail_after(long n);
 
 /*
