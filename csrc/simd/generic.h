@@ -2,21 +2,21 @@
  * The vector abstraction in plain C. This header is the contract that the header of every
  * instruction set fulfils.
  *
- * vf holds VF_LANES floats; vd holds VD_LANES = VF_LANES / 2 doubles; vh and vi hold integers and
- * are described below. Kernels use only the names of this file, so a new instruction set needs only
- * one header like it. Loads and stores need the alignment of one element. *_fma(a, b, c) is
+ * vf holds VF_LANES floats; vd holds VD_LANES = VF_LANES / 2 doubles; vh, vi and vc hold integers
+ * and are described below. Kernels use only the names of this file, so a new instruction set needs
+ * only one header like it. Loads and stores need the alignment of one element. *_fma(a, b, c) is
  * a * b + c. It rounds once on hardware with fused multiply-add, and twice in this file.
  *
  * Kernels hold blocks of sums in registers. The number of registers of the instruction set limits
  * these block sizes:
  *   TILE_ROWS, TILE_VECTORS  A tile kernel needs TILE_ROWS x TILE_VECTORS registers for sums, and
  *                            TILE_VECTORS + 1 more.
- *   SQ8_ROWS                 An SQ8 kernel needs SQ8_ROWS x 4 registers for sums, a multiple of
- *                            VF_LANES, and SQ8_ROWS + 1 more.
+ *   SQ8_ROWS                 An SQ8 kernel needs SQ8_ROWS x 4 registers for sums, and SQ8_ROWS + 1
+ *                            more. SQ8_ROWS x 4 is a multiple of VF_LANES.
  *   COLUMN_VECTORS           A column kernel needs COLUMN_VECTORS x 3 registers for sums, and two
  *                            more.
- *   SUM_CHAINS               Number of independent chains of a row kernel. They hide the latency of
- *                            an addition.
+ *   SUM_CHAINS               Even number of independent chains of a row kernel. They hide the
+ *                            latency of an addition.
  */
 #ifndef COSSIM_SIMD_GENERIC_H
 #define COSSIM_SIMD_GENERIC_H
@@ -127,7 +127,7 @@ static inline vf vf_scale(vf a, vf n)
            power_f32(n.lane[i] - rintf(n.lane[i] * 0.5f)));
 }
 
-/* Adds 128 to 4 * VF_LANES integers of magnitude up to 127 and stores them as bytes. */
+/* Adds 128 to each of 4 * VF_LANES integers of magnitude up to 127. Stores the sums as bytes. */
 static inline void vf_store_codes(uint8_t *p, const vf a[4])
 {
     for (int i = 0; i < 4 * VF_LANES; i++) {
@@ -356,7 +356,7 @@ static inline void transpose_f64(double *to, size_t step, const double *const *r
 }
 
 /*
- * Dot products of SQ8 codes with query codes, SQ8_LANES at a time. A query code has the type
+ * Dot products of SQ8 codes with query codes. vc holds SQ8_LANES codes. A query code has the type
  * query_code and a magnitude of at most QUERY_CODE_MAX, so a sum of 4096 products fits 32 bits.
  */
 #include "simd/sq8_int16.h"
