@@ -3,9 +3,10 @@
  * fma rounds twice. The result is NaN for NaN, and infinity beyond the range of the type. It is 0
  * if e^x is less than half the smallest subnormal number.
  *
- * x = n ln 2 + r with an integer n, so |r| <= ln 2 / 2 and e^x = 2^n e^r. A Taylor series gives
- * e^r; its first omitted term is below 2^-27 for float and 2^-57 for double. ln 2 is split into two
- * constants. The first one has so few bits that its product with n is exact.
+ * x = n ln 2 + r, where n is the integer nearest to x / ln 2. So |r| <= ln 2 / 2, and
+ * e^x = 2^n e^r. A Taylor series gives e^r; its first omitted term is below 2^-27 for float and
+ * 2^-57 for double. ln 2 is split into two constants. The larger one has so few bits that its
+ * product with n is exact.
  */
 INLINE vf vf_exp(vf x)
 {

@@ -154,7 +154,7 @@ static NO_SLP double NAME(tile_sum)(const void *x_void, const void *y_void, size
     return total == total ? total : sum; /* the error of an overflowed sum is NaN */
 }
 
-/* Transposes square blocks. The last block of each direction overlaps the one before it. Arrays
+/* Transposes square blocks. The last block of each direction can overlap the one before it. Arrays
  * smaller than one block are transposed element by element. */
 static void NAME(transpose_rows)(void *to_void, size_t step, const void *const *rows, size_t count,
                                  size_t n)

@@ -1,7 +1,8 @@
 /*
  * Defines all kernels of one instruction set and their table. isa_*.c includes this file after a
- * header of simd/, inside the target region that the header opened. System headers must not be
- * included inside the region, so each header of simd/ includes them before it opens the region.
+ * header of simd/, inside the target region that the header opened. System headers that define
+ * functions must not be included inside the region, so each header of simd/ includes them before it
+ * opens the region.
  */
 #include "base/cpu.h"
 #include "base/cancel.h"
@@ -14,8 +15,8 @@
 #define TEXT(a) TEXT_(a)
 
 /*
- * Keeps gcc from vectorizing scalar loops. It would gather the elements of a vector one by one,
- * which is slower.
+ * Keeps gcc from vectorizing the scalar loops of a function. gcc would gather the elements of a
+ * vector one by one, which is slower.
  */
 #if defined(__GNUC__) && !defined(__clang__)
 #define NO_SLP __attribute__((optimize("no-tree-slp-vectorize")))

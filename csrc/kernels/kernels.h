@@ -86,7 +86,8 @@ typedef bool cosine_sums_kernel(double *out, const double *xy, const double *xx,
  *
  * Sums of 16-bit floats are less accurate than those of rows_kernel, but accurate enough for
  * results that are rounded to 16 bits. A float holds the product of two elements exactly. Eight
- * products form a chain, which is summed in float. The chains are added in double.
+ * products form a chain, which is summed in float. Two chains are added in float, and these sums in
+ * double.
  */
 typedef bool cosine_rows_kernel(const struct sums_call *call, double *out, double min_square);
 
@@ -170,7 +171,7 @@ enum { SELECT_PADDING = 16 };
 typedef void coarse_dots_kernel(float *dots, float *squares, const float *x, ptrdiff_t x_step,
                                 size_t rows, const float *const *vectors, size_t count, size_t n);
 
-/* The largest `count` of a call. */
+/* The largest `count` of coarse_dots_kernel. */
 enum { COARSE_QUERIES = 4 };
 
 /* A dot product is computed as at least eight running sums: two chains of four lanes. Each running
@@ -184,8 +185,8 @@ enum { COARSE_QUERIES = 4 };
  * residual. residual_norm is an upper bound of the norm of the residual, rounding errors included.
  * It is infinity if x holds NaN or infinity.
  *
- * Returns the squared norm of x. If that is tiny or huge, the caller discards the codes;
- * search/quantize.c sets the range.
+ * Returns the squared norm of x. The caller discards the codes if this norm is tiny or huge;
+ * search/quantize.c has the limits.
  */
 struct code_scale {
     float scale, residual_norm;
@@ -197,7 +198,7 @@ typedef float quantize_kernel(uint8_t *codes, struct code_scale *scale, const fl
  * Dot products of SQ8 codes (rows, n) with the codes of `count` queries, as exact integers.
  * dots[q * step + r] is that of query q and row r. Rows are code_step bytes apart, and n is at most
  * SQ8_MAX_DEPTH. count is at most SQ8_QUERIES, but `queries` always holds SQ8_QUERIES valid
- * pointers.
+ * pointers. If count is above 1, dots gets the dot products of all SQ8_QUERIES queries.
  *
  * A query code has query_code_size bytes and a magnitude of at most query_code_max. Query codes are
  * padded with zeros to the next multiple of SQ8_PADDING; the codes of rows are not padded.

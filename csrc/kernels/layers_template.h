@@ -298,8 +298,8 @@ static void NAME(add_rows)(void *to_void, size_t to_row_step, size_t to_column_s
 }
 
 /*
- * maxima[i] is the larger of in[2 i] and in[2 i + 1]. Of equal elements it is the first, and a NaN
- * as second element is taken in any case. second[i] is 1 if the second element was taken, else 0.
+ * maxima[i] is the larger of in[2 i] and in[2 i + 1]: the first of two equal elements, the NaN if
+ * one is NaN, the second of two NaNs. second[i] is 1 if the second element was taken, else 0.
  * Compilers vectorize the loops of this function and of max_pool2x2.
  */
 INLINE void NAME(pair_maxima)(LAYER_TYPE *restrict maxima, LAYER_INTEGER *restrict second,

@@ -44,8 +44,8 @@
 
 /*
  * The next functions compute the sums of one row. If `polls` is set, they poll the cancellation
- * token every POLL_ELEMENTS elements. Short rows are not polled, because a poll takes a few
- * nanoseconds.
+ * token every POLL_ELEMENTS elements, or after each chain of 8-bit integers. Short rows are not
+ * polled, because a poll takes a few nanoseconds.
  */
 
 /*
@@ -96,8 +96,8 @@ INLINE void NAME(row_sums)(double out[3], const ELEMENT_TYPE *x, const ELEMENT_T
 #ifdef ELEMENT_LOAD_INTEGERS
 
 /*
- * The exact sums of one row; each lane holds a partial sum. SHORT_CHAIN steps are summed in 32
- * bits, which cannot overflow. The sums of these chains are added in double.
+ * The exact sums of one row; each lane holds a partial sum. SHORT_CHAIN steps form a chain, which
+ * is summed in 32 bits without overflow. The sums of the chains are added in double.
  */
 INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n,
                             enum sums kind, bool polls)
@@ -200,8 +200,9 @@ INLINE void NAME(half_step)(vf low[3], vf high[3], const ELEMENT_TYPE *x, const 
 
 /*
  * The three sums of one row of 16-bit floats; each lane holds a partial sum. A float holds each
- * product exactly. HALF_CHAIN products form a chain, which is summed in float. The chains are added
- * in double. This is accurate enough for results that are rounded to 16 bits.
+ * product exactly. HALF_CHAIN products form a chain, which is summed in float. Two chains are added
+ * in float, and these sums in double. This is accurate enough for results that are rounded to 16
+ * bits.
  */
 INLINE void NAME(half_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n)
 {

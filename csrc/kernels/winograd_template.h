@@ -72,7 +72,8 @@ INLINE void winograd_filter_rows(float *out, size_t sum_step, const float *weigh
 
 /*
  * Filter transform of weight (count, 5, n). Sum f of kernel k goes to out[f * sum_step + k * n]. It
- * writes up to VF_LANES elements beyond the end of the sums.
+ * writes up to VF_LANES - 1 elements beyond the count * n sums of each f. The caller leaves room
+ * for them (WINOGRAD_PADDING).
  */
 static void winograd_filter_transform(float *out, size_t sum_step, const float *weight,
                                       size_t count, size_t n)
@@ -112,8 +113,8 @@ INLINE vf divide_exactly(vf a, float n)
  *     y0 = (6 m0 - 4 (m1 + m2) + m3 + m4) / 24
  *     y1 = (12 m5 - 2 (m1 - m2) + m3 - m4) / 12
  *
- * Each division is the last operation of its formula, so small integers give exact results, ties
- * and zeros included.
+ * Each division is the last operation of its formula, so small integers give exact results. Pooling
+ * then meets the same ties, and relu the same zeros, as in the direct algorithm.
  *
  * bias, relu and pool then act as in struct outer. y0 goes to out_offsets[2 v] and y1 to
  * out_offsets[2 v + 1]; if both offsets are equal, y0 stays. With pool, the maxima go to
