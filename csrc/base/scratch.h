@@ -83,7 +83,7 @@ static inline size_t scratch_round(size_t bytes)
 }
 
 /* Lays out arrays in one block: adds an array of n elements of `size` bytes to a block of *bytes
- * bytes and returns its offset, a multiple of SCRATCH_ALIGN. *bytes starts at 0 and becomes
+ * bytes and returns the array's offset, a multiple of SCRATCH_ALIGN. *bytes starts at 0 and becomes
  * SIZE_MAX on overflow. */
 static inline size_t scratch_add(size_t *bytes, size_t n, size_t size)
 {
