@@ -151,7 +151,7 @@ static void store_half(enum dtype dtype, char *to, ptrdiff_t stride, const float
     }
 }
 
-/* Rounds doubles to floats such that rounding these to 16 bits equals a single rounding. */
+/* Rounds doubles to floats that round to the same 16 bits as the doubles. */
 static void round_to_odd_floats(float *to, const double *values, size_t n)
 {
     if (kernels_current()->halves->round_to_odd(to, values, n)) { /* some values are subnormal */

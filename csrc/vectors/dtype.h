@@ -8,7 +8,7 @@
 #include "kernels/kernels.h"
 
 /*
- * Element types of operands. Kernels read the first ELEMENTS of them in place; the others are
+ * Element types of operands. Kernels can read the first ELEMENTS of them in place; the others are
  * converted to double first.
  */
 enum dtype {
@@ -32,7 +32,7 @@ static inline bool dtype_is_float(enum dtype dtype)
     return dtype <= DTYPE_BF16;
 }
 
-/* Narrow floats are computed in float. float64 and integers are computed in double. */
+/* float32 and 16-bit floats are loaded as float, float64 and integers as double. */
 static inline enum compute_type dtype_compute_type(enum dtype dtype)
 {
     return dtype == DTYPE_F64 || !dtype_is_float(dtype) ? COMPUTE_F64 : COMPUTE_F32;

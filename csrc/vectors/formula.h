@@ -18,7 +18,7 @@
 /*
  * Returns max(|x|, eps) for the given |x|^2. One case differs: for a zero row, an eps between 0 and
  * 1e-100 is replaced by 1e-100. The results are the same, because all products of a zero row are 0.
- * But 1 / 1e-100 and 1e-100 * 1e-100 are in range, and those of a smaller eps may not be.
+ * With a smaller eps, 1 / eps or the product of two norms could leave the range of double.
  */
 static inline double formula_clamped_norm(double square, double eps)
 {
@@ -26,7 +26,7 @@ static inline double formula_clamped_norm(double square, double eps)
     return eps_clamp(sqrt(square), tiny ? 1e-100 : eps);
 }
 
-/* Clips a cosine to [-1, 1]. The exact value is in that range, so this removes rounding errors. */
+/* Clips a cosine to [-1, 1]. The exact value is in that range; only rounding errors leave it. */
 static inline double formula_clip(double cosine)
 {
     const double capped = cosine > 1.0 ? 1.0 : cosine;

@@ -3,7 +3,7 @@
 #include "base/scratch.h"
 
 /*
- * Returns the absolute value of a stride. An array without elements can have any stride, also
+ * Returns the absolute value of a stride. An array without elements can have any stride, even
  * PTRDIFF_MIN, whose absolute value does not fit a ptrdiff_t.
  */
 static size_t magnitude(ptrdiff_t stride)
@@ -17,7 +17,7 @@ static size_t distance(const struct axis *axis)
     return size_sum_or_max(magnitude(axis->x), magnitude(axis->y));
 }
 
-/* Inserts an axis so that distances fall. Among equal distances, the new axis comes last. */
+/* Inserts an axis in order of falling distance. Among equal distances, the new axis comes last. */
 static void axes_add(struct axes *axes, const struct axis *axis)
 {
     int i = axes->count++;
@@ -33,7 +33,7 @@ static bool is_multiple(ptrdiff_t outer, ptrdiff_t inner, size_t size)
     return !__builtin_mul_overflow(inner, size, &product) && outer == product;
 }
 
-/* Merges an axis with the next one if one stride can step through both. */
+/* Merges neighbouring axes if one stride can step through both. */
 static void axes_merge(struct axes *axes)
 {
     int last = 0;
@@ -77,8 +77,8 @@ struct offsets axes_offsets_many(const struct axes *axes, size_t index)
 }
 
 /*
- * Picks rows if both operands are contiguous along the reduced axis, or if no other axis has a
- * smaller distance. Otherwise picks columns.
+ * Picks rows if both operands are contiguous along the innermost reduced axis, or if no outer axis
+ * has a smaller distance. Otherwise picks columns.
  */
 static enum plan_driver reduction_driver(const struct plan *plan,
                                          const struct plan_request *request)

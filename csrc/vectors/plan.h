@@ -6,16 +6,16 @@
 #include <stdint.h>
 
 /*
- * Every call is a contraction of two arrays whose axes have roles. The plan derives the roles from
- * shapes and strides alone, drops axes of size 1, merges axes that are contiguous with each other,
- * and picks the driver.
+ * Every call is a contraction of two arrays whose axes have roles: reduced, left, right or outer.
+ * The plan derives the roles from shapes and strides alone, drops axes of size 1, merges axes that
+ * are contiguous with each other, and picks the driver.
  */
 
 enum { PLAN_MAX_AXES = 64 };
 
 /*
  * One axis: its size, and its byte strides in the first operand, the second operand and the result.
- * A broadcast axis has stride 0.
+ * An operand that is broadcast along the axis has stride 0.
  */
 struct axis {
     size_t size;
@@ -29,14 +29,14 @@ struct axes {
 
 enum plan_driver {
     PLAN_ROWS,    /* computes one sum after another, along the reduced axes */
-    PLAN_COLUMNS, /* computes the sums of outputs that are adjacent in memory together */
+    PLAN_COLUMNS, /* computes together the sums of outputs that are close in memory */
     PLAN_GEMM,    /* left x right: a blocked matrix product */
 };
 
 struct plan {
     enum plan_driver driver;
     /*
-     * The operands are swapped: x is the caller's y. Only PLAN_GEMM does this. It makes the
+     * The operands are swapped: x is the caller's y. Only PLAN_GEMM swaps them, to make the
      * innermost axis of the result a right axis.
      */
     bool swapped;
@@ -45,8 +45,8 @@ struct plan {
     size_t depth; /* terms of each sum */
     struct axes reduced;
     /*
-     * All other axes, ordered by falling distance in memory. With PLAN_GEMM, only axes that both
-     * operands have.
+     * All other axes, largest strides first. With PLAN_GEMM, these are the batch axes: both
+     * operands vary along them, or both are broadcast.
      */
     struct axes outer;
     struct axes left;  /* PLAN_GEMM: axes that only x has */
@@ -59,7 +59,7 @@ struct plan_request {
     const struct axis *axes;  /* [ndim], outermost first */
     uint64_t reduced;         /* bit i: axis i is reduced */
     ptrdiff_t x_item, y_item; /* bytes of an element */
-    bool one_operand;         /* there is no y; its strides are those of x */
+    bool one_operand;         /* there is no y; axes[i].y is axes[i].x */
 };
 
 /* Makes a plan. Returns false if a size overflows. */
@@ -72,7 +72,10 @@ void plan_pairs(struct plan *plan, const struct axis *left, const struct axis *r
 /* Returns the product of the sizes, or SIZE_MAX on overflow. Axes of plan_make do not overflow. */
 size_t axes_size(const struct axes *axes);
 
-/* The byte offsets in x, y and out of element `index`, counted along all axes, innermost first. */
+/*
+ * The byte offsets of element `index` in x, y and out. Elements are counted along all axes; the
+ * innermost axis varies fastest.
+ */
 struct offsets {
     ptrdiff_t x, y, out;
 };

@@ -27,7 +27,7 @@ struct reduce_state {
     enum compute_type compute;
     enum sums kind;
     bool in_place; /* kernels read the operands in place */
-    /* the outer axis closest in memory: outputs along it are computed together */
+    /* the outer axis of the smallest strides: outputs along it are computed together */
     struct axis inner;
     size_t block_outputs; /* upper limit of the outputs along inner that are held at a time */
     double *scratch;      /* buffers of all workers; NULL: the stack is large enough */
@@ -155,7 +155,7 @@ static double finish_one(const struct reduce_state *s, const struct row_sums *su
 
 /*
  * Completes n results, which hold cosines. Unless they are `complete`, recomputes those of rows
- * that eps may clamp. For OP_DISTANCE, turns the cosines into distances.
+ * whose norms eps may clamp. For OP_DISTANCE, turns the cosines into distances.
  */
 static void finish_cosines(enum op op, double eps, size_t n, const double *sums, double *results,
                            bool complete)
@@ -252,7 +252,7 @@ static void rows_in_place(enum op op, double eps, enum dtype dtype, enum dtype o
     }
 }
 
-/* Normalizes a range of rows or columns. xx are their sums of squares. */
+/* Normalizes a range of rows or columns. xx holds their sums of squares. */
 static void normalize_range(const struct reduce_state *s, const struct output_range *range,
                             const double *xx, double *divisors, int *exponents)
 {

@@ -25,14 +25,14 @@ struct reduction {
     enum dtype out_dtype;
     char *out;
     const struct plan *plan;
-    /* All pairs, one batch: receives the cosines instead of out. May be NULL. */
+    /* All pairs, one batch: receives the cosines; out is then unused. May be NULL. */
     const struct score_receiver *receiver;
     /* All pairs: treats the sides as different rows even if they are the same in memory. */
     bool distinct;
     int workers; /* All pairs: at most this many threads; 0: the pool's number. */
     /*
-     * May be NULL. Its progress counts outputs. If both sides are the same rows, it counts only
-     * those on and above the diagonal.
+     * May be NULL. Only all pairs count progress: one for each output. If both sides are the same
+     * rows, only outputs on and above the diagonal count.
      */
     struct cancel_token *token;
 };

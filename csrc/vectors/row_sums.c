@@ -6,7 +6,7 @@
 #include "base/cancel.h"
 #include "base/scratch.h"
 
-/* Two blocks of doubles fit the L1 cache. A long row polls the token every POLL_ELEMENTS. */
+/* Two blocks of doubles fit the L1 cache. Long rows poll the token every POLL_ELEMENTS elements. */
 enum { BLOCK = ROW_BLOCK, POLL_ELEMENTS = 16 * BLOCK };
 
 /* Polls the cancellation token if k is a multiple of POLL_ELEMENTS. True if the call must end. */
@@ -58,8 +58,8 @@ static double total_of(double sum, double error)
 }
 
 /*
- * Stands for the exponent of a row that holds infinity or NaN. Only these elements decide the sums,
- * so scale_block replaces every finite element by its sign.
+ * Stands for both exponents of a pair if a row holds infinity or NaN. Such elements alone decide
+ * the sums, so scale_block replaces every finite element by its sign.
  */
 enum { NOT_FINITE = INT_MAX };
 
@@ -107,8 +107,8 @@ struct row_sums row_sums_plain(const struct row_pair *pair)
 }
 
 /*
- * Returns the exponent of the power of two that brings the largest element into [1, 2). Returns 0
- * if all elements are 0, NOT_FINITE if one is NaN or infinite.
+ * Returns the exponent e for which 2^-e scales the largest magnitude into [1, 2). Returns 0 if all
+ * elements are 0, NOT_FINITE if one is NaN or infinite.
  */
 static int row_exponent(const struct row_pair *pair, enum side side)
 {

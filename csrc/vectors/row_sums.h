@@ -8,7 +8,7 @@
 #include "vectors/dtype.h"
 #include "vectors/plan.h"
 
-/* Selects one operand of a pair, and its stride of an axis. */
+/* Selects one operand of a pair, and its stride along an axis. */
 enum side { SIDE_X, SIDE_Y };
 
 static inline ptrdiff_t axis_stride(const struct axis *axis, enum side side)
@@ -43,9 +43,9 @@ struct row_pair {
 };
 
 /*
- * True if underflow lost no terms of this sum of squares, and two such sums can be multiplied
- * without overflow. Narrow floats need no such check: the square of every nonzero float is a normal
- * double.
+ * True if underflow lost no term that matters to this sum of squares, and two such sums can be
+ * multiplied without overflow. float32 and 16-bit floats need no such check: the square of every
+ * nonzero float is a normal double.
  */
 static inline bool square_is_safe(double square)
 {
@@ -78,8 +78,8 @@ enum { ROW_BLOCK = 1024 };
 struct row_sums row_sums_plain(const struct row_pair *pair);
 
 /*
- * Sums scaled rows, for a pair whose plain sums are not safe. A row that holds NaN or infinity, or
- * only zeros, keeps exponent 0.
+ * Sums scaled rows, for a pair whose plain sums are not safe. A row of zeros has exponent 0. If a
+ * row holds NaN or infinity, both exponents are 0.
  */
 struct row_sums row_sums_scaled(const struct row_pair *pair);
 
