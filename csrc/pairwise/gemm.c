@@ -77,7 +77,7 @@ struct gemm_task {
     const void **left_pointers;   /* of a chunk */
 };
 
-/* Rounds n up to a multiple of step. Sizes of arrays are far enough below SIZE_MAX. */
+/* Rounds n up to a multiple of step. Sizes of arrays are far enough below SIZE_MAX for this. */
 static size_t round_up(size_t n, size_t step)
 {
     return size_parts(n, step) * step;

@@ -38,8 +38,8 @@ struct gemm_block {
  * Callbacks provide the rows and take the sums.
  *
  * The order of summation over k depends only on the depth, the compute type and the instruction set
- * (see kernels/gemm_template.h). A sum therefore has the same bits in every call that
- * contains it, also in one with swapped sides.
+ * (see kernels/gemm_template.h). A sum therefore has the same bits in every call that contains it,
+ * even in one with swapped sides.
  */
 struct gemm {
     enum compute_type compute;
@@ -57,7 +57,7 @@ struct gemm {
     void (*left_rows)(const void *context, const struct gemm_rows *request);
     void (*right_rows)(const void *context, const struct gemm_rows *request);
 
-    /* Takes a block of sums. Several threads call it, once for each sum. */
+    /* Takes a block of sums. Several threads call it. Each sum is in exactly one block. */
     void (*epilogue)(const void *context, const struct gemm_block *block);
 
     /*
@@ -74,7 +74,10 @@ struct gemm {
 enum {
     GEMM_MAX_COLUMNS = 32, /* columns of an epilogue block */
     GEMM_MAX_ROWS = 64,    /* rows of an epilogue block */
-    /* Left rows of a request. Before a worker requests others, its epilogue takes their sums. */
+    /*
+     * Left rows of a request. If a request reaches the end of the depth, the epilogue takes the
+     * sums of these rows before the worker requests others.
+     */
     GEMM_CHUNK = 240
 };
 

@@ -8,16 +8,16 @@
 enum { NORM_BATCH = 64 };
 
 /*
- * Scores above these thresholds are recomputed in double from the rows. So close to 1, a rounding
- * error could push a score past 1 or give identical rows a score below 1. The distances from 1
- * exceed the error of the product.
+ * Cosines whose magnitude is above these thresholds are recomputed in double from the rows. So
+ * close to 1, a rounding error could push a cosine past 1 or give identical rows a cosine below 1.
+ * The distances of the thresholds from 1 exceed the error of the product.
  */
 static const double recompute_above[] = {
     [COMPUTE_F32] = 1.0 - 0x1p-17,
     [COMPUTE_F64] = 1.0 - 1e-13,
 };
 
-/* Returns the side whose operand and axes describe the rows: if both sides are the same, x. */
+/* Returns the side whose operand and axes describe the rows: x if both sides are the same rows. */
 static enum side stored_side(const struct pair_scores *s, enum side side)
 {
     return s->symmetric ? SIDE_X : side;
@@ -134,7 +134,8 @@ static void measure_row(const struct pair_scores *s, enum side side, size_t batc
 /*
  * Sums the squares of n rows of one batch in place, with the bits that measure_row() gives. Evenly
  * spaced rows take one kernel call. Returns false if the rows are not of a kernel's dtype, not
- * contiguous or too long, or if they are narrow floats that measure_row() sums as doubles.
+ * contiguous or too long, or if they are float32 or 16-bit floats that measure_row() sums as
+ * doubles.
  */
 static bool squares_in_place(const struct pair_scores *s, enum side side, size_t batch,
                              size_t first, size_t n, double *squares)

@@ -6,16 +6,16 @@
 #include "pairwise/gemm.h"
 
 /*
- * Scores of left rows with right rows: dot products x.y or cosines. Rows enter the product
- * unchanged, so integers and binary vectors have exact sums. A row whose norm is far from 1 is
- * scaled by a power of two, which is exact. The norms are applied when a sum is complete. A score
- * has the same bits whether it is computed alone or in a block.
+ * Scores of left rows with right rows: dot products x.y or cosines. Rows enter the product without
+ * being normalized, so integers and binary vectors have exact sums. For cosines, a row whose norm
+ * is far from 1 is scaled by a power of two, which is exact. The norms are applied when a sum is
+ * complete. A score has the same bits whether it is computed alone or in a block.
  */
 
 /* The norms of some rows. */
 struct norms {
-    /* The inverse norm 1 / max(|row|, eps) for float32, the norm max(|row|, eps) for float64. Both
-     * are those of the scaled row. */
+    /* For float32 scores the inverse norm, 1 / max(|row|, eps); for float64 scores the norm,
+     * max(|row|, eps). For a scaled row, |row| is the norm after scaling. */
     double *value;
     int *exponent; /* the row is scaled by 2^-exponent */
 };
@@ -26,8 +26,9 @@ struct pair_scores {
     /* Type of the scores. It is float32 only if the result is float32, so that no score is rounded
      * twice. */
     enum compute_type compute;
-    /* Type of the rows in the product. It is float32 for narrow floats and for 8-bit integers,
-     * whose sums float32 holds exactly. */
+    /* Type of the rows in the product. It is float32 if both operands are floats of at most 32
+     * bits, except for dot products with a float64 result. It is also float32 if both are 8-bit
+     * integers: float32 holds the sums of a block of the depth exactly. Else it is float64. */
     enum compute_type product;
     bool symmetric;     /* both sides are the same rows in memory */
     bool cosine;        /* scores need norms */

@@ -8,7 +8,7 @@
 #include "pairwise/pairwise.h"
 
 enum {
-    /* Rows whose norms are held at a time. If both sides are the same rows, all are held. */
+    /* Rows of a side whose norms are held at a time; all rows if both sides are the same. */
     NORM_ROWS = 1 << 16,
     NORM_TASK_ROWS = 64, /* rows whose norms one task measures */
     CACHE_LINE = 64,
@@ -17,8 +17,8 @@ enum {
 };
 
 /*
- * Norms of the left rows that a worker processes. It measures them when it reaches the rows, so the
- * rows are read from memory once.
+ * Norms of the left rows that a worker processes. The worker measures them just before it
+ * multiplies the rows, so the rows are still in the cache.
  */
 struct lazy_norms {
     size_t first;
@@ -44,7 +44,7 @@ static void left_rows(const void *context, const struct gemm_rows *request)
     const int *exponents = NULL;
     if (p->lazy != NULL) {
         struct lazy_norms *lazy = &p->lazy[request->worker];
-        /* A chunk of long rows is requested once for each segment, but measured only once. */
+        /* If the last request was for the same rows (another segment), their norms are known. */
         if (lazy->first != request->first) {
             lazy->first = request->first;
             pair_scores_measure(&p->scores, SIDE_X, request->batch, request->first, request->count,
