@@ -6,7 +6,7 @@
 
 /*
  * Returns the root of a row's tree, which is the lowest row of the tree. Every other row on the
- * path gets its grandparent as its parent, which halves the path for later calls.
+ * path gets its grandparent as its parent (path halving), which halves the path for later calls.
  */
 static int64_t root_of(int64_t *parents, int64_t row)
 {

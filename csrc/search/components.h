@@ -18,7 +18,7 @@ struct components {
 int components_init(struct components *components, enum compute_type compute, double threshold,
                     int64_t *parents);
 void components_free(struct components *components);
-/* Replaces each row's parent by its label: the lowest row of its component. */
+/* Replaces the parent of each row by the row's label: the lowest row of its component. */
 void components_label(size_t rows, int64_t *parents);
 
 #endif

@@ -87,7 +87,8 @@ struct prefilter {
 };
 
 /*
- * Computes the exact score of one pair, row r of the chunk at `first`, and passes it to add_score.
+ * Computes the exact score of row r of the chunk at `first` with one query, and passes it to
+ * add_score.
  */
 static void rescore(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
                     size_t first, size_t r, size_t query)
@@ -140,7 +141,7 @@ static void prefetch_row(const struct prefilter *p, size_t row)
     }
 }
 
-/* Queues one query with each row of a chunk that w->keep marks. */
+/* Queues the pairs of one query with all rows of the chunk that w->keep marks. */
 static void queue_survivors(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
                             size_t first, size_t rows, size_t query)
 {
@@ -225,7 +226,7 @@ static size_t prefilter_rows(const struct prefilter *p, struct prefilter_worker 
 
 /*
  * Prefetches one of `steps` equal parts of the codes of the chunk at `first`. The caller prefetches
- * one part for each group of queries, which spreads the loads over the current chunk.
+ * one part for each group of queries, which spreads the loads over the work on the chunk before.
  */
 static void prefetch_codes(const struct prefilter *p, size_t first, size_t step, size_t steps)
 {
@@ -398,7 +399,8 @@ static void prepare_queries(struct prefilter *p)
 
 /*
  * Allocates one block of memory: first the queries' buffers, then those of each worker. The sizes
- * cannot overflow, because there are at most 4096 queries of SQ8_MAX_DEPTH elements.
+ * cannot overflow, because there are at most 4096 queries (QUERY_BLOCK) of at most SQ8_MAX_DEPTH
+ * elements.
  */
 static int plan_scratch(struct prefilter *p, char **memory)
 {

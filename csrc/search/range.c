@@ -1,5 +1,5 @@
 /*
- * Range search. Each worker collects the pairs that reach the threshold in blocks of its own.
+ * Range search. Each worker collects, in blocks of its own, the pairs that reach the threshold.
  * range_store sorts all pairs.
  */
 #include "base/pool.h"
@@ -30,7 +30,7 @@ static void add_result(struct result_handler *handler, size_t worker, size_t que
     struct range_result *r = (struct range_result *)handler;
     if (!(score == score) || atomic_load_explicit(&r->no_memory, memory_order_relaxed) ||
         atomic_fetch_add_explicit(&r->count, 1, memory_order_relaxed) >= r->max_pairs) {
-        return; /* NaN is below every threshold */
+        return; /* NaN counts as below every threshold */
     }
     struct pair_block *block = r->lists[worker].blocks;
     if (block == NULL || block->count == BLOCK_PAIRS) {
@@ -81,8 +81,9 @@ void range_free(struct range_result *r)
 }
 
 /*
- * Turns counts into start positions, for a sorted list of numbers below `size`. On entry, counts[n
- * + 1] tells how often the number n occurs. On return, counts[n] is the position of the first n.
+ * Turns counts into start positions, for a sorted list of numbers below `size`. On entry,
+ * counts[n + 1] tells how often the number n occurs. On return, counts[n] is the position of the
+ * first n.
  */
 static void counts_to_starts(size_t *counts, size_t size)
 {

@@ -38,7 +38,8 @@ struct search {
     /* Corpus rows that are scored exactly before the prefilter runs, to raise the thresholds. */
     size_t warm_up_rows;
     struct result_handler *result_handler;
-    struct cancel_token *token; /* may be NULL; its progress counts pairs of rows */
+    /* May be NULL. Its progress counts pairs of rows; search_quantize counts rows. */
+    struct cancel_token *token;
 };
 
 #endif

@@ -7,7 +7,7 @@
 #include "search/topk.h"
 
 /*
- * Queries share striped locks, because one lock for each query would only take memory.
+ * Queries share striped locks, because one lock for each query would take more memory for no gain.
  *
  * Up to MAX_SORTED entries are kept sorted, best first. Moving some of them takes half the time of
  * a heap, whose branches are unpredictable. More entries form a heap with the worst entry at its
