@@ -1,4 +1,7 @@
-/* Maps a plan to its driver: reduce.c for rows and columns, pairwise.c for all pairs. */
+/*
+ * Maps a plan to its driver: reduce.c for rows and columns, pairwise.c for all pairs. Calls without
+ * outputs or without elements to sum go to reduce.c.
+ */
 #include "pairwise/contract.h"
 
 #include "pairwise/pairwise.h"

@@ -33,7 +33,7 @@ enum {
     SEGMENTED_TASK_BYTES = 2 << 20,
     /*
      * Workers poll the cancellation token before each chunk. If a chunk has this many elements or
-     * more, they also poll before each of its panels.
+     * more, they also poll before they multiply it with the next panel.
      */
     POLL_PANEL = 4096,
     TASKS_PER_THREAD = 4
@@ -354,7 +354,7 @@ int gemm_run(const struct gemm *call)
     size_t tasks;
     if (!size_mul(call->batches, g.right_blocks, &tasks) ||
         !size_mul(tasks, g.left_tasks, &tasks)) {
-        return -1; /* too many tasks to number */
+        return -1; /* more tasks than a size_t can count */
     }
     threads = (size_t)threads < tasks ? threads : (int)tasks;
     g.scratch = scratch_alloc(size_product_or_max((size_t)threads, g.scratch_of_worker));

@@ -200,9 +200,9 @@ static void prefetch_block(const void *context, const struct gemm_block *b)
 }
 
 /*
- * Recomputes dot products that are not finite, in double from scaled rows, because a partial sum
- * may have left the range of its type. Returns false if all are finite. Otherwise writes all dot
- * products to buffer.
+ * Recomputes dot products that are not finite, because a partial sum may have left the range of its
+ * type. They are recomputed in double, from scaled rows if needed. Returns false if all are finite.
+ * Otherwise writes all dot products to buffer.
  */
 static bool recompute_non_finite_dots(const struct pair_scores *s, const struct gemm_block *b,
                                       double *buffer)
