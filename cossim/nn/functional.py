@@ -1,4 +1,4 @@
-"""Layers as functions. This module checks shapes and arguments by torch's conditions; the C core calculates."""
+"""Layers as functions. This module checks shapes and arguments as torch does; the C core calculates."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ def _check_conv2d(x, weight, bias, stride, padding, dilation, groups):
 
 
 def _pooled_size(size, kernel, stride, padding, dilation, ceil_mode):
-    """Number of windows along one side. In ceil_mode, the last one must begin in the image or in the first padding."""
+    """Number of windows along one side. In ceil_mode, the last one must begin before the padding at the end."""
     windows = (size + 2 * padding - dilation * (kernel - 1) - 1 + (stride - 1 if ceil_mode else 0)) // stride + 1
     if ceil_mode and (windows - 1) * stride >= size + padding:
         windows -= 1

@@ -34,7 +34,7 @@ def _conv2d_pullback(call, dy, input_gradient, indices=None):
     """Returns (dx, dweight, dbias) of a convolution.
 
     Without indices, dy is the gradient of the feature maps, (N, O, OH, OW). With indices, dy is the gradient of the
-    pooling that follows: each value belongs to the pixel at its index, and all other pixels have gradient 0.
+    pooled maps: each value belongs to the pixel at its index, and all other pixels have gradient 0.
     """
     # The sparse path skips the products with zeros of dy. They are 0 only if all images are finite, else NaN.
     sparse = indices is not None and call.dilation[1] == 1 and _core.all_finite(call.images)
@@ -240,7 +240,7 @@ def max_pool2d_vjp(
     x = _core.as_array("max_pool2d", "x", x)
     y, indices = functional._pool(True, x, pairs, ceil_mode)
     shape = x.shape
-    if indices.size:  # an empty array: its height and width may be huge
+    if indices.size:  # not for an empty array, whose height and width may be huge
         empty = _without_pixels(shape, pairs, y.shape)
         indices[..., empty] = 0
 
@@ -254,7 +254,7 @@ def max_pool2d_vjp(
 def _without_pixels(shape, pairs, out):
     """Boolean mask (OH, OW) of the windows that contain only padding. Such a window has no maximum.
 
-    Only dilation makes them possible: all taps of a window can then miss the image.
+    Only dilation makes such windows possible: all taps can then miss the image.
     """
     sides = []
     for i in (0, 1):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class _structure:
-    """version is replaced by a new object each time a public attribute of any layer is set, or any is deleted.
+    """version is replaced by a new object when a public attribute of any layer is set, or any attribute is deleted.
 
     Anything built from layers under an earlier version may be out of date.
     """

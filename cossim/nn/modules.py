@@ -54,7 +54,7 @@ class Conv2d(Module):
     Raises
     ------
     TypeError, ValueError
-        By torch's conditions: groups does not divide the channels, a number is out of range, or a name is unknown.
+        As in torch: groups does not divide the channels, a number is out of range, or a name is unknown.
 
     Examples
     --------
@@ -142,7 +142,7 @@ class Conv2d(Module):
         return self._vjp(x, gradients._conv2d_vjp)
 
     def _vjp(self, x, make):
-        """make(call) returns a result and its pullback, whose dx is the gradient of the padded images."""
+        """vjp. make(call) returns a result and its pullback, whose dx is the gradient of the padded images."""
         call, mode = self._check(x), self.padding_mode
         y, pullback_padded = make(self._padded_call(call))
 

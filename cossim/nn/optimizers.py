@@ -87,7 +87,7 @@ class _Optimizer:
     def _check_gradients(self, gradients: Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
         """Returns a gradient for each parameter, in the order of the parameters. Raises an error if one does not fit.
 
-        It changes nothing, so a failed step leaves all parameters as they were.
+        Changes nothing, so a failed step leaves all parameters as they were.
         """
         function = f"{type(self).__name__}.step"
         if not isinstance(gradients, Mapping):
@@ -175,8 +175,8 @@ class _Optimizer:
         Raises
         ------
         ValueError
-            Keys or shapes do not fit, step is not an integer from 0, arrays of the optimizer have become read-only, or
-            the file is not a weights file of real numbers. The optimizer is then unchanged.
+            Keys or shapes do not fit, step is not an integer of at least 0, arrays of the optimizer have become
+            read-only, or the file is not a weights file of real numbers. The optimizer is then unchanged.
         TypeError
             A value of the dict is not an array of real numbers.
 
@@ -237,8 +237,8 @@ class SGD(_Optimizer):
     TypeError
         An array is not float32 or float64, or an argument is not a number.
     ValueError
-        By torch's conditions: lr, momentum or weight_decay is below 0. Beyond torch's: a number is not finite, an array
-        is read-only or appears twice, or there are no arrays.
+        As in torch: lr, momentum or weight_decay is below 0. Unlike in torch: a number is not finite, an array is
+        read-only or appears twice, or there are no arrays.
 
     Examples
     --------
@@ -319,8 +319,8 @@ class Adam(_Optimizer):
     TypeError
         An array is not float32 or float64, or an argument is not a number.
     ValueError
-        By torch's conditions: lr, eps or weight_decay is below 0, or betas is outside [0, 1). Beyond torch's: a number
-        is not finite, an array is read-only or appears twice, or there are no arrays.
+        As in torch: lr, eps or weight_decay is below 0, or betas is outside [0, 1). Unlike in torch: a number is not
+        finite, an array is read-only or appears twice, or there are no arrays.
 
     Examples
     --------

@@ -109,7 +109,7 @@ def _is_exact(layer, kind):
 def _fused_vjp(layers, x):
     """Runs the first layer, fused with the ReLU and pooling that follow it where possible.
 
-    Returns the number of layers it ran, their result and its pullback. The gradient of ReLU only depends on where
+    Returns the number of layers it ran, their result and its pullback. The gradient of ReLU depends only on where
     its argument is above 0. Its result shows that, and so does the pooled result, so no copy of the argument is kept.
     """
     name, layer = layers[0]

@@ -82,7 +82,7 @@ def load_weights(path: Path) -> dict[str, NDArray[Any]]:
                 return dict(_member(archive, info) for info in archive.infolist())
         except MemoryError:
             raise
-        except Exception as error:  # zipfile and its decompressors raise many kinds
+        except Exception as error:  # zipfile and its decompressors raise many types of error
             # EINVAL means that a damaged archive names a position before the start of the file. Any other OSError
             # comes from the disk.
             if isinstance(error, OSError) and error.errno != errno.EINVAL:

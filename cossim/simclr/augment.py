@@ -79,8 +79,8 @@ def augment(
         angles move the upper ends to the right. Below 90.
     scale : pair of float
         Range of the side of the crop as a fraction of the image's side, 0 < low <= high. The crop lies at a random
-        position in the image and is resized to the whole view. Above 1, the image lies at a random position in the
-        view, surrounded by zeros.
+        position in the image and is resized to the whole view. If the fraction is above 1, the image lies at a random
+        position in the view, surrounded by zeros.
     aspect : pair of float
         Range of the aspect ratio, width / height, of the crop as a multiple of the image's, 0 < low <= high. It does
         not change the area of the crop.
@@ -137,7 +137,7 @@ def augment(
     images = contiguous(images_argument("augment", images))
     with fixed_arithmetic():
         ranges = (rotations, shears, sides, (math.log(narrow), math.log(wide)), *MOVE_RANGES)
-    # Each image always draws the same count of numbers, one row, so that its view depends only on rng and its index.
+    # Always draws the same count of numbers for an image, one row: its view depends only on rng and its index.
     draws = rng.integers(2**64 - 1, size=(len(images), len(ranges) + 1), dtype=np.uint64, endpoint=True)
     stack = images if images.ndim == 4 else images[:, None]
     with fixed_arithmetic(over="ignore", invalid="ignore"):

@@ -54,5 +54,5 @@ def similarity_matrix(z0: Array, z1: Array) -> NDArray[Any]:
         arrays = described(z0=z0, z1=z1)
         raise ValueError(_errors.VIEWS_SHAPE.format(function="similarity_matrix", arrays=arrays))
     with fixed_arithmetic():
-        z = np.concatenate((z0, z1))  # which converts where the dtypes differ
+        z = np.concatenate((z0, z1))  # in one dtype
     return pairwise(z)

@@ -45,7 +45,7 @@ class Training(NamedTuple):
     encoder : Module
         The trained encoder.
     losses : numpy.ndarray of float64
-        The loss of each step, calculated before its update. It includes the steps of a checkpoint that train resumed.
+        The loss of each step, calculated before its update. The steps of a resumed checkpoint are included.
 
     Examples
     --------
