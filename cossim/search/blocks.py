@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # Default bound of the working set for arrays in files, in bytes.
 DEFAULT_MEMORY = 256 << 20
-MIN_ROWS = 256  # minimum rows per block, also if they exceed the bound
+MIN_ROWS = 256  # minimum rows per block, even if they exceed the bound
 
 
 # ---- results ----

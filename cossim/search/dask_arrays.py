@@ -50,13 +50,14 @@ if TYPE_CHECKING:
 
 MERGED = 4  # number of partial results that one task merges
 LEAST = 1024  # rows per block of a NumPy operand, unless the Dask operand has longer blocks
-_UNSET: Any = object()  # marks an argument that was not passed, where that means something else than the default
+_UNSET: Any = object()  # marks an argument that was not passed: dim= with axis= is an error, whatever its value
 OTHER_NAMES = ("axis", "keepdims")  # other names of dim and keepdim; None means not passed
 
 # Options of da.blockwise for operands whose chunks agree already. Every result here lacks an axis of its operands. So
-# Dask does not fuse our tasks with those that make the operands, which several of ours need. With concatenate=False a
-# task gets a block as [block], without a copy. Dask's own functions use another value, and layers of different values
-# are not fused: the blocks of x / vector_norm(x, 1, True) share one computation of the norms.
+# Dask does not fuse our tasks with those that make the operands: a block that several of our tasks need is made once.
+# With concatenate=False a task gets a block as [block], without a copy. Dask's own functions use another value of
+# concatenate, and Dask does not fuse layers of different values: the blocks of x / vector_norm(x, 1, True) share one
+# computation of the norms.
 _BLOCKS = {"concatenate": False, "align_arrays": False}
 
 # ---- operands ----
@@ -70,7 +71,7 @@ def _reject_arguments(function, out=None, progress=None):
 
 
 def _operand(function, name, operand):
-    """Returns the Dask array that an operand is, or that its xarray.DataArray holds; other operands unchanged."""
+    """Returns a Dask array as it is, the Dask array in an xarray.DataArray, and any other operand unchanged."""
     if not is_dask_collection(operand):
         return operand
     array = operand if isinstance(operand, da.Array) else getattr(operand, "data", None)
@@ -84,7 +85,7 @@ def _operand(function, name, operand):
 def _stand_in(array):
     """Returns a NumPy array of the same shape and dtype that takes no memory. For masked arrays, it is an empty one."""
     if isinstance(array, da.Array) and isinstance(meta_from_array(array), np.ma.MaskedArray):
-        return meta_from_array(array)  # has another shape, which is fine: masked arrays are refused anyway
+        return meta_from_array(array)  # its shape differs, which does not matter: masked arrays are refused anyway
     return np.broadcast_to(np.zeros((), array.dtype), array.shape)
 
 
@@ -172,7 +173,7 @@ def _block_pairs(name, task, x, y, dtype, mirrored=None, both=False):
 
 
 def _fields(tuples, dtypes):
-    """Returns one lazy array for each position of the tuples that are the blocks of an array."""
+    """Splits an array whose blocks are tuples: returns one lazy array for each position in the tuples."""
     empty = [np.empty((0,) * tuples.ndim, dtype) for dtype in dtypes]
     return [tuples.map_blocks(operator.itemgetter(position), meta=meta) for position, meta in enumerate(empty)]
 
@@ -305,7 +306,7 @@ def _chunks_at(size, cuts, longest):
     """Returns chunks of an axis that end where chunks of the operands end, and have at least 2 elements if size > 1.
 
     The C core drops axes of size 1. A chunk of size 1 would therefore take another code path, with another order of
-    summation. Without cuts, the chunks have `longest` elements.
+    summation. cuts holds the operands' chunks of the axis. If it is empty, the chunks have `longest` elements.
     """
     ends = {int(end) for chunks in cuts for end in itertools.accumulate(chunks)}
     if not cuts:

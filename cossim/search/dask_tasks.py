@@ -39,7 +39,7 @@ def unchanged(part, **reduction):
 
 
 def block_topk(k, eps, memory, queries, corpus=None):
-    """Finds the best k rows of one block of the corpus, or all rows if there are fewer.
+    """Finds, for each query of a block, the best k rows of one block of the corpus, or all rows if there are fewer.
 
     Returns (values, indices, number of rows of the block). Indices count from the first row of the block.
     """

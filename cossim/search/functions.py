@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def dask_function(name: str) -> Callable[..., Any]:
-    """Returns the function of this name for Dask arrays. Dask is imported on first use, because that takes long."""
+    """Returns the function of this name for Dask arrays. Dask is imported on first use, because its import is slow."""
     from cossim.search import dask_arrays
 
     return getattr(dask_arrays, name)
@@ -89,8 +89,8 @@ def topk(
     ----------
     queries : array_like of shape (Q, D), or path
         Rows are vectors. float64, float32, float16 or bfloat16; integers and bool count as float64. A numpy.memmap or
-        the path of a .npy file is read block by block, the next block ahead. For a Dask array the results are Dask
-        arrays.
+        the path of a .npy file is read block by block, and the next block is read ahead. For a Dask array the results
+        are Dask arrays.
     corpus : array_like of shape (N, D), path or None
         As queries. None compares the queries with themselves and excludes each row from its own results.
     k : int
@@ -201,8 +201,8 @@ def pairs_above(
     ----------
     x : array_like of shape (N, D), or path
         Rows are vectors. float64, float32, float16 or bfloat16; integers and bool count as float64. A numpy.memmap or
-        the path of a .npy file is read block by block, the next block ahead. For a Dask array the results are Dask
-        arrays.
+        the path of a .npy file is read block by block, and the next block is read ahead. For a Dask array the results
+        are Dask arrays.
     threshold : float
         In [-1, 1]. It is rounded to the dtype of the scores, as NumPy does in that comparison.
     y : array_like of shape (M, D), path or None

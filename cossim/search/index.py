@@ -251,7 +251,7 @@ class Index:
 
         Parameters
         ----------
-        path : str or path
+        path : str or os.PathLike
         progress : bool or callable, optional
             True shows a bar (needs tqdm). A callable is called with the number of bytes done and their total.
 
@@ -280,7 +280,7 @@ class Index:
 
         Parameters
         ----------
-        path : str or path
+        path : str or os.PathLike
         mmap : bool
             True maps the file, and searches read the parts that they need. False reads the whole file into memory.
         verify : bool
@@ -298,6 +298,8 @@ class Index:
         ValueError
             The file is not an index, is truncated or damaged, or has a newer version of the format. Files of version 1
             of the format can still be read.
+        ImportError
+            The corpus is bfloat16, and ml_dtypes is not installed.
 
         Examples
         --------

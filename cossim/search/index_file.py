@@ -28,8 +28,10 @@ follows, then between them is an array of 1 to 63 zeros of the dtype "U8", calle
 ".padding" added.
 
 A checksum is the CRC-32 of zlib, PNG and gzip (reflected polynomial 0xedb88320, initial value and final xor
-0xffffffff), as 8 lower-case hexadecimal digits. The checksum of "123456789" is cbf43926. Later versions of the format
-keep the first 8 bytes, "format" and "crc32", and are JSON objects in ASCII, too.
+0xffffffff), as 8 lower-case hexadecimal digits. The checksum of "123456789" is cbf43926.
+
+Later versions of the format keep the first 8 bytes and the keys "format" and "crc32". Their headers, too, are JSON
+objects in ASCII.
 
 Version 1, which this module only reads, has the arrays in the same way, but before the header:
 
@@ -182,7 +184,7 @@ def _bytes_of(array):
 
 
 def _pieces(arrays):
-    """Yields the bytes of arrays and of the padding between them, a few at a time."""
+    """Yields the bytes of arrays and of the padding between them, at most _PIECE at a time."""
     padding = 0
     for array in arrays:
         yield np.zeros(padding, np.uint8)
@@ -194,7 +196,7 @@ def _pieces(arrays):
 def write(path, metadata, arrays, *, progress=None):
     """Writes arrays to a file atomically: the whole file or no change. See ``cossim._io.replacing``.
 
-    Processes that have the old file open or mapped keep it, so the arrays may be mapped from this file.
+    Processes that have the old file open or mapped keep it, so the arrays may be mapped from the file that is replaced.
 
     Parameters
     ----------
@@ -276,8 +278,8 @@ def _split(start, stop, crcs):
     return [(at, min(at + BLOCK, stop), crc) for at, crc in zip(starts, crcs, strict=True)]
 
 
-# The headers are read by writing them again: what differs from the file was not written by cossim. These are the
-# exceptions on the way there.
+# A header is checked by writing it again from what was read: if the bytes differ, cossim did not write the file. These
+# are the exceptions that reading and writing a damaged header can raise.
 _NOT_WRITTEN = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
 
 
@@ -320,7 +322,7 @@ def _read_header(file, size):
 
 
 def _read_header_1(file, size):
-    """Reads the header of version 1 of the format. Returns as _read_header."""
+    """Reads the header of version 1 of the format. Returns what _read_header does."""
     if size < _START_1.size:
         raise FormatError(_errors.INDEX_CUT_OFF.format(size=size, expected=_START_1.size))
     start = _read_bytes(file, 0, _START_1.size)
