@@ -20,7 +20,7 @@ def fixed_arithmetic(**errors: Any) -> Generator[None]:
     """In the block, NumPy calculates in the floating-point mode of the C core, without warnings.
 
     Results then do not depend on the caller's mode (torch.set_flush_denormal, fesetround).
-    errors: those of np.errstate, all by default.
+    errors: keywords of np.errstate in place of all="ignore".
     """
     caller = _core.enter_fp_mode()
     try:

@@ -286,7 +286,7 @@ def end_threads(block: object, /) -> None: ...
 
 # ---- for cossim itself ----
 
-# Returns the function of a name for Dask arrays; cossim.search.functions sets it.
+# Returns the function of this name for Dask arrays. cossim.search.functions sets this attribute.
 dask_function: Callable[[str], Callable[..., Any]]
 
 def all_finite(x: NDArray[Any], /) -> bool: ...

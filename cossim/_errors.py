@@ -69,7 +69,7 @@ UNKNOWN_CHUNKS = "{function}(): {name} has chunks of unknown size: call {name}.c
 
 # ---- search: index files ----
 
-# The path is put in front of these, except of the last two.
+# The path is put in front of all but the last two.
 NOT_INDEX_FILE = "not an index file of cossim{kind}: load a file that Index.save wrote"
 INDEX_VERSION = "version {version} of the format, and this cossim reads versions 1 and 2: update cossim"
 INDEX_CUT_OFF = "cut off: {size} bytes of {expected}: copy the file again"
@@ -245,7 +245,7 @@ ROWS_BFLOAT16 = "NumPy saves bfloat16 as {dtype}, which cannot be read back: sav
 ROWS_SHAPE = "an array of shape {shape}, where rows of vectors, shape (N, D), are needed"
 ONE_VECTOR = "an array of shape {shape}, where rows of vectors, shape (N, D), are needed: save one vector as x[None]"
 ROW_LENGTHS = "rows of {path} have {size} elements, rows of {other} {other_size}: choose files of one model"
-# argparse puts "argument NAME: " in front of these, except of the last
+# argparse puts "argument NAME: " in front of all but the last
 NOT_64_BITS = "{text} does not fit 64 bits"
 LESS_THAN = "{text} is not at least {least}"
 NOT_A_SIZE = "{text!r} is not an amount of memory, such as 256M, 1.5G or a number of bytes"

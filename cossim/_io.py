@@ -52,7 +52,7 @@ def errors_as_text():
 
 @contextmanager
 def errors_of(path):
-    """An OSError that leaves the block names the user's path, not the temporary file and not nothing."""
+    """Puts the user's path into an OSError that leaves the block. It may have named the temporary file or no file."""
     try:
         yield
     except OSError as error:
@@ -137,7 +137,7 @@ def _temporary_file(path, folder, mode):
 
 @contextmanager
 def _new_file(path, name, mode):
-    """Yields a new file of this name; its errors name `path`. At the end, removes the file that still has this name."""
+    """Yields a new file of this name; its errors name `path`. At the end, removes the file unless it was renamed."""
     process = os.getpid()
     try:
         with errors_of(path):  # an opener leaves no bare file descriptor, which an interrupt would leak
@@ -250,7 +250,7 @@ def ending_by_exception():
 
 
 def write_npz(file, arrays):
-    """Writes an .npz as np.savez does, whose archive complains in NumPy 1.26 if its file is closed first."""
+    """Writes an .npz as np.savez does. In NumPy 1.26, the archive of np.savez complains if its file is closed first."""
     archive = ZipFile(file, "w")
     try:
         for name, array in arrays.items():
@@ -287,7 +287,7 @@ def _truncated(shape, expected, found):
 
 
 def read_elements(stream, dtype, shape):
-    """Reads the elements of an array, of shape (size,). Raises ValueError if the stream is shorter or longer."""
+    """Reads the elements of an array as a 1-d array. Raises ValueError if the stream is shorter or longer."""
     expected = math.prod(shape) * dtype.itemsize
     data = read_bytes(stream, expected + 1)
     if len(data) < expected:

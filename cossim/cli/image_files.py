@@ -45,7 +45,7 @@ def _read_array(stream):
 def _read_idx(stream, kind, rank):
     """Reads the rest of an idx file after its first four bytes, which are 0, 0, kind and rank.
 
-    It holds the sizes as big-endian 32-bit integers, then the elements.
+    The rest holds the sizes as big-endian 32-bit integers, then the elements.
     """
     if kind != 0x08:
         raise ValueError(_errors.IDX_TYPE.format(kind=kind))

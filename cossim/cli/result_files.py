@@ -20,7 +20,7 @@ class Result(NamedTuple):
     """The result of a command in two forms: arrays for an .npz, and a table."""
 
     arrays: dict
-    columns: Callable  # maps an array of line numbers to a dict: the name of each column to its values in these lines
+    columns: Callable  # takes an array of line numbers, returns a dict: name of a column -> its values in these lines
     lines: int  # the number of lines of the table
 
     def table(self, step):

@@ -52,7 +52,7 @@ integer.__name__ = positive.__name__ = not_negative.__name__ = "int"
 
 
 def _bytes(text):
-    """Converts a size to bytes: 256M, 1.5G, 256MiB, 1000. K and KiB mean 1024 and KB means 1000; so for M, G, T."""
+    """Converts a size to bytes: 256M, 1.5G, 256MiB, 1000. K and KiB mean 1024 and KB means 1000; likewise M, G, T."""
     match = re.fullmatch(r"(\d+|\d*\.\d+|\d+\.)\s*(?:([kmgt])(i?b)?|b)?", text.strip(), re.ASCII | re.IGNORECASE)
     if match is None:
         raise argparse.ArgumentTypeError(_errors.NOT_A_SIZE.format(text=text))
@@ -135,7 +135,7 @@ def add_pairs(commands):
 
 
 def _read(path):
-    """Returns the rows of a .npy file as a memmap. Raises OSError or ValueError, with its name, if it is not valid."""
+    """Returns the rows of a .npy file as a memmap. Raises OSError or ValueError, which name the file."""
     with errors_as_text(), open_regular(path) as file:
         try:
             rows = map_npy(file, _check_real)

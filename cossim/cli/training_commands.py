@@ -105,5 +105,5 @@ def _embed(arguments):
             embeddings[start : start + BATCH] = encoder(images[start : start + BATCH])
     with write_errors_as_text(arguments.output), replacing(arguments.output) as (file, replace):
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(embeddings))
-        file.write(embeddings)  # for a full disk, write_array raises an error that gives only two numbers
+        file.write(embeddings)  # not write_array: on a full disk, its error gives only two numbers
         replace()

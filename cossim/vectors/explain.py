@@ -138,7 +138,7 @@ class Explanation:
     def _each(self, line, indices, count):
         """Returns one line "left = right" for each index, and a last line that counts the remaining ones.
 
-        line(index) returns (left, right). count is the number of all outputs.
+        line(index) returns (left, right). count is the number of lines that all indices would take.
         """
         sides = [line(index) for index in indices]
         width = max((len(left) for left, _ in sides), default=0)
@@ -179,7 +179,7 @@ class Explanation:
 
     def _norms(self):
         for name, norms in (("x1", self.norms1), ("x2", self.norms2)):
-            below = is_clamped(norms.astype(np.float64), self.eps)  # float64, because eps may be 0 in float16
+            below = is_clamped(norms.astype(np.float64), self.eps)  # float64, because eps could round to 0 in float16
             clamped = int(np.count_nonzero(below))
             shorter = f"{clamped or 'None'} of them {'are' if clamped > 1 else 'is'} shorter than"
             effect = "which takes its place" if clamped else "so eps changes nothing"
@@ -256,7 +256,7 @@ class Explanation:
                 continue
             shape = self._full[:dim] + self._full[dim + 1 :]
             line = f"dim={dim} compares vectors of {_count(size, 'number')}: shape {shape}"
-            if 0 not in shape:  # one pair of vectors; the whole result could be large
+            if 0 not in shape:  # computes only the first value, because the result could be large
                 one, other = self._vectors((0,) * len(shape), dim)
                 line += f", first value {_number(cosine_similarity(one, other, 0, self.eps))}"
             lines.append(line)
