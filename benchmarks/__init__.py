@@ -1,6 +1,7 @@
 """Comparisons with other libraries. Each BLAS chooses its kernels by the processor, not by environment variables.
 
-OpenBLAS reads these variables when it is loaded, so this module drops them before NumPy is imported.
+OpenBLAS reads OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE when it is loaded. So this module removes both variables before
+NumPy is imported.
 """
 
 import os

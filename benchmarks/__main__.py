@@ -1,4 +1,4 @@
-"""python -m benchmarks [NAME ...]: runs the named comparisons, or all and then renews README's tables and plot."""
+"""python -m benchmarks [NAME ...]: runs the named comparisons. Without names, runs all and renews tables and plots."""
 
 import argparse
 import datetime

@@ -108,7 +108,7 @@ def _norms(x):
 
 
 def _wider(x, call, shape):
-    """Calls with a float64 result, as some other libraries return for every dtype. None for float64 rows."""
+    """Calls with an out= of float64, the dtype that some other libraries return. Returns None for float64 rows."""
     return None if x.dtype == np.float64 else call(np.empty(shape))
 
 

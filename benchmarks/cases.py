@@ -108,7 +108,7 @@ def halves():
 
     for name, dtype, code in (("float16", np.float16, "f16"), ("bfloat16", ml_dtypes.bfloat16, "bf16")):
         x, y = _two(100000, 128, dtype=dtype)
-        # The other libraries take bfloat16 as its bits, and the name of the type.
+        # SimSIMD and NumKong take the bits of bfloat16 as integers, and the name of the type.
         bits = [a.view(np.uint16) if code == "bf16" else a for a in (x, y)]
         tx, ty = (torch.from_numpy(a.astype(np.float32)).to(getattr(torch, name)) for a in (x, y))
         yield Case(

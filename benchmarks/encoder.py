@@ -1,7 +1,8 @@
 """The comparisons of networks. Each case first checks that all of its calls give the same result.
 
 Where a rival has a faster form than the usual one, both run: channels_last, addmm for the product with its scale and
-mask, buffers bound beforehand. The goal is a ratio to the usual form; the faster forms must not beat cossim.
+mask, buffers bound beforehand. One goal is a ratio to the usual form, another that no faster form beats cossim. The
+goals of conv2d are lower.
 
 With large tensors, page faults can take more than half of torch's time: see `kept_memory`.
 """
@@ -46,7 +47,7 @@ def _arrays(result):
 
 
 def _check(candidates, rtol=1e-4):
-    """Checks that all give the result of the first candidate, within the error of float32."""
+    """Checks that all candidates give the result of the first, within the error of float32."""
     expected = None
     for name, call in candidates.items():
         result = _arrays(call())
@@ -64,7 +65,7 @@ def _onnx_session(nodes, weights, x_shape, y_shape):
     """A network in ONNX Runtime with one thread. Fixed sizes save it 2 us a call.
 
     Its other options are fastest at their defaults: all optimisations of the graph (the blocked layout is worth a
-    quarter), and the arena (without it, batches of 1024 take twice as long). With one thread, none spins.
+    quarter), and the arena (without it, batches of 1024 take twice as long). With one thread, no thread spins.
     """
     import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
@@ -232,7 +233,7 @@ def conv2d():
         candidates = {
             "cossim": lambda: cossim.nn.conv2d(x, weight, bias, stride, padding),
             "torch": _inference(torch, lambda: functional.conv2d(tx, tw, tb, stride, padding)),
-            # takes and returns another layout; with conversions from and to NCHW it is slower than plain torch
+            # channels_last takes and returns another layout; converted from and to NCHW, it is slower than plain torch
             "torch channels_last": _inference(torch, lambda: functional.conv2d(tx_last, tw_last, tb, stride, padding)),
             "ONNX Runtime": lambda: session.run(["y"], {"x": x}),
         }
@@ -250,7 +251,7 @@ def conv2d():
 
 
 def _with_gradient(torch, loss, *leaves):
-    """Returns a call for the loss of the leaves and its gradients, which unlike backward() adds nothing to .grad."""
+    """Returns a call for the loss of the leaves and its gradients. Unlike backward(), it adds nothing to .grad."""
 
     def call():
         value = loss(torch.cat(leaves))
@@ -318,7 +319,7 @@ def nt_xent_broadcast():
 
 
 def _torch_step(torch, x, channels_last=False, fast=False):
-    """Returns a training step of a new network, which returns the loss before the update, and the network."""
+    """Returns (training step, the new network that it trains). The step returns the loss before the update."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     net, x = _torch_encoder(torch).to(memory_format=layout), torch.from_numpy(x).to(memory_format=layout)
     loss_of = _torch_loss(torch, len(x) // 2, fast)

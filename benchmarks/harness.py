@@ -18,14 +18,14 @@ class Case:
 
     title: str
     candidates: dict  # name -> call
-    # (names of rivals, the least ratio of the fastest of them to OURS[, another candidate in place of OURS])
+    # each: (names of rivals, least ratio of the fastest rival's time to that of OURS[, candidate in place of OURS])
     goals: list = field(default_factory=list)
     limit: float | None = None  # the longest time that OURS may take, in seconds
     bytes_read: int = 0
     flops: int = 0
     dtype: str = "float32"
     threads: int = 1
-    table: str = "vectors"  # its table in the README, one of report.TABLES; "": a separate line
+    table: str = "vectors"  # its table in the README, one of report.TABLES; "": a line below the tables
 
 
 @dataclass
@@ -69,12 +69,12 @@ print(status("VmHWM") - before - sum(part.nbytes for part in parts))
 
 
 def peak_program(imports, data, warm_up, call):
-    """Returns a program that prints the peak memory of `call` in bytes, without its result; `z` is the data (Linux)."""
+    """Returns a program for Linux that prints the peak memory of `call` in bytes, without its result. z is the data."""
     return _PEAK.format(imports=imports, data=data, warm_up=warm_up, call=call)
 
 
 def _calls_per_round(call, least_seconds):
-    """Returns how many calls make a round long enough for the clock, and its seconds. Also warms up."""
+    """Returns how many calls make a round long enough for the clock, and the seconds of that round. Also warms up."""
     calls = 1
     while True:
         start = perf_counter()

@@ -49,7 +49,7 @@ def _duration(seconds):
 
 
 def _ratios(result):
-    """Returns column -> ratio of its rival (the best one), for rivals that ran."""
+    """Returns column -> ratio of its fastest rival, for columns with a rival that ran."""
     ratios = {row["name"]: row["ratio"] for row in result["candidates"]}
     columns = TABLES.get(result["table"], {}).items()
     present = ((column, [ratios[name] for name in names if name in ratios]) for column, names in columns)
@@ -57,7 +57,7 @@ def _ratios(result):
 
 
 def _timed(results, *names):
-    """Returns the results for the tables of these names: those with rivals."""
+    """Returns the results for the tables of these names. A result without rivals is in no table."""
     return [r for r in results if r["table"] in names and _ratios(r)]
 
 
@@ -73,7 +73,7 @@ def table(everything, name):
 
 
 def others(everything):
-    """Writes one line for each result that is in no table: memory, start-up, and calls on several threads."""
+    """Returns one line for each result that is in no table: memory, start-up, and calls on several threads."""
     lines = []
     for result in everything["results"]:
         if result in _timed(everything["results"], *TABLES):
@@ -88,7 +88,7 @@ def others(everything):
 
 
 def plot(everything, name, path):
-    """Draws the table of that name."""
+    """Draws the table of that name as a plot, in the SVG file at path."""
     import matplotlib
 
     matplotlib.use("svg")

@@ -35,7 +35,7 @@ def _faiss_index(faiss, unit):
 
 
 def _faiss_search(faiss, index, blas_from):
-    """FAISS uses a matrix product when queries times dimension is at least `blas_from`."""
+    """FAISS uses a matrix product when the number of queries times the dimension is at least `blas_from`."""
 
     def search(queries, k):
         faiss.cvar.distance_compute_blas_threshold = blas_from
@@ -88,7 +88,7 @@ def _usearch_search(usearch, unit):
 
 
 def _check_neighbours(unit, queries, candidates):
-    """Checks that all find neighbours with the same scores (within the error of float32), each neighbour once."""
+    """Checks that all candidates find neighbours with equal scores, within the error of float32, and none twice."""
     queries, expected = _unit(queries), None
     for name, call in candidates.items():
         found = np.atleast_2d(call()).astype(np.int64)  # usearch returns one dimension for one query
@@ -106,7 +106,7 @@ def _check_neighbours(unit, queries, candidates):
 
 
 def _check_pairs(x, threshold, candidates):
-    """Checks that all find the same pairs, except where float32 cannot tell the score from the threshold."""
+    """Checks that all candidates find the same pairs, except where float32 cannot tell the score from the threshold."""
     unit, expected = _unit(x.astype(np.float64)), None
     for name, call in candidates.items():
         found = set(zip(*(a.tolist() for a in call()), strict=True))
@@ -140,7 +140,7 @@ def topk():
         "NumPy by hand": _numpy_search(unit, scores),
         "usearch": _usearch_search(usearch, unit),
     }
-    # least ratios: of topk to the best rival and to FAISS with its defaults; of the Index to FAISS or to topk
+    # least ratios of times: best rival to topk, FAISS with its defaults to topk, index_rival to the Index
     for n, least, least_faiss, index_rival, least_index in (
         (1, 1.1, None, INSTALLED, 2.5),
         (16, 2.0, 6.0, "cossim", 1.3),
@@ -149,9 +149,9 @@ def topk():
     ):
         queries = _random(n, 384, seed=1)
         candidates = {name: lambda f=f: f(queries, k) for name, f in searches.items()}
-        if not 800 <= queries.size < installed:  # same as FAISS with its defaults
+        if not 800 <= queries.size < installed:  # EARLY is then the same as FAISS with its defaults
             del candidates[EARLY]
-        if n == 2048:  # 46 s, because it takes one query at a time: ten times as long as the others
+        if n == 2048:  # usearch takes one query at a time: 46 s, ten times as long as the others
             del candidates["usearch"]
         _check_neighbours(unit, queries, candidates)
         rivals = [name for name in candidates if not name.startswith("cossim")]
@@ -250,7 +250,7 @@ def index():
     yield Case(
         f"building an Index of {shape} float32",
         {"cossim": lambda: cossim.Index(corpus), "FAISS": build_faiss},
-        limit=corpus.nbytes / 1e9,  # reads 1 GB/s
+        limit=corpus.nbytes / 1e9,  # reads at least 1 GB/s
         bytes_read=corpus.nbytes,
         table="",
     )
