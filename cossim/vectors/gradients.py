@@ -49,7 +49,7 @@ class _NormalizedVectors:
         with fixed_arithmetic():
             clamped = is_clamped(norms, eps)
             self.divisors, self.unclamped = np.where(clamped, eps, norms), ~clamped
-            # In x's dtype, a subnormal divisor would have too few digits, and one beyond its range none.
+            # In x's dtype, a divisor below tiny would lose digits, and one above max would become infinite.
             if not ((self.divisors < info.tiny) | (self.divisors > info.max)).any():
                 self.divisors = self.divisors.astype(x.dtype)
         self.dim, self.units = dim, _core.normalize(x, dim, eps)
