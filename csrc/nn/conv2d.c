@@ -1,8 +1,8 @@
 /*
  * Convolution, in blocks of output rows: plans them, copies their input and runs the algorithm.
  * Each algorithm has its own file; conv2d_algorithm.h lists them. An image is copied only to add a
- * border of zeros, to make the columns that a stride above 1 visits adjacent, or to pad rows
- * shorter than a vector.
+ * border of zeros, to group the columns that a stride above 1 visits, or to pad rows shorter than a
+ * vector.
  */
 #include <stdint.h>
 #include <string.h>
@@ -12,8 +12,8 @@
 #include "nn/layers.h"
 
 enum {
-    /* Approximate number of terms of a chain: short enough to be accurate, and to keep the weights
-     * of a tile in L1. */
+    /* Approximate limit of the terms of a chain. Short chains are accurate, and the weights of a
+     * tile stay in L1. */
     CHAIN_STEPS = 256,
     /* Limit of the input bytes of a row block, and of its output bytes, so that both stay in L2. */
     ROW_BLOCK_BYTES = 192 << 10
@@ -42,8 +42,8 @@ bool conv2d_pools(const struct conv2d *c)
 }
 
 /* Vectors of an output row, including an odd last column that pooling drops. Row blocks depend on
- * this number, so they are the same with and without pooling. If a result is not finite, Winograd
- * computes the same block again in both cases. */
+ * this number, so they are the same with and without pooling. So are the blocks that Winograd
+ * computes again because a result is not finite. */
 static size_t vectors_before_pooling(const struct conv2d_plan *p)
 {
     return size_parts(p->conv.out.w, p->lanes);
@@ -61,8 +61,8 @@ static void plan_input_copy(struct conv2d_plan *p)
     p->pitch = p->phase * c->stride.w; /* stride.w is 1 without a copy */
 }
 
-/* Output rows of a block: as many as fit the cache together with the input rows that they read. It
- * is all rows, or a multiple of the rows that are computed together. */
+/* Output rows of a block: as many as fit the cache together with the input rows that they read. A
+ * block has all rows, or a multiple of the rows that are computed together. */
 static size_t rows_of_block(const struct conv2d_plan *p)
 {
     const struct conv2d *c = &p->conv;

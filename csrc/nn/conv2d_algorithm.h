@@ -27,8 +27,8 @@ struct conv2d_algorithm {
      * row. 0: it keeps none, except partial sums if there are several blocks of channels. */
     size_t buffered_rows;
     /* Returns true if the algorithm can compute this convolution and is faster than those after it
-     * in the table. NULL means always. The plan does not have its row blocks, its plane and the
-     * members after them yet. */
+     * in the table. NULL means always. The plan's row blocks, plane and sizes of memory are not
+     * set yet. */
     bool (*applies)(const struct conv2d_plan *plan);
     /* Returns the algorithm's tables, or NULL when there is no memory. Sets *scratch to the bytes
      * of scratch memory of one worker. The plan is complete, except for state and scratch. */
@@ -51,7 +51,7 @@ size_t conv2d_column(const struct conv2d_plan *plan, size_t vector);
 /* The number of channels of a block: plan->channel_block, or fewer in the last block. */
 size_t conv2d_channels(const struct conv2d_plan *plan, size_t channel_block);
 
-/* Returns the first input row that a row block reads of a block of channels. Copies the input first
+/* Returns the first input row that a row block reads in a block of channels. Copies the input first
  * if plan->copied. Rows are plan->pitch elements apart, and channels plan->plane. */
 const void *conv2d_block_input(const struct conv2d_plan *plan, const struct conv2d_block *b,
                                size_t channel_block);

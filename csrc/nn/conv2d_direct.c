@@ -1,8 +1,8 @@
 /*
- * Convolution by its definition, as outer products that read the image in place. The vector of
- * output pixels (y, x .. x+lanes-1) is a sum over all channels and kernel taps. Each term is the
- * filter's weight at the tap times the vector of the image at that tap. One list of offsets locates
- * these image vectors, for every output vector.
+ * Convolution by its definition, as outer products that read the image itself, not an im2col
+ * matrix. The vector of output pixels (y, x .. x+lanes-1) is a sum over all channels and kernel
+ * taps. Each term is the filter's weight at the tap times the vector of the image at that tap. One
+ * list of offsets locates these image vectors, for every output vector.
  *
  * Order of summation: one chain for each block of channels, channel by channel and kernel row by
  * kernel row. The sums of the blocks are added in order.
@@ -13,12 +13,12 @@
 #include "nn/conv2d_input.h"
 
 struct direct {
-    /* A worker's scratch memory holds partial sums if there are several blocks of channels, then,
-     * `results` bytes later, the results of narrow rows. */
+    /* A worker's scratch memory holds partial sums if there are several blocks of channels. From
+     * byte `results` on, it holds the results of narrow rows. */
     size_t results;
-    /* Offsets in elements. step_at: of each channel and tap in the input. The others are of each
-     * output vector: in the input, in the output, and in scratch memory, where vectors do not
-     * overlap. */
+    /* Offsets in elements. step_at has those of each channel and tap in the input. The others have
+     * those of each output vector: in the input, in the output, and in scratch memory, where
+     * vectors do not overlap. */
     ptrdiff_t *step_at, *input_at, *output_at, *dense_at;
     ptrdiff_t tables[]; /* the memory of these offsets */
 };

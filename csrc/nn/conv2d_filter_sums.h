@@ -26,7 +26,7 @@ struct image_blocks image_blocks_of(const struct conv2d *conv, size_t max_batch)
 void add_filter_sums(const struct conv2d *conv, void *sums, size_t blocks, void *weight,
                      void *bias);
 
-/* Writes zeros, which are the gradients of a call without images. */
+/* Writes zeros, which are the gradients of a call without images or output pixels. */
 void clear_filters(const struct conv2d *conv, void *weight, void *bias);
 
 #endif

@@ -19,7 +19,7 @@ struct grad_input_run {
     size_t size, channels, filters, taps;
     size_t block_rows, block_channels; /* output rows and channels of one matmul */
     char *scratch;
-    /* Bytes. A worker's scratch memory holds that of matmul, then the products. */
+    /* Bytes. A worker's scratch memory is for matmul, and from `products` on for the products. */
     size_t products, worker_scratch;
 };
 

@@ -1,9 +1,9 @@
 /*
- * The gradient of a convolution's filters. For each filter and kernel tap it is a dot product over
- * all output pixels of all images: the gradient of the pixel times the input pixel that the tap
- * reads for it. The gradients are copied so that vectors do not straddle cache lines, and rows that
- * are not whole vectors are padded with zeros. Images are copied where conv2d_input.h says so, and
- * where rows are padded.
+ * The gradient of a convolution's filters. For each filter, channel and kernel tap, it is a dot
+ * product over all output pixels of all images: of the gradients of these pixels and the input
+ * pixels that the tap reads for them. The gradients are copied so that vectors do not straddle
+ * cache lines, and rows that are not whole vectors are padded with zeros. Images are copied where
+ * conv2d_input.h says so, and where rows are padded.
  *
  * Order of summation: block of images by block of images, and each block in chunks of vectors.
  * Shapes alone determine both. The sums of the blocks are added in order.
@@ -29,9 +29,9 @@ struct grad_weight_run {
     size_t channels, filters, entries;       /* of one group; see conv2d_filter_sums.h */
     size_t row_vectors, phase, pitch, plane; /* of an image, as in struct conv2d_plan */
     bool images_copied;
-    size_t image_step, map_step; /* elements from one image to the next; the same of gradients */
+    size_t image_step, map_step; /* elements from one image to the next: pixels, gradients */
     struct image_blocks blocks;
-    size_t vectors; /* vectors of the gradients of a batch */
+    size_t vectors; /* vectors of one filter's gradients in a batch */
     bool by_rows;   /* see add_rows */
     ptrdiff_t *image_at, *gradient_at, *ones_at, *row_at;
     char *ones; /* a row of ones: the dot product with it is a sum */
@@ -57,8 +57,9 @@ static void copy_maps(const struct grad_weight_run *r, const char *map, char *to
     }
 }
 
-/* Sums over the vectors of d, for all filters of a group, out (filters, entries): the dot products
- * of the gradients and the pixels of each kernel tap, and the sums of the gradients. */
+/* Computes the entries of all filters of a group, out (filters, entries), over the vectors of d:
+ * the dot products of the gradients with the pixels of each kernel tap, then the sum of the
+ * gradients. With d->add, adds them to out. */
 static void add_vectors(const struct grad_weight_run *r, struct dots *d, const ptrdiff_t *image_at,
                         const char *images, const char *gradients, char *out)
 {
@@ -93,8 +94,8 @@ static void add_vectors(const struct grad_weight_run *r, struct dots *d, const p
 
 /*
  * Adds one output row at a time, without padding: the last elements of a row are summed one by one.
- * This path computes sums again that are not finite. A zero of the padding times an infinite pixel
- * would be a NaN that does not belong to the sum.
+ * This path computes all sums again if one of them is not finite: a zero of the padding times an
+ * infinite pixel would be a NaN that does not belong to the sum.
  */
 static void add_rows(const struct grad_weight_run *r, const char *images, const char *gradients,
                      size_t count, bool add, char *out)

@@ -5,7 +5,7 @@
  * sets some of the gradients to zero.
  *
  * Order of summation: block of images by block of images. Shapes alone determine the blocks. Each
- * block is summed like patches_kernel, over the gradients that are not zero.
+ * block is summed in the order of patches_kernel, over the gradients that are not zero.
  */
 #include <string.h>
 
@@ -15,7 +15,7 @@
 
 enum {
     BATCH_BYTES = 128 << 10, /* limit of the images that are copied at a time */
-    MAX_BATCH = 32           /* limit of their number */
+    MAX_BATCH = 32           /* limit of the number of these images */
 };
 
 struct sparse_run {
@@ -110,7 +110,7 @@ static void plan_copies(struct sparse_run *r)
     r->plane = conv2d_input_rows(c, c->out.h) * r->pitch;
     const size_t image = size_product_or_max(r->channels * r->plane, r->size);
     r->blocks = image_blocks_of(c, smaller(BATCH_BYTES / size_sum_or_max(image, 1), MAX_BATCH));
-    /* One more, because gather writes a gradient before it knows that it is zero. */
+    /* One more, because gather stores zeros too, and the next gradient overwrites them. */
     const size_t gradients =
         size_sum_or_max(size_product_or_max(r->blocks.batch, r->call->gradients_per_map), 1);
     scratch_add(&r->worker_scratch, r->blocks.batch, image);

@@ -12,10 +12,10 @@
 
 /*
  * Can memory hold a padded copy of an image whose rows have room for one more vector? Users choose
- * padding and dilation freely, so products with them can overflow any integer type. These products
- * are doubles, which only lose a little precision. If the result is true, no product of an image's
- * sizes overflows size_t. Products of the sizes of filters and feature maps never do, because those
- * arrays exist.
+ * padding and dilation freely, so products with them can overflow any integer type. Here they are
+ * computed in double, which only loses a little precision. If the result is true, no product of an
+ * image's sizes overflows size_t. Products of the sizes of filters and feature maps never do,
+ * because those arrays exist.
  */
 bool conv2d_may_fit(const struct conv2d *conv);
 

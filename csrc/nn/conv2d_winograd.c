@@ -16,15 +16,15 @@ enum {
 
 struct winograd {
     void *direct; /* the state of conv2d_direct */
-    /* A worker's scratch memory holds the transformed input, [channel_block][6][input_step], then,
-     * `products` bytes later, the products, [6][filters][product_step]. */
+    /* A worker's scratch memory holds the transformed input, [channel_block][6][input_step]. From
+     * byte `products` on, it holds the products, [6][filters][product_step]. */
     size_t products;
     size_t input_step, product_step; /* elements */
     float *filters;                  /* the transformed filters: six arrays */
     size_t filter_step;              /* elements from one array to the next */
-    /* Offsets in elements. step_at: of each channel and kernel column in the transformed input. The
-     * next three are of each vector of products: in the transformed input, among the products, and
-     * in the output. last_at: of each vector of a last single row in the output. */
+    /* Offsets in elements. step_at has those of each channel and kernel column in the transformed
+     * input. The next three have those of each vector of products: in the transformed input, among
+     * the products, and in the output. last_at has those of a last single row in the output. */
     ptrdiff_t *step_at, *input_at, *product_at, *output_at, *last_at;
 };
 
@@ -36,7 +36,7 @@ static bool winograd_applies(const struct conv2d_plan *p)
            p->filters >= MIN_FILTERS && p->channels * c->kernel.w >= MIN_STEPS;
 }
 
-/* Pairs of output rows; a last single row counts as one. */
+/* Pairs of output rows; a last single row counts as a pair. */
 static size_t pairs_of(size_t rows)
 {
     return (rows + 1) / 2;
@@ -156,7 +156,7 @@ static void add_channels(const struct conv2d_plan *p, const struct winograd *s,
     }
 }
 
-/* Writes the results, by the output transform. False if one of them is not finite. */
+/* Writes the results, by the output transform. Returns false if one of them is not finite. */
 static bool transform_output(const struct conv2d_plan *p, const struct winograd *s,
                              const struct conv2d_block *b)
 {

@@ -19,8 +19,9 @@
  * of one image do not depend on the other images.
  *
  * The product of the sizes of one array fits size_t, because NumPy allows no other arrays. For an
- * array without elements, NumPy checks the product of the sizes that are not 0. The other sizes of
- * that call can then be arbitrary. So a call without results returns immediately.
+ * array without elements, NumPy checks the product of the sizes that are not 0. These sizes can be
+ * huge, and their products with the sizes of other arrays can overflow. So a call without results
+ * returns immediately.
  */
 
 struct conv2d {
@@ -100,7 +101,7 @@ struct conv2d_plan {
     size_t copy_bytes, scratch; /* bytes of a worker's input copy, and of all its memory */
 };
 
-/* 0, or -1 when there is no memory; free the plan in both cases. */
+/* Returns 0, or -1 when there is no memory. Free the plan in both cases. */
 int conv2d_plan(struct conv2d_plan *plan, const struct conv2d *conv);
 void conv2d_plan_free(struct conv2d_plan *plan);
 void conv2d_image(const struct conv2d_plan *plan, const void *input, void *output, void *scratch);
@@ -139,8 +140,8 @@ int conv2d_grad_weight(const struct conv2d_grad_weight *gradient);
 /*
  * Writes the same gradients if only some pixels of the output have one, for example before a max
  * pool. Each element of conv.output is the gradient of the output pixel at its index. Gradients
- * that are 0 are skipped. So all pixels of the input must be finite: 0 times another would be NaN.
- * dilation.w must be 1.
+ * that are 0 are skipped. So all pixels of the input must be finite: 0 times a pixel that is not
+ * finite would be NaN. dilation.w must be 1.
  */
 struct conv2d_grad_weight_sparse {
     struct conv2d conv;     /* conv.output is (images, out_channels, gradients_per_map) */

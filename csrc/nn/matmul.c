@@ -1,7 +1,7 @@
 /*
  * output (rows, columns) = left (rows, depth) @ right (depth, columns). right is stored row by row,
  * as gradients need it. A sum consists of chains of CHAIN_STEPS terms, which are added in order. So
- * it does not depend on the number of rows or columns.
+ * a sum does not depend on the number of rows or columns.
  */
 #include <string.h>
 
@@ -11,7 +11,7 @@ enum {
     CHAIN_STEPS = 256, /* terms of one chain */
     /* Vectors of a block of columns, so that CHAIN_STEPS rows of the block stay in L2. */
     BLOCK_VECTORS = 32,
-    /* The last block can have up to twice that number, minus one. */
+    /* The last block can have up to twice that number of vectors. */
     MAX_VECTORS = 2 * BLOCK_VECTORS,
     TASK_ROWS = 24 /* output rows of a task */
 };
@@ -91,7 +91,7 @@ void matmul_block(const struct matmul *p, void *scratch)
 {
     const size_t most = BLOCK_VECTORS * layer_lanes(p->compute);
     for (size_t column = 0, columns; column < p->columns; column += columns) {
-        /* The last block takes the rest, so that no block is narrower than a vector. */
+        /* The last block takes the rest: it is narrower than a vector only if all columns are. */
         columns = p->columns - column < 2 * most ? p->columns - column : most;
         multiply_columns(p, column, columns, scratch);
     }

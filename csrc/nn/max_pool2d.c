@@ -49,7 +49,7 @@ static void planes_task(void *context, size_t task, size_t worker)
 
 void max_pool2d(const struct max_pool2d *p)
 {
-    /* Several small planes are a task, so that it is worth waking a thread for. */
+    /* A task is up to 8 planes, so that it is worth waking a thread for. */
     struct max_pool2d_run run = {p, larger(smaller(p->planes / 64, 8), 1)};
     const size_t windows = size_product_or_max(size_product_or_max(p->planes, p->out.h), p->out.w),
                  tasks = size_parts(p->planes, run.planes_per_task);

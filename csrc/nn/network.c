@@ -31,7 +31,7 @@ struct network_call {
     size_t block;  /* images of a block */
     const char *input;
     char *output;
-    ptrdiff_t *at; /* for linear_rows, long enough for the longest row */
+    ptrdiff_t *at; /* the offsets of linear_rows, enough for the longest row */
     char *scratch;
     /* Bytes of one buffer for the data between two layers. Each worker has two. */
     size_t between;
@@ -242,7 +242,8 @@ static size_t plan_memory(struct network_call *r, size_t *vectors)
     return multiplications;
 }
 
-/* Runs the stages of a call. A task is a block of images. 0, or -1 when there is no memory. */
+/* Runs the stages of a call. A task is a block of images. Returns 0, or -1 when there is no
+ * memory. */
 static int run_stages(struct network_call *r, struct cancel_token *token)
 {
     size_t vectors, bytes = 0;

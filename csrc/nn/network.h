@@ -5,8 +5,8 @@
 
 /*
  * Runs a sequence of layers, a block of images at a time, so that the data between two layers stay
- * in the cache. A ReLU is fused into the layer before it, and so is 2 x 2 pooling after a
- * convolution. The results have the same bits as those of the layers one by one.
+ * in the cache. A ReLU is fused into a convolution or linear layer before it, and a 2 x 2 pool into
+ * a convolution before it. The results have the same bits as those of the layers one by one.
  */
 enum layer_kind { LAYER_CONV2D, LAYER_LINEAR, LAYER_MAX_POOL2D, LAYER_RELU, LAYER_FLATTEN };
 
@@ -27,12 +27,12 @@ struct shape {
     struct extent2 size;
 };
 
-/* Replaces the input shape of the first layer by the output shape of the last one. False if a layer
- * does not fit its input; the shape is then undefined. */
+/* Replaces the input shape of the first layer by the output shape of the last one. Returns false if
+ * a layer does not fit its input; the shape is then undefined. */
 bool network_shape(const struct layer *layers, size_t count, struct shape *shape);
 
-/* There must be at least one layer, and network_shape must accept the shape. token may be NULL. 0,
- * or -1 when there is no memory. */
+/* There must be at least one layer, and network_shape must accept the shape. token may be NULL.
+ * Returns 0, or -1 when there is no memory. */
 int network_run(enum compute_type compute, const struct layer *layers, size_t count, size_t images,
                 struct shape shape, const void *input, void *output, struct cancel_token *token);
 
