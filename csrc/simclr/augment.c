@@ -22,18 +22,18 @@ struct augment_state {
     char *padded;                      /* one padded image for each worker; margins stay zeros */
 };
 
-/* Where consecutive pixels of a view are sampled in the padded image: the pixel above and to the
- * left of the point (row, column), and the distances of the point from it (down, right), in [0, 1).
- */
+/* The points of the padded image where consecutive pixels of a view are sampled. (row, column) is
+ * the pixel above and to the left of a point. down and right are the distances of the point from
+ * this pixel, in [0, 1). */
 struct sample_points {
     int32_t row[COLUMNS], column[COLUMNS];
     double down[COLUMNS], right[COLUMNS];
 };
 
 /*
- * Moves a coordinate outside the image to 2 before its first pixel or 1 after its last one. All
- * four neighbours of such a point are zeros of the margin, so a NaN at the edge of the image does
- * not spread. A coordinate can be NaN if the map overflows; it counts as outside.
+ * Clamps a coordinate to the range from 2 before the first pixel to 1 after the last one. All four
+ * neighbours of a clamped point are zeros of the margin, so a NaN at the edge of the image does not
+ * spread. A coordinate can be NaN if the map overflows; NaN is clamped too.
  */
 static inline double clamp_to_margin(double at, double size)
 {
@@ -116,7 +116,7 @@ static void warp(const struct augment_state *a, const struct affine *map, const 
     }
 }
 
-/* Adds random numbers to the n elements of one view and clips them. */
+/* Adds random numbers to the n elements of one view, then clips the elements. */
 static void add_noise_and_clip(const struct augment *call, uint64_t key, size_t n, char *view)
 {
     const size_t size = compute_size(call->compute);

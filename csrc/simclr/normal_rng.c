@@ -21,7 +21,7 @@ static inline float logarithm(float x)
     int32_t bits;
     float fraction;
     memcpy(&bits, &x, sizeof bits);
-    const int32_t exponent = (bits - 0x3F3504F3) >> 23; /* these are the bits of sqrt(1/2) */
+    const int32_t exponent = (bits - 0x3F3504F3) >> 23; /* 0x3F3504F3: the bits of sqrt(1/2) */
     bits -= exponent * (1 << 23);
     memcpy(&fraction, &bits, sizeof fraction);
     const float f = fraction - 1.0f;

@@ -17,13 +17,13 @@
  * The second product multiplies the blocks of a panel with the normalised rows. Because the matrix
  * is symmetric, a block has the layout of a packed panel of this product and needs no packing.
  *
- * The matrix is symmetric because the shift of 1 is the same for all rows. So each exponential is
- * computed once and serves two rows. If e^(-2 / t) is below the range of the type, blocks hold the
- * exponents s / t, and each row keeps its own running maximum.
+ * The matrix is symmetric because the shift of 1 is the same for all rows. So each exponential of a
+ * stored matrix is computed once and serves two rows. If e^(-2 / t) is below the range of the type,
+ * blocks hold the exponents s / t, and each row keeps its own running maximum.
  *
  * There are four passes: prepare_panel, fill_matrix, sum_panel and differentiate. A task is a panel
  * or, in differentiate, a group of panels. It writes only the data of its panels and, in
- * fill_matrix, the blocks mirrored from it. The sum of a row has one order for any number of
+ * fill_matrix, the blocks mirrored from them. The sum of a row has one order for any number of
  * threads.
  */
 enum {
@@ -32,8 +32,8 @@ enum {
     GROUP = 4,
     GROUP_BYTES = 1 << 20, /* upper limit of the sums of a group */
     PANELS_PER_THREAD = 8, /* with fewer panels for each thread, a group is one panel */
-    /* Panel widths of rows that fill_matrix mirrors at a time. Three widths are whole tiles,
-     * whether a tile has 4, 6 or 8 rows. */
+    /* fill_matrix mirrors the rows of this many panels at a time. The rows of three panels are
+     * whole tiles, except for float64 on NEON: 12 rows are one and a half tiles. */
     MIRROR_PANELS = 3,
     TRANSPOSE_ROWS = 64, /* rows transposed at a time */
     MAX_ROWS_BITS = 32   /* rows must be below 2^32 */
@@ -63,7 +63,7 @@ struct nt_xent_state {
     double *losses;    /* loss of each row */
     double *factors;   /* factor of each row's gradient */
     double *projected; /* 0 if eps clamps the norm of the row, otherwise 1 */
-    char *matrix;      /* all blocks, [panels][rows][width]; NULL: computed again for each use */
+    char *matrix;      /* all blocks, [panels][rows][width]; NULL: each use computes its block */
     size_t group;      /* panels of a group */
     char *scratch;
     size_t worker_scratch; /* bytes of one worker */
@@ -123,7 +123,7 @@ static const char *view_row(const struct nt_xent_state *s, size_t row)
            (row >= half ? row - half : row) * s->call->depth * s->size;
 }
 
-/* Returns the sum of squares of a row in xx, and the exponent if the row had to be scaled. */
+/* Returns the sum of squares of a row in xx, and x_exponent if the row had to be scaled. */
 static struct row_sums square_of(const struct nt_xent_state *s, const char *row)
 {
     const enum compute_type compute = s->call->compute;
@@ -159,7 +159,7 @@ static void normalise(const struct nt_xent_state *s, size_t i)
     }
 }
 
-/* Writes the normalised rows of a panel in all three layouts. */
+/* Writes the normalised rows of a panel: rows, packed and, for gradients, columns. */
 static void prepare_panel(void *context, size_t panel, size_t worker)
 {
     const struct nt_xent_state *s = context;
@@ -298,8 +298,8 @@ static void sum_panel(void *context, size_t panel, size_t worker)
 
 /* ---- the gradient ---- */
 
-/* Returns the weight of a positive pair (i, j) in the gradient. Late in training it is the
- * difference of two numbers near 1, so it is computed in double. */
+/* Returns the weight of a positive pair (i, j) in the gradient. Late in training its two terms are
+ * differences of numbers that are almost equal, so it is computed in double. */
 static double pair_weight(const struct nt_xent_state *s, double element, size_t i, size_t j)
 {
     const double x = s->sums[i], y = s->sums[j];
@@ -342,7 +342,7 @@ static void add_products(const struct nt_xent_state *s, const struct nt_xent_wor
     }
 }
 
-/* Turns the products (depth, width) into the gradient of a panel's rows. */
+/* Turns the products (depth, width) into the gradients of a panel's rows. */
 static void store_gradient(const struct nt_xent_state *s, const struct nt_xent_worker *w,
                            size_t panel, const double *products)
 {
