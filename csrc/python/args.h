@@ -40,8 +40,8 @@ static inline PyObject *none_or_error(int status)
 /* Returns 1 for a Dask array, which computes its elements on demand, and 0 for other objects. */
 int is_lazy(PyObject *object);
 
-/* Calls the function of that name for Dask arrays, which module.dask_function returns. Python sets
- * dask_function (in cossim.search.functions), so the core imports no module that imports it. */
+/* Calls the function for Dask arrays that module.dask_function returns for this name.
+ * cossim.search.functions sets dask_function: the core imports no module that imports it. */
 PyObject *call_lazily(PyObject *module, const char *function, PyObject *const *args,
                       Py_ssize_t nargs, PyObject *kwnames);
 
@@ -148,8 +148,8 @@ void release(PyObject *object);
 int check_rows(const char *function, const struct array_argument *x,
                const struct array_argument *y);
 
-/* Raises "function(): message (x1: shape (2, 3), dtype float32; x2: ...)". y may be NULL. Returns
- * -1. */
+/* Raises "function(): message (x1: shape (2, 3), dtype float32; x2: ...)". y may be NULL. If
+ * exception is NULL, an error is set already and stays. Returns -1. */
 int fail(PyObject *exception, const char *function, const struct array_argument *x,
          const struct array_argument *y, const char *format, ...);
 
@@ -192,8 +192,8 @@ struct result {
     enum dtype dtype;
 };
 
-/* With in_place_ok, no temporary is needed if out is the same memory as x, element for element.
- * Returns 0, or -1 with an error set. */
+/* Checks out, or makes an array for NULL or None. With in_place_ok, no temporary is needed if out
+ * is the same memory as x, element for element. Returns 0, or -1 with an error set. */
 int result_open(const char *function, PyObject *out, int ndim, const npy_intp *shape,
                 const struct array_argument *x, const struct array_argument *y, int in_place_ok,
                 struct result *result);

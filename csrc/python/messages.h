@@ -17,9 +17,8 @@
 #define MISSING_ARGUMENT "%s() missing required argument '%s'"
 #define TWO_NAMES "%s() got both %s and %s, which are two names of one argument: pass one of them"
 
-/* ---- numbers. Python checks other arguments by the same rules: cossim/_errors.py has the same
- * texts. The core raises its own without running Python code, which may not be possible when
- * memory runs out. ---- */
+/* ---- numbers. cossim/_errors.py has the same texts, for the numbers that Python checks. The core
+ * raises its own without running Python code, because that can fail when memory runs out. ---- */
 
 #define NOT_AN_INTEGER "%s(): %s must be an integer, not %.100s"
 #define EPS_TYPE "%s(): eps must be a number, not %.100s"
@@ -36,7 +35,7 @@
 #define OUT_MASKED \
     "%s(): out is a masked array, whose mask would stay as it is: pass out.data or a plain array"
 
-/* ---- arrays, for fail(), which puts the function before the message and the arrays behind ---- */
+/* ---- arrays, for fail(), which puts the function before the message and the arrays after ---- */
 
 #define FAILURE "%s(): %U (%U%s%U)"
 #define ARRAY "%s: shape %R, dtype %S"

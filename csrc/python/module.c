@@ -212,8 +212,8 @@ static PyMethodDef module_methods[] = {
     {0},
 };
 
-/* Selects the instruction set that COSSIM_ISA names. If it is empty or unset, selects the best one.
- * Returns 0, or -1 with ImportError set. */
+/* Selects the instruction set that COSSIM_ISA names. If that variable is empty or unset, the best
+ * supported one is used. Returns 0, or -1 with ImportError set. */
 static int choose_isa(void)
 {
     const char *wanted = getenv("COSSIM_ISA");

@@ -1,6 +1,6 @@
 /*
- * cossim._core.Network: a sequence of layers. It checks their arguments once and runs them in one
- * call. It refers to the arrays of weights, so later writes to them take effect.
+ * cossim._core.Network: a sequence of layers. A Network checks the arguments of its layers once and
+ * runs them in one call. It refers to the arrays of weights, so later writes to them take effect.
  * cossim/nn/sequential.py makes and caches the Network objects.
  */
 #include "python/methods.h"
@@ -129,8 +129,8 @@ static int read_layer(struct network *self, Py_ssize_t i, PyObject *tuple)
     return l->kind == LAYER_RELU || PyUnicode_CompareWithASCIIString(name, "flatten") == 0;
 }
 
-/* Network(layers). Raises ValueError if a Network cannot run one of the layers, which may still be
- * valid by itself. */
+/* Network(layers). Raises ValueError if there are no layers, or if a Network cannot run one of
+ * them. That layer may still be valid by itself. */
 static PyObject *network_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     PyObject *layers;
@@ -237,7 +237,7 @@ static PyObject *run_layers(const struct layer *layers, size_t count, PyArrayObj
 
 /*
  * Returns a tuple that keeps the memory of x and of all weights in place, because a signal handler
- * could resize them during the call. NULL with an error set.
+ * could resize them during the call. Returns NULL with an error set.
  */
 static PyObject *hold_arrays(const struct network *self, PyArrayObject *x)
 {

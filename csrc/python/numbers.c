@@ -11,9 +11,9 @@ int integer_argument(const char *function, const char *name, PyObject *object, P
         PyErr_Format(PyExc_TypeError, NOT_AN_INTEGER, function, name, Py_TYPE(object)->tp_name);
         return -1;
     }
-    *value = PyNumber_AsSsize_t(object, NULL); /* NULL means that it clips large integers */
+    *value = PyNumber_AsSsize_t(object, NULL); /* NULL: clips large integers */
     if (*value == -1 && PyErr_Occurred()) {
-        /* An array of several elements raises it, and an __index__ that returns no integer. */
+        /* TypeError: an array of several elements, or an __index__ that returns no integer. */
         if (PyErr_ExceptionMatches(PyExc_TypeError)) {
             PyErr_Format(PyExc_TypeError, NOT_AN_INTEGER, function, name, Py_TYPE(object)->tp_name);
         }
@@ -32,14 +32,14 @@ int eps_argument(const char *function, PyObject *object, double *eps)
         if (PyErr_ExceptionMatches(PyExc_TypeError)) {
             PyErr_Format(PyExc_TypeError, EPS_TYPE, function, Py_TYPE(object)->tp_name);
         } else if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
-            /* A large integer raises it. Such a number is too long to show. */
+            /* A large integer raises OverflowError. It is too long to show. */
             PyErr_Format(PyExc_ValueError, EPS_BEYOND_FLOAT64, function);
         }
         return -1;
     }
     /* For NaN, >= raises a floating-point exception, which can trap. isgreaterequal does not. */
     if (!isgreaterequal(value, 0.0)) {
-        PyObject *number = PyFloat_FromDouble(value); /* shown as in messages of Python */
+        PyObject *number = PyFloat_FromDouble(value); /* %R shows it as Python does */
         if (number != NULL) {
             PyErr_Format(PyExc_ValueError, NEGATIVE_EPS, function, number);
             Py_DECREF(number);

@@ -58,9 +58,10 @@ void release(PyObject *object)
 }
 
 /*
- * Puts "function(): name cannot be read as an array: " before the message of the error that is set.
- * With dlpack, a RuntimeError becomes a TypeError: NumPy's from_dlpack raises it for element types
- * that NumPy lacks.
+ * Puts "function(): name cannot be read as an array: " before the message of the error that is set,
+ * if that is a TypeError, ValueError or BufferError. With dlpack, also if it is a RuntimeError,
+ * which becomes a TypeError: NumPy's from_dlpack raises RuntimeError for element types that NumPy
+ * lacks.
  */
 static void explain_error(const char *function, const char *name, bool dlpack)
 {
@@ -103,7 +104,7 @@ int is_lazy(PyObject *object)
         PyErr_Clear();
         return 0;
     }
-    /* It is None for a container whose arrays are in memory, for example one of xarray. */
+    /* The graph is None for a container whose arrays are in memory, for example one of xarray. */
     PyObject *graph = PyObject_CallMethod(object, "__dask_graph__", NULL);
     const int lazy = graph != NULL && graph != Py_None;
     Py_XDECREF(graph);
@@ -212,7 +213,7 @@ PyObject *hold_memory(PyArrayObject *array)
     }
     PyObject *weak = PyWeakref_NewRef(owner, NULL), *hold = weak;
     if (weak != NULL && export != Py_None) {
-        /* Keeps the owner alive even if user code releases its memoryview. */
+        /* The tuple keeps the owner alive even if user code releases its memoryview. */
         hold = PyTuple_Pack(2, weak, owner);
         Py_DECREF(weak);
     }
@@ -283,7 +284,7 @@ int array_argument(const char *function, const char *name, PyObject *object,
     return 0;
 }
 
-/* The message for an array of other elements than real numbers. */
+/* The message for an array whose elements are not real numbers. */
 static const char *not_real(PyArrayObject *array)
 {
     switch (PyArray_DESCR(array)->kind) {

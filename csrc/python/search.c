@@ -187,7 +187,7 @@ static PyObject *sort_topk(PyObject *self, PyObject *args)
 }
 
 /* Returns (i, j, values, count) of the pairs found, or (None, None, None, count) if there are more
- * than pairs->max_pairs. NULL with an error set. */
+ * than pairs->max_pairs. Returns NULL with an error set. */
 static PyObject *pairs_found(struct range_result *pairs, size_t rows, size_t columns)
 {
     const size_t count = atomic_load(&pairs->count);

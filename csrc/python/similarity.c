@@ -123,8 +123,8 @@ static int dims_argument(const char *function, PyObject *object, struct dims *di
     return 0;
 }
 
-/* Sets the bit set of reduced axes. Without dims it is all axes, as in torch.linalg.vector_norm.
- * Returns 0, or -1 with an error set. */
+/* Sets the bit set of reduced axes. Without dims these are all axes, as in
+ * torch.linalg.vector_norm. Returns 0, or -1 with an error set. */
 static int reduce_dims(const char *function, const struct array_argument *x,
                        const struct dims *dims, int ndim, uint64_t *reduced)
 {

@@ -7,9 +7,10 @@
 #include "base/cancel.h"
 
 /*
- * Runs a long call without the GIL. Every POLL_INTERVAL it takes the GIL back, runs signal handlers
- * and reports progress, so Ctrl-C stops the call. The call runs in the fixed floating-point mode
- * (base/fp_mode.h). Python code that runs inside the call has the caller's mode.
+ * Runs a long call without the GIL. Every POLL_INTERVAL the calling thread takes the GIL back, runs
+ * signal handlers and reports progress, so Ctrl-C stops the call. The call runs in the fixed
+ * floating-point mode (base/fp_mode.h). Python code that runs inside the call has the caller's
+ * mode.
  *
  *     struct without_gil released;
  *     call.token = without_gil_begin(&released, report, total);
@@ -47,8 +48,8 @@ int without_gil_finish(struct without_gil *released, int status);
 /* Returns the number of pairs i <= j among `rows` rows, or SIZE_MAX on overflow. */
 size_t pairs_of_rows(size_t rows);
 
-/* Opens the display for the argument progress=... of a public function, by cossim._progress. Sets
- * *report for without_gil_begin and *context for progress_close. Both are NULL if there is no
+/* Opens the display that cossim._progress makes for the argument progress of a public function.
+ * Sets *report for without_gil_begin and *context for progress_close. Both are NULL if there is no
  * progress to show. Returns 0, or -1 with an error set. */
 int progress_open(const char *function, PyObject *progress, PyObject **report, PyObject **context);
 
