@@ -13,10 +13,10 @@
 #include "check.h"
 
 /*
- * Guarded blocks. Three blocks of four have an inaccessible page right after their last byte, the
- * others have it right before their first byte. An access to that page crashes the test. On the
- * other side of a block lie 256 bytes with a known pattern, and guarded_release finds a write to
- * them. This needs no sanitizer and works under emulation.
+ * Guarded blocks. Three of four blocks end right before an inaccessible page; the others start
+ * right after one. An access to that page crashes the test. On the other side of a block lie 256
+ * bytes with a known pattern, and guarded_release finds a write to them. This needs no sanitizer
+ * and works under emulation.
  */
 enum { GUARDED_BLOCKS = 64, GUARDED_PATTERN = 256 };
 
@@ -97,7 +97,7 @@ static inline void *guarded_alloc(size_t bytes)
         block->data = block->map;
         memset(block->data + bytes, 0x5a, GUARDED_PATTERN);
     }
-    /* All floating-point types read this as NaN, so an unwritten result is noticed. */
+    /* All floating-point types read these bytes as NaN, so an unwritten result is noticed. */
     memset(block->data, 0xff, bytes);
     return block->data;
 }

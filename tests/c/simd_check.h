@@ -196,7 +196,7 @@ static void check_scaling(void)
     }
 }
 
-/* Sums of lanes of integers, which are exact in any order. */
+/* Checks sums of lanes that hold integers: these sums are exact in any order. */
 static void check_folds(void)
 {
     double out[VD_LANES], numbers[VD_LANES][VD_LANES], total = 0;
@@ -216,8 +216,8 @@ static void check_folds(void)
     CHECK(total == (1 << VF_LANES) - 1, "fold: %g", total);
 }
 
-/* Sums of lanes of numbers whose sum depends on the order. A row must have the same sum at every
- * row index. */
+/* Checks sums of lanes whose result depends on the order. A row must have the same sum at every row
+ * index. */
 #define CHECK_ROW_SUMS(type, vector, op, lanes, roundoff) \
     for (int round = 0; round < 100; round++) { \
         type numbers[lanes][lanes], out[lanes], first[lanes]; \
@@ -273,7 +273,8 @@ static void check_pairs(void)
     }
 }
 
-/* Widening of 8-bit integers and sums of pairs of their products, over the whole range. */
+/* Checks the widening of 8-bit integers, and the sums of pairs of their products, over the whole
+ * range. */
 static void check_integers(void)
 {
     int8_t x[2 * VF_LANES];
@@ -303,7 +304,7 @@ static void check_integers(void)
     }
 }
 
-/* SQ8 codes: stores, products up to the ends of the range, and sums of lanes. */
+/* Checks SQ8 codes: stores, products up to the ends of the range, and sums of lanes. */
 static void check_codes(void)
 {
     vf numbers[4];

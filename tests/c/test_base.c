@@ -230,7 +230,7 @@ static void *stop_pool_often(void *over)
     return NULL;
 }
 
-/* pool_stop() ends the workers in the middle of jobs; the callers finish them. */
+/* pool_stop() ends the workers in the middle of jobs; the callers finish these jobs. */
 static void check_stops(void)
 {
     pthread_t thread;
@@ -347,8 +347,8 @@ static void check_fork_from_a_call(void)
 }
 #endif
 
-/* A norm of eps is not clamped, and NaN is not either. No norm whose square reaches the bound may
- * be clamped, even if the square is off by the error that the bound allows for. */
+/* A norm equal to eps is not clamped, and neither is NaN. No norm whose square reaches the bound
+ * may be clamped, even if the square is off by the error that the bound allows for. */
 static void check_eps(void)
 {
     CHECK(eps_clamp(1.0, 2.0) == 2.0 && eps_clamp(2.0, 2.0) == 2.0 && eps_clamp(3.0, 2.0) == 3.0,

@@ -108,7 +108,7 @@ static void check_rows(const struct kernels *k, enum element type, size_t n)
     }
 }
 
-/* cosine_rows gives the bits of the row sums followed by cosine_sums. 16-bit floats are an
+/* cosine_rows gives the same bits as the row sums, then cosine_sums. 16-bit floats are an
  * exception: cosine_rows sums them in float. */
 static void check_cosine_rows(const struct kernels *k, enum element type, size_t rows, size_t n)
 {
@@ -177,7 +177,7 @@ static void check_cosine_sums(const struct kernels *k)
     }
 }
 
-/* Sums n columns over `steps` rows, in calls of at most COLUMN_STEPS rows as the driver does. */
+/* Sums n columns over `steps` rows, in calls of at most COLUMN_STEPS rows, as the driver does. */
 static void check_columns(const struct kernels *k, enum element type, size_t n, size_t steps)
 {
     static double sums[6 * MAX_LENGTH];

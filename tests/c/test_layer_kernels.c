@@ -41,7 +41,7 @@ static size_t scatter(ptrdiff_t *at, size_t count, size_t length)
     return last;
 }
 
-/* Draws `count` offsets in [0, room - length], including 0 and room - length. */
+/* Draws `count` offsets in [0, room - length]. One is room - length, and mostly another is 0. */
 static void draw_offsets(ptrdiff_t *at, size_t count, size_t room, size_t length)
 {
     for (size_t i = 0; i < count; i++) {

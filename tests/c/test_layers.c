@@ -83,9 +83,9 @@ static void reference_add(struct reference s, size_t at, double x, double y)
 
 enum pass { FORWARD, OF_WEIGHT, OF_INPUT };
 
-/* Adds one product for each input pixel that an output pixel reads, to the sum that the pass
- * computes from it: that of the output pixel, of the weight between the two, or of the input pixel.
- */
+/* For each output pixel and each input pixel that it reads, adds one product to a sum: that of the
+ * output pixel (FORWARD), of the weight between the two (OF_WEIGHT) or of the input pixel
+ * (OF_INPUT). */
 static void conv_reference(const struct conv2d *c, enum pass pass, struct reference to)
 {
     const int f64 = c->compute == COMPUTE_F64;
@@ -235,8 +235,8 @@ static void check_conv2d(struct conv2d c, enum kind kind)
     guarded_release("conv2d");
 }
 
-/* Checks conv2d_grad_weight. With `sparse`, only some output pixels have a gradient, and the check
- * is of conv2d_grad_weight_sparse, unless the shape or the numbers are not for it. */
+/* Checks conv2d_grad_weight. With `sparse`, checks conv2d_grad_weight_sparse instead, if it accepts
+ * the shape and the numbers: then only some output pixels have a gradient. */
 static void check_weights(struct conv2d c, enum kind kind, bool sparse)
 {
     sparse = sparse && c.out.h * c.out.w > 0 && c.dilation.w == 1 && kind != NOT_FINITE;
@@ -528,7 +528,7 @@ static void check_linear(int f64, size_t rows, size_t in, size_t out, enum kind 
                          out * size_of(f64)) == 0,
               "%s linear (%zu, %zu) to %zu: row %zu alone", isa, rows, in, out, r);
     }
-    if (rows > 0) { /* linear_rows gives the same bits for all rows but the first */
+    if (rows > 0) { /* linear_rows, run on all rows but the first, gives the same bits */
         ptrdiff_t *at = guarded_alloc(linear_vectors(&l) * sizeof *at);
         for (size_t v = 0; v < linear_vectors(&l); v++) {
             at[v] = (ptrdiff_t)(v * kernels_current()->layers[f64].lanes);

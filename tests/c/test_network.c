@@ -1,5 +1,5 @@
 /* Checks nn/network.c against the same layers run one by one. Also checks that the number of
- * threads changes no bit of any layer; under the thread sanitizer, that threads do not race. */
+ * threads changes no bit of any layer. Under the thread sanitizer, that test finds data races. */
 #include <math.h>
 #include <string.h>
 
@@ -222,7 +222,7 @@ static void check_networks(void)
     CHECK(!network_shape(&large, 1, &no), "a kernel larger than the image");
 }
 
-/* Compares conv2d_max_pool2d with conv2d and then max_pool2d. */
+/* Compares conv2d_max_pool2d with conv2d followed by max_pool2d. */
 static void check_with_pooling(void)
 {
     const int f64 = below(3) == 0;
@@ -299,7 +299,8 @@ static void check_with_pooling(void)
 
 enum { CALLS = 10 };
 
-/* Runs one of CALLS calls, each large enough for several threads. Returns the output's bytes. */
+/* Runs one of CALLS calls, each large enough for several threads. Returns the output's size in
+ * bytes. */
 static size_t run_call(int call, int f64, const void *x, const void *y, void *out)
 {
     const enum compute_type compute = f64 ? COMPUTE_F64 : COMPUTE_F32;
@@ -333,7 +334,7 @@ static size_t run_call(int call, int f64, const void *x, const void *y, void *ou
         return (size_t)24 * 16 * 64 * 3 * size_of(f64);
     }
     if (call < 5) {
-        c.out.w = call == 3 ? 16 : 15; /* with and without a partial vector */
+        c.out.w = call == 3 ? 16 : 15; /* without and with a partial vector */
         c.output = (void *)(uintptr_t)x;
         c.input = y;
         const struct conv2d_grad_weight gradient = {

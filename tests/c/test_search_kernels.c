@@ -11,7 +11,7 @@ enum { MAX_DEPTH = 4096, ROWS = 37 };
 static float floats[(ROWS + 1) * MAX_DEPTH];
 static double doubles[2 * MAX_DEPTH];
 
-/* tile_sum gives the bits of the same sum in a tile. */
+/* tile_sum gives the same bits as the same sum in a tile. */
 static void check_tile_sum(const struct tile_kernels *k, const char *name, bool f64, size_t depth)
 {
     enum { MAX_ROWS = 16, MAX_COLUMNS = 64 };
