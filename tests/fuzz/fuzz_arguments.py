@@ -120,7 +120,7 @@ def _bytes(x):
 
 
 def _out(call, expected):
-    """An array for out= and its dtype; sometimes it shares memory with an operand."""
+    """An array for out=, which sometimes shares memory with an operand, and its dtype."""
     source, shape = call.source, np.shape(expected)
     dtype = source.pick(objects.FLOATS)
     x = call.given.get(call.names[0])

@@ -52,7 +52,7 @@ def path_of(data, name):
 
 
 def checked(function, path, *allowed, times=8):
-    """Returns function(path), or None if it raised an allowed exception; checks its memory, and that no pickle ran."""
+    """Returns function(path), or None after an allowed exception. Checks the peak of memory, and that no pickle ran."""
     tracemalloc.start()
     try:
         with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
@@ -72,7 +72,7 @@ def checked(function, path, *allowed, times=8):
 
 
 def _repaired(data):
-    """Repairs length and checksums, so that the reader gets past them to the other contents."""
+    """Repairs the length and checksums of an index file, so that the reader gets past them to the other contents."""
     end = 8 + int.from_bytes(data[:8], "little")
     header, body = data[8:end], data[end:]
     with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError, AttributeError):
@@ -251,7 +251,7 @@ def checkpoints(data):
 
 
 def _signed(data, kind):
-    """Repairs the checksum, whatever the content is."""
+    """Repairs the checksum of a checkpoint whose arrays can be read."""
     path = path_of(data, "unsigned" + kind)
     try:
         arrays = load_weights(path)
@@ -266,7 +266,7 @@ def _signed(data, kind):
 
 
 def _tokens(data):
-    """Replaces some arrays of a checkpoint by arrays of wrong shapes and dtypes."""
+    """Yields checkpoints with one array replaced, removed or added, or with other settings."""
     path = path_of(data, "seed.npz")
     arrays = load_weights(path)
     for name in list(arrays):

@@ -1,6 +1,6 @@
-"""Fuzzes the layers, networks run as one, the parts of SimCLR, and the C functions behind them.
+"""Fuzzes the layers, networks that run in one call, the parts of SimCLR, and the C functions behind them.
 
-Layers must agree with the references of tests/helpers/reference_nn.py, and networks with their layers one by one.
+Convolutions and linear layers must agree with tests/helpers/reference_nn.py, and networks with their layers one by one.
 Everything else must only succeed or raise a documented exception. The C functions are called without the checks in
 Python, with arguments of any size that are mostly of the right kinds.
 """
@@ -229,7 +229,7 @@ def _any_array(source, x):
 
 
 def _convolution(source):
-    """(x, weight, maps, groups) of a convolution; channels and groups fit, the sizes of the maps may not."""
+    """(x, weight, maps, groups) of a convolution. Channels and groups mostly fit; the sizes of the maps may not."""
     x = _plain(source, 4)
     if type(x) is not np.ndarray or source.one_in(6):
         return x, _plain(source, 4), _plain(source, 4), 1

@@ -16,7 +16,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum {
-    /* outputs, and terms of one output, that are compared one by one */
+    /* most outputs, and most terms of one output, that are compared one by one */
     MOST_ENUMERATED = 2048,
     MOST_OUTPUTS = 1 << 11,
     MOST_WORK = 1 << 13,
@@ -213,8 +213,8 @@ static size_t some_size(struct source *s)
                       : sizes[byte % (sizeof sizes / sizeof *sizes)];
 }
 
-/* Sets the strides of the axes in `which`: packed in C or Fortran order, some of them negated or
- * with gaps, and for operands some arbitrary. */
+/* Sets the strides of one array. The axes in `which` are packed in C or Fortran order, some negated
+ * or with gaps. Some strides of operands are 0 or arbitrary. The other axes have stride 0. */
 static void draw_strides(struct source *s, struct scenario *c, int side, uint64_t which,
                          ptrdiff_t item)
 {
@@ -236,7 +236,7 @@ static void draw_strides(struct source *s, struct scenario *c, int side, uint64_
             stride = mode % 8 == 5 ? -stride : stride;
         }
         *(side == 0 ? &axis->x : side == 1 ? &axis->y : &axis->out) = stride;
-        /* Such an operand is too large to be tried; the cap keeps later products from overflow. */
+        /* Operands above MOST_BYTES are not tried. The cap keeps later products from overflow. */
         if (operand && packed > MOST_BYTES) {
             packed = MOST_BYTES + item;
         }
@@ -273,7 +273,7 @@ static bool is_aligned(const struct scenario *c, int side, const char *data, siz
     return bits % item == 0;
 }
 
-/* Fills an operand with raw bytes, or with ordinary numbers: integers in [-4, 11], or in [-8, 8).
+/* Fills an operand with raw bytes, or with numbers: integers in [-4, 11], or fractions in [-8, 8).
  */
 static void fill(struct source *s, const struct operand *operand, char *block, size_t bytes)
 {
@@ -307,7 +307,7 @@ static bool place(struct source *s, struct scenario *c, int side, struct operand
         return false;
     }
     /* The operand ends at the end of the block. Element 0 lies a multiple of 64 bytes (plus shift)
-     * after its start. */
+     * after the start of the block. */
     const size_t before = (size_t)(-low + 63) / 64 * 64 + shift, bytes = before + (size_t)high;
     char *block = guarded_alloc(bytes);
     operand->data = block + before;
@@ -400,7 +400,7 @@ static void run_scenario(struct source *s, struct scenario *c)
         return;
     }
     const size_t bytes = (size_t)(high - low);
-    /* Rounded up, so that element 0 is aligned for every type. */
+    /* The size is rounded up, so that element 0 is aligned for every type. */
     char *out = guarded_alloc((bytes + 7) / 8 * 8);
     memset(out, 0x5a, bytes);
     call->out = out - low;

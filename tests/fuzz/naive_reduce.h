@@ -85,7 +85,7 @@ static inline void naive_write(const struct operand *operand, char *to, double v
     if (dtype_is_float(operand->dtype)) {
         dtype_store(operand->dtype, (char *)bytes, 0, &value, 1);
     } else {
-        memcpy(bytes, &whole, size); /* little-endian: its low bytes */
+        memcpy(bytes, &whole, size); /* its low bytes, on a little-endian machine */
     }
     naive_swap(operand, bytes);
     memcpy(to, bytes, size);
@@ -114,7 +114,7 @@ struct naive_sums {
     bool finite;
 };
 
-/* steps: (depth) byte offsets of the terms of a sum. */
+/* Returns the sums of one output. steps holds the byte offsets of its `depth` terms. */
 static inline struct naive_sums naive_sum(const struct reduction *call, const struct offsets *steps,
                                           struct offsets at, size_t depth)
 {
@@ -221,8 +221,8 @@ static inline void naive_check_normalized(const struct reduction *call, const st
     }
 }
 
-/* Checks all results of a call, and that no other byte of the output was written. block: (bytes)
- * memory of the output, filled with 0x5a before the call. */
+/* Checks all results of a call, and that no other byte of the output was written. block is the
+ * memory of the output: `bytes` bytes, filled with 0x5a before the call. */
 static inline void naive_check(const struct reduction *call, const struct plan_request *r,
                                bool gemm, const char *block, size_t bytes)
 {

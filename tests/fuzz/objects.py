@@ -83,7 +83,7 @@ def array_of(source, shape=None, dtypes=NUMBERS):
     return laid_out(source, _values(source, shape, source.pick(dtypes)))
 
 
-# ---- objects that are no arrays, some of them misbehaving ----
+# ---- objects that are not arrays of numbers, some of them misbehaving ----
 
 
 class Name(str):
@@ -120,7 +120,7 @@ METHODS = (
 
 
 def bad(source):
-    """An object whose class has one or two of these methods."""
+    """An object whose class has one to three of METHODS."""
     value = source.pick(
         (
             Planted(),
@@ -214,8 +214,8 @@ def _as_subclass(x):
     return own, own, False
 
 
-# Each function maps an array to (owner of the memory, argument for the call, refcheck of resize()). An owner that is
-# not itself the argument needs the refcheck: a resize without it frees memory that NumPy's own views still use.
+# Each function maps an array to (owner of the memory, argument for the call, refcheck of resize()). An argument that
+# is a view of the owner needs the refcheck: a resize without it frees memory that NumPy's own views still use.
 OWNERS = (
     lambda x: (x, x, x.base is not None),
     lambda x: (x, x, x.base is not None),

@@ -35,7 +35,7 @@ def target_of(name):
 
 
 def kept(name):
-    """Stored inputs, one per line in hexadecimal: former findings, and inputs that reached code before all others."""
+    """Stored inputs, one per line in hexadecimal: former findings, and the first inputs that reached some code."""
     path = Path(__file__).parent / "corpus" / f"{name}.hex"
     return [bytes.fromhex(line) for line in path.read_text().split()] if path.exists() else []
 

@@ -1,4 +1,4 @@
-"""Reads decisions from bytes, so that mutated bytes give other decisions, and mutates seeds without a fuzzer."""
+"""Reads decisions from bytes, so that mutated bytes give other decisions. Also mutates seeds, without a fuzzer."""
 
 import random
 

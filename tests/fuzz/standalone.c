@@ -55,7 +55,7 @@ static void on_signal(int number)
     _exit(128 + number);
 }
 
-static int completed; /* the program ends without a finding */
+static int completed; /* 1 if the program ends without a finding */
 
 static void at_exit(void)
 {
