@@ -92,8 +92,8 @@ size_t conv2d_channels(const struct conv2d_plan *p, size_t channel_block)
     return smaller(p->channel_block, p->channels - channel_block * p->channel_block);
 }
 
-/* Input rows that a block of `rows` output rows reads, if its last rows are a whole group of rows
- * that are computed together. */
+/* Input rows that a block of `rows` output rows reads. Its last group of rows that are computed
+ * together counts as a whole one. */
 static size_t block_input_rows(const struct conv2d_plan *p, size_t rows)
 {
     const size_t together = p->algorithm->rows_together;

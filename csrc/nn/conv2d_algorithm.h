@@ -23,8 +23,8 @@ struct conv2d_algorithm {
     /* The number of output rows that are computed together. If the output does not divide into such
      * groups, the input is copied with zeros for the missing rows. */
     size_t rows_together;
-    /* The rows that the algorithm keeps in scratch memory for each input row, and for each output
-     * row. 0: it keeps none, except partial sums if there are several blocks of channels. */
+    /* How many rows the algorithm keeps in scratch memory for each input row, and likewise for each
+     * output row. 0: none, except partial sums if there are several blocks of channels. */
     size_t buffered_rows;
     /* Returns true if the algorithm can compute this convolution and is faster than those after it
      * in the table. NULL means always. The plan's row blocks, plane and sizes of memory are not

@@ -145,7 +145,7 @@ int conv2d_grad_weight(const struct conv2d_grad_weight *gradient);
  */
 struct conv2d_grad_weight_sparse {
     struct conv2d conv;     /* conv.output is (images, out_channels, gradients_per_map) */
-    const int64_t *indices; /* the shape of conv.output; each is below out.h * out.w */
+    const int64_t *indices; /* has the shape of conv.output; each index is below out.h * out.w */
     size_t gradients_per_map;
     void *weight, *bias;
 };

@@ -132,6 +132,6 @@ void progress_close(PyObject *report, PyObject *context)
     Py_XDECREF(result);
     Py_DECREF(report);
     Py_DECREF(context);
-    /* Last, because no Python code may run while an error is set. */
+    /* This comes last, because no Python code may run while an error is set. */
     PyErr_Restore(type, value, traceback);
 }

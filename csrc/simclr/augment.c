@@ -165,7 +165,7 @@ int augment(const struct augment *call)
     if (call->images == 0 || pixels == 0) {
         return 0;
     }
-    /* Does not overflow, because AUGMENT_MAX_SIZE bounds both factors. */
+    /* This product does not overflow, because AUGMENT_MAX_SIZE bounds both factors. */
     a.padded_plane = (call->height + 2 * MARGIN) * a.padded_width;
     a.padded_bytes = scratch_round(size_product_or_max(
         size_product_or_max(a.padded_plane, call->channels), compute_size(call->compute)));

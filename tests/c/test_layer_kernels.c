@@ -414,7 +414,7 @@ static void check_output_transform(size_t rows, size_t vectors, bool pool, bool 
     const size_t pieces = pool || one_row ? vectors : 2 * vectors,
                  end = scatter(out_offsets, pieces, kept),
                  bad = below(WINOGRAD_PRODUCTS * rows * n);
-    if (one_row) { /* both rows of a pair go to one offset: the first one stays */
+    if (one_row) { /* both rows of a pair go to one offset: the first row stays */
         for (size_t v = vectors; v-- > 0;) {
             out_offsets[2 * v] = out_offsets[2 * v + 1] = out_offsets[v];
         }

@@ -83,7 +83,7 @@ def array_of(source, shape=None, dtypes=NUMBERS):
     return laid_out(source, _values(source, shape, source.pick(dtypes)))
 
 
-# ---- objects that are not arrays of numbers, some of them misbehaving ----
+# ---- objects that are not ordinary arrays of numbers, some of them misbehaving ----
 
 
 class Name(str):
@@ -171,7 +171,7 @@ class Subclass(np.ndarray):
 
 
 def other(source):
-    """An object that is not an array of numbers."""
+    """An object that is not an ordinary array of numbers."""
     kind = source.below(30)
     if kind >= 18:
         return bad(source)
