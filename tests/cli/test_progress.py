@@ -76,7 +76,7 @@ def test_bar_of_a_stopped_call(capsys):
 
 
 def test_bar_of_a_resumed_call(capsys):
-    """The first 30 steps were done before, so the bar's speed leaves them out. The note follows the bar."""
+    """The first 30 steps were done before, so the bar's speed leaves them out. The bar ends with the note."""
     pytest.importorskip("tqdm")
     with reporting(True, "train", "steps") as report:
         report(30, 40)

@@ -1,7 +1,7 @@
 """Checks that a change alters no bit of any result: it compares all results with hashes recorded before the change.
 
     python tests/helpers/bits.py record FILE     computes all results and stores one SHA-256 for each group of them
-    python tests/helpers/bits.py compare FILE    computes them again, prints the ones that differ, and then exits with 1
+    python tests/helpers/bits.py compare FILE    computes them again, prints those that differ, exits with 1 if any do
 
 Each instruction set that this machine can run is tested in a process of its own, with one thread and with two threads;
 the number of threads must not change a bit. All inputs come from the integer generator below. NaN is compared by its

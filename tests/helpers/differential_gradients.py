@@ -80,7 +80,7 @@ def random_call(rng):
     if function == "normalize, mm" and (
         0 in (len(arrays[0]), len(arrays[1])) or len({x.dtype.name for x in arrays}) > 1
     ):
-        function = "pairwise_vjp"  # torch refuses mixed types, and compared with no rows, infinite ones get NaN
+        function = "pairwise_vjp"  # torch refuses mixed types, and gives NaN for infinite rows compared with none
     return Call(function, (*arrays, rng.standard_normal(), int(rng.integers(2**31))), options, None, faults)
 
 

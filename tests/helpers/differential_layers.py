@@ -70,7 +70,7 @@ def make_conv2d(rng, dtype):
         arrays, options = random_conv2d(rng, dtype)
         return list(arrays), options
     # Kernels of five rows, computed by Winograd's algorithm. One row of the image is huge, and usually one row of the
-    # kernels is 0: then the huge row must not change the outputs that it meets only there.
+    # kernels is 0: an output that multiplies the huge row only by that 0 still has an error relative to the huge row.
     channels, filters = int(rng.integers(4, 9)), int(rng.integers(8, 20))
     x = normal(rng, (int(rng.integers(1, 3)), channels, int(rng.integers(6, 12)), int(rng.integers(16, 40))), dtype)
     x[:, :, int(rng.integers(x.shape[2]))] *= dtype(1e5)
@@ -175,7 +175,7 @@ def exact(call, arrays):
 
 
 def chosen(call):
-    """The maps that our pooling reads have the bits of conv2d. Our gradient goes to the maxima of these maps."""
+    """The maps that our pooling reads: they have the bits of conv2d, and our gradient goes to their maxima."""
     return nn.conv2d(*call.arrays[:-1])
 
 

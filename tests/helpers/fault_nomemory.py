@@ -1,7 +1,7 @@
 """Makes Python's allocations fail one by one inside the functions of cossim._core. It runs in a process of its own.
 
-fault_nomemory.py GROUP DTYPE MOST runs the cases of a group. In each case it tries the first MOST calls of every core
-function with each of their allocations failing, once alone and once with all later ones. It prints each error that it
+fault_nomemory.py GROUP DTYPE MOST runs the cases of a group. In each case it repeats the first MOST calls of every core
+function. Each allocation of such a call fails once alone, and once with all later ones. It prints each error that it
 finds and, at the end, how many calls it tried. A crash ends the process.
 
 It leaves alone the NumPy and Python code around the core: without memory, numpy.errstate crashes, and Python 3.11's

@@ -85,7 +85,7 @@ def limits(name, path, steps):
     write(path, 0)
     old, hard = content(path), resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     counts = [0, 0]
-    # A new checkpoint is larger than the old one, so the last limit is above its size.
+    # A new checkpoint is larger than the old one, so the last limit is above `size`.
     for limit in sorted({size * step // steps for step in range(steps + 1)} | {size - 1, size + 4096}):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
         try:

@@ -127,7 +127,7 @@ def wrong_arrays(x, *rest):
 
 
 def wrong_layers(x, *rest):
-    """Arrays that layers refuse, which take fewer types."""
+    """Arrays that layers refuse; layers take fewer types than other functions."""
     yield from wrong_arrays(x, *rest)
     yield from ((x.astype(np.float16), *rest), (x.astype(int), *rest))
 
@@ -151,7 +151,7 @@ def bad_search(x, y, k):
 
 # ---- functions ----
 
-WRONG_SHAPE = np.zeros((3, 3, 3, 3))  # made once: some versions of NumPy lose a reference to the dtype where it is made
+WRONG_SHAPE = np.zeros((3, 3, 3, 3))  # made once: in some versions of NumPy, such a call leaks a reference to the dtype
 ROWS = two(4, 8)
 CASES = {
     name: Case(found(name), make, bad)

@@ -95,7 +95,7 @@ class Draw(random.Random):
                 return tuple(map(self.array, shapes, dtypes))
 
     def out(self, shape):
-        """None, or an array for a result whose elements all share one address."""
+        """None, or an array for a result; all its elements share one address."""
         return nowhere(*shape) if self.random() < 0.6 and fits(shape, FLOATS[0]) else None
 
     def progress(self):
@@ -278,7 +278,7 @@ EXAMPLES = {
     "progress of more pairs than fit": lambda: cossim.pairs_above(
         repeated(np.uint8, 2**40, 16), 0.5, repeated(np.uint8, 2**40, 16), progress=stop
     ),
-    # These have 2**50 rows, which the core halves, batches or reads by columns: it must poll there.
+    # These have 2**50 rows, which the core halves, batches or reads by columns. It must poll for signals there.
     "pairwise, many rows": lambda: cossim.pairwise(
         repeated(np.float32, 1, 4), repeated(np.float32, 2**50, 4), out=nowhere(1, 2**50)
     ),
@@ -299,7 +299,7 @@ EXAMPLES = {
 
 
 def nowhere(*shape):
-    """An array for a result whose elements all share one address."""
+    """An array for a result; all its elements share one address."""
     return as_strided(np.zeros(1, np.float32), shape, [0] * len(shape))
 
 

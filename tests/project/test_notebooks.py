@@ -22,7 +22,7 @@ NEEDS = {  # notebook -> libraries that it imports
 
 
 def execute(source, target, folder, environment):
-    """Runs a notebook in its own process, where warnings of Jupyter's packages are no errors; at most two minutes."""
+    """Runs a notebook in its own process, where warnings of Jupyter's packages are not errors; at most two minutes."""
     program = [sys.executable, EXAMPLES / "execute.py", source, target, folder]
     return subprocess.run(program, env=environment, capture_output=True, text=True, timeout=120 * SLOWNESS)
 

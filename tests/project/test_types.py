@@ -124,7 +124,7 @@ def overloads():
     """(module, path of names, arguments) of each overload, and of each function of the stub."""
     for path in (
         path for path in TYPED if path.name != "_typing.py"
-    ):  # its overloads are those of protocols, which nobody calls
+    ):  # the overloads of _typing.py belong to protocols, which nobody calls
         module = ".".join(("cossim", *path.with_suffix("").parts)).removesuffix(".__init__")
         for names, function in functions_of(ast.parse((SOURCE / path).read_text()).body):
             overloaded = any(getattr(decorator, "id", "") == "overload" for decorator in function.decorator_list)
@@ -181,10 +181,10 @@ def test_help_shows_signature_and_parameters(name):
     function = CALLABLES[name]
     signature = inspect.signature(function)
     shown = pydoc.plain(pydoc.render_doc(function))
-    if signature.parameters or not isinstance(function, type):  # of a class that takes nothing help() shows none
+    if signature.parameters or not isinstance(function, type):  # help() shows none for a class without parameters
         assert f"{name.rsplit('.', 1)[1]}{signature}" in shown
     text = inspect.getdoc(function)
-    if name.endswith((".forward", ".__call__")):  # what these take stands in the docstring of their class
+    if name.endswith((".forward", ".__call__")):  # their class documents these parameters
         return
     assert text
     summary = text.split("\n", 1)[0]

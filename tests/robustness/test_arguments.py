@@ -111,7 +111,7 @@ def test_out_that_overlaps(rng):
 
 
 def test_out_whose_own_elements_overlap(rng):
-    """cossim accepts such an out, as NumPy does. The shared element gets one of its results; no other is written."""
+    """cossim accepts such an out, as NumPy does. The shared element gets one of the results; no other is written."""
     x, room = rng.standard_normal((5, 5)), np.full(3, 7.0)
     out = np.lib.stride_tricks.as_strided(room[1:], (5,), (0,))
     np.add(x[0], x[1], out=out)

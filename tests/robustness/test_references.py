@@ -75,7 +75,7 @@ def objects(value):
 
 
 def references(arguments):
-    """Numbers of references to each array among them, and to other objects that live no longer than they do."""
+    """Reference counts of the arrays, dicts, indexes and layers in the arguments; other objects may be shared."""
     kinds = np.ndarray, dict, cossim.Index, cossim.nn.Module
     return [sys.getrefcount(value) for value in objects(arguments) if isinstance(value, kinds)]
 

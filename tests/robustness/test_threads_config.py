@@ -116,7 +116,7 @@ def test_blocks_of_many_threads_at_once():
 
 
 def within(n):
-    """A generator that stops within a block."""
+    """A generator that pauses within a block."""
     with cossim.threads(n):
         yield cossim.get_num_threads()
 
@@ -162,7 +162,7 @@ def test_a_block_that_ends_in_another_thread():
 
 
 def test_a_block_whose_thread_is_gone():
-    """A block may end, or never end, after the thread that began it."""
+    """A block may end after the thread that began it has ended."""
     cossim.set_num_threads(2)
     for _ in range(2):
         generator = within(5)
@@ -180,7 +180,7 @@ def test_a_block_ends_once():
         assert cossim.get_num_threads() == 2
     with pytest.raises(ValueError, match="Capsule"):
         _core.end_threads(1)
-    assert isinstance(_core.begin_threads(5), object)  # this block is never ended, and freed
+    assert isinstance(_core.begin_threads(5), object)  # this block is freed without end_threads()
     assert cossim.get_num_threads() == 2
 
 

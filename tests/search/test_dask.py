@@ -228,7 +228,7 @@ PAIRS_OF_SHAPES = [
     ((1, 30, 33), (20, 1, 33), -1),
     ((3, 40, 5, 7), (3, 40, 5, 7), 1),
     ((3, 40, 5, 1), (40, 1, 7), 1),
-    ((1, 300, 17), (5, 1, 17), 1),  # size 1 along the vectors: rows or columns, depending on strides
+    ((1, 300, 17), (5, 1, 17), 1),  # x2 has size 1 along dim: read as rows or columns, by its strides
     ((17, 300, 17), (17, 1, 17), 1),
     ((40,), (40,), 0),
     ((), (), 0),

@@ -80,7 +80,7 @@ def test_each_pair_of_blocks_once(rng, monkeypatch):
         )
     x = da.from_array(rows(rng, 60, np.float32), (10, 12))
     for lazy, name, expected in (
-        (dask_arrays.pairwise(x), "run", 21),  # 6 on the diagonal, 15 off it
+        (dask_arrays.pairwise(x), "run", 21),  # 6 blocks on the diagonal, 15 on one side of it
         (dask_arrays.pairs_above(x, 0.5), "block_pairs", 21),
         (dask_arrays.pairs_above(x, 0.5, x), "block_pairs", 36),
         (dask_arrays.topk(x, None, 2), "block_topk", 36),

@@ -93,7 +93,7 @@ def test_truncated_arrays_say_what_is_missing(folder, capsys):
 
 
 def test_an_archive_without_its_first_bytes(folder):
-    """The list of members at the end of such an archive has offsets that lie before its start."""
+    """The list of members at the end of such an archive has offsets before the start of the file."""
     data = (folder / "weights.npz").read_bytes()
     for missing in (1, 100, len(data) // 2, len(data) - 200):
         (folder / "cut.npz").write_bytes(data[missing:])

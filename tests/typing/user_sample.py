@@ -18,7 +18,7 @@ Float64 = NDArray[np.float64]
 
 
 class OfAnotherLibrary:
-    """An array of another library, such as a tensor in the processor's memory."""
+    """An array of another library, such as a tensor in CPU memory."""
 
     def __dlpack__(self, *, stream: int | None = None) -> object:
         return None

@@ -115,7 +115,7 @@ def test_gradients_agree_with_finite_differences(rng, shape1, shape2, dim):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
 def test_norms_below_eps_are_constants(rng, dtype, tolerance):
-    """Compared with differences, and with a clamp in torch: torch's own function has another gradient there."""
+    """Compares with finite differences and with a clamp in torch; torch's own function has another gradient there."""
     x1, x2 = operands(rng, ((4, 3), (4, 3)), np.float64)
     eps, scales = 0.5, np.array([[0.4], [0.1], [3.0], [0.0]])
     x1, x2 = (x1 / np.linalg.norm(x1, axis=1, keepdims=True) * scales).astype(dtype), x2.astype(dtype)
@@ -196,7 +196,7 @@ def test_norms_whose_inverse_leaves_the_range(dtype, norm):
         ):
             assert dx[0, [0, 2]].tolist() == [0, 0]
             np.testing.assert_allclose(dx[0, 1], 1e-3 / max(float(x[0, 0]), eps), rtol=1e-6)
-    dx, _ = cossim.cosine_similarity_vjp(0 * x, y, 1, norm)[1](np.array([1], dtype))  # it overflows
+    dx, _ = cossim.cosine_similarity_vjp(0 * x, y, 1, norm)[1](np.array([1], dtype))  # overflows
     assert dx.tolist() == [[0, np.inf, 0]]
 
 
