@@ -72,7 +72,7 @@ test-c: $(C_TESTS:=.run) ## runs the C tests alone; another compiler and flags: 
 %.run: % # one target for each test, so that make -j runs several at once
 	@$(RUN) $<
 
-bench: $(VENV)/bench.stamp ## times cossim against other libraries and renews README's tables and plot; one comparison: make bench NAME=rows
+bench: $(VENV)/bench.stamp ## times cossim against other libraries and renews README's tables and the plots; one comparison: make bench NAME=rows
 	$(PY) -m benchmarks $(NAME)
 
 accuracy: $(VENV)/bench.stamp ## measures errors of cossim and other libraries against exact arithmetic; renews the tables in docs/accuracy.md
@@ -93,8 +93,8 @@ lint: $(VENV)/test.stamp ## checks style (ruff, clang-format), types and signatu
 	$(MAKE) test-c BUILD=build/lint/c EXTRA=-Werror RUN=:
 	COSSIM_WERROR=1 $(PY) setup.py -q build --build-base build/lint/base --build-lib build/lint/lib
 
-# Builds of the package apart from the installed one. PYTHONPATH precedes the installed package only if pytest is not run as
-# a module.
+# Builds of the package apart from the installed one. PYTHONPATH leads to them. `python -m pytest` would search this folder
+# first, and find the installed package.
 build/%/lib: $(VENV)/test.stamp $(SOURCES)
 	@rm -rf $@
 	COSSIM_SANITIZE=$(SANITIZERS) $(PY) setup.py -q build --build-base build/$*/base --build-lib $@
