@@ -52,7 +52,7 @@ def finished(*arguments, cwd=None, seconds=600, **environment):
 
 
 def printed(*arguments, **options):
-    """The output of such a process, which must exit with 0."""
+    """The output of a process of Python, which must exit with 0."""
     done = finished(*arguments, **options)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.rstrip()

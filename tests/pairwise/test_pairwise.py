@@ -222,7 +222,7 @@ def test_out(rng):
     ids=str,
 )
 def test_memory(call, dtype, shape, threads):
-    """At most the result and 8 MB a thread; the intermediate product would take gigabytes."""
+    """At most the result and 8 MB a thread; most broadcast products would take gigabytes."""
     prepare = f"""
 whole = np.random.default_rng(0).integers(-99, 99, {shape}, dtype=np.int8).astype({dtype!r})
 z = whole[:8, :100]

@@ -119,7 +119,7 @@ def load(path, mmap):
 
 @pytest.mark.soak
 def test_every_byte_of_an_index_file(tmp_path, amount, figures):
-    """Changes single bits or all bits of a byte, at every offset or at some. Indexes of 4097 elements have no codes."""
+    """Changes single bits or all bits of a byte, at every offset or at some. Rows of 4097 elements have no codes."""
     tried, found, draw = 0, 0, random.Random(0)
     for dtype, shape in CORPORA.items():
         corpus = np.arange(1, 1 + shape[0] * shape[1]).reshape(shape) % 97

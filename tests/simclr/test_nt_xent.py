@@ -359,7 +359,7 @@ small()
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("half", [1000, 6000])
 def test_memory(half, threads):
-    """At most the gradients, 3 copies of the rows, 3 MB a thread, and a matrix of up to 16 MiB, not one of 576 MB."""
+    """At most the gradients, 3 copies of the rows, 3 MB a thread and 16 MiB; the matrix of 12,000 rows has 576 MB."""
     call = "simclr.nt_xent_value_and_grad(z0, z1)"
     extra, rows = extra_memory(ROWS.format(half=half), call, "z0.nbytes + z1.nbytes", threads)
     assert extra <= 4 * rows + (threads * 3 << 20) + ((16 << 20) if half == 1000 else 0) + (1 << 20)

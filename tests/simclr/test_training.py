@@ -51,7 +51,7 @@ RATES = {"adam": 3e-4, "sgd": 1e-3}
 @pytest.mark.parametrize("kind", RATES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_losses_follow_torch(kind, dtype):
-    """The same initial weights and batches: 50 steps, losses within 1e-4."""
+    """The same initial weights and batches: 50 steps, losses within 1e-4 in float32 and 1e-9 in float64."""
     seen = []
 
     def recorded(images, rng):
