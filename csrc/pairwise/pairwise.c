@@ -387,19 +387,19 @@ int pairwise_run(const struct reduction *call)
     const size_t lazy_norms = lazy ? (size_t)p.workers : 0;
     struct arena arena = {.block = NULL};
     struct norms lazy_rows = {NULL, NULL}; /* of all workers */
-    while (s->cosine && arena_pass(&arena)) {
-        p.x.value = arena_take(&arena, norm_count, sizeof *p.x.value);
-        p.x.exponent = arena_take(&arena, norm_count, sizeof *p.x.exponent);
-        p.lazy = arena_take(&arena, lazy_norms, sizeof *p.lazy);
-        lazy_rows.value = arena_take(&arena, lazy_norms, LAZY_ROWS * sizeof *lazy_rows.value);
-        lazy_rows.exponent = arena_take(&arena, lazy_norms, LAZY_ROWS * sizeof *lazy_rows.exponent);
-    }
-    if (s->cosine && arena.block == NULL) {
-        return -1;
-    }
     if (s->cosine) {
+        while (arena_pass(&arena)) {
+            p.x.value = arena_take(&arena, norm_count, sizeof *p.x.value);
+            p.x.exponent = arena_take(&arena, norm_count, sizeof *p.x.exponent);
+            p.lazy = arena_take(&arena, lazy_norms, sizeof *p.lazy);
+            lazy_rows.value = arena_take(&arena, lazy_norms, LAZY_ROWS * sizeof(double));
+            lazy_rows.exponent = arena_take(&arena, lazy_norms, LAZY_ROWS * sizeof(int));
+        }
+        if (arena.block == NULL) {
+            return -1;
+        }
         memset(p.x.value + group * rows, 0, COSINE_PADDING * sizeof *p.x.value);
-        memset(lazy_rows.value, 0, lazy_norms * LAZY_ROWS * sizeof *lazy_rows.value);
+        memset(lazy_rows.value, 0, lazy_norms * LAZY_ROWS * sizeof(double));
         p.y = s->symmetric || lazy ? p.x : norms_at(&p.x, group * s->left);
         p.lazy = lazy ? p.lazy : NULL;
     }
