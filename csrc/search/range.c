@@ -1,28 +1,41 @@
 /*
  * Range search. Each worker collects, in blocks of its own, the pairs that reach the threshold.
- * range_store sorts all pairs.
+ * range_store puts all pairs in order.
  */
+#include <string.h>
+
 #include "base/pool.h"
 #include "base/scratch.h"
 #include "search/range.h"
 
-enum { BLOCK_PAIRS = 4096 };
-
-struct pair {
-    int64_t i, j;
-    double value;
+enum {
+    BLOCK_PAIRS = 1 << 14,
+    SORTED_BY_INSERTION = 24, /* pairs of one i */
+    /* With at least this share of all columns, the pairs of one i are sorted by marking columns. */
+    MARKED_SHARE = 4096,
+    MAX_MARKED_COLUMNS = 1 << 20 /* this bounds the memory for marks and scores to 8 MB */
 };
 
+/* The lower 32 bits of the numbers of some pairs. The upper bits are the same for all pairs. */
 struct pair_block {
     struct pair_block *next;
     size_t count;
-    struct pair pairs[BLOCK_PAIRS];
+    uint64_t i_base, j_base;
+    uint32_t i[BLOCK_PAIRS], j[BLOCK_PAIRS];
+    char values[]; /* BLOCK_PAIRS scores of the compute type */
 };
 
 /* Each worker's list has a cache line of its own. */
 struct pair_list {
     _Alignas(SCRATCH_ALIGN) struct pair_block *blocks; /* newest first */
 };
+
+/* True if a block has room for a pair. */
+static bool takes(const struct pair_block *block, uint64_t i, uint64_t j)
+{
+    return block != NULL && block->count < BLOCK_PAIRS && (i ^ block->i_base) >> 32 == 0 &&
+           (j ^ block->j_base) >> 32 == 0;
+}
 
 static void add_result(struct result_handler *handler, size_t worker, size_t query,
                        size_t candidate, double score)
@@ -32,20 +45,25 @@ static void add_result(struct result_handler *handler, size_t worker, size_t que
         atomic_fetch_add_explicit(&r->count, 1, memory_order_relaxed) >= r->max_pairs) {
         return; /* NaN counts as below every threshold */
     }
+    const uint64_t i = r->swapped_sides ? candidate : query,
+                   j = r->swapped_sides ? query : candidate, upper = (uint64_t)UINT32_MAX << 32;
     struct pair_block *block = r->lists[worker].blocks;
-    if (block == NULL || block->count == BLOCK_PAIRS) {
-        struct pair_block *fresh = scratch_alloc(sizeof *fresh);
+    if (!takes(block, i, j)) {
+        struct pair_block *fresh =
+            scratch_alloc(sizeof *fresh + BLOCK_PAIRS * compute_size(handler->compute));
         if (fresh == NULL) {
             atomic_store(&r->no_memory, true);
             return;
         }
         fresh->next = block;
         fresh->count = 0;
+        fresh->i_base = i & upper;
+        fresh->j_base = j & upper;
         block = r->lists[worker].blocks = fresh;
     }
-    const int64_t i = (int64_t)(r->swapped_sides ? candidate : query),
-                  j = (int64_t)(r->swapped_sides ? query : candidate);
-    block->pairs[block->count++] = (struct pair){i, j, score};
+    block->i[block->count] = (uint32_t)i;
+    block->j[block->count] = (uint32_t)j;
+    compute_store(handler->compute, block->values, block->count++, score);
 }
 
 int range_init(struct range_result *r, enum compute_type compute, double threshold,
@@ -92,49 +110,145 @@ static void counts_to_starts(size_t *counts, size_t size)
     }
 }
 
-/* A counting sort by j, followed by a stable counting sort by i. */
-int range_store(const struct range_result *r, size_t rows, size_t columns, int64_t *i, int64_t *j,
+/* The pairs of one i: numbers j and their scores. */
+struct segment {
+    enum compute_type compute;
+    size_t count;
+    int64_t *j;
+    void *values;
+};
+
+static void put(const struct segment *s, size_t at, int64_t j, double value)
+{
+    s->j[at] = j;
+    compute_store(s->compute, s->values, at, value);
+}
+
+static void insertion_sort(const struct segment *s)
+{
+    for (size_t n = 1; n < s->count; n++) {
+        const int64_t j = s->j[n];
+        const double value = compute_load(s->compute, s->values, n);
+        size_t at = n;
+        for (; at > 0 && s->j[at - 1] > j; at--) {
+            put(s, at, s->j[at - 1], compute_load(s->compute, s->values, at - 1));
+        }
+        put(s, at, j, value);
+    }
+}
+
+/* Inserts a pair into the heap of the pairs from `at` on, whose root, at `at`, is free. */
+static void sift_down(const struct segment *s, size_t at, size_t size, int64_t j, double value)
+{
+    for (size_t child; (child = 2 * at + 1) < size; at = child) {
+        child += child + 1 < size && s->j[child + 1] > s->j[child];
+        if (s->j[child] <= j) {
+            break;
+        }
+        put(s, at, s->j[child], compute_load(s->compute, s->values, child));
+    }
+    put(s, at, j, value);
+}
+
+static void heap_sort(const struct segment *s)
+{
+    for (size_t at = s->count / 2; at-- > 0;) {
+        sift_down(s, at, s->count, s->j[at], compute_load(s->compute, s->values, at));
+    }
+    for (size_t size = s->count; size-- > 1;) {
+        const int64_t j = s->j[size];
+        const double value = compute_load(s->compute, s->values, size);
+        put(s, size, s->j[0], compute_load(s->compute, s->values, 0));
+        sift_down(s, 0, size, j, value);
+    }
+}
+
+/* Sorts by writing each score to the place of its column. marks (columns / 64 words) is 0 on entry
+ * and on return; scores has room for one score a column. */
+static void sort_by_marks(const struct segment *s, size_t columns, uint64_t *marks, void *scores)
+{
+    size_t at = 0;
+    for (size_t n = 0; n < s->count; n++) {
+        const size_t j = (size_t)s->j[n];
+        marks[j / 64] |= (uint64_t)1 << j % 64;
+        compute_store(s->compute, scores, j, compute_load(s->compute, s->values, n));
+    }
+    for (size_t word = 0; word < size_parts(columns, 64); word++) {
+        for (uint64_t bits = marks[word]; bits != 0; bits &= bits - 1) {
+            const size_t j = word * 64 + (size_t)__builtin_ctzll(bits);
+            put(s, at++, (int64_t)j, compute_load(s->compute, scores, j));
+        }
+        marks[word] = 0;
+    }
+}
+
+/* Counts the pairs of each i in starts[i + 1]. */
+static void count_pairs(const struct range_result *r, size_t *starts, struct cancel_token *token)
+{
+    for (size_t w = 0; w < r->workers; w++) {
+        for (const struct pair_block *block = r->lists[w].blocks;
+             block != NULL && !cancel_poll(token, 0); block = block->next) {
+            for (size_t n = 0; n < block->count; n++) {
+                starts[(block->i_base | block->i[n]) + 1]++;
+            }
+        }
+    }
+}
+
+/* Moves all pairs to the arrays, in order of i, and frees their blocks. ends[i] is the position of
+ * the first pair of i; on return, it is the position after the last one. */
+static void move_pairs(struct range_result *r, size_t *ends, int64_t *i, int64_t *j, void *values,
+                       struct cancel_token *token)
+{
+    const enum compute_type compute = r->result_handler.compute;
+    for (size_t w = 0; w < r->workers; w++) {
+        struct pair_block *block;
+        while ((block = r->lists[w].blocks) != NULL && !cancel_poll(token, 0)) {
+            for (size_t n = 0; n < block->count; n++) {
+                const uint64_t row = block->i_base | block->i[n];
+                const size_t at = ends[row]++;
+                i[at] = (int64_t)row;
+                j[at] = (int64_t)(block->j_base | block->j[n]);
+                compute_store(compute, values, at, compute_load(compute, block->values, n));
+            }
+            r->lists[w].blocks = block->next;
+            scratch_free(block);
+        }
+    }
+}
+
+int range_store(struct range_result *r, size_t rows, size_t columns, int64_t *i, int64_t *j,
                 void *values, struct cancel_token *token)
 {
-    const size_t count = atomic_load(&r->count),
-                 counters = size_sum_or_max(size_sum_or_max(rows, columns), 2);
-    size_t *i_starts = scratch_alloc(size_product_or_max(counters, sizeof *i_starts)),
-           *j_starts = i_starts == NULL ? NULL : i_starts + rows + 1;
-    struct pair *by_j = scratch_alloc(size_product_or_max(count, sizeof *by_j));
-    if (i_starts == NULL || by_j == NULL) {
-        scratch_free(i_starts);
-        scratch_free(by_j);
-        return -1;
+    const enum compute_type compute = r->result_handler.compute;
+    const size_t marked = columns <= MAX_MARKED_COLUMNS ? columns : 0,
+                 words = size_parts(marked, 64), score = compute_size(compute);
+    size_t *starts = scratch_alloc(size_product_or_max(size_sum_or_max(rows, 1), sizeof *starts));
+    uint64_t *marks = scratch_alloc(words * sizeof *marks);
+    void *scores = scratch_alloc(marked * score);
+    const bool has_memory = starts != NULL && marks != NULL && scores != NULL;
+    if (has_memory) {
+        memset(starts, 0, (rows + 1) * sizeof *starts);
+        memset(marks, 0, words * sizeof *marks);
+        count_pairs(r, starts, token);
+        counts_to_starts(starts, rows);
+        move_pairs(r, starts, i, j, values, token);
     }
-    for (size_t n = 0; n < counters; n++) {
-        i_starts[n] = 0;
-    }
-    for (size_t w = 0; w < r->workers; w++) {
-        for (const struct pair_block *block = r->lists[w].blocks;
-             block != NULL && !cancel_poll(token, 0); block = block->next) {
-            for (size_t n = 0; n < block->count; n++) {
-                i_starts[block->pairs[n].i + 1]++;
-                j_starts[block->pairs[n].j + 1]++;
-            }
+    const size_t sorted_rows = has_memory ? rows : 0;
+    for (size_t row = 0, first = 0; row < sorted_rows && !cancel_poll(token, 0); row++) {
+        const struct segment s = {compute, starts[row] - first, j + first,
+                                  (char *)values + first * score};
+        if (s.count <= SORTED_BY_INSERTION) {
+            insertion_sort(&s);
+        } else if (s.count < columns / MARKED_SHARE || marked == 0) {
+            heap_sort(&s);
+        } else {
+            sort_by_marks(&s, columns, marks, scores);
         }
+        first = starts[row];
     }
-    counts_to_starts(i_starts, rows);
-    counts_to_starts(j_starts, columns);
-    for (size_t w = 0; w < r->workers; w++) {
-        for (const struct pair_block *block = r->lists[w].blocks;
-             block != NULL && !cancel_poll(token, 0); block = block->next) {
-            for (size_t n = 0; n < block->count; n++) {
-                by_j[j_starts[block->pairs[n].j]++] = block->pairs[n];
-            }
-        }
-    }
-    for (size_t n = 0; n < count && !(n % BLOCK_PAIRS == 0 && cancel_poll(token, 0)); n++) {
-        const size_t at = i_starts[by_j[n].i]++;
-        i[at] = by_j[n].i;
-        j[at] = by_j[n].j;
-        compute_store(r->result_handler.compute, values, at, by_j[n].value);
-    }
-    scratch_free(i_starts);
-    scratch_free(by_j);
-    return 0;
+    scratch_free(starts);
+    scratch_free(marks);
+    scratch_free(scores);
+    return has_memory ? 0 : -1;
 }

@@ -24,10 +24,10 @@ int range_init(struct range_result *range, enum compute_type compute, double thr
                size_t max_pairs);
 void range_free(struct range_result *range);
 /*
- * Stores the pairs in ascending order of i, then of j. All i are below rows, all j below columns.
- * Returns -1 when memory runs out.
+ * Moves the pairs to the arrays, in ascending order of i, then of j. All i are below rows, all j
+ * below columns. Returns -1 when memory runs out.
  */
-int range_store(const struct range_result *range, size_t rows, size_t columns, int64_t *i,
-                int64_t *j, void *values, struct cancel_token *token);
+int range_store(struct range_result *range, size_t rows, size_t columns, int64_t *i, int64_t *j,
+                void *values, struct cancel_token *token);
 
 #endif
