@@ -1,14 +1,16 @@
 /*
- * coarse_dots_kernel of kernels.h: approximate dot products of float32 rows, at the speed of
- * memory.
+ * coarse_dots_kernel of kernels.h: approximate dot products, at the speed of memory. Parameters:
+ *   COARSE       suffix of the name
+ *   COARSE_TYPE  C type of an element
+ *   COARSE_LOAD  loads VF_LANES elements as floats
  */
 
 /*
  * Computes the dot products of one row with `count` vectors, and its squared norm. count is a
  * compile-time constant, so that the sums stay in registers.
  */
-INLINE void coarse_dots_row(float *dots, size_t dot_step, float *square, const float *x,
-                            const float *const *vectors, size_t count, size_t n)
+INLINE void PASTE(coarse_dots_of_, COARSE)(float *dots, float *square, const COARSE_TYPE *x,
+                                           const float *const *vectors, size_t count, size_t n)
 {
     enum { CHAINS = 2 };
     vf sums[COARSE_QUERIES][CHAINS], squares[CHAINS];
@@ -26,7 +28,7 @@ INLINE void coarse_dots_row(float *dots, size_t dot_step, float *square, const f
         }
         _Pragma("GCC unroll 2") for (int c = 0; c < CHAINS; c++)
         {
-            const vf a = vf_load(x + k + c * VF_LANES);
+            const vf a = COARSE_LOAD(x + k + c * VF_LANES);
             squares[c] = vf_fma(a, a, squares[c]);
             _Pragma("GCC unroll 4") for (size_t q = 0; q < count; q++)
             {
@@ -35,39 +37,43 @@ INLINE void coarse_dots_row(float *dots, size_t dot_step, float *square, const f
         }
     }
     for (; k < n; k += VF_LANES) {
-        float last[2][VF_LANES] = {{0}};
+        COARSE_TYPE row[VF_LANES] = {0};
+        float vector[VF_LANES] = {0};
         const size_t some = n - k < VF_LANES ? n - k : VF_LANES;
-        memcpy(last[0], x + k, some * sizeof *x);
-        const vf a = vf_load(last[0]);
+        memcpy(row, x + k, some * sizeof *x);
+        const vf a = COARSE_LOAD(row);
         squares[0] = vf_fma(a, a, squares[0]);
         for (size_t q = 0; q < count; q++) {
-            memcpy(last[1], vectors[q] + k, some * sizeof *x);
-            sums[q][0] = vf_fma(a, vf_load(last[1]), sums[q][0]);
+            memcpy(vector, vectors[q] + k, some * sizeof *vector);
+            sums[q][0] = vf_fma(a, vf_load(vector), sums[q][0]);
         }
     }
-    for (size_t q = 0; q <= count; q++) {
-        vf_store(lanes,
-                 q < count ? vf_add(sums[q][0], sums[q][1]) : vf_add(squares[0], squares[1]));
-        *(q < count ? dots + q * dot_step : square) = horizontal_sum(lanes);
+    for (size_t q = 0; q < count; q++) {
+        vf_store(lanes, vf_add(sums[q][0], sums[q][1]));
+        dots[q * COARSE_STEP] = horizontal_sum(lanes);
+    }
+    vf_store(lanes, vf_add(squares[0], squares[1]));
+    *square = horizontal_sum(lanes);
+}
+
+static void PASTE(coarse_dots_, COARSE)(float *dots, float *square, const void *x,
+                                        const float *const *vectors, size_t count, size_t n)
+{
+    switch (count) {
+    case 1:
+        PASTE(coarse_dots_of_, COARSE)(dots, square, x, vectors, 1, n);
+        break;
+    case 2:
+        PASTE(coarse_dots_of_, COARSE)(dots, square, x, vectors, 2, n);
+        break;
+    case 3:
+        PASTE(coarse_dots_of_, COARSE)(dots, square, x, vectors, 3, n);
+        break;
+    default:
+        PASTE(coarse_dots_of_, COARSE)(dots, square, x, vectors, COARSE_QUERIES, n);
     }
 }
 
-static void coarse_dots(float *dots, float *squares, const float *x, ptrdiff_t x_step, size_t rows,
-                        const float *const *vectors, size_t count, size_t n)
-{
-    for (size_t r = 0; r < rows; r++, x = (const float *)((const char *)x + x_step)) {
-        switch (count) {
-        case 1:
-            coarse_dots_row(dots + r, rows, squares + r, x, vectors, 1, n);
-            break;
-        case 2:
-            coarse_dots_row(dots + r, rows, squares + r, x, vectors, 2, n);
-            break;
-        case 3:
-            coarse_dots_row(dots + r, rows, squares + r, x, vectors, 3, n);
-            break;
-        default:
-            coarse_dots_row(dots + r, rows, squares + r, x, vectors, COARSE_QUERIES, n);
-        }
-    }
-}
+#undef COARSE
+#undef COARSE_TYPE
+#undef COARSE_LOAD

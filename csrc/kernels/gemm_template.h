@@ -134,7 +134,16 @@ static NO_SLP double NAME(tile_sum)(const void *x_void, const void *y_void, size
                 }
             }
         } else {
-            for (size_t i = 0; i < k; i++) {
+            const size_t side_by_side = k / CHAIN / 4 * 4;
+            for (size_t c = 0; c < side_by_side; c += 4) {
+                for (size_t i = at + c * CHAIN; i < at + (c + 1) * CHAIN; i++) {
+                    _Pragma("GCC unroll 4") for (int d = 0; d < 4; d++)
+                    {
+                        chains[c + d] = TILE_FMA(x[i + d * CHAIN], y[i + d * CHAIN], chains[c + d]);
+                    }
+                }
+            }
+            for (size_t i = side_by_side * CHAIN; i < k; i++) {
                 chains[i / CHAIN] = TILE_FMA(x[at + i], y[at + i], chains[i / CHAIN]);
             }
         }

@@ -81,6 +81,81 @@ extern const struct sums_kernels PASTE(sums_kernels_, ISA_SUMS);
 
 #define COSINE_ROWS(e) cosine_rows_##e
 
+#define ELEMENT f64
+#define ELEMENT_TYPE double
+#define ELEMENT_VALUE(element) (element)
+#include "kernels/to_floats_template.h"
+
+#define ELEMENT f32
+#define ELEMENT_TYPE float
+#define ELEMENT_VALUE(element) (element)
+#include "kernels/to_floats_template.h"
+
+#define ELEMENT f16
+#define ELEMENT_TYPE uint16_t
+#define ELEMENT_VALUE f16_to_f32
+#define ELEMENT_LOAD vf_load_f16
+#include "kernels/to_floats_template.h"
+
+#define ELEMENT bf16
+#define ELEMENT_TYPE uint16_t
+#define ELEMENT_VALUE bf16_to_f32
+#define ELEMENT_LOAD vf_load_bf16
+#include "kernels/to_floats_template.h"
+
+#define ELEMENT i8
+#define ELEMENT_TYPE int8_t
+#define ELEMENT_VALUE(element) (element)
+#include "kernels/to_floats_template.h"
+
+#define ELEMENT u8
+#define ELEMENT_TYPE uint8_t
+#define ELEMENT_VALUE(element) (element)
+#include "kernels/to_floats_template.h"
+
+#define ELEMENT i16
+#define ELEMENT_TYPE int16_t
+#define ELEMENT_VALUE(element) (element)
+#include "kernels/to_floats_template.h"
+
+#define ELEMENT u16
+#define ELEMENT_TYPE uint16_t
+#define ELEMENT_VALUE(element) (element)
+#include "kernels/to_floats_template.h"
+
+#define ELEMENT i32
+#define ELEMENT_TYPE int32_t
+#define ELEMENT_VALUE(element) (element)
+#include "kernels/to_floats_template.h"
+
+#define ELEMENT u32
+#define ELEMENT_TYPE uint32_t
+#define ELEMENT_VALUE(element) (element)
+#include "kernels/to_floats_template.h"
+
+#define ELEMENT i64
+#define ELEMENT_TYPE int64_t
+#define ELEMENT_VALUE(element) (element)
+#include "kernels/to_floats_template.h"
+
+#define ELEMENT u64
+#define ELEMENT_TYPE uint64_t
+#define ELEMENT_VALUE(element) (element)
+#include "kernels/to_floats_template.h"
+
+#define COARSE f32
+#define COARSE_TYPE float
+#define COARSE_LOAD vf_load
+#include "kernels/coarse_dots_template.h"
+
+#define COARSE f16
+#define COARSE_TYPE uint16_t
+#define COARSE_LOAD vf_load_f16
+#include "kernels/coarse_dots_template.h"
+
+#define COARSE bf16
+#define COARSE_TYPE uint16_t
+#define COARSE_LOAD vf_load_bf16
 #include "kernels/coarse_dots_template.h"
 
 const struct sums_kernels PASTE(sums_kernels_, ISA_NAME) = {
@@ -88,7 +163,21 @@ const struct sums_kernels PASTE(sums_kernels_, ISA_NAME) = {
     .columns = EACH_ELEMENT(COLUMNS),
     .cosine_rows = EACH_ELEMENT(COSINE_ROWS),
     .cosine_sums = cosine_sums,
-    .coarse_dots = coarse_dots,
+    .to_floats = {[ELEMENT_F64] = to_floats_f64,
+                  [ELEMENT_F32] = to_floats_f32,
+                  [ELEMENT_F16] = to_floats_f16,
+                  [ELEMENT_BF16] = to_floats_bf16,
+                  [ELEMENT_I8] = to_floats_i8,
+                  [ELEMENT_U8] = to_floats_u8,
+                  [ELEMENT_I16] = to_floats_i16,
+                  [ELEMENT_U16] = to_floats_u16,
+                  [ELEMENT_I32] = to_floats_i32,
+                  [ELEMENT_U32] = to_floats_u32,
+                  [ELEMENT_I64] = to_floats_i64,
+                  [ELEMENT_U64] = to_floats_u64},
+    .coarse_dots = {[ELEMENT_F32] = coarse_dots_f32,
+                    [ELEMENT_F16] = coarse_dots_f16,
+                    [ELEMENT_BF16] = coarse_dots_bf16},
 };
 #define ISA_SUMS ISA_NAME
 #endif

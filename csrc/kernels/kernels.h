@@ -24,7 +24,15 @@ enum element {
     ELEMENT_BF16,
     ELEMENT_I8,
     ELEMENT_U8,
-    ELEMENTS
+    ELEMENTS,
+    /* Kernels only convert the elements of these types. */
+    ELEMENT_I16 = ELEMENTS,
+    ELEMENT_U16,
+    ELEMENT_I32,
+    ELEMENT_U32,
+    ELEMENT_I64,
+    ELEMENT_U64,
+    CONVERTED_ELEMENTS
 };
 
 /* The type in which a driver computes. Loading an operand converts it to this type exactly. */
@@ -163,16 +171,23 @@ typedef size_t select_kernel(const void *scores, size_t step, size_t rows, size_
 enum { SELECT_PADDING = 16 };
 
 /*
- * Approximate dot products for the prefilter, in float. x is (rows, n), and vectors points to
- * `count` vectors of n elements. dots (count, rows) gets their dot products, squares (rows,) the
- * squared norms of the rows. The error of a dot product is at most
- * COARSE_DOT_ERROR(n) * |x| * |vector|. The bits differ from those of the exact score.
+ * Converts n elements to float32, times a power of two: to[i] = from[i] * scale. The relative error
+ * of an element is at most 2^-23, unless the result is infinite or below the smallest normal float.
  */
-typedef void coarse_dots_kernel(float *dots, float *squares, const float *x, ptrdiff_t x_step,
-                                size_t rows, const float *const *vectors, size_t count, size_t n);
+typedef void to_floats_kernel(float *to, const void *from, size_t n, double scale);
 
-/* The largest `count` of coarse_dots_kernel. */
-enum { COARSE_QUERIES = 4 };
+/*
+ * Approximate dot products for the prefilter, in float, of one row x with `count` vectors of n
+ * elements. dots[q * COARSE_STEP] gets the dot product with vector q, *square the squared norm of
+ * the row. x has elements of the kernel's type: float32, or a 16-bit float. The error of a dot
+ * product is at most COARSE_DOT_ERROR(n) * |x| * |vector|. The bits differ from those of the exact
+ * score.
+ */
+typedef void coarse_dots_kernel(float *dots, float *square, const void *x,
+                                const float *const *vectors, size_t count, size_t n);
+
+/* The largest `count` of a call, and the distance of the dot products of two queries. */
+enum { COARSE_QUERIES = 4, COARSE_STEP = 32 };
 
 /* A dot product is computed as at least eight running sums: two chains of four lanes. Each running
  * sum takes n / 8 additions with a relative error of 2^-24. The bound is twice as large as
@@ -181,9 +196,9 @@ enum { COARSE_QUERIES = 4 };
 #define COARSE_DOT_ERROR(n) (((double)(n) / 8 + 16) * 0x1p-23)
 
 /*
- * Quantizes a row x of n floats to SQ8 codes: x / max(|x|, eps) = scale * (code - CODE_ZERO) +
- * residual. residual_norm is an upper bound of the norm of the residual, rounding errors included.
- * It is infinity if x holds NaN or infinity.
+ * Quantizes a row x of n floats to SQ8 codes: x / |x| = scale * (code - CODE_ZERO) + residual.
+ * residual_norm is an upper bound of the norm of the residual, rounding errors included. It is
+ * infinity if x holds NaN or infinity.
  *
  * Returns the squared norm of x. The caller discards the codes if this norm is tiny or huge;
  * search/quantize.c has the limits.
@@ -191,8 +206,7 @@ enum { COARSE_QUERIES = 4 };
 struct code_scale {
     float scale, residual_norm;
 };
-typedef float quantize_kernel(uint8_t *codes, struct code_scale *scale, const float *x, float eps,
-                              size_t n);
+typedef float quantize_kernel(uint8_t *codes, struct code_scale *scale, const float *x, size_t n);
 
 /*
  * Dot products of SQ8 codes (rows, n) with the codes of `count` queries, as exact integers.
@@ -203,7 +217,7 @@ typedef float quantize_kernel(uint8_t *codes, struct code_scale *scale, const fl
  * A query code has query_code_size bytes and a magnitude of at most query_code_max. Query codes are
  * padded with zeros to the next multiple of SQ8_PADDING; the codes of rows are not padded.
  */
-typedef void sq8_dots_kernel(int32_t *dots, size_t step, const uint8_t *codes, size_t code_step,
+typedef void sq8_dots_kernel(int32_t *dots, size_t step, const uint8_t *codes, ptrdiff_t code_step,
                              size_t rows, const void *const *queries, size_t count, size_t n);
 
 enum { CODE_ZERO = 128, SQ8_QUERIES = 4, SQ8_MAX_DEPTH = 4096, SQ8_PADDING = 64 };
@@ -214,7 +228,9 @@ enum { CODE_ZERO = 128, SQ8_QUERIES = 4, SQ8_MAX_DEPTH = 4096, SQ8_PADDING = 64 
  */
 struct code_query {
     float scale, residual_norm; /* for the codes of the query, as in struct code_scale */
-    int32_t offset;             /* CODE_ZERO times the sum of the query codes */
+    float longest_row;          /* the norm of a row whose codes are all CODE_ZERO - 1 from 0 */
+    int32_t sum;                /* of the query codes */
+    int32_t zero; /* the code of 0 in the rows: CODE_ZERO or another, set by the caller */
     float threshold;
 };
 typedef bool sq8_select_kernel(uint8_t *keep, const int32_t *dots, const struct code_scale *scales,
@@ -386,7 +402,8 @@ struct sums_kernels {
     columns_kernel *columns[ELEMENTS][SUMS_KINDS];
     cosine_rows_kernel *cosine_rows[ELEMENTS];
     cosine_sums_kernel *cosine_sums;
-    coarse_dots_kernel *coarse_dots;
+    to_floats_kernel *to_floats[CONVERTED_ELEMENTS];
+    coarse_dots_kernel *coarse_dots[ELEMENTS]; /* of f32, f16 and bf16; others are NULL */
 };
 
 /* The prefilter by SQ8 codes. */
@@ -395,6 +412,9 @@ struct sq8_kernels {
     int query_code_max;     /* largest magnitude of a query code */
     quantize_kernel *quantize;
     sq8_dots_kernel *dots;
+    /* The same for rows of signed integers x in place of codes: the dot products of x + i8_zero. */
+    sq8_dots_kernel *dots_i8;
+    int i8_zero; /* 0 or CODE_ZERO */
     sq8_select_kernel *select;
 };
 

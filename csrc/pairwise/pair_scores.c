@@ -211,8 +211,13 @@ void pair_scores_cosines(const struct pair_scores *s, const struct gemm_block *b
                          ptrdiff_t out_step)
 {
     const ptrdiff_t item = (ptrdiff_t)compute_size(s->compute);
-    const struct cosine_tile tile = {b->sums, b->step,    rows->value,    columns->value,
-                                     b->rows, b->columns, recompute_above[s->product]};
+    const struct cosine_tile tile = {b->sums,
+                                     b->step,
+                                     rows->value,
+                                     columns->value,
+                                     b->rows,
+                                     b->columns,
+                                     recompute_above[s->product]};
     uint32_t found[GEMM_MAX_ROWS * GEMM_MAX_COLUMNS / COSINE_STEP + 1];
     const size_t count = kernels_current()->tiles[s->compute].cosine(&tile, out, out_step, found);
     for (size_t f = 0; f < count; f++) {

@@ -8,6 +8,7 @@
 #include "base/fp_mode.h"
 #include "base/scratch.h"
 #include "search/components.h"
+#include "search/block.h"
 #include "search/quantize.h"
 #include "search/range.h"
 #include "search/search.h"

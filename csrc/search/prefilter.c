@@ -15,7 +15,7 @@
 enum {
     /* corpus rows that stay in the cache while all queries are compared with them */
     CHUNK = 256,
-    COARSE_CHUNK = 32,              /* the same for float32 rows, which stay in L1 */
+    COARSE_CHUNK = COARSE_STEP,     /* the same for rows that are read as float32 */
     TASK_ROWS = 4096,               /* maximum number of corpus rows of a task */
     TASK_MULTIPLICATIONS = 1 << 28, /* multiplications of one task: about 5 ms */
     QUEUE_SIZE = 64,
@@ -26,7 +26,9 @@ enum {
     /* A single-pair score takes as long as this many scores of a GEMM. */
     RESCORE_COST = 16,
     MIN_GEMM_QUERIES = 32, /* a GEMM of fewer queries takes as long as a GEMM of this many */
-    BACKOFF_MAX = 64       /* tasks */
+    BACKOFF_MAX = 64,      /* tasks */
+    /* More queries are not kept as floats. Where codes rule out little, a GEMM is cheaper. */
+    MAX_COARSE_AFTER_CODES = 64
 };
 
 /*
@@ -34,6 +36,15 @@ enum {
  * products, 8 for adding the chains of a block, and 8 for the score itself.
  */
 static const double exact_score_error = 48 * 0x1p-24;
+
+/*
+ * The last row that a query was scored with, and their score. The next row has the same score if it
+ * has the same elements.
+ */
+struct scored {
+    const char *row; /* NULL: none yet */
+    double score;
+};
 
 /* The state and buffers of one worker. */
 struct prefilter_worker {
@@ -51,10 +62,12 @@ struct prefilter_worker {
     void *row, *query; /* buffers for one corpus row and one query, converted for the product */
     uint8_t *codes;
     struct code_scale *scales;
-    int32_t *code_dots; /* [SQ8_QUERIES][CHUNK] */
-    /* [COARSE_QUERIES + 1][COARSE_CHUNK]; the last row holds squared norms */
-    float *dots;
-    uint8_t *keep; /* [CHUNK] */
+    int32_t *code_dots;      /* [SQ8_QUERIES][CHUNK] */
+    float *dots;             /* [COARSE_QUERIES][COARSE_STEP] */
+    float *norms, *divisors; /* [COARSE_CHUNK], |x| and max(|x|, eps) of float32 rows */
+    int exponent;            /* such a row is first scaled by 2^-exponent, as the row before it */
+    uint8_t *keep;           /* [CHUNK] */
+    struct scored *last;     /* [queries] */
     /*
      * Survivors of a chunk. They wait here while their rows are fetched from memory, and are then
      * rescored.
@@ -72,12 +85,17 @@ struct prefilter {
     struct plan plan;
     struct reduction call;
     struct pair_scores scores;
-    bool use_codes; /* true: compares SQ8 codes; false: compares float32 rows */
+    struct float_rows float_rows;
+    bool rows_are_codes;     /* 8-bit integers, in place */
+    bool coarse_after_codes; /* pairs that their codes do not rule out are compared as floats */
+    float coarse_error;      /* largest error of a coarse score, those of the exact one included */
+    bool use_codes; /* true: compares SQ8 codes; false: compares rows that are read as float32 */
     struct norms query_norms;
-    char *query_codes; /* with use_codes: [queries rounded up][depth rounded up] */
+    double *threshold_factors; /* [queries], see normalize_query */
+    char *query_codes;         /* with use_codes: [queries rounded up][depth rounded up] */
     size_t query_codes_step;
     struct code_query *code_queries;
-    /* queries scaled to norm 1: [queries][depth]; with use_codes, a buffer for one query */
+    /* queries scaled to norm 1: [queries][depth], or a buffer for one if none is kept */
     float *unit_queries;
     size_t task_rows, task_first;
     char *scratch;
@@ -86,17 +104,76 @@ struct prefilter {
     _Atomic int status;
 };
 
+/* The largest float that is not above a number. NaN stays NaN. */
+static float float_at_most(double number)
+{
+    const float rounded = (float)number;
+    return rounded > number ? nextafterf(rounded, -INFINITY) : rounded;
+}
+
+/* The threshold of a query that is scaled to norm 1. */
+static float unit_threshold(const struct prefilter *p, size_t worker, size_t query)
+{
+    const struct search *s = p->search;
+    const double threshold =
+        threshold_at(s->result_handler, worker, s->first_query + p->block.query + query);
+    return float_at_most(threshold * p->threshold_factors[query]);
+}
+
 /*
- * Computes the exact score of row r of the chunk at `first` with one query, and passes it to
- * add_score.
+ * Computes the coarse dot products of one row with `count` queries, its norm |x|, and the divisor
+ * of its scores, max(|x|, eps). The divisor is NaN if the row must not be ruled out. The results
+ * are elements `at` of w->dots, w->norms and w->divisors.
  */
-static void rescore(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
-                    size_t first, size_t r, size_t query)
+static void coarse_row(const struct prefilter *p, struct prefilter_worker *w, size_t row,
+                       const float *const *vectors, size_t count, size_t at)
+{
+    const struct float_rows *rows = &p->float_rows;
+    coarse_dots_kernel *const *kernels = kernels_current()->sums->coarse_dots;
+    const enum dtype dtype = rows->operand->dtype;
+    float *dots = w->dots + at, square;
+    bool zero = false;
+    if (rows->in_place && (dtype == DTYPE_F16 || dtype == DTYPE_BF16)) {
+        kernels[dtype](dots, &square, float_rows_data(rows, row), vectors, count, rows->depth);
+        w->exponent = 0;
+    } else {
+        const float *x = float_row(rows, row, w->exponent, w->row);
+        kernels[DTYPE_F32](dots, &square, x, vectors, count, rows->depth);
+    }
+    if (!square_is_accurate(square)) {
+        w->exponent = float_row_exponent(rows, row, w->row, &zero);
+        const float *x = float_row(rows, row, w->exponent, w->row);
+        kernels[DTYPE_F32](dots, &square, x, vectors, count, rows->depth);
+    }
+    w->norms[at] = sqrtf(square);
+    w->divisors[at] = NAN;
+    if (zero || square_is_accurate(square)) {
+        w->divisors[at] = float_divisor(w->norms[at], p->search->eps, w->exponent);
+    }
+}
+
+/* True if the score of a row and a query is certainly below this threshold of unit_threshold(). The
+ * arguments are results of coarse_row(). */
+static bool is_below(const struct prefilter *p, float dot, float norm, float divisor,
+                     float threshold)
+{
+    return dot + p->coarse_error * norm < threshold * divisor; /* false if one is NaN */
+}
+
+/* Compares one row with one query, as prefilter_rows() does. */
+static bool coarse_rules_out(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
+                             size_t row, size_t query)
+{
+    const float *vector = p->unit_queries + query * p->plan.depth;
+    coarse_row(p, w, row, &vector, 1, 0);
+    return is_below(p, w->dots[0], w->norms[0], w->divisors[0], unit_threshold(p, worker, query));
+}
+
+/* Computes the exact score of row r of the chunk at `first` and a query. */
+static double exact_score(const struct prefilter *p, struct prefilter_worker *w, size_t first,
+                          size_t r, size_t query)
 {
     const size_t row = first + r;
-    const struct search *s = p->search;
-    const size_t query_index = s->first_query + p->block.query + query,
-                 candidate = s->first_candidate + row;
     union {
         double f64;
         float f32;
@@ -109,15 +186,45 @@ static void rescore(const struct prefilter *p, struct prefilter_worker *w, size_
         w->measured[r] = 1;
     }
     pair_scores_one(&p->scores, &left, &right, &score);
-    add_score(s, worker, query_index, candidate,
-              p->scores.compute == COMPUTE_F64 ? score.f64 : (double)score.f32);
+    return p->scores.compute == COMPUTE_F64 ? score.f64 : (double)score.f32;
+}
+
+/* True if two contiguous rows have the same bytes. */
+static bool rows_are_equal(const struct prefilter *p, const char *a, const char *b)
+{
+    return memcmp(a, b, p->plan.depth * dtype_size(p->call.x.dtype)) == 0;
+}
+
+/* Passes the exact score of row r of the chunk at `first` and a query to add_score. */
+static void rescore(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
+                    size_t first, size_t r, size_t query)
+{
+    const struct search *s = p->search;
+    const char *row = float_rows_data(&p->float_rows, first + r);
+    struct scored *last = w->last + query;
+    /* The score of a row with itself has a rule of its own. */
+    const bool may_reuse = p->float_rows.in_place && !(p->scores.symmetric && first + r == query);
+    double score;
+    if (may_reuse && last->row != NULL && rows_are_equal(p, row, last->row)) {
+        score = last->score;
+    } else {
+        score = exact_score(p, w, first, r, query);
+    }
+    if (may_reuse) {
+        *last = (struct scored){row, score};
+    }
+    add_score(s, worker, s->first_query + p->block.query + query, s->first_candidate + first + r,
+              score);
 }
 
 static void rescore_queue_flush(const struct prefilter *p, struct prefilter_worker *w,
                                 size_t worker, size_t first)
 {
     for (size_t i = 0; i < w->queued; i++) {
-        rescore(p, w, worker, first, w->rescore_queue[i].row, w->rescore_queue[i].query);
+        const size_t row = w->rescore_queue[i].row, query = w->rescore_queue[i].query;
+        if (!p->coarse_after_codes || !coarse_rules_out(p, w, worker, first + row, query)) {
+            rescore(p, w, worker, first, row, query);
+        }
     }
     w->queued = 0;
 }
@@ -168,57 +275,35 @@ static void queue_survivors(const struct prefilter *p, struct prefilter_worker *
 }
 
 /*
- * True if a float holds the squared norm accurately and eps does not clamp the norm. Then x.v / |x|
- * is the cosine of the row x and a query v of norm 1.
- */
-static bool square_is_usable(float square, float unclamped_square)
-{
-    return square >= 0x1p-80f && square <= 0x1p80f && square >= unclamped_square;
-}
-
-/*
- * Runs the prefilter on rows [first, first + rows), a chunk of float32 rows. rows_done counts the
- * rows of the task that come before the chunk.
+ * Runs the prefilter on rows [first, first + rows), a chunk that is read as float32. rows_done
+ * counts the rows of the task that come before the chunk.
  *
- * Returns how many queries it compared. That is fewer than all if a GEMM is cheaper for the
- * remaining ones.
+ * Returns how many queries it compared: none if a GEMM is cheaper, else all.
  */
 static size_t prefilter_rows(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
                              size_t first, size_t rows, size_t rows_done)
 {
-    const struct search *s = p->search;
     const size_t depth = p->plan.depth, queries = p->block.queries;
-    const double error = COARSE_DOT_ERROR(depth) * 2 + exact_score_error + 0x1p-22;
-    const float unclamped_square =
-        (float)eps_unclamped_square(fmin(s->eps, 0x1p60), EPS_ERROR_OF_FLOATS);
     const float *vectors[COARSE_QUERIES];
-    const float *x = (const float *)(p->call.x.data + (ptrdiff_t)first * s->corpus_rows.x),
-                *squares = w->dots + COARSE_QUERIES * COARSE_CHUNK;
-    for (size_t query = 0, count; query < queries; query += count) {
-        if (gemm_is_cheaper(p, w, rows_done * queries + rows * query)) {
-            return query;
+    if (gemm_is_cheaper(p, w, rows_done * queries)) {
+        return 0;
+    }
+    for (size_t q = 0; q < queries; q++) {
+        vectors[q] = p->unit_queries + q * depth;
+    }
+    for (size_t r = 0; r < rows; r++) {
+        coarse_row(p, w, first + r, vectors, queries, r);
+    }
+    for (size_t q = 0; q < queries; q++) {
+        const float threshold = unit_threshold(p, worker, q);
+        const float *dots = w->dots + q * COARSE_STEP;
+        unsigned any = 0;
+        for (size_t r = 0; r < rows; r++) {
+            w->keep[r] = !is_below(p, dots[r], w->norms[r], w->divisors[r], threshold);
+            any |= w->keep[r];
         }
-        count = smaller(COARSE_QUERIES, queries - query);
-        for (size_t q = 0; q < count; q++) {
-            vectors[q] = p->unit_queries + (query + q) * depth;
-        }
-        kernels_current()->sums->coarse_dots(w->dots, w->dots + COARSE_QUERIES * COARSE_CHUNK, x,
-                                             s->corpus_rows.x, rows, vectors, count, depth);
-        for (size_t q = 0; q < count; q++) {
-            const float threshold =
-                (float)(threshold_at(s->result_handler, worker,
-                                     s->first_query + p->block.query + query + q) -
-                        error);
-            const float *dots = w->dots + q * rows;
-            unsigned any = 0;
-            for (size_t r = 0; r < rows; r++) {
-                w->keep[r] = !(dots[r] < threshold * sqrtf(squares[r])) |
-                             !square_is_usable(squares[r], unclamped_square);
-                any |= w->keep[r];
-            }
-            if (any != 0) {
-                queue_survivors(p, w, worker, first, rows, query + q);
-            }
+        if (any != 0) {
+            queue_survivors(p, w, worker, first, rows, q);
         }
     }
     return queries;
@@ -238,6 +323,70 @@ static void prefetch_codes(const struct prefilter *p, size_t first, size_t step,
     }
 }
 
+/* The codes of a chunk of rows: scale * (code - zero) is close to x / max(|x|, eps). */
+struct chunk_codes {
+    const uint8_t *codes;
+    ptrdiff_t step; /* bytes from row to row */
+    const struct code_scale *scales;
+    sq8_dots_kernel *dots;
+    int zero;
+};
+
+/*
+ * Rows of 8-bit integers are their own codes. The scale of a row is the inverse of its norm, and
+ * the residual is a rounding error.
+ */
+static struct chunk_codes rows_as_codes(const struct prefilter *p, struct prefilter_worker *w,
+                                        size_t first, size_t rows)
+{
+    const struct float_rows *f = &p->float_rows;
+    const struct kernels *kernels = kernels_current();
+    const enum dtype dtype = f->operand->dtype;
+    double squares[NORM_BATCH];
+    for (size_t r = 0, count; r < rows; r += count) {
+        count = smaller(NORM_BATCH, rows - r);
+        kernels->sums->rows[dtype][SUMS_SQUARE](
+            &(struct sums_call){.x = float_rows_data(f, first + r),
+                                .x_step = f->row_step,
+                                .rows = count,
+                                .n = f->depth,
+                                .sums = squares});
+        for (size_t i = 0; i < count; i++) {
+            const float norm = (float)sqrt(squares[i]),
+                        divisor = float_divisor(norm, p->search->eps, 0);
+            w->scales[r + i] = isnan(divisor)
+                                   ? (struct code_scale){0.0f, INFINITY}
+                                   : (struct code_scale){1.0f / divisor, norm / divisor * 0x1p-20f};
+        }
+    }
+    const bool is_signed = dtype == DTYPE_I8;
+    return (struct chunk_codes){
+        .codes = float_rows_data(f, first),
+        .step = f->row_step,
+        .scales = w->scales,
+        .dots = is_signed ? kernels->sq8->dots_i8 : kernels->sq8->dots,
+        .zero = is_signed ? kernels->sq8->i8_zero : 0,
+    };
+}
+
+static struct chunk_codes codes_of_chunk(const struct prefilter *p, struct prefilter_worker *w,
+                                         size_t first, size_t rows)
+{
+    const struct sq8_codes *codes = p->search->codes;
+    struct chunk_codes chunk = {w->codes, (ptrdiff_t)p->plan.depth, w->scales,
+                                kernels_current()->sq8->dots, CODE_ZERO};
+    if (p->rows_are_codes) {
+        return rows_as_codes(p, w, first, rows);
+    }
+    if (codes == NULL) {
+        quantize_rows(&p->float_rows, first, rows, p->search->eps, w->codes, w->scales, w->row);
+    } else {
+        chunk.codes = codes->codes + first * p->plan.depth;
+        chunk.scales = codes->scales + first;
+    }
+    return chunk;
+}
+
 /*
  * Runs the prefilter on a chunk of SQ8 codes. The arguments and the result are those of
  * prefilter_rows.
@@ -248,14 +397,7 @@ static size_t prefilter_codes(const struct prefilter *p, struct prefilter_worker
     const struct search *s = p->search;
     const struct sq8_kernels *kernels = kernels_current()->sq8;
     const size_t depth = p->plan.depth, queries = p->block.queries;
-    const uint8_t *codes = w->codes;
-    const struct code_scale *scales = w->scales;
-    if (s->codes != NULL) {
-        codes = s->codes->codes + first * depth;
-        scales = s->codes->scales + first;
-    } else {
-        quantize_rows(&p->scores, first, rows, w->codes, w->scales, w->row);
-    }
+    const struct chunk_codes chunk = codes_of_chunk(p, w, first, rows);
     /*
      * In a triangle, the query index of a pair is above its row index. Queries below the first row
      * of the chunk have no pairs with it.
@@ -270,19 +412,19 @@ static size_t prefilter_codes(const struct prefilter *p, struct prefilter_worker
             return query;
         }
         count = smaller(SQ8_QUERIES, queries - query);
-        if (s->codes != NULL && queries > 1) {
+        if (s->codes != NULL && !p->rows_are_codes && queries > 1) {
             prefetch_codes(p, first + CHUNK, (query - begin) / SQ8_QUERIES,
                            size_parts(queries - begin, SQ8_QUERIES));
         }
         for (size_t q = 0; q < SQ8_QUERIES; q++) { /* missing queries repeat the first */
             query_codes[q] = p->query_codes + (query + (q < count ? q : 0)) * p->query_codes_step;
         }
-        kernels->dots(w->code_dots, CHUNK, codes, depth, rows, query_codes, count, depth);
+        chunk.dots(w->code_dots, CHUNK, chunk.codes, chunk.step, rows, query_codes, count, depth);
         for (size_t q = 0; q < count; q++) {
             struct code_query bounds = p->code_queries[query + q];
-            bounds.threshold = (float)threshold_at(s->result_handler, worker,
-                                                   s->first_query + p->block.query + query + q);
-            if (kernels->select(w->keep, w->code_dots + q * CHUNK, scales, rows, &bounds)) {
+            bounds.zero = chunk.zero;
+            bounds.threshold = unit_threshold(p, worker, query + q);
+            if (kernels->select(w->keep, w->code_dots + q * CHUNK, chunk.scales, rows, &bounds)) {
                 queue_survivors(p, w, worker, first, rows, query + q);
             }
         }
@@ -358,22 +500,36 @@ static void prefilter_task(void *context, size_t task, size_t worker)
     progress_add(p->search->token, pairs_in(&p->block, from, end));
 }
 
-/* Writes a query scaled to norm 1. Returns false if it holds NaN or infinity. */
-static bool normalize_query(const struct prefilter *p, size_t query, void *buffer, float *to)
+static bool keeps_unit_queries(const struct prefilter *p)
+{
+    return !p->use_codes || p->coarse_after_codes;
+}
+
+/*
+ * Writes a query scaled to norm 1. Returns max(|query|, eps) / |query|, by which the query's
+ * threshold is multiplied. That is infinity for a query of zeros. Returns NaN if no row may be
+ * ruled out, because an element of the query is NaN or infinite, or because the factor is huge.
+ */
+static double normalize_query(const struct prefilter *p, size_t query, void *buffer, float *to)
 {
     const struct pair_scores *s = &p->scores;
-    const double norm = p->query_norms.value[query];
+    const double divisor =
+        s->compute == COMPUTE_F32 ? 1.0 / p->query_norms.value[query] : p->query_norms.value[query];
     const void *row;
     const struct gemm_rows request = {0, query, 1, 0, p->plan.depth, 0, buffer, 0, &row};
-    bool finite = true;
+    double square = 0.0;
     pair_scores_find_rows(s, s->symmetric ? SIDE_X : SIDE_Y, &p->query_norms.exponent[query],
                           &request);
     for (size_t k = 0; k < p->plan.depth; k++) {
         const double element = compute_load(s->product, row, k);
-        to[k] = (float)(s->compute == COMPUTE_F32 ? element * norm : element / norm);
-        finite = finite && isfinite(to[k]);
+        square += element * element;
     }
-    return finite;
+    const double norm = sqrt(square), inverse_norm = norm > 0.0 ? 1.0 / norm : 0.0;
+    for (size_t k = 0; k < p->plan.depth; k++) {
+        to[k] = (float)(compute_load(s->product, row, k) * inverse_norm);
+    }
+    const double factor = divisor / norm;
+    return factor < 0x1p1000 || norm == 0.0 ? factor : NAN;
 }
 
 static void prepare_queries(struct prefilter *p)
@@ -386,12 +542,12 @@ static void prepare_queries(struct prefilter *p)
             pair_scores_measure(&p->scores, p->scores.symmetric ? SIDE_X : SIDE_Y, 0, query,
                                 smaller(NORM_BATCH, p->block.queries - query), &norms);
         }
-        float *unit_query =
-            p->use_codes ? p->unit_queries : p->unit_queries + query * p->plan.depth;
-        const bool finite = normalize_query(p, query, w->query, unit_query);
+        float *unit_query = p->unit_queries + (keeps_unit_queries(p) ? query * p->plan.depth : 0);
+        const double factor = normalize_query(p, query, w->query, unit_query);
+        p->threshold_factors[query] = factor;
         if (p->use_codes) {
             p->code_queries[query] =
-                quantize_query(unit_query, finite, p->plan.depth,
+                quantize_query(unit_query, !isnan(factor), p->plan.depth,
                                p->query_codes + query * p->query_codes_step, p->query_codes_step);
         }
     }
@@ -404,8 +560,7 @@ static void prepare_queries(struct prefilter *p)
  */
 static int plan_scratch(struct prefilter *p, char **memory)
 {
-    const size_t queries = p->block.queries, depth = p->plan.depth,
-                 row = scratch_round(depth * (sizeof(double) + sizeof(float)));
+    const size_t queries = p->block.queries, depth = p->plan.depth, row = float_row_size(depth);
     const size_t rounded = size_parts(queries, SQ8_QUERIES) * SQ8_QUERIES;
     const size_t padded = size_parts(depth, SQ8_PADDING) * SQ8_PADDING;
     p->query_codes_step = padded * kernels_current()->sq8->query_code_size;
@@ -413,16 +568,20 @@ static int plan_scratch(struct prefilter *p, char **memory)
     const size_t query_codes = p->use_codes ? scratch_round(rounded * p->query_codes_step) : 0;
     const size_t code_queries =
         p->use_codes ? scratch_round(rounded * sizeof(struct code_query)) : 0;
-    const size_t vectors = scratch_round((p->use_codes ? 1 : queries) * depth * sizeof(float));
-    const size_t codes =
-        p->use_codes && p->search->codes == NULL ? scratch_round(CHUNK * depth) : 0;
+    const size_t factors = scratch_round(queries * sizeof(double));
+    const size_t vectors =
+        scratch_round((keeps_unit_queries(p) ? queries : 1) * depth * sizeof(float));
+    const size_t codes = p->use_codes && p->search->codes == NULL && !p->rows_are_codes
+                             ? scratch_round(CHUNK * depth)
+                             : 0;
     const size_t row_norms = scratch_round(CHUNK * (sizeof(double) + sizeof(int)));
+    const size_t last = scratch_round(queries * sizeof(struct scored));
     const size_t buffers = scratch_round(CHUNK * sizeof(struct code_scale)) +
                            scratch_round(SQ8_QUERIES * CHUNK * sizeof(int32_t)) + 2 * CHUNK;
-    p->scratch_per_worker = scratch_round(sizeof(struct prefilter_worker)) + row_norms + 2 * row +
-                            codes + buffers +
-                            scratch_round((COARSE_QUERIES + 1) * COARSE_CHUNK * sizeof(float));
-    char *at = *memory = scratch_alloc(norms + query_codes + code_queries + vectors +
+    p->scratch_per_worker =
+        scratch_round(sizeof(struct prefilter_worker)) + row_norms + last + 2 * row + codes +
+        buffers + scratch_round((COARSE_QUERIES * COARSE_STEP + 2 * COARSE_CHUNK) * sizeof(float));
+    char *at = *memory = scratch_alloc(norms + query_codes + code_queries + factors + vectors +
                                        p->workers * p->scratch_per_worker);
     if (at == NULL) {
         return -1;
@@ -432,13 +591,15 @@ static int plan_scratch(struct prefilter *p, char **memory)
     p->query_codes = at += norms;
     p->code_queries = (struct code_query *)(at += query_codes);
     p->unit_queries = (float *)(at += code_queries);
-    p->scratch = at += vectors;
+    p->threshold_factors = (double *)(at += vectors);
+    p->scratch = at += factors;
     for (size_t i = 0; i < p->workers; i++, at = p->scratch + i * p->scratch_per_worker) {
         struct prefilter_worker *w = (struct prefilter_worker *)at;
-        memset(w, 0, scratch_round(sizeof *w) + row_norms);
+        memset(w, 0, scratch_round(sizeof *w) + row_norms + last);
         at += scratch_round(sizeof *w);
         w->row_norms = (struct norms){(double *)at, (int *)((double *)at + CHUNK)};
-        w->row = at += row_norms;
+        w->last = (struct scored *)(at += row_norms);
+        w->row = at += last;
         w->query = at += row;
         w->codes = (uint8_t *)(at += row);
         w->scales = (struct code_scale *)(at += codes);
@@ -446,19 +607,32 @@ static int plan_scratch(struct prefilter *p, char **memory)
         w->keep = (uint8_t *)(at += scratch_round(SQ8_QUERIES * CHUNK * sizeof(int32_t)));
         w->measured = w->keep + CHUNK;
         w->dots = (float *)(at += 2 * CHUNK);
+        w->norms = w->dots + COARSE_QUERIES * COARSE_STEP;
+        w->divisors = w->norms + COARSE_CHUNK;
     }
     return 0;
 }
 
-int prefilter(const struct search *s, const struct search_block *block, size_t first,
-              bool use_codes)
+/* True if the rows are 8-bit integers that the kernels read in place. */
+static bool rows_are_codes(const struct float_rows *rows)
 {
-    struct prefilter p = {
-        .search = s, .block = *block, .use_codes = use_codes, .task_first = first};
+    const enum dtype dtype = rows->operand->dtype;
+    return rows->in_place && (dtype == DTYPE_I8 || dtype == DTYPE_U8) &&
+           rows->depth <= SQ8_MAX_DEPTH;
+}
+
+int prefilter(const struct search *s, const struct search_block *block, size_t first)
+{
+    struct prefilter p = {.search = s, .block = *block, .task_first = first};
     char *memory;
     block_plan(&p.block, &p.plan);
     p.call = block_call(&p.block, &p.plan);
     pair_scores_init(&p.scores, &p.call);
+    p.float_rows = float_rows_of(s, p.call.x.data);
+    p.coarse_error = (float)(COARSE_DOT_ERROR(p.plan.depth) * 2 + exact_score_error + 0x1p-20);
+    p.rows_are_codes = rows_are_codes(&p.float_rows);
+    p.use_codes = p.rows_are_codes || s->codes != NULL || block->queries > COARSE_QUERIES;
+    p.coarse_after_codes = p.use_codes && block->queries <= MAX_COARSE_AFTER_CODES;
     const size_t rows = block->rows - first, per_row = block->queries * p.plan.depth;
     p.task_rows = smaller(TASK_ROWS, larger(TASK_MULTIPLICATIONS / per_row / CHUNK, 1) * CHUNK);
     const size_t tasks = size_parts(rows, p.task_rows);

@@ -9,42 +9,33 @@
 
 enum { TASK_ROWS = 256 };
 
-void quantize_rows(const struct pair_scores *s, size_t first, size_t rows, uint8_t *codes,
-                   struct code_scale *scales, void *buffer)
+/* Divides a row's codes, those of x / |x|, by max(|x|, eps) instead of |x|. */
+static void clamp_scale(struct code_scale *scale, float norm, float divisor)
 {
-    const struct sq8_kernels *kernels = kernels_current()->sq8;
-    const size_t depth = s->plan->depth;
-    const double eps = s->call->eps;
-    const float clamped_eps = (float)fmin(eps, 0x1p60);
-    for (size_t r = 0; r < rows; r++) {
-        const void *row;
-        float square = 0.0f;
-        uint8_t *to = codes + r * depth;
-        const struct gemm_rows request = {0, first + r, 1, 0, depth, 0, buffer, 0, &row};
-        pair_scores_find_rows(s, SIDE_X, NULL, &request);
-        if (s->product == COMPUTE_F32) {
-            square = kernels->quantize(to, &scales[r], row, clamped_eps, depth);
+    if (isnan(divisor)) {
+        *scale = (struct code_scale){0.0f, INFINITY};
+    } else if (divisor > norm) {
+        scale->scale *= norm / divisor;
+        scale->residual_norm *= norm / divisor * (1.0f + 0x1p-20f);
+    }
+}
+
+void quantize_rows(const struct float_rows *rows, size_t first, size_t count, double eps,
+                   uint8_t *codes, struct code_scale *scales, void *buffer)
+{
+    quantize_kernel *quantize = kernels_current()->sq8->quantize;
+    int exponent = 0; /* neighbouring rows mostly need the same */
+    for (size_t r = 0; r < count; r++, codes += rows->depth) {
+        const float *x = float_row(rows, first + r, exponent, buffer);
+        float square = quantize(codes, &scales[r], x, rows->depth);
+        if (!square_is_accurate(square)) {
+            bool zero;
+            exponent = float_row_exponent(rows, first + r, buffer, &zero);
+            x = float_row(rows, first + r, exponent, buffer);
+            square = quantize(codes, &scales[r], x, rows->depth);
         }
-        if (square >= 0x1p-80f && square <= 0x1p80f) {
-            continue;
-        }
-        /*
-         * The kernel takes float32 rows whose squared norm is neither tiny, huge nor NaN. Scale any
-         * other row by a power of two, so that its largest element is near 1, and round it to
-         * float32.
-         */
-        float *scaled_row = (float *)((double *)buffer + depth);
-        double largest = 0.0;
-        for (size_t k = 0; k < depth; k++) {
-            const double magnitude = fabs(compute_load(s->product, row, k));
-            largest = magnitude > largest || isnan(magnitude) ? magnitude : largest;
-        }
-        const int exponent = largest > 0.0 && isfinite(largest) ? ilogb(largest) : 0;
-        for (size_t k = 0; k < depth; k++) {
-            scaled_row[k] = (float)ldexp(compute_load(s->product, row, k), -exponent);
-        }
-        kernels->quantize(to, &scales[r], scaled_row,
-                          (float)fmin(eps_scaled(eps, exponent), 0x1p120), depth);
+        const float norm = sqrtf(square);
+        clamp_scale(&scales[r], norm, float_divisor(norm, eps, exponent));
     }
 }
 
@@ -74,12 +65,16 @@ struct code_query quantize_query(const float *unit_query, bool finite, size_t de
         sum += code;
     }
     return (struct code_query){.scale = (float)scale,
+                               .longest_row =
+                                   (float)((CODE_ZERO - 1) * sqrt((double)depth) * (1.0 + 0x1p-20)),
                                .residual_norm = (float)(sqrt(square) * (1.0 + 0x1p-20) + 0x1p-22),
-                               .offset = (int32_t)(CODE_ZERO * sum)};
+                               .sum = (int32_t)sum};
 }
 
 struct quantize_call {
-    struct pair_scores scores;
+    struct float_rows rows;
+    size_t row_count;
+    double eps;
     uint8_t *codes;
     struct code_scale *scales;
     char *buffers; /* one for each worker */
@@ -90,28 +85,28 @@ struct quantize_call {
 static void quantize_task(void *context, size_t task, size_t worker)
 {
     const struct quantize_call *q = context;
-    const size_t first = task * TASK_ROWS, rows = smaller(TASK_ROWS, q->scores.left - first);
-    quantize_rows(&q->scores, first, rows, q->codes + first * q->scores.plan->depth,
+    const size_t first = task * TASK_ROWS, count = smaller(TASK_ROWS, q->row_count - first);
+    quantize_rows(&q->rows, first, count, q->eps, q->codes + first * q->rows.depth,
                   q->scales + first, q->buffers + worker * q->buffer_size);
-    progress_add(q->token, rows);
+    progress_add(q->token, count);
 }
 
 int search_quantize(const struct search *s, uint8_t *codes, struct code_scale *scales)
 {
-    struct search_block block = {
-        .search = s, .rows = s->corpus_rows.size, .queries = 1, .owner = (size_t)ANY_WORKER};
-    struct plan plan;
-    struct quantize_call q = {.codes = codes, .scales = scales, .token = s->token};
-    block_plan(&block, &plan);
-    const struct reduction call = block_call(&block, &plan);
-    pair_scores_init(&q.scores, &call);
-    const int threads = thread_count_for(block.rows, plan.depth, GRAIN_SUMS);
-    q.buffer_size = scratch_round(size_product_or_max(plan.depth, sizeof(double) + sizeof(float)));
+    const size_t rows = s->corpus_rows.size, depth = s->depth.size;
+    const int threads = thread_count_for(rows, depth, GRAIN_SUMS);
+    struct quantize_call q = {.rows = float_rows_of(s, s->corpus.data),
+                              .row_count = rows,
+                              .eps = s->eps,
+                              .codes = codes,
+                              .scales = scales,
+                              .buffer_size = float_row_size(depth),
+                              .token = s->token};
     q.buffers = scratch_alloc(size_product_or_max((size_t)threads, q.buffer_size));
     if (q.buffers == NULL) {
         return -1;
     }
-    pool_run(size_parts(block.rows, TASK_ROWS), threads, quantize_task, &q, s->token);
+    pool_run(size_parts(rows, TASK_ROWS), threads, quantize_task, &q, s->token);
     scratch_free(q.buffers);
     return 0;
 }

@@ -1,14 +1,14 @@
 #ifndef COSSIM_SEARCH_QUANTIZE_H
 #define COSSIM_SEARCH_QUANTIZE_H
 
-#include "search/block.h"
+#include "search/float_rows.h"
 
 /*
- * Quantizes rows [first, first + rows), of any layout and dtype. codes is (rows, D), scales is
- * (rows). buffer has room for one row of doubles and one row of floats.
+ * Quantizes rows [first, first + count). codes is (count, D), scales is (count). buffer has room
+ * for float_row_size(D) bytes.
  */
-void quantize_rows(const struct pair_scores *scores, size_t first, size_t rows, uint8_t *codes,
-                   struct code_scale *scales, void *buffer);
+void quantize_rows(const struct float_rows *rows, size_t first, size_t count, double eps,
+                   uint8_t *codes, struct code_scale *scales, void *buffer);
 
 /*
  * Quantizes a query of norm 1. codes has room for `bytes` bytes, padding included. If the query

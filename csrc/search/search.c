@@ -14,21 +14,12 @@ enum {
     MIN_PREFILTER_DEPTH = 16
 };
 
-/* True if the corpus rows are contiguous float32, which the prefilter can read in place. */
-static bool rows_are_floats(const struct search *s)
-{
-    return s->corpus.dtype == DTYPE_F32 && operand_in_place(&s->corpus) &&
-           (s->depth.x == sizeof(float) || s->depth.size == 1);
-}
-
 /*
  * Searches for one block of queries. Scores the first rows exactly, which raises the thresholds,
  * and prefilters the rest. If the prefilter does not pay, scores all rows exactly.
  */
 static int search_queries(const struct search *s, struct search_block *block, bool prefilter_pays)
 {
-    const bool use_rows =
-        block->queries <= COARSE_QUERIES && s->codes == NULL && rows_are_floats(s);
     const size_t rows = block->rows, warm_up_rows = block->queries < MIN_WARM_UP_QUERIES
                                                         ? 0
                                                         : smaller(s->warm_up_rows, rows);
@@ -36,9 +27,8 @@ static int search_queries(const struct search *s, struct search_block *block, bo
     const int status = block->rows == 0 ? 0 : score_block(block, s->token);
     const size_t first = block->rows;
     block->rows = rows;
-    return status < 0 || first == rows || cancel_requested(s->token)
-               ? status
-               : prefilter(s, block, first, !use_rows);
+    return status < 0 || first == rows || cancel_requested(s->token) ? status
+                                                                     : prefilter(s, block, first);
 }
 
 int search(const struct search *s)
@@ -56,8 +46,8 @@ int search(const struct search *s)
     const struct reduction call = block_call(&block, &plan);
     pair_scores_init(&scores, &call);
     const size_t queries = s->query_rows.size;
-    const bool prefilter_pays =
-        s->depth.size >= MIN_PREFILTER_DEPTH && s->depth.size <= SQ8_MAX_DEPTH && !s->mirrored;
+    const bool codes_fit = s->depth.size <= SQ8_MAX_DEPTH || queries <= COARSE_QUERIES;
+    const bool prefilter_pays = s->depth.size >= MIN_PREFILTER_DEPTH && codes_fit && !s->mirrored;
     if (scores.symmetric && s->self && !prefilter_pays) {
         return score_block(&block, s->token);
     }

@@ -273,6 +273,12 @@ typedef int8_t query_code;
 typedef __m512i vc;
 
 static inline vc vc_load_codes(const uint8_t *p) { return _mm512_loadu_si512(p); }
+/* Loads signed integers x as x + I8_ZERO, because the codes of vpdpbusd are unsigned. */
+#define I8_ZERO 128
+static inline vc vc_load_i8(const uint8_t *p)
+{
+    return _mm512_xor_si512(_mm512_loadu_si512(p), _mm512_set1_epi8(-128));
+}
 static inline vc vc_load_query_codes(const int8_t *p) { return _mm512_loadu_si512(p); }
 /*
  * Inline assembly, because gcc 12 copies the sums back and forth around _mm512_dpbusd_epi32. These

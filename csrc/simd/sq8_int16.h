@@ -7,6 +7,9 @@ typedef int16_t query_code;
 typedef vh vc;
 
 static inline vc vc_load_codes(const uint8_t *p) { return vh_load_u8(p); }
+/* Loads signed integers x as they are: I8_ZERO is 0. */
+#define I8_ZERO 0
+static inline vc vc_load_i8(const uint8_t *p) { return vh_load_i8((const int8_t *)p); }
 static inline vc vc_load_query_codes(const int16_t *p) { return vh_load(p); }
 static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
 {

@@ -18,13 +18,13 @@ enum dtype {
     DTYPE_BF16 = ELEMENT_BF16,
     DTYPE_I8 = ELEMENT_I8,
     DTYPE_U8 = ELEMENT_U8, /* and bool */
-    DTYPE_I16,
-    DTYPE_U16,
-    DTYPE_I32,
-    DTYPE_U32,
-    DTYPE_I64,
-    DTYPE_U64,
-    DTYPES,
+    DTYPE_I16 = ELEMENT_I16,
+    DTYPE_U16 = ELEMENT_U16,
+    DTYPE_I32 = ELEMENT_I32,
+    DTYPE_U32 = ELEMENT_U32,
+    DTYPE_I64 = ELEMENT_I64,
+    DTYPE_U64 = ELEMENT_U64,
+    DTYPES = CONVERTED_ELEMENTS,
 };
 
 static inline bool dtype_is_float(enum dtype dtype)

@@ -1,0 +1,31 @@
+/*
+ * to_floats_kernel of kernels.h, for one element type. Compilers vectorize the loops. Parameters:
+ *   ELEMENT          suffix of the name
+ *   ELEMENT_TYPE     C type of an element
+ *   ELEMENT_VALUE    the number that an element stands for
+ *   ELEMENT_LOAD     optional: loads VF_LANES elements as floats
+ */
+static void PASTE(to_floats_, ELEMENT)(float *to, const void *from, size_t n, double scale)
+{
+    const ELEMENT_TYPE *elements = from;
+    size_t i = 0;
+    if (scale == 1.0) {
+#ifdef ELEMENT_LOAD
+        for (; n - i >= VF_LANES; i += VF_LANES) {
+            vf_store(to + i, ELEMENT_LOAD(elements + i));
+        }
+#endif
+        for (; i < n; i++) {
+            to[i] = (float)ELEMENT_VALUE(elements[i]);
+        }
+    } else {
+        for (; i < n; i++) {
+            to[i] = (float)((double)ELEMENT_VALUE(elements[i]) * scale);
+        }
+    }
+}
+
+#undef ELEMENT
+#undef ELEMENT_TYPE
+#undef ELEMENT_VALUE
+#undef ELEMENT_LOAD

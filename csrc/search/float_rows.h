@@ -1,0 +1,69 @@
+#ifndef COSSIM_SEARCH_FLOAT_ROWS_H
+#define COSSIM_SEARCH_FLOAT_ROWS_H
+
+#include <math.h>
+
+#include "base/eps.h"
+#include "base/scratch.h"
+#include "search/search_call.h"
+
+/*
+ * Corpus rows as float32, for the prefilter and for SQ8 codes. Rows of every dtype and layout are
+ * rounded to float32; the relative error of an element is at most 2^-23. A row whose squares would
+ * leave the range of float32 is first scaled by a power of two.
+ */
+struct float_rows {
+    const struct operand *operand;
+    const char *data; /* of row 0 */
+    ptrdiff_t row_step, element_step;
+    size_t depth;
+    bool in_place; /* the rows are contiguous, and a kernel can read their dtype */
+};
+
+/* `data` is the address of row 0. */
+struct float_rows float_rows_of(const struct search *search, const char *data);
+
+static inline const void *float_rows_data(const struct float_rows *rows, size_t row)
+{
+    return rows->data + (ptrdiff_t)row * rows->row_step;
+}
+
+/* Room for one converted row, in bytes. */
+static inline size_t float_row_size(size_t depth)
+{
+    return scratch_round(size_product_or_max(depth, sizeof(double) + sizeof(float)));
+}
+
+/* Returns a row times 2^-exponent. buffer has room for float_row_size(depth) bytes. */
+const float *float_row(const struct float_rows *rows, size_t row, int exponent, void *buffer);
+
+/*
+ * Measures a row. Returns the exponent that brings its largest element near 1, or 0 if an element
+ * is NaN or infinite. If all elements are 0, sets *zero and returns 0.
+ */
+int float_row_exponent(const struct float_rows *rows, size_t row, void *buffer, bool *zero);
+
+/*
+ * True if a float holds this squared norm accurately. Rows with another squared norm are scaled, or
+ * they are zero or not finite.
+ */
+static inline bool square_is_accurate(float square)
+{
+    return square >= 0x1p-80f && square <= 0x1p80f;
+}
+
+/* Rows are not ruled out if eps is more than this multiple of their norm, or of the power of two
+ * that they are scaled by. Their scores could leave the range of float32. */
+#define MAX_EPS 0x1p100
+
+/*
+ * Returns max(|x|, eps) for a row times 2^-exponent, where norm is |x|. If the row must not be
+ * ruled out, because eps is 0 or far above the norm, returns NaN.
+ */
+static inline float float_divisor(float norm, double eps, int exponent)
+{
+    const double scaled = eps_scaled(eps, exponent), divisor = eps_clamp((double)norm, scaled);
+    return divisor > 0.0 && scaled < MAX_EPS ? (float)divisor : NAN;
+}
+
+#endif
