@@ -40,7 +40,10 @@ static void NAME(xent_exponents)(void *out_void, const double *sums, size_t n, d
     for (size_t i = 0; i < n; i += VD_LANES) {
         XENT_STORE(out + i, vd_fma(vd_load(sums + i), vd_set1(factor), vd_set1(shift)));
     }
-    for (size_t i = 0; exponential && i < n; i += XENT_LANES) {
+    if (!exponential) {
+        return;
+    }
+    for (size_t i = 0; i < n; i += XENT_LANES) {
         XENT_OP(store)(out + i, XENT_OP(exp)(XENT_OP(load)(out + i)));
     }
 }

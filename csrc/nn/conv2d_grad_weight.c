@@ -147,7 +147,8 @@ static void block_task(void *context, size_t task, size_t worker)
         const char *maps =
             (const char *)c->output +
             (image * c->out_channels + group * r->filters) * c->out.h * c->out.w * r->size;
-        for (size_t i = 0; r->images_copied && i < n * r->channels; i++) {
+        const size_t copies = r->images_copied ? n * r->channels : 0;
+        for (size_t i = 0; i < copies; i++) {
             const size_t channel = i / r->channels * c->in_channels + i % r->channels;
             conv2d_copy_rows(c, planes + channel * c->in.h * c->in.w * r->size, 0,
                              r->plane / r->pitch, c->stride.w, r->phase,

@@ -58,9 +58,9 @@ static void multiply_columns(const struct matmul *p, size_t column, size_t colum
         char *out = (char *)p->output + (r * p->output_step + column) * size;
         for (size_t k = 0; k == 0 || k < p->depth; k += CHAIN_STEPS) {
             const bool last = k + CHAIN_STEPS >= p->depth, to_sums = !last || narrow;
-            const size_t steps = smaller(p->depth - k, CHAIN_STEPS);
+            const size_t steps = smaller(p->depth - k, CHAIN_STEPS), widened = narrow ? steps : 0;
             const char *right = (const char *)p->right + (k * p->right_step + column) * size;
-            for (size_t i = 0; narrow && i < steps; i++) {
+            for (size_t i = 0; i < widened; i++) {
                 memset(wide + i * lanes * size, 0, lanes * size);
                 memcpy(wide + i * lanes * size, right + i * p->right_step * size, columns * size);
             }
@@ -81,7 +81,8 @@ static void multiply_columns(const struct matmul *p, size_t column, size_t colum
             };
             kernels->outer(&o, rows);
         }
-        for (size_t i = 0; narrow && i < rows; i++) {
+        const size_t copied = narrow ? rows : 0;
+        for (size_t i = 0; i < copied; i++) {
             memcpy(out + i * p->output_step * size, sums + i * dense * size, columns * size);
         }
     }

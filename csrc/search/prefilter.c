@@ -256,7 +256,8 @@ static void queue_survivors(const struct prefilter *p, struct prefilter_worker *
     for (size_t r = 0; r < rows; r += sizeof(uint64_t)) {
         uint64_t flags;
         memcpy(&flags, w->keep + r, sizeof flags);
-        for (size_t i = 0; flags != 0 && i < sizeof flags && r + i < rows; i++) {
+        const size_t count = flags == 0 ? 0 : smaller(sizeof flags, rows - r);
+        for (size_t i = 0; i < count; i++) {
             if (w->keep[r + i]) {
                 if (p->block.triangle &&
                     s->first_candidate + first + r + i >= s->first_query + p->block.query + query) {
@@ -454,7 +455,10 @@ static void score_rest_by_gemm(struct prefilter *p, size_t worker, size_t first,
 static size_t pairs_in(const struct search_block *block, size_t from, size_t end)
 {
     size_t pairs = (end - from) * block->queries;
-    for (size_t row = from; block->triangle && row < end; row++) {
+    if (!block->triangle) {
+        return pairs;
+    }
+    for (size_t row = from; row < end; row++) {
         pairs -= row > block->query ? smaller(row - block->query, block->queries) : 0;
     }
     return pairs;

@@ -52,7 +52,8 @@ struct code_query quantize_query(const float *unit_query, bool finite, size_t de
         largest = fmax(largest, fabs((double)unit_query[k]));
     }
     const double scale = (double)(float)(largest / kernels->query_code_max);
-    for (size_t k = 0; scale > 0.0 && k < depth; k++) {
+    const size_t coded = scale > 0.0 ? depth : 0;
+    for (size_t k = 0; k < coded; k++) {
         const double code_max = kernels->query_code_max,
                      code = fmax(-code_max, fmin(code_max, rint(unit_query[k] / scale))),
                      residual = unit_query[k] - code * scale;

@@ -76,7 +76,10 @@ int range_init(struct range_result *r, enum compute_type compute, double thresho
                                .max_pairs = max_pairs,
                                .workers = (size_t)threads};
     r->lists = scratch_alloc(r->workers * sizeof *r->lists);
-    for (size_t i = 0; r->lists != NULL && i < r->workers; i++) {
+    if (r->lists == NULL) {
+        r->workers = 0;
+    }
+    for (size_t i = 0; i < r->workers; i++) {
         r->lists[i].blocks = NULL;
     }
     if (r->result_handler.thresholds == NULL || r->lists == NULL) {
@@ -88,7 +91,7 @@ int range_init(struct range_result *r, enum compute_type compute, double thresho
 
 void range_free(struct range_result *r)
 {
-    for (size_t i = 0; r->lists != NULL && i < r->workers; i++) {
+    for (size_t i = 0; i < r->workers; i++) {
         for (struct pair_block *block = r->lists[i].blocks, *next; block != NULL; block = next) {
             next = block->next;
             scratch_free(block);

@@ -6,7 +6,10 @@
 void *constant_thresholds(enum compute_type compute, double threshold)
 {
     void *thresholds = scratch_alloc(SHARED_THRESHOLDS * compute_size(compute));
-    for (size_t i = 0; thresholds != NULL && i < SHARED_THRESHOLDS; i++) {
+    if (thresholds == NULL) {
+        return NULL;
+    }
+    for (size_t i = 0; i < SHARED_THRESHOLDS; i++) {
         compute_store(compute, thresholds, i, threshold);
     }
     return thresholds;
