@@ -57,7 +57,8 @@ class Index:
     dim : int
         D, the length of a row.
     nbytes : int
-        Bytes that the index adds to those of the corpus: D + 8 per row, or 0 without codes.
+        Bytes that the index adds to those of the corpus: D + 8 per row, 8 for rows of 8-bit integers, which are their
+        own codes, or 0 for rows of more than 4096 elements.
     eps : float
         The smallest norm to divide by.
 
@@ -93,7 +94,9 @@ class Index:
         self._set(rows.array, None, None, eps)
         if self.dim > MAX_CODED_DIM:
             return
-        codes = index_file.aligned_empty(rows.array.size).reshape(rows.array.shape)
+        # Contiguous rows of 8-bit integers are their own codes.
+        are_codes = rows.array.itemsize == 1 and rows.array.strides[1] == 1
+        codes = None if are_codes else index_file.aligned_empty(rows.array.size).reshape(rows.array.shape)
         scales = np.empty((len(rows), 2), np.float32)
         with reporting(progress, name) as report:
             done = 0
@@ -101,7 +104,7 @@ class Index:
             for first, block in rows.blocks(len(rows) if rows.map is None else rows.rows_per_block(64 << 20)):
                 part = slice(first, first + len(block))
                 request = Request(name, block, block, first, first, False, eps, report_block)
-                _core.quantize(request, codes[part], scales[part])
+                _core.quantize(request, None if codes is None else codes[part], scales[part])
                 done += len(block)
         self._codes, self._scales = codes, scales
 
@@ -131,7 +134,7 @@ class Index:
 
     @property
     def nbytes(self) -> int:
-        return 0 if self._codes is None else self._codes.nbytes + self._scales.nbytes
+        return sum(array.nbytes for array in (self._codes, self._scales) if array is not None)
 
     def __repr__(self) -> str:
         return f"Index of {len(self)} rows of {self.dim} elements, {self.corpus.dtype}"
@@ -144,10 +147,10 @@ class Index:
         return x, y
 
     def _search(self, name, x, y, memory, report):
-        codes: tuple[Any, Any] = None, None
-        if self._codes is not None:  # in the layout that the C core reads; after unpickling, it can differ
-            codes = np.require(self._codes, np.uint8, "CA"), np.require(self._scales, np.float32, "CA")
-        return BlockwiseSearch(name, x, y, self.eps, memory, report, codes)
+        # In the layout that the C core reads; after unpickling, it can differ.
+        pairs = (self._codes, np.uint8), (self._scales, np.float32)
+        codes, scales = (None if array is None else np.require(array, dtype, "CA") for array, dtype in pairs)
+        return BlockwiseSearch(name, x, y, self.eps, memory, report, (codes, scales))
 
     def topk(
         self,
@@ -316,12 +319,8 @@ class Index:
             eps = -1.0
         fits = corpus is not None and corpus.ndim == 2 and corpus.size and eps >= 0
         if fits and corpus.shape[1] <= MAX_CODED_DIM:
-            fits = (
-                codes is not None
-                and scales is not None
-                and (codes.shape, codes.dtype) == (corpus.shape, np.uint8)
-                and (scales.shape, scales.dtype) == ((len(corpus), 2), np.float32)
-            )
+            coded = corpus.itemsize == 1 if codes is None else (codes.shape, codes.dtype) == (corpus.shape, np.uint8)
+            fits = coded and scales is not None and (scales.shape, scales.dtype) == ((len(corpus), 2), np.float32)
         if not fits:
             raise ValueError(_errors.NOT_AN_INDEX.format(path=path))
         return cls._from_parts(corpus, codes, scales, eps)

@@ -36,16 +36,21 @@ static void close_call(struct search_call *c)
     array_release(&c->queries);
 }
 
+/* Reads the codes and scales of an Index. Without codes, the scales only serve rows that are their
+ * own codes. */
 static int open_codes(struct search_call *c, PyArrayObject *codes, PyArrayObject *scales)
 {
     const npy_intp *rows = PyArray_DIMS(c->corpus.array), of_scales[2] = {rows[0], 2};
-    if (is_none(codes)) {
+    const struct float_rows own = float_rows_of(&c->search, c->search.corpus.data);
+    if (is_none(codes) && (is_none(scales) || !rows_are_codes(&own))) {
         return 0;
     }
-    if (!can_read(codes, NPY_UBYTE, 2, rows) || !can_read(scales, NPY_FLOAT, 2, of_scales)) {
+    if ((!is_none(codes) && !can_read(codes, NPY_UBYTE, 2, rows)) ||
+        !can_read(scales, NPY_FLOAT, 2, of_scales)) {
         return fail(PyExc_ValueError, c->function, &c->corpus, NULL, CORPUS_CHANGED);
     }
-    c->codes = (struct sq8_codes){PyArray_DATA(codes), PyArray_DATA(scales)};
+    c->codes =
+        (struct sq8_codes){is_none(codes) ? NULL : PyArray_DATA(codes), PyArray_DATA(scales)};
     c->search.codes = &c->codes;
     return 0;
 }
@@ -321,12 +326,16 @@ static int run_quantize(struct search_call *c, PyArrayObject *codes, PyArrayObje
 {
     struct without_gil released;
     const npy_intp *rows = PyArray_DIMS(c->corpus.array), of_scales[2] = {rows[0], 2};
-    if (!can_write(codes, NPY_UBYTE, 2, rows) || !can_write(scales, NPY_FLOAT, 2, of_scales)) {
+    const struct float_rows own = float_rows_of(&c->search, c->search.corpus.data);
+    const bool has_codes =
+        is_none(codes) ? rows_are_codes(&own) : can_write(codes, NPY_UBYTE, 2, rows);
+    if (!has_codes || !can_write(scales, NPY_FLOAT, 2, of_scales)) {
         misfit();
         return -1;
     }
+    uint8_t *to = is_none(codes) ? NULL : PyArray_DATA(codes);
     c->search.token = without_gil_begin(&released, c->report, (size_t)rows[0]);
-    const int status = search_quantize(&c->search, PyArray_DATA(codes), PyArray_DATA(scales));
+    const int status = search_quantize(&c->search, to, PyArray_DATA(scales));
     return without_gil_finish(&released, status);
 }
 

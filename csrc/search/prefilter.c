@@ -333,57 +333,29 @@ struct chunk_codes {
     int zero;
 };
 
-/*
- * Rows of 8-bit integers are their own codes. The scale of a row is the inverse of its norm, and
- * the residual is a rounding error.
- */
-static struct chunk_codes rows_as_codes(const struct prefilter *p, struct prefilter_worker *w,
-                                        size_t first, size_t rows)
-{
-    const struct float_rows *f = &p->float_rows;
-    const struct kernels *kernels = kernels_current();
-    const enum dtype dtype = f->operand->dtype;
-    double squares[NORM_BATCH];
-    for (size_t r = 0, count; r < rows; r += count) {
-        count = smaller(NORM_BATCH, rows - r);
-        kernels->sums->rows[dtype][SUMS_SQUARE](
-            &(struct sums_call){.x = float_rows_data(f, first + r),
-                                .x_step = f->row_step,
-                                .rows = count,
-                                .n = f->depth,
-                                .sums = squares});
-        for (size_t i = 0; i < count; i++) {
-            const float norm = (float)sqrt(squares[i]),
-                        divisor = float_divisor(norm, p->search->eps, 0);
-            w->scales[r + i] = isnan(divisor)
-                                   ? (struct code_scale){0.0f, INFINITY}
-                                   : (struct code_scale){1.0f / divisor, norm / divisor * 0x1p-20f};
-        }
-    }
-    const bool is_signed = dtype == DTYPE_I8;
-    return (struct chunk_codes){
-        .codes = float_rows_data(f, first),
-        .step = f->row_step,
-        .scales = w->scales,
-        .dots = is_signed ? kernels->sq8->dots_i8 : kernels->sq8->dots,
-        .zero = is_signed ? kernels->sq8->i8_zero : 0,
-    };
-}
-
 static struct chunk_codes codes_of_chunk(const struct prefilter *p, struct prefilter_worker *w,
                                          size_t first, size_t rows)
 {
     const struct sq8_codes *codes = p->search->codes;
-    struct chunk_codes chunk = {w->codes, (ptrdiff_t)p->plan.depth, w->scales,
-                                kernels_current()->sq8->dots, CODE_ZERO};
+    const struct sq8_kernels *kernels = kernels_current()->sq8;
+    const struct float_rows *f = &p->float_rows;
+    const double eps = p->search->eps;
+    struct chunk_codes chunk = {w->codes, (ptrdiff_t)f->depth, w->scales, kernels->dots, CODE_ZERO};
     if (p->rows_are_codes) {
-        return rows_as_codes(p, w, first, rows);
+        const bool is_signed = f->operand->dtype == DTYPE_I8;
+        chunk.codes = float_rows_data(f, first);
+        chunk.step = f->row_step;
+        chunk.dots = is_signed ? kernels->dots_i8 : kernels->dots;
+        chunk.zero = is_signed ? kernels->i8_zero : 0;
+    } else if (codes != NULL) {
+        chunk.codes = codes->codes + first * f->depth;
     }
-    if (codes == NULL) {
-        quantize_rows(&p->float_rows, first, rows, p->search->eps, w->codes, w->scales, w->row);
-    } else {
-        chunk.codes = codes->codes + first * p->plan.depth;
+    if (codes != NULL) {
         chunk.scales = codes->scales + first;
+    } else if (p->rows_are_codes) {
+        scale_rows(f, first, rows, eps, w->scales);
+    } else {
+        quantize_rows(f, first, rows, eps, w->codes, w->scales, w->row);
     }
     return chunk;
 }
@@ -617,14 +589,6 @@ static int plan_scratch(struct prefilter *p, char **memory)
     return 0;
 }
 
-/* True if the rows are 8-bit integers that the kernels read in place. */
-static bool rows_are_codes(const struct float_rows *rows)
-{
-    const enum dtype dtype = rows->operand->dtype;
-    return rows->in_place && (dtype == DTYPE_I8 || dtype == DTYPE_U8) &&
-           rows->depth <= SQ8_MAX_DEPTH;
-}
-
 int prefilter(const struct search *s, const struct search_block *block, size_t first)
 {
     struct prefilter p = {.search = s, .block = *block, .task_first = first};
@@ -634,7 +598,8 @@ int prefilter(const struct search *s, const struct search_block *block, size_t f
     pair_scores_init(&p.scores, &p.call);
     p.float_rows = float_rows_of(s, p.call.x.data);
     p.coarse_error = (float)(COARSE_DOT_ERROR(p.plan.depth) * 2 + exact_score_error + 0x1p-20);
-    p.rows_are_codes = rows_are_codes(&p.float_rows);
+    p.rows_are_codes =
+        rows_are_codes(&p.float_rows) && (s->codes == NULL || s->codes->codes == NULL);
     p.use_codes = p.rows_are_codes || s->codes != NULL || block->queries > COARSE_QUERIES;
     p.coarse_after_codes = p.use_codes && block->queries <= MAX_COARSE_AFTER_CODES;
     const size_t rows = block->rows - first, per_row = block->queries * p.plan.depth;

@@ -7,7 +7,10 @@
 #include "base/scratch.h"
 #include "search/quantize.h"
 
-enum { TASK_ROWS = 256 };
+enum {
+    TASK_ROWS = 256,
+    SQUARES_BATCH = 64 /* rows whose squared norms one kernel call sums */
+};
 
 /* Divides a row's codes, those of x / |x|, by max(|x|, eps) instead of |x|. */
 static void clamp_scale(struct code_scale *scale, float norm, float divisor)
@@ -36,6 +39,28 @@ void quantize_rows(const struct float_rows *rows, size_t first, size_t count, do
         }
         const float norm = sqrtf(square);
         clamp_scale(&scales[r], norm, float_divisor(norm, eps, exponent));
+    }
+}
+
+void scale_rows(const struct float_rows *rows, size_t first, size_t count, double eps,
+                struct code_scale *scales)
+{
+    rows_kernel *squares_of = kernels_current()->sums->rows[rows->operand->dtype][SUMS_SQUARE];
+    double squares[SQUARES_BATCH];
+    for (size_t r = 0, n; r < count; r += n) {
+        n = smaller(SQUARES_BATCH, count - r);
+        squares_of(&(struct sums_call){.x = float_rows_data(rows, first + r),
+                                       .x_step = rows->row_step,
+                                       .rows = n,
+                                       .n = rows->depth,
+                                       .sums = squares});
+        for (size_t i = 0; i < n; i++) {
+            const float norm = (float)sqrt(squares[i]), divisor = float_divisor(norm, eps, 0);
+            scales[r + i] = (struct code_scale){0.0f, INFINITY};
+            if (!isnan(divisor)) { /* the residual is a rounding error */
+                scales[r + i] = (struct code_scale){1.0f / divisor, norm / divisor * 0x1p-20f};
+            }
+        }
     }
 }
 
@@ -87,8 +112,12 @@ static void quantize_task(void *context, size_t task, size_t worker)
 {
     const struct quantize_call *q = context;
     const size_t first = task * TASK_ROWS, count = smaller(TASK_ROWS, q->row_count - first);
-    quantize_rows(&q->rows, first, count, q->eps, q->codes + first * q->rows.depth,
-                  q->scales + first, q->buffers + worker * q->buffer_size);
+    if (q->codes == NULL) {
+        scale_rows(&q->rows, first, count, q->eps, q->scales + first);
+    } else {
+        quantize_rows(&q->rows, first, count, q->eps, q->codes + first * q->rows.depth,
+                      q->scales + first, q->buffers + worker * q->buffer_size);
+    }
     progress_add(q->token, count);
 }
 

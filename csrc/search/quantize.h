@@ -10,6 +10,18 @@
 void quantize_rows(const struct float_rows *rows, size_t first, size_t count, double eps,
                    uint8_t *codes, struct code_scale *scales, void *buffer);
 
+/* True if rows are their own codes: 8-bit integers that the kernels read in place. */
+static inline bool rows_are_codes(const struct float_rows *rows)
+{
+    const enum dtype dtype = rows->operand->dtype;
+    return rows->in_place && (dtype == DTYPE_I8 || dtype == DTYPE_U8) &&
+           rows->depth <= SQ8_MAX_DEPTH;
+}
+
+/* Sets the scales of rows [first, first + count) that are their own codes: their inverse norms. */
+void scale_rows(const struct float_rows *rows, size_t first, size_t count, double eps,
+                struct code_scale *scales);
+
 /*
  * Quantizes a query of norm 1. codes has room for `bytes` bytes, padding included. If the query
  * holds NaN or infinity, pass finite = false: its residual_norm is then infinity.
@@ -18,8 +30,8 @@ struct code_query quantize_query(const float *unit_query, bool finite, size_t de
                                  size_t bytes);
 
 /*
- * Quantizes all corpus rows of a search. A row has at most SQ8_MAX_DEPTH elements. Returns -1 when
- * memory runs out.
+ * Quantizes all corpus rows of a search. A row has at most SQ8_MAX_DEPTH elements. For rows that
+ * are their own codes, `codes` may be NULL. Returns -1 when memory runs out.
  */
 int search_quantize(const struct search *search, uint8_t *codes, struct code_scale *scales);
 

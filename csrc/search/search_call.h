@@ -13,6 +13,7 @@
 
 /*
  * The SQ8 codes of a corpus (N, D), and their scales (N). kernels/kernels.h defines their meaning.
+ * codes is NULL if the rows are their own codes (rows_are_codes of search/quantize.h).
  * An index keeps them with its rows.
  */
 struct sq8_codes {
