@@ -12,10 +12,11 @@ INLINE void PASTE(sq8_dot_block_, SQ8_DOTS)(vi *lanes, const uint8_t *const *row
                                             const int row_count, const query_code *const *queries,
                                             const int count, size_t n)
 {
+    vi sums[16]; /* in registers; `lanes` would be loaded and stored in each step */
     size_t k = 0;
     _Pragma("GCC unroll 16") for (int i = 0; i < row_count * count; i++)
     {
-        lanes[i] = vi_zero();
+        sums[i] = vi_zero();
     }
     for (; n - k >= SQ8_LANES; k += SQ8_LANES) {
         vc query[SQ8_QUERIES];
@@ -31,7 +32,7 @@ INLINE void PASTE(sq8_dot_block_, SQ8_DOTS)(vi *lanes, const uint8_t *const *row
             }
             _Pragma("GCC unroll 4") for (int q = 0; q < count; q++)
             {
-                lanes[q * row_count + r] = vi_dot_codes(lanes[q * row_count + r], codes, query[q]);
+                sums[q * row_count + r] = vi_dot_codes(sums[q * row_count + r], codes, query[q]);
             }
         }
     }
@@ -43,10 +44,14 @@ INLINE void PASTE(sq8_dot_block_, SQ8_DOTS)(vi *lanes, const uint8_t *const *row
             const vc codes = SQ8_LOAD(last);
             _Pragma("GCC unroll 4") for (int q = 0; q < count; q++)
             {
-                lanes[q * row_count + r] = vi_dot_codes(lanes[q * row_count + r], codes,
-                                                        vc_load_query_codes(queries[q] + k));
+                sums[q * row_count + r] = vi_dot_codes(sums[q * row_count + r], codes,
+                                                       vc_load_query_codes(queries[q] + k));
             }
         }
+    }
+    _Pragma("GCC unroll 16") for (int i = 0; i < row_count * count; i++)
+    {
+        lanes[i] = sums[i];
     }
 }
 
