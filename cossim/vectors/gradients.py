@@ -86,7 +86,7 @@ def _cast_like(gradient, x):
 def gradient_argument(function, name, value, result, result_name):
     """Returns value as an array. Raises an error unless it has the shape and dtype of the result."""
     d = _core.as_array(function, name, value)
-    if d.shape != result.shape or d.dtype.newbyteorder("=") != result.dtype:
+    if d.shape != result.shape or d.dtype.newbyteorder("=") != result.dtype.newbyteorder("="):
         arrays = described(**{name: d, result_name: result})
         message = _errors.WRONG_GRADIENT.format(function=function, name=name, result=result_name, arrays=arrays)
         raise (ValueError if d.shape != result.shape else TypeError)(message)

@@ -531,8 +531,8 @@ static void prepare_queries(struct prefilter *p)
 
 /*
  * Allocates one block of memory: first the queries' buffers, then those of each worker. The sizes
- * cannot overflow, because there are at most 4096 queries (QUERY_BLOCK) of at most SQ8_MAX_DEPTH
- * elements.
+ * cannot overflow, because search.c bounds the number of queries and their depth (QUERY_BLOCK,
+ * SQ8_MAX_DEPTH, MAX_FLOAT_DEPTH).
  */
 static int plan_scratch(struct prefilter *p, char **memory)
 {

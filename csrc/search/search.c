@@ -11,7 +11,8 @@ enum {
      */
     MIN_WARM_UP_QUERIES = 16,
     /* The exact scores of shorter rows cost about as little as the prefilter. */
-    MIN_PREFILTER_DEPTH = 16
+    MIN_PREFILTER_DEPTH = 16,
+    MAX_FLOAT_DEPTH = 1 << 16 /* this bounds the buffers for rows that are read as float32 */
 };
 
 /*
@@ -46,8 +47,9 @@ int search(const struct search *s)
     const struct reduction call = block_call(&block, &plan);
     pair_scores_init(&scores, &call);
     const size_t queries = s->query_rows.size;
-    const bool codes_fit = s->depth.size <= SQ8_MAX_DEPTH || queries <= COARSE_QUERIES;
-    const bool prefilter_pays = s->depth.size >= MIN_PREFILTER_DEPTH && codes_fit && !s->mirrored;
+    const size_t max_depth = queries <= COARSE_QUERIES ? MAX_FLOAT_DEPTH : SQ8_MAX_DEPTH;
+    const bool prefilter_pays =
+        s->depth.size >= MIN_PREFILTER_DEPTH && s->depth.size <= max_depth && !s->mirrored;
     if (scores.symmetric && s->self && !prefilter_pays) {
         return score_block(&block, s->token);
     }

@@ -410,7 +410,9 @@ def test_the_core_refuses_rows_beyond_the_results(rng):
         with pytest.raises(ValueError, match=r"\bfit\b"):
             _core.topk(request(**numbers), *results(*shape))
     with pytest.raises(MemoryError):  # needs a count for each of 2**61 rows
-        _core.pairs(request(2**61 - 8), threshold=-1.0, max_pairs=10, swapped=False)
+        _core.pairs(request(2**61 - 8), threshold=-1.0, max_pairs=10, swapped=True)
+    i, j, _, count = _core.pairs(request(2**61 - 2), threshold=-1.0, max_pairs=10, swapped=False)
+    assert (list(i), list(j), count) == ([0, 0, 0, 1, 1, 1, 2, 2, 2], 3 * [2**61 - 2, 2**61 - 1, 2**61], 9)
     x = x[:, :0]  # rows without elements: all scores are 0
     apart = request()._replace(queries=x.copy())
     i, j, values, _ = _core.pairs(apart, threshold=0.0, max_pairs=100, swapped=False)
