@@ -56,21 +56,25 @@ INLINE void PASTE(coarse_dots_of_, COARSE)(float *dots, float *square, const COA
     *square = horizontal_sum(lanes);
 }
 
-static void PASTE(coarse_dots_, COARSE)(float *dots, float *square, const void *x,
-                                        const float *const *vectors, size_t count, size_t n)
+static void PASTE(coarse_dots_, COARSE)(float *dots, float *squares, const void *x,
+                                        ptrdiff_t x_step, size_t rows, const float *const *vectors,
+                                        size_t count, size_t n)
 {
-    switch (count) {
-    case 1:
-        PASTE(coarse_dots_of_, COARSE)(dots, square, x, vectors, 1, n);
-        break;
-    case 2:
-        PASTE(coarse_dots_of_, COARSE)(dots, square, x, vectors, 2, n);
-        break;
-    case 3:
-        PASTE(coarse_dots_of_, COARSE)(dots, square, x, vectors, 3, n);
-        break;
-    default:
-        PASTE(coarse_dots_of_, COARSE)(dots, square, x, vectors, COARSE_QUERIES, n);
+    for (size_t r = 0; r < rows; r++) {
+        const COARSE_TYPE *row = (const void *)((const char *)x + (ptrdiff_t)r * x_step);
+        switch (count) {
+        case 1:
+            PASTE(coarse_dots_of_, COARSE)(dots + r, squares + r, row, vectors, 1, n);
+            break;
+        case 2:
+            PASTE(coarse_dots_of_, COARSE)(dots + r, squares + r, row, vectors, 2, n);
+            break;
+        case 3:
+            PASTE(coarse_dots_of_, COARSE)(dots + r, squares + r, row, vectors, 3, n);
+            break;
+        default:
+            PASTE(coarse_dots_of_, COARSE)(dots + r, squares + r, row, vectors, COARSE_QUERIES, n);
+        }
     }
 }
 

@@ -177,16 +177,16 @@ enum { SELECT_PADDING = 16 };
 typedef void to_floats_kernel(float *to, const void *from, size_t n, double scale);
 
 /*
- * Approximate dot products for the prefilter, in float, of one row x with `count` vectors of n
- * elements. dots[q * COARSE_STEP] gets the dot product with vector q, *square the squared norm of
- * the row. x has elements of the kernel's type: float32, or a 16-bit float. The error of a dot
- * product is at most COARSE_DOT_ERROR(n) * |x| * |vector|. The bits differ from those of the exact
- * score.
+ * Approximate dot products for the prefilter, in float. x is (rows, n), its rows are x_step bytes
+ * apart, and its elements have the kernel's type: float32, or a 16-bit float. vectors points to
+ * `count` vectors of n elements. dots[q * COARSE_STEP + r] gets the dot product of vector q and row
+ * r, squares[r] the squared norm of the row. The error of a dot product is at most
+ * COARSE_DOT_ERROR(n) * |x| * |vector|. The bits differ from those of the exact score.
  */
-typedef void coarse_dots_kernel(float *dots, float *square, const void *x,
-                                const float *const *vectors, size_t count, size_t n);
+typedef void coarse_dots_kernel(float *dots, float *squares, const void *x, ptrdiff_t x_step,
+                                size_t rows, const float *const *vectors, size_t count, size_t n);
 
-/* The largest `count` of a call, and the distance of the dot products of two queries. */
+/* The largest `count` of a call, and the largest number of rows. */
 enum { COARSE_QUERIES = 4, COARSE_STEP = 32 };
 
 /* A dot product is computed as at least eight running sums: two chains of four lanes. Each running

@@ -65,7 +65,7 @@ struct prefilter_worker {
     int32_t *code_dots;      /* [SQ8_QUERIES][CHUNK] */
     float *dots;             /* [COARSE_QUERIES][COARSE_STEP] */
     float *norms, *divisors; /* [COARSE_CHUNK], |x| and max(|x|, eps) of float32 rows */
-    int exponent;            /* such a row is first scaled by 2^-exponent, as the row before it */
+    int exponent;            /* such rows are first scaled by 2^-exponent */
     uint8_t *keep;           /* [CHUNK] */
     struct scored *last;     /* [queries] */
     /*
@@ -121,39 +121,78 @@ static float unit_threshold(const struct prefilter *p, size_t worker, size_t que
 }
 
 /*
- * Computes the coarse dot products of one row with `count` queries, its norm |x|, and the divisor
- * of its scores, max(|x|, eps). The divisor is NaN if the row must not be ruled out. The results
- * are elements `at` of w->dots, w->norms and w->divisors.
+ * Scales a row whose squared norm is not accurate, and computes its coarse dot products once more.
+ * Sets elements `at` of the worker's arrays, as coarse_rows() does. Returns the row's exponent.
  */
-static void coarse_row(const struct prefilter *p, struct prefilter_worker *w, size_t row,
-                       const float *const *vectors, size_t count, size_t at)
+static __attribute__((noinline)) int scaled_row(const struct prefilter *p,
+                                                struct prefilter_worker *w, size_t row,
+                                                const float *const *vectors, size_t count,
+                                                size_t at)
+{
+    const struct float_rows *rows = &p->float_rows;
+    bool zero;
+    float square;
+    const int exponent = float_row_exponent(rows, row, w->row, &zero);
+    const float *x = float_row(rows, row, exponent, w->row);
+    kernels_current()->sums->coarse_dots[DTYPE_F32](w->dots + at, &square, x, 0, 1, vectors, count,
+                                                    rows->depth);
+    w->norms[at] = sqrtf(square);
+    w->divisors[at] = NAN;
+    if (zero || square_is_accurate(square)) {
+        w->divisors[at] = float_divisor(w->norms[at], p->search->eps, exponent);
+    }
+    return exponent;
+}
+
+/*
+ * Computes the coarse dot products of a chunk's rows with `count` queries, their norms |x|, and the
+ * divisors of their scores, max(|x|, eps). The divisor is NaN if a row must not be ruled out. The
+ * results are in w->dots, w->norms and w->divisors.
+ */
+static void coarse_rows(const struct prefilter *p, struct prefilter_worker *w, size_t first,
+                        size_t count_of_rows, const float *const *vectors, size_t count)
 {
     const struct float_rows *rows = &p->float_rows;
     coarse_dots_kernel *const *kernels = kernels_current()->sums->coarse_dots;
     const enum dtype dtype = rows->operand->dtype;
-    float *dots = w->dots + at, square;
-    bool zero = false;
-    if (rows->in_place && (dtype == DTYPE_F16 || dtype == DTYPE_BF16)) {
-        kernels[dtype](dots, &square, float_rows_data(rows, row), vectors, count, rows->depth);
-        w->exponent = 0;
+    const bool half = dtype == DTYPE_F16 || dtype == DTYPE_BF16,
+               plain = half || (dtype == DTYPE_F32 && w->exponent == 0);
+    const int exponent = plain ? 0 : w->exponent;
+    float squares[COARSE_CHUNK];
+    if (plain && rows->in_place) {
+        kernels[dtype](w->dots, squares, float_rows_data(rows, first), rows->row_step,
+                       count_of_rows, vectors, count, rows->depth);
     } else {
-        const float *x = float_row(rows, row, w->exponent, w->row);
-        kernels[DTYPE_F32](dots, &square, x, vectors, count, rows->depth);
+        for (size_t r = 0; r < count_of_rows; r++) {
+            const float *x = float_row(rows, first + r, exponent, w->row);
+            kernels[DTYPE_F32](w->dots + r, squares + r, x, 0, 1, vectors, count, rows->depth);
+        }
     }
-    if (!square_is_accurate(square)) {
-        w->exponent = float_row_exponent(rows, row, w->row, &zero);
-        const float *x = float_row(rows, row, w->exponent, w->row);
-        kernels[DTYPE_F32](dots, &square, x, vectors, count, rows->depth);
+    const double scaled = eps_scaled(p->search->eps, exponent);
+    const float eps = scaled < MAX_EPS ? (float)scaled : NAN;
+    size_t inaccurate = 0;
+    for (size_t r = 0; r < count_of_rows; r++) {
+        const float norm = sqrtf(squares[r]);
+        w->norms[r] = norm;
+        w->divisors[r] = norm > eps ? norm : eps;
+        inaccurate += !square_is_accurate(squares[r]);
     }
-    w->norms[at] = sqrtf(square);
-    w->divisors[at] = NAN;
-    if (zero || square_is_accurate(square)) {
-        w->divisors[at] = float_divisor(w->norms[at], p->search->eps, w->exponent);
+    if (inaccurate == 0) {
+        return;
+    }
+    int last = exponent;
+    for (size_t r = 0; r < count_of_rows; r++) {
+        if (!square_is_accurate(squares[r])) {
+            last = scaled_row(p, w, first + r, vectors, count, r);
+        }
+    }
+    if (inaccurate > count_of_rows / 2) {
+        w->exponent = last;
     }
 }
 
 /* True if the score of a row and a query is certainly below this threshold of unit_threshold(). The
- * arguments are results of coarse_row(). */
+ * arguments are results of coarse_rows(). */
 static bool is_below(const struct prefilter *p, float dot, float norm, float divisor,
                      float threshold)
 {
@@ -165,7 +204,7 @@ static bool coarse_rules_out(const struct prefilter *p, struct prefilter_worker 
                              size_t row, size_t query)
 {
     const float *vector = p->unit_queries + query * p->plan.depth;
-    coarse_row(p, w, row, &vector, 1, 0);
+    coarse_rows(p, w, row, 1, &vector, 1);
     return is_below(p, w->dots[0], w->norms[0], w->divisors[0], unit_threshold(p, worker, query));
 }
 
@@ -292,9 +331,7 @@ static size_t prefilter_rows(const struct prefilter *p, struct prefilter_worker 
     for (size_t q = 0; q < queries; q++) {
         vectors[q] = p->unit_queries + q * depth;
     }
-    for (size_t r = 0; r < rows; r++) {
-        coarse_row(p, w, first + r, vectors, queries, r);
-    }
+    coarse_rows(p, w, first, rows, vectors, queries);
     for (size_t q = 0; q < queries; q++) {
         const float threshold = unit_threshold(p, worker, q);
         const float *dots = w->dots + q * COARSE_STEP;

@@ -110,27 +110,33 @@ static long double product(const float *x, const float *y, size_t n, long double
 static void check_coarse_dots(const struct kernels *k, size_t n)
 {
     static const enum element types[] = {ELEMENT_F32, ELEMENT_F16, ELEMENT_BF16};
-    static uint16_t halves[MAX_DEPTH];
-    static float wide[MAX_DEPTH];
+    static uint16_t halves[ROWS * MAX_DEPTH];
+    static float wide[ROWS * MAX_DEPTH];
+    const size_t rows = (int)COARSE_STEP < (int)ROWS ? COARSE_STEP : ROWS, step = n + 1;
     const float *vectors[COARSE_QUERIES];
-    float dots[COARSE_QUERIES * COARSE_STEP], square;
+    float dots[COARSE_QUERIES * COARSE_STEP], squares[COARSE_STEP];
     for (size_t q = 0; q < COARSE_QUERIES; q++) vectors[q] = floats + q * n + 3;
-    for (size_t i = 0; i < n; i++) halves[i] = (uint16_t)(0x2c00 + (i * 37) % 0x1400);
+    for (size_t i = 0; i < rows * step; i++) halves[i] = (uint16_t)(0x2c00 + (i * 37) % 0x1400);
     for (size_t t = 0; t < 3; t++) {
+        const size_t size = types[t] == ELEMENT_F32 ? sizeof(float) : sizeof(uint16_t);
         const void *x = types[t] == ELEMENT_F32 ? (const void *)floats : halves;
-        k->sums->to_floats[types[t]](wide, x, n, 1.0);
+        k->sums->to_floats[types[t]](wide, x, rows * step, 1.0);
         for (size_t count = 1; count <= COARSE_QUERIES; count++) {
             long double norm;
-            k->sums->coarse_dots[types[t]](dots, &square, x, vectors, count, n);
-            for (size_t q = 0; q < count; q++) {
-                const long double expected = product(wide, vectors[q], n, &norm);
-                CHECK(fabsl(dots[q * COARSE_STEP] - expected) <= COARSE_DOT_ERROR(n) * norm / 2,
-                      "%s coarse_dots %zu: %g", k->name, n,
-                      (double)(dots[q * COARSE_STEP] - expected));
+            k->sums->coarse_dots[types[t]](dots, squares, x, (ptrdiff_t)(step * size), rows,
+                                           vectors, count, n);
+            for (size_t i = 0; i < rows * count; i++) {
+                const size_t q = i / rows, r = i % rows;
+                const long double expected = product(wide + r * step, vectors[q], n, &norm);
+                const float got = dots[q * COARSE_STEP + r];
+                CHECK(fabsl(got - expected) <= COARSE_DOT_ERROR(n) * norm / 2,
+                      "%s coarse_dots %zu: %g", k->name, n, (double)(got - expected));
             }
-            const long double expected = product(wide, wide, n, &norm);
-            CHECK(fabsl(square - expected) <= COARSE_DOT_ERROR(n) * expected / 2, "%s squares %zu",
-                  k->name, n);
+            for (size_t r = 0; r < rows; r++) {
+                const long double expected = product(wide + r * step, wide + r * step, n, &norm);
+                CHECK(fabsl(squares[r] - expected) <= COARSE_DOT_ERROR(n) * expected / 2,
+                      "%s squares %zu", k->name, n);
+            }
         }
     }
 }
