@@ -5,11 +5,10 @@ and flags and single numbers by name.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, SupportsIndex, TypeVar, final, overload
+from typing import Any, Literal, SupportsIndex, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Self
 
 from cossim._typing import Array, ArrayOrScalar, Dims, Float, Lazy, Number, Progress
 from cossim.search.blocks import Request
@@ -329,6 +328,8 @@ def conv2d_pooled(
     geometry: _Geometry,
     size: _Size,
     /,
+    *,
+    relu: bool,
 ) -> None: ...
 def conv2d_grad_weight(
     x: NDArray[Any],
@@ -363,8 +364,5 @@ def topk(request: Request, values: NDArray[Any], indices: NDArray[np.int64], /) 
 def topk_sort(values: NDArray[Any], indices: NDArray[np.int64], /) -> None: ...
 def pairs(request: Request, /, *, threshold: float, max_pairs: int, swapped: bool) -> tuple[Any, Any, Any, int]: ...
 def components(request: Request, parents: NDArray[np.int64], /, *, threshold: float) -> None: ...
-
-@final
-class Network:
-    def __new__(cls, layers: tuple[Any, ...], /) -> Self: ...
-    def run(self, x: object, /) -> NDArray[Any] | None: ...
+def run_layers(classes: tuple[type[Any], ...], layers: list[Any], x: object, /) -> tuple[int, Any]: ...
+def fused_layers(classes: tuple[type[Any], ...], layers: list[Any], /) -> int: ...

@@ -139,33 +139,35 @@ def conv2d_vjp(
     return _conv2d_vjp(functional._check_conv2d(x, weight, bias, stride, padding, dilation, groups))
 
 
-def _conv2d_vjp(call, relu=False):
-    """conv2d_vjp of a checked call. With relu=True, ReLU follows the convolution."""
-    feature_maps = call.run(relu)
-    y = feature_maps if call.batched else feature_maps[0]
+def _conv2d_vjp(call, relu=False, pool=False):
+    """conv2d_vjp of a checked call. relu and pool say whether ReLU and 2 x 2 max pooling follow the convolution.
+
+    With pool, the feature maps before pooling are not stored. The gradient of ReLU only depends on where its argument
+    is above 0. Its result shows that, and so does the pooled result, so no copy of the argument is kept.
+    """
+    result, indices = _conv2d_pooled(call, relu) if pool else (call.run(relu), None)
+    y = result if call.batched else result[0]
 
     def pullback(dy, input_gradient=True):
         dy = _gradient("conv2d_vjp", dy, y)
         dy = dy if call.batched else dy[None]
-        return _conv2d_pullback(call, _relu_gradient(feature_maps, dy) if relu else dy, input_gradient)
+        if pool and not relu:  # dense: sums in the order of the layers one by one
+            return _conv2d_pullback(call, _unpool(indices, dy, (*dy.shape[:2], *call.size)), input_gradient)
+        return _conv2d_pullback(call, _relu_gradient(result, dy) if relu else dy, input_gradient, indices)
 
     return y, pullback
 
 
-def _conv2d_pooled_vjp(call):
-    """Convolution, ReLU and 2 x 2 max pooling in one pass, and their pullback.
-
-    y is (N, O, OH // 2, OW // 2). The feature maps before pooling are never stored.
-    """
+def _conv2d_pooled(call, relu):
+    """Returns the maxima of 2 x 2 windows of a convolution, (N, O, OH // 2, OW // 2), and their indices."""
+    if min(call.size) < 2:
+        return functional._pool(True, call.run(relu), ((2, 2), (2, 2), (0, 0), (1, 1)), False)  # raises an error
     shape = len(call.images), len(call.weight), *(size // 2 for size in call.size)
     pooled, indices = np.empty(shape, call.images.dtype), np.empty(shape, np.int64)
-    _core.conv2d_pooled(call.images, call.weight, call.bias, pooled, indices, call.geometry, call.size)
-
-    def pullback(dy, input_gradient=True):
-        dy = _relu_gradient(pooled, dy if call.batched else dy[None])
-        return _conv2d_pullback(call, dy, input_gradient, indices)
-
-    return pooled if call.batched else pooled[0], pullback
+    _core.conv2d_pooled(
+        call.images, call.weight, call.bias, pooled, indices, call.geometry, call.size, relu=relu
+    )
+    return pooled, indices
 
 
 def _unpool(indices, dy, shape):

@@ -11,20 +11,9 @@ from cossim._arithmetic import fixed_arithmetic
 from cossim.nn.weights import read_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from cossim._typing import Pullback, Weights
-
-
-class _structure:
-    """version is replaced by a new object when a public attribute of any layer is set, or any attribute is deleted.
-
-    Anything built from layers under an earlier version may be out of date.
-    """
-
-    version = object()
 
 
 class Module:
@@ -48,27 +37,6 @@ class Module:
         super().__init_subclass__(**kwargs)
         if "forward" in cls.__dict__ and "vjp" not in cls.__dict__:
             cls.vjp = Module.vjp  # an inherited vjp would not match the new forward
-
-    if not TYPE_CHECKING:  # a type checker would accept every assignment to a class that has a __setattr__
-
-        def __setattr__(self, name, value):
-            object.__setattr__(self, name, value)
-            if not name.startswith("_"):
-                _structure.version = object()
-
-    def __delattr__(self, name: str) -> None:
-        object.__delattr__(self, name)
-        _structure.version = object()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_cache"}
-
-    def _cached_until_changed(self, make: Callable[[], Any]) -> Any:
-        """Returns make(), cached until an attribute of any layer changes (see _structure)."""
-        cache, version = self.__dict__.get("_cache"), _structure.version
-        if cache is None or cache[0] is not version:
-            cache = self.__dict__["_cache"] = version, make()
-        return cache[1]
 
     def __call__(self, x: Any) -> NDArray[Any]:
         return self.forward(x)

@@ -139,12 +139,12 @@ class Conv2d(Module):
         return out if call.batched else out[0]
 
     def vjp(self, x: Array) -> tuple[NDArray[Any], Pullback]:
-        return self._vjp(x, gradients._conv2d_vjp)
+        return self._vjp(x)
 
-    def _vjp(self, x, make):
-        """vjp. make(call) returns a result and its pullback, whose dx is the gradient of the padded images."""
+    def _vjp(self, x, relu=False, pool=False):
+        """vjp. relu and pool say whether ReLU and 2 x 2 max pooling follow the layer."""
         call, mode = self._check(x), self.padding_mode
-        y, pullback_padded = make(self._padded_call(call))
+        y, pullback_padded = gradients._conv2d_vjp(self._padded_call(call), relu, pool)
 
         def pullback(dy, input_gradient=True):
             dx, *parameter_gradients = pullback_padded(dy, input_gradient)
@@ -437,3 +437,7 @@ class Linear(Module):
 
     def _arguments_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+
+
+# The layers that the core runs as a network, in the order of enum layer_kind in csrc/nn/network.h.
+NETWORK_LAYERS = (Conv2d, Linear, MaxPool2d, ReLU, Flatten)

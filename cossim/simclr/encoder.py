@@ -6,12 +6,16 @@ import numpy as np
 
 from cossim import _errors
 from cossim._core import as_array
-from cossim.nn import Conv2d, Flatten, Linear, MaxPool2d, Module, ReLU, Sequential
+from cossim.nn import Conv2d, Flatten, Linear, MaxPool2d, Module, ReLU
+from cossim.nn.sequential import layers_vjp, run_layers
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
     from cossim._typing import Array, Pullback, Seed
+
+
+_NAMES = ("conv1", "relu1", "pool1", "conv2", "relu2", "pool2", "flatten", "fc", "relu3")
 
 
 class Encoder(Module):
@@ -64,18 +68,17 @@ class Encoder(Module):
 
     def _layers(self):
         relu, pool = self._relu, self._pool
-        layers = {"conv1": self.conv1, "relu1": relu, "pool1": pool, "conv2": self.conv2, "relu2": relu, "pool2": pool}
-        return Sequential(layers | {"flatten": self._flatten, "fc": self.fc, "relu3": relu})
+        return [self.conv1, relu, pool, self.conv2, relu, pool, self._flatten, self.fc, relu]
 
     def _check_images(self, x):
         x = as_array("Encoder", "images", x)
-        if x.ndim != 4 or x.shape[1:] != (1, 28, 28):
+        if x.shape[1:] != (1, 28, 28):
             raise ValueError(_errors.IMAGES_SHAPE.format(function="Encoder", wanted="(N, 1, 28, 28)", shape=x.shape))
         return x
 
     def forward(self, x: Array) -> NDArray[Any]:
         """Encodes images x (N, 1, 28, 28) as embeddings (N, 100): same as encoder(x)."""
-        return self._cached_until_changed(self._layers).forward(self._check_images(x))
+        return run_layers(_NAMES, self._layers(), self._check_images(x))
 
     def vjp(self, x: Array) -> tuple[NDArray[Any], Pullback]:
-        return self._cached_until_changed(self._layers).vjp(self._check_images(x))
+        return layers_vjp(_NAMES, self._layers(), self._check_images(x))

@@ -89,14 +89,16 @@ static bool shape_after(const struct layer *l, struct shape *s)
     }
 }
 
-bool network_shape(const struct layer *layers, size_t count, struct shape *shape)
+size_t network_shape(const struct layer *layers, size_t count, struct shape *shape)
 {
     for (size_t i = 0; i < count; i++) {
-        if (!shape_after(&layers[i], shape)) {
-            return false;
+        struct shape after = *shape;
+        if (!shape_after(&layers[i], &after)) {
+            return i;
         }
+        *shape = after;
     }
-    return true;
+    return count;
 }
 
 /* The number of elements of one image. */
@@ -105,12 +107,22 @@ static size_t elements(const struct shape *s)
     return s->flat ? s->channels : s->channels * s->size.h * s->size.w;
 }
 
-/* Can conv2d fuse this layer? */
 static bool is_2x2_pool(const struct layer *l)
 {
     return l->kind == LAYER_MAX_POOL2D && l->kernel.h == 2 && l->kernel.w == 2 &&
            l->stride.h == 2 && l->stride.w == 2 && l->dilation.h == 1 && l->dilation.w == 1 &&
            l->before.h == 0 && l->before.w == 0 && !l->ceil_mode;
+}
+
+size_t network_fused(const struct layer *layers, size_t count)
+{
+    const bool conv = layers->kind == LAYER_CONV2D;
+    size_t fused = 1;
+    if (conv || layers->kind == LAYER_LINEAR) {
+        fused += fused < count && layers[fused].kind == LAYER_RELU;
+        fused += conv && fused < count && is_2x2_pool(&layers[fused]);
+    }
+    return fused;
 }
 
 /* Makes a stage of the first of `count` layers and of the layers that can be fused into it. Returns
@@ -120,11 +132,11 @@ static size_t make_stage(struct stage *stage, enum compute_type compute, const s
 {
     const struct layer *l = layers;
     const struct shape in = *shape;
-    size_t fused = 1;
+    size_t fused = network_fused(layers, count);
     shape_after(l, shape);
     stage->kind = l->kind;
     stage->in = elements(&in);
-    const bool relu = count > 1 && layers[1].kind == LAYER_RELU;
+    const bool relu = fused > 1 && layers[1].kind == LAYER_RELU;
     if (l->kind == LAYER_CONV2D) {
         struct conv2d conv = {
             .compute = compute,
@@ -142,10 +154,10 @@ static size_t make_stage(struct stage *stage, enum compute_type compute, const s
             .weight = l->weight,
             .bias = l->bias,
         };
-        fused += relu;
-        if (count > fused && is_2x2_pool(&layers[fused]) && conv2d_pools(&conv)) {
-            conv.pool = true;
-            shape_after(&layers[fused++], shape);
+        conv.pool = fused > 1 + (size_t)relu && conv2d_pools(&conv);
+        fused = 1 + (size_t)relu + conv.pool;
+        if (conv.pool) {
+            shape_after(&layers[fused - 1], shape);
         }
         if (conv2d_plan(&stage->of.conv, &conv) < 0) {
             conv2d_plan_free(&stage->of.conv);
@@ -158,7 +170,6 @@ static size_t make_stage(struct stage *stage, enum compute_type compute, const s
                                            .relu = relu,
                                            .weight = l->weight,
                                            .bias = l->bias};
-        fused += relu;
     } else if (l->kind == LAYER_MAX_POOL2D) {
         stage->of.pool = (struct max_pool2d){.compute = compute,
                                              .planes = in.channels,

@@ -5,10 +5,16 @@
 
 /*
  * Runs a sequence of layers, a block of images at a time, so that the data between two layers stay
- * in the cache. A ReLU is fused into a convolution or linear layer before it, and a 2 x 2 pool into
- * a convolution before it. The results have the same bits as those of the layers one by one.
+ * in the cache, and fuses layers. The results have the same bits as those of the layers one by one.
  */
-enum layer_kind { LAYER_CONV2D, LAYER_LINEAR, LAYER_MAX_POOL2D, LAYER_RELU, LAYER_FLATTEN };
+enum layer_kind {
+    LAYER_CONV2D,
+    LAYER_LINEAR,
+    LAYER_MAX_POOL2D,
+    LAYER_RELU,
+    LAYER_FLATTEN,
+    LAYER_KINDS
+};
 
 struct layer {
     enum layer_kind kind;
@@ -27,12 +33,18 @@ struct shape {
     struct extent2 size;
 };
 
-/* Replaces the input shape of the first layer by the output shape of the last one. Returns false if
- * a layer does not fit its input; the shape is then undefined. */
-bool network_shape(const struct layer *layers, size_t count, struct shape *shape);
+/* Replaces the input shape of the first layer by the output shape of the last one that fits its
+ * input. Returns the number of layers that do, up to the first one that does not. */
+size_t network_shape(const struct layer *layers, size_t count, struct shape *shape);
 
-/* There must be at least one layer, and network_shape must accept the shape. token may be NULL.
- * Returns 0, or -1 when there is no memory. */
+/* The number of layers, from the first, that one kernel computes together: a convolution or linear
+ * layer, a ReLU, and 2 x 2 pooling after a convolution. Only the kinds of layers and the sizes of
+ * pools matter. count is at least 1. */
+enum { MOST_FUSED = 3 };
+size_t network_fused(const struct layer *layers, size_t count);
+
+/* There must be at least one layer, and all must fit by network_shape. token may be NULL. 0,
+ * or -1 when there is no memory. */
 int network_run(enum compute_type compute, const struct layer *layers, size_t count, size_t images,
                 struct shape shape, const void *input, void *output, struct cancel_token *token);
 

@@ -82,7 +82,5 @@
 #define NAMES_OF_OBJECTS "%s(): %zd names for %zd objects"
 #define FP_MODE "leave_fp_mode(): mode must be what enter_fp_mode() returned"
 #define MISFIT "arrays that do not fit together: call a public function, not one of cossim._core"
-#define NETWORK_NAMES "Network() takes no keyword arguments"
-#define NETWORK_LAYERS "Network(): layers that cannot be run together"
 
 #endif

@@ -14,6 +14,9 @@ extern PyMethodDef array_methods[];
 /* augment.c: augment, for cossim/simclr/augment.py. */
 extern PyMethodDef augment_methods[];
 
+/* network.c: run_layers and fused_layers, for cossim/nn/sequential.py. */
+extern PyMethodDef network_methods[];
+
 /* nn.c: conv2d, max_pool2d, linear, matmul, relu, and their gradients. */
 extern PyMethodDef nn_methods[];
 
@@ -26,7 +29,7 @@ extern PyMethodDef simclr_methods[];
 /* similarity.c: cosine_similarity, cosine_distance, vecdot, vector_norm, normalize, pairwise. */
 extern PyMethodDef similarity_methods[];
 
-/* network.c: adds the type Network to the module. Returns 0, or -1 with an error set. */
-int add_network_type(PyObject *module);
+/* network.c: makes the names of attributes. Returns 0, or -1 with an error set. */
+int network_init(void);
 
 #endif

@@ -195,15 +195,18 @@ static PyObject *nn_all_finite(PyObject *self, PyObject *x)
     return PyBool_FromLong(finite);
 }
 
-static PyObject *nn_conv2d_pooled(PyObject *self, PyObject *args)
+static PyObject *nn_conv2d_pooled(PyObject *self, PyObject *args, PyObject *kwargs)
 {
+    static char *names[] = {"", "", "", "", "", "", "", "relu", NULL};
     PyArrayObject *x, *weight, *bias, *out, *indices;
-    struct conv2d conv = {.relu = true};
+    struct conv2d conv = {0};
     struct extent2 size;
+    int relu;
     struct without_gil released;
     (void)self;
-    if (!PyArg_ParseTuple(args, "OOOOOO&(nn):conv2d_pooled", &x, &weight, &bias, &out, &indices,
-                          read_geometry, &conv, &size.h, &size.w)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOO&(nn)$p:conv2d_pooled", names, &x,
+                                     &weight, &bias, &out, &indices, read_geometry, &conv, &size.h,
+                                     &size.w, &relu)) {
         return NULL;
     }
     if (!set_arrays(&conv, x, weight, out) || !PyArray_ISWRITEABLE(out) ||
@@ -225,6 +228,7 @@ static PyObject *nn_conv2d_pooled(PyObject *self, PyObject *args)
     };
     conv.out = size;
     conv.bias = data_or_null(bias);
+    conv.relu = relu;
     conv.token = without_gil_begin(&released, NULL, 0);
     return none_or_error(without_gil_finish(&released, conv2d_max_pool2d(&conv, &pool)));
 }
@@ -407,8 +411,9 @@ PyMethodDef nn_methods[] = {
             "before the first row and column; bias may be None."),
     BY_POSITION("conv2d_grad_input", nn_conv2d_grad_input, "weight, maps, out, geometry",
                 "The gradient of a convolution's input, from maps, the gradient of its output."),
-    BY_POSITION("conv2d_pooled", nn_conv2d_pooled, "x, weight, bias, out, indices, geometry, size",
-                "Convolution to feature maps of shape size, ReLU and 2 x 2 max pooling."),
+    BY_NAME("conv2d_pooled", nn_conv2d_pooled,
+            "x, weight, bias, out, indices, geometry, size, /, *, relu",
+            "Convolution to feature maps of shape size, and 2 x 2 max pooling."),
     BY_POSITION(
         "conv2d_grad_weight", nn_conv2d_grad_weight,
         "x, maps, indices, weight, bias, geometry, size",

@@ -17,6 +17,7 @@ from source import Source
 
 import cossim
 from cossim import _core, nn, simclr
+from cossim.nn.modules import NETWORK_LAYERS
 from cossim.search.blocks import Request
 
 ALLOWED = (TypeError, ValueError, IndexError, MemoryError, Planted)
@@ -341,19 +342,17 @@ def raw_network(source):
         return _plain(source, ndim)
 
     def layer():
-        kind = source.below(7)
-        if kind == 0:
-            pairs = [_pair(source) for _ in range(5)]
-            return ("conv2d", weight(4), source.pick((None, weight(1))), *pairs[:4], _size(source))
-        if kind == 1:
-            return ("linear", weight(2), source.pick((None, weight(1))))
-        if kind == 2:
-            return ("max_pool2d", *(_pair(source) for _ in range(4)), source.below(2))
-        if kind == 3:
-            return ("conv2d", np.ones((2, 2, 1, 1), np.float32), None, (1, 1), (0, 0), (0, 0), (1, 1), 1)
-        return source.pick((("relu",), ("flatten",), ("relu", 1), (), ("nonsense",), None, (1,), ("conv2d",)))
+        made = source.pick((nn.Conv2d(2, 2, 1, rng=0), nn.Linear(2, 2), nn.MaxPool2d(1), nn.ReLU(), nn.Flatten(), None))
+        numbers = _pair(source), list(_pair(source)), _size(source), source.below(2), "same", "valid", None
+        for name, value in list(vars(made).items() if made is not None else ()):
+            if isinstance(value, np.ndarray) and source.below(2):
+                setattr(made, name, source.pick((weight(value.ndim), weight(value.ndim), None)))
+            elif source.below(4) == 0:
+                setattr(made, name, source.pick(numbers))
+        return made
 
-    net = _core.Network(tuple(layer() for _ in range(source.below(5))) if source.below(20) else other(source))
+    classes = NETWORK_LAYERS if source.below(20) else other(source)
+    layers = [layer() for _ in range(source.below(5))] if source.below(20) else other(source)
     x = np.ones(
         (
             source.pick((1, 2, 0)),
@@ -362,7 +361,9 @@ def raw_network(source):
         ),
         np.float32,
     )
-    net.run(x if source.below(12) else other(source))
+    x = x if source.below(12) else other(source)
+    _core.run_layers(classes, layers, x)
+    _core.fused_layers(classes, layers)
 
 
 TARGETS = conv2d, max_pool2d, linear, network, loss, augment, threads, *[unchecked] * 3, *[raw_network] * 2

@@ -30,14 +30,8 @@ def load_core():
     for name, value in vars(core).items():
         if not name.startswith("__"):
             setattr(double, name, tried_function(name, value) if callable(value) else value)
-    double.Network = lambda layers: Network(tried_function("Network", core.Network)(layers))
     sys.modules["cossim._core"] = double
     return core
-
-
-class Network:
-    def __init__(self, network):
-        self.run = tried_function("Network.run", network.run)
 
 
 def tried_function(name, function):

@@ -8,6 +8,7 @@ from oracle import F, torch
 from processes import python
 
 from cossim import _core, nn
+from cossim.nn.modules import NETWORK_LAYERS
 
 RELATIVE = {np.float32: 1e-5, np.float64: 1e-12}
 
@@ -248,8 +249,9 @@ def test_the_core_takes_no_numbers_that_overflow(number):
             continue
         with pytest.raises(ValueError, match=r"\bfit\b"):
             _core.conv2d(x, weight, None, out, (*sizes, 1), relu=False)
-        with pytest.raises(ValueError, match=r"^Network\(\)"):
-            _core.Network((("conv2d", weight, None, *sizes[:2], (0, 0), sizes[2], 1),))
+        layer = nn.Conv2d(1, 1, 3)
+        layer.stride, layer.padding, layer.dilation = sizes
+        assert _core.run_layers(NETWORK_LAYERS, [layer], x) == (0, None)
 
 
 def test_indices_are_only_written_where_they_may_be():

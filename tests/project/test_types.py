@@ -167,7 +167,7 @@ def public_methods(name, kind):
 
 
 CALLABLES = dict(public_callables())
-CORE = {name: value for name, value in vars(_core).items() if callable(value)} | {"Network.run": _core.Network.run}
+CORE = {name: value for name, value in vars(_core).items() if callable(value)}
 
 
 def documented(text):

@@ -11,10 +11,11 @@ import _thread, signal
 from collections import deque
 from functools import partial
 import numpy as np
-from cossim import nn
+from cossim import _core, nn
+from cossim.nn.modules import NETWORK_LAYERS
 
 network = nn.Sequential(nn.Linear(300, 400, rng=0), nn.ReLU(), nn.Linear(400, 300, rng=0))
-((core, _),) = network._networks()
+run = partial(_core.run_layers, NETWORK_LAYERS, list(network))
 refused = []
 
 def handle(number, frame):
@@ -29,7 +30,7 @@ rows, x, ended = 1000, np.zeros((1, 300), np.float32), []
 while not refused:
     x, ended, rows = np.ones((rows, 300), np.float32), [], 2 * rows
     expected = network(x[:1])
-    steps = partial(_thread.interrupt_main), partial(core.run, x), partial(ended.append, 1)
+    steps = partial(_thread.interrupt_main), partial(run, x), partial(ended.append, 1)
     deque(map(partial.__call__, steps), 0)
 print(len(refused), network(x[:1]).tobytes() == expected.tobytes())
 for array in (x, network[0].weight):

@@ -156,7 +156,6 @@ refused(header("BOOL", (64,))) -> ValueError: 'forged': damaged: array 'x' of bo
 # ---- layers ----
 cossim._core.as_rows("f", ("x",), ()) -> ValueError: f(): 1 names for 0 objects
 cossim._core.leave_fp_mode(1) -> TypeError: leave_fp_mode(): mode must be what enter_fp_mode() returned
-cossim._core.Network(layers=()) -> TypeError: Network() takes no keyword arguments
 nn.Linear(1, 1, dtype=int) -> TypeError: dtype must be float32 or float64, not int64
 nn.Conv2d(1, 1, 3.0) -> TypeError: Conv2d(): kernel_size must be an integer or a pair of them, not float
 nn.Conv2d(1, 1, (3, 3, 3)) -> ValueError: Conv2d(): kernel_size must be an integer or a pair of them, not (3, 3, 3)
@@ -188,8 +187,6 @@ nn.linear(X, X[:, :3]) -> ValueError: linear(): weight must be (O, D) or (D,), w
 nn.Flatten(1, 0)(X) -> ValueError: Flatten(): end_dim 0 is before start_dim 1 (x: shape (6, 4), dtype float64)
 cossim._core.relu(np.array(1.0), np.array(1.0)) -> ValueError: arrays that do not fit together: call a public function,
     not one of cossim._core
-cossim._core.Network((("conv2d", X, None, (1, 1), (0, 0), (0, 0), (1, 1), 1),)) -> ValueError: Network(): layers that
-    cannot be run together
 nn.Sequential(nn.ReLU(), 3) -> TypeError: Sequential(): layer '1' must be callable, not int
 nn.Conv2d(4, 6, 3, groups=3) -> ValueError: Conv2d(): groups=3 must divide in_channels=4 and out_channels=6
 nn.Conv2d(0, 6, 3) -> ValueError: Conv2d(): in_channels must be at least 1, not 0
