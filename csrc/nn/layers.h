@@ -24,6 +24,17 @@
  * returns immediately.
  */
 
+/* The layers that a network can run (nn/network.h). cossim/nn/modules.py lists their classes in
+ * this order. */
+enum layer_kind {
+    LAYER_CONV2D,
+    LAYER_LINEAR,
+    LAYER_MAX_POOL2D,
+    LAYER_RELU,
+    LAYER_FLATTEN,
+    LAYER_KINDS
+};
+
 struct conv2d {
     enum compute_type compute;
     size_t images, groups;

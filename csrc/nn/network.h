@@ -7,14 +7,6 @@
  * Runs a sequence of layers, a block of images at a time, so that the data between two layers stay
  * in the cache, and fuses layers. The results have the same bits as those of the layers one by one.
  */
-enum layer_kind {
-    LAYER_CONV2D,
-    LAYER_LINEAR,
-    LAYER_MAX_POOL2D,
-    LAYER_RELU,
-    LAYER_FLATTEN,
-    LAYER_KINDS
-};
 
 struct layer {
     enum layer_kind kind;

@@ -113,6 +113,7 @@ NETWORKS = {
     "reflected": [("Conv2d", (2, 4, 3), {"padding": 1, "padding_mode": "reflect"}), RELU, POOL],
     "circular": [CONV, RELU, ("Conv2d", (12, 4, 3), {"padding": 2, "padding_mode": "circular"}), RELU, POOL],
     "more layers than one has": [("Conv2d", (2, 2, 3), {"padding": 1}), RELU] * 11 + [POOL],
+    "more layers than one call of the core runs": [("Conv2d", (2, 2, 3), {"padding": 1}), RELU] * 17 + [POOL],
     "networks inside": [("Sequential", [CONV, ("Sequential", [RELU])]), POOL, ("Sequential", [])],
 }
 
