@@ -343,7 +343,7 @@ def raw_network(source):
 
     def layer():
         made = source.pick((nn.Conv2d(2, 2, 1, rng=0), nn.Linear(2, 2), nn.MaxPool2d(1), nn.ReLU(), nn.Flatten(), None))
-        numbers = _pair(source), list(_pair(source)), _size(source), source.below(2), "same", "valid", None
+        numbers = _pair(source), [_size(source), 1], _size(source), bool(source.below(2)), "same", "valid", None
         for name, value in list(vars(made).items() if made is not None else ()):
             if isinstance(value, np.ndarray) and source.below(2):
                 setattr(made, name, source.pick((weight(value.ndim), weight(value.ndim), None)))
