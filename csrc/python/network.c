@@ -319,7 +319,8 @@ static PyObject *network_run_layers(PyObject *self, PyObject *args)
         count++;
     }
     if (status == 0) {
-        result = run_fitting(layers, (size_t)count, x);
+        result =
+            count > 0 ? run_fitting(layers, (size_t)count, x) : Py_BuildValue("iO", 0, Py_None);
     }
     for (int i = 0; i < known; i++) {
         release(kept[i].weight);

@@ -265,6 +265,8 @@ def test_layouts_and_kinds(rng):
     [
         (np.zeros((2, 3, 8, 8), np.float32), ValueError, "first", ["3 channels", "(2, 3, 8, 8)", "(4, 2, 3, 3)"]),
         (np.zeros((2, 8), np.float32), ValueError, "first", ["(2, 8)", "4 dimensions"]),
+        (np.array(1, np.float32), ValueError, "first", ["()", "4 dimensions"]),
+        (np.zeros(8, np.float32), ValueError, "first", ["(8,)", "4 dimensions"]),
         (np.zeros((1, 1, 2, 8, 8), np.float32), ValueError, "first", ["(1, 1, 2, 8, 8)", "4 dimensions"]),
         (np.zeros((2, 2, 2, 8), np.float32), ValueError, "first", ["(2, 8)", "(3, 3)", "smaller"]),
         (np.zeros((2, 2, 8, 8)), TypeError, "first", ["float64", "float32", "(2, 2, 8, 8)"]),
