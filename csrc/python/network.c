@@ -312,8 +312,8 @@ static PyObject *network_run_layers(PyObject *self, PyObject *args)
     }
     /* Keeping the weights may have run code that changed x. */
     const int type = PyArray_TYPE(x), ndim = PyArray_NDIM(x);
-    const bool plain = (type == NPY_FLOAT || type == NPY_DOUBLE) && (ndim == 2 || ndim == 4) &&
-                       PyArray_ISCARRAY_RO(x);
+    const bool plain = status == 0 && (type == NPY_FLOAT || type == NPY_DOUBLE) &&
+                       (ndim == 2 || ndim == 4) && PyArray_ISCARRAY_RO(x);
     while (plain && count < known &&
            read_layer(PyList_GET_ITEM(list, count), &kept[count], type, &layers[count])) {
         count++;
