@@ -164,9 +164,7 @@ def _conv2d_pooled(call, relu):
         return functional._pool(True, call.run(relu), ((2, 2), (2, 2), (0, 0), (1, 1)), False)  # raises an error
     shape = len(call.images), len(call.weight), *(size // 2 for size in call.size)
     pooled, indices = np.empty(shape, call.images.dtype), np.empty(shape, np.int64)
-    _core.conv2d_pooled(
-        call.images, call.weight, call.bias, pooled, indices, call.geometry, call.size, relu=relu
-    )
+    _core.conv2d_pooled(call.images, call.weight, call.bias, pooled, indices, call.geometry, call.size, relu=relu)
     return pooled, indices
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import numpy as np
 
 from cossim import _core, _errors
-from cossim.nn import functional, gradients
+from cossim.nn import gradients
 from cossim.nn.module import Module
 from cossim.nn.modules import NETWORK_LAYERS, MaxPool2d, ReLU
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -23,20 +22,7 @@ if TYPE_CHECKING:
 _FUSED = {ReLU: "relu", MaxPool2d: "pool"}  # classes to the argument of _vjp that fuses a layer of them
 
 
-def run_layers(names: Sequence[str], layers: list[Any], x: Any) -> NDArray[Any]:
-    """Passes x through the layers in order. The core runs as many of them in one call as it can."""
-    while layers:
-        count, y = _core.run_layers(NETWORK_LAYERS, layers, x)
-        if not count and isinstance(layers[0], Module):
-            with suppress(TypeError, ValueError):  # it may only take x as a contiguous native array
-                count, y = _core.run_layers(NETWORK_LAYERS, layers, functional._arrays("Sequential", x=x)["x"])
-        if not count:
-            count, y = 1, _call_layer(names[-len(layers)], layers[0], x)
-        x, layers = y, layers[count:]
-    return x
-
-
-def _call_layer(name: str, layer: Callable[[Any], Any], x: Any) -> Any:
+def call_layer(name: str, layer: Callable[[Any], Any], x: Any) -> Any:
     """Returns layer(x). Adds the layer's name to the message of an error."""
     try:
         return layer(x)
@@ -46,8 +32,8 @@ def _call_layer(name: str, layer: Callable[[Any], Any], x: Any) -> Any:
         raise type(error)(_errors.IN_LAYER.format(name=name, error=error)) from error
 
 
-def layers_vjp(names: Sequence[str], layers: list[Any], x: Any) -> tuple[NDArray[Any], Pullback]:
-    """Result and pullback of the layers in order. Fuses the same layers as run_layers."""
+def layers_vjp(names: tuple[str, ...], layers: tuple[Any, ...], x: Any) -> tuple[NDArray[Any], Pullback]:
+    """Result and pullback of the layers in order. Fuses the same layers as forward."""
     pullbacks = []
     while layers:
         name, layer = names[-len(layers)], layers[0]
@@ -110,19 +96,18 @@ class Sequential(Module):
             self._layers = dict(layers[0])
         else:
             self._layers = {str(i): layer for i, layer in enumerate(layers)}
-        # The layers with those of nested Sequentials in their place: their names, themselves, and these Sequentials.
-        self._flat, self._nested = ([], []), []
-        names, flat = self._flat
+        # The names of all layers and themselves. Layers of nested Sequentials stand in the place of these.
+        self._names, self._flat, self._nested = (), (), ()
         for name, layer in self._layers.items():
             if not callable(layer):
                 raise TypeError(_errors.NOT_CALLABLE.format(name=name, kind=type(layer).__name__))
             if type(layer) is Sequential:
-                names += [f"{name}.{inner}" for inner in layer._flat[0]]
-                flat += layer._flat[1]
-                self._nested += [layer, *layer._nested]
+                self._names += tuple(f"{name}.{inner}" for inner in layer._names)
+                self._flat += layer._flat
+                self._nested += (layer, *layer._nested)
             else:
-                names.append(name)
-                flat.append(layer)
+                self._names += (name,)
+                self._flat += (layer,)
 
     def named_modules(self) -> list[tuple[str, Module]]:
         return [(name, layer) for name, layer in self._layers.items() if isinstance(layer, Module)]
@@ -132,12 +117,13 @@ class Sequential(Module):
 
     def forward(self, x: Array) -> NDArray[Any]:
         """Passes x through the layers in order: same as network(x)."""
-        if self._nested and any("forward" in vars(nested) for nested in self._nested):
-            return run_layers(list(self._layers), list(self), x)
-        return run_layers(*self._flat, x)
+        for nested in self._nested:
+            if "forward" in nested.__dict__:
+                return _core.run_layers(NETWORK_LAYERS, call_layer, tuple(self._layers), tuple(self), x)
+        return _core.run_layers(NETWORK_LAYERS, call_layer, self._names, self._flat, x)
 
     def vjp(self, x: Array) -> tuple[NDArray[Any], Pullback]:
-        return layers_vjp(list(self._layers), list(self), x)
+        return layers_vjp(tuple(self._layers), tuple(self), x)
 
     def __len__(self) -> int:
         return len(self._layers)

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cossim import _errors
-from cossim._core import as_array
+from cossim._core import as_array, run_layers
 from cossim.nn import Conv2d, Flatten, Linear, MaxPool2d, Module, ReLU
-from cossim.nn.sequential import layers_vjp, run_layers
+from cossim.nn.modules import NETWORK_LAYERS
+from cossim.nn.sequential import call_layer, layers_vjp
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -68,7 +69,7 @@ class Encoder(Module):
 
     def _layers(self):
         relu, pool = self._relu, self._pool
-        return [self.conv1, relu, pool, self.conv2, relu, pool, self._flatten, self.fc, relu]
+        return self.conv1, relu, pool, self.conv2, relu, pool, self._flatten, self.fc, relu
 
     def _check_images(self, x):
         x = as_array("Encoder", "images", x)
@@ -78,7 +79,7 @@ class Encoder(Module):
 
     def forward(self, x: Array) -> NDArray[Any]:
         """Encodes images x (N, 1, 28, 28) as embeddings (N, 100): same as encoder(x)."""
-        return run_layers(_NAMES, self._layers(), self._check_images(x))
+        return run_layers(NETWORK_LAYERS, call_layer, _NAMES, self._layers(), self._check_images(x))
 
     def vjp(self, x: Array) -> tuple[NDArray[Any], Pullback]:
         return layers_vjp(_NAMES, self._layers(), self._check_images(x))

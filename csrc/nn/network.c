@@ -160,7 +160,6 @@ static size_t make_stage(struct stage *stage, enum compute_type compute, const s
             shape_after(&layers[fused - 1], shape);
         }
         if (conv2d_plan(&stage->of.conv, &conv) < 0) {
-            conv2d_plan_free(&stage->of.conv);
             fused = 0;
         }
     } else if (l->kind == LAYER_LINEAR) {
@@ -285,30 +284,25 @@ static int run_stages(struct network_call *r, struct cancel_token *token)
 int network_run(enum compute_type compute, const struct layer *layers, size_t count, size_t images,
                 struct shape shape, const void *input, void *output, struct cancel_token *token)
 {
-    struct shape last = shape;
-    network_shape(layers, count, &last);
-    if (images == 0 || elements(&last) == 0) { /* an empty array: its other sizes may be huge */
-        return 0;
-    }
-    struct stage *stages = scratch_alloc(size_product_or_max(count, sizeof *stages));
+    struct stage stages[MOST_LAYERS];
     struct network_call r = {.stages = stages,
                              .size = compute_size(compute),
                              .images = images,
                              .input = input,
                              .output = output,
                              .compute = compute};
-    int status = stages == NULL ? -1 : 0;
-    for (size_t i = 0, fused; status == 0 && i < count; i += fused, r.count++) {
-        fused = make_stage(&stages[r.count], compute, layers + i, count - i, images, &shape);
-        status = fused == 0 ? -1 : 0;
+    size_t made = 0, fused = 1;
+    while (made < count && fused > 0) {
+        fused = make_stage(&stages[r.count], compute, layers + made, count - made, images, &shape);
+        made += fused;
+        r.count++;
     }
-    status = status < 0 ? -1 : run_stages(&r, token);
+    const int status = made < count ? -1 : run_stages(&r, token);
     for (size_t i = 0; i < r.count; i++) {
         if (stages[i].kind == LAYER_CONV2D) {
             conv2d_plan_free(&stages[i].of.conv);
         }
     }
-    scratch_free(stages);
     return status;
 }
 

@@ -35,8 +35,9 @@ size_t network_shape(const struct layer *layers, size_t count, struct shape *sha
 enum { MOST_FUSED = 3 };
 size_t network_fused(const struct layer *layers, size_t count);
 
-/* There must be at least one layer, and all must fit by network_shape. token may be NULL. 0,
- * or -1 when there is no memory. */
+/* There must be 1 to MOST_LAYERS layers, all must fit by network_shape, and the output must not be
+ * empty. token may be NULL. Returns 0, or -1 when there is no memory. */
+enum { MOST_LAYERS = 32 };
 int network_run(enum compute_type compute, const struct layer *layers, size_t count, size_t images,
                 struct shape shape, const void *input, void *output, struct cancel_token *token);
 

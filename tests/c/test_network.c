@@ -146,7 +146,8 @@ static void check_network(size_t images, struct shape shape, size_t most_layers)
     }
     const size_t outputs = images * elements(&now);
     void *output = guarded_alloc(outputs * size_of(f64));
-    CHECK(network_run(compute, layers, count, images, shape, input, output, NULL) == 0,
+    CHECK(outputs == 0 ||
+              network_run(compute, layers, count, images, shape, input, output, NULL) == 0,
           "no memory");
     for (size_t i = 0; i < outputs; i++) {
         CHECK(same(get(f64, output, i), get(f64, between, i)),

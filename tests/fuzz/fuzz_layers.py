@@ -278,7 +278,7 @@ def unchecked(source):
         if type(maps) is np.ndarray and maps.ndim == 4 and source.below(4):
             size = tuple(2 * n + source.below(2) for n in maps.shape[2:])
         indices = np.zeros(np.shape(maps), np.int64)
-        _core.conv2d_pooled(x, weight, bias, maps, indices, (*sizes, groups), size)
+        _core.conv2d_pooled(x, weight, bias, maps, indices, (*sizes, groups), size, relu=bool(source.below(2)))
     elif kind == 5:
         planes = _plain(source, 3)
         out = np.zeros(
@@ -352,7 +352,8 @@ def raw_network(source):
         return made
 
     classes = NETWORK_LAYERS if source.below(20) else other(source)
-    layers = [layer() for _ in range(source.below(5))] if source.below(20) else other(source)
+    layers = tuple(layer() for _ in range(source.below(5))) if source.below(20) else other(source)
+    names = layers if source.below(20) else other(source)
     x = np.ones(
         (
             source.pick((1, 2, 0)),
@@ -362,7 +363,7 @@ def raw_network(source):
         np.float32,
     )
     x = x if source.below(12) else other(source)
-    _core.run_layers(classes, layers, x)
+    _core.run_layers(classes, lambda name, layer, x: x, names, layers, x)
     _core.fused_layers(classes, layers)
 
 

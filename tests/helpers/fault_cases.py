@@ -224,7 +224,7 @@ def refused_calls():
         "a dim far away": lambda: cossim.vector_norm(x, 10**30),
         "an array for a dim": lambda: cossim.vector_norm(x, np.array([1])),
         "progress": lambda: cossim.pairwise(numbers(np.float32, 200, 50), progress=lambda *done: None),
-        "network": lambda: _core.run_layers((), [], x),
+        "network": lambda: _core.run_layers((), None, (), (), x),
         "threads": lambda: cossim.set_num_threads(0),
         "many threads": lambda: cossim.set_num_threads(10**30),
         "config": lambda: str(_core.config()),

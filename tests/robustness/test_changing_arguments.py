@@ -15,7 +15,7 @@ from cossim import _core, nn
 from cossim.nn.modules import NETWORK_LAYERS
 
 network = nn.Sequential(nn.Linear(300, 400, rng=0), nn.ReLU(), nn.Linear(400, 300, rng=0))
-run = partial(_core.run_layers, NETWORK_LAYERS, list(network))
+run = partial(_core.run_layers, NETWORK_LAYERS, None, ("0", "1", "2"), tuple(network))
 refused = []
 
 def handle(number, frame):
