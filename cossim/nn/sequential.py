@@ -97,7 +97,9 @@ class Sequential(Module):
         else:
             self._layers = {str(i): layer for i, layer in enumerate(layers)}
         # The names of all layers and themselves. Layers of nested Sequentials stand in the place of these.
-        self._names, self._flat, self._nested = (), (), ()
+        self._names: tuple[str, ...] = ()
+        self._flat: tuple[Any, ...] = ()
+        self._nested: tuple[Sequential, ...] = ()
         for name, layer in self._layers.items():
             if not callable(layer):
                 raise TypeError(_errors.NOT_CALLABLE.format(name=name, kind=type(layer).__name__))

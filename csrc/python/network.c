@@ -276,12 +276,12 @@ static PyObject *run_known(PyObject *classes, PyObject *layers, Py_ssize_t start
     const size_t most = smaller((size_t)(PyTuple_GET_SIZE(layers) - start), MOST_LAYERS);
     struct layer read[MOST_LAYERS];
     struct kept kept[MOST_LAYERS];
-    struct array_argument x = {NULL};
+    struct array_argument x = {0};
     size_t known = 0, begun = 0;
     PyObject *result = NULL;
     while (begun < most) {
         PyObject *layer = PyTuple_GET_ITEM(layers, start + (Py_ssize_t)begun);
-        kept[begun] = (struct kept){NULL};
+        kept[begun] = (struct kept){0};
         begun++;
         if (!read_layer(classes, layer, &read[known], &kept[known])) {
             break;
@@ -309,24 +309,16 @@ static PyObject *run_known(PyObject *classes, PyObject *layers, Py_ssize_t start
     return result;
 }
 
-/* Are these tuples of all classes and, unless NULL, of a name for each layer? */
-static bool are_layers(PyObject *classes, PyObject *layer_names, PyObject *layers)
-{
-    return PyTuple_Check(classes) && PyTuple_GET_SIZE(classes) == LAYER_KINDS &&
-           PyTuple_Check(layers) &&
-           (layer_names == NULL || (PyTuple_Check(layer_names) &&
-                                    PyTuple_GET_SIZE(layer_names) == PyTuple_GET_SIZE(layers)));
-}
-
 static PyObject *network_run_layers(PyObject *self, PyObject *args)
 {
     PyObject *classes, *run_alone, *layer_names, *layers, *x;
     (void)self;
-    if (!PyArg_UnpackTuple(args, "run_layers", 5, 5, &classes, &run_alone, &layer_names, &layers,
-                           &x)) {
+    if (!PyArg_ParseTuple(args, "O!OO!O!O:run_layers", &PyTuple_Type, &classes, &run_alone,
+                          &PyTuple_Type, &layer_names, &PyTuple_Type, &layers, &x)) {
         return NULL;
     }
-    if (!are_layers(classes, layer_names, layers)) {
+    if (PyTuple_GET_SIZE(classes) != LAYER_KINDS ||
+        PyTuple_GET_SIZE(layer_names) != PyTuple_GET_SIZE(layers)) {
         return misfit();
     }
     Py_INCREF(x);
@@ -353,10 +345,11 @@ static PyObject *network_fused_layers(PyObject *self, PyObject *args)
     PyObject *classes, *layers;
     struct layer read[MOST_FUSED];
     (void)self;
-    if (!PyArg_UnpackTuple(args, "fused_layers", 2, 2, &classes, &layers)) {
+    if (!PyArg_ParseTuple(args, "O!O!:fused_layers", &PyTuple_Type, &classes, &PyTuple_Type,
+                          &layers)) {
         return NULL;
     }
-    if (!are_layers(classes, NULL, layers) || PyTuple_GET_SIZE(layers) == 0) {
+    if (PyTuple_GET_SIZE(classes) != LAYER_KINDS || PyTuple_GET_SIZE(layers) == 0) {
         return misfit();
     }
     const size_t most = smaller((size_t)PyTuple_GET_SIZE(layers), MOST_FUSED);
