@@ -324,7 +324,7 @@ static size_t prefilter_rows(const struct prefilter *p, struct prefilter_worker 
                              size_t first, size_t rows, size_t rows_done)
 {
     const size_t depth = p->plan.depth, queries = p->block.queries;
-    const float *vectors[COARSE_QUERIES];
+    const float *vectors[COARSE_QUERIES] = {NULL};
     if (gemm_is_cheaper(p, w, rows_done * queries)) {
         return 0;
     }
