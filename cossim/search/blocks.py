@@ -280,7 +280,7 @@ class BlockwiseSearch:
         for request in self._requests():
             corpus, queries = request.corpus, request.queries
             swapped = corpus is queries and self.within
-            if not self.within and request.codes is None and len(queries) > len(corpus):
+            if not self.within and request.scales is None and len(queries) > len(corpus):
                 # The longer side becomes the corpus, which is the side that the C core searches.
                 first = {"first_candidate": request.first_query, "first_query": request.first_candidate}
                 request, swapped = request._replace(corpus=queries, queries=corpus, **first), True

@@ -111,13 +111,17 @@ static float float_at_most(double number)
     return rounded > number ? nextafterf(rounded, -INFINITY) : rounded;
 }
 
-/* The threshold of a query that is scaled to norm 1. */
+/*
+ * The threshold of a query that is scaled to norm 1. It is lowered by more than a score can change
+ * where it underflows: the bounds only cover relative errors.
+ */
 static float unit_threshold(const struct prefilter *p, size_t worker, size_t query)
 {
+    static const double underflow[] = {[COMPUTE_F32] = 0x1p-145, [COMPUTE_F64] = 0x1p-1070};
     const struct search *s = p->search;
     const double threshold =
         threshold_at(s->result_handler, worker, s->first_query + p->block.query + query);
-    return float_at_most(threshold * p->threshold_factors[query]);
+    return float_at_most((threshold - underflow[p->scores.compute]) * p->threshold_factors[query]);
 }
 
 /*

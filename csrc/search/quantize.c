@@ -12,10 +12,13 @@ enum {
     SQUARES_BATCH = 64 /* rows whose squared norms one kernel call sums */
 };
 
-/* Divides a row's codes, those of x / |x|, by max(|x|, eps) instead of |x|. */
+/*
+ * Divides a row's codes, those of x / |x|, by max(|x|, eps) instead of |x|. If the divisor is so
+ * large that the scale could leave the range of float32, the row is never ruled out.
+ */
 static void clamp_scale(struct code_scale *scale, float norm, float divisor)
 {
-    if (isnan(divisor)) {
+    if (isnan(divisor) || (norm > 0.0f && norm < divisor * 0x1p-60f)) {
         *scale = (struct code_scale){0.0f, INFINITY};
     } else if (divisor > norm) {
         scale->scale *= norm / divisor;
@@ -56,10 +59,8 @@ void scale_rows(const struct float_rows *rows, size_t first, size_t count, doubl
                                        .sums = squares});
         for (size_t i = 0; i < n; i++) {
             const float norm = (float)sqrt(squares[i]), divisor = float_divisor(norm, eps, 0);
-            scales[r + i] = (struct code_scale){0.0f, INFINITY};
-            if (!isnan(divisor)) { /* the residual is a rounding error */
-                scales[r + i] = (struct code_scale){1.0f / divisor, norm / divisor * 0x1p-20f};
-            }
+            scales[r + i] = (struct code_scale){norm > 0.0f ? 1.0f / norm : 0.0f, 0x1p-20f};
+            clamp_scale(&scales[r + i], norm, divisor);
         }
     }
 }

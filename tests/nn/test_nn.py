@@ -202,6 +202,14 @@ def test_padded_images_beyond_any_memory(step):
             _core.conv2d_grad_weight(x, maps, indices, out, None, geometry, (2, 1))
 
 
+def test_integers_of_numpy_as_sizes_of_windows(rng):
+    x = rng.standard_normal((2, 3, 9, 8), np.float32)
+    for size in (np.int64(2), np.uint8(3)):
+        expected = nn.MaxPool2d(int(size), int(size))(x)
+        np.testing.assert_array_equal(nn.MaxPool2d(size, size)(x), expected)
+        np.testing.assert_array_equal(nn.Sequential(nn.MaxPool2d(size, size))(x), expected)
+
+
 def test_shapes_between_layers_beyond_any_memory():
     """The shape between the layers has 2^64 pixels, which overflows 64 bits."""
     net = nn.Sequential(nn.Conv2d(1, 1, 1, padding=2**31 - 1), nn.MaxPool2d(2**31 - 1))

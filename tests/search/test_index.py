@@ -60,6 +60,8 @@ def test_rows_of_8_bits_are_their_own_codes(rng, dtype, tmp_path):
     for each in (index, cossim.Index.load(tmp_path / "index"), pickle.loads(pickle.dumps(index))):
         same(each.topk(x[:7], 9), cossim.topk(x[:7], x, 9))
     same(strided.topk(x[:7, ::2], 9), cossim.topk(x[:7, ::2], x[:, ::2], 9))
+    many = np.repeat(x, 2, 0)  # more queries than rows
+    same(index.pairs_above(many, 0.9), cossim.pairs_above(many, 0.9, x))
     strided_scales = cossim.Index._from_parts(np.asfortranarray(x), None, index._scales, index.eps)
     same(strided_scales.topk(x[:7], 9), cossim.topk(x[:7], x, 9))
 

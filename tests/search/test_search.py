@@ -303,6 +303,33 @@ def test_eps(rng, eps):
     same(cossim.Index(x, eps=eps).topk(q, 8), reference.best_of(expected, 8, False))
 
 
+@pytest.mark.parametrize(("dtype", "scale", "eps"), [("f4", 3e-31, 1e-8), ("f4", 1e-30, 1.0), ("f8", 1e-160, 1e-8)])
+def test_scores_that_underflow(rng, dtype, scale, eps):
+    """A score that rounds to 0 or to a subnormal number reaches a threshold that its exact value does not reach."""
+    q, x = (rng.standard_normal((n, 40)) * scale for n in (6, 400))
+    q, x = q.astype(dtype), x.astype(dtype)
+    for count in (1, 6):
+        scores = cossim.pairwise(q[:count], x, eps=eps)
+        for threshold in (0.0, float(scores.max()), float(scores.min()), float(np.median(scores))):
+            expected = reference.reaching(scores, threshold, False)
+            same(cossim.pairs_above(q[:count], threshold, x, eps=eps), expected)
+            same(cossim.Index(x, eps=eps).pairs_above(q[:count], threshold), expected)
+
+
+@pytest.mark.parametrize(("small", "large", "eps"), [(1e-12, 1e-12, 1e29), (1e-41, 1e-30, 1.0), (1e-20, 1e-20, 1e20)])
+def test_rows_far_below_eps(rng, small, large, eps):
+    q, x = rng.standard_normal((9, 40)), rng.standard_normal((700, 40)) * small
+    x[::100] *= large / small
+    for count in (1, 9):
+        scores = cossim.pairwise(q[:count], x, eps=eps)
+        threshold = float(np.sort(scores, None)[-20])
+        for found in (cossim.topk(q[:count], x, 5, eps=eps), cossim.Index(x, eps=eps).topk(q[:count], 5)):
+            same(found, reference.best_of(scores, 5, False))
+        expected = reference.reaching(scores, threshold, False)
+        same(cossim.pairs_above(q[:count], threshold, x, eps=eps), expected)
+        same(cossim.Index(x, eps=eps).pairs_above(q[:count], threshold), expected)
+
+
 # ---- bad input ----
 
 
