@@ -113,73 +113,73 @@ static void counts_to_starts(size_t *counts, size_t size)
     }
 }
 
-/* The pairs of one i: numbers j and their scores. */
-struct segment {
+/* The pairs of one row i: numbers j and their scores. */
+struct row_pairs {
     enum compute_type compute;
     size_t count;
     int64_t *j;
     void *values;
 };
 
-static void put(const struct segment *s, size_t at, int64_t j, double value)
+static void put(const struct row_pairs *p, size_t at, int64_t j, double value)
 {
-    s->j[at] = j;
-    compute_store(s->compute, s->values, at, value);
+    p->j[at] = j;
+    compute_store(p->compute, p->values, at, value);
 }
 
-static void insertion_sort(const struct segment *s)
+static void insertion_sort(const struct row_pairs *p)
 {
-    for (size_t n = 1; n < s->count; n++) {
-        const int64_t j = s->j[n];
-        const double value = compute_load(s->compute, s->values, n);
+    for (size_t n = 1; n < p->count; n++) {
+        const int64_t j = p->j[n];
+        const double value = compute_load(p->compute, p->values, n);
         size_t at = n;
-        for (; at > 0 && s->j[at - 1] > j; at--) {
-            put(s, at, s->j[at - 1], compute_load(s->compute, s->values, at - 1));
+        for (; at > 0 && p->j[at - 1] > j; at--) {
+            put(p, at, p->j[at - 1], compute_load(p->compute, p->values, at - 1));
         }
-        put(s, at, j, value);
+        put(p, at, j, value);
     }
 }
 
 /* Inserts a pair into the heap of the pairs from `at` on, whose root, at `at`, is free. */
-static void sift_down(const struct segment *s, size_t at, size_t size, int64_t j, double value)
+static void sift_down(const struct row_pairs *p, size_t at, size_t size, int64_t j, double value)
 {
     for (size_t child; (child = 2 * at + 1) < size; at = child) {
-        child += child + 1 < size && s->j[child + 1] > s->j[child];
-        if (s->j[child] <= j) {
+        child += child + 1 < size && p->j[child + 1] > p->j[child];
+        if (p->j[child] <= j) {
             break;
         }
-        put(s, at, s->j[child], compute_load(s->compute, s->values, child));
+        put(p, at, p->j[child], compute_load(p->compute, p->values, child));
     }
-    put(s, at, j, value);
+    put(p, at, j, value);
 }
 
-static void heap_sort(const struct segment *s)
+static void heap_sort(const struct row_pairs *p)
 {
-    for (size_t at = s->count / 2; at-- > 0;) {
-        sift_down(s, at, s->count, s->j[at], compute_load(s->compute, s->values, at));
+    for (size_t at = p->count / 2; at-- > 0;) {
+        sift_down(p, at, p->count, p->j[at], compute_load(p->compute, p->values, at));
     }
-    for (size_t size = s->count; size-- > 1;) {
-        const int64_t j = s->j[size];
-        const double value = compute_load(s->compute, s->values, size);
-        put(s, size, s->j[0], compute_load(s->compute, s->values, 0));
-        sift_down(s, 0, size, j, value);
+    for (size_t size = p->count; size-- > 1;) {
+        const int64_t j = p->j[size];
+        const double value = compute_load(p->compute, p->values, size);
+        put(p, size, p->j[0], compute_load(p->compute, p->values, 0));
+        sift_down(p, 0, size, j, value);
     }
 }
 
 /* Sorts by writing each score to the place of its column. marks (columns / 64 words) is 0 on entry
  * and on return; scores has room for one score a column. */
-static void sort_by_marks(const struct segment *s, size_t columns, uint64_t *marks, void *scores)
+static void sort_by_marks(const struct row_pairs *p, size_t columns, uint64_t *marks, void *scores)
 {
     size_t at = 0;
-    for (size_t n = 0; n < s->count; n++) {
-        const size_t j = (size_t)s->j[n];
+    for (size_t n = 0; n < p->count; n++) {
+        const size_t j = (size_t)p->j[n];
         marks[j / 64] |= (uint64_t)1 << j % 64;
-        compute_store(s->compute, scores, j, compute_load(s->compute, s->values, n));
+        compute_store(p->compute, scores, j, compute_load(p->compute, p->values, n));
     }
     for (size_t word = 0; word < size_parts(columns, 64); word++) {
         for (uint64_t bits = marks[word]; bits != 0; bits &= bits - 1) {
             const size_t j = word * 64 + (size_t)__builtin_ctzll(bits);
-            put(s, at++, (int64_t)j, compute_load(s->compute, scores, j));
+            put(p, at++, (int64_t)j, compute_load(p->compute, scores, j));
         }
         marks[word] = 0;
     }
@@ -239,14 +239,14 @@ int range_store(struct range_result *r, size_t rows, size_t columns, int64_t *i,
     }
     const size_t sorted_rows = has_memory ? rows : 0;
     for (size_t row = 0, first = 0; row < sorted_rows && !cancel_poll(token, 0); row++) {
-        const struct segment s = {compute, starts[row] - first, j + first,
-                                  (char *)values + first * score};
-        if (s.count <= SORTED_BY_INSERTION) {
-            insertion_sort(&s);
-        } else if (s.count < columns / MARKED_SHARE || marked == 0) {
-            heap_sort(&s);
+        const struct row_pairs p = {compute, starts[row] - first, j + first,
+                                    (char *)values + first * score};
+        if (p.count <= SORTED_BY_INSERTION) {
+            insertion_sort(&p);
+        } else if (p.count < columns / MARKED_SHARE || marked == 0) {
+            heap_sort(&p);
         } else {
-            sort_by_marks(&s, columns, marks, scores);
+            sort_by_marks(&p, columns, marks, scores);
         }
         first = starts[row];
     }
