@@ -75,14 +75,14 @@ def test_damaged_headers_of_version_3(folder):
     whole = npy_bytes(np.zeros((4, 8)), version=(3, 0))
     for data in (whole[:9], whole[:50], whole.replace(b"descr", b"desc\xff"), whole.replace(b"(4, 8)", b"(4, x)")):
         (folder / "bad.npy").write_bytes(data)
-        with pytest.raises(ValueError, match=r"topk\(\): queries is the path of bad\.npy, which is no \.npy array: "):
+        with pytest.raises(ValueError, match=r"^topk\(\): queries\b.*\bbad\.npy\b"):
             cossim.topk("bad.npy", "rows.npy", 1)
 
 
 def test_truncated_arrays_say_what_is_missing(folder, capsys):
     data = (folder / "rows.npy").read_bytes()
     (folder / "rows.npy").write_bytes(data[:-1])
-    words = re.escape("truncated: shape (30, 8) takes 960 bytes after the header, found 959")
+    words = r"\btruncated\b.*\(30, 8\).*\b960\b.*\b959\b"
     with pytest.raises(ValueError, match=words):
         cossim.topk("rows.npy", None, 1)
     assert main(["topk", "rows.npy", "-k", "1"]) == 1
@@ -137,10 +137,10 @@ def test_only_regular_files_are_read(folder, name):
         os.mkdir(f"folder{suffix}")
         for kind in ("pipe", "zero"):
             # The writer of a checkpoint first finds that the file could not be replaced.
-            words = "not a regular file: " if name == "checkpoint" else f"^'{kind}{suffix}': not a regular file: "
+            words = "regular file" if name == "checkpoint" else rf"^'{kind}{suffix}': .*\bregular file\b"
             with pytest.raises(OSError if name == "checkpoint" else ValueError, match=words):
                 READERS[name](f"{kind}{suffix}")
-        with pytest.raises(OSError, match=rf"(Is a directory|not a regular file: .*): 'folder{suffix}'$"):
+        with pytest.raises(OSError, match=rf"(Is a directory|regular file\b.*): 'folder{suffix}'$"):
             READERS[name](f"folder{suffix}")
 
 
@@ -148,7 +148,7 @@ def test_a_pipe_in_the_place_of_a_file(folder, monkeypatch):
     """The pipe appears after the check of the path, before the file is opened."""
     os.mkfifo("pipe.npy")
     monkeypatch.setattr(os, "stat", lambda path, stat=os.stat, **options: stat("rows.npy", **options))
-    with pytest.raises(ValueError, match="^'pipe.npy': not a regular file"), _io.open_regular("pipe.npy"):
+    with pytest.raises(ValueError, match=r"^'pipe\.npy': .*\bregular file\b"), _io.open_regular("pipe.npy"):
         pass
 
 
@@ -204,7 +204,7 @@ def test_commands_refuse_them(folder, command, path, capsys):
         os.symlink("/dev/zero", f"zero.npy{suffix}")
     assert main(command.format(path).split()) == 1
     printed = capsys.readouterr()
-    assert re.fullmatch(rf"cossim: '{path}(\.npz)?': not a regular file: .*\n", printed.err)
+    assert re.fullmatch(rf"cossim: '{path}(\.npz)?': .*\bregular file\b.*\n", printed.err)
     assert printed.out == ""
 
 
