@@ -155,7 +155,7 @@ UNSAVED_DTYPE = "save_weights(): NumPy cannot read back {name}, which is {dtype}
 UNSAVED_NAME = "save_weights(): a {suffix} file cannot hold an array by the name {name}: rename it"
 PROBLEMS = "{function}(): {problems}"
 DOES_NOT_FIT = "load_state_dict(): {source} does not fit {target}: {problems}"
-# Problems, which the two above list
+# Values of {problems} in the two messages above.
 MISSING = "{name} is missing"
 UNEXPECTED = "{name} is not expected"
 WRONG_SHAPE = "{name} must have shape {wanted}, not {shape}"

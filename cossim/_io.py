@@ -140,7 +140,7 @@ def _new_file(path, name, mode):
     """Yields a new file of this name; its errors name `path`. At the end, removes the file unless it was renamed."""
     process = os.getpid()
     try:
-        with errors_of(path):  # an opener leaves no bare file descriptor, which an interrupt would leak
+        with errors_of(path):  # os.open through opener: no bare descriptor exists that an interrupt could leak
             raw = _OwnFile(path, name, "xb", opener=partial(os.open, mode=mode))
         with io.BufferedWriter(raw) as file:
             yield file

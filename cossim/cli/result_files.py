@@ -24,7 +24,10 @@ class Result(NamedTuple):
     lines: int  # the number of lines of the table
 
     def table(self, step):
-        """Yields the columns of `step` lines at a time. An empty table yields empty columns, for names and dtypes."""
+        """Yields the columns of `step` lines at a time.
+
+        An empty table yields one set of empty columns, so that names and dtypes are known.
+        """
         for start in range(0, max(self.lines, 1), step):
             yield self.columns(np.arange(start, min(start + step, self.lines)))
 

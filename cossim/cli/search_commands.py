@@ -52,7 +52,7 @@ integer.__name__ = positive.__name__ = not_negative.__name__ = "int"
 
 
 def _bytes(text):
-    """Converts a size to bytes: 256M, 1.5G, 256MiB, 1000. K and KiB mean 1024 and KB means 1000; likewise M, G, T."""
+    """Converts a size to bytes: 256M, 1.5G, 256MiB, 1000. K and KiB are 1024, KB is 1000; M, G, T are alike."""
     match = re.fullmatch(r"(\d+|\d*\.\d+|\d+\.)\s*(?:([kmgt])(i?b)?|b)?", text.strip(), re.ASCII | re.IGNORECASE)
     if match is None:
         raise argparse.ArgumentTypeError(_errors.NOT_A_SIZE.format(text=text))

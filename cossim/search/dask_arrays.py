@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 MERGED = 4  # number of partial results that one task merges
 LEAST = 1024  # rows per block of a NumPy operand, unless the Dask operand has longer blocks
-_UNSET: Any = object()  # marks an argument that was not passed: dim= with axis= is an error, whatever its value
+_UNSET: Any = object()  # marks an argument that was not passed: passing dim= and axis= is an error for all their values
 OTHER_NAMES = ("axis", "keepdims")  # other names of dim and keepdim; None means not passed
 
 # Options of da.blockwise for operands whose chunks agree already. Every result here lacks an axis of its operands. So

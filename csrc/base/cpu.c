@@ -159,9 +159,8 @@ static int quota_of_group(const char *folder)
     return cpus_of_quota(quota, period);
 }
 
-/* Returns the tightest limit of a group and of the groups that contain it, up to `root`. A
- * container may see only some groups of the path, or see its own group as the root. A missing file
- * therefore sets no limit. */
+/* Returns the tightest limit of a group and of the groups that contain it, up to `root`. In a
+ * container some groups of the path may be invisible, so a missing file means no limit. */
 static int tightest_quota(const char *root, const char *group)
 {
     char folder[4096 + 128];

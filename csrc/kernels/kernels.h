@@ -25,7 +25,7 @@ enum element {
     ELEMENT_I8,
     ELEMENT_U8,
     ELEMENTS,
-    /* Kernels only convert the elements of these types. */
+    /* For these types there are conversion kernels only. */
     ELEMENT_I16 = ELEMENTS,
     ELEMENT_U16,
     ELEMENT_I32,
@@ -222,10 +222,7 @@ typedef void sq8_dots_kernel(int32_t *dots, size_t step, const uint8_t *codes, p
 
 enum { CODE_ZERO = 128, SQ8_QUERIES = 4, SQ8_MAX_DEPTH = 4096, SQ8_PADDING = 64 };
 
-/*
- * Sets keep[r] to 0 if the cosine of row r is certainly below the query's threshold, else to 1.
- * dots is (rows,), the dot products of one query. Returns true if any keep[r] is 1.
- */
+/* A query as sq8_select_kernel needs it. */
 struct code_query {
     float scale, residual_norm; /* for the codes of the query, as in struct code_scale */
     float longest_row;          /* the norm of a row whose codes are all CODE_ZERO - 1 from 0 */
@@ -233,6 +230,11 @@ struct code_query {
     int32_t zero; /* the code of 0 in the rows: CODE_ZERO or another, set by the caller */
     float threshold;
 };
+
+/*
+ * Sets keep[r] to 0 if the cosine of row r is certainly below the query's threshold, else to 1.
+ * dots is (rows,), the dot products of one query. Returns true if any keep[r] is 1.
+ */
 typedef bool sq8_select_kernel(uint8_t *keep, const int32_t *dots, const struct code_scale *scales,
                                size_t rows, const struct code_query *query);
 

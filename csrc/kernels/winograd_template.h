@@ -96,10 +96,8 @@ static void winograd_filter_transform(float *out, size_t sum_step, const float *
     }
 }
 
-/*
- * a / n, which is exact if the quotient is an integer. The remainder of a first quotient is divided
- * again.
- */
+/* Divides a by n. Dividing the remainder again corrects the quotient, so integer quotients are
+ * exact. */
 INLINE vf divide_exactly(vf a, float n)
 {
     const vf inverse = vf_set1(1.0f / n), first = vf_mul(a, inverse);

@@ -25,8 +25,8 @@ struct shape {
     struct extent2 size;
 };
 
-/* Replaces the input shape of the first layer by the output shape of the last one that fits its
- * input. Returns the number of layers that do, up to the first one that does not. */
+/* Follows the shape through the layers until one does not fit. Sets *shape to the last output and
+ * returns how many fit. */
 size_t network_shape(const struct layer *layers, size_t count, struct shape *shape);
 
 /* The number of layers, from the first, that one kernel computes together: a convolution or linear

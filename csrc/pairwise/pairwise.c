@@ -8,7 +8,8 @@
 #include "pairwise/pairwise.h"
 
 enum {
-    /* Rows of a side whose norms are held at a time; all rows if both sides are the same. */
+    /* Rows of one side whose norms are held at a time. If both sides are the same rows, all norms
+     * are held. */
     NORM_ROWS = 1 << 16,
     NORM_TASK_ROWS = 64, /* rows whose norms one task measures */
     CACHE_LINE = 64,

@@ -154,9 +154,9 @@ static enum layer_kind kind_of(PyObject *classes, PyObject *layer)
     return kind;
 }
 
-/* Reads a layer into *l, and what it keeps into *k. If k is NULL, it reads what network_fused
- * needs, and the layer must also have no vjp of its own. Returns false if a network cannot run the
- * layer, which may then run on its own, or with an error set. */
+/* Reads a layer into *l, and stores the objects it holds references to in *k. If k is NULL, it
+ * reads what network_fused needs, and the layer must also have no vjp of its own. Returns false,
+ * with or without an error set, if a network cannot run the layer. */
 static bool read_layer(PyObject *classes, PyObject *layer, struct layer *l, struct kept *k)
 {
     l->kind = kind_of(classes, layer);

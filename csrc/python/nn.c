@@ -55,8 +55,8 @@ static int read_geometry(PyObject *object, void *to)
 }
 
 /* Describes the arrays of a convolution whose geometry is read: x is (images, channels, h, w),
- * weight is (filters, channels / groups, kh, kw), and maps is (images, filters, oh, ow). Returns
- * false if they do not fit each other. */
+ * weight is (filters, channels / groups, kh, kw), and the feature maps are (images, filters, oh,
+ * ow). Returns false if they do not fit each other. */
 static bool set_arrays(struct conv2d *conv, PyArrayObject *x, PyArrayObject *weight,
                        PyArrayObject *maps)
 {
@@ -139,8 +139,8 @@ static bool are_indices(PyArrayObject *indices, PyArrayObject *gradients, size_t
     return fit;
 }
 
-/* Do the gradients in maps belong to feature maps of this size? Without indices, maps holds those
- * of all pixels. With indices it holds those of some, as conv2d_grad_weight_sparse takes them. */
+/* Does `maps` hold the gradients of feature maps of this size? Without indices, it holds those of
+ * all pixels. With indices it holds those of some, as conv2d_grad_weight_sparse takes them. */
 static bool are_gradients(PyArrayObject *maps, PyArrayObject *indices, struct extent2 size,
                           const struct conv2d *conv)
 {

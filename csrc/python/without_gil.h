@@ -42,7 +42,7 @@ struct cancel_token *without_gil_begin_sized(struct without_gil *released, size_
 /* Takes the GIL back and reports the last progress. Returns 0, or -1 with an exception set. */
 int without_gil_end(struct without_gil *released);
 
-/* The same for a call that returned this status: 0, or -1 because memory ran out. */
+/* without_gil_end for a call whose status is 0, or -1 for no memory: then also sets MemoryError. */
 int without_gil_finish(struct without_gil *released, int status);
 
 /* Returns the number of pairs i <= j among `rows` rows, or SIZE_MAX on overflow. */

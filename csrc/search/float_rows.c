@@ -4,7 +4,8 @@
 #include <math.h>
 #include <string.h>
 
-/* A factor of 2^1000 brings all doubles but a few subnormal ones near 1. */
+/* Rows are scaled up by at most 2^1000, which brings every double near 1, except a few subnormal
+ * ones. */
 enum { MAX_EXPONENT = 1000 };
 
 struct float_rows float_rows_of(const struct search *s, const char *data)

@@ -27,7 +27,8 @@ enum {
     RESCORE_COST = 16,
     MIN_GEMM_QUERIES = 32, /* a GEMM of fewer queries takes as long as a GEMM of this many */
     BACKOFF_MAX = 64,      /* tasks */
-    /* More queries are not kept as floats. Where codes rule out little, a GEMM is cheaper. */
+    /* With more queries, pairs that pass the codes are not compared as floats: if codes rule out
+     * little, a GEMM is cheaper. */
     MAX_COARSE_AFTER_CODES = 64
 };
 

@@ -25,13 +25,13 @@ struct affine {
 /*
  * Makes one view of every image: samples the image bilinearly, with zeros outside it, adds normal
  * random numbers, then clips to [low, high]. Arrays are contiguous and hold elements of the compute
- * type. All channels of an image share its map.
+ * type. All channels of an image share its affine map.
  */
 struct augment {
     enum compute_type compute;
     size_t images, channels, height, width;
     const void *input;          /* [images][channels][height][width] */
-    const struct affine *maps;  /* [images]; the identity map copies the image exactly */
+    const struct affine *maps;  /* [images]; the identity copies the image exactly */
     double noise;               /* standard deviation of the random numbers; 0 adds none */
     const uint64_t *keys;       /* [images]: keys of the streams of random numbers */
     double low, high;           /* -INFINITY and INFINITY leave the values unchanged */

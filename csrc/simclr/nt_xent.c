@@ -32,8 +32,8 @@ enum {
     GROUP = 4,
     GROUP_BYTES = 1 << 20, /* upper limit of the sums of a group */
     PANELS_PER_THREAD = 8, /* with fewer panels for each thread, a group is one panel */
-    /* fill_matrix mirrors the rows of this many panels at a time. The rows of three panels are
-     * whole tiles, except for float64 on NEON: 12 rows are one and a half tiles. */
+    /* fill_matrix mirrors the rows of this many panels at a time. Three panels make whole tiles,
+     * except float64 on NEON, where 12 rows are 1.5 tiles. */
     MIRROR_PANELS = 3,
     TRANSPOSE_ROWS = 64, /* rows transposed at a time */
     MAX_ROWS_BITS = 32   /* rows must be below 2^32 */

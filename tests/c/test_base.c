@@ -347,8 +347,8 @@ static void check_fork_from_a_call(void)
 }
 #endif
 
-/* A norm equal to eps is not clamped, and neither is NaN. No norm whose square reaches the bound
- * may be clamped, even if the square is off by the error that the bound allows for. */
+/* A norm equal to eps is not clamped, and neither is NaN. No norm whose square reaches
+ * eps_unclamped_square(eps, error) may be clamped, even if the square is off by that error. */
 static void check_eps(void)
 {
     CHECK(eps_clamp(1.0, 2.0) == 2.0 && eps_clamp(2.0, 2.0) == 2.0 && eps_clamp(3.0, 2.0) == 3.0,

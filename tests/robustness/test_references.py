@@ -15,7 +15,7 @@ from public_inputs import LAYOUTS, Options, called, converted, split, strided
 import cossim
 
 REFUSED = (TypeError, ValueError, IndexError, OSError)
-EACH = 10  # calls with each input in a round; a growth by this many blocks of 32 bytes in a round is a leak
+EACH = 10  # calls per input and round; growth of EACH 32-byte blocks in a round is a leak
 ROUND, TIMES = 100, 100_000  # least number of calls of a function in a round, and number of its calls with --soak
 
 

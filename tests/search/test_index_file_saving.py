@@ -367,7 +367,7 @@ def test_memory_of_large_files(tmp_path):
         header, arrays = read(path)
         print(written - before, status("VmHWM") - written)
 
-        # Pages of a map count as resident, but are no memory that the system could run out of: bound what is allocated.
+        # Mapped pages count as resident but can be dropped, so only allocations are bounded.
         limit = int((status("VmData") + 16) * 1e6)
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
         try:
