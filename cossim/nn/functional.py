@@ -332,7 +332,8 @@ def max_pool2d(
 def _pool_pairs(kernel_size, stride, padding, dilation):
     kernel = _pair("max_pool2d", "kernel_size", kernel_size, 1)
     stride = tuple(stride) if isinstance(stride, (tuple, list)) else stride  # read the list once: it may change
-    stride = kernel if stride is None or (isinstance(stride, tuple) and not stride) else _pair("max_pool2d", "stride", stride, 1)
+    none_given = stride is None or (isinstance(stride, tuple) and not stride)
+    stride = kernel if none_given else _pair("max_pool2d", "stride", stride, 1)
     padding = _pair("max_pool2d", "padding", padding, 0)
     dilation = _pair("max_pool2d", "dilation", dilation, 1)
     if any(p > k // 2 for p, k in zip(padding, kernel, strict=True)):
