@@ -29,13 +29,6 @@ static size_t clamp_from_one(size_t n, size_t most)
     return n == 0 ? 1 : smaller(n, most);
 }
 
-/* Output rows and columns that are computed: pooling drops an odd last row or column. */
-static struct extent2 computed_extent(const struct conv2d *c)
-{
-    const size_t by = conv2d_pool_size(c);
-    return (struct extent2){c->out.h / by * by, c->out.w / by * by};
-}
-
 bool conv2d_pools(const struct conv2d *c)
 {
     return (c->out.w & ~(size_t)1) >= layer_lanes(c->compute);
@@ -52,8 +45,8 @@ static size_t vectors_before_pooling(const struct conv2d_plan *p)
 static void plan_input_copy(struct conv2d_plan *p)
 {
     const struct conv2d *c = &p->conv;
-    p->row_vectors = size_parts(computed_extent(c).w, p->lanes);
-    p->narrow = computed_extent(c).w < p->lanes;
+    p->row_vectors = size_parts(conv2d_computed(c).w, p->lanes);
+    p->narrow = conv2d_computed(c).w < p->lanes;
     p->copied = p->narrow || conv2d_needs_copy(c);
     p->phase = p->copied ? (c->kernel.w - 1) * c->dilation.w / c->stride.w +
                                vectors_before_pooling(p) * p->lanes
@@ -66,7 +59,7 @@ static void plan_input_copy(struct conv2d_plan *p)
 static size_t rows_of_block(const struct conv2d_plan *p)
 {
     const struct conv2d *c = &p->conv;
-    const size_t rows = computed_extent(c).h, copies = larger(p->algorithm->buffered_rows, 1),
+    const size_t rows = conv2d_computed(c).h, copies = larger(p->algorithm->buffered_rows, 1),
                  together = larger(p->algorithm->rows_together, conv2d_pool_size(c));
     const size_t input =
                      ROW_BLOCK_BYTES / (copies * p->size * p->pitch * larger(p->channel_block, 1)) +
@@ -82,28 +75,10 @@ static size_t rows_of_block(const struct conv2d_plan *p)
     return block < rows ? larger(block / together * together, together) : block;
 }
 
-size_t conv2d_column(const struct conv2d_plan *p, size_t vector)
-{
-    return p->narrow ? 0 : smaller(vector * p->lanes, computed_extent(&p->conv).w - p->lanes);
-}
-
-size_t conv2d_channels(const struct conv2d_plan *p, size_t channel_block)
-{
-    return smaller(p->channel_block, p->channels - channel_block * p->channel_block);
-}
-
-/* Input rows that a block of `rows` output rows reads. Its last group of rows that are computed
- * together counts as a whole one. */
-static size_t block_input_rows(const struct conv2d_plan *p, size_t rows)
-{
-    const size_t together = p->algorithm->rows_together;
-    return conv2d_input_rows(&p->conv, size_parts(rows, together) * together);
-}
-
 int conv2d_plan(struct conv2d_plan *p, const struct conv2d *c)
 {
     const struct layer_kernels *kernels = &kernels_current()->layers[c->compute];
-    const struct extent2 computed = computed_extent(c);
+    const struct extent2 computed = conv2d_computed(c);
     memset(p, 0, sizeof *p);
     p->conv = *c;
     p->outer = kernels->outer;
@@ -132,7 +107,7 @@ int conv2d_plan(struct conv2d_plan *p, const struct conv2d *c)
     p->copied |= computed.h % p->algorithm->rows_together != 0;
     p->row_block = rows_of_block(p);
     p->row_blocks = size_parts(computed.h, p->row_block);
-    p->plane = p->copied ? block_input_rows(p, p->row_block) * p->pitch : c->in.h * c->in.w;
+    p->plane = p->copied ? conv2d_block_rows(p, p->row_block) * p->pitch : c->in.h * c->in.w;
     scratch_add(&p->copy_bytes, p->copied ? size_product_or_max(p->channel_block, p->plane) : 0,
                 p->size);
     p->state = p->algorithm->plan(p, &p->scratch);
@@ -150,39 +125,6 @@ void conv2d_plan_free(struct conv2d_plan *p)
     }
 }
 
-const void *conv2d_block_input(const struct conv2d_plan *p, const struct conv2d_block *b,
-                               size_t channel_block)
-{
-    const struct conv2d *c = &p->conv;
-    const size_t map = c->in.h * c->in.w * p->size, first = b->row * c->stride.h;
-    const char *planes = b->input + channel_block * p->channel_block * map;
-    if (!p->copied) {
-        return planes + first * p->pitch * p->size;
-    }
-    for (size_t i = 0; i < conv2d_channels(p, channel_block); i++) {
-        conv2d_copy_rows(c, planes + i * map, first, block_input_rows(p, b->rows), c->stride.w,
-                         p->phase, b->copy + i * p->plane * p->size);
-    }
-    return b->copy;
-}
-
-void conv2d_outer(const struct conv2d_plan *p, struct outer o)
-{
-    const struct outer all = o;
-    const size_t tiles = size_parts(p->filters, p->tile_rows);
-    /* Tiles are as even as possible: 10 filters are tiles of 5 and 5, not 6 and 4. */
-    for (size_t i = 0; i < tiles; i++) {
-        const size_t f = i * p->filters / tiles, rows = (i + 1) * p->filters / tiles - f;
-        o.left = (const char *)all.left + f * all.left_row_step * p->size;
-        o.bias = all.bias == NULL ? NULL : (const char *)all.bias + f * p->size;
-        o.partial_sums = all.partial_sums == NULL
-                             ? NULL
-                             : (const char *)all.partial_sums + f * all.partial_sums_step * p->size;
-        o.out = (char *)all.out + f * all.out_step * p->size;
-        p->outer(&o, rows);
-    }
-}
-
 static void compute_block(const struct conv2d_plan *p, const char *input, char *output,
                           size_t group, size_t row_block, char *scratch)
 {
@@ -196,7 +138,7 @@ static void compute_block(const struct conv2d_plan *p, const char *input, char *
             output + (filter * conv2d_map_size(c) + row / pooled * (c->out.w / pooled)) * p->size,
         .filter = filter,
         .row = row,
-        .rows = smaller(p->row_block, computed_extent(c).h - row),
+        .rows = smaller(p->row_block, conv2d_computed(c).h - row),
         .copy = scratch,
         .scratch = scratch + p->copy_bytes,
     };

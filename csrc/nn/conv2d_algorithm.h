@@ -42,7 +42,14 @@ struct conv2d_algorithm {
 FOR_EACH_CONV2D_ALGORITHM(DECLARE)
 #undef DECLARE
 
-/* Functions that the algorithms share. */
+/* Functions that conv2d.c and the algorithms share. */
+
+/* Output rows and columns that are computed: pooling drops an odd last row or column. */
+struct extent2 conv2d_computed(const struct conv2d *conv);
+
+/* Input rows that a block of `rows` output rows reads. Its last group of rows that are computed
+ * together counts as a whole one. */
+size_t conv2d_block_rows(const struct conv2d_plan *plan, size_t rows);
 
 /* The first column of a vector of an output row. The last vector ends with the row, so it can
  * overlap the one before it. */

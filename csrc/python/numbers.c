@@ -1,5 +1,5 @@
 /* Reads arguments that are numbers. */
-#include "python/args.h"
+#include "python/numbers.h"
 
 #include <math.h>
 

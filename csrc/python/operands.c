@@ -1,5 +1,8 @@
 /* Array arguments: converts them, finds their element types and keeps their memory in place. */
-#include "python/args.h"
+#include "python/operands.h"
+
+#include <stdarg.h>
+
 #include "python/messages.h"
 
 bool dtype_of(PyArrayObject *array, enum dtype *dtype)
@@ -37,6 +40,41 @@ bool dtype_of(PyArrayObject *array, enum dtype *dtype)
     default:
         return false;
     }
+}
+
+/* Returns "name: shape (2, 3), dtype float32". */
+static PyObject *describe(const struct array_argument *argument)
+{
+    PyObject *shape =
+        PyArray_IntTupleFromIntp(PyArray_NDIM(argument->array), PyArray_DIMS(argument->array));
+    PyObject *text = shape == NULL ? NULL
+                                   : PyUnicode_FromFormat(ARRAY, argument->name, shape,
+                                                          PyArray_DESCR(argument->array));
+    Py_XDECREF(shape);
+    return text;
+}
+
+int fail(PyObject *exception, const char *function, const struct array_argument *x,
+         const struct array_argument *y, const char *format, ...)
+{
+    va_list arguments;
+    if (exception == NULL) {
+        return -1;
+    }
+    va_start(arguments, format);
+    PyObject *message = PyUnicode_FromFormatV(format, arguments);
+    va_end(arguments);
+    /* Each step runs only if the previous one succeeded: no Python code may run with an error set.
+     */
+    PyObject *of_x = message == NULL ? NULL : describe(x);
+    PyObject *of_y = of_x == NULL ? NULL : y == NULL ? PyUnicode_FromString("") : describe(y);
+    if (of_y != NULL) {
+        PyErr_Format(exception, FAILURE, function, message, of_x, y == NULL ? "" : "; ", of_y);
+    }
+    Py_XDECREF(message);
+    Py_XDECREF(of_x);
+    Py_XDECREF(of_y);
+    return -1;
 }
 
 PyObject *misfit(void)

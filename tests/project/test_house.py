@@ -69,6 +69,31 @@ def test_no_circle_of_c_files():
     assert_no_circle(edges)
 
 
+def test_no_circle_of_c_files_by_calls():
+    """A .c file calls functions and reads tables only of files that do not lead back to it."""
+    ignored = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"', re.S)
+    texts = {path: ignored.sub("", path.read_text()) for path in SOURCES}
+    # A list in a header, such as FOR_EACH_CONV2D_ALGORITHM, counts as part of the files that use it.
+    headers = "".join(text for path, text in texts.items() if path.suffix == ".h")
+    lists = dict(re.findall(r"^#define ([A-Z]\w+)\(\w+\)((?:.*\\\n)*.*)", headers, re.M))
+    code = {
+        f"{path.parent.name}/{path.name}": text + "".join(body for name, body in lists.items() if f"{name}(" in text)
+        for path, text in texts.items()
+        if path.suffix == ".c"
+    }
+    definition = re.compile(r"^(?!static|#)\w[\w *]*?(\w+(?:\([^;{}]*\)\n\{|(?:\[\w*\])* = \{))", re.M)
+    owner = {}  # of "function(" or "table"
+    for path, text in code.items():
+        owner.update((re.match(r"\w+\(?", found)[0], path) for found in definition.findall(text))
+    edges = {}
+    for path, text in code.items():
+        names = re.findall(r"(?<![\w.>])(?=(\w+)\b(\(?))", text)
+        edges[path] = {owner.get(name + bracket) for name, bracket in names} - {None, path}
+    assert {"nn/conv2d_winograd.c", "nn/conv2d_algorithm.c"} <= edges["nn/conv2d.c"]
+    assert "base/pool.c" in edges["search/prefilter.c"]
+    assert_no_circle(edges)
+
+
 PYTHON = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path.read_text()
     for path in (ROOT / "cossim").rglob("*.py")
