@@ -2,22 +2,6 @@
 
 #include "nn/conv2d_input.h"
 
-struct extent2 conv2d_computed(const struct conv2d *c)
-{
-    const size_t by = conv2d_pool_size(c);
-    return (struct extent2){c->out.h / by * by, c->out.w / by * by};
-}
-
-size_t conv2d_column(const struct conv2d_plan *p, size_t vector)
-{
-    return p->narrow ? 0 : smaller(vector * p->lanes, conv2d_computed(&p->conv).w - p->lanes);
-}
-
-size_t conv2d_channels(const struct conv2d_plan *p, size_t channel_block)
-{
-    return smaller(p->channel_block, p->channels - channel_block * p->channel_block);
-}
-
 size_t conv2d_block_rows(const struct conv2d_plan *p, size_t rows)
 {
     const size_t together = p->algorithm->rows_together;

@@ -45,7 +45,11 @@ FOR_EACH_CONV2D_ALGORITHM(DECLARE)
 /* Functions that conv2d.c and the algorithms share. */
 
 /* Output rows and columns that are computed: pooling drops an odd last row or column. */
-struct extent2 conv2d_computed(const struct conv2d *conv);
+static inline struct extent2 conv2d_computed(const struct conv2d *c)
+{
+    const size_t by = conv2d_pool_size(c);
+    return (struct extent2){c->out.h / by * by, c->out.w / by * by};
+}
 
 /* Input rows that a block of `rows` output rows reads. Its last group of rows that are computed
  * together counts as a whole one. */
@@ -53,10 +57,16 @@ size_t conv2d_block_rows(const struct conv2d_plan *plan, size_t rows);
 
 /* The first column of a vector of an output row. The last vector ends with the row, so it can
  * overlap the one before it. */
-size_t conv2d_column(const struct conv2d_plan *plan, size_t vector);
+static inline size_t conv2d_column(const struct conv2d_plan *p, size_t vector)
+{
+    return p->narrow ? 0 : smaller(vector * p->lanes, conv2d_computed(&p->conv).w - p->lanes);
+}
 
 /* The number of channels of a block: plan->channel_block, or fewer in the last block. */
-size_t conv2d_channels(const struct conv2d_plan *plan, size_t channel_block);
+static inline size_t conv2d_channels(const struct conv2d_plan *p, size_t channel_block)
+{
+    return smaller(p->channel_block, p->channels - channel_block * p->channel_block);
+}
 
 /* Returns the first input row that a row block reads in a block of channels. Copies the input first
  * if plan->copied. Rows are plan->pitch elements apart, and channels plan->plane. */

@@ -3,7 +3,7 @@
 
 #include "python/operands.h"
 
-/* Parsing of the arguments of the module's functions, and their results. */
+/* Parsing of the arguments of the module's functions; numbers; results. */
 
 enum { MAX_ARGUMENTS = 10 };
 
@@ -36,6 +36,20 @@ static inline PyObject *none_or_error(int status)
 
 /* Returns numpy.exceptions.AxisError, borrowed, or NULL with an error set. */
 PyObject *axis_error(void);
+
+/* Reads an integer, clipped to the range of Py_ssize_t. Returns 0, or -1 with TypeError set. */
+int integer_argument(const char *function, const char *name, PyObject *object, Py_ssize_t *value);
+
+/* True if integer_argument may have clipped this value. Messages must not show such a value,
+ * because the caller may have passed another number. */
+static inline bool may_be_clipped(Py_ssize_t value)
+{
+    return value == PY_SSIZE_T_MAX || value == PY_SSIZE_T_MIN;
+}
+
+/* Reads eps, a number >= 0. NULL leaves *eps unchanged. Returns 0, or -1 with TypeError or
+ * ValueError set. */
+int eps_argument(const char *function, PyObject *object, double *eps);
 
 /* Merges two names of one argument. Sets *chosen to the value given under either name, or to NULL
  * if neither is given. None under the second name counts as not given. Returns 0, or -1 with

@@ -12,7 +12,6 @@
 #include "base/scratch.h"
 #include "kernels/kernels.h"
 #include "python/args.h"
-#include "python/numbers.h"
 #include "python/methods.h"
 
 /* threadpoolctl finds these two functions by name in the loaded library. */

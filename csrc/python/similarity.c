@@ -9,7 +9,6 @@
 #include "vectors/plan.h"
 #include "pairwise/contract.h"
 #include "python/args.h"
-#include "python/numbers.h"
 #include "python/docs.h"
 #include "python/without_gil.h"
 
