@@ -405,7 +405,7 @@ struct sums_kernels {
     cosine_rows_kernel *cosine_rows[ELEMENTS];
     cosine_sums_kernel *cosine_sums;
     to_floats_kernel *to_floats[CONVERTED_ELEMENTS];
-    coarse_dots_kernel *coarse_dots[ELEMENTS]; /* of f32, f16 and bf16; others are NULL */
+    coarse_dots_kernel *coarse_dots[CONVERTED_ELEMENTS]; /* of f32, f16 and bf16; others are NULL */
 };
 
 /* The prefilter by SQ8 codes. */

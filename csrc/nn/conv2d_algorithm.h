@@ -23,8 +23,8 @@ struct conv2d_algorithm {
     /* The number of output rows that are computed together. If the output does not divide into such
      * groups, the input is copied with zeros for the missing rows. */
     size_t rows_together;
-    /* How many rows the algorithm keeps in scratch memory for each input row, and likewise for each
-     * output row. 0: none, except partial sums if there are several blocks of channels. */
+    /* The rows of scratch memory that the algorithm needs for each input row. It needs as many for
+     * each output row. 0: none, except partial sums if there are several blocks of channels. */
     size_t buffered_rows;
     /* Returns true if the algorithm can compute this convolution and is faster than those after it
      * in the table. NULL means always. The plan's row blocks, plane and sizes of memory are not
@@ -51,8 +51,8 @@ static inline struct extent2 conv2d_computed(const struct conv2d *c)
     return (struct extent2){c->out.h / by * by, c->out.w / by * by};
 }
 
-/* Input rows that a block of `rows` output rows reads. Its last group of rows that are computed
- * together counts as a whole one. */
+/* Input rows that a block of output rows reads, with `rows` rounded up to whole groups of
+ * rows_together. */
 size_t conv2d_block_rows(const struct conv2d_plan *plan, size_t rows);
 
 /* The first column of a vector of an output row. The last vector ends with the row, so it can

@@ -160,11 +160,9 @@ static void coarse_rows(const struct prefilter *p, struct prefilter_worker *w, s
     const struct float_rows *rows = &p->float_rows;
     coarse_dots_kernel *const *kernels = kernels_current()->sums->coarse_dots;
     const enum dtype dtype = rows->operand->dtype;
-    const bool half = dtype == DTYPE_F16 || dtype == DTYPE_BF16,
-               plain = half || (dtype == DTYPE_F32 && w->exponent == 0);
-    const int exponent = plain ? 0 : w->exponent;
+    const int exponent = w->exponent;
     float squares[COARSE_CHUNK];
-    if (plain && rows->in_place) {
+    if (rows->in_place && exponent == 0 && kernels[dtype] != NULL) {
         kernels[dtype](w->dots, squares, float_rows_data(rows, first), rows->row_step,
                        count_of_rows, vectors, count, rows->depth);
     } else {
@@ -173,13 +171,10 @@ static void coarse_rows(const struct prefilter *p, struct prefilter_worker *w, s
             kernels[DTYPE_F32](w->dots + r, squares + r, x, 0, 1, vectors, count, rows->depth);
         }
     }
-    const double scaled = eps_scaled(p->search->eps, exponent);
-    const float eps = scaled < MAX_EPS ? (float)scaled : NAN;
     size_t inaccurate = 0;
     for (size_t r = 0; r < count_of_rows; r++) {
-        const float norm = sqrtf(squares[r]);
-        w->norms[r] = norm;
-        w->divisors[r] = norm > eps ? norm : eps;
+        w->norms[r] = sqrtf(squares[r]);
+        w->divisors[r] = float_divisor(w->norms[r], p->search->eps, exponent);
         inaccurate += !square_is_accurate(squares[r]);
     }
     if (inaccurate == 0) {
