@@ -212,10 +212,10 @@ extern const struct half_kernels PASTE(half_kernels_, ISA_TILES);
 #include "kernels/gemm_template.h"
 
 #define HALF f16
-#include "kernels/convert_template.h"
+#include "kernels/narrow_template.h"
 
 #define HALF bf16
-#include "kernels/convert_template.h"
+#include "kernels/narrow_template.h"
 
 /* round_to_odd_kernel of kernels.h. The loop has no branches, so compilers vectorize it. */
 static bool round_to_odd(float *out, const double *in, size_t n)
@@ -267,7 +267,6 @@ const struct tile_kernels PASTE(tile_kernels_, ISA_NAME)[] = {
     [COMPUTE_F64] = TILE_KERNELS(f64, VD_LANES),
 };
 const struct half_kernels PASTE(half_kernels_, ISA_NAME) = {
-    .widen = {[ELEMENT_F16] = widen_f16, [ELEMENT_BF16] = widen_bf16},
     .narrow = {[ELEMENT_F16] = narrow_f16, [ELEMENT_BF16] = narrow_bf16},
     .round_to_odd = round_to_odd,
 };

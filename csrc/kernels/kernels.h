@@ -173,6 +173,7 @@ enum { SELECT_PADDING = 16 };
 /*
  * Converts n elements to float32, times a power of two: to[i] = from[i] * scale. The relative error
  * of an element is at most 2^-23, unless the result is infinite or below the smallest normal float.
+ * With a scale of 1, 16-bit floats are converted exactly.
  */
 typedef void to_floats_kernel(float *to, const void *from, size_t n, double scale);
 
@@ -276,9 +277,7 @@ struct xent_kernels {
                     const double *projected, size_t depth);
 };
 
-/* widen_kernel widens n 16-bit floats to float32. narrow_kernel rounds n floats to 16 bits: to
- * nearest, ties to even. */
-typedef void widen_kernel(float *out, const void *in, size_t n);
+/* Rounds n floats to 16 bits, to nearest, ties to even. */
 typedef void narrow_kernel(void *out, const float *in, size_t n);
 
 /* Converts n doubles to floats with f32_rounded_to_odd of base/half.h. Rounding a float to 16 bits
@@ -431,9 +430,8 @@ struct tile_kernels {
     struct xent_kernels xent;
 };
 
-/* Conversions of 16-bit floats, by their element; the entries of other elements are NULL. */
+/* Rounding to 16-bit floats, by their element; the entries of other elements are NULL. */
 struct half_kernels {
-    widen_kernel *widen[ELEMENTS];
     narrow_kernel *narrow[ELEMENTS];
     round_to_odd_kernel *round_to_odd;
 };

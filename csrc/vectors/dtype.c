@@ -117,7 +117,7 @@ void operand_load(const struct operand *operand, const char *from, ptrdiff_t str
                in_place =
                    stride == (ptrdiff_t)dtype_size(operand->dtype) && operand_in_place(operand);
     if (compute == COMPUTE_F32 && half && in_place) {
-        kernels_current()->halves->widen[operand->dtype](to, from, n);
+        kernels_current()->sums->to_floats[operand->dtype](to, from, n, 1.0);
     } else {
         loaders[compute][operand->dtype](to, from, stride, n, operand->swapped);
     }

@@ -330,13 +330,13 @@ static void check_widening(const struct kernels *k)
             halves[i] = f16_from_double(random_number());
         }
         out[n] = 7.0f;
-        k->halves->widen[ELEMENT_F16](out, halves, n);
+        k->sums->to_floats[ELEMENT_F16](out, halves, n, 1.0);
         for (size_t i = 0; i < n; i++) {
-            CHECK(out[i] == f16_to_f32(halves[i]), "%s widen_f16", k->name);
+            CHECK(out[i] == f16_to_f32(halves[i]), "%s to_floats_f16", k->name);
         }
-        k->halves->widen[ELEMENT_BF16](out, halves, n);
+        k->sums->to_floats[ELEMENT_BF16](out, halves, n, 1.0);
         for (size_t i = 0; i < n; i++) {
-            CHECK(out[i] == bf16_to_f32(halves[i]), "%s widen_bf16", k->name);
+            CHECK(out[i] == bf16_to_f32(halves[i]), "%s to_floats_bf16", k->name);
         }
         CHECK(out[n] == 7.0f, "%s widening wrote past its end", k->name);
     }
