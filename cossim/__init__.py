@@ -39,12 +39,15 @@ from cossim import _errors, _threadpoolctl  # noqa: F401  (the latter registers 
 from cossim._config import show_config
 from cossim._threads import threads
 from cossim._version import __version__
-from cossim.search.functions import Pairs, TopK, duplicate_groups, pairs_above, topk
+from cossim.search.functions import duplicate_groups, pairs_above, top_pairs, topk
+from cossim.search.results import Pairs, TopK
 from cossim.vectors.similarity import CosineSimilarity
 
 if TYPE_CHECKING:  # the names that __getattr__ imports on first use
     from cossim import nn, simclr
     from cossim.search.index import Index
+    from cossim.search.near_duplicates import communities, deduplicate
+    from cossim.search.rerank import diverse, maxsim
     from cossim.vectors.explain import explain
     from cossim.vectors.gradients import cosine_similarity_vjp, pairwise_vjp
 
@@ -54,12 +57,16 @@ __all__ = [
     "Pairs",
     "TopK",
     "__version__",
+    "communities",
     "cosine_distance",
     "cosine_similarity",
     "cosine_similarity_vjp",
+    "deduplicate",
+    "diverse",
     "duplicate_groups",
     "explain",
     "get_num_threads",
+    "maxsim",
     "nn",
     "normalize",
     "pairs_above",
@@ -69,28 +76,34 @@ __all__ = [
     "show_config",
     "simclr",
     "threads",
+    "top_pairs",
     "topk",
     "vecdot",
     "vector_norm",
 ]
 
 
+# Modules of the names that are imported on first use, so that `import cossim` stays fast.
+_LATER = {
+    "Index": "cossim.search.index",
+    "communities": "cossim.search.near_duplicates",
+    "cosine_similarity_vjp": "cossim.vectors.gradients",
+    "deduplicate": "cossim.search.near_duplicates",
+    "diverse": "cossim.search.rerank",
+    "explain": "cossim.vectors.explain",
+    "maxsim": "cossim.search.rerank",
+    "pairwise_vjp": "cossim.vectors.gradients",
+}
+
 if not TYPE_CHECKING:  # a type checker would accept every attribute of a module that has a __getattr__
 
     def __getattr__(name):
-        # These modules are imported on first use, so that `import cossim` stays fast.
-        import importlib
+        from importlib import import_module
 
         if name in ("nn", "simclr"):
-            return importlib.import_module(f"cossim.{name}")
-        if name == "Index":
-            globals()[name] = importlib.import_module("cossim.search.index").Index
-            return globals()[name]
-        if name in ("cosine_similarity_vjp", "pairwise_vjp"):
-            globals()[name] = getattr(importlib.import_module("cossim.vectors.gradients"), name)
-            return globals()[name]
-        if name == "explain":
-            globals()[name] = importlib.import_module("cossim.vectors.explain").explain
+            return import_module(f"cossim.{name}")
+        if name in _LATER:
+            globals()[name] = getattr(import_module(_LATER[name]), name)
             return globals()[name]
         raise AttributeError(_errors.NO_ATTRIBUTE.format(name=name))
 

@@ -6,6 +6,7 @@ Errors name the function and the argument.
 from __future__ import annotations
 
 import operator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,8 @@ import numpy as np
 from cossim import _errors
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from numpy.typing import NDArray
 
 
@@ -92,6 +95,15 @@ def check_temperature(function: str, temperature: float, dtype: np.dtype[Any]) -
     if 4 / temperature > float(np.finfo(dtype).max):
         message = _errors.SMALL_TEMPERATURE.format(function=function, temperature=temperature, dtype=dtype)
         raise ValueError(message)
+
+
+@contextmanager
+def needing(package: str, function: str) -> Generator[None]:
+    """Surrounds the import of a package that cossim can do without. A missing package raises how to install it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(_errors.NEEDS_PACKAGE.format(function=function, package=package)) from error
 
 
 class _KeepsCapsule:

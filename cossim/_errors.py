@@ -37,6 +37,8 @@ WRONG_GRADIENT = "{function}(): {name} must have the shape and dtype of {result}
 NOT_A_PROGRESS = "{function}(): progress must be None, a bool or a callable of (done, total), not {kind}"
 NEEDS_TQDM = "{function}(): progress=True draws a bar with tqdm: pip install 'cossim-c[progress]'"
 
+NEEDS_PACKAGE = "{function} needs {package}: pip install {package}"
+
 # ---- the package ----
 
 NO_EXTENSION = (
@@ -57,6 +59,23 @@ NO_ELEMENTS = "{function}(): rows of {name} have no elements {arrays}"
 LAZY = "{function}(): {name} is a Dask array: compute() it, or use topk or pairs_above"
 PATH_OF_NO_ARRAY = "{function}(): {name} is the path of {path}, which is no .npy array: {error}"
 NOT_AN_INDEX = "Index.load(): {path} holds other arrays than an index: load a file that Index.save wrote"
+
+WEIGHT = "{function}(): weight must be from 0 to 1, not {weight}: 1 is topk"
+NOT_A_DOCUMENT = (
+    "{function}(): document {number} must have shape (tokens, D) and at least one row: leave it out {arrays}"
+)
+OFFSETS = (
+    "{function}(): offsets must be integers that ascend from 0 to the number of rows of documents, so that each "
+    "document has a row {arrays}"
+)
+
+MODE = "{function}(): mode must be one of {modes}, not {mode!r}"
+
+# ---- search: results ----
+
+TOO_FEW_IDS = "{function}(): ids has {count} elements, but row {number} was found: pass one for each row"
+NOT_A_SHAPE = "{function}(): shape must be (rows, columns), not {shape}"
+CSR_SHAPE = "{function}(): number {number} does not fit into axis {axis} of shape {shape}: pass a larger shape"
 
 # ---- search: Dask arrays ----
 

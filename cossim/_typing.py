@@ -42,6 +42,8 @@ Seed: TypeAlias = int | np.integer[Any] | np.random.Generator
 Progress: TypeAlias = bool | Callable[[int, int], object]
 Weights: TypeAlias = Mapping[str, Array] | Path
 
+Ids: TypeAlias = Sequence[Any] | NDArray[Any]
+
 # ---- results ----
 
 # An array, or a NumPy scalar if no dimension is left. Type checkers do not know the number of dimensions. The scalar is

@@ -1,4 +1,4 @@
-"""Searches on blocks of rows, and their arguments and results.
+"""Searches on blocks of rows, and their arguments.
 
 An array in memory is one block. An array in a file is read block by block, within a memory bound.
 """
@@ -15,6 +15,7 @@ from cossim import _core, _errors
 from cossim._arguments import integer_text, number_argument, size_argument
 from cossim._errors import described
 from cossim._io import map_npy, open_regular
+from cossim.search.results import Pairs, TopK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,41 +27,6 @@ if TYPE_CHECKING:
 # Default bound of the working set for arrays in files, in bytes.
 DEFAULT_MEMORY = 256 << 20
 MIN_ROWS = 256  # minimum rows per block, even if they exceed the bound
-
-
-# ---- results ----
-
-
-class TopK(NamedTuple):
-    """The result of topk: two arrays of shape (Q, k).
-
-    Examples
-    --------
-    >>> import numpy as np, cossim
-    >>> values, indices = cossim.topk(np.eye(2), np.eye(2), 1)
-    >>> indices
-    array([[0],
-           [1]])
-    """
-
-    values: NDArray[np.floating[Any]]
-    indices: NDArray[np.int64]
-
-
-class Pairs(NamedTuple):
-    """The result of pairs_above: three arrays of the same length.
-
-    Examples
-    --------
-    >>> import numpy as np, cossim
-    >>> i, j, values = cossim.pairs_above(np.ones((2, 3)), 0.9)
-    >>> i, j
-    (array([0]), array([1]))
-    """
-
-    i: NDArray[np.int64]
-    j: NDArray[np.int64]
-    values: NDArray[np.floating[Any]]
 
 
 # ---- rows ----
@@ -299,6 +265,25 @@ class BlockwiseSearch:
         i, j, values = (np.concatenate(arrays) for arrays in zip(empty, *found, strict=True))
         order = np.lexsort((j, i))
         return Pairs(i[order], j[order], values[order])
+
+    def _longer_as_corpus(self, request):
+        """Returns (request, whether its sides are swapped): the C core searches the longer side, the corpus."""
+        corpus, queries = request.corpus, request.queries
+        if self.within or request.scales is not None or len(queries) <= len(corpus):
+            return request, False
+        first = {"first_candidate": request.first_query, "first_query": request.first_candidate}
+        return request._replace(corpus=queries, queries=corpus, **first), True
+
+    def top_pairs(self, m):
+        pairs = len(self.x) * (len(self.x) - 1) // 2 if self.within else len(self.x) * len(self.y)
+        m = min(m, pairs)
+        values = np.full(m, np.nan, self._score_dtype())
+        i, j = np.full(m, -1, np.int64), np.full(m, -1, np.int64)
+        for request in self._requests() if m else ():
+            request, swapped = self._longer_as_corpus(request)
+            _core.top_pairs(request, values, i, j, swapped=swapped)
+        found = i >= 0
+        return Pairs(i[found], j[found], values[found]).sorted()
 
     def duplicate_groups(self, threshold):
         labels = np.arange(len(self.x), dtype=np.int64)

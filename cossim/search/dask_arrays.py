@@ -31,8 +31,6 @@ from cossim import _core, _errors
 from cossim._arguments import eps_argument, integer_argument
 from cossim.search import dask_tasks
 from cossim.search.blocks import (
-    Pairs,
-    TopK,
     check_corpus,
     check_k,
     max_pairs_argument,
@@ -40,6 +38,7 @@ from cossim.search.blocks import (
     score_dtype,
     threshold_argument,
 )
+from cossim.search.results import Pairs, TopK
 
 if TYPE_CHECKING:
     from typing import SupportsIndex, TypeAlias
@@ -226,11 +225,11 @@ def topk(
     >>> import cossim.search.dask_arrays, dask, dask.array as da
     >>> x = da.from_array([[3.0, 4.0], [1.0, 0.0], [2.0, 0.0]], chunks=(2, 2))
     >>> dask.compute(cossim.search.dask_arrays.topk(x, None, 1))[0]
-    TopK(values=array([[0.6],
-           [1. ],
-           [1. ]]), indices=array([[1],
-           [2],
-           [1]]))
+    TopK of 3 queries, k = 1
+    query  index: value
+        0  1: 0.6
+        1  2: 1
+        2  1: 1
     """
     _reject_arguments("topk", progress=progress)
     name = "cossim-topk"
@@ -271,7 +270,11 @@ def pairs_above(
     >>> import cossim.search.dask_arrays, dask, dask.array as da
     >>> x = da.from_array([[3.0, 4.0], [1.0, 0.0], [2.0, 0.0]], chunks=(2, 2))
     >>> dask.compute(cossim.search.dask_arrays.pairs_above(x, 0.5))[0]
-    Pairs(i=array([0, 0, 1]), j=array([1, 2, 2]), values=array([0.6, 0.6, 1. ]))
+    3 pairs
+    i  j  value
+    0  1  0.6
+    0  2  0.6
+    1  2  1
     """
     _reject_arguments("pairs_above", progress=progress)
     name = "cossim-pairs"

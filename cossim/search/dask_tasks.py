@@ -8,7 +8,8 @@ import numpy as np
 from dask.base import tokenize
 
 from cossim._threads import threads
-from cossim.search.blocks import BlockwiseSearch, Pairs, open_rows, rows_of, score_dtype, too_many
+from cossim.search.blocks import BlockwiseSearch, open_rows, rows_of, score_dtype, too_many
+from cossim.search.results import Pairs
 
 
 def _one_thread():

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
 import numpy as np
 
 from cossim import _core
-from cossim._arguments import eps_argument, integer_argument
+from cossim._arguments import eps_argument, integer_argument, size_argument
 from cossim._progress import reporting
 from cossim.search.blocks import (
     BlockwiseSearch,
-    Pairs,
-    TopK,
     check_corpus,
     check_k,
     is_lazy,
@@ -21,6 +19,7 @@ from cossim.search.blocks import (
     rows_of,
     threshold_argument,
 )
+from cossim.search.results import Pairs, TopK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -147,6 +146,67 @@ def topk(
     check_k(name, k, len(x) - 1 if y is None else len(y))
     with reporting(progress, name) as report:
         return BlockwiseSearch(name, x, y, eps, memory, report).topk(k)
+
+
+def top_pairs(
+    x: Rows,
+    m: SupportsIndex,
+    y: Rows | None = None,
+    *,
+    eps: Number = _core.DEFAULT_EPS,
+    memory: SupportsIndex | None = None,
+    progress: Progress | None = None,
+) -> Pairs:
+    """Finds the m pairs of a row of x and a row of y with the highest cosine similarity, best first.
+
+    The result equals the first m entries of ``pairs_above(x, -1, y).sorted()``, with the same scores bit for bit. No
+    threshold has to be guessed, and besides the result some MB per thread are needed.
+
+    Parameters
+    ----------
+    x : array_like of shape (N, D), or path
+        Rows are vectors, as for pairs_above.
+    m : int
+        At least 1. If there are fewer pairs, all are returned.
+    y : array_like of shape (M, D), path or None
+        As x. None compares x with itself and gives each pair of different rows once, with i < j.
+    eps : float
+        The smallest norm to divide by; zero rows score 0.
+    memory : int, optional
+        Bound of the working set in bytes, as for pairs_above.
+    progress : bool or callable, optional
+        True shows a bar (needs tqdm). A callable is called with the number of scores done and their total. Ctrl-C
+        stops the call.
+
+    Returns
+    -------
+    Pairs
+        By falling score; equal scores by i, then j. Pairs that score NaN are left out.
+
+    Raises
+    ------
+    TypeError
+        An argument has the wrong type.
+    ValueError
+        m is below 1, y (or x with y=None) has no rows, the rows have different lengths, or the file at a path is not an
+        array.
+
+    Examples
+    --------
+    >>> import numpy as np, cossim
+    >>> x = np.array([[1.0, 0.0], [3.0, 4.0], [6.0, 8.0], [0.0, 2.0]])
+    >>> cossim.top_pairs(x, 2)
+    2 pairs
+    i  j  value
+    1  2  1
+    1  3  0.8
+    """
+    name = "top_pairs"
+    m, eps, memory = size_argument(name, "m", m, 1), eps_argument(name, eps), memory_argument(name, memory)
+    left, right = rows_of(name, x=x, y=y)
+    check_corpus(name, *(("x", left.array) if right is None else ("y", right.array)))
+    with reporting(progress, name) as report:
+        return BlockwiseSearch(name, left, right, eps, memory, report).top_pairs(m)
 
 
 @overload

@@ -12,9 +12,7 @@ from cossim._progress import reporting
 from cossim.search import index_file
 from cossim.search.blocks import (
     BlockwiseSearch,
-    Pairs,
     Request,
-    TopK,
     check_corpus,
     check_k,
     max_pairs_argument,
@@ -22,6 +20,7 @@ from cossim.search.blocks import (
     rows_of,
     threshold_argument,
 )
+from cossim.search.results import Pairs, TopK
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -187,7 +186,9 @@ class Index:
         --------
         >>> import numpy as np, cossim
         >>> cossim.Index(np.eye(3)).topk(np.array([[0.0, 3.0, 4.0]]), 2)
-        TopK(values=array([[0.8, 0.6]]), indices=array([[2, 1]]))
+        TopK of 1 query, k = 2
+        query  index: value
+            0  2: 0.8       1: 0.6
         """
         name = "Index.topk"
         k, memory = integer_argument(name, "k", k), memory_argument(name, memory)

@@ -8,10 +8,12 @@
 #include "base/fp_mode.h"
 #include "base/scratch.h"
 #include "search/components.h"
+#include "search/first_match.h"
 #include "search/block.h"
 #include "search/quantize.h"
 #include "search/range.h"
 #include "search/search.h"
+#include "search/top_pairs.h"
 #include "search/topk.h"
 #include "python/args.h"
 #include "python/without_gil.h"
@@ -321,6 +323,87 @@ static PyObject *components(PyObject *self, PyObject *args, PyObject *kwargs)
     return none_or_error(status);
 }
 
+/* top_pairs of an open call. Returns 0, or -1 with an error set. */
+static int run_top_pairs(struct search_call *c, PyArrayObject *values, PyArrayObject *i,
+                         PyArrayObject *j, bool swapped)
+{
+    struct top_pairs pairs;
+    const enum compute_type compute = compute_type_of_call(c);
+    if (!can_write(values, value_type(compute), 1, NULL) || PyArray_DIM(values, 0) == 0 ||
+        !can_write(i, NPY_INT64, 1, PyArray_DIMS(values)) ||
+        !can_write(j, NPY_INT64, 1, PyArray_DIMS(values))) {
+        misfit();
+        return -1;
+    }
+    if (top_pairs_init(&pairs, compute, (size_t)PyArray_DIM(values, 0), PyArray_DATA(values),
+                       PyArray_DATA(i), PyArray_DATA(j)) < 0) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    pairs.self = c->search.self;
+    pairs.swapped_sides = swapped;
+    c->search.warm_up_rows = WARM_ROWS;
+    const int status = run_call(c, &pairs.result_handler);
+    top_pairs_free(&pairs);
+    return status;
+}
+
+static PyObject *top_pairs(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"", "", "", "", "swapped", NULL};
+    struct search_call c = {.corpus.name = "y", .queries.name = "x"};
+    PyObject *request;
+    PyArrayObject *values, *i, *j;
+    int swapped, status = -1;
+    (void)self;
+    if (PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO$p:top_pairs", names, &request, &values, &i,
+                                    &j, &swapped) &&
+        open_call(&c, request) == 0) {
+        status = run_top_pairs(&c, values, i, j, swapped);
+    }
+    close_call(&c);
+    return none_or_error(status);
+}
+
+/* first_match of an open call. Returns 0, or -1 with an error set. */
+static int run_first_match(struct search_call *c, PyArrayObject *matches, double threshold)
+{
+    struct first_match first;
+    if (!can_write(matches, NPY_INT64, 1, NULL) || c->queries_end > PyArray_DIM(matches, 0)) {
+        misfit();
+        return -1;
+    }
+    const fp_mode caller = fp_mode_enter(); /* because the threshold is rounded */
+    int status =
+        first_match_init(&first, compute_type_of_call(c), threshold, PyArray_DATA(matches));
+    fp_mode_leave(caller);
+    if (status < 0) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    status = run_call(c, &first.result_handler);
+    first_match_free(&first);
+    return status;
+}
+
+static PyObject *first_match(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"", "", "threshold", NULL};
+    struct search_call c = {.corpus.name = "x", .queries.name = "x"};
+    PyObject *request;
+    PyArrayObject *matches;
+    double threshold;
+    int status = -1;
+    (void)self;
+    if (PyArg_ParseTupleAndKeywords(args, kwargs, "OO$d:first_match", names, &request, &matches,
+                                    &threshold) &&
+        open_call(&c, request) == 0) {
+        status = run_first_match(&c, matches, threshold);
+    }
+    close_call(&c);
+    return none_or_error(status);
+}
+
 /* quantize of an open call. Returns 0, or -1 with an error set. */
 static int run_quantize(struct search_call *c, PyArrayObject *codes, PyArrayObject *scales)
 {
@@ -364,6 +447,10 @@ PyMethodDef search_methods[] = {
             "The arrays are None if there are more than max_pairs pairs."),
     BY_NAME("components", components, "request, parents, /, *, threshold",
             "Joins components in parents: those of two rows whose score reaches the threshold."),
+    BY_NAME("top_pairs", top_pairs, "request, values, i, j, /, *, swapped",
+            "Merges the pairs of a block into the best of all blocks, in no order."),
+    BY_NAME("first_match", first_match, "request, matches, /, *, threshold",
+            "Lowers each query's match to the lowest candidate that reaches the threshold."),
     BY_POSITION("quantize", quantize, "request, codes, scales",
                 "Writes the SQ8 codes (N, D) of the rows of the corpus and their scales (N, 2)."),
     {0},

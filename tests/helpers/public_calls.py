@@ -149,6 +149,12 @@ def bad_search(x, y, k):
     yield from ((x, y[:, :-1], k), (x, y[:0], k), (x[0], y, k), (x, y, "3"), (x, y, -5), (x, y, 2**70))
 
 
+def bad_documents(x, y, offsets):
+    yield from ((x, wrong) for wrong in (5, [x[:0]], [x[0]], [y, y[:, 1:]], ["text"], [y.astype(complex)]))
+    yield from ((x, y, wrong) for wrong in ([], [0, 4, 1], [0, 2, 2, len(y)], [0.0, 4.0], "text", [1, len(y)]))
+    yield from ((x, [y], None, k) for k in (0, 2, "1", 2**70))
+
+
 # ---- functions ----
 
 WRONG_SHAPE = np.zeros((3, 3, 3, 3))  # made once: in some versions of NumPy, such a call leaks a reference to the dtype
@@ -165,6 +171,15 @@ CASES = {
         ("topk", also(ROWS, 3), bad_search),
         ("pairs_above", also(one(4, 8), 0.3), lambda x, t: [*wrong_arrays(x, t), (x, 2), (x, "0"), (x, t, x[:, 1:])]),
         ("duplicate_groups", also(one(4, 8), 0.3), lambda x, t: [*wrong_arrays(x, t), (x[0], t), (x, -3)]),
+        ("top_pairs", also(one(4, 8), 3), lambda x, m: [*wrong_arrays(x, m), (x, 0), (x, "3"), (x, m, x[:, 1:])]),
+        ("deduplicate", also(one(4, 8), 0.3), lambda x, t: [*wrong_arrays(x, t), (x, 2), (x, "0")]),
+        (
+            "communities",
+            also(one(4, 8), 0.3, 2),
+            lambda x, t, n: [*wrong_arrays(x, t, n), (x, 2), (x, t, 0), (x, t, "2")],
+        ),
+        ("diverse", also(ROWS, 3), lambda x, y, k: [*bad_search(x[0], y, k), (x, y, k, 1.5), (x, y, k, 0.5, 0)]),
+        ("maxsim", also(ROWS, [0, 1, 4]), bad_documents),
         ("cosine_similarity_vjp", ROWS, bad_pair),
         ("pairwise_vjp", ROWS, lambda x, y: [*wrong_arrays(x, y), (x, y[:, :-1])]),
         ("explain", two(2, 4), bad_pair),
@@ -266,6 +281,22 @@ def tuple_cases(cls, count):
     yield ".__repr__", Case(cls.__repr__, lambda rng, size: (cls(*make(rng, size)),))
 
 
+def some_pairs(rng, size):
+    return cossim.Pairs(np.arange(size), np.arange(1, size + 1), floats(rng, size))
+
+
+def some_topk(rng, size):
+    return cossim.TopK(floats(rng, size, 2), np.tile([1, 0], (size, 1)))
+
+
+TOO_FEW = lambda result: [(result, [])]  # noqa: E731
+for _make in (some_pairs, some_topk):
+    for _method, _bad in (("to_list", TOO_FEW), ("to_pandas", TOO_FEW), ("to_csr", lambda r: [(r, (1, 1)), (r, 5)])):
+        _cls = "TopK" if _make is some_topk else "Pairs"
+        CASES[f"{_cls}.{_method}"] = Case(
+            found(f"{_cls}.{_method}"), lambda rng, size, make=_make: (make(rng, 3 * size),), _bad
+        )
+CASES["Pairs.sorted"] = Case(cossim.Pairs.sorted, lambda rng, size: (some_pairs(rng, size),))
 for _name, _count in (("TopK", 2), ("Pairs", 3), ("simclr.Training", 2)):
     CASES |= {_name + method: case for method, case in tuple_cases(found(_name), _count)}
 CASES["CosineSimilarity.__repr__"] = Case(repr, lambda rng, size: (cossim.CosineSimilarity(),))

@@ -117,6 +117,20 @@ pairs_above(X, 0.5, max_pairs=2) -> ValueError: pairs_above(): 15 pairs reach 0.
     them
 pairs_above(X, 0.5, max_pairs=-1) -> ValueError: pairs_above(): max_pairs must be at least 0, not -1
 pairs_above(X, 0.5, max_pairs=1.5) -> TypeError: pairs_above(): max_pairs must be an integer or None, not float
+topk(X, Y, 1).to_list([]) -> ValueError: TopK.to_list(): ids has 0 elements, but row 0 was found: pass one for each row
+pairs_above(X, 0).to_csr(5) -> ValueError: Pairs.to_csr(): shape must be (rows, columns), not 5
+pairs_above(X, 0).to_csr((9, 5)) -> ValueError: Pairs.to_csr(): number 5 does not fit into axis 1 of shape (9, 5): pass
+    a larger shape
+(hide("pandas"), pairs_above(X, 0).to_pandas()) -> ModuleNotFoundError: Pairs.to_pandas needs pandas: pip install
+    pandas
+diverse(X[0], Y, 1, 2) -> ValueError: diverse(): weight must be from 0 to 1, not 2.0: 1 is topk
+maxsim(X, [Y, Y[:0]]) -> ValueError: maxsim(): document 1 must have shape (tokens, D) and at least one row: leave it out
+    (documents[1]: shape (0, 4), dtype float64)
+maxsim(X, Y, [0, 4]) -> ValueError: maxsim(): offsets must be integers that ascend from 0 to the number of rows of
+    documents, so that each document has a row (documents: shape (5, 4), dtype float64; offsets: shape (2,), dtype
+    int64)
+pytest.importorskip("cossim.sklearn").CosineNeighbors().fit(X).kneighbors_graph(mode="cosine") -> ValueError:
+    kneighbors_graph(): mode must be one of ('distance', 'similarity', 'connectivity'), not 'cosine'
 topk(X, Y, 1, progress=True) -> ModuleNotFoundError: topk(): progress=True draws a bar with tqdm: pip install
     'cossim-c[progress]'
 lazy.topk(DX, DX, 2, progress=True) -> TypeError: topk(): progress cannot be used with Dask arrays:

@@ -140,6 +140,16 @@ def search(queries: Float32, corpus: Float32, path: Path) -> None:
     assert_type(cossim.pairs_above("x.npy", np.float32(0.5), path, memory=None, progress=False), Pairs)
     assert_type(cossim.duplicate_groups(corpus, 0.95, eps=0, progress=True), NDArray[np.int64])
 
+    assert_type(cossim.top_pairs(corpus, 100, memory=1 << 20).sorted(), Pairs)
+    kept, like = cossim.deduplicate(path, 0.95, progress=True)
+    assert_type(kept, NDArray[np.int64])
+    assert_type(like, NDArray[np.int64])
+    assert_type(cossim.communities(corpus, 0.75, 10, max_pairs=10**6), list[NDArray[np.int64]])
+    assert_type(cossim.diverse(queries[0], corpus, 5, weight=0.7, fetch=50), TopK)
+    assert_type(cossim.maxsim(queries, corpus, [0, 5]), NDArray[np.float64])
+    assert_type(cossim.maxsim(queries, [corpus, corpus], k=1), TopK)
+    print(pairs.to_list(["a", "b"]), found.to_list(), found.to_csr((5, 9), distance=True), pairs.to_pandas())
+
     index = Index(corpus, eps=1e-6, progress=progress)
     assert_type(index.topk(queries, 5), TopK)
     assert_type(index.pairs_above(path, 0.5, max_pairs=None), Pairs)

@@ -1,0 +1,243 @@
+"""Near-duplicates beyond pairs: one row of each group to keep, and communities around their centres."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from cossim import _core
+from cossim._arguments import eps_argument, size_argument
+from cossim._progress import reporting
+from cossim.search.blocks import (
+    BlockwiseSearch,
+    Request,
+    check_corpus,
+    max_pairs_argument,
+    memory_argument,
+    rows_of,
+    threshold_argument,
+)
+
+if TYPE_CHECKING:
+    from typing import SupportsIndex
+
+    from numpy.typing import NDArray
+
+    from cossim._typing import Number, Progress, Rows
+
+# Rows that deduplicate compares with the rows kept before them, and then with each other. Their pairs are held.
+BLOCK_ROWS = 1024
+OWN_ROWS = 8192  # rows whose similarity to themselves is calculated at once
+
+
+class Deduplicated(NamedTuple):
+    """The result of deduplicate: two arrays of int64.
+
+    Attributes
+    ----------
+    kept : numpy.ndarray
+        Numbers of the rows to keep, ascending.
+    like : numpy.ndarray of shape (N,)
+        For each row, the kept row that it is a near-duplicate of: the first one that reaches the threshold. That of a
+        kept row is the row itself.
+    """
+
+    kept: NDArray[np.int64]
+    like: NDArray[np.int64]
+
+
+def deduplicate(
+    x: Rows,
+    threshold: Number,
+    *,
+    eps: Number = _core.DEFAULT_EPS,
+    memory: SupportsIndex | None = None,
+    progress: Progress | None = None,
+) -> Deduplicated:
+    """Keeps the first of rows that are near-duplicates: a row is dropped if it is like a row that was kept before it.
+
+    Rows are taken in order. A row is kept unless its cosine similarity to an earlier kept row is at least threshold. So
+    no two kept rows reach the threshold, and every dropped row reaches it with a kept one. This is not so for
+    ``duplicate_groups``, which joins chains of pairs: there, rows of one group can be far apart.
+
+    Parameters
+    ----------
+    x : array_like of shape (N, D), or path
+        Rows are vectors, as for pairs_above.
+    threshold : float
+        In [-1, 1]. It is rounded to the dtype of the scores.
+    eps : float
+        The smallest norm to divide by; zero rows score 0.
+    memory : int, optional
+        Bound of the working set in bytes, without the rows that are kept, which are copied.
+    progress : bool or callable, optional
+        True shows a bar (needs tqdm). A callable is called with the number of rows done and their total. Ctrl-C stops
+        the call.
+
+    Returns
+    -------
+    Deduplicated
+        kept: int64, the rows to keep, ascending. like: int64, shape (N,), for each row the first kept row that it is
+        like, or its own number.
+
+    Raises
+    ------
+    TypeError
+        An argument has the wrong type.
+    ValueError
+        threshold is outside [-1, 1], x has no rows, or the file at the path is not an array.
+
+    Examples
+    --------
+    >>> import numpy as np, cossim
+    >>> x = np.array([[1.0, 0.0], [0.0, 2.0], [0.0, 5.0], [2.0, 0.1]])
+    >>> kept, like = cossim.deduplicate(x, 0.99)
+    >>> kept
+    array([0, 1])
+    >>> like
+    array([0, 1, 1, 0])
+    >>> x[kept]
+    array([[1., 0.],
+           [0., 2.]])
+    """
+    name = "deduplicate"
+    threshold, eps = threshold_argument(name, threshold), eps_argument(name, eps)
+    memory = memory_argument(name, memory)
+    (rows,) = rows_of(name, x=x)
+    check_corpus(name, "x", rows.array)
+    like = np.arange(len(rows), dtype=np.int64)
+    kept, kept_rows = np.empty(0, np.int64), np.empty((0, rows.array.shape[1]), rows.array.dtype)
+    with reporting(progress, name, "rows") as report:
+        for first, block in rows.blocks(BLOCK_ROWS):
+            match = np.full(len(block), -1, np.int64)
+            if len(kept):
+                request = Request(name, kept_rows[: len(kept)], block, 0, 0, False, eps, None)
+                _core.first_match(request, match, threshold=threshold)
+            like[first : first + len(block)][match >= 0] = kept[match[match >= 0]]
+            rest = np.flatnonzero(match < 0)
+            first_like = _first_like(name, block[rest], threshold, eps)
+            like[first + rest] = first + rest[first_like]
+            new = rest[first_like == np.arange(len(rest))]
+            kept_rows = _with_rows(kept_rows, len(kept), block[new])
+            kept = np.concatenate((kept, first + new))
+            if report is not None:
+                report(first + len(block), len(rows))
+    return Deduplicated(kept, like)
+
+
+def _first_like(name, rows, threshold, eps):
+    """Returns, for each row, the first of these rows that is kept and that it is like: itself if it is kept."""
+    like = np.arange(len(rows), dtype=np.int64)
+    if len(rows) > 1:
+        (x,) = rows_of(name, x=rows)
+        i, j, _ = BlockwiseSearch(name, x, None, eps, None, None).pairs_above(threshold, None)
+        ends = np.searchsorted(i, like, "right")
+        for row in np.unique(i).tolist():  # in ascending order, so like[row] is final
+            if like[row] == row:
+                partners = j[ends[row - 1] if row else 0 : ends[row]]
+                like[partners] = np.minimum(like[partners], row)
+    return like
+
+
+def _with_rows(array, count, rows):
+    """Returns an array whose first rows are the first `count` of array, and then `rows`. It grows by doubling."""
+    needed = count + len(rows)
+    if needed > len(array):
+        grown = np.empty((max(needed, 2 * len(array)), array.shape[1]), array.dtype)
+        grown[:count] = array[:count]
+        array = grown
+    array[count:needed] = rows
+    return array
+
+
+def communities(
+    x: Rows,
+    threshold: Number,
+    min_size: SupportsIndex = 10,
+    *,
+    eps: Number = _core.DEFAULT_EPS,
+    max_pairs: SupportsIndex | None = None,
+    memory: SupportsIndex | None = None,
+    progress: Progress | None = None,
+) -> list[NDArray[np.int64]]:
+    """Finds groups of rows that are all near one of them, the centre.
+
+    A row and all rows whose cosine similarity to it is at least threshold are its neighbourhood. Neighbourhoods of at
+    least min_size rows are taken from the largest to the smallest. Each gives up the rows that an earlier one has
+    taken, and is a community if min_size rows are left. This is the algorithm of sentence-transformers'
+    ``util.community_detection``, without its N x N scores.
+
+    Parameters
+    ----------
+    x : array_like of shape (N, D), or path
+        Rows are vectors, as for pairs_above.
+    threshold : float
+        In [-1, 1]. It is rounded to the dtype of the scores.
+    min_size : int
+        At least 1. Above N it counts as N.
+    eps : float
+        The smallest norm to divide by; zero rows score 0.
+    max_pairs : int, optional
+        If more pairs of rows reach the threshold, the ValueError says how many there are. All of them are held in
+        memory, with 20 bytes each, and three times that for a moment.
+    memory : int, optional
+        Bound of the working set in bytes, without the pairs.
+    progress : bool or callable, optional
+        True shows a bar (needs tqdm). A callable is called with the number of scores done and their total. Ctrl-C
+        stops the call.
+
+    Returns
+    -------
+    list of numpy.ndarray of int64
+        Row numbers of each community by falling similarity to the centre; equal similarities by number. The centre is
+        the first, unless an earlier community has taken it. The largest community comes first.
+
+    Raises
+    ------
+    TypeError
+        An argument has the wrong type.
+    ValueError
+        threshold is outside [-1, 1], min_size is below 1, x has no rows, or there are more than max_pairs pairs.
+
+    Examples
+    --------
+    >>> import numpy as np, cossim
+    >>> x = np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 0.1], [1.0, 0.2], [0.1, 2.0], [1.0, 1.0]])
+    >>> cossim.communities(x, 0.97, min_size=2)
+    [array([0, 2, 3]), array([1, 4])]
+    """
+    name = "communities"
+    threshold, eps = threshold_argument(name, threshold), eps_argument(name, eps)
+    min_size = size_argument(name, "min_size", min_size, 1)
+    max_pairs, memory = max_pairs_argument(name, max_pairs), memory_argument(name, memory)
+    (rows,) = rows_of(name, x=x)
+    check_corpus(name, "x", rows.array)
+    count = len(rows)
+    min_size = min(min_size, count)
+    with reporting(progress, name) as report:
+        i, j, values = BlockwiseSearch(name, rows, None, eps, memory, report).pairs_above(threshold, max_pairs)
+    # Both directions of each pair, and each row with itself where its own score reaches the threshold.
+    own = np.concatenate([_own_scores(block, eps, values.dtype) for _, block in rows.blocks(OWN_ROWS)])
+    alone = np.flatnonzero(own >= values.dtype.type(threshold))
+    centre, row = np.concatenate((i, j, alone)), np.concatenate((j, i, alone))
+    values = np.concatenate((values, values, own[alone]))
+    order = np.lexsort((row, row != centre, -values, centre))  # the centre comes before other rows of its score
+    row, sizes = row[order], np.bincount(centre, minlength=count)
+    starts = np.concatenate(([0], np.cumsum(sizes)))
+    free = np.ones(count, bool)
+    found = []
+    for candidate in np.argsort(-sizes, kind="stable").tolist():
+        if sizes[candidate] < min_size:
+            break
+        members = row[starts[candidate] : starts[candidate + 1]]
+        members = members[free[members]]
+        if len(members) >= min_size:
+            found.append(members)
+            free[members] = False
+    return sorted(found, key=len, reverse=True)
+
+
+def _own_scores(rows, eps, dtype):
+    rows = rows.astype(dtype)
+    return _core.cosine_similarity(rows, rows, dim=1, eps=eps)

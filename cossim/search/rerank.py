@@ -1,0 +1,249 @@
+"""Reranking: diverse rows, by maximal marginal relevance, and documents of many vectors, by MaxSim."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, overload
+
+import numpy as np
+
+from cossim import _core, _errors
+from cossim._arguments import eps_argument, integer_argument, number_argument, size_argument
+from cossim._errors import described
+from cossim._progress import reporting
+from cossim.search.blocks import check_corpus, check_k, rows_of, score_dtype
+from cossim.search.functions import topk
+from cossim.search.results import TopK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import SupportsIndex
+
+    from numpy.typing import NDArray
+
+    from cossim._typing import Array, Number, Progress, Rows
+
+SCORES = 1 << 20  # of query tokens and document tokens, which maxsim holds at once
+
+
+def diverse(
+    query: Array,
+    corpus: Rows,
+    k: SupportsIndex,
+    weight: Number = 0.5,
+    fetch: SupportsIndex | None = None,
+    *,
+    eps: Number = _core.DEFAULT_EPS,
+) -> TopK:
+    """Chooses k rows of corpus that are similar to the query but not to each other: maximal marginal relevance.
+
+    Rows are chosen one after the other. The next one is the row with the highest
+
+        weight * similarity to the query - (1 - weight) * largest similarity to the rows chosen so far
+
+    and the first one is the row most similar to the query. Equal rows rank by number. (Carbonell and Goldstein 1998,
+    "The use of MMR, diversity-based reranking for reordering documents and producing summaries".)
+
+    Parameters
+    ----------
+    query : array_like of shape (D,) or (Q, D)
+        One vector, or several that are answered one by one.
+    corpus : array_like of shape (N, D), or path
+        Rows are vectors, as for topk.
+    k : int
+        From 1 to N, or to fetch.
+    weight : float
+        From 0 to 1. 1 is topk; 0 only looks for rows unlike each other.
+    fetch : int, optional
+        Choose among the fetch rows most similar to the query, which takes fetch similarities for each row chosen
+        instead of N. None chooses among all rows.
+    eps : float
+        The smallest norm to divide by; zero rows score 0.
+
+    Returns
+    -------
+    TopK
+        values: similarities to the query, of shape (k,) or (Q, k), float32 or float64. indices: int64, of the same
+        shape, in the order chosen. Rows that score NaN are not chosen as long as there are others.
+
+    Raises
+    ------
+    TypeError
+        An argument has the wrong type.
+    ValueError
+        k, weight or fetch is out of range, the corpus is empty, or the rows have different lengths.
+
+    Examples
+    --------
+    >>> import numpy as np, cossim
+    >>> corpus = np.array([[1.0, 0.0], [1.0, 0.01], [0.8, 0.6], [0.0, 1.0]])
+    >>> cossim.diverse(np.array([1.0, 0.1]), corpus, 2).indices
+    array([1, 3])
+    >>> cossim.diverse(np.array([1.0, 0.1]), corpus, 2, weight=0.55).indices
+    array([1, 2])
+    """
+    name = "diverse"
+    k, weight, eps = integer_argument(name, "k", k), number_argument(name, "weight", weight), eps_argument(name, eps)
+    if not 0 <= weight <= 1:
+        raise ValueError(_errors.WEIGHT.format(function=name, weight=weight))
+    vectors = _core.as_array(name, "query", query)
+    x, y = rows_of(name, query=np.atleast_2d(vectors), corpus=corpus)
+    check_corpus(name, "corpus", y.array)
+    count = len(y) if fetch is None else min(size_argument(name, "fetch", fetch, 1), len(y))
+    check_k(name, k, count)
+    values, indices = topk(x.array, y.array, count, eps=eps)
+    rows = (y.array[chosen].astype(values.dtype) for chosen in indices)  # scores of 16-bit rows stay float32
+    orders = [_mmr(v, r, k, weight, eps) for v, r in zip(values, rows, strict=True)]
+    order = np.array(orders, np.int64).reshape(len(x), k)
+    shape = (*vectors.shape[:-1], k)
+    return TopK(*(np.take_along_axis(a, order, axis=1).reshape(shape) for a in (values, indices)))
+
+
+def _mmr(relevance, rows, k, weight, eps):
+    """Returns the positions of the k rows chosen. Rows come by falling relevance; argmax takes the first."""
+    relevance = weight * relevance.astype(np.float64)
+    nearest = np.full(len(rows), -np.inf)
+    free = np.ones(len(rows), bool)
+    order = [0]
+    while len(order) < k:
+        free[order[-1]] = False
+        similarity = _core.pairwise(rows[order[-1]][None], rows, eps=eps)[0]
+        nearest = np.fmax(nearest, similarity)
+        gain = relevance - (1 - weight) * nearest
+        gain = np.where(np.isnan(gain), -np.finfo(np.float64).max, gain)
+        order.append(int(np.argmax(np.where(free, gain, -np.inf))))
+    return order
+
+
+@overload
+def maxsim(
+    query: Array,
+    documents: Array | Iterable[Array],
+    offsets: Array | None = None,
+    k: None = None,
+    *,
+    eps: Number = _core.DEFAULT_EPS,
+    progress: Progress | None = None,
+) -> NDArray[np.float64]: ...
+@overload
+def maxsim(
+    query: Array,
+    documents: Array | Iterable[Array],
+    offsets: Array | None = None,
+    *,
+    k: SupportsIndex,
+    eps: Number = _core.DEFAULT_EPS,
+    progress: Progress | None = None,
+) -> TopK: ...
+def maxsim(
+    query: Array,
+    documents: Array | Iterable[Array],
+    offsets: Array | None = None,
+    k: SupportsIndex | None = None,
+    *,
+    eps: Number = _core.DEFAULT_EPS,
+    progress: Progress | None = None,
+) -> NDArray[np.float64] | TopK:
+    """Scores documents of many vectors: for each vector of the query the best cosine in the document, summed.
+
+    This is the late interaction of ColBERT (Khattab and Zaharia 2020). Documents need no padding.
+
+    Parameters
+    ----------
+    query : array_like of shape (T, D)
+        One vector for each token of the query.
+    documents : sequence of N array_like of shape (tokens, D), or array_like of shape (tokens of all documents, D)
+        The vectors of each document, at least one.
+    offsets : array_like of N + 1 integers
+        Only for documents in one array: document n has the rows from offsets[n] to offsets[n + 1].
+    k : int, optional
+        Return the k best documents, from 1 to N.
+    eps : float
+        The smallest norm to divide by; zero rows score 0.
+    progress : bool or callable, optional
+        True shows a bar (needs tqdm). A callable is called with the number of documents done and their total.
+
+    Returns
+    -------
+    numpy.ndarray of shape (N,), float64
+        Scores from -T to T. A document with a NaN score for a token scores NaN.
+    TopK
+        With k: values and indices of shape (k,), best first; equal scores by number, NaN last.
+
+    Raises
+    ------
+    TypeError
+        An argument has the wrong type.
+    ValueError
+        A document has no rows, the rows have different lengths, offsets do not ascend from 0 to the number of rows, or
+        k is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np, cossim
+    >>> query = np.array([[1.0, 0.0], [0.0, 1.0]])
+    >>> documents = [[[3.0, 4.0]], [[2.0, 0.0], [0.0, 5.0], [1.0, 1.0]]]
+    >>> cossim.maxsim(query, documents)
+    array([1.4, 2. ])
+    >>> cossim.maxsim(query, [[3.0, 4.0], [2.0, 0.0], [0.0, 5.0], [1.0, 1.0]], [0, 1, 4], k=1)
+    TopK of 1 query, k = 1
+    query  index: value
+        0  1: 2
+    """
+    name = "maxsim"
+    eps = eps_argument(name, eps)
+    query = _core.as_array(name, "query", query)
+    if offsets is None:
+        parts = _documents(name, documents)
+        sizes = np.array([len(rows) if rows.ndim == 2 else -1 for rows in parts], np.int64)
+        wrong = np.flatnonzero(sizes < 1)
+        if len(wrong):
+            array = described(**{f"documents[{wrong[0]}]": parts[wrong[0]]})
+            raise ValueError(_errors.NOT_A_DOCUMENT.format(function=name, number=wrong[0], arrays=array))
+    else:
+        parts = [_core.as_array(name, "documents", documents)]
+        sizes = np.diff(_offsets(name, offsets, parts[0]))
+    ends = np.cumsum(sizes)
+    dtype = score_dtype(query, *parts)  # scores of 16-bit rows stay float32
+    query = query.astype(dtype)
+    if k is not None:
+        k = integer_argument(name, "k", k)
+        check_k(name, k, len(sizes))
+    scores = np.empty(len(sizes), np.float64)
+    with reporting(progress, name, "documents") as report:
+        for first, last in _groups(ends, max(1, SCORES // max(1, len(query)))):
+            start = ends[first] - sizes[first]
+            rows = parts[0][start : ends[last - 1]] if offsets is not None else np.concatenate(parts[first:last])
+            similarity = _core.pairwise(query, rows.astype(dtype, copy=False), eps=eps)
+            best = np.maximum.reduceat(similarity, ends[first:last] - sizes[first:last] - start, axis=1)
+            # In the order of tokens, for any blocks.
+            scores[first:last] = np.add.accumulate(best, axis=0, dtype=np.float64)[-1]
+            if report is not None:
+                report(last, len(sizes))
+    if k is None:
+        return scores
+    order = np.lexsort((np.arange(len(scores)), -scores))[:k]
+    return TopK(scores[order], order)
+
+
+def _documents(name, documents):
+    return [_core.as_array(name, f"documents[{n}]", rows) for n, rows in enumerate(documents)]
+
+
+def _offsets(name, offsets, documents):
+    """Returns offsets as int64, after checking them."""
+    offsets = _core.as_array(name, "offsets", offsets)
+    fits = offsets.ndim == 1 and offsets.dtype.kind in "iu" and len(offsets) and documents.ndim == 2
+    if not fits or offsets[0] != 0 or offsets[-1] != len(documents) or (offsets[1:] <= offsets[:-1]).any():
+        arrays = described(documents=documents, offsets=offsets)
+        raise ValueError(_errors.OFFSETS.format(function=name, arrays=arrays))
+    return offsets.astype(np.int64)
+
+
+def _groups(ends: NDArray[np.int64], rows: int) -> Iterator[tuple[int, int]]:
+    """Yields (first, last) of successive documents that have at most `rows` rows together, or of one document."""
+    first = 0
+    while first < len(ends):
+        limit = (ends[first - 1] if first else 0) + rows
+        last = max(first + 1, int(np.searchsorted(ends, limit, "right")))
+        yield first, last
+        first = last

@@ -1,0 +1,147 @@
+"""Protects top_pairs, deduplicate, communities, diverse and maxsim, against the full matrix."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import cossim
+
+DTYPES = ["float32", "float64", "float16", "int8", "int64"]
+
+
+@st.composite
+def rows(draw, largest=300):
+    """Rows of small whole numbers: they have many equal scores, zero rows and near-duplicates."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    shape = draw(st.integers(1, largest)), draw(st.integers(1, 40))
+    x = rng.integers(-2, 3, shape).astype(draw(st.sampled_from(DTYPES)))
+    if x.dtype.kind == "f" and draw(st.booleans()):
+        x[rng.integers(len(x))] = np.nan
+    return x
+
+
+def scores(x, y=None):
+    """The full matrix, in the dtype of the scores of a search."""
+    x, y = (a if a is None or a.dtype != np.float16 else a.astype(np.float32) for a in (x, y))
+    return cossim.pairwise(x, y)
+
+
+@given(rows(), st.integers(1, 400), st.booleans(), st.sampled_from([None, 1]))
+def test_top_pairs_are_the_best_of_the_matrix(x, m, self_search, memory):
+    y = None if self_search else x[: len(x) // 3 + 1]
+    found = cossim.top_pairs(x, m, y, memory=memory)
+    matrix = scores(x, y)
+    i, j = np.nonzero(np.triu(np.ones_like(matrix), 1) if y is None else np.ones_like(matrix))
+    i, j = (a[~np.isnan(matrix[i, j])] for a in (i, j))
+    order = np.lexsort((j, i, -matrix[i, j]))[:m]
+    assert np.array_equal(found.i, i[order]) and np.array_equal(found.j, j[order])
+    assert np.array_equal(found.values, matrix[i, j][order]) and found.values.dtype == matrix.dtype
+
+
+def test_top_pairs_of_many_rows_with_threads():
+    x = np.random.default_rng(0).standard_normal((3000, 48)).astype(np.float32)
+    with cossim.threads(4):
+        found = cossim.top_pairs(x, 500)
+        best = cossim.pairs_above(x, float(found.values[-1])).sorted()
+    assert all(np.array_equal(a, b[:500]) for a, b in zip(found, best, strict=True))
+
+
+def kept_first(matrix, threshold):
+    like = []
+    for row, column in enumerate((matrix >= matrix.dtype.type(threshold)).T):
+        like.append(next((k for k in range(row) if like[k] == k and column[k]), row))
+    return like
+
+
+@given(rows(), st.floats(-1, 1))
+def test_deduplicate_keeps_the_first(x, threshold):
+    kept, like = cossim.deduplicate(x, threshold)
+    assert like.tolist() == kept_first(scores(x), threshold)
+    assert kept.tolist() == np.flatnonzero(like == np.arange(len(x))).tolist()
+
+
+def test_deduplicate_in_several_blocks(tmp_path):
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((3500, 8)).astype(np.float32)
+    x[1::2] = x[rng.integers(0, 3500, 1750)] * 2
+    np.save(tmp_path / "x.npy", x)
+    kept, like = cossim.deduplicate(tmp_path / "x.npy", 0.98)
+    assert like.tolist() == kept_first(scores(x), 0.98)
+    assert np.array_equal(kept, np.unique(like)) and len(kept) < 2500
+
+
+def detected_communities(matrix, threshold, min_size):
+    """The algorithm of sentence-transformers' util.community_detection, on the full matrix."""
+    min_size = min(min_size, len(matrix))
+    reached = matrix >= matrix.dtype.type(threshold)
+    near = [sorted(np.flatnonzero(r), key=lambda j, i=i: (-matrix[i, j], j != i, j)) for i, r in enumerate(reached)]
+    taken, found = set(), []
+    for members in sorted((n for n in near if len(n) >= min_size), key=len, reverse=True):
+        members = [int(row) for row in members if row not in taken]
+        if len(members) >= min_size:
+            found.append(members)
+            taken.update(members)
+    return sorted(found, key=len, reverse=True)
+
+
+@given(rows(), st.floats(0.1, 1), st.integers(1, 12))
+def test_communities_are_those_of_sentence_transformers(x, threshold, min_size):
+    found = cossim.communities(x, threshold, min_size)
+    assert [members.tolist() for members in found] == detected_communities(scores(x), threshold, min_size)
+
+
+def test_communities_stop_at_max_pairs():
+    with pytest.raises(ValueError, match="max_pairs=5"):
+        cossim.communities(np.ones((9, 3)), 0.5, max_pairs=5)
+
+
+@given(rows(60), st.floats(0, 1), st.integers(1, 60))
+def test_diverse_chooses_by_maximal_marginal_relevance(x, weight, k):
+    x = np.nan_to_num(x)
+    k = min(k, len(x))
+    relevance, matrix = scores(x[-1:], x)[0].astype(np.float64), scores(x).astype(np.float64)
+    chosen = [max(range(len(x)), key=lambda n: (relevance[n], -n))]
+    while len(chosen) < k:
+        gain = weight * relevance - (1 - weight) * matrix[chosen].max(axis=0)
+        rest = [n for n in range(len(x)) if n not in chosen]
+        chosen.append(max(rest, key=lambda n: (gain[n], relevance[n], -n)))
+    found = cossim.diverse(x[-1], x, k, weight)
+    assert found.indices.tolist() == chosen
+    assert np.array_equal(found.values, relevance[chosen].astype(found.values.dtype))
+
+
+def test_diverse_of_the_nearest_rows_alone():
+    x = np.random.default_rng(3).standard_normal((200, 8))
+    near = cossim.topk(x[:3], x, 20).indices
+    found = cossim.diverse(x[:3], x, 5, 0.4, fetch=20)
+    for row, candidates, query in zip(found.indices, near, x[:3], strict=True):
+        assert row.tolist() == candidates[cossim.diverse(query, x[candidates], 5, 0.4).indices].tolist()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("block", [1, 64, 1 << 20])
+def test_maxsim_sums_the_best_cosine_of_each_token(dtype, block, monkeypatch):
+    monkeypatch.setattr("cossim.search.rerank.SCORES", block)
+    rng = np.random.default_rng(4)
+    query, tokens = ((4 * rng.standard_normal((n, 16))).astype(dtype) for n in (7, 90))
+    offsets = np.array([0, 1, 4, 40, 41, 90])
+    matrix = scores(query, tokens)
+    expected = []
+    for a, b in zip(offsets[:-1], offsets[1:], strict=True):
+        total = 0.0
+        for best in matrix[:, a:b].max(axis=1):
+            total += float(best)
+        expected.append(total)
+    assert cossim.maxsim(query, tokens, offsets).tolist() == expected
+    assert (
+        cossim.maxsim(query, [tokens[a:b] for a, b in zip(offsets[:-1], offsets[1:], strict=True)]).tolist() == expected
+    )
+    best = cossim.maxsim(query, tokens, offsets, k=3)
+    order = sorted(range(5), key=lambda n: -expected[n])[:3]
+    assert best.indices.tolist() == order and best.values.tolist() == [expected[n] for n in order]
+
+
+def test_maxsim_ranks_nan_last():
+    documents = [[[np.nan, 1.0]], [[1.0, 0.0]], [[0.0, 1.0]]]
+    assert cossim.maxsim([[0.0, 1.0]], documents, k=3).indices.tolist() == [2, 1, 0]
