@@ -194,15 +194,71 @@ static void NAME(transpose_rows)(void *to_void, size_t step, const void *const *
     }
 }
 
-/* VD_LANES cosines: float32 multiplies by inverse norms, float64 divides by norms. */
-INLINE vd NAME(cosine_of)(const double *sums, vd row, const double *columns)
-{
 #ifdef TILE_KEEP_ERRORS
-    return vd_div(vd_load(sums), vd_mul(row, vd_load(columns)));
-#else
-    return vd_mul(vd_load(sums), vd_mul(row, vd_load(columns)));
-#endif
+/*
+ * VD_LANES cosines of whole-number rows, correctly rounded. The arguments are x.y, |x| and |y|.
+ *
+ * The squared norms are whole numbers up to COSINE_MAX_WHOLE, and |x|^2 is within 3 2^-53 of x.x,
+ * relatively. So rounding |x|^2 to a whole number gives x.x exactly. Its product with y.y, of two
+ * doubles, corrects root = |x| |y| to sqrt(x.x y.y) = root + root_error, and the remainder of the
+ * division by that corrects the quotient. All remainders are rounded once, from numbers that are
+ * 2^-51 of the result or smaller. Before its last rounding the cosine has a relative error below
+ * 2^-100.
+ *
+ * If a cosine is a fraction, its denominator is sqrt(x.x y.y). A fraction whose denominator is S
+ * differs from every number halfway between two doubles by 2^-54 / S or more, relatively: it is
+ * rounded correctly if S is at most 2^46. Cosines that are equal but not fractions are computed
+ * equal unless they are within 2^-100 of such a number.
+ */
+INLINE vd NAME(whole_cosine)(vd xy, vd x_norm, vd y_norm)
+{
+    const vd xx = vd_round(vd_mul(x_norm, x_norm)), yy = vd_round(vd_mul(y_norm, y_norm)),
+             square = vd_mul(xx, yy), root = vd_mul(x_norm, y_norm),
+             inverse = vd_div(vd_set1(1.0), root);
+    const vd missing =
+        vd_sub(vd_product_error(xx, yy, square), vd_product_error(root, root, square));
+    const vd root_error = vd_mul(missing, vd_mul(vd_set1(0.5), inverse));
+    const vd quotient = vd_mul(xy, inverse);
+    const vd excess = vd_add(vd_product_error(quotient, root, xy), vd_mul(quotient, root_error));
+    return vd_sub(quotient, vd_mul(excess, inverse));
 }
+
+/*
+ * VD_LANES cosines of float64: divides by norms. The norms of whole-number rows are negative. Sets
+ * the bits of *whole where both are; there is none if row_is_whole is not set.
+ */
+INLINE vd NAME(cosine_of)(const double *sums, vd row, const double *columns, bool row_is_whole,
+                          unsigned *whole)
+{
+    const vd xy = vd_load(sums), column = vd_load(columns);
+    const unsigned all = (1u << VD_LANES) - 1;
+    *whole = row_is_whole ? vd_below(column, vd_set1(0.0)) : 0;
+    const vd cosine = *whole == all ? column : vd_div(xy, vd_abs(vd_mul(row, column)));
+    if (*whole == 0) {
+        return cosine;
+    }
+    const vd exact = NAME(whole_cosine)(xy, vd_abs(row), vd_abs(column));
+    if (*whole == all) {
+        return exact;
+    }
+    double lanes[2][VD_LANES];
+    vd_store(lanes[0], cosine);
+    vd_store(lanes[1], exact);
+    for (int i = 0; i < VD_LANES; i++) {
+        lanes[0][i] = lanes[*whole >> i & 1][i];
+    }
+    return vd_load(lanes[0]);
+}
+#else
+/* VD_LANES cosines of float32: multiplies by inverse norms. */
+INLINE vd NAME(cosine_of)(const double *sums, vd row, const double *columns, bool row_is_whole,
+                          unsigned *whole)
+{
+    (void)row_is_whole;
+    *whole = 0;
+    return vd_mul(vd_load(sums), vd_mul(row, vd_load(columns)));
+}
+#endif
 
 static size_t NAME(cosine)(const struct cosine_tile *tile, void *out_void, ptrdiff_t out_step,
                            uint32_t *found)
@@ -214,9 +270,12 @@ static size_t NAME(cosine)(const struct cosine_tile *tile, void *out_void, ptrdi
     size_t count = 0;
     for (size_t r = 0; r < tile->rows; r++, sums += tile->sums_step, out += out_step) {
         const vd row = vd_set1(tile->row_norms[r]);
+        const bool row_is_whole = tile->row_norms[r] < 0.0;
         for (size_t j = 0; j < columns; j += VD_LANES) {
-            const vd c = NAME(cosine_of)(sums + j, row, tile->column_norms + j);
-            unsigned beyond = vd_beyond(c, bounds);
+            unsigned whole;
+            const vd c =
+                NAME(cosine_of)(sums + j, row, tile->column_norms + j, row_is_whole, &whole);
+            unsigned beyond = vd_beyond(c, bounds) & ~whole;
             if (columns - j >= VD_LANES) {
                 TILE_STORE(out + j, c);
             } else {

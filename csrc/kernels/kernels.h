@@ -137,9 +137,13 @@ static inline uint32_t pack_matches(size_t row, size_t column, unsigned bits)
  * defines them: their inverses for float32 output, the norms themselves for float64 output. sums
  * and column_norms are read up to the next multiple of COSINE_PADDING columns.
  *
- * Also finds the cosines above `bound` in magnitude, so that the caller can recompute them. Writes
- * them to `found` as words of pack_matches and returns the number of words. found has room for
- * rows * ceil(columns / COSINE_STEP) + 1 words.
+ * For float64 output, the norm of a row of whole numbers may be stored as -|x|. Its square must be
+ * exact and between 1 and COSINE_MAX_WHOLE. The cosine of two such rows is correctly rounded if
+ * their sum is exact.
+ *
+ * Also finds the cosines above `bound` in magnitude, so that the caller can recompute them; those
+ * of two whole-number rows need that never. Writes them to `found` as words of pack_matches and
+ * returns the number of words. found has room for rows * ceil(columns / COSINE_STEP) + 1 words.
  */
 struct cosine_tile {
     const double *sums;
@@ -153,6 +157,8 @@ typedef size_t cosine_kernel(const struct cosine_tile *tile, void *out, ptrdiff_
 
 /* The largest and the smallest VD_LANES of any instruction set. */
 enum { COSINE_PADDING = 8, COSINE_STEP = 2 };
+
+#define COSINE_MAX_WHOLE 0x1p50
 
 /*
  * Finds the scores that reach their threshold. scores is (rows, columns). The threshold of a score

@@ -2,7 +2,9 @@
 #include "pairwise/pair_scores.h"
 
 #include <math.h>
+#include <stdint.h>
 
+#include "base/scratch.h"
 #include "vectors/formula.h"
 
 enum { NORM_BATCH = 64 };
@@ -106,6 +108,49 @@ static bool square_is_near_1(enum compute_type compute, double square)
     return compute == COMPUTE_F32 ? square >= 0x1p-80 && square <= 0x1p80 : square_is_safe(square);
 }
 
+/* True if all elements of a row are whole numbers. Its square is at most COSINE_MAX_WHOLE, so they
+ * fit 32 bits. */
+static bool row_is_whole(const struct pair_scores *s, enum side side, size_t batch, size_t row)
+{
+    enum { BLOCK = 64 };
+    const struct operand *operand = operand_of(s, side);
+    const char *from = row_address(s, side, batch, row);
+    double block[BLOCK];
+    for (size_t k = 0, n; k < s->plan->depth && dtype_is_float(operand->dtype); k += n) {
+        size_t whole = 0;
+        n = smaller(s->plan->depth - k, BLOCK);
+        gather_row(operand, from, &s->plan->reduced, side, k, n, COMPUTE_F64, block);
+        for (size_t i = 0; i < n; i++) {
+            whole += block[i] == (double)(int32_t)block[i];
+        }
+        if (whole < n) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/*
+ * Sets the norm of a row to the value that struct norms defines. square is |row|^2, after scaling
+ * by 2^-exponent.
+ *
+ * Every partial sum of x.y is at most |x| |y|, for whole numbers. So if the squares of both rows
+ * are in the range in which the product's type holds all whole numbers, their dot product is exact.
+ */
+static void set_norm(const struct pair_scores *s, enum side side, size_t batch, size_t row,
+                     double square, int exponent, double *value)
+{
+    static const double max_square[] = {[COMPUTE_F32] = 0x1p24, [COMPUTE_F64] = COSINE_MAX_WHOLE};
+    const double eps = eps_scaled(s->call->eps, exponent), norm = formula_clamped_norm(square, eps);
+    const bool may_be_whole = s->compute == COMPUTE_F64 && exponent == 0 && square >= 1.0 &&
+                              square <= max_square[s->product] &&
+                              square == (double)(int64_t)square && !eps_clamps(sqrt(square), eps);
+    *value = s->compute == COMPUTE_F32 ? 1.0 / norm : norm;
+    if (may_be_whole && row_is_whole(s, side, batch, row)) {
+        *value = -norm;
+    }
+}
+
 /* Measures the norm and the exponent of one row of any layout and dtype. */
 static void measure_row(const struct pair_scores *s, enum side side, size_t batch, size_t row,
                         double *value, int *exponent)
@@ -126,8 +171,7 @@ static void measure_row(const struct pair_scores *s, enum side side, size_t batc
         sums.x_exponent = ilogb(sqrt(sums.xx));
         sums.xx = ldexp(sums.xx, -2 * sums.x_exponent);
     }
-    double norm = formula_clamped_norm(sums.xx, eps_scaled(s->call->eps, sums.x_exponent));
-    *value = s->compute == COMPUTE_F32 ? 1.0 / norm : norm;
+    set_norm(s, side, batch, row, sums.xx, sums.x_exponent, value);
     *exponent = sums.x_exponent;
 }
 
@@ -173,8 +217,7 @@ void pair_scores_measure(const struct pair_scores *s, enum side side, size_t bat
             double *value = &norms->value[done + i];
             int *exponent = &norms->exponent[done + i];
             if (in_place && square_is_near_1(s->product, squares[i])) {
-                const double norm = formula_clamped_norm(squares[i], s->call->eps);
-                *value = s->compute == COMPUTE_F32 ? 1.0 / norm : norm;
+                set_norm(s, side, batch, first + done + i, squares[i], 0, value);
                 *exponent = 0;
             } else {
                 measure_row(s, side, batch, first + done + i, value, exponent);
@@ -201,7 +244,7 @@ double pair_scores_recompute_dot(const struct pair_scores *s, size_t batch, size
 /* True if the cosine of a row with itself is 1: the norm is finite, and eps does not clamp it. */
 static bool cosine_with_itself_is_1(const struct pair_scores *s, double value, int exponent)
 {
-    const double norm = s->compute == COMPUTE_F32 ? 1.0 / value : value;
+    const double norm = pair_scores_divisor(s, value);
     const double eps = eps_scaled(s->call->eps, exponent);
     return isfinite(norm) && norm * norm >= eps_unclamped_square(eps, EPS_ERROR_OF_DOUBLES);
 }

@@ -1,6 +1,8 @@
 #ifndef COSSIM_PAIRWISE_PAIR_SCORES_H
 #define COSSIM_PAIRWISE_PAIR_SCORES_H
 
+#include <math.h>
+
 #include "vectors/reduce.h"
 #include "vectors/row_sums.h"
 #include "pairwise/gemm.h"
@@ -14,8 +16,11 @@
 
 /* The norms of some rows. */
 struct norms {
-    /* For float32 scores the inverse norm, 1 / max(|row|, eps); for float64 scores the norm,
-     * max(|row|, eps). For a scaled row, |row| is the norm after scaling. */
+    /*
+     * For float32 scores the inverse norm, 1 / max(|row|, eps); for float64 scores the norm,
+     * max(|row|, eps). For a scaled row, |row| is the norm after scaling. For float64 scores,
+     * -|row| marks a row of whole numbers whose sums are exact: see cosine_kernel.
+     */
     double *value;
     int *exponent; /* the row is scaled by 2^-exponent */
 };
@@ -45,6 +50,12 @@ struct score_receiver {
                  size_t step);
     const void *context;
 };
+
+/* Returns max(|row|, eps), of the scaled row, from a value of struct norms. */
+static inline double pair_scores_divisor(const struct pair_scores *s, double value)
+{
+    return s->compute == COMPUTE_F32 ? 1.0 / value : fabs(value);
+}
 
 void pair_scores_init(struct pair_scores *s, const struct reduction *call);
 

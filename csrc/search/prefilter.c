@@ -526,8 +526,7 @@ static bool keeps_unit_queries(const struct prefilter *p)
 static double normalize_query(const struct prefilter *p, size_t query, void *buffer, float *to)
 {
     const struct pair_scores *s = &p->scores;
-    const double divisor =
-        s->compute == COMPUTE_F32 ? 1.0 / p->query_norms.value[query] : p->query_norms.value[query];
+    const double divisor = pair_scores_divisor(s, p->query_norms.value[query]);
     const void *row;
     const struct gemm_rows request = {0, query, 1, 0, p->plan.depth, 0, buffer, 0, &row};
     double square = 0.0;

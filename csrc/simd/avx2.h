@@ -159,6 +159,8 @@ static inline vd vd_add(vd a, vd b) { return _mm256_add_pd(a, b); }
 static inline vd vd_sub(vd a, vd b) { return _mm256_sub_pd(a, b); }
 static inline vd vd_mul(vd a, vd b) { return _mm256_mul_pd(a, b); }
 static inline vd vd_fma(vd a, vd b, vd c) { return _mm256_fmadd_pd(a, b, c); }
+static inline vd vd_product_error(vd a, vd b, vd c) { return _mm256_fmsub_pd(a, b, c); }
+static inline vd vd_abs(vd a) { return _mm256_andnot_pd(_mm256_set1_pd(-0.0), a); }
 
 static inline vd vd_relu(vd a) { return _mm256_max_pd(_mm256_setzero_pd(), a); }
 static inline vd vd_max_propagating_nan(vd a, vd b)
@@ -247,8 +249,7 @@ static inline vd vd_clip(vd a)
 }
 static inline unsigned vd_beyond(vd a, vd bound)
 {
-    __m256d magnitude = _mm256_andnot_pd(_mm256_set1_pd(-0.0), a);
-    return (unsigned)_mm256_movemask_pd(_mm256_cmp_pd(magnitude, bound, _CMP_GT_OQ));
+    return (unsigned)_mm256_movemask_pd(_mm256_cmp_pd(vd_abs(a), bound, _CMP_GT_OQ));
 }
 
 static inline int vd_all_at_least(vd a, vd b)

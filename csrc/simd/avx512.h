@@ -183,6 +183,8 @@ static inline vd vd_add(vd a, vd b) { return _mm512_add_pd(a, b); }
 static inline vd vd_sub(vd a, vd b) { return _mm512_sub_pd(a, b); }
 static inline vd vd_mul(vd a, vd b) { return _mm512_mul_pd(a, b); }
 static inline vd vd_fma(vd a, vd b, vd c) { return _mm512_fmadd_pd(a, b, c); }
+static inline vd vd_product_error(vd a, vd b, vd c) { return _mm512_fmsub_pd(a, b, c); }
+static inline vd vd_abs(vd a) { return _mm512_abs_pd(a); }
 
 static inline vd vd_relu(vd a) { return _mm512_max_pd(_mm512_setzero_pd(), a); }
 static inline vd vd_max_propagating_nan(vd a, vd b)
@@ -258,7 +260,7 @@ static inline vd vd_clip(vd a)
 }
 static inline unsigned vd_beyond(vd a, vd bound)
 {
-    return _mm512_cmp_pd_mask(_mm512_abs_pd(a), bound, _CMP_GT_OQ);
+    return _mm512_cmp_pd_mask(vd_abs(a), bound, _CMP_GT_OQ);
 }
 
 static inline int vd_all_at_least(vd a, vd b)

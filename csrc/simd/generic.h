@@ -240,6 +240,28 @@ static inline vd vd_sub(vd a, vd b) { EACH_D(a.lane[i] - b.lane[i]); }
 static inline vd vd_mul(vd a, vd b) { EACH_D(a.lane[i] * b.lane[i]); }
 static inline vd vd_fma(vd a, vd b, vd c) { EACH_D(a.lane[i] * b.lane[i] + c.lane[i]); }
 
+/*
+ * a * b - c, rounded once, where c is a * b up to a few units in its last place. Dekker's product
+ * splits each factor into two halves, whose products are exact. Magnitudes are below 2^900, and
+ * the lowest bit of a product must not underflow.
+ */
+static inline double half_of_bits(double a)
+{
+    const double scaled = 134217729.0 * a; /* 2^27 + 1 */
+    return scaled - (scaled - a);
+}
+static inline double product_error(double a, double b, double c)
+{
+    const double a_high = half_of_bits(a), a_low = a - a_high;
+    const double b_high = half_of_bits(b), b_low = b - b_high;
+    return ((a_high * b_high - c) + a_high * b_low + a_low * b_high) + a_low * b_low;
+}
+static inline vd vd_product_error(vd a, vd b, vd c)
+{
+    EACH_D(product_error(a.lane[i], b.lane[i], c.lane[i]));
+}
+static inline vd vd_abs(vd a) { EACH_D(fabs(a.lane[i])); }
+
 static inline vd vd_relu(vd a) { EACH_D(0.0 > a.lane[i] ? 0.0 : a.lane[i]); }
 static inline vd vd_max_propagating_nan(vd a, vd b)
 {

@@ -130,6 +130,8 @@ static inline vd vd_add(vd a, vd b) { return vaddq_f64(a, b); }
 static inline vd vd_sub(vd a, vd b) { return vsubq_f64(a, b); }
 static inline vd vd_mul(vd a, vd b) { return vmulq_f64(a, b); }
 static inline vd vd_fma(vd a, vd b, vd c) { return vfmaq_f64(c, a, b); }
+static inline vd vd_product_error(vd a, vd b, vd c) { return vnegq_f64(vfmsq_f64(c, a, b)); }
+static inline vd vd_abs(vd a) { return vabsq_f64(a); }
 
 static inline vd vd_relu(vd a) { return vmaxq_f64(vdupq_n_f64(0.0), a); }
 static inline vd vd_max_propagating_nan(vd a, vd b) { return vmaxq_f64(a, b); }

@@ -112,6 +112,21 @@ static void check_doubles(void)
         vd_store(out, vd_fma(va, vb, vc));
         for (int i = 0; i < VD_LANES; i++)
             CHECK(fma_fits(out[i], a[i], b[i], c[i], 0), "lane %d: %g %g %g", i, a[i], b[i], c[i]);
+        double products[VD_LANES];
+        for (int i = 0; i < VD_LANES; i++) { /* factors in the range of vd_product_error */
+            a[i] = random_number() * pow(10.0, round % 60 - 30);
+            products[i] = a[i] * (b[i] = random_number());
+            products[i] += (round % 5 - 2) * 0x1p-52 * products[i];
+        }
+        vd_store(out, vd_product_error(vd_load(a), vd_load(b), vd_load(products)));
+        for (int i = 0; i < VD_LANES; i++)
+            CHECK(out[i] == fma(a[i], b[i], -products[i]), "lane %d: %a %a", i, a[i], b[i]);
+        vd_store(a, va);
+        vd_store(b, vb);
+        vd_store(out, vd_abs(va));
+        for (int i = 0; i < VD_LANES; i++)
+            CHECK(same_double(out[i], fabs(a[i])) && (isnan(a[i]) || !signbit(out[i])),
+                  "lane %d: %g", i, a[i]);
         vd_store(out, vd_div(va, vb));
         for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], a[i] / b[i]), "lane %d", i);
         vd_store(out, vd_clip(va));

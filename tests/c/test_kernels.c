@@ -1,5 +1,6 @@
 /* Checks the sum, gemm and conversion kernels of every instruction set that this machine supports
  * against naive references. */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -321,6 +322,52 @@ static void check_cosines(const struct kernels *k)
     }
 }
 
+/*
+ * Cosines of whole-number rows, marked by negative norms, among others. 7 / 25 and -24 / 25 are
+ * fractions; those of norm sqrt(2) are checked by their squares.
+ */
+static void check_whole_cosines(const struct kernels *k)
+{
+    enum { COLUMNS = 21, SUMS = 24 };
+    const double rows[] = {-5.0, 5.0, -sqrt(2.0)};
+    double sums[3 * SUMS] = {0}, columns[COLUMNS + COSINE_PADDING] = {0}, out[3 * COLUMNS];
+    uint32_t found[3 * COLUMNS / COSINE_STEP + 1];
+    for (size_t c = 0; c < COLUMNS; c++) {
+        columns[c] = c < 8 || c % 3 != 0 ? -5.0 : 5.0;
+        sums[c] = sums[SUMS + c] = c % 2 == 0 ? 7 : c == 9 ? 25 : -24;
+        sums[2 * SUMS + c] = c % 2 == 0 ? 1 : -7;
+    }
+    const struct cosine_tile tile = {sums, SUMS, rows, columns, 3, COLUMNS, 0.9};
+    size_t beyond = 0, count = k->tiles[COMPUTE_F64].cosine(&tile, out, COLUMNS, found);
+    for (size_t c = 0; c < COLUMNS; c++) {
+        CHECK(out[c] == sums[c] / 25 && out[COLUMNS + c] == sums[c] / 25, "%s whole cosine %zu",
+              k->name, c);
+        const long double root = sqrtl(50.0L), sum = sums[2 * SUMS + c];
+        if (columns[c] < 0.0 && LDBL_MANT_DIG > DBL_MANT_DIG) {
+            CHECK(out[2 * COLUMNS + c] == (double)(sum / root), "%s root of 2, column %zu", k->name,
+                  c);
+        }
+        CHECK(fabs(out[2 * COLUMNS + c] - (double)(sum / root)) < 3e-16, "%s root of 2", k->name);
+    }
+    for (size_t f = 0; f < count; f++) {
+        for (size_t i = 0; i < 8; i++) {
+            const size_t r = found[f] >> 16, c = (found[f] >> 8 & 0xff) + i;
+            const bool found_one = found[f] >> i & 1;
+            beyond += found_one;
+            CHECK(!found_one || !(rows[r] < 0.0 && columns[c] < 0.0),
+                  "%s: a whole cosine would be recomputed: %zu, %zu", k->name, r, c);
+        }
+    }
+    size_t expected = 0;
+    for (size_t r = 0; r < 3; r++) {
+        for (size_t c = 0; c < COLUMNS; c++) {
+            expected += !(rows[r] < 0.0 && columns[c] < 0.0) && fabs(out[r * COLUMNS + c]) > 0.9;
+        }
+    }
+    CHECK(beyond == expected, "%s: %zu cosines beyond the bound, not %zu", k->name, beyond,
+          expected);
+}
+
 static void check_widening(const struct kernels *k)
 {
     uint16_t halves[100] = {0};
@@ -413,6 +460,7 @@ int main(void)
         check_wide_rows(k);
         check_cosine_sums(k);
         check_cosines(k);
+        check_whole_cosines(k);
         check_widening(k);
         check_narrowing(k);
     }
