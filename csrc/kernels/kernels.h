@@ -216,34 +216,71 @@ struct code_scale {
 typedef float quantize_kernel(uint8_t *codes, struct code_scale *scale, const float *x, size_t n);
 
 /*
- * Dot products of SQ8 codes (rows, n) with the codes of `count` queries, as exact integers.
+ * Dot products of 8-bit rows (rows, n) with the codes of `count` queries, as exact integers.
  * dots[q * step + r] is that of query q and row r. Rows are code_step bytes apart, and n is at most
  * SQ8_MAX_DEPTH. count is at most SQ8_QUERIES, but `queries` always holds SQ8_QUERIES valid
  * pointers. If count is above 1, dots gets the dot products of all SQ8_QUERIES queries.
  *
- * A query code has query_code_size bytes and a magnitude of at most query_code_max. Query codes are
- * padded with zeros to the next multiple of SQ8_PADDING; the codes of rows are not padded.
+ * A query code has a magnitude of at most query_code_max. Query codes are padded with zeros to the
+ * next multiple of SQ8_PADDING; the codes of rows are not padded.
  */
 typedef void sq8_dots_kernel(int32_t *dots, size_t step, const uint8_t *codes, ptrdiff_t code_step,
-                             size_t rows, const void *const *queries, size_t count, size_t n);
+                             size_t rows, const int8_t *const *queries, size_t count, size_t n);
 
 enum { CODE_ZERO = 128, SQ8_QUERIES = 4, SQ8_MAX_DEPTH = 4096, SQ8_PADDING = 64 };
 
-/* A query as sq8_select_kernel needs it. */
-struct code_query {
-    float scale, residual_norm; /* for the codes of the query, as in struct code_scale */
-    float longest_row;          /* the norm of a row whose codes are all CODE_ZERO - 1 from 0 */
-    int32_t sum;                /* of the query codes */
-    int32_t zero; /* the code of 0 in the rows: CODE_ZERO or another, set by the caller */
-    float threshold;
+/*
+ * The bound of a score, from the approximate row x' = scale * (code - zero) of a row x, and the
+ * approximate query of a query q. All norms are upper bounds.
+ *
+ *     bound(r, q) = (dot + offset_q) * (scale_r * scale_q)
+ *                 + (residual_r * norm_q + norm_r * residual_q + tail_r * tail_q)
+ *
+ * search/quantize.h says what the numbers are and why no score exceeds its bound. Elements [r] of
+ * the arrays belong to row r.
+ */
+struct row_bounds {
+    const float *scale, *norm, *residual, *tail;
+};
+struct query_bound {
+    int32_t offset;
+    float scale, norm, residual, tail;
 };
 
 /*
- * Sets keep[r] to 0 if the cosine of row r is certainly below the query's threshold, else to 1.
+ * Sets keep[r] to 0 if the bound of row r is below the threshold, else to 1 (also if it is NaN).
  * dots is (rows,), the dot products of one query. Returns true if any keep[r] is 1.
  */
-typedef bool sq8_select_kernel(uint8_t *keep, const int32_t *dots, const struct code_scale *scales,
-                               size_t rows, const struct code_query *query);
+typedef bool sq8_select_kernel(uint8_t *keep, const int32_t *dots, const struct row_bounds *bounds,
+                               size_t rows, const struct query_bound *query, float threshold);
+
+/*
+ * A panel of at most SQ8_PANEL queries: their codes side by side. codes is
+ * (ceil(n / 4), width, 4): four codes of each query in turn, with zeros from n on and in missing
+ * queries. width is panel_lanes or panel_queries of the table.
+ */
+enum { SQ8_PANEL = 32 };
+struct sq8_panel {
+    const int8_t *codes;
+    size_t width, queries;
+    int32_t offset[SQ8_PANEL];
+    float scale[SQ8_PANEL], norm[SQ8_PANEL], residual[SQ8_PANEL], tail[SQ8_PANEL];
+};
+
+/* 8-bit rows (count, n) and their bounds. */
+struct sq8_rows {
+    const uint8_t *codes;
+    ptrdiff_t step; /* bytes from row to row */
+    size_t count, n;
+    struct row_bounds bounds;
+};
+
+/*
+ * Compares rows with a panel. Sets bit q of keep[r] to 0 if the bound of row r and query q is below
+ * thresholds[q], else to 1. Returns true if any bit is 1. thresholds has SQ8_PANEL elements.
+ */
+typedef bool sq8_panel_kernel(uint32_t *keep, const struct sq8_rows *rows,
+                              const struct sq8_panel *panel, const float *thresholds);
 
 /*
  * Kernels of the NT-Xent loss (simclr/nt_xent.c). A block is (rows, tile columns). It holds the
@@ -413,15 +450,16 @@ struct sums_kernels {
     coarse_dots_kernel *coarse_dots[CONVERTED_ELEMENTS]; /* of f32, f16 and bf16; others are NULL */
 };
 
-/* The prefilter by SQ8 codes. */
+/* The prefilter by SQ8 codes. Kernels named *_u8 take rows of codes or of unsigned integers, those
+ * named *_i8 rows of signed integers. */
 struct sq8_kernels {
-    size_t query_code_size; /* bytes of a query code: 1 (int8_t) or 2 (int16_t) */
-    int query_code_max;     /* largest magnitude of a query code */
+    int query_code_max; /* largest magnitude of a query code */
+    /* Dot products are those of x + offset in place of the elements x of a row. */
+    int u8_offset, i8_offset;
+    size_t panel_lanes, panel_queries; /* widths of a narrow and of a full panel */
     quantize_kernel *quantize;
-    sq8_dots_kernel *dots;
-    /* The same for rows of signed integers x in place of codes: the dot products of x + i8_zero. */
-    sq8_dots_kernel *dots_i8;
-    int i8_zero; /* 0 or CODE_ZERO */
+    sq8_dots_kernel *dots_u8, *dots_i8;
+    sq8_panel_kernel *panel_u8, *panel_i8;
     sq8_select_kernel *select;
 };
 

@@ -1,15 +1,15 @@
 /*
- * sq8_dots_kernel of kernels.h. Parameters:
- *   SQ8_DOTS  suffix of the name
- *   SQ8_LOAD  loads SQ8_LANES codes
+ * sq8_dots_kernel and sq8_panel_kernel of kernels.h. Parameters:
+ *   SQ8_TYPE   suffix of the names
+ *   SQ8_BYTES  makes the left operand of vi_dot_codes from bytes of this type
  */
 
 /*
  * Computes the dot products of row_count rows and `count` queries. lanes[q * row_count + r] gets
  * the partial sums of query q and row r.
  */
-INLINE void PASTE(sq8_dot_block_, SQ8_DOTS)(vi *lanes, const uint8_t *const *rows,
-                                            const int row_count, const query_code *const *queries,
+INLINE void PASTE(sq8_dot_block_, SQ8_TYPE)(vi *lanes, const uint8_t *const *rows,
+                                            const int row_count, const int8_t *const *queries,
                                             const int count, size_t n)
 {
     vi sums[16]; /* in registers; `lanes` would be loaded and stored in each step */
@@ -22,11 +22,11 @@ INLINE void PASTE(sq8_dot_block_, SQ8_DOTS)(vi *lanes, const uint8_t *const *row
         vc query[SQ8_QUERIES];
         _Pragma("GCC unroll 4") for (int q = 0; q < count; q++)
         {
-            query[q] = vc_load_query_codes(queries[q] + k);
+            query[q] = vc_load(queries[q] + k);
         }
         _Pragma("GCC unroll 16") for (int r = 0; r < row_count; r++)
         {
-            const vc codes = SQ8_LOAD(rows[r] + k);
+            const vc codes = SQ8_BYTES(vc_load(rows[r] + k));
             if (count == 1) { /* with more queries, the codes are mostly in the cache */
                 __builtin_prefetch(rows[r] + k + SQ8_PREFETCH);
             }
@@ -41,11 +41,11 @@ INLINE void PASTE(sq8_dot_block_, SQ8_DOTS)(vi *lanes, const uint8_t *const *row
         _Pragma("GCC unroll 16") for (int r = 0; r < row_count; r++)
         {
             memcpy(last, rows[r] + k, n - k);
-            const vc codes = SQ8_LOAD(last);
+            const vc codes = SQ8_BYTES(vc_load(last));
             _Pragma("GCC unroll 4") for (int q = 0; q < count; q++)
             {
-                sums[q * row_count + r] = vi_dot_codes(sums[q * row_count + r], codes,
-                                                       vc_load_query_codes(queries[q] + k));
+                sums[q * row_count + r] =
+                    vi_dot_codes(sums[q * row_count + r], codes, vc_load(queries[q] + k));
             }
         }
     }
@@ -60,10 +60,9 @@ INLINE void PASTE(sq8_dot_block_, SQ8_DOTS)(vi *lanes, const uint8_t *const *row
  * another, because sequential reads from memory are fastest. With several queries, SQ8_ROWS rows
  * are read side by side, and each vector of codes is used for all queries.
  */
-INLINE void PASTE(sq8_dot_rows_, SQ8_DOTS)(int32_t *dots, size_t step, const uint8_t *codes,
+INLINE void PASTE(sq8_dot_rows_, SQ8_TYPE)(int32_t *dots, size_t step, const uint8_t *codes,
                                            ptrdiff_t code_step, size_t rows,
-                                           const query_code *const *queries, const int count,
-                                           size_t n)
+                                           const int8_t *const *queries, const int count, size_t n)
 {
     const size_t block_rows = count == 1 ? VF_LANES : SQ8_ROWS;
     for (size_t r = 0, valid; r < rows; r += block_rows) {
@@ -76,10 +75,10 @@ INLINE void PASTE(sq8_dot_rows_, SQ8_DOTS)(int32_t *dots, size_t step, const uin
         }
         if (count == 1) {
             for (size_t i = 0; i < block_rows; i++) {
-                PASTE(sq8_dot_block_, SQ8_DOTS)(lanes + i, row + i, 1, queries, 1, n);
+                PASTE(sq8_dot_block_, SQ8_TYPE)(lanes + i, row + i, 1, queries, 1, n);
             }
         } else {
-            PASTE(sq8_dot_block_, SQ8_DOTS)(lanes, row, SQ8_ROWS, queries, count, n);
+            PASTE(sq8_dot_block_, SQ8_TYPE)(lanes, row, SQ8_ROWS, queries, count, n);
         }
         for (size_t i = 0; i < block_rows * (size_t)count; i += VF_LANES) {
             vi_store(totals + i, vi_row_sums(lanes + i));
@@ -97,24 +96,114 @@ INLINE void PASTE(sq8_dot_rows_, SQ8_DOTS)(int32_t *dots, size_t step, const uin
     }
 }
 
-static void PASTE(sq8_dots_, SQ8_DOTS)(int32_t *dots, size_t step, const uint8_t *codes,
+static void PASTE(sq8_dots_, SQ8_TYPE)(int32_t *dots, size_t step, const uint8_t *codes,
                                        ptrdiff_t code_step, size_t rows,
-                                       const void *const *queries_void, size_t count, size_t n)
+                                       const int8_t *const *queries, size_t count, size_t n)
 {
     _Static_assert(SQ8_ROWS * SQ8_QUERIES % VF_LANES == 0 && SQ8_ROWS * SQ8_QUERIES <= 16 &&
                        VF_LANES <= 16 && SQ8_PADDING % SQ8_LANES == 0 &&
                        (int64_t)QUERY_CODE_MAX * UINT8_MAX * SQ8_MAX_DEPTH <= INT32_MAX,
                    "sq8_dots relies on these bounds");
-    const query_code *queries[SQ8_QUERIES];
-    for (int q = 0; q < SQ8_QUERIES; q++) {
-        queries[q] = queries_void[q];
-    }
     if (count == 1) {
-        PASTE(sq8_dot_rows_, SQ8_DOTS)(dots, step, codes, code_step, rows, queries, 1, n);
+        PASTE(sq8_dot_rows_, SQ8_TYPE)(dots, step, codes, code_step, rows, queries, 1, n);
     } else {
-        PASTE(sq8_dot_rows_, SQ8_DOTS)(dots, step, codes, code_step, rows, queries, SQ8_QUERIES, n);
+        PASTE(sq8_dot_rows_, SQ8_TYPE)(dots, step, codes, code_step, rows, queries, SQ8_QUERIES, n);
     }
 }
 
-#undef SQ8_DOTS
-#undef SQ8_LOAD
+/*
+ * Compares SQ8_PANEL_ROWS rows with `vectors` vectors of queries, which is a compile-time constant.
+ * Each lane sums for one query, so nothing is added across lanes. Sets keep[i] for row i.
+ */
+INLINE void PASTE(sq8_panel_block_, SQ8_TYPE)(uint32_t *keep, const struct sq8_rows *rows,
+                                              const size_t *at, const struct sq8_panel *panel,
+                                              const float *thresholds, const int vectors)
+{
+    vi sums[SQ8_PANEL_ROWS * SQ8_PANEL_VECTORS];
+    const uint8_t *row[SQ8_PANEL_ROWS];
+    const int8_t *factors = panel->codes;
+    const size_t width = (size_t)vectors * VF_LANES, whole = rows->n / 4 * 4;
+    _Pragma("GCC unroll 16") for (int r = 0; r < SQ8_PANEL_ROWS; r++)
+    {
+        row[r] = rows->codes + (ptrdiff_t)at[r] * rows->step;
+        _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
+        {
+            sums[r * vectors + v] = vi_load(panel->offset + v * VF_LANES);
+        }
+    }
+    if (whole < rows->n) { /* the last elements come first: their sums are stored for the loop */
+        for (int r = 0; r < SQ8_PANEL_ROWS; r++) {
+            uint8_t last[4] = {0};
+            memcpy(last, row[r] + whole, rows->n - whole);
+            const vc codes = SQ8_BYTES(vc_broadcast(last));
+            for (int v = 0; v < vectors; v++) {
+                sums[r * vectors + v] =
+                    vi_dot_codes(sums[r * vectors + v], codes,
+                                 vc_load(factors + (whole * width + v * SQ8_LANES)));
+            }
+        }
+    }
+    for (size_t k = 0; k < whole; k += 4, factors += 4 * width) {
+        vc query[SQ8_PANEL_VECTORS];
+        _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
+        {
+            query[v] = vc_load(factors + v * SQ8_LANES);
+        }
+        _Pragma("GCC unroll 16") for (int r = 0; r < SQ8_PANEL_ROWS; r++)
+        {
+            const vc codes = SQ8_BYTES(vc_broadcast(row[r] + k));
+            _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
+            {
+                sums[r * vectors + v] = vi_dot_codes(sums[r * vectors + v], codes, query[v]);
+            }
+        }
+    }
+    const struct row_bounds *b = &rows->bounds;
+    _Pragma("GCC unroll 16") for (int r = 0; r < SQ8_PANEL_ROWS; r++)
+    {
+        const vf scale = vf_set1(b->scale[at[r]]), norm = vf_set1(b->norm[at[r]]),
+                 residual = vf_set1(b->residual[at[r]]), tail = vf_set1(b->tail[at[r]]);
+        uint32_t below = 0;
+        _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
+        {
+            const int q = v * VF_LANES;
+            const vf errors = vf_fma(
+                residual, vf_load(panel->norm + q),
+                vf_fma(norm, vf_load(panel->residual + q), vf_mul(tail, vf_load(panel->tail + q))));
+            const vf bound = vf_fma(vf_from_i32(sums[r * vectors + v]),
+                                    vf_mul(scale, vf_load(panel->scale + q)), errors);
+            below |= vf_below(bound, vf_load(thresholds + q)) << q;
+        }
+        keep[r] = ~below;
+    }
+}
+
+static bool PASTE(sq8_panel_, SQ8_TYPE)(uint32_t *keep, const struct sq8_rows *rows,
+                                        const struct sq8_panel *panel, const float *thresholds)
+{
+    _Static_assert(SQ8_PANEL_VECTORS * VF_LANES <= SQ8_PANEL && SQ8_LANES == 4 * VF_LANES,
+                   "sq8_panel relies on these bounds");
+    const uint32_t valid = panel->queries < 32 ? (1u << panel->queries) - 1 : UINT32_MAX;
+    uint32_t any = 0;
+    for (size_t r = 0; r < rows->count; r += SQ8_PANEL_ROWS) {
+        size_t at[SQ8_PANEL_ROWS];
+        uint32_t kept[SQ8_PANEL_ROWS];
+        for (size_t i = 0; i < SQ8_PANEL_ROWS; i++) { /* rows beyond the end repeat the last one */
+            at[i] = r + i < rows->count ? r + i : rows->count - 1;
+        }
+        if (panel->width == VF_LANES) {
+            PASTE(sq8_panel_block_, SQ8_TYPE)(kept, rows, at, panel, thresholds, 1);
+        } else {
+            PASTE(sq8_panel_block_, SQ8_TYPE)
+            (kept, rows, at, panel, thresholds, SQ8_PANEL_VECTORS);
+        }
+        for (size_t i = 0; i < SQ8_PANEL_ROWS; i++) {
+            keep[at[i]] = kept[i] & valid;
+            any |= kept[i] & valid;
+        }
+    }
+    return any != 0;
+}
+
+#undef SQ8_TYPE
+#undef SQ8_BYTES

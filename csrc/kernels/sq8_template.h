@@ -92,35 +92,24 @@ static float quantize(uint8_t *codes, struct code_scale *scale, const float *x, 
     return square;
 }
 
-#define SQ8_DOTS codes
-#define SQ8_LOAD vc_load_codes
+#define SQ8_TYPE u8
+#define SQ8_BYTES vc_u8
 #include "kernels/sq8_dots_template.h"
 
-#define SQ8_DOTS i8
-#define SQ8_LOAD vc_load_i8
+#define SQ8_TYPE i8
+#define SQ8_BYTES vc_i8
 #include "kernels/sq8_dots_template.h"
 
-/*
- * sq8_select_kernel of kernels.h. It compares an upper bound of each cosine with the threshold.
- *
- * Let x be the row divided by max(|row|, eps), q the query scaled to norm 1, and x' and q' their
- * quantized values. The score x.q is at most x'.q' + |x - x'| |q| + |x'| |q - q'|, which is the
- * bound. |x'| is at most the norm of a row of largest codes, and at most |x - x'| + 1. Adding
- * 2^-17 |x'| covers the rounding errors of the bound and of the exact score.
- */
-static bool sq8_select(uint8_t *keep, const int32_t *dots, const struct code_scale *scales,
-                       size_t rows, const struct code_query *query)
+static bool sq8_select(uint8_t *keep, const int32_t *dots, const struct row_bounds *bounds,
+                       size_t rows, const struct query_bound *query, float threshold)
 {
-    const float scale = query->scale, residual_norm = query->residual_norm,
-                threshold = query->threshold, longest = query->longest_row;
-    const int32_t offset = query->zero * query->sum;
+    const struct row_bounds b = *bounds;
+    const struct query_bound q = *query;
     unsigned any = 0;
     for (size_t r = 0; r < rows; r++) {
-        const float longest_norm = scales[r].scale * longest,
-                    norm = (longest_norm < 1.0f ? longest_norm : 1.0f) + scales[r].residual_norm;
-        const float bound = (float)(dots[r] - offset) * (scales[r].scale * scale) +
-                            (scales[r].residual_norm + norm * (residual_norm + 0x1p-17f));
-        const uint8_t kept = !(bound < threshold); /* keeps a row whose bound is NaN */
+        const float errors = b.residual[r] * q.norm + b.norm[r] * q.residual + b.tail[r] * q.tail,
+                    bound = (float)(dots[r] + q.offset) * (b.scale[r] * q.scale) + errors;
+        const uint8_t kept = !(bound < threshold);
         keep[r] = kept;
         any |= kept;
     }
@@ -128,15 +117,20 @@ static bool sq8_select(uint8_t *keep, const int32_t *dots, const struct code_sca
 }
 
 const struct sq8_kernels PASTE(sq8_kernels_, ISA_NAME) = {
-    .query_code_size = sizeof(query_code),
     .query_code_max = QUERY_CODE_MAX,
+    .u8_offset = U8_OFFSET,
+    .i8_offset = I8_OFFSET,
+    .panel_lanes = VF_LANES,
+    .panel_queries = SQ8_PANEL_VECTORS * VF_LANES,
     .quantize = quantize,
-    .i8_zero = I8_ZERO,
-    .dots = sq8_dots_codes,
+    .dots_u8 = sq8_dots_u8,
     .dots_i8 = sq8_dots_i8,
+    .panel_u8 = sq8_panel_u8,
+    .panel_i8 = sq8_panel_i8,
     .select = sq8_select,
 };
 
 #undef SQ8_LANES
 #undef QUERY_CODE_MAX
-#undef I8_ZERO
+#undef U8_OFFSET
+#undef I8_OFFSET

@@ -10,6 +10,7 @@
 #include "base/eps.h"
 #include "base/pool.h"
 #include "base/scratch.h"
+#include "search/coded_queries.h"
 #include "search/quantize.h"
 
 enum {
@@ -63,12 +64,14 @@ struct prefilter_worker {
     void *row, *query; /* buffers for one corpus row and one query, converted for the product */
     uint8_t *codes;
     struct code_scale *scales;
-    int32_t *code_dots;      /* [SQ8_QUERIES][CHUNK] */
-    float *dots;             /* [COARSE_QUERIES][COARSE_STEP] */
-    float *norms, *divisors; /* [COARSE_CHUNK], |x| and max(|x|, eps) of float32 rows */
-    int exponent;            /* such rows are first scaled by 2^-exponent */
-    uint8_t *keep;           /* [CHUNK] */
-    struct scored *last;     /* [queries] */
+    int32_t *code_dots;       /* [SQ8_QUERIES][CHUNK] */
+    float *dots;              /* [COARSE_QUERIES][COARSE_STEP] */
+    float *norms, *divisors;  /* [COARSE_CHUNK], |x| and max(|x|, eps) of float32 rows */
+    int exponent;             /* such rows are first scaled by 2^-exponent */
+    uint8_t *keep;            /* [CHUNK] */
+    uint32_t *keep_panel;     /* [CHUNK] */
+    struct row_bounds bounds; /* [CHUNK] */
+    struct scored *last;      /* [queries] */
     /*
      * Survivors of a chunk. They wait here while their rows are fetched from memory, and are then
      * rescored.
@@ -92,10 +95,8 @@ struct prefilter {
     float coarse_error;      /* largest error of a coarse score, those of the exact one included */
     bool use_codes; /* true: compares SQ8 codes; false: compares rows that are read as float32 */
     struct norms query_norms;
-    double *threshold_factors; /* [queries], see normalize_query */
-    char *query_codes;         /* with use_codes: [queries rounded up][depth rounded up] */
-    size_t query_codes_step;
-    struct code_query *code_queries;
+    double *threshold_factors;  /* [queries], see normalize_query */
+    struct coded_queries coded; /* with use_codes */
     /* queries scaled to norm 1: [queries][depth], or a buffer for one if none is kept */
     float *unit_queries;
     size_t task_rows, task_first;
@@ -287,29 +288,47 @@ static void prefetch_row(const struct prefilter *p, size_t row)
     }
 }
 
+/* Queues a pair of a row of the chunk and a query, unless a triangle excludes it. */
+static void queue_survivor(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
+                           size_t first, size_t r, size_t query)
+{
+    const struct search *s = p->search;
+    if (p->block.triangle &&
+        s->first_candidate + first + r >= s->first_query + p->block.query + query) {
+        return;
+    }
+    w->survivors++;
+    if (w->queued == QUEUE_SIZE) {
+        rescore_queue_flush(p, w, worker, first);
+    }
+    w->rescore_queue[w->queued].row = (uint16_t)r;
+    w->rescore_queue[w->queued++].query = (uint16_t)query;
+    prefetch_row(p, first + r);
+}
+
 /* Queues the pairs of one query with all rows of the chunk that w->keep marks. */
 static void queue_survivors(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
                             size_t first, size_t rows, size_t query)
 {
-    const struct search *s = p->search;
     for (size_t r = 0; r < rows; r += sizeof(uint64_t)) {
         uint64_t flags;
         memcpy(&flags, w->keep + r, sizeof flags);
         const size_t count = flags == 0 ? 0 : smaller(sizeof flags, rows - r);
         for (size_t i = 0; i < count; i++) {
             if (w->keep[r + i]) {
-                if (p->block.triangle &&
-                    s->first_candidate + first + r + i >= s->first_query + p->block.query + query) {
-                    continue;
-                }
-                w->survivors++;
-                if (w->queued == QUEUE_SIZE) {
-                    rescore_queue_flush(p, w, worker, first);
-                }
-                w->rescore_queue[w->queued].row = (uint16_t)(r + i);
-                w->rescore_queue[w->queued++].query = (uint16_t)query;
-                prefetch_row(p, first + r + i);
+                queue_survivor(p, w, worker, first, r + i, query);
             }
+        }
+    }
+}
+
+/* Queues the pairs of a panel, whose first query is `query`, that w->keep_panel marks. */
+static void queue_panel(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
+                        size_t first, size_t rows, size_t query)
+{
+    for (size_t r = 0; r < rows; r++) {
+        for (uint32_t bits = w->keep_panel[r]; bits != 0; bits &= bits - 1) {
+            queue_survivor(p, w, worker, first, r, query + (size_t)__builtin_ctz(bits));
         }
     }
 }
@@ -361,40 +380,83 @@ static void prefetch_codes(const struct prefilter *p, size_t first, size_t step,
     }
 }
 
-/* The codes of a chunk of rows: scale * (code - zero) is close to x / max(|x|, eps). */
-struct chunk_codes {
-    const uint8_t *codes;
-    ptrdiff_t step; /* bytes from row to row */
-    const struct code_scale *scales;
-    sq8_dots_kernel *dots;
-    int zero;
-};
+/*
+ * The code of 0 in the rows, with the offset that the kernels add to their elements:
+ * scale * (code + offset - zero) is close to x / max(|x|, eps).
+ */
+static int code_zero(const struct prefilter *p)
+{
+    const struct sq8_kernels *kernels = kernels_current()->sq8;
+    if (!p->rows_are_codes) {
+        return CODE_ZERO + kernels->u8_offset;
+    }
+    return p->float_rows.operand->dtype == DTYPE_I8 ? kernels->i8_offset : kernels->u8_offset;
+}
 
-static struct chunk_codes codes_of_chunk(const struct prefilter *p, struct prefilter_worker *w,
-                                         size_t first, size_t rows)
+/* Returns the codes of a chunk of rows. Makes them if the search has none. */
+static struct sq8_rows codes_of_chunk(const struct prefilter *p, struct prefilter_worker *w,
+                                      size_t first, size_t rows)
 {
     const struct sq8_codes *codes = p->search->codes;
-    const struct sq8_kernels *kernels = kernels_current()->sq8;
     const struct float_rows *f = &p->float_rows;
     const double eps = p->search->eps;
-    struct chunk_codes chunk = {w->codes, (ptrdiff_t)f->depth, w->scales, kernels->dots, CODE_ZERO};
+    const float code_max = p->rows_are_codes ? UINT8_MAX : CODE_ZERO - 1,
+                longest = code_max * sqrtf((float)f->depth) * (1.0f + 0x1p-20f);
+    struct sq8_rows chunk = {w->codes, (ptrdiff_t)f->depth, rows, f->depth, w->bounds};
+    const struct code_scale *scales = w->scales;
     if (p->rows_are_codes) {
-        const bool is_signed = f->operand->dtype == DTYPE_I8;
         chunk.codes = float_rows_data(f, first);
         chunk.step = f->row_step;
-        chunk.dots = is_signed ? kernels->dots_i8 : kernels->dots;
-        chunk.zero = is_signed ? kernels->i8_zero : 0;
     } else if (codes != NULL) {
         chunk.codes = codes->codes + first * f->depth;
     }
     if (codes != NULL) {
-        chunk.scales = codes->scales + first;
+        scales = codes->scales + first;
     } else if (p->rows_are_codes) {
         scale_rows(f, first, rows, eps, w->scales);
     } else {
         quantize_rows(f, first, rows, eps, w->codes, w->scales, w->row);
     }
+    bounds_of_rows(scales, rows, longest, &w->bounds);
     return chunk;
+}
+
+/* Compares a chunk of codes with all queries, which are few, row by row. */
+static void compare_rows(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
+                         size_t first, const struct sq8_rows *chunk)
+{
+    const struct sq8_kernels *kernels = kernels_current()->sq8;
+    const struct coded_queries *c = &p->coded;
+    const bool is_signed = p->rows_are_codes && p->float_rows.operand->dtype == DTYPE_I8;
+    const int8_t *codes[SQ8_QUERIES];
+    for (size_t q = 0; q < SQ8_QUERIES; q++) { /* missing queries repeat the first */
+        codes[q] = c->codes + (q < c->queries ? q : 0) * c->step;
+    }
+    (is_signed ? kernels->dots_i8 : kernels->dots_u8)(
+        w->code_dots, CHUNK, chunk->codes, chunk->step, chunk->count, codes, c->queries, chunk->n);
+    for (size_t q = 0; q < c->queries; q++) {
+        if (kernels->select(w->keep, w->code_dots + q * CHUNK, &chunk->bounds, chunk->count,
+                            c->bounds + q, unit_threshold(p, worker, q))) {
+            queue_survivors(p, w, worker, first, chunk->count, q);
+        }
+    }
+}
+
+/* Compares a chunk of codes with the panel of queries that begins at `query`. */
+static void compare_panel(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
+                          size_t first, const struct sq8_rows *chunk, size_t query)
+{
+    const struct sq8_kernels *kernels = kernels_current()->sq8;
+    const struct sq8_panel *panel = p->coded.panels + query / kernels->panel_queries;
+    const bool is_signed = p->rows_are_codes && p->float_rows.operand->dtype == DTYPE_I8;
+    float thresholds[SQ8_PANEL] = {0.0f};
+    for (size_t q = 0; q < panel->queries; q++) {
+        thresholds[q] = unit_threshold(p, worker, query + q);
+    }
+    if ((is_signed ? kernels->panel_i8 : kernels->panel_u8)(w->keep_panel, chunk, panel,
+                                                            thresholds)) {
+        queue_panel(p, w, worker, first, chunk->count, query);
+    }
 }
 
 /*
@@ -405,39 +467,36 @@ static size_t prefilter_codes(const struct prefilter *p, struct prefilter_worker
                               size_t first, size_t rows, size_t rows_done)
 {
     const struct search *s = p->search;
-    const struct sq8_kernels *kernels = kernels_current()->sq8;
-    const size_t depth = p->plan.depth, queries = p->block.queries;
-    const struct chunk_codes chunk = codes_of_chunk(p, w, first, rows);
+    const size_t queries = p->block.queries, width = kernels_current()->sq8->panel_queries;
+    const struct sq8_rows chunk = codes_of_chunk(p, w, first, rows);
+    const bool prefetches = s->codes != NULL && !p->rows_are_codes && queries > 1;
+    if (queries <= SQ8_QUERIES) {
+        if (gemm_is_cheaper(p, w, rows_done * queries)) {
+            return 0;
+        }
+        if (prefetches) {
+            prefetch_codes(p, first + CHUNK, 0, 1);
+        }
+        compare_rows(p, w, worker, first, &chunk);
+        return queries;
+    }
     /*
      * In a triangle, the query index of a pair is above its row index. Queries below the first row
      * of the chunk have no pairs with it.
      */
     const size_t candidate = s->first_candidate + first, lowest = s->first_query + p->block.query;
     const size_t begin = p->block.triangle && candidate > lowest
-                             ? smaller(candidate - lowest, queries) / SQ8_QUERIES * SQ8_QUERIES
+                             ? smaller(candidate - lowest, queries) / width * width
                              : 0;
-    for (size_t query = begin, count; query < queries; query += count) {
-        const void *query_codes[SQ8_QUERIES];
+    for (size_t query = begin; query < queries; query += width) {
         if (gemm_is_cheaper(p, w, rows_done * queries + rows * query)) {
             return query;
         }
-        count = smaller(SQ8_QUERIES, queries - query);
-        if (s->codes != NULL && !p->rows_are_codes && queries > 1) {
-            prefetch_codes(p, first + CHUNK, (query - begin) / SQ8_QUERIES,
-                           size_parts(queries - begin, SQ8_QUERIES));
+        if (prefetches) {
+            prefetch_codes(p, first + CHUNK, (query - begin) / width,
+                           size_parts(queries - begin, width));
         }
-        for (size_t q = 0; q < SQ8_QUERIES; q++) { /* missing queries repeat the first */
-            query_codes[q] = p->query_codes + (query + (q < count ? q : 0)) * p->query_codes_step;
-        }
-        chunk.dots(w->code_dots, CHUNK, chunk.codes, chunk.step, rows, query_codes, count, depth);
-        for (size_t q = 0; q < count; q++) {
-            struct code_query bounds = p->code_queries[query + q];
-            bounds.zero = chunk.zero;
-            bounds.threshold = unit_threshold(p, worker, query + q);
-            if (kernels->select(w->keep, w->code_dots + q * CHUNK, chunk.scales, rows, &bounds)) {
-                queue_survivors(p, w, worker, first, rows, query + q);
-            }
-        }
+        compare_panel(p, w, worker, first, &chunk, query);
     }
     return queries;
 }
@@ -558,10 +617,11 @@ static void prepare_queries(struct prefilter *p)
         const double factor = normalize_query(p, query, w->query, unit_query);
         p->threshold_factors[query] = factor;
         if (p->use_codes) {
-            p->code_queries[query] =
-                quantize_query(unit_query, !isnan(factor), p->plan.depth,
-                               p->query_codes + query * p->query_codes_step, p->query_codes_step);
+            coded_queries_set(&p->coded, query, unit_query, !isnan(factor));
         }
+    }
+    if (p->use_codes && p->block.queries > SQ8_QUERIES) {
+        coded_queries_pack(&p->coded);
     }
 }
 
@@ -573,13 +633,8 @@ static void prepare_queries(struct prefilter *p)
 static int plan_scratch(struct prefilter *p, char **memory)
 {
     const size_t queries = p->block.queries, depth = p->plan.depth, row = float_row_size(depth);
-    const size_t rounded = size_parts(queries, SQ8_QUERIES) * SQ8_QUERIES;
-    const size_t padded = size_parts(depth, SQ8_PADDING) * SQ8_PADDING;
-    p->query_codes_step = padded * kernels_current()->sq8->query_code_size;
     const size_t norms = scratch_round((queries + COSINE_PADDING) * (sizeof(double) + sizeof(int)));
-    const size_t query_codes = p->use_codes ? scratch_round(rounded * p->query_codes_step) : 0;
-    const size_t code_queries =
-        p->use_codes ? scratch_round(rounded * sizeof(struct code_query)) : 0;
+    const size_t coded = p->use_codes ? coded_queries_size(queries, depth) : 0;
     const size_t factors = scratch_round(queries * sizeof(double));
     const size_t vectors =
         scratch_round((keeps_unit_queries(p) ? queries : 1) * depth * sizeof(float));
@@ -588,21 +643,25 @@ static int plan_scratch(struct prefilter *p, char **memory)
                              : 0;
     const size_t row_norms = scratch_round(CHUNK * (sizeof(double) + sizeof(int)));
     const size_t last = scratch_round(queries * sizeof(struct scored));
+    const size_t bounds = 4 * CHUNK * sizeof(float);
     const size_t buffers = scratch_round(CHUNK * sizeof(struct code_scale)) +
-                           scratch_round(SQ8_QUERIES * CHUNK * sizeof(int32_t)) + 2 * CHUNK;
+                           scratch_round(SQ8_QUERIES * CHUNK * sizeof(int32_t)) +
+                           CHUNK * sizeof(uint32_t) + bounds + 2 * CHUNK;
     p->scratch_per_worker =
         scratch_round(sizeof(struct prefilter_worker)) + row_norms + last + 2 * row + codes +
         buffers + scratch_round((COARSE_QUERIES * COARSE_STEP + 2 * COARSE_CHUNK) * sizeof(float));
-    char *at = *memory = scratch_alloc(norms + query_codes + code_queries + factors + vectors +
-                                       p->workers * p->scratch_per_worker);
+    char *at = *memory =
+        scratch_alloc(norms + coded + factors + vectors + p->workers * p->scratch_per_worker);
     if (at == NULL) {
         return -1;
     }
     memset(at, 0, norms);
     p->query_norms = (struct norms){(double *)at, (int *)((double *)at + queries + COSINE_PADDING)};
-    p->query_codes = at += norms;
-    p->code_queries = (struct code_query *)(at += query_codes);
-    p->unit_queries = (float *)(at += code_queries);
+    at += norms;
+    if (p->use_codes) {
+        p->coded = coded_queries_at(at, queries, depth, code_zero(p));
+    }
+    p->unit_queries = (float *)(at += coded);
     p->threshold_factors = (double *)(at += vectors);
     p->scratch = at += factors;
     for (size_t i = 0; i < p->workers; i++, at = p->scratch + i * p->scratch_per_worker) {
@@ -616,7 +675,12 @@ static int plan_scratch(struct prefilter *p, char **memory)
         w->codes = (uint8_t *)(at += row);
         w->scales = (struct code_scale *)(at += codes);
         w->code_dots = (int32_t *)(at += scratch_round(CHUNK * sizeof(struct code_scale)));
-        w->keep = (uint8_t *)(at += scratch_round(SQ8_QUERIES * CHUNK * sizeof(int32_t)));
+        float *of_rows = (float *)(at += scratch_round(SQ8_QUERIES * CHUNK * sizeof(int32_t)));
+        memset(of_rows, 0, bounds);
+        w->bounds =
+            (struct row_bounds){of_rows, of_rows + CHUNK, of_rows + 2 * CHUNK, of_rows + 3 * CHUNK};
+        w->keep_panel = (uint32_t *)(at += bounds);
+        w->keep = (uint8_t *)(at += CHUNK * sizeof(uint32_t));
         w->measured = w->keep + CHUNK;
         w->dots = (float *)(at += 2 * CHUNK);
         w->norms = w->dots + COARSE_QUERIES * COARSE_STEP;

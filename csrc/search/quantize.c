@@ -65,37 +65,17 @@ void scale_rows(const struct float_rows *rows, size_t first, size_t count, doubl
     }
 }
 
-struct code_query quantize_query(const float *unit_query, bool finite, size_t depth, void *codes,
-                                 size_t bytes)
+void bounds_of_rows(const struct code_scale *scales, size_t count, float longest,
+                    const struct row_bounds *bounds)
 {
-    const struct sq8_kernels *kernels = kernels_current()->sq8;
-    double largest = 0.0, square = 0.0, sum = 0.0;
-    memset(codes, 0, bytes);
-    if (!finite) {
-        return (struct code_query){.residual_norm = INFINITY};
+    float *scale = (float *)bounds->scale, *norm = (float *)bounds->norm,
+          *residual = (float *)bounds->residual;
+    for (size_t r = 0; r < count; r++) {
+        const float longest_norm = scales[r].scale * longest;
+        scale[r] = scales[r].scale;
+        residual[r] = scales[r].residual_norm;
+        norm[r] = (longest_norm < 1.0f ? longest_norm : 1.0f) + scales[r].residual_norm;
     }
-    for (size_t k = 0; k < depth; k++) {
-        largest = fmax(largest, fabs((double)unit_query[k]));
-    }
-    const double scale = (double)(float)(largest / kernels->query_code_max);
-    const size_t coded = scale > 0.0 ? depth : 0;
-    for (size_t k = 0; k < coded; k++) {
-        const double code_max = kernels->query_code_max,
-                     code = fmax(-code_max, fmin(code_max, rint(unit_query[k] / scale))),
-                     residual = unit_query[k] - code * scale;
-        if (kernels->query_code_size == sizeof(int8_t)) {
-            ((int8_t *)codes)[k] = (int8_t)code;
-        } else {
-            ((int16_t *)codes)[k] = (int16_t)code;
-        }
-        square += residual * residual;
-        sum += code;
-    }
-    return (struct code_query){.scale = (float)scale,
-                               .longest_row =
-                                   (float)((CODE_ZERO - 1) * sqrt((double)depth) * (1.0 + 0x1p-20)),
-                               .residual_norm = (float)(sqrt(square) * (1.0 + 0x1p-20) + 0x1p-22),
-                               .sum = (int32_t)sum};
 }
 
 struct quantize_call {

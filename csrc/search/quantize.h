@@ -23,11 +23,22 @@ void scale_rows(const struct float_rows *rows, size_t first, size_t count, doubl
                 struct code_scale *scales);
 
 /*
- * Quantizes a query of norm 1. codes has room for `bytes` bytes, padding included. If the query
- * holds NaN or infinity, pass finite = false: its residual_norm is then infinity.
+ * Sets the bounds of rows with SQ8 codes, but not their tails, which are 0. `longest` is an upper
+ * bound of the norm of a row of codes before it is scaled.
+ *
+ * Let x be a row divided by max(|row|, eps), q a query scaled to norm 1, and x' and q' their
+ * quantized values. Then
+ *
+ *     x.q = x'.q' + (x - x').q + x'.(q - q') <= x'.q' + |x - x'| |q| + |x'| |q - q'|
+ *
+ * by Cauchy-Schwarz: a row's residual is |x - x'|, its norm an upper bound of |x'|; a query's norm
+ * is |q| = 1, its residual |q - q'|. |x'| is at most the norm of a row of the largest codes, and at
+ * most |x| + |x - x'| <= 1 + |x - x'|. coded_queries_set() adds 2^-17 to the residual of a query:
+ * that covers the rounding of the bound (six operations of 2^-24 on terms of at most |x'| + |x|)
+ * and the error of the exact score (exact_score_error of prefilter.c).
  */
-struct code_query quantize_query(const float *unit_query, bool finite, size_t depth, void *codes,
-                                 size_t bytes);
+void bounds_of_rows(const struct code_scale *scales, size_t count, float longest,
+                    const struct row_bounds *bounds);
 
 /*
  * Quantizes all corpus rows of a search. A row has at most SQ8_MAX_DEPTH elements. For rows that

@@ -27,6 +27,8 @@
 #define SUM_CHAINS 4
 #define COLUMN_VECTORS 4
 #define SQ8_ROWS 2
+#define SQ8_PANEL_ROWS 4
+#define SQ8_PANEL_VECTORS 2
 
 typedef __m256 vf;
 typedef __m256d vd;
@@ -134,13 +136,14 @@ static inline vh vh_load_u8(const uint8_t *p)
 {
     return _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)p));
 }
-static inline vh vh_load(const int16_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
 static inline vi vi_zero(void) { return _mm256_setzero_si256(); }
 static inline vi vi_dot(vi sums, vh a, vh b)
 {
     return _mm256_add_epi32(sums, _mm256_madd_epi16(a, b));
 }
 
+static inline vi vi_load(const int32_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
+static inline vf vf_from_i32(vi a) { return _mm256_cvtepi32_ps(a); }
 static inline void vi_store(int32_t *p, vi a) { _mm256_storeu_si256((__m256i *)p, a); }
 static inline vi vi_row_sums(const vi rows[VF_LANES])
 {
@@ -257,7 +260,30 @@ static inline int vd_all_at_least(vd a, vd b)
     return _mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_GE_OQ)) == 0xf;
 }
 
-#include "simd/sq8_int16.h"
+#define SQ8_LANES 32
+#define QUERY_CODE_MAX 63 /* two products with codes up to 255 fit the 16 bits of vpmaddubsw */
+#define U8_OFFSET 0
+#define I8_OFFSET 128
+typedef __m256i vc;
+
+static inline vc vc_load(const void *p) { return _mm256_loadu_si256(p); }
+static inline vc vc_broadcast(const void *p)
+{
+    int four;
+    memcpy(&four, p, sizeof four);
+    return _mm256_set1_epi32(four);
+}
+static inline vc vc_u8(vc bytes) { return bytes; }
+static inline vc vc_i8(vc bytes) { return _mm256_xor_si256(bytes, _mm256_set1_epi8(-128)); }
+/* The addition is inline assembly, because gcc 12 gives each sum a second register, and spills. */
+static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
+{
+    __m256i products =
+        _mm256_madd_epi16(_mm256_maddubs_epi16(codes, factors), _mm256_set1_epi16(1));
+    __asm__("vpaddd %1, %0, %0" : "+x"(sums) : "x"(products));
+    return sums;
+}
+
 #include "simd/x86_transpose.h"
 
 #endif

@@ -45,6 +45,8 @@
 #define SUM_CHAINS 4
 #define COLUMN_VECTORS 4
 #define SQ8_ROWS 4
+#define SQ8_PANEL_ROWS 8
+#define SQ8_PANEL_VECTORS 2
 
 typedef __m512 vf;
 typedef __m512d vd;
@@ -149,13 +151,14 @@ static inline vh vh_load_u8(const uint8_t *p)
 {
     return _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)p));
 }
-static inline vh vh_load(const int16_t *p) { return _mm512_loadu_si512(p); }
 static inline vi vi_zero(void) { return _mm512_setzero_si512(); }
 static inline vi vi_dot(vi sums, vh a, vh b)
 {
     return _mm512_add_epi32(sums, _mm512_madd_epi16(a, b));
 }
 
+static inline vi vi_load(const int32_t *p) { return _mm512_loadu_si512(p); }
+static inline vf vf_from_i32(vi a) { return _mm512_cvtepi32_ps(a); }
 static inline void vi_store(int32_t *p, vi a) { _mm512_storeu_si512(p, a); }
 static inline vi vi_row_sums(const vi rows[VF_LANES])
 {
@@ -268,20 +271,22 @@ static inline int vd_all_at_least(vd a, vd b)
     return _mm512_cmp_pd_mask(a, b, _CMP_GE_OQ) == 0xff;
 }
 
-#ifdef SIMD_VNNI
 #define SQ8_LANES 64
-typedef int8_t query_code;
-#define QUERY_CODE_MAX 127
+#define U8_OFFSET 0
+#define I8_OFFSET 128
 typedef __m512i vc;
 
-static inline vc vc_load_codes(const uint8_t *p) { return _mm512_loadu_si512(p); }
-/* Loads signed integers x as x + I8_ZERO, because the codes of vpdpbusd are unsigned. */
-#define I8_ZERO 128
-static inline vc vc_load_i8(const uint8_t *p)
+static inline vc vc_load(const void *p) { return _mm512_loadu_si512(p); }
+static inline vc vc_broadcast(const void *p)
 {
-    return _mm512_xor_si512(_mm512_loadu_si512(p), _mm512_set1_epi8(-128));
+    int four;
+    memcpy(&four, p, sizeof four);
+    return _mm512_set1_epi32(four);
 }
-static inline vc vc_load_query_codes(const int8_t *p) { return _mm512_loadu_si512(p); }
+static inline vc vc_u8(vc bytes) { return bytes; }
+static inline vc vc_i8(vc bytes) { return _mm512_xor_si512(bytes, _mm512_set1_epi8(-128)); }
+#ifdef SIMD_VNNI
+#define QUERY_CODE_MAX 127
 /*
  * Inline assembly, because gcc 12 copies the sums back and forth around _mm512_dpbusd_epi32. These
  * copies take a fifth of the time.
@@ -292,7 +297,14 @@ static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
     return sums;
 }
 #else
-#include "simd/sq8_int16.h"
+#define QUERY_CODE_MAX 63 /* two products with codes up to 255 fit the 16 bits of vpmaddubsw */
+static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
+{
+    __m512i products =
+        _mm512_madd_epi16(_mm512_maddubs_epi16(codes, factors), _mm512_set1_epi16(1));
+    __asm__("vpaddd %1, %0, %0" : "+v"(sums) : "v"(products));
+    return sums;
+}
 #endif
 
 #include "simd/x86_transpose.h"

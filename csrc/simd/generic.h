@@ -13,6 +13,8 @@
  *                            TILE_VECTORS + 1 more.
  *   SQ8_ROWS                 An SQ8 kernel needs SQ8_ROWS x 4 registers for sums, and SQ8_ROWS + 1
  *                            more. SQ8_ROWS x 4 is a multiple of VF_LANES.
+ *   SQ8_PANEL_ROWS,          An SQ8 panel needs SQ8_PANEL_ROWS x SQ8_PANEL_VECTORS registers for
+ *   SQ8_PANEL_VECTORS        sums, and SQ8_PANEL_VECTORS + 3 more.
  *   COLUMN_VECTORS           A column kernel needs COLUMN_VECTORS x 3 registers for sums, and two
  *                            more.
  *   SUM_CHAINS               Even number of independent chains of a row kernel. They hide the
@@ -36,6 +38,8 @@
 #define SUM_CHAINS 2
 #define COLUMN_VECTORS 2
 #define SQ8_ROWS 2
+#define SQ8_PANEL_ROWS 2
+#define SQ8_PANEL_VECTORS 2
 
 typedef struct {
     float lane[VF_LANES];
@@ -187,12 +191,6 @@ static inline vh vh_load_u8(const uint8_t *p)
     }
     return r;
 }
-static inline vh vh_load(const int16_t *p)
-{
-    vh r;
-    memcpy(r.lane, p, sizeof r.lane);
-    return r;
-}
 static inline vi vi_zero(void)
 {
     vi r = {{0}};
@@ -220,6 +218,13 @@ static inline void vf_store_bf16(uint16_t *p, vf a)
     }
 }
 
+static inline vi vi_load(const int32_t *p)
+{
+    vi r;
+    memcpy(r.lane, p, sizeof r.lane);
+    return r;
+}
+static inline vf vf_from_i32(vi a) { EACH_F((float)a.lane[i]); }
 static inline void vi_store(int32_t *p, vi a) { memcpy(p, a.lane, sizeof a.lane); }
 
 /* Lane r is the sum of the lanes of rows[r]. */
@@ -378,10 +383,49 @@ static inline void transpose_f64(double *to, size_t step, const double *const *r
 }
 
 /*
- * Dot products of SQ8 codes with query codes. vc holds SQ8_LANES codes. A query code has the type
- * query_code and a magnitude of at most QUERY_CODE_MAX, so a sum of 4096 products fits 32 bits.
+ * Dot products of SQ8 codes with query codes. vc holds SQ8_LANES = 4 * VF_LANES bytes. vc_broadcast
+ * repeats four bytes VF_LANES times. The left operand of vi_dot_codes is a result of vc_u8 or
+ * vc_i8, which add U8_OFFSET or I8_OFFSET to bytes without or with a sign; the right operand is
+ * query codes of magnitude up to QUERY_CODE_MAX. Lane i gets the four products of bytes 4 i to
+ * 4 i + 3, exactly.
  */
-#include "simd/sq8_int16.h"
+#define SQ8_LANES (4 * VF_LANES)
+#define QUERY_CODE_MAX 127
+#define U8_OFFSET 0
+#define I8_OFFSET 128
+typedef struct {
+    uint8_t lane[SQ8_LANES];
+} vc;
+
+static inline vc vc_load(const void *p)
+{
+    vc r;
+    memcpy(r.lane, p, sizeof r.lane);
+    return r;
+}
+static inline vc vc_broadcast(const void *p)
+{
+    vc r;
+    for (int i = 0; i < VF_LANES; i++) {
+        memcpy(r.lane + 4 * i, p, 4);
+    }
+    return r;
+}
+static inline vc vc_u8(vc bytes) { return bytes; }
+static inline vc vc_i8(vc bytes)
+{
+    for (int i = 0; i < SQ8_LANES; i++) {
+        bytes.lane[i] ^= 128;
+    }
+    return bytes;
+}
+static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
+{
+    for (int i = 0; i < SQ8_LANES; i++) {
+        sums.lane[i / 4] += codes.lane[i] * (int8_t)factors.lane[i];
+    }
+    return sums;
+}
 
 #undef EACH_F
 #undef EACH_D

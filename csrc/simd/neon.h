@@ -19,6 +19,8 @@
 #define SUM_CHAINS 4
 #define COLUMN_VECTORS 4
 #define SQ8_ROWS 2
+#define SQ8_PANEL_ROWS 4
+#define SQ8_PANEL_VECTORS 4
 
 typedef float32x4_t vf;
 typedef float64x2_t vd;
@@ -109,7 +111,6 @@ static inline vh vh_load_u8(const uint8_t *p)
 {
     return vreinterpretq_s16_u16(vmovl_u8(vld1_u8(p)));
 }
-static inline vh vh_load(const int16_t *p) { return vld1q_s16(p); }
 static inline vi vi_zero(void) { return vdupq_n_s32(0); }
 static inline vi vi_dot(vi sums, vh a, vh b)
 {
@@ -117,6 +118,8 @@ static inline vi vi_dot(vi sums, vh a, vh b)
                      vpaddq_s32(vmull_s16(vget_low_s16(a), vget_low_s16(b)), vmull_high_s16(a, b)));
 }
 
+static inline vi vi_load(const int32_t *p) { return vld1q_s32(p); }
+static inline vf vf_from_i32(vi a) { return vcvtq_f32_s32(a); }
 static inline void vi_store(int32_t *p, vi a) { vst1q_s32(p, a); }
 static inline vi vi_row_sums(const vi rows[VF_LANES])
 {
@@ -209,7 +212,28 @@ static inline int vd_all_at_least(vd a, vd b)
     return (vgetq_lane_u64(at_least, 0) & vgetq_lane_u64(at_least, 1)) != 0;
 }
 
-#include "simd/sq8_int16.h"
+/* Codes are made signed: a sum of two products of signed bytes fits 16 bits. */
+#define SQ8_LANES 16
+#define QUERY_CODE_MAX 127
+#define U8_OFFSET (-128)
+#define I8_OFFSET 0
+typedef int8x16_t vc;
+
+static inline vc vc_load(const void *p) { return vld1q_s8(p); }
+static inline vc vc_broadcast(const void *p)
+{
+    int32_t four;
+    memcpy(&four, p, sizeof four);
+    return vreinterpretq_s8_s32(vdupq_n_s32(four));
+}
+static inline vc vc_u8(vc bytes) { return veorq_s8(bytes, vdupq_n_s8(-128)); }
+static inline vc vc_i8(vc bytes) { return bytes; }
+static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
+{
+    int16x8_t low = vmull_s8(vget_low_s8(codes), vget_low_s8(factors)),
+              high = vmull_high_s8(codes, factors);
+    return vpadalq_s16(sums, vpaddq_s16(low, high));
+}
 
 #define TRANSPOSE_SIZE_F32 4
 #define TRANSPOSE_SIZE_F64 2

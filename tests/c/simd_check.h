@@ -325,31 +325,46 @@ static void check_codes(void)
     vf numbers[4];
     float floats[4 * VF_LANES];
     uint8_t stored[4 * VF_LANES], codes[SQ8_LANES];
-    query_code query_codes[SQ8_LANES];
+    int8_t query_codes[SQ8_LANES], repeated[SQ8_LANES];
     int32_t out[VF_LANES];
     vi rows[VF_LANES];
+    memset(repeated, 1, sizeof repeated);
     for (int round = 0; round < 255; round++) {
-        int64_t expected = 0;
         for (int i = 0; i < 4 * VF_LANES; i++) floats[i] = (float)((round + 11 * i) % 255 - 127);
         for (int i = 0; i < 4; i++) numbers[i] = vf_load(floats + i * VF_LANES);
         vf_store_codes(stored, numbers);
         for (int i = 0; i < 4 * VF_LANES; i++)
             CHECK(stored[i] == floats[i] + 128, "code %d of %g", stored[i], floats[i]);
+        int32_t expected[2][VF_LANES] = {{0}};
         for (int i = 0; i < SQ8_LANES; i++) {
             codes[i] = (uint8_t)(255 - (round + 7 * i) % 256);
-            query_codes[i] = (query_code)(round % 3 == 0   ? QUERY_CODE_MAX
-                                          : round % 3 == 1 ? -QUERY_CODE_MAX
-                                                           : (round + 5 * i) % 255 - 127);
-            expected += codes[i] * query_codes[i];
+            query_codes[i] = (int8_t)(round % 3 == 0   ? QUERY_CODE_MAX
+                                      : round % 3 == 1 ? -QUERY_CODE_MAX
+                                                       : (round + 5 * i) % QUERY_CODE_MAX);
+            expected[0][i / 4] += (codes[i] + U8_OFFSET) * query_codes[i];
+            expected[1][i / 4] += ((int8_t)codes[i] + I8_OFFSET) * query_codes[i];
         }
-        const vc loaded = vc_load_codes(codes), other = vc_load_query_codes(query_codes);
-        for (int r = 0; r < VF_LANES; r++) rows[r] = vi_zero();
-        rows[round % VF_LANES] =
-            vi_dot_codes(vi_dot_codes(vi_zero(), loaded, other), loaded, other);
-        vi_store(out, vi_row_sums(rows));
+        const vc loaded[2] = {vc_u8(vc_load(codes)), vc_i8(vc_load(codes))},
+                 other = vc_load(query_codes);
+        for (int t = 0; t < 2; t++) {
+            vi_store(out,
+                     vi_dot_codes(vi_dot_codes(vi_zero(), loaded[t], other), loaded[t], other));
+            for (int r = 0; r < VF_LANES; r++)
+                CHECK(out[r] == 2 * expected[t][r], "lane %d of round %d: %d", r, round, out[r]);
+            for (int r = 0; r < VF_LANES; r++) rows[r] = vi_zero();
+            rows[round % VF_LANES] = vi_load(expected[t]);
+            vi_store(out, vi_row_sums(rows));
+            vf_store(floats, vf_from_i32(vi_load(out)));
+            int32_t total = 0;
+            for (int r = 0; r < VF_LANES; r++) total += expected[t][r];
+            for (int r = 0; r < VF_LANES; r++)
+                CHECK(out[r] == (r == round % VF_LANES ? total : 0) && floats[r] == (float)out[r],
+                      "row %d of round %d: %d", r, round, out[r]);
+        }
+        vi_store(out, vi_dot_codes(vi_zero(), vc_u8(vc_broadcast(codes)), vc_load(repeated)));
         for (int r = 0; r < VF_LANES; r++)
-            CHECK(out[r] == (r == round % VF_LANES ? 2 * expected : 0), "row %d of round %d: %d", r,
-                  round, out[r]);
+            CHECK(out[r] == codes[0] + codes[1] + codes[2] + codes[3] + 4 * U8_OFFSET,
+                  "broadcast %d of round %d: %d", r, round, out[r]);
     }
 }
 

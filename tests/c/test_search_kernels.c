@@ -200,45 +200,43 @@ static void check_quantize(const struct kernels *k, const float *x, size_t n)
           "%s residual_norm %zu is too large: %g", k->name, n, scale.residual_norm);
 }
 
+/* Random bytes, many of them the largest. */
+static void random_codes(uint8_t *codes, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        codes[i] = (uint8_t)(i % 5 == 0 ? 255 : (int)(128 + 127 * random_number()));
+}
+
+static int element_of(const struct kernels *k, uint8_t byte, bool is_signed)
+{
+    return is_signed ? (int8_t)byte + k->sq8->i8_offset : byte + k->sq8->u8_offset;
+}
+
 static void check_codes(const struct kernels *k, size_t n, size_t rows, bool is_signed)
 {
-    const int zero = is_signed ? k->sq8->i8_zero : 0;
     static uint8_t codes[ROWS * MAX_DEPTH];
-    static int16_t query_codes[SQ8_QUERIES][MAX_DEPTH + SQ8_PADDING];
+    static int8_t query_codes[SQ8_QUERIES][MAX_DEPTH + SQ8_PADDING];
     static int32_t sums[SQ8_QUERIES * ROWS];
-    const void *queries[SQ8_QUERIES];
-    int64_t values[SQ8_QUERIES][3]; /* [q][0]: query code of the current element */
-    for (size_t i = 0; i < rows * n; i++)
-        codes[i] = (uint8_t)(i % 5 == 0 ? 255 : (int)(128 + 127 * random_number()));
+    const int8_t *queries[SQ8_QUERIES];
+    const int code_max = k->sq8->query_code_max;
+    random_codes(codes, rows * n);
     for (size_t q = 0; q < SQ8_QUERIES; q++) {
-        const int code_max = k->sq8->query_code_max;
         memset(query_codes[q], 0, sizeof query_codes[q]);
         for (size_t i = 0; i < n; i++) {
-            values[q][0] = q == 0 ? code_max
-                           : q == 1
-                               ? -code_max
-                               : (int)(code_max * (i % 7 == 0 ? 1.0 : 0.3) * (q == 2 ? 1 : -1));
-            if (k->sq8->query_code_size == 1) {
-                ((int8_t *)query_codes[q])[i] = (int8_t)values[q][0];
-            } else {
-                query_codes[q][i] = (int16_t)values[q][0];
-            }
+            const double part = q < 2 || i % 7 == 0 ? 1.0 : 0.3;
+            query_codes[q][i] = (int8_t)(code_max * part * (q % 2 == 0 ? 1 : -1));
         }
         queries[q] = query_codes[q];
     }
     for (size_t count = 1; count <= SQ8_QUERIES; count++) {
         memset(sums, 0, sizeof sums);
-        (is_signed ? k->sq8->dots_i8 : k->sq8->dots)(sums, ROWS, codes, (ptrdiff_t)n, rows, queries,
-                                                     count, n);
+        (is_signed ? k->sq8->dots_i8 : k->sq8->dots_u8)(sums, ROWS, codes, (ptrdiff_t)n, rows,
+                                                        queries, count, n);
         for (size_t q = 0; q < count; q++) {
             for (size_t r = 0; r < rows; r++) {
                 int64_t expected = 0;
-                for (size_t i = 0; i < n; i++) {
-                    const int code = is_signed ? (int8_t)codes[r * n + i] + zero : codes[r * n + i];
-                    expected +=
-                        code * (k->sq8->query_code_size == 1 ? ((const int8_t *)query_codes[q])[i]
-                                                             : query_codes[q][i]);
-                }
+                for (size_t i = 0; i < n; i++)
+                    expected += element_of(k, codes[r * n + i], is_signed) * query_codes[q][i];
                 CHECK(sums[q * ROWS + r] == expected,
                       "%s codes %zu x %zu, query %zu of %zu, row %zu: %d", k->name, rows, n, q,
                       count, r, sums[q * ROWS + r]);
@@ -247,33 +245,102 @@ static void check_codes(const struct kernels *k, size_t n, size_t rows, bool is_
     }
 }
 
-static void check_codes_select_at_least(const struct kernels *k)
+/* Bounds of rows; no row may be ruled out if its residual is infinite. */
+static struct row_bounds random_bounds(void)
+{
+    static float numbers[4][ROWS];
+    for (size_t r = 0; r < ROWS; r++) {
+        numbers[0][r] = 0.001f * (float)(r % 3);
+        numbers[1][r] = 1.0f - 0.01f * (float)r;
+        numbers[2][r] = r == 3 ? INFINITY : 0.002f * (float)r;
+        numbers[3][r] = 0.3f * (float)(r % 4);
+    }
+    return (struct row_bounds){numbers[0], numbers[1], numbers[2], numbers[3]};
+}
+
+static double bound_of(const struct row_bounds *b, size_t r, const struct query_bound *q,
+                       int64_t dot)
+{
+    return (double)(dot + q->offset) * b->scale[r] * q->scale + b->residual[r] * q->norm +
+           b->norm[r] * q->residual + b->tail[r] * q->tail;
+}
+
+static void check_bounds_select(const struct kernels *k)
 {
     int32_t sums[ROWS];
-    struct code_scale scales[ROWS];
     uint8_t keep[ROWS];
-    const struct code_query query = {.scale = 0.001f,
-                                     .residual_norm = 0.01f,
-                                     .longest_row = 1e4f,
-                                     .sum = 500,
-                                     .zero = 2,
-                                     .threshold = 0.4f};
+    const struct row_bounds bounds = random_bounds();
+    const struct query_bound query = {-1000, 0.001f, 0.9f, 0.01f, 0.2f};
     for (size_t rows = 1; rows <= ROWS; rows++) {
         bool any = false;
+        for (size_t r = 0; r < rows; r++) sums[r] = 1000 + (int32_t)(r * 12000);
+        const bool got = k->sq8->select(keep, sums, &bounds, rows, &query, 0.4f);
         for (size_t r = 0; r < rows; r++) {
-            sums[r] = 1000 + (int32_t)(r * 12000);
-            scales[r] =
-                r == 3 ? (struct code_scale){0.0f, INFINITY} : (struct code_scale){0.001f, 0.02f};
-        }
-        const bool got = k->sq8->select(keep, sums, scales, rows, &query);
-        for (size_t r = 0; r < rows; r++) {
-            const double bound = r == 3 ? INFINITY : (double)r * 0.012 + 0.02 + 1.02 * 0.01;
-            const bool expected = bound >= 0.4;
-            CHECK(fabs(bound - 0.4) < 1e-5 || keep[r] == expected, "%s select_at_least of row %zu",
+            const double bound = bound_of(&bounds, r, &query, sums[r]);
+            CHECK(fabs(bound - 0.4) < 1e-5 || keep[r] == (bound >= 0.4), "%s select of row %zu",
                   k->name, r);
-            any |= expected;
+            any |= keep[r] != 0;
         }
-        CHECK(got == any, "%s select_at_least of any of %zu", k->name, rows);
+        CHECK(got == any, "%s select of any of %zu", k->name, rows);
+    }
+}
+
+/* `queries` queries in a panel of this width. */
+static void check_panel(const struct kernels *k, size_t n, size_t rows, size_t width,
+                        size_t queries, bool is_signed)
+{
+    static uint8_t codes[ROWS * MAX_DEPTH];
+    static int8_t panel_codes[(MAX_DEPTH + 3) * SQ8_PANEL];
+    static int64_t dots[ROWS];
+    struct sq8_panel panel = {.codes = panel_codes, .width = width, .queries = queries};
+    uint32_t keep[ROWS];
+    float thresholds[SQ8_PANEL] = {0};
+    const struct sq8_rows x = {codes, (ptrdiff_t)n, rows, n, random_bounds()};
+    const int code_max = k->sq8->query_code_max;
+    bool any = false;
+    random_codes(codes, rows * n);
+    memset(panel_codes, 0, sizeof panel_codes);
+    for (size_t q = 0; q < queries; q++) {
+        panel.offset[q] = 100 * (int32_t)q;
+        panel.scale[q] = 0.5f / (float)(n * (size_t)code_max);
+        panel.norm[q] = 0.9f;
+        panel.residual[q] = q == 5 ? NAN : 0.01f;
+        panel.tail[q] = 0.02f * (float)q;
+        thresholds[q] = q == 2 ? INFINITY : 0.05f * (float)(q % 4);
+        for (size_t i = 0; i < n; i++)
+            panel_codes[(i / 4 * width + q) * 4 + i % 4] =
+                (int8_t)(q == 0 ? code_max : code_max * random_number());
+    }
+    const bool got =
+        (is_signed ? k->sq8->panel_i8 : k->sq8->panel_u8)(keep, &x, &panel, thresholds);
+    for (size_t q = 0; q < queries; q++) {
+        const struct query_bound query = {panel.offset[q], panel.scale[q], panel.norm[q],
+                                          panel.residual[q], panel.tail[q]};
+        for (size_t r = 0; r < rows; r++) {
+            dots[r] = 0;
+            for (size_t i = 0; i < n; i++)
+                dots[r] += element_of(k, codes[r * n + i], is_signed) *
+                           panel_codes[(i / 4 * width + q) * 4 + i % 4];
+            const double bound = bound_of(&x.bounds, r, &query, dots[r]);
+            const bool kept = keep[r] >> q & 1;
+            CHECK(fabs(bound - thresholds[q]) < 1e-5 || kept == !(bound < thresholds[q]),
+                  "%s panel %zu x %zu, width %zu, query %zu, row %zu: %g", k->name, rows, n, width,
+                  q, r, bound);
+        }
+    }
+    for (size_t r = 0; r < rows; r++) {
+        any |= keep[r] != 0;
+        CHECK(queries == 32 || keep[r] >> queries == 0, "%s panel: missing queries", k->name);
+    }
+    CHECK(got == any, "%s panel of any", k->name);
+}
+
+static void check_panels(const struct kernels *k, size_t n, size_t rows)
+{
+    for (size_t queries = 1; queries <= k->sq8->panel_queries; queries += 3) {
+        const size_t lanes = k->sq8->panel_lanes;
+        check_panel(k, n, rows, queries <= lanes ? lanes : k->sq8->panel_queries, queries, false);
+        check_panel(k, n, rows, queries <= lanes ? lanes : k->sq8->panel_queries, queries, true);
     }
 }
 
@@ -301,9 +368,11 @@ int main(void)
             check_quantize(k, floats + i, depths[i]);
             check_codes(k, depths[i], 1 + i, false);
             check_codes(k, depths[i], 1 + i, true);
+            check_panels(k, depths[i], 1 + i);
         }
         check_codes(k, MAX_DEPTH, 3, false);
         check_codes(k, MAX_DEPTH, 3, true);
+        check_panels(k, MAX_DEPTH, 3);
         check_quantize(k, floats, MAX_DEPTH);
         for (size_t rows = 1; rows <= 64; rows += 9) {
             for (size_t columns = 1; columns <= 32; columns++) {
@@ -316,7 +385,7 @@ int main(void)
         for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
             check_quantize(k, odd[i], 3);
         }
-        check_codes_select_at_least(k);
+        check_bounds_select(k);
         for (size_t i = 0; i < count; i++) {
             check_underflow(k->tiles, k->name, depths[i]);
         }

@@ -1,0 +1,34 @@
+#ifndef COSSIM_SEARCH_CODED_QUERIES_H
+#define COSSIM_SEARCH_CODED_QUERIES_H
+
+#include "kernels/kernels.h"
+
+/*
+ * 8-bit codes of the queries of a block, with their bounds: row by row, and side by side in panels.
+ * A vector of a query has `depth` elements.
+ */
+struct coded_queries {
+    size_t queries, depth;
+    size_t step; /* bytes from query to query: depth rounded up to SQ8_PADDING */
+    int zero;    /* the code of 0 in the rows, with the offset that the kernels add to them */
+    int8_t *codes;
+    struct query_bound *bounds;
+    struct sq8_panel *panels; /* panel i has the queries from i * panel_queries on */
+};
+
+/* Bytes of memory for the codes of a block of queries. search.c bounds both numbers. */
+size_t coded_queries_size(size_t queries, size_t depth);
+
+/* Places the arrays in memory of that size. */
+struct coded_queries coded_queries_at(char *memory, size_t queries, size_t depth, int zero);
+
+/*
+ * Quantizes the vector of a query. With finite = false no row is ruled out for the query. The
+ * bound's norm is 1 and its tail 0.
+ */
+void coded_queries_set(struct coded_queries *c, size_t query, const float *vector, bool finite);
+
+/* Makes the panels, after all queries are set. */
+void coded_queries_pack(struct coded_queries *c);
+
+#endif
