@@ -1,7 +1,7 @@
 """Cosine similarity for NumPy, written in C, with the exact semantics of torch and at the speed of the hardware.
 
->>> import numpy as np, cossim
->>> cossim.cosine_similarity(np.array([3.0, 4.0]), np.array([4.0, 3.0]), dim=0)
+>>> import cossim
+>>> cossim.cosine_similarity([3, 4], [4, 3])
 np.float64(0.96)
 """
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
@@ -17,6 +17,23 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from numpy.typing import NDArray
+
+
+class UnpassedInt(int):
+    """A default value that is distinct from the same number passed by the caller, also after pickling."""
+
+    __slots__ = ()
+
+
+# The default of dim: 1, as in torch, but the only dimension of a single vector.
+DEFAULT_DIM = UnpassedInt(1)
+
+
+def dim_argument(function: str, dim: SupportsIndex, ndim: int) -> int:
+    """Returns the dim of a call whose operands have ndim dimensions after they are broadcast."""
+    if isinstance(dim, UnpassedInt) and ndim == 1:
+        return 0
+    return integer_argument(function, "dim", dim)
 
 
 def integer_argument(function: str, name: str, value: Any, wanted: str = _errors.AN_INTEGER) -> int:

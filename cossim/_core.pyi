@@ -270,11 +270,11 @@ def pairwise(
     eps: Number = 1e-08,
     out: None = None,
     progress: Progress | None = None,
-) -> NDArray[Float]: ...
+) -> ArrayOrScalar[Float]: ...
 @overload
 def pairwise(
     x: Array, y: Array | None = None, *, eps: Number = 1e-08, out: None = None, progress: Progress | None = None
-) -> NDArray[Any]: ...
+) -> ArrayOrScalar[Any]: ...
 
 # ---- threads ----
 

@@ -261,8 +261,7 @@ NEEDS_SCIKIT_LEARN = "without --images FILE, the demo takes its images from scik
 NEEDS_MATPLOTLIB = "without --no-plot, the demo draws a heatmap with matplotlib: pip install 'cossim-c[demo]'"
 ROWS_DTYPE = "the elements must be real numbers of at most 64 bits, not {dtype}: save them as float32 or float64"
 ROWS_BFLOAT16 = "NumPy saves bfloat16 as {dtype}, which cannot be read back: save the array as float32"
-ROWS_SHAPE = "an array of shape {shape}, where rows of vectors, shape (N, D), are needed"
-ONE_VECTOR = "an array of shape {shape}, where rows of vectors, shape (N, D), are needed: save one vector as x[None]"
+ROWS_SHAPE = "an array of shape {shape}: save vectors as rows, shape (N, D), or one vector, shape (D,)"
 ROW_LENGTHS = "rows of {path} have {size} elements, rows of {other} {other_size}: choose files of one model"
 # argparse puts "argument NAME: " in front of all but the last
 NOT_64_BITS = "{text} does not fit 64 bits"

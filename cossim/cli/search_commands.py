@@ -135,13 +135,15 @@ def add_pairs(commands):
 
 
 def _read(path):
-    """Returns the rows of a .npy file as a memmap. Raises OSError or ValueError, which name the file."""
+    """Returns the rows of a .npy file, or its single vector, as a memmap.
+
+    Raises OSError or ValueError, which name the file.
+    """
     with errors_as_text(), open_regular(path) as file:
         try:
             rows = map_npy(file, _check_real)
-            if rows.ndim != 2:
-                message = _errors.ONE_VECTOR if rows.ndim == 1 else _errors.ROWS_SHAPE
-                raise ValueError(message.format(shape=rows.shape))
+            if rows.ndim not in (1, 2):
+                raise ValueError(_errors.ROWS_SHAPE.format(shape=rows.shape))
             return rows
         except ValueError as error:
             raise ValueError(_errors.IN_FILE.format(path=path, error=error)) from None
@@ -155,8 +157,8 @@ def _check_real(dtype):
 
 def _read_both(path, other):
     first, second = _read(path), None if other is None else _read(other)
-    if second is not None and second.shape[1] != first.shape[1]:
-        sizes = {"size": first.shape[1], "other_size": second.shape[1]}
+    if second is not None and second.shape[-1] != first.shape[-1]:
+        sizes = {"size": first.shape[-1], "other_size": second.shape[-1]}
         raise ValueError(_errors.ROW_LENGTHS.format(path=path, other=other, **sizes))
     return first, second
 

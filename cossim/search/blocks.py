@@ -38,10 +38,14 @@ def is_lazy(x: Any) -> bool:
 
 
 class Rows:
-    """The rows of an operand: its array, and the memory map behind it if it is a numpy.memmap."""
+    """The rows of an operand: its array, and the memory map behind it if it is a numpy.memmap.
+
+    One vector is a single row; is_vector tells it from a matrix with one row.
+    """
 
     def __init__(self, array: NDArray[Any], source: object) -> None:
-        self.array = array
+        self.is_vector = array.ndim == 1
+        self.array = array[None] if self.is_vector else array
         self.map, self.map_address = _mapping(source) if isinstance(source, np.memmap) else (None, 0)
 
     def __len__(self) -> int:
@@ -77,7 +81,7 @@ def rows_of(function: str, **sources: object) -> tuple[Any, ...]:
     """Returns the Rows of each source: an array in memory, a numpy.memmap, or the path of a .npy file.
 
     Every source except the first may be None, and then its result is None. Raises TypeError or ValueError, with the
-    names of function and argument, if a source is none of these or does not have two dimensions.
+    names of function and argument, if a source is none of these, or neither rows (N, D) nor one vector (D,).
     """
     given: dict[str, Any] = {}
     for name, source in sources.items():
@@ -238,7 +242,7 @@ class BlockwiseSearch:
         for request in self._requests():
             _core.topk(request, values, indices)
         _core.topk_sort(values, indices)
-        return TopK(values, indices)
+        return TopK(values[0], indices[0]) if self.x.is_vector else TopK(values, indices)
 
     def pairs_above(self, threshold, max_pairs):
         found, count = [], 0

@@ -86,12 +86,14 @@ def topk(
 
     Parameters
     ----------
-    queries : array_like of shape (Q, D), or path
-        Rows are vectors. float64, float32, float16 or bfloat16; integers and bool count as float64. A numpy.memmap or
+    queries : array_like of shape (Q, D) or (D,), or path
+        Rows are vectors; shape (D,) is one vector.
+        float64, float32, float16 or bfloat16; integers and bool count as float64. A numpy.memmap or
         the path of a .npy file is read block by block, and the next block is read ahead. For a Dask array the results
         are Dask arrays.
-    corpus : array_like of shape (N, D), path or None
-        As queries. None compares the queries with themselves and excludes each row from its own results.
+    corpus : array_like of shape (N, D) or (D,), path or None
+        As queries; one vector is a corpus of one row. None compares the queries with themselves and excludes each row
+        from its own results.
     k : int
         From 1 to the number of candidates: N, or Q - 1 with corpus=None.
     eps : float
@@ -106,8 +108,9 @@ def topk(
     Returns
     -------
     TopK
-        values: shape (Q, k), float32 for floats below 64 bits (16-bit floats are ranked by the float32 scores of their
-        values), else float64. indices: shape (Q, k), int64. Both are independent of threads, memory and the other rows.
+        values: shape (Q, k), or (k,) for one query vector; float32 for floats below 64 bits (16-bit floats are ranked
+        by the float32 scores of their values), else float64. indices: the same shape, int64. Both are independent of
+        threads, memory and the other rows.
 
     Raises
     ------
@@ -132,6 +135,8 @@ def topk(
     array([[1, 0]])
     >>> found.values.round(4)
     array([[0.9899, 0.7071]])
+    >>> cossim.topk([1, 1], corpus, 2).indices
+    array([1, 0])
     >>> cossim.topk(corpus, None, 1).indices
     array([[1],
            [2],
@@ -259,13 +264,14 @@ def pairs_above(
 
     Parameters
     ----------
-    x : array_like of shape (N, D), or path
-        Rows are vectors. float64, float32, float16 or bfloat16; integers and bool count as float64. A numpy.memmap or
+    x : array_like of shape (N, D) or (D,), or path
+        Rows are vectors; one vector, shape (D,), is a single row.
+        float64, float32, float16 or bfloat16; integers and bool count as float64. A numpy.memmap or
         the path of a .npy file is read block by block, and the next block is read ahead. For a Dask array the results
         are Dask arrays.
     threshold : float
         In [-1, 1]. It is rounded to the dtype of the scores, as NumPy does in that comparison.
-    y : array_like of shape (M, D), path or None
+    y : array_like of shape (M, D) or (D,), path or None
         As x. None compares x with itself and gives each pair of different rows once, with i < j.
     eps : float
         The smallest norm to divide by; zero rows score 0.
@@ -329,7 +335,7 @@ def duplicate_groups(
 
     Parameters
     ----------
-    x : array_like of shape (N, D), or path
+    x : array_like of shape (N, D) or (D,), or path
         Rows are vectors, as for pairs_above.
     threshold : float
         In [-1, 1]. It is rounded to the dtype of the scores.

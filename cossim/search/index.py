@@ -39,8 +39,9 @@ class Index:
 
     Parameters
     ----------
-    corpus : array_like of shape (N, D), or path
-        Rows are vectors. float64, float32, float16 or bfloat16; integers and bool count as float64. An array or
+    corpus : array_like of shape (N, D) or (D,), or path
+        Rows are vectors; one vector is a corpus of one row.
+        float64, float32, float16 or bfloat16; integers and bool count as float64. An array or
         numpy.memmap is not copied, and must not be changed while the index is in use. The path of a .npy file means its
         memmap. If the corpus is in a file, a search reads only the rows that the codes do not exclude, and the system
         can reclaim the memory of the pages that were read. Rows of more than 4096 elements get no codes.
@@ -66,7 +67,7 @@ class Index:
     TypeError
         An argument has the wrong type.
     ValueError
-        The corpus has no rows, no elements or not two dimensions, or the file at the path is not an array.
+        The corpus has no rows, no elements or more than two dimensions, or the file at the path is not an array.
 
     Notes
     -----
@@ -163,8 +164,8 @@ class Index:
 
         Parameters
         ----------
-        queries : array_like of shape (Q, D), or path
-            Rows are vectors. The dtypes are those of a corpus.
+        queries : array_like of shape (Q, D) or (D,), or path
+            Rows are vectors; shape (D,) is one vector. The dtypes are those of a corpus.
         k : int
             From 1 to N.
         memory : int, optional
@@ -175,7 +176,7 @@ class Index:
         Returns
         -------
         TopK
-            values: shape (Q, k), float32 or float64. indices: shape (Q, k), int64.
+            values: shape (Q, k), or (k,) for one query vector; float32 or float64. indices: the same shape, int64.
 
         Raises
         ------
@@ -185,10 +186,13 @@ class Index:
         Examples
         --------
         >>> import numpy as np, cossim
-        >>> cossim.Index(np.eye(3)).topk(np.array([[0.0, 3.0, 4.0]]), 2)
+        >>> index = cossim.Index(np.eye(3))
+        >>> index.topk(np.array([[0.0, 3.0, 4.0]]), 2)
         TopK of 1 query, k = 2
         query  index: value
             0  2: 0.8       1: 0.6
+        >>> index.topk([0, 3, 4], 2).indices
+        array([2, 1])
         """
         name = "Index.topk"
         k, memory = integer_argument(name, "k", k), memory_argument(name, memory)
@@ -212,8 +216,8 @@ class Index:
 
         Parameters
         ----------
-        queries : array_like of shape (Q, D), or path
-            Rows are vectors. The dtypes are those of a corpus.
+        queries : array_like of shape (Q, D) or (D,), or path
+            Rows are vectors; shape (D,) is one vector. The dtypes are those of a corpus.
         threshold : float
             In [-1, 1]. It is rounded to the dtype of the scores.
         max_pairs : int, optional

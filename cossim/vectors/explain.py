@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
 import numpy as np
 
-from cossim._arguments import eps_argument, integer_argument
+from cossim._arguments import DEFAULT_DIM, dim_argument, eps_argument
 from cossim._core import DEFAULT_EPS, as_arrays, cosine_distance, cosine_similarity, vecdot, vector_norm
 from cossim.vectors.similarity import broadcast_shape, is_clamped
 
@@ -89,8 +89,9 @@ class Explanation:
     mistakes: list[Step]
 
     def __init__(self, x1: Array, x2: Array, dim: SupportsIndex, eps: Number) -> None:
-        dim, self.eps = integer_argument(_FUNCTION, "dim", dim), eps_argument(_FUNCTION, eps)
+        self.eps = eps_argument(_FUNCTION, eps)
         x1, x2 = as_arrays(_FUNCTION, ("x1", "x2"), (x1, x2))
+        dim = dim_argument(_FUNCTION, dim, max(x1.ndim, x2.ndim))
         self.similarity = cosine_similarity(x1, x2, dim, self.eps)
         self.broadcast_shape = broadcast_shape(x1.shape, x2.shape)
         self.dim = dim % max(len(self.broadcast_shape), 1)
@@ -349,7 +350,7 @@ class Explanation:
         return f"<div><code>{escape(self._title())}</code><ol>{steps}</ol>{mistakes}</div>"
 
 
-def explain(x1: Array, x2: Array, dim: SupportsIndex = 1, eps: Number = DEFAULT_EPS) -> Explanation:
+def explain(x1: Array, x2: Array, dim: SupportsIndex = DEFAULT_DIM, eps: Number = DEFAULT_EPS) -> Explanation:
     """Explains the result of cosine_similarity(x1, x2, dim, eps) step by step, with your own numbers.
 
     cosine_similarity computes

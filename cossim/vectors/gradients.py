@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 import numpy as np
 
 from cossim import _core, _errors
-from cossim._arguments import eps_argument, integer_argument
+from cossim._arguments import DEFAULT_DIM, UnpassedInt, dim_argument, eps_argument
 from cossim._arithmetic import fixed_arithmetic
 from cossim._errors import described
 from cossim.vectors.similarity import broadcast_shape, is_clamped
@@ -27,15 +27,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cossim._typing import Array, ArrayOrScalar, Float, Number
-
-
-class _UnpassedInt(int):
-    """A default value that is distinct from the same number passed by the caller."""
-
-    __slots__ = ()
-
-
-_DIM_NOT_PASSED = _UnpassedInt(1)
 
 
 class _NormalizedVectors:
@@ -131,7 +122,7 @@ def cosine_similarity_vjp(
 def cosine_similarity_vjp(
     x1: Array,
     x2: Array,
-    dim: SupportsIndex = _DIM_NOT_PASSED,
+    dim: SupportsIndex = DEFAULT_DIM,
     eps: Number = _core.DEFAULT_EPS,
     *,
     axis: SupportsIndex | None = None,
@@ -143,7 +134,8 @@ def cosine_similarity_vjp(
     x1, x2 : array_like
         Any shapes that broadcast against each other, as in cosine_similarity.
     dim : int
-        The dimension of the broadcast shape that holds the vectors. axis is another name for it.
+        The dimension of the broadcast shape that holds the vectors. If it is not passed, a broadcast shape with one
+        dimension is one vector. axis is another name for it.
     eps : float
         The smallest norm to divide by.
 
@@ -179,12 +171,13 @@ def cosine_similarity_vjp(
     (array([[ 0.0448, -0.0336]]), array([[-0.0336,  0.0448]]))
     """
     function = "cosine_similarity_vjp"
-    if axis is not None and dim is not _DIM_NOT_PASSED:
-        _core.cosine_similarity(x1, x2, dim, axis=axis)  # raises TypeError
-    if dim is _DIM_NOT_PASSED:
-        dim = 1 if axis is None else axis
-    dim, eps = integer_argument(function, "dim", dim), eps_argument(function, eps)
+    if axis is not None:
+        if not isinstance(dim, UnpassedInt):
+            _core.cosine_similarity(x1, x2, dim, axis=axis)  # raises TypeError
+        dim = axis
+    eps = eps_argument(function, eps)
     x1, x2 = _core.as_arrays(function, ("x1", "x2"), (x1, x2))
+    dim = dim_argument(function, dim, max(x1.ndim, x2.ndim))
     y = _core.cosine_similarity(x1, x2, dim, eps)
     shape = broadcast_shape(x1.shape, x2.shape, (1,))
     dim %= len(shape)
@@ -212,37 +205,37 @@ def cosine_similarity_vjp(
 @overload
 def pairwise_vjp(
     x: NDArray[Float], y: None = None, *, eps: Number = _core.DEFAULT_EPS
-) -> tuple[NDArray[Float], Callable[[Array], NDArray[Float]]]: ...
+) -> tuple[ArrayOrScalar[Float], Callable[[Array], NDArray[Float]]]: ...
 @overload
 def pairwise_vjp(
     x: NDArray[Float], y: NDArray[Float], *, eps: Number = _core.DEFAULT_EPS
-) -> tuple[NDArray[Float], Callable[[Array], tuple[NDArray[Float], NDArray[Float]]]]: ...
+) -> tuple[ArrayOrScalar[Float], Callable[[Array], tuple[NDArray[Float], NDArray[Float]]]]: ...
 @overload
 def pairwise_vjp(
     x: Array, y: None = None, *, eps: Number = _core.DEFAULT_EPS
-) -> tuple[NDArray[Any], Callable[[Array], NDArray[Any]]]: ...
+) -> tuple[ArrayOrScalar[Any], Callable[[Array], NDArray[Any]]]: ...
 @overload
 def pairwise_vjp(
     x: Array, y: Array, *, eps: Number = _core.DEFAULT_EPS
-) -> tuple[NDArray[Any], Callable[[Array], tuple[NDArray[Any], NDArray[Any]]]]: ...
+) -> tuple[ArrayOrScalar[Any], Callable[[Array], tuple[NDArray[Any], NDArray[Any]]]]: ...
 def pairwise_vjp(
     x: Array, y: Array | None = None, *, eps: Number = _core.DEFAULT_EPS
-) -> tuple[NDArray[Any], Callable[[Array], Any]]:
+) -> tuple[ArrayOrScalar[Any], Callable[[Array], Any]]:
     """Returns pairwise(x, y, eps=eps) and its pullback (vector-Jacobian product).
 
     Parameters
     ----------
-    x : array_like, shape (N, D)
+    x : array_like, shape (N, D) or (D,)
         Rows are vectors, as in pairwise.
-    y : array_like, shape (M, D), optional
+    y : array_like, shape (M, D) or (D,), optional
         None means that x is compared with itself.
     eps : float
         The smallest norm to divide by.
 
     Returns
     -------
-    S : numpy.ndarray, shape (N, M)
-        pairwise(x, y, eps=eps).
+    S : numpy.ndarray, shape (N, M), or NumPy scalar
+        pairwise(x, y, eps=eps). For one vector it lacks the axis, as in pairwise.
     pullback : callable
         pullback(dS) returns (dx, dy), the gradients of sum(dS * S). dS has the shape and dtype of S; dx and dy have
         the shapes and dtypes of x and y (float64 for integers). Without y it returns dx alone, which then includes
@@ -272,14 +265,16 @@ def pairwise_vjp(
     eps = eps_argument(function, eps)
     x, y = (_core.as_array(function, "x", x), None) if y is None else _core.as_arrays(function, ("x", "y"), (x, y))
     scores = _core.pairwise(x, y, eps=eps)
-    left = _NormalizedVectors(_cast(x, _compute_dtype(scores.dtype)), 1, eps)
-    right = left if y is None else _NormalizedVectors(_cast(y, _compute_dtype(scores.dtype)), 1, eps)
+    dtype = _compute_dtype(scores.dtype)
+    left = _NormalizedVectors(_cast(np.atleast_2d(x), dtype), 1, eps)
+    right = left if y is None else _NormalizedVectors(_cast(np.atleast_2d(y), dtype), 1, eps)
 
     def product(d, rows):  # d @ rows.units
         return _core.vecdot(d[:, None], np.ascontiguousarray(rows.units.T)[None])
 
     def pullback(dS):  # noqa: N803
-        d = _cast(gradient_argument(function, "dS", dS, scores, "S"), _compute_dtype(scores.dtype))
+        d = _cast(gradient_argument(function, "dS", dS, scores, "S"), dtype)
+        d = d.reshape(len(left.units), len(right.units))
         if d.size == 0:
             zeros = tuple(_cast_like(np.zeros(z.shape), z) for z in (x, y) if z is not None)
             return zeros if y is not None else zeros[0]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
+from cossim._arguments import DEFAULT_DIM, UnpassedInt
 from cossim._core import DEFAULT_EPS, cosine_similarity
 
 if TYPE_CHECKING:
@@ -29,12 +30,13 @@ class CosineSimilarity:
     """Cosine similarity along dim, as a callable object like torch.nn.CosineSimilarity.
 
     The call ``CosineSimilarity(dim, eps)(x1, x2)`` is ``cosine_similarity(x1, x2, dim, eps)``, with its shapes, dtypes
-    and errors.
+    and errors. ``CosineSimilarity()`` takes single vectors too, as ``cosine_similarity`` without dim does.
 
     Parameters
     ----------
     dim : int
-        The dimension of the broadcast shape that holds the vectors.
+        The dimension of the broadcast shape that holds the vectors. If it is not passed, the attribute dim is 1, and
+        a broadcast shape with one dimension is one vector.
     eps : float
         The smallest norm to divide by.
 
@@ -49,12 +51,14 @@ class CosineSimilarity:
     >>> cos = cossim.CosineSimilarity(dim=1, eps=1e-6)
     >>> cos(np.array([[1.0, 2.0, 2.0]]), np.array([[2.0, 1.0, 2.0]])).round(4)
     array([0.8889])
+    >>> cossim.CosineSimilarity()([3, 4], [4, 3])
+    np.float64(0.96)
     """
 
     dim: SupportsIndex
     eps: Number
 
-    def __init__(self, dim: SupportsIndex = 1, eps: Number = DEFAULT_EPS) -> None:
+    def __init__(self, dim: SupportsIndex = DEFAULT_DIM, eps: Number = DEFAULT_EPS) -> None:
         self.dim = dim
         self.eps = eps
 
@@ -67,6 +71,8 @@ class CosineSimilarity:
     @overload
     def __call__(self, x1: Array, x2: Array) -> ArrayOrScalar[Any]: ...
     def __call__(self, x1: Any, x2: Any) -> Any:
+        if isinstance(self.dim, UnpassedInt):
+            return cosine_similarity(x1, x2, eps=self.eps)
         return cosine_similarity(x1, x2, self.dim, self.eps)
 
     def __repr__(self) -> str:

@@ -6,11 +6,11 @@
 
 /*
  * Converts all objects before it reads the memory of any, because converting one can run user code
- * that changes another. Checks that the arrays are (N, D) if two_dimensional. Returns a tuple of
- * plain arrays that keep the memory in place, or NULL with an error set.
+ * that changes another. With rows, checks them as check_rows does. Returns a tuple of plain arrays
+ * that keep the memory in place, or NULL with an error set.
  */
-static PyObject *views_of(const char *function, PyObject *names, PyObject *objects,
-                          bool two_dimensional, struct array_argument *arguments)
+static PyObject *views_of(const char *function, PyObject *names, PyObject *objects, bool rows,
+                          struct array_argument *arguments)
 {
     const Py_ssize_t n = PyTuple_GET_SIZE(names);
     for (Py_ssize_t i = 0; i < n; i++) {
@@ -25,10 +25,10 @@ static PyObject *views_of(const char *function, PyObject *names, PyObject *objec
         return NULL;
     }
     for (Py_ssize_t i = 0; i < n; i++) {
-        const bool valid = array_reread(function, &arguments[i]) == 0 &&
-                           (!two_dimensional ||
-                            (check_rows(function, &arguments[i], NULL) == 0 &&
-                             (i == 0 || check_rows(function, &arguments[0], &arguments[i]) == 0)));
+        const bool valid =
+            array_reread(function, &arguments[i]) == 0 &&
+            (!rows || (check_rows(function, &arguments[i], NULL) == 0 &&
+                       (i == 0 || check_rows(function, &arguments[0], &arguments[i]) == 0)));
         PyObject *view = valid ? array_view(&arguments[i]) : NULL;
         if (view == NULL) {
             Py_DECREF(views);
@@ -40,7 +40,7 @@ static PyObject *views_of(const char *function, PyObject *names, PyObject *objec
 }
 
 /* Reads the arguments (function, names, objects) of as_arrays or as_rows and converts objects. */
-static PyObject *convert_all(PyObject *args, const char *format, bool two_dimensional)
+static PyObject *convert_all(PyObject *args, const char *format, bool rows)
 {
     const char *function;
     PyObject *names, *objects;
@@ -57,7 +57,7 @@ static PyObject *convert_all(PyObject *args, const char *format, bool two_dimens
     if (arguments == NULL) {
         return PyErr_NoMemory();
     }
-    PyObject *views = views_of(function, names, objects, two_dimensional, arguments);
+    PyObject *views = views_of(function, names, objects, rows, arguments);
     for (Py_ssize_t i = 0; i < n; i++) {
         array_release(&arguments[i]);
     }
@@ -100,7 +100,9 @@ PyMethodDef array_methods[] = {
     BY_POSITION(
         "as_arrays", as_arrays, "function, names, objects",
         "as_array for several operands: converts all of them before it reads the memory of any."),
-    BY_POSITION("as_rows", as_rows, "function, names, objects",
-                "as_arrays for operands of shape (N, D), whose rows are vectors of one length."),
+    BY_POSITION(
+        "as_rows", as_rows, "function, names, objects",
+        "as_arrays for operands of shape (N, D), whose rows are vectors of one length, or of\n"
+        "shape (D,), which are one vector."),
     {0},
 };

@@ -18,6 +18,12 @@
     "    bool count as float64. Mixed types promote as in NumPy; float16 with\n" \
     "    bfloat16 gives float32. Never modified.\n"
 
+#define DOC_DIM \
+    "dim : int\n" \
+    "    The dimension of the broadcast shape that holds the vectors; negative ones\n" \
+    "    count from the end. If it is not passed, it is 1, but a broadcast shape with\n" \
+    "    one dimension is one vector. axis is another name for it.\n"
+
 #define DOC_OUT \
     "out : numpy.ndarray, optional\n" \
     "    The array that receives the result: exactly its shape, writeable, one of\n" \
@@ -44,10 +50,7 @@
     "This is the formula of torch.nn.functional.cosine_similarity, which clamps each\n" \
     "norm separately.\n\n" \
     "Parameters\n" \
-    "----------\n" DOC_OPERANDS "dim : int\n" \
-    "    The dimension of the broadcast shape that holds the vectors; negative ones\n" \
-    "    count from the end. axis is another name for it.\n" \
-    "eps : float\n" \
+    "----------\n" DOC_OPERANDS DOC_DIM "eps : float\n" \
     "    The smallest norm to divide by, so that zero vectors give 0.\n" DOC_OUT "\n" \
     "Returns\n" \
     "-------\n" \
@@ -67,6 +70,8 @@
     "Examples\n" \
     "--------\n" \
     ">>> import numpy as np, cossim\n" \
+    ">>> cossim.cosine_similarity([3, 4], [4, 3])\n" \
+    "np.float64(0.96)\n" \
     ">>> a = np.array([[3.0, 4.0], [1.0, 0.0]])\n" \
     ">>> b = np.array([[4.0, 3.0], [0.0, 2.0]])\n" \
     ">>> cossim.cosine_similarity(a, b)\n" \
@@ -82,10 +87,7 @@
     "The subtraction precedes the rounding to the dtype of the result, so small\n" \
     "distances keep their digits.\n\n" \
     "Parameters\n" \
-    "----------\n" DOC_OPERANDS "dim : int\n" \
-    "    The dimension of the broadcast shape that holds the vectors. axis is\n" \
-    "    another name for it.\n" \
-    "eps : float\n" \
+    "----------\n" DOC_OPERANDS DOC_DIM "eps : float\n" \
     "    The smallest norm to divide by, so that zero vectors have distance 1.\n" DOC_OUT "\n" \
     "Returns\n" \
     "-------\n" \
@@ -96,7 +98,7 @@
     "Examples\n" \
     "--------\n" \
     ">>> import numpy as np, cossim\n" \
-    ">>> cossim.cosine_distance(np.array([3.0, 4.0]), np.array([-3.0, -4.0]), dim=0)\n" \
+    ">>> cossim.cosine_distance(np.array([3.0, 4.0]), np.array([-3.0, -4.0]))\n" \
     "np.float64(2.0)\n"
 
 #define DOC_vecdot \
@@ -159,8 +161,9 @@
     "    Any shape, strides and byte order. float64, float32, float16 or bfloat16;\n" \
     "    integers and bool count as float64. Never modified, unless it is out.\n" \
     "dim : int, tuple of int or None\n" \
-    "    The dimensions that hold a vector; None means all of them. axis is another\n" \
-    "    name for it; axis=None means that it is not given.\n" \
+    "    The dimensions that hold a vector; None means all of them. If it is not\n" \
+    "    passed, it is 1, or 0 if x is one vector. axis is another name for it;\n" \
+    "    axis=None means that it is not passed.\n" \
     "eps : float\n" \
     "    The smallest norm to divide by, so that zero vectors stay zero.\n" DOC_OUT "\n" \
     "Returns\n" \
@@ -173,7 +176,9 @@
     ">>> import numpy as np, cossim\n" \
     ">>> cossim.normalize(np.array([[3.0, 4.0], [0.0, 0.0]]))\n" \
     "array([[0.6, 0.8],\n" \
-    "       [0. , 0. ]])\n"
+    "       [0. , 0. ]])\n" \
+    ">>> cossim.normalize([3, 4])\n" \
+    "array([0.6, 0.8])\n"
 
 #define DOC_pairwise \
     "pairwise($module, x, y=None, *, eps=" DOC_DEFAULT_EPS ", out=None, progress=None)\n--\n\n" \
@@ -183,10 +188,10 @@
     "torch.nn.functional.cosine_similarity to them.\n\n" \
     "Parameters\n" \
     "----------\n" \
-    "x : array_like, shape (N, D)\n" \
+    "x : array_like, shape (N, D) or (D,)\n" \
     "    Rows are vectors. float64, float32, float16 or bfloat16; integers and bool\n" \
     "    count as float64. Any strides and byte order. Never modified.\n" \
-    "y : array_like, shape (M, D), optional\n" \
+    "y : array_like, shape (M, D) or (D,), optional\n" \
     "    None means x with itself, which takes half the time. The result is then\n" \
     "    exactly symmetric, and its diagonal exactly 1 (0 for zero rows).\n" \
     "eps : float\n" \
@@ -197,7 +202,9 @@
     "\n" \
     "Returns\n" \
     "-------\n" \
-    "numpy.ndarray, shape (N, M)\n" \
+    "numpy.ndarray, shape (N, M), or NumPy scalar\n" \
+    "    One vector in place of a matrix has no axis in the result, as in matmul:\n" \
+    "    shape (M,), (N,) or (). pairwise(x) of one vector compares it with itself.\n" \
     "    In the promoted dtype, always in [-1, 1]. A score does not depend on the\n" \
     "    other rows, on the number of threads or on the order of the arguments. In\n" \
     "    float32 its absolute error is within 4e-7 for D up to 4096, and within\n" \
@@ -214,6 +221,8 @@
     ">>> cossim.pairwise(x, np.array([[-1.0, 0.0]]))\n" \
     "array([[-0.6],\n" \
     "       [-1. ],\n" \
-    "       [ 0. ]])\n"
+    "       [ 0. ]])\n" \
+    ">>> cossim.pairwise([4, 3], x)\n" \
+    "array([0.96, 0.8 , 0.  ])\n"
 
 #endif

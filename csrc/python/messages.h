@@ -50,8 +50,9 @@
 #define OBJECTS \
     "%s must hold real numbers, not Python objects: make one array of numbers first, for example " \
     "with numpy.stack"
-#define NOT_ROWS "%s must have 2 dimensions: rows are vectors, shape (N, D)"
-#define ONE_VECTOR NOT_ROWS "; pass one vector as %s[None]"
+#define NOT_ROWS \
+    "%s must hold vectors as rows, shape (N, D), or be one vector, shape (D,): reshape it, such as " \
+    "%s.reshape(-1, D)"
 #define ROW_LENGTHS "rows of %s have %zd elements, rows of %s %zd: they must be equally long"
 #define NO_BROADCAST \
     "the shapes of %s and %s do not broadcast: sizes %zd and %zd meet at dimension %d: make them " \
@@ -60,7 +61,7 @@
     "the shapes of %s and %s do not broadcast: they have %zd and %zd rows: to compare every row " \
     "of one with every row of the other use cossim.pairwise"
 #define DIM_OUT_OF_RANGE "dim%s is out of range for %d dimensions: it must be from %d to %d"
-#define DIM_OF_ONE_VECTOR "dim%s is out of range for 1 dimension: for single vectors pass dim=0"
+#define DIM_OF_ONE_VECTOR "dim%s is out of range for 1 dimension: for single vectors leave dim out"
 #define DIM_TWICE "dim %zd is named twice: name each dimension once"
 #define TOO_MANY_ELEMENTS "the broadcast shape has more elements than fit an index: pass fewer rows"
 #define OUT_DTYPE "out must be of dtype float64, float32, float16 or bfloat16"

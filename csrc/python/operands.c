@@ -375,16 +375,25 @@ PyObject *array_view(const struct array_argument *argument)
     return view;
 }
 
+static bool holds_rows(const struct array_argument *x)
+{
+    return PyArray_NDIM(x->array) == 1 || PyArray_NDIM(x->array) == 2;
+}
+
+static npy_intp row_length(const struct array_argument *x)
+{
+    return PyArray_DIM(x->array, PyArray_NDIM(x->array) - 1);
+}
+
 int check_rows(const char *function, const struct array_argument *x, const struct array_argument *y)
 {
-    if (PyArray_NDIM(x->array) != 2 || (y != NULL && PyArray_NDIM(y->array) != 2)) {
-        const struct array_argument *odd = PyArray_NDIM(x->array) != 2 ? x : y;
-        const char *message = PyArray_NDIM(odd->array) == 1 ? ONE_VECTOR : NOT_ROWS;
-        return fail(PyExc_ValueError, function, x, y, message, odd->name, odd->name);
+    if (!holds_rows(x) || (y != NULL && !holds_rows(y))) {
+        const char *odd = holds_rows(x) ? y->name : x->name;
+        return fail(PyExc_ValueError, function, x, y, NOT_ROWS, odd, odd);
     }
-    if (y != NULL && PyArray_DIM(x->array, 1) != PyArray_DIM(y->array, 1)) {
-        return fail(PyExc_ValueError, function, x, y, ROW_LENGTHS, x->name,
-                    PyArray_DIM(x->array, 1), y->name, PyArray_DIM(y->array, 1));
+    if (y != NULL && row_length(x) != row_length(y)) {
+        return fail(PyExc_ValueError, function, x, y, ROW_LENGTHS, x->name, row_length(x), y->name,
+                    row_length(y));
     }
     return 0;
 }

@@ -113,7 +113,8 @@ PyObject *hold_memory(PyArrayObject *array);
  */
 void release(PyObject *object);
 
-/* Checks that x is (N, D) and y is (M, D). y may be NULL. Returns 0, or -1 with ValueError set. */
+/* Checks that x is (N, D) and y is (M, D). Either may be one vector, (D,), in place of a matrix,
+ * and y may be NULL. Returns 0, or -1 with ValueError set. */
 int check_rows(const char *function, const struct array_argument *x,
                const struct array_argument *y);
 

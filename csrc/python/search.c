@@ -84,7 +84,8 @@ static int open_call(struct search_call *c, PyObject *request)
         return -1;
     }
     PyArrayObject *x = c->corpus.array, *y = c->queries.array;
-    if (!set_end(first_candidate, PyArray_DIM(x, 0), &c->corpus_end) ||
+    if (PyArray_NDIM(x) != 2 || PyArray_NDIM(y) != 2 ||
+        !set_end(first_candidate, PyArray_DIM(x, 0), &c->corpus_end) ||
         !set_end(first_query, PyArray_DIM(y, 0), &c->queries_end)) {
         misfit();
         return -1;

@@ -90,6 +90,15 @@ static int reduce_dim(const char *function, const struct array_argument *x,
     return 0;
 }
 
+/* The dim of a call that does not name one: 1, as in torch, but the only one of a single vector. */
+static Py_ssize_t default_dim(enum op op, int ndim)
+{
+    if (op == OP_DOT) {
+        return -1;
+    }
+    return ndim == 1 ? 0 : 1;
+}
+
 /* The value of the argument dim: an integer, or a tuple or list of integers. */
 struct dims {
     Py_ssize_t dim[PLAN_MAX_AXES + 1]; /* one more than can be valid, so that reduce_dims fails */
@@ -234,11 +243,12 @@ static PyObject *few_results(enum dtype dtype, int ndim, const npy_intp *shape,
 
 /*
  * The fast path for small calls: a few rows of two arrays of the same type and shape, along the
- * last dimension. Returns false for all other calls, invalid ones included; the general path
- * handles them. If it returns true, *result may be NULL with an error set. This function neither
- * sets nor restores the floating-point mode: the thread must be in the fixed mode already.
+ * last dimension. given is NULL for the default dim. Returns false for all other calls, invalid
+ * ones included; the general path handles them. If it returns true, *result may be NULL with an
+ * error set. This function neither sets nor restores the floating-point mode: the thread must be in
+ * the fixed mode already.
  */
-static bool fast_path(enum op op, PyObject *x1, PyObject *x2, Py_ssize_t dim, double eps,
+static bool fast_path(enum op op, PyObject *x1, PyObject *x2, const Py_ssize_t *given, double eps,
                       PyObject **result)
 {
     PyArrayObject *x = (PyArrayObject *)x1, *y = (PyArrayObject *)x2;
@@ -246,6 +256,7 @@ static bool fast_path(enum op op, PyObject *x1, PyObject *x2, Py_ssize_t dim, do
         return false;
     }
     const int ndim = PyArray_NDIM(x), type = float_type(x);
+    const Py_ssize_t dim = given == NULL ? default_dim(op, ndim) : *given;
     if (ndim == 0 || (dim != ndim - 1 && dim != -1) || !can_read(x, type, ndim, NULL) ||
         !can_read(y, type, ndim, PyArray_DIMS(x))) {
         return false;
@@ -264,12 +275,11 @@ static bool fast_path(enum op op, PyObject *x1, PyObject *x2, Py_ssize_t dim, do
     return true;
 }
 
-/* Sets *value to the value of an int, or to the default if object is NULL. Returns false if the
- * value does not fit or if the object is not exactly an int; integer_argument then handles it. */
-static bool plain_integer(PyObject *object, Py_ssize_t default_value, Py_ssize_t *value)
+/* Sets *value to the value of an exact int that fits, or leaves it unset for NULL. Returns false
+ * for other objects; integer_argument then handles them. */
+static bool plain_integer(PyObject *object, Py_ssize_t *value)
 {
     int overflow = 0;
-    *value = default_value;
     if (object == NULL) {
         return true;
     }
@@ -293,15 +303,19 @@ static int open_operands(const char *function, PyObject *first, struct array_arg
     return second == NULL ? 0 : array_reread(function, y);
 }
 
-/* The general path of cosine_similarity, cosine_distance and vecdot: two operands and one dim. */
-static PyObject *general_path(struct vector_call *call, PyObject *x1, PyObject *x2, Py_ssize_t dim)
+/* The general path of cosine_similarity, cosine_distance and vecdot: two operands and one dim.
+ * given is NULL for the default dim. */
+static PyObject *general_path(struct vector_call *call, PyObject *x1, PyObject *x2,
+                              const Py_ssize_t *given)
 {
     PyObject *result = NULL;
     call->x.name = "x1";
     call->y.name = "x2";
     if (open_operands(call->function, x1, &call->x, x2, &call->y) == 0 &&
         broadcast(call->function, call->op, &call->x, &call->y, call->axes, &call->ndim) == 0 &&
-        reduce_dim(call->function, &call->x, &call->y, dim, call->ndim, &call->reduced) == 0) {
+        reduce_dim(call->function, &call->x, &call->y,
+                   given == NULL ? default_dim(call->op, call->ndim) : *given, call->ndim,
+                   &call->reduced) == 0) {
         result = run_call(call);
     }
     array_release(&call->x);
@@ -314,7 +328,7 @@ static PyObject *two_operands(PyObject *self, const struct signature *signature,
 {
     enum { X1, X2, DIM, EPS, OUT, AXIS };
     PyObject *v[MAX_ARGUMENTS], *dim_object, *result;
-    Py_ssize_t dim, default_dim = 1;
+    Py_ssize_t dim = 0;
     double eps = DEFAULT_EPS;
     if (parse_arguments(signature, args, nargs, kwnames, v) < 0) {
         return NULL;
@@ -326,23 +340,22 @@ static PyObject *two_operands(PyObject *self, const struct signature *signature,
         v[AXIS] = v[OUT];
         v[OUT] = v[EPS];
         v[EPS] = NULL;
-        default_dim = -1;
     }
     if (dim_or_axis(signature->function, v[DIM], v[AXIS], &dim_object) < 0 ||
         eps_argument(signature->function, v[EPS], &eps) < 0) {
         return NULL;
     }
-    if (v[OUT] == NULL && fp_mode_is_fixed() && plain_integer(dim_object, default_dim, &dim) &&
-        fast_path(op, v[X1], v[X2], dim, eps, &result)) {
+    const Py_ssize_t *given = dim_object == NULL ? NULL : &dim;
+    if (v[OUT] == NULL && fp_mode_is_fixed() && plain_integer(dim_object, &dim) &&
+        fast_path(op, v[X1], v[X2], given, eps, &result)) {
         return result;
     }
-    dim = default_dim;
     if (dim_object != NULL && integer_argument(signature->function, "dim", dim_object, &dim) < 0) {
         return NULL;
     }
     struct vector_call call = {
         .function = signature->function, .op = op, .eps = eps, .out = v[OUT]};
-    return general_path(&call, v[X1], v[X2], dim);
+    return general_path(&call, v[X1], v[X2], given);
 }
 
 static PyObject *cosine_similarity(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
@@ -368,7 +381,7 @@ static PyObject *vecdot(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     return two_operands(self, &signature, OP_DOT, args, nargs, kwnames);
 }
 
-/* vector_norm and normalize: one operand and any number of dims. */
+/* vector_norm and normalize: one operand and any number of dims. Dims of NULL mean the default. */
 static PyObject *one_operand(struct vector_call *call, PyObject *x, const struct dims *dims)
 {
     PyObject *result = NULL;
@@ -376,6 +389,8 @@ static PyObject *one_operand(struct vector_call *call, PyObject *x, const struct
         return NULL;
     }
     axes_of_one(&call->x, call->axes, &call->ndim);
+    const struct dims one = {{default_dim(call->op, call->ndim)}, 1};
+    dims = dims == NULL ? &one : dims;
     if (reduce_dims(call->function, &call->x, dims, call->ndim, &call->reduced) == 0) {
         result = run_call(call);
     }
@@ -419,7 +434,7 @@ static PyObject *normalize(PyObject *self, PyObject *const *args, Py_ssize_t nar
     PyObject *v[MAX_ARGUMENTS], *dim;
     struct vector_call call = {
         .function = signature.function, .op = OP_NORMALIZE, .eps = NORMALIZE_EPS};
-    struct dims dims = {{1}, 1};
+    struct dims dims;
     if (parse_arguments(&signature, args, nargs, kwnames, v) < 0 ||
         dim_or_axis(signature.function, v[DIM], v[AXIS], &dim) < 0 ||
         eps_argument(signature.function, v[EPS], &call.eps) < 0) {
@@ -432,29 +447,46 @@ static PyObject *normalize(PyObject *self, PyObject *const *args, Py_ssize_t nar
     if (dim != NULL && dims_argument(signature.function, dim, &dims) < 0) {
         return NULL;
     }
-    return one_operand(&call, v[X], &dims);
+    return one_operand(&call, v[X], dim == NULL ? NULL : &dims);
 }
 
 /* ---- pairwise ---- */
 
-/* Returns the scores (N, M) of the rows of x (N, D) with those of y (M, D). y == NULL means x. */
+/*
+ * Returns the scores (N, M) of the rows of x (N, D) with those of y (M, D). y == NULL means x. One
+ * vector (D,) in place of a matrix is a single row, and the result lacks its axis, as in matmul.
+ */
 static PyObject *run_pairs(const char *function, const struct array_argument *x,
                            const struct array_argument *y, double eps, PyObject *out,
                            PyObject *report)
 {
     const struct array_argument *right = y == NULL ? x : y;
-    const npy_intp shape[2] = {PyArray_DIM(x->array, 0), PyArray_DIM(right->array, 0)};
+    const bool has_left = PyArray_NDIM(x->array) == 2, has_right = PyArray_NDIM(right->array) == 2;
+    npy_intp shape[2];
+    int ndim = 0;
     struct result result;
     struct plan plan;
-    if (result_open(function, out, 2, shape, x, y, 0, &result) < 0) {
+    if (has_left) {
+        shape[ndim++] = PyArray_DIM(x->array, 0);
+    }
+    if (has_right) {
+        shape[ndim++] = PyArray_DIM(right->array, 0);
+    }
+    if (result_open(function, out, ndim, shape, x, y, 0, &result) < 0) {
         return NULL;
     }
-    const struct axis left_axis = {(size_t)shape[0], PyArray_STRIDE(x->array, 0), 0,
-                                   PyArray_STRIDE(result.array, 0)};
-    const struct axis right_axis = {(size_t)shape[1], 0, PyArray_STRIDE(right->array, 0),
-                                    PyArray_STRIDE(result.array, 1)};
-    const struct axis depth_axis = {(size_t)PyArray_DIM(x->array, 1), PyArray_STRIDE(x->array, 1),
-                                    PyArray_STRIDE(right->array, 1), 0};
+    struct axis left_axis = {1, 0, 0, 0}, right_axis = {1, 0, 0, 0};
+    if (has_left) {
+        left_axis = (struct axis){(size_t)shape[0], PyArray_STRIDE(x->array, 0), 0,
+                                  PyArray_STRIDE(result.array, 0)};
+    }
+    if (has_right) {
+        right_axis = (struct axis){(size_t)shape[ndim - 1], 0, PyArray_STRIDE(right->array, 0),
+                                   PyArray_STRIDE(result.array, ndim - 1)};
+    }
+    const struct axis depth_axis = {(size_t)PyArray_DIM(x->array, has_left),
+                                    PyArray_STRIDE(x->array, has_left),
+                                    PyArray_STRIDE(right->array, has_right), 0};
     plan_pairs(&plan, &left_axis, &right_axis, &depth_axis);
     struct reduction reduction = {
         .op = OP_COSINE,

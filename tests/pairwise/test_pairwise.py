@@ -232,3 +232,34 @@ z = whole
     extra, result, *sizes = extra_memory(prepare, call, "result.nbytes, *result.shape", threads)
     assert sizes == [shape[0]] * 2
     assert extra <= result + threads * (8 << 20)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, np.int8])
+@pytest.mark.parametrize(("n", "d"), [(1, 1), (0, 3), (3, 0), (40, 33), (700, 64)])
+def test_one_vector_has_no_axis_in_the_result(rng, dtype, n, d):
+    q, p = (rng.standard_normal((2, d)) * 9).astype(dtype)
+    x = (rng.standard_normal((n, 2 * d)) * 9).astype(dtype)[:, ::2]
+    scores, number = cossim.pairwise(q[None], x)[0], cossim.pairwise(q[None], p[None])[0, 0]
+    np.testing.assert_array_equal(cossim.pairwise(q, x), scores)
+    np.testing.assert_array_equal(cossim.pairwise(x, q), scores)
+    assert isinstance(cossim.pairwise(q, p), np.floating)
+    assert cossim.pairwise(q, p) == number
+    assert cossim.pairwise(q) == cossim.pairwise(q[None])[0, 0]
+    out = np.empty((2, n), scores.dtype)[::-1]
+    cossim.pairwise(q, x, out=out[0])
+    cossim.pairwise(x[::-1], q, out=out[1, ::-1])
+    np.testing.assert_array_equal(out, [scores, scores])
+
+
+def test_gradients_of_one_vector(rng):
+    q, x = rng.standard_normal(8), rng.standard_normal((5, 8))
+    for left, right in ((q, x), (x, q), (q, q[::-1])):
+        y, pullback = cossim.pairwise_vjp(left, right)
+        expected, of_rows = cossim.pairwise_vjp(np.atleast_2d(left), np.atleast_2d(right))
+        d = rng.standard_normal(np.shape(y))
+        np.testing.assert_array_equal(y, expected.reshape(np.shape(y)))
+        for one, rows, operand in zip(pullback(d), of_rows(d.reshape(expected.shape)), (left, right), strict=True):
+            np.testing.assert_array_equal(one, rows.reshape(operand.shape), strict=True)
+    y, pullback = cossim.pairwise_vjp(q)
+    assert y == 1
+    np.testing.assert_allclose(pullback(1.0), np.zeros(8), atol=1e-15)

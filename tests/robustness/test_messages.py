@@ -47,8 +47,8 @@ pairwise(X.astype(object)) -> TypeError: pairwise(): x must hold real numbers, n
     numbers first, for example with numpy.stack (x: shape (6, 4), dtype object)
 pairwise(X.astype(np.longdouble)) -> TypeError: pairwise(): x must hold real numbers (float64, float32, float16,
     bfloat16, integers or bool): convert it with astype (x: shape (6, 4), dtype float128)
-pairwise(X[0]) -> ValueError: pairwise(): x must have 2 dimensions: rows are vectors, shape (N, D); pass one vector as
-    x[None] (x: shape (4,), dtype float64)
+pairwise(X[None]) -> ValueError: pairwise(): x must hold vectors as rows, shape (N, D), or be one vector, shape (D,):
+    reshape it, such as x.reshape(-1, D) (x: shape (1, 6, 4), dtype float64)
 pairwise(X, out=[1]) -> TypeError: pairwise(): out must be a numpy.ndarray, not list
 pairwise(X, out=np.ones((6, 6), int)) -> TypeError: pairwise(): out must be of dtype float64, float32, float16 or
     bfloat16 (out: shape (6, 6), dtype int64)
@@ -58,8 +58,8 @@ pairwise(X, out=np.broadcast_to(1.0, (6, 6))) -> ValueError: pairwise(): out is 
 cossim.cosine -> AttributeError: module 'cossim' has no attribute 'cosine'
 COSSIM_NUM_THREADS=abc cossim info -> 1: cossim: COSSIM_NUM_THREADS=abc must be a whole number from 1 to 2147483647:
     change or unset it
-cosine_similarity(X[0], X[0]) -> AxisError: cosine_similarity(): dim 1 is out of range for 1 dimension: for single
-    vectors pass dim=0 (x1: shape (4,), dtype float64; x2: shape (4,), dtype float64)
+cosine_similarity(X[0], X[0], 1) -> AxisError: cosine_similarity(): dim 1 is out of range for 1 dimension: for single
+    vectors leave dim out (x1: shape (4,), dtype float64; x2: shape (4,), dtype float64)
 cosine_similarity(X, X, 0.0) -> TypeError: cosine_similarity(): dim must be an integer, not float
 cosine_similarity(X, X, 0, axis=1) -> TypeError: cosine_similarity() got both dim and axis, which are two names of one
     argument: pass one of them
@@ -104,8 +104,6 @@ topk(X[:, :3], Y, 1) -> ValueError: topk(): rows of queries have 3 elements, row
     (queries: shape (6, 3), dtype float64; corpus: shape (5, 4), dtype float64)
 topk(X, Y[:0], 1) -> ValueError: topk(): corpus has no rows (corpus: shape (0, 4), dtype float64)
 topk(X[:, :0], Y[:, :0], 1) -> ValueError: topk(): rows of corpus have no elements (corpus: shape (5, 0), dtype float64)
-topk(X, Y[0], 1) -> ValueError: topk(): corpus must have 2 dimensions: rows are vectors, shape (N, D); pass one vector
-    as corpus[None] (corpus: shape (4,), dtype float64)
 topk(X, "nested.npy", 1) -> ValueError: topk(): corpus is the path of nested.npy, which is no .npy array: the header is
     damaged: copy the file or save the array again
 topk(X, Y, 1, memory=0) -> ValueError: topk(): memory must be at least 1, not 0
@@ -379,8 +377,8 @@ cossim topk X.npy complex.npy -k 1 -o hits.npz -> 1: cossim: complex.npy: the el
     64 bits, not complex128: save them as float32 or float64
 cossim topk X.npy bfloat16.npy -k 1 -o hits.npz -> 1: cossim: bfloat16.npy: NumPy saves bfloat16 as |V2, which cannot be
     read back: save the array as float32
-cossim topk X.npy flat.npy -k 1 -o hits.npz -> 1: cossim: flat.npy: an array of shape (5,), where rows of vectors, shape
-    (N, D), are needed: save one vector as x[None]
+cossim topk X.npy P.npy -k 1 -o hits.npz -> 1: cossim: P.npy: an array of shape (4, 1, 28, 28): save vectors as rows,
+    shape (N, D), or one vector, shape (D,)
 cossim topk X.npy cut.npy -k 1 -o hits.npz -> 1: cossim: cut.npy: truncated: shape (2, 4) takes 64 bytes after the
     header, found 63: copy the file again
 cossim topk X.npy version.npy -k 1 -o hits.npz -> 1: cossim: version.npy: a .npy file of an unknown version, or a

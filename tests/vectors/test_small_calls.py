@@ -42,7 +42,7 @@ def test_special_values(dtype, eps):
 def test_errors_are_those_of_the_general_path():
     x = np.ones(3)
     for given, error, words in (
-        ((x, x), IndexError, "dim 1 "),
+        ((x, x, 1), IndexError, "dim 1 "),
         ((x, x, -2), IndexError, "dim -2 "),
         ((x, x, 2**70), IndexError, r"dim\b(?!.*\d{4})"),
         ((x, x, 0.0), TypeError, r"dim\b.*\bfloat\b"),

@@ -1,0 +1,51 @@
+"""One vector, shape (D,), in place of a matrix of rows: it is a single row, and a query has no axis in the result."""
+
+import numpy as np
+import pytest
+
+import cossim
+from cossim.__main__ import main
+
+
+def assert_same(ours, expected):
+    for array, other in zip(ours, expected, strict=True):
+        np.testing.assert_array_equal(array, other, strict=True)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, np.int8])
+def test_a_vector_is_one_row(rng, dtype):
+    x = (rng.standard_normal((50, 16)) * 9).astype(dtype)
+    q, rows = x[7], x[7:8]
+    best = [array[0] for array in cossim.topk(rows, x, 4)]
+    assert best[1].shape == (4,)
+    assert_same(cossim.topk(q, x, 4), best)
+    assert_same(cossim.topk(q.tolist(), x, 4), cossim.topk(q.astype(float), x, 4))
+    assert_same(cossim.topk(x, q, 1), cossim.topk(x, rows, 1))
+    assert_same(cossim.topk(q, x[3], 1), [array[0] for array in cossim.topk(rows, x[3:4], 1)])
+    assert_same(cossim.pairs_above(q, 0.1, x), cossim.pairs_above(rows, 0.1, x))
+    assert_same(cossim.pairs_above(x, 0.1, q), cossim.pairs_above(x, 0.1, rows))
+    assert len(cossim.pairs_above(q, -1).i) == 0
+    assert cossim.duplicate_groups(q, 0.5).tolist() == [0]
+
+    index = cossim.Index(x)
+    assert_same(index.topk(q, 4), best)
+    assert_same(index.pairs_above(q, 0.1), cossim.pairs_above(rows, 0.1, x))
+    assert_same(cossim.Index(q).topk(x, 1), cossim.topk(x, rows, 1))
+    with pytest.raises(ValueError, match="only one row"):
+        cossim.topk(q, None, 1)
+
+
+def test_a_file_with_one_vector(rng, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    x = rng.standard_normal((9, 4)).astype(np.float32)
+    for name, array in {"x": x, "q": x[3], "rows": x[3:4]}.items():
+        np.save(name, array)
+    assert_same(cossim.topk("q.npy", "x.npy", 2, memory=1), cossim.topk(x[3], x, 2))
+    for command in ("topk {}.npy x.npy -k 3", "pairs {}.npy x.npy --threshold 0", "topk x.npy {}.npy -k 1"):
+        texts = []
+        for name in ("q", "rows"):
+            with pytest.raises(SystemExit) as ended:
+                raise SystemExit(main(command.format(name).split()))
+            assert not ended.value.code
+            texts.append(capsys.readouterr().out)
+        assert texts[0] == texts[1] != ""
