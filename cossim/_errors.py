@@ -76,6 +76,17 @@ MODE = "{function}(): mode must be one of {modes}, not {mode!r}"
 TOO_FEW_IDS = "{function}(): ids has {count} elements, but row {number} was found: pass one for each row"
 NOT_A_SHAPE = "{function}(): shape must be (rows, columns), not {shape}"
 CSR_SHAPE = "{function}(): number {number} does not fit into axis {axis} of shape {shape}: pass a larger shape"
+# ---- search: sparse rows ----
+
+LAZY_WITH_SPARSE = "{function}(): {name} is a Dask array, which cannot be compared with sparse rows: compute() it"
+SPARSE_SHAPE = "{function}(): {name} must have 2 dimensions: rows are vectors, shape (N, D), not {shape}"
+SPARSE_DIM = (
+    "{function}(): dim must be 1 for sparse rows, whose vectors are rows, not {dim}: transpose the matrix with .T"
+)
+SPARSE_TWO_NAMES = "{function}() got both dim and axis, which are two names of one argument: pass one of them"
+SPARSE_VECDOT = "{function}() does not take sparse rows: use x1.multiply(x2).sum(axis=1)"
+SPARSE_OUT = "{function}(): out must be an array of shape {shape}"
+SPARSE_NORMALIZE_OUT = "{function}(): out cannot be used with sparse rows: the result is a new sparse matrix"
 
 # ---- search: Dask arrays ----
 

@@ -36,6 +36,14 @@ def dask_function(name: str) -> Callable[..., Any]:
     return getattr(dask_arrays, name)
 
 
+def sparse_function(name: str) -> Callable[..., Any]:
+    """Returns the function of this name for sparse rows."""
+    from cossim.search import sparse
+
+    return getattr(sparse, name)
+
+
+_core.sparse_function = sparse_function  # as the next
 _core.dask_function = dask_function  # for the functions of the C core, which imports none of these modules
 
 
@@ -144,6 +152,8 @@ def topk(
     """
     if is_lazy(queries) or is_lazy(corpus):
         return dask_function("topk")(queries, corpus, k, eps=eps, memory=memory, progress=progress)
+    if _core.is_sparse(queries) or _core.is_sparse(corpus):
+        return sparse_function("topk")(queries, corpus, k, eps=eps, memory=memory, progress=progress)
     name = "topk"
     k, eps, memory = integer_argument(name, "k", k), eps_argument(name, eps), memory_argument(name, memory)
     x, y = rows_of(name, queries=queries, corpus=corpus)
@@ -312,6 +322,10 @@ def pairs_above(
         return dask_function("pairs_above")(
             x, threshold, y, eps=eps, max_pairs=max_pairs, memory=memory, progress=progress
         )
+    if _core.is_sparse(x) or _core.is_sparse(y):
+        return sparse_function("pairs_above")(
+            x, threshold, y, eps=eps, max_pairs=max_pairs, memory=memory, progress=progress
+        )
     name = "pairs_above"
     threshold, eps = threshold_argument(name, threshold), eps_argument(name, eps)
     max_pairs, memory = max_pairs_argument(name, max_pairs), memory_argument(name, memory)
@@ -365,6 +379,8 @@ def duplicate_groups(
     >>> cossim.duplicate_groups(x, 0.99)
     array([0, 1, 1, 0])
     """
+    if _core.is_sparse(x):
+        return sparse_function("duplicate_groups")(x, threshold, eps=eps, memory=memory, progress=progress)
     name = "duplicate_groups"
     threshold, eps = threshold_argument(name, threshold), eps_argument(name, eps)
     memory = memory_argument(name, memory)

@@ -70,6 +70,18 @@
 #define CORPUS_CHANGED "the corpus has been changed since the index was made: make the index again"
 #define NO_MEMORY "not enough memory for this search: pass fewer rows at a time"
 
+/* ---- sparse rows ---- */
+
+#define CSR_ARRAYS \
+    "%s(): %s is not CSR: with a shape of (%zd, %zd), its data and indices must have one dimension " \
+    "and the same length, and its indptr %zd elements"
+#define CSR_INTEGERS "%s must hold integers, at most 64 bits wide: convert it with astype"
+#define CSR_INDPTR \
+    "%s(): %s.indptr must rise from 0 to at most %zd, the number of entries, and does not at " \
+    "position %zd: build the matrix again"
+#define CSR_INDEX \
+    "%s(): row %zd of %s has an entry outside of columns 0 to %zd: build the matrix again"
+
 /* ---- threads and environment ---- */
 
 #define THREADS "%s(): n must be at least 1 and at most 2147483647%s"

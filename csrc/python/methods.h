@@ -26,6 +26,10 @@ extern PyMethodDef search_methods[];
 /* simclr.c: nt_xent, for cossim/simclr/loss.py. */
 extern PyMethodDef simclr_methods[];
 
+/* sparse.c: the same searches, pairwise, row cosines and norms, for sparse rows and
+ * cossim/search/sparse.py. */
+extern PyMethodDef sparse_methods[];
+
 /* similarity.c: cosine_similarity, cosine_distance, vecdot, vector_norm, normalize, pairwise. */
 extern PyMethodDef similarity_methods[];
 

@@ -118,10 +118,9 @@ static void explain_error(const char *function, const char *name, bool dlpack)
     release(traceback);
 }
 
-/* Returns 1 if the type of the object has this attribute, 0 if not, or -1 with an error set that is
- * not an AttributeError. The name is interned, because the interpreter's attribute cache would
- * otherwise keep a new string for each call. */
-static int has_attribute(PyObject *object, const char *name)
+/* The name is interned, because the interpreter's attribute cache would otherwise keep a new string
+ * for each call. */
+int has_attribute(PyObject *object, const char *name)
 {
     PyObject *interned = PyUnicode_InternFromString(name);
     PyObject *attribute =

@@ -6,6 +6,10 @@
 #include "vectors/compute_type.h"
 #include "vectors/dtype.h"
 
+/* Returns 1 if the type of the object has this attribute, 0 if not, or -1 with an error set that is
+ * not an AttributeError. */
+int has_attribute(PyObject *object, const char *name);
+
 /* Returns 1 for a Dask array, which computes its elements on demand, and 0 for other objects. */
 int is_lazy(PyObject *object);
 

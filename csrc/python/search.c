@@ -16,6 +16,7 @@
 #include "search/top_pairs.h"
 #include "search/topk.h"
 #include "python/args.h"
+#include "python/search.h"
 #include "python/without_gil.h"
 
 /* The first WARM_ROWS + WARM_TIMES_K * k corpus rows are scored without the prefilter. After them,
@@ -109,11 +110,6 @@ static enum compute_type compute_type_of_call(const struct search_call *c)
     return search_compute_type(c->corpus.operand.dtype, c->queries.operand.dtype);
 }
 
-static int value_type(enum compute_type compute)
-{
-    return compute == COMPUTE_F64 ? NPY_DOUBLE : NPY_FLOAT;
-}
-
 /* Runs the search without the GIL. Returns 0, or -1 with an error set. */
 static int run_call(struct search_call *c, struct result_handler *handler)
 {
@@ -195,9 +191,7 @@ static PyObject *sort_topk(PyObject *self, PyObject *args)
     return none_or_error(without_gil_end(&released));
 }
 
-/* Returns (i, j, values, count) of the pairs found, or (None, None, None, count) if there are more
- * than pairs->max_pairs. Returns NULL with an error set. */
-static PyObject *pairs_found(struct range_result *pairs, size_t rows, size_t columns)
+PyObject *pairs_found(struct range_result *pairs, size_t rows, size_t columns)
 {
     const size_t count = atomic_load(&pairs->count);
     if (atomic_load(&pairs->no_memory)) {
@@ -268,8 +262,7 @@ static PyObject *pairs(PyObject *self, PyObject *args, PyObject *kwargs)
     return result;
 }
 
-/* True if the parent of each row is the row itself or an earlier one. */
-static bool are_parents(PyArrayObject *parents)
+bool are_parents(PyArrayObject *parents)
 {
     if (!can_write(parents, NPY_INT64, 1, NULL)) {
         return false;

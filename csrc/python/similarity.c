@@ -10,6 +10,7 @@
 #include "pairwise/contract.h"
 #include "python/args.h"
 #include "python/docs.h"
+#include "python/sparse.h"
 #include "python/without_gil.h"
 
 /* Runs a reduction. Only a call that releases the GIL calls report, with the number of scores done.
@@ -336,6 +337,9 @@ static PyObject *two_operands(PyObject *self, const struct signature *signature,
     if (is_lazy(v[X1]) || is_lazy(v[X2])) {
         return call_lazily(self, signature->function, args, nargs, kwnames);
     }
+    if (is_sparse(v[X1]) || is_sparse(v[X2])) {
+        return call_sparse(self, signature->function, args, nargs, kwnames);
+    }
     if (op == OP_DOT) { /* it has no eps */
         v[AXIS] = v[OUT];
         v[OUT] = v[EPS];
@@ -416,6 +420,9 @@ static PyObject *vector_norm(PyObject *self, PyObject *const *args, Py_ssize_t n
     if (is_lazy(v[X])) {
         return call_lazily(self, signature.function, args, nargs, kwnames);
     }
+    if (is_sparse(v[X])) {
+        return call_sparse(self, signature.function, args, nargs, kwnames);
+    }
     const int keep = keepdim == NULL ? 0 : PyObject_IsTrue(keepdim);
     call.keepdim = keep > 0;
     call.out = v[OUT];
@@ -442,6 +449,9 @@ static PyObject *normalize(PyObject *self, PyObject *const *args, Py_ssize_t nar
     }
     if (is_lazy(v[X])) {
         return call_lazily(self, signature.function, args, nargs, kwnames);
+    }
+    if (is_sparse(v[X])) {
+        return call_sparse(self, signature.function, args, nargs, kwnames);
     }
     call.out = v[OUT];
     if (dim != NULL && dims_argument(signature.function, dim, &dims) < 0) {
@@ -517,6 +527,9 @@ static PyObject *pairwise(PyObject *self, PyObject *const *args, Py_ssize_t narg
     }
     if (is_lazy(v[X]) || (v[Y] != NULL && is_lazy(v[Y]))) {
         return call_lazily(self, signature.function, args, nargs, kwnames);
+    }
+    if (is_sparse(v[X]) || (v[Y] != NULL && is_sparse(v[Y]))) {
+        return call_sparse(self, signature.function, args, nargs, kwnames);
     }
     PyObject *other = v[Y] == Py_None ? NULL : v[Y];
     const struct array_argument *right = other == NULL ? NULL : &y;

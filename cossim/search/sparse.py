@@ -1,0 +1,252 @@
+"""Sparse rows: the functions over rows for CSR matrices, which stay sparse throughout.
+
+Sparse rows are SciPy's sparse arrays and matrices, and any object with the arrays of CSR (`indptr`, `indices`, `data`)
+and a `shape`. SciPy is not imported. Duplicate entries are summed and unsorted ones sorted, in a copy.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from cossim import _core, _errors
+from cossim._arguments import eps_argument, integer_argument
+from cossim._progress import reporting
+from cossim.search.blocks import (
+    Pairs,
+    TopK,
+    check_corpus,
+    check_k,
+    is_lazy,
+    max_pairs_argument,
+    memory_argument,
+    score_dtype,
+    threshold_argument,
+    too_many,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from cossim._typing import Number, Progress
+
+_CSR = "indptr", "indices", "data", "shape"
+
+
+class Request(NamedTuple):
+    """A call for rows of x with rows of y. csrc/python/sparse.c reads the fields in this order.
+
+    A side is an array (N, D), or the tuple (data, indices, indptr, N, D) of CSR.
+    """
+
+    function: str  # the name for messages
+    x_name: str
+    x: Any
+    y_name: str
+    y: Any  # None: the rows of x with one another
+    eps: float
+    report: Callable[[int, int], object] | None = None
+
+
+class _Side:
+    """One argument: what Request takes, and its shape and dtype."""
+
+    def __init__(self, function: str, name: str, source: Any) -> None:
+        if is_lazy(source):
+            raise TypeError(_errors.LAZY_WITH_SPARSE.format(function=function, name=name))
+        self.csr: Any = None
+        if not _core.is_sparse(source):
+            (self.given,) = (array,) = _core.as_rows(function, (name,), (source,))
+            self.shape, self.dtype = array.shape, array.dtype
+            return
+        # Of SciPy's formats, BSR has the arrays of CSR too, with blocks as data, and CSC has them by column.
+        if getattr(source, "format", "csr") != "csr" or not all(hasattr(source, part) for part in _CSR):
+            source = source.tocsr()
+        self.csr, self.shape = source, tuple(source.shape)
+        if len(self.shape) != 2 or not all(isinstance(size, (int, np.integer)) for size in self.shape):
+            raise ValueError(_errors.SPARSE_SHAPE.format(function=function, name=name, shape=self.shape))
+        data, indices, indptr = _core.as_arrays(
+            function,
+            tuple(f"{name}.{part}" for part in ("data", "indices", "indptr")),
+            (source.data, source.indices, source.indptr),
+        )
+        self.dtype = data.dtype
+        self.given = data, indices, indptr, int(self.shape[0]), int(self.shape[1])
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+
+def _sides(function: str, **sources: Any) -> tuple[Any, ...]:
+    """Returns the side of each source. Every source but the first may be None, and then its side is None."""
+    first = next(iter(sources))
+    return tuple(
+        None if source is None and name != first else _Side(function, name, source) for name, source in sources.items()
+    )
+
+
+def _request(function, names, x, y, eps, report=None):
+    x_name, y_name = names
+    return Request(function, x_name, x.given, y_name, None if y is None else y.given, eps, report)
+
+
+# ---- pairwise and along a dimension ----
+
+
+def pairwise(
+    x: Any, y: Any = None, eps: Number = _core.DEFAULT_EPS, *, out: Any = None, progress: Progress | None = None
+) -> NDArray[Any]:
+    name = "pairwise"
+    eps = eps_argument(name, eps)
+    left, right = _sides(name, x=x, y=y)
+    with reporting(progress, name) as report:
+        return _core.sparse_pairwise(_request(name, "xy", left, right, eps, report), out)
+
+
+def _check_dim(function: str, dim: Any, axis: Any, default: int | None = 1) -> None:
+    """Raises ValueError unless the dimension is that of the rows' elements."""
+    if axis is not None:
+        if dim is not default:
+            raise TypeError(_errors.SPARSE_TWO_NAMES.format(function=function))
+        dim = axis
+    if dim is not None:
+        (dim,) = dim if isinstance(dim, (tuple, list)) and len(dim) == 1 else (dim,)
+        dim = integer_argument(function, "dim", dim)
+    if dim not in (1, -1):
+        raise ValueError(_errors.SPARSE_DIM.format(function=function, dim=dim))
+
+
+def _cosines(name, x1, x2, dim, eps, out, axis):
+    eps = eps_argument(name, eps)
+    _check_dim(name, dim, axis)
+    x, y = _sides(name, x1=x1, x2=x2)
+    return _core.sparse_cosines(_request(name, ("x1", "x2"), x, y, eps), out, distance=name == "cosine_distance")
+
+
+def cosine_similarity(
+    x1: Any, x2: Any, dim: Any = 1, eps: Number = _core.DEFAULT_EPS, *, out: Any = None, axis: Any = None
+) -> NDArray[Any]:
+    return _cosines("cosine_similarity", x1, x2, dim, eps, out, axis)
+
+
+def cosine_distance(
+    x1: Any, x2: Any, dim: Any = 1, eps: Number = _core.DEFAULT_EPS, *, out: Any = None, axis: Any = None
+) -> NDArray[Any]:
+    return _cosines("cosine_distance", x1, x2, dim, eps, out, axis)
+
+
+def vecdot(*args: Any, **kwargs: Any) -> Any:
+    raise TypeError(_errors.SPARSE_VECDOT.format(function="vecdot"))
+
+
+def _float_dtype(dtype):
+    return dtype if dtype.kind == "f" or dtype.name == "bfloat16" else np.dtype(np.float64)
+
+
+def vector_norm(
+    x: Any, dim: Any = None, keepdim: bool = False, *, out: Any = None, axis: Any = None, keepdims: Any = None
+) -> NDArray[Any]:
+    name = "vector_norm"
+    _check_dim(name, dim, axis, None)
+    (side,) = _sides(name, x=x)
+    norms, exponents = _core.sparse_norms(_request(name, "xy", side, None, 0.0))
+    with np.errstate(all="ignore"):
+        norms = np.ldexp(norms, exponents).astype(_float_dtype(side.dtype))
+    norms = norms[:, None] if (keepdims if keepdims is not None else keepdim) else norms
+    if out is None:
+        return norms
+    if not isinstance(out, np.ndarray) or out.shape != norms.shape:
+        raise ValueError(_errors.SPARSE_OUT.format(function=name, shape=norms.shape))
+    out[...] = norms
+    return out
+
+
+def normalize(x: Any, dim: Any = 1, eps: Number = _core.NORMALIZE_EPS, *, out: Any = None, axis: Any = None) -> Any:
+    """Returns a matrix of the class of x in CSR, with the same entries in the same order."""
+    name = "normalize"
+    eps = eps_argument(name, eps)
+    _check_dim(name, dim, axis)
+    if out is not None:
+        raise TypeError(_errors.SPARSE_NORMALIZE_OUT.format(function=name))
+    (side,) = _sides(name, x=x)
+    norms, exponents = _core.sparse_norms(_request(name, "xy", side, None, eps))
+    data, indices, indptr, *_ = side.given
+    data, indptr = data[: indptr[-1]], np.array(indptr)
+    counts = np.diff(indptr)
+    with np.errstate(all="ignore"):
+        norms = np.maximum(norms, np.ldexp(eps, -exponents))
+        scaled = np.ldexp(data.astype(np.float64), -np.repeat(exponents, counts))
+        values = (scaled / np.repeat(norms, counts)).astype(_float_dtype(data.dtype))
+    return type(side.csr)((values, np.array(indices[: len(values)]), indptr), shape=side.shape)
+
+
+# ---- search ----
+
+
+def topk(
+    queries: Any,
+    corpus: Any,
+    k: Any,
+    *,
+    eps: Number = _core.DEFAULT_EPS,
+    memory: Any = None,
+    progress: Progress | None = None,
+) -> TopK:
+    name = "topk"
+    k, eps = integer_argument(name, "k", k), eps_argument(name, eps)
+    memory_argument(name, memory)
+    x, y = _sides(name, queries=queries, corpus=corpus)
+    check_corpus(name, *(("queries", x) if y is None else ("corpus", y)))
+    check_k(name, k, len(x) - 1 if y is None else len(y))
+    values = np.empty((len(x), k), score_dtype(x, x if y is None else y))
+    indices = np.empty((len(x), k), np.int64)
+    with reporting(progress, name) as report:
+        _core.sparse_topk(_request(name, ("queries", "corpus"), x, y, eps, report), values, indices)
+    return TopK(values, indices)
+
+
+def pairs_above(
+    x: Any,
+    threshold: Any,
+    y: Any = None,
+    *,
+    eps: Number = _core.DEFAULT_EPS,
+    max_pairs: Any = None,
+    memory: Any = None,
+    progress: Progress | None = None,
+) -> Pairs:
+    name = "pairs_above"
+    threshold, eps = threshold_argument(name, threshold), eps_argument(name, eps)
+    max_pairs = max_pairs_argument(name, max_pairs)
+    memory_argument(name, memory)
+    left, right = _sides(name, x=x, y=y)
+    check_corpus(name, *(("x", left) if right is None else ("y", right)))
+    limit = np.iinfo(np.intp).max if max_pairs is None else max_pairs
+    with reporting(progress, name) as report:
+        request = _request(name, "xy", left, right, eps, report)
+        *found, count = _core.sparse_pairs(request, threshold=threshold, max_pairs=limit)
+    if count > limit:
+        raise too_many(name, count, threshold, max_pairs)
+    return Pairs(*found)
+
+
+def duplicate_groups(
+    x: Any,
+    threshold: Any,
+    *,
+    eps: Number = _core.DEFAULT_EPS,
+    memory: Any = None,
+    progress: Progress | None = None,
+) -> NDArray[np.int64]:
+    name = "duplicate_groups"
+    threshold, eps = threshold_argument(name, threshold), eps_argument(name, eps)
+    memory_argument(name, memory)
+    (rows,) = _sides(name, x=x)
+    check_corpus(name, "x", rows)
+    labels = np.arange(len(rows), dtype=np.int64)
+    with reporting(progress, name) as report:
+        _core.sparse_components(_request(name, "xy", rows, None, eps, report), labels, threshold=threshold)
+    return labels

@@ -1,0 +1,21 @@
+#ifndef COSSIM_PYTHON_SEARCH_H
+#define COSSIM_PYTHON_SEARCH_H
+
+#include "python/numpy.h"
+
+#include "search/range.h"
+
+/* Returns (i, j, values, count) of the pairs found, or (None, None, None, count) if there are more
+ * than pairs->max_pairs. Returns NULL with an error set. */
+PyObject *pairs_found(struct range_result *pairs, size_t rows, size_t columns);
+
+/* True if the parent of each row is the row itself or an earlier one. */
+bool are_parents(PyArrayObject *parents);
+
+/* The NumPy type of scores. */
+static inline int value_type(enum compute_type compute)
+{
+    return compute == COMPUTE_F64 ? NPY_DOUBLE : NPY_FLOAT;
+}
+
+#endif

@@ -1,0 +1,20 @@
+#ifndef COSSIM_PYTHON_SPARSE_H
+#define COSSIM_PYTHON_SPARSE_H
+
+#include "python/numpy.h"
+
+/* Returns 1 for sparse rows, and 0 for other objects: 1 if the object can be converted to CSR
+ * (`tocsr`), or if it has the arrays of CSR. */
+int is_sparse_object(PyObject *object);
+
+static inline int is_sparse(PyObject *object)
+{
+    return !PyArray_CheckExact(object) && is_sparse_object(object);
+}
+
+/* Calls the function for sparse rows that module.sparse_function returns for this name.
+ * cossim.search.functions sets sparse_function: the core imports no module that imports it. */
+PyObject *call_sparse(PyObject *module, const char *function, PyObject *const *args,
+                      Py_ssize_t nargs, PyObject *kwnames);
+
+#endif

@@ -1,0 +1,248 @@
+/* The inverted index of sparse rows, and sums along its lists. */
+#include "sparse/postings.h"
+
+#include <string.h>
+
+#include "sparse/exact_sum.h"
+
+enum {
+    MIN_BLOCK_ROWS = 1 << 13,
+    MAX_BLOCK_ROWS = 1 << 24,
+    /* If the lists of a query are longer than this share of the rows, all sums are read. */
+    LISTED_SHARE = 4,
+    POLL_PRODUCTS = 1 << 20 /* products between two polls of the token: about 2 ms */
+};
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* An entry of a list. Values of COMPUTE_F32 are floats. */
+struct posting_f32 {
+    uint32_t row;
+    float value;
+};
+struct posting_f64 {
+    double value;
+    uint32_t row;
+};
+
+/* ---- the index ---- */
+
+/* Blocks have at least one entry for every two lists. */
+static size_t rows_of_block(const struct sparse_rows *rows)
+{
+    const size_t entries = rows->starts[rows->count], each = entries / larger(rows->count, 1),
+                 least = rows->columns / larger(2 * each, 1);
+    return smaller(larger(least, MIN_BLOCK_ROWS), MAX_BLOCK_ROWS);
+}
+
+/* Returns the end of the block that begins with row `first`: its entries must fit 32 bits. */
+static size_t block_end(const struct sparse_rows *rows, size_t first, size_t block_rows)
+{
+    size_t end = smaller(first + block_rows, rows->count);
+    while (end > first + 1 && rows->starts[end] - rows->starts[first] > UINT32_MAX) {
+        end = first + (end - first) / 2;
+    }
+    return end;
+}
+
+/* Writes the lists of a block. starts holds the positions of the first entries, and on return those
+ * of the ends. */
+INLINE void fill_lists(const enum compute_type compute, const struct sparse_rows *rows,
+                       const struct postings_block *block, uint32_t *starts, void *lists)
+{
+    for (size_t r = 0; r < block->rows; r++) {
+        const size_t row = block->first + r;
+        for (size_t e = rows->starts[row]; e < rows->starts[row + 1]; e++) {
+            const uint32_t at = starts[rows->column[e]]++;
+            if (compute == COMPUTE_F32) {
+                ((struct posting_f32 *)lists)[at] =
+                    (struct posting_f32){(uint32_t)r, (float)rows->values[e]};
+            } else {
+                ((struct posting_f64 *)lists)[at] =
+                    (struct posting_f64){rows->values[e], (uint32_t)r};
+            }
+        }
+    }
+}
+
+/* Builds one block. Returns its memory, or NULL when memory runs out. */
+static void *build_block(const struct sparse_rows *rows, struct postings_block *block)
+{
+    const size_t begin = rows->starts[block->first], end = rows->starts[block->first + block->rows],
+                 size = rows->compute == COMPUTE_F32 ? sizeof(struct posting_f32)
+                                                     : sizeof(struct posting_f64);
+    uint32_t *starts = NULL;
+    void *lists = NULL;
+    struct arena arena = {.block = NULL};
+    while (arena_pass(&arena)) {
+        starts = arena_take(&arena, size_sum_or_max(rows->columns, 2), sizeof *starts);
+        lists = arena_take(&arena, end - begin, size);
+    }
+    if (arena.block == NULL) {
+        return NULL;
+    }
+    /* starts[c + 1] is the start of list c while the lists are filled, and its end afterwards */
+    memset(starts, 0, (rows->columns + 2) * sizeof *starts);
+    for (size_t e = begin; e < end; e++) {
+        starts[rows->column[e] + 2]++;
+    }
+    for (size_t c = 2; c < rows->columns + 2; c++) {
+        starts[c] += starts[c - 1];
+    }
+    if (rows->compute == COMPUTE_F32) {
+        fill_lists(COMPUTE_F32, rows, block, starts + 1, lists);
+    } else {
+        fill_lists(COMPUTE_F64, rows, block, starts + 1, lists);
+    }
+    block->starts = starts;
+    block->lists = lists;
+    return arena.block;
+}
+
+int postings_init(struct postings *p, const struct sparse_rows *rows, struct cancel_token *token)
+{
+    *p = (struct postings){.rows = rows, .block_rows = rows_of_block(rows)};
+    size_t count = 0;
+    for (size_t first = 0; first < rows->count; first = block_end(rows, first, p->block_rows)) {
+        count++;
+    }
+    p->blocks = scratch_alloc(size_product_or_max(count, sizeof *p->blocks));
+    p->memory = scratch_alloc(size_product_or_max(count, sizeof *p->memory));
+    if (p->blocks == NULL || p->memory == NULL) {
+        return -1;
+    }
+    size_t first = 0;
+    for (size_t b = 0; b < count && !cancel_poll(token, 0); b++) {
+        const size_t end = block_end(rows, first, p->block_rows);
+        p->blocks[b] = (struct postings_block){.first = first, .rows = end - first};
+        p->memory[b] = build_block(rows, &p->blocks[b]);
+        if (p->memory[b] == NULL) {
+            return -1;
+        }
+        p->block_count++;
+        first = end;
+    }
+    return 0;
+}
+
+void postings_free(struct postings *p)
+{
+    for (size_t b = 0; b < p->block_count; b++) {
+        scratch_free(p->memory[b]);
+    }
+    scratch_free(p->blocks);
+    scratch_free(p->memory);
+}
+
+/* ---- sums ---- */
+
+void accumulator_take(struct accumulator *a, const struct postings *p, bool lists_rows,
+                      struct arena *arena)
+{
+    a->compute = p->rows->compute;
+    a->lists_rows = lists_rows;
+    a->rows = smaller(p->block_rows, p->rows->count);
+    a->sums = arena_take(arena, size_sum_or_max(a->rows, COSINE_PADDING),
+                         a->compute == COMPUTE_F32 ? sizeof(double) : sizeof(struct exact_sum));
+    a->is_touched = arena_take(arena, a->rows, sizeof *a->is_touched);
+    a->touched = arena_take(arena, a->rows, sizeof *a->touched);
+}
+
+static size_t sum_size(const struct accumulator *a)
+{
+    return a->compute == COMPUTE_F32 ? sizeof(double) : sizeof(struct exact_sum);
+}
+
+void accumulator_clear(struct accumulator *a)
+{
+    memset(a->sums, 0, (a->rows + COSINE_PADDING) * sum_size(a));
+    memset(a->is_touched, 0, a->rows * sizeof *a->is_touched);
+    a->count = 0;
+    a->listed = false;
+}
+
+/* Adds a query's value times a list, from its end to the first row below `from`. */
+INLINE void add_list(const enum compute_type compute, const bool listed, struct accumulator *a,
+                     const void *lists, size_t begin, size_t end, double value, uint32_t from)
+{
+    const struct posting_f32 *floats = lists;
+    const struct posting_f64 *doubles = lists;
+    size_t count = a->count;
+    for (size_t at = end; at > begin; at--) {
+        const uint32_t row = compute == COMPUTE_F32 ? floats[at - 1].row : doubles[at - 1].row;
+        if (row < from) {
+            break;
+        }
+        if (compute == COMPUTE_F32) {
+            ((double *)a->sums)[row] += value * (double)floats[at - 1].value;
+        } else {
+            exact_add(COMPUTE_F64, (struct exact_sum *)a->sums + row,
+                      value * doubles[at - 1].value);
+        }
+        if (listed) {
+            a->touched[count] = row;
+            count += !a->is_touched[row];
+            a->is_touched[row] = 1;
+        }
+    }
+    a->count = count;
+}
+
+INLINE void add_lists(const enum compute_type compute, const bool listed, struct accumulator *a,
+                      const struct postings_block *block, const struct sparse_rows *queries,
+                      size_t query, size_t from)
+{
+    size_t unpolled = 0;
+    for (size_t e = queries->starts[query]; e < queries->starts[query + 1]; e++) {
+        const uint32_t column = queries->column[e], begin = block->starts[column],
+                       end = block->starts[column + 1];
+        add_list(compute, listed, a, block->lists, begin, end, queries->values[e], (uint32_t)from);
+        unpolled += end - begin;
+        if (unpolled >= POLL_PRODUCTS) {
+            unpolled = 0;
+            if (cancel_poll_here()) {
+                break;
+            }
+        }
+    }
+}
+
+void accumulate(struct accumulator *a, const struct postings_block *block,
+                const struct sparse_rows *queries, size_t query, size_t from)
+{
+    size_t products = 0;
+    for (size_t e = queries->starts[query]; e < queries->starts[query + 1]; e++) {
+        const uint32_t column = queries->column[e];
+        products += block->starts[column + 1] - block->starts[column];
+    }
+    a->listed = a->lists_rows && products < block->rows / LISTED_SHARE;
+    if (a->compute == COMPUTE_F32 && a->listed) {
+        add_lists(COMPUTE_F32, true, a, block, queries, query, from);
+    } else if (a->compute == COMPUTE_F32) {
+        add_lists(COMPUTE_F32, false, a, block, queries, query, from);
+    } else if (a->listed) {
+        add_lists(COMPUTE_F64, true, a, block, queries, query, from);
+    } else {
+        add_lists(COMPUTE_F64, false, a, block, queries, query, from);
+    }
+}
+
+double accumulated(const struct accumulator *a, size_t row)
+{
+    return a->compute == COMPUTE_F32 ? ((const double *)a->sums)[row]
+                                     : exact_total((const struct exact_sum *)a->sums + row);
+}
+
+void accumulator_reset(struct accumulator *a, const struct postings_block *block)
+{
+    if (!a->listed) {
+        memset(a->sums, 0, block->rows * sum_size(a));
+        return;
+    }
+    for (size_t n = 0; n < a->count; n++) {
+        const uint32_t row = a->touched[n];
+        a->is_touched[row] = 0;
+        memset((char *)a->sums + row * sum_size(a), 0, sum_size(a));
+    }
+    a->count = 0;
+}

@@ -1,0 +1,15 @@
+#ifndef COSSIM_SPARSE_PREFIX_FILTER_H
+#define COSSIM_SPARSE_PREFIX_FILTER_H
+
+#include "sparse/sparse_search.h"
+
+/* Thresholds from this one on can be searched by the prefix filter. */
+#define PREFIX_MIN_THRESHOLD 0.01
+
+/*
+ * Runs a search by the prefix filter. Its threshold is at least PREFIX_MIN_THRESHOLD. Returns 0, or
+ * -1 when memory runs out.
+ */
+int prefix_filter(const struct sparse_search *search);
+
+#endif

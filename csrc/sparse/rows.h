@@ -1,0 +1,116 @@
+#ifndef COSSIM_SPARSE_ROWS_H
+#define COSSIM_SPARSE_ROWS_H
+
+#include <math.h>
+#include <stdint.h>
+
+#include "base/cancel.h"
+#include "base/scratch.h"
+#include "vectors/dtype.h"
+#include "vectors/formula.h"
+
+/*
+ * Rows to read: CSR arrays, or a dense array whose zeros are left out. Another thread may change
+ * the arrays of a CSR source at any time, so each number is read once and then checked.
+ */
+struct sparse_source {
+    struct operand data;          /* (entries) values of CSR; (count, columns) of a dense array */
+    ptrdiff_t row_stride, stride; /* of dense rows; of the elements of data. In bytes */
+    bool is_dense;
+    bool is_logical;                /* bool: duplicates are or-ed, not summed */
+    const void *indptr, *indices;   /* (count + 1) and (entries), int32 or int64, contiguous */
+    bool wide_indptr, wide_indices; /* int64 */
+    size_t count, columns, entries;
+};
+
+/*
+ * A copy of sparse rows in canonical form. In each row the columns ascend, and no value is 0.
+ *
+ * A row of doubles whose sum of squares would leave the safe range is scaled by 2^-exponent. A row
+ * that holds NaN or infinity has no entries, and its norm is NaN: it scores NaN with every row, as
+ * in the dense formula, where each of its scores has a term that is not finite.
+ */
+struct sparse_rows {
+    enum compute_type compute; /* of scores; the same for both sides of a call */
+    double eps;
+    size_t count, columns;
+    size_t *starts;   /* (count + 1): row i has the entries [starts[i], starts[i + 1]) */
+    uint32_t *column; /* of each entry */
+    double *values;
+    double *squares; /* the square of each row's norm, after scaling */
+    int *exponents;
+    double *norms;   /* max(|row|, eps), or its inverse for COMPUTE_F32 */
+    void *blocks[2]; /* memory */
+};
+
+/*
+ * Numbers that stand for columns. A matrix can have 2^63 columns. If it has many more columns than
+ * entries, its columns are numbered anew, in the same order.
+ */
+struct column_map {
+    bool is_identity;
+    uint64_t *used; /* the columns in use, ascending */
+    size_t count;
+};
+
+enum sparse_status {
+    SPARSE_OK,
+    SPARSE_NO_MEMORY,
+    SPARSE_BAD_INDPTR, /* does not ascend from 0 to at most the number of entries */
+    SPARSE_BAD_INDEX   /* a column that is not below the number of columns */
+};
+
+/* Returns the map for the columns of one or two sources. Free it in any case. */
+enum sparse_status column_map_init(struct column_map *map, const struct sparse_source *sources,
+                                   size_t n);
+void column_map_free(struct column_map *map);
+
+/*
+ * Reads and measures all rows. compute and eps of *rows are set. *row is the number of the row at
+ * which an error was found. Free the rows in any case.
+ */
+enum sparse_status sparse_rows_init(struct sparse_rows *rows, const struct sparse_source *source,
+                                    const struct column_map *map, size_t *row);
+void sparse_rows_free(struct sparse_rows *rows);
+
+/* An estimate of the number of products of all rows of x with all rows of y. */
+size_t sparse_products(const struct sparse_rows *x, const struct sparse_rows *y);
+
+/* ---- scores ---- */
+
+/* Beyond these magnitudes a cosine is computed by formula_cosine, which gives identical rows 1. */
+static inline double sparse_recompute_above(enum compute_type compute)
+{
+    return compute == COMPUTE_F32 ? 1.0 - 0x1p-17 : 1.0 - 1e-13;
+}
+
+/* Returns x.y / (max(|x|, eps) max(|y|, eps)) by the formula of a single pair, unrounded. */
+static inline double sparse_cosine(const struct sparse_rows *x, size_t i,
+                                   const struct sparse_rows *y, size_t j, double xy)
+{
+    if (isnan(x->norms[i]) || isnan(y->norms[j])) {
+        return NAN;
+    }
+    return formula_cosine(xy, x->squares[i], y->squares[j], eps_scaled(x->eps, x->exponents[i]),
+                          eps_scaled(y->eps, y->exponents[j]));
+}
+
+/*
+ * Returns the score of rows i and j from their sum, rounded to the compute type. It is what
+ * pair_scores.h makes of that sum: float32 multiplies by inverse norms, float64 divides by norms.
+ */
+static inline double sparse_score(const struct sparse_rows *x, size_t i,
+                                  const struct sparse_rows *y, size_t j, double xy)
+{
+    const double norms = x->norms[i] * y->norms[j],
+                 plain = x->compute == COMPUTE_F32 ? xy * norms : xy / norms,
+                 score = fabs(plain) > sparse_recompute_above(x->compute)
+                             ? sparse_cosine(x, i, y, j, xy)
+                             : plain;
+    return x->compute == COMPUTE_F32 ? (double)(float)score : score;
+}
+
+/* Returns x.y of rows i and j, in which common columns are added in ascending order. */
+double sparse_dot(const struct sparse_rows *x, size_t i, const struct sparse_rows *y, size_t j);
+
+#endif

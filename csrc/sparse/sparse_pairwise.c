@@ -1,0 +1,164 @@
+/* All scores of sparse rows, as a dense matrix. */
+#include "sparse/sparse_pairwise.h"
+
+#include <string.h>
+
+#include "base/pool.h"
+
+enum {
+    TASK_ROWS = 64, /* rows of x; a cache line of the mirrored half holds 8 or 16 of them */
+    /* Columns of one call of the cosine kernel, which numbers them by 8 bits. */
+    KERNEL_COLUMNS = 256,
+    MIRRORED_ROWS = 16 /* rows of the mirrored half that are written at a time */
+};
+
+struct pairwise_worker {
+    struct accumulator sums;
+    double *totals; /* (KERNEL_COLUMNS) */
+    char *scores;   /* (KERNEL_COLUMNS) of the compute type */
+};
+
+struct pairwise_job {
+    const struct sparse_pairwise *call;
+    struct postings postings;
+    struct pairwise_worker *workers;
+};
+
+/* Computes the scores of row i of x with n rows of y from their sums. */
+static void score_columns(const struct sparse_pairwise *call, size_t i, size_t first, size_t n,
+                          const double *sums, void *scores)
+{
+    uint32_t found[KERNEL_COLUMNS / COSINE_STEP + 1];
+    const enum compute_type compute = call->x->compute;
+    const struct cosine_tile tile = {
+        sums, 0, call->x->norms + i, call->y->norms + first, 1, n, sparse_recompute_above(compute)};
+    const size_t count = kernels_current()->tiles[compute].cosine(&tile, scores, 0, found);
+    for (size_t f = 0; f < count; f++) {
+        for (uint32_t bits = found[f] & 0xff; bits != 0; bits &= bits - 1) {
+            const size_t c = (found[f] >> 8 & 0xff) + (size_t)__builtin_ctz(bits);
+            compute_store(compute, scores, c,
+                          sparse_cosine(call->x, i, call->y, first + c, sums[c]));
+        }
+    }
+}
+
+/* Writes the scores of row i with the rows of a block from row `from` on. */
+static void store_row(const struct pairwise_job *job, struct pairwise_worker *w, size_t i,
+                      const struct postings_block *block, size_t from)
+{
+    const struct sparse_pairwise *call = job->call;
+    const enum compute_type compute = call->x->compute;
+    char *row = call->out + (ptrdiff_t)i * call->row_stride;
+    const bool in_place = call->column_stride == (ptrdiff_t)compute_size(compute) &&
+                          (compute == COMPUTE_F32 || call->out_dtype == DTYPE_F64);
+    for (size_t r = from, n; r < block->rows; r += n) {
+        n = smaller(block->rows - r, KERNEL_COLUMNS);
+        const double *sums = (const double *)w->sums.sums + r;
+        if (compute == COMPUTE_F64) {
+            for (size_t c = 0; c < n; c++) {
+                w->totals[c] = accumulated(&w->sums, r + c);
+            }
+            sums = w->totals;
+        }
+        char *to = row + (ptrdiff_t)(block->first + r) * call->column_stride;
+        score_columns(call, i, block->first + r, n, sums, in_place ? to : w->scores);
+        if (!in_place) {
+            dtype_store_computed(call->out_dtype, to, call->column_stride, compute, w->scores, n);
+        }
+    }
+}
+
+/* Copies the scores of rows [first, end) of x with rows [row, end of block) of y to their mirror
+ * images. */
+static inline void mirror_elements(const struct sparse_pairwise *call, size_t first, size_t end,
+                                   size_t row, size_t row_end, size_t size)
+{
+    for (size_t r = row; r < row_end; r++) {
+        for (size_t i = first; i < smaller(end, r); i++) {
+            memcpy(call->out + (ptrdiff_t)r * call->row_stride + (ptrdiff_t)i * call->column_stride,
+                   call->out + (ptrdiff_t)i * call->row_stride + (ptrdiff_t)r * call->column_stride,
+                   size);
+        }
+    }
+}
+
+static void mirror_block(const struct sparse_pairwise *call, size_t first, size_t end,
+                         const struct postings_block *block)
+{
+    const size_t size = dtype_size(call->out_dtype), block_end = block->first + block->rows;
+    for (size_t row = larger(first, block->first); row < block_end; row += MIRRORED_ROWS) {
+        const size_t row_end = smaller(row + MIRRORED_ROWS, block_end);
+        if (size == sizeof(float)) {
+            mirror_elements(call, first, end, row, row_end, sizeof(float));
+        } else if (size == sizeof(double)) {
+            mirror_elements(call, first, end, row, row_end, sizeof(double));
+        } else {
+            mirror_elements(call, first, end, row, row_end, size);
+        }
+    }
+}
+
+/* A task: some rows of x with one block of y. */
+static void score_rows(void *context, size_t task, size_t worker)
+{
+    const struct pairwise_job *job = context;
+    const struct sparse_pairwise *call = job->call;
+    struct pairwise_worker *w = &job->workers[worker];
+    const struct postings_block *block = &job->postings.blocks[task % job->postings.block_count];
+    const size_t first = task / job->postings.block_count * TASK_ROWS,
+                 end = smaller(first + TASK_ROWS, call->x->count),
+                 block_end = block->first + block->rows;
+    const bool symmetric = call->x == call->y;
+    for (size_t i = first; i < end && !cancel_poll_here(); i++) {
+        const size_t from = symmetric && i > block->first ? i - block->first : 0;
+        if (from < block->rows) {
+            accumulate(&w->sums, block, call->x, i, from);
+            store_row(job, w, i, block, from);
+            accumulator_reset(&w->sums, block);
+            progress_add(call->token, block->rows - from);
+        }
+    }
+    if (symmetric && first < block_end) {
+        mirror_block(call, first, end, block);
+    }
+}
+
+static int run(struct pairwise_job *job)
+{
+    const struct sparse_pairwise *call = job->call;
+    const size_t scores = size_product_or_max(call->x->count, call->y->count),
+                 products = size_sum_or_max(sparse_products(call->x, call->y), scores);
+    const int threads = thread_count_for(products, 1, GRAIN_SUMS);
+    struct arena arena = {.block = NULL};
+    while (arena_pass(&arena)) {
+        job->workers = arena_take(&arena, (size_t)threads, sizeof *job->workers);
+        for (size_t w = 0; w < (size_t)threads; w++) {
+            struct pairwise_worker worker;
+            accumulator_take(&worker.sums, &job->postings, false, &arena);
+            worker.totals = arena_take(&arena, KERNEL_COLUMNS, sizeof *worker.totals);
+            worker.scores = arena_take(&arena, KERNEL_COLUMNS, sizeof(double));
+            if (arena.block != NULL) {
+                accumulator_clear(&worker.sums);
+                job->workers[w] = worker;
+            }
+        }
+    }
+    if (arena.block == NULL) {
+        return -1;
+    }
+    const size_t tasks = size_parts(call->x->count, TASK_ROWS) * job->postings.block_count;
+    pool_run(tasks, threads, score_rows, job, call->token);
+    scratch_free(arena.block);
+    return 0;
+}
+
+int sparse_pairwise(const struct sparse_pairwise *call)
+{
+    struct pairwise_job job = {.call = call};
+    int status = postings_init(&job.postings, call->y, call->token);
+    if (status == 0 && !cancel_requested(call->token)) {
+        status = run(&job);
+    }
+    postings_free(&job.postings);
+    return status;
+}

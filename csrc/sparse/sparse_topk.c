@@ -1,0 +1,198 @@
+/* Top-k of sparse rows: each query's sums with all blocks of the corpus pass through one heap. */
+#include "sparse/sparse_topk.h"
+
+#include "base/pool.h"
+
+enum { TASK_QUERIES = 16 };
+
+/* NaN comes after all numbers, so the heap holds this score in its place. */
+static const double NAN_SCORE = -2.0;
+
+struct entry {
+    double score;
+    int64_t index;
+};
+
+static inline bool is_better(struct entry a, struct entry b)
+{
+    return a.score > b.score || (a.score == b.score && a.index < b.index);
+}
+
+/* The best entries so far, as a heap with the worst one at its root. */
+struct best {
+    size_t count, k;
+    struct entry *entries;
+};
+
+/* Moves an entry down from the root until none of its children is worse. */
+static void sift_down(const struct best *best, struct entry entry)
+{
+    size_t at = 0, child = 1;
+    while (child < best->count) {
+        const bool right =
+            child + 1 < best->count && is_better(best->entries[child], best->entries[child + 1]);
+        child += right;
+        if (!is_better(entry, best->entries[child])) {
+            break;
+        }
+        best->entries[at] = best->entries[child];
+        at = child;
+        child = 2 * at + 1;
+    }
+    best->entries[at] = entry;
+}
+
+/* Adds an entry while there is room: moves it up until its parent is not better. */
+static void sift_up(struct best *best, struct entry entry)
+{
+    size_t at = best->count++;
+    while (at > 0 && is_better(best->entries[(at - 1) / 2], entry)) {
+        best->entries[at] = best->entries[(at - 1) / 2];
+        at = (at - 1) / 2;
+    }
+    best->entries[at] = entry;
+}
+
+static inline void offer(struct best *best, double score, size_t index)
+{
+    const struct entry entry = {isnan(score) ? NAN_SCORE : score, (int64_t)index};
+    if (best->count < best->k) {
+        sift_up(best, entry);
+    } else if (is_better(entry, best->entries[0])) {
+        sift_down(best, entry);
+    }
+}
+
+/* Takes the entries out of the heap, worst first, and stores them in the result. */
+static void store_best(const struct sparse_topk *call, struct best *best, size_t query)
+{
+    for (size_t n = best->count; n < call->k; n++) {
+        compute_store(call->queries->compute, call->values, query * call->k + n, NAN);
+        call->indices[query * call->k + n] = -1;
+    }
+    while (best->count > 0) {
+        const struct entry worst = best->entries[0];
+        const size_t at = query * call->k + --best->count;
+        sift_down(best, best->entries[best->count]);
+        compute_store(call->queries->compute, call->values, at,
+                      worst.score == NAN_SCORE ? NAN : worst.score);
+        call->indices[at] = worst.index;
+    }
+}
+
+struct topk_worker {
+    struct accumulator sums;
+    struct best best;
+};
+
+struct topk_job {
+    const struct sparse_topk *call;
+    struct postings postings;
+    struct topk_worker *workers;
+};
+
+static void offer_row(const struct topk_job *job, struct topk_worker *w,
+                      const struct postings_block *block, size_t query, size_t row)
+{
+    const struct sparse_topk *call = job->call;
+    const size_t candidate = block->first + row;
+    if (!call->self || candidate != query) {
+        offer(
+            &w->best,
+            sparse_score(call->queries, query, call->corpus, candidate, accumulated(&w->sums, row)),
+            candidate);
+    }
+}
+
+/*
+ * Offers rows that have no common column with the query. They score 0, or NaN where a norm is NaN
+ * or 0. No more than k that score 0 can be among the k best: those of the lowest index.
+ */
+static void offer_untouched(const struct topk_job *job, struct topk_worker *w,
+                            const struct postings_block *block, size_t query)
+{
+    const struct sparse_topk *call = job->call;
+    size_t zeros = 0;
+    for (size_t row = 0; row < block->rows && zeros <= call->k; row++) {
+        if (!w->sums.is_touched[row]) {
+            offer_row(job, w, block, query, row);
+            zeros +=
+                !isnan(sparse_score(call->queries, query, call->corpus, block->first + row, 0.0));
+        }
+    }
+}
+
+static void search_block(const struct topk_job *job, struct topk_worker *w,
+                         const struct postings_block *block, size_t query)
+{
+    struct accumulator *sums = &w->sums;
+    accumulate(sums, block, job->call->queries, query, 0);
+    if (sums->listed) {
+        for (size_t n = 0; n < sums->count; n++) {
+            offer_row(job, w, block, query, sums->touched[n]);
+        }
+        if (w->best.count < w->best.k || w->best.entries[0].score <= 0.0) {
+            offer_untouched(job, w, block, query);
+        }
+    } else {
+        for (size_t row = 0; row < block->rows; row++) {
+            offer_row(job, w, block, query, row);
+        }
+    }
+    accumulator_reset(sums, block);
+}
+
+/* A task: some queries. */
+static void search_queries(void *context, size_t task, size_t worker)
+{
+    const struct topk_job *job = context;
+    struct topk_worker *w = &job->workers[worker];
+    const size_t first = task * TASK_QUERIES,
+                 end = smaller(first + TASK_QUERIES, job->call->queries->count);
+    for (size_t query = first; query < end; query++) {
+        for (size_t b = 0; b < job->postings.block_count && !cancel_poll_here(); b++) {
+            search_block(job, w, &job->postings.blocks[b], query);
+        }
+        store_best(job->call, &w->best, query);
+        progress_add(job->call->token, job->call->corpus->count);
+    }
+}
+
+static int run(struct topk_job *job)
+{
+    const struct sparse_topk *call = job->call;
+    const size_t queries = call->queries->count,
+                 products = sparse_products(call->queries, call->corpus);
+    const int threads = thread_count_for(size_sum_or_max(products, queries), 1, GRAIN_SUMS);
+    struct arena arena = {.block = NULL};
+    while (arena_pass(&arena)) {
+        job->workers = arena_take(&arena, (size_t)threads, sizeof *job->workers);
+        for (size_t w = 0; w < (size_t)threads; w++) {
+            struct topk_worker worker = {.best.k = call->k};
+            accumulator_take(&worker.sums, &job->postings, true, &arena);
+            worker.best.entries =
+                arena_take(&arena, size_sum_or_max(call->k, 1), sizeof *worker.best.entries);
+            if (arena.block != NULL) {
+                accumulator_clear(&worker.sums);
+                job->workers[w] = worker;
+            }
+        }
+    }
+    if (arena.block == NULL) {
+        return -1;
+    }
+    pool_run(size_parts(queries, TASK_QUERIES), threads, search_queries, job, call->token);
+    scratch_free(arena.block);
+    return 0;
+}
+
+int sparse_topk(const struct sparse_topk *call)
+{
+    struct topk_job job = {.call = call};
+    int status = postings_init(&job.postings, call->corpus, call->token);
+    if (status == 0 && !cancel_requested(call->token)) {
+        status = run(&job);
+    }
+    postings_free(&job.postings);
+    return status;
+}

@@ -1,0 +1,19 @@
+#ifndef COSSIM_SPARSE_SPARSE_TOPK_H
+#define COSSIM_SPARSE_SPARSE_TOPK_H
+
+#include "sparse/postings.h"
+
+/* Finds the k best rows of a corpus for each query, best first; equal scores by index. */
+struct sparse_topk {
+    const struct sparse_rows *queries, *corpus;
+    bool self; /* both are the same rows: a row is not a result of itself */
+    size_t k;
+    void *values;     /* (queries, k) of the compute type; places that no row fills hold NaN */
+    int64_t *indices; /* (queries, k); -1 there */
+    struct cancel_token *token; /* its progress counts pairs of rows */
+};
+
+/* Returns 0, or -1 when memory runs out. */
+int sparse_topk(const struct sparse_topk *call);
+
+#endif
