@@ -1,7 +1,4 @@
-"""Conversion of arguments: numbers by Python's protocols, and arrays of other libraries by DLPack.
-
-Errors name the function and the argument.
-"""
+"""Conversion of arguments that are numbers, by Python's protocols. Errors name the function and the argument."""
 
 from __future__ import annotations
 
@@ -15,8 +12,6 @@ from cossim import _errors
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-
-    from numpy.typing import NDArray
 
 
 class UnpassedInt(int):
@@ -121,26 +116,3 @@ def needing(package: str, function: str) -> Generator[None]:
         yield
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(_errors.NEEDS_PACKAGE.format(function=function, package=package)) from error
-
-
-class _KeepsCapsule:
-    """Exports an object by DLPack and keeps a reference to the capsule.
-
-    If NumPy rejects a capsule, it drops its reference while the error is set. The destructor of a capsule can be a
-    Python function (through ctypes), which must not run while an error is set. This reference delays the destructor.
-    """
-
-    def __init__(self, source):
-        self.source = source
-
-    def __dlpack__(self, **options):
-        self.capsule = self.source.__dlpack__(**options)
-        return self.capsule
-
-    def __dlpack_device__(self):
-        return self.source.__dlpack_device__()
-
-
-def from_dlpack(source: Any) -> NDArray[Any]:
-    exporter = _KeepsCapsule(source)  # a local variable lives as long as the traceback of an error
-    return np.from_dlpack(exporter)

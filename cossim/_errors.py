@@ -38,6 +38,15 @@ NOT_A_PROGRESS = "{function}(): progress must be None, a bool or a callable of (
 NEEDS_TQDM = "{function}(): progress=True draws a bar with tqdm: pip install 'cossim-c[progress]'"
 
 NEEDS_PACKAGE = "{function} needs {package}: pip install {package}"
+# ---- rows that are Python objects. csrc/python/messages.h has the same texts, for columns of Arrow. ----
+
+NULL_ROW = "{function}(): row {row} of {name} is null: drop or fill nulls first"
+NULL_IN_ROW = "{function}(): row {row} of {name} has a null in it: drop or fill nulls first"
+RAGGED = "{function}(): rows of {name} must be equally long: row {row} has {size}, and row 0 has {first_size}"
+COLUMNS = (
+    "{function}(): {name} is a table with {count} columns of vectors, where one is needed: pass one of its columns "
+    "({names})"
+)
 
 # ---- the package ----
 

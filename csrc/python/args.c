@@ -141,12 +141,18 @@ static enum dtype promoted(enum dtype x, enum dtype y)
     return x == y ? x : DTYPE_F32; /* float16 cannot hold all of bfloat16, nor the reverse */
 }
 
+/* Returns whether an argument's type is that of ml_dtypes, which results can have. */
+static bool is_numpy_bfloat16(const struct array_argument *x)
+{
+    return x->operand.dtype == DTYPE_BF16 && PyTypeNum_ISUSERDEF(PyArray_TYPE(x->array));
+}
+
 static PyArray_Descr *descr_of(enum dtype dtype, const struct array_argument *x,
                                const struct array_argument *y)
 {
     switch (dtype) {
     case DTYPE_BF16: {
-        PyArray_Descr *descr = PyArray_DESCR(x->operand.dtype == DTYPE_BF16 ? x->array : y->array);
+        PyArray_Descr *descr = PyArray_DESCR(is_numpy_bfloat16(x) ? x->array : y->array);
         Py_INCREF(descr);
         return descr;
     }
@@ -163,6 +169,10 @@ PyArray_Descr *result_descr(const struct array_argument *x, const struct array_a
                             enum dtype *dtype)
 {
     *dtype = promoted(x->operand.dtype, y == NULL ? x->operand.dtype : y->operand.dtype);
+    /* Without ml_dtypes there are rows of bfloat16, but no type that a result could have. */
+    if (*dtype == DTYPE_BF16 && !is_numpy_bfloat16(x) && (y == NULL || !is_numpy_bfloat16(y))) {
+        *dtype = DTYPE_F32;
+    }
     return descr_of(*dtype, x, y);
 }
 

@@ -81,6 +81,38 @@
     "position %zd: build the matrix again"
 #define CSR_INDEX \
     "%s(): row %zd of %s has an entry outside of columns 0 to %zd: build the matrix again"
+/* ---- arrays of other libraries: DLPack ---- */
+
+#define DETACH "%s(): %s requires grad, and no gradient goes through this call: pass %s.detach()"
+#define DLPACK_CAPSULE "%s(): __dlpack__ of %s must return a new DLPack capsule, not %.100s"
+#define DLPACK_DEVICE \
+    "%s(): %s is in the memory of a device, DLPack type %d: copy it to the CPU first, such as " \
+    "%s.cpu()"
+#define DLPACK_TYPE \
+    "%s(): %s has elements of DLPack type %d with %d bits in %d lanes, which NumPy lacks: convert " \
+    "them to float32"
+#define DLPACK_VERSION \
+    "%s(): %s comes as DLPack %u.%u, and this cossim reads DLPack 1: convert it to a NumPy array"
+#define DLPACK_MALFORMED \
+    "%s(): the DLPack tensor of %s is malformed: its shape and strides fit no memory"
+
+/* ---- arrays of other libraries: Arrow ---- */
+
+#define ARROW_CAPSULE \
+    "%s(): the Arrow export of %s must be new capsules of a schema and an array, or of a stream"
+#define ARROW_STREAM "%s(): the Arrow stream of %s failed: %s"
+#define ARROW_MALFORMED "%s(): the Arrow data of %s are malformed: %s"
+#define ARROW_NULL "%s(): row %zd of %s is null: drop or fill nulls first"
+#define ARROW_NULL_VALUE "%s(): row %zd of %s has a null in it: drop or fill nulls first"
+#define ARROW_TYPE \
+    "%s(): %s has Arrow elements of type %s, which are no numbers: pass numbers, or lists of numbers"
+#define ARROW_NESTED "%s(): %s has lists in lists in lists, %d deep: pass lists of numbers"
+#define ARROW_RAGGED \
+    "%s(): rows of %s must be equally long: row %zd has %zd elements, and row %zd has %zd"
+#define ARROW_COLUMNS \
+    "%s(): %s is a table with %d columns of vectors, where one is needed: pass one of its columns " \
+    "(%U)"
+#define ARROW_TOO_LARGE "%s(): %s has more elements than fit an index: pass fewer rows"
 
 /* ---- threads and environment ---- */
 

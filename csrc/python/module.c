@@ -13,6 +13,7 @@
 #include "kernels/kernels.h"
 #include "python/args.h"
 #include "python/methods.h"
+#include "python/protocols.h"
 
 /* threadpoolctl finds these two functions by name in the loaded library. */
 __attribute__((visibility("default"))) int cossim_get_num_threads(void)
@@ -257,7 +258,7 @@ static int add_float(PyObject *module, const char *name, double value)
 
 static int module_exec(PyObject *module)
 {
-    if (PyArray_ImportNumPyAPI() < 0 || choose_isa() < 0 || check_thread_variable() < 0) {
+    if (PyArray_ImportNumPyAPI() < 0 || protocols_init() < 0 || choose_isa() < 0 || check_thread_variable() < 0) {
         return -1;
     }
     PyMethodDef *const methods[] = {array_methods,   similarity_methods, search_methods,

@@ -3,7 +3,27 @@
 
 #include <stdarg.h>
 
+#include "python/arrow.h"
+#include "python/dlpack.h"
 #include "python/messages.h"
+
+/* Recognises bfloat16, of ml_dtypes by its name, so that the package need not be installed, and as
+ * the structured type of bfloat16_descr. */
+static bool is_bfloat16(PyArray_Descr *descr)
+{
+    const char *name = strrchr(descr->typeobj->tp_name, '.');
+    if (PyTypeNum_ISUSERDEF(descr->type_num)) {
+        return strcmp(name == NULL ? descr->typeobj->tp_name : name + 1, "bfloat16") == 0;
+    }
+    PyObject *names = PyDataType_NAMES(descr), *fields = PyDataType_FIELDS(descr), *field;
+    if (names == NULL || PyTuple_GET_SIZE(names) != 1 ||
+        PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, 0), "bfloat16") != 0) {
+        return false;
+    }
+    field = PyDict_GetItem(fields, PyTuple_GET_ITEM(names, 0));
+    PyArray_Descr *type = (PyArray_Descr *)PyTuple_GET_ITEM(field, 0);
+    return type->type_num == NPY_USHORT && PyArray_ISNBO(type->byteorder);
+}
 
 bool dtype_of(PyArrayObject *array, enum dtype *dtype)
 {
@@ -14,12 +34,9 @@ bool dtype_of(PyArrayObject *array, enum dtype *dtype)
         [1] = DTYPE_U8, [2] = DTYPE_U16, [4] = DTYPE_U32, [8] = DTYPE_U64};
     PyArray_Descr *descr = PyArray_DESCR(array);
     const npy_intp size = PyArray_ITEMSIZE(array);
-    /* bfloat16 is recognised by its name, so that ml_dtypes need not be installed. */
-    if (PyTypeNum_ISUSERDEF(descr->type_num)) {
-        const char *name = strrchr(descr->typeobj->tp_name, '.');
+    if (PyTypeNum_ISUSERDEF(descr->type_num) || descr->kind == 'V') {
         *dtype = DTYPE_BF16;
-        return size == 2 &&
-               strcmp(name == NULL ? descr->typeobj->tp_name : name + 1, "bfloat16") == 0;
+        return size == 2 && is_bfloat16(descr);
     }
     if (size > 8) {
         return false;
@@ -83,62 +100,9 @@ PyObject *misfit(void)
     return NULL;
 }
 
-void release(PyObject *object)
-{
-    PyObject *type, *value, *traceback;
-    if (object == NULL || !PyErr_Occurred()) {
-        Py_XDECREF(object);
-        return;
-    }
-    PyErr_Fetch(&type, &value, &traceback);
-    Py_DECREF(object);
-    PyErr_Restore(type, value, traceback);
-}
-
-/*
- * Puts "function(): name cannot be read as an array: " before the message of the error that is set,
- * if that is a TypeError, ValueError or BufferError. With dlpack, also if it is a RuntimeError,
- * which becomes a TypeError: NumPy's from_dlpack raises RuntimeError for element types that NumPy
- * lacks.
- */
-static void explain_error(const char *function, const char *name, bool dlpack)
-{
-    PyObject *type, *value, *traceback;
-    const bool unsupported = dlpack && PyErr_ExceptionMatches(PyExc_RuntimeError);
-    if (!unsupported && !PyErr_ExceptionMatches(PyExc_ValueError) &&
-        !PyErr_ExceptionMatches(PyExc_TypeError) && !PyErr_ExceptionMatches(PyExc_BufferError)) {
-        return;
-    }
-    const bool type_error = unsupported || PyErr_ExceptionMatches(PyExc_TypeError);
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_Format(type_error ? PyExc_TypeError : PyExc_ValueError, NOT_AN_ARRAY, function, name,
-                 value == NULL ? Py_None : value);
-    release(type);
-    release(value);
-    release(traceback);
-}
-
-/* The name is interned, because the interpreter's attribute cache would otherwise keep a new string
- * for each call. */
-int has_attribute(PyObject *object, const char *name)
-{
-    PyObject *interned = PyUnicode_InternFromString(name);
-    PyObject *attribute =
-        interned == NULL ? NULL : PyObject_GetAttr((PyObject *)Py_TYPE(object), interned);
-    Py_XDECREF(interned);
-    if (attribute == NULL && !PyErr_ExceptionMatches(PyExc_AttributeError)) {
-        return -1;
-    }
-    PyErr_Clear();
-    const int found = attribute != NULL;
-    Py_XDECREF(attribute);
-    return found;
-}
-
 int is_lazy(PyObject *object)
 {
-    if (PyArray_CheckExact(object) || has_attribute(object, "__dask_graph__") <= 0) {
-        PyErr_Clear();
+    if (PyArray_CheckExact(object) || !type_has(object, PROTOCOL_DASK)) {
         return 0;
     }
     /* The graph is None for a container whose arrays are in memory, for example one of xarray. */
@@ -160,15 +124,6 @@ PyObject *call_lazily(PyObject *module, const char *function, PyObject *const *a
     return result;
 }
 
-static PyObject *from_dlpack(PyObject *object)
-{
-    PyObject *module = PyImport_ImportModule("cossim._arguments");
-    PyObject *array =
-        module == NULL ? NULL : PyObject_CallMethod(module, "from_dlpack", "(O)", object);
-    Py_XDECREF(module);
-    return array;
-}
-
 bool is_masked(PyObject *object)
 {
     PyObject *types = Py_TYPE(object)->tp_mro;
@@ -180,38 +135,24 @@ bool is_masked(PyObject *object)
     return false;
 }
 
-/* Returns 1 if the object supports DLPack, but neither the buffer protocol nor __array__. Returns 0
- * for other objects, or -1 with an error set. */
-static int needs_dlpack(PyObject *object)
+/* Returns whether the object or its class has __array_interface__ or __array_struct__, which expose
+ * the address of its memory. */
+static bool has_interface(PyObject *object)
 {
-    const int exports = PyObject_CheckBuffer(object) ? 0 : has_attribute(object, "__dlpack__");
-    if (exports <= 0) {
-        return exports;
+    static const enum protocol protocols[] = {PROTOCOL_INTERFACE, PROTOCOL_STRUCT};
+    bool found = false;
+    for (size_t i = 0; i < 2; i++) {
+        found = found || type_has(object, protocols[i]);
     }
-    const int has_array = has_attribute(object, "__array__");
-    return has_array < 0 ? -1 : !has_array;
-}
-
-/* Returns 1 if the object or its class has __array_interface__ or __array_struct__, which expose
- * the address of its memory. Returns 0 if not, or -1 with an error set. */
-static int has_interface(PyObject *object)
-{
-    static const char *const names[] = {"__array_interface__", "__array_struct__"};
-    /* NumPy also accepts attributes of the instance. */
-    PyObject *dict = PyObject_GenericGetDict(object, NULL);
-    int found = 0;
-    if (dict == NULL) {
-        PyErr_Clear();
+    if (found) {
+        return true;
     }
-    for (size_t i = 0; i < 2 && found == 0; i++) {
-        found = has_attribute(object, names[i]);
-        if (found == 0 && dict != NULL) {
-            PyObject *name = PyUnicode_FromString(names[i]);
-            found = name == NULL ? -1 : PyDict_Contains(dict, name);
-            Py_XDECREF(name);
-        }
+    PyObject *dict = PyObject_GenericGetDict(object, NULL); /* NumPy takes those of objects too */
+    for (size_t i = 0; i < 2 && dict != NULL; i++) {
+        found = found || PyDict_Contains(dict, protocol_name(protocols[i])) > 0;
     }
     Py_XDECREF(dict);
+    PyErr_Clear();
     return found;
 }
 
@@ -271,37 +212,157 @@ static PyArrayObject *own_memory(PyArrayObject *array)
     return (PyArrayObject *)copy;
 }
 
-static PyArrayObject *convert(const char *function, const char *name, PyObject *object)
+static PyArrayObject *as_array(const char *function, const char *name, PyObject *object);
+
+/* as_array, for the functions of cossim/_columns.py. */
+static PyObject *as_array_for_columns(PyObject *self, PyObject *args)
 {
-    const int dlpack = needs_dlpack(object), interface = dlpack != 0 ? 0 : has_interface(object);
-    if (dlpack < 0 || interface < 0) {
-        return NULL;
+    const char *function, *name;
+    PyObject *object;
+    (void)self;
+    return PyArg_ParseTuple(args, "ssO:as_array", &function, &name, &object)
+               ? (PyObject *)as_array(function, name, object)
+               : NULL;
+}
+
+/* Calls a function of cossim/_columns.py, which gets as_array as an argument because it must not
+ * import the module that imports it. New reference, which can be None, or NULL with an error set.
+ */
+static PyObject *call_columns(const char *method, const char *function, const char *name,
+                              PyObject *object)
+{
+    static PyMethodDef definition = {"as_array", as_array_for_columns, METH_VARARGS, NULL};
+    PyObject *module = PyImport_ImportModule("cossim._columns"), *array = NULL;
+    PyObject *convert = module == NULL ? NULL : PyCFunction_New(&definition, NULL);
+    if (convert != NULL) {
+        array = PyObject_CallMethod(module, method, "ssOO", function, name, object, convert);
     }
-    PyArrayObject *array = (PyArrayObject *)(dlpack ? from_dlpack(object) : PyArray_FROM_O(object));
-    if (array != NULL && interface) {
-        array = own_memory(array);
-    }
-    if (array == NULL) {
-        explain_error(function, name, dlpack);
+    Py_XDECREF(module);
+    Py_XDECREF(convert);
+    if (array != NULL && array != Py_None && !PyArray_Check(array)) {
+        Py_DECREF(array);
+        return misfit();
     }
     return array;
 }
 
-/* Converts an object to an array. Returns arrays, subclasses included, unchanged. Reads no property
- * of the array: that must wait until all arguments are converted. New reference, or NULL with an
- * error set. */
+/* Converts an object by NumPy's rules. */
+static PyArrayObject *by_numpy(PyObject *object)
+{
+    const bool interface = has_interface(object);
+    PyArrayObject *array = (PyArrayObject *)PyArray_FROM_O(object);
+    return array != NULL && interface ? own_memory(array) : array;
+}
+
+/* Converts a list or tuple. If NumPy makes no array of it, cossim/_columns.py can still stack its
+ * rows, or say which row is to blame. */
+static PyArrayObject *from_sequence(const char *function, const char *name, PyObject *object)
+{
+    PyObject *type, *value, *traceback, *stacked;
+    PyObject *array = PyArray_FROM_O(object);
+    if (array != NULL || !PyErr_ExceptionMatches(PyExc_Exception) ||
+        PyErr_ExceptionMatches(PyExc_MemoryError)) {
+        return (PyArrayObject *)array;
+    }
+    PyErr_Fetch(&type, &value, &traceback);
+    stacked = call_columns("from_objects", function, name, object);
+    if (stacked == Py_None) {
+        Py_DECREF(stacked);
+        PyErr_Restore(type, value, traceback);
+        explain_error(function, name, false);
+        return NULL;
+    }
+    release(type);
+    release(value);
+    release(traceback);
+    return (PyArrayObject *)stacked;
+}
+
+/* Converts an object that has __dlpack__. */
+static PyArrayObject *from_tensor(const char *function, const char *name, PyObject *object)
+{
+    PyObject *type, *value, *traceback;
+    PyArrayObject *array = array_from_dlpack_api(function, name, object);
+    if (array != NULL || PyErr_Occurred()) {
+        return array;
+    }
+    if (!type_has(object, PROTOCOL_ARRAY)) {
+        return array_from_dlpack(function, name, object);
+    }
+    /* __array__ comes first because it refuses more: torch exports a tensor whose elements are yet
+     * to be negated as it is. */
+    array = by_numpy(object);
+    if (array != NULL || !PyErr_ExceptionMatches(PyExc_Exception)) {
+        return array;
+    }
+    const bool type_error = PyErr_ExceptionMatches(PyExc_TypeError);
+    PyErr_Fetch(&type, &value, &traceback);
+    if (requires_grad(object)) {
+        PyErr_Format(PyExc_TypeError, DETACH, function, name, name);
+    } else if (type_error) { /* such as that NumPy lacks bfloat16 */
+        array = array_from_dlpack(function, name, object);
+    }
+    const bool refused = PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_ValueError);
+    if (array == NULL && (refused || !PyErr_Occurred())) {
+        PyErr_Restore(type, value, traceback);
+        explain_error(function, name, true);
+        return NULL;
+    }
+    release(type);
+    release(value);
+    release(traceback);
+    return array;
+}
+
+static PyArrayObject *convert(const char *function, const char *name, PyObject *object)
+{
+    if (PyList_Check(object) || PyTuple_Check(object)) {
+        return from_sequence(function, name, object);
+    }
+    if (!PyObject_CheckBuffer(object)) {
+        if (type_has(object, PROTOCOL_PANDAS)) {
+            return (PyArrayObject *)call_columns("from_pandas", function, name, object);
+        }
+        if (type_has(object, PROTOCOL_ARROW_ARRAY) || type_has(object, PROTOCOL_ARROW_STREAM)) {
+            return array_from_arrow(function, name, object);
+        }
+        if (type_has(object, PROTOCOL_DLPACK)) {
+            return from_tensor(function, name, object);
+        }
+    }
+    PyArrayObject *array = by_numpy(object);
+    if (array == NULL) {
+        explain_error(function, name, false);
+    }
+    return array;
+}
+
+/* Stacks the vectors of an array of objects. An array of other objects stays as it is, to be
+ * refused with its shape. Takes the reference and returns a new one, or NULL with an error set. */
+static PyArrayObject *stack_objects(const char *function, const char *name, PyArrayObject *array)
+{
+    PyObject *stacked = call_columns("from_objects", function, name, (PyObject *)array);
+    if (stacked == Py_None) {
+        Py_DECREF(stacked);
+        return array;
+    }
+    Py_DECREF(array);
+    return (PyArrayObject *)stacked;
+}
+
+/* Converts an object to an array. Returns arrays, subclasses included, unchanged, but stacks those
+ * of vectors. Reads no other property of the array: that must wait until all arguments are
+ * converted. New reference, or NULL with an error set. */
 static PyArrayObject *as_array(const char *function, const char *name, PyObject *object)
 {
-    if (PyArray_CheckExact(object)) {
-        return (PyArrayObject *)Py_NewRef(object);
-    }
     PyArrayObject *array = PyArray_Check(object) ? (PyArrayObject *)Py_NewRef(object)
                                                  : convert(function, name, object);
-    if (array != NULL && is_masked((PyObject *)array)) {
+    if (array != NULL && !PyArray_CheckExact(array) && is_masked((PyObject *)array)) {
         PyErr_Format(PyExc_TypeError, MASKED, function, name, name);
         Py_CLEAR(array);
     }
-    return array;
+    return array != NULL && PyArray_TYPE(array) == NPY_OBJECT ? stack_objects(function, name, array)
+                                                              : array;
 }
 
 int array_argument(const char *function, const char *name, PyObject *object,

@@ -5,10 +5,7 @@
 
 #include "vectors/compute_type.h"
 #include "vectors/dtype.h"
-
-/* Returns 1 if the type of the object has this attribute, 0 if not, or -1 with an error set that is
- * not an AttributeError. */
-int has_attribute(PyObject *object, const char *name);
+#include "python/protocols.h"
 
 /* Returns 1 for a Dask array, which computes its elements on demand, and 0 for other objects. */
 int is_lazy(PyObject *object);
@@ -27,9 +24,11 @@ struct array_argument {
 };
 
 /*
- * Converts an argument to an array. Arrays are used without a copy. Other objects are converted by
- * NumPy's rules (buffers, __array__, sequences, numbers) or by DLPack. Returns 0, or -1 with a
- * TypeError or ValueError set, which names the function and the argument.
+ * Converts an argument to an array. Arrays are used without a copy, and so are buffers, tensors
+ * (DLPack) and columns (Arrow) whose memory lies in one piece. Other objects are converted by
+ * NumPy's rules (__array__, sequences, numbers). Vectors as objects of an array, a list or a column
+ * are stacked. Returns 0, or -1 with a TypeError or ValueError set, which names the function and
+ * the argument.
  */
 int array_argument(const char *function, const char *name, PyObject *object,
                    struct array_argument *argument);
@@ -109,13 +108,6 @@ bool is_masked(PyObject *object);
  * owners it is None. Returns NULL with an error set.
  */
 PyObject *hold_memory(PyArrayObject *array);
-
-/*
- * Drops a reference, which may be NULL. An error that is set stays set, but is cleared meanwhile:
- * freeing an object can run Python code, which must not start with an error set. For example, the
- * deleter of a DLPack array can be a ctypes callback.
- */
-void release(PyObject *object);
 
 /* Checks that x is (N, D) and y is (M, D). Either may be one vector, (D,), in place of a matrix,
  * and y may be NULL. Returns 0, or -1 with ValueError set. */

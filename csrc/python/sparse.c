@@ -23,7 +23,7 @@
 int is_sparse_object(PyObject *object)
 {
     static const char *const arrays[] = {"indptr", "indices", "data", "shape"};
-    int found = has_attribute(object, "tocsr");
+    int found = type_has(object, PROTOCOL_SPARSE);
     if (found == 0) {
         found = 1;
         for (size_t i = 0; i < sizeof arrays / sizeof *arrays && found == 1; i++) {

@@ -17,6 +17,8 @@ import zlib
 from collections import OrderedDict
 from pathlib import Path
 
+import arrow_structures as arrow
+import dlpack_structures as dlpack
 import ml_dtypes
 import numpy as np
 import pytest
@@ -38,9 +40,44 @@ pairwise(X, X, X) -> TypeError: pairwise() takes at most 2 positional arguments 
 pairwise(X, z=X) -> TypeError: pairwise() got an unexpected keyword argument 'z'
 pairwise(X, x=X) -> TypeError: pairwise() got multiple values for argument 'x'
 cosine_similarity(X) -> TypeError: cosine_similarity() missing required argument 'x2'
-pairwise([[1], [2, 3]]) -> ValueError: pairwise(): x cannot be read as an array: setting an array element with a
-    sequence. The requested array has an inhomogeneous shape after 1 dimensions. The detected shape was (2,) +
-    inhomogeneous part.
+pairwise([[1], [2, 3]]) -> ValueError: pairwise(): rows of x must be equally long: row 1 has 2 elements, and row 0 has 1
+pairwise([[1, 2], None]) -> ValueError: pairwise(): row 1 of x is null: drop or fill nulls first
+pairwise([[1, 2], [3, None]]) -> ValueError: pairwise(): row 1 of x has a null in it: drop or fill nulls first
+pairwise(NoArray()) -> ValueError: pairwise(): x cannot be read as an array: it has no numbers
+pairwise(NeedsGrad()) -> TypeError: pairwise(): x requires grad, and no gradient goes through this call: pass
+    x.detach()
+pandas and pairwise(pandas.DataFrame({"a": [1], "b": ["text"]})) -> ValueError: pairwise(): x is a table with 0
+    columns of vectors, where one is needed: pass one of its columns (a, b)
+
+# ---- DLPack and Arrow ----
+pairwise(NoCapsule()) -> TypeError: pairwise(): __dlpack__ of x must return a new DLPack capsule, not int
+pairwise(dlpack.Exporter(device_type=2)) -> TypeError: pairwise(): x is in the memory of a device, DLPack type 2: copy
+    it to the CPU first, such as x.cpu()
+pairwise(dlpack.Exporter(code=10, bits=8)) -> TypeError: pairwise(): x has elements of DLPack type 10 with 8 bits in 1
+    lanes, which NumPy lacks: convert them to float32
+pairwise(dlpack.Exporter(version=(2, 1))) -> ValueError: pairwise(): x comes as DLPack 2.1, and this cossim reads
+    DLPack 1: convert it to a NumPy array
+pairwise(dlpack.Exporter(data=None)) -> ValueError: pairwise(): the DLPack tensor of x is malformed: its shape and
+    strides fit no memory
+pairwise(NoCapsules()) -> TypeError: pairwise(): the Arrow export of x must be new capsules of a schema and an array,
+    or of a stream
+pairwise(arrow.Chunks(*arrow.lists(X), fails_at=0, text=b"the disk is gone")) -> ValueError: pairwise(): the Arrow
+    stream of x failed: the disk is gone
+pairwise(arrow.OneArray(*arrow.lists(X, null_count=7))) -> ValueError: pairwise(): the Arrow data of x are malformed:
+    a number of nulls is impossible
+pairwise(arrow.OneArray(*arrow.nulls(X, 3))) -> ValueError: pairwise(): row 3 of x is null: drop or fill nulls first
+pairwise(arrow.OneArray(*arrow.nulls(X, 3, 1))) -> ValueError: pairwise(): row 3 of x has a null in it: drop or fill
+    nulls first
+pairwise(arrow.OneArray(arrow.Field("u"), arrow.Data(0, []))) -> TypeError: pairwise(): x has Arrow elements of type
+    string, which are no numbers: pass numbers, or lists of numbers
+pairwise(arrow.OneArray(*arrow.nested(9))) -> TypeError: pairwise(): x has lists in lists in lists, 8 deep: pass lists
+    of numbers
+pairwise(arrow.Chunks(*arrow.lists(X), arrow.lists(X[:, :3])[1])) -> ValueError: pairwise(): rows of x must be equally
+    long: row 6 has 3 elements, and row 0 has 4
+pairwise(arrow.OneArray(*arrow.table({"a": arrow.lists(X), "b": arrow.lists(X)}, 6))) -> ValueError: pairwise(): x is
+    a table with 2 columns of vectors, where one is needed: pass one of its columns (a, b)
+
+# ---- vectors, continued ----
 pairwise("X.npy") -> TypeError: pairwise(): x must hold real numbers, not text: read a file with numpy.load(path),
     convert text with astype(float) (x: shape (), dtype <U5)
 pairwise(X.astype(object)) -> TypeError: pairwise(): x must hold real numbers, not Python objects: make one array of
@@ -417,6 +454,16 @@ P = np.random.default_rng(0).random((4, 1, 28, 28), np.float32)
 K = np.ones((2, 1, 3, 3), np.float32)
 
 
+def raises(self):
+    raise ValueError("it has no numbers") if not hasattr(self, "requires_grad") else RuntimeError("no")
+
+
+NoArray = type("NoArray", (), {"__array__": lambda self, *_, **__: raises(self), "__dlpack__": raises})
+NeedsGrad = type("NeedsGrad", (NoArray,), {"requires_grad": True})
+NoCapsule = type("NoCapsule", (), {"__dlpack__": lambda self, **_: 3})
+NoCapsules = type("NoCapsules", (), {"__arrow_c_array__": lambda self: 3})
+
+
 def make_files():
     """Those that the rows name, in the current folder."""
     rows = npy_bytes(np.ones((2, 4)))
@@ -466,6 +513,8 @@ def names_for(call, monkeypatch, hide):
     if "DX" in call or "dask" in call:
         array = pytest.importorskip("dask.array", reason="needs dask[array]")
         names |= {"dask": sys.modules["dask"], "DX": array.ones((6, 4), chunks=2)}
+    if "pandas" in call:
+        names["pandas"] = pytest.importorskip("pandas")
     if ".safetensors" in call and "hide(" not in call and not SAFETENSORS:
         pytest.skip("needs safetensors")
     return names
@@ -515,6 +564,7 @@ ELSEWHERE = {  # templates without a row, and why
     "ISA_VARIABLE": "names the instruction sets of this machine: test_isa.py",
     "NO_MEMORY": "needs an allocation that fails: test_faults_memory.py",
     "TOO_MANY_ELEMENTS": "NumPy refuses such a result first",
+    "ARROW_TOO_LARGE": "needs more elements than memory holds: test_arrow.py",
 }
 
 
