@@ -217,10 +217,13 @@ class BlockwiseSearch:
         return score_dtype(self.x.array, self.y.array)
 
     def _report(self, done, total):
-        self.report(self.done + done, self.total)
+        """Reports the share of the request's pairs that is done: topk can count a pair once for each of its rows."""
+        self.report(self.done + self.pairs * done // max(total, 1), self.total)
 
     def _request(self, corpus, queries, j, i):
         report = None if self.report is None else self._report
+        rows = len(queries)
+        self.pairs = rows * (rows + 1) // 2 if corpus is queries and self.within else rows * len(corpus)
         return Request(self.function, corpus, queries, j, i, self.within, self.eps, report, *self.codes)
 
     def _requests(self):
@@ -231,17 +234,16 @@ class BlockwiseSearch:
         for i, queries in self.x.blocks(self.x_rows):
             if self.within:
                 yield self._request(queries, queries, i, i)
-                self.done += len(queries) * (len(queries) + 1) // 2
+                self.done += self.pairs
             for j, corpus in self.y.blocks(self.y_rows, i + len(queries) if self.within else 0):
                 yield self._request(corpus, queries, j, i)
-                self.done += len(queries) * len(corpus)
+                self.done += self.pairs
 
     def topk(self, k):
         values = np.full((len(self.x), k), np.nan, self._score_dtype())
         indices = np.full((len(self.x), k), -1, np.int64)
         for request in self._requests():
             _core.topk(request, values, indices)
-        _core.topk_sort(values, indices)
         return TopK(values[0], indices[0]) if self.x.is_vector else TopK(values, indices)
 
     def pairs_above(self, threshold, max_pairs):

@@ -58,6 +58,14 @@ static inline size_t size_sum_or_max(size_t a, size_t b)
     return size_add(a, b, &sum) ? sum : SIZE_MAX;
 }
 
+/* Returns the number of pairs i <= j among `rows` rows, or SIZE_MAX on overflow. */
+static inline size_t pairs_of_rows(size_t rows)
+{
+    const size_t half = rows / 2, odd = rows % 2;
+    /* rows * (rows + 1) / 2; the even factor is halved first. */
+    return size_product_or_max(half + odd, size_sum_or_max(rows, 1 - odd));
+}
+
 /* Returns the number of parts of at most `step` that n divides into: n / step, rounded up. */
 static inline size_t size_parts(size_t n, size_t step)
 {

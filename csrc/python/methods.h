@@ -20,7 +20,7 @@ extern PyMethodDef network_methods[];
 /* nn.c: conv2d, max_pool2d, linear, matmul, relu, and their gradients. */
 extern PyMethodDef nn_methods[];
 
-/* search.c: topk, topk_sort, pairs, components and quantize, for cossim/search/. */
+/* search.c: topk, pairs, top_pairs, components, first_match and quantize, for cossim/search/. */
 extern PyMethodDef search_methods[];
 
 /* simclr.c: nt_xent, for cossim/simclr/loss.py. */

@@ -19,10 +19,6 @@
 #include "python/search.h"
 #include "python/without_gil.h"
 
-/* The first WARM_ROWS + WARM_TIMES_K * k corpus rows are scored without the prefilter. After them,
- * at most one row in thirty reaches the threshold of a query, so the prefilter pays. */
-enum { WARM_ROWS = 1024, WARM_TIMES_K = 32 };
-
 /* A call from Python: what a cossim.search.blocks.Request holds. */
 struct search_call {
     const char *function;
@@ -110,24 +106,25 @@ static enum compute_type compute_type_of_call(const struct search_call *c)
     return search_compute_type(c->corpus.operand.dtype, c->queries.operand.dtype);
 }
 
-/* Runs the search without the GIL. Returns 0, or -1 with an error set. */
-static int run_call(struct search_call *c, struct result_handler *handler)
+/* Returns the result of a search that ran without the GIL: 0, or -1 with an error set. */
+static int end_call(const struct search_call *c, struct without_gil *released, int status)
 {
-    struct without_gil released;
-    const size_t rows = c->search.corpus_rows.size,
-                 pairs = size_product_or_max(rows, c->search.query_rows.size);
-    const bool half = c->search.self && c->corpus.operand.data == c->queries.operand.data &&
-                      c->search.first_candidate == c->search.first_query;
-    c->search.result_handler = handler;
-    c->search.token = without_gil_begin(&released, c->report, half ? pairs_of_rows(rows) : pairs);
-    const int status = search(&c->search);
-    if (without_gil_end(&released) < 0) {
+    if (without_gil_end(released) < 0) {
         return -1;
     }
     if (status < 0) {
         fail(PyExc_MemoryError, c->function, &c->queries, &c->corpus, NO_MEMORY);
     }
     return status;
+}
+
+/* Runs the search without the GIL. Returns 0, or -1 with an error set. */
+static int run_call(struct search_call *c, struct result_handler *handler)
+{
+    struct without_gil released;
+    c->search.result_handler = handler;
+    c->search.token = without_gil_begin(&released, c->report, search_pairs(&c->search));
+    return end_call(c, &released, search(&c->search));
 }
 
 /* topk of an open call. Returns 0, or -1 with an error set. */
@@ -143,8 +140,6 @@ static int run_topk(struct search_call *c, PyArrayObject *values, PyArrayObject 
         return -1;
     }
     const size_t rows = (size_t)PyArray_DIM(values, 0), k = (size_t)PyArray_DIM(values, 1);
-    c->search.mirrored = c->search.self;
-    c->search.warm_up_rows = size_sum_or_max(WARM_ROWS, size_product_or_max(WARM_TIMES_K, k));
     const fp_mode caller = fp_mode_enter();
     int status = topk_init(&topk, compute, rows, k, PyArray_DATA(values), PyArray_DATA(indices));
     fp_mode_leave(caller);
@@ -152,7 +147,9 @@ static int run_topk(struct search_call *c, PyArrayObject *values, PyArrayObject 
         PyErr_NoMemory();
         return -1;
     }
-    status = run_call(c, &topk.result_handler);
+    struct without_gil released;
+    c->search.token = without_gil_begin(&released, c->report, topk_pairs(&topk, &c->search));
+    status = end_call(c, &released, topk_search(&topk, &c->search));
     topk_free(&topk);
     return status;
 }
@@ -170,25 +167,6 @@ static PyObject *topk(PyObject *self, PyObject *args)
     }
     close_call(&c);
     return none_or_error(status);
-}
-
-static PyObject *sort_topk(PyObject *self, PyObject *args)
-{
-    PyArrayObject *values, *indices;
-    struct without_gil released;
-    (void)self;
-    if (!PyArg_ParseTuple(args, "OO:topk_sort", &values, &indices)) {
-        return NULL;
-    }
-    const int type = float_type(values);
-    if (!can_write(values, type, 2, NULL) ||
-        !can_write(indices, NPY_INT64, 2, PyArray_DIMS(values))) {
-        return misfit();
-    }
-    struct cancel_token *token = without_gil_begin(&released, NULL, 0);
-    topk_sort(compute_type_of(type), (size_t)PyArray_DIM(values, 0), (size_t)PyArray_DIM(values, 1),
-              PyArray_DATA(values), PyArray_DATA(indices), token);
-    return none_or_error(without_gil_end(&released));
 }
 
 PyObject *pairs_found(struct range_result *pairs, size_t rows, size_t columns)
@@ -336,7 +314,7 @@ static int run_top_pairs(struct search_call *c, PyArrayObject *values, PyArrayOb
     }
     pairs.self = c->search.self;
     pairs.swapped_sides = swapped;
-    c->search.warm_up_rows = WARM_ROWS;
+    c->search.warm_up_rows = TOP_PAIRS_WARM_UP;
     const int status = run_call(c, &pairs.result_handler);
     top_pairs_free(&pairs);
     return status;
@@ -433,8 +411,7 @@ static PyObject *quantize(PyObject *self, PyObject *args)
 
 PyMethodDef search_methods[] = {
     BY_POSITION("topk", topk, "request, values, indices",
-                "Merges the candidates of a block into the k best of each query, in no order."),
-    BY_POSITION("topk_sort", sort_topk, "values, indices", "Sorts the results of topk."),
+                "Merges the candidates of a block into the k best of each query, best first."),
     BY_NAME("pairs", pairs, "request, /, *, threshold, max_pairs, swapped",
             "Returns (i, j, values, count). i are queries and j candidates, or the reverse if\n"
             "swapped.\n"

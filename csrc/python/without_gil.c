@@ -66,13 +66,6 @@ struct cancel_token *without_gil_begin_sized(struct without_gil *w, size_t multi
     return NULL;
 }
 
-size_t pairs_of_rows(size_t rows)
-{
-    const size_t half = rows / 2, odd = rows % 2;
-    /* rows * (rows + 1) / 2; the even factor is halved first. */
-    return size_product_or_max(half + odd, size_sum_or_max(rows, 1 - odd));
-}
-
 int without_gil_end(struct without_gil *w)
 {
     fp_mode_leave(w->mode);

@@ -45,9 +45,6 @@ int without_gil_end(struct without_gil *released);
 /* without_gil_end for a call whose status is 0, or -1 for no memory: then also sets MemoryError. */
 int without_gil_finish(struct without_gil *released, int status);
 
-/* Returns the number of pairs i <= j among `rows` rows, or SIZE_MAX on overflow. */
-size_t pairs_of_rows(size_t rows);
-
 /* Opens the display that cossim._progress makes for the argument progress of a public function.
  * Sets *report for without_gil_begin and *context for progress_close. Both are NULL if there is no
  * progress to show. Returns 0, or -1 with an error set. */

@@ -21,6 +21,12 @@ static void handle_scores(const void *context, const struct gemm_block *b, const
                  size = compute_size(handler->compute);
     const size_t candidate = s->first_candidate + block->row + b->row,
                  query = s->first_query + block->query + b->column;
+    if (handler->add_tile != NULL) {
+        const struct score_tile tile = {candidate, b->rows, query,  b->columns,
+                                        scores,    step,    s->self};
+        handler->add_tile(s->result_handler, worker, &tile);
+        return;
+    }
     const bool mirrored = s->mirrored || (block->symmetric && !s->self);
     const char *thresholds =
         (const char *)handler->thresholds + worker * handler->thresholds_step * size;
@@ -37,8 +43,7 @@ static void handle_scores(const void *context, const struct gemm_block *b, const
             const bool below_diagonal = block->symmetric && b->column + c < b->row + r,
                        same = candidate + r == query + c;
             const double score = compute_load(handler->compute, scores, at);
-            if (below_diagonal || (same && s->self) ||
-                (block->triangle && candidate + r >= query + c)) {
+            if (below_diagonal || (block->triangle && candidate + r >= query + c)) {
                 continue;
             }
             add_score(s, worker, query + c, candidate + r, score);
@@ -66,7 +71,8 @@ struct reduction block_call(const struct search_block *block, const struct plan 
     call.out_dtype = search_compute_type(s->corpus.dtype, s->queries.dtype) == COMPUTE_F64
                          ? DTYPE_F64
                          : DTYPE_F32;
-    call.distinct = s->first_candidate + block->row != s->first_query + block->query;
+    call.distinct =
+        s->ordered_pairs || s->first_candidate + block->row != s->first_query + block->query;
     call.x.data += (ptrdiff_t)block->row * s->corpus_rows.x;
     call.y.data += (ptrdiff_t)block->query * s->query_rows.y;
     return call;

@@ -29,11 +29,13 @@ enum compute_type search_compute_type(enum dtype corpus, enum dtype queries);
 void block_plan(const struct search_block *block, struct plan *plan);
 struct reduction block_call(const struct search_block *block, const struct plan *plan);
 
-/* Passes a score to the result handler, unless it is below its threshold. */
+/* Passes a score to the result handler, unless it is below its threshold, or of an excluded pair.
+ */
 static inline void add_score(const struct search *s, size_t worker, size_t query, size_t candidate,
                              double score)
 {
-    if (!(score < threshold_at(s->result_handler, worker, query))) {
+    if (!(score < threshold_at(s->result_handler, worker, query)) &&
+        !(s->self && query == candidate)) {
         s->result_handler->add_result(s->result_handler, worker, query, candidate, score);
     }
 }

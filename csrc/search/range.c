@@ -72,7 +72,7 @@ int range_init(struct range_result *r, enum compute_type compute, double thresho
     const int threads = pool_get_threads();
     *r = (struct range_result){.result_handler = {compute, threads,
                                                   constant_thresholds(compute, threshold), 0, 0,
-                                                  add_result},
+                                                  add_result, NULL},
                                .max_pairs = max_pairs,
                                .workers = (size_t)threads};
     r->lists = scratch_alloc(r->workers * sizeof *r->lists);

@@ -11,6 +11,17 @@
 enum { SHARED_THRESHOLDS = GEMM_MAX_ROWS + SELECT_PADDING };
 
 /*
+ * The scores of candidates [candidate, candidate + rows) and queries [query, query + columns). The
+ * score of (r, c) is element r * step + c. At most GEMM_MAX_ROWS rows and GEMM_MAX_COLUMNS columns.
+ */
+struct score_tile {
+    size_t candidate, rows, query, columns;
+    const void *scores;
+    size_t step;
+    bool without_self; /* leaves out pairs of equal numbers */
+};
+
+/*
  * Receives the results of a search. Each kind of result has its own handler: topk.c, range.c and
  * components.c.
  */
@@ -37,6 +48,12 @@ struct result_handler {
      */
     void (*add_result)(struct result_handler *handler, size_t worker, size_t query,
                        size_t candidate, double score);
+
+    /*
+     * May be NULL. Takes the tiles that a GEMM scores, with all their scores, in place of
+     * add_result. Each pair of the search is then in one tile (search->ordered_pairs).
+     */
+    void (*add_tile)(struct result_handler *handler, size_t worker, const struct score_tile *tile);
 };
 
 static inline double threshold_at(const struct result_handler *handler, size_t worker, size_t query)

@@ -48,8 +48,8 @@ int search(const struct search *s)
     pair_scores_init(&scores, &call);
     const size_t queries = s->query_rows.size;
     const size_t max_depth = queries <= COARSE_QUERIES ? MAX_FLOAT_DEPTH : SQ8_MAX_DEPTH;
-    const bool prefilter_pays =
-        s->depth.size >= MIN_PREFILTER_DEPTH && s->depth.size <= max_depth && !s->mirrored;
+    const bool prefilter_pays = s->depth.size >= MIN_PREFILTER_DEPTH &&
+                                s->depth.size <= max_depth && !s->mirrored && !s->without_prefilter;
     if (scores.symmetric && s->self && !prefilter_pays) {
         return score_block(&block, s->token);
     }
@@ -64,4 +64,11 @@ int search(const struct search *s)
         }
     }
     return 0;
+}
+
+size_t search_pairs(const struct search *s)
+{
+    const size_t rows = s->corpus_rows.size;
+    return search_is_within(s) && !s->ordered_pairs ? pairs_of_rows(rows)
+                                                    : size_product_or_max(rows, s->query_rows.size);
 }

@@ -9,4 +9,7 @@
  */
 int search(const struct search *search);
 
+/* The number of pairs whose progress a search counts, or SIZE_MAX if that does not fit. */
+size_t search_pairs(const struct search *search);
+
 #endif

@@ -35,6 +35,9 @@ struct search {
      * candidates. Both sides' indices then refer to one array.
      */
     bool mirrored;
+    /* Scores (i, j) as well as (j, i), even if both sides are the same rows in memory. */
+    bool ordered_pairs;
+    bool without_prefilter; /* it would rule out too little */
     const struct sq8_codes *codes; /* NULL: the search makes them */
     /* Corpus rows that are scored exactly before the prefilter runs, to raise the thresholds. */
     size_t warm_up_rows;
@@ -42,5 +45,11 @@ struct search {
     /* May be NULL. Its progress counts pairs of rows; search_quantize counts rows. */
     struct cancel_token *token;
 };
+
+/* True if both sides are the same rows of one array. */
+static inline bool search_is_within(const struct search *s)
+{
+    return s->self && s->corpus.data == s->queries.data && s->first_candidate == s->first_query;
+}
 
 #endif

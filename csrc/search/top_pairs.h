@@ -5,6 +5,9 @@
 #include <stdint.h>
 #include "search/result_handler.h"
 
+/* Rows that a search for the best pairs scores without the prefilter, to get a threshold. */
+enum { TOP_PAIRS_WARM_UP = 1024 };
+
 /*
  * Keeps the best pairs of all queries and candidates together: those of the highest scores, and
  * of equal scores those of the lowest (i, j). Pairs that score NaN are left out.

@@ -4,16 +4,80 @@
 
 #include "base/pool.h"
 #include "base/scratch.h"
+#include "search/search.h"
 #include "search/topk.h"
 
+enum {
+    LOCKS = 256, /* queries share them: a lock for each would take more memory for no gain */
+    /*
+     * Up to this k, the entries of a query are sorted in the result, and a better one is inserted.
+     * For larger k, up to twice k candidates of a query are collected. Then the k best of them are
+     * selected, which raises the threshold. So the time of a candidate does not depend on k.
+     */
+    MAX_SORTED = 64,
+    /* Queries are searched in blocks, whose collected candidates take about this much memory. */
+    COLLECTED_BYTES = 16 << 20,
+    /* The first WARM_ROWS + WARM_TIMES_K * k corpus rows are scored without the prefilter. After
+     * them, at most one row in thirty reaches the threshold of a query, so the prefilter pays. */
+    WARM_ROWS = 1024,
+    WARM_TIMES_K = 32,
+    /* The prefilter does not pay in a corpus of fewer than this many times k rows for each query,
+     * nor in one of fewer than MANY_QUERIES as many. */
+    MIN_ROWS_PER_RESULT = 8,
+    MANY_QUERIES = 16
+};
+
+/* The candidates of a query. */
+struct collected {
+    size_t count;
+    struct entry last; /* the k-th best of those selected so far: later ones must be better */
+    struct entry *entries;
+};
+
+static void set_threshold(struct topk *t, size_t worker, size_t query, double threshold)
+{
+    struct result_handler *handler = &t->result_handler;
+    compute_store(handler->compute, handler->thresholds, worker * handler->thresholds_step + query,
+                  threshold);
+}
+
 /*
- * Queries share striped locks, because one lock for each query would take more memory for no gain.
- *
- * Up to MAX_SORTED entries are kept sorted, best first. Moving some of them takes half the time of
- * a heap, whose branches are unpredictable. More entries form a heap with the worst entry at its
- * root.
+ * Raises a query's threshold for a worker that adds `candidate`. score and index are those of the
+ * k-th best entry, index -1 if there are fewer. If the worker's later candidates have higher
+ * indices, those of the same score follow that entry; the threshold is then the next number.
  */
-enum { LOCKS = 256, MAX_SORTED = 256 };
+static void raise_threshold(struct topk *t, size_t worker, size_t query, double score,
+                            int64_t index, size_t candidate)
+{
+    const bool ties_follow = t->rising && index <= (int64_t)candidate;
+    double threshold = score;
+    if (index < 0 || isnan(score)) { /* every number is better than NaN */
+        threshold = -INFINITY;
+    } else if (ties_follow && t->result_handler.compute == COMPUTE_F64) {
+        threshold = nextafter(score, INFINITY);
+    } else if (ties_follow) {
+        threshold = (double)nextafterf((float)score, INFINITY);
+    }
+    set_threshold(t, worker, query, threshold);
+}
+
+static pthread_mutex_t *lock_query(struct topk *t, size_t query)
+{
+    pthread_mutex_t *lock = t->shared ? t->locks + query % LOCKS : NULL;
+    if (lock != NULL) {
+        pthread_mutex_lock(lock);
+    }
+    return lock;
+}
+
+static void unlock_query(pthread_mutex_t *lock)
+{
+    if (lock != NULL) {
+        pthread_mutex_unlock(lock);
+    }
+}
+
+/* ---- sorted entries ---- */
 
 /*
  * True if an entry comes before another one. Entries are in descending order of score, with NaN
@@ -34,145 +98,271 @@ static inline bool is_better(double score, int64_t index, double other, int64_t 
     return isnan(other);
 }
 
-/*
- * A query's entries, sorted or as a heap. The functions that change them are inlined once for each
- * compute type, so that h->compute is a constant in them.
- */
-struct heap {
-    enum compute_type compute;
-    size_t size;
-    void *values;
-    int64_t *indices;
-};
-
-static inline double value_at(const struct heap *h, size_t at)
+/* Drops the last of a query's sorted entries and inserts a better one in order. */
+static inline __attribute__((always_inline)) void
+insert(const struct topk *t, enum compute_type compute, size_t query, double value, int64_t index)
 {
-    return compute_load(h->compute, h->values, at);
-}
-
-static inline void put(const struct heap *h, size_t at, double value, int64_t index)
-{
-    compute_store(h->compute, h->values, at, value);
-    h->indices[at] = index;
-}
-
-/*
- * Replaces the root of the heap by an entry, and sifts it down until none of its children is worse.
- */
-static inline __attribute__((always_inline)) void sift_down(const struct heap *h, double value,
-                                                            int64_t index)
-{
+    const size_t last = t->k - 1, size = compute_size(compute);
+    char *values = (char *)t->values + query * t->k * size;
+    int64_t *indices = t->indices + query * t->k;
     size_t at = 0;
-    for (size_t child; (child = 2 * at + 1) < h->size; at = child) {
-        const size_t next = child + 1 < h->size ? child + 1 : child;
-        if (is_better(value_at(h, child), h->indices[child], value_at(h, next), h->indices[next])) {
-            child = next;
-        }
-        if (!is_better(value, index, value_at(h, child), h->indices[child])) {
-            break;
-        }
-        put(h, at, value_at(h, child), h->indices[child]);
-    }
-    put(h, at, value, index);
-}
-
-/* Drops the last of the sorted entries and inserts a better one in order. */
-static inline __attribute__((always_inline)) void insert(const struct heap *h, double value,
-                                                         int64_t index)
-{
-    const size_t last = h->size - 1, size = compute_size(h->compute);
-    size_t at = 0;
-    if (h->compute == COMPUTE_F64) {
+    if (compute == COMPUTE_F64) {
         for (size_t n = 0; n < last; n++) {
-            at += ((const double *)h->values)[n] > value;
+            at += ((const double *)(void *)values)[n] > value;
         }
     } else {
         const float narrow = (float)value;
         unsigned higher = 0; /* as wide as a float, so that the loop vectorizes */
         for (size_t n = 0; n < last; n++) {
-            higher += ((const float *)h->values)[n] > narrow;
+            higher += ((const float *)(void *)values)[n] > narrow;
         }
         at = higher;
     }
-    while (at < last && !is_better(value, index, value_at(h, at), h->indices[at])) {
+    while (at < last && !is_better(value, index, compute_load(compute, values, at), indices[at])) {
         at++; /* skips equal scores of lower index; a NaN skips all numbers */
     }
-    char *values = h->values;
     memmove(values + (at + 1) * size, values + at * size, (last - at) * size);
-    memmove(h->indices + at + 1, h->indices + at, (last - at) * sizeof *h->indices);
-    put(h, at, value, index);
+    memmove(indices + at + 1, indices + at, (last - at) * sizeof *indices);
+    compute_store(compute, values, at, value);
+    indices[at] = index;
 }
 
-/* Replaces the worst entry. */
-static void replace_worst(const struct heap *h, double value, int64_t index)
-{
-    const struct heap f64 = {COMPUTE_F64, h->size, h->values, h->indices},
-                      f32 = {COMPUTE_F32, h->size, h->values, h->indices};
-    if (h->size <= MAX_SORTED && h->compute == COMPUTE_F64) {
-        insert(&f64, value, index);
-    } else if (h->size <= MAX_SORTED) {
-        insert(&f32, value, index);
-    } else if (h->compute == COMPUTE_F64) {
-        sift_down(&f64, value, index);
-    } else {
-        sift_down(&f32, value, index);
-    }
-}
-
-static size_t worst_position(const struct heap *h)
-{
-    return h->size <= MAX_SORTED ? h->size - 1 : 0;
-}
-
-static struct heap heap_at(enum compute_type compute, size_t k, void *values, int64_t *indices,
-                           size_t query)
-{
-    return (struct heap){compute, k, (char *)values + query * k * compute_size(compute),
-                         indices + query * k};
-}
-
-/* A query's threshold: the score that a new candidate must reach. */
-static double threshold_of(const struct heap *h)
-{
-    const double worst = value_at(h, worst_position(h));
-    return isnan(worst) ? -INFINITY : worst;
-}
-
-static void set_threshold(const struct result_handler *handler, size_t worker, size_t query,
-                          double threshold)
-{
-    compute_store(handler->compute, handler->thresholds, worker * handler->thresholds_step + query,
-                  threshold);
-}
-
-static void add_result(struct result_handler *handler, size_t worker, size_t query,
+static void add_sorted(struct result_handler *handler, size_t worker, size_t query,
                        size_t candidate, double score)
 {
     struct topk *t = (struct topk *)handler;
-    const struct heap h = heap_at(handler->compute, t->k, t->values, t->indices, query);
-    pthread_mutex_t *lock = t->shared ? t->locks + query % LOCKS : NULL;
-    if (lock != NULL) {
-        pthread_mutex_lock(lock);
+    const size_t last = query * t->k + t->k - 1;
+    pthread_mutex_t *lock = lock_query(t, query);
+    if (is_better(score, (int64_t)candidate, compute_load(handler->compute, t->values, last),
+                  t->indices[last])) {
+        if (handler->compute == COMPUTE_F64) {
+            insert(t, COMPUTE_F64, query, score, (int64_t)candidate);
+        } else {
+            insert(t, COMPUTE_F32, query, score, (int64_t)candidate);
+        }
     }
-    const size_t worst = worst_position(&h);
-    if (is_better(score, (int64_t)candidate, value_at(&h, worst), h.indices[worst])) {
-        replace_worst(&h, score, (int64_t)candidate);
-    }
-    set_threshold(handler, worker, query, threshold_of(&h));
-    if (lock != NULL) {
-        pthread_mutex_unlock(lock);
+    raise_threshold(t, worker, query, compute_load(handler->compute, t->values, last),
+                    t->indices[last], candidate);
+    unlock_query(lock);
+}
+
+/* ---- collected candidates ---- */
+
+static inline struct entry entry_of_float(float score, uint64_t index)
+{
+    uint32_t bits;
+    memcpy(&bits, &score, sizeof bits);
+    return (struct entry){key_of_float(score), 2 * index + (bits == (uint32_t)1 << 31)};
+}
+
+static inline struct entry entry_of_double(double score, uint64_t index)
+{
+    uint64_t bits;
+    memcpy(&bits, &score, sizeof bits);
+    return (struct entry){key_of_double(score), 2 * index + (bits == (uint64_t)1 << 63)};
+}
+
+static struct entry entry_of(const struct topk *t, double score, uint64_t index)
+{
+    return t->result_handler.compute == COMPUTE_F64 ? entry_of_double(score, index)
+                                                    : entry_of_float((float)score, index);
+}
+
+static double score_of(const struct topk *t, struct entry entry)
+{
+    const double score = t->result_handler.compute == COMPUTE_F64
+                             ? score_of_double_key(entry.key)
+                             : (double)score_of_float_key(entry.key);
+    return entry.index % 2 == 1 ? -score : score;
+}
+
+/* Makes room for n candidates: if there is none, drops all but the k best. */
+static inline void make_room(const struct topk *t, struct collected *c, size_t n)
+{
+    if (c->count + n > t->capacity) {
+        entries_select(c->entries, c->count, t->k);
+        c->count = t->k;
+        c->last = c->entries[t->k - 1];
     }
 }
+
+static void raise_to_last(struct topk *t, size_t worker, size_t query, const struct collected *c,
+                          size_t candidate)
+{
+    raise_threshold(t, worker, query, score_of(t, c->last), (int64_t)(c->last.index / 2),
+                    candidate);
+}
+
+static void add_collected(struct result_handler *handler, size_t worker, size_t query,
+                          size_t candidate, double score)
+{
+    struct topk *t = (struct topk *)handler;
+    struct collected *c = t->collected + query - t->first;
+    pthread_mutex_t *lock = lock_query(t, query);
+    const struct entry entry = entry_of(t, score, candidate);
+    if (entry_is_better(entry, c->last)) {
+        make_room(t, c, 1);
+        c->entries[c->count++] = entry;
+    }
+    if (c->last.key != UINT64_MAX) {
+        raise_to_last(t, worker, query, c, candidate);
+    }
+    unlock_query(lock);
+}
+
+/*
+ * Adds the scores of one query in a tile, except those below the threshold. The loops have no
+ * branches.
+ */
+static void add_column(struct collected *c, const struct score_tile *tile, size_t column,
+                       enum compute_type compute, double threshold)
+{
+    const size_t first = tile->candidate, own = tile->query + column - first;
+    struct entry *to = c->entries + c->count;
+    if (compute == COMPUTE_F64) {
+        const double *scores = (const double *)tile->scores + column;
+        for (size_t r = 0; r < tile->rows; r++) {
+            const double score = scores[r * tile->step];
+            *to = entry_of_double(score, first + r);
+            to += !(score < threshold);
+        }
+    } else {
+        const float *scores = (const float *)tile->scores + column, narrow = (float)threshold;
+        for (size_t r = 0; r < tile->rows; r++) {
+            const float score = scores[r * tile->step];
+            *to = entry_of_float(score, first + r);
+            to += !(score < narrow);
+        }
+    }
+    size_t count = (size_t)(to - c->entries);
+    if (tile->without_self && own < tile->rows) { /* tile->query + column may be below first */
+        size_t kept = c->count;
+        for (size_t n = kept; n < count; n++) {
+            c->entries[kept] = c->entries[n];
+            kept += c->entries[n].index / 2 != tile->query + column;
+        }
+        count = kept;
+    }
+    c->count = count;
+}
+
+static void add_tile(struct result_handler *handler, size_t worker, const struct score_tile *tile)
+{
+    struct topk *t = (struct topk *)handler;
+    for (size_t column = 0; column < tile->columns; column++) {
+        const size_t query = tile->query + column;
+        struct collected *c = t->collected + query - t->first;
+        pthread_mutex_t *lock = lock_query(t, query);
+        make_room(t, c, tile->rows);
+        if (c->last.key != UINT64_MAX) {
+            raise_to_last(t, worker, query, c, tile->candidate);
+        }
+        add_column(c, tile, column, handler->compute, threshold_at(handler, worker, query));
+        unlock_query(lock);
+    }
+}
+
+/* Starts from the result of an earlier search. */
+static void load_query(const struct topk *t, size_t query)
+{
+    struct collected *c = t->collected + query - t->first;
+    const int64_t *indices = t->indices + query * t->k;
+    *c = (struct collected){
+        0, {UINT64_MAX, UINT64_MAX}, t->entries + (query - t->first) * t->capacity};
+    for (; c->count < t->k && indices[c->count] >= 0; c->count++) {
+        c->entries[c->count] =
+            entry_of(t, compute_load(t->result_handler.compute, t->values, query * t->k + c->count),
+                     (uint64_t)indices[c->count]);
+    }
+    if (c->count == t->k) {
+        c->last = c->entries[t->k - 1];
+    }
+}
+
+/* A task: stores the k best of a query, sorted. */
+static void store_query(void *context, size_t task, size_t worker)
+{
+    const struct topk *t = context;
+    struct collected *c = t->collected + task;
+    (void)worker;
+    if (c->count > t->k) {
+        entries_select(c->entries, c->count, t->k);
+        c->count = t->k;
+    }
+    entries_sort(c->entries, c->entries + c->count, c->count);
+    for (size_t n = 0; n < c->count; n++) {
+        const size_t at = (t->first + task) * t->k + n;
+        compute_store(t->result_handler.compute, t->values, at, score_of(t, c->entries[n]));
+        t->indices[at] = (int64_t)(c->entries[n].index / 2);
+    }
+}
+
+/* Searches for a block of queries. */
+static int search_collecting(struct topk *t, const struct search *s)
+{
+    struct arena arena = {.block = NULL};
+    const size_t queries = s->query_rows.size;
+    t->first = s->first_query;
+    while (arena_pass(&arena)) {
+        t->collected = arena_take(&arena, queries, sizeof *t->collected);
+        t->entries =
+            arena_take(&arena, size_product_or_max(queries, t->capacity), sizeof *t->entries);
+    }
+    if (arena.block == NULL) {
+        return -1;
+    }
+    for (size_t i = 0; i < queries; i++) {
+        load_query(t, t->first + i);
+    }
+    const int status = search(s);
+    if (status == 0) {
+        pool_run(queries, thread_count_for(queries, t->k, GRAIN_SUMS), store_query, t, s->token);
+    }
+    scratch_free(arena.block);
+    return status;
+}
+
+/* The number of queries that are searched at a time. */
+static size_t queries_of_block(const struct topk *t, const struct search *s)
+{
+    const size_t queries = s->query_rows.size, step = GEMM_MAX_COLUMNS,
+                 most = COLLECTED_BYTES / sizeof(struct entry) / t->capacity,
+                 whole = most < step ? larger(most, 1) : most / step * step,
+                 even = size_parts(queries, size_parts(queries, whole));
+    return smaller(whole, size_parts(even, step) * step);
+}
+
+/* Searches the corpus for each block of queries. */
+static int search_blocks(struct topk *t, const struct search *search)
+{
+    const size_t queries = search->query_rows.size;
+    int status = 0;
+    for (size_t at = 0, n; at < queries && status == 0 && !cancel_requested(search->token);
+         at += n) {
+        struct search s = *search;
+        n = smaller(queries_of_block(t, search), queries - at);
+        s.queries.data += (ptrdiff_t)at * s.query_rows.y;
+        s.query_rows.size = n;
+        s.first_query += at;
+        status = search_collecting(t, &s);
+    }
+    return status;
+}
+
+/* ---- the search ---- */
 
 int topk_init(struct topk *t, enum compute_type compute, size_t queries, size_t k, void *values,
               int64_t *indices)
 {
     const int threads = pool_get_threads();
     const size_t workers = (size_t)threads, step = size_sum_or_max(queries, SELECT_PADDING);
-    *t = (struct topk){.result_handler = {compute, threads, NULL, step, SIZE_MAX, add_result},
+    *t = (struct topk){.result_handler = {compute, threads, NULL, step, SIZE_MAX,
+                                          k <= MAX_SORTED ? add_sorted : add_collected,
+                                          k <= MAX_SORTED ? NULL : add_tile},
                        .k = k,
                        .values = values,
                        .indices = indices,
+                       .capacity = size_sum_or_max(k, larger(k, GEMM_MAX_ROWS)),
                        .shared = workers > 1};
     t->result_handler.thresholds = scratch_alloc(
         size_product_or_max(size_product_or_max(workers, step), compute_size(compute)));
@@ -186,9 +376,13 @@ int topk_init(struct topk *t, enum compute_type compute, size_t queries, size_t 
     }
     for (size_t worker = 0; worker < workers; worker++) {
         for (size_t query = 0; query < step; query++) {
-            const struct heap h = heap_at(compute, k, values, indices, query < queries ? query : 0);
-            set_threshold(&t->result_handler, worker, query,
-                          query < queries ? threshold_of(&h) : INFINITY);
+            if (query < queries) {
+                const size_t last = query * k + k - 1;
+                raise_threshold(t, worker, query, compute_load(compute, values, last),
+                                indices[last], 0);
+            } else {
+                set_threshold(t, worker, query, INFINITY);
+            }
         }
     }
     return 0;
@@ -200,36 +394,51 @@ void topk_free(struct topk *t)
     scratch_free(t->locks);
 }
 
-struct topk_sorting {
-    enum compute_type compute;
-    size_t k;
-    void *values;
-    int64_t *indices;
-};
-
-/*
- * Heap sort: swaps the root, which is the worst entry, with the last entry of the heap and shortens
- * the heap by one, until one entry is left.
- */
-static void sort_query(void *context, size_t query, size_t worker)
+static struct search with_sides_swapped(const struct search *s)
 {
-    const struct topk_sorting *s = context;
-    struct heap h = heap_at(s->compute, s->k, s->values, s->indices, query);
-    (void)worker;
-    while (h.size > 1) {
-        const double worst = value_at(&h, 0), last = value_at(&h, h.size - 1);
-        const int64_t worst_index = h.indices[0], last_index = h.indices[h.size - 1];
-        h.size--;
-        sift_down(&h, last, last_index);
-        put(&h, h.size, worst, worst_index);
-    }
+    struct search swapped = *s;
+    swapped.corpus = s->queries;
+    swapped.queries = s->corpus;
+    swapped.corpus_rows = (struct axis){s->query_rows.size, s->query_rows.y, 0, 0};
+    swapped.query_rows = (struct axis){s->corpus_rows.size, 0, s->corpus_rows.x, 0};
+    swapped.depth = (struct axis){s->depth.size, s->depth.y, s->depth.x, 0};
+    swapped.first_candidate = s->first_query;
+    swapped.first_query = s->first_candidate;
+    return swapped;
 }
 
-void topk_sort(enum compute_type compute, size_t queries, size_t k, void *values, int64_t *indices,
-               struct cancel_token *token)
+/* Collected candidates are those of a block of queries, so each pair is scored for each query. */
+static bool is_collecting(const struct topk *t)
 {
-    struct topk_sorting s = {compute, k, values, indices};
-    if (k > MAX_SORTED) {
-        pool_run(queries, thread_count_for(queries, k, GRAIN_SUMS), sort_query, &s, token);
+    return t->k > MAX_SORTED;
+}
+
+int topk_search(struct topk *t, const struct search *search_of_block)
+{
+    struct search s = *search_of_block;
+    const size_t least = size_product_or_max(MIN_ROWS_PER_RESULT, t->k);
+    s.result_handler = &t->result_handler;
+    s.warm_up_rows = size_sum_or_max(WARM_ROWS, size_product_or_max(WARM_TIMES_K, t->k));
+    s.mirrored = s.self && !is_collecting(t);
+    s.ordered_pairs = is_collecting(t);
+    t->rising = s.ordered_pairs || (!s.mirrored && s.corpus.data != s.queries.data);
+    if (!is_collecting(t)) {
+        return search(&s);
     }
+    s.without_prefilter =
+        s.corpus_rows.size / smaller(larger(s.query_rows.size, 1), MANY_QUERIES) < least;
+    const int status = search_blocks(t, &s);
+    if (status < 0 || !s.self || search_is_within(&s)) {
+        return status;
+    }
+    s = with_sides_swapped(&s);
+    return search_blocks(t, &s);
+}
+
+size_t topk_pairs(const struct topk *t, const struct search *search_of_block)
+{
+    struct search s = *search_of_block;
+    const bool twice = s.self && is_collecting(t) && !search_is_within(&s);
+    s.ordered_pairs = is_collecting(t);
+    return size_product_or_max(twice ? 2 : 1, search_pairs(&s));
 }

@@ -3,10 +3,12 @@
 
 #include <pthread.h>
 #include <stdint.h>
-#include "base/cancel.h"
-#include "search/result_handler.h"
+#include "search/entries.h"
+#include "search/search_call.h"
 
-/* Keeps the k best candidates of each query in values and indices, both (queries, k). */
+struct collected;
+
+/* Keeps the k best candidates of each query in values and indices, both (queries, k), sorted. */
 struct topk {
     /* the first member, so that a pointer to it is a pointer to the topk */
     struct result_handler result_handler;
@@ -14,18 +16,27 @@ struct topk {
     void *values;
     int64_t *indices;
     bool shared; /* several workers add results: lock each query */
+    bool rising; /* a worker adds the candidates of each query in rising order */
     pthread_mutex_t *locks;
+
+    /* For large k: the candidates of a block of queries, which begins with `first`. */
+    size_t first, capacity;
+    struct entry *entries;       /* [queries][capacity] */
+    struct collected *collected; /* [queries] */
 };
 
 /*
  * Starts from the entries in values and indices, which an earlier search may have left there. Slots
- * without an entry hold NaN and -1. Returns -1 when memory runs out.
+ * without an entry hold NaN and -1, behind the others. Returns -1 when memory runs out.
  */
 int topk_init(struct topk *topk, enum compute_type compute, size_t queries, size_t k, void *values,
               int64_t *indices);
 void topk_free(struct topk *topk);
-/* Sorts each query's entries, best first. */
-void topk_sort(enum compute_type compute, size_t queries, size_t k, void *values, int64_t *indices,
-               struct cancel_token *token);
+/*
+ * Runs a search for the k best. If search->self is set, it gives each pair to both of its rows.
+ * Returns 0, or -1 when memory runs out. topk_pairs returns how many pairs the search counts.
+ */
+int topk_search(struct topk *topk, const struct search *search);
+size_t topk_pairs(const struct topk *topk, const struct search *search);
 
 #endif
