@@ -45,6 +45,7 @@ from cossim.vectors.similarity import CosineSimilarity
 
 if TYPE_CHECKING:  # the names that __getattr__ imports on first use
     from cossim import nn, simclr
+    from cossim.rows.opening import open_rows
     from cossim.search.index import Index
     from cossim.search.near_duplicates import communities, deduplicate
     from cossim.search.rerank import diverse, maxsim
@@ -69,6 +70,7 @@ __all__ = [
     "maxsim",
     "nn",
     "normalize",
+    "open_rows",
     "pairs_above",
     "pairwise",
     "pairwise_vjp",
@@ -92,6 +94,7 @@ _LATER = {
     "diverse": "cossim.search.rerank",
     "explain": "cossim.vectors.explain",
     "maxsim": "cossim.search.rerank",
+    "open_rows": "cossim.rows.opening",
     "pairwise_vjp": "cossim.vectors.gradients",
 }
 

@@ -66,7 +66,8 @@ TOO_MANY_PAIRS = "{function}(): {count} pairs reach {threshold}, more than max_p
 NO_ROWS = "{function}(): {name} has no rows {arrays}"
 NO_ELEMENTS = "{function}(): rows of {name} have no elements {arrays}"
 LAZY = "{function}(): {name} is a Dask array: compute() it, or use topk or pairs_above"
-PATH_OF_NO_ARRAY = "{function}(): {name} is the path of {path}, which is no .npy array: {error}"
+IN_PATH = "{function}(): {name}: {error}"
+WRONG_SLICE = "{function}(): {name} gave other rows than its shape and dtype say, {wanted}: open it again {arrays}"
 NOT_AN_INDEX = "Index.load(): {path} holds other arrays than an index: load a file that Index.save wrote"
 
 WEIGHT = "{function}(): weight must be from 0 to 1, not {weight}: 1 is topk"
@@ -140,6 +141,61 @@ NPY_VERSION = "a .npy file of an unknown version, or a damaged one: save the arr
 DAMAGED_HEADER = "the header is damaged: copy the file or save the array again"
 IMPOSSIBLE_SHAPE = "the header is damaged, no array has the shape {shape}: copy the file or save the array again"
 PYTHON_OBJECTS = "an array of Python objects, dtype {dtype}: save an array of numbers"
+
+# ---- files: rows. The path is put in front of those without one. ----
+
+DAMAGED_ROWS = "{path}: damaged, or of another format than its suffix says: {error}"
+NEEDS_EXTRA = "{path}: this format needs {package}: pip install 'cossim-c[files]'"
+ROWS_CLOSED = "{path}: the rows are closed: open them again with cossim.open_rows"
+ROWS_COPY = "{path}: its rows are not in memory with this dtype: leave copy=False out"
+ROWS_PATHS = "open_rows(): path_or_paths must be a path or a list of paths, at least one, not {paths}"
+ROWS_FOLDER = "{path}: the files in this folder have the suffixes {suffixes}: pass a pattern such as '*.npy', or a list"
+ROWS_PATTERN = "{path}: there is no file: change the folder or the pattern"
+ROWS_INDEX = "row {index} is out of range for {count} rows: use -N to N - 1"
+ROWS_DTYPE = "the elements must be real numbers of at most 64 bits, not {dtype}: save them as float32 or float64"
+ROWS_BFLOAT16 = (
+    "NumPy saves bfloat16 as {dtype}, without its name: pass dtype=ml_dtypes.bfloat16 to open_rows, or save as float32"
+)
+ROWS_SHAPE = "an array of shape {shape}, where rows of vectors, shape (N, D), are needed: reshape it"
+ONE_VECTOR = "an array of shape {shape}, where rows of vectors, shape (N, D), are needed: save one vector as x[None]"
+ROWS_FORMAT = (
+    "no known format: rename the file to one of the suffixes {suffixes}, or pass dtype= and shape= of raw elements"
+)
+ROWS_NOT_RAW = "shape= and offset= are for raw elements, and {suffix} files have their own: leave them out"
+ROWS_RAW = "raw elements have no header: pass both dtype= and shape=, such as shape=(-1, 128)"
+ROWS_RAW_SHAPE = "shape={shape} must be D, (-1, D) or (N, D), and offset={offset} lie in the file: change them"
+ROWS_SIZE = "shape {shape} takes {expected} bytes in all, found {size}: copy the file again, or change dtype and shape"
+ROWS_VECS = "rows of {dim} elements, as its first bytes say, do not fill {size} bytes: copy the file again"
+ROWS_VECS_LENGTH = "row {row} has {length} elements, row 0 {dim}: all must have the same number"
+ROWS_SAFETENSORS_HEADER = "the header does not fit the file, which is cut short or damaged: copy it again"
+ROWS_BOOL = "an array of bool holds other bytes than 0 and 1: save it again"
+ROWS_OWN_DTYPE = "{suffix} files have a dtype of their own: leave dtype= out, and convert slices with astype"
+ROWS_TEXT_DTYPE = "numbers of text become floats of at most 64 bits, not {dtype}: pass dtype=float or leave it out"
+ROWS_PLAIN_FILE = "{suffix} files are read at any place: unpack it first, as gunzip does, and read it from a file"
+ROWS_UNNAMED = "rows in this format have no name: leave {name!r} out"
+ROWS_NONE = "it has no rows of vectors: save real numbers of shape (N, D), or a column of lists of equal lengths"
+ROWS_MANY = "it has {count} arrays or columns of vectors, so a name is needed, one of: {names}"
+ROWS_NO_SUCH = "it has nothing by the name {name!r}: choose one of {names}"
+ROWS_NO_IDS = "it has no column of ids {ids!r}: that of word2vec and GloVe is called 'word', and arrays have none"
+ROWS_SHARDS = (
+    "rows of {path} have shape {other_shape} and dtype {other}, those of {first} {shape} and {dtype}: choose files of "
+    "one kind"
+)
+ROWS_GZIP_CUT = "the gzip file is cut short: copy it again"
+ROWS_LONG_LINE = "row {row} has more than {size} MiB: check that rows end with line ends"
+ROWS_LONG_WORD = "a word has more than {size} bytes: check that this is word2vec's binary format"
+ROWS_WORD2VEC_HEADER = (
+    "not word2vec's binary format, which begins with a line of N and D: for raw elements pass dtype= and shape="
+)
+ROWS_CHANGED = "rows from {row} on have shape {shape}, not {wanted}: check that each row is one line of as many values"
+ROWS_COUNT = "the header says {count} rows, found {found}: copy the file again"
+ROWS_NO_NUMBERS = "no row ends with numbers: check that each line is a word and D numbers, or numbers alone"
+ROWS_LINE = "row {row} has no {dim} numbers: {text!r}: correct the line or leave it out"
+ROWS_NULL = "row {row} has a missing value: fill it or leave the row out"
+ROWS_LENGTH = "row {row} has {length} elements, others {dim}: all must have the same number"
+ROWS_EMPTY = "it has no rows: choose another file"
+ROWS_TWICE = "two columns have the name {name!r}: rename one"
+ROWS_JSON = "each line must be an object, or an array of numbers: write one row per line"
 
 # ---- nn: layers ----
 
@@ -276,12 +332,14 @@ READ_FAILED = "{path}: {reason}"
 WRITE_FAILED = "{path}: no file can be written there: {reason}"
 STDOUT_FAILED = "standard output: {reason}"
 STDOUT_CLOSED = "it is closed: write to a file with -o"
-NEEDS_PYARROW = "{path}: .parquet needs pyarrow: pip install 'cossim-c[parquet]'"
 NEEDS_SCIKIT_LEARN = "without --images FILE, the demo takes its images from scikit-learn: pip install 'cossim-c[demo]'"
 NEEDS_MATPLOTLIB = "without --no-plot, the demo draws a heatmap with matplotlib: pip install 'cossim-c[demo]'"
 ROWS_DTYPE = "the elements must be real numbers of at most 64 bits, not {dtype}: save them as float32 or float64"
 ROWS_BFLOAT16 = "NumPy saves bfloat16 as {dtype}, which cannot be read back: save the array as float32"
 ROWS_SHAPE = "an array of shape {shape}: save vectors as rows, shape (N, D), or one vector, shape (D,)"
+NAMES_COUNT = "{path}: {found} names for {count} rows of {corpus}: write one name for each row, in lines of their own"
+NUMBERS_ALONE = "{path}: .safetensors holds numbers alone: leave --ids out, or write .npz"
+STDIN_TWICE = "argument {name}: standard input can be read once: name a file"
 ROW_LENGTHS = "rows of {path} have {size} elements, rows of {other} {other_size}: choose files of one model"
 # argparse puts "argument NAME: " in front of all but the last
 NOT_64_BITS = "{text} does not fit 64 bits"

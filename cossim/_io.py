@@ -2,7 +2,9 @@
 
 import errno
 import io
+import json
 import math
+import mmap
 import os
 import re
 import secrets
@@ -262,6 +264,20 @@ def write_npz(file, arrays):
         raise
 
 
+def write_safetensors(file, arrays):
+    """Writes arrays of numbers by name as a .safetensors file."""
+    header, offset = {}, 0
+    for name, array in arrays.items():
+        dtype = f"{array.dtype.kind.upper()}{8 * array.itemsize}"
+        header[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": (offset, offset + array.nbytes)}
+        offset += array.nbytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    file.write(len(text).to_bytes(8, "little") + text)
+    for array in arrays.values():
+        file.write(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
+
+
 # ---- .npy: reads a whole array from a stream, or maps a file. Never unpickles. ----
 
 MAGIC = b"\x93NUMPY"
@@ -297,7 +313,7 @@ def read_elements(stream, dtype, shape):
     return np.frombuffer(data, dtype)
 
 
-def _read_header(stream, start=b""):
+def read_npy_header(stream, start=b""):
     """Returns (shape, column_major, dtype) of a .npy stream. `start` holds its first bytes, which are read already."""
     start = bytes(start) + read_bytes(stream, 8 - len(start))
     if start[:4] == b"PK\3\4":
@@ -342,7 +358,7 @@ def read_npy(stream, start=b"", check=_reject_objects):
     check(dtype) raises an error for a dtype that the caller rejects. It must reject dtypes with Python objects. Raises
     ValueError if the file is damaged.
     """
-    shape, column_major, dtype = _read_header(stream, start)
+    shape, column_major, dtype = read_npy_header(stream, start)
     check(dtype)
     elements = read_elements(stream, dtype, shape)
     return elements.reshape(shape, order="F" if column_major else "C")
@@ -353,12 +369,47 @@ def map_npy(file, check=_reject_objects):
 
     Bytes after the array are allowed.
     """
-    shape, column_major, dtype = _read_header(file)
+    shape, column_major, dtype = read_npy_header(file)
     check(dtype)
-    offset, expected = file.tell(), math.prod(shape) * dtype.itemsize
+    return map_elements(file, dtype, shape, file.tell(), "F" if column_major else "C")
+
+
+def map_elements(file, dtype, shape, offset, order="C"):
+    """Maps an array of this dtype and shape that begins `offset` bytes after the start of a file.
+
+    Raises ValueError if the file is shorter: reading a page beyond its end would end the process.
+    """
+    expected = math.prod(shape) * dtype.itemsize
     if (found := os.fstat(file.fileno()).st_size - offset) < expected:
         raise _truncated(shape, expected, found)
     try:
-        return np.memmap(file, dtype, "r", offset, shape, order="F" if column_major else "C")
+        return np.memmap(file, dtype, "r", offset, shape, order)
     except (OverflowError, TypeError, ValueError) as error:  # for an empty array with a too large shape
         raise ValueError(str(error)) from None
+
+
+class Pages:
+    """The pages of a numpy.memmap of rows: advice about them for the system.
+
+    There is no advice if the rows do not follow one another in the file, or if the mode is copy-on-write: releasing a
+    page would lose its changes.
+    """
+
+    def __init__(self, array):
+        self.array, self.map = array, None
+        base = array
+        while isinstance(base, np.ndarray):
+            base = base.base
+        in_order = array.ndim == 2 and array.strides[0] >= array.strides[1] * array.shape[1] > 0
+        if isinstance(base, mmap.mmap) and array.mode in ("r", "r+", "w+") and in_order:
+            self.map, self.address = base, np.frombuffer(base, np.uint8).__array_interface__["data"][0]
+
+    def advise(self, advice, first, rows):
+        """Gives advice, such as "MADV_DONTNEED", about at most `rows` rows from row number `first` on."""
+        block = self.array[first : first + rows]
+        if self.map is None or not len(block) or not hasattr(mmap, advice):
+            return
+        start = block.__array_interface__["data"][0] - self.address
+        end = start + (len(block) - 1) * block.strides[0] + block.shape[1] * block.itemsize
+        start -= start % mmap.PAGESIZE
+        self.map.madvise(getattr(mmap, advice), start, end - start)

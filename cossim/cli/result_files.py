@@ -1,5 +1,6 @@
-"""Writes the results of the commands: atomically to .npz, .csv or .parquet files, or as CSV to stdout."""
+"""Writes the results of the commands: atomically to files of several formats, or as CSV to stdout."""
 
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -10,14 +11,14 @@ from typing import NamedTuple
 import numpy as np
 
 from cossim import _errors
-from cossim._io import replacing, write_errors_as_text, write_npz
+from cossim._io import replacing, write_errors_as_text, write_npz, write_safetensors
 
-CSV_LINES = 1 << 12  # lines converted at a time
+TEXT_LINES = 1 << 12  # lines converted at a time
 PARQUET_LINES = 1 << 20  # lines per row group
 
 
 class Result(NamedTuple):
-    """The result of a command in two forms: arrays for an .npz, and a table."""
+    """The result of a command in two forms: arrays for an .npz, and a table. Names of rows are object arrays."""
 
     arrays: dict
     columns: Callable  # takes an array of line numbers, returns a dict: name of a column -> its values in these lines
@@ -32,29 +33,68 @@ class Result(NamedTuple):
             yield self.columns(np.arange(start, min(start + step, self.lines)))
 
 
-def _csv(result):
+# ---- text ----
+
+
+def _csv(result, separator=","):
     """Yields the CSV in pieces. A float has the fewest digits that read back as the same value of its dtype."""
-    for number, columns in enumerate(result.table(CSV_LINES)):
+
+    def quoted(text):
+        if text is None:
+            return ""
+        text = str(text)
+        return '"{}"'.format(text.replace('"', '""')) if any(c in text for c in f'{separator}"\r\n') else text
+
+    for number, columns in enumerate(result.table(TEXT_LINES)):
         if number == 0:
-            yield ",".join(columns) + "\n"
-        texts = (column.astype("U").tolist() for column in columns.values())
-        yield "".join(map("{}\n".format, map(",".join, zip(*texts, strict=True))))
+            yield separator.join(columns) + "\n"
+        texts = (map(quoted, c) if c.dtype == object else c.astype("U").tolist() for c in columns.values())
+        yield "".join(map("{}\n".format, map(separator.join, zip(*texts, strict=True))))
+
+
+def _json_lines(result):
+    """Yields the table as JSON lines in pieces. NaN, which JSON lacks, is null."""
+    for columns in result.table(TEXT_LINES):
+        line = "{{" + ", ".join(f'"{name}": {{}}' for name in columns) + "}}\n"
+        texts = (map(json.dumps, c) if c.dtype == object else c.astype("U").tolist() for c in columns.values())
+        values = (("null" if text == "nan" else text for text in column) for column in texts)
+        yield "".join(map(line.format, *values))
 
 
 def _write_csv(file, result):
     for text in _csv(result):
+        file.write(text.encode())
+
+
+def _write_tsv(file, result):
+    for text in _csv(result, "\t"):
+        file.write(text.encode())
+
+
+def _write_json_lines(file, result):
+    for text in _json_lines(result):
         file.write(text.encode("ascii"))
 
 
+# ---- arrays and Parquet ----
+
+
 def _write_npz(file, result):
-    write_npz(file, result.arrays)
+    write_npz(file, {name: a.astype("U") if a.dtype == object else a for name, a in result.arrays.items()})
+
+
+def _write_safetensors(file, result):
+    write_safetensors(file, result.arrays)
 
 
 def _write_parquet(file, result):
     import pyarrow
     from pyarrow.parquet import ParquetWriter
 
-    groups = map(pyarrow.table, result.table(PARQUET_LINES))
+    def table(columns):
+        return pyarrow.table({n: pyarrow.array(c, pyarrow.string()) if c.dtype == object else c for n, c in columns})
+
+    groups = (table(columns.items()) for columns in result.table(PARQUET_LINES))
     first = next(groups)
     with ParquetWriter(file, first.schema) as writer:
         for group in chain([first], groups):
@@ -62,20 +102,30 @@ def _write_parquet(file, result):
 
 
 # Writers by the suffix of the file. Add a new format here.
-FORMATS = {".npz": _write_npz, ".csv": _write_csv, ".parquet": _write_parquet}
+FORMATS = {
+    ".npz": _write_npz,
+    ".csv": _write_csv,
+    ".tsv": _write_tsv,
+    ".jsonl": _write_json_lines,
+    ".parquet": _write_parquet,
+    ".safetensors": _write_safetensors,
+}
 
 
 def suffix(path):
     return os.path.splitext(path)[1].lower()
 
 
-def check(path):
-    """Checks, before a long search, that its result can be written to path.
+def check(path, with_names):
+    """Checks, before a long search, that its result can be written to path, with names of rows or without.
 
-    Raises OSError if no file can be created there, and ModuleNotFoundError if the format needs a missing package.
+    Raises OSError if no file can be created there, ModuleNotFoundError if the format needs a missing package, and
+    ValueError if it cannot hold names.
     """
     if suffix(path) == ".parquet" and find_spec("pyarrow") is None:
-        raise ModuleNotFoundError(_errors.NEEDS_PYARROW.format(path=path), name="pyarrow")
+        raise ModuleNotFoundError(_errors.NEEDS_EXTRA.format(path=path, package="pyarrow"), name="pyarrow")
+    if suffix(path) == ".safetensors" and with_names:
+        raise ValueError(_errors.NUMBERS_ALONE.format(path=path))
     with write_errors_as_text(path), replacing(path):
         pass
 

@@ -1,4 +1,4 @@
-"""The search commands topk and pairs: their arguments, their input (.npy files) and their results."""
+"""The search commands topk and pairs: their arguments and their results."""
 
 import argparse
 import re
@@ -13,14 +13,15 @@ import numpy as np
 import cossim
 from cossim import _errors
 from cossim._core import DEFAULT_EPS
-from cossim._io import errors_as_text, map_npy, open_regular, same_file
+from cossim._io import same_file
 from cossim._progress import reporting
-from cossim.cli import result_files
+from cossim.cli import result_files, row_files
 from cossim.search import functions
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 failed, with one line on stderr that says why; 2 unusable arguments; 130 stopped by Ctrl-C."
 )
+FILE = "file whose rows are vectors, in any format of cossim.open_rows, or - for .npy or text from standard input"
 INT64 = np.iinfo(np.int64)
 
 # ---- arguments ----
@@ -76,6 +77,8 @@ def set_run(parser, run, reads=(), writes=()):
     """
 
     def checked(arguments):
+        if [getattr(arguments, argument.dest) for argument in reads].count(row_files.STDIN) > 1:
+            parser.error(_errors.STDIN_TWICE.format(name=reads[1].metavar))
         for number, written in enumerate(writes):
             for other in (*reads, *writes[:number]):
                 paths = getattr(arguments, written.dest), getattr(arguments, other.dest)
@@ -89,7 +92,11 @@ def set_run(parser, run, reads=(), writes=()):
 
 
 def _add_common(parser):
-    target = "where the result goes, by its suffix .npz, .csv or .parquet (default: CSV on stdout)"
+    column = "the array or column of vectors, for files with more than one"
+    parser.add_argument("--column", metavar="NAME", help=column)
+    ids = "add names of rows to the result: a column of the files, or a file with the name of a row in each line"
+    parser.add_argument("--ids", metavar="COLUMN|FILE", help=ids)
+    target = f"where the result goes, by its suffix {', '.join(result_files.FORMATS)} (default: CSV on stdout)"
     output = parser.add_argument("-o", "--output", metavar="FILE", type=_output, help=target)
     parser.add_argument(
         "--eps", metavar="X", type=float, default=DEFAULT_EPS, help="smallest norm (default: %(default)s)"
@@ -110,8 +117,8 @@ def add_topk(commands):
     text = "The k rows of a corpus that are most similar to each query."
     more = "Rows count from 0, ranks from 1. Equal scores are in order of row."
     parser = commands.add_parser("topk", help=text, description=f"{text} {more}", epilog=EXIT_CODES)
-    queries = parser.add_argument("queries", metavar="QUERIES", help=".npy file whose rows are vectors")
-    corpus = ".npy file whose rows are vectors (default: QUERIES, where each row is excluded from its own results)"
+    queries = parser.add_argument("queries", metavar="QUERIES", help=FILE)
+    corpus = "such a file (default: QUERIES, where each row is excluded from its own results)"
     corpus = parser.add_argument("corpus", metavar="CORPUS", nargs="?", help=corpus)
     parser.add_argument("-k", metavar="N", type=integer, required=True, help="how many rows for each query")
     set_run(parser, _topk, reads=[queries, corpus], writes=[_add_common(parser)])
@@ -121,46 +128,14 @@ def add_pairs(commands):
     text = "All pairs of rows whose similarity is at least a threshold: near-duplicates."
     more = "Rows count from 0. Pairs are sorted."
     parser = commands.add_parser("pairs", help=text, description=f"{text} {more}", epilog=EXIT_CODES)
-    corpus = parser.add_argument("corpus", metavar="CORPUS", help=".npy file whose rows are vectors")
-    other = "second .npy file: pairs of a row of CORPUS and a row of OTHER (default: pairs i < j within CORPUS)"
+    corpus = parser.add_argument("corpus", metavar="CORPUS", help=FILE)
+    other = "second file: pairs of a row of CORPUS and a row of OTHER (default: pairs i < j within CORPUS)"
     other = parser.add_argument("other", metavar="OTHER", nargs="?", help=other)
-    parser.add_argument("--threshold", metavar="T", type=float, required=True, help="from -1 to 1")
+    parser.add_argument("-t", "--threshold", metavar="T", type=float, required=True, help="from -1 to 1")
     parser.add_argument("--max-pairs", metavar="N", type=integer, help="fail if there are more pairs")
     groups = "write the group of each row instead: rows connected by a chain of pairs, named by its lowest row"
     parser.add_argument("--groups", action="store_true", help=groups)
     set_run(parser, partial(_pairs, parser), reads=[corpus, other], writes=[_add_common(parser)])
-
-
-# ---- input ----
-
-
-def _read(path):
-    """Returns the rows of a .npy file, or its single vector, as a memmap.
-
-    Raises OSError or ValueError, which name the file.
-    """
-    with errors_as_text(), open_regular(path) as file:
-        try:
-            rows = map_npy(file, _check_real)
-            if rows.ndim not in (1, 2):
-                raise ValueError(_errors.ROWS_SHAPE.format(shape=rows.shape))
-            return rows
-        except ValueError as error:
-            raise ValueError(_errors.IN_FILE.format(path=path, error=error)) from None
-
-
-def _check_real(dtype):
-    if dtype.kind not in "fiub" or dtype.itemsize > 8:
-        message = _errors.ROWS_BFLOAT16 if dtype == "V2" else _errors.ROWS_DTYPE
-        raise ValueError(message.format(dtype=dtype))
-
-
-def _read_both(path, other):
-    first, second = _read(path), None if other is None else _read(other)
-    if second is not None and second.shape[-1] != first.shape[-1]:
-        sizes = {"size": first.shape[-1], "other_size": second.shape[-1]}
-        raise ValueError(_errors.ROW_LENGTHS.format(path=path, other=other, **sizes))
-    return first, second
 
 
 # ---- runs ----
@@ -176,35 +151,48 @@ def wants_bar(arguments):
     return terminal and not arguments.quiet and find_spec("tqdm") is not None
 
 
-def _run(arguments, name, files, search, make_result):
-    """Reads the files, runs search on them and writes the result.
+def _run(arguments, name, paths, search, make_result):
+    """Reads the files, runs search on their rows and writes the result.
 
-    make_result converts what search returns to a result_files.Result.
+    paths: one or two files, the last one the corpus. search takes the rows of both, None for a second one that is
+    missing. make_result(matches, names, other_names) converts what search returns to a result_files.Result; names are
+    those of the rows of the first and last file, or None.
     """
-    operands = _read_both(*files)
+    paths = [path for path in paths if path is not None]
+    found = row_files.open_inputs(paths, arguments.column, arguments.ids)
     if arguments.output is not None:
-        result_files.check(arguments.output)
+        result_files.check(arguments.output, found[-1][1] is not None)
+    rows = [rows for rows, _ in found]
     with limited(arguments), reporting(wants_bar(arguments), name) as report:
-        matches = search(*operands, eps=arguments.eps, memory=arguments.memory, progress=report)
-    result = make_result(matches)
+        options = {"eps": arguments.eps, "memory": arguments.memory, "progress": report}
+        matches = search(rows[0], rows[1] if len(rows) > 1 else None, **options)
+    result = make_result(matches, found[0][1], found[-1][1])
     if arguments.output is None:
         result_files.print_csv(result)
     else:
         result_files.write(arguments.output, result)
 
 
+def _with_names(columns, **named):
+    """Adds columns of names: named has NAME=(names of all rows or None, numbers of rows)."""
+    return columns | {name: names[numbers] for name, (names, numbers) in named.items() if names is not None}
+
+
 def _topk(arguments):
     def search(queries, corpus, **options):
         return functions.topk(queries, corpus, arguments.k, **options)
 
-    def make_result(matches):
+    def make_result(matches, query_names, names):
         values, indices = matches.values.reshape(-1), matches.indices.reshape(-1)
 
         def columns(line):
             query, place = np.divmod(line, arguments.k)
-            return {"query": query, "rank": place + 1, "index": indices[line], "value": values[line]}
+            found = {"query": query, "rank": place + 1, "index": indices[line], "value": values[line]}
+            return _with_names(found, query_id=(query_names, query), index_id=(names, indices[line]))
 
-        return result_files.Result(matches._asdict(), columns, len(values))
+        every = np.arange(len(matches.values))
+        arrays = _with_names(matches._asdict(), query_ids=(query_names, every), index_ids=(names, matches.indices))
+        return result_files.Result(arrays, columns, len(values))
 
     _run(arguments, "topk", (arguments.queries, arguments.corpus), search, make_result)
 
@@ -218,14 +206,22 @@ def _pairs(parser, arguments):
             return functions.duplicate_groups(x, arguments.threshold, **options)
         return functions.pairs_above(x, arguments.threshold, y, max_pairs=arguments.max_pairs, **options)
 
-    def make_result(matches):
-        if arguments.groups:
-            arrays = {"labels": matches}
-            return result_files.Result(arrays, lambda line: {"row": line, "group": matches[line]}, len(matches))
+    def groups(labels, names, _):
+        def columns(line):
+            found = {"row": line, "group": labels[line]}
+            return _with_names(found, row_id=(names, line), group_id=(names, labels[line]))
+
+        arrays = _with_names({"labels": labels}, row_ids=(names, np.arange(len(labels))), group_ids=(names, labels))
+        return result_files.Result(arrays, columns, len(labels))
+
+    def pairs(matches, names, other_names):
+        i, j, values = matches
 
         def columns(line):
-            return {"i": matches.i[line], "j": matches.j[line], "value": matches.values[line]}
+            found = {"i": i[line], "j": j[line], "value": values[line]}
+            return _with_names(found, i_id=(names, i[line]), j_id=(other_names, j[line]))
 
-        return result_files.Result(matches._asdict(), columns, len(matches.values))
+        arrays = _with_names(matches._asdict(), i_ids=(names, i), j_ids=(other_names, j))
+        return result_files.Result(arrays, columns, len(values))
 
-    _run(arguments, "pairs", (arguments.corpus, arguments.other), search, make_result)
+    _run(arguments, "pairs", (arguments.corpus, arguments.other), search, groups if arguments.groups else pairs)

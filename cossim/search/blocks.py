@@ -1,12 +1,12 @@
 """Searches on blocks of rows, and their arguments.
 
-An array in memory is one block. An array in a file is read block by block, within a memory bound.
+An array in memory is one block. Rows in a file are read block by block, within a memory bound.
 """
 
 from __future__ import annotations
 
-import mmap
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,8 @@ import numpy as np
 from cossim import _core, _errors
 from cossim._arguments import integer_text, number_argument, size_argument
 from cossim._errors import described
-from cossim._io import map_npy, open_regular
+from cossim._io import Pages
+from cossim.rows.file_rows import FileRows, is_in_slices
 from cossim.search.results import Pairs, TopK
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cossim._typing import Path
+
+    ReadRows = Callable[[int, int], NDArray[Any]]  # rows [first, last) as an array
 
 # Default bound of the working set for arrays in files, in bytes.
 DEFAULT_MEMORY = 256 << 20
@@ -38,15 +41,17 @@ def is_lazy(x: Any) -> bool:
 
 
 class Rows:
-    """The rows of an operand: its array, and the memory map behind it if it is a numpy.memmap.
+    """The rows of an operand: an array in memory, a numpy.memmap, or an object whose slices are read block by block.
 
+    array: all rows. For an object that is read in slices it has only their shape and dtype; blocks() reads the rows.
     One vector is a single row; is_vector tells it from a matrix with one row.
     """
 
-    def __init__(self, array: NDArray[Any], source: object) -> None:
+    def __init__(self, array: NDArray[Any], source: object, read: ReadRows | None = None) -> None:
         self.is_vector = array.ndim == 1
-        self.array = array[None] if self.is_vector else array
-        self.map, self.map_address = _mapping(source) if isinstance(source, np.memmap) else (None, 0)
+        self.array, self._read = array[None] if self.is_vector else array, read
+        self.pages = Pages(source) if isinstance(source, np.memmap) else None
+        self.in_memory = read is None and (self.pages is None or self.pages.map is None)
 
     def __len__(self) -> int:
         return len(self.array)
@@ -55,11 +60,15 @@ class Rows:
         """Returns how many rows fit into `memory` bytes, and at least MIN_ROWS."""
         return max(MIN_ROWS, memory // max(1, self.array.shape[1] * self.array.itemsize))
 
-    def blocks(self, rows: int, start: int = 0) -> Iterator[tuple[int, NDArray[Any]]]:
+    def blocks(self, rows: int, start: int = 0, ahead: bool = True) -> Iterator[tuple[int, NDArray[Any]]]:
         """Yields (number of the first row, block of at most `rows` rows), in order.
 
-        For an array in a file, the system reads the next block ahead, and the pages of a finished block are released.
+        The next block is read meanwhile, unless ahead is False. For a numpy.memmap the system reads it, and the pages
+        of a finished block are released.
         """
+        if self._read is not None:
+            yield from _read_blocks(self._read, range(start, len(self), rows), len(self), ahead)
+            return
         for first in range(start, len(self.array), rows):
             self._advise("MADV_WILLNEED", first + rows, rows)
             try:
@@ -67,57 +76,77 @@ class Rows:
             finally:
                 self._advise("MADV_DONTNEED", first, rows)
 
+    def with_array(self) -> Rows:
+        """Returns these rows, or a copy of them in memory if they are read in slices."""
+        return self if self._read is None else Rows(self._read(0, len(self)), None)
+
     def _advise(self, advice: str, first: int, rows: int) -> None:
-        block = self.array[first : first + rows]
-        if self.map is None or not len(block) or not hasattr(mmap, advice):
-            return
-        start = block.__array_interface__["data"][0] - self.map_address
-        end = start + (len(block) - 1) * block.strides[0] + block.shape[1] * block.itemsize
-        start -= start % mmap.PAGESIZE
-        self.map.madvise(getattr(mmap, advice), start, end - start)
+        if self.pages is not None:
+            self.pages.advise(advice, first, rows)
 
 
-def rows_of(function: str, **sources: object) -> tuple[Any, ...]:
-    """Returns the Rows of each source: an array in memory, a numpy.memmap, or the path of a .npy file.
+def _read_blocks(read: ReadRows, starts: range, end: int, ahead: bool) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yields what Rows.blocks does for rows that are read in slices, from each start to the next."""
+    spans = [(first, min(first + starts.step, end)) for first in starts]
+    if not ahead or len(spans) < 2:
+        for first, last in spans:
+            yield first, read(first, last)
+        return
+    from concurrent.futures import ThreadPoolExecutor  # on first use, because its import is slow
+
+    with ThreadPoolExecutor(1, "cossim-read-ahead") as thread:
+        coming = thread.submit(read, *spans[0])
+        for (first, _), following in zip(spans, [*spans[1:], None], strict=True):
+            block = coming.result()
+            if following is not None:
+                coming = thread.submit(read, *following)
+            yield first, block
+            del block
+
+
+def rows_of(function: str, **sources: Any) -> tuple[Any, ...]:
+    """Returns the Rows of each source: an array in memory, a numpy.memmap, an object that is_in_slices, or a path.
 
     Every source except the first may be None, and then its result is None. Raises TypeError or ValueError, with the
     names of function and argument, if a source is none of these, or neither rows (N, D) nor one vector (D,).
     """
     given: dict[str, Any] = {}
+    readers: dict[str, ReadRows] = {}
     for name, source in sources.items():
         if is_lazy(source):
             raise TypeError(_errors.LAZY.format(function=function, name=name))
         if isinstance(source, (str, os.PathLike)):
-            source = open_rows(function, name, source)
+            source = open_path(function, name, source)
+        if isinstance(source, FileRows) and source.memmap is not None:
+            source = source.memmap
+        if is_in_slices(source):
+            readers[name] = partial(_read_slice, function, name, source)
+            source = np.broadcast_to(np.zeros((), source.dtype.newbyteorder("=")), source.shape)
         if source is not None or not given:
             given[name] = source
     arrays = dict(zip(given, _core.as_rows(function, tuple(given), tuple(given.values())), strict=True))
-    return tuple(Rows(arrays[name], given[name]) if name in given else None for name in sources)
+    return tuple(Rows(arrays[name], given[name], readers.get(name)) if name in given else None for name in sources)
 
 
-def open_rows(function: str, name: str, path: Path) -> np.memmap[Any, Any]:
-    """Returns the memmap of a .npy file."""
-    with open_regular(path) as file:
-        try:
-            return map_npy(file)
-        except ValueError as error:
-            message = _errors.PATH_OF_NO_ARRAY.format(function=function, name=name, path=file.name, error=error)
-            raise ValueError(message) from None
+def open_path(function: str, name: str, path: Path) -> FileRows:
+    """Opens the rows of a file. Errors name the function and its argument."""
+    from cossim.rows.opening import open_rows  # on first use, because few searches read files
+
+    try:
+        return open_rows(path)
+    except (ValueError, ModuleNotFoundError) as error:
+        kind = ValueError if isinstance(error, ValueError) else ModuleNotFoundError
+        raise kind(_errors.IN_PATH.format(function=function, name=name, error=error)) from None
 
 
-def _mapping(array: Any) -> tuple[mmap.mmap | None, int]:
-    """Returns (memory map behind a memmap, address of the map), or (None, 0) if its pages must not be released.
-
-    That is the case if the rows do not follow one another in the file, or if the mode is copy-on-write: releasing a
-    page would lose its changes.
-    """
-    base = array
-    while isinstance(base, np.ndarray):
-        base = base.base
-    in_order = array.ndim == 2 and array.strides[0] >= array.strides[1] * array.shape[1] > 0
-    if not isinstance(base, mmap.mmap) or array.mode not in ("r", "r+", "w+") or not in_order:
-        return None, 0
-    return base, np.frombuffer(base, np.uint8).__array_interface__["data"][0]
+def _read_slice(function: str, name: str, source: Any, first: int, last: int) -> NDArray[Any]:
+    """Reads rows [first, last) of an object that is_in_slices."""
+    block = np.asarray(source[first:last])
+    if block.shape != (last - first, source.shape[1]) or block.dtype != source.dtype:
+        wanted = f"shape {(last - first, source.shape[1])}, dtype {source.dtype}"
+        arrays = described(**{f"{name}[{first}:{last}]": block})
+        raise ValueError(_errors.WRONG_SLICE.format(function=function, name=name, wanted=wanted, arrays=arrays))
+    return _core.as_rows(function, (name,), (block,))[0]
 
 
 # ---- arguments ----
@@ -200,7 +229,7 @@ class BlockwiseSearch:
         self.x, self.y = x, x if y is None else y
         self.total = len(x) * (len(x) + 1) // 2 if self.within else len(x) * len(y)
         self.done = 0
-        if memory is None and (x.map is not None or self.y.map is not None):
+        if memory is None and not (x.in_memory and self.y.in_memory):
             memory = DEFAULT_MEMORY
         # With y=None: half of the memory for the outer block, a quarter for the inner block, and a quarter for the
         # inner block that is read next.
@@ -209,7 +238,7 @@ class BlockwiseSearch:
         self.y_rows = self._block_rows(self.y, memory, 4)
 
     def _block_rows(self, side, memory, share):
-        if memory is None or (side.map is None and not self.within):
+        if memory is None or (side.in_memory and not self.within):
             return max(1, len(side))
         return side.rows_per_block(memory // share)
 
@@ -231,7 +260,7 @@ class BlockwiseSearch:
 
         With y=None, x is searched against itself: each block with itself, then with every later block.
         """
-        for i, queries in self.x.blocks(self.x_rows):
+        for i, queries in self.x.blocks(self.x_rows, ahead=not self.within):
             if self.within:
                 yield self._request(queries, queries, i, i)
                 self.done += self.pairs

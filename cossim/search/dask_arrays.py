@@ -29,12 +29,14 @@ from dask.highlevelgraph import HighLevelGraph
 
 from cossim import _core, _errors
 from cossim._arguments import eps_argument, integer_argument
+from cossim.rows.file_rows import FileRows
 from cossim.search import dask_tasks
 from cossim.search.blocks import (
     check_corpus,
     check_k,
     max_pairs_argument,
     memory_argument,
+    open_path,
     score_dtype,
     threshold_argument,
 )
@@ -89,12 +91,12 @@ def _stand_in(array):
 
 
 def _arrays(function, convert, operands):
-    """Checks operands, given by name, and returns each as a Dask array, dask_tasks.NpyRows or NumPy array.
+    """Checks operands, given by name, and returns each as a Dask array, FileRows or NumPy array.
 
     convert is _core.as_arrays or _core.as_rows.
     """
     operands = {name: _operand(function, name, operand) for name, operand in operands.items()}
-    lazy = [isinstance(operand, (da.Array, dask_tasks.NpyRows)) for operand in operands.values()]
+    lazy = [isinstance(operand, (da.Array, FileRows)) for operand in operands.values()]
     given = [_stand_in(x) if is_lazy else x for x, is_lazy in zip(operands.values(), lazy, strict=True)]
     converted = convert(function, tuple(operands), tuple(given))
     return [x if is_lazy else y for x, y, is_lazy in zip(operands.values(), converted, lazy, strict=True)]
@@ -133,10 +135,10 @@ def _in_rows(array, longest):
 
 
 def _search_blocks(function, **operands):
-    """Returns what _row_blocks does. Operands may be paths of .npy files. A corpus without rows is an error."""
+    """Returns what _row_blocks does. Operands may be paths of files of rows. A corpus without rows is an error."""
     for name, operand in operands.items():
         if isinstance(operand, (str, os.PathLike)):
-            operands[name] = dask_tasks.NpyRows(function, name, operand)
+            operands[name] = open_path(function, name, operand)
     x, y = _row_blocks(function, **operands)
     x_name, y_name = operands
     check_corpus(function, *((x_name, x) if y is None else (y_name, y)))

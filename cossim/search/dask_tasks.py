@@ -5,10 +5,9 @@ import os
 from contextlib import nullcontext
 
 import numpy as np
-from dask.base import tokenize
 
 from cossim._threads import threads
-from cossim.search.blocks import BlockwiseSearch, open_rows, rows_of, score_dtype, too_many
+from cossim.search.blocks import BlockwiseSearch, rows_of, score_dtype, too_many
 from cossim.search.results import Pairs
 
 
@@ -111,19 +110,3 @@ def check_count(threshold, max_pairs, pairs, total):
     if total > max_pairs:
         raise too_many("pairs_above", int(total), threshold, max_pairs)
     return pairs
-
-
-class NpyRows:
-    """The rows of a .npy file for dask.array.from_array. Each task reads its rows, so it needs access to the file."""
-
-    def __init__(self, function, name, path):
-        path, array = os.path.abspath(path), open_rows(function, name, path)
-        self.path, self.shape, self.dtype, self.ndim = path, array.shape, array.dtype, array.ndim
-        status = os.stat(path)
-        self.token = tokenize(path, status.st_mtime_ns, status.st_size)
-
-    def __dask_tokenize__(self):
-        return self.token
-
-    def __getitem__(self, index):
-        return np.array(open_rows("NpyRows", "path", self.path)[index])

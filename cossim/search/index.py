@@ -91,6 +91,7 @@ class Index:
         eps = eps_argument(name, eps)
         (rows,) = rows_of(name, corpus=corpus)
         check_corpus(name, "corpus", rows.array)
+        rows = rows.with_array()  # because an index scores rows at any place of the corpus
         self._set(rows.array, None, None, eps)
         if self.dim > MAX_CODED_DIM:
             return
@@ -101,7 +102,7 @@ class Index:
         with reporting(progress, name) as report:
             done = 0
             report_block = None if report is None else lambda in_block, total: report(done + in_block, len(rows))
-            for first, block in rows.blocks(len(rows) if rows.map is None else rows.rows_per_block(64 << 20)):
+            for first, block in rows.blocks(len(rows) if rows.in_memory else rows.rows_per_block(64 << 20)):
                 part = slice(first, first + len(block))
                 request = Request(name, block, block, first, first, False, eps, report_block)
                 _core.quantize(request, None if codes is None else codes[part], scales[part])

@@ -45,7 +45,7 @@
 #define COMPLEX \
     "%s must hold real numbers, not complex ones: pass %s.real, or both parts as columns"
 #define TEXT \
-    "%s must hold real numbers, not text: read a file with numpy.load(path), convert text with " \
+    "%s must hold real numbers, not text: open a file with cossim.open_rows(path), convert text with " \
     "astype(float)"
 #define OBJECTS \
     "%s must hold real numbers, not Python objects: make one array of numbers first, for example " \

@@ -1,5 +1,7 @@
 """cossim topk and cossim pairs find, print and write the right pairs, and refuse bad input."""
 
+import io
+import json
 import os
 import pickle
 import re
@@ -172,17 +174,28 @@ def test_amounts_of_memory(text, expected):
 # ---- what they write ----
 
 
+ARRAYS = (".npz", ".safetensors")
+TEXT = {".csv": "i,j,value\n", ".tsv": "i\tj\tvalue\n", ".jsonl": ""}
+
+
 def written(path):
     if path.endswith(".npz"):
         with np.load(path) as file:
             return dict(file)
-    if path.endswith(".csv"):
-        return csv(Path(path).read_text())
+    if path.endswith((".csv", ".tsv")):
+        return csv(Path(path).read_text().replace("\t", ","))
+    if path.endswith(".jsonl"):
+        lines = [json.loads(line) for line in Path(path).read_text().splitlines()]
+        dtypes = {name: np.float32 if name == "value" else np.int64 for name in (lines[0] if lines else ())}
+        return {name: np.array([line[name] for line in lines], dtype) for name, dtype in dtypes.items()}
+    if path.endswith(".safetensors"):
+        found = pytest.importorskip("safetensors.numpy").load_file(path)
+        return {name: found[name] for name in ("i", "j", "values", "indices") if name in found}
     table = pytest.importorskip("pyarrow.parquet").read_table(path)
     return {name: table[name].to_numpy() for name in table.column_names}
 
 
-@pytest.fixture(params=[".npz", ".csv", ".parquet"])
+@pytest.fixture(params=[".npz", ".csv", ".tsv", ".jsonl", ".parquet", ".safetensors"])
 def suffix(request):
     if request.param == ".parquet":
         pytest.importorskip("pyarrow", reason=NO_PYARROW)
@@ -190,11 +203,11 @@ def suffix(request):
 
 
 def test_files_of_hits(folder, suffix, monkeypatch, capsys):
-    monkeypatch.setattr(result_files, "CSV_LINES", 7)
+    monkeypatch.setattr(result_files, "TEXT_LINES", 7)
     monkeypatch.setattr(result_files, "PARQUET_LINES", 100)
     expected = functions.topk(np.load("corpus.npy"), None, 3)
     assert main(["topk", "corpus.npy", "-k", "3", "-o", "hits" + suffix]) == 0
-    equal(written("hits" + suffix), expected._asdict() if suffix == ".npz" else long_form(expected))
+    equal(written("hits" + suffix), expected._asdict() if suffix in ARRAYS else long_form(expected))
     assert capsys.readouterr() == ("", "")
     assert names(folder) == sorted([*INPUTS, "hits" + suffix])
 
@@ -206,9 +219,9 @@ def test_files_of_pairs(folder, suffix, threshold, rng):
     assert bool(len(i)) == (threshold != "1")
     assert main(["pairs", "other.npy", "--threshold", threshold, "-o", "PAIRS" + suffix.upper()]) == 0
     os.rename("PAIRS" + suffix.upper(), "pairs" + suffix)
-    last = "values" if suffix == ".npz" else "value"
-    if suffix == ".csv" and not len(i):
-        assert (folder / "pairs.csv").read_text() == "i,j,value\n"
+    last = "values" if suffix in ARRAYS else "value"
+    if suffix in TEXT and not len(i):
+        assert (folder / f"pairs{suffix}").read_text() == TEXT[suffix]
     else:
         equal(written("pairs" + suffix), {"i": i, "j": j, last: values})
 
@@ -250,6 +263,74 @@ def test_a_file_that_is_replaced_keeps_its_permissions_and_links(folder):
     assert os.stat("real.csv").st_mode & 0o777 == 0o604
 
 
+# ---- other files and names of rows ----
+
+WORDS = 'king 3 4\nqueen 4 3\nan, "odd" word 3 4.5\nfish 0 -1\n'
+
+
+@pytest.fixture
+def words(folder):
+    Path("words.txt").write_text(WORDS)
+    return np.array([[3, 4], [4, 3], [3, 4.5], [0, -1]], np.float32)
+
+
+@pytest.mark.parametrize(
+    "data", [b"3 4\n4 3\n", b"3,4\n4,3\n", b'{"v": [3, 4]}\n{"v": [4, 3]}', b"[3, 4]\n[4, 3]\n", None]
+)
+def test_standard_input(words, data, monkeypatch, capsys):
+    if data is not None and (b"," in data):
+        pytest.importorskip("pyarrow", reason=NO_PYARROW)
+    data = npy_bytes(words[:2]) if data is None else data
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    assert main(["topk", "-", "words.txt", "-k", "1", "--ids", "word"]) == 0
+    assert capsys.readouterr().out == "query,rank,index,value,index_id\n0,1,0,1.0,king\n1,1,1,1.0,queen\n"
+
+
+def test_names_of_rows(words, capsys):
+    quoted = '"an, ""odd"" word"'
+    assert main(["topk", "words.txt", "-k", "1", "--ids", "word"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "query,rank,index,value,query_id,index_id"
+    assert lines[1].startswith("0,1,2,0.99") and lines[1].endswith(f",king,{quoted}")
+    assert main(["pairs", "words.txt", "-t", "0.99", "--ids", "word"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "i,j,value,i_id,j_id",
+        f"0,2,{lines[1].split(',')[3]},king,{quoted}",
+    ]
+    Path("names").write_text("a\nb\nc\nd\n")
+    assert main(["pairs", "words.txt", "-t", "0.99", "--groups", "--ids", "names"]) == 0
+    assert capsys.readouterr().out == "row,group,row_id,group_id\n0,0,a,a\n1,1,b,b\n2,0,c,a\n3,3,d,d\n"
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".tsv", ".jsonl", ".parquet"])
+def test_files_with_names_of_rows(words, suffix):
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow", reason=NO_PYARROW)
+    path = "names" + suffix
+    assert main(["topk", "words.txt", "-k", "1", "--ids", "word", "-o", path]) == 0
+    expected = ['an, "odd" word', "queen"]
+    if suffix == ".npz":
+        with np.load(path) as file:
+            assert file["query_ids"].tolist()[:2] == ["king", "queen"]
+            found = file["index_ids"][:, 0].tolist()
+    elif suffix == ".parquet":
+        found = written(path)["index_id"].tolist()
+    elif suffix == ".jsonl":
+        found = [json.loads(line)["index_id"] for line in Path(path).read_text().splitlines()]
+    else:
+        found = [line.split("\t")[-1].strip('"').replace('""', '"') for line in Path(path).read_text().splitlines()[1:]]
+    assert found[0] == expected[0] and found[3] == expected[1]
+
+
+def test_columns(folder, capsys):
+    x, y = (np.load(f"{name}.npy") for name in ("corpus", "queries"))
+    np.savez("both.npz", x=x, y=y)
+    assert main(["topk", "both.npz", "-k", "2", "--column", "y"]) == 0
+    equal(csv(capsys.readouterr().out), long_form(functions.topk(y, None, 2)))
+    assert main(["topk", "both.npz", "-k", "2"]) == 1
+    assert "'x', 'y'" in capsys.readouterr().err
+
+
 # ---- what they refuse ----
 
 
@@ -262,7 +343,7 @@ GOOD = npy_bytes(np.zeros((2, 8)))
 BAD_INPUTS = {  # the other messages are in test_messages.py
     "pickle": (pickle.dumps([1.0]), r"\.npy\b.* 80 0"),
     "pickle with code": (pickle.dumps(Trap()), r"\.npy\b.* 80 0"),
-    "object": (npy_bytes(np.array([[Trap()]]), allow_pickle=True), r"\breal\b.*\bobject"),
+    "object": (npy_bytes(np.array([[Trap()]]), allow_pickle=True), r"\bobjects\b.*\bnumbers\b"),
     "text array": (npy_bytes(np.full((2, 8), "x")), r"\breal\b.*<U1"),
     "records": (npy_bytes(np.zeros((2, 8), [("a", "f4")])), r"\breal\b.*'a'"),
     "3-d": (npy_bytes(np.zeros((2, 2, 2))), r"\(2, 2, 2\).*\brows\b"),
@@ -287,8 +368,12 @@ def test_files_that_are_no_matrix_of_numbers_are_refused(folder, kind, capsys):
     assert names(folder) == sorted([*INPUTS, "bad.npy"])
 
 
-@pytest.mark.parametrize(("path", "message"), [("no.npy", "No such file or directory"), (".", "Is a directory")])
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("no.npy", "No such file or directory"), ("empty", "there is no file: change the folder or the pattern")],
+)
 def test_files_that_cannot_be_opened(folder, path, message, capsys):
+    os.mkdir("empty")
     assert main(["pairs", "corpus.npy", path, "--threshold", "0.5"]) == 1
     assert capsys.readouterr() == ("", f"cossim: {path}: {message}\n")
 
@@ -325,8 +410,8 @@ def test_numbers_out_of_range(folder, command, message, capsys):
         ("topk queries.npy -k 1 --memory 9999999T", "argument --memory: '9999999T' "),
         ("topk queries.npy -k 1 -o hits.npy", "argument -o/--output: 'hits.npy' "),
         ("topk queries.npy -k 1 -o .csv", "argument -o/--output: '.csv' "),
-        ("pairs corpus.npy", "required: --threshold"),
-        ("pairs corpus.npy --threshold high", "argument --threshold: "),
+        ("pairs corpus.npy", "required: -t/--threshold"),
+        ("pairs corpus.npy --threshold high", "argument -t/--threshold: "),
         ("pairs corpus.npy --threshold 1 --groups --max-pairs 5", "argument --groups: "),
         ("train", "required: IMAGES, -o/--output"),
         ("train images.npy -o w.npz --checkpoint c", "argument --checkpoint: 'c' "),
@@ -404,7 +489,7 @@ def test_write_protection_is_kept(folder, no_search, capsys):
 
 def test_parquet_without_pyarrow(folder, no_search, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    assert re.fullmatch(r"cossim: hits\.parquet: .*'cossim-c\[parquet\]'\n", refused(capsys, "hits.parquet"))
+    assert re.fullmatch(r"cossim: hits\.parquet: .*'cossim-c\[files\]'\n", refused(capsys, "hits.parquet"))
     assert names(folder) == INPUTS
 
 

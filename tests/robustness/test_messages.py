@@ -6,6 +6,7 @@ continue a row. A refusal leaves the files as they were.
 
 # ruff: noqa: F401 (rows use these names)
 
+import gzip
 import json
 import os
 import re
@@ -80,6 +81,11 @@ pairwise(arrow.OneArray(*arrow.table({"a": arrow.lists(X), "b": arrow.lists(X)},
 # ---- vectors, continued ----
 pairwise("X.npy") -> TypeError: pairwise(): x must hold real numbers, not text: read a file with numpy.load(path),
     convert text with astype(float) (x: shape (), dtype <U5)
+pairwise([[1], [2, 3]]) -> ValueError: pairwise(): x cannot be read as an array: setting an array element with a
+    sequence. The requested array has an inhomogeneous shape after 1 dimensions. The detected shape was (2,) +
+    inhomogeneous part.
+pairwise("X.npy") -> TypeError: pairwise(): x must hold real numbers, not text: open a file with
+    cossim.open_rows(path), convert text with astype(float) (x: shape (), dtype <U5)
 pairwise(X.astype(object)) -> TypeError: pairwise(): x must hold real numbers, not Python objects: make one array of
     numbers first, for example with numpy.stack (x: shape (6, 4), dtype object)
 pairwise(X.astype(np.longdouble)) -> TypeError: pairwise(): x must hold real numbers (float64, float32, float16,
@@ -126,10 +132,14 @@ set_num_threads(0) -> ValueError: set_num_threads(): n must be at least 1 and at
 set_num_threads(1.5) -> TypeError: set_num_threads(): n must be an integer, not float
 show_config(mode="json") -> ValueError: show_config(): mode must be 'stdout' or 'dicts', not 'json'
 # ---- search ----
-topk(X, "objects.npy", 1) -> ValueError: topk(): corpus is the path of objects.npy, which is no .npy array: an array of
-    Python objects, dtype object: save an array of numbers
-topk(X, "/dev/null", 1) -> ValueError: '/dev/null': not a regular file: save the data of a pipe or device to a file
-    first
+topk(X, "objects.npy", 1) -> ValueError: topk(): corpus: objects.npy: an array of Python objects, dtype object: save
+    an array of numbers
+topk(X, "/dev/null", 1) -> ValueError: topk(): corpus: '/dev/null': not a regular file: save the data of a pipe or
+    device to a file first
+topk(X, "nested.npy", 1) -> ValueError: topk(): corpus: nested.npy: the header is damaged: copy the file or save the
+    array again
+topk(X, WrongSlices(), 1) -> ValueError: topk(): corpus gave other rows than its shape and dtype say, shape (4, 4),
+    dtype float64: open it again (corpus[0:4]: shape (1, 4), dtype float64)
 duplicate_groups(DX, 0.5) -> TypeError: duplicate_groups(): x is a Dask array: compute() it, or use topk or pairs_above
 (index := Index(X), setattr(index, "_corpus", Y), index.topk(X, 1)) -> ValueError: Index.topk(): the corpus has been
     changed since the index was made: make the index again (corpus: shape (5, 4), dtype float64)
@@ -143,6 +153,8 @@ topk(X, Y[:0], 1) -> ValueError: topk(): corpus has no rows (corpus: shape (0, 4
 topk(X[:, :0], Y[:, :0], 1) -> ValueError: topk(): rows of corpus have no elements (corpus: shape (5, 0), dtype float64)
 topk(X, "nested.npy", 1) -> ValueError: topk(): corpus is the path of nested.npy, which is no .npy array: the header is
     damaged: copy the file or save the array again
+topk(X, Y[0], 1) -> ValueError: topk(): corpus must have 2 dimensions: rows are vectors, shape (N, D); pass one vector
+    as corpus[None] (corpus: shape (4,), dtype float64)
 topk(X, Y, 1, memory=0) -> ValueError: topk(): memory must be at least 1, not 0
 topk(X, Y, 1, memory="1G") -> TypeError: topk(): memory must be a number of bytes, such as 2**30, not str
 topk(X, Y, 1, progress=1) -> TypeError: topk(): progress must be None, a bool or a callable of (done, total), not int
@@ -392,7 +404,80 @@ image_files.read_images("long.npy") -> ValueError: long.npy: too long: shape (1,
 image_files.read_images("complex.npy") -> ValueError: complex.npy: images must be real numbers, not complex128
 image_files.read_images("nan.npy") -> ValueError: nan.npy: 784 numbers are NaN or infinite in float32: replace them
     first
+# ---- files of rows ----
+open_rows("image.png") -> ValueError: image.png: no known format: rename the file to one of the suffixes .npy .npz
+    .safetensors .fvecs .bvecs .ivecs .fbin .ibin .u8bin .i8bin .txt .vec .w2v .glove .bin .parquet .csv .tsv .jsonl
+    .ndjson .h5 .hdf5, or pass dtype= and shape= of raw elements
+open_rows(3) -> TypeError: open_rows(): path_or_paths must be a path or a list of paths, at least one, not 3
+open_rows([]) -> TypeError: open_rows(): path_or_paths must be a path or a list of paths, at least one, not []
+open_rows("nothing*.npy") -> FileNotFoundError: nothing*.npy: there is no file: change the folder or the pattern
+open_rows("mixed") -> ValueError: mixed: the files in this folder have the suffixes .fbin, .npy: pass a pattern such
+    as '*.npy', or a list
+open_rows("X.npy", shape=4) -> ValueError: X.npy: shape= and offset= are for raw elements, and .npy files have their
+    own: leave them out
+open_rows("image.png", shape=4) -> ValueError: image.png: raw elements have no header: pass both dtype= and shape=,
+    such as shape=(-1, 128)
+open_rows("image.png", dtype="f4", shape=0) -> ValueError: image.png: shape=(0,) must be D, (-1, D) or (N, D), and
+    offset=0 lie in the file: change them
+open_rows("image.png", dtype="f4", shape=(9, 4)) -> ValueError: image.png: shape (9, 4) takes 144 bytes in all,
+    found 4: copy the file again, or change dtype and shape
+open_rows("X.npy", dtype="f4") -> ValueError: X.npy: .npy files have a dtype of their own: leave dtype= out, and
+    convert slices with astype
+open_rows("X.npy", "x") -> ValueError: X.npy: rows in this format have no name: leave 'x' out
+open_rows("words.txt", dtype=int) -> ValueError: words.txt: numbers of text become floats of at most 64 bits, not
+    int64: pass dtype=float or leave it out
+open_rows("X.npy", ids="id") -> ValueError: X.npy: it has no column of ids 'id': that of word2vec and GloVe is called
+    'word', and arrays have none
+open_rows("weights.npz") -> ValueError: weights.npz: it has no rows of vectors: save real numbers of shape (N, D),
+    or a column of lists of equal lengths
+open_rows("ragged.fvecs") -> ValueError: ragged.fvecs: row 1 has 1 elements, row 0 2: all must have the same number
+open_rows("cut.fvecs") -> ValueError: cut.fvecs: rows of 2 elements, as its first bytes say, do not fill 5 bytes:
+    copy the file again
+open_rows("cut.fbin") -> ValueError: cut.fbin: shape (3, 2) takes 32 bytes in all, found 16: copy the file again, or
+    change dtype and shape
+open_rows("cut.safetensors") -> ValueError: cut.safetensors: the header does not fit the file, which is cut short or
+    damaged: copy it again
+open_rows("bool.safetensors") -> ValueError: bool.safetensors: an array of bool holds other bytes than 0 and 1: save
+    it again
+open_rows("cube.safetensors", "x") -> ValueError: cube.safetensors: an array of shape (1, 1, 2), where rows of
+    vectors, shape (N, D), are needed: reshape it
+open_rows("array.npz") -> ValueError: array.npz: damaged, or of another format than its suffix says: File is not a
+    zip file
+open_rows("two.npz", "z") -> ValueError: two.npz: it has nothing by the name 'z': choose one of 'a', 'b'
+open_rows("cut.fvecs.gz") -> ValueError: cut.fvecs.gz: .fvecs files are read at any place: unpack it first, as
+    gunzip does, and read it from a file
+open_rows("words.txt")[1:] -> ValueError: words.txt: row 1 has no 2 numbers: '4 x': correct the line or leave it out
+open_rows("short.txt") -> ValueError: short.txt: the header says 3 rows, found 1: copy the file again
+open_rows("wordless.txt") -> ValueError: wordless.txt: no row ends with numbers: check that each line is a word and
+    D numbers, or numbers alone
+open_rows("cut.txt.gz") -> ValueError: cut.txt.gz: the gzip file is cut short: copy it again
+open_rows("text.bin") -> ValueError: text.bin: not word2vec's binary format, which begins with a line of N and D:
+    for raw elements pass dtype= and shape=
+open_rows("word.bin") -> ValueError: word.bin: a word has more than 65536 bytes: check that this is word2vec's
+    binary format
+open_rows("X.npy")[6] -> IndexError: row 6 is out of range for 6 rows: use -N to N - 1
+(rows := open_rows("X.npy"), rows.close(), rows[0]) -> ValueError: X.npy: the rows are closed: open them again with
+    cossim.open_rows
+np.array(open_rows("X.npy"), np.float32, copy=False) -> ValueError: X.npy: its rows are not in memory with this
+    dtype: leave copy=False out
+open_rows(["X.npy", "narrow.npy"]) -> ValueError: X.npy: rows of narrow.npy have shape (2, 3) and dtype float64,
+    those of X.npy (6, 4) and float64: choose files of one kind
+open_rows("two.npz") -> ValueError: two.npz: it has 2 arrays or columns of vectors, so a name is needed, one of:
+    'a', 'b'
 # ---- the command line ----
+cossim topk X.npy zip.npy -k 1 -> 1: cossim: zip.npy: an archive such as .npz, where a single array, .npy, is
+    needed: save one array of it with numpy.save
+cossim topk X.npy bfloat16.npy -k 1 -o hits.npz -> 1: cossim: bfloat16.npy: NumPy saves bfloat16 as |V2, without its
+    name: pass dtype=ml_dtypes.bfloat16 to open_rows, or save as float32
+cossim topk X.npy -k 1 -o hits -> 2: cossim topk: error: argument -o/--output: 'hits' does not end in .npz or .csv
+    or .tsv or .jsonl or .parquet or .safetensors
+cossim topk X.npy -k 1 -o hits.parquet -> 1: cossim: hits.parquet: this format needs pyarrow: pip install
+    'cossim-c[files]'
+cossim topk X.npy -k 1 --ids good.txt -> 1: cossim: good.txt: 2 names for 6 rows of X.npy: write one name for each
+    row, in lines of their own
+cossim topk good.txt -k 1 --ids word -o hits.safetensors -> 1: cossim: hits.safetensors: .safetensors holds numbers
+    alone: leave --ids out, or write .npz
+cossim topk - - -k 1 -> 2: cossim topk: error: argument CORPUS: standard input can be read once: name a file
 cossim topk X.npy gzip.npy -k 1 -> 1: cossim: gzip.npy: a gzip file, where a .npy file is needed: unpack it first, as
     gunzip does
 cossim topk X.npy -k 1 -o no/hits.npz -> 1: cossim: no/hits.npz: no file can be written there: the folder does not
@@ -408,14 +493,14 @@ cossim topk X.npy text.npy -k 1 -o hits.npz -> 1: cossim: text.npy: not a .npy f
     save the array with numpy.save
 cossim topk X.npy empty.npy -k 1 -o hits.npz -> 1: cossim: empty.npy: not a .npy file, it begins with nothing: save the
     array with numpy.save
-cossim topk X.npy X.npz -k 1 -o hits.npz -> 1: cossim: X.npz: an archive such as .npz, where a single array, .npy, is
-    needed: save one array of it with numpy.save
 cossim topk X.npy complex.npy -k 1 -o hits.npz -> 1: cossim: complex.npy: the elements must be real numbers of at most
     64 bits, not complex128: save them as float32 or float64
 cossim topk X.npy bfloat16.npy -k 1 -o hits.npz -> 1: cossim: bfloat16.npy: NumPy saves bfloat16 as |V2, which cannot be
     read back: save the array as float32
 cossim topk X.npy P.npy -k 1 -o hits.npz -> 1: cossim: P.npy: an array of shape (4, 1, 28, 28): save vectors as rows,
     shape (N, D), or one vector, shape (D,)
+cossim topk X.npy flat.npy -k 1 -o hits.npz -> 1: cossim: flat.npy: an array of shape (5,), where rows of vectors, shape
+    (N, D), are needed: save one vector as x[None]
 cossim topk X.npy cut.npy -k 1 -o hits.npz -> 1: cossim: cut.npy: truncated: shape (2, 4) takes 64 bytes after the
     header, found 63: copy the file again
 cossim topk X.npy version.npy -k 1 -o hits.npz -> 1: cossim: version.npy: a .npy file of an unknown version, or a
@@ -434,10 +519,6 @@ cossim topk X.npy -k 1 --memory 1X -> 2: cossim topk: error: argument --memory: 
     256M, 1.5G or a number of bytes
 cossim topk X.npy -k 1 --memory 0 -> 2: cossim topk: error: argument --memory: '0' is not from 1 to 9223372036854775807
     bytes
-cossim topk X.npy -k 1 -o hits -> 2: cossim topk: error: argument -o/--output: 'hits' does not end in .npz or .csv or
-    .parquet
-cossim topk X.npy -k 1 -o hits.parquet -> 1: cossim: hits.parquet: .parquet needs pyarrow: pip install
-    'cossim-c[parquet]'
 cossim topk X.npy -k 1 -o folder.npz -> 1: cossim: folder.npz: no file can be written there: not a regular file: choose
     another path
 cossim pairs X.npy X.npy --threshold 1 --groups -> 2: cossim pairs: error: argument --groups: not allowed with OTHER or
@@ -462,6 +543,39 @@ NoArray = type("NoArray", (), {"__array__": lambda self, *_, **__: raises(self),
 NeedsGrad = type("NeedsGrad", (NoArray,), {"requires_grad": True})
 NoCapsule = type("NoCapsule", (), {"__dlpack__": lambda self, **_: 3})
 NoCapsules = type("NoCapsules", (), {"__arrow_c_array__": lambda self: 3})
+class WrongSlices:
+    """Rows that are read in slices, which have other shapes than they should."""
+
+    shape, dtype = (4, 4), np.dtype(float)
+
+    def __getitem__(self, rows):
+        return np.ones((1, 4))
+
+
+def safetensors_bytes(shape, dtype="F32", data=bytes(8)):
+    text = json.dumps({"x": {"dtype": dtype, "shape": shape, "data_offsets": [0, len(data)]}}).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+ROW_FILES = {
+    "zip.npy": b"PK\3\4",
+    "image.png": b"\x89PNG",
+    "ragged.fvecs": b"".join(np.int32([size, 0, 0]).tobytes() for size in (2, 1, 2)),
+    "cut.fvecs": b"\2\0\0\0\0",
+    "cut.fbin": np.uint32([3, 2, 0, 0]).tobytes(),
+    "cut.safetensors": safetensors_bytes([1, 3]),
+    "bool.safetensors": safetensors_bytes([1, 2], "BOOL", b"\2\0"),
+    "flat.safetensors": safetensors_bytes([2]),
+    "cube.safetensors": safetensors_bytes([1, 1, 2]),
+    "words.txt": b"king 3 4\nqueen 4 x\n" + b"fish 1 2\n" * 30,
+    "cut.fvecs.gz": gzip.compress(b"\2\0\0\0\0"),
+    "good.txt": b"king 3 4\nqueen 4 3\n",
+    "short.txt": b"3 2\nking 3 4\n",
+    "wordless.txt": b"to be\n",
+    "cut.txt.gz": gzip.compress(b"king 3 4\n" * 100)[:-9],
+    "text.bin": b"king 3 4\n",
+    "word.bin": b"1 2\n" + b"x" * 70_000,
+}
 
 
 def make_files():
@@ -479,6 +593,7 @@ def make_files():
         Path(f"{name}.npy").write_bytes(data)
     Path("array.npz").write_bytes(rows)
     np.savez("X.npz", X)
+    np.savez("two.npz", a=X, b=X, c=np.ones(3))
     np.savez("complex.npz", weight=np.ones((2, 4), complex))
     nn.save_weights("weights.npz", {"weight": np.ones(3)})
     text = json.dumps({"w": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}).encode()
@@ -489,7 +604,12 @@ def make_files():
     nn.save_weights("changed.npz", nn.load_weights("trained.npz") | {"losses": np.zeros(4)})
     with zipfile.ZipFile("text.npz", "w") as archive:
         archive.writestr("w.npy", "1 2 3")
+    for name, data in ROW_FILES.items():
+        Path(name).write_bytes(data)
     Path("folder.npz").mkdir()
+    Path("mixed").mkdir()
+    Path("mixed/a.npy").write_bytes(rows)
+    Path("mixed/b.fbin").write_bytes(b"")
 
 
 def refused(*contents):
@@ -562,6 +682,10 @@ ELSEWHERE = {  # templates without a row, and why
     "NO_EXTENSION": "needs a tree without the extension: test_without_build.py",
     "FORKED": "needs a fork in the middle of a write: test_files.py",
     "ISA_VARIABLE": "names the instruction sets of this machine: test_isa.py",
+    **dict.fromkeys(
+        ["ROWS_NULL", "ROWS_LENGTH", "ROWS_EMPTY", "ROWS_TWICE", "ROWS_JSON"], "pyarrow: test_open_rows.py"
+    ),
+    **dict.fromkeys(["ROWS_CHANGED", "ROWS_LONG_LINE"], "test_open_rows.py"),
     "NO_MEMORY": "needs an allocation that fails: test_faults_memory.py",
     "TOO_MANY_ELEMENTS": "NumPy refuses such a result first",
     "ARROW_TOO_LARGE": "needs more elements than memory holds: test_arrow.py",

@@ -355,7 +355,7 @@ def test_bad_arguments(tmp_path):
     np.save(tmp_path / "objects.npy", np.array([{}, 1], object), allow_pickle=True)
     np.save(tmp_path / "flat.npy", np.ones(5))
     (tmp_path / "nested.npy").write_bytes((tmp_path / "flat.npy").read_bytes().replace(b"}", b"{"))
-    np.savez(tmp_path / "several.npz", a=x)
+    np.savez(tmp_path / "several.npz", a=x, b=x)
     for k in (1.5, "3", None, True, [1], np.array([1]), NoIndex()):
         with pytest.raises(TypeError, match=r"topk\(\): k\b"):
             cossim.topk(x, x, k)
@@ -381,11 +381,13 @@ def test_bad_arguments(tmp_path):
             (x, x[0], ValueError, r"\b2\b.*\(4,\)"),
             (x, x.astype(complex), TypeError, r"\breal\b"),
             (np.ma.masked_array(x), x, TypeError, "masked"),
-            *((x, tmp_path / f, ValueError, rf"{f}\b.*\.npy\b") for f in ("text.npy", "objects.npy", "several.npz")),
+            (x, tmp_path / "text.npy", ValueError, r"text\.npy\b.*\.npy\b"),
+            (x, tmp_path / "objects.npy", ValueError, r"objects\.npy\b.*\bobject\b"),
+            (x, tmp_path / "several.npz", ValueError, r"several\.npz\b.*'a', 'b'"),
             (x, tmp_path / "nested.npy", ValueError, r"nested\.npy\b.*\bheader\b"),
-            (x, tmp_path / "flat.npy", ValueError, r"\b2\b.*\(5,\)"),
+            (x, tmp_path / "flat.npy", ValueError, r"\(5,\)"),
             (x, tmp_path / "missing.npy", FileNotFoundError, "missing"),
-            (x, str(tmp_path), IsADirectoryError, "directory"),
+            (x, str(tmp_path), ValueError, r"\bsuffixes \.npy, \.npz\b"),
         ):
             with pytest.raises(error, match=words):
                 call(queries, corpus)

@@ -1,0 +1,75 @@
+"""The input of topk and pairs: files of rows, standard input, and the names of rows."""
+
+import os
+import sys
+
+from cossim import _errors
+from cossim._io import MAGIC, errors_as_text
+from cossim.rows.opening import open_data, open_rows
+from cossim.rows.reader import strings
+
+STDIN = "-"
+STDIN_NAME = "standard input"
+
+
+def open_input(path, column=None, ids=None, ids_required=True):
+    """Opens the rows of a file or, for "-", of standard input. Errors name the file, in one line.
+
+    If ids are not required, rows without that column have ids None.
+    """
+    data = sys.stdin.buffer.read() if path == STDIN else None
+
+    def open_with(ids):
+        if data is None:
+            return open_rows(path, column, ids=ids)
+        return open_data(STDIN_NAME, _suffix_of(data), data, name=column, ids=ids)
+
+    with errors_as_text():
+        try:
+            return open_with(ids)
+        except ValueError:
+            if ids_required:
+                raise
+        rows = open_with(None)  # again an error, unless it was about the ids
+        rows.drop_ids()
+        return rows
+
+
+def _suffix_of(data):
+    """Returns the suffix of the format: NumPy's, or that of text, by its first line."""
+    if data.startswith(MAGIC):
+        return ".npy"
+    line = data.lstrip().split(b"\n", 1)[0]
+    if line.startswith((b"{", b"[")):
+        return ".jsonl"
+    return ".csv" if b"," in line else ".txt"
+
+
+def open_inputs(paths, column, ids):
+    """Opens the rows of one or two files, of which the last is the corpus. Returns (rows, names) of each.
+
+    ids is None, and then names are, or a column, which the corpus must have, or a file with a name in each line, for
+    the rows of the corpus.
+    """
+    *others, corpus = paths
+    if ids is None or os.path.isfile(ids):
+        found = [(open_input(path, column), None) for path in paths]
+        if ids is not None:
+            rows = found[-1][0]
+            found[-1] = rows, _names_in_file(ids, corpus, len(rows))
+    else:
+        opened = [*(open_input(path, column, ids, False) for path in others), open_input(corpus, column, ids)]
+        found = [(rows, rows.ids) for rows in opened]
+    size, other_size = found[0][0].shape[1], found[-1][0].shape[1]
+    if size != other_size:
+        sizes = {"size": size, "other_size": other_size}
+        raise ValueError(_errors.ROW_LENGTHS.format(path=paths[0], other=corpus, **sizes))
+    return found
+
+
+def _names_in_file(path, corpus, count):
+    with errors_as_text(), open(path, encoding="utf-8", errors="replace") as file:
+        names = file.read().splitlines()
+    if len(names) != count:
+        raise ValueError(_errors.NAMES_COUNT.format(path=path, found=len(names), corpus=corpus, count=count))
+    return strings(names)

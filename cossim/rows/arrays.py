@@ -1,0 +1,177 @@
+"""Files of whole arrays: .npy, .npz and .safetensors."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cossim import _errors
+from cossim._io import map_elements, open_regular, read_bytes, read_elements, read_npy_header
+from cossim.rows.reader import (
+    GZIP_RATIO,
+    ArrayReader,
+    Reader,
+    RowsError,
+    Source,
+    StreamReader,
+    check_rows,
+    chosen,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+# ---- .npy ----
+
+
+def _npy_header(stream: Any, given: np.dtype[Any] | None) -> tuple[tuple[int, int], bool, np.dtype[Any]]:
+    """Returns (shape, column_major, dtype). NumPy stores bfloat16 without its name: dtype= gives it back."""
+    try:
+        shape, column_major, dtype = read_npy_header(stream)
+    except ValueError as error:
+        raise RowsError(str(error)) from None
+    if dtype.kind == "V" and dtype.itemsize == 2 and given is not None and given.name == "bfloat16":
+        dtype = given
+    elif given is not None:
+        raise RowsError(_errors.ROWS_OWN_DTYPE.format(suffix=".npy"))
+    check_rows(shape, dtype)
+    return shape, column_major, dtype
+
+
+def _mapped(file: Any, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int, order: str = "C") -> ArrayReader:
+    if 0 in shape:  # there is nothing to map
+        return ArrayReader(np.empty(shape, dtype))
+    try:
+        return ArrayReader(map_elements(file, dtype, shape, offset, order))
+    except ValueError as error:
+        raise RowsError(str(error)) from None
+
+
+def _npy_stream(stream: Any, given: np.dtype[Any] | None, most: int) -> Reader:
+    """Reads a .npy stream of at most `most` bytes that cannot be mapped. The reader closes it."""
+    shape, column_major, dtype = _npy_header(stream, given)
+    start = stream.tell()
+    expected = start + shape[0] * shape[1] * dtype.itemsize
+    if expected > most:
+        raise RowsError(_errors.TRUNCATED.format(shape=shape, expected=expected - start, found="fewer"))
+    if not column_major:
+        return StreamReader(stream, start, shape, dtype)
+    with stream:  # its rows are spread over the whole file
+        elements = read_elements(stream, dtype, shape)
+    return ArrayReader(elements.reshape(shape, order="F"))
+
+
+def open_npy(source: Source) -> Reader:
+    source.check_unnamed()
+    if source.zipped or source.data is not None:
+        limit = len(source.data) if source.data is not None else GZIP_RATIO * (os.stat(source.path).st_size + 1)
+        return _npy_stream(source.open(), source.dtype, limit)
+    with open_regular(source.path) as file:
+        shape, column_major, dtype = _npy_header(file, source.dtype)
+        return _mapped(file, dtype, shape, file.tell(), "F" if column_major else "C")
+
+
+# ---- .npz ----
+
+
+def open_npz(source: Source) -> Reader:
+    """Arrays of numpy.savez are mapped; those of numpy.savez_compressed are unzipped block by block."""
+    source.check_plain()
+    with open_regular(source.path) as file:
+        archive = zipfile.ZipFile(file)
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        info = members[chosen(_npz_names(archive, members, source), source.name)]
+        if info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1:
+            return _map_member(file, archive, info, source)
+    return _npy_stream(zipfile.ZipFile(source.open()).open(info), source.dtype, info.file_size)
+
+
+def _npz_names(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], source: Source) -> list[str]:
+    """Returns the names of the arrays of rows. If one is asked for, its header need not be that of rows."""
+    names = []
+    for name, info in members.items():
+        with archive.open(info) as stream:
+            try:
+                _npy_header(stream, source.dtype)
+            except RowsError:
+                if name != source.name:
+                    continue
+        names.append(name)
+    return names
+
+
+def _map_member(file: Any, archive: zipfile.ZipFile, info: zipfile.ZipInfo, source: Source) -> Reader:
+    """Maps a member that is stored as it is. The header of a member in front of it repeats its name, 30 bytes later."""
+    with archive.open(info) as stream:
+        shape, column_major, dtype = _npy_header(stream, source.dtype)
+        start = stream.tell()
+    if start + shape[0] * shape[1] * dtype.itemsize != info.file_size:
+        sizes = {"expected": shape[0] * shape[1] * dtype.itemsize, "found": info.file_size - start}
+        raise RowsError(_errors.TRUNCATED.format(shape=shape, **sizes))
+    file.seek(info.header_offset)
+    header = read_bytes(file, 30)
+    name_length, extra_length = (int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
+    offset = info.header_offset + 30 + name_length + extra_length + start
+    return _mapped(file, dtype, shape, offset, "F" if column_major else "C")
+
+
+# ---- .safetensors ----
+
+_DTYPES = {f"{kind}{8 * size}": f"<{kind.lower()}{size}" for kind in "IU" for size in (1, 2, 4, 8)}
+_DTYPES |= {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "bfloat16", "BOOL": "?"}
+_LONGEST_HEADER = 100_000_000  # that of the format
+
+
+class WideningReader(Reader):
+    """Rows of bfloat16 as float32, for want of ml_dtypes."""
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, halves: NDArray[np.uint16]) -> None:
+        self.halves, self.shape = halves, halves.shape
+
+    def read(self, first: int, last: int) -> NDArray[Any]:
+        return (self.halves[first:last].astype(np.uint32) << 16).view(np.float32)
+
+
+def open_safetensors(source: Source) -> Reader:
+    source.check_plain()
+    source.check_own_dtype()
+    with open_regular(source.path) as file:
+        size = os.fstat(file.fileno()).st_size
+        length = int.from_bytes(read_bytes(file, 8), "little")
+        if size < 8 or length > min(_LONGEST_HEADER, size - 8):
+            raise RowsError(_errors.ROWS_SAFETENSORS_HEADER)
+        header = json.loads(bytes(read_bytes(file, length)))
+        header.pop("__metadata__", None)
+        rows = [name for name, entry in header.items() if entry["dtype"] in _DTYPES and len(entry["shape"]) == 2]
+        entry = header[chosen([*header] if source.name in header else rows, source.name)]
+        if entry["dtype"] not in _DTYPES:
+            raise RowsError(_errors.ROWS_DTYPE.format(dtype=entry["dtype"]))
+        shape, (begin, end) = tuple(map(int, entry["shape"])), map(int, entry["data_offsets"])
+        if len(shape) != 2:
+            check_rows(shape, np.dtype(np.float32))
+        dtype = _bfloat16() if entry["dtype"] == "BF16" else np.dtype(_DTYPES[entry["dtype"]])
+        stored = np.dtype("<u2") if dtype is None else dtype
+        if min(shape) < 0 or not 0 <= begin <= end or end - begin != shape[0] * shape[1] * stored.itemsize:
+            raise RowsError(_errors.ROWS_SAFETENSORS_HEADER)
+        reader = _mapped(file, stored, shape, 8 + length + begin)
+    if dtype == "?" and np.any(reader.read(0, shape[0]).view(np.uint8) > 1):
+        raise RowsError(_errors.ROWS_BOOL)
+    return WideningReader(reader.read(0, shape[0])) if dtype is None else reader
+
+
+def _bfloat16() -> np.dtype[Any] | None:
+    try:
+        import ml_dtypes
+    except ImportError:
+        return None
+    return np.dtype(ml_dtypes.bfloat16)
+
+
+FORMATS = {".npy": open_npy, ".npz": open_npz, ".safetensors": open_safetensors}
