@@ -13,6 +13,7 @@ import numpy as np
 
 from cossim import _core, _errors
 from cossim._arguments import integer_text, number_argument, size_argument
+from cossim._columns import is_bfloat16
 from cossim._errors import described
 from cossim._io import Pages
 from cossim.rows.file_rows import FileRows, is_in_slices
@@ -183,7 +184,7 @@ def memory_argument(function: str, memory: object) -> int | None:
 
 def score_dtype(*arrays: NDArray[Any]) -> np.dtype[Any]:
     """Returns the dtype of scores: float32 if all arrays hold floats below 64 bits, else float64."""
-    narrow = all(a.dtype.kind == "f" and a.dtype.itemsize < 8 or a.dtype.name == "bfloat16" for a in arrays)
+    narrow = all(a.dtype.kind == "f" and a.dtype.itemsize < 8 or is_bfloat16(a.dtype) for a in arrays)
     return np.dtype(np.float32 if narrow else np.float64)
 
 

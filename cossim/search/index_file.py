@@ -58,6 +58,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cossim import _errors
+from cossim._columns import is_bfloat16
 from cossim._io import open_regular, replacing
 
 ALIGNMENT = 64  # bytes of a cache line and of the widest SIMD vector
@@ -100,6 +101,11 @@ def aligned_empty(size):
 
 
 # ---- the header ----
+
+
+def _name(dtype):
+    """Returns NumPy's name of a dtype, also of bfloat16 as it is without ml_dtypes."""
+    return "bfloat16" if is_bfloat16(dtype) else dtype.name
 
 
 def _stored(dtype):
@@ -175,10 +181,10 @@ def _blocks(array, limit):
 
 def _bytes_of(array):
     """Copies an array's bytes as they are stored. Without a copy, the array could change after its checksum."""
-    stored = _stored(array.dtype.name)
+    stored = _stored(_name(array.dtype))
     if array.dtype.name == "bool":
         array = array.view(np.uint8)  # a bool view of other data may hold bytes above 1; the copy converts them to 1
-    elif array.dtype.name == "bfloat16":  # as uint16, because NumPy cannot convert bfloat16 itself
+    elif is_bfloat16(array.dtype):  # as uint16, because NumPy cannot convert bfloat16 itself
         array = array.view(np.dtype(np.uint16).newbyteorder(array.dtype.byteorder))
     return np.array(array, stored, order="C").reshape(-1).view(np.uint8)
 
@@ -224,7 +230,7 @@ def write(path, metadata, arrays, *, progress=None):
     >>> write(path, {"metric": "cosine"}, {"rows": np.eye(2, dtype=np.float32)})
     """
     path = os.fsdecode(path)
-    described = [(name, array.dtype.name, list(array.shape)) for name, array in arrays.items()]
+    described = [(name, _name(array.dtype), list(array.shape)) for name, array in arrays.items()]
     total, done, crc, blocks = _end(_layout(described, 0), 0), 0, 0, ""
     size = len(_encode(metadata, described, "0" * 8 * -(-total // BLOCK)))
     if size > LONGEST_HEADER:

@@ -5,6 +5,37 @@
 #include "python/messages.h"
 
 /*
+ * Returns array_view of an argument, for calculations in Python. NumPy cannot calculate with
+ * bfloat16 unless ml_dtypes is installed; without it, the view is a copy as float32, whose upper
+ * halves are the elements.
+ */
+static PyObject *view_for_numpy(const struct array_argument *argument)
+{
+    PyObject *view = array_view(argument);
+    if (view == NULL || argument->operand.dtype != DTYPE_BF16 ||
+        PyTypeNum_ISUSERDEF(PyArray_TYPE(argument->array))) {
+        return view;
+    }
+    PyObject *bits = PyArray_View((PyArrayObject *)view, PyArray_DescrFromType(NPY_UINT16), NULL),
+             *wide = bits == NULL ? NULL : PyArray_Cast((PyArrayObject *)bits, NPY_UINT32),
+             *sixteen = wide == NULL ? NULL : PyLong_FromLong(16),
+             *shifted = sixteen == NULL ? NULL : PyNumber_Lshift(wide, sixteen), *floats = NULL;
+    if (shifted != NULL) {
+        PyObject *array = PyArray_FROM_O(shifted); /* a scalar, of an array without dimensions */
+        floats = array == NULL
+                     ? NULL
+                     : PyArray_View((PyArrayObject *)array, PyArray_DescrFromType(NPY_FLOAT), NULL);
+        Py_XDECREF(array);
+    }
+    Py_DECREF(view);
+    Py_XDECREF(bits);
+    Py_XDECREF(wide);
+    Py_XDECREF(sixteen);
+    Py_XDECREF(shifted);
+    return floats;
+}
+
+/*
  * Converts all objects before it reads the memory of any, because converting one can run user code
  * that changes another. With rows, checks them as check_rows does. Returns a tuple of plain arrays
  * that keep the memory in place, or NULL with an error set.
@@ -29,7 +60,10 @@ static PyObject *views_of(const char *function, PyObject *names, PyObject *objec
             array_reread(function, &arguments[i]) == 0 &&
             (!rows || (check_rows(function, &arguments[i], NULL) == 0 &&
                        (i == 0 || check_rows(function, &arguments[0], &arguments[i]) == 0)));
-        PyObject *view = valid ? array_view(&arguments[i]) : NULL;
+        PyObject *view = NULL;
+        if (valid) {
+            view = rows ? array_view(&arguments[i]) : view_for_numpy(&arguments[i]);
+        }
         if (view == NULL) {
             Py_DECREF(views);
             return NULL;
@@ -87,7 +121,7 @@ static PyObject *as_array(PyObject *self, PyObject *args)
         array_argument(function, name, object, &argument) < 0) {
         return NULL;
     }
-    PyObject *view = array_view(&argument);
+    PyObject *view = view_for_numpy(&argument);
     array_release(&argument);
     return view;
 }
@@ -96,7 +130,7 @@ PyMethodDef array_methods[] = {
     BY_POSITION(
         "as_array", as_array, "function, name, object",
         "A plain array over the memory of an operand. It keeps that memory in place. Errors name\n"
-        "the function and the argument."),
+        "the function and the argument. Without ml_dtypes, bfloat16 is converted to float32."),
     BY_POSITION(
         "as_arrays", as_arrays, "function, names, objects",
         "as_array for several operands: converts all of them before it reads the memory of any."),

@@ -60,26 +60,31 @@ static PyArrayObject *take_rows(struct arrow_reader *reader, const struct arrow_
 
 /* ---- streams ---- */
 
-/* The functions of a stream can wait for threads that need the GIL. */
-
-static int next_schema(struct arrow_stream *stream, struct arrow_schema *schema)
-{
-    int status;
-    Py_BEGIN_ALLOW_THREADS status = stream->get_schema(stream, schema);
-    Py_END_ALLOW_THREADS return status;
-}
+/* The functions of a stream can wait for threads that need the GIL. At the end of the stream,
+ * next_chunk also releases it. Both return 0 or an errno. */
 
 static int next_chunk(struct arrow_stream *stream, struct arrow_array *chunk)
 {
-    int status;
-    Py_BEGIN_ALLOW_THREADS status = stream->get_next(stream, chunk);
-    Py_END_ALLOW_THREADS return status;
+    PyThreadState *state = PyEval_SaveThread();
+    const int status = stream->get_next(stream, chunk);
+    if (status == 0 && chunk->release == NULL) {
+        stream->release(stream);
+        stream->release = NULL;
+    }
+    PyEval_RestoreThread(state);
+    return status;
 }
 
-static void release_stream(struct arrow_stream *stream)
+static int first_chunk(struct arrow_stream *stream, struct arrow_schema *schema,
+                       struct arrow_array *chunk)
 {
-    Py_BEGIN_ALLOW_THREADS stream->release(stream);
-    Py_END_ALLOW_THREADS
+    PyThreadState *state = PyEval_SaveThread();
+    int status = stream->get_schema(stream, schema);
+    if (status == 0) {
+        status = stream->get_next(stream, chunk);
+    }
+    PyEval_RestoreThread(state);
+    return status;
 }
 
 /* Sets the error of a stream whose function returned an errno. */
@@ -130,24 +135,11 @@ static int add_rows(const struct arrow_reader *reader, PyObject *list, PyArrayOb
     return arrow_append(list, array);
 }
 
-/* Adds the next chunk of a stream to the list. Returns 1, 0 at the end of the stream, or -1 with an
- * error set. */
+/* Adds the rows of a chunk to the list. Returns 0, or -1 with an error set. */
 static int add_chunk(struct arrow_reader *reader, const struct arrow_rows *rows,
-                     struct arrow_stream *stream, PyObject *list)
+                     struct arrow_array *chunk, PyObject *list)
 {
-    struct arrow_array chunk = {.release = NULL};
-    const int status = next_chunk(stream, &chunk);
-    if (status != 0) {
-        stream_error(reader, stream, status);
-        return -1;
-    }
-    if (chunk.release == NULL) {
-        return 0;
-    }
-    PyArrayObject *array = take_rows(reader, rows, &chunk);
-    if (chunk.release != NULL) { /* there was no memory to take it */
-        chunk.release(&chunk);
-    }
+    PyArrayObject *array = take_rows(reader, rows, chunk);
     if (array == NULL) {
         return -1;
     }
@@ -156,59 +148,78 @@ static int add_chunk(struct arrow_reader *reader, const struct arrow_rows *rows,
         return -1;
     }
     reader->first_row += length;
-    return 1;
+    return 0;
+}
+
+/* Reads all chunks into the list, *chunk first. Returns 0, or -1 with an error set. */
+static int add_chunks(struct arrow_reader *reader, const struct arrow_rows *rows,
+                      struct arrow_stream *stream, struct arrow_array *chunk, PyObject *list)
+{
+    while (chunk->release != NULL) {
+        if (add_chunk(reader, rows, chunk, list) < 0) {
+            return -1;
+        }
+        chunk->release = NULL;
+        const int status = next_chunk(stream, chunk);
+        if (status != 0) {
+            chunk->release = NULL;
+            stream_error(reader, stream, status);
+            return -1;
+        }
+    }
+    return 0;
 }
 
 /* Returns the rows of all chunks of a stream: over its chunk if only one has rows, else joined. */
 static PyArrayObject *read_chunks(struct arrow_reader *reader, const struct arrow_rows *rows,
-                                  struct arrow_stream *stream)
+                                  struct arrow_stream *stream, struct arrow_array *chunk)
 {
     PyObject *list = PyList_New(0);
     PyArrayObject *array = NULL;
-    int more = list == NULL ? -1 : 1;
-    while (more > 0) {
-        more = add_chunk(reader, rows, stream, list);
+    if (list == NULL || add_chunks(reader, rows, stream, chunk, list) < 0) {
+        release(list);
+        return NULL;
     }
-    if (more == 0 && PyList_GET_SIZE(list) > 1) {
+    if (PyList_GET_SIZE(list) > 1) {
         return arrow_join(reader, list, 0);
     }
-    if (more == 0 && PyList_GET_SIZE(list) == 1) {
+    if (PyList_GET_SIZE(list) == 1) {
         array = (PyArrayObject *)Py_NewRef(PyList_GET_ITEM(list, 0));
-    } else if (more == 0) {
+    } else {
         array = no_rows(rows);
     }
-    release(list);
+    Py_DECREF(list);
     return array;
 }
 
-/* Reads the type of a stream and then its chunks. */
-static PyArrayObject *read_stream(struct arrow_reader *reader, struct arrow_stream *stream)
+/* Calls the release callbacks that are left of a stream. They can be Python functions, which must
+ * not start with an error set. */
+static void release_all(struct arrow_schema *schema, struct arrow_array *chunk,
+                        struct arrow_stream *stream)
 {
-    struct arrow_schema schema = {.release = NULL};
-    struct arrow_rows rows = {.of_column = NULL};
-    PyArrayObject *array = NULL;
-    const int status = next_schema(stream, &schema);
-    if (status != 0) {
-        stream_error(reader, stream, status);
-        return NULL;
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (schema->release != NULL) {
+        schema->release(schema);
     }
-    if (arrow_rows_of(reader->function, reader->name, &schema, &rows) == 0) {
-        reader->layout = &rows.layout;
-        array = read_chunks(reader, &rows, stream);
+    if (chunk->release != NULL) {
+        chunk->release(chunk);
     }
-    PyMem_Free(rows.of_column);
-    PyObject *error = NULL, *value, *traceback;
-    PyErr_Fetch(&error, &value, &traceback); /* the callback can be a Python function */
-    if (schema.release != NULL) {
-        schema.release(&schema);
+    if (stream->release != NULL) {
+        PyThreadState *state = PyEval_SaveThread();
+        stream->release(stream);
+        PyEval_RestoreThread(state);
     }
-    PyErr_Restore(error, value, traceback);
-    return array;
+    PyErr_Restore(type, value, traceback);
 }
 
 /* Takes a stream out of its capsule, reads it and releases it. */
 static PyArrayObject *from_stream(struct arrow_reader *reader, PyObject *capsule)
 {
+    struct arrow_schema schema = {.release = NULL};
+    struct arrow_array chunk = {.release = NULL};
+    struct arrow_rows rows = {.of_column = NULL};
+    PyArrayObject *array = NULL;
     struct arrow_stream *source = PyCapsule_IsValid(capsule, "arrow_array_stream")
                                       ? PyCapsule_GetPointer(capsule, "arrow_array_stream")
                                       : NULL;
@@ -218,11 +229,16 @@ static PyArrayObject *from_stream(struct arrow_reader *reader, PyObject *capsule
     }
     struct arrow_stream stream = *source;
     source->release = NULL;
-    PyArrayObject *array = read_stream(reader, &stream);
-    PyObject *error, *value, *traceback;
-    PyErr_Fetch(&error, &value, &traceback); /* the callback can be a Python function */
-    release_stream(&stream);
-    PyErr_Restore(error, value, traceback);
+    const int status = first_chunk(&stream, &schema, &chunk);
+    if (status != 0) {
+        chunk.release = NULL;
+        stream_error(reader, &stream, status);
+    } else if (arrow_rows_of(reader->function, reader->name, &schema, &rows) == 0) {
+        reader->layout = &rows.layout;
+        array = read_chunks(reader, &rows, &stream, &chunk);
+    }
+    PyMem_Free(rows.of_column);
+    release_all(&schema, &chunk, &stream);
     return array;
 }
 

@@ -22,6 +22,10 @@ static PyArrayObject *malformed(const struct arrow_reader *reader, const char *r
     return NULL;
 }
 
+/* No address space has more bytes, so that an array of more elements lies. The offsets in bytes of
+ * others do not overflow. */
+static const int64_t MAX_BYTES = (int64_t)1 << 56;
+
 static bool has_children(const struct arrow_array *array, int64_t n_children)
 {
     if (array == NULL || array->n_children != n_children ||
@@ -47,7 +51,7 @@ static int check_window(const struct arrow_reader *reader, struct window window,
     if (!has_children(array, n_children)) {
         wrong = "children are missing";
     } else if (array->length < 0 || array->offset < 0 ||
-               __builtin_add_overflow(array->offset, array->length, &end)) {
+               __builtin_add_overflow(array->offset, array->length, &end) || end > MAX_BYTES) {
         wrong = "a length or an offset is impossible";
     } else if (array->null_count < -1 || array->null_count > array->length) {
         wrong = "a number of nulls is impossible";
@@ -123,7 +127,6 @@ static PyArrayObject *read_numbers(const struct arrow_reader *reader, struct win
 {
     const struct arrow_layout *layout = reader->layout;
     npy_intp strides[1 + ARROW_MAX_LEVELS + ARROW_MAX_TENSOR], stride = layout->bytes;
-    int64_t bytes;
     if (check_window(reader, window, 2, 0) < 0 || check_nulls(reader, window, dims) < 0) {
         return NULL;
     }
@@ -134,8 +137,8 @@ static PyArrayObject *read_numbers(const struct arrow_reader *reader, struct win
         return malformed(reader, "its values are missing");
     }
     const int64_t start = window.array->offset + window.start;
-    if (__builtin_mul_overflow(start + window.count, (int64_t)layout->bytes, &bytes) ||
-        bytes > PY_SSIZE_T_MAX) {
+    const int64_t bytes = (start + window.count) * layout->bytes;
+    if (bytes > MAX_BYTES || bytes > PY_SSIZE_T_MAX) {
         return malformed(reader, "a length or an offset is impossible");
     }
     if (layout->bytes == 0) {
@@ -307,8 +310,7 @@ static PyArrayObject *read_lists(const struct arrow_reader *reader, int level, s
             .base = array->offset + window.start,
             .values = inner.array->length,
         };
-        if (lists.offsets == NULL || (views && lists.sizes == NULL) ||
-            lists.base > (PY_SSIZE_T_MAX >> 4) - window.count) {
+        if (lists.offsets == NULL || (views && lists.sizes == NULL)) {
             return malformed(reader, "offsets of its lists are missing");
         }
         if (read_offsets(reader, &lists, window.count, dims, &inner, &width) < 0) {

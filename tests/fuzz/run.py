@@ -16,12 +16,13 @@ NAMES = {
     "arguments": ("fuzz_arguments", None),
     "changes": ("fuzz_changes", None),
     "layers": ("fuzz_layers", None),
+    "columns": ("fuzz_columns", None),
     "index": ("fuzz_files", "index"),
     "images": ("fuzz_files", "images"),
     "weights": ("fuzz_files", "weights"),
     "checkpoints": ("fuzz_files", "checkpoints"),
 }
-LONGEST = {"arguments": 160, "changes": 160, "layers": 160}
+LONGEST = {"arguments": 160, "changes": 160, "layers": 160, "columns": 160}
 # Coverage is measured in these: the package, and the modules that read files for it.
 FOLLOWED = ["cossim", "gzip", "json", "numpy.lib", "zipfile"]
 

@@ -135,8 +135,8 @@ class Exporter:
             metadata = ctypes.addressof(
                 self._keep(ctypes.create_string_buffer(field.metadata, len(field.metadata) + 64))
             )
-        format = None if field.format is None else field.format.encode()
-        schema = Schema(format, field.name.encode(), metadata, 2, len(field.children))
+        format = None if field.format is None else self._keep(field.format.encode())
+        schema = Schema(format, self._keep(field.name.encode()), metadata, 2, len(field.children))
         schema.children = self._pointers(Schema, field.children, self._schema)
         for name, value in field.instead.items():
             setattr(schema, name, value if value is not None else type(getattr(schema, name))())

@@ -18,6 +18,7 @@ COUNTS = {
     "arguments": 600,
     "changes": 1000,
     "layers": 500,
+    "columns": 2000,
     "index": 500,
     "images": 500,
     "weights": 300,
