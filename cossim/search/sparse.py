@@ -66,7 +66,7 @@ class _Side:
         if getattr(source, "format", "csr") != "csr" or not all(hasattr(source, part) for part in _CSR):
             source = source.tocsr()
         self.csr, self.shape = source, tuple(source.shape)
-        if len(self.shape) != 2 or not all(isinstance(size, (int, np.integer)) for size in self.shape):
+        if len(self.shape) != 2 or not all(isinstance(size, (int, np.integer)) and size >= 0 for size in self.shape):
             raise ValueError(_errors.SPARSE_SHAPE.format(function=function, name=name, shape=self.shape))
         data, indices, indptr = _core.as_arrays(
             function,

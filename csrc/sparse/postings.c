@@ -10,7 +10,8 @@ enum {
     MAX_BLOCK_ROWS = 1 << 24,
     /* If the lists of a query are longer than this share of the rows, all sums are read. */
     LISTED_SHARE = 4,
-    POLL_PRODUCTS = 1 << 20 /* products between two polls of the token: about 2 ms */
+    POLL_PRODUCTS = 1 << 20, /* products between two polls of the token: about 2 ms */
+    LISTS_AHEAD = 12         /* lists are in no order in memory; their first lines are prefetched */
 };
 
 #define INLINE static inline __attribute__((always_inline))
@@ -167,6 +168,9 @@ INLINE void add_list(const enum compute_type compute, const bool listed, struct 
 {
     const struct posting_f32 *floats = lists;
     const struct posting_f64 *doubles = lists;
+    uint32_t *const touched = a->touched;
+    uint8_t *const is_touched = a->is_touched;
+    void *const sums = a->sums;
     size_t count = a->count;
     for (size_t at = end; at > begin; at--) {
         const uint32_t row = compute == COMPUTE_F32 ? floats[at - 1].row : doubles[at - 1].row;
@@ -174,36 +178,47 @@ INLINE void add_list(const enum compute_type compute, const bool listed, struct 
             break;
         }
         if (compute == COMPUTE_F32) {
-            ((double *)a->sums)[row] += value * (double)floats[at - 1].value;
+            ((double *)sums)[row] += value * (double)floats[at - 1].value;
         } else {
-            exact_add(COMPUTE_F64, (struct exact_sum *)a->sums + row,
-                      value * doubles[at - 1].value);
+            exact_add(COMPUTE_F64, (struct exact_sum *)sums + row, value * doubles[at - 1].value);
         }
         if (listed) {
-            a->touched[count] = row;
-            count += !a->is_touched[row];
-            a->is_touched[row] = 1;
+            touched[count] = row;
+            count += !is_touched[row];
+            is_touched[row] = 1;
         }
     }
     a->count = count;
+}
+
+/* Prefetches the two ends of a list. */
+INLINE void prefetch_list(const enum compute_type compute, const struct postings_block *block,
+                          uint32_t column)
+{
+    const size_t size =
+        compute == COMPUTE_F32 ? sizeof(struct posting_f32) : sizeof(struct posting_f64);
+    const char *lists = block->lists;
+    __builtin_prefetch(lists + block->starts[column] * size);
+    __builtin_prefetch(lists + block->starts[column + 1] * size - 1);
 }
 
 INLINE void add_lists(const enum compute_type compute, const bool listed, struct accumulator *a,
                       const struct postings_block *block, const struct sparse_rows *queries,
                       size_t query, size_t from)
 {
+    const size_t begin = queries->starts[query], end = queries->starts[query + 1];
     size_t unpolled = 0;
-    for (size_t e = queries->starts[query]; e < queries->starts[query + 1]; e++) {
-        const uint32_t column = queries->column[e], begin = block->starts[column],
-                       end = block->starts[column + 1];
-        add_list(compute, listed, a, block->lists, begin, end, queries->values[e], (uint32_t)from);
-        unpolled += end - begin;
-        if (unpolled >= POLL_PRODUCTS) {
-            unpolled = 0;
-            if (cancel_poll_here()) {
-                break;
-            }
+    for (size_t e = begin; e < smaller(begin + LISTS_AHEAD, end); e++) {
+        prefetch_list(compute, block, queries->column[e]);
+    }
+    for (size_t e = begin; e < end && (unpolled < POLL_PRODUCTS || !cancel_poll_here()); e++) {
+        const uint32_t column = queries->column[e], first = block->starts[column],
+                       last = block->starts[column + 1];
+        if (e + LISTS_AHEAD < end) {
+            prefetch_list(compute, block, queries->column[e + LISTS_AHEAD]);
         }
+        add_list(compute, listed, a, block->lists, first, last, queries->values[e], (uint32_t)from);
+        unpolled = (unpolled < POLL_PRODUCTS ? unpolled : 0) + (last - first);
     }
 }
 
@@ -211,7 +226,7 @@ void accumulate(struct accumulator *a, const struct postings_block *block,
                 const struct sparse_rows *queries, size_t query, size_t from)
 {
     size_t products = 0;
-    for (size_t e = queries->starts[query]; e < queries->starts[query + 1]; e++) {
+    for (size_t e = queries->starts[query]; e < queries->starts[query + 1] && a->lists_rows; e++) {
         const uint32_t column = queries->column[e];
         products += block->starts[column + 1] - block->starts[column];
     }
@@ -227,12 +242,6 @@ void accumulate(struct accumulator *a, const struct postings_block *block,
     }
 }
 
-double accumulated(const struct accumulator *a, size_t row)
-{
-    return a->compute == COMPUTE_F32 ? ((const double *)a->sums)[row]
-                                     : exact_total((const struct exact_sum *)a->sums + row);
-}
-
 void accumulator_reset(struct accumulator *a, const struct postings_block *block)
 {
     if (!a->listed) {
@@ -240,9 +249,13 @@ void accumulator_reset(struct accumulator *a, const struct postings_block *block
         return;
     }
     for (size_t n = 0; n < a->count; n++) {
-        const uint32_t row = a->touched[n];
-        a->is_touched[row] = 0;
-        memset((char *)a->sums + row * sum_size(a), 0, sum_size(a));
+        a->is_touched[a->touched[n]] = 0;
+    }
+    for (size_t n = 0; n < a->count && a->compute == COMPUTE_F32; n++) {
+        ((double *)a->sums)[a->touched[n]] = 0.0;
+    }
+    for (size_t n = 0; n < a->count && a->compute == COMPUTE_F64; n++) {
+        ((struct exact_sum *)a->sums)[a->touched[n]] = (struct exact_sum){0.0, 0.0};
     }
     a->count = 0;
 }

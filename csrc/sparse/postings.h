@@ -1,6 +1,7 @@
 #ifndef COSSIM_SPARSE_POSTINGS_H
 #define COSSIM_SPARSE_POSTINGS_H
 
+#include "sparse/exact_sum.h"
 #include "sparse/rows.h"
 
 /*
@@ -55,6 +56,10 @@ void accumulate(struct accumulator *a, const struct postings_block *block,
 /* Sets all sums of a block to 0. */
 void accumulator_reset(struct accumulator *a, const struct postings_block *block);
 
-double accumulated(const struct accumulator *a, size_t row);
+static inline double accumulated(const struct accumulator *a, size_t row)
+{
+    return a->compute == COMPUTE_F32 ? ((const double *)a->sums)[row]
+                                     : exact_total((const struct exact_sum *)a->sums + row);
+}
 
 #endif

@@ -9,7 +9,7 @@ enum {
     TASK_ROWS = 64, /* rows of x; a cache line of the mirrored half holds 8 or 16 of them */
     /* Columns of one call of the cosine kernel, which numbers them by 8 bits. */
     KERNEL_COLUMNS = 256,
-    MIRRORED_ROWS = 16 /* rows of the mirrored half that are written at a time */
+    MIRRORED = 32 /* rows of the mirrored half that are written at a time */
 };
 
 struct pairwise_worker {
@@ -42,6 +42,14 @@ static void score_columns(const struct sparse_pairwise *call, size_t i, size_t f
     }
 }
 
+/* True if a row of the result is contiguous scores of the compute type. */
+static bool scores_in_place(const struct sparse_pairwise *call)
+{
+    const enum compute_type compute = call->x->compute;
+    return call->column_stride == (ptrdiff_t)compute_size(compute) &&
+           (compute == COMPUTE_F32 || call->out_dtype == DTYPE_F64);
+}
+
 /* Writes the scores of row i with the rows of a block from row `from` on. */
 static void store_row(const struct pairwise_job *job, struct pairwise_worker *w, size_t i,
                       const struct postings_block *block, size_t from)
@@ -49,8 +57,7 @@ static void store_row(const struct pairwise_job *job, struct pairwise_worker *w,
     const struct sparse_pairwise *call = job->call;
     const enum compute_type compute = call->x->compute;
     char *row = call->out + (ptrdiff_t)i * call->row_stride;
-    const bool in_place = call->column_stride == (ptrdiff_t)compute_size(compute) &&
-                          (compute == COMPUTE_F32 || call->out_dtype == DTYPE_F64);
+    const bool in_place = scores_in_place(call);
     for (size_t r = from, n; r < block->rows; r += n) {
         n = smaller(block->rows - r, KERNEL_COLUMNS);
         const double *sums = (const double *)w->sums.sums + r;
@@ -68,32 +75,52 @@ static void store_row(const struct pairwise_job *job, struct pairwise_worker *w,
     }
 }
 
-/* Copies the scores of rows [first, end) of x with rows [row, end of block) of y to their mirror
- * images. */
-static inline void mirror_elements(const struct sparse_pairwise *call, size_t first, size_t end,
-                                   size_t row, size_t row_end, size_t size)
+/* Copies one score to its mirror image. */
+static void mirror_score(const struct sparse_pairwise *call, size_t i, size_t j)
 {
-    for (size_t r = row; r < row_end; r++) {
-        for (size_t i = first; i < smaller(end, r); i++) {
-            memcpy(call->out + (ptrdiff_t)r * call->row_stride + (ptrdiff_t)i * call->column_stride,
-                   call->out + (ptrdiff_t)i * call->row_stride + (ptrdiff_t)r * call->column_stride,
-                   size);
-        }
+    memcpy(call->out + (ptrdiff_t)j * call->row_stride + (ptrdiff_t)i * call->column_stride,
+           call->out + (ptrdiff_t)i * call->row_stride + (ptrdiff_t)j * call->column_stride,
+           dtype_size(call->out_dtype));
+}
+
+/* Copies the scores of rows [first, first + n) of x with rows [column, column + MIRRORED) of y, all
+ * of which follow those rows, by the kernel that transposes the scores. */
+static void mirror_tile(const struct pairwise_job *job, size_t first, size_t n, size_t column)
+{
+    const struct sparse_pairwise *call = job->call;
+    const enum compute_type compute = call->x->compute;
+    const size_t size = compute_size(compute);
+    _Alignas(64) double transposed[MIRRORED * TASK_ROWS];
+    const void *rows[TASK_ROWS];
+    for (size_t r = 0; r < n; r++) {
+        rows[r] = call->out + (ptrdiff_t)(first + r) * call->row_stride + column * size;
+    }
+    kernels_current()->tiles[compute].transpose(transposed, TASK_ROWS, rows, n, MIRRORED);
+    for (size_t c = 0; c < MIRRORED; c++) {
+        memcpy(call->out + (ptrdiff_t)(column + c) * call->row_stride + first * size,
+               (const char *)transposed + c * TASK_ROWS * size, n * size);
     }
 }
 
-static void mirror_block(const struct sparse_pairwise *call, size_t first, size_t end,
+/* Copies the scores of rows [first, end) of x with the rows of a block to their mirror images. */
+static void mirror_block(const struct pairwise_job *job, size_t first, size_t end,
                          const struct postings_block *block)
 {
-    const size_t size = dtype_size(call->out_dtype), block_end = block->first + block->rows;
-    for (size_t row = larger(first, block->first); row < block_end; row += MIRRORED_ROWS) {
-        const size_t row_end = smaller(row + MIRRORED_ROWS, block_end);
-        if (size == sizeof(float)) {
-            mirror_elements(call, first, end, row, row_end, sizeof(float));
-        } else if (size == sizeof(double)) {
-            mirror_elements(call, first, end, row, row_end, sizeof(double));
-        } else {
-            mirror_elements(call, first, end, row, row_end, size);
+    const struct sparse_pairwise *call = job->call;
+    const size_t block_end = block->first + block->rows;
+    size_t j = larger(first + 1, block->first);
+    const bool tiles = scores_in_place(call);
+    for (; j < block_end && (j < end || !tiles || block_end - j < MIRRORED); j++) {
+        for (size_t i = first; i < smaller(end, j); i++) {
+            mirror_score(call, i, j);
+        }
+    }
+    for (; j + MIRRORED <= block_end; j += MIRRORED) {
+        mirror_tile(job, first, end - first, j);
+    }
+    for (; j < block_end; j++) {
+        for (size_t i = first; i < smaller(end, j); i++) {
+            mirror_score(call, i, j);
         }
     }
 }
@@ -119,7 +146,7 @@ static void score_rows(void *context, size_t task, size_t worker)
         }
     }
     if (symmetric && first < block_end) {
-        mirror_block(call, first, end, block);
+        mirror_block(job, first, end, block);
     }
 }
 

@@ -53,16 +53,6 @@ static void sift_up(struct best *best, struct entry entry)
     best->entries[at] = entry;
 }
 
-static inline void offer(struct best *best, double score, size_t index)
-{
-    const struct entry entry = {isnan(score) ? NAN_SCORE : score, (int64_t)index};
-    if (best->count < best->k) {
-        sift_up(best, entry);
-    } else if (is_better(entry, best->entries[0])) {
-        sift_down(best, entry);
-    }
-}
-
 /* Takes the entries out of the heap, worst first, and stores them in the result. */
 static void store_best(const struct sparse_topk *call, struct best *best, size_t query)
 {
@@ -83,6 +73,7 @@ static void store_best(const struct sparse_topk *call, struct best *best, size_t
 struct topk_worker {
     struct accumulator sums;
     struct best best;
+    double least; /* scores below it are not among the k best */
 };
 
 struct topk_job {
@@ -91,16 +82,27 @@ struct topk_job {
     struct topk_worker *workers;
 };
 
-static void offer_row(const struct topk_job *job, struct topk_worker *w,
-                      const struct postings_block *block, size_t query, size_t row)
+static void offer(struct topk_worker *w, double score, size_t index)
+{
+    struct best *best = &w->best;
+    const struct entry entry = {isnan(score) ? NAN_SCORE : score, (int64_t)index};
+    if (best->count < best->k) {
+        sift_up(best, entry);
+    } else if (is_better(entry, best->entries[0])) {
+        sift_down(best, entry);
+    }
+    w->least = best->count < best->k ? -INFINITY : best->entries[0].score;
+}
+
+static inline void offer_row(const struct topk_job *job, struct topk_worker *w,
+                             const struct postings_block *block, size_t query, size_t row)
 {
     const struct sparse_topk *call = job->call;
     const size_t candidate = block->first + row;
-    if (!call->self || candidate != query) {
-        offer(
-            &w->best,
-            sparse_score(call->queries, query, call->corpus, candidate, accumulated(&w->sums, row)),
-            candidate);
+    const double score =
+        sparse_score(call->queries, query, call->corpus, candidate, accumulated(&w->sums, row));
+    if (!(score < w->least) && (!call->self || candidate != query)) {
+        offer(w, score, candidate);
     }
 }
 
@@ -131,7 +133,7 @@ static void search_block(const struct topk_job *job, struct topk_worker *w,
         for (size_t n = 0; n < sums->count; n++) {
             offer_row(job, w, block, query, sums->touched[n]);
         }
-        if (w->best.count < w->best.k || w->best.entries[0].score <= 0.0) {
+        if (w->least <= 0.0) {
             offer_untouched(job, w, block, query);
         }
     } else {
@@ -150,6 +152,7 @@ static void search_queries(void *context, size_t task, size_t worker)
     const size_t first = task * TASK_QUERIES,
                  end = smaller(first + TASK_QUERIES, job->call->queries->count);
     for (size_t query = first; query < end; query++) {
+        w->least = -INFINITY;
         for (size_t b = 0; b < job->postings.block_count && !cancel_poll_here(); b++) {
             search_block(job, w, &job->postings.blocks[b], query);
         }

@@ -18,7 +18,7 @@ import cossim.nn
 import cossim.simclr
 
 # A folder includes only itself and those before it. Only kernels/ includes simd/.
-FOLDERS = ["base", "simd", "kernels", "vectors", "pairwise", "search", "nn", "simclr", "python"]
+FOLDERS = ["base", "simd", "kernels", "vectors", "pairwise", "search", "sparse", "nn", "simclr", "python"]
 SOURCES = sorted((ROOT / "csrc").glob("*/*.[ch]"))
 if not SOURCES:
     pytest.skip("the C sources are not here", allow_module_level=True)

@@ -1,0 +1,375 @@
+"""Sparse rows: exact integers give the bits of the dense matrix, and every function gives those of pairwise."""
+
+import math
+import threading
+import types
+
+import numpy as np
+import pytest
+import reference
+
+import cossim
+
+sp = pytest.importorskip("scipy.sparse")
+
+DTYPES = np.float32, np.float64, np.int8, np.uint8, np.int64
+
+
+def csr(rng, rows, columns, density, dtype=np.float64, integers=False):
+    """Random rows, some of them empty and some repeated."""
+    x = sp.random(rows, columns, density=density, format="csr", random_state=rng)
+    x.data = rng.integers(1, 9, x.nnz).astype(float) if integers else rng.standard_normal(x.nnz)
+    x = x[rng.integers(0, rows, rows)]
+    if not np.issubdtype(dtype, np.unsignedinteger):
+        x.data *= rng.choice([-1, 1, 1, 1], x.nnz)
+    return x.astype(dtype)
+
+
+def same(found, expected):
+    for got, wanted in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(got, wanted, strict=True)
+
+
+def exact(x, y):
+    """Cosines of the rows of dense matrices from exact dot products."""
+    dot = lambda a, b: math.fsum(map(float.__mul__, map(float, a), map(float, b)))  # noqa: E731
+    norms = [[math.sqrt(dot(row, row)) or 1.0 for row in side] for side in (x, y)]
+    return np.array(
+        [[dot(a, b) / (n * m) for b, m in zip(y, norms[1], strict=True)] for a, n in zip(x, norms[0], strict=True)]
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
+@pytest.mark.parametrize(("rows", "columns", "density"), [(60, 30, 0.2), (400, 900, 0.02)])
+def test_integers_have_the_bits_of_the_dense_matrix(rng, dtype, rows, columns, density):
+    """Sums of small integers are exact in any order, so both forms round the same numbers."""
+    x, y = (csr(rng, n, columns, density, dtype, integers=True) for n in (rows, 37))
+    a, b = x.toarray(), y.toarray()
+    if dtype in (np.int8, np.uint8):  # the dense product of 8-bit integers recomputes more of the scores near 1
+        a, b = a.astype(np.int64), b.astype(np.int64)
+    same([cossim.pairwise(x)], [cossim.pairwise(a)])
+    for left in (x, a):
+        for right in (y, b):
+            same([cossim.pairwise(left, right)], [cossim.pairwise(a, b)])
+    same([cossim.vector_norm(x, 1)], [cossim.vector_norm(a, 1)])
+    same([cossim.normalize(x).toarray()], [cossim.normalize(a)])
+    for function in (cossim.cosine_similarity, cossim.cosine_distance):
+        same([function(x, x[::-1])], [function(a, a[::-1])])
+        same([function(x, b[:1])], [function(a, b[:1])])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("scale", [1, 1e-30, 1e30])
+def test_scores_are_accurate(rng, dtype, scale):
+    x = csr(rng, 40, 3000, 0.2, dtype)
+    x.data = (x.data.astype(float) * scale).astype(dtype)
+    scores, expected = cossim.pairwise(x, eps=0), exact(x.toarray(), x.toarray())
+    assert scores.dtype == dtype
+    assert np.nanmax(abs(scores - expected)) <= (6e-8 if dtype == np.float32 else 1e-15)
+    nonzero = x.getnnz(1) > 0
+    assert nonzero.any()
+    same([np.diag(scores)[nonzero]], [np.ones(nonzero.sum(), dtype)])
+    assert np.isnan(scores[~nonzero]).all()  # 0 / 0, as of dense rows with eps=0
+    same([scores], [scores.T])
+    assert np.nanmax(abs(scores)) <= 1
+
+
+def test_long_sums_keep_their_accuracy(rng):
+    """Plain sums of this many doubles are off by more than 1e-15."""
+    x = sp.csr_array(rng.random((3, 60_000)))
+    assert abs(cossim.pairwise(x) - exact(x.toarray(), x.toarray())).max() <= 1e-15
+
+
+def test_magnitudes_beyond_the_range_of_squares(rng):
+    x = csr(rng, 30, 60, 0.3)
+    powers = 2.0 ** rng.integers(-900, 900, 30)
+    scaled = sp.csr_array(x.multiply(powers[:, None]))
+    same([cossim.pairwise(scaled, eps=0)], [cossim.pairwise(x, eps=0)])
+    same([cossim.vector_norm(scaled, 1)], [cossim.vector_norm(x, 1) * powers])
+    same([cossim.normalize(scaled, eps=0).toarray()], [cossim.normalize(x, eps=0).toarray()])
+
+
+def test_eps_clamps_each_norm(rng):
+    x = csr(rng, 30, 20, 0.3, integers=True)
+    for eps in (0.5, 5, 20, 1e300):
+        same([cossim.pairwise(x, eps=eps)], [cossim.pairwise(x.toarray(), eps=eps)])
+        same([cossim.normalize(x, eps=eps).toarray()], [cossim.normalize(x.toarray(), eps=eps)])
+        scores = cossim.pairwise(x, eps=eps)
+        same(cossim.pairs_above(x, 0.05, eps=eps), reference.reaching(scores, 0.05, True))
+
+
+def test_rows_that_are_not_finite(rng):
+    """A row with NaN or infinity scores NaN with every row, as dense rows do."""
+    x = csr(rng, 50, 25, 0.3, integers=True)
+    x.data[rng.integers(0, x.nnz, 6)] = rng.choice([np.nan, np.inf, -np.inf], 6)
+    a = x.toarray()
+    scores = cossim.pairwise(a)
+    assert np.isnan(scores).any()
+    same([cossim.pairwise(x)], [scores])
+    same([cossim.vector_norm(x, 1)], [cossim.vector_norm(a, 1)])
+    same([cossim.cosine_similarity(x, x[::-1])], [cossim.cosine_similarity(a, a[::-1])])
+    same(cossim.topk(x, None, 49), reference.best_of(scores.copy(), 49, True))
+    same(cossim.pairs_above(x, 0.3), reference.reaching(scores, 0.3, True))
+    kept = cossim.normalize(x).toarray()[np.isfinite(a).all(1)]
+    same([kept], [cossim.normalize(a)[np.isfinite(a).all(1)]])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64], ids=["float32", "float64", "int64"])
+@pytest.mark.parametrize(("columns", "density"), [(15, 0.3), (700, 0.03), (50_000, 0.001)])
+def test_searches_give_the_bits_of_pairwise(rng, dtype, columns, density):
+    x, y = (csr(rng, n, columns, density, dtype, integers=dtype == np.int64) for n in (200, 40))
+    square, scores = cossim.pairwise(x), cossim.pairwise(y, x)
+    same([scores], [cossim.pairwise(x, y).T])
+    for threads in (1, 3):
+        with cossim.threads(threads):
+            same([cossim.pairwise(x), cossim.pairwise(y, x)], [square, scores])
+            for k in (1, 10, 199):
+                same(cossim.topk(x, None, k), reference.best_of(square.copy(), k, True))
+                same(cossim.topk(y, x, k), reference.best_of(scores, k, False))
+                same(cossim.topk(y.toarray(), x, k), reference.best_of(scores, k, False))
+            for threshold in (-1, -0.1, 0, 0.005, 0.02, 0.2, 0.5, 0.8, 1):
+                same(cossim.pairs_above(x, threshold), reference.reaching(square, threshold, True))
+                same(cossim.pairs_above(y, threshold, x), reference.reaching(scores, threshold, False))
+                same(cossim.pairs_above(x, threshold, y.toarray()), reference.reaching(scores.T, threshold, False))
+            for threshold in (0, 0.3, 0.9):
+                same([cossim.duplicate_groups(x, threshold)], [groups(square, threshold)])
+
+
+def groups(scores, threshold):
+    labels = np.arange(len(scores))
+    for i, j in zip(*np.nonzero(np.triu(scores >= np.array(threshold, scores.dtype), 1)), strict=True):
+        low, high = sorted((labels[i], labels[j]))
+        labels[labels == high] = low
+    return labels
+
+
+def test_the_threshold_itself_is_reached(rng):
+    """Scores exactly at the threshold are found, whatever the prefix filter knows of them."""
+    x = csr(rng, 300, 60, 0.08, np.float32)
+    scores = cossim.pairwise(x)
+    for threshold in rng.choice(scores[scores > 0.01], 40):
+        same(cossim.pairs_above(x, threshold), reference.reaching(scores, threshold, True))
+
+
+def test_many_blocks_of_rows(rng):
+    """Enough rows for several blocks of the index, on every side."""
+    x = csr(rng, 20_000, 300, 0.01, np.float32)
+    some = rng.integers(0, 20_000, 40)
+    found, scores = cossim.topk(x[some], x, 12), cossim.pairwise(x[some], x)
+    same(found, reference.best_of(scores, 12, False))
+    same([cossim.pairwise(x, x[some])], [scores.T])
+    same(cossim.pairs_above(x, 0, x[some]), reference.reaching(scores.T, 0, False))
+    i, j, values = cossim.pairs_above(x, 0.7)
+    for row in some[:5]:
+        mine = cossim.pairwise(x[[row]], x)[0]
+        expected = np.nonzero(mine[row + 1 :] >= np.float32(0.7))[0] + row + 1
+        same([j[i == row], values[i == row]], [expected, mine[expected]])
+
+
+# ---- SciPy's corner cases ----
+
+
+def test_duplicate_unsorted_and_zero_entries(rng):
+    for dtype in (np.float32, np.float64, np.int64, bool):
+        data = rng.integers(-2, 3, 400).astype(dtype)
+        indices, indptr = rng.integers(0, 40, 400), np.array([0, 3, 3, 90, 100, 250, 400])
+        x = sp.csr_array((data, indices, indptr), shape=(6, 40))
+        a = x.toarray()
+        same([cossim.pairwise(x)], [cossim.pairwise(a)])
+        same([cossim.vector_norm(x, 1)], [cossim.vector_norm(a, 1)])
+        same([cossim.cosine_similarity(x, x)], [cossim.cosine_similarity(a, a)])
+        if dtype != bool:  # a bool matrix has no duplicate floats to add up
+            np.testing.assert_allclose(cossim.normalize(x).toarray(), cossim.normalize(a), rtol=1e-6)
+        same([x.indices, x.data], [indices, data])  # the argument is as it was
+
+
+def test_formats_and_classes(rng):
+    x = csr(rng, 30, 50, 0.2, integers=True)
+    expected = cossim.pairwise(x)
+    for form in ("csc", "coo", "lil", "dok", "bsr", "dia"):
+        same([cossim.pairwise(x.asformat(form))], [expected])
+        same([cossim.pairwise(sp.csr_matrix(x).asformat(form), x)], [expected])
+    assert type(cossim.normalize(sp.csr_matrix(x))) is sp.csr_matrix
+    assert type(cossim.normalize(sp.coo_array(x))) is sp.csr_array
+    assert cossim.normalize(x.astype(np.float32)).dtype == np.float32
+    assert cossim.normalize(x.astype(int)).dtype == np.float64
+
+
+def plain(x, **changes):
+    """An object with the arrays of CSR, which is no matrix of SciPy."""
+    parts = {"indptr": x.indptr, "indices": x.indices, "data": x.data, "shape": x.shape}
+    return types.SimpleNamespace(**{**parts, **changes})
+
+
+def test_any_object_with_the_arrays_of_csr(rng):
+    x = csr(rng, 30, 50, 0.2, integers=True)
+    expected = cossim.pairwise(x)
+    for dtype in (np.int64, np.int16, np.uint64, ">i4"):
+        wide = plain(x, indptr=x.indptr.astype(dtype), indices=x.indices.astype(dtype))
+        same([cossim.pairwise(wide)], [expected])
+    strided = plain(x, data=np.repeat(x.data, 2)[::2], indices=np.repeat(x.indices, 3)[::3])
+    same([cossim.pairwise(strided)], [expected])
+    half = plain(x, data=x.data.astype(np.float16))
+    same([cossim.pairwise(half)], [cossim.pairwise(x.toarray().astype(np.float16))])
+    more = plain(x, data=np.append(x.data, [7, 7]), indices=np.append(x.indices, [1, 2]))
+    same([cossim.pairwise(more)], [expected])  # entries behind the last row belong to none
+
+
+def test_far_more_columns_than_entries(rng):
+    """Column numbers beyond 32 bits, and no array as long as the rows."""
+    x = csr(rng, 60, 80, 0.1, integers=True)
+    numbers = np.sort(rng.integers(0, 2**62, 80))
+    wide = plain(x, indices=numbers[x.indices], shape=(60, 2**62))
+    same([cossim.pairwise(wide)], [cossim.pairwise(x)])
+    same(cossim.topk(wide, None, 5), cossim.topk(x, None, 5))
+    same(cossim.pairs_above(wide, 0.2), cossim.pairs_above(x, 0.2))
+
+
+def test_no_rows_and_no_columns():
+    for shape in ((0, 5), (0, 0), (4, 0)):
+        x = sp.csr_array(shape)
+        same([cossim.pairwise(x)], [cossim.pairwise(np.zeros(shape))])
+        same([cossim.vector_norm(x, 1)], [np.zeros(shape[0])])
+        same([cossim.cosine_similarity(x, x)], [np.zeros(shape[0])])
+        assert cossim.normalize(x).shape == shape
+    empty = sp.csr_array((5, 7))
+    same(cossim.topk(empty, None, 3), (np.zeros((5, 3)), np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2], [0, 1, 2]])))
+    assert len(cossim.pairs_above(empty, 0.1).i) == 0
+    assert len(cossim.pairs_above(empty, 0).i) == 10
+
+
+def test_results_in_given_arrays(rng):
+    x = csr(rng, 30, 50, 0.2, np.float32)
+    for dtype in (np.float16, np.float32, np.float64):
+        out = np.zeros((60, 31), dtype)[::2, 1:].T[::-1].T
+        assert cossim.pairwise(x, out=out) is out
+        np.testing.assert_allclose(out, cossim.pairwise(x), atol=1e-3 if dtype == np.float16 else 1e-7)
+        same([out], [out.T])
+    out = np.zeros(30)
+    assert cossim.cosine_similarity(x, x, out=out) is out
+    assert out.any()
+
+
+# ---- refusals ----
+
+
+def broken(rng):
+    x = csr(rng, 30, 50, 0.2)
+    ptr, columns = x.indptr.copy(), x.indices.copy()
+    ptr[5], columns[20] = ptr[-1] + 1, 50
+    yield plain(x, indptr=ptr), "indptr"
+    yield plain(x, indptr=x.indptr[::-1]), "indptr"
+    yield plain(x, indptr=x.indptr + 1), "indptr"
+    yield plain(x, indptr=-x.indptr), "indptr"
+    yield plain(x, indptr=x.indptr.astype(float)), "integers"
+    yield plain(x, indices=columns), "row 2"
+    yield plain(x, indices=columns - 100), "row 0"
+    yield plain(x, indices=np.full(x.nnz, 2**64 - 1, np.uint64)), "row 0"
+    yield plain(x, indptr=x.indptr[:-1]), "indptr"
+    yield plain(x, data=x.data[:-1]), "length"
+    yield plain(x, data=x.data[:, None]), "dimension"
+    yield plain(x, shape=(31, 50)), "indptr"
+    yield plain(x, shape=(-1, 50)), "2 dimensions"
+    yield plain(x, shape=(30,)), "2 dimensions"
+    yield plain(x, shape=(2**62, 2**62)), "indptr"
+    yield plain(x, data=x.data.astype(complex)), "complex"
+    yield plain(x, data=x.data.astype(object)), "objects"
+
+
+def test_arrays_that_are_no_matrix(rng):
+    good = csr(rng, 30, 50, 0.2)
+    for bad, words in broken(rng):
+        for call in (
+            lambda: cossim.pairwise(bad),
+            lambda: cossim.topk(good, bad, 3),
+            lambda: cossim.pairs_above(bad, 0.5),
+            lambda: cossim.normalize(bad),
+        ):
+            with pytest.raises((TypeError, ValueError), match=words):
+                call()
+    for call in (
+        lambda: cossim.pairwise(good, good[:, 1:]),
+        lambda: cossim.cosine_similarity(good, good[1:]),
+        lambda: cossim.cosine_similarity(good, good, dim=0),
+        lambda: cossim.vector_norm(good),
+        lambda: cossim.topk(good, None, 30),
+        lambda: cossim.topk(good, good[:0], 1),
+        lambda: cossim.pairs_above(good, 2),
+    ):
+        with pytest.raises(ValueError, match=r"rows|dim|k |threshold"):
+            call()
+
+
+def test_arrays_that_another_thread_changes(rng):
+    """Whatever another thread writes into the arrays, calls end with a result or an error."""
+    x = csr(rng, 300, 200, 0.1)
+    done = threading.Event()
+
+    def scribble():
+        while not done.is_set():
+            x.indices[rng.integers(0, x.nnz)] = rng.integers(-(2**31), 2**31 - 1)
+            x.indptr[rng.integers(0, 301)] = rng.integers(-(2**31), 2**31 - 1)
+            x.indices[:], x.indptr[:] = indices, indptr
+
+    indices, indptr = x.indices.copy(), x.indptr.copy()
+    wide = plain(x, shape=(300, 2**40))
+    thread = threading.Thread(target=scribble)
+    thread.start()
+    try:
+        for call in (cossim.pairwise, lambda x: cossim.topk(x, None, 3), lambda x: cossim.pairs_above(x, 0.5)) * 15:
+            for rows in (plain(x), wide):
+                try:
+                    call(rows)
+                except ValueError as error:
+                    assert "indptr" in str(error) or "row" in str(error)  # noqa: PT017
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_progress_and_stopping(rng):
+    x = csr(rng, 3000, 400, 0.1)
+    seen = []
+
+    class Stop(Exception):
+        pass
+
+    def stop(done, total):
+        seen.append((done, total))
+        raise Stop
+
+    for call in (
+        lambda **more: cossim.pairwise(x, **more),
+        lambda **more: cossim.topk(x, None, 3, **more),
+        lambda **more: cossim.pairs_above(x, -1, max_pairs=5, **more),
+    ):
+        with pytest.raises(Stop):
+            call(progress=stop)
+    reports = []
+    cossim.topk(x, None, 3, progress=lambda *report: reports.append(report))
+    assert reports[-1] == (9_000_000, 9_000_000)
+
+
+def test_no_memory(rng):
+    """Every allocation can fail; the call then raises MemoryError and keeps nothing."""
+    x = csr(rng, 60, 50, 0.1)
+    before = cossim._core._live_blocks()
+    for call in (
+        lambda: cossim.pairwise(x),
+        lambda: cossim.topk(x, None, 3),
+        lambda: cossim.pairs_above(x, 0.5),
+        lambda: cossim.pairs_above(x, x.min() * 0, x),
+        lambda: cossim.duplicate_groups(x, 0.9),
+        lambda: cossim.cosine_similarity(x, x),
+    ):
+        n, failed = 1, True
+        while failed:
+            cossim._core._fail_allocation(n)
+            try:
+                call()
+            except MemoryError:
+                pass
+            failed = cossim._core._fail_allocation(0) == 0
+            n += 1
+        assert n > 3
+        assert cossim._core._live_blocks() == before
