@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 import numpy as np
 
 from cossim import _errors
+from cossim._errors import described
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -24,11 +25,14 @@ class UnpassedInt(int):
 DEFAULT_DIM = UnpassedInt(1)
 
 
-def dim_argument(function: str, dim: SupportsIndex, ndim: int) -> int:
-    """Returns the dim of a call whose operands have ndim dimensions after they are broadcast."""
-    if isinstance(dim, UnpassedInt) and ndim == 1:
-        return 0
-    return integer_argument(function, "dim", dim)
+def dim_argument(function: str, dim: SupportsIndex) -> int:
+    """Checks dim. Its conversion can run code of the caller, so it comes before that of the arrays."""
+    return dim if isinstance(dim, UnpassedInt) else integer_argument(function, "dim", dim)
+
+
+def dim_of_operands(dim: int, ndim: int) -> int:
+    """Returns the dim of a call whose broadcast shape has ndim dimensions. dim is what dim_argument returned."""
+    return 0 if isinstance(dim, UnpassedInt) and ndim == 1 else int(dim)
 
 
 def integer_argument(function: str, name: str, value: Any, wanted: str = _errors.AN_INTEGER) -> int:
@@ -116,3 +120,66 @@ def needing(package: str, function: str) -> Generator[None]:
         yield
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(_errors.NEEDS_PACKAGE.format(function=function, package=package)) from error
+
+
+# ---- arguments that are no arrays of real numbers ----
+
+
+def unreadable(function: str, name: str, value: Any) -> Exception | None:
+    """Returns the error to raise for an argument that cannot be read as an array of real numbers.
+
+    Returns None if the cause is not known. The C core calls this after NumPy has refused value, or for an array of
+    Python objects.
+    """
+    try:
+        return _mistake(function, name, value)
+    except MemoryError:
+        raise
+    except Exception:  # code of the argument, such as its __len__, can raise anything
+        return None
+
+
+def _mistake(function, name, value):
+    """Returns what unreadable does, for an argument or an element of one. The name of an element is such as x[2]."""
+    kind = type(value).__name__
+    device = getattr(value, "device", "cpu")
+    if getattr(value, "requires_grad", False) is True:
+        return TypeError(_errors.NEEDS_DETACH.format(function=function, name=name))
+    if str(device) != "cpu" and hasattr(value, "cpu"):
+        return TypeError(_errors.NEEDS_CPU.format(function=function, name=name, device=device))
+    if value is None or kind in ("NAType", "NaTType"):
+        return TypeError(_errors.NULL.format(function=function, name=name, value=value))
+    if isinstance(value, str):
+        return TypeError(_errors.TEXT_ELEMENT.format(function=function, name=name, value=value))
+    if isinstance(value, np.ndarray) and value.dtype.kind == "O":
+        return _mistake_in_objects(function, name, value)
+    if isinstance(value, (list, tuple)):
+        return _mistake_in(function, name, value, (len(value),))
+    return None
+
+
+def _mistake_in_objects(function, name, array):
+    if array.ndim == 0:
+        return TypeError(_errors.NOT_NUMBERS.format(function=function, name=name, kind=type(array.item()).__name__))
+    elements = array.ravel().tolist()
+    mistake = _mistake_in(function, name, elements, array.shape)
+    if mistake is None and all(hasattr(type(element), "__float__") for element in elements):
+        arrays = described(**{name: array})
+        return TypeError(_errors.NUMBERS_AS_OBJECTS.format(function=function, name=name, arrays=arrays))
+    return mistake
+
+
+def _mistake_in(function, name, elements, shape):
+    """Returns the first mistake in the elements of a list or an array of this shape."""
+    lengths = [len(row) if isinstance(row, (list, tuple)) or np.ndim(row) else None for row in elements]
+    for i, length in enumerate(lengths):
+        if len(shape) == 1 and length != lengths[0] and None not in (length, lengths[0]):
+            text = _errors.RAGGED.format(function=function, name=name, row=i, length=length, first=lengths[0])
+            return ValueError(text)
+    for i, element in enumerate(elements):
+        if not isinstance(element, (int, float)):
+            index = ", ".join(map(str, np.unravel_index(i, shape)))
+            mistake = _mistake(function, f"{name}[{index}]", element)
+            if mistake is not None:
+                return mistake
+    return None

@@ -47,6 +47,18 @@ COLUMNS = (
     "{function}(): {name} is a table with {count} columns of vectors, where one is needed: pass one of its columns "
     "({names})"
 )
+# ---- arguments that are no arrays of real numbers. {name} may be an element, such as x[2]. ----
+
+RAGGED = (
+    "{function}(): rows of {name} have different lengths, {first} in {name}[0] and {length} in {name}[{row}]: make "
+    "them equally long"
+)
+NULL = "{function}(): {name} is {value}, a missing value: drop or fill its row"
+TEXT_ELEMENT = "{function}(): {name} is text, {value!r:.40}: pass numbers, such as the vector of a model"
+NEEDS_DETACH = "{function}(): {name} is a tensor that requires grad: pass {name}.detach()"
+NEEDS_CPU = "{function}(): {name} is on the device {device}: pass {name}.cpu()"
+NOT_NUMBERS = "{function}(): {name} must be an array of real numbers, not {kind}: pass an array or nested lists"
+NUMBERS_AS_OBJECTS = "{function}(): {name} holds its numbers as Python objects: convert it with astype(float) {arrays}"
 
 # ---- the package ----
 
@@ -69,6 +81,13 @@ LAZY = "{function}(): {name} is a Dask array: compute() it, or use topk or pairs
 IN_PATH = "{function}(): {name}: {error}"
 WRONG_SLICE = "{function}(): {name} gave other rows than its shape and dtype say, {wanted}: open it again {arrays}"
 NOT_AN_INDEX = "Index.load(): {path} holds other arrays than an index: load a file that Index.save wrote"
+LAZY = "{function}(): {name} is a Dask array: compute() it, or use topk, pairs_above or duplicate_groups"
+THRESHOLD_SECOND = (
+    "{function}(): threshold must be a number, not {kind}: it is the second argument, {function}(rows, threshold, ...)"
+)
+NO_FILE = "{function}(): {name} names no file: pass an array, or the path of a file that exists"
+PATH_OF_NO_ARRAY = "{function}(): {name} names the file {path}, which is not a .npy array: {error}"
+NOT_AN_INDEX = "Index.load(): the arrays in {path} are not those of an index: load a file that Index.save wrote"
 
 WEIGHT = "{function}(): weight must be from 0 to 1, not {weight}: 1 is topk"
 NOT_A_DOCUMENT = (
@@ -100,23 +119,28 @@ SPARSE_NORMALIZE_OUT = "{function}(): out cannot be used with sparse rows: the r
 
 # ---- search: Dask arrays ----
 
-LAZY_OUT = "{function}(): out cannot be used with Dask arrays, whose results are lazy: dask.array.store fills an array"
+LAZY_OUT = "{function}(): the result of Dask arrays is lazy: leave out out, and fill an array with dask.array.store"
 LAZY_PROGRESS = (
-    "{function}(): progress cannot be used with Dask arrays: dask.diagnostics.ProgressBar or the dashboard shows it"
+    "{function}(): the result of Dask arrays is lazy: leave out progress, and watch it with "
+    "dask.diagnostics.ProgressBar or the dashboard"
 )
 NOT_A_DASK_ARRAY = "{function}(): {name} must be a dask.array.Array, not {kind}"
+UNEQUAL_CHUNKS = (
+    "{function}(): chunks of unknown size meet that have {sizes} elements: call compute_chunk_sizes() on both, and "
+    "rechunk() one of them"
+)
 UNKNOWN_CHUNKS = "{function}(): {name} has chunks of unknown size: call {name}.compute_chunk_sizes() first"
 
 # ---- search: index files ----
 
 # The path is put in front of all but the last two.
 NOT_INDEX_FILE = "not an index file of cossim{kind}: load a file that Index.save wrote"
-INDEX_VERSION = "version {version} of the format, and this cossim reads versions 1 and 2: update cossim"
+INDEX_VERSION = "its format has version {version}, but this cossim reads versions 1 and 2: update cossim"
 INDEX_CUT_OFF = "cut off: {size} bytes of {expected}: copy the file again"
 INDEX_TOO_LONG = "{extra} bytes too long: {size} bytes, not {expected}: copy the file again"
 INDEX_DAMAGED = "damaged: {part} do not match their checksum: copy the file again, or save the index again"
 INDEX_HEADER = "damaged: no index has such a header: save the index again"
-INDEX_BOOL = "damaged: array {name!r:.60} of bool holds other bytes than 0 and 1: save the index again"
+INDEX_BOOL = "damaged: bytes of the bool array {name!r:.60} are neither 0 nor 1: save the index again"
 INDEX_CUT_OFF_MEANWHILE = "cut off while it was read: copy the file again"
 INDEX_HEADER_TOO_LONG = "{path!r}: the header would have {size} bytes, and at most {most} are allowed: save fewer rows"
 NEEDS_ML_DTYPES = "{path!r} holds bfloat16, which needs ml_dtypes: pip install ml_dtypes"
@@ -136,7 +160,7 @@ TRUNCATED = "truncated: shape {shape} takes {expected} bytes after the header, f
 TOO_LONG = "too long: shape {shape} takes {expected} bytes after the header, found more: copy the file again"
 ARCHIVE = "an archive such as .npz, where a single array, .npy, is needed: save one array of it with numpy.save"
 GZIPPED = "a gzip file, where a .npy file is needed: unpack it first, as gunzip does"
-NOT_NPY = "not a .npy file, it begins with {start}: save the array with numpy.save"
+NOT_NPY = "not a .npy file, because it begins with {start}: save the array with numpy.save"
 NPY_VERSION = "a .npy file of an unknown version, or a damaged one: save the array with numpy.save"
 DAMAGED_HEADER = "the header is damaged: copy the file or save the array again"
 IMPOSSIBLE_SHAPE = "the header is damaged, no array has the shape {shape}: copy the file or save the array again"
@@ -318,7 +342,7 @@ MORE_STEPS = "it has {saved} steps, and all epochs have {steps}"
 # ---- command line: files of images. The path is put in front of these. ----
 
 IN_FILE = "{path}: {error}"
-NOT_IMAGES = "neither an idx nor a .npy file, it begins with {start}: save the images with numpy.save"
+NOT_IMAGES = "neither an idx nor a .npy file, because it begins with {start}: save the images with numpy.save"
 IDX_TYPE = "idx elements of type 0x{kind:02x}, where images have unsigned bytes, 0x08: save the images with numpy.save"
 IDX_TRUNCATED = "truncated: the sizes of {rank} dimensions take {expected} bytes, found {found}: copy the file again"
 IMAGES_DTYPE = "images must be real numbers, not {dtype}"
@@ -347,5 +371,5 @@ LESS_THAN = "{text} is not at least {least}"
 NOT_A_SIZE = "{text!r} is not an amount of memory, such as 256M, 1.5G or a number of bytes"
 SIZE_RANGE = "{text!r} is not from 1 to {most} bytes"
 SUFFIX = "{text!r} does not end in {suffixes}"
-SAME_FILE = "this is the file of {name}: name another"
+SAME_FILE = "{name} names the same file: choose another"
 NOT_WITH_GROUPS = "argument --groups: not allowed with OTHER or --max-pairs"

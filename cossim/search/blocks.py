@@ -135,6 +135,9 @@ def open_path(function: str, name: str, path: Path) -> FileRows:
 
     try:
         return open_rows(path)
+    except FileNotFoundError as error:
+        message = _errors.NO_FILE.format(function=function, name=name)
+        raise FileNotFoundError(error.errno, message, error.filename) from None
     except (ValueError, ModuleNotFoundError) as error:
         kind = ValueError if isinstance(error, ValueError) else ModuleNotFoundError
         raise kind(_errors.IN_PATH.format(function=function, name=name, error=error)) from None
@@ -163,6 +166,8 @@ def check_k(function: str, k: int, candidates: int) -> None:
 
 
 def threshold_argument(function: str, threshold: object) -> float:
+    if getattr(threshold, "ndim", 0) or isinstance(threshold, (list, tuple)):
+        raise TypeError(_errors.THRESHOLD_SECOND.format(function=function, kind=type(threshold).__name__))
     value = number_argument(function, "threshold", threshold)
     if not -1 <= value <= 1:
         raise ValueError(_errors.THRESHOLD.format(function=function, threshold=value))

@@ -3,7 +3,7 @@
 If an operand is a Dask array, the public function calls the function of the same name in this module, with the same
 arguments. The other operand may be a NumPy array, which is split into blocks. Wrong arguments raise errors in the call,
 not in compute(). Three more things are errors: out, because the result is lazy; progress, because Dask has its own; and
-chunks of unknown size.
+chunks of unknown size along an axis whose size is needed: that of the vectors, or of rows that results number.
 
 A vector is never split: an array that is chunked along its vectors is rechunked first. A task holds one pair of blocks
 and its result, or a few partial results. No task holds all blocks.
@@ -18,7 +18,7 @@ import itertools
 import operator
 import os
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dask.array as da
 import numpy as np
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     Operand: TypeAlias = Array | Lazy
 
 MERGED = 4  # number of partial results that one task merges
+UNKNOWN = -1  # the size of an axis whose chunks have unknown sizes; Dask has NaN, which equals nothing
 LEAST = 1024  # rows per block of a NumPy operand, unless the Dask operand has longer blocks
 _UNSET: Any = object()  # marks an argument that was not passed: passing dim= and axis= is an error for all their values
 OTHER_NAMES = ("axis", "keepdims")  # other names of dim and keepdim; None means not passed
@@ -78,16 +79,29 @@ def _operand(function, name, operand):
     array = operand if isinstance(operand, da.Array) else getattr(operand, "data", None)
     if not isinstance(array, da.Array):
         raise TypeError(_errors.NOT_A_DASK_ARRAY.format(function=function, name=name, kind=type(operand).__name__))
-    if np.isnan(array.shape).any():
-        raise ValueError(_errors.UNKNOWN_CHUNKS.format(function=function, name=name))
     return array
 
 
+def _require_sizes(function, name, array, axes):
+    """Raises ValueError if an axis that is among these, counted from the last one, has chunks of unknown size."""
+    if any(_sizes(array)[axis] == UNKNOWN for axis in axes if -axis <= array.ndim):
+        raise ValueError(_errors.UNKNOWN_CHUNKS.format(function=function, name=name))
+
+
+def _sizes(array):
+    """Returns the shape of an array. Dask's NaN, the size of an axis whose chunks have unknown sizes, is UNKNOWN."""
+    return tuple(UNKNOWN if np.isnan(size) else size for size in array.shape)
+
+
 def _stand_in(array):
-    """Returns a NumPy array of the same shape and dtype that takes no memory. For masked arrays, it is an empty one."""
+    """Returns a NumPy array of the same shape and dtype that takes no memory. For masked arrays, it is an empty one.
+
+    Unknown sizes are 2: operands are checked as if they were equal.
+    """
     if isinstance(array, da.Array) and isinstance(meta_from_array(array), np.ma.MaskedArray):
         return meta_from_array(array)  # its shape differs, which does not matter: masked arrays are refused anyway
-    return np.broadcast_to(np.zeros((), array.dtype), array.shape)
+    shape = tuple(2 if size == UNKNOWN else size for size in _sizes(array))
+    return np.broadcast_to(np.zeros((), array.dtype), shape)
 
 
 def _arrays(function, convert, operands):
@@ -116,33 +130,63 @@ def _result_dtype(function, arrays, given):
     return function(*(np.zeros((1,) * array.ndim, array.dtype) for array in arrays), **given).dtype
 
 
+class _Blocks(NamedTuple):
+    """Two operands as Dask arrays in blocks of whole rows. y is None if x is compared with itself."""
+
+    x: da.Array
+    y: da.Array | None
+    vectors: tuple[bool, bool]  # whether x and y are one vector each, which is a single row here
+
+    @property
+    def both(self):
+        return self.x, self.x if self.y is None else self.y
+
+    def without_vectors(self, result):
+        """Drops the axes of single vectors from a result (N, M), as matmul does."""
+        return result[tuple(0 if is_vector else slice(None) for is_vector in self.vectors[: result.ndim])]
+
+
 def _row_blocks(function, **operands):
-    """Returns two operands as Dask arrays in blocks of whole rows, none of them empty. The second may be None."""
-    x_name, y_name = operands
+    """Returns the _Blocks of two operands, of which the second may be None. No block of known size is empty."""
+    _, y_name = operands
     if operands[y_name] is None:
         del operands[y_name]
+    operands = {name: _operand(function, name, operand) for name, operand in operands.items()}
+    for name, operand in operands.items():
+        if isinstance(operand, da.Array):
+            _require_sizes(function, name, operand, [-1])
     arrays = _arrays(function, _core.as_rows, operands)
-    longest = max(LEAST, *(size for array in arrays if isinstance(array, da.Array) for size in array.chunks[0]))
+    chunks = (array.chunks[0] for array in arrays if isinstance(array, da.Array) and array.ndim == 2)
+    longest = max([LEAST, *(size for sizes in chunks for size in sizes if not np.isnan(size))])
     x, *y = (_in_rows(array, longest) for array in arrays)
-    return x, y[0] if y else None
+    vectors = [array.ndim == 1 for array in arrays]
+    return _Blocks(x, y[0] if y else None, (vectors[0], vectors[-1]))
 
 
 def _in_rows(array, longest):
+    if array.ndim == 1:
+        array = (array if isinstance(array, da.Array) else da.from_array(array, chunks=-1))[None]
     if isinstance(array, da.Array):
-        rows = tuple(size for size in array.chunks[0] if size) or (0,)
+        rows = tuple(size for size in array.chunks[0] if size) or (0,)  # keeps chunks of unknown size
         return array.rechunk((rows, (array.shape[1],)))
     return da.from_array(array, chunks=(longest, -1))
 
 
-def _search_blocks(function, **operands):
-    """Returns what _row_blocks does. Operands may be paths of files of rows. A corpus without rows is an error."""
+def _search_blocks(function, numbered, **operands):
+    """Returns what _row_blocks does. Operands may be paths of files of rows. A corpus without rows is an error.
+
+    numbered: the names of the operands whose rows the result numbers. Their sizes must be known.
+    """
     for name, operand in operands.items():
         if isinstance(operand, (str, os.PathLike)):
             operands[name] = open_path(function, name, operand)
-    x, y = _row_blocks(function, **operands)
+    blocks = _row_blocks(function, **operands)
     x_name, y_name = operands
-    check_corpus(function, *((x_name, x) if y is None else (y_name, y)))
-    return x, y
+    for name, array in zip(operands, blocks.both, strict=True):
+        if name in numbered:
+            _require_sizes(function, x_name if blocks.y is None else name, array, [-2])
+    check_corpus(function, *((x_name, blocks.x) if blocks.y is None else (y_name, blocks.y)))
+    return blocks
 
 
 # ---- all pairs ----
@@ -189,8 +233,8 @@ def pairwise(
 ) -> da.Array:
     """cossim.pairwise for Dask arrays, with one task for each pair of row blocks.
 
-    The result has shape (N, M), and its chunks are the row chunks of x and y. With y=None, blocks below the diagonal
-    are transposes of those above.
+    The result has shape (N, M), and its chunks are the row chunks of x and y, whose sizes may be unknown. With y=None,
+    blocks below the diagonal are transposes of those above.
 
     >>> import cossim.search.dask_arrays, dask.array as da
     >>> x = da.from_array([[3.0, 4.0], [1.0, 0.0], [0.0, 0.0]], chunks=(2, 2))
@@ -201,10 +245,11 @@ def pairwise(
     """
     _reject_arguments("pairwise", out, progress)
     given = {"eps": eps_argument("pairwise", eps)}
-    left, right = _row_blocks("pairwise", x=x, y=y)
-    dtype = _result_dtype(_core.pairwise, [left, left if right is None else right], given)
+    blocks = _row_blocks("pairwise", x=x, y=y)
+    dtype = _result_dtype(_core.pairwise, blocks.both, given)
     task = partial(dask_tasks.run, partial(_core.pairwise, **given))
-    return _block_pairs("cossim-pairwise", task, left, right, dtype, mirrored=np.transpose)
+    scores = _block_pairs("cossim-pairwise", task, blocks.x, blocks.y, dtype, mirrored=np.transpose)
+    return blocks.without_vectors(scores)
 
 
 def topk(
@@ -218,8 +263,9 @@ def topk(
 ) -> TopK:
     """cossim.topk for Dask arrays, with one task for each pair of row blocks.
 
-    values and indices are lazy arrays of shape (Q, k), chunked like the rows of queries. ``dask.compute(result)[0]``
-    computes both together. Every worker must be able to read the .npy file at a path. memory bounds one task.
+    values and indices are lazy arrays of shape (Q, k), chunked like the rows of queries, whose sizes may be unknown
+    unless they are the corpus. ``dask.compute(result)[0]`` computes both together. Every worker must be able to read
+    the .npy file at a path. memory bounds one task.
 
     A partial result has at most k columns. A task merges up to MERGED of them, until one is left for each block of
     queries.
@@ -236,16 +282,17 @@ def topk(
     _reject_arguments("topk", progress=progress)
     name = "cossim-topk"
     k, eps, memory = integer_argument("topk", "k", k), eps_argument("topk", eps), memory_argument("topk", memory)
-    left, right = _search_blocks("topk", queries=queries, corpus=corpus)
-    sides = (left, left if right is None else right)
-    check_k("topk", k, len(sides[1]) - (right is None))
-    dtype = score_dtype(*sides)
-    found = _block_pairs(name, partial(dask_tasks.block_topk, k, eps, memory), left, right, dtype, both=True)
+    blocks = _search_blocks("topk", ["corpus"], queries=queries, corpus=corpus)
+    check_k("topk", k, len(blocks.both[1]) - (blocks.y is None))
+    dtype = score_dtype(*blocks.both)
+    find = partial(dask_tasks.block_topk, k, eps, memory)
+    found = _block_pairs(name, find, blocks.x, blocks.y, dtype, both=True)
     merge = partial(dask_tasks.merge_topk, k)
     functions = {"chunk": dask_tasks.unchanged, "combine": merge, "aggregate": merge, "concatenate": False}
     shape = {"axis": 1, "keepdims": True, "output_size": k, "dtype": dtype, "meta": np.empty((0, 0), dtype)}
     best = da.reduction(found, split_every=MERGED, name=name, **functions, **shape)
-    return TopK(*_fields(best, (dtype, np.int64)))
+    values, indices = _fields(best, (dtype, np.int64))
+    return TopK(values[0], indices[0]) if blocks.vectors[0] else TopK(values, indices)
 
 
 def pairs_above(
@@ -282,14 +329,14 @@ def pairs_above(
     name = "cossim-pairs"
     threshold, eps = threshold_argument("pairs_above", threshold), eps_argument("pairs_above", eps)
     most, memory = max_pairs_argument("pairs_above", max_pairs), memory_argument("pairs_above", memory)
-    left, right = _search_blocks("pairs_above", x=x, y=y)
-    sides = (left, left if right is None else right)
-    dtype = score_dtype(*sides)
-    found = _block_pairs(name, partial(dask_tasks.block_pairs, threshold, eps, memory, most), left, right, dtype)
+    sides = _search_blocks("pairs_above", ["x", "y"], x=x, y=y)
+    left, right = sides.both
+    dtype = score_dtype(left, right)
+    found = _block_pairs(name, partial(dask_tasks.block_pairs, threshold, eps, memory, most), left, sides.y, dtype)
 
     blocks = left.numblocks[0]
     options = {"meta": np.empty(0, dtype), "adjust_chunks": {"i": (np.nan,) * blocks}, **_BLOCKS}
-    join = partial(dask_tasks.join_pairs, _first_rows(sides[1]), most)
+    join = partial(dask_tasks.join_pairs, _first_rows(right), most)
     first_rows = da.from_array(np.array(_first_rows(left)), chunks=1)
     pairs = da.blockwise(join, "i", found, "ij", first_rows, "i", token=f"{name}-joined", **options)
     if most is not None:
@@ -297,6 +344,49 @@ def pairs_above(
         check = partial(dask_tasks.check_count, threshold, most)
         pairs = da.blockwise(check, "i", pairs, "i", counts.sum(), "", token=f"{name}-checked", **options)
     return Pairs(*_fields(pairs, (np.int64, np.int64, dtype)))
+
+
+def duplicate_groups(
+    x: Lazy,
+    threshold: Number,
+    *,
+    eps: Number = _core.DEFAULT_EPS,
+    memory: SupportsIndex | None = None,
+    progress: bool | None = None,
+) -> da.Array:
+    """cossim.duplicate_groups for Dask arrays, with one task for each pair of row blocks (half of them are left out).
+
+    The labels are a lazy array of shape (N,), chunked like the rows of x. A task finds the groups within its pair of
+    blocks, and returns one pair of row numbers, (row, lowest row of its group), for each row that has a lower one. A
+    task merges up to MERGED such results, until one is left, of at most N - 1 pairs: 16 bytes for each duplicate.
+    memory bounds one task.
+
+    >>> import cossim.search.dask_arrays, dask.array as da
+    >>> x = da.from_array([[1.0, 0.0], [0.0, 2.0], [0.0, 5.0], [2.0, 0.1]], chunks=(2, 2))
+    >>> cossim.search.dask_arrays.duplicate_groups(x, 0.99).compute()
+    array([0, 1, 1, 0])
+    """
+    _reject_arguments("duplicate_groups", progress=progress)
+    threshold, eps = threshold_argument("duplicate_groups", threshold), eps_argument("duplicate_groups", eps)
+    memory = memory_argument("duplicate_groups", memory)
+    x = _search_blocks("duplicate_groups", ["x"], x=x, y=None).x
+    name = f"cossim-groups-{tokenize(x.name, threshold, eps, memory)}"
+    find = partial(dask_tasks.block_groups, threshold, eps, memory)
+    first_rows = _first_rows(x)
+    tasks: dict[Any, Any] = {}
+    for i, j in itertools.combinations_with_replacement(range(len(first_rows)), 2):
+        blocks = [(x.name, block, 0) for block in ([i] if i == j else [i, j])]
+        tasks[f"{name}-found", i, j] = (find, first_rows[i], first_rows[j], *blocks)
+    parts = list(tasks)
+    while len(parts) > 1:
+        groups = [parts[first : first + MERGED] for first in range(0, len(parts), MERGED)]
+        merged = {(f"{name}-merged", len(tasks) + i): (dask_tasks.merge_groups, some) for i, some in enumerate(groups)}
+        tasks |= merged
+        parts = list(merged)
+    for block, (first, rows) in enumerate(zip(first_rows, x.chunks[0], strict=True)):
+        tasks[name, block] = (dask_tasks.group_labels, first, rows, parts[0])
+    graph = HighLevelGraph.from_collections(name, tasks, dependencies=[x])
+    return da.Array(graph, name, (x.chunks[0],), meta=np.empty(0, np.int64))
 
 
 def _first_rows(x):
@@ -313,6 +403,8 @@ def _chunks_at(size, cuts, longest):
     The C core drops axes of size 1. A chunk of size 1 would therefore take another code path, with another order of
     summation. cuts holds the operands' chunks of the axis. If it is empty, the chunks have `longest` elements.
     """
+    if size == UNKNOWN:
+        return cuts[0]
     ends = {int(end) for chunks in cuts for end in itertools.accumulate(chunks)}
     if not cuts:
         ends = {*range(longest, size, longest), size}
@@ -329,19 +421,44 @@ def _reduced(dim, ndim):
     return {i % ndim for i in dims} if ndim > 0 else set()
 
 
-def _shared_chunks(arrays, sizes, shape, reduced):
-    """Returns chunks of the broadcast shape for which the C core takes the same code path as for whole arrays."""
-    whole = set(reduced)
+def _whole_axes(sizes, shape, reduced):
+    """Returns the axes that must be one chunk."""
     if any(own[i] != shape[i] for own in sizes for i in reduced):
         # If an operand has size 1 along the vectors, the stride of their elements depends on the axes after dim.
-        whole.update(range(min(reduced), len(shape)))
+        return reduced | set(range(min(reduced), len(shape)))
+    return reduced
+
+
+def _unknown_axes(function, operands, sizes):
+    """Returns the axes that have an UNKNOWN size in some operand.
+
+    Raises ValueError unless each operand has size 1 or equally many chunks there. As in Dask's own arithmetic, equally
+    many chunks are taken to have equal sizes; the tasks check it.
+    """
+    ndim = len(sizes[0])
+    unknown = [i for i in range(ndim) if any(own[i] == UNKNOWN for own in sizes)]
+    for i in unknown:
+        sides = zip(operands.values(), sizes, strict=True)
+        counts = {array.numblocks[i - ndim] if own[i] == UNKNOWN else None for array, own in sides if own[i] != 1}
+        if len(counts) > 1:
+            for name, array in operands.items():
+                _require_sizes(function, name, array, [i - ndim])
+    return unknown
+
+
+def _shared_chunks(arrays, sizes, shape, reduced):
+    """Returns chunks of the broadcast shape for which the C core takes the same code path as for whole arrays.
+
+    Along an axis of UNKNOWN size, they are the chunks of the operands, and dask_tasks.run_unknown has this task.
+    """
+    whole = _whole_axes(sizes, shape, reduced)
     cuts: list[list[Any]] = [[] for _ in shape]
     for array, own in zip(arrays, sizes, strict=True):
         if isinstance(array, da.Array):
             for i, chunks in enumerate(array.chunks, len(shape) - array.ndim):
                 if i not in whole and own[i] == shape[i]:
                     cuts[i].append(chunks)
-    longest = max([LEAST, *(size for axis in cuts for chunks in axis for size in chunks)])
+    longest = max([LEAST, *(size for axis in cuts for chunks in axis for size in chunks if not np.isnan(size))])
     return [(size,) if i in whole else _chunks_at(size, cuts[i], longest) for i, size in enumerate(shape)]
 
 
@@ -370,11 +487,17 @@ def _along_dim(function, default_dim, operands, out, given, keeps_vectors=False)
         if value is not (None if key in OTHER_NAMES else _UNSET)
     }
     arrays = _arrays(name, _core.as_arrays, operands)
-    dtype = _result_dtype(function, arrays, given)
+    operands = dict(zip(operands, arrays, strict=True))
     ndim = max(array.ndim for array in arrays)
-    sizes = [(1,) * (ndim - array.ndim) + array.shape for array in arrays]
-    shape = np.broadcast_shapes(*sizes)
+    sizes = [(1,) * (ndim - array.ndim) + _sizes(array) for array in arrays]
+    unknown = _unknown_axes(name, operands, sizes)
+    dtype = _result_dtype(function, arrays, given)
+    shape = tuple(next((size for size in some if size != 1), 1) for some in zip(*sizes, strict=True))
+    if default_dim == ndim == 1:
+        default_dim = 0  # single vectors
     reduced = _reduced(given.get("dim", given.get("axis", default_dim)), ndim)
+    for operand, array in operands.items():
+        _require_sizes(name, operand, array, [i - ndim for i in _whole_axes(sizes, shape, reduced)])
     chunks = _shared_chunks(arrays, sizes, shape, reduced)
 
     blocks: list[Any] = []
@@ -388,8 +511,12 @@ def _along_dim(function, default_dim, operands, out, given, keeps_vectors=False)
     if keeps_vectors or given.get("keepdim", given.get("keepdims", False)):
         new_axes = {ndim + i: chunks[i] if keeps_vectors else (1,) for i in reduced}
     result = [ndim + i if i in reduced else i for i in range(ndim) if i not in reduced or new_axes]
+    task = partial(dask_tasks.run, partial(function, **given))
+    if unknown:
+        axes = {i - ndim: result.index(i) for i in unknown}
+        task = partial(dask_tasks.run_unknown, task, name, axes, [own[-ndim:] for own in sizes])
     return da.blockwise(
-        partial(dask_tasks.run, partial(function, **given)),
+        task,
         result,
         *blocks,
         token=f"cossim-{name}",

@@ -6,8 +6,9 @@ from contextlib import nullcontext
 
 import numpy as np
 
+from cossim import _core, _errors
 from cossim._threads import threads
-from cossim.search.blocks import BlockwiseSearch, rows_of, score_dtype, too_many
+from cossim.search.blocks import BlockwiseSearch, Request, rows_of, score_dtype, too_many
 from cossim.search.results import Pairs
 
 
@@ -33,6 +34,29 @@ def run(call, *blocks):
         return call(*(np.asarray(_block(block), order="C") for block in blocks))
 
 
+def run_unknown(task, function, axes, sizes, *blocks):
+    """Runs a task along axes of unknown size.
+
+    axes: each such axis of the operands, counted from the last one, and that axis of the result. sizes: those of the
+    operands, with a negative number for an unknown one. Blocks of size 1 are doubled, and the result is cut: the C core
+    drops axes of size 1, which would give another order of summation than for the whole arrays.
+    """
+    blocks = [_block(block) for block in blocks]
+    cut = {}
+    for axis, place in axes.items():
+        of_axis = [i for i, own in enumerate(sizes) if own[axis] < 0]
+        found = {blocks[i].shape[axis] for i in of_axis}
+        if len(found) > 1:
+            both = " and ".join(map(str, sorted(found)))
+            raise ValueError(_errors.UNEQUAL_CHUNKS.format(function=function, sizes=both))
+        if found == {1}:
+            cut[place] = slice(1)
+            for i in of_axis:
+                blocks[i] = np.concatenate((blocks[i], blocks[i]), axis)
+    result = task(*blocks)
+    return result[tuple(cut.get(i, slice(None)) for i in range(result.ndim))] if cut else result
+
+
 def unchanged(part, **reduction):
     """The first step of a da.reduction whose blocks are partial results already."""
     return part
@@ -51,6 +75,55 @@ def block_topk(k, eps, memory, queries, corpus=None):
     with _one_thread():
         best = BlockwiseSearch("topk", x, y, eps, memory, None).topk(min(k, candidates))
     return best.values, best.indices, rows
+
+
+def block_groups(threshold, eps, memory, first_x, first_y, x, y=None):
+    """Finds the groups within the rows of two blocks, whose first rows have these numbers in the whole array.
+
+    With y=None, within the rows of one block. Returns (rows, labels): the rows that a pair of these blocks connects to
+    a lower row, and the lowest such row of each. The row numbers are those of the whole array.
+    """
+    x = rows_of("duplicate_groups", x=x)[0]
+    with _one_thread():
+        if y is None:
+            labels = BlockwiseSearch("duplicate_groups", x, None, eps, memory, None).duplicate_groups(threshold)
+            numbers = first_x + np.arange(len(x))
+        else:
+            y = rows_of("duplicate_groups", x=y)[0]
+            numbers = np.concatenate((first_x + np.arange(len(x)), first_y + np.arange(len(y))))
+            labels = np.arange(len(numbers))
+            request = Request("duplicate_groups", y.array, x.array, len(x), 0, True, eps, None)
+            _core.components(request, labels, threshold=threshold)
+    (rows,) = np.nonzero(labels != np.arange(len(labels)))
+    return numbers[rows], numbers[labels[rows]]
+
+
+def merge_groups(parts):
+    """Merges results of block_groups: returns the rows that any of them connects to a lower row, and the lowest such.
+
+    Each round joins every group to the lowest of its neighbours. Two rounds at least halve the number of groups that
+    still have a neighbour, because a group that is lower than its neighbours is joined by one of them, or becomes a
+    neighbour of a still lower one.
+    """
+    rows, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    nodes, ends = np.unique(np.concatenate((rows, labels)), return_inverse=True)
+    one, other = ends[: len(rows)], ends[len(rows) :]
+    group = np.arange(len(nodes))
+    while (group[one] != group[other]).any():
+        low, high = np.minimum(group[one], group[other]), np.maximum(group[one], group[other])
+        np.minimum.at(group, high, low)
+        while (group != group[group]).any():
+            group = group[group]
+    (joined,) = np.nonzero(group != np.arange(len(nodes)))
+    return nodes[joined], nodes[group[joined]]
+
+
+def group_labels(first, rows, groups):
+    """Returns the labels of some rows, given the result of merge_groups for the whole array."""
+    labels = np.arange(first, first + rows)
+    start, end = np.searchsorted(groups[0], (first, first + rows))
+    labels[groups[0][start:end] - first] = groups[1][start:end]
+    return labels
 
 
 def merge_topk(k, parts, **reduction):

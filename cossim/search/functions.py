@@ -335,8 +335,26 @@ def pairs_above(
         return BlockwiseSearch(name, left, right, eps, memory, report).pairs_above(threshold, max_pairs)
 
 
+@overload
+def duplicate_groups(
+    x: Lazy,
+    threshold: Number,
+    *,
+    eps: Number = _core.DEFAULT_EPS,
+    memory: SupportsIndex | None = None,
+    progress: Literal[False] | None = None,
+) -> Any: ...
+@overload
 def duplicate_groups(
     x: Rows,
+    threshold: Number,
+    *,
+    eps: Number = _core.DEFAULT_EPS,
+    memory: SupportsIndex | None = None,
+    progress: Progress | None = None,
+) -> NDArray[np.int64]: ...
+def duplicate_groups(
+    x: Rows | Lazy,
     threshold: Number,
     *,
     eps: Number = _core.DEFAULT_EPS,
@@ -350,7 +368,7 @@ def duplicate_groups(
     Parameters
     ----------
     x : array_like of shape (N, D) or (D,), or path
-        Rows are vectors, as for pairs_above.
+        Rows are vectors, as for pairs_above. For a Dask array the labels are a Dask array.
     threshold : float
         In [-1, 1]. It is rounded to the dtype of the scores.
     eps : float
@@ -379,6 +397,8 @@ def duplicate_groups(
     >>> cossim.duplicate_groups(x, 0.99)
     array([0, 1, 1, 0])
     """
+    if is_lazy(x):
+        return dask_function("duplicate_groups")(x, threshold, eps=eps, memory=memory, progress=progress)
     if _core.is_sparse(x):
         return sparse_function("duplicate_groups")(x, threshold, eps=eps, memory=memory, progress=progress)
     name = "duplicate_groups"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
 import numpy as np
 
-from cossim._arguments import DEFAULT_DIM, dim_argument, eps_argument
+from cossim._arguments import DEFAULT_DIM, dim_argument, dim_of_operands, eps_argument
 from cossim._core import DEFAULT_EPS, as_arrays, cosine_distance, cosine_similarity, vecdot, vector_norm
 from cossim.vectors.similarity import broadcast_shape, is_clamped
 
@@ -89,9 +89,9 @@ class Explanation:
     mistakes: list[Step]
 
     def __init__(self, x1: Array, x2: Array, dim: SupportsIndex, eps: Number) -> None:
-        self.eps = eps_argument(_FUNCTION, eps)
+        dim, self.eps = dim_argument(_FUNCTION, dim), eps_argument(_FUNCTION, eps)
         x1, x2 = as_arrays(_FUNCTION, ("x1", "x2"), (x1, x2))
-        dim = dim_argument(_FUNCTION, dim, max(x1.ndim, x2.ndim))
+        dim = dim_of_operands(dim, max(x1.ndim, x2.ndim))
         self.similarity = cosine_similarity(x1, x2, dim, self.eps)
         self.broadcast_shape = broadcast_shape(x1.shape, x2.shape)
         self.dim = dim % max(len(self.broadcast_shape), 1)

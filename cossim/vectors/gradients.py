@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 import numpy as np
 
 from cossim import _core, _errors
-from cossim._arguments import DEFAULT_DIM, UnpassedInt, dim_argument, eps_argument
+from cossim._arguments import DEFAULT_DIM, UnpassedInt, dim_argument, dim_of_operands, eps_argument
 from cossim._arithmetic import fixed_arithmetic
 from cossim._errors import described
 from cossim.vectors.similarity import broadcast_shape, is_clamped
@@ -175,9 +175,9 @@ def cosine_similarity_vjp(
         if not isinstance(dim, UnpassedInt):
             _core.cosine_similarity(x1, x2, dim, axis=axis)  # raises TypeError
         dim = axis
-    eps = eps_argument(function, eps)
+    dim, eps = dim_argument(function, dim), eps_argument(function, eps)
     x1, x2 = _core.as_arrays(function, ("x1", "x2"), (x1, x2))
-    dim = dim_argument(function, dim, max(x1.ndim, x2.ndim))
+    dim = dim_of_operands(dim, max(x1.ndim, x2.ndim))
     y = _core.cosine_similarity(x1, x2, dim, eps)
     shape = broadcast_shape(x1.shape, x2.shape, (1,))
     dim %= len(shape)

@@ -33,7 +33,7 @@
     "%s(): %s is a masked array, whose mask would be ignored: pass %s.filled(...) or a plain array"
 #define OUT_TYPE "%s(): out must be a numpy.ndarray, not %.100s"
 #define OUT_MASKED \
-    "%s(): out is a masked array, whose mask would stay as it is: pass out.data or a plain array"
+    "%s(): out is a masked array, whose mask would not change: pass out.data or a plain array"
 
 /* ---- arrays, for fail(), which puts the function before the message and the arrays after ---- */
 
@@ -47,6 +47,8 @@
 #define TEXT \
     "%s must hold real numbers, not text: open a file with cossim.open_rows(path), convert text with " \
     "astype(float)"
+    "%s must hold real numbers, not text: read a file with numpy.load(path), convert digits with " \
+    "astype(float), turn sentences into vectors with a model"
 #define OBJECTS \
     "%s must hold real numbers, not Python objects: make one array of numbers first, for example " \
     "with numpy.stack"
@@ -58,8 +60,10 @@
     "the shapes of %s and %s do not broadcast: sizes %zd and %zd meet at dimension %d: make them " \
     "equal, or one of them 1"
 #define NO_BROADCAST_OF_ROWS \
-    "the shapes of %s and %s do not broadcast: they have %zd and %zd rows: to compare every row " \
-    "of one with every row of the other use cossim.pairwise"
+    "the rows of %s and %s do not broadcast, because there are %zd and %zd: for all pairs of these " \
+    "use cossim.pairwise"
+#define VECTOR_LENGTHS \
+    "%s and %s are vectors of different lengths, %zd and %zd: vectors of one model are equally long"
 #define DIM_OUT_OF_RANGE "dim%s is out of range for %d dimensions: it must be from %d to %d"
 #define DIM_OF_ONE_VECTOR "dim%s is out of range for 1 dimension: for single vectors leave dim out"
 #define DIM_TWICE "dim %zd is named twice: name each dimension once"

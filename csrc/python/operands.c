@@ -100,6 +100,43 @@ PyObject *misfit(void)
     return NULL;
 }
 
+/* Raises what cossim._arguments.unreadable finds wrong with an object. Returns false, without an
+ * error, if it finds nothing. */
+static bool raise_mistake(const char *function, const char *name, PyObject *object)
+{
+    PyObject *module = PyImport_ImportModule("cossim._arguments");
+    PyObject *mistake =
+        module == NULL ? NULL
+                       : PyObject_CallMethod(module, "unreadable", "ssO", function, name, object);
+    const bool found = mistake != Py_None;
+    if (mistake != NULL && found) {
+        PyErr_SetObject((PyObject *)Py_TYPE(mistake), mistake);
+    }
+    Py_XDECREF(module);
+    release(mistake);
+    return found;
+}
+
+/* Replaces the error that is set, if it comes from a conversion that was refused, by one that says
+ * what is wrong with the object. If that is not known, explains the error as explain_error does. */
+static void explain_refusal(const char *function, const char *name, PyObject *object,
+                            bool any_reason)
+{
+    PyObject *type, *value, *traceback;
+    if (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError)) {
+        return;
+    }
+    PyErr_Fetch(&type, &value, &traceback);
+    if (!raise_mistake(function, name, object)) {
+        PyErr_Restore(type, value, traceback);
+        explain_error(function, name, any_reason);
+        return;
+    }
+    release(type);
+    release(value);
+    release(traceback);
+}
+
 int is_lazy(PyObject *object)
 {
     if (PyArray_CheckExact(object) || !type_has(object, PROTOCOL_DASK)) {
@@ -269,7 +306,7 @@ static PyArrayObject *from_sequence(const char *function, const char *name, PyOb
     if (stacked == Py_None) {
         Py_DECREF(stacked);
         PyErr_Restore(type, value, traceback);
-        explain_error(function, name, false);
+        explain_refusal(function, name, object, false);
         return NULL;
     }
     release(type);
@@ -305,7 +342,7 @@ static PyArrayObject *from_tensor(const char *function, const char *name, PyObje
     const bool refused = PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_ValueError);
     if (array == NULL && (refused || !PyErr_Occurred())) {
         PyErr_Restore(type, value, traceback);
-        explain_error(function, name, true);
+        explain_refusal(function, name, object, true);
         return NULL;
     }
     release(type);
@@ -332,7 +369,7 @@ static PyArrayObject *convert(const char *function, const char *name, PyObject *
     }
     PyArrayObject *array = by_numpy(object);
     if (array == NULL) {
-        explain_error(function, name, false);
+        explain_refusal(function, name, object, false);
     }
     return array;
 }
@@ -402,6 +439,10 @@ int array_reread(const char *function, struct array_argument *argument)
 {
     struct operand *operand = &argument->operand;
     if (!dtype_of(argument->array, &operand->dtype)) {
+        if (PyArray_TYPE(argument->array) == NPY_OBJECT &&
+            raise_mistake(function, argument->name, (PyObject *)argument->array)) {
+            return -1;
+        }
         return fail(PyExc_TypeError, function, argument, NULL, not_real(argument->array),
                     argument->name, argument->name);
     }

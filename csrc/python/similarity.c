@@ -27,10 +27,17 @@ static int run_reduction(struct reduction *reduction, PyObject *report, size_t t
 
 /* ---- shapes ---- */
 
-/* Returns true for shapes (N, D) and (M, D), which pairwise takes. */
-static bool differ_in_rows(PyArrayObject *x, PyArrayObject *y)
+/* Returns the message for shapes that do not broadcast. */
+static const char *no_broadcast(enum op op, PyArrayObject *x, PyArrayObject *y)
 {
-    return PyArray_NDIM(x) == 2 && PyArray_NDIM(y) == 2 && PyArray_DIM(x, 1) == PyArray_DIM(y, 1);
+    const int ndim = PyArray_NDIM(x);
+    if (ndim == 1 && PyArray_NDIM(y) == 1) {
+        return VECTOR_LENGTHS;
+    }
+    if (ndim != 2 || PyArray_NDIM(y) != 2 || PyArray_DIM(x, 1) != PyArray_DIM(y, 1)) {
+        return NO_BROADCAST;
+    }
+    return op == OP_DOT ? NO_BROADCAST : NO_BROADCAST_OF_ROWS; /* pairwise gives no dot products */
 }
 
 /* Sets axes to the broadcast shape of both operands and to their strides. The strides of the result
@@ -45,10 +52,8 @@ static int broadcast(const char *function, enum op op, const struct array_argume
         const npy_intp x_size = xi < 0 ? 1 : PyArray_DIM(x->array, xi),
                        y_size = yi < 0 ? 1 : PyArray_DIM(y->array, yi);
         if (x_size != y_size && x_size != 1 && y_size != 1) {
-            const bool pairs = op != OP_DOT && differ_in_rows(x->array, y->array);
-            return fail(PyExc_ValueError, function, x, y,
-                        pairs ? NO_BROADCAST_OF_ROWS : NO_BROADCAST, x->name, y->name, x_size,
-                        y_size, i - *ndim);
+            return fail(PyExc_ValueError, function, x, y, no_broadcast(op, x->array, y->array),
+                        x->name, y->name, x_size, y_size, i - *ndim);
         }
         axes[i].size = (size_t)(x_size == 1 ? y_size : x_size);
         axes[i].x = x_size == 1 ? 0 : PyArray_STRIDE(x->array, xi);

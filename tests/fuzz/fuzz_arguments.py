@@ -169,8 +169,8 @@ def _check_value(call, args, kwargs, result):
             options[own] = value
     if "keepdim" in options:
         options["keepdim"] = bool(options["keepdim"])
-    if call.name == "normalize":
-        options.setdefault("dim", 1)
+    if call.name in ("normalize", "cosine_similarity", "cosine_distance"):
+        options.setdefault("dim", 0 if max(x.ndim for x in operands) == 1 else 1)  # single vectors have one dim
     dim = options.get("dim")
     if isinstance(dim, (tuple, list)) or dim is None and call.name in ("vector_norm", "normalize"):
         options["dim"] = tuple(dim) if dim else None
@@ -209,7 +209,7 @@ def _check_rest(call, result):
             values = reference.wide(result)
         assert np.all(np.isnan(values) | (np.abs(values) <= 1))
     if call.name == "topk":
-        values, indices = result
+        values, indices = map(np.atleast_2d, result)
         assert values.shape == indices.shape
         assert indices.dtype == np.int64 and np.all(indices >= 0)
     if call.name == "Index":

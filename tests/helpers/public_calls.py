@@ -146,7 +146,7 @@ def bad_out(x, *rest):
 
 def bad_search(x, y, k):
     yield from wrong_arrays(x, y, k)
-    yield from ((x, y[:, :-1], k), (x, y[:0], k), (x[0], y, k), (x, y, "3"), (x, y, -5), (x, y, 2**70))
+    yield from ((x, y[:, :-1], k), (x, y[:0], k), (x[None], y, k), (x, y, "3"), (x, y, -5), (x, y, 2**70))
 
 
 def bad_documents(x, y, offsets):
@@ -167,10 +167,10 @@ CASES = {
         ("vecdot", ROWS, lambda x, y: [*bad_pair(x, y), *bad_out(x, y)]),
         ("normalize", one(4, 8), lambda x: [*wrong_arrays(x), *bad_out(x), (x, (0, 0)), (x, 1, np.nan), (x, 2)]),
         ("vector_norm", one(4, 8), lambda x: [*wrong_arrays(x), *bad_out(x), (x, (1, 1)), (x, [0, 5]), (x, 0.5)]),
-        ("pairwise", ROWS, lambda x, y: [*wrong_arrays(x, y), *bad_out(x, y), (x, y[:, :-1]), (x, y[0])]),
+        ("pairwise", ROWS, lambda x, y: [*wrong_arrays(x, y), *bad_out(x, y), (x, y[:, :-1]), (x, y[None])]),
         ("topk", also(ROWS, 3), bad_search),
         ("pairs_above", also(one(4, 8), 0.3), lambda x, t: [*wrong_arrays(x, t), (x, 2), (x, "0"), (x, t, x[:, 1:])]),
-        ("duplicate_groups", also(one(4, 8), 0.3), lambda x, t: [*wrong_arrays(x, t), (x[0], t), (x, -3)]),
+        ("duplicate_groups", also(one(4, 8), 0.3), lambda x, t: [*wrong_arrays(x, t), (x[None], t), (x, -3)]),
         ("top_pairs", also(one(4, 8), 3), lambda x, m: [*wrong_arrays(x, m), (x, 0), (x, "3"), (x, m, x[:, 1:])]),
         ("deduplicate", also(one(4, 8), 0.3), lambda x, t: [*wrong_arrays(x, t), (x, 2), (x, "0")]),
         (
@@ -250,7 +250,7 @@ CASES |= {
         lambda rng, size: (cossim.CosineSimilarity(), *ROWS(rng, size)),
         lambda f, x, y: [(f, *wrong) for wrong in wrong_arrays(x, y)],
     ),
-    "Index": Case(cossim.Index, one(8, 8), lambda x: [*wrong_arrays(x), (x[0],), (x[:0],), ("no such file",)]),
+    "Index": Case(cossim.Index, one(8, 8), lambda x: [*wrong_arrays(x), (x[None],), (x[:0],), ("no such file",)]),
     "Index.topk": Case(
         cossim.Index.topk, indexed(3), lambda i, x, k: [*((i, *w) for w in wrong_arrays(x, k)), (i, x[:, 1:], k)]
     ),

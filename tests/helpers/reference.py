@@ -43,8 +43,10 @@ def normalize(x, dim=1, eps=1e-12):
 
 
 def pairwise(x, y=None, eps=1e-8):
+    """One vector in place of a matrix has no axis in the result."""
     x, y = np.asarray(x), np.asarray(x if y is None else y)
-    return cosine_similarity(x[:, None], y[None], 2, eps)
+    scores = cosine_similarity(np.atleast_2d(x)[:, None], np.atleast_2d(y)[None], 2, eps)
+    return scores.reshape(x.shape[:-1] + y.shape[:-1])
 
 
 def exact_dot(x, y):

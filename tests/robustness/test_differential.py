@@ -20,8 +20,11 @@ from cossim import _core
 
 PAGE = ROOT / "docs/semantics.md"
 MODULES = {name: differential.family(name) for name in differential.FAMILIES}
-# Rows about other properties than results -> the test that covers them.
-NOT_OF_RESULTS = {"z[None] with z[:, None]": "test_similarity_gradients.py: test_memory"}
+# Rows about other properties than results, or calls without dim -> the test that covers them.
+NOT_OF_RESULTS = {
+    "z[None] with z[:, None]": "test_similarity_gradients.py: test_memory",
+    "one pair of vectors, dim not passed": "test_one_vector.py: test_is_the_call_with_dim_0",
+}
 
 pytestmark = [
     pytest.mark.usefixtures("one_torch_thread"),

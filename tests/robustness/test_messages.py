@@ -88,6 +88,27 @@ pairwise("X.npy") -> TypeError: pairwise(): x must hold real numbers, not text: 
     cossim.open_rows(path), convert text with astype(float) (x: shape (), dtype <U5)
 pairwise(X.astype(object)) -> TypeError: pairwise(): x must hold real numbers, not Python objects: make one array of
     numbers first, for example with numpy.stack (x: shape (6, 4), dtype object)
+pairwise([1, [2, 3]]) -> ValueError: pairwise(): x cannot be read as an array: setting an array element with a
+    sequence. The requested array has an inhomogeneous shape after 1 dimensions. The detected shape was (2,) +
+    inhomogeneous part.
+pairwise([[1, 2], [2, 3], [1]]) -> ValueError: pairwise(): rows of x have different lengths, 2 in x[0] and 1 in x[2]:
+    make them equally long
+cosine_similarity(X, [[1, 2], [3, None]]) -> TypeError: cosine_similarity(): x2[1, 1] is None, a missing value: drop or
+    fill its row
+pairwise(np.array([[1, 2], [3, "four"]], object)) -> TypeError: pairwise(): x[1, 1] is text, 'four': pass numbers, such
+    as the vector of a model
+pairwise(torch.ones(2, 3, requires_grad=True)) -> TypeError: pairwise(): x is a tensor that requires grad: pass
+    x.detach()
+pairwise([torch.ones(3), torch.ones(3, device="meta")]) -> TypeError: pairwise(): x[1] is on the device meta: pass
+    x[1].cpu()
+topk({"x": 1}, X, 1) -> TypeError: topk(): queries must be an array of real numbers, not dict: pass an array or nested
+    lists
+pairwise("X.npy") -> TypeError: pairwise(): x must hold real numbers, not text: read a file with numpy.load(path),
+    convert digits with astype(float), turn sentences into vectors with a model (x: shape (), dtype <U5)
+pairwise(np.array([{}, 1], object)) -> TypeError: pairwise(): x must hold real numbers, not Python objects: make one
+    array of numbers first, for example with numpy.stack (x: shape (2,), dtype object)
+pairwise(X.astype(object)) -> TypeError: pairwise(): x holds its numbers as Python objects: convert it with
+    astype(float) (x: shape (6, 4), dtype object)
 pairwise(X.astype(np.longdouble)) -> TypeError: pairwise(): x must hold real numbers (float64, float32, float16,
     bfloat16, integers or bool): convert it with astype (x: shape (6, 4), dtype float128)
 pairwise(X[None]) -> ValueError: pairwise(): x must hold vectors as rows, shape (N, D), or be one vector, shape (D,):
@@ -115,7 +136,7 @@ cosine_similarity(X, X, eps=-1.0) -> ValueError: cosine_similarity(): eps must b
 cosine_similarity(X, X, eps="1") -> TypeError: cosine_similarity(): eps must be a number, not str
 cosine_similarity(X, X, eps=10**400) -> ValueError: cosine_similarity(): eps must be a number that fits a float64
 cosine_similarity(X, X, out=np.ma.zeros(6)) -> TypeError: cosine_similarity(): out is a masked array, whose mask would
-    stay as it is: pass out.data or a plain array
+    not change: pass out.data or a plain array
 pairwise(np.ma.ones((2, 2))) -> TypeError: pairwise(): x is a masked array, whose mask would be ignored: pass
     x.filled(...) or a plain array
 pairwise(X.astype(complex)) -> TypeError: pairwise(): x must hold real numbers, not complex ones: pass x.real, or both
@@ -124,9 +145,10 @@ cosine_similarity_vjp(X, X)[1](np.ones(3)) -> ValueError: cosine_similarity_vjp(
     (dy: shape (3,), dtype float64; y: shape (6,), dtype float64)
 pairwise_vjp(X)[1](np.ones((6, 6), np.float32)) -> TypeError: pairwise_vjp(): dS must have the shape and dtype of S (dS:
     shape (6, 6), dtype float32; S: shape (6, 6), dtype float64)
-cosine_similarity(X, Y) -> ValueError: cosine_similarity(): the shapes of x1 and x2 do not broadcast: they have 6 and 5
-    rows: to compare every row of one with every row of the other use cossim.pairwise (x1: shape (6, 4), dtype float64;
-    x2: shape (5, 4), dtype float64)
+cosine_similarity(X, Y) -> ValueError: cosine_similarity(): the rows of x1 and x2 do not broadcast, because there are 6
+    and 5: for all pairs of these use cossim.pairwise (x1: shape (6, 4), dtype float64; x2: shape (5, 4), dtype float64)
+cosine_similarity([1, 2, 3], [4, 5]) -> ValueError: cosine_similarity(): x1 and x2 are vectors of different lengths, 3
+    and 2: vectors of one model are equally long (x1: shape (3,), dtype int64; x2: shape (2,), dtype int64)
 set_num_threads(2**100) -> ValueError: set_num_threads(): n must be at least 1 and at most 2147483647
 set_num_threads(0) -> ValueError: set_num_threads(): n must be at least 1 and at most 2147483647, not 0
 set_num_threads(1.5) -> TypeError: set_num_threads(): n must be an integer, not float
@@ -141,6 +163,11 @@ topk(X, "nested.npy", 1) -> ValueError: topk(): corpus: nested.npy: the header i
 topk(X, WrongSlices(), 1) -> ValueError: topk(): corpus gave other rows than its shape and dtype say, shape (4, 4),
     dtype float64: open it again (corpus[0:4]: shape (1, 4), dtype float64)
 duplicate_groups(DX, 0.5) -> TypeError: duplicate_groups(): x is a Dask array: compute() it, or use topk or pairs_above
+topk(X, "objects.npy", 1) -> ValueError: topk(): corpus names the file objects.npy, which is not a .npy array: an array
+    of Python objects, dtype object: save an array of numbers
+topk(X, "/dev/null", 1) -> ValueError: '/dev/null': not a regular file: save the data of a pipe or device to a file
+    first
+Index(DX) -> TypeError: Index(): corpus is a Dask array: compute() it, or use topk, pairs_above or duplicate_groups
 (index := Index(X), setattr(index, "_corpus", Y), index.topk(X, 1)) -> ValueError: Index.topk(): the corpus has been
     changed since the index was made: make the index again (corpus: shape (5, 4), dtype float64)
 topk(X, Y, 6) -> ValueError: topk(): k must be at most 5, the number of rows to choose from, not 6
@@ -155,10 +182,16 @@ topk(X, "nested.npy", 1) -> ValueError: topk(): corpus is the path of nested.npy
     damaged: copy the file or save the array again
 topk(X, Y[0], 1) -> ValueError: topk(): corpus must have 2 dimensions: rows are vectors, shape (N, D); pass one vector
     as corpus[None] (corpus: shape (4,), dtype float64)
+topk(X, "nested.npy", 1) -> ValueError: topk(): corpus names the file nested.npy, which is not a .npy array: the header
+    is damaged: copy the file or save the array again
 topk(X, Y, 1, memory=0) -> ValueError: topk(): memory must be at least 1, not 0
 topk(X, Y, 1, memory="1G") -> TypeError: topk(): memory must be a number of bytes, such as 2**30, not str
 topk(X, Y, 1, progress=1) -> TypeError: topk(): progress must be None, a bool or a callable of (done, total), not int
 pairs_above(X, 1.1) -> ValueError: pairs_above(): threshold must be in [-1, 1], as cosines are, not 1.1
+topk(X, "some text", 1) -> FileNotFoundError: [Errno 2] topk(): corpus names no file: pass an array, or the path of a
+    file that exists: 'some text'
+pairs_above(X, Y, 0.5) -> TypeError: pairs_above(): threshold must be a number, not ndarray: it is the second argument,
+    pairs_above(rows, threshold, ...)
 pairs_above(X, "0.5") -> TypeError: pairs_above(): threshold must be a number, not str
 pairs_above(X, 0.5, max_pairs=2) -> ValueError: pairs_above(): 15 pairs reach 0.5, more than max_pairs=2: raise one of
     them
@@ -180,16 +213,18 @@ pytest.importorskip("cossim.sklearn").CosineNeighbors().fit(X).kneighbors_graph(
     kneighbors_graph(): mode must be one of ('distance', 'similarity', 'connectivity'), not 'cosine'
 topk(X, Y, 1, progress=True) -> ModuleNotFoundError: topk(): progress=True draws a bar with tqdm: pip install
     'cossim-c[progress]'
-lazy.topk(DX, DX, 2, progress=True) -> TypeError: topk(): progress cannot be used with Dask arrays:
-    dask.diagnostics.ProgressBar or the dashboard shows it
-lazy.pairwise(DX, out=np.ones((6, 6))) -> TypeError: pairwise(): out cannot be used with Dask arrays, whose results are
-    lazy: dask.array.store fills an array
-lazy.pairwise(DX[DX[:, 0] > 0]) -> ValueError: pairwise(): x has chunks of unknown size: call x.compute_chunk_sizes()
-    first
+lazy.topk(DX, DX, 2, progress=True) -> TypeError: topk(): the result of Dask arrays is lazy: leave out progress, and
+    watch it with dask.diagnostics.ProgressBar or the dashboard
+lazy.pairwise(DX, out=np.ones((6, 6))) -> TypeError: pairwise(): the result of Dask arrays is lazy: leave out out, and
+    fill an array with dask.array.store
+topk(X, DX[DX[:, 0] > 0], 1) -> ValueError: topk(): corpus has chunks of unknown size: call
+    corpus.compute_chunk_sizes() first
+vecdot(DX[DX[:, 0] > 0], DX[DX[:, 0] > 1]).compute() -> ValueError: vecdot(): chunks of unknown size meet that have 0
+    and 2 elements: call compute_chunk_sizes() on both, and rechunk() one of them
 lazy.pairwise(dask.delayed(len)(1)) -> TypeError: pairwise(): x must be a dask.array.Array, not Delayed
 # ---- index files ----
-Index.load("other.index") -> ValueError: Index.load(): other.index holds other arrays than an index: load a file that
-    Index.save wrote
+Index.load("other.index") -> ValueError: Index.load(): the arrays in other.index are not those of an index: load a file
+    that Index.save wrote
 Index.load("flat.npy") -> ValueError: 'flat.npy': not an index file of cossim but a .npy file: load a file that
     Index.save wrote
 Index.load("X.npz") -> ValueError: 'X.npz': not an index file of cossim but a .npz or other .zip file: load a file that
@@ -206,10 +241,10 @@ refused(header(), bytes(64)) -> ValueError: 'forged': damaged: bytes 192 to 255 
     file again, or save the index again
 refused(header().replace("F32", "F33")) -> ValueError: 'forged': damaged: no index has such a header: save the index
     again
-refused(header(version="3")) -> ValueError: 'forged': version 3 of the format, and this cossim reads versions 1 and 2:
-    update cossim
-refused(header("BOOL", (64,))) -> ValueError: 'forged': damaged: array 'x' of bool holds other bytes than 0 and 1: save
-    the index again
+refused(header(version="3")) -> ValueError: 'forged': its format has version 3, but this cossim reads versions 1
+    and 2: update cossim
+refused(header("BOOL", (64,))) -> ValueError: 'forged': damaged: bytes of the bool array 'x' are neither 0 nor 1:
+    save the index again
 (monkeypatch.setattr(index_file, "_check_size", lambda *sizes: None), refused(header(), b"")) -> ValueError: 'forged':
     cut off while it was read: copy the file again
 (hide("ml_dtypes"), index_file.read("bfloat16.index")) -> ImportError: 'bfloat16.index' holds bfloat16, which needs
@@ -276,8 +311,8 @@ nn.Sequential(OrderedDict(c=nn.Linear(4, 3)))(X) -> TypeError: layer 'c': linear
 simclr.Encoder()(np.zeros((2, 3, 28, 28), np.float32)) -> ValueError: Encoder(): images must have shape (N, 1, 28, 28),
     not (2, 3, 28, 28)
 # ---- weights ----
-nn.load_weights("text.npz") -> ValueError: text.npz: damaged, or not a .npz file: 'w.npy' in it: not a .npy file, it
-    begins with 31 20 32 20 33: save the array with numpy.save
+nn.load_weights("text.npz") -> ValueError: text.npz: damaged, or not a .npz file: 'w.npy' in it: not a .npy file,
+    because it begins with 31 20 32 20 33: save the array with numpy.save
 nn.save_weights("w.npz", X) -> TypeError: save_weights(): state_dict must be a dict of arrays, not ndarray
 nn.ReLU().load_state_dict(X) -> TypeError: load_state_dict(): state_dict must be a dict of arrays or a path, not ndarray
 nn.save_weights("no/w.npz", W) -> FileNotFoundError: [Errno 2] the folder does not exist: create it first: 'no/w.npz'
@@ -393,8 +428,8 @@ simclr.train(P, 1, 2, seed=2, checkpoint="trained.npz") -> ValueError: trained.n
 # ---- files of images ----
 image_files.read_images("short.npy") -> ValueError: short.npy: truncated: the sizes of 3 dimensions take 12 bytes, found
     2: copy the file again
-image_files.read_images("text.npy") -> ValueError: text.npy: neither an idx nor a .npy file, it begins with 31 20 32 20:
-    save the images with numpy.save
+image_files.read_images("text.npy") -> ValueError: text.npy: neither an idx nor a .npy file, because it begins with 31
+    20 32 20: save the images with numpy.save
 image_files.read_images("flat.npy") -> ValueError: flat.npy: images must have shape (N, 28, 28), (N, 1, 28, 28) or (N,
     784), not (5,)
 image_files.read_images("idx13.npy") -> ValueError: idx13.npy: idx elements of type 0x0d, where images have unsigned
@@ -489,10 +524,14 @@ cossim topk X.npy -k 1 -o no/hits.npz -> 1: cossim: no/hits.npz: no file can be 
 (hide("matplotlib"), demo_command.run("none.npy")) -> ModuleNotFoundError: without --no-plot, the demo draws a heatmap
     with matplotlib: pip install 'cossim-c[demo]'
 cossim demo --images none.npy --no-plot -> 1: cossim: none.npy: it has no images: choose another file
-cossim topk X.npy text.npy -k 1 -o hits.npz -> 1: cossim: text.npy: not a .npy file, it begins with 31 20 32 20 33 0a:
+cossim topk X.npy text.npy -k 1 -o hits.npz -> 1: cossim: text.npy: not a .npy file, because it begins with 31 20 32 20
+    33 0a: save the array with numpy.save
+cossim topk X.npy empty.npy -k 1 -o hits.npz -> 1: cossim: empty.npy: not a .npy file, because it begins with nothing:
     save the array with numpy.save
 cossim topk X.npy empty.npy -k 1 -o hits.npz -> 1: cossim: empty.npy: not a .npy file, it begins with nothing: save the
     array with numpy.save
+cossim topk X.npy X.npz -k 1 -o hits.npz -> 1: cossim: X.npz: an archive such as .npz, where a single array, .npy, is
+    needed: save one array of it with numpy.save
 cossim topk X.npy complex.npy -k 1 -o hits.npz -> 1: cossim: complex.npy: the elements must be real numbers of at most
     64 bits, not complex128: save them as float32 or float64
 cossim topk X.npy bfloat16.npy -k 1 -o hits.npz -> 1: cossim: bfloat16.npy: NumPy saves bfloat16 as |V2, which cannot be
@@ -525,8 +564,8 @@ cossim pairs X.npy X.npy --threshold 1 --groups -> 2: cossim pairs: error: argum
     --max-pairs
 cossim train P.npy -o weights.pt -> 2: cossim train: error: argument -o/--output: 'weights.pt' does not end in .npz or
     .safetensors
-cossim train P.npy -o w.npz --checkpoint ./w.npz -> 2: cossim train: error: argument --checkpoint: this is the file of
-    -o/--output: name another
+cossim train P.npy -o w.npz --checkpoint ./w.npz -> 2: cossim train: error: argument --checkpoint: -o/--output names the
+    same file: choose another
 """
 ROWS = [row for row in re.sub(r"\n +", " ", ROWS).splitlines() if row and not row.startswith("#")]
 ROWS = [re.fullmatch(r"(.+?) -> (\w+): (.+)", row).groups() for row in ROWS]
@@ -630,6 +669,8 @@ def names_for(call, monkeypatch, hide):
     """The names that a row may use."""
     names = {name: getattr(cossim, name) for name in cossim.__all__} | {"hide": hide, "monkeypatch": monkeypatch}
     names |= globals() | {"lazy": dask_arrays}
+    if "torch" in call:
+        names["torch"] = pytest.importorskip("torch", reason="needs torch")
     if "DX" in call or "dask" in call:
         array = pytest.importorskip("dask.array", reason="needs dask[array]")
         names |= {"dask": sys.modules["dask"], "DX": array.ones((6, 4), chunks=2)}

@@ -397,6 +397,7 @@ HANDED_OVER = [
     *((name, (np.ones((6, 4)), X)) for name in ALONG),
     ("vector_norm", (X,)),
     ("normalize", (X,)),
+    ("duplicate_groups", (X, 0.5)),
 ]
 
 

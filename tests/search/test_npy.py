@@ -239,7 +239,7 @@ def test_an_output_that_is_an_input_is_refused(folder, command, name, link, caps
         main(command.split())
     assert stopped.value.code == 2
     option = "--checkpoint" if "--checkpoint" in command else "--output" if "demo" in command else "-o/--output"
-    assert f"error: argument {option}: this is the file of {name}: name another\n" in capsys.readouterr().err
+    assert f"error: argument {option}: {name} names the same file: choose another\n" in capsys.readouterr().err
     assert (folder / given).read_bytes() == b"precious"
 
 
@@ -247,5 +247,5 @@ def test_an_embedding_over_its_own_images(folder):
     """The command runs in a process of its own."""
     code, out, err = run("embed", "images.npy", "--weights", "weights.npz", "-o", "./images.npy")
     assert (code, out) == (2, "")
-    assert "this is the file of IMAGES" in err
+    assert "IMAGES names the same file" in err
     assert np.load("images.npy").shape == (5, 28, 28)

@@ -174,6 +174,7 @@ def of_dask(lazy: OfDask, a: Float32) -> None:
     assert_type(cossim.topk(a, lazy, 3), Any)
     assert_type(cossim.pairs_above(lazy, 0.5), Any)
     assert_type(cossim.pairs_above(a, 0.5, lazy), Any)
+    assert_type(cossim.duplicate_groups(lazy, 0.5), Any)
 
 
 # ---- settings and explain ----
