@@ -148,7 +148,7 @@ def _mistake(function, name, value):
     if str(device) != "cpu" and hasattr(value, "cpu"):
         return TypeError(_errors.NEEDS_CPU.format(function=function, name=name, device=device))
     if value is None or kind in ("NAType", "NaTType"):
-        return TypeError(_errors.NULL.format(function=function, name=name, value=value))
+        return TypeError(_errors.MISSING_VALUE.format(function=function, name=name, value=value))
     if isinstance(value, str):
         return TypeError(_errors.TEXT_ELEMENT.format(function=function, name=name, value=value))
     if isinstance(value, np.ndarray) and value.dtype.kind == "O":
@@ -174,7 +174,7 @@ def _mistake_in(function, name, elements, shape):
     lengths = [len(row) if isinstance(row, (list, tuple)) or np.ndim(row) else None for row in elements]
     for i, length in enumerate(lengths):
         if len(shape) == 1 and length != lengths[0] and None not in (length, lengths[0]):
-            text = _errors.RAGGED.format(function=function, name=name, row=i, length=length, first=lengths[0])
+            text = _errors.UNEQUAL_LENGTHS.format(function=function, name=name, row=i, length=length, first=lengths[0])
             return ValueError(text)
     for i, element in enumerate(elements):
         if not isinstance(element, (int, float)):

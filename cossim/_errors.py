@@ -49,11 +49,11 @@ COLUMNS = (
 )
 # ---- arguments that are no arrays of real numbers. {name} may be an element, such as x[2]. ----
 
-RAGGED = (
+UNEQUAL_LENGTHS = (
     "{function}(): rows of {name} have different lengths, {first} in {name}[0] and {length} in {name}[{row}]: make "
     "them equally long"
 )
-NULL = "{function}(): {name} is {value}, a missing value: drop or fill its row"
+MISSING_VALUE = "{function}(): {name} is {value}, a missing value: drop or fill its row"
 TEXT_ELEMENT = "{function}(): {name} is text, {value!r:.40}: pass numbers, such as the vector of a model"
 NEEDS_DETACH = "{function}(): {name} is a tensor that requires grad: pass {name}.detach()"
 NEEDS_CPU = "{function}(): {name} is on the device {device}: pass {name}.cpu()"

@@ -2,6 +2,7 @@
 
 import array
 import inspect
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -327,3 +328,43 @@ def test_ints_beyond_the_range_of_doubles(value):
         for call in some:
             with pytest.raises(ValueError, match=rf"\(\): {name}\b"):
                 call()
+
+
+class Raising(list):
+    def __len__(self):
+        raise ZeroDivisionError
+
+
+class OnDevice:
+    device = "cuda:0"
+
+    def cpu(self):
+        raise NotImplementedError
+
+    def __array__(self, *args, **options):
+        raise TypeError("can't convert cuda:0 device type tensor to numpy")
+
+
+@pytest.mark.parametrize(
+    ("rows", "error", "words"),
+    [
+        ([np.ones(3), np.ones(3), np.ones(2)], ValueError, ["x[0]", "3", "x[2]", "2"]),
+        (np.array([[1, 2], [3]], object), ValueError, ["x[0]", "2", "x[1]", "1"]),
+        ([[[1, 2], [3, 4]], [[5, 6], [7]]], ValueError, ["x[1][0]", "2", "x[1][1]", "1"]),
+        ([[1, 2], [3, None]], TypeError, ["x[1, 1]", "None"]),
+        ([[1, 2], None], TypeError, ["x[1]", "None"]),
+        (np.array([["a", 1.5]], object), TypeError, ["x[0, 0]", "'a'"]),
+        (np.array([[Fraction(1, 2)]], object), TypeError, ["x", "astype(float)"]),
+        ({1.0, 2.0}, TypeError, ["x", "set"]),
+        ([1j, 2], TypeError, ["x", "x.real"]),
+        (OnDevice(), TypeError, ["cuda:0", "x.cpu()"]),
+        ([torch.zeros(2), torch.zeros(2, requires_grad=True)], TypeError, ["x[1].detach()"]),
+        ([Raising([1.0]), [1.0, 2.0]], ValueError, ["x cannot be read", "inhomogeneous"]),  # NumPy's own words
+    ],
+)
+def test_the_message_says_what_is_wrong_where(rows, error, words):
+    for call in (cossim.pairwise, cossim.vector_norm, lambda x: cossim.duplicate_groups(x, 0.5)):
+        with pytest.raises(error) as caught:
+            call(rows)
+        for word in words:
+            assert word in str(caught.value)
