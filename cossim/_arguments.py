@@ -171,11 +171,6 @@ def _mistake_in_objects(function, name, array):
 
 def _mistake_in(function, name, elements, shape):
     """Returns the first mistake in the elements of a list or an array of this shape."""
-    lengths = [len(row) if isinstance(row, (list, tuple)) or np.ndim(row) else None for row in elements]
-    for i, length in enumerate(lengths):
-        if len(shape) == 1 and length != lengths[0] and None not in (length, lengths[0]):
-            text = _errors.UNEQUAL_LENGTHS.format(function=function, name=name, row=i, length=length, first=lengths[0])
-            return ValueError(text)
     for i, element in enumerate(elements):
         if not isinstance(element, (int, float)):
             index = ", ".join(map(str, np.unravel_index(i, shape)))

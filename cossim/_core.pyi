@@ -251,16 +251,29 @@ def pairwise(
     y: Array | Lazy | None = None,
     *,
     eps: Number = 1e-08,
+    binary: bool = False,
     out: None = None,
     progress: Literal[False] | None = None,
 ) -> Any: ...
 @overload
 def pairwise(
-    x: Array, y: Lazy, *, eps: Number = 1e-08, out: None = None, progress: Literal[False] | None = None
+    x: Array,
+    y: Lazy,
+    *,
+    eps: Number = 1e-08,
+    binary: bool = False,
+    out: None = None,
+    progress: Literal[False] | None = None,
 ) -> Any: ...
 @overload
 def pairwise(
-    x: Array, y: Array | None = None, *, eps: Number = 1e-08, out: _Out, progress: Progress | None = None
+    x: Array,
+    y: Array | None = None,
+    *,
+    eps: Number = 1e-08,
+    binary: bool = False,
+    out: _Out,
+    progress: Progress | None = None,
 ) -> _Out: ...
 @overload
 def pairwise(
@@ -268,6 +281,7 @@ def pairwise(
     y: NDArray[Float] | None = None,
     *,
     eps: Number = 1e-08,
+    binary: bool = False,
     out: None = None,
     progress: Progress | None = None,
 ) -> ArrayOrScalar[Float]: ...
@@ -275,6 +289,14 @@ def pairwise(
 def pairwise(
     x: Array, y: Array | None = None, *, eps: Number = 1e-08, out: None = None, progress: Progress | None = None
 ) -> ArrayOrScalar[Any]: ...
+    x: Array,
+    y: Array | None = None,
+    *,
+    eps: Number = 1e-08,
+    binary: bool = False,
+    out: None = None,
+    progress: Progress | None = None,
+) -> NDArray[Any]: ...
 
 # ---- threads ----
 
@@ -292,6 +314,7 @@ def all_finite(x: NDArray[Any], /) -> bool: ...
 def as_array(function: str, name: str, object: object, /) -> NDArray[Any]: ...
 def as_arrays(function: str, names: tuple[str, ...], objects: tuple[object, ...], /) -> tuple[NDArray[Any], ...]: ...
 def as_rows(function: str, names: tuple[str, ...], objects: tuple[object, ...], /) -> tuple[NDArray[Any], ...]: ...
+def check_bits(function: str, name: str, array: object, /) -> None: ...
 def config() -> dict[str, Any]: ...
 def enter_fp_mode() -> bytes: ...
 def leave_fp_mode(mode: bytes, /) -> None: ...

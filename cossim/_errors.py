@@ -49,10 +49,6 @@ COLUMNS = (
 )
 # ---- arguments that are no arrays of real numbers. {name} may be an element, such as x[2]. ----
 
-UNEQUAL_LENGTHS = (
-    "{function}(): rows of {name} have different lengths, {first} in {name}[0] and {length} in {name}[{row}]: make "
-    "them equally long"
-)
 MISSING_VALUE = "{function}(): {name} is {value}, a missing value: drop or fill its row"
 TEXT_ELEMENT = "{function}(): {name} is text, {value!r:.40}: pass numbers, such as the vector of a model"
 NEEDS_DETACH = "{function}(): {name} is a tensor that requires grad: pass {name}.detach()"
@@ -77,10 +73,8 @@ THRESHOLD = "{function}(): threshold must be in [-1, 1], as cosines are, not {th
 TOO_MANY_PAIRS = "{function}(): {count} pairs reach {threshold}, more than max_pairs={max_pairs}: raise one of them"
 NO_ROWS = "{function}(): {name} has no rows {arrays}"
 NO_ELEMENTS = "{function}(): rows of {name} have no elements {arrays}"
-LAZY = "{function}(): {name} is a Dask array: compute() it, or use topk or pairs_above"
 IN_PATH = "{function}(): {name}: {error}"
 WRONG_SLICE = "{function}(): {name} gave other rows than its shape and dtype say, {wanted}: open it again {arrays}"
-NOT_AN_INDEX = "Index.load(): {path} holds other arrays than an index: load a file that Index.save wrote"
 LAZY = "{function}(): {name} is a Dask array: compute() it, or use topk, pairs_above or duplicate_groups"
 THRESHOLD_SECOND = (
     "{function}(): threshold must be a number, not {kind}: it is the second argument, {function}(rows, threshold, ...)"
@@ -358,9 +352,6 @@ STDOUT_FAILED = "standard output: {reason}"
 STDOUT_CLOSED = "it is closed: write to a file with -o"
 NEEDS_SCIKIT_LEARN = "without --images FILE, the demo takes its images from scikit-learn: pip install 'cossim-c[demo]'"
 NEEDS_MATPLOTLIB = "without --no-plot, the demo draws a heatmap with matplotlib: pip install 'cossim-c[demo]'"
-ROWS_DTYPE = "the elements must be real numbers of at most 64 bits, not {dtype}: save them as float32 or float64"
-ROWS_BFLOAT16 = "NumPy saves bfloat16 as {dtype}, which cannot be read back: save the array as float32"
-ROWS_SHAPE = "an array of shape {shape}: save vectors as rows, shape (N, D), or one vector, shape (D,)"
 NAMES_COUNT = "{path}: {found} names for {count} rows of {corpus}: write one name for each row, in lines of their own"
 NUMBERS_ALONE = "{path}: .safetensors holds numbers alone: leave --ids out, or write .npz"
 STDIN_TWICE = "argument {name}: standard input can be read once: name a file"

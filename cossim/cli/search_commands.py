@@ -101,6 +101,8 @@ def _add_common(parser):
     parser.add_argument(
         "--eps", metavar="X", type=float, default=DEFAULT_EPS, help="smallest norm (default: %(default)s)"
     )
+    binary = "the rows are packed bits, as numpy.packbits(rows > 0, axis=1) gives them: bit 1 is +1, bit 0 is -1"
+    parser.add_argument("--binary", action="store_true", help=binary)
     memory = "bound of the working set: bytes, or such as 256M, 1.5G (without the result)"
     parser.add_argument("--memory", metavar="SIZE", type=_bytes, help=memory)
     add_running(parser)
@@ -164,8 +166,8 @@ def _run(arguments, name, paths, search, make_result):
         result_files.check(arguments.output, found[-1][1] is not None)
     rows = [rows for rows, _ in found]
     with limited(arguments), reporting(wants_bar(arguments), name) as report:
-        options = {"eps": arguments.eps, "memory": arguments.memory, "progress": report}
-        matches = search(rows[0], rows[1] if len(rows) > 1 else None, **options)
+        options = {"eps": arguments.eps, "binary": arguments.binary, "memory": arguments.memory}
+        matches = search(rows[0], rows[1] if len(rows) > 1 else None, **options, progress=report)
     result = make_result(matches, found[0][1], found[-1][1])
     if arguments.output is None:
         result_files.print_csv(result)

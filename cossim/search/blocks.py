@@ -205,6 +205,12 @@ def check_corpus(function: str, name: str, corpus: Any) -> None:
         raise ValueError(message.format(function=function, name=name, arrays=described(**{name: corpus})))
 
 
+def check_bits(function: str, **arrays: Any) -> None:
+    """Raises TypeError or ValueError for an array, given by name, that does not hold rows of packed bits."""
+    for name, array in arrays.items():
+        _core.check_bits(function, name, array)
+
+
 # ---- searches ----
 
 
@@ -221,16 +227,18 @@ class Request(NamedTuple):
     report: Callable[[int, int], object] | None
     codes: NDArray[np.uint8] | None = None  # those of an Index, with their scales
     scales: NDArray[np.float32] | None = None
+    binary: bool = False  # both blocks hold packed bits
 
 
 class BlockwiseSearch:
     """A search of the rows of x in the rows of y, block by block, within a memory bound.
 
     All arguments are checked already. codes: (codes, scales) of an Index for all rows of y, which must be one block.
+    binary: the rows are packed bits.
     """
 
-    def __init__(self, function, x, y, eps, memory, report, codes=(None, None)):
-        self.function, self.eps, self.report, self.codes = function, eps, report, codes
+    def __init__(self, function, x, y, eps, memory, report, codes=(None, None), binary=False):
+        self.function, self.eps, self.report, self.codes, self.binary = function, eps, report, codes, binary
         self.within = y is None  # x is searched against itself
         self.x, self.y = x, x if y is None else y
         self.total = len(x) * (len(x) + 1) // 2 if self.within else len(x) * len(y)
@@ -259,7 +267,7 @@ class BlockwiseSearch:
         report = None if self.report is None else self._report
         rows = len(queries)
         self.pairs = rows * (rows + 1) // 2 if corpus is queries and self.within else rows * len(corpus)
-        return Request(self.function, corpus, queries, j, i, self.within, self.eps, report, *self.codes)
+        return Request(self.function, corpus, queries, j, i, self.within, self.eps, report, *self.codes, self.binary)
 
     def _requests(self):
         """Yields a Request for each pair of blocks. They cover each pair of rows once.

@@ -32,6 +32,7 @@ from cossim._arguments import eps_argument, integer_argument
 from cossim.rows.file_rows import FileRows
 from cossim.search import dask_tasks
 from cossim.search.blocks import (
+    check_bits,
     check_corpus,
     check_k,
     max_pairs_argument,
@@ -228,6 +229,7 @@ def pairwise(
     y: Operand | None = None,
     *,
     eps: Number = _core.DEFAULT_EPS,
+    binary: bool = False,
     out: None = None,
     progress: bool | None = None,
 ) -> da.Array:
@@ -244,7 +246,7 @@ def pairwise(
            [0. , 0. , 0. ]])
     """
     _reject_arguments("pairwise", out, progress)
-    given = {"eps": eps_argument("pairwise", eps)}
+    given = {"eps": eps_argument("pairwise", eps), "binary": bool(binary)}
     blocks = _row_blocks("pairwise", x=x, y=y)
     dtype = _result_dtype(_core.pairwise, blocks.both, given)
     task = partial(dask_tasks.run, partial(_core.pairwise, **given))
@@ -258,6 +260,7 @@ def topk(
     k: SupportsIndex,
     *,
     eps: Number = _core.DEFAULT_EPS,
+    binary: bool = False,
     memory: SupportsIndex | None = None,
     progress: bool | None = None,
 ) -> TopK:
@@ -284,8 +287,10 @@ def topk(
     k, eps, memory = integer_argument("topk", "k", k), eps_argument("topk", eps), memory_argument("topk", memory)
     blocks = _search_blocks("topk", ["corpus"], queries=queries, corpus=corpus)
     check_k("topk", k, len(blocks.both[1]) - (blocks.y is None))
+    if binary:
+        check_bits("topk", queries=_stand_in(blocks.both[0]), corpus=_stand_in(blocks.both[1]))
     dtype = score_dtype(*blocks.both)
-    find = partial(dask_tasks.block_topk, k, eps, memory)
+    find = partial(dask_tasks.block_topk, k, eps, memory, bool(binary))
     found = _block_pairs(name, find, blocks.x, blocks.y, dtype, both=True)
     merge = partial(dask_tasks.merge_topk, k)
     functions = {"chunk": dask_tasks.unchanged, "combine": merge, "aggregate": merge, "concatenate": False}
@@ -301,6 +306,7 @@ def pairs_above(
     y: Operand | Path | None = None,
     *,
     eps: Number = _core.DEFAULT_EPS,
+    binary: bool = False,
     max_pairs: SupportsIndex | None = None,
     memory: SupportsIndex | None = None,
     progress: bool | None = None,
@@ -331,8 +337,11 @@ def pairs_above(
     most, memory = max_pairs_argument("pairs_above", max_pairs), memory_argument("pairs_above", memory)
     sides = _search_blocks("pairs_above", ["x", "y"], x=x, y=y)
     left, right = sides.both
+    if binary:
+        check_bits("pairs_above", x=_stand_in(left), y=_stand_in(right))
     dtype = score_dtype(left, right)
-    found = _block_pairs(name, partial(dask_tasks.block_pairs, threshold, eps, memory, most), left, sides.y, dtype)
+    task = partial(dask_tasks.block_pairs, threshold, eps, memory, bool(binary), most)
+    found = _block_pairs(name, task, left, sides.y, dtype)
 
     blocks = left.numblocks[0]
     options = {"meta": np.empty(0, dtype), "adjust_chunks": {"i": (np.nan,) * blocks}, **_BLOCKS}
@@ -351,6 +360,7 @@ def duplicate_groups(
     threshold: Number,
     *,
     eps: Number = _core.DEFAULT_EPS,
+    binary: bool = False,
     memory: SupportsIndex | None = None,
     progress: bool | None = None,
 ) -> da.Array:
@@ -370,8 +380,10 @@ def duplicate_groups(
     threshold, eps = threshold_argument("duplicate_groups", threshold), eps_argument("duplicate_groups", eps)
     memory = memory_argument("duplicate_groups", memory)
     x = _search_blocks("duplicate_groups", ["x"], x=x, y=None).x
-    name = f"cossim-groups-{tokenize(x.name, threshold, eps, memory)}"
-    find = partial(dask_tasks.block_groups, threshold, eps, memory)
+    if binary:
+        check_bits("duplicate_groups", x=_stand_in(x))
+    name = f"cossim-groups-{tokenize(x.name, threshold, eps, memory, bool(binary))}"
+    find = partial(dask_tasks.block_groups, threshold, eps, memory, bool(binary))
     first_rows = _first_rows(x)
     tasks: dict[Any, Any] = {}
     for i, j in itertools.combinations_with_replacement(range(len(first_rows)), 2):

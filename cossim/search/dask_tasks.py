@@ -62,7 +62,7 @@ def unchanged(part, **reduction):
     return part
 
 
-def block_topk(k, eps, memory, queries, corpus=None):
+def block_topk(k, eps, memory, binary, queries, corpus=None):
     """Finds, for each query of a block, the best k rows of one block of the corpus, or all rows if there are fewer.
 
     Returns (values, indices, number of rows of the block). Indices count from the first row of the block.
@@ -73,11 +73,11 @@ def block_topk(k, eps, memory, queries, corpus=None):
     if not candidates:  # a block of one row, compared with itself
         return np.empty((1, 0), score_dtype(x.array)), np.empty((1, 0), np.int64), rows
     with _one_thread():
-        best = BlockwiseSearch("topk", x, y, eps, memory, None).topk(min(k, candidates))
+        best = BlockwiseSearch("topk", x, y, eps, memory, None, binary=binary).topk(min(k, candidates))
     return best.values, best.indices, rows
 
 
-def block_groups(threshold, eps, memory, first_x, first_y, x, y=None):
+def block_groups(threshold, eps, memory, binary, first_x, first_y, x, y=None):
     """Finds the groups within the rows of two blocks, whose first rows have these numbers in the whole array.
 
     With y=None, within the rows of one block. Returns (rows, labels): the rows that a pair of these blocks connects to
@@ -86,13 +86,14 @@ def block_groups(threshold, eps, memory, first_x, first_y, x, y=None):
     x = rows_of("duplicate_groups", x=x)[0]
     with _one_thread():
         if y is None:
-            labels = BlockwiseSearch("duplicate_groups", x, None, eps, memory, None).duplicate_groups(threshold)
+            search = BlockwiseSearch("duplicate_groups", x, None, eps, memory, None, binary=binary)
+            labels = search.duplicate_groups(threshold)
             numbers = first_x + np.arange(len(x))
         else:
             y = rows_of("duplicate_groups", x=y)[0]
             numbers = np.concatenate((first_x + np.arange(len(x)), first_y + np.arange(len(y))))
             labels = np.arange(len(numbers))
-            request = Request("duplicate_groups", y.array, x.array, len(x), 0, True, eps, None)
+            request = Request("duplicate_groups", y.array, x.array, len(x), 0, True, eps, None, binary=binary)
             _core.components(request, labels, threshold=threshold)
     (rows,) = np.nonzero(labels != np.arange(len(labels)))
     return numbers[rows], numbers[labels[rows]]
@@ -139,14 +140,15 @@ def merge_topk(k, parts, **reduction):
     return np.take_along_axis(values, best, axis=1), np.take_along_axis(indices, best, axis=1), sum(rows)
 
 
-def block_pairs(threshold, eps, memory, max_pairs, x, y=None):
+def block_pairs(threshold, eps, memory, binary, max_pairs, x, y=None):
     """Returns the pairs of two blocks, or only their number if that is above max_pairs.
 
     Row numbers count from the first rows of the blocks.
     """
     left, right = rows_of("pairs_above", x=_block(x), y=_block(y))
     with _one_thread():
-        pairs = BlockwiseSearch("pairs_above", left, right, eps, memory, None).pairs_above(threshold, None)
+        search = BlockwiseSearch("pairs_above", left, right, eps, memory, None, binary=binary)
+        pairs = search.pairs_above(threshold, None)
     if max_pairs is not None and len(pairs.i) > max_pairs:
         return len(pairs.i)  # check_count raises, so the pairs are not needed
     return pairs

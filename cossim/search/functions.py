@@ -11,6 +11,7 @@ from cossim._arguments import eps_argument, integer_argument, size_argument
 from cossim._progress import reporting
 from cossim.search.blocks import (
     BlockwiseSearch,
+    check_bits,
     check_corpus,
     check_k,
     is_lazy,
@@ -54,6 +55,7 @@ def topk(
     k: SupportsIndex,
     *,
     eps: Number = _core.DEFAULT_EPS,
+    binary: bool = False,
     memory: SupportsIndex | None = None,
     progress: Literal[False] | None = None,
 ) -> Any: ...
@@ -64,6 +66,7 @@ def topk(
     k: SupportsIndex,
     *,
     eps: Number = _core.DEFAULT_EPS,
+    binary: bool = False,
     memory: SupportsIndex | None = None,
     progress: Literal[False] | None = None,
 ) -> Any: ...
@@ -74,6 +77,7 @@ def topk(
     k: SupportsIndex,
     *,
     eps: Number = _core.DEFAULT_EPS,
+    binary: bool = False,
     memory: SupportsIndex | None = None,
     progress: Progress | None = None,
 ) -> TopK: ...
@@ -83,6 +87,7 @@ def topk(
     k: SupportsIndex,
     *,
     eps: Number = _core.DEFAULT_EPS,
+    binary: bool = False,
     memory: SupportsIndex | None = None,
     progress: Progress | None = None,
 ) -> TopK:
@@ -106,6 +111,9 @@ def topk(
         From 1 to the number of candidates: N, or Q - 1 with corpus=None.
     eps : float
         The smallest norm to divide by; zero rows score 0.
+    binary : bool
+        True: the rows are packed bits, as for ``pairwise``: uint8, eight elements a byte, +1 for bit 1 and -1 for bit
+        0. ``numpy.packbits(rows > 0, axis=1)`` packs the signs of numbers so. False: uint8 are numbers.
     memory : int, optional
         Bound of the working set in bytes, without the result. Some MB per thread are always needed. The default is
         256 MiB for arrays in files; arrays in memory are processed as one block.
@@ -151,16 +159,18 @@ def topk(
            [1]])
     """
     if is_lazy(queries) or is_lazy(corpus):
-        return dask_function("topk")(queries, corpus, k, eps=eps, memory=memory, progress=progress)
-    if _core.is_sparse(queries) or _core.is_sparse(corpus):
+        return dask_function("topk")(queries, corpus, k, eps=eps, binary=binary, memory=memory, progress=progress)
+    if not binary and (_core.is_sparse(queries) or _core.is_sparse(corpus)):
         return sparse_function("topk")(queries, corpus, k, eps=eps, memory=memory, progress=progress)
     name = "topk"
     k, eps, memory = integer_argument(name, "k", k), eps_argument(name, eps), memory_argument(name, memory)
     x, y = rows_of(name, queries=queries, corpus=corpus)
     check_corpus(name, *(("queries", x.array) if y is None else ("corpus", y.array)))
     check_k(name, k, len(x) - 1 if y is None else len(y))
+    if binary:
+        check_bits(name, queries=x.array, corpus=x.array if y is None else y.array)
     with reporting(progress, name) as report:
-        return BlockwiseSearch(name, x, y, eps, memory, report).topk(k)
+        return BlockwiseSearch(name, x, y, eps, memory, report, binary=binary).topk(k)
 
 
 def top_pairs(
@@ -231,6 +241,7 @@ def pairs_above(
     y: Rows | Lazy | None = None,
     *,
     eps: Number = _core.DEFAULT_EPS,
+    binary: bool = False,
     max_pairs: SupportsIndex | None = None,
     memory: SupportsIndex | None = None,
     progress: Literal[False] | None = None,
@@ -242,6 +253,7 @@ def pairs_above(
     y: Lazy,
     *,
     eps: Number = _core.DEFAULT_EPS,
+    binary: bool = False,
     max_pairs: SupportsIndex | None = None,
     memory: SupportsIndex | None = None,
     progress: Literal[False] | None = None,
@@ -253,6 +265,7 @@ def pairs_above(
     y: Rows | None = None,
     *,
     eps: Number = _core.DEFAULT_EPS,
+    binary: bool = False,
     max_pairs: SupportsIndex | None = None,
     memory: SupportsIndex | None = None,
     progress: Progress | None = None,
@@ -263,6 +276,7 @@ def pairs_above(
     y: Rows | Lazy | None = None,
     *,
     eps: Number = _core.DEFAULT_EPS,
+    binary: bool = False,
     max_pairs: SupportsIndex | None = None,
     memory: SupportsIndex | None = None,
     progress: Progress | None = None,
@@ -285,6 +299,9 @@ def pairs_above(
         As x. None compares x with itself and gives each pair of different rows once, with i < j.
     eps : float
         The smallest norm to divide by; zero rows score 0.
+    binary : bool
+        True: the rows are packed bits, as for ``pairwise``: uint8, eight elements a byte, +1 for bit 1 and -1 for bit
+        0. ``numpy.packbits(rows > 0, axis=1)`` packs the signs of numbers so. False: uint8 are numbers.
     max_pairs : int, optional
         If there are more pairs, none are returned; the ValueError says how many there are.
     memory : int, optional
@@ -320,9 +337,9 @@ def pairs_above(
     """
     if is_lazy(x) or is_lazy(y):
         return dask_function("pairs_above")(
-            x, threshold, y, eps=eps, max_pairs=max_pairs, memory=memory, progress=progress
+            x, threshold, y, eps=eps, binary=binary, max_pairs=max_pairs, memory=memory, progress=progress
         )
-    if _core.is_sparse(x) or _core.is_sparse(y):
+    if not binary and (_core.is_sparse(x) or _core.is_sparse(y)):
         return sparse_function("pairs_above")(
             x, threshold, y, eps=eps, max_pairs=max_pairs, memory=memory, progress=progress
         )
@@ -331,8 +348,11 @@ def pairs_above(
     max_pairs, memory = max_pairs_argument(name, max_pairs), memory_argument(name, memory)
     left, right = rows_of(name, x=x, y=y)
     check_corpus(name, *(("x", left.array) if right is None else ("y", right.array)))
+    if binary:
+        check_bits(name, x=left.array, y=left.array if right is None else right.array)
     with reporting(progress, name) as report:
-        return BlockwiseSearch(name, left, right, eps, memory, report).pairs_above(threshold, max_pairs)
+        search = BlockwiseSearch(name, left, right, eps, memory, report, binary=binary)
+        return search.pairs_above(threshold, max_pairs)
 
 
 @overload
@@ -341,6 +361,7 @@ def duplicate_groups(
     threshold: Number,
     *,
     eps: Number = _core.DEFAULT_EPS,
+    binary: bool = False,
     memory: SupportsIndex | None = None,
     progress: Literal[False] | None = None,
 ) -> Any: ...
@@ -350,6 +371,7 @@ def duplicate_groups(
     threshold: Number,
     *,
     eps: Number = _core.DEFAULT_EPS,
+    binary: bool = False,
     memory: SupportsIndex | None = None,
     progress: Progress | None = None,
 ) -> NDArray[np.int64]: ...
@@ -358,6 +380,7 @@ def duplicate_groups(
     threshold: Number,
     *,
     eps: Number = _core.DEFAULT_EPS,
+    binary: bool = False,
     memory: SupportsIndex | None = None,
     progress: Progress | None = None,
 ) -> NDArray[np.int64]:
@@ -373,6 +396,9 @@ def duplicate_groups(
         In [-1, 1]. It is rounded to the dtype of the scores.
     eps : float
         The smallest norm to divide by; zero rows score 0.
+    binary : bool
+        True: the rows are packed bits, as for ``pairwise``: uint8, eight elements a byte, +1 for bit 1 and -1 for bit
+        0. ``numpy.packbits(rows > 0, axis=1)`` packs the signs of numbers so. False: uint8 are numbers.
     memory : int, optional
         Bound of the working set in bytes, as for pairs_above.
     progress : bool or callable, optional
@@ -398,13 +424,17 @@ def duplicate_groups(
     array([0, 1, 1, 0])
     """
     if is_lazy(x):
-        return dask_function("duplicate_groups")(x, threshold, eps=eps, memory=memory, progress=progress)
-    if _core.is_sparse(x):
+        return dask_function("duplicate_groups")(
+            x, threshold, eps=eps, binary=binary, memory=memory, progress=progress
+        )
+    if not binary and _core.is_sparse(x):
         return sparse_function("duplicate_groups")(x, threshold, eps=eps, memory=memory, progress=progress)
     name = "duplicate_groups"
     threshold, eps = threshold_argument(name, threshold), eps_argument(name, eps)
     memory = memory_argument(name, memory)
     (rows,) = rows_of(name, x=x)
     check_corpus(name, "x", rows.array)
+    if binary:
+        check_bits(name, x=rows.array)
     with reporting(progress, name) as report:
-        return BlockwiseSearch(name, rows, None, eps, memory, report).duplicate_groups(threshold)
+        return BlockwiseSearch(name, rows, None, eps, memory, report, binary=binary).duplicate_groups(threshold)

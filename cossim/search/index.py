@@ -13,6 +13,7 @@ from cossim.search import index_file
 from cossim.search.blocks import (
     BlockwiseSearch,
     Request,
+    check_bits,
     check_corpus,
     check_k,
     max_pairs_argument,
@@ -47,6 +48,9 @@ class Index:
         can reclaim the memory of the pages that were read. Rows of more than 4096 elements get no codes.
     eps : float
         The smallest norm to divide by; zero rows score 0.
+    binary : bool
+        True: the rows and all queries are packed bits, as for ``pairwise``: uint8, eight elements a byte, +1 for bit 1
+        and -1 for bit 0. Such an index has no codes. False: uint8 are numbers.
     progress : bool or callable, optional
         True shows a bar (needs tqdm). A callable is called with the number of rows done and their total.
 
@@ -55,10 +59,12 @@ class Index:
     corpus : numpy.ndarray
         The rows. Read-only, as eps is, because the codes depend on both.
     dim : int
-        D, the length of a row.
+        D, the length of a row: with binary=True, the number of its bits.
     nbytes : int
         Bytes that the index adds to those of the corpus: D + 8 per row, 8 for rows of 8-bit integers, which are their
-        own codes, or 0 for rows of more than 4096 elements.
+        own codes, or 0 for rows of packed bits and of more than 4096 elements.
+    binary : bool
+        Whether the rows are packed bits.
     eps : float
         The smallest norm to divide by.
 
@@ -86,14 +92,26 @@ class Index:
     array([[1, 0]])
     """
 
-    def __init__(self, corpus: Rows, *, eps: Number = _core.DEFAULT_EPS, progress: Progress | None = None) -> None:
+    _binary = False
+
+    def __init__(
+        self,
+        corpus: Rows,
+        *,
+        eps: Number = _core.DEFAULT_EPS,
+        binary: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
         name = "Index"
         eps = eps_argument(name, eps)
         (rows,) = rows_of(name, corpus=corpus)
         check_corpus(name, "corpus", rows.array)
         rows = rows.with_array()  # because an index scores rows at any place of the corpus
         self._set(rows.array, None, None, eps)
-        if self.dim > MAX_CODED_DIM:
+        if binary:
+            check_bits(name, corpus=rows.array)
+            self._binary = True
+        if self._binary or self.dim > MAX_CODED_DIM:
             return
         # Contiguous rows of 8-bit integers are their own codes.
         are_codes = rows.array.itemsize == 1 and rows.array.strides[1] == 1
@@ -130,28 +148,35 @@ class Index:
         return self._eps
 
     @property
+    def binary(self) -> bool:
+        return self._binary
+
+    @property
     def dim(self) -> int:
-        return self.corpus.shape[1]
+        return self.corpus.shape[1] * (8 if self.binary else 1)
 
     @property
     def nbytes(self) -> int:
         return sum(array.nbytes for array in (self._codes, self._scales) if array is not None)
 
     def __repr__(self) -> str:
-        return f"Index of {len(self)} rows of {self.dim} elements, {self.corpus.dtype}"
+        kind = "packed bits" if self.binary else self.corpus.dtype
+        return f"Index of {len(self)} rows of {self.dim} elements, {kind}"
 
     def _as_rows(self, name, queries):
         # np.asarray makes the corpus one block, because row numbers must match the codes. A memmap would be read in
         # blocks, and joblib passes large arrays to its workers as memmaps.
         x, y = rows_of(name, queries=queries, corpus=np.asarray(self.corpus))
         check_corpus(name, "corpus", y.array)
+        if self.binary:
+            check_bits(name, queries=x.array)
         return x, y
 
     def _search(self, name, x, y, memory, report):
         # In the layout that the C core reads; after unpickling, it can differ.
         pairs = (self._codes, np.uint8), (self._scales, np.float32)
         codes, scales = (None if array is None else np.require(array, dtype, "CA") for array, dtype in pairs)
-        return BlockwiseSearch(name, x, y, self.eps, memory, report, (codes, scales))
+        return BlockwiseSearch(name, x, y, self.eps, memory, report, (codes, scales), self.binary)
 
     def topk(
         self,
@@ -281,7 +306,8 @@ class Index:
         arrays = {"corpus": self.corpus, "codes": self._codes, "scales": self._scales}
         with reporting(progress, "Index.save") as report:
             present = {name: array for name, array in arrays.items() if array is not None}
-            index_file.write(path, {"eps": self.eps.hex()}, present, progress=report)
+            metadata = {"eps": self.eps.hex()} | ({"binary": "True"} if self.binary else {})
+            index_file.write(path, metadata, present, progress=report)
 
     @classmethod
     def load(cls, path: Path, mmap: bool = True, *, verify: bool = True) -> Self:
@@ -324,9 +350,14 @@ class Index:
         except (KeyError, OverflowError, ValueError):
             eps = -1.0
         fits = corpus is not None and corpus.ndim == 2 and corpus.size and eps >= 0
-        if fits and corpus.shape[1] <= MAX_CODED_DIM:
+        binary = metadata.get("binary") == "True"
+        if fits and binary:
+            fits = corpus.dtype == np.uint8 and codes is None and scales is None
+        elif fits and corpus.shape[1] <= MAX_CODED_DIM:
             coded = corpus.itemsize == 1 if codes is None else (codes.shape, codes.dtype) == (corpus.shape, np.uint8)
             fits = coded and scales is not None and (scales.shape, scales.dtype) == ((len(corpus), 2), np.float32)
         if not fits:
             raise ValueError(_errors.NOT_AN_INDEX.format(path=path))
-        return cls._from_parts(corpus, codes, scales, eps)
+        index = cls._from_parts(corpus, codes, scales, eps)
+        index._binary = binary
+        return index

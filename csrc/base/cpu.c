@@ -37,7 +37,7 @@ static unsigned detect(void)
     /* leaf 7, ebx */
     enum { BMI1 = 1 << 3, AVX2 = 1 << 5, BMI2 = 1 << 8, F = 1 << 16, DQ = 1 << 17, BW = 1 << 30 };
     /* leaf 7, ecx */
-    enum { VNNI = 1 << 11 };
+    enum { VNNI = 1 << 11, VPOPCNTDQ = 1 << 14 };
     const unsigned VL = 1u << 31, ymm_state = 0x06, zmm_state = 0xe6;
     const unsigned leaf1 = FMA | OSXSAVE | F16C, avx2 = BMI1 | AVX2 | BMI2,
                    avx512 = F | DQ | BW | VL;
@@ -51,6 +51,7 @@ static unsigned detect(void)
         features |= CPU_AVX2;
         if ((b & avx512) == avx512 && (states & zmm_state) == zmm_state) {
             features |= CPU_AVX512 | (c & VNNI ? CPU_VNNI : 0);
+            features |= c & VPOPCNTDQ ? CPU_VPOPCNTDQ : 0;
         }
     }
     return features;

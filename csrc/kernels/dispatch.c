@@ -7,7 +7,7 @@
 
 /* All instruction sets, best first. A new one adds its name here. */
 #if defined(__x86_64__)
-#define EACH_SET(set) set(avx512_vnni) set(avx512) set(avx2) set(generic)
+#define EACH_SET(set) set(avx512_vpopcntdq) set(avx512_vnni) set(avx512) set(avx2) set(generic)
 #elif defined(__aarch64__)
 #define EACH_SET(set) set(neon) set(generic)
 #else

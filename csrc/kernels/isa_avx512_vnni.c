@@ -2,6 +2,7 @@
 #define ISA_NEEDS (CPU_AVX512 | CPU_VNNI)
 #define ISA_SUMS avx2
 #define ISA_TILES avx512
+#define ISA_BITS avx512
 #define ISA_LAYERS avx2
 #define ISA_DESCRIPTION "AVX-512 F, BW, DQ and VL, and VNNI"
 #define SIMD_VNNI

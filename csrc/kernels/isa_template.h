@@ -30,8 +30,8 @@
 
 /*
  * An instruction set can reuse a group of kernels of another instruction set if they are at least
- * as fast. ISA_SUMS, ISA_TILES, ISA_SQ8 and ISA_LAYERS name that other instruction set, each for
- * its group. Without such a name, this file defines the kernels of the group.
+ * as fast. ISA_SUMS, ISA_TILES, ISA_SQ8, ISA_BITS and ISA_LAYERS name that other instruction set,
+ * each for its group. Without such a name, this file defines the kernels of the group.
  */
 #ifdef ISA_SUMS
 extern const struct sums_kernels PASTE(sums_kernels_, ISA_SUMS);
@@ -280,6 +280,13 @@ extern const struct sq8_kernels PASTE(sq8_kernels_, ISA_SQ8);
 #define ISA_SQ8 ISA_NAME
 #endif
 
+#ifdef ISA_BITS
+extern const struct bit_kernels PASTE(bit_kernels_, ISA_BITS);
+#else
+#include "kernels/hamming_template.h"
+#define ISA_BITS ISA_NAME
+#endif
+
 #ifdef ISA_LAYERS
 extern const struct layer_kernels PASTE(layer_kernels_, ISA_LAYERS)[];
 extern const struct winograd_kernels PASTE(winograd_kernels_, ISA_LAYERS);
@@ -328,6 +335,7 @@ const struct kernels PASTE(kernels_, ISA_NAME) = {
     .tiles = PASTE(tile_kernels_, ISA_TILES),
     .halves = &PASTE(half_kernels_, ISA_TILES),
     .sq8 = &PASTE(sq8_kernels_, ISA_SQ8),
+    .bits = &PASTE(bit_kernels_, ISA_BITS),
     .layers = PASTE(layer_kernels_, ISA_LAYERS),
     .winograd = &PASTE(winograd_kernels_, ISA_LAYERS),
 };

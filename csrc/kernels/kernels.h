@@ -283,6 +283,17 @@ typedef bool sq8_panel_kernel(uint32_t *keep, const struct sq8_rows *rows,
                               const struct sq8_panel *panel, const float *thresholds);
 
 /*
+ * Hamming distances of packed bits: distances[r] is the number of bits in which row r of x differs
+ * from the query. x is (rows, bytes), its rows x_step bytes apart; query has `bytes` bytes. A row
+ * has at most HAMMING_MAX_BYTES. The kernel may read bytes between the first row and the end of the
+ * last one that belong to no row.
+ */
+typedef void hamming_kernel(int32_t *distances, const void *x, ptrdiff_t x_step, size_t rows,
+                            const void *query, size_t bytes);
+
+enum { HAMMING_MAX_BYTES = INT32_MAX / 8 };
+
+/*
  * Kernels of the NT-Xent loss (simclr/nt_xent.c). A block is (rows, tile columns). It holds the
  * exponentials of similarities. If those could overflow or underflow, it holds the exponents
  * instead.
@@ -463,6 +474,11 @@ struct sq8_kernels {
     sq8_select_kernel *select;
 };
 
+/* Packed bits. */
+struct bit_kernels {
+    hamming_kernel *hamming;
+};
+
 /* Matrix products of one compute type: packing, tiles, cosines, selection and NT-Xent. */
 struct tile_kernels {
     size_t rows, columns; /* of a tile */
@@ -507,6 +523,7 @@ struct kernels {
     const struct tile_kernels *tiles;
     const struct half_kernels *halves;
     const struct sq8_kernels *sq8;
+    const struct bit_kernels *bits;
     const struct layer_kernels *layers;
     const struct winograd_kernels *winograd;
 };

@@ -126,6 +126,22 @@ static PyObject *as_array(PyObject *self, PyObject *args)
     return view;
 }
 
+static PyObject *check_bits(PyObject *self, PyObject *args)
+{
+    const char *function, *name;
+    PyObject *object;
+    struct array_argument argument;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "ssO:check_bits", &function, &name, &object) ||
+        array_argument(function, name, object, &argument) < 0) {
+        return NULL;
+    }
+    const bool valid =
+        check_rows(function, &argument, NULL) == 0 && bits_argument(function, &argument) == 0;
+    array_release(&argument);
+    return none_or_error(valid ? 0 : -1);
+}
+
 PyMethodDef array_methods[] = {
     BY_POSITION(
         "as_array", as_array, "function, name, object",
@@ -138,5 +154,8 @@ PyMethodDef array_methods[] = {
         "as_rows", as_rows, "function, names, objects",
         "as_arrays for operands of shape (N, D), whose rows are vectors of one length, or of\n"
         "shape (D,), which are one vector."),
+    BY_POSITION("check_bits", check_bits, "function, name, array",
+                "Raises an error, which names the function and the argument, if an array does not\n"
+                "hold rows of packed bits."),
     {0},
 };

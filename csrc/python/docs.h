@@ -181,7 +181,8 @@
     "array([0.6, 0.8])\n"
 
 #define DOC_pairwise \
-    "pairwise($module, x, y=None, *, eps=" DOC_DEFAULT_EPS ", out=None, progress=None)\n--\n\n" \
+    "pairwise($module, x, y=None, *, eps=" DOC_DEFAULT_EPS ", out=None, progress=None, " \
+    "binary=False)\n--\n\n" \
     "Cosine similarity of every row of x with every row of y.\n\n" \
     "    x[i] . y[j] / (max(|x[i]|, eps) * max(|y[j]|, eps))\n\n" \
     "A blocked matrix product computes the dot products and applies the formula of\n" \
@@ -199,6 +200,11 @@
     "progress : bool or callable\n" \
     "    True shows a progress bar (needs tqdm). A callable is called with the number\n" \
     "    of scores done and their total. Ctrl-C stops the call.\n" \
+    "binary : bool\n" \
+    "    True: x and y are uint8, and a byte holds eight elements: +1 for each bit 1,\n" \
+    "    -1 for each bit 0. numpy.packbits(rows > 0, axis=1) packs the signs of\n" \
+    "    numbers so. If two rows of n bits differ in h, their score is exactly\n" \
+    "    (n - 2 h) / n, rounded once to float64. False: uint8 are numbers.\n" \
     "\n" \
     "Returns\n" \
     "-------\n" \
@@ -223,6 +229,10 @@
     "       [-1. ],\n" \
     "       [ 0. ]])\n" \
     ">>> cossim.pairwise([4, 3], x)\n" \
-    "array([0.96, 0.8 , 0.  ])\n"
+    "array([0.96, 0.8 , 0.  ])\n" \
+    ">>> bits = np.packbits([[1, 1, 1, 1, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0, 0, 0]], axis=1)\n" \
+    ">>> cossim.pairwise(bits, binary=True)\n" \
+    "array([[1.  , 0.75],\n" \
+    "       [0.75, 1.  ]])\n"
 
 #endif

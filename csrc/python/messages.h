@@ -45,10 +45,8 @@
 #define COMPLEX \
     "%s must hold real numbers, not complex ones: pass %s.real, or both parts as columns"
 #define TEXT \
-    "%s must hold real numbers, not text: open a file with cossim.open_rows(path), convert text with " \
-    "astype(float)"
-    "%s must hold real numbers, not text: read a file with numpy.load(path), convert digits with " \
-    "astype(float), turn sentences into vectors with a model"
+    "%s must hold real numbers, not text: open a file with cossim.open_rows(path), convert digits " \
+    "with astype(float), turn sentences into vectors with a model"
 #define OBJECTS \
     "%s must hold real numbers, not Python objects: make one array of numbers first, for example " \
     "with numpy.stack"
@@ -64,6 +62,11 @@
     "use cossim.pairwise"
 #define VECTOR_LENGTHS \
     "%s and %s are vectors of different lengths, %zd and %zd: vectors of one model are equally long"
+#define NOT_BITS \
+    "with binary=True %s must hold packed bits, dtype uint8: pack the signs of numbers with " \
+    "numpy.packbits(%s > 0, axis=1)"
+#define NO_BITS "rows of %s have no bits: pass rows of at least one byte"
+#define TOO_MANY_BITS "rows of %s have more than %d bytes: pass parts of them"
 #define DIM_OUT_OF_RANGE "dim%s is out of range for %d dimensions: it must be from %d to %d"
 #define DIM_OF_ONE_VECTOR "dim%s is out of range for 1 dimension: for single vectors leave dim out"
 #define DIM_TWICE "dim %zd is named twice: name each dimension once"

@@ -449,6 +449,25 @@ int array_reread(const char *function, struct array_argument *argument)
     operand->data = PyArray_BYTES(argument->array);
     operand->swapped = PyArray_ISBYTESWAPPED(argument->array);
     operand->aligned = PyArray_ISALIGNED(argument->array);
+    operand->packed_bits = false;
+    return 0;
+}
+
+int bits_argument(const char *function, struct array_argument *argument)
+{
+    PyArrayObject *array = argument->array;
+    if (PyArray_TYPE(array) != NPY_UBYTE) {
+        return fail(PyExc_TypeError, function, argument, NULL, NOT_BITS, argument->name,
+                    argument->name);
+    }
+    if (PyArray_DIM(array, 1) == 0) {
+        return fail(PyExc_ValueError, function, argument, NULL, NO_BITS, argument->name);
+    }
+    if (PyArray_DIM(array, 1) > HAMMING_MAX_BYTES) {
+        return fail(PyExc_ValueError, function, argument, NULL, TOO_MANY_BITS, argument->name,
+                    HAMMING_MAX_BYTES);
+    }
+    argument->operand.packed_bits = true;
     return 0;
 }
 

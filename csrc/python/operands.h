@@ -41,6 +41,12 @@ int array_argument(const char *function, const char *name, PyObject *object,
 int array_reread(const char *function, struct array_argument *argument);
 void array_release(struct array_argument *argument);
 
+/*
+ * Makes an argument that check_rows has accepted rows of packed bits: uint8, at least one byte a
+ * row. Returns 0, or -1 with a TypeError or ValueError set. array_reread undoes it.
+ */
+int bits_argument(const char *function, struct array_argument *argument);
+
 /* Returns a plain array over the argument's memory. The array keeps that memory in place while it
  * lives. New reference. */
 PyObject *array_view(const struct array_argument *argument);

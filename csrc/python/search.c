@@ -67,17 +67,20 @@ static int open_call(struct search_call *c, PyObject *request)
     PyObject *corpus, *queries;
     PyArrayObject *codes, *scales;
     Py_ssize_t first_candidate, first_query;
-    int without_self;
+    int without_self, binary;
     double eps;
     if (!PyTuple_Check(request)) {
         misfit();
         return -1;
     }
-    if (!PyArg_ParseTuple(request, "sOOnnpdOOO", &c->function, &corpus, &queries, &first_candidate,
-                          &first_query, &without_self, &eps, &c->report, &codes, &scales) ||
+    if (!PyArg_ParseTuple(request, "sOOnnpdOOOp", &c->function, &corpus, &queries, &first_candidate,
+                          &first_query, &without_self, &eps, &c->report, &codes, &scales,
+                          &binary) ||
         array_argument(c->function, c->corpus.name, corpus, &c->corpus) < 0 ||
         array_argument(c->function, c->queries.name, queries, &c->queries) < 0 ||
-        check_rows(c->function, &c->queries, &c->corpus) < 0) {
+        check_rows(c->function, &c->queries, &c->corpus) < 0 ||
+        (binary && (bits_argument(c->function, &c->queries) < 0 ||
+                    bits_argument(c->function, &c->corpus) < 0))) {
         return -1;
     }
     PyArrayObject *x = c->corpus.array, *y = c->queries.array;

@@ -517,12 +517,19 @@ static PyObject *run_pairs(const char *function, const struct array_argument *x,
     return result_finish(&result, run_reduction(&reduction, report, total) == 0);
 }
 
+/* Makes the operands rows of packed bits. y may be NULL. Returns 0, or -1 with an error set. */
+static int check_bits(const char *function, struct array_argument *x, struct array_argument *y)
+{
+    const int status = bits_argument(function, x);
+    return status < 0 || y == NULL ? status : bits_argument(function, y);
+}
+
 static PyObject *pairwise(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                           PyObject *kwnames)
 {
     static const struct signature signature = {
-        "pairwise", 1, 2, {"x", "y", "eps", "out", "progress", NULL}};
-    enum { X, Y, EPS, OUT, PROGRESS };
+        "pairwise", 1, 2, {"x", "y", "eps", "out", "progress", "binary", NULL}};
+    enum { X, Y, EPS, OUT, PROGRESS, BINARY };
     PyObject *v[MAX_ARGUMENTS], *result = NULL, *report, *context;
     struct array_argument x = {.name = "x"}, y = {.name = "y"};
     double eps = DEFAULT_EPS;
@@ -538,11 +545,13 @@ static PyObject *pairwise(PyObject *self, PyObject *const *args, Py_ssize_t narg
     }
     PyObject *other = v[Y] == Py_None ? NULL : v[Y];
     const struct array_argument *right = other == NULL ? NULL : &y;
-    if (progress_open(signature.function, v[PROGRESS], &report, &context) < 0) {
+    const int binary = v[BINARY] == NULL ? 0 : PyObject_IsTrue(v[BINARY]);
+    if (binary < 0 || progress_open(signature.function, v[PROGRESS], &report, &context) < 0) {
         return NULL;
     }
     if (open_operands(signature.function, v[X], &x, other, &y) == 0 &&
-        check_rows(signature.function, &x, right) == 0) {
+        check_rows(signature.function, &x, right) == 0 &&
+        (!binary || check_bits(signature.function, &x, other == NULL ? NULL : &y) == 0)) {
         result = run_pairs(signature.function, &x, right, eps, v[OUT], report);
     }
     progress_close(report, context);

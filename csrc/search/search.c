@@ -1,5 +1,6 @@
 /* Splits a search into blocks of queries and chooses how each block is scored. */
 #include "base/scratch.h"
+#include "search/bits.h"
 #include "search/prefilter.h"
 #include "search/search.h"
 
@@ -42,6 +43,9 @@ int search(const struct search *s)
     struct pair_scores scores;
     if (block.rows == 0 || block.queries == 0) {
         return 0;
+    }
+    if (s->corpus.packed_bits) {
+        return search_bits(s);
     }
     block_plan(&block, &plan);
     const struct reduction call = block_call(&block, &plan);

@@ -134,7 +134,8 @@ static struct row_sums square_of(const struct nt_xent_state *s, const char *row)
             &(struct sums_call){.x = row, .rows = 1, .n = depth, .sums = &sums.xx});
     }
     if (depth > ROW_BLOCK || (compute == COMPUTE_F64 && !square_is_safe(sums.xx))) {
-        const struct operand operand = {row, (enum dtype)compute_element(compute), false, true};
+        const struct operand operand = {
+            .data = row, .dtype = (enum dtype)compute_element(compute), .aligned = true};
         const struct axes reduced = {1, {{depth, (ptrdiff_t)s->size, 0, 0}}};
         sums = row_sums_of(
             &(struct row_pair){&operand, NULL, row, NULL, &reduced, depth, compute, SUMS_SQUARE});

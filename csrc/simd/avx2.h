@@ -145,6 +145,26 @@ static inline vi vi_dot(vi sums, vh a, vh b)
 static inline vi vi_load(const int32_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
 static inline vf vf_from_i32(vi a) { return _mm256_cvtepi32_ps(a); }
 static inline void vi_store(int32_t *p, vi a) { _mm256_storeu_si256((__m256i *)p, a); }
+
+typedef __m256i vb;
+static inline vb vb_zero(void) { return _mm256_setzero_si256(); }
+static inline vb vb_load(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
+static inline vb vb_and(vb a, vb b) { return _mm256_and_si256(a, b); }
+/* The shuffles look up the numbers of bits of both halves of each byte. */
+static inline vb vb_count_differences(vb counts, vb a, vb b)
+{
+    const __m256i table = _mm256_broadcastsi128_si256(
+                      _mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4)),
+                  half = _mm256_set1_epi8(0x0f), bits = _mm256_xor_si256(a, b);
+    const __m256i low = _mm256_shuffle_epi8(table, _mm256_and_si256(bits, half)),
+                  high = _mm256_shuffle_epi8(table,
+                                             _mm256_and_si256(_mm256_srli_epi16(bits, 4), half));
+    return _mm256_add_epi8(counts, _mm256_add_epi8(low, high));
+}
+static inline vi vi_add_counts(vi sums, vb counts)
+{
+    return _mm256_add_epi32(sums, _mm256_sad_epu8(counts, _mm256_setzero_si256()));
+}
 static inline vi vi_row_sums(const vi rows[VF_LANES])
 {
     __m256i low =

@@ -12,14 +12,20 @@
 #include "base/half.h"
 
 /*
- * Defines the instruction set avx512, or avx512_vnni if SIMD_VNNI is defined. VNNI instructions
- * compute dot products of SQ8 codes.
+ * Defines the instruction set avx512, or avx512_vnni if SIMD_VNNI is defined, or avx512_vpopcntdq
+ * if SIMD_VPOPCNTDQ is. VNNI instructions compute dot products of SQ8 codes. VPOPCNTDQ instructions
+ * count bits.
  */
 #define SIMD_REGION
 #if defined(__clang__) && defined(SIMD_VNNI)
 #pragma clang attribute push( \
     __attribute__(( \
         target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi,bmi2,avx512vnni"))), \
+    apply_to = function)
+#elif defined(__clang__) && defined(SIMD_VPOPCNTDQ)
+#pragma clang attribute push( \
+    __attribute__(( \
+        target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi,bmi2,avx512vpopcntdq"))), \
     apply_to = function)
 #elif defined(__clang__)
 #pragma clang attribute push( \
@@ -28,6 +34,9 @@
 #elif defined(SIMD_VNNI)
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi,bmi2,avx512vnni")
+#elif defined(SIMD_VPOPCNTDQ)
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi,bmi2,avx512vpopcntdq")
 #else
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi,bmi2")
@@ -35,6 +44,8 @@
 
 #ifdef SIMD_VNNI
 #define ISA_NAME avx512_vnni
+#elif defined(SIMD_VPOPCNTDQ)
+#define ISA_NAME avx512_vpopcntdq
 #else
 #define ISA_NAME avx512
 #endif
@@ -160,6 +171,35 @@ static inline vi vi_dot(vi sums, vh a, vh b)
 static inline vi vi_load(const int32_t *p) { return _mm512_loadu_si512(p); }
 static inline vf vf_from_i32(vi a) { return _mm512_cvtepi32_ps(a); }
 static inline void vi_store(int32_t *p, vi a) { _mm512_storeu_si512(p, a); }
+
+typedef __m512i vb;
+static inline vb vb_zero(void) { return _mm512_setzero_si512(); }
+static inline vb vb_load(const uint8_t *p) { return _mm512_loadu_si512(p); }
+static inline vb vb_and(vb a, vb b) { return _mm512_and_si512(a, b); }
+#ifdef SIMD_VPOPCNTDQ
+/* Counts of 64 bits. A sum of 32 bits takes the lower half of each; the upper halves are 0. */
+static inline vb vb_count_differences(vb counts, vb a, vb b)
+{
+    return _mm512_add_epi64(counts, _mm512_popcnt_epi64(_mm512_xor_si512(a, b)));
+}
+static inline vi vi_add_counts(vi sums, vb counts) { return _mm512_add_epi32(sums, counts); }
+#else
+/* The shuffles look up the numbers of bits of both halves of each byte. */
+static inline vb vb_count_differences(vb counts, vb a, vb b)
+{
+    const __m512i table = _mm512_broadcast_i32x4(
+                      _mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4)),
+                  half = _mm512_set1_epi8(0x0f), bits = _mm512_xor_si512(a, b);
+    const __m512i low = _mm512_shuffle_epi8(table, _mm512_and_si512(bits, half)),
+                  high = _mm512_shuffle_epi8(table,
+                                             _mm512_and_si512(_mm512_srli_epi16(bits, 4), half));
+    return _mm512_add_epi8(counts, _mm512_add_epi8(low, high));
+}
+static inline vi vi_add_counts(vi sums, vb counts)
+{
+    return _mm512_add_epi32(sums, _mm512_sad_epu8(counts, _mm512_setzero_si512()));
+}
+#endif
 static inline vi vi_row_sums(const vi rows[VF_LANES])
 {
     __m512i pair[8], four[4]; /* they hold partial sums as in vf_row_sums */

@@ -227,6 +227,54 @@ static inline vi vi_load(const int32_t *p)
 static inline vf vf_from_i32(vi a) { EACH_F((float)a.lane[i]); }
 static inline void vi_store(int32_t *p, vi a) { memcpy(p, a.lane, sizeof a.lane); }
 
+/*
+ * Bits that differ. vb holds 4 * VF_LANES bytes. vb_count_differences adds to each of several
+ * counts the number of bits in which a part of a differs from that part of b. In this file the
+ * parts are bytes, and so are the counts: at most 31 additions fit. vi_add_counts adds all counts
+ * to the sums, each to any lane.
+ */
+typedef struct {
+    uint64_t word[VF_LANES / 2];
+} vb;
+static inline vb vb_zero(void)
+{
+    vb r = {{0}};
+    return r;
+}
+static inline vb vb_load(const uint8_t *p)
+{
+    vb r;
+    memcpy(r.word, p, sizeof r.word);
+    return r;
+}
+static inline vb vb_and(vb a, vb b)
+{
+    for (int i = 0; i < VF_LANES / 2; i++) {
+        a.word[i] &= b.word[i];
+    }
+    return a;
+}
+static inline vb vb_count_differences(vb counts, vb a, vb b)
+{
+    for (int i = 0; i < VF_LANES / 2; i++) {
+        uint64_t bits =
+            a.word[i] ^ b.word[i]; /* then the counts of pairs, of four bits, of bytes */
+        bits -= bits >> 1 & 0x5555555555555555u;
+        bits = (bits & 0x3333333333333333u) + (bits >> 2 & 0x3333333333333333u);
+        counts.word[i] += (bits + (bits >> 4)) & 0x0f0f0f0f0f0f0f0fu;
+    }
+    return counts;
+}
+static inline vi vi_add_counts(vi sums, vb counts)
+{
+    for (int i = 0; i < VF_LANES / 2; i++) {
+        const uint64_t pairs =
+            (counts.word[i] & 0x00ff00ff00ff00ffu) + (counts.word[i] >> 8 & 0x00ff00ff00ff00ffu);
+        sums.lane[i] += (int32_t)(pairs * 0x0001000100010001u >> 48);
+    }
+    return sums;
+}
+
 /* Lane r is the sum of the lanes of rows[r]. */
 static inline vi vi_row_sums(const vi rows[VF_LANES])
 {

@@ -121,6 +121,19 @@ static inline vi vi_dot(vi sums, vh a, vh b)
 static inline vi vi_load(const int32_t *p) { return vld1q_s32(p); }
 static inline vf vf_from_i32(vi a) { return vcvtq_f32_s32(a); }
 static inline void vi_store(int32_t *p, vi a) { vst1q_s32(p, a); }
+
+typedef uint8x16_t vb;
+static inline vb vb_zero(void) { return vdupq_n_u8(0); }
+static inline vb vb_load(const uint8_t *p) { return vld1q_u8(p); }
+static inline vb vb_and(vb a, vb b) { return vandq_u8(a, b); }
+static inline vb vb_count_differences(vb counts, vb a, vb b)
+{
+    return vaddq_u8(counts, vcntq_u8(veorq_u8(a, b)));
+}
+static inline vi vi_add_counts(vi sums, vb counts)
+{
+    return vaddq_s32(sums, vreinterpretq_s32_u32(vpaddlq_u16(vpaddlq_u8(counts))));
+}
 static inline vi vi_row_sums(const vi rows[VF_LANES])
 {
     return vpaddq_s32(vpaddq_s32(rows[0], rows[1]), vpaddq_s32(rows[2], rows[3]));

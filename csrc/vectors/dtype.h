@@ -51,6 +51,9 @@ struct operand {
     enum dtype dtype;
     bool swapped; /* the other byte order */
     bool aligned; /* data and all strides keep the elements aligned */
+    /* Bytes of DTYPE_U8 that hold eight elements each, +1 for bit 1 and -1 for bit 0. Only
+     * pairwise/bits.c reads them. */
+    bool packed_bits;
 };
 
 /* True if a kernel can read contiguous elements in place. */

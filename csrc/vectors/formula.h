@@ -34,18 +34,25 @@ static inline double formula_clip(double cosine)
 }
 
 /*
- * Returns the cosine from x.y, x.x and y.y. x_eps and y_eps differ only if the rows are scaled by
- * different powers of two. The caller ensures that xx * yy neither overflows nor underflows.
+ * Returns the divisor of a cosine, from x.x and y.y. x_eps and y_eps differ only if the rows are
+ * scaled by different powers of two. The caller ensures that xx * yy neither overflows nor
+ * underflows.
  *
  * If eps clamps no norm, the divisor is sqrt(xx * yy), which rounds less than sqrt(xx) * sqrt(yy).
  * Since sqrt(a * a) == a in IEEE arithmetic, identical rows give exactly 1.
  */
-static inline double formula_cosine(double xy, double xx, double yy, double x_eps, double y_eps)
+static inline double formula_divisor(double xx, double yy, double x_eps, double y_eps)
 {
     if (!eps_clamps(sqrt(xx), x_eps) && !eps_clamps(sqrt(yy), y_eps)) {
-        return formula_clip(xy / sqrt(xx * yy));
+        return sqrt(xx * yy);
     }
-    return formula_clip(xy / (formula_clamped_norm(xx, x_eps) * formula_clamped_norm(yy, y_eps)));
+    return formula_clamped_norm(xx, x_eps) * formula_clamped_norm(yy, y_eps);
+}
+
+/* Returns the cosine from x.y, x.x and y.y. The other arguments are those of formula_divisor. */
+static inline double formula_cosine(double xy, double xx, double yy, double x_eps, double y_eps)
+{
+    return formula_clip(xy / formula_divisor(xx, yy, x_eps, y_eps));
 }
 
 /* Returns the cosine of a pair of rows from its sums, which may be those of scaled rows. */

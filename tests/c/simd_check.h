@@ -368,6 +368,32 @@ static void check_codes(void)
     }
 }
 
+/* Checks the counts of bits that differ: as many of them as bytes can count, and their sums. */
+static void check_bits(void)
+{
+    uint8_t a[4 * VF_LANES], b[4 * VF_LANES], mask[4 * VF_LANES];
+    int32_t out[VF_LANES];
+    memset(mask, 0x55, sizeof mask);
+    for (int round = 0; round < 256; round++) {
+        int64_t expected = 5 * 31 * 8 * 4 * VF_LANES, sum = 0;
+        vb counts[2] = {vb_zero(), vb_zero()};
+        for (int i = 0; i < 4 * VF_LANES; i++) {
+            a[i] = (uint8_t)(round + 37 * i);
+            b[i] = (uint8_t)(round * i);
+            for (int bit = 0; bit < 8; bit++) expected += ((a[i] & 0x55) ^ b[i]) >> bit & 1;
+        }
+        counts[0] = vb_count_differences(counts[0], vb_and(vb_load(a), vb_load(mask)), vb_load(b));
+        for (int i = 0; i < 4 * VF_LANES; i++) b[i] = (uint8_t)~a[i];
+        for (int i = 0; i < 31; i++)
+            counts[1] = vb_count_differences(counts[1], vb_load(a), vb_load(b));
+        vi sums = vi_add_counts(vi_zero(), counts[0]);
+        for (int i = 0; i < 5; i++) sums = vi_add_counts(sums, counts[1]);
+        vi_store(out, sums);
+        for (int i = 0; i < VF_LANES; i++) sum += out[i];
+        CHECK(sum == expected, "bits, round %d: %d, not %d", round, (int)sum, (int)expected);
+    }
+}
+
 /* Loads all 65,536 bit patterns of both 16-bit formats in every lane, and floats as doubles. */
 static void check_loads(void)
 {
@@ -405,4 +431,5 @@ static void check_vector_abstraction(void)
     check_pairs();
     check_integers();
     check_codes();
+    check_bits();
 }

@@ -71,8 +71,8 @@ static void test_pairs_over_two_axes(void)
     plan_of(&plan, axes, 4, 12);
     CHECK(plan.driver == PLAN_GEMM && plan.reduced.count == 2, "%d reduced axes",
           plan.reduced.count);
-    const struct operand of_x = {(const char *)x, DTYPE_F64, false, true},
-                         of_y = {(const char *)y, DTYPE_F64, false, true};
+    const struct operand of_x = {.data = (const char *)x, .dtype = DTYPE_F64, .aligned = true},
+                         of_y = {.data = (const char *)y, .dtype = DTYPE_F64, .aligned = true};
     const struct reduction call = {.op = OP_DOT,
                                    .x = of_x,
                                    .y = of_y,

@@ -201,7 +201,7 @@ static inline long double naive_result(const struct reduction *call, const struc
 static inline void naive_check_one(const struct reduction *call, const char *at,
                                    long double expected, long double error, size_t i)
 {
-    const struct operand out = {call->out, call->out_dtype, false, true};
+    const struct operand out = {.data = call->out, .dtype = call->out_dtype, .aligned = true};
     const double got = naive_read(&out, at);
     CHECK(naive_fits(call->out_dtype, got, expected, error),
           "op %d, dtypes %d %d to %d: result %zu is %.17g, not %.17Lg", call->op, call->x.dtype,

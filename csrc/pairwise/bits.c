@@ -1,0 +1,228 @@
+/* Hamming distances of rows of packed bits, block by block, and their scores as a matrix. */
+#include "pairwise/bits.h"
+
+#include <string.h>
+
+#include "base/pool.h"
+#include "base/scratch.h"
+
+enum {
+    CACHED_BYTES = 1 << 15, /* rows of x that stay in the cache, unless MIN_ROWS are more */
+    MIN_ROWS = 16,
+    TASK_BYTES = 1 << 21, /* bytes that one task compares: about 0.1 ms */
+    /* A comparison of this many bytes takes as long as a multiplication of a GEMM. */
+    BYTES_PER_MULTIPLICATION = 4
+};
+
+/* ---- scores ---- */
+
+struct bit_formula bit_formula_make(size_t bytes, double eps)
+{
+    const double elements = 8.0 * (double)bytes;
+    return (struct bit_formula){elements, formula_divisor(elements, elements, eps, eps)};
+}
+
+int32_t bit_distance_at_most(const struct bit_formula *f, double threshold)
+{
+    /* Starts from the solution in real numbers, which rounding can make wrong by a few bits. */
+    const double real = (f->elements - threshold * f->divisor) / 2.0;
+    /* NaN, of a threshold of 0 and an infinite divisor, means the largest: all scores are 0. */
+    int32_t distance = (int32_t)f->elements;
+    if (real < f->elements) {
+        distance = real < 0.0 ? -1 : (int32_t)real;
+    }
+    while (distance < (int32_t)f->elements && bit_score(f, distance + 1) >= threshold) {
+        distance++;
+    }
+    while (distance >= 0 && bit_score(f, distance) < threshold) {
+        distance--;
+    }
+    return distance;
+}
+
+/* ---- distances ---- */
+
+struct bit_state {
+    const struct bit_blocks *blocks;
+    size_t block_rows;              /* rows of x in a block */
+    size_t task_rows, task_columns; /* of a task */
+    size_t tasks_along_y;
+    char *copies; /* buffers of the workers for rows whose bytes are not contiguous; or NULL */
+    size_t copies_per_worker;
+};
+
+static bool is_contiguous(const struct bit_rows *rows, size_t bytes)
+{
+    return rows->byte_step == 1 || bytes == 1;
+}
+
+/* Finds rows [first, first + count). Copies them to buffer if their bytes are not contiguous. Sets
+ * *step to the distance of the rows in bytes. */
+static const char *find_rows(const struct bit_rows *rows, size_t first, size_t count, size_t bytes,
+                             char *buffer, ptrdiff_t *step)
+{
+    const char *from = rows->data + (ptrdiff_t)first * rows->row_step;
+    if (is_contiguous(rows, bytes)) {
+        *step = rows->row_step;
+        return from;
+    }
+    *step = (ptrdiff_t)bytes;
+    for (size_t r = 0; r < count; r++, from += rows->row_step) {
+        for (size_t k = 0; k < bytes; k++) {
+            buffer[r * bytes + k] = from[(ptrdiff_t)k * rows->byte_step];
+        }
+    }
+    return buffer;
+}
+
+/* Compares rows [row, row + rows) of x with rows [column, end) of y. */
+static void compare(const struct bit_state *s, size_t worker, size_t row, size_t rows,
+                    size_t column, size_t end)
+{
+    const struct bit_blocks *b = s->blocks;
+    hamming_kernel *hamming = kernels_current()->bits->hamming;
+    int32_t distances[BIT_BLOCK_COLUMNS * BIT_BLOCK_ROWS];
+    char *x_copies = NULL, *y_copies = NULL;
+    ptrdiff_t x_step, y_step;
+    if (s->copies != NULL) {
+        x_copies = s->copies + worker * s->copies_per_worker;
+        y_copies = x_copies + s->block_rows * b->bytes;
+    }
+    const char *x = find_rows(&b->x, row, rows, b->bytes, x_copies, &x_step);
+    for (size_t count; column < end && !cancel_poll_here(); column += count) {
+        count = smaller(BIT_BLOCK_COLUMNS, end - column);
+        const char *y = find_rows(&b->y, column, count, b->bytes, y_copies, &y_step);
+        for (size_t c = 0; c < count; c++) {
+            hamming(distances + c * BIT_BLOCK_ROWS, x, x_step, rows, y + (ptrdiff_t)c * y_step,
+                    b->bytes);
+        }
+        b->take(b->context, &(struct bit_block){worker, row, rows, column, count, distances});
+    }
+}
+
+/* Returns the number of pairs of `rows` rows from `row` on and rows [column, end) of y. In a
+ * triangle, pairs whose row of x comes after their row of y do not count. */
+static size_t pairs_in(const struct bit_blocks *b, size_t row, size_t rows, size_t column,
+                       size_t end)
+{
+    size_t pairs = rows * (end - column);
+    for (size_t r = row; b->triangle && r < row + rows; r++) {
+        pairs -= r > column ? smaller(r, end) - column : 0;
+    }
+    return pairs;
+}
+
+static void compare_task(void *context, size_t task, size_t worker)
+{
+    const struct bit_state *s = context;
+    const struct bit_blocks *b = s->blocks;
+    const size_t first = task / s->tasks_along_y * s->task_rows,
+                 column = task % s->tasks_along_y * s->task_columns,
+                 last = smaller(b->x.rows, first + s->task_rows),
+                 end = smaller(b->y.rows, column + s->task_columns);
+    for (size_t row = first, rows; row < last; row += rows) {
+        rows = smaller(s->block_rows, last - row);
+        const size_t begin = b->triangle ? larger(row, column) : column;
+        if (begin < end) {
+            compare(s, worker, row, rows, begin, end);
+            progress_add(b->token, pairs_in(b, row, rows, column, end));
+        }
+    }
+}
+
+/* Divides the pairs into tasks: as many rows of y as one task compares with a block of x, and if
+ * these are few, several blocks of x. */
+static void plan_tasks(struct bit_state *s)
+{
+    const struct bit_blocks *b = s->blocks;
+    s->block_rows = smaller(larger(CACHED_BYTES / b->bytes, MIN_ROWS), BIT_BLOCK_ROWS);
+    const size_t columns = larger(TASK_BYTES / (s->block_rows * b->bytes), 1);
+    s->task_columns =
+        smaller(size_parts(columns, BIT_BLOCK_COLUMNS) * BIT_BLOCK_COLUMNS, b->y.rows);
+    s->task_rows = larger(columns / s->task_columns, 1) * s->block_rows;
+    s->tasks_along_y = size_parts(b->y.rows, s->task_columns);
+}
+
+int bit_blocks_run(const struct bit_blocks *b)
+{
+    struct bit_state s = {.blocks = b};
+    if (b->x.rows == 0 || b->y.rows == 0) {
+        return 0;
+    }
+    plan_tasks(&s);
+    const size_t tasks = size_product_or_max(size_parts(b->x.rows, s.task_rows), s.tasks_along_y);
+    const int threads =
+        thread_count_for(size_product_or_max(b->x.rows, b->y.rows),
+                         size_parts(b->bytes, BYTES_PER_MULTIPLICATION), GRAIN_GEMM);
+    const int workers = threads < b->workers ? threads : b->workers;
+    if (!is_contiguous(&b->x, b->bytes) || !is_contiguous(&b->y, b->bytes)) {
+        s.copies_per_worker = scratch_round((s.block_rows + BIT_BLOCK_COLUMNS) * b->bytes);
+        s.copies = scratch_alloc(size_product_or_max((size_t)workers, s.copies_per_worker));
+        if (s.copies == NULL) {
+            return -1;
+        }
+    }
+    pool_run(tasks, workers, compare_task, &s, b->token);
+    scratch_free(s.copies);
+    return 0;
+}
+
+/* ---- the matrix ---- */
+
+struct bit_matrix {
+    const struct reduction *call;
+    struct bit_formula formula;
+    bool symmetric;
+};
+
+/* Stores the scores of a block. Rows of x are right rows of the result, because they are the longer
+ * side of a block and the elements of the result are contiguous along them. */
+static void store_block(void *context, const struct bit_block *b)
+{
+    const struct bit_matrix *m = context;
+    const struct reduction *call = m->call;
+    const struct axis *left = &call->plan->left.at[0], *right = &call->plan->right.at[0];
+    double scores[BIT_BLOCK_COLUMNS * BIT_BLOCK_ROWS], mirrored[BIT_BLOCK_COLUMNS];
+    for (size_t c = 0; c < b->columns; c++) {
+        double *row = scores + c * BIT_BLOCK_ROWS;
+        for (size_t r = 0; r < b->rows; r++) {
+            row[r] = bit_score(&m->formula, b->distances[c * BIT_BLOCK_ROWS + r]);
+        }
+        dtype_store(call->out_dtype,
+                    call->out + (ptrdiff_t)(b->column + c) * left->out +
+                        (ptrdiff_t)b->row * right->out,
+                    right->out, row, b->rows);
+    }
+    for (size_t r = 0; m->symmetric && r < b->rows; r++) {
+        for (size_t c = 0; c < b->columns; c++) {
+            mirrored[c] = scores[c * BIT_BLOCK_ROWS + r];
+        }
+        dtype_store(call->out_dtype,
+                    call->out + (ptrdiff_t)(b->row + r) * left->out +
+                        (ptrdiff_t)b->column * right->out,
+                    right->out, mirrored, b->columns);
+    }
+}
+
+int bit_pairs(const struct reduction *call)
+{
+    const struct axis *left = &call->plan->left.at[0], *right = &call->plan->right.at[0],
+                      *depth = &call->plan->reduced.at[0];
+    struct bit_matrix matrix = {
+        .call = call,
+        .formula = bit_formula_make(depth->size, call->eps),
+        .symmetric = call->x.data == call->y.data && left->size == right->size &&
+                     left->x == right->y && depth->x == depth->y,
+    };
+    const struct bit_blocks blocks = {
+        .x = {call->y.data, right->y, depth->y, right->size},
+        .y = {call->x.data, left->x, depth->x, left->size},
+        .bytes = depth->size,
+        .triangle = matrix.symmetric,
+        .take = store_block,
+        .context = &matrix,
+        .workers = pool_get_threads(),
+        .token = call->token,
+    };
+    return bit_blocks_run(&blocks);
+}

@@ -1,0 +1,134 @@
+/* Search in rows of packed bits. */
+#include "search/bits.h"
+
+#include "base/scratch.h"
+#include "pairwise/bits.h"
+#include "search/block.h"
+
+/* The corpus rows that a worker's limits belong to. */
+struct bit_limits {
+    size_t row, rows;
+    int32_t limit[BIT_BLOCK_ROWS];
+};
+
+struct bit_search {
+    const struct search *search;
+    struct bit_formula formula;
+    bool triangle;             /* only pairs with candidate index < query index are results */
+    struct bit_limits *limits; /* one for each worker, if the search is mirrored; else NULL */
+};
+
+/* The largest distance whose score reaches the threshold of a query. */
+static int32_t limit_of(const struct bit_search *b, size_t worker, size_t query)
+{
+    return bit_distance_at_most(&b->formula,
+                                threshold_at(b->search->result_handler, worker, query));
+}
+
+/* Returns the limits of a block's corpus rows as queries, for a mirrored search. Those of the last
+ * block are kept, and add_pair lowers them. */
+static int32_t *limits_of_rows(const struct bit_search *b, const struct bit_block *block)
+{
+    struct bit_limits *limits = b->limits + block->worker;
+    if (limits->row != block->row || limits->rows != block->rows) {
+        limits->row = block->row;
+        limits->rows = block->rows;
+        for (size_t r = 0; r < block->rows; r++) {
+            limits->limit[r] =
+                limit_of(b, block->worker, b->search->first_candidate + block->row + r);
+        }
+    }
+    return limits->limit;
+}
+
+/* True if a distance is at most `limit` or, with limits that are not NULL, at most that of its
+ * row. */
+static bool any_within(const int32_t *distances, size_t rows, int32_t limit, const int32_t *limits)
+{
+    int any = 0;
+    if (limits == NULL) {
+        for (size_t r = 0; r < rows; r++) {
+            any |= distances[r] <= limit;
+        }
+    } else {
+        for (size_t r = 0; r < rows; r++) {
+            any |= (distances[r] <= limit) | (distances[r] <= limits[r]);
+        }
+    }
+    return any != 0;
+}
+
+/* Passes on the pairs of one query with the rows of a block that are within a limit. */
+static void add_pairs(const struct bit_search *b, const struct bit_block *block, size_t c,
+                      int32_t limit, int32_t *limits)
+{
+    const struct search *s = b->search;
+    const struct result_handler *handler = s->result_handler;
+    const int32_t *distances = block->distances + c * BIT_BLOCK_ROWS;
+    const size_t query = s->first_query + block->column + c, worker = block->worker;
+    double threshold = threshold_at(handler, worker, query);
+    for (size_t r = 0; r < block->rows; r++) {
+        const size_t candidate = s->first_candidate + block->row + r;
+        const bool within = distances[r] <= limit || (limits != NULL && distances[r] <= limits[r]);
+        if (!within || (s->self && candidate == query) || (b->triangle && candidate > query)) {
+            continue;
+        }
+        const double score = bit_score(&b->formula, distances[r]);
+        add_score(s, worker, query, candidate, score);
+        if (limits != NULL) {
+            add_score(s, worker, candidate, query, score);
+            limits[r] = limit_of(b, worker, candidate);
+        }
+        if (threshold_at(handler, worker, query) > threshold) {
+            threshold = threshold_at(handler, worker, query);
+            limit = limit_of(b, worker, query);
+        }
+    }
+}
+
+static void take_block(void *context, const struct bit_block *block)
+{
+    const struct bit_search *b = context;
+    int32_t *limits = b->limits == NULL ? NULL : limits_of_rows(b, block);
+    for (size_t c = 0; c < block->columns; c++) {
+        const int32_t limit =
+            limit_of(b, block->worker, b->search->first_query + block->column + c);
+        if (any_within(block->distances + c * BIT_BLOCK_ROWS, block->rows, limit, limits)) {
+            add_pairs(b, block, c, limit, limits);
+        }
+    }
+}
+
+int search_bits(const struct search *s)
+{
+    const struct axis *rows = &s->corpus_rows, *queries = &s->query_rows, *depth = &s->depth;
+    const bool symmetric = s->corpus.data == s->queries.data && rows->size == queries->size &&
+                           rows->x == queries->y && depth->x == depth->y &&
+                           s->first_candidate == s->first_query;
+    struct bit_search b = {.search = s,
+                           .formula = bit_formula_make(depth->size, s->eps),
+                           .triangle = symmetric && s->self};
+    const size_t workers = (size_t)s->result_handler->workers;
+    if (s->mirrored) {
+        b.limits = scratch_alloc(workers * sizeof *b.limits);
+        if (b.limits == NULL) {
+            return -1;
+        }
+        for (size_t i = 0; i < workers; i++) {
+            b.limits[i].rows = 0;
+        }
+    }
+    const struct bit_blocks blocks = {
+        .x = {s->corpus.data, rows->x, depth->x, rows->size},
+        .y = {s->queries.data, queries->y, depth->y, queries->size},
+        .bytes = depth->size,
+        .triangle = b.triangle,
+        .take = take_block,
+        .context = &b,
+        .workers = s->result_handler->workers,
+        .token = s->token,
+    };
+    const int status = bit_blocks_run(&blocks);
+    scratch_free(b.limits);
+    return status;
+}
