@@ -290,30 +290,17 @@ class BlockwiseSearch:
         return TopK(values[0], indices[0]) if self.x.is_vector else TopK(values, indices)
 
     def pairs_above(self, threshold, max_pairs):
-        found, count = [], 0
         limit = np.iinfo(np.intp).max if max_pairs is None else max_pairs
+        options = {"threshold": threshold, "max_pairs": limit, "double": self._score_dtype() == np.float64}
+        found = _core.pairs_begin(len(self.x), len(self.y), **options)
         for request in self._requests():
-            corpus, queries = request.corpus, request.queries
-            swapped = corpus is queries and self.within
-            if not self.within and request.scales is None and len(queries) > len(corpus):
-                # The longer side becomes the corpus, which is the side that the C core searches.
-                first = {"first_candidate": request.first_query, "first_query": request.first_candidate}
-                request, swapped = request._replace(corpus=queries, queries=corpus, **first), True
-            left = max(0, limit - count)
-            *pairs, more = _core.pairs(request, threshold=threshold, max_pairs=left, swapped=swapped)
-            count += more
-            if count <= limit:
-                found.append(pairs)
-            else:
-                found.clear()
+            request, swapped = self._longer_as_corpus(request)
+            itself = self.within and request.corpus is request.queries  # its candidates are below its queries
+            _core.pairs(request, found, swapped=swapped or itself)
+        *pairs, count = _core.pairs_end(found)
         if count > limit:
             raise too_many(self.function, count, threshold, max_pairs)
-        if len(found) == 1:
-            return Pairs(*found[0])
-        empty = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, self._score_dtype())
-        i, j, values = (np.concatenate(arrays) for arrays in zip(empty, *found, strict=True))
-        order = np.lexsort((j, i))
-        return Pairs(i[order], j[order], values[order])
+        return Pairs(*pairs)
 
     def _longer_as_corpus(self, request):
         """Returns (request, whether its sides are swapped): the C core searches the longer side, the corpus."""

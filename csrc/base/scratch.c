@@ -4,6 +4,11 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#include <unistd.h>
+#endif
+
 #if defined(_WIN32) /* has no aligned_alloc, and frees aligned blocks by another function */
 #include <malloc.h>
 #define aligned_alloc(alignment, bytes) _aligned_malloc(bytes, alignment)
@@ -37,6 +42,20 @@ void scratch_free(void *block)
         atomic_fetch_sub_explicit(&live, 1, memory_order_relaxed);
     }
     aligned_free(block);
+}
+
+void scratch_give_back(void *block, size_t bytes)
+{
+#if defined(__linux__)
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)block,
+                    start = (at + page - 1) / page * page, end = (at + bytes) / page * page;
+    if (start < end) {
+        madvise((void *)start, end - start, MADV_DONTNEED);
+    }
+#else
+    (void)block;
+    (void)bytes;
+#endif
 }
 
 bool arena_pass(struct arena *arena)

@@ -14,6 +14,13 @@ enum { SCRATCH_ALIGN = 64 };
 void *scratch_alloc(size_t bytes);
 void scratch_free(void *block);
 
+/*
+ * Gives the pages of a block of `bytes` bytes back to the system; its contents are lost. Freed
+ * memory can stay with the process, so large blocks that are freed while others are filled are
+ * given back first. Does nothing where the system has no such call.
+ */
+void scratch_give_back(void *block, size_t bytes);
+
 /* Number of blocks in use by all threads. Tests use it to find leaks. */
 size_t scratch_live(void);
 /* Makes the n-th allocation from now on fail, on any thread; 0 makes none fail. Returns what is

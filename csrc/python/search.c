@@ -172,12 +172,92 @@ static PyObject *topk(PyObject *self, PyObject *args)
     return none_or_error(status);
 }
 
-PyObject *pairs_found(struct range_result *pairs, size_t rows, size_t columns)
+/* ---- pairs: a capsule collects those of all requests ---- */
+
+static const char pairs_capsule[] = "cossim.search.pairs";
+
+static void free_pairs(PyObject *capsule)
 {
-    const size_t count = atomic_load(&pairs->count);
-    if (atomic_load(&pairs->no_memory)) {
+    struct range_result *pairs = PyCapsule_GetPointer(capsule, pairs_capsule);
+    range_free(pairs);
+    scratch_free(pairs);
+}
+
+static PyObject *pairs_begin(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"", "", "threshold", "max_pairs", "double", NULL};
+    Py_ssize_t rows, columns, max_pairs;
+    double threshold;
+    int is_double;
+    (void)self;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "nn$dnp:pairs_begin", names, &rows, &columns,
+                                     &threshold, &max_pairs, &is_double)) {
+        return NULL;
+    }
+    if (rows < 0 || columns < 0 || max_pairs < 0) {
+        return misfit();
+    }
+    struct range_result *pairs = scratch_alloc(sizeof *pairs);
+    const fp_mode caller = fp_mode_enter(); /* because the threshold is rounded */
+    const int status = pairs == NULL ? -1
+                                     : range_init(pairs, is_double ? COMPUTE_F64 : COMPUTE_F32,
+                                                  threshold, (size_t)rows, (size_t)columns);
+    fp_mode_leave(caller);
+    if (status < 0) {
+        scratch_free(pairs);
         return PyErr_NoMemory();
     }
+    pairs->max_pairs = (size_t)max_pairs;
+    PyObject *capsule = PyCapsule_New(pairs, pairs_capsule, free_pairs);
+    if (capsule == NULL) {
+        range_free(pairs);
+        scratch_free(pairs);
+    }
+    return capsule;
+}
+
+/* pairs of an open call. Returns 0, or -1 with an error set. */
+static int run_pairs(struct search_call *c, struct range_result *pairs, bool swapped)
+{
+    const npy_intp rows = swapped ? c->corpus_end : c->queries_end,
+                   columns = swapped ? c->queries_end : c->corpus_end;
+    if (pairs->lists == NULL || pairs->result_handler.compute != compute_type_of_call(c) ||
+        (size_t)rows > pairs->rows || (size_t)columns > pairs->columns) {
+        misfit();
+        return -1;
+    }
+    pairs->swapped_sides = swapped;
+    if (run_call(c, &pairs->result_handler) < 0) {
+        return -1;
+    }
+    if (atomic_load(&pairs->no_memory)) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return 0;
+}
+
+static PyObject *pairs(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"", "", "swapped", NULL};
+    struct search_call c = {.corpus.name = "y", .queries.name = "x"};
+    struct range_result *found;
+    int swapped, status = -1;
+    PyObject *request, *capsule;
+    (void)self;
+    if (PyArg_ParseTupleAndKeywords(args, kwargs, "OO$p:pairs", names, &request, &capsule,
+                                    &swapped) &&
+        (found = PyCapsule_GetPointer(capsule, pairs_capsule)) != NULL &&
+        open_call(&c, request) == 0) {
+        status = run_pairs(&c, found, swapped);
+    }
+    close_call(&c);
+    return none_or_error(status);
+}
+
+PyObject *pairs_found(struct range_result *pairs)
+{
+    const size_t count = atomic_load(&pairs->count);
     if (count > pairs->max_pairs) {
         return Py_BuildValue("OOOn", Py_None, Py_None, Py_None, (Py_ssize_t)count);
     }
@@ -188,10 +268,11 @@ PyObject *pairs_found(struct range_result *pairs, size_t rows, size_t columns)
     int status = -1;
     if (i != NULL && j != NULL && values != NULL) {
         struct without_gil released;
+        const struct pair_arrays to = {PyArray_DATA((PyArrayObject *)i),
+                                       PyArray_DATA((PyArrayObject *)j),
+                                       PyArray_DATA((PyArrayObject *)values)};
         struct cancel_token *token = without_gil_begin(&released, NULL, 0);
-        status = range_store(pairs, rows, columns, PyArray_DATA((PyArrayObject *)i),
-                             PyArray_DATA((PyArrayObject *)j),
-                             PyArray_DATA((PyArrayObject *)values), token);
+        status = range_store(pairs, &to, token);
         status = without_gil_finish(&released, status);
     }
     if (status < 0) {
@@ -203,44 +284,23 @@ PyObject *pairs_found(struct range_result *pairs, size_t rows, size_t columns)
     return Py_BuildValue("NNNn", i, j, values, (Py_ssize_t)count);
 }
 
-/* pairs of an open call. */
-static PyObject *run_pairs(struct search_call *c, double threshold, Py_ssize_t max_pairs,
-                           bool swapped)
+static PyObject *pairs_end(PyObject *self, PyObject *args)
 {
-    const size_t queries = (size_t)c->queries_end, corpus = (size_t)c->corpus_end;
-    struct range_result pairs;
-    PyObject *result = NULL;
-    const fp_mode caller = fp_mode_enter(); /* because the threshold is rounded */
-    const int status = range_init(&pairs, compute_type_of_call(c), threshold, (size_t)max_pairs);
-    fp_mode_leave(caller);
-    if (status < 0) {
-        return PyErr_NoMemory();
-    }
-    pairs.swapped_sides = swapped;
-    if (run_call(c, &pairs.result_handler) == 0) {
-        result =
-            swapped ? pairs_found(&pairs, corpus, queries) : pairs_found(&pairs, queries, corpus);
-    }
-    range_free(&pairs);
-    return result;
-}
-
-static PyObject *pairs(PyObject *self, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"", "threshold", "max_pairs", "swapped", NULL};
-    struct search_call c = {.corpus.name = "y", .queries.name = "x"};
-    double threshold;
-    Py_ssize_t max_pairs;
-    int swapped;
-    PyObject *request, *result = NULL;
+    PyObject *capsule;
     (void)self;
-    if (PyArg_ParseTupleAndKeywords(args, kwargs, "O$dnp:pairs", names, &request, &threshold,
-                                    &max_pairs, &swapped) &&
-        open_call(&c, request) == 0) {
-        result = run_pairs(&c, threshold, max_pairs, swapped);
+    if (!PyArg_ParseTuple(args, "O:pairs_end", &capsule)) {
+        return NULL;
     }
-    close_call(&c);
-    return result;
+    struct range_result *pairs = PyCapsule_GetPointer(capsule, pairs_capsule);
+    if (pairs == NULL) {
+        return NULL;
+    }
+    if (pairs->lists == NULL) {
+        return misfit();
+    }
+    PyObject *found = pairs_found(pairs);
+    range_free(pairs);
+    return found;
 }
 
 bool are_parents(PyArrayObject *parents)
@@ -415,10 +475,15 @@ static PyObject *quantize(PyObject *self, PyObject *args)
 PyMethodDef search_methods[] = {
     BY_POSITION("topk", topk, "request, values, indices",
                 "Merges the candidates of a block into the k best of each query, best first."),
-    BY_NAME("pairs", pairs, "request, /, *, threshold, max_pairs, swapped",
-            "Returns (i, j, values, count). i are queries and j candidates, or the reverse if\n"
-            "swapped.\n"
-            "The arrays are None if there are more than max_pairs pairs."),
+    BY_NAME(
+        "pairs_begin", pairs_begin, "rows, columns, /, *, threshold, max_pairs, double",
+        "Returns a capsule that collects the pairs of searches, i below rows and j below columns."),
+    BY_NAME("pairs", pairs, "request, capsule, /, *, swapped",
+            "Collects the pairs of a request. i are queries and j candidates, or the reverse if\n"
+            "swapped."),
+    BY_POSITION("pairs_end", pairs_end, "capsule",
+                "Returns (i, j, values, count) and empties the capsule. The arrays are None if\n"
+                "there are more than max_pairs pairs."),
     BY_NAME("components", components, "request, parents, /, *, threshold",
             "Joins components in parents: those of two rows whose score reaches the threshold."),
     BY_NAME("top_pairs", top_pairs, "request, values, i, j, /, *, swapped",

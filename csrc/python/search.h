@@ -7,7 +7,7 @@
 
 /* Returns (i, j, values, count) of the pairs found, or (None, None, None, count) if there are more
  * than pairs->max_pairs. Returns NULL with an error set. */
-PyObject *pairs_found(struct range_result *pairs, size_t rows, size_t columns);
+PyObject *pairs_found(struct range_result *pairs);
 
 /* True if the parent of each row is the row itself or an earlier one. */
 bool are_parents(PyArrayObject *parents);

@@ -387,13 +387,14 @@ static PyObject *run_pairs(struct sparse_call *c, double threshold, Py_ssize_t m
     struct range_result found;
     PyObject *result = NULL;
     const fp_mode caller = fp_mode_enter(); /* because the threshold is rounded */
-    const int status = range_init(&found, compute, threshold, (size_t)max_pairs);
+    const int status = range_init(&found, compute, threshold, rows, columns);
     fp_mode_leave(caller);
     if (status < 0) {
         return PyErr_NoMemory();
     }
+    found.max_pairs = (size_t)max_pairs;
     if (run_call(c, compute, search_work, &found, pairs_of_call(c, true)) == 0) {
-        result = pairs_found(&found, rows, columns);
+        result = pairs_found(&found);
     }
     range_free(&found);
     return result;

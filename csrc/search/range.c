@@ -1,6 +1,8 @@
 /*
- * Range search. Each worker collects, in blocks of its own, the pairs that reach the threshold.
- * range_store puts all pairs in order.
+ * Range search. Each worker collects, in blocks of its own, the pairs that reach the threshold. A
+ * block holds pairs of one group of rows i. range_store puts the pairs in order, group by group,
+ * and gives the memory of their blocks back. So blocks and result together take hardly more memory
+ * than the result.
  */
 #include <string.h>
 
@@ -9,7 +11,8 @@
 #include "search/range.h"
 
 enum {
-    BLOCK_PAIRS = 1 << 14,
+    BLOCK_PAIRS = 1 << 12,
+    MAX_GROUPS = 64,          /* this bounds a worker's unfinished blocks to 4 MB */
     SORTED_BY_INSERTION = 24, /* pairs of one i */
     /* With at least this share of all columns, the pairs of one i are sorted by marking columns. */
     MARKED_SHARE = 4096,
@@ -25,10 +28,15 @@ struct pair_block {
     char values[]; /* BLOCK_PAIRS scores of the compute type */
 };
 
-/* Each worker's list has a cache line of its own. */
-struct pair_list {
-    _Alignas(SCRATCH_ALIGN) struct pair_block *blocks; /* newest first */
+/* The blocks of one worker. */
+struct pair_lists {
+    _Alignas(SCRATCH_ALIGN) struct pair_block *groups[MAX_GROUPS]; /* each newest first */
 };
+
+static size_t block_size(enum compute_type compute)
+{
+    return sizeof(struct pair_block) + BLOCK_PAIRS * compute_size(compute);
+}
 
 /* True if a block has room for a pair. */
 static bool takes(const struct pair_block *block, uint64_t i, uint64_t j)
@@ -47,10 +55,9 @@ static void add_result(struct result_handler *handler, size_t worker, size_t que
     }
     const uint64_t i = r->swapped_sides ? candidate : query,
                    j = r->swapped_sides ? query : candidate, upper = (uint64_t)UINT32_MAX << 32;
-    struct pair_block *block = r->lists[worker].blocks;
+    struct pair_block **list = &r->lists[worker].groups[i >> r->group_shift], *block = *list;
     if (!takes(block, i, j)) {
-        struct pair_block *fresh =
-            scratch_alloc(sizeof *fresh + BLOCK_PAIRS * compute_size(handler->compute));
+        struct pair_block *fresh = scratch_alloc(block_size(handler->compute));
         if (fresh == NULL) {
             atomic_store(&r->no_memory, true);
             return;
@@ -59,28 +66,32 @@ static void add_result(struct result_handler *handler, size_t worker, size_t que
         fresh->count = 0;
         fresh->i_base = i & upper;
         fresh->j_base = j & upper;
-        block = r->lists[worker].blocks = fresh;
+        block = *list = fresh;
     }
     block->i[block->count] = (uint32_t)i;
     block->j[block->count] = (uint32_t)j;
     compute_store(handler->compute, block->values, block->count++, score);
 }
 
-int range_init(struct range_result *r, enum compute_type compute, double threshold,
-               size_t max_pairs)
+int range_init(struct range_result *r, enum compute_type compute, double threshold, size_t rows,
+               size_t columns)
 {
     const int threads = pool_get_threads();
     *r = (struct range_result){.result_handler = {compute, threads,
                                                   constant_thresholds(compute, threshold), 0, 0,
                                                   add_result, NULL},
-                               .max_pairs = max_pairs,
+                               .rows = rows,
+                               .columns = columns,
+                               .max_pairs = SIZE_MAX,
                                .workers = (size_t)threads};
+    while (rows > 0 && (rows - 1) >> r->group_shift >= MAX_GROUPS) {
+        r->group_shift++;
+    }
     r->lists = scratch_alloc(r->workers * sizeof *r->lists);
     if (r->lists == NULL) {
         r->workers = 0;
-    }
-    for (size_t i = 0; i < r->workers; i++) {
-        r->lists[i].blocks = NULL;
+    } else {
+        memset(r->lists, 0, r->workers * sizeof *r->lists);
     }
     if (r->result_handler.thresholds == NULL || r->lists == NULL) {
         range_free(r);
@@ -89,16 +100,28 @@ int range_init(struct range_result *r, enum compute_type compute, double thresho
     return 0;
 }
 
+/* Frees the first block of a list. */
+static void drop_block(const struct range_result *r, struct pair_block **list)
+{
+    struct pair_block *block = *list;
+    *list = block->next;
+    scratch_give_back(block, block_size(r->result_handler.compute));
+    scratch_free(block);
+}
+
 void range_free(struct range_result *r)
 {
-    for (size_t i = 0; i < r->workers; i++) {
-        for (struct pair_block *block = r->lists[i].blocks, *next; block != NULL; block = next) {
-            next = block->next;
-            scratch_free(block);
+    for (size_t i = 0; i < r->workers * MAX_GROUPS; i++) {
+        struct pair_block **list = &r->lists[i / MAX_GROUPS].groups[i % MAX_GROUPS];
+        while (*list != NULL) {
+            drop_block(r, list);
         }
     }
     scratch_free(r->lists);
     scratch_free(r->result_handler.thresholds);
+    r->lists = NULL;
+    r->result_handler.thresholds = NULL;
+    r->workers = 0;
 }
 
 /*
@@ -185,70 +208,83 @@ static void sort_by_marks(const struct row_pairs *p, size_t columns, uint64_t *m
     }
 }
 
-/* Counts the pairs of each i in starts[i + 1]. */
-static void count_pairs(const struct range_result *r, size_t *starts, struct cancel_token *token)
+/* A group of rows whose pairs are stored: rows [first, first + rows). */
+struct stored_group {
+    size_t group, first, rows;
+    size_t *starts; /* [rows + 1] */
+};
+
+/* Counts the pairs of each i of a group in starts[i - first + 1]. */
+static void count_pairs(const struct range_result *r, const struct stored_group *g,
+                        struct cancel_token *token)
 {
     for (size_t w = 0; w < r->workers; w++) {
-        for (const struct pair_block *block = r->lists[w].blocks;
+        for (const struct pair_block *block = r->lists[w].groups[g->group];
              block != NULL && !cancel_poll(token, 0); block = block->next) {
             for (size_t n = 0; n < block->count; n++) {
-                starts[(block->i_base | block->i[n]) + 1]++;
+                g->starts[(block->i_base | block->i[n]) - g->first + 1]++;
             }
         }
     }
 }
 
-/* Moves all pairs to the arrays, in order of i, and frees their blocks. ends[i] is the position of
- * the first pair of i; on return, it is the position after the last one. */
-static void move_pairs(struct range_result *r, size_t *ends, int64_t *i, int64_t *j, void *values,
-                       struct cancel_token *token)
+/* Moves all pairs of a group to the arrays, in order of i, and frees their blocks. ends[i] is the
+ * position of the first pair of i; on return, it is the position after the last one. */
+static void move_pairs(struct range_result *r, const struct stored_group *g,
+                       const struct pair_arrays *to, struct cancel_token *token)
 {
     const enum compute_type compute = r->result_handler.compute;
+    size_t *ends = g->starts;
     for (size_t w = 0; w < r->workers; w++) {
-        struct pair_block *block;
-        while ((block = r->lists[w].blocks) != NULL && !cancel_poll(token, 0)) {
+        struct pair_block **list = &r->lists[w].groups[g->group];
+        while (*list != NULL && !cancel_poll(token, 0)) {
+            const struct pair_block *block = *list;
             for (size_t n = 0; n < block->count; n++) {
                 const uint64_t row = block->i_base | block->i[n];
-                const size_t at = ends[row]++;
-                i[at] = (int64_t)row;
-                j[at] = (int64_t)(block->j_base | block->j[n]);
-                compute_store(compute, values, at, compute_load(compute, block->values, n));
+                const size_t at = ends[row - g->first]++;
+                to->i[at] = (int64_t)row;
+                to->j[at] = (int64_t)(block->j_base | block->j[n]);
+                compute_store(compute, to->values, at, compute_load(compute, block->values, n));
             }
-            r->lists[w].blocks = block->next;
-            scratch_free(block);
+            drop_block(r, list);
         }
     }
 }
 
-int range_store(struct range_result *r, size_t rows, size_t columns, int64_t *i, int64_t *j,
-                void *values, struct cancel_token *token)
+int range_store(struct range_result *r, const struct pair_arrays *to, struct cancel_token *token)
 {
     const enum compute_type compute = r->result_handler.compute;
-    const size_t marked = columns <= MAX_MARKED_COLUMNS ? columns : 0,
-                 words = size_parts(marked, 64), score = compute_size(compute);
-    size_t *starts = scratch_alloc(size_product_or_max(size_sum_or_max(rows, 1), sizeof *starts));
+    const size_t columns = r->columns, marked = columns <= MAX_MARKED_COLUMNS ? columns : 0,
+                 words = size_parts(marked, 64), score = compute_size(compute),
+                 most = smaller(r->rows, (size_t)1 << r->group_shift);
+    size_t *starts = scratch_alloc(size_product_or_max(size_sum_or_max(most, 1), sizeof *starts));
     uint64_t *marks = scratch_alloc(words * sizeof *marks);
     void *scores = scratch_alloc(marked * score);
     const bool has_memory = starts != NULL && marks != NULL && scores != NULL;
+    size_t done = 0; /* pairs */
     if (has_memory) {
-        memset(starts, 0, (rows + 1) * sizeof *starts);
         memset(marks, 0, words * sizeof *marks);
-        count_pairs(r, starts, token);
-        counts_to_starts(starts, rows);
-        move_pairs(r, starts, i, j, values, token);
     }
-    const size_t sorted_rows = has_memory ? rows : 0;
-    for (size_t row = 0, first = 0; row < sorted_rows && !cancel_poll(token, 0); row++) {
-        const struct row_pairs p = {compute, starts[row] - first, j + first,
-                                    (char *)values + first * score};
-        if (p.count <= SORTED_BY_INSERTION) {
-            insertion_sort(&p);
-        } else if (p.count < columns / MARKED_SHARE || marked == 0) {
-            heap_sort(&p);
-        } else {
-            sort_by_marks(&p, columns, marks, scores);
+    for (size_t first = 0; has_memory && first < r->rows && !cancel_poll(token, 0); first += most) {
+        const struct stored_group g = {first >> r->group_shift, first,
+                                       smaller(most, r->rows - first), starts};
+        memset(starts, 0, (g.rows + 1) * sizeof *starts);
+        starts[0] = done;
+        count_pairs(r, &g, token);
+        counts_to_starts(starts, g.rows);
+        move_pairs(r, &g, to, token);
+        for (size_t row = 0; row < g.rows && !cancel_poll(token, 0); row++) {
+            const struct row_pairs p = {compute, starts[row] - done, to->j + done,
+                                        (char *)to->values + done * score};
+            if (p.count <= SORTED_BY_INSERTION) {
+                insertion_sort(&p);
+            } else if (p.count < columns / MARKED_SHARE || marked == 0) {
+                heap_sort(&p);
+            } else {
+                sort_by_marks(&p, columns, marks, scores);
+            }
+            done = starts[row];
         }
-        first = starts[row];
     }
     scratch_free(starts);
     scratch_free(marks);

@@ -6,28 +6,36 @@
 #include "search/result_handler.h"
 
 /*
- * Collects all pairs whose score reaches one threshold. A pair is (query, candidate), or
- * (candidate, query) if swapped_sides is set.
+ * Collects all pairs whose score reaches one threshold, from any number of searches. A pair is
+ * (query, candidate), or (candidate, query) if swapped_sides is set.
  */
-struct pair_list;
+struct pair_lists;
 struct range_result {
     struct result_handler result_handler;
     bool swapped_sides;
-    size_t max_pairs; /* pairs beyond this number are counted but not kept */
+    size_t rows, columns; /* all i are below rows, all j below columns */
+    size_t max_pairs;     /* pairs beyond this number are counted but not kept */
     _Atomic size_t count;
     _Atomic bool no_memory;
-    struct pair_list *lists; /* one for each worker */
+    struct pair_lists *lists; /* one for each worker */
     size_t workers;
+    unsigned group_shift; /* i >> group_shift is the group of row i */
 };
 
-int range_init(struct range_result *range, enum compute_type compute, double threshold,
-               size_t max_pairs);
+/* The result: arrays of `count` elements. values are of the compute type. */
+struct pair_arrays {
+    int64_t *i, *j;
+    void *values;
+};
+
+int range_init(struct range_result *range, enum compute_type compute, double threshold, size_t rows,
+               size_t columns);
 void range_free(struct range_result *range);
 /*
- * Moves the pairs to the arrays, in ascending order of i, then of j. All i are below rows, all j
- * below columns. Returns -1 when memory runs out.
+ * Moves the pairs to the arrays, in ascending order of i, then of j. Returns -1 when memory runs
+ * out.
  */
-int range_store(struct range_result *range, size_t rows, size_t columns, int64_t *i, int64_t *j,
-                void *values, struct cancel_token *token);
+int range_store(struct range_result *range, const struct pair_arrays *to,
+                struct cancel_token *token);
 
 #endif

@@ -37,7 +37,7 @@ struct search {
     bool mirrored;
     /* Scores (i, j) as well as (j, i), even if both sides are the same rows in memory. */
     bool ordered_pairs;
-    bool without_prefilter; /* it would rule out too little */
+    bool without_prefilter;        /* it would rule out too little */
     const struct sq8_codes *codes; /* NULL: the search makes them */
     /* Corpus rows that are scored exactly before the prefilter runs, to raise the thresholds. */
     size_t warm_up_rows;

@@ -319,9 +319,13 @@ def unchecked(source):
         rows = len(y) if type(y) is np.ndarray and len(y) < 1000 else 1
         _core.topk(request, *_results(source, rows, source.pick((1, 2, 0))))
     elif kind == 13:
-        request, _ = _search_call(source)
+        request, y = _search_call(source)
+        rows = len(y) if type(y) is np.ndarray else 1
         threshold, most = source.pick((0.5, -1.0, float("nan"), 2.0)), source.pick((0, 100, -1, 2**63 - 1))
-        _core.pairs(request, threshold=threshold, max_pairs=most, swapped=bool(source.below(2)))
+        sizes = source.pick((rows, 1000, 0, 2**62)), source.pick((1000, rows, 0, 2**62))
+        found = _core.pairs_begin(*sizes, threshold=threshold, max_pairs=most, double=bool(source.below(2)))
+        _core.pairs(request, found, swapped=bool(source.below(2)))
+        _core.pairs_end(found)
     elif kind == 14:
         request, _ = _search_call(source)
         parents = np.arange(source.pick((3, 5, 1, 8, 0)))

@@ -438,13 +438,24 @@ def test_the_core_refuses_rows_beyond_the_results(rng):
     ]:
         with pytest.raises(ValueError, match=r"\bfit\b"):
             _core.topk(request(**numbers), *results(*shape))
-    with pytest.raises(MemoryError):  # needs a count for each of 2**61 rows
-        _core.pairs(request(2**61 - 8), threshold=-1.0, max_pairs=10, swapped=True)
-    i, j, _, count = _core.pairs(request(2**61 - 2), threshold=-1.0, max_pairs=10, swapped=False)
+
+    def pairs(request, rows, columns, swapped=False):
+        found = _core.pairs_begin(rows, columns, threshold=-1.0, max_pairs=10, double=False)
+        _core.pairs(request, found, swapped=swapped)
+        return _core.pairs_end(found)
+
+    with pytest.raises(MemoryError):  # needs counts for 2**61 rows
+        pairs(request(2**61 - 8), 2**61, 3, swapped=True)
+    for rows, columns, swapped in [(2, 3, False), (3, 2, True), (0, 0, False)]:
+        with pytest.raises(ValueError, match=r"\bfit\b"):
+            pairs(request(), rows, columns, swapped)
+    with pytest.raises(ValueError, match=r"\bfit\b"):  # the scores are float32
+        _core.pairs(request(), _core.pairs_begin(3, 3, threshold=-1.0, max_pairs=10, double=True), swapped=False)
+    i, j, _, count = pairs(request(2**61 - 2), 3, 2**61 + 1)
     assert (list(i), list(j), count) == ([0, 0, 0, 1, 1, 1, 2, 2, 2], 3 * [2**61 - 2, 2**61 - 1, 2**61], 9)
     x = x[:, :0]  # rows without elements: all scores are 0
     apart = request()._replace(queries=x.copy())
-    i, j, values, _ = _core.pairs(apart, threshold=0.0, max_pairs=100, swapped=False)
+    i, j, values, _ = pairs(apart, 3, 3)
     assert (len(i), len(j)) == (9, 9)
     np.testing.assert_array_equal(values, 0)
     for numbers, parents in [({}, [0, 1]), ({"first_candidate": 1}, [0, 1, 2]), ({}, [0, 1, 2**40]), ({}, [0, -1, 2])]:
