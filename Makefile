@@ -143,7 +143,7 @@ bits: $(VENV)/test.stamp ## records the bits of all results in build/bits.json, 
 RUNS ?= 20000
 FUZZ = build/fuzz
 SANITIZE = -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all
-FUZZ_TARGETS = plan arguments changes layers columns index images weights checkpoints
+FUZZ_TARGETS = plan arguments changes layers rows columns index images weights checkpoints
 
 $(VENV)/fuzz.stamp: $(VENV)/test.stamp
 	$(PIP) install --editable '.[fuzz]'

@@ -287,8 +287,6 @@ def pairwise(
 ) -> ArrayOrScalar[Float]: ...
 @overload
 def pairwise(
-    x: Array, y: Array | None = None, *, eps: Number = 1e-08, out: None = None, progress: Progress | None = None
-) -> ArrayOrScalar[Any]: ...
     x: Array,
     y: Array | None = None,
     *,
@@ -296,7 +294,7 @@ def pairwise(
     binary: bool = False,
     out: None = None,
     progress: Progress | None = None,
-) -> NDArray[Any]: ...
+) -> ArrayOrScalar[Any]: ...
 
 # ---- threads ----
 

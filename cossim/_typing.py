@@ -24,6 +24,16 @@ class SupportsBuffer(Protocol):
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
 
+class InSlices(Protocol):
+    """Rows that are read in slices: datasets of h5py and zarr, and what open_rows returns."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    def __getitem__(self, rows: slice, /) -> Any: ...
+
+
 class Lazy(Protocol):
     """A Dask array. Functions of it return Any, so that a type checker of cossim does not need Dask."""
 
@@ -34,7 +44,7 @@ class Lazy(Protocol):
 
 Array: TypeAlias = ArrayLike | SupportsBuffer | SupportsDLPack
 Path: TypeAlias = str | os.PathLike[str]
-Rows: TypeAlias = Array | Path
+Rows: TypeAlias = Array | InSlices | Path
 Number: TypeAlias = float | np.floating[Any] | np.integer[Any]
 Pair: TypeAlias = SupportsIndex | tuple[SupportsIndex, SupportsIndex] | list[int]
 Dims: TypeAlias = SupportsIndex | Sequence[SupportsIndex]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import errno
 import gzip
 import io
 import math
@@ -45,7 +46,8 @@ def errors_with_path(path: str) -> Iterator[None]:
     except (MemoryError, ImportError, RecursionError):
         raise
     except Exception as error:  # libraries raise many types for damaged files
-        if isinstance(error, OSError) and error.errno is not None:
+        # EINVAL means that a damaged file names a position before its start. Any other number comes from the system.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             error.filename = path
             raise
         text = " ".join(str(error).split())[:300] or type(error).__name__

@@ -268,7 +268,7 @@ def topk(
 
     values and indices are lazy arrays of shape (Q, k), chunked like the rows of queries, whose sizes may be unknown
     unless they are the corpus. ``dask.compute(result)[0]`` computes both together. Every worker must be able to read
-    the .npy file at a path. memory bounds one task.
+    the file at a path. memory bounds one task.
 
     A partial result has at most k columns. A task merges up to MERGED of them, until one is left for each block of
     queries.
@@ -315,7 +315,7 @@ def pairs_above(
 
     i, j and values are lazy 1-d arrays of unknown size, sorted by (i, j). ``dask.compute(result)[0]`` computes all
     three together, and ``result.i.compute_chunk_sizes()`` determines the number of pairs. Each chunk holds the pairs of
-    one block of x, which must fit into a worker's memory. Every worker must be able to read the .npy file at a path.
+    one block of x, which must fit into a worker's memory. Every worker must be able to read the file at a path.
     memory bounds one task.
 
     With max_pairs, all pairs are counted before the first chunk is made. Until then the pairs of all blocks of x are

@@ -41,11 +41,12 @@ class Index:
     Parameters
     ----------
     corpus : array_like of shape (N, D) or (D,), or path
-        Rows are vectors; one vector is a corpus of one row.
-        float64, float32, float16 or bfloat16; integers and bool count as float64. An array or
-        numpy.memmap is not copied, and must not be changed while the index is in use. The path of a .npy file means its
-        memmap. If the corpus is in a file, a search reads only the rows that the codes do not exclude, and the system
-        can reclaim the memory of the pages that were read. Rows of more than 4096 elements get no codes.
+        Rows are vectors; one vector is a corpus of one row. float64, float32, float16 or bfloat16; integers and bool
+        count as float64. An array or numpy.memmap is not copied, and must not be changed while the index is in use. A
+        path means ``open_rows(path)``.
+        Of a corpus that is mapped from a file, a search reads only the rows that the codes do not exclude, and the
+        system can reclaim the memory of the pages that were read. A corpus of a format that cannot be mapped is read
+        into memory. Rows of more than 4096 elements get no codes.
     eps : float
         The smallest norm to divide by; zero rows score 0.
     binary : bool

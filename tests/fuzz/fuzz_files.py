@@ -1,10 +1,11 @@
-"""Fuzzes the readers of files: indexes, images, weights and training checkpoints.
+"""Fuzzes the readers of files: rows, indexes, images, weights and training checkpoints.
 
 Whatever a file contains, reading it raises only documented exceptions, creates no Python object from a pickle, and
 allocates no more memory than the size of the file allows. If a file is accepted, its content can be used.
 """
 
 import contextlib
+import gzip
 import io
 import json
 import os
@@ -17,6 +18,7 @@ import zipfile
 
 import numpy as np
 from index_files import VERSION_1, checksums, forged
+from public_inputs import npy_bytes
 
 import cossim
 from cossim import nn, simclr
@@ -300,7 +302,43 @@ def checkpoint_seeds():
     return seeds
 
 
+# ---- rows ----
+
+ROWS = np.arange(12, dtype=np.float32).reshape(3, 4)
+LENGTHS = np.full((3, 1), 4, "<i4").view(np.uint8)
+ROW_FILES = {  # those of every format that NumPy alone reads
+    ".npy": npy_bytes(ROWS),
+    ".npy.gz": gzip.compress(npy_bytes(ROWS, version=(3, 0))),
+    ".npz": _npz({"x": ROWS, "y": ROWS[0]}),
+    ".safetensors": json.dumps({"x": {"dtype": "BF16", "shape": [3, 4], "data_offsets": [0, 24]}}).encode(),
+    ".fvecs": np.hstack((LENGTHS, ROWS.view(np.uint8))).tobytes(),
+    ".fbin": struct.pack("<II", 3, 4) + ROWS.tobytes(),
+    ".txt": b"3 4\nking 1 2 3 4\nold queen 5 6 7 8\n9 9 10 11 12\n",
+    ".glove": b"king 1 2 3 4\r\nold queen 5 6 7e1 nan\r\n",
+    ".txt.gz": gzip.compress(b"1 2 3 4\n5 6 7 8\n"),
+    ".bin": b"3 4\n" + b"".join(b"king " + row.tobytes() + b"\n" for row in ROWS),
+}
+ROW_FILES[".safetensors"] = struct.pack("<Q", len(ROW_FILES[".safetensors"])) + ROW_FILES[".safetensors"] + bytes(24)
+
+
+def rows(data):
+    suffix = list(ROW_FILES)[(data[0] if data else 0) % len(ROW_FILES)]
+    opened = checked(open_and_read, path_of(data[1:], "rows" + suffix), ValueError, times=64)
+    assert opened is None or (opened[0].shape, opened[0].dtype) == (opened[1].shape, opened[1].dtype)
+
+
+def open_and_read(path):
+    with cossim.open_rows(path) as opened:
+        found = opened[: 10**6 // max(1, opened.shape[1])]
+        return (opened if len(found) == len(opened) else found), found, opened.ids
+
+
+def row_seeds():
+    return [bytes([number]) + data for number, data in enumerate(ROW_FILES.values())]
+
+
 TARGETS = {
+    "rows": (rows, row_seeds),
     "index": (index_file, index_seeds),
     "images": (images, image_seeds),
     "weights": (weights, weight_seeds),

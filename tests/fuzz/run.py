@@ -17,6 +17,7 @@ NAMES = {
     "changes": ("fuzz_changes", None),
     "layers": ("fuzz_layers", None),
     "columns": ("fuzz_columns", None),
+    "rows": ("fuzz_files", "rows"),
     "index": ("fuzz_files", "index"),
     "images": ("fuzz_files", "images"),
     "weights": ("fuzz_files", "weights"),

@@ -230,6 +230,11 @@ def indexed(*more):
     return lambda rng, size: (index(rng, size), floats(rng, 2 * size, 8), *more)
 
 
+def saved_rows(rng, size):
+    np.save(path := new_path(".npy"), floats(rng, size, 8))
+    return path
+
+
 def other_indexes():
     """Indexes of other types, and one that is mapped from a file."""
     change = lambda i, convert: cossim.Index(convert(i.corpus))  # noqa: E731
@@ -261,6 +266,11 @@ CASES |= {
         cossim.Index.save,
         lambda rng, size: (index(rng, size), Path(FILES.name) / f"saved {size}.index"),
         lambda i, path: [(i, path.parent / "no such folder" / "i"), (i, 5.0)],
+    ),
+    "open_rows": Case(
+        cossim.open_rows,
+        lambda rng, size: (saved_rows(rng, size),),
+        lambda path: [(path.parent / "no such file",), (Path(__file__),), (5,), ([],), (path, "name")],
     ),
     "Index.load": Case(
         cossim.Index.load,

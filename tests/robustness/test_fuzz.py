@@ -19,6 +19,7 @@ COUNTS = {
     "changes": 1000,
     "layers": 500,
     "columns": 2000,
+    "rows": 500,
     "index": 500,
     "images": 500,
     "weights": 300,

@@ -149,6 +149,11 @@ def search(queries: Float32, corpus: Float32, path: Path) -> None:
     assert_type(cossim.maxsim(queries, corpus, [0, 5]), NDArray[np.float64])
     assert_type(cossim.maxsim(queries, [corpus, corpus], k=1), TopK)
     print(pairs.to_list(["a", "b"]), found.to_list(), found.to_csr((5, 9), distance=True), pairs.to_pandas())
+    with cossim.open_rows([path], "x", dtype=np.float32, shape=(-1, 8), offset=np.int64(0), ids="id") as opened:
+        assert_type(opened.shape, tuple[int, int])
+        assert_type(opened.ids, NDArray[Any] | None)
+        assert_type(cossim.topk(queries, opened, 3), TopK)
+        assert_type(cossim.pairwise(opened), NDArray[Any])
 
     index = Index(corpus, eps=1e-6, progress=progress)
     assert_type(index.topk(queries, 5), TopK)
