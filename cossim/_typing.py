@@ -18,6 +18,18 @@ class SupportsDLPack(Protocol):
     def __dlpack__(self) -> object: ...
 
 
+class SupportsArrowArray(Protocol):
+    """A column or table of another library, by Arrow's C data interface."""
+
+    def __arrow_c_array__(self, requested_schema: Any = None) -> tuple[Any, Any]: ...
+
+
+class SupportsArrowStream(Protocol):
+    """A column or table in chunks."""
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any: ...
+
+
 class SupportsBuffer(Protocol):
     """An object with the buffer protocol, such as memoryview or array.array. NumPy 1's ArrayLike lacks these."""
 
@@ -42,7 +54,7 @@ class Lazy(Protocol):
 
 # ---- arguments ----
 
-Array: TypeAlias = ArrayLike | SupportsBuffer | SupportsDLPack
+Array: TypeAlias = ArrayLike | SupportsBuffer | SupportsDLPack | SupportsArrowArray | SupportsArrowStream
 Path: TypeAlias = str | os.PathLike[str]
 Rows: TypeAlias = Array | InSlices | Path
 Number: TypeAlias = float | np.floating[Any] | np.integer[Any]

@@ -16,7 +16,8 @@
     "    Any shapes that broadcast against each other, with any strides and byte\n" \
     "    order. float64, float32, float16 or bfloat16 (from ml_dtypes); integers and\n" \
     "    bool count as float64. Mixed types promote as in NumPy; float16 with\n" \
-    "    bfloat16 gives float32. Never modified.\n"
+    "    bfloat16 gives float32. Tensors (DLPack), columns and tables of vectors\n" \
+    "    (Arrow, pandas) and sequences of vectors count as arrays. Never modified.\n"
 
 #define DOC_DIM \
     "dim : int\n" \
@@ -40,7 +41,8 @@
     "numpy.exceptions.AxisError\n" \
     "    dim is out of range. AxisError is both an IndexError and a ValueError.\n" \
     "ValueError\n" \
-    "    Shapes do not match, eps is negative or NaN, or out does not fit the result.\n"
+    "    Shapes do not match, a row is null or of another length, eps is negative or\n" \
+    "    NaN, or out does not fit the result.\n"
 
 #define DOC_cosine_similarity \
     "cosine_similarity($module, x1, x2, dim=1, eps=" DOC_DEFAULT_EPS \

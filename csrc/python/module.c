@@ -258,7 +258,8 @@ static int add_float(PyObject *module, const char *name, double value)
 
 static int module_exec(PyObject *module)
 {
-    if (PyArray_ImportNumPyAPI() < 0 || protocols_init() < 0 || choose_isa() < 0 || check_thread_variable() < 0) {
+    if (PyArray_ImportNumPyAPI() < 0 || protocols_init() < 0 || choose_isa() < 0 ||
+        check_thread_variable() < 0) {
         return -1;
     }
     PyMethodDef *const methods[] = {array_methods,   similarity_methods, search_methods,
