@@ -10,8 +10,9 @@ from typing import Any, Literal, SupportsIndex, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from cossim._typing import Array, ArrayOrScalar, Dims, Float, Lazy, Number, Progress
+from cossim._typing import Array, ArrayOrScalar, Dims, Float, Lazy, Number, Progress, Sparse
 from cossim.search.blocks import Request
+from cossim.search.sparse import Request as SparseRequest
 
 _Out = TypeVar("_Out", bound=np.ndarray[Any, Any])
 _Size = tuple[int, int]
@@ -25,8 +26,8 @@ NORMALIZE_EPS: float
 
 @overload
 def cosine_similarity(
-    x1: Lazy,
-    x2: Array | Lazy,
+    x1: Lazy | Sparse,
+    x2: Array | Lazy | Sparse,
     dim: SupportsIndex = 1,
     eps: Number = 1e-08,
     *,
@@ -36,7 +37,7 @@ def cosine_similarity(
 @overload
 def cosine_similarity(
     x1: Array,
-    x2: Lazy,
+    x2: Lazy | Sparse,
     dim: SupportsIndex = 1,
     eps: Number = 1e-08,
     *,
@@ -75,8 +76,8 @@ def cosine_similarity(
 ) -> ArrayOrScalar[Any]: ...
 @overload
 def cosine_distance(
-    x1: Lazy,
-    x2: Array | Lazy,
+    x1: Lazy | Sparse,
+    x2: Array | Lazy | Sparse,
     dim: SupportsIndex = 1,
     eps: Number = 1e-08,
     *,
@@ -86,7 +87,7 @@ def cosine_distance(
 @overload
 def cosine_distance(
     x1: Array,
-    x2: Lazy,
+    x2: Lazy | Sparse,
     dim: SupportsIndex = 1,
     eps: Number = 1e-08,
     *,
@@ -125,8 +126,8 @@ def cosine_distance(
 ) -> ArrayOrScalar[Any]: ...
 @overload
 def vecdot(
-    x1: Lazy,
-    x2: Array | Lazy,
+    x1: Lazy | Sparse,
+    x2: Array | Lazy | Sparse,
     dim: SupportsIndex = -1,
     *,
     out: None = None,
@@ -135,7 +136,7 @@ def vecdot(
 @overload
 def vecdot(
     x1: Array,
-    x2: Lazy,
+    x2: Lazy | Sparse,
     dim: SupportsIndex = -1,
     *,
     out: None = None,
@@ -170,7 +171,7 @@ def vecdot(
 ) -> ArrayOrScalar[Any]: ...
 @overload
 def vector_norm(
-    x: Lazy,
+    x: Lazy | Sparse,
     dim: Dims | None = None,
     keepdim: bool = False,
     *,
@@ -230,7 +231,7 @@ def vector_norm(
 ) -> ArrayOrScalar[Any]: ...
 @overload
 def normalize(
-    x: Lazy, dim: Dims | None = 1, eps: Number = 1e-12, *, out: None = None, axis: Dims | None = None
+    x: Lazy | Sparse, dim: Dims | None = 1, eps: Number = 1e-12, *, out: None = None, axis: Dims | None = None
 ) -> Any: ...
 @overload
 def normalize(x: Array, dim: Dims | None = 1, eps: Number = 1e-12, *, out: _Out, axis: Dims | None = None) -> _Out: ...
@@ -247,8 +248,8 @@ def normalize(
 
 @overload
 def pairwise(
-    x: Lazy,
-    y: Array | Lazy | None = None,
+    x: Lazy | Sparse,
+    y: Array | Lazy | Sparse | None = None,
     *,
     eps: Number = 1e-08,
     binary: bool = False,
@@ -264,6 +265,7 @@ def pairwise(
     binary: bool = False,
     out: None = None,
     progress: Literal[False] | None = None,
+    x: Array, y: Lazy | Sparse, *, eps: Number = 1e-08, out: None = None, progress: Literal[False] | None = None
 ) -> Any: ...
 @overload
 def pairwise(
@@ -307,6 +309,9 @@ def end_threads(block: object, /) -> None: ...
 
 # Returns the function of this name for Dask arrays. cossim.search.functions sets this attribute.
 dask_function: Callable[[str], Callable[..., Any]]
+
+# The same for sparse rows.
+sparse_function: Callable[[str], Callable[..., Any]]
 
 def all_finite(x: NDArray[Any], /) -> bool: ...
 def as_array(function: str, name: str, object: object, /) -> NDArray[Any]: ...
@@ -390,6 +395,13 @@ def pairs_begin(rows: int, columns: int, /, *, threshold: float, max_pairs: int,
 def pairs(request: Request, capsule: object, /, *, swapped: bool) -> None: ...
 def pairs_end(capsule: object, /) -> tuple[Any, Any, Any, int]: ...
 def components(request: Request, parents: NDArray[np.int64], /, *, threshold: float) -> None: ...
+def is_sparse(object: object, /) -> bool: ...
+def sparse_pairwise(request: SparseRequest, out: object, /) -> NDArray[Any]: ...
+def sparse_topk(request: SparseRequest, values: NDArray[Any], indices: NDArray[np.int64], /) -> None: ...
+def sparse_pairs(request: SparseRequest, /, *, threshold: float, max_pairs: int) -> tuple[Any, Any, Any, int]: ...
+def sparse_components(request: SparseRequest, parents: NDArray[np.int64], /, *, threshold: float) -> None: ...
+def sparse_cosines(request: SparseRequest, out: object, /, *, distance: bool) -> NDArray[Any]: ...
+def sparse_norms(request: SparseRequest, /) -> tuple[NDArray[np.float64], NDArray[np.int32]]: ...
 def run_layers(
     classes: tuple[type[Any], ...],
     run_alone: Callable[[str, Any, Any], Any],

@@ -101,7 +101,6 @@ NOT_A_SHAPE = "{function}(): shape must be (rows, columns), not {shape}"
 CSR_SHAPE = "{function}(): number {number} does not fit into axis {axis} of shape {shape}: pass a larger shape"
 # ---- search: sparse rows ----
 
-LAZY_WITH_SPARSE = "{function}(): {name} is a Dask array, which cannot be compared with sparse rows: compute() it"
 SPARSE_SHAPE = "{function}(): {name} must have 2 dimensions: rows are vectors, shape (N, D), not {shape}"
 SPARSE_DIM = (
     "{function}(): dim must be 1 for sparse rows, whose vectors are rows, not {dim}: transpose the matrix with .T"

@@ -52,11 +52,17 @@ class Lazy(Protocol):
     def __dask_graph__(self) -> Any: ...
 
 
+class Sparse(Protocol):
+    """Sparse rows: any matrix that can be converted to CSR. Functions of it return Any, as they do for Lazy."""
+
+    def tocsr(self) -> Any: ...
+
+
 # ---- arguments ----
 
 Array: TypeAlias = ArrayLike | SupportsBuffer | SupportsDLPack | SupportsArrowArray | SupportsArrowStream
 Path: TypeAlias = str | os.PathLike[str]
-Rows: TypeAlias = Array | InSlices | Path
+Rows: TypeAlias = Array | InSlices | Path | Sparse
 Number: TypeAlias = float | np.floating[Any] | np.integer[Any]
 Pair: TypeAlias = SupportsIndex | tuple[SupportsIndex, SupportsIndex] | list[int]
 Dims: TypeAlias = SupportsIndex | Sequence[SupportsIndex]

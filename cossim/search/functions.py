@@ -103,7 +103,8 @@ def topk(
         Rows are vectors; shape (D,) is one vector. float64, float32, float16 or bfloat16; integers and bool count as
         float64. A numpy.memmap, or an object with shape, dtype and slices (of h5py, zarr or open_rows), is read block
         by block, and the next block is read ahead. A path means ``open_rows(path)``. For a Dask array the results are
-        Dask arrays.
+        Dask arrays. Sparse rows (SciPy's arrays and matrices, and objects with the arrays of CSR) are searched as they
+        are, in memory.
     corpus : array_like of shape (N, D) or (D,), path or None
         As queries; one vector is a corpus of one row. None compares the queries with themselves and excludes each row
         from its own results.
@@ -292,7 +293,8 @@ def pairs_above(
         Rows are vectors; shape (D,) is one vector. float64, float32, float16 or bfloat16; integers and bool count as
         float64. A numpy.memmap, or an object with shape, dtype and slices (of h5py, zarr or open_rows), is read block
         by block, and the next block is read ahead. A path means ``open_rows(path)``. For a Dask array the results are
-        Dask arrays.
+        Dask arrays. Sparse rows (SciPy's arrays and matrices, and objects with the arrays of CSR) are searched as they
+        are, in memory.
     threshold : float
         In [-1, 1]. It is rounded to the dtype of the scores, as NumPy does in that comparison.
     y : array_like of shape (M, D) or (D,), path or None

@@ -18,9 +18,9 @@ from cossim.search.blocks import (
     TopK,
     check_corpus,
     check_k,
-    is_lazy,
     max_pairs_argument,
     memory_argument,
+    rows_of,
     score_dtype,
     threshold_argument,
     too_many,
@@ -55,12 +55,10 @@ class _Side:
     """One argument: what Request takes, and its shape and dtype."""
 
     def __init__(self, function: str, name: str, source: Any) -> None:
-        if is_lazy(source):
-            raise TypeError(_errors.LAZY_WITH_SPARSE.format(function=function, name=name))
         self.csr: Any = None
         if not _core.is_sparse(source):
-            (self.given,) = (array,) = _core.as_rows(function, (name,), (source,))
-            self.shape, self.dtype = array.shape, array.dtype
+            (rows,) = rows_of(function, **{name: source})
+            self.given, self.shape, self.dtype = rows.array, rows.array.shape, rows.array.dtype
             return
         # Of SciPy's formats, BSR has the arrays of CSR too, with blocks as data, and CSC has them by column.
         if getattr(source, "format", "csr") != "csr" or not all(hasattr(source, part) for part in _CSR):
@@ -172,6 +170,10 @@ def normalize(x: Any, dim: Any = 1, eps: Number = _core.NORMALIZE_EPS, *, out: A
     if out is not None:
         raise TypeError(_errors.SPARSE_NORMALIZE_OUT.format(function=name))
     (side,) = _sides(name, x=x)
+    if side.dtype.kind == "b" and hasattr(side.csr, "sum_duplicates"):  # duplicates of bool are or-ed, floats added
+        merged = side.csr.copy()
+        merged.sum_duplicates()
+        (side,) = _sides(name, x=merged)
     norms, exponents = _core.sparse_norms(_request(name, "xy", side, None, eps))
     data, indices, indptr, *_ = side.given
     data, indptr = data[: indptr[-1]], np.array(indptr)

@@ -25,6 +25,10 @@
     "    count from the end. If it is not passed, it is 1, but a broadcast shape with\n" \
     "    one dimension is one vector. axis is another name for it.\n"
 
+#define DOC_SPARSE_ROWS \
+    "    Sparse rows too, along dim=1: SciPy's arrays and matrices, and objects with\n" \
+    "    the arrays of CSR.\n"
+
 #define DOC_OUT \
     "out : numpy.ndarray, optional\n" \
     "    The array that receives the result: exactly its shape, writeable, one of\n" \
@@ -52,7 +56,7 @@
     "This is the formula of torch.nn.functional.cosine_similarity, which clamps each\n" \
     "norm separately.\n\n" \
     "Parameters\n" \
-    "----------\n" DOC_OPERANDS DOC_DIM "eps : float\n" \
+    "----------\n" DOC_OPERANDS DOC_SPARSE_ROWS DOC_DIM "eps : float\n" \
     "    The smallest norm to divide by, so that zero vectors give 0.\n" DOC_OUT "\n" \
     "Returns\n" \
     "-------\n" \
@@ -89,7 +93,7 @@
     "The subtraction precedes the rounding to the dtype of the result, so small\n" \
     "distances keep their digits.\n\n" \
     "Parameters\n" \
-    "----------\n" DOC_OPERANDS DOC_DIM "eps : float\n" \
+    "----------\n" DOC_OPERANDS DOC_SPARSE_ROWS DOC_DIM "eps : float\n" \
     "    The smallest norm to divide by, so that zero vectors have distance 1.\n" DOC_OUT "\n" \
     "Returns\n" \
     "-------\n" \
@@ -132,7 +136,7 @@
     "----------\n" \
     "x : array_like\n" \
     "    Any shape, strides and byte order. float64, float32, float16 or bfloat16;\n" \
-    "    integers and bool count as float64. Never modified.\n" \
+    "    integers and bool count as float64. Never modified.\n" DOC_SPARSE_ROWS \
     "dim : int, tuple of int or None\n" \
     "    The dimensions that hold a vector; None (or an empty tuple) means all of\n" \
     "    them. axis is another name for it.\n" \
@@ -161,7 +165,8 @@
     "----------\n" \
     "x : array_like\n" \
     "    Any shape, strides and byte order. float64, float32, float16 or bfloat16;\n" \
-    "    integers and bool count as float64. Never modified, unless it is out.\n" \
+    "    integers and bool count as float64. Never modified, unless it is out.\n" DOC_SPARSE_ROWS \
+    "    The result is then a matrix of the same class, in CSR.\n" \
     "dim : int, tuple of int or None\n" \
     "    The dimensions that hold a vector; None means all of them. If it is not\n" \
     "    passed, it is 1, or 0 if x is one vector. axis is another name for it;\n" \
@@ -193,7 +198,8 @@
     "----------\n" \
     "x : array_like, shape (N, D) or (D,)\n" \
     "    Rows are vectors. float64, float32, float16 or bfloat16; integers and bool\n" \
-    "    count as float64. Any strides and byte order. Never modified.\n" \
+    "    count as float64. Any strides and byte order. Never modified. Sparse rows\n" \
+    "    too: SciPy's arrays and matrices, and objects with the arrays of CSR.\n" \
     "y : array_like, shape (M, D) or (D,), optional\n" \
     "    None means x with itself, which takes half the time. The result is then\n" \
     "    exactly symmetric, and its diagonal exactly 1 (0 for zero rows).\n" \

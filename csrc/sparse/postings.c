@@ -137,8 +137,8 @@ void postings_free(struct postings *p)
 
 /* ---- sums ---- */
 
-void accumulator_take(struct accumulator *a, const struct postings *p, bool lists_rows,
-                      struct arena *arena)
+void accumulator_allocate(struct accumulator *a, const struct postings *p, bool lists_rows,
+                          struct arena *arena)
 {
     a->compute = p->rows->compute;
     a->lists_rows = lists_rows;
@@ -242,6 +242,14 @@ void accumulate(struct accumulator *a, const struct postings_block *block,
     }
 }
 
+void accumulator_forget(struct accumulator *a)
+{
+    for (size_t n = 0; n < a->count; n++) {
+        a->is_touched[a->touched[n]] = 0;
+    }
+    a->count = 0;
+}
+
 void accumulator_reset(struct accumulator *a, const struct postings_block *block)
 {
     if (!a->listed) {
@@ -249,13 +257,7 @@ void accumulator_reset(struct accumulator *a, const struct postings_block *block
         return;
     }
     for (size_t n = 0; n < a->count; n++) {
-        a->is_touched[a->touched[n]] = 0;
+        accumulator_take(a, a->touched[n]);
     }
-    for (size_t n = 0; n < a->count && a->compute == COMPUTE_F32; n++) {
-        ((double *)a->sums)[a->touched[n]] = 0.0;
-    }
-    for (size_t n = 0; n < a->count && a->compute == COMPUTE_F64; n++) {
-        ((struct exact_sum *)a->sums)[a->touched[n]] = (struct exact_sum){0.0, 0.0};
-    }
-    a->count = 0;
+    accumulator_forget(a);
 }

@@ -44,14 +44,33 @@ struct accumulator {
 };
 
 /* Takes arrays for the blocks of an index. Call it in both passes of an arena. */
-void accumulator_take(struct accumulator *a, const struct postings *postings, bool lists_rows,
-                      struct arena *arena);
+void accumulator_allocate(struct accumulator *a, const struct postings *postings, bool lists_rows,
+                          struct arena *arena);
 void accumulator_clear(struct accumulator *a);
 
 /* Adds the products of a query with the rows of a block from row `from` on, a number within the
  * block. */
 void accumulate(struct accumulator *a, const struct postings_block *block,
                 const struct sparse_rows *queries, size_t query, size_t from);
+
+/* Returns the sum of a row and sets it to 0, while it is in the cache. */
+static inline double accumulator_take(struct accumulator *a, size_t row)
+{
+    double sum;
+    if (a->compute == COMPUTE_F32) {
+        double *const at = (double *)a->sums + row;
+        sum = *at;
+        *at = 0.0;
+    } else {
+        struct exact_sum *const at = (struct exact_sum *)a->sums + row;
+        sum = exact_total(at);
+        *at = (struct exact_sum){0.0, 0.0};
+    }
+    return sum;
+}
+
+/* Forgets which rows are touched. All sums have been taken. */
+void accumulator_forget(struct accumulator *a);
 
 /* Sets all sums of a block to 0. */
 void accumulator_reset(struct accumulator *a, const struct postings_block *block);

@@ -62,7 +62,7 @@ static int run(struct sums_job *job)
         job->sums = arena_take(&arena, (size_t)threads, sizeof *job->sums);
         for (size_t w = 0; w < (size_t)threads; w++) {
             struct accumulator sums;
-            accumulator_take(&sums, &job->postings, true, &arena);
+            accumulator_allocate(&sums, &job->postings, true, &arena);
             if (arena.block != NULL) {
                 accumulator_clear(&sums);
                 job->sums[w] = sums;

@@ -161,7 +161,7 @@ static int run(struct pairwise_job *job)
         job->workers = arena_take(&arena, (size_t)threads, sizeof *job->workers);
         for (size_t w = 0; w < (size_t)threads; w++) {
             struct pairwise_worker worker;
-            accumulator_take(&worker.sums, &job->postings, false, &arena);
+            accumulator_allocate(&worker.sums, &job->postings, false, &arena);
             worker.totals = arena_take(&arena, KERNEL_COLUMNS, sizeof *worker.totals);
             worker.scores = arena_take(&arena, KERNEL_COLUMNS, sizeof(double));
             if (arena.block != NULL) {

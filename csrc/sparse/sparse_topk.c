@@ -70,16 +70,32 @@ static void store_best(const struct sparse_topk *call, struct best *best, size_t
     }
 }
 
+/*
+ * Coarse scores are products of floats: the sum and the inverses of both norms, each rounded. They
+ * are within 2^-21 of scores of at most 1 in magnitude. Inverses far from 1 could leave the range
+ * of float, so they are NaN. NaN scores are below nothing: such pairs are scored by their sums.
+ */
+#define COARSE_ERROR 0x1p-20
+
+static float coarse_inverse(const struct sparse_rows *rows, size_t row)
+{
+    const double norm = rows->norms[row],
+                 inverse = rows->compute == COMPUTE_F32 ? norm : 1.0 / norm;
+    return inverse > 0x1p-30 && inverse < 0x1p30 ? (float)inverse : NAN;
+}
+
 struct topk_worker {
     struct accumulator sums;
     struct best best;
-    double least; /* scores below it are not among the k best */
+    double least;       /* scores below it are not among the k best */
+    float coarse_least; /* coarse scores below it are not among them either */
 };
 
 struct topk_job {
     const struct sparse_topk *call;
     struct postings postings;
     struct topk_worker *workers;
+    float *inverses; /* of the norms of the corpus, or NaN */
 };
 
 static void offer(struct topk_worker *w, double score, size_t index)
@@ -92,17 +108,34 @@ static void offer(struct topk_worker *w, double score, size_t index)
         sift_down(best, entry);
     }
     w->least = best->count < best->k ? -INFINITY : best->entries[0].score;
+    w->coarse_least = (float)(w->least - COARSE_ERROR);
 }
 
 static inline void offer_row(const struct topk_job *job, struct topk_worker *w,
-                             const struct postings_block *block, size_t query, size_t row)
+                             const struct postings_block *block, size_t query, size_t row,
+                             double xy)
 {
     const struct sparse_topk *call = job->call;
     const size_t candidate = block->first + row;
-    const double score =
-        sparse_score(call->queries, query, call->corpus, candidate, accumulated(&w->sums, row));
+    const double score = sparse_score(call->queries, query, call->corpus, candidate, xy);
     if (!(score < w->least) && (!call->self || candidate != query)) {
         offer(w, score, candidate);
+    }
+}
+
+/* Offers all rows that have a common column with the query. */
+static void offer_touched(const struct topk_job *job, struct topk_worker *w,
+                          const struct postings_block *block, size_t query)
+{
+    const float inverse = coarse_inverse(job->call->queries, query), *const inverses =
+                                                                         job->inverses +
+                                                                         block->first;
+    for (size_t n = 0; n < w->sums.count; n++) {
+        const size_t row = w->sums.touched[n];
+        const double xy = accumulator_take(&w->sums, row);
+        if (!((float)xy * inverses[row] * inverse < w->coarse_least)) {
+            offer_row(job, w, block, query, row, xy);
+        }
     }
 }
 
@@ -117,7 +150,7 @@ static void offer_untouched(const struct topk_job *job, struct topk_worker *w,
     size_t zeros = 0;
     for (size_t row = 0; row < block->rows && zeros <= call->k; row++) {
         if (!w->sums.is_touched[row]) {
-            offer_row(job, w, block, query, row);
+            offer_row(job, w, block, query, row, 0.0);
             zeros +=
                 !isnan(sparse_score(call->queries, query, call->corpus, block->first + row, 0.0));
         }
@@ -130,18 +163,16 @@ static void search_block(const struct topk_job *job, struct topk_worker *w,
     struct accumulator *sums = &w->sums;
     accumulate(sums, block, job->call->queries, query, 0);
     if (sums->listed) {
-        for (size_t n = 0; n < sums->count; n++) {
-            offer_row(job, w, block, query, sums->touched[n]);
-        }
+        offer_touched(job, w, block, query);
         if (w->least <= 0.0) {
             offer_untouched(job, w, block, query);
         }
     } else {
         for (size_t row = 0; row < block->rows; row++) {
-            offer_row(job, w, block, query, row);
+            offer_row(job, w, block, query, row, accumulator_take(sums, row));
         }
     }
-    accumulator_reset(sums, block);
+    accumulator_forget(sums);
 }
 
 /* A task: some queries. */
@@ -152,7 +183,7 @@ static void search_queries(void *context, size_t task, size_t worker)
     const size_t first = task * TASK_QUERIES,
                  end = smaller(first + TASK_QUERIES, job->call->queries->count);
     for (size_t query = first; query < end; query++) {
-        w->least = -INFINITY;
+        w->least = w->coarse_least = -INFINITY;
         for (size_t b = 0; b < job->postings.block_count && !cancel_poll_here(); b++) {
             search_block(job, w, &job->postings.blocks[b], query);
         }
@@ -170,9 +201,10 @@ static int run(struct topk_job *job)
     struct arena arena = {.block = NULL};
     while (arena_pass(&arena)) {
         job->workers = arena_take(&arena, (size_t)threads, sizeof *job->workers);
+        job->inverses = arena_take(&arena, call->corpus->count, sizeof *job->inverses);
         for (size_t w = 0; w < (size_t)threads; w++) {
             struct topk_worker worker = {.best.k = call->k};
-            accumulator_take(&worker.sums, &job->postings, true, &arena);
+            accumulator_allocate(&worker.sums, &job->postings, true, &arena);
             worker.best.entries =
                 arena_take(&arena, size_sum_or_max(call->k, 1), sizeof *worker.best.entries);
             if (arena.block != NULL) {
@@ -183,6 +215,9 @@ static int run(struct topk_job *job)
     }
     if (arena.block == NULL) {
         return -1;
+    }
+    for (size_t row = 0; row < call->corpus->count; row++) {
+        job->inverses[row] = coarse_inverse(call->corpus, row);
     }
     pool_run(size_parts(queries, TASK_QUERIES), threads, search_queries, job, call->token);
     scratch_free(arena.block);

@@ -17,6 +17,7 @@ import zipfile
 import zlib
 from collections import OrderedDict
 from pathlib import Path
+from types import SimpleNamespace
 
 import arrow_structures as arrow
 import dlpack_structures as dlpack
@@ -222,6 +223,24 @@ topk(X, DX[DX[:, 0] > 0], 1) -> ValueError: topk(): corpus has chunks of unknown
 vecdot(DX[DX[:, 0] > 0], DX[DX[:, 0] > 1]).compute() -> ValueError: vecdot(): chunks of unknown size meet that have 0
     and 2 elements: call compute_chunk_sizes() on both, and rechunk() one of them
 lazy.pairwise(dask.delayed(len)(1)) -> TypeError: pairwise(): x must be a dask.array.Array, not Delayed
+# ---- sparse rows ----
+pairwise(csr(indptr=[0, 2, 1, 3])) -> ValueError: pairwise(): x.indptr must rise from 0 to at most 3, the number of
+    entries, and does not at position 2: build the matrix again
+topk(X, csr(indices=[0, 1, 4]), 1) -> ValueError: topk(): row 2 of corpus has an entry outside of columns 0 to 3: build
+    the matrix again
+pairwise(csr(indptr=[0, 3])) -> ValueError: pairwise(): x is not CSR: with a shape of (3, 4), its data and indices must
+    have one dimension and the same length, and its indptr 4 elements
+pairwise(csr(indices=[0.0, 1.0, 2.0])) -> TypeError: pairwise(): x.indices must hold integers, at most 64 bits wide:
+    convert it with astype (x.indices: shape (3,), dtype float64)
+pairwise(csr(shape=(4,))) -> ValueError: pairwise(): x must have 2 dimensions: rows are vectors, shape (N, D), not (4,)
+cosine_similarity(csr(), csr(), 0) -> ValueError: cosine_similarity(): dim must be 1 for sparse rows, whose vectors are
+    rows, not 0: transpose the matrix with .T
+normalize(csr(), dim=0, axis=1) -> TypeError: normalize() got both dim and axis, which are two names of one argument:
+    pass one of them
+vecdot(csr(), csr()) -> TypeError: vecdot() does not take sparse rows: use x1.multiply(x2).sum(axis=1)
+vector_norm(csr(), 1, out=np.ones(4)) -> ValueError: vector_norm(): out must be an array of shape (3,)
+normalize(csr(), out=np.ones((3, 4))) -> TypeError: normalize(): out cannot be used with sparse rows: the result is a new
+    sparse matrix
 # ---- index files ----
 Index.load("other.index") -> ValueError: Index.load(): the arrays in other.index are not those of an index: load a file
     that Index.save wrote
@@ -663,6 +682,12 @@ def refused(*contents):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("files")
+
+
+def csr(**changes):
+    """Sparse rows (3, 4) with one entry each."""
+    arrays = {"data": [1.0, 2.0, 3.0], "indices": [0, 1, 2], "indptr": [0, 1, 2, 3], "shape": (3, 4)}
+    return SimpleNamespace(**(arrays | changes))
 
 
 def names_for(call, monkeypatch, hide):
