@@ -139,7 +139,7 @@ static void list_by_column(struct tails *tails, const struct sparse_rows *rows)
         tails->starts[rows->column[e] + 2]++;
     }
     lengths_to_starts(tails, rows->columns);
-    for (size_t row = 0; row < rows->count; row++) {
+    for (size_t row = 0; row < rows->count && !cancel_poll_here(); row++) {
         const double inverse =
             rows->compute == COMPUTE_F32 ? rows->norms[row] : 1.0 / rows->norms[row];
         for (size_t e = rows->starts[row]; e < rows->starts[row + 1]; e++) {
@@ -154,7 +154,7 @@ static void keep_tails(struct tails *tails, const struct filter_job *job, size_t
                        double *squares)
 {
     const double least = job->threshold - MARGIN, square = least * least;
-    for (size_t rank = 0; rank < columns; rank++) {
+    for (size_t rank = 0; rank < columns && !cancel_poll_here(); rank++) {
         const uint32_t column = job->ranked[rank];
         size_t kept = tails->starts[column];
         for (size_t e = tails->starts[column]; e < tails->starts[column + 1]; e++) {
@@ -170,7 +170,8 @@ static void keep_tails(struct tails *tails, const struct filter_job *job, size_t
     }
 }
 
-/* Makes the tails of all rows, by column. Returns false when memory runs out. */
+/* Makes the tails of all rows, by column; they are incomplete once the call is stopped. Returns
+ * false when memory runs out. */
 static bool tails_by_column(struct tails *tails, const struct filter_job *job,
                             const struct sparse_rows *rows)
 {
@@ -180,7 +181,9 @@ static bool tails_by_column(struct tails *tails, const struct filter_job *job,
     if (has_memory) {
         memset(squares, 0, rows->count * sizeof *squares);
         list_by_column(tails, rows);
-        keep_tails(tails, job, rows->columns, squares);
+        if (!cancel_requested(job->search->token)) { /* else some entries are not set */
+            keep_tails(tails, job, rows->columns, squares);
+        }
     }
     scratch_free(squares);
     return has_memory;
@@ -216,15 +219,13 @@ static bool tails_by_row(struct tails *tails, const struct tails *columns,
 static bool make_tails(struct filter_job *job)
 {
     const struct sparse_search *s = job->search;
-    if (!rank_columns(job) || !tails_by_column(&job->corpus, job, s->corpus)) {
-        return false;
-    }
-    if (s->queries == s->corpus) {
-        return tails_by_row(&job->queries, &job->corpus, s->queries);
-    }
     struct tails columns = {.memory = NULL};
-    const bool has_memory = tails_by_column(&columns, job, s->queries) &&
-                            tails_by_row(&job->queries, &columns, s->queries);
+    const bool same = s->queries == s->corpus;
+    bool has_memory = rank_columns(job) && tails_by_column(&job->corpus, job, s->corpus) &&
+                      (same || tails_by_column(&columns, job, s->queries));
+    if (has_memory && !cancel_requested(s->token)) {
+        has_memory = tails_by_row(&job->queries, same ? &job->corpus : &columns, s->queries);
+    }
     scratch_free(columns.memory);
     return has_memory;
 }
@@ -324,7 +325,10 @@ int prefix_filter(const struct sparse_search *search)
 {
     struct filter_job job = {.search = search,
                              .threshold = threshold_at(search->result_handler, 0, 0)};
-    const int status = make_tails(&job) ? run(&job) : -1;
+    int status = make_tails(&job) ? 0 : -1;
+    if (status == 0 && !cancel_requested(search->token)) {
+        status = run(&job);
+    }
     scratch_free(job.ranked);
     scratch_free(job.queries.memory);
     scratch_free(job.corpus.memory);
