@@ -259,13 +259,12 @@ def pairwise(
 @overload
 def pairwise(
     x: Array,
-    y: Lazy,
+    y: Lazy | Sparse,
     *,
     eps: Number = 1e-08,
     binary: bool = False,
     out: None = None,
     progress: Literal[False] | None = None,
-    x: Array, y: Lazy | Sparse, *, eps: Number = 1e-08, out: None = None, progress: Literal[False] | None = None
 ) -> Any: ...
 @overload
 def pairwise(

