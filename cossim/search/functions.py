@@ -426,9 +426,7 @@ def duplicate_groups(
     array([0, 1, 1, 0])
     """
     if is_lazy(x):
-        return dask_function("duplicate_groups")(
-            x, threshold, eps=eps, binary=binary, memory=memory, progress=progress
-        )
+        return dask_function("duplicate_groups")(x, threshold, eps=eps, binary=binary, memory=memory, progress=progress)
     if not binary and _core.is_sparse(x):
         return sparse_function("duplicate_groups")(x, threshold, eps=eps, memory=memory, progress=progress)
     name = "duplicate_groups"

@@ -1,6 +1,6 @@
 /*
- * Maps a plan to its driver: reduce.c for rows and columns, pairwise.c for all pairs, and bits.c for
- * all pairs of packed bits. Calls without outputs or without elements to sum go to reduce.c.
+ * Maps a plan to its driver: reduce.c for rows and columns, pairwise.c for all pairs, and bits.c
+ * for all pairs of packed bits. Calls without outputs or without elements to sum go to reduce.c.
  */
 #include "pairwise/contract.h"
 

@@ -601,6 +601,8 @@ NoArray = type("NoArray", (), {"__array__": lambda self, *_, **__: raises(self),
 NeedsGrad = type("NeedsGrad", (NoArray,), {"requires_grad": True})
 NoCapsule = type("NoCapsule", (), {"__dlpack__": lambda self, **_: 3})
 NoCapsules = type("NoCapsules", (), {"__arrow_c_array__": lambda self: 3})
+
+
 class WrongSlices:
     """Rows that are read in slices, which have other shapes than they should."""
 
