@@ -112,9 +112,9 @@ SPARSE_NORMALIZE_OUT = "{function}(): out cannot be used with sparse rows: the r
 
 # ---- search: Dask arrays ----
 
-LAZY_OUT = "{function}(): the result of Dask arrays is lazy: leave out out, and fill an array with dask.array.store"
+LAZY_OUT = "{function}(): out must be left out for Dask arrays, whose results are lazy: use dask.array.store"
 LAZY_PROGRESS = (
-    "{function}(): the result of Dask arrays is lazy: leave out progress, and watch it with "
+    "{function}(): progress must be left out for Dask arrays, whose results are lazy: use "
     "dask.diagnostics.ProgressBar or the dashboard"
 )
 NOT_A_DASK_ARRAY = "{function}(): {name} must be a dask.array.Array, not {kind}"

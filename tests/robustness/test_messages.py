@@ -214,10 +214,10 @@ pytest.importorskip("cossim.sklearn").CosineNeighbors().fit(X).kneighbors_graph(
     kneighbors_graph(): mode must be one of ('distance', 'similarity', 'connectivity'), not 'cosine'
 topk(X, Y, 1, progress=True) -> ModuleNotFoundError: topk(): progress=True draws a bar with tqdm: pip install
     'cossim-c[progress]'
-lazy.topk(DX, DX, 2, progress=True) -> TypeError: topk(): the result of Dask arrays is lazy: leave out progress, and
-    watch it with dask.diagnostics.ProgressBar or the dashboard
-lazy.pairwise(DX, out=np.ones((6, 6))) -> TypeError: pairwise(): the result of Dask arrays is lazy: leave out out, and
-    fill an array with dask.array.store
+lazy.topk(DX, DX, 2, progress=True) -> TypeError: topk(): progress must be left out for Dask arrays, whose
+    results are lazy: use dask.diagnostics.ProgressBar or the dashboard
+lazy.pairwise(DX, out=np.ones((6, 6))) -> TypeError: pairwise(): out must be left out for Dask arrays, whose results
+    are lazy: use dask.array.store
 topk(X, DX[DX[:, 0] > 0], 1) -> ValueError: topk(): corpus has chunks of unknown size: call
     corpus.compute_chunk_sizes() first
 vecdot(DX[DX[:, 0] > 0], DX[DX[:, 0] > 1]).compute() -> ValueError: vecdot(): chunks of unknown size meet that have 0
