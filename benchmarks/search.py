@@ -1,5 +1,6 @@
 """The comparisons of search. Each case first checks that all of its calls find the same rows."""
 
+import itertools
 import os
 import shutil
 import tempfile
@@ -168,6 +169,45 @@ def topk():
             table="search",
         )
     faiss.cvar.distance_compute_blas_threshold = installed
+
+
+def binary():
+    """The ten nearest rows of packed bits, 1024 a row. A call reads another corpus than the one before: from memory."""
+    import faiss
+
+    rng, k, corpora = np.random.default_rng(0), 10, 8
+    bits = rng.integers(0, 256, (corpora, 200000, 128), np.uint8)
+    words, indexes = bits.view(np.uint64).reshape(corpora, -1), []
+    faiss.omp_set_num_threads(1)
+    for corpus in bits:
+        indexes.append(faiss.IndexBinaryFlat(1024))
+        indexes[-1].add(corpus)
+
+    def in_turn(call, *arguments):
+        numbers = itertools.cycle(range(corpora))
+        return lambda: call(next(numbers), *arguments)
+
+    for n in (1, 64):
+        queries = rng.integers(0, 256, (n, 128), np.uint8)
+        distances = [index.search(queries, k)[0] for index in indexes]
+        for corpus, found in zip(bits, distances, strict=True):
+            if not np.array_equal(cossim.topk(queries, corpus, k, binary=True).values, 1 - found / 512):
+                raise SystemExit("cossim and FAISS do not find neighbours at the same distances")
+        candidates = {
+            "cossim": in_turn(lambda i, q: cossim.topk(q, bits[i], k, binary=True), queries),
+            "FAISS IndexBinaryFlat": in_turn(lambda i, q: indexes[i].search(q, k), queries),
+        }
+        goals = [(["FAISS IndexBinaryFlat"], 1.2 if n == 1 else 2.0)]
+        if n == 1:
+            candidates["reading the bytes"] = in_turn(lambda i: np.add.reduce(words[i]))
+            goals.append((["reading the bytes"], 1 / 1.3))
+        yield Case(
+            f"{k} nearest of (200000, 1024) packed bits, {n} quer{'y' if n == 1 else 'ies'}",
+            candidates,
+            goals=goals,
+            bytes_read=bits[0].nbytes if n == 1 else 0,
+            table="",
+        )
 
 
 def neighbours():
@@ -411,5 +451,5 @@ def beyond_memory(nbytes=12 << 30):
         yield ProgramCase(f"resident set, {title}", resident, "bytes", 600 << 20)
 
 
-BENCHES = {bench.__name__: bench for bench in (topk, neighbours, pairs_above, sparse, index)}
+BENCHES = {bench.__name__: bench for bench in (topk, binary, neighbours, pairs_above, sparse, index)}
 ONLY_NAMED = {"beyond_memory": beyond_memory}  # needs too much disk and time to run with the others

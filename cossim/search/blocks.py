@@ -267,7 +267,8 @@ class BlockwiseSearch:
         report = None if self.report is None else self._report
         rows = len(queries)
         self.pairs = rows * (rows + 1) // 2 if corpus is queries and self.within else rows * len(corpus)
-        return Request(self.function, corpus, queries, j, i, self.within, self.eps, report, *self.codes, self.binary)
+        sides = corpus, queries, j, i, self.within
+        return Request(self.function, *sides, self.eps, report, *self.codes, binary=self.binary)
 
     def _requests(self):
         """Yields a Request for each pair of blocks. They cover each pair of rows once.

@@ -157,6 +157,11 @@ def options(*args, **kwargs):
     return lambda call, given: (*given, *args, Options(kwargs))
 
 
+def packed(call, given):
+    """Packs the signs of the rows."""
+    return (*kinds(lambda x: np.packbits(x > 0, axis=1))[0](call, given), Options(binary=True))
+
+
 def into(**kwargs):
     """Adds out=, of the shape and type of the result."""
     return lambda call, given: (*given, Options(kwargs, out=np.array(call(*given, **kwargs))))
@@ -195,10 +200,10 @@ MORE = {
     "vecdot": [*NUMBERS, *LARGER, options(0), options(axis=0), into(), into(axis=0)],
     "normalize": [*SIMILARITY, options(None), options((0, 1))],
     "vector_norm": [*NUMBERS, *LARGER, options([0, 1], True), options(axis=0, keepdims=True), into(dim=1)],
-    "pairwise": [*NUMBERS, *LARGER, options(eps=0.5, progress=ignore), into(), lambda call, given: given[:1]],
-    "topk": [*SEARCH, lambda call, given: (given[0], None, 1)],
-    "pairs_above": [*SEARCH, options(max_pairs=1000), lambda call, given: (*given, given[0][:2])],
-    "duplicate_groups": SEARCH,
+    "pairwise": [*NUMBERS, *LARGER, options(eps=0.5, progress=ignore), into(), packed, lambda call, given: given[:1]],
+    "topk": [*SEARCH, packed, lambda call, given: (given[0], None, 1)],
+    "pairs_above": [*SEARCH, packed, options(max_pairs=1000), lambda call, given: (*given, given[0][:2])],
+    "duplicate_groups": [*SEARCH, packed],
     "top_pairs": [*SEARCH, lambda call, given: (*given, given[0][:2])],
     "deduplicate": SEARCH,
     "communities": [*SEARCH, options(max_pairs=1000)],
@@ -223,7 +228,7 @@ MORE = {
     "simclr.augment": [*FLOATS, options(shift=0, noise=0, clip=None), options(shear=5, aspect=(0.5, 2))],
     "CosineSimilarity": [instead(), instead(0), options()],
     "CosineSimilarity.__call__": [*NUMBERS, *LARGER],
-    "Index": SEARCH[:-2] + [options(eps=0.5, progress=ignore)],
+    "Index": SEARCH[:-2] + [packed, options(eps=0.5, progress=ignore)],
     "Index.topk": OF_INDEX,
     "Index.pairs_above": [*OF_INDEX, options(max_pairs=1000)],
     "Index.save": [options(progress=ignore)],

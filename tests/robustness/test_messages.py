@@ -138,6 +138,13 @@ cosine_similarity(X, X, eps="1") -> TypeError: cosine_similarity(): eps must be 
 cosine_similarity(X, X, eps=10**400) -> ValueError: cosine_similarity(): eps must be a number that fits a float64
 cosine_similarity(X, X, out=np.ma.zeros(6)) -> TypeError: cosine_similarity(): out is a masked array, whose mask would
     not change: pass out.data or a plain array
+    stay as it is: pass out.data or a plain array
+pairwise(X, binary=True) -> TypeError: pairwise(): with binary=True x must hold packed bits, dtype uint8: pack the signs
+    of numbers with numpy.packbits(x > 0, axis=1) (x: shape (6, 4), dtype float64)
+pairwise(np.ones((2, 0), np.uint8), binary=True) -> ValueError: pairwise(): rows of x have no bits: pass rows of at
+    least one byte (x: shape (2, 0), dtype uint8)
+pairwise(np.broadcast_to(np.uint8(1), (2, 2**28)), binary=True) -> ValueError: pairwise(): rows of x have more than
+    268435455 bytes: pass parts of them (x: shape (2, 268435456), dtype uint8)
 pairwise(np.ma.ones((2, 2))) -> TypeError: pairwise(): x is a masked array, whose mask would be ignored: pass
     x.filled(...) or a plain array
 pairwise(X.astype(complex)) -> TypeError: pairwise(): x must hold real numbers, not complex ones: pass x.real, or both

@@ -121,6 +121,8 @@ def all_pairs(a: Float32, b: Float32, wide: Float64) -> Float32:
     assert_type(cossim.pairwise(a, b, eps=1e-6, progress=progress), Float32 | Any)
     assert_type(cossim.pairwise([[1, 2]], a, progress=True), NDArray[Any] | Any)
     assert_type(cossim.pairwise(a, out=wide), Float64)
+    bits = np.packbits(wide > 0, axis=1)
+    assert_type(cossim.pairwise(bits, bits, binary=True), NDArray[Any])
     return cossim.pairwise(a, None)
 
 
@@ -161,6 +163,9 @@ def search(queries: Float32, corpus: Float32, path: Path) -> None:
     assert_type(len(index) * index.dim + index.nbytes, int)
     assert_type(index.corpus, NDArray[Any])
     assert_type(index.eps, float)
+    bits = Index("bits.npy", binary=True)
+    assert_type(bits.binary, bool)
+    assert_type(cossim.topk(path, bits.corpus, 3, binary=True), TopK)
     index.save(path, progress=None)
     assert_type(Index.load(path, mmap=False, verify=False), Index)
     assert_type(cossim.Index.load("corpus.index"), Index)
