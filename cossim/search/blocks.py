@@ -225,9 +225,9 @@ class Request(NamedTuple):
     without_self: bool  # both are blocks of one array: no row is its own result
     eps: float
     report: Callable[[int, int], object] | None
+    binary: bool = False  # both blocks hold packed bits
     codes: NDArray[np.uint8] | None = None  # those of an Index, with their scales
     scales: NDArray[np.float32] | None = None
-    binary: bool = False  # both blocks hold packed bits
 
 
 class BlockwiseSearch:
@@ -268,7 +268,7 @@ class BlockwiseSearch:
         rows = len(queries)
         self.pairs = rows * (rows + 1) // 2 if corpus is queries and self.within else rows * len(corpus)
         sides = corpus, queries, j, i, self.within
-        return Request(self.function, *sides, self.eps, report, *self.codes, binary=self.binary)
+        return Request(self.function, *sides, self.eps, report, self.binary, *self.codes)
 
     def _requests(self):
         """Yields a Request for each pair of blocks. They cover each pair of rows once.

@@ -73,9 +73,9 @@ static int open_call(struct search_call *c, PyObject *request)
         misfit();
         return -1;
     }
-    if (!PyArg_ParseTuple(request, "sOOnnpdOOOp", &c->function, &corpus, &queries, &first_candidate,
-                          &first_query, &without_self, &eps, &c->report, &codes, &scales,
-                          &binary) ||
+    if (!PyArg_ParseTuple(request, "sOOnnpdOpOO", &c->function, &corpus, &queries, &first_candidate,
+                          &first_query, &without_self, &eps, &c->report, &binary, &codes,
+                          &scales) ||
         array_argument(c->function, c->corpus.name, corpus, &c->corpus) < 0 ||
         array_argument(c->function, c->queries.name, queries, &c->queries) < 0 ||
         check_rows(c->function, &c->queries, &c->corpus) < 0 ||

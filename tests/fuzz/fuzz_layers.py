@@ -249,7 +249,7 @@ def _search_call(source):
     numbers = source.pick((0, 0, 1, -1, 2**62, 5)), source.pick((0, 0, 2, -1, 2**62))
     without_self = bool(source.below(2))
     codes = (None, None) if source.below(3) else (_plain(source, 2, np.uint8), _plain(source, 2))
-    return Request("f", x, y, *numbers, without_self, 1e-8, None, *codes), y
+    return Request("f", x, y, *numbers, without_self, 1e-8, None, False, *codes), y
 
 
 def _results(source, rows, columns):
