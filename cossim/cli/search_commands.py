@@ -153,6 +153,14 @@ def wants_bar(arguments):
     return terminal and not arguments.quiet and find_spec("tqdm") is not None
 
 
+def _check_bits(paths, found):
+    """Raises ValueError, which names the file, if rows are not packed bits."""
+    for path, (rows, _) in zip(paths, found, strict=True):
+        if rows.dtype != np.uint8:
+            error = _errors.BITS_DTYPE.format(dtype=rows.dtype)
+            raise ValueError(_errors.IN_FILE.format(path=path, error=error))
+
+
 def _run(arguments, name, paths, search, make_result):
     """Reads the files, runs search on their rows and writes the result.
 
@@ -162,6 +170,8 @@ def _run(arguments, name, paths, search, make_result):
     """
     paths = [path for path in paths if path is not None]
     found = row_files.open_inputs(paths, arguments.column, arguments.ids)
+    if arguments.binary:
+        _check_bits(paths, found)
     if arguments.output is not None:
         result_files.check(arguments.output, found[-1][1] is not None)
     rows = [rows for rows, _ in found]

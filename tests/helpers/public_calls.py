@@ -278,7 +278,7 @@ CASES |= {
         lambda path: [(path.parent / "no such file",), (Path(__file__),)],
     ),
 }
-for _method in ("__len__", "__repr__", "corpus", "dim", "eps", "nbytes"):
+for _method in ("__len__", "__repr__", "binary", "corpus", "dim", "eps", "nbytes"):
     CASES[f"Index.{_method}"] = Case(found(f"Index.{_method}"), lambda rng, size: (index(rng, size),))
 for _name in [name for name in CASES if name.startswith("Index.") and name != "Index.load"]:
     CASES[_name] = CASES[_name]._replace(more=(*MORE.pop(_name, ()), *other_indexes()))

@@ -560,6 +560,8 @@ cossim topk X.npy X.npz -k 1 -o hits.npz -> 1: cossim: X.npz: an archive such as
     needed: save one array of it with numpy.save
 cossim topk X.npy complex.npy -k 1 -o hits.npz -> 1: cossim: complex.npy: the elements must be real numbers of at most
     64 bits, not complex128: save them as float32 or float64
+cossim topk X.npy --binary -k 1 -o hits.npz -> 1: cossim: X.npy: packed bits must be uint8, not float64: pack the signs
+    of numbers with numpy.packbits(rows > 0, axis=1)
 cossim topk X.npy bfloat16.npy -k 1 -o hits.npz -> 1: cossim: bfloat16.npy: NumPy saves bfloat16 as |V2, which cannot be
     read back: save the array as float32
 cossim topk X.npy P.npy -k 1 -o hits.npz -> 1: cossim: P.npy: an array of shape (4, 1, 28, 28): save vectors as rows,

@@ -8,6 +8,7 @@ import reference
 from test_search import same
 
 import cossim
+from cossim.__main__ import main
 
 EPS = 1e-8
 
@@ -164,6 +165,22 @@ def test_an_index_file_of_bits_must_hold_bits(rng, tmp_path):
         index_file.write(tmp_path / "index", {"eps": EPS.hex(), "binary": "True"}, {"corpus": corpus})
         with pytest.raises(ValueError, match="index"):
             cossim.Index.load(tmp_path / "index")
+
+
+def test_commands(rng, tmp_path):
+    x, queries, out = packed(rng, 90, 6), packed(rng, 7, 6), tmp_path / "out.npz"
+    paths = [str(tmp_path / name) for name in ("queries.npy", "corpus.npy")]
+    for path, rows in zip(paths, (queries, x), strict=True):
+        np.save(path, rows)
+    assert main(["topk", *paths, "--binary", "-k", "4", "-o", str(out)]) == 0
+    with np.load(out) as found:
+        same((found["values"], found["indices"]), cossim.topk(queries, x, 4, binary=True))
+    assert main(["pairs", paths[1], "--binary", "--threshold", "0.5", "-o", str(out)]) == 0
+    with np.load(out) as found:
+        same((found["i"], found["j"], found["values"]), cossim.pairs_above(x, 0.5, binary=True))
+    assert main(["pairs", paths[1], "--binary", "--threshold", "0.5", "--groups", "-o", str(out)]) == 0
+    with np.load(out) as found:
+        np.testing.assert_array_equal(found["labels"], cossim.duplicate_groups(x, 0.5, binary=True))
 
 
 def test_without_binary_uint8_are_numbers(rng):
