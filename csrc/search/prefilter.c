@@ -48,9 +48,12 @@ struct scored {
     double score;
 };
 
+/* Whether the bytes of a row are those of the row before it in memory. */
+enum row_repeats { REPEATS_UNKNOWN, REPEATS, DIFFERS };
+
 /* The state and buffers of one worker. */
 struct prefilter_worker {
-    /* pairs of the current task that the prefilter has not ruled out */
+    /* pairs of the current task that the prefilter has not ruled out and that cost time */
     size_t survivors;
     /*
      * backoff_left is the number of tasks that go to GEMM before the prefilter is tried again. Each
@@ -61,6 +64,7 @@ struct prefilter_worker {
     /* norms of a chunk's rows; a norm is measured when its row is first rescored */
     struct norms row_norms;
     uint8_t *measured; /* [CHUNK]: 1 if the norm of the row is measured */
+    uint8_t *repeats;  /* [CHUNK]: enum row_repeats */
     void *row, *query; /* buffers for one corpus row and one query, converted for the product */
     uint8_t *codes;
     struct code_scale *scales;
@@ -139,12 +143,17 @@ static __attribute__((noinline)) int scaled_row(const struct prefilter *p,
     bool zero;
     float square;
     const int exponent = float_row_exponent(rows, row, w->row, &zero);
+    if (zero) { /* its dot products are 0 already */
+        w->norms[at] = 0.0f;
+        w->divisors[at] = float_divisor(0.0f, p->search->eps, 0);
+        return 0;
+    }
     const float *x = float_row(rows, row, exponent, w->row);
     kernels_current()->sums->coarse_dots[DTYPE_F32](w->dots + at, &square, x, 0, 1, vectors, count,
                                                     rows->depth);
     w->norms[at] = sqrtf(square);
     w->divisors[at] = NAN;
-    if (zero || square_is_accurate(square)) {
+    if (square_is_accurate(square)) {
         w->divisors[at] = float_divisor(w->norms[at], p->search->eps, exponent);
     }
     return exponent;
@@ -229,10 +238,19 @@ static double exact_score(const struct prefilter *p, struct prefilter_worker *w,
     return p->scores.compute == COMPUTE_F64 ? score.f64 : (double)score.f32;
 }
 
-/* True if two contiguous rows have the same bytes. */
-static bool rows_are_equal(const struct prefilter *p, const char *a, const char *b)
+/* True if row r of the chunk has the same bytes as `other`. Most often that is the row before it,
+ * and several queries ask for it. */
+static bool rows_are_equal(const struct prefilter *p, struct prefilter_worker *w, size_t r,
+                           const char *row, const char *other)
 {
-    return memcmp(a, b, p->plan.depth * dtype_size(p->call.x.dtype)) == 0;
+    const size_t bytes = p->plan.depth * dtype_size(p->call.x.dtype);
+    if (other != row - p->float_rows.row_step) {
+        return memcmp(row, other, bytes) == 0;
+    }
+    if (w->repeats[r] == REPEATS_UNKNOWN) {
+        w->repeats[r] = memcmp(row, other, bytes) == 0 ? REPEATS : DIFFERS;
+    }
+    return w->repeats[r] == REPEATS;
 }
 
 /* Passes the exact score of row r of the chunk at `first` and a query to add_score. */
@@ -245,8 +263,10 @@ static void rescore(const struct prefilter *p, struct prefilter_worker *w, size_
     /* The score of a row with itself has a rule of its own. */
     const bool may_reuse = p->float_rows.in_place && !(p->scores.symmetric && first + r == query);
     double score;
-    if (may_reuse && last->row != NULL && rows_are_equal(p, row, last->row)) {
+    if (may_reuse && last->row != NULL && rows_are_equal(p, w, r, row, last->row)) {
         score = last->score;
+        /* Without codes, it costs hardly anything, so it is no reason for a GEMM. */
+        w->survivors -= !p->use_codes;
     } else {
         score = exact_score(p, w, first, r, query);
     }
@@ -555,6 +575,7 @@ static void prefilter_task(void *context, size_t task, size_t worker)
              first += rows) {
             rows = smaller(p->use_codes ? CHUNK : COARSE_CHUNK, end - first);
             memset(w->measured, 0, CHUNK);
+            memset(w->repeats, REPEATS_UNKNOWN, CHUNK);
             const size_t done = (p->use_codes ? prefilter_codes : prefilter_rows)(
                 p, w, worker, first, rows, first - from);
             rescore_queue_flush(p, w, worker, first);
@@ -646,7 +667,7 @@ static int plan_scratch(struct prefilter *p, char **memory)
     const size_t bounds = 4 * CHUNK * sizeof(float);
     const size_t buffers = scratch_round(CHUNK * sizeof(struct code_scale)) +
                            scratch_round(SQ8_QUERIES * CHUNK * sizeof(int32_t)) +
-                           CHUNK * sizeof(uint32_t) + bounds + 2 * CHUNK;
+                           CHUNK * sizeof(uint32_t) + bounds + 3 * CHUNK;
     p->scratch_per_worker =
         scratch_round(sizeof(struct prefilter_worker)) + row_norms + last + 2 * row + codes +
         buffers + scratch_round((COARSE_QUERIES * COARSE_STEP + 2 * COARSE_CHUNK) * sizeof(float));
@@ -682,7 +703,8 @@ static int plan_scratch(struct prefilter *p, char **memory)
         w->keep_panel = (uint32_t *)(at += bounds);
         w->keep = (uint8_t *)(at += CHUNK * sizeof(uint32_t));
         w->measured = w->keep + CHUNK;
-        w->dots = (float *)(at += 2 * CHUNK);
+        w->repeats = w->measured + CHUNK;
+        w->dots = (float *)(at += 3 * CHUNK);
         w->norms = w->dots + COARSE_QUERIES * COARSE_STEP;
         w->divisors = w->norms + COARSE_CHUNK;
     }
