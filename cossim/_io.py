@@ -388,11 +388,16 @@ def map_elements(file, dtype, shape, offset, order="C"):
         raise ValueError(str(error)) from None
 
 
+def _in_order(array):
+    """Returns whether the rows of an array follow one another in memory."""
+    return array.ndim == 2 and array.strides[0] >= array.strides[1] * array.shape[1] > 0
+
+
 class Pages:
     """The pages of a numpy.memmap of rows: advice about them for the system.
 
-    There is no advice if the rows do not follow one another in the file, or if the mode is copy-on-write: releasing a
-    page would lose its changes.
+    There is no advice if neither rows nor columns follow one another in the file, or if the mode is copy-on-write:
+    releasing a page would lose its changes. by_columns: the file is in Fortran order, one column after another.
     """
 
     def __init__(self, array):
@@ -400,16 +405,34 @@ class Pages:
         base = array
         while isinstance(base, np.ndarray):
             base = base.base
-        in_order = array.ndim == 2 and array.strides[0] >= array.strides[1] * array.shape[1] > 0
-        if isinstance(base, mmap.mmap) and array.mode in ("r", "r+", "w+") and in_order:
+        by_rows, by_columns = _in_order(array), _in_order(array.T)
+        if isinstance(base, mmap.mmap) and array.mode in ("r", "r+", "w+") and (by_rows or by_columns):
             self.map, self.address = base, np.frombuffer(base, np.uint8).__array_interface__["data"][0]
+        self.by_columns = self.map is not None and not by_rows
 
     def advise(self, advice, first, rows):
         """Gives advice, such as "MADV_DONTNEED", about at most `rows` rows from row number `first` on."""
         block = self.array[first : first + rows]
-        if self.map is None or not len(block) or not hasattr(mmap, advice):
+        for part in block.T[:, None] if self.by_columns else (block,):
+            self._advise(advice, part)
+
+    def copied(self, first, rows):
+        """Copies rows of a file in Fortran order, some columns at a time, whose pages are then released.
+
+        The system can map more of a column than is read, so all pages of these columns are released.
+        """
+        block, step = self.array[first : first + rows], 16
+        copy = np.empty(block.shape, block.dtype)
+        for column in range(0, block.shape[1], step):
+            copy[:, column : column + step] = block[:, column : column + step]
+            self._advise("MADV_DONTNEED", self.array[:, column : column + step].T)
+        return copy
+
+    def _advise(self, advice, part):
+        """Gives advice about the pages of an array in C order."""
+        if self.map is None or not part.size or not hasattr(mmap, advice):
             return
-        start = block.__array_interface__["data"][0] - self.address
-        end = start + (len(block) - 1) * block.strides[0] + block.shape[1] * block.itemsize
+        start = part.__array_interface__["data"][0] - self.address
+        end = start + (len(part) - 1) * part.strides[0] + part.shape[1] * part.itemsize
         start -= start % mmap.PAGESIZE
         self.map.madvise(getattr(mmap, advice), start, end - start)

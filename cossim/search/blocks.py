@@ -70,12 +70,15 @@ class Rows:
         if self._read is not None:
             yield from _read_blocks(self._read, range(start, len(self), rows), len(self), ahead)
             return
+        by_columns = self.pages is not None and self.pages.by_columns
         for first in range(start, len(self.array), rows):
+            block = self.pages.copied(first, rows) if by_columns else self.array[first : first + rows]
             self._advise("MADV_WILLNEED", first + rows, rows)
             try:
-                yield first, self.array[first : first + rows]
+                yield first, block
             finally:
-                self._advise("MADV_DONTNEED", first, rows)
+                if not by_columns:
+                    self._advise("MADV_DONTNEED", first, rows)
 
     def with_array(self) -> Rows:
         """Returns these rows, or a copy of them in memory if they are read in slices."""
