@@ -3,13 +3,13 @@
 
 #include "python/numpy.h"
 
-/* Returns 1 for sparse rows, and 0 for other objects: 1 if the object can be converted to CSR
- * (`tocsr`), or if it has the arrays of CSR. */
+/* Returns 1 for an object that can be converted to CSR (`tocsr`), and for one that has the arrays
+ * of CSR and cannot be converted to a dense array. Returns 0 for other objects. */
 int is_sparse_object(PyObject *object);
 
 static inline int is_sparse(PyObject *object)
 {
-    return !PyArray_CheckExact(object) && is_sparse_object(object);
+    return !PyArray_Check(object) && !PyList_CheckExact(object) && is_sparse_object(object);
 }
 
 /* Calls the function for sparse rows that module.sparse_function returns for this name.

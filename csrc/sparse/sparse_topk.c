@@ -123,15 +123,16 @@ static inline void offer_row(const struct topk_job *job, struct topk_worker *w,
     }
 }
 
-/* Offers all rows that have a common column with the query. */
-static void offer_touched(const struct topk_job *job, struct topk_worker *w,
-                          const struct postings_block *block, size_t query)
+/* Offers the rows whose sums are known: those that are touched, or all. */
+static void offer_sums(const struct topk_job *job, struct topk_worker *w,
+                       const struct postings_block *block, size_t query)
 {
     const float inverse = coarse_inverse(job->call->queries, query), *const inverses =
                                                                          job->inverses +
                                                                          block->first;
-    for (size_t n = 0; n < w->sums.count; n++) {
-        const size_t row = w->sums.touched[n];
+    const size_t count = w->sums.listed ? w->sums.count : block->rows;
+    for (size_t n = 0; n < count; n++) {
+        const size_t row = w->sums.listed ? w->sums.touched[n] : n;
         const double xy = accumulator_take(&w->sums, row);
         if (!((float)xy * inverses[row] * inverse < w->coarse_least)) {
             offer_row(job, w, block, query, row, xy);
@@ -162,15 +163,9 @@ static void search_block(const struct topk_job *job, struct topk_worker *w,
 {
     struct accumulator *sums = &w->sums;
     accumulate(sums, block, job->call->queries, query, 0);
-    if (sums->listed) {
-        offer_touched(job, w, block, query);
-        if (w->least <= 0.0) {
-            offer_untouched(job, w, block, query);
-        }
-    } else {
-        for (size_t row = 0; row < block->rows; row++) {
-            offer_row(job, w, block, query, row, accumulator_take(sums, row));
-        }
+    offer_sums(job, w, block, query);
+    if (sums->listed && w->least <= 0.0) {
+        offer_untouched(job, w, block, query);
     }
     accumulator_forget(sums);
 }

@@ -214,6 +214,15 @@ def test_any_object_with_the_arrays_of_csr(rng):
     same([cossim.pairwise(more)], [expected])  # entries behind the last row belong to none
 
 
+def test_a_table_with_columns_of_these_names_is_dense():
+    class Table(types.SimpleNamespace):
+        def __array__(self, dtype=None, copy=None):
+            return np.eye(3)
+
+    table = Table(indptr=1, indices=2, data=3, shape=(3, 3))
+    same([cossim.pairwise(table)], [np.eye(3)])
+
+
 def test_far_more_columns_than_entries(rng):
     """Column numbers beyond 32 bits, and no array as long as the rows."""
     x = csr(rng, 60, 80, 0.1, integers=True)
