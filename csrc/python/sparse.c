@@ -25,7 +25,7 @@ int is_sparse_object(PyObject *object)
     static const char *const arrays[] = {"indptr", "indices", "data", "shape"};
     int found = type_has(object, PROTOCOL_SPARSE);
     if (found == 0) {
-        found = has_attribute(object, "__array__") == 0;
+        found = !type_has(object, PROTOCOL_ARRAY);
         for (size_t i = 0; i < sizeof arrays / sizeof *arrays && found == 1; i++) {
             found = PyObject_HasAttrString(object, arrays[i]);
         }
