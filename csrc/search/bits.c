@@ -107,7 +107,7 @@ int search_bits(const struct search *s)
                            s->first_candidate == s->first_query;
     struct bit_search b = {.search = s,
                            .formula = bit_formula_make(depth->size, s->eps),
-                           .triangle = symmetric && s->self};
+                           .triangle = symmetric && s->self && !s->ordered_pairs};
     const size_t workers = (size_t)s->result_handler->workers;
     if (s->mirrored) {
         b.limits = scratch_alloc(workers * sizeof *b.limits);
