@@ -379,15 +379,15 @@ def duplicate_groups(
     _reject_arguments("duplicate_groups", progress=progress)
     threshold, eps = threshold_argument("duplicate_groups", threshold), eps_argument("duplicate_groups", eps)
     memory = memory_argument("duplicate_groups", memory)
-    x = _search_blocks("duplicate_groups", ["x"], x=x, y=None).x
+    array = _search_blocks("duplicate_groups", ["x"], x=x, y=None).x
     if binary:
-        check_bits("duplicate_groups", x=_stand_in(x))
-    name = f"cossim-groups-{tokenize(x.name, threshold, eps, memory, bool(binary))}"
+        check_bits("duplicate_groups", x=_stand_in(array))
+    name = f"cossim-groups-{tokenize(array.name, threshold, eps, memory, bool(binary))}"
     find = partial(dask_tasks.block_groups, threshold, eps, memory, bool(binary))
-    first_rows = _first_rows(x)
+    first_rows = _first_rows(array)
     tasks: dict[Any, Any] = {}
     for i, j in itertools.combinations_with_replacement(range(len(first_rows)), 2):
-        blocks = [(x.name, block, 0) for block in ([i] if i == j else [i, j])]
+        blocks = [(array.name, block, 0) for block in ([i] if i == j else [i, j])]
         tasks[f"{name}-found", i, j] = (find, first_rows[i], first_rows[j], *blocks)
     parts = list(tasks)
     while len(parts) > 1:
@@ -395,10 +395,10 @@ def duplicate_groups(
         merged = {(f"{name}-merged", len(tasks) + i): (dask_tasks.merge_groups, some) for i, some in enumerate(groups)}
         tasks |= merged
         parts = list(merged)
-    for block, (first, rows) in enumerate(zip(first_rows, x.chunks[0], strict=True)):
+    for block, (first, rows) in enumerate(zip(first_rows, array.chunks[0], strict=True)):
         tasks[name, block] = (dask_tasks.group_labels, first, rows, parts[0])
-    graph = HighLevelGraph.from_collections(name, tasks, dependencies=[x])
-    return da.Array(graph, name, (x.chunks[0],), meta=np.empty(0, np.int64))
+    graph = HighLevelGraph.from_collections(name, tasks, dependencies=[array])
+    return da.Array(graph, name, (array.chunks[0],), meta=np.empty(0, np.int64))
 
 
 def _first_rows(x):
@@ -525,8 +525,8 @@ def _along_dim(function, default_dim, operands, out, given, keeps_vectors=False)
     result = [ndim + i if i in reduced else i for i in range(ndim) if i not in reduced or new_axes]
     task = partial(dask_tasks.run, partial(function, **given))
     if unknown:
-        axes = {i - ndim: result.index(i) for i in unknown}
-        task = partial(dask_tasks.run_unknown, task, name, axes, [own[-ndim:] for own in sizes])
+        places = {i - ndim: result.index(i) for i in unknown}
+        task = partial(dask_tasks.run_unknown, task, name, places, sizes)
     return da.blockwise(
         task,
         result,

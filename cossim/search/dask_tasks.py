@@ -41,19 +41,19 @@ def run_unknown(task, function, axes, sizes, *blocks):
     operands, with a negative number for an unknown one. Blocks of size 1 are doubled, and the result is cut: the C core
     drops axes of size 1, which would give another order of summation than for the whole arrays.
     """
-    blocks = [_block(block) for block in blocks]
+    parts = [_block(block) for block in blocks]
     cut = {}
     for axis, place in axes.items():
         of_axis = [i for i, own in enumerate(sizes) if own[axis] < 0]
-        found = {blocks[i].shape[axis] for i in of_axis}
+        found = {parts[i].shape[axis] for i in of_axis}
         if len(found) > 1:
             both = " and ".join(map(str, sorted(found)))
             raise ValueError(_errors.UNEQUAL_CHUNKS.format(function=function, sizes=both))
         if found == {1}:
             cut[place] = slice(1)
             for i in of_axis:
-                blocks[i] = np.concatenate((blocks[i], blocks[i]), axis)
-    result = task(*blocks)
+                parts[i] = np.concatenate((parts[i], parts[i]), axis)
+    result = task(*parts)
     return result[tuple(cut.get(i, slice(None)) for i in range(result.ndim))] if cut else result
 
 
