@@ -70,13 +70,15 @@ def _vector(function, name, row, value, as_array):
     """Returns the array of one row, or None if it is no vector of numbers."""
     if _is_null(value):
         raise ValueError(_errors.NULL_ROW.format(function=function, name=name, row=row))
-    if isinstance(value, (str, bytes)) or np.ndim(value) == 0 and isinstance(value, (int, float, complex, np.generic)):
+    if isinstance(value, (str, bytes, int, float, complex, np.generic)):
         return None
-    if not isinstance(value, np.ndarray):
+    if isinstance(value, (list, tuple)):
         try:
-            value = np.asarray(value) if isinstance(value, (list, tuple)) else as_array(function, name, value)
-        except ValueError:
+            value = np.asarray(value)
+        except ValueError:  # lists of several lengths in it
             return None
+    elif not isinstance(value, np.ndarray):
+        value = as_array(function, name, value)
     if value.dtype.kind == "O":
         if any(_is_null(element) for element in value.flat):
             raise ValueError(_errors.NULL_IN_ROW.format(function=function, name=name, row=row))
