@@ -519,7 +519,7 @@ open_rows("word.bin") -> ValueError: word.bin: a word has more than 65536 bytes:
 open_rows("X.npy")[6] -> IndexError: row 6 is out of range for 6 rows: use -N to N - 1
 (rows := open_rows("X.npy"), rows.close(), rows[0]) -> ValueError: X.npy: the rows are closed: open them again with
     cossim.open_rows
-np.array(open_rows("X.npy"), np.float32, copy=False) -> ValueError: X.npy: its rows are not in memory with this
+open_rows("X.npy").__array__(np.float32, copy=False) -> ValueError: X.npy: its rows are not in memory with this
     dtype: leave copy=False out
 open_rows(["X.npy", "narrow.npy"]) -> ValueError: X.npy: rows of narrow.npy have shape (2, 3) and dtype float64,
     those of X.npy (6, 4) and float64: choose files of one kind

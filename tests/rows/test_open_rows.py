@@ -461,3 +461,29 @@ def test_safetensors_and_torch_files(x):
         cossim.open_rows("x.safetensors")
     cossim.Index(x).save("x.index.safetensors")
     np.testing.assert_array_equal(cossim.open_rows("x.index.safetensors", "corpus")[:], x, strict=True)
+
+
+GENSIM_FILES = ["test_glove.txt", "euclidean_vectors.bin", "lee_fasttext.vec", "poincare_vectors.bin", "toy-model.vec"]
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # gensim leaves a file open
+@pytest.mark.parametrize("name", GENSIM_FILES)
+def test_files_that_gensim_ships(name):
+    """They were written by word2vec, GloVe, fastText and gensim."""
+    gensim = pytest.importorskip("gensim")
+    path = Path(gensim.__file__).parent / "test/test_data" / name
+    if not path.exists():
+        pytest.skip("this gensim has no test data")
+    load = gensim.models.KeyedVectors.load_word2vec_format
+    vectors = load(str(path), binary=path.suffix == ".bin", no_header="glove" in name)
+    rows = cossim.open_rows(path)
+    assert rows.ids.tolist() == vectors.index_to_key
+    np.testing.assert_array_equal(rows[:], vectors.vectors, strict=True)
+
+
+def test_faiss(x):
+    vecs_io = pytest.importorskip("faiss.contrib.vecs_io")
+    vecs_io.fvecs_write("x.fvecs", x)
+    vecs_io.ivecs_write("x.ivecs", (10 * x).astype(np.int32))
+    np.testing.assert_array_equal(cossim.open_rows("x.fvecs")[:], x)
+    np.testing.assert_array_equal(cossim.open_rows("x.ivecs")[:], (10 * x).astype(np.int32))
