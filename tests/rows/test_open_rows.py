@@ -344,7 +344,8 @@ def test_headers_that_lie(x):
 def test_changed_bytes(x, rng):
     """Any byte of a small file changed: an error, or rows of the promised shape. Never another exception."""
     small, accepted, refused = x[:6], 0, 0
-    names = [name for name in FORMATS if not name.startswith(("without", "version", "raw"))]
+    # The HDF5 library itself has no promise for damaged files: see docs/files.md.
+    names = [name for name in FORMATS if not name.startswith(("without", "version", "raw", "x.h5"))]
     for name in names:
         write, keywords, _ = FORMATS[name]
         try:
