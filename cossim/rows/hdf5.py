@@ -23,8 +23,15 @@ class Hdf5Reader(Reader):
             message = _errors.NEEDS_EXTRA.format(path=source.path, package="h5py")
             raise ModuleNotFoundError(message, name="h5py") from None
         self.file = h5py.File(source.path, "r")
+        try:
+            self._choose(source, h5py.Dataset)
+        except BaseException:  # the HDF5 library would keep an open file, also for later files by its name
+            self.file.close()
+            raise
+
+    def _choose(self, source: Source, dataset: type) -> None:
         found: dict[str, Any] = {}
-        self.file.visititems(lambda name, item: found.update({name: item} if isinstance(item, h5py.Dataset) else {}))
+        self.file.visititems(lambda name, item: found.update({name: item} if isinstance(item, dataset) else {}))
         rows = [name for name, item in found.items() if item.ndim == 2 and is_real(item.dtype)]
         name = None if source.name is None else source.name.strip("/")
         name = chosen(rows if name not in found else [name], name)
