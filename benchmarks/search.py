@@ -231,6 +231,71 @@ def neighbours():
     )
 
 
+def _pairwise_argpartition(queries, corpus, k, itself=False, rows=256):
+    """The k nearest by hand: all scores of some queries at a time, of which NumPy selects and sorts the k best."""
+    found = np.empty((len(queries), k), np.int64)
+    for start in range(0, len(queries), rows):
+        scores = cossim.pairwise(queries[start : start + rows], corpus)
+        if itself:
+            at = np.arange(len(scores))
+            scores[at, start + at] = -2
+        for row, result in zip(scores, found[start:], strict=False):
+            best = np.argpartition(row, -k)[-k:] if k < len(row) else np.arange(k)
+            result[:] = best[np.argsort(-row[best])]
+    return found
+
+
+def large_k():
+    """The nearest hundred to all rows of a corpus: never slower by more than a tenth than pairwise and argpartition."""
+    corpus = _random(20000, 384)
+    unit = _unit(corpus)
+    for n, ks in ((16, (100, 1000, 5000, len(corpus))), (1000, (100, 1000, 5000))):
+        queries = _random(n, 384, seed=1)
+        for k in ks:
+            candidates = {
+                "cossim": lambda q=queries, k=k: cossim.topk(q, corpus, k).indices,
+                "pairwise, argpartition": lambda q=queries, k=k: _pairwise_argpartition(q, corpus, k),
+            }
+            _check_neighbours(unit, queries[:16], {name: lambda c=call: c()[:16] for name, call in candidates.items()})
+            yield Case(
+                f"{k} nearest of {corpus.shape}, {n} queries",
+                candidates,
+                goals=[(["pairwise, argpartition"], 0.9)],
+                table="",
+            )
+    some = corpus[:5000]
+    for k in (100, 1000):
+        candidates = {
+            "cossim": lambda k=k: cossim.topk(some, None, k).indices,
+            "pairwise, argpartition": lambda k=k: _pairwise_argpartition(some, some, k, itself=True),
+        }
+        goals = [(["pairwise, argpartition"], 0.9)]
+        yield Case(f"{k} nearest of each of {some.shape}", candidates, goals=goals, table="")
+
+
+def alike():
+    """Rows that are equal, zero, tiny or huge: at most twice the time of random rows."""
+    random = _random(60000, 384)
+    corpora = {
+        "equal": np.repeat(random[:1], len(random), 0),
+        "zero": np.zeros_like(random),
+        "tiny": random * np.float32(1e-19),
+        "huge": random * np.float32(1e20),
+    }
+    for n in (1, 4, 16, 256):
+        queries = _random(n, 384, seed=1)
+        for name, corpus in corpora.items():
+            yield Case(
+                f"10 nearest of {corpus.shape} {name} rows, {n} quer{'y' if n == 1 else 'ies'}",
+                {
+                    "cossim": lambda q=queries, x=corpus: cossim.topk(q, x, 10),
+                    "random rows": lambda q=queries: cossim.topk(q, random, 10),
+                },
+                goals=[(["random rows"], 0.5)],
+                table="",
+            )
+
+
 # ---- pairs above a threshold ----
 
 
@@ -270,6 +335,21 @@ def pairs_above():
         for name, each in imports.items()
     }
     yield ProgramCase(f"peak memory without the result, {what}", programs, "bytes", goals=[(["scikit-learn"], 20)])
+
+
+def many_pairs():
+    """Four million pairs: the peak beside the result, in memory, in an Index and from a file."""
+    start = "import cossim; cossim.set_num_threads(1)\n"
+    calls = {
+        "cossim": "f = lambda z: cossim.pairs_above(z, 0.0)",
+        "cossim Index": "f = lambda z: cossim.Index(z).pairs_above(z[:1450], 0.0)",
+        "cossim, file": "import tempfile\nfile = tempfile.NamedTemporaryFile(suffix='.npy')\n"
+        "def f(z):\n    np.save(file.name, z)\n    return cossim.pairs_above(file.name, 0.0, memory=1 << 20)",
+    }
+    for dtype in ("f4", "f8"):
+        data = f"abs(np.random.default_rng(0).standard_normal((2900, 8))).astype('{dtype}')"
+        programs = {name: peak_program(start + call, data, "f(z[:300].copy())", "f(z)") for name, call in calls.items()}
+        yield ProgramCase(f"peak memory without the result, 4.2 million pairs of {dtype}", programs, "bytes", 64 << 20)
 
 
 # ---- sparse rows ----
@@ -451,5 +531,8 @@ def beyond_memory(nbytes=12 << 30):
         yield ProgramCase(f"resident set, {title}", resident, "bytes", 600 << 20)
 
 
-BENCHES = {bench.__name__: bench for bench in (topk, binary, neighbours, pairs_above, sparse, index)}
+BENCHES = {
+    bench.__name__: bench
+    for bench in (topk, binary, neighbours, large_k, alike, pairs_above, many_pairs, sparse, index)
+}
 ONLY_NAMED = {"beyond_memory": beyond_memory}  # needs too much disk and time to run with the others
