@@ -343,8 +343,8 @@ def many_pairs():
     calls = {
         "cossim": "f = lambda z: cossim.pairs_above(z, 0.0)",
         "cossim Index": "f = lambda z: cossim.Index(z).pairs_above(z[:1450], 0.0)",
-        "cossim, file": "import tempfile\nfile = tempfile.NamedTemporaryFile(suffix='.npy')\n"
-        "def f(z):\n    np.save(file.name, z)\n    return cossim.pairs_above(file.name, 0.0, memory=1 << 20)",
+        "cossim, file": "import tempfile\nstored = tempfile.NamedTemporaryFile(suffix='.npy')\n"
+        "def f(z):\n    np.save(stored.name, z)\n    return cossim.pairs_above(stored.name, 0.0, memory=1 << 20)",
     }
     for dtype in ("f4", "f8"):
         data = f"abs(np.random.default_rng(0).standard_normal((2900, 8))).astype('{dtype}')"
