@@ -356,9 +356,6 @@ NUMBERS_ALONE = "{path}: .safetensors holds numbers alone: leave --ids out, or w
 STDIN_TWICE = "argument {name}: standard input can be read once: name a file"
 ROWS_DTYPE = "the elements must be real numbers of at most 64 bits, not {dtype}: save them as float32 or float64"
 BITS_DTYPE = "packed bits must be uint8, not {dtype}: pack the signs of numbers with numpy.packbits(rows > 0, axis=1)"
-ROWS_BFLOAT16 = "NumPy saves bfloat16 as {dtype}, which cannot be read back: save the array as float32"
-ROWS_SHAPE = "an array of shape {shape}, where rows of vectors, shape (N, D), are needed"
-ONE_VECTOR = "an array of shape {shape}, where rows of vectors, shape (N, D), are needed: save one vector as x[None]"
 ROW_LENGTHS = "rows of {path} have {size} elements, rows of {other} {other_size}: choose files of one model"
 # argparse puts "argument NAME: " in front of all but the last
 NOT_64_BITS = "{text} does not fit 64 bits"

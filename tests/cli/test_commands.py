@@ -138,7 +138,7 @@ def test_options_reach_the_functions(folder, monkeypatch, capsys):
     assert main(["topk", "corpus.npy", "-k", "2", *common]) == 0
     assert main(["pairs", "corpus.npy", "--threshold", "0.9", "--max-pairs", "77", *common]) == 0
     assert main(["pairs", "corpus.npy", "--threshold", "0.9", "--groups", *common]) == 0
-    options = {"eps": 0.5, "memory": 3 << 19, "threads": 3, "progress": None}
+    options = {"eps": 0.5, "binary": False, "memory": 3 << 19, "threads": 3, "progress": None}
     assert seen == [options, {**options, "max_pairs": 77}, options]
     assert cossim.get_num_threads() == before
 

@@ -80,32 +80,13 @@ pairwise(arrow.OneArray(*arrow.table({"a": arrow.lists(X), "b": arrow.lists(X)},
     a table with 2 columns of vectors, where one is needed: pass one of its columns (a, b)
 
 # ---- vectors, continued ----
-pairwise("X.npy") -> TypeError: pairwise(): x must hold real numbers, not text: read a file with numpy.load(path),
-    convert text with astype(float) (x: shape (), dtype <U5)
-pairwise([[1], [2, 3]]) -> ValueError: pairwise(): x cannot be read as an array: setting an array element with a
-    sequence. The requested array has an inhomogeneous shape after 1 dimensions. The detected shape was (2,) +
-    inhomogeneous part.
-pairwise("X.npy") -> TypeError: pairwise(): x must hold real numbers, not text: open a file with
-    cossim.open_rows(path), convert text with astype(float) (x: shape (), dtype <U5)
-pairwise(X.astype(object)) -> TypeError: pairwise(): x must hold real numbers, not Python objects: make one array of
-    numbers first, for example with numpy.stack (x: shape (6, 4), dtype object)
-pairwise([1, [2, 3]]) -> ValueError: pairwise(): x cannot be read as an array: setting an array element with a
-    sequence. The requested array has an inhomogeneous shape after 1 dimensions. The detected shape was (2,) +
-    inhomogeneous part.
-pairwise([[1, 2], [2, 3], [1]]) -> ValueError: pairwise(): rows of x have different lengths, 2 in x[0] and 1 in x[2]:
-    make them equally long
-cosine_similarity(X, [[1, 2], [3, None]]) -> TypeError: cosine_similarity(): x2[1, 1] is None, a missing value: drop or
-    fill its row
+cosine_similarity(X, [1, None]) -> TypeError: cosine_similarity(): x2[1] is None, a missing value: drop or fill its row
 pairwise(np.array([[1, 2], [3, "four"]], object)) -> TypeError: pairwise(): x[1, 1] is text, 'four': pass numbers, such
     as the vector of a model
-pairwise(torch.ones(2, 3, requires_grad=True)) -> TypeError: pairwise(): x is a tensor that requires grad: pass
-    x.detach()
-pairwise([torch.ones(3), torch.ones(3, device="meta")]) -> TypeError: pairwise(): x[1] is on the device meta: pass
-    x[1].cpu()
+pairwise([torch.ones(3), torch.ones(3, device="meta")]) -> TypeError: pairwise(): x is on the device meta: pass
+    x.cpu()
 topk({"x": 1}, X, 1) -> TypeError: topk(): queries must be an array of real numbers, not dict: pass an array or nested
     lists
-pairwise("X.npy") -> TypeError: pairwise(): x must hold real numbers, not text: read a file with numpy.load(path),
-    convert digits with astype(float), turn sentences into vectors with a model (x: shape (), dtype <U5)
 pairwise(np.array([{}, 1], object)) -> TypeError: pairwise(): x must hold real numbers, not Python objects: make one
     array of numbers first, for example with numpy.stack (x: shape (2,), dtype object)
 pairwise(X.astype(object)) -> TypeError: pairwise(): x holds its numbers as Python objects: convert it with
@@ -138,7 +119,6 @@ cosine_similarity(X, X, eps="1") -> TypeError: cosine_similarity(): eps must be 
 cosine_similarity(X, X, eps=10**400) -> ValueError: cosine_similarity(): eps must be a number that fits a float64
 cosine_similarity(X, X, out=np.ma.zeros(6)) -> TypeError: cosine_similarity(): out is a masked array, whose mask would
     not change: pass out.data or a plain array
-    stay as it is: pass out.data or a plain array
 pairwise(X, binary=True) -> TypeError: pairwise(): with binary=True x must hold packed bits, dtype uint8: pack the signs
     of numbers with numpy.packbits(x > 0, axis=1) (x: shape (6, 4), dtype float64)
 pairwise(np.ones((2, 0), np.uint8), binary=True) -> ValueError: pairwise(): rows of x have no bits: pass rows of at
@@ -170,11 +150,6 @@ topk(X, "nested.npy", 1) -> ValueError: topk(): corpus: nested.npy: the header i
     array again
 topk(X, WrongSlices(), 1) -> ValueError: topk(): corpus gave other rows than its shape and dtype say, shape (4, 4),
     dtype float64: open it again (corpus[0:4]: shape (1, 4), dtype float64)
-duplicate_groups(DX, 0.5) -> TypeError: duplicate_groups(): x is a Dask array: compute() it, or use topk or pairs_above
-topk(X, "objects.npy", 1) -> ValueError: topk(): corpus names the file objects.npy, which is not a .npy array: an array
-    of Python objects, dtype object: save an array of numbers
-topk(X, "/dev/null", 1) -> ValueError: '/dev/null': not a regular file: save the data of a pipe or device to a file
-    first
 Index(DX) -> TypeError: Index(): corpus is a Dask array: compute() it, or use topk, pairs_above or duplicate_groups
 (index := Index(X), setattr(index, "_corpus", Y), index.topk(X, 1)) -> ValueError: Index.topk(): the corpus has been
     changed since the index was made: make the index again (corpus: shape (5, 4), dtype float64)
@@ -186,12 +161,6 @@ topk(X[:, :3], Y, 1) -> ValueError: topk(): rows of queries have 3 elements, row
     (queries: shape (6, 3), dtype float64; corpus: shape (5, 4), dtype float64)
 topk(X, Y[:0], 1) -> ValueError: topk(): corpus has no rows (corpus: shape (0, 4), dtype float64)
 topk(X[:, :0], Y[:, :0], 1) -> ValueError: topk(): rows of corpus have no elements (corpus: shape (5, 0), dtype float64)
-topk(X, "nested.npy", 1) -> ValueError: topk(): corpus is the path of nested.npy, which is no .npy array: the header is
-    damaged: copy the file or save the array again
-topk(X, Y[0], 1) -> ValueError: topk(): corpus must have 2 dimensions: rows are vectors, shape (N, D); pass one vector
-    as corpus[None] (corpus: shape (4,), dtype float64)
-topk(X, "nested.npy", 1) -> ValueError: topk(): corpus names the file nested.npy, which is not a .npy array: the header
-    is damaged: copy the file or save the array again
 topk(X, Y, 1, memory=0) -> ValueError: topk(): memory must be at least 1, not 0
 topk(X, Y, 1, memory="1G") -> TypeError: topk(): memory must be a number of bytes, such as 2**30, not str
 topk(X, Y, 1, progress=1) -> TypeError: topk(): progress must be None, a bool or a callable of (done, total), not int
@@ -554,18 +523,14 @@ cossim topk X.npy text.npy -k 1 -o hits.npz -> 1: cossim: text.npy: not a .npy f
     33 0a: save the array with numpy.save
 cossim topk X.npy empty.npy -k 1 -o hits.npz -> 1: cossim: empty.npy: not a .npy file, because it begins with nothing:
     save the array with numpy.save
-cossim topk X.npy empty.npy -k 1 -o hits.npz -> 1: cossim: empty.npy: not a .npy file, it begins with nothing: save the
-    array with numpy.save
-cossim topk X.npy X.npz -k 1 -o hits.npz -> 1: cossim: X.npz: an archive such as .npz, where a single array, .npy, is
-    needed: save one array of it with numpy.save
 cossim topk X.npy complex.npy -k 1 -o hits.npz -> 1: cossim: complex.npy: the elements must be real numbers of at most
     64 bits, not complex128: save them as float32 or float64
 cossim topk X.npy --binary -k 1 -o hits.npz -> 1: cossim: X.npy: packed bits must be uint8, not float64: pack the signs
     of numbers with numpy.packbits(rows > 0, axis=1)
 cossim topk X.npy bfloat16.npy -k 1 -o hits.npz -> 1: cossim: bfloat16.npy: NumPy saves bfloat16 as |V2, which cannot be
     read back: save the array as float32
-cossim topk X.npy P.npy -k 1 -o hits.npz -> 1: cossim: P.npy: an array of shape (4, 1, 28, 28): save vectors as rows,
-    shape (N, D), or one vector, shape (D,)
+cossim topk X.npy P.npy -k 1 -o hits.npz -> 1: cossim: P.npy: an array of shape (4, 1, 28, 28), where rows of vectors,
+    shape (N, D), are needed: reshape it
 cossim topk X.npy flat.npy -k 1 -o hits.npz -> 1: cossim: flat.npy: an array of shape (5,), where rows of vectors, shape
     (N, D), are needed: save one vector as x[None]
 cossim topk X.npy cut.npy -k 1 -o hits.npz -> 1: cossim: cut.npy: truncated: shape (2, 4) takes 64 bytes after the
