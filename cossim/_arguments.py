@@ -143,12 +143,8 @@ def _mistake(function, name, value):
     """Returns what unreadable does, for an argument or an element of one. The name of an element is such as x[2]."""
     kind = type(value).__name__
     device = getattr(value, "device", "cpu")
-    if getattr(value, "requires_grad", False) is True:
-        return TypeError(_errors.NEEDS_DETACH.format(function=function, name=name))
     if str(device) != "cpu" and hasattr(value, "cpu"):
         return TypeError(_errors.NEEDS_CPU.format(function=function, name=name, device=device))
-    if value is None or kind in ("NAType", "NaTType"):
-        return TypeError(_errors.MISSING_VALUE.format(function=function, name=name, value=value))
     if isinstance(value, str):
         return TypeError(_errors.TEXT_ELEMENT.format(function=function, name=name, value=value))
     if isinstance(value, np.ndarray) and value.dtype.kind == "O":

@@ -49,9 +49,7 @@ COLUMNS = (
 )
 # ---- arguments that are no arrays of real numbers. {name} may be an element, such as x[2]. ----
 
-MISSING_VALUE = "{function}(): {name} is {value}, a missing value: drop or fill its row"
 TEXT_ELEMENT = "{function}(): {name} is text, {value!r:.40}: pass numbers, such as the vector of a model"
-NEEDS_DETACH = "{function}(): {name} is a tensor that requires grad: pass {name}.detach()"
 NEEDS_CPU = "{function}(): {name} is on the device {device}: pass {name}.cpu()"
 NOT_NUMBERS = "{function}(): {name} must be an array of real numbers, not {kind}: pass an array or nested lists"
 NUMBERS_AS_OBJECTS = "{function}(): {name} holds its numbers as Python objects: convert it with astype(float) {arrays}"
@@ -80,7 +78,6 @@ THRESHOLD_SECOND = (
     "{function}(): threshold must be a number, not {kind}: it is the second argument, {function}(rows, threshold, ...)"
 )
 NO_FILE = "{function}(): {name} names no file: pass an array, or the path of a file that exists"
-PATH_OF_NO_ARRAY = "{function}(): {name} names the file {path}, which is not a .npy array: {error}"
 NOT_AN_INDEX = "Index.load(): the arrays in {path} are not those of an index: load a file that Index.save wrote"
 
 WEIGHT = "{function}(): weight must be from 0 to 1, not {weight}: 1 is topk"

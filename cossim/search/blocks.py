@@ -17,6 +17,7 @@ from cossim._columns import is_bfloat16
 from cossim._errors import described
 from cossim._io import Pages
 from cossim.rows.file_rows import FileRows, is_in_slices
+from cossim.search import rotation
 from cossim.search.results import Pairs, TopK
 
 if TYPE_CHECKING:
@@ -231,16 +232,18 @@ class Request(NamedTuple):
     binary: bool = False  # both blocks hold packed bits
     codes: NDArray[np.uint8] | None = None  # those of an Index, with their scales
     scales: NDArray[np.float32] | None = None
+    # directions of heads, their error, the heads and their scales: cossim/search/rotation.py
+    rotated: tuple[NDArray[np.float32], float, NDArray[np.uint8], NDArray[np.float32]] | None = None
 
 
 class BlockwiseSearch:
     """A search of the rows of x in the rows of y, block by block, within a memory bound.
 
-    All arguments are checked already. codes: (codes, scales) of an Index for all rows of y, which must be one block.
-    binary: the rows are packed bits.
+    All arguments are checked already. codes: (codes, scales, rotated) of an Index for all rows of y, which must be one
+    block. binary: the rows are packed bits.
     """
 
-    def __init__(self, function, x, y, eps, memory, report, codes=(None, None), binary=False):
+    def __init__(self, function, x, y, eps, memory, report, codes=(None, None, None), binary=False):
         self.function, self.eps, self.report, self.codes, self.binary = function, eps, report, codes, binary
         self.within = y is None  # x is searched against itself
         self.x, self.y = x, x if y is None else y
@@ -286,6 +289,17 @@ class BlockwiseSearch:
                 yield self._request(corpus, queries, j, i)
                 self.done += self.pairs
 
+    def _use_heads(self, threshold):
+        """Makes heads of the rows of x for a search of all their pairs, where they rule out most pairs."""
+        one_block = self.within and self.x.in_memory and self.x_rows >= len(self.x)
+        if not one_block or self.binary or threshold < rotation.LEAST_THRESHOLD:
+            return
+        rows = self.x.array
+        heads = rotation.empty_heads(len(rows), rotation.directions_for(rows, rotation.SEARCH_ROWS))
+        if heads is not None:
+            _core.quantize_heads(Request(self.function, rows, rows, 0, 0, False, self.eps, None), heads)
+            self.codes = None, None, heads
+
     def topk(self, k):
         values = np.full((len(self.x), k), np.nan, self._score_dtype())
         indices = np.full((len(self.x), k), -1, np.int64)
@@ -294,6 +308,7 @@ class BlockwiseSearch:
         return TopK(values[0], indices[0]) if self.x.is_vector else TopK(values, indices)
 
     def pairs_above(self, threshold, max_pairs):
+        self._use_heads(threshold)
         limit = np.iinfo(np.intp).max if max_pairs is None else max_pairs
         options = {"threshold": threshold, "max_pairs": limit, "double": self._score_dtype() == np.float64}
         found = _core.pairs_begin(len(self.x), len(self.y), **options)
@@ -327,6 +342,7 @@ class BlockwiseSearch:
 
     def duplicate_groups(self, threshold):
         labels = np.arange(len(self.x), dtype=np.int64)
+        self._use_heads(threshold)
         for request in self._requests():
             _core.components(request, labels, threshold=threshold)
         return labels

@@ -9,7 +9,7 @@ import numpy as np
 from cossim import _core, _errors
 from cossim._arguments import eps_argument, integer_argument
 from cossim._progress import reporting
-from cossim.search import index_file
+from cossim.search import index_file, rotation
 from cossim.search.blocks import (
     BlockwiseSearch,
     Request,
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from cossim._typing import Number, Path, Progress, Rows
 
 MAX_CODED_DIM = 4096  # rows with more elements get no codes
+
+
+def _aligned(rows, width):
+    return index_file.aligned_empty(rows * width).reshape(rows, width)
 
 
 class Index:
@@ -63,7 +67,8 @@ class Index:
         D, the length of a row: with binary=True, the number of its bits.
     nbytes : int
         Bytes that the index adds to those of the corpus: D + 8 per row, 8 for rows of 8-bit integers, which are their
-        own codes, or 0 for rows of packed bits and of more than 4096 elements.
+        own codes, or 0 for rows of packed bits and of more than 4096 elements. Heads, where they pay, add up to
+        0.2 D - 8 per row.
     binary : bool
         Whether the rows are packed bits.
     eps : float
@@ -116,8 +121,11 @@ class Index:
             return
         # Contiguous rows of 8-bit integers are their own codes.
         are_codes = rows.array.itemsize == 1 and rows.array.strides[1] == 1
-        codes = None if are_codes else index_file.aligned_empty(rows.array.size).reshape(rows.array.shape)
+        least_rows = rotation.INDEX_ROWS_PER_ELEMENT * self.dim
+        directions = None if are_codes else rotation.directions_for(rows.array, least_rows)
+        codes = None if are_codes else _aligned(len(rows), self.dim)
         scales = np.empty((len(rows), 2), np.float32)
+        self._rotated = rotation.empty_heads(len(rows), directions)
         with reporting(progress, name) as report:
             done = 0
             report_block = None if report is None else lambda in_block, total: report(done + in_block, len(rows))
@@ -125,12 +133,16 @@ class Index:
                 part = slice(first, first + len(block))
                 request = Request(name, block, block, first, first, False, eps, report_block)
                 _core.quantize(request, None if codes is None else codes[part], scales[part])
+                if self._rotated is not None:
+                    *of_all, heads, head_scales = self._rotated
+                    _core.quantize_heads(request._replace(report=None), (*of_all, heads[part], head_scales[part]))
                 done += len(block)
         self._codes, self._scales = codes, scales
 
-    def _set(self, corpus, codes, scales, eps):
+    def _set(self, corpus, codes, scales, eps, rotated=None):
         self._corpus, self._eps = corpus, eps
-        self._codes, self._scales = codes, scales
+        # rotated: None, or (directions, error of the directions, heads, scales of the heads)
+        self._codes, self._scales, self._rotated = codes, scales, rotated
         return self
 
     @classmethod
@@ -158,11 +170,19 @@ class Index:
 
     @property
     def nbytes(self) -> int:
-        return sum(array.nbytes for array in (self._codes, self._scales) if array is not None)
+        return sum(array.nbytes for name, array in self._arrays().items() if name != "corpus")
 
     def __repr__(self) -> str:
         kind = "packed bits" if self.binary else self.corpus.dtype
         return f"Index of {len(self)} rows of {self.dim} elements, {kind}"
+
+    def _arrays(self):
+        """Returns the arrays by their names in a file."""
+        arrays = {"corpus": self.corpus, "codes": self._codes, "scales": self._scales}
+        if self._rotated is not None:
+            directions, _, heads, head_scales = self._rotated
+            arrays |= {"directions": directions, "heads": heads, "head_scales": head_scales}
+        return {name: array for name, array in arrays.items() if array is not None}
 
     def _as_rows(self, name, queries):
         # np.asarray makes the corpus one block, because row numbers must match the codes. A memmap would be read in
@@ -175,9 +195,14 @@ class Index:
 
     def _search(self, name, x, y, memory, report):
         # In the layout that the C core reads; after unpickling, it can differ.
-        pairs = (self._codes, np.uint8), (self._scales, np.float32)
-        codes, scales = (None if array is None else np.require(array, dtype, "CA") for array, dtype in pairs)
-        return BlockwiseSearch(name, x, y, self.eps, memory, report, (codes, scales), self.binary)
+        directions, error, heads, head_scales = self._rotated or (None, 0.0, None, None)
+        codes, heads = (None if array is None else np.require(array, np.uint8, "CA") for array in (self._codes, heads))
+        scales, directions, head_scales = (
+            None if array is None else np.require(array, np.float32, "CA")
+            for array in (self._scales, directions, head_scales)
+        )
+        rotated = None if self._rotated is None else (directions, error, heads, head_scales)
+        return BlockwiseSearch(name, x, y, self.eps, memory, report, (codes, scales, rotated), self.binary)
 
     def topk(
         self,
@@ -304,11 +329,9 @@ class Index:
         ...     cossim.Index.load(path, mmap=False)
         Index of 3 rows of 3 elements, float64
         """
-        arrays = {"corpus": self.corpus, "codes": self._codes, "scales": self._scales}
         with reporting(progress, "Index.save") as report:
-            present = {name: array for name, array in arrays.items() if array is not None}
             metadata = {"eps": self.eps.hex()} | ({"binary": "True"} if self.binary else {})
-            index_file.write(path, metadata, present, progress=report)
+            index_file.write(path, metadata, self._arrays(), progress=report)
 
     @classmethod
     def load(cls, path: Path, mmap: bool = True, *, verify: bool = True) -> Self:
@@ -345,7 +368,9 @@ class Index:
         FileNotFoundError: [Errno 2] No such file or directory: 'no such file'
         """
         metadata, arrays = index_file.read(path, mmap=mmap, verify=verify)
-        corpus, codes, scales = (arrays.get(name) for name in ("corpus", "codes", "scales"))
+        corpus, scales, directions = (arrays.get(name) for name in ("corpus", "scales", "directions"))
+        codes = arrays.get("codes")
+        rotated = None
         try:
             eps = float.fromhex(metadata["eps"])
         except (KeyError, OverflowError, ValueError):
@@ -353,12 +378,27 @@ class Index:
         fits = corpus is not None and corpus.ndim == 2 and corpus.size and eps >= 0
         binary = metadata.get("binary") == "True"
         if fits and binary:
-            fits = corpus.dtype == np.uint8 and codes is None and scales is None
+            fits = corpus.dtype == np.uint8 and codes is None and scales is None and directions is None
         elif fits and corpus.shape[1] <= MAX_CODED_DIM:
-            coded = corpus.itemsize == 1 if codes is None else (codes.shape, codes.dtype) == (corpus.shape, np.uint8)
-            fits = coded and scales is not None and (scales.shape, scales.dtype) == ((len(corpus), 2), np.float32)
+            rows, dim = corpus.shape
+            expected = {"scales": ((rows, 2), np.float32)}
+            if codes is not None or corpus.itemsize != 1:
+                expected["codes"] = corpus.shape, np.uint8
+            if directions is not None:
+                size = len(directions) if directions.ndim == 2 else 0
+                expected |= {
+                    "directions": ((size, dim), np.float32),
+                    "heads": ((rows, size), np.uint8),
+                    "head_scales": ((rows, 3), np.float32),
+                }
+            fits = all(
+                name in arrays and (arrays[name].shape, arrays[name].dtype) == array for name, array in expected.items()
+            )
+            if fits and directions is not None:
+                rotated = directions, rotation.rotation_error(directions), arrays["heads"], arrays["head_scales"]
+                fits = 0 < size <= dim and size % 4 == 0 and rotated[1] <= rotation.MOST_ERROR
         if not fits:
             raise ValueError(_errors.NOT_AN_INDEX.format(path=path))
-        index = cls._from_parts(corpus, codes, scales, eps)
+        index = cls._from_parts(corpus, codes, scales, eps, rotated)
         index._binary = binary
         return index

@@ -227,6 +227,11 @@ typedef float quantize_kernel(uint8_t *codes, struct code_scale *scale, const fl
 typedef void sq8_dots_kernel(int32_t *dots, size_t step, const uint8_t *codes, ptrdiff_t code_step,
                              size_t rows, const int8_t *const *queries, size_t count, size_t n);
 
+/* The same for one row: dots[q] is the dot product with query q, for at most SQ8_QUERIES queries.
+ */
+typedef void sq8_row_dots_kernel(int32_t *dots, const uint8_t *codes, const int8_t *const *queries,
+                                 size_t count, size_t n);
+
 enum { CODE_ZERO = 128, SQ8_QUERIES = 4, SQ8_MAX_DEPTH = 4096, SQ8_PADDING = 64 };
 
 /*
@@ -470,6 +475,7 @@ struct sq8_kernels {
     size_t panel_lanes, panel_queries; /* widths of a narrow and of a full panel */
     quantize_kernel *quantize;
     sq8_dots_kernel *dots_u8, *dots_i8;
+    sq8_row_dots_kernel *row_dots_u8;
     sq8_panel_kernel *panel_u8, *panel_i8;
     sq8_select_kernel *select;
 };

@@ -100,6 +100,21 @@ static float quantize(uint8_t *codes, struct code_scale *scale, const float *x, 
 #define SQ8_BYTES vc_i8
 #include "kernels/sq8_dots_template.h"
 
+static void sq8_row_dots_u8(int32_t *dots, const uint8_t *codes, const int8_t *const *queries,
+                            size_t count, size_t n)
+{
+    for (size_t q = 0; q < count; q++) {
+        int32_t lanes[VF_LANES], total = 0;
+        vi sums;
+        sq8_dot_block_u8(&sums, &codes, 1, queries + q, 1, n);
+        vi_store(lanes, sums);
+        for (int i = 0; i < VF_LANES; i++) {
+            total += lanes[i];
+        }
+        dots[q] = total;
+    }
+}
+
 static bool sq8_select(uint8_t *keep, const int32_t *dots, const struct row_bounds *bounds,
                        size_t rows, const struct query_bound *query, float threshold)
 {
@@ -125,6 +140,7 @@ const struct sq8_kernels PASTE(sq8_kernels_, ISA_NAME) = {
     .quantize = quantize,
     .dots_u8 = sq8_dots_u8,
     .dots_i8 = sq8_dots_i8,
+    .row_dots_u8 = sq8_row_dots_u8,
     .panel_u8 = sq8_panel_u8,
     .panel_i8 = sq8_panel_i8,
     .select = sq8_select,

@@ -9,6 +9,7 @@
 #include "base/scratch.h"
 #include "search/components.h"
 #include "search/first_match.h"
+#include "search/head.h"
 #include "search/block.h"
 #include "search/quantize.h"
 #include "search/range.h"
@@ -25,7 +26,9 @@ struct search_call {
     PyObject *report;
     struct array_argument corpus, queries;
     npy_intp corpus_end, queries_end; /* the global indices are below these */
+    PyObject *rotated;                /* None, or what read_heads() reads */
     struct sq8_codes codes;
+    struct row_heads heads;
     struct search search;
 };
 
@@ -33,6 +36,42 @@ static void close_call(struct search_call *c)
 {
     array_release(&c->corpus);
     array_release(&c->queries);
+}
+
+/*
+ * Reads the heads of the corpus: (directions, error, codes, scales). With `written`, codes and
+ * scales are arrays that are yet to be filled. Returns false if they do not fit the corpus.
+ */
+static bool read_heads(struct search_call *c, bool written)
+{
+    PyArrayObject *directions, *codes, *scales;
+    const npy_intp *rows = PyArray_DIMS(c->corpus.array);
+    double error;
+    if (!PyTuple_Check(c->rotated) ||
+        !PyArg_ParseTuple(c->rotated, "OdOO", &directions, &error, &codes, &scales)) {
+        PyErr_Clear();
+        return false;
+    }
+    if (!PyArray_Check((PyObject *)directions) || PyArray_NDIM(directions) != 2) {
+        return false;
+    }
+    const npy_intp size = PyArray_DIM(directions, 0), of_directions[2] = {size, rows[1]},
+                   of_codes[2] = {rows[0], size}, of_scales[2] = {rows[0], 3};
+    const bool known = size >= 1 && size <= rows[1] && size % HEAD_STEP == 0 &&
+                       rows[1] <= SQ8_MAX_DEPTH && error >= 0.0 && error <= MAX_ROTATION_ERROR;
+    if (!known || !can_read(directions, NPY_FLOAT, 2, of_directions)) {
+        return false;
+    }
+    const bool fits =
+        written
+            ? can_write(codes, NPY_UBYTE, 2, of_codes) && can_write(scales, NPY_FLOAT, 2, of_scales)
+            : can_read(codes, NPY_UBYTE, 2, of_codes) && can_read(scales, NPY_FLOAT, 2, of_scales);
+    if (fits) {
+        c->heads = (struct row_heads){{(size_t)size, PyArray_DATA(directions), error},
+                                      PyArray_DATA(codes),
+                                      PyArray_DATA(scales)};
+    }
+    return fits;
 }
 
 /* Reads the codes and scales of an Index. Without codes, the scales only serve rows that are their
@@ -51,6 +90,19 @@ static int open_codes(struct search_call *c, PyArrayObject *codes, PyArrayObject
     c->codes =
         (struct sq8_codes){is_none(codes) ? NULL : PyArray_DATA(codes), PyArray_DATA(scales)};
     c->search.codes = &c->codes;
+    return 0;
+}
+
+/* Reads the heads of a search, if it has any. */
+static int open_heads(struct search_call *c)
+{
+    if (c->rotated == Py_None) {
+        return 0;
+    }
+    if (!read_heads(c, false)) {
+        return fail(PyExc_ValueError, c->function, &c->corpus, NULL, CORPUS_CHANGED);
+    }
+    c->search.heads = &c->heads;
     return 0;
 }
 
@@ -73,9 +125,9 @@ static int open_call(struct search_call *c, PyObject *request)
         misfit();
         return -1;
     }
-    if (!PyArg_ParseTuple(request, "sOOnnpdOpOO", &c->function, &corpus, &queries, &first_candidate,
-                          &first_query, &without_self, &eps, &c->report, &binary, &codes,
-                          &scales) ||
+    if (!PyArg_ParseTuple(request, "sOOnnpdOpOOO", &c->function, &corpus, &queries,
+                          &first_candidate, &first_query, &without_self, &eps, &c->report, &binary,
+                          &codes, &scales, &c->rotated) ||
         array_argument(c->function, c->corpus.name, corpus, &c->corpus) < 0 ||
         array_argument(c->function, c->queries.name, queries, &c->queries) < 0 ||
         check_rows(c->function, &c->queries, &c->corpus) < 0 ||
@@ -101,7 +153,7 @@ static int open_call(struct search_call *c, PyObject *request)
         .first_query = (size_t)first_query,
         .self = without_self,
     };
-    return open_codes(c, codes, scales);
+    return open_codes(c, codes, scales) < 0 ? -1 : open_heads(c);
 }
 
 static enum compute_type compute_type_of_call(const struct search_call *c)
@@ -472,6 +524,38 @@ static PyObject *quantize(PyObject *self, PyObject *args)
     return none_or_error(status);
 }
 
+/* quantize_heads of an open call. Its heads are not read yet. Returns 0, or -1 with an error set.
+ */
+static int run_quantize_heads(struct search_call *c)
+{
+    struct without_gil released;
+    if (!read_heads(c, true)) {
+        misfit();
+        return -1;
+    }
+    c->search.token =
+        without_gil_begin(&released, c->report, (size_t)PyArray_DIM(c->corpus.array, 0));
+    const int status =
+        search_quantize_heads(&c->search, &c->heads.rotation, (uint8_t *)c->heads.codes,
+                              (struct head_scale *)c->heads.scales);
+    return without_gil_finish(&released, status);
+}
+
+static PyObject *quantize_heads_of(PyObject *self, PyObject *args)
+{
+    struct search_call c = {.corpus.name = "corpus", .queries.name = "corpus"};
+    PyObject *request, *rotated;
+    int status = -1;
+    (void)self;
+    if (PyArg_ParseTuple(args, "OO:quantize_heads", &request, &rotated) &&
+        open_call(&c, request) == 0) {
+        c.rotated = rotated;
+        status = run_quantize_heads(&c);
+    }
+    close_call(&c);
+    return none_or_error(status);
+}
+
 PyMethodDef search_methods[] = {
     BY_POSITION("topk", topk, "request, values, indices",
                 "Merges the candidates of a block into the k best of each query, best first."),
@@ -492,5 +576,8 @@ PyMethodDef search_methods[] = {
             "Lowers each query's match to the lowest candidate that reaches the threshold."),
     BY_POSITION("quantize", quantize, "request, codes, scales",
                 "Writes the SQ8 codes (N, D) of the rows of the corpus and their scales (N, 2)."),
+    BY_POSITION(
+        "quantize_heads", quantize_heads_of, "request, rotated",
+        "Writes the heads (N, H) of the rows and their scales (N, 3), which are in rotated."),
     {0},
 };

@@ -10,28 +10,8 @@
 #include "base/eps.h"
 #include "base/pool.h"
 #include "base/scratch.h"
-#include "search/coded_queries.h"
+#include "search/prefilter_state.h"
 #include "search/quantize.h"
-
-enum {
-    /* corpus rows that stay in the cache while all queries are compared with them */
-    CHUNK = 256,
-    COARSE_CHUNK = COARSE_STEP,     /* the same for rows that are read as float32 */
-    TASK_ROWS = 4096,               /* maximum number of corpus rows of a task */
-    TASK_MULTIPLICATIONS = 1 << 28, /* multiplications of one task: about 5 ms */
-    QUEUE_SIZE = 64,
-    NORM_BATCH = 64, /* queries whose norms are measured at a time */
-    /* With at least this many queries, a worker polls its cancellation token after each chunk. */
-    MIN_POLL_QUERIES = 64,
-    SURVIVORS_FREE = 1 << 12, /* a task with at most this many survivors never switches to GEMM */
-    /* A single-pair score takes as long as this many scores of a GEMM. */
-    RESCORE_COST = 16,
-    MIN_GEMM_QUERIES = 32, /* a GEMM of fewer queries takes as long as a GEMM of this many */
-    BACKOFF_MAX = 64,      /* tasks */
-    /* With more queries, pairs that pass the codes are not compared as floats: if codes rule out
-     * little, a GEMM is cheaper. */
-    MAX_COARSE_AFTER_CODES = 64
-};
 
 /*
  * Upper bound of the rounding error of the exact score, in units of 2^-24: 32 for a chain of
@@ -39,316 +19,105 @@ enum {
  */
 static const double exact_score_error = 48 * 0x1p-24;
 
-/*
- * The last row that a query was scored with, and their score. The next row has the same score if it
- * has the same elements.
- */
-struct scored {
-    const char *row; /* NULL: none yet */
-    double score;
-};
-
-/* Whether the bytes of a row are those of the row before it in memory. */
-enum row_repeats { REPEATS_UNKNOWN, REPEATS, DIFFERS };
-
-/* The state and buffers of one worker. */
-struct prefilter_worker {
-    /* pairs of the current task that the prefilter has not ruled out and that cost time */
-    size_t survivors;
-    /*
-     * backoff_left is the number of tasks that go to GEMM before the prefilter is tried again. Each
-     * failed attempt sets it to `backoff`, which grows from one failure to the next and is 0 after
-     * a success.
-     */
-    size_t backoff_left, backoff;
-    /* norms of a chunk's rows; a norm is measured when its row is first rescored */
-    struct norms row_norms;
-    uint8_t *measured; /* [CHUNK]: 1 if the norm of the row is measured */
-    uint8_t *repeats;  /* [CHUNK]: enum row_repeats */
-    void *row, *query; /* buffers for one corpus row and one query, converted for the product */
-    uint8_t *codes;
-    struct code_scale *scales;
-    int32_t *code_dots;       /* [SQ8_QUERIES][CHUNK] */
-    float *dots;              /* [COARSE_QUERIES][COARSE_STEP] */
-    float *norms, *divisors;  /* [COARSE_CHUNK], |x| and max(|x|, eps) of float32 rows */
-    int exponent;             /* such rows are first scaled by 2^-exponent */
-    uint8_t *keep;            /* [CHUNK] */
-    uint32_t *keep_panel;     /* [CHUNK] */
-    struct row_bounds bounds; /* [CHUNK] */
-    struct scored *last;      /* [queries] */
-    /*
-     * Survivors of a chunk. They wait here while their rows are fetched from memory, and are then
-     * rescored.
-     */
-    size_t queued;
-    struct {
-        uint16_t row; /* relative to the chunk */
-        uint16_t query;
-    } rescore_queue[QUEUE_SIZE];
-};
-
-struct prefilter {
-    const struct search *search;
-    struct search_block block; /* all corpus rows, one block of queries */
-    struct plan plan;
-    struct reduction call;
-    struct pair_scores scores;
-    struct float_rows float_rows;
-    bool rows_are_codes;     /* 8-bit integers, in place */
-    bool coarse_after_codes; /* pairs that their codes do not rule out are compared as floats */
-    float coarse_error;      /* largest error of a coarse score, those of the exact one included */
-    bool use_codes; /* true: compares SQ8 codes; false: compares rows that are read as float32 */
-    struct norms query_norms;
-    double *threshold_factors;  /* [queries], see normalize_query */
-    struct coded_queries coded; /* with use_codes */
-    /* queries scaled to norm 1: [queries][depth], or a buffer for one if none is kept */
-    float *unit_queries;
-    size_t task_rows, task_first;
-    char *scratch;
-    size_t scratch_per_worker;
-    size_t workers;
-    _Atomic int status;
-};
-
-/* The largest float that is not above a number. NaN stays NaN. */
-static float float_at_most(double number)
+/* True if the codes of a pair are compared after its heads. */
+static bool has_codes(const struct prefilter *p)
 {
-    const float rounded = (float)number;
-    return rounded > number ? nextafterf(rounded, -INFINITY) : rounded;
+    return p->search->codes != NULL;
 }
 
 /*
- * The threshold of a query that is scaled to norm 1. It is lowered by more than a score can change
- * where it underflows: the bounds only cover relative errors.
+ * Compares the codes of row r of the chunk with those of `count` queries, at most SQ8_QUERIES, and
+ * queues the pairs that are not ruled out.
  */
-static float unit_threshold(const struct prefilter *p, size_t worker, size_t query)
+static void compare_pairs(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
+                          size_t first, size_t r, const size_t *queries, size_t count)
 {
-    static const double underflow[] = {[COMPUTE_F32] = 0x1p-145, [COMPUTE_F64] = 0x1p-1070};
-    const struct search *s = p->search;
-    const double threshold =
-        threshold_at(s->result_handler, worker, s->first_query + p->block.query + query);
-    return float_at_most((threshold - underflow[p->scores.compute]) * p->threshold_factors[query]);
-}
-
-/*
- * Scales a row whose squared norm is not accurate, and computes its coarse dot products once more.
- * Sets elements `at` of the worker's arrays, as coarse_rows() does. Returns the row's exponent.
- */
-static __attribute__((noinline)) int scaled_row(const struct prefilter *p,
-                                                struct prefilter_worker *w, size_t row,
-                                                const float *const *vectors, size_t count,
-                                                size_t at)
-{
-    const struct float_rows *rows = &p->float_rows;
-    bool zero;
-    float square;
-    const int exponent = float_row_exponent(rows, row, w->row, &zero);
-    if (zero) { /* its dot products are 0 already */
-        w->norms[at] = 0.0f;
-        w->divisors[at] = float_divisor(0.0f, p->search->eps, 0);
-        return 0;
+    const struct row_bounds *b = &w->bounds;
+    const int8_t *codes[SQ8_QUERIES];
+    int32_t dots[SQ8_QUERIES];
+    w->head_survivors += count;
+    for (size_t i = 0; i < count && !has_codes(p); i++) {
+        queue_survivor(p, w, worker, first, r, queries[i]);
     }
-    const float *x = float_row(rows, row, exponent, w->row);
-    kernels_current()->sums->coarse_dots[DTYPE_F32](w->dots + at, &square, x, 0, 1, vectors, count,
-                                                    rows->depth);
-    w->norms[at] = sqrtf(square);
-    w->divisors[at] = NAN;
-    if (square_is_accurate(square)) {
-        w->divisors[at] = float_divisor(w->norms[at], p->search->eps, exponent);
-    }
-    return exponent;
-}
-
-/*
- * Computes the coarse dot products of a chunk's rows with `count` queries, their norms |x|, and the
- * divisors of their scores, max(|x|, eps). The divisor is NaN if a row must not be ruled out. The
- * results are in w->dots, w->norms and w->divisors.
- */
-static void coarse_rows(const struct prefilter *p, struct prefilter_worker *w, size_t first,
-                        size_t count_of_rows, const float *const *vectors, size_t count)
-{
-    const struct float_rows *rows = &p->float_rows;
-    coarse_dots_kernel *const *kernels = kernels_current()->sums->coarse_dots;
-    const enum dtype dtype = rows->operand->dtype;
-    const int exponent = w->exponent;
-    float squares[COARSE_CHUNK];
-    if (rows->in_place && exponent == 0 && kernels[dtype] != NULL) {
-        kernels[dtype](w->dots, squares, float_rows_data(rows, first), rows->row_step,
-                       count_of_rows, vectors, count, rows->depth);
-    } else {
-        for (size_t r = 0; r < count_of_rows; r++) {
-            const float *x = float_row(rows, first + r, exponent, w->row);
-            kernels[DTYPE_F32](w->dots + r, squares + r, x, 0, 1, vectors, count, rows->depth);
-        }
-    }
-    size_t inaccurate = 0;
-    for (size_t r = 0; r < count_of_rows; r++) {
-        w->norms[r] = sqrtf(squares[r]);
-        w->divisors[r] = float_divisor(w->norms[r], p->search->eps, exponent);
-        inaccurate += !square_is_accurate(squares[r]);
-    }
-    if (inaccurate == 0) {
+    if (!has_codes(p)) {
         return;
     }
-    int last = exponent;
-    for (size_t r = 0; r < count_of_rows; r++) {
-        if (!square_is_accurate(squares[r])) {
-            last = scaled_row(p, w, first + r, vectors, count, r);
+    for (size_t i = 0; i < count; i++) {
+        codes[i] = p->coded.codes + queries[i] * p->coded.step;
+    }
+    kernels_current()->sq8->row_dots_u8(dots, p->search->codes->codes + (first + r) * p->plan.depth,
+                                        codes, count, p->plan.depth);
+    for (size_t i = 0; i < count; i++) {
+        const struct query_bound *q = p->coded.bounds + queries[i];
+        const float bound =
+            (float)(dots[i] + q->offset) * (b->scale[r] * q->scale) +
+            (b->residual[r] * q->norm + b->norm[r] * q->residual + b->tail[r] * q->tail);
+        if (!(bound < unit_threshold(p, worker, queries[i]))) {
+            queue_survivor(p, w, worker, first, r, queries[i]);
         }
     }
-    if (inaccurate > count_of_rows / 2) {
-        w->exponent = last;
+}
+
+/* Prefetches the codes of a row that passed the heads. */
+static void prefetch_code_row(const struct prefilter *p, size_t row)
+{
+    const uint8_t *codes = p->search->codes->codes + row * p->plan.depth;
+    for (size_t at = 0; at < p->plan.depth; at += SCRATCH_ALIGN) {
+        __builtin_prefetch(codes + at);
     }
 }
 
-/* True if the score of a row and a query is certainly below this threshold of unit_threshold(). The
- * arguments are results of coarse_rows(). */
-static bool is_below(const struct prefilter *p, float dot, float norm, float divisor,
-                     float threshold)
+/* Passes on the pairs of one query with all rows of the chunk that w->keep marks: to the codes
+ * after the heads, else to the queue. */
+static void pass_rows(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
+                      size_t first, size_t rows, size_t query, bool after_heads)
 {
-    return dot + p->coarse_error * norm < threshold * divisor; /* false if one is NaN */
-}
-
-/* Compares one row with one query, as prefilter_rows() does. */
-static bool coarse_rules_out(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
-                             size_t row, size_t query)
-{
-    const float *vector = p->unit_queries + query * p->plan.depth;
-    coarse_rows(p, w, row, 1, &vector, 1);
-    return is_below(p, w->dots[0], w->norms[0], w->divisors[0], unit_threshold(p, worker, query));
-}
-
-/* Computes the exact score of row r of the chunk at `first` and a query. */
-static double exact_score(const struct prefilter *p, struct prefilter_worker *w, size_t first,
-                          size_t r, size_t query)
-{
-    const size_t row = first + r;
-    union {
-        double f64;
-        float f32;
-    } score;
-    const struct norms row_norms = {w->row_norms.value + r, w->row_norms.exponent + r};
-    const struct norms norms = {p->query_norms.value + query, p->query_norms.exponent + query};
-    const struct scored_row left = {row, &row_norms, w->row}, right = {query, &norms, w->query};
-    if (!w->measured[r]) {
-        pair_scores_measure(&p->scores, SIDE_X, 0, row, 1, &row_norms);
-        w->measured[r] = 1;
-    }
-    pair_scores_one(&p->scores, &left, &right, &score);
-    return p->scores.compute == COMPUTE_F64 ? score.f64 : (double)score.f32;
-}
-
-/* True if row r of the chunk has the same bytes as `other`. Most often that is the row before it,
- * and several queries ask for it. */
-static bool rows_are_equal(const struct prefilter *p, struct prefilter_worker *w, size_t r,
-                           const char *row, const char *other)
-{
-    const size_t bytes = p->plan.depth * dtype_size(p->call.x.dtype);
-    if (other != row - p->float_rows.row_step) {
-        return memcmp(row, other, bytes) == 0;
-    }
-    if (w->repeats[r] == REPEATS_UNKNOWN) {
-        w->repeats[r] = memcmp(row, other, bytes) == 0 ? REPEATS : DIFFERS;
-    }
-    return w->repeats[r] == REPEATS;
-}
-
-/* Passes the exact score of row r of the chunk at `first` and a query to add_score. */
-static void rescore(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
-                    size_t first, size_t r, size_t query)
-{
-    const struct search *s = p->search;
-    const char *row = float_rows_data(&p->float_rows, first + r);
-    struct scored *last = w->last + query;
-    /* The score of a row with itself has a rule of its own. */
-    const bool may_reuse = p->float_rows.in_place && !(p->scores.symmetric && first + r == query);
-    double score;
-    if (may_reuse && last->row != NULL && rows_are_equal(p, w, r, row, last->row)) {
-        score = last->score;
-        /* Without codes, it costs hardly anything, so it is no reason for a GEMM. */
-        w->survivors -= !p->use_codes;
-    } else {
-        score = exact_score(p, w, first, r, query);
-    }
-    if (may_reuse) {
-        *last = (struct scored){row, score};
-    }
-    add_score(s, worker, s->first_query + p->block.query + query, s->first_candidate + first + r,
-              score);
-}
-
-static void rescore_queue_flush(const struct prefilter *p, struct prefilter_worker *w,
-                                size_t worker, size_t first)
-{
-    for (size_t i = 0; i < w->queued; i++) {
-        const size_t row = w->rescore_queue[i].row, query = w->rescore_queue[i].query;
-        if (!p->coarse_after_codes || !coarse_rules_out(p, w, worker, first + row, query)) {
-            rescore(p, w, worker, first, row, query);
-        }
-    }
-    w->queued = 0;
-}
-
-/* Returns true if a GEMM would have been faster for the pairs checked so far. */
-static bool gemm_is_cheaper(const struct prefilter *p, const struct prefilter_worker *w,
-                            size_t pairs_checked)
-{
-    return w->survivors >
-           SURVIVORS_FREE + pairs_checked * MIN_GEMM_QUERIES /
-                                (RESCORE_COST * smaller(p->block.queries, MIN_GEMM_QUERIES));
-}
-
-/* Prefetches the cache lines of a contiguous corpus row. */
-static void prefetch_row(const struct prefilter *p, size_t row)
-{
-    const char *from = p->call.x.data + (ptrdiff_t)row * p->search->corpus_rows.x;
-    const size_t bytes = p->plan.depth * dtype_size(p->call.x.dtype);
-    for (size_t line = 0; line < bytes; line += SCRATCH_ALIGN) {
-        __builtin_prefetch(from + line);
-    }
-}
-
-/* Queues a pair of a row of the chunk and a query, unless a triangle excludes it. */
-static void queue_survivor(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
-                           size_t first, size_t r, size_t query)
-{
-    const struct search *s = p->search;
-    if (p->block.triangle &&
-        s->first_candidate + first + r >= s->first_query + p->block.query + query) {
-        return;
-    }
-    w->survivors++;
-    if (w->queued == QUEUE_SIZE) {
-        rescore_queue_flush(p, w, worker, first);
-    }
-    w->rescore_queue[w->queued].row = (uint16_t)r;
-    w->rescore_queue[w->queued++].query = (uint16_t)query;
-    prefetch_row(p, first + r);
-}
-
-/* Queues the pairs of one query with all rows of the chunk that w->keep marks. */
-static void queue_survivors(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
-                            size_t first, size_t rows, size_t query)
-{
+    uint16_t kept[CHUNK];
+    size_t count = 0;
     for (size_t r = 0; r < rows; r += sizeof(uint64_t)) {
         uint64_t flags;
         memcpy(&flags, w->keep + r, sizeof flags);
-        const size_t count = flags == 0 ? 0 : smaller(sizeof flags, rows - r);
-        for (size_t i = 0; i < count; i++) {
-            if (w->keep[r + i]) {
-                queue_survivor(p, w, worker, first, r + i, query);
+        const size_t end = flags == 0 ? r : smaller(r + sizeof flags, rows);
+        for (size_t i = r; i < end; i++) {
+            if (w->keep[i]) {
+                kept[count++] = (uint16_t)i;
+                if (after_heads && has_codes(p)) {
+                    prefetch_code_row(p, first + i);
+                }
             }
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (after_heads) {
+            compare_pairs(p, w, worker, first, kept[i], &query, 1);
+        } else {
+            queue_survivor(p, w, worker, first, kept[i], query);
         }
     }
 }
 
-/* Queues the pairs of a panel, whose first query is `query`, that w->keep_panel marks. */
-static void queue_panel(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
-                        size_t first, size_t rows, size_t query)
+/* The same for the pairs of a panel, whose first query is `query`, that w->keep_panel marks. */
+static void pass_panel(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
+                       size_t first, size_t rows, size_t query, bool after_heads)
 {
+    for (size_t r = 0; r < rows && after_heads && has_codes(p); r++) {
+        if (w->keep_panel[r] != 0) {
+            prefetch_code_row(p, first + r);
+        }
+    }
     for (size_t r = 0; r < rows; r++) {
-        for (uint32_t bits = w->keep_panel[r]; bits != 0; bits &= bits - 1) {
-            queue_survivor(p, w, worker, first, r, query + (size_t)__builtin_ctz(bits));
+        for (uint32_t bits = w->keep_panel[r]; bits != 0;) {
+            size_t queries[SQ8_QUERIES], count = 0;
+            for (; bits != 0 && count < SQ8_QUERIES; bits &= bits - 1) {
+                queries[count++] = query + (size_t)__builtin_ctz(bits);
+            }
+            if (after_heads) {
+                compare_pairs(p, w, worker, first, r, queries, count);
+                continue;
+            }
+            for (size_t i = 0; i < count; i++) {
+                queue_survivor(p, w, worker, first, r, queries[i]);
+            }
         }
     }
 }
@@ -380,7 +149,7 @@ static size_t prefilter_rows(const struct prefilter *p, struct prefilter_worker 
             any |= w->keep[r];
         }
         if (any != 0) {
-            queue_survivors(p, w, worker, first, rows, q);
+            pass_rows(p, w, worker, first, rows, q, false);
         }
     }
     return queries;
@@ -441,42 +210,71 @@ static struct sq8_rows codes_of_chunk(const struct prefilter *p, struct prefilte
     return chunk;
 }
 
-/* Compares a chunk of codes with all queries, which are few, row by row. */
+/* What is compared: the codes of rows and queries, or their heads. */
+struct comparison {
+    struct sq8_rows rows;
+    const struct coded_queries *queries;
+    bool is_signed, of_heads;
+};
+
+/* Compares a chunk with all queries, which are few, row by row. */
 static void compare_rows(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
-                         size_t first, const struct sq8_rows *chunk)
+                         size_t first, const struct comparison *c)
 {
     const struct sq8_kernels *kernels = kernels_current()->sq8;
-    const struct coded_queries *c = &p->coded;
-    const bool is_signed = p->rows_are_codes && p->float_rows.operand->dtype == DTYPE_I8;
+    const size_t count = c->queries->queries;
     const int8_t *codes[SQ8_QUERIES];
     for (size_t q = 0; q < SQ8_QUERIES; q++) { /* missing queries repeat the first */
-        codes[q] = c->codes + (q < c->queries ? q : 0) * c->step;
+        codes[q] = c->queries->codes + (q < count ? q : 0) * c->queries->step;
     }
-    (is_signed ? kernels->dots_i8 : kernels->dots_u8)(
-        w->code_dots, CHUNK, chunk->codes, chunk->step, chunk->count, codes, c->queries, chunk->n);
-    for (size_t q = 0; q < c->queries; q++) {
-        if (kernels->select(w->keep, w->code_dots + q * CHUNK, &chunk->bounds, chunk->count,
-                            c->bounds + q, unit_threshold(p, worker, q))) {
-            queue_survivors(p, w, worker, first, chunk->count, q);
+    (c->is_signed ? kernels->dots_i8 : kernels->dots_u8)(
+        w->code_dots, CHUNK, c->rows.codes, c->rows.step, c->rows.count, codes, count, c->rows.n);
+    for (size_t q = 0; q < count; q++) {
+        if (kernels->select(w->keep, w->code_dots + q * CHUNK, &c->rows.bounds, c->rows.count,
+                            c->queries->bounds + q, unit_threshold(p, worker, q))) {
+            pass_rows(p, w, worker, first, c->rows.count, q, c->of_heads);
         }
     }
 }
 
-/* Compares a chunk of codes with the panel of queries that begins at `query`. */
+/* Compares a chunk with the panel of queries that begins at `query`. */
 static void compare_panel(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
-                          size_t first, const struct sq8_rows *chunk, size_t query)
+                          size_t first, const struct comparison *c, size_t query)
 {
     const struct sq8_kernels *kernels = kernels_current()->sq8;
-    const struct sq8_panel *panel = p->coded.panels + query / kernels->panel_queries;
-    const bool is_signed = p->rows_are_codes && p->float_rows.operand->dtype == DTYPE_I8;
+    const struct sq8_panel *panel = c->queries->panels + query / kernels->panel_queries;
     float thresholds[SQ8_PANEL] = {0.0f};
     for (size_t q = 0; q < panel->queries; q++) {
         thresholds[q] = unit_threshold(p, worker, query + q);
     }
-    if ((is_signed ? kernels->panel_i8 : kernels->panel_u8)(w->keep_panel, chunk, panel,
-                                                            thresholds)) {
-        queue_panel(p, w, worker, first, chunk->count, query);
+    sq8_panel_kernel *kernel = c->is_signed ? kernels->panel_i8 : kernels->panel_u8;
+    if (kernel(w->keep_panel, &c->rows, panel, thresholds)) {
+        pass_panel(p, w, worker, first, c->rows.count, query, c->of_heads);
     }
+}
+
+/* Prepares the comparison of a chunk: of its heads, unless they are left out, or of its codes. */
+static struct comparison comparison_of_chunk(const struct prefilter *p, struct prefilter_worker *w,
+                                             size_t first, size_t rows)
+{
+    const struct row_heads *heads = p->search->heads;
+    struct comparison c = {.queries = &p->coded};
+    c.of_heads = p->use_heads && w->head_pause == 0;
+    if (!c.of_heads || has_codes(p)) {
+        c.rows = codes_of_chunk(p, w, first, rows);
+    }
+    if (c.of_heads) {
+        const size_t size = heads->rotation.size;
+        bounds_of_heads(heads->scales + first, rows, size, &w->head_bounds);
+        c.rows = (struct sq8_rows){heads->codes + first * size, (ptrdiff_t)size, rows, size,
+                                   w->head_bounds};
+        c.queries = &p->heads;
+        w->head_survivors = 0;
+    } else {
+        c.is_signed = p->rows_are_codes && p->float_rows.operand->dtype == DTYPE_I8;
+        w->head_pause -= w->head_pause > 0;
+    }
+    return c;
 }
 
 /*
@@ -488,35 +286,40 @@ static size_t prefilter_codes(const struct prefilter *p, struct prefilter_worker
 {
     const struct search *s = p->search;
     const size_t queries = p->block.queries, width = kernels_current()->sq8->panel_queries;
-    const struct sq8_rows chunk = codes_of_chunk(p, w, first, rows);
-    const bool prefetches = s->codes != NULL && !p->rows_are_codes && queries > 1;
-    if (queries <= SQ8_QUERIES) {
-        if (gemm_is_cheaper(p, w, rows_done * queries)) {
-            return 0;
-        }
-        if (prefetches) {
-            prefetch_codes(p, first + CHUNK, 0, 1);
-        }
-        compare_rows(p, w, worker, first, &chunk);
-        return queries;
+    if (gemm_is_cheaper(p, w, rows_done * queries)) {
+        return 0;
     }
+    const struct comparison c = comparison_of_chunk(p, w, first, rows);
+    const bool prefetches = s->codes != NULL && !p->rows_are_codes && !c.of_heads && queries > 1;
     /*
      * In a triangle, the query index of a pair is above its row index. Queries below the first row
      * of the chunk have no pairs with it.
      */
     const size_t candidate = s->first_candidate + first, lowest = s->first_query + p->block.query;
-    const size_t begin = p->block.triangle && candidate > lowest
+    const bool by_rows = queries <= SQ8_QUERIES;
+    const size_t begin = !by_rows && p->block.triangle && candidate > lowest
                              ? smaller(candidate - lowest, queries) / width * width
                              : 0;
-    for (size_t query = begin; query < queries; query += width) {
+    const size_t step = by_rows ? queries : width;
+    for (size_t query = begin; query < queries; query += step) {
         if (gemm_is_cheaper(p, w, rows_done * queries + rows * query)) {
             return query;
         }
         if (prefetches) {
-            prefetch_codes(p, first + CHUNK, (query - begin) / width,
-                           size_parts(queries - begin, width));
+            prefetch_codes(p, first + CHUNK, (query - begin) / step,
+                           size_parts(queries - begin, step));
         }
-        compare_panel(p, w, worker, first, &chunk, query);
+        if (by_rows) {
+            compare_rows(p, w, worker, first, &c);
+        } else {
+            compare_panel(p, w, worker, first, &c, query);
+        }
+    }
+    if (c.of_heads) {
+        const size_t gain = has_codes(p) ? MIN_HEAD_GAIN : MIN_HEAD_GAIN_NO_CODES;
+        const bool pays = w->head_survivors * gain <= rows * queries;
+        w->head_backoff = pays ? 0 : larger(2 * w->head_backoff, HEAD_PAUSE);
+        w->head_pause = w->head_backoff;
     }
     return queries;
 }
@@ -640,9 +443,16 @@ static void prepare_queries(struct prefilter *p)
         if (p->use_codes) {
             coded_queries_set(&p->coded, query, unit_query, !isnan(factor));
         }
+        if (p->use_heads) {
+            head_of_query(&p->search->heads->rotation, p->plan.depth, &p->heads, query, unit_query,
+                          !isnan(factor), p->head);
+        }
     }
     if (p->use_codes && p->block.queries > SQ8_QUERIES) {
         coded_queries_pack(&p->coded);
+    }
+    if (p->use_heads && p->block.queries > SQ8_QUERIES) {
+        coded_queries_pack(&p->heads);
     }
 }
 
@@ -656,6 +466,10 @@ static int plan_scratch(struct prefilter *p, char **memory)
     const size_t queries = p->block.queries, depth = p->plan.depth, row = float_row_size(depth);
     const size_t norms = scratch_round((queries + COSINE_PADDING) * (sizeof(double) + sizeof(int)));
     const size_t coded = p->use_codes ? coded_queries_size(queries, depth) : 0;
+    const size_t head_size = p->use_heads ? p->search->heads->rotation.size : 0;
+    const size_t heads = p->use_heads ? coded_queries_size(queries, head_size) +
+                                            scratch_round(head_size * sizeof(float))
+                                      : 0;
     const size_t factors = scratch_round(queries * sizeof(double));
     const size_t vectors =
         scratch_round((keeps_unit_queries(p) ? queries : 1) * depth * sizeof(float));
@@ -664,15 +478,15 @@ static int plan_scratch(struct prefilter *p, char **memory)
                              : 0;
     const size_t row_norms = scratch_round(CHUNK * (sizeof(double) + sizeof(int)));
     const size_t last = scratch_round(queries * sizeof(struct scored));
-    const size_t bounds = 4 * CHUNK * sizeof(float);
+    const size_t bounds = 8 * CHUNK * sizeof(float);
     const size_t buffers = scratch_round(CHUNK * sizeof(struct code_scale)) +
                            scratch_round(SQ8_QUERIES * CHUNK * sizeof(int32_t)) +
                            CHUNK * sizeof(uint32_t) + bounds + 3 * CHUNK;
     p->scratch_per_worker =
         scratch_round(sizeof(struct prefilter_worker)) + row_norms + last + 2 * row + codes +
         buffers + scratch_round((COARSE_QUERIES * COARSE_STEP + 2 * COARSE_CHUNK) * sizeof(float));
-    char *at = *memory =
-        scratch_alloc(norms + coded + factors + vectors + p->workers * p->scratch_per_worker);
+    char *at = *memory = scratch_alloc(norms + coded + heads + factors + vectors +
+                                       p->workers * p->scratch_per_worker);
     if (at == NULL) {
         return -1;
     }
@@ -682,7 +496,13 @@ static int plan_scratch(struct prefilter *p, char **memory)
     if (p->use_codes) {
         p->coded = coded_queries_at(at, queries, depth, code_zero(p));
     }
-    p->unit_queries = (float *)(at += coded);
+    at += coded;
+    if (p->use_heads) {
+        p->heads =
+            coded_queries_at(at, queries, head_size, CODE_ZERO + kernels_current()->sq8->u8_offset);
+        p->head = (float *)(at + coded_queries_size(queries, head_size));
+    }
+    p->unit_queries = (float *)(at += heads);
     p->threshold_factors = (double *)(at += vectors);
     p->scratch = at += factors;
     for (size_t i = 0; i < p->workers; i++, at = p->scratch + i * p->scratch_per_worker) {
@@ -699,6 +519,9 @@ static int plan_scratch(struct prefilter *p, char **memory)
         float *of_rows = (float *)(at += scratch_round(SQ8_QUERIES * CHUNK * sizeof(int32_t)));
         memset(of_rows, 0, bounds);
         w->bounds =
+            (struct row_bounds){of_rows, of_rows + CHUNK, of_rows + 2 * CHUNK, of_rows + 3 * CHUNK};
+        of_rows += 4 * CHUNK;
+        w->head_bounds =
             (struct row_bounds){of_rows, of_rows + CHUNK, of_rows + 2 * CHUNK, of_rows + 3 * CHUNK};
         w->keep_panel = (uint32_t *)(at += bounds);
         w->keep = (uint8_t *)(at += CHUNK * sizeof(uint32_t));
@@ -723,6 +546,7 @@ int prefilter(const struct search *s, const struct search_block *block, size_t f
     p.rows_are_codes =
         rows_are_codes(&p.float_rows) && (s->codes == NULL || s->codes->codes == NULL);
     p.use_codes = p.rows_are_codes || s->codes != NULL || block->queries > COARSE_QUERIES;
+    p.use_heads = p.use_codes && s->heads != NULL && !p.rows_are_codes;
     p.coarse_after_codes = p.use_codes && block->queries <= MAX_COARSE_AFTER_CODES;
     const size_t rows = block->rows - first, per_row = block->queries * p.plan.depth;
     p.task_rows = smaller(TASK_ROWS, larger(TASK_MULTIPLICATIONS / per_row / CHUNK, 1) * CHUNK);

@@ -5,6 +5,7 @@
 #include "base/eps.h"
 #include "base/pool.h"
 #include "base/scratch.h"
+#include "search/head.h"
 #include "search/quantize.h"
 
 enum {
@@ -84,6 +85,8 @@ struct quantize_call {
     double eps;
     uint8_t *codes;
     struct code_scale *scales;
+    const struct rotation *rotation; /* of heads; NULL: codes of the rows */
+    struct head_scale *head_scales;
     char *buffers; /* one for each worker */
     size_t buffer_size;
     struct cancel_token *token;
@@ -93,31 +96,47 @@ static void quantize_task(void *context, size_t task, size_t worker)
 {
     const struct quantize_call *q = context;
     const size_t first = task * TASK_ROWS, count = smaller(TASK_ROWS, q->row_count - first);
-    if (q->codes == NULL) {
+    char *buffer = q->buffers + worker * q->buffer_size;
+    if (q->rotation != NULL) {
+        quantize_heads(&q->rows, q->rotation, first, count, q->eps,
+                       q->codes + first * q->rotation->size, q->head_scales + first, buffer);
+    } else if (q->codes == NULL) {
         scale_rows(&q->rows, first, count, q->eps, q->scales + first);
     } else {
         quantize_rows(&q->rows, first, count, q->eps, q->codes + first * q->rows.depth,
-                      q->scales + first, q->buffers + worker * q->buffer_size);
+                      q->scales + first, buffer);
     }
     progress_add(q->token, count);
 }
 
-int search_quantize(const struct search *s, uint8_t *codes, struct code_scale *scales)
+static int run_quantize(const struct search *s, struct quantize_call *q)
 {
     const size_t rows = s->corpus_rows.size, depth = s->depth.size;
     const int threads = thread_count_for(rows, depth, GRAIN_SUMS);
-    struct quantize_call q = {.rows = float_rows_of(s, s->corpus.data),
-                              .row_count = rows,
-                              .eps = s->eps,
-                              .codes = codes,
-                              .scales = scales,
-                              .buffer_size = float_row_size(depth),
-                              .token = s->token};
-    q.buffers = scratch_alloc(size_product_or_max((size_t)threads, q.buffer_size));
-    if (q.buffers == NULL) {
+    q->rows = float_rows_of(s, s->corpus.data);
+    q->row_count = rows;
+    q->eps = s->eps;
+    q->token = s->token;
+    q->buffer_size =
+        q->rotation == NULL ? float_row_size(depth) : head_buffer_size(depth, q->rotation->size);
+    q->buffers = scratch_alloc(size_product_or_max((size_t)threads, q->buffer_size));
+    if (q->buffers == NULL) {
         return -1;
     }
-    pool_run(size_parts(rows, TASK_ROWS), threads, quantize_task, &q, s->token);
-    scratch_free(q.buffers);
+    pool_run(size_parts(rows, TASK_ROWS), threads, quantize_task, q, s->token);
+    scratch_free(q->buffers);
     return 0;
+}
+
+int search_quantize(const struct search *s, uint8_t *codes, struct code_scale *scales)
+{
+    struct quantize_call q = {.codes = codes, .scales = scales};
+    return run_quantize(s, &q);
+}
+
+int search_quantize_heads(const struct search *s, const struct rotation *rotation, uint8_t *heads,
+                          struct head_scale *scales)
+{
+    struct quantize_call q = {.codes = heads, .rotation = rotation, .head_scales = scales};
+    return run_quantize(s, &q);
 }

@@ -46,4 +46,9 @@ void bounds_of_rows(const struct code_scale *scales, size_t count, float longest
  */
 int search_quantize(const struct search *search, uint8_t *codes, struct code_scale *scales);
 
+/* Quantizes the heads of all corpus rows of a search, and no codes. */
+struct head_scale;
+int search_quantize_heads(const struct search *search, const struct rotation *rotation,
+                          uint8_t *heads, struct head_scale *scales);
+
 #endif

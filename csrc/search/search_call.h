@@ -21,6 +21,20 @@ struct sq8_codes {
     const struct code_scale *scales;
 };
 
+/*
+ * The rotated heads of a corpus: coordinates of the rows along a few directions, as codes
+ * (N, size), and their scales (N). search/head.h defines their meaning.
+ */
+struct row_heads {
+    struct rotation {
+        size_t size;
+        const float *directions; /* (size, D) */
+        double error; /* an upper bound of the distance of the directions' Gram matrix from I */
+    } rotation;
+    const uint8_t *codes;
+    const struct head_scale *scales;
+};
+
 struct search {
     struct operand corpus, queries; /* (N, D) and (M, D); a row is one vector */
     /* Sizes N, M and D. The strides of the corpus are in x, those of the queries in y. */
@@ -39,6 +53,7 @@ struct search {
     bool ordered_pairs;
     bool without_prefilter;        /* it would rule out too little */
     const struct sq8_codes *codes; /* NULL: the search makes them */
+    const struct row_heads *heads; /* NULL: none */
     /* Corpus rows that are scored exactly before the prefilter runs, to raise the thresholds. */
     size_t warm_up_rows;
     struct result_handler *result_handler;

@@ -237,6 +237,11 @@ static void check_codes(const struct kernels *k, size_t n, size_t rows, bool is_
                 int64_t expected = 0;
                 for (size_t i = 0; i < n; i++)
                     expected += element_of(k, codes[r * n + i], is_signed) * query_codes[q][i];
+                if (!is_signed) {
+                    int32_t alone[SQ8_QUERIES];
+                    k->sq8->row_dots_u8(alone, codes + r * n, queries, count, n);
+                    CHECK(alone[q] == expected, "%s row_dots %zu: %d", k->name, n, alone[q]);
+                }
                 CHECK(sums[q * ROWS + r] == expected,
                       "%s codes %zu x %zu, query %zu of %zu, row %zu: %d", k->name, rows, n, q,
                       count, r, sums[q * ROWS + r]);

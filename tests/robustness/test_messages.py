@@ -80,7 +80,9 @@ pairwise(arrow.OneArray(*arrow.table({"a": arrow.lists(X), "b": arrow.lists(X)},
     a table with 2 columns of vectors, where one is needed: pass one of its columns (a, b)
 
 # ---- vectors, continued ----
-cosine_similarity(X, [1, None]) -> TypeError: cosine_similarity(): x2[1] is None, a missing value: drop or fill its row
+pairwise("X.npy") -> TypeError: pairwise(): x must hold real numbers, not text: open a file with
+    cossim.open_rows(path), convert digits with astype(float), turn sentences into vectors with a model (x: shape (),
+    dtype <U5)
 pairwise(np.array([[1, 2], [3, "four"]], object)) -> TypeError: pairwise(): x[1, 1] is text, 'four': pass numbers, such
     as the vector of a model
 pairwise([torch.ones(3), torch.ones(3, device="meta")]) -> TypeError: pairwise(): x is on the device meta: pass
@@ -527,8 +529,6 @@ cossim topk X.npy complex.npy -k 1 -o hits.npz -> 1: cossim: complex.npy: the el
     64 bits, not complex128: save them as float32 or float64
 cossim topk X.npy --binary -k 1 -o hits.npz -> 1: cossim: X.npy: packed bits must be uint8, not float64: pack the signs
     of numbers with numpy.packbits(rows > 0, axis=1)
-cossim topk X.npy bfloat16.npy -k 1 -o hits.npz -> 1: cossim: bfloat16.npy: NumPy saves bfloat16 as |V2, which cannot be
-    read back: save the array as float32
 cossim topk X.npy P.npy -k 1 -o hits.npz -> 1: cossim: P.npy: an array of shape (4, 1, 28, 28), where rows of vectors,
     shape (N, D), are needed: reshape it
 cossim topk X.npy flat.npy -k 1 -o hits.npz -> 1: cossim: flat.npy: an array of shape (5,), where rows of vectors, shape

@@ -1,0 +1,96 @@
+"""The directions of heads: those in which a sample of the rows has the most energy, if heads pay.
+
+A head is a row's coordinates along a few orthonormal directions. csrc/search/head.h bounds scores by them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cossim.search.index_file import aligned_empty
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# Finding directions takes time in proportion to the square of D. For an Index it is a small part of the build from
+# INDEX_ROWS_PER_ELEMENT * D rows on; for a search of all pairs, from SEARCH_ROWS rows on.
+INDEX_ROWS_PER_ELEMENT = 256
+SEARCH_ROWS = 16000
+LEAST, MOST = 32, 128  # directions; more would make the build slower than 1 GB/s
+STEP = 4  # HEAD_STEP of csrc/search/head.h
+THRESHOLD = 0.9  # of a typical search for near-duplicates
+LEAST_THRESHOLD = 0.6  # below, heads are not made for one search
+MOST_ERROR = 0.1  # MAX_ROTATION_ERROR of csrc/search/head.h
+_FIT, _ROWS = 2048, 1024  # rows of the sample that the directions fit, and of those that try them
+_MOST_PASS = 0.01
+_ERRORS = 0.03  # about those of the codes of the heads
+_ITERATIONS = 5
+
+
+def directions_for(corpus: NDArray[Any], least_rows: int) -> NDArray[np.float32] | None:
+    """Returns the directions (H, D) of the corpus's heads, or None if heads would rule out too few pairs.
+
+    A corpus of fewer than least_rows rows has none.
+
+    How many pairs of rows could reach THRESHOLD is counted on a sample.
+    """
+    rows, dim = corpus.shape
+    # Heads and codes, with their scales, take at most 0.3 of the bytes of float32 rows.
+    size = int(min(MOST, (0.3 * 4 * dim - dim - 8 - 12) / (1 + 4 * dim / max(1, rows)))) // STEP * STEP
+    if rows < max(least_rows, _FIT + _ROWS) or size < LEAST or corpus.itemsize < 4 or dim > 4096:
+        return None
+    sample = _unit(corpus[:: rows // (_FIT + _ROWS)][: _FIT + _ROWS])
+    if len(sample) < _FIT:  # most rows are zero or not finite
+        return None
+    fit, tried = sample[: -len(sample) // 3], sample[-len(sample) // 3 :]
+    directions = _principal(fit, size)
+    return np.ascontiguousarray(directions) if _pass(directions, tried) < _MOST_PASS else None
+
+
+def empty_heads(
+    rows: int, directions: NDArray[np.float32] | None
+) -> tuple[NDArray[np.float32], float, NDArray[np.uint8], NDArray[np.float32]] | None:
+    """Returns what _core.quantize_heads fills: directions, their error, heads (N, H) and their scales (N, 3)."""
+    if directions is None:
+        return None
+    size = len(directions)
+    heads = aligned_empty(rows * size).reshape(rows, size)
+    return directions, rotation_error(directions), heads, np.empty((rows, 3), np.float32)
+
+
+def rotation_error(directions: NDArray[np.float32]) -> float:
+    """Returns an upper bound of the largest singular value of R R^T - I, where R are the directions."""
+    exact = directions.astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        # The Frobenius norm. 1e-10 is far above the rounding of sums of at most 4096 products in double.
+        return float(np.linalg.norm(exact @ exact.T - np.eye(len(exact)))) * (1 + 1e-6) + 1e-10
+
+
+def _unit(rows):
+    """Returns the rows of norm 1 as float32, without those that are zero or not finite."""
+    rows = np.asarray(rows, np.float64)
+    with np.errstate(all="ignore"):
+        rows = rows / np.abs(rows).max(axis=1, keepdims=True)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows[np.isfinite(rows).all(axis=1)].astype(np.float32)
+
+
+def _principal(unit, size):
+    """Returns the principal directions of rows, most energy first: subspace iteration, then Rayleigh-Ritz."""
+    energy = (unit.T @ unit).astype(np.float64)
+    basis = np.random.default_rng(0).standard_normal((len(energy), size))
+    for _ in range(_ITERATIONS):
+        basis, _ = np.linalg.qr(energy @ basis)
+    _, turn = np.linalg.eigh(basis.T @ energy @ basis)
+    return (basis @ turn[:, ::-1]).T.astype(np.float32)
+
+
+def _pass(directions, unit):
+    """Returns the share of pairs of rows that heads do not rule out of those above THRESHOLD."""
+    heads = unit @ directions.T
+    tails = np.sqrt(np.maximum(1 - np.square(heads).sum(axis=1), 0))
+    bounds = heads @ heads.T + np.outer(tails, tails)
+    np.fill_diagonal(bounds, -1.0)
+    return float((bounds >= THRESHOLD - _ERRORS).mean())

@@ -1,0 +1,204 @@
+/*
+ * The pairs that codes have not ruled out: their comparison as floats, and their exact scores.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "search/prefilter_state.h"
+
+/* The largest float that is not above a number. NaN stays NaN. */
+static float float_at_most(double number)
+{
+    const float rounded = (float)number;
+    return rounded > number ? nextafterf(rounded, -INFINITY) : rounded;
+}
+
+float unit_threshold(const struct prefilter *p, size_t worker, size_t query)
+{
+    static const double underflow[] = {[COMPUTE_F32] = 0x1p-145, [COMPUTE_F64] = 0x1p-1070};
+    const struct search *s = p->search;
+    const double threshold =
+        threshold_at(s->result_handler, worker, s->first_query + p->block.query + query);
+    return float_at_most((threshold - underflow[p->scores.compute]) * p->threshold_factors[query]);
+}
+
+/*
+ * Scales a row whose squared norm is not accurate, and computes its coarse dot products once more.
+ * Sets elements `at` of the worker's arrays, as coarse_rows() does. Returns the row's exponent.
+ */
+static __attribute__((noinline)) int scaled_row(const struct prefilter *p,
+                                                struct prefilter_worker *w, size_t row,
+                                                const float *const *vectors, size_t count,
+                                                size_t at)
+{
+    const struct float_rows *rows = &p->float_rows;
+    bool zero;
+    float square;
+    const int exponent = float_row_exponent(rows, row, w->row, &zero);
+    if (zero) { /* its dot products are 0 already */
+        w->norms[at] = 0.0f;
+        w->divisors[at] = float_divisor(0.0f, p->search->eps, 0);
+        return 0;
+    }
+    const float *x = float_row(rows, row, exponent, w->row);
+    kernels_current()->sums->coarse_dots[DTYPE_F32](w->dots + at, &square, x, 0, 1, vectors, count,
+                                                    rows->depth);
+    w->norms[at] = sqrtf(square);
+    w->divisors[at] = NAN;
+    if (square_is_accurate(square)) {
+        w->divisors[at] = float_divisor(w->norms[at], p->search->eps, exponent);
+    }
+    return exponent;
+}
+
+void coarse_rows(const struct prefilter *p, struct prefilter_worker *w, size_t first,
+                 size_t count_of_rows, const float *const *vectors, size_t count)
+{
+    const struct float_rows *rows = &p->float_rows;
+    coarse_dots_kernel *const *kernels = kernels_current()->sums->coarse_dots;
+    const enum dtype dtype = rows->operand->dtype;
+    const int exponent = w->exponent;
+    float squares[COARSE_CHUNK];
+    if (rows->in_place && exponent == 0 && kernels[dtype] != NULL) {
+        kernels[dtype](w->dots, squares, float_rows_data(rows, first), rows->row_step,
+                       count_of_rows, vectors, count, rows->depth);
+    } else {
+        for (size_t r = 0; r < count_of_rows; r++) {
+            const float *x = float_row(rows, first + r, exponent, w->row);
+            kernels[DTYPE_F32](w->dots + r, squares + r, x, 0, 1, vectors, count, rows->depth);
+        }
+    }
+    size_t inaccurate = 0;
+    for (size_t r = 0; r < count_of_rows; r++) {
+        w->norms[r] = sqrtf(squares[r]);
+        w->divisors[r] = float_divisor(w->norms[r], p->search->eps, exponent);
+        inaccurate += !square_is_accurate(squares[r]);
+    }
+    if (inaccurate == 0) {
+        return;
+    }
+    int last = exponent;
+    for (size_t r = 0; r < count_of_rows; r++) {
+        if (!square_is_accurate(squares[r])) {
+            last = scaled_row(p, w, first + r, vectors, count, r);
+        }
+    }
+    if (inaccurate > count_of_rows / 2) {
+        w->exponent = last;
+    }
+}
+
+/* Compares one row with one query, as prefilter_rows() does. */
+static bool coarse_rules_out(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
+                             size_t row, size_t query)
+{
+    const float *vector = p->unit_queries + query * p->plan.depth;
+    coarse_rows(p, w, row, 1, &vector, 1);
+    return is_below(p, w->dots[0], w->norms[0], w->divisors[0], unit_threshold(p, worker, query));
+}
+
+/* Computes the exact score of row r of the chunk at `first` and a query. */
+static double exact_score(const struct prefilter *p, struct prefilter_worker *w, size_t first,
+                          size_t r, size_t query)
+{
+    const size_t row = first + r;
+    union {
+        double f64;
+        float f32;
+    } score;
+    const struct norms row_norms = {w->row_norms.value + r, w->row_norms.exponent + r};
+    const struct norms norms = {p->query_norms.value + query, p->query_norms.exponent + query};
+    const struct scored_row left = {row, &row_norms, w->row}, right = {query, &norms, w->query};
+    if (!w->measured[r]) {
+        pair_scores_measure(&p->scores, SIDE_X, 0, row, 1, &row_norms);
+        w->measured[r] = 1;
+    }
+    pair_scores_one(&p->scores, &left, &right, &score);
+    return p->scores.compute == COMPUTE_F64 ? score.f64 : (double)score.f32;
+}
+
+/* True if row r of the chunk has the same bytes as `other`. Most often that is the row before it,
+ * and several queries ask for it. */
+static bool rows_are_equal(const struct prefilter *p, struct prefilter_worker *w, size_t r,
+                           const char *row, const char *other)
+{
+    const size_t bytes = p->plan.depth * dtype_size(p->call.x.dtype);
+    if (other != row - p->float_rows.row_step) {
+        return memcmp(row, other, bytes) == 0;
+    }
+    if (w->repeats[r] == REPEATS_UNKNOWN) {
+        w->repeats[r] = memcmp(row, other, bytes) == 0 ? REPEATS : DIFFERS;
+    }
+    return w->repeats[r] == REPEATS;
+}
+
+/* Passes the exact score of row r of the chunk at `first` and a query to add_score. */
+static void rescore(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
+                    size_t first, size_t r, size_t query)
+{
+    const struct search *s = p->search;
+    const char *row = float_rows_data(&p->float_rows, first + r);
+    struct scored *last = w->last + query;
+    /* The score of a row with itself has a rule of its own. */
+    const bool may_reuse = p->float_rows.in_place && !(p->scores.symmetric && first + r == query);
+    double score;
+    if (may_reuse && last->row != NULL && rows_are_equal(p, w, r, row, last->row)) {
+        score = last->score;
+        /* Without codes, it costs hardly anything, so it is no reason for a GEMM. */
+        w->survivors -= !p->use_codes;
+    } else {
+        score = exact_score(p, w, first, r, query);
+    }
+    if (may_reuse) {
+        *last = (struct scored){row, score};
+    }
+    add_score(s, worker, s->first_query + p->block.query + query, s->first_candidate + first + r,
+              score);
+}
+
+void rescore_queue_flush(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
+                         size_t first)
+{
+    for (size_t i = 0; i < w->queued; i++) {
+        const size_t row = w->rescore_queue[i].row, query = w->rescore_queue[i].query;
+        if (!p->coarse_after_codes || !coarse_rules_out(p, w, worker, first + row, query)) {
+            rescore(p, w, worker, first, row, query);
+        }
+    }
+    w->queued = 0;
+}
+
+bool gemm_is_cheaper(const struct prefilter *p, const struct prefilter_worker *w,
+                     size_t pairs_checked)
+{
+    return w->survivors >
+           SURVIVORS_FREE + pairs_checked * MIN_GEMM_QUERIES /
+                                (RESCORE_COST * smaller(p->block.queries, MIN_GEMM_QUERIES));
+}
+
+/* Prefetches the cache lines of a contiguous corpus row. */
+static void prefetch_row(const struct prefilter *p, size_t row)
+{
+    const char *from = p->call.x.data + (ptrdiff_t)row * p->search->corpus_rows.x;
+    const size_t bytes = p->plan.depth * dtype_size(p->call.x.dtype);
+    for (size_t line = 0; line < bytes; line += SCRATCH_ALIGN) {
+        __builtin_prefetch(from + line);
+    }
+}
+
+void queue_survivor(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
+                    size_t first, size_t r, size_t query)
+{
+    const struct search *s = p->search;
+    if (p->block.triangle &&
+        s->first_candidate + first + r >= s->first_query + p->block.query + query) {
+        return;
+    }
+    w->survivors++;
+    if (w->queued == QUEUE_SIZE) {
+        rescore_queue_flush(p, w, worker, first);
+    }
+    w->rescore_queue[w->queued].row = (uint16_t)r;
+    w->rescore_queue[w->queued++].query = (uint16_t)query;
+    prefetch_row(p, first + r);
+}
