@@ -337,6 +337,25 @@ def pairs_above():
     yield ProgramCase(f"peak memory without the result, {what}", programs, "bytes", goals=[(["scikit-learn"], 20)])
 
 
+def like_embeddings(rows, seed=0):
+    """Rows drawn with the mean and covariance of embeddings()."""
+    x = embeddings().astype(np.float64)
+    values, vectors = np.linalg.eigh(np.cov(x.T))
+    turn = (vectors * np.sqrt(np.maximum(values, 0))).astype(np.float32)
+    return _random(rows, len(turn), seed=seed) @ turn.T + x.mean(axis=0).astype(np.float32)
+
+
+def large_sets():
+    """Near-duplicates in rows like embeddings, which heads rule out."""
+    x, threshold = like_embeddings(20000), 0.9
+    x[100:200] = x[300:400] + np.float32(0.01) * x[500:600]
+    candidates = {
+        "cossim": lambda: cossim.pairs_above(x, threshold)[:2],
+        "cossim Index": lambda: cossim.Index(x).pairs_above(x, threshold)[:2],
+    }
+    yield Case(f"pairs above {threshold} of {x.shape} like embeddings", candidates, flops=len(x) * x.size, table="")
+
+
 def many_pairs():
     """Four million pairs: the peak beside the result, in memory, in an Index and from a file."""
     start = "import cossim; cossim.set_num_threads(1)\n"
@@ -533,6 +552,6 @@ def beyond_memory(nbytes=12 << 30):
 
 BENCHES = {
     bench.__name__: bench
-    for bench in (topk, binary, neighbours, large_k, alike, pairs_above, many_pairs, sparse, index)
+    for bench in (topk, binary, neighbours, large_k, alike, pairs_above, large_sets, many_pairs, sparse, index)
 }
 ONLY_NAMED = {"beyond_memory": beyond_memory}  # needs too much disk and time to run with the others

@@ -141,7 +141,6 @@ def unreadable(function: str, name: str, value: Any) -> Exception | None:
 
 def _mistake(function, name, value):
     """Returns what unreadable does, for an argument or an element of one. The name of an element is such as x[2]."""
-    kind = type(value).__name__
     device = getattr(value, "device", "cpu")
     if str(device) != "cpu" and hasattr(value, "cpu"):
         return TypeError(_errors.NEEDS_CPU.format(function=function, name=name, device=device))

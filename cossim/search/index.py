@@ -381,7 +381,7 @@ class Index:
             fits = corpus.dtype == np.uint8 and codes is None and scales is None and directions is None
         elif fits and corpus.shape[1] <= MAX_CODED_DIM:
             rows, dim = corpus.shape
-            expected = {"scales": ((rows, 2), np.float32)}
+            expected: dict[str, tuple[Any, Any]] = {"scales": ((rows, 2), np.float32)}
             if codes is not None or corpus.itemsize != 1:
                 expected["codes"] = corpus.shape, np.uint8
             if directions is not None:
