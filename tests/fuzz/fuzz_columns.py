@@ -134,7 +134,7 @@ class Made:
             data.instead["n_children"] = source.pick((-1, 0, 1, 2, 2**40))
         elif kind == 6 and data.buffers:
             data.buffers[source.below(len(data.buffers))] = None
-        elif kind == 7 and len(data.buffers) > 1 and data.buffers[1] is not None:
+        elif kind == 7 and len(data.buffers) > 1 and data.buffers[-1] is not None:
             at = 4 * source.below(8)
             data.buffers[-1][at : at + 4] = np.frombuffer(bytes(source.byte() for _ in range(4)), np.uint8)
 
