@@ -246,6 +246,19 @@ def cross():
         goals=[(["torch normalize, mm"], 4)],
         flops=2 * n * n * d,
     )
+    x, y = np.random.default_rng(0).integers(-128, 128, (2, n, d), dtype=np.int8)
+    fx, fy = _two(n, d)
+    yield Case(
+        f"cross pairs ({n}, {d}) int8",
+        {
+            "cossim": lambda: cossim.pairwise(x, y),
+            "cossim, float32 rows": lambda: cossim.pairwise(fx, fy),
+            "NumKong": lambda: numkong.cdist(x, y, "angular"),
+        },
+        goals=[(["cossim, float32 rows"], 1.5)],
+        flops=2 * n * n * d,
+        table="",
+    )
 
 
 # ---- threads ----

@@ -30,8 +30,9 @@
 
 /*
  * An instruction set can reuse a group of kernels of another instruction set if they are at least
- * as fast. ISA_SUMS, ISA_TILES, ISA_SQ8, ISA_BITS and ISA_LAYERS name that other instruction set,
- * each for its group. Without such a name, this file defines the kernels of the group.
+ * as fast. ISA_SUMS, ISA_TILES, ISA_BYTES, ISA_SQ8, ISA_BITS and ISA_LAYERS name that other
+ * instruction set, each for its group. Without such a name, this file defines the kernels of the
+ * group.
  */
 #ifdef ISA_SUMS
 extern const struct sums_kernels PASTE(sums_kernels_, ISA_SUMS);
@@ -273,6 +274,33 @@ const struct half_kernels PASTE(half_kernels_, ISA_NAME) = {
 #define ISA_TILES ISA_NAME
 #endif
 
+/* A set with ISA_BYTES_AS_FLOATS has no such kernels: its products of floats are as fast. */
+#ifdef ISA_BYTES
+extern const struct byte_kernels PASTE(byte_kernels_, ISA_BYTES)[];
+#elif !defined(ISA_BYTES_AS_FLOATS)
+#define TILE i8
+#define TILE_TYPE int8_t
+#define TILE_DOT vi_dot_groups_i8
+#define TILE_BIAS RIGHT_BIAS_I8
+#include "kernels/gemm_i8_template.h"
+
+#define TILE u8
+#define TILE_TYPE uint8_t
+#define TILE_DOT vi_dot_groups_u8
+#define TILE_BIAS RIGHT_BIAS_U8
+#include "kernels/gemm_i8_template.h"
+
+#define BYTE_KERNELS(type) \
+    {TILE_ROWS,  TILE_VECTORS * VF_LANES, sizeof(group_element), tile_##type, widen_##type, \
+     pack_##type}
+
+const struct byte_kernels PASTE(byte_kernels_, ISA_NAME)[] = {
+    BYTE_KERNELS(i8),
+    BYTE_KERNELS(u8),
+};
+#define ISA_BYTES ISA_NAME
+#endif
+
 #ifdef ISA_SQ8
 extern const struct sq8_kernels PASTE(sq8_kernels_, ISA_SQ8);
 #else
@@ -333,6 +361,9 @@ const struct kernels PASTE(kernels_, ISA_NAME) = {
     .needs = ISA_NEEDS,
     .sums = &PASTE(sums_kernels_, ISA_SUMS),
     .tiles = PASTE(tile_kernels_, ISA_TILES),
+#ifdef ISA_BYTES
+    .bytes = PASTE(byte_kernels_, ISA_BYTES),
+#endif
     .halves = &PASTE(half_kernels_, ISA_TILES),
     .sq8 = &PASTE(sq8_kernels_, ISA_SQ8),
     .bits = &PASTE(bit_kernels_, ISA_BITS),

@@ -36,7 +36,15 @@ enum element {
 };
 
 /* The type in which a driver computes. Loading an operand converts it to this type exactly. */
-enum compute_type { COMPUTE_F32, COMPUTE_F64, COMPUTE_TYPES };
+enum compute_type {
+    COMPUTE_F32,
+    COMPUTE_F64,
+    COMPUTE_TYPES,
+    /* Only for the rows of a matrix product: two rows of the same type have exact sums. */
+    COMPUTE_I8 = COMPUTE_TYPES,
+    COMPUTE_U8,
+    PRODUCT_TYPES
+};
 
 /* The sums that a kernel computes and writes: x.y, x.x and y.y (SUMS_ALL), only x.y (SUMS_DOT), or
  * only x.x (SUMS_SQUARE). */
@@ -123,6 +131,23 @@ typedef double tile_sum_kernel(const void *x, const void *y, size_t n);
  * to pack panels and to mirror symmetric results. */
 typedef void transpose_kernel(void *to, size_t step, const void *const *rows, size_t count,
                               size_t n);
+
+/*
+ * Matrix products of 8-bit integers. Their tile_kernel takes blocks of BYTE_DEPTH elements in place
+ * of TILE_DEPTH, left rows that widen_bytes_kernel wrote, and panels of pack_bytes_kernel. Sums are
+ * exact.
+ *
+ * widen_bytes_kernel copies n elements of a row as elements of element_size bytes. It adds zeros up
+ * to the next multiple of BYTE_PADDING bytes.
+ *
+ * pack_bytes_kernel packs n elements of `count` rows into a panel. It has `columns` elements for
+ * each of them, where n is rounded up to a multiple of BYTE_GROUP. Rows from `count` on are filled
+ * with any values.
+ */
+typedef void widen_bytes_kernel(void *to, const void *from, size_t n);
+typedef void pack_bytes_kernel(void *panel, const void *const *rows, size_t count, size_t n);
+
+enum { BYTE_DEPTH = 1024, BYTE_GROUP = 4, BYTE_PADDING = 64 };
 
 /* Packs the matches in eight columns of one row into a word. Bit i of the lowest byte is set if
  * column `column` + i matches. */
@@ -496,6 +521,15 @@ struct tile_kernels {
     struct xent_kernels xent;
 };
 
+/* Matrix products of 8-bit integers of one type. */
+struct byte_kernels {
+    size_t rows, columns; /* of a tile */
+    size_t element_size;  /* bytes of an element of a left row that was widened, and of a panel */
+    tile_kernel *tile;
+    widen_bytes_kernel *widen;
+    pack_bytes_kernel *pack;
+};
+
 /* Rounding to 16-bit floats, by their element; the entries of other elements are NULL. */
 struct half_kernels {
     narrow_kernel *narrow[ELEMENTS];
@@ -527,6 +561,8 @@ struct kernels {
     unsigned needs; /* enum cpu_feature bits */
     const struct sums_kernels *sums;
     const struct tile_kernels *tiles;
+    /* of COMPUTE_I8 and COMPUTE_U8; NULL: products of floats are as fast */
+    const struct byte_kernels *bytes;
     const struct half_kernels *halves;
     const struct sq8_kernels *sq8;
     const struct bit_kernels *bits;

@@ -42,9 +42,13 @@ enum {
 struct gemm_state {
     const struct gemm *call;
     size_t tile_rows, tile_columns;
+    size_t tile_depth; /* of a block */
     tile_kernel *tile;
-    transpose_kernel *transpose;
-    size_t size;          /* bytes of an element */
+    transpose_kernel *transpose;      /* packs panels of floats */
+    const struct byte_kernels *bytes; /* packs 8-bit integers; NULL for floats */
+    size_t row_size;                  /* bytes of an element of a row */
+    size_t size;          /* the same when it is packed, and in a left row that kernels read */
+    size_t depth_step;    /* the depth of a panel is rounded up to a multiple of this */
     size_t error_offset;  /* distance, in doubles, from a sum to its rounding error */
     size_t epilogue_rows; /* left rows that the epilogue takes at a time: whole tiles */
     size_t right_block;   /* rows of a right block: whole tiles */
@@ -52,10 +56,12 @@ struct gemm_state {
     size_t left_task;     /* left rows of a task: whole chunks */
     size_t left_tasks;    /* tasks of a right block */
     size_t chunk;         /* left rows of a chunk: whole tiles */
-    size_t segment;       /* depth packed at a time: the whole, or a multiple of TILE_DEPTH */
+    size_t segment;       /* depth packed at a time: the whole, or a multiple of tile_depth */
     char *scratch;
-    size_t scratch_of_worker;         /* bytes */
-    size_t left_stride, right_stride; /* bytes from one copied row to the next */
+    size_t scratch_of_worker; /* bytes */
+    /* bytes from one copied row to the next; left rows of bytes are copied before they are widened
+     */
+    size_t left_stride, right_stride, left_bytes_stride;
 };
 
 /* The right block that a worker packed last. It lies at the start of the worker's memory. */
@@ -72,9 +78,9 @@ struct gemm_task {
     /* memory of the worker */
     struct packed_block *last;
     char *panel;
-    double *sums;                 /* and, error_offset later, their rounding errors */
-    char *right_rows, *left_rows; /* rows that are copied */
-    const void **left_pointers;   /* of a chunk */
+    double *sums;                              /* and, error_offset later, their rounding errors */
+    char *right_rows, *left_rows, *left_bytes; /* rows that are copied */
+    const void **left_pointers;                /* of a chunk */
 };
 
 /* Rounds n up to a multiple of step. Sizes of arrays are far enough below SIZE_MAX for this. */
@@ -83,27 +89,36 @@ static size_t round_up(size_t n, size_t step)
     return size_parts(n, step) * step;
 }
 
+static size_t panel_bytes(const struct gemm_state *g, size_t depth)
+{
+    return g->tile_columns * round_up(depth, g->depth_step) * g->size;
+}
+
 /*
  * Packs elements [k, k + depth) of the right rows into panels of tile_columns rows each, one panel
- * after another. A panel is (depth, tile_columns).
+ * after another. A panel of floats is (depth, tile_columns).
  */
 static void pack(const struct gemm_state *g, const struct gemm_task *t, size_t k, size_t depth)
 {
     const void *rows[GEMM_MAX_COLUMNS];
     const size_t width = g->tile_columns;
     char *panel = t->panel;
-    for (size_t p = 0; p < t->right_count; p += width, panel += width * depth * g->size) {
+    for (size_t p = 0; p < t->right_count; p += width, panel += panel_bytes(g, depth)) {
         const size_t some = smaller(width, t->right_count - p);
-        if (some < width) { /* missing rows are zeros */
-            memset(panel, 0, width * depth * g->size);
+        if (some < width && g->bytes == NULL) { /* missing rows are zeros */
+            memset(panel, 0, panel_bytes(g, depth));
         }
         for (size_t at = 0, n; at < depth; at += n) {
-            n = smaller(TILE_DEPTH, depth - at);
+            n = smaller(g->tile_depth, depth - at);
             g->call->right_rows(g->call->context,
                                 &(struct gemm_rows){t->batch, t->right + p, some, k + at, n,
                                                     t->worker, t->right_rows, g->right_stride,
                                                     rows});
-            g->transpose(panel + at * width * g->size, width, rows, some, n);
+            if (g->bytes != NULL) {
+                g->bytes->pack(panel + at * width * g->size, rows, some, n);
+            } else {
+                g->transpose(panel + at * width * g->size, width, rows, some, n);
+            }
         }
     }
 }
@@ -125,17 +140,21 @@ static void find_left_rows(const struct gemm_state *g, const struct gemm_task *t
                            size_t count, size_t k, size_t depth)
 {
     const void **pointers = t->left_pointers;
-    char *buffers = t->left_rows;
+    const bool widen = g->bytes != NULL;
     g->call->left_rows(g->call->context,
-                       &(struct gemm_rows){t->batch, first, count, k, depth, t->worker, buffers,
-                                           g->left_stride, pointers});
-    const bool copy = t->right_count >= COPY_RIGHT_ROWS && rows_collide(pointers, count);
-    if (copy) {
-        for (size_t r = 0; r < count; r++) {
-            char *to = buffers + r * g->left_stride;
-            /* a converted row is there already */
-            pointers[r] = pointers[r] == to ? to : memcpy(to, pointers[r], depth * g->size);
+                       &(struct gemm_rows){t->batch, first, count, k, depth, t->worker,
+                                           widen ? t->left_bytes : t->left_rows,
+                                           widen ? g->left_bytes_stride : g->left_stride,
+                                           pointers});
+    const bool copy = !widen && t->right_count >= COPY_RIGHT_ROWS && rows_collide(pointers, count);
+    for (size_t r = 0; r < count && (widen || copy); r++) {
+        char *to = t->left_rows + r * g->left_stride;
+        if (widen) {
+            g->bytes->widen(to, pointers[r], depth);
+        } else if (pointers[r] != to) { /* a converted row is there already */
+            memcpy(to, pointers[r], depth * g->size);
         }
+        pointers[r] = to;
     }
     for (size_t r = count; r < round_up(count, g->tile_rows); r++) {
         pointers[r] = pointers[count - 1];
@@ -150,18 +169,18 @@ static void find_left_rows(const struct gemm_state *g, const struct gemm_task *t
 static void multiply_panel(const struct gemm_state *g, const struct gemm_task *t, size_t first,
                            size_t count, size_t column, size_t k, size_t depth, double *sums)
 {
-    const char *panel = t->panel + column * depth * g->size;
+    const char *panel = t->panel + column / g->tile_columns * panel_bytes(g, depth);
     const size_t width = g->tile_columns, columns = smaller(width, t->right_count - column),
                  end = t->right + column + columns;
     /* If the depth is one block, each tile is complete before the next one begins. Only the tiles
      * of one epilogue block then need a buffer. */
-    const bool one_block = g->call->depth <= TILE_DEPTH;
+    const bool one_block = g->call->depth <= g->tile_depth;
     if (g->call->symmetric) {
         /* sums below the diagonal are not needed */
         count = end <= first ? 0 : smaller(count, round_up(end - first, g->tile_rows));
     }
     for (size_t at = 0, n; at < depth; at += n) {
-        n = smaller(TILE_DEPTH, depth - at);
+        n = smaller(g->tile_depth, depth - at);
         const bool last = k + at + n == g->call->depth;
         const unsigned flags = (k + at == 0 ? TILE_FIRST : 0) | (last ? TILE_LAST : 0);
         for (size_t row = 0, done = 0; row < count; row += g->tile_rows) {
@@ -205,11 +224,12 @@ static void take_memory(const struct gemm_state *g, struct gemm_task *t, struct 
 {
     const size_t errors = g->call->compute == COMPUTE_F64 ? 2 : 1;
     t->last = arena_take(arena, 1, sizeof *t->last);
-    t->panel = arena_take(arena, g->right_block * g->segment, g->size);
+    t->panel = arena_take(arena, g->right_block / g->tile_columns, panel_bytes(g, g->segment));
     t->sums = arena_take(arena, errors * g->error_offset, sizeof *t->sums);
     t->right_rows = arena_take(arena, g->tile_columns, g->right_stride);
     t->left_pointers = arena_take(arena, g->chunk, sizeof *t->left_pointers);
     t->left_rows = arena_take(arena, g->chunk, g->left_stride);
+    t->left_bytes = arena_take(arena, g->bytes == NULL ? 0 : g->chunk, g->left_bytes_stride);
 }
 
 static void run_chunks(const struct gemm_state *g, const struct gemm_task *t, size_t k,
@@ -293,7 +313,8 @@ static void plan_scratch(struct gemm_state *g, int threads)
     g->right_blocks = size_parts(call->right, g->right_block);
     const size_t max_segment =
         smaller(PANEL_BYTES / (g->right_block * g->size), LEFT_BYTES / (g->tile_rows * g->size));
-    g->segment = call->depth <= max_segment ? call->depth : max_segment / TILE_DEPTH * TILE_DEPTH;
+    g->segment =
+        call->depth <= max_segment ? call->depth : max_segment / g->tile_depth * g->tile_depth;
     const bool whole = g->segment == call->depth;
     g->epilogue_rows = GEMM_MAX_ROWS / g->tile_rows * g->tile_rows;
     g->chunk = smaller(GEMM_CHUNK, larger(CHUNK_BYTES / (g->segment * g->size), 1));
@@ -313,7 +334,8 @@ static void plan_scratch(struct gemm_state *g, int threads)
 
     g->error_offset =
         (whole ? g->chunk : g->left_task * (g->right_block / g->tile_columns)) * g->tile_columns;
-    g->right_stride = smaller(TILE_DEPTH, call->depth) * g->size;
+    g->right_stride = smaller(g->tile_depth, call->depth) * g->row_size;
+    g->left_bytes_stride = g->segment * g->row_size;
     /* An odd number of cache lines, so that copied rows do not collide. */
     g->left_stride = scratch_round(g->segment * g->size) | SCRATCH_ALIGN;
     struct arena memory = {.block = NULL};
@@ -331,6 +353,30 @@ static int workers_for(const struct gemm *call)
     return call->workers > 0 && workers > call->workers ? call->workers : workers;
 }
 
+static void choose_kernels(struct gemm_state *g)
+{
+    const enum compute_type type = g->call->compute;
+    g->row_size = compute_size(type);
+    if (type < COMPUTE_TYPES) {
+        const struct tile_kernels *kernels = &kernels_current()->tiles[type];
+        g->tile_rows = kernels->rows;
+        g->tile_columns = kernels->columns;
+        g->tile_depth = TILE_DEPTH;
+        g->tile = kernels->tile;
+        g->transpose = kernels->transpose;
+        g->size = g->row_size;
+        g->depth_step = 1;
+    } else {
+        g->bytes = &kernels_current()->bytes[type - COMPUTE_TYPES];
+        g->tile_rows = g->bytes->rows;
+        g->tile_columns = g->bytes->columns;
+        g->tile_depth = BYTE_DEPTH;
+        g->tile = g->bytes->tile;
+        g->size = g->bytes->element_size;
+        g->depth_step = BYTE_GROUP;
+    }
+}
+
 int gemm_run(const struct gemm *call)
 {
     if (call->batches == 0 || call->left == 0 || call->right == 0) {
@@ -340,15 +386,8 @@ int gemm_run(const struct gemm *call)
         epilogue_of_zeros(call);
         return 0;
     }
-    const struct tile_kernels *kernels = &kernels_current()->tiles[call->compute];
-    struct gemm_state g = {
-        .call = call,
-        .tile_rows = kernels->rows,
-        .tile_columns = kernels->columns,
-        .tile = kernels->tile,
-        .transpose = kernels->transpose,
-        .size = compute_size(call->compute),
-    };
+    struct gemm_state g = {.call = call};
+    choose_kernels(&g);
     int threads = workers_for(call);
     plan_scratch(&g, threads);
     size_t tasks;

@@ -17,6 +17,8 @@ enum { NORM_BATCH = 64 };
 static const double recompute_above[] = {
     [COMPUTE_F32] = 1.0 - 0x1p-17,
     [COMPUTE_F64] = 1.0 - 1e-13,
+    [COMPUTE_I8] = 1.0 - 1e-13,
+    [COMPUTE_U8] = 1.0 - 1e-13,
 };
 
 /* Returns the side whose operand and axes describe the rows: x if both sides are the same rows. */
@@ -130,21 +132,29 @@ static bool row_is_whole(const struct pair_scores *s, enum side side, size_t bat
     return true;
 }
 
+/* True if both operands are 8-bit integers. */
+static bool operands_are_bytes(const struct reduction *call)
+{
+    return dtype_size(call->x.dtype) == 1 && dtype_size(call->y.dtype) == 1;
+}
+
 /*
  * Sets the norm of a row to the value that struct norms defines. square is |row|^2, after scaling
  * by 2^-exponent.
  *
  * Every partial sum of x.y is at most |x| |y|, for whole numbers. So if the squares of both rows
  * are in the range in which the product's type holds all whole numbers, their dot product is exact.
+ * Products of 8-bit integers always are.
  */
 static void set_norm(const struct pair_scores *s, enum side side, size_t batch, size_t row,
                      double square, int exponent, double *value)
 {
-    static const double max_square[] = {[COMPUTE_F32] = 0x1p24, [COMPUTE_F64] = COSINE_MAX_WHOLE};
+    const double max_square =
+        s->product == COMPUTE_F32 && !operands_are_bytes(s->call) ? 0x1p24 : COSINE_MAX_WHOLE;
     const double eps = eps_scaled(s->call->eps, exponent), norm = formula_clamped_norm(square, eps);
     const bool may_be_whole = s->compute == COMPUTE_F64 && exponent == 0 && square >= 1.0 &&
-                              square <= max_square[s->product] &&
-                              square == (double)(int64_t)square && !eps_clamps(sqrt(square), eps);
+                              square <= max_square && square == (double)(int64_t)square &&
+                              !eps_clamps(sqrt(square), eps);
     *value = s->compute == COMPUTE_F32 ? 1.0 / norm : norm;
     if (may_be_whole && row_is_whole(s, side, batch, row)) {
         *value = -norm;
@@ -291,7 +301,12 @@ void pair_scores_one(const struct pair_scores *s, const struct scored_row *left,
 {
     const void *x = find_row(s, SIDE_X, left), *y = find_row(s, stored_side(s, SIDE_Y), right);
     double sum[COSINE_PADDING] = {0.0};
-    sum[0] = kernels_current()->tiles[s->product].tile_sum(x, y, s->plan->depth);
+    if (s->product < COMPUTE_TYPES) {
+        sum[0] = kernels_current()->tiles[s->product].tile_sum(x, y, s->plan->depth);
+    } else { /* sums of 8-bit integers are exact in any order */
+        kernels_current()->sums->rows[compute_element(s->product)][SUMS_DOT](
+            &(struct sums_call){x, y, 0, 0, 1, s->plan->depth, sum, 0});
+    }
     const struct gemm_block block = {0, left->row, 1, right->row, 1, 0, sum, COSINE_PADDING};
     pair_scores_cosines(s, &block, left->norms, right->norms, out, 1);
 }
@@ -314,6 +329,18 @@ static bool sides_are_same(const struct reduction *call)
     return same;
 }
 
+/* Returns the type of the rows in the product: see struct pair_scores. */
+static enum compute_type product_type(const struct reduction *call, bool narrow)
+{
+    /* products may leave the range of float32 */
+    const bool wide_dots = call->op == OP_DOT && call->out_dtype == DTYPE_F64;
+    if (operands_are_bytes(call) && call->x.dtype == call->y.dtype &&
+        kernels_current()->bytes != NULL) {
+        return call->x.dtype == DTYPE_I8 ? COMPUTE_I8 : COMPUTE_U8;
+    }
+    return (narrow && !wide_dots) || operands_are_bytes(call) ? COMPUTE_F32 : COMPUTE_F64;
+}
+
 void pair_scores_init(struct pair_scores *s, const struct reduction *call)
 {
     *s = (struct pair_scores){.call = call,
@@ -324,13 +351,7 @@ void pair_scores_init(struct pair_scores *s, const struct reduction *call)
                         dtype_compute_type(call->y.dtype) == COMPUTE_F32;
     s->compute =
         narrow && call->op == OP_COSINE && call->out_dtype == DTYPE_F32 ? COMPUTE_F32 : COMPUTE_F64;
-    const bool wide_dots =
-        call->op == OP_DOT &&
-        call->out_dtype == DTYPE_F64; /* products may leave the range of float32 */
-    s->product =
-        (narrow && !wide_dots) || (dtype_size(call->x.dtype) == 1 && dtype_size(call->y.dtype) == 1)
-            ? COMPUTE_F32
-            : COMPUTE_F64;
+    s->product = product_type(call, narrow);
     s->left = axes_size(&s->plan->left);
     s->right = axes_size(&s->plan->right);
 }

@@ -31,9 +31,13 @@ struct pair_scores {
     /* Type of the scores. It is float32 only if the result is float32, so that no score is rounded
      * twice. */
     enum compute_type compute;
-    /* Type of the rows in the product. It is float32 if both operands are floats of at most 32
-     * bits, except for dot products with a float64 result. It is also float32 if both are 8-bit
-     * integers: float32 holds the sums of a block of the depth exactly. Else it is float64. */
+    /*
+     * Type of the rows in the product. It is float32 if both operands are floats of at most 32
+     * bits, except for dot products with a float64 result. It is their own type if both are int8 or
+     * both are uint8, and the instruction set has kernels for them. It is also float32 for other
+     * pairs of 8-bit integers: float32 holds the sums of a block of the depth exactly. Else it is
+     * float64.
+     */
     enum compute_type product;
     bool symmetric;     /* both sides are the same rows in memory */
     bool cosine;        /* scores need norms */

@@ -304,6 +304,7 @@ static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
     return sums;
 }
 
+#include "simd/groups_int16.h"
 #include "simd/x86_transpose.h"
 
 #endif

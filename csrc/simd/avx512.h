@@ -13,8 +13,8 @@
 
 /*
  * Defines the instruction set avx512, or avx512_vnni if SIMD_VNNI is defined, or avx512_vpopcntdq
- * if SIMD_VPOPCNTDQ is. VNNI instructions compute dot products of SQ8 codes. VPOPCNTDQ instructions
- * count bits.
+ * if SIMD_VPOPCNTDQ is. VNNI instructions compute dot products of SQ8 codes and of 8-bit
+ * integers. VPOPCNTDQ instructions count bits.
  */
 #define SIMD_REGION
 #if defined(__clang__) && defined(SIMD_VNNI)
@@ -336,6 +336,7 @@ static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
     __asm__("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(codes), "v"(factors));
     return sums;
 }
+#include "simd/groups_int8.h"
 #else
 #define QUERY_CODE_MAX 63 /* two products with codes up to 255 fit the 16 bits of vpmaddubsw */
 static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
@@ -345,6 +346,7 @@ static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
     __asm__("vpaddd %1, %0, %0" : "+v"(sums) : "v"(products));
     return sums;
 }
+#include "simd/groups_int16.h"
 #endif
 
 #include "simd/x86_transpose.h"

@@ -475,6 +475,15 @@ static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
     return sums;
 }
 
+/*
+ * Dot products of rows of 8-bit integers in a matrix product. A vc holds VF_LANES groups of
+ * GROUP_SIZE group_elements, four bytes each. vi_dot_groups_* add the dot product of two groups to
+ * each sum: of left elements x, stored as group_elements, and of right elements y, stored as
+ * y + RIGHT_BIAS_*, both of type int8_t (i8) or uint8_t (u8). A set with ISA_BYTES_AS_FLOATS needs
+ * no groups.
+ */
+#include "simd/groups_int8.h"
+
 #undef EACH_F
 #undef EACH_D
 #endif

@@ -103,11 +103,23 @@ typedef void loader(void *to, const char *from, ptrdiff_t stride, size_t n, bool
 FOR_EACH_NARROW(LOADER_F32)
 FOR_EACH_DTYPE(LOADER_F64)
 
+/* Elements that are one byte before and after. */
+static void load_bytes(void *to, const char *from, ptrdiff_t stride, size_t n, bool swapped)
+{
+    char *bytes = to;
+    (void)swapped;
+    for (size_t i = 0; i < n; i++, from += stride) {
+        bytes[i] = *from;
+    }
+}
+
 #define ROW_F32(name, type, value) [DTYPE_##name] = load_##name##_COMPUTE_F32,
 #define ROW_F64(name, type, value) [DTYPE_##name] = load_##name##_COMPUTE_F64,
-static loader *const loaders[COMPUTE_TYPES][DTYPES] = {
+static loader *const loaders[PRODUCT_TYPES][DTYPES] = {
     [COMPUTE_F32] = {FOR_EACH_NARROW(ROW_F32)},
     [COMPUTE_F64] = {FOR_EACH_DTYPE(ROW_F64)},
+    [COMPUTE_I8] = {[DTYPE_I8] = load_bytes},
+    [COMPUTE_U8] = {[DTYPE_U8] = load_bytes},
 };
 
 void operand_load(const struct operand *operand, const char *from, ptrdiff_t stride, size_t n,

@@ -40,7 +40,13 @@ static inline enum compute_type dtype_compute_type(enum dtype dtype)
 
 static inline enum element compute_element(enum compute_type compute)
 {
-    return compute == COMPUTE_F64 ? ELEMENT_F64 : ELEMENT_F32;
+    static const unsigned char elements[PRODUCT_TYPES] = {
+        [COMPUTE_F32] = ELEMENT_F32,
+        [COMPUTE_F64] = ELEMENT_F64,
+        [COMPUTE_I8] = ELEMENT_I8,
+        [COMPUTE_U8] = ELEMENT_U8,
+    };
+    return (enum element)elements[compute];
 }
 
 size_t dtype_size(enum dtype dtype);
@@ -65,7 +71,8 @@ static inline bool operand_in_place(const struct operand *operand)
 /*
  * Loads n elements, `stride` bytes apart, as contiguous elements of the compute type. Inexact in
  * two cases: 64-bit integers beyond 2^53, and loading a COMPUTE_F64 dtype other than an 8-bit
- * integer as COMPUTE_F32.
+ * integer as COMPUTE_F32. Only 8-bit integers of the same type can be loaded as COMPUTE_I8 or
+ * COMPUTE_U8.
  */
 void operand_load(const struct operand *operand, const char *from, ptrdiff_t stride, size_t n,
                   enum compute_type compute, void *to);

@@ -56,7 +56,7 @@ static inline bool square_is_safe(double square)
 static inline bool sums_are_safe(enum compute_type compute, enum sums kind, double xy, double xx,
                                  double yy)
 {
-    if (compute == COMPUTE_F32) {
+    if (compute != COMPUTE_F64) {
         return true;
     }
     if (kind == SUMS_DOT) {

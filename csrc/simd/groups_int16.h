@@ -1,0 +1,11 @@
+/*
+ * Groups of two 8-bit integers, widened to 16 bits, for instruction sets without dot products of
+ * 8-bit integers. Any two of them can be multiplied, so they need no bias. vc and vh are one type.
+ */
+#define GROUP_SIZE 2
+#define RIGHT_BIAS_I8 0
+#define RIGHT_BIAS_U8 0
+typedef int16_t group_element;
+
+static inline vi vi_dot_groups_i8(vi sums, vc left, vc right) { return vi_dot(sums, left, right); }
+static inline vi vi_dot_groups_u8(vi sums, vc left, vc right) { return vi_dot(sums, left, right); }
