@@ -16,7 +16,7 @@ from cossim._arguments import integer_text, number_argument, size_argument
 from cossim._columns import is_bfloat16
 from cossim._errors import described
 from cossim._io import Pages
-from cossim.rows.file_rows import FileRows, is_in_slices
+from cossim.rows.slices import is_in_slices
 from cossim.search import rotation
 from cossim.search.results import Pairs, TopK
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cossim._typing import Path
+    from cossim.rows.file_rows import FileRows
 
     ReadRows = Callable[[int, int], NDArray[Any]]  # rows [first, last) as an array
 
@@ -122,8 +123,8 @@ def rows_of(function: str, **sources: Any) -> tuple[Any, ...]:
             raise TypeError(_errors.LAZY.format(function=function, name=name))
         if isinstance(source, (str, os.PathLike)):
             source = open_path(function, name, source)
-        if isinstance(source, FileRows) and source.memmap is not None:
-            source = source.memmap
+        if is_in_slices(source) and isinstance(getattr(source, "memmap", None), np.memmap):
+            source = source.memmap  # of open_rows, for a format that is mapped
         if is_in_slices(source):
             readers[name] = partial(_read_slice, function, name, source)
             source = np.broadcast_to(np.zeros((), source.dtype.newbyteorder("=")), source.shape)

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cossim.search.index_file import aligned_empty
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -55,6 +53,8 @@ def empty_heads(
     """Returns what _core.quantize_heads fills: directions, their error, heads (N, H) and their scales (N, 3)."""
     if directions is None:
         return None
+    from cossim.search.index_file import aligned_empty  # on first use, because few searches make heads
+
     size = len(directions)
     heads = aligned_empty(rows * size).reshape(rows, size)
     return directions, rotation_error(directions), heads, np.empty((rows, 3), np.float32)

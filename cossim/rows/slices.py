@@ -1,0 +1,33 @@
+"""is_in_slices: which objects hold rows that are read by slices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+# Attributes of arrays in memory, of sparse matrices and of tables, none of which is read by slices.
+_OTHER_PROTOCOLS = (
+    "__array_interface__",
+    "__array_struct__",
+    "__dlpack__",
+    "__cuda_array_interface__",
+    "__arrow_c_array__",
+    "__arrow_c_stream__",
+    "indptr",
+    "tocsr",
+)
+
+
+def is_in_slices(x: Any) -> bool:
+    """Returns whether x is read by slices of rows: FileRows, and datasets of h5py, zarr and others.
+
+    They have a shape (N, D), NumPy's dtype and slices, and none of the protocols of arrays in memory.
+    """
+    if isinstance(x, (np.ndarray, np.generic, list, tuple)) or not isinstance(getattr(x, "dtype", None), np.dtype):
+        return False
+    shape = getattr(x, "shape", None)
+    if not isinstance(shape, tuple) or len(shape) != 2 or not hasattr(type(x), "__getitem__"):
+        return False
+    integers = all(isinstance(size, (int, np.integer)) and size >= 0 for size in shape)
+    return integers and not any(hasattr(x, name) for name in _OTHER_PROTOCOLS)
