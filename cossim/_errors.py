@@ -12,7 +12,7 @@ A message says what is wrong, with the names and numbers of the call, and then w
     {path}      is a file, and {error} the text of an exception that was caught
     {arrays}    is described(...) of the arrays that do not fit; it ends the message
 
-tests/robustness/test_messages.py has an example of every template.
+tests/helpers/messages.py has an example of every template.
 """
 
 

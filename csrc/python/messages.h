@@ -6,7 +6,7 @@
  * cossim/_errors.py has those of Python.
  *
  * A message says what is wrong, with the names and numbers of the call, and then what to do next.
- * tests/robustness/test_messages.py has an example of every format.
+ * tests/helpers/messages.py has an example of every format.
  */
 
 /* ---- arguments by position and name ---- */
