@@ -72,23 +72,22 @@ class Rows:
         if self._read is not None:
             yield from _read_blocks(self._read, range(start, len(self), rows), len(self), ahead)
             return
-        by_columns = self.pages is not None and self.pages.by_columns
+        pages = self.pages
         for first in range(start, len(self.array), rows):
-            block = self.pages.copied(first, rows) if by_columns else self.array[first : first + rows]
-            self._advise("MADV_WILLNEED", first + rows, rows)
+            if pages is None:
+                yield first, self.array[first : first + rows]
+                continue
+            block = pages.copied(first, rows) if pages.by_columns else self.array[first : first + rows]
+            pages.advise("MADV_WILLNEED", first + rows, rows)
             try:
                 yield first, block
             finally:
-                if not by_columns:
-                    self._advise("MADV_DONTNEED", first, rows)
+                if not pages.by_columns:
+                    pages.advise("MADV_DONTNEED", first, rows)
 
     def with_array(self) -> Rows:
         """Returns these rows, or a copy of them in memory if they are read in slices."""
         return self if self._read is None else Rows(self._read(0, len(self)), None)
-
-    def _advise(self, advice: str, first: int, rows: int) -> None:
-        if self.pages is not None:
-            self.pages.advise(advice, first, rows)
 
 
 def _read_blocks(read: ReadRows, starts: range, end: int, ahead: bool) -> Iterator[tuple[int, NDArray[Any]]]:
@@ -141,6 +140,8 @@ def open_path(function: str, name: str, path: Path) -> FileRows:
     try:
         return open_rows(path)
     except FileNotFoundError as error:
+        if error.errno is None:  # a folder or pattern without files, which names itself
+            raise
         message = _errors.NO_FILE.format(function=function, name=name)
         raise FileNotFoundError(error.errno, message, error.filename) from None
     except (ValueError, ModuleNotFoundError) as error:

@@ -141,7 +141,7 @@ static void list_by_column(struct tails *tails, const struct sparse_rows *rows)
     lengths_to_starts(tails, rows->columns);
     for (size_t row = 0; row < rows->count && !cancel_poll_here(); row++) {
         const double inverse =
-            rows->compute == COMPUTE_F32 ? rows->norms[row] : 1.0 / rows->norms[row];
+            rows->compute == COMPUTE_F32 ? rows->norms[row] : 1.0 / fabs(rows->norms[row]);
         for (size_t e = rows->starts[row]; e < rows->starts[row + 1]; e++) {
             tails->entries[tails->starts[rows->column[e] + 1]++] =
                 (struct tail_entry){(uint32_t)row, (float)(rows->values[e] * inverse), 0.0F};

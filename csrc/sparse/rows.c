@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "kernels/kernels.h"
 #include "sparse/exact_sum.h"
 #include "sparse/sort.h"
 
@@ -229,6 +230,22 @@ static double sum_of_squares(enum compute_type compute, const double *values, si
     return exact_total(&sum);
 }
 
+/* True for a square that a row of whole numbers can have, if the kernels are to take its norm. */
+static bool has_whole_square(double square)
+{
+    return square >= 1.0 && square <= COSINE_MAX_WHOLE && square == (double)(int64_t)square;
+}
+
+/* True if all values are whole numbers. Their square is at most COSINE_MAX_WHOLE. */
+static bool are_whole(const double *values, size_t n)
+{
+    size_t whole = 0;
+    for (size_t i = 0; i < n; i++) {
+        whole += values[i] == (double)(int32_t)values[i];
+    }
+    return whole == n;
+}
+
 /* Measures a row of n values, whose largest magnitude is given, and scales it if needed. */
 static void measure_row(struct sparse_rows *rows, size_t row, double *values, size_t n,
                         double largest)
@@ -247,6 +264,20 @@ static void measure_row(struct sparse_rows *rows, size_t row, double *values, si
     rows->squares[row] = square;
     rows->exponents[row] = exponent;
     rows->norms[row] = rows->compute == COMPUTE_F32 ? 1.0 / norm : norm;
+    if (rows->compute == COMPUTE_F64 && exponent == 0 && norm == sqrt(square) &&
+        has_whole_square(square) && are_whole(values, n)) {
+        rows->norms[row] = -norm;
+    }
+}
+
+double sparse_whole_cosine(const double *x, const double *y, double xy)
+{
+    const double sums[COSINE_PADDING] = {xy};
+    const struct cosine_tile tile = {sums, 0, x, y, 1, 1, INFINITY};
+    uint32_t found[1];
+    double cosine;
+    kernels_current()->tiles[COMPUTE_F64].cosine(&tile, &cosine, 0, found);
+    return cosine;
 }
 
 /* Reads one row to the entries from `at` on, where there is room for all of its source's entries.

@@ -39,7 +39,9 @@ struct sparse_rows {
     double *values;
     double *squares; /* the square of each row's norm, after scaling */
     int *exponents;
-    double *norms;   /* max(|row|, eps), or its inverse for COMPUTE_F32 */
+    /* max(|row|, eps), or its inverse for COMPUTE_F32. Those of whole-number rows are negative, as
+     * the cosine kernel takes them (COSINE_MAX_WHOLE of kernels.h). */
+    double *norms;
     void *blocks[2]; /* memory */
 };
 
@@ -95,6 +97,10 @@ static inline double sparse_cosine(const struct sparse_rows *x, size_t i,
                           eps_scaled(y->eps, y->exponents[j]));
 }
 
+/* Returns the cosine of two whole-number rows, correctly rounded, from their norms and x.y. Kernels
+ * read COSINE_PADDING norms from y on. */
+double sparse_whole_cosine(const double *x, const double *y, double xy);
+
 /*
  * Returns the score of rows i and j from their sum, rounded to the compute type. It is what
  * pair_scores.h makes of that sum: float32 multiplies by inverse norms, float64 divides by norms.
@@ -102,7 +108,10 @@ static inline double sparse_cosine(const struct sparse_rows *x, size_t i,
 static inline double sparse_score(const struct sparse_rows *x, size_t i,
                                   const struct sparse_rows *y, size_t j, double xy)
 {
-    const double norms = x->norms[i] * y->norms[j],
+    if (x->norms[i] < 0.0 && y->norms[j] < 0.0) {
+        return sparse_whole_cosine(x->norms + i, y->norms + j, xy);
+    }
+    const double norms = fabs(x->norms[i] * y->norms[j]),
                  plain = x->compute == COMPUTE_F32 ? xy * norms : xy / norms,
                  score = fabs(plain) > sparse_recompute_above(x->compute)
                              ? sparse_cosine(x, i, y, j, xy)

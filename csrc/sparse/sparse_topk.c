@@ -79,7 +79,7 @@ static void store_best(const struct sparse_topk *call, struct best *best, size_t
 
 static float coarse_inverse(const struct sparse_rows *rows, size_t row)
 {
-    const double norm = rows->norms[row],
+    const double norm = fabs(rows->norms[row]),
                  inverse = rows->compute == COMPUTE_F32 ? norm : 1.0 / norm;
     return inverse > 0x1p-30 && inverse < 0x1p30 ? (float)inverse : NAN;
 }

@@ -122,7 +122,7 @@ def all_pairs(a: Float32, b: Float32, wide: Float64) -> Float32:
     assert_type(cossim.pairwise([[1, 2]], a, progress=True), NDArray[Any] | Any)
     assert_type(cossim.pairwise(a, out=wide), Float64)
     bits = np.packbits(wide > 0, axis=1)
-    assert_type(cossim.pairwise(bits, bits, binary=True), NDArray[Any])
+    assert_type(cossim.pairwise(bits, bits, binary=True), NDArray[Any] | Any)
     return cossim.pairwise(a, None)
 
 
@@ -155,7 +155,7 @@ def search(queries: Float32, corpus: Float32, path: Path) -> None:
         assert_type(opened.shape, tuple[int, int])
         assert_type(opened.ids, NDArray[Any] | None)
         assert_type(cossim.topk(queries, opened, 3), TopK)
-        assert_type(cossim.pairwise(opened), NDArray[Any])
+        assert_type(cossim.pairwise(opened), NDArray[Any] | Any)
 
     index = Index(corpus, eps=1e-6, progress=progress)
     assert_type(index.topk(queries, 5), TopK)
