@@ -166,6 +166,11 @@ def _mistake_in_objects(function, name, array):
 
 def _mistake_in(function, name, elements, shape):
     """Returns the first mistake in the elements of a list or an array of this shape."""
+    sizes = [len(row) if isinstance(row, (list, tuple)) else None for row in elements]
+    odd = next((i for i, size in enumerate(sizes) if len(shape) == 1 and size != sizes[0]), None)
+    if odd is not None and None not in sizes:
+        size = {"row": odd, "size": f"{sizes[odd]} elements", "first_size": sizes[0]}
+        return ValueError(_errors.RAGGED.format(function=function, name=name, **size))
     for i, element in enumerate(elements):
         if not isinstance(element, (int, float)):
             index = ", ".join(map(str, np.unravel_index(i, shape)))

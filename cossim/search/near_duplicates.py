@@ -8,6 +8,7 @@ import numpy as np
 
 from cossim import _core
 from cossim._arguments import eps_argument, size_argument
+from cossim._arithmetic import fixed_arithmetic
 from cossim._progress import reporting
 from cossim.search.blocks import (
     BlockwiseSearch,
@@ -133,7 +134,7 @@ def _first_like(name, rows, threshold, eps):
         (x,) = rows_of(name, x=rows)
         i, j, _ = BlockwiseSearch(name, x, None, eps, None, None).pairs_above(threshold, None)
         ends = np.searchsorted(i, like, "right")
-        for row in np.unique(i).tolist():  # in ascending order, so like[row] is final
+        for row in i[np.diff(i, prepend=-1) > 0].tolist():  # in ascending order, so like[row] is final
             if like[row] == row:
                 partners = j[ends[row - 1] if row else 0 : ends[row]]
                 like[partners] = np.minimum(like[partners], row)
@@ -217,14 +218,15 @@ def communities(
     min_size = min(min_size, count)
     with reporting(progress, name) as report:
         i, j, values = BlockwiseSearch(name, rows, None, eps, memory, report).pairs_above(threshold, max_pairs)
-    # Both directions of each pair, and each row with itself where its own score reaches the threshold.
-    own = np.concatenate([_own_scores(block, eps, values.dtype) for _, block in rows.blocks(OWN_ROWS)])
-    alone = np.flatnonzero(own >= values.dtype.type(threshold))
-    centre, row = np.concatenate((i, j, alone)), np.concatenate((j, i, alone))
-    values = np.concatenate((values, values, own[alone]))
-    order = np.lexsort((row, row != centre, -values, centre))  # the centre comes before other rows of its score
-    row, sizes = row[order], np.bincount(centre, minlength=count)
-    starts = np.concatenate(([0], np.cumsum(sizes)))
+    with fixed_arithmetic():
+        # Both directions of each pair, and each row with itself where its own score reaches the threshold.
+        own = np.concatenate([_own_scores(block, eps, values.dtype) for _, block in rows.blocks(OWN_ROWS)])
+        alone = np.flatnonzero(own >= values.dtype.type(threshold))
+        centre, row = np.concatenate((i, j, alone)), np.concatenate((j, i, alone))
+        values = np.concatenate((values, values, own[alone]))
+        order = np.lexsort((row, row != centre, -values, centre))  # the centre comes before other rows of its score
+        row, sizes = row[order], np.bincount(centre, minlength=count)
+        starts = np.concatenate(([0], np.cumsum(sizes)))
     free = np.ones(count, bool)
     found = []
     for candidate in np.argsort(-sizes, kind="stable").tolist():

@@ -8,6 +8,7 @@ import numpy as np
 
 from cossim import _core, _errors
 from cossim._arguments import eps_argument, integer_argument, number_argument, size_argument
+from cossim._arithmetic import fixed_arithmetic
 from cossim._errors import described
 from cossim._progress import reporting
 from cossim.search.blocks import check_corpus, check_k, rows_of, score_dtype
@@ -92,7 +93,8 @@ def diverse(
     check_k(name, k, count)
     values, indices = topk(x.array, y.array, count, eps=eps)
     rows = (y.array[chosen].astype(values.dtype) for chosen in indices)  # scores of 16-bit rows stay float32
-    orders = [_mmr(v, r, k, weight, eps) for v, r in zip(values, rows, strict=True)]
+    with fixed_arithmetic():
+        orders = [_mmr(v, r, k, weight, eps) for v, r in zip(values, rows, strict=True)]
     order = np.array(orders, np.int64).reshape(len(x), k)
     shape = (*vectors.shape[:-1], k)
     return TopK(*(np.take_along_axis(a, order, axis=1).reshape(shape) for a in (values, indices)))
@@ -209,7 +211,7 @@ def maxsim(
         k = integer_argument(name, "k", k)
         check_k(name, k, len(sizes))
     scores = np.empty(len(sizes), np.float64)
-    with reporting(progress, name, "documents") as report:
+    with reporting(progress, name, "documents") as report, fixed_arithmetic():
         for first, last in _groups(ends, max(1, SCORES // max(1, len(query)))):
             start = ends[first] - sizes[first]
             rows = parts[0][start : ends[last - 1]] if offsets is not None else np.concatenate(parts[first:last])
@@ -221,7 +223,8 @@ def maxsim(
                 report(last, len(sizes))
     if k is None:
         return scores
-    order = np.lexsort((np.arange(len(scores)), -scores))[:k]
+    with fixed_arithmetic():
+        order = np.lexsort((np.arange(len(scores)), -scores))[:k]
     return TopK(scores[order], order)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from cossim import _errors
 from cossim._arguments import needing
+from cossim._arithmetic import fixed_arithmetic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -249,7 +250,8 @@ class Pairs(NamedTuple):
         >>> cossim.pairs_above([[1.0, 0.0], [1.0, 0.1], [1.0, 0.1]], 0.9).sorted().j
         array([2, 1, 2])
         """
-        order = np.lexsort((self.j, self.i, -self.values))
+        with fixed_arithmetic():
+            order = np.lexsort((self.j, self.i, -self.values))
         return Pairs(self.i[order], self.j[order], self.values[order])
 
     def to_pandas(self, ids: Ids | tuple[Ids, Ids] | None = None) -> Any:
@@ -449,4 +451,5 @@ def _csr(function, values, columns, starts, shape, distance):
         if number >= shape[axis]:
             raise ValueError(_errors.CSR_SHAPE.format(function=function, shape=shape, number=number, axis=axis))
     starts = np.concatenate((starts, np.full(shape[0] + 1 - len(starts), starts[-1])))
-    return sparse.csr_array((1 - values if distance else values, columns, starts), shape=shape)
+    with fixed_arithmetic():
+        return sparse.csr_array((1 - values if distance else values, columns, starts), shape=shape)

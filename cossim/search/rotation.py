@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cossim._arithmetic import fixed_arithmetic
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -35,16 +37,18 @@ def directions_for(corpus: NDArray[Any], least_rows: int) -> NDArray[np.float32]
     How many pairs of rows could reach THRESHOLD is counted on a sample.
     """
     rows, dim = corpus.shape
-    # Heads and codes, with their scales, take at most 0.3 of the bytes of float32 rows.
-    size = int(min(MOST, (0.3 * 4 * dim - dim - 8 - 12) / (1 + 4 * dim / max(1, rows)))) // STEP * STEP
+    # Heads and codes, with their scales, take at most 0.3 of the bytes of float32 rows:
+    # size + dim + 20 bytes a row, and 4 * dim * size for the directions.
+    size = min(MOST, (dim - 100) * rows // (5 * (rows + 4 * dim))) // STEP * STEP
     if rows < max(least_rows, _FIT + _ROWS) or size < LEAST or corpus.itemsize < 4 or dim > 4096:
         return None
-    sample = _unit(corpus[:: rows // (_FIT + _ROWS)][: _FIT + _ROWS])
-    if len(sample) < _FIT:  # most rows are zero or not finite
-        return None
-    fit, tried = sample[: -len(sample) // 3], sample[-len(sample) // 3 :]
-    directions = _principal(fit, size)
-    return np.ascontiguousarray(directions) if _pass(directions, tried) < _MOST_PASS else None
+    with fixed_arithmetic():
+        sample = _unit(corpus[:: rows // (_FIT + _ROWS)][: _FIT + _ROWS])
+        if len(sample) < _FIT:  # most rows are zero or not finite
+            return None
+        fit, tried = sample[: -len(sample) // 3], sample[-len(sample) // 3 :]
+        directions = _principal(fit, size)
+        return np.ascontiguousarray(directions) if _pass(directions, tried) < _MOST_PASS else None
 
 
 def empty_heads(
@@ -62,8 +66,8 @@ def empty_heads(
 
 def rotation_error(directions: NDArray[np.float32]) -> float:
     """Returns an upper bound of the largest singular value of R R^T - I, where R are the directions."""
-    exact = directions.astype(np.float64)
-    with np.errstate(invalid="ignore", over="ignore"):
+    with fixed_arithmetic():
+        exact = directions.astype(np.float64)
         # The Frobenius norm. 1e-10 is far above the rounding of sums of at most 4096 products in double.
         return float(np.linalg.norm(exact @ exact.T - np.eye(len(exact)))) * (1 + 1e-6) + 1e-10
 
@@ -71,9 +75,8 @@ def rotation_error(directions: NDArray[np.float32]) -> float:
 def _unit(rows):
     """Returns the rows of norm 1 as float32, without those that are zero or not finite."""
     rows = np.asarray(rows, np.float64)
-    with np.errstate(all="ignore"):
-        rows = rows / np.abs(rows).max(axis=1, keepdims=True)
-        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    rows = rows / np.abs(rows).max(axis=1, keepdims=True)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     return rows[np.isfinite(rows).all(axis=1)].astype(np.float32)
 
 

@@ -112,6 +112,11 @@ def calls(rng):
         yield f"pairs_above {name}", lambda x=x: cossim.pairs_above(x, 0.1, eps=eps)
         yield f"pairs_above a zero {name}", lambda x=x: cossim.pairs_above(x, -0.0, x[:50], eps=1e-8)
         yield f"duplicate_groups {name}", lambda x=x: cossim.duplicate_groups(x, 0.3, eps=eps)
+        yield f"top_pairs {name}", lambda x=x: cossim.top_pairs(x, 50, eps=eps)
+        yield f"deduplicate {name}", lambda x=x: cossim.deduplicate(x, 0.3, eps=eps)
+        yield f"communities {name}", lambda x=x: cossim.communities(x, 0.3, 2, eps=eps)
+        yield f"diverse {name}", lambda q=q, x=x: cossim.diverse(q, x, 5, eps=eps)
+        yield f"maxsim {name}", lambda q=q, x=x: cossim.maxsim(q, x, [0, 50, 200], k=1, eps=eps)
         yield f"Index {name}", lambda q=q, x=x: cossim.Index(x, eps=eps).topk(q, 5)
         yield f"Index.pairs_above {name}", lambda x=x, y=y: cossim.Index(x, eps=eps).pairs_above(y, 0.2)
         for function in (cossim.cosine_similarity, cossim.cosine_distance, cossim.vecdot):

@@ -149,6 +149,11 @@ def bad_search(x, y, k):
     yield from ((x, y[:, :-1], k), (x, y[:0], k), (x[None], y, k), (x, y, "3"), (x, y, -5), (x, y, 2**70))
 
 
+def bad_choice(x, y, k):
+    yield from bad_search(x, y, k)
+    yield from ((x, y, k, 1.5), (x, y, k, "0"), (x, y, k, 0.5, 0), (x, y, k, 0.5, "2"))
+
+
 def bad_documents(x, y, offsets):
     yield from ((x, wrong) for wrong in (5, [x[:0]], [x[0]], [y, y[:, 1:]], ["text"], [y.astype(complex)]))
     yield from ((x, y, wrong) for wrong in ([], [0, 4, 1], [0, 2, 2, len(y)], [0.0, 4.0], "text", [1, len(y)]))
@@ -178,8 +183,8 @@ CASES = {
             also(one(4, 8), 0.3, 2),
             lambda x, t, n: [*wrong_arrays(x, t, n), (x, 2), (x, t, 0), (x, t, "2")],
         ),
-        ("diverse", also(ROWS, 3), lambda x, y, k: [*bad_search(x[0], y, k), (x, y, k, 1.5), (x, y, k, 0.5, 0)]),
-        ("maxsim", also(ROWS, [0, 1, 4]), bad_documents),
+        ("diverse", also(ROWS, 3), bad_choice),
+        ("maxsim", lambda rng, size: (*ROWS(rng, size), [0, 1, 4 * size]), bad_documents),
         ("cosine_similarity_vjp", ROWS, bad_pair),
         ("pairwise_vjp", ROWS, lambda x, y: [*wrong_arrays(x, y), (x, y[:, :-1])]),
         ("explain", two(2, 4), bad_pair),

@@ -348,17 +348,17 @@ class OnDevice:
 @pytest.mark.parametrize(
     ("rows", "error", "words"),
     [
-        ([np.ones(3), np.ones(3), np.ones(2)], ValueError, ["x[0]", "3", "x[2]", "2"]),
-        (np.array([[1, 2], [3]], object), ValueError, ["x[0]", "2", "x[1]", "1"]),
-        ([[[1, 2], [3, 4]], [[5, 6], [7]]], ValueError, ["x[1][0]", "2", "x[1][1]", "1"]),
-        ([[1, 2], [3, None]], TypeError, ["x[1, 1]", "None"]),
-        ([[1, 2], None], TypeError, ["x[1]", "None"]),
+        ([np.ones(3), np.ones(3), np.ones(2)], ValueError, ["row 2", "2 elements", "row 0", "3"]),
+        (np.array([[1, 2], [3]], object), ValueError, ["row 1", "1 elements", "row 0", "2"]),
+        ([[[1, 2], [3, 4]], [[5, 6], [7]]], ValueError, ["x[1]", "row 1", "1 elements", "row 0", "2"]),
+        ([[1, 2], [3, None]], ValueError, ["row 1", "null"]),
+        ([[1, 2], None], ValueError, ["row 1", "null"]),
         (np.array([["a", 1.5]], object), TypeError, ["x[0, 0]", "'a'"]),
         (np.array([[Fraction(1, 2)]], object), TypeError, ["x", "astype(float)"]),
         ({1.0, 2.0}, TypeError, ["x", "set"]),
         ([1j, 2], TypeError, ["x", "x.real"]),
         (OnDevice(), TypeError, ["cuda:0", "x.cpu()"]),
-        ([torch.zeros(2), torch.zeros(2, requires_grad=True)], TypeError, ["x[1].detach()"]),
+        ([torch.zeros(2), torch.zeros(2, requires_grad=True)], TypeError, ["x.detach()"]),
         ([Raising([1.0]), [1.0, 2.0]], ValueError, ["x cannot be read", "inhomogeneous"]),  # NumPy's own words
     ],
 )
