@@ -89,6 +89,7 @@ def diverse(
     vectors = _core.as_array(name, "query", query)
     x, y = rows_of(name, query=np.atleast_2d(vectors), corpus=corpus)
     check_corpus(name, "corpus", y.array)
+    y = y.with_array()  # because rows are chosen at any place of the corpus
     count = len(y) if fetch is None else min(size_argument(name, "fetch", fetch, 1), len(y))
     check_k(name, k, count)
     values, indices = topk(x.array, y.array, count, eps=eps)
@@ -110,7 +111,8 @@ def _mmr(relevance, rows, k, weight, eps):
         free[order[-1]] = False
         similarity = _core.pairwise(rows[order[-1]][None], rows, eps=eps)[0]
         nearest = np.fmax(nearest, similarity)
-        gain = relevance - (1 - weight) * nearest
+        with np.errstate(invalid="ignore"):  # nearest is -inf where all similarities are NaN
+            gain = relevance - (1 - weight) * nearest
         gain = np.where(np.isnan(gain), -np.finfo(np.float64).max, gain)
         order.append(int(np.argmax(np.where(free, gain, -np.inf))))
     return order

@@ -402,6 +402,17 @@ def test_objects_in_slices(rng, dtype):
     assert rows.most <= memory // 2
 
 
+def test_every_search_of_objects_in_slices(rng):
+    """The results are those of the same rows in memory."""
+    x = rng.standard_normal((1500, 4)).astype(np.float32)
+    rows = Slices(x)
+    same(cossim.diverse(x[:2], rows, 5), cossim.diverse(x[:2], x, 5))
+    same(cossim.diverse(rows[3], rows, 5, fetch=20), cossim.diverse(x[3], x, 5, fetch=20))
+    same(cossim.top_pairs(rows, 9, memory=1), cossim.top_pairs(x, 9))
+    same(cossim.deduplicate(rows, 0.99), cossim.deduplicate(x, 0.99))
+    same(cossim.communities(rows, 0.99, 3, memory=1), cossim.communities(x, 0.99, 3))
+
+
 def test_errors_of_slices_come_through(x):
     class Broken(Slices):
         def __getitem__(self, rows):
