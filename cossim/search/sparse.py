@@ -56,8 +56,11 @@ class _Side:
 
     def __init__(self, function: str, name: str, source: Any) -> None:
         self.csr: Any = None
+        self.is_vector = False
         if not _core.is_sparse(source):
             (rows,) = rows_of(function, **{name: source})
+            rows = rows.with_array()
+            self.is_vector = rows.is_vector
             self.given, self.shape, self.dtype = rows.array, rows.array.shape, rows.array.dtype
             return
         # Of SciPy's formats, BSR has the arrays of CSR too, with blocks as data, and CSC has them by column.
@@ -100,8 +103,11 @@ def pairwise(
     name = "pairwise"
     eps = eps_argument(name, eps)
     left, right = _sides(name, x=x, y=y)
+    vectors = tuple(axis for axis, side in enumerate((left, right)) if side is not None and side.is_vector)
+    to = np.expand_dims(out, vectors) if isinstance(out, np.ndarray) else out
     with reporting(progress, name) as report:
-        return _core.sparse_pairwise(_request(name, "xy", left, right, eps, report), out)
+        scores = _core.sparse_pairwise(_request(name, "xy", left, right, eps, report), to)
+    return scores.squeeze(vectors) if out is None else out
 
 
 def _check_dim(function: str, dim: Any, axis: Any, default: int | None = 1) -> None:
@@ -207,7 +213,7 @@ def topk(
     indices = np.empty((len(x), k), np.int64)
     with reporting(progress, name) as report:
         _core.sparse_topk(_request(name, ("queries", "corpus"), x, y, eps, report), values, indices)
-    return TopK(values, indices)
+    return TopK(values[0], indices[0]) if x.is_vector else TopK(values, indices)
 
 
 def pairs_above(

@@ -200,6 +200,30 @@ def plain(x, **changes):
     return types.SimpleNamespace(**{**parts, **changes})
 
 
+def test_the_dense_side_may_be_one_vector_or_a_file(rng, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    x = csr(rng, 40, 12, 0.3, integers=True)
+    a = x.toarray()
+    np.savetxt("a.txt", a)
+    for rows in ("a.txt", cossim.open_rows("a.txt")):
+        same([cossim.pairwise(x, rows)], [cossim.pairwise(x, a)])
+        same([cossim.cosine_similarity(x, cossim.open_rows("a.txt"))], [cossim.cosine_similarity(x, a)])
+        same(cossim.topk(rows, x, 5), cossim.topk(a, x, 5))
+        same(cossim.topk(x, rows, 5), cossim.topk(x, a, 5))
+        same(cossim.pairs_above(x, 0.3, rows), cossim.pairs_above(x, 0.3, a))
+    one = a[7]
+    same([cossim.pairwise(one, x)], [cossim.pairwise(one[None], x)[0]])
+    same([cossim.pairwise(x, one)], [cossim.pairwise(one[None], x)[0]])
+    out = np.zeros(40)
+    assert cossim.pairwise(x, one, out=out) is out
+    same([out], [cossim.pairwise(x, one)])
+    with pytest.raises(ValueError, match="out"):
+        cossim.pairwise(x, one, out=np.zeros((40, 1)))
+    same(cossim.topk(one, x, 5), [part[0] for part in cossim.topk(one[None], x, 5)])
+    same(cossim.topk(x, one, 1), cossim.topk(x, one[None], 1))
+    same(cossim.pairs_above(x, 0.3, one), cossim.pairs_above(x, 0.3, one[None]))
+
+
 def test_any_object_with_the_arrays_of_csr(rng):
     x = csr(rng, 30, 50, 0.2, integers=True)
     expected = cossim.pairwise(x)
