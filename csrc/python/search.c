@@ -228,11 +228,38 @@ static PyObject *topk(PyObject *self, PyObject *args)
 
 static const char pairs_capsule[] = "cossim.search.pairs";
 
-static void free_pairs(PyObject *capsule)
+/* What the capsule holds. A call runs without the GIL, so another thread, or a progress callback,
+ * could pass the same capsule meanwhile. */
+struct pair_collector {
+    struct range_result pairs;
+    _Atomic bool in_use;
+};
+
+static void free_collector(PyObject *capsule)
 {
-    struct range_result *pairs = PyCapsule_GetPointer(capsule, pairs_capsule);
-    range_free(pairs);
-    scratch_free(pairs);
+    struct pair_collector *collector = PyCapsule_GetPointer(capsule, pairs_capsule);
+    range_free(&collector->pairs);
+    scratch_free(collector);
+}
+
+/* Returns the collector for one call, which sets in_use to false at its end. Returns NULL with an
+ * error set if another call uses it, or if it was emptied. */
+static struct pair_collector *take_collector(PyObject *capsule)
+{
+    struct pair_collector *collector = PyCapsule_GetPointer(capsule, pairs_capsule);
+    if (collector == NULL) {
+        return NULL;
+    }
+    if (atomic_exchange(&collector->in_use, true)) {
+        misfit();
+        return NULL;
+    }
+    if (collector->pairs.lists == NULL) {
+        atomic_store(&collector->in_use, false);
+        misfit();
+        return NULL;
+    }
+    return collector;
 }
 
 static PyObject *pairs_begin(PyObject *self, PyObject *args, PyObject *kwargs)
@@ -249,21 +276,23 @@ static PyObject *pairs_begin(PyObject *self, PyObject *args, PyObject *kwargs)
     if (rows < 0 || columns < 0 || max_pairs < 0) {
         return misfit();
     }
-    struct range_result *pairs = scratch_alloc(sizeof *pairs);
+    struct pair_collector *collector = scratch_alloc(sizeof *collector);
     const fp_mode caller = fp_mode_enter(); /* because the threshold is rounded */
-    const int status = pairs == NULL ? -1
-                                     : range_init(pairs, is_double ? COMPUTE_F64 : COMPUTE_F32,
-                                                  threshold, (size_t)rows, (size_t)columns);
+    const int status = collector == NULL
+                           ? -1
+                           : range_init(&collector->pairs, is_double ? COMPUTE_F64 : COMPUTE_F32,
+                                        threshold, (size_t)rows, (size_t)columns);
     fp_mode_leave(caller);
     if (status < 0) {
-        scratch_free(pairs);
+        scratch_free(collector);
         return PyErr_NoMemory();
     }
-    pairs->max_pairs = (size_t)max_pairs;
-    PyObject *capsule = PyCapsule_New(pairs, pairs_capsule, free_pairs);
+    collector->pairs.max_pairs = (size_t)max_pairs;
+    atomic_init(&collector->in_use, false);
+    PyObject *capsule = PyCapsule_New(collector, pairs_capsule, free_collector);
     if (capsule == NULL) {
-        range_free(pairs);
-        scratch_free(pairs);
+        range_free(&collector->pairs);
+        scratch_free(collector);
     }
     return capsule;
 }
@@ -273,8 +302,8 @@ static int run_pairs(struct search_call *c, struct range_result *pairs, bool swa
 {
     const npy_intp rows = swapped ? c->corpus_end : c->queries_end,
                    columns = swapped ? c->queries_end : c->corpus_end;
-    if (pairs->lists == NULL || pairs->result_handler.compute != compute_type_of_call(c) ||
-        (size_t)rows > pairs->rows || (size_t)columns > pairs->columns) {
+    if (pairs->result_handler.compute != compute_type_of_call(c) || (size_t)rows > pairs->rows ||
+        (size_t)columns > pairs->columns) {
         misfit();
         return -1;
     }
@@ -293,15 +322,17 @@ static PyObject *pairs(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"", "", "swapped", NULL};
     struct search_call c = {.corpus.name = "y", .queries.name = "x"};
-    struct range_result *found;
+    struct pair_collector *found;
     int swapped, status = -1;
     PyObject *request, *capsule;
     (void)self;
     if (PyArg_ParseTupleAndKeywords(args, kwargs, "OO$p:pairs", names, &request, &capsule,
                                     &swapped) &&
-        (found = PyCapsule_GetPointer(capsule, pairs_capsule)) != NULL &&
-        open_call(&c, request) == 0) {
-        status = run_pairs(&c, found, swapped);
+        (found = take_collector(capsule)) != NULL) {
+        if (open_call(&c, request) == 0) {
+            status = run_pairs(&c, &found->pairs, swapped);
+        }
+        atomic_store(&found->in_use, false);
     }
     close_call(&c);
     return none_or_error(status);
@@ -343,15 +374,13 @@ static PyObject *pairs_end(PyObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "O:pairs_end", &capsule)) {
         return NULL;
     }
-    struct range_result *pairs = PyCapsule_GetPointer(capsule, pairs_capsule);
-    if (pairs == NULL) {
+    struct pair_collector *collector = take_collector(capsule);
+    if (collector == NULL) {
         return NULL;
     }
-    if (pairs->lists == NULL) {
-        return misfit();
-    }
-    PyObject *found = pairs_found(pairs);
-    range_free(pairs);
+    PyObject *found = pairs_found(&collector->pairs);
+    range_free(&collector->pairs);
+    atomic_store(&collector->in_use, false);
     return found;
 }
 

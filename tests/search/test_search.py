@@ -462,3 +462,25 @@ def test_the_core_refuses_rows_beyond_the_results(rng):
     for numbers, parents in [({}, [0, 1]), ({"first_candidate": 1}, [0, 1, 2]), ({}, [0, 1, 2**40]), ({}, [0, -1, 2])]:
         with pytest.raises(ValueError, match=r"\bfit\b|\bparents\b"):
             _core.components(request(**numbers), np.array(parents), threshold=0.5)
+
+
+def test_a_collector_of_pairs_serves_one_call_at_a_time():
+    """A call runs without the GIL: other threads and its progress callback can pass the collector meanwhile."""
+    x = np.random.default_rng(0).standard_normal((1000, 64), np.float32)
+    found = _core.pairs_begin(1000, 1000, threshold=0.3, max_pairs=10**6, double=False)
+    refused = []
+    request = Request("topk", x, x, 0, 0, True, 1e-8, None)
+
+    def use_it(done, total):
+        for call in (lambda: _core.pairs_end(found), lambda: _core.pairs(request, found, swapped=True)):
+            with pytest.raises(ValueError, match=r"\bfit\b"):
+                call()
+            refused.append(done)
+
+    _core.pairs(request._replace(report=use_it), found, swapped=True)
+    assert refused
+    i, j, values, _ = _core.pairs_end(found)
+    np.testing.assert_array_equal((i, j), cossim.pairs_above(x, 0.3)[:2])
+    assert len(values) == len(i)
+    with pytest.raises(ValueError, match=r"\bfit\b"):  # it is empty
+        _core.pairs_end(found)
