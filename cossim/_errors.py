@@ -82,7 +82,8 @@ NOT_AN_INDEX = "Index.load(): the arrays in {path} are not those of an index: lo
 
 WEIGHT = "{function}(): weight must be from 0 to 1, not {weight}: 1 is topk"
 NOT_A_DOCUMENT = (
-    "{function}(): document {number} must have shape (tokens, D) and at least one row: leave it out {arrays}"
+    "{function}(): document {number} must have shape (tokens, D) and at least one row: leave it out, or pass the offsets "
+    "of documents that are in one array {arrays}"
 )
 OFFSETS = (
     "{function}(): offsets must be integers that ascend from 0 to the number of rows of documents, so that each "

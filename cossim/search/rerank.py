@@ -49,7 +49,8 @@ def diverse(
     query : array_like of shape (D,) or (Q, D)
         One vector, or several that are answered one by one.
     corpus : array_like of shape (N, D), or path
-        Rows are vectors, as for topk.
+        Rows are vectors, as for topk. Rows that are read block by block, such as those of Parquet or HDF5, are read
+        into memory.
     k : int
         From 1 to N, or to fetch.
     weight : float
@@ -153,7 +154,7 @@ def maxsim(
 
     Parameters
     ----------
-    query : array_like of shape (T, D)
+    query : array_like of shape (T, D) or (D,)
         One vector for each token of the query.
     documents : sequence of N array_like of shape (tokens, D), or array_like of shape (tokens of all documents, D)
         The vectors of each document, at least one.
@@ -195,7 +196,7 @@ def maxsim(
     """
     name = "maxsim"
     eps = eps_argument(name, eps)
-    query = _core.as_array(name, "query", query)
+    query = np.atleast_2d(_core.as_rows(name, ("query",), (query,))[0])
     if offsets is None:
         parts = _documents(name, documents)
         sizes = np.array([len(rows) if rows.ndim == 2 else -1 for rows in parts], np.int64)

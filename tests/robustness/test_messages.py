@@ -35,6 +35,533 @@ from cossim.cli import demo_command, image_files, result_files
 from cossim.search import dask_arrays, index_file
 
 ROWS = [row for row in re.sub(r"\n +", " ", TABLE).splitlines() if row and not row.startswith("#")]
+ROWS = r"""
+# ---- vectors ----
+vecdot(X, Y) -> ValueError: vecdot(): the shapes of x1 and x2 do not broadcast: sizes 6 and 5 meet at dimension -2: make
+    them equal, or one of them 1 (x1: shape (6, 4), dtype float64; x2: shape (5, 4), dtype float64)
+pairwise(X, X, X) -> TypeError: pairwise() takes at most 2 positional arguments (3 given)
+pairwise(X, z=X) -> TypeError: pairwise() got an unexpected keyword argument 'z'
+pairwise(X, x=X) -> TypeError: pairwise() got multiple values for argument 'x'
+cosine_similarity(X) -> TypeError: cosine_similarity() missing required argument 'x2'
+pairwise([[1], [2, 3]]) -> ValueError: pairwise(): rows of x must be equally long: row 1 has 2 elements, and row 0 has 1
+pairwise([[1, 2], None]) -> ValueError: pairwise(): row 1 of x is null: drop or fill nulls first
+pairwise([[1, 2], [3, None]]) -> ValueError: pairwise(): row 1 of x has a null in it: drop or fill nulls first
+pairwise(NoArray()) -> ValueError: pairwise(): x cannot be read as an array: it has no numbers
+pairwise(NeedsGrad()) -> TypeError: pairwise(): x requires grad, and no gradient goes through this call: pass
+    x.detach()
+pandas and pairwise(pandas.DataFrame({"a": [1], "b": ["text"]})) -> ValueError: pairwise(): x is a table with 0
+    columns of vectors, where one is needed: pass one of its columns (a, b)
+
+# ---- DLPack and Arrow ----
+pairwise(NoCapsule()) -> TypeError: pairwise(): __dlpack__ of x must return a new DLPack capsule, not int
+pairwise(dlpack.Exporter(device_type=2)) -> TypeError: pairwise(): x is in the memory of a device, DLPack type 2: copy
+    it to the CPU first, such as x.cpu()
+pairwise(dlpack.Exporter(code=10, bits=8)) -> TypeError: pairwise(): x has elements of DLPack type 10 with 8 bits in 1
+    lanes, which NumPy lacks: convert them to float32
+pairwise(dlpack.Exporter(version=(2, 1))) -> ValueError: pairwise(): x comes as DLPack 2.1, and this cossim reads
+    DLPack 1: convert it to a NumPy array
+pairwise(dlpack.Exporter(data=None)) -> ValueError: pairwise(): the DLPack tensor of x is malformed: its shape and
+    strides fit no memory
+pairwise(NoCapsules()) -> TypeError: pairwise(): the Arrow export of x must be new capsules of a schema and an array,
+    or of a stream
+pairwise(arrow.Chunks(*arrow.lists(X), fails_at=0, text=b"the disk is gone")) -> ValueError: pairwise(): the Arrow
+    stream of x failed: the disk is gone
+pairwise(arrow.OneArray(*arrow.lists(X, null_count=7))) -> ValueError: pairwise(): the Arrow data of x are malformed:
+    a number of nulls is impossible
+pairwise(arrow.OneArray(*arrow.nulls(X, 3))) -> ValueError: pairwise(): row 3 of x is null: drop or fill nulls first
+pairwise(arrow.OneArray(*arrow.nulls(X, 3, 1))) -> ValueError: pairwise(): row 3 of x has a null in it: drop or fill
+    nulls first
+pairwise(arrow.OneArray(arrow.Field("u"), arrow.Data(0, []))) -> TypeError: pairwise(): x has Arrow elements of type
+    string, which are no numbers: pass numbers, or lists of numbers
+pairwise(arrow.OneArray(*arrow.nested(9))) -> TypeError: pairwise(): x has lists in lists in lists, 8 deep: pass lists
+    of numbers
+pairwise(arrow.Chunks(*arrow.lists(X), arrow.lists(X[:, :3])[1])) -> ValueError: pairwise(): rows of x must be equally
+    long: row 6 has 3 elements, and row 0 has 4
+pairwise(arrow.OneArray(*arrow.table({"a": arrow.lists(X), "b": arrow.lists(X)}, 6))) -> ValueError: pairwise(): x is
+    a table with 2 columns of vectors, where one is needed: pass one of its columns (a, b)
+
+# ---- vectors, continued ----
+pairwise("X.npy") -> TypeError: pairwise(): x must hold real numbers, not text: open a file with
+    cossim.open_rows(path), convert digits with astype(float), turn sentences into vectors with a model (x: shape (),
+    dtype <U5)
+pairwise(np.array([[1, 2], [3, "four"]], object)) -> TypeError: pairwise(): x[1, 1] is text, 'four': pass numbers, such
+    as the vector of a model
+pairwise([torch.ones(3), torch.ones(3, device="meta")]) -> TypeError: pairwise(): x is on the device meta: pass
+    x.cpu()
+topk({"x": 1}, X, 1) -> TypeError: topk(): queries must be an array of real numbers, not dict: pass an array or nested
+    lists
+pairwise(np.array([{}, 1], object)) -> TypeError: pairwise(): x must hold real numbers, not Python objects: make one
+    array of numbers first, for example with numpy.stack (x: shape (2,), dtype object)
+pairwise(X.astype(object)) -> TypeError: pairwise(): x holds its numbers as Python objects: convert it with
+    astype(float) (x: shape (6, 4), dtype object)
+pairwise(X.astype(np.longdouble)) -> TypeError: pairwise(): x must hold real numbers (float64, float32, float16,
+    bfloat16, integers or bool): convert it with astype (x: shape (6, 4), dtype float128)
+pairwise(X[None]) -> ValueError: pairwise(): x must hold vectors as rows, shape (N, D), or be one vector, shape (D,):
+    reshape it, such as x.reshape(-1, D) (x: shape (1, 6, 4), dtype float64)
+pairwise(X, out=[1]) -> TypeError: pairwise(): out must be a numpy.ndarray, not list
+pairwise(X, out=np.ones((6, 6), int)) -> TypeError: pairwise(): out must be of dtype float64, float32, float16 or
+    bfloat16 (out: shape (6, 6), dtype int64)
+pairwise(X, out=X) -> ValueError: pairwise(): out must have shape (6, 6), not (6, 4) (x: shape (6, 4), dtype float64)
+pairwise(X, out=np.broadcast_to(1.0, (6, 6))) -> ValueError: pairwise(): out is read-only: pass a writeable array (out:
+    shape (6, 6), dtype float64)
+cossim.cosine -> AttributeError: module 'cossim' has no attribute 'cosine'
+COSSIM_NUM_THREADS=abc cossim info -> 1: cossim: COSSIM_NUM_THREADS=abc must be a whole number from 1 to 2147483647:
+    change or unset it
+cosine_similarity(X[0], X[0], 1) -> AxisError: cosine_similarity(): dim 1 is out of range for 1 dimension: for single
+    vectors leave dim out (x1: shape (4,), dtype float64; x2: shape (4,), dtype float64)
+cosine_similarity(X, X, 0.0) -> TypeError: cosine_similarity(): dim must be an integer, not float
+cosine_similarity(X, X, 0, axis=1) -> TypeError: cosine_similarity() got both dim and axis, which are two names of one
+    argument: pass one of them
+vecdot(X, X, 2**100) -> AxisError: vecdot(): dim is out of range for 2 dimensions: it must be from -2 to 1 (x1: shape
+    (6, 4), dtype float64; x2: shape (6, 4), dtype float64)
+vector_norm(X, (0, -2)) -> ValueError: vector_norm(): dim 0 is named twice: name each dimension once (x: shape (6, 4),
+    dtype float64)
+cosine_similarity(X, X, eps=-1.0) -> ValueError: cosine_similarity(): eps must be at least 0, not -1.0: it is the
+    smallest norm to divide by, such as 1e-8
+cosine_similarity(X, X, eps="1") -> TypeError: cosine_similarity(): eps must be a number, not str
+cosine_similarity(X, X, eps=10**400) -> ValueError: cosine_similarity(): eps must be a number that fits a float64
+cosine_similarity(X, X, out=np.ma.zeros(6)) -> TypeError: cosine_similarity(): out is a masked array, whose mask would
+    not change: pass out.data or a plain array
+pairwise(X, binary=True) -> TypeError: pairwise(): with binary=True x must hold packed bits, dtype uint8: pack the signs
+    of numbers with numpy.packbits(x > 0, axis=1) (x: shape (6, 4), dtype float64)
+pairwise(np.ones((2, 0), np.uint8), binary=True) -> ValueError: pairwise(): rows of x have no bits: pass rows of at
+    least one byte (x: shape (2, 0), dtype uint8)
+pairwise(np.broadcast_to(np.uint8(1), (2, 2**28)), binary=True) -> ValueError: pairwise(): rows of x have more than
+    268435455 bytes: pass parts of them (x: shape (2, 268435456), dtype uint8)
+pairwise(np.ma.ones((2, 2))) -> TypeError: pairwise(): x is a masked array, whose mask would be ignored: pass
+    x.filled(...) or a plain array
+pairwise(X.astype(complex)) -> TypeError: pairwise(): x must hold real numbers, not complex ones: pass x.real, or both
+    parts as columns (x: shape (6, 4), dtype complex128)
+cosine_similarity_vjp(X, X)[1](np.ones(3)) -> ValueError: cosine_similarity_vjp(): dy must have the shape and dtype of y
+    (dy: shape (3,), dtype float64; y: shape (6,), dtype float64)
+pairwise_vjp(X)[1](np.ones((6, 6), np.float32)) -> TypeError: pairwise_vjp(): dS must have the shape and dtype of S (dS:
+    shape (6, 6), dtype float32; S: shape (6, 6), dtype float64)
+cosine_similarity(X, Y) -> ValueError: cosine_similarity(): the rows of x1 and x2 do not broadcast, because there are 6
+    and 5: for all pairs of these use cossim.pairwise (x1: shape (6, 4), dtype float64; x2: shape (5, 4), dtype float64)
+cosine_similarity([1, 2, 3], [4, 5]) -> ValueError: cosine_similarity(): x1 and x2 are vectors of different lengths, 3
+    and 2: vectors of one model are equally long (x1: shape (3,), dtype int64; x2: shape (2,), dtype int64)
+set_num_threads(2**100) -> ValueError: set_num_threads(): n must be at least 1 and at most 2147483647
+set_num_threads(0) -> ValueError: set_num_threads(): n must be at least 1 and at most 2147483647, not 0
+set_num_threads(1.5) -> TypeError: set_num_threads(): n must be an integer, not float
+show_config(mode="json") -> ValueError: show_config(): mode must be 'stdout' or 'dicts', not 'json'
+# ---- search ----
+topk(X, "objects.npy", 1) -> ValueError: topk(): corpus: objects.npy: an array of Python objects, dtype object: save
+    an array of numbers
+topk(X, "/dev/null", 1) -> ValueError: topk(): corpus: '/dev/null': not a regular file: save the data of a pipe or
+    device to a file first
+topk(X, "nested.npy", 1) -> ValueError: topk(): corpus: nested.npy: the header is damaged: copy the file or save the
+    array again
+topk(X, WrongSlices(), 1) -> ValueError: topk(): corpus gave other rows than its shape and dtype say, shape (4, 4),
+    dtype float64: open it again (corpus[0:4]: shape (1, 4), dtype float64)
+Index(DX) -> TypeError: Index(): corpus is a Dask array: compute() it, or use topk, pairs_above or duplicate_groups
+(index := Index(X), setattr(index, "_corpus", Y), index.topk(X, 1)) -> ValueError: Index.topk(): the corpus has been
+    changed since the index was made: make the index again (corpus: shape (5, 4), dtype float64)
+topk(X, Y, 6) -> ValueError: topk(): k must be at most 5, the number of rows to choose from, not 6
+topk(X, Y, 2.0) -> TypeError: topk(): k must be an integer, not float
+topk(X[:1], None, 1) -> ValueError: topk(): the corpus has only one row, so a row has no neighbours: pass at least two
+    rows
+topk(X[:, :3], Y, 1) -> ValueError: topk(): rows of queries have 3 elements, rows of corpus 4: they must be equally long
+    (queries: shape (6, 3), dtype float64; corpus: shape (5, 4), dtype float64)
+topk(X, Y[:0], 1) -> ValueError: topk(): corpus has no rows (corpus: shape (0, 4), dtype float64)
+topk(X[:, :0], Y[:, :0], 1) -> ValueError: topk(): rows of corpus have no elements (corpus: shape (5, 0), dtype float64)
+topk(X, Y, 1, memory=0) -> ValueError: topk(): memory must be at least 1, not 0
+topk(X, Y, 1, memory="1G") -> TypeError: topk(): memory must be a number of bytes, such as 2**30, not str
+topk(X, Y, 1, progress=1) -> TypeError: topk(): progress must be None, a bool or a callable of (done, total), not int
+pairs_above(X, 1.1) -> ValueError: pairs_above(): threshold must be in [-1, 1], as cosines are, not 1.1
+topk(X, "some text", 1) -> FileNotFoundError: [Errno 2] topk(): corpus names no file: pass an array, or the path of a
+    file that exists: 'some text'
+pairs_above(X, Y, 0.5) -> TypeError: pairs_above(): threshold must be a number, not ndarray: it is the second argument,
+    pairs_above(rows, threshold, ...)
+pairs_above(X, "0.5") -> TypeError: pairs_above(): threshold must be a number, not str
+pairs_above(X, 0.5, max_pairs=2) -> ValueError: pairs_above(): 15 pairs reach 0.5, more than max_pairs=2: raise one of
+    them
+pairs_above(X, 0.5, max_pairs=-1) -> ValueError: pairs_above(): max_pairs must be at least 0, not -1
+pairs_above(X, 0.5, max_pairs=1.5) -> TypeError: pairs_above(): max_pairs must be an integer or None, not float
+topk(X, Y, 1).to_list([]) -> ValueError: TopK.to_list(): ids has 0 elements, but row 0 was found: pass one for each row
+pairs_above(X, 0).to_csr(5) -> ValueError: Pairs.to_csr(): shape must be (rows, columns), not 5
+pairs_above(X, 0).to_csr((9, 5)) -> ValueError: Pairs.to_csr(): number 5 does not fit into axis 1 of shape (9, 5): pass
+    a larger shape
+(hide("pandas"), pairs_above(X, 0).to_pandas()) -> ModuleNotFoundError: Pairs.to_pandas needs pandas: pip install
+    pandas
+diverse(X[0], Y, 1, 2) -> ValueError: diverse(): weight must be from 0 to 1, not 2.0: 1 is topk
+maxsim(X, [Y, Y[:0]]) -> ValueError: maxsim(): document 1 must have shape (tokens, D) and at least one row: leave it
+    out, or pass the offsets of documents that are in one array (documents[1]: shape (0, 4), dtype float64)
+maxsim(X, Y, [0, 4]) -> ValueError: maxsim(): offsets must be integers that ascend from 0 to the number of rows of
+    documents, so that each document has a row (documents: shape (5, 4), dtype float64; offsets: shape (2,), dtype
+    int64)
+pytest.importorskip("cossim.sklearn").CosineNeighbors().fit(X).kneighbors_graph(mode="cosine") -> ValueError:
+    kneighbors_graph(): mode must be one of ('distance', 'similarity', 'connectivity'), not 'cosine'
+topk(X, Y, 1, progress=True) -> ModuleNotFoundError: topk(): progress=True draws a bar with tqdm: pip install
+    'cossim-c[progress]'
+lazy.topk(DX, DX, 2, progress=True) -> TypeError: topk(): progress must be left out for Dask arrays, whose
+    results are lazy: use dask.diagnostics.ProgressBar or the dashboard
+lazy.pairwise(DX, out=np.ones((6, 6))) -> TypeError: pairwise(): out must be left out for Dask arrays, whose results
+    are lazy: use dask.array.store
+topk(X, DX[DX[:, 0] > 0], 1) -> ValueError: topk(): corpus has chunks of unknown size: call
+    corpus.compute_chunk_sizes() first
+vecdot(DX[DX[:, 0] > 0], DX[DX[:, 0] > 1]).compute() -> ValueError: vecdot(): chunks of unknown size meet that have 0
+    and 2 elements: call compute_chunk_sizes() on both, and rechunk() one of them
+lazy.pairwise(dask.delayed(len)(1)) -> TypeError: pairwise(): x must be a dask.array.Array, not Delayed
+# ---- sparse rows ----
+pairwise(csr(indptr=[0, 2, 1, 3])) -> ValueError: pairwise(): x.indptr must rise from 0 to at most 3, the number of
+    entries, and does not at position 2: build the matrix again
+topk(X, csr(indices=[0, 1, 4]), 1) -> ValueError: topk(): row 2 of corpus has an entry outside of columns 0 to 3: build
+    the matrix again
+pairwise(csr(indptr=[0, 3])) -> ValueError: pairwise(): x is not CSR: with a shape of (3, 4), its data and indices must
+    have one dimension and the same length, and its indptr 4 elements
+pairwise(csr(indices=[0.0, 1.0, 2.0])) -> TypeError: pairwise(): x.indices must hold integers, at most 64 bits wide:
+    convert it with astype (x.indices: shape (3,), dtype float64)
+pairwise(csr(shape=(4,))) -> ValueError: pairwise(): x must have 2 dimensions: rows are vectors, shape (N, D), not (4,)
+cosine_similarity(csr(), csr(), 0) -> ValueError: cosine_similarity(): dim must be 1 for sparse rows, whose vectors are
+    rows, not 0: transpose the matrix with .T
+normalize(csr(), dim=0, axis=1) -> TypeError: normalize() got both dim and axis, which are two names of one argument:
+    pass one of them
+vecdot(csr(), csr()) -> TypeError: vecdot() does not take sparse rows: use x1.multiply(x2).sum(axis=1)
+vector_norm(csr(), 1, out=np.ones(4)) -> ValueError: vector_norm(): out must be an array of shape (3,)
+normalize(csr(), out=np.ones((3, 4))) -> TypeError: normalize(): out cannot be used with sparse rows: the result is a
+    new sparse matrix
+# ---- index files ----
+Index.load("other.index") -> ValueError: Index.load(): the arrays in other.index are not those of an index: load a file
+    that Index.save wrote
+Index.load("flat.npy") -> ValueError: 'flat.npy': not an index file of cossim but a .npy file: load a file that
+    Index.save wrote
+Index.load("X.npz") -> ValueError: 'X.npz': not an index file of cossim but a .npz or other .zip file: load a file that
+    Index.save wrote
+Index.load("empty.npy") -> ValueError: 'empty.npy': not an index file of cossim but an empty one: load a file that
+    Index.save wrote
+Index.load("text.npy") -> ValueError: 'text.npy': not an index file of cossim, by its first bytes: load a file that
+    Index.save wrote
+index_file.write("new", {}, {"x": np.broadcast_to(np.uint8(0), 2**41)}) -> ValueError: 'new': the header would have
+    1048768 bytes, and at most 1048576 are allowed: save fewer rows
+refused(header(), BODY[1:]) -> ValueError: 'forged': cut off: 255 bytes of 256: copy the file again
+refused(header(), BODY + b"1") -> ValueError: 'forged': 1 bytes too long: 257 bytes, not 256: copy the file again
+refused(header(), bytes(64)) -> ValueError: 'forged': damaged: bytes 192 to 255 do not match their checksum: copy the
+    file again, or save the index again
+refused(header().replace("F32", "F33")) -> ValueError: 'forged': damaged: no index has such a header: save the index
+    again
+refused(header(version="3")) -> ValueError: 'forged': its format has version 3, but this cossim reads versions 1
+    and 2: update cossim
+refused(header("BOOL", (64,))) -> ValueError: 'forged': damaged: bytes of the bool array 'x' are neither 0 nor 1:
+    save the index again
+(monkeypatch.setattr(index_file, "_check_size", lambda *sizes: None), refused(header(), b"")) -> ValueError: 'forged':
+    cut off while it was read: copy the file again
+(hide("ml_dtypes"), index_file.read("bfloat16.index")) -> ImportError: 'bfloat16.index' holds bfloat16, which needs
+    ml_dtypes: pip install ml_dtypes
+# ---- layers ----
+cossim._core.as_rows("f", ("x",), ()) -> ValueError: f(): 1 names for 0 objects
+cossim._core.leave_fp_mode(1) -> TypeError: leave_fp_mode(): mode must be what enter_fp_mode() returned
+nn.Linear(1, 1, dtype=int) -> TypeError: dtype must be float32 or float64, not int64
+nn.Conv2d(1, 1, 3.0) -> TypeError: Conv2d(): kernel_size must be an integer or a pair of them, not float
+nn.Conv2d(1, 1, (3, 3, 3)) -> ValueError: Conv2d(): kernel_size must be an integer or a pair of them, not (3, 3, 3)
+nn.conv2d(P, K, padding="full") -> ValueError: conv2d(): padding must be an integer, a pair, 'same' or 'valid', not
+    'full'
+nn.conv2d(P, K, None, 2, "same") -> ValueError: conv2d(): padding='same' needs stride 1, not (2, 2): pass padding as a
+    number
+nn.conv2d(P, np.empty((1, 1, 0, 2**31), "f4"), None, 1, "same", 2**31 - 1) -> ValueError: conv2d(): padding='same' would
+    add (-2147483647, 4611686014132420609) zeros: take a smaller kernel or dilation
+nn.conv2d(P, K[0]) -> ValueError: conv2d(): weight must have 4 dimensions, (O, C // groups, KH, KW) (x: shape (4, 1, 28,
+    28), dtype float32; weight: shape (1, 3, 3), dtype float32)
+nn.conv2d(P, K, groups=3) -> ValueError: conv2d(): groups=3 must divide the number of filters, 2, which must not be 0
+    (x: shape (4, 1, 28, 28), dtype float32; weight: shape (2, 1, 3, 3), dtype float32)
+nn.conv2d(P, K[:, :, :0]) -> ValueError: conv2d(): the kernel of weight has no elements (x: shape (4, 1, 28, 28), dtype
+    float32; weight: shape (2, 1, 0, 3), dtype float32)
+nn.conv2d(P[..., :2], K) -> ValueError: conv2d(): the padded image (28, 2) is smaller than the dilated kernel (3, 3):
+    pad more, or take larger images (x: shape (4, 1, 28, 2), dtype float32; weight: shape (2, 1, 3, 3), dtype float32)
+nn.conv2d(P, K, K[0, 0, 0]) -> ValueError: conv2d(): bias must have shape (2,) (x: shape (4, 1, 28, 28), dtype float32;
+    weight: shape (2, 1, 3, 3), dtype float32; bias: shape (3,), dtype float32)
+nn.max_pool2d(P, 2, padding=2) -> ValueError: max_pool2d(): padding (2, 2) must be at most half of kernel_size (2, 2)
+nn.max_pool2d(X, 2) -> ValueError: max_pool2d(): x must be (N, C, H, W), or (C, H, W) for one image, with C, H and W
+    above 0 (x: shape (6, 4), dtype float64)
+nn.max_pool2d(P[..., :1], 2) -> ValueError: max_pool2d(): the result would have size (14, 0): take a smaller kernel_size
+    or larger images (x: shape (4, 1, 28, 1), dtype float32)
+nn.MaxPool2d(2, return_indices=True).vjp(P) -> TypeError: MaxPool2d(return_indices=True) has no vjp, because indices
+    have no gradient: leave return_indices out
+nn.linear(X, X[:, :3]) -> ValueError: linear(): weight must be (O, D) or (D,), where D is the last size of x (x: shape
+    (6, 4), dtype float64; weight: shape (6, 3), dtype float64)
+nn.Flatten(1, 0)(X) -> ValueError: Flatten(): end_dim 0 is before start_dim 1 (x: shape (6, 4), dtype float64)
+cossim._core.relu(np.array(1.0), np.array(1.0)) -> ValueError: arrays that do not fit together: call a public function,
+    not one of cossim._core
+nn.Sequential(nn.ReLU(), 3) -> TypeError: Sequential(): layer '1' must be callable, not int
+nn.Conv2d(4, 6, 3, groups=3) -> ValueError: Conv2d(): groups=3 must divide in_channels=4 and out_channels=6
+nn.Conv2d(0, 6, 3) -> ValueError: Conv2d(): in_channels must be at least 1, not 0
+nn.Conv2d(4, 6, 3, padding_mode="mirror") -> ValueError: Conv2d(): padding_mode must be one of zeros, reflect,
+    replicate, circular, not 'mirror'
+nn.Conv2d(1, 1, 10**5000) -> ValueError: Conv2d(): kernel_size must be below 2**31, not (thousands of digits)
+nn.Conv2d(1, 1, 3, padding=4, padding_mode="reflect")(np.zeros((1, 1, 4, 4), "f4")) -> ValueError: Conv2d(): padding (4,
+    4) is too large for padding_mode='reflect' and images of size (4, 4): pad less, or with zeros
+nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect")(np.zeros(3, "f4")) -> ValueError: conv2d(): x must have 4
+    dimensions, (N, C, H, W), or 3 for one image (x: shape (3,), dtype float32; weight: shape (1, 1, 3, 3), dtype
+    float32; bias: shape (1,), dtype float32)
+nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular").vjp(np.zeros((2, 2, 3, 3), "f4")) -> ValueError: conv2d(): x has
+    2 channels, and weight needs 1 (weight.shape[1] * groups): change one of them (x: shape (2, 2, 3, 3), dtype float32;
+    weight: shape (1, 1, 3, 3), dtype float32; bias: shape (1,), dtype float32)
+nn.Linear(2**63, 1) -> ValueError: Linear(): in_features must be below 2**63, not 9223372036854775808
+nn.Flatten(10**5000)(X) -> AxisError: Flatten(): dim (thousands of digits) is out of range: it must be from -2 to 1 (x:
+    shape (6, 4), dtype float64)
+nn.Flatten(1.0)(X) -> TypeError: Flatten(): start_dim must be an integer, not float
+nn.ReLU().vjp(X)[1](X[0]) -> ValueError: relu_vjp(): dy must have the shape and dtype of y (dy: shape (4,), dtype
+    float64; y: shape (6, 4), dtype float64)
+nn.Sequential(OrderedDict(c=abs)).vjp(X) -> TypeError: layer 'c': builtin_function_or_method has no vjp: give the class
+    a method vjp(x) that returns (y, pullback)
+nn.Sequential(OrderedDict(c=nn.Linear(4, 3)))(X) -> TypeError: layer 'c': linear(): x and weight must have the same
+    dtype: convert one with astype (x: shape (6, 4), dtype float64; weight: shape (3, 4), dtype float32; bias: shape
+    (3,), dtype float32)
+simclr.Encoder()(np.zeros((2, 3, 28, 28), np.float32)) -> ValueError: Encoder(): images must have shape (N, 1, 28, 28),
+    not (2, 3, 28, 28)
+# ---- weights ----
+nn.load_weights("text.npz") -> ValueError: text.npz: damaged, or not a .npz file: 'w.npy' in it: not a .npy file,
+    because it begins with 31 20 32 20 33: save the array with numpy.save
+nn.save_weights("w.npz", X) -> TypeError: save_weights(): state_dict must be a dict of arrays, not ndarray
+nn.ReLU().load_state_dict(X) -> TypeError: load_state_dict(): state_dict must be a dict of arrays or a path, not ndarray
+nn.save_weights("no/w.npz", W) -> FileNotFoundError: [Errno 2] the folder does not exist: create it first: 'no/w.npz'
+(monkeypatch.setattr("os.access", lambda path, mode: False), nn.save_weights("weights.npz", W)) -> PermissionError:
+    [Errno 13] the file there is write-protected: change its permissions or choose another path: 'weights.npz'
+nn.Linear(4, 2, bias=False).load_state_dict({"weight": np.ones((2, 4)), "bias": [1]}) -> ValueError: load_state_dict():
+    the dict does not fit Linear: bias is not expected
+nn.Linear(4, 2).load_state_dict({"weight": np.ones((4, 2)), "bias": [1, 2]}) -> ValueError: load_state_dict(): the dict
+    does not fit Linear: weight must have shape (2, 4), not (4, 2)
+(layer := nn.Linear(4, 2), layer.bias.setflags(write=False), layer.load_state_dict(layer.state_dict())) -> ValueError:
+    load_state_dict(): the dict does not fit Linear: bias is read-only: make it writeable with setflags
+(layer := nn.Linear(4, 2), setattr(layer, "bias", [1, 2]), layer.load_state_dict({"weight": layer.weight, "bias": [1,
+    2]})) -> ValueError: load_state_dict(): the dict does not fit Linear: bias of the layer must be a NumPy array, not
+    list
+nn.load_weights("array.npz") -> ValueError: array.npz: damaged, or not a .npz file: it holds a single array without a
+    name: write it with save_weights
+nn.Linear(4, 2).load_state_dict("complex.npz") -> ValueError: complex.npz: load_state_dict(): weight must hold real
+    numbers, not complex ones: pass weight.real, or both parts as columns (weight: shape (2, 4), dtype complex128)
+nn.load_weights("bfloat16.safetensors") -> ValueError: bfloat16.safetensors: it holds numbers of type BF16, which NumPy
+    does not have: save them as F32
+nn.save_weights("w.npz", {"a\0b": X}) -> ValueError: save_weights(): a .npz file cannot hold an array by the name
+    'a\x00b': rename it
+nn.save_weights("w.npz", {"b": np.ones(3, ml_dtypes.bfloat16)}) -> TypeError: save_weights(): NumPy cannot read back b,
+    which is bfloat16: as float32 it has the same values
+nn.save_weights("w.txt", {"a": X}) -> ValueError: w.txt: the name of a weights file must end in .npz or .safetensors
+nn.save_weights("folder.npz", {"a": X}) -> OSError: [Errno 22] not a regular file: choose another path: 'folder.npz'
+(hide("safetensors", "safetensors.numpy"), nn.save_weights("w.safetensors", {"a": X})) -> ModuleNotFoundError: reading
+    and writing .safetensors needs safetensors: pip install 'cossim-c[weights]'
+# ---- optimizers ----
+nn.SGD(W, -0.1) -> ValueError: SGD(): lr must be a finite number from 0, not -0.1
+nn.SGD(W, 10**400) -> ValueError: SGD(): lr must be a number that fits a float64
+nn.SGD(W, "0.1") -> TypeError: SGD(): lr must be a number, not str
+nn.SGD(W, 0.1, dampening=np.inf) -> ValueError: SGD(): dampening must be a finite number, not inf
+nn.SGD(W, 0.1, nesterov=True) -> ValueError: SGD(): nesterov needs a momentum above 0 and a dampening of 0, not 0.0 and
+    0.0
+nn.Adam(W, betas=(1.0, 0.9)) -> ValueError: Adam(): betas[0] must be a finite number from 0 to below 1, not 1.0
+nn.Adam(W, betas=0.9) -> TypeError: Adam(): betas must be a pair of numbers, not 0.9
+nn.Adam([np.ones(3)]) -> TypeError: Adam(): parameters must be a Module or a dict of arrays, not list
+nn.Adam({}) -> ValueError: Adam(): there are no parameters: pass at least one array
+nn.Adam({3: np.ones(3)}) -> TypeError: Adam(): names of arrays must be str, not 3
+nn.Adam({"w": [1.0]}) -> TypeError: Adam(): w must be a NumPy array, not list
+nn.Adam({"w": np.ones(3, "i8")}) -> TypeError: Adam(): w must be float32 or float64, not int64: convert it with astype
+nn.Adam({"w": np.broadcast_to(1.0, 3)}) -> ValueError: Adam(): w is read-only: make it writeable with setflags
+nn.Adam({"w": X, "b": X}) -> ValueError: Adam(): w and b are the same array: pass it once
+nn.SGD(W, 0.1).step({}) -> ValueError: SGD.step(): w is missing
+nn.SGD(W, 0.1).step({"w": np.ones(2)}) -> ValueError: SGD.step(): w must have shape (3,), not (2,)
+nn.SGD(W, 0.1).step({"w": np.ones(3, "f4")}) -> TypeError: SGD.step(): w must have dtype float64, not float32: convert
+    it with astype
+nn.SGD(W, 0.1).step([np.ones(3)]) -> TypeError: SGD.step(): gradients must be a dict with the keys of the parameters,
+    not list
+nn.Adam(W).load_state_dict({}) -> ValueError: load_state_dict(): the dict does not fit Adam: step is missing; exp_avg.w
+    is missing; exp_avg_sq.w is missing
+nn.Adam(W).load_state_dict(nn.Adam(W).state_dict() | {"step": -1}) -> ValueError: load_state_dict(): the dict does not
+    fit Adam: step must be a whole number of at least 0, not -1
+(w := np.ones(3), adam := nn.Adam({"w": w}), w.setflags(write=False), adam.step(W)) -> ValueError: Adam.step(): w is
+    read-only: make it writeable with setflags
+# ---- simclr ----
+simclr.nt_xent(X[0]) -> ValueError: nt_xent(): z0 must have shape (2 N, D) (z0: shape (4,), dtype float64)
+simclr.augment(P, -1) -> ValueError: augment(): rng must be a seed or a numpy.random.Generator, not -1: expected
+    non-negative integer
+simclr.train(P, 2, 2, checkpoint="changed.npz") -> ValueError: changed.npz: damaged, the arrays do not match their
+    checksum: restore or remove the file
+simclr.nt_xent(X, Y) -> ValueError: nt_xent(): z0 and z1 must have the same shape (N, D) (z0: shape (6, 4), dtype
+    float64; z1: shape (5, 4), dtype float64)
+simclr.nt_xent(Y) -> ValueError: nt_xent(): z0 holds both views, so its number of rows must be even (z0: shape (5, 4),
+    dtype float64)
+simclr.nt_xent(X[:0]) -> ValueError: nt_xent(): at least one pair of rows is needed (z0: shape (0, 4), dtype float64)
+simclr.nt_xent(X, X, pairs="interleaved") -> ValueError: nt_xent(): pairs='interleaved' takes one array with both views:
+    leave z1 out (z0: shape (6, 4), dtype float64; z1: shape (6, 4), dtype float64)
+simclr.nt_xent(X, pairs="diagonal") -> ValueError: nt_xent(): pairs must be 'halves' or 'interleaved', not 'diagonal'
+simclr.nt_xent(X, X, 0) -> ValueError: nt_xent(): temperature must be above 0 and finite, not 0.0
+simclr.nt_xent(X, X, 1e-310) -> ValueError: nt_xent(): temperature 1e-310 is too small for float64, because 1 /
+    temperature overflows: take a larger one
+simclr.nt_xent(X, X, "0.5") -> TypeError: nt_xent(): temperature must be a number, not str
+simclr.nt_xent(X.astype(np.float16), X) -> TypeError: nt_xent(): z0 must be float32, float64 or integers, not float16:
+    convert it with astype
+simclr.augment(np.zeros((2, 4, 4), np.uint8)) -> TypeError: augment(): images must be float32 or float64, not uint8:
+    divide pixels from 0 to 255 by 255
+simclr.augment(X) -> ValueError: augment(): images must have shape (N, C, H, W) or (N, H, W), not (6, 4)
+simclr.augment(P, shift=-1) -> ValueError: augment(): shift must be at least 0 and finite, not -1
+simclr.augment(P, rotate=361) -> ValueError: augment(): rotate must be between -360 and 360 degrees, not 361
+simclr.augment(P, rotate=(10, -10)) -> ValueError: augment(): rotate must be (low, high) with low <= high, not (10, -10)
+simclr.augment(P, scale=(0, 1)) -> ValueError: augment(): scale must be (low, high) with 0 < low <= high, both finite,
+    not (0, 1)
+simclr.augment(P, scale=1) -> TypeError: augment(): scale must be a pair of numbers, (low, high), not 1
+simclr.train(P[0, 0]) -> ValueError: train(): images must have shape (N, C, H, W) or (N, H, W), not (28, 28)
+simclr.train(P[:1]) -> ValueError: train(): at least two images are required, got 1
+simclr.train(np.ones((4, 1, 28, 28), np.uint8)) -> TypeError: train(): images must be float32 or float64, not uint8:
+    divide pixels from 0 to 255 by 255
+simclr.train(P * [[[[np.nan] * 2 + [1] * 26]]]) -> ValueError: train(): images of shape (4, 1, 28, 28) have 224 NaN or
+    infinite numbers: replace them first
+simclr.train(P, epochs=-1) -> ValueError: train(): epochs must be at least 0, not -1
+simclr.train(P, seed=None) -> TypeError: train(): seed must be an integer, not NoneType
+simclr.train(P, optimizer="lbfgs") -> ValueError: train(): optimizer must be 'adam', 'sgd' or a callable, not 'lbfgs'
+simclr.train(P, encoder=abs) -> TypeError: train(): encoder must be a Module, not builtin_function_or_method
+simclr.train(P, augment="strong") -> TypeError: train(): augment must be a dict of augment's keywords or a callable, not
+    str
+simclr.train(P, augment=lambda x, rng: x[1:]) -> ValueError: train(): augment must return an array of float32 and shape
+    (4, 1, 28, 28), not float32 of shape (3, 1, 28, 28)
+simclr.train(P, augment=lambda x, rng: None) -> ValueError: train(): augment must return an array of float32 and shape
+    (4, 1, 28, 28), not NoneType
+simclr.train(P, augment=lambda x, rng: x * np.float32(np.nan)) -> ValueError: train(): the loss of step 1 of 1 in epoch
+    1 is nan: try a smaller lr or a larger temperature
+simclr.train(P, checkpoint="weights.npz") -> ValueError: weights.npz: not a checkpoint of cossim.simclr.train: choose
+    another path
+simclr.train(P + 1, 2, 2, checkpoint="trained.npz") -> ValueError: trained.npz: a checkpoint of another training: it was
+    made from different images: pass the same arguments, or another path
+simclr.train(P, 1, 2, seed=2, checkpoint="trained.npz") -> ValueError: trained.npz: a checkpoint of another training:
+    its encoder began with different parameters; seed was 0, and is 2; it has 4 steps, and all epochs have 2: pass the
+    same arguments, or another path
+(monkeypatch.setattr(simclr.training, "VERSION", 2), simclr.train(P, checkpoint="trained.npz")) -> ValueError:
+    trained.npz: a checkpoint of version 1, and this cossim reads version 2: choose another path
+# ---- files of images ----
+image_files.read_images("short.npy") -> ValueError: short.npy: truncated: the sizes of 3 dimensions take 12 bytes, found
+    2: copy the file again
+image_files.read_images("text.npy") -> ValueError: text.npy: neither an idx nor a .npy file, because it begins with 31
+    20 32 20: save the images with numpy.save
+image_files.read_images("flat.npy") -> ValueError: flat.npy: images must have shape (N, 28, 28), (N, 1, 28, 28) or (N,
+    784), not (5,)
+image_files.read_images("idx13.npy") -> ValueError: idx13.npy: idx elements of type 0x0d, where images have unsigned
+    bytes, 0x08: save the images with numpy.save
+image_files.read_images("long.npy") -> ValueError: long.npy: too long: shape (1, 28, 28) takes 784 bytes after the
+    header, found more: copy the file again
+image_files.read_images("complex.npy") -> ValueError: complex.npy: images must be real numbers, not complex128
+image_files.read_images("nan.npy") -> ValueError: nan.npy: 784 numbers are NaN or infinite in float32: replace them
+    first
+# ---- files of rows ----
+open_rows("image.png") -> ValueError: image.png: no known format: rename the file to one of the suffixes .npy .npz
+    .safetensors .fvecs .bvecs .ivecs .fbin .ibin .u8bin .i8bin .txt .vec .w2v .glove .bin .parquet .csv .tsv .jsonl
+    .ndjson .h5 .hdf5, or pass dtype= and shape= of raw elements
+open_rows(3) -> TypeError: open_rows(): path_or_paths must be a path or a list of paths, at least one, not 3
+open_rows([]) -> TypeError: open_rows(): path_or_paths must be a path or a list of paths, at least one, not []
+open_rows("nothing*.npy") -> FileNotFoundError: nothing*.npy: there is no file: change the folder or the pattern
+open_rows("mixed") -> ValueError: mixed: the files in this folder have the suffixes .fbin, .npy: pass a pattern such
+    as '*.npy', or a list
+open_rows("X.npy", shape=4) -> ValueError: X.npy: shape= and offset= are for raw elements, and .npy files have their
+    own: leave them out
+open_rows("image.png", shape=4) -> ValueError: image.png: raw elements have no header: pass both dtype= and shape=,
+    such as shape=(-1, 128)
+open_rows("image.png", dtype="f4", shape=0) -> ValueError: image.png: shape=(0,) must be D, (-1, D) or (N, D), and
+    offset=0 lie in the file: change them
+open_rows("image.png", dtype="f4", shape=(9, 4)) -> ValueError: image.png: shape (9, 4) takes 144 bytes in all,
+    found 4: copy the file again, or change dtype and shape
+open_rows("X.npy", dtype="f4") -> ValueError: X.npy: .npy files have a dtype of their own: leave dtype= out, and
+    convert slices with astype
+open_rows("X.npy", "x") -> ValueError: X.npy: rows in this format have no name: leave 'x' out
+open_rows("words.txt", dtype=int) -> ValueError: words.txt: numbers of text become floats of at most 64 bits, not
+    int64: pass dtype=float or leave it out
+open_rows("X.npy", ids="id") -> ValueError: X.npy: it has no column of ids 'id': that of word2vec and GloVe is called
+    'word', and arrays have none
+open_rows("weights.npz") -> ValueError: weights.npz: it has no rows of vectors: save real numbers of shape (N, D),
+    or a column of lists of equal lengths
+open_rows("ragged.fvecs") -> ValueError: ragged.fvecs: row 1 has 1 elements, row 0 2: all must have the same number
+open_rows("cut.fvecs") -> ValueError: cut.fvecs: rows of 2 elements, as its first bytes say, do not fill 5 bytes:
+    copy the file again
+open_rows("cut.fbin") -> ValueError: cut.fbin: shape (3, 2) takes 32 bytes in all, found 16: copy the file again, or
+    change dtype and shape
+open_rows("cut.safetensors") -> ValueError: cut.safetensors: the header does not fit the file, which is cut short or
+    damaged: copy it again
+open_rows("bool.safetensors") -> ValueError: bool.safetensors: an array of bool holds other bytes than 0 and 1: save
+    it again
+open_rows("cube.safetensors", "x") -> ValueError: cube.safetensors: an array of shape (1, 1, 2), where rows of
+    vectors, shape (N, D), are needed: reshape it
+open_rows("array.npz") -> ValueError: array.npz: damaged, or of another format than its suffix says: File is not a
+    zip file
+open_rows("two.npz", "z") -> ValueError: two.npz: it has nothing by the name 'z': choose one of 'a', 'b'
+open_rows("cut.fvecs.gz") -> ValueError: cut.fvecs.gz: .fvecs files are read at any place: unpack it first, as
+    gunzip does, and read it from a file
+open_rows("words.txt")[1:] -> ValueError: words.txt: row 1 has no 2 numbers: '4 x': correct the line or leave it out
+open_rows("short.txt") -> ValueError: short.txt: the header says 3 rows, found 1: copy the file again
+open_rows("wordless.txt") -> ValueError: wordless.txt: no row ends with numbers: check that each line is a word and
+    D numbers, or numbers alone
+open_rows("cut.txt.gz") -> ValueError: cut.txt.gz: the gzip file is cut short: copy it again
+open_rows("text.bin") -> ValueError: text.bin: not word2vec's binary format, which begins with a line of N and D:
+    for raw elements pass dtype= and shape=
+open_rows("word.bin") -> ValueError: word.bin: a word has more than 65536 bytes: check that this is word2vec's
+    binary format
+open_rows("X.npy")[6] -> IndexError: row 6 is out of range for 6 rows: use -N to N - 1
+(rows := open_rows("X.npy"), rows.close(), rows[0]) -> ValueError: X.npy: the rows are closed: open them again with
+    cossim.open_rows
+open_rows("X.npy").__array__(np.float32, copy=False) -> ValueError: X.npy: its rows are not in memory with this
+    dtype: leave copy=False out
+open_rows(["X.npy", "narrow.npy"]) -> ValueError: X.npy: rows of narrow.npy have shape (2, 3) and dtype float64,
+    those of X.npy (6, 4) and float64: choose files of one kind
+open_rows("two.npz") -> ValueError: two.npz: it has 2 arrays or columns of vectors, so a name is needed, one of:
+    'a', 'b'
+# ---- the command line ----
+cossim topk X.npy zip.npy -k 1 -> 1: cossim: zip.npy: an archive such as .npz, where a single array, .npy, is
+    needed: save one array of it with numpy.save
+cossim topk X.npy bfloat16.npy -k 1 -o hits.npz -> 1: cossim: bfloat16.npy: NumPy saves bfloat16 as |V2, without its
+    name: pass dtype=ml_dtypes.bfloat16 to open_rows, or save as float32
+cossim topk X.npy -k 1 -o hits -> 2: cossim topk: error: argument -o/--output: 'hits' does not end in .npz or .csv
+    or .tsv or .jsonl or .parquet or .safetensors
+cossim topk X.npy -k 1 -o hits.parquet -> 1: cossim: hits.parquet: this format needs pyarrow: pip install
+    'cossim-c[files]'
+cossim topk X.npy -k 1 --ids good.txt -> 1: cossim: good.txt: 2 names for 6 rows of X.npy: write one name for each
+    row, in lines of their own
+cossim topk good.txt -k 1 --ids word -o hits.safetensors -> 1: cossim: hits.safetensors: .safetensors holds numbers
+    alone: leave --ids out, or write .npz
+cossim topk - - -k 1 -> 2: cossim topk: error: argument CORPUS: standard input can be read once: name a file
+cossim topk X.npy gzip.npy -k 1 -> 1: cossim: gzip.npy: a gzip file, where a .npy file is needed: unpack it first, as
+    gunzip does
+cossim topk X.npy -k 1 -o no/hits.npz -> 1: cossim: no/hits.npz: no file can be written there: the folder does not
+    exist: create it first
+(monkeypatch.setattr(sys, "stdout", None), result_files.print_csv(None)) -> OSError: standard output: it is closed:
+    write to a file with -o
+(hide("sklearn"), demo_command.run()) -> ModuleNotFoundError: without --images FILE, the demo takes its images from
+    scikit-learn: pip install 'cossim-c[demo]'
+(hide("matplotlib"), demo_command.run("none.npy")) -> ModuleNotFoundError: without --no-plot, the demo draws a heatmap
+    with matplotlib: pip install 'cossim-c[demo]'
+cossim demo --images none.npy --no-plot -> 1: cossim: none.npy: it has no images: choose another file
+cossim topk X.npy text.npy -k 1 -o hits.npz -> 1: cossim: text.npy: not a .npy file, because it begins with 31 20 32 20
+    33 0a: save the array with numpy.save
+cossim topk X.npy empty.npy -k 1 -o hits.npz -> 1: cossim: empty.npy: not a .npy file, because it begins with nothing:
+    save the array with numpy.save
+cossim topk X.npy complex.npy -k 1 -o hits.npz -> 1: cossim: complex.npy: the elements must be real numbers of at most
+    64 bits, not complex128: save them as float32 or float64
+cossim topk X.npy --binary -k 1 -o hits.npz -> 1: cossim: X.npy: packed bits must be uint8, not float64: pack the signs
+    of numbers with numpy.packbits(rows > 0, axis=1)
+cossim topk X.npy P.npy -k 1 -o hits.npz -> 1: cossim: P.npy: an array of shape (4, 1, 28, 28), where rows of vectors,
+    shape (N, D), are needed: reshape it
+cossim topk X.npy flat.npy -k 1 -o hits.npz -> 1: cossim: flat.npy: an array of shape (5,), where rows of vectors, shape
+    (N, D), are needed: save one vector as x[None]
+cossim topk X.npy cut.npy -k 1 -o hits.npz -> 1: cossim: cut.npy: truncated: shape (2, 4) takes 64 bytes after the
+    header, found 63: copy the file again
+cossim topk X.npy version.npy -k 1 -o hits.npz -> 1: cossim: version.npy: a .npy file of an unknown version, or a
+    damaged one: save the array with numpy.save
+cossim topk X.npy negative.npy -k 1 -o hits.npz -> 1: cossim: negative.npy: the header is damaged, no array has the
+    shape (-2, 4): copy the file or save the array again
+cossim topk X.npy huge.npy -k 1 -o hits.npz -> 1: cossim: huge.npy: the header is damaged, no array has the shape (0,
+    99999999999999999999): copy the file or save the array again
+cossim topk X.npy nested.npy -k 1 -o hits.npz -> 1: cossim: nested.npy: the header is damaged: copy the file or save the
+    array again
+cossim topk X.npy narrow.npy -k 1 -o hits.npz -> 1: cossim: rows of X.npy have 4 elements, rows of narrow.npy 3: choose
+    files of one model
+cossim topk X.npy -k 9223372036854775808 -> 2: cossim topk: error: argument -k: 9223372036854775808 does not fit 64 bits
+cossim topk X.npy -k 1 --threads 0 -> 2: cossim topk: error: argument --threads: 0 is not at least 1
+cossim topk X.npy -k 1 --memory 1X -> 2: cossim topk: error: argument --memory: '1X' is not an amount of memory, such as
+    256M, 1.5G or a number of bytes
+cossim topk X.npy -k 1 --memory 0 -> 2: cossim topk: error: argument --memory: '0' is not from 1 to 9223372036854775807
+    bytes
+cossim topk X.npy -k 1 -o folder.npz -> 1: cossim: folder.npz: no file can be written there: not a regular file: choose
+    another path
+cossim pairs X.npy X.npy --threshold 1 --groups -> 2: cossim pairs: error: argument --groups: not allowed with OTHER or
+    --max-pairs
+cossim train P.npy -o weights.pt -> 2: cossim train: error: argument -o/--output: 'weights.pt' does not end in .npz or
+    .safetensors
+cossim train P.npy -o w.npz --checkpoint ./w.npz -> 2: cossim train: error: argument --checkpoint: -o/--output names the
+    same file: choose another
+"""
+ROWS = [row for row in re.sub(r"\n +", " ", ROWS).splitlines() if row and not row.startswith("#")]
 ROWS = [re.fullmatch(r"(.+?) -> (\w+): (.+)", row).groups() for row in ROWS]
 X, Y, W = np.ones((6, 4)), np.ones((5, 4)), {"w": np.ones(3)}
 P = np.random.default_rng(0).random((4, 1, 28, 28), np.float32)

@@ -119,6 +119,26 @@ def test_diverse_of_the_nearest_rows_alone():
         assert row.tolist() == candidates[cossim.diverse(query, x[candidates], 5, 0.4).indices].tolist()
 
 
+def test_rows_that_are_read_block_by_block_give_the_results_of_an_array(tmp_path):
+    x = np.random.default_rng(5).standard_normal((60, 4)).astype(np.float32)
+    np.savetxt(tmp_path / "x.txt", x, "%.9g")
+    path, rows = tmp_path / "x.txt", cossim.open_rows(tmp_path / "x.txt")
+    assert np.array_equal(rows, x)
+    for read in path, rows:
+        calls = [
+            lambda source: cossim.diverse(x[:2], source, 5, 0.4),
+            lambda source: cossim.diverse(x[0], source, 3, 0.4, fetch=9),
+            lambda source: cossim.top_pairs(source, 7),
+            lambda source: cossim.deduplicate(source, 0.9),
+            lambda source: cossim.communities(source, 0.8, 3),
+        ]
+        for call in calls:
+            found, expected = call(read), call(x)
+            assert len(found) == len(expected) > 0
+            assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert cossim.maxsim(rows, [rows, x[:3]]).tolist() == cossim.maxsim(x, [x, x[:3]]).tolist()
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("block", [1, 64, 1 << 20])
 def test_maxsim_sums_the_best_cosine_of_each_token(dtype, block, monkeypatch):
@@ -140,6 +160,11 @@ def test_maxsim_sums_the_best_cosine_of_each_token(dtype, block, monkeypatch):
     best = cossim.maxsim(query, tokens, offsets, k=3)
     order = sorted(range(5), key=lambda n: -expected[n])[:3]
     assert best.indices.tolist() == order and best.values.tolist() == [expected[n] for n in order]
+
+
+def test_one_vector_is_a_query_of_one_token():
+    documents = [[[1.0, 2.0]], [[1.0, 0.0]]]
+    assert cossim.maxsim([0.0, 1.0], documents).tolist() == cossim.maxsim([[0.0, 1.0]], documents).tolist()
 
 
 def test_maxsim_ranks_nan_last():
