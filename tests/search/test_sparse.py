@@ -194,6 +194,29 @@ def test_formats_and_classes(rng):
     assert cossim.normalize(x.astype(int)).dtype == np.float64
 
 
+def test_dense_rows_that_are_read_in_blocks(rng, tmp_path):
+    x, y = csr(rng, 30, 50, 0.2), rng.standard_normal((9, 50))
+    np.savez_compressed(tmp_path / "y.npz", y)
+    for rows in (cossim.open_rows(tmp_path / "y.npz"), tmp_path / "y.npz"):
+        same(cossim.topk(x, rows, 3), cossim.topk(x, y, 3))
+        same(cossim.topk(rows, x, 3), cossim.topk(y, x, 3))
+        same(cossim.pairs_above(x, 0.1, rows), cossim.pairs_above(x, 0.1, y))
+    same([cossim.pairwise(x, cossim.open_rows(tmp_path / "y.npz"))], [cossim.pairwise(x, y)])
+
+
+def test_one_dense_vector_has_no_axis_in_the_result(rng):
+    x, vector = csr(rng, 30, 50, 0.2), rng.standard_normal(50)
+    same([cossim.pairwise(vector, x)], cossim.pairwise(vector[None], x))
+    same([cossim.pairwise(x, vector)], [cossim.pairwise(x, vector[None])[:, 0]])
+    out = np.empty(30)
+    assert cossim.pairwise(vector, x, out=out) is out
+    same([out], [cossim.pairwise(vector, x)])
+    with pytest.raises(ValueError, match="out must have shape"):
+        cossim.pairwise(vector, x, out=np.empty(29))
+    same(cossim.topk(vector, x, 3), [a[0] for a in cossim.topk(vector[None], x, 3)])
+    same(cossim.topk(x, vector, 1), cossim.topk(x, vector[None], 1))
+
+
 def plain(x, **changes):
     """An object with the arrays of CSR, which is no matrix of SciPy."""
     parts = {"indptr": x.indptr, "indices": x.indices, "data": x.data, "shape": x.shape}
