@@ -1,6 +1,8 @@
 """Protects cossim.sklearn: scikit-learn's own checks, and the same neighbours as its brute force."""
 
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -25,6 +27,12 @@ X, QUERIES = RNG.standard_normal((200, 12)), RNG.standard_normal((30, 12))
 def test_scikit_learns_checks(estimator):
     failed = [r for r in check_estimator(estimator, on_skip=None, on_fail=None) if r["status"] == "failed"]
     assert not failed
+
+
+def test_the_module_is_imported_on_first_use():
+    program = "import cossim; print(cossim.sklearn.CosineNeighbors())"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ran.stdout == "CosineNeighbors()\n", ran.stderr
 
 
 @pytest.mark.parametrize("given", [None, QUERIES])
