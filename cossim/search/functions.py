@@ -104,7 +104,7 @@ def topk(
         float64. A numpy.memmap, or an object with shape, dtype and slices (of h5py, zarr or open_rows), is read block
         by block, and the next block is read ahead. A path means ``open_rows(path)``. For a Dask array the results are
         Dask arrays. Sparse rows (SciPy's arrays and matrices, and objects with the arrays of CSR) are searched as they
-        are, in memory.
+        are, in memory. Tensors, columns and tables of vectors (Arrow, polars, pandas) count as arrays.
     corpus : array_like of shape (N, D) or (D,), path or None
         As queries; one vector is a corpus of one row. None compares the queries with themselves and excludes each row
         from its own results.
@@ -134,7 +134,7 @@ def topk(
     TypeError
         An argument has the wrong type.
     ValueError
-        k is out of range, the corpus is empty, the rows have different lengths, or the file at a path is not an array.
+        k is out of range, the corpus is empty, the rows have different lengths, or a file has no rows of vectors.
 
     Notes
     -----
@@ -214,8 +214,8 @@ def top_pairs(
     TypeError
         An argument has the wrong type.
     ValueError
-        m is below 1, y (or x with y=None) has no rows, the rows have different lengths, or the file at a path is not an
-        array.
+        m is below 1, y (or x with y=None) has no rows, the rows have different lengths, or a file has no rows of
+        vectors.
 
     Examples
     --------
@@ -294,7 +294,7 @@ def pairs_above(
         float64. A numpy.memmap, or an object with shape, dtype and slices (of h5py, zarr or open_rows), is read block
         by block, and the next block is read ahead. A path means ``open_rows(path)``. For a Dask array the results are
         Dask arrays. Sparse rows (SciPy's arrays and matrices, and objects with the arrays of CSR) are searched as they
-        are, in memory.
+        are, in memory. Tensors, columns and tables of vectors (Arrow, polars, pandas) count as arrays.
     threshold : float
         In [-1, 1]. It is rounded to the dtype of the scores, as NumPy does in that comparison.
     y : array_like of shape (M, D) or (D,), path or None
@@ -324,8 +324,8 @@ def pairs_above(
     TypeError
         An argument has the wrong type.
     ValueError
-        threshold is outside [-1, 1], y (or x with y=None) has no rows, the rows have different lengths, the file at a
-        path is not an array, or there are more than max_pairs pairs.
+        threshold is outside [-1, 1], y (or x with y=None) has no rows, the rows have different lengths, a file has no
+        rows of vectors, or there are more than max_pairs pairs.
 
     Examples
     --------
@@ -416,7 +416,7 @@ def duplicate_groups(
     TypeError
         An argument has the wrong type.
     ValueError
-        threshold is outside [-1, 1], x has no rows, or the file at the path is not an array.
+        threshold is outside [-1, 1], x has no rows, or a file has no rows of vectors.
 
     Examples
     --------

@@ -79,7 +79,7 @@ class Index:
     TypeError
         An argument has the wrong type.
     ValueError
-        The corpus has no rows, no elements or more than two dimensions, or the file at the path is not an array.
+        The corpus has no rows, no elements or more than two dimensions, or the file has no rows of vectors.
 
     Notes
     -----

@@ -87,7 +87,7 @@ def deduplicate(
     TypeError
         An argument has the wrong type.
     ValueError
-        threshold is outside [-1, 1], x has no rows, or the file at the path is not an array.
+        threshold is outside [-1, 1], x has no rows, or a file has no rows of vectors.
 
     Examples
     --------

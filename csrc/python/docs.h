@@ -36,17 +36,20 @@
     "    its own elements share memory with each other (np.lib.stride_tricks), their\n" \
     "    values are undefined, as in NumPy.\n"
 
-#define DOC_ERRORS \
+#define DOC_TYPE_ERROR \
     "Raises\n" \
     "------\n" \
     "TypeError\n" \
-    "    An operand is complex, object, text or masked, or an argument has the\n" \
-    "    wrong type.\n" \
-    "numpy.exceptions.AxisError\n" \
-    "    dim is out of range. AxisError is both an IndexError and a ValueError.\n" \
+    "    An operand is complex, text, masked or holds numbers as Python objects, or\n" \
+    "    an argument has the wrong type.\n"
+#define DOC_VALUE_ERROR \
     "ValueError\n" \
     "    Shapes do not match, a row is null or of another length, eps is negative or\n" \
     "    NaN, or out does not fit the result.\n"
+#define DOC_ERRORS \
+    DOC_TYPE_ERROR \
+    "numpy.exceptions.AxisError\n" \
+    "    dim is out of range. AxisError is both an IndexError and a ValueError.\n" DOC_VALUE_ERROR
 
 #define DOC_cosine_similarity \
     "cosine_similarity($module, x1, x2, dim=1, eps=" DOC_DEFAULT_EPS \
@@ -223,7 +226,7 @@
     "    other rows, on the number of threads or on the order of the arguments. In\n" \
     "    float32 its absolute error is within 4e-7 for D up to 4096, and within\n" \
     "    6.5e-7 between rows that are long runs of one value.\n" \
-    "\n" DOC_ERRORS "\n" \
+    "\n" DOC_TYPE_ERROR DOC_VALUE_ERROR "\n" \
     "Examples\n" \
     "--------\n" \
     ">>> import numpy as np, cossim\n" \
