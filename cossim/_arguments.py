@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
-from cossim import _errors
+from cossim import _core, _errors
 from cossim._errors import described
 
 if TYPE_CHECKING:
@@ -155,13 +155,26 @@ def _mistake(function, name, value):
 
 def _mistake_in_objects(function, name, array):
     if array.ndim == 0:
-        return TypeError(_errors.NOT_NUMBERS.format(function=function, name=name, kind=type(array.item()).__name__))
+        return _mistake_in_object(function, name, array.item())
     elements = array.ravel().tolist()
     mistake = _mistake_in(function, name, elements, array.shape)
     if mistake is None and all(hasattr(type(element), "__float__") for element in elements):
         arrays = described(**{name: array})
         return TypeError(_errors.NUMBERS_AS_OBJECTS.format(function=function, name=name, arrays=arrays))
     return mistake
+
+
+def _mistake_in_object(function, name, value):
+    from cossim.search.index import Index  # on first use, because it imports this module
+
+    kind, message = type(value).__name__, _errors.NOT_NUMBERS
+    if isinstance(value, Index):
+        message = _errors.AN_INDEX
+    elif _core.is_sparse(value):
+        message = _errors.SPARSE_REFUSED
+    elif hasattr(value, "collect"):  # lazy tables, such as polars'
+        message = _errors.NOT_COLLECTED
+    return TypeError(message.format(function=function, name=name, kind=kind))
 
 
 def _mistake_in(function, name, elements, shape):

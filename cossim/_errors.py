@@ -44,14 +44,19 @@ NULL_ROW = "{function}(): row {row} of {name} is null: drop or fill nulls first"
 NULL_IN_ROW = "{function}(): row {row} of {name} has a null in it: drop or fill nulls first"
 RAGGED = "{function}(): rows of {name} must be equally long: row {row} has {size}, and row 0 has {first_size}"
 COLUMNS = (
-    "{function}(): {name} is a table with {count} columns of vectors, where one is needed: pass one of its columns "
-    "({names})"
+    "{function}(): {name} is a table with {count} columns of vectors, where one is needed: pass one of its columns, or "
+    "its columns of numbers alone ({names})"
 )
 # ---- arguments that are no arrays of real numbers. {name} may be an element, such as x[2]. ----
 
 TEXT_ELEMENT = "{function}(): {name} is text, {value!r:.40}: pass numbers, such as the vector of a model"
 NEEDS_CPU = "{function}(): {name} is on the device {device}: pass {name}.cpu()"
 NOT_NUMBERS = "{function}(): {name} must be an array of real numbers, not {kind}: pass an array or nested lists"
+AN_INDEX = "{function}(): {name} is an Index: call its topk or pairs_above, or pass its corpus"
+NOT_COLLECTED = "{function}(): {name} is lazy, a {kind}: pass {name}.collect()"
+SPARSE_REFUSED = (
+    "{function}(): {name} is sparse, and dense rows are needed: pass {name}.toarray() if it fits into memory"
+)
 NUMBERS_AS_OBJECTS = "{function}(): {name} holds its numbers as Python objects: convert it with astype(float) {arrays}"
 
 # ---- the package ----
@@ -82,14 +87,15 @@ NOT_AN_INDEX = "Index.load(): the arrays in {path} are not those of an index: lo
 
 WEIGHT = "{function}(): weight must be from 0 to 1, not {weight}: 1 is topk"
 NOT_A_DOCUMENT = (
-    "{function}(): document {number} must have shape (tokens, D) and at least one row: leave it out, or pass the offsets "
-    "of documents that are in one array {arrays}"
+    "{function}(): document {number} must have shape (tokens, D) and at least one row: leave it out, or pass the "
+    "offsets of documents that are in one array {arrays}"
 )
 OFFSETS = (
     "{function}(): offsets must be integers that ascend from 0 to the number of rows of documents, so that each "
     "document has a row {arrays}"
 )
 
+RADIUS = "{function}(): radius must be in [0, 2], as cosine distances are, not {radius}"
 MODE = "{function}(): mode must be one of {modes}, not {mode!r}"
 
 # ---- search: results ----
@@ -99,7 +105,11 @@ NOT_A_SHAPE = "{function}(): shape must be (rows, columns), not {shape}"
 CSR_SHAPE = "{function}(): number {number} does not fit into axis {axis} of shape {shape}: pass a larger shape"
 # ---- search: sparse rows ----
 
-SPARSE_SHAPE = "{function}(): {name} must have 2 dimensions: rows are vectors, shape (N, D), not {shape}"
+SPARSE_SHAPE = (
+    "{function}(): {name} must have 2 dimensions: rows are vectors, shape (N, D), not {shape}: pass one sparse vector "
+    "as {name}.reshape(1, -1)"
+)
+SPARSE_BINARY = "{function}(): binary=True is for packed bits, and not for sparse rows: leave it out"
 SPARSE_DIM = (
     "{function}(): dim must be 1 for sparse rows, whose vectors are rows, not {dim}: transpose the matrix with .T"
 )

@@ -69,6 +69,8 @@ class _Neighbors(BaseEstimator):
 
     def _graph_within(self, X, radius, mode):
         """Returns the graph of all neighbours within a radius, each row in order of index."""
+        if not 0 <= radius <= 2:
+            raise ValueError(_errors.RADIUS.format(function=type(self).__name__, radius=radius))
         corpus = self.index_.corpus
         if X is None:
             i, j, values = pairs_above(corpus, 1 - radius, eps=self.eps)

@@ -98,9 +98,17 @@ def _request(function, names, x, y, eps, report=None):
 
 
 def pairwise(
-    x: Any, y: Any = None, eps: Number = _core.DEFAULT_EPS, *, out: Any = None, progress: Progress | None = None
+    x: Any,
+    y: Any = None,
+    eps: Number = _core.DEFAULT_EPS,
+    *,
+    out: Any = None,
+    progress: Progress | None = None,
+    binary: bool = False,
 ) -> NDArray[Any]:
     name = "pairwise"
+    if binary:
+        raise TypeError(_errors.SPARSE_BINARY.format(function=name))
     eps = eps_argument(name, eps)
     left, right = _sides(name, x=x, y=y)
     vectors = tuple(axis for axis, side in enumerate((left, right)) if side is not None and side.is_vector)

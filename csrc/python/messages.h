@@ -117,8 +117,8 @@
 #define ARROW_RAGGED \
     "%s(): rows of %s must be equally long: row %zd has %zd elements, and row %zd has %zd"
 #define ARROW_COLUMNS \
-    "%s(): %s is a table with %d columns of vectors, where one is needed: pass one of its columns " \
-    "(%U)"
+    "%s(): %s is a table with %d columns of vectors, where one is needed: pass one of its " \
+    "columns, or its columns of numbers alone (%U)"
 #define ARROW_TOO_LARGE "%s(): %s has more elements than fit an index: pass fewer rows"
 
 /* ---- threads and environment ---- */
