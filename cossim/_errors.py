@@ -111,7 +111,8 @@ SPARSE_SHAPE = (
 )
 SPARSE_BINARY = "{function}(): binary=True is for packed bits, and not for sparse rows: leave it out"
 SPARSE_DIM = (
-    "{function}(): dim must be 1 for sparse rows, whose vectors are rows, not {dim}: transpose the matrix with .T"
+    "{function}(): dim must be 1 for sparse rows, whose vectors are rows, not {dim}: pass dim=1, and for columns the "
+    "transpose, .T"
 )
 SPARSE_TWO_NAMES = "{function}() got both dim and axis, which are two names of one argument: pass one of them"
 SPARSE_VECDOT = "{function}() does not take sparse rows: use x1.multiply(x2).sum(axis=1)"

@@ -207,6 +207,10 @@ def maxsim(
     else:
         parts = [_core.as_array(name, "documents", documents)]
         sizes = np.diff(_offsets(name, offsets, parts[0]))
+    for n, rows in enumerate(parts):
+        if rows.shape[1] != query.shape[1]:
+            documents_name = "documents" if offsets is not None else f"documents[{n}]"
+            _core.as_rows(name, ("query", documents_name), (query, rows))  # raises ValueError
     ends = np.cumsum(sizes)
     dtype = score_dtype(query, *parts)  # scores of 16-bit rows stay float32
     query = query.astype(dtype)

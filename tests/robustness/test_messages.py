@@ -223,7 +223,7 @@ pairwise(csr(), binary=True) -> TypeError: pairwise(): binary=True is for packed
 Index(csr()) -> TypeError: Index(): corpus is sparse, and dense rows are needed: pass corpus.toarray() if it fits into
     memory
 cosine_similarity(csr(), csr(), 0) -> ValueError: cosine_similarity(): dim must be 1 for sparse rows, whose vectors are
-    rows, not 0: transpose the matrix with .T
+    rows, not 0: pass dim=1, and for columns the transpose, .T
 normalize(csr(), dim=0, axis=1) -> TypeError: normalize() got both dim and axis, which are two names of one argument:
     pass one of them
 vecdot(csr(), csr()) -> TypeError: vecdot() does not take sparse rows: use x1.multiply(x2).sum(axis=1)

@@ -167,6 +167,15 @@ def test_one_vector_is_a_query_of_one_token():
     assert cossim.maxsim([0.0, 1.0], documents).tolist() == cossim.maxsim([[0.0, 1.0]], documents).tolist()
 
 
+def test_documents_of_another_length_are_named():
+    for documents, offsets, named in (
+        ([[[1.0, 2.0]], [[1.0]]], None, r"documents\[1\] 1"),
+        ([[1.0]], [0, 1], "documents 1"),
+    ):
+        with pytest.raises(ValueError, match=rf"maxsim\(\): rows of query have 2 elements, rows of {named}"):
+            cossim.maxsim([[0.0, 1.0]], documents, offsets)
+
+
 def test_maxsim_ranks_nan_last():
     documents = [[[np.nan, 1.0]], [[1.0, 0.0]], [[0.0, 1.0]]]
     assert cossim.maxsim([[0.0, 1.0]], documents, k=3).indices.tolist() == [2, 1, 0]
