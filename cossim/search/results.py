@@ -89,6 +89,8 @@ class TopK(NamedTuple):
     def to_pandas(self, ids: Ids | None = None) -> Any:
         """Returns a pandas.DataFrame with a row for each candidate found, and the columns query, rank, index and value.
 
+        Queries and rows count from 0, ranks from 1, as in the results of the command ``cossim topk``.
+
         Parameters
         ----------
         ids : sequence of length N, optional
@@ -110,15 +112,15 @@ class TopK(NamedTuple):
         >>> import cossim
         >>> cossim.topk([[0.0, 2.0]], [[1.0, 0.0], [0.0, 1.0]], 1).to_pandas(ids=["east", "north"])
            query  rank     id  value
-        0      0     0  north    1.0
+        0      0     1  north    1.0
         """
         with needing("pandas", "TopK.to_pandas"):
             import pandas
         values, indices = self._by_query()
-        query, rank = np.nonzero(indices >= 0)
-        found = indices[query, rank]
+        query, place = np.nonzero(indices >= 0)
+        found = indices[query, place]
         key, keys = ("index", found) if ids is None else ("id", _taken("TopK.to_pandas", ids, found))
-        return pandas.DataFrame({"query": query, "rank": rank, key: keys, "value": values[query, rank]})
+        return pandas.DataFrame({"query": query, "rank": place + 1, key: keys, "value": values[query, place]})
 
     def to_csr(self, shape: tuple[int, int] | None = None, distance: bool = False) -> Any:
         """Returns a scipy.sparse.csr_array of shape (Q, N) with the values of the candidates found.

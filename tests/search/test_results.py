@@ -78,7 +78,7 @@ def test_to_pandas():
     table = FEW.to_pandas(pandas.Series(NAMES, index=[7, 7, 8, 9]))
     assert list(table.columns) == ["query", "rank", "id", "value"]
     assert table["id"].tolist() == ["north-east", "far", "north", "east"]
-    assert PARTIAL.to_pandas().values.tolist() == [[0, 0, 3, 0.5]]
+    assert PARTIAL.to_pandas().values.tolist() == [[0, 1, 3, 0.5]]
     assert PAIRS.to_pandas(NAMES)["j"].tolist() == [NAMES[j] for j in PAIRS.j]
     assert PAIRS.to_pandas()["i"].dtype == np.int64
 
