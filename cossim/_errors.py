@@ -221,6 +221,10 @@ ROWS_NULL = "row {row} has a missing value: fill it or leave the row out"
 ROWS_LENGTH = "row {row} has {length} elements, others {dim}: all must have the same number"
 ROWS_EMPTY = "it has no rows: choose another file"
 ROWS_TWICE = "two columns have the name {name!r}: rename one"
+ROWS_LISTS = (
+    "a list in column {name!r} cannot be read, {error}: write lists of numbers such as [0.5, 2], as .tolist() makes "
+    "them of NumPy arrays"
+)
 ROWS_JSON = "each line must be an object, or an array of numbers: write one row per line"
 
 # ---- nn: layers ----

@@ -388,7 +388,11 @@ class CsvReader(_LinesReader):
     def _lists(self, column: Any, name: str, numbers: Any) -> Any:
         """Parses a column of texts such as [0.5, 2] as lists."""
         lines = "".join(f'{{"v":{value or "null"}}}\n' for value in column.to_pylist())
-        return _parse_json(self.pyarrow, lines.encode(), {"v": self.pyarrow.list_(numbers)}).rename_columns([name])
+        try:
+            parsed = _parse_json(self.pyarrow, lines.encode(), {"v": self.pyarrow.list_(numbers)})
+        except self.pyarrow.ArrowInvalid as error:
+            raise RowsError(_errors.ROWS_LISTS.format(name=name, error=error)) from None
+        return parsed.rename_columns([name])
 
 
 def _parse_json(pyarrow: Any, data: bytes, types: dict[str, Any]) -> Any:

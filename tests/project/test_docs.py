@@ -138,6 +138,18 @@ def test_the_reference_lists_every_name(page, module):
     assert sorted(listed) == sorted(set(module.__all__) - {"nn", "simclr", "__version__"})
 
 
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_every_block_ends(path):
+    fences = [line.strip() for line in path.read_text().splitlines() if line.strip().startswith("```")]
+    assert len(fences) % 2 == 0 and set(fences[1::2]) <= {"```"}
+
+
+def test_the_reference_lists_the_estimators():
+    estimators = pytest.importorskip("cossim.sklearn").__all__
+    text = (ROOT / "docs/api.md").read_text()
+    assert sorted(estimators) == sorted(re.findall(r"^\.\. autoclass:: cossim\.sklearn\.(\w+)$", text, re.M))
+
+
 def test_every_page_is_in_a_list():
     lists = re.findall(r"{toctree}\n(.*?)```", "".join(path.read_text() for path in SITE), re.S)
     listed = [line for lines in lists for line in lines.split() if not line.startswith(":")]

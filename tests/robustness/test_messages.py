@@ -736,7 +736,8 @@ ELSEWHERE = {  # templates without a row, and why
     "FORKED": "needs a fork in the middle of a write: test_files.py",
     "ISA_VARIABLE": "names the instruction sets of this machine: test_isa.py",
     **dict.fromkeys(
-        ["ROWS_NULL", "ROWS_LENGTH", "ROWS_EMPTY", "ROWS_TWICE", "ROWS_JSON"], "pyarrow: test_open_rows.py"
+        ["ROWS_NULL", "ROWS_LENGTH", "ROWS_LISTS", "ROWS_EMPTY", "ROWS_TWICE", "ROWS_JSON"],
+        "pyarrow: test_open_rows.py",
     ),
     **dict.fromkeys(["ROWS_CHANGED", "ROWS_LONG_LINE"], "test_open_rows.py"),
     "NO_MEMORY": "needs an allocation that fails: test_faults_memory.py",

@@ -255,6 +255,9 @@ def test_columns_of_tables():
     Path("x.csv").write_text(",0,1\na,.5,1\nb,2,3\n")  # as pandas writes a frame and its index
     np.testing.assert_array_equal(cossim.open_rows("x.csv")[:], [[0.5, 1], [2, 3]])
     assert cossim.open_rows("x.csv").ids.tolist() == ["a", "b"]
+    Path("x.csv").write_text("id,v\na,[0.5 2.]\n")  # as pandas writes a column of NumPy arrays
+    with pytest.raises(ValueError, match=r"^x\.csv: a list in column 'v' cannot be read, .*: write lists of numbers"):
+        cossim.open_rows("x.csv")
     Path("x.csv").write_text("id,width,height\n7,1,2\n9,3,nan\n")
     np.testing.assert_array_equal(cossim.open_rows("x.csv")[:], [[1, 2], [3, np.nan]])
     assert cossim.open_rows("x.csv").ids.tolist() == [7, 9]
