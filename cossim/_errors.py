@@ -367,7 +367,6 @@ NEEDS_MATPLOTLIB = "without --no-plot, the demo draws a heatmap with matplotlib:
 NAMES_COUNT = "{path}: {found} names for {count} rows of {corpus}: write one name for each row, in lines of their own"
 NUMBERS_ALONE = "{path}: .safetensors holds numbers alone: leave --ids out, or write .npz"
 STDIN_TWICE = "argument {name}: standard input can be read once: name a file"
-ROWS_DTYPE = "the elements must be real numbers of at most 64 bits, not {dtype}: save them as float32 or float64"
 BITS_DTYPE = "packed bits must be uint8, not {dtype}: pack the signs of numbers with numpy.packbits(rows > 0, axis=1)"
 ROW_LENGTHS = "rows of {path} have {size} elements, rows of {other} {other_size}: choose files of one model"
 # argparse puts "argument NAME: " in front of all but the last

@@ -364,16 +364,6 @@ def read_npy(stream, start=b"", check=_reject_objects):
     return elements.reshape(shape, order="F" if column_major else "C")
 
 
-def map_npy(file, check=_reject_objects):
-    """Maps the array of a .npy file, open at its start. check and errors are those of read_npy.
-
-    Bytes after the array are allowed.
-    """
-    shape, column_major, dtype = read_npy_header(file)
-    check(dtype)
-    return map_elements(file, dtype, shape, file.tell(), "F" if column_major else "C")
-
-
 def map_elements(file, dtype, shape, offset, order="C"):
     """Maps an array of this dtype and shape that begins `offset` bytes after the start of a file.
 
