@@ -92,7 +92,7 @@ def open_npz(source: Source) -> Reader:
 
 
 def _npz_names(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], source: Source) -> list[str]:
-    """Returns the names of the arrays of rows. If one is asked for, its header need not be that of rows."""
+    """Returns the names of the members that hold rows of vectors, and source.name whatever that member holds."""
     names = []
     for name, info in members.items():
         with archive.open(info) as stream:
@@ -106,7 +106,7 @@ def _npz_names(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], so
 
 
 def _map_member(file: Any, archive: zipfile.ZipFile, info: zipfile.ZipInfo, source: Source) -> Reader:
-    """Maps a member that is stored as it is. The header of a member in front of it repeats its name, 30 bytes later."""
+    """Maps a member that is not compressed. Its elements follow a header of 30 bytes, its name and extra fields."""
     with archive.open(info) as stream:
         shape, column_major, dtype = _npy_header(stream, source.dtype)
         start = stream.tell()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Hdf5Reader(Reader):
-    """One dataset of a file. Ids are a dataset of N elements beside it, by one of ID_NAMES or by name."""
+    """One dataset of a file. Ids are a dataset of N elements in the same group, with one of ID_NAMES or by name."""
 
     def __init__(self, source: Source) -> None:
         source.check_own_dtype()

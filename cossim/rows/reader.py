@@ -162,7 +162,7 @@ class Reader:
     id_name: str | None = None  # the name of the column of ids
 
     def read(self, first: int, last: int) -> NDArray[Any]:
-        """Returns rows [first, last), which exist. Raises an error rather than other rows than these."""
+        """Returns rows [first, last), which are within the shape. Raises an error if the file does not have these."""
         raise NotImplementedError
 
     def read_ids(self) -> NDArray[Any] | None:

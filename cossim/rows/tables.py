@@ -237,7 +237,7 @@ class ParquetReader(Reader):
             self._take(row - self.place)
 
     def _take(self, most: int) -> Any:
-        """Returns the next rows as a batch, `most` of them at most."""
+        """Returns a batch of the next rows, at most `most` of them."""
         if self.rest is None:
             self.rest = next(self.batches, None)
             if self.rest is None:
@@ -323,7 +323,7 @@ def _text_kind(values: list[str]) -> str:
 
 
 class CsvReader(_LinesReader):
-    """A value with a line end in it is no part of the format here, as for pyarrow unless it is told otherwise."""
+    """A value with a line end in it is no part of the format here, as for pyarrow by default."""
 
     def __init__(self, source: Source, delimiter: str) -> None:
         self.pyarrow = _pyarrow(source.path)
@@ -360,7 +360,10 @@ class CsvReader(_LinesReader):
 
     @staticmethod
     def _is_range(sample: list[list[str]]) -> bool:
-        """Returns whether the first row counts 0, 1, 2 ..., as pandas names columns, above numbers with fractions."""
+        """Returns whether the first line is the names 0, 1, 2, ... that pandas gives columns.
+
+        It can only be told from a row of numbers where the lines below it have fractions.
+        """
         names = [name for name in sample[0] if name and _text_kind([name]) == "number"]
         fractions = any(set(".eE").intersection(value) for row in sample[1:] for value in row)
         return len(names) > 1 and names == [str(n) for n in range(len(names))] and fractions

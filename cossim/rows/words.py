@@ -66,7 +66,7 @@ def _layout(lines: list[bytes]) -> tuple[int | None, int, bool]:
 
 
 class WordsReader(Reader):
-    """Rows of numbers, each after a word or none."""
+    """Lines of numbers. Each line begins with a word, or none does."""
 
     def __init__(self, stream: Any, dtype: np.dtype[Any]) -> None:
         self.stream, self.dtype = stream, dtype

@@ -461,7 +461,8 @@ def _unknown_axes(function, operands, sizes):
 def _shared_chunks(arrays, sizes, shape, reduced):
     """Returns chunks of the broadcast shape for which the C core takes the same code path as for whole arrays.
 
-    Along an axis of UNKNOWN size, they are the chunks of the operands, and dask_tasks.run_unknown has this task.
+    Along an axis of UNKNOWN size the result has the chunks of the operands. There dask_tasks.run_unknown makes sure
+    that the core takes the same path.
     """
     whole = _whole_axes(sizes, shape, reduced)
     cuts: list[list[Any]] = [[] for _ in shape]

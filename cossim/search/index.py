@@ -194,7 +194,7 @@ class Index:
         return x, y
 
     def _search(self, name, x, y, memory, report):
-        # In the layout that the C core reads; after unpickling, it can differ.
+        # The C core reads aligned C-contiguous arrays. Those of an unpickled index can be others.
         directions, error, heads, head_scales = self._rotated or (None, 0.0, None, None)
         codes, heads = (None if array is None else np.require(array, np.uint8, "CA") for array in (self._codes, heads))
         scales, directions, head_scales = (

@@ -128,7 +128,7 @@ class TopK(NamedTuple):
         Parameters
         ----------
         shape : (int, int), optional
-            Defaults to the number of queries, and to the largest index and 1.
+            Defaults to (number of queries, largest index + 1).
         distance : bool
             Whether to store cosine distances, 1 - value, instead. Zero distances are stored as explicit zeros, as
             scikit-learn's graphs of neighbours have them.

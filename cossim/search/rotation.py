@@ -21,11 +21,11 @@ SEARCH_ROWS = 16000
 LEAST, MOST = 32, 128  # directions; more would make the build slower than 1 GB/s
 STEP = 4  # HEAD_STEP of csrc/search/head.h
 THRESHOLD = 0.9  # of a typical search for near-duplicates
-LEAST_THRESHOLD = 0.6  # below, heads are not made for one search
+LEAST_THRESHOLD = 0.6  # a search below this threshold makes no heads
 MOST_ERROR = 0.1  # MAX_ROTATION_ERROR of csrc/search/head.h
-_FIT, _ROWS = 2048, 1024  # rows of the sample that the directions fit, and of those that try them
+_FIT, _ROWS = 2048, 1024  # rows from which directions are calculated; other rows on which they are tested
 _MOST_PASS = 0.01
-_ERRORS = 0.03  # about those of the codes of the heads
+_ERRORS = 0.03  # about the rounding error of a head's codes
 _ITERATIONS = 5
 
 

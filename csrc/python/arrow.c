@@ -109,8 +109,8 @@ static PyArrayObject *no_rows(const struct arrow_rows *rows)
                                               matrix ? rows->of_column[0].type : rows->layout.type);
 }
 
-/* Adds the rows of a chunk to the list. An array of no rows is only kept while it is the only one.
- * Takes the reference to the array. Returns 0, or -1 with an error set. */
+/* Adds the array of a chunk to the list, and takes its reference. Drops an array without rows
+ * if the list has another array. Returns 0, or -1 with an error set. */
 static int add_rows(const struct arrow_reader *reader, PyObject *list, PyArrayObject *array)
 {
     PyArrayObject *first =

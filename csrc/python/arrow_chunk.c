@@ -162,7 +162,7 @@ static PyArrayObject *read_numbers(const struct arrow_reader *reader, struct win
 
 /* The lists of a window, from their offsets and sizes. */
 struct lists {
-    const void *offsets, *sizes; /* sizes: of views; else NULL */
+    const void *offsets, *sizes; /* sizes is NULL unless the lists are views */
     bool wide;                   /* 64 bits each, else 32 */
     int64_t base;                /* the position of the window's first list in both */
     int64_t values;              /* the length of the child */
@@ -195,9 +195,9 @@ static bool list_at(const struct lists *lists, int64_t i, int64_t *first, int64_
 }
 
 /*
- * Reads offsets and sizes of a window of lists. All lists must have one length, which is set.
- * *inner is the window of their values, if these lie one after the other; else its count is -1.
- * Returns 0, or -1 with an error set.
+ * Reads the offsets and sizes of a window of lists. Sets *width to the length of the lists, which
+ * must all have the same. Sets *inner to the window of their values if the lists follow one another
+ * in memory, and its count to -1 otherwise. Returns 0, or -1 with an error set.
  */
 static int read_offsets(const struct arrow_reader *reader, const struct lists *lists, int64_t count,
                         const struct dims *dims, struct window *inner, int64_t *width)

@@ -154,8 +154,8 @@ static const char *metadata_value(const char *metadata, const char *key, int32_t
     return NULL;
 }
 
-/* Reads a list of integers of a dict, if the dict has it. Returns their number, or -1 if it is none
- * or too long. */
+/* Reads the list of integers under a key of a dict into values. Returns its length, which is 0 if
+ * the key is missing. Returns -1 if the value is not a list of integers or is too long. */
 static int integers_of(PyObject *dict, const char *key, npy_intp *values)
 {
     PyObject *list = PyDict_GetItemString(dict, key);
@@ -201,8 +201,8 @@ static bool read_tensor(PyObject *dict, int64_t width, struct arrow_layout *layo
     return product == width;
 }
 
-/* Reads the extension type of a column, if it is FixedShapeTensor. Others are what they are stored
- * as. Returns 0, or -1 with an error set. */
+/* Reads the shape of a column of the extension type FixedShapeTensor. Columns of other extension
+ * types are read as their storage type. Returns 0, or -1 with an error set. */
 static int extension_of(const char *function, const char *name, const struct arrow_schema *schema,
                         struct arrow_layout *layout)
 {

@@ -16,7 +16,8 @@ struct coded_queries {
     struct sq8_panel *panels; /* panel i has the queries from i * panel_queries on */
 };
 
-/* Bytes of memory for the codes of a block of queries. search.c bounds both numbers. */
+/* Bytes of memory for the codes of a block of queries. search.c bounds queries and depth, so the
+ * size does not overflow. */
 size_t coded_queries_size(size_t queries, size_t depth);
 
 /* Places the arrays in memory of that size. */

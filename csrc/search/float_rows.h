@@ -57,8 +57,8 @@ static inline bool square_is_accurate(float square)
 #define MAX_EPS 0x1p100
 
 /*
- * Returns max(|x|, eps) for a row times 2^-exponent, where norm is |x|. If the row must not be
- * ruled out, because eps is 0 or far above the norm, returns NaN.
+ * Returns max(|x|, eps) times 2^-exponent. norm is that of the row, already scaled by 2^-exponent.
+ * Returns NaN if the row must not be ruled out, because both are 0 or eps is far above the norm.
  */
 static inline float float_divisor(float norm, double eps, int exponent)
 {

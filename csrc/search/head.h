@@ -49,7 +49,8 @@ void quantize_heads(const struct float_rows *rows, const struct rotation *rotati
                     void *buffer);
 size_t head_buffer_size(size_t depth, size_t size);
 
-/* Sets the bounds of rows from the scales of their heads of `size` elements. */
+/* Calculates the bounds of `count` rows from the scales of their heads. A head has `size` elements.
+ */
 void bounds_of_heads(const struct head_scale *scales, size_t count, size_t size,
                      const struct row_bounds *bounds);
 

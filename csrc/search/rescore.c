@@ -117,8 +117,8 @@ static double exact_score(const struct prefilter *p, struct prefilter_worker *w,
     return p->scores.compute == COMPUTE_F64 ? score.f64 : (double)score.f32;
 }
 
-/* True if row r of the chunk has the same bytes as `other`. Most often that is the row before it,
- * and several queries ask for it. */
+/* True if row r of the chunk has the same bytes as the row `other`. The answer for the row before
+ * it in memory is kept, because several queries need it. */
 static bool rows_are_equal(const struct prefilter *p, struct prefilter_worker *w, size_t r,
                            const char *row, const char *other)
 {

@@ -48,7 +48,7 @@ void accumulator_allocate(struct accumulator *a, const struct postings *postings
                           struct arena *arena);
 void accumulator_clear(struct accumulator *a);
 
-/* Adds the products of a query with the rows of a block from row `from` on, a number within the
+/* Adds the products of a query with the rows of a block. Leaves out the first `from` rows of the
  * block. */
 void accumulate(struct accumulator *a, const struct postings_block *block,
                 const struct sparse_rows *queries, size_t query, size_t from);

@@ -23,8 +23,8 @@ static inline uint64_t integer_at(const void *integers, bool wide, size_t i)
                                                      __ATOMIC_RELAXED);
 }
 
-/* Sets rows->starts to those of the source. Returns the longest row, or SIZE_MAX at an error, and
- * then *row. */
+/* Copies the starts of the rows from indptr. Returns the length of the longest row. If indptr is
+ * not ascending or leaves the entries, sets *row to the position and returns SIZE_MAX. */
 static size_t read_starts(struct sparse_rows *rows, const struct sparse_source *s, size_t *row)
 {
     size_t longest = 0;

@@ -95,10 +95,10 @@ struct topk_job {
     const struct sparse_topk *call;
     struct postings postings;
     struct topk_worker *workers;
-    float *inverses; /* of the norms of the corpus, or NaN */
+    float *inverses; /* inverse norms of the corpus rows; NaN if out of range */
 };
 
-static void offer(struct topk_worker *w, double score, size_t index)
+static void add_entry(struct topk_worker *w, double score, size_t index)
 {
     struct best *best = &w->best;
     const struct entry entry = {isnan(score) ? NAN_SCORE : score, (int64_t)index};
@@ -111,7 +111,7 @@ static void offer(struct topk_worker *w, double score, size_t index)
     w->coarse_least = (float)(w->least - COARSE_ERROR);
 }
 
-static inline void offer_row(const struct topk_job *job, struct topk_worker *w,
+static inline void score_row(const struct topk_job *job, struct topk_worker *w,
                              const struct postings_block *block, size_t query, size_t row,
                              double xy)
 {
@@ -119,12 +119,12 @@ static inline void offer_row(const struct topk_job *job, struct topk_worker *w,
     const size_t candidate = block->first + row;
     const double score = sparse_score(call->queries, query, call->corpus, candidate, xy);
     if (!(score < w->least) && (!call->self || candidate != query)) {
-        offer(w, score, candidate);
+        add_entry(w, score, candidate);
     }
 }
 
-/* Offers the rows whose sums are known: those that are touched, or all. */
-static void offer_sums(const struct topk_job *job, struct topk_worker *w,
+/* Scores the rows of a block that a query touched, or all rows if these are not listed. */
+static void score_rows(const struct topk_job *job, struct topk_worker *w,
                        const struct postings_block *block, size_t query)
 {
     const float inverse = coarse_inverse(job->call->queries, query), *const inverses =
@@ -135,7 +135,7 @@ static void offer_sums(const struct topk_job *job, struct topk_worker *w,
         const size_t row = w->sums.listed ? w->sums.touched[n] : n;
         const double xy = accumulator_take(&w->sums, row);
         if (!((float)xy * inverses[row] * inverse < w->coarse_least)) {
-            offer_row(job, w, block, query, row, xy);
+            score_row(job, w, block, query, row, xy);
         }
     }
 }
@@ -151,7 +151,7 @@ static void offer_untouched(const struct topk_job *job, struct topk_worker *w,
     size_t zeros = 0;
     for (size_t row = 0; row < block->rows && zeros <= call->k; row++) {
         if (!w->sums.is_touched[row]) {
-            offer_row(job, w, block, query, row, 0.0);
+            score_row(job, w, block, query, row, 0.0);
             zeros +=
                 !isnan(sparse_score(call->queries, query, call->corpus, block->first + row, 0.0));
         }
@@ -163,7 +163,7 @@ static void search_block(const struct topk_job *job, struct topk_worker *w,
 {
     struct accumulator *sums = &w->sums;
     accumulate(sums, block, job->call->queries, query, 0);
-    offer_sums(job, w, block, query);
+    score_rows(job, w, block, query);
     if (sums->listed && w->least <= 0.0) {
         offer_untouched(job, w, block, query);
     }

@@ -9,7 +9,7 @@ struct sparse_topk {
     bool self; /* both are the same rows: a row is not a result of itself */
     size_t k;
     void *values;     /* (queries, k) of the compute type; places that no row fills hold NaN */
-    int64_t *indices; /* (queries, k); -1 there */
+    int64_t *indices; /* (queries, k); -1 in places that no row fills */
     struct cancel_token *token; /* its progress counts pairs of rows */
 };
 
