@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
-from cossim import _core, _errors
+from cossim import _errors
 from cossim._errors import described
 
 if TYPE_CHECKING:
@@ -165,12 +165,10 @@ def _mistake_in_objects(function, name, array):
 
 
 def _mistake_in_object(function, name, value):
-    from cossim.search.index import Index  # on first use, because it imports this module
-
     kind, message = type(value).__name__, _errors.NOT_NUMBERS
-    if isinstance(value, Index):
+    if hasattr(value, "pairs_above"):  # an Index, whose module imports this one
         message = _errors.AN_INDEX
-    elif _core.is_sparse(value):
+    elif hasattr(value, "indptr") or hasattr(value, "tocsr"):  # sparse rows
         message = _errors.SPARSE_REFUSED
     elif hasattr(value, "collect"):  # lazy tables, such as polars'
         message = _errors.NOT_COLLECTED

@@ -185,7 +185,8 @@ ROWS_BFLOAT16 = (
 ROWS_SHAPE = "an array of shape {shape}, where rows of vectors, shape (N, D), are needed: reshape it"
 ONE_VECTOR = "an array of shape {shape}, where rows of vectors, shape (N, D), are needed: save one vector as x[None]"
 ROWS_FORMAT = (
-    "no known format: rename the file to one of the suffixes {suffixes}, or pass dtype= and shape= of raw elements"
+    "no known format: rename the file to one of the suffixes {suffixes}, pass dtype= and shape= of raw elements, or "
+    "open a saved index with Index.load"
 )
 ROWS_NOT_RAW = "shape= and offset= are for raw elements, and {suffix} files have their own: leave them out"
 ROWS_RAW = "raw elements have no header: pass both dtype= and shape=, such as shape=(-1, 128)"

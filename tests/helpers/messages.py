@@ -19,7 +19,7 @@ pairwise(NoArray()) -> ValueError: pairwise(): x cannot be read as an array: it 
 pairwise(NeedsGrad()) -> TypeError: pairwise(): x requires grad, and no gradient goes through this call: pass
     x.detach()
 pandas and pairwise(pandas.DataFrame({"a": [1], "b": ["text"]})) -> ValueError: pairwise(): x is a table with 0
-    columns of vectors, where one is needed: pass one of its columns (a, b)
+    columns of vectors, where one is needed: pass one of its columns, or its columns of numbers alone (a, b)
 
 # ---- DLPack and Arrow ----
 pairwise(NoCapsule()) -> TypeError: pairwise(): __dlpack__ of x must return a new DLPack capsule, not int
@@ -47,7 +47,8 @@ pairwise(arrow.OneArray(*arrow.nested(9))) -> TypeError: pairwise(): x has lists
 pairwise(arrow.Chunks(*arrow.lists(X), arrow.lists(X[:, :3])[1])) -> ValueError: pairwise(): rows of x must be equally
     long: row 6 has 3 elements, and row 0 has 4
 pairwise(arrow.OneArray(*arrow.table({"a": arrow.lists(X), "b": arrow.lists(X)}, 6))) -> ValueError: pairwise(): x is
-    a table with 2 columns of vectors, where one is needed: pass one of its columns (a, b)
+    a table with 2 columns of vectors, where one is needed: pass one of its columns, or its columns of numbers alone
+    (a, b)
 
 # ---- vectors, continued ----
 pairwise("X.npy") -> TypeError: pairwise(): x must hold real numbers, not text: open a file with
@@ -57,6 +58,8 @@ pairwise(np.array([[1, 2], [3, "four"]], object)) -> TypeError: pairwise(): x[1,
     as the vector of a model
 pairwise([torch.ones(3), torch.ones(3, device="meta")]) -> TypeError: pairwise(): x is on the device meta: pass
     x.cpu()
+topk(X, Index(Y), 1) -> TypeError: topk(): corpus is an Index: call its topk or pairs_above, or pass its corpus
+pairwise(SimpleNamespace(collect=list)) -> TypeError: pairwise(): x is lazy, a SimpleNamespace: pass x.collect()
 topk({"x": 1}, X, 1) -> TypeError: topk(): queries must be an array of real numbers, not dict: pass an array or nested
     lists
 pairwise(np.array([{}, 1], object)) -> TypeError: pairwise(): x must hold real numbers, not Python objects: make one
@@ -153,11 +156,13 @@ pairs_above(X, 0).to_csr((9, 5)) -> ValueError: Pairs.to_csr(): number 5 does no
 (hide("pandas"), pairs_above(X, 0).to_pandas()) -> ModuleNotFoundError: Pairs.to_pandas needs pandas: pip install
     pandas
 diverse(X[0], Y, 1, 2) -> ValueError: diverse(): weight must be from 0 to 1, not 2.0: 1 is topk
-maxsim(X, [Y, Y[:0]]) -> ValueError: maxsim(): document 1 must have shape (tokens, D) and at least one row: leave it out
-    (documents[1]: shape (0, 4), dtype float64)
+maxsim(X, [Y, Y[:0]]) -> ValueError: maxsim(): document 1 must have shape (tokens, D) and at least one row: leave it
+    out, or pass the offsets of documents that are in one array (documents[1]: shape (0, 4), dtype float64)
 maxsim(X, Y, [0, 4]) -> ValueError: maxsim(): offsets must be integers that ascend from 0 to the number of rows of
     documents, so that each document has a row (documents: shape (5, 4), dtype float64; offsets: shape (2,), dtype
     int64)
+pytest.importorskip("cossim.sklearn").CosineNeighbors().fit(X).radius_neighbors(X, 3) -> ValueError: CosineNeighbors():
+    radius must be in [0, 2], as cosine distances are, not 3
 pytest.importorskip("cossim.sklearn").CosineNeighbors().fit(X).kneighbors_graph(mode="cosine") -> ValueError:
     kneighbors_graph(): mode must be one of ('distance', 'similarity', 'connectivity'), not 'cosine'
 topk(X, Y, 1, progress=True) -> ModuleNotFoundError: topk(): progress=True draws a bar with tqdm: pip install
@@ -180,9 +185,14 @@ pairwise(csr(indptr=[0, 3])) -> ValueError: pairwise(): x is not CSR: with a sha
     have one dimension and the same length, and its indptr 4 elements
 pairwise(csr(indices=[0.0, 1.0, 2.0])) -> TypeError: pairwise(): x.indices must hold integers, at most 64 bits wide:
     convert it with astype (x.indices: shape (3,), dtype float64)
-pairwise(csr(shape=(4,))) -> ValueError: pairwise(): x must have 2 dimensions: rows are vectors, shape (N, D), not (4,)
+pairwise(csr(shape=(4,))) -> ValueError: pairwise(): x must have 2 dimensions: rows are vectors, shape (N, D), not (4,):
+    pass one sparse vector as x.reshape(1, -1)
+pairwise(csr(), binary=True) -> TypeError: pairwise(): binary=True is for packed bits, and not for sparse rows: leave it
+    out
+Index(csr()) -> TypeError: Index(): corpus is sparse, and dense rows are needed: pass corpus.toarray() if it fits into
+    memory
 cosine_similarity(csr(), csr(), 0) -> ValueError: cosine_similarity(): dim must be 1 for sparse rows, whose vectors are
-    rows, not 0: transpose the matrix with .T
+    rows, not 0: pass dim=1, and for columns the transpose, .T
 normalize(csr(), dim=0, axis=1) -> TypeError: normalize() got both dim and axis, which are two names of one argument:
     pass one of them
 vecdot(csr(), csr()) -> TypeError: vecdot() does not take sparse rows: use x1.multiply(x2).sum(axis=1)
@@ -409,7 +419,7 @@ image_files.read_images("nan.npy") -> ValueError: nan.npy: 784 numbers are NaN o
 # ---- files of rows ----
 open_rows("image.png") -> ValueError: image.png: no known format: rename the file to one of the suffixes .npy .npz
     .safetensors .fvecs .bvecs .ivecs .fbin .ibin .u8bin .i8bin .txt .vec .w2v .glove .bin .parquet .csv .tsv .jsonl
-    .ndjson .h5 .hdf5, or pass dtype= and shape= of raw elements
+    .ndjson .h5 .hdf5, pass dtype= and shape= of raw elements, or open a saved index with Index.load
 open_rows(3) -> TypeError: open_rows(): path_or_paths must be a path or a list of paths, at least one, not 3
 open_rows([]) -> TypeError: open_rows(): path_or_paths must be a path or a list of paths, at least one, not []
 open_rows("nothing*.npy") -> FileNotFoundError: nothing*.npy: there is no file: change the folder or the pattern
