@@ -274,7 +274,7 @@ REFUSED = {
     "pandas text": (lambda: module("pandas").DataFrame({"a": [1], "b": ["x"]}), r"0 columns .*\(a, b\)"),
     "list ragged": (lambda: [[1, 2], [3, 4], [5]], "row 2 has 1 elements, and row 0 has 2"),
     "list of matrices": (lambda: [np.ones((2, 3)), np.ones((2, 4))], r"row 1 has shape \(2, 4\)"),
-    "list of ragged lists": (lambda: [[[1], [2, 3]], [[1], [2]]], "x|corpus cannot be read as an array"),
+    "list of ragged lists": (lambda: [[[1], [2, 3]], [[1], [2]]], r"rows of (x|corpus)\[0\] must be equally long"),
     "list with None": (lambda: [[1, 2], None], "row 1 of x is null"),
     "list with None in a row": (lambda: [[1, None], [1, 2]], "row 0 of x has a null"),
     "objects ragged": (lambda: objects([np.ones(2), np.ones(1)]), "row 1 has 1 elements"),
