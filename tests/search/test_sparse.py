@@ -58,6 +58,16 @@ def test_integers_have_the_bits_of_the_dense_matrix(rng, dtype, rows, columns, d
         same([function(x, b[:1])], [function(a, b[:1])])
 
 
+def test_whole_numbers_score_as_dense_rows_in_search(rng):
+    """Cosines that are fractions are exact: they reach a threshold, and equal ones are in order of index."""
+    x = csr(rng, 400, 40, 0.1, np.float64, integers=True)
+    same(cossim.topk(x, None, 20), cossim.topk(x.toarray(), None, 20))
+    for threshold in (0.0, 0.5, 0.6):  # by all sums, and by the prefix filter
+        same(cossim.pairs_above(x, threshold), cossim.pairs_above(x.toarray(), threshold))
+    x = sp.csr_array([[1.0, 1, 0], [0, 1, 1]])
+    assert cossim.pairs_above(x, 0.5).values == [0.5]
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("scale", [1, 1e-30, 1e30])
 def test_scores_are_accurate(rng, dtype, scale):
