@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # Rows that deduplicate compares with the rows kept before them, and then with each other. Their pairs are held.
 BLOCK_ROWS = 1024
-OWN_ROWS = 8192  # rows whose similarity to themselves is calculated at once
+OWN_ROWS = 64  # rows whose similarities to themselves are taken from the matrix of all their pairs
 
 
 class Deduplicated(NamedTuple):
@@ -220,7 +220,7 @@ def communities(
         i, j, values = BlockwiseSearch(name, rows, None, eps, memory, report).pairs_above(threshold, max_pairs)
     with fixed_arithmetic():
         # Both directions of each pair, and each row with itself where its own score reaches the threshold.
-        own = np.concatenate([_own_scores(block, eps, values.dtype) for _, block in rows.blocks(OWN_ROWS)])
+        own = np.concatenate([_own_scores(block, eps, values.dtype) for _, block in rows.blocks(BLOCK_ROWS)])
         alone = np.flatnonzero(own >= values.dtype.type(threshold))
         centre, row = np.concatenate((i, j, alone)), np.concatenate((j, i, alone))
         values = np.concatenate((values, values, own[alone]))
@@ -241,5 +241,6 @@ def communities(
 
 
 def _own_scores(rows, eps, dtype):
-    rows = rows.astype(dtype)
-    return _core.cosine_similarity(rows, rows, dim=1, eps=eps)
+    """Returns the diagonal of pairwise(rows). Where eps replaces norms, cosine_similarity may round otherwise."""
+    blocks = (rows[first : first + OWN_ROWS].astype(dtype) for first in range(0, len(rows), OWN_ROWS))
+    return np.concatenate([_core.pairwise(block, eps=eps).diagonal() for block in blocks])

@@ -91,6 +91,18 @@ def test_communities_are_those_of_sentence_transformers(x, threshold, min_size):
     assert [members.tolist() for members in found] == detected_communities(scores(x), threshold, min_size)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int8])
+def test_communities_of_rows_shorter_than_eps(dtype):
+    """A row's similarity to itself is below 1, and has the bits of the matrix."""
+    x = (3 * np.random.default_rng(7).standard_normal((300, 33))).astype(dtype)
+    x[::2] = x[1::2]
+    matrix = cossim.pairwise(x, eps=40)
+    own = np.diag(matrix)
+    for threshold in own[:40]:
+        found = cossim.communities(x, threshold, 2, eps=40)
+        assert [members.tolist() for members in found] == detected_communities(matrix, threshold, 2)
+
+
 def test_communities_stop_at_max_pairs():
     with pytest.raises(ValueError, match="max_pairs=5"):
         cossim.communities(np.ones((9, 3)), 0.5, max_pairs=5)
