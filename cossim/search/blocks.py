@@ -268,8 +268,11 @@ class BlockwiseSearch:
         return score_dtype(self.x.array, self.y.array)
 
     def _report(self, done, total):
-        """Reports the share of the request's pairs that is done: topk can count a pair once for each of its rows."""
-        self.report(self.done + self.pairs * done // max(total, 1), self.total)
+        """Reports the share of the request's pairs that is done: topk can count a pair once for each of its rows.
+
+        top_pairs counts the pairs of the rows that it scores first twice, so done can be above total.
+        """
+        self.report(self.done + self.pairs * min(done, total) // max(total, 1), self.total)
 
     def _request(self, corpus, queries, j, i):
         report = None if self.report is None else self._report

@@ -191,3 +191,11 @@ def test_documents_of_another_length_are_named():
 def test_maxsim_ranks_nan_last():
     documents = [[[np.nan, 1.0]], [[1.0, 0.0]], [[0.0, 1.0]]]
     assert cossim.maxsim([[0.0, 1.0]], documents, k=3).indices.tolist() == [2, 1, 0]
+
+
+def test_top_pairs_report_no_more_than_all_pairs():
+    reports = []
+    x = np.random.default_rng(5).standard_normal((1500, 24), np.float32)
+    cossim.top_pairs(x, 50, progress=lambda done, total: reports.append((done, total)))
+    assert reports[-1] == (1500 * 1501 // 2, 1500 * 1501 // 2)
+    assert all(done <= total for done, total in reports)
