@@ -15,6 +15,7 @@ import sys
 import zipfile
 import zlib
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -33,6 +34,9 @@ from cossim import _errors, nn, simclr
 from cossim.__main__ import main
 from cossim.cli import demo_command, image_files, result_files
 from cossim.search import dask_arrays, index_file
+
+with suppress(ImportError):  # it looks for pyarrow once, when it is imported, and some rows hide pyarrow
+    import pandas
 
 ROWS = [row for row in re.sub(r"\n +", " ", TABLE).splitlines() if row and not row.startswith("#")]
 ROWS = [re.fullmatch(r"(.+?) -> (\w+): (.+)", row).groups() for row in ROWS]
