@@ -45,21 +45,21 @@
 #define COMPLEX \
     "%s must hold real numbers, not complex ones: pass %s.real, or both parts as columns"
 #define TEXT \
-    "%s must hold real numbers, not text: open a file with cossim.open_rows(path), convert digits " \
-    "with astype(float), turn sentences into vectors with a model"
+    "%s must hold real numbers, not text: open a file with cossim.open_rows(path), convert " \
+    "digits with astype(float), turn sentences into vectors with a model"
 #define OBJECTS \
     "%s must hold real numbers, not Python objects: make one array of numbers first, for example " \
     "with numpy.stack"
 #define NOT_ROWS \
-    "%s must hold vectors as rows, shape (N, D), or be one vector, shape (D,): reshape it, such as " \
-    "%s.reshape(-1, D)"
+    "%s must hold vectors as rows, shape (N, D), or be one vector, shape (D,): reshape it, such " \
+    "as %s.reshape(-1, D)"
 #define ROW_LENGTHS "rows of %s have %zd elements, rows of %s %zd: they must be equally long"
 #define NO_BROADCAST \
     "the shapes of %s and %s do not broadcast: sizes %zd and %zd meet at dimension %d: make them " \
     "equal, or one of them 1"
 #define NO_BROADCAST_OF_ROWS \
-    "the rows of %s and %s do not broadcast, because there are %zd and %zd: for all pairs of these " \
-    "use cossim.pairwise"
+    "the rows of %s and %s do not broadcast, because there are %zd and %zd: for all pairs of " \
+    "these use cossim.pairwise"
 #define VECTOR_LENGTHS \
     "%s and %s are vectors of different lengths, %zd and %zd: vectors of one model are equally long"
 #define NOT_BITS \
@@ -80,8 +80,8 @@
 /* ---- sparse rows ---- */
 
 #define CSR_ARRAYS \
-    "%s(): %s is not CSR: with a shape of (%zd, %zd), its data and indices must have one dimension " \
-    "and the same length, and its indptr %zd elements"
+    "%s(): %s is not CSR: with a shape of (%zd, %zd), its data and indices must have one " \
+    "dimension and the same length, and its indptr %zd elements"
 #define CSR_INTEGERS "%s must hold integers, at most 64 bits wide: convert it with astype"
 #define CSR_INDPTR \
     "%s(): %s.indptr must rise from 0 to at most %zd, the number of entries, and does not at " \
@@ -96,8 +96,8 @@
     "%s(): %s is in the memory of a device, DLPack type %d: copy it to the CPU first, such as " \
     "%s.cpu()"
 #define DLPACK_TYPE \
-    "%s(): %s has elements of DLPack type %d with %d bits in %d lanes, which NumPy lacks: convert " \
-    "them to float32"
+    "%s(): %s has elements of DLPack type %d with %d bits in %d lanes, which NumPy lacks: " \
+    "convert them to float32"
 #define DLPACK_VERSION \
     "%s(): %s comes as DLPack %u.%u, and this cossim reads DLPack 1: convert it to a NumPy array"
 #define DLPACK_MALFORMED \
@@ -112,7 +112,8 @@
 #define ARROW_NULL "%s(): row %zd of %s is null: drop or fill nulls first"
 #define ARROW_NULL_VALUE "%s(): row %zd of %s has a null in it: drop or fill nulls first"
 #define ARROW_TYPE \
-    "%s(): %s has Arrow elements of type %s, which are no numbers: pass numbers, or lists of numbers"
+    "%s(): %s has Arrow elements of type %s, which are no numbers: pass numbers, or lists of " \
+    "numbers"
 #define ARROW_NESTED "%s(): %s has lists in lists in lists, %d deep: pass lists of numbers"
 #define ARROW_RAGGED \
     "%s(): rows of %s must be equally long: row %zd has %zd elements, and row %zd has %zd"

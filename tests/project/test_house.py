@@ -144,6 +144,13 @@ def test_file_sizes():
             assert len(path.read_text().splitlines()) <= 700, path
 
 
+def test_line_lengths():
+    """clang-format does not break strings, so it lets longer lines of messages pass."""
+    for path in [*SOURCES, *(ROOT / "tests").rglob("*.[ch]")]:
+        long = [line for line in path.read_text().splitlines() if len(line) > 100]
+        assert not long, (path, long[0])
+
+
 def tracked():
     run = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     if run.returncode or not run.stdout:
