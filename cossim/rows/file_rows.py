@@ -169,6 +169,6 @@ class FileRows:
         return self._reopen
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
-        """Files that have changed are other data."""
+        """Dask computes again if a file has another size or time of modification."""
         states = [os.stat(path) for path in self._paths]
         return self._reopen[1], [(state.st_mtime_ns, state.st_size) for state in states]

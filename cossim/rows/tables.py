@@ -211,10 +211,10 @@ class ParquetReader(Reader):
             kinds = [schema.field(name).type.to_pandas_dtype() for name in self.choice.vectors]
             self.dtype = np.result_type(*kinds)
             self.shape = (metadata.num_rows, len(kinds))
-        # A batch of 4 MB
+        # The number of rows in a batch, of about 4 MB
         self.batch = max(1, PIECE // max(1, self.shape[1] * self.dtype.itemsize))
         self.batches: Iterator[Any] = iter(())
-        self.place = -1  # the row that the next batch, or `rest`, begins with
+        self.place = -1  # the number of the first row of `rest`, or of the next batch
         self.rest: Any = None
 
     def _dim(self, kind: Any) -> int:

@@ -169,7 +169,7 @@ class BinaryWordsReader(Reader):
         return count, end
 
     def _spans(self, data: bytes, most: int) -> Iterator[tuple[bytes, int]]:
-        """Yields (word, place of its vector) of each whole row, `most` of them at most."""
+        """Yields (word, position of its vector) of each complete row in data, at most `most` of them."""
         place = 0
         for _ in range(most):
             space = data.find(b" ", place, place + LONGEST_WORD)

@@ -141,7 +141,7 @@ class Index:
 
     def _set(self, corpus, codes, scales, eps, rotated=None):
         self._corpus, self._eps = corpus, eps
-        # rotated: None, or (directions, error of the directions, heads, scales of the heads)
+        # rotated is None or (directions, error of the directions, heads, scales of the heads).
         self._codes, self._scales, self._rotated = codes, scales, rotated
         return self
 

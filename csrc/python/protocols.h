@@ -18,7 +18,7 @@ enum protocol {
     PROTOCOL_SPARSE,       /* tocsr, which SciPy's sparse arrays have */
     PROTOCOL_PANDAS,       /* iloc, which pandas' Series and DataFrames have */
     TENSOR_REQUIRES_GRAD,  /* requires_grad */
-    TENSOR_IS_NEG,         /* is_neg: its elements are yet to be negated */
+    TENSOR_IS_NEG,         /* is_neg: true if its elements still have to be negated */
     PROTOCOLS,
 };
 

@@ -5,7 +5,8 @@
 #include "pairwise/bits.h"
 #include "search/block.h"
 
-/* The corpus rows that a worker's limits belong to. */
+/* The limits of a worker's last block of corpus rows, which are queries too in a mirrored search.
+ */
 struct bit_limits {
     size_t row, rows;
     int32_t limit[BIT_BLOCK_ROWS];

@@ -72,8 +72,9 @@ struct prefilter_worker {
     struct row_bounds head_bounds; /* [CHUNK] */
     /* pairs of the chunk that the heads have not ruled out */
     size_t head_survivors;
-    size_t head_pause, head_backoff; /* chunks until the heads are compared again, and next time */
-    struct scored *last;             /* [queries] */
+    size_t head_pause;   /* chunks until the heads are compared again */
+    size_t head_backoff; /* length of the current pause; 0 while heads pay */
+    struct scored *last; /* [queries] */
     /*
      * Survivors of a chunk. They wait here while their rows are fetched from memory, and are then
      * rescored.
