@@ -226,7 +226,7 @@ def index(rng, size):
 
 
 def saved_index(rng, size):
-    path = Path(FILES.name) / f"{size}.index"
+    path = Path(FILES.name) / f"of {size} rows.index"  # new_path() makes names of numbers
     index(rng, size).save(path)
     return path
 
