@@ -25,10 +25,12 @@ static void add_result(struct result_handler *handler, size_t worker, size_t que
 int first_match_init(struct first_match *f, enum compute_type compute, double threshold,
                      int64_t *matches)
 {
-    *f = (struct first_match){.result_handler = {compute, pool_get_threads(),
-                                                 constant_thresholds(compute, threshold), 0, 0,
-                                                 add_result},
-                              .matches = matches};
+    *f = (struct first_match){
+        .result_handler = {.compute = compute,
+                           .workers = pool_get_threads(),
+                           .thresholds = constant_thresholds(compute, threshold),
+                           .add_result = add_result},
+        .matches = matches};
     if (f->result_handler.thresholds == NULL) {
         return -1;
     }
