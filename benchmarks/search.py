@@ -360,7 +360,7 @@ def large_sets():
 
 
 def many_pairs():
-    """Four million pairs: the peak beside the result, in memory, in an Index and from a file."""
+    """Four million pairs: the peak without the result, in memory, in an Index and from a file."""
     start = "import cossim; cossim.set_num_threads(1)\n"
     calls = {
         "cossim": "f = lambda z: cossim.pairs_above(z, 0.0)",

@@ -92,7 +92,7 @@ def open_npz(source: Source) -> Reader:
 
 
 def _npz_names(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], source: Source) -> list[str]:
-    """Returns the names of the members that hold rows of vectors, and source.name whatever that member holds."""
+    """Returns the names of the members that hold rows of vectors, and source.name, even if that member holds none."""
     names = []
     for name, info in members.items():
         with archive.open(info) as stream:

@@ -82,7 +82,7 @@ def open_rows(
         The byte at which raw elements begin.
     ids : str, optional
         The column of ids. By default the first of the names id, _id, ids, key, word, token and name, or an index
-        without a name, as pandas writes it; else the only column of text. In HDF5, a dataset of N elements beside that
+        without a name, as pandas writes it; else the only column of text. In HDF5, a dataset of N elements next to that
         of the vectors.
 
     Returns
@@ -152,7 +152,7 @@ def open_paths(paths: list[str], given: dict[str, Any]) -> FileRows:
 
 
 def _with_ids(reader: Reader, ids: str | None) -> Reader:
-    """Checks that the reader has the column of ids that was asked for. That of HDF5 has the path of its group."""
+    """Checks that the reader has the column that the caller named for ids. That of HDF5 has the path of its group."""
     if ids is not None and (reader.id_name or "").split("/")[-1] != ids.split("/")[-1]:
         raise RowsError(_errors.ROWS_NO_IDS.format(ids=ids))
     return reader
