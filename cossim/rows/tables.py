@@ -84,7 +84,7 @@ def choose(columns: list[Column], name: str | None, ids: str | None) -> Choice:
 
 
 def _choose_ids(kinds: dict[str, str], ids: str | None) -> str | None:
-    """Returns the column of ids: the one asked for, one of ID_NAMES, or else the only column of text."""
+    """Returns the column of ids: the one that the caller names, one of ID_NAMES, or else the only column of text."""
     if ids is not None:
         return chosen(list(kinds), ids)
     by_name = {name.lower(): name for name in reversed(kinds) if kinds[name] in ("number", "text")}
@@ -362,7 +362,7 @@ class CsvReader(_LinesReader):
     def _is_range(sample: list[list[str]]) -> bool:
         """Returns whether the first line is the names 0, 1, 2, ... that pandas gives columns.
 
-        It can only be told from a row of numbers where the lines below it have fractions.
+        It differs from a row of numbers only where the lines below it have fractions.
         """
         names = [name for name in sample[0] if name and _text_kind([name]) == "number"]
         fractions = any(set(".eE").intersection(value) for row in sample[1:] for value in row)
