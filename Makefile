@@ -9,10 +9,10 @@ PIP = $(PY) -m pip --quiet --disable-pip-version-check
 # All sources of the extension: a change to any of them rebuilds it.
 SOURCES = $(wildcard csrc/*/*.c csrc/*/*.h) setup.py pyproject.toml
 
-# The C tests need neither Python nor NumPy. They link all folders except csrc/python; each file is compiled once.
+# The C tests need neither Python nor NumPy. They link all folders except csrc/arguments and csrc/python; each file is compiled once.
 BUILD ?= build/c
 C_FLAGS = -std=c11 -O2 -g -D_GNU_SOURCE -fno-math-errno -Wall -Wextra -Icsrc -pthread
-C_OBJECTS = $(patsubst csrc/%.c,$(BUILD)/%.o,$(wildcard csrc/base/*.c csrc/kernels/*.c csrc/vectors/*.c csrc/pairwise/*.c csrc/search/*.c csrc/sparse/*.c csrc/nn/*.c csrc/simclr/*.c))
+C_OBJECTS = $(patsubst csrc/%.c,$(BUILD)/%.o,$(wildcard csrc/base/*.c csrc/isa/*.c csrc/vectors/*.c csrc/pairwise/*.c csrc/results/*.c csrc/search/*.c csrc/sparse/*.c csrc/nn/*.c csrc/conv2d/*.c csrc/network/*.c csrc/simclr/*.c))
 C_TESTS = $(patsubst tests/c/%.c,$(BUILD)/%$(EXE),$(wildcard tests/c/test_*.c))
 C_HEADERS = $(wildcard csrc/*/*.h tests/c/*.h)
 

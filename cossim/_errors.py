@@ -1,4 +1,4 @@
-"""The text of every error message that cossim's Python code raises, by subject. csrc/python/messages.h has those of C.
+"""The text of every error message that cossim's Python code raises, by subject. csrc/arguments/messages.h has those of C.
 
 A message is a template. The place that finds a mistake fills it in and names the type of the error:
 
@@ -38,7 +38,7 @@ NOT_A_PROGRESS = "{function}(): progress must be None, a bool or a callable of (
 NEEDS_TQDM = "{function}(): progress=True draws a bar with tqdm: pip install 'cossim-c[progress]'"
 
 NEEDS_PACKAGE = "{function} needs {package}: pip install {package}"
-# ---- rows that are Python objects. csrc/python/messages.h has the same texts, for columns of Arrow. ----
+# ---- rows that are Python objects. csrc/arguments/messages.h has the same texts, for columns of Arrow. ----
 
 NULL_ROW = "{function}(): row {row} of {name} is null: drop or fill nulls first"
 NULL_IN_ROW = "{function}(): row {row} of {name} has a null in it: drop or fill nulls first"

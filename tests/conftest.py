@@ -22,7 +22,7 @@ HELPERS = ROOT / "tests/helpers"
 sys.path.append(str(ROOT))  # finds the benchmarks; it is the last entry, so that the tested cossim comes first
 
 # All instruction sets, whether or not this machine supports them; each has a file of kernels.
-INSTRUCTION_SETS = sorted(path.stem[len("isa_") :] for path in ROOT.glob("csrc/kernels/isa_*.c")) or ["generic"]
+INSTRUCTION_SETS = sorted(path.stem[len("isa_") :] for path in ROOT.glob("csrc/isa/isa_*.c")) or ["generic"]
 SAFETENSORS = find_spec("safetensors") is not None
 # Suffixes of weights files.
 SUFFIXES = [

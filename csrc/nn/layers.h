@@ -24,49 +24,6 @@
  * returns immediately.
  */
 
-/* The layers that a network can run (nn/network.h). cossim/nn/modules.py lists their classes in
- * this order. */
-enum layer_kind {
-    LAYER_CONV2D,
-    LAYER_LINEAR,
-    LAYER_MAX_POOL2D,
-    LAYER_RELU,
-    LAYER_FLATTEN,
-    LAYER_KINDS
-};
-
-struct conv2d {
-    enum compute_type compute;
-    size_t images, groups;
-    size_t in_channels, out_channels; /* of all groups together; groups divides both */
-    struct extent2 in, out, kernel, stride, dilation;
-    /* Rows and columns of zeros before the image. `out` decides how many follow it. */
-    struct extent2 padding;
-    bool relu; /* fuses ReLU: negative results become 0 */
-    /* Fuses 2 x 2 max pooling with stride 2, which drops an odd last row or column. */
-    bool pool;
-    const void *input;  /* [images][in_channels][in.h][in.w] */
-    const void *weight; /* [out_channels][in_channels / groups][kernel.h][kernel.w] */
-    const void *bias;   /* [out_channels] or NULL */
-    /* [images][out_channels][out.h][out.w]; with pool [images][out_channels][out.h / 2][out.w / 2]
-     */
-    void *output;
-    struct cancel_token *token; /* or NULL; a cancelled call leaves its results incomplete */
-};
-
-/* The output pixels along one side of a fused pooling window: 2, or 1 without pooling. */
-static inline size_t conv2d_pool_size(const struct conv2d *conv)
-{
-    return conv->pool ? 2 : 1;
-}
-
-/* Elements that one filter writes for one image, after pooling. */
-static inline size_t conv2d_map_size(const struct conv2d *conv)
-{
-    const size_t by = conv2d_pool_size(conv);
-    return (conv->out.h / by) * (conv->out.w / by);
-}
-
 /* The number of elements in a vector register. */
 static inline size_t layer_lanes(enum compute_type compute)
 {
@@ -79,43 +36,6 @@ static inline int layer_threads(size_t outputs, size_t terms, size_t tasks)
     const int threads = thread_count_for(outputs, terms, GRAIN_GEMM);
     return (size_t)threads <= tasks ? threads : (int)larger(tasks, 1);
 }
-
-/* Can conv2d fuse 2 x 2 pooling for this shape? */
-bool conv2d_pools(const struct conv2d *conv);
-
-int conv2d(const struct conv2d *conv);
-
-/* The number of elements of the output before pooling, or SIZE_MAX on overflow. */
-size_t conv2d_outputs(const struct conv2d *conv);
-
-/*
- * A convolution in two steps. conv2d_plan prepares the data that all images share. conv2d_image
- * then computes one image on the calling thread, with plan.scratch bytes of memory. It computes the
- * output in blocks of rows, and each sum in blocks of channels.
- */
-struct conv2d_plan {
-    struct conv2d conv;
-    const struct conv2d_algorithm *algorithm; /* NULL if there is nothing to compute */
-    void *state;                              /* of the algorithm */
-    outer_kernel *outer;
-    size_t size;                          /* bytes of an element */
-    size_t lanes;                         /* elements of a vector */
-    size_t tile_rows;                     /* most filters of one call of `outer` */
-    size_t channels, filters;             /* of one group */
-    size_t channel_block, channel_blocks; /* channels of a block; number of blocks */
-    size_t row_block, row_blocks;         /* output rows of a block; blocks of an image */
-    size_t row_vectors;                   /* vectors of an output row */
-    bool copied;                          /* the input is copied: see conv2d_input.h */
-    bool narrow;                          /* output rows are shorter than a vector */
-    /* Elements of the input, or of its copy, from one column group, row and channel to the next. */
-    size_t phase, pitch, plane;
-    size_t copy_bytes, scratch; /* bytes of a worker's input copy, and of all its memory */
-};
-
-/* Returns 0, or -1 when there is no memory. Free the plan in both cases. */
-int conv2d_plan(struct conv2d_plan *plan, const struct conv2d *conv);
-void conv2d_plan_free(struct conv2d_plan *plan);
-void conv2d_image(const struct conv2d_plan *plan, const void *input, void *output, void *scratch);
 
 struct max_pool2d {
     enum compute_type compute;
@@ -139,40 +59,8 @@ void max_pool2d_planes(const struct max_pool2d *pool, size_t first, size_t count
 void max_pool2d_scatter(enum compute_type compute, size_t planes, size_t in, size_t out,
                         const int64_t *indices, const void *gradient, void *input);
 
-/* Writes the gradients of the filters and, unless bias is NULL, of the bias. */
-struct conv2d_grad_weight {
-    /* The forward pass. conv.output is read: it holds the gradient of the output, (images,
-     * out_channels, out.h, out.w). */
-    struct conv2d conv;
-    void *weight, *bias;
-};
-int conv2d_grad_weight(const struct conv2d_grad_weight *gradient);
-
-/*
- * Writes the same gradients if only some pixels of the output have one, for example before a max
- * pool. Each element of conv.output is the gradient of the output pixel at its index. Gradients
- * that are 0 are skipped. So all pixels of the input must be finite: 0 times a pixel that is not
- * finite would be NaN. dilation.w must be 1.
- */
-struct conv2d_grad_weight_sparse {
-    struct conv2d conv;     /* conv.output is (images, out_channels, gradients_per_map) */
-    const int64_t *indices; /* has the shape of conv.output; each index is below out.h * out.w */
-    size_t gradients_per_map;
-    void *weight, *bias;
-};
-int conv2d_grad_weight_sparse(const struct conv2d_grad_weight_sparse *gradient);
-
 /* Is every element finite? */
 bool all_finite(enum compute_type compute, size_t n, const void *elements);
-
-/* Writes the gradient of the input. */
-struct conv2d_grad_input {
-    /* The forward pass. conv.output is read: it holds the gradient of the output, (images,
-     * out_channels, out.h, out.w). */
-    struct conv2d conv;
-    void *input; /* [images][in_channels][in.h][in.w] */
-};
-int conv2d_grad_input(const struct conv2d_grad_input *gradient);
 
 struct linear {
     enum compute_type compute;

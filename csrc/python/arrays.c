@@ -1,8 +1,8 @@
 /* Converts arguments to arrays, for functions that check everything else in Python. */
 #include "python/methods.h"
 
-#include "python/args.h"
-#include "python/messages.h"
+#include "arguments/args.h"
+#include "arguments/messages.h"
 
 /*
  * Returns array_view of an argument, for calculations in Python. NumPy cannot calculate with

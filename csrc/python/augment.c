@@ -5,7 +5,7 @@
 #include "python/methods.h"
 
 #include "simclr/augment.h"
-#include "python/args.h"
+#include "arguments/args.h"
 #include "python/without_gil.h"
 
 static PyObject *augment_augment(PyObject *self, PyObject *args, PyObject *kwargs)

@@ -1,7 +1,7 @@
 #ifndef COSSIM_PYTHON_METHODS_H
 #define COSSIM_PYTHON_METHODS_H
 
-#include "python/numpy.h"
+#include "arguments/numpy.h"
 
 /*
  * The functions of the extension module: one table for each file of bindings. module.c adds them

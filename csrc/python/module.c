@@ -1,7 +1,7 @@
 /* The extension module cossim._core: threads, configuration, and initialization. */
 #define COSSIM_IMPORT_ARRAY
-#include "python/numpy.h"
-#include "python/messages.h"
+#include "arguments/numpy.h"
+#include "arguments/messages.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -11,9 +11,9 @@
 #include "base/pool.h"
 #include "base/scratch.h"
 #include "kernels/kernels.h"
-#include "python/args.h"
+#include "arguments/args.h"
 #include "python/methods.h"
-#include "python/protocols.h"
+#include "arguments/protocols.h"
 
 /* threadpoolctl finds these two functions by name in the loaded library. */
 __attribute__((visibility("default"))) int cossim_get_num_threads(void)

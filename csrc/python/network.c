@@ -9,8 +9,8 @@
 #include <stdbool.h>
 
 #include "base/scratch.h"
-#include "nn/network.h"
-#include "python/args.h"
+#include "network/network.h"
+#include "arguments/args.h"
 #include "python/without_gil.h"
 
 /* The names of the attributes of layers that are read here, interned. */

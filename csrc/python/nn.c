@@ -9,9 +9,8 @@
 
 #include "base/fp_mode.h"
 #include "base/scratch.h"
-#include "nn/layers.h"
-#include "nn/network.h"
-#include "python/args.h"
+#include "network/network.h"
+#include "arguments/args.h"
 #include "python/without_gil.h"
 
 static void *data_or_null(PyArrayObject *array)

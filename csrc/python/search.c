@@ -3,20 +3,20 @@
  * for each pair of blocks. It checks all arguments except arrays, which this file checks.
  */
 #include "python/methods.h"
-#include "python/messages.h"
+#include "arguments/messages.h"
 
 #include "base/fp_mode.h"
 #include "base/scratch.h"
-#include "search/components.h"
-#include "search/first_match.h"
+#include "results/components.h"
+#include "results/first_match.h"
 #include "search/head.h"
 #include "search/block.h"
 #include "search/quantize.h"
-#include "search/range.h"
+#include "results/range.h"
 #include "search/search.h"
-#include "search/top_pairs.h"
+#include "results/top_pairs.h"
 #include "search/topk.h"
-#include "python/args.h"
+#include "arguments/args.h"
 #include "python/search.h"
 #include "python/without_gil.h"
 

@@ -1,9 +1,9 @@
 #ifndef COSSIM_PYTHON_SEARCH_H
 #define COSSIM_PYTHON_SEARCH_H
 
-#include "python/numpy.h"
+#include "arguments/numpy.h"
 
-#include "search/range.h"
+#include "results/range.h"
 
 /* Returns (i, j, values, count) of the pairs found, or (None, None, None, count) if there are more
  * than pairs->max_pairs. Returns NULL with an error set. */

@@ -10,7 +10,7 @@
 #include "base/eps.h"
 #include "base/scratch.h"
 #include "simclr/nt_xent.h"
-#include "python/args.h"
+#include "arguments/args.h"
 #include "python/without_gil.h"
 
 /* The rows of both views are two arrays (N, D), or one (2 N, D) and None. Returns the address of

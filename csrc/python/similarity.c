@@ -1,14 +1,14 @@
 /* Python bindings of the functions over vectors. A call parses its arguments, makes a plan, runs
  * contract() and returns an array. */
 #include "python/methods.h"
-#include "python/messages.h"
+#include "arguments/messages.h"
 
 #include "base/eps.h"
 #include "base/fp_mode.h"
 #include "base/scratch.h"
 #include "vectors/plan.h"
 #include "pairwise/contract.h"
-#include "python/args.h"
+#include "arguments/args.h"
 #include "python/docs.h"
 #include "python/sparse.h"
 #include "python/without_gil.h"

@@ -1,7 +1,7 @@
 #ifndef COSSIM_PYTHON_SPARSE_H
 #define COSSIM_PYTHON_SPARSE_H
 
-#include "python/numpy.h"
+#include "arguments/numpy.h"
 
 /* Returns 1 for an object that can be converted to CSR (`tocsr`), and for one that has the arrays
  * of CSR and cannot be converted to a dense array. Returns 0 for other objects. */

@@ -1,7 +1,7 @@
 #ifndef COSSIM_PYTHON_WITHOUT_GIL_H
 #define COSSIM_PYTHON_WITHOUT_GIL_H
 
-#include "python/numpy.h"
+#include "arguments/numpy.h"
 
 #include "base/fp_mode.h"
 #include "base/cancel.h"

@@ -1,7 +1,7 @@
 #ifndef COSSIM_SEARCH_SEARCH_CALL_H
 #define COSSIM_SEARCH_SEARCH_CALL_H
 
-#include "search/result_handler.h"
+#include "results/result_handler.h"
 #include "vectors/reduce.h"
 
 /*

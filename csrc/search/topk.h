@@ -3,7 +3,7 @@
 
 #include <pthread.h>
 #include <stdint.h>
-#include "search/entries.h"
+#include "results/entries.h"
 #include "search/search_call.h"
 
 struct collected;

@@ -1,7 +1,7 @@
 #ifndef COSSIM_SPARSE_SPARSE_SEARCH_H
 #define COSSIM_SPARSE_SPARSE_SEARCH_H
 
-#include "search/result_handler.h"
+#include "results/result_handler.h"
 #include "sparse/rows.h"
 
 /* A search for the pairs of rows whose score reaches the threshold that all queries share. */

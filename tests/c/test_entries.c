@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "check.h"
-#include "search/entries.h"
+#include "results/entries.h"
 
 enum { MOST = 3000 };
 

@@ -1,12 +1,12 @@
-/* Checks convolution, its gradients, linear layers and matmul (csrc/nn) against naive references in
- * double, over many shapes. All arrays are guarded blocks. */
+/* Checks convolution, its gradients, linear layers and matmul (csrc/nn, csrc/conv2d) against naive
+ * references in double, over many shapes. All arrays are guarded blocks. */
 #include <math.h>
 #include <string.h>
 
 #include "base/pool.h"
 #include "base/scratch.h"
 #include "check.h"
-#include "nn/conv2d_algorithm.h"
+#include "conv2d/conv2d_algorithm.h"
 #include "guarded.h"
 
 static const char *isa;

@@ -1,4 +1,4 @@
-/* Checks nn/network.c against the same layers run one by one. Also checks that the number of
+/* Checks network/network.c against the same layers run one by one. Also checks that the number of
  * threads changes no bit of any layer. Under the thread sanitizer, that test finds data races. */
 #include <math.h>
 #include <string.h>
@@ -6,7 +6,7 @@
 #include "base/pool.h"
 #include "base/scratch.h"
 #include "check.h"
-#include "nn/network.h"
+#include "network/network.h"
 #include "guarded.h"
 
 static const char *isa;

@@ -17,8 +17,8 @@ import cossim
 import cossim.nn
 import cossim.simclr
 
-# A folder includes only itself and those before it. Only kernels/ includes simd/.
-FOLDERS = ["base", "simd", "kernels", "vectors", "pairwise", "search", "sparse", "nn", "simclr", "python"]
+# A folder includes only itself and those before it. Only isa/ includes simd/.
+FOLDERS = ["base", "simd", "kernels", "isa", "vectors", "pairwise", "results", "search", "sparse", "nn", "conv2d", "network", "simclr", "arguments", "python"]
 SOURCES = sorted((ROOT / "csrc").glob("*/*.[ch]"))
 if not SOURCES:
     pytest.skip("the C sources are not here", allow_module_level=True)
@@ -35,11 +35,18 @@ def test_layers(path):
         if bracket == '"':
             other = name.split("/")[0]
             assert FOLDERS.index(other) <= FOLDERS.index(layer), f"{layer} must not include {name}"
-            assert other != "simd" or layer in ("simd", "kernels"), f"{layer} must not include {name}"
+            assert other != "simd" or layer in ("simd", "isa"), f"{layer} must not include {name}"
         if "intrin" in name or name in ("arm_neon.h", "cpuid.h"):
             assert layer == "simd" or (layer == "base" and name == "cpuid.h")
         if name == "Python.h" or name.startswith("numpy/"):
-            assert path.name == "numpy.h" and layer == "python"
+            assert path.name == "numpy.h" and layer == "arguments"
+
+
+def test_folders_are_small_enough_to_read():
+    """A newcomer reads the list of a folder's files; more than 22 are more than one subject."""
+    assert FOLDERS == sorted({path.parent.name for path in SOURCES}, key=FOLDERS.index)
+    for folder in FOLDERS:
+        assert len([path for path in SOURCES if path.parent.name == folder]) <= 22, folder
 
 
 def assert_no_circle(edges):
@@ -89,7 +96,7 @@ def test_no_circle_of_c_files_by_calls():
     for path, text in code.items():
         names = re.findall(r"(?<![\w.>])(?=(\w+)\b(\(?))", text)
         edges[path] = {owner.get(name + bracket) for name, bracket in names} - {None, path}
-    assert {"nn/conv2d_winograd.c", "nn/conv2d_algorithm.c"} <= edges["nn/conv2d.c"]
+    assert {"conv2d/conv2d_winograd.c", "conv2d/conv2d_algorithm.c"} <= edges["conv2d/conv2d.c"]
     assert "base/pool.c" in edges["search/prefilter.c"]
     assert_no_circle(edges)
 

@@ -218,7 +218,7 @@ def templates():
     for name, text in vars(_errors).items():
         if name.isupper():
             yield name, re.split(r"{[^{}]*}", text)
-    source = ROOT / "csrc/python/messages.h"
+    source = ROOT / "csrc/arguments/messages.h"
     if source.exists():
         defined = {}
         for name, value in re.findall(r"#define (\w+) (.*)", source.read_text().replace("\\\n", "")):

@@ -1,0 +1,36 @@
+#ifndef COSSIM_ARGUMENTS_ARROW_CHUNK_H
+#define COSSIM_ARGUMENTS_ARROW_CHUNK_H
+
+#include "arguments/arrow_schema.h"
+
+/* One chunk of Arrow's C data interface. */
+struct arrow_array {
+    int64_t length, null_count, offset, n_buffers, n_children;
+    const void **buffers;
+    struct arrow_array **children, *dictionary;
+    void (*release)(struct arrow_array *);
+    void *private_data;
+};
+
+/* What is read, and for whom. */
+struct arrow_reader {
+    const char *function, *name;
+    const struct arrow_layout *layout;
+    int64_t first_row; /* the number of the chunk's first row, for messages */
+    PyObject *owner;   /* keeps the chunk's memory */
+};
+
+/* Returns the rows of a chunk: an array over its memory, which reader->owner keeps. New reference,
+ * or NULL with an error set. */
+PyArrayObject *arrow_read_chunk(const struct arrow_reader *reader, const struct arrow_rows *rows,
+                                const struct arrow_array *chunk);
+
+/* Returns arrays joined along an axis. Takes the reference to the list, which may be NULL with an
+ * error set. */
+PyArrayObject *arrow_join(const struct arrow_reader *reader, PyObject *list, int axis);
+
+/* Appends an array to a list. Takes the reference to the array, which may be NULL with an error
+ * set. Returns 0, or -1 with an error set. */
+int arrow_append(PyObject *list, PyArrayObject *array);
+
+#endif

@@ -1,0 +1,128 @@
+#ifndef COSSIM_ARGUMENTS_OPERANDS_H
+#define COSSIM_ARGUMENTS_OPERANDS_H
+
+#include "arguments/numpy.h"
+
+#include "vectors/compute_type.h"
+#include "vectors/dtype.h"
+#include "arguments/protocols.h"
+
+/* Returns 1 for a Dask array, which computes its elements on demand, and 0 for other objects. */
+int is_lazy(PyObject *object);
+
+/* Calls the function for Dask arrays that module.dask_function returns for this name.
+ * cossim.search.functions sets dask_function: the core imports no module that imports it. */
+PyObject *call_lazily(PyObject *module, const char *function, PyObject *const *args,
+                      Py_ssize_t nargs, PyObject *kwnames);
+
+/* An array argument. Release it with array_release. */
+struct array_argument {
+    const char *name;
+    PyArrayObject *array;   /* the argument itself if that is an array, subclasses included */
+    PyObject *hold;         /* keeps its memory in place; see hold_memory */
+    struct operand operand; /* how the core reads it */
+};
+
+/*
+ * Converts an argument to an array. Arrays are used without a copy, and so are buffers, tensors
+ * (DLPack) and columns (Arrow) whose memory lies in one piece. Other objects are converted by
+ * NumPy's rules (__array__, sequences, numbers). Vectors as objects of an array, a list or a column
+ * are stacked. Returns 0, or -1 with a TypeError or ValueError set, which names the function and
+ * the argument.
+ */
+int array_argument(const char *function, const char *name, PyObject *object,
+                   struct array_argument *argument);
+
+/*
+ * Re-reads an array's dtype and data pointer. Converting a later argument can run user code
+ * (__array__) that changes this array in place. Call this function after all arguments are
+ * converted and before any other property of an array is read. Returns 0, or -1 as above.
+ */
+int array_reread(const char *function, struct array_argument *argument);
+void array_release(struct array_argument *argument);
+
+/*
+ * Makes an argument that check_rows has accepted rows of packed bits: uint8, at least one byte a
+ * row. Returns 0, or -1 with a TypeError or ValueError set. array_reread undoes it.
+ */
+int bits_argument(const char *function, struct array_argument *argument);
+
+/* Returns a plain array over the argument's memory. The array keeps that memory in place while it
+ * lives. New reference. */
+PyObject *array_view(const struct array_argument *argument);
+
+/*
+ * Arrays that cossim's Python code has made for the core. can_read and can_write are true for an
+ * array of this type and shape that the core can use in place: C-contiguous, aligned and in native
+ * byte order. A size of -1 stands for any, and a shape of NULL for any sizes. They are false for
+ * objects that are no arrays.
+ */
+static inline bool can_read(PyArrayObject *array, int type, int ndim, const npy_intp *shape)
+{
+    if (!PyArray_Check((PyObject *)array) || PyArray_TYPE(array) != type ||
+        PyArray_NDIM(array) != ndim || !PyArray_ISCARRAY_RO(array)) {
+        return false;
+    }
+    for (int i = 0; i < ndim; i++) {
+        const npy_intp size = shape == NULL ? -1 : shape[i];
+        if (size >= 0 && size != PyArray_DIM(array, i)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static inline bool can_write(PyArrayObject *array, int type, int ndim, const npy_intp *shape)
+{
+    return can_read(array, type, ndim, shape) && PyArray_ISWRITEABLE(array);
+}
+
+/* Returns NPY_FLOAT or NPY_DOUBLE if that is the type of the array, else -1, the type of none. */
+static inline int float_type(PyArrayObject *array)
+{
+    const int type = PyArray_Check((PyObject *)array) ? PyArray_TYPE(array) : -1;
+    return type == NPY_FLOAT || type == NPY_DOUBLE ? type : -1;
+}
+
+/* The compute type for arrays of NPY_FLOAT or NPY_DOUBLE. */
+static inline enum compute_type compute_type_of(int type)
+{
+    return type == NPY_DOUBLE ? COMPUTE_F64 : COMPUTE_F32;
+}
+
+static inline bool is_none(PyArrayObject *object)
+{
+    return (PyObject *)object == Py_None;
+}
+
+/* Sets the ValueError for arrays that the core cannot use together. Returns NULL. */
+PyObject *misfit(void);
+
+/* Sets *dtype to the element type of an array. Returns false if its elements are not real numbers.
+ */
+bool dtype_of(PyArrayObject *array, enum dtype *dtype);
+
+/* True for a numpy.ma.MaskedArray, whose mask would be ignored silently. Compares the names of the
+ * base classes, because looking up an attribute can run user code. */
+bool is_masked(PyObject *object);
+
+/*
+ * Returns an object that keeps an array's memory in place while it lives: the owner of the memory
+ * can then neither move nor free it. If the owner is an array, the object is a weak reference; an
+ * array that has one refuses resize(), even with refcheck=False. If the owner is a bytearray or an
+ * mmap, the object is a buffer export; such owners then refuse to be resized or closed. For other
+ * owners it is None. Returns NULL with an error set.
+ */
+PyObject *hold_memory(PyArrayObject *array);
+
+/* Checks that x is (N, D) and y is (M, D). Either may be one vector, (D,), in place of a matrix,
+ * and y may be NULL. Returns 0, or -1 with ValueError set. */
+int check_rows(const char *function, const struct array_argument *x,
+               const struct array_argument *y);
+
+/* Raises "function(): message (x1: shape (2, 3), dtype float32; x2: ...)". y may be NULL. If
+ * exception is NULL, an error is set already and stays. Returns -1. */
+int fail(PyObject *exception, const char *function, const struct array_argument *x,
+         const struct array_argument *y, const char *format, ...);
+
+#endif

@@ -1,0 +1,87 @@
+/* Ways in which objects of other libraries hand over arrays, and the errors of those that refuse.
+ */
+#include "arguments/protocols.h"
+
+#include "arguments/messages.h"
+
+static PyObject *names[PROTOCOLS];
+
+int protocols_init(void)
+{
+    static const char *const texts[PROTOCOLS] = {
+        [PROTOCOL_ARRAY] = "__array__",
+        [PROTOCOL_INTERFACE] = "__array_interface__",
+        [PROTOCOL_STRUCT] = "__array_struct__",
+        [PROTOCOL_DASK] = "__dask_graph__",
+        [PROTOCOL_DLPACK] = "__dlpack__",
+        [PROTOCOL_DLPACK_API] = "__dlpack_c_exchange_api__",
+        [PROTOCOL_ARROW_ARRAY] = "__arrow_c_array__",
+        [PROTOCOL_ARROW_STREAM] = "__arrow_c_stream__",
+        [PROTOCOL_SPARSE] = "tocsr",
+        [PROTOCOL_PANDAS] = "iloc",
+        [TENSOR_REQUIRES_GRAD] = "requires_grad",
+        [TENSOR_IS_NEG] = "is_neg",
+    };
+    for (int i = 0; i < PROTOCOLS; i++) {
+        if (names[i] == NULL && (names[i] = PyUnicode_InternFromString(texts[i])) == NULL) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+PyObject *protocol_name(enum protocol protocol)
+{
+    return names[protocol];
+}
+
+bool type_has(PyObject *object, enum protocol protocol)
+{
+    /* It has a cache that also keeps what is missing, and unlike PyObject_GetAttr it makes no
+     * AttributeError, which would take longer than all other steps of a conversion. */
+    return _PyType_Lookup(Py_TYPE(object), names[protocol]) != NULL;
+}
+
+void release(PyObject *object)
+{
+    PyObject *type, *value, *traceback;
+    if (object == NULL || !PyErr_Occurred()) {
+        Py_XDECREF(object);
+        return;
+    }
+    PyErr_Fetch(&type, &value, &traceback);
+    Py_DECREF(object);
+    PyErr_Restore(type, value, traceback);
+}
+
+/* Returns whether the error that is set is one by which objects refuse a conversion. */
+static bool is_refusal(bool any_reason)
+{
+    PyObject *const always[] = {PyExc_TypeError, PyExc_ValueError, PyExc_BufferError};
+    /* NotImplementedError is a RuntimeError. */
+    PyObject *const others[] = {PyExc_RuntimeError, PyExc_ImportError};
+    bool refusal = false;
+    for (size_t i = 0; i < 3; i++) {
+        refusal = refusal || PyErr_ExceptionMatches(always[i]);
+    }
+    for (size_t i = 0; i < 2; i++) {
+        refusal = refusal || (any_reason && PyErr_ExceptionMatches(others[i]));
+    }
+    return refusal;
+}
+
+void explain_error(const char *function, const char *name, bool any_reason)
+{
+    PyObject *type, *value, *traceback;
+    if (!is_refusal(any_reason)) {
+        return;
+    }
+    const bool value_error =
+        PyErr_ExceptionMatches(PyExc_ValueError) || PyErr_ExceptionMatches(PyExc_BufferError);
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_Format(value_error ? PyExc_ValueError : PyExc_TypeError, NOT_AN_ARRAY, function, name,
+                 value == NULL ? Py_None : value);
+    release(type);
+    release(value);
+    release(traceback);
+}

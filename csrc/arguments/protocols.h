@@ -1,0 +1,49 @@
+#ifndef COSSIM_ARGUMENTS_PROTOCOLS_H
+#define COSSIM_ARGUMENTS_PROTOCOLS_H
+
+#include <stdbool.h>
+
+#include "arguments/numpy.h"
+
+/* Attributes of types, each of which stands for a way to hand over arrays, and of tensors. */
+enum protocol {
+    PROTOCOL_ARRAY,        /* __array__ */
+    PROTOCOL_INTERFACE,    /* __array_interface__ */
+    PROTOCOL_STRUCT,       /* __array_struct__ */
+    PROTOCOL_DASK,         /* __dask_graph__ */
+    PROTOCOL_DLPACK,       /* __dlpack__ */
+    PROTOCOL_DLPACK_API,   /* __dlpack_c_exchange_api__ */
+    PROTOCOL_ARROW_ARRAY,  /* __arrow_c_array__ */
+    PROTOCOL_ARROW_STREAM, /* __arrow_c_stream__ */
+    PROTOCOL_SPARSE,       /* tocsr, which SciPy's sparse arrays have */
+    PROTOCOL_PANDAS,       /* iloc, which pandas' Series and DataFrames have */
+    TENSOR_REQUIRES_GRAD,  /* requires_grad */
+    TENSOR_IS_NEG,         /* is_neg: true if its elements still have to be negated */
+    PROTOCOLS,
+};
+
+/* Makes the names of the attributes. Returns 0, or -1 with an error set. */
+int protocols_init(void);
+
+/* The name of an attribute. Borrowed. */
+PyObject *protocol_name(enum protocol protocol);
+
+/* Returns whether the type of the object, or one of its bases, has the attribute. Runs no code of
+ * the object. */
+bool type_has(PyObject *object, enum protocol protocol);
+
+/*
+ * Drops a reference, which may be NULL. An error that is set stays set, but is cleared meanwhile:
+ * freeing an object can run Python code, which must not start with an error set. For example, the
+ * deleter of a DLPack array can be a ctypes callback.
+ */
+void release(PyObject *object);
+
+/*
+ * Puts "function(): name cannot be read as an array: " before the message of the error that is set,
+ * if that is an exception by which objects refuse a conversion: TypeError, ValueError and
+ * BufferError. With any_reason, RuntimeError, ImportError and NotImplementedError also count.
+ */
+void explain_error(const char *function, const char *name, bool any_reason);
+
+#endif

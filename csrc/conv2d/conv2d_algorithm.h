@@ -1,0 +1,80 @@
+#ifndef COSSIM_CONV2D_CONV2D_ALGORITHM_H
+#define COSSIM_CONV2D_CONV2D_ALGORITHM_H
+
+#include "conv2d/convolutions.h"
+
+/* The convolution algorithms, best first. A convolution uses the first one that applies. The last
+ * one always applies. */
+#define FOR_EACH_CONV2D_ALGORITHM(ROW) \
+    ROW(conv2d_winograd) \
+    ROW(conv2d_direct)
+
+/* A block of output rows of one group of one image. */
+struct conv2d_block {
+    const char *input;    /* at the group's first channel */
+    const char *bias;     /* at the group's first filter, or NULL */
+    char *output;         /* at the group's first filter and the block's first row */
+    size_t filter;        /* the group's first filter */
+    size_t row, rows;     /* the first output row and the number of rows, before pooling */
+    char *copy, *scratch; /* memory of the worker: for conv2d_block_input and for the algorithm */
+};
+
+struct conv2d_algorithm {
+    /* The number of output rows that are computed together. If the output does not divide into such
+     * groups, the input is copied with zeros for the missing rows. */
+    size_t rows_together;
+    /* The rows of scratch memory that the algorithm needs for each input row. It needs as many for
+     * each output row. 0: none, except partial sums if there are several blocks of channels. */
+    size_t buffered_rows;
+    /* Returns true if the algorithm can compute this convolution and is faster than those after it
+     * in the table. NULL means always. The plan's row blocks, plane and sizes of memory are not
+     * set yet. */
+    bool (*applies)(const struct conv2d_plan *plan);
+    /* Returns the algorithm's tables, or NULL when there is no memory. Sets *scratch to the bytes
+     * of scratch memory of one worker. The plan is complete, except for state and scratch. */
+    void *(*plan)(const struct conv2d_plan *plan, size_t *scratch);
+    void (*free_state)(void *state);
+    /* Computes a block of output rows. */
+    void (*run)(const struct conv2d_plan *plan, const void *state, const struct conv2d_block *b);
+};
+
+#define DECLARE(name) extern const struct conv2d_algorithm name;
+FOR_EACH_CONV2D_ALGORITHM(DECLARE)
+#undef DECLARE
+
+/* Functions that conv2d.c and the algorithms share. */
+
+/* Output rows and columns that are computed: pooling drops an odd last row or column. */
+static inline struct extent2 conv2d_computed(const struct conv2d *c)
+{
+    const size_t by = conv2d_pool_size(c);
+    return (struct extent2){c->out.h / by * by, c->out.w / by * by};
+}
+
+/* Input rows that a block of output rows reads, with `rows` rounded up to whole groups of
+ * rows_together. */
+size_t conv2d_block_rows(const struct conv2d_plan *plan, size_t rows);
+
+/* The first column of a vector of an output row. The last vector ends with the row, so it can
+ * overlap the one before it. */
+static inline size_t conv2d_column(const struct conv2d_plan *p, size_t vector)
+{
+    return p->narrow ? 0 : smaller(vector * p->lanes, conv2d_computed(&p->conv).w - p->lanes);
+}
+
+/* The number of channels of a block: plan->channel_block, or fewer in the last block. */
+static inline size_t conv2d_channels(const struct conv2d_plan *p, size_t channel_block)
+{
+    return smaller(p->channel_block, p->channels - channel_block * p->channel_block);
+}
+
+/* Returns the first input row that a row block reads in a block of channels. Copies the input first
+ * if plan->copied. Rows are plan->pitch elements apart, and channels plan->plane. */
+const void *conv2d_block_input(const struct conv2d_plan *plan, const struct conv2d_block *b,
+                               size_t channel_block);
+
+/* Runs the outer kernel on all filters of a group, a tile at a time. o.left, o.bias,
+ * o.partial_sums and o.out are those of the group's first filter. */
+void conv2d_outer(const struct conv2d_plan *plan, struct outer o);
+
+#endif

@@ -1,0 +1,207 @@
+/*
+ * Winograd convolution F(2, 5) down the columns, for float32 and kernels of five rows: see
+ * kernels/winograd_template.h. It takes six products for a pair of output rows. The error of a
+ * result is relative to the largest element of the six input rows that the pair reads. If a result
+ * of a row block is not finite, conv2d_direct computes the block again.
+ */
+#include "conv2d/conv2d_algorithm.h"
+#include "conv2d/conv2d_input.h"
+
+enum {
+    /* Fewest filters for which the input transform, which they share, pays off. */
+    MIN_FILTERS = 8,
+    /* Fewest terms (channels times kernel columns) for which the output transform pays off. */
+    MIN_STEPS = 24
+};
+
+struct winograd {
+    void *direct; /* the state of conv2d_direct */
+    /* A worker's scratch memory holds the transformed input, [channel_block][6][input_step]. From
+     * byte `products` on, it holds the products, [6][filters][product_step]. */
+    size_t products;
+    size_t input_step, product_step; /* elements */
+    float *filters;                  /* the transformed filters: six arrays */
+    size_t filter_step;              /* elements from one array to the next */
+    /* Offsets in elements. step_at has those of each channel and kernel column in the transformed
+     * input. The next three have those of each vector of products: in the transformed input, among
+     * the products, and in the output. last_at has those of a last single row in the output. */
+    ptrdiff_t *step_at, *input_at, *product_at, *output_at, *last_at;
+};
+
+static bool winograd_applies(const struct conv2d_plan *p)
+{
+    const struct conv2d *c = &p->conv;
+    return c->compute == COMPUTE_F32 && c->kernel.h == 5 && c->stride.h == 1 &&
+           c->dilation.h == 1 && c->out.h >= 2 && !p->narrow && p->pitch >= p->lanes &&
+           p->filters >= MIN_FILTERS && p->channels * c->kernel.w >= MIN_STEPS;
+}
+
+/* Pairs of output rows; a last single row counts as a pair. */
+static size_t pairs_of(size_t rows)
+{
+    return (rows + 1) / 2;
+}
+
+static void fill_tables(const struct conv2d_plan *p, struct winograd *s)
+{
+    const struct conv2d *c = &p->conv;
+    const size_t out_w = c->out.w / conv2d_pool_size(c);
+    ptrdiff_t *step = s->step_at;
+    for (size_t channel = 0; channel < p->channel_block; channel++) {
+        for (size_t x = 0; x < c->kernel.w; x++) {
+            *step++ = (ptrdiff_t)(channel * WINOGRAD_PRODUCTS * s->input_step +
+                                  conv2d_copied_column(x * c->dilation.w, c->stride.w, p->phase));
+        }
+    }
+    size_t n = 0;
+    for (size_t t = 0; t < pairs_of(p->row_block); t++) {
+        for (size_t v = 0; v < p->row_vectors; v++, n++) {
+            const size_t x = conv2d_column(p, v);
+            s->input_at[n] = (ptrdiff_t)(t * p->pitch + x);
+            s->product_at[n] = (ptrdiff_t)(n * p->lanes);
+            if (c->pool) {
+                s->output_at[n] = (ptrdiff_t)(t * out_w + x / 2);
+            } else {
+                s->output_at[2 * n] = (ptrdiff_t)(2 * t * out_w + x);
+                s->output_at[2 * n + 1] = (ptrdiff_t)((2 * t + 1) * out_w + x);
+            }
+        }
+    }
+    const size_t last_row = (c->out.h - 1) % p->row_block;
+    for (size_t v = 0; v < p->row_vectors; v++) {
+        s->last_at[2 * v] = s->last_at[2 * v + 1] =
+            (ptrdiff_t)(last_row * out_w + conv2d_column(p, v));
+    }
+}
+
+static void winograd_free(void *state)
+{
+    struct winograd *s = state;
+    conv2d_direct.free_state(s->direct);
+    scratch_free(s);
+}
+
+static void *winograd_plan(const struct conv2d_plan *p, size_t *scratch)
+{
+    const struct conv2d *c = &p->conv;
+    const size_t steps = p->channel_block * c->kernel.w, pairs = pairs_of(p->row_block),
+                 vectors = pairs * p->row_vectors;
+    const size_t filter_step = c->out_channels * p->channels * c->kernel.w + WINOGRAD_PADDING;
+    struct arena arena = {.block = NULL};
+    struct winograd *s = NULL, tables;
+    while (arena_pass(&arena)) {
+        s = arena_take(&arena, 1, sizeof *s);
+        tables.filters = arena_take(&arena, filter_step, WINOGRAD_PRODUCTS * sizeof(float));
+        tables.step_at = arena_take(&arena, steps, sizeof(ptrdiff_t));
+        tables.input_at = arena_take(&arena, vectors, sizeof(ptrdiff_t));
+        tables.product_at = arena_take(&arena, vectors, sizeof(ptrdiff_t));
+        tables.output_at = arena_take(&arena, vectors, 2 * sizeof(ptrdiff_t));
+        tables.last_at = arena_take(&arena, p->row_vectors, 2 * sizeof(ptrdiff_t));
+    }
+    if (arena.block == NULL) {
+        return NULL;
+    }
+    *s = tables;
+    s->direct = conv2d_direct.plan(p, scratch);
+    if (s->direct == NULL) {
+        winograd_free(s);
+        return NULL;
+    }
+    s->input_step = pairs * p->pitch;
+    s->product_step = vectors * p->lanes;
+    s->filter_step = filter_step;
+    size_t own_scratch = 0;
+    scratch_add(&own_scratch, size_product_or_max(p->channel_block, s->input_step),
+                WINOGRAD_PRODUCTS * sizeof(float));
+    s->products = scratch_add(&own_scratch, size_product_or_max(p->filters, s->product_step),
+                              WINOGRAD_PRODUCTS * sizeof(float));
+    *scratch = larger(*scratch, own_scratch); /* direct_run uses the same memory afterwards */
+    fill_tables(p, s);
+    kernels_current()->winograd->filter_transform(s->filters, filter_step, c->weight,
+                                                  c->out_channels * p->channels, c->kernel.w);
+    return s;
+}
+
+/* Adds the products of all filters and one block of channels. */
+static void add_channels(const struct conv2d_plan *p, const struct winograd *s,
+                         const struct conv2d_block *b, size_t channel_block)
+{
+    const size_t channels = conv2d_channels(p, channel_block), columns = p->conv.kernel.w,
+                 filter_size = p->channels * columns;
+    const float *planes = conv2d_block_input(p, b, channel_block);
+    float *inputs = (float *)b->scratch, *products = (float *)(b->scratch + s->products);
+    for (size_t i = 0; i < channels; i++) {
+        kernels_current()->winograd->input_transform(inputs + i * WINOGRAD_PRODUCTS * s->input_step,
+                                                     s->input_step, planes + i * p->plane, p->pitch,
+                                                     pairs_of(b->rows), p->pitch);
+    }
+    for (size_t f = 0; f < WINOGRAD_PRODUCTS; f++) {
+        float *out = products + f * p->filters * s->product_step;
+        conv2d_outer(p, (struct outer){
+                            .left = s->filters + f * s->filter_step + b->filter * filter_size +
+                                    channel_block * p->channel_block * columns,
+                            .left_row_step = filter_size,
+                            .left_depth_step = 1,
+                            .right = inputs + f * s->input_step,
+                            .vector_offsets = s->input_at,
+                            .depth_offsets = s->step_at,
+                            .vectors = pairs_of(b->rows) * p->row_vectors,
+                            .depth = channels * columns,
+                            .partial_sums = channel_block > 0 ? out : NULL,
+                            .partial_sums_step = s->product_step,
+                            .out = out,
+                            .out_step = s->product_step,
+                            .out_offsets = s->product_at,
+                        });
+    }
+}
+
+/* Writes the results, by the output transform. Returns false if one of them is not finite. */
+static bool transform_output(const struct conv2d_plan *p, const struct winograd *s,
+                             const struct conv2d_block *b)
+{
+    const struct conv2d *c = &p->conv;
+    struct winograd_output_transform transform = {
+        .sums = (const float *)(b->scratch + s->products),
+        .sum_step = p->filters * s->product_step,
+        .row_step = s->product_step,
+        .rows = p->filters,
+        .vectors = b->rows / 2 * p->row_vectors,
+        .bias = (const float *)b->bias,
+        .relu = c->relu,
+        .pool = c->pool,
+        .out = (float *)b->output,
+        .out_step = conv2d_map_size(c),
+        .out_offsets = s->output_at,
+    };
+    winograd_output_transform_kernel *kernel = kernels_current()->winograd->output_transform;
+    bool finite = kernel(&transform);
+    if (b->rows % 2 != 0) { /* an odd last row has no partner */
+        transform.sums += transform.vectors * p->lanes;
+        transform.out_offsets = s->last_at;
+        transform.vectors = p->row_vectors;
+        finite &= kernel(&transform);
+    }
+    return finite;
+}
+
+static void winograd_run(const struct conv2d_plan *p, const void *state,
+                         const struct conv2d_block *b)
+{
+    const struct winograd *s = state;
+    for (size_t i = 0; i < p->channel_blocks; i++) {
+        add_channels(p, s, b, i);
+    }
+    if (!transform_output(p, s, b)) {
+        conv2d_direct.run(p, s->direct, b);
+    }
+}
+
+const struct conv2d_algorithm conv2d_winograd = {
+    .rows_together = 2,
+    .buffered_rows = WINOGRAD_PRODUCTS / 2,
+    .applies = winograd_applies,
+    .plan = winograd_plan,
+    .free_state = winograd_free,
+    .run = winograd_run,
+};

@@ -1,7 +1,0 @@
-#if defined(__x86_64__)
-#define ISA_NEEDS CPU_AVX2
-#define ISA_DESCRIPTION "AVX2, FMA and F16C"
-#include "simd/avx2.h"
-#include "kernels/isa_template.h"
-#include "simd/end.h"
-#endif

@@ -1,0 +1,71 @@
+#ifndef COSSIM_RESULTS_RESULT_HANDLER_H
+#define COSSIM_RESULTS_RESULT_HANDLER_H
+
+#include "kernels/kernels.h"
+#include "pairwise/gemm.h"
+
+/*
+ * If all queries share one threshold, the array of thresholds has this length. Kernels read one
+ * element for each row or column of a tile, and SELECT_PADDING more.
+ */
+enum { SHARED_THRESHOLDS = GEMM_MAX_ROWS + SELECT_PADDING };
+
+/*
+ * The scores of candidates [candidate, candidate + rows) and queries [query, query + columns). The
+ * score of (r, c) is element r * step + c. At most GEMM_MAX_ROWS rows and GEMM_MAX_COLUMNS columns.
+ */
+struct score_tile {
+    size_t candidate, rows, query, columns;
+    const void *scores;
+    size_t step;
+    bool without_self; /* leaves out pairs of equal numbers */
+};
+
+/*
+ * Receives the results of a search. Each kind of result has its own handler: topk.c, range.c and
+ * components.c.
+ */
+struct result_handler {
+    enum compute_type compute; /* of scores and thresholds */
+    int workers;               /* worker numbers are 0 to workers - 1 */
+
+    /*
+     * Each worker has one threshold for each query. Scores below it are dropped. add_result may
+     * raise the thresholds of its worker.
+     *
+     * Element w * thresholds_step + (q & thresholds_mask) is the threshold of worker w for query q.
+     * SELECT_PADDING elements follow the last threshold.
+     *
+     * If each query has its own threshold, all bits of the mask are set. If all queries share one
+     * threshold, mask and step are 0, and the array holds SHARED_THRESHOLDS copies of it.
+     */
+    void *thresholds;
+    size_t thresholds_step, thresholds_mask;
+
+    /*
+     * Takes a score that reaches its threshold or is NaN. Several threads call it, each with its
+     * own worker number.
+     */
+    void (*add_result)(struct result_handler *handler, size_t worker, size_t query,
+                       size_t candidate, double score);
+
+    /*
+     * May be NULL. Takes the tiles that a GEMM scores, with all their scores, in place of
+     * add_result. Each pair of the search is then in one tile (search->ordered_pairs).
+     */
+    void (*add_tile)(struct result_handler *handler, size_t worker, const struct score_tile *tile);
+};
+
+static inline double threshold_at(const struct result_handler *handler, size_t worker, size_t query)
+{
+    const size_t at = worker * handler->thresholds_step + (query & handler->thresholds_mask);
+    return compute_load(handler->compute, handler->thresholds, at);
+}
+
+/*
+ * Makes the array of a threshold that all queries and workers share. Returns NULL when memory runs
+ * out.
+ */
+void *constant_thresholds(enum compute_type compute, double threshold);
+
+#endif

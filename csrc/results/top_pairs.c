@@ -1,0 +1,109 @@
+/* The best pairs of a whole search, in a heap that all workers share. */
+#include "results/top_pairs.h"
+
+#include <math.h>
+
+#include "base/pool.h"
+#include "base/scratch.h"
+
+struct scored_pair {
+    double score;
+    int64_t i, j;
+};
+
+static struct scored_pair pair_at(const struct top_pairs *p, size_t at)
+{
+    const double score = compute_load(p->result_handler.compute, p->values, at);
+    return (struct scored_pair){score, p->i[at], p->j[at]};
+}
+
+static void put(const struct top_pairs *p, size_t at, struct scored_pair pair)
+{
+    compute_store(p->result_handler.compute, p->values, at, pair.score);
+    p->i[at] = pair.i;
+    p->j[at] = pair.j;
+}
+
+/* True if pair a comes before pair b. A place without a pair comes last. */
+static bool is_better(struct scored_pair a, struct scored_pair b)
+{
+    if (isnan(b.score) || a.score != b.score) {
+        return isnan(b.score) || a.score > b.score;
+    }
+    return a.i != b.i ? a.i < b.i : a.j < b.j;
+}
+
+/* Replaces the worst pair, and moves worse pairs up until the heap is in order again. */
+static void replace_worst(const struct top_pairs *p, struct scored_pair pair)
+{
+    size_t at = 0;
+    for (size_t child; (child = 2 * at + 1) < p->size; at = child) {
+        if (child + 1 < p->size && is_better(pair_at(p, child), pair_at(p, child + 1))) {
+            child++;
+        }
+        if (!is_better(pair, pair_at(p, child))) {
+            break;
+        }
+        put(p, at, pair_at(p, child));
+    }
+    put(p, at, pair);
+}
+
+/* Every worker has thresholds of its own, so it reads none that another worker is writing. */
+static void set_threshold(struct top_pairs *p, size_t worker)
+{
+    struct result_handler *handler = &p->result_handler;
+    const double worst = pair_at(p, 0).score;
+    for (size_t i = 0; i < SHARED_THRESHOLDS; i++) {
+        compute_store(handler->compute, handler->thresholds, worker * SHARED_THRESHOLDS + i,
+                      isnan(worst) ? -INFINITY : worst);
+    }
+}
+
+static void add_result(struct result_handler *handler, size_t worker, size_t query,
+                       size_t candidate, double score)
+{
+    struct top_pairs *p = (struct top_pairs *)handler;
+    const bool reversed = p->self ? candidate < query : p->swapped_sides;
+    const struct scored_pair pair = {score, (int64_t)(reversed ? candidate : query),
+                                     (int64_t)(reversed ? query : candidate)};
+    if (isnan(score)) {
+        return;
+    }
+    pthread_mutex_lock(&p->lock);
+    if (is_better(pair, pair_at(p, 0))) {
+        replace_worst(p, pair);
+    }
+    set_threshold(p, worker);
+    pthread_mutex_unlock(&p->lock);
+}
+
+int top_pairs_init(struct top_pairs *p, enum compute_type compute, size_t size, void *values,
+                   int64_t *i, int64_t *j)
+{
+    const size_t workers = (size_t)pool_get_threads();
+    *p = (struct top_pairs){.result_handler = {.compute = compute,
+                                               .workers = (int)workers,
+                                               .thresholds_step = SHARED_THRESHOLDS,
+                                               .add_result = add_result},
+                            .size = size,
+                            .values = values,
+                            .i = i,
+                            .j = j};
+    p->result_handler.thresholds =
+        scratch_alloc(workers * SHARED_THRESHOLDS * compute_size(compute));
+    if (p->result_handler.thresholds == NULL) {
+        return -1;
+    }
+    pthread_mutex_init(&p->lock, NULL);
+    for (size_t worker = 0; worker < workers; worker++) {
+        set_threshold(p, worker);
+    }
+    return 0;
+}
+
+void top_pairs_free(struct top_pairs *p)
+{
+    scratch_free(p->result_handler.thresholds);
+    pthread_mutex_destroy(&p->lock);
+}
