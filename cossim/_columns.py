@@ -1,4 +1,4 @@
-"""Rows that are Python objects: vectors in lists, arrays of objects, and pandas' Series and DataFrames.
+"""Rows that are Python objects: vectors in lists, arrays of objects, pandas' Series and DataFrames, and paths.
 
 The C core calls these functions for arguments that NumPy does not make an array of numbers of. as_array is the core's
 own conversion of any object. Errors name the function, the argument and the first row that is to blame.
@@ -100,6 +100,18 @@ def _ragged(function, name, row, vector, first):
     else:
         size, first_size = f"shape {vector.shape}", first.shape
     return _errors.RAGGED.format(function=function, name=name, row=row, size=size, first_size=first_size)
+
+
+# ---- files ----
+
+# cossim.search.blocks sets this to its function of that name: the core imports no module that imports it.
+open_path: Any = None
+
+
+def from_path(function: str, name: str, path: Any, as_array: AsArray) -> NDArray[Any]:
+    """Returns all rows of a file as an array, mapped where the format allows it."""
+    rows = open_path(function, name, path)
+    return rows.memmap if rows.memmap is not None else rows[:]
 
 
 # ---- pandas ----

@@ -1,4 +1,4 @@
-"""The text of every error message that cossim's Python code raises, by subject. csrc/arguments/messages.h has those of C.
+"""The text of every error message of cossim's Python code, by subject. csrc/arguments/messages.h has those of C.
 
 A message is a template. The place that finds a mistake fills it in and names the type of the error:
 

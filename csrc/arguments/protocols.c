@@ -19,6 +19,7 @@ int protocols_init(void)
         [PROTOCOL_ARROW_STREAM] = "__arrow_c_stream__",
         [PROTOCOL_SPARSE] = "tocsr",
         [PROTOCOL_PANDAS] = "iloc",
+        [PROTOCOL_PATH] = "__fspath__",
         [TENSOR_REQUIRES_GRAD] = "requires_grad",
         [TENSOR_IS_NEG] = "is_neg",
     };

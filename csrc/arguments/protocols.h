@@ -17,6 +17,7 @@ enum protocol {
     PROTOCOL_ARROW_STREAM, /* __arrow_c_stream__ */
     PROTOCOL_SPARSE,       /* tocsr, which SciPy's sparse arrays have */
     PROTOCOL_PANDAS,       /* iloc, which pandas' Series and DataFrames have */
+    PROTOCOL_PATH,         /* __fspath__, which paths of os and pathlib have */
     TENSOR_REQUIRES_GRAD,  /* requires_grad */
     TENSOR_IS_NEG,         /* is_neg: true if its elements still have to be negated */
     PROTOCOLS,

@@ -51,9 +51,11 @@ pairwise(arrow.OneArray(*arrow.table({"a": arrow.lists(X), "b": arrow.lists(X)},
     (a, b)
 
 # ---- vectors, continued ----
-pairwise("X.npy") -> TypeError: pairwise(): x must hold real numbers, not text: open a file with
-    cossim.open_rows(path), convert digits with astype(float), turn sentences into vectors with a model (x: shape (),
-    dtype <U5)
+pairwise("some text") -> FileNotFoundError: [Errno 2] pairwise(): x names no file: pass an array, or the path of a
+    file that exists: 'some text'
+pairwise(np.array(["text"])) -> TypeError: pairwise(): x must hold real numbers, not text: open a file with
+    cossim.open_rows(path), convert digits with astype(float), turn sentences into vectors with a model (x: shape (1,),
+    dtype <U4)
 pairwise(np.array([[1, 2], [3, "four"]], object)) -> TypeError: pairwise(): x[1, 1] is text, 'four': pass numbers, such
     as the vector of a model
 pairwise([torch.ones(3), torch.ones(3, device="meta")]) -> TypeError: pairwise(): x is on the device meta: pass
