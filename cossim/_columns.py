@@ -99,7 +99,7 @@ def _ragged(function, name, row, vector, first):
         size, first_size = f"{len(vector)} elements", len(first)
     else:
         size, first_size = f"shape {vector.shape}", first.shape
-    return _errors.RAGGED.format(function=function, name=name, row=row, size=size, first_size=first_size)
+    return _errors.RAGGED.format(function=function, name=name, row=row, size=size, first=0, first_size=first_size)
 
 
 # ---- files ----

@@ -122,7 +122,7 @@ def _check_dim(function: str, dim: Any, axis: Any, default: int | None = 1) -> N
     """Raises ValueError unless the dimension is that of the rows' elements."""
     if axis is not None:
         if dim is not default:
-            raise TypeError(_errors.SPARSE_TWO_NAMES.format(function=function))
+            raise TypeError(_errors.TWO_NAMES.format(function=function, name="dim", other="axis"))
         dim = axis
     if dim is not None:
         (dim,) = dim if isinstance(dim, (tuple, list)) and len(dim) == 1 else (dim,)

@@ -47,4 +47,11 @@ void release(PyObject *object);
  */
 void explain_error(const char *function, const char *name, bool any_reason);
 
+/*
+ * Raises an error whose text is a template of cossim/_errors.py, for the messages that Python code
+ * raises too. format and the values after it are those of Py_BuildValue, for the dict of its
+ * fields.
+ */
+void raise_template(PyObject *exception, const char *template, const char *format, ...);
+
 #endif
