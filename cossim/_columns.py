@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cossim import _errors
+from cossim._dtypes import is_real
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,12 +21,6 @@ if TYPE_CHECKING:
     AsArray = Callable[[str, str, object], NDArray[Any]]
 
 _NULLS = "NoneType", "NAType", "NaTType"  # the last two are pandas'
-
-
-def is_bfloat16(dtype: np.dtype[Any]) -> bool:
-    """Returns whether a dtype is bfloat16: that of ml_dtypes or, where that is missing, the one in which the core
-    passes rows of bfloat16 to Python, a structured dtype of one uint16 named bfloat16."""
-    return dtype.name == "bfloat16" or dtype.names == ("bfloat16",)
 
 
 # ---- vectors as objects ----
@@ -58,8 +53,7 @@ def _stacked_by_numpy(values):
         stacked = np.array(values.tolist())
     except ValueError:
         return None
-    numbers = stacked.dtype.kind in "fiub" or is_bfloat16(stacked.dtype)
-    return stacked if numbers and stacked.ndim > 1 else None
+    return stacked if is_real(stacked.dtype) and stacked.ndim > 1 else None
 
 
 def _is_null(value):
@@ -83,7 +77,7 @@ def _vector(function, name, row, value, as_array):
         if any(_is_null(element) for element in value.flat):
             raise ValueError(_errors.NULL_IN_ROW.format(function=function, name=name, row=row))
         return None
-    return value if value.ndim and (value.dtype.kind in "fiub" or is_bfloat16(value.dtype)) else None
+    return value if value.ndim and is_real(value.dtype) else None
 
 
 def _check_elements(function, name, values):

@@ -13,7 +13,7 @@ import numpy as np
 
 from cossim import _columns, _core, _errors
 from cossim._arguments import integer_text, number_argument, size_argument
-from cossim._columns import is_bfloat16
+from cossim._dtypes import is_bfloat16
 from cossim._errors import described
 from cossim._io import Pages
 from cossim.rows.slices import is_in_slices

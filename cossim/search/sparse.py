@@ -12,6 +12,7 @@ import numpy as np
 
 from cossim import _core, _errors
 from cossim._arguments import eps_argument, integer_argument
+from cossim._dtypes import is_bfloat16
 from cossim._progress import reporting
 from cossim.search.blocks import (
     Pairs,
@@ -155,7 +156,7 @@ def vecdot(*args: Any, **kwargs: Any) -> Any:
 
 
 def _float_dtype(dtype):
-    return dtype if dtype.kind == "f" or dtype.name == "bfloat16" else np.dtype(np.float64)
+    return dtype if dtype.kind == "f" or is_bfloat16(dtype) else np.dtype(np.float64)
 
 
 def vector_norm(
