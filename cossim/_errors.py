@@ -1,4 +1,3 @@
-"""The text of every error message of cossim's Python code, by subject. csrc/arguments/messages.h has those of C.
 """The text of every error message that Python code raises, by subject. csrc/arguments/messages.h has the others.
 
 A message is a template. The place that finds a mistake fills it in and names the type of the error:
