@@ -48,8 +48,9 @@ $(VENV)/docs.stamp: $(PY) $(SOURCES)
 demo: $(VENV)/demo.stamp ## sets everything up and runs the main job: vectors, rows, images, all pairs
 	$(PY) -m cossim demo
 
+# pytest-xdist runs the tests in several processes; tests/helpers/turns.py is for those that measure time. In one: ARGS=-n0
 test: $(VENV)/test.stamp ## sets everything up, with torch as the oracle, and runs all tests
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
 build: $(VENV)/test.stamp ## compiles the extension into the virtual environment
 

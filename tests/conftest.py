@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import oracle
 import pytest
+import turns
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -47,6 +48,14 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     # If a shell starts pytest in the background, pytest and its children ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def takes_turns(tmp_path_factory):
+    """Tests of several processes run at the same time, but for what they do in turns.alone()."""
+    turns.start(tmp_path_factory.getbasetemp().parent)
+    with turns.together():
+        yield
 
 
 @pytest.fixture
@@ -89,7 +98,11 @@ def figures(request):
 @pytest.fixture(scope="session")
 def c_objects(tmp_path_factory):
     """The folder where make builds the C tests. All tests share it, because the objects take half a minute to build."""
-    return tmp_path_factory.mktemp("c")
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return tmp_path_factory.mktemp("c")
+    folder = tmp_path_factory.getbasetemp().parent / "c"  # that of all processes: see turns.locked()
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import turns
 from conftest import EMULATED, SLOWNESS
 
 import cossim
@@ -122,6 +123,7 @@ print(sorted(delays)[len(delays) // 2], status("VmRSS") - before)
 def check_interrupted(prepare, call, threads, seconds, growth):
     """Stops a long call with Ctrl-C, seven times. At least half of the calls must stop within these seconds, memory may
     grow by that many bytes, and the next call, `small()`, must give the same bytes."""
-    delay, grown = map(float, python(MEMORY + prepare + INTERRUPTED.format(call=call), threads).split())
+    with turns.alone():
+        delay, grown = map(float, python(MEMORY + prepare + INTERRUPTED.format(call=call), threads).split())
     assert delay < seconds * SLOWNESS
     assert grown < growth or EMULATED

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 
 import pytest
+import turns
 from conftest import ROOT
 
 
@@ -14,7 +15,8 @@ def run_c_tests(build, *arguments):
     if shutil.which("make") is None:
         pytest.skip("needs make")
     command = ["make", "--no-print-directory", "-s", "-j2", "test-c", f"BUILD={build}", *arguments]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    with turns.locked(build):
+        run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import turns
 from conftest import ROOT, SLOWNESS
 
 FOLDER = ROOT / "tests/fuzz"
@@ -54,7 +55,8 @@ def test_plan(c_objects, amount, figures):
     if shutil.which("make") is None or shutil.which("cc") is None:
         pytest.skip("needs make and a C compiler called cc")
     build = ["make", "--no-print-directory", "-s", "-j2", f"{c_objects}/fuzz_plan", f"BUILD={c_objects}"]
-    made = subprocess.run(build, cwd=ROOT, capture_output=True, text=True)
+    with turns.locked(c_objects):
+        made = subprocess.run(build, cwd=ROOT, capture_output=True, text=True)
     assert made.returncode == 0, made.stdout + made.stderr
     count = amount(5000, 500_000)
     command = [c_objects / "fuzz_plan", FOLDER / "corpus/plan.hex", str(count), "1"]
