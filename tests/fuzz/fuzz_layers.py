@@ -20,7 +20,7 @@ from cossim import _core, nn, simclr
 from cossim.nn.modules import NETWORK_LAYERS
 from cossim.search.blocks import Request
 
-ALLOWED = (TypeError, ValueError, IndexError, MemoryError, Planted)
+ALLOWED = (TypeError, ValueError, IndexError, MemoryError, OSError, Planted)  # OSError: text is the path of no file
 UNCHECKED = (*ALLOWED, OverflowError)  # OverflowError: an int that fits no C type
 
 SMALL = (1, 2, 3, 4, 5, 0, 7, 9)
