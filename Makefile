@@ -73,7 +73,7 @@ test-c: $(C_TESTS:=.run) ## runs the C tests alone; another compiler and flags: 
 %.run: % # one target for each test, so that make -j runs several at once
 	@$(RUN) $<
 
-bench: $(VENV)/bench.stamp ## times cossim against other libraries and renews README's tables and the plots; one comparison: make bench NAME=rows
+bench: $(VENV)/bench.stamp ## times cossim against other libraries and renews the tables and plots of docs/speed.md; one comparison: make bench NAME=rows
 	$(PY) -m benchmarks $(NAME)
 
 accuracy: $(VENV)/bench.stamp ## measures errors of cossim and other libraries against exact arithmetic; renews the tables in docs/accuracy.md

@@ -25,7 +25,7 @@ class Case:
     flops: int = 0
     dtype: str = "float32"
     threads: int = 1
-    table: str = "vectors"  # its table in the README, one of report.TABLES; "": a line below the tables
+    table: str = "vectors"  # its table in docs/speed.md, one of report.TABLES; "": a line below the tables
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Writes the results of a full run into README.md, as tables, and into docs/, as plots."""
+"""Writes the results of a full run into docs/speed.md (tables), docs/*.svg (plots) and README.md (a few rows)."""
 
 import re
 
@@ -36,6 +36,19 @@ TABLES = {
         "torch, broadcast": ["torch, broadcast"],
     },
 }
+# The rows of README's table: column -> names of candidates, of which the fastest counts; and titles of results.
+FRONT = {
+    "NumPy": ["NumPy by hand", "NumPy vecdot"],
+    "SciPy": ["SciPy"],
+    "scikit-learn": ["scikit-learn"],
+    "torch": ["torch", "torch normalize, mm"],
+    "FAISS": ["FAISS", "FAISS, BLAS early"],
+}
+FRONT_ROWS = (
+    "one pair (768,) float32",
+    "self-pairs (2048, 768) float32, out=",
+    "10 nearest of (200000, 384), 16 queries",
+)
 # table -> its plot; README shows the first, docs/speed.md all of them
 PLOTS = {"vectors": "docs/speed.svg", "search": "docs/speed-search.svg", "networks": "docs/speed-networks.svg"}
 START, END = "<!-- speed: renewed by make bench -->", "<!-- end of speed -->"
@@ -48,10 +61,10 @@ def _duration(seconds):
     return f"{seconds * scale:.3g} {name}"
 
 
-def _ratios(result):
-    """Returns column -> ratio of its fastest rival, for columns with a rival that ran."""
+def _ratios(result, columns=None):
+    """Returns column -> ratio of its fastest rival, for columns with a rival that ran (default: those of its table)."""
     ratios = {row["name"]: row["ratio"] for row in result["candidates"]}
-    columns = TABLES.get(result["table"], {}).items()
+    columns = (TABLES.get(result["table"], {}) if columns is None else columns).items()
     present = ((column, [ratios[name] for name in names if name in ratios]) for column, names in columns)
     return {column: min(found) for column, found in present if found}
 
@@ -61,11 +74,10 @@ def _timed(results, *names):
     return [r for r in results if r["table"] in names and _ratios(r)]
 
 
-def table(everything, name):
-    columns = TABLES[name]
+def table(results, columns):
     lines = ["| work | cossim | " + " | ".join(columns) + " |", "| --- | --- |" + " --- |" * len(columns)]
-    for result in _timed(everything["results"], name):
-        ratios = _ratios(result)
+    for result in results:
+        ratios = _ratios(result, columns)
         ours = next(row["seconds"] for row in result["candidates"] if row["name"] == "cossim")
         cells = [f"{ratios[c]:.3g}" if c in ratios else "" for c in columns]
         lines.append(f"| {result['title']} | {_duration(ours)} | " + " | ".join(cells) + " |")
@@ -117,36 +129,45 @@ def plot(everything, name, path):
     plt.close(figure)
 
 
+def _replace(path, text):
+    """Replaces the part of a page between its two marks."""
+    old = path.read_text()
+    pattern = re.escape(START) + ".*?" + re.escape(END)
+    if not re.search(pattern, old, re.DOTALL):
+        raise SystemExit(f"{path.name} has no place for the figures: {START} ... {END}")
+    path.write_text(re.sub(pattern, lambda _: f"{START}\n{text}\n{END}", old, flags=re.DOTALL))
+
+
 def renew(root, everything):
-    """Replaces README's tables between its two marks, and the plots in docs/."""
-    about = everything["machine"]
+    """Replaces the tables of docs/speed.md, the rows of README and the plots in docs/."""
+    about, results = everything["machine"], everything["results"]
     apart = ("processor", "isa", "cpus", "date", "BLAS kernels")
     versions = ", ".join(f"{name} {about[name]}" for name in about if name not in apart)
+    tables = {name: table(_timed(results, name), columns) for name, columns in TABLES.items()}
     text = (
-        f"{START}\n"
         "Time of the other libraries as a multiple of cossim's, for the same work, with one thread each: medians of\n"
         "one interleaved run. Above 1, cossim is faster. Empty: the library cannot do it, or was not measured.\n\n"
-        f"{table(everything, 'vectors')}\n\n"
-        f"![the same as a plot]({PLOTS['vectors']})\n\n"
+        f"{tables['vectors']}\n\n"
+        f"![the same as a plot]({PLOTS['vectors'].removeprefix('docs/')})\n\n"
         "Exact search, measured in the same way. The other libraries get rows that are already normalised. FAISS is\n"
         "IndexFlatIP with its defaults; 'BLAS early' makes it multiply matrices from three queries on, which suits\n"
         "one thread. The Index is cossim's own: below 1, it is faster than the function.\n\n"
-        f"{table(everything, 'search')}\n\n"
+        f"{tables['search']}\n\n"
         "Networks and their training. 'ONNX Runtime, bound' has its input and output buffers bound beforehand. 'torch\n"
         "at its best' uses channels_last and addmm where they help, and no oneDNN for a single image. 'Freed memory\n"
         "kept' makes the C library keep freed memory, which saves torch page faults: they can take more than half of\n"
         "its time.\n\n"
-        f"{table(everything, 'networks')}\n\n"
+        f"{tables['networks']}\n\n"
         f"{others(everything)}\n\n"
         f"{about['processor']} ({about['isa']}, {about['cpus']} CPUs), {about['date']}; {versions}.\n"
-        f"BLAS kernels: {about['BLAS kernels']}.\n"
-        f"{END}"
+        f"BLAS kernels: {about['BLAS kernels']}."
     )
-    readme = root / "README.md"
-    old = readme.read_text()
-    pattern = re.escape(START) + ".*?" + re.escape(END)
-    if not re.search(pattern, old, re.DOTALL):
-        raise SystemExit(f"README.md has no place for the table: {START} ... {END}")
-    readme.write_text(re.sub(pattern, lambda _: text, old, flags=re.DOTALL))
+    _replace(root / "docs/speed.md", text)
+    front = [result for title in FRONT_ROWS for result in results if result["title"] == title]
+    _replace(
+        root / "README.md",
+        "Time of the other libraries as a multiple of cossim's, one thread each, each library's fastest way:\n\n"
+        + table(front, FRONT),
+    )
     for name, path in PLOTS.items():
         plot(everything, name, root / path)

@@ -3,10 +3,11 @@
 import argparse
 import os
 import sys
+from functools import partial
 
 import cossim
 from cossim import _interrupts
-from cossim.cli import search_commands, training_commands
+from cossim.cli import EXAMPLES, WHAT_FOR, search_commands, suggestions, training_commands
 
 
 def _demo(arguments):
@@ -48,12 +49,14 @@ COMMANDS = (
 def main(argv=None):
     """Runs a command and returns the exit code: 0, 1 after an error, or 130 after Ctrl-C.
 
-    An error prints one line on stderr. If only the reader of stdout has gone, nothing is printed. Invalid arguments
-    raise SystemExit(2), as argparse does.
+    An error prints one line on stderr, which ends with the command that would work. If only the reader of stdout has
+    gone, nothing is printed. Invalid arguments raise SystemExit(2), as argparse does. Without arguments, examples are
+    printed.
     """
+    argv = sys.argv[1:] if argv is None else list(argv)
     try:
         with _interrupts.raising_keyboard_interrupt():
-            arguments = _parser().parse_args(argv)
+            arguments = _parser(argv).parse_args(argv or ["examples"])
             if hasattr(sys.stdout, "reconfigure"):
                 sys.stdout.reconfigure(errors="backslashreplace")  # for file names that the terminal cannot encode
             arguments.run(arguments)
@@ -64,21 +67,58 @@ def main(argv=None):
     except KeyboardInterrupt:
         return _interrupts.EXIT_CODE
     except (MemoryError, ModuleNotFoundError, OSError, ValueError) as error:
-        message = str(error) or "out of memory"
-        print(f"cossim: {' '.join(message.splitlines())}", file=sys.stderr)
+        message = " ".join((str(error) or "out of memory").splitlines())
+        print(f"cossim: {message}{suggestions.ending(argv, message, _parses)}", file=sys.stderr)
         return 1
     finally:
         _flush_or_discard_stdout()
     return 0
 
 
-def _parser():
+class _Parser(argparse.ArgumentParser):
+    """A parser of a list of words. Its errors end with the command that would work."""
+
+    def __init__(self, words, **options):
+        super().__init__(**options)
+        self.words = words
+
+    def error(self, message):
+        super().error(message + suggestions.ending(self.words, message, _parses))
+
+
+class _QuietParser(_Parser):
+    """A parser whose errors are exceptions."""
+
+    def error(self, message):
+        raise ValueError(message)
+
+
+def _parses(words):
+    """Returns whether a command line can be parsed."""
+    try:
+        _parser(words, _QuietParser).parse_args(words)
+    except (ValueError, SystemExit):
+        return False
+    return True
+
+
+def _show_examples(arguments):
+    width = max(len(example) for example in EXAMPLES.values())
+    print("Cosine similarity for NumPy. Examples:\n")
+    for name, example in list(EXAMPLES.items())[:5]:
+        print(f"    {example:{width}}  # {WHAT_FOR[name]}")
+    print("\ncossim --help lists all commands, and cossim COMMAND --help the options of one.")
+
+
+def _parser(words, kind=_Parser):
     text = "Cosine similarity for NumPy."
-    parser = argparse.ArgumentParser(prog="cossim", description=text, epilog=search_commands.EXIT_CODES)
+    parser = kind(words, prog="cossim", description=text, epilog=search_commands.EXIT_CODES)
     parser.add_argument("--version", action="version", version=f"cossim {cossim.__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=partial(kind, words))
     for add in COMMANDS:
         add(commands)
+    if not words:
+        commands.add_parser("examples").set_defaults(run=_show_examples)
     return parser
 
 

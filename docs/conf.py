@@ -14,13 +14,25 @@ author = "the authors of cossim"
 project_copyright = author
 version = release = cossim.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "site_pages"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "site_pages",
+]
 exclude_patterns = ["search.md"]  # search-how-to.md includes it
 nitpicky = True
 
 myst_heading_anchors = 4  # anchors of headings, `## Files` -> #files, as on sites that host Git
 myst_enable_extensions = ["dollarmath"]
 myst_links_external_new_tab = False
+html_math_renderer = "mathml"  # of site_pages: browsers show it without a script, so offline too
+
+# The copy button of a block copies what can be run: lines after a prompt, without the prompt and the output.
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
 
 autosummary_generate = False  # each table lists members of its own page
 autodoc_member_order = "bysource"
@@ -33,7 +45,8 @@ napoleon_use_ivar = False
 nitpick_ignore_regex = [
     (r"py:exc", r"(ArithmeticError|ImportError|IndexError|KeyboardInterrupt|OSError|TypeError|ValueError)"),
     (r"py:exc", r"numpy\.exceptions\.AxisError"),
-    (r"py:class", r"numpy\.ndarray|float64"),
+    (r"py:class", r"numpy\.(dtype|memmap|ndarray)|float64|int64"),
+    (r"py:class", r"[A-Zk]|for one query|the same shape"),  # parts of shapes, in types of attributes
 ]
 
 html_theme = "pydata_sphinx_theme"

@@ -1,4 +1,4 @@
-"""Sphinx extension of the site: shows files outside docs/ as pages, adapts docstrings, prints the commands' help.
+"""Sphinx extension of the site: shows files outside docs/ as pages, adapts docstrings, formulas and the commands' help.
 
 Pages in docs/ link to files anywhere in the repository, so they are also readable where Git is hosted. On the site such
 a link leads to the page that shows the file, or else to a copy of the file.
@@ -12,6 +12,7 @@ import posixpath
 import re
 
 from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.util.docutils import SphinxDirective
 
 from cossim.__main__ import main
@@ -21,6 +22,7 @@ PAGES = {
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
     "benchmarks/SPEED.md": "speed-log.md",
     "csrc/README.md": "design.md",
     "docs/search.md": "search-how-to.md",  # search.html is Sphinx's own
@@ -104,6 +106,19 @@ def read_docstring(app, what, name, value, options, lines):
     lines[:] = result
 
 
+# ---- formulas ----
+
+
+def visit_math(translator, node):
+    translator.body.append(tex2mathml(node.astext()))
+    raise nodes.SkipNode
+
+
+def visit_math_block(translator, node):
+    translator.body.append(f'<div class="math">{tex2mathml(node.astext(), as_block=True)}</div>')
+    raise nodes.SkipNode
+
+
 # ---- the command line ----
 
 
@@ -126,4 +141,5 @@ def setup(app):
     app.connect("include-read", read_included)
     app.connect("autodoc-process-docstring", read_docstring, priority=400)  # before napoleon's handler
     app.add_directive("command-help", CommandHelp)
+    app.add_html_math_renderer("mathml", (visit_math, None), (visit_math_block, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

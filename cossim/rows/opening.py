@@ -69,11 +69,11 @@ def open_rows(
     ----------
     path_or_paths : str or os.PathLike, or a sequence of them
         A file; a folder, whose files are taken in sorted order, without those whose names begin with "." or "_"; a
-        pattern such as "part-*.npy", whose files are taken in sorted order; or a sequence of files. All of them must
+        pattern such as ``"part-*.npy"``, whose files are taken in sorted order; or a sequence of files. All of them must
         have the same D and dtype.
     name : str, optional
         The array or column of vectors, where the file has more than one: a column of lists, or the common prefix of
-        columns of numbers x0, x1, ...; "*" means all columns of numbers.
+        columns of numbers x0, x1, ...; ``"*"`` means all columns of numbers.
     dtype : dtype, optional
         The type of the elements of raw files. For text, the type that numbers get: float32 for words, else float64.
     shape : int or tuple of int, optional

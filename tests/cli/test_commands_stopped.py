@@ -105,7 +105,7 @@ def test_full_disk(folder, suffix):
     limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))"
     code, out, err = run("topk", "x.npy", "-k", "20", "-o", "hits" + suffix, prepare=limit)
     assert (code, out) == (1, "")
-    assert re.fullmatch(rf"cossim: hits\{suffix}: .*: File too large\n", err), err
+    assert re.fullmatch(rf"cossim: hits\{suffix}: .*: File too large; then: cossim .*\n", err), err
     nothing_has_changed(folder)
 
 
@@ -115,7 +115,7 @@ def test_a_full_disk_under_stdout(folder):
     for k in ("1", "20"):  # smaller and larger than the buffer of stdout
         with open("/dev/full", "w") as full:
             code, _, err = run("topk", "x.npy", "-k", k, stdout=full)
-        assert (code, err) == (1, "cossim: standard output: No space left on device\n")
+        assert code == 1 and err.startswith("cossim: standard output: No space left on device; then: cossim ")
 
 
 def test_closed_stdout(folder):
@@ -189,7 +189,8 @@ resource.setrlimit(resource.RLIMIT_AS, (size, size))
 def test_errors_are_one_line(folder, error, message, monkeypatch, capsys):
     monkeypatch.setattr(functions, "topk", raising(error))
     assert main(["topk", "x.npy", "-k", "1", "-o", "hits.csv"]) == 1
-    assert capsys.readouterr() == ("", f"cossim: {message}\n")
+    out, err = capsys.readouterr()
+    assert out == "" and re.fullmatch(re.escape(f"cossim: {message}; ") + "(try|then): cossim topk x.npy .*\n", err)
     nothing_has_changed(folder)
 
 

@@ -17,8 +17,16 @@ import cossim.simclr
 
 TITLES = [(path, section.title) for path in PAGES for section in sections(path.read_text())]
 SITE = [path for path in PAGES if path.parent == ROOT / "docs"]
-WITH_EXAMPLES = "README command-line files index search semantics training"
-ROWS = {"from-faiss": 13, "from-numkong": 25, "from-scikit-learn": 24, "from-scipy": 19, "from-torch": 26}
+WITH_EXAMPLES = "README command-line files index recipes search semantics training"
+ROWS = {
+    "from-faiss": 13,
+    "from-numkong": 25,
+    "from-scikit-learn": 24,
+    "from-scipy": 19,
+    "from-sentence-transformers": 8,
+    "from-sparse-dot-topn": 5,
+    "from-torch": 26,
+}
 
 
 @functools.cache

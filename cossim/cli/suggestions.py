@@ -1,0 +1,189 @@
+"""The end of an error of the command line: the command that would work.
+
+Most mistakes have a remedy that is known: a number in range, a file with nearly the same name, an option to leave out.
+RUNTIME and ARGPARSE list them by the error message. Where the user has to act first, such as to repair a file, the end
+of the error is the same command again.
+"""
+
+import difflib
+import os
+import re
+import shlex
+import string
+
+from cossim import _errors
+from cossim.cli import EXAMPLES
+
+# Values for options that are missing or wrong. A key is an option or the metavar of a positional argument.
+VALUES = {
+    "-k": "10",
+    "-t": "0.95",
+    "--threshold": "0.95",
+    "--memory": "256M",
+    "--threads": "2",
+    "--max-pairs": "1000000",
+    "--eps": "1e-8",
+    "--epochs": "60",
+    "--batch-size": "256",
+    "--temperature": "0.1",
+    "--lr": "0.002",
+    "--seed": "0",
+    "--weights": "weights.npz",
+    "--checkpoint": "checkpoint.npz",
+    "QUERIES": "queries.npy",
+    "CORPUS": "corpus.npy",
+    "IMAGES": "images.npy",
+}
+OUTPUTS = {"train": "weights.npz", "embed": "embeddings.npy", "demo": "cossim-demo.png"}
+
+
+def ending(arguments, message, parses):
+    """Returns what an error of a command ends with: "; try: ..." or "; then: ...", or "" if it ends with a command.
+
+    arguments: the command line, a list of words without "cossim". message: the error. parses(words) says whether a
+    command line can be parsed.
+    """
+    if "pip install" in message.rsplit(": ", 1)[-1]:
+        return ""
+    command = arguments[0] if arguments else ""
+    for pattern, remedy in (*RUNTIME, *ARGPARSE):
+        found = re.search(pattern, message)
+        words = remedy(list(arguments), found.groupdict()) if found else None
+        if words and words != arguments and parses(words):
+            return f"; try: {shlex.join(['cossim', *words])}"
+    if parses(arguments):
+        return f"; then: {shlex.join(['cossim', *arguments])}"
+    return f"; try: {EXAMPLES.get(command, 'cossim --help')}"
+
+
+# ---- changes to a command line ----
+
+
+def _option(words, name, value):
+    """Sets an option, in place of the value that it has."""
+    alike = {"-t": "--threshold", "-o": "--output"}
+    names = {name, alike.get(name, name), *(short for short, long in alike.items() if long == name)}
+    return [*_without(words, names), name, value]
+
+
+def _without(words, names, takes_value=True):
+    kept, skip = [], False
+    for word in words:
+        if skip:
+            skip = False
+        elif word in names:
+            skip = takes_value
+        elif not (word.startswith("--") and word.split("=")[0] in names):
+            kept.append(word)
+    return kept
+
+
+def _replaced(words, old, new):
+    """Replaces the last word that is `old`."""
+    last = len(words) - 1 - words[::-1].index(old)
+    return [*words[:last], new, *words[last + 1 :]]
+
+
+def _similar_file(words, found):
+    """A file with nearly the name of the one that is missing."""
+    folder, name = os.path.split(found["path"])
+    try:
+        names = [entry.name for entry in os.scandir(folder or ".") if entry.is_file()]
+    except OSError:
+        return None
+    close = difflib.get_close_matches(name, names, 1, 0.75)
+    return _replaced(words, found["path"], os.path.join(folder, close[0])) if close and found["path"] in words else None
+
+
+def _output(words, found):
+    """Another name for the result: with a suffix that is known, in this folder."""
+    text = found["text"]
+    suffix = re.search(r"\.\w+", found.get("suffixes") or os.path.splitext(text)[1])
+    stem = os.path.splitext(os.path.basename(text))[0].lstrip(".") or "result"
+    name = stem + (suffix[0] if suffix else ".npz")
+    return _replaced(words, text, name if name != text else "new-" + name) if text in words else None
+
+
+def _less_memory(words, _):
+    return _option(words, "--memory", VALUES["--memory"]) if "--memory" not in words else None
+
+
+def _missing(words, found):
+    for name in found["names"].split(", "):
+        first = name.split("/")[0]
+        if first == "-o":
+            words = [*words, "-o", OUTPUTS.get(words[0], "result.csv")]
+        elif first in VALUES:
+            words = [*words, *([first] if first.startswith("-") else []), VALUES[first]]
+    return words
+
+
+def _wrong_value(words, found):
+    name = found["name"].split("/")[0]
+    return _option(words, name, VALUES[name]) if name in VALUES else None
+
+
+def _unrecognized(words, found):
+    extra = found["extra"].split()
+    return [word for word in words if word not in extra]
+
+
+def _other_command(words, found):
+    close = difflib.get_close_matches(found["text"], EXAMPLES, 1)
+    return shlex.split(EXAMPLES[close[0]])[1:] if close else None
+
+
+# ---- remedies ----
+
+
+def _pattern(template):
+    """A regular expression for the texts of a message template, with a group for each field."""
+    parts, seen = [], set()
+    for text, field, _, _ in string.Formatter().parse(template):
+        parts.append(re.escape(text))
+        if field is not None:
+            name = re.match(r"\w+", field)[0]
+            parts.append(".+?" if name in seen else f"(?P<{name}>.+?)")
+            seen.add(name)
+    return "".join(parts) + "$"
+
+
+def _first(names):
+    return names.split(", ")[0].strip("'\"")
+
+
+# Errors of runs: pattern, and a function of (words, fields of the message). Add a remedy here.
+RUNTIME = (
+    (_pattern(_errors.K_TOO_LARGE), lambda words, found: _option(words, "-k", found["candidates"])),
+    (r": k must be at least (?P<least>\d+)", lambda words, found: _option(words, "-k", found["least"])),
+    (_pattern(_errors.THRESHOLD), lambda words, _: _option(words, "--threshold", "0.95")),
+    (_pattern(_errors.TOO_MANY_PAIRS), lambda words, found: _option(words, "--max-pairs", found["count"])),
+    (_pattern(_errors.NEGATIVE_EPS), lambda words, _: _without(words, {"--eps"})),
+    (_pattern(_errors.BITS_DTYPE), lambda words, _: _without(words, {"--binary"}, takes_value=False)),
+    (_pattern(_errors.ROWS_MANY), lambda words, found: _option(words, "--column", _first(found["names"]))),
+    (_pattern(_errors.ROWS_NO_SUCH), lambda words, found: _option(words, "--column", _first(found["names"]))),
+    (_pattern(_errors.ROWS_NO_IDS), lambda words, _: _without(words, {"--ids"})),
+    (_pattern(_errors.NAMES_COUNT), lambda words, _: _without(words, {"--ids"})),
+    (_pattern(_errors.NUMBERS_ALONE), lambda words, found: _output(words, {"text": found["path"], "suffixes": ".npz"})),
+    (
+        _pattern(_errors.WRITE_FAILED.replace("{reason}", "")).removesuffix("$")
+        + ".*(folder|Not a directory|not a reg)",
+        lambda words, found: _output(words, {"text": found["path"]}),
+    ),
+    (r"^out of memory$|^Unable to allocate", _less_memory),
+    (r"^(?P<path>.+): No such file or directory$", _similar_file),
+)
+# Errors of argparse, exit code 2.
+ARGPARSE = (
+    (r"the following arguments are required: (?P<names>.+)$", _missing),
+    (_pattern(_errors.SUFFIX.replace("{text!r}", "'{text}'")), _output),
+    (r"^argument -o/--output: .* names the same file", lambda words, _: _option(words, "-o", "new-result.npz")),
+    (
+        r"^argument (?P<name>\w+): standard input",
+        lambda words, found: _replaced(words, "-", VALUES.get(found["name"], "other.npy")),
+    ),
+    (_pattern(_errors.NOT_WITH_GROUPS), lambda words, _: _without(words, {"--max-pairs"})),
+    (r"^argument (?P<name>-[\w/-]+): ", _wrong_value),
+    (r"^unrecognized arguments: (?P<extra>.+)$", _unrecognized),
+    (r"invalid choice: '(?P<text>.*?)'", _other_command),
+)

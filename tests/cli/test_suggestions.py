@@ -1,0 +1,94 @@
+"""Errors of the command line end with a command that works, and `cossim` alone shows examples."""
+
+import re
+import shlex
+
+import numpy as np
+import pytest
+
+from cossim.__main__ import _parses, main
+from cossim.cli import EXAMPLES, WHAT_FOR, suggestions
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    x = np.eye(12, 4) + np.ones(4)
+    for name in ("queries", "corpus"):
+        np.save(f"{name}.npy", x)
+    np.savez("both.npz", a=x, b=x)
+    (tmp_path / "few.txt").write_text("one\ntwo\n")
+    (tmp_path / "folder.csv").mkdir()
+    return tmp_path
+
+
+def error_of(command, capsys):
+    try:
+        code = main(shlex.split(command))
+    except SystemExit as stopped:
+        code = stopped.code
+    out, err = capsys.readouterr()
+    assert code in (1, 2) and out == ""
+    return err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("command", "works"),
+    [
+        ("topk queries.npy -k 12", "topk queries.npy -k 11"),
+        ("topk queries.npy -k 0", "topk queries.npy -k 1"),
+        ("topk queries.npy -k many", "topk queries.npy -k 10"),
+        ("topk queries.npy", "topk queries.npy -k 10"),
+        ("topk", "topk queries.npy -k 10"),
+        ("topk querys.npy corpus.npy -k 3", "topk queries.npy corpus.npy -k 3"),
+        ("topk both.npz -k 3", "topk both.npz -k 3 --column a"),
+        ("topk both.npz -k 3 --column c", "topk both.npz -k 3 --column a"),
+        ("topk queries.npy -k 3 --ids few.txt", "topk queries.npy -k 3"),
+        ("topk queries.npy -k 3 --ids word", "topk queries.npy -k 3"),
+        ("topk queries.npy -k 3 --binary", "topk queries.npy -k 3"),
+        ("topk queries.npy -k 3 --memory 1X", "topk queries.npy -k 3 --memory 256M"),
+        ("topk queries.npy -k 3 -o hits.npy", "topk queries.npy -k 3 -o hits.npz"),
+        ("topk queries.npy -k 3 -o no/hits.csv", "topk queries.npy -k 3 -o hits.csv"),
+        ("topk queries.npy -k 3 -o folder.csv", "topk queries.npy -k 3 -o new-folder.csv"),
+        ("topk queries.npy corpus.npy both.npz -k 3", "topk queries.npy corpus.npy -k 3"),
+        ("pairs corpus.npy -t 95", "pairs corpus.npy --threshold 0.95"),
+        ("pairs corpus.npy --threshold=2", "pairs corpus.npy --threshold 0.95"),
+        ("pairs corpus.npy -t 0.9 --eps -1", "pairs corpus.npy -t 0.9"),
+        ("pairs corpus.npy -t 0.5 --max-pairs 2", "pairs corpus.npy -t 0.5 --max-pairs 66"),
+        ("pairs corpus.npy -t 0.9 --groups --max-pairs 9", "pairs corpus.npy -t 0.9 --groups"),
+        ("pairs corpus.npy", "pairs corpus.npy -t 0.95"),
+        ("info now", "info"),
+    ],
+)
+def test_the_command_at_the_end_of_an_error_works(folder, command, works, capsys):
+    assert error_of(command, capsys).endswith(f"; try: cossim {works}")
+    assert main(shlex.split(works)) == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "again"),
+    [
+        ("topk nothing.npy -k 1", "topk nothing.npy -k 1"),
+        ("topk 'two words.npy' -k 1", "topk 'two words.npy' -k 1"),
+    ],
+)
+def test_an_error_that_the_user_has_to_repair_ends_with_the_same_command(folder, command, again, capsys):
+    assert error_of(command, capsys).endswith(f"; then: cossim {again}")
+
+
+def test_a_word_that_is_no_command(folder, capsys):
+    assert error_of("pears corpus.npy", capsys).endswith(f"; try: {EXAMPLES['pairs']}")
+    assert error_of("7", capsys).endswith("; try: cossim --help")
+
+
+def test_a_message_that_ends_with_a_command_gets_no_other():
+    assert suggestions.ending(["info"], "x: this format needs pyarrow: pip install pyarrow", _parses) == ""
+
+
+def test_examples(capsys):
+    assert list(EXAMPLES) == list(WHAT_FOR)
+    for example in EXAMPLES.values():
+        assert _parses(shlex.split(example)[1:]), example
+    assert main([]) == 0
+    shown = re.findall(r"^    (cossim .*?) +# ", capsys.readouterr().out, re.M)
+    assert shown == list(EXAMPLES.values())[:5]
