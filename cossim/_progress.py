@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 from cossim import _errors
 
+# "topk:  25%|###       | 1.00G/4.00G [00:04, 00:12 left, 250M scores/s]"
+BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {remaining} left, {rate_fmt}{postfix}]"
+
 
 @contextmanager
 def reporting(progress: Progress | None, name: str, unit: str = "scores") -> Generator[Callable[..., object] | None]:
@@ -20,8 +23,8 @@ def reporting(progress: Progress | None, name: str, unit: str = "scores") -> Gen
     Parameters
     ----------
     progress : None, bool or callable
-        With None or False nothing is reported. True shows a bar on stderr, or a widget in a notebook; this needs tqdm.
-        A callable is called as ``progress(done, total)``.
+        With None or False nothing is reported. True shows a bar on stderr, or a widget in a notebook, with the rate and
+        the time left; this needs tqdm. A callable is called as ``progress(done, total)``.
     name : str
         The name of the function, shown in the bar and in error messages.
     unit : str
@@ -76,7 +79,8 @@ def _bar(name: str, unit: str) -> Generator[Callable[..., object]]:
             # initial=done: work done before the clock starts does not count towards the speed.
             # miniters=1: otherwise tqdm guesses how many calls to skip, and the bar freezes when the work slows down.
             short = total > 999  # show 4.00k, not 4000
-            bar = tqdm(desc=name, total=total, initial=done, unit=f" {unit}", unit_scale=short, miniters=1)
+            units = {"unit": f" {unit}", "unit_scale": short, "bar_format": BAR_FORMAT}
+            bar = tqdm(desc=name, total=total, initial=done, miniters=1, **units)
         bar.total = total
         if note:
             bar.set_postfix_str(note, refresh=False)

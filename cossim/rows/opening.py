@@ -69,8 +69,8 @@ def open_rows(
     ----------
     path_or_paths : str or os.PathLike, or a sequence of them
         A file; a folder, whose files are taken in sorted order, without those whose names begin with "." or "_"; a
-        pattern such as ``"part-*.npy"``, whose files are taken in sorted order; or a sequence of files. All of them must
-        have the same D and dtype.
+        pattern such as ``"part-*.npy"``, whose files are taken in sorted order; or a sequence of files. All of them
+        must have the same D and dtype.
     name : str, optional
         The array or column of vectors, where the file has more than one: a column of lists, or the common prefix of
         columns of numbers x0, x1, ...; ``"*"`` means all columns of numbers.

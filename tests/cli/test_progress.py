@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import struct
 import sys
 import termios
@@ -57,7 +58,7 @@ def test_bar(capsys):
     assert err.endswith("\n")
     assert last.startswith("topk: 100%")
     assert "4.00k/4.00k" in last
-    assert "scores/s" in last
+    assert re.search(r"\[00:\d\d, 00:00 left, .* scores/s\]", last), last
 
 
 def test_bar_of_a_stopped_call(capsys):
