@@ -27,6 +27,7 @@ from cossim.search.blocks import (
     with_places,
 )
 from cossim.search.filters import filter_argument
+from cossim.vectors.similarity import clamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -197,7 +198,7 @@ def normalize(x: Any, dim: Any = 1, eps: Number = _core.NORMALIZE_EPS, *, out: A
     data, indptr = data[: indptr[-1]], np.array(indptr)
     counts = np.diff(indptr)
     with np.errstate(all="ignore"):
-        norms = np.maximum(norms, np.ldexp(eps, -exponents))
+        norms = clamp(norms, np.ldexp(eps, -exponents))
         scaled = np.ldexp(data.astype(np.float64), -np.repeat(exponents, counts))
         values = (scaled / np.repeat(norms, counts)).astype(_float_dtype(data.dtype))
     return type(side.csr)((values, np.array(indices[: len(values)]), indptr), shape=side.shape)

@@ -19,7 +19,7 @@ from cossim import _core, _errors
 from cossim._arguments import DEFAULT_DIM, UnpassedInt, dim_argument, dim_of_operands, eps_argument
 from cossim._arithmetic import fixed_arithmetic
 from cossim._errors import described
-from cossim.vectors.similarity import broadcast_shape, is_clamped
+from cossim.vectors.similarity import broadcast_shape, clamp, is_clamped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,8 +38,7 @@ class _NormalizedVectors:
         norms = _core.vector_norm(x, dim, True, out=np.empty(shape, np.float64))
         info = np.finfo(x.dtype)
         with fixed_arithmetic():
-            clamped = is_clamped(norms, eps)
-            self.divisors, self.unclamped = np.where(clamped, eps, norms), ~clamped
+            self.divisors, self.unclamped = clamp(norms, eps), ~is_clamped(norms, eps)
             # In x's dtype, a divisor below tiny would lose digits, and one above max would become infinite.
             if not ((self.divisors < info.tiny) | (self.divisors > info.max)).any():
                 self.divisors = self.divisors.astype(x.dtype)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
+import numpy as np
+
 from cossim._arguments import DEFAULT_DIM, UnpassedInt
 from cossim._core import DEFAULT_EPS, cosine_similarity
 
@@ -24,6 +26,11 @@ def broadcast_shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
 def is_clamped(norm, eps):
     """Returns whether the formula replaces this norm by eps. False for NaN."""
     return norm < eps
+
+
+def clamp(norm, eps):
+    """Returns max(norm, eps), by which the formula divides. NaN stays NaN."""
+    return np.where(is_clamped(norm, eps), eps, norm)
 
 
 class CosineSimilarity:

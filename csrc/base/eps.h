@@ -42,9 +42,7 @@ static inline double eps_unclamped_square(double eps, double relative_error)
     return eps * eps * (1.0 + relative_error) + 0x1p-1000;
 }
 
-/* The relative errors to pass for sums of squares in double and in float. They are far above the
- * actual errors. */
+/* The relative error to pass for sums of squares in double. It is far above the actual error. */
 #define EPS_ERROR_OF_DOUBLES 0x1p-40
-#define EPS_ERROR_OF_FLOATS 0.001
 
 #endif

@@ -255,31 +255,34 @@ def layer_calls():
     }
 
 
-def interrupted_within(call, part=0.1):
-    """(CPU time of a call on one thread, CPU time if it is interrupted after a part of that)."""
+def interrupted_within(call, *parts):
+    """(CPU time of a call on one thread, CPU times if it is interrupted after these parts of that)."""
+    times = []
+    signal.signal(signal.SIGPROF, signal.default_int_handler)
     with cossim.threads(1):
-        call()
         start = time.process_time()
         call()
         whole = time.process_time() - start
-        signal.signal(signal.SIGPROF, signal.default_int_handler)
-        start = time.process_time()
-        signal.setitimer(signal.ITIMER_PROF, whole * part)
-        with pytest.raises(KeyboardInterrupt):
-            call()
-        return whole, time.process_time() - start
+        for part in parts:
+            start = time.process_time()
+            signal.setitimer(signal.ITIMER_PROF, whole * part)
+            with pytest.raises(KeyboardInterrupt):
+                call()
+            times.append(time.process_time() - start)
+    return whole, times
 
 
 @pytest.mark.parametrize("name", ["conv2d", "conv2d pullback", "max_pool2d", "linear", "Encoder", "augment"])
 def test_layers_do_not_wait_for_their_end(layer_calls, interrupter, name):
-    whole, taken = interrupted_within(layer_calls[name])
+    layer_calls[name]()  # the first call takes memory that the process has not used before
+    whole, (taken,) = interrupted_within(layer_calls[name], 0.1)
     assert whole > 0.03
     assert taken < whole * 2 / 3
 
 
 @pytest.mark.parametrize("name", SINGLE_TASKS)
-@pytest.mark.parametrize("part", [0.1, 0.5])
-def test_one_task_does_not_wait_for_its_end(interrupter, name, part):
-    whole, taken = interrupted_within(SINGLE_TASKS[name], part)
+def test_one_task_does_not_wait_for_its_end(interrupter, name):
+    whole, (early, late) = interrupted_within(SINGLE_TASKS[name], 0.1, 0.5)
     assert whole > 0.03
-    assert taken < whole * (part + 0.4)
+    assert early < whole * 0.5
+    assert late < whole * 0.9

@@ -268,7 +268,7 @@ def test_repeated_number_is_pointed_out():
     ],
 )
 def test_errors_are_those_of_cosine_similarity(arguments):
-    with pytest.raises((TypeError, ValueError)) as expected:
+    with pytest.raises((TypeError, ValueError, FileNotFoundError)) as expected:
         cossim.cosine_similarity(*arguments)
     with pytest.raises(expected.type) as found:
         cossim.explain(*arguments)
