@@ -79,11 +79,12 @@ bench: $(VENV)/bench.stamp ## times cossim against other libraries and renews th
 accuracy: $(VENV)/bench.stamp ## measures errors of cossim and other libraries against exact arithmetic; renews the tables in docs/accuracy.md
 	$(PY) -m benchmarks.accuracy
 
-docs: $(VENV)/docs.stamp ## builds the site in build/docs, runs the examples of its pages, checks its links; external links too: make docs EXTERNAL=1
+docs: $(VENV)/docs.stamp ## builds the site in build/docs, runs the examples of its pages, checks its links, looks at it in Chromium; external links too: make docs EXTERNAL=1
 	$(PY) tests/helpers/documentation.py
 	@rm -rf build/docs
 	$(PY) -m sphinx -q -E -W --keep-going -n -d build/doctrees docs build/docs
 	$(PY) docs/check_links.py build/docs $(if $(EXTERNAL),--external)
+	$(PY) docs/check_browser.py build/docs
 
 lint: $(VENV)/test.stamp ## checks style (ruff, clang-format), types and signatures (mypy, stubtest), includes, and C with warnings as errors
 	$(PIP) install ruff==0.17.6 clang-format==21.1.8
