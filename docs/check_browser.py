@@ -1,8 +1,8 @@
 """Looks at the built site in Chromium: python docs/check_browser.py build/docs [--pictures FOLDER]
 
-It fails if a page is wider than a narrow screen, if a formula or a copy button is missing, or if the search does not find
-what people look for. With --pictures it saves screenshots: light, dark and narrow. Without Chromium it says so and does
-nothing.
+It fails if a page is wider than a narrow screen, if a formula or a copy button is missing, or if the search does not
+find the words that people look for. With --pictures it saves screenshots: light, dark and narrow. Without Chromium it
+says so and does nothing.
 """
 
 import argparse
