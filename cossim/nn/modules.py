@@ -439,5 +439,5 @@ class Linear(Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
-# The layers that the core runs as a network, in the order of enum layer_kind in csrc/network/network.h.
+# The layers that the core runs as a network, in the order of enum layer_kind in csrc/network/shapes.h.
 NETWORK_LAYERS = (Conv2d, Linear, MaxPool2d, ReLU, Flatten)

@@ -4,6 +4,7 @@
 #define ISA_TILES avx512
 #define ISA_BITS avx512
 #define ISA_LAYERS avx2
+#define ISA_LANES avx512
 #define ISA_DESCRIPTION "AVX-512 F, BW, DQ and VL, and VNNI"
 #define SIMD_VNNI
 #include "simd/avx512.h"

@@ -5,6 +5,7 @@
 #define ISA_BYTES avx512_vnni
 #define ISA_SQ8 avx512_vnni
 #define ISA_LAYERS avx2
+#define ISA_LANES avx512
 #define ISA_DESCRIPTION "AVX-512 F, BW, DQ and VL, VNNI, and VPOPCNTDQ"
 #define SIMD_VPOPCNTDQ
 #include "simd/avx512.h"

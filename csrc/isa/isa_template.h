@@ -30,9 +30,9 @@
 
 /*
  * An instruction set can reuse a group of kernels of another instruction set if they are at least
- * as fast. ISA_SUMS, ISA_TILES, ISA_BYTES, ISA_SQ8, ISA_BITS and ISA_LAYERS name that other
- * instruction set, each for its group. Without such a name, this file defines the kernels of the
- * group.
+ * as fast. ISA_SUMS, ISA_TILES, ISA_BYTES, ISA_SQ8, ISA_BITS, ISA_LAYERS and ISA_LANES name that
+ * other instruction set, each for its group. Without such a name, this file defines the kernels of
+ * the group.
  */
 #ifdef ISA_SUMS
 extern const struct sums_kernels PASTE(sums_kernels_, ISA_SUMS);
@@ -355,6 +355,44 @@ const struct winograd_kernels PASTE(winograd_kernels_, ISA_NAME) = {
 #define ISA_LAYERS ISA_NAME
 #endif
 
+#ifdef ISA_LANES
+extern const struct lanes_kernels PASTE(lanes_kernels_, ISA_LANES)[];
+#else
+#define LAYER f32
+#define LAYER_TYPE float
+#define LAYER_INTEGER int32_t
+#define LAYER_VECTOR vf
+#define LAYER_LANES VF_LANES
+#define LAYER_OP(op) vf_##op
+#define LAYER_TRANSPOSE_SIZE TRANSPOSE_SIZE_F32
+#define LAYER_TRANSPOSE transpose_f32
+#include "kernels/lanes_template.h"
+
+#define LAYER f64
+#define LAYER_TYPE double
+#define LAYER_INTEGER int64_t
+#define LAYER_VECTOR vd
+#define LAYER_LANES VD_LANES
+#define LAYER_OP(op) vd_##op
+#define LAYER_TRANSPOSE_SIZE TRANSPOSE_SIZE_F64
+#define LAYER_TRANSPOSE transpose_f64
+#include "kernels/lanes_template.h"
+
+#define LANES_KERNELS(type, lanes) \
+    {lanes, \
+     lanes_conv_##type, \
+     lanes_gather_##type, \
+     lanes_scatter_##type, \
+     lanes_relu_##type, \
+     lanes_max_pool_##type}
+
+const struct lanes_kernels PASTE(lanes_kernels_, ISA_NAME)[] = {
+    [COMPUTE_F32] = LANES_KERNELS(f32, VF_LANES),
+    [COMPUTE_F64] = LANES_KERNELS(f64, VD_LANES),
+};
+#define ISA_LANES ISA_NAME
+#endif
+
 const struct kernels PASTE(kernels_, ISA_NAME) = {
     .name = TEXT(ISA_NAME),
     .description = ISA_DESCRIPTION,
@@ -368,5 +406,6 @@ const struct kernels PASTE(kernels_, ISA_NAME) = {
     .sq8 = &PASTE(sq8_kernels_, ISA_SQ8),
     .bits = &PASTE(bit_kernels_, ISA_BITS),
     .layers = PASTE(layer_kernels_, ISA_LAYERS),
+    .lanes = PASTE(lanes_kernels_, ISA_LANES),
     .winograd = &PASTE(winograd_kernels_, ISA_LAYERS),
 };

@@ -484,6 +484,60 @@ enum {
     WINOGRAD_PADDING = 16  /* the largest VF_LANES of any instruction set */
 };
 
+/*
+ * Layers across images: an array of vectors, each of which holds one pixel of `lanes` images. Steps
+ * and offsets count elements; arrays are aligned to a vector where the caller can.
+ *
+ * lanes_conv_kernel computes, for each filter r < filters and each pixel p < pixels,
+ *
+ *     output[r * map_step + output_offsets[p] + lane] = sum over i < depth of
+ *         weight[r * filter_step + i] * input[pixel_offsets[p] + tap_offsets[i] + lane]
+ *
+ * The steps are added one by one in chains of `chain` steps, and the chains are added in order.
+ * bias[r] and relu then act as in struct outer. With `pool`, pixels 4 w to 4 w + 3 are a 2 x 2
+ * window, row by row, and only its maximum is stored, at output_offsets[w]; its number in the
+ * window, from 0 to 3, goes to choices[r * choice_step + choice_offsets[w] + lane] (choices may be
+ * NULL). Among equal pixels the first counts, and the last NaN of a window with NaN.
+ */
+struct lanes_conv {
+    const void *weight;
+    size_t filter_step;
+    const void *input;
+    const ptrdiff_t *pixel_offsets, *tap_offsets;
+    size_t depth, chain; /* chain is at least 1 */
+    const void *bias;    /* or NULL */
+    bool relu, pool;
+    void *output;
+    size_t map_step;
+    const ptrdiff_t *output_offsets;
+    void *choices; /* or NULL; integers as wide as an element */
+    size_t choice_step;
+    const ptrdiff_t *choice_offsets;
+};
+typedef void lanes_conv_kernel(const struct lanes_conv *c, size_t filters, size_t pixels);
+
+/* out[i * lanes + image] = in[image * image_step + i] for i < n, and 0 for images that are not
+ * there. images is at most lanes. */
+typedef void lanes_gather_kernel(void *out, const void *in, size_t image_step, size_t images,
+                                 size_t n);
+
+/* out[image * image_step + i] = in[i * lanes + image] for i < n and image < images. */
+typedef void lanes_scatter_kernel(void *out, size_t image_step, const void *in, size_t images,
+                                  size_t n);
+
+/* ReLU of n vectors. */
+typedef void lanes_relu_kernel(void *out, const void *in, size_t n);
+
+/* The pixels of a window, without those beyond the image. */
+struct lanes_window {
+    size_t rows, columns, row_step, column_step;
+};
+
+/* The maximum of one window, and its number in the window, row by row, as lanes_conv_kernel stores
+ * them. choices may be NULL. An empty window gives -infinity and 0. */
+typedef void lanes_max_pool_kernel(void *out, void *choices, const void *in,
+                                   const struct lanes_window *window);
+
 /* Sums along rows and down columns. */
 struct sums_kernels {
     rows_kernel *rows[ELEMENTS][SUMS_KINDS];
@@ -550,6 +604,16 @@ struct layer_kernels {
     max_pool2x2_kernel *max_pool2x2;
 };
 
+/* Layers across images, for one compute type. */
+struct lanes_kernels {
+    size_t lanes; /* images of a vector */
+    lanes_conv_kernel *conv;
+    lanes_gather_kernel *gather;
+    lanes_scatter_kernel *scatter;
+    lanes_relu_kernel *relu;
+    lanes_max_pool_kernel *max_pool;
+};
+
 struct winograd_kernels {
     winograd_input_transform_kernel *input_transform;
     winograd_filter_transform_kernel *filter_transform;
@@ -557,7 +621,7 @@ struct winograd_kernels {
 };
 
 /* The table of one instruction set. It may share a group of kernels with another instruction set.
- * tiles and layers have one entry for each compute type. */
+ * tiles, layers and lanes have one entry for each compute type. */
 struct kernels {
     const char *name; /* the value of COSSIM_ISA that selects it */
     const char *description;
@@ -570,6 +634,7 @@ struct kernels {
     const struct sq8_kernels *sq8;
     const struct bit_kernels *bits;
     const struct layer_kernels *layers;
+    const struct lanes_kernels *lanes;
     const struct winograd_kernels *winograd;
 };
 

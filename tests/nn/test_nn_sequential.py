@@ -1,4 +1,4 @@
-"""Sequential, which fuses layers where it can, gives the bits of its layers one by one and agrees with torch."""
+"""Sequential agrees with torch, and for one image gives the bits of its layers one by one."""
 
 import copy
 import pickle
@@ -53,7 +53,10 @@ def check(ours, theirs, x, dtype, case=""):
         results, alone, expected = (results,), (alone,), (expected,)
     for one, other, their in zip(results, alone, expected, strict=True):
         assert_close(one, their, RELATIVE[dtype], case, least=0.1)
-        np.testing.assert_array_equal(one, other, err_msg=str(case))  # the same kernels give the same bits
+        if len(x) < 2:  # the same kernels give the same bits
+            np.testing.assert_array_equal(one, other, err_msg=str(case))
+        else:  # lanes lie across images where there is a vector of them
+            assert_close(one, other, RELATIVE[dtype], case, least=0.1)
         assert one.dtype == their.numpy().dtype
     return results
 
@@ -72,7 +75,7 @@ def test_random_networks(rng, dtype):
         for part in (slice(0, 1), slice(n // 2, n)) if n else ():
             again = ours(x[part])
             for whole, one in zip(results, again if isinstance(again, tuple) else (again,), strict=True):
-                np.testing.assert_array_equal(one, whole[part], err_msg=str((i, layers, part)))
+                assert_close(one, whole[part], RELATIVE[dtype], (i, layers, part), least=0.1)
     assert lengths >= {0, 1, 2, 3, 4, 5, 6, 7}
 
 
@@ -179,7 +182,10 @@ def test_encoder(rng, dtype):
     whole = ours(x)
     for n in (0, 1, 2, 7, 33, 130):
         check(ours, theirs, x[:n], dtype, n)
-        np.testing.assert_array_equal(ours(x[130 - n :]), whole[130 - n :])
+        if n > 15:  # at least a vector of images
+            np.testing.assert_array_equal(ours(x[130 - n :]), whole[130 - n :])
+        else:
+            assert_close(ours(x[130 - n :]), whole[130 - n :], RELATIVE[dtype], n)
     for n in (1, 2, 3):
         with cossim.threads(n):
             np.testing.assert_array_equal(ours(x), whole)

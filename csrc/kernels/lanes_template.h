@@ -1,0 +1,309 @@
+/*
+ * The micro-kernels of layers whose vectors lie across images, for one type. A vector holds one
+ * pixel of as many images as it has lanes. The contracts are in kernels.h. Parameters, undefined at
+ * the end:
+ *
+ *   LAYER, LAYER_TYPE           name of the type in identifiers; C type
+ *   LAYER_INTEGER               integer type of the same width
+ *   LAYER_VECTOR, LAYER_LANES   vector type; its number of lanes
+ *   LAYER_OP(op)                operation `op` on LAYER_VECTOR
+ *   LAYER_TRANSPOSE(_SIZE)      transposition of a square block; its size
+ *
+ * No kernel moves data between lanes, except those that transpose. So an image's results do not
+ * depend on its lane or on its neighbours.
+ */
+#define NAME(prefix) PASTE(PASTE(prefix, _), LAYER)
+
+/* The sums that fit the registers together with the operands of a step: filters by pixels, and
+ * filters by entries of a filter. Sets with many registers (TILE_ROWS is 8) have 32, others 16. */
+#ifndef LANES_ROWS
+#if TILE_ROWS >= 8
+#define LANES_ROWS 6
+#define LANES_SUM_ROWS 5
+#define LANES_SUM_COLUMNS 5
+#else
+#define LANES_ROWS 3
+#define LANES_SUM_ROWS 3
+#define LANES_SUM_COLUMNS 4
+#endif
+#define LANES_PIXELS 4
+#endif
+
+#define EACH_ROW _Pragma("GCC unroll 6") for (int r = 0; r < rows; r++)
+#define EACH_PIXEL _Pragma("GCC unroll 4") for (int v = 0; v < pixels; v++)
+
+/* values[v] are the pixels of a 2 x 2 window. Stores its maximum and the number of the pixel that
+ * is the maximum: the first of equal ones, or the last NaN. Compilers vectorize the loop. */
+INLINE void NAME(lanes_choose)(LAYER_TYPE *restrict largest, LAYER_INTEGER *restrict choices,
+                               const LAYER_TYPE (*restrict values)[LAYER_LANES])
+{
+    for (int i = 0; i < LAYER_LANES; i++) {
+        LAYER_TYPE best = values[0][i];
+        LAYER_INTEGER choice = 0;
+        _Pragma("GCC unroll 4") for (int v = 1; v < LANES_PIXELS; v++)
+        {
+            const LAYER_TYPE value = values[v][i];
+            const bool take = (value > best) | (value != value);
+            best = take ? value : best;
+            choice = take ? v : choice;
+        }
+        largest[i] = best;
+        choices[i] = choice;
+    }
+}
+
+/* One chain: sums of steps [first, end) for `rows` filters and `pixels` pixels. */
+INLINE void NAME(lanes_chain)(LAYER_VECTOR sums[LANES_ROWS][LANES_PIXELS], const LAYER_TYPE *weight,
+                              size_t step, const LAYER_TYPE *const *input, const ptrdiff_t *taps,
+                              size_t first, size_t end, const int rows, const int pixels)
+{
+    EACH_ROW EACH_PIXEL
+    {
+        sums[r][v] = LAYER_OP(set1)(0);
+    }
+    for (size_t i = first; i < end; i++) {
+        const ptrdiff_t tap = taps[i];
+        LAYER_VECTOR factors[LANES_ROWS];
+        EACH_ROW
+        {
+            factors[r] = LAYER_OP(set1)(weight[(size_t)r * step + i]);
+        }
+        EACH_PIXEL
+        {
+            const LAYER_VECTOR x = LAYER_OP(load)(input[v] + tap);
+            EACH_ROW
+            {
+                sums[r][v] = LAYER_OP(fma)(factors[r], x, sums[r][v]);
+            }
+        }
+    }
+}
+
+/* Sums of `rows` filters for `pixels` pixels, from `filter` and `pixel` on. */
+INLINE void NAME(lanes_tile)(const struct lanes_conv *c, size_t filter, size_t pixel,
+                             const int rows, const int pixels)
+{
+    const LAYER_TYPE *weight = (const LAYER_TYPE *)c->weight + filter * c->filter_step;
+    const LAYER_TYPE *input[LANES_PIXELS];
+    const size_t depth = c->depth, chain = c->chain;
+    LAYER_VECTOR sums[LANES_ROWS][LANES_PIXELS];
+    LAYER_TYPE totals[LANES_ROWS][LANES_PIXELS][LAYER_LANES];
+    EACH_PIXEL
+    {
+        input[v] = (const LAYER_TYPE *)c->input + c->pixel_offsets[pixel + (size_t)v];
+    }
+    size_t end = depth > chain ? chain : depth;
+    NAME(lanes_chain)(sums, weight, c->filter_step, input, c->tap_offsets, 0, end, rows, pixels);
+    while (end < depth) {
+        const size_t first = end;
+        end = depth - end > chain ? end + chain : depth;
+        EACH_ROW EACH_PIXEL
+        {
+            LAYER_OP(store)(totals[r][v], sums[r][v]);
+        }
+        NAME(lanes_chain)(sums, weight, c->filter_step, input, c->tap_offsets, first, end, rows,
+                          pixels);
+        EACH_ROW EACH_PIXEL
+        {
+            sums[r][v] = LAYER_OP(add)(LAYER_OP(load)(totals[r][v]), sums[r][v]);
+        }
+    }
+    if (c->bias != NULL) {
+        EACH_ROW
+        {
+            const LAYER_VECTOR bias =
+                LAYER_OP(set1)(((const LAYER_TYPE *)c->bias)[filter + (size_t)r]);
+            EACH_PIXEL
+            {
+                sums[r][v] = LAYER_OP(add)(sums[r][v], bias);
+            }
+        }
+    }
+    LAYER_TYPE *out = (LAYER_TYPE *)c->output + filter * c->map_step;
+    if (c->pool && pixels == LANES_PIXELS) {
+        const ptrdiff_t at = c->output_offsets[pixel / LANES_PIXELS];
+        EACH_ROW
+        {
+            LAYER_TYPE *to = out + (size_t)r * c->map_step + at;
+            LAYER_VECTOR largest;
+            if (c->choices != NULL) {
+                EACH_PIXEL
+                {
+                    LAYER_OP(store)(totals[r][v], sums[r][v]);
+                }
+                NAME(lanes_choose)(to,
+                                   (LAYER_INTEGER *)c->choices +
+                                       (filter + (size_t)r) * c->choice_step +
+                                       c->choice_offsets[pixel / LANES_PIXELS],
+                                   (const LAYER_TYPE(*)[LAYER_LANES])totals[r]);
+                largest = LAYER_OP(load)(to);
+            } else {
+                largest = LAYER_OP(max_propagating_nan)(
+                    LAYER_OP(max_propagating_nan)(sums[r][0], sums[r][1]),
+                    LAYER_OP(max_propagating_nan)(sums[r][2], sums[r][3]));
+            }
+            LAYER_OP(store)(to, c->relu ? LAYER_OP(relu)(largest) : largest);
+        }
+        return;
+    }
+    EACH_ROW EACH_PIXEL
+    {
+        LAYER_OP(store)
+        (out + (size_t)r * c->map_step + c->output_offsets[pixel + (size_t)v],
+         c->relu ? LAYER_OP(relu)(sums[r][v]) : sums[r][v]);
+    }
+}
+
+/* Each size of a tile has a function of its own, so that the compiler allocates registers for each
+ * separately. */
+#define LANES_TILE(rows, pixels) \
+    static __attribute__((noinline)) void NAME(lanes_tile_##rows##x##pixels)( \
+        const struct lanes_conv *c, size_t filter, size_t pixel) \
+    { \
+        NAME(lanes_tile)(c, filter, pixel, rows, pixels); \
+    }
+#define LANES_TILES(rows) LANES_TILE(rows, 1) LANES_TILE(rows, 2) LANES_TILE(rows, 4)
+#define LANES_TILES_ROW(rows) \
+    {NAME(lanes_tile_##rows##x1), NAME(lanes_tile_##rows##x2), NAME(lanes_tile_##rows##x4)},
+LANES_TILES(1)
+LANES_TILES(2)
+LANES_TILES(3)
+#if LANES_ROWS > 3
+LANES_TILES(4)
+LANES_TILES(5)
+LANES_TILES(6)
+#endif
+
+/* The rows of part `part` of `parts` nearly equal parts of n rows begin here. */
+INLINE size_t NAME(lanes_part)(size_t n, size_t parts, size_t part)
+{
+    return n / parts * part + (part < n % parts ? part : n % parts);
+}
+
+/* Filters are the inner loop, so the input of a tile comes from the L1 cache for all but the first
+ * of them. */
+static void NAME(lanes_conv)(const struct lanes_conv *call, size_t filters, size_t pixels)
+{
+    static void (*const tiles[LANES_ROWS][3])(const struct lanes_conv *, size_t, size_t) = {
+        LANES_TILES_ROW(1) LANES_TILES_ROW(2) LANES_TILES_ROW(3)
+#if LANES_ROWS > 3
+            LANES_TILES_ROW(4) LANES_TILES_ROW(5) LANES_TILES_ROW(6)
+#endif
+    };
+    const struct lanes_conv c = *call; /* a local copy cannot alias the output */
+    const size_t parts = (filters + LANES_ROWS - 1) / LANES_ROWS;
+    for (size_t p = 0, n; p < pixels; p += n) {
+        n = pixels - p >= 4 ? 4 : pixels - p >= 2 ? 2 : 1;
+        for (size_t part = 0; part < parts; part++) {
+            const size_t first = NAME(lanes_part)(filters, parts, part),
+                         end = NAME(lanes_part)(filters, parts, part + 1);
+            tiles[end - first - 1][n / 2](&c, first, p);
+        }
+    }
+}
+#undef LANES_TILE
+#undef LANES_TILES
+#undef LANES_TILES_ROW
+
+static void NAME(lanes_gather)(void *out_void, const void *in_void, size_t image_step,
+                               size_t images, size_t n)
+{
+    LAYER_TYPE *out = out_void;
+    const LAYER_TYPE *in = in_void;
+    size_t first = 0;
+    for (; first + LAYER_TRANSPOSE_SIZE <= images; first += LAYER_TRANSPOSE_SIZE) {
+        const LAYER_TYPE *rows[LAYER_TRANSPOSE_SIZE];
+        for (size_t r = 0; r < LAYER_TRANSPOSE_SIZE; r++) {
+            rows[r] = in + (first + r) * image_step;
+        }
+        size_t i = 0;
+        for (; i + LAYER_TRANSPOSE_SIZE <= n; i += LAYER_TRANSPOSE_SIZE) {
+            LAYER_TRANSPOSE(out + i * LAYER_LANES + first, LAYER_LANES, rows, i);
+        }
+        for (; i < n; i++) {
+            for (size_t r = 0; r < LAYER_TRANSPOSE_SIZE; r++) {
+                out[i * LAYER_LANES + first + r] = rows[r][i];
+            }
+        }
+    }
+    for (size_t i = 0; i < n && first < LAYER_LANES; i++) {
+        for (size_t r = first; r < LAYER_LANES; r++) {
+            out[i * LAYER_LANES + r] = r < images ? in[r * image_step + i] : 0;
+        }
+    }
+}
+
+static void NAME(lanes_scatter)(void *out_void, size_t image_step, const void *in_void,
+                                size_t images, size_t n)
+{
+    LAYER_TYPE *out = out_void;
+    const LAYER_TYPE *in = in_void;
+    size_t first = 0;
+    for (; first + LAYER_TRANSPOSE_SIZE <= images; first += LAYER_TRANSPOSE_SIZE) {
+        size_t i = 0;
+        for (; i + LAYER_TRANSPOSE_SIZE <= n; i += LAYER_TRANSPOSE_SIZE) {
+            const LAYER_TYPE *rows[LAYER_TRANSPOSE_SIZE];
+            for (size_t r = 0; r < LAYER_TRANSPOSE_SIZE; r++) {
+                rows[r] = in + (i + r) * LAYER_LANES;
+            }
+            LAYER_TRANSPOSE(out + first * image_step + i, image_step, rows, first);
+        }
+        for (; i < n; i++) {
+            for (size_t r = first; r < first + LAYER_TRANSPOSE_SIZE; r++) {
+                out[r * image_step + i] = in[i * LAYER_LANES + r];
+            }
+        }
+    }
+    for (size_t r = first; r < images; r++) {
+        for (size_t i = 0; i < n; i++) {
+            out[r * image_step + i] = in[i * LAYER_LANES + r];
+        }
+    }
+}
+
+static void NAME(lanes_relu)(void *out_void, const void *in_void, size_t n)
+{
+    LAYER_TYPE *out = out_void;
+    const LAYER_TYPE *in = in_void;
+    for (size_t i = 0; i < n; i++) {
+        LAYER_OP(store)
+        (out + i * LAYER_LANES, LAYER_OP(relu)(LAYER_OP(load)(in + i * LAYER_LANES)));
+    }
+}
+
+static void NAME(lanes_max_pool)(void *out_void, void *choices_void, const void *in_void,
+                                 const struct lanes_window *w)
+{
+    LAYER_TYPE best[LAYER_LANES], *out = out_void;
+    LAYER_INTEGER choice[LAYER_LANES], number = 0;
+    for (int i = 0; i < LAYER_LANES; i++) {
+        best[i] = -(LAYER_TYPE)INFINITY;
+        choice[i] = 0;
+    }
+    for (size_t y = 0; y < w->rows; y++) {
+        const LAYER_TYPE *in = (const LAYER_TYPE *)in_void + y * w->row_step;
+        for (size_t x = 0; x < w->columns; x++, in += w->column_step, number++) {
+            for (int i = 0; i < LAYER_LANES; i++) {
+                const bool take = (in[i] > best[i]) | (in[i] != in[i]);
+                best[i] = take ? in[i] : best[i];
+                choice[i] = take ? number : choice[i];
+            }
+        }
+    }
+    memcpy(out, best, sizeof best);
+    if (choices_void != NULL) {
+        memcpy(choices_void, choice, sizeof choice);
+    }
+}
+
+#undef EACH_ROW
+#undef EACH_PIXEL
+#undef NAME
+#undef LAYER
+#undef LAYER_TYPE
+#undef LAYER_INTEGER
+#undef LAYER_VECTOR
+#undef LAYER_LANES
+#undef LAYER_OP
+#undef LAYER_TRANSPOSE
+#undef LAYER_TRANSPOSE_SIZE

@@ -1,0 +1,104 @@
+#ifndef COSSIM_NETWORK_LANES_PLAN_H
+#define COSSIM_NETWORK_LANES_PLAN_H
+
+#include "kernels/kernels.h"
+#include "network/shapes.h"
+#include "vectors/compute_type.h"
+
+/*
+ * Networks with lanes across images. A vector holds one pixel of as many images as it has lanes,
+ * and between two layers lie arrays (channels, height, width) of vectors. So a convolution reads
+ * whole vectors for any stride, padding, dilation or groups: a tap is an address. A block of images
+ * is transposed before the first layer and after the last one.
+ *
+ * Every sum runs within one lane, in an order that the layer's shape alone decides. So the result
+ * of an image has the same bits in any lane, in any batch that is computed in this way, and for any
+ * number of threads. Images that are missing in the last vector are zeros.
+ */
+
+/* An array of vectors: (channels, height, width) with a border of zeros for the next layer. Counts
+ * vectors. Flat data are (features, 1, 1). */
+struct lanes_map {
+    size_t channels;
+    struct extent2 size;
+    struct extent2 before;     /* border above and to the left */
+    size_t rows, pitch, plane; /* of a channel, with the border: rows, vectors of a row, vectors */
+    size_t first, total;       /* first vector that is no border; all vectors */
+};
+
+/* A layer and the layers fused into it. */
+struct lanes_stage {
+    struct layer layer;
+    bool relu, pool; /* fused into a convolution or linear layer */
+    struct lanes_map in, out;
+    /* Of a convolution or linear layer: sizes of a group; the output before pooling; steps of a
+     * filter, and of a chain. */
+    size_t channels, filters;
+    struct extent2 computed;
+    size_t depth, chain;
+    /* The output rows of one kernel call, in units of a pooling window, and their pixels. */
+    size_t unit, unit_block, units, unit_pixels;
+    ptrdiff_t *taps, *pixels, *outputs, *choices;
+};
+
+struct lanes_plan {
+    enum compute_type compute;
+    const struct lanes_kernels *kernels;
+    size_t size, lanes;   /* bytes of an element; elements of a vector */
+    size_t images;        /* of the call */
+    size_t vectors;       /* vectors that hold one pixel of all images */
+    size_t count, mapped; /* stages; those that read images, which come before the flat ones */
+    struct lanes_stage stages[MOST_LAYERS];
+    size_t multiplications; /* for one image; SIZE_MAX on overflow */
+    void *tables;
+};
+
+/* Would the layers run faster this way than image by image? All layers must fit the shape. */
+bool lanes_apply(enum compute_type compute, const struct layer *layers, size_t count, size_t images,
+                 struct shape shape);
+
+/* Plans layers for which lanes_apply holds. Returns 0, or -1 when there is no memory. Free the plan
+ * in both cases. */
+int lanes_plan(struct lanes_plan *plan, enum compute_type compute, const struct layer *layers,
+               size_t count, size_t images, struct shape shape);
+void lanes_plan_free(struct lanes_plan *plan);
+
+/* The map of the network's input or of its output. */
+const struct lanes_map *lanes_input(const struct lanes_plan *plan);
+const struct lanes_map *lanes_output(const struct lanes_plan *plan);
+
+/* Bytes of a map. */
+static inline size_t lanes_bytes(const struct lanes_plan *p, const struct lanes_map *map)
+{
+    return map->total * p->lanes * p->size;
+}
+
+/* The images of vector v. */
+static inline size_t lanes_images(const struct lanes_plan *p, size_t v)
+{
+    const size_t rest = p->images - v * p->lanes;
+    return rest < p->lanes ? rest : p->lanes;
+}
+
+/* Transposes the images of vector v of (images, C, H, W) into a map with its border, or a map
+ * without a border into them. */
+void lanes_gather(const struct lanes_plan *plan, const struct lanes_map *map, size_t v,
+                  const void *images, void *vectors);
+void lanes_scatter(const struct lanes_plan *plan, const struct lanes_map *map, size_t v,
+                   const void *vectors, void *images);
+
+/* The pixels of the window of output pixel (y, x) of a pool. Returns the offset of the first one,
+ * in vectors from the first pixel of the input. */
+size_t lanes_pool_window(const struct lanes_plan *plan, const struct lanes_stage *stage, size_t y,
+                         size_t x, struct lanes_window *window);
+
+/*
+ * Runs a stage on the calling thread. input and output hold `vectors` maps one after another;
+ * vectors is 1 for stages that read images. Writes the border of the output. choices may be NULL;
+ * otherwise the stage pools, and for each element of the output (without its border) the number of
+ * the chosen pixel in its window is written, as an integer of the size of an element.
+ */
+void lanes_run_stage(const struct lanes_plan *plan, const struct lanes_stage *stage, size_t vectors,
+                     const void *input, void *output, void *choices);
+
+#endif
