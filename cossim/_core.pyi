@@ -329,6 +329,7 @@ def augment(
     out: NDArray[Any],
     /,
     *,
+    colours: NDArray[np.float64] | None,
     noise: float,
     low: float,
     high: float,
@@ -376,12 +377,32 @@ def nt_xent(
     z1: NDArray[Any] | None,
     dz0: NDArray[Any] | None,
     dz1: NDArray[Any] | None,
+    classes: NDArray[np.int64] | None,
+    positives: NDArray[np.float64] | None,
     /,
     *,
     temperature: float,
     interleaved: bool,
 ) -> float: ...
 def matmul(left: NDArray[Any], right: NDArray[Any], out: NDArray[Any], /) -> None: ...
+def activation(
+    name: str, x: NDArray[Any], gradient: NDArray[Any] | None, out: NDArray[Any], /, *, slope: float
+) -> None: ...
+def avg_pool2d(
+    x: NDArray[Any],
+    out: NDArray[Any],
+    rows: NDArray[Any],
+    row_sizes: NDArray[Any],
+    columns: NDArray[Any],
+    column_sizes: NDArray[Any],
+    /,
+    *,
+    gradient: bool,
+) -> None: ...
+def channel_affine(
+    x: NDArray[Any], y: NDArray[Any] | None, centre: NDArray[Any], factors: NDArray[Any], out: NDArray[Any], /
+) -> None: ...
+def channel_sums(x: NDArray[Any], y: NDArray[Any] | None, centre: NDArray[Any], sums: NDArray[Any], /) -> None: ...
 def relu(x: NDArray[Any], out: NDArray[Any], /) -> None: ...
 def relu_gradient(x: NDArray[Any], gradient: NDArray[Any], out: NDArray[Any], /) -> None: ...
 def quantize(request: Request, codes: NDArray[np.uint8] | None, scales: NDArray[np.float32], /) -> None: ...

@@ -108,3 +108,15 @@ class Optimizer(Protocol):
     def step(self, gradients: Mapping[str, ArrayLike]) -> None: ...
     def state_dict(self) -> dict[str, NDArray[Any]]: ...
     def load_state_dict(self, state_dict: Weights) -> None: ...
+
+
+class Schedule(Protocol):
+    """The method of a schedule of the learning rate that train() calls."""
+
+    def step(self) -> None: ...
+
+
+class HasRate(Protocol):
+    """An optimizer whose learning rate a schedule sets. initial_lr is the attribute that the schedule adds."""
+
+    lr: float

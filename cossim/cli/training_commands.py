@@ -40,9 +40,9 @@ def add_train(commands):
     epochs = "passes over the images (default: %(default)s)"
     parser.add_argument("--epochs", metavar="N", type=integer, default=60, help=epochs)
     size = "images per step (default: %(default)s)"
-    parser.add_argument("--batch-size", metavar="N", type=integer, default=256, help=size)
+    parser.add_argument("--batch-size", metavar="N", type=integer, default=128, help=size)
     temperature = "temperature of the loss (default: %(default)s)"
-    parser.add_argument("--temperature", metavar="T", type=float, default=0.1, help=temperature)
+    parser.add_argument("--temperature", metavar="T", type=float, default=0.2, help=temperature)
     seed = "seed of all random numbers (default: %(default)s)"
     parser.add_argument("--seed", metavar="N", type=integer, default=0, help=seed)
     rate = "learning rate of Adam (default: %(default)s)"

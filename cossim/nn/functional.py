@@ -8,52 +8,38 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, SupportsIndex, overl
 import numpy as np
 
 from cossim import _core, _errors
-from cossim._arguments import integer_argument, integer_text, length_argument, plain_text
-from cossim._arithmetic import contiguous
+from cossim._arguments import length_argument, plain_text
 from cossim._errors import described
+from cossim.nn.activations import dropout, gelu, leaky_relu
+from cossim.nn.arguments import layer_arrays as _arrays
+from cossim.nn.arguments import pair_argument as _pair
+from cossim.nn.average_pooling import (
+    adaptive_avg_pool2d,
+    avg_pool2d,
+    pool_images,
+    pool_sizes,
+    pool_windows,
+    pooled_size,
+)
+from cossim.nn.normalization import batch_norm
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cossim._typing import Array, ArrayOrScalar, Float, Pair
 
-
-def _arrays(function: str, **objects: object) -> dict[str, NDArray[Any]]:
-    """Returns the arguments as C-contiguous native arrays of one dtype, float32 or float64. Omits a bias of None."""
-    passed = {name: x for name, x in objects.items() if x is not None or name != "bias"}
-    names = tuple(passed)
-    arrays = dict(zip(names, _core.as_arrays(function, names, tuple(passed.values())), strict=True))
-    first = names[0]
-    for name, a in arrays.items():
-        if a.dtype.kind != "f" or a.dtype.itemsize not in (4, 8):
-            raise TypeError(_errors.NOT_FLOAT32_OR_64.format(function=function, name=name, dtype=a.dtype))
-        if a.dtype.itemsize != arrays[first].dtype.itemsize:
-            both = {"name": first, "other": name, "arrays": described(**arrays)}
-            raise TypeError(_errors.DIFFERENT_DTYPES.format(function=function, **both))
-    return {name: contiguous(a) for name, a in arrays.items()}
-
-
-def _pair(function, name, value, minimum):
-    """Returns (height, width) from a pair of integers, or from one integer that stands for both."""
-    wanted = _errors.INTEGER_OR_PAIR
-    if type(value) is tuple and len(value) == 2 and type(value[0]) is type(value[1]) is int:
-        values = value
-    elif isinstance(value, (tuple, list)):
-        # tuple(value) is a copy: the __index__ of an element may change the list.
-        values = tuple(integer_argument(function, name, v, wanted) for v in tuple(value))
-        if len(values) == 1:
-            values *= 2
-    else:
-        values = (integer_argument(function, name, value, wanted),) * 2
-    if len(values) != 2:
-        raise ValueError(_errors.NOT_A_PAIR.format(function=function, name=name, value=integer_text(value)))
-    if min(values) < minimum:
-        text = integer_text(value)
-        raise ValueError(_errors.TOO_SMALL.format(function=function, name=name, least=minimum, value=text))
-    if max(values) >= 2**31:
-        text = integer_text(value)
-        raise ValueError(_errors.TOO_LARGE.format(function=function, name=name, limit="2**31", value=text))
-    return values
+__all__ = [
+    "adaptive_avg_pool2d",
+    "avg_pool2d",
+    "batch_norm",
+    "conv2d",
+    "dropout",
+    "gelu",
+    "leaky_relu",
+    "linear",
+    "max_pool2d",
+    "relu",
+]
 
 
 def _conv_padding(padding, kernel, stride, dilation):
@@ -214,14 +200,6 @@ def _check_conv2d(x, weight, bias, stride, padding, dilation, groups):
     return _Conv2dCall(images, weight, arrays.get("bias"), stride, before, after, dilation, groups, size, x.ndim == 4)
 
 
-def _pooled_size(size, kernel, stride, padding, dilation, ceil_mode):
-    """Number of windows along one side. In ceil_mode, the last one must begin before the padding at the end."""
-    windows = (size + 2 * padding - dilation * (kernel - 1) - 1 + (stride - 1 if ceil_mode else 0)) // stride + 1
-    if ceil_mode and (windows - 1) * stride >= size + padding:
-        windows -= 1
-    return windows
-
-
 @overload
 def max_pool2d(
     x: NDArray[Float],
@@ -330,28 +308,16 @@ def max_pool2d(
 
 
 def _pool_pairs(kernel_size, stride, padding, dilation):
-    kernel = _pair("max_pool2d", "kernel_size", kernel_size, 1)
-    stride = tuple(stride) if isinstance(stride, (tuple, list)) else stride  # read the list once: it may change
-    none_given = stride is None or (isinstance(stride, tuple) and not stride)
-    stride = kernel if none_given else _pair("max_pool2d", "stride", stride, 1)
-    padding = _pair("max_pool2d", "padding", padding, 0)
-    dilation = _pair("max_pool2d", "dilation", dilation, 1)
-    if any(p > k // 2 for p, k in zip(padding, kernel, strict=True)):
-        raise ValueError(_errors.POOL_PADDING.format(padding=padding, kernel=kernel))
-    return kernel, stride, padding, dilation
+    kernel, stride, padding = pool_windows("max_pool2d", kernel_size, stride, padding)
+    return kernel, stride, padding, _pair("max_pool2d", "dilation", dilation, 1)
 
 
 def _pool(with_indices, x, pairs, ceil_mode):
     """Returns the maxima, and their indices or None. pairs is the result of _pool_pairs."""
+    x = pool_images("max_pool2d", x)
     kernel, stride, padding, dilation = pairs
-    arrays = _arrays("max_pool2d", x=x)
-    x = arrays["x"]
-    if x.ndim not in (3, 4) or 0 in x.shape[-3:]:
-        raise ValueError(_errors.POOL_IMAGES.format(arrays=described(**arrays)))
-    sizes = zip(x.shape[-2:], kernel, stride, padding, dilation, strict=True)
-    size = tuple(_pooled_size(*arguments, ceil_mode) for arguments in sizes)
-    if min(size) < 1:
-        raise ValueError(_errors.POOL_EMPTY.format(size=size, arrays=described(**arrays)))
+    sides = zip(x.shape[-2:], kernel, stride, padding, dilation, strict=True)
+    size = pool_sizes("max_pool2d", x, tuple(pooled_size(*side, ceil_mode) for side in sides))
     planes = x.reshape(-1, *x.shape[-2:])
     out = np.empty((planes.shape[0], *size), x.dtype)
     indices = np.empty(out.shape, np.int64) if with_indices else None

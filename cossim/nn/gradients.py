@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
 import numpy as np
 
 from cossim import _core
-from cossim._arithmetic import contiguous, fixed_arithmetic
+from cossim._arithmetic import fixed_arithmetic
 from cossim.nn import functional
-from cossim.vectors.gradients import gradient_argument
+from cossim.nn.arguments import layer_gradient as _gradient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,11 +23,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cossim._typing import Array, ArrayOrScalar, Float, Pair, ParametersPullback
-
-
-def _gradient(function, dy, y):
-    """Returns dy as a contiguous native array. Raises an error unless it has y's shape and dtype."""
-    return contiguous(gradient_argument(function, "dy", dy, y, "y"))
 
 
 def _conv2d_pullback(call, dy, input_gradient, indices=None):

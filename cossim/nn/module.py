@@ -12,15 +12,22 @@ from cossim.nn.weights import read_weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from typing_extensions import Self
 
     from cossim._typing import Pullback, Weights
+
+
+def without_parameters(pullback):
+    """The pullback of a layer without parameters, from a function dy -> dx."""
+    return lambda dy, input_gradient=True: (pullback(dy) if input_gradient else None, {})
 
 
 class Module:
     """Base class of all layers: parameters and inner layers by name, state_dict() and load_state_dict().
 
-    A subclass lists the names of its parameters in ``parameter_names`` and the names of its inner layers in
-    ``module_names``. It defines ``forward(x)``.
+    A subclass lists the names of its parameters in ``parameter_names``, of arrays that are no parameters, such as
+    running statistics, in ``buffer_names``, and of its inner layers in ``module_names``. It defines ``forward(x)``.
+    The attribute ``training`` says whether the layer is in training mode, which changes BatchNorm2d and Dropout.
 
     Examples
     --------
@@ -31,7 +38,9 @@ class Module:
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ()
+    buffer_names: ClassVar[tuple[str, ...]] = ()
     module_names: ClassVar[tuple[str, ...]] = ()
+    training: bool = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -85,8 +94,53 @@ class Module:
         """
         return [(name, getattr(self, name)) for name in self.module_names]
 
+    def named_parameters(self) -> list[tuple[str, NDArray[Any]]]:
+        """A list of (name, array): the arrays of state_dict() that a training changes by their gradients.
+
+        Running statistics are left out. The optimizers take these arrays.
+
+        Examples
+        --------
+        >>> import cossim.nn as nn
+        >>> [name for name, array in nn.BatchNorm2d(3).named_parameters()]
+        ['weight', 'bias']
+        """
+        found = [(name, getattr(self, name)) for name in self.parameter_names if getattr(self, name) is not None]
+        for name, module in self.named_modules():
+            found += [(f"{name}.{inner}", array) for inner, array in module.named_parameters()]
+        return found
+
+    def train(self, mode: bool = True) -> Self:
+        """Sets the layer and all inner layers to training mode, or with mode=False to evaluation. Returns the layer.
+
+        In training mode, BatchNorm2d takes the statistics of its input and Dropout drops elements. Other layers do the
+        same in both modes. A new layer is in training mode, as in torch.
+
+        Examples
+        --------
+        >>> import numpy as np, cossim.nn as nn
+        >>> net = nn.Sequential(nn.Dropout(0.5, rng=0), nn.ReLU())
+        >>> net.train(False)(np.ones(4))
+        array([1., 1., 1., 1.])
+        """
+        self.training = bool(mode)
+        for _, module in self.named_modules():
+            module.train(mode)
+        return self
+
+    def eval(self) -> Self:
+        """Sets the layer and all inner layers to evaluation: train(False). Returns the layer.
+
+        Examples
+        --------
+        >>> import cossim.nn as nn
+        >>> nn.BatchNorm2d(3).eval().training
+        False
+        """
+        return self.train(False)
+
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """All parameters by name. A parameter of an inner layer is called "layer.parameter".
+        """All parameters and buffers by name. One of an inner layer is called "layer.name".
 
         Returns
         -------
@@ -99,7 +153,8 @@ class Module:
         >>> {name: a.shape for name, a in nn.Sequential(nn.Linear(3, 2), nn.ReLU()).state_dict().items()}
         {'0.weight': (2, 3), '0.bias': (2,)}
         """
-        state = {name: getattr(self, name) for name in self.parameter_names if getattr(self, name) is not None}
+        names = (*self.parameter_names, *self.buffer_names)
+        state = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         for name, module in self.named_modules():
             state.update({f"{name}.{inner}": array for inner, array in module.state_dict().items()})
         return state

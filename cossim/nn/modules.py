@@ -12,19 +12,13 @@ from cossim._arguments import integer_argument, integer_text, length_argument
 from cossim._arithmetic import fixed_arithmetic
 from cossim._errors import described
 from cossim.nn import functional, gradients
-from cossim.nn.module import Module
+from cossim.nn.arguments import dtype_argument
+from cossim.nn.module import Module, without_parameters
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
     from cossim._typing import Array, ArrayOrScalar, Pair, Pullback, Seed
-
-
-def _dtype(dtype):
-    dtype = np.dtype(dtype)
-    if dtype not in (np.float32, np.float64):
-        raise TypeError(_errors.LAYER_DTYPE.format(dtype=dtype))
-    return dtype
 
 
 def _uniform(rng, shape, fan_in, dtype):
@@ -114,8 +108,8 @@ class Conv2d(Module):
         rng = np.random.default_rng(rng)
         fan_in = in_channels // groups * math.prod(self.kernel_size)
         shape = (out_channels, in_channels // groups, *self.kernel_size)
-        self.weight = _uniform(rng, shape, fan_in, _dtype(dtype))
-        self.bias = _uniform(rng, out_channels, fan_in, _dtype(dtype)) if bias else None
+        self.weight = _uniform(rng, shape, fan_in, dtype_argument(dtype))
+        self.bias = _uniform(rng, out_channels, fan_in, dtype_argument(dtype)) if bias else None
 
     def _check(self, x):
         _check_padding_mode(self.padding_mode)  # the attribute may have changed since the constructor
@@ -210,10 +204,6 @@ def _fold_border(dx, call, mode):
     return folded.reshape(*dx.shape[:-2], *image)
 
 
-def _without_parameters(pullback):
-    return lambda dy, input_gradient=True: (pullback(dy) if input_gradient else None, {})
-
-
 class MaxPool2d(Module):
     """max_pool2d with stored arguments, as in torch.nn.MaxPool2d.
 
@@ -273,7 +263,7 @@ class MaxPool2d(Module):
         y, pullback = gradients.max_pool2d_vjp(
             x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
         )
-        return y, _without_parameters(pullback)
+        return y, without_parameters(pullback)
 
     def _arguments_repr(self) -> str:
         return (
@@ -302,7 +292,7 @@ class ReLU(Module):
 
     def vjp(self, x: Array) -> tuple[NDArray[Any], Pullback]:
         y, pullback = gradients.relu_vjp(x)
-        return y, _without_parameters(pullback)
+        return y, without_parameters(pullback)
 
 
 class Flatten(Module):
@@ -361,7 +351,7 @@ class Flatten(Module):
     def vjp(self, x: Array) -> tuple[NDArray[Any], Pullback]:
         x = _core.as_array("Flatten", "x", x)
         y = self.forward(x)
-        return y, _without_parameters(lambda dy: gradients._gradient("Flatten.vjp", dy, y).reshape(x.shape))
+        return y, without_parameters(lambda dy: gradients._gradient("Flatten.vjp", dy, y).reshape(x.shape))
 
     def _arguments_repr(self) -> str:
         return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
@@ -415,8 +405,8 @@ class Linear(Module):
         self.in_features = in_features = length_argument("Linear", "in_features", in_features, 0)
         self.out_features = out_features = length_argument("Linear", "out_features", out_features, 0)
         rng = np.random.default_rng(rng)
-        self.weight = _uniform(rng, (out_features, in_features), in_features, _dtype(dtype))
-        self.bias = _uniform(rng, out_features, in_features, _dtype(dtype)) if bias else None
+        self.weight = _uniform(rng, (out_features, in_features), in_features, dtype_argument(dtype))
+        self.bias = _uniform(rng, out_features, in_features, dtype_argument(dtype)) if bias else None
 
     def forward(self, x: Array) -> NDArray[Any]:
         """linear of x with this layer's parameters: same as layer(x). x is (..., in_features)."""

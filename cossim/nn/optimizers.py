@@ -35,7 +35,7 @@ def _number(optimizer: str, name: str, value: Any, *, minimum: float = 0.0, belo
 def _parameters(optimizer: str, parameters: Module | Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Returns the arrays by name. Raises an error unless all of them can be updated in place."""
     if isinstance(parameters, Module):
-        parameters = parameters.state_dict()
+        parameters = dict(parameters.named_parameters())
     if not isinstance(parameters, Mapping):
         raise TypeError(_errors.NOT_PARAMETERS.format(function=optimizer, kind=type(parameters).__name__))
     seen: dict[int, str] = {}
@@ -337,6 +337,7 @@ class Adam(_Optimizer):
     eps: float
     weight_decay: float
     _options = ("lr", "betas", "eps", "weight_decay")
+    _decoupled = False  # whether weight_decay shrinks the parameters apart from the gradient
 
     def __init__(
         self,
@@ -347,12 +348,13 @@ class Adam(_Optimizer):
         weight_decay: Number = 0.0,
     ) -> None:
         super().__init__(parameters)
-        self.lr = _number("Adam", "lr", lr)
+        name = type(self).__name__
+        self.lr = _number(name, "lr", lr)
         if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-            raise TypeError(_errors.BETAS.format(betas=betas))
-        self.betas = tuple(_number("Adam", f"betas[{i}]", beta, below=1.0) for i, beta in enumerate(betas))
-        self.eps = _number("Adam", "eps", eps)
-        self.weight_decay = _number("Adam", "weight_decay", weight_decay)
+            raise TypeError(_errors.BETAS.format(function=name, betas=betas))
+        self.betas = tuple(_number(name, f"betas[{i}]", beta, below=1.0) for i, beta in enumerate(betas))
+        self.eps = _number(name, "eps", eps)
+        self.weight_decay = _number(name, "weight_decay", weight_decay)
         self._buffers = {"exp_avg": self._zeros(), "exp_avg_sq": self._zeros()}
 
     def _begin(self, step):
@@ -361,7 +363,9 @@ class Adam(_Optimizer):
         self._correction = math.sqrt(1 - second**step)
 
     def _update(self, parameter, gradient, mean, square):
-        if self.weight_decay:
+        if self.weight_decay and self._decoupled:
+            parameter *= 1 - self.lr * self.weight_decay
+        elif self.weight_decay:
             gradient = gradient + parameter * self.weight_decay
         first, second = self.betas
         if 1 - first < 0.5:  # as in torch.lerp, which starts from the nearer end
@@ -376,3 +380,45 @@ class Adam(_Optimizer):
         root /= self._correction
         root += self.eps
         parameter -= mean * self._step_size / root
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay, as in torch.optim.AdamW.
+
+    Each step first multiplies the parameters by 1 - lr * weight_decay. The rest is the step of Adam without weight
+    decay (Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019).
+
+    Parameters
+    ----------
+    parameters : Module or dict of str to numpy.ndarray
+        float32 or float64. step(gradients) updates them in place.
+    lr : float
+        Learning rate, an attribute that may be set between steps.
+    betas : pair of float
+    eps, weight_decay : float
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in Adam.
+
+    Examples
+    --------
+    >>> import numpy as np, cossim.nn
+    >>> parameters = {"w": np.array([1.0, 2.0])}
+    >>> cossim.nn.AdamW(parameters, lr=0.1, weight_decay=0.5).step({"w": np.zeros(2)})
+    >>> parameters["w"]
+    array([0.95, 1.9 ])
+    """
+
+    _decoupled = True
+
+    def __init__(
+        self,
+        parameters: Module | Mapping[str, NDArray[Any]],
+        lr: Number = 1e-3,
+        betas: tuple[Number, Number] | list[float] = (0.9, 0.999),
+        eps: Number = 1e-8,
+        weight_decay: Number = 1e-2,
+    ) -> None:
+        super().__init__(parameters, lr, betas, eps, weight_decay)

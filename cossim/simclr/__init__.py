@@ -1,4 +1,4 @@
-"""SimCLR: an encoder of small grey images, random views of images, their similarity matrix, loss and training."""
+"""SimCLR: an encoder of small images, random views of images, their similarity matrix, loss and training."""
 
 from cossim.simclr.augment import augment
 from cossim.simclr.encoder import Encoder

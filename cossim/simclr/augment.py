@@ -11,6 +11,7 @@ import numpy as np
 from cossim import _core, _errors
 from cossim._arguments import number_argument
 from cossim._arithmetic import contiguous, fixed_arithmetic
+from cossim.simclr.images import images_argument, scaled_pixels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,6 +33,13 @@ def augment(
     shear: Number | _Range = 0.0,
     scale: _Range = (0.8, 1.2),
     aspect: _Range = (1.0, 1.0),
+    flip: Number = 0.0,
+    brightness: Number | _Range = 0.0,
+    contrast: Number | _Range = 0.0,
+    saturation: Number | _Range = 0.0,
+    hue: Number | _Range = 0.0,
+    greyscale: Number = 0.0,
+    blur: Number | _Range = 0.0,
     noise: Number = 0.05,
     clip: _Range | None = (0.0, 1.0),
 ) -> NDArray[Float]: ...
@@ -45,6 +53,13 @@ def augment(
     shear: Number | _Range = 0.0,
     scale: _Range = (0.8, 1.2),
     aspect: _Range = (1.0, 1.0),
+    flip: Number = 0.0,
+    brightness: Number | _Range = 0.0,
+    contrast: Number | _Range = 0.0,
+    saturation: Number | _Range = 0.0,
+    hue: Number | _Range = 0.0,
+    greyscale: Number = 0.0,
+    blur: Number | _Range = 0.0,
     noise: Number = 0.05,
     clip: _Range | None = (0.0, 1.0),
 ) -> NDArray[Any]: ...
@@ -57,15 +72,23 @@ def augment(
     shear: Number | _Range = 0.0,
     scale: _Range = (0.8, 1.2),
     aspect: _Range = (1.0, 1.0),
+    flip: Number = 0.0,
+    brightness: Number | _Range = 0.0,
+    contrast: Number | _Range = 0.0,
+    saturation: Number | _Range = 0.0,
+    hue: Number | _Range = 0.0,
+    greyscale: Number = 0.0,
+    blur: Number | _Range = 0.0,
     noise: Number = 0.05,
     clip: _Range | None = (0.0, 1.0),
 ) -> NDArray[Any]:
-    """A random view of each image: shifted, rotated, sheared, cropped and resized, with noise.
+    """A random view of each image: moved, turned, cropped and resized, in other colours, blurred, with noise.
 
     Parameters
     ----------
     images : array_like, shape (N, C, H, W) or (N, H, W)
-        float32 or float64, usually in [0, 1]. All channels of an image get the same map. Never modified.
+        float32 or float64, usually in [0, 1], or pixels of uint8 from 0 to 255, which are divided by 255 and give
+        float32. All channels of an image get the same map. Never modified.
     rng : int or numpy.random.Generator, optional
         Seed or source of the random numbers. The same seed gives the same bits for any number of threads. A view
         depends on the index of its image, not on the number of images.
@@ -84,6 +107,19 @@ def augment(
     aspect : pair of float
         Range of the aspect ratio, width / height, of the crop as a multiple of the image's, 0 < low <= high. It does
         not change the area of the crop.
+    flip : float
+        Probability with which an image is mirrored, left to right.
+    brightness, contrast, saturation : float or pair of float
+        Range of the factor by which each changes. A number v stands for (max(0, 1 - v), 1 + v). Changes of colour need
+        images with 1 or 3 channels; a single one counts as red, green and blue.
+    hue : float or pair of float
+        Largest change of hue in either direction, or a range (low, high), in turns: 0.5 reaches the complementary
+        colours. At most 0.5.
+    greyscale : float
+        Probability with which an image loses its colours: the factor of its saturation is then 0.
+    blur : float or pair of float
+        Largest standard deviation of a Gaussian blur, or a range (low, high), in pixels. At most 20. The Gaussian is
+        cut off at three standard deviations. Beyond the edge of a view, the nearest pixel counts.
     noise : float
         Standard deviation of the Gaussian noise added to each pixel.
     clip : pair of float, or None
@@ -91,15 +127,15 @@ def augment(
 
     Returns
     -------
-    numpy.ndarray, the shape and dtype of images
+    numpy.ndarray, the shape and dtype of images (float32 for uint8)
         A new array. An identity map keeps the image's exact values; noise and clipping still apply.
 
     Raises
     ------
     TypeError
-        The images are not float32 or float64 (scale integers to [0, 1] first), or an argument is not a number.
+        The images are not float32, float64 or uint8, or an argument is not a number.
     ValueError
-        The images have another rank, or an argument is out of range.
+        The images have another rank, an argument is out of range, or colours change and there are not 1 or 3 channels.
 
     Notes
     -----
@@ -112,6 +148,14 @@ def augment(
 
     The value is interpolated bilinearly between the four pixels around q, and pixels outside the image are 0, as in
     torch's grid_sample with align_corners=False. A pixel of the view is NaN if one of its four pixels is NaN.
+
+    A flip negates the x of p - c. The colours (red, green, blue) of a pixel of the view then become ::
+
+        H = hue: a rotation of (red, green, blue) about the axis (1, 1, 1)
+        Y = 0.299 red + 0.587 green + 0.114 blue of a pixel, and Y mean that of the view
+        b (c (s (H colours) + (1 - s) Y(H colours)) + (1 - c) Y mean)    b, c, s: brightness, contrast, saturation
+
+    which is blurred. Noise and clipping come last.
 
     Each image has its own stream of noise, seeded from rng, so that threads can share the work. rng's own normal
     distribution is not used. The noise has the precision of float32.
@@ -133,18 +177,30 @@ def augment(
     sides, (narrow, wide) = _ratios("scale", scale), _ratios("aspect", aspect)
     shift, noise = _not_negative("shift", shift), _not_negative("noise", noise)
     low, high = (-math.inf, math.inf) if clip is None else _pair("clip", clip)
+    changes = _colour_ranges(flip, brightness, contrast, saturation, hue, greyscale, blur)
     rng = _generator(rng)
-    images = contiguous(images_argument("augment", images))
+    images = contiguous(scaled_pixels(images_argument("augment", images), np.dtype(np.float32)))
     with fixed_arithmetic():
         ranges = (rotations, shears, sides, (math.log(narrow), math.log(wide)), *MOVE_RANGES)
-    # Always draws the same count of numbers for an image, one row: its view depends only on rng and its index.
-    draws = rng.integers(2**64 - 1, size=(len(images), len(ranges) + 1), dtype=np.uint64, endpoint=True)
+    # Always draws the same count of numbers for an image, one row: its view depends only on rng and its index. Calls
+    # that change no colours draw fewer, those that they drew before there were such changes.
+    columns = len(ranges) + 1 + (0 if changes is None else len(changes))
+    draws = rng.integers(2**64 - 1, size=(len(images), columns), dtype=np.uint64, endpoint=True)
     stack = images if images.ndim == 4 else images[:, None]
     with fixed_arithmetic(over="ignore", invalid="ignore"):
-        maps = _affine_maps(_uniform(draws[:, :-1], ranges), shift, *stack.shape[-2:])
+        maps = _affine_maps(_uniform(draws[:, : len(ranges)], ranges), shift, *stack.shape[-2:])
+        colours = None
+        if changes is not None:
+            drawn = _uniform(draws[:, len(ranges) + 1 :], changes)
+            _flip(maps, drawn[0] < flip, stack.shape[-1])
+            colours = _colours(drawn, greyscale)
+    if colours is not None and not (colours != NO_CHANGE).any():
+        colours = None
+    if colours is not None and stack.shape[1] not in (1, 3):
+        raise ValueError(_errors.COLOUR_CHANNELS.format(shape=images.shape))
     views = np.empty(stack.shape, stack.dtype)
-    keys = np.ascontiguousarray(draws[:, -1])
-    _core.augment(stack, maps, keys, views, noise=noise, low=low, high=high)
+    keys = np.ascontiguousarray(draws[:, len(ranges)])
+    _core.augment(stack, maps, keys, views, colours=colours, noise=noise, low=low, high=high)
     return views.reshape(images.shape)
 
 
@@ -176,19 +232,70 @@ def _affine_maps(numbers, shift, height, width):
     return np.stack((xx, xy, x, yx, yy, y), axis=-1).reshape(-1, 2, 3)
 
 
+def _flip(maps, flipped, width):
+    """Mirrors the views whose flag is set: pixel (x, y) then has the point of (width - 1 - x, y)."""
+    maps[flipped, :, 2] += maps[flipped, :, 0] * (width - 1)
+    maps[flipped, :, 0] *= -1
+
+
+# A view whose colours stay: the identity matrix, no share of the mean brightness, no blur.
+NO_CHANGE = np.array([1.0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0])
+BRIGHTNESS_OF = np.array([0.299, 0.587, 0.114])  # shares of red, green and blue: ITU-R BT.601
+# (1, 1, 1) times a vector, as a cross product
+CROSS = np.array([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]])
+
+
+def _colours(drawn, greyscale):
+    """Rows (N, 11) of struct colour of the C core: a matrix (3, 3), the pivot and the blur.
+
+    drawn is (7, N): a number for the flip, brightness, contrast, saturation, hue, a number for greyscale, blur.
+    """
+    _, brightness, contrast, saturation, hue, grey, blur = drawn
+    angle = (2 * math.pi * hue)[:, None, None]
+    cos, sin = np.cos(angle), np.sin(angle)
+    rotation = cos * np.eye(3) + (1 - cos) / 3 + sin / math.sqrt(3) * CROSS
+    saturation = np.where(grey < greyscale, 0.0, saturation)[:, None, None]
+    # The brightness of the rotated colour, the same in all three channels. Sums of three terms in a fixed order.
+    level = sum(BRIGHTNESS_OF[k] * rotation[:, k : k + 1] for k in range(3))
+    matrix = saturation * rotation + (1 - saturation) * level
+    matrix *= (brightness * contrast)[:, None, None]
+    pivot = brightness * (1 - contrast)
+    return np.ascontiguousarray(np.column_stack((matrix.reshape(-1, 9), pivot, blur)))
+
+
 # ---- arguments ----
 
 
-def images_argument(function: str, images: Array, least: int = 0) -> NDArray[Any]:
-    """Returns images of float32 or float64, (N, C, H, W) or (N, H, W). C, H and W must be at least `least`."""
-    images = _core.as_array(function, "images", images)
-    if images.dtype.newbyteorder("=") not in (np.float32, np.float64):
-        message = _errors.PIXELS if images.dtype.kind in "iub" else _errors.NOT_FLOAT32_OR_64
-        raise TypeError(message.format(function=function, name="images", dtype=images.dtype))
-    if images.ndim not in (3, 4) or min(images.shape[1:]) < least:
-        message = _errors.IMAGES_SHAPE.format(function=function, wanted=_errors.IMAGES_OR_CHANNELS, shape=images.shape)
-        raise ValueError(message)
-    return images
+def _colour_ranges(flip, brightness, contrast, saturation, hue, greyscale, blur):
+    """Ranges of the numbers to draw, for flips and colours, or None where nothing of these changes."""
+    for name, value in (("flip", flip), ("greyscale", greyscale)):
+        if not 0 <= _number(name, value) <= 1:
+            raise ValueError(_errors.PROBABILITY.format(function="augment", name=name, value=value))
+    factors = [_factors(name, value) for name, value in _named(brightness, contrast, saturation)]
+    hues = _symmetric("hue", hue, 0.5, _errors.HUE)
+    blurs = _pair("blur", blur) if isinstance(blur, (tuple, list)) else (0.0, _not_negative("blur", blur))
+    if blurs[0] < 0 or blurs[1] > BLUR_MAX:
+        raise ValueError(_errors.BLUR.format(most=BLUR_MAX, value=blur))
+    if flip == greyscale == 0 and factors == [(1.0, 1.0)] * 3 and hues == blurs == (0.0, 0.0):
+        return None
+    return ((0.0, 1.0), *factors, hues, (0.0, 1.0), blurs)
+
+
+BLUR_MAX = 20  # as in the C core
+
+
+def _named(brightness, contrast, saturation):
+    return ("brightness", brightness), ("contrast", contrast), ("saturation", saturation)
+
+
+def _factors(name, value):
+    if not isinstance(value, (tuple, list)):
+        number = _not_negative(name, value)
+        return max(0.0, 1 - number), 1 + number
+    low, high = _pair(name, value)
+    if not 0 <= low <= high < math.inf:
+        raise ValueError(_errors.RANGE_OF_FACTORS.format(name=name, value=value))
+    return low, high
 
 
 def _generator(rng: Seed | None) -> np.random.Generator:
@@ -229,12 +336,16 @@ def _ratios(name: str, value: object) -> tuple[float, float]:
 
 
 def _degrees(name, value, limit):
-    """Returns a range (low, high) of angles. A single number x means (-x, x)."""
+    return _symmetric(name, value, limit, _errors.ANGLE)
+
+
+def _symmetric(name, value, limit, message):
+    """Returns a range (low, high) within [-limit, limit]. A single number x means (-x, x)."""
     if isinstance(value, (tuple, list)):
         low, high = _pair(name, value)
     else:
         high = _not_negative(name, value)
         low = -high
     if max(-low, high) > limit:
-        raise ValueError(_errors.ANGLE.format(name=name, limit=limit, value=value))
+        raise ValueError(message.format(name=name, limit=limit, value=value))
     return low, high

@@ -1,36 +1,51 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
 from cossim import _errors
+from cossim._arguments import length_argument
 from cossim._core import as_array, run_layers
 from cossim.nn import Conv2d, Flatten, Linear, MaxPool2d, Module, ReLU
+from cossim.nn.arguments import pair_argument
 from cossim.nn.modules import NETWORK_LAYERS
 from cossim.nn.sequential import call_layer, layers_vjp
+from cossim.simclr.images import scaled_pixels
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
-    from cossim._typing import Array, Pullback, Seed
+    from cossim._typing import Array, Pair, Pullback, Seed
 
 
 _NAMES = ("conv1", "relu1", "pool1", "conv2", "relu2", "pool2", "flatten", "fc", "relu3")
 
 
-class Encoder(Module):
-    """Encodes images of 28 x 28 pixels as embeddings of 100 numbers.
+def _pooled(size):
+    """Height or width after a 5 x 5 convolution and 2 x 2 pooling."""
+    return (size - 4) // 2
 
-    The network is two convolutions, each with ReLU and 2 x 2 max pooling, and a linear layer with ReLU. For N images
-    the shapes are: input (N, 1, 28, 28), 5 x 5 convolution (N, 10, 24, 24), pooling (N, 10, 12, 12), 5 x 5 convolution
-    (N, 20, 8, 8), pooling (N, 20, 4, 4), flatten (N, 320), linear (N, 100).
+
+LEAST_SIZE = 16  # height and width of the smallest images: 16, 12, 6, 2, 1 pixels after the layers
+
+
+class Encoder(Module):
+    """Encodes images as embeddings of 100 numbers.
+
+    The network is two convolutions, each with ReLU and 2 x 2 max pooling, and a linear layer with ReLU. For N grey
+    images of 28 x 28 pixels the shapes are: input (N, 1, 28, 28), 5 x 5 convolution (N, 10, 24, 24), pooling
+    (N, 10, 12, 12), 5 x 5 convolution (N, 20, 8, 8), pooling (N, 20, 4, 4), flatten (N, 320), linear (N, 100).
 
     The parameters are called conv1.weight, conv1.bias, conv2.weight, conv2.bias, fc.weight and fc.bias, so that
     load_state_dict accepts the state_dict of the same network in torch.
 
     Parameters
     ----------
+    in_channels : int
+        Channels of the images: 1 for grey ones, 3 for colour.
+    size : int or pair of int
+        Height and width of the images, at least 16.
     dtype : float32 or float64
         The dtype of the parameters, which the images must share.
     rng : int or numpy.random.Generator, optional
@@ -39,9 +54,13 @@ class Encoder(Module):
     Raises
     ------
     TypeError
-        The images do not have the dtype of the parameters.
+        The images have neither the dtype of the parameters nor uint8.
     ValueError
-        The images do not have shape (N, 1, 28, 28).
+        The images do not have shape (N, in_channels, *size), or an argument is out of range.
+
+    Notes
+    -----
+    Grey images may have shape (N, H, W). Images of uint8 are taken as pixels from 0 to 255 and divided by 255.
 
     Examples
     --------
@@ -52,6 +71,8 @@ class Encoder(Module):
     """
 
     module_names = ("conv1", "conv2", "fc")
+    in_channels: int
+    size: tuple[int, int]
     conv1: Conv2d
     conv2: Conv2d
     fc: Linear
@@ -60,11 +81,15 @@ class Encoder(Module):
 
         def __call__(self, x: Array) -> NDArray[Any]: ...
 
-    def __init__(self, *, dtype: DTypeLike = np.float32, rng: Seed | None = None) -> None:
+    def __init__(
+        self, in_channels: SupportsIndex = 1, size: Pair = 28, *, dtype: DTypeLike = np.float32, rng: Seed | None = None
+    ) -> None:
+        self.in_channels = length_argument("Encoder", "in_channels", in_channels)
+        self.size = height, width = pair_argument("Encoder", "size", size, LEAST_SIZE)
         rng = np.random.default_rng(rng)
-        self.conv1 = Conv2d(1, 10, 5, dtype=dtype, rng=rng)
+        self.conv1 = Conv2d(self.in_channels, 10, 5, dtype=dtype, rng=rng)
         self.conv2 = Conv2d(10, 20, 5, dtype=dtype, rng=rng)
-        self.fc = Linear(4 * 4 * 20, 100, dtype=dtype, rng=rng)
+        self.fc = Linear(_pooled(_pooled(height)) * _pooled(_pooled(width)) * 20, 100, dtype=dtype, rng=rng)
         self._relu, self._pool, self._flatten = ReLU(), MaxPool2d(2), Flatten()
 
     def _layers(self):
@@ -73,12 +98,16 @@ class Encoder(Module):
 
     def _check_images(self, x):
         x = as_array("Encoder", "images", x)
-        if x.shape[1:] != (1, 28, 28):
-            raise ValueError(_errors.IMAGES_SHAPE.format(function="Encoder", wanted="(N, 1, 28, 28)", shape=x.shape))
-        return x
+        channels, size, shape = self.in_channels, self.size, x.shape
+        if channels == 1 and x.ndim == 3:
+            x = x[:, None]
+        if x.shape[1:] != (channels, *size):
+            wanted = "(N, {}, {}, {})".format(channels, *size)
+            raise ValueError(_errors.IMAGES_SHAPE.format(function="Encoder", wanted=wanted, shape=shape))
+        return scaled_pixels(x, self.conv1.weight.dtype)
 
     def forward(self, x: Array) -> NDArray[Any]:
-        """Encodes images x (N, 1, 28, 28) as embeddings (N, 100): same as encoder(x)."""
+        """Encodes images x (N, in_channels, *size) as embeddings (N, 100): same as encoder(x)."""
         return run_layers(NETWORK_LAYERS, call_layer, _NAMES, self._layers(), self._check_images(x))
 
     def vjp(self, x: Array) -> tuple[NDArray[Any], Pullback]:

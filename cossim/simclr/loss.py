@@ -29,7 +29,20 @@ def _dtype(function, z0, z1):
     return np.dtype(np.float32 if all(narrow) else np.float64)
 
 
-def _nt_xent(function, z0, z1, temperature, pairs, gradient):
+def _classes(function, labels, count, pairs):
+    """Returns the class of each row of both views, and the number of the other rows of its class."""
+    labels = _core.as_array(function, "labels", labels)
+    if labels.dtype.kind not in "iub":
+        raise TypeError(_errors.LABELS_DTYPE.format(function=function, dtype=labels.dtype))
+    if labels.shape != (count,):
+        raise ValueError(_errors.LABELS_SHAPE.format(function=function, wanted=(count,), shape=labels.shape))
+    classes = np.unique(labels, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    positives = (2 * np.bincount(classes)[classes] - 1).astype(np.float64)
+    both = (lambda x: np.repeat(x, 2)) if pairs == "interleaved" else (lambda x: np.tile(x, 2))
+    return both(classes), both(positives)
+
+
+def _nt_xent(function, z0, z1, temperature, pairs, labels, gradient):
     pairs = plain_text(pairs) if isinstance(pairs, str) else pairs
     if not isinstance(pairs, str) or pairs not in PAIRS:
         raise ValueError(_errors.PAIRS.format(function=function, pairs=pairs))
@@ -50,14 +63,21 @@ def _nt_xent(function, z0, z1, temperature, pairs, gradient):
     dtype = _dtype(function, z0, z1)
     check_temperature(function, temperature, dtype)
     z0, z1 = contiguous(z0, dtype), None if z1 is None else contiguous(z1, dtype)
+    images = len(z0) if z1 is not None else len(z0) // 2
+    classes = (None, None) if labels is None else _classes(function, labels, images, pairs)
     dz0 = np.empty(z0.shape, dtype) if gradient else None
     dz1 = np.empty(z1.shape, dtype) if gradient and z1 is not None else None
-    loss = _core.nt_xent(z0, z1, dz0, dz1, temperature=temperature, interleaved=pairs == "interleaved")
+    loss = _core.nt_xent(z0, z1, dz0, dz1, *classes, temperature=temperature, interleaved=pairs == "interleaved")
     return loss, dz0, dz1
 
 
 def nt_xent(
-    z0: Array, z1: Array | None = None, temperature: Number = 0.5, *, pairs: Literal["halves", "interleaved"] = "halves"
+    z0: Array,
+    z1: Array | None = None,
+    temperature: Number = 0.5,
+    *,
+    pairs: Literal["halves", "interleaved"] = "halves",
+    labels: Array | None = None,
 ) -> float:
     """The loss of SimCLR, NT-Xent: small where each row is most similar to its partner, the other view of its image.
 
@@ -67,6 +87,10 @@ def nt_xent(
     result of ``similarity_matrix(z0, z1)``. p(i) is the partner of row i: i + N for the rows of z0, i - N for those of
     z1. The formula is equation 1 of Chen et al., A Simple Framework for Contrastive Learning of Visual Representations
     (2020).
+
+    With labels, it is the supervised contrastive loss, small where each row is similar to all rows of its class. The
+    mean of s[i, p] over all other rows p of row i's class stands in the place of s[i, p(i)]: L_out, equation 2 of
+    Khosla et al., Supervised Contrastive Learning (2020).
 
     Parameters
     ----------
@@ -78,6 +102,8 @@ def nt_xent(
         Above 0. The smaller it is, the larger the share of the most similar rows in the loss.
     pairs : "halves" or "interleaved"
         Which rows are partners if z1 is None: i and i + N for "halves", 2 i and 2 i + 1 for "interleaved".
+    labels : array_like, shape (N,), optional
+        The class of each image, integers or bool. Both views of an image have its class.
 
     Returns
     -------
@@ -89,7 +115,8 @@ def nt_xent(
     TypeError
         An array has another dtype, such as float16 or bfloat16, or temperature is not a number.
     ValueError
-        The shapes do not fit, there are no rows, temperature is not above 0 and finite, or pairs is unknown.
+        The shapes do not fit, there are no rows, there is not one label for each image, temperature is not above 0 and
+        finite, or pairs is unknown.
 
     See Also
     --------
@@ -112,7 +139,7 @@ def nt_xent(
     >>> round(cossim.simclr.nt_xent(z, pairs="interleaved"), 6)
     0.289878
     """
-    return _nt_xent("nt_xent", z0, z1, temperature, pairs, False)[0]
+    return _nt_xent("nt_xent", z0, z1, temperature, pairs, labels, False)[0]
 
 
 @overload
@@ -122,27 +149,48 @@ def nt_xent_value_and_grad(
     temperature: Number = 0.5,
     *,
     pairs: Literal["halves", "interleaved"] = "halves",
+    labels: Array | None = None,
 ) -> tuple[float, NDArray[Float]]: ...
 @overload
 def nt_xent_value_and_grad(
-    z0: NDArray[Float], z1: NDArray[Float], temperature: Number = 0.5, *, pairs: Literal["halves"] = "halves"
+    z0: NDArray[Float],
+    z1: NDArray[Float],
+    temperature: Number = 0.5,
+    *,
+    pairs: Literal["halves"] = "halves",
+    labels: Array | None = None,
 ) -> tuple[float, tuple[NDArray[Float], NDArray[Float]]]: ...
 @overload
 def nt_xent_value_and_grad(
-    z0: Array, z1: None = None, temperature: Number = 0.5, *, pairs: Literal["halves", "interleaved"] = "halves"
+    z0: Array,
+    z1: None = None,
+    temperature: Number = 0.5,
+    *,
+    pairs: Literal["halves", "interleaved"] = "halves",
+    labels: Array | None = None,
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def nt_xent_value_and_grad(
-    z0: Array, z1: Array, temperature: Number = 0.5, *, pairs: Literal["halves"] = "halves"
+    z0: Array,
+    z1: Array,
+    temperature: Number = 0.5,
+    *,
+    pairs: Literal["halves"] = "halves",
+    labels: Array | None = None,
 ) -> tuple[float, tuple[NDArray[Any], NDArray[Any]]]: ...
 def nt_xent_value_and_grad(
-    z0: Array, z1: Array | None = None, temperature: Number = 0.5, *, pairs: Literal["halves", "interleaved"] = "halves"
+    z0: Array,
+    z1: Array | None = None,
+    temperature: Number = 0.5,
+    *,
+    pairs: Literal["halves", "interleaved"] = "halves",
+    labels: Array | None = None,
 ) -> tuple[float, NDArray[Any] | tuple[NDArray[Any], NDArray[Any]]]:
     """nt_xent and its gradient with respect to the embeddings.
 
     Parameters
     ----------
-    z0, z1, temperature, pairs
+    z0, z1, temperature, pairs, labels
         As in nt_xent.
 
     Returns
@@ -176,5 +224,5 @@ def nt_xent_value_and_grad(
     >>> cossim.simclr.nt_xent(z0 - dz0, z1 - dz1) < loss
     True
     """
-    loss, dz0, dz1 = _nt_xent("nt_xent_value_and_grad", z0, z1, temperature, pairs, True)
+    loss, dz0, dz1 = _nt_xent("nt_xent_value_and_grad", z0, z1, temperature, pairs, labels, True)
     return loss, (dz0 if dz1 is None else (dz0, dz1))

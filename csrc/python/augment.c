@@ -10,13 +10,13 @@
 
 static PyObject *augment_augment(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"", "", "", "", "noise", "low", "high", NULL};
-    PyArrayObject *images, *maps, *keys, *out;
+    static char *names[] = {"", "", "", "", "colours", "noise", "low", "high", NULL};
+    PyArrayObject *images, *maps, *keys, *out, *colours;
     double noise, low, high;
     struct without_gil released;
     (void)self;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO$ddd:augment", names, &images, &maps, &keys,
-                                     &out, &noise, &low, &high)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO$Oddd:augment", names, &images, &maps,
+                                     &keys, &out, &colours, &noise, &low, &high)) {
         return NULL;
     }
     const int type = float_type(images);
@@ -29,6 +29,12 @@ static PyObject *augment_augment(PyObject *self, PyObject *args, PyObject *kwarg
         !can_write(out, type, 4, PyArray_DIMS(images))) {
         return misfit();
     }
+    const npy_intp colours_shape[2] = {PyArray_DIM(images, 0),
+                                       sizeof(struct colour) / sizeof(double)};
+    if (!is_none(colours) && (!can_read(colours, NPY_DOUBLE, 2, colours_shape) ||
+                              (PyArray_DIM(images, 1) != 1 && PyArray_DIM(images, 1) != 3))) {
+        return misfit();
+    }
     struct augment call = {
         .compute = compute_type_of(type),
         .images = (size_t)PyArray_DIM(images, 0),
@@ -37,6 +43,7 @@ static PyObject *augment_augment(PyObject *self, PyObject *args, PyObject *kwarg
         .width = (size_t)PyArray_DIM(images, 3),
         .input = PyArray_DATA(images),
         .maps = PyArray_DATA(maps),
+        .colours = is_none(colours) ? NULL : PyArray_DATA(colours),
         .noise = noise,
         .keys = PyArray_DATA(keys),
         .low = low,
@@ -48,8 +55,9 @@ static PyObject *augment_augment(PyObject *self, PyObject *args, PyObject *kwarg
 }
 
 PyMethodDef augment_methods[] = {
-    BY_NAME("augment", augment_augment, "images, maps, keys, out, /, *, noise, low, high",
-            "Writes views of images (N, C, H, W) through affine maps (N, 2, 3) of float64, with\n"
-            "normal random numbers from keys (N,) of uint64."),
+    BY_NAME(
+        "augment", augment_augment, "images, maps, keys, out, /, *, colours, noise, low, high",
+        "Writes views of images (N, C, H, W) through affine maps (N, 2, 3) of float64, with\n"
+        "normal random numbers from keys (N,) of uint64. colours is None or (N, 11) of float64."),
     {0},
 };

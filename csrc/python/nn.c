@@ -6,10 +6,14 @@
 #include "python/methods.h"
 
 #include <stdbool.h>
+#include <string.h>
 
 #include "base/fp_mode.h"
 #include "base/scratch.h"
 #include "network/network.h"
+#include "nn/activations.h"
+#include "nn/avg_pool2d.h"
+#include "nn/batch_norm.h"
 #include "arguments/args.h"
 #include "python/without_gil.h"
 
@@ -402,7 +406,178 @@ static PyObject *nn_relu(PyObject *self, PyObject *args)
     return none_or_error(without_gil_end(&released));
 }
 
+/* Describes x and y, (images, channels, pixels), and centre, (channels,). y may be None. Returns
+ * false if they do not fit each other. */
+static bool set_channels(struct channels *call, PyArrayObject *x, PyArrayObject *y,
+                         PyArrayObject *centre)
+{
+    const int type = float_type(x);
+    if (!can_read(x, type, 3, NULL) || !(is_none(y) || can_read(y, type, 3, PyArray_DIMS(x))) ||
+        !can_read(centre, NPY_DOUBLE, 1, PyArray_DIMS(x) + 1)) {
+        return false;
+    }
+    call->compute = compute_type_of(type);
+    call->images = dim(x, 0);
+    call->channels = dim(x, 1);
+    call->pixels = dim(x, 2);
+    call->x = PyArray_DATA(x);
+    call->y = data_or_null(y);
+    call->centre = PyArray_DATA(centre);
+    return true;
+}
+
+static PyObject *nn_channel_sums(PyObject *self, PyObject *args)
+{
+    PyArrayObject *x, *y, *centre, *sums;
+    struct channels call;
+    struct without_gil released;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "OOOO:channel_sums", &x, &y, &centre, &sums)) {
+        return NULL;
+    }
+    if (!set_channels(&call, x, y, centre)) {
+        return misfit();
+    }
+    const npy_intp shape[2] = {PyArray_DIM(x, 1), 2};
+    if (!can_write(sums, NPY_DOUBLE, 2, shape)) {
+        return misfit();
+    }
+    call.token = without_gil_begin(&released, NULL, 0);
+    channel_sums(&call, PyArray_DATA(sums));
+    return none_or_error(without_gil_end(&released));
+}
+
+static PyObject *nn_channel_affine(PyObject *self, PyObject *args)
+{
+    PyArrayObject *x, *y, *centre, *factors, *out;
+    struct channels call;
+    struct without_gil released;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "OOOOO:channel_affine", &x, &y, &centre, &factors, &out)) {
+        return NULL;
+    }
+    if (!set_channels(&call, x, y, centre)) {
+        return misfit();
+    }
+    const npy_intp shape[2] = {PyArray_DIM(x, 1), 3};
+    if (!can_read(factors, NPY_DOUBLE, 2, shape) ||
+        !can_write(out, float_type(x), 3, PyArray_DIMS(x))) {
+        return misfit();
+    }
+    call.token = without_gil_begin(&released, NULL, 0);
+    channel_affine(&call, PyArray_DATA(factors), PyArray_DATA(out));
+    return none_or_error(without_gil_end(&released));
+}
+
+/* Are spans an int64 array (windows, 2) of pixels within `size`? Is sizes (windows,) of float64? */
+static bool are_spans(PyArrayObject *spans, PyArrayObject *sizes, npy_intp windows, npy_intp size)
+{
+    const npy_intp shape[2] = {windows, 2};
+    if (!can_read(spans, NPY_INT64, 2, shape) || !can_read(sizes, NPY_DOUBLE, 1, shape)) {
+        return false;
+    }
+    const struct pool_span *span = PyArray_DATA(spans);
+    bool fit = true;
+    for (npy_intp i = 0; i < windows; i++) {
+        fit &= span[i].begin >= 0 && span[i].end <= size;
+    }
+    return fit;
+}
+
+/* Pools x (planes, h, w) to out (planes, oh, ow), or with gradient=True spreads x = dy (planes, oh,
+ * ow) to out (planes, h, w). */
+static PyObject *nn_avg_pool2d(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"", "", "", "", "", "", "gradient", NULL};
+    PyArrayObject *x, *out, *rows, *row_sizes, *columns, *column_sizes;
+    int gradient;
+    struct without_gil released;
+    (void)self;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOO$p:avg_pool2d", names, &x, &out, &rows,
+                                     &row_sizes, &columns, &column_sizes, &gradient)) {
+        return NULL;
+    }
+    const int type = float_type(x);
+    if (!can_read(x, type, 3, NULL)) {
+        return misfit();
+    }
+    const npy_intp shape[3] = {PyArray_DIM(x, 0), -1, -1};
+    if (!can_write(out, type, 3, shape)) {
+        return misfit();
+    }
+    PyArrayObject *image = gradient ? out : x, *pooled = gradient ? x : out;
+    if (!are_spans(rows, row_sizes, PyArray_DIM(pooled, 1), PyArray_DIM(image, 1)) ||
+        !are_spans(columns, column_sizes, PyArray_DIM(pooled, 2), PyArray_DIM(image, 2))) {
+        return misfit();
+    }
+    struct avg_pool2d pool = {
+        .compute = compute_type_of(type),
+        .planes = dim(x, 0),
+        .in = last_two(image),
+        .out = last_two(pooled),
+        .rows = PyArray_DATA(rows),
+        .columns = PyArray_DATA(columns),
+        .row_sizes = PyArray_DATA(row_sizes),
+        .column_sizes = PyArray_DATA(column_sizes),
+    };
+    pool.token = without_gil_begin(&released, NULL, 0);
+    const int status =
+        (gradient ? avg_pool2d_gradient : avg_pool2d)(&pool, PyArray_DATA(x), PyArray_DATA(out));
+    return none_or_error(without_gil_finish(&released, status));
+}
+
+static PyObject *nn_activation(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"", "", "", "", "slope", NULL};
+    PyArrayObject *x, *gradient, *out;
+    const char *name;
+    double slope;
+    struct without_gil released;
+    (void)self;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "sOOO$d:activation", names, &name, &x, &gradient,
+                                     &out, &slope)) {
+        return NULL;
+    }
+    static const char *const activations[ACTIVATIONS] = {
+        [LEAKY_RELU] = "leaky_relu", [GELU] = "gelu", [GELU_TANH] = "gelu_tanh"};
+    size_t kind = 0;
+    while (kind < ACTIVATIONS && strcmp(name, activations[kind]) != 0) {
+        kind++;
+    }
+    const int type = float_type(x);
+    if (kind == ACTIVATIONS || !can_read(x, type, 1, NULL) ||
+        !(is_none(gradient) || can_read(gradient, type, 1, PyArray_DIMS(x))) ||
+        !can_write(out, type, 1, PyArray_DIMS(x))) {
+        return misfit();
+    }
+    struct activation_call call = {
+        .compute = compute_type_of(type),
+        .activation = (enum activation)kind,
+        .slope = slope,
+        .n = dim(x, 0),
+        .input = PyArray_DATA(x),
+        .gradient = data_or_null(gradient),
+        .output = PyArray_DATA(out),
+    };
+    call.token = without_gil_begin(&released, NULL, 0);
+    activation(&call);
+    return none_or_error(without_gil_end(&released));
+}
+
 PyMethodDef nn_methods[] = {
+    BY_NAME("activation", nn_activation, "name, x, gradient, out, /, *, slope",
+            "leaky_relu, gelu or gelu_tanh of x (n,), or gradient times its derivative."),
+    BY_NAME("avg_pool2d", nn_avg_pool2d,
+            "x, out, rows, row_sizes, columns, column_sizes, /, *, gradient",
+            "Average pooling of x (planes, h, w) over rows (oh, 2) and columns (ow, 2), or its\n"
+            "gradient: then x is (planes, oh, ow)."),
+    BY_POSITION("channel_affine", nn_channel_affine, "x, y, centre, factors, out",
+                "(x - centre) * factors[:, 0] + y * factors[:, 1] + factors[:, 2] of x and y\n"
+                "(images, channels, pixels). y may be None."),
+    BY_POSITION(
+        "channel_sums", nn_channel_sums, "x, y, centre, sums",
+        "Writes sums (channels, 2): of y and of (x - centre) * y. If y is None, x - centre\n"
+        "stands in its place."),
     {"all_finite", nn_all_finite, METH_O,
      "all_finite($module, x, /)\n--\n\nTrue if every element is finite."},
     BY_NAME("conv2d", nn_conv2d, "x, weight, bias, out, geometry, /, *, relu",

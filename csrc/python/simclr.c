@@ -42,14 +42,14 @@ static bool are_gradients(PyArrayObject *const *dz, PyArrayObject *const *z, int
 
 static PyObject *simclr_nt_xent(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"", "", "", "", "temperature", "interleaved", NULL};
-    PyArrayObject *z[2], *dz[2];
+    static char *names[] = {"", "", "", "", "", "", "temperature", "interleaved", NULL};
+    PyArrayObject *z[2], *dz[2], *classes, *positives;
     double temperature, loss;
     int interleaved;
     struct without_gil released;
     (void)self;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO$dp:nt_xent", names, &z[0], &z[1], &dz[0],
-                                     &dz[1], &temperature, &interleaved)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOO$dp:nt_xent", names, &z[0], &z[1], &dz[0],
+                                     &dz[1], &classes, &positives, &temperature, &interleaved)) {
         return NULL;
     }
     const int type = float_type(z[0]);
@@ -65,6 +65,14 @@ static PyObject *simclr_nt_xent(PyObject *self, PyObject *args, PyObject *kwargs
         .temperature = temperature,
         .eps = DEFAULT_EPS,
     };
+    const npy_intp rows = (npy_intp)call.rows;
+    if (!is_none(classes)) {
+        if (!can_read(classes, NPY_INT64, 1, &rows) || !can_read(positives, NPY_DOUBLE, 1, &rows)) {
+            return misfit();
+        }
+        call.classes = PyArray_DATA(classes);
+        call.positives = PyArray_DATA(positives);
+    }
     if (!is_none(dz[0])) {
         call.gradients[0] = PyArray_DATA(dz[0]);
         call.gradients[1] = second_half(dz);
@@ -77,8 +85,11 @@ static PyObject *simclr_nt_xent(PyObject *self, PyObject *args, PyObject *kwargs
 }
 
 PyMethodDef simclr_methods[] = {
-    BY_NAME("nt_xent", simclr_nt_xent, "z0, z1, dz0, dz1, /, *, temperature, interleaved",
-            "Returns the loss and writes the gradients dz0 and dz1, unless dz0 is None. If z1 is\n"
-            "None, z0 holds both views and dz0 both gradients."),
+    BY_NAME(
+        "nt_xent", simclr_nt_xent,
+        "z0, z1, dz0, dz1, classes, positives, /, *, temperature, interleaved",
+        "Returns the loss and writes the gradients dz0 and dz1, unless dz0 is None. If z1 is\n"
+        "None, z0 holds both views and dz0 both gradients. classes (rows,) of int64 and\n"
+        "positives (rows,) of float64, the number of other rows of a row's class, may be None."),
     {0},
 };

@@ -20,6 +20,8 @@ struct augment_state {
     size_t padded_width, padded_plane; /* elements of a row and of a channel, with margins */
     size_t padded_bytes;               /* of all channels */
     char *padded;                      /* one padded image for each worker; margins stay zeros */
+    size_t colour_bytes;               /* of one worker */
+    char *colour_scratch;
 };
 
 /* The points of the padded image where consecutive pixels of a view are sampled. (row, column) is
@@ -152,6 +154,10 @@ static void image_task(void *context, size_t image, size_t worker)
         pad(a, from, padded);
         warp(a, &call->maps[image], padded, view);
     }
+    if (call->colours != NULL) {
+        change_colours(call->compute, &call->colours[image], call->channels, call->height,
+                       call->width, view, a->colour_scratch + worker * a->colour_bytes);
+    }
     add_noise_and_clip(call, call->keys[image], n, view);
 }
 
@@ -169,11 +175,16 @@ int augment(const struct augment *call)
     a.padded_plane = (call->height + 2 * MARGIN) * a.padded_width;
     a.padded_bytes = scratch_round(size_product_or_max(
         size_product_or_max(a.padded_plane, call->channels), compute_size(call->compute)));
-    const size_t bytes = size_product_or_max(a.padded_bytes, workers);
-    if ((a.padded = scratch_alloc(bytes)) == NULL) {
+    if (call->colours != NULL) {
+        a.colour_bytes = colour_scratch(call->compute, call->height, call->width);
+    }
+    const size_t bytes = size_product_or_max(a.padded_bytes, workers),
+                 colour_bytes = size_product_or_max(a.colour_bytes, workers);
+    if ((a.padded = scratch_alloc(size_sum_or_max(bytes, colour_bytes))) == NULL) {
         return -1;
     }
     memset(a.padded, 0, bytes);
+    a.colour_scratch = a.padded + bytes;
     pool_run(call->images, (int)workers, image_task, &a, call->token);
     scratch_free(a.padded);
     return 0;

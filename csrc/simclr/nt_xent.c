@@ -114,6 +114,12 @@ static size_t partner(const struct nt_xent *call, size_t row)
     return row < half ? row + half : row - half;
 }
 
+/* Do rows i and j form a pair? */
+static bool is_pair(const struct nt_xent *call, size_t i, size_t j)
+{
+    return i != j && call->classes[i] == call->classes[j];
+}
+
 /* ---- normalised rows ---- */
 
 static const char *view_row(const struct nt_xent_state *s, size_t row)
@@ -261,13 +267,28 @@ static void fill_matrix(void *context, size_t task, size_t worker)
 
 /* ---- sums and the loss ---- */
 
+/* Adds to sums[c] the exponents of the pairs of row base + c with rows [first, end). */
+static void add_class_exponents(const struct nt_xent_state *s, const char *block, size_t base,
+                                size_t columns, size_t first, size_t end, double *sums)
+{
+    for (size_t i = first; i < end; i++) {
+        for (size_t c = 0; c < columns; c++) {
+            if (is_pair(s->call, i, base + c)) {
+                const double element =
+                    compute_load(s->call->compute, block, (i - first) * s->width + c);
+                sums[c] += s->exponential ? log(element) : element;
+            }
+        }
+    }
+}
+
 /* Computes the sums, losses and weights of the rows of a panel. */
 static void sum_panel(void *context, size_t panel, size_t worker)
 {
     const struct nt_xent_state *s = context;
     const struct nt_xent_worker w = worker_at(s, worker);
     const size_t base = panel * s->width, columns = panel_end(s, panel) - base;
-    double sums[GEMM_MAX_COLUMNS] = {0.0}, pairs[GEMM_MAX_COLUMNS];
+    double sums[GEMM_MAX_COLUMNS] = {0.0}, pairs[GEMM_MAX_COLUMNS] = {0.0};
     _Alignas(64) char maxima[GEMM_MAX_COLUMNS * sizeof(double)];
     for (size_t c = 0; c < s->width; c++) {
         compute_store(s->call->compute, maxima, c, lowest[s->call->compute]);
@@ -281,6 +302,10 @@ static void sum_panel(void *context, size_t panel, size_t worker)
         } else {
             s->kernels->log_sums(sums, maxima, block, end - first);
         }
+        if (s->call->classes != NULL) {
+            add_class_exponents(s, block, base, columns, first, end, pairs);
+            continue;
+        }
         for (size_t c = 0; c < columns; c++) {
             const size_t other = partner(s->call, base + c);
             if (other >= first && other < end) {
@@ -292,7 +317,12 @@ static void sum_panel(void *context, size_t panel, size_t worker)
         const double sum =
             s->exponential ? sums[c] : log(sums[c]) + compute_load(s->call->compute, maxima, c);
         s->sums[base + c] = sum;
-        s->losses[base + c] = s->exponential ? log(sum / pairs[c]) : sum - pairs[c];
+        if (s->call->classes != NULL) {
+            s->losses[base + c] =
+                (s->exponential ? log(sum) : sum) - pairs[c] / s->call->positives[base + c];
+        } else {
+            s->losses[base + c] = s->exponential ? log(sum / pairs[c]) : sum - pairs[c];
+        }
         compute_store(s->call->compute, s->weights, base + c, s->exponential ? 1.0 / sum : -sum);
     }
 }
@@ -308,6 +338,32 @@ static double pair_weight(const struct nt_xent_state *s, double element, size_t 
                           : expm1(element - x) + expm1(element - y);
 }
 
+/* The same for a pair (i, j) of one class, where each of the class's pairs has this share. */
+static double class_weight(const struct nt_xent_state *s, double element, double share, size_t i,
+                           size_t j)
+{
+    const double x = s->sums[i], y = s->sums[j];
+    return s->exponential ? (element - share * x) / x + (element - share * y) / y
+                          : (exp(element - x) - share) + (exp(element - y) - share);
+}
+
+static void weigh_classes(const struct nt_xent_state *s, const struct nt_xent_worker *w,
+                          const char *block, size_t panel, size_t first, size_t end)
+{
+    const size_t base = panel * s->width, columns = panel_end(s, panel) - base;
+    for (size_t i = first; i < end; i++) {
+        const double share = 1.0 / s->call->positives[i];
+        for (size_t c = 0; c < columns; c++) {
+            if (is_pair(s->call, i, base + c)) {
+                const size_t at = (i - first) * s->width + c;
+                const double element = compute_load(s->call->compute, block, at);
+                compute_store(s->call->compute, w->weighted, at,
+                              class_weight(s, element, share, i, base + c));
+            }
+        }
+    }
+}
+
 /* Writes w->weighted, (end - first, width): the weights of a block in the second product. */
 static void weigh_block(const struct nt_xent_state *s, const struct nt_xent_worker *w, size_t panel,
                         size_t first, size_t end)
@@ -316,6 +372,10 @@ static void weigh_block(const struct nt_xent_state *s, const struct nt_xent_work
     const char *block = block_at(s, w, panel, first, end);
     (s->exponential ? s->kernels->weigh : s->kernels->weigh_logs)(
         w->weighted, block, s->weights + first * s->size, s->weights + base * s->size, end - first);
+    if (s->call->classes != NULL) {
+        weigh_classes(s, w, block, panel, first, end);
+        return;
+    }
     for (size_t i = base; i < panel_end(s, panel); i++) {
         const size_t other = partner(s->call, i);
         if (other >= first && other < end) {

@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/cancel.h"
 #include "vectors/compute_type.h"
@@ -21,15 +22,21 @@
  *                        (e^(s_ij / t) (1 / sum_i + 1 / sum_j) - 2 [j = p(i)]) z^_j
  *     gradient of z_i  = (gradient of z^_i, minus its projection on z^_i if n_i >= eps)
  *                        / max(n_i, eps)
+ *
+ * With classes, it is the supervised contrastive loss (Khosla et al. 2020, L_out): P(i) is the set
+ * of the other rows of i's class, and the mean over P(i) of s_ij stands in the place of s_ip(i). In
+ * the gradient, 2 [j in P(i)] / |P(i)| stands in the place of 2 [j = p(i)].
  */
 struct nt_xent {
     enum compute_type compute;
     size_t rows; /* of both views together: even, at least 2 */
     size_t depth;
-    const void *views[2]; /* the two halves of the rows, contiguous, (rows / 2, depth) each */
-    void *gradients[2];   /* have the shapes of views; NULL, NULL: computes only the loss */
-    bool interleaved;     /* pairs are rows 2i and 2i + 1; otherwise i and i + rows / 2 */
-    double temperature;   /* above 0; 1 / temperature is in the range of the compute type */
+    const void *views[2];    /* the two halves of the rows, contiguous, (rows / 2, depth) each */
+    void *gradients[2];      /* have the shapes of views; NULL, NULL: computes only the loss */
+    bool interleaved;        /* pairs are rows 2i and 2i + 1; otherwise i and i + rows / 2 */
+    const int64_t *classes;  /* [rows] or NULL: the class of each row */
+    const double *positives; /* [rows] with classes: |P(i)|, at least 1 */
+    double temperature;      /* above 0; 1 / temperature is in the range of the compute type */
     double eps;
     struct cancel_token *token; /* or NULL */
 };

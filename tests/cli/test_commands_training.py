@@ -69,7 +69,7 @@ def test_options_reach_train(folder, monkeypatch):
     assert main(["train", "images.npy", "-o", "weights.npz"]) == 0
     text = "--epochs 7 --batch-size 9 --temperature 0.25 --seed 11 --lr 1e-3 --checkpoint c.npz --threads 3"
     assert main(["train", "images.npy", "-o", "weights.npz", *text.split()]) == 0
-    defaults = {"epochs": 60, "batch_size": 256, "temperature": 0.1, "seed": 0, "lr": 2e-3, "checkpoint": None}
+    defaults = {"epochs": 60, "batch_size": 128, "temperature": 0.2, "seed": 0, "lr": 2e-3, "checkpoint": None}
     given = {"epochs": 7, "batch_size": 9, "temperature": 0.25, "seed": 11, "lr": 1e-3, "checkpoint": "c.npz"}
     assert seen == [
         {"threads": before, "progress": False, **defaults},

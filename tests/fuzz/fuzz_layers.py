@@ -305,7 +305,7 @@ def unchecked(source):
         dz = source.pick((None, _any_array(source, rows)))
         temperature = source.pick((0.5, 0.0, 1e-300, float("nan"), -1.0, 1e308))
         others = source.pick((None, _any_array(source, rows)))
-        _core.nt_xent(rows, others, dz, None, temperature=temperature, interleaved=True)
+        _core.nt_xent(rows, others, dz, None, None, None, temperature=temperature, interleaved=True)
     elif kind == 11:
         images = _plain(source, 4)
         n = len(images) if type(images) is np.ndarray and source.below(6) else 1
@@ -313,7 +313,9 @@ def unchecked(source):
         if n < 1000:
             keys = np.zeros(n, np.uint64)
             maps = np.full((n, 2, 3), values)
-            _core.augment(images, maps, keys, _any_array(source, images), noise=0.1, low=values, high=-values)
+            _core.augment(
+                images, maps, keys, _any_array(source, images), colours=None, noise=0.1, low=values, high=-values
+            )
     elif kind == 12:
         request, y = _search_call(source)
         rows = len(y) if type(y) is np.ndarray and len(y) < 1000 else 1

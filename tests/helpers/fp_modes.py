@@ -151,7 +151,10 @@ def calls(rng):
         maps = np.tile(np.array([[0.9, 0.1, 0.3], [-0.1, 1.1, 0.2]]), (len(images), 1, 1))
         keys, out = np.arange(len(images), dtype=np.uint64), np.empty_like(images)
         arguments = (images, maps, keys, out)
-        yield f"augment {name}", lambda a=arguments: (_core.augment(*a, noise=1e-3, low=-1.0, high=1.0), a[3])[1]
+        yield (
+            f"augment {name}",
+            lambda a=arguments: (_core.augment(*a, colours=None, noise=1e-3, low=-1.0, high=1.0), a[3])[1],
+        )
         other = np.float64 if dtype == np.float32 else np.float32
         wide = both.astype(other)
         yield f"similarity_matrix, mixed {name}", lambda a=both, b=wide: simclr.similarity_matrix(a, b)

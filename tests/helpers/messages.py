@@ -270,6 +270,23 @@ nn.max_pool2d(X, 2) -> ValueError: max_pool2d(): x must be (N, C, H, W), or (C, 
     above 0 (x: shape (6, 4), dtype float64)
 nn.max_pool2d(P[..., :1], 2) -> ValueError: max_pool2d(): the result would have size (14, 0): take a smaller kernel_size
     or larger images (x: shape (4, 1, 28, 1), dtype float32)
+nn.avg_pool2d(P, 2, divisor_override=0) -> ValueError: avg_pool2d(): divisor_override must be a 64-bit integer other
+    than 0, not 0
+nn.batch_norm(P, None, None, training=True, eps=0) -> ValueError: batch_norm(): eps must be finite, at least 0, and
+    above 0 in training, not 0.0
+nn.batch_norm(X[0], None, None, training=True) -> ValueError: batch_norm(): x must have channels as its dimension 1,
+    (N, C, ...): reshape it (x: shape (4,), dtype float64)
+nn.batch_norm(X, X[0], X[:, 0]) -> ValueError: batch_norm(): running_var must have shape (4,), one number for each
+    channel of x (x: shape (6, 4), dtype float64; running_mean: shape (4,), dtype float64; running_var: shape (6,),
+    dtype float64)
+nn.batch_norm(X, None, None) -> ValueError: batch_norm(): running_mean and running_var are needed unless training=True:
+    pass both
+nn.BatchNorm2d(4)(P) -> ValueError: BatchNorm2d(): x must be images (N, 4, H, W), as num_features says (x: shape (4, 1,
+    28, 28), dtype float32)
+nn.BatchNorm2d(1)(P[:1, :, :1, :1]) -> ValueError: batch_norm(): one value for each channel has no variance: take more
+    images, or call eval() (x: shape (1, 1, 1, 1), dtype float32)
+nn.gelu(X, "erf") -> ValueError: gelu(): approximate must be 'none' or 'tanh', not 'erf'
+nn.Dropout(1.5) -> ValueError: Dropout(): p must be a probability, from 0 to 1, not 1.5
 nn.MaxPool2d(2, return_indices=True).vjp(P) -> TypeError: MaxPool2d(return_indices=True) has no vjp, because indices
     have no gradient: leave return_indices out
 nn.linear(X, X[:, :3]) -> ValueError: linear(): weight must be (O, D) or (D,), where D is the last size of x (x: shape
@@ -363,6 +380,14 @@ nn.Adam(W).load_state_dict(nn.Adam(W).state_dict() | {"step": -1}) -> ValueError
     fit Adam: step must be a whole number of at least 0, not -1
 (w := np.ones(3), adam := nn.Adam({"w": w}), w.setflags(write=False), adam.step(W)) -> ValueError: Adam.step(): w is
     read-only: make it writeable with setflags
+nn.LinearLR(5) -> TypeError: LinearLR(): optimizer must have a learning rate as its attribute lr, as SGD and Adam have,
+    not int
+nn.LinearLR(nn.SGD(W, 0.1), 0) -> ValueError: LinearLR(): start_factor must be from above 0 to 1, not 0
+nn.SequentialLR(nn.SGD(W, 0.1), [], []) -> ValueError: SequentialLR(): schedulers must be a list of at least one
+    schedule of this optimizer, not []
+nn.SequentialLR(s := nn.SGD(W, 0.1), [nn.LinearLR(s), nn.LinearLR(s)], []) -> ValueError: SequentialLR(): milestones
+    must be 1 rising numbers of steps, one less than schedules, not []
+
 # ---- simclr ----
 simclr.nt_xent(X[0]) -> ValueError: nt_xent(): z0 must have shape (2 N, D) (z0: shape (4,), dtype float64)
 simclr.augment(P, -1) -> ValueError: augment(): rng must be a seed or a numpy.random.Generator, not -1: expected
@@ -384,8 +409,8 @@ simclr.nt_xent(X, X, 1e-310) -> ValueError: nt_xent(): temperature 1e-310 is too
 simclr.nt_xent(X, X, "0.5") -> TypeError: nt_xent(): temperature must be a number, not str
 simclr.nt_xent(X.astype(np.float16), X) -> TypeError: nt_xent(): z0 must be float32, float64 or integers, not float16:
     convert it with astype
-simclr.augment(np.zeros((2, 4, 4), np.uint8)) -> TypeError: augment(): images must be float32 or float64, not uint8:
-    divide pixels from 0 to 255 by 255
+simclr.augment(np.zeros((2, 4, 4), np.int8)) -> TypeError: augment(): images must be float32, float64, or uint8 from
+    0 to 255, not int8: convert them with astype
 simclr.augment(X) -> ValueError: augment(): images must have shape (N, C, H, W) or (N, H, W), not (6, 4)
 simclr.augment(P, shift=-1) -> ValueError: augment(): shift must be at least 0 and finite, not -1
 simclr.augment(P, rotate=361) -> ValueError: augment(): rotate must be between -360 and 360 degrees, not 361
@@ -395,12 +420,28 @@ simclr.augment(P, scale=(0, 1)) -> ValueError: augment(): scale must be (low, hi
 simclr.augment(P, scale=1) -> TypeError: augment(): scale must be a pair of numbers, (low, high), not 1
 simclr.train(P[0, 0]) -> ValueError: train(): images must have shape (N, C, H, W) or (N, H, W), not (28, 28)
 simclr.train(P[:1]) -> ValueError: train(): at least two images are required, got 1
-simclr.train(np.ones((4, 1, 28, 28), np.uint8)) -> TypeError: train(): images must be float32 or float64, not uint8:
-    divide pixels from 0 to 255 by 255
+simclr.train(np.ones((4, 1, 28, 28), np.int8)) -> TypeError: train(): images must be float32, float64, or uint8
+    from 0 to 255, not int8: convert them with astype
 simclr.train(P * [[[[np.nan] * 2 + [1] * 26]]]) -> ValueError: train(): images of shape (4, 1, 28, 28) have 224 NaN or
     infinite numbers: replace them first
 simclr.train(P, epochs=-1) -> ValueError: train(): epochs must be at least 0, not -1
 simclr.train(P, seed=None) -> TypeError: train(): seed must be an integer, not NoneType
+simclr.train(P[..., :12]) -> ValueError: train(): the default encoder takes images from 16 x 16 pixels, not of shape
+    (4, 1, 28, 12): pass encoder=
+simclr.train(P, encoder=nn.ReLU()) -> ValueError: train(): the encoder must return embeddings of shape (N, D), not an
+    array of shape (2, 1, 28, 28): end it with nn.Flatten()
+simclr.train(P, head="linear") -> ValueError: train(): head must be 'mlp', a Module or None, not 'linear'
+simclr.train(P, schedule="step") -> ValueError: train(): schedule must be 'cosine', a callable or None, not 'step'
+simclr.train(P, callback=1) -> TypeError: train(): callback must be a callable of (epoch, step, loss), not int
+simclr.augment(P, brightness=(-1, 1)) -> ValueError: augment(): brightness must be (low, high) with 0 <= low <= high,
+    both finite, not (-1, 1)
+simclr.augment(P, hue=1) -> ValueError: augment(): hue must be between -0.5 and 0.5 turns, not 1
+simclr.augment(P, blur=30) -> ValueError: augment(): blur must be from 0 to 20 pixels, not 30
+simclr.augment(P[:, [0, 0]], hue=0.1) -> ValueError: augment(): colours need images with 1 or 3 channels, not of shape
+    (4, 2, 28, 28): leave their options out
+simclr.nt_xent(X, labels=[0.5] * 3) -> TypeError: nt_xent(): labels must be integers or bool, not float64: number the
+    classes with np.unique
+simclr.nt_xent(X, labels=[1, 2]) -> ValueError: nt_xent(): labels must have shape (3,), one for each image, not (2,)
 simclr.train(P, optimizer="lbfgs") -> ValueError: train(): optimizer must be 'adam', 'sgd' or a callable, not 'lbfgs'
 simclr.train(P, encoder=abs) -> TypeError: train(): encoder must be a Module, not builtin_function_or_method
 simclr.train(P, augment="strong") -> TypeError: train(): augment must be a dict of augment's keywords or a callable, not
@@ -416,10 +457,10 @@ simclr.train(P, checkpoint="weights.npz") -> ValueError: weights.npz: not a chec
 simclr.train(P + 1, 2, 2, checkpoint="trained.npz") -> ValueError: trained.npz: a checkpoint of another training: it was
     made from different images: pass the same arguments, or another path
 simclr.train(P, 1, 2, seed=2, checkpoint="trained.npz") -> ValueError: trained.npz: a checkpoint of another training:
-    its encoder began with different parameters; seed was 0, and is 2; it has 4 steps, and all epochs have 2: pass the
-    same arguments, or another path
-(monkeypatch.setattr(simclr.training, "VERSION", 2), simclr.train(P, checkpoint="trained.npz")) -> ValueError:
-    trained.npz: a checkpoint of version 1, and this cossim reads version 2: choose another path
+    its encoder began with different parameters; its head began with different parameters; seed was 0, and is 2; it has
+    4 steps, and all epochs have 2: pass the same arguments, or another path
+(monkeypatch.setattr(simclr.training, "VERSION", 3), simclr.train(P, checkpoint="trained.npz")) -> ValueError:
+    trained.npz: a checkpoint of version 2, and this cossim reads version 3: choose another path
 # ---- files of images ----
 image_files.read_images("short.npy") -> ValueError: short.npy: truncated: the sizes of 3 dimensions take 12 bytes, found
     2: copy the file again

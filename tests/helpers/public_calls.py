@@ -103,6 +103,11 @@ def convolution(rng, size):
     return floats(rng, size, 2, 8, 8), floats(rng, 3, 2, 3, 3), floats(rng, 3)
 
 
+def normalization(rng, size):
+    positive = np.abs(floats(rng, 2)) + np.float32(0.5)
+    return floats(rng, size, 2, 4, 4), floats(rng, 2), positive, floats(rng, 2), floats(rng, 2)
+
+
 def affine(rng, size):
     return floats(rng, 3 * size, 8), floats(rng, 5, 8), floats(rng, 5)
 
@@ -198,6 +203,26 @@ CASES = {
         ("nn.linear_vjp", affine, lambda x, w, b: [*wrong_layers(x, w, b), (x, w[:, :-1], b)]),
         ("nn.max_pool2d", also(one(1, 2, 6, 6), 2), lambda x, k: [*wrong_layers(x, k), (x, 0), (x, "2"), (x, 2, 2, 2)]),
         ("nn.max_pool2d_vjp", also(one(1, 2, 6, 6), 2), lambda x, k: [*wrong_layers(x, k), (x, 9), (x, (1, 2, 3))]),
+        (
+            "nn.avg_pool2d",
+            also(one(1, 2, 6, 6), 2),
+            lambda x, k: [*wrong_layers(x, k), (x, 0), (x, "2"), (x, 2, 1, 0, False, True, 0)],
+        ),
+        ("nn.avg_pool2d_vjp", also(one(1, 2, 6, 6), 2), lambda x, k: [*wrong_layers(x, k), (x, 9), (x, (1, 2, 3))]),
+        ("nn.adaptive_avg_pool2d", also(one(1, 2, 6, 6), 2), lambda x, n: [*wrong_layers(x, n), (x, -1), (x, "2")]),
+        ("nn.adaptive_avg_pool2d_vjp", also(one(1, 2, 6, 6), 2), lambda x, n: [*wrong_layers(x, n), (x, (1, 2, 3))]),
+        (
+            "nn.batch_norm",
+            normalization,
+            lambda x, *rest: [*wrong_layers(x, *rest), (x[:, :1], *rest), (x, None, None)],
+        ),
+        ("nn.batch_norm_vjp", normalization, lambda x, *rest: [*wrong_layers(x, *rest), (x[0, 0, 0], *rest)]),
+        ("nn.dropout", also(one(4, 8), 0.5, False), lambda x, *rest: [*wrong_layers(x, *rest), (x, 2), (x, "0")]),
+        ("nn.dropout_vjp", also(one(4, 8), 0.5, False), lambda x, *rest: [*wrong_layers(x, *rest), (x, -1)]),
+        ("nn.gelu", one(4, 8), lambda x: [*wrong_layers(x), (x, "erf"), (x, None)]),
+        ("nn.gelu_vjp", one(4, 8), lambda x: [*wrong_layers(x), (x, 1)]),
+        ("nn.leaky_relu", one(4, 8), lambda x: [*wrong_layers(x), (x, "1"), (x, True)]),
+        ("nn.leaky_relu_vjp", one(4, 8), lambda x: [*wrong_layers(x), (x, None)]),
         ("nn.relu", one(4, 8), wrong_layers),
         ("nn.relu_vjp", one(4, 8), wrong_layers),
         ("simclr.nt_xent", views, lambda x, y: [*wrong_arrays(x, y), (x, y[1:]), (x, y, 0.0), (x[0], None)]),
@@ -348,11 +373,22 @@ LAYERS = {
     "Module": (Doubled, (2, 3), (), [(1,)]),
     "Conv2d": (lambda rng: nn.Conv2d(1, 2, 3, rng=rng), (1, 1, 8, 8), (1, 2, 3), [(1, 2), (1, 2, 0), (0.5, 2, 3)]),
     "MaxPool2d": (lambda rng: nn.MaxPool2d(2), (1, 1, 8, 8), (2,), [()]),
+    "AvgPool2d": (lambda rng: nn.AvgPool2d(2), (1, 1, 8, 8), (2,), [()]),
+    "AdaptiveAvgPool2d": (lambda rng: nn.AdaptiveAvgPool2d(3), (1, 1, 8, 8), (3,), [()]),
+    "BatchNorm2d": (lambda rng: nn.BatchNorm2d(2).eval(), (1, 2, 8, 8), (2,), [(), (-1,), (0.5,), (2, "eps")]),
+    "Dropout": (lambda rng: nn.Dropout(0.5, rng=0).eval(), (4, 8), (0.5,), [(2,), ("0",)]),
+    "GELU": (lambda rng: nn.GELU(), (4, 8), (), [(1, 2)]),
+    "LeakyReLU": (lambda rng: nn.LeakyReLU(), (4, 8), (), [("1",)]),
     "ReLU": (lambda rng: nn.ReLU(), (4, 8), (), [(1,)]),
     "Flatten": (lambda rng: nn.Flatten(), (2, 3, 4), (), [(1, 2, 3)]),
     "Linear": (lambda rng: nn.Linear(8, 3, rng=rng), (4, 8), (8, 3), [(8,), (-1, 3), (8, "3")]),
     "Sequential": (small_network, (1, 1, 8, 8), (nn.ReLU(), nn.Flatten()), [(1,), (nn.ReLU(), "text")]),
-    "simclr.Encoder": (lambda rng: simclr.Encoder(rng=rng), (1, 1, 28, 28), (), [(1, 2), (np.float16,)]),
+    "simclr.Encoder": (
+        lambda rng: simclr.Encoder(rng=rng),
+        (1, 1, 28, 28),
+        (),
+        [(1, 2), (np.float16,), (0,), (1, (28, 15))],
+    ),
 }
 
 
@@ -363,6 +399,12 @@ OTHERS = {
         (1, 2, 3, Options(padding="same", padding_mode="reflect", dtype=float, rng=0)),
     ],
     "nn.MaxPool2d": [(3, 1, 1, Options(ceil_mode=True))],
+    "nn.AvgPool2d": [(3, 1, 1, True, False), (2, Options(divisor_override=3))],
+    "nn.AdaptiveAvgPool2d": [((1, None),)],
+    "nn.BatchNorm2d": [(2, 1e-3, None, False, False), (2, Options(bias=False, dtype=float))],
+    "nn.Dropout": [(0.0,)],
+    "nn.GELU": [("tanh",)],
+    "nn.LeakyReLU": [(0.5,)],
     "nn.Flatten": [(0,), (-2, -1)],
     "nn.Linear": [(8, 2, False), (8, 3, Options(dtype=float, rng=0))],
     "nn.Sequential": [
@@ -370,7 +412,7 @@ OTHERS = {
         (nn.Flatten(), nn.Linear(64, 2, dtype=float)),
         ({"pool": nn.MaxPool2d(8), "flat": nn.Flatten()},),
     ],
-    "simclr.Encoder": [(Options(dtype=float, rng=0),)],
+    "simclr.Encoder": [(Options(dtype=float, rng=0),), (1, (28, 28), Options(rng=0))],
 }
 
 
@@ -441,6 +483,7 @@ def weights_file(rng, size):
 SETTINGS = {
     nn.SGD: [Options(momentum=0.9, nesterov=True), Options(momentum=0.5, dampening=0.1, weight_decay=0.1)],
     nn.Adam: [Options(betas=[0.5, 0.9], eps=1e-3, weight_decay=0.1)],
+    nn.AdamW: [Options(betas=[0.5, 0.9], eps=1e-3, weight_decay=0.1)],
 }
 
 
@@ -475,12 +518,39 @@ for _cls in SETTINGS:
     CASES |= {f"nn.{_cls.__name__}{method}": case for method, case in optimizer_cases(_cls)}
 
 
+# ---- schedules ----
+
+
+def an_optimizer(*rest):
+    return lambda rng, size: (nn.SGD(parameters(rng), 0.5), *rest)
+
+
+def two_schedules(rng, size):
+    optimizer = nn.SGD(parameters(rng), 0.5)
+    return optimizer, [nn.LinearLR(optimizer), nn.CosineAnnealingLR(optimizer, 4)], [5]
+
+
+for _cls, _make, _bad in (
+    (nn.LinearLR, an_optimizer(), lambda o: [(5,), (o, 0), (o, 0.5, 2), (o, 0.5, 1, 0), (o, "1")]),
+    (nn.CosineAnnealingLR, an_optimizer(4), lambda o, n: [(5, n), (o, 0), (o, "4"), (o, n, "0")]),
+    (
+        nn.SequentialLR,
+        two_schedules,
+        lambda o, parts, at: [(o, parts, []), (o, parts, [-1]), (o, 5, at), (5, parts, at)],
+    ),
+):
+    _made = lambda rng, size, cls=_cls, make=_make: (cls(*make(rng, size)),)  # noqa: E731
+    CASES[f"nn.{_cls.__name__}"] = Case(_cls, _make, _bad, (0,))
+    for _method in ("step", "get_last_lr", "__repr__"):
+        CASES[f"nn.{_cls.__name__}.{_method}"] = Case(getattr(_cls, _method), _made, changes=(0,))
+
+
 def train(images, new_checkpoint=None, **kwargs):
     """Trains a small encoder for one step."""
     if new_checkpoint is not None:
         new_checkpoint.unlink(missing_ok=True)
         kwargs["checkpoint"] = new_checkpoint
-    return simclr.train(images, 1, 2, encoder=ENCODERS[getattr(images, "itemsize", 4)], **kwargs)
+    return simclr.train(images, 1, 2, encoder=ENCODERS[max(getattr(images, "itemsize", 4), 4)], **kwargs)
 
 
 ENCODERS = {
@@ -489,7 +559,9 @@ ENCODERS = {
 }
 TRAININGS = [
     options(optimizer="sgd", progress=ignore),
-    options(augment={"shift": 0}),
+    options(augment={"shift": 0, "flip": 0.5, "brightness": 0.2}),
+    options(head=None, schedule=None, callback=ignore),
+    kinds(lambda x: (255 * np.abs(x)).astype(np.uint8))[0],
     *(
         lambda call, given, name=name: (*given, Options({name: new_path(".npz")}))
         for name in ("checkpoint", "new_checkpoint")
@@ -514,7 +586,9 @@ CASES |= {
         ],
         more=STORED,
     ),
-    "simclr.train": Case(train, one(2, 1, 4, 4), lambda x: [("text",), (x[:1],), (x.astype(int),)], more=TRAININGS),
+    "simclr.train": Case(
+        train, one(2, 1, 4, 4), lambda x: [("text",), (x[:1],), (x.astype(int),), (x, Options(head=1))], more=TRAININGS
+    ),
 }
 for _name, _more in MORE.items():
     CASES[_name] = CASES[_name]._replace(more=_more)

@@ -1,4 +1,4 @@
-"""SGD and Adam follow torch.optim step by step, restore their state, and refuse bad input."""
+"""SGD, Adam and AdamW follow torch.optim step by step, restore their state, and refuse bad input."""
 
 import numpy as np
 import pytest
@@ -30,6 +30,7 @@ OPTIONS = {
         {"weight_decay": 0.05},
         {"lr": 0},
     ],
+    "AdamW": [{"weight_decay": 0.3}, {"weight_decay": 0.0}],
 }
 CASES = [(name, options) for name, several in OPTIONS.items() for options in several]
 # Tolerances for parameters around 1: torch uses fused multiply-adds, NumPy does not.
@@ -284,3 +285,43 @@ def test_nan_and_infinity_propagate_as_in_torch(name, dtype):
     expected = tensors["w"].detach().numpy()
     assert np.isnan(own["w"]).any()
     np.testing.assert_allclose(own["w"], expected, rtol=1e-6)
+
+
+SCHEDULES = [
+    lambda m, o: m.LinearLR(o, 0.1, total_iters=7),
+    lambda m, o: m.LinearLR(o, 1.0, 0.0, 4),
+    lambda m, o: m.CosineAnnealingLR(o, 9, 0.01),
+    lambda m, o: m.SequentialLR(o, [m.LinearLR(o, 0.2, total_iters=3), m.CosineAnnealingLR(o, 10)], [3]),
+    lambda m, o: m.SequentialLR(o, [m.CosineAnnealingLR(o, 4), m.LinearLR(o), m.LinearLR(o, 0.5)], [0, 6]),
+]
+
+
+@pytest.mark.parametrize("make", SCHEDULES)
+def test_schedules_follow_torch(make):
+    ours = nn.SGD({"w": np.ones(3)}, 0.3)
+    theirs = torch.optim.SGD([torch.ones(3, requires_grad=True)], 0.3)
+    schedule, expected = make(nn, ours), make(torch.optim.lr_scheduler, theirs)
+    for _ in range(25):
+        rate = theirs.param_groups[0]["lr"]
+        np.testing.assert_allclose(ours.lr, rate, rtol=1e-12, atol=1e-15)
+        assert schedule.get_last_lr() == [ours.lr]
+        theirs.step()
+        schedule.step()
+        expected.step()
+    assert schedule.last_epoch == 25
+
+
+def test_schedules_refuse_what_does_not_fit():
+    optimizer, other = nn.SGD({"w": np.ones(3)}, 0.3), nn.SGD({"w": np.ones(3)}, 0.3)
+    parts = [nn.LinearLR(optimizer), nn.LinearLR(optimizer)]
+    for call, error, words in (
+        (lambda: nn.LinearLR(optimizer, 1.5), ValueError, "start_factor"),
+        (lambda: nn.LinearLR(optimizer, end_factor=-1), ValueError, "end_factor"),
+        (lambda: nn.LinearLR(optimizer, total_iters=0), ValueError, "total_iters"),
+        (lambda: nn.CosineAnnealingLR(optimizer, 2.0), TypeError, "T_max"),
+        (lambda: nn.CosineAnnealingLR(np.ones(3), 2), TypeError, r"\blr\b"),
+        (lambda: nn.SequentialLR(other, parts, [3]), ValueError, "schedulers"),
+        (lambda: nn.SequentialLR(optimizer, parts, [3, 2]), ValueError, "milestones"),
+    ):
+        with pytest.raises(error, match=words):
+            call()

@@ -6,8 +6,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 from conftest import INSTRUCTION_SETS
-from nn_cases import torch_nt_xent
-from oracle import torch
+from nn_cases import assert_close, torch_nt_xent
+from oracle import F, torch
 from processes import check_interrupted, extra_memory, python_on, reports_memory
 from public_inputs import misaligned
 from reference_gradients import by_differences, nt_xent, nt_xent_gradient
@@ -288,7 +288,7 @@ def test_the_core_checks_what_memory_needs():
         ("z", None, None, None, 0.5),
     ):
         with pytest.raises(ValueError, match=r"\bfit\b"):
-            _core.nt_xent(*arrays, temperature=temperature, interleaved=False)
+            _core.nt_xent(*arrays, None, None, temperature=temperature, interleaved=False)
 
 
 # ---- threads, instruction sets, memory, signals ----
@@ -370,3 +370,62 @@ def test_memory(half, threads):
 @pytest.mark.parametrize("call", ["nt_xent_value_and_grad(z0, z1)", "nt_xent(z0, z1, 0.001)"])
 def test_ctrl_c(call, threads):
     check_interrupted(ROWS.format(half=30000), f"simclr.{call}", threads, seconds=0.5, growth=8 << 20)
+
+
+# ---- labels: the supervised contrastive loss ----
+
+
+def torch_supervised(z, labels, temperature):
+    """L_out of Khosla et al. of a tensor z whose rows have these labels."""
+    units = F.normalize(z, dim=1, eps=1e-8)
+    exponents, itself = units @ units.T / temperature, torch.eye(len(z), dtype=torch.bool)
+    logs = exponents - torch.logsumexp(exponents.masked_fill(itself, -np.inf), 1, keepdim=True)
+    positive = (labels[:, None] == labels[None]) & ~itself
+    return -((logs * positive).sum(1) / positive.sum(1)).mean()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("n", "depth", "classes", "temperature"),
+    [(5, 3, 2, 0.5), (40, 16, 10, 0.1), (300, 50, 7, 0.2), (30, 8, 4, 0.01), (6, 4, 6, 0.5), (9, 4, 1, 1.0)],
+)
+def test_labels_give_the_supervised_loss(rng, dtype, n, depth, classes, temperature):
+    z0, z1 = rng.standard_normal((2, n, depth)).astype(dtype)
+    labels = rng.integers(-classes, 0, n)
+    loss, gradients = simclr.nt_xent_value_and_grad(z0, z1, temperature, labels=labels)
+    z = torch.tensor(np.concatenate((z0, z1)).astype(float), requires_grad=True)
+    expected = torch_supervised(z, torch.tensor(np.tile(labels, 2)), temperature)
+    expected.backward()
+    assert abs(loss - float(expected.detach())) <= (1e-6 if dtype == np.float32 else 1e-12) * float(expected.detach())
+    assert_close(np.concatenate(gradients), z.grad.numpy(), 1e-4 if dtype == np.float32 else 1e-10)
+    assert abs(simclr.nt_xent(z0, z1, temperature, labels=labels) - loss) <= 1e-6 * loss
+    both = np.stack((z0, z1), 1).reshape(2 * n, depth)
+    interleaved, gradient = simclr.nt_xent_value_and_grad(both, None, temperature, pairs="interleaved", labels=labels)
+    assert abs(interleaved - loss) <= 1e-6 * loss
+    assert_close(gradient[::2], gradients[0], 1e-4)
+
+
+def test_a_label_for_each_image_is_the_unsupervised_loss(rng):
+    z0, z1 = rng.standard_normal((2, 20, 8))
+    for labels in (np.arange(20), np.arange(20)[::-1].astype(np.uint8)):
+        np.testing.assert_allclose(simclr.nt_xent(z0, z1, labels=labels), simclr.nt_xent(z0, z1), rtol=1e-14)
+
+
+@pytest.mark.usefixtures("restore_threads")
+def test_labels_on_any_number_of_threads(rng):
+    z, labels = rng.standard_normal((700, 33)).astype(np.float32), rng.integers(0, 5, 350)
+    cossim.set_num_threads(1)
+    loss, gradient = simclr.nt_xent_value_and_grad(z, labels=labels)
+    cossim.set_num_threads(3)
+    again, same = simclr.nt_xent_value_and_grad(z, labels=labels)
+    assert again == loss
+    np.testing.assert_array_equal(same, gradient)
+
+
+@pytest.mark.parametrize(
+    ("labels", "error"),
+    [(np.ones(4), TypeError), (["a"] * 4, TypeError), (np.ones(8, int), ValueError), (3, ValueError)],
+)
+def test_labels_are_refused(rng, labels, error):
+    with pytest.raises(error, match="labels"):
+        simclr.nt_xent(rng.standard_normal((8, 3)), labels=labels)

@@ -61,7 +61,7 @@ def test_losses_follow_torch(kind, dtype):
     images = bars(np.random.default_rng(1)).astype(dtype)
     start = simclr.Encoder(dtype=dtype, rng=3)
     options = {"epochs": 50, "batch_size": 20, "temperature": 0.5, "lr": RATES[kind], "optimizer": kind}
-    ours = simclr.train(images, encoder=start, augment=recorded, **options)
+    ours = simclr.train(images, encoder=start, head=None, augment=recorded, **options)
     theirs = TorchEncoder().to(torch.float64 if dtype == np.float64 else torch.float32)
     theirs.load_state_dict({key: torch.tensor(array) for key, array in start.state_dict().items()})
     if kind == "adam":
@@ -173,6 +173,93 @@ def test_encoders_of_other_kinds(rng):
     assert found.losses[-1] < found.losses[0]
 
 
+def test_the_head_is_trained_and_dropped(images):
+    """The loss takes head(encoder(views)). Both change, and the encoder alone is returned."""
+    start, head = simclr.Encoder(rng=9), nn.Sequential(nn.Linear(100, 8, rng=1), nn.GELU(), nn.Linear(8, 4, rng=2))
+    before, seen = [a.copy() for a in head.state_dict().values()], []
+
+    def recorded(images, rng):
+        seen.append(another(images, rng))
+        return seen[-1]
+
+    options = {"encoder": start, "augment": recorded, "batch_size": 11, "temperature": 0.5}
+    found = simclr.train(images, 1, head=head, optimizer=lambda net: nn.SGD(net, 0.01), **options)
+    z = [head(start(views)) for views in seen[:2]]
+    np.testing.assert_allclose(found.losses[0], simclr.nt_xent(*z, 0.5), rtol=1e-6)
+    assert type(found.encoder) is simclr.Encoder
+    assert all((a != start.state_dict()[key]).any() for key, a in found.encoder.state_dict().items())
+    assert all((a == b).all() for a, b in zip(head.state_dict().values(), before, strict=True))  # it was copied
+    without = simclr.train(images, 1, head=None, **{**options, "augment": another})
+    mlp = simclr.train(images, 1, **{**options, "augment": another})
+    assert without.losses[0] != mlp.losses[0]
+
+
+def test_the_head_has_the_dtype_and_size_of_the_embeddings(images):
+    seen = []
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(784, 7, rng=0, dtype=np.float64))
+    simclr.train(images.astype(float), 0, encoder=encoder, optimizer=lambda net: seen.append(net) or nn.SGD(net, 0.1))
+    shapes = {name: (a.shape, a.dtype) for name, a in seen[0].state_dict().items() if name.startswith("head")}
+    sizes = {"head.0.weight": (7, 7), "head.0.bias": (7,), "head.2.weight": (7, 7), "head.2.bias": (7,)}
+    assert shapes == {name: (size, np.float64) for name, size in sizes.items()}
+
+
+def test_the_mode_is_training_in_steps_and_evaluation_afterwards(images):
+    layers = nn.Conv2d(1, 3, 5, rng=0), nn.BatchNorm2d(3), nn.GELU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()
+    encoder = nn.Sequential(*layers, nn.Dropout(0.2, rng=0)).eval()
+    found = simclr.train(images, 3, 11, encoder=encoder)
+    assert not found.encoder.training and not found.encoder[5].training
+    assert found.encoder[1].num_batches_tracked == 6 and encoder[1].num_batches_tracked == 0
+    same(found, simclr.train(images, 3, 11, encoder=encoder))
+    one, all_ = found.encoder(images[:1]), found.encoder(images)
+    np.testing.assert_allclose(one, all_[:1], rtol=1e-5, atol=1e-6)
+
+
+def test_the_schedule_sets_the_rate_of_each_step(images):
+    rates = []
+
+    class Recorded(nn.SGD):
+        def step(self, gradients):
+            rates.append(self.lr)
+            super().step(gradients)
+
+    options = {"epochs": 20, "batch_size": 11, "optimizer": lambda net: Recorded(net, 1e-3)}
+    simclr.train(images, schedule="cosine", **options)
+    expected = [1e-5, 1e-5 + 0.99e-3 / 2, *(1e-3 * (1 + np.cos(np.pi * np.arange(38) / 38)) / 2)]
+    np.testing.assert_allclose(rates, expected, rtol=1e-12)
+    rates.clear()
+    simclr.train(images, schedule=lambda optimizer, steps: nn.LinearLR(optimizer, 1.0, 0.0, steps), **options)
+    np.testing.assert_allclose(rates, 1e-3 * (1 - np.arange(40) / 40), rtol=1e-12)
+    rates.clear()
+    simclr.train(images, schedule=None, **options)
+    assert set(rates) == {1e-3}
+
+
+def test_the_callback_sees_each_step_and_may_stop(images):
+    calls = []
+    whole = simclr.train(images, 3, 11, callback=lambda *call: calls.append(call))
+    assert [call[:2] for call in calls] == [(epoch, step) for epoch in (1, 2, 3) for step in (1, 2)]
+    assert [call[2] for call in calls] == whole.losses.tolist()
+    stopped = simclr.train(images, 3, 11, callback=lambda epoch, step, loss: (epoch, step) == (2, 1))
+    np.testing.assert_array_equal(stopped.losses, whole.losses[:3])
+    assert not stopped.encoder.training
+
+
+def test_pixels_of_uint8_train_as_their_255ths(images):
+    pixels = (images * 255).astype(np.uint8)
+    found = simclr.train(pixels, 2, 11)
+    same(found, simclr.train(np.divide(pixels, 255, dtype=np.float32), 2, 11))
+    np.testing.assert_array_equal(found.encoder(pixels[:, 0]), found.encoder(np.divide(pixels, 255, dtype=np.float32)))
+
+
+@pytest.mark.parametrize("shape", [(12, 3, 32, 20), (12, 16, 17), (12, 1, 40, 40)], ids=str)
+def test_the_default_encoder_fits_the_images(rng, shape):
+    images = rng.random(shape, np.float32)
+    found = simclr.train(images, 1, 6)
+    assert found.encoder(images).shape == (12, 100)
+    height, width = shape[-2:]
+    assert found.encoder.size == (height, width)
+
+
 def test_augment_takes_what_is_given(images, monkeypatch):
     seen = []
 
@@ -183,7 +270,7 @@ def test_augment_takes_what_is_given(images, monkeypatch):
     spy.__kwdefaults__ = {"shift": 2.0, "rotate": 15.0}
     monkeypatch.setattr(training, "augment_images", spy)
     simclr.train(images, 1, 22, augment={"shift": 1})
-    assert seen == [{"shift": 1, "rotate": 15.0}] * 2
+    assert seen == [{"shift": 1, "rotate": 20.0, "shear": 10.0}] * 2
     monkeypatch.undo()
     plain, moved = simclr.train(images, 1, 22), simclr.train(images, 1, 22, augment={"rotate": 90})
     assert plain.losses != moved.losses
@@ -236,7 +323,11 @@ GOOD = np.random.default_rng(0).random((4, 1, 28, 28), dtype=np.float32)
     [
         (GOOD[:, :, :0], {}, ValueError, r"\(4, 1, 0, 28\)"),
         (GOOD[:0], {}, ValueError, r"\bimages\b.*\b0$"),
-        (GOOD[..., :20], {}, ValueError, r"Encoder\(\)"),
+        (GOOD[..., :15], {}, ValueError, r"\(4, 1, 28, 15\).*\bencoder=$"),
+        (GOOD, {"head": "linear"}, ValueError, "head.*mlp"),
+        (GOOD, {"encoder": nn.ReLU()}, ValueError, r"encoder.*\(N, D\).*\(2, 1, 28, 28\)"),
+        (GOOD, {"schedule": "linear"}, ValueError, "schedule.*cosine"),
+        (GOOD, {"callback": 3}, TypeError, "callback.*int"),
         (GOOD.astype(np.float16), {}, TypeError, "images.*float16"),
         (GOOD.astype(complex), {}, TypeError, r"train\(\): images\b.*\breal\b.*complex"),
         (np.ma.masked_less(GOOD, 0.5), {}, TypeError, r"train\(\): images\b.*\bmasked\b"),
@@ -251,7 +342,7 @@ GOOD = np.random.default_rng(0).random((4, 1, 28, 28), dtype=np.float32)
         (GOOD, {"temperature": "0.1"}, TypeError, r"train\(\): temperature\b.*\bstr$"),
         (GOOD, {"temperature": True}, TypeError, r"train\(\): temperature\b.*\bbool$"),
         (GOOD, {"lr": -1}, ValueError, "lr.* -1"),
-        (GOOD, {"encoder": nn.ReLU()}, ValueError, "parameters"),
+        (GOOD, {"encoder": nn.Flatten(), "head": None}, ValueError, "parameters"),
         (GOOD, {"encoder": simclr.Encoder(dtype=np.float64)}, TypeError, "float64"),
         (GOOD, {"augment": lambda x, rng: x.astype(float)}, ValueError, r"augment\b.*\bfloat32\b.*\bfloat64\b"),
         (GOOD, {"progress": "yes"}, TypeError, "progress.*str"),

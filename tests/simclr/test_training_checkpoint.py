@@ -134,6 +134,20 @@ def test_more_epochs(images, whole, tmp_path):
     assert path.read_bytes() == whole[1][".npz"]
 
 
+def test_schedules_dropout_and_callbacks_resume_too(images, tmp_path):
+    """The rate and the dropped elements of a step depend only on its number."""
+    layers = nn.Flatten(), nn.Linear(784, 12, rng=0), nn.Dropout(0.3, rng=1)
+    options = {**OPTIONS, "schedule": "cosine", "encoder": nn.Sequential(*layers)}
+    expected, path = simclr.train(images, **options), tmp_path / "x.npz"
+    for stop in ((1, 2), (3, 1), None):
+        found = simclr.train(
+            images, **options, checkpoint=path, callback=lambda epoch, step, loss, stop=stop: (epoch, step) == stop
+        )
+    same(found, expected)
+    with pytest.raises(ValueError, match="schedule was.*12 steps.*15 steps"):
+        simclr.train(images, **{**options, "epochs": 5}, checkpoint=path)
+
+
 def test_a_checkpoint_holds_weights_losses_and_settings(images, tmp_path):
     path = tmp_path / "x.npz"
     found = simclr.train(images, **OPTIONS, checkpoint=path)
@@ -143,7 +157,8 @@ def test_a_checkpoint_holds_weights_losses_and_settings(images, tmp_path):
         np.testing.assert_array_equal(arrays[f"encoder.{key}"], array)
     assert arrays["optimizer.step"] == TOTAL
     settings = json.loads(bytes(arrays["settings"]))
-    assert (settings["version"], settings["batch_size"], settings["seed"]) == (1, 7, 2)
+    assert (settings["version"], settings["batch_size"], settings["seed"]) == (2, 7, 2)
+    assert {"head.0.weight", "head.2.bias", "optimizer.exp_avg.head.0.weight"} < set(arrays)
 
 
 def test_saved_after_each_epoch(images, tmp_path, monkeypatch):
@@ -306,15 +321,17 @@ def refused(images, path, options=()):
     ("options", "words"),
     [
         ({"batch_size": 8}, r"batch_size\b.*7.*8"),
-        ({"temperature": 0.2}, r"temperature\b.*0\.1.*0\.2"),
-        ({"seed": 3}, r"encoder\b.*\bparameters\b.*\bseed\b.*2.*3"),
+        ({"temperature": 0.1}, r"temperature\b.*0\.2.*0\.1"),
+        ({"seed": 3}, r"encoder\b.*\bhead\b.*\bparameters\b.*\bseed\b.*2.*3"),
         ({"lr": 1e-3}, r"optimizer\b.*Adam\(lr=0\.002, .*Adam\(lr=0\.001, "),
         ({"optimizer": "sgd"}, r"optimizer\b.*Adam\(.*SGD\(lr=0\.002, "),
         ({"encoder": simclr.Encoder(rng=7)}, r"encoder\b.*\bparameters\b"),
-        ({"augment": {"shift": 1}}, r"augment\b.*'shift', 2.*'shift', 1"),
+        ({"augment": {"shift": 1}}, r"augment\b.*'shift', 3.*'shift', 1"),
         ({"augment": max}, r"augment\b.*\bbuiltins\.max"),
         ({"epochs": 3}, r"\b12 steps\b.*\b9\b"),
-        ({"batch_size": 8, "temperature": 0.2}, r"batch_size\b.*7.*8.*temperature\b.*0\.1.*0\.2"),
+        ({"batch_size": 8, "temperature": 0.1}, r"batch_size\b.*7.*8.*temperature\b.*0\.2.*0\.1"),
+        ({"head": None}, r"head\b.*\bdifferent parameters\b"),
+        ({"schedule": "cosine"}, r"schedule was None\b.*cosine, 12 steps"),
     ],
 )
 def test_other_settings(images, complete, options, words):

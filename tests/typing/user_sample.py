@@ -217,6 +217,12 @@ def functions(x: Float32, weight: Float32, bias: Float32) -> None:
     assert_type(nn.linear(x, weight, bias), Float32 | Any)
     assert_type(nn.relu(x), Float32)
     assert_type(nn.relu([-1.0]), NDArray[Any] | Any)
+    assert_type(nn.avg_pool2d(x, 2, (1, 2), 1, True, False, 3), NDArray[Any])
+    assert_type(F.adaptive_avg_pool2d(x, (None, 2)), NDArray[Any])
+    assert_type(F.batch_norm(x, None, None, weight, bias, training=True, momentum=0.2, eps=1e-3), NDArray[Any])
+    assert_type(F.gelu(x, approximate="tanh"), NDArray[Any] | Any)
+    assert_type(F.leaky_relu([-1.0], 0.2), NDArray[Any] | Any)
+    assert_type(F.dropout(x, 0.1, training=True, rng=3), NDArray[Any] | Any)
 
 
 def functions_and_gradients(x: Float32, weight: Float32, bias: Float32, optional: Float32 | None) -> None:
@@ -231,6 +237,12 @@ def functions_and_gradients(x: Float32, weight: Float32, bias: Float32, optional
     y, of_linear = nn.linear_vjp(x, weight, bias)
     assert_type(of_linear(y, True), tuple[Float32, Float32, Float32])
     assert_type(nn.linear_vjp([[1.0]], [[1.0]])[1]([[1.0]]), tuple[NDArray[Any], NDArray[Any], None])
+    assert_type(nn.avg_pool2d_vjp(x, 2)[1](pooled), NDArray[Any])
+    assert_type(nn.adaptive_avg_pool2d_vjp(x, 1)[1](pooled), NDArray[Any])
+    assert_type(nn.batch_norm_vjp(x, None, None, weight, training=True)[0], NDArray[Any])
+    assert_type(nn.gelu_vjp(x)[1](x), NDArray[Any] | Any)
+    assert_type(nn.leaky_relu_vjp(x, 0.1)[1](x), NDArray[Any] | Any)
+    assert_type(nn.dropout_vjp(x, 0.5, rng=0)[1](x), NDArray[Any] | Any)
     positive, of_relu = nn.relu_vjp(x)
     assert_type(of_relu(positive), Float32)
 
@@ -278,6 +290,15 @@ def networks(images: Float32, path: Path) -> None:
         optimizer.step(of_parameters)
         optimizer.load_state_dict(optimizer.state_dict())
     nn.Adam(named).lr = 0.5
+    optimizer = nn.AdamW(named, lr=1e-3, weight_decay=0.05)
+    warm_up, cosine = nn.LinearLR(optimizer, 0.1, total_iters=5), nn.CosineAnnealingLR(optimizer, T_max=95, eta_min=0)
+    schedule = nn.SequentialLR(optimizer, [warm_up, cosine], milestones=[5])
+    schedule.step()
+    assert_type(schedule.get_last_lr(), list[float])
+    block = nn.Sequential(nn.BatchNorm2d(8, momentum=None), nn.LeakyReLU(0.2), nn.GELU("tanh"), nn.Dropout(0.1, rng=0))
+    assert_type(block.train().eval(), nn.Sequential)
+    nn.Sequential(block, nn.AvgPool2d(2, ceil_mode=True), nn.AdaptiveAvgPool2d((1, None)))
+    assert_type(block.named_parameters(), list[tuple[str, NDArray[Any]]])
 
     nn.save_weights(path, named.state_dict())
     weights = nn.load_weights(os.fspath(path))
@@ -290,10 +311,14 @@ def networks(images: Float32, path: Path) -> None:
 
 def contrastive(images: Float32, z0: Float32, z1: Float32, path: Path) -> NDArray[np.float64]:
     assert_type(simclr.augment(images, 1, shift=1, rotate=(0, 90), scale=(0.5, 1), clip=None), Float32)
+    assert_type(
+        simclr.augment(images, flip=0.5, brightness=0.4, hue=(-0.1, 0.1), greyscale=0.2, blur=(0.1, 2)), Float32
+    )
     assert_type(simclr.similarity_matrix(z0, z1), Float32)
     assert_type(simclr.similarity_matrix([[1, 0]], z1), NDArray[Any])
     assert_type(simclr.nt_xent(z0, z1, 0.1), float)
     assert_type(simclr.nt_xent(z0, pairs="interleaved"), float)
+    assert_type(simclr.nt_xent(z0, z1, labels=[0, 1]), float)
     loss, (dz0, dz1) = simclr.nt_xent_value_and_grad(z0, z1, temperature=0.5)
     assert_type(dz0, Float32)
     print(loss, dz1.shape)
@@ -309,4 +334,8 @@ def contrastive(images: Float32, z0: Float32, z1: Float32, path: Path) -> NDArra
     simclr.train(images, encoder=Tower(np.random.default_rng(1)), augment={"shift": 1.0}, optimizer="sgd", lr=0.1)
     simclr.train(images, optimizer=lambda parameters: nn.SGD(parameters, lr=0.1), augment=lambda views, rng: views)
     simclr.train(images, optimizer=nn.Adam, encoder=encoder)
+    head = nn.Sequential(nn.Linear(100, 64), nn.ReLU(), nn.Linear(64, 32))
+    simclr.train(images, head=head, schedule="cosine", callback=lambda epoch, step, loss: loss < 0.1)
+    simclr.train(images, head=None, schedule=lambda optimizer, steps: nn.CosineAnnealingLR(optimizer, steps))
+    assert_type(simclr.Encoder(3, (32, 48)).size, tuple[int, int])
     return training.losses

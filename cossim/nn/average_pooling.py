@@ -1,0 +1,393 @@
+"""Average pooling with fixed and with adaptive windows: functions, pullbacks and layers.
+
+This module finds the windows along each axis. The C core calculates.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, TypeAlias
+
+import numpy as np
+
+from cossim import _core, _errors
+from cossim._arguments import integer_argument, integer_text
+from cossim._errors import described
+from cossim.nn.arguments import layer_arrays, layer_gradient, pair_argument
+from cossim.nn.module import Module, without_parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from cossim._typing import Array, Pair, Pullback
+
+    _OutputSize: TypeAlias = SupportsIndex | None | tuple[SupportsIndex | None, SupportsIndex | None] | list[int | None]
+
+
+class _Windows(NamedTuple):
+    """The windows along one axis: spans (windows, 2) of int64, and sizes (windows,), the factors of the divisors."""
+
+    spans: np.ndarray
+    sizes: np.ndarray
+
+
+def _run(x, windows, out_shape, gradient):
+    """Pools x (..., H, W), or with gradient=True spreads x to an array of out_shape."""
+    planes, (rows, columns) = math.prod(x.shape[:-2]), windows
+    out = np.empty((planes, *out_shape[-2:]), x.dtype)
+    given = x.reshape(planes, *x.shape[-2:])
+    _core.avg_pool2d(given, out, rows.spans, rows.sizes, columns.spans, columns.sizes, gradient=gradient)
+    return out.reshape(out_shape)
+
+
+def _pooled(x, windows):
+    return _run(x, windows, (*x.shape[:-2], *(len(side.spans) for side in windows)), False)
+
+
+def _pooled_vjp(function, x, windows):
+    y, shape = _pooled(x, windows), x.shape
+    return y, lambda dy: _run(layer_gradient(function, dy, y), windows, shape, True)
+
+
+def pool_images(function: str, x: Array) -> NDArray[Any]:
+    """Returns the images of a pool, (N, C, H, W) or (C, H, W), contiguous."""
+    arrays = layer_arrays(function, x=x)
+    x = arrays["x"]
+    if x.ndim not in (3, 4) or 0 in x.shape[-3:]:
+        raise ValueError(_errors.POOL_IMAGES.format(function=function, arrays=described(**arrays)))
+    return x
+
+
+def pool_sizes(function: str, x: NDArray[Any], sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns the sizes of a pool's result. Raises an error if it would be empty."""
+    if min(sizes) < 1:
+        raise ValueError(_errors.POOL_EMPTY.format(function=function, size=sizes, arrays=described(x=x)))
+    return sizes
+
+
+def pooled_size(size, kernel, stride, padding, dilation, ceil_mode):
+    """Number of windows along one side. In ceil_mode, the last one must begin before the padding at the end."""
+    windows = (size + 2 * padding - dilation * (kernel - 1) - 1 + (stride - 1 if ceil_mode else 0)) // stride + 1
+    if ceil_mode and (windows - 1) * stride >= size + padding:
+        windows -= 1
+    return windows
+
+
+def pool_windows(function: str, kernel_size: Any, stride: Any, padding: Any) -> tuple[Any, Any, Any]:
+    """Returns (kernel, stride, padding) of a pool as pairs (height, width)."""
+    kernel = pair_argument(function, "kernel_size", kernel_size, 1)
+    stride = tuple(stride) if isinstance(stride, (tuple, list)) else stride  # read the list once: it may change
+    none_given = stride is None or (isinstance(stride, tuple) and not stride)
+    stride = kernel if none_given else pair_argument(function, "stride", stride, 1)
+    padding = pair_argument(function, "padding", padding, 0)
+    if any(p > k // 2 for p, k in zip(padding, kernel, strict=True)):
+        raise ValueError(_errors.POOL_PADDING.format(function=function, padding=padding, kernel=kernel))
+    return kernel, stride, padding
+
+
+def _fixed_windows(function, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override):
+    """Returns the images and the windows of avg_pool2d along both axes."""
+    ceil_mode, count_include_pad = bool(ceil_mode), bool(count_include_pad)
+    pairs = pool_windows(function, kernel_size, stride, padding)
+    if divisor_override is not None:
+        divisor_override = integer_argument(function, "divisor_override", divisor_override)
+        if divisor_override == 0 or abs(divisor_override) >= 2**63:
+            value = integer_text(divisor_override)
+            raise ValueError(_errors.POOL_DIVISOR.format(function=function, value=value))
+    x = pool_images(function, x)
+    sides = list(zip(x.shape[-2:], *pairs, strict=True))
+    counts = pool_sizes(function, x, tuple(pooled_size(*side, 1, ceil_mode) for side in sides))
+    windows = [_fixed_spans(*side, count, count_include_pad) for side, count in zip(sides, counts, strict=True)]
+    if divisor_override is not None:
+        for side, divisor in zip(windows, (divisor_override, 1), strict=True):
+            side.sizes[:] = divisor
+    return x, windows
+
+
+def _fixed_spans(size, kernel, stride, padding, count, count_include_pad):
+    begins = np.arange(count, dtype=np.int64) * stride - padding
+    ends = np.minimum(begins + kernel, size + padding)
+    inside = np.stack((np.maximum(begins, 0), np.minimum(ends, size)), axis=1)
+    sizes = ends - begins if count_include_pad else inside[:, 1] - inside[:, 0]
+    return _Windows(inside, sizes.astype(np.float64))
+
+
+def _adaptive_windows(function, x, output_size):
+    """Returns the images and the windows of adaptive_avg_pool2d along both axes."""
+    sizes = tuple(output_size) if isinstance(output_size, (tuple, list)) else (output_size,) * 2
+    if len(sizes) != 2:
+        value = integer_text(output_size)
+        raise ValueError(_errors.NOT_A_PAIR.format(function=function, name="output_size", value=value))
+    counts = [size if size is None else pair_argument(function, "output_size", size, 0)[0] for size in sizes]
+    arrays = layer_arrays(function, x=x)
+    x = arrays["x"]
+    if x.ndim not in (3, 4) or 0 in x.shape[-3:]:
+        raise ValueError(_errors.POOL_IMAGES.format(function=function, arrays=described(**arrays)))
+    windows = []
+    for size, count in zip(x.shape[-2:], counts, strict=True):
+        count = size if count is None else count
+        numbers = np.arange(count, dtype=np.int64)
+        spans = np.stack((numbers * size // max(count, 1), -(-(numbers + 1) * size // max(count, 1))), axis=1)
+        windows.append(_Windows(spans, (spans[:, 1] - spans[:, 0]).astype(np.float64)))
+    return x, windows
+
+
+def avg_pool2d(
+    x: Array,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: SupportsIndex | None = None,
+) -> NDArray[Any]:
+    """Mean of each window of an image, as in torch.nn.functional.avg_pool2d.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, H, W) or (C, H, W)
+        float32 or float64. Never modified.
+    kernel_size : int or pair of int
+        A pair is (height, width).
+    stride : int or pair of int, optional
+        Defaults to kernel_size.
+    padding : int or pair of int
+        Zeros on each side, at most half of kernel_size.
+    ceil_mode : bool
+        Whether to keep windows that extend beyond the padded image. They must begin in it.
+    count_include_pad : bool
+        Whether the zeros of the padding count in the divisor.
+    divisor_override : int, optional
+        The divisor of all windows, not 0. Default: the number of pixels of the window.
+
+    Returns
+    -------
+    numpy.ndarray, shape (N, C, OH, OW) or (C, OH, OW)
+        Has the dtype of x. Sums are calculated in float64.
+
+    Raises
+    ------
+    TypeError
+        x is not float32 or float64, or a number is not an integer.
+    ValueError
+        Ranks or sizes do not fit, the padding is too large, the divisor is 0, or the output would be empty.
+
+    Examples
+    --------
+    >>> import numpy as np, cossim.nn
+    >>> cossim.nn.avg_pool2d(np.arange(16.0).reshape(1, 4, 4), 2)
+    array([[[ 2.5,  4.5],
+            [10.5, 12.5]]])
+    """
+    windows = kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+    return _pooled(*_fixed_windows("avg_pool2d", x, *windows))
+
+
+def avg_pool2d_vjp(
+    x: Array,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: SupportsIndex | None = None,
+) -> tuple[NDArray[Any], Callable[[Array], NDArray[Any]]]:
+    """avg_pool2d and its pullback.
+
+    Parameters
+    ----------
+    x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+        As in cossim.nn.avg_pool2d.
+
+    Returns
+    -------
+    y : numpy.ndarray
+        avg_pool2d of the arguments.
+    pullback : callable
+        ``pullback(dy)`` returns dx. Each pixel of a window gets an equal share of the window's gradient.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in avg_pool2d. The pullback raises them where dy does not have the dtype or shape of y.
+
+    Examples
+    --------
+    >>> import numpy as np, cossim.nn
+    >>> y, pullback = cossim.nn.avg_pool2d_vjp(np.array([[[1.0, 2.0], [2.0, 0.0]]]), 2)
+    >>> pullback(np.array([[[4.0]]]))
+    array([[[1., 1.],
+            [1., 1.]]])
+    """
+    windows = kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+    return _pooled_vjp("avg_pool2d_vjp", *_fixed_windows("avg_pool2d_vjp", x, *windows))
+
+
+def adaptive_avg_pool2d(x: Array, output_size: _OutputSize) -> NDArray[Any]:
+    """Mean of the windows that make a result of the given size, as in torch.nn.functional.adaptive_avg_pool2d.
+
+    Window i of n along a side of length L covers the pixels from floor(i L / n) to below ceil((i + 1) L / n).
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, H, W) or (C, H, W)
+        float32 or float64. Never modified.
+    output_size : int, None, or a pair of them
+        Height and width of the result. None keeps those of x. It may be larger than x.
+
+    Returns
+    -------
+    numpy.ndarray, shape (N, C, OH, OW) or (C, OH, OW)
+        Has the dtype of x. Sums are calculated in float64.
+
+    Raises
+    ------
+    TypeError
+        x is not float32 or float64, or a size is not an integer.
+    ValueError
+        x has another rank or no pixels, or a size is below 0.
+
+    Examples
+    --------
+    >>> import numpy as np, cossim.nn
+    >>> cossim.nn.adaptive_avg_pool2d(np.arange(9.0).reshape(1, 3, 3), (1, 2))
+    array([[[3.5, 4.5]]])
+    """
+    return _pooled(*_adaptive_windows("adaptive_avg_pool2d", x, output_size))
+
+
+def adaptive_avg_pool2d_vjp(x: Array, output_size: _OutputSize) -> tuple[NDArray[Any], Callable[[Array], NDArray[Any]]]:
+    """adaptive_avg_pool2d and its pullback.
+
+    Parameters
+    ----------
+    x, output_size
+        As in cossim.nn.adaptive_avg_pool2d.
+
+    Returns
+    -------
+    y : numpy.ndarray
+        adaptive_avg_pool2d of the arguments.
+    pullback : callable
+        ``pullback(dy)`` returns dx. Each pixel of a window gets an equal share of the window's gradient.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in adaptive_avg_pool2d. The pullback raises them where dy does not have the dtype or shape of y.
+
+    Examples
+    --------
+    >>> import numpy as np, cossim.nn
+    >>> y, pullback = cossim.nn.adaptive_avg_pool2d_vjp(np.ones((1, 2, 2)), 1)
+    >>> pullback(np.array([[[4.0]]]))
+    array([[[1., 1.],
+            [1., 1.]]])
+    """
+    return _pooled_vjp("adaptive_avg_pool2d_vjp", *_adaptive_windows("adaptive_avg_pool2d_vjp", x, output_size))
+
+
+class AvgPool2d(Module):
+    """avg_pool2d with stored arguments, as in torch.nn.AvgPool2d.
+
+    Parameters
+    ----------
+    kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+        As in cossim.nn.avg_pool2d.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in avg_pool2d, raised when the layer is called.
+
+    Examples
+    --------
+    >>> import numpy as np, cossim.nn
+    >>> cossim.nn.AvgPool2d(2)(np.zeros((1, 1, 4, 4))).shape
+    (1, 1, 2, 2)
+    """
+
+    kernel_size: Pair
+    stride: Pair
+    padding: Pair
+    ceil_mode: bool
+    count_include_pad: bool
+    divisor_override: SupportsIndex | None
+
+    if TYPE_CHECKING:
+
+        def __call__(self, x: Array) -> NDArray[Any]: ...
+
+    def __init__(
+        self,
+        kernel_size: Pair,
+        stride: Pair | None = None,
+        padding: Pair = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: SupportsIndex | None = None,
+    ) -> None:
+        self.kernel_size = kernel_size
+        self.stride = kernel_size if stride is None else stride
+        self.padding = padding
+        self.ceil_mode = ceil_mode
+        self.count_include_pad = count_include_pad
+        self.divisor_override = divisor_override
+
+    def _arguments(self):
+        windows = self.kernel_size, self.stride, self.padding, self.ceil_mode
+        return *windows, self.count_include_pad, self.divisor_override
+
+    def forward(self, x: Array) -> NDArray[Any]:
+        """avg_pool2d of x: same as layer(x). x is (N, C, H, W) or (C, H, W)."""
+        return avg_pool2d(x, *self._arguments())
+
+    def vjp(self, x: Array) -> tuple[NDArray[Any], Pullback]:
+        y, pullback = avg_pool2d_vjp(x, *self._arguments())
+        return y, without_parameters(pullback)
+
+    def _arguments_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class AdaptiveAvgPool2d(Module):
+    """adaptive_avg_pool2d with a stored size, as in torch.nn.AdaptiveAvgPool2d.
+
+    Parameters
+    ----------
+    output_size
+        As in cossim.nn.adaptive_avg_pool2d. 1 gives the mean of each channel.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in adaptive_avg_pool2d, raised when the layer is called.
+
+    Examples
+    --------
+    >>> import numpy as np, cossim.nn
+    >>> cossim.nn.AdaptiveAvgPool2d(1)(np.zeros((2, 8, 5, 7))).shape
+    (2, 8, 1, 1)
+    """
+
+    output_size: _OutputSize
+
+    if TYPE_CHECKING:
+
+        def __call__(self, x: Array) -> NDArray[Any]: ...
+
+    def __init__(self, output_size: _OutputSize) -> None:
+        self.output_size = output_size
+
+    def forward(self, x: Array) -> NDArray[Any]:
+        """adaptive_avg_pool2d of x: same as layer(x). x is (N, C, H, W) or (C, H, W)."""
+        return adaptive_avg_pool2d(x, self.output_size)
+
+    def vjp(self, x: Array) -> tuple[NDArray[Any], Pullback]:
+        y, pullback = adaptive_avg_pool2d_vjp(x, self.output_size)
+        return y, without_parameters(pullback)
+
+    def _arguments_repr(self) -> str:
+        return f"output_size={self.output_size}"

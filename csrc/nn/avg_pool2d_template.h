@@ -1,0 +1,57 @@
+/*
+ * The loops of avg_pool2d.c over one plane, for one compute type. `sums` is scratch memory for one
+ * row of the image, in double. A row of windows is summed down its columns first, so that the inner
+ * loop runs along a row. Parameters, undefined at the end:
+ *
+ *   ELEMENT        C type of an element
+ *   NAME(loop)     name of the loop's function for this type
+ */
+static void NAME(pool)(const struct avg_pool2d *p, const void *in_void, void *out_void,
+                       double *restrict sums)
+{
+    const ELEMENT *in = in_void;
+    ELEMENT *out = out_void;
+    for (size_t i = 0; i < p->out.h && !cancel_poll_here(); i++, out += p->out.w) {
+        memset(sums, 0, p->in.w * sizeof *sums);
+        for (int64_t r = p->rows[i].begin; r < p->rows[i].end; r++) {
+            const ELEMENT *restrict row = in + (size_t)r * p->in.w;
+            for (size_t c = 0; c < p->in.w; c++) {
+                sums[c] += (double)row[c];
+            }
+        }
+        for (size_t j = 0; j < p->out.w; j++) {
+            double sum = 0.0;
+            for (int64_t c = p->columns[j].begin; c < p->columns[j].end; c++) {
+                sum += sums[c];
+            }
+            const bool empty = is_empty(p->rows[i]) || is_empty(p->columns[j]);
+            out[j] = empty ? 0 : (ELEMENT)(sum / (p->row_sizes[i] * p->column_sizes[j]));
+        }
+    }
+}
+
+static void NAME(spread)(const struct avg_pool2d *p, const void *gradient_void, void *out_void,
+                         double *restrict sums)
+{
+    const ELEMENT *gradient = gradient_void;
+    ELEMENT *out = out_void;
+    memset(out, 0, p->in.h * p->in.w * sizeof *out);
+    for (size_t i = 0; i < p->out.h && !cancel_poll_here(); i++, gradient += p->out.w) {
+        memset(sums, 0, p->in.w * sizeof *sums);
+        for (size_t j = 0; j < p->out.w; j++) {
+            const double share = (double)gradient[j] / (p->row_sizes[i] * p->column_sizes[j]);
+            for (int64_t c = p->columns[j].begin; c < p->columns[j].end; c++) {
+                sums[c] += share;
+            }
+        }
+        for (int64_t r = p->rows[i].begin; r < p->rows[i].end; r++) {
+            ELEMENT *restrict row = out + (size_t)r * p->in.w;
+            for (size_t c = 0; c < p->in.w; c++) {
+                row[c] = (ELEMENT)((double)row[c] + sums[c]);
+            }
+        }
+    }
+}
+
+#undef ELEMENT
+#undef NAME
