@@ -212,6 +212,12 @@ def check_corpus(function: str, name: str, corpus: Any) -> None:
         raise ValueError(message.format(function=function, name=name, arrays=described(**{name: corpus})))
 
 
+def check_elements(function: str, name: str, rows: Any) -> None:
+    """Raises ValueError for rows without elements. There may be no rows."""
+    if len(rows):
+        check_corpus(function, name, rows)
+
+
 def check_bits(function: str, **arrays: Any) -> None:
     """Raises TypeError or ValueError for an array, given by name, that does not hold rows of packed bits."""
     for name, array in arrays.items():

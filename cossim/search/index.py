@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 import numpy as np
 
 from cossim import _core, _errors
-from cossim._arguments import eps_argument, integer_argument
+from cossim._arguments import eps_argument, size_argument
 from cossim._progress import reporting
 from cossim.search import index_file, rotation
 from cossim.search.blocks import (
@@ -15,19 +15,19 @@ from cossim.search.blocks import (
     Request,
     check_bits,
     check_corpus,
-    check_k,
     max_pairs_argument,
     memory_argument,
     rows_of,
     threshold_argument,
 )
+from cossim.search.filters import filter_argument
 from cossim.search.results import Pairs, TopK
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from cossim._typing import Number, Path, Progress, Rows
+    from cossim._typing import Array, Number, Path, Progress, Rows
 
 MAX_CODED_DIM = 4096  # rows with more elements get no codes
 
@@ -193,7 +193,7 @@ class Index:
             check_bits(name, queries=x.array)
         return x, y
 
-    def _search(self, name, x, y, memory, report):
+    def _search(self, name, x, y, memory, report, found=None):
         # The C core reads aligned C-contiguous arrays. Those of an unpickled index can be others.
         directions, error, heads, head_scales = self._rotated or (None, 0.0, None, None)
         codes, heads = (None if array is None else np.require(array, np.uint8, "CA") for array in (self._codes, heads))
@@ -202,13 +202,15 @@ class Index:
             for array in (self._scales, directions, head_scales)
         )
         rotated = None if self._rotated is None else (directions, error, heads, head_scales)
-        return BlockwiseSearch(name, x, y, self.eps, memory, report, (codes, scales, rotated), self.binary)
+        return BlockwiseSearch(name, x, y, self.eps, memory, report, (codes, scales, rotated), self.binary, found)
 
     def topk(
         self,
         queries: Rows,
-        k: SupportsIndex,
+        k: SupportsIndex = 10,
         *,
+        where: Array | None = None,
+        exclude: Array | None = None,
         memory: SupportsIndex | None = None,
         progress: Progress | None = None,
     ) -> TopK:
@@ -219,7 +221,11 @@ class Index:
         queries : array_like of shape (Q, D) or (D,), or path
             Rows are vectors; shape (D,) is one vector. The dtypes are those of a corpus.
         k : int
-            From 1 to N.
+            At least 1. Places that no row fills have the index -1 and the value NaN.
+        where : array_like of bool (N,) or (Q, N), or of int (n,), optional
+            The rows to choose from, as for ``cossim.topk``. Neither rows nor codes of other rows are read.
+        exclude : array_like of int, shape (m,) or (Q, m), optional
+            Rows that are left out, as for ``cossim.topk``.
         memory : int, optional
             Bound of the working set in bytes, for queries in a file.
         progress : bool or callable, optional
@@ -245,19 +251,23 @@ class Index:
             0  2: 0.8       1: 0.6
         >>> index.topk([0, 3, 4], 2).indices
         array([2, 1])
+        >>> index.topk([0, 3, 4], 2, where=[True, True, False]).indices
+        array([1, 0])
         """
         name = "Index.topk"
-        k, memory = integer_argument(name, "k", k), memory_argument(name, memory)
+        k, memory = size_argument(name, "k", k, 1), memory_argument(name, memory)
         x, y = self._as_rows(name, queries)
-        check_k(name, k, len(y))
+        found = filter_argument(name, where, exclude, len(x), len(y))
         with reporting(progress, name) as report:
-            return self._search(name, x, y, memory, report).topk(k)
+            return self._search(name, x, y, memory, report, found).topk(k)
 
     def pairs_above(
         self,
         queries: Rows,
         threshold: Number,
         *,
+        where: Array | None = None,
+        exclude: Array | None = None,
         max_pairs: SupportsIndex | None = None,
         memory: SupportsIndex | None = None,
         progress: Progress | None = None,
@@ -272,6 +282,10 @@ class Index:
             Rows are vectors; shape (D,) is one vector. The dtypes are those of a corpus.
         threshold : float
             In [-1, 1]. It is rounded to the dtype of the scores.
+        where : array_like of bool (N,) or (Q, N), or of int (n,), optional
+            The rows that may be in a pair, for all queries or for each query, as for ``cossim.pairs_above``.
+        exclude : array_like of int, shape (m,) or (Q, m), optional
+            Rows that are left out, for all queries or for each query; -1 stands for none.
         max_pairs : int, optional
             If there are more pairs, none are returned; the ValueError says how many there are.
         memory : int, optional
@@ -300,8 +314,9 @@ class Index:
         threshold, memory = threshold_argument(name, threshold), memory_argument(name, memory)
         max_pairs = max_pairs_argument(name, max_pairs)
         x, y = self._as_rows(name, queries)
+        found = filter_argument(name, where, exclude, len(x), len(y))
         with reporting(progress, name) as report:
-            return self._search(name, x, y, memory, report).pairs_above(threshold, max_pairs)
+            return self._search(name, x, y, memory, report, found).pairs_above(threshold, max_pairs)
 
     def save(self, path: Path, *, progress: Progress | None = None) -> None:
         """Writes the index, with corpus and codes, to one .safetensors file.
