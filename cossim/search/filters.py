@@ -68,6 +68,8 @@ def filter_argument(
     if excluded is not None and excluded.ndim == 1:  # rows that are left out for all queries
         mask = np.ones(candidates, bool) if mask is None else np.array(mask)
         mask[..., excluded[excluded >= 0]] = False
+        if both and mask.ndim == 2:
+            mask[excluded[excluded >= 0]] = False
         excluded = None
     if excluded is not None:
         excluded = np.sort(excluded, axis=1) if (excluded >= 0).any() else None
