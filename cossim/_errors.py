@@ -148,6 +148,10 @@ LAZY_PROGRESS = (
     "{function}(): progress must be left out for Dask arrays, whose results are lazy: use "
     "dask.diagnostics.ProgressBar or the dashboard"
 )
+LAZY_EXCLUDE = "{function}(): exclude is a Dask array: pass exclude.compute()"
+LAZY_MASK = (
+    "{function}(): where is a Dask array, and no mask of shape {shapes}: pass where.compute() for row numbers {arrays}"
+)
 NOT_A_DASK_ARRAY = "{function}(): {name} must be a dask.array.Array, not {kind}"
 UNEQUAL_CHUNKS = (
     "{function}(): chunks of unknown size meet that have {sizes} elements: call compute_chunk_sizes() on both, and "

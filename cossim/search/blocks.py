@@ -217,7 +217,7 @@ def check_corpus(function: str, name: str, corpus: Any) -> None:
 
 def check_elements(function: str, name: str, rows: Any) -> None:
     """Raises ValueError for rows without elements. There may be no rows."""
-    if len(rows):
+    if rows.shape[0]:
         check_corpus(function, name, rows)
 
 
