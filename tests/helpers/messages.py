@@ -537,8 +537,8 @@ cossim topk X.npy -k 1 --memory 0 -> 2: cossim topk: error: argument --memory: '
     bytes
 cossim topk X.npy -k 1 -o folder.npz -> 1: cossim: folder.npz: no file can be written there: not a regular file: choose
     another path
-cossim pairs X.npy X.npy --threshold 1 --groups -> 2: cossim pairs: error: argument --groups: not allowed with OTHER or
-    --max-pairs
+cossim pairs X.npy X.npy --threshold 1 --groups -> 2: cossim pairs: error: argument --groups: not allowed with OTHER,
+    --max-pairs, --where or --exclude
 cossim train P.npy -o weights.pt -> 2: cossim train: error: argument -o/--output: 'weights.pt' does not end in .npz or
     .safetensors
 cossim train P.npy -o w.npz --checkpoint ./w.npz -> 2: cossim train: error: argument --checkpoint: -o/--output names the
