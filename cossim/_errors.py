@@ -102,7 +102,7 @@ NUMBER_UNKNOWN = (
 )
 NUMBER_REMOVED = "{function}(): row {number} was removed: index.numbers has the numbers of the rows that live"
 NUMBER_TWICE = "{function}(): number {number} is there twice: pass each number once, such as np.unique(numbers)"
-NOT_ITERABLE = "an Index has no order to go through: use index.numbers, and index[numbers] for their rows"
+NOT_AN_ARRAY = "an Index is not an array: pass its corpus, which has the rows that live"
 
 WEIGHT = "{function}(): weight must be from 0 to 1, not {weight}: 1 is topk"
 NOT_A_DOCUMENT = (

@@ -25,8 +25,6 @@ from cossim.search.index_state import WriteLock
 from cossim.search.results import Pairs, TopK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
     from typing_extensions import Self
 
@@ -180,8 +178,10 @@ class Index:
     def __len__(self) -> int:
         return self._state.count
 
-    def __iter__(self) -> Iterator[Any]:
-        raise TypeError(_errors.NOT_ITERABLE)
+    __iter__ = None  # else Python would go through index[0], index[1], ... and stop at the first row that was removed
+
+    def __array__(self, *args: object, **kwargs: object) -> NDArray[Any]:
+        raise TypeError(_errors.NOT_AN_ARRAY)
 
     @property
     def corpus(self) -> NDArray[Any]:
@@ -218,7 +218,7 @@ class Index:
 
     def __getitem__(self, numbers: Numbers) -> NDArray[Any]:
         """Returns a copy of rows by their numbers: shape (D,) for an integer, (M, D) for M numbers."""
-        name = "Index[]"
+        name = "Index.__getitem__"
         state, wanted = self._state, _numbers_argument(name, numbers)
         return state.corpus[state.places_of(name, wanted.reshape(-1))].reshape(*wanted.shape, -1)
 

@@ -97,13 +97,13 @@ class State(NamedTuple):
     def places_of(self, function: str, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """Returns the places of numbers. Raises IndexError for one that never was given, or whose row was removed."""
         column = self.arrays.get("numbers")
-        places, lives = numbers, (numbers >= 0) & (numbers < self.places)
+        places, lives = numbers, numbers.view(np.uint64) < self.places  # False for those below 0 too
         if column is not None and self.places:
             places = np.minimum(np.searchsorted(column, numbers), self.places - 1)
             lives = column[places] == numbers
         if self.living is not None:
-            places = np.where(lives, places, 0)
-            lives &= (self.living[places >> 3] >> (places & 7) & 1).astype(bool)
+            places = places * lives
+            lives &= (self.living[places >> 3] >> (places & 7) & 1) != 0
         if not lives.all():
             number = int(numbers[~lives][0])
             message = _errors.NUMBER_REMOVED if 0 <= number < self.given else _errors.NUMBER_UNKNOWN
@@ -200,6 +200,8 @@ def exact_rows(function: str, rows: NDArray[Any], dtype: np.dtype[Any]) -> NDArr
     Floats become wider floats. Integers and bool become any type that holds all whole numbers from the smallest to the
     largest of them.
     """
+    if rows.dtype == dtype:
+        return rows
     source, target = _name(rows.dtype), _name(dtype)
     exact = source == target or target in _WIDER.get(source, ())
     if rows.dtype.kind in "iub" and not exact:
@@ -216,7 +218,9 @@ def exact_rows(function: str, rows: NDArray[Any], dtype: np.dtype[Any]) -> NDArr
 
 def _copy_rows(to, rows, places=None):
     """Copies rows, or those at some places, to the first rows of an array of the same type in any byte order."""
-    if is_bfloat16(to.dtype):  # as integers, because not all kinds of bfloat16 convert to one another
+    if to.dtype != rows.dtype and is_bfloat16(
+        to.dtype
+    ):  # as integers, because not all kinds of bfloat16 convert to one another
         to, rows = to.view(np.uint16), rows.view(np.uint16)
     if places is None:
         to[: len(rows)] = rows
@@ -231,7 +235,7 @@ def _copy_rows(to, rows, places=None):
 
 def _with_bits(bits, first, last):
     """Returns a copy of a bitmap with the bits [first, last) set, after which there are none."""
-    longer = np.zeros((last + 63) // 64 * 8, np.uint8)
+    longer = np.zeros(max(len(bits), (last + 63) // 64 * 8), np.uint8)
     longer[: len(bits)] = bits
     start, end = first // 8, last // 8
     if start == end:

@@ -126,8 +126,26 @@ topk(X, "nested.npy", 1) -> ValueError: topk(): corpus: nested.npy: the header i
 topk(X, WrongSlices(), 1) -> ValueError: topk(): corpus gave other rows than its shape and dtype say, shape (4, 4),
     dtype float64: open it again (corpus[0:4]: shape (1, 4), dtype float64)
 Index(DX) -> TypeError: Index(): corpus is a Dask array: compute() it, or use topk, pairs_above or duplicate_groups
-(index := Index(X), setattr(index, "_corpus", Y), index.topk(X, 1)) -> ValueError: Index.topk(): the corpus has been
-    changed since the index was made: make the index again (corpus: shape (5, 4), dtype float64)
+(index := Index(X), index._state.arrays.update(corpus=Y), index.topk(X, 1)) -> ValueError: Index.topk(): the corpus has
+    been changed since the index was made: make the index again (corpus: shape (5, 4), dtype float64)
+Index() -> TypeError: Index(): pass a corpus, or the length of rows to come, such as Index(dim=384)
+Index(X, dim=5) -> ValueError: Index(): dim=5 but the rows of corpus have 4 elements: leave dim out (corpus: shape
+    (6, 4), dtype float64)
+Index(dim=9, binary=True) -> ValueError: Index(): dim must be a multiple of 8 with binary=True, not 9: it is the number
+    of bits of a row
+Index(X).add(X[:, :3]) -> ValueError: Index.add(): rows of an index of 4 elements are needed: pass vectors of the same
+    model (rows: shape (6, 3), dtype float64)
+Index(X.astype("f4")).add(X) -> TypeError: Index.add(): float64 rows may change when they become float32, the dtype of
+    the index: convert them with astype if that is meant, or make an Index of float64
+Index(X).remove(X[0] > 0) -> TypeError: Index.remove(): numbers must be integers such as add returns, not bool: pass an
+    integer or an array of them, and np.flatnonzero(mask) in place of a mask
+Index(X)[6] -> IndexError: Index.__getitem__(): no row has the number 6, of 6 that were given: index.numbers
+    has those that live
+(index := Index(X), index.remove(2), index.remove([1, 2])) -> IndexError: Index.remove(): row 2 was removed:
+    index.numbers has the numbers of the rows that live
+Index(X).remove([1, 1]) -> ValueError: Index.remove(): number 1 is there twice: pass each number once, such as
+    np.unique(numbers)
+np.asarray(Index(X)) -> TypeError: an Index is not an array: pass its corpus, which has the rows that live
 topk(X, Y, 6) -> ValueError: topk(): k must be at most 5, the number of rows to choose from, not 6
 topk(X, Y, 2.0) -> TypeError: topk(): k must be an integer, not float
 topk(X[:1], None, 1) -> ValueError: topk(): the corpus has only one row, so a row has no neighbours: pass at least two

@@ -18,7 +18,23 @@ import cossim.nn
 import cossim.simclr
 
 # A folder includes only itself and those before it. Only isa/ includes simd/.
-FOLDERS = ["base", "simd", "kernels", "isa", "vectors", "pairwise", "results", "search", "sparse", "nn", "conv2d", "network", "simclr", "arguments", "python"]
+FOLDERS = [
+    "base",
+    "simd",
+    "kernels",
+    "isa",
+    "vectors",
+    "pairwise",
+    "results",
+    "search",
+    "sparse",
+    "nn",
+    "conv2d",
+    "network",
+    "simclr",
+    "arguments",
+    "python",
+]
 SOURCES = sorted((ROOT / "csrc").glob("*/*.[ch]"))
 if not SOURCES:
     pytest.skip("the C sources are not here", allow_module_level=True)
