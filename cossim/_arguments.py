@@ -180,7 +180,7 @@ def _mistake_in(function, name, elements, shape):
     sizes = [len(row) if isinstance(row, (list, tuple)) else None for row in elements]
     odd = next((i for i, size in enumerate(sizes) if len(shape) == 1 and size != sizes[0]), None)
     if odd is not None and None not in sizes:
-        size = {"row": odd, "size": f"{sizes[odd]} elements", "first_size": sizes[0]}
+        size = {"row": odd, "size": f"{sizes[odd]} elements", "first": 0, "first_size": sizes[0]}
         return ValueError(_errors.RAGGED.format(function=function, name=name, **size))
     for i, element in enumerate(elements):
         if not isinstance(element, (int, float)):

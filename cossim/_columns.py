@@ -1,4 +1,4 @@
-"""Rows that are Python objects: vectors in lists, arrays of objects, and pandas' Series and DataFrames.
+"""Rows that are Python objects: vectors in lists, arrays of objects, pandas' Series and DataFrames, and paths.
 
 The C core calls these functions for arguments that NumPy does not make an array of numbers of. as_array is the core's
 own conversion of any object. Errors name the function, the argument and the first row that is to blame.
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cossim import _errors
+from cossim._dtypes import is_real
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,12 +21,6 @@ if TYPE_CHECKING:
     AsArray = Callable[[str, str, object], NDArray[Any]]
 
 _NULLS = "NoneType", "NAType", "NaTType"  # the last two are pandas'
-
-
-def is_bfloat16(dtype: np.dtype[Any]) -> bool:
-    """Returns whether a dtype is bfloat16: that of ml_dtypes or, where that is missing, the one in which the core
-    passes rows of bfloat16 to Python, a structured dtype of one uint16 named bfloat16."""
-    return dtype.name == "bfloat16" or dtype.names == ("bfloat16",)
 
 
 # ---- vectors as objects ----
@@ -58,8 +53,7 @@ def _stacked_by_numpy(values):
         stacked = np.array(values.tolist())
     except ValueError:
         return None
-    numbers = stacked.dtype.kind in "fiub" or is_bfloat16(stacked.dtype)
-    return stacked if numbers and stacked.ndim > 1 else None
+    return stacked if is_real(stacked.dtype) and stacked.ndim > 1 else None
 
 
 def _is_null(value):
@@ -83,7 +77,7 @@ def _vector(function, name, row, value, as_array):
         if any(_is_null(element) for element in value.flat):
             raise ValueError(_errors.NULL_IN_ROW.format(function=function, name=name, row=row))
         return None
-    return value if value.ndim and (value.dtype.kind in "fiub" or is_bfloat16(value.dtype)) else None
+    return value if value.ndim and is_real(value.dtype) else None
 
 
 def _check_elements(function, name, values):
@@ -99,7 +93,19 @@ def _ragged(function, name, row, vector, first):
         size, first_size = f"{len(vector)} elements", len(first)
     else:
         size, first_size = f"shape {vector.shape}", first.shape
-    return _errors.RAGGED.format(function=function, name=name, row=row, size=size, first_size=first_size)
+    return _errors.RAGGED.format(function=function, name=name, row=row, size=size, first=0, first_size=first_size)
+
+
+# ---- files ----
+
+# cossim.search.blocks sets this to its function of that name: the core imports no module that imports it.
+open_path: Any = None
+
+
+def from_path(function: str, name: str, path: Any, as_array: AsArray) -> NDArray[Any]:
+    """Returns all rows of a file as an array, mapped where the format allows it."""
+    rows = open_path(function, name, path)
+    return rows.memmap if rows.memmap is not None else rows[:]
 
 
 # ---- pandas ----

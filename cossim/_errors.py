@@ -1,4 +1,4 @@
-"""The text of every error message that cossim's Python code raises, by subject. csrc/arguments/messages.h has those of C.
+"""The text of every error message that Python code raises, by subject. csrc/arguments/messages.h has the others.
 
 A message is a template. The place that finds a mistake fills it in and names the type of the error:
 
@@ -34,15 +34,17 @@ BEYOND_FLOAT64 = "{function}(): {name} must be a number that fits a float64"
 NEGATIVE_EPS = "{function}(): eps must be at least 0, not {eps}: it is the smallest norm to divide by, such as 1e-8"
 NOT_FLOAT32_OR_64 = "{function}(): {name} must be float32 or float64, not {dtype}: convert it with astype"
 WRONG_GRADIENT = "{function}(): {name} must have the shape and dtype of {result} {arrays}"
+TWO_NAMES = "{function}() got both {name} and {other}, which are two names of one argument: pass one of them"
 NOT_A_PROGRESS = "{function}(): progress must be None, a bool or a callable of (done, total), not {kind}"
 NEEDS_TQDM = "{function}(): progress=True draws a bar with tqdm: pip install 'cossim-c[progress]'"
 
 NEEDS_PACKAGE = "{function} needs {package}: pip install {package}"
-# ---- rows that are Python objects. csrc/arguments/messages.h has the same texts, for columns of Arrow. ----
+
+# ---- rows that are Python objects, columns of pandas or of Arrow ----
 
 NULL_ROW = "{function}(): row {row} of {name} is null: drop or fill nulls first"
 NULL_IN_ROW = "{function}(): row {row} of {name} has a null in it: drop or fill nulls first"
-RAGGED = "{function}(): rows of {name} must be equally long: row {row} has {size}, and row 0 has {first_size}"
+RAGGED = "{function}(): rows of {name} must be equally long: row {row} has {size}, and row {first} has {first_size}"
 COLUMNS = (
     "{function}(): {name} is a table with {count} columns of vectors, where one is needed: pass one of its columns, or "
     "its columns of numbers alone ({names})"
@@ -50,7 +52,7 @@ COLUMNS = (
 # ---- arguments that are no arrays of real numbers. {name} may be an element, such as x[2]. ----
 
 TEXT_ELEMENT = "{function}(): {name} is text, {value!r:.40}: pass numbers, such as the vector of a model"
-NEEDS_CPU = "{function}(): {name} is on the device {device}: pass {name}.cpu()"
+NEEDS_CPU = "{function}(): {name} is on the device {device}: copy it to the CPU first, such as {name}.cpu()"
 NOT_NUMBERS = "{function}(): {name} must be an array of real numbers, not {kind}: pass an array or nested lists"
 AN_INDEX = "{function}(): {name} is an Index: call its topk or pairs_above, or pass its corpus"
 NOT_COLLECTED = "{function}(): {name} is lazy, a {kind}: pass {name}.collect()"
@@ -74,8 +76,8 @@ K_TOO_LARGE = "{function}(): k must be at most {candidates}, the number of rows 
 ONE_ROW = "{function}(): the corpus has only one row, so a row has no neighbours: pass at least two rows"
 THRESHOLD = "{function}(): threshold must be in [-1, 1], as cosines are, not {threshold}"
 TOO_MANY_PAIRS = "{function}(): {count} pairs reach {threshold}, more than max_pairs={max_pairs}: raise one of them"
-NO_ROWS = "{function}(): {name} has no rows {arrays}"
-NO_ELEMENTS = "{function}(): rows of {name} have no elements {arrays}"
+NO_ROWS = "{function}(): {name} has no rows: pass at least one {arrays}"
+NO_ELEMENTS = "{function}(): rows of {name} have no elements: pass rows of at least one element {arrays}"
 IN_PATH = "{function}(): {name}: {error}"
 WRONG_SLICE = "{function}(): {name} gave other rows than its shape and dtype say, {wanted}: open it again {arrays}"
 LAZY = "{function}(): {name} is a Dask array: compute() it, or use topk, pairs_above or duplicate_groups"
@@ -133,7 +135,6 @@ SPARSE_DIM = (
     "{function}(): dim must be 1 for sparse rows, whose vectors are rows, not {dim}: pass dim=1, and for columns the "
     "transpose, .T"
 )
-SPARSE_TWO_NAMES = "{function}() got both dim and axis, which are two names of one argument: pass one of them"
 SPARSE_VECDOT = "{function}() does not take sparse rows: use x1.multiply(x2).sum(axis=1)"
 SPARSE_OUT = "{function}(): out must be an array of shape {shape}"
 SPARSE_NORMALIZE_OUT = "{function}(): out cannot be used with sparse rows: the result is a new sparse matrix"
@@ -168,6 +169,7 @@ NEEDS_ML_DTYPES = "{path!r} holds bfloat16, which needs ml_dtypes: pip install m
 
 # ---- files: any ----
 
+IN_FILE = "{path}: {error}"
 NOT_REGULAR = "{path!r}: not a regular file: save the data of a pipe or device to a file first"
 FORKED = "the process that writes this file was forked, and only the first one can go on with it: write another file"
 # The rest of an OSError, after its number and before its path.
@@ -336,7 +338,7 @@ VIEWS_DTYPE = "{function}(): {name} must be float32, float64 or integers, not {d
 PAIRS = "{function}(): pairs must be 'halves' or 'interleaved', not {pairs!r}"
 INTERLEAVED = "{function}(): pairs='interleaved' takes one array with both views: leave z1 out {arrays}"
 ODD_ROWS = "{function}(): z0 holds both views, so its number of rows must be even {arrays}"
-NO_PAIRS = "{function}(): at least one pair of rows is needed {arrays}"
+NO_PAIRS = "{function}(): the views have no rows: pass at least one pair of rows {arrays}"
 RNG = "augment(): rng must be a seed or a numpy.random.Generator, not {rng!r}: {error}"
 NOT_NEGATIVE = "augment(): {name} must be at least 0 and finite, not {value!r}"
 RANGE_TYPE = "augment(): {name} must be a pair of numbers, (low, high), not {value!r}"
@@ -367,7 +369,6 @@ MORE_STEPS = "it has {saved} steps, and all epochs have {steps}"
 
 # ---- command line: files of images. The path is put in front of these. ----
 
-IN_FILE = "{path}: {error}"
 NOT_IMAGES = "neither an idx nor a .npy file, because it begins with {start}: save the images with numpy.save"
 IDX_TYPE = "idx elements of type 0x{kind:02x}, where images have unsigned bytes, 0x08: save the images with numpy.save"
 IDX_TRUNCATED = "truncated: the sizes of {rank} dimensions take {expected} bytes, found {found}: copy the file again"
@@ -378,7 +379,6 @@ NO_IMAGES = "{path}: it has no images: choose another file"
 
 # ---- command line ----
 
-READ_FAILED = "{path}: {reason}"
 WRITE_FAILED = "{path}: no file can be written there: {reason}"
 STDOUT_FAILED = "standard output: {reason}"
 STDOUT_CLOSED = "it is closed: write to a file with -o"

@@ -49,7 +49,7 @@ def errors_as_text():
     except OSError as error:
         if error.filename is None:
             raise
-        raise OSError(_errors.READ_FAILED.format(path=error.filename, reason=error.strerror)) from None
+        raise OSError(_errors.IN_FILE.format(path=error.filename, error=error.strerror)) from None
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cossim import _errors
+from cossim._dtypes import NUMPY_NAMES, bfloat16, stored_dtype
 from cossim._io import map_elements, open_regular, read_bytes, read_elements, read_npy_header
 from cossim.rows.reader import (
     GZIP_RATIO,
@@ -122,8 +123,6 @@ def _map_member(file: Any, archive: zipfile.ZipFile, info: zipfile.ZipInfo, sour
 
 # ---- .safetensors ----
 
-_DTYPES = {f"{kind}{8 * size}": f"<{kind.lower()}{size}" for kind in "IU" for size in (1, 2, 4, 8)}
-_DTYPES |= {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "bfloat16", "BOOL": "?"}
 _LONGEST_HEADER = 100_000_000  # that of the format
 
 
@@ -149,29 +148,22 @@ def open_safetensors(source: Source) -> Reader:
             raise RowsError(_errors.ROWS_SAFETENSORS_HEADER)
         header = json.loads(bytes(read_bytes(file, length)))
         header.pop("__metadata__", None)
-        rows = [name for name, entry in header.items() if entry["dtype"] in _DTYPES and len(entry["shape"]) == 2]
+        rows = [name for name, entry in header.items() if entry["dtype"] in NUMPY_NAMES and len(entry["shape"]) == 2]
         entry = header[chosen([*header] if source.name in header else rows, source.name)]
-        if entry["dtype"] not in _DTYPES:
+        if entry["dtype"] not in NUMPY_NAMES:
             raise RowsError(_errors.ROWS_DTYPE.format(dtype=entry["dtype"]))
         shape, (begin, end) = tuple(map(int, entry["shape"])), map(int, entry["data_offsets"])
         if len(shape) != 2:
             check_rows(shape, np.dtype(np.float32))
-        dtype = _bfloat16() if entry["dtype"] == "BF16" else np.dtype(_DTYPES[entry["dtype"]])
-        stored = np.dtype("<u2") if dtype is None else dtype
+        stored = stored_dtype(NUMPY_NAMES[entry["dtype"]])
+        dtype = bfloat16() if entry["dtype"] == "BF16" else stored
+        stored = dtype or stored
         if min(shape) < 0 or not 0 <= begin <= end or end - begin != shape[0] * shape[1] * stored.itemsize:
             raise RowsError(_errors.ROWS_SAFETENSORS_HEADER)
         reader = _mapped(file, stored, shape, 8 + length + begin)
     if dtype == "?" and np.any(reader.read(0, shape[0]).view(np.uint8) > 1):
         raise RowsError(_errors.ROWS_BOOL)
     return WideningReader(reader.read(0, shape[0])) if dtype is None else reader
-
-
-def _bfloat16() -> np.dtype[Any] | None:
-    try:
-        import ml_dtypes
-    except ImportError:
-        return None
-    return np.dtype(ml_dtypes.bfloat16)
 
 
 FORMATS = {".npy": open_npy, ".npz": open_npz, ".safetensors": open_safetensors}

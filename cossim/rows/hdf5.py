@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cossim import _errors
-from cossim.rows.reader import ID_NAMES, Reader, RowsError, Source, check_rows, chosen, is_real, strings
+from cossim._dtypes import is_real
+from cossim.rows.reader import ID_NAMES, Reader, RowsError, Source, check_rows, chosen, strings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

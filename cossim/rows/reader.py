@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from cossim import _errors
+from cossim._dtypes import is_real
 from cossim._io import Pages, open_nonblocking, read_bytes
 
 if TYPE_CHECKING:
@@ -130,10 +131,6 @@ def check_real(dtype: np.dtype[Any]) -> None:
         raise RowsError(_errors.PYTHON_OBJECTS.format(dtype=dtype))
     if not is_real(dtype):
         raise RowsError((_errors.ROWS_BFLOAT16 if dtype == "V2" else _errors.ROWS_DTYPE).format(dtype=dtype))
-
-
-def is_real(dtype: np.dtype[Any]) -> bool:
-    return (dtype.kind in "fiub" and dtype.itemsize <= 8) or dtype.name == "bfloat16"
 
 
 def chosen(names: list[str], name: str | None) -> str:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from cossim import _core, _errors
+from cossim import _columns, _core, _errors
 from cossim._arguments import integer_text, number_argument, size_argument
-from cossim._columns import is_bfloat16
+from cossim._dtypes import is_bfloat16
 from cossim._errors import described
 from cossim._io import Pages
 from cossim.rows.slices import is_in_slices
@@ -147,6 +147,9 @@ def open_path(function: str, name: str, path: Path) -> FileRows:
     except (ValueError, ModuleNotFoundError) as error:
         kind = ValueError if isinstance(error, ValueError) else ModuleNotFoundError
         raise kind(_errors.IN_PATH.format(function=function, name=name, error=error)) from None
+
+
+_columns.open_path = open_path  # for the functions of the C core that take arrays: they take paths too
 
 
 def _read_slice(function: str, name: str, source: Any, first: int, last: int) -> NDArray[Any]:

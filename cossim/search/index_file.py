@@ -58,7 +58,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cossim import _errors
-from cossim._columns import is_bfloat16
+from cossim._dtypes import NUMPY_NAMES, SAFETENSORS_NAMES, bfloat16, is_bfloat16, stored_dtype
 from cossim._io import open_regular, replacing
 
 ALIGNMENT = 64  # bytes of a cache line and of the widest SIMD vector
@@ -72,11 +72,6 @@ _START = b'{"__metadata__":{"format":"cossim index","crc32":"'  # bytes 8 to 57;
 _CRC = slice(8 + len(_START), 8 + len(_START) + 8)
 _MAGIC_1 = b"\x89COSSIM\n"
 _START_1 = struct.Struct("<8sIIQQ28xI")
-
-# The format's names of dtypes, by NumPy's names.
-_DTYPES = {f"{kind}{bits}": f"{kind[0].upper()}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)}
-_DTYPES |= {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "bool": "BOOL"}
-_NUMPY_NAMES = {name: numpy_name for numpy_name, name in _DTYPES.items()}
 
 
 class FormatError(Exception):
@@ -128,11 +123,6 @@ def _name(dtype):
     return "bfloat16" if is_bfloat16(dtype) else dtype.name
 
 
-def _stored(dtype):
-    """Returns NumPy's dtype of the stored elements. bfloat16 is stored as uint16, the upper half of a float32."""
-    return np.dtype("uint16" if dtype == "bfloat16" else dtype).newbyteorder("<")
-
-
 def _layout(arrays, start):
     """Places arrays, given as (name, dtype, shape), at multiples of 64 bytes from start.
 
@@ -144,7 +134,7 @@ def _layout(arrays, start):
             raise ValueError
         if math.prod(max(length, 1) for length in shape) >= 2**59:  # NumPy's limit, also for empty arrays
             raise ValueError
-        layout.append(_Array(name, dtype, shape, start, math.prod(shape) * _stored(dtype).itemsize))
+        layout.append(_Array(name, dtype, shape, start, math.prod(shape) * stored_dtype(dtype).itemsize))
         start += layout[-1].size + -layout[-1].size % ALIGNMENT
     return layout
 
@@ -177,7 +167,7 @@ def _encode(metadata, arrays, blocks):
         if offset > end:
             header[f"{last}.padding"] = {"dtype": "U8", "shape": [offset - end], "data_offsets": [end, offset]}
         last, end = name, offset + size
-        header[name] = {"dtype": _DTYPES[dtype], "shape": shape, "data_offsets": [offset, end]}
+        header[name] = {"dtype": SAFETENSORS_NAMES[dtype], "shape": shape, "data_offsets": [offset, end]}
     data = _dumps(header)
     data += b" " * (-(8 + len(data)) % ALIGNMENT)
     return _with_crc(len(data).to_bytes(8, "little") + data)
@@ -201,7 +191,7 @@ def _blocks(array, limit):
 
 def _bytes_of(array):
     """Copies an array's bytes as they are stored. Without a copy, the array could change after its checksum."""
-    stored = _stored(_name(array.dtype))
+    stored = stored_dtype(_name(array.dtype))
     if array.dtype.name == "bool":
         array = array.view(np.uint8)  # a bool view of other data may hold bytes above 1; the copy converts them to 1
     elif is_bfloat16(array.dtype):  # as uint16, because NumPy cannot convert bfloat16 itself
@@ -333,7 +323,7 @@ def _read_header(file, size):
         if version != "2" and type(version) is str:
             raise FormatError(_errors.INDEX_VERSION.format(version=version))
         described = [
-            (name, _NUMPY_NAMES[entry["dtype"]], entry["shape"])
+            (name, NUMPY_NAMES[entry["dtype"]], entry["shape"])
             for name, entry in arrays.items()
             if not name.endswith(".padding")
         ]
@@ -364,7 +354,9 @@ def _read_header_1(file, size):
     try:
         header = json.loads(data.decode("ascii"))
         metadata, entries = header["header"], header["arrays"]
-        described = [(str(entry["name"]), _NUMPY_NAMES[_DTYPES[entry["dtype"]]], entry["shape"]) for entry in entries]
+        described = [
+            (str(entry["name"]), NUMPY_NAMES[SAFETENSORS_NAMES[entry["dtype"]]], entry["shape"]) for entry in entries
+        ]
         layout, blocks, same, stop = _layout(described, _START_1.size), [], [], _START_1.size
         for entry, (name, dtype, shape, offset, size) in zip(entries, layout, strict=True):
             crcs = entry["crc32"]
@@ -400,14 +392,13 @@ def _read_blocks(file, blocks, into, verify):
 
 def _typed(data, array, path):
     """Returns a NumPy array as a view of its bytes."""
-    data = data.view(_stored(array.dtype))
+    data = data.view(stored_dtype(array.dtype))
     if array.dtype == "bfloat16":
-        try:
-            import ml_dtypes
-        except ImportError:
-            raise ImportError(_errors.NEEDS_ML_DTYPES.format(path=path)) from None
+        dtype = bfloat16()
+        if dtype is None:
+            raise ImportError(_errors.NEEDS_ML_DTYPES.format(path=path))
         # On a big-endian machine astype swaps the bytes: unlike NumPy's own types, bfloat16 has native order only.
-        data = data.astype(np.uint16, copy=False).view(ml_dtypes.bfloat16)
+        data = data.astype(np.uint16, copy=False).view(dtype)
     return data.reshape(array.shape)
 
 

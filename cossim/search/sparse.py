@@ -12,6 +12,7 @@ import numpy as np
 
 from cossim import _core, _errors
 from cossim._arguments import eps_argument, integer_argument
+from cossim._dtypes import is_bfloat16
 from cossim._progress import reporting
 from cossim.search.blocks import (
     Pairs,
@@ -122,7 +123,7 @@ def _check_dim(function: str, dim: Any, axis: Any, default: int | None = 1) -> N
     """Raises ValueError unless the dimension is that of the rows' elements."""
     if axis is not None:
         if dim is not default:
-            raise TypeError(_errors.SPARSE_TWO_NAMES.format(function=function))
+            raise TypeError(_errors.TWO_NAMES.format(function=function, name="dim", other="axis"))
         dim = axis
     if dim is not None:
         (dim,) = dim if isinstance(dim, (tuple, list)) and len(dim) == 1 else (dim,)
@@ -155,7 +156,7 @@ def vecdot(*args: Any, **kwargs: Any) -> Any:
 
 
 def _float_dtype(dtype):
-    return dtype if dtype.kind == "f" or dtype.name == "bfloat16" else np.dtype(np.float64)
+    return dtype if dtype.kind == "f" or is_bfloat16(dtype) else np.dtype(np.float64)
 
 
 def vector_norm(

@@ -58,7 +58,8 @@ int one_of_two_names(const char *function, const char *name, PyObject *value,
                      const char *other_name, PyObject *other, PyObject **chosen)
 {
     if (value != NULL && other != NULL && other != Py_None) {
-        PyErr_Format(PyExc_TypeError, TWO_NAMES, function, name, other_name);
+        raise_template(PyExc_TypeError, "TWO_NAMES", "{ss ss ss}", "function", function, "name",
+                       name, "other", other_name);
         return -1;
     }
     *chosen = value != NULL || other == Py_None ? value : other;

@@ -126,9 +126,7 @@ static int add_rows(const struct arrow_reader *reader, PyObject *list, PyArrayOb
         return PyList_SetItem(list, 0, (PyObject *)array); /* takes the reference */
     }
     if (PyArray_NDIM(array) > 1 && PyArray_DIM(array, 1) != PyArray_DIM(first, 1)) {
-        PyErr_Format(PyExc_ValueError, ARROW_RAGGED, reader->function, reader->name,
-                     (Py_ssize_t)reader->first_row, (Py_ssize_t)PyArray_DIM(array, 1),
-                     (Py_ssize_t)0, (Py_ssize_t)PyArray_DIM(first, 1));
+        arrow_ragged(reader, reader->first_row, PyArray_DIM(array, 1), 0, PyArray_DIM(first, 1));
         release((PyObject *)array);
         return -1;
     }

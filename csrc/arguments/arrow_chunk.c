@@ -88,6 +88,15 @@ static int64_t first_zero(const uint8_t *bits, int64_t start, int64_t count)
     return -1;
 }
 
+void arrow_ragged(const struct arrow_reader *reader, int64_t row, int64_t size, int64_t first,
+                  int64_t first_size)
+{
+    raise_template(PyExc_ValueError, "RAGGED", "{ss ss sL sN sL sL}", "function", reader->function,
+                   "name", reader->name, "row", (long long)row, "size",
+                   PyUnicode_FromFormat("%lld elements", (long long)size), "first",
+                   (long long)first, "first_size", (long long)first_size);
+}
+
 /* Raises the error for a null in a window. Returns 0 if there is none, or -1. */
 static int check_nulls(const struct arrow_reader *reader, struct window window,
                        const struct dims *dims)
@@ -102,8 +111,8 @@ static int check_nulls(const struct arrow_reader *reader, struct window window,
         return 0;
     }
     const int64_t row = reader->first_row + (zero - start) / (window.count / dims->size[0]);
-    PyErr_Format(PyExc_ValueError, dims->ndim == 1 ? ARROW_NULL : ARROW_NULL_VALUE,
-                 reader->function, (Py_ssize_t)row, reader->name);
+    raise_template(PyExc_ValueError, dims->ndim == 1 ? "NULL_ROW" : "NULL_IN_ROW", "{ss ss sL}",
+                   "function", reader->function, "name", reader->name, "row", (long long)row);
     return -1;
 }
 
@@ -215,9 +224,8 @@ static int read_offsets(const struct arrow_reader *reader, const struct lists *l
         }
         if (length != *width) {
             const int64_t lists_of_row = count / dims->size[0];
-            PyErr_Format(PyExc_ValueError, ARROW_RAGGED, reader->function, reader->name,
-                         (Py_ssize_t)(reader->first_row + i / lists_of_row), (Py_ssize_t)length,
-                         (Py_ssize_t)reader->first_row, (Py_ssize_t)*width);
+            arrow_ragged(reader, reader->first_row + i / lists_of_row, length, reader->first_row,
+                         *width);
             return -1;
         }
         in_order = in_order && first == next;

@@ -29,6 +29,10 @@ PyArrayObject *arrow_read_chunk(const struct arrow_reader *reader, const struct 
  * error set. */
 PyArrayObject *arrow_join(const struct arrow_reader *reader, PyObject *list, int axis);
 
+/* Raises the error for a row that has another number of elements than an earlier one. */
+void arrow_ragged(const struct arrow_reader *reader, int64_t row, int64_t size, int64_t first,
+                  int64_t first_size);
+
 /* Appends an array to a list. Takes the reference to the array, which may be NULL with an error
  * set. Returns 0, or -1 with an error set. */
 int arrow_append(PyObject *list, PyArrayObject *array);

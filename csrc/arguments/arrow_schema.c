@@ -2,6 +2,7 @@
 #include "arguments/arrow_schema.h"
 
 #include "arguments/messages.h"
+#include "arguments/protocols.h"
 
 enum status { HOLDS_NUMBERS, HOLDS_OTHERS, TOO_DEEP, MALFORMED };
 
@@ -305,8 +306,8 @@ static int columns_of(const char *function, const char *name, const struct arrow
     }
     PyObject *names = column_names(schema);
     if (names != NULL) {
-        PyErr_Format(PyExc_ValueError, ARROW_COLUMNS, function, name, (int)vectors, names);
-        Py_DECREF(names);
+        raise_template(PyExc_ValueError, "COLUMNS", "{ss ss sL sN}", "function", function, "name",
+                       name, "count", (long long)vectors, "names", names);
     }
     return -1;
 }

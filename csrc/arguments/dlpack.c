@@ -190,8 +190,9 @@ static PyArrayObject *array_over(const char *function, const char *name,
         return NULL;
     }
     if (!cpu_can_read(tensor)) {
-        PyErr_Format(PyExc_TypeError, DLPACK_DEVICE, function, name, (int)tensor->device_type,
-                     name);
+        raise_template(PyExc_TypeError, "NEEDS_CPU", "{ss ss sN}", "function", function, "name",
+                       name, "device",
+                       PyUnicode_FromFormat("DLPack type %d", (int)tensor->device_type));
     } else {
         descr = descr_of(function, name, tensor);
     }

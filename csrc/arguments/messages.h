@@ -2,8 +2,8 @@
 #define COSSIM_ARGUMENTS_MESSAGES_H
 
 /*
- * The text of every error message that the C core raises, as formats of PyErr_Format.
- * cossim/_errors.py has those of Python.
+ * The text of every error message that only the C core raises, as formats of PyErr_Format.
+ * cossim/_errors.py has those of Python, which raise_template() raises too.
  *
  * A message says what is wrong, with the names and numbers of the call, and then what to do next.
  * tests/helpers/messages.py has an example of every format.
@@ -15,7 +15,6 @@
 #define UNEXPECTED_ARGUMENT "%s() got an unexpected keyword argument '%U'"
 #define REPEATED_ARGUMENT "%s() got multiple values for argument '%s'"
 #define MISSING_ARGUMENT "%s() missing required argument '%s'"
-#define TWO_NAMES "%s() got both %s and %s, which are two names of one argument: pass one of them"
 
 /* ---- numbers. cossim/_errors.py has the same texts, for the numbers that Python checks. The core
  * raises its own without running Python code, because that can fail when memory runs out. ---- */
@@ -92,9 +91,6 @@
 
 #define DETACH "%s(): %s requires grad, and no gradient goes through this call: pass %s.detach()"
 #define DLPACK_CAPSULE "%s(): __dlpack__ of %s must return a new DLPack capsule, not %.100s"
-#define DLPACK_DEVICE \
-    "%s(): %s is in the memory of a device, DLPack type %d: copy it to the CPU first, such as " \
-    "%s.cpu()"
 #define DLPACK_TYPE \
     "%s(): %s has elements of DLPack type %d with %d bits in %d lanes, which NumPy lacks: " \
     "convert them to float32"
@@ -109,17 +105,10 @@
     "%s(): the Arrow export of %s must be new capsules of a schema and an array, or of a stream"
 #define ARROW_STREAM "%s(): the Arrow stream of %s failed: %s"
 #define ARROW_MALFORMED "%s(): the Arrow data of %s are malformed: %s"
-#define ARROW_NULL "%s(): row %zd of %s is null: drop or fill nulls first"
-#define ARROW_NULL_VALUE "%s(): row %zd of %s has a null in it: drop or fill nulls first"
 #define ARROW_TYPE \
     "%s(): %s has Arrow elements of type %s, which are no numbers: pass numbers, or lists of " \
     "numbers"
 #define ARROW_NESTED "%s(): %s has lists in lists in lists, %d deep: pass lists of numbers"
-#define ARROW_RAGGED \
-    "%s(): rows of %s must be equally long: row %zd has %zd elements, and row %zd has %zd"
-#define ARROW_COLUMNS \
-    "%s(): %s is a table with %d columns of vectors, where one is needed: pass one of its " \
-    "columns, or its columns of numbers alone (%U)"
 #define ARROW_TOO_LARGE "%s(): %s has more elements than fit an index: pass fewer rows"
 
 /* ---- threads and environment ---- */

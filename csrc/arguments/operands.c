@@ -356,6 +356,9 @@ static PyArrayObject *convert(const char *function, const char *name, PyObject *
     if (PyList_Check(object) || PyTuple_Check(object)) {
         return from_sequence(function, name, object);
     }
+    if (PyUnicode_Check(object) || type_has(object, PROTOCOL_PATH)) {
+        return (PyArrayObject *)call_columns("from_path", function, name, object);
+    }
     if (!PyObject_CheckBuffer(object)) {
         if (type_has(object, PROTOCOL_PANDAS)) {
             return (PyArrayObject *)call_columns("from_pandas", function, name, object);

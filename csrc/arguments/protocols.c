@@ -2,6 +2,8 @@
  */
 #include "arguments/protocols.h"
 
+#include <stdarg.h>
+
 #include "arguments/messages.h"
 
 static PyObject *names[PROTOCOLS];
@@ -19,6 +21,7 @@ int protocols_init(void)
         [PROTOCOL_ARROW_STREAM] = "__arrow_c_stream__",
         [PROTOCOL_SPARSE] = "tocsr",
         [PROTOCOL_PANDAS] = "iloc",
+        [PROTOCOL_PATH] = "__fspath__",
         [TENSOR_REQUIRES_GRAD] = "requires_grad",
         [TENSOR_IS_NEG] = "is_neg",
     };
@@ -84,4 +87,24 @@ void explain_error(const char *function, const char *name, bool any_reason)
     release(type);
     release(value);
     release(traceback);
+}
+
+void raise_template(PyObject *exception, const char *template, const char *format, ...)
+{
+    va_list values;
+    va_start(values, format);
+    PyObject *fields = Py_VaBuildValue(format, values), *none = PyTuple_New(0);
+    va_end(values);
+    PyObject *module =
+        fields == NULL || none == NULL ? NULL : PyImport_ImportModule("cossim._errors");
+    PyObject *text = module == NULL ? NULL : PyObject_GetAttrString(module, template);
+    PyObject *method = text == NULL ? NULL : PyObject_GetAttrString(text, "format");
+    PyObject *message = method == NULL ? NULL : PyObject_Call(method, none, fields);
+    if (message != NULL) {
+        PyErr_SetObject(exception, message);
+    }
+    PyObject *const objects[] = {fields, none, module, text, method, message};
+    for (size_t i = 0; i < sizeof objects / sizeof *objects; i++) {
+        release(objects[i]);
+    }
 }

@@ -17,6 +17,7 @@ enum protocol {
     PROTOCOL_ARROW_STREAM, /* __arrow_c_stream__ */
     PROTOCOL_SPARSE,       /* tocsr, which SciPy's sparse arrays have */
     PROTOCOL_PANDAS,       /* iloc, which pandas' Series and DataFrames have */
+    PROTOCOL_PATH,         /* __fspath__, which paths of os and pathlib have */
     TENSOR_REQUIRES_GRAD,  /* requires_grad */
     TENSOR_IS_NEG,         /* is_neg: true if its elements still have to be negated */
     PROTOCOLS,
@@ -45,5 +46,12 @@ void release(PyObject *object);
  * BufferError. With any_reason, RuntimeError, ImportError and NotImplementedError also count.
  */
 void explain_error(const char *function, const char *name, bool any_reason);
+
+/*
+ * Raises an error whose text is a template of cossim/_errors.py, for the messages that Python code
+ * raises too. format and the values after it are those of Py_BuildValue, for the dict of its
+ * fields.
+ */
+void raise_template(PyObject *exception, const char *template, const char *format, ...);
 
 #endif

@@ -144,48 +144,53 @@ struct row_pairs {
     void *values;
 };
 
-static void put(const struct row_pairs *p, size_t at, int64_t j, double value)
+struct row_pair {
+    int64_t j;
+    double value;
+};
+
+static struct row_pair heap_item(const struct row_pairs *p, size_t at)
 {
-    p->j[at] = j;
-    compute_store(p->compute, p->values, at, value);
+    return (struct row_pair){p->j[at], compute_load(p->compute, p->values, at)};
+}
+
+static void heap_put(const struct row_pairs *p, size_t at, struct row_pair pair)
+{
+    p->j[at] = pair.j;
+    compute_store(p->compute, p->values, at, pair.value);
 }
 
 static void insertion_sort(const struct row_pairs *p)
 {
     for (size_t n = 1; n < p->count; n++) {
-        const int64_t j = p->j[n];
-        const double value = compute_load(p->compute, p->values, n);
+        const struct row_pair pair = heap_item(p, n);
         size_t at = n;
-        for (; at > 0 && p->j[at - 1] > j; at--) {
-            put(p, at, p->j[at - 1], compute_load(p->compute, p->values, at - 1));
+        for (; at > 0 && p->j[at - 1] > pair.j; at--) {
+            heap_put(p, at, heap_item(p, at - 1));
         }
-        put(p, at, j, value);
+        heap_put(p, at, pair);
     }
 }
 
-/* Inserts a pair into the heap of the pairs from `at` on, whose root, at `at`, is free. */
-static void sift_down(const struct row_pairs *p, size_t at, size_t size, int64_t j, double value)
+/* heap_sort takes the pair of the highest j for the worst. */
+static bool heap_precedes(struct row_pair a, struct row_pair b)
 {
-    for (size_t child; (child = 2 * at + 1) < size; at = child) {
-        child += child + 1 < size && p->j[child + 1] > p->j[child];
-        if (p->j[child] <= j) {
-            break;
-        }
-        put(p, at, p->j[child], compute_load(p->compute, p->values, child));
-    }
-    put(p, at, j, value);
+    return a.j < b.j;
 }
+
+#define HEAP struct row_pairs
+#define HEAP_ITEM struct row_pair
+#include "results/heap_template.h"
 
 static void heap_sort(const struct row_pairs *p)
 {
     for (size_t at = p->count / 2; at-- > 0;) {
-        sift_down(p, at, p->count, p->j[at], compute_load(p->compute, p->values, at));
+        heap_sift_down(p, at, p->count, heap_item(p, at));
     }
     for (size_t size = p->count; size-- > 1;) {
-        const int64_t j = p->j[size];
-        const double value = compute_load(p->compute, p->values, size);
-        put(p, size, p->j[0], compute_load(p->compute, p->values, 0));
-        sift_down(p, 0, size, j, value);
+        const struct row_pair last = heap_item(p, size);
+        heap_put(p, size, heap_item(p, 0));
+        heap_sift_down(p, 0, size, last);
     }
 }
 
@@ -202,7 +207,8 @@ static void sort_by_marks(const struct row_pairs *p, size_t columns, uint64_t *m
     for (size_t word = 0; word < size_parts(columns, 64); word++) {
         for (uint64_t bits = marks[word]; bits != 0; bits &= bits - 1) {
             const size_t j = word * 64 + (size_t)__builtin_ctzll(bits);
-            put(p, at++, (int64_t)j, compute_load(p->compute, scores, j));
+            const struct row_pair pair = {(int64_t)j, compute_load(p->compute, scores, j)};
+            heap_put(p, at++, pair);
         }
         marks[word] = 0;
     }

@@ -5,55 +5,40 @@
 
 #include "base/pool.h"
 #include "base/scratch.h"
+#include "results/ranking.h"
 
 struct scored_pair {
     double score;
     int64_t i, j;
 };
 
-static struct scored_pair pair_at(const struct top_pairs *p, size_t at)
+static struct scored_pair heap_item(const struct top_pairs *p, size_t at)
 {
     const double score = compute_load(p->result_handler.compute, p->values, at);
     return (struct scored_pair){score, p->i[at], p->j[at]};
 }
 
-static void put(const struct top_pairs *p, size_t at, struct scored_pair pair)
+static void heap_put(const struct top_pairs *p, size_t at, struct scored_pair pair)
 {
     compute_store(p->result_handler.compute, p->values, at, pair.score);
     p->i[at] = pair.i;
     p->j[at] = pair.j;
 }
 
-/* True if pair a comes before pair b. A place without a pair comes last. */
-static bool is_better(struct scored_pair a, struct scored_pair b)
+static bool heap_precedes(struct scored_pair a, struct scored_pair b)
 {
-    if (isnan(b.score) || a.score != b.score) {
-        return isnan(b.score) || a.score > b.score;
-    }
-    return a.i != b.i ? a.i < b.i : a.j < b.j;
+    return is_better(a.score, a.i, b.score, b.i) || (a.score == b.score && a.i == b.i && a.j < b.j);
 }
 
-/* Replaces the worst pair, and moves worse pairs up until the heap is in order again. */
-static void replace_worst(const struct top_pairs *p, struct scored_pair pair)
-{
-    size_t at = 0;
-    for (size_t child; (child = 2 * at + 1) < p->size; at = child) {
-        if (child + 1 < p->size && is_better(pair_at(p, child), pair_at(p, child + 1))) {
-            child++;
-        }
-        if (!is_better(pair, pair_at(p, child))) {
-            break;
-        }
-        put(p, at, pair_at(p, child));
-    }
-    put(p, at, pair);
-}
+#define HEAP struct top_pairs
+#define HEAP_ITEM struct scored_pair
+#include "results/heap_template.h"
 
 /* Every worker has thresholds of its own, so it reads none that another worker is writing. */
 static void set_threshold(struct top_pairs *p, size_t worker)
 {
     struct result_handler *handler = &p->result_handler;
-    const double worst = pair_at(p, 0).score;
+    const double worst = heap_item(p, 0).score;
     for (size_t i = 0; i < SHARED_THRESHOLDS; i++) {
         compute_store(handler->compute, handler->thresholds, worker * SHARED_THRESHOLDS + i,
                       isnan(worst) ? -INFINITY : worst);
@@ -71,8 +56,8 @@ static void add_result(struct result_handler *handler, size_t worker, size_t que
         return;
     }
     pthread_mutex_lock(&p->lock);
-    if (is_better(pair, pair_at(p, 0))) {
-        replace_worst(p, pair);
+    if (heap_precedes(pair, heap_item(p, 0))) {
+        heap_sift_down(p, 0, p->size, pair);
     }
     set_threshold(p, worker);
     pthread_mutex_unlock(&p->lock);

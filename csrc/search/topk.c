@@ -4,6 +4,7 @@
 
 #include "base/pool.h"
 #include "base/scratch.h"
+#include "results/ranking.h"
 #include "search/search.h"
 #include "search/topk.h"
 
@@ -78,25 +79,6 @@ static void unlock_query(pthread_mutex_t *lock)
 }
 
 /* ---- sorted entries ---- */
-
-/*
- * True if an entry comes before another one. Entries are in descending order of score, with NaN
- * after all numbers. Equal scores are in ascending order of index. Index -1, which means no entry,
- * comes last.
- */
-static inline bool is_better(double score, int64_t index, double other, int64_t other_index)
-{
-    if (score > other) {
-        return true;
-    }
-    if (score < other) {
-        return false;
-    }
-    if (score == other || (isnan(score) && isnan(other))) {
-        return (uint64_t)index < (uint64_t)other_index;
-    }
-    return isnan(other);
-}
 
 /* Drops the last of a query's sorted entries and inserts a better one in order. */
 static inline __attribute__((always_inline)) void

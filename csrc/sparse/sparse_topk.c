@@ -2,21 +2,14 @@
 #include "sparse/sparse_topk.h"
 
 #include "base/pool.h"
+#include "results/ranking.h"
 
 enum { TASK_QUERIES = 16 };
-
-/* NaN comes after all numbers, so the heap holds this score in its place. */
-static const double NAN_SCORE = -2.0;
 
 struct entry {
     double score;
     int64_t index;
 };
-
-static inline bool is_better(struct entry a, struct entry b)
-{
-    return a.score > b.score || (a.score == b.score && a.index < b.index);
-}
 
 /* The best entries so far, as a heap with the worst one at its root. */
 struct best {
@@ -24,29 +17,30 @@ struct best {
     struct entry *entries;
 };
 
-/* Moves an entry down from the root until none of its children is worse. */
-static void sift_down(const struct best *best, struct entry entry)
+static inline struct entry heap_item(const struct best *best, size_t at)
 {
-    size_t at = 0, child = 1;
-    while (child < best->count) {
-        const bool right =
-            child + 1 < best->count && is_better(best->entries[child], best->entries[child + 1]);
-        child += right;
-        if (!is_better(entry, best->entries[child])) {
-            break;
-        }
-        best->entries[at] = best->entries[child];
-        at = child;
-        child = 2 * at + 1;
-    }
+    return best->entries[at];
+}
+
+static inline void heap_put(const struct best *best, size_t at, struct entry entry)
+{
     best->entries[at] = entry;
 }
+
+static inline bool heap_precedes(struct entry a, struct entry b)
+{
+    return is_better(a.score, a.index, b.score, b.index);
+}
+
+#define HEAP struct best
+#define HEAP_ITEM struct entry
+#include "results/heap_template.h"
 
 /* Adds an entry while there is room: moves it up until its parent is not better. */
 static void sift_up(struct best *best, struct entry entry)
 {
     size_t at = best->count++;
-    while (at > 0 && is_better(best->entries[(at - 1) / 2], entry)) {
+    while (at > 0 && heap_precedes(best->entries[(at - 1) / 2], entry)) {
         best->entries[at] = best->entries[(at - 1) / 2];
         at = (at - 1) / 2;
     }
@@ -63,9 +57,8 @@ static void store_best(const struct sparse_topk *call, struct best *best, size_t
     while (best->count > 0) {
         const struct entry worst = best->entries[0];
         const size_t at = query * call->k + --best->count;
-        sift_down(best, best->entries[best->count]);
-        compute_store(call->queries->compute, call->values, at,
-                      worst.score == NAN_SCORE ? NAN : worst.score);
+        heap_sift_down(best, 0, best->count, best->entries[best->count]);
+        compute_store(call->queries->compute, call->values, at, worst.score);
         call->indices[at] = worst.index;
     }
 }
@@ -87,8 +80,10 @@ static float coarse_inverse(const struct sparse_rows *rows, size_t row)
 struct topk_worker {
     struct accumulator sums;
     struct best best;
-    double least;       /* scores below it are not among the k best */
-    float coarse_least; /* coarse scores below it are not among them either */
+    /* Scores below `least` are not among the k best, nor are coarse scores below `coarse_least`.
+     * Both are NaN, and nothing is below them, while a score of NaN is among the k best. */
+    double least;
+    float coarse_least;
 };
 
 struct topk_job {
@@ -101,11 +96,11 @@ struct topk_job {
 static void add_entry(struct topk_worker *w, double score, size_t index)
 {
     struct best *best = &w->best;
-    const struct entry entry = {isnan(score) ? NAN_SCORE : score, (int64_t)index};
+    const struct entry entry = {score, (int64_t)index};
     if (best->count < best->k) {
         sift_up(best, entry);
-    } else if (is_better(entry, best->entries[0])) {
-        sift_down(best, entry);
+    } else if (heap_precedes(entry, best->entries[0])) {
+        heap_sift_down(best, 0, best->count, entry);
     }
     w->least = best->count < best->k ? -INFINITY : best->entries[0].score;
     w->coarse_least = (float)(w->least - COARSE_ERROR);
@@ -164,7 +159,7 @@ static void search_block(const struct topk_job *job, struct topk_worker *w,
     struct accumulator *sums = &w->sums;
     accumulate(sums, block, job->call->queries, query, 0);
     score_rows(job, w, block, query);
-    if (sums->listed && w->least <= 0.0) {
+    if (sums->listed && !(w->least > 0.0)) {
         offer_untouched(job, w, block, query);
     }
     accumulator_forget(sums);

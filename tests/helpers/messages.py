@@ -23,8 +23,8 @@ pandas and pairwise(pandas.DataFrame({"a": [1], "b": ["text"]})) -> ValueError: 
 
 # ---- DLPack and Arrow ----
 pairwise(NoCapsule()) -> TypeError: pairwise(): __dlpack__ of x must return a new DLPack capsule, not int
-pairwise(dlpack.Exporter(device_type=2)) -> TypeError: pairwise(): x is in the memory of a device, DLPack type 2: copy
-    it to the CPU first, such as x.cpu()
+pairwise(dlpack.Exporter(device_type=2)) -> TypeError: pairwise(): x is on the device DLPack type 2: copy it to the
+    CPU first, such as x.cpu()
 pairwise(dlpack.Exporter(code=10, bits=8)) -> TypeError: pairwise(): x has elements of DLPack type 10 with 8 bits in 1
     lanes, which NumPy lacks: convert them to float32
 pairwise(dlpack.Exporter(version=(2, 1))) -> ValueError: pairwise(): x comes as DLPack 2.1, and this cossim reads
@@ -51,13 +51,15 @@ pairwise(arrow.OneArray(*arrow.table({"a": arrow.lists(X), "b": arrow.lists(X)},
     (a, b)
 
 # ---- vectors, continued ----
-pairwise("X.npy") -> TypeError: pairwise(): x must hold real numbers, not text: open a file with
-    cossim.open_rows(path), convert digits with astype(float), turn sentences into vectors with a model (x: shape (),
-    dtype <U5)
+pairwise("some text") -> FileNotFoundError: [Errno 2] pairwise(): x names no file: pass an array, or the path of a
+    file that exists: 'some text'
+pairwise(np.array(["text"])) -> TypeError: pairwise(): x must hold real numbers, not text: open a file with
+    cossim.open_rows(path), convert digits with astype(float), turn sentences into vectors with a model (x: shape (1,),
+    dtype <U4)
 pairwise(np.array([[1, 2], [3, "four"]], object)) -> TypeError: pairwise(): x[1, 1] is text, 'four': pass numbers, such
     as the vector of a model
-pairwise([torch.ones(3), torch.ones(3, device="meta")]) -> TypeError: pairwise(): x is on the device meta: pass
-    x.cpu()
+pairwise([torch.ones(3), torch.ones(3, device="meta")]) -> TypeError: pairwise(): x is on the device meta: copy
+    it to the CPU first, such as x.cpu()
 topk(X, Index(Y), 1) -> TypeError: topk(): corpus is an Index: call its topk or pairs_above, or pass its corpus
 pairwise(SimpleNamespace(collect=list)) -> TypeError: pairwise(): x is lazy, a SimpleNamespace: pass x.collect()
 topk({"x": 1}, X, 1) -> TypeError: topk(): queries must be an array of real numbers, not dict: pass an array or nested
@@ -152,8 +154,9 @@ topk(X[:1], None, 1) -> ValueError: topk(): the corpus has only one row, so a ro
     rows
 topk(X[:, :3], Y, 1) -> ValueError: topk(): rows of queries have 3 elements, rows of corpus 4: they must be equally long
     (queries: shape (6, 3), dtype float64; corpus: shape (5, 4), dtype float64)
-topk(X, Y[:0], 1) -> ValueError: topk(): corpus has no rows (corpus: shape (0, 4), dtype float64)
-topk(X[:, :0], Y[:, :0], 1) -> ValueError: topk(): rows of corpus have no elements (corpus: shape (5, 0), dtype float64)
+topk(X, Y[:0], 1) -> ValueError: topk(): corpus has no rows: pass at least one (corpus: shape (0, 4), dtype float64)
+topk(X[:, :0], Y[:, :0], 1) -> ValueError: topk(): rows of corpus have no elements: pass rows of at
+    least one element (corpus: shape (5, 0), dtype float64)
 topk(X, Y, 1, memory=0) -> ValueError: topk(): memory must be at least 1, not 0
 topk(X, Y, 1, memory="1G") -> TypeError: topk(): memory must be a number of bytes, such as 2**30, not str
 topk(X, Y, 1, progress=1) -> TypeError: topk(): progress must be None, a bool or a callable of (done, total), not int
@@ -374,7 +377,8 @@ simclr.nt_xent(X, Y) -> ValueError: nt_xent(): z0 and z1 must have the same shap
     float64; z1: shape (5, 4), dtype float64)
 simclr.nt_xent(Y) -> ValueError: nt_xent(): z0 holds both views, so its number of rows must be even (z0: shape (5, 4),
     dtype float64)
-simclr.nt_xent(X[:0]) -> ValueError: nt_xent(): at least one pair of rows is needed (z0: shape (0, 4), dtype float64)
+simclr.nt_xent(X[:0]) -> ValueError: nt_xent(): the views have no rows: pass at least one pair of rows (z0:
+    shape (0, 4), dtype float64)
 simclr.nt_xent(X, X, pairs="interleaved") -> ValueError: nt_xent(): pairs='interleaved' takes one array with both views:
     leave z1 out (z0: shape (6, 4), dtype float64; z1: shape (6, 4), dtype float64)
 simclr.nt_xent(X, pairs="diagonal") -> ValueError: nt_xent(): pairs must be 'halves' or 'interleaved', not 'diagonal'

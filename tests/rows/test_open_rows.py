@@ -416,6 +416,24 @@ def test_every_search_of_objects_in_slices(rng):
     same(cossim.communities(rows, 0.99, 3, memory=1), cossim.communities(x, 0.99, 3))
 
 
+@pytest.mark.parametrize("suffix", [".npy", ".csv"], ids=["mapped", "by blocks"])
+def test_a_path_means_the_rows_of_its_file(x, suffix, tmp_path):
+    path = tmp_path / f"x{suffix}"
+    if suffix == ".npy":
+        np.save(path, x)
+    else:
+        pytest.importorskip("pyarrow")
+        path.write_text(HEADER.removeprefix("id,") + "\n".join(",".join(map(repr, row)) for row in x.tolist()))
+        x = np.asarray(cossim.open_rows(path))
+    for given in (path, str(path)):
+        for function in (cossim.pairwise, cossim.normalize, cossim.vector_norm):
+            np.testing.assert_array_equal(function(given), function(x))
+        for function in (cossim.cosine_similarity, cossim.cosine_distance, cossim.vecdot, cossim.pairwise):
+            np.testing.assert_array_equal(function(given, x[0]), function(x, x[0]))
+            np.testing.assert_array_equal(function(x, given), function(x, x))
+        assert str(cossim.explain(given, x[0])) == str(cossim.explain(x, x[0]))
+
+
 def test_errors_of_slices_come_through(x):
     class Broken(Slices):
         def __getitem__(self, rows):

@@ -1,0 +1,39 @@
+"""Element types that NumPy lacks or that files name in their own way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+# The names that .safetensors files have for dtypes, by NumPy's names.
+SAFETENSORS_NAMES = {
+    f"{kind}{bits}": f"{kind[0].upper()}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)
+}
+SAFETENSORS_NAMES |= {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "bool": "BOOL"}
+NUMPY_NAMES = {name: numpy_name for numpy_name, name in SAFETENSORS_NAMES.items()}
+
+
+def is_bfloat16(dtype: np.dtype[Any]) -> bool:
+    """Returns whether a dtype is bfloat16: that of ml_dtypes or, where that is missing, the one in which the core
+    passes rows of bfloat16 to Python, a structured dtype of one uint16 named bfloat16."""
+    return dtype.name == "bfloat16" or dtype.names == ("bfloat16",)
+
+
+def is_real(dtype: np.dtype[Any]) -> bool:
+    """Returns whether the elements are real numbers of at most 64 bits, bool included."""
+    return (dtype.kind in "fiub" and dtype.itemsize <= 8) or is_bfloat16(dtype)
+
+
+def stored_dtype(name: str) -> np.dtype[Any]:
+    """Returns the dtype of a file's elements, by NumPy's name. bfloat16 is the upper half of a float32, as uint16."""
+    return np.dtype("uint16" if name == "bfloat16" else name).newbyteorder("<")
+
+
+def bfloat16() -> np.dtype[Any] | None:
+    """Returns the dtype of ml_dtypes, or None where that package is missing."""
+    try:
+        import ml_dtypes
+    except ImportError:
+        return None
+    return np.dtype(ml_dtypes.bfloat16)
