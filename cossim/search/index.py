@@ -176,7 +176,7 @@ class Index:
         self._room, self._lock = None, WriteLock()
 
     def __len__(self) -> int:
-        return self._state.count
+        return self._state.size
 
     __iter__ = None  # else Python would go through index[0], index[1], ... and stop at the first row that was removed
 
@@ -214,7 +214,7 @@ class Index:
     def __repr__(self) -> str:
         state = self._state
         kind = "packed bits" if self.binary else "any dtype" if state.any_dtype else state.corpus.dtype
-        return f"Index of {state.count} rows of {self.dim} elements, {kind}"
+        return f"Index of {state.size} rows of {self.dim} elements, {kind}"
 
     def __getitem__(self, numbers: Numbers) -> NDArray[Any]:
         """Returns a copy of rows by their numbers: shape (D,) for an integer, (M, D) for M numbers."""
@@ -311,7 +311,7 @@ class Index:
         wanted = _numbers_argument(name, numbers).reshape(-1)
         with self._lock:
             state = index_state.removed(name, self._state, wanted)
-            holes = state.places - state.count
+            holes = state.places - state.size
             if self._room is not None and holes * index_state.HOLES_OF_REMOVE > state.places:
                 state, self._room = index_state.moved(name, state, 0, self.eps)
             self._state = state
@@ -421,7 +421,7 @@ class Index:
         name = "Index.topk"
         k, memory = integer_argument(name, "k", k), memory_argument(name, memory)
         state = self._without_holes()
-        check_k(name, k, state.count - (queries is None))
+        check_k(name, k, state.size - (queries is None))
         with reporting(progress, name) as report:
             values, places = self._search(name, state, queries, memory, report).topk(k)
         return TopK(values, state.numbers_at(places))

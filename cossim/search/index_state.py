@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from cossim import _core, _errors
-from cossim._columns import is_bfloat16
+from cossim._dtypes import is_bfloat16
 from cossim.search import rotation
 from cossim.search.blocks import Request
 from cossim.search.index_file import ChosenRows, aligned_empty
@@ -48,7 +48,7 @@ class State(NamedTuple):
     directions: NDArray[np.float32] | None  # (H, D), those of the heads
     error: float  # of the directions: rotation.rotation_error
     living: NDArray[np.uint8] | None  # bit p % 8 of byte p // 8 says whether the row at place p lives; None: all do
-    count: int  # rows that live
+    size: int  # rows that live
     given: int  # numbers that were ever given: the next row gets this one
     measured: int  # what `given` was when the directions were last measured
     any_dtype: bool  # the first rows that are added choose the dtype
@@ -254,7 +254,7 @@ def moved(function: str, state: State, more: int, eps: float) -> tuple[State, Ar
     Returns the state, without holes, and the arrays with room: what follows the rows of the state in them is free.
     Measures whether other directions suit the rows better by now, if half of the rows came since they were measured.
     """
-    places, count = state.living_places(), state.count
+    places, count = state.living_places(), state.size
     old = dict(state.arrays)
     if places is not None and "numbers" not in old:
         old["numbers"] = np.arange(state.places)
@@ -281,7 +281,7 @@ def _measured(function, state, room, eps):
     if directions is state.directions:
         return state
     error = _add_heads(room, directions, len(room["corpus"]))
-    state = state._replace(arrays=_first_rows(room, state.count), directions=directions, error=error)
+    state = state._replace(arrays=_first_rows(room, state.size), directions=directions, error=error)
     encode(function, state.corpus, state, 0, eps, heads_only=True)
     return state
 
@@ -292,7 +292,7 @@ def added(
     """Adds blocks of rows with this many rows in all, of the dtype of the corpus. Returns what moved() does."""
     first = state.places
     crowded = room is None or len(room["corpus"]) < first + rows
-    if room is None or crowded or HOLES_OF_ADD * (first - state.count) > state.count:
+    if room is None or crowded or HOLES_OF_ADD * (first - state.size) > state.size:
         state, room = moved(function, state, rows, eps)
         first = state.places
     last = first + rows
@@ -301,7 +301,7 @@ def added(
     grown = state._replace(
         arrays=_first_rows(room, last),
         living=None if state.living is None else _with_bits(state.living, first, last),
-        count=state.count + rows,
+        size=state.size + rows,
         given=state.given + rows,
     )
     at = first
@@ -325,7 +325,7 @@ def removed(function: str, state: State, numbers: NDArray[np.int64]) -> State:
     bits = state.living
     bits = _with_bits(np.zeros(0, np.uint8), 0, state.places) if bits is None else bits.copy()
     np.bitwise_and.at(bits, places >> 3, ~(1 << (places & 7)).astype(np.uint8))
-    return state._replace(living=bits, count=state.count - len(numbers))
+    return state._replace(living=bits, size=state.size - len(numbers))
 
 
 def _is_part(array):
@@ -338,7 +338,7 @@ def _is_part(array):
 
 def compacted(state: State) -> tuple[State, NDArray[np.int64]]:
     """Returns the state with the numbers 0 .. N - 1 and without room or holes, and the old numbers."""
-    old, places, count = state.numbers(), state.living_places(), state.count
+    old, places, count = state.numbers(), state.living_places(), state.size
     arrays = {name: array for name, array in state.arrays.items() if name != "numbers"}
     if places is not None or any(_is_part(array) for array in arrays.values()):
         exact = empty_like(arrays, count)
@@ -364,10 +364,14 @@ def as_file(state: State) -> tuple[dict[str, str], dict[str, Any]]:
     if state.directions is not None:
         arrays["directions"] = state.directions
     metadata = {"any_dtype": "True"} if state.any_dtype else {}
-    if state.given != state.count:
+    if state.given != state.size:
         metadata["given"] = str(state.given)
         arrays["numbers"] = state.numbers()
     return metadata, {name: arrays[name] for name in FILE_ORDER if name in arrays}
+
+
+def _ascend(numbers, given):
+    return numbers[0] >= 0 and numbers[-1] < given and (numbers[1:] > numbers[:-1]).all()
 
 
 def of_file(metadata: dict[str, str], arrays: Arrays, binary: bool, verify: bool) -> State | None:
@@ -405,9 +409,7 @@ def of_file(metadata: dict[str, str], arrays: Arrays, binary: bool, verify: bool
         expected["numbers"] = (rows,), np.int64
     if any((arrays[n].shape, arrays[n].dtype) != e if n in arrays else True for n, e in expected.items()):
         return None
-    numbers = arrays.get("numbers") if "given" in metadata else None
-    wrong = lambda: numbers[0] < 0 or numbers[-1] >= given or (numbers[1:] <= numbers[:-1]).any()  # noqa: E731
-    if verify and numbers is not None and rows and wrong():
+    if verify and rows and "given" in metadata and not _ascend(arrays["numbers"], given):
         return None
     kept = {name: arrays[name] for name in expected}
     any_dtype = metadata.get("any_dtype") == "True" and not rows
