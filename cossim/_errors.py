@@ -74,6 +74,27 @@ CONFIG_MODE = "show_config(): mode must be 'stdout' or 'dicts', not {mode!r}"
 
 K_TOO_LARGE = "{function}(): k must be at most {candidates}, the number of rows to choose from, not {k}"
 ONE_ROW = "{function}(): the corpus has only one row, so a row has no neighbours: pass at least two rows"
+MASK_SHAPE = (
+    "{function}(): where must have shape {shapes}, one element for each row to choose from, for all queries or for "
+    "each query, or be row numbers: pass np.flatnonzero(mask), or np.isin(ids, wanted) {arrays}"
+)
+WHERE_NUMBERS = (
+    "{function}(): row numbers in where hold for all queries and must have shape (n,): pass a bool mask (Q, N) for "
+    "rows that differ from query to query {arrays}"
+)
+EXCLUDE_SHAPE = (
+    "{function}(): exclude must have shape {shapes}, row numbers for all queries or for each query: fill shorter lists "
+    "with -1 {arrays}"
+)
+FILTER_DTYPE = (
+    "{function}(): {name} must hold row numbers, or be a bool mask for where: convert it with astype(int) or "
+    "astype(bool) {arrays}"
+)
+NEGATIVE_ROW = (
+    "{function}(): {name} has the row number {number}, but rows count from 0: add the number of rows to count from the "
+    "end"
+)
+NO_SUCH_ROW = "{function}(): {name} has the row number {number}, but there are {rows} rows: leave it out"
 THRESHOLD = "{function}(): threshold must be in [-1, 1], as cosines are, not {threshold}"
 TOO_MANY_PAIRS = "{function}(): {count} pairs reach {threshold}, more than max_pairs={max_pairs}: raise one of them"
 NO_ROWS = "{function}(): {name} has no rows: pass at least one {arrays}"

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from cossim._typing import Path
     from cossim.rows.file_rows import FileRows
+    from cossim.search.filters import Filter
 
     ReadRows = Callable[[int, int], NDArray[Any]]  # rows [first, last) as an array
 
@@ -214,6 +215,12 @@ def check_corpus(function: str, name: str, corpus: Any) -> None:
         raise ValueError(message.format(function=function, name=name, arrays=described(**{name: corpus})))
 
 
+def check_elements(function: str, name: str, rows: Any) -> None:
+    """Raises ValueError for rows without elements. There may be no rows."""
+    if len(rows):
+        check_corpus(function, name, rows)
+
+
 def check_bits(function: str, **arrays: Any) -> None:
     """Raises TypeError or ValueError for an array, given by name, that does not hold rows of packed bits."""
     for name, array in arrays.items():
@@ -239,17 +246,19 @@ class Request(NamedTuple):
     scales: NDArray[np.float32] | None = None
     # directions of heads, their error, the heads and their scales: cossim/search/rotation.py
     rotated: tuple[NDArray[np.float32], float, NDArray[np.uint8], NDArray[np.float32]] | None = None
+    filter: Filter | None = None  # which pairs may be results
 
 
 class BlockwiseSearch:
     """A search of the rows of x in the rows of y, block by block, within a memory bound.
 
     All arguments are checked already. codes: (codes, scales, rotated) of an Index for all rows of y, which must be one
-    block. binary: the rows are packed bits.
+    block. binary: the rows are packed bits. filter: which pairs may be results; the rows of x are its queries.
     """
 
-    def __init__(self, function, x, y, eps, memory, report, codes=(None, None, None), binary=False):
+    def __init__(self, function, x, y, eps, memory, report, codes=(None, None, None), binary=False, filter=None):
         self.function, self.eps, self.report, self.codes, self.binary = function, eps, report, codes, binary
+        self.filter = filter
         self.within = y is None  # x is searched against itself
         self.x, self.y = x, x if y is None else y
         self.total = len(x) * (len(x) + 1) // 2 if self.within else len(x) * len(y)
@@ -282,7 +291,7 @@ class BlockwiseSearch:
         rows = len(queries)
         self.pairs = rows * (rows + 1) // 2 if corpus is queries and self.within else rows * len(corpus)
         sides = corpus, queries, j, i, self.within
-        return Request(self.function, *sides, self.eps, report, self.binary, *self.codes)
+        return Request(self.function, *sides, self.eps, report, self.binary, *self.codes, self.filter)
 
     def _requests(self):
         """Yields a Request for each pair of blocks. They cover each pair of rows once.
@@ -300,7 +309,7 @@ class BlockwiseSearch:
     def _use_heads(self, threshold):
         """Makes heads of the rows of x for a search of all their pairs, where they rule out most pairs."""
         one_block = self.within and self.x.in_memory and self.x_rows >= len(self.x)
-        if not one_block or self.binary or threshold < rotation.LEAST_THRESHOLD:
+        if not one_block or self.binary or self.codes[1] is not None or threshold < rotation.LEAST_THRESHOLD:
             return
         rows = self.x.array
         heads = rotation.empty_heads(len(rows), rotation.directions_for(rows, rotation.SEARCH_ROWS))
@@ -309,10 +318,18 @@ class BlockwiseSearch:
             self.codes = None, None, heads
 
     def topk(self, k):
-        values = np.full((len(self.x), k), np.nan, self._score_dtype())
-        indices = np.full((len(self.x), k), -1, np.int64)
-        for request in self._requests():
+        rows = len(self.y)
+        candidates = rows - 1 if self.within and rows else rows
+        if self.filter is not None:
+            candidates = min(candidates, self.filter.most_candidates(rows))
+        found = min(k, candidates)
+        values = np.full((len(self.x), found), np.nan, self._score_dtype())
+        indices = np.full((len(self.x), found), -1, np.int64)
+        for request in self._requests() if found else ():
             _core.topk(request, values, indices)
+        if found < k:
+            values = np.pad(values, ((0, 0), (0, k - found)), constant_values=np.nan)
+            indices = np.pad(indices, ((0, 0), (0, k - found)), constant_values=-1)
         return TopK(values[0], indices[0]) if self.x.is_vector else TopK(values, indices)
 
     def pairs_above(self, threshold, max_pairs):

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
 import numpy as np
 
 from cossim import _core
-from cossim._arguments import eps_argument, integer_argument, size_argument
+from cossim._arguments import eps_argument, size_argument
 from cossim._progress import reporting
 from cossim.search.blocks import (
     BlockwiseSearch,
     check_bits,
-    check_corpus,
-    check_k,
+    check_elements,
     is_lazy,
     max_pairs_argument,
     memory_argument,
     rows_of,
     threshold_argument,
 )
+from cossim.search.filters import filter_argument
 from cossim.search.results import Pairs, TopK
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cossim._typing import Lazy, Number, Progress, Rows
+    from cossim._typing import Array, Lazy, Number, Progress, Rows
 
 
 def dask_function(name: str) -> Callable[..., Any]:
@@ -51,9 +51,11 @@ _core.dask_function = dask_function  # for the functions of the C core, which im
 @overload
 def topk(
     queries: Lazy,
-    corpus: Rows | Lazy | None,
-    k: SupportsIndex,
+    corpus: Rows | Lazy | None = None,
+    k: SupportsIndex = 10,
     *,
+    where: Array | Lazy | None = None,
+    exclude: Array | Lazy | None = None,
     eps: Number = _core.DEFAULT_EPS,
     binary: bool = False,
     memory: SupportsIndex | None = None,
@@ -63,8 +65,10 @@ def topk(
 def topk(
     queries: Rows,
     corpus: Lazy,
-    k: SupportsIndex,
+    k: SupportsIndex = 10,
     *,
+    where: Array | Lazy | None = None,
+    exclude: Array | Lazy | None = None,
     eps: Number = _core.DEFAULT_EPS,
     binary: bool = False,
     memory: SupportsIndex | None = None,
@@ -73,9 +77,11 @@ def topk(
 @overload
 def topk(
     queries: Rows,
-    corpus: Rows | None,
-    k: SupportsIndex,
+    corpus: Rows | None = None,
+    k: SupportsIndex = 10,
     *,
+    where: Array | Lazy | None = None,
+    exclude: Array | Lazy | None = None,
     eps: Number = _core.DEFAULT_EPS,
     binary: bool = False,
     memory: SupportsIndex | None = None,
@@ -83,9 +89,11 @@ def topk(
 ) -> TopK: ...
 def topk(
     queries: Rows | Lazy,
-    corpus: Rows | Lazy | None,
-    k: SupportsIndex,
+    corpus: Rows | Lazy | None = None,
+    k: SupportsIndex = 10,
     *,
+    where: Array | Lazy | None = None,
+    exclude: Array | Lazy | None = None,
     eps: Number = _core.DEFAULT_EPS,
     binary: bool = False,
     memory: SupportsIndex | None = None,
@@ -109,7 +117,13 @@ def topk(
         As queries; one vector is a corpus of one row. None compares the queries with themselves and excludes each row
         from its own results.
     k : int
-        From 1 to the number of candidates: N, or Q - 1 with corpus=None.
+        At least 1. There may be fewer candidates.
+    where : array_like of bool (N,) or (Q, N), or of int (n,), optional
+        The rows to choose from: a mask for all queries, a mask for each query, or row numbers in any order, which may
+        repeat. With corpus=None, N is Q. Rows that no query may choose are not read. For Dask arrays, masks may be
+        Dask arrays.
+    exclude : array_like of int, shape (m,) or (Q, m), optional
+        Row numbers that are left out, for all queries or for each query; -1 stands for none.
     eps : float
         The smallest norm to divide by; zero rows score 0.
     binary : bool
@@ -127,17 +141,21 @@ def topk(
     TopK
         values: shape (Q, k), or (k,) for one query vector; float32 for floats below 64 bits (16-bit floats are ranked
         by the float32 scores of their values), else float64. indices: the same shape, int64. Both are independent of
-        threads, memory and the other rows.
+        threads, memory and the other rows. If a query has fewer than k candidates, the last places have the value NaN
+        and the index -1.
 
     Raises
     ------
     TypeError
         An argument has the wrong type.
     ValueError
-        k is out of range, the corpus is empty, the rows have different lengths, or a file has no rows of vectors.
+        k is below 1, the rows have no elements or different lengths, a mask or a row number does not fit the corpus,
+        or a file has no rows of vectors.
 
     Notes
     -----
+    With where or exclude, the result is that of all scores with the others left out, bit for bit.
+
     Where it pays, a cheap prefilter bounds the score of each pair. For a few queries it reads the floats of the rows;
     for more queries it reads 8-bit (SQ8) codes, which are made during the call. Only pairs that may be among the best
     are scored exactly. For the codes x', q' of x, q the bound is |x.q - x'.q'| <= |x - x'| |q| + |x'| |q - q'|
@@ -158,20 +176,30 @@ def topk(
     array([[1],
            [2],
            [1]])
+
+    Only rows of one colour, and at most two of them:
+
+    >>> colours = np.array(["red", "blue", "red"])
+    >>> cossim.topk([1, 1], corpus, 2, where=colours == "red").indices
+    array([0, 2])
+    >>> cossim.topk([1, 1], corpus, 3, where=[2, 1], exclude=[1]).indices
+    array([ 2, -1, -1])
     """
+    filters = {"where": where, "exclude": exclude}
     if is_lazy(queries) or is_lazy(corpus):
-        return dask_function("topk")(queries, corpus, k, eps=eps, binary=binary, memory=memory, progress=progress)
+        options = {"eps": eps, "binary": binary, "memory": memory, "progress": progress}
+        return dask_function("topk")(queries, corpus, k, **filters, **options)
     if not binary and (_core.is_sparse(queries) or _core.is_sparse(corpus)):
-        return sparse_function("topk")(queries, corpus, k, eps=eps, memory=memory, progress=progress)
+        return sparse_function("topk")(queries, corpus, k, **filters, eps=eps, memory=memory, progress=progress)
     name = "topk"
-    k, eps, memory = integer_argument(name, "k", k), eps_argument(name, eps), memory_argument(name, memory)
+    k, eps, memory = size_argument(name, "k", k, 1), eps_argument(name, eps), memory_argument(name, memory)
     x, y = rows_of(name, queries=queries, corpus=corpus)
-    check_corpus(name, *(("queries", x.array) if y is None else ("corpus", y.array)))
-    check_k(name, k, len(x) - 1 if y is None else len(y))
+    check_elements(name, *(("queries", x.array) if y is None else ("corpus", y.array)))
     if binary:
         check_bits(name, queries=x.array, corpus=x.array if y is None else y.array)
+    found = filter_argument(name, **filters, queries=len(x), candidates=len(x if y is None else y))
     with reporting(progress, name) as report:
-        return BlockwiseSearch(name, x, y, eps, memory, report, binary=binary).topk(k)
+        return BlockwiseSearch(name, x, y, eps, memory, report, binary=binary, filter=found).topk(k)
 
 
 def top_pairs(
@@ -214,8 +242,7 @@ def top_pairs(
     TypeError
         An argument has the wrong type.
     ValueError
-        m is below 1, y (or x with y=None) has no rows, the rows have different lengths, or a file has no rows of
-        vectors.
+        m is below 1, the rows have no elements or different lengths, or a file has no rows of vectors.
 
     Examples
     --------
@@ -230,7 +257,7 @@ def top_pairs(
     name = "top_pairs"
     m, eps, memory = size_argument(name, "m", m, 1), eps_argument(name, eps), memory_argument(name, memory)
     left, right = rows_of(name, x=x, y=y)
-    check_corpus(name, *(("x", left.array) if right is None else ("y", right.array)))
+    check_elements(name, *(("x", left.array) if right is None else ("y", right.array)))
     with reporting(progress, name) as report:
         return BlockwiseSearch(name, left, right, eps, memory, report).top_pairs(m)
 
@@ -241,6 +268,8 @@ def pairs_above(
     threshold: Number,
     y: Rows | Lazy | None = None,
     *,
+    where: Array | Lazy | None = None,
+    exclude: Array | Lazy | None = None,
     eps: Number = _core.DEFAULT_EPS,
     binary: bool = False,
     max_pairs: SupportsIndex | None = None,
@@ -253,6 +282,8 @@ def pairs_above(
     threshold: Number,
     y: Lazy,
     *,
+    where: Array | Lazy | None = None,
+    exclude: Array | Lazy | None = None,
     eps: Number = _core.DEFAULT_EPS,
     binary: bool = False,
     max_pairs: SupportsIndex | None = None,
@@ -265,6 +296,8 @@ def pairs_above(
     threshold: Number,
     y: Rows | None = None,
     *,
+    where: Array | Lazy | None = None,
+    exclude: Array | Lazy | None = None,
     eps: Number = _core.DEFAULT_EPS,
     binary: bool = False,
     max_pairs: SupportsIndex | None = None,
@@ -276,6 +309,8 @@ def pairs_above(
     threshold: Number,
     y: Rows | Lazy | None = None,
     *,
+    where: Array | Lazy | None = None,
+    exclude: Array | Lazy | None = None,
     eps: Number = _core.DEFAULT_EPS,
     binary: bool = False,
     max_pairs: SupportsIndex | None = None,
@@ -299,6 +334,14 @@ def pairs_above(
         In [-1, 1]. It is rounded to the dtype of the scores, as NumPy does in that comparison.
     y : array_like of shape (M, D) or (D,), path or None
         As x. None compares x with itself and gives each pair of different rows once, with i < j.
+    where : array_like of bool (M,) or (N, M), or of int (n,), optional
+        The rows of y that may be in a pair: a mask for all rows of x, a mask for each row of x, or row numbers in any
+        order, which may repeat. With y=None, a mask (N,) and row numbers hold for both rows of a pair, and a mask
+        (N, N) has the pair of i and j, i < j, at [i, j]. Rows that are in no pair are not read. For Dask arrays, masks
+        may be Dask arrays.
+    exclude : array_like of int, shape (m,) or (N, m), optional
+        Rows of y that are left out, for all rows of x or for each row of x; -1 stands for none. With y=None, rows (m,)
+        are in no pair, and rows (N, m) are no j of that i.
     eps : float
         The smallest norm to divide by; zero rows score 0.
     binary : bool
@@ -324,8 +367,8 @@ def pairs_above(
     TypeError
         An argument has the wrong type.
     ValueError
-        threshold is outside [-1, 1], y (or x with y=None) has no rows, the rows have different lengths, a file has no
-        rows of vectors, or there are more than max_pairs pairs.
+        threshold is outside [-1, 1], the rows have no elements or different lengths, a mask or a row number does not
+        fit the rows, a file has no rows of vectors, or there are more than max_pairs pairs.
 
     Examples
     --------
@@ -336,24 +379,26 @@ def pairs_above(
     (array([1, 1, 2]), array([2, 3, 3]))
     >>> found.values
     array([1. , 0.8, 0.8])
+    >>> cossim.pairs_above(x, 0.8, where=[3, 1]).to_list()
+    [{'i': 1, 'j': 3, 'value': 0.8}]
     """
+    filters = {"where": where, "exclude": exclude}
+    options: dict[str, Any] = {"eps": eps, "max_pairs": max_pairs, "memory": memory, "progress": progress}
     if is_lazy(x) or is_lazy(y):
-        return dask_function("pairs_above")(
-            x, threshold, y, eps=eps, binary=binary, max_pairs=max_pairs, memory=memory, progress=progress
-        )
+        return dask_function("pairs_above")(x, threshold, y, **filters, binary=binary, **options)
     if not binary and (_core.is_sparse(x) or _core.is_sparse(y)):
-        return sparse_function("pairs_above")(
-            x, threshold, y, eps=eps, max_pairs=max_pairs, memory=memory, progress=progress
-        )
+        return sparse_function("pairs_above")(x, threshold, y, **filters, **options)
     name = "pairs_above"
     threshold, eps = threshold_argument(name, threshold), eps_argument(name, eps)
     max_pairs, memory = max_pairs_argument(name, max_pairs), memory_argument(name, memory)
     left, right = rows_of(name, x=x, y=y)
-    check_corpus(name, *(("x", left.array) if right is None else ("y", right.array)))
+    check_elements(name, *(("x", left.array) if right is None else ("y", right.array)))
     if binary:
         check_bits(name, x=left.array, y=left.array if right is None else right.array)
+    candidates = len(left if right is None else right)
+    found = filter_argument(name, **filters, queries=len(left), candidates=candidates, both=right is None)
     with reporting(progress, name) as report:
-        search = BlockwiseSearch(name, left, right, eps, memory, report, binary=binary)
+        search = BlockwiseSearch(name, left, right, eps, memory, report, binary=binary, filter=found)
         return search.pairs_above(threshold, max_pairs)
 
 
@@ -416,7 +461,7 @@ def duplicate_groups(
     TypeError
         An argument has the wrong type.
     ValueError
-        threshold is outside [-1, 1], x has no rows, or a file has no rows of vectors.
+        threshold is outside [-1, 1], the rows have no elements, or a file has no rows of vectors.
 
     Examples
     --------
@@ -433,7 +478,7 @@ def duplicate_groups(
     threshold, eps = threshold_argument(name, threshold), eps_argument(name, eps)
     memory = memory_argument(name, memory)
     (rows,) = rows_of(name, x=x)
-    check_corpus(name, "x", rows.array)
+    check_elements(name, "x", rows.array)
     if binary:
         check_bits(name, x=rows.array)
     with reporting(progress, name) as report:

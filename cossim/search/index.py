@@ -10,12 +10,11 @@ from cossim import _core, _errors
 from cossim._arguments import eps_argument, integer_argument, size_argument
 from cossim._errors import described
 from cossim._progress import reporting
-from cossim.search import blocks, index_file, index_state
+from cossim.search import blocks, index_file, index_filters, index_state
 from cossim.search.blocks import (
     BlockwiseSearch,
     check_bits,
     check_corpus,
-    check_k,
     max_pairs_argument,
     memory_argument,
     rows_of,
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from cossim._typing import Number, Numbers, Path, Progress, Rows
+    from cossim._typing import Array, Number, Numbers, Path, Progress, Rows
 
 BLOCK_BYTES = 64 << 20  # of a corpus in a file, read at a time
 # Attributes that copies and pickles of an Index leave out: a copy has no room for more rows, because the rows that are
@@ -352,17 +351,13 @@ class Index:
             check_bits(name, queries=x.array)
         return x, y
 
-    def _without_holes(self):
-        """Returns the state after the rows that live have moved together."""
-        if self._state.living is None:
-            return self._state
-        with self._lock:
-            if self._state.living is not None:
-                self._state, self._room = index_state.moved("Index", self._state, 0, self.eps)
-            return self._state
+    def _search(self, name, state, queries, where, exclude, memory, report, both=False):
+        """Returns the search of queries, or of all rows with each other, among the living rows that filters leave.
 
-    def _search(self, name, state, queries, memory, report):
+        both: with queries=None, filters hold for both rows of a pair.
+        """
         x, y = self._as_rows(name, state, queries)
+        left = index_filters.filter_by_number(name, state, where, exclude, None if y is None else len(x), both)
         # The C core reads aligned C-contiguous arrays. Those of an unpickled index can be others.
         directions, error, heads, head_scales = state.rotated or (None, 0.0, None, None)
         codes, heads = (None if array is None else np.require(array, np.uint8, "CA") for array in (state.codes, heads))
@@ -372,13 +367,15 @@ class Index:
         )
         rotated = None if state.rotated is None else (directions, error, heads, head_scales)
         memory = None if y is None else memory  # rows with codes are one block
-        return BlockwiseSearch(name, x, y, self.eps, memory, report, (codes, scales, rotated), self.binary)
+        return BlockwiseSearch(name, x, y, self.eps, memory, report, (codes, scales, rotated), self.binary, left)
 
     def topk(
         self,
         queries: Rows | None,
-        k: SupportsIndex,
+        k: SupportsIndex = 10,
         *,
+        where: Array | None = None,
+        exclude: Array | None = None,
         memory: SupportsIndex | None = None,
         progress: Progress | None = None,
     ) -> TopK:
@@ -390,7 +387,13 @@ class Index:
             Rows are vectors; shape (D,) is one vector. The dtypes are those of a corpus. None searches with every row
             of the index, in order of ``numbers``, and excludes each from its own results.
         k : int
-            From 1 to the number of candidates: N, or N - 1 with queries=None.
+            At least 1. Places that no row fills have the index -1 and the value NaN.
+        where : array_like of bool (M,) or (Q, M), or of int (n,), optional
+            The rows to choose from, for all queries or for each query: numbers, or a mask over all M numbers that were
+            given since the last ``compact``. Removed rows are never chosen. Neither rows nor codes of other rows are
+            read. With queries=None, Q is N, and every row is a query.
+        exclude : array_like of int, shape (m,) or (Q, m), optional
+            Numbers of rows that are left out, for all queries or for each query; -1 stands for none.
         memory : int, optional
             Bound of the working set in bytes, for queries in a file.
         progress : bool or callable, optional
@@ -417,13 +420,18 @@ class Index:
             0  2: 0.8       1: 0.6
         >>> index.topk([0, 3, 4], 2).indices
         array([2, 1])
+        >>> index.topk([0, 3, 4], 2, where=[True, True, False]).indices
+        array([1, 0])
         """
         name = "Index.topk"
-        k, memory = integer_argument(name, "k", k), memory_argument(name, memory)
-        state = self._without_holes()
-        check_k(name, k, state.size - (queries is None))
+        k, memory = size_argument(name, "k", k, 1), memory_argument(name, memory)
+        state = self._state
+        if queries is None and state.places * (1 - 1 / index_state.HOLES_OF_REMOVE) > state.size:
+            state, _ = index_state.moved(name, state, 0, self.eps)  # else most queries would be removed rows
         with reporting(progress, name) as report:
-            values, places = self._search(name, state, queries, memory, report).topk(k)
+            values, places = self._search(name, state, queries, where, exclude, memory, report).topk(k)
+        if queries is None and (living := state.living_places()) is not None:
+            values, places = values[living], places[living]
         return TopK(values, state.numbers_at(places))
 
     def pairs_above(
@@ -431,6 +439,8 @@ class Index:
         queries: Rows | None,
         threshold: Number,
         *,
+        where: Array | None = None,
+        exclude: Array | None = None,
         max_pairs: SupportsIndex | None = None,
         memory: SupportsIndex | None = None,
         progress: Progress | None = None,
@@ -446,6 +456,11 @@ class Index:
             index with each other, and gives each pair of different rows once, with i < j.
         threshold : float
             In [-1, 1]. It is rounded to the dtype of the scores.
+        where : array_like of bool (M,) or (Q, M), or of int (n,), optional
+            The rows that may be in a pair, as for ``topk``. With queries=None, numbers and a mask (M,) hold for both
+            rows of a pair.
+        exclude : array_like of int, shape (m,) or (Q, m), optional
+            Numbers of rows that are left out, for all queries or for each query; -1 stands for none.
         max_pairs : int, optional
             If there are more pairs, none are returned; the ValueError says how many there are.
         memory : int, optional
@@ -474,9 +489,10 @@ class Index:
         name = "Index.pairs_above"
         threshold, memory = threshold_argument(name, threshold), memory_argument(name, memory)
         max_pairs = max_pairs_argument(name, max_pairs)
-        state = self._without_holes()
+        state = self._state
         with reporting(progress, name) as report:
-            i, j, values = self._search(name, state, queries, memory, report).pairs_above(threshold, max_pairs)
+            search = self._search(name, state, queries, where, exclude, memory, report, queries is None)
+            i, j, values = search.pairs_above(threshold, max_pairs)
         return Pairs(state.numbers_at(i) if queries is None else i, state.numbers_at(j), values)
 
     def duplicate_groups(self, threshold: Number, *, progress: Progress | None = None) -> NDArray[np.int64]:
@@ -509,10 +525,11 @@ class Index:
         """
         name = "Index.duplicate_groups"
         threshold = threshold_argument(name, threshold)
-        state = self._without_holes()
+        state = self._state
         with reporting(progress, name) as report:
-            labels = self._search(name, state, None, None, report).duplicate_groups(threshold)
-        return state.numbers_at(labels)
+            labels = self._search(name, state, None, None, None, None, report, True).duplicate_groups(threshold)
+        living = state.living_places()
+        return state.numbers_at(labels if living is None else labels[living])
 
     # ---- files ----
 

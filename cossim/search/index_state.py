@@ -94,8 +94,8 @@ class State(NamedTuple):
             return places
         return np.where(places < 0, -1, numbers[places])
 
-    def places_of(self, function: str, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Returns the places of numbers. Raises IndexError for one that never was given, or whose row was removed."""
+    def find(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Returns the places of numbers, and which of them are numbers of rows that live; the others have no place."""
         column = self.arrays.get("numbers")
         places, lives = numbers, numbers.view(np.uint64) < self.places  # False for those below 0 too
         if column is not None and self.places:
@@ -104,6 +104,11 @@ class State(NamedTuple):
         if self.living is not None:
             places = places * lives
             lives &= (self.living[places >> 3] >> (places & 7) & 1) != 0
+        return places, lives
+
+    def places_of(self, function: str, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the places of numbers. Raises IndexError for one that never was given, or whose row was removed."""
+        places, lives = self.find(numbers)
         if not lives.all():
             number = int(numbers[~lives][0])
             message = _errors.NUMBER_REMOVED if 0 <= number < self.given else _errors.NUMBER_UNKNOWN

@@ -56,18 +56,32 @@ static bool is_contiguous(const struct bit_rows *rows, size_t bytes)
     return rows->byte_step == 1 || bytes == 1;
 }
 
-/* Finds rows [first, first + count). Copies them to buffer if their bytes are not contiguous. Sets
- * *step to the distance of the rows in bytes. */
+static const char *bit_row(const struct bit_rows *rows, size_t row)
+{
+    const size_t number = rows->numbers == NULL ? row : rows->numbers[row];
+    return rows->data + (ptrdiff_t)number * rows->row_step;
+}
+
+/* True if all rows of any block can be read in place. */
+static bool in_place(const struct bit_rows *rows, size_t bytes)
+{
+    return is_contiguous(rows, bytes) && rows->numbers == NULL;
+}
+
+/* Finds rows [first, first + count). Copies them to buffer if their bytes are not contiguous, or if
+ * they do not follow one another in the array. Sets *step to the distance of the rows in bytes. */
 static const char *find_rows(const struct bit_rows *rows, size_t first, size_t count, size_t bytes,
                              char *buffer, ptrdiff_t *step)
 {
-    const char *from = rows->data + (ptrdiff_t)first * rows->row_step;
-    if (is_contiguous(rows, bytes)) {
+    if (is_contiguous(rows, bytes) &&
+        (rows->numbers == NULL ||
+         rows->numbers[first + count - 1] - rows->numbers[first] == count - 1)) {
         *step = rows->row_step;
-        return from;
+        return bit_row(rows, first);
     }
     *step = (ptrdiff_t)bytes;
-    for (size_t r = 0; r < count; r++, from += rows->row_step) {
+    for (size_t r = 0; r < count; r++) {
+        const char *from = bit_row(rows, first + r);
         for (size_t k = 0; k < bytes; k++) {
             buffer[r * bytes + k] = from[(ptrdiff_t)k * rows->byte_step];
         }
@@ -155,7 +169,7 @@ int bit_blocks_run(const struct bit_blocks *b)
         thread_count_for(size_product_or_max(b->x.rows, b->y.rows),
                          size_parts(b->bytes, BYTES_PER_MULTIPLICATION), GRAIN_GEMM);
     const int workers = threads < b->workers ? threads : b->workers;
-    if (!is_contiguous(&b->x, b->bytes) || !is_contiguous(&b->y, b->bytes)) {
+    if (!in_place(&b->x, b->bytes) || !in_place(&b->y, b->bytes)) {
         s.copies_per_worker = scratch_round((s.block_rows + BIT_BLOCK_COLUMNS) * b->bytes);
         s.copies = scratch_alloc(size_product_or_max((size_t)workers, s.copies_per_worker));
         if (s.copies == NULL) {
@@ -215,8 +229,8 @@ int bit_pairs(const struct reduction *call)
                      left->x == right->y && depth->x == depth->y,
     };
     const struct bit_blocks blocks = {
-        .x = {call->y.data, right->y, depth->y, right->size},
-        .y = {call->x.data, left->x, depth->x, left->size},
+        .x = {call->y.data, right->y, depth->y, right->size, NULL},
+        .y = {call->x.data, left->x, depth->x, left->size, NULL},
         .bytes = depth->size,
         .triangle = matrix.symmetric,
         .take = store_block,

@@ -33,6 +33,7 @@ struct bit_rows {
     const char *data;
     ptrdiff_t row_step, byte_step;
     size_t rows;
+    const size_t *numbers; /* row r is row numbers[r] of the array. NULL: it is row r */
 };
 
 /*

@@ -38,15 +38,27 @@ static const struct axes *row_axes(const struct pair_scores *s, enum side side)
     return stored_side(s, side) == SIDE_X ? &s->plan->left : &s->plan->right;
 }
 
+/* Returns the numbers of the rows of a side, or NULL if these are all rows. */
+static const size_t *numbers_of(const struct pair_scores *s, enum side side)
+{
+    return stored_side(s, side) == SIDE_X ? s->call->x_numbers : s->call->y_numbers;
+}
+
 static const char *row_address(const struct pair_scores *s, enum side side, size_t batch,
                                size_t row)
 {
+    const struct reduction *call = s->call;
+    if (numbers_of(s, side) != NULL) {
+        return stored_side(s, side) == SIDE_X
+                   ? call->x.data + (ptrdiff_t)call->x_numbers[row] * call->x_step
+                   : call->y.data + (ptrdiff_t)call->y_numbers[row] * call->y_step;
+    }
     const struct offsets outer = axes_offsets(&s->plan->outer, s->first_batch + batch),
                          inner = axes_offsets(row_axes(s, side), row);
     if (stored_side(s, side) == SIDE_X) {
-        return s->call->x.data + outer.x + inner.x;
+        return call->x.data + outer.x + inner.x;
     }
-    return s->call->y.data + outer.y + inner.y;
+    return call->y.data + outer.y + inner.y;
 }
 
 /* Converts elements [k, k + n) of a row to the product's type and scales them. */
@@ -204,7 +216,7 @@ static bool squares_in_place(const struct pair_scores *s, enum side side, size_t
         return false;
     }
     rows_kernel *kernel = kernels_current()->sums->rows[operand->dtype][SUMS_SQUARE];
-    const size_t at_once = rows->count == 1 ? n : 1;
+    const size_t at_once = rows->count == 1 && numbers_of(s, side) == NULL ? n : 1;
     const ptrdiff_t step = rows->count == 1 ? axis_stride(&rows->at[0], stored_side(s, side)) : 0;
     for (size_t i = 0; i < n; i += at_once) {
         kernel(&(struct sums_call){.x = row_address(s, side, batch, first + i),
@@ -316,8 +328,8 @@ static bool sides_are_same(const struct reduction *call)
 {
     const struct plan *plan = call->plan;
     const struct operand *x = &call->x, *y = &call->y;
-    bool same = x->data == y->data && x->dtype == y->dtype && x->swapped == y->swapped &&
-                plan->left.count == 1 && plan->right.count == 1;
+    bool same = x->data == y->data && call->x_numbers == call->y_numbers && x->dtype == y->dtype &&
+                x->swapped == y->swapped && plan->left.count == 1 && plan->right.count == 1;
     same = same && plan->left.at[0].size == plan->right.at[0].size &&
            plan->left.at[0].x == plan->right.at[0].y;
     for (int i = 0; i < plan->reduced.count; i++) {

@@ -29,6 +29,8 @@ struct search_call {
     PyObject *rotated;                /* None, or what read_heads() reads */
     struct sq8_codes codes;
     struct row_heads heads;
+    struct filter filter;
+    bool swapped; /* i are the corpus rows and j the queries: the filter's sides are swapped */
     struct search search;
 };
 
@@ -106,6 +108,54 @@ static int open_heads(struct search_call *c)
     return 0;
 }
 
+/*
+ * Reads the filter of a search: (rows, pairs, excluded, both), the members of struct filter. The
+ * arrays are uint64 (words), uint64 (queries, words) and int64 (queries, count), or None. Returns
+ * 0, or -1 with an error set.
+ */
+static int open_filter(struct search_call *c, PyObject *filter)
+{
+    PyArrayObject *rows, *pairs, *excluded;
+    int both;
+    if (filter == Py_None) {
+        return 0;
+    }
+    if (!PyTuple_Check(filter) ||
+        !PyArg_ParseTuple(filter, "OOOp", &rows, &pairs, &excluded, &both)) {
+        PyErr_Clear();
+        misfit();
+        return -1;
+    }
+    npy_intp queries = c->swapped ? c->corpus_end : c->queries_end,
+             candidates = c->swapped ? c->queries_end : c->corpus_end;
+    if (both) {
+        queries = candidates = queries > candidates ? queries : candidates;
+    }
+    struct filter *f = &c->filter;
+    const npy_intp words = (candidates + 63) / 64;
+    const bool has_rows = !is_none(rows), has_pairs = !is_none(pairs),
+               has_excluded = !is_none(excluded);
+    if ((has_rows && (!can_read(rows, NPY_UINT64, 1, NULL) || PyArray_DIM(rows, 0) < words)) ||
+        (has_pairs && (!can_read(pairs, NPY_UINT64, 2, NULL) || PyArray_DIM(pairs, 0) < queries ||
+                       PyArray_DIM(pairs, 1) < words)) ||
+        (has_excluded &&
+         (!can_read(excluded, NPY_INT64, 2, NULL) || PyArray_DIM(excluded, 0) < queries))) {
+        misfit();
+        return -1;
+    }
+    *f = (struct filter){
+        .rows = has_rows ? PyArray_DATA(rows) : NULL,
+        .pairs = has_pairs ? PyArray_DATA(pairs) : NULL,
+        .words = has_pairs ? (size_t)PyArray_DIM(pairs, 1) : 0,
+        .excluded = has_excluded ? PyArray_DATA(excluded) : NULL,
+        .excluded_count = has_excluded ? (size_t)PyArray_DIM(excluded, 1) : 0,
+        .both = both,
+        .swapped = c->swapped,
+    };
+    c->search.filter = f;
+    return 0;
+}
+
 /* Sets *end to first + rows. Returns false if first is negative or the sum overflows. */
 static bool set_end(Py_ssize_t first, npy_intp rows, npy_intp *end)
 {
@@ -116,7 +166,7 @@ static bool set_end(Py_ssize_t first, npy_intp rows, npy_intp *end)
  * error set. Close the call in either case. */
 static int open_call(struct search_call *c, PyObject *request)
 {
-    PyObject *corpus, *queries;
+    PyObject *corpus, *queries, *filter;
     PyArrayObject *codes, *scales;
     Py_ssize_t first_candidate, first_query;
     int without_self, binary;
@@ -125,9 +175,9 @@ static int open_call(struct search_call *c, PyObject *request)
         misfit();
         return -1;
     }
-    if (!PyArg_ParseTuple(request, "sOOnnpdOpOOO", &c->function, &corpus, &queries,
+    if (!PyArg_ParseTuple(request, "sOOnnpdOpOOOO", &c->function, &corpus, &queries,
                           &first_candidate, &first_query, &without_self, &eps, &c->report, &binary,
-                          &codes, &scales, &c->rotated) ||
+                          &codes, &scales, &c->rotated, &filter) ||
         array_argument(c->function, c->corpus.name, corpus, &c->corpus) < 0 ||
         array_argument(c->function, c->queries.name, queries, &c->queries) < 0 ||
         check_rows(c->function, &c->queries, &c->corpus) < 0 ||
@@ -153,7 +203,7 @@ static int open_call(struct search_call *c, PyObject *request)
         .first_query = (size_t)first_query,
         .self = without_self,
     };
-    return open_codes(c, codes, scales) < 0 ? -1 : open_heads(c);
+    return open_codes(c, codes, scales) < 0 || open_heads(c) < 0 ? -1 : open_filter(c, filter);
 }
 
 static enum compute_type compute_type_of_call(const struct search_call *c)
@@ -329,6 +379,7 @@ static PyObject *pairs(PyObject *self, PyObject *args, PyObject *kwargs)
     if (PyArg_ParseTupleAndKeywords(args, kwargs, "OO$p:pairs", names, &request, &capsule,
                                     &swapped) &&
         (found = take_collector(capsule)) != NULL) {
+        c.swapped = swapped;
         if (open_call(&c, request) == 0) {
             status = run_pairs(&c, &found->pairs, swapped);
         }
@@ -473,9 +524,9 @@ static PyObject *top_pairs(PyObject *self, PyObject *args, PyObject *kwargs)
     int swapped, status = -1;
     (void)self;
     if (PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO$p:top_pairs", names, &request, &values, &i,
-                                    &j, &swapped) &&
-        open_call(&c, request) == 0) {
-        status = run_top_pairs(&c, values, i, j, swapped);
+                                    &j, &swapped)) {
+        c.swapped = swapped;
+        status = open_call(&c, request) < 0 ? -1 : run_top_pairs(&c, values, i, j, swapped);
     }
     close_call(&c);
     return none_or_error(status);

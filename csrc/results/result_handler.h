@@ -19,6 +19,9 @@ struct score_tile {
     const void *scores;
     size_t step;
     bool without_self; /* leaves out pairs of equal numbers */
+    /* Row r is candidate first_candidate + numbers[r]. NULL: it is candidate + r. */
+    const size_t *numbers;
+    size_t first_candidate;
 };
 
 /*

@@ -36,7 +36,7 @@ static int32_t *limits_of_rows(const struct bit_search *b, const struct bit_bloc
         limits->rows = block->rows;
         for (size_t r = 0; r < block->rows; r++) {
             limits->limit[r] =
-                limit_of(b, block->worker, b->search->first_candidate + block->row + r);
+                limit_of(b, block->worker, candidate_number(b->search, block->row + r));
         }
     }
     return limits->limit;
@@ -66,10 +66,10 @@ static void add_pairs(const struct bit_search *b, const struct bit_block *block,
     const struct search *s = b->search;
     const struct result_handler *handler = s->result_handler;
     const int32_t *distances = block->distances + c * BIT_BLOCK_ROWS;
-    const size_t query = s->first_query + block->column + c, worker = block->worker;
+    const size_t query = query_number(s, block->column + c), worker = block->worker;
     double threshold = threshold_at(handler, worker, query);
     for (size_t r = 0; r < block->rows; r++) {
-        const size_t candidate = s->first_candidate + block->row + r;
+        const size_t candidate = candidate_number(s, block->row + r);
         const bool within = distances[r] <= limit || (limits != NULL && distances[r] <= limits[r]);
         if (!within || (s->self && candidate == query) || (b->triangle && candidate > query)) {
             continue;
@@ -93,7 +93,7 @@ static void take_block(void *context, const struct bit_block *block)
     int32_t *limits = b->limits == NULL ? NULL : limits_of_rows(b, block);
     for (size_t c = 0; c < block->columns; c++) {
         const int32_t limit =
-            limit_of(b, block->worker, b->search->first_query + block->column + c);
+            limit_of(b, block->worker, query_number(b->search, block->column + c));
         if (any_within(block->distances + c * BIT_BLOCK_ROWS, block->rows, limit, limits)) {
             add_pairs(b, block, c, limit, limits);
         }
@@ -105,7 +105,8 @@ int search_bits(const struct search *s)
     const struct axis *rows = &s->corpus_rows, *queries = &s->query_rows, *depth = &s->depth;
     const bool symmetric = s->corpus.data == s->queries.data && rows->size == queries->size &&
                            rows->x == queries->y && depth->x == depth->y &&
-                           s->first_candidate == s->first_query;
+                           s->first_candidate == s->first_query &&
+                           s->row_numbers == s->query_numbers;
     struct bit_search b = {.search = s,
                            .formula = bit_formula_make(depth->size, s->eps),
                            .triangle = symmetric && s->self && !s->ordered_pairs};
@@ -120,8 +121,8 @@ int search_bits(const struct search *s)
         }
     }
     const struct bit_blocks blocks = {
-        .x = {s->corpus.data, rows->x, depth->x, rows->size},
-        .y = {s->queries.data, queries->y, depth->y, queries->size},
+        .x = {s->corpus.data, rows->x, depth->x, rows->size, s->row_numbers},
+        .y = {s->queries.data, queries->y, depth->y, queries->size, s->query_numbers},
         .bytes = depth->size,
         .triangle = b.triangle,
         .take = take_block,

@@ -19,11 +19,20 @@ static void handle_scores(const void *context, const struct gemm_block *b, const
     const struct result_handler *handler = s->result_handler;
     const size_t worker = block->owner == (size_t)ANY_WORKER ? b->worker : block->owner,
                  size = compute_size(handler->compute);
-    const size_t candidate = s->first_candidate + block->row + b->row,
-                 query = s->first_query + block->query + b->column;
-    if (handler->add_tile != NULL) {
-        const struct score_tile tile = {candidate, b->rows, query,  b->columns,
-                                        scores,    step,    s->self};
+    const size_t row = block->row + b->row, column = block->query + b->column,
+                 candidate = candidate_number(s, row), query = query_number(s, column);
+    if (handler->add_tile != NULL && !(s->filter != NULL && filter_has_pairs(s->filter))) {
+        const struct score_tile tile = {
+            .candidate = candidate,
+            .rows = b->rows,
+            .query = query,
+            .columns = b->columns,
+            .scores = scores,
+            .step = step,
+            .without_self = s->self,
+            .numbers = s->row_numbers == NULL ? NULL : s->row_numbers + row,
+            .first_candidate = s->first_candidate,
+        };
         handler->add_tile(s->result_handler, worker, &tile);
         return;
     }
@@ -39,16 +48,16 @@ static void handle_scores(const void *context, const struct gemm_block *b, const
         const size_t r = found[n] >> 16;
         for (uint32_t bits = found[n] & 0xff; bits != 0; bits &= bits - 1) {
             const size_t c = (found[n] >> 8 & 0xff) + (size_t)__builtin_ctz(bits),
-                         at = r * step + c;
-            const bool below_diagonal = block->symmetric && b->column + c < b->row + r,
-                       same = candidate + r == query + c;
+                         at = r * step + c, i = candidate_number(s, row + r),
+                         j = query_number(s, column + c);
+            const bool below_diagonal = block->symmetric && b->column + c < b->row + r;
             const double score = compute_load(handler->compute, scores, at);
-            if (below_diagonal || (block->triangle && candidate + r >= query + c)) {
+            if (below_diagonal || (block->triangle && i >= j)) {
                 continue;
             }
-            add_score(s, worker, query + c, candidate + r, score);
-            if (mirrored && !same) {
-                add_score(s, worker, candidate + r, query + c, score);
+            add_score(s, worker, j, i, score);
+            if (mirrored && i != j) {
+                add_score(s, worker, i, j, score);
             }
         }
     }
@@ -73,8 +82,18 @@ struct reduction block_call(const struct search_block *block, const struct plan 
                          : DTYPE_F32;
     call.distinct =
         s->ordered_pairs || s->first_candidate + block->row != s->first_query + block->query;
-    call.x.data += (ptrdiff_t)block->row * s->corpus_rows.x;
-    call.y.data += (ptrdiff_t)block->query * s->query_rows.y;
+    if (s->row_numbers == NULL) {
+        call.x.data += (ptrdiff_t)block->row * s->corpus_rows.x;
+    } else {
+        call.x_numbers = s->row_numbers + block->row;
+        call.x_step = s->corpus_rows.x;
+    }
+    if (s->query_numbers == NULL) {
+        call.y.data += (ptrdiff_t)block->query * s->query_rows.y;
+    } else {
+        call.y_numbers = s->query_numbers + block->query;
+        call.y_step = s->query_rows.y;
+    }
     return call;
 }
 

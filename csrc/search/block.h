@@ -29,13 +29,22 @@ enum compute_type search_compute_type(enum dtype corpus, enum dtype queries);
 void block_plan(const struct search_block *block, struct plan *plan);
 struct reduction block_call(const struct search_block *block, const struct plan *plan);
 
+/* True unless the filter leaves out the pair of a query and a candidate. The rows of the search are
+ * those that the filter leaves. */
+static inline bool pair_is_allowed(const struct search *s, size_t query, size_t candidate)
+{
+    const struct filter *f = s->filter;
+    return f == NULL || !filter_has_pairs(f) ||
+           (f->swapped ? filter_allows(f, candidate, query) : filter_allows(f, query, candidate));
+}
+
 /* Passes a score to the result handler, unless it is below its threshold, or of an excluded pair.
  */
 static inline void add_score(const struct search *s, size_t worker, size_t query, size_t candidate,
                              double score)
 {
     if (!(score < threshold_at(s->result_handler, worker, query)) &&
-        !(s->self && query == candidate)) {
+        !(s->self && query == candidate) && pair_is_allowed(s, query, candidate)) {
         s->result_handler->add_result(s->result_handler, worker, query, candidate, score);
     }
 }

@@ -18,6 +18,7 @@ struct float_rows float_rows_of(const struct search *s, const char *data)
                                .row_step = s->corpus_rows.x,
                                .element_step = s->depth.x,
                                .depth = s->depth.size,
+                               .numbers = s->row_numbers,
                                .in_place = contiguous && corpus->aligned && !corpus->swapped};
 }
 

@@ -17,7 +17,8 @@ struct float_rows {
     const char *data; /* of row 0 */
     ptrdiff_t row_step, element_step;
     size_t depth;
-    bool in_place; /* the rows are contiguous, and a kernel can read their dtype */
+    const size_t *numbers; /* row r is row numbers[r] of the corpus. NULL: it is row r */
+    bool in_place;         /* the rows are contiguous, and a kernel can read their dtype */
 };
 
 /* `data` is the address of row 0. */
@@ -25,7 +26,8 @@ struct float_rows float_rows_of(const struct search *search, const char *data);
 
 static inline const void *float_rows_data(const struct float_rows *rows, size_t row)
 {
-    return rows->data + (ptrdiff_t)row * rows->row_step;
+    const size_t number = rows->numbers == NULL ? row : rows->numbers[row];
+    return rows->data + (ptrdiff_t)number * rows->row_step;
 }
 
 /* Room for one converted row, in bytes. */

@@ -78,7 +78,7 @@ void quantize_heads(const struct float_rows *rows, const struct rotation *rotati
     struct batch b = {.dots = (float *)((char *)buffer + float_row_size(depth))};
     b.head = b.dots + size * COARSE_STEP;
     for (size_t r = 0, n; r < count; r += n) {
-        n = in_place ? smaller(BATCH, count - r) : 1;
+        n = in_place ? run_of_numbers(rows->numbers, first + r, smaller(BATCH, count - r)) : 1;
         if (in_place) {
             multiply(rotation, &b, dtype, float_rows_data(rows, first + r), rows->row_step, n,
                      depth);

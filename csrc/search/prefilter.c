@@ -25,6 +25,12 @@ static bool has_codes(const struct prefilter *p)
     return p->search->codes != NULL;
 }
 
+/* Returns the codes of a corpus row of an index. */
+static const uint8_t *code_row(const struct prefilter *p, size_t row)
+{
+    return p->search->codes->codes + corpus_row(p->search, row) * p->plan.depth;
+}
+
 /*
  * Compares the codes of row r of the chunk with those of `count` queries, at most SQ8_QUERIES, and
  * queues the pairs that are not ruled out.
@@ -45,8 +51,7 @@ static void compare_pairs(const struct prefilter *p, struct prefilter_worker *w,
     for (size_t i = 0; i < count; i++) {
         codes[i] = p->coded.codes + queries[i] * p->coded.step;
     }
-    kernels_current()->sq8->row_dots_u8(dots, p->search->codes->codes + (first + r) * p->plan.depth,
-                                        codes, count, p->plan.depth);
+    kernels_current()->sq8->row_dots_u8(dots, code_row(p, first + r), codes, count, p->plan.depth);
     for (size_t i = 0; i < count; i++) {
         const struct query_bound *q = p->coded.bounds + queries[i];
         const float bound =
@@ -61,7 +66,7 @@ static void compare_pairs(const struct prefilter *p, struct prefilter_worker *w,
 /* Prefetches the codes of a row that passed the heads. */
 static void prefetch_code_row(const struct prefilter *p, size_t row)
 {
-    const uint8_t *codes = p->search->codes->codes + row * p->plan.depth;
+    const uint8_t *codes = code_row(p, row);
     for (size_t at = 0; at < p->plan.depth; at += SCRATCH_ALIGN) {
         __builtin_prefetch(codes + at);
     }
@@ -161,11 +166,9 @@ static size_t prefilter_rows(const struct prefilter *p, struct prefilter_worker 
  */
 static void prefetch_codes(const struct prefilter *p, size_t first, size_t step, size_t steps)
 {
-    const size_t depth = p->plan.depth, rows = p->block.rows;
-    const size_t from = smaller(rows, first + CHUNK * step / steps) * depth,
-                 end = smaller(rows, first + CHUNK * (step + 1) / steps) * depth;
-    for (size_t at = from; at < end; at += SCRATCH_ALIGN) {
-        __builtin_prefetch(p->search->codes->codes + at);
+    const size_t rows = p->block.rows, end = smaller(rows, first + CHUNK * (step + 1) / steps);
+    for (size_t row = smaller(rows, first + CHUNK * step / steps); row < end; row++) {
+        prefetch_code_row(p, row);
     }
 }
 
@@ -182,6 +185,25 @@ static int code_zero(const struct prefilter *p)
     return p->float_rows.operand->dtype == DTYPE_I8 ? kernels->i8_offset : kernels->u8_offset;
 }
 
+/* Copies `count` rows of `size` bytes, those of these numbers, one after another. */
+static void copy_rows(uint8_t *to, const uint8_t *from, ptrdiff_t step, size_t size,
+                      const size_t *numbers, size_t count)
+{
+    for (size_t r = 0; r < count; r++) {
+        const uint8_t *next = from + (ptrdiff_t)numbers[smaller(r + COPY_AHEAD, count - 1)] * step;
+        for (size_t at = 0; at < size; at += SCRATCH_ALIGN) {
+            __builtin_prefetch(next + at);
+        }
+        memcpy(to + r * size, from + (ptrdiff_t)numbers[r] * step, size);
+    }
+}
+
+/* True if the rows of a chunk follow one another in the corpus. */
+static bool is_one_run(const struct search *s, size_t first, size_t rows)
+{
+    return run_of_numbers(s->row_numbers, first, rows) == rows;
+}
+
 /* Returns the codes of a chunk of rows. Makes them if the search has none. */
 static struct sq8_rows codes_of_chunk(const struct prefilter *p, struct prefilter_worker *w,
                                       size_t first, size_t rows)
@@ -193,20 +215,50 @@ static struct sq8_rows codes_of_chunk(const struct prefilter *p, struct prefilte
                 longest = code_max * sqrtf((float)f->depth) * (1.0f + 0x1p-20f);
     struct sq8_rows chunk = {w->codes, (ptrdiff_t)f->depth, rows, f->depth, w->bounds};
     const struct code_scale *scales = w->scales;
-    if (p->rows_are_codes) {
+    const size_t *numbers = is_one_run(p->search, first, rows) ? NULL : f->numbers + first;
+    if (p->rows_are_codes && numbers != NULL) {
+        copy_rows(w->codes, (const uint8_t *)f->data, f->row_step, f->depth, numbers, rows);
+    } else if (p->rows_are_codes) {
         chunk.codes = float_rows_data(f, first);
         chunk.step = f->row_step;
+    } else if (codes != NULL && numbers != NULL) {
+        copy_rows(w->codes, codes->codes, chunk.step, f->depth, numbers, rows);
     } else if (codes != NULL) {
-        chunk.codes = codes->codes + first * f->depth;
+        chunk.codes = code_row(p, first);
     }
-    if (codes != NULL) {
-        scales = codes->scales + first;
+    if (codes != NULL && numbers != NULL) {
+        for (size_t r = 0; r < rows; r++) {
+            w->scales[r] = codes->scales[numbers[r]];
+        }
+    } else if (codes != NULL) {
+        scales = codes->scales + corpus_row(p->search, first);
     } else if (p->rows_are_codes) {
         scale_rows(f, first, rows, eps, w->scales);
     } else {
         quantize_rows(f, first, rows, eps, w->codes, w->scales, w->row);
     }
     bounds_of_rows(scales, rows, longest, &w->bounds);
+    return chunk;
+}
+
+/* Returns the heads of a chunk of rows. */
+static struct sq8_rows heads_of_chunk(const struct prefilter *p, struct prefilter_worker *w,
+                                      size_t first, size_t rows)
+{
+    const struct row_heads *heads = p->search->heads;
+    const size_t size = heads->rotation.size, at = corpus_row(p->search, first);
+    struct sq8_rows chunk = {heads->codes + at * size, (ptrdiff_t)size, rows, size, w->head_bounds};
+    const struct head_scale *scales = heads->scales + at;
+    if (!is_one_run(p->search, first, rows)) {
+        const size_t *numbers = p->search->row_numbers + first;
+        copy_rows(w->heads, heads->codes, chunk.step, size, numbers, rows);
+        for (size_t r = 0; r < rows; r++) {
+            w->head_scales[r] = heads->scales[numbers[r]];
+        }
+        chunk.codes = w->heads;
+        scales = w->head_scales;
+    }
+    bounds_of_heads(scales, rows, size, &w->head_bounds);
     return chunk;
 }
 
@@ -257,17 +309,13 @@ static void compare_panel(const struct prefilter *p, struct prefilter_worker *w,
 static struct comparison comparison_of_chunk(const struct prefilter *p, struct prefilter_worker *w,
                                              size_t first, size_t rows)
 {
-    const struct row_heads *heads = p->search->heads;
     struct comparison c = {.queries = &p->coded};
     c.of_heads = p->use_heads && w->head_pause == 0;
     if (!c.of_heads || has_codes(p)) {
         c.rows = codes_of_chunk(p, w, first, rows);
     }
     if (c.of_heads) {
-        const size_t size = heads->rotation.size;
-        bounds_of_heads(heads->scales + first, rows, size, &w->head_bounds);
-        c.rows = (struct sq8_rows){heads->codes + first * size, (ptrdiff_t)size, rows, size,
-                                   w->head_bounds};
+        c.rows = heads_of_chunk(p, w, first, rows);
         c.queries = &p->heads;
         w->head_survivors = 0;
     } else {
@@ -295,10 +343,10 @@ static size_t prefilter_codes(const struct prefilter *p, struct prefilter_worker
      * In a triangle, the query index of a pair is above its row index. Queries below the first row
      * of the chunk have no pairs with it.
      */
-    const size_t candidate = s->first_candidate + first, lowest = s->first_query + p->block.query;
+    const size_t lowest = p->block.query;
     const bool by_rows = queries <= SQ8_QUERIES;
-    const size_t begin = !by_rows && p->block.triangle && candidate > lowest
-                             ? smaller(candidate - lowest, queries) / width * width
+    const size_t begin = !by_rows && p->block.triangle && first > lowest
+                             ? smaller(first - lowest, queries) / width * width
                              : 0;
     const size_t step = by_rows ? queries : width;
     for (size_t query = begin; query < queries; query += step) {
@@ -473,9 +521,14 @@ static int plan_scratch(struct prefilter *p, char **memory)
     const size_t factors = scratch_round(queries * sizeof(double));
     const size_t vectors =
         scratch_round((keeps_unit_queries(p) ? queries : 1) * depth * sizeof(float));
-    const size_t codes = p->use_codes && p->search->codes == NULL && !p->rows_are_codes
-                             ? scratch_round(CHUNK * depth)
-                             : 0;
+    const bool copies = p->search->row_numbers != NULL;
+    const size_t codes =
+        p->use_codes && (copies || (p->search->codes == NULL && !p->rows_are_codes))
+            ? scratch_round(CHUNK * depth)
+            : 0;
+    const size_t row_heads =
+        copies ? scratch_round(CHUNK * head_size) + scratch_round(CHUNK * sizeof(struct head_scale))
+               : 0;
     const size_t row_norms = scratch_round(CHUNK * (sizeof(double) + sizeof(int)));
     const size_t last = scratch_round(queries * sizeof(struct scored));
     const size_t bounds = 8 * CHUNK * sizeof(float);
@@ -484,7 +537,8 @@ static int plan_scratch(struct prefilter *p, char **memory)
                            CHUNK * sizeof(uint32_t) + bounds + 3 * CHUNK;
     p->scratch_per_worker =
         scratch_round(sizeof(struct prefilter_worker)) + row_norms + last + 2 * row + codes +
-        buffers + scratch_round((COARSE_QUERIES * COARSE_STEP + 2 * COARSE_CHUNK) * sizeof(float));
+        row_heads + buffers +
+        scratch_round((COARSE_QUERIES * COARSE_STEP + 2 * COARSE_CHUNK) * sizeof(float));
     char *at = *memory = scratch_alloc(norms + coded + heads + factors + vectors +
                                        p->workers * p->scratch_per_worker);
     if (at == NULL) {
@@ -514,7 +568,9 @@ static int plan_scratch(struct prefilter *p, char **memory)
         w->row = at += last;
         w->query = at += row;
         w->codes = (uint8_t *)(at += row);
-        w->scales = (struct code_scale *)(at += codes);
+        w->heads = (uint8_t *)(at += codes);
+        w->head_scales = (struct head_scale *)(at + scratch_round(CHUNK * head_size));
+        w->scales = (struct code_scale *)(at += row_heads);
         w->code_dots = (int32_t *)(at += scratch_round(CHUNK * sizeof(struct code_scale)));
         float *of_rows = (float *)(at += scratch_round(SQ8_QUERIES * CHUNK * sizeof(int32_t)));
         memset(of_rows, 0, bounds);

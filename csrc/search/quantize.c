@@ -52,7 +52,7 @@ void scale_rows(const struct float_rows *rows, size_t first, size_t count, doubl
     rows_kernel *squares_of = kernels_current()->sums->rows[rows->operand->dtype][SUMS_SQUARE];
     double squares[SQUARES_BATCH];
     for (size_t r = 0, n; r < count; r += n) {
-        n = smaller(SQUARES_BATCH, count - r);
+        n = run_of_numbers(rows->numbers, first + r, smaller(SQUARES_BATCH, count - r));
         squares_of(&(struct sums_call){.x = float_rows_data(rows, first + r),
                                        .x_step = rows->row_step,
                                        .rows = n,

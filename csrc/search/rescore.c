@@ -18,7 +18,7 @@ float unit_threshold(const struct prefilter *p, size_t worker, size_t query)
     static const double underflow[] = {[COMPUTE_F32] = 0x1p-145, [COMPUTE_F64] = 0x1p-1070};
     const struct search *s = p->search;
     const double threshold =
-        threshold_at(s->result_handler, worker, s->first_query + p->block.query + query);
+        threshold_at(s->result_handler, worker, query_number(s, p->block.query + query));
     return float_at_most((threshold - underflow[p->scores.compute]) * p->threshold_factors[query]);
 }
 
@@ -60,8 +60,11 @@ void coarse_rows(const struct prefilter *p, struct prefilter_worker *w, size_t f
     const int exponent = w->exponent;
     float squares[COARSE_CHUNK];
     if (rows->in_place && exponent == 0 && kernels[dtype] != NULL) {
-        kernels[dtype](w->dots, squares, float_rows_data(rows, first), rows->row_step,
-                       count_of_rows, vectors, count, rows->depth);
+        for (size_t r = 0, n; r < count_of_rows; r += n) {
+            n = run_of_numbers(rows->numbers, first + r, count_of_rows - r);
+            kernels[dtype](w->dots + r, squares + r, float_rows_data(rows, first + r),
+                           rows->row_step, n, vectors, count, rows->depth);
+        }
     } else {
         for (size_t r = 0; r < count_of_rows; r++) {
             const float *x = float_row(rows, first + r, exponent, w->row);
@@ -152,7 +155,7 @@ static void rescore(const struct prefilter *p, struct prefilter_worker *w, size_
     if (may_reuse) {
         *last = (struct scored){row, score};
     }
-    add_score(s, worker, s->first_query + p->block.query + query, s->first_candidate + first + r,
+    add_score(s, worker, query_number(s, p->block.query + query), candidate_number(s, first + r),
               score);
 }
 
@@ -179,7 +182,7 @@ bool gemm_is_cheaper(const struct prefilter *p, const struct prefilter_worker *w
 /* Prefetches the cache lines of a contiguous corpus row. */
 static void prefetch_row(const struct prefilter *p, size_t row)
 {
-    const char *from = p->call.x.data + (ptrdiff_t)row * p->search->corpus_rows.x;
+    const char *from = float_rows_data(&p->float_rows, row);
     const size_t bytes = p->plan.depth * dtype_size(p->call.x.dtype);
     for (size_t line = 0; line < bytes; line += SCRATCH_ALIGN) {
         __builtin_prefetch(from + line);
@@ -190,8 +193,11 @@ void queue_survivor(const struct prefilter *p, struct prefilter_worker *w, size_
                     size_t first, size_t r, size_t query)
 {
     const struct search *s = p->search;
-    if (p->block.triangle &&
-        s->first_candidate + first + r >= s->first_query + p->block.query + query) {
+    const size_t q = p->block.query + query;
+    if (p->block.triangle && first + r >= q) { /* both sides are the same rows */
+        return;
+    }
+    if (!pair_is_allowed(s, query_number(s, q), candidate_number(s, first + r))) {
         return;
     }
     w->survivors++;

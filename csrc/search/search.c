@@ -1,10 +1,17 @@
 /* Splits a search into blocks of queries and chooses how each block is scored. */
+#include <string.h>
+
 #include "base/scratch.h"
 #include "search/bits.h"
+#include "search/head.h"
 #include "search/prefilter.h"
 #include "search/search.h"
 
 enum {
+    PIECE_ROWS = 1 << 19,
+    /* A pair of a query that has a pass of its own takes as long as this many pairs of queries that
+     * share a pass. */
+    SINGLE_COST = 8,
     QUERY_BLOCK = 4096, /* queries that share one pass over the corpus */
     /*
      * With fewer queries, no rows are scored first: a tile would cost more than the higher
@@ -33,7 +40,8 @@ static int search_queries(const struct search *s, struct search_block *block, bo
                                                                      : prefilter(s, block, first);
 }
 
-int search(const struct search *s)
+/* Searches the rows of both sides that a filter leaves. */
+static int search_rows(const struct search *s)
 {
     struct search_block block = {.search = s,
                                  .rows = s->corpus_rows.size,
@@ -75,4 +83,178 @@ size_t search_pairs(const struct search *s)
     const size_t rows = s->corpus_rows.size;
     return search_is_within(s) && !s->ordered_pairs ? pairs_of_rows(rows)
                                                     : size_product_or_max(rows, s->query_rows.size);
+}
+
+/* ---- filters ---- */
+
+/* Returns a copy of a search that has the queries [first, first + n) alone. */
+static struct search with_queries(const struct search *s, size_t first, size_t n)
+{
+    struct search part = *s;
+    part.queries.data += (ptrdiff_t)first * s->query_rows.y;
+    part.query_rows.size = n;
+    part.first_query += first;
+    return part;
+}
+
+/* The codes and heads of some of the corpus rows. */
+struct parts {
+    struct sq8_codes codes;
+    struct row_heads heads;
+};
+
+/* Returns the corpus rows [first, first + n) of a search, with their codes and heads. */
+static struct search with_rows(const struct search *s, size_t first, size_t n, struct parts *parts)
+{
+    struct search part = *s;
+    part.corpus.data += (ptrdiff_t)first * s->corpus_rows.x;
+    part.corpus_rows.size = n;
+    part.first_candidate += first;
+    if (s->codes != NULL) {
+        parts->codes = *s->codes;
+        parts->codes.codes += s->codes->codes == NULL ? 0 : first * s->depth.size;
+        parts->codes.scales += first;
+        part.codes = &parts->codes;
+    }
+    if (s->heads != NULL) {
+        parts->heads = *s->heads;
+        parts->heads.codes += first * s->heads->rotation.size;
+        parts->heads.scales += first;
+        part.heads = &parts->heads;
+    }
+    return part;
+}
+
+/*
+ * Searches the candidates that `rows` marks; NULL means all of them. `rows` holds for the queries
+ * too if the filter says so, or for them alone if it is swapped.
+ */
+static int search_marked(const struct search *s, const uint64_t *rows)
+{
+    const struct filter *f = s->filter;
+    const bool of_corpus = rows != NULL && (f->both || !f->swapped),
+               of_queries = rows != NULL && (f->both || f->swapped),
+               same = of_corpus && of_queries && search_is_within(s);
+    const size_t corpus = s->corpus_rows.size, queries = s->query_rows.size,
+                 count = of_corpus ? bitmap_count(rows, s->first_candidate, corpus) : corpus,
+                 query_count = of_queries ? bitmap_count(rows, s->first_query, queries) : queries;
+    struct search left = *s;
+    struct arena arena = {.block = NULL};
+    size_t *numbers = NULL, *query_numbers = NULL;
+    while (arena_pass(&arena)) {
+        numbers = arena_take(&arena, count < corpus ? count : 0, sizeof *numbers);
+        query_numbers = arena_take(&arena, query_count < queries && !same ? query_count : 0,
+                                   sizeof *query_numbers);
+    }
+    if (arena.block == NULL) {
+        return -1;
+    }
+    if (count < corpus) {
+        left.row_numbers = numbers;
+        left.corpus_rows.size = bitmap_numbers(rows, s->first_candidate, corpus, numbers, count);
+    }
+    if (same) {
+        left.query_numbers = left.row_numbers;
+        left.query_rows.size = left.corpus_rows.size;
+    } else if (query_count < queries) {
+        left.query_numbers = query_numbers;
+        left.query_rows.size =
+            bitmap_numbers(rows, s->first_query, queries, query_numbers, query_count);
+    }
+    left.ordered_pairs = s->ordered_pairs || of_corpus != of_queries;
+    const int status = search_rows(&left);
+    progress_add(s->token, search_pairs(s) - search_pairs(&left));
+    scratch_free(arena.block);
+    return status;
+}
+
+/*
+ * The same, PIECE_ROWS corpus rows at a time, which bounds the memory for their numbers. A search
+ * within one array is one piece.
+ */
+static int search_pieces(const struct search *s, const uint64_t *rows)
+{
+    const size_t corpus = s->corpus_rows.size,
+                 step = search_is_within(s) ? larger(corpus, 1) : PIECE_ROWS;
+    size_t warm_up_rows = s->warm_up_rows;
+    int status = 0;
+    for (size_t first = 0; first < corpus && status == 0 && !cancel_requested(s->token);
+         first += step) {
+        struct parts parts;
+        struct search part = with_rows(s, first, smaller(step, corpus - first), &parts);
+        part.warm_up_rows = warm_up_rows;
+        status = search_marked(&part, rows);
+        warm_up_rows = 0; /* the thresholds are high by now */
+    }
+    return status;
+}
+
+/* The bitmap of the candidates of some queries. */
+struct marks {
+    uint64_t *words;
+    size_t total; /* sum over the queries */
+};
+
+/* Adds the candidates of a query to marks, those among the corpus rows of a search. */
+static void mark_candidates(const struct search *s, size_t query, struct marks *marks)
+{
+    const struct filter *f = s->filter;
+    const uint64_t *pairs = f->pairs + (s->first_query + query) * f->words;
+    const size_t first = s->first_candidate, end = first + s->corpus_rows.size;
+    for (size_t word = first / 64; word * 64 < end; word++) {
+        marks->words[word] |= pairs[word] & (f->rows == NULL ? UINT64_MAX : f->rows[word]);
+    }
+    marks->total += bitmap_count(pairs, first, end - first);
+}
+
+/*
+ * Searches the candidates that each query has. Queries share a pass over the rows that are a
+ * candidate of any of them, or if this takes longer, each query has its own pass.
+ */
+static int search_pairs_marked(const struct search *search_of_all)
+{
+    /* The marks are those of candidates alone. */
+    struct filter of_pairs = *search_of_all->filter;
+    of_pairs.both = false;
+    struct search of_queries = *search_of_all;
+    of_queries.filter = &of_pairs;
+    const struct search *s = &of_queries;
+    const struct filter *f = s->filter;
+    const size_t queries = s->query_rows.size, words = f->words;
+    struct marks marks = {scratch_alloc(size_product_or_max(words, sizeof(uint64_t))), 0};
+    int status = marks.words == NULL ? -1 : 0;
+    for (size_t first = 0, n; first < queries && status == 0 && !cancel_requested(s->token);
+         first += n) {
+        n = smaller(QUERY_BLOCK, queries - first);
+        memset(marks.words, 0, words * sizeof(uint64_t));
+        marks.total = 0;
+        for (size_t query = first; query < first + n; query++) {
+            mark_candidates(s, query, &marks);
+        }
+        const size_t any = bitmap_count(marks.words, s->first_candidate, s->corpus_rows.size);
+        struct search part = with_queries(s, first, n);
+        if (n == 1 || size_product_or_max(marks.total, SINGLE_COST) > any * n) {
+            status = search_pieces(&part, marks.words);
+            continue;
+        }
+        for (size_t q = 0; q < n && status == 0 && !cancel_requested(s->token); q++) {
+            memset(marks.words, 0, words * sizeof(uint64_t));
+            mark_candidates(&part, q, &marks);
+            const struct search single = with_queries(&part, q, 1);
+            status = search_pieces(&single, marks.words);
+        }
+    }
+    scratch_free(marks.words);
+    return status;
+}
+
+int search(const struct search *s)
+{
+    const struct filter *f = s->filter;
+    if (f == NULL) {
+        return search_rows(s);
+    }
+    const bool only_rows =
+        f->pairs == NULL || f->swapped || search_is_within(s) || (f->both && f->rows != NULL);
+    return only_rows ? search_pieces(s, f->rows) : search_pairs_marked(s);
 }

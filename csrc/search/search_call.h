@@ -1,6 +1,7 @@
 #ifndef COSSIM_SEARCH_SEARCH_CALL_H
 #define COSSIM_SEARCH_SEARCH_CALL_H
 
+#include "results/filter.h"
 #include "results/result_handler.h"
 #include "vectors/reduce.h"
 
@@ -42,6 +43,13 @@ struct search {
     double eps;
     /* global indices of the first corpus row and the first query */
     size_t first_candidate, first_query;
+    const struct filter *filter; /* NULL: all pairs may be results */
+    /*
+     * The corpus rows and the queries that a filter leaves, ascending: row r of a side is row
+     * numbers[r] of its array, and corpus_rows.size and query_rows.size are counts of these. NULL:
+     * all rows. search() sets them. They are not set for queries that have thresholds of their own.
+     */
+    const size_t *row_numbers, *query_numbers;
     /* Excludes a row from its own results. Both sides' indices then refer to one array. */
     bool self;
     /*
@@ -60,6 +68,23 @@ struct search {
     /* May be NULL. Its progress counts pairs of rows; search_quantize counts rows. */
     struct cancel_token *token;
 };
+
+/* Returns the position of corpus row r in the corpus. */
+static inline size_t corpus_row(const struct search *s, size_t r)
+{
+    return s->row_numbers == NULL ? r : s->row_numbers[r];
+}
+
+/* The global indices of corpus row r and of query q. */
+static inline size_t candidate_number(const struct search *s, size_t r)
+{
+    return s->first_candidate + corpus_row(s, r);
+}
+
+static inline size_t query_number(const struct search *s, size_t q)
+{
+    return s->first_query + (s->query_numbers == NULL ? q : s->query_numbers[q]);
+}
 
 /* True if both sides are the same rows of one array. */
 static inline bool search_is_within(const struct search *s)

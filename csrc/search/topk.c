@@ -199,7 +199,9 @@ static void add_collected(struct result_handler *handler, size_t worker, size_t 
 static void add_column(struct collected *c, const struct score_tile *tile, size_t column,
                        enum compute_type compute, double threshold)
 {
-    const size_t first = tile->candidate, own = tile->query + column - first;
+    const size_t first = tile->candidate, own = tile->query + column - first,
+                 last = tile->numbers == NULL ? tile->rows - 1
+                                              : tile->numbers[tile->rows - 1] - tile->numbers[0];
     struct entry *to = c->entries + c->count;
     if (compute == COMPUTE_F64) {
         const double *scores = (const double *)tile->scores + column;
@@ -217,7 +219,13 @@ static void add_column(struct collected *c, const struct score_tile *tile, size_
         }
     }
     size_t count = (size_t)(to - c->entries);
-    if (tile->without_self && own < tile->rows) { /* tile->query + column may be below first */
+    if (tile->numbers != NULL) { /* the entries have candidate + r, but r has a number of its own */
+        for (size_t n = c->count; n < count; n++) {
+            const size_t r = (size_t)(c->entries[n].index / 2) - first;
+            c->entries[n].index += 2 * (tile->first_candidate + tile->numbers[r] - first - r);
+        }
+    }
+    if (tile->without_self && own <= last) { /* tile->query + column may be below first */
         size_t kept = c->count;
         for (size_t n = kept; n < count; n++) {
             c->entries[kept] = c->entries[n];
@@ -333,6 +341,12 @@ static int search_blocks(struct topk *t, const struct search *search)
 
 /* ---- the search ---- */
 
+static int search_sorted(struct topk *t, const struct search *s)
+{
+    (void)t;
+    return search(s);
+}
+
 int topk_init(struct topk *t, enum compute_type compute, size_t queries, size_t k, void *values,
               int64_t *indices)
 {
@@ -401,26 +415,28 @@ int topk_search(struct topk *t, const struct search *search_of_block)
     const size_t least = size_product_or_max(MIN_ROWS_PER_RESULT, t->k);
     s.result_handler = &t->result_handler;
     s.warm_up_rows = size_sum_or_max(WARM_ROWS, size_product_or_max(WARM_TIMES_K, t->k));
-    s.mirrored = s.self && !is_collecting(t);
-    s.ordered_pairs = is_collecting(t);
+    /* A filter of candidates is none of queries: each pair is then scored for each query. */
+    const bool ordered = is_collecting(t) || s.filter != NULL;
+    s.mirrored = s.self && !ordered;
+    s.ordered_pairs = ordered;
     t->rising = s.ordered_pairs || (!s.mirrored && s.corpus.data != s.queries.data);
-    if (!is_collecting(t)) {
-        return search(&s);
-    }
     s.without_prefilter =
+        is_collecting(t) &&
         s.corpus_rows.size / smaller(larger(s.query_rows.size, 1), MANY_QUERIES) < least;
-    const int status = search_blocks(t, &s);
-    if (status < 0 || !s.self || search_is_within(&s)) {
+    int (*run)(struct topk *, const struct search *) =
+        is_collecting(t) ? search_blocks : search_sorted;
+    const int status = run(t, &s);
+    if (status < 0 || !s.self || s.mirrored || search_is_within(&s)) {
         return status;
     }
     s = with_sides_swapped(&s);
-    return search_blocks(t, &s);
+    return run(t, &s);
 }
 
 size_t topk_pairs(const struct topk *t, const struct search *search_of_block)
 {
     struct search s = *search_of_block;
-    const bool twice = s.self && is_collecting(t) && !search_is_within(&s);
-    s.ordered_pairs = is_collecting(t);
+    s.ordered_pairs = is_collecting(t) || s.filter != NULL;
+    const bool twice = s.self && s.ordered_pairs && !search_is_within(&s);
     return size_product_or_max(twice ? 2 : 1, search_pairs(&s));
 }

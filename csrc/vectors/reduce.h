@@ -29,6 +29,12 @@ struct reduction {
     const struct score_receiver *receiver;
     /* All pairs: treats the sides as different rows even if they are the same in memory. */
     bool distinct;
+    /*
+     * All pairs: left row r is row x_numbers[r] of x, x_step bytes from the first one for each
+     * number. NULL: the plan's axis alone places the rows. The same for right rows and y.
+     */
+    const size_t *x_numbers, *y_numbers;
+    ptrdiff_t x_step, y_step;
     int workers; /* All pairs: at most this many threads; 0: the pool's number. */
     /*
      * May be NULL. Only all pairs count progress: one for each output. If both sides are the same

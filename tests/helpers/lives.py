@@ -138,34 +138,60 @@ class Life:
         same(self.index.numbers, numbers)
         assert len(self.index) == len(rows)
         if not len(rows):
+            for k in (1, 5):
+                found = self.index.topk(self.new_rows(2), k)
+                assert np.isnan(found.values).all() and (found.indices == -1).all()
+            assert len(self.index.pairs_above(self.new_rows(2), -1).j) == len(self.index.duplicate_groups(0)) == 0
+            assert self.index.topk(None, 2).indices.shape == (0, 2) and len(self.index.pairs_above(None, 0.5).i) == 0
             return
         same(bytes_of(self.index.corpus), bytes_of(rows))
         some = self.rng.integers(0, len(rows), 7)
         same(bytes_of(self.index[numbers[some]]), bytes_of(rows[some]))
         options = {"eps": self.eps, "binary": self.binary}
         queries = np.concatenate([rows[some[:2]], self.new_rows(int(self.rng.choice([0, 3, 20])))])
-        k, threshold = int(self.rng.integers(1, len(rows) + 1)), float(self.rng.choice([-0.5, 0.3, 0.9, 1]))
-        found, wanted = self.index.topk(queries, k), cossim.topk(queries, rows, k, **options)
+        k, threshold = int(self.rng.integers(1, len(rows) + 9)), float(self.rng.choice([-0.5, 0.3, 0.9, 1]))
+        by_number, by_place = self.filters(len(queries)) if self.rng.random() < 0.7 else ({}, {})
+        found, wanted = self.index.topk(queries, k, **by_number), cossim.topk(queries, rows, k, **by_place, **options)
         same(found.values, wanted.values)
-        same(found.indices, numbers[wanted.indices])
-        found, wanted = (
-            self.index.pairs_above(queries, threshold),
-            cossim.pairs_above(queries, threshold, rows, **options),
-        )
+        same(found.indices, np.append(numbers, -1)[wanted.indices])
+        found = self.index.pairs_above(queries, threshold, **by_number)
+        wanted = cossim.pairs_above(queries, threshold, rows, **by_place, **options)
         same(found.i, wanted.i)
         same(found.j, numbers[wanted.j])
         same(found.values, wanted.values)
-        found, wanted = self.index.pairs_above(None, threshold), cossim.pairs_above(rows, threshold, **options)
+        by_number, by_place = self.filters(len(rows)) if self.rng.random() < 0.7 else ({}, {})
+        found = self.index.pairs_above(None, threshold, **by_number)
+        wanted = cossim.pairs_above(rows, threshold, **by_place, **options)
         same(found.i, numbers[wanted.i])
         same(found.j, numbers[wanted.j])
         same(found.values, wanted.values)
+        found, wanted = self.index.topk(None, k, **by_number), cossim.topk(rows, None, k, **by_place, **options)
+        same(found.values, wanted.values)
+        same(found.indices, np.append(numbers, -1)[wanted.indices])
         labels = cossim.duplicate_groups(rows, threshold, **options)
         same(self.index.duplicate_groups(threshold), numbers[labels])
-        if len(rows) > 1:
-            k = min(k, len(rows) - 1)
-            found, wanted = self.index.topk(None, k), cossim.topk(rows, None, k, **options)
-            same(found.values, wanted.values)
-            same(found.indices, numbers[wanted.indices])
+
+    def filters(self, queries):
+        """Returns random where= and exclude= of the index, by number, and of the functions, by place."""
+        numbers, rng = self.numbers, self.rng
+        share = rng.choice([0.01, 0.3, 0.9])
+        kinds = [(self.given,), (queries, self.given)]
+        mask = rng.random(kinds[rng.integers(2)]) < share
+        chosen = rng.choice(self.given, int(share * self.given) + 1)  # removed ones too
+        shape = (3,) if rng.random() < 0.5 else (queries, 3)
+        exclude = np.where(rng.random(shape) < 0.3, -1, rng.choice(self.given, shape))
+        place = {number: at for at, number in enumerate(numbers.tolist())} | {-1: -1}
+        places = np.vectorize(lambda number: place.get(number, -1), otypes=[np.int64])
+        by_number, by_place = {}, {}
+        if rng.random() < 0.7:
+            if rng.random() < 0.5:
+                by_number["where"], by_place["where"] = mask, mask[..., numbers]
+            else:
+                chosen_places = places(chosen)
+                by_number["where"], by_place["where"] = chosen, chosen_places[chosen_places >= 0]
+        if rng.random() < 0.5:
+            by_number["exclude"], by_place["exclude"] = exclude, places(exclude)
+        return by_number, by_place
 
     def live(self, steps):
         events = [self.add, self.remove, self.search, self.save, self.pickle, self.copy, self.compact]

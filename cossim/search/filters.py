@@ -1,0 +1,122 @@
+"""Filters of a search: which rows, and which pairs of rows, may be results. They are packed for the C core."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from cossim import _core, _errors
+from cossim._errors import described
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+WORD = 64
+
+
+class Filter(NamedTuple):
+    """The pairs of a search that may be results: struct filter of csrc/results/filter.h, in the order of its fields.
+
+    A bitmap has one bit for each of the rows that are candidates, least significant bit first.
+    """
+
+    rows: NDArray[np.uint64] | None = None  # (words): the candidates; None: all
+    pairs: NDArray[np.uint64] | None = None  # (queries, words): the candidates of each query; None: all
+    excluded: NDArray[np.int64] | None = None  # (queries, m): candidates left out for a query, ascending; -1 for none
+    both: bool = False  # rows holds for the queries too, which are rows of the same array
+
+    def most_candidates(self, rows: int) -> int:
+        """Returns a number that no query has more candidates than. There are `rows` rows."""
+        if self.rows is not None:
+            return int(np.bitwise_count(self.rows).sum()) if hasattr(np, "bitwise_count") else _count(self.rows)
+        if self.pairs is not None:
+            return max((_count(bits) for bits in self.pairs), default=0)
+        return rows
+
+    def some_in(self, first: int, last: int) -> bool:
+        """Returns whether a row from first to last - 1 may be a result."""
+        bits = self.rows if self.pairs is None else self.pairs
+        if bits is None:
+            return True
+        mask = np.unpackbits(bits[..., first // WORD : -(-last // WORD)].view(np.uint8), axis=-1, bitorder="little")
+        return bool(mask[..., first % WORD : first % WORD + last - first].any())
+
+
+def _count(bits):
+    return int(np.unpackbits(bits.view(np.uint8)).sum(dtype=np.int64))
+
+
+def packed(mask: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """Packs a mask (..., N) to bitmaps (..., words)."""
+    words = -(-mask.shape[-1] // WORD)
+    bits = np.packbits(mask, axis=-1, bitorder="little")
+    padded = np.zeros((*mask.shape[:-1], words * 8), np.uint8)
+    padded[..., : bits.shape[-1]] = bits
+    return padded.view("<u8").astype(np.uint64, copy=False)
+
+
+def filter_argument(
+    function: str, where: Any, exclude: Any, queries: int, candidates: int, both: bool = False
+) -> Filter | None:
+    """Checks the arguments where= and exclude=. Returns None if all pairs may be results.
+
+    both: the queries are the candidates, and a pair of rows is a result only if both rows may be.
+    """
+    mask = None if where is None else _mask(function, where, queries, candidates)
+    excluded = None if exclude is None else _excluded(function, exclude, queries, candidates)
+    if excluded is not None and excluded.ndim == 1:  # rows that are left out for all queries
+        mask = np.ones(candidates, bool) if mask is None else np.array(mask)
+        mask[..., excluded[excluded >= 0]] = False
+        if both and mask.ndim == 2:
+            mask[excluded[excluded >= 0]] = False
+        excluded = None
+    if excluded is not None:
+        excluded = np.sort(excluded, axis=1) if (excluded >= 0).any() else None
+    if mask is not None and mask.ndim == 1 and mask.all():
+        mask = None
+    if mask is None and excluded is None:
+        return None
+    bits = None if mask is None else packed(mask)
+    one = mask is not None and mask.ndim == 1
+    return Filter(bits if one else None, None if one else bits, excluded, both)
+
+
+def _mask(function, where, queries, candidates):
+    """Returns where= as a mask (N,) or (Q, N)."""
+    given = _core.as_array(function, "where", where)
+    if given.dtype == bool:
+        if given.shape not in ((candidates,), (queries, candidates)):
+            shapes = f"({candidates},) or ({queries}, {candidates})"
+            message = _errors.MASK_SHAPE.format(function=function, shapes=shapes, arrays=described(where=given))
+            raise ValueError(message)
+        return given
+    numbers = _numbers(function, "where", given, candidates, least=0)
+    if numbers.ndim != 1:
+        raise ValueError(_errors.WHERE_NUMBERS.format(function=function, arrays=described(where=given)))
+    mask = np.zeros(candidates, bool)
+    mask[numbers] = True
+    return mask
+
+
+def _excluded(function, exclude, queries, candidates):
+    """Returns exclude= as row numbers (m,) or (Q, m), with -1 for none."""
+    given = _core.as_array(function, "exclude", exclude)
+    numbers = _numbers(function, "exclude", given, candidates, least=-1)
+    if numbers.ndim not in (1, 2) or (numbers.ndim == 2 and len(numbers) != queries):
+        shapes = f"(m,) or ({queries}, m)"
+        message = _errors.EXCLUDE_SHAPE.format(function=function, shapes=shapes, arrays=described(exclude=given))
+        raise ValueError(message)
+    return numbers
+
+
+def _numbers(function, name, given, candidates, least):
+    """Returns row numbers as int64, after checking that they are from `least` to candidates - 1."""
+    if given.dtype.kind not in "iu" and given.size:
+        raise TypeError(_errors.FILTER_DTYPE.format(function=function, name=name, arrays=described(**{name: given})))
+    if given.size and given.min() < least:
+        raise ValueError(_errors.NEGATIVE_ROW.format(function=function, name=name, number=given.min()))
+    if given.size and given.max() >= candidates:
+        number = given.max()
+        raise ValueError(_errors.NO_SUCH_ROW.format(function=function, name=name, number=number, rows=candidates))
+    return given.astype(np.int64)
