@@ -6,7 +6,7 @@ import sys
 
 import cossim
 from cossim import _interrupts
-from cossim.cli import search_commands, training_commands
+from cossim.cli import index_commands, search_commands, training_commands
 
 
 def _demo(arguments):
@@ -39,6 +39,8 @@ COMMANDS = (
     _add_demo,
     search_commands.add_topk,
     search_commands.add_pairs,
+    index_commands.add_dedupe,
+    index_commands.add_index,
     training_commands.add_train,
     training_commands.add_embed,
     _add_info,

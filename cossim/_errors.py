@@ -417,4 +417,5 @@ NOT_A_SIZE = "{text!r} is not an amount of memory, such as 256M, 1.5G or a numbe
 SIZE_RANGE = "{text!r} is not from 1 to {most} bytes"
 SUFFIX = "{text!r} does not end in {suffixes}"
 SAME_FILE = "{name} names the same file: choose another"
+WITHOUT_THRESHOLD = "argument --max-pairs: not allowed without -t/--threshold"
 NOT_WITH_GROUPS = "argument --groups: not allowed with OTHER or --max-pairs"

@@ -555,6 +555,8 @@ cossim topk X.npy -k 1 --memory 0 -> 2: cossim topk: error: argument --memory: '
     bytes
 cossim topk X.npy -k 1 -o folder.npz -> 1: cossim: folder.npz: no file can be written there: not a regular file: choose
     another path
+cossim index search X.index -k 1 --max-pairs 3 -> 2: cossim index search: error: argument --max-pairs: not allowed
+    without -t/--threshold
 cossim pairs X.npy X.npy --threshold 1 --groups -> 2: cossim pairs: error: argument --groups: not allowed with OTHER or
     --max-pairs
 cossim train P.npy -o weights.pt -> 2: cossim train: error: argument -o/--output: 'weights.pt' does not end in .npz or
