@@ -167,6 +167,10 @@ LAZY_PROGRESS = (
     "{function}(): progress must be left out for Dask arrays, whose results are lazy: use "
     "dask.diagnostics.ProgressBar or the dashboard"
 )
+LAZY_EXCLUDE = "{function}(): exclude is a Dask array: pass exclude.compute()"
+LAZY_MASK = (
+    "{function}(): where is a Dask array, and no mask of shape {shapes}: pass where.compute() for row numbers {arrays}"
+)
 NOT_A_DASK_ARRAY = "{function}(): {name} must be a dask.array.Array, not {kind}"
 UNEQUAL_CHUNKS = (
     "{function}(): chunks of unknown size meet that have {sizes} elements: call compute_chunk_sizes() on both, and "
@@ -418,4 +422,5 @@ SIZE_RANGE = "{text!r} is not from 1 to {most} bytes"
 SUFFIX = "{text!r} does not end in {suffixes}"
 SAME_FILE = "{name} names the same file: choose another"
 WITHOUT_THRESHOLD = "argument --max-pairs: not allowed without -t/--threshold"
-NOT_WITH_GROUPS = "argument --groups: not allowed with OTHER or --max-pairs"
+NOT_WITH_GROUPS = "argument --groups: not allowed with OTHER, --max-pairs, --where or --exclude"
+NOT_ROW_NUMBERS = "{path}: {text!r:.40} is no row number: write whole numbers, or save a mask as .npy"

@@ -68,6 +68,7 @@ def _add_search(commands):
     what.add_argument("-k", metavar="N", type=integer, help="how many rows for each query")
     what.add_argument("-t", "--threshold", metavar="T", type=float, help="all pairs from this score on, from -1 to 1")
     parser.add_argument("--max-pairs", metavar="N", type=integer, help="fail if more pairs reach the threshold")
+    filters = search_commands.add_filters(parser, "these rows of the index")
     _add_column(parser)
     ids = parser.add_argument("--ids", metavar="FILE", help="a file with the name of a row in each line, by number")
     target = f"where the result goes, by its suffix {', '.join(result_files.FORMATS)} (default: CSV on stdout)"
@@ -75,7 +76,7 @@ def _add_search(commands):
     memory = "bound of the working set, for queries in a file: bytes, or such as 256M, 1.5G"
     parser.add_argument("--memory", metavar="SIZE", type=search_commands.byte_count, help=memory)
     add_running(parser)
-    set_run(parser, partial(_search, parser), reads=[index, queries, ids], writes=[output])
+    set_run(parser, partial(_search, parser), reads=[index, queries, *filters, ids], writes=[output])
 
 
 def add_dedupe(commands):
@@ -159,7 +160,7 @@ def _search(parser, arguments):
     queries = None if arguments.queries is None else row_files.open_input(arguments.queries, arguments.column)
     if queries is not None and index.binary:
         search_commands.check_bits([arguments.queries], [(queries, None)])
-    options = {"memory": arguments.memory}
+    options = {"memory": arguments.memory, **search_commands.read_filters(arguments)}
     with limited(arguments), reporting(wants_bar(arguments), "index search") as report:
         options["progress"] = report
         if arguments.threshold is None:

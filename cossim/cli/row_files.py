@@ -1,10 +1,14 @@
 """The input of topk and pairs: files of rows, standard input, and the names of rows."""
 
+import io
 import os
+import re
 import sys
 
+import numpy as np
+
 from cossim import _errors
-from cossim._io import MAGIC, errors_as_text
+from cossim._io import MAGIC, errors_as_text, open_regular, read_npy
 from cossim.rows.opening import open_data, open_rows
 from cossim.rows.reader import strings
 
@@ -65,6 +69,25 @@ def open_inputs(paths, column, ids):
         sizes = {"size": size, "other_size": other_size}
         raise ValueError(_errors.ROW_LENGTHS.format(path=paths[0], other=corpus, **sizes))
     return found
+
+
+def read_filter(path):
+    """Reads the array of a filter: a mask or row numbers in an .npy file, or row numbers in a text file.
+
+    Errors name the file, in one line. The search checks the shape.
+    """
+    with errors_as_text(), open_regular(path) as file:
+        data = file.read()
+    if data.startswith(MAGIC):
+        try:
+            return read_npy(io.BytesIO(data))
+        except ValueError as error:
+            raise ValueError(_errors.IN_FILE.format(path=path, error=error)) from None
+    words = data.decode("utf-8", "replace").replace(",", " ").split()
+    for word in words:
+        if re.fullmatch("[+-]?[0-9]{1,18}", word) is None:
+            raise ValueError(_errors.NOT_ROW_NUMBERS.format(path=path, text=word))
+    return np.array([int(word) for word in words], np.int64)
 
 
 def names_in_file(path, corpus, count):

@@ -109,6 +109,15 @@ def _add_common(parser):
     return output
 
 
+def add_filters(parser, rows):
+    """Adds the arguments that name files of filters, and returns them."""
+    what = "row numbers in a text file or .npy"
+    return (
+        parser.add_argument("--where", metavar="FILE", help=f"search only {rows}: {what}, or a mask in .npy"),
+        parser.add_argument("--exclude", metavar="FILE", help=f"leave out {rows}: {what}"),
+    )
+
+
 def add_running(parser):
     """Adds the arguments of every command that may run for long."""
     parser.add_argument("--threads", metavar="N", type=positive, help="maximum number of threads (default: all)")
@@ -123,7 +132,8 @@ def add_topk(commands):
     corpus = "such a file (default: QUERIES, where each row is excluded from its own results)"
     corpus = parser.add_argument("corpus", metavar="CORPUS", nargs="?", help=corpus)
     parser.add_argument("-k", metavar="N", type=integer, required=True, help="how many rows for each query")
-    set_run(parser, _topk, reads=[queries, corpus], writes=[_add_common(parser)])
+    filters = add_filters(parser, "these rows of CORPUS")
+    set_run(parser, _topk, reads=[queries, corpus, *filters], writes=[_add_common(parser)])
 
 
 def add_pairs(commands):
@@ -137,7 +147,8 @@ def add_pairs(commands):
     parser.add_argument("--max-pairs", metavar="N", type=integer, help="fail if there are more pairs")
     groups = "write the group of each row instead: rows connected by a chain of pairs, named by its lowest row"
     parser.add_argument("--groups", action="store_true", help=groups)
-    set_run(parser, partial(_pairs, parser), reads=[corpus, other], writes=[_add_common(parser)])
+    filters = add_filters(parser, "these rows of OTHER, or without it of CORPUS")
+    set_run(parser, partial(_pairs, parser), reads=[corpus, other, *filters], writes=[_add_common(parser)])
 
 
 # ---- runs ----
@@ -151,6 +162,12 @@ def limited(arguments):
 def wants_bar(arguments):
     terminal = sys.stderr is not None and sys.stderr.isatty()
     return terminal and not arguments.quiet and find_spec("tqdm") is not None
+
+
+def read_filters(arguments):
+    """Returns the filters of a search by the names of its arguments, those that are there."""
+    paths = {"where": arguments.where, "exclude": arguments.exclude}
+    return {name: row_files.read_filter(path) for name, path in paths.items() if path is not None}
 
 
 def check_bits(paths, found):
@@ -175,9 +192,10 @@ def _run(arguments, name, paths, search, make_result):
     if arguments.output is not None:
         result_files.check(arguments.output, found[-1][1] is not None)
     rows = [rows for rows, _ in found]
+    filters = read_filters(arguments)
     with limited(arguments), reporting(wants_bar(arguments), name) as report:
         options = {"eps": arguments.eps, "binary": arguments.binary, "memory": arguments.memory}
-        matches = search(rows[0], rows[1] if len(rows) > 1 else None, **options, progress=report)
+        matches = search(rows[0], rows[1] if len(rows) > 1 else None, **filters, **options, progress=report)
     result = make_result(matches, found[0][1], found[-1][1])
     if arguments.output is None:
         result_files.print_csv(result)
@@ -195,22 +213,27 @@ def _topk(arguments):
         return functions.topk(queries, corpus, arguments.k, **options)
 
     def make_result(matches, query_names, names):
-        values, indices = matches.values.reshape(-1), matches.indices.reshape(-1)
+        every = np.arange(len(matches.values))
+        queries, places = np.nonzero(matches.indices >= 0)  # the table leaves out places that no row fills
 
         def columns(line):
-            query, place = np.divmod(line, arguments.k)
-            found = {"query": query, "rank": place + 1, "index": indices[line], "value": values[line]}
-            return with_names(found, query_id=(query_names, query), index_id=(names, indices[line]))
+            query, place = queries[line], places[line]
+            index, value = matches.indices[query, place], matches.values[query, place]
+            found = {"query": query, "rank": place + 1, "index": index, "value": value}
+            return with_names(found, query_id=(query_names, query), index_id=(names, index))
 
-        every = np.arange(len(matches.values))
-        arrays = with_names(matches._asdict(), query_ids=(query_names, every), index_ids=(names, matches.indices))
-        return result_files.Result(arrays, columns, len(values))
+        arrays = with_names(matches._asdict(), query_ids=(query_names, every))
+        if names is not None:
+            arrays["index_ids"] = np.full(matches.indices.shape, "", object)
+            arrays["index_ids"][queries, places] = names[matches.indices[queries, places]]
+        return result_files.Result(arrays, columns, len(queries))
 
     _run(arguments, "topk", (arguments.queries, arguments.corpus), search, make_result)
 
 
 def _pairs(parser, arguments):
-    if arguments.groups and (arguments.other is not None or arguments.max_pairs is not None):
+    others = arguments.other, arguments.max_pairs, arguments.where, arguments.exclude
+    if arguments.groups and any(value is not None for value in others):
         parser.error(_errors.NOT_WITH_GROUPS)
 
     def search(x, y, **options):

@@ -217,7 +217,7 @@ def check_corpus(function: str, name: str, corpus: Any) -> None:
 
 def check_elements(function: str, name: str, rows: Any) -> None:
     """Raises ValueError for rows without elements. There may be no rows."""
-    if len(rows):
+    if rows.shape[0]:
         check_corpus(function, name, rows)
 
 
@@ -225,6 +225,14 @@ def check_bits(function: str, **arrays: Any) -> None:
     """Raises TypeError or ValueError for an array, given by name, that does not hold rows of packed bits."""
     for name, array in arrays.items():
         _core.check_bits(function, name, array)
+
+
+def with_places(values: NDArray[Any], indices: NDArray[np.int64], k: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Returns results (Q, n) of topk as (Q, k). The places that are added hold NaN and -1."""
+    places = (0, 0), (0, k - values.shape[1])
+    if not places[1][1]:
+        return values, indices
+    return np.pad(values, places, constant_values=np.nan), np.pad(indices, places, constant_values=-1)
 
 
 # ---- searches ----
@@ -327,9 +335,7 @@ class BlockwiseSearch:
         indices = np.full((len(self.x), found), -1, np.int64)
         for request in self._requests() if found else ():
             _core.topk(request, values, indices)
-        if found < k:
-            values = np.pad(values, ((0, 0), (0, k - found)), constant_values=np.nan)
-            indices = np.pad(indices, ((0, 0), (0, k - found)), constant_values=-1)
+        values, indices = with_places(values, indices, k)
         return TopK(values[0], indices[0]) if self.x.is_vector else TopK(values, indices)
 
     def pairs_above(self, threshold, max_pairs):

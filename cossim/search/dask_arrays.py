@@ -28,13 +28,13 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
 from cossim import _core, _errors
-from cossim._arguments import eps_argument, integer_argument
+from cossim._arguments import eps_argument, size_argument
+from cossim._errors import described
 from cossim.rows.file_rows import FileRows
-from cossim.search import dask_tasks
+from cossim.search import dask_tasks, filters
 from cossim.search.blocks import (
     check_bits,
-    check_corpus,
-    check_k,
+    check_elements,
     max_pairs_argument,
     memory_argument,
     open_path,
@@ -174,7 +174,7 @@ def _in_rows(array, longest):
 
 
 def _search_blocks(function, numbered, **operands):
-    """Returns what _row_blocks does. Operands may be paths of files of rows. A corpus without rows is an error.
+    """Returns what _row_blocks does. Operands may be paths of files of rows.
 
     numbered: the names of the operands whose rows the result numbers. Their sizes must be known.
     """
@@ -186,15 +186,17 @@ def _search_blocks(function, numbered, **operands):
     for name, array in zip(operands, blocks.both, strict=True):
         if name in numbered:
             _require_sizes(function, x_name if blocks.y is None else name, array, [-2])
-    check_corpus(function, *((x_name, blocks.x) if blocks.y is None else (y_name, blocks.y)))
+    check_elements(function, *((x_name, blocks.x) if blocks.y is None else (y_name, blocks.y)))
     return blocks
 
 
 # ---- all pairs ----
 
 
-def _block_pairs(name, task, x, y, dtype, mirrored=None, both=False):
+def _block_pairs(name, task, x, y, dtype, mirrored=None, both=False, masks=()):
     """Returns an array whose block (i, j) is task(block i of x, block j of y).
+
+    masks: arrays whose blocks are further arguments, each with its axes: "i", "j", "ij", or "ie" for rows of x.
 
     With y=None, x is compared with itself. Then block (i, i) is task(block i), and for i < j block (i, j) is
     task(block i, block j). With both=True, this holds for i > j too. With both=False, block (i, j) for i > j is
@@ -202,20 +204,65 @@ def _block_pairs(name, task, x, y, dtype, mirrored=None, both=False):
     """
     meta = np.empty((0, 0), dtype)
     if y is not None:
-        return da.blockwise(task, "ij", x, "id", y, "jd", token=name, meta=meta, **_BLOCKS)
+        more = itertools.chain.from_iterable(masks)
+        return da.blockwise(task, "ij", x, "id", y, "jd", *more, token=name, meta=meta, **_BLOCKS)
     # da.blockwise cannot make this graph: it treats all pairs of blocks in the same way, and passes a task only blocks
     # of operands, never another block of the result.
-    name = f"{name}-{tokenize(task, x.name, mirrored, both)}"
+    arrays = [array for array, _ in masks]
+    name = f"{name}-{tokenize(task, x.name, mirrored, both, *(array.name for array in arrays))}"
     tasks: dict[Any, Any] = {}
     for i, j in itertools.product(range(x.numblocks[0]), repeat=2):
+        places = {"i": i, "j": j, "e": 0}
+        more = [(array.name, *(places[axis] for axis in axes)) for array, axes in masks]
         if i == j:
-            tasks[name, i, j] = (task, (x.name, i, 0))
+            tasks[name, i, j] = (task, (x.name, i, 0), *more)
         elif i < j or both:
-            tasks[name, i, j] = (task, (x.name, i, 0), (x.name, j, 0))
+            tasks[name, i, j] = (task, (x.name, i, 0), (x.name, j, 0), *more)
         else:
             tasks[name, i, j] = None if mirrored is None else (mirrored, (name, j, i))
-    graph = HighLevelGraph.from_collections(name, tasks, dependencies=[x])
+    graph = HighLevelGraph.from_collections(name, tasks, dependencies=[x, *arrays])
     return da.Array(graph, name, (x.chunks[0], x.chunks[0]), meta=meta)
+
+
+def _filter_blocks(function, where, exclude, sides, both=False):
+    """Returns (kinds, arrays with their axes) of the arguments where= and exclude=, for _block_pairs and the tasks.
+
+    The kinds are "mask" (rows of y, or pairs), "x_mask" (rows of x, if the mask holds for both sides), "excluded" (the
+    numbers for each row of x) and "first" (the number of the first row of the block of y).
+    """
+    if where is None and exclude is None:
+        return (), ()
+    x, y = sides.both
+    queries, candidates = _sizes(x)[0], _sizes(y)[0]
+    if is_dask_collection(exclude):
+        raise TypeError(_errors.LAZY_EXCLUDE.format(function=function))
+    lazy = _operand(function, "where", where)
+    if isinstance(lazy, da.Array):
+        if lazy.dtype != bool or _sizes(lazy) not in ((candidates,), (queries, candidates)):
+            shapes = f"({candidates},) or ({queries}, {candidates})"
+            message = _errors.LAZY_MASK.format(function=function, shapes=shapes, arrays=described(where=lazy))
+            raise ValueError(message)
+        left, excluded = filters.checked(function, None, exclude, queries, candidates)
+        mask = lazy if left is None else lazy & left
+        if left is not None and both and lazy.ndim == 2:
+            mask = mask & left[:, None]
+    else:
+        mask, excluded = filters.checked(function, where, exclude, queries, candidates, both)
+    kinds, arrays = [], []
+    if mask is not None:
+        chunks = (y.chunks[0],) if mask.ndim == 1 else (x.chunks[0], y.chunks[0])
+        if mask.ndim == 2:
+            _require_sizes(function, "queries", x, [-2])
+        mask = mask.rechunk(chunks) if isinstance(mask, da.Array) else da.from_array(mask, chunks=chunks)
+        kinds, arrays = ["mask"], [(mask, "j" if mask.ndim == 1 else "ij")]
+        if both and mask.ndim == 1:
+            kinds, arrays = ["mask", "x_mask"], [*arrays, (mask, "i")]
+    if excluded is not None:
+        _require_sizes(function, "queries", x, [-2])
+        numbers = da.from_array(excluded, chunks=(x.chunks[0], -1))
+        firsts = da.from_array(np.array(_first_rows(y)), chunks=1)
+        kinds, arrays = [*kinds, "excluded", "first"], [*arrays, (numbers, "ie"), (firsts, "j")]
+    return tuple(kinds), tuple(arrays)
 
 
 def _fields(tuples, dtypes):
@@ -256,9 +303,11 @@ def pairwise(
 
 def topk(
     queries: Operand | Path,
-    corpus: Operand | Path | None,
-    k: SupportsIndex,
+    corpus: Operand | Path | None = None,
+    k: SupportsIndex = 10,
     *,
+    where: Operand | None = None,
+    exclude: Array | None = None,
     eps: Number = _core.DEFAULT_EPS,
     binary: bool = False,
     memory: SupportsIndex | None = None,
@@ -268,7 +317,7 @@ def topk(
 
     values and indices are lazy arrays of shape (Q, k), chunked like the rows of queries, whose sizes may be unknown
     unless they are the corpus. ``dask.compute(result)[0]`` computes both together. Every worker must be able to read
-    the file at a path. memory bounds one task.
+    the file at a path. memory bounds one task. where may be a mask of NumPy or Dask, (N,) or (Q, N), or row numbers.
 
     A partial result has at most k columns. A task merges up to MERGED of them, until one is left for each block of
     queries.
@@ -284,16 +333,17 @@ def topk(
     """
     _reject_arguments("topk", progress=progress)
     name = "cossim-topk"
-    k, eps, memory = integer_argument("topk", "k", k), eps_argument("topk", eps), memory_argument("topk", memory)
+    k, eps, memory = size_argument("topk", "k", k, 1), eps_argument("topk", eps), memory_argument("topk", memory)
     blocks = _search_blocks("topk", ["corpus"], queries=queries, corpus=corpus)
-    check_k("topk", k, len(blocks.both[1]) - (blocks.y is None))
     if binary:
         check_bits("topk", queries=_stand_in(blocks.both[0]), corpus=_stand_in(blocks.both[1]))
     dtype = score_dtype(*blocks.both)
-    find = partial(dask_tasks.block_topk, k, eps, memory, bool(binary))
-    found = _block_pairs(name, find, blocks.x, blocks.y, dtype, both=True)
+    kinds, masks = _filter_blocks("topk", where, exclude, blocks)
+    find = partial(dask_tasks.block_topk, k, eps, memory, bool(binary), kinds)
+    found = _block_pairs(name, find, blocks.x, blocks.y, dtype, both=True, masks=masks)
     merge = partial(dask_tasks.merge_topk, k)
-    functions = {"chunk": dask_tasks.unchanged, "combine": merge, "aggregate": merge, "concatenate": False}
+    finish = partial(dask_tasks.finish_topk, k)
+    functions = {"chunk": dask_tasks.unchanged, "combine": merge, "aggregate": finish, "concatenate": False}
     shape = {"axis": 1, "keepdims": True, "output_size": k, "dtype": dtype, "meta": np.empty((0, 0), dtype)}
     best = da.reduction(found, split_every=MERGED, name=name, **functions, **shape)
     values, indices = _fields(best, (dtype, np.int64))
@@ -305,6 +355,8 @@ def pairs_above(
     threshold: Number,
     y: Operand | Path | None = None,
     *,
+    where: Operand | None = None,
+    exclude: Array | None = None,
     eps: Number = _core.DEFAULT_EPS,
     binary: bool = False,
     max_pairs: SupportsIndex | None = None,
@@ -316,7 +368,7 @@ def pairs_above(
     i, j and values are lazy 1-d arrays of unknown size, sorted by (i, j). ``dask.compute(result)[0]`` computes all
     three together, and ``result.i.compute_chunk_sizes()`` determines the number of pairs. Each chunk holds the pairs of
     one block of x, which must fit into a worker's memory. Every worker must be able to read the file at a path.
-    memory bounds one task.
+    memory bounds one task. where may be a mask of NumPy or Dask, (M,) or (N, M), or row numbers.
 
     With max_pairs, all pairs are counted before the first chunk is made. Until then the pairs of all blocks of x are
     held, except those of a block that alone has more than max_pairs. If there are more in total, compute() raises a
@@ -340,8 +392,9 @@ def pairs_above(
     if binary:
         check_bits("pairs_above", x=_stand_in(left), y=_stand_in(right))
     dtype = score_dtype(left, right)
-    task = partial(dask_tasks.block_pairs, threshold, eps, memory, bool(binary), most)
-    found = _block_pairs(name, task, left, sides.y, dtype)
+    kinds, masks = _filter_blocks("pairs_above", where, exclude, sides, both=sides.y is None)
+    task = partial(dask_tasks.block_pairs, threshold, eps, memory, bool(binary), most, kinds)
+    found = _block_pairs(name, task, left, sides.y, dtype, masks=masks)
 
     blocks = left.numblocks[0]
     options = {"meta": np.empty(0, dtype), "adjust_chunks": {"i": (np.nan,) * blocks}, **_BLOCKS}

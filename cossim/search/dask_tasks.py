@@ -8,7 +8,8 @@ import numpy as np
 
 from cossim import _core, _errors
 from cossim._threads import threads
-from cossim.search.blocks import BlockwiseSearch, Request, rows_of, score_dtype, too_many
+from cossim.search.blocks import BlockwiseSearch, Request, rows_of, too_many, with_places
+from cossim.search.filters import filter_argument
 from cossim.search.results import Pairs
 
 
@@ -62,18 +63,35 @@ def unchanged(part, **reduction):
     return part
 
 
-def block_topk(k, eps, memory, binary, queries, corpus=None):
+def _split(kinds, blocks):
+    """Returns (blocks of rows, filters by kind): the filters of a task come last. See dask_arrays.filter_blocks."""
+    parts = [_block(block) for block in blocks]
+    count = len(parts) - len(kinds)
+    return parts[:count], dict(zip(kinds, parts[count:], strict=True))
+
+
+def _filter(function, filters, queries, candidates, both):
+    """Returns the Filter of a pair of blocks. The numbers in filters["excluded"] are those of the whole array."""
+    excluded = filters.get("excluded")
+    if excluded is not None:
+        excluded = excluded - filters["first"]
+        excluded = np.where((excluded >= 0) & (excluded < candidates), excluded, -1)
+    return filter_argument(function, filters.get("mask"), excluded, queries, candidates, both)
+
+
+def block_topk(k, eps, memory, binary, kinds, *blocks):
     """Finds, for each query of a block, the best k rows of one block of the corpus, or all rows if there are fewer.
 
-    Returns (values, indices, number of rows of the block). Indices count from the first row of the block.
+    blocks: those of the queries, of the corpus unless it is the queries, and of filters. Returns (values, indices,
+    number of rows of the block). Indices count from the first row of the block.
     """
-    x, y = rows_of("topk", queries=_block(queries), corpus=_block(corpus))
+    (queries, *corpus), filters = _split(kinds, blocks)
+    x, y = rows_of("topk", queries=queries, corpus=corpus[0] if corpus else None)
     rows = len(x if y is None else y)
-    candidates = rows - 1 if y is None else rows
-    if not candidates:  # a block of one row, compared with itself
-        return np.empty((1, 0), score_dtype(x.array)), np.empty((1, 0), np.int64), rows
+    found = _filter("topk", filters, len(x), rows, False)
     with _one_thread():
-        best = BlockwiseSearch("topk", x, y, eps, memory, None, binary=binary).topk(min(k, candidates))
+        search = BlockwiseSearch("topk", x, y, eps, memory, None, binary=binary, filter=found)
+        best = search.topk(min(k, rows - 1 if y is None else rows))
     return best.values, best.indices, rows
 
 
@@ -131,27 +149,45 @@ def merge_topk(k, parts, **reduction):
     """Merges results of block_topk for adjacent blocks: the k best values, descending, NaN last, ties by index.
 
     Each part is sorted in that way, and the parts are in order of their blocks, so a stable sort keeps ties in order.
+    Places that no row fills come last.
     """
     rows = [part[2] for part in parts]
     first_rows = itertools.accumulate(rows, initial=0)
     values = np.concatenate([part[0] for part in parts], axis=1)
-    indices = np.concatenate([part[1] + first for part, first in zip(parts, first_rows, strict=False)], axis=1)
-    best = np.argsort(-values, axis=1, kind="stable")[:, :k]  # NumPy sorts NaN last
+    indices = [np.where(part[1] < 0, -1, part[1] + first) for part, first in zip(parts, first_rows, strict=False)]
+    indices = np.concatenate(indices, axis=1)
+    best = np.argsort(-values, axis=1, kind="stable")  # NumPy sorts NaN last
+    unfilled = np.take_along_axis(indices, best, axis=1) < 0
+    best = np.take_along_axis(best, np.argsort(unfilled, axis=1, kind="stable"), axis=1)[:, :k]
     return np.take_along_axis(values, best, axis=1), np.take_along_axis(indices, best, axis=1), sum(rows)
 
 
-def block_pairs(threshold, eps, memory, binary, max_pairs, x, y=None):
+def finish_topk(k, parts, **reduction):
+    """Merges the last parts, and adds places for what is missing to k."""
+    values, indices, rows = merge_topk(k, parts)
+    return *with_places(values, indices, k), rows
+
+
+def block_pairs(threshold, eps, memory, binary, max_pairs, kinds, *blocks):
     """Returns the pairs of two blocks, or only their number if that is above max_pairs.
 
-    Row numbers count from the first rows of the blocks.
+    blocks: those of x, of y unless it is x, and of filters. Row numbers count from the first rows of the blocks.
     """
-    left, right = rows_of("pairs_above", x=_block(x), y=_block(y))
+    (x, *y), filters = _split(kinds, blocks)
+    chosen = None
+    if y and "x_mask" in filters:  # blocks of one array: the mask holds for both
+        chosen = np.flatnonzero(filters["x_mask"])
+        x = x[chosen]
+        if "excluded" in filters:
+            filters["excluded"] = filters["excluded"][chosen]
+    left, right = rows_of("pairs_above", x=x, y=y[0] if y else None)
+    found = _filter("pairs_above", filters, len(left), len(left if right is None else right), right is None)
     with _one_thread():
-        search = BlockwiseSearch("pairs_above", left, right, eps, memory, None, binary=binary)
+        search = BlockwiseSearch("pairs_above", left, right, eps, memory, None, binary=binary, filter=found)
         pairs = search.pairs_above(threshold, None)
     if max_pairs is not None and len(pairs.i) > max_pairs:
         return len(pairs.i)  # check_count raises, so the pairs are not needed
-    return pairs
+    return pairs if chosen is None else pairs._replace(i=chosen[pairs.i])
 
 
 def join_pairs(first_rows, max_pairs, parts, first_row):

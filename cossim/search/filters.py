@@ -63,23 +63,38 @@ def filter_argument(
 
     both: the queries are the candidates, and a pair of rows is a result only if both rows may be.
     """
+    mask, excluded = checked(function, where, exclude, queries, candidates, both)
+    return None if mask is None and excluded is None else make_filter(mask, excluded, both)
+
+
+def make_filter(mask: NDArray[np.bool_] | None, excluded: NDArray[np.int64] | None, both: bool) -> Filter:
+    """Returns the Filter of a mask (N,) or (Q, N) and of row numbers (Q, m) to leave out."""
+    bits = None if mask is None else packed(mask)
+    one = mask is not None and mask.ndim == 1
+    return Filter(bits if one else None, None if one else bits, excluded, both)
+
+
+def checked(
+    function: str, where: Any, exclude: Any, queries: int, candidates: int, both: bool = False
+) -> tuple[NDArray[np.bool_] | None, NDArray[np.int64] | None]:
+    """Returns (mask, excluded) of the arguments where= and exclude=, each None where it leaves nothing out.
+
+    mask: (N,) or (Q, N). excluded: row numbers (Q, m), ascending for each query, with -1 for none.
+    """
     mask = None if where is None else _mask(function, where, queries, candidates)
     excluded = None if exclude is None else _excluded(function, exclude, queries, candidates)
     if excluded is not None and excluded.ndim == 1:  # rows that are left out for all queries
         mask = np.ones(candidates, bool) if mask is None else np.array(mask)
-        mask[..., excluded[excluded >= 0]] = False
+        left_out = excluded[excluded >= 0]
+        mask[..., left_out] = False
         if both and mask.ndim == 2:
-            mask[excluded[excluded >= 0]] = False
+            mask[left_out] = False
         excluded = None
     if excluded is not None:
         excluded = np.sort(excluded, axis=1) if (excluded >= 0).any() else None
     if mask is not None and mask.ndim == 1 and mask.all():
         mask = None
-    if mask is None and excluded is None:
-        return None
-    bits = None if mask is None else packed(mask)
-    one = mask is not None and mask.ndim == 1
-    return Filter(bits if one else None, None if one else bits, excluded, both)
+    return mask, excluded
 
 
 def _mask(function, where, queries, candidates):

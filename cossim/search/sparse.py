@@ -11,21 +11,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from cossim import _core, _errors
-from cossim._arguments import eps_argument, integer_argument
+from cossim._arguments import eps_argument, integer_argument, size_argument
 from cossim._dtypes import is_bfloat16
 from cossim._progress import reporting
 from cossim.search.blocks import (
     Pairs,
     TopK,
-    check_corpus,
-    check_k,
+    check_elements,
     max_pairs_argument,
     memory_argument,
     rows_of,
     score_dtype,
     threshold_argument,
     too_many,
+    with_places,
 )
+from cossim.search.filters import filter_argument
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cossim._typing import Number, Progress
+    from cossim.search.filters import Filter
 
 _CSR = "indptr", "indices", "data", "shape"
 
@@ -50,6 +52,7 @@ class Request(NamedTuple):
     y: Any  # None: the rows of x with one another
     eps: float
     report: Callable[[int, int], object] | None = None
+    filter: Filter | None = None  # of topk and pairs: which pairs may be results
 
 
 class _Side:
@@ -90,9 +93,9 @@ def _sides(function: str, **sources: Any) -> tuple[Any, ...]:
     )
 
 
-def _request(function, names, x, y, eps, report=None):
+def _request(function, names, x, y, eps, report=None, found=None):
     x_name, y_name = names
-    return Request(function, x_name, x.given, y_name, None if y is None else y.given, eps, report)
+    return Request(function, x_name, x.given, y_name, None if y is None else y.given, eps, report, found)
 
 
 # ---- pairwise and along a dimension ----
@@ -208,20 +211,26 @@ def topk(
     corpus: Any,
     k: Any,
     *,
+    where: Any = None,
+    exclude: Any = None,
     eps: Number = _core.DEFAULT_EPS,
     memory: Any = None,
     progress: Progress | None = None,
 ) -> TopK:
     name = "topk"
-    k, eps = integer_argument(name, "k", k), eps_argument(name, eps)
+    k, eps = size_argument(name, "k", k, 1), eps_argument(name, eps)
     memory_argument(name, memory)
     x, y = _sides(name, queries=queries, corpus=corpus)
-    check_corpus(name, *(("queries", x) if y is None else ("corpus", y)))
-    check_k(name, k, len(x) - 1 if y is None else len(y))
-    values = np.empty((len(x), k), score_dtype(x, x if y is None else y))
-    indices = np.empty((len(x), k), np.int64)
-    with reporting(progress, name) as report:
-        _core.sparse_topk(_request(name, ("queries", "corpus"), x, y, eps, report), values, indices)
+    check_elements(name, *(("queries", x) if y is None else ("corpus", y)))
+    rows = len(x if y is None else y)
+    found = filter_argument(name, where, exclude, len(x), rows)
+    least = min(k, rows if found is None else found.most_candidates(rows))
+    values = np.full((len(x), least), np.nan, score_dtype(x, x if y is None else y))
+    indices = np.full((len(x), least), -1, np.int64)
+    if least and len(x):
+        with reporting(progress, name) as report:
+            _core.sparse_topk(_request(name, ("queries", "corpus"), x, y, eps, report, found), values, indices)
+    values, indices = with_places(values, indices, k)
     return TopK(values[0], indices[0]) if x.is_vector else TopK(values, indices)
 
 
@@ -230,6 +239,8 @@ def pairs_above(
     threshold: Any,
     y: Any = None,
     *,
+    where: Any = None,
+    exclude: Any = None,
     eps: Number = _core.DEFAULT_EPS,
     max_pairs: Any = None,
     memory: Any = None,
@@ -240,10 +251,12 @@ def pairs_above(
     max_pairs = max_pairs_argument(name, max_pairs)
     memory_argument(name, memory)
     left, right = _sides(name, x=x, y=y)
-    check_corpus(name, *(("x", left) if right is None else ("y", right)))
+    check_elements(name, *(("x", left) if right is None else ("y", right)))
+    candidates = len(left if right is None else right)
+    filtered = filter_argument(name, where, exclude, len(left), candidates, both=right is None)
     limit = np.iinfo(np.intp).max if max_pairs is None else max_pairs
     with reporting(progress, name) as report:
-        request = _request(name, "xy", left, right, eps, report)
+        request = _request(name, "xy", left, right, eps, report, filtered)
         *found, count = _core.sparse_pairs(request, threshold=threshold, max_pairs=limit)
     if count > limit:
         raise too_many(name, count, threshold, max_pairs)
@@ -262,7 +275,7 @@ def duplicate_groups(
     threshold, eps = threshold_argument(name, threshold), eps_argument(name, eps)
     memory_argument(name, memory)
     (rows,) = _sides(name, x=x)
-    check_corpus(name, "x", rows)
+    check_elements(name, "x", rows)
     labels = np.arange(len(rows), dtype=np.int64)
     with reporting(progress, name) as report:
         _core.sparse_components(_request(name, "xy", rows, None, eps, report), labels, threshold=threshold)

@@ -241,16 +241,17 @@ struct code_scale {
 typedef float quantize_kernel(uint8_t *codes, struct code_scale *scale, const float *x, size_t n);
 
 /*
- * Dot products of 8-bit rows (rows, n) with the codes of `count` queries, as exact integers.
- * dots[q * step + r] is that of query q and row r. Rows are code_step bytes apart, and n is at most
- * SQ8_MAX_DEPTH. count is at most SQ8_QUERIES, but `queries` always holds SQ8_QUERIES valid
- * pointers. If count is above 1, dots gets the dot products of all SQ8_QUERIES queries.
+ * Dot products of 8-bit rows with the codes of `count` queries, as exact integers.
+ * dots[q * step + r] is that of query q and row r. Does not read the bounds. count is at most
+ * SQ8_QUERIES, but `queries` always holds SQ8_QUERIES valid pointers. If count is above 1, dots
+ * gets the dot products of all SQ8_QUERIES queries.
  *
  * A query code has a magnitude of at most query_code_max. Query codes are padded with zeros to the
  * next multiple of SQ8_PADDING; the codes of rows are not padded.
  */
-typedef void sq8_dots_kernel(int32_t *dots, size_t step, const uint8_t *codes, ptrdiff_t code_step,
-                             size_t rows, const int8_t *const *queries, size_t count, size_t n);
+struct sq8_rows;
+typedef void sq8_dots_kernel(int32_t *dots, size_t step, const struct sq8_rows *rows,
+                             const int8_t *const *queries, size_t count);
 
 /* The same for one row: dots[q] is the dot product with query q, for at most SQ8_QUERIES queries.
  */
@@ -297,12 +298,14 @@ struct sq8_panel {
     float scale[SQ8_PANEL], norm[SQ8_PANEL], residual[SQ8_PANEL], tail[SQ8_PANEL];
 };
 
-/* 8-bit rows (count, n) and their bounds. */
+/* 8-bit rows (count, n) and their bounds. n is at most SQ8_MAX_DEPTH. */
 struct sq8_rows {
     const uint8_t *codes;
     ptrdiff_t step; /* bytes from row to row */
     size_t count, n;
     struct row_bounds bounds;
+    const size_t
+        *numbers; /* row r is `numbers[r] * step` bytes behind codes. NULL: it is r * step */
 };
 
 /*

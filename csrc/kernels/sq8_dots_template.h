@@ -4,13 +4,27 @@
  *   SQ8_BYTES  makes the left operand of vi_dot_codes from bytes of this type
  */
 
+/* Returns row r. */
+INLINE const uint8_t *PASTE(sq8_row_, SQ8_TYPE)(const struct sq8_rows *rows, size_t r)
+{
+    const size_t number = rows->numbers == NULL ? r : rows->numbers[r];
+    return rows->codes + (ptrdiff_t)number * rows->step;
+}
+
+/* Returns the row to prefetch at row r, if rows do not follow one another in memory. */
+INLINE const uint8_t *PASTE(sq8_row_ahead_, SQ8_TYPE)(const struct sq8_rows *rows, size_t r)
+{
+    const size_t ahead = r + SQ8_ROWS_AHEAD;
+    return PASTE(sq8_row_, SQ8_TYPE)(rows, ahead < rows->count ? ahead : rows->count - 1);
+}
+
 /*
  * Computes the dot products of row_count rows and `count` queries. lanes[q * row_count + r] gets
- * the partial sums of query q and row r.
+ * the partial sums of query q and row r. Prefetches n bytes from `next` on if count is 1.
  */
 INLINE void PASTE(sq8_dot_block_, SQ8_TYPE)(vi *lanes, const uint8_t *const *rows,
                                             const int row_count, const int8_t *const *queries,
-                                            const int count, size_t n)
+                                            const int count, size_t n, const uint8_t *next)
 {
     vi sums[16]; /* in registers; `lanes` would be loaded and stored in each step */
     size_t k = 0;
@@ -28,7 +42,7 @@ INLINE void PASTE(sq8_dot_block_, SQ8_TYPE)(vi *lanes, const uint8_t *const *row
         {
             const vc codes = SQ8_BYTES(vc_load(rows[r] + k));
             if (count == 1) { /* with more queries, the codes are mostly in the cache */
-                __builtin_prefetch(rows[r] + k + SQ8_PREFETCH);
+                __builtin_prefetch(next + k);
             }
             _Pragma("GCC unroll 4") for (int q = 0; q < count; q++)
             {
@@ -60,10 +74,10 @@ INLINE void PASTE(sq8_dot_block_, SQ8_TYPE)(vi *lanes, const uint8_t *const *row
  * another, because sequential reads from memory are fastest. With several queries, SQ8_ROWS rows
  * are read side by side, and each vector of codes is used for all queries.
  */
-INLINE void PASTE(sq8_dot_rows_, SQ8_TYPE)(int32_t *dots, size_t step, const uint8_t *codes,
-                                           ptrdiff_t code_step, size_t rows,
-                                           const int8_t *const *queries, const int count, size_t n)
+INLINE void PASTE(sq8_dot_rows_, SQ8_TYPE)(int32_t *dots, size_t step, const struct sq8_rows *x,
+                                           const int8_t *const *queries, const int count)
 {
+    const size_t rows = x->count, n = x->n;
     const size_t block_rows = count == 1 ? VF_LANES : SQ8_ROWS;
     for (size_t r = 0, valid; r < rows; r += block_rows) {
         const uint8_t *row[16];
@@ -71,14 +85,23 @@ INLINE void PASTE(sq8_dot_rows_, SQ8_TYPE)(int32_t *dots, size_t step, const uin
         int32_t totals[16];
         valid = rows - r < block_rows ? rows - r : block_rows;
         for (size_t i = 0; i < block_rows; i++) { /* rows beyond the end repeat the last one */
-            row[i] = codes + (ptrdiff_t)(r + (i < valid ? i : valid - 1)) * code_step;
+            row[i] = PASTE(sq8_row_, SQ8_TYPE)(x, r + (i < valid ? i : valid - 1));
         }
         if (count == 1) {
             for (size_t i = 0; i < block_rows; i++) {
-                PASTE(sq8_dot_block_, SQ8_TYPE)(lanes + i, row + i, 1, queries, 1, n);
+                const uint8_t *next = x->numbers == NULL
+                                          ? row[i] + SQ8_PREFETCH
+                                          : PASTE(sq8_row_ahead_, SQ8_TYPE)(x, r + i);
+                PASTE(sq8_dot_block_, SQ8_TYPE)(lanes + i, row + i, 1, queries, 1, n, next);
             }
         } else {
-            PASTE(sq8_dot_block_, SQ8_TYPE)(lanes, row, SQ8_ROWS, queries, count, n);
+            for (size_t i = 0; x->numbers != NULL && i < block_rows; i++) {
+                const uint8_t *next = PASTE(sq8_row_ahead_, SQ8_TYPE)(x, r + i);
+                for (size_t k = 0; k < n; k += 64) {
+                    __builtin_prefetch(next + k);
+                }
+            }
+            PASTE(sq8_dot_block_, SQ8_TYPE)(lanes, row, SQ8_ROWS, queries, count, n, NULL);
         }
         for (size_t i = 0; i < block_rows * (size_t)count; i += VF_LANES) {
             vi_store(totals + i, vi_row_sums(lanes + i));
@@ -96,18 +119,17 @@ INLINE void PASTE(sq8_dot_rows_, SQ8_TYPE)(int32_t *dots, size_t step, const uin
     }
 }
 
-static void PASTE(sq8_dots_, SQ8_TYPE)(int32_t *dots, size_t step, const uint8_t *codes,
-                                       ptrdiff_t code_step, size_t rows,
-                                       const int8_t *const *queries, size_t count, size_t n)
+static void PASTE(sq8_dots_, SQ8_TYPE)(int32_t *dots, size_t step, const struct sq8_rows *rows,
+                                       const int8_t *const *queries, size_t count)
 {
     _Static_assert(SQ8_ROWS * SQ8_QUERIES % VF_LANES == 0 && SQ8_ROWS * SQ8_QUERIES <= 16 &&
                        VF_LANES <= 16 && SQ8_PADDING % SQ8_LANES == 0 &&
                        (int64_t)QUERY_CODE_MAX * UINT8_MAX * SQ8_MAX_DEPTH <= INT32_MAX,
                    "sq8_dots relies on these bounds");
     if (count == 1) {
-        PASTE(sq8_dot_rows_, SQ8_TYPE)(dots, step, codes, code_step, rows, queries, 1, n);
+        PASTE(sq8_dot_rows_, SQ8_TYPE)(dots, step, rows, queries, 1);
     } else {
-        PASTE(sq8_dot_rows_, SQ8_TYPE)(dots, step, codes, code_step, rows, queries, SQ8_QUERIES, n);
+        PASTE(sq8_dot_rows_, SQ8_TYPE)(dots, step, rows, queries, SQ8_QUERIES);
     }
 }
 
@@ -125,7 +147,7 @@ INLINE void PASTE(sq8_panel_block_, SQ8_TYPE)(uint32_t *keep, const struct sq8_r
     const size_t width = (size_t)vectors * VF_LANES, whole = rows->n / 4 * 4;
     _Pragma("GCC unroll 16") for (int r = 0; r < SQ8_PANEL_ROWS; r++)
     {
-        row[r] = rows->codes + (ptrdiff_t)at[r] * rows->step;
+        row[r] = PASTE(sq8_row_, SQ8_TYPE)(rows, at[r]);
         _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
         {
             sums[r * vectors + v] = vi_load(panel->offset + v * VF_LANES);

@@ -106,7 +106,7 @@ static void sq8_row_dots_u8(int32_t *dots, const uint8_t *codes, const int8_t *c
     for (size_t q = 0; q < count; q++) {
         int32_t lanes[VF_LANES], total = 0;
         vi sums;
-        sq8_dot_block_u8(&sums, &codes, 1, queries + q, 1, n);
+        sq8_dot_block_u8(&sums, &codes, 1, queries + q, 1, n, codes + SQ8_PREFETCH);
         vi_store(lanes, sums);
         for (int i = 0; i < VF_LANES; i++) {
             total += lanes[i];

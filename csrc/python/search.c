@@ -108,52 +108,56 @@ static int open_heads(struct search_call *c)
     return 0;
 }
 
-/*
- * Reads the filter of a search: (rows, pairs, excluded, both), the members of struct filter. The
- * arrays are uint64 (words), uint64 (queries, words) and int64 (queries, count), or None. Returns
- * 0, or -1 with an error set.
- */
-static int open_filter(struct search_call *c, PyObject *filter)
+/* True for None and for an array of this type and of at least these sizes. */
+static bool covers(PyArrayObject *array, int type, int ndim, npy_intp rows, npy_intp columns)
+{
+    return is_none(array) || (can_read(array, type, ndim, NULL) && PyArray_DIM(array, 0) >= rows &&
+                              (ndim == 1 || PyArray_DIM(array, 1) >= columns));
+}
+
+int read_filter(PyObject *object, npy_intp queries, npy_intp candidates, struct filter *filter)
 {
     PyArrayObject *rows, *pairs, *excluded;
     int both;
-    if (filter == Py_None) {
+    if (object == Py_None) {
         return 0;
     }
-    if (!PyTuple_Check(filter) ||
-        !PyArg_ParseTuple(filter, "OOOp", &rows, &pairs, &excluded, &both)) {
+    if (!PyTuple_Check(object) ||
+        !PyArg_ParseTuple(object, "OOOp", &rows, &pairs, &excluded, &both)) {
         PyErr_Clear();
         misfit();
         return -1;
     }
-    npy_intp queries = c->swapped ? c->corpus_end : c->queries_end,
-             candidates = c->swapped ? c->queries_end : c->corpus_end;
-    if (both) {
-        queries = candidates = queries > candidates ? queries : candidates;
-    }
-    struct filter *f = &c->filter;
-    const npy_intp words = (candidates + 63) / 64;
-    const bool has_rows = !is_none(rows), has_pairs = !is_none(pairs),
-               has_excluded = !is_none(excluded);
-    if ((has_rows && (!can_read(rows, NPY_UINT64, 1, NULL) || PyArray_DIM(rows, 0) < words)) ||
-        (has_pairs && (!can_read(pairs, NPY_UINT64, 2, NULL) || PyArray_DIM(pairs, 0) < queries ||
-                       PyArray_DIM(pairs, 1) < words)) ||
-        (has_excluded &&
-         (!can_read(excluded, NPY_INT64, 2, NULL) || PyArray_DIM(excluded, 0) < queries))) {
+    const npy_intp most = both && queries > candidates ? queries : candidates,
+                   words = (most + 63) / 64;
+    if (!covers(rows, NPY_UINT64, 1, words, 0) || !covers(pairs, NPY_UINT64, 2, queries, words) ||
+        !covers(excluded, NPY_INT64, 2, queries, 0)) {
         misfit();
         return -1;
     }
-    *f = (struct filter){
-        .rows = has_rows ? PyArray_DATA(rows) : NULL,
-        .pairs = has_pairs ? PyArray_DATA(pairs) : NULL,
-        .words = has_pairs ? (size_t)PyArray_DIM(pairs, 1) : 0,
-        .excluded = has_excluded ? PyArray_DATA(excluded) : NULL,
-        .excluded_count = has_excluded ? (size_t)PyArray_DIM(excluded, 1) : 0,
-        .both = both,
-        .swapped = c->swapped,
-    };
-    c->search.filter = f;
-    return 0;
+    *filter = (struct filter){.both = both};
+    if (!is_none(rows)) {
+        filter->rows = PyArray_DATA(rows);
+    }
+    if (!is_none(pairs)) {
+        filter->pairs = PyArray_DATA(pairs);
+        filter->words = (size_t)PyArray_DIM(pairs, 1);
+    }
+    if (!is_none(excluded)) {
+        filter->excluded = PyArray_DATA(excluded);
+        filter->excluded_count = (size_t)PyArray_DIM(excluded, 1);
+    }
+    return 1;
+}
+
+/* Reads the filter of a call. Returns 0, or -1 with an error set. */
+static int open_filter(struct search_call *c, PyObject *filter)
+{
+    const npy_intp x = c->corpus_end, y = c->queries_end;
+    const int status = read_filter(filter, c->swapped ? x : y, c->swapped ? y : x, &c->filter);
+    c->filter.swapped = c->swapped;
+    c->search.filter = status > 0 ? &c->filter : NULL;
+    return status < 0 ? -1 : 0;
 }
 
 /* Sets *end to first + rows. Returns false if first is negative or the sum overflows. */

@@ -169,6 +169,8 @@ struct sparse_call {
     size_t count; /* of sides: 1 for x with itself */
     double eps;
     PyObject *report;
+    struct filter filter;
+    bool has_filter;
     enum sparse_status status;
     size_t row; /* where an error was found: a row of side `at` */
     size_t at;
@@ -190,13 +192,13 @@ static enum dtype dtype_of_side(const struct sparse_call *c, size_t side)
  * call in either case. */
 static int open_call(struct sparse_call *c, PyObject *request)
 {
-    PyObject *objects[SIDES];
+    PyObject *objects[SIDES], *filter;
     if (!PyTuple_Check(request)) {
         misfit();
         return -1;
     }
-    if (!PyArg_ParseTuple(request, "ssOsOdO", &c->function, &c->sides[X].name, &objects[X],
-                          &c->sides[Y].name, &objects[Y], &c->eps, &c->report)) {
+    if (!PyArg_ParseTuple(request, "ssOsOdOO", &c->function, &c->sides[X].name, &objects[X],
+                          &c->sides[Y].name, &objects[Y], &c->eps, &c->report, &filter)) {
         return -1;
     }
     c->count = objects[Y] == Py_None ? 1 : 2;
@@ -216,7 +218,10 @@ static int open_call(struct sparse_call *c, PyObject *request)
         return fail(PyExc_ValueError, c->function, &x->data, &y->data, ROW_LENGTHS, x->name,
                     (Py_ssize_t)x->source.columns, y->name, (Py_ssize_t)y->source.columns);
     }
-    return 0;
+    const int status = read_filter(filter, (npy_intp)x->source.count,
+                                   (npy_intp)c->sides[c->count - 1].source.count, &c->filter);
+    c->has_filter = status > 0;
+    return status < 0 ? -1 : 0;
 }
 
 /* Reads the rows of all sides, without the GIL. Free them in any case. Returns 0, or -1 at an
@@ -353,6 +358,7 @@ static int run_topk(struct sparse_call *c, PyArrayObject *values, PyArrayObject 
         return -1;
     }
     struct sparse_topk call = {.self = c->count == 1,
+                               .filter = c->has_filter ? &c->filter : NULL,
                                .k = (size_t)PyArray_DIM(values, 1),
                                .values = PyArray_DATA(values),
                                .indices = PyArray_DATA(indices)};
@@ -376,7 +382,12 @@ static PyObject *topk(PyObject *self, PyObject *args)
 
 static int search_work(struct sparse_call *c, void *context, struct cancel_token *token)
 {
-    const struct sparse_search search = {&c->rows[X], right_rows(c), c->count == 1, context, token};
+    const struct sparse_search search = {.queries = &c->rows[X],
+                                         .corpus = right_rows(c),
+                                         .filter = c->has_filter ? &c->filter : NULL,
+                                         .self = c->count == 1,
+                                         .result_handler = context,
+                                         .token = token};
     return sparse_range_search(&search);
 }
 

@@ -60,8 +60,7 @@ static bool is_listed(const int64_t *list, size_t count, int64_t number)
 
 bool filter_allows(const struct filter *f, size_t query, size_t candidate)
 {
-    if (f->pairs != NULL &&
-        (f->pairs[query * f->words + candidate / WORD] >> candidate % WORD & 1) == 0) {
+    if (f->pairs != NULL && !bitmap_has(f->pairs + query * f->words, candidate)) {
         return false;
     }
     return f->excluded_count == 0 || !is_listed(f->excluded + query * f->excluded_count,

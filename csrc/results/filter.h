@@ -34,6 +34,19 @@ static inline bool filter_has_pairs(const struct filter *f)
  * `rows`. */
 bool filter_allows(const struct filter *filter, size_t query, size_t candidate);
 
+static inline bool bitmap_has(const uint64_t *bits, size_t number)
+{
+    return bits == NULL || (bits[number / 64] >> number % 64 & 1) != 0;
+}
+
+/* True if a pair may be a result. The filter may be NULL. */
+static inline bool filter_passes(const struct filter *f, size_t query, size_t candidate)
+{
+    return f == NULL ||
+           (bitmap_has(f->rows, candidate) && (!f->both || bitmap_has(f->rows, query)) &&
+            filter_allows(f, query, candidate));
+}
+
 /* Returns how many of the bits [first, first + n) are set. */
 size_t bitmap_count(const uint64_t *bits, size_t first, size_t n);
 /*

@@ -106,19 +106,20 @@ void quantize_heads(const struct float_rows *rows, const struct rotation *rotati
     }
 }
 
-void bounds_of_heads(const struct head_scale *scales, size_t count, size_t size,
-                     const struct row_bounds *bounds)
+void bounds_of_heads(const struct head_scale *scales, const size_t *numbers, size_t count,
+                     size_t size, const struct row_bounds *bounds)
 {
     float *scale = (float *)bounds->scale, *norm = (float *)bounds->norm,
           *residual = (float *)bounds->residual, *tail = (float *)bounds->tail;
     const float longest = (CODE_ZERO - 1) * sqrtf((float)size) * (1.0f + 0x1p-20f),
                 most = 1.0f + (float)MAX_ROTATION_ERROR; /* of |R x|, where |x| <= 1 */
     for (size_t r = 0; r < count; r++) {
-        const float longest_norm = scales[r].scale * longest;
-        scale[r] = scales[r].scale;
-        residual[r] = scales[r].residual;
-        norm[r] = (longest_norm < most ? longest_norm : most) + scales[r].residual;
-        tail[r] = scales[r].tail;
+        const struct head_scale *s = scales + (numbers == NULL ? r : numbers[r]);
+        const float longest_norm = s->scale * longest;
+        scale[r] = s->scale;
+        residual[r] = s->residual;
+        norm[r] = (longest_norm < most ? longest_norm : most) + s->residual;
+        tail[r] = s->tail;
     }
 }
 

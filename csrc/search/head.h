@@ -50,9 +50,10 @@ void quantize_heads(const struct float_rows *rows, const struct rotation *rotati
 size_t head_buffer_size(size_t depth, size_t size);
 
 /* Calculates the bounds of `count` rows from the scales of their heads. A head has `size` elements.
+ * Row r has scales[numbers[r]], or scales[r] if numbers is NULL.
  */
-void bounds_of_heads(const struct head_scale *scales, size_t count, size_t size,
-                     const struct row_bounds *bounds);
+void bounds_of_heads(const struct head_scale *scales, const size_t *numbers, size_t count,
+                     size_t size, const struct row_bounds *bounds);
 
 /*
  * Quantizes the head of a query of norm 1. With finite = false, no row is ruled out for it.

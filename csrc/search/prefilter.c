@@ -185,23 +185,10 @@ static int code_zero(const struct prefilter *p)
     return p->float_rows.operand->dtype == DTYPE_I8 ? kernels->i8_offset : kernels->u8_offset;
 }
 
-/* Copies `count` rows of `size` bytes, those of these numbers, one after another. */
-static void copy_rows(uint8_t *to, const uint8_t *from, ptrdiff_t step, size_t size,
-                      const size_t *numbers, size_t count)
+/* Returns the numbers of a chunk's rows, or NULL if the rows follow one another in the corpus. */
+static const size_t *numbers_of_chunk(const struct search *s, size_t first, size_t rows)
 {
-    for (size_t r = 0; r < count; r++) {
-        const uint8_t *next = from + (ptrdiff_t)numbers[smaller(r + COPY_AHEAD, count - 1)] * step;
-        for (size_t at = 0; at < size; at += SCRATCH_ALIGN) {
-            __builtin_prefetch(next + at);
-        }
-        memcpy(to + r * size, from + (ptrdiff_t)numbers[r] * step, size);
-    }
-}
-
-/* True if the rows of a chunk follow one another in the corpus. */
-static bool is_one_run(const struct search *s, size_t first, size_t rows)
-{
-    return run_of_numbers(s->row_numbers, first, rows) == rows;
+    return run_of_numbers(s->row_numbers, first, rows) == rows ? NULL : s->row_numbers + first;
 }
 
 /* Returns the codes of a chunk of rows. Makes them if the search has none. */
@@ -213,31 +200,27 @@ static struct sq8_rows codes_of_chunk(const struct prefilter *p, struct prefilte
     const double eps = p->search->eps;
     const float code_max = p->rows_are_codes ? UINT8_MAX : CODE_ZERO - 1,
                 longest = code_max * sqrtf((float)f->depth) * (1.0f + 0x1p-20f);
-    struct sq8_rows chunk = {w->codes, (ptrdiff_t)f->depth, rows, f->depth, w->bounds};
-    const struct code_scale *scales = w->scales;
-    const size_t *numbers = is_one_run(p->search, first, rows) ? NULL : f->numbers + first;
-    if (p->rows_are_codes && numbers != NULL) {
-        copy_rows(w->codes, (const uint8_t *)f->data, f->row_step, f->depth, numbers, rows);
-    } else if (p->rows_are_codes) {
-        chunk.codes = float_rows_data(f, first);
+    struct sq8_rows chunk = {w->codes, (ptrdiff_t)f->depth, rows, f->depth, w->bounds, NULL};
+    const size_t *numbers = numbers_of_chunk(p->search, first, rows);
+    const size_t at = numbers == NULL ? corpus_row(p->search, first) : 0;
+    if (p->rows_are_codes) {
+        chunk.codes = (const uint8_t *)f->data + (ptrdiff_t)at * f->row_step;
         chunk.step = f->row_step;
-    } else if (codes != NULL && numbers != NULL) {
-        copy_rows(w->codes, codes->codes, chunk.step, f->depth, numbers, rows);
+        chunk.numbers = numbers;
     } else if (codes != NULL) {
-        chunk.codes = code_row(p, first);
+        chunk.codes = codes->codes + at * f->depth;
+        chunk.numbers = numbers;
     }
-    if (codes != NULL && numbers != NULL) {
-        for (size_t r = 0; r < rows; r++) {
-            w->scales[r] = codes->scales[numbers[r]];
-        }
-    } else if (codes != NULL) {
-        scales = codes->scales + corpus_row(p->search, first);
-    } else if (p->rows_are_codes) {
+    if (codes != NULL) {
+        bounds_of_rows(codes->scales + at, numbers, rows, longest, &w->bounds);
+        return chunk;
+    }
+    if (p->rows_are_codes) {
         scale_rows(f, first, rows, eps, w->scales);
     } else {
         quantize_rows(f, first, rows, eps, w->codes, w->scales, w->row);
     }
-    bounds_of_rows(scales, rows, longest, &w->bounds);
+    bounds_of_rows(w->scales, NULL, rows, longest, &w->bounds);
     return chunk;
 }
 
@@ -246,20 +229,12 @@ static struct sq8_rows heads_of_chunk(const struct prefilter *p, struct prefilte
                                       size_t first, size_t rows)
 {
     const struct row_heads *heads = p->search->heads;
-    const size_t size = heads->rotation.size, at = corpus_row(p->search, first);
-    struct sq8_rows chunk = {heads->codes + at * size, (ptrdiff_t)size, rows, size, w->head_bounds};
-    const struct head_scale *scales = heads->scales + at;
-    if (!is_one_run(p->search, first, rows)) {
-        const size_t *numbers = p->search->row_numbers + first;
-        copy_rows(w->heads, heads->codes, chunk.step, size, numbers, rows);
-        for (size_t r = 0; r < rows; r++) {
-            w->head_scales[r] = heads->scales[numbers[r]];
-        }
-        chunk.codes = w->heads;
-        scales = w->head_scales;
-    }
-    bounds_of_heads(scales, rows, size, &w->head_bounds);
-    return chunk;
+    const size_t *numbers = numbers_of_chunk(p->search, first, rows);
+    const size_t size = heads->rotation.size,
+                 at = numbers == NULL ? corpus_row(p->search, first) : 0;
+    bounds_of_heads(heads->scales + at, numbers, rows, size, &w->head_bounds);
+    return (struct sq8_rows){heads->codes + at * size, (ptrdiff_t)size, rows, size,
+                             w->head_bounds,           numbers};
 }
 
 /* What is compared: the codes of rows and queries, or their heads. */
@@ -279,8 +254,8 @@ static void compare_rows(const struct prefilter *p, struct prefilter_worker *w, 
     for (size_t q = 0; q < SQ8_QUERIES; q++) { /* missing queries repeat the first */
         codes[q] = c->queries->codes + (q < count ? q : 0) * c->queries->step;
     }
-    (c->is_signed ? kernels->dots_i8 : kernels->dots_u8)(
-        w->code_dots, CHUNK, c->rows.codes, c->rows.step, c->rows.count, codes, count, c->rows.n);
+    (c->is_signed ? kernels->dots_i8 : kernels->dots_u8)(w->code_dots, CHUNK, &c->rows, codes,
+                                                         count);
     for (size_t q = 0; q < count; q++) {
         if (kernels->select(w->keep, w->code_dots + q * CHUNK, &c->rows.bounds, c->rows.count,
                             c->queries->bounds + q, unit_threshold(p, worker, q))) {
@@ -521,14 +496,9 @@ static int plan_scratch(struct prefilter *p, char **memory)
     const size_t factors = scratch_round(queries * sizeof(double));
     const size_t vectors =
         scratch_round((keeps_unit_queries(p) ? queries : 1) * depth * sizeof(float));
-    const bool copies = p->search->row_numbers != NULL;
-    const size_t codes =
-        p->use_codes && (copies || (p->search->codes == NULL && !p->rows_are_codes))
-            ? scratch_round(CHUNK * depth)
-            : 0;
-    const size_t row_heads =
-        copies ? scratch_round(CHUNK * head_size) + scratch_round(CHUNK * sizeof(struct head_scale))
-               : 0;
+    const size_t codes = p->use_codes && p->search->codes == NULL && !p->rows_are_codes
+                             ? scratch_round(CHUNK * depth)
+                             : 0;
     const size_t row_norms = scratch_round(CHUNK * (sizeof(double) + sizeof(int)));
     const size_t last = scratch_round(queries * sizeof(struct scored));
     const size_t bounds = 8 * CHUNK * sizeof(float);
@@ -537,8 +507,7 @@ static int plan_scratch(struct prefilter *p, char **memory)
                            CHUNK * sizeof(uint32_t) + bounds + 3 * CHUNK;
     p->scratch_per_worker =
         scratch_round(sizeof(struct prefilter_worker)) + row_norms + last + 2 * row + codes +
-        row_heads + buffers +
-        scratch_round((COARSE_QUERIES * COARSE_STEP + 2 * COARSE_CHUNK) * sizeof(float));
+        buffers + scratch_round((COARSE_QUERIES * COARSE_STEP + 2 * COARSE_CHUNK) * sizeof(float));
     char *at = *memory = scratch_alloc(norms + coded + heads + factors + vectors +
                                        p->workers * p->scratch_per_worker);
     if (at == NULL) {
@@ -568,9 +537,7 @@ static int plan_scratch(struct prefilter *p, char **memory)
         w->row = at += last;
         w->query = at += row;
         w->codes = (uint8_t *)(at += row);
-        w->heads = (uint8_t *)(at += codes);
-        w->head_scales = (struct head_scale *)(at + scratch_round(CHUNK * head_size));
-        w->scales = (struct code_scale *)(at += row_heads);
+        w->scales = (struct code_scale *)(at += codes);
         w->code_dots = (int32_t *)(at += scratch_round(CHUNK * sizeof(struct code_scale)));
         float *of_rows = (float *)(at += scratch_round(SQ8_QUERIES * CHUNK * sizeof(int32_t)));
         memset(of_rows, 0, bounds);

@@ -26,7 +26,6 @@ enum {
      * comparing the codes of all pairs of the chunk. The heads are then left out for some chunks.
      */
     MIN_HEAD_GAIN = 12,          /* if codes are compared afterwards */
-    COPY_AHEAD = 8,              /* rows that are prefetched before they are copied */
     HEAD_PAUSE = 32,             /* chunks; each failed attempt doubles them */
     MIN_HEAD_GAIN_NO_CODES = 64, /* if exact scores are computed afterwards */
     /* With more queries, pairs that pass the codes are not compared as floats: if codes rule out
@@ -62,8 +61,6 @@ struct prefilter_worker {
     uint8_t *repeats;  /* [CHUNK]: enum row_repeats */
     void *row, *query; /* buffers for one corpus row and one query, converted for the product */
     uint8_t *codes;
-    uint8_t *heads; /* (CHUNK, H), copies of heads that do not follow one another in memory */
-    struct head_scale *head_scales; /* [CHUNK], of these */
     struct code_scale *scales;
     int32_t *code_dots;            /* [SQ8_QUERIES][CHUNK] */
     float *dots;                   /* [COARSE_QUERIES][COARSE_STEP] */

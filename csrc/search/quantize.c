@@ -66,16 +66,17 @@ void scale_rows(const struct float_rows *rows, size_t first, size_t count, doubl
     }
 }
 
-void bounds_of_rows(const struct code_scale *scales, size_t count, float longest,
-                    const struct row_bounds *bounds)
+void bounds_of_rows(const struct code_scale *scales, const size_t *numbers, size_t count,
+                    float longest, const struct row_bounds *bounds)
 {
     float *scale = (float *)bounds->scale, *norm = (float *)bounds->norm,
           *residual = (float *)bounds->residual;
     for (size_t r = 0; r < count; r++) {
-        const float longest_norm = scales[r].scale * longest;
-        scale[r] = scales[r].scale;
-        residual[r] = scales[r].residual_norm;
-        norm[r] = (longest_norm < 1.0f ? longest_norm : 1.0f) + scales[r].residual_norm;
+        const struct code_scale *s = scales + (numbers == NULL ? r : numbers[r]);
+        const float longest_norm = s->scale * longest;
+        scale[r] = s->scale;
+        residual[r] = s->residual_norm;
+        norm[r] = (longest_norm < 1.0f ? longest_norm : 1.0f) + s->residual_norm;
     }
 }
 

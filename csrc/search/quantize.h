@@ -23,6 +23,8 @@ void scale_rows(const struct float_rows *rows, size_t first, size_t count, doubl
                 struct code_scale *scales);
 
 /*
+ * Row r has scales[numbers[r]], or scales[r] if numbers is NULL.
+ *
  * Sets the bounds of rows with SQ8 codes, but not their tails, which are 0. `longest` is an upper
  * bound of the norm of a row of codes before it is scaled.
  *
@@ -37,8 +39,8 @@ void scale_rows(const struct float_rows *rows, size_t first, size_t count, doubl
  * that covers the rounding of the bound (six operations of 2^-24 on terms of at most |x'| + |x|)
  * and the error of the exact score (exact_score_error of prefilter.c).
  */
-void bounds_of_rows(const struct code_scale *scales, size_t count, float longest,
-                    const struct row_bounds *bounds);
+void bounds_of_rows(const struct code_scale *scales, const size_t *numbers, size_t count,
+                    float longest, const struct row_bounds *bounds);
 
 /*
  * Quantizes all corpus rows of a search. A row has at most SQ8_MAX_DEPTH elements. For rows that

@@ -48,11 +48,15 @@ static size_t block_end(const struct sparse_rows *rows, size_t first, size_t blo
 
 /* Writes the lists of a block. starts holds the positions of the first entries, and on return those
  * of the ends. */
-INLINE void fill_lists(const enum compute_type compute, const struct sparse_rows *rows,
+INLINE void fill_lists(const enum compute_type compute, const struct postings *p,
                        const struct postings_block *block, uint32_t *starts, void *lists)
 {
+    const struct sparse_rows *rows = p->rows;
     for (size_t r = 0; r < block->rows; r++) {
         const size_t row = block->first + r;
+        if (!bitmap_has(p->kept, row)) {
+            continue;
+        }
         for (size_t e = rows->starts[row]; e < rows->starts[row + 1]; e++) {
             const uint32_t at = starts[rows->column[e]]++;
             if (compute == COMPUTE_F32) {
@@ -67,42 +71,51 @@ INLINE void fill_lists(const enum compute_type compute, const struct sparse_rows
 }
 
 /* Builds one block. Returns its memory, or NULL when memory runs out. */
-static void *build_block(const struct sparse_rows *rows, struct postings_block *block)
+static void *build_block(const struct postings *p, struct postings_block *block)
 {
-    const size_t begin = rows->starts[block->first], end = rows->starts[block->first + block->rows],
-                 size = rows->compute == COMPUTE_F32 ? sizeof(struct posting_f32)
-                                                     : sizeof(struct posting_f64);
+    const struct sparse_rows *rows = p->rows;
+    const size_t last = block->first + block->rows, size = rows->compute == COMPUTE_F32
+                                                               ? sizeof(struct posting_f32)
+                                                               : sizeof(struct posting_f64);
+    size_t entries = 0;
     uint32_t *starts = NULL;
     void *lists = NULL;
+    for (size_t row = block->first; row < last; row++) {
+        entries += bitmap_has(p->kept, row) ? rows->starts[row + 1] - rows->starts[row] : 0;
+    }
     struct arena arena = {.block = NULL};
     while (arena_pass(&arena)) {
         starts = arena_take(&arena, size_sum_or_max(rows->columns, 2), sizeof *starts);
-        lists = arena_take(&arena, end - begin, size);
+        lists = arena_take(&arena, entries, size);
     }
     if (arena.block == NULL) {
         return NULL;
     }
     /* starts[c + 1] is the start of list c while the lists are filled, and its end afterwards */
     memset(starts, 0, (rows->columns + 2) * sizeof *starts);
-    for (size_t e = begin; e < end; e++) {
-        starts[rows->column[e] + 2]++;
+    for (size_t row = block->first; row < last; row++) {
+        const size_t end = bitmap_has(p->kept, row) ? rows->starts[row + 1] : 0;
+        for (size_t e = rows->starts[row]; e < end; e++) {
+            starts[rows->column[e] + 2]++;
+        }
     }
     for (size_t c = 2; c < rows->columns + 2; c++) {
         starts[c] += starts[c - 1];
     }
     if (rows->compute == COMPUTE_F32) {
-        fill_lists(COMPUTE_F32, rows, block, starts + 1, lists);
+        fill_lists(COMPUTE_F32, p, block, starts + 1, lists);
     } else {
-        fill_lists(COMPUTE_F64, rows, block, starts + 1, lists);
+        fill_lists(COMPUTE_F64, p, block, starts + 1, lists);
     }
     block->starts = starts;
     block->lists = lists;
     return arena.block;
 }
 
-int postings_init(struct postings *p, const struct sparse_rows *rows, struct cancel_token *token)
+int postings_init(struct postings *p, const struct sparse_rows *rows, const uint64_t *kept,
+                  struct cancel_token *token)
 {
-    *p = (struct postings){.rows = rows, .block_rows = rows_of_block(rows)};
+    *p = (struct postings){.rows = rows, .kept = kept, .block_rows = rows_of_block(rows)};
     size_t count = 0;
     for (size_t first = 0; first < rows->count; first = block_end(rows, first, p->block_rows)) {
         count++;
@@ -116,7 +129,7 @@ int postings_init(struct postings *p, const struct sparse_rows *rows, struct can
     for (size_t b = 0; b < count && !cancel_poll(token, 0); b++) {
         const size_t end = block_end(rows, first, p->block_rows);
         p->blocks[b] = (struct postings_block){.first = first, .rows = end - first};
-        p->memory[b] = build_block(rows, &p->blocks[b]);
+        p->memory[b] = build_block(p, &p->blocks[b]);
         if (p->memory[b] == NULL) {
             return -1;
         }

@@ -1,6 +1,7 @@
 #ifndef COSSIM_SPARSE_POSTINGS_H
 #define COSSIM_SPARSE_POSTINGS_H
 
+#include "results/filter.h"
 #include "sparse/exact_sum.h"
 #include "sparse/rows.h"
 
@@ -18,13 +19,14 @@ struct postings_block {
 
 struct postings {
     const struct sparse_rows *rows;
+    const uint64_t *kept; /* a bitmap of the rows whose entries are listed. NULL: all */
     size_t block_rows, block_count;
     struct postings_block *blocks;
     void **memory; /* (block_count) */
 };
 
 /* Returns 0, or -1 when memory runs out. Free the index in either case. */
-int postings_init(struct postings *postings, const struct sparse_rows *rows,
+int postings_init(struct postings *postings, const struct sparse_rows *rows, const uint64_t *kept,
                   struct cancel_token *token);
 void postings_free(struct postings *postings);
 

@@ -132,14 +132,21 @@ static void lengths_to_starts(struct tails *tails, size_t lists)
     }
 }
 
-/* Sets the lists of columns to all entries of the rows. */
-static void list_by_column(struct tails *tails, const struct sparse_rows *rows)
+/* Sets the lists of columns to all entries of the rows that a bitmap marks. */
+static void list_by_column(struct tails *tails, const struct sparse_rows *rows,
+                           const uint64_t *kept)
 {
-    for (size_t e = 0; e < rows->starts[rows->count]; e++) {
-        tails->starts[rows->column[e] + 2]++;
+    for (size_t row = 0; row < rows->count; row++) {
+        const size_t end = bitmap_has(kept, row) ? rows->starts[row + 1] : 0;
+        for (size_t e = rows->starts[row]; e < end; e++) {
+            tails->starts[rows->column[e] + 2]++;
+        }
     }
     lengths_to_starts(tails, rows->columns);
     for (size_t row = 0; row < rows->count && !cancel_poll_here(); row++) {
+        if (!bitmap_has(kept, row)) {
+            continue;
+        }
         const double inverse =
             rows->compute == COMPUTE_F32 ? rows->norms[row] : 1.0 / fabs(rows->norms[row]);
         for (size_t e = rows->starts[row]; e < rows->starts[row + 1]; e++) {
@@ -173,14 +180,14 @@ static void keep_tails(struct tails *tails, const struct filter_job *job, size_t
 /* Makes the tails of all rows, by column; they are incomplete once the call is stopped. Returns
  * false when memory runs out. */
 static bool tails_by_column(struct tails *tails, const struct filter_job *job,
-                            const struct sparse_rows *rows)
+                            const struct sparse_rows *rows, const uint64_t *kept)
 {
     double *squares = scratch_alloc(size_product_or_max(rows->count, sizeof *squares));
     const bool has_memory =
         squares != NULL && tails_allocate(tails, rows->columns, rows->starts[rows->count]);
     if (has_memory) {
         memset(squares, 0, rows->count * sizeof *squares);
-        list_by_column(tails, rows);
+        list_by_column(tails, rows, kept);
         if (!cancel_requested(job->search->token)) { /* else some entries are not set */
             keep_tails(tails, job, rows->columns, squares);
         }
@@ -221,8 +228,9 @@ static bool make_tails(struct filter_job *job)
     const struct sparse_search *s = job->search;
     struct tails columns = {.memory = NULL};
     const bool same = s->queries == s->corpus;
-    bool has_memory = rank_columns(job) && tails_by_column(&job->corpus, job, s->corpus) &&
-                      (same || tails_by_column(&columns, job, s->queries));
+    bool has_memory = rank_columns(job) &&
+                      tails_by_column(&job->corpus, job, s->corpus, sparse_candidates(s)) &&
+                      (same || tails_by_column(&columns, job, s->queries, NULL));
     if (has_memory && !cancel_requested(s->token)) {
         has_memory = tails_by_row(&job->queries, same ? &job->corpus : &columns, s->queries);
     }

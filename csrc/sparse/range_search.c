@@ -84,7 +84,8 @@ int sparse_range_search(const struct sparse_search *search)
         return prefix_filter(search);
     }
     struct sums_job job = {.search = search};
-    int status = postings_init(&job.postings, search->corpus, search->token);
+    int status =
+        postings_init(&job.postings, search->corpus, sparse_candidates(search), search->token);
     if (status == 0 && !cancel_requested(search->token)) {
         status = run(&job);
     }

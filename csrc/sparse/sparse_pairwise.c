@@ -182,7 +182,7 @@ static int run(struct pairwise_job *job)
 int sparse_pairwise(const struct sparse_pairwise *call)
 {
     struct pairwise_job job = {.call = call};
-    int status = postings_init(&job.postings, call->y, call->token);
+    int status = postings_init(&job.postings, call->y, NULL, call->token);
     if (status == 0 && !cancel_requested(call->token)) {
         status = run(&job);
     }

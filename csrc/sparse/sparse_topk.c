@@ -113,7 +113,8 @@ static inline void score_row(const struct topk_job *job, struct topk_worker *w,
     const struct sparse_topk *call = job->call;
     const size_t candidate = block->first + row;
     const double score = sparse_score(call->queries, query, call->corpus, candidate, xy);
-    if (!(score < w->least) && (!call->self || candidate != query)) {
+    if (!(score < w->least) && (!call->self || candidate != query) &&
+        filter_passes(call->filter, query, candidate)) {
         add_entry(w, score, candidate);
     }
 }
@@ -136,8 +137,8 @@ static void score_rows(const struct topk_job *job, struct topk_worker *w,
 }
 
 /*
- * Offers rows that have no common column with the query. They score 0, or NaN where a norm is NaN
- * or 0. No more than k that score 0 can be among the k best: those of the lowest index.
+ * Offers candidates that have no common column with the query. They score 0, or NaN where a norm is
+ * NaN or 0. No more than k that score 0 can be among the k best: those of the lowest index.
  */
 static void offer_untouched(const struct topk_job *job, struct topk_worker *w,
                             const struct postings_block *block, size_t query)
@@ -145,7 +146,7 @@ static void offer_untouched(const struct topk_job *job, struct topk_worker *w,
     const struct sparse_topk *call = job->call;
     size_t zeros = 0;
     for (size_t row = 0; row < block->rows && zeros <= call->k; row++) {
-        if (!w->sums.is_touched[row]) {
+        if (!w->sums.is_touched[row] && filter_passes(call->filter, query, block->first + row)) {
             score_row(job, w, block, query, row, 0.0);
             zeros +=
                 !isnan(sparse_score(call->queries, query, call->corpus, block->first + row, 0.0));
@@ -217,7 +218,8 @@ static int run(struct topk_job *job)
 int sparse_topk(const struct sparse_topk *call)
 {
     struct topk_job job = {.call = call};
-    int status = postings_init(&job.postings, call->corpus, call->token);
+    int status = postings_init(&job.postings, call->corpus,
+                               call->filter == NULL ? NULL : call->filter->rows, call->token);
     if (status == 0 && !cancel_requested(call->token)) {
         status = run(&job);
     }

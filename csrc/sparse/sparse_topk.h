@@ -6,7 +6,8 @@
 /* Finds the k best rows of a corpus for each query, best first; equal scores by index. */
 struct sparse_topk {
     const struct sparse_rows *queries, *corpus;
-    bool self; /* both are the same rows: a row is not a result of itself */
+    const struct filter *filter; /* NULL: all pairs may be results */
+    bool self;                   /* both are the same rows: a row is not a result of itself */
     size_t k;
     void *values;     /* (queries, k) of the compute type; places that no row fills hold NaN */
     int64_t *indices; /* (queries, k); -1 in places that no row fills */

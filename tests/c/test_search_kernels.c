@@ -212,7 +212,16 @@ static int element_of(const struct kernels *k, uint8_t byte, bool is_signed)
     return is_signed ? (int8_t)byte + k->sq8->i8_offset : byte + k->sq8->u8_offset;
 }
 
-static void check_codes(const struct kernels *k, size_t n, size_t rows, bool is_signed)
+/* Row r is row rows - 1 - r in memory. */
+static const size_t *numbers_backwards(size_t rows)
+{
+    static size_t numbers[ROWS];
+    for (size_t r = 0; r < rows; r++) numbers[r] = rows - 1 - r;
+    return numbers;
+}
+
+static void check_codes(const struct kernels *k, size_t n, size_t rows, bool is_signed,
+                        bool numbered)
 {
     static uint8_t codes[ROWS * MAX_DEPTH];
     static int8_t query_codes[SQ8_QUERIES][MAX_DEPTH + SQ8_PADDING];
@@ -230,16 +239,18 @@ static void check_codes(const struct kernels *k, size_t n, size_t rows, bool is_
     }
     for (size_t count = 1; count <= SQ8_QUERIES; count++) {
         memset(sums, 0, sizeof sums);
-        (is_signed ? k->sq8->dots_i8 : k->sq8->dots_u8)(sums, ROWS, codes, (ptrdiff_t)n, rows,
-                                                        queries, count, n);
+        const struct sq8_rows x = {codes, (ptrdiff_t)n, rows,
+                                   n,     {NULL},       numbered ? numbers_backwards(rows) : NULL};
+        (is_signed ? k->sq8->dots_i8 : k->sq8->dots_u8)(sums, ROWS, &x, queries, count);
         for (size_t q = 0; q < count; q++) {
             for (size_t r = 0; r < rows; r++) {
                 int64_t expected = 0;
+                const size_t row = numbered ? rows - 1 - r : r;
                 for (size_t i = 0; i < n; i++)
-                    expected += element_of(k, codes[r * n + i], is_signed) * query_codes[q][i];
+                    expected += element_of(k, codes[row * n + i], is_signed) * query_codes[q][i];
                 if (!is_signed) {
                     int32_t alone[SQ8_QUERIES];
-                    k->sq8->row_dots_u8(alone, codes + r * n, queries, count, n);
+                    k->sq8->row_dots_u8(alone, codes + row * n, queries, count, n);
                     CHECK(alone[q] == expected, "%s row_dots %zu: %d", k->name, n, alone[q]);
                 }
                 CHECK(sums[q * ROWS + r] == expected,
@@ -292,7 +303,7 @@ static void check_bounds_select(const struct kernels *k)
 
 /* `queries` queries in a panel of this width. */
 static void check_panel(const struct kernels *k, size_t n, size_t rows, size_t width,
-                        size_t queries, bool is_signed)
+                        size_t queries, bool is_signed, bool numbered)
 {
     static uint8_t codes[ROWS * MAX_DEPTH];
     static int8_t panel_codes[(MAX_DEPTH + 3) * SQ8_PANEL];
@@ -300,7 +311,8 @@ static void check_panel(const struct kernels *k, size_t n, size_t rows, size_t w
     struct sq8_panel panel = {.codes = panel_codes, .width = width, .queries = queries};
     uint32_t keep[ROWS];
     float thresholds[SQ8_PANEL] = {0};
-    const struct sq8_rows x = {codes, (ptrdiff_t)n, rows, n, random_bounds()};
+    const struct sq8_rows x = {codes, (ptrdiff_t)n,    rows,
+                               n,     random_bounds(), numbered ? numbers_backwards(rows) : NULL};
     const int code_max = k->sq8->query_code_max;
     bool any = false;
     random_codes(codes, rows * n);
@@ -324,7 +336,7 @@ static void check_panel(const struct kernels *k, size_t n, size_t rows, size_t w
         for (size_t r = 0; r < rows; r++) {
             dots[r] = 0;
             for (size_t i = 0; i < n; i++)
-                dots[r] += element_of(k, codes[r * n + i], is_signed) *
+                dots[r] += element_of(k, codes[(numbered ? rows - 1 - r : r) * n + i], is_signed) *
                            panel_codes[(i / 4 * width + q) * 4 + i % 4];
             const double bound = bound_of(&x.bounds, r, &query, dots[r]);
             const bool kept = keep[r] >> q & 1;
@@ -344,8 +356,14 @@ static void check_panels(const struct kernels *k, size_t n, size_t rows)
 {
     for (size_t queries = 1; queries <= k->sq8->panel_queries; queries += 3) {
         const size_t lanes = k->sq8->panel_lanes;
-        check_panel(k, n, rows, queries <= lanes ? lanes : k->sq8->panel_queries, queries, false);
-        check_panel(k, n, rows, queries <= lanes ? lanes : k->sq8->panel_queries, queries, true);
+        check_panel(k, n, rows, queries <= lanes ? lanes : k->sq8->panel_queries, queries, false,
+                    false);
+        check_panel(k, n, rows, queries <= lanes ? lanes : k->sq8->panel_queries, queries, false,
+                    true);
+        check_panel(k, n, rows, queries <= lanes ? lanes : k->sq8->panel_queries, queries, true,
+                    false);
+        check_panel(k, n, rows, queries <= lanes ? lanes : k->sq8->panel_queries, queries, true,
+                    true);
     }
 }
 
@@ -371,12 +389,16 @@ int main(void)
             check_coarse_dots(k, depths[i]);
             check_to_floats(k, depths[i]);
             check_quantize(k, floats + i, depths[i]);
-            check_codes(k, depths[i], 1 + i, false);
-            check_codes(k, depths[i], 1 + i, true);
+            check_codes(k, depths[i], 1 + i, false, false);
+            check_codes(k, depths[i], 1 + i, false, true);
+            check_codes(k, depths[i], 1 + i, true, false);
+            check_codes(k, depths[i], 1 + i, true, true);
             check_panels(k, depths[i], 1 + i);
         }
-        check_codes(k, MAX_DEPTH, 3, false);
-        check_codes(k, MAX_DEPTH, 3, true);
+        check_codes(k, MAX_DEPTH, 3, false, false);
+        check_codes(k, MAX_DEPTH, 3, false, true);
+        check_codes(k, MAX_DEPTH, 3, true, false);
+        check_codes(k, MAX_DEPTH, 3, true, true);
         check_panels(k, MAX_DEPTH, 3);
         check_quantize(k, floats, MAX_DEPTH);
         for (size_t rows = 1; rows <= 64; rows += 9) {

@@ -63,6 +63,14 @@ def test_numbers_and_names_of_an_index_from_which_rows_were_removed(rows, capsys
     found = index.pairs_above(None, 0.99)
     lines = [f"{i},{j},{v!s},row {i},row {j}" for i, j, v in zip(*found, strict=True)]
     assert table.splitlines() == ["i,j,value,i_id,j_id", *lines]
+    np.save("where.npy", np.arange(60) % 3 > 0)  # a mask over all numbers that were given
+    with open("exclude.txt", "w") as file:
+        file.write("4 5\n7")
+    filters = ["--where", "where.npy", "--exclude", "exclude.txt"]
+    found = index.topk(rows[:60], 2, where=np.arange(60) % 3 > 0, exclude=[4, 5, 7])
+    np.save("all.npy", rows)
+    table = csv(printed(capsys, "index", "search", "x.index", "all.npy", "-k", 2, *filters))
+    np.testing.assert_array_equal(table["index"], found.indices.ravel())
     printed(capsys, "index", "search", "x.index", "-k", 70, "-o", "x.npz", "--ids", "ids.txt")
     with np.load("x.npz") as arrays:
         np.testing.assert_array_equal(arrays["queries"], index.numbers)

@@ -557,8 +557,8 @@ cossim topk X.npy -k 1 -o folder.npz -> 1: cossim: folder.npz: no file can be wr
     another path
 cossim index search X.index -k 1 --max-pairs 3 -> 2: cossim index search: error: argument --max-pairs: not allowed
     without -t/--threshold
-cossim pairs X.npy X.npy --threshold 1 --groups -> 2: cossim pairs: error: argument --groups: not allowed with OTHER or
-    --max-pairs
+cossim pairs X.npy X.npy --threshold 1 --groups -> 2: cossim pairs: error: argument --groups: not allowed with OTHER,
+    --max-pairs, --where or --exclude
 cossim train P.npy -o weights.pt -> 2: cossim train: error: argument -o/--output: 'weights.pt' does not end in .npz or
     .safetensors
 cossim train P.npy -o w.npz --checkpoint ./w.npz -> 2: cossim train: error: argument --checkpoint: -o/--output names the
