@@ -7,7 +7,7 @@ from functools import partial
 
 import cossim
 from cossim import _interrupts
-from cossim.cli import EXAMPLES, WHAT_FOR, search_commands, suggestions, training_commands
+from cossim.cli import EXAMPLES, WHAT_FOR, index_commands, search_commands, suggestions, training_commands
 
 
 def _demo(arguments):
@@ -40,6 +40,8 @@ COMMANDS = (
     _add_demo,
     search_commands.add_topk,
     search_commands.add_pairs,
+    index_commands.add_dedupe,
+    index_commands.add_index,
     training_commands.add_train,
     training_commands.add_embed,
     _add_info,

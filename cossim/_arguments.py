@@ -144,6 +144,8 @@ def _mistake(function, name, value):
     device = getattr(value, "device", "cpu")
     if str(device) != "cpu" and hasattr(value, "cpu"):
         return TypeError(_errors.NEEDS_CPU.format(function=function, name=name, device=device))
+    if hasattr(value, "pairs_above"):  # an Index, whose module imports this one
+        return TypeError(_errors.AN_INDEX.format(function=function, name=name))
     if isinstance(value, str):
         return TypeError(_errors.TEXT_ELEMENT.format(function=function, name=name, value=value))
     if isinstance(value, np.ndarray) and value.dtype.kind == "O":
@@ -166,9 +168,7 @@ def _mistake_in_objects(function, name, array):
 
 def _mistake_in_object(function, name, value):
     kind, message = type(value).__name__, _errors.NOT_NUMBERS
-    if hasattr(value, "pairs_above"):  # an Index, whose module imports this one
-        message = _errors.AN_INDEX
-    elif hasattr(value, "indptr") or hasattr(value, "tocsr"):  # sparse rows
+    if hasattr(value, "indptr") or hasattr(value, "tocsr"):  # sparse rows
         message = _errors.SPARSE_REFUSED
     elif hasattr(value, "collect"):  # lazy tables, such as polars'
         message = _errors.NOT_COLLECTED

@@ -107,6 +107,25 @@ THRESHOLD_SECOND = (
 NO_FILE = "{function}(): {name} names no file: pass an array, or the path of a file that exists"
 NOT_AN_INDEX = "Index.load(): the arrays in {path} are not those of an index: load a file that Index.save wrote"
 
+EMPTY_INDEX = "Index(): pass a corpus, or the length of rows to come, such as Index(dim=384)"
+OTHER_DIM = "Index(): dim={dim} but the rows of corpus have {size} elements: leave dim out {arrays}"
+BITS_DIM = "Index(): dim must be a multiple of 8 with binary=True, not {dim}: it is the number of bits of a row"
+OTHER_LENGTH = "{function}(): rows of an index of {size} elements are needed: pass vectors of the same model {arrays}"
+NOT_EXACT = (
+    "{function}(): {source} rows may change when they become {target}, the dtype of the index: convert them with "
+    "astype if that is meant, or make an Index of {source}"
+)
+NUMBERS = (
+    "{function}(): numbers must be integers such as add returns, not {kind}: pass an integer or an array of them, and "
+    "np.flatnonzero(mask) in place of a mask"
+)
+NUMBER_UNKNOWN = (
+    "{function}(): no row has the number {number}, of {given} that were given: index.numbers has those that live"
+)
+NUMBER_REMOVED = "{function}(): row {number} was removed: index.numbers has the numbers of the rows that live"
+NUMBER_TWICE = "{function}(): number {number} is there twice: pass each number once, such as np.unique(numbers)"
+NOT_AN_ARRAY = "an Index is not an array: pass its corpus, which has the rows that live"
+
 WEIGHT = "{function}(): weight must be from 0 to 1, not {weight}: 1 is topk"
 NOT_A_DOCUMENT = (
     "{function}(): document {number} must have shape (tokens, D) and at least one row: leave it out, or pass the "
@@ -429,5 +448,6 @@ NOT_A_SIZE = "{text!r} is not an amount of memory, such as 256M, 1.5G or a numbe
 SIZE_RANGE = "{text!r} is not from 1 to {most} bytes"
 SUFFIX = "{text!r} does not end in {suffixes}"
 SAME_FILE = "{name} names the same file: choose another"
+WITHOUT_THRESHOLD = "argument --max-pairs: not allowed without -t/--threshold"
 NOT_WITH_GROUPS = "argument --groups: not allowed with OTHER, --max-pairs, --where or --exclude"
 NOT_ROW_NUMBERS = "{path}: {text!r:.40} is no row number: write whole numbers, or save a mask as .npy"

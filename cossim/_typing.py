@@ -64,6 +64,7 @@ Array: TypeAlias = ArrayLike | SupportsBuffer | SupportsDLPack | SupportsArrowAr
 Path: TypeAlias = str | os.PathLike[str]
 Rows: TypeAlias = Array | InSlices | Path | Sparse
 Number: TypeAlias = float | np.floating[Any] | np.integer[Any]
+Numbers: TypeAlias = SupportsIndex | Sequence[int] | NDArray[np.integer[Any]]  # numbers of rows
 Pair: TypeAlias = SupportsIndex | tuple[SupportsIndex, SupportsIndex] | list[int]
 Dims: TypeAlias = SupportsIndex | Sequence[SupportsIndex]
 Seed: TypeAlias = int | np.integer[Any] | np.random.Generator

@@ -126,11 +126,12 @@ class CommandHelp(SphinxDirective):
     """A literal block with the output of `cossim COMMAND --help`."""
 
     optional_arguments = 1
+    final_argument_whitespace = True  # index build
 
     def run(self):
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
-            main([*self.arguments, "--help"])
+            main([*" ".join(self.arguments).split(), "--help"])
         text = printed.getvalue()
         return [nodes.literal_block(text, text, language="text")]
 

@@ -60,7 +60,7 @@ def open_inputs(paths, column, ids):
         found = [(open_input(path, column), None) for path in paths]
         if ids is not None:
             rows = found[-1][0]
-            found[-1] = rows, _names_in_file(ids, corpus, len(rows))
+            found[-1] = rows, names_in_file(ids, corpus, len(rows))
     else:
         opened = [*(open_input(path, column, ids, False) for path in others), open_input(corpus, column, ids)]
         found = [(rows, rows.ids) for rows in opened]
@@ -90,7 +90,7 @@ def read_filter(path):
     return np.array([int(word) for word in words], np.int64)
 
 
-def _names_in_file(path, corpus, count):
+def names_in_file(path, corpus, count):
     with errors_as_text(), open(path, encoding="utf-8", errors="replace") as file:
         names = file.read().splitlines()
     if len(names) != count:

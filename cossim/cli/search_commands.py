@@ -52,7 +52,7 @@ def not_negative(text):
 integer.__name__ = positive.__name__ = not_negative.__name__ = "int"
 
 
-def _bytes(text):
+def byte_count(text):
     """Converts a size to bytes: 256M, 1.5G, 256MiB, 1000. K and KiB are 1024, KB is 1000; M, G, T are alike."""
     match = re.fullmatch(r"(\d+|\d*\.\d+|\d+\.)\s*(?:([kmgt])(i?b)?|b)?", text.strip(), re.ASCII | re.IGNORECASE)
     if match is None:
@@ -64,7 +64,7 @@ def _bytes(text):
     return int(number)
 
 
-def _output(text):
+def output_path(text):
     if result_files.suffix(text) not in result_files.FORMATS:
         raise argparse.ArgumentTypeError(_errors.SUFFIX.format(text=text, suffixes=" or ".join(result_files.FORMATS)))
     return text
@@ -97,19 +97,19 @@ def _add_common(parser):
     ids = "add names of rows to the result: a column of the files, or a file with the name of a row in each line"
     parser.add_argument("--ids", metavar="COLUMN|FILE", help=ids)
     target = f"where the result goes, by its suffix {', '.join(result_files.FORMATS)} (default: CSV on stdout)"
-    output = parser.add_argument("-o", "--output", metavar="FILE", type=_output, help=target)
+    output = parser.add_argument("-o", "--output", metavar="FILE", type=output_path, help=target)
     parser.add_argument(
         "--eps", metavar="X", type=float, default=DEFAULT_EPS, help="smallest norm (default: %(default)s)"
     )
     binary = "the rows are packed bits, as numpy.packbits(rows > 0, axis=1) gives them: bit 1 is +1, bit 0 is -1"
     parser.add_argument("--binary", action="store_true", help=binary)
     memory = "bound of the working set: bytes, or such as 256M, 1.5G (without the result)"
-    parser.add_argument("--memory", metavar="SIZE", type=_bytes, help=memory)
+    parser.add_argument("--memory", metavar="SIZE", type=byte_count, help=memory)
     add_running(parser)
     return output
 
 
-def _add_filters(parser, rows):
+def add_filters(parser, rows):
     """Adds the arguments that name files of filters, and returns them."""
     what = "row numbers in a text file or .npy"
     return (
@@ -132,7 +132,7 @@ def add_topk(commands):
     corpus = "such a file (default: QUERIES, where each row is excluded from its own results)"
     corpus = parser.add_argument("corpus", metavar="CORPUS", nargs="?", help=corpus)
     parser.add_argument("-k", metavar="N", type=integer, required=True, help="how many rows for each query")
-    filters = _add_filters(parser, "these rows of CORPUS")
+    filters = add_filters(parser, "these rows of CORPUS")
     set_run(parser, _topk, reads=[queries, corpus, *filters], writes=[_add_common(parser)])
 
 
@@ -147,7 +147,7 @@ def add_pairs(commands):
     parser.add_argument("--max-pairs", metavar="N", type=integer, help="fail if there are more pairs")
     groups = "write the group of each row instead: rows connected by a chain of pairs, named by its lowest row"
     parser.add_argument("--groups", action="store_true", help=groups)
-    filters = _add_filters(parser, "these rows of OTHER, or without it of CORPUS")
+    filters = add_filters(parser, "these rows of OTHER, or without it of CORPUS")
     set_run(parser, partial(_pairs, parser), reads=[corpus, other, *filters], writes=[_add_common(parser)])
 
 
@@ -164,7 +164,13 @@ def wants_bar(arguments):
     return terminal and not arguments.quiet and find_spec("tqdm") is not None
 
 
-def _check_bits(paths, found):
+def read_filters(arguments):
+    """Returns the filters of a search by the names of its arguments, those that are there."""
+    paths = {"where": arguments.where, "exclude": arguments.exclude}
+    return {name: row_files.read_filter(path) for name, path in paths.items() if path is not None}
+
+
+def check_bits(paths, found):
     """Raises ValueError, which names the file, if rows are not packed bits."""
     for path, (rows, _) in zip(paths, found, strict=True):
         if rows.dtype != np.uint8:
@@ -182,15 +188,11 @@ def _run(arguments, name, paths, search, make_result):
     paths = [path for path in paths if path is not None]
     found = row_files.open_inputs(paths, arguments.column, arguments.ids)
     if arguments.binary:
-        _check_bits(paths, found)
+        check_bits(paths, found)
     if arguments.output is not None:
         result_files.check(arguments.output, found[-1][1] is not None)
     rows = [rows for rows, _ in found]
-    filters = {
-        key: row_files.read_filter(path)
-        for key, path in (("where", arguments.where), ("exclude", arguments.exclude))
-        if path is not None
-    }
+    filters = read_filters(arguments)
     with limited(arguments), reporting(wants_bar(arguments), name) as report:
         options = {"eps": arguments.eps, "binary": arguments.binary, "memory": arguments.memory}
         matches = search(rows[0], rows[1] if len(rows) > 1 else None, **filters, **options, progress=report)
@@ -201,7 +203,7 @@ def _run(arguments, name, paths, search, make_result):
         result_files.write(arguments.output, result)
 
 
-def _with_names(columns, **named):
+def with_names(columns, **named):
     """Adds columns of names: named has NAME=(names of all rows or None, numbers of rows)."""
     return columns | {name: names[numbers] for name, (names, numbers) in named.items() if names is not None}
 
@@ -218,9 +220,9 @@ def _topk(arguments):
             query, place = queries[line], places[line]
             index, value = matches.indices[query, place], matches.values[query, place]
             found = {"query": query, "rank": place + 1, "index": index, "value": value}
-            return _with_names(found, query_id=(query_names, query), index_id=(names, index))
+            return with_names(found, query_id=(query_names, query), index_id=(names, index))
 
-        arrays = _with_names(matches._asdict(), query_ids=(query_names, every))
+        arrays = with_names(matches._asdict(), query_ids=(query_names, every))
         if names is not None:
             arrays["index_ids"] = np.full(matches.indices.shape, "", object)
             arrays["index_ids"][queries, places] = names[matches.indices[queries, places]]
@@ -242,9 +244,9 @@ def _pairs(parser, arguments):
     def groups(labels, names, _):
         def columns(line):
             found = {"row": line, "group": labels[line]}
-            return _with_names(found, row_id=(names, line), group_id=(names, labels[line]))
+            return with_names(found, row_id=(names, line), group_id=(names, labels[line]))
 
-        arrays = _with_names({"labels": labels}, row_ids=(names, np.arange(len(labels))), group_ids=(names, labels))
+        arrays = with_names({"labels": labels}, row_ids=(names, np.arange(len(labels))), group_ids=(names, labels))
         return result_files.Result(arrays, columns, len(labels))
 
     def pairs(matches, names, other_names):
@@ -252,9 +254,9 @@ def _pairs(parser, arguments):
 
         def columns(line):
             found = {"i": i[line], "j": j[line], "value": values[line]}
-            return _with_names(found, i_id=(names, i[line]), j_id=(other_names, j[line]))
+            return with_names(found, i_id=(names, i[line]), j_id=(other_names, j[line]))
 
-        arrays = _with_names(matches._asdict(), i_ids=(names, i), j_ids=(other_names, j))
+        arrays = with_names(matches._asdict(), i_ids=(names, i), j_ids=(other_names, j))
         return result_files.Result(arrays, columns, len(values))
 
     _run(arguments, "pairs", (arguments.corpus, arguments.other), search, groups if arguments.groups else pairs)

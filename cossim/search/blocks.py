@@ -334,7 +334,7 @@ class BlockwiseSearch:
     def _use_heads(self, threshold):
         """Makes heads of the rows of x for a search of all their pairs, where they rule out most pairs."""
         one_block = self.within and self.x.in_memory and self.x_rows >= len(self.x)
-        if not one_block or self.binary or threshold < rotation.LEAST_THRESHOLD:
+        if not one_block or self.binary or self.codes[1] is not None or threshold < rotation.LEAST_THRESHOLD:
             return
         rows = self.x.array
         heads = rotation.empty_heads(len(rows), rotation.directions_for(rows, rotation.SEARCH_ROWS))

@@ -1,4 +1,4 @@
-"""Index: a corpus prepared for many searches."""
+"""Index: a corpus prepared for many searches, whose rows come and go."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 import numpy as np
 
 from cossim import _core, _errors
-from cossim._arguments import eps_argument, length_argument
+from cossim._arguments import eps_argument, integer_argument, length_argument, size_argument
+from cossim._errors import described
 from cossim._progress import reporting
-from cossim.search import index_file, rotation
+from cossim.search import blocks, index_file, index_filters, index_state
 from cossim.search.blocks import (
     BlockwiseSearch,
-    Request,
     check_bits,
     check_corpus,
     max_pairs_argument,
@@ -20,20 +20,30 @@ from cossim.search.blocks import (
     rows_of,
     threshold_argument,
 )
-from cossim.search.filters import filter_argument
+from cossim.search.index_state import WriteLock
 from cossim.search.results import Pairs, TopK
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from cossim._typing import Array, Number, Path, Progress, Rows
+    from cossim._typing import Array, Number, Numbers, Path, Progress, Rows
 
-MAX_CODED_DIM = 4096  # rows with more elements get no codes
+BLOCK_BYTES = 64 << 20  # of a corpus in a file, read at a time
+# Attributes that copies and pickles of an Index leave out: a copy has no room for more rows, because the rows that are
+# added to both would take the same room.
+_OWN = ("_lock", "_room")
 
 
-def _aligned(rows, width):
-    return index_file.aligned_empty(rows * width).reshape(rows, width)
+def _numbers_argument(function, numbers):
+    """Returns an argument of row numbers as an array of int64."""
+    array = np.asarray(numbers)
+    if array.dtype.kind not in "iu" and (array.size or array.dtype.kind != "f"):
+        kind = type(numbers).__name__ if array.dtype == object else array.dtype.name
+        raise TypeError(_errors.NUMBERS.format(function=function, kind=kind))
+    if array.dtype == np.uint64:
+        array = np.minimum(array, np.uint64(2**63 - 1))  # which no row has
+    return array.astype(np.int64)
 
 
 class Index:
@@ -42,15 +52,23 @@ class Index:
     The codes only exclude rows that cannot be among the results; all other rows are scored exactly. So the results are
     those of ``topk`` and ``pairs_above``, bit for bit.
 
+    Rows can be added and removed. A row keeps the number that ``add`` returns for it; the rows of corpus have the
+    numbers 0 to N - 1. Results hold these numbers, and are those of a new Index of the rows that live. Threads may
+    search while others change an index: a search sees all of an ``add`` or ``remove``, or none of it. Copies
+    (``copy.copy``) share memory, and each is changed alone.
+
     Parameters
     ----------
-    corpus : array_like of shape (N, D) or (D,), or path
+    corpus : array_like of shape (N, D) or (D,), path or None
         Rows are vectors; one vector is a corpus of one row. float64, float32, float16 or bfloat16; integers and bool
         count as float64. An array or numpy.memmap is not copied, and must not be changed while the index is in use. A
         path means ``open_rows(path)``.
         Of a corpus that is mapped from a file, a search reads only the rows that the codes do not exclude, and the
         system can reclaim the memory of the pages that were read. A corpus of a format that cannot be mapped is read
         into memory. Rows of more than 4096 elements get no codes.
+    dim : int, optional
+        D, for an index that begins without rows: with binary=True, the number of bits. The dtype is that of the first
+        rows that are added; a corpus of shape (0, D) has both.
     eps : float
         The smallest norm to divide by; zero rows score 0.
     binary : bool
@@ -62,13 +80,16 @@ class Index:
     Attributes
     ----------
     corpus : numpy.ndarray
-        The rows. Read-only, as eps is, because the codes depend on both.
+        The rows that live, in order of their numbers. Read-only, as eps is, because the codes depend on both. It is a
+        copy if rows were removed.
+    numbers : numpy.ndarray
+        The numbers of these rows, int64.
     dim : int
         D, the length of a row: with binary=True, the number of its bits.
     nbytes : int
         Bytes that the index adds to those of the corpus: D + 8 per row, 8 for rows of 8-bit integers, which are their
         own codes, or 0 for rows of packed bits and of more than 4096 elements. Heads, where they pay, add up to
-        0.2 D - 8 per row.
+        0.2 D - 8 per row, and numbers 8 once rows were removed.
     binary : bool
         Whether the rows are packed bits.
     eps : float
@@ -79,7 +100,8 @@ class Index:
     TypeError
         An argument has the wrong type.
     ValueError
-        The corpus has no rows, no elements or more than two dimensions, or the file has no rows of vectors.
+        The rows of the corpus have no elements or more than two dimensions, or the file has no rows of vectors. Neither
+        a corpus nor dim is there, or they do not fit.
 
     Notes
     -----
@@ -96,65 +118,79 @@ class Index:
     (3, 2)
     >>> index.topk(np.array([[1.0, 1.0]]), 2).indices
     array([[1, 0]])
+    >>> index.remove(1)
+    >>> index.add([[2.0, 2.0], [-1.0, 0.0]])
+    array([3, 4])
+    >>> index.topk(np.array([[1.0, 1.0]]), 2).indices
+    array([[3, 0]])
     """
-
-    _binary = False
 
     def __init__(
         self,
-        corpus: Rows,
+        corpus: Rows | None = None,
         *,
+        dim: SupportsIndex | None = None,
         eps: Number = _core.DEFAULT_EPS,
         binary: bool = False,
         progress: Progress | None = None,
     ) -> None:
         name = "Index"
         eps = eps_argument(name, eps)
+        any_dtype = corpus is None
+        if corpus is None:
+            corpus = _no_rows(dim, binary)
         (rows,) = rows_of(name, corpus=corpus)
-        check_corpus(name, "corpus", rows.array)
+        if not rows.array.shape[1]:
+            check_corpus(name, "corpus", rows.array)
         rows = rows.with_array()  # because an index scores rows at any place of the corpus
-        self._set(rows.array, None, None, eps)
         if binary:
             check_bits(name, corpus=rows.array)
-            self._binary = True
-        if self._binary or self.dim > MAX_CODED_DIM:
-            return
-        # Contiguous rows of 8-bit integers are their own codes.
-        are_codes = rows.array.itemsize == 1 and rows.array.strides[1] == 1
-        least_rows = rotation.INDEX_ROWS_PER_ELEMENT * self.dim
-        directions = None if are_codes else rotation.directions_for(rows.array, least_rows)
-        codes = None if are_codes else _aligned(len(rows), self.dim)
-        scales = np.empty((len(rows), 2), np.float32)
-        self._rotated = rotation.empty_heads(len(rows), directions)
+        size = rows.array.shape[1] * (8 if binary else 1)
+        if dim is not None and integer_argument(name, "dim", dim) != size:
+            arrays = described(corpus=rows.array)
+            raise ValueError(_errors.OTHER_DIM.format(dim=integer_argument(name, "dim", dim), size=size, arrays=arrays))
+        state = index_state.first_state(rows.array, binary, any_dtype)
         with reporting(progress, name) as report:
             done = 0
             report_block = None if report is None else lambda in_block, total: report(done + in_block, len(rows))
-            for first, block in rows.blocks(len(rows) if rows.in_memory else rows.rows_per_block(64 << 20)):
-                part = slice(first, first + len(block))
-                request = Request(name, block, block, first, first, False, eps, report_block)
-                _core.quantize(request, None if codes is None else codes[part], scales[part])
-                if self._rotated is not None:
-                    *of_all, heads, head_scales = self._rotated
-                    _core.quantize_heads(request._replace(report=None), (*of_all, heads[part], head_scales[part]))
+            for first, block in rows.blocks(max(1, len(rows)) if rows.in_memory else rows.rows_per_block(BLOCK_BYTES)):
+                index_state.encode(name, block, state, first, eps, report_block)
                 done += len(block)
-        self._codes, self._scales = codes, scales
+        self._set(state, eps, binary)
 
-    def _set(self, corpus, codes, scales, eps, rotated=None):
-        self._corpus, self._eps = corpus, eps
-        # rotated is None or (directions, error of the directions, heads, scales of the heads).
-        self._codes, self._scales, self._rotated = codes, scales, rotated
+    def _set(self, state, eps, binary):
+        self._state, self._eps, self._binary = state, eps, bool(binary)
+        self._room, self._lock = None, WriteLock()
         return self
 
     @classmethod
-    def _from_parts(cls, *parts):
-        return cls.__new__(cls)._set(*parts)
+    def _from_state(cls, state, eps, binary=False):
+        return cls.__new__(cls)._set(state, eps, binary)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in _OWN}
+
+    def __setstate__(self, attributes: dict[str, Any]) -> None:
+        self.__dict__.update(attributes)
+        self._room, self._lock = None, WriteLock()
 
     def __len__(self) -> int:
-        return len(self.corpus)
+        return self._state.size
+
+    __iter__ = None  # else Python would go through index[0], index[1], ... and stop at the first row that was removed
+
+    def __array__(self, *args: object, **kwargs: object) -> NDArray[Any]:
+        raise TypeError(_errors.NOT_AN_ARRAY)
 
     @property
     def corpus(self) -> NDArray[Any]:
-        return self._corpus
+        state = self._state
+        places = state.living_places()
+        return state.corpus if places is None else state.corpus[places]
+
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        return self._state.numbers()
 
     @property
     def eps(self) -> float:
@@ -166,47 +202,176 @@ class Index:
 
     @property
     def dim(self) -> int:
-        return self.corpus.shape[1] * (8 if self.binary else 1)
+        return self._state.corpus.shape[1] * (8 if self.binary else 1)
 
     @property
     def nbytes(self) -> int:
-        return sum(array.nbytes for name, array in self._arrays().items() if name != "corpus")
+        state = self._state
+        arrays = [array for name, array in state.arrays.items() if name != "corpus"]
+        return sum(array.nbytes for array in (*arrays, state.directions, state.living) if array is not None)
 
     def __repr__(self) -> str:
-        kind = "packed bits" if self.binary else self.corpus.dtype
-        return f"Index of {len(self)} rows of {self.dim} elements, {kind}"
+        state = self._state
+        kind = "packed bits" if self.binary else "any dtype" if state.any_dtype else state.corpus.dtype
+        return f"Index of {state.size} rows of {self.dim} elements, {kind}"
 
-    def _arrays(self):
-        """Returns the arrays by their names in a file."""
-        arrays = {"corpus": self.corpus, "codes": self._codes, "scales": self._scales}
-        if self._rotated is not None:
-            directions, _, heads, head_scales = self._rotated
-            arrays |= {"directions": directions, "heads": heads, "head_scales": head_scales}
-        return {name: array for name, array in arrays.items() if array is not None}
+    def __getitem__(self, numbers: Numbers) -> NDArray[Any]:
+        """Returns a copy of rows by their numbers: shape (D,) for an integer, (M, D) for M numbers."""
+        name = "Index.__getitem__"
+        state, wanted = self._state, _numbers_argument(name, numbers)
+        return state.corpus[state.places_of(name, wanted.reshape(-1))].reshape(*wanted.shape, -1)
 
-    def _as_rows(self, name, queries):
+    # ---- changes ----
+
+    def add(self, rows: Rows) -> NDArray[np.int64]:
+        """Adds rows and returns their numbers, which no other row gets or had.
+
+        The first call copies the rows of the index to memory of its own, with room for as many again; the array or
+        file that they came from is no longer used. Each later call takes time in proportion to the rows that it adds,
+        except those that find no room left, or many removed rows, and move all rows.
+
+        Parameters
+        ----------
+        rows : array_like of shape (M, D) or (D,), or path
+            Rows are vectors; shape (D,) is one vector. They are copied, and become the dtype of the index where that
+            is exact: floats become wider floats, and integers and bool any dtype that holds their values.
+
+        Returns
+        -------
+        numpy.ndarray of shape (M,)
+            int64, ascending.
+
+        Raises
+        ------
+        TypeError
+            The rows have the wrong type, or one that is not exact in the dtype of the index.
+        ValueError
+            The rows have another length.
+
+        Examples
+        --------
+        >>> import numpy as np, cossim
+        >>> index = cossim.Index(dim=2)
+        >>> index.add([[3.0, 4.0], [1.0, 0.0]])
+        array([0, 1])
+        >>> index.add([0, 2])
+        array([2])
+        >>> index[2]
+        array([0., 2.])
+        """
+        name = "Index.add"
+        (new,) = rows_of(name, rows=rows)
+        new = new.with_array()
+        if self.binary:
+            check_bits(name, rows=new.array)
+        with self._lock:
+            state, room = self._state, self._room
+            if new.array.shape[1] != state.corpus.shape[1]:
+                arrays = described(rows=new.array)
+                raise ValueError(_errors.OTHER_LENGTH.format(function=name, size=self.dim, arrays=arrays))
+            if not len(new):
+                return np.empty(0, np.int64)
+            if state.any_dtype:
+                empty = index_state.empty_like({"corpus": new.array}, 0)["corpus"]
+                state, room = index_state.first_state(empty, self.binary, False)._replace(given=state.given), None
+            dtype = state.corpus.dtype
+            new_blocks = new.blocks(len(new) if new.in_memory else new.rows_per_block(BLOCK_BYTES))
+            exact = (index_state.exact_rows(name, block, dtype) for _, block in new_blocks)
+            self._state, self._room = index_state.added(name, state, room, exact, len(new), self.eps)
+            return np.arange(state.given, self._state.given)
+
+    def remove(self, numbers: Numbers) -> None:
+        """Removes rows by their numbers. The numbers of other rows do not change.
+
+        The memory of removed rows is used again once enough of them are there. Numbers are not used again.
+
+        Parameters
+        ----------
+        numbers : int or array_like of int
+
+        Raises
+        ------
+        TypeError
+            The numbers are not integers.
+        IndexError
+            A number was never given, or its row was removed before. Then no row is removed.
+        ValueError
+            A number is there twice. Then no row is removed.
+
+        Examples
+        --------
+        >>> import numpy as np, cossim
+        >>> index = cossim.Index(np.eye(3))
+        >>> index.remove([0, 2])
+        >>> index.numbers
+        array([1])
+        """
+        name = "Index.remove"
+        wanted = _numbers_argument(name, numbers).reshape(-1)
+        with self._lock:
+            state = index_state.removed(name, self._state, wanted)
+            holes = state.places - state.size
+            if self._room is not None and holes * index_state.HOLES_OF_REMOVE > state.places:
+                state, self._room = index_state.moved(name, state, 0, self.eps)
+            self._state = state
+
+    def compact(self) -> NDArray[np.int64]:
+        """Numbers the rows anew, from 0 to N - 1 in the same order, and frees memory that is not in use.
+
+        Returns
+        -------
+        numpy.ndarray of shape (N,)
+            The old numbers, int64: row i had the number old[i]. ``ids = ids[old]`` keeps an array of ids in step.
+
+        Examples
+        --------
+        >>> import numpy as np, cossim
+        >>> index = cossim.Index(np.eye(3))
+        >>> index.remove(0)
+        >>> index.compact()
+        array([1, 2])
+        >>> index.numbers
+        array([0, 1])
+        """
+        with self._lock:
+            self._state, old = index_state.compacted(self._state)
+            self._room = None
+            return old
+
+    # ---- searches ----
+
+    def _as_rows(self, name, state, queries):
         # np.asarray makes the corpus one block, because row numbers must match the codes. A memmap would be read in
         # blocks, and joblib passes large arrays to its workers as memmaps.
-        x, y = rows_of(name, queries=queries, corpus=np.asarray(self.corpus))
-        check_corpus(name, "corpus", y.array)
+        corpus = np.asarray(state.corpus)
+        if queries is None:
+            return blocks.Rows(corpus, None), None
+        x, y = rows_of(name, queries=queries, corpus=corpus)
         if self.binary:
             check_bits(name, queries=x.array)
         return x, y
 
-    def _search(self, name, x, y, memory, report, found=None):
+    def _search(self, name, state, queries, where, exclude, memory, report, both=False):
+        """Returns the search of queries, or of all rows with each other, among the living rows that filters leave.
+
+        both: with queries=None, filters hold for both rows of a pair.
+        """
+        x, y = self._as_rows(name, state, queries)
+        left = index_filters.filter_by_number(name, state, where, exclude, None if y is None else len(x), both)
         # The C core reads aligned C-contiguous arrays. Those of an unpickled index can be others.
-        directions, error, heads, head_scales = self._rotated or (None, 0.0, None, None)
-        codes, heads = (None if array is None else np.require(array, np.uint8, "CA") for array in (self._codes, heads))
+        directions, error, heads, head_scales = state.rotated or (None, 0.0, None, None)
+        codes, heads = (None if array is None else np.require(array, np.uint8, "CA") for array in (state.codes, heads))
         scales, directions, head_scales = (
             None if array is None else np.require(array, np.float32, "CA")
-            for array in (self._scales, directions, head_scales)
+            for array in (state.scales, directions, head_scales)
         )
-        rotated = None if self._rotated is None else (directions, error, heads, head_scales)
-        return BlockwiseSearch(name, x, y, self.eps, memory, report, (codes, scales, rotated), self.binary, found)
+        rotated = None if state.rotated is None else (directions, error, heads, head_scales)
+        memory = None if y is None else memory  # rows with codes are one block
+        return BlockwiseSearch(name, x, y, self.eps, memory, report, (codes, scales, rotated), self.binary, left)
 
     def topk(
         self,
-        queries: Rows,
+        queries: Rows | None,
         k: SupportsIndex = 10,
         *,
         where: Array | None = None,
@@ -218,14 +383,17 @@ class Index:
 
         Parameters
         ----------
-        queries : array_like of shape (Q, D) or (D,), or path
-            Rows are vectors; shape (D,) is one vector. The dtypes are those of a corpus.
+        queries : array_like of shape (Q, D) or (D,), path or None
+            Rows are vectors; shape (D,) is one vector. The dtypes are those of a corpus. None searches with every row
+            of the index, in order of ``numbers``, and excludes each from its own results.
         k : int
             At least 1. Places that no row fills have the index -1 and the value NaN.
-        where : array_like of bool (N,) or (Q, N), or of int (n,), optional
-            The rows to choose from, as for ``cossim.topk``. Neither rows nor codes of other rows are read.
+        where : array_like of bool (M,) or (Q, M), or of int (n,), optional
+            The rows to choose from, for all queries or for each query: numbers, or a mask over all M numbers that were
+            given since the last ``compact``. Removed rows are never chosen. Neither rows nor codes of other rows are
+            read. With queries=None, Q is N, and every row is a query.
         exclude : array_like of int, shape (m,) or (Q, m), optional
-            Rows that are left out, as for ``cossim.topk``.
+            Numbers of rows that are left out, for all queries or for each query; -1 stands for none.
         memory : int, optional
             Bound of the working set in bytes, for queries in a file.
         progress : bool or callable, optional
@@ -234,7 +402,8 @@ class Index:
         Returns
         -------
         TopK
-            values: shape (Q, k), or (k,) for one query vector; float32 or float64. indices: the same shape, int64.
+            values: shape (Q, k), or (k,) for one query vector; float32 or float64. indices: numbers of rows, of the
+            same shape, int64.
 
         Raises
         ------
@@ -256,14 +425,18 @@ class Index:
         """
         name = "Index.topk"
         k, memory = length_argument(name, "k", k), memory_argument(name, memory)
-        x, y = self._as_rows(name, queries)
-        found = filter_argument(name, where, exclude, len(x), len(y))
+        state = self._state
+        if queries is None and state.places * (1 - 1 / index_state.HOLES_OF_REMOVE) > state.size:
+            state, _ = index_state.moved(name, state, 0, self.eps)  # else most queries would be removed rows
         with reporting(progress, name) as report:
-            return self._search(name, x, y, memory, report, found).topk(k)
+            values, places = self._search(name, state, queries, where, exclude, memory, report).topk(k)
+        if queries is None and (living := state.living_places()) is not None:
+            values, places = values[living], places[living]
+        return TopK(values, state.numbers_at(places))
 
     def pairs_above(
         self,
-        queries: Rows,
+        queries: Rows | None,
         threshold: Number,
         *,
         where: Array | None = None,
@@ -278,14 +451,16 @@ class Index:
 
         Parameters
         ----------
-        queries : array_like of shape (Q, D) or (D,), or path
-            Rows are vectors; shape (D,) is one vector. The dtypes are those of a corpus.
+        queries : array_like of shape (Q, D) or (D,), path or None
+            Rows are vectors; shape (D,) is one vector. The dtypes are those of a corpus. None compares the rows of the
+            index with each other, and gives each pair of different rows once, with i < j.
         threshold : float
             In [-1, 1]. It is rounded to the dtype of the scores.
-        where : array_like of bool (N,) or (Q, N), or of int (n,), optional
-            The rows that may be in a pair, for all queries or for each query, as for ``cossim.pairs_above``.
+        where : array_like of bool (M,) or (Q, M), or of int (n,), optional
+            The rows that may be in a pair, as for ``topk``. With queries=None, numbers and a mask (M,) hold for both
+            rows of a pair.
         exclude : array_like of int, shape (m,) or (Q, m), optional
-            Rows that are left out, for all queries or for each query; -1 stands for none.
+            Numbers of rows that are left out, for all queries or for each query; -1 stands for none.
         max_pairs : int, optional
             If there are more pairs, none are returned; the ValueError says how many there are.
         memory : int, optional
@@ -296,7 +471,8 @@ class Index:
         Returns
         -------
         Pairs
-            i: numbers of queries, int64. j: numbers of rows, int64. values: float32 or float64. Sorted by i, then j.
+            i: numbers of queries, or of rows with queries=None; int64. j: numbers of rows, int64. values: float32 or
+            float64. Sorted by i, then j.
 
         Raises
         ------
@@ -313,16 +489,56 @@ class Index:
         name = "Index.pairs_above"
         threshold, memory = threshold_argument(name, threshold), memory_argument(name, memory)
         max_pairs = max_pairs_argument(name, max_pairs)
-        x, y = self._as_rows(name, queries)
-        found = filter_argument(name, where, exclude, len(x), len(y))
+        state = self._state
         with reporting(progress, name) as report:
-            return self._search(name, x, y, memory, report, found).pairs_above(threshold, max_pairs)
+            search = self._search(name, state, queries, where, exclude, memory, report, queries is None)
+            i, j, values = search.pairs_above(threshold, max_pairs)
+        return Pairs(state.numbers_at(i) if queries is None else i, state.numbers_at(j), values)
+
+    def duplicate_groups(self, threshold: Number, *, progress: Progress | None = None) -> NDArray[np.int64]:
+        """Finds groups of near-duplicates among the rows, as ``cossim.duplicate_groups`` does.
+
+        Parameters
+        ----------
+        threshold : float
+            In [-1, 1]. It is rounded to the dtype of the scores.
+        progress : bool or callable, optional
+            True shows a bar (needs tqdm). A callable is called with the number of scores done and their total.
+
+        Returns
+        -------
+        numpy.ndarray of shape (N,)
+            For each row, in order of ``numbers``, the lowest number of its group; int64.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As ``cossim.duplicate_groups``.
+
+        Examples
+        --------
+        >>> import numpy as np, cossim
+        >>> index = cossim.Index(np.array([[1.0, 0.0], [3.0, 4.0], [6.0, 8.0], [0.0, 2.0]]))
+        >>> index.remove(0)
+        >>> index.duplicate_groups(0.9)
+        array([1, 1, 3])
+        """
+        name = "Index.duplicate_groups"
+        threshold = threshold_argument(name, threshold)
+        state = self._state
+        with reporting(progress, name) as report:
+            labels = self._search(name, state, None, None, None, None, report, True).duplicate_groups(threshold)
+        living = state.living_places()
+        return state.numbers_at(labels if living is None else labels[living])
+
+    # ---- files ----
 
     def save(self, path: Path, *, progress: Progress | None = None) -> None:
         """Writes the index, with corpus and codes, to one .safetensors file.
 
-        Other programs can read the arrays "corpus", "codes" and "scales" with the package safetensors. An existing file
-        is replaced once the new one is complete. After an error it is unchanged.
+        Other programs can read the arrays "corpus", "codes" and "scales" with the package safetensors, and "numbers"
+        if rows were removed. Removed rows are left out. An existing file is replaced once the new one is complete.
+        After an error it is unchanged.
 
         Parameters
         ----------
@@ -344,9 +560,10 @@ class Index:
         ...     cossim.Index.load(path, mmap=False)
         Index of 3 rows of 3 elements, float64
         """
+        metadata, arrays = index_state.as_file(self._state)
+        metadata = {"eps": self.eps.hex()} | ({"binary": "True"} if self.binary else {}) | metadata
         with reporting(progress, "Index.save") as report:
-            metadata = {"eps": self.eps.hex()} | ({"binary": "True"} if self.binary else {})
-            index_file.write(path, metadata, self._arrays(), progress=report)
+            index_file.write(path, metadata, arrays, progress=report)
 
     @classmethod
     def load(cls, path: Path, mmap: bool = True, *, verify: bool = True) -> Self:
@@ -356,7 +573,8 @@ class Index:
         ----------
         path : str or os.PathLike
         mmap : bool
-            True maps the file, and searches read the parts that they need. False reads the whole file into memory.
+            True maps the file, and searches read the parts that they need. False reads the whole file into memory. The
+            first ``add`` to a mapped index copies it to memory; ``remove`` does not.
         verify : bool
             True checks every byte against its checksum first. False skips the contents of the arrays, so that a file
             of any size opens at once.
@@ -383,37 +601,22 @@ class Index:
         FileNotFoundError: [Errno 2] No such file or directory: 'no such file'
         """
         metadata, arrays = index_file.read(path, mmap=mmap, verify=verify)
-        corpus, scales, directions = (arrays.get(name) for name in ("corpus", "scales", "directions"))
-        codes = arrays.get("codes")
-        rotated = None
         try:
             eps = float.fromhex(metadata["eps"])
         except (KeyError, OverflowError, ValueError):
             eps = -1.0
-        fits = corpus is not None and corpus.ndim == 2 and corpus.size and eps >= 0
         binary = metadata.get("binary") == "True"
-        if fits and binary:
-            fits = corpus.dtype == np.uint8 and codes is None and scales is None and directions is None
-        elif fits and corpus.shape[1] <= MAX_CODED_DIM:
-            rows, dim = corpus.shape
-            expected: dict[str, tuple[Any, Any]] = {"scales": ((rows, 2), np.float32)}
-            if codes is not None or corpus.itemsize != 1:
-                expected["codes"] = corpus.shape, np.uint8
-            if directions is not None:
-                size = len(directions) if directions.ndim == 2 else 0
-                expected |= {
-                    "directions": ((size, dim), np.float32),
-                    "heads": ((rows, size), np.uint8),
-                    "head_scales": ((rows, 3), np.float32),
-                }
-            fits = all(
-                name in arrays and (arrays[name].shape, arrays[name].dtype) == array for name, array in expected.items()
-            )
-            if fits and directions is not None:
-                rotated = directions, rotation.rotation_error(directions), arrays["heads"], arrays["head_scales"]
-                fits = 0 < size <= dim and size % 4 == 0 and rotated[1] <= rotation.MOST_ERROR
-        if not fits:
+        state = index_state.of_file(metadata, arrays, binary, verify) if eps >= 0 else None
+        if state is None:
             raise ValueError(_errors.NOT_AN_INDEX.format(path=path))
-        index = cls._from_parts(corpus, codes, scales, eps, rotated)
-        index._binary = binary
-        return index
+        return cls._from_state(state, eps, binary)
+
+
+def _no_rows(dim, binary):
+    """Returns the corpus of an index that begins without rows."""
+    if dim is None:
+        raise TypeError(_errors.EMPTY_INDEX)
+    size = size_argument("Index", "dim", dim, 1)
+    if binary and size % 8:
+        raise ValueError(_errors.BITS_DIM.format(dim=size))
+    return np.empty((0, size // 8), np.uint8) if binary else np.empty((0, size), np.float32)

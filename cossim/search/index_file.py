@@ -95,6 +95,26 @@ def aligned_empty(size):
     return block[first : first + size]
 
 
+class ChosenRows:
+    """The rows of an array at some places, in this order. write() copies them piece by piece."""
+
+    def __init__(self, array, places):
+        self.array, self.places, self.dtype = array, places, array.dtype
+        self.shape = (len(places), *array.shape[1:])
+        self.size = math.prod(self.shape)
+        self.itemsize = array.itemsize
+        self.nbytes = self.size * self.itemsize
+
+    def __len__(self):
+        return len(self.places)
+
+    def __getitem__(self, part):
+        return self.array[self.places[part]]
+
+    def __iter__(self):
+        return (self.array[place] for place in self.places)
+
+
 # ---- the header ----
 
 
@@ -160,7 +180,7 @@ def _blocks(array, limit):
     """Yields views of at most `limit` bytes that make up the array in C order."""
     length = array.size * array.itemsize
     if length <= limit:
-        yield array
+        yield array[:] if isinstance(array, ChosenRows) else array
     elif (row := length // len(array)) > limit:
         for part in array:
             yield from _blocks(part, limit)
@@ -184,7 +204,7 @@ def _pieces(arrays):
     padding = 0
     for array in arrays:
         yield np.zeros(padding, np.uint8)
-        for block in _blocks(np.asarray(array), _PIECE):
+        for block in _blocks(array if isinstance(array, ChosenRows) else np.asarray(array), _PIECE):
             yield _bytes_of(block)
         padding = -array.nbytes % ALIGNMENT
 
@@ -199,7 +219,7 @@ def write(path, metadata, arrays, *, progress=None):
     path : str, bytes or os.PathLike
     metadata : dict of str to str
         The keys "format", "crc32", "version" and "blocks" belong to the format.
-    arrays : dict of str to numpy.ndarray
+    arrays : dict of str to numpy.ndarray or ChosenRows
         Arrays with any strides and byte order. The dtypes are float64, float32, float16, bfloat16, integers and bool.
         No array is loaded or copied as a whole. No name ends with ".padding".
     progress : callable, optional

@@ -25,14 +25,18 @@ LEAST_THRESHOLD = 0.6  # a search below this threshold makes no heads
 MOST_ERROR = 0.1  # MAX_ROTATION_ERROR of csrc/search/head.h
 _FIT, _ROWS = 2048, 1024  # rows from which directions are calculated; other rows on which they are tested
 _MOST_PASS = 0.01
+_KEPT, _KEPT_SHARE = 1.5, 0.0005  # known directions are kept up to 1.5 times the share that new ones pass, and 0.0005
 _ERRORS = 0.03  # about the rounding error of a head's codes
 _ITERATIONS = 5
 
 
-def directions_for(corpus: NDArray[Any], least_rows: int) -> NDArray[np.float32] | None:
+def directions_for(
+    corpus: NDArray[Any], least_rows: int, known: NDArray[np.float32] | None = None
+) -> NDArray[np.float32] | None:
     """Returns the directions (H, D) of the corpus's heads, or None if heads would rule out too few pairs.
 
-    A corpus of fewer than least_rows rows has none.
+    A corpus of fewer than least_rows rows has none. known are directions of other rows: they are returned where they
+    rule out about as many pairs as new ones, and where the corpus is too small for a measurement.
 
     How many pairs of rows could reach THRESHOLD is counted on a sample.
     """
@@ -41,14 +45,17 @@ def directions_for(corpus: NDArray[Any], least_rows: int) -> NDArray[np.float32]
     # size + dim + 20 bytes a row, and 4 * dim * size for the directions.
     size = min(MOST, (dim - 100) * rows // (5 * (rows + 4 * dim))) // STEP * STEP
     if rows < max(least_rows, _FIT + _ROWS) or size < LEAST or corpus.itemsize < 4 or dim > 4096:
-        return None
+        return known
     with fixed_arithmetic():
         sample = _unit(corpus[:: rows // (_FIT + _ROWS)][: _FIT + _ROWS])
         if len(sample) < _FIT:  # most rows are zero or not finite
-            return None
+            return known
         fit, tried = sample[: -len(sample) // 3], sample[-len(sample) // 3 :]
         directions = _principal(fit, size)
-        return np.ascontiguousarray(directions) if _pass(directions, tried) < _MOST_PASS else None
+        share = _pass(directions, tried)
+        if known is not None and _pass(known, tried) < min(_MOST_PASS, _KEPT * share + _KEPT_SHARE):
+            return known
+        return np.ascontiguousarray(directions) if share < _MOST_PASS else None
 
 
 def empty_heads(

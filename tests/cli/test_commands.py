@@ -169,7 +169,7 @@ def test_eps(folder, capsys):
     ],
 )
 def test_amounts_of_memory(text, expected):
-    assert search_commands._bytes(text) == expected
+    assert search_commands.byte_count(text) == expected
 
 
 # ---- what they write ----

@@ -147,6 +147,27 @@ topk(X, Y, 2, exclude=[[1], [2]]) -> ValueError: topk(): exclude must have shape
 lazy.topk(DX, DX, 2, exclude=DX) -> TypeError: topk(): exclude is a Dask array: pass exclude.compute()
 lazy.topk(DX, DX, 2, where=DX) -> ValueError: topk(): where is a Dask array, and no mask of shape (6,) or (6, 6): pass
     where.compute() for row numbers (where: shape (6, 4), dtype float64)
+(index := Index(X), index._state.arrays.update(corpus=Y), index.topk(X, 1)) -> ValueError: Index.topk(): the corpus has
+    been changed since the index was made: make the index again (corpus: shape (5, 4), dtype float64)
+Index() -> TypeError: Index(): pass a corpus, or the length of rows to come, such as Index(dim=384)
+Index(X, dim=5) -> ValueError: Index(): dim=5 but the rows of corpus have 4 elements: leave dim out (corpus: shape
+    (6, 4), dtype float64)
+Index(dim=9, binary=True) -> ValueError: Index(): dim must be a multiple of 8 with binary=True, not 9: it is the number
+    of bits of a row
+Index(X).add(X[:, :3]) -> ValueError: Index.add(): rows of an index of 4 elements are needed: pass vectors of the same
+    model (rows: shape (6, 3), dtype float64)
+Index(X.astype("f4")).add(X) -> TypeError: Index.add(): float64 rows may change when they become float32, the dtype of
+    the index: convert them with astype if that is meant, or make an Index of float64
+Index(X).remove(X[0] > 0) -> TypeError: Index.remove(): numbers must be integers such as add returns, not bool: pass an
+    integer or an array of them, and np.flatnonzero(mask) in place of a mask
+Index(X)[6] -> IndexError: Index.__getitem__(): no row has the number 6, of 6 that were given: index.numbers
+    has those that live
+(index := Index(X), index.remove(2), index.remove([1, 2])) -> IndexError: Index.remove(): row 2 was removed:
+    index.numbers has the numbers of the rows that live
+Index(X).remove([1, 1]) -> ValueError: Index.remove(): number 1 is there twice: pass each number once, such as
+    np.unique(numbers)
+np.asarray(Index(X)) -> TypeError: an Index is not an array: pass its corpus, which has the rows that live
+topk(X, Y, 6) -> ValueError: topk(): k must be at most 5, the number of rows to choose from, not 6
 topk(X, Y, 2.0) -> TypeError: topk(): k must be an integer, not float
 topk(X[:, :3], Y, 1) -> ValueError: topk(): rows of queries have 3 elements, rows of corpus 4: they must be equally long
     (queries: shape (6, 3), dtype float64; corpus: shape (5, 4), dtype float64)
@@ -594,6 +615,8 @@ cossim topk X.npy -k 1 -o folder.npz -> 1: cossim: folder.npz: no file can be wr
     another path
 cossim topk X.npy -k 1 --where rows.txt -> 1: cossim: rows.txt: 'x' is no row number: write whole numbers, or save a
     mask as .npy
+cossim index search X.index -k 1 --max-pairs 3 -> 2: cossim index search: error: argument --max-pairs: not allowed
+    without -t/--threshold
 cossim pairs X.npy X.npy --threshold 1 --groups -> 2: cossim pairs: error: argument --groups: not allowed with OTHER,
     --max-pairs, --where or --exclude
 cossim train P.npy -o weights.pt -> 2: cossim train: error: argument -o/--output: 'weights.pt' does not end in .npz or

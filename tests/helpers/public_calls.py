@@ -3,6 +3,7 @@
 `names()` lists the public names, so `test_references.py` fails if a new one has no case here.
 """
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -129,6 +130,11 @@ def pulled(vjp):
 def wrong_arrays(x, *rest):
     """Arrays whose type or content every function refuses."""
     yield from ((wrong, *rest) for wrong in ("text", None, [[1.0], [1.0, 2.0]], x.astype(complex), x.astype(object)))
+
+
+def wrong_queries(x, *rest):
+    """The same for the queries of an index, which may be None."""
+    return (wrong for wrong in wrong_arrays(x, *rest) if wrong[0] is not None)
 
 
 def wrong_layers(x, *rest):
@@ -285,13 +291,35 @@ CASES |= {
         lambda rng, size: (cossim.CosineSimilarity(), *ROWS(rng, size)),
         lambda f, x, y: [(f, *wrong) for wrong in wrong_arrays(x, y)],
     ),
-    "Index": Case(cossim.Index, one(8, 8), lambda x: [*wrong_arrays(x), (x[None],), (x[:0],), ("no such file",)]),
+    "Index": Case(
+        cossim.Index, one(8, 8), lambda x: [*wrong_queries(x), (None,), (x[None],), (x[:, :0],), ("no such file",)]
+    ),
     "Index.topk": Case(
-        cossim.Index.topk, indexed(3), lambda i, x, k: [*((i, *w) for w in wrong_arrays(x, k)), (i, x[:, 1:], k)]
+        cossim.Index.topk, indexed(3), lambda i, x, k: [*((i, *w) for w in wrong_queries(x, k)), (i, x[:, 1:], k)]
     ),
     "Index.pairs_above": Case(
-        cossim.Index.pairs_above, indexed(0.3), lambda i, x, t: [*((i, *w) for w in wrong_arrays(x, t)), (i, x, 2.0)]
+        cossim.Index.pairs_above, indexed(0.3), lambda i, x, t: [*((i, *w) for w in wrong_queries(x, t)), (i, x, 2.0)]
     ),
+    "Index.duplicate_groups": Case(
+        cossim.Index.duplicate_groups, lambda rng, size: (index(rng, size), 0.3), lambda i, t: [(i, 2.0), (i, "0.3")]
+    ),
+    "Index.add": Case(
+        lambda i, rows: copy.copy(i).add(rows),  # each call starts from the same rows
+        indexed(),
+        lambda i, x: [*((i, *w) for w in wrong_arrays(x)), (i, x[:, 1:]), (i, "no such file")],
+    ),
+    "Index.remove": Case(
+        lambda i, numbers: copy.copy(i).remove(numbers),
+        lambda rng, size: (index(rng, size), np.arange(0, 8 * size, 2)),
+        lambda i, n: [(i, n - 1), (i, [1, 1]), (i, n / 2), (i, n > 1), (i, None)],
+    ),
+    "Index.compact": Case(lambda i: copy.copy(i).compact(), lambda rng, size: (index(rng, size),)),
+    "Index.__getitem__": Case(
+        cossim.Index.__getitem__,
+        lambda rng, size: (index(rng, size), np.arange(0, 8 * size, 3)),
+        lambda i, n: [(i, n - 1), (i, n / 2), (i, n > 1), (i, slice(2))],
+    ),
+    "Index.__getstate__": Case(cossim.Index.__getstate__, lambda rng, size: (index(rng, size),)),
     "Index.save": Case(
         cossim.Index.save,
         lambda rng, size: (index(rng, size), Path(FILES.name) / f"saved {size}.index"),
@@ -308,7 +336,7 @@ CASES |= {
         lambda path: [(path.parent / "no such file",), (Path(__file__),)],
     ),
 }
-for _method in ("__len__", "__repr__", "binary", "corpus", "dim", "eps", "nbytes"):
+for _method in ("__len__", "__repr__", "binary", "corpus", "dim", "eps", "nbytes", "numbers"):
     CASES[f"Index.{_method}"] = Case(found(f"Index.{_method}"), lambda rng, size: (index(rng, size),))
 for _name in [name for name in CASES if name.startswith("Index.") and name != "Index.load"]:
     CASES[_name] = CASES[_name]._replace(more=(*MORE.pop(_name, ()), *other_indexes()))

@@ -247,8 +247,11 @@ MORE = {
     "CosineSimilarity": [instead(), instead(0), options()],
     "CosineSimilarity.__call__": [*NUMBERS, *LARGER],
     "Index": SEARCH[:-2] + [packed, options(eps=0.5, progress=ignore)],
-    "Index.topk": OF_INDEX,
-    "Index.pairs_above": [*OF_INDEX, options(max_pairs=1000)],
+    "Index.topk": [*OF_INDEX, lambda call, given: (given[0], None, 3)],
+    "Index.duplicate_groups": [options(progress=ignore)],
+    "Index.remove": [lambda call, given: (given[0], given[1].tolist()), lambda call, given: (given[0], 1)],
+    "Index.__getitem__": [lambda call, given: (given[0], 1)],
+    "Index.pairs_above": [*OF_INDEX, options(max_pairs=1000), lambda call, given: (given[0], None, 0.3)],
     "Index.save": [options(progress=ignore)],
     "Index.load": [options(False), options(verify=False), lambda call, given: (str(given[0]),)],
 }

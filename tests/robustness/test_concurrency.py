@@ -47,7 +47,7 @@ def seen(result):
     if isinstance(result, (tuple, list)):
         return [seen(value) for value in result]
     if isinstance(result, cossim.Index):
-        return seen([result.corpus, result._codes, result._scales])
+        return seen([result.corpus, result._state.codes, result._state.scales])
     if callable(result) or hasattr(result, "__next__"):
         return type(result).__name__
     return repr(result)

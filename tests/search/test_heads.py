@@ -5,6 +5,7 @@ import pytest
 
 import cossim
 from cossim.search import rotation
+from cossim.search.index_state import as_file
 
 N, D, Q = 2600, 256, 40
 
@@ -77,7 +78,7 @@ def test_index(always, kind, dtype):
     with np.errstate(all="ignore"):
         x = _rows(kind).astype(dtype)
     index = cossim.Index(x)
-    assert index._rotated is not None
+    assert index._state.rotated is not None
     queries = np.concatenate([x[:20], x[-20:] + x[:20]])
     with np.errstate(all="ignore"):
         scores = cossim.pairwise(queries, x)
@@ -105,8 +106,8 @@ def test_saved(always, tmp_path):
     for mmap in (True, False):
         loaded = cossim.Index.load(tmp_path / "index", mmap=mmap)
         assert loaded.nbytes == index.nbytes <= 0.3 * x.nbytes + 20
-        assert loaded._rotated[1] == index._rotated[1]
-        np.testing.assert_array_equal(loaded._rotated[2], index._rotated[2])
+        assert loaded._state.rotated[1] == index._state.rotated[1]
+        np.testing.assert_array_equal(loaded._state.rotated[2], index._state.rotated[2])
         np.testing.assert_array_equal(loaded.topk(x[:5], 3).indices, index.topk(x[:5], 3).indices)
 
 
@@ -123,7 +124,7 @@ def test_saved(always, tmp_path):
 )
 def test_files_that_do_not_fit(always, tmp_path, change):
     index = cossim.Index(_rows("plain").astype(np.float32))
-    cossim.search.index_file.write(tmp_path / "index", {"eps": (1e-8).hex()}, index._arrays() | change)
+    cossim.search.index_file.write(tmp_path / "index", {"eps": (1e-8).hex()}, as_file(index._state)[1] | change)
     with pytest.raises(ValueError, match="index"):
         cossim.Index.load(tmp_path / "index")
 
@@ -131,12 +132,14 @@ def test_files_that_do_not_fit(always, tmp_path, change):
 def test_hostile_numbers(always):
     x = _rows("plain").astype(np.float32)
     index = cossim.Index(x)
-    directions, error, heads, scales = index._rotated
+    state = index._state
     for value in (np.nan, np.inf, 3e38):
-        for part in (directions, scales):
-            bad = np.full_like(part, value)
-            rotated = (bad, error, heads, scales) if part is directions else (directions, error, heads, bad)
-            hostile = cossim.Index._from_parts(x, index._codes, index._scales, index.eps, rotated)
+        scales = np.full_like(state.arrays["head_scales"], value)
+        for bad in (
+            state._replace(directions=np.full_like(state.directions, value)),
+            state._replace(arrays=state.arrays | {"head_scales": scales}),
+        ):
+            hostile = cossim.Index._from_state(bad, index.eps)
             assert hostile.topk(x[:9], 3).indices.shape == (9, 3)
 
 
@@ -147,4 +150,4 @@ def test_where_heads_pay():
     assert directions is None or rotation.rotation_error(directions) < 1e-5
     assert rotation.directions_for(steep, 9001) is None
     index = cossim.Index(steep)
-    assert index._rotated is None and index.nbytes == len(steep) * 136
+    assert index._state.rotated is None and index.nbytes == len(steep) * 136

@@ -39,7 +39,7 @@ def test_codes_bound_every_row(rng, kind):
     with np.errstate(over="ignore"):
         x = KINDS[kind](rng, 500, 96).astype(np.float32)
     index = cossim.Index(x)
-    codes, (scales, rests) = index._codes.astype(float) - 128, index._scales.T.astype(float)
+    codes, (scales, rests) = index._state.codes.astype(float) - 128, index._state.scales.T.astype(float)
     wide = x.astype(np.longdouble)
     with np.errstate(all="ignore"):
         unit = wide / np.maximum(np.sqrt((wide * wide).sum(1)), 1e-8)[:, None]
@@ -62,7 +62,9 @@ def test_rows_of_8_bits_are_their_own_codes(rng, dtype, tmp_path):
     same(strided.topk(x[:7, ::2], 9), cossim.topk(x[:7, ::2], x[:, ::2], 9))
     many = np.repeat(x, 2, 0)  # more queries than rows
     same(index.pairs_above(many, 0.9), cossim.pairs_above(many, 0.9, x))
-    strided_scales = cossim.Index._from_parts(np.asfortranarray(x), None, index._scales, index.eps)
+    strided_scales = cossim.Index._from_state(
+        index._state._replace(arrays=index._state.arrays | {"corpus": np.asfortranarray(x)}), index.eps
+    )
     same(strided_scales.topk(x[:7], 9), cossim.topk(x[:7], x, 9))
 
 
@@ -183,7 +185,7 @@ def test_other_arrays_than_those_of_an_index(rng, tmp_path):
 
     x = rng.standard_normal((30, 8), np.float32)
     index = cossim.Index(x)
-    good = {"corpus": x, "codes": index._codes, "scales": index._scales}
+    good = {"corpus": x, "codes": index._state.codes, "scales": index._state.scales}
     path = tmp_path / "index"
     for header, arrays in (
         ({}, good),
@@ -193,8 +195,8 @@ def test_other_arrays_than_those_of_an_index(rng, tmp_path):
         ({"eps": ""}, good),
         ({"eps": (0.1).hex()}, {"corpus": x}),
         ({"eps": (0.1).hex()}, {**good, "corpus": x[0]}),
-        ({"eps": (0.1).hex()}, {**good, "codes": index._codes[:-1]}),
-        ({"eps": (0.1).hex()}, {**good, "scales": index._scales.astype(np.float64)}),
+        ({"eps": (0.1).hex()}, {**good, "codes": index._state.codes[:-1]}),
+        ({"eps": (0.1).hex()}, {**good, "scales": index._state.scales.astype(np.float64)}),
     ):
         index_file.write(path, header, arrays)
         with pytest.raises(ValueError, match=r"Index\.load\(\): .*\barrays\b.*\bindex\b"):

@@ -38,9 +38,9 @@ def in_pieces(index):
 def of_another_byte_order(index):
     """The index as a machine of the other byte order would pickle it."""
     other = pickle.loads(pickle.dumps(index))
-    other._scales = other._scales.astype(other._scales.dtype.newbyteorder())
-    if other._corpus.dtype.isbuiltin == 1:
-        other._corpus = other._corpus.astype(other._corpus.dtype.newbyteorder())
+    for name, array in other._state.arrays.items():
+        if array.dtype.isbuiltin == 1:
+            other._state.arrays[name] = array.astype(array.dtype.newbyteorder())
     return other
 
 
@@ -57,10 +57,9 @@ def test_all_arrays_as_memmaps(rng, tmp_path, mode, depth):
     """joblib turns each array of an Index into a memmap."""
     given = Searched(rng, 3000 if depth == 64 else 300, depth)
     index = cossim.Index(given.corpus)
-    for name, array in vars(index).items():
-        if isinstance(array, np.ndarray):
-            np.save(tmp_path / name, array)
-            setattr(index, name, np.load(tmp_path / f"{name}.npy", mmap_mode=mode))
+    for name, array in index._state.arrays.items():
+        np.save(tmp_path / name, array)
+        index._state.arrays[name] = np.load(tmp_path / f"{name}.npy", mmap_mode=mode)
     given.check(index)
     index.save(tmp_path / "index")
     given.check(cossim.Index.load(tmp_path / "index"))

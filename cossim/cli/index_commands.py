@@ -1,0 +1,223 @@
+"""The commands of an index, index build, add and search, and dedupe: their arguments and their results."""
+
+from functools import partial
+
+import numpy as np
+
+from cossim import _errors
+from cossim._core import DEFAULT_EPS
+from cossim._io import errors_as_text, write_errors_as_text
+from cossim._progress import reporting
+from cossim.cli import result_files, row_files, search_commands
+from cossim.cli.search_commands import EXIT_CODES, FILE, add_running, integer, limited, set_run, wants_bar
+from cossim.search.index import Index
+from cossim.search.near_duplicates import deduplicate
+
+INDEX = "file that cossim index build or Index.save wrote"
+
+
+def add_index(commands):
+    text = "Keeps a corpus in a file that is prepared for many searches, and to which rows can be added."
+    parser = commands.add_parser("index", help=text, description=text, epilog=EXIT_CODES)
+    parts = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_build(parts)
+    _add_add(parts)
+    _add_search(parts)
+
+
+def _add_column(parser):
+    column = "the array or column of vectors, for files with more than one"
+    parser.add_argument("--column", metavar="NAME", help=column)
+
+
+def _add_build(commands):
+    text = "Makes an index of the rows of a file."
+    parser = commands.add_parser("build", help=text, description=text, epilog=EXIT_CODES)
+    corpus = parser.add_argument("corpus", metavar="CORPUS", help=FILE)
+    output = parser.add_argument("-o", "--output", metavar="INDEX", required=True, help="where the index goes")
+    _add_column(parser)
+    eps = "smallest norm (default: %(default)s)"
+    parser.add_argument("--eps", metavar="X", type=float, default=DEFAULT_EPS, help=eps)
+    binary = "the rows are packed bits, as numpy.packbits(rows > 0, axis=1) gives them: bit 1 is +1, bit 0 is -1"
+    parser.add_argument("--binary", action="store_true", help=binary)
+    add_running(parser)
+    set_run(parser, _build, reads=[corpus], writes=[output])
+
+
+def _add_add(commands):
+    text = "Adds the rows of a file to an index, and prints the number of the first one and how many there are."
+    more = "The index is replaced once the new one is complete."
+    parser = commands.add_parser("add", help=text, description=f"{text} {more}", epilog=EXIT_CODES)
+    index = parser.add_argument("index", metavar="INDEX", help=INDEX)
+    rows = parser.add_argument("rows", metavar="ROWS", help=FILE)
+    output = "where the new index goes (default: INDEX)"
+    parser.add_argument("-o", "--output", metavar="FILE", help=output)
+    _add_column(parser)
+    add_running(parser)
+    set_run(parser, _add, reads=[rows], writes=[index])
+
+
+def _add_search(commands):
+    text = "The k rows of an index that are most similar to each query, or all rows that reach a threshold."
+    more = "Rows have the numbers that index add prints, and those of the first corpus count from 0; ranks from 1."
+    parser = commands.add_parser("search", help=text, description=f"{text} {more}", epilog=EXIT_CODES)
+    index = parser.add_argument("index", metavar="INDEX", help=INDEX)
+    queries = f"{FILE} (default: the rows of the index, each without itself)"
+    queries = parser.add_argument("queries", metavar="QUERIES", nargs="?", help=queries)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("-k", metavar="N", type=integer, help="how many rows for each query")
+    what.add_argument("-t", "--threshold", metavar="T", type=float, help="all pairs from this score on, from -1 to 1")
+    parser.add_argument("--max-pairs", metavar="N", type=integer, help="fail if more pairs reach the threshold")
+    filters = search_commands.add_filters(parser, "these rows of the index")
+    _add_column(parser)
+    ids = parser.add_argument("--ids", metavar="FILE", help="a file with the name of a row in each line, by number")
+    target = f"where the result goes, by its suffix {', '.join(result_files.FORMATS)} (default: CSV on stdout)"
+    output = parser.add_argument("-o", "--output", metavar="FILE", type=search_commands.output_path, help=target)
+    memory = "bound of the working set, for queries in a file: bytes, or such as 256M, 1.5G"
+    parser.add_argument("--memory", metavar="SIZE", type=search_commands.byte_count, help=memory)
+    add_running(parser)
+    set_run(parser, partial(_search, parser), reads=[index, queries, *filters, ids], writes=[output])
+
+
+def add_dedupe(commands):
+    text = "The rows to keep of near-duplicates: a row is dropped if it is like a row that was kept before it."
+    more = "Rows count from 0. Each row is printed with the kept row that it is like, which is itself for a kept row."
+    parser = commands.add_parser("dedupe", help=text, description=f"{text} {more}", epilog=EXIT_CODES)
+    corpus = parser.add_argument("corpus", metavar="CORPUS", help=FILE)
+    parser.add_argument("-t", "--threshold", metavar="T", type=float, required=True, help="from -1 to 1")
+    _add_column(parser)
+    ids = "add names of rows to the result: a column of the file, or a file with the name of a row in each line"
+    parser.add_argument("--ids", metavar="COLUMN|FILE", help=ids)
+    parser.add_argument("--kept", action="store_true", help="print only the rows to keep")
+    target = f"where the result goes, by its suffix {', '.join(result_files.FORMATS)} (default: CSV on stdout)"
+    output = parser.add_argument("-o", "--output", metavar="FILE", type=search_commands.output_path, help=target)
+    eps = "smallest norm (default: %(default)s)"
+    parser.add_argument("--eps", metavar="X", type=float, default=DEFAULT_EPS, help=eps)
+    memory = "bound of the working set: bytes, or such as 256M, 1.5G (without the result)"
+    parser.add_argument("--memory", metavar="SIZE", type=search_commands.byte_count, help=memory)
+    add_running(parser)
+    set_run(parser, _dedupe, reads=[corpus], writes=[output])
+
+
+# ---- runs ----
+
+
+def _loaded(path):
+    with errors_as_text():
+        return Index.load(path)
+
+
+def _save(index, path, report):
+    with write_errors_as_text(path):
+        index.save(path, progress=report)
+
+
+def _build(arguments):
+    rows = row_files.open_input(arguments.corpus, arguments.column)
+    if arguments.binary:
+        search_commands.check_bits([arguments.corpus], [(rows, None)])
+    with limited(arguments), reporting(wants_bar(arguments), "index build") as report:
+        index = Index(rows, eps=arguments.eps, binary=arguments.binary, progress=report)
+        _save(index, arguments.output, None)
+
+
+def _add(arguments):
+    index = _loaded(arguments.index)
+    rows = row_files.open_input(arguments.rows, arguments.column)
+    if index.binary:
+        search_commands.check_bits([arguments.rows], [(rows, None)])
+    with limited(arguments), reporting(wants_bar(arguments), "index add", "bytes") as report:
+        try:
+            numbers = index.add(rows)
+        except TypeError as error:  # rows of another dtype, which is a mistake in the files
+            raise ValueError(_errors.IN_FILE.format(path=arguments.rows, error=error)) from None
+        _save(index, arguments.output or arguments.index, report)
+    first, count = np.array([index._state.given - len(numbers)]), np.array([len(numbers)])
+    result_files.print_csv(result_files.Result({}, lambda line: {"first": first[line], "rows": count[line]}, 1))
+
+
+def _names(arguments, index):
+    """Returns the names in the file --ids, one for each number that was ever given, or None."""
+    if arguments.ids is None:
+        return None
+    return row_files.names_in_file(arguments.ids, arguments.index, index._state.given)
+
+
+def _written(arguments, result):
+    if arguments.output is None:
+        result_files.print_csv(result)
+    else:
+        result_files.write(arguments.output, result)
+
+
+def _search(parser, arguments):
+    if arguments.max_pairs is not None and arguments.threshold is None:
+        parser.error(_errors.WITHOUT_THRESHOLD)
+    index = _loaded(arguments.index)
+    names = _names(arguments, index)
+    if arguments.output is not None:
+        result_files.check(arguments.output, names is not None)
+    queries = None if arguments.queries is None else row_files.open_input(arguments.queries, arguments.column)
+    if queries is not None and index.binary:
+        search_commands.check_bits([arguments.queries], [(queries, None)])
+    options = {"memory": arguments.memory, **search_commands.read_filters(arguments)}
+    with limited(arguments), reporting(wants_bar(arguments), "index search") as report:
+        options["progress"] = report
+        if arguments.threshold is None:
+            result = _best(index, index.topk(queries, arguments.k, **options), names, queries is None)
+        else:
+            options["max_pairs"] = arguments.max_pairs
+            result = _reaching(index.pairs_above(queries, arguments.threshold, **options), names, queries is None)
+    _written(arguments, result)
+
+
+def _best(index, found, names, itself):
+    values, indices = found.values.reshape(-1), found.indices.reshape(-1)
+    numbers = index.numbers if itself else np.arange(len(found.values))
+    filled = np.flatnonzero(indices >= 0)
+    k = found.indices.shape[1]
+
+    def columns(line):
+        at = filled[line]
+        place, rank = np.divmod(at, k)
+        table = {"query": numbers[place], "rank": rank + 1, "index": indices[at], "value": values[at]}
+        own = {"query_id": (names if itself else None, numbers[place])}
+        return search_commands.with_names(table, **own, index_id=(names, indices[at]))
+
+    arrays = found._asdict()
+    if names is not None:
+        arrays["index_ids"] = np.append(names, "")[found.indices]  # "" for places that no row fills
+    if itself:
+        arrays["queries"] = numbers
+    return result_files.Result(arrays, columns, len(filled))
+
+
+def _reaching(found, names, itself):
+    i, j, values = found
+
+    def columns(line):
+        table = {"i": i[line], "j": j[line], "value": values[line]}
+        return search_commands.with_names(table, i_id=(names if itself else None, i[line]), j_id=(names, j[line]))
+
+    arrays = search_commands.with_names(found._asdict(), i_ids=(names if itself else None, i), j_ids=(names, j))
+    return result_files.Result(arrays, columns, len(values))
+
+
+def _dedupe(arguments):
+    ((rows, names),) = row_files.open_inputs([arguments.corpus], arguments.column, arguments.ids)
+    if arguments.output is not None:
+        result_files.check(arguments.output, names is not None)
+    options = {"eps": arguments.eps, "memory": arguments.memory}
+    with limited(arguments), reporting(wants_bar(arguments), "dedupe") as report:
+        kept, like = deduplicate(rows, arguments.threshold, **options, progress=report)
+    shown = kept if arguments.kept else np.arange(len(like))
+
+    def columns(line):
+        row = shown[line]
+        table = {"row": row} if arguments.kept else {"row": row, "like": like[row]}
+        others = {} if arguments.kept else {"like_id": (names, like[row])}
+        return search_commands.with_names(table, row_id=(names, row), **others)
+
+    arrays = {"kept": kept} if arguments.kept else {"kept": kept, "like": like}
+    arrays = search_commands.with_names(arrays, kept_ids=(names, kept))
+    _written(arguments, result_files.Result(arrays, columns, len(shown)))

@@ -1,0 +1,68 @@
+"""Filters of a search in an Index: the rows that live, and those that where= and exclude= leave."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cossim import _core
+from cossim.search import filters
+from cossim.search.filters import Filter
+
+if TYPE_CHECKING:
+    from cossim.search.index_state import State
+
+
+def filter_by_number(
+    function: str, state: State, where: Any, exclude: Any, queries: int | None, both: bool
+) -> Filter | None:
+    """Returns the filter of a search, whose candidates are places. where and exclude have numbers of rows.
+
+    queries is their number, or None if the rows of the index are searched with each other. both: filters then hold for
+    both rows of a pair.
+    """
+    rows = state.size if queries is None else queries
+    if where is not None:
+        where = _where(function, state, where, rows, queries is None)
+    if exclude is not None:
+        exclude = _exclude(function, state, exclude, rows, queries is None)
+    rows = state.places if queries is None else queries
+    found = filters.filter_argument(function, where, exclude, rows, state.places, both)
+    if state.living is None:
+        return found
+    living = state.living.view("<u8").astype(np.uint64, copy=False)[: -(-state.places // filters.WORD)]
+    if found is None:
+        return Filter(living, both=both)
+    if found.pairs is not None:
+        return found._replace(pairs=found.pairs & living)
+    return found._replace(rows=living if found.rows is None else found.rows & living)
+
+
+def _where(function, state, where, rows, itself):
+    """Returns where= by places. A mask for each row of the index gets rows for the removed ones too."""
+    given = _core.as_array(function, "where", where)
+    if given.dtype != bool:
+        numbers = filters._numbers(function, "where", given, state.given, least=0)
+        places, lives = state.find(numbers)
+        return places[lives] if numbers.ndim == 1 else places  # which filter_argument refuses
+    mask = filters._mask(function, given, rows, state.given)
+    if "numbers" in state.arrays:
+        mask = mask[..., state.arrays["numbers"]]
+    if itself and mask.ndim == 2 and state.living is not None:
+        whole = np.zeros((state.places, state.places), bool)
+        whole[state.living_places()] = mask
+        return whole
+    return mask
+
+
+def _exclude(function, state, exclude, rows, itself):
+    """Returns exclude= by places, with -1 for rows that were removed already."""
+    numbers = filters._excluded(function, exclude, rows, state.given)
+    places, lives = state.find(numbers)
+    places = np.where(lives, places, -1)
+    if itself and places.ndim == 2 and state.living is not None:
+        whole = np.full((state.places, places.shape[1]), -1)
+        whole[state.living_places()] = places
+        return whole
+    return places

@@ -1,0 +1,374 @@
+"""An Index whose rows come and go finds what a new Index of the living rows finds, under the numbers that add gave."""
+
+import copy
+import os
+import pickle
+import signal
+import threading
+import time
+
+import lives
+import ml_dtypes
+import numpy as np
+import pytest
+from processes import python
+from test_search import same
+
+import cossim
+from cossim.search import index_file, index_state, rotation
+
+
+def rows_of(rng, count, size=16):
+    return rng.standard_normal((count, size), np.float32)
+
+
+@pytest.mark.parametrize("first", range(0, 24, 6))
+def test_random_lives(first, tmp_path):
+    for seed in range(first, first + 6):
+        lives.Life(seed, tmp_path).live(20)
+
+
+def test_numbers_stay_until_compact(rng):
+    x = rows_of(rng, 30)
+    index = cossim.Index(x[:10])
+    assert index.add(x[10:13]).tolist() == [10, 11, 12]
+    index.remove([0, 11])
+    assert index.add(x[13]).tolist() == [13]
+    assert index.numbers.tolist() == [*range(1, 11), 12, 13]
+    same(index[[13, 2]], x[[13, 2]])
+    same(index[np.array([[3], [4]])], x[[[3], [4]]])
+    same(index[np.uint64(5)], x[5])
+    assert index.topk(x[12], 1).indices == [12]
+    assert index.compact().tolist() == [*range(1, 11), 12, 13]
+    assert index.numbers.tolist() == list(range(12))
+    assert index.topk(x[12], 1).indices == [10]
+    index[0][:] = 7  # a copy
+    same(index[0], x[1])
+
+
+def test_equal_scores_are_in_order_of_number(rng):
+    x = np.repeat(rows_of(rng, 3), 40, 0)
+    index = cossim.Index(x[:60])
+    index.remove(np.arange(0, 60, 2))
+    index.add(x[60:])
+    for k in (5, 80):
+        found = index.topk(x[:1], k)
+        ties = found.values == found.values[0, 0]
+        assert (np.diff(found.indices[0, ties[0]]) > 0).all()
+
+
+@pytest.mark.parametrize("options", [{"dim": 8}, {"dim": 64, "binary": True}, {"corpus": np.empty((0, 8), np.float16)}])
+def test_an_index_that_begins_without_rows(rng, options):
+    index = cossim.Index(**options)
+    assert (len(index), index.dim, bool(index)) == (0, options.get("dim", 8), False)
+    assert repr(index).startswith("Index of 0 rows")
+    dtype = np.uint8 if index.binary else np.float16
+    x = (10 * rng.random((20, 8))).astype(dtype)
+    assert index.add(x[:0]).shape == (0,)
+    for part in np.array_split(x, 7):
+        index.add(part)
+    assert index.corpus.dtype == dtype
+    same(index.topk(x[:3], 4), cossim.topk(x[:3], x, 4, binary=index.binary))
+    index.remove(index.numbers)
+    assert len(index) == 0
+    assert index.add(x[:2]).tolist() == [20, 21]
+    assert index.corpus.dtype == dtype  # stays once it is chosen
+
+
+def test_rows_of_other_types_are_converted_where_that_is_exact(rng):
+    whole = rng.integers(-9, 9, (4, 6))
+    for dtype, others in {
+        np.float32: (np.float16, ml_dtypes.bfloat16, np.int8, np.int64, ">f4", list),
+        np.float64: (np.float32, np.uint16, np.int64),
+        ml_dtypes.bfloat16: (np.int8, np.int64),
+        np.int8: (np.int64, np.uint8),
+        ">f8": (np.float32,),
+    }.items():
+        index = cossim.Index(whole.astype(dtype))
+        for other in others:
+            rows = np.abs(whole) if other == np.uint8 else whole
+            rows = rows.tolist() if other is list else rows.astype(other)
+            numbers = index.add(rows)
+            same(index[numbers].astype(float), np.array(rows, float))
+    for dtype, rows in (
+        (np.float32, whole.astype(float)),
+        (np.float16, whole.astype(ml_dtypes.bfloat16)),
+        (ml_dtypes.bfloat16, whole.astype(np.float32)),
+        (np.float32, whole + 2**24),
+        (np.float64, whole + 2**60),
+        (np.int8, whole + 200),
+        (bool, whole),
+        (np.int64, whole.astype(np.float32)),
+    ):
+        index = cossim.Index(whole.astype(dtype))
+        with pytest.raises(TypeError, match=r"Index\.add\(\): .* Index of"):
+            index.add(rows)
+        assert len(index) == 4
+
+
+def test_a_mistake_changes_nothing(rng):
+    x = rows_of(rng, 20)
+    index = cossim.Index(x)
+    index.remove(3)
+    for numbers, error in (([1, 3], IndexError), ([1, 20], IndexError), ([1, -1], IndexError), ([1, 1], ValueError)):
+        with pytest.raises(error, match=r"Index\.remove\(\)"):
+            index.remove(numbers)
+        with pytest.raises(error) if error is IndexError else pytest.MonkeyPatch.context():
+            index[numbers]
+    for numbers in ([True, False], [1.0], "1", None, slice(2)):
+        for call in (index.remove, index.__getitem__):
+            with pytest.raises(TypeError, match="numbers must be integers"):
+                call(numbers)
+    for rows in (x[:, :3], x[None], [["text"]], 5):
+        with pytest.raises((ValueError, TypeError), match=r"Index\.add\(\)"):
+            index.add(rows)
+    with pytest.raises(TypeError, match="not iterable"):
+        iter(index)
+    assert index.numbers.tolist() == [*range(3), *range(4, 20)]
+    same(index.topk(x[:2], 4), cossim.topk(x[:2], x, 4))  # row 3 is not among them
+
+
+def test_copies_change_alone(rng):
+    x = rows_of(rng, 300)
+    index = cossim.Index(x[:200])
+    index.add(x[200:210])
+    other = copy.copy(index)
+    index.add(x[210:220])
+    assert other.add(x[220:230]).tolist() == list(range(210, 220))
+    other.remove(5)
+    same(index.corpus, x[:220])
+    same(other.corpus, np.concatenate([x[:5], x[6:210], x[220:230]]))
+
+
+def test_adding_to_a_mapped_index_leaves_the_file_alone(rng, tmp_path):
+    x = rows_of(rng, 300)
+    cossim.Index(x[:200]).save(tmp_path / "index")
+    before = (tmp_path / "index").read_bytes()
+    index = cossim.Index.load(tmp_path / "index")
+    index.remove(np.arange(150))
+    assert index._room is None  # removing copies nothing
+    index.add(x[200:])
+    same(index.corpus, x[150:])
+    assert (tmp_path / "index").read_bytes() == before
+    index.save(tmp_path / "index")
+    loaded = cossim.Index.load(tmp_path / "index")
+    same(loaded.numbers, index.numbers)
+    assert loaded.add(x[:1]).tolist() == [300]
+
+
+def test_rows_of_files_are_added(rng, tmp_path):
+    x = rows_of(rng, 50)
+    np.save(tmp_path / "x.npy", x)
+    index = cossim.Index(dim=16)
+    index.add(str(tmp_path / "x.npy"))
+    index.add(np.load(tmp_path / "x.npy", mmap_mode="r"))
+    same(index.corpus, np.concatenate([x, x]))
+
+
+# ---- storage ----
+
+
+def test_rows_that_come_and_go_for_long_take_no_more_room(rng):
+    x = rows_of(rng, 400)
+    index = cossim.Index(x)
+    held = list(range(400))
+    for _ in range(300):
+        index.remove(held[:13])
+        held = held[13:] + index.add(rows_of(rng, 13)).tolist()
+        state = index._state
+        assert state.places <= 400 * (1 + 1 / index_state.HOLES_OF_ADD) + 13
+        assert len(index._room["corpus"]) <= 2 * 413
+    same(index.numbers, held)
+    index.remove(held[10:])
+    assert index._state.places < 20
+    same(index.topk(x[:3], 5).values, cossim.topk(x[:3], index.corpus, 5).values)
+
+
+def test_a_search_reads_what_no_later_change_writes(rng):
+    x = rows_of(rng, 500)
+    index = cossim.Index(x[:100])
+    seen = []
+    for part in np.array_split(x[100:], 40):
+        index.add(part)
+        index.remove(index.numbers[::17])
+        state = index._state
+        seen.append((state, {name: array.copy() for name, array in state.arrays.items()}, copy.copy(state.living)))
+    for state, arrays, living in seen:
+        for name, array in arrays.items():
+            same(state.arrays[name], array)
+        assert living is None or (state.living == living).all()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_directions_are_kept_or_renewed_by_measurement(rng, monkeypatch, kept):
+    monkeypatch.setattr(rotation, "INDEX_ROWS_PER_ELEMENT", 0)
+    spread = np.exp(-np.arange(320) / 20).astype(np.float32)
+    x = rows_of(rng, 4000, 320) * spread
+    other = rows_of(rng, 8000, 320) * (spread if kept else spread[::-1])
+    index = cossim.Index(x)
+    before = index._state.directions
+    assert before is not None
+    index.remove(np.arange(4000))
+    for part in np.array_split(other, 4):
+        index.add(part)
+    assert (index._state.directions is before) == kept
+    corpus = index.corpus
+    for threshold in (0.9, 0.5):
+        same(index.pairs_above(x[:9], threshold).values, cossim.pairs_above(x[:9], threshold, corpus).values)
+    fresh = cossim.Index(corpus)
+    if not kept:
+        assert len(index._state.rotated[2]) == len(fresh._state.rotated[2]) == 8000
+
+
+# ---- files, threads and processes ----
+
+
+def test_every_changed_byte_of_a_file_with_removed_rows_is_refused(rng, tmp_path):
+    index = cossim.Index(rows_of(rng, 60))
+    index.remove([3, 59])
+    path = tmp_path / "index"
+    index.save(path)
+    whole = path.read_bytes()
+    for place in [*rng.integers(0, len(whole), 100), *range(len(whole) - 470, len(whole), 29)]:
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="index"):
+            cossim.Index.load(path)
+
+
+def test_impossible_numbers_in_a_file_are_refused(rng, tmp_path):
+    index = cossim.Index(rows_of(rng, 5))
+    index.remove(2)
+    metadata, arrays = index_state.as_file(index._state)
+    metadata |= {"eps": (1e-8).hex()}
+    path = tmp_path / "index"
+    index_file.write(path, metadata, arrays)
+    assert cossim.Index.load(path).numbers.tolist() == [0, 1, 3, 4]
+    for given, numbers in (
+        ("5", [0, 1, 3, 3]),
+        ("5", [1, 0, 3, 4]),
+        ("5", [-1, 1, 3, 4]),
+        ("4", [0, 1, 3, 4]),
+        ("4", [0, 1, 2, 3]),
+        ("-5", [0, 1, 3, 4]),
+        ("five", [0, 1, 3, 4]),
+        ("9" * 30, [0, 1, 3, 4]),
+        ("5", [0, 1, 3]),
+    ):
+        changed = arrays | {"numbers": np.array(numbers, np.int64)}
+        index_file.write(path, metadata | {"given": given}, changed)
+        with pytest.raises(ValueError, match="index"):
+            cossim.Index.load(path)
+    index_file.write(path, metadata, arrays | {"numbers": np.array([0, 1, 3, 4], np.int32)})
+    with pytest.raises(ValueError, match="index"):
+        cossim.Index.load(path)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_a_killed_save_leaves_the_old_file(rng, tmp_path):
+    path = tmp_path / "index"
+    cossim.Index(rows_of(rng, 10)).save(path)
+    program = """
+import os, signal, sys, numpy as np, cossim
+index = cossim.Index(np.ones((20000, 64), np.float32))
+index.remove(np.arange(0, 20000, 3))
+def stop(done, total):
+    if done > total // 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+index.save(sys.argv[1], progress=stop)
+"""
+    with pytest.raises(AssertionError):
+        python(program, path)
+    assert len(cossim.Index.load(path)) == 10
+
+
+def test_searches_see_all_of_a_change_or_none_of_it(rng):
+    """Each change adds or removes eight equal rows: a search finds eight of them or none."""
+    size, batches = 32, rows_of(rng, 40, 32)
+    index, held, wrong, stop = cossim.Index(rows_of(rng, 500, size)), {}, [], threading.Event()
+
+    def search(seed):
+        mine = np.random.default_rng(seed)
+        while not stop.is_set():
+            vector = batches[mine.integers(40)]
+            found = index.topk(vector, 9)
+            count = int((found.values == 1).sum())
+            pairs = index.pairs_above(vector, 0.9999)
+            if count not in (0, 8) or len(pairs.j) not in (0, 8) or (np.diff(pairs.j) <= 0).any():
+                wrong.append((found, pairs))
+
+    threads = [threading.Thread(target=search, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + 1.5
+    while time.monotonic() < end and not wrong:
+        batch = int(rng.integers(40))
+        if batch in held:
+            index.remove(held.pop(batch))
+        else:
+            held[batch] = index.add(np.repeat(batches[batch : batch + 1], 8, 0))
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_threads_that_add_at_once_get_numbers_of_their_own(rng):
+    index, given, x = cossim.Index(dim=8), [], rows_of(rng, 10, 8)
+
+    def add(value):
+        for _ in range(50):
+            given.append((value, index.add(value * x)))
+
+    threads = [threading.Thread(target=add, args=(value,)) for value in range(1, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(np.concatenate([numbers for _, numbers in given]).tolist()) == list(range(2000))
+    for value, numbers in given:
+        same(index[numbers], value * x)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_an_index_can_be_changed_after_a_fork_amid_a_change(rng):
+    index = cossim.Index(rows_of(rng, 10))
+    with index._lock:  # as another thread might hold it
+        child = os.fork()
+        if child == 0:
+            try:
+                signal.alarm(20)
+                code = 0 if index.add(rows_of(rng, 3)).tolist() == [10, 11, 12] else 1
+            except BaseException:
+                code = 2
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    assert len(index) == 10
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+def test_workers_of_joblib_search_and_change_an_index_with_removed_rows(rng, backend):
+    joblib = pytest.importorskip("joblib")
+    x = rows_of(rng, 3000, 32)
+    index = cossim.Index(x)
+    index.remove(np.arange(0, 3000, 2))
+    expected = index.topk(x[:5], 3)
+    run = joblib.Parallel(n_jobs=2, backend=backend, mmap_mode="r", max_nbytes=1000)
+    for found in run(joblib.delayed(index.topk)(x[:5], 3) for _ in range(2)):
+        same(found, expected)
+    for numbers in run(joblib.delayed(index.add)(x[:2]) for _ in range(2)):
+        assert numbers.tolist() in ([3000, 3001], [3002, 3003])
+
+
+def test_a_spawned_process_gets_the_numbers(rng, tmp_path):
+    index = cossim.Index(rows_of(rng, 40))
+    index.remove([1, 2])
+    (tmp_path / "pickle").write_bytes(pickle.dumps(index))
+    program = """
+import pickle, sys, numpy as np
+with open(sys.argv[1], "rb") as file:
+    print(pickle.load(file).add(np.ones(16, np.float32)).tolist())
+"""
+    assert python(program, tmp_path / "pickle").strip() == "[40]"
