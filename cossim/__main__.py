@@ -116,7 +116,7 @@ def _parser(words, kind=_Parser):
     text = "Cosine similarity for NumPy."
     parser = kind(words, prog="cossim", description=text, epilog=search_commands.EXIT_CODES)
     parser.add_argument("--version", action="version", version=f"cossim {cossim.__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=partial(kind, words))
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for add in COMMANDS:
         add(commands)
     if not words:
