@@ -6,6 +6,8 @@ EXAMPLES has a call of each command. `cossim` alone prints the first five; error
 EXAMPLES = {
     "topk": "cossim topk queries.npy corpus.npy -k 10",
     "pairs": "cossim pairs documents.parquet -t 0.95 --ids id",
+    "dedupe": "cossim dedupe documents.parquet -t 0.95 --kept",
+    "index": "cossim index build corpus.npy -o corpus.index",
     "train": "cossim train images.npy -o weights.npz",
     "embed": "cossim embed images.npy --weights weights.npz -o embeddings.npy",
     "demo": "cossim demo",
@@ -14,6 +16,8 @@ EXAMPLES = {
 WHAT_FOR = {
     "topk": "the 10 nearest rows of each query",
     "pairs": "near-duplicates, with their ids",
+    "dedupe": "the rows to keep of near-duplicates",
+    "index": "a file that is prepared for many searches",
     "train": "an encoder of images, without labels",
     "embed": "its embeddings of images",
     "demo": "from two vectors to the similarities of real images",

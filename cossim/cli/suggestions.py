@@ -32,9 +32,11 @@ VALUES = {
     "--checkpoint": "checkpoint.npz",
     "QUERIES": "queries.npy",
     "CORPUS": "corpus.npy",
+    "INDEX": "corpus.index",
+    "ROWS": "more.npy",
     "IMAGES": "images.npy",
 }
-OUTPUTS = {"train": "weights.npz", "embed": "embeddings.npy", "demo": "cossim-demo.png"}
+OUTPUTS = {"index": "corpus.index", "train": "weights.npz", "embed": "embeddings.npy", "demo": "cossim-demo.png"}
 
 
 def ending(arguments, message, parses):
@@ -175,6 +177,7 @@ RUNTIME = (
 )
 # Errors of argparse, exit code 2.
 ARGPARSE = (
+    (r"one of the arguments -k .*is required$", lambda words, _: _option(words, "-k", VALUES["-k"])),
     (r"the following arguments are required: (?P<names>.+)$", _missing),
     (_pattern(_errors.SUFFIX.replace("{text!r}", "'{text}'")), _output),
     (r"^argument -o/--output: .* names the same file", lambda words, _: _option(words, "-o", "new-result.npz")),

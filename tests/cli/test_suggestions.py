@@ -57,6 +57,8 @@ def error_of(command, capsys):
         ("pairs corpus.npy -t 0.5 --max-pairs 2", "pairs corpus.npy -t 0.5 --max-pairs 66"),
         ("pairs corpus.npy -t 0.9 --groups --max-pairs 9", "pairs corpus.npy -t 0.9 --groups"),
         ("pairs corpus.npy", "pairs corpus.npy -t 0.95"),
+        ("index build corpus.npy", "index build corpus.npy -o corpus.index"),
+        ("dedupe corpus.npy -t 7", "dedupe corpus.npy --threshold 0.95"),
         ("info now", "info"),
     ],
 )
@@ -79,6 +81,11 @@ def test_an_error_that_the_user_has_to_repair_ends_with_the_same_command(folder,
 def test_a_word_that_is_no_command(folder, capsys):
     assert error_of("pears corpus.npy", capsys).endswith(f"; try: {EXAMPLES['pairs']}")
     assert error_of("7", capsys).endswith("; try: cossim --help")
+
+
+def test_commands_within_a_command(folder, capsys):
+    assert error_of("index", capsys).endswith(f"; try: {EXAMPLES['index']}")
+    assert error_of("index search x.index", capsys).endswith("; try: cossim index search x.index -k 10")
 
 
 def test_a_message_that_ends_with_a_command_gets_no_other():
