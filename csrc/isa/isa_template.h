@@ -137,12 +137,23 @@ extern const struct sums_kernels PASTE(sums_kernels_, ISA_SUMS);
 #define ELEMENT i64
 #define ELEMENT_TYPE int64_t
 #define ELEMENT_VALUE(element) (element)
+#define ELEMENT_LOAD vf_load_i64
 #include "kernels/to_floats_template.h"
 
 #define ELEMENT u64
 #define ELEMENT_TYPE uint64_t
 #define ELEMENT_VALUE(element) (element)
 #include "kernels/to_floats_template.h"
+
+/*
+ * 2 * VF_LANES running sums take n / (2 * VF_LANES) additions and two for the last elements, and
+ * are then added in at most five steps. Each step rounds FMA_ROUNDINGS times by at most 2^-24. The
+ * last factor covers the terms of second order for up to 2^16 elements.
+ */
+static double coarse_error(size_t n)
+{
+    return ((double)n / (2 * VF_LANES) + 7.0) * FMA_ROUNDINGS * 0x1p-24 * (1.0 + 0x1p-9);
+}
 
 #define COARSE f32
 #define COARSE_TYPE float
@@ -179,6 +190,7 @@ const struct sums_kernels PASTE(sums_kernels_, ISA_NAME) = {
     .coarse_dots = {[ELEMENT_F32] = coarse_dots_f32,
                     [ELEMENT_F16] = coarse_dots_f16,
                     [ELEMENT_BF16] = coarse_dots_bf16},
+    .coarse_error = coarse_error,
 };
 #define ISA_SUMS ISA_NAME
 #endif

@@ -203,7 +203,7 @@ enum { SELECT_PADDING = 16 };
 
 /*
  * Converts n elements to float32, times a power of two: to[i] = from[i] * scale. The relative error
- * of an element is at most 2^-23, unless the result is infinite or below the smallest normal float.
+ * of an element is at most 2^-22, unless the result is infinite or below the smallest normal float.
  * With a scale of 1, 16-bit floats are converted exactly.
  */
 typedef void to_floats_kernel(float *to, const void *from, size_t n, double scale);
@@ -217,6 +217,12 @@ typedef void to_floats_kernel(float *to, const void *from, size_t n, double scal
  */
 typedef void coarse_dots_kernel(float *dots, float *squares, const void *x, ptrdiff_t x_step,
                                 size_t rows, const float *const *vectors, size_t count, size_t n);
+
+/*
+ * Returns the largest error of a dot product of n elements that a coarse_dots_kernel of the same
+ * instruction set computes, in proportion to |x| |vector|.
+ */
+typedef double coarse_error_function(size_t n);
 
 /* The largest `count` of a call, and the largest number of rows. */
 enum { COARSE_QUERIES = 4, COARSE_STEP = 32 };
@@ -546,6 +552,7 @@ struct sums_kernels {
     cosine_sums_kernel *cosine_sums;
     to_floats_kernel *to_floats[CONVERTED_ELEMENTS];
     coarse_dots_kernel *coarse_dots[CONVERTED_ELEMENTS]; /* of f32, f16 and bf16; others are NULL */
+    coarse_error_function *coarse_error;
 };
 
 /* The prefilter by SQ8 codes. Kernels named *_u8 take rows of codes or of unsigned integers, those

@@ -9,7 +9,7 @@
 
 /*
  * Corpus rows as float32, for the prefilter and for SQ8 codes. Rows of every dtype and layout are
- * rounded to float32; the relative error of an element is at most 2^-23. A row whose squares would
+ * rounded to float32; the relative error of an element is at most 2^-22. A row whose squares would
  * leave the range of float32 is first scaled by a power of two.
  */
 struct float_rows {

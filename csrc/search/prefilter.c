@@ -101,6 +101,66 @@ static void pass_rows(const struct prefilter *p, struct prefilter_worker *w, siz
     }
 }
 
+static const uint8_t *codes_at(const struct sq8_rows *rows, size_t r)
+{
+    const size_t number = rows->numbers == NULL ? r : rows->numbers[r];
+    return rows->codes + (ptrdiff_t)number * rows->step;
+}
+
+/* Finds the rows of a chunk that have the same bytes as the row before. Equal rows have equal
+ * codes, so most rows are told apart by these. */
+static void find_repeats(const struct prefilter *p, struct prefilter_worker *w, size_t first,
+                         const struct sq8_rows *rows)
+{
+    const struct float_rows *f = &p->float_rows;
+    w->any_repeat = false;
+    for (size_t r = 1; p->float_rows.in_place && r < rows->count; r++) {
+        if (memcmp(codes_at(rows, r), codes_at(rows, r - 1), rows->n) == 0) {
+            const bool equal =
+                memcmp(float_rows_data(f, first + r), float_rows_data(f, first + r - 1),
+                       f->depth * dtype_size(f->operand->dtype)) == 0;
+            w->repeats[r] = equal ? REPEATS : DIFFERS;
+            w->any_repeat |= equal;
+        }
+    }
+}
+
+/* A run of equal rows in a chunk. */
+struct run {
+    const char *start; /* its first row */
+    uint32_t below;    /* queries of the panel whose score with these rows is below the threshold */
+};
+
+/*
+ * Returns those of the queries in `bits`, of the panel at `query`, whose score with row r of the
+ * chunk is not known to be below their thresholds. It is known if an equal row has been scored.
+ */
+static uint32_t not_below(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
+                          size_t first, size_t r, size_t query, uint32_t bits, struct run *run)
+{
+    const char *row = float_rows_data(&p->float_rows, first + r);
+    if (w->repeats[r] != REPEATS) {
+        *run = (struct run){.start = row};
+        return bits;
+    }
+    bits &= ~run->below;
+    if (bits != 0) {
+        rescore_queue_flush(p, w, worker, first);
+    }
+    for (uint32_t left = bits; left != 0; left &= left - 1) {
+        const int i = __builtin_ctz(left);
+        const struct scored *last = w->last + query + i;
+        const bool is_of_run = p->float_rows.row_step > 0
+                                   ? last->row >= run->start && last->row < row
+                                   : last->row <= run->start && last->row > row;
+        if (last->row != NULL && is_of_run &&
+            last->score < exact_threshold(p, worker, query + (size_t)i)) {
+            run->below |= 1u << i;
+        }
+    }
+    return bits & ~run->below;
+}
+
 /* The same for the pairs of a panel, whose first query is `query`, that w->keep_panel marks. */
 static void pass_panel(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
                        size_t first, size_t rows, size_t query, bool after_heads)
@@ -110,8 +170,13 @@ static void pass_panel(const struct prefilter *p, struct prefilter_worker *w, si
             prefetch_code_row(p, first + r);
         }
     }
+    struct run run = {.start = NULL};
     for (size_t r = 0; r < rows; r++) {
-        for (uint32_t bits = w->keep_panel[r]; bits != 0;) {
+        uint32_t bits = w->keep_panel[r];
+        if (w->any_repeat) {
+            bits = not_below(p, w, worker, first, r, query, bits, &run);
+        }
+        while (bits != 0) {
             size_t queries[SQ8_QUERIES], count = 0;
             for (; bits != 0 && count < SQ8_QUERIES; bits &= bits - 1) {
                 queries[count++] = query + (size_t)__builtin_ctz(bits);
@@ -147,10 +212,13 @@ static size_t prefilter_rows(const struct prefilter *p, struct prefilter_worker 
     coarse_rows(p, w, first, rows, vectors, queries);
     for (size_t q = 0; q < queries; q++) {
         const float threshold = unit_threshold(p, worker, q);
+        const bool positive = exact_threshold(p, worker, q) > 0.0;
         const float *dots = w->dots + q * COARSE_STEP;
         unsigned any = 0;
         for (size_t r = 0; r < rows; r++) {
-            w->keep[r] = !is_below(p, dots[r], w->norms[r], w->divisors[r], threshold);
+            const bool zero = w->norms[r] == 0.0f && w->divisors[r] > 0.0f;
+            w->keep[r] =
+                !is_below(p, dots[r], w->norms[r], w->divisors[r], threshold) & !(zero & positive);
             any |= w->keep[r];
         }
         if (any != 0) {
@@ -244,6 +312,27 @@ struct comparison {
     bool is_signed, of_heads;
 };
 
+/* Finds the zero rows of a chunk: each term of their bounds is 0. */
+static void find_zero_rows(struct prefilter_worker *w, const struct sq8_rows *rows)
+{
+    const struct row_bounds *b = &rows->bounds;
+    unsigned any = 0;
+    for (size_t r = 0; r < rows->count; r++) {
+        w->zero[r] = b->scale[r] == 0.0f && b->residual[r] == 0.0f && b->norm[r] == 0.0f &&
+                     b->tail[r] == 0.0f;
+        any |= w->zero[r];
+    }
+    w->any_zero = any != 0;
+}
+
+/* True if zero rows are ruled out for a query. Their scores are exactly 0, so no threshold above 0
+ * has to be lowered for scores that underflow. */
+static bool rules_out_zero(const struct prefilter *p, const struct prefilter_worker *w,
+                           size_t worker, size_t query)
+{
+    return w->any_zero && exact_threshold(p, worker, query) > 0.0;
+}
+
 /* Compares a chunk with all queries, which are few, row by row. */
 static void compare_rows(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
                          size_t first, const struct comparison *c)
@@ -259,6 +348,9 @@ static void compare_rows(const struct prefilter *p, struct prefilter_worker *w, 
     for (size_t q = 0; q < count; q++) {
         if (kernels->select(w->keep, w->code_dots + q * CHUNK, &c->rows.bounds, c->rows.count,
                             c->queries->bounds + q, unit_threshold(p, worker, q))) {
+            for (size_t r = 0; rules_out_zero(p, w, worker, q) && r < c->rows.count; r++) {
+                w->keep[r] &= !w->zero[r];
+            }
             pass_rows(p, w, worker, first, c->rows.count, q, c->of_heads);
         }
     }
@@ -271,11 +363,16 @@ static void compare_panel(const struct prefilter *p, struct prefilter_worker *w,
     const struct sq8_kernels *kernels = kernels_current()->sq8;
     const struct sq8_panel *panel = c->queries->panels + query / kernels->panel_queries;
     float thresholds[SQ8_PANEL] = {0.0f};
+    uint32_t without_zero = 0;
     for (size_t q = 0; q < panel->queries; q++) {
         thresholds[q] = unit_threshold(p, worker, query + q);
+        without_zero |= (uint32_t)rules_out_zero(p, w, worker, query + q) << q;
     }
     sq8_panel_kernel *kernel = c->is_signed ? kernels->panel_i8 : kernels->panel_u8;
     if (kernel(w->keep_panel, &c->rows, panel, thresholds)) {
+        for (size_t r = 0; without_zero != 0 && r < c->rows.count; r++) {
+            w->keep_panel[r] &= w->zero[r] ? ~without_zero : UINT32_MAX;
+        }
         pass_panel(p, w, worker, first, c->rows.count, query, c->of_heads);
     }
 }
@@ -297,7 +394,27 @@ static struct comparison comparison_of_chunk(const struct prefilter *p, struct p
         c.is_signed = p->rows_are_codes && p->float_rows.operand->dtype == DTYPE_I8;
         w->head_pause -= w->head_pause > 0;
     }
+    find_zero_rows(w, &c.rows);
+    if (p->block.queries > SQ8_QUERIES) {
+        find_repeats(p, w, first, &c.rows);
+    }
     return c;
+}
+
+/*
+ * Counts pairs whose codes were compared, and those that passed. If too many did, codes are left
+ * out for a while. The first decision takes CODE_TRIAL rows, because thresholds begin low.
+ */
+static void judge_codes(struct prefilter_worker *w, size_t pairs, size_t passed, size_t queries)
+{
+    w->code_pairs += pairs;
+    w->code_passed += passed;
+    if (w->code_backoff > 0 || w->code_pairs >= CODE_TRIAL * queries) {
+        const bool pays = w->code_passed * MIN_CODE_GAIN <= w->code_pairs;
+        w->code_backoff = pays ? 0 : larger(2 * w->code_backoff, CODE_PAUSE);
+        w->code_pause = w->code_backoff;
+        w->code_pairs = w->code_passed = 0;
+    }
 }
 
 /*
@@ -308,7 +425,8 @@ static size_t prefilter_codes(const struct prefilter *p, struct prefilter_worker
                               size_t first, size_t rows, size_t rows_done)
 {
     const struct search *s = p->search;
-    const size_t queries = p->block.queries, width = kernels_current()->sq8->panel_queries;
+    const size_t queries = p->block.queries, width = kernels_current()->sq8->panel_queries,
+                 survivors = w->survivors;
     if (gemm_is_cheaper(p, w, rows_done * queries)) {
         return 0;
     }
@@ -337,6 +455,9 @@ static size_t prefilter_codes(const struct prefilter *p, struct prefilter_worker
         } else {
             compare_panel(p, w, worker, first, &c, query);
         }
+    }
+    if (queries <= COARSE_QUERIES) {
+        judge_codes(w, rows * queries, w->survivors - survivors, queries);
     }
     if (c.of_heads) {
         const size_t gain = has_codes(p) ? MIN_HEAD_GAIN : MIN_HEAD_GAIN_NO_CODES;
@@ -379,15 +500,14 @@ static size_t pairs_in(const struct search_block *block, size_t from, size_t end
 }
 
 /*
- * Returns the size of the chunk that begins at row `first`. Few queries begin without thresholds,
- * so all rows of the first chunk are rescored: it is small, and each of the next is twice as large.
+ * Returns the size of the chunk of codes that begins at row `first`. Few queries begin without
+ * thresholds, so all rows of the first chunk are rescored: it is small, and each of the next is
+ * twice as large.
  */
 static size_t rows_of_chunk(const struct prefilter *p, size_t first)
 {
-    if (!p->use_codes) {
-        return COARSE_CHUNK;
-    }
-    return p->block.queries > SQ8_QUERIES ? CHUNK : smaller(larger(first, FIRST_CHUNK), CHUNK);
+    return p->block.queries > SQ8_QUERIES ? CHUNK
+                                          : smaller(larger(first, FIRST_CHUNK), p->code_chunk);
 }
 
 /*
@@ -411,11 +531,13 @@ static void prefilter_task(void *context, size_t task, size_t worker)
         for (size_t rows;
              first < end && pays && !(p->block.queries >= MIN_POLL_QUERIES && cancel_poll_here());
              first += rows) {
-            rows = smaller(rows_of_chunk(p, first), end - first);
+            const bool by_codes = p->use_codes && w->code_pause == 0;
+            w->code_pause -= w->code_pause > 0;
+            rows = smaller(by_codes ? rows_of_chunk(p, first) : COARSE_CHUNK, end - first);
             memset(w->measured, 0, CHUNK);
             memset(w->repeats, REPEATS_UNKNOWN, CHUNK);
-            const size_t done = (p->use_codes ? prefilter_codes : prefilter_rows)(
-                p, w, worker, first, rows, first - from);
+            const size_t done = (by_codes ? prefilter_codes : prefilter_rows)(p, w, worker, first,
+                                                                              rows, first - from);
             rescore_queue_flush(p, w, worker, first);
             if (done < p->block.queries) {
                 pays = false;
@@ -516,7 +638,7 @@ static int plan_scratch(struct prefilter *p, char **memory)
     const size_t bounds = 8 * CHUNK * sizeof(float);
     const size_t buffers = scratch_round(CHUNK * sizeof(struct code_scale)) +
                            scratch_round(SQ8_QUERIES * CHUNK * sizeof(int32_t)) +
-                           CHUNK * sizeof(uint32_t) + bounds + 3 * CHUNK;
+                           CHUNK * sizeof(uint32_t) + bounds + 4 * CHUNK;
     p->scratch_per_worker =
         scratch_round(sizeof(struct prefilter_worker)) + row_norms + last + 2 * row + codes +
         buffers + scratch_round((COARSE_QUERIES * COARSE_STEP + 2 * COARSE_CHUNK) * sizeof(float));
@@ -562,7 +684,8 @@ static int plan_scratch(struct prefilter *p, char **memory)
         w->keep = (uint8_t *)(at += CHUNK * sizeof(uint32_t));
         w->measured = w->keep + CHUNK;
         w->repeats = w->measured + CHUNK;
-        w->dots = (float *)(at += 3 * CHUNK);
+        w->zero = w->repeats + CHUNK;
+        w->dots = (float *)(at += 4 * CHUNK);
         w->norms = w->dots + COARSE_QUERIES * COARSE_STEP;
         w->divisors = w->norms + COARSE_CHUNK;
     }
@@ -577,10 +700,15 @@ int prefilter(const struct search *s, const struct search_block *block, size_t f
     p.call = block_call(&p.block, &p.plan);
     pair_scores_init(&p.scores, &p.call);
     p.float_rows = float_rows_of(s, p.call.x.data);
-    p.coarse_error = (float)(COARSE_DOT_ERROR(p.plan.depth) * 2 + exact_score_error + 0x1p-20);
+    p.coarse_error = (float)(1.5 * kernels_current()->sums->coarse_error(p.plan.depth) +
+                             exact_score_error + 0x1p-20);
     p.rows_are_codes =
         rows_are_codes(&p.float_rows) && (s->codes == NULL || s->codes->codes == NULL);
     p.use_codes = p.rows_are_codes || s->codes != NULL || block->queries > COARSE_QUERIES;
+    /* Small chunks let the reading of rows that are their own codes go on while they are compared.
+     */
+    p.code_chunk =
+        p.rows_are_codes && s->codes == NULL && block->queries <= SQ8_QUERIES ? SMALL_CHUNK : CHUNK;
     p.use_heads = p.use_codes && s->heads != NULL && !p.rows_are_codes;
     p.coarse_after_codes = p.use_codes && block->queries <= MAX_COARSE_AFTER_CODES;
     const size_t rows = block->rows - first, per_row = block->queries * p.plan.depth;

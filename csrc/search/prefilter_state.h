@@ -10,6 +10,7 @@ enum {
     /* corpus rows that stay in the cache while all queries are compared with them */
     CHUNK = 256,
     FIRST_CHUNK = 16,
+    SMALL_CHUNK = 32,               /* the same for few queries and rows that are their own codes */
     COARSE_CHUNK = COARSE_STEP,     /* the same for rows that are read as float32 */
     TASK_ROWS = 4096,               /* maximum number of corpus rows of a task */
     TASK_MULTIPLICATIONS = 1 << 28, /* multiplications of one task: about 5 ms */
@@ -29,6 +30,14 @@ enum {
     MIN_HEAD_GAIN = 12,          /* if codes are compared afterwards */
     HEAD_PAUSE = 32,             /* chunks; each failed attempt doubles them */
     MIN_HEAD_GAIN_NO_CODES = 64, /* if exact scores are computed afterwards */
+    /*
+     * If more than one pair in this many passes the codes, up to COARSE_QUERIES queries are
+     * compared with the rows themselves for a while: reading these one after another is then
+     * faster.
+     */
+    MIN_CODE_GAIN = 8,
+    CODE_TRIAL = 4096, /* rows */
+    CODE_PAUSE = 256,  /* chunks of COARSE_CHUNK rows; each failed attempt doubles them */
     /* With more queries, pairs that pass the codes are not compared as floats: if codes rule out
      * little, a GEMM is cheaper. */
     MAX_COARSE_AFTER_CODES = 64
@@ -60,6 +69,9 @@ struct prefilter_worker {
     struct norms row_norms;
     uint8_t *measured; /* [CHUNK]: 1 if the norm of the row is measured */
     uint8_t *repeats;  /* [CHUNK]: enum row_repeats */
+    uint8_t *zero;     /* [CHUNK]: 1 if all elements of the row are 0 */
+    bool any_zero;     /* of the chunk */
+    bool any_repeat;   /* of the chunk, with more than SQ8_QUERIES queries */
     void *row, *query; /* buffers for one corpus row and one query, converted for the product */
     uint8_t *codes;
     struct code_scale *scales;
@@ -73,9 +85,12 @@ struct prefilter_worker {
     struct row_bounds head_bounds; /* [CHUNK] */
     /* pairs of the chunk that the heads have not ruled out */
     size_t head_survivors;
-    size_t head_pause;   /* chunks until the heads are compared again */
-    size_t head_backoff; /* length of the current pause; 0 while heads pay */
-    struct scored *last; /* [queries] */
+    size_t code_pairs, code_passed; /* pairs since the last decision on codes; those that passed */
+    size_t code_pause;              /* chunks of float32 rows until codes are compared again */
+    size_t code_backoff;            /* length of the current pause; 0 while codes pay */
+    size_t head_pause;              /* chunks until the heads are compared again */
+    size_t head_backoff;            /* length of the current pause; 0 while heads pay */
+    struct scored *last;            /* [queries] */
     /*
      * Survivors of a chunk. They wait here while their rows are fetched from memory, and are then
      * rescored.
@@ -94,6 +109,7 @@ struct prefilter {
     struct reduction call;
     struct pair_scores scores;
     struct float_rows float_rows;
+    size_t code_chunk;       /* rows of a chunk of codes */
     bool rows_are_codes;     /* 8-bit integers, in place */
     bool coarse_after_codes; /* pairs that their codes do not rule out are compared as floats */
     float coarse_error;      /* largest error of a coarse score, those of the exact one included */
@@ -112,6 +128,13 @@ struct prefilter {
     size_t workers;
     _Atomic int status;
 };
+
+/* The threshold of the scores of a query. */
+static inline double exact_threshold(const struct prefilter *p, size_t worker, size_t query)
+{
+    const struct search *s = p->search;
+    return threshold_at(s->result_handler, worker, query_number(s, p->block.query + query));
+}
 
 /*
  * The threshold of a query that is scaled to norm 1. It is lowered by more than a score can change

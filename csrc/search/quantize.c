@@ -60,7 +60,8 @@ void scale_rows(const struct float_rows *rows, size_t first, size_t count, doubl
                                        .sums = squares});
         for (size_t i = 0; i < n; i++) {
             const float norm = (float)sqrt(squares[i]), divisor = float_divisor(norm, eps, 0);
-            scales[r + i] = (struct code_scale){norm > 0.0f ? 1.0f / norm : 0.0f, 0x1p-20f};
+            scales[r + i] = norm > 0.0f ? (struct code_scale){1.0f / norm, 0x1p-20f}
+                                        : (struct code_scale){0.0f, 0.0f};
             clamp_scale(&scales[r + i], norm, divisor);
         }
     }

@@ -18,9 +18,10 @@ static float float_at_most(double number)
 float unit_threshold(const struct prefilter *p, size_t worker, size_t query)
 {
     static const double underflow[] = {[COMPUTE_F32] = 0x1p-145, [COMPUTE_F64] = 0x1p-1070};
-    const struct search *s = p->search;
-    const double threshold =
-        threshold_at(s->result_handler, worker, query_number(s, p->block.query + query));
+    const double threshold = exact_threshold(p, worker, query);
+    if (isinf(p->threshold_factors[query])) { /* a query of zeros: all its scores are exactly 0 */
+        return threshold > 0.0 ? INFINITY : -INFINITY;
+    }
     return float_at_most((threshold - underflow[p->scores.compute]) * p->threshold_factors[query]);
 }
 

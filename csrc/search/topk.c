@@ -45,7 +45,8 @@ static void set_threshold(struct topk *t, size_t worker, size_t query, double th
 /*
  * Raises a query's threshold for a worker that adds `candidate`. score and index are those of the
  * k-th best entry, index -1 if there are fewer. If the worker's later candidates have higher
- * indices, those of the same score follow that entry; the threshold is then the next number.
+ * indices, those of the same score follow that entry; the threshold is then the next number. No
+ * score is above 1, so the number after 1 is infinity: bounds, which can be above 1, are below it.
  */
 static void raise_threshold(struct topk *t, size_t worker, size_t query, double score,
                             int64_t index, size_t candidate)
@@ -54,6 +55,8 @@ static void raise_threshold(struct topk *t, size_t worker, size_t query, double 
     double threshold = score;
     if (index < 0 || isnan(score)) { /* every number is better than NaN */
         threshold = -INFINITY;
+    } else if (ties_follow && score >= 1.0) {
+        threshold = INFINITY;
     } else if (ties_follow && t->result_handler.compute == COMPUTE_F64) {
         threshold = nextafter(score, INFINITY);
     } else if (ties_follow) {
@@ -418,7 +421,13 @@ int topk_search(struct topk *t, const struct search *search_of_block)
     /* A filter of candidates is none of queries: each pair is then scored for each query. */
     const bool ordered = is_collecting(t) || s.filter != NULL;
     s.mirrored = s.self && !ordered;
-    s.ordered_pairs = ordered;
+    /*
+     * A block whose rows and queries are the same adds two candidates for each pair that it scores,
+     * not in rising order. Only the first rows can be such a block, so it saves little time if
+     * there are more queries than these or if most rows are no queries.
+     */
+    s.ordered_pairs = ordered || (!s.self && (s.corpus_rows.size != s.query_rows.size ||
+                                              s.query_rows.size > s.warm_up_rows));
     t->rising = s.ordered_pairs || (!s.mirrored && s.corpus.data != s.queries.data);
     s.without_prefilter =
         is_collecting(t) &&

@@ -21,6 +21,7 @@
 
 #define ISA_NAME avx2
 #define VF_LANES 8
+#define FMA_ROUNDINGS 1
 #define VD_LANES 4
 #define TILE_ROWS 6
 #define TILE_VECTORS 2
@@ -98,6 +99,19 @@ static inline vf vf_load_bf16(const uint16_t *p)
 {
     __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
     return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+}
+static inline vf vf_load_i64(const int64_t *p)
+{
+    const __m256 a = _mm256_loadu_ps((const float *)p), b = _mm256_loadu_ps((const float *)(p + 4));
+    const __m256i low = _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0x88)),
+                  high = _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0xdd));
+    /* The low half counts as signed. If it is negative, the high half is 1 larger, unless that
+     * overflows: then the integer is near 2^63, and 2^32 too little is far below its rounding. */
+    const __m256i carry = _mm256_andnot_si256(
+        _mm256_cmpeq_epi32(high, _mm256_set1_epi32(INT32_MAX)), _mm256_srli_epi32(low, 31));
+    const __m256 sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_add_epi32(high, carry)),
+                                       _mm256_set1_ps(0x1p32f), _mm256_cvtepi32_ps(low));
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(sum), 0xd8));
 }
 static inline void vf_load_pair_f16(const uint16_t *p, vf *low, vf *high)
 {

@@ -50,6 +50,7 @@
 #define ISA_NAME avx512
 #endif
 #define VF_LANES 16
+#define FMA_ROUNDINGS 1
 #define VD_LANES 8
 #define TILE_ROWS 8
 #define TILE_VECTORS 2
@@ -126,6 +127,12 @@ static inline vf vf_load_bf16(const uint16_t *p)
 {
     __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
     return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
+static inline vf vf_load_i64(const int64_t *p)
+{
+    const __m256 low = _mm512_cvtepi64_ps(_mm512_loadu_si512(p)),
+                 high = _mm512_cvtepi64_ps(_mm512_loadu_si512(p + 8));
+    return _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
 }
 static inline void vf_load_pair_f16(const uint16_t *p, vf *low, vf *high)
 {

@@ -5,7 +5,8 @@
  * vf holds VF_LANES floats; vd holds VD_LANES = VF_LANES / 2 doubles; vh, vi and vc hold integers
  * and are described below. Kernels use only the names of this file, so a new instruction set needs
  * only one header like it. Loads and stores need the alignment of one element. *_fma(a, b, c) is
- * a * b + c. It rounds once on hardware with fused multiply-add, and twice in this file.
+ * a * b + c. It rounds once on hardware with fused multiply-add, and twice in this file:
+ * FMA_ROUNDINGS times.
  *
  * Kernels hold blocks of sums in registers. The number of registers of the instruction set limits
  * these block sizes:
@@ -32,6 +33,7 @@
 
 #define ISA_NAME generic
 #define VF_LANES 4
+#define FMA_ROUNDINGS 2
 #define VD_LANES 2
 #define TILE_ROWS 4
 #define TILE_VECTORS 2
@@ -155,6 +157,8 @@ static inline unsigned vf_below(vf a, vf b)
 
 static inline vf vf_load_f16(const uint16_t *p) { EACH_F(f16_to_f32(p[i])); }
 static inline vf vf_load_bf16(const uint16_t *p) { EACH_F(bf16_to_f32(p[i])); }
+/* Loads 64-bit integers as floats. The relative error is at most 2^-22. */
+static inline vf vf_load_i64(const int64_t *p) { EACH_F((float)p[i]); }
 
 /*
  * Loads 2 * VF_LANES elements as two vectors. Each instruction set has its own order of the

@@ -13,6 +13,7 @@
 
 #define ISA_NAME neon
 #define VF_LANES 4
+#define FMA_ROUNDINGS 1
 #define VD_LANES 2
 #define TILE_ROWS 8
 #define TILE_VECTORS 2
@@ -80,6 +81,11 @@ static inline vf vf_load_f16(const uint16_t *p)
 static inline vf vf_load_bf16(const uint16_t *p)
 {
     return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
+}
+static inline vf vf_load_i64(const int64_t *p)
+{
+    const float64x2_t low = vcvtq_f64_s64(vld1q_s64(p)), high = vcvtq_f64_s64(vld1q_s64(p + 2));
+    return vcombine_f32(vcvt_f32_f64(low), vcvt_f32_f64(high));
 }
 static inline void vf_load_pair_f16(const uint16_t *p, vf *low, vf *high)
 {

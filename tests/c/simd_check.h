@@ -394,6 +394,39 @@ static void check_bits(void)
     }
 }
 
+/* Loads 64-bit integers whose halves are near their limits, as floats. */
+static void check_load_i64(void)
+{
+    static const int64_t highs[] = {0,
+                                    1,
+                                    2,
+                                    -1,
+                                    -2,
+                                    1 << 24,
+                                    (1 << 24) + 1,
+                                    -(1 << 24) - 1,
+                                    INT32_MAX,
+                                    INT32_MAX - 1,
+                                    INT32_MIN,
+                                    INT32_MIN + 1};
+    static const uint32_t lows[] = {0, 1, 5, INT32_MAX, 1u << 31, (1u << 31) + 1, UINT32_MAX};
+    const size_t high_count = sizeof highs / sizeof *highs, low_count = sizeof lows / sizeof *lows;
+    int64_t integers[VF_LANES];
+    float floats[VF_LANES];
+    for (size_t first = 0; first < high_count * low_count; first++) {
+        for (size_t i = 0; i < VF_LANES; i++) {
+            const size_t n = (first + i) % (high_count * low_count);
+            integers[i] = highs[n / low_count] * ((int64_t)1 << 32) + lows[n % low_count];
+        }
+        vf_store(floats, vf_load_i64(integers));
+        for (size_t i = 0; i < VF_LANES; i++) {
+            const long double exact = (long double)integers[i];
+            CHECK(fabsl(floats[i] - exact) <= fabsl(exact) * 0x1p-22L, "i64 %lld",
+                  (long long)integers[i]);
+        }
+    }
+}
+
 /* Loads all 65,536 bit patterns of both 16-bit formats in every lane, and floats as doubles. */
 static void check_loads(void)
 {
@@ -426,6 +459,7 @@ static void check_vector_abstraction(void)
     check_doubles();
     check_scaling();
     check_loads();
+    check_load_i64();
     check_folds();
     check_row_sums();
     check_pairs();

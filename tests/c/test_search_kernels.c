@@ -129,19 +129,19 @@ static void check_coarse_dots(const struct kernels *k, size_t n)
                 const size_t q = i / rows, r = i % rows;
                 const long double expected = product(wide + r * step, vectors[q], n, &norm);
                 const float got = dots[q * COARSE_STEP + r];
-                CHECK(fabsl(got - expected) <= COARSE_DOT_ERROR(n) * norm / 2,
+                CHECK(fabsl(got - expected) <= k->sums->coarse_error(n) * norm,
                       "%s coarse_dots %zu: %g", k->name, n, (double)(got - expected));
             }
             for (size_t r = 0; r < rows; r++) {
                 const long double expected = product(wide + r * step, wide + r * step, n, &norm);
-                CHECK(fabsl(squares[r] - expected) <= COARSE_DOT_ERROR(n) * expected / 2,
+                CHECK(fabsl(squares[r] - expected) <= k->sums->coarse_error(n) * expected,
                       "%s squares %zu", k->name, n);
             }
         }
     }
 }
 
-/* Every type, scaled and not: the relative error is at most 2^-23. */
+/* Every type, scaled and not: the relative error is at most 2^-22. */
 static void check_to_floats(const struct kernels *k, size_t n)
 {
     static const double scales[] = {1.0, 0x1p-60, 0x1p40};
@@ -153,7 +153,7 @@ static void check_to_floats(const struct kernels *k, size_t n)
         k->sums->to_floats[element](got, from, n, scales[s]); \
         for (size_t i = 0; i < n; i++) { \
             const double expected = (double)from[i] * scales[s]; \
-            CHECK(fabs(got[i] - expected) <= fabs(expected) * 0x1p-23, \
+            CHECK(fabs(got[i] - expected) <= fabs(expected) * 0x1p-22, \
                   "%s to_floats[%d] %zu: %g, %g", k->name, element, i, (double)got[i], expected); \
         } \
     }

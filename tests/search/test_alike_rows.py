@@ -1,0 +1,85 @@
+"""Equal, repeated, zero and nearly equal rows take short cuts, and find what the full matrix has, bit for bit."""
+
+import numpy as np
+import pytest
+
+import cossim
+
+N, D, K = 2600, 32, 4
+
+
+def _rows(dtype):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((N, D))
+    x[100:1500:3] = 0
+    x[1501:1600] = x[3]
+    x[1600:2300] = np.repeat(x[10:110], 7, axis=0)
+    x[2300:] = x[5] * (1 + 1e-3 * rng.standard_normal((N - 2300, D)))
+    return np.rint(20 * x).clip(-127, 127).astype(dtype) if np.dtype(dtype).kind == "i" else x.astype(dtype)
+
+
+def _queries(x):
+    """Yields queries that share memory with the corpus, copies of them, and others, some of them zero."""
+    rng = np.random.default_rng(1)
+    for count in (1, 4, 20, 70):
+        yield x[:count]
+        yield x[-count:].copy()
+    yield x[1500:1570]
+    yield np.vstack([x[3:4]] * 20)
+    others = (20 * rng.standard_normal((70, D))).astype(x.dtype)
+    others[::6] = 0
+    yield others
+
+
+def _check(queries, corpus, search):
+    scores = cossim.pairwise(queries, corpus)
+    found = search.topk(queries, K) if isinstance(search, cossim.Index) else cossim.topk(queries, corpus, K)
+    indices = np.argsort(-scores, axis=1, kind="stable")[:, :K]
+    np.testing.assert_array_equal(found.indices, indices)
+    np.testing.assert_array_equal(found.values, np.take_along_axis(scores, indices, axis=1))
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i1", "i8"])
+def test_topk_is_that_of_the_full_matrix(dtype):
+    x = _rows(dtype)
+    index = cossim.Index(x)
+    for threads in (1, 2):
+        with cossim.threads(threads):
+            for queries in _queries(x):
+                _check(queries, x, None)
+                _check(queries, x, index)
+
+
+def test_corpora_in_reverse_and_of_wide_rows():
+    x = _rows("f4")
+    wide = np.hstack([x, x])[:, ::-1][:, :D]
+    for queries in (x[:20], x[1500:1570]):
+        _check(queries, x[::-1], None)
+        _check(queries, np.hstack([x, x])[:, :D], None)
+        _check(queries, wide, None)
+
+
+@pytest.mark.parametrize("shape", [1000, 2000])
+def test_rows_that_are_corpus_and_queries_at_once(shape):
+    x = _rows("f4")[-shape:]
+    _check(x, x, None)
+    _check(x[::2], x[::2], None)
+
+
+def test_a_corpus_of_equal_rows_gives_its_first_rows():
+    x = np.repeat(np.random.default_rng(2).standard_normal((1, D), np.float32), 3000, axis=0)
+    for queries in (x[:1], x[:70], x[:70].copy(), x[:70] + 1):
+        np.testing.assert_array_equal(cossim.topk(queries, x, K).indices, [range(K)] * len(queries))
+        np.testing.assert_array_equal(cossim.Index(x).topk(queries, K).indices, [range(K)] * len(queries))
+
+
+def test_pairs_of_repeated_rows_are_those_of_the_full_matrix():
+    x = _rows("f4")
+    for queries in (x[:70], x[1590:1660]):
+        scores = cossim.pairwise(queries, x)
+        for threshold in (-0.1, 0.0, 0.9, 1.0):
+            i, j = np.nonzero(scores >= np.float32(threshold))
+            for found in (cossim.pairs_above(queries, threshold, x), cossim.Index(x).pairs_above(queries, threshold)):
+                np.testing.assert_array_equal(found.i, i)
+                np.testing.assert_array_equal(found.j, j)
+                np.testing.assert_array_equal(found.values, scores[i, j])
