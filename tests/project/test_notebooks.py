@@ -70,20 +70,18 @@ def pictures(cell):
     return {n: out["data"]["image/png"] for n, out in enumerate(o for o in cell["outputs"] if "data" in o)}
 
 
-@pytest.mark.parametrize(
-    ("name", "start"),
-    [
-        pytest.param("near_duplicates", ROOT, id="near_duplicates in the root"),
-        pytest.param("near_duplicates", EXAMPLES, id="near_duplicates in examples"),  # both folders find the data
-        pytest.param("simclr", EXAMPLES, id="simclr"),
-    ],
-)
-def test_it_runs_and_prints_what_is_stored(name, environment, tmp_path, start):
+def test_the_data_are_found_in_the_root_too(environment):
+    first = "".join(code(read("near_duplicates"))[0]["source"])
+    run = subprocess.run([sys.executable, "-c", first], env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert run.stdout == printed(code(read("near_duplicates"))[0]), run.stderr
+
+
+def test_it_runs_and_prints_what_is_stored(name, environment, tmp_path):
     """The cells assert the claims of the text, so running the notebook is the test."""
     if "sklearn" in NEEDS[name]:
         pytest.importorskip("sklearn")
     notebook, target = read(name), tmp_path / "executed.ipynb"
-    run = execute(EXAMPLES / f"{name}.ipynb", target, start, environment)
+    run = execute(EXAMPLES / f"{name}.ipynb", target, EXAMPLES, environment)
     assert run.returncode == 0, run.stderr
     executed = code(json.loads(target.read_text("utf-8")))
     assert len(executed) == len(code(notebook))
