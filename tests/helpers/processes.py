@@ -1,5 +1,6 @@
 """Runs programs and commands in processes of their own, for tests of output, signals, memory and instruction sets."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -94,6 +95,25 @@ result = {call}
 print(status("VmHWM") - before, {size})
 """
     return map(int, python(code, threads).split())
+
+
+def extra_memories(prepare, calls, size="0"):
+    """[(call, threads, *what extra_memory gives)] of each call with one and with two threads. A process that has run
+    `prepare` forks for each."""
+    code = f"""{MEMORY}{prepare}
+for call in {calls!r}:
+    for threads in (1, 2):
+        if os.fork() == 0:
+            cossim.set_num_threads(threads)
+            with open("/proc/self/clear_refs", "w") as file:
+                file.write("5")
+            before = status("VmRSS")
+            result = eval(call)
+            print((call, threads, status("VmHWM") - before, {size}), flush=True)
+            os._exit(0)
+        assert os.wait()[1] == 0, call
+"""
+    return [ast.literal_eval(line) for line in python(code, 1).splitlines()]
 
 
 INTERRUPTED = """

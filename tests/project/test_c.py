@@ -9,12 +9,14 @@ import turns
 from conftest import ROOT
 
 
-def run_c_tests(build, *arguments):
+def run_c_tests(build, *arguments, extra=""):
     if not (ROOT / "csrc").exists():
         pytest.skip("the C sources are not here")
     if shutil.which("make") is None:
         pytest.skip("needs make")
-    command = ["make", "--no-print-directory", "-s", "-j2", "test-c", f"BUILD={build}", *arguments]
+    # Without symbols for debuggers, compilers take a quarter less time.
+    options = [f"BUILD={build}", f"EXTRA=-g0 {extra}", *arguments]
+    command = ["make", "--no-print-directory", "-s", "-j2", "test-c", *options]
     with turns.locked(build):
         run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
@@ -33,7 +35,7 @@ def test_clang(tmp_path):
     clang = shutil.which("clang") or shutil.which("clang-14")
     if clang is None:
         pytest.skip("needs clang")
-    assert "ok kernels:" in run_c_tests(tmp_path, f"CC={clang}", "EXTRA=-Werror")
+    assert "ok kernels:" in run_c_tests(tmp_path, f"CC={clang}", extra="-Werror")
 
 
 def test_aarch64(tmp_path):
@@ -46,7 +48,7 @@ def test_aarch64(tmp_path):
         pytest.skip(
             f"needs qemu-aarch64 and {compiler} (Debian: qemu-user, gcc-aarch64-linux-gnu, libc6-dev-arm64-cross)"
         )
-    printed = run_c_tests(tmp_path, f"CC={compiler}", "EXTRA=-static -Werror -DEMULATED", f"RUN={qemu}")
+    printed = run_c_tests(tmp_path, f"CC={compiler}", f"RUN={qemu}", extra="-static -Werror -DEMULATED")
     assert "ok simd_neon:" in printed
     assert "ok kernels:" in printed
     assert "ok layers:" in printed
