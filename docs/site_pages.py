@@ -29,6 +29,7 @@ PAGES = {
     "examples/data/README.md": "example-data.md",
     "examples/near_duplicates.ipynb": "near-duplicates.md",
     "examples/simclr.ipynb": "simclr-notebook.md",
+    "examples/simclr_colour.ipynb": "simclr-colour-notebook.md",
 }
 
 

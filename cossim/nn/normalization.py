@@ -332,7 +332,8 @@ class BatchNorm2d(Module):
         updates = self.training and self.track_running_stats
         momentum, tracked = self.momentum, self.num_batches_tracked
         if momentum is None:
-            momentum = 1 / (int(tracked) + 1) if updates and tracked is not None else 0.0
+            with fixed_arithmetic():
+                momentum = 1 / (int(tracked) + 1) if updates and tracked is not None else 0.0
         running = (self.running_mean, self.running_var) if updates or not of_batch else (None, None)
         call = _normalized(x, *running, self.weight, self.bias, of_batch, momentum, self.eps)
         if updates and tracked is not None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from cossim import _errors
 from cossim._arguments import size_argument
+from cossim._arithmetic import fixed_arithmetic
 from cossim.nn.arguments import real_argument
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class _Schedule:
             target.initial_lr = target.lr
         self.optimizer, self.base_lr = optimizer, target.initial_lr
         self.last_epoch = 0
-        optimizer.lr = self._rate(0)
+        optimizer.lr = self.get_last_lr()[0]
 
     def _rate(self, steps: int) -> float:
         raise NotImplementedError
@@ -58,7 +59,7 @@ class _Schedule:
         0.5
         """
         self.last_epoch += 1
-        self.optimizer.lr = self._rate(self.last_epoch)
+        self.optimizer.lr = self.get_last_lr()[0]
 
     def get_last_lr(self) -> list[float]:
         """The rate that the schedule has set, in a list as in torch.
@@ -69,7 +70,8 @@ class _Schedule:
         >>> nn.CosineAnnealingLR(nn.SGD({"w": np.ones(2)}, lr=0.5), T_max=10).get_last_lr()
         [0.5]
         """
-        return [self._rate(self.last_epoch)]
+        with fixed_arithmetic():
+            return [self._rate(self.last_epoch)]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self._options)})"

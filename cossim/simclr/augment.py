@@ -291,7 +291,8 @@ def _named(brightness, contrast, saturation):
 def _factors(name, value):
     if not isinstance(value, (tuple, list)):
         number = _not_negative(name, value)
-        return max(0.0, 1 - number), 1 + number
+        with fixed_arithmetic():
+            return max(0.0, 1 - number), 1 + number
     low, high = _pair(name, value)
     if not 0 <= low <= high < math.inf:
         raise ValueError(_errors.RANGE_OF_FACTORS.format(name=name, value=value))

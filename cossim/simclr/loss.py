@@ -8,7 +8,7 @@ import numpy as np
 
 from cossim import _core, _errors
 from cossim._arguments import check_temperature, plain_text, temperature_argument
-from cossim._arithmetic import contiguous
+from cossim._arithmetic import contiguous, fixed_arithmetic
 from cossim._errors import described
 
 if TYPE_CHECKING:
@@ -36,8 +36,9 @@ def _classes(function, labels, count, pairs):
         raise TypeError(_errors.LABELS_DTYPE.format(function=function, dtype=labels.dtype))
     if labels.shape != (count,):
         raise ValueError(_errors.LABELS_SHAPE.format(function=function, wanted=(count,), shape=labels.shape))
-    classes = np.unique(labels, return_inverse=True)[1].reshape(-1).astype(np.int64)
-    positives = (2 * np.bincount(classes)[classes] - 1).astype(np.float64)
+    with fixed_arithmetic():
+        classes = np.unique(labels, return_inverse=True)[1].reshape(-1).astype(np.int64)
+        positives = (2 * np.bincount(classes)[classes] - 1).astype(np.float64)
     both = (lambda x: np.repeat(x, 2)) if pairs == "interleaved" else (lambda x: np.tile(x, 2))
     return both(classes), both(positives)
 

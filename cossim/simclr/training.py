@@ -16,7 +16,7 @@ import numpy as np
 
 from cossim import _errors
 from cossim._arguments import check_temperature, size_argument, temperature_argument
-from cossim._arithmetic import contiguous
+from cossim._arithmetic import contiguous, fixed_arithmetic
 from cossim._io import ENDING_SIGNALS
 from cossim._progress import reporting
 from cossim.nn import (
@@ -341,7 +341,8 @@ def _views(augment, shape):
         augment = {}
     if not isinstance(augment, dict):
         raise TypeError(_errors.AUGMENT.format(kind=type(augment).__name__))
-    shift = min(shape[2:]) * SHIFT
+    with fixed_arithmetic():
+        shift = min(shape[2:]) * SHIFT
     options = {**(augment_images.__kwdefaults__ or {}), **VIEWS, "shift": shift, **augment}
     return lambda images, rng: augment_images(images, rng, **options), repr(sorted(options.items()))
 

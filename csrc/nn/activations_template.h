@@ -10,9 +10,9 @@ static void NAME(leaky_relu)(size_t n, double slope_double, const void *input, c
     const ELEMENT *restrict x = input, *restrict dy = gradient == NULL ? input : gradient;
     const ELEMENT slope = (ELEMENT)slope_double;
     ELEMENT *restrict out = output;
-    for (size_t i = 0; i < n; i++) {
-        const ELEMENT scaled = dy[i] * slope;
-        out[i] = x[i] > 0 ? dy[i] : scaled;
+    for (size_t i = 0; i < n; i++) { /* a factor, not a branch, so that compilers vectorize it */
+        const ELEMENT factor = x[i] > 0 ? 1 : slope;
+        out[i] = dy[i] * factor;
     }
 }
 

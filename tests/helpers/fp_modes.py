@@ -167,6 +167,25 @@ def calls(rng):
         yield f"Conv2d.vjp with a border {name}", lambda n=bordered, a=images: pulled(n.vjp, a)[1][0]
         yield f"linear_vjp {name}", lambda x=x, y=y: pulled(nn.linear_vjp, x, y, x.dtype.type(1))
         yield f"Adam {name}", lambda x=x, g=gradient: stepped(nn.Adam, x, g)
+        yield f"nt_xent with labels {name}", lambda z=both: simclr.nt_xent_value_and_grad(z, labels=np.arange(100) % 7)
+        planes = np.concatenate((images, images[::-1], images), axis=1)
+        colours = {
+            "flip": 0.5,
+            "brightness": 0.4,
+            "contrast": 0.4,
+            "saturation": 0.4,
+            "hue": 0.1,
+            "blur": 2,
+            "greyscale": 0.3,
+        }
+        yield f"simclr.augment in colours {name}", lambda a=planes, c=colours: simclr.augment(a, 3, noise=0, **c)
+        yield f"AvgPool2d {name}", lambda a=images: pulled(nn.AvgPool2d(3, 2, 1).vjp, a)[1][0]
+        yield f"AdaptiveAvgPool2d {name}", lambda a=images: pulled(nn.AdaptiveAvgPool2d(5).vjp, a)[1][0]
+        yield f"GELU {name}", lambda x=x: (pulled(nn.gelu_vjp, x), pulled(nn.gelu_vjp, x, "tanh"))
+        yield f"leaky_relu {name}", lambda x=x: pulled(nn.leaky_relu_vjp, x, 0.3)
+        yield f"dropout {name}", lambda x=x: nn.dropout(x, 0.3, rng=4)
+        yield f"batch_norm {name}", lambda a=planes, d=dtype: normalized(a, nn.BatchNorm2d(3, momentum=None, dtype=d))
+        yield f"AdamW and a schedule {name}", lambda x=x, g=gradient: scheduled(x, g)
         # The kernels of gradients.
         dy, dx, dw = np.empty((40, 8, 10, 10), dtype), np.empty_like(images), np.empty_like(filters)
         dy[...] = rows(rng, 40, 800, dtype).reshape(dy.shape)
@@ -193,6 +212,25 @@ def stepped(optimizer, parameter, gradient):
     parameters = {"p": parameter.copy()}
     optimizer(parameters, 1e-3).step({"p": gradient})
     return parameters["p"]
+
+
+def normalized(x, layer):
+    results = []
+    for mode in (True, True, False):
+        y, pullback = layer.train(mode).vjp(x)
+        results.append((y, pullback(y)[0], *pullback(y)[1].values()))
+    return *results, *layer.state_dict().values()
+
+
+def scheduled(parameter, gradient):
+    parameters = {"p": parameter.copy()}
+    optimizer = nn.AdamW(parameters, 1e-3, weight_decay=0.1)
+    parts = [nn.LinearLR(optimizer, 0.1, total_iters=3), nn.CosineAnnealingLR(optimizer, 7)]
+    schedule = nn.SequentialLR(optimizer, parts, [3])
+    for _ in range(8):
+        optimizer.step({"p": gradient})
+        schedule.step()
+    return parameters["p"], optimizer.lr
 
 
 def one_by_one(network, x):
