@@ -9,7 +9,7 @@ import numpy as np
 from cossim import _core, _errors
 from cossim.nn import gradients
 from cossim.nn.module import Module
-from cossim.nn.modules import NETWORK_LAYERS, MaxPool2d, ReLU
+from cossim.nn.modules import NETWORK_LAYERS, Conv2d, Linear, MaxPool2d, ReLU
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,8 +32,28 @@ def call_layer(name: str, layer: Callable[[Any], Any], x: Any) -> Any:
         raise type(error)(_errors.IN_LAYER.format(name=name, error=error)) from error
 
 
+def _pullback_of_tape(tape, y, names, layers):
+    """Pullback of the layers of a tape. Its gradients have the names of layers and parameters."""
+    pairs = zip(names, layers, strict=False)
+    keys = [(name, layer.parameter_names) for name, layer in pairs if isinstance(layer, (Conv2d, Linear))]
+
+    def pullback(dy, input_gradient=True):
+        dx, gradients_of_layers = _core.backward_layers(
+            tape, gradients._gradient("Sequential.vjp", dy, y), input_gradient
+        )
+        named = {}
+        for (name, parameters), values in zip(keys, gradients_of_layers, strict=True):
+            named |= {f"{name}.{key}": v for key, v in zip(parameters, values, strict=True) if v is not None}
+        return dx, named
+
+    return pullback
+
+
 def layers_vjp(names: tuple[str, ...], layers: tuple[Any, ...], x: Any) -> tuple[NDArray[Any], Pullback]:
-    """Result and pullback of the layers in order. Fuses the same layers as forward."""
+    """Result and pullback of the layers in order. Fuses the same layers as forward.
+
+    The core runs adjacent layers together, and their gradients, where vectors lie across the images of the batch.
+    """
     pullbacks = []
     while layers:
         name, layer = names[-len(layers)], layers[0]
@@ -41,6 +61,12 @@ def layers_vjp(names: tuple[str, ...], layers: tuple[Any, ...], x: Any) -> tuple
         if getattr(type(layer), "vjp", Module.vjp) is Module.vjp or ("forward" in own and "vjp" not in own):
             message = _errors.NO_VJP.format(layer=type(layer).__name__)
             raise TypeError(_errors.IN_LAYER.format(name=name, error=message))
+        together = _core.forward_layers(NETWORK_LAYERS, layers, x)
+        if together is not None:
+            x, count, tape = together
+            pullbacks.append((None, _pullback_of_tape(tape, x, names[-len(layers) :][:count], layers)))
+            layers = layers[count:]
+            continue
         count = _core.fused_layers(NETWORK_LAYERS, layers)
         fused = {_FUSED[type(following)]: True for following in layers[1:count]}
         x, pullback_of_layer = layer._vjp(x, **fused) if fused else layer.vjp(x)
@@ -53,7 +79,8 @@ def layers_vjp(names: tuple[str, ...], layers: tuple[Any, ...], x: Any) -> tuple
         dy, parameter_gradients = gradients._gradient("Sequential.vjp", dy, y), {}
         for i, (name, layer_pullback) in reversed(list(enumerate(pullbacks))):
             dy, layer_gradients = layer_pullback(dy, input_gradient or i > 0)
-            layer_gradients = {f"{name}.{key}": value for key, value in layer_gradients.items()}
+            if name is not None:
+                layer_gradients = {f"{name}.{key}": value for key, value in layer_gradients.items()}
             parameter_gradients = layer_gradients | parameter_gradients
         return dy if input_gradient else None, parameter_gradients
 
@@ -125,7 +152,10 @@ class Sequential(Module):
         return _core.run_layers(NETWORK_LAYERS, call_layer, self._names, self._flat, x)
 
     def vjp(self, x: Array) -> tuple[NDArray[Any], Pullback]:
-        return layers_vjp(tuple(self._layers), tuple(self), x)
+        for nested in self._nested:
+            if "forward" in nested.__dict__ or "vjp" in nested.__dict__:
+                return layers_vjp(tuple(self._layers), tuple(self), x)
+        return layers_vjp(self._names, self._flat, x)
 
     def __len__(self) -> int:
         return len(self._layers)

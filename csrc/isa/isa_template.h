@@ -396,7 +396,13 @@ extern const struct lanes_kernels PASTE(lanes_kernels_, ISA_LANES)[];
      lanes_gather_##type, \
      lanes_scatter_##type, \
      lanes_relu_##type, \
-     lanes_max_pool_##type}
+     lanes_max_pool_##type, \
+     lanes_products_##type, \
+     lanes_add_sum_##type, \
+     lanes_reduce_##type, \
+     lanes_relu_gradient_##type, \
+     lanes_unpool_##type, \
+     lanes_max_unpool_##type}
 
 const struct lanes_kernels PASTE(lanes_kernels_, ISA_NAME)[] = {
     [COMPUTE_F32] = LANES_KERNELS(f32, VF_LANES),

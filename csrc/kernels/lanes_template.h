@@ -30,6 +30,7 @@
 #endif
 
 #define EACH_ROW _Pragma("GCC unroll 6") for (int r = 0; r < rows; r++)
+#define EACH_ENTRY _Pragma("GCC unroll 5") for (int e = 0; e < LANES_SUM_COLUMNS; e++)
 #define EACH_PIXEL _Pragma("GCC unroll 4") for (int v = 0; v < pixels; v++)
 
 /* values[v] are the pixels of a 2 x 2 window. Stores its maximum and the number of the pixel that
@@ -54,8 +55,9 @@ INLINE void NAME(lanes_choose)(LAYER_TYPE *restrict largest, LAYER_INTEGER *rest
 
 /* One chain: sums of steps [first, end) for `rows` filters and `pixels` pixels. */
 INLINE void NAME(lanes_chain)(LAYER_VECTOR sums[LANES_ROWS][LANES_PIXELS], const LAYER_TYPE *weight,
-                              size_t step, const LAYER_TYPE *const *input, const ptrdiff_t *taps,
-                              size_t first, size_t end, const int rows, const int pixels)
+                              size_t step, size_t depth_step, const LAYER_TYPE *const *input,
+                              const ptrdiff_t *taps, size_t first, size_t end, const int rows,
+                              const int pixels)
 {
     EACH_ROW EACH_PIXEL
     {
@@ -66,7 +68,7 @@ INLINE void NAME(lanes_chain)(LAYER_VECTOR sums[LANES_ROWS][LANES_PIXELS], const
         LAYER_VECTOR factors[LANES_ROWS];
         EACH_ROW
         {
-            factors[r] = LAYER_OP(set1)(weight[(size_t)r * step + i]);
+            factors[r] = LAYER_OP(set1)(weight[(size_t)r * step + i * depth_step]);
         }
         EACH_PIXEL
         {
@@ -93,7 +95,8 @@ INLINE void NAME(lanes_tile)(const struct lanes_conv *c, size_t filter, size_t p
         input[v] = (const LAYER_TYPE *)c->input + c->pixel_offsets[pixel + (size_t)v];
     }
     size_t end = depth > chain ? chain : depth;
-    NAME(lanes_chain)(sums, weight, c->filter_step, input, c->tap_offsets, 0, end, rows, pixels);
+    NAME(lanes_chain)(sums, weight, c->filter_step, c->depth_step, input, c->tap_offsets, 0, end,
+                      rows, pixels);
     while (end < depth) {
         const size_t first = end;
         end = depth - end > chain ? end + chain : depth;
@@ -101,8 +104,8 @@ INLINE void NAME(lanes_tile)(const struct lanes_conv *c, size_t filter, size_t p
         {
             LAYER_OP(store)(totals[r][v], sums[r][v]);
         }
-        NAME(lanes_chain)(sums, weight, c->filter_step, input, c->tap_offsets, first, end, rows,
-                          pixels);
+        NAME(lanes_chain)(sums, weight, c->filter_step, c->depth_step, input, c->tap_offsets, first,
+                          end, rows, pixels);
         EACH_ROW EACH_PIXEL
         {
             sums[r][v] = LAYER_OP(add)(LAYER_OP(load)(totals[r][v]), sums[r][v]);
@@ -296,6 +299,181 @@ static void NAME(lanes_max_pool)(void *out_void, void *choices_void, const void 
     }
 }
 
+/* Products of `rows` filters with LANES_SUM_COLUMNS entries, from `filter` and `entry` on, of which
+ * `wanted` are stored. */
+INLINE void NAME(lanes_products_tile)(const struct lanes_products *p, size_t filter, size_t entry,
+                                      size_t wanted, const int rows)
+{
+    const LAYER_TYPE *gradient = (const LAYER_TYPE *)p->gradient + filter * p->map_step;
+    const LAYER_TYPE *input[LANES_SUM_COLUMNS];
+    const ptrdiff_t *input_offsets = p->input_offsets, *gradient_offsets = p->gradient_offsets;
+    const size_t step = p->map_step;
+    LAYER_VECTOR sums[LANES_SUM_ROWS][LANES_SUM_COLUMNS];
+    EACH_ENTRY
+    {
+        const size_t at = entry + ((size_t)e < wanted ? (size_t)e : wanted - 1);
+        input[e] = (const LAYER_TYPE *)p->input + p->entry_offsets[at];
+        EACH_ROW
+        {
+            sums[r][e] = LAYER_OP(set1)(0);
+        }
+    }
+    for (size_t i = 0; i < p->pixels; i++) {
+        const ptrdiff_t at = input_offsets[i];
+        const LAYER_TYPE *from = gradient + gradient_offsets[i];
+        LAYER_VECTOR y[LANES_SUM_ROWS];
+        EACH_ROW
+        {
+            y[r] = LAYER_OP(load)(from + (size_t)r * step);
+        }
+        EACH_ENTRY
+        {
+            const LAYER_VECTOR x = LAYER_OP(load)(input[e] + at);
+            EACH_ROW
+            {
+                sums[r][e] = LAYER_OP(fma)(y[r], x, sums[r][e]);
+            }
+        }
+    }
+    LAYER_TYPE *out = (LAYER_TYPE *)p->sums + (filter * p->entries + entry) * LAYER_LANES;
+    EACH_ROW EACH_ENTRY
+    {
+        if ((size_t)e < wanted) {
+            LAYER_TYPE *to = out + ((size_t)r * p->entries + (size_t)e) * LAYER_LANES;
+            LAYER_OP(store)
+            (to, p->add ? LAYER_OP(add)(LAYER_OP(load)(to), sums[r][e]) : sums[r][e]);
+        }
+    }
+}
+
+#define PRODUCTS_TILE(rows) \
+    static __attribute__((noinline)) void NAME(lanes_products_##rows)( \
+        const struct lanes_products *p, size_t filter, size_t entry, size_t wanted) \
+    { \
+        NAME(lanes_products_tile)(p, filter, entry, wanted, rows); \
+    }
+PRODUCTS_TILE(1)
+PRODUCTS_TILE(2)
+PRODUCTS_TILE(3)
+#if LANES_SUM_ROWS > 3
+PRODUCTS_TILE(4)
+PRODUCTS_TILE(5)
+#endif
+#undef PRODUCTS_TILE
+
+/* Entries are the inner loop: the gradients of a tile's filters stay in the L1 cache. */
+static void NAME(lanes_products)(const struct lanes_products *call)
+{
+    static void (*const tiles[LANES_SUM_ROWS])(const struct lanes_products *, size_t, size_t,
+                                               size_t) = {
+        NAME(lanes_products_1), NAME(lanes_products_2), NAME(lanes_products_3),
+#if LANES_SUM_ROWS > 3
+        NAME(lanes_products_4), NAME(lanes_products_5),
+#endif
+    };
+    const struct lanes_products p = *call;
+    const size_t parts = (p.filters + LANES_SUM_ROWS - 1) / LANES_SUM_ROWS;
+    for (size_t part = 0; part < parts; part++) {
+        const size_t first = NAME(lanes_part)(p.filters, parts, part),
+                     end = NAME(lanes_part)(p.filters, parts, part + 1);
+        for (size_t e = 0; e < p.entries; e += LANES_SUM_COLUMNS) {
+            const size_t wanted = p.entries - e;
+            tiles[end - first - 1](&p, first, e,
+                                   wanted < LANES_SUM_COLUMNS ? wanted : LANES_SUM_COLUMNS);
+        }
+    }
+}
+
+static void NAME(lanes_add_sum)(void *sum, const void *x_void, size_t n)
+{
+    const LAYER_TYPE *x = x_void;
+    LAYER_VECTOR s[4] = {LAYER_OP(set1)(0), LAYER_OP(set1)(0), LAYER_OP(set1)(0),
+                         LAYER_OP(set1)(0)};
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4, x += 4 * LAYER_LANES) {
+        for (int j = 0; j < 4; j++) {
+            s[j] = LAYER_OP(add)(s[j], LAYER_OP(load)(x + j * LAYER_LANES));
+        }
+    }
+    for (; i < n; i++, x += LAYER_LANES) {
+        s[0] = LAYER_OP(add)(s[0], LAYER_OP(load)(x));
+    }
+    s[0] = LAYER_OP(add)(LAYER_OP(add)(s[0], s[1]), LAYER_OP(add)(s[2], s[3]));
+    LAYER_OP(store)(sum, LAYER_OP(add)(LAYER_OP(load)(sum), s[0]));
+}
+
+static void NAME(lanes_reduce)(void *out_void, const void *x_void, size_t images, size_t n)
+{
+    LAYER_TYPE *out = out_void, block[LAYER_LANES][LAYER_LANES], totals[LAYER_LANES];
+    const LAYER_TYPE *x = x_void;
+    for (size_t i = 0; i < n; i += LAYER_LANES) {
+        const size_t rows = n - i < LAYER_LANES ? n - i : LAYER_LANES;
+        LAYER_VECTOR vectors[LAYER_LANES];
+        for (size_t r = 0; r < LAYER_LANES; r++) {
+            for (size_t lane = 0; lane < LAYER_LANES; lane++) {
+                block[r][lane] = r < rows && lane < images ? x[(i + r) * LAYER_LANES + lane] : 0;
+            }
+            vectors[r] = LAYER_OP(load)(block[r]);
+        }
+        LAYER_OP(store)(totals, LAYER_OP(row_sums)(vectors));
+        memcpy(out + i, totals, rows * sizeof *out);
+    }
+}
+
+static void NAME(lanes_relu_gradient)(void *out_void, const void *y_void, const void *gradient_void,
+                                      size_t n)
+{
+    LAYER_TYPE *out = out_void;
+    const LAYER_TYPE *y = y_void, *gradient = gradient_void;
+    for (size_t i = 0; i < n; i++, out += LAYER_LANES, y += LAYER_LANES, gradient += LAYER_LANES) {
+        LAYER_TYPE kept[LAYER_LANES]; /* out may be gradient */
+        for (size_t lane = 0; lane < LAYER_LANES; lane++) {
+            const LAYER_TYPE g = gradient[lane];
+            kept[lane] = y[lane] <= 0 ? 0 : g;
+        }
+        memcpy(out, kept, sizeof kept);
+    }
+}
+
+/* out[lane] = gradient[lane] where choices[lane] is `choice`, else 0. */
+INLINE void NAME(lanes_chosen)(LAYER_TYPE *restrict out, const LAYER_INTEGER *restrict choices,
+                               const LAYER_TYPE *restrict gradient, LAYER_INTEGER choice)
+{
+    for (size_t lane = 0; lane < LAYER_LANES; lane++) {
+        const LAYER_TYPE g = gradient[lane];
+        out[lane] = choices[lane] == choice ? g : 0;
+    }
+}
+
+static void NAME(lanes_unpool)(void *out_void, size_t row_step, const void *choices_void,
+                               const void *gradient_void, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        LAYER_TYPE *out = (LAYER_TYPE *)out_void + 2 * i * LAYER_LANES;
+        const LAYER_INTEGER *choices = (const LAYER_INTEGER *)choices_void + i * LAYER_LANES;
+        const LAYER_TYPE *gradient = (const LAYER_TYPE *)gradient_void + i * LAYER_LANES;
+        NAME(lanes_chosen)(out, choices, gradient, 0);
+        NAME(lanes_chosen)(out + LAYER_LANES, choices, gradient, 1);
+        NAME(lanes_chosen)(out + row_step, choices, gradient, 2);
+        NAME(lanes_chosen)(out + row_step + LAYER_LANES, choices, gradient, 3);
+    }
+}
+
+static void NAME(lanes_max_unpool)(void *out_void, const void *choices, const void *gradient,
+                                   const struct lanes_window *w)
+{
+    LAYER_TYPE chosen[LAYER_LANES];
+    LAYER_INTEGER number = 0;
+    for (size_t y = 0; y < w->rows; y++) {
+        LAYER_TYPE *out = (LAYER_TYPE *)out_void + y * w->row_step;
+        for (size_t x = 0; x < w->columns; x++, out += w->column_step, number++) {
+            NAME(lanes_chosen)(chosen, choices, gradient, number);
+            LAYER_OP(store)(out, LAYER_OP(add)(LAYER_OP(load)(out), LAYER_OP(load)(chosen)));
+        }
+    }
+}
+
+#undef EACH_ENTRY
 #undef EACH_ROW
 #undef EACH_PIXEL
 #undef NAME

@@ -86,6 +86,7 @@ static bool make_stages(struct lanes_plan *p, const struct layer *layers, size_t
         fused = network_fused(layers + i, count - i);
         memset(s, 0, sizeof *s);
         s->layer = layers[i];
+        s->number = i;
         s->relu = fused > 1 && layers[i + 1].kind == LAYER_RELU;
         s->pool = fused > 1 + (size_t)s->relu;
         s->in = map_of(&shape);
@@ -238,9 +239,9 @@ const struct lanes_map *lanes_output(const struct lanes_plan *p)
     return &p->stages[p->count - 1].out;
 }
 
-/* Fills the border of a map with zeros. */
-static void clear_border(const struct lanes_plan *p, const struct lanes_map *m, char *vectors)
+void lanes_clear_border(const struct lanes_plan *p, const struct lanes_map *m, void *map)
 {
+    char *vectors = map;
     const size_t vector = p->lanes * p->size, after = m->pitch - m->size.w - m->before.w;
     if (m->plane == m->size.h * m->size.w) {
         return;
@@ -269,7 +270,7 @@ void lanes_gather(const struct lanes_plan *p, const struct lanes_map *m, size_t 
         p->kernels->gather(out, in, elements, count, elements);
         return;
     }
-    clear_border(p, m, vectors);
+    lanes_clear_border(p, m, vectors);
     for (size_t c = 0; c < m->channels; c++) {
         for (size_t y = 0; y < m->size.h; y++) {
             p->kernels->gather(out + (c * m->plane + y * m->pitch) * vector,
@@ -293,6 +294,7 @@ static void run_conv2d(const struct lanes_plan *p, const struct lanes_stage *s, 
     const size_t vector = p->lanes * p->size, chosen = s->out.size.h * s->out.size.w;
     struct lanes_conv c = {
         .filter_step = s->depth,
+        .depth_step = 1,
         .pixel_offsets = s->pixels,
         .tap_offsets = s->taps,
         .depth = s->depth,
@@ -304,7 +306,7 @@ static void run_conv2d(const struct lanes_plan *p, const struct lanes_stage *s, 
         .choice_step = chosen * p->lanes,
         .choice_offsets = s->choices,
     };
-    clear_border(p, &s->out, output);
+    lanes_clear_border(p, &s->out, output);
     for (size_t group = 0; group < l->groups; group++) {
         const size_t filter = group * s->filters;
         c.weight = (const char *)l->weight + filter * s->depth * p->size;
@@ -337,6 +339,7 @@ static void run_linear(const struct lanes_plan *p, const struct lanes_stage *s, 
     struct lanes_conv c = {
         .weight = s->layer.weight,
         .filter_step = s->depth,
+        .depth_step = 1,
         .pixel_offsets = inputs,
         .tap_offsets = s->taps,
         .depth = s->depth,
@@ -393,7 +396,7 @@ static void run_max_pool2d(const struct lanes_plan *p, const struct lanes_stage 
                            const char *input, char *output, char *choices)
 {
     const size_t vector = p->lanes * p->size;
-    clear_border(p, &s->out, output);
+    lanes_clear_border(p, &s->out, output);
     for (size_t y = 0; y < s->out.size.h && !cancel_poll_here(); y++) {
         for (size_t x = 0; x < s->out.size.w; x++) {
             struct lanes_window w;
@@ -417,7 +420,7 @@ static void run_relu(const struct lanes_plan *p, const struct lanes_stage *s, si
         p->kernels->relu(output, input, vectors * s->out.total);
         return;
     }
-    clear_border(p, &s->out, output);
+    lanes_clear_border(p, &s->out, output);
     for (size_t i = 0; i < s->out.channels * s->out.size.h; i++) {
         const size_t c = i / s->out.size.h, y = i % s->out.size.h;
         p->kernels->relu(output + (c * s->out.plane + s->out.first + y * s->out.pitch) * vector,

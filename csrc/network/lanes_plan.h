@@ -29,6 +29,7 @@ struct lanes_map {
 /* A layer and the layers fused into it. */
 struct lanes_stage {
     struct layer layer;
+    size_t number;   /* of the layer in the network */
     bool relu, pool; /* fused into a convolution or linear layer */
     struct lanes_map in, out;
     /* Of a convolution or linear layer: sizes of a group; the output before pooling; steps of a
@@ -79,6 +80,9 @@ static inline size_t lanes_images(const struct lanes_plan *p, size_t v)
     const size_t rest = p->images - v * p->lanes;
     return rest < p->lanes ? rest : p->lanes;
 }
+
+/* Fills the border of a map with zeros. */
+void lanes_clear_border(const struct lanes_plan *plan, const struct lanes_map *map, void *vectors);
 
 /* Transposes the images of vector v of (images, C, H, W) into a map with its border, or a map
  * without a border into them. */

@@ -7,8 +7,10 @@
 #include "python/methods.h"
 
 #include <stdbool.h>
+#include <string.h>
 
 #include "base/scratch.h"
+#include "network/lanes_grad.h"
 #include "network/network.h"
 #include "arguments/args.h"
 #include "python/without_gil.h"
@@ -155,9 +157,10 @@ static enum layer_kind kind_of(PyObject *classes, PyObject *layer)
 }
 
 /* Reads a layer into *l, and stores the objects it holds references to in *k. If k is NULL, it
- * reads what network_fused needs, and the layer must also have no vjp of its own. Returns false,
- * with or without an error set, if a network cannot run the layer. */
-static bool read_layer(PyObject *classes, PyObject *layer, struct layer *l, struct kept *k)
+ * reads what network_fused needs. For gradients the layer must also have no vjp of its own. Returns
+ * false, with or without an error set, if a network cannot run the layer. */
+static bool read_layer(PyObject *classes, PyObject *layer, bool gradients, struct layer *l,
+                       struct kept *k)
 {
     l->kind = kind_of(classes, layer);
     PyObject *attributes = l->kind == LAYER_KINDS ? NULL : PyObject_GenericGetDict(layer, NULL);
@@ -165,7 +168,7 @@ static bool read_layer(PyObject *classes, PyObject *layer, struct layer *l, stru
         return false;
     }
     bool read = PyDict_Contains(attributes, names.forward) == 0 &&
-                (k != NULL || PyDict_Contains(attributes, names.vjp) == 0);
+                (!gradients || PyDict_Contains(attributes, names.vjp) == 0);
     if (l->kind == LAYER_CONV2D) {
         read = read && (k == NULL || read_conv2d(attributes, l, k));
     } else if (l->kind == LAYER_LINEAR) {
@@ -213,25 +216,37 @@ static bool set_weights(struct layer *l, const struct kept *k, int type)
     return l->stride.h == 1 && l->stride.w == 1 && is_valid_padding(l->after);
 }
 
-/* Runs the layers on an array, (N, C, H, W) or (N, features), up to the first one whose input does
- * not fit. Sets *count to their number. Returns the output of the last one, or NULL if there is
- * none or with an error set. */
-static PyObject *run_fitting(const struct layer *layers, size_t *count, PyArrayObject *x)
+/* The shape of the images of an array, (N, C, H, W) or (N, features). */
+static struct shape shape_of(PyArrayObject *x)
 {
     const npy_intp *in = PyArray_DIMS(x);
     struct shape shape = {PyArray_NDIM(x) == 2, (size_t)in[1], {0, 0}};
     if (!shape.flat) {
         shape.size = (struct extent2){(size_t)in[2], (size_t)in[3]};
     }
-    const struct shape first = shape;
+    return shape;
+}
+
+static PyArrayObject *array_of(npy_intp images, const struct shape *shape, int type)
+{
+    const npy_intp dims[4] = {images, (npy_intp)shape->channels, (npy_intp)shape->size.h,
+                              (npy_intp)shape->size.w};
+    return (PyArrayObject *)PyArray_SimpleNew(shape->flat ? 2 : 4, dims, type);
+}
+
+/* Runs the layers on an array, (N, C, H, W) or (N, features), up to the first one whose input does
+ * not fit. Sets *count to their number. Returns the output of the last one, or NULL if there is
+ * none or with an error set. */
+static PyObject *run_fitting(const struct layer *layers, size_t *count, PyArrayObject *x)
+{
+    const npy_intp *in = PyArray_DIMS(x);
+    const struct shape first = shape_of(x);
+    struct shape shape = first;
     *count = network_shape(layers, *count, &shape);
     if (*count == 0) {
         return NULL;
     }
-    const npy_intp dims[4] = {in[0], (npy_intp)shape.channels, (npy_intp)shape.size.h,
-                              (npy_intp)shape.size.w};
-    PyArrayObject *out =
-        (PyArrayObject *)PyArray_SimpleNew(shape.flat ? 2 : 4, dims, PyArray_TYPE(x));
+    PyArrayObject *out = array_of(in[0], &shape, PyArray_TYPE(x));
     if (out == NULL || PyArray_SIZE(out) == 0) { /* an empty array: its other sizes may be huge */
         return (PyObject *)out;
     }
@@ -267,44 +282,67 @@ static PyArrayObject *plain_array(struct array_argument *argument, PyObject *x)
                                              NPY_ARRAY_CARRAY_RO | NPY_ARRAY_ENSUREARRAY);
 }
 
+/* The first layers of a tuple, as they are read for one call. */
+struct layers_read {
+    struct layer layers[MOST_LAYERS];
+    struct kept kept[MOST_LAYERS];
+    size_t known, begun; /* layers that a network can run; entries of kept */
+};
+
+static void release_layers(struct layers_read *r)
+{
+    for (size_t i = 0; i < r->begun; i++) {
+        release((PyObject *)r->kept[i].weight);
+        release((PyObject *)r->kept[i].bias);
+        release(r->kept[i].weight_hold);
+        release(r->kept[i].bias_hold);
+    }
+    r->begun = 0;
+}
+
+/* Reads layers from layers[start] on, then x. Sets *count to the number of layers whose parameters
+ * have the type of x, and returns x as an array that layers can read in place. Returns NULL, with
+ * or without an error set, if there is none. Release the layers and the argument in both cases. */
+static PyArrayObject *read_layers(PyObject *classes, PyObject *layers, Py_ssize_t start,
+                                  PyObject *object, bool gradients, struct layers_read *r,
+                                  struct array_argument *x, size_t *count)
+{
+    const size_t most = smaller((size_t)(PyTuple_GET_SIZE(layers) - start), MOST_LAYERS);
+    r->known = r->begun = 0;
+    while (r->begun < most) {
+        PyObject *layer = PyTuple_GET_ITEM(layers, start + (Py_ssize_t)r->begun);
+        r->kept[r->begun] = (struct kept){0};
+        r->begun++;
+        if (!read_layer(classes, layer, gradients, &r->layers[r->known], &r->kept[r->known])) {
+            break;
+        }
+        r->known++;
+    }
+    *count = 0;
+    if (r->known == 0 || PyErr_Occurred()) {
+        return NULL;
+    }
+    /* The shapes of x and of the weights are read after the last code of a user has run. */
+    PyArrayObject *array = plain_array(x, object);
+    while (array != NULL && *count < r->known &&
+           set_weights(&r->layers[*count], &r->kept[*count], PyArray_TYPE(array))) {
+        ++*count;
+    }
+    return array;
+}
+
 /* Runs the first layers, from layers[start], as far as one call of the core can. Sets *count to
  * their number. Returns the output of the last one, or NULL if there is none or with an error set.
  */
 static PyObject *run_known(PyObject *classes, PyObject *layers, Py_ssize_t start, PyObject *object,
                            size_t *count)
 {
-    const size_t most = smaller((size_t)(PyTuple_GET_SIZE(layers) - start), MOST_LAYERS);
-    struct layer read[MOST_LAYERS];
-    struct kept kept[MOST_LAYERS];
+    struct layers_read read;
     struct array_argument x = {0};
-    size_t known = 0, begun = 0;
-    PyObject *result = NULL;
-    while (begun < most) {
-        PyObject *layer = PyTuple_GET_ITEM(layers, start + (Py_ssize_t)begun);
-        kept[begun] = (struct kept){0};
-        begun++;
-        if (!read_layer(classes, layer, &read[known], &kept[known])) {
-            break;
-        }
-        known++;
-    }
-    if (known > 0 && !PyErr_Occurred()) {
-        /* The shapes of x and of the weights are read after the last code of a user has run. */
-        PyArrayObject *array = plain_array(&x, object);
-        *count = 0;
-        while (array != NULL && *count < known &&
-               set_weights(&read[*count], &kept[*count], PyArray_TYPE(array))) {
-            ++*count;
-        }
-        result = array == NULL ? NULL : run_fitting(read, count, array);
-        release((PyObject *)array);
-    }
-    for (size_t i = 0; i < begun; i++) {
-        release((PyObject *)kept[i].weight);
-        release((PyObject *)kept[i].bias);
-        release(kept[i].weight_hold);
-        release(kept[i].bias_hold);
-    }
+    PyArrayObject *array = read_layers(classes, layers, start, object, false, &read, &x, count);
+    PyObject *result = array == NULL ? NULL : run_fitting(read.layers, count, array);
+    release((PyObject *)array);
+    release_layers(&read);
     array_release(&x);
     return result;
 }
@@ -354,8 +392,8 @@ static PyObject *network_fused_layers(PyObject *self, PyObject *args)
     }
     const size_t most = smaller((size_t)PyTuple_GET_SIZE(layers), MOST_FUSED);
     size_t known = 0;
-    while (known < most &&
-           read_layer(classes, PyTuple_GET_ITEM(layers, (Py_ssize_t)known), &read[known], NULL)) {
+    while (known < most && read_layer(classes, PyTuple_GET_ITEM(layers, (Py_ssize_t)known), true,
+                                      &read[known], NULL)) {
         known++;
     }
     if (PyErr_Occurred()) {
@@ -364,11 +402,172 @@ static PyObject *network_fused_layers(PyObject *self, PyObject *args)
     return PyLong_FromSize_t(known == 0 ? 1 : network_fused(read, known));
 }
 
+/* ---- gradients with lanes across images ---- */
+
+/* A forward pass and the parameters of its layers, for any number of backward passes. */
+struct tape {
+    struct lanes_tape tape;
+    struct layers_read read;
+    struct shape in, out; /* of an image */
+    size_t count;         /* layers */
+    int type;             /* NumPy's number of the dtype */
+};
+
+static const char *const tape_name = "cossim._core.tape";
+
+static void tape_free(PyObject *capsule)
+{
+    struct tape *t = PyCapsule_GetPointer(capsule, tape_name);
+    lanes_tape_free(&t->tape);
+    release_layers(&t->read);
+    scratch_free(t);
+}
+
+/* Runs the layers that fit the array, if lanes across images pay, and fills the rest of t. Returns
+ * the output, or NULL with or without an error set. */
+static PyObject *run_forward(struct tape *t, PyArrayObject *x)
+{
+    const size_t images = (size_t)PyArray_DIM(x, 0);
+    const enum compute_type compute = compute_type_of(PyArray_TYPE(x));
+    t->in = t->out = shape_of(x);
+    t->count = network_shape(t->read.layers, t->count, &t->out);
+    t->type = PyArray_TYPE(x);
+    if (PyArray_SIZE(x) == 0 || t->count == 0 ||
+        !lanes_apply(compute, t->read.layers, t->count, images, t->in)) {
+        return NULL;
+    }
+    PyArrayObject *out = array_of(PyArray_DIM(x, 0), &t->out, t->type);
+    if (out == NULL) {
+        return NULL;
+    }
+    struct without_gil released;
+    struct cancel_token *token = without_gil_begin(&released, NULL, 0);
+    const int status = lanes_forward(&t->tape, compute, t->read.layers, t->count, images, t->in,
+                                     PyArray_DATA(x), PyArray_DATA(out), token);
+    if (without_gil_finish(&released, status) < 0) {
+        Py_CLEAR(out);
+    }
+    return (PyObject *)out;
+}
+
+static PyObject *network_forward_layers(PyObject *self, PyObject *args)
+{
+    PyObject *classes, *layers, *object, *capsule = NULL;
+    struct array_argument x = {0};
+    (void)self;
+    if (!PyArg_ParseTuple(args, "O!O!O:forward_layers", &PyTuple_Type, &classes, &PyTuple_Type,
+                          &layers, &object)) {
+        return NULL;
+    }
+    if (PyTuple_GET_SIZE(classes) != LAYER_KINDS || PyTuple_GET_SIZE(layers) == 0) {
+        return misfit();
+    }
+    struct tape *t = scratch_alloc(sizeof *t);
+    if (t == NULL) {
+        return PyErr_NoMemory();
+    }
+    memset(&t->tape, 0, sizeof t->tape);
+    PyArrayObject *array = read_layers(classes, layers, 0, object, true, &t->read, &x, &t->count);
+    PyObject *y = array == NULL ? NULL : run_forward(t, array);
+    release((PyObject *)array);
+    array_release(&x);
+    if (y != NULL) {
+        capsule = PyCapsule_New(t, tape_name, tape_free);
+    }
+    if (capsule == NULL) {
+        lanes_tape_free(&t->tape);
+        release_layers(&t->read);
+        scratch_free(t);
+        release(y);
+        return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+    }
+    return Py_BuildValue("NnN", y, (Py_ssize_t)t->count, capsule);
+}
+
+/* Makes the arrays of the gradients: a tuple (weight, bias or None) for each layer with parameters.
+ * Returns NULL with an error set. */
+static PyObject *gradient_arrays(const struct tape *t, struct lanes_gradients *g)
+{
+    PyObject *list = PyList_New(0);
+    for (size_t i = 0; list != NULL && i < t->count; i++) {
+        const struct kept *k = &t->read.kept[i];
+        if (k->weight == NULL) {
+            continue;
+        }
+        const struct layer *l = &t->read.layers[i];
+        const npy_intp shape[4] = {(npy_intp)l->out, (npy_intp)l->in, (npy_intp)l->kernel.h,
+                                   (npy_intp)l->kernel.w};
+        PyObject *weight = PyArray_SimpleNew(l->kind == LAYER_CONV2D ? 4 : 2, shape, t->type),
+                 *bias =
+                     l->bias == NULL ? Py_NewRef(Py_None) : PyArray_SimpleNew(1, shape, t->type),
+                 *pair = weight == NULL || bias == NULL ? NULL : PyTuple_Pack(2, weight, bias);
+        if (pair != NULL) {
+            g->weights[i] = PyArray_DATA((PyArrayObject *)weight);
+            g->biases[i] =
+                is_none((PyArrayObject *)bias) ? NULL : PyArray_DATA((PyArrayObject *)bias);
+        }
+        if (pair == NULL || PyList_Append(list, pair) < 0) {
+            Py_CLEAR(list);
+        }
+        release(weight);
+        release(bias);
+        release(pair);
+    }
+    return list;
+}
+
+static PyObject *network_backward_layers(PyObject *self, PyObject *args)
+{
+    PyObject *capsule, *input = NULL;
+    PyArrayObject *dy;
+    int input_wanted;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "OO!p:backward_layers", &capsule, &PyArray_Type, &dy,
+                          &input_wanted)) {
+        return NULL;
+    }
+    const struct tape *t = PyCapsule_GetPointer(capsule, tape_name);
+    if (t == NULL) {
+        return NULL;
+    }
+    const npy_intp images = (npy_intp)t->tape.plan.images;
+    const npy_intp dims[4] = {images, (npy_intp)t->out.channels, (npy_intp)t->out.size.h,
+                              (npy_intp)t->out.size.w};
+    if (!can_read(dy, t->type, t->out.flat ? 2 : 4, dims)) {
+        return misfit();
+    }
+    struct lanes_gradients g = {.output = PyArray_DATA(dy)};
+    PyObject *parameters = gradient_arrays(t, &g);
+    input = parameters == NULL ? NULL
+            : input_wanted     ? (PyObject *)array_of(images, &t->in, t->type)
+                               : Py_NewRef(Py_None);
+    if (input == NULL) {
+        release(parameters);
+        return NULL;
+    }
+    g.input = input_wanted ? PyArray_DATA((PyArrayObject *)input) : NULL;
+    struct without_gil released;
+    struct cancel_token *token = without_gil_begin(&released, NULL, 0);
+    const int status = lanes_backward(&t->tape, &g, token);
+    if (without_gil_finish(&released, status) < 0) {
+        release(parameters);
+        release(input);
+        return NULL;
+    }
+    return Py_BuildValue("NN", input, parameters);
+}
+
 PyMethodDef network_methods[] = {
     BY_POSITION("run_layers", network_run_layers, "classes, run_alone, names, layers, x",
                 "Passes x through the layers, as many in one call of the core as it can. It calls\n"
                 "run_alone(name, layer, x) for any other layer."),
     BY_POSITION("fused_layers", network_fused_layers, "classes, layers",
                 "The number of layers, from the first, that one kernel computes together."),
+    BY_POSITION("forward_layers", network_forward_layers, "classes, layers, x",
+                "Passes x through the first layers and keeps what their gradients need. Returns\n"
+                "(result, number of layers, tape), or None where the layers go one by one."),
+    BY_POSITION("backward_layers", network_backward_layers, "tape, dy, input_gradient",
+                "Returns the gradient of x, or None, and a list of the gradients (weight, bias)\n"
+                "of the layers that have parameters."),
     {0},
 };

@@ -305,7 +305,7 @@ def test_encoder_by_finite_differences(rng):
 
 @both_dtypes
 def test_threads_repetition_and_batches_change_no_bit(rng, dtype):
-    """Threads and repetition change no bit, nor does the batch change the gradient of one image."""
+    """Threads and repetition change no bit, nor does a batch of 16 images or more change the gradient of one image."""
     encoder = simclr.Encoder(dtype=dtype, rng=0)
     x, dy = rng.random((37, 1, 28, 28)).astype(dtype), normal(rng, (37, 100), dtype)
     results = []
@@ -317,8 +317,13 @@ def test_threads_repetition_and_batches_change_no_bit(rng, dtype):
         assert_same(results[0], one)
     for part in (slice(0, 1), slice(5, 6), slice(7, 37), slice(30, 37)):
         y, pullback = encoder.vjp(x[part])
-        np.testing.assert_array_equal(y, results[0]["y"][part])
-        np.testing.assert_array_equal(pullback(dy[part])[0], results[0]["dx"][part])
+        dx = pullback(dy[part])[0]
+        if len(y) < 16:  # fewer images may go one by one
+            assert_close(y, results[0]["y"][part], RELATIVE[dtype] / 10)
+            assert_close(dx, results[0]["dx"][part], RELATIVE[dtype])
+        else:
+            np.testing.assert_array_equal(y, results[0]["y"][part])
+            np.testing.assert_array_equal(dx, results[0]["dx"][part])
 
 
 def test_arguments_stay_and_results_are_not_overwritten(rng):

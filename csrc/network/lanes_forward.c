@@ -1,0 +1,84 @@
+/* The forward pass that keeps the maps between its stages, for gradients. */
+#include "base/pool.h"
+#include "base/scratch.h"
+#include "network/lanes_grad.h"
+
+/* Vectors of a task. Linear layers multiply each weight with all of them. */
+enum { BLOCK_VECTORS = 4 };
+
+struct forward_call {
+    const struct lanes_tape *tape;
+    const void *input;
+    void *output;
+    size_t block;
+};
+
+static void block_task(void *context, size_t task, size_t worker)
+{
+    const struct forward_call *r = context;
+    const struct lanes_tape *t = r->tape;
+    const struct lanes_plan *p = &t->plan;
+    const size_t first = task * r->block, end = smaller(p->vectors, first + r->block);
+    (void)worker;
+    for (size_t v = first; v < end; v++) {
+        lanes_gather(p, lanes_input(p), v, r->input,
+                     t->maps[0] + v * lanes_bytes(p, lanes_input(p)));
+        for (size_t i = 0; i < p->mapped; i++) {
+            const struct lanes_stage *s = &p->stages[i];
+            const size_t chosen = s->out.channels * s->out.size.h * s->out.size.w;
+            lanes_run_stage(
+                p, s, 1, t->maps[i] + v * lanes_bytes(p, &s->in),
+                t->maps[i + 1] + v * lanes_bytes(p, &s->out),
+                t->choices[i] == NULL ? NULL : t->choices[i] + v * chosen * p->lanes * p->size);
+        }
+    }
+    for (size_t i = p->mapped; i < p->count; i++) {
+        const struct lanes_stage *s = &p->stages[i];
+        lanes_run_stage(p, s, end - first, t->maps[i] + first * lanes_bytes(p, &s->in),
+                        t->maps[i + 1] + first * lanes_bytes(p, &s->out), NULL);
+    }
+    for (size_t v = first; v < end; v++) {
+        const struct lanes_map *out = lanes_output(p);
+        lanes_scatter(p, out, v, t->maps[p->count] + v * lanes_bytes(p, out), r->output);
+    }
+}
+
+int lanes_forward(struct lanes_tape *t, enum compute_type compute, const struct layer *layers,
+                  size_t count, size_t images, struct shape shape, const void *input, void *output,
+                  struct cancel_token *token)
+{
+    t->memory = NULL;
+    if (lanes_plan(&t->plan, compute, layers, count, images, shape) < 0) {
+        return -1;
+    }
+    const struct lanes_plan *p = &t->plan;
+    struct arena arena = {.block = NULL};
+    while (arena_pass(&arena)) {
+        t->maps[0] = arena_take(&arena, p->vectors, lanes_bytes(p, lanes_input(p)));
+        for (size_t i = 0; i < p->count; i++) {
+            const struct lanes_stage *s = &p->stages[i];
+            const size_t chosen = s->out.channels * s->out.size.h * s->out.size.w;
+            t->maps[i + 1] = arena_take(&arena, p->vectors, lanes_bytes(p, &s->out));
+            t->choices[i] = NULL;
+            if (s->pool || s->layer.kind == LAYER_MAX_POOL2D) {
+                t->choices[i] = arena_take(&arena, p->vectors, chosen * p->lanes * p->size);
+            }
+        }
+    }
+    t->memory = arena.block;
+    if (t->memory == NULL) {
+        return -1;
+    }
+    const int threads = thread_count_for(images, p->multiplications, GRAIN_GEMM);
+    struct forward_call r = {.tape = t, .input = input, .output = output};
+    r.block = threads == 1 ? BLOCK_VECTORS : p->vectors / (2 * (size_t)threads);
+    r.block = larger(smaller(r.block, BLOCK_VECTORS), 1);
+    pool_run(size_parts(p->vectors, r.block), threads, block_task, &r, token);
+    return 0;
+}
+
+void lanes_tape_free(struct lanes_tape *t)
+{
+    scratch_free(t->memory);
+    lanes_plan_free(&t->plan);
+}

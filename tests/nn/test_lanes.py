@@ -1,0 +1,176 @@
+"""Networks with vectors across images agree with torch, gradients too, and the bits of an image depend on it alone."""
+
+import numpy as np
+import pytest
+from nn_cases import assert_close, build, normal
+from oracle import torch
+from test_nn_module_gradients import RELATIVE, TORCH, both_dtypes, in_dtype
+
+import cossim
+from cossim import _core, nn, simclr
+from cossim.nn.modules import NETWORK_LAYERS
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+IMAGE = (4, 9, 11)
+RELU, POOL, FLATTEN = ("ReLU", (), {}), ("MaxPool2d", (2,), {}), ("Flatten", (), {})
+
+
+def conv(*args, **options):
+    return ("Conv2d", args, options)
+
+
+NETWORKS = {
+    "conv, relu, pool": [conv(4, 20, 3), RELU, POOL, FLATTEN, ("Linear", (240, 7), {}), RELU],
+    "pool without relu": [conv(4, 20, 3), POOL, conv(20, 20, 2, bias=False), POOL],
+    "odd sizes": [conv(4, 20, (2, 3)), RELU, POOL, conv(20, 13, 3, padding=1), RELU],
+    "border": [conv(4, 16, 3, padding=(1, 2)), RELU, conv(16, 16, 3, padding=2), POOL],
+    "same": [conv(4, 20, (2, 5), padding="same"), RELU, conv(20, 20, (4, 3), padding="same", dilation=2)],
+    "strides": [conv(4, 40, (5, 3), stride=(2, 3), padding=(2, 1)), RELU, conv(40, 40, 3, stride=2, padding=2)],
+    "stride above the kernel": [conv(4, 60, 3), RELU, conv(60, 60, (2, 1), stride=(3, 2))],
+    "dilation": [conv(4, 20, 3, dilation=(2, 3)), RELU, conv(20, 30, (3, 2), dilation=(2, 1), padding=2)],
+    "groups": [conv(4, 24, 5, groups=2, padding=2), RELU, conv(24, 48, 3, groups=4, padding=1), POOL],
+    "depthwise": [conv(4, 16, 3), RELU, conv(16, 32, 3, groups=16, padding=1), conv(32, 32, 1), POOL],
+    "long sums": [conv(4, 40, 3), RELU, conv(40, 16, 5, padding=1), FLATTEN, ("Linear", (560, 300), {})],
+    "other pools": [
+        conv(4, 32, 3),
+        ("MaxPool2d", (3,), {"stride": 2, "padding": 1, "ceil_mode": True}),
+        conv(32, 32, 3, padding=1),
+        ("MaxPool2d", ((2, 3), (1, 2)), {"dilation": (1, 2)}),
+        RELU,
+    ],
+    "relu and pool first": [RELU, ("MaxPool2d", (2, 1), {}), conv(4, 40, 3), RELU, RELU, conv(40, 9, 2)],
+    "linear layers": [conv(4, 40, 3), RELU, FLATTEN, ("Linear", (2520, 30), {}), RELU, RELU, ("Linear", (30, 5), {})],
+}
+
+
+def pair(name, rng, dtype):
+    """(our network, torch's) with the same weights, in the range of torch's initial weights."""
+    layers = NETWORKS[name]
+    ours, theirs = in_dtype(build(nn, layers), dtype), build(torch.nn, layers).to(TORCH[dtype])
+    for array in ours.state_dict().values():
+        array[...] = rng.uniform(-1, 1, array.shape) / np.sqrt(max(array[0].size, 4))
+    theirs.load_state_dict({key: torch.from_numpy(a) for key, a in ours.state_dict().items()})
+    return ours, theirs
+
+
+def runs_across(net, x):
+    return _core.forward_layers(NETWORK_LAYERS, tuple(net), x) is not None
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+@both_dtypes
+@pytest.mark.parametrize("name", NETWORKS)
+def test_results_and_gradients_agree_with_torch(rng, name, dtype):
+    ours, theirs = pair(name, rng, dtype)
+    for n in (16, 37):
+        x = normal(rng, (n, *IMAGE), dtype)
+        assert runs_across(ours, x), name
+        tx = torch.tensor(x, requires_grad=True)
+        ty = theirs(tx)
+        dy = normal(rng, tuple(ty.shape), dtype)
+        (y, pullback), forward = ours.vjp(x), ours(x)
+        assert_close(y, ty.detach(), RELATIVE[dtype] / 10, name, least=0.1)
+        np.testing.assert_array_equal(y, forward)
+        expected = torch.autograd.grad(ty, [tx, *theirs.parameters()], torch.from_numpy(dy))
+        dx, gradients = pullback(dy)
+        assert_close(dx, expected[0], RELATIVE[dtype], name)
+        assert list(gradients) == list(ours.state_dict())
+        for (key, gradient), their in zip(gradients.items(), expected[1:], strict=True):
+            assert_close(gradient, their, RELATIVE[dtype], (name, key))
+        without, again = pullback(dy, input_gradient=False)
+        assert without is None
+        for key, gradient in gradients.items():
+            np.testing.assert_array_equal(again[key], gradient)
+
+
+@both_dtypes
+def test_bits_of_an_image_depend_on_it_alone(rng, dtype):
+    net, _ = pair("other pools", rng, dtype)
+    x = normal(rng, (61, *IMAGE), dtype)
+    whole = net(x)
+    for first, end in ((0, 16), (3, 20), (5, 61), (44, 61), (1, 34)):
+        np.testing.assert_array_equal(net(x[first:end]), whole[first:end])
+    order = rng.permutation(len(x))
+    np.testing.assert_array_equal(net(x[order]), whole[order])
+    x[7], x[40] = np.nan, np.inf
+    odd = np.isin(np.arange(61), (7, 40))
+    np.testing.assert_array_equal(net(x)[~odd], whole[~odd])
+
+
+@both_dtypes
+def test_threads_do_not_change_bits(rng, dtype):
+    encoder = simclr.Encoder(dtype=dtype, rng=0)
+    x = rng.random((150, 1, 28, 28)).astype(dtype)
+    dy = normal(rng, (150, 100), dtype)
+    results = []
+    for threads in (1, 2, 3):
+        with cossim.threads(threads):
+            y, pullback = encoder.vjp(x)
+            dx, gradients = pullback(dy)
+            results.append([y, dx, *gradients.values(), *pullback(dy)[1].values()])
+    for other in results[1:]:
+        for one, two in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(one, two)
+
+
+@both_dtypes
+def test_gradients_of_an_incomplete_vector_are_those_of_its_images(rng, dtype):
+    """Idle lanes add nothing, not even NaN: an infinite bias makes their values infinite."""
+    net, theirs = pair("conv, relu, pool", rng, dtype)
+    net[0].bias[3] = np.inf
+    theirs.load_state_dict({key: torch.from_numpy(a) for key, a in net.state_dict().items()})
+    x = normal(rng, (19, *IMAGE), dtype)
+    y, pullback = net.vjp(x)
+    dy = normal(rng, y.shape, dtype)
+    tx = torch.tensor(x, requires_grad=True)
+    expected = torch.autograd.grad(theirs(tx), [tx, *theirs.parameters()], torch.from_numpy(dy))
+    dx, gradients = pullback(dy)
+    for one, their in zip((dx, *gradients.values()), expected, strict=True):
+        np.testing.assert_array_equal(np.isfinite(one), np.isfinite(their.numpy()))
+
+
+def test_tape_keeps_the_parameters_of_its_forward_pass(rng):
+    net, _ = pair("conv, relu, pool", rng, np.float32)
+    x = normal(rng, (32, *IMAGE), np.float32)
+    y, pullback = net.vjp(x)
+    dy = np.ones_like(y)
+    expected = pullback(dy)
+    net[0].weight, net[4].weight = np.zeros_like(net[0].weight), np.zeros_like(net[4].weight)
+    x[...] = 0
+    dx, gradients = pullback(dy)
+    np.testing.assert_array_equal(dx, expected[0])
+    for key, gradient in gradients.items():
+        np.testing.assert_array_equal(gradient, expected[1][key])
+
+
+def test_few_images_and_small_networks_go_one_by_one(rng):
+    net, _ = pair("conv, relu, pool", rng, np.float32)
+    assert not runs_across(net, normal(rng, (1, *IMAGE), np.float32))
+    assert not runs_across(nn.Sequential(nn.ReLU()), normal(rng, (64, *IMAGE), np.float32))
+    assert not runs_across(nn.Sequential(nn.Linear(9, 9)), normal(rng, (64, 9), np.float32))
+    assert not runs_across(nn.Sequential(nn.Conv2d(4, 2, 1)), normal(rng, (64, *IMAGE), np.float32))
+
+
+def test_layers_with_their_own_vjp_keep_it(rng):
+    net, _ = pair("conv, relu, pool", rng, np.float32)
+    x = normal(rng, (32, *IMAGE), np.float32)
+    calls = []
+    own = net[3].vjp
+
+    def vjp(x):
+        calls.append(x.shape)
+        return own(x)
+
+    net[3].vjp = vjp
+    y, pullback = net.vjp(x)
+    assert calls == [(32, 20, 3, 4)]
+    assert list(pullback(np.ones_like(y))[1]) == list(net.state_dict())
+
+
+def test_a_gradient_of_another_shape_is_refused(rng):
+    net, _ = pair("conv, relu, pool", rng, np.float32)
+    y, pullback = net.vjp(normal(rng, (32, *IMAGE), np.float32))
+    with pytest.raises(ValueError, match=r"\bdy\b.*\(32, 6\)"):
+        pullback(np.zeros((32, 6), np.float32))
+    with pytest.raises(TypeError, match="float64"):
+        pullback(np.zeros(y.shape))
