@@ -82,13 +82,12 @@ class Rows:
             yield from _read_blocks(self._read, list(spans), ahead)
             return
         pages = self.pages
-        for (first, last), following in pairwise(chain(spans, [None])):
+        for (first, last), (following, _) in pairwise(chain(spans, [(len(self), 0)])):
             if pages is None:
                 yield first, self.array[first:last]
                 continue
             block = pages.copied(first, rows) if pages.by_columns else self.array[first:last]
-            if following is not None:
-                pages.advise("MADV_WILLNEED", following[0], rows)
+            pages.advise("MADV_WILLNEED", following, rows)
             try:
                 yield first, block
             finally:
@@ -307,7 +306,8 @@ class BlockwiseSearch:
         rows = len(queries)
         self.pairs = rows * (rows + 1) // 2 if corpus is queries and self.within else rows * len(corpus)
         sides = corpus, queries, j, i, self.within
-        return Request(self.function, *sides, self.eps, report, self.binary, *self.codes, self.filter)
+        request = Request(self.function, *sides, self.eps, report, self.binary, *self.codes)
+        return request._replace(filter=self.filter)
 
     def _requests(self):
         """Yields a Request for each pair of blocks. They cover each pair of rows once.

@@ -213,11 +213,11 @@ def _block_pairs(name, task, x, y, dtype, mirrored=None, both=False, masks=()):
     tasks: dict[Any, Any] = {}
     for i, j in itertools.product(range(x.numblocks[0]), repeat=2):
         places = {"i": i, "j": j, "e": 0}
-        more = [(array.name, *(places[axis] for axis in axes)) for array, axes in masks]
+        keys = [(array.name, *(places[axis] for axis in axes)) for array, axes in masks]
         if i == j:
-            tasks[name, i, j] = (task, (x.name, i, 0), *more)
+            tasks[name, i, j] = (task, (x.name, i, 0), *keys)
         elif i < j or both:
-            tasks[name, i, j] = (task, (x.name, i, 0), (x.name, j, 0), *more)
+            tasks[name, i, j] = (task, (x.name, i, 0), (x.name, j, 0), *keys)
         else:
             tasks[name, i, j] = None if mirrored is None else (mirrored, (name, j, i))
     graph = HighLevelGraph.from_collections(name, tasks, dependencies=[x, *arrays])

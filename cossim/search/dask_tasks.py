@@ -154,8 +154,8 @@ def merge_topk(k, parts, **reduction):
     rows = [part[2] for part in parts]
     first_rows = itertools.accumulate(rows, initial=0)
     values = np.concatenate([part[0] for part in parts], axis=1)
-    indices = [np.where(part[1] < 0, -1, part[1] + first) for part, first in zip(parts, first_rows, strict=False)]
-    indices = np.concatenate(indices, axis=1)
+    numbered = [np.where(part[1] < 0, -1, part[1] + first) for part, first in zip(parts, first_rows, strict=False)]
+    indices = np.concatenate(numbered, axis=1)
     best = np.argsort(-values, axis=1, kind="stable")  # NumPy sorts NaN last
     unfilled = np.take_along_axis(indices, best, axis=1) < 0
     best = np.take_along_axis(best, np.argsort(unfilled, axis=1, kind="stable"), axis=1)[:, :k]

@@ -185,7 +185,7 @@ def topk(
     >>> cossim.topk([1, 1], corpus, 3, where=[2, 1], exclude=[1]).indices
     array([ 2, -1, -1])
     """
-    filters = {"where": where, "exclude": exclude}
+    filters: dict[str, Any] = {"where": where, "exclude": exclude}
     if is_lazy(queries) or is_lazy(corpus):
         options = {"eps": eps, "binary": binary, "memory": memory, "progress": progress}
         return dask_function("topk")(queries, corpus, k, **filters, **options)
@@ -382,7 +382,7 @@ def pairs_above(
     >>> cossim.pairs_above(x, 0.8, where=[3, 1]).to_list()
     [{'i': 1, 'j': 3, 'value': 0.8}]
     """
-    filters = {"where": where, "exclude": exclude}
+    filters: dict[str, Any] = {"where": where, "exclude": exclude}
     options: dict[str, Any] = {"eps": eps, "max_pairs": max_pairs, "memory": memory, "progress": progress}
     if is_lazy(x) or is_lazy(y):
         return dask_function("pairs_above")(x, threshold, y, **filters, binary=binary, **options)
