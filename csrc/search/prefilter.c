@@ -108,14 +108,16 @@ static const uint8_t *codes_at(const struct sq8_rows *rows, size_t r)
 }
 
 /* Finds the rows of a chunk that have the same bytes as the row before. Equal rows have equal
- * codes, so most rows are told apart by these. */
+ * scales and codes, and most other rows differ in their scales. */
 static void find_repeats(const struct prefilter *p, struct prefilter_worker *w, size_t first,
                          const struct sq8_rows *rows)
 {
     const struct float_rows *f = &p->float_rows;
+    const struct row_bounds *b = &rows->bounds;
     w->any_repeat = false;
     for (size_t r = 1; p->float_rows.in_place && r < rows->count; r++) {
-        if (memcmp(codes_at(rows, r), codes_at(rows, r - 1), rows->n) == 0) {
+        if (b->scale[r] == b->scale[r - 1] && b->residual[r] == b->residual[r - 1] &&
+            memcmp(codes_at(rows, r), codes_at(rows, r - 1), rows->n) == 0) {
             const bool equal =
                 memcmp(float_rows_data(f, first + r), float_rows_data(f, first + r - 1),
                        f->depth * dtype_size(f->operand->dtype)) == 0;
@@ -333,25 +335,26 @@ static bool rules_out_zero(const struct prefilter *p, const struct prefilter_wor
     return w->any_zero && exact_threshold(p, worker, query) > 0.0;
 }
 
-/* Compares a chunk with all queries, which are few, row by row. */
+/* Compares a chunk with the next queries, at most SQ8_QUERIES from `query` on, row by row. */
 static void compare_rows(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
-                         size_t first, const struct comparison *c)
+                         size_t first, const struct comparison *c, size_t query)
 {
     const struct sq8_kernels *kernels = kernels_current()->sq8;
-    const size_t count = c->queries->queries;
+    const size_t count = smaller(SQ8_QUERIES, c->queries->queries - query);
     const int8_t *codes[SQ8_QUERIES];
     for (size_t q = 0; q < SQ8_QUERIES; q++) { /* missing queries repeat the first */
-        codes[q] = c->queries->codes + (q < count ? q : 0) * c->queries->step;
+        codes[q] = c->queries->codes + (query + (q < count ? q : 0)) * c->queries->step;
     }
     (c->is_signed ? kernels->dots_i8 : kernels->dots_u8)(w->code_dots, CHUNK, &c->rows, codes,
                                                          count);
     for (size_t q = 0; q < count; q++) {
         if (kernels->select(w->keep, w->code_dots + q * CHUNK, &c->rows.bounds, c->rows.count,
-                            c->queries->bounds + q, unit_threshold(p, worker, q))) {
-            for (size_t r = 0; rules_out_zero(p, w, worker, q) && r < c->rows.count; r++) {
+                            c->queries->bounds + query + q, unit_threshold(p, worker, query + q))) {
+            const bool without_zero = rules_out_zero(p, w, worker, query + q);
+            for (size_t r = 0; without_zero && r < c->rows.count; r++) {
                 w->keep[r] &= !w->zero[r];
             }
-            pass_rows(p, w, worker, first, c->rows.count, q, c->of_heads);
+            pass_rows(p, w, worker, first, c->rows.count, query + q, c->of_heads);
         }
     }
 }
@@ -437,11 +440,12 @@ static size_t prefilter_codes(const struct prefilter *p, struct prefilter_worker
      * of the chunk have no pairs with it.
      */
     const size_t lowest = p->block.query;
-    const bool by_rows = queries <= SQ8_QUERIES;
+    /* A panel computes panel_lanes queries, even if there are fewer. */
+    const bool by_rows = queries <= larger(SQ8_QUERIES, kernels_current()->sq8->panel_lanes / 2);
     const size_t begin = !by_rows && p->block.triangle && first > lowest
                              ? smaller(first - lowest, queries) / width * width
                              : 0;
-    const size_t step = by_rows ? queries : width;
+    const size_t step = by_rows ? SQ8_QUERIES : width;
     for (size_t query = begin; query < queries; query += step) {
         if (gemm_is_cheaper(p, w, rows_done * queries + rows * query)) {
             return query;
@@ -451,7 +455,7 @@ static size_t prefilter_codes(const struct prefilter *p, struct prefilter_worker
                            size_parts(queries - begin, step));
         }
         if (by_rows) {
-            compare_rows(p, w, worker, first, &c);
+            compare_rows(p, w, worker, first, &c, query);
         } else {
             compare_panel(p, w, worker, first, &c, query);
         }

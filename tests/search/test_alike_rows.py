@@ -21,7 +21,7 @@ def _rows(dtype):
 def _queries(x):
     """Yields queries that share memory with the corpus, copies of them, and others, some of them zero."""
     rng = np.random.default_rng(1)
-    for count in (1, 4, 20, 70):
+    for count in (1, 4, 7, 20, 70):
         yield x[:count]
         yield x[-count:].copy()
     yield x[1500:1570]
