@@ -56,7 +56,7 @@ class Encoder(Module):
     TypeError
         The images have neither the dtype of the parameters nor uint8.
     ValueError
-        The images do not have shape (N, in_channels, *size), or an argument is out of range.
+        The images do not have shape ``(N, in_channels, *size)``, or an argument is out of range.
 
     Notes
     -----

@@ -55,6 +55,13 @@ def test_the_pages_with_examples():
         assert fenced == text.count(">>> "), path
 
 
+def test_recipes_have_at_most_six_lines():
+    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/recipes.md").read_text(), re.M | re.S)
+    assert len(blocks) > 20
+    for block in blocks:
+        assert sum(line.startswith((">>> ", "... ")) for line in block.splitlines()) <= 6, block
+
+
 @pytest.mark.parametrize("rival", ["torch", "scikit-learn", "scipy"])
 def test_calls_agree_in_float64(rival):
     """The bounds are 1e-14, and 1e-13 for sums that are not divided by norms."""
