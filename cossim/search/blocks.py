@@ -157,7 +157,7 @@ def open_path(function: str, name: str, path: Path) -> FileRows:
         raise kind(_errors.IN_PATH.format(function=function, name=name, error=error)) from None
 
 
-_columns.open_path = open_path  # for the functions of the C core that take arrays: they take paths too
+_columns.open_path = open_path  # the C core calls it for arguments that are paths
 
 
 def _read_slice(function: str, name: str, source: Any, first: int, last: int) -> NDArray[Any]:
@@ -321,7 +321,7 @@ class BlockwiseSearch:
             if self.within and self._has_candidates(i, i + len(queries)):
                 yield self._request(queries, queries, i, i)
                 self.done += self.pairs
-            # The other block may have the only candidates of a pair of blocks, if both are queries too.
+            # If the rows of both blocks are queries, a pair of blocks is searched for the candidates of either block.
             wanted = None if of_queries else self._has_candidates
             for j, corpus in self.y.blocks(self.y_rows, i + len(queries) if self.within else 0, wanted=wanted):
                 yield self._request(corpus, queries, j, i)

@@ -44,8 +44,9 @@ def sparse_function(name: str) -> Callable[..., Any]:
     return getattr(sparse, name)
 
 
-_core.sparse_function = sparse_function  # as the next
-_core.dask_function = dask_function  # for the functions of the C core, which imports none of these modules
+# The C core imports none of these modules. It calls these two functions for sparse rows and Dask arrays.
+_core.sparse_function = sparse_function
+_core.dask_function = dask_function
 
 
 @overload

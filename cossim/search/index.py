@@ -427,7 +427,7 @@ class Index:
         k, memory = length_argument(name, "k", k), memory_argument(name, memory)
         state = self._state
         if queries is None and state.places * (1 - 1 / index_state.HOLES_OF_REMOVE) > state.size:
-            state, _ = index_state.moved(name, state, 0, self.eps)  # else most queries would be removed rows
+            state, _ = index_state.moved(name, state, 0, self.eps)  # or most queries would be removed rows
         with reporting(progress, name) as report:
             values, places = self._search(name, state, queries, where, exclude, memory, report).topk(k)
         if queries is None and (living := state.living_places()) is not None:

@@ -50,7 +50,7 @@ class State(NamedTuple):
     living: NDArray[np.uint8] | None  # bit p % 8 of byte p // 8 says whether the row at place p lives; None: all do
     size: int  # rows that live
     given: int  # numbers that were ever given: the next row gets this one
-    measured: int  # what `given` was when the directions were last measured
+    measured: int  # the value of `given` when the directions were last measured
     any_dtype: bool  # the first rows that are added choose the dtype
 
     @property

@@ -128,7 +128,7 @@ def deduplicate(
 
 
 def _first_like(name, rows, threshold, eps):
-    """Returns, for each row, the first of these rows that is kept and that it is like: itself if it is kept."""
+    """Returns, for each row, the first kept one of these rows that it is like, or the row itself if it is kept."""
     like = np.arange(len(rows), dtype=np.int64)
     if len(rows) > 1:
         (x,) = rows_of(name, x=rows)

@@ -224,7 +224,7 @@ def maxsim(
             rows = parts[0][start : ends[last - 1]] if offsets is not None else np.concatenate(parts[first:last])
             similarity = _core.pairwise(query, rows.astype(dtype, copy=False), eps=eps)
             best = np.maximum.reduceat(similarity, ends[first:last] - sizes[first:last] - start, axis=1)
-            # In the order of tokens, for any blocks.
+            # Sums run in the order of the tokens, so blocks do not change a bit.
             scores[first:last] = np.add.accumulate(best, axis=0, dtype=np.float64)[-1]
             if report is not None:
                 report(last, len(sizes))

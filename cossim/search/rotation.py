@@ -25,8 +25,9 @@ LEAST_THRESHOLD = 0.6  # a search below this threshold makes no heads
 MOST_ERROR = 0.1  # MAX_ROTATION_ERROR of csrc/search/head.h
 _FIT, _ROWS = 2048, 1024  # rows from which directions are calculated; other rows on which they are tested
 _MOST_PASS = 0.01
-_KEPT, _KEPT_SHARE = 1.5, 0.0005  # known directions are kept up to 1.5 times the share that new ones pass, and 0.0005
-_ERRORS = 0.03  # about the rounding error of a head's codes
+# Known directions stay if the share of pairs that they pass is at most 1.5 times that of new directions, plus 0.0005.
+_KEPT, _KEPT_SHARE = 1.5, 0.0005
+_ERRORS = 0.03  # approximate rounding error of a head's codes
 _ITERATIONS = 5
 
 
@@ -98,7 +99,7 @@ def _principal(unit, size):
 
 
 def _pass(directions, unit):
-    """Returns the share of pairs of rows that heads do not rule out of those above THRESHOLD."""
+    """Returns the share of pairs of rows that heads pass in a search for pairs above THRESHOLD."""
     heads = unit @ directions.T
     tails = np.sqrt(np.maximum(1 - np.square(heads).sum(axis=1), 0))
     bounds = heads @ heads.T + np.outer(tails, tails)
