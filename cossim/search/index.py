@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 import numpy as np
 
 from cossim import _core, _errors
-from cossim._arguments import eps_argument, size_argument
+from cossim._arguments import eps_argument, length_argument
 from cossim._progress import reporting
 from cossim.search import index_file, rotation
 from cossim.search.blocks import (
@@ -255,7 +255,7 @@ class Index:
         array([1, 0])
         """
         name = "Index.topk"
-        k, memory = size_argument(name, "k", k, 1), memory_argument(name, memory)
+        k, memory = length_argument(name, "k", k), memory_argument(name, memory)
         x, y = self._as_rows(name, queries)
         found = filter_argument(name, where, exclude, len(x), len(y))
         with reporting(progress, name) as report:
