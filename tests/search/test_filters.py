@@ -1,8 +1,6 @@
 """Protects searches with where= and exclude=: their results are those of all scores with the others left out."""
 
 import io
-import subprocess
-import sys
 
 import dask
 import dask.array as da
@@ -12,6 +10,7 @@ import pytest
 import scipy.sparse as sp
 
 import cossim
+from cossim.__main__ import main
 from cossim.search.filters import Filter, filter_argument, packed
 
 DTYPES = [np.float64, np.float32, np.float16, ml_dtypes.bfloat16, np.int8, np.uint8, np.int32, bool]
@@ -356,20 +355,20 @@ def test_progress_reaches_its_total(rng):
 # ---- the commands ----
 
 
-def test_commands(tmp_path, rng):
+def test_commands(tmp_path, rng, monkeypatch, capsys):
     x = rng.standard_normal((9, 4))
-    np.save(tmp_path / "x.npy", x)
-    np.save(tmp_path / "mask.npy", np.arange(9) % 2 == 0)
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", x)
+    np.save("mask.npy", np.arange(9) % 2 == 0)
     (tmp_path / "rows.txt").write_text("2, 4\n8\n")
+
+    def columns(*command):
+        assert main([*command, "--quiet"]) == 0
+        return np.loadtxt(io.StringIO(capsys.readouterr().out), delimiter=",", skiprows=1).T
+
     found = cossim.topk(x, None, 6, where=[0, 6])
-    for options in (["--where", "mask.npy", "--exclude", "rows.txt"],):
-        command = [sys.executable, "-m", "cossim", "topk", "x.npy", "-k", "6", "--quiet", *options]
-        text = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
-        lines = np.loadtxt(io.StringIO(text), delimiter=",", skiprows=1)
-        query, place = np.nonzero(found.indices >= 0)
-        np.testing.assert_array_equal(lines[:, 0], query)
-        np.testing.assert_array_equal(lines[:, 2], found.indices[query, place])
-    command = [sys.executable, "-m", "cossim", "pairs", "x.npy", "-t", "-1", "--quiet", "--where", "rows.txt"]
-    text = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
-    lines = np.loadtxt(io.StringIO(text), delimiter=",", skiprows=1)
-    same(lines.T, cossim.pairs_above(x, -1, where=[2, 4, 8]))
+    query, place = np.nonzero(found.indices >= 0)
+    expected = query, place + 1, found.indices[query, place], found.values[query, place]
+    same(columns("topk", "x.npy", "-k", "6", "--where", "mask.npy", "--exclude", "rows.txt"), expected)
+    expected = cossim.pairs_above(x, -1, where=[2, 4, 8])
+    same(columns("pairs", "x.npy", "-t", "-1", "--where", "rows.txt"), expected)
