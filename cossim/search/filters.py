@@ -43,7 +43,9 @@ class Filter(NamedTuple):
 
 
 def _count(bits):
-    return int(np.unpackbits(bits.view(np.uint8)).sum(dtype=np.int64))
+    if hasattr(np, "bitwise_count"):  # since NumPy 2
+        return int(np.bitwise_count(bits).sum(dtype=np.int64))
+    return int(np.count_nonzero(np.unpackbits(bits.view(np.uint8)).view(bool)))
 
 
 def packed(mask: NDArray[np.bool_]) -> NDArray[np.uint64]:
