@@ -359,7 +359,7 @@ def test_bad_arguments(tmp_path):
     for k in (1.5, "3", None, True, [1], np.array([1]), NoIndex()):
         with pytest.raises(TypeError, match=r"topk\(\): k\b"):
             cossim.topk(x, x, k)
-    with pytest.raises(ValueError, match=r"topk\(\): k\b.*\b30\b"):
+    with pytest.raises(ValueError, match=r"topk\(\): k\b.*\b2\*\*63\b"):
         cossim.topk(x, x, 10**5000)  # Python refuses to print this number
     for threshold in (1.01, -1.01, np.nan, np.inf):
         for function in (cossim.pairs_above, cossim.duplicate_groups, cossim.Index(x).pairs_above):
