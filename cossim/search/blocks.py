@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -74,14 +75,14 @@ class Rows:
         The next block is read meanwhile, unless ahead is False. For a numpy.memmap the system reads it, and the pages
         of a finished block are released.
         """
-        spans = [(first, min(first + rows, len(self))) for first in range(start, len(self), rows)]
+        spans = ((first, min(first + rows, len(self))) for first in range(start, len(self), rows))
         if wanted is not None:
-            spans = [span for span in spans if wanted(*span)]
+            spans = (span for span in spans if wanted(*span))
         if self._read is not None:
-            yield from _read_blocks(self._read, spans, ahead)
+            yield from _read_blocks(self._read, list(spans), ahead)
             return
         pages = self.pages
-        for (first, last), following in zip(spans, [*spans[1:], None], strict=False):
+        for (first, last), following in pairwise(chain(spans, [None])):
             if pages is None:
                 yield first, self.array[first:last]
                 continue
