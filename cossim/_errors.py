@@ -73,7 +73,6 @@ CONFIG_MODE = "show_config(): mode must be 'stdout' or 'dicts', not {mode!r}"
 # ---- search ----
 
 K_TOO_LARGE = "{function}(): k must be at most {candidates}, the number of rows to choose from, not {k}"
-ONE_ROW = "{function}(): the corpus has only one row, so a row has no neighbours: pass at least two rows"
 MASK_SHAPE = (
     "{function}(): where must have shape {shapes}, one element for each row to choose from, for all queries or for "
     "each query, or be row numbers: pass np.flatnonzero(mask), or np.isin(ids, wanted) {arrays}"

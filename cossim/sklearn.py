@@ -16,6 +16,7 @@ except ModuleNotFoundError as error:
     message = _errors.NEEDS_PACKAGE.format(function="cossim.sklearn", package="scikit-learn")
     raise ModuleNotFoundError(message) from error
 
+from cossim.search.blocks import check_k
 from cossim.search.functions import pairs_above, topk
 from cossim.search.index import Index
 
@@ -59,6 +60,7 @@ class _Neighbors(BaseEstimator):
         return None if X is None else validate_data(self, X, reset=False, dtype=(np.float64, np.float32, np.float16))
 
     def _topk(self, X, k):
+        check_k(type(self).__name__, k, self.n_samples_fit_ - (X is None))
         return topk(self.index_.corpus, None, k, eps=self.eps) if X is None else self.index_.topk(X, k)
 
     def _graph_of_nearest(self, X, k, mode):

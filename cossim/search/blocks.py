@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -64,22 +65,30 @@ class Rows:
         """Returns how many rows fit into `memory` bytes, and at least MIN_ROWS."""
         return max(MIN_ROWS, memory // max(1, self.array.shape[1] * self.array.itemsize))
 
-    def blocks(self, rows: int, start: int = 0, ahead: bool = True) -> Iterator[tuple[int, NDArray[Any]]]:
+    def blocks(
+        self, rows: int, start: int = 0, ahead: bool = True, wanted: Callable[[int, int], bool] | None = None
+    ) -> Iterator[tuple[int, NDArray[Any]]]:
         """Yields (number of the first row, block of at most `rows` rows), in order.
+
+        Blocks [first, last) that are not wanted(first, last) are left out and not read.
 
         The next block is read meanwhile, unless ahead is False. For a numpy.memmap the system reads it, and the pages
         of a finished block are released.
         """
+        spans = ((first, min(first + rows, len(self))) for first in range(start, len(self), rows))
+        if wanted is not None:
+            spans = (span for span in spans if wanted(*span))
         if self._read is not None:
-            yield from _read_blocks(self._read, range(start, len(self), rows), len(self), ahead)
+            yield from _read_blocks(self._read, list(spans), ahead)
             return
         pages = self.pages
-        for first in range(start, len(self.array), rows):
+        for (first, last), following in pairwise(chain(spans, [None])):
             if pages is None:
-                yield first, self.array[first : first + rows]
+                yield first, self.array[first:last]
                 continue
-            block = pages.copied(first, rows) if pages.by_columns else self.array[first : first + rows]
-            pages.advise("MADV_WILLNEED", first + rows, rows)
+            block = pages.copied(first, rows) if pages.by_columns else self.array[first:last]
+            if following is not None:
+                pages.advise("MADV_WILLNEED", following[0], rows)
             try:
                 yield first, block
             finally:
@@ -91,9 +100,8 @@ class Rows:
         return self if self._read is None else Rows(self._read(0, len(self)), None)
 
 
-def _read_blocks(read: ReadRows, starts: range, end: int, ahead: bool) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yields what Rows.blocks does for rows that are read in slices, from each start to the next."""
-    spans = [(first, min(first + starts.step, end)) for first in starts]
+def _read_blocks(read: ReadRows, spans: list[tuple[int, int]], ahead: bool) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yields what Rows.blocks does for rows that are read in slices."""
     if not ahead or len(spans) < 2:
         for first, last in spans:
             yield first, read(first, last)
@@ -167,8 +175,6 @@ def _read_slice(function: str, name: str, source: Any, first: int, last: int) ->
 
 
 def check_k(function: str, k: int, candidates: int) -> None:
-    if not candidates:
-        raise ValueError(_errors.ONE_ROW.format(function=function))
     if k < 1:
         raise ValueError(_errors.TOO_SMALL.format(function=function, name="k", least=1, value=integer_text(k)))
     if k > candidates:
@@ -267,6 +273,8 @@ class BlockwiseSearch:
     def __init__(self, function, x, y, eps, memory, report, codes=(None, None, None), binary=False, filter=None):
         self.function, self.eps, self.report, self.codes, self.binary = function, eps, report, codes, binary
         self.filter = filter
+        in_memory = x.in_memory and (y is None or y.in_memory)
+        self.candidates = None if filter is None or in_memory else filter.candidates(len(x if y is None else y))
         self.within = y is None  # x is searched against itself
         self.x, self.y = x, x if y is None else y
         self.total = len(x) * (len(x) + 1) // 2 if self.within else len(x) * len(y)
@@ -306,13 +314,23 @@ class BlockwiseSearch:
 
         With y=None, x is searched against itself: each block with itself, then with every later block.
         """
-        for i, queries in self.x.blocks(self.x_rows, ahead=not self.within):
-            if self.within:
+        both = self.within and self.filter is not None and self.filter.both
+        chosen = self._has_candidates if both and self.filter.pairs is None else None
+        for i, queries in self.x.blocks(self.x_rows, ahead=not self.within, wanted=chosen):
+            of_queries = self.within and not both and self._has_candidates(i, i + len(queries))
+            if self.within and self._has_candidates(i, i + len(queries)):
                 yield self._request(queries, queries, i, i)
                 self.done += self.pairs
-            for j, corpus in self.y.blocks(self.y_rows, i + len(queries) if self.within else 0):
+            # The other block may have the only candidates of a pair of blocks, if both are queries too.
+            wanted = None if of_queries else self._has_candidates
+            for j, corpus in self.y.blocks(self.y_rows, i + len(queries) if self.within else 0, wanted=wanted):
                 yield self._request(corpus, queries, j, i)
                 self.done += self.pairs
+        if self.done < self.total and self.report is not None:  # blocks were left out
+            self.report(self.total, self.total)
+
+    def _has_candidates(self, first, last):
+        return self.candidates is None or bool(self.candidates[first:last].any())
 
     def _use_heads(self, threshold):
         """Makes heads of the rows of x for a search of all their pairs, where they rule out most pairs."""

@@ -29,22 +29,23 @@ class Filter(NamedTuple):
     def most_candidates(self, rows: int) -> int:
         """Returns a number that no query has more candidates than. There are `rows` rows."""
         if self.rows is not None:
-            return int(np.bitwise_count(self.rows).sum()) if hasattr(np, "bitwise_count") else _count(self.rows)
+            return _count(self.rows)
         if self.pairs is not None:
             return max((_count(bits) for bits in self.pairs), default=0)
         return rows
 
-    def some_in(self, first: int, last: int) -> bool:
-        """Returns whether a row from first to last - 1 may be a result."""
-        bits = self.rows if self.pairs is None else self.pairs
+    def candidates(self, rows: int) -> NDArray[np.bool_]:
+        """Returns a mask of the rows that are a candidate of some query. There are `rows` rows."""
+        bits = self.rows if self.pairs is None else np.bitwise_or.reduce(self.pairs, axis=0)
         if bits is None:
-            return True
-        mask = np.unpackbits(bits[..., first // WORD : -(-last // WORD)].view(np.uint8), axis=-1, bitorder="little")
-        return bool(mask[..., first % WORD : first % WORD + last - first].any())
+            return np.ones(rows, bool)
+        return np.unpackbits(bits.astype("<u8").view(np.uint8), count=rows, bitorder="little").view(bool)
 
 
 def _count(bits):
-    return int(np.unpackbits(bits.view(np.uint8)).sum(dtype=np.int64))
+    if hasattr(np, "bitwise_count"):  # since NumPy 2
+        return int(np.bitwise_count(bits).sum(dtype=np.int64))
+    return int(np.count_nonzero(np.unpackbits(bits.view(np.uint8)).view(bool)))
 
 
 def packed(mask: NDArray[np.bool_]) -> NDArray[np.uint64]:

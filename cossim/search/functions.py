@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
 import numpy as np
 
 from cossim import _core
-from cossim._arguments import eps_argument, size_argument
+from cossim._arguments import eps_argument, length_argument, size_argument
 from cossim._progress import reporting
 from cossim.search.blocks import (
     BlockwiseSearch,
@@ -192,7 +192,7 @@ def topk(
     if not binary and (_core.is_sparse(queries) or _core.is_sparse(corpus)):
         return sparse_function("topk")(queries, corpus, k, **filters, eps=eps, memory=memory, progress=progress)
     name = "topk"
-    k, eps, memory = size_argument(name, "k", k, 1), eps_argument(name, eps), memory_argument(name, memory)
+    k, eps, memory = length_argument(name, "k", k), eps_argument(name, eps), memory_argument(name, memory)
     x, y = rows_of(name, queries=queries, corpus=corpus)
     check_elements(name, *(("queries", x.array) if y is None else ("corpus", y.array)))
     if binary:

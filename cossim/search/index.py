@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 import numpy as np
 
 from cossim import _core, _errors
-from cossim._arguments import eps_argument, integer_argument, size_argument
+from cossim._arguments import eps_argument, integer_argument, length_argument, size_argument
 from cossim._errors import described
 from cossim._progress import reporting
 from cossim.search import blocks, index_file, index_filters, index_state
@@ -424,7 +424,7 @@ class Index:
         array([1, 0])
         """
         name = "Index.topk"
-        k, memory = size_argument(name, "k", k, 1), memory_argument(name, memory)
+        k, memory = length_argument(name, "k", k), memory_argument(name, memory)
         state = self._state
         if queries is None and state.places * (1 - 1 / index_state.HOLES_OF_REMOVE) > state.size:
             state, _ = index_state.moved(name, state, 0, self.eps)  # else most queries would be removed rows

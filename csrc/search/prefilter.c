@@ -379,6 +379,18 @@ static size_t pairs_in(const struct search_block *block, size_t from, size_t end
 }
 
 /*
+ * Returns the size of the chunk that begins at row `first`. Few queries begin without thresholds,
+ * so all rows of the first chunk are rescored: it is small, and each of the next is twice as large.
+ */
+static size_t rows_of_chunk(const struct prefilter *p, size_t first)
+{
+    if (!p->use_codes) {
+        return COARSE_CHUNK;
+    }
+    return p->block.queries > SQ8_QUERIES ? CHUNK : smaller(larger(first, FIRST_CHUNK), CHUNK);
+}
+
+/*
  * Handles one task: prefilters its rows chunk by chunk. While backoff_left is above 0, the task
  * goes to GEMM instead.
  */
@@ -399,7 +411,7 @@ static void prefilter_task(void *context, size_t task, size_t worker)
         for (size_t rows;
              first < end && pays && !(p->block.queries >= MIN_POLL_QUERIES && cancel_poll_here());
              first += rows) {
-            rows = smaller(p->use_codes ? CHUNK : COARSE_CHUNK, end - first);
+            rows = smaller(rows_of_chunk(p, first), end - first);
             memset(w->measured, 0, CHUNK);
             memset(w->repeats, REPEATS_UNKNOWN, CHUNK);
             const size_t done = (p->use_codes ? prefilter_codes : prefilter_rows)(

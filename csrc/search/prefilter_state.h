@@ -9,6 +9,7 @@
 enum {
     /* corpus rows that stay in the cache while all queries are compared with them */
     CHUNK = 256,
+    FIRST_CHUNK = 16,
     COARSE_CHUNK = COARSE_STEP,     /* the same for rows that are read as float32 */
     TASK_ROWS = 4096,               /* maximum number of corpus rows of a task */
     TASK_MULTIPLICATIONS = 1 << 28, /* multiplications of one task: about 5 ms */

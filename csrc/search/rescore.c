@@ -6,6 +6,8 @@
 
 #include "search/prefilter_state.h"
 
+enum { ROWS_AHEAD = 2 }; /* rows that are prefetched, if they do not follow one another */
+
 /* The largest float that is not above a number. NaN stays NaN. */
 static float float_at_most(double number)
 {
@@ -51,6 +53,16 @@ static __attribute__((noinline)) int scaled_row(const struct prefilter *p,
     return exponent;
 }
 
+/* Prefetches the cache lines of a contiguous corpus row. */
+static void prefetch_row(const struct prefilter *p, size_t row)
+{
+    const char *from = float_rows_data(&p->float_rows, row);
+    const size_t bytes = p->plan.depth * dtype_size(p->call.x.dtype);
+    for (size_t line = 0; line < bytes; line += SCRATCH_ALIGN) {
+        __builtin_prefetch(from + line);
+    }
+}
+
 void coarse_rows(const struct prefilter *p, struct prefilter_worker *w, size_t first,
                  size_t count_of_rows, const float *const *vectors, size_t count)
 {
@@ -62,6 +74,9 @@ void coarse_rows(const struct prefilter *p, struct prefilter_worker *w, size_t f
     if (rows->in_place && exponent == 0 && kernels[dtype] != NULL) {
         for (size_t r = 0, n; r < count_of_rows; r += n) {
             n = run_of_numbers(rows->numbers, first + r, count_of_rows - r);
+            if (n < count_of_rows) {
+                prefetch_row(p, first + smaller(r + n + ROWS_AHEAD, count_of_rows - 1));
+            }
             kernels[dtype](w->dots + r, squares + r, float_rows_data(rows, first + r),
                            rows->row_step, n, vectors, count, rows->depth);
         }
@@ -177,16 +192,6 @@ bool gemm_is_cheaper(const struct prefilter *p, const struct prefilter_worker *w
     return w->survivors >
            SURVIVORS_FREE + pairs_checked * MIN_GEMM_QUERIES /
                                 (RESCORE_COST * smaller(p->block.queries, MIN_GEMM_QUERIES));
-}
-
-/* Prefetches the cache lines of a contiguous corpus row. */
-static void prefetch_row(const struct prefilter *p, size_t row)
-{
-    const char *from = float_rows_data(&p->float_rows, row);
-    const size_t bytes = p->plan.depth * dtype_size(p->call.x.dtype);
-    for (size_t line = 0; line < bytes; line += SCRATCH_ALIGN) {
-        __builtin_prefetch(from + line);
-    }
 }
 
 void queue_survivor(const struct prefilter *p, struct prefilter_worker *w, size_t worker,

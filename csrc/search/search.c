@@ -9,9 +9,10 @@
 
 enum {
     PIECE_ROWS = 1 << 19,
-    /* A pair of a query that has a pass of its own takes as long as this many pairs of queries that
-     * share a pass. */
-    SINGLE_COST = 8,
+    /* A pair of a query that has a pass of its own takes as long as this many pairs of many queries
+     * that share a pass: with codes, and without. */
+    SINGLE_COST_CODES = 16,
+    SINGLE_COST = 40,
     QUERY_BLOCK = 4096, /* queries that share one pass over the corpus */
     /*
      * With fewer queries, no rows are scored first: a tile would cost more than the higher
@@ -233,7 +234,8 @@ static int search_pairs_marked(const struct search *search_of_all)
         }
         const size_t any = bitmap_count(marks.words, s->first_candidate, s->corpus_rows.size);
         struct search part = with_queries(s, first, n);
-        if (n == 1 || size_product_or_max(marks.total, SINGLE_COST) > any * n) {
+        const size_t cost = smaller(s->codes == NULL ? SINGLE_COST : SINGLE_COST_CODES, n);
+        if (n == 1 || size_product_or_max(marks.total, cost) > any * n) {
             status = search_pieces(&part, marks.words);
             continue;
         }

@@ -104,6 +104,7 @@ def make_files():
     for name, data in (files | {name: npy_bytes(array) for name, array in arrays.items()}).items():
         Path(f"{name}.npy").write_bytes(data)
     Path("array.npz").write_bytes(rows)
+    Path("rows.txt").write_text("1 x")
     np.savez("X.npz", X)
     np.savez("two.npz", a=X, b=X, c=np.ones(3))
     np.savez("complex.npz", weight=np.ones((2, 4), complex))

@@ -30,8 +30,9 @@ def test_a_vector_is_one_row(rng, dtype):
     assert_same(index.topk(q, 4), best)
     assert_same(index.pairs_above(q, 0.1), cossim.pairs_above(rows, 0.1, x))
     assert_same(cossim.Index(q).topk(x, 1), cossim.topk(x, rows, 1))
-    with pytest.raises(ValueError, match="only one row"):
-        cossim.topk(q, None, 1)
+    assert cossim.topk(q, None, 1).indices.tolist() == [-1]
+    assert_same(cossim.topk(q, x, 3, where=[1, 2]), index.topk(q, 3, where=[1, 2]))
+    assert cossim.topk(q, x, 3, where=[[True] + (len(x) - 1) * [False]]).indices.tolist() == [0, -1, -1]
 
 
 def test_a_file_with_one_vector_is_refused(tmp_path):

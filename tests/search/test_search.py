@@ -333,15 +333,15 @@ def test_rows_far_below_eps(rng, small, large, eps):
 # ---- bad input ----
 
 
-@pytest.mark.parametrize("k", [0, -1, 31, 10**30, -(10**30)])
+@pytest.mark.parametrize("k", [0, -1, 10**30, -(10**30)])
 def test_k_out_of_range(k):
-    x, limit, others = np.ones((30, 4)), *((30, 29) if k > 0 else (1, 1))
-    with pytest.raises(ValueError, match=rf"^topk\(\): k\b.*\b{limit}\b"):
+    x, limit = np.ones((30, 4)), r"2\*\*63" if k > 0 else r"1\b"
+    with pytest.raises(ValueError, match=rf"^topk\(\): k\b.*\b{limit}"):
         cossim.topk(x[:2], x, k)
-    with pytest.raises(ValueError, match=rf"^Index\.topk\(\): k\b.*\b{limit}\b"):
+    with pytest.raises(ValueError, match=rf"^Index\.topk\(\): k\b.*\b{limit}"):
         cossim.Index(x).topk(x, k)
-    with pytest.raises(ValueError, match=rf"^topk\(\): k\b.*\b{others}\b"):
-        cossim.topk(x, None, max(k, 30) if k > 0 else k)
+    with pytest.raises(ValueError, match=rf"^topk\(\): k\b.*\b{limit}"):
+        cossim.topk(x, None, k)
 
 
 class NoIndex:
@@ -359,7 +359,7 @@ def test_bad_arguments(tmp_path):
     for k in (1.5, "3", None, True, [1], np.array([1]), NoIndex()):
         with pytest.raises(TypeError, match=r"topk\(\): k\b"):
             cossim.topk(x, x, k)
-    with pytest.raises(ValueError, match=r"topk\(\): k\b.*\b30\b"):
+    with pytest.raises(ValueError, match=r"topk\(\): k\b.*\b2\*\*63\b"):
         cossim.topk(x, x, 10**5000)  # Python refuses to print this number
     for threshold in (1.01, -1.01, np.nan, np.inf):
         for function in (cossim.pairs_above, cossim.duplicate_groups, cossim.Index(x).pairs_above):
@@ -376,7 +376,6 @@ def test_bad_arguments(tmp_path):
     ):
         for queries, corpus, error, words in (
             (np.ones((2, 3)), x, ValueError, rf"{name}\(\).*\b3\b.*\b4\b.*\(2, 3\).*\(30, 4\)"),
-            (x, x[:0], ValueError, r"\(0, 4\)"),
             (x[:, :0], x[:, :0], ValueError, r"\(30, 0\)"),
             (x, x[None], ValueError, r"\(N, D\).*\(1, 30, 4\)"),
             (x, x[0, :3], ValueError, r"\b3\b.*\b4\b|\b4\b.*\b3\b"),
@@ -392,9 +391,6 @@ def test_bad_arguments(tmp_path):
         ):
             with pytest.raises(error, match=words):
                 call(queries, corpus)
-    for function in (cossim.pairs_above, cossim.duplicate_groups):
-        with pytest.raises(ValueError, match=r"\(\): x\b.*\(0, 4\)"):
-            function(x[:0], 0.5)
     for memory in (0, -5, -(10**5000), "1G", 1.5, True, NoIndex()):
         with pytest.raises(ValueError if type(memory) is int else TypeError, match=r"topk\(\): memory\b"):
             cossim.topk(x, x, 1, memory=memory)

@@ -360,8 +360,7 @@ def test_arrays_that_are_no_matrix(rng):
         lambda: cossim.cosine_similarity(good, good[1:]),
         lambda: cossim.cosine_similarity(good, good, dim=0),
         lambda: cossim.vector_norm(good),
-        lambda: cossim.topk(good, None, 30),
-        lambda: cossim.topk(good, good[:0], 1),
+        lambda: cossim.topk(good, None, 0),
         lambda: cossim.pairs_above(good, 2),
     ):
         with pytest.raises(ValueError, match=r"rows|dim|k |threshold"):

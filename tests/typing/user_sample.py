@@ -135,7 +135,11 @@ def search(queries: Float32, corpus: Float32, path: Path) -> None:
     assert_type(values, NDArray[np.floating[Any]])
     assert_type(indices, NDArray[np.int64])
 
-    pairs = cossim.pairs_above(queries, 0.9, max_pairs=1000)
+    mask = np.ones(9, bool)
+    assert_type(cossim.topk(queries, corpus, where=mask, exclude=[[0], [-1]]), TopK)
+    assert_type(cossim.topk(queries), TopK)
+
+    pairs = cossim.pairs_above(queries, 0.9, where=[1, 2], exclude=None, max_pairs=1000)
     assert_type(pairs, Pairs)
     for i, j, value in zip(pairs.i, pairs.j, pairs.values, strict=True):
         print(int(i), int(j), float(value))
@@ -158,8 +162,8 @@ def search(queries: Float32, corpus: Float32, path: Path) -> None:
         assert_type(cossim.pairwise(opened), NDArray[Any] | Any)
 
     index = Index(corpus, eps=1e-6, progress=progress)
-    assert_type(index.topk(queries, 5), TopK)
-    assert_type(index.pairs_above(path, 0.5, max_pairs=None), Pairs)
+    assert_type(index.topk(queries, 5, where=mask, exclude=[3]), TopK)
+    assert_type(index.pairs_above(path, 0.5, where=[1], exclude=mask.nonzero()[0], max_pairs=None), Pairs)
     assert_type(len(index) * index.dim + index.nbytes, int)
     assert_type(index.corpus, NDArray[Any])
     assert_type(index.eps, float)
@@ -193,7 +197,7 @@ def of_dask(lazy: OfDask, a: Float32) -> None:
     assert_type(cossim.pairwise(lazy), Any)
     assert_type(cossim.pairwise(a, lazy), Any)
     assert_type(cossim.topk(lazy, None, 3), Any)
-    assert_type(cossim.topk(a, lazy, 3), Any)
+    assert_type(cossim.topk(a, lazy, 3, where=lazy, exclude=[1]), Any)
     assert_type(cossim.pairs_above(lazy, 0.5), Any)
     assert_type(cossim.pairs_above(a, 0.5, lazy), Any)
     assert_type(cossim.duplicate_groups(lazy, 0.5), Any)
