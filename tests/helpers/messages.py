@@ -168,6 +168,23 @@ Index(X).remove([1, 1]) -> ValueError: Index.remove(): number 1 is there twice: 
     np.unique(numbers)
 np.asarray(Index(X)) -> TypeError: an Index is not an array: pass its corpus, which has the rows that live
 topk(X, Y, 6) -> ValueError: topk(): k must be at most 5, the number of rows to choose from, not 6
+diverse(X[0], Y, 6) -> ValueError: diverse(): k must be at most 5, the number of rows to choose from, not 6
+topk(X, Y, 2**63) -> ValueError: topk(): k must be below 2**63, not 9223372036854775808
+topk(X, Y, 2, where=[True, False]) -> ValueError: topk(): where must have shape (5,) or (6, 5), one element for each
+    row to choose from, for all queries or for each query, or be row numbers: pass np.flatnonzero(mask), or
+    np.isin(ids, wanted) (where: shape (2,), dtype bool)
+topk(X, Y, 2, where=[[1, 2]]) -> ValueError: topk(): row numbers in where hold for all queries and must have shape
+    (n,): pass a bool mask (Q, N) for rows that differ from query to query (where: shape (1, 2), dtype int64)
+topk(X, Y, 2, where=[0.5]) -> TypeError: topk(): where must hold row numbers, or be a bool mask for where: convert it
+    with astype(int) or astype(bool) (where: shape (1,), dtype float64)
+topk(X, Y, 2, where=[1, -2]) -> ValueError: topk(): where has the row number -2, but rows count from 0: add the number
+    of rows to count from the end
+topk(X, Y, 2, exclude=[5]) -> ValueError: topk(): exclude has the row number 5, but there are 5 rows: leave it out
+topk(X, Y, 2, exclude=[[1], [2]]) -> ValueError: topk(): exclude must have shape (m,) or (6, m), row numbers for all
+    queries or for each query: fill shorter lists with -1 (exclude: shape (2, 1), dtype int64)
+lazy.topk(DX, DX, 2, exclude=DX) -> TypeError: topk(): exclude is a Dask array: pass exclude.compute()
+lazy.topk(DX, DX, 2, where=DX) -> ValueError: topk(): where is a Dask array, and no mask of shape (6,) or (6, 6): pass
+    where.compute() for row numbers (where: shape (6, 4), dtype float64)
 topk(X, Y, 2.0) -> TypeError: topk(): k must be an integer, not float
 topk(X[:, :3], Y, 1) -> ValueError: topk(): rows of queries have 3 elements, rows of corpus 4: they must be equally long
     (queries: shape (6, 3), dtype float64; corpus: shape (5, 4), dtype float64)

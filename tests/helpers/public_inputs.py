@@ -257,11 +257,7 @@ MORE = {
     "Index.duplicate_groups": [options(progress=ignore)],
     "Index.remove": [lambda call, given: (given[0], given[1].tolist()), lambda call, given: (given[0], 1)],
     "Index.__getitem__": [lambda call, given: (given[0], 1)],
-    "Index.pairs_above": [
-        *OF_INDEX,
-        options(max_pairs=1000, where=[0, 1]),
-        lambda call, given: (given[0], None, 0.3),
-    ],
+    "Index.pairs_above": [*OF_INDEX, options(max_pairs=1000, where=[0, 1]), lambda call, given: (given[0], None, 0.3)],
     "Index.save": [options(progress=ignore)],
     "Index.load": [options(False), options(verify=False), lambda call, given: (str(given[0]),)],
 }
