@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-from functools import partial
 
 import cossim
 from cossim import _interrupts
