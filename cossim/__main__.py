@@ -83,6 +83,9 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(**options)
         self.words = words
 
+    def add_subparsers(self, **options):
+        return super().add_subparsers(parser_class=partial(type(self), self.words), **options)
+
     def error(self, message):
         super().error(message + suggestions.ending(self.words, message, _parses))
 

@@ -156,7 +156,6 @@ def _first(names):
 
 # Errors of runs: pattern, and a function of (words, fields of the message). Add a remedy here.
 RUNTIME = (
-    (_pattern(_errors.K_TOO_LARGE), lambda words, found: _option(words, "-k", found["candidates"])),
     (r": k must be at least (?P<least>\d+)", lambda words, found: _option(words, "-k", found["least"])),
     (_pattern(_errors.THRESHOLD), lambda words, _: _option(words, "--threshold", "0.95")),
     (_pattern(_errors.TOO_MANY_PAIRS), lambda words, found: _option(words, "--max-pairs", found["count"])),
