@@ -1,7 +1,7 @@
 /*
  * The micro-kernels of layers whose vectors lie across images, for one type. A vector holds one
- * pixel of as many images as it has lanes. The contracts are in kernels.h. Parameters, undefined at
- * the end:
+ * pixel of as many images as it has lanes. The contracts are in lanes_kernels.h. Parameters,
+ * undefined at the end:
  *
  *   LAYER, LAYER_TYPE           name of the type in identifiers; C type
  *   LAYER_INTEGER               integer type of the same width
@@ -111,6 +111,15 @@ INLINE void NAME(lanes_tile)(const struct lanes_conv *c, size_t filter, size_t p
             sums[r][v] = LAYER_OP(add)(LAYER_OP(load)(totals[r][v]), sums[r][v]);
         }
     }
+    LAYER_TYPE *out = (LAYER_TYPE *)c->output + filter * c->map_step;
+    if (c->add) {
+        EACH_ROW EACH_PIXEL
+        {
+            const LAYER_TYPE *at =
+                out + (size_t)r * c->map_step + c->output_offsets[pixel + (size_t)v];
+            sums[r][v] = LAYER_OP(add)(LAYER_OP(load)(at), sums[r][v]);
+        }
+    }
     if (c->bias != NULL) {
         EACH_ROW
         {
@@ -122,7 +131,6 @@ INLINE void NAME(lanes_tile)(const struct lanes_conv *c, size_t filter, size_t p
             }
         }
     }
-    LAYER_TYPE *out = (LAYER_TYPE *)c->output + filter * c->map_step;
     if (c->pool && pixels == LANES_PIXELS) {
         const ptrdiff_t at = c->output_offsets[pixel / LANES_PIXELS];
         EACH_ROW
@@ -409,6 +417,13 @@ static void NAME(lanes_reduce)(void *out_void, const void *x_void, size_t images
     for (size_t i = 0; i < n; i += LAYER_LANES) {
         const size_t rows = n - i < LAYER_LANES ? n - i : LAYER_LANES;
         LAYER_VECTOR vectors[LAYER_LANES];
+        if (rows == LAYER_LANES && images == LAYER_LANES) {
+            for (size_t r = 0; r < LAYER_LANES; r++) {
+                vectors[r] = LAYER_OP(load)(x + (i + r) * LAYER_LANES);
+            }
+            LAYER_OP(store)(out + i, LAYER_OP(row_sums)(vectors));
+            continue;
+        }
         for (size_t r = 0; r < LAYER_LANES; r++) {
             for (size_t lane = 0; lane < LAYER_LANES; lane++) {
                 block[r][lane] = r < rows && lane < images ? x[(i + r) * LAYER_LANES + lane] : 0;

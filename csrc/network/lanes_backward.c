@@ -342,23 +342,29 @@ static void input_gradient(const struct lanes_plan *p, const struct lanes_stage 
         for (size_t i = 0; i < g->phase_count; i++) {
             const struct phase *phase = &g->phases[i];
             const size_t depth = s->filters * phase->taps,
-                         chain = larger(CHAIN_STEPS / larger(phase->taps, 1), 1) *
-                                 larger(phase->taps, 1);
-            struct lanes_conv c = {
-                .weight = g->weights + (phase->weights_at + group * s->channels * depth) * p->size,
-                .filter_step = depth,
-                .depth_step = 1,
-                .input = map + group * s->filters * g->map.plane * vector,
-                .tap_offsets = g->taps + phase->taps_at,
-                .depth = depth,
-                .chain = chain,
-                .output = output + group * s->channels * pixels * vector,
-                .map_step = pixels * p->lanes,
-            };
+                         most = larger(CHAIN_STEPS / larger(phase->taps, 1), 1);
+            const char *weights =
+                g->weights + (phase->weights_at + group * s->channels * depth) * p->size;
+            /* The maps of a chain's filters stay in the L1 cache for the pixels of a call. */
             for (size_t at = 0; at < phase->pixels && !cancel_poll_here(); at += CALL_PIXELS) {
-                c.pixel_offsets = g->pixels + phase->first + at;
-                c.output_offsets = g->outputs + phase->first + at;
-                p->kernels->conv(&c, s->channels, smaller(phase->pixels - at, CALL_PIXELS));
+                for (size_t f = 0; f == 0 || f < s->filters; f += most) {
+                    const size_t steps = smaller(s->filters - f, most) * phase->taps;
+                    const struct lanes_conv c = {
+                        .weight = weights + f * phase->taps * p->size,
+                        .filter_step = depth,
+                        .depth_step = 1,
+                        .input = map + group * s->filters * g->map.plane * vector,
+                        .pixel_offsets = g->pixels + phase->first + at,
+                        .tap_offsets = g->taps + phase->taps_at + f * phase->taps,
+                        .depth = steps,
+                        .chain = larger(steps, 1),
+                        .add = f > 0,
+                        .output = output + group * s->channels * pixels * vector,
+                        .map_step = pixels * p->lanes,
+                        .output_offsets = g->outputs + phase->first + at,
+                    };
+                    p->kernels->conv(&c, s->channels, smaller(phase->pixels - at, CALL_PIXELS));
+                }
             }
         }
     }

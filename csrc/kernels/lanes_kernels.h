@@ -1,0 +1,121 @@
+#ifndef COSSIM_KERNELS_LANES_KERNELS_H
+#define COSSIM_KERNELS_LANES_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* The types of the kernels of layers whose vectors lie across images. */
+
+/*
+ * Layers across images: an array of vectors, each of which holds one pixel of `lanes` images. Steps
+ * and offsets count elements; arrays are aligned to a vector where the caller can.
+ *
+ * lanes_conv_kernel computes, for each filter r < filters and each pixel p < pixels,
+ *
+ *     output[r * map_step + output_offsets[p] + lane] = sum over i < depth of
+ *         weight[r * filter_step + i * depth_step] * input[pixel_offsets[p] + tap_offsets[i] +
+ * lane]
+ *
+ * The steps are added one by one in chains of `chain` steps, and the chains are added in order.
+ * With `add`, the sum is added to the value in output. bias[r] and relu then act as in struct
+ * outer. With `pool`, pixels 4 w to 4 w + 3 are a 2 x 2 window, row by row, and only its maximum is
+ * stored, at output_offsets[w]; its number in the window, from 0 to 3, goes to choices[r *
+ * choice_step + choice_offsets[w] + lane] (choices may be NULL). Among equal pixels the first
+ * counts, and the last NaN of a window with NaN.
+ */
+struct lanes_conv {
+    const void *weight;
+    size_t filter_step, depth_step;
+    const void *input;
+    const ptrdiff_t *pixel_offsets, *tap_offsets;
+    size_t depth, chain;  /* chain is at least 1 */
+    const void *bias;     /* or NULL */
+    bool add, relu, pool; /* add and pool do not go together */
+    void *output;
+    size_t map_step;
+    const ptrdiff_t *output_offsets;
+    void *choices; /* or NULL; integers as wide as an element */
+    size_t choice_step;
+    const ptrdiff_t *choice_offsets;
+};
+typedef void lanes_conv_kernel(const struct lanes_conv *c, size_t filters, size_t pixels);
+
+/* out[i * lanes + image] = in[image * image_step + i] for i < n, and 0 for images that are not
+ * there. images is at most lanes. */
+typedef void lanes_gather_kernel(void *out, const void *in, size_t image_step, size_t images,
+                                 size_t n);
+
+/* out[image * image_step + i] = in[i * lanes + image] for i < n and image < images. */
+typedef void lanes_scatter_kernel(void *out, size_t image_step, const void *in, size_t images,
+                                  size_t n);
+
+/* ReLU of n vectors. */
+typedef void lanes_relu_kernel(void *out, const void *in, size_t n);
+
+/* The pixels of a window, without those beyond the image. */
+struct lanes_window {
+    size_t rows, columns, row_step, column_step;
+};
+
+/* The maximum of one window, and its number in the window, row by row, as lanes_conv_kernel stores
+ * them. choices may be NULL. An empty window gives -infinity and 0. */
+typedef void lanes_max_pool_kernel(void *out, void *choices, const void *in,
+                                   const struct lanes_window *window);
+
+/*
+ * Gradients of filters. For each filter r < filters and each of its entries e < entries:
+ *
+ *     sums[(r * entries + e) * lanes + lane] = sum over p < pixels of
+ *         gradient[r * map_step + gradient_offsets[p] + lane] *
+ *         input[entry_offsets[e] + input_offsets[p] + lane]
+ *
+ * With `add`, the sum is added to the value in sums.
+ */
+struct lanes_products {
+    const void *gradient;
+    size_t map_step;
+    const ptrdiff_t *gradient_offsets;
+    const void *input;
+    const ptrdiff_t *input_offsets, *entry_offsets;
+    size_t pixels, filters, entries;
+    bool add;
+    void *sums;
+};
+typedef void lanes_products_kernel(const struct lanes_products *p);
+
+/* Adds n vectors to one, in four chains. */
+typedef void lanes_add_sum_kernel(void *sum, const void *x, size_t n);
+
+/* out[i] = the sum of the first `images` lanes of vector i < n, in an order that n does not
+ * change. */
+typedef void lanes_reduce_kernel(void *out, const void *x, size_t images, size_t n);
+
+/* The gradient of ReLU, of n vectors: out = gradient, or 0 where its result y is 0 or less. */
+typedef void lanes_relu_gradient_kernel(void *out, const void *y, const void *gradient, size_t n);
+
+/* The gradient of 2 x 2 pooling of one output row of n windows, which lie row_step elements apart
+ * in two rows of the input: the chosen pixel of a window gets its gradient, the others 0. */
+typedef void lanes_unpool_kernel(void *out, size_t row_step, const void *choices,
+                                 const void *gradient, size_t n);
+
+/* The gradient of one window of lanes_max_pool_kernel: added to the chosen pixel. */
+typedef void lanes_max_unpool_kernel(void *out, const void *choices, const void *gradient,
+                                     const struct lanes_window *window);
+
+/* Layers across images, for one compute type. */
+struct lanes_kernels {
+    size_t lanes; /* images of a vector */
+    lanes_conv_kernel *conv;
+    lanes_gather_kernel *gather;
+    lanes_scatter_kernel *scatter;
+    lanes_relu_kernel *relu;
+    lanes_max_pool_kernel *max_pool;
+    lanes_products_kernel *products;
+    lanes_add_sum_kernel *add_sum;
+    lanes_reduce_kernel *reduce;
+    lanes_relu_gradient_kernel *relu_gradient;
+    lanes_unpool_kernel *unpool;
+    lanes_max_unpool_kernel *max_unpool;
+};
+
+#endif
