@@ -54,7 +54,7 @@ def layers_vjp(names: tuple[str, ...], layers: tuple[Any, ...], x: Any) -> tuple
 
     The core runs adjacent layers together, and their gradients, where vectors lie across the images of the batch.
     """
-    pullbacks = []
+    pullbacks: list[tuple[str | None, Any]] = []  # None: the keys of the gradients already have the layers' names
     while layers:
         name, layer = names[-len(layers)], layers[0]
         own = vars(layer) if isinstance(layer, Module) else {}
