@@ -146,8 +146,10 @@ def calls(rng):
         yield f"relu {name}", lambda x=x: nn.relu(x)
         layers = (nn.Conv2d(1, 8, 5, rng=0, dtype=dtype), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten())
         network = nn.Sequential(*layers, nn.Linear(200, 7, rng=0, dtype=dtype))
-        yield f"Sequential {name}", lambda n=network, a=images: n(a)
-        yield f"layers one by one {name}", lambda n=network, a=images: one_by_one(n, a)
+        yield f"network on a batch {name}", lambda n=network, a=images: n(a)
+        yield f"network's gradients {name}", lambda n=network, a=images: [*n.vjp(a)[1](n(a))[1].values()]
+        yield f"Sequential {name}", lambda n=network, a=images[:1]: n(a)
+        yield f"layers one by one {name}", lambda n=network, a=images[:1]: one_by_one(n, a)
         maps = np.tile(np.array([[0.9, 0.1, 0.3], [-0.1, 1.1, 0.2]]), (len(images), 1, 1))
         keys, out = np.arange(len(images), dtype=np.uint64), np.empty_like(images)
         arguments = (images, maps, keys, out)
