@@ -116,6 +116,7 @@
 #define THREADS "%s(): n must be at least 1 and at most 2147483647%s"
 #define THREADS_VARIABLE \
     "COSSIM_NUM_THREADS=%s must be a whole number from 1 to 2147483647: change or unset it"
+#define VECTOR_BITS_VARIABLE "COSSIM_VECTOR_BITS=%s must be 256 or 512: change or unset it"
 #define ISA_VARIABLE \
     "COSSIM_ISA=%s is unknown or not supported on this machine: unset it, or set one of %R"
 

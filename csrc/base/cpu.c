@@ -2,6 +2,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 #if defined(_WIN32)
 #include <windows.h>
@@ -57,6 +58,45 @@ static unsigned detect(void)
     return features;
 }
 
+/* AMD: Zen 4 (family 25) splits 512-bit instructions into halves. Zen 5 (family 26) does not,
+ * except for its mobile models. */
+static bool amd_is_full_width(unsigned family, unsigned model)
+{
+    const bool mobile = (model >= 0x20 && model <= 0x2f) || (model >= 0x60 && model <= 0x6f);
+    return family >= 26 && !(family == 26 && mobile);
+}
+
+/* Intel: processors for servers and workstations have a second 512-bit unit. Those for notebooks
+ * and desktops join two 256-bit units: Cannon Lake, Ice Lake, Tiger Lake, Rocket Lake, and the
+ * first Alder Lakes. */
+static bool intel_is_full_width(unsigned family, unsigned model)
+{
+    static const unsigned char joined[] = {0x66, 0x7d, 0x7e, 0x8c, 0x8d, 0xa7, 0x97, 0x9a};
+    bool known = false;
+    for (size_t i = 0; family == 6 && i < sizeof joined; i++) {
+        known |= model == joined[i];
+    }
+    return !known;
+}
+
+bool cpu_has_full_width_avx512(void)
+{
+    enum {
+        AMD = 0x68747541,
+        INTEL = 0x756e6547
+    }; /* "Auth", "Genu": how the vendors' names begin */
+    unsigned version, b, c, d, vendor;
+    if (!(cpu_features() & CPU_AVX512) || !__get_cpuid(0, &version, &vendor, &c, &d) ||
+        !__get_cpuid(1, &version, &b, &c, &d)) {
+        return false;
+    }
+    const unsigned base = version >> 8 & 15, family = base + (base == 15 ? version >> 20 & 255 : 0),
+                   model = (version >> 4 & 15) | (version >> 12 & 0xf0);
+    return vendor == AMD     ? amd_is_full_width(family, model)
+           : vendor == INTEL ? intel_is_full_width(family, model)
+                             : false;
+}
+
 #elif defined(__aarch64__)
 
 static unsigned detect(void)
@@ -71,6 +111,13 @@ static unsigned detect(void)
     return 0;
 }
 
+#endif
+
+#if !defined(__x86_64__)
+bool cpu_has_full_width_avx512(void)
+{
+    return false;
+}
 #endif
 
 unsigned cpu_features(void)

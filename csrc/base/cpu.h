@@ -1,6 +1,8 @@
 #ifndef COSSIM_BASE_CPU_H
 #define COSSIM_BASE_CPU_H
 
+#include <stdbool.h>
+
 /* Instruction sets that both the processor and the operating system support. */
 enum cpu_feature {
     CPU_AVX2 = 1u << 0,      /* AVX2, BMI1, BMI2, FMA, F16C; the system saves ymm registers */
@@ -12,6 +14,13 @@ enum cpu_feature {
 
 /* The supported features, as a set of enum cpu_feature bits. Detected once, then cached. */
 unsigned cpu_features(void);
+
+/*
+ * Does a core finish as many 512-bit multiply-adds a cycle as 256-bit ones? It is a table of
+ * families and models, not a measurement: results of layers depend on the width of vectors, so the
+ * answer must be the same in every process.
+ */
+bool cpu_has_full_width_avx512(void);
 
 /* The number of CPUs this process may use, at least 1: the size of its affinity mask, limited by
  * the quotas of its control groups (cgroup v1 and v2). */

@@ -37,6 +37,6 @@ void conv2d_outer(const struct conv2d_plan *p, struct outer o)
                              ? NULL
                              : (const char *)all.partial_sums + f * all.partial_sums_step * p->size;
         o.out = (char *)all.out + f * all.out_step * p->size;
-        p->outer(&o, rows);
+        p->kernels->outer(&o, rows);
     }
 }

@@ -3,33 +3,48 @@
 
 #include "conv2d/convolutions.h"
 
-/* The convolution algorithms, best first. A convolution uses the first one that applies. The last
- * one always applies. */
+/* The convolution algorithms. A convolution uses the one whose cost is least among those that fit
+ * it. conv2d_direct fits every convolution. */
 #define FOR_EACH_CONV2D_ALGORITHM(ROW) \
+    ROW(conv2d_winograd3) \
     ROW(conv2d_winograd) \
+    ROW(conv2d_pointwise) \
+    ROW(conv2d_filter_lanes) \
     ROW(conv2d_direct)
 
-/* A block of output rows of one group of one image. */
+/* A block of output rows of one group of one image, or of several images. */
 struct conv2d_block {
-    const char *input;    /* at the group's first channel */
+    const char *input;    /* at the first image and the group's first channel */
     const char *bias;     /* at the group's first filter, or NULL */
-    char *output;         /* at the group's first filter and the block's first row */
+    char *output;         /* at the first image, the group's first filter and the first row */
+    size_t images;        /* 1, unless the algorithm has a layout */
     size_t filter;        /* the group's first filter */
     size_t row, rows;     /* the first output row and the number of rows, before pooling */
     char *copy, *scratch; /* memory of the worker: for conv2d_block_input and for the algorithm */
 };
 
 struct conv2d_algorithm {
+    const char *name;
     /* The number of output rows that are computed together. If the output does not divide into such
      * groups, the input is copied with zeros for the missing rows. */
     size_t rows_together;
+    bool pools; /* can fuse 2 x 2 pooling */
     /* The rows of scratch memory that the algorithm needs for each input row. It needs as many for
      * each output row. 0: none, except partial sums if there are several blocks of channels. */
     size_t buffered_rows;
-    /* Returns true if the algorithm can compute this convolution and is faster than those after it
-     * in the table. NULL means always. The plan's row blocks, plane and sizes of memory are not
-     * set yet. */
-    bool (*applies)(const struct conv2d_plan *plan);
+    /* Are the sums those of conv2d_direct, bit for bit? The choice among such algorithms may depend
+     * on the number of images. */
+    bool exact;
+    /* Can the algorithm compute this convolution? NULL means always. The plan's row blocks, plane
+     * and sizes of memory are not set yet. */
+    bool (*fits)(const struct conv2d_plan *plan);
+    /* Estimated time for one image of `images` and one group, in multiply-adds of two vectors at
+     * the peak. conv2d_cost.h has estimates that algorithms share. benchmarks/convolutions.py
+     * compares the choices that follow with measured times. */
+    double (*cost)(const struct conv2d_plan *plan, size_t images);
+    /* Sets the plan's row_block and image_block; scratch memory then holds copies of the input too.
+     * NULL: conv2d.c sets them, for blocks of one image, and conv2d_block_input copies. */
+    void (*layout)(struct conv2d_plan *plan);
     /* Returns the algorithm's tables, or NULL when there is no memory. Sets *scratch to the bytes
      * of scratch memory of one worker. The plan is complete, except for state and scratch. */
     void *(*plan)(const struct conv2d_plan *plan, size_t *scratch);
@@ -37,6 +52,10 @@ struct conv2d_algorithm {
     /* Computes a block of output rows. */
     void (*run)(const struct conv2d_plan *plan, const void *state, const struct conv2d_block *b);
 };
+
+/* Makes all convolutions that the named algorithm fits use it, for tests and benchmarks. NULL: the
+ * cost decides. Returns false if there is no such algorithm. */
+bool conv2d_force_algorithm(const char *name);
 
 #define DECLARE(name) extern const struct conv2d_algorithm name;
 FOR_EACH_CONV2D_ALGORITHM(DECLARE)

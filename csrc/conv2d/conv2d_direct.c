@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "conv2d/conv2d_algorithm.h"
+#include "conv2d/conv2d_cost.h"
 #include "conv2d/conv2d_input.h"
 
 struct direct {
@@ -136,8 +137,23 @@ static void direct_run(const struct conv2d_plan *p, const void *state, const str
     }
 }
 
+static double direct_cost(const struct conv2d_plan *p, size_t images)
+{
+    (void)images;
+    const double rows = (double)conv2d_computed(&p->conv).h,
+                 vectors = rows * (double)p->row_vectors,
+                 copy = p->copied ? conv2d_cost_copy((double)(p->channels * p->conv.in.h),
+                                                     (double)p->conv.in.w)
+                                  : 0;
+    return conv2d_cost_outer(p, vectors) * conv2d_cost_terms(p) + copy;
+}
+
 const struct conv2d_algorithm conv2d_direct = {
+    .name = "direct",
+    .exact = true,
+    .cost = direct_cost,
     .rows_together = 1,
+    .pools = true,
     .plan = direct_plan,
     .free_state = scratch_free,
     .run = direct_run,

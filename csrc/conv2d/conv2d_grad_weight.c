@@ -211,12 +211,13 @@ static void fill_tables(struct grad_weight_run *r)
 int conv2d_grad_weight(const struct conv2d_grad_weight *call)
 {
     const struct conv2d *c = &call->conv;
+    const struct layer_kernels *kernels = &conv2d_row_kernels(c)->layers[c->compute];
     struct grad_weight_run r = {
         .call = call,
         .conv = c,
-        .dots = kernels_current()->layers[c->compute].dots,
+        .dots = kernels->dots,
         .size = compute_size(c->compute),
-        .lanes = layer_lanes(c->compute),
+        .lanes = kernels->lanes,
     };
     if (c->images == 0 || c->out.h == 0 || c->out.w == 0) {
         clear_filters(c, call->weight, call->bias);

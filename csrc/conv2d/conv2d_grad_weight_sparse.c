@@ -118,15 +118,24 @@ static void plan_copies(struct sparse_run *r)
     r->factors = scratch_add(&r->worker_scratch, gradients, r->size);
 }
 
+/* The kernels for patches as wide as the filters. */
+static const struct layer_kernels *patch_kernels(const struct conv2d *c)
+{
+    const struct kernels *wide = kernels_current();
+    const bool narrow = wide->narrow != NULL && 2 * c->kernel.w <= wide->layers[c->compute].lanes;
+    return &(narrow ? wide->narrow : wide)->layers[c->compute];
+}
+
 int conv2d_grad_weight_sparse(const struct conv2d_grad_weight_sparse *call)
 {
     const struct conv2d *c = &call->conv;
+    const struct layer_kernels *kernels = patch_kernels(c);
     struct sparse_run r = {
         .call = call,
         .conv = c,
-        .kernels = &kernels_current()->layers[c->compute],
+        .kernels = kernels,
         .size = compute_size(c->compute),
-        .lanes = layer_lanes(c->compute),
+        .lanes = kernels->lanes,
     };
     if (c->images == 0) {
         clear_filters(c, call->weight, call->bias);

@@ -15,6 +15,13 @@ bool conv2d_may_fit(const struct conv2d *c)
     return h * w * ((double)c->in_channels + 1.0) * (double)compute_size(c->compute) < largest;
 }
 
+const struct kernels *conv2d_row_kernels(const struct conv2d *c)
+{
+    const struct kernels *wide = kernels_current();
+    const size_t lanes = wide->layers[c->compute].lanes, all = size_parts(c->out.w, lanes) * lanes;
+    return wide->narrow != NULL && all - c->out.w > all / 3 ? wide->narrow : wide;
+}
+
 size_t conv2d_input_rows(const struct conv2d *c, size_t rows)
 {
     return (rows - 1) * c->stride.h + (c->kernel.h - 1) * c->dilation.h + 1;

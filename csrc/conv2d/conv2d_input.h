@@ -19,6 +19,10 @@
  */
 bool conv2d_may_fit(const struct conv2d *conv);
 
+/* The kernels for lanes along output rows. They have narrow vectors if wide ones would leave a
+ * third of their lanes unused. */
+const struct kernels *conv2d_row_kernels(const struct conv2d *conv);
+
 /* The number of input rows that `rows` output rows read. */
 size_t conv2d_input_rows(const struct conv2d *conv, size_t rows);
 

@@ -5,6 +5,7 @@
  * of a row block is not finite, conv2d_direct computes the block again.
  */
 #include "conv2d/conv2d_algorithm.h"
+#include "conv2d/conv2d_cost.h"
 #include "conv2d/conv2d_input.h"
 
 enum {
@@ -28,12 +29,21 @@ struct winograd {
     ptrdiff_t *step_at, *input_at, *product_at, *output_at, *last_at;
 };
 
-static bool winograd_applies(const struct conv2d_plan *p)
+static bool winograd_fits(const struct conv2d_plan *p)
 {
     const struct conv2d *c = &p->conv;
     return c->compute == COMPUTE_F32 && c->kernel.h == 5 && c->stride.h == 1 &&
            c->dilation.h == 1 && c->out.h >= 2 && !p->narrow && p->pitch >= p->lanes &&
            p->filters >= MIN_FILTERS && p->channels * c->kernel.w >= MIN_STEPS;
+}
+
+/* Six products for two rows in place of ten, and about as much time as another one for the
+ * transforms. */
+static double winograd_cost(const struct conv2d_plan *p, size_t images)
+{
+    (void)images;
+    return 0.7 * conv2d_cost_terms(p) *
+           conv2d_cost_outer(p, (double)(conv2d_computed(&p->conv).h * p->row_vectors));
 }
 
 /* Pairs of output rows; a last single row counts as a pair. */
@@ -117,8 +127,8 @@ static void *winograd_plan(const struct conv2d_plan *p, size_t *scratch)
                               WINOGRAD_PRODUCTS * sizeof(float));
     *scratch = larger(*scratch, own_scratch); /* direct_run uses the same memory afterwards */
     fill_tables(p, s);
-    kernels_current()->winograd->filter_transform(s->filters, filter_step, c->weight,
-                                                  c->out_channels * p->channels, c->kernel.w);
+    p->winograd->filter_transform(s->filters, filter_step, c->weight, c->out_channels * p->channels,
+                                  c->kernel.w);
     return s;
 }
 
@@ -131,9 +141,8 @@ static void add_channels(const struct conv2d_plan *p, const struct winograd *s,
     const float *planes = conv2d_block_input(p, b, channel_block);
     float *inputs = (float *)b->scratch, *products = (float *)(b->scratch + s->products);
     for (size_t i = 0; i < channels; i++) {
-        kernels_current()->winograd->input_transform(inputs + i * WINOGRAD_PRODUCTS * s->input_step,
-                                                     s->input_step, planes + i * p->plane, p->pitch,
-                                                     pairs_of(b->rows), p->pitch);
+        p->winograd->input_transform(inputs + i * WINOGRAD_PRODUCTS * s->input_step, s->input_step,
+                                     planes + i * p->plane, p->pitch, pairs_of(b->rows), p->pitch);
     }
     for (size_t f = 0; f < WINOGRAD_PRODUCTS; f++) {
         float *out = products + f * p->filters * s->product_step;
@@ -174,7 +183,7 @@ static bool transform_output(const struct conv2d_plan *p, const struct winograd 
         .out_step = conv2d_map_size(c),
         .out_offsets = s->output_at,
     };
-    winograd_output_transform_kernel *kernel = kernels_current()->winograd->output_transform;
+    winograd_output_transform_kernel *kernel = p->winograd->output_transform;
     bool finite = kernel(&transform);
     if (b->rows % 2 != 0) { /* an odd last row has no partner */
         transform.sums += transform.vectors * p->lanes;
@@ -198,9 +207,12 @@ static void winograd_run(const struct conv2d_plan *p, const void *state,
 }
 
 const struct conv2d_algorithm conv2d_winograd = {
+    .name = "winograd",
     .rows_together = 2,
+    .pools = true,
     .buffered_rows = WINOGRAD_PRODUCTS / 2,
-    .applies = winograd_applies,
+    .fits = winograd_fits,
+    .cost = winograd_cost,
     .plan = winograd_plan,
     .free_state = winograd_free,
     .run = winograd_run,

@@ -57,13 +57,17 @@ struct conv2d_plan {
     struct conv2d conv;
     const struct conv2d_algorithm *algorithm; /* NULL if there is nothing to compute */
     void *state;                              /* of the algorithm */
-    outer_kernel *outer;
+    char *trimmed;                            /* weights without some taps, or NULL */
+    const struct layer_kernels *kernels;
+    const struct winograd_kernels *winograd;
     size_t size;                          /* bytes of an element */
     size_t lanes;                         /* elements of a vector */
+    size_t row_lanes;                     /* the same of conv2d_row_kernels */
     size_t tile_rows;                     /* most filters of one call of `outer` */
     size_t channels, filters;             /* of one group */
     size_t channel_block, channel_blocks; /* channels of a block; number of blocks */
     size_t row_block, row_blocks;         /* output rows of a block; blocks of an image */
+    size_t image_block;                   /* images that are computed together */
     size_t row_vectors;                   /* vectors of an output row */
     bool copied;                          /* the input is copied: see conv2d_input.h */
     bool narrow;                          /* output rows are shorter than a vector */

@@ -23,6 +23,19 @@ static const struct kernels *const tables[] = {EACH_SET(ROW)};
 enum { TABLES = sizeof tables / sizeof tables[0] };
 
 static _Atomic(const struct kernels *) current;
+static _Atomic(int) wide_layers; /* 1 or -1: chosen; 0: as the processor is */
+
+void kernels_use_wide_layers(bool wide)
+{
+    atomic_store_explicit(&wide_layers, wide ? 1 : -1, memory_order_relaxed);
+}
+
+static const struct kernels *with_layers(const struct kernels *table)
+{
+    const int choice = atomic_load_explicit(&wide_layers, memory_order_relaxed);
+    const bool wide = choice == 0 ? cpu_has_full_width_avx512() : choice > 0;
+    return wide || table->narrow == NULL ? table : table->narrow;
+}
 
 const struct kernels *const *kernels_all(size_t *count)
 {
@@ -40,7 +53,8 @@ const struct kernels *kernels_current(void)
     const struct kernels *table = atomic_load_explicit(&current, memory_order_acquire);
     for (size_t i = 0; table == NULL && i < TABLES; i++) {
         if (kernels_supported(tables[i])) {
-            table = tables[i]; /* threads that arrive at the same time store the same value */
+            table = with_layers(
+                tables[i]); /* threads that arrive at the same time store the same value */
             atomic_store_explicit(&current, table, memory_order_release);
         }
     }
@@ -51,7 +65,7 @@ bool kernels_select(const char *name)
 {
     for (size_t i = 0; i < TABLES; i++) {
         if (strcmp(tables[i]->name, name) == 0 && kernels_supported(tables[i])) {
-            atomic_store_explicit(&current, tables[i], memory_order_release);
+            atomic_store_explicit(&current, with_layers(tables[i]), memory_order_release);
             return true;
         }
     }

@@ -6,10 +6,10 @@
  */
 #define ISA_SUMS avx2
 /*
- * 512-bit vectors do not make layers faster than 256-bit vectors (Zen 4), and they are wider than
- * the rows of small feature maps.
+ * Layers have 256-bit vectors too: for processors whose 512-bit multiply-adds take twice as long
+ * (Zen 4), and for rows of small feature maps.
  */
-#define ISA_LAYERS avx2
+#define ISA_NARROW_LAYERS avx2
 #define ISA_DESCRIPTION "AVX-512 F, BW, DQ and VL"
 #include "simd/avx512.h"
 #include "isa/isa_template.h"

@@ -3,7 +3,8 @@
 #define ISA_SUMS avx2
 #define ISA_TILES avx512
 #define ISA_BITS avx512
-#define ISA_LAYERS avx2
+#define ISA_LAYERS avx512
+#define ISA_NARROW_LAYERS avx2
 #define ISA_LANES avx512
 #define ISA_DESCRIPTION "AVX-512 F, BW, DQ and VL, and VNNI"
 #define SIMD_VNNI

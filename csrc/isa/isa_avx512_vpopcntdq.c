@@ -4,7 +4,8 @@
 #define ISA_TILES avx512
 #define ISA_BYTES avx512_vnni
 #define ISA_SQ8 avx512_vnni
-#define ISA_LAYERS avx2
+#define ISA_LAYERS avx512
+#define ISA_NARROW_LAYERS avx2
 #define ISA_LANES avx512
 #define ISA_DESCRIPTION "AVX-512 F, BW, DQ and VL, VNNI, and VPOPCNTDQ"
 #define SIMD_VPOPCNTDQ

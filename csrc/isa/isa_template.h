@@ -340,6 +340,13 @@ extern const struct winograd_kernels PASTE(winograd_kernels_, ISA_LAYERS);
 #define DOTS_TOTALS (VF_LANES > DOTS_BLOCK ? VF_LANES : DOTS_BLOCK)
 #include "kernels/layers_template.h"
 
+#define PIXELS f32
+#define PIXELS_TYPE float
+#define PIXELS_VECTOR vf
+#define PIXELS_LANES VF_LANES
+#define PIXELS_OP(op) vf_##op
+#include "kernels/pixels_template.h"
+
 #define LAYER f64
 #define LAYER_TYPE double
 #define LAYER_INTEGER int64_t
@@ -349,11 +356,29 @@ extern const struct winograd_kernels PASTE(winograd_kernels_, ISA_LAYERS);
 #define DOTS_TOTALS DOTS_BLOCK
 #include "kernels/layers_template.h"
 
-#include "kernels/winograd_template.h"
+#define PIXELS f64
+#define PIXELS_TYPE double
+#define PIXELS_VECTOR vd
+#define PIXELS_LANES VD_LANES
+#define PIXELS_OP(op) vd_##op
+#include "kernels/pixels_template.h"
 
-#define LAYER_KERNELS(type, lanes) \
-    {TILE_ROWS,      lanes,           outer_##type,      dots_##type, \
-     patches_##type, add_rows_##type, max_pool2x2_##type}
+#include "kernels/winograd_template.h"
+#include "kernels/winograd3_template.h"
+
+#define LAYER_KERNELS(type, lane_count) \
+    { \
+        .rows = TILE_ROWS, \
+        .lanes = lane_count, \
+        .vectors = PIXEL_VECTORS, \
+        .outer = outer_##type, \
+        .pixels = pixels_##type, \
+        .dots = dots_##type, \
+        .patches = patches_##type, \
+        .add_rows = add_rows_##type, \
+        .max_pool2x2 = max_pool2x2_##type, \
+        .max_pairs = max_pairs_##type, \
+    }
 
 const struct layer_kernels PASTE(layer_kernels_, ISA_NAME)[] = {
     [COMPUTE_F32] = LAYER_KERNELS(f32, VF_LANES),
@@ -363,6 +388,9 @@ const struct winograd_kernels PASTE(winograd_kernels_, ISA_NAME) = {
     .input_transform = winograd_input_transform,
     .filter_transform = winograd_filter_transform,
     .output_transform = winograd_output_transform,
+    .input_transform3 = winograd3_input_transform,
+    .filter_transform3 = winograd3_filter_transform,
+    .output_transform3 = winograd3_output_transform,
 };
 #define ISA_LAYERS ISA_NAME
 #endif
@@ -411,19 +439,34 @@ const struct lanes_kernels PASTE(lanes_kernels_, ISA_NAME)[] = {
 #define ISA_LANES ISA_NAME
 #endif
 
-const struct kernels PASTE(kernels_, ISA_NAME) = {
-    .name = TEXT(ISA_NAME),
-    .description = ISA_DESCRIPTION,
-    .needs = ISA_NEEDS,
-    .sums = &PASTE(sums_kernels_, ISA_SUMS),
-    .tiles = PASTE(tile_kernels_, ISA_TILES),
 #ifdef ISA_BYTES
-    .bytes = PASTE(byte_kernels_, ISA_BYTES),
+#define KERNEL_BYTES PASTE(byte_kernels_, ISA_BYTES)
+#else
+#define KERNEL_BYTES NULL
 #endif
-    .halves = &PASTE(half_kernels_, ISA_TILES),
-    .sq8 = &PASTE(sq8_kernels_, ISA_SQ8),
-    .bits = &PASTE(bit_kernels_, ISA_BITS),
-    .layers = PASTE(layer_kernels_, ISA_LAYERS),
-    .lanes = PASTE(lanes_kernels_, ISA_LANES),
-    .winograd = &PASTE(winograd_kernels_, ISA_LAYERS),
-};
+#define KERNELS(layer_set, narrow_table) \
+    { \
+        .name = TEXT(ISA_NAME), \
+        .description = ISA_DESCRIPTION, \
+        .needs = ISA_NEEDS, \
+        .sums = &PASTE(sums_kernels_, ISA_SUMS), \
+        .tiles = PASTE(tile_kernels_, ISA_TILES), \
+        .bytes = KERNEL_BYTES, \
+        .halves = &PASTE(half_kernels_, ISA_TILES), \
+        .sq8 = &PASTE(sq8_kernels_, ISA_SQ8), \
+        .bits = &PASTE(bit_kernels_, ISA_BITS), \
+        .layers = PASTE(layer_kernels_, layer_set), \
+        .lanes = PASTE(lanes_kernels_, ISA_LANES), \
+        .winograd = &PASTE(winograd_kernels_, layer_set), \
+        .narrow = narrow_table, \
+    }
+
+/* ISA_NARROW_LAYERS names the instruction set whose layers have half the vector width. */
+#ifdef ISA_NARROW_LAYERS
+extern const struct layer_kernels PASTE(layer_kernels_, ISA_NARROW_LAYERS)[];
+extern const struct winograd_kernels PASTE(winograd_kernels_, ISA_NARROW_LAYERS);
+static const struct kernels narrow = KERNELS(ISA_NARROW_LAYERS, NULL);
+const struct kernels PASTE(kernels_, ISA_NAME) = KERNELS(ISA_LAYERS, &narrow);
+#else
+const struct kernels PASTE(kernels_, ISA_NAME) = KERNELS(ISA_LAYERS, NULL);
+#endif

@@ -414,6 +414,32 @@ struct outer {
 typedef void outer_kernel(const struct outer *o, size_t rows);
 
 /*
+ * Products of pixels with a block of filters, whose weights lie side by side in the lanes:
+ *
+ *     sums[p * sums_step + lane] = sum over i < depth of
+ *         input[pixel_offsets[p] + depth_offsets[i]] * filters[i * width + lane]
+ *
+ * for p < pixels and lane < width, where width is vectors * lanes and vectors is 1 to `vectors` of
+ * the table. Steps and offsets count elements. A sum has the bits of outer_kernel. With `add`, the
+ * sum is added to the value in sums. Then bias[lane] and pixel_bias[p] are added, unless they are
+ * NULL, and relu acts as in struct outer.
+ *
+ * The roles can be swapped: `input` holds weights and `filters` a panel of pixels.
+ */
+struct pixels {
+    const void *input;
+    const ptrdiff_t *pixel_offsets, *depth_offsets;
+    size_t pixels, depth;
+    const void *filters; /* (depth, width) */
+    size_t vectors;
+    bool add, relu;
+    const void *bias, *pixel_bias;
+    void *sums;
+    size_t sums_step;
+};
+typedef void pixels_kernel(const struct pixels *p);
+
+/*
  * Dot products of left rows with right rows. The elements of a row are `vectors` vectors at any
  * offsets, then `tail` single elements that start at tail_offset. For each left row r < rows and
  * each right row c < columns:
@@ -470,6 +496,15 @@ typedef void add_rows_kernel(void *to, size_t to_row_step, size_t to_column_step
 typedef void max_pool2x2_kernel(void *out, int64_t *indices, const void *in, size_t width,
                                 size_t out_rows, size_t out_columns);
 
+/*
+ * Maxima of pairs: to[i] is the maximum of a[i] and b[i], and position_to[i] its position. An
+ * element of a comes before that of b: among equal elements a's counts, and of two NaNs b's; NaN is
+ * greater than every number. Positions are integers as wide as an element; all three arrays may be
+ * NULL. Neither `to` nor position_to overlaps the other arrays, which may overlap.
+ */
+typedef void max_pairs_kernel(void *to, void *position_to, const void *a, const void *position_a,
+                              const void *b, const void *position_b, size_t n);
+
 /* The transforms of Winograd convolution with kernels of five rows. winograd_template.h has their
  * contracts. */
 struct winograd_output_transform {
@@ -487,9 +522,25 @@ typedef void winograd_filter_transform_kernel(float *out, size_t sum_step, const
                                               size_t count, size_t n);
 typedef bool winograd_output_transform_kernel(const struct winograd_output_transform *call);
 
+/* The transforms of Winograd convolution with kernels of 3 x 3. winograd3_template.h has their
+ * contracts. */
+struct winograd3_output_transform {
+    const float *sums;
+    size_t sum_step, width, first, count, tiles, rows, columns;
+    const float *bias; /* (width,) or NULL */
+    bool relu;
+    float *out;
+};
+typedef void winograd3_input_transform_kernel(float *out, size_t sum_step, const float *in,
+                                              size_t pitch, size_t tile_rows, size_t tiles);
+typedef void winograd3_filter_transform_kernel(float *out, size_t sum_step, const float *in,
+                                               size_t channels, size_t width);
+typedef bool winograd3_output_transform_kernel(const struct winograd3_output_transform *call);
+
 enum {
-    WINOGRAD_PRODUCTS = 6, /* products for two output rows */
-    WINOGRAD_PADDING = 16  /* the largest VF_LANES of any instruction set */
+    WINOGRAD3_PRODUCTS = 16, /* products for a tile of 2 x 2 output pixels */
+    WINOGRAD_PRODUCTS = 6,   /* products for two output rows */
+    WINOGRAD_PADDING = 16    /* the largest VF_LANES of any instruction set */
 };
 
 /* Sums along rows and down columns. */
@@ -550,19 +601,25 @@ struct half_kernels {
 
 /* Layers of a network, for one compute type. */
 struct layer_kernels {
-    size_t rows;  /* of an outer product */
-    size_t lanes; /* elements of a vector */
+    size_t rows;    /* of an outer product */
+    size_t lanes;   /* elements of a vector */
+    size_t vectors; /* most vectors of filters of one call of `pixels` */
     outer_kernel *outer;
+    pixels_kernel *pixels;
     dots_kernel *dots;
     patches_kernel *patches;
     add_rows_kernel *add_rows;
     max_pool2x2_kernel *max_pool2x2;
+    max_pairs_kernel *max_pairs;
 };
 
 struct winograd_kernels {
     winograd_input_transform_kernel *input_transform;
     winograd_filter_transform_kernel *filter_transform;
     winograd_output_transform_kernel *output_transform;
+    winograd3_input_transform_kernel *input_transform3;
+    winograd3_filter_transform_kernel *filter_transform3;
+    winograd3_output_transform_kernel *output_transform3;
 };
 
 /* The table of one instruction set. It may share a group of kernels with another instruction set.
@@ -581,6 +638,9 @@ struct kernels {
     const struct layer_kernels *layers;
     const struct lanes_kernels *lanes;
     const struct winograd_kernels *winograd;
+    /* The same table with layers of half the vector width, or NULL: for processors whose wide
+     * vectors are no faster, and for rows that are shorter than a wide vector. */
+    const struct kernels *narrow;
 };
 
 /* Returns all tables of this build, best first, and their number in *count. */
@@ -591,6 +651,10 @@ bool kernels_supported(const struct kernels *table);
 
 /* Returns the table in use: the one that kernels_select chose, else the best supported one. */
 const struct kernels *kernels_current(void);
+
+/* Chooses the width of the vectors of layers where a table has two: true for the wide ones. The
+ * default is cpu_has_full_width_avx512. Takes effect with the next kernels_select. */
+void kernels_use_wide_layers(bool wide);
 
 /* Selects a table by name. Returns false if there is no such table or this machine cannot run it.
  */

@@ -359,6 +359,31 @@ static void NAME(max_pool2x2)(void *out_void, int64_t *indices, const void *in_v
     }
 }
 
+/* Compilers vectorize both loops. */
+static void NAME(max_pairs)(void *to_void, void *position_to_void, const void *a_void,
+                            const void *position_a_void, const void *b_void,
+                            const void *position_b_void, size_t n)
+{
+    LAYER_TYPE *restrict to = to_void;
+    LAYER_INTEGER *restrict position_to = position_to_void;
+    const LAYER_TYPE *a = a_void, *b = b_void;
+    const LAYER_INTEGER *position_a = position_a_void, *position_b = position_b_void;
+    if (position_to == NULL) {
+        for (size_t i = 0; i < n; i++) {
+            const LAYER_TYPE first = a[i], second = b[i];
+            to[i] = (second > first) | (second != second) ? second : first;
+        }
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const LAYER_TYPE first = a[i], second = b[i];
+        const LAYER_INTEGER take =
+            -((LAYER_INTEGER)(second > first) | (LAYER_INTEGER)(second != second));
+        to[i] = take ? second : first;
+        position_to[i] = (position_b[i] & take) | (position_a[i] & ~take);
+    }
+}
+
 #undef NAME
 #undef LAYER
 #undef LAYER_TYPE

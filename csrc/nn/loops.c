@@ -1,6 +1,7 @@
 #include "nn/loops.h"
 
 #include <math.h>
+#include <string.h>
 
 /* The pixels of a window that lie inside the image, along one axis: first, first + dilation, ...,
  * below end. */
@@ -27,16 +28,31 @@ static size_t windows_between_polls(const struct max_pool2d *p)
 }
 
 #define ELEMENT float
+#define POSITION int32_t
 #define NAME(loop) loop##_f32
 #include "nn/loops_template.h"
 
 #define ELEMENT double
+#define POSITION int64_t
 #define NAME(loop) loop##_f64
 #include "nn/loops_template.h"
 
 #define LOOPS(type) \
-    {relu_##type,    relu_gradient_##type,  all_finite_##type,   add_sum_##type, \
-     scatter_##type, gather_nonzero_##type, copy_grouped_##type, max_pool_##type}
+    { \
+        .relu = relu_##type, \
+        .relu_gradient = relu_gradient_##type, \
+        .all_finite = all_finite_##type, \
+        .add_sum = add_sum_##type, \
+        .scatter = scatter_##type, \
+        .gather = gather_##type, \
+        .gather_nonzero = gather_nonzero_##type, \
+        .copy_grouped = copy_grouped_##type, \
+        .repeat_ends = repeat_ends_##type, \
+        .every = every_##type, \
+        .widen_positions = widen_positions_##type, \
+        .first_maximum = first_maximum_##type, \
+        .max_pool = max_pool_##type, \
+    }
 
 const struct layer_loops layer_loops[COMPUTE_TYPES] = {
     [COMPUTE_F32] = LOOPS(f32),

@@ -17,6 +17,9 @@ struct layer_loops {
     /* to[indices[i]] += from[i] */
     void (*scatter)(size_t n, const int64_t *indices, const void *from, void *to);
 
+    /* to[i] = from[offsets[i]] */
+    void (*gather)(size_t n, const ptrdiff_t *offsets, const void *from, void *to);
+
     /* Copies the elements of `from` that are not 0, and first + offsets[indices[i]] of each to
      * offsets_to. Returns their number, and writes up to one element beyond them. */
     size_t (*gather_nonzero)(size_t n, const int64_t *indices, const void *from,
@@ -26,6 +29,22 @@ struct layer_loops {
     /* Copies a row of an image whose columns are grouped, as conv2d_input.h describes. */
     void (*copy_grouped)(const void *row, size_t width, size_t padding, size_t stride, size_t phase,
                          void *to);
+
+    /* Copies a row of n elements. Its border repeats the first and the last element: `before` and
+     * `after` times. positions (or NULL) gets the positions of the elements, from `first` on, as
+     * integers as wide as an element. */
+    void (*repeat_ends)(const void *row, size_t n, size_t before, size_t after, int64_t first,
+                        void *to, void *positions);
+
+    /* to[i] = from[i * stride] */
+    void (*every)(size_t n, size_t stride, const void *from, void *to);
+
+    /* to[i] = positions[i], which are as wide as an element */
+    void (*widen_positions)(size_t n, const void *positions, int64_t *to);
+
+    /* Returns the position of the maximum of n > 0 elements: the first of several equal ones, or
+     * the last NaN. */
+    size_t (*first_maximum)(size_t n, const void *elements);
 
     /* Pools one plane. indices may be NULL. */
     void (*max_pool)(const struct max_pool2d *pool, const void *in, void *out, int64_t *indices);

@@ -3,6 +3,7 @@
  * has their contracts. Parameters, undefined at the end:
  *
  *   ELEMENT        C type of an element
+ *   POSITION       integer type of the same width
  *   NAME(loop)     name of the loop's function for this type
  */
 
@@ -70,6 +71,15 @@ static void NAME(scatter)(size_t n, const int64_t *indices, const void *from_voi
     }
 }
 
+static void NAME(gather)(size_t n, const ptrdiff_t *offsets, const void *from_void, void *to_void)
+{
+    const ELEMENT *from = from_void;
+    ELEMENT *to = to_void;
+    for (size_t i = 0; i < n; i++) {
+        to[i] = from[offsets[i]];
+    }
+}
+
 static size_t NAME(gather_nonzero)(size_t n, const int64_t *indices, const void *from_void,
                                    const ptrdiff_t *offsets, ptrdiff_t first, ptrdiff_t *offsets_to,
                                    void *to_void)
@@ -97,6 +107,16 @@ static void NAME(copy_grouped)(const void *row_void, size_t width, size_t paddin
         for (; x < start; x += stride) {
             *to++ = 0;
         }
+        if (stride == 2 && x < end) { /* compilers vectorize a loop of a constant step */
+            const size_t n = (end - x + 1) / 2;
+            const ELEMENT *restrict from = row + (x - padding);
+            ELEMENT *restrict out = to;
+            for (size_t i = 0; i < n; i++) {
+                out[i] = from[2 * i];
+            }
+            to += n;
+            x += 2 * n;
+        }
         for (; x < end; x += stride) {
             *to++ = row[x - padding];
         }
@@ -104,6 +124,91 @@ static void NAME(copy_grouped)(const void *row_void, size_t width, size_t paddin
             *to++ = 0;
         }
     }
+}
+
+static void NAME(repeat_ends)(const void *row_void, size_t n, size_t before, size_t after,
+                              int64_t first, void *to_void, void *positions_void)
+{
+    const ELEMENT *row = row_void;
+    ELEMENT *to = to_void;
+    POSITION *positions = positions_void;
+    for (size_t i = 0; i < before; i++) {
+        to[i] = row[0];
+    }
+    memcpy(to + before, row, n * sizeof *to);
+    for (size_t i = 0; i < after; i++) {
+        to[before + n + i] = row[n - 1];
+    }
+    if (positions != NULL) {
+        const POSITION start = (POSITION)first;
+        for (size_t i = 0; i < before; i++) {
+            positions[i] = start;
+        }
+        for (size_t i = 0; i < n; i++) {
+            positions[before + i] = start + (POSITION)i;
+        }
+        for (size_t i = 0; i < after; i++) {
+            positions[before + n + i] = start + (POSITION)(n - 1);
+        }
+    }
+}
+
+static void NAME(every)(size_t n, size_t stride, const void *from_void, void *to_void)
+{
+    const ELEMENT *restrict from = from_void;
+    ELEMENT *restrict to = to_void;
+    if (stride == 2) { /* compilers vectorize a loop of a constant step */
+        for (size_t i = 0; i < n; i++) {
+            to[i] = from[2 * i];
+        }
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        to[i] = from[i * stride];
+    }
+}
+
+static void NAME(widen_positions)(size_t n, const void *positions_void, int64_t *to)
+{
+    const POSITION *positions = positions_void;
+    for (size_t i = 0; i < n; i++) {
+        to[i] = positions[i];
+    }
+}
+
+static size_t NAME(first_maximum)(size_t n, const void *elements_void)
+{
+    enum { LANES = 16 };
+    const ELEMENT *elements = elements_void;
+    ELEMENT maxima[LANES], maximum = elements[0];
+    int nans[LANES] = {0}, nan = 0;
+    size_t i = 0;
+    for (size_t j = 0; j < LANES; j++) {
+        maxima[j] = elements[0];
+    }
+    for (; i + LANES <= n; i += LANES) {
+        for (size_t j = 0; j < LANES; j++) {
+            const ELEMENT value = elements[i + j];
+            maxima[j] = value > maxima[j] ? value : maxima[j];
+            nans[j] |= value != value;
+        }
+    }
+    for (size_t j = 0; j < LANES; j++) {
+        maximum = maxima[j] > maximum ? maxima[j] : maximum;
+        nan |= nans[j];
+    }
+    for (; i < n; i++) {
+        maximum = elements[i] > maximum ? elements[i] : maximum;
+        nan |= elements[i] != elements[i];
+    }
+    if (nan) {
+        for (i = n; !isnan(elements[--i]);) {
+        }
+        return i;
+    }
+    for (i = 0; elements[i] != maximum; i++) {
+    }
+    return i;
 }
 
 static void NAME(max_pool)(const struct max_pool2d *p, const void *in_void, void *out_void,
@@ -144,4 +249,5 @@ static void NAME(max_pool)(const struct max_pool2d *p, const void *in_void, void
 }
 
 #undef ELEMENT
+#undef POSITION
 #undef NAME

@@ -126,8 +126,10 @@ static PyObject *config(PyObject *self, PyObject *unused)
     if (names == NULL) {
         return NULL;
     }
-    return Py_BuildValue("{s:s,s:s,s:N,s:i}", "isa", kernels->name, "description",
-                         kernels->description, "available", names, "threads", pool_get_threads());
+    return Py_BuildValue("{s:s,s:s,s:N,s:n,s:i}", "isa", kernels->name, "description",
+                         kernels->description, "available", names, "vector_bits",
+                         (Py_ssize_t)kernels->layers[COMPUTE_F32].lanes * 32, "threads",
+                         pool_get_threads());
 }
 
 static PyObject *enter_fp_mode(PyObject *self, PyObject *unused)
@@ -213,6 +215,23 @@ static PyMethodDef module_methods[] = {
     {0},
 };
 
+/* Reads COSSIM_VECTOR_BITS, the width of the vectors of layers on AVX-512. If that variable is
+ * empty or unset, the processor decides. Returns 0, or -1 with ImportError set. */
+static int choose_vector_bits(void)
+{
+    const char *wanted = getenv("COSSIM_VECTOR_BITS");
+    if (wanted == NULL || *wanted == '\0') {
+        return 0;
+    }
+    const bool wide = strcmp(wanted, "512") == 0;
+    if (!wide && strcmp(wanted, "256") != 0) {
+        PyErr_Format(PyExc_ImportError, VECTOR_BITS_VARIABLE, wanted);
+        return -1;
+    }
+    kernels_use_wide_layers(wide);
+    return 0;
+}
+
 /* Selects the instruction set that COSSIM_ISA names. If that variable is empty or unset, the best
  * supported one is used. Returns 0, or -1 with ImportError set. */
 static int choose_isa(void)
@@ -258,8 +277,8 @@ static int add_float(PyObject *module, const char *name, double value)
 
 static int module_exec(PyObject *module)
 {
-    if (PyArray_ImportNumPyAPI() < 0 || protocols_init() < 0 || choose_isa() < 0 ||
-        check_thread_variable() < 0) {
+    if (PyArray_ImportNumPyAPI() < 0 || protocols_init() < 0 || choose_vector_bits() < 0 ||
+        choose_isa() < 0 || check_thread_variable() < 0) {
         return -1;
     }
     PyMethodDef *const methods[] = {array_methods,   similarity_methods, search_methods,

@@ -14,6 +14,7 @@
 #include "nn/activations.h"
 #include "nn/avg_pool2d.h"
 #include "nn/batch_norm.h"
+#include "conv2d/conv2d_algorithm.h"
 #include "arguments/args.h"
 #include "python/without_gil.h"
 
@@ -564,6 +565,17 @@ static PyObject *nn_activation(PyObject *self, PyObject *args, PyObject *kwargs)
     return none_or_error(without_gil_end(&released));
 }
 
+/* Forces the algorithm of all convolutions that it fits, or none. */
+static PyObject *nn_conv2d_force(PyObject *self, PyObject *name)
+{
+    (void)self;
+    const char *text = name == Py_None ? NULL : PyUnicode_AsUTF8(name);
+    if (text == NULL && name != Py_None) {
+        return NULL;
+    }
+    return conv2d_force_algorithm(text) ? Py_NewRef(Py_None) : misfit();
+}
+
 PyMethodDef nn_methods[] = {
     BY_NAME("activation", nn_activation, "name, x, gradient, out, /, *, slope",
             "leaky_relu, gelu or gelu_tanh of x (n,), or gradient times its derivative."),
@@ -583,6 +595,10 @@ PyMethodDef nn_methods[] = {
     BY_NAME("conv2d", nn_conv2d, "x, weight, bias, out, geometry, /, *, relu",
             "Convolution. geometry is (stride, padding, dilation, groups), and padding the one\n"
             "before the first row and column; bias may be None."),
+    {"_conv2d_force", nn_conv2d_force, METH_O,
+     "_conv2d_force($module, name, /)\n--\n\n"
+     "Makes all convolutions that an algorithm fits use it; None: the cheapest one. For tests and\n"
+     "benchmarks."},
     BY_POSITION("conv2d_grad_input", nn_conv2d_grad_input, "weight, maps, out, geometry",
                 "The gradient of a convolution's input, from maps, the gradient of its output."),
     BY_NAME("conv2d_pooled", nn_conv2d_pooled,

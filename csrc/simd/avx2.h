@@ -25,6 +25,8 @@
 #define VD_LANES 4
 #define TILE_ROWS 6
 #define TILE_VECTORS 2
+#define PIXEL_VECTORS 3
+#define PIXEL_SUMS 12
 #define SUM_CHAINS 4
 #define COLUMN_VECTORS 4
 #define SQ8_ROWS 2
@@ -49,6 +51,13 @@ static inline vf vf_relu(vf a) { return _mm256_max_ps(_mm256_setzero_ps(), a); }
 static inline vf vf_max_propagating_nan(vf a, vf b)
 {
     return _mm256_blendv_ps(_mm256_max_ps(a, b), a, _mm256_cmp_ps(a, a, _CMP_UNORD_Q));
+}
+static inline void vf_load_alternating(const float *p, vf *even, vf *odd)
+{
+    const __m256 a = _mm256_loadu_ps(p), b = _mm256_loadu_ps(p + VF_LANES);
+    const __m256i order = _mm256_setr_epi32(0, 1, 4, 5, 2, 3, 6, 7);
+    *even = _mm256_permutevar8x32_ps(_mm256_shuffle_ps(a, b, 0x88), order);
+    *odd = _mm256_permutevar8x32_ps(_mm256_shuffle_ps(a, b, 0xdd), order);
 }
 static inline void vf_store_pair_maxima(float *p, vf a)
 {

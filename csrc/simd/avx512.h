@@ -54,6 +54,8 @@
 #define VD_LANES 8
 #define TILE_ROWS 8
 #define TILE_VECTORS 2
+#define PIXEL_VECTORS 4
+#define PIXEL_SUMS 24
 #define SUM_CHAINS 4
 #define COLUMN_VECTORS 4
 #define SQ8_ROWS 4
@@ -82,6 +84,13 @@ static inline vf vf_max_propagating_nan(vf a, vf b)
 static inline void vf_store_pair_maxima(float *p, vf a)
 {
     _mm512_mask_compressstoreu_ps(p, 0x5555, vf_max_propagating_nan(a, _mm512_permute_ps(a, 0xb1)));
+}
+static inline void vf_load_alternating(const float *p, vf *even, vf *odd)
+{
+    const __m512i at = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    const __m512 a = _mm512_loadu_ps(p), b = _mm512_loadu_ps(p + VF_LANES);
+    *even = _mm512_permutex2var_ps(a, at, b);
+    *odd = _mm512_permutex2var_ps(a, _mm512_add_epi32(at, _mm512_set1_epi32(1)), b);
 }
 static inline vf vf_row_sums(const vf rows[VF_LANES])
 {

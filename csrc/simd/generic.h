@@ -12,6 +12,8 @@
  * these block sizes:
  *   TILE_ROWS, TILE_VECTORS  A tile kernel needs TILE_ROWS x TILE_VECTORS registers for sums, and
  *                            TILE_VECTORS + 1 more.
+ *   PIXEL_VECTORS,           A kernel of pixels needs PIXEL_SUMS registers for sums, and up to
+ *   PIXEL_SUMS               PIXEL_VECTORS + 1 more. It is fastest with PIXEL_VECTORS vectors.
  *   SQ8_ROWS                 An SQ8 kernel needs SQ8_ROWS x 4 registers for sums, and SQ8_ROWS + 1
  *                            more. SQ8_ROWS x 4 is a multiple of VF_LANES.
  *   SQ8_PANEL_ROWS,          An SQ8 panel needs SQ8_PANEL_ROWS x SQ8_PANEL_VECTORS registers for
@@ -37,6 +39,8 @@
 #define VD_LANES 2
 #define TILE_ROWS 4
 #define TILE_VECTORS 2
+#define PIXEL_VECTORS 2
+#define PIXEL_SUMS 8
 #define SUM_CHAINS 2
 #define COLUMN_VECTORS 2
 #define SQ8_ROWS 2
@@ -98,6 +102,13 @@ static inline vf vf_max_propagating_nan(vf a, vf b)
  * Stores VF_LANES / 2 elements. p[i] is the larger of lanes 2 i and 2 i + 1, or NaN if either is
  * NaN.
  */
+static inline void vf_load_alternating(const float *p, vf *even, vf *odd)
+{
+    for (int i = 0; i < VF_LANES; i++) {
+        even->lane[i] = p[2 * i];
+        odd->lane[i] = p[2 * i + 1];
+    }
+}
 static inline void vf_store_pair_maxima(float *p, vf a)
 {
     for (int i = 0; i < VF_LANES; i += 2) {

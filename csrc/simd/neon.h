@@ -17,6 +17,8 @@
 #define VD_LANES 2
 #define TILE_ROWS 8
 #define TILE_VECTORS 2
+#define PIXEL_VECTORS 4
+#define PIXEL_SUMS 24
 #define SUM_CHAINS 4
 #define COLUMN_VECTORS 4
 #define SQ8_ROWS 2
@@ -40,6 +42,12 @@ static inline vf vf_max(vf a, vf b) { return vmaxq_f32(a, b); }
 /* max and min of NEON return NaN if either operand is NaN. */
 static inline vf vf_relu(vf a) { return vmaxq_f32(vdupq_n_f32(0.0f), a); }
 static inline vf vf_max_propagating_nan(vf a, vf b) { return vmaxq_f32(a, b); }
+static inline void vf_load_alternating(const float *p, vf *even, vf *odd)
+{
+    const float32x4x2_t both = vld2q_f32(p);
+    *even = both.val[0];
+    *odd = both.val[1];
+}
 static inline void vf_store_pair_maxima(float *p, vf a)
 {
     vst1_f32(p, vpmax_f32(vget_low_f32(a), vget_high_f32(a)));

@@ -1,5 +1,5 @@
-/* Checks convolution, its gradients, linear layers and matmul (csrc/nn, csrc/conv2d) against naive
- * references in double, over many shapes. All arrays are guarded blocks. */
+/* Checks convolution and its gradients (csrc/conv2d) against naive references in double, over many
+ * shapes and with every algorithm. All arrays are guarded blocks. */
 #include <math.h>
 #include <string.h>
 
@@ -8,52 +8,9 @@
 #include "check.h"
 #include "conv2d/conv2d_algorithm.h"
 #include "guarded.h"
+#include "layer_cases.h"
 
 static const char *isa;
-
-/* The numbers of a case. ANY: in [-1, 1). WHOLE: integers in [-2, 2]. NOT_FINITE: some are NaN or
- * infinite. HUGE_ONES: their sums may overflow. */
-enum kind { ANY, WHOLE, NOT_FINITE, HUGE_ONES, KINDS };
-
-static double relu_of(double x)
-{
-    return 0 > x ? 0 : x;
-}
-
-static size_t from_to(size_t least, size_t most)
-{
-    return least + below(most - least + 1);
-}
-
-static enum kind any_kind(void)
-{
-    return below(2) == 0 ? WHOLE : (enum kind)below(KINDS);
-}
-
-/* An array of n numbers of a kind. Without `bad`, all are finite and none is huge. */
-static void *of_kind(int f64, size_t n, enum kind kind, bool bad)
-{
-    static const double values[] = {NAN, INFINITY, -INFINITY};
-    void *array = numbers(f64, n, kind == WHOLE ? 2 : 0);
-    for (size_t i = 0; bad && kind == NOT_FINITE && n > 0 && i < 1 + below(3); i++) {
-        put(f64, array, below(n), values[below(3)]);
-    }
-    for (size_t i = 0; bad && kind == HUGE_ONES && i < n; i++) {
-        put(f64, array, i, get(f64, array, i) * (f64 ? 1e307 : 1e37));
-    }
-    return array;
-}
-
-/* Does a result agree with its reference, a sum of `terms` products? `most` is the sum of their
- * magnitudes. `times` multiplies the tolerance, for algorithms that lose more digits. */
-static bool agrees(int f64, enum kind kind, double got, double expected, size_t terms, double most,
-                   double times)
-{
-    /* Partial sums may overflow, so the result is not compared. */
-    const bool may_overflow = kind == HUGE_ONES && !(most < (f64 ? 1e308 : 3e38));
-    return may_overflow ||
-           fits(f64, got, expected, times * (double)(2 * terms + 4), kind == WHOLE ? 0 : most);
-}
 
 /* ---- convolution, and its gradients ---- */
 
@@ -150,6 +107,16 @@ enum code_path {
     WINOGRAD_ROW_BLOCKS,
     WINOGRAD_CHANNEL_BLOCKS,
     WINOGRAD_ODD_HEIGHT,
+    FILTER_LANES, /* the paths from here on never pool */
+    FILTER_LANES_IMAGES,
+    FILTER_LANES_ROW_BLOCKS,
+    FILTER_LANES_CHANNEL_BLOCKS,
+    POINTWISE,
+    POINTWISE_ROW_BLOCKS,
+    POINTWISE_CHANNEL_BLOCKS,
+    WINOGRAD3,
+    WINOGRAD3_ROW_BLOCKS,
+    WINOGRAD3_ODD,
     CODE_PATHS
 };
 
@@ -160,21 +127,33 @@ static void count_paths(const struct conv2d *c)
 {
     struct conv2d_plan p;
     CHECK(conv2d_plan(&p, c) == 0, "no memory");
-    const bool winograd = p.algorithm == &conv2d_winograd, row_blocks = p.row_blocks > 1,
+    const bool winograd = p.algorithm == &conv2d_winograd, three = p.algorithm == &conv2d_winograd3,
+               direct = p.algorithm == &conv2d_direct, lanes = p.algorithm == &conv2d_filter_lanes,
+               pointwise = p.algorithm == &conv2d_pointwise, row_blocks = p.row_blocks > 1,
                channel_blocks = p.channel_blocks > 1,
-               taken[CODE_PATHS] = {[COPIED] = p.copied && !winograd,
-                                    [IN_PLACE] = !p.copied && !winograd,
+               taken[CODE_PATHS] = {[COPIED] = p.copied && direct,
+                                    [IN_PLACE] = !p.copied && direct,
                                     [NARROW] = p.narrow,
-                                    [ROW_BLOCKS] = row_blocks && !winograd,
-                                    [IN_PLACE_ROW_BLOCKS] = row_blocks && !p.copied,
+                                    [ROW_BLOCKS] = row_blocks && direct,
+                                    [IN_PLACE_ROW_BLOCKS] = row_blocks && !p.copied && direct,
                                     [NARROW_ROW_BLOCKS] = row_blocks && p.narrow,
-                                    [CHANNEL_BLOCKS] = channel_blocks && !winograd,
+                                    [CHANNEL_BLOCKS] = channel_blocks && direct,
                                     [NARROW_CHANNEL_BLOCKS] = channel_blocks && p.narrow,
                                     [WINOGRAD] = winograd,
                                     [WINOGRAD_IN_PLACE] = winograd && !p.copied,
                                     [WINOGRAD_ROW_BLOCKS] = winograd && row_blocks,
                                     [WINOGRAD_CHANNEL_BLOCKS] = winograd && channel_blocks,
-                                    [WINOGRAD_ODD_HEIGHT] = winograd && c->out.h % 2 != 0};
+                                    [WINOGRAD_ODD_HEIGHT] = winograd && c->out.h % 2 != 0,
+                                    [FILTER_LANES] = lanes,
+                                    [FILTER_LANES_IMAGES] = lanes && p.image_block > 1,
+                                    [FILTER_LANES_ROW_BLOCKS] = lanes && row_blocks,
+                                    [FILTER_LANES_CHANNEL_BLOCKS] = lanes && channel_blocks,
+                                    [POINTWISE] = pointwise,
+                                    [POINTWISE_ROW_BLOCKS] = pointwise && row_blocks,
+                                    [POINTWISE_CHANNEL_BLOCKS] = pointwise && channel_blocks,
+                                    [WINOGRAD3] = three,
+                                    [WINOGRAD3_ROW_BLOCKS] = three && row_blocks,
+                                    [WINOGRAD3_ODD] = three && c->out.h % 2 + c->out.w % 2 != 0};
     for (size_t i = 0; i < CODE_PATHS; i++) {
         path_counts[i][c->pool] += taken[i];
     }
@@ -191,20 +170,59 @@ static size_t weights_of(const struct conv2d *c)
     return c->out_channels * (c->in_channels / c->groups) * c->kernel.h * c->kernel.w;
 }
 
-static void check_conv2d(struct conv2d c, enum kind kind)
+/* Does the algorithm in use have the bits of conv2d_direct? */
+static bool is_exact(const struct conv2d *c)
+{
+    struct conv2d_plan p;
+    CHECK(conv2d_plan(&p, c) == 0, "no memory");
+    const bool exact = p.algorithm != NULL && p.algorithm->exact;
+    conv2d_plan_free(&p);
+    return exact;
+}
+
+/* Are the elements equal, or both NaN? The bits of a NaN depend on the order of factors. */
+static bool same_bits(const void *a, const void *b, size_t n, int f64)
+{
+    for (size_t i = 0; i < n; i++) {
+        const double x = get(f64, a, i), y = get(f64, b, i);
+        if (!(isnan(x) && isnan(y)) && (x != y || signbit(x) != signbit(y))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* NULL: the one that conv2d chooses. One that does not fit a convolution gives way to the choice.
+ */
+static const char *const algorithms[] = {NULL,        "direct",   "filter_lanes",
+                                         "pointwise", "winograd", "winograd3"};
+enum { DIRECT = 1, WINOGRAD_OF_FIVE = 4, ALGORITHMS = 6 };
+
+static void check_conv2d(struct conv2d c, enum kind kind, const char *algorithm)
 {
     const int f64 = c.compute == COMPUTE_F64;
     const size_t by = c.pool ? 2 : 1, h = c.out.h / by, w = c.out.w / by,
                  outputs = c.images * c.out_channels * h * w, size = size_of(f64);
     const size_t steps = (c.in_channels / c.groups) * c.kernel.h * c.kernel.w;
     /* Winograd adds and subtracts rows, and the differences lose digits. */
-    const double times = c.compute == COMPUTE_F32 && c.kernel.h == 5 ? 60 : 1;
+    const bool three = c.kernel.h == 3 && c.kernel.w == 3;
+    const double times = c.compute == COMPUTE_F32 && (c.kernel.h == 5 || three) ? 60 : 1;
     c.input = of_kind(f64, inputs_of(&c), kind, true);
     c.weight = of_kind(f64, weights_of(&c), kind, false);
     c.bias = below(2) == 0 ? of_kind(f64, c.out_channels, kind, false) : NULL;
     c.output = guarded_alloc(outputs * size);
+    conv2d_force_algorithm(algorithm);
     CHECK(conv2d(&c) == 0, "no memory");
     count_paths(&c);
+    if (is_exact(&c)) {
+        struct conv2d direct = c;
+        direct.output = guarded_alloc(outputs * size);
+        conv2d_force_algorithm("direct");
+        CHECK(conv2d(&direct) == 0, "no memory");
+        CHECK(same_bits(direct.output, c.output, outputs, f64),
+              SHAPE ": %s has other bits than direct", SHAPE_OF(&c, kind), algorithm);
+    }
+    conv2d_force_algorithm(algorithm);
     struct reference expected_sums = reference_alloc(c.images * c.out_channels * c.out.h * c.out.w);
     conv_reference(&c, FORWARD, expected_sums);
     for (size_t i = 0; i < outputs; i++) {
@@ -228,10 +246,11 @@ static void check_conv2d(struct conv2d c, enum kind kind)
         one.input = (const char *)c.input + (c.images - 1) * (inputs_of(&one)) * size;
         one.output = guarded_alloc(outputs / c.images * size);
         CHECK(conv2d(&one) == 0, "no memory");
-        CHECK(memcmp(one.output, (const char *)c.output + (outputs - outputs / c.images) * size,
-                     outputs / c.images * size) == 0,
+        CHECK(same_bits(one.output, (const char *)c.output + (outputs - outputs / c.images) * size,
+                        outputs / c.images, f64),
               SHAPE ": an image alone", SHAPE_OF(&c, kind));
     }
+    conv2d_force_algorithm(NULL);
     guarded_release("conv2d");
 }
 
@@ -325,7 +344,10 @@ static struct conv2d any_shape(void)
     const bool plain = below(2) == 0; /* stride and dilation 1 */
     c.in_channels = c.groups * (below(4) == 0 ? from_to(5, 40) : from_to(0, 4));
     c.out_channels = c.groups * from_to(1, below(2) == 0 ? 3 : 20);
-    c.kernel = (struct extent2){below(2) == 0 ? 5 : from_to(1, 6), from_to(1, 6)};
+    const size_t square = below(4); /* 1 x 1 and 3 x 3 kernels have algorithms of their own */
+    c.kernel = square == 0   ? (struct extent2){1, 1}
+               : square == 1 ? (struct extent2){3, 3}
+                             : (struct extent2){below(2) == 0 ? 5 : from_to(1, 6), from_to(1, 6)};
     c.stride = (struct extent2){plain ? 1 : from_to(1, 3), plain ? 1 : from_to(1, 4)};
     c.dilation = (struct extent2){plain ? 1 : from_to(1, 3), plain ? 1 : from_to(1, 3)};
     c.padding = below(2) == 0 ? (struct extent2){0, 0} : (struct extent2){below(8), below(8)};
@@ -346,12 +368,12 @@ static void check_convolutions(void)
 {
     for (int round = 0; round < 300; round++) {
         struct conv2d c = any_shape();
-        check_conv2d(c, any_kind());
+        check_conv2d(c, any_kind(), algorithms[below(ALGORITHMS)]);
         check_weights(c, any_kind(), false);
         check_weights(c, any_kind(), true);
         check_input(c, any_kind());
         c.pool = conv2d_pools(&c);
-        check_conv2d(c, any_kind());
+        check_conv2d(c, any_kind(), algorithms[below(ALGORITHMS)]);
     }
     /* Shapes with several row blocks and channel blocks. Winograd computes pairs of output rows, so
      * some shapes with kernels of five rows have an odd number of output rows. */
@@ -403,6 +425,45 @@ static void check_convolutions(void)
          .kernel = {3, 3},
          .stride = {2, 2},
          .dilation = {1, 1}},
+        {.images = 2,
+         .groups = 1,
+         .in_channels = 300,
+         .out_channels = 7,
+         .in = {6, 9},
+         .out = {5, 9},
+         .kernel = {3, 3},
+         .stride = {1, 1},
+         .dilation = {1, 1},
+         .padding = {0, 1}},
+        {.images = 1,
+         .groups = 1,
+         .in_channels = 12,
+         .out_channels = 70,
+         .in = {25, 41},
+         .out = {25, 39},
+         .kernel = {3, 3},
+         .stride = {1, 1},
+         .dilation = {1, 1},
+         .padding = {1, 0},
+         .relu = true},
+        {.images = 1,
+         .groups = 2,
+         .in_channels = 20,
+         .out_channels = 20,
+         .in = {70, 33},
+         .out = {35, 17},
+         .kernel = {1, 1},
+         .stride = {2, 2},
+         .dilation = {1, 1}},
+        {.images = 9,
+         .groups = 1,
+         .in_channels = 40,
+         .out_channels = 75,
+         .in = {4, 4},
+         .out = {1, 1},
+         .kernel = {4, 4},
+         .stride = {1, 1},
+         .dilation = {1, 1}},
         {.images = 1,
          .groups = 1,
          .in_channels = 600,
@@ -453,14 +514,14 @@ static void check_convolutions(void)
          .dilation = {1, 1}},
     };
     for (size_t i = 0; i < sizeof large / sizeof *large; i++) {
-        for (int variant = 0; variant < 4; variant++) {
+        for (int variant = 0; variant < 2 * ALGORITHMS; variant++) {
             struct conv2d c = large[i];
             c.compute = variant % 2 == 0 ? COMPUTE_F32 : COMPUTE_F64;
-            c.pool = variant / 2 != 0;
+            c.pool = variant / 2 == DIRECT || variant / 2 == WINOGRAD_OF_FIVE;
             c.pool = c.pool && conv2d_pools(&c);
-            check_conv2d(c, any_kind());
+            check_conv2d(c, any_kind(), algorithms[variant / 2]);
             c.pool = false;
-            if (variant / 2 != 0) {
+            if (variant / 2 == DIRECT) {
                 check_weights(c, any_kind(), c.compute == COMPUTE_F64);
                 check_input(c, any_kind());
             }
@@ -482,139 +543,12 @@ static void check_convolutions(void)
     check_weights(many, ANY, true);
     for (size_t i = 0; i < CODE_PATHS; i++) {
         /* conv2d_pools is false for narrow outputs. */
-        const bool never_pools =
-            i == NARROW || i == NARROW_ROW_BLOCKS || i == NARROW_CHANNEL_BLOCKS;
+        const bool never_pools = i == NARROW || i == NARROW_ROW_BLOCKS ||
+                                 i == NARROW_CHANNEL_BLOCKS || i >= FILTER_LANES;
         CHECK(path_counts[i][0] > 0 && (never_pools || path_counts[i][1] > 0),
               "%s: no shape takes code path %zu: %zu and %zu", isa, i, path_counts[i][0],
               path_counts[i][1]);
         path_counts[i][0] = path_counts[i][1] = 0;
-    }
-}
-
-/* ---- linear layers and matmul ---- */
-
-static void check_linear(int f64, size_t rows, size_t in, size_t out, enum kind kind)
-{
-    struct linear l = {.compute = f64 ? COMPUTE_F64 : COMPUTE_F32,
-                       .rows = rows,
-                       .in_features = in,
-                       .out_features = out,
-                       .relu = below(2) == 0};
-    l.input = of_kind(f64, rows * in, kind, true);
-    l.weight = of_kind(f64, out * in, kind, false);
-    l.bias = below(2) == 0 ? of_kind(f64, out, kind, false) : NULL;
-    l.output = guarded_alloc(rows * out * size_of(f64));
-    CHECK(linear(&l) == 0, "no memory");
-    for (size_t i = 0; i < rows * out; i++) {
-        const size_t r = i / out, f = i % out;
-        double sum = l.bias == NULL ? 0 : get(f64, l.bias, f), most = fabs(sum);
-        for (size_t k = 0; k < in; k++) {
-            const double term = get(f64, l.input, r * in + k) * get(f64, l.weight, f * in + k);
-            sum += term;
-            most += fabs(term);
-        }
-        CHECK(agrees(f64, kind, get(f64, l.output, i), l.relu ? relu_of(sum) : sum, in, most, 1),
-              "%s linear f%d (%zu, %zu) to %zu, kind %d: %zu, %zu: %g, not %g", isa, f64 ? 64 : 32,
-              rows, in, out, kind, r, f, get(f64, l.output, i), sum);
-    }
-    if (rows > 1) { /* one row by itself gives the same bits */
-        struct linear one = l;
-        const size_t r = below(rows);
-        one.rows = 1;
-        one.input = (const char *)l.input + r * in * size_of(f64);
-        one.output = guarded_alloc(out * size_of(f64));
-        CHECK(linear(&one) == 0 &&
-                  memcmp(one.output, (const char *)l.output + r * out * size_of(f64),
-                         out * size_of(f64)) == 0,
-              "%s linear (%zu, %zu) to %zu: row %zu alone", isa, rows, in, out, r);
-    }
-    if (rows > 0) { /* linear_rows, run on all rows but the first, gives the same bits */
-        ptrdiff_t *at = guarded_alloc(linear_vectors(&l) * sizeof *at);
-        for (size_t v = 0; v < linear_vectors(&l); v++) {
-            at[v] = (ptrdiff_t)(v * kernels_current()->layers[f64].lanes);
-        }
-        struct linear again = l;
-        again.output = guarded_alloc(rows * out * size_of(f64));
-        linear_rows(&again, at, 1, rows - 1);
-        CHECK(memcmp((char *)again.output + out * size_of(f64),
-                     (char *)l.output + out * size_of(f64), (rows - 1) * out * size_of(f64)) == 0,
-              "%s linear (%zu, %zu) to %zu: rows alone", isa, rows, in, out);
-    }
-    guarded_release("linear");
-}
-
-static void check_matmul(int f64, size_t rows, size_t columns, size_t depth, enum kind kind)
-{
-    const bool swapped_sides = below(2) == 0;
-    const size_t size = size_of(f64);
-    struct matmul p = {.compute = f64 ? COMPUTE_F64 : COMPUTE_F32,
-                       .rows = rows,
-                       .columns = columns,
-                       .depth = depth};
-    p.left_step = swapped_sides ? 1 : depth + below(3);
-    p.left_next = swapped_sides ? rows + below(3) : 1;
-    p.right_step = columns + below(3);
-    p.output_step = columns + below(3);
-    const size_t outputs = rows == 0 || columns == 0 ? 0 : (rows - 1) * p.output_step + columns;
-    p.left = of_kind(
-        f64, rows == 0 || depth == 0 ? 0 : (rows - 1) * p.left_step + (depth - 1) * p.left_next + 1,
-        kind, false);
-    p.right = of_kind(f64, columns == 0 || depth == 0 ? 0 : (depth - 1) * p.right_step + columns,
-                      kind, true);
-    p.output = guarded_alloc(outputs * size);
-    CHECK(matmul(&p) == 0, "no memory");
-    for (size_t i = 0; i < outputs; i++) {
-        const size_t r = i / p.output_step, c = i % p.output_step;
-        double sum = 0, most = 0;
-        for (size_t k = 0; c < columns && k < depth; k++) {
-            const double term = get(f64, p.left, r * p.left_step + k * p.left_next) *
-                                get(f64, p.right, k * p.right_step + c);
-            sum += term;
-            most += fabs(term);
-        }
-        sum = c < columns ? sum : NAN; /* nothing is written between the rows */
-        CHECK(agrees(f64, kind, get(f64, p.output, i), sum, depth, most, 1),
-              "%s matmul f%d %zu x %zu x %zu, kind %d: %zu, %zu: %g, not %g", isa, f64 ? 64 : 32,
-              rows, columns, depth, kind, r, c, get(f64, p.output, i), sum);
-    }
-    if (outputs > 0) { /* one sum by itself gives the same bits */
-        const size_t r = below(rows), c = below(columns);
-        struct matmul one = p;
-        one.rows = one.columns = 1;
-        one.left = (const char *)p.left + r * p.left_step * size;
-        one.right = (const char *)p.right + c * size;
-        one.output = guarded_alloc(size);
-        CHECK(matmul(&one) == 0 &&
-                  memcmp(one.output, (const char *)p.output + (r * p.output_step + c) * size,
-                         size) == 0,
-              "%s matmul %zu x %zu x %zu: one sum alone", isa, rows, columns, depth);
-    }
-    guarded_release("matmul");
-}
-
-static void check_linear_and_matmul(void)
-{
-    static const size_t edges[] = {0, 1, 2, 15, 16, 17, 255, 256, 257},
-                        depths[] = {0, 1, 2, 255, 256, 257, 600};
-    for (int f64 = 0; f64 < 2; f64++) {
-        for (int round = 0; round < 300; round++) {
-            check_linear(f64, below(12), below(70), from_to(1, 20), any_kind());
-            check_matmul(f64, below(20), below(below(4) == 0 ? 80 : 24), below(20), any_kind());
-        }
-        /* More rows and features than one block has. */
-        check_linear(f64, 150, 33, 70, ANY);
-        check_linear(f64, 65, 0, 65, ANY);
-        check_linear(f64, 0, 5, 65, ANY);
-        for (size_t i = 0; i < sizeof edges / sizeof *edges; i++) {
-            for (size_t k = 0; k < sizeof depths / sizeof *depths; k++) {
-                check_matmul(f64, from_to(1, 9), edges[i], depths[k], any_kind());
-            }
-        }
-        /* For some vector lengths, these columns are two blocks. */
-        for (size_t columns = 505; columns < 540; columns += 6) {
-            check_matmul(f64, 7, columns, 5, any_kind());
-        }
-        check_matmul(f64, 50, 9, 5, WHOLE); /* enough rows for several tasks */
     }
 }
 
@@ -636,7 +570,6 @@ int main(void)
         isa = tables[t]->name;
         kernels_select(isa);
         check_convolutions();
-        check_linear_and_matmul();
     }
     return finish("layers");
 }

@@ -42,12 +42,18 @@ static void check_max_pool2d(void)
     const int f64 = below(2) == 0;
     struct max_pool2d p = {.compute = f64 ? COMPUTE_F64 : COMPUTE_F32, .planes = below(4)};
     const bool squares = below(3) == 0;
-    p.kernel = squares ? (struct extent2){2, 2} : (struct extent2){from_to(1, 4), from_to(1, 4)};
+    const bool plain = below(2) == 0; /* dilation 1: windows are maxima of pairs */
+    const size_t most = plain && below(3) == 0 ? 20 : 4;
+    p.kernel =
+        squares ? (struct extent2){2, 2} : (struct extent2){from_to(1, most), from_to(1, most)};
     p.stride = squares ? p.kernel : (struct extent2){from_to(1, 4), from_to(1, 4)};
-    p.dilation = squares ? (struct extent2){1, 1} : (struct extent2){from_to(1, 3), from_to(1, 3)};
-    p.in = (struct extent2){from_to(1, 9), from_to(1, below(5) == 0 ? 150 : 9)};
-    p.padding.h = squares ? 0 : below(((p.kernel.h - 1) * p.dilation.h + 1) / 2 + 1);
-    p.padding.w = squares ? 0 : below(((p.kernel.w - 1) * p.dilation.w + 1) / 2 + 1);
+    p.dilation =
+        squares || plain ? (struct extent2){1, 1} : (struct extent2){from_to(1, 3), from_to(1, 3)};
+    p.in = (struct extent2){from_to(1, most + 5), from_to(1, below(5) == 0 ? 150 : most + 5)};
+    const bool whole_rows = plain && below(4) == 0; /* the pixels of a window are adjacent */
+    p.kernel.w = whole_rows && !squares ? p.in.w : p.kernel.w;
+    p.padding.h = squares || whole_rows ? 0 : below(((p.kernel.h - 1) * p.dilation.h + 1) / 2 + 1);
+    p.padding.w = squares || whole_rows ? 0 : below(((p.kernel.w - 1) * p.dilation.w + 1) / 2 + 1);
     const size_t more = below(2); /* ceil_mode */
     p.out.h = outputs_of(p.in.h, p.padding.h, p.padding.h + more * (p.stride.h - 1), p.kernel.h,
                          p.stride.h, p.dilation.h);

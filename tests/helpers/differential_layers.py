@@ -204,9 +204,11 @@ class Situation:
         size = np.zeros(self.exact.shape) if size is None else np.where(np.isfinite(size), size, 0)
         few = 1000 * ulp(np.longdouble(0), self.dtype) * (size > 0)
         self.own = tolerance * size + few  # relative to the terms of an element's sum
-        self.of_five = self.own
+        self.of_winograd = self.own
         if self.five_rows() and which < 0:
-            self.of_five = np.maximum(self.own, tolerance * self.size_by_rows())
+            self.of_winograd = np.maximum(self.own, tolerance * self.size_of_neighbours((2,)))
+        if self.three_by_three() and which < 0:
+            self.of_winograd = np.maximum(self.own, tolerance * self.size_of_neighbours((2, 3)))
 
     def five_rows(self):
         if self.call.function != "conv2d" or self.dtype != np.float32:
@@ -215,16 +217,27 @@ class Situation:
         stride = self.call.options.get("stride", 1)
         return rows == 5 and channels > 1 and filters >= 8 and (stride if isinstance(stride, int) else stride[0]) == 1
 
-    def size_by_rows(self):
-        """Sums of magnitudes for Winograd convolutions.
+    def three_by_three(self):
+        if self.call.function != "conv2d" or self.dtype != np.float32:
+            return False
+        options = self.call.options
+        plain = all(options.get(name, 1) in (1, (1, 1)) for name in ("stride", "dilation"))
+        return self.call.arrays[1].shape[2:] == (3, 3) and plain
 
-        Their errors depend on all rows of a kernel and on the output rows above and below.
+    def size_of_neighbours(self, axes):
+        """Sums of magnitudes for Winograd convolutions along rows (axis 2) and columns (3).
+
+        Their errors depend on all rows or columns of a kernel and on the output pixels next to a pixel.
         """
         x, weight, bias = (None if a is None else np.abs(a) for a in arguments_of(self.call))
-        weight = np.broadcast_to(weight.max(2, keepdims=True), weight.shape)
+        weight = np.broadcast_to(weight.max(axes, keepdims=True), weight.shape)
         size = reference_nn.conv2d_vjp(np.where(np.isfinite(x), x, 0), weight, bias, **self.call.options)[0]
-        padded = np.pad(size, [(0, 0)] * (size.ndim - 2) + [(1, 1), (0, 0)])
-        return np.maximum.reduce([padded[..., i : i + size.shape[-2], :] for i in range(3)])
+        for axis in (a - 4 for a in axes):
+            width = [(0, 0)] * size.ndim
+            width[axis] = (1, 1)
+            padded = np.moveaxis(np.pad(size, width), axis, 0)
+            size = np.moveaxis(np.maximum.reduce([padded[:-2], padded[1:-1], padded[2:]]), 0, axis)
+        return size
 
 
 # ---- explanations ----
@@ -244,13 +257,26 @@ def _(s):
     return np.isnan(s.theirs) & ~np.isnan(s.exact) & (s.dtype == np.float32) & strided & odd
 
 
+def _within_winograd(s):
+    return near(s.ours, s.exact, s.of_winograd) & (s.of_winograd > s.own)
+
+
+@explains(
+    "float32 convolutions by kernels of 3 x 3, stride 1, of many channels to many filters",
+    "fewer multiplications",
+    VALUES,
+)
+def _(s):
+    return _within_winograd(s) & s.three_by_three()
+
+
 @explains(
     "float32 convolutions by kernels of five rows, stride 1, of several channels to eight filters or more",
     "fewer multiplications",
     VALUES,
 )
 def _(s):
-    return near(s.ours, s.exact, s.of_five) & (s.of_five > s.own)
+    return _within_winograd(s) & s.five_rows()
 
 
 @explains("pooled values that differ by rounding alone", "another of the pool's equals", VALUES)
@@ -306,7 +332,7 @@ def judge(call):
             np.shape(a) == np.shape(b) and a.dtype == b.dtype, call, "part", which, np.shape(a), np.shape(b), a.dtype
         )
         s = Situation(call, which, a, b, c, d[0] if d else None)
-        right = rounds_to(s.ours, s.exact, s.of_five + ulp(s.exact, s.dtype) * (size is not None), s.dtype)
+        right = rounds_to(s.ours, s.exact, s.of_winograd + ulp(s.exact, s.dtype) * (size is not None), s.dtype)
         require_right(right, s, call, f"part {which}")
         left = ~(near(s.ours, s.theirs, s.own * 2) | same(s.ours, s.theirs))
         names += explain(s, VALUES, left, call)

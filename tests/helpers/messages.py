@@ -79,6 +79,7 @@ pairwise(X, out=X) -> ValueError: pairwise(): out must have shape (6, 6), not (6
 pairwise(X, out=np.broadcast_to(1.0, (6, 6))) -> ValueError: pairwise(): out is read-only: pass a writeable array (out:
     shape (6, 6), dtype float64)
 cossim.cosine -> AttributeError: module 'cossim' has no attribute 'cosine'
+COSSIM_VECTOR_BITS=128 cossim info -> 1: cossim: COSSIM_VECTOR_BITS=128 must be 256 or 512: change or unset it
 COSSIM_NUM_THREADS=abc cossim info -> 1: cossim: COSSIM_NUM_THREADS=abc must be a whole number from 1 to 2147483647:
     change or unset it
 cosine_similarity(X[0], X[0], 1) -> AxisError: cosine_similarity(): dim 1 is out of range for 1 dimension: for single

@@ -135,6 +135,19 @@ LARGER_CONV2D = [
     ((4, 3, 8, 8), (1, 3, 8, 8), {}),
     ((2, 2, 5, 5), (3, 2, 2, 2), {"stride": 7, "padding": 4}),
     ((70, 4, 3, 3), (17, 4, 3, 3), {}),
+    # lanes across filters, images of one column, and taps that meet only padding
+    ((9, 32, 4, 4), (40, 32, 3, 3), {"padding": 1}),
+    ((2, 16, 30, 1), (24, 16, 3, 3), {"padding": 1}),
+    ((2, 8, 40, 1), (9, 8, 9, 1), {"padding": (4, 0)}),
+    ((2, 3, 32, 32), (40, 3, 8, 8), {"stride": 8}),
+    ((3, 40, 6, 6), (70, 40, 6, 6), {}),
+    ((2, 5, 3, 2), (8, 5, 5, 7), {"padding": (3, 5), "dilation": (2, 1)}),
+    # kernels of 1 x 1
+    ((2, 40, 13, 21), (70, 40, 1, 1), {}),
+    ((2, 24, 20, 25), (40, 12, 1, 1), {"groups": 2, "stride": 2}),
+    # kernels of 3 x 3, which compute 2 x 2 output pixels at a time
+    ((2, 32, 29, 31), (70, 32, 3, 3), {"padding": 1}),
+    ((2, 64, 28, 28), (64, 64, 3, 3), {}),
     # kernels of five rows, which compute two output rows at a time
     ((3, 5, 12, 40), (9, 5, 5, 5), {}),
     ((2, 5, 5, 37), (8, 5, 5, 5), {"padding": (1, 0)}),

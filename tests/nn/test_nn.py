@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from nn_cases import LARGER_CONV2D
 from oracle import F, torch
 from processes import python
 
@@ -268,3 +269,57 @@ def test_indices_are_only_written_where_they_may_be():
     indices.flags.writeable = False
     with pytest.raises(ValueError, match=r"\bfit\b"):
         _core.max_pool2d(x, out, indices, ((2, 2), (2, 2), (0, 0), (1, 1)))
+
+
+ALGORITHMS = ("direct", "filter_lanes", "pointwise", "winograd", "winograd3")
+
+
+@pytest.fixture
+def forced():
+    yield _core._conv2d_force
+    _core._conv2d_force(None)
+
+
+@pytest.mark.parametrize("case", LARGER_CONV2D, ids=str)
+def test_every_algorithm_gives_what_torch_gives(rng, forced, case):
+    shape, weight_shape, options = case
+    for dtype in (np.float32, np.float64):
+        x, weight = rng.standard_normal(shape).astype(dtype), rng.standard_normal(weight_shape).astype(dtype)
+        bias = rng.standard_normal(len(weight)).astype(dtype)
+        expected = F.conv2d(*(torch.from_numpy(a.astype(np.float64)) for a in (x, weight, bias)), **options).numpy()
+        for name in (None, *ALGORITHMS):
+            forced(name)
+            ours = nn.conv2d(x, weight, bias, **options)
+            assert np.abs(ours - expected).max() <= RELATIVE[dtype] * np.abs(expected).max(), name
+            alone = [nn.conv2d(image, weight, bias, **options) for image in x]
+            np.testing.assert_array_equal(ours, np.stack(alone), err_msg=str(name))
+
+
+def test_algorithms_that_are_not_there_are_refused(forced):
+    with pytest.raises(ValueError, match="_core"):
+        forced("none such")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kernel", [3, 4, 9, 13, (1, 8), (7, 1), (20, 40)])
+@pytest.mark.parametrize("stride", [1, 2, 5, None])
+def test_large_windows_have_torchs_maxima_and_indices(rng, dtype, kernel, stride):
+    kernel_size = np.broadcast_to(kernel, 2)
+    for kind in (None, np.nan, -np.inf, -0.0):
+        x = rng.integers(-2, 3, (2, 2, 20, 40)).astype(dtype)
+        if kind is not None:
+            x[rng.random(x.shape) < 0.3] = kind
+        for padding in ((0, 0), tuple(int(k) // 2 for k in kernel_size)):
+            options = {"stride": stride, "padding": padding, "return_indices": True}
+            ours = nn.max_pool2d(x, kernel, **options)
+            theirs = F.max_pool2d(torch.from_numpy(x), kernel, **options)
+            for mine, other in zip(ours, theirs, strict=True):
+                np.testing.assert_array_equal(mine, other.numpy())
+            alone = nn.max_pool2d(x, kernel, stride, padding)
+            np.testing.assert_array_equal(alone, ours[0])
+
+
+def test_vector_bits_are_256_or_512():
+    show = "import cossim; print(cossim.show_config('dicts')['instruction set']['vector bits of layers'])"
+    for bits in ("256", "512"):
+        assert python(show, COSSIM_VECTOR_BITS=bits) in (bits, "256", "128")

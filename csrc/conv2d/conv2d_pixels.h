@@ -1,0 +1,50 @@
+#ifndef COSSIM_CONV2D_CONV2D_PIXELS_H
+#define COSSIM_CONV2D_CONV2D_PIXELS_H
+
+#include "conv2d/conv2d_algorithm.h"
+
+/*
+ * Functions for algorithms whose lanes lie across filters (pixels_kernel). The filters of a group
+ * are divided into blocks of a few vectors. The last vector of a group is padded with zeros.
+ */
+
+struct filter_block {
+    size_t first, count; /* filters of the group */
+    size_t vectors;
+    size_t first_vector; /* vectors of the group before this block */
+};
+
+/* The number of blocks of a group, and block i of them. */
+size_t conv2d_filter_blocks(const struct conv2d_plan *plan);
+struct filter_block conv2d_filter_block(const struct conv2d_plan *plan, size_t i);
+
+/* The number of vectors of all filters of a group. */
+static inline size_t conv2d_filter_vectors(const struct conv2d_plan *p)
+{
+    return size_parts(p->filters, p->lanes);
+}
+
+/* Packs the weights of one block: to is (channels * kernel.h * kernel.w, vectors * lanes). `filter`
+ * is the group's first filter. */
+void conv2d_pack_filters(const struct conv2d_plan *plan, size_t filter, struct filter_block block,
+                         void *to);
+
+/* Packs the bias: to is (groups, vectors * lanes). The plan has a bias. */
+void conv2d_pack_bias(const struct conv2d_plan *plan, void *to);
+
+/* Copies sums (pixels, vectors * lanes) of a block to the output: pixel p of the block's filter f
+ * to out[f * map_size + p]. out is at the block's first filter. */
+void conv2d_store_pixels(const struct conv2d_plan *plan, const void *sums,
+                         struct filter_block block, size_t pixels, void *out);
+
+/* Copies rows [first, first + rows) of the padded images of `channels` channels, whose rows are
+ * `pitch` elements long. */
+void conv2d_copy_padded(const struct conv2d *conv, const char *planes, size_t channels,
+                        size_t first, size_t rows, size_t pitch, char *to);
+
+/* From the state of conv2d_filter_lanes: the packed filters of all groups and blocks, and the
+ * packed bias or NULL. */
+const void *conv2d_filter_lanes_filters(const void *state);
+const void *conv2d_filter_lanes_bias(const void *state);
+
+#endif

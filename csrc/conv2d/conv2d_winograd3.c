@@ -1,0 +1,236 @@
+/*
+ * Winograd convolution F(2 x 2, 3 x 3) for float32 and stride 1: see kernels/winograd3_template.h.
+ * A tile of 2 x 2 output pixels takes 16 products instead of 36. The products are those of
+ * pixels_kernel, with lanes across filters, tiles as its pixels and channels as its depth.
+ *
+ * The error of a result is relative to the largest element of the 4 x 4 pixels that its tile reads.
+ * If a result of a block of rows is not finite, conv2d_filter_lanes computes the block again.
+ */
+#include "conv2d/conv2d_cost.h"
+#include "conv2d/conv2d_input.h"
+#include "conv2d/conv2d_pixels.h"
+
+enum {
+    INPUT_BYTES = 512 << 10, /* limit of the transformed input of a block, so that it stays in L2 */
+    MIN_TILES = 32,          /* fewer leave registers of pixels_kernel unused */
+    BLOCK_TILES = 96,
+    MIN_BLOCK_TILES = 24,
+    PRODUCT_TILES = 48,   /* tiles whose products are kept at a time */
+    CHAIN_CHANNELS = 256, /* terms of a chain, as in conv2d_direct */
+    MAX_LANES = 16        /* the largest VF_LANES of any instruction set */
+};
+
+struct winograd3 {
+    void *exact;                    /* the state of conv2d_filter_lanes */
+    size_t pitch;                   /* elements of one half of a copied row */
+    size_t tile_columns, tile_rows; /* of a block */
+    float *filters;    /* [groups][blocks of filters][16][channels][lanes of a block] */
+    const float *bias; /* [groups][lanes of all blocks], or NULL */
+    ptrdiff_t *channel_at, *tile_at;
+    /* A worker's scratch memory: copied rows of one channel, the transformed input, products, and
+     * sums. Offsets in bytes. */
+    size_t inputs, products, sums;
+    size_t input_step; /* elements from one of the 16 sums of the input to the next */
+};
+
+static size_t tiles_of(size_t pixels)
+{
+    return (pixels + 1) / 2;
+}
+
+static bool winograd3_fits(const struct conv2d_plan *p)
+{
+    const struct conv2d *c = &p->conv;
+    return c->compute == COMPUTE_F32 && !c->pool && c->kernel.h == 3 && c->kernel.w == 3 &&
+           c->stride.h == 1 && c->stride.w == 1 && c->dilation.h == 1 && c->dilation.w == 1 &&
+           tiles_of(c->out.h) * tiles_of(c->out.w) >= MIN_TILES;
+}
+
+static double winograd3_cost(const struct conv2d_plan *p, size_t images)
+{
+    const size_t tiles = tiles_of(p->conv.out.h) * tiles_of(p->conv.out.w),
+                 vectors = conv2d_filter_vectors(p);
+    const double channels = (double)p->channels, lanes = (double)p->lanes,
+                 all = (double)(tiles * vectors),
+                 multiply = WINOGRAD3_PRODUCTS * channels * conv2d_cost_pixels(p, tiles, vectors);
+    const double transforms =
+                     channels * (double)tiles / lanes * 120.0 + all * (160.0 + 10.0 * lanes),
+                 filters = (double)vectors * channels * 100.0 * lanes / (double)images;
+    return multiply + transforms + filters;
+}
+
+static void winograd3_layout(struct conv2d_plan *p)
+{
+    const struct conv2d *c = &p->conv;
+    const size_t columns = tiles_of(c->out.w), rows = tiles_of(c->out.h),
+                 fit = INPUT_BYTES / (WINOGRAD3_PRODUCTS * sizeof(float)) / larger(p->channels, 1),
+                 tiles = larger(smaller(fit, BLOCK_TILES), MIN_BLOCK_TILES);
+    const size_t row_block = smaller(size_parts(tiles, columns), rows);
+    p->row_block = smaller(2 * row_block, c->out.h);
+    p->image_block = 1;
+}
+
+static void winograd3_free(void *state)
+{
+    struct winograd3 *s = state;
+    conv2d_filter_lanes.free_state(s->exact);
+    scratch_free(s);
+}
+
+static void fill_tables(const struct conv2d_plan *p, struct winograd3 *s, size_t tiles)
+{
+    for (size_t i = 0; i < p->channels; i++) {
+        s->channel_at[i] = (ptrdiff_t)(i * tiles);
+    }
+    for (size_t i = 0; i < tiles; i++) {
+        s->tile_at[i] = (ptrdiff_t)i;
+    }
+}
+
+static void *winograd3_plan(const struct conv2d_plan *p, size_t *scratch)
+{
+    const struct conv2d *c = &p->conv;
+    const size_t columns = tiles_of(c->out.w), rows = tiles_of(p->row_block),
+                 tiles = rows * columns, lanes = p->lanes,
+                 all_lanes = conv2d_filter_vectors(p) * lanes,
+                 weights = size_product_or_max(c->groups * all_lanes, p->channels),
+                 most_lanes = p->kernels->vectors * lanes;
+    struct arena arena = {.block = NULL};
+    struct winograd3 *s = NULL, parts = {.tile_columns = columns, .tile_rows = rows};
+    while (arena_pass(&arena)) {
+        s = arena_take(&arena, 1, sizeof *s);
+        parts.filters = arena_take(&arena, weights, WINOGRAD3_PRODUCTS * sizeof(float));
+        parts.channel_at = arena_take(&arena, p->channels, sizeof(ptrdiff_t));
+        parts.tile_at = arena_take(&arena, tiles, sizeof(ptrdiff_t));
+    }
+    if (arena.block == NULL) {
+        return NULL;
+    }
+    parts.exact = conv2d_filter_lanes.plan(p, scratch);
+    if (parts.exact == NULL) {
+        scratch_free(arena.block);
+        return NULL;
+    }
+    parts.bias = conv2d_filter_lanes_bias(parts.exact);
+    parts.pitch = 2 * size_parts(columns, lanes) * lanes + 2;
+    parts.input_step = p->channels * tiles + MAX_LANES;
+    size_t own = 0;
+    scratch_add(&own, 2 * rows + 2, parts.pitch * sizeof(float));
+    parts.inputs = scratch_add(&own, parts.input_step, WINOGRAD3_PRODUCTS * sizeof(float));
+    parts.products =
+        scratch_add(&own, PRODUCT_TILES * most_lanes, WINOGRAD3_PRODUCTS * sizeof(float));
+    parts.sums = scratch_add(&own, p->row_block * c->out.w * most_lanes, sizeof(float));
+    *scratch = larger(*scratch, own);
+    float *to = parts.filters;
+    const float *packed = conv2d_filter_lanes_filters(parts.exact);
+    for (size_t i = 0; i < c->groups * conv2d_filter_blocks(p); i++) {
+        const size_t width = conv2d_filter_block(p, i % conv2d_filter_blocks(p)).vectors * lanes;
+        p->winograd->filter_transform3(to, p->channels * width, packed, p->channels, width);
+        to += WINOGRAD3_PRODUCTS * p->channels * width;
+        packed += 9 * p->channels * width;
+    }
+    *s = parts;
+    fill_tables(p, s, tiles);
+    return s;
+}
+
+/* Transforms the input of a block. */
+static void transform_input(const struct conv2d_plan *p, const struct winograd3 *s,
+                            const struct conv2d_block *b)
+{
+    const struct conv2d *c = &p->conv;
+    const size_t map = c->in.h * c->in.w * p->size, tiles = s->tile_rows * s->tile_columns;
+    float *inputs = (float *)(b->scratch + s->inputs);
+    for (size_t i = 0; i < p->channels; i++) {
+        conv2d_copy_padded(c, b->input + i * map, 1, b->row, 2 * s->tile_rows + 2, s->pitch,
+                           b->scratch);
+        p->winograd->input_transform3(inputs + i * tiles, s->input_step, (const float *)b->scratch,
+                                      s->pitch, s->tile_rows, s->tile_columns);
+    }
+}
+
+/* Multiplies tiles [first, first + count) of a block with a block of filters. */
+static void multiply(const struct conv2d_plan *p, const struct winograd3 *s,
+                     const struct conv2d_block *b, const float *filters, size_t vectors,
+                     size_t first, size_t count)
+{
+    const size_t width = vectors * p->lanes;
+    for (size_t f = 0; f < WINOGRAD3_PRODUCTS; f++) {
+        for (size_t k = 0; k == 0 || k < p->channels; k += CHAIN_CHANNELS) {
+            const struct pixels call = {
+                .input = (const float *)(b->scratch + s->inputs) + f * s->input_step,
+                .pixel_offsets = s->tile_at + first,
+                .depth_offsets = s->channel_at + k,
+                .pixels = count,
+                .depth = smaller(p->channels - k, CHAIN_CHANNELS),
+                .filters = filters + (f * p->channels + k) * width,
+                .vectors = vectors,
+                .add = k > 0,
+                .sums = (float *)(b->scratch + s->products) + f * PRODUCT_TILES * width,
+                .sums_step = width,
+            };
+            p->kernels->pixels(&call);
+        }
+    }
+}
+
+/* Computes the results of one block of filters, as sums (pixels, lanes). Returns false if one of
+ * them is not finite. */
+static bool compute_filters(const struct conv2d_plan *p, const struct winograd3 *s,
+                            const struct conv2d_block *b, struct filter_block block, float *sums)
+{
+    const struct conv2d *c = &p->conv;
+    const size_t all_lanes = conv2d_filter_vectors(p) * p->lanes, width = block.vectors * p->lanes,
+                 at = b->filter / p->filters * all_lanes + block.first_vector * p->lanes,
+                 tiles = tiles_of(b->rows) * s->tile_columns;
+    bool finite = true;
+    for (size_t first = 0, count; first < tiles; first += count) {
+        count = smaller(tiles - first, PRODUCT_TILES);
+        multiply(p, s, b, s->filters + at * WINOGRAD3_PRODUCTS * p->channels, block.vectors, first,
+                 count);
+        const struct winograd3_output_transform transform = {
+            .sums = (const float *)(b->scratch + s->products),
+            .sum_step = PRODUCT_TILES * width,
+            .width = width,
+            .first = first,
+            .count = count,
+            .tiles = s->tile_columns,
+            .rows = b->rows,
+            .columns = c->out.w,
+            .bias = s->bias == NULL ? NULL : s->bias + at,
+            .relu = c->relu,
+            .out = sums,
+        };
+        finite &= p->winograd->output_transform3(&transform);
+    }
+    return finite;
+}
+
+static void winograd3_run(const struct conv2d_plan *p, const void *state,
+                          const struct conv2d_block *b)
+{
+    const struct winograd3 *s = state;
+    float *sums = (float *)(b->scratch + s->sums);
+    bool finite = true;
+    transform_input(p, s, b);
+    for (size_t i = 0; i < conv2d_filter_blocks(p); i++) {
+        const struct filter_block block = conv2d_filter_block(p, i);
+        finite &= compute_filters(p, s, b, block, sums);
+        conv2d_store_pixels(p, sums, block, b->rows * p->conv.out.w,
+                            b->output + block.first * conv2d_map_size(&p->conv) * p->size);
+    }
+    if (!finite) {
+        conv2d_filter_lanes.run(p, s->exact, b);
+    }
+}
+
+const struct conv2d_algorithm conv2d_winograd3 = {
+    .name = "winograd3",
+    .rows_together = 2,
+    .fits = winograd3_fits,
+    .cost = winograd3_cost,
+    .layout = winograd3_layout,
+    .plan = winograd3_plan,
+    .free_state = winograd3_free,
+    .run = winograd3_run,
+};
