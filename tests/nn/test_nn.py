@@ -280,6 +280,7 @@ def forced():
     _core._conv2d_force(None)
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")  # torch's own
 @pytest.mark.parametrize("case", LARGER_CONV2D, ids=str)
 def test_every_algorithm_gives_what_torch_gives(rng, forced, case):
     shape, weight_shape, options = case
