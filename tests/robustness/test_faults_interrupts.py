@@ -233,8 +233,9 @@ SINGLE_TASKS = {
     "pairwise": lambda: cossim.pairwise(repeated(np.float32(1.5), 8, 1 << 23)),
     "pairs_above": lambda: cossim.pairs_above(EQUAL, 0.5),
     "duplicate_groups": lambda: cossim.duplicate_groups(EQUAL, 0.5),
-    "max_pool2d": lambda: nn.max_pool2d(np.ones((1, 1, 300, 300), np.float32), 41, 1, 20),
-    "max_pool2d, one row": lambda: nn.max_pool2d(np.ones((1, 1, 400, 1600), np.float32), (400, 600), 1),
+    "max_pool2d": lambda: nn.max_pool2d(np.ones((1, 1, 4000, 4000), np.float32), 41, 1, 20),
+    "max_pool2d, dilated": lambda: nn.max_pool2d(np.ones((1, 1, 300, 300), np.float32), 41, 1, 20, 2),
+    "max_pool2d, one row": lambda: nn.max_pool2d(np.ones((1, 1, 400, 1600), np.float32), (400, 600), 1, 0, (1, 2)),
 }
 
 
@@ -248,7 +249,7 @@ def layer_calls():
     return {
         "conv2d": lambda: nn.conv2d(maps, filters, padding=3),
         "conv2d pullback": lambda: pullback(y, input_gradient=False),
-        "max_pool2d": lambda: nn.max_pool2d(maps[:20], 9, 1, 4),
+        "max_pool2d": lambda: nn.max_pool2d(maps[:20], 9, 1, 4, 2),
         "linear": lambda: nn.linear(rows[:800], rows),
         "Encoder": lambda: encoder(images),
         "augment": lambda: simclr.augment(images, 0, noise=0.1),
