@@ -165,6 +165,22 @@ void rescore_queue_flush(const struct prefilter *p, struct prefilter_worker *w, 
 bool gemm_is_cheaper(const struct prefilter *p, const struct prefilter_worker *w,
                      size_t pairs_checked);
 
+/*
+ * Compare rows [first, first + rows) with all queries: prefilter_rows as floats, prefilter_codes by
+ * their codes or heads. rows_done counts the rows of the task that come before the chunk. They
+ * return how many queries they compared: fewer than all if a GEMM is cheaper for the rest.
+ */
+size_t prefilter_rows(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
+                      size_t first, size_t rows, size_t rows_done);
+size_t prefilter_codes(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
+                       size_t first, size_t rows, size_t rows_done);
+
+/*
+ * The code of 0 in the rows, with the offset that the kernels add to their elements:
+ * scale * (code + offset - zero) is close to x / max(|x|, eps).
+ */
+int code_zero(const struct prefilter *p);
+
 /* Queues a pair of a row of the chunk and a query, unless a triangle excludes it. */
 void queue_survivor(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
                     size_t first, size_t r, size_t query);

@@ -1,0 +1,462 @@
+/*
+ * Compares a chunk of rows with the queries: by SQ8 codes, by rotated heads or as floats. Queues
+ * the pairs that are not ruled out.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "search/prefilter_state.h"
+#include "search/quantize.h"
+
+/* True if the codes of a pair are compared after its heads. */
+static bool has_codes(const struct prefilter *p)
+{
+    return p->search->codes != NULL;
+}
+
+/* Returns the codes of a corpus row of an index. */
+static const uint8_t *code_row(const struct prefilter *p, size_t row)
+{
+    return p->search->codes->codes + corpus_row(p->search, row) * p->plan.depth;
+}
+
+/*
+ * Compares the codes of row r of the chunk with those of `count` queries, at most SQ8_QUERIES, and
+ * queues the pairs that are not ruled out.
+ */
+static void compare_pairs(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
+                          size_t first, size_t r, const size_t *queries, size_t count)
+{
+    const struct row_bounds *b = &w->bounds;
+    const int8_t *codes[SQ8_QUERIES];
+    int32_t dots[SQ8_QUERIES];
+    w->head_survivors += count;
+    for (size_t i = 0; i < count && !has_codes(p); i++) {
+        queue_survivor(p, w, worker, first, r, queries[i]);
+    }
+    if (!has_codes(p)) {
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        codes[i] = p->coded.codes + queries[i] * p->coded.step;
+    }
+    kernels_current()->sq8->row_dots_u8(dots, code_row(p, first + r), codes, count, p->plan.depth);
+    for (size_t i = 0; i < count; i++) {
+        const struct query_bound *q = p->coded.bounds + queries[i];
+        const float bound =
+            (float)(dots[i] + q->offset) * (b->scale[r] * q->scale) +
+            (b->residual[r] * q->norm + b->norm[r] * q->residual + b->tail[r] * q->tail);
+        if (!(bound < unit_threshold(p, worker, queries[i]))) {
+            queue_survivor(p, w, worker, first, r, queries[i]);
+        }
+    }
+}
+
+/* Prefetches the codes of a row that passed the heads. */
+static void prefetch_code_row(const struct prefilter *p, size_t row)
+{
+    const uint8_t *codes = code_row(p, row);
+    for (size_t at = 0; at < p->plan.depth; at += SCRATCH_ALIGN) {
+        __builtin_prefetch(codes + at);
+    }
+}
+
+/* Passes on the pairs of one query with all rows of the chunk that w->keep marks: to the codes
+ * after the heads, else to the queue. */
+static void pass_rows(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
+                      size_t first, size_t rows, size_t query, bool after_heads)
+{
+    uint16_t kept[CHUNK];
+    size_t count = 0;
+    for (size_t r = 0; r < rows; r += sizeof(uint64_t)) {
+        uint64_t flags;
+        memcpy(&flags, w->keep + r, sizeof flags);
+        const size_t end = flags == 0 ? r : smaller(r + sizeof flags, rows);
+        for (size_t i = r; i < end; i++) {
+            if (w->keep[i]) {
+                kept[count++] = (uint16_t)i;
+                if (after_heads && has_codes(p)) {
+                    prefetch_code_row(p, first + i);
+                }
+            }
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (after_heads) {
+            compare_pairs(p, w, worker, first, kept[i], &query, 1);
+        } else {
+            queue_survivor(p, w, worker, first, kept[i], query);
+        }
+    }
+}
+
+static const uint8_t *codes_at(const struct sq8_rows *rows, size_t r)
+{
+    const size_t number = rows->numbers == NULL ? r : rows->numbers[r];
+    return rows->codes + (ptrdiff_t)number * rows->step;
+}
+
+/* Finds the rows of a chunk that have the same bytes as the row before. Equal rows have equal
+ * scales and codes, and most other rows differ in their scales. */
+static void find_repeats(const struct prefilter *p, struct prefilter_worker *w, size_t first,
+                         const struct sq8_rows *rows)
+{
+    const struct float_rows *f = &p->float_rows;
+    const struct row_bounds *b = &rows->bounds;
+    w->any_repeat = false;
+    for (size_t r = 1; p->float_rows.in_place && r < rows->count; r++) {
+        if (b->scale[r] == b->scale[r - 1] && b->residual[r] == b->residual[r - 1] &&
+            memcmp(codes_at(rows, r), codes_at(rows, r - 1), rows->n) == 0) {
+            const bool equal =
+                memcmp(float_rows_data(f, first + r), float_rows_data(f, first + r - 1),
+                       f->depth * dtype_size(f->operand->dtype)) == 0;
+            w->repeats[r] = equal ? REPEATS : DIFFERS;
+            w->any_repeat |= equal;
+        }
+    }
+}
+
+/* A run of equal rows in a chunk. */
+struct run {
+    const char *start; /* its first row */
+    uint32_t below;    /* queries of the panel whose score with these rows is below the threshold */
+};
+
+/*
+ * Returns those of the queries in `bits`, of the panel at `query`, whose score with row r of the
+ * chunk is not known to be below their thresholds. It is known if an equal row has been scored.
+ */
+static uint32_t not_below(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
+                          size_t first, size_t r, size_t query, uint32_t bits, struct run *run)
+{
+    const char *row = float_rows_data(&p->float_rows, first + r);
+    if (w->repeats[r] != REPEATS) {
+        *run = (struct run){.start = row};
+        return bits;
+    }
+    bits &= ~run->below;
+    if (bits != 0) {
+        rescore_queue_flush(p, w, worker, first);
+    }
+    for (uint32_t left = bits; left != 0; left &= left - 1) {
+        const int i = __builtin_ctz(left);
+        const struct scored *last = w->last + query + i;
+        const bool is_of_run = p->float_rows.row_step > 0
+                                   ? last->row >= run->start && last->row < row
+                                   : last->row <= run->start && last->row > row;
+        if (last->row != NULL && is_of_run &&
+            last->score < exact_threshold(p, worker, query + (size_t)i)) {
+            run->below |= 1u << i;
+        }
+    }
+    return bits & ~run->below;
+}
+
+/* The same for the pairs of a panel, whose first query is `query`, that w->keep_panel marks. */
+static void pass_panel(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
+                       size_t first, size_t rows, size_t query, bool after_heads)
+{
+    for (size_t r = 0; r < rows && after_heads && has_codes(p); r++) {
+        if (w->keep_panel[r] != 0) {
+            prefetch_code_row(p, first + r);
+        }
+    }
+    struct run run = {.start = NULL};
+    for (size_t r = 0; r < rows; r++) {
+        uint32_t bits = w->keep_panel[r];
+        if (w->any_repeat) {
+            bits = not_below(p, w, worker, first, r, query, bits, &run);
+        }
+        while (bits != 0) {
+            size_t queries[SQ8_QUERIES], count = 0;
+            for (; bits != 0 && count < SQ8_QUERIES; bits &= bits - 1) {
+                queries[count++] = query + (size_t)__builtin_ctz(bits);
+            }
+            if (after_heads) {
+                compare_pairs(p, w, worker, first, r, queries, count);
+                continue;
+            }
+            for (size_t i = 0; i < count; i++) {
+                queue_survivor(p, w, worker, first, r, queries[i]);
+            }
+        }
+    }
+}
+
+/*
+ * Runs the prefilter on rows [first, first + rows), a chunk that is read as float32. rows_done
+ * counts the rows of the task that come before the chunk.
+ *
+ * Returns how many queries it compared: none if a GEMM is cheaper, else all.
+ */
+size_t prefilter_rows(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
+                      size_t first, size_t rows, size_t rows_done)
+{
+    const size_t depth = p->plan.depth, queries = p->block.queries;
+    const float *vectors[COARSE_QUERIES] = {NULL};
+    if (gemm_is_cheaper(p, w, rows_done * queries)) {
+        return 0;
+    }
+    for (size_t q = 0; q < queries; q++) {
+        vectors[q] = p->unit_queries + q * depth;
+    }
+    coarse_rows(p, w, first, rows, vectors, queries);
+    for (size_t q = 0; q < queries; q++) {
+        const float threshold = unit_threshold(p, worker, q);
+        const bool positive = exact_threshold(p, worker, q) > 0.0;
+        const float *dots = w->dots + q * COARSE_STEP;
+        unsigned any = 0;
+        for (size_t r = 0; r < rows; r++) {
+            const bool zero = w->norms[r] == 0.0f && w->divisors[r] > 0.0f;
+            w->keep[r] =
+                !is_below(p, dots[r], w->norms[r], w->divisors[r], threshold) & !(zero & positive);
+            any |= w->keep[r];
+        }
+        if (any != 0) {
+            pass_rows(p, w, worker, first, rows, q, false);
+        }
+    }
+    return queries;
+}
+
+/*
+ * Prefetches one of `steps` equal parts of the codes of the chunk at `first`. The caller prefetches
+ * one part for each group of queries, which spreads the loads over the work on the chunk before.
+ */
+static void prefetch_codes(const struct prefilter *p, size_t first, size_t step, size_t steps)
+{
+    const size_t rows = p->block.rows, end = smaller(rows, first + CHUNK * (step + 1) / steps);
+    for (size_t row = smaller(rows, first + CHUNK * step / steps); row < end; row++) {
+        prefetch_code_row(p, row);
+    }
+}
+
+/*
+ * The code of 0 in the rows, with the offset that the kernels add to their elements:
+ * scale * (code + offset - zero) is close to x / max(|x|, eps).
+ */
+int code_zero(const struct prefilter *p)
+{
+    const struct sq8_kernels *kernels = kernels_current()->sq8;
+    if (!p->rows_are_codes) {
+        return CODE_ZERO + kernels->u8_offset;
+    }
+    return p->float_rows.operand->dtype == DTYPE_I8 ? kernels->i8_offset : kernels->u8_offset;
+}
+
+/* Returns the numbers of a chunk's rows, or NULL if the rows follow one another in the corpus. */
+static const size_t *numbers_of_chunk(const struct search *s, size_t first, size_t rows)
+{
+    return run_of_numbers(s->row_numbers, first, rows) == rows ? NULL : s->row_numbers + first;
+}
+
+/* Returns the codes of a chunk of rows. Makes them if the search has none. */
+static struct sq8_rows codes_of_chunk(const struct prefilter *p, struct prefilter_worker *w,
+                                      size_t first, size_t rows)
+{
+    const struct sq8_codes *codes = p->search->codes;
+    const struct float_rows *f = &p->float_rows;
+    const double eps = p->search->eps;
+    const float code_max = p->rows_are_codes ? UINT8_MAX : CODE_ZERO - 1,
+                longest = code_max * sqrtf((float)f->depth) * (1.0f + 0x1p-20f);
+    struct sq8_rows chunk = {w->codes, (ptrdiff_t)f->depth, rows, f->depth, w->bounds, NULL};
+    const size_t *numbers = numbers_of_chunk(p->search, first, rows);
+    const size_t at = numbers == NULL ? corpus_row(p->search, first) : 0;
+    if (p->rows_are_codes) {
+        chunk.codes = (const uint8_t *)f->data + (ptrdiff_t)at * f->row_step;
+        chunk.step = f->row_step;
+        chunk.numbers = numbers;
+    } else if (codes != NULL) {
+        chunk.codes = codes->codes + at * f->depth;
+        chunk.numbers = numbers;
+    }
+    if (codes != NULL) {
+        bounds_of_rows(codes->scales + at, numbers, rows, longest, &w->bounds);
+        return chunk;
+    }
+    if (p->rows_are_codes) {
+        scale_rows(f, first, rows, eps, w->scales);
+    } else {
+        quantize_rows(f, first, rows, eps, w->codes, w->scales, w->row);
+    }
+    bounds_of_rows(w->scales, NULL, rows, longest, &w->bounds);
+    return chunk;
+}
+
+/* Returns the heads of a chunk of rows. */
+static struct sq8_rows heads_of_chunk(const struct prefilter *p, struct prefilter_worker *w,
+                                      size_t first, size_t rows)
+{
+    const struct row_heads *heads = p->search->heads;
+    const size_t *numbers = numbers_of_chunk(p->search, first, rows);
+    const size_t size = heads->rotation.size,
+                 at = numbers == NULL ? corpus_row(p->search, first) : 0;
+    bounds_of_heads(heads->scales + at, numbers, rows, size, &w->head_bounds);
+    return (struct sq8_rows){heads->codes + at * size, (ptrdiff_t)size, rows, size,
+                             w->head_bounds,           numbers};
+}
+
+/* What is compared: the codes of rows and queries, or their heads. */
+struct comparison {
+    struct sq8_rows rows;
+    const struct coded_queries *queries;
+    bool is_signed, of_heads;
+};
+
+/* Finds the zero rows of a chunk: each term of their bounds is 0. */
+static void find_zero_rows(struct prefilter_worker *w, const struct sq8_rows *rows)
+{
+    const struct row_bounds *b = &rows->bounds;
+    unsigned any = 0;
+    for (size_t r = 0; r < rows->count; r++) {
+        w->zero[r] = b->scale[r] == 0.0f && b->residual[r] == 0.0f && b->norm[r] == 0.0f &&
+                     b->tail[r] == 0.0f;
+        any |= w->zero[r];
+    }
+    w->any_zero = any != 0;
+}
+
+/* True if zero rows are ruled out for a query. Their scores are exactly 0, so no threshold above 0
+ * has to be lowered for scores that underflow. */
+static bool rules_out_zero(const struct prefilter *p, const struct prefilter_worker *w,
+                           size_t worker, size_t query)
+{
+    return w->any_zero && exact_threshold(p, worker, query) > 0.0;
+}
+
+/* Compares a chunk with the next queries, at most SQ8_QUERIES from `query` on, row by row. */
+static void compare_rows(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
+                         size_t first, const struct comparison *c, size_t query)
+{
+    const struct sq8_kernels *kernels = kernels_current()->sq8;
+    const size_t count = smaller(SQ8_QUERIES, c->queries->queries - query);
+    const int8_t *codes[SQ8_QUERIES];
+    for (size_t q = 0; q < SQ8_QUERIES; q++) { /* missing queries repeat the first */
+        codes[q] = c->queries->codes + (query + (q < count ? q : 0)) * c->queries->step;
+    }
+    (c->is_signed ? kernels->dots_i8 : kernels->dots_u8)(w->code_dots, CHUNK, &c->rows, codes,
+                                                         count);
+    for (size_t q = 0; q < count; q++) {
+        if (kernels->select(w->keep, w->code_dots + q * CHUNK, &c->rows.bounds, c->rows.count,
+                            c->queries->bounds + query + q, unit_threshold(p, worker, query + q))) {
+            const bool without_zero = rules_out_zero(p, w, worker, query + q);
+            for (size_t r = 0; without_zero && r < c->rows.count; r++) {
+                w->keep[r] &= !w->zero[r];
+            }
+            pass_rows(p, w, worker, first, c->rows.count, query + q, c->of_heads);
+        }
+    }
+}
+
+/* Compares a chunk with the panel of queries that begins at `query`. */
+static void compare_panel(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
+                          size_t first, const struct comparison *c, size_t query)
+{
+    const struct sq8_kernels *kernels = kernels_current()->sq8;
+    const struct sq8_panel *panel = c->queries->panels + query / kernels->panel_queries;
+    float thresholds[SQ8_PANEL] = {0.0f};
+    uint32_t without_zero = 0;
+    for (size_t q = 0; q < panel->queries; q++) {
+        thresholds[q] = unit_threshold(p, worker, query + q);
+        without_zero |= (uint32_t)rules_out_zero(p, w, worker, query + q) << q;
+    }
+    sq8_panel_kernel *kernel = c->is_signed ? kernels->panel_i8 : kernels->panel_u8;
+    if (kernel(w->keep_panel, &c->rows, panel, thresholds)) {
+        for (size_t r = 0; without_zero != 0 && r < c->rows.count; r++) {
+            w->keep_panel[r] &= w->zero[r] ? ~without_zero : UINT32_MAX;
+        }
+        pass_panel(p, w, worker, first, c->rows.count, query, c->of_heads);
+    }
+}
+
+/* Prepares the comparison of a chunk: of its heads, unless they are left out, or of its codes. */
+static struct comparison comparison_of_chunk(const struct prefilter *p, struct prefilter_worker *w,
+                                             size_t first, size_t rows)
+{
+    struct comparison c = {.queries = &p->coded};
+    c.of_heads = p->use_heads && w->head_pause == 0;
+    if (!c.of_heads || has_codes(p)) {
+        c.rows = codes_of_chunk(p, w, first, rows);
+    }
+    if (c.of_heads) {
+        c.rows = heads_of_chunk(p, w, first, rows);
+        c.queries = &p->heads;
+        w->head_survivors = 0;
+    } else {
+        c.is_signed = p->rows_are_codes && p->float_rows.operand->dtype == DTYPE_I8;
+        w->head_pause -= w->head_pause > 0;
+    }
+    find_zero_rows(w, &c.rows);
+    if (p->block.queries > SQ8_QUERIES) {
+        find_repeats(p, w, first, &c.rows);
+    }
+    return c;
+}
+
+/*
+ * Counts pairs whose codes were compared, and those that passed. If too many did, codes are left
+ * out for a while. The first decision takes CODE_TRIAL rows, because thresholds begin low.
+ */
+static void judge_codes(struct prefilter_worker *w, size_t pairs, size_t passed, size_t queries)
+{
+    w->code_pairs += pairs;
+    w->code_passed += passed;
+    if (w->code_backoff > 0 || w->code_pairs >= CODE_TRIAL * queries) {
+        const bool pays = w->code_passed * MIN_CODE_GAIN <= w->code_pairs;
+        w->code_backoff = pays ? 0 : larger(2 * w->code_backoff, CODE_PAUSE);
+        w->code_pause = w->code_backoff;
+        w->code_pairs = w->code_passed = 0;
+    }
+}
+
+/*
+ * Runs the prefilter on a chunk of SQ8 codes. The arguments and the result are those of
+ * prefilter_rows.
+ */
+size_t prefilter_codes(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
+                       size_t first, size_t rows, size_t rows_done)
+{
+    const struct search *s = p->search;
+    const size_t queries = p->block.queries, width = kernels_current()->sq8->panel_queries,
+                 survivors = w->survivors;
+    if (gemm_is_cheaper(p, w, rows_done * queries)) {
+        return 0;
+    }
+    const struct comparison c = comparison_of_chunk(p, w, first, rows);
+    const bool prefetches = s->codes != NULL && !p->rows_are_codes && !c.of_heads && queries > 1;
+    /*
+     * In a triangle, the query index of a pair is above its row index. Queries below the first row
+     * of the chunk have no pairs with it.
+     */
+    const size_t lowest = p->block.query;
+    /* A panel computes panel_lanes queries, even if there are fewer. */
+    const bool by_rows = queries <= larger(SQ8_QUERIES, kernels_current()->sq8->panel_lanes / 2);
+    const size_t begin = !by_rows && p->block.triangle && first > lowest
+                             ? smaller(first - lowest, queries) / width * width
+                             : 0;
+    const size_t step = by_rows ? SQ8_QUERIES : width;
+    for (size_t query = begin; query < queries; query += step) {
+        if (gemm_is_cheaper(p, w, rows_done * queries + rows * query)) {
+            return query;
+        }
+        if (prefetches) {
+            prefetch_codes(p, first + CHUNK, (query - begin) / step,
+                           size_parts(queries - begin, step));
+        }
+        if (by_rows) {
+            compare_rows(p, w, worker, first, &c, query);
+        } else {
+            compare_panel(p, w, worker, first, &c, query);
+        }
+    }
+    if (queries <= COARSE_QUERIES) {
+        judge_codes(w, rows * queries, w->survivors - survivors, queries);
+    }
+    if (c.of_heads) {
+        const size_t gain = has_codes(p) ? MIN_HEAD_GAIN : MIN_HEAD_GAIN_NO_CODES;
+        const bool pays = w->head_survivors * gain <= rows * queries;
+        w->head_backoff = pays ? 0 : larger(2 * w->head_backoff, HEAD_PAUSE);
+        w->head_pause = w->head_backoff;
+    }
+    return queries;
+}
