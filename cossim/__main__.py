@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from functools import partial
 
 import cossim
 from cossim import _interrupts

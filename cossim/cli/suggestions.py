@@ -144,7 +144,7 @@ def _pattern(template):
     for text, field, _, _ in string.Formatter().parse(template):
         parts.append(re.escape(text))
         if field is not None:
-            name = re.match(r"\w+", field)[0]
+            name = re.split(r"\W", field)[0]
             parts.append(".+?" if name in seen else f"(?P<{name}>.+?)")
             seen.add(name)
     return "".join(parts) + "$"

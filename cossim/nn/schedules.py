@@ -229,7 +229,7 @@ class SequentialLR(_Schedule):
             isinstance(one, _Schedule) and one.optimizer is optimizer for one in self.schedulers
         ):
             raise ValueError(_errors.SCHEDULERS.format(schedulers=schedulers))
-        given = milestones if isinstance(milestones, (list, tuple)) else [milestones]
+        given = list(milestones) if isinstance(milestones, (list, tuple)) else [milestones]
         self.milestones = [size_argument("SequentialLR", "milestones", one, 0) for one in given]
         rising = all(a < b for a, b in zip([-1, *self.milestones], self.milestones, strict=False))
         if len(self.milestones) != len(self.schedulers) - 1 or not rising:

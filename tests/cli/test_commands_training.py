@@ -87,7 +87,7 @@ def test_embed(folder, capsys, monkeypatch):
     assert capsys.readouterr() == ("", "")
     z = np.load("z.npy")
     encoder = simclr.Encoder(rng=3)
-    np.testing.assert_array_equal(z, encoder(read_images("images.npy")))
+    np.testing.assert_allclose(z, encoder(read_images("images.npy")), rtol=1e-5, atol=1e-6)  # other batches
     assert z.dtype == np.float32
     assert z.any()
     assert names(folder) == sorted([*INPUTS, "z.npy"])

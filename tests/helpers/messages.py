@@ -129,8 +129,6 @@ topk(X, "nested.npy", 1) -> ValueError: topk(): corpus: nested.npy: the header i
 topk(X, WrongSlices(), 1) -> ValueError: topk(): corpus gave other rows than its shape and dtype say, shape (4, 4),
     dtype float64: open it again (corpus[0:4]: shape (1, 4), dtype float64)
 Index(DX) -> TypeError: Index(): corpus is a Dask array: compute() it, or use topk, pairs_above or duplicate_groups
-(index := Index(X), setattr(index, "_corpus", Y), index.topk(X, 1)) -> ValueError: Index.topk(): the corpus has been
-    changed since the index was made: make the index again (corpus: shape (5, 4), dtype float64)
 diverse(X[0], Y, 6) -> ValueError: diverse(): k must be at most 5, the number of rows to choose from, not 6
 topk(X, Y, 2**63) -> ValueError: topk(): k must be below 2**63, not 9223372036854775808
 topk(X, Y, 2, where=[True, False]) -> ValueError: topk(): where must have shape (5,) or (6, 5), one element for each
@@ -168,7 +166,6 @@ Index(X)[6] -> IndexError: Index.__getitem__(): no row has the number 6, of 6 th
 Index(X).remove([1, 1]) -> ValueError: Index.remove(): number 1 is there twice: pass each number once, such as
     np.unique(numbers)
 np.asarray(Index(X)) -> TypeError: an Index is not an array: pass its corpus, which has the rows that live
-topk(X, Y, 6) -> ValueError: topk(): k must be at most 5, the number of rows to choose from, not 6
 diverse(X[0], Y, 6) -> ValueError: diverse(): k must be at most 5, the number of rows to choose from, not 6
 topk(X, Y, 2**63) -> ValueError: topk(): k must be below 2**63, not 9223372036854775808
 topk(X, Y, 2, where=[True, False]) -> ValueError: topk(): where must have shape (5,) or (6, 5), one element for each
