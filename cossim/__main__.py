@@ -85,7 +85,8 @@ class _Parser(argparse.ArgumentParser):
         self.words = words
 
     def add_subparsers(self, **options):
-        return super().add_subparsers(parser_class=partial(type(self), self.words), **options)
+        options["parser_class"] = partial(type(self), self.words)
+        return super().add_subparsers(**options)
 
     def error(self, message):
         super().error(message + suggestions.ending(self.words, message, _parses))
