@@ -13,6 +13,7 @@ from cossim._errors import described
 from cossim._progress import reporting
 from cossim.search.blocks import check_corpus, check_k, rows_of, score_dtype
 from cossim.search.functions import topk
+from cossim.search.index import Index
 from cossim.search.results import TopK
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def _mmr(relevance, rows, k, weight, eps):
 @overload
 def maxsim(
     query: Array,
-    documents: Array | Iterable[Array],
+    documents: Array | Iterable[Array] | Index,
     offsets: Array | None = None,
     k: None = None,
     *,
@@ -132,7 +133,7 @@ def maxsim(
 @overload
 def maxsim(
     query: Array,
-    documents: Array | Iterable[Array],
+    documents: Array | Iterable[Array] | Index,
     offsets: Array | None = None,
     *,
     k: SupportsIndex,
@@ -141,7 +142,7 @@ def maxsim(
 ) -> TopK: ...
 def maxsim(
     query: Array,
-    documents: Array | Iterable[Array],
+    documents: Array | Iterable[Array] | Index,
     offsets: Array | None = None,
     k: SupportsIndex | None = None,
     *,
@@ -156,14 +157,14 @@ def maxsim(
     ----------
     query : array_like of shape (T, D) or (D,)
         One vector for each token of the query.
-    documents : sequence of N array_like of shape (tokens, D), or array_like of shape (tokens of all documents, D)
-        The vectors of each document, at least one.
+    documents : N array_like of shape (tokens, D), one array_like of shape (tokens of all documents, D), or Index
+        The vectors of each document, at least one. Of an Index, the rows that live, in order of their numbers.
     offsets : array_like of N + 1 integers
-        Only for documents in one array: document n has the rows from offsets[n] to offsets[n + 1].
+        Only for documents in one array or an Index: document n has the rows from offsets[n] to offsets[n + 1].
     k : int, optional
         Return the k best documents, from 1 to N.
     eps : float
-        The smallest norm to divide by; zero rows score 0.
+        The smallest norm to divide by, also for the rows of an Index; zero rows score 0.
     progress : bool or callable, optional
         True shows a bar (needs tqdm). A callable is called with the number of documents done and their total.
 
@@ -205,6 +206,8 @@ def maxsim(
             array = described(**{f"documents[{wrong[0]}]": parts[wrong[0]]})
             raise ValueError(_errors.NOT_A_DOCUMENT.format(function=name, number=wrong[0], arrays=array))
     else:
+        if isinstance(documents, Index) and not documents.binary:
+            documents = documents.corpus
         parts = [_core.as_array(name, "documents", documents)]
         sizes = np.diff(_offsets(name, offsets, parts[0]))
     for n, rows in enumerate(parts):

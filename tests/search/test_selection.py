@@ -174,6 +174,19 @@ def test_maxsim_sums_the_best_cosine_of_each_token(dtype, block, monkeypatch):
     assert best.indices.tolist() == order and best.values.tolist() == [expected[n] for n in order]
 
 
+def test_maxsim_of_an_index_is_that_of_its_living_rows():
+    rng = np.random.default_rng(5)
+    query, tokens = (rng.standard_normal((n, 8), dtype=np.float32) for n in (3, 12))
+    index = cossim.Index(tokens)
+    index.remove([0, 5])
+    offsets, living = [0, 4, 9, 10], np.delete(tokens, [0, 5], axis=0)
+    assert cossim.maxsim(query, index, offsets).tolist() == cossim.maxsim(query, living, offsets).tolist()
+    with pytest.raises(ValueError, match=r"maxsim\(\): offsets"):
+        cossim.maxsim(query, index, [0, 12])
+    with pytest.raises(TypeError, match=r"maxsim\(\): documents is an Index"):
+        cossim.maxsim(query, cossim.Index(np.zeros((4, 8), np.uint8), binary=True), [0, 4])
+
+
 def test_one_vector_is_a_query_of_one_token():
     documents = [[[1.0, 2.0]], [[1.0, 0.0]]]
     assert cossim.maxsim([0.0, 1.0], documents).tolist() == cossim.maxsim([[0.0, 1.0]], documents).tolist()

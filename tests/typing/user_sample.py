@@ -154,6 +154,7 @@ def search(queries: Float32, corpus: Float32, path: Path) -> None:
     assert_type(cossim.diverse(queries[0], corpus, 5, weight=0.7, fetch=50), TopK)
     assert_type(cossim.maxsim(queries, corpus, [0, 5]), NDArray[np.float64])
     assert_type(cossim.maxsim(queries, [corpus, corpus], k=1), TopK)
+    assert_type(cossim.maxsim(queries, cossim.Index(corpus), [0, 5], k=1), TopK)
     print(pairs.to_list(["a", "b"]), found.to_list(), found.to_csr((5, 9), distance=True), pairs.to_pandas())
     with cossim.open_rows([path], "x", dtype=np.float32, shape=(-1, 8), offset=np.int64(0), ids="id") as opened:
         assert_type(opened.shape, tuple[int, int])
