@@ -140,7 +140,7 @@ def unreadable(function: str, name: str, value: Any) -> Exception | None:
 
 
 def _mistake(function, name, value):
-    """Returns what unreadable does, for an argument or an element of one. The name of an element is such as x[2]."""
+    """Returns the same as unreadable. value is an argument, or an element of one with a name such as x[2]."""
     device = getattr(value, "device", "cpu")
     if str(device) != "cpu" and hasattr(value, "cpu"):
         return TypeError(_errors.NEEDS_CPU.format(function=function, name=name, device=device))

@@ -98,7 +98,8 @@ def _ragged(function, name, row, vector, first):
 
 # ---- files ----
 
-# cossim.search.blocks sets this to its function of that name: the core imports no module that imports it.
+# This module cannot import open_path, because open_path needs the core and the core imports this module. So
+# cossim.search.blocks sets it.
 open_path: Any = None
 
 

@@ -29,7 +29,7 @@ myst_heading_anchors = 4  # anchors of headings, `## Files` -> #files, as on sit
 myst_enable_extensions = ["dollarmath"]
 myst_links_external_new_tab = False
 highlight_language = "text"  # of blocks without a language
-html_math_renderer = "mathml"  # of site_pages: browsers show it without a script, so offline too
+html_math_renderer = "mathml"  # defined in site_pages; browsers show MathML without a script, even offline
 
 # The copy button of a block copies what can be run: lines after a prompt, without the prompt and the output.
 copybutton_prompt_text = r">>> |\.\.\. |\$ "

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from cossim._typing import Number, Progress, Rows
 
-# Rows that deduplicate compares with the rows kept before them, and then with each other. Their pairs are held.
+# deduplicate takes this many rows at a time: it compares them with the rows kept so far, then with each other. All
+# similar pairs of one block are in memory at once.
 BLOCK_ROWS = 1024
 OWN_ROWS = 64  # rows whose similarities to themselves are taken from the matrix of all their pairs
 

@@ -29,8 +29,9 @@ struct conv2d_algorithm {
      * groups, the input is copied with zeros for the missing rows. */
     size_t rows_together;
     bool pools; /* can fuse 2 x 2 pooling */
-    /* The rows of scratch memory that the algorithm needs for each input row. It needs as many for
-     * each output row. 0: none, except partial sums if there are several blocks of channels. */
+    /* Rows of scratch memory for each input row, and the same number for each output row. 0: the
+     * algorithm needs scratch memory only for partial sums, if there are several blocks of
+     * channels. */
     size_t buffered_rows;
     /* Are the sums those of conv2d_direct, bit for bit? The choice among such algorithms may depend
      * on the number of images. */

@@ -414,7 +414,8 @@ static void conv_gradients(const struct backward_call *r, size_t i, size_t v, bo
     }
 }
 
-/* gradient holds that of the output of the last stage that reads images. */
+/* Runs the stages that read images backward. `gradient` holds the gradient of the last one's
+ * output. */
 static void mapped_gradients(const struct backward_call *r, size_t v, bool add, char *gradient,
                              char *const buffers[2], char *scratch)
 {

@@ -212,7 +212,7 @@ static void pool_whole_rows(const struct max_pool2d *p, const char *in, char *ou
     }
 }
 
-/* separable is NULL if the windows are not. */
+/* separable is NULL if the windows are not separable. */
 static void pool_plane(const struct max_pool2d *p, const struct separable *separable, size_t plane)
 {
     const size_t size = compute_size(p->compute), first = plane * p->out.h * p->out.w;

@@ -253,7 +253,7 @@ static void run_chunks(const struct gemm_state *g, const struct gemm_task *t, si
     }
 }
 
-static void run_task(void *context, size_t index, size_t worker)
+static void run_blocks(void *context, size_t index, size_t worker)
 {
     const struct gemm_state *g = context;
     const struct gemm *call = g->call;
@@ -403,7 +403,7 @@ int gemm_run(const struct gemm *call)
     for (int i = 0; i < threads; i++) {
         ((struct packed_block *)(g.scratch + (size_t)i * g.scratch_of_worker))->packed = false;
     }
-    pool_run(tasks, threads, run_task, &g, call->token);
+    pool_run(tasks, threads, run_blocks, &g, call->token);
     scratch_free(g.scratch);
     return 0;
 }

@@ -21,7 +21,9 @@ struct filter {
     const int64_t *excluded;
     size_t excluded_count;
     bool both;
-    bool swapped; /* corpus rows of the search are the filter's queries, and the reverse */
+    /* The search has the operands in the other order: its corpus rows are the queries here, and its
+     * queries the candidates. */
+    bool swapped;
 };
 
 /* True if `excluded` or `pairs` depends on the query. */

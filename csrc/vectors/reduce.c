@@ -346,7 +346,7 @@ bool reduce_few_rows(enum op op, double eps, enum dtype dtype, const void *x, co
 }
 
 /* Computes one task: task_outputs outputs along inner, at one index of the other outer axes. */
-static void run_task(void *context, size_t task, size_t worker)
+static void run_outputs(void *context, size_t task, size_t worker)
 {
     const struct reduce_state *s = context;
     const size_t begin = task / s->inner_tasks * s->inner.size;
@@ -445,7 +445,7 @@ int reduce(const struct reduction *call)
                                    sizeof(double))) == NULL) {
         return -1;
     }
-    pool_run(s.tasks, threads, run_task, &s, call->token);
+    pool_run(s.tasks, threads, run_outputs, &s, call->token);
     scratch_free(s.scratch);
     return 0;
 }
