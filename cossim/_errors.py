@@ -74,20 +74,23 @@ CONFIG_MODE = "show_config(): mode must be 'stdout' or 'dicts', not {mode!r}"
 
 K_TOO_LARGE = "{function}(): k must be at most {candidates}, the number of rows to choose from, not {k}"
 MASK_SHAPE = (
-    "{function}(): where must have shape {shapes}, one element for each row to choose from, for all queries or for "
-    "each query, or be row numbers: pass np.flatnonzero(mask), or np.isin(ids, wanted) {arrays}"
+    "{function}(): the mask where must have shape {shapes}, an element for each row to choose from: make it from their "
+    "ids, such as np.isin(ids, wanted) {arrays}"
 )
 WHERE_NUMBERS = (
-    "{function}(): row numbers in where hold for all queries and must have shape (n,): pass a bool mask (Q, N) for "
-    "rows that differ from query to query {arrays}"
+    "{function}(): row numbers in where must have shape (n,), and hold for all queries: if each query has its own "
+    "rows, pass a bool mask (Q, N) {arrays}"
 )
 EXCLUDE_SHAPE = (
-    "{function}(): exclude must have shape {shapes}, row numbers for all queries or for each query: fill shorter lists "
-    "with -1 {arrays}"
+    "{function}(): exclude must have shape {shapes}: pass a list of row numbers, or one for each query, the shorter "
+    "ones filled with -1 {arrays}"
 )
-FILTER_DTYPE = (
-    "{function}(): {name} must hold row numbers, or be a bool mask for where: convert it with astype(int) or "
-    "astype(bool) {arrays}"
+WHERE_DTYPE = (
+    "{function}(): where must be a bool mask or row numbers: convert it with astype(bool) or astype(int) {arrays}"
+)
+EXCLUDE_DTYPE = (
+    "{function}(): exclude must hold row numbers: convert them with astype(int), and pass where=~mask in place of a "
+    "mask {arrays}"
 )
 NEGATIVE_ROW = (
     "{function}(): {name} has the row number {number}, but rows count from 0: add the number of rows to count from the "
@@ -104,10 +107,16 @@ LAZY = "{function}(): {name} is a Dask array: compute() it, or use topk, pairs_a
 THRESHOLD_SECOND = (
     "{function}(): threshold must be a number, not {kind}: it is the second argument, {function}(rows, threshold, ...)"
 )
+K_THIRD = (
+    "topk(): corpus must be rows, not {kind}: k is the third argument, topk(queries, corpus, k) or topk(x, None, k)"
+)
 NO_FILE = "{function}(): {name} names no file: pass an array, or the path of a file that exists"
 NOT_AN_INDEX = "Index.load(): the arrays in {path} are not those of an index: load a file that Index.save wrote"
 
 EMPTY_INDEX = "Index(): pass a corpus, or the length of rows to come, such as Index(dim=384)"
+DIM_BY_NAME = (
+    "Index(): corpus must be rows, not {kind}: pass the length of rows to come by its name, such as Index(dim=384)"
+)
 OTHER_DIM = "Index(): dim={dim} but the rows of corpus have {size} elements: leave dim out {arrays}"
 BITS_DIM = "Index(): dim must be a multiple of 8 with binary=True, not {dim}: it is the number of bits of a row"
 OTHER_LENGTH = "{function}(): rows of an index of {size} elements are needed: pass vectors of the same model {arrays}"
@@ -375,7 +384,9 @@ VIEWS_DTYPE = "{function}(): {name} must be float32, float64 or integers, not {d
 PAIRS = "{function}(): pairs must be 'halves' or 'interleaved', not {pairs!r}"
 INTERLEAVED = "{function}(): pairs='interleaved' takes one array with both views: leave z1 out {arrays}"
 ODD_ROWS = "{function}(): z0 holds both views, so its number of rows must be even {arrays}"
-LABELS_DTYPE = "{function}(): labels must be integers or bool, not {dtype}: number the classes with np.unique"
+LABELS_DTYPE = (
+    "{function}(): labels must be integers or bool, not {dtype}: pass np.unique(labels, return_inverse=True)[1]"
+)
 LABELS_SHAPE = "{function}(): labels must have shape {wanted}, one for each image, not {shape}"
 NO_PAIRS = "{function}(): the views have no rows: pass at least one pair of rows {arrays}"
 RNG = "augment(): rng must be a seed or a numpy.random.Generator, not {rng!r}: {error}"
@@ -393,6 +404,10 @@ UNUSABLE_IMAGES = "train(): images of shape {shape} have {count} NaN or infinite
 NOT_AN_ENCODER = "train(): encoder must be a Module, not {kind}"
 SMALL_IMAGES = (
     "train(): the default encoder takes images from {least} x {least} pixels, not of shape {shape}: pass encoder="
+)
+CHANNELS_LAST = (
+    "{function}(): images have shape (N, C, H, W), and those of shape {shape} seem to have their channels last: pass "
+    "images.transpose(0, 3, 1, 2)"
 )
 ENCODER_RESULT = "train(): the encoder must return embeddings of shape (N, D), not {kind}: end it with nn.Flatten()"
 HEAD = "train(): head must be 'mlp', a Module or None, not {head!r}"
@@ -449,4 +464,5 @@ SUFFIX = "{text!r} does not end in {suffixes}"
 SAME_FILE = "{name} names the same file: choose another"
 WITHOUT_THRESHOLD = "argument --max-pairs: not allowed without -t/--threshold"
 NOT_WITH_GROUPS = "argument --groups: not allowed with OTHER, --max-pairs, --where or --exclude"
+FILTER_FILE = "{path}: an array of {dtype}: save whole numbers, or for --where a mask of bool"
 NOT_ROW_NUMBERS = "{path}: {text!r:.40} is no row number: write whole numbers, or save a mask as .npy"

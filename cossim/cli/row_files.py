@@ -71,8 +71,8 @@ def open_inputs(paths, column, ids):
     return found
 
 
-def read_filter(path):
-    """Reads the array of a filter: a mask or row numbers in an .npy file, or row numbers in a text file.
+def read_filter(path, may_be_mask):
+    """Reads the array of a filter: row numbers in a text or .npy file, or a mask in an .npy file.
 
     Errors name the file, in one line. The search checks the shape.
     """
@@ -80,9 +80,12 @@ def read_filter(path):
         data = file.read()
     if data.startswith(MAGIC):
         try:
-            return read_npy(io.BytesIO(data))
+            array = read_npy(io.BytesIO(data))
         except ValueError as error:
             raise ValueError(_errors.IN_FILE.format(path=path, error=error)) from None
+        if array.dtype.kind not in ("iub" if may_be_mask else "iu"):
+            raise ValueError(_errors.FILTER_FILE.format(path=path, dtype=array.dtype))
+        return array
     words = data.decode("utf-8", "replace").replace(",", " ").split()
     for word in words:
         if re.fullmatch("[+-]?[0-9]{1,18}", word) is None:

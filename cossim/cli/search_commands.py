@@ -167,7 +167,7 @@ def wants_bar(arguments):
 def read_filters(arguments):
     """Returns the filters of a search by the names of its arguments, those that are there."""
     paths = {"where": arguments.where, "exclude": arguments.exclude}
-    return {name: row_files.read_filter(path) for name, path in paths.items() if path is not None}
+    return {name: row_files.read_filter(path, name == "where") for name, path in paths.items() if path is not None}
 
 
 def check_bits(paths, found):

@@ -36,6 +36,11 @@ VALUES = {
     "ROWS": "more.npy",
     "IMAGES": "images.npy",
 }
+INDEX_EXAMPLES = {
+    "build": EXAMPLES["index"],
+    "add": "cossim index add corpus.index more.npy",
+    "search": "cossim index search corpus.index queries.npy -k 10",
+}
 OUTPUTS = {"index": "corpus.index", "train": "weights.npz", "embed": "embeddings.npy", "demo": "cossim-demo.png"}
 
 
@@ -55,6 +60,8 @@ def ending(arguments, message, parses):
             return f"; try: {shlex.join(['cossim', *words])}"
     if parses(arguments):
         return f"; then: {shlex.join(['cossim', *arguments])}"
+    if command == "index" and len(arguments) > 1:
+        return f"; try: {INDEX_EXAMPLES.get(arguments[1], 'cossim index --help')}"
     return f"; try: {EXAMPLES.get(command, 'cossim --help')}"
 
 
@@ -106,6 +113,10 @@ def _output(words, found):
     return _replaced(words, text, name if name != text else "new-" + name) if text in words else None
 
 
+def _other_output(words, _):
+    return _option(words, "-o", "new-" + OUTPUTS.get(words[0], "result.npz"))
+
+
 def _less_memory(words, _):
     return _option(words, "--memory", VALUES["--memory"]) if "--memory" not in words else None
 
@@ -131,6 +142,9 @@ def _unrecognized(words, found):
 
 
 def _other_command(words, found):
+    if words[:1] == ["index"]:
+        close = difflib.get_close_matches(found["text"], INDEX_EXAMPLES, 1)
+        return shlex.split(INDEX_EXAMPLES[close[0]])[1:] if close else None
     close = difflib.get_close_matches(found["text"], EXAMPLES, 1)
     return shlex.split(EXAMPLES[close[0]])[1:] if close else None
 
@@ -163,6 +177,7 @@ RUNTIME = (
     (_pattern(_errors.BITS_DTYPE), lambda words, _: _without(words, {"--binary"}, takes_value=False)),
     (_pattern(_errors.ROWS_MANY), lambda words, found: _option(words, "--column", _first(found["names"]))),
     (_pattern(_errors.ROWS_NO_SUCH), lambda words, found: _option(words, "--column", _first(found["names"]))),
+    (_pattern(_errors.ROWS_UNNAMED), lambda words, _: _without(words, {"--column"})),
     (_pattern(_errors.ROWS_NO_IDS), lambda words, _: _without(words, {"--ids"})),
     (_pattern(_errors.NAMES_COUNT), lambda words, _: _without(words, {"--ids"})),
     (_pattern(_errors.NUMBERS_ALONE), lambda words, found: _output(words, {"text": found["path"], "suffixes": ".npz"})),
@@ -179,7 +194,7 @@ ARGPARSE = (
     (r"one of the arguments -k .*is required$", lambda words, _: _option(words, "-k", VALUES["-k"])),
     (r"the following arguments are required: (?P<names>.+)$", _missing),
     (_pattern(_errors.SUFFIX.replace("{text!r}", "'{text}'")), _output),
-    (r"^argument -o/--output: .* names the same file", lambda words, _: _option(words, "-o", "new-result.npz")),
+    (r"^argument -o/--output: .* names the same file", _other_output),
     (
         r"^argument (?P<name>\w+): standard input",
         lambda words, found: _replaced(words, "-", VALUES.get(found["name"], "other.npy")),

@@ -129,7 +129,8 @@ def _excluded(function, exclude, queries, candidates):
 def _numbers(function, name, given, candidates, least):
     """Returns row numbers as int64, after checking that they are from `least` to candidates - 1."""
     if given.dtype.kind not in "iu" and given.size:
-        raise TypeError(_errors.FILTER_DTYPE.format(function=function, name=name, arrays=described(**{name: given})))
+        message = _errors.WHERE_DTYPE if name == "where" else _errors.EXCLUDE_DTYPE
+        raise TypeError(message.format(function=function, arrays=described(**{name: given})))
     if given.size and given.min() < least:
         raise ValueError(_errors.NEGATIVE_ROW.format(function=function, name=name, number=given.min()))
     if given.size and given.max() >= candidates:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
 
 import numpy as np
 
-from cossim import _core
+from cossim import _core, _errors
 from cossim._arguments import eps_argument, length_argument, size_argument
 from cossim._progress import reporting
 from cossim.search.blocks import (
@@ -192,6 +192,8 @@ def topk(
         return dask_function("topk")(queries, corpus, k, **filters, **options)
     if not binary and (_core.is_sparse(queries) or _core.is_sparse(corpus)):
         return sparse_function("topk")(queries, corpus, k, **filters, eps=eps, memory=memory, progress=progress)
+    if isinstance(corpus, (int, np.integer)):
+        raise TypeError(_errors.K_THIRD.format(kind=type(corpus).__name__))
     name = "topk"
     k, eps, memory = length_argument(name, "k", k), eps_argument(name, eps), memory_argument(name, memory)
     x, y = rows_of(name, queries=queries, corpus=corpus)

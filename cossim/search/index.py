@@ -136,6 +136,8 @@ class Index:
     ) -> None:
         name = "Index"
         eps = eps_argument(name, eps)
+        if isinstance(corpus, (int, np.integer)):
+            raise TypeError(_errors.DIM_BY_NAME.format(kind=type(corpus).__name__))
         any_dtype = corpus is None
         if corpus is None:
             corpus = _no_rows(dim, binary)

@@ -102,6 +102,8 @@ class Encoder(Module):
         if channels == 1 and x.ndim == 3:
             x = x[:, None]
         if x.shape[1:] != (channels, *size):
+            if x.ndim == 4 and x.shape[1:] == (*size, channels):
+                raise ValueError(_errors.CHANNELS_LAST.format(function="Encoder", shape=shape))
             wanted = "(N, {}, {}, {})".format(channels, *size)
             raise ValueError(_errors.IMAGES_SHAPE.format(function="Encoder", wanted=wanted, shape=shape))
         return scaled_pixels(x, self.conv1.weight.dtype)

@@ -268,6 +268,8 @@ def _check_images(images: Array) -> tuple[NDArray[Any], str]:
 
 
 def _initial(encoder, shape, dtype, seed):
+    if encoder is None and shape[3] in (1, 3, 4) and shape[1] >= LEAST_SIZE:
+        raise ValueError(_errors.CHANNELS_LAST.format(function="train", shape=shape))
     if encoder is None and min(shape[2:]) < LEAST_SIZE:
         raise ValueError(_errors.SMALL_IMAGES.format(shape=shape, least=LEAST_SIZE))
     if encoder is None:

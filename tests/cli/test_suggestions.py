@@ -59,6 +59,8 @@ def error_of(command, capsys):
         ("index build corpus.npy", "index build corpus.npy -o corpus.index"),
         ("dedupe corpus.npy -t 7", "dedupe corpus.npy --threshold 0.95"),
         ("info now", "info"),
+        ("topk queries.npy -k 3 --column a", "topk queries.npy -k 3"),
+        ("index build corpus.npy -o corpus.npy", "index build corpus.npy -o new-corpus.index"),
     ],
 )
 def test_the_command_at_the_end_of_an_error_works(folder, command, works, capsys):
@@ -85,6 +87,21 @@ def test_a_word_that_is_no_command(folder, capsys):
 def test_commands_within_a_command(folder, capsys):
     assert error_of("index", capsys).endswith(f"; try: {EXAMPLES['index']}")
     assert error_of("index search x.index", capsys).endswith("; try: cossim index search x.index -k 10")
+    both = error_of("index search x.index -k 1 -t 0.5", capsys)
+    assert both.endswith("; try: cossim index search corpus.index queries.npy -k 10")
+    assert error_of("index serch x.index", capsys).endswith("; try: cossim index search corpus.index queries.npy -k 10")
+    assert error_of("index remove x.index 3", capsys).endswith("; try: cossim index --help")
+    for example in suggestions.INDEX_EXAMPLES.values():
+        assert _parses(shlex.split(example)[1:]), example
+
+
+def test_a_filter_of_the_wrong_dtype_is_an_error_of_one_line(folder, capsys):
+    np.save("mask.npy", np.ones(12, bool))
+    np.save("floats.npy", np.ones(12))
+    assert main(shlex.split("topk queries.npy -k 1 --where mask.npy")) == 0
+    capsys.readouterr()
+    for option in ("--exclude mask.npy", "--exclude floats.npy", "--where floats.npy"):
+        assert error_of(f"topk queries.npy -k 1 {option}", capsys).startswith(f"cossim: {option.split()[1]}: ")
 
 
 def test_a_message_that_ends_with_a_command_gets_no_other():

@@ -131,18 +131,19 @@ topk(X, WrongSlices(), 1) -> ValueError: topk(): corpus gave other rows than its
 Index(DX) -> TypeError: Index(): corpus is a Dask array: compute() it, or use topk, pairs_above or duplicate_groups
 diverse(X[0], Y, 6) -> ValueError: diverse(): k must be at most 5, the number of rows to choose from, not 6
 topk(X, Y, 2**63) -> ValueError: topk(): k must be below 2**63, not 9223372036854775808
-topk(X, Y, 2, where=[True, False]) -> ValueError: topk(): where must have shape (5,) or (6, 5), one element for each
-    row to choose from, for all queries or for each query, or be row numbers: pass np.flatnonzero(mask), or
-    np.isin(ids, wanted) (where: shape (2,), dtype bool)
-topk(X, Y, 2, where=[[1, 2]]) -> ValueError: topk(): row numbers in where hold for all queries and must have shape
-    (n,): pass a bool mask (Q, N) for rows that differ from query to query (where: shape (1, 2), dtype int64)
-topk(X, Y, 2, where=[0.5]) -> TypeError: topk(): where must hold row numbers, or be a bool mask for where: convert it
-    with astype(int) or astype(bool) (where: shape (1,), dtype float64)
+topk(X, Y, 2, where=[True, False]) -> ValueError: topk(): the mask where must have shape (5,) or (6, 5), an element for
+    each row to choose from: make it from their ids, such as np.isin(ids, wanted) (where: shape (2,), dtype bool)
+topk(X, Y, 2, where=[[1, 2]]) -> ValueError: topk(): row numbers in where must have shape (n,), and hold for all
+    queries: if each query has its own rows, pass a bool mask (Q, N) (where: shape (1, 2), dtype int64)
+topk(X, Y, 2, where=[0.5]) -> TypeError: topk(): where must be a bool mask or row numbers: convert it with astype(bool)
+    or astype(int) (where: shape (1,), dtype float64)
+topk(X, Y, 2, exclude=[True]) -> TypeError: topk(): exclude must hold row numbers: convert them with astype(int), and
+    pass where=~mask in place of a mask (exclude: shape (1,), dtype bool)
 topk(X, Y, 2, where=[1, -2]) -> ValueError: topk(): where has the row number -2, but rows count from 0: add the number
     of rows to count from the end
 topk(X, Y, 2, exclude=[5]) -> ValueError: topk(): exclude has the row number 5, but there are 5 rows: leave it out
-topk(X, Y, 2, exclude=[[1], [2]]) -> ValueError: topk(): exclude must have shape (m,) or (6, m), row numbers for all
-    queries or for each query: fill shorter lists with -1 (exclude: shape (2, 1), dtype int64)
+topk(X, Y, 2, exclude=[[1], [2]]) -> ValueError: topk(): exclude must have shape (m,) or (6, m): pass a list of row
+    numbers, or one for each query, the shorter ones filled with -1 (exclude: shape (2, 1), dtype int64)
 lazy.topk(DX, DX, 2, exclude=DX) -> TypeError: topk(): exclude is a Dask array: pass exclude.compute()
 lazy.topk(DX, DX, 2, where=DX) -> ValueError: topk(): where is a Dask array, and no mask of shape (6,) or (6, 6): pass
     where.compute() for row numbers (where: shape (6, 4), dtype float64)
@@ -168,21 +169,10 @@ Index(X).remove([1, 1]) -> ValueError: Index.remove(): number 1 is there twice: 
 np.asarray(Index(X)) -> TypeError: an Index is not an array: pass its corpus, which has the rows that live
 diverse(X[0], Y, 6) -> ValueError: diverse(): k must be at most 5, the number of rows to choose from, not 6
 topk(X, Y, 2**63) -> ValueError: topk(): k must be below 2**63, not 9223372036854775808
-topk(X, Y, 2, where=[True, False]) -> ValueError: topk(): where must have shape (5,) or (6, 5), one element for each
-    row to choose from, for all queries or for each query, or be row numbers: pass np.flatnonzero(mask), or
-    np.isin(ids, wanted) (where: shape (2,), dtype bool)
-topk(X, Y, 2, where=[[1, 2]]) -> ValueError: topk(): row numbers in where hold for all queries and must have shape
-    (n,): pass a bool mask (Q, N) for rows that differ from query to query (where: shape (1, 2), dtype int64)
-topk(X, Y, 2, where=[0.5]) -> TypeError: topk(): where must hold row numbers, or be a bool mask for where: convert it
-    with astype(int) or astype(bool) (where: shape (1,), dtype float64)
-topk(X, Y, 2, where=[1, -2]) -> ValueError: topk(): where has the row number -2, but rows count from 0: add the number
-    of rows to count from the end
-topk(X, Y, 2, exclude=[5]) -> ValueError: topk(): exclude has the row number 5, but there are 5 rows: leave it out
-topk(X, Y, 2, exclude=[[1], [2]]) -> ValueError: topk(): exclude must have shape (m,) or (6, m), row numbers for all
-    queries or for each query: fill shorter lists with -1 (exclude: shape (2, 1), dtype int64)
-lazy.topk(DX, DX, 2, exclude=DX) -> TypeError: topk(): exclude is a Dask array: pass exclude.compute()
-lazy.topk(DX, DX, 2, where=DX) -> ValueError: topk(): where is a Dask array, and no mask of shape (6,) or (6, 6): pass
-    where.compute() for row numbers (where: shape (6, 4), dtype float64)
+topk(X, 3) -> TypeError: topk(): corpus must be rows, not int: k is the third argument, topk(queries, corpus, k) or
+    topk(x, None, k)
+Index(4) -> TypeError: Index(): corpus must be rows, not int: pass the length of rows to come by its name, such as
+    Index(dim=384)
 topk(X, Y, 2.0) -> TypeError: topk(): k must be an integer, not float
 topk(X[:, :3], Y, 1) -> ValueError: topk(): rows of queries have 3 elements, rows of corpus 4: they must be equally long
     (queries: shape (6, 3), dtype float64; corpus: shape (5, 4), dtype float64)
@@ -462,6 +452,8 @@ simclr.train(P * [[[[np.nan] * 2 + [1] * 26]]]) -> ValueError: train(): images o
     infinite numbers: replace them first
 simclr.train(P, epochs=-1) -> ValueError: train(): epochs must be at least 0, not -1
 simclr.train(P, seed=None) -> TypeError: train(): seed must be an integer, not NoneType
+simclr.train(P.transpose(0, 2, 3, 1)) -> ValueError: train(): images have shape (N, C, H, W), and those of shape
+    (4, 28, 28, 1) seem to have their channels last: pass images.transpose(0, 3, 1, 2)
 simclr.train(P[..., :12]) -> ValueError: train(): the default encoder takes images from 16 x 16 pixels, not of shape
     (4, 1, 28, 12): pass encoder=
 simclr.train(P, encoder=nn.ReLU()) -> ValueError: train(): the encoder must return embeddings of shape (N, D), not an
@@ -475,8 +467,8 @@ simclr.augment(P, hue=1) -> ValueError: augment(): hue must be between -0.5 and 
 simclr.augment(P, blur=30) -> ValueError: augment(): blur must be from 0 to 20 pixels, not 30
 simclr.augment(P[:, [0, 0]], hue=0.1) -> ValueError: augment(): colours need images with 1 or 3 channels, not of shape
     (4, 2, 28, 28): leave their options out
-simclr.nt_xent(X, labels=[0.5] * 3) -> TypeError: nt_xent(): labels must be integers or bool, not float64: number the
-    classes with np.unique
+simclr.nt_xent(X, labels=[0.5] * 3) -> TypeError: nt_xent(): labels must be integers or bool, not float64: pass
+    np.unique(labels, return_inverse=True)[1]
 simclr.nt_xent(X, labels=[1, 2]) -> ValueError: nt_xent(): labels must have shape (3,), one for each image, not (2,)
 simclr.train(P, optimizer="lbfgs") -> ValueError: train(): optimizer must be 'adam', 'sgd' or a callable, not 'lbfgs'
 simclr.train(P, encoder=abs) -> TypeError: train(): encoder must be a Module, not builtin_function_or_method
@@ -628,6 +620,8 @@ cossim topk X.npy -k 1 --memory 0 -> 2: cossim topk: error: argument --memory: '
     bytes
 cossim topk X.npy -k 1 -o folder.npz -> 1: cossim: folder.npz: no file can be written there: not a regular file: choose
     another path
+cossim topk X.npy -k 1 --exclude X.npy -> 1: cossim: X.npy: an array of float64: save whole numbers, or for --where a
+    mask of bool
 cossim topk X.npy -k 1 --where rows.txt -> 1: cossim: rows.txt: 'x' is no row number: write whole numbers, or save a
     mask as .npy
 cossim index search X.index -k 1 --max-pairs 3 -> 2: cossim index search: error: argument --max-pairs: not allowed
