@@ -8,7 +8,8 @@ rows.index.json when it is stopped.
 
 Each row has an id and a label. The Index gives a row a number; this file keeps which id has which number. FastAPI runs
 each call in a thread: searches run side by side and while rows come and go, because a search sees all of an add or
-remove or none of it.
+remove or none of it. Rows that are removed or replaced while a search runs are left out of its result, which then has
+fewer than k rows.
 """
 
 import json
@@ -54,6 +55,8 @@ class Store:
         self.index = cossim.Index(dim=dim)
         if path is not None and path.exists():
             self.index = cossim.Index.load(path)
+            if self.index.dim != dim:
+                raise ValueError(f"{path} has rows of {self.index.dim} elements, not {dim}: pass another file")
             for number, (name, label) in zip(
                 self.index.numbers.tolist(), json.loads(self._ids().read_text()), strict=True
             ):

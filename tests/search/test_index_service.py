@@ -127,3 +127,13 @@ def test_mistakes_of_clients(service):
         ):
             assert call(path, json=wrong).status_code == 422
         assert answer(http.get("/rows")) == 0
+
+
+def test_a_file_of_rows_of_another_length_is_refused(service, tmp_path):
+    """Without this, the service would start, and refuse every row and query of the length it was started with."""
+    store = service.Store(8, tmp_path / "rows.index")
+    store.put([service.Row(id="a", vector=[1.0] * 8)])
+    store.save()
+    assert service.Store(8, tmp_path / "rows.index").numbers == {"a": 0}
+    with pytest.raises(ValueError, match="rows of 8 elements, not 9"):
+        service.Store(9, tmp_path / "rows.index")
