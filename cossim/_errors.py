@@ -121,8 +121,8 @@ OTHER_DIM = "Index(): dim={dim} but the rows of corpus have {size} elements: lea
 BITS_DIM = "Index(): dim must be a multiple of 8 with binary=True, not {dim}: it is the number of bits of a row"
 OTHER_LENGTH = "{function}(): rows of an index of {size} elements are needed: pass vectors of the same model {arrays}"
 NOT_EXACT = (
-    "{function}(): {source} rows may change when they become {target}, the dtype of the index: convert them with "
-    "astype if that is meant, or make an Index of {source}"
+    "{function}(): {source} rows may change when they become {target}, the dtype of the index: pass "
+    "rows.astype({target!r}) if that is meant, or begin with Index(np.empty((0, D), {source!r}))"
 )
 NUMBERS = (
     "{function}(): numbers must be integers such as add returns, not {kind}: pass an integer or an array of them, and "

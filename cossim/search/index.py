@@ -67,8 +67,8 @@ class Index:
         system can reclaim the memory of the pages that were read. A corpus of a format that cannot be mapped is read
         into memory. Rows of more than 4096 elements get no codes.
     dim : int, optional
-        D, for an index that begins without rows: with binary=True, the number of bits. The dtype is that of the first
-        rows that are added; a corpus of shape (0, D) has both.
+        D, for an index that begins without rows: with binary=True, the number of bits. The first rows that are added
+        give it their dtype. To choose the dtype, pass a corpus without rows instead: ``np.empty((0, D), np.float32)``.
     eps : float
         The smallest norm to divide by; zero rows score 0.
     binary : bool
@@ -98,10 +98,10 @@ class Index:
     Raises
     ------
     TypeError
-        An argument has the wrong type.
+        An argument has the wrong type, or neither a corpus nor dim is there.
     ValueError
-        The rows of the corpus have no elements or more than two dimensions, or the file has no rows of vectors. Neither
-        a corpus nor dim is there, or they do not fit.
+        The rows of the corpus have no elements or more than two dimensions, the file has no rows of vectors, or the
+        corpus has rows of another length than dim.
 
     Notes
     -----

@@ -31,6 +31,8 @@ def _dtype(function, z0, z1):
 
 def _classes(function, labels, count, pairs):
     """Returns the class of each row of both views, and the number of the other rows of its class."""
+    if isinstance(labels, (list, tuple)) and any(isinstance(label, str) for label in labels):
+        raise TypeError(_errors.LABELS_DTYPE.format(function=function, dtype="text"))
     labels = _core.as_array(function, "labels", labels)
     if labels.dtype.kind not in "iub":
         raise TypeError(_errors.LABELS_DTYPE.format(function=function, dtype=labels.dtype))

@@ -157,7 +157,7 @@ Index(dim=9, binary=True) -> ValueError: Index(): dim must be a multiple of 8 wi
 Index(X).add(X[:, :3]) -> ValueError: Index.add(): rows of an index of 4 elements are needed: pass vectors of the same
     model (rows: shape (6, 3), dtype float64)
 Index(X.astype("f4")).add(X) -> TypeError: Index.add(): float64 rows may change when they become float32, the dtype of
-    the index: convert them with astype if that is meant, or make an Index of float64
+    the index: pass rows.astype('float32') if that is meant, or begin with Index(np.empty((0, D), 'float64'))
 Index(X).remove(X[0] > 0) -> TypeError: Index.remove(): numbers must be integers such as add returns, not bool: pass an
     integer or an array of them, and np.flatnonzero(mask) in place of a mask
 Index(X)[6] -> IndexError: Index.__getitem__(): no row has the number 6, of 6 that were given: index.numbers
@@ -468,6 +468,8 @@ simclr.augment(P, blur=30) -> ValueError: augment(): blur must be from 0 to 20 p
 simclr.augment(P[:, [0, 0]], hue=0.1) -> ValueError: augment(): colours need images with 1 or 3 channels, not of shape
     (4, 2, 28, 28): leave their options out
 simclr.nt_xent(X, labels=[0.5] * 3) -> TypeError: nt_xent(): labels must be integers or bool, not float64: pass
+    np.unique(labels, return_inverse=True)[1]
+simclr.nt_xent(X, labels=["cat", "dog", "cat"]) -> TypeError: nt_xent(): labels must be integers or bool, not text: pass
     np.unique(labels, return_inverse=True)[1]
 simclr.nt_xent(X, labels=[1, 2]) -> ValueError: nt_xent(): labels must have shape (3,), one for each image, not (2,)
 simclr.train(P, optimizer="lbfgs") -> ValueError: train(): optimizer must be 'adam', 'sgd' or a callable, not 'lbfgs'

@@ -101,7 +101,7 @@ def test_rows_of_other_types_are_converted_where_that_is_exact(rng):
         (np.int64, whole.astype(np.float32)),
     ):
         index = cossim.Index(whole.astype(dtype))
-        with pytest.raises(TypeError, match=r"Index\.add\(\): .* Index of"):
+        with pytest.raises(TypeError, match=r"Index\.add\(\): .* Index\("):
             index.add(rows)
         assert len(index) == 4
 
