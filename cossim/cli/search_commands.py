@@ -19,7 +19,7 @@ from cossim.cli import result_files, row_files
 from cossim.search import functions
 
 EXIT_CODES = (
-    "Exit codes: 0 done; 1 failed, with one line on stderr that says why; 2 unusable arguments; 130 stopped by Ctrl-C."
+    "Exit codes: 0 done; 1 failed, with one line on stderr that says why; 2 invalid arguments; 130 stopped by Ctrl-C."
 )
 FILE = "file whose rows are vectors, in any format of cossim.open_rows, or - for .npy or text from standard input"
 INT64 = np.iinfo(np.int64)
