@@ -221,7 +221,7 @@ class Index:
         """Returns a copy of rows by their numbers: shape (D,) for an integer, (M, D) for M numbers."""
         name = "Index.__getitem__"
         state, wanted = self._state, _numbers_argument(name, numbers)
-        return state.corpus[state.places_of(name, wanted.reshape(-1))].reshape(*wanted.shape, -1)
+        return state.corpus[state.places_of(name, wanted.reshape(-1))].reshape(*wanted.shape, state.corpus.shape[1])
 
     # ---- changes ----
 

@@ -17,7 +17,12 @@ static float float_at_most(double number)
 
 float unit_threshold(const struct prefilter *p, size_t worker, size_t query)
 {
-    static const double underflow[] = {[COMPUTE_F32] = 0x1p-145, [COMPUTE_F64] = 0x1p-1070};
+    /*
+     * A score is a dot product over a product of two norms, each clamped by eps. In double the
+     * score is 0 once that product is above 2^1024. A row that is not scaled has a norm of at most
+     * 2^250 (square_is_near_1), so the lost score is at most 2^250 * 2^250 / 2^1024.
+     */
+    static const double underflow[] = {[COMPUTE_F32] = 0x1p-145, [COMPUTE_F64] = 0x1p-520};
     const double threshold = exact_threshold(p, worker, query);
     if (isinf(p->threshold_factors[query])) { /* a query of zeros: all its scores are exactly 0 */
         return threshold > 0.0 ? INFINITY : -INFINITY;

@@ -38,6 +38,8 @@ def test_numbers_stay_until_compact(rng):
     same(index[[13, 2]], x[[13, 2]])
     same(index[np.array([[3], [4]])], x[[[3], [4]]])
     same(index[np.uint64(5)], x[5])
+    same(index[[]], x[:0])
+    same(index[np.zeros((2, 0), int)], np.zeros((2, 0, 16), np.float32))
     assert index.topk(x[12], 1).indices == [12]
     assert index.compact().tolist() == [*range(1, 11), 12, 13]
     assert index.numbers.tolist() == list(range(12))

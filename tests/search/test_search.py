@@ -316,6 +316,20 @@ def test_scores_that_underflow(rng, dtype, scale, eps):
             same(cossim.Index(x, eps=eps).pairs_above(q[:count], threshold), expected)
 
 
+@pytest.mark.parametrize(("small", "large", "eps"), [(1e-286, 1e70, 1e-8), (1e-150, 1e74, 1e160), (1e70, 1e70, 1e155)])
+def test_products_of_norms_that_overflow(rng, small, large, eps):
+    """A score is 0 if the product of its two norms is infinite, although its exact value is far from subnormal."""
+    x = rng.standard_normal((300, 20)) * np.where(rng.random((300, 1)) < 0.5, small, large)
+    for threshold in (0.0, -1e-300):
+        expected = reference.reaching(cossim.pairwise(x, eps=eps), threshold, True)
+        same(cossim.pairs_above(x, threshold, eps=eps), expected)
+        same(cossim.Index(x, eps=eps).pairs_above(None, threshold), expected)
+        for count in (1, 6):
+            scores = cossim.pairwise(x[:count], x, eps=eps)
+            same(cossim.pairs_above(x[:count], threshold, x, eps=eps), reference.reaching(scores, threshold, False))
+            same(cossim.topk(x[:count], x, 200, eps=eps), reference.best_of(scores, 200, False))
+
+
 @pytest.mark.parametrize(("small", "large", "eps"), [(1e-12, 1e-12, 1e29), (1e-41, 1e-30, 1.0), (1e-20, 1e-20, 1e20)])
 def test_rows_far_below_eps(rng, small, large, eps):
     q, x = rng.standard_normal((9, 40)), rng.standard_normal((700, 40)) * small
