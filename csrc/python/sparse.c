@@ -391,6 +391,13 @@ static int search_work(struct sparse_call *c, void *context, struct cancel_token
     return sparse_range_search(&search);
 }
 
+static int pairs_work(struct sparse_call *c, void *context, struct cancel_token *token)
+{
+    const struct range_result *found = context;
+    const int status = search_work(c, context, token);
+    return atomic_load(&found->no_memory) ? -1 : status;
+}
+
 static PyObject *run_pairs(struct sparse_call *c, double threshold, Py_ssize_t max_pairs)
 {
     const size_t rows = c->sides[X].source.count, columns = c->sides[c->count - 1].source.count;
@@ -404,7 +411,7 @@ static PyObject *run_pairs(struct sparse_call *c, double threshold, Py_ssize_t m
         return PyErr_NoMemory();
     }
     found.max_pairs = (size_t)max_pairs;
-    if (run_call(c, compute, search_work, &found, pairs_of_call(c, true)) == 0) {
+    if (run_call(c, compute, pairs_work, &found, pairs_of_call(c, true)) == 0) {
         result = pairs_found(&found);
     }
     range_free(&found);

@@ -9,6 +9,7 @@ import pytest
 import reference
 
 import cossim
+from cossim import _core
 
 sp = pytest.importorskip("scipy.sparse")
 
@@ -440,3 +441,27 @@ def test_no_memory(rng):
             n += 1
         assert n > 3
         assert cossim._core._live_blocks() == before
+
+
+def test_no_result_without_memory(rng):
+    """Whichever allocation of the core fails, a call raises MemoryError or gives its whole result."""
+    x = csr(rng, 150, 200, 0.05)
+    calls = (
+        lambda: cossim.pairs_above(x, 0.1),
+        lambda: cossim.pairs_above(x, 0.1, x),
+        lambda: cossim.topk(x, None, 3),
+        lambda: (cossim.duplicate_groups(x, 0.5),),
+    )
+    for call in calls:
+        expected, live, failures, failed = call(), _core._live_blocks(), 0, True
+        while failed:
+            _core._fail_allocation(failures + 1)
+            try:
+                same(call(), expected)
+            except MemoryError:
+                pass
+            finally:
+                failed = _core._fail_allocation(0) == 0
+            failures += failed
+            assert _core._live_blocks() == live
+        assert failures > 2
