@@ -114,7 +114,8 @@ def _output(words, found):
 
 
 def _other_output(words, _):
-    return _option(words, "-o", "new-" + OUTPUTS.get(words[0], "result.npz"))
+    option = "--output" if words[0] == "demo" else "-o"
+    return _option(words, option, "new-" + OUTPUTS.get(words[0], "result.npz"))
 
 
 def _less_memory(words, _):
@@ -194,7 +195,7 @@ ARGPARSE = (
     (r"one of the arguments -k .*is required$", lambda words, _: _option(words, "-k", VALUES["-k"])),
     (r"the following arguments are required: (?P<names>.+)$", _missing),
     (_pattern(_errors.SUFFIX.replace("{text!r}", "'{text}'")), _output),
-    (r"^argument -o/--output: .* names the same file", _other_output),
+    (r"^argument (-o/)?--output: .* names the same file", _other_output),
     (
         r"^argument (?P<name>\w+): standard input",
         lambda words, found: _replaced(words, "-", VALUES.get(found["name"], "other.npy")),

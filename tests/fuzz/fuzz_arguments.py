@@ -211,7 +211,8 @@ def _check_rest(call, result):
     if call.name == "topk":
         values, indices = map(np.atleast_2d, result)
         assert values.shape == indices.shape
-        assert indices.dtype == np.int64 and np.all(indices >= 0)
+        assert indices.dtype == np.int64 and np.all(indices >= -1)
+        assert np.all(np.isnan(values[indices < 0]))  # places that no row fills
     if call.name == "Index":
         result.topk(np.ones((2, result.dim), np.float32), 1)
         result.pairs_above(np.ones((1, result.dim)), 0.5)

@@ -263,7 +263,7 @@ def _within_winograd(s):
 
 @explains(
     "float32 convolutions by kernels of 3 x 3, stride 1, of many channels to many filters",
-    "fewer multiplications",
+    "fewer multiplications in both directions",
     VALUES,
 )
 def _(s):

@@ -284,6 +284,16 @@ def other_indexes():
     yield loaded
 
 
+def rows_of_its_type(other):
+    """The same arguments, with rows that an index of another type can take."""
+
+    def arguments(call, given):
+        i, rows = other(call, given)
+        return i, rows.astype(i.corpus.dtype)
+
+    return arguments
+
+
 CASES |= {
     "CosineSimilarity": Case(cossim.CosineSimilarity, lambda rng, size: (1, 1e-8), lambda *args: [(1, 1e-8, 1)]),
     "CosineSimilarity.__call__": Case(
@@ -340,6 +350,7 @@ for _method in ("__len__", "__repr__", "binary", "corpus", "dim", "eps", "nbytes
     CASES[f"Index.{_method}"] = Case(found(f"Index.{_method}"), lambda rng, size: (index(rng, size),))
 for _name in [name for name in CASES if name.startswith("Index.") and name != "Index.load"]:
     CASES[_name] = CASES[_name]._replace(more=(*MORE.pop(_name, ()), *other_indexes()))
+CASES["Index.add"] = CASES["Index.add"]._replace(more=[rows_of_its_type(other) for other in other_indexes()])
 
 
 def tuple_cases(cls, count):

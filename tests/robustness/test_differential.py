@@ -95,6 +95,9 @@ FILTERS[0, 0, 0, 0] = np.nan
 FIVE = [RNG.standard_normal(shape).astype(np.float32) for shape in ((1, 8, 10, 30), (16, 8, 5, 5))]
 FIVE[0][:, :, 5] *= np.float32(1e5)
 FIVE[1][:, :, 2] = 0
+THREE = [RNG.standard_normal(shape).astype(np.float32) for shape in ((1, 64, 28, 28), (64, 64, 3, 3))]
+THREE[0][:, :, 9] *= np.float32(1e5)
+THREE[1][:, :, 1] = 0
 EQUALS = np.resize(RNG.standard_normal(3), (2, 1, 9, 12)), np.full((2, 1, 2, 3), 0.3), np.ones(2)
 CALLS = {
     "identical or opposite vectors": ("cosine_similarity", (LONG, LONG.copy()), {}),
@@ -125,6 +128,7 @@ CALLS = {
     "torch leaves zeros of the padding out": ("conv2d", (IMAGE, FILTERS, None, 1), {"padding": 1}),
     "zeros between the gradients of strides": ("conv2d", (IMAGE, FILTERS, None, 1), {"stride": (1, 4)}),
     "fewer multiplications": ("conv2d", (*FIVE, None, 1), {}),
+    "fewer multiplications in both directions": ("conv2d", (*THREE, None, 1), {}),
     "another of the pool's equals": ("pooled", (*EQUALS, 1), {}),
     "layers of integers or float16": ("relu", (np.array([1, -2]), 1), {}),
 }
