@@ -371,7 +371,7 @@ static void NAME(max_pairs)(void *to_void, void *position_to_void, const void *a
     if (position_to == NULL) {
         for (size_t i = 0; i < n; i++) {
             const LAYER_TYPE first = a[i], second = b[i];
-            to[i] = (second > first) | (second != second) ? second : first;
+            to[i] = ((second > first) | (second != second)) ? second : first;
         }
         return;
     }

@@ -35,7 +35,8 @@ def test_clang(tmp_path):
     clang = shutil.which("clang") or shutil.which("clang-14")
     if clang is None:
         pytest.skip("needs clang")
-    assert "ok kernels:" in run_c_tests(tmp_path, f"CC={clang}", extra="-Werror")
+    # -O1 compiles in two thirds of the time.
+    assert "ok kernels:" in run_c_tests(tmp_path, f"CC={clang}", extra="-O1 -Werror")
 
 
 def test_aarch64(tmp_path):
