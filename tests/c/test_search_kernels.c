@@ -240,7 +240,7 @@ static void check_codes(const struct kernels *k, size_t n, size_t rows, bool is_
     for (size_t count = 1; count <= SQ8_QUERIES; count++) {
         memset(sums, 0, sizeof sums);
         const struct sq8_rows x = {codes, (ptrdiff_t)n, rows,
-                                   n,     {NULL},       numbered ? numbers_backwards(rows) : NULL};
+                                   n,     {0},          numbered ? numbers_backwards(rows) : NULL};
         (is_signed ? k->sq8->dots_i8 : k->sq8->dots_u8)(sums, ROWS, &x, queries, count);
         for (size_t q = 0; q < count; q++) {
             for (size_t r = 0; r < rows; r++) {

@@ -233,7 +233,7 @@ SINGLE_TASKS = {
     "pairwise": lambda: cossim.pairwise(repeated(np.float32(1.5), 8, 1 << 23)),
     "pairs_above": lambda: cossim.pairs_above(EQUAL, 0.5),
     "duplicate_groups": lambda: cossim.duplicate_groups(EQUAL, 0.5),
-    "max_pool2d": lambda: nn.max_pool2d(np.ones((1, 1, 4000, 4000), np.float32), 41, 1, 20),
+    "max_pool2d": lambda: nn.max_pool2d(np.ones((1, 1, 4000, 4000), np.float32), 41, 1, 20, return_indices=True),
     "max_pool2d, dilated": lambda: nn.max_pool2d(np.ones((1, 1, 300, 300), np.float32), 41, 1, 20, 2),
     "max_pool2d, one row": lambda: nn.max_pool2d(np.ones((1, 1, 400, 1600), np.float32), (400, 600), 1, 0, (1, 2)),
 }
