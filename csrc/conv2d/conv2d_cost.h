@@ -5,7 +5,7 @@
 
 /*
  * Estimates that the costs of algorithms share (conv2d_algorithm.h has the unit). Their constants
- * were fitted to times on one core of Ice Lake with 512-bit and with 256-bit vectors.
+ * were fitted to times on one core of Ice Lake with 512-bit vectors.
  */
 
 /* Terms of a sum. */
