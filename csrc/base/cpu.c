@@ -66,9 +66,9 @@ static bool amd_is_full_width(unsigned family, unsigned model)
     return family >= 26 && !(family == 26 && mobile);
 }
 
-/* Intel: processors for servers and workstations have a second 512-bit unit. Those for notebooks
- * and desktops join two 256-bit units: Cannon Lake, Ice Lake, Tiger Lake, Rocket Lake, and the
- * first Alder Lakes. */
+/* Intel: processors for servers and workstations have a second 512-bit unit. These models for
+ * notebooks and desktops fuse two 256-bit units instead: Cannon Lake, Ice Lake, Tiger Lake, Rocket
+ * Lake, and the first Alder Lakes. */
 static bool intel_is_full_width(unsigned family, unsigned model)
 {
     static const unsigned char joined[] = {0x66, 0x7d, 0x7e, 0x8c, 0x8d, 0xa7, 0x97, 0x9a};
@@ -84,7 +84,7 @@ bool cpu_has_full_width_avx512(void)
     enum {
         AMD = 0x68747541,
         INTEL = 0x756e6547
-    }; /* "Auth", "Genu": how the vendors' names begin */
+    }; /* the first four bytes of the vendors' names: "Auth", "Genu" */
     unsigned version, b, c, d, vendor;
     if (!(cpu_features() & CPU_AVX512) || !__get_cpuid(0, &version, &vendor, &c, &d) ||
         !__get_cpuid(1, &version, &b, &c, &d)) {

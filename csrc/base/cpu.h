@@ -9,16 +9,16 @@ enum cpu_feature {
     CPU_AVX512 = 1u << 1,    /* CPU_AVX2; AVX-512 F, BW, DQ, VL; the system saves zmm registers */
     CPU_NEON = 1u << 2,      /* AArch64 Advanced SIMD */
     CPU_VNNI = 1u << 3,      /* AVX-512 VNNI: dot products of 8-bit integers */
-    CPU_VPOPCNTDQ = 1u << 4, /* AVX-512 VPOPCNTDQ: numbers of bits */
+    CPU_VPOPCNTDQ = 1u << 4, /* AVX-512 VPOPCNTDQ: counts set bits */
 };
 
 /* The supported features, as a set of enum cpu_feature bits. Detected once, then cached. */
 unsigned cpu_features(void);
 
 /*
- * Does a core finish as many 512-bit multiply-adds a cycle as 256-bit ones? It is a table of
- * families and models, not a measurement: results of layers depend on the width of vectors, so the
- * answer must be the same in every process.
+ * True if a core finishes as many 512-bit as 256-bit multiply-adds per cycle. The answer comes from
+ * a table of processor families and models, not from a measurement. It decides the vector width of
+ * layers, on which their results depend, so it must be the same in every process.
  */
 bool cpu_has_full_width_avx512(void);
 

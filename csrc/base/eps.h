@@ -33,16 +33,16 @@ static inline double eps_scaled(double eps, int exponent)
 }
 
 /*
- * Returns a bound: eps does not clamp a norm whose computed square is at least this. The bound
- * allows for the relative error of the computed square. It is above 0 even if eps is 0, so a zero
- * row never reaches it.
+ * Returns a lower bound for computed squares of norms: eps does not clamp the norm if its computed
+ * square is at least this bound. relative_error is the largest relative error of the computed
+ * square. The bound is above 0 even if eps is 0, so the square of a zero row is always below it.
  */
 static inline double eps_unclamped_square(double eps, double relative_error)
 {
     return eps * eps * (1.0 + relative_error) + 0x1p-1000;
 }
 
-/* The relative error to pass for sums of squares in double. It is far above the actual error. */
+/* The relative_error to pass for sums of squares in double. The actual error is far smaller. */
 #define EPS_ERROR_OF_DOUBLES 0x1p-40
 
 #endif

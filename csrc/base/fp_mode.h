@@ -18,9 +18,9 @@
  * nothing. Exception flags are not part of the mode. But on x86-64 they share a register with it:
  * if the caller's mode is not the fixed one, fp_mode_leave also restores the caller's flags.
  *
- * The "memory" clobbers keep memory accesses and calls between the two calls. The compiler may
- * still move arithmetic on values in registers. So the operands of the calculations must come from
- * memory or pass through a call.
+ * The "memory" clobbers stop the compiler from moving memory accesses and function calls out of the
+ * code between the two calls. It may still move arithmetic on values in registers. So the operands
+ * of the calculations must come from memory or pass through a function call.
  */
 #if defined(__x86_64__)
 
@@ -95,7 +95,7 @@ static inline void fp_mode_leave(fp_mode caller)
     }
 }
 
-#else /* The C library's modes cannot be compared, so they are set and restored every time. */
+#else /* The C library cannot compare two modes, so the mode is set and restored every time. */
 
 #include <fenv.h>
 

@@ -60,7 +60,8 @@ static inline uint16_t half_from_double(double value, int fraction_bits, int min
         exponent = min_exponent;
     }
     double units = nearbyint(ldexp(magnitude, fraction_bits - exponent));
-    /* At min_exponent the exponent field is 1. The hidden bit in `units` adds this 1. */
+    /* A normal number with min_exponent has 1 in the exponent field. The hidden bit in `units` adds
+     * this 1. */
     double bits = units + ldexp((double)(exponent - min_exponent), fraction_bits);
     return sign | (uint16_t)(bits < infinity ? bits : infinity);
 }
@@ -76,9 +77,10 @@ static inline uint16_t bf16_from_double(double value)
 }
 
 /*
- * Returns a float that rounds to the same 16 bits as the double. It truncates the value to 24 bits
- * and sets the last bit if it cut off any nonzero bit (rounding to odd). A second rounding then
- * gives the same result as a single one. Not valid below the normal range of float.
+ * Returns a float that rounds to the same 16 bits as the double. The value is truncated to 24 bits.
+ * The last of these is set if any bit that was cut off is 1 (rounding to odd). Rounding the float
+ * to 16 bits then gives the same result as rounding the double once. Not valid below the normal
+ * range of float.
  */
 static inline float f32_rounded_to_odd(double value)
 {

@@ -44,8 +44,8 @@ static struct {
     _Atomic bool stopping;
     _Atomic bool interrupted; /* the workers were stopped since the job began */
     int vacancies;            /* number of workers that may still join the job */
-    int joined;               /* number of workers that joined, and the last one's worker number */
-    int working;              /* number of joined workers that are not done yet */
+    int joined;  /* number of workers that joined; also the worker number of the last one */
+    int working; /* number of joined workers that are not done yet */
     /* The owner sets the members below while no worker is working. */
     pool_task task;
     void *context;
@@ -58,7 +58,7 @@ static struct {
           .wake = PTHREAD_COND_INITIALIZER,
           .done = PTHREAD_COND_INITIALIZER};
 
-/* Its address identifies a thread, and stays the same in a forked child. */
+/* The address of this variable identifies a thread, and stays the same in a forked child. */
 static _Thread_local char thread_tag;
 
 /* ---- number of threads ---- */

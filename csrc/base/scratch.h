@@ -15,16 +15,16 @@ void *scratch_alloc(size_t bytes);
 void scratch_free(void *block);
 
 /*
- * Gives the pages of a block of `bytes` bytes back to the system; its contents are lost. Freed
- * memory can stay with the process, so large blocks that are freed while others are filled are
- * given back first. Does nothing where the system has no such call.
+ * Gives the pages of a block of `bytes` bytes back to the system; its contents are lost.
+ * scratch_free alone can leave the pages with the process. So call this first for large blocks that
+ * are freed while other blocks are filled. Does nothing where the system has no such call.
  */
 void scratch_give_back(void *block, size_t bytes);
 
 /* Number of blocks in use by all threads. Tests use it to find leaks. */
 size_t scratch_live(void);
-/* Makes the n-th allocation from now on fail, on any thread; 0 makes none fail. Returns what is
- * left of the previous call's n: that n minus the allocations since, or 0 if that failure has
+/* Makes the n-th allocation from now on fail, on any thread; 0 makes none fail. Returns the rest of
+ * the previous call's n: that n minus the number of allocations since then, or 0 if the failure has
  * happened. Tests use it to run out of memory. */
 long scratch_fail_after(long n);
 
@@ -123,7 +123,7 @@ static inline size_t scratch_add(size_t *bytes, size_t n, size_t size)
  */
 struct arena {
     char *block;
-    size_t bytes; /* of the arrays taken so far */
+    size_t bytes; /* size of the arrays taken so far */
     int passes;
 };
 
