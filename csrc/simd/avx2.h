@@ -114,8 +114,10 @@ static inline vf vf_load_i64(const int64_t *p)
     const __m256 a = _mm256_loadu_ps((const float *)p), b = _mm256_loadu_ps((const float *)(p + 4));
     const __m256i low = _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0x88)),
                   high = _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0xdd));
-    /* The low half counts as signed. If it is negative, the high half is 1 larger, unless that
-     * overflows: then the integer is near 2^63, and 2^32 too little is far below its rounding. */
+    /* The low half is converted as a signed integer. If it is negative, it is 2^32 too small, so 1
+     * is carried to the high half. A high half of INT32_MAX gets no carry, because it would
+     * overflow. The integer is then near 2^63, where 2^32 is far below the rounding error of a
+     * float (2^38). */
     const __m256i carry = _mm256_andnot_si256(
         _mm256_cmpeq_epi32(high, _mm256_set1_epi32(INT32_MAX)), _mm256_srli_epi32(low, 31));
     const __m256 sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_add_epi32(high, carry)),
@@ -173,7 +175,7 @@ typedef __m256i vb;
 static inline vb vb_zero(void) { return _mm256_setzero_si256(); }
 static inline vb vb_load(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
 static inline vb vb_and(vb a, vb b) { return _mm256_and_si256(a, b); }
-/* The shuffles look up the numbers of bits of both halves of each byte. */
+/* The shuffles look up how many bits are set in each half of a byte. */
 static inline vb vb_count_differences(vb counts, vb a, vb b)
 {
     const __m256i table = _mm256_broadcastsi128_si256(
@@ -318,7 +320,8 @@ static inline vc vc_broadcast(const void *p)
 }
 static inline vc vc_u8(vc bytes) { return bytes; }
 static inline vc vc_i8(vc bytes) { return _mm256_xor_si256(bytes, _mm256_set1_epi8(-128)); }
-/* The addition is inline assembly, because gcc 12 gives each sum a second register, and spills. */
+/* The addition is inline assembly, because gcc 12 would use two registers for each sum and then
+ * spill registers to the stack. */
 static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
 {
     __m256i products =

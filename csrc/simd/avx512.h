@@ -193,14 +193,15 @@ static inline vb vb_zero(void) { return _mm512_setzero_si512(); }
 static inline vb vb_load(const uint8_t *p) { return _mm512_loadu_si512(p); }
 static inline vb vb_and(vb a, vb b) { return _mm512_and_si512(a, b); }
 #ifdef SIMD_VPOPCNTDQ
-/* Counts of 64 bits. A sum of 32 bits takes the lower half of each; the upper halves are 0. */
+/* Each count has 64 bits. vi_add_counts adds its lower 32 bits to one sum and its upper 32 bits,
+ * which are 0, to the next. */
 static inline vb vb_count_differences(vb counts, vb a, vb b)
 {
     return _mm512_add_epi64(counts, _mm512_popcnt_epi64(_mm512_xor_si512(a, b)));
 }
 static inline vi vi_add_counts(vi sums, vb counts) { return _mm512_add_epi32(sums, counts); }
 #else
-/* The shuffles look up the numbers of bits of both halves of each byte. */
+/* The shuffles look up how many bits are set in each half of a byte. */
 static inline vb vb_count_differences(vb counts, vb a, vb b)
 {
     const __m512i table = _mm512_broadcast_i32x4(
@@ -218,7 +219,7 @@ static inline vi vi_add_counts(vi sums, vb counts)
 #endif
 static inline vi vi_row_sums(const vi rows[VF_LANES])
 {
-    __m512i pair[8], four[4]; /* they hold partial sums as in vf_row_sums */
+    __m512i pair[8], four[4]; /* partial sums, arranged as in vf_row_sums */
     for (int i = 0; i < 8; i++) {
         pair[i] = _mm512_add_epi32(_mm512_unpacklo_epi32(rows[2 * i], rows[2 * i + 1]),
                                    _mm512_unpackhi_epi32(rows[2 * i], rows[2 * i + 1]));
@@ -343,10 +344,8 @@ static inline vc vc_u8(vc bytes) { return bytes; }
 static inline vc vc_i8(vc bytes) { return _mm512_xor_si512(bytes, _mm512_set1_epi8(-128)); }
 #ifdef SIMD_VNNI
 #define QUERY_CODE_MAX 127
-/*
- * Inline assembly, because gcc 12 copies the sums back and forth around _mm512_dpbusd_epi32. These
- * copies take a fifth of the time.
- */
+/* Inline assembly, because gcc 12 copies the sums between registers around _mm512_dpbusd_epi32.
+ * These copies would take a fifth of the time. */
 static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
 {
     __asm__("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(codes), "v"(factors));

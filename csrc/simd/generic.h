@@ -4,9 +4,9 @@
  *
  * vf holds VF_LANES floats; vd holds VD_LANES = VF_LANES / 2 doubles; vh, vi and vc hold integers
  * and are described below. Kernels use only the names of this file, so a new instruction set needs
- * only one header like it. Loads and stores need the alignment of one element. *_fma(a, b, c) is
- * a * b + c. It rounds once on hardware with fused multiply-add, and twice in this file:
- * FMA_ROUNDINGS times.
+ * only one header like it. Loads and stores need the alignment of one element. *_fma(a, b, c) is a
+ * * b + c. It rounds FMA_ROUNDINGS times: once on hardware with fused multiply-add, twice in this
+ * file.
  *
  * Kernels hold blocks of sums in registers. The number of registers of the instruction set limits
  * these block sizes:
@@ -98,10 +98,7 @@ static inline vf vf_max_propagating_nan(vf a, vf b)
     EACH_F(a.lane[i] > b.lane[i] || a.lane[i] != a.lane[i] ? a.lane[i] : b.lane[i]);
 }
 
-/*
- * Stores VF_LANES / 2 elements. p[i] is the larger of lanes 2 i and 2 i + 1, or NaN if either is
- * NaN.
- */
+/* Loads 2 * VF_LANES elements: those of even index into `even`, those of odd index into `odd`. */
 static inline void vf_load_alternating(const float *p, vf *even, vf *odd)
 {
     for (int i = 0; i < VF_LANES; i++) {
@@ -109,6 +106,10 @@ static inline void vf_load_alternating(const float *p, vf *even, vf *odd)
         odd->lane[i] = p[2 * i + 1];
     }
 }
+/*
+ * Stores VF_LANES / 2 elements. p[i] is the larger of lanes 2 i and 2 i + 1, or NaN if either is
+ * NaN.
+ */
 static inline void vf_store_pair_maxima(float *p, vf a)
 {
     for (int i = 0; i < VF_LANES; i += 2) {
@@ -243,10 +244,11 @@ static inline vf vf_from_i32(vi a) { EACH_F((float)a.lane[i]); }
 static inline void vi_store(int32_t *p, vi a) { memcpy(p, a.lane, sizeof a.lane); }
 
 /*
- * Bits that differ. vb holds 4 * VF_LANES bytes. vb_count_differences adds to each of several
- * counts the number of bits in which a part of a differs from that part of b. In this file the
- * parts are bytes, and so are the counts: at most 31 additions fit. vi_add_counts adds all counts
- * to the sums, each to any lane.
+ * Hamming distances. vb holds 4 * VF_LANES bytes. vb_count_differences(counts, a, b) counts the
+ * bits in which a and b differ, separately for each part of a vector, and adds the numbers to the
+ * counts of these parts. In this file a part is one byte, and so is its count: at most 31 additions
+ * fit. vi_add_counts adds every count to one of the 32-bit sums. Each instruction set chooses
+ * which.
  */
 typedef struct {
     uint64_t word[VF_LANES / 2];
@@ -272,8 +274,8 @@ static inline vb vb_and(vb a, vb b)
 static inline vb vb_count_differences(vb counts, vb a, vb b)
 {
     for (int i = 0; i < VF_LANES / 2; i++) {
-        uint64_t bits =
-            a.word[i] ^ b.word[i]; /* then the counts of pairs, of four bits, of bytes */
+        /* Replaced by the counts of every 2 bits, then of every 4 bits, then of every byte. */
+        uint64_t bits = a.word[i] ^ b.word[i];
         bits -= bits >> 1 & 0x5555555555555555u;
         bits = (bits & 0x3333333333333333u) + (bits >> 2 & 0x3333333333333333u);
         counts.word[i] += (bits + (bits >> 4)) & 0x0f0f0f0f0f0f0f0fu;
@@ -447,10 +449,10 @@ static inline void transpose_f64(double *to, size_t step, const double *const *r
 
 /*
  * Dot products of SQ8 codes with query codes. vc holds SQ8_LANES = 4 * VF_LANES bytes. vc_broadcast
- * repeats four bytes VF_LANES times. The left operand of vi_dot_codes is a result of vc_u8 or
- * vc_i8, which add U8_OFFSET or I8_OFFSET to bytes without or with a sign; the right operand is
- * query codes of magnitude up to QUERY_CODE_MAX. Lane i gets the four products of bytes 4 i to
- * 4 i + 3, exactly.
+ * repeats four bytes VF_LANES times. vi_dot_codes(sums, codes, factors) adds the four products of
+ * bytes 4 i to 4 i + 3 to sum i, exactly. `codes` is a result of vc_u8, which adds U8_OFFSET to
+ * uint8_t elements, or of vc_i8, which adds I8_OFFSET to int8_t elements. `factors` are query
+ * codes: int8_t of magnitude up to QUERY_CODE_MAX.
  */
 #define SQ8_LANES (4 * VF_LANES)
 #define QUERY_CODE_MAX 127
@@ -491,11 +493,11 @@ static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
 }
 
 /*
- * Dot products of rows of 8-bit integers in a matrix product. A vc holds VF_LANES groups of
- * GROUP_SIZE group_elements, four bytes each. vi_dot_groups_* add the dot product of two groups to
- * each sum: of left elements x, stored as group_elements, and of right elements y, stored as
- * y + RIGHT_BIAS_*, both of type int8_t (i8) or uint8_t (u8). A set with ISA_BYTES_AS_FLOATS needs
- * no groups.
+ * Dot products of rows of 8-bit integers in a matrix product. A vc holds VF_LANES groups. A group
+ * is GROUP_SIZE group_elements, four bytes in all. vi_dot_groups_*(sums, left, right) adds the dot
+ * product of left group i and right group i to sum i. The elements are int8_t (_i8) or uint8_t
+ * (_u8). A left element x is stored as x, a right element y as y + RIGHT_BIAS_*. A set with
+ * ISA_BYTES_AS_FLOATS needs no groups.
  */
 #include "simd/groups_int8.h"
 

@@ -1,6 +1,7 @@
 /*
  * Groups of two 8-bit integers, widened to 16 bits, for instruction sets without dot products of
- * 8-bit integers. Any two of them can be multiplied, so they need no bias. vc and vh are one type.
+ * 8-bit integers. A 16-bit product takes any signs, so elements need no bias. vc and vh are the
+ * same type.
  */
 #define GROUP_SIZE 2
 #define RIGHT_BIAS_I8 0

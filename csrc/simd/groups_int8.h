@@ -1,6 +1,7 @@
 /*
- * Groups of four bytes, for instruction sets whose vi_dot_codes multiplies any unsigned by any
- * signed bytes. Right elements change their sign bit: int8_t become unsigned, uint8_t signed.
+ * Groups of four bytes, for instruction sets whose vi_dot_codes multiplies any unsigned byte by any
+ * signed byte. The bias flips the sign bit of right elements: int8_t elements become unsigned,
+ * uint8_t elements signed.
  */
 #define GROUP_SIZE 4
 #define RIGHT_BIAS_I8 128

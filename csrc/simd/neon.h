@@ -187,10 +187,8 @@ static inline unsigned vd_below(vd a, vd b)
 
 static inline vd vd_load_f32(const float *p) { return vcvt_f64_f32(vld1_f32(p)); }
 
-/*
- * Loads two 16-bit elements through a general register, because the smallest load of a whole vector
- * reads four.
- */
+/* Loads two 16-bit elements through a general register, because the smallest vector load reads
+ * four. */
 static inline uint16x4_t load_two(const uint16_t *p)
 {
     uint32_t both;
@@ -239,7 +237,7 @@ static inline int vd_all_at_least(vd a, vd b)
     return (vgetq_lane_u64(at_least, 0) & vgetq_lane_u64(at_least, 1)) != 0;
 }
 
-/* Codes are made signed: a sum of two products of signed bytes fits 16 bits. */
+/* U8_OFFSET makes codes signed: the sum of two products with query codes then fits 16 bits. */
 #define SQ8_LANES 16
 #define QUERY_CODE_MAX 127
 #define U8_OFFSET (-128)
