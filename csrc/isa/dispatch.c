@@ -23,7 +23,8 @@ static const struct kernels *const tables[] = {EACH_SET(ROW)};
 enum { TABLES = sizeof tables / sizeof tables[0] };
 
 static _Atomic(const struct kernels *) current;
-static _Atomic(int) wide_layers; /* 1 or -1: chosen; 0: as the processor is */
+static _Atomic(int) wide_layers; /* 1: layers use the full vector width; -1: half of it; 0: as the
+                                    processor suggests */
 
 void kernels_use_wide_layers(bool wide)
 {
@@ -53,8 +54,7 @@ const struct kernels *kernels_current(void)
     const struct kernels *table = atomic_load_explicit(&current, memory_order_acquire);
     for (size_t i = 0; table == NULL && i < TABLES; i++) {
         if (kernels_supported(tables[i])) {
-            table = with_layers(
-                tables[i]); /* threads that arrive at the same time store the same value */
+            table = with_layers(tables[i]); /* concurrent callers store the same table */
             atomic_store_explicit(&current, table, memory_order_release);
         }
     }

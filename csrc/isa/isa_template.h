@@ -30,9 +30,9 @@
 
 /*
  * An instruction set can reuse a group of kernels of another instruction set if they are at least
- * as fast. ISA_SUMS, ISA_TILES, ISA_BYTES, ISA_SQ8, ISA_BITS, ISA_LAYERS and ISA_LANES name that
- * other instruction set, each for its group. Without such a name, this file defines the kernels of
- * the group.
+ * as fast. ISA_SUMS, ISA_TILES, ISA_BYTES, ISA_SQ8, ISA_BITS, ISA_LAYERS and ISA_LANES name the
+ * other instruction set, each for one group. If the macro of a group is not defined, this file
+ * defines the kernels of that group.
  */
 #ifdef ISA_SUMS
 extern const struct sums_kernels PASTE(sums_kernels_, ISA_SUMS);
@@ -146,9 +146,10 @@ extern const struct sums_kernels PASTE(sums_kernels_, ISA_SUMS);
 #include "kernels/to_floats_template.h"
 
 /*
- * 2 * VF_LANES running sums take n / (2 * VF_LANES) additions and two for the last elements, and
- * are then added in at most five steps. Each step rounds FMA_ROUNDINGS times by at most 2^-24. The
- * last factor covers the terms of second order for up to 2^16 elements.
+ * The error bound of coarse dot products (kernels.h). A product passes through n / (2 * VF_LANES) +
+ * 7 additions: 2 * VF_LANES running sums each take n / (2 * VF_LANES) products and two more for the
+ * last elements, and at most five additions combine these sums. Each addition rounds FMA_ROUNDINGS
+ * times by at most 2^-24. The last factor covers the terms of second order for up to 2^16 elements.
  */
 static double coarse_error(size_t n)
 {
@@ -286,7 +287,8 @@ const struct half_kernels PASTE(half_kernels_, ISA_NAME) = {
 #define ISA_TILES ISA_NAME
 #endif
 
-/* A set with ISA_BYTES_AS_FLOATS has no such kernels: its products of floats are as fast. */
+/* A set with ISA_BYTES_AS_FLOATS has no kernels for 8-bit integers: its float32 kernels are as
+ * fast. */
 #ifdef ISA_BYTES
 extern const struct byte_kernels PASTE(byte_kernels_, ISA_BYTES)[];
 #elif !defined(ISA_BYTES_AS_FLOATS)
