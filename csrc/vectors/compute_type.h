@@ -11,7 +11,7 @@ static inline size_t compute_size(enum compute_type compute)
     return sizes[compute];
 }
 
-/* Element i of an array of the compute type. */
+/* Returns element i of an array of the compute type. */
 static inline double compute_load(enum compute_type compute, const void *values, size_t i)
 {
     switch (compute) {

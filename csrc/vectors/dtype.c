@@ -6,8 +6,8 @@
 #include "base/half.h"
 #include "base/scratch.h"
 
-/* One row for each dtype: its name, the C type of its bits, the conversion of bits to a number.
- * NARROW are those that are also loaded as floats. */
+/* One row for each dtype: its name, the C type that holds its bits, and the conversion of these
+ * bits to a number. The dtypes of FOR_EACH_NARROW can also be loaded as floats. */
 #define SAME(bits) (bits)
 #define FOR_EACH_NARROW(row) \
     row(F32, float, SAME) row(F16, uint16_t, f16_to_f32) row(BF16, uint16_t, bf16_to_f32) \
@@ -39,8 +39,8 @@ INLINE void swap_bytes(unsigned char *bytes, size_t size)
     }
 }
 
-/* Converts the element that `bytes` holds to element i of `to`. dtype and compute are constants in
- * each call. */
+/* Converts the element in `bytes` and writes it to element i of `to`. Every caller passes constants
+ * for dtype and compute. */
 INLINE void load_one(const enum dtype dtype, const enum compute_type compute, void *to, size_t i,
                      const void *bytes)
 {
@@ -103,7 +103,7 @@ typedef void loader(void *to, const char *from, ptrdiff_t stride, size_t n, bool
 FOR_EACH_NARROW(LOADER_F32)
 FOR_EACH_DTYPE(LOADER_F64)
 
-/* Elements that are one byte before and after. */
+/* operand_load of 8-bit integers as 8-bit integers of the same type. */
 static void load_bytes(void *to, const char *from, ptrdiff_t stride, size_t n, bool swapped)
 {
     char *bytes = to;

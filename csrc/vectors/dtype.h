@@ -51,11 +51,11 @@ static inline enum element compute_element(enum compute_type compute)
 
 size_t dtype_size(enum dtype dtype);
 
-/* An array to read: its start, and the format of its elements. */
+/* An input array: its start, and the format of its elements. */
 struct operand {
     const char *data;
     enum dtype dtype;
-    bool swapped; /* the other byte order */
+    bool swapped; /* elements have the opposite of the processor's byte order */
     bool aligned; /* data and all strides keep the elements aligned */
     /* Bytes of DTYPE_U8 that hold eight elements each, +1 for bit 1 and -1 for bit 0. Only
      * pairwise/bits.c reads them. */

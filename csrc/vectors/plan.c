@@ -11,13 +11,14 @@ static size_t magnitude(ptrdiff_t stride)
     return stride < 0 ? 0 - (size_t)stride : (size_t)stride;
 }
 
-/* Returns the bytes between neighbours along an axis, added up over both operands. */
+/* Returns the sum of the absolute strides of both operands along an axis, in bytes. */
 static size_t distance(const struct axis *axis)
 {
     return size_sum_or_max(magnitude(axis->x), magnitude(axis->y));
 }
 
-/* Inserts an axis in order of falling distance. Among equal distances, the new axis comes last. */
+/* Inserts an axis so that distances stay in descending order. Among equal distances, the new axis
+ * comes last. */
 static void axes_add(struct axes *axes, const struct axis *axis)
 {
     int i = axes->count++;
@@ -92,7 +93,7 @@ static enum plan_driver reduction_driver(const struct plan *plan,
     return !contiguous && distance(outer) < distance(reduced) ? PLAN_COLUMNS : PLAN_ROWS;
 }
 
-/* Returns the smallest step of the result along these axes, in bytes. */
+/* Returns the smallest absolute stride of the result along these axes, in bytes. */
 static size_t closest_result(const struct axes *axes)
 {
     size_t closest = SIZE_MAX;

@@ -14,11 +14,12 @@
 
 enum {
     BLOCK_OUTPUTS = 512, /* outputs whose sums are held at a time */
-    /* Upper limit of the same for columns. Memory is read fastest in long contiguous pieces. */
+    /* The upper limit for PLAN_COLUMNS. Memory is read fastest in long contiguous pieces. */
     WIDE_OUTPUTS = 4096,
-    GATHERED_ELEMENTS = 4096, /* elements of converted rows held at a time, for each side */
+    GATHERED_ELEMENTS = 4096, /* converted elements held at a time, for each operand */
     POLL_STEPS = 256,         /* steps of a loop between two polls of the cancellation token */
-    POLL_EMPTY_OUTPUTS = 4096 /* the same in fill_empty, whose steps are cheap */
+    POLL_EMPTY_OUTPUTS =
+        4096 /* outputs between two polls in fill_empty, where an output costs little */
 };
 
 struct reduce_state {
@@ -27,7 +28,7 @@ struct reduce_state {
     enum compute_type compute;
     enum sums kind;
     bool in_place; /* kernels read the operands in place */
-    /* the outer axis of the smallest strides: outputs along it are computed together */
+    /* the outer axis with the smallest strides: outputs along it are computed together */
     struct axis inner;
     size_t block_outputs; /* upper limit of the outputs along inner that are held at a time */
     double *scratch;      /* buffers of all workers; NULL: the stack is large enough */
@@ -57,12 +58,11 @@ static struct row_pair pair_at(const struct reduce_state *s, const struct output
                              &s->plan->reduced, s->plan->depth, s->compute,   s->kind};
 }
 
-/* The sums of a range are (6, n), as those of columns_kernel. Rows have only the first three. */
+/* The sums of a range of n outputs are (6, n), in the order of columns_kernel. Sums of rows are (3,
+ * n). */
 
-/*
- * Converts some rows at a time and sums them. Rows that are too long for the buffer go through
- * row_sums_plain, which converts them block by block.
- */
+/* Converts as many rows as the buffers hold, sums them, and continues with the next ones. Rows that
+ * are too long for the buffers go through row_sums_plain, which converts them block by block. */
 static void sum_rows_gathered(const struct reduce_state *s, const struct output_range *range,
                               double *sums)
 {
@@ -153,10 +153,8 @@ static double finish_one(const struct reduce_state *s, const struct row_sums *su
     }
 }
 
-/*
- * Completes n results, which hold cosines. Unless they are `complete`, recomputes those of rows
- * whose norms eps may clamp. For OP_DISTANCE, turns the cosines into distances.
- */
+/* Completes n results, which hold cosines. If `complete` is false, recomputes the cosines of rows
+ * whose norms eps may clamp. For OP_DISTANCE, turns the cosines into distances. */
 static void finish_cosines(enum op op, double eps, size_t n, const double *sums, double *results,
                            bool complete)
 {
@@ -196,10 +194,8 @@ static void finish_plain(enum op op, double eps, size_t n, const double *sums, d
     }
 }
 
-/*
- * Normalizes n elements along an axis: out = x * 2^-exponent / divisor. Each element has its own
- * divisor and exponent if divisor_step is 1; all share the first ones if it is 0.
- */
+/* Normalizes n elements along an axis: out = x * 2^-exponent / divisor. If divisor_step is 1, each
+ * element has its own divisor and exponent. If it is 0, all elements share the first ones. */
 static void normalize_elements(const struct reduce_state *s, const struct axis *along,
                                const char *x, char *out, size_t n, const double *divisors,
                                const int *exponents, size_t divisor_step)
@@ -384,15 +380,15 @@ static void fill_empty(const struct reduction *call)
 
 /*
  * Sets how many outputs are held at a time and how many a task computes. Tasks are small, so that
- * threads share them evenly, but large compared with the cost of starting one. Returns the number
- * of threads.
+ * all threads finish at about the same time, but they take far longer than starting a task. Returns
+ * the number of threads.
  */
 static int plan_tasks(struct reduce_state *s)
 {
     const bool columns = s->plan->driver == PLAN_COLUMNS;
     const int threads = thread_count_for(s->plan->outputs, s->plan->depth, GRAIN_SUMS);
     size_t max_outputs = BLOCK_OUTPUTS;
-    if (columns) { /* wide blocks, but at least two tasks for every thread */
+    if (columns) { /* blocks as wide as leaves at least two tasks for every thread */
         const bool share = threads > 1 && s->plan->outer.count <= 1;
         max_outputs = share ? s->inner.size / (2 * (size_t)threads) + 1 : WIDE_OUTPUTS;
         max_outputs = smaller(larger(max_outputs, BLOCK_OUTPUTS), WIDE_OUTPUTS);

@@ -5,7 +5,7 @@
 #include "vectors/dtype.h"
 #include "vectors/plan.h"
 
-/* What a call computes from the sums. */
+/* The result that a call computes from the sums of a pair of rows. */
 enum op {
     OP_COSINE,    /* x.y / (max(|x|, eps) max(|y|, eps)) */
     OP_DISTANCE,  /* 1 - cosine */
@@ -30,8 +30,9 @@ struct reduction {
     /* All pairs: treats the sides as different rows even if they are the same in memory. */
     bool distinct;
     /*
-     * All pairs: left row r is row x_numbers[r] of x, x_step bytes from the first one for each
-     * number. NULL: the plan's axis alone places the rows. The same for right rows and y.
+     * All pairs: left row r is row x_numbers[r] of x, which begins x_numbers[r] * x_step bytes
+     * after x.data. NULL: left row r begins where the plan's axis places it. y_numbers and y_step
+     * place right rows in y in the same way.
      */
     const size_t *x_numbers, *y_numbers;
     ptrdiff_t x_step, y_step;

@@ -57,10 +57,8 @@ static double total_of(double sum, double error)
     return isnan(total) ? sum : total; /* the error of an overflowed sum is NaN */
 }
 
-/*
- * Stands for both exponents of a pair if a row holds infinity or NaN. Such elements alone decide
- * the sums, so scale_block replaces every finite element by its sign.
- */
+/* The value of both exponents of a pair if a row holds infinity or NaN. Only such elements decide
+ * the sums then, so scale_block replaces every finite element by its sign. */
 enum { NOT_FINITE = INT_MAX };
 
 static void scale_block(double *block, size_t n, int exponent)

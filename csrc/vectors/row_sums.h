@@ -74,7 +74,7 @@ void gather_pair(const struct row_pair *pair, size_t k, size_t n, void *x, void 
 /* Longer rows are summed in blocks of this many elements. */
 enum { ROW_BLOCK = 1024 };
 
-/* Sums the rows as they are; exponents are 0. */
+/* Sums the rows without scaling; exponents are 0. */
 struct row_sums row_sums_plain(const struct row_pair *pair);
 
 /*
