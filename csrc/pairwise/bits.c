@@ -7,10 +7,11 @@
 #include "base/scratch.h"
 
 enum {
-    CACHED_BYTES = 1 << 15, /* rows of x that stay in the cache, unless MIN_ROWS are more */
+    CACHED_BYTES =
+        1 << 15, /* size of a block's rows of x, which stay in the cache; but MIN_ROWS or more */
     MIN_ROWS = 16,
     TASK_BYTES = 1 << 21, /* bytes that one task compares: about 0.1 ms */
-    /* A comparison of this many bytes takes as long as a multiplication of a GEMM. */
+    /* Comparing this many bytes takes as long as one multiplication of a GEMM. */
     BYTES_PER_MULTIPLICATION = 4
 };
 
@@ -24,9 +25,11 @@ struct bit_formula bit_formula_make(size_t bytes, double eps)
 
 int32_t bit_distance_at_most(const struct bit_formula *f, double threshold)
 {
-    /* Starts from the solution in real numbers, which rounding can make wrong by a few bits. */
+    /* `real` solves score(distance) = threshold in real numbers. Rounding can make it wrong by a
+     * few bits; the loops below correct these. */
     const double real = (f->elements - threshold * f->divisor) / 2.0;
-    /* NaN, of a threshold of 0 and an infinite divisor, means the largest: all scores are 0. */
+    /* For a threshold of 0 and an infinite divisor, `real` is NaN. All scores are 0 then, so the
+     * largest distance is the answer. */
     int32_t distance = (int32_t)f->elements;
     if (real < f->elements) {
         distance = real < 0.0 ? -1 : (int32_t)real;
@@ -45,7 +48,7 @@ int32_t bit_distance_at_most(const struct bit_formula *f, double threshold)
 struct bit_state {
     const struct bit_blocks *blocks;
     size_t block_rows;              /* rows of x in a block */
-    size_t task_rows, task_columns; /* of a task */
+    size_t task_rows, task_columns; /* rows of x and of y in a task */
     size_t tasks_along_y;
     char *copies; /* buffers of the workers for rows whose bytes are not contiguous; or NULL */
     size_t copies_per_worker;
@@ -68,8 +71,9 @@ static bool in_place(const struct bit_rows *rows, size_t bytes)
     return is_contiguous(rows, bytes) && rows->numbers == NULL;
 }
 
-/* Finds rows [first, first + count). Copies them to buffer if their bytes are not contiguous, or if
- * they do not follow one another in the array. Sets *step to the distance of the rows in bytes. */
+/* Returns the address of row `first`, followed by the other rows of [first, first + count), *step
+ * bytes apart. Copies the rows to buffer if their bytes are not contiguous, or if their numbers are
+ * not consecutive. */
 static const char *find_rows(const struct bit_rows *rows, size_t first, size_t count, size_t bytes,
                              char *buffer, ptrdiff_t *step)
 {
@@ -144,8 +148,9 @@ static void compare_task(void *context, size_t task, size_t worker)
     }
 }
 
-/* Divides the pairs into tasks: as many rows of y as one task compares with a block of x, and if
- * these are few, several blocks of x. */
+/* Divides the pairs into tasks of about TASK_BYTES. A task compares one block of x with as many
+ * rows of y as that allows. If y has fewer rows, it compares several blocks of x with all of
+ * them. */
 static void plan_tasks(struct bit_state *s)
 {
     const struct bit_blocks *b = s->blocks;

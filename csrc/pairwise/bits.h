@@ -5,15 +5,15 @@
 #include "vectors/reduce.h"
 
 /*
- * Rows of packed bits (operand.packed_bits): n = 8 elements a byte, bit 1 is +1 and bit 0 is -1. If
- * two rows differ in h bits, x.y = n - 2 h, and x.x = y.y = n. So a score depends on h alone, and
- * falls as h grows. h is counted exactly, and a score is (n - 2 h) / n correctly rounded, unless
- * eps clamps the norm sqrt(n).
+ * Rows of packed bits (operand.packed_bits). A byte holds eight elements: bit 1 is +1 and bit 0 is
+ * -1. If two rows of n elements differ in h bits, x.y = n - 2 h, and x.x = y.y = n. So a score
+ * depends on h alone, and falls as h grows. h is counted exactly. A score is (n - 2 h) / n
+ * correctly rounded, unless eps clamps the norm sqrt(n).
  */
 
 struct bit_formula {
     double elements; /* n */
-    double divisor;  /* of a score, by vectors/formula.h */
+    double divisor;  /* formula_divisor of two rows */
 };
 
 struct bit_formula bit_formula_make(size_t bytes, double eps);
@@ -25,7 +25,7 @@ static inline double bit_score(const struct bit_formula *f, int32_t distance)
 }
 
 /* Returns the largest distance whose score is not below a threshold, or -1 if there is none. The
- * threshold is a number. */
+ * threshold must not be NaN. */
 int32_t bit_distance_at_most(const struct bit_formula *f, double threshold);
 
 /* The rows of one side, in an array of any strides. */
@@ -56,13 +56,13 @@ struct bit_blocks {
     /* Both sides are the same rows: leaves out blocks in which every row of x comes after every row
      * of y. The other blocks hold all their pairs. */
     bool triangle;
-    /* Receives each block. Several threads call it. One worker gets the blocks of the same rows of
-     * x one after another, but maybe not all of them. */
+    /* Receives each block. Several threads call it. A worker passes its blocks of the same rows of
+     * x one after another, but other workers may pass some blocks of these rows. */
     void (*take)(void *context, const struct bit_block *block);
     void *context;
     int workers;
-    /* May be NULL. Progress counts pairs; with `triangle` those whose row of x does not come after
-     * their row of y. */
+    /* May be NULL. Its progress counts pairs; with `triangle`, only pairs whose row of x does not
+     * come after their row of y. */
     struct cancel_token *token;
 };
 

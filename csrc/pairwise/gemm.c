@@ -22,7 +22,8 @@ enum {
      * segments.
      */
     PANEL_BYTES = 4 << 20,
-    /* Left rows of a chunk. They stay in the L2 cache while all panels are multiplied with them. */
+    /* Size of the left rows of a chunk, which stay in the L2 cache while all panels are multiplied
+     * with them. */
     CHUNK_BYTES = 256 << 10,
     LEFT_BYTES = 2 << 20,   /* upper limit of the left rows of one tile */
     COLLIDING_BYTES = 2048, /* half the size of one way of the L1 cache, on current processors */
@@ -42,12 +43,12 @@ enum {
 struct gemm_state {
     const struct gemm *call;
     size_t tile_rows, tile_columns;
-    size_t tile_depth; /* of a block */
+    size_t tile_depth; /* elements of a row that one kernel call sums, at most */
     tile_kernel *tile;
     transpose_kernel *transpose;      /* packs panels of floats */
     const struct byte_kernels *bytes; /* packs 8-bit integers; NULL for floats */
     size_t row_size;                  /* bytes of an element of a row */
-    size_t size;          /* the same when it is packed, and in a left row that kernels read */
+    size_t size;          /* bytes of an element in a panel, and in a left row that kernels read */
     size_t depth_step;    /* the depth of a panel is rounded up to a multiple of this */
     size_t error_offset;  /* distance, in doubles, from a sum to its rounding error */
     size_t epilogue_rows; /* left rows that the epilogue takes at a time: whole tiles */
@@ -59,8 +60,8 @@ struct gemm_state {
     size_t segment;       /* depth packed at a time: the whole, or a multiple of tile_depth */
     char *scratch;
     size_t scratch_of_worker; /* bytes */
-    /* bytes from one copied row to the next; left rows of bytes are copied before they are widened
-     */
+    /* bytes from one copied row to the next: left rows, right rows, and left rows of 8-bit integers
+     * before they are widened */
     size_t left_stride, right_stride, left_bytes_stride;
 };
 
@@ -78,7 +79,7 @@ struct gemm_task {
     /* memory of the worker */
     struct packed_block *last;
     char *panel;
-    double *sums;                              /* and, error_offset later, their rounding errors */
+    double *sums; /* and their rounding errors, error_offset doubles later */
     char *right_rows, *left_rows, *left_bytes; /* rows that are copied */
     const void **left_pointers;                /* of a chunk */
 };

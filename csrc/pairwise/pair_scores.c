@@ -39,7 +39,7 @@ static const struct axes *row_axes(const struct pair_scores *s, enum side side)
     return stored_side(s, side) == SIDE_X ? &s->plan->left : &s->plan->right;
 }
 
-/* Returns the numbers of the rows of a side, or NULL if these are all rows. */
+/* Returns the array of row numbers of a side, or NULL if the plan's axes place the rows. */
 static const size_t *numbers_of(const struct pair_scores *s, enum side side)
 {
     return stored_side(s, side) == SIDE_X ? s->call->x_numbers : s->call->y_numbers;
@@ -70,7 +70,7 @@ static void convert_row(const struct pair_scores *s, enum side side, const char 
     if (exponent == 0) {
         return;
     }
-    if (s->product == COMPUTE_F32) { /* doubles hold the power, and each product exactly */
+    if (s->product == COMPUTE_F32) { /* a double holds the power of two, and each product exactly */
         const double factor = ldexp(1.0, -exponent);
         float *to = buffer;
         for (size_t i = 0; i < n; i++) {
@@ -107,7 +107,7 @@ void pair_scores_find_rows(const struct pair_scores *s, enum side side, const in
     }
 }
 
-/* Returns left row i and right row j, to be summed. */
+/* Returns left row i and right row j as a pair that row_sums can sum. */
 static struct row_pair pair_at(const struct pair_scores *s, size_t i, size_t j, size_t batch,
                                enum sums kind)
 {
@@ -122,17 +122,15 @@ static struct row_pair pair_at(const struct pair_scores *s, size_t i, size_t j, 
     return pair;
 }
 
-/*
- * True if a row with this squared norm enters the product unscaled. The product of two such rows
- * and their squares stay in the range of the type.
- */
+/* True if a row with this squared norm enters the product unscaled. The dot product of two such
+ * rows and their squares stay in the range of the type. */
 static bool square_is_near_1(enum compute_type compute, double square)
 {
     return compute == COMPUTE_F32 ? square >= 0x1p-80 && square <= 0x1p80 : square_is_safe(square);
 }
 
-/* True if all elements of a row are whole numbers. Its square is at most COSINE_MAX_WHOLE, so they
- * fit 32 bits. */
+/* True if all elements of a row are whole numbers. The caller has checked that the square of the
+ * norm is at most COSINE_MAX_WHOLE, so whole elements fit 32 bits. */
 static bool row_is_whole(const struct pair_scores *s, enum side side, size_t batch, size_t row)
 {
     enum { BLOCK = 64 };
@@ -163,9 +161,9 @@ static bool operands_are_bytes(const struct reduction *call)
  * Sets the norm of a row to the value that struct norms defines. square is |row|^2, after scaling
  * by 2^-exponent.
  *
- * Every partial sum of x.y is at most |x| |y|, for whole numbers. So if the squares of both rows
- * are in the range in which the product's type holds all whole numbers, their dot product is exact.
- * Products of 8-bit integers always are.
+ * If both rows hold whole numbers, every partial sum of x.y is a whole number of at most |x| |y|.
+ * The product's type holds all whole numbers up to max_square. So if |x|^2 and |y|^2 are at most
+ * max_square, the dot product is exact. Dot products of 8-bit integers are always exact.
  */
 static void set_norm(const struct pair_scores *s, enum side side, size_t batch, size_t row,
                      double square, int exponent, double *value)
@@ -207,7 +205,7 @@ static void measure_row(const struct pair_scores *s, enum side side, size_t batc
 }
 
 /*
- * Sums the squares of n rows of one batch in place, with the bits that measure_row() gives. Evenly
+ * Sums the squares of n rows of one batch in place, with the same bits as measure_row(). Evenly
  * spaced rows take one kernel call. Returns false if the rows are not of a kernel's dtype, not
  * contiguous or too long, or if they are float32 or 16-bit floats that measure_row() sums as
  * doubles.
@@ -367,7 +365,7 @@ static bool sides_are_same(const struct reduction *call)
 /* Returns the type of the rows in the product: see struct pair_scores. */
 static enum compute_type product_type(const struct reduction *call, bool narrow)
 {
-    /* products may leave the range of float32 */
+    /* dot products can exceed the range of float32 */
     const bool wide_dots = call->op == OP_DOT && call->out_dtype == DTYPE_F64;
     if (operands_are_bytes(call) && call->x.dtype == call->y.dtype &&
         kernels_current()->bytes != NULL) {

@@ -41,7 +41,7 @@ struct pair_scores {
     enum compute_type product;
     bool symmetric;     /* both sides are the same rows in memory */
     bool cosine;        /* scores need norms */
-    size_t first_batch; /* of the current group; groups bound the memory for norms */
+    size_t first_batch; /* of the current group of batches; groups bound the memory for norms */
     size_t left, right; /* rows of a batch */
 };
 
@@ -55,7 +55,7 @@ struct score_receiver {
     const void *context;
 };
 
-/* Returns max(|row|, eps), of the scaled row, from a value of struct norms. */
+/* Returns max(|row|, eps) of the scaled row from its value in struct norms. */
 static inline double pair_scores_divisor(const struct pair_scores *s, double value)
 {
     return s->compute == COMPUTE_F32 ? 1.0 / value : fabs(value);
@@ -81,10 +81,9 @@ void pair_scores_find_rows(const struct pair_scores *s, enum side side, const in
 void pair_scores_measure(const struct pair_scores *s, enum side side, size_t batch, size_t first,
                          size_t n, const struct norms *norms);
 
-/*
- * Turns a block of sums into cosines of the compute type, out_step elements from row to row. rows
- * and columns are the norms of the block's rows and columns.
- */
+/* Turns a block of sums into cosines. Writes them as elements of the compute type; the rows of out
+ * are out_step elements apart. `rows` and `columns` are the norms of the block's rows and
+ * columns. */
 void pair_scores_cosines(const struct pair_scores *s, const struct gemm_block *block,
                          const struct norms *rows, const struct norms *columns, void *out,
                          ptrdiff_t out_step);

@@ -97,7 +97,7 @@ static void cosines(const struct pairwise_state *p, const struct gemm_block *b, 
     pair_scores_cosines(&p->scores, b, &rows, &columns, out, out_step);
 }
 
-/* Copies a few scores. A memcpy of a variable length takes longer than this loop. */
+/* Copies a few scores. This loop is faster than a memcpy of variable length. */
 static void copy_scores(char *to, const char *from, size_t bytes)
 {
     enum { STEP = 32 };
@@ -169,7 +169,7 @@ static void store_row(const struct pairwise_state *p, enum compute_type compute,
     }
 }
 
-/* Prefetches, for writing, the cache lines that begin in `count` rows of `bytes` bytes. */
+/* Prefetches for writing the cache lines that begin within `count` rows of `bytes` bytes each. */
 static void prefetch_rows(const char *rows, ptrdiff_t step, size_t count, size_t bytes)
 {
     for (size_t r = 0; r < count; r++, rows += step) {
