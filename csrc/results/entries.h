@@ -15,7 +15,8 @@ struct entry {
     uint64_t key, index;
 };
 
-/* True if `a` comes before `b`. Compares numbers of 128 bits, which takes no branch. */
+/* True if `a` comes before `b`. Compares key and index as one 128-bit number, which takes no
+ * branch. */
 static inline bool entry_is_better(struct entry a, struct entry b)
 {
     __extension__ typedef unsigned __int128 wide;
@@ -23,8 +24,9 @@ static inline bool entry_is_better(struct entry a, struct entry b)
 }
 
 /*
- * The key of a float or a double. Numbers other than NaN are in the order of their bits, if the
- * bits of negative numbers are inverted.
+ * Returns the key of a score. The bits of a number, read as a signed integer, ascend with the
+ * number if all bits of negative numbers except the sign are inverted. Inverting the same bits of
+ * all numbers then makes unsigned keys that ascend as the numbers descend. NaN has the largest key.
  */
 static inline uint64_t key_of_double(double score)
 {
@@ -62,10 +64,8 @@ static inline float score_of_float_key(uint64_t key)
     return score;
 }
 
-/*
- * Moves the k best of n entries, 1 <= k <= n, to the front, and the last of them to position k - 1.
- * Takes O(n) on average, for every order of the entries. Their indices are different.
- */
+/* Moves the k best of n entries, 1 <= k <= n, to the front, and the last of them to position k - 1.
+ * Takes O(n) time on average, for any order of the entries. No two entries have the same index. */
 void entries_select(struct entry *entries, size_t n, size_t k);
 /* Sorts n entries, best first, in O(n). spare has room for n entries. */
 void entries_sort(struct entry *entries, struct entry *spare, size_t n);

@@ -1,9 +1,9 @@
-/* Which pairs of a search may be results: bitmaps of candidates, and lists of excluded ones. */
+/* The filter of a search: bitmaps of candidates, and lists of excluded ones. */
 #include "results/filter.h"
 
 enum { WORD = 64 };
 
-/* Returns word `word` of a bitmap without the bits outside of [first, end). */
+/* Returns word `word` of a bitmap, with the bits outside of [first, end) cleared. */
 static uint64_t word_within(const uint64_t *bits, size_t word, size_t first, size_t end)
 {
     uint64_t within = bits[word];
@@ -31,7 +31,7 @@ size_t bitmap_numbers(const uint64_t *bits, size_t first, size_t n, size_t *numb
     const size_t end = first + n;
     size_t count = 0;
     for (size_t word = first / WORD; word * WORD < end; word++) {
-        const size_t base = word * WORD - first; /* may wrap; the sum below does not */
+        const size_t base = word * WORD - first; /* may wrap below 0; the sums in the loop do not */
         for (uint64_t within = word_within(bits, word, first, end); within != 0 && count < most;
              within &= within - 1) {
             numbers[count++] = base + (size_t)__builtin_ctzll(within);
@@ -40,7 +40,7 @@ size_t bitmap_numbers(const uint64_t *bits, size_t first, size_t n, size_t *numb
     return count;
 }
 
-/* True if an ascending list has a number. */
+/* True if an ascending list contains a number. */
 static bool is_listed(const int64_t *list, size_t count, int64_t number)
 {
     size_t from = 0;

@@ -6,23 +6,24 @@
 #include <stdint.h>
 
 /*
- * The pairs of a search that may be results. A bitmap has bit i, counted from the least significant
- * one, in word i / 64.
+ * The pairs of a search that may be results. Bit i of a bitmap is bit i % 64 of word i / 64,
+ * counted from the least significant one.
  *
- * Numbers are those of the whole search: a query is a row of i, a candidate a row of j. If i and j
- * are rows of one array and `both` is set, `rows` holds for both of them.
+ * Queries and candidates have their numbers in the whole search. In a pair (i, j), i is the query
+ * and j the candidate. If both are rows of the same array and `both` is set, `rows` restricts i and
+ * j.
  */
 struct filter {
     const uint64_t *rows;  /* (words): the candidates. NULL: all */
     const uint64_t *pairs; /* (queries, words): the candidates of each query. NULL: all */
     size_t words;
-    /* (queries, excluded_count): for each query the candidates that are left out, ascending.
-     * Negative numbers stand for none. */
+    /* (queries, excluded_count): the candidates that are left out for each query, in ascending
+     * order. Negative numbers fill unused places. */
     const int64_t *excluded;
     size_t excluded_count;
     bool both;
-    /* The search has the operands in the other order: its corpus rows are the queries here, and its
-     * queries the candidates. */
+    /* The operands of the search are swapped: its corpus rows are the queries of this filter, and
+     * its queries are the candidates. */
     bool swapped;
 };
 
@@ -51,14 +52,12 @@ static inline bool filter_passes(const struct filter *f, size_t query, size_t ca
 
 /* Returns how many of the bits [first, first + n) are set. */
 size_t bitmap_count(const uint64_t *bits, size_t first, size_t n);
-/*
- * Writes the numbers of these bits, less `first`, in ascending order, and returns how many: at most
- * `most`, because another thread may set bits meanwhile.
- */
+/* Writes the positions of these bits, minus `first`, in ascending order. Returns how many it wrote:
+ * at most `most`, because another thread may set bits at the same time. */
 size_t bitmap_numbers(const uint64_t *bits, size_t first, size_t n, size_t *numbers, size_t most);
 
-/* Returns how many numbers from `at` on follow one another, at most `most`. numbers may be NULL:
- * row i is then number i. */
+/* Returns the length of the run of consecutive numbers that begins at numbers[at], at most `most`.
+ * numbers may be NULL: numbers[i] is then i. */
 static inline size_t run_of_numbers(const size_t *numbers, size_t at, size_t most)
 {
     size_t n = 1;

@@ -8,7 +8,7 @@
 /* Finds, for each query, the lowest candidate whose score reaches the threshold. */
 struct first_match {
     struct result_handler result_handler;
-    int64_t *matches; /* [queries], -1 where none is found; earlier searches may have set some */
+    int64_t *matches; /* [queries], -1 while none is found; an earlier search may have found some */
     pthread_mutex_t lock;
 };
 

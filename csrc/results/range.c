@@ -1,8 +1,8 @@
 /*
- * Range search. Each worker collects, in blocks of its own, the pairs that reach the threshold. A
- * block holds pairs of one group of rows i. range_store puts the pairs in order, group by group,
- * and gives the memory of their blocks back. So blocks and result together take hardly more memory
- * than the result.
+ * Range search. Each worker collects the pairs that reach the threshold, in its own blocks. The
+ * rows i are divided into groups, and a block holds pairs of one group. range_store sorts the pairs
+ * group by group, and frees the blocks of each group at once. So blocks and result together take
+ * hardly more memory than the result.
  */
 #include <string.h>
 
@@ -14,12 +14,14 @@ enum {
     BLOCK_PAIRS = 1 << 12,
     MAX_GROUPS = 64,          /* this bounds a worker's unfinished blocks to 4 MB */
     SORTED_BY_INSERTION = 24, /* pairs of one i */
-    /* With at least this share of all columns, the pairs of one i are sorted by marking columns. */
+    /* The pairs of one i are sorted by marking columns if they cover at least 1 / MARKED_SHARE of
+     * all columns. */
     MARKED_SHARE = 4096,
     MAX_MARKED_COLUMNS = 1 << 20 /* this bounds the memory for marks and scores to 8 MB */
 };
 
-/* The lower 32 bits of the numbers of some pairs. The upper bits are the same for all pairs. */
+/* Up to BLOCK_PAIRS pairs (i, j) and their scores. i and j hold the lower 32 bits. i_base and
+ * j_base hold the upper bits, which are the same for all pairs of the block. */
 struct pair_block {
     struct pair_block *next;
     size_t count;
@@ -30,7 +32,8 @@ struct pair_block {
 
 /* The blocks of one worker. */
 struct pair_lists {
-    _Alignas(SCRATCH_ALIGN) struct pair_block *groups[MAX_GROUPS]; /* each newest first */
+    _Alignas(SCRATCH_ALIGN) struct pair_block
+        *groups[MAX_GROUPS]; /* the lists of blocks, newest first */
 };
 
 static size_t block_size(enum compute_type compute)
@@ -39,7 +42,7 @@ static size_t block_size(enum compute_type compute)
 }
 
 /* True if a block has room for a pair. */
-static bool takes(const struct pair_block *block, uint64_t i, uint64_t j)
+static bool has_room(const struct pair_block *block, uint64_t i, uint64_t j)
 {
     return block != NULL && block->count < BLOCK_PAIRS && (i ^ block->i_base) >> 32 == 0 &&
            (j ^ block->j_base) >> 32 == 0;
@@ -56,7 +59,7 @@ static void add_result(struct result_handler *handler, size_t worker, size_t que
     const uint64_t i = r->swapped_sides ? candidate : query,
                    j = r->swapped_sides ? query : candidate, upper = (uint64_t)UINT32_MAX << 32;
     struct pair_block **list = &r->lists[worker].groups[i >> r->group_shift], *block = *list;
-    if (!takes(block, i, j)) {
+    if (!has_room(block, i, j)) {
         struct pair_block *fresh = scratch_alloc(block_size(handler->compute));
         if (fresh == NULL) {
             atomic_store(&r->no_memory, true);
@@ -124,11 +127,9 @@ void range_free(struct range_result *r)
     r->workers = 0;
 }
 
-/*
- * Turns counts into start positions, for a sorted list of numbers below `size`. On entry,
+/* Turns counts into start positions, for a sorted list of numbers below `size`. On entry,
  * counts[n + 1] tells how often the number n occurs. On return, counts[n] is the position of the
- * first n.
- */
+ * first n. */
 static void counts_to_starts(size_t *counts, size_t size)
 {
     for (size_t n = 1; n <= size; n++) {
@@ -172,7 +173,7 @@ static void insertion_sort(const struct row_pairs *p)
     }
 }
 
-/* heap_sort takes the pair of the highest j for the worst. */
+/* heap_sort needs the pair with the highest j at the root. */
 static bool heap_precedes(struct row_pair a, struct row_pair b)
 {
     return a.j < b.j;
@@ -194,8 +195,8 @@ static void heap_sort(const struct row_pairs *p)
     }
 }
 
-/* Sorts by writing each score to the place of its column. marks (columns / 64 words) is 0 on entry
- * and on return; scores has room for one score a column. */
+/* Sorts by writing each score to the place of its column. marks has one bit for each column; all
+ * bits are 0 on entry and on return. scores has room for one score for each column. */
 static void sort_by_marks(const struct row_pairs *p, size_t columns, uint64_t *marks, void *scores)
 {
     size_t at = 0;
@@ -234,8 +235,9 @@ static void count_pairs(const struct range_result *r, const struct stored_group 
     }
 }
 
-/* Moves all pairs of a group to the arrays, in order of i, and frees their blocks. ends[i] is the
- * position of the first pair of i; on return, it is the position after the last one. */
+/* Moves all pairs of a group to the arrays, in order of i, and frees their blocks. On entry,
+ * starts[i - first] is the position of the first pair of row i; on return, it is the position after
+ * the last one. */
 static void move_pairs(struct range_result *r, const struct stored_group *g,
                        const struct pair_arrays *to, struct cancel_token *token)
 {
@@ -262,8 +264,9 @@ int range_store(struct range_result *r, const struct pair_arrays *to, struct can
     const enum compute_type compute = r->result_handler.compute;
     const size_t columns = r->columns, marked = columns <= MAX_MARKED_COLUMNS ? columns : 0,
                  words = size_parts(marked, 64), score = compute_size(compute),
-                 most = smaller(r->rows, (size_t)1 << r->group_shift);
-    size_t *starts = scratch_alloc(size_product_or_max(size_sum_or_max(most, 1), sizeof *starts));
+                 group_rows = smaller(r->rows, (size_t)1 << r->group_shift);
+    size_t *starts =
+        scratch_alloc(size_product_or_max(size_sum_or_max(group_rows, 1), sizeof *starts));
     uint64_t *marks = scratch_alloc(words * sizeof *marks);
     void *scores = scratch_alloc(marked * score);
     const bool has_memory = starts != NULL && marks != NULL && scores != NULL;
@@ -271,9 +274,10 @@ int range_store(struct range_result *r, const struct pair_arrays *to, struct can
     if (has_memory) {
         memset(marks, 0, words * sizeof *marks);
     }
-    for (size_t first = 0; has_memory && first < r->rows && !cancel_poll(token, 0); first += most) {
+    for (size_t first = 0; has_memory && first < r->rows && !cancel_poll(token, 0);
+         first += group_rows) {
         const struct stored_group g = {first >> r->group_shift, first,
-                                       smaller(most, r->rows - first), starts};
+                                       smaller(group_rows, r->rows - first), starts};
         memset(starts, 0, (g.rows + 1) * sizeof *starts);
         starts[0] = done;
         count_pairs(r, &g, token);

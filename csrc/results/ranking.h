@@ -7,8 +7,8 @@
 
 /*
  * The order of results: descending score, NaN after all numbers, equal scores in ascending order of
- * index. Index -1, which means no result, comes last. True if (score, index) comes before the
- * other.
+ * index. Index -1, which means no result, comes last. Returns true if (score, index) comes before
+ * (other, other_index).
  */
 static inline bool is_better(double score, int64_t index, double other, int64_t other_index)
 {

@@ -9,11 +9,11 @@
 enum { TOP_PAIRS_WARM_UP = 1024 };
 
 /*
- * Keeps the best pairs of all queries and candidates together: those of the highest scores, and
- * of equal scores those of the lowest (i, j). Pairs that score NaN are left out.
+ * Keeps the best pairs among all queries and candidates: pairs with the highest scores, and among
+ * equal scores those with the lowest (i, j). Pairs that score NaN are left out.
  *
- * If the search is one within a set, i is the lower number of a pair. Else i is the query and j the
- * candidate, or the reverse if swapped_sides is set.
+ * If `self` is set (both sides are the same rows), i is the lower number of a pair. Else i is the
+ * query and j the candidate, or the reverse if swapped_sides is set.
  */
 struct top_pairs {
     struct result_handler result_handler;
