@@ -4,9 +4,9 @@
 #include "vectors/compute_type.h"
 
 /*
- * The sums of sparse rows. Every sum of products runs in ascending order of the column, and a
- * column that one of the rows lacks adds nothing. So a sum depends on the two rows alone, and not
- * on which row comes first.
+ * The sums of sparse rows. Every sum of products adds common columns in ascending order. A column
+ * that one of the rows lacks adds nothing. So a sum depends on the two rows alone, and not on which
+ * row comes first.
  *
  * Products of two floats are exact in double, and their sum is rounded to float, so COMPUTE_F32
  * needs the sum alone. COMPUTE_F64 also adds the rounding errors of its additions (TwoSum, Knuth).

@@ -8,10 +8,11 @@
 enum {
     MIN_BLOCK_ROWS = 1 << 13,
     MAX_BLOCK_ROWS = 1 << 24,
-    /* If the lists of a query are longer than this share of the rows, all sums are read. */
+    /* If the lists of a query have fewer entries than 1 / LISTED_SHARE of a block's rows, the
+     * touched rows are listed. Otherwise all sums are read. */
     LISTED_SHARE = 4,
     POLL_PRODUCTS = 1 << 20, /* products between two polls of the token: about 2 ms */
-    LISTS_AHEAD = 12         /* lists are in no order in memory; their first lines are prefetched */
+    LISTS_AHEAD = 12         /* lists ahead of the current one that are prefetched */
 };
 
 #define INLINE static inline __attribute__((always_inline))
@@ -28,7 +29,8 @@ struct posting_f64 {
 
 /* ---- the index ---- */
 
-/* Blocks have at least one entry for every two lists. */
+/* Returns the number of rows of a block. It gives a block at least one entry for every two lists.
+ */
 static size_t rows_of_block(const struct sparse_rows *rows)
 {
     const size_t entries = rows->starts[rows->count], each = entries / larger(rows->count, 1),
@@ -36,7 +38,8 @@ static size_t rows_of_block(const struct sparse_rows *rows)
     return smaller(larger(least, MIN_BLOCK_ROWS), MAX_BLOCK_ROWS);
 }
 
-/* Returns the end of the block that begins with row `first`: its entries must fit 32 bits. */
+/* Returns the end of the block that begins with row `first`. The number of its entries must fit 32
+ * bits. */
 static size_t block_end(const struct sparse_rows *rows, size_t first, size_t block_rows)
 {
     size_t end = smaller(first + block_rows, rows->count);
@@ -46,8 +49,8 @@ static size_t block_end(const struct sparse_rows *rows, size_t first, size_t blo
     return end;
 }
 
-/* Writes the lists of a block. starts holds the positions of the first entries, and on return those
- * of the ends. */
+/* Writes the lists of a block. On entry, starts[c] is the position of the first entry of list c; on
+ * return, it is the position after the last one. */
 INLINE void fill_lists(const enum compute_type compute, const struct postings *p,
                        const struct postings_block *block, uint32_t *starts, void *lists)
 {
@@ -175,7 +178,8 @@ void accumulator_clear(struct accumulator *a)
     a->listed = false;
 }
 
-/* Adds a query's value times a list, from its end to the first row below `from`. */
+/* Adds a query's value times each entry of a list to the sums. Goes through the list from its end,
+ * and stops at the first row below `from`. */
 INLINE void add_list(const enum compute_type compute, const bool listed, struct accumulator *a,
                      const void *lists, size_t begin, size_t end, double value, uint32_t from)
 {

@@ -6,10 +6,10 @@
 #include "sparse/rows.h"
 
 /*
- * An inverted index of sparse rows: for each block of rows and each column, the rows that have an
- * entry there, and its value. The scores of a query with a block of rows are sums along the lists
- * of the query's columns. A block is small enough for its sums to stay in the L2 cache, and large
- * enough for the lists to be longer than the search for their start takes.
+ * An inverted index of sparse rows: for each block of rows and each column, a list of the entries
+ * in that column, each with its row and value. The scores of a query with a block of rows are sums
+ * along the lists of the query's columns. A block is small enough that its sums stay in the L2
+ * cache, and large enough that reading a list takes longer than finding its start.
  */
 struct postings_block {
     size_t first, rows;
@@ -30,19 +30,17 @@ int postings_init(struct postings *postings, const struct sparse_rows *rows, con
                   struct cancel_token *token);
 void postings_free(struct postings *postings);
 
-/*
- * The sums of one query with the rows of a block. While `touched` lists the rows that have a common
- * column with the query, sums of other rows are 0. One worker uses it at a time.
- */
+/* The sums of one query with the rows of a block. A row is touched if it shares a column with the
+ * query; the sums of other rows are 0. Each worker has its own accumulator. */
 struct accumulator {
     enum compute_type compute;
-    size_t rows; /* room for this many */
+    size_t rows; /* size of the arrays: the rows of a block */
     void *sums;  /* doubles for COMPUTE_F32, struct exact_sum for COMPUTE_F64 */
     uint8_t *is_touched;
-    uint32_t *touched; /* numbers within the block, in no order */
+    uint32_t *touched; /* the touched rows, numbered within the block, in no order */
     size_t count;
-    bool lists_rows; /* false: all sums are read anyway */
-    bool listed;     /* touched and is_touched are in use; else most rows may be touched */
+    bool lists_rows; /* false: touched rows are never listed, because the caller reads all sums */
+    bool listed;     /* touched and is_touched are filled for the current query */
 };
 
 /* Takes arrays for the blocks of an index. Call it in both passes of an arena. */
@@ -50,8 +48,8 @@ void accumulator_allocate(struct accumulator *a, const struct postings *postings
                           struct arena *arena);
 void accumulator_clear(struct accumulator *a);
 
-/* Adds the products of a query with the rows of a block. Leaves out the first `from` rows of the
- * block. */
+/* Adds the products of a query with the rows of a block to the sums. Leaves out the first `from`
+ * rows of the block. */
 void accumulate(struct accumulator *a, const struct postings_block *block,
                 const struct sparse_rows *queries, size_t query, size_t from);
 
@@ -71,7 +69,7 @@ static inline double accumulator_take(struct accumulator *a, size_t row)
     return sum;
 }
 
-/* Forgets which rows are touched. All sums have been taken. */
+/* Empties the list of touched rows. Call it after all sums have been taken. */
 void accumulator_forget(struct accumulator *a);
 
 /* Sets all sums of a block to 0. */

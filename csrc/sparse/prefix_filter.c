@@ -20,7 +20,7 @@
  * Rounding: weights and norms are floats. A sum of n products of weights is off by less than
  * (n + 3) 2^-24, because the magnitudes of the products add up to at most 1. The product of two
  * norms, each rounded up, is off by less than 2^-22, and the score itself by 4e-7 < 2^-21. The
- * margins (n + 32) 2^-23 and 2^-20 cover all of them.
+ * margins (n + 32) 2^-23 and 2^-20 cover these errors.
  */
 #include "sparse/prefix_filter.h"
 
@@ -33,7 +33,7 @@ enum { TASK_QUERIES = 64, POLL_ENTRIES = 1 << 18 };
 
 #define MARGIN 0x1p-20
 
-/* An entry of a tail, in the list of its column or of its row. */
+/* An entry of a tail, in a list by column or by row. */
 struct tail_entry {
     uint32_t at; /* the row in a column's list, the column in a row's list */
     float weight;
@@ -47,10 +47,10 @@ struct tails {
     void *memory;
 };
 
-/* What a worker knows of the pairs of its query. */
+/* The state of one pair: the worker's current query and a row of the corpus. */
 struct candidate {
     float sum;  /* over the columns in both tails */
-    float rest; /* the bound of what is left; negative: the pair has no column in both tails */
+    float rest; /* bound |x<f| |y<f| of the other columns; negative: no column is in both tails */
 };
 
 struct filter_worker {
@@ -132,7 +132,7 @@ static void lengths_to_starts(struct tails *tails, size_t lists)
     }
 }
 
-/* Sets the lists of columns to all entries of the rows that a bitmap marks. */
+/* Fills the lists by column with all entries of the rows that a bitmap marks. */
 static void list_by_column(struct tails *tails, const struct sparse_rows *rows,
                            const uint64_t *kept)
 {
@@ -156,7 +156,8 @@ static void list_by_column(struct tails *tails, const struct sparse_rows *rows,
     }
 }
 
-/* Keeps the entries of tails in the lists of columns. squares (rows) holds zeros. */
+/* Removes the entries of prefixes from the lists by column, so that tails are left. squares,
+ * (rows), holds zeros on entry. */
 static void keep_tails(struct tails *tails, const struct filter_job *job, size_t columns,
                        double *squares)
 {
@@ -177,8 +178,8 @@ static void keep_tails(struct tails *tails, const struct filter_job *job, size_t
     }
 }
 
-/* Makes the tails of all rows, by column; they are incomplete once the call is stopped. Returns
- * false when memory runs out. */
+/* Makes the tails of all rows, by column. They are incomplete if the call is stopped. Returns false
+ * when memory runs out. */
 static bool tails_by_column(struct tails *tails, const struct filter_job *job,
                             const struct sparse_rows *rows, const uint64_t *kept)
 {
@@ -188,7 +189,7 @@ static bool tails_by_column(struct tails *tails, const struct filter_job *job,
     if (has_memory) {
         memset(squares, 0, rows->count * sizeof *squares);
         list_by_column(tails, rows, kept);
-        if (!cancel_requested(job->search->token)) { /* else some entries are not set */
+        if (!cancel_requested(job->search->token)) { /* a stopped call has not set all entries */
             keep_tails(tails, job, rows->columns, squares);
         }
     }
@@ -240,8 +241,8 @@ static bool make_tails(struct filter_job *job)
 
 /* ---- search ---- */
 
-/* Adds the products of a query's tail with the tails of all rows, for pairs within one matrix only
- * of rows after the query. Returns the number of rows touched. */
+/* Adds the products of a query's tail with the tails of all rows. In a search within one matrix,
+ * only rows after the query take part. Returns the number of rows touched. */
 static size_t touch_rows(const struct filter_job *job, struct filter_worker *w, size_t query)
 {
     const struct tails *tails = &job->queries, *lists = &job->corpus;
@@ -289,7 +290,7 @@ static void search_query(const struct filter_job *job, size_t worker, size_t que
     }
 }
 
-/* A task: some queries. */
+/* Runs a task: up to TASK_QUERIES queries. */
 static void search_queries(void *context, size_t task, size_t worker)
 {
     const struct filter_job *job = context;

@@ -3,7 +3,7 @@
 
 #include "sparse/sparse_search.h"
 
-/* Thresholds from this one on can be searched by the prefix filter. */
+/* The lowest threshold that the prefix filter can search. */
 #define PREFIX_MIN_THRESHOLD 0.01
 
 /*

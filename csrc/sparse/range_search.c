@@ -38,7 +38,7 @@ static void search_block(const struct sums_job *job, size_t worker,
     progress_add(s->token, block->rows - from);
 }
 
-/* A task searches TASK_QUERIES queries. */
+/* Runs a task: up to TASK_QUERIES queries. */
 static void search_queries(void *context, size_t task, size_t worker)
 {
     const struct sums_job *job = context;

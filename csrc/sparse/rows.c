@@ -8,14 +8,15 @@
 #include "sparse/sort.h"
 
 enum {
-    /* Columns are numbered anew if there are more than this many, and four times as many as
+    /* Columns are renumbered if there are more than this many, and more than four times as many as
      * entries. */
     MANY_COLUMNS = 1 << 20
 };
 
 /* ---- reading ---- */
 
-/* Reads one integer, once. A negative one becomes a number that is too large for any array. */
+/* Reads integer i in a single load, because another thread may change it. A negative integer
+ * becomes a number that is too large for any array. */
 static inline uint64_t integer_at(const void *integers, bool wide, size_t i)
 {
     return wide ? (uint64_t)__atomic_load_n((const int64_t *)integers + i, __ATOMIC_RELAXED)
@@ -23,8 +24,9 @@ static inline uint64_t integer_at(const void *integers, bool wide, size_t i)
                                                      __ATOMIC_RELAXED);
 }
 
-/* Copies the starts of the rows from indptr. Returns the length of the longest row. If indptr is
- * not ascending or leaves the entries, sets *row to the position and returns SIZE_MAX. */
+/* Copies the starts of the rows from indptr. Returns the length of the longest row. If indptr does
+ * not ascend or points beyond the entries, sets *row to the position of the error and returns
+ * SIZE_MAX. */
 static size_t read_starts(struct sparse_rows *rows, const struct sparse_source *s, size_t *row)
 {
     size_t longest = 0;
@@ -144,13 +146,13 @@ struct row_reader {
     struct sparse_rows *rows;
     const struct sparse_source *source;
     const struct column_map *map;
-    bool narrow;    /* duplicates are summed as floats */
+    bool narrow;    /* duplicates are summed in float32 */
     uint64_t *keys; /* (2, longest row): column and position of each entry; room to sort them */
     double *values; /* (longest row) */
 };
 
-/* Reads the columns of n entries from `begin` on. Sets *ascending if no column repeats or follows a
- * higher one. Returns false if a column is out of range. */
+/* Reads the columns of n entries from `begin` on. Sets *ascending to true if each column is higher
+ * than the one before it. Returns false if a column is out of range. */
 static bool read_columns(const struct row_reader *r, size_t begin, size_t n, uint32_t *to,
                          bool *ascending)
 {
@@ -171,7 +173,8 @@ static bool read_columns(const struct row_reader *r, size_t begin, size_t n, uin
     return true;
 }
 
-/* Adds duplicates in the order of the arrays, as SciPy's toarray does: floats are rounded. */
+/* Adds one duplicate to the sum, as SciPy's toarray does: in the order of the arrays, and rounded
+ * to the dtype of the data. */
 static double sum_of_duplicates(const struct row_reader *r, double sum, double value)
 {
     if (r->source->is_logical) {
@@ -180,7 +183,7 @@ static double sum_of_duplicates(const struct row_reader *r, double sum, double v
     return r->narrow ? (double)((float)sum + (float)value) : sum + value;
 }
 
-/* Sorts n entries by column and sums those of one column. Returns how many are left. */
+/* Sorts n entries by column and sums entries of the same column. Returns how many are left. */
 static size_t sort_entries(const struct row_reader *r, size_t n, uint32_t *columns, double *values)
 {
     size_t count = 0;
@@ -202,22 +205,22 @@ static size_t sort_entries(const struct row_reader *r, size_t n, uint32_t *colum
     return count;
 }
 
-/* Leaves out zeros. Returns how many entries are left. Sets *finite to a sum that is NaN or
- * infinite if one of the values is: to infinity if none is NaN. */
-static size_t drop_zeros(size_t n, uint32_t *columns, double *values, double *not_finite)
+/* Leaves out zeros. Returns how many entries are left. Sets *largest to the largest magnitude of
+ * the values, or to NaN if a value is NaN. */
+static size_t drop_zeros(size_t n, uint32_t *columns, double *values, double *largest)
 {
     size_t count = 0;
-    double largest = 0.0;
+    double magnitude_max = 0.0;
     bool has_nan = false;
     for (size_t i = 0; i < n; i++) {
         const double value = values[i], magnitude = fabs(value);
         columns[count] = columns[i];
         values[count] = value;
         count += !(value == 0.0);
-        largest = magnitude > largest ? magnitude : largest;
+        magnitude_max = magnitude > magnitude_max ? magnitude : magnitude_max;
         has_nan |= isnan(value);
     }
-    *not_finite = has_nan ? NAN : largest;
+    *largest = has_nan ? NAN : magnitude_max;
     return count;
 }
 
@@ -230,13 +233,14 @@ static double sum_of_squares(enum compute_type compute, const double *values, si
     return exact_total(&sum);
 }
 
-/* True for a square that a row of whole numbers can have, if the kernels are to take its norm. */
+/* True if a row of whole numbers can have this squared norm and the cosine kernel can compute its
+ * cosines exactly. */
 static bool has_whole_square(double square)
 {
     return square >= 1.0 && square <= COSINE_MAX_WHOLE && square == (double)(int64_t)square;
 }
 
-/* True if all values are whole numbers. Their square is at most COSINE_MAX_WHOLE. */
+/* True if all values are whole numbers. The sum of their squares is at most COSINE_MAX_WHOLE. */
 static bool are_whole(const double *values, size_t n)
 {
     size_t whole = 0;
@@ -280,8 +284,9 @@ double sparse_whole_cosine(const double *x, const double *y, double xy)
     return cosine;
 }
 
-/* Reads one row to the entries from `at` on, where there is room for all of its source's entries.
- * Returns false if a column is out of range; else sets *count to the entries that are left. */
+/* Reads one row and writes its entries from position `at` on, where all entries of the source's row
+ * fit. Returns false if a column is out of range. Else sets *count to the number of entries that
+ * are left. */
 static bool read_row(const struct row_reader *r, size_t row, size_t at, size_t *count)
 {
     const struct sparse_source *s = r->source;
@@ -334,7 +339,7 @@ static enum sparse_status read_csr(struct sparse_rows *rows, const struct sparse
 }
 
 /* Copies the elements of a dense row that are not 0. Returns how many were copied: at most `room`,
- * because another thread may change the array after they were counted. */
+ * because another thread may change the array after its nonzeros were counted. */
 static size_t compress_row(const double *row, size_t columns, size_t room, uint32_t *to,
                            double *values)
 {

@@ -15,7 +15,7 @@
  */
 struct sparse_source {
     struct operand data;          /* (entries) values of CSR; (count, columns) of a dense array */
-    ptrdiff_t row_stride, stride; /* of dense rows; of the elements of data. In bytes */
+    ptrdiff_t row_stride, stride; /* in bytes: between dense rows; between elements of data */
     bool is_dense;
     bool is_logical;                /* bool: duplicates are or-ed, not summed */
     const void *indptr, *indices;   /* (count + 1) and (entries), int32 or int64, contiguous */
@@ -27,8 +27,8 @@ struct sparse_source {
  * A copy of sparse rows in canonical form. In each row the columns ascend, and no value is 0.
  *
  * A row of doubles whose sum of squares would leave the safe range is scaled by 2^-exponent. A row
- * that holds NaN or infinity has no entries, and its norm is NaN: it scores NaN with every row, as
- * in the dense formula, where each of its scores has a term that is not finite.
+ * that holds NaN or infinity has no entries, and its norm is NaN. So it scores NaN with every row,
+ * as it does in the dense formula.
  */
 struct sparse_rows {
     enum compute_type compute; /* of scores; the same for both sides of a call */
@@ -37,18 +37,16 @@ struct sparse_rows {
     size_t *starts;   /* (count + 1): row i has the entries [starts[i], starts[i + 1]) */
     uint32_t *column; /* of each entry */
     double *values;
-    double *squares; /* the square of each row's norm, after scaling */
+    double *squares; /* the squared norm of each row, after scaling */
     int *exponents;
-    /* max(|row|, eps), or its inverse for COMPUTE_F32. Those of whole-number rows are negative, as
-     * the cosine kernel takes them (COSINE_MAX_WHOLE of kernels.h). */
+    /* max(|row|, eps), or its inverse for COMPUTE_F32. The norm of a row of whole numbers is stored
+     * as a negative number, as the cosine kernel expects (COSINE_MAX_WHOLE of kernels.h). */
     double *norms;
     void *blocks[2]; /* memory */
 };
 
-/*
- * Numbers that stand for columns. A matrix can have 2^63 columns. If it has many more columns than
- * entries, its columns are numbered anew, in the same order.
- */
+/* Maps columns to numbers of 32 bits. A matrix can have 2^63 columns. If it has many more columns
+ * than entries, the columns in use are renumbered 0, 1, 2 ... in ascending order. */
 struct column_map {
     bool is_identity;
     uint64_t *used; /* the columns in use, ascending */
@@ -67,10 +65,8 @@ enum sparse_status column_map_init(struct column_map *map, const struct sparse_s
                                    size_t n);
 void column_map_free(struct column_map *map);
 
-/*
- * Reads and measures all rows. compute and eps of *rows are set. *row is the number of the row at
- * which an error was found. Free the rows in any case.
- */
+/* Reads and measures all rows. The caller sets compute and eps of *rows first. On an error, *row is
+ * the number of the row that has it. Free the rows in any case. */
 enum sparse_status sparse_rows_init(struct sparse_rows *rows, const struct sparse_source *source,
                                     const struct column_map *map, size_t *row);
 void sparse_rows_free(struct sparse_rows *rows);
@@ -80,13 +76,14 @@ size_t sparse_products(const struct sparse_rows *x, const struct sparse_rows *y)
 
 /* ---- scores ---- */
 
-/* Beyond these magnitudes a cosine is computed by formula_cosine, which gives identical rows 1. */
+/* A cosine whose magnitude is above this is recomputed by formula_cosine, which gives exactly 1 for
+ * identical rows. */
 static inline double sparse_recompute_above(enum compute_type compute)
 {
     return compute == COMPUTE_F32 ? 1.0 - 0x1p-17 : 1.0 - 1e-13;
 }
 
-/* Returns x.y / (max(|x|, eps) max(|y|, eps)) by the formula of a single pair, unrounded. */
+/* Returns x.y / (max(|x|, eps) max(|y|, eps)) in double, by the formula of a single pair. */
 static inline double sparse_cosine(const struct sparse_rows *x, size_t i,
                                    const struct sparse_rows *y, size_t j, double xy)
 {
@@ -101,10 +98,8 @@ static inline double sparse_cosine(const struct sparse_rows *x, size_t i,
  * read COSINE_PADDING norms from y on. */
 double sparse_whole_cosine(const double *x, const double *y, double xy);
 
-/*
- * Returns the score of rows i and j from their sum, rounded to the compute type. It is what
- * pair_scores.h makes of that sum: float32 multiplies by inverse norms, float64 divides by norms.
- */
+/* Returns the score of rows i and j from their sum x.y, rounded to the compute type. It computes
+ * scores as pair_scores.c does: float32 multiplies by inverse norms, float64 divides by norms. */
 static inline double sparse_score(const struct sparse_rows *x, size_t i,
                                   const struct sparse_rows *y, size_t j, double xy)
 {

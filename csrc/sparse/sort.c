@@ -21,7 +21,7 @@ static void insertion_sort(uint64_t *keys, size_t n)
     }
 }
 
-/* Sorts by one digit, from `from` to `to`. */
+/* Copies n numbers from `from` to `to`, sorted by one digit. */
 static void sort_by_digit(const uint64_t *from, uint64_t *to, size_t n, int shift)
 {
     size_t starts[DIGITS] = {0}, at = 0;

@@ -7,7 +7,7 @@
 
 enum {
     TASK_ROWS = 64, /* rows of x; a cache line of the mirrored half holds 8 or 16 of them */
-    /* Columns of one call of the cosine kernel, which numbers them by 8 bits. */
+    /* Columns of one call of the cosine kernel, which numbers columns with 8 bits. */
     KERNEL_COLUMNS = 256,
     MIRRORED = 32 /* rows of the mirrored half that are written at a time */
 };
@@ -50,7 +50,7 @@ static bool scores_in_place(const struct sparse_pairwise *call)
            (compute == COMPUTE_F32 || call->out_dtype == DTYPE_F64);
 }
 
-/* Writes the scores of row i with the rows of a block from row `from` on. */
+/* Writes the scores of row i of x with the rows of a block of y, from row `from` on. */
 static void store_row(const struct pairwise_job *job, struct pairwise_worker *w, size_t i,
                       const struct postings_block *block, size_t from)
 {
@@ -83,8 +83,8 @@ static void mirror_score(const struct sparse_pairwise *call, size_t i, size_t j)
            dtype_size(call->out_dtype));
 }
 
-/* Copies the scores of rows [first, first + n) of x with rows [column, column + MIRRORED) of y, all
- * of which follow those rows, by the kernel that transposes the scores. */
+/* Copies a tile of scores to its mirror image with the transpose kernel: rows [first, first + n) of
+ * x with rows [column, column + MIRRORED) of y. All these rows of y come after those of x. */
 static void mirror_tile(const struct pairwise_job *job, size_t first, size_t n, size_t column)
 {
     const struct sparse_pairwise *call = job->call;
@@ -125,7 +125,7 @@ static void mirror_block(const struct pairwise_job *job, size_t first, size_t en
     }
 }
 
-/* A task: some rows of x with one block of y. */
+/* Runs a task: up to TASK_ROWS rows of x with one block of y. */
 static void score_rows(void *context, size_t task, size_t worker)
 {
     const struct pairwise_job *job = context;

@@ -20,8 +20,8 @@ static inline const uint64_t *sparse_candidates(const struct sparse_search *s)
     return s->filter == NULL ? NULL : s->filter->rows;
 }
 
-/* Passes a score to the result handler, unless it is below the threshold, or of an excluded pair.
- */
+/* Passes a score to the result handler, unless it is below the threshold or the filter excludes the
+ * pair. */
 static inline void sparse_add_score(const struct sparse_search *s, size_t worker, size_t query,
                                     size_t candidate, double xy)
 {

@@ -36,7 +36,7 @@ static inline bool heap_precedes(struct entry a, struct entry b)
 #define HEAP_ITEM struct entry
 #include "results/heap_template.h"
 
-/* Adds an entry while there is room: moves it up until its parent is not better. */
+/* Adds an entry to a heap that is not full: moves it up past its better parents. */
 static void sift_up(struct best *best, struct entry entry)
 {
     size_t at = best->count++;
@@ -65,8 +65,9 @@ static void store_best(const struct sparse_topk *call, struct best *best, size_t
 
 /*
  * Coarse scores are products of floats: the sum and the inverses of both norms, each rounded. They
- * are within 2^-21 of scores of at most 1 in magnitude. Inverses far from 1 could leave the range
- * of float, so they are NaN. NaN scores are below nothing: such pairs are scored by their sums.
+ * are within 2^-21 of the exact scores, whose magnitude is at most 1. Inverses far from 1 could
+ * leave the range of float, so they are replaced by NaN. A NaN is never below a threshold, so pairs
+ * of such rows are always scored exactly.
  */
 #define COARSE_ERROR 0x1p-20
 
@@ -81,7 +82,7 @@ struct topk_worker {
     struct accumulator sums;
     struct best best;
     /* Scores below `least` are not among the k best, nor are coarse scores below `coarse_least`.
-     * Both are NaN, and nothing is below them, while a score of NaN is among the k best. */
+     * Both are NaN while a NaN score is among the k best: no score is below NaN. */
     double least;
     float coarse_least;
 };
@@ -136,12 +137,10 @@ static void score_rows(const struct topk_job *job, struct topk_worker *w,
     }
 }
 
-/*
- * Offers candidates that have no common column with the query. They score 0, or NaN where a norm is
- * NaN or 0. No more than k that score 0 can be among the k best: those of the lowest index.
- */
-static void offer_untouched(const struct topk_job *job, struct topk_worker *w,
-                            const struct postings_block *block, size_t query)
+/* Adds candidates that share no column with the query. They score 0, or NaN if a norm is NaN or 0.
+ * Of those that score 0, only the k with the lowest indices can be among the k best. */
+static void add_untouched(const struct topk_job *job, struct topk_worker *w,
+                          const struct postings_block *block, size_t query)
 {
     const struct sparse_topk *call = job->call;
     size_t zeros = 0;
@@ -161,12 +160,12 @@ static void search_block(const struct topk_job *job, struct topk_worker *w,
     accumulate(sums, block, job->call->queries, query, 0);
     score_rows(job, w, block, query);
     if (sums->listed && !(w->least > 0.0)) {
-        offer_untouched(job, w, block, query);
+        add_untouched(job, w, block, query);
     }
     accumulator_forget(sums);
 }
 
-/* A task: some queries. */
+/* Runs a task: up to TASK_QUERIES queries. */
 static void search_queries(void *context, size_t task, size_t worker)
 {
     const struct topk_job *job = context;

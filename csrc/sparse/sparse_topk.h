@@ -3,7 +3,8 @@
 
 #include "sparse/postings.h"
 
-/* Finds the k best rows of a corpus for each query, best first; equal scores by index. */
+/* Finds the k best rows of a corpus for each query, best first. Equal scores are in ascending order
+ * of index. */
 struct sparse_topk {
     const struct sparse_rows *queries, *corpus;
     const struct filter *filter; /* NULL: all pairs may be results */
