@@ -1,5 +1,5 @@
-/* Views of images. Each view samples its image through an affine map of its own. It samples a copy
- * with a margin of zeros, so that sampling needs no bounds checks. */
+/* Views of images. Each view samples its image through its own affine map. It samples a copy of the
+ * image with a margin of zeros, so that sampling needs no bounds checks. */
 #include "simclr/augment.h"
 
 #include <stdbool.h>
@@ -76,7 +76,7 @@ static const struct augment_loops {
     /* Samples n pixels of a view. `width` is that of a padded row. */
     void (*sample)(const void *padded, size_t width, const struct sample_points *points, size_t n,
                    void *view);
-    /* Adds `deviation` times the numbers. */
+    /* Adds `deviation` times the numbers to n elements of a view. */
     void (*add)(double deviation, const float *numbers, size_t n, void *view);
     void (*clip)(double low, double high, size_t n, void *view);
 } loops[COMPUTE_TYPES] = {

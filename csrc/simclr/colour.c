@@ -4,7 +4,7 @@
 
 #include "base/scratch.h"
 
-/* The share of each channel in the brightness of a pixel: ITU-R BT.601. */
+/* The weight of each channel in the brightness of a pixel (ITU-R BT.601). */
 static const double RED = 0.299, GREEN = 0.587, BLUE = 0.114;
 
 #define ELEMENT float
@@ -24,8 +24,8 @@ static const struct colour_loops {
     [COMPUTE_F64] = {recolour_f64, blur_f64},
 };
 
-/* Writes the weights of a Gaussian, cut off at three standard deviations; their sum over both sides
- * is 1. Returns the radius. */
+/* Writes weights[0 .. radius] of a Gaussian that is cut off at three standard deviations. The
+ * weights of both sides add up to 1. Returns the radius. */
 static size_t gaussian(double deviation, double *weights)
 {
     const size_t radius = smaller((size_t)ceil(3.0 * deviation), BLUR_MAX_RADIUS);

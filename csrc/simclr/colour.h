@@ -6,10 +6,10 @@
 #include "vectors/compute_type.h"
 
 /*
- * What happens to the colours of one view: result = matrix * (red, green, blue) + pivot * mean,
- * where mean is the mean brightness of the view, 0.299 red + 0.587 green + 0.114 blue. The channel
- * of a grey image counts as red, green and blue. Then a Gaussian blurs the view; pixels beyond its
- * edge have the value of the nearest pixel.
+ * A change of the colours of one view: result = matrix * (red, green, blue) + pivot * mean. mean is
+ * the mean brightness of the view, 0.299 red + 0.587 green + 0.114 blue. The single channel of a
+ * grey image counts as red, green and blue. Then a Gaussian blurs the view. Pixels beyond its edge
+ * have the value of the nearest pixel.
  */
 struct colour {
     double matrix[3][3];

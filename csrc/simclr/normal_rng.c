@@ -61,7 +61,7 @@ void normal_rng_block(uint64_t key, size_t block, float *numbers)
         const float cycles = (float)angles[i] * 0x1p-32f; /* -1/2 to 1/2 */
         const float magnitude = fabsf(cycles), folded = 0.5f - magnitude;
         const float reduced = magnitude < folded ? magnitude : folded;
-        numbers[i] = radius * sine_of_cycles(0.25f - magnitude); /* the cosine */
+        numbers[i] = radius * sine_of_cycles(0.25f - magnitude); /* cos(2 pi cycles) */
         numbers[PAIRS + i] = radius * sine_of_cycles(copysignf(reduced, cycles));
     }
 }

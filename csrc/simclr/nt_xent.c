@@ -104,7 +104,7 @@ static size_t panel_end(const struct nt_xent_state *s, size_t panel)
     return smaller((panel + 1) * s->width, s->call->rows);
 }
 
-/* Returns the row that forms a pair with this one. */
+/* Returns p(row): the row that forms a pair with this one. */
 static size_t partner(const struct nt_xent *call, size_t row)
 {
     const size_t half = call->rows / 2;
@@ -114,7 +114,7 @@ static size_t partner(const struct nt_xent *call, size_t row)
     return row < half ? row + half : row - half;
 }
 
-/* Do rows i and j form a pair? */
+/* True if rows i and j are different rows of the same class. */
 static bool is_pair(const struct nt_xent *call, size_t i, size_t j)
 {
     return i != j && call->classes[i] == call->classes[j];
@@ -267,7 +267,7 @@ static void fill_matrix(void *context, size_t task, size_t worker)
 
 /* ---- sums and the loss ---- */
 
-/* Adds to sums[c] the exponents of the pairs of row base + c with rows [first, end). */
+/* Adds the exponents of the pairs of row base + c with rows [first, end) to sums[c]. */
 static void add_class_exponents(const struct nt_xent_state *s, const char *block, size_t base,
                                 size_t columns, size_t first, size_t end, double *sums)
 {
@@ -329,8 +329,9 @@ static void sum_panel(void *context, size_t panel, size_t worker)
 
 /* ---- the gradient ---- */
 
-/* Returns the weight of a positive pair (i, j) in the gradient. Late in training its two terms are
- * differences of numbers that are almost equal, so it is computed in double. */
+/* Returns the weight of a positive pair (i, j) in the gradient. `element` is the pair's element of
+ * the matrix. Late in training, both terms are differences of almost equal numbers, so they are
+ * computed in double. */
 static double pair_weight(const struct nt_xent_state *s, double element, size_t i, size_t j)
 {
     const double x = s->sums[i], y = s->sums[j];
@@ -338,7 +339,7 @@ static double pair_weight(const struct nt_xent_state *s, double element, size_t 
                           : expm1(element - x) + expm1(element - y);
 }
 
-/* The same for a pair (i, j) of one class, where each of the class's pairs has this share. */
+/* Returns the weight of two rows (i, j) of the same class. share is 1 / |P(i)|. */
 static double class_weight(const struct nt_xent_state *s, double element, double share, size_t i,
                            size_t j)
 {
@@ -386,8 +387,8 @@ static void weigh_block(const struct nt_xent_state *s, const struct nt_xent_work
     }
 }
 
-/* Adds to the products (depth, width) of a panel: the transpose of normalised rows [first, first +
- * n) times the weighted block (n, width). */
+/* Adds the transpose, (depth, n), of normalised rows [first, first + n) times the weighted block
+ * (n, width) to the products (depth, width) of a panel. */
 static void add_products(const struct nt_xent_state *s, const struct nt_xent_worker *w,
                          double *products, size_t first, size_t n)
 {
@@ -491,7 +492,7 @@ static void *alloc_arrays(struct nt_xent_state *s, size_t workers)
 int nt_xent(const struct nt_xent *call, double *loss)
 {
     const struct tile_kernels *tiles = &kernels_current()->tiles[call->compute];
-    /* Below this bound, rows times a small number cannot overflow. */
+    /* With fewer rows, the number of rows times a small constant cannot overflow. */
     if (call->rows >> MAX_ROWS_BITS != 0) {
         return -1;
     }

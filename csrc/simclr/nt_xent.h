@@ -23,9 +23,9 @@
  *     gradient of z_i  = (gradient of z^_i, minus its projection on z^_i if n_i >= eps)
  *                        / max(n_i, eps)
  *
- * With classes, it is the supervised contrastive loss (Khosla et al. 2020, L_out): P(i) is the set
- * of the other rows of i's class, and the mean over P(i) of s_ij stands in the place of s_ip(i). In
- * the gradient, 2 [j in P(i)] / |P(i)| stands in the place of 2 [j = p(i)].
+ * With classes, the loss is the supervised contrastive loss (Khosla et al. 2020, L_out). P(i) is
+ * the set of the other rows of i's class. The mean of s_ij over P(i) replaces s_ip(i). In the
+ * gradient, 2 [j in P(i)] / |P(i)| replaces 2 [j = p(i)].
  */
 struct nt_xent {
     enum compute_type compute;
