@@ -139,10 +139,11 @@ static enum dtype promoted(enum dtype x, enum dtype y)
     if (dtype_compute_type(x) == COMPUTE_F64 || dtype_compute_type(y) == COMPUTE_F64) {
         return DTYPE_F64;
     }
-    return x == y ? x : DTYPE_F32; /* float16 cannot hold all of bfloat16, nor the reverse */
+    return x == y ? x : DTYPE_F32; /* neither 16-bit float type holds all values of the other */
 }
 
-/* Returns whether an argument's type is that of ml_dtypes, which results can have. */
+/* True if the argument has the bfloat16 of ml_dtypes. Only this bfloat16 can be the type of a
+ * result. */
 static bool is_numpy_bfloat16(const struct array_argument *x)
 {
     return x->operand.dtype == DTYPE_BF16 && PyTypeNum_ISUSERDEF(PyArray_TYPE(x->array));
@@ -170,7 +171,8 @@ PyArray_Descr *result_descr(const struct array_argument *x, const struct array_a
                             enum dtype *dtype)
 {
     *dtype = promoted(x->operand.dtype, y == NULL ? x->operand.dtype : y->operand.dtype);
-    /* Without ml_dtypes there are rows of bfloat16, but no type that a result could have. */
+    /* Without ml_dtypes an argument can hold bfloat16, but NumPy has no such type for the result.
+     */
     if (*dtype == DTYPE_BF16 && !is_numpy_bfloat16(x) && (y == NULL || !is_numpy_bfloat16(y))) {
         *dtype = DTYPE_F32;
     }
@@ -233,7 +235,7 @@ static int check_out(const char *function, PyArrayObject *out, int ndim, const n
     return 0;
 }
 
-/* Takes the reference to descr, which may be NULL with an error set. New reference. */
+/* Steals the reference to descr, which may be NULL with an error set. New reference. */
 static PyArrayObject *new_array(PyArray_Descr *descr, int ndim, const npy_intp *shape)
 {
     return descr == NULL ? NULL
@@ -313,7 +315,7 @@ PyObject *result_finish(struct result *result, int ok)
             object = Py_NewRef((PyObject *)result->target);
         }
     } else if (ok) {
-        object = PyArray_Return(result->array); /* takes the reference */
+        object = PyArray_Return(result->array); /* steals the reference */
         result->array = NULL;
     }
     release(result->hold);

@@ -23,12 +23,12 @@ int parse_arguments(const struct signature *signature, PyObject *const *args, Py
 #define BY_POSITION(name, function, arguments, text) \
     {name, function, METH_VARARGS, name "($module, " arguments ", /)\n--\n\n" text}
 
-/* The same for a function that also takes arguments by name. */
+/* A row for a function that also takes keyword arguments. */
 #define BY_NAME(name, function, arguments, text) \
     {name, (PyCFunction)(void (*)(void))function, METH_VARARGS | METH_KEYWORDS, \
      name "($module, " arguments ")\n--\n\n" text}
 
-/* What a function without a result returns: None, or NULL if the status is negative. */
+/* The return value of a function without a result: None, or NULL if the status is negative. */
 static inline PyObject *none_or_error(int status)
 {
     return status < 0 ? NULL : Py_NewRef(Py_None);
@@ -73,8 +73,9 @@ struct result {
     enum dtype dtype;
 };
 
-/* Checks out, or makes an array for NULL or None. With in_place_ok, no temporary is needed if out
- * is the same memory as x, element for element. Returns 0, or -1 with an error set. */
+/* Checks `out`, or makes an array if `out` is NULL or None. With in_place_ok, `out` needs no
+ * temporary if it is the same memory as x, element for element. Returns 0, or -1 with an error
+ * set. */
 int result_open(const char *function, PyObject *out, int ndim, const npy_intp *shape,
                 const struct array_argument *x, const struct array_argument *y, int in_place_ok,
                 struct result *result);

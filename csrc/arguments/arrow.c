@@ -1,5 +1,5 @@
-/* Arrays over Arrow's C data interface: capsules and streams. arrow_schema.c finds which types hold
- * rows, arrow_chunk.c reads the chunks. */
+/* Makes arrays over the memory of Arrow's C data interface: capsules and streams. arrow_schema.c
+ * finds which types hold rows; arrow_chunk.c reads the chunks. */
 #include "arguments/arrow.h"
 
 #include "arguments/arrow_chunk.h"
@@ -27,8 +27,9 @@ static void release_chunk(PyObject *owner)
     PyMem_Free(chunk);
 }
 
-/* Moves a chunk into a new object, which releases it when it dies. The source is released then, as
- * the interface wants it. New reference, or NULL with an error set. */
+/* Moves a chunk into a new capsule, which releases the chunk when the capsule is freed. Marks the
+ * source as released, as the interface requires of a move. New reference, or NULL with an error
+ * set. */
 static PyObject *take_chunk(struct arrow_array *source)
 {
     struct arrow_array *chunk = PyMem_Malloc(sizeof *chunk);
@@ -45,7 +46,7 @@ static PyObject *take_chunk(struct arrow_array *source)
     return owner;
 }
 
-/* Reads a chunk and moves it into the array, or releases it. */
+/* Reads a chunk as an array, which then owns the chunk. Releases the chunk if that fails. */
 static PyArrayObject *take_rows(struct arrow_reader *reader, const struct arrow_rows *rows,
                                 struct arrow_array *source)
 {
@@ -60,8 +61,8 @@ static PyArrayObject *take_rows(struct arrow_reader *reader, const struct arrow_
 
 /* ---- streams ---- */
 
-/* The functions of a stream can wait for threads that need the GIL. At the end of the stream,
- * next_chunk also releases it. Both return 0 or an errno. */
+/* The functions of a stream can wait for threads that need the GIL, so they run without it. At the
+ * end of the stream, next_chunk also releases the stream. Both functions return 0 or an errno. */
 
 static int next_chunk(struct arrow_stream *stream, struct arrow_array *chunk)
 {
@@ -97,7 +98,7 @@ static void stream_error(const struct arrow_reader *reader, struct arrow_stream 
     }
 }
 
-/* Returns an array of no rows. */
+/* Returns an array without rows, whose other dimension is that of the type. */
 static PyArrayObject *no_rows(const struct arrow_rows *rows)
 {
     const bool matrix = rows->column < 0, vectors = rows->layout.levels > 0;
@@ -109,8 +110,8 @@ static PyArrayObject *no_rows(const struct arrow_rows *rows)
                                               matrix ? rows->of_column[0].type : rows->layout.type);
 }
 
-/* Adds the array of a chunk to the list, and takes its reference. Drops an array without rows
- * if the list has another array. Returns 0, or -1 with an error set. */
+/* Adds the array of a chunk to the list. Steals the reference to the array. Drops an array without
+ * rows if the list has another array. Returns 0, or -1 with an error set. */
 static int add_rows(const struct arrow_reader *reader, PyObject *list, PyArrayObject *array)
 {
     PyArrayObject *first =
@@ -123,7 +124,7 @@ static int add_rows(const struct arrow_reader *reader, PyObject *list, PyArrayOb
         return 0;
     }
     if (PyArray_DIM(first, 0) == 0) {
-        return PyList_SetItem(list, 0, (PyObject *)array); /* takes the reference */
+        return PyList_SetItem(list, 0, (PyObject *)array); /* steals the reference */
     }
     if (PyArray_NDIM(array) > 1 && PyArray_DIM(array, 1) != PyArray_DIM(first, 1)) {
         arrow_ragged(reader, reader->first_row, PyArray_DIM(array, 1), 0, PyArray_DIM(first, 1));
@@ -168,7 +169,8 @@ static int add_chunks(struct arrow_reader *reader, const struct arrow_rows *rows
     return 0;
 }
 
-/* Returns the rows of all chunks of a stream: over its chunk if only one has rows, else joined. */
+/* Returns the rows of all chunks of a stream. If only one chunk has rows, the array lies over its
+ * memory; otherwise it is a copy. */
 static PyArrayObject *read_chunks(struct arrow_reader *reader, const struct arrow_rows *rows,
                                   struct arrow_stream *stream, struct arrow_array *chunk)
 {
@@ -190,8 +192,8 @@ static PyArrayObject *read_chunks(struct arrow_reader *reader, const struct arro
     return array;
 }
 
-/* Calls the release callbacks that are left of a stream. They can be Python functions, which must
- * not start with an error set. */
+/* Calls the release callbacks that have not run yet. They can be Python functions, which must not
+ * start with an error set. */
 static void release_all(struct arrow_schema *schema, struct arrow_array *chunk,
                         struct arrow_stream *stream)
 {
@@ -240,7 +242,7 @@ static PyArrayObject *from_stream(struct arrow_reader *reader, PyObject *capsule
     return array;
 }
 
-/* Reads the pair of capsules of a type and an array. */
+/* Reads a tuple of two capsules: a schema and an array. */
 static PyArrayObject *from_array(struct arrow_reader *reader, PyObject *pair)
 {
     struct arrow_schema *schema = NULL;

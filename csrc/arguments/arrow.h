@@ -9,15 +9,16 @@
  *
  * Returns numbers as an array of shape (N,), lists of D numbers as (N, D), tensors of shape S as
  * (N, *S). A table stands for its only column of lists or, if all of its C columns are numbers, for
- * the array (N, C). One chunk is not copied (except for the bits of booleans); several are joined.
- * The release callback of a chunk is called once: when the array over it dies.
+ * the array (N, C). A single chunk is not copied, except for the bits of booleans; several chunks
+ * are joined in a copy. The release callback of a chunk is called once: when the array over it is
+ * freed.
  *
- * What a structure says of itself is checked: lengths, offsets, nulls, numbers of buffers and
- * children. The interface does not say how long a buffer is, so that the values buffer of an array
- * and the offsets of a list are believed to have the length that the array has.
+ * Lengths, offsets, nulls, and the numbers of buffers and children are checked. The interface does
+ * not give the length of a buffer. So the buffers of values and of offsets are assumed to be as
+ * long as the length of the array requires.
  *
- * New reference, or NULL with a TypeError or ValueError set, which names the function and the
- * argument, and the first row with a null.
+ * New reference, or NULL with a TypeError or ValueError set. The message names the function, the
+ * argument and, if there are nulls, the first row with a null.
  */
 PyArrayObject *array_from_arrow(const char *function, const char *name, PyObject *object);
 

@@ -4,13 +4,14 @@
 #include "arguments/messages.h"
 #include "arguments/protocols.h"
 
-/* Elements start .. start + count of an array, without the array's own offset. */
+/* Elements [start, start + count) of an array, counted from the array's own offset. */
 struct window {
     const struct arrow_array *array;
     int64_t start, count;
 };
 
-/* The dimensions of the result so far: their product is the number of elements of a window. */
+/* The dimensions of the result that the outer lists have given. Their product is the number of
+ * elements of the current window. */
 struct dims {
     int ndim;
     npy_intp size[1 + ARROW_MAX_LEVELS + ARROW_MAX_TENSOR];
@@ -22,8 +23,8 @@ static PyArrayObject *malformed(const struct arrow_reader *reader, const char *r
     return NULL;
 }
 
-/* No address space has more bytes, so that an array of more elements lies. The offsets in bytes of
- * others do not overflow. */
+/* No address space has more bytes, so a larger array is malformed. Offsets in bytes within smaller
+ * arrays do not overflow. */
 static const int64_t MAX_BYTES = (int64_t)1 << 56;
 
 static bool has_children(const struct arrow_array *array, int64_t n_children)
@@ -40,8 +41,8 @@ static bool has_children(const struct arrow_array *array, int64_t n_children)
     return true;
 }
 
-/* Checks what an array says of itself, and that it has the elements of a window. Returns 0, or -1
- * with an error set. */
+/* Checks the members of an array, and that the array contains the elements of a window. Returns 0,
+ * or -1 with an error set. */
 static int check_window(const struct arrow_reader *reader, struct window window, int64_t n_buffers,
                         int64_t n_children)
 {
@@ -116,7 +117,7 @@ static int check_nulls(const struct arrow_reader *reader, struct window window,
     return -1;
 }
 
-/* Returns an array of bools from bits. */
+/* Returns a new array of bools with the values of packed bits. */
 static PyArrayObject *unpack_bits(const uint8_t *bits, int64_t start, const struct dims *dims)
 {
     PyArrayObject *array = (PyArrayObject *)PyArray_SimpleNew(dims->ndim, dims->size, NPY_BOOL);
@@ -172,9 +173,9 @@ static PyArrayObject *read_numbers(const struct arrow_reader *reader, struct win
 /* The lists of a window, from their offsets and sizes. */
 struct lists {
     const void *offsets, *sizes; /* sizes is NULL unless the lists are views */
-    bool wide;                   /* 64 bits each, else 32 */
-    int64_t base;                /* the position of the window's first list in both */
-    int64_t values;              /* the length of the child */
+    bool wide;                   /* offsets and sizes are int64, else int32 */
+    int64_t base;                /* position of the window's first list in offsets and sizes */
+    int64_t values;              /* number of elements of the child array */
 };
 
 static int64_t integer_at(const void *integers, bool wide, int64_t i)
@@ -231,7 +232,8 @@ static int read_offsets(const struct arrow_reader *reader, const struct lists *l
         in_order = in_order && first == next;
         next = in_order ? first + length : next;
     }
-    if (__builtin_mul_overflow(count, *width, &total)) { /* of views that overlap */
+    if (__builtin_mul_overflow(count, *width,
+                               &total)) { /* only overlapping views can have so many */
         PyErr_Format(PyExc_ValueError, ARROW_TOO_LARGE, reader->function, reader->name);
         return -1;
     }
@@ -259,7 +261,8 @@ int arrow_append(PyObject *list, PyArrayObject *array)
     return status;
 }
 
-/* Returns an array in another shape. Takes the reference, which may be NULL with an error set. */
+/* Returns an array in another shape. Steals the reference to the array, which may be NULL with an
+ * error set. */
 static PyArrayObject *reshaped(PyArrayObject *array, int ndim, npy_intp *shape)
 {
     PyArray_Dims dims = {shape, ndim};
@@ -268,7 +271,8 @@ static PyArrayObject *reshaped(PyArrayObject *array, int ndim, npy_intp *shape)
     return (PyArrayObject *)result;
 }
 
-/* Reads views whose values do not lie one after the other, list by list, and joins them. */
+/* Reads list views whose values do not follow one another in memory: reads every list by itself,
+ * and joins the arrays. */
 static PyArrayObject *read_scattered(const struct arrow_reader *reader, int level,
                                      const struct lists *lists, struct window inner,
                                      const struct dims *dims, int64_t count)
@@ -296,7 +300,7 @@ static PyArrayObject *read_scattered(const struct arrow_reader *reader, int leve
     return reshaped(array, all.ndim, all.size);
 }
 
-/* Reads lists with offsets. */
+/* Reads lists and list views, which have offsets. */
 static PyArrayObject *read_lists(const struct arrow_reader *reader, int level, struct window window,
                                  const struct dims *dims)
 {
@@ -332,7 +336,7 @@ static PyArrayObject *read_lists(const struct arrow_reader *reader, int level, s
     return read_level(reader, level + 1, inner, &more);
 }
 
-/* Reads lists of one length without offsets. */
+/* Reads fixed-size lists. */
 static PyArrayObject *read_fixed(const struct arrow_reader *reader, int level, struct window window,
                                  const struct dims *dims)
 {
@@ -357,7 +361,7 @@ static PyArrayObject *read_fixed(const struct arrow_reader *reader, int level, s
     return read_level(reader, level + 1, inner, &more);
 }
 
-/* Returns an array of a window of lists or numbers, which are dims.size[0] rows. */
+/* Returns the array of a window of lists or numbers. Its first dimension is dims->size[0] rows. */
 static PyArrayObject *read_level(const struct arrow_reader *reader, int level, struct window window,
                                  const struct dims *dims)
 {
@@ -371,8 +375,8 @@ static PyArrayObject *read_level(const struct arrow_reader *reader, int level, s
 
 /* ---- chunks ---- */
 
-/* Returns an array whose axes after the first are those of the tensors. Takes the reference, which
- * may be NULL with an error set. */
+/* Returns the array with the axes of its tensors in their logical order. Steals the reference to
+ * the array, which may be NULL with an error set. */
 static PyArrayObject *transposed(PyArrayObject *array, const struct arrow_layout *layout)
 {
     npy_intp axes[1 + ARROW_MAX_LEVELS + ARROW_MAX_TENSOR];
@@ -389,8 +393,8 @@ static PyArrayObject *transposed(PyArrayObject *array, const struct arrow_layout
     return (PyArrayObject *)result;
 }
 
-/* Returns the rows of one column: a window of all elements of an array, or of a child of a table.
- */
+/* Returns the rows of one column. The window holds all elements of an array, or of one child of a
+ * table. */
 static PyArrayObject *read_column(const struct arrow_reader *reader, struct window window)
 {
     const struct dims dims = {1, {(npy_intp)window.count}};

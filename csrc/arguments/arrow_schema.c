@@ -1,4 +1,4 @@
-/* Types of Arrow that hold rows of numbers. */
+/* Finds which Arrow types hold rows of numbers. */
 #include "arguments/arrow_schema.h"
 
 #include "arguments/messages.h"
@@ -6,7 +6,7 @@
 
 enum status { HOLDS_NUMBERS, HOLDS_OTHERS, TOO_DEEP, MALFORMED };
 
-/* The types of numbers, by their letter. */
+/* Number types: Arrow's format letter, NumPy's type, bytes of a number (0 for bits). */
 static const struct {
     char format;
     int type;
@@ -46,7 +46,7 @@ static const char *type_name(const struct arrow_schema *schema)
     return schema->format;
 }
 
-/* Reads a format that is a list. Returns false if it is none. */
+/* Reads the format of a list type. Returns false for other types. */
 static bool list_format(const char *format, enum arrow_list *list, int64_t *width)
 {
     static const char *const lists[] = {
@@ -67,7 +67,7 @@ static bool list_format(const char *format, enum arrow_list *list, int64_t *widt
         return false;
     }
     *list = ARROW_FIXED;
-    *width = strtoll(format + 3, &end, 10); /* out of range: the largest, which fits no array */
+    *width = strtoll(format + 3, &end, 10); /* out of range: LLONG_MAX, more than any array holds */
     return end > format + 3 && *end == '\0' && *width >= 0;
 }
 
@@ -96,7 +96,8 @@ static bool has_children(const struct arrow_schema *schema)
     return true;
 }
 
-/* Reads a type: lists in lists, around numbers. *inner is the type at which it stopped. */
+/* Reads a type: nested lists with numbers inside. Sets *inner to the innermost type that it read.
+ */
 static enum status layout_of(const struct arrow_schema *schema, struct arrow_layout *layout,
                              const struct arrow_schema **inner)
 {
@@ -128,7 +129,8 @@ static enum status layout_of(const struct arrow_schema *schema, struct arrow_lay
 
 /* ---- the extension type FixedShapeTensor ---- */
 
-/* Finds a key in the metadata of a type. Returns its value, which has *length bytes, or NULL. */
+/* Finds a key in the metadata of a type. Returns the key's value, which has *length bytes, or NULL.
+ */
 static const char *metadata_value(const char *metadata, const char *key, int32_t *length)
 {
     int32_t pairs, key_length;
@@ -178,8 +180,8 @@ static int integers_of(PyObject *dict, const char *key, npy_intp *values)
     return (int)n;
 }
 
-/* Reads shape and permutation of a tensor. Returns false if they fit neither each other nor lists
- * of this width. */
+/* Reads shape and permutation of a tensor. Returns false unless they fit each other and lists of
+ * this width. */
 static bool read_tensor(PyObject *dict, int64_t width, struct arrow_layout *layout)
 {
     npy_intp axes[ARROW_MAX_TENSOR];
@@ -253,7 +255,8 @@ static int refuse(const char *function, const char *name, enum status status,
     return -1;
 }
 
-/* Returns the names of columns, with commas between. New reference, or NULL with an error set. */
+/* Returns the names of the columns, separated by commas. New reference, or NULL with an error set.
+ */
 static PyObject *column_names(const struct arrow_schema *schema)
 {
     PyObject *names = PyList_New(0), *comma = PyUnicode_FromString(", "), *text = NULL;
@@ -273,7 +276,7 @@ static PyObject *column_names(const struct arrow_schema *schema)
     return text;
 }
 
-/* Finds the columns of a table that hold its rows. */
+/* Finds the columns of a table that hold its rows. Returns 0, or -1 with an error set. */
 static int columns_of(const char *function, const char *name, const struct arrow_schema *schema,
                       struct arrow_rows *rows)
 {

@@ -48,7 +48,7 @@ typedef int from_object_function(void *object, struct dl_versioned **tensor);
 /* The first members of the table of C functions. */
 struct dl_api {
     struct dl_version version;
-    const struct dl_api *previous; /* the same for an older version, or NULL */
+    const struct dl_api *previous; /* the table of an older version, or NULL */
     void *allocate;
     from_object_function *from_object;
 };
@@ -122,7 +122,7 @@ static PyArray_Descr *descr_of(const char *function, const char *name,
         return PyArray_DescrFromType(NPY_BOOL);
     }
     const bool known = tensor->lanes == 1 && type <= TYPE_COMPLEX && bits % 8 == 0 && bytes <= 16;
-    if (!known || types[type][bytes] == 0) { /* 0 is the number of what is missing in the table */
+    if (!known || types[type][bytes] == 0) { /* a type that NumPy lacks has 0 in the table */
         PyErr_Format(PyExc_TypeError, DLPACK_TYPE, function, name, type, bits, tensor->lanes);
         return NULL;
     }
@@ -178,8 +178,8 @@ static bool cpu_can_read(const struct dl_tensor *tensor)
            device == DEVICE_CUDA_MANAGED;
 }
 
-/* Returns an array over a tensor. It takes the reference to the owner, which may be NULL with an
- * error set. Returns NULL with an error set. */
+/* Returns an array over a tensor, or NULL with an error set. Steals the reference to the owner,
+ * which may be NULL with an error set. */
 static PyArrayObject *array_over(const char *function, const char *name,
                                  const struct dl_tensor *tensor, bool read_only, PyObject *owner)
 {
@@ -207,7 +207,7 @@ static PyArrayObject *array_over(const char *function, const char *name,
             read_only ? 0 : NPY_ARRAY_WRITEABLE, NULL);
     }
     if (array != NULL && !layout.empty) {
-        if (PyArray_SetBaseObject(array, owner) < 0) { /* takes the reference, in each case */
+        if (PyArray_SetBaseObject(array, owner) < 0) { /* steals the reference, even on failure */
             Py_CLEAR(array);
         }
         return array;
@@ -219,7 +219,8 @@ static PyArrayObject *array_over(const char *function, const char *name,
 static PyArrayObject *array_of_versioned(const char *function, const char *name,
                                          struct dl_versioned *versioned, PyObject *owner)
 {
-    if (owner != NULL && versioned->version.major != 1) { /* the rest has another layout */
+    if (owner != NULL &&
+        versioned->version.major != 1) { /* the other members have another layout */
         PyErr_Format(PyExc_ValueError, DLPACK_VERSION, function, name,
                      (unsigned)versioned->version.major, (unsigned)versioned->version.minor);
         release(owner);
@@ -281,8 +282,8 @@ PyArrayObject *array_from_dlpack(const char *function, const char *name, PyObjec
 
 /* ---- DLPack's table of C functions ---- */
 
-/* Returns the function of an object's class, or NULL without an error. A subclass may change what
- * its elements mean, so that the table of its base is not taken. */
+/* Returns the C function that the object's class itself exports, or NULL without an error. A table
+ * that the class inherits is ignored, because a subclass can give its elements another meaning. */
 static from_object_function *api_of(PyObject *object)
 {
     PyObject *dict = Py_TYPE(object)->tp_dict;
@@ -299,7 +300,8 @@ static from_object_function *api_of(PyObject *object)
     return api == NULL ? NULL : api->from_object;
 }
 
-/* Returns the truth of a value, which may be NULL with an error set. Takes the reference. */
+/* Returns the truth value of an object, which may be NULL with an error set. Steals the reference
+ * and clears errors. */
 static bool is_true(PyObject *value)
 {
     const int truth = value == NULL ? 0 : PyObject_IsTrue(value);

@@ -5,8 +5,8 @@
  * The text of every error message that only the C core raises, as formats of PyErr_Format.
  * cossim/_errors.py has those of Python, which raise_template() raises too.
  *
- * A message says what is wrong, with the names and numbers of the call, and then what to do next.
- * tests/helpers/messages.py has an example of every format.
+ * A message says what is wrong, with the names and numbers of the call. It ends with what to do
+ * next. tests/helpers/messages.py has an example of every format.
  */
 
 /* ---- arguments by position and name ---- */

@@ -7,8 +7,8 @@
 #include "arguments/dlpack.h"
 #include "arguments/messages.h"
 
-/* Recognises bfloat16, of ml_dtypes by its name, so that the package need not be installed, and as
- * the structured type of bfloat16_descr. */
+/* True for the bfloat16 of ml_dtypes, which is recognised by its name because the package may be
+ * missing, and for the structured type of bfloat16_descr. */
 static bool is_bfloat16(PyArray_Descr *descr)
 {
     const char *name = strrchr(descr->typeobj->tp_name, '.');
@@ -81,8 +81,8 @@ int fail(PyObject *exception, const char *function, const struct array_argument 
     va_start(arguments, format);
     PyObject *message = PyUnicode_FromFormatV(format, arguments);
     va_end(arguments);
-    /* Each step runs only if the previous one succeeded: no Python code may run with an error set.
-     */
+    /* Each step runs only if the previous one succeeded, because no Python code may run with an
+     * error set. */
     PyObject *of_x = message == NULL ? NULL : describe(x);
     PyObject *of_y = of_x == NULL ? NULL : y == NULL ? PyUnicode_FromString("") : describe(y);
     if (of_y != NULL) {
@@ -100,8 +100,8 @@ PyObject *misfit(void)
     return NULL;
 }
 
-/* Raises what cossim._arguments.unreadable finds wrong with an object. Returns false, without an
- * error, if it finds nothing. */
+/* Raises the error that cossim._arguments.unreadable returns for an object. Returns false, without
+ * an error, if that function finds nothing wrong. */
 static bool raise_mistake(const char *function, const char *name, PyObject *object)
 {
     PyObject *module = PyImport_ImportModule("cossim._arguments");
@@ -117,8 +117,8 @@ static bool raise_mistake(const char *function, const char *name, PyObject *obje
     return found;
 }
 
-/* Replaces the error that is set, if it comes from a conversion that was refused, by one that says
- * what is wrong with the object. If that is not known, explains the error as explain_error does. */
+/* If the error that is set refuses a conversion, replaces it by an error that says what is wrong
+ * with the object. If nothing is known to be wrong, explains the error as explain_error does. */
 static void explain_refusal(const char *function, const char *name, PyObject *object,
                             bool any_reason)
 {
@@ -184,7 +184,8 @@ static bool has_interface(PyObject *object)
     if (found) {
         return true;
     }
-    PyObject *dict = PyObject_GenericGetDict(object, NULL); /* NumPy takes those of objects too */
+    PyObject *dict = PyObject_GenericGetDict(
+        object, NULL); /* NumPy also reads these attributes from the object itself */
     for (size_t i = 0; i < 2 && dict != NULL; i++) {
         found = found || PyDict_Contains(dict, protocol_name(protocols[i])) > 0;
     }
@@ -193,8 +194,8 @@ static bool has_interface(PyObject *object)
     return found;
 }
 
-/* Returns the last object in an array's chain of bases. It owns the memory, and may be an array or
- * another object. Borrowed, never NULL. */
+/* Returns the last object in an array's chain of bases. This object owns the memory. It can be an
+ * array or any other object. Borrowed, never NULL. */
 static PyObject *last_base(PyObject *object)
 {
     while (PyArray_Check(object) && PyArray_BASE((PyArrayObject *)object) != NULL) {
@@ -237,7 +238,7 @@ PyObject *hold_memory(PyArrayObject *array)
 }
 
 /* Replaces an array made from __array_interface__ by a copy if nothing can keep the owner of its
- * memory from freeing it. Takes the reference and returns a new one. */
+ * memory from freeing it. Steals the reference. New reference. */
 static PyArrayObject *own_memory(PyArrayObject *array)
 {
     PyObject *owner = last_base((PyObject *)array);
@@ -291,8 +292,8 @@ static PyArrayObject *by_numpy(PyObject *object)
     return array != NULL && interface ? own_memory(array) : array;
 }
 
-/* Converts a list or tuple. If NumPy makes no array of it, cossim/_columns.py can still stack its
- * rows, or say which row is to blame. */
+/* Converts a list or tuple. If NumPy cannot make an array of it, cossim/_columns.py stacks its
+ * rows, or raises an error that names the wrong row. */
 static PyArrayObject *from_sequence(const char *function, const char *name, PyObject *object)
 {
     PyObject *type, *value, *traceback, *stacked;
@@ -326,8 +327,8 @@ static PyArrayObject *from_tensor(const char *function, const char *name, PyObje
     if (!type_has(object, PROTOCOL_ARRAY)) {
         return array_from_dlpack(function, name, object);
     }
-    /* __array__ comes first because it refuses more: torch exports a tensor whose elements are yet
-     * to be negated as it is. */
+    /* __array__ is tried before __dlpack__ because it refuses more. With __dlpack__, torch exports
+     * a tensor with a pending negation without negating its elements. */
     array = by_numpy(object);
     if (array != NULL || !PyErr_ExceptionMatches(PyExc_Exception)) {
         return array;
@@ -336,7 +337,7 @@ static PyArrayObject *from_tensor(const char *function, const char *name, PyObje
     PyErr_Fetch(&type, &value, &traceback);
     if (requires_grad(object)) {
         PyErr_Format(PyExc_TypeError, DETACH, function, name, name);
-    } else if (type_error) { /* such as that NumPy lacks bfloat16 */
+    } else if (type_error) { /* for example, because NumPy lacks bfloat16 */
         array = array_from_dlpack(function, name, object);
     }
     const bool refused = PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_ValueError);
@@ -377,8 +378,9 @@ static PyArrayObject *convert(const char *function, const char *name, PyObject *
     return array;
 }
 
-/* Stacks the vectors of an array of objects. An array of other objects stays as it is, to be
- * refused with its shape. Takes the reference and returns a new one, or NULL with an error set. */
+/* Stacks the vectors of an array of objects. An array of other objects is returned unchanged; a
+ * later check refuses it with its shape. Steals the reference. New reference, or NULL with an error
+ * set. */
 static PyArrayObject *stack_objects(const char *function, const char *name, PyArrayObject *array)
 {
     PyObject *stacked = call_columns("from_objects", function, name, (PyObject *)array);
@@ -390,9 +392,9 @@ static PyArrayObject *stack_objects(const char *function, const char *name, PyAr
     return (PyArrayObject *)stacked;
 }
 
-/* Converts an object to an array. Returns arrays, subclasses included, unchanged, but stacks those
- * of vectors. Reads no other property of the array: that must wait until all arguments are
- * converted. New reference, or NULL with an error set. */
+/* Converts an object to an array. Returns arrays, subclasses included, unchanged, except that it
+ * stacks arrays whose elements are vectors. Reads no other property of the array: array_reread does
+ * so after all arguments are converted. New reference, or NULL with an error set. */
 static PyArrayObject *as_array(const char *function, const char *name, PyObject *object)
 {
     PyArrayObject *array = PyArray_Check(object) ? (PyArrayObject *)Py_NewRef(object)
@@ -422,7 +424,7 @@ int array_argument(const char *function, const char *name, PyObject *object,
     return 0;
 }
 
-/* The message for an array whose elements are not real numbers. */
+/* Returns the message for an array whose elements are not real numbers. */
 static const char *not_real(PyArrayObject *array)
 {
     switch (PyArray_DESCR(array)->kind) {

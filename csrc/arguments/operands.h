@@ -19,16 +19,16 @@ PyObject *call_lazily(PyObject *module, const char *function, PyObject *const *a
 struct array_argument {
     const char *name;
     PyArrayObject *array;   /* the argument itself if that is an array, subclasses included */
-    PyObject *hold;         /* keeps its memory in place; see hold_memory */
+    PyObject *hold;         /* keeps the array's memory in place; see hold_memory */
     struct operand operand; /* how the core reads it */
 };
 
 /*
  * Converts an argument to an array. Arrays are used without a copy, and so are buffers, tensors
  * (DLPack) and columns (Arrow) whose memory lies in one piece. Other objects are converted by
- * NumPy's rules (__array__, sequences, numbers). Vectors as objects of an array, a list or a column
- * are stacked. Returns 0, or -1 with a TypeError or ValueError set, which names the function and
- * the argument.
+ * NumPy's rules (__array__, sequences, numbers). Vectors that are elements of an array of objects,
+ * a list or a column are stacked. Returns 0, or -1 with a TypeError or ValueError set, which names
+ * the function and the argument.
  */
 int array_argument(const char *function, const char *name, PyObject *object,
                    struct array_argument *argument);
@@ -42,8 +42,9 @@ int array_reread(const char *function, struct array_argument *argument);
 void array_release(struct array_argument *argument);
 
 /*
- * Makes an argument that check_rows has accepted rows of packed bits: uint8, at least one byte a
- * row. Returns 0, or -1 with a TypeError or ValueError set. array_reread undoes it.
+ * Turns an argument that check_rows has accepted into rows of packed bits. Its elements must be
+ * uint8, with at least one byte in a row. Returns 0, or -1 with a TypeError or ValueError set.
+ * array_reread undoes this.
  */
 int bits_argument(const char *function, struct array_argument *argument);
 
@@ -54,8 +55,8 @@ PyObject *array_view(const struct array_argument *argument);
 /*
  * Arrays that cossim's Python code has made for the core. can_read and can_write are true for an
  * array of this type and shape that the core can use in place: C-contiguous, aligned and in native
- * byte order. A size of -1 stands for any, and a shape of NULL for any sizes. They are false for
- * objects that are no arrays.
+ * byte order. A size of -1 in `shape` allows any size, and a shape of NULL allows any sizes. Both
+ * are false for objects that are not arrays.
  */
 static inline bool can_read(PyArrayObject *array, int type, int ndim, const npy_intp *shape)
 {
@@ -77,14 +78,14 @@ static inline bool can_write(PyArrayObject *array, int type, int ndim, const npy
     return can_read(array, type, ndim, shape) && PyArray_ISWRITEABLE(array);
 }
 
-/* Returns NPY_FLOAT or NPY_DOUBLE if that is the type of the array, else -1, the type of none. */
+/* Returns NPY_FLOAT or NPY_DOUBLE if that is the type of the array, else -1, which no array has. */
 static inline int float_type(PyArrayObject *array)
 {
     const int type = PyArray_Check((PyObject *)array) ? PyArray_TYPE(array) : -1;
     return type == NPY_FLOAT || type == NPY_DOUBLE ? type : -1;
 }
 
-/* The compute type for arrays of NPY_FLOAT or NPY_DOUBLE. */
+/* Returns the compute type for arrays of NPY_FLOAT or NPY_DOUBLE. */
 static inline enum compute_type compute_type_of(int type)
 {
     return type == NPY_DOUBLE ? COMPUTE_F64 : COMPUTE_F32;
@@ -121,7 +122,7 @@ int check_rows(const char *function, const struct array_argument *x,
                const struct array_argument *y);
 
 /* Raises "function(): message (x1: shape (2, 3), dtype float32; x2: ...)". y may be NULL. If
- * exception is NULL, an error is set already and stays. Returns -1. */
+ * exception is NULL, an error is already set, and fail() leaves it unchanged. Returns -1. */
 int fail(PyObject *exception, const char *function, const struct array_argument *x,
          const struct array_argument *y, const char *format, ...);
 

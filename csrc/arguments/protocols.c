@@ -1,5 +1,5 @@
-/* Ways in which objects of other libraries hand over arrays, and the errors of those that refuse.
- */
+/* The protocols by which objects of other libraries export arrays, and the errors of objects that
+ * refuse to. */
 #include "arguments/protocols.h"
 
 #include <stdarg.h>
@@ -40,8 +40,8 @@ PyObject *protocol_name(enum protocol protocol)
 
 bool type_has(PyObject *object, enum protocol protocol)
 {
-    /* It has a cache that also keeps what is missing, and unlike PyObject_GetAttr it makes no
-     * AttributeError, which would take longer than all other steps of a conversion. */
+    /* _PyType_Lookup caches missing attributes too. Unlike PyObject_GetAttr, it makes no
+     * AttributeError. Making one would take longer than all other steps of a conversion. */
     return _PyType_Lookup(Py_TYPE(object), names[protocol]) != NULL;
 }
 
@@ -57,7 +57,7 @@ void release(PyObject *object)
     PyErr_Restore(type, value, traceback);
 }
 
-/* Returns whether the error that is set is one by which objects refuse a conversion. */
+/* True if the error that is set is one that objects raise to refuse a conversion. */
 static bool is_refusal(bool any_reason)
 {
     PyObject *const always[] = {PyExc_TypeError, PyExc_ValueError, PyExc_BufferError};

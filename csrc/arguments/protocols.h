@@ -5,7 +5,8 @@
 
 #include "arguments/numpy.h"
 
-/* Attributes of types, each of which stands for a way to hand over arrays, and of tensors. */
+/* Attributes of types that show which protocol an object exports arrays by, and attributes of
+ * tensors. */
 enum protocol {
     PROTOCOL_ARRAY,        /* __array__ */
     PROTOCOL_INTERFACE,    /* __array_interface__ */
@@ -19,14 +20,14 @@ enum protocol {
     PROTOCOL_PANDAS,       /* iloc, which pandas' Series and DataFrames have */
     PROTOCOL_PATH,         /* __fspath__, which paths of os and pathlib have */
     TENSOR_REQUIRES_GRAD,  /* requires_grad */
-    TENSOR_IS_NEG,         /* is_neg: true if its elements still have to be negated */
+    TENSOR_IS_NEG,         /* is_neg: true for a tensor with a pending negation of its elements */
     PROTOCOLS,
 };
 
 /* Makes the names of the attributes. Returns 0, or -1 with an error set. */
 int protocols_init(void);
 
-/* The name of an attribute. Borrowed. */
+/* Returns the name of an attribute. Borrowed. */
 PyObject *protocol_name(enum protocol protocol);
 
 /* Returns whether the type of the object, or one of its bases, has the attribute. Runs no code of
@@ -34,23 +35,23 @@ PyObject *protocol_name(enum protocol protocol);
 bool type_has(PyObject *object, enum protocol protocol);
 
 /*
- * Drops a reference, which may be NULL. An error that is set stays set, but is cleared meanwhile:
- * freeing an object can run Python code, which must not start with an error set. For example, the
- * deleter of a DLPack array can be a ctypes callback.
+ * Drops a reference, which may be NULL. An error that is set is cleared while the object is freed,
+ * and set again afterwards: freeing an object can run Python code, which must not start with an
+ * error set. For example, the deleter of a DLPack array can be a ctypes callback.
  */
 void release(PyObject *object);
 
 /*
  * Puts "function(): name cannot be read as an array: " before the message of the error that is set,
- * if that is an exception by which objects refuse a conversion: TypeError, ValueError and
- * BufferError. With any_reason, RuntimeError, ImportError and NotImplementedError also count.
+ * if objects raise this exception to refuse a conversion: TypeError, ValueError or BufferError.
+ * With any_reason, RuntimeError, ImportError and NotImplementedError count too.
  */
 void explain_error(const char *function, const char *name, bool any_reason);
 
 /*
  * Raises an error whose text is a template of cossim/_errors.py, for the messages that Python code
- * raises too. format and the values after it are those of Py_BuildValue, for the dict of its
- * fields.
+ * raises too. Py_BuildValue makes the dict of the template's fields from `format` and the values
+ * after it.
  */
 void raise_template(PyObject *exception, const char *template, const char *format, ...);
 
