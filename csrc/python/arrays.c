@@ -21,7 +21,8 @@ static PyObject *view_for_numpy(const struct array_argument *argument)
              *sixteen = wide == NULL ? NULL : PyLong_FromLong(16),
              *shifted = sixteen == NULL ? NULL : PyNumber_Lshift(wide, sixteen), *floats = NULL;
     if (shifted != NULL) {
-        PyObject *array = PyArray_FROM_O(shifted); /* a scalar, of an array without dimensions */
+        PyObject *array =
+            PyArray_FROM_O(shifted); /* shifting an array without dimensions gives a scalar */
         floats = array == NULL
                      ? NULL
                      : PyArray_View((PyArrayObject *)array, PyArray_DescrFromType(NPY_FLOAT), NULL);
@@ -36,9 +37,9 @@ static PyObject *view_for_numpy(const struct array_argument *argument)
 }
 
 /*
- * Converts all objects before it reads the memory of any, because converting one can run user code
- * that changes another. With rows, checks them as check_rows does. Returns a tuple of plain arrays
- * that keep the memory in place, or NULL with an error set.
+ * Converts all objects before it reads the memory of any array, because converting one object can
+ * run user code that changes another. If `rows` is set, checks the arrays as check_rows does.
+ * Returns a tuple of plain arrays that keep the memory in place, or NULL with an error set.
  */
 static PyObject *views_of(const char *function, PyObject *names, PyObject *objects, bool rows,
                           struct array_argument *arguments)
@@ -73,7 +74,8 @@ static PyObject *views_of(const char *function, PyObject *names, PyObject *objec
     return views;
 }
 
-/* Reads the arguments (function, names, objects) of as_arrays or as_rows and converts objects. */
+/* Reads the arguments (function, names, objects) of as_arrays or as_rows and converts the objects.
+ */
 static PyObject *convert_all(PyObject *args, const char *format, bool rows)
 {
     const char *function;

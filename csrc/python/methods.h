@@ -8,8 +8,8 @@
  * all. Each table ends with an empty row.
  */
 
-/* arrays.c: as_array, as_arrays and as_rows convert operands for functions written in Python, and
- * check_bits checks one. */
+/* arrays.c: as_array, as_arrays and as_rows, which convert operands for functions written in
+ * Python, and check_bits, which checks an operand. */
 extern PyMethodDef array_methods[];
 
 /* augment.c: augment, for cossim/simclr/augment.py. */

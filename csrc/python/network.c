@@ -1,6 +1,6 @@
 /*
- * Runs the layers of a cossim.nn.Sequential, as many in one call of the core as it can. It reads
- * them from the Python objects in each call, so every change to a layer takes effect.
+ * Runs the layers of a cossim.nn.Sequential, as many as possible in one call of the core. Each call
+ * reads the layers from the Python objects again, so every change to a layer takes effect.
  *
  * classes is a tuple of the classes of layers, in the order of enum layer_kind.
  */
@@ -15,7 +15,7 @@
 #include "arguments/args.h"
 #include "python/without_gil.h"
 
-/* The names of the attributes of layers that are read here, interned. */
+/* The interned names of the attributes of layers that this file reads. */
 static struct {
     PyObject *bias, *ceil_mode, *dilation, *end_dim, *forward, *groups, *kernel_size, *padding;
     PyObject *padding_mode, *return_indices, *start_dim, *stride, *vjp, *weight;
@@ -38,15 +38,15 @@ int network_init(void)
     return 0;
 }
 
-/* An attribute of a layer, borrowed, or NULL if there is none or with an error set. Looking up the
- * next one may run code (__eq__ of a key), which may change the layer. */
+/* Returns an attribute of a layer, borrowed. Returns NULL if there is none, or with an error set.
+ * The next lookup can run user code (__eq__ of a key), which can change the layer. */
 static PyObject *get(PyObject *attributes, PyObject *name)
 {
     return PyDict_GetItemWithError(attributes, name);
 }
 
-/* The readers take a value, which may be NULL, and return false for a value of any other kind. They
- * run no code of a user. */
+/* The functions below read a value, which may be NULL. They return false for a value of another
+ * kind. They run no user code. */
 
 static bool is_text(PyObject *value, const char *text)
 {
@@ -54,7 +54,7 @@ static bool is_text(PyObject *value, const char *text)
            PyUnicode_CompareWithASCIIString(value, text) == 0;
 }
 
-/* Reads one of Python's or NumPy's integers, from `least` to INT_MAX. */
+/* Reads a Python or NumPy integer from `least` to INT_MAX. */
 static bool read_size(PyObject *value, Py_ssize_t least, size_t *size)
 {
     int overflow = 0;
@@ -88,7 +88,7 @@ static bool read_pair(PyObject *value, Py_ssize_t least, struct extent2 *pair)
     return read && (w == h || read_size(w, least, &pair->w));
 }
 
-/* What a call keeps of a layer with weights. It reads their shapes later. */
+/* References to the weights of a layer, which a call holds. The call reads their shapes later. */
 struct kept {
     PyArrayObject *weight, *bias;
     PyObject *weight_hold, *bias_hold; /* see hold_memory: a signal handler could resize weights */
@@ -146,7 +146,7 @@ static bool read_flatten(PyObject *attributes)
            read_size(get(attributes, names.end_dim), -1, &end) && end == (size_t)-1;
 }
 
-/* The kind of an object; LAYER_KINDS if it is no layer of a network. */
+/* Returns the kind of a layer, or LAYER_KINDS for an object that a network cannot run. */
 static enum layer_kind kind_of(PyObject *classes, PyObject *layer)
 {
     enum layer_kind kind = 0;
@@ -156,9 +156,9 @@ static enum layer_kind kind_of(PyObject *classes, PyObject *layer)
     return kind;
 }
 
-/* Reads a layer into *l, and stores the objects it holds references to in *k. If k is NULL, it
- * reads what network_fused needs. For gradients the layer must also have no vjp of its own. Returns
- * false, with or without an error set, if a network cannot run the layer. */
+/* Reads a layer into *l, and stores references to its weights in *k. If k is NULL, reads only the
+ * members that network_fused needs. With `gradients`, a layer object that has its own vjp is not
+ * read. Returns false, with or without an error set, if a network cannot run the layer. */
 static bool read_layer(PyObject *classes, PyObject *layer, bool gradients, struct layer *l,
                        struct kept *k)
 {
@@ -182,8 +182,8 @@ static bool read_layer(PyObject *classes, PyObject *layer, bool gradients, struc
     return read;
 }
 
-/* Sets the weights of a layer that is read, and the sizes that follow from them. Returns false
- * unless they are contiguous arrays of this type that fit each other. */
+/* Sets the weights of a layer that read_layer has read, and the sizes that follow from the weights.
+ * Returns false unless the weights are contiguous arrays of this type that fit each other. */
 static bool set_weights(struct layer *l, const struct kept *k, int type)
 {
     const bool conv = l->kind == LAYER_CONV2D;
@@ -216,7 +216,7 @@ static bool set_weights(struct layer *l, const struct kept *k, int type)
     return l->stride.h == 1 && l->stride.w == 1 && is_valid_padding(l->after);
 }
 
-/* The shape of the images of an array, (N, C, H, W) or (N, features). */
+/* Returns the shape of one image of an array (N, C, H, W) or (N, features). */
 static struct shape shape_of(PyArrayObject *x)
 {
     const npy_intp *in = PyArray_DIMS(x);
@@ -234,9 +234,9 @@ static PyArrayObject *array_of(npy_intp images, const struct shape *shape, int t
     return (PyArrayObject *)PyArray_SimpleNew(shape->flat ? 2 : 4, dims, type);
 }
 
-/* Runs the layers on an array, (N, C, H, W) or (N, features), up to the first one whose input does
- * not fit. Sets *count to their number. Returns the output of the last one, or NULL if there is
- * none or with an error set. */
+/* Runs the layers on an array (N, C, H, W) or (N, features), up to the first layer that does not
+ * fit its input. Sets *count to the number of layers that ran. Returns the output of the last one.
+ * Returns NULL if none ran, or with an error set. */
 static PyObject *run_fitting(const struct layer *layers, size_t *count, PyArrayObject *x)
 {
     const npy_intp *in = PyArray_DIMS(x);
@@ -260,8 +260,8 @@ static PyObject *run_fitting(const struct layer *layers, size_t *count, PyArrayO
     return (PyObject *)out;
 }
 
-/* Converts x to an array that layers can read in place. Returns NULL without an error if a layer
- * has to convert x itself, or to refuse it with a message that names the layer. */
+/* Converts x to an array that layers can read in place. Returns NULL without an error if the first
+ * layer must convert x itself, or must refuse it with a message that names the layer. */
 static PyArrayObject *plain_array(struct array_argument *argument, PyObject *x)
 {
     if (array_argument("Sequential", "x", x, argument) < 0) {
@@ -282,11 +282,11 @@ static PyArrayObject *plain_array(struct array_argument *argument, PyObject *x)
                                              NPY_ARRAY_CARRAY_RO | NPY_ARRAY_ENSUREARRAY);
 }
 
-/* The first layers of a tuple, as they are read for one call. */
+/* The layers that one call has read from a tuple. */
 struct layers_read {
     struct layer layers[MOST_LAYERS];
     struct kept kept[MOST_LAYERS];
-    size_t known, begun; /* layers that a network can run; entries of kept */
+    size_t known, begun; /* number of layers that a network can run; number of entries of kept */
 };
 
 static void release_layers(struct layers_read *r)
@@ -301,8 +301,8 @@ static void release_layers(struct layers_read *r)
 }
 
 /* Reads layers from layers[start] on, then x. Sets *count to the number of layers whose parameters
- * have the type of x, and returns x as an array that layers can read in place. Returns NULL, with
- * or without an error set, if there is none. Release the layers and the argument in both cases. */
+ * have the type of x. Returns x as an array that layers can read in place, or NULL, with or without
+ * an error set, if that is not possible. Release the layers and the argument in both cases. */
 static PyArrayObject *read_layers(PyObject *classes, PyObject *layers, Py_ssize_t start,
                                   PyObject *object, bool gradients, struct layers_read *r,
                                   struct array_argument *x, size_t *count)
@@ -322,7 +322,7 @@ static PyArrayObject *read_layers(PyObject *classes, PyObject *layers, Py_ssize_
     if (r->known == 0 || PyErr_Occurred()) {
         return NULL;
     }
-    /* The shapes of x and of the weights are read after the last code of a user has run. */
+    /* The shapes of x and of the weights are read after all user code has run. */
     PyArrayObject *array = plain_array(x, object);
     while (array != NULL && *count < r->known &&
            set_weights(&r->layers[*count], &r->kept[*count], PyArray_TYPE(array))) {
@@ -331,9 +331,9 @@ static PyArrayObject *read_layers(PyObject *classes, PyObject *layers, Py_ssize_
     return array;
 }
 
-/* Runs the first layers, from layers[start], as far as one call of the core can. Sets *count to
- * their number. Returns the output of the last one, or NULL if there is none or with an error set.
- */
+/* Runs layers from layers[start] on, as many as one call of the core can. Sets *count to the number
+ * of layers that ran. Returns the output of the last one. Returns NULL if none ran, or with an
+ * error set. */
 static PyObject *run_known(PyObject *classes, PyObject *layers, Py_ssize_t start, PyObject *object,
                            size_t *count)
 {
@@ -408,7 +408,7 @@ static PyObject *network_fused_layers(PyObject *self, PyObject *args)
 struct tape {
     struct lanes_tape tape;
     struct layers_read read;
-    struct shape in, out; /* of an image */
+    struct shape in, out; /* shapes of one image */
     size_t count;         /* layers */
     int type;             /* NumPy's number of the dtype */
 };
@@ -423,8 +423,8 @@ static void tape_free(PyObject *capsule)
     scratch_free(t);
 }
 
-/* Runs the layers that fit the array, if lanes across images pay, and fills the rest of t. Returns
- * the output, or NULL with or without an error set. */
+/* Runs the layers that fit the array, if the batch is large enough for lanes across images, and
+ * fills the other members of t. Returns the output, or NULL with or without an error set. */
 static PyObject *run_forward(struct tape *t, PyArrayObject *x)
 {
     const size_t images = (size_t)PyArray_DIM(x, 0);

@@ -40,7 +40,7 @@ static bool can_read_bias(PyArrayObject *bias, PyArrayObject *weight)
     return is_none(bias) || can_read(bias, PyArray_TYPE(weight), 1, PyArray_DIMS(weight));
 }
 
-/* Reads (stride, padding, dilation, groups) into a struct conv2d: a converter for PyArg_Parse. */
+/* A converter of PyArg_Parse: reads (stride, padding, dilation, groups) into a struct conv2d. */
 static int read_geometry(PyObject *object, void *to)
 {
     struct conv2d *conv = to;
@@ -58,9 +58,9 @@ static int read_geometry(PyObject *object, void *to)
     return 1;
 }
 
-/* Describes the arrays of a convolution whose geometry is read: x is (images, channels, h, w),
- * weight is (filters, channels / groups, kh, kw), and the feature maps are (images, filters, oh,
- * ow). Returns false if they do not fit each other. */
+/* Sets the arrays and sizes of a convolution whose geometry has been read. x is
+ * (images, channels, h, w), weight is (filters, channels / groups, kh, kw), and the feature maps
+ * are (images, filters, oh, ow). Returns false if they do not fit each other. */
 static bool set_arrays(struct conv2d *conv, PyArrayObject *x, PyArrayObject *weight,
                        PyArrayObject *maps)
 {
@@ -128,7 +128,7 @@ static PyObject *nn_conv2d_grad_input(PyObject *self, PyObject *args)
     return none_or_error(without_gil_finish(&released, conv2d_grad_input(&gradient)));
 }
 
-/* Is indices an int64 array of the shape of `gradients` whose elements are all in [0, size)? */
+/* True if indices is an int64 array in the shape of `gradients` with all elements in [0, size). */
 static bool are_indices(PyArrayObject *indices, PyArrayObject *gradients, size_t size)
 {
     if (!can_read(indices, NPY_INT64, PyArray_NDIM(gradients), PyArray_DIMS(gradients))) {
@@ -143,8 +143,9 @@ static bool are_indices(PyArrayObject *indices, PyArrayObject *gradients, size_t
     return fit;
 }
 
-/* Does `maps` hold the gradients of feature maps of this size? Without indices, it holds those of
- * all pixels. With indices it holds those of some, as conv2d_grad_weight_sparse takes them. */
+/* True if `maps` can hold the gradients of feature maps of this size. Without indices, it holds the
+ * gradients of all pixels. With indices, it holds the gradients of some pixels, as
+ * conv2d_grad_weight_sparse expects them. */
 static bool are_gradients(PyArrayObject *maps, PyArrayObject *indices, struct extent2 size,
                           const struct conv2d *conv)
 {
@@ -407,8 +408,8 @@ static PyObject *nn_relu(PyObject *self, PyObject *args)
     return none_or_error(without_gil_end(&released));
 }
 
-/* Describes x and y, (images, channels, pixels), and centre, (channels,). y may be None. Returns
- * false if they do not fit each other. */
+/* Sets the arrays of a call: x and y are (images, channels, pixels), centre is (channels,). y may
+ * be None. Returns false if they do not fit each other. */
 static bool set_channels(struct channels *call, PyArrayObject *x, PyArrayObject *y,
                          PyArrayObject *centre)
 {
@@ -470,7 +471,8 @@ static PyObject *nn_channel_affine(PyObject *self, PyObject *args)
     return none_or_error(without_gil_end(&released));
 }
 
-/* Are spans an int64 array (windows, 2) of pixels within `size`? Is sizes (windows,) of float64? */
+/* True if spans is an int64 array (windows, 2) of pixels within `size`, and sizes is a float64
+ * array (windows,). */
 static bool are_spans(PyArrayObject *spans, PyArrayObject *sizes, npy_intp windows, npy_intp size)
 {
     const npy_intp shape[2] = {windows, 2};
@@ -565,7 +567,7 @@ static PyObject *nn_activation(PyObject *self, PyObject *args, PyObject *kwargs)
     return none_or_error(without_gil_end(&released));
 }
 
-/* Forces the algorithm of all convolutions that it fits, or none. */
+/* Forces an algorithm for all convolutions that it fits. None lets conv2d choose again. */
 static PyObject *nn_conv2d_force(PyObject *self, PyObject *name)
 {
     (void)self;

@@ -1,6 +1,7 @@
 /*
- * Python bindings of search through blocks of rows in memory. cossim/search/functions.py calls them
- * for each pair of blocks. It checks all arguments except arrays, which this file checks.
+ * Python bindings of search through blocks of rows in memory. cossim/search/functions.py calls
+ * these functions for each pair of blocks. It checks all arguments except arrays, which this file
+ * checks.
  */
 #include "python/methods.h"
 #include "arguments/messages.h"
@@ -20,7 +21,7 @@
 #include "python/search.h"
 #include "python/without_gil.h"
 
-/* A call from Python: what a cossim.search.blocks.Request holds. */
+/* A call from Python: the members of a cossim.search.blocks.Request, converted. */
 struct search_call {
     const char *function;
     PyObject *report;
@@ -40,10 +41,8 @@ static void close_call(struct search_call *c)
     array_release(&c->queries);
 }
 
-/*
- * Reads the heads of the corpus: (directions, error, codes, scales). With `written`, codes and
- * scales are arrays that are yet to be filled. Returns false if they do not fit the corpus.
- */
+/* Reads the heads of the corpus: (directions, error, codes, scales). With `written`, codes and
+ * scales are arrays that the call will fill. Returns false if they do not fit the corpus. */
 static bool read_heads(struct search_call *c, bool written)
 {
     PyArrayObject *directions, *codes, *scales;
@@ -76,8 +75,8 @@ static bool read_heads(struct search_call *c, bool written)
     return fits;
 }
 
-/* Reads the codes and scales of an Index. Without codes, the scales only serve rows that are their
- * own codes. */
+/* Reads the codes and scales of an Index. Without codes, the scales are used only if the rows are
+ * their own codes (rows_are_codes). Returns 0, or -1 with an error set. */
 static int open_codes(struct search_call *c, PyArrayObject *codes, PyArrayObject *scales)
 {
     const npy_intp *rows = PyArray_DIMS(c->corpus.array), of_scales[2] = {rows[0], 2};
@@ -95,7 +94,7 @@ static int open_codes(struct search_call *c, PyArrayObject *codes, PyArrayObject
     return 0;
 }
 
-/* Reads the heads of a search, if it has any. */
+/* Reads the heads of a search, if it has any. Returns 0, or -1 with an error set. */
 static int open_heads(struct search_call *c)
 {
     if (c->rotated == Py_None) {
@@ -236,7 +235,7 @@ static int run_call(struct search_call *c, struct result_handler *handler)
     return end_call(c, &released, search(&c->search));
 }
 
-/* topk of an open call. Returns 0, or -1 with an error set. */
+/* Runs topk for an open call. Returns 0, or -1 with an error set. */
 static int run_topk(struct search_call *c, PyArrayObject *values, PyArrayObject *indices)
 {
     struct topk topk;
@@ -282,8 +281,8 @@ static PyObject *topk(PyObject *self, PyObject *args)
 
 static const char pairs_capsule[] = "cossim.search.pairs";
 
-/* What the capsule holds. A call runs without the GIL, so another thread, or a progress callback,
- * could pass the same capsule meanwhile. */
+/* The contents of the capsule. A call runs without the GIL, so another thread or a progress
+ * callback could pass the same capsule while the call runs. */
 struct pair_collector {
     struct range_result pairs;
     _Atomic bool in_use;
@@ -351,7 +350,7 @@ static PyObject *pairs_begin(PyObject *self, PyObject *args, PyObject *kwargs)
     return capsule;
 }
 
-/* pairs of an open call. Returns 0, or -1 with an error set. */
+/* Runs pairs for an open call. Returns 0, or -1 with an error set. */
 static int run_pairs(struct search_call *c, struct range_result *pairs, bool swapped)
 {
     const npy_intp rows = swapped ? c->corpus_end : c->queries_end,
@@ -453,7 +452,7 @@ bool are_parents(PyArrayObject *parents)
     return true;
 }
 
-/* components of an open call. Returns 0, or -1 with an error set. */
+/* Runs components for an open call. Returns 0, or -1 with an error set. */
 static int run_components(struct search_call *c, PyArrayObject *parents, double threshold)
 {
     struct components joined;
@@ -494,7 +493,7 @@ static PyObject *components(PyObject *self, PyObject *args, PyObject *kwargs)
     return none_or_error(status);
 }
 
-/* top_pairs of an open call. Returns 0, or -1 with an error set. */
+/* Runs top_pairs for an open call. Returns 0, or -1 with an error set. */
 static int run_top_pairs(struct search_call *c, PyArrayObject *values, PyArrayObject *i,
                          PyArrayObject *j, bool swapped)
 {
@@ -536,7 +535,7 @@ static PyObject *top_pairs(PyObject *self, PyObject *args, PyObject *kwargs)
     return none_or_error(status);
 }
 
-/* first_match of an open call. Returns 0, or -1 with an error set. */
+/* Runs first_match for an open call. Returns 0, or -1 with an error set. */
 static int run_first_match(struct search_call *c, PyArrayObject *matches, double threshold)
 {
     struct first_match first;
@@ -575,7 +574,7 @@ static PyObject *first_match(PyObject *self, PyObject *args, PyObject *kwargs)
     return none_or_error(status);
 }
 
-/* quantize of an open call. Returns 0, or -1 with an error set. */
+/* Runs quantize for an open call. Returns 0, or -1 with an error set. */
 static int run_quantize(struct search_call *c, PyArrayObject *codes, PyArrayObject *scales)
 {
     struct without_gil released;
@@ -608,8 +607,8 @@ static PyObject *quantize(PyObject *self, PyObject *args)
     return none_or_error(status);
 }
 
-/* quantize_heads of an open call. Its heads are not read yet. Returns 0, or -1 with an error set.
- */
+/* Reads the heads of an open call and runs quantize_heads for it. Returns 0, or -1 with an error
+ * set. */
 static int run_quantize_heads(struct search_call *c)
 {
     struct without_gil released;

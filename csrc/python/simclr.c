@@ -13,8 +13,8 @@
 #include "arguments/args.h"
 #include "python/without_gil.h"
 
-/* The rows of both views are two arrays (N, D), or one (2 N, D) and None. Returns the address of
- * the second half of them. */
+/* `views` is two arrays (N, D), or one array (2 N, D) and None. Returns the address of the second
+ * half of the rows. */
 static char *second_half(PyArrayObject *const *views)
 {
     return is_none(views[1]) ? PyArray_BYTES(views[0]) + PyArray_NBYTES(views[0]) / 2
@@ -32,7 +32,7 @@ static bool are_views(PyArrayObject *const *z, int type)
                                             can_read(z[1], type, 2, PyArray_DIMS(z[0])));
 }
 
-/* Is dz None, or does it have the shapes of z? */
+/* True if dz is None or has the shapes of z. */
 static bool are_gradients(PyArrayObject *const *dz, PyArrayObject *const *z, int type)
 {
     const npy_intp *shape = PyArray_DIMS(z[0]);

@@ -37,7 +37,8 @@ static const char *no_broadcast(enum op op, PyArrayObject *x, PyArrayObject *y)
     if (ndim != 2 || PyArray_NDIM(y) != 2 || PyArray_DIM(x, 1) != PyArray_DIM(y, 1)) {
         return NO_BROADCAST;
     }
-    return op == OP_DOT ? NO_BROADCAST : NO_BROADCAST_OF_ROWS; /* pairwise gives no dot products */
+    /* NO_BROADCAST_OF_ROWS suggests pairwise, which computes no dot products. */
+    return op == OP_DOT ? NO_BROADCAST : NO_BROADCAST_OF_ROWS;
 }
 
 /* Sets axes to the broadcast shape of both operands and to their strides. The strides of the result
@@ -96,7 +97,7 @@ static int reduce_dim(const char *function, const struct array_argument *x,
     return 0;
 }
 
-/* The dim of a call that does not name one: 1, as in torch, but the only one of a single vector. */
+/* Returns the default dim: the last for vecdot, 0 for a single vector, otherwise 1, as in torch. */
 static Py_ssize_t default_dim(enum op op, int ndim)
 {
     if (op == OP_DOT) {
@@ -167,8 +168,9 @@ struct vector_call {
     bool keepdim;
 };
 
-/* Sets the shape of the result, and for each of its dimensions the axis of the call. The axis is -1
- * for a reduced dimension, which keepdim keeps with size 1. Returns the number of dimensions. */
+/* Sets the shape of the result. axis_of[i] becomes the axis of the call that is dimension i of the
+ * result, or -1 for a reduced dimension, which keepdim keeps with size 1. Returns the number of
+ * dimensions. */
 static int result_shape(const struct vector_call *call, npy_intp *shape, int *axis_of)
 {
     int ndim = 0;
@@ -345,7 +347,7 @@ static PyObject *two_operands(PyObject *self, const struct signature *signature,
     if (is_sparse(v[X1]) || is_sparse(v[X2])) {
         return call_sparse(self, signature->function, args, nargs, kwnames);
     }
-    if (op == OP_DOT) { /* it has no eps */
+    if (op == OP_DOT) { /* vecdot has no eps */
         v[AXIS] = v[OUT];
         v[OUT] = v[EPS];
         v[EPS] = NULL;
@@ -467,10 +469,8 @@ static PyObject *normalize(PyObject *self, PyObject *const *args, Py_ssize_t nar
 
 /* ---- pairwise ---- */
 
-/*
- * Returns the scores (N, M) of the rows of x (N, D) with those of y (M, D). y == NULL means x. One
- * vector (D,) in place of a matrix is a single row, and the result lacks its axis, as in matmul.
- */
+/* Returns the scores (N, M) of the rows of x (N, D) with the rows of y (M, D). y == NULL means x. A
+ * vector (D,) in place of a matrix is a single row, and the result lacks its axis, as in matmul. */
 static PyObject *run_pairs(const char *function, const struct array_argument *x,
                            const struct array_argument *y, double eps, PyObject *out,
                            PyObject *report)
@@ -517,7 +517,8 @@ static PyObject *run_pairs(const char *function, const struct array_argument *x,
     return result_finish(&result, run_reduction(&reduction, report, total) == 0);
 }
 
-/* Makes the operands rows of packed bits. y may be NULL. Returns 0, or -1 with an error set. */
+/* Turns the operands into rows of packed bits. y may be NULL. Returns 0, or -1 with an error set.
+ */
 static int check_bits(const char *function, struct array_argument *x, struct array_argument *y)
 {
     const int status = bits_argument(function, x);

@@ -1,6 +1,6 @@
 /*
- * Python bindings of sparse rows, for cossim/search/sparse.py. It checks all arguments except
- * arrays, which this file and csrc/sparse/rows.c check.
+ * Python bindings of sparse rows, for cossim/search/sparse.py. That module checks all arguments
+ * except arrays, which this file and csrc/sparse/rows.c check.
  *
  * A side of a call is an array (N, D), or the tuple (data, indices, indptr, N, D) of CSR.
  */
@@ -56,9 +56,9 @@ enum { LONGEST_NAME = 32 };
 
 struct sparse_side {
     const char *name;
-    char names[3][LONGEST_NAME]; /* of the arrays, for messages */
+    char names[3][LONGEST_NAME]; /* names of the arrays, for messages */
     struct array_argument data, indices, indptr;
-    PyObject *copies[2]; /* of indices and indptr, if they cannot be read in place */
+    PyObject *copies[2]; /* copies of indices and indptr that cannot be read in place */
     struct sparse_source source;
 };
 
@@ -224,8 +224,8 @@ static int open_call(struct sparse_call *c, PyObject *request)
     return status < 0 ? -1 : 0;
 }
 
-/* Reads the rows of all sides, without the GIL. Free them in any case. Returns 0, or -1 at an
- * error, which finish_call explains. */
+/* Reads the rows of all sides, without the GIL. Free the rows in any case. Returns 0, or -1 on an
+ * error, which run_call raises. */
 static int read_rows(struct sparse_call *c, enum compute_type compute)
 {
     struct column_map map;
@@ -246,12 +246,12 @@ static const struct sparse_rows *right_rows(const struct sparse_call *c)
     return &c->rows[c->count - 1];
 }
 
-/* Work of a call, which runs without the GIL on rows that are read. Returns 0, or -1 when memory
- * runs out. */
-typedef int call_work(struct sparse_call *c, void *context, struct cancel_token *token);
+/* The calculation of a call. It runs without the GIL, after the rows have been read. Returns 0, or
+ * -1 when memory runs out. */
+typedef int calculation(struct sparse_call *c, void *context, struct cancel_token *token);
 
-/* Reads the rows and does the work without the GIL. Returns 0, or -1 with an error set. */
-static int run_call(struct sparse_call *c, enum compute_type compute, call_work *work,
+/* Reads the rows and runs the calculation without the GIL. Returns 0, or -1 with an error set. */
+static int run_call(struct sparse_call *c, enum compute_type compute, calculation *calculate,
                     void *context, size_t total)
 {
     struct without_gil released;
@@ -259,7 +259,7 @@ static int run_call(struct sparse_call *c, enum compute_type compute, call_work 
     const struct cancel_scope before = cancel_enter(token, 0);
     int status = read_rows(c, compute);
     if (status == 0 && !cancel_requested(token)) {
-        status = work(c, context, token);
+        status = calculate(c, context, token);
     }
     cancel_leave(before);
     for (size_t i = 0; i < c->count; i++) {
@@ -296,7 +296,7 @@ static enum compute_type compute_type_of_call(const struct sparse_call *c)
 
 /* ---- pairwise ---- */
 
-static int pairwise_work(struct sparse_call *c, void *context, struct cancel_token *token)
+static int compute_pairwise(struct sparse_call *c, void *context, struct cancel_token *token)
 {
     struct sparse_pairwise *call = context;
     call->x = &c->rows[X];
@@ -320,7 +320,7 @@ static PyObject *run_pairwise(struct sparse_call *c, PyObject *out)
                                    .column_stride = PyArray_STRIDE(result.array, 1)};
     const enum compute_type compute =
         result.dtype == DTYPE_F32 ? compute_type_of_call(c) : COMPUTE_F64;
-    const int status = run_call(c, compute, pairwise_work, &call, pairs_of_call(c, true));
+    const int status = run_call(c, compute, compute_pairwise, &call, pairs_of_call(c, true));
     return result_finish(&result, status == 0);
 }
 
@@ -339,7 +339,7 @@ static PyObject *pairwise(PyObject *self, PyObject *args)
 
 /* ---- search ---- */
 
-static int topk_work(struct sparse_call *c, void *context, struct cancel_token *token)
+static int compute_topk(struct sparse_call *c, void *context, struct cancel_token *token)
 {
     struct sparse_topk *call = context;
     call->queries = &c->rows[X];
@@ -362,7 +362,7 @@ static int run_topk(struct sparse_call *c, PyArrayObject *values, PyArrayObject 
                                .k = (size_t)PyArray_DIM(values, 1),
                                .values = PyArray_DATA(values),
                                .indices = PyArray_DATA(indices)};
-    return run_call(c, compute, topk_work, &call, pairs_of_call(c, false));
+    return run_call(c, compute, compute_topk, &call, pairs_of_call(c, false));
 }
 
 static PyObject *topk(PyObject *self, PyObject *args)
@@ -380,7 +380,7 @@ static PyObject *topk(PyObject *self, PyObject *args)
     return none_or_error(status);
 }
 
-static int search_work(struct sparse_call *c, void *context, struct cancel_token *token)
+static int compute_search(struct sparse_call *c, void *context, struct cancel_token *token)
 {
     const struct sparse_search search = {.queries = &c->rows[X],
                                          .corpus = right_rows(c),
@@ -391,10 +391,10 @@ static int search_work(struct sparse_call *c, void *context, struct cancel_token
     return sparse_range_search(&search);
 }
 
-static int pairs_work(struct sparse_call *c, void *context, struct cancel_token *token)
+static int compute_pairs(struct sparse_call *c, void *context, struct cancel_token *token)
 {
     const struct range_result *found = context;
-    const int status = search_work(c, context, token);
+    const int status = compute_search(c, context, token);
     return atomic_load(&found->no_memory) ? -1 : status;
 }
 
@@ -411,7 +411,7 @@ static PyObject *run_pairs(struct sparse_call *c, double threshold, Py_ssize_t m
         return PyErr_NoMemory();
     }
     found.max_pairs = (size_t)max_pairs;
-    if (run_call(c, compute, pairs_work, &found, pairs_of_call(c, true)) == 0) {
+    if (run_call(c, compute, compute_pairs, &found, pairs_of_call(c, true)) == 0) {
         result = pairs_found(&found);
     }
     range_free(&found);
@@ -451,7 +451,7 @@ static int run_components(struct sparse_call *c, PyArrayObject *parents, double 
         PyErr_NoMemory();
         return -1;
     }
-    status = run_call(c, compute, search_work, &joined, pairs_of_call(c, true));
+    status = run_call(c, compute, compute_search, &joined, pairs_of_call(c, true));
     components_label((size_t)PyArray_DIM(parents, 0), PyArray_DATA(parents));
     components_free(&joined);
     return status;
@@ -483,8 +483,9 @@ struct row_cosines {
     double *results;
 };
 
-/* The cosines of row i of x with row i of y. A side of one row is paired with all rows. */
-static int cosines_work(struct sparse_call *c, void *context, struct cancel_token *token)
+/* Computes the cosine of row i of x and row i of y for every i. The row of a side with one row is
+ * paired with every row of the other side. */
+static int compute_cosines(struct sparse_call *c, void *context, struct cancel_token *token)
 {
     const struct row_cosines *call = context;
     const struct sparse_rows *x = &c->rows[X], *y = right_rows(c);
@@ -518,7 +519,7 @@ static PyObject *run_cosines(struct sparse_call *c, bool distance, PyObject *out
     if (call.results == NULL) {
         PyErr_NoMemory();
     } else {
-        status = run_call(c, compute_type_of_call(c), cosines_work, &call, call.count);
+        status = run_call(c, compute_type_of_call(c), compute_cosines, &call, call.count);
     }
     if (status == 0) {
         const fp_mode caller = fp_mode_enter();
@@ -551,7 +552,7 @@ struct row_norms {
     int *exponents;
 };
 
-static int norms_work(struct sparse_call *c, void *context, struct cancel_token *token)
+static int compute_norms(struct sparse_call *c, void *context, struct cancel_token *token)
 {
     const struct row_norms *call = context;
     const struct sparse_rows *x = &c->rows[X];
@@ -576,7 +577,7 @@ static PyObject *norms(PyObject *self, PyObject *args)
         if (exponents != NULL) {
             struct row_norms call = {PyArray_DATA((PyArrayObject *)found),
                                      PyArray_DATA((PyArrayObject *)exponents)};
-            status = run_call(&c, COMPUTE_F64, norms_work, &call, (size_t)shape[0]);
+            status = run_call(&c, COMPUTE_F64, compute_norms, &call, (size_t)shape[0]);
         }
     }
     close_call(&c);

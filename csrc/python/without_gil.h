@@ -22,7 +22,7 @@ struct without_gil {
     struct cancel_token token; /* first, so that on_poll can cast it to struct without_gil */
     PyThreadState *state;      /* NULL: the call keeps the GIL */
     fp_mode mode;              /* the caller's */
-    PyObject *report;          /* called with the progress and the total; or NULL or None */
+    PyObject *report;          /* a function called with progress and total; or None or NULL */
     size_t total;              /* SIZE_MAX on overflow */
 };
 
@@ -34,15 +34,15 @@ enum { GIL_RELEASE_MIN = 1 << 14 };
 struct cancel_token *without_gil_begin(struct without_gil *released, PyObject *report,
                                        size_t total);
 
-/* The same for a call that may be small enough to keep the GIL. It then returns NULL: the call
- * neither polls nor reports. */
+/* without_gil_begin for a call that can be small enough to keep the GIL. Returns NULL in that case,
+ * and the call neither polls nor reports. */
 struct cancel_token *without_gil_begin_sized(struct without_gil *released, size_t multiplications,
                                              PyObject *report, size_t total);
 
 /* Takes the GIL back and reports the last progress. Returns 0, or -1 with an exception set. */
 int without_gil_end(struct without_gil *released);
 
-/* without_gil_end for a call whose status is 0, or -1 for no memory: then also sets MemoryError. */
+/* Ends a call like without_gil_end. A status of -1 means that memory ran out: sets MemoryError. */
 int without_gil_finish(struct without_gil *released, int status);
 
 /* Opens the display that cossim._progress makes for the argument progress of a public function.
