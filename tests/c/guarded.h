@@ -14,9 +14,9 @@
 
 /*
  * Guarded blocks. Three of four blocks end right before an inaccessible page; the others start
- * right after one. An access to that page crashes the test. On the other side of a block lie 256
- * bytes with a known pattern, and guarded_release finds a write to them. This needs no sanitizer
- * and works under emulation.
+ * right after one. An access to that page crashes the test. The other side of a block has 256 bytes
+ * with a known pattern, and guarded_release finds a write to them. This needs no sanitizer and
+ * works under emulation.
  */
 enum { GUARDED_BLOCKS = 64, GUARDED_PATTERN = 256 };
 
@@ -80,7 +80,7 @@ static inline void *guarded_alloc(size_t bytes)
     const size_t page = page_size(), needed = (bytes + GUARDED_PATTERN + page - 1) / page * page;
     CHECK(guarded_count < GUARDED_BLOCKS, "too many blocks");
     struct guarded *block = &guarded[guarded_count++];
-    if (block->room < needed) { /* otherwise the pages are reused */
+    if (block->room < needed) { /* otherwise the block's old pages are reused */
         if (block->map != NULL) {
             unmap_between(block->map, block->room);
         }

@@ -6,10 +6,10 @@
 #include "check.h"
 #include "guarded.h"
 
-/* Arrays of the tests of layers, and the comparison of results with sums in double. */
+/* Arrays for the tests of layers, and the comparison of results with reference sums in double. */
 
-/* The numbers of a case. ANY: in [-1, 1). WHOLE: integers in [-2, 2]. NOT_FINITE: some are NaN or
- * infinite. HUGE_ONES: their sums may overflow. */
+/* The kinds of numbers in the arrays of a case. ANY: in [-1, 1). WHOLE: integers in [-2, 2].
+ * NOT_FINITE: some are NaN or infinite. HUGE_ONES: their sums may overflow. */
 enum kind { ANY, WHOLE, NOT_FINITE, HUGE_ONES, KINDS };
 
 static inline double relu_of(double x)
@@ -27,7 +27,8 @@ static inline enum kind any_kind(void)
     return below(2) == 0 ? WHOLE : (enum kind)below(KINDS);
 }
 
-/* An array of n numbers of a kind. Without `bad`, all are finite and none is huge. */
+/* Returns an array of n numbers of a kind. Without `bad`, all numbers are finite and none is huge.
+ */
 static inline void *of_kind(int f64, size_t n, enum kind kind, bool bad)
 {
     static const double values[] = {NAN, INFINITY, -INFINITY};
@@ -41,8 +42,9 @@ static inline void *of_kind(int f64, size_t n, enum kind kind, bool bad)
     return array;
 }
 
-/* Does a result agree with its reference, a sum of `terms` products? `most` is the sum of their
- * magnitudes. `times` multiplies the tolerance, for algorithms that lose more digits. */
+/* True if a result agrees with its reference, a sum of `terms` products. `most` is the sum of the
+ * magnitudes of the products. `times` multiplies the tolerance, for algorithms that lose more
+ * digits. */
 static inline bool agrees(int f64, enum kind kind, double got, double expected, size_t terms,
                           double most, double times)
 {

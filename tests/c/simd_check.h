@@ -264,8 +264,8 @@ static void check_row_sums(void)
     CHECK_ROW_SUMS(double, vd, vd, VD_LANES, 0x1p-53L)
 }
 
-/* Loading a pair of vectors gives each of the 2 * VF_LANES elements exactly once, in both formats:
- * the sum of their squares shows it. */
+/* Checks that a load of a pair of vectors gives each of the 2 * VF_LANES elements exactly once, in
+ * both formats. It compares sums of squares. */
 static void check_pairs(void)
 {
     uint16_t halves[2 * VF_LANES];
@@ -368,7 +368,8 @@ static void check_codes(void)
     }
 }
 
-/* Checks the counts of bits that differ: as many of them as bytes can count, and their sums. */
+/* Checks the counts of differing bits, up to the largest counts that bytes hold, and the sums of
+ * counts. */
 static void check_bits(void)
 {
     uint8_t a[4 * VF_LANES], b[4 * VF_LANES], mask[4 * VF_LANES];

@@ -1,6 +1,5 @@
-/* Checks simclr/augment.c against a slow reference, which tests for each neighbour of a point
- * whether it lies inside the image. Checks the moments of the random numbers of
- * simclr/normal_rng.c. */
+/* Checks simclr/augment.c against a slow reference, which checks the bounds of the image for every
+ * pixel that it reads. Checks the moments of the random numbers of simclr/normal_rng.c. */
 #include <math.h>
 #include <stdbool.h>
 #include <string.h>

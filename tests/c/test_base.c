@@ -85,7 +85,8 @@ static void *end_block(void *block)
     return (void *)(intptr_t)pool_get_threads();
 }
 
-/* Ends a block in another thread. Returns the number of threads that is then set there. */
+/* Ends a block in another thread. Returns the number of threads that then applies in that thread.
+ */
 static int ended_elsewhere(struct pool_block *block)
 {
     pthread_t thread;
@@ -153,7 +154,7 @@ static void poll_in_inner_call(void *context, size_t task, size_t worker)
 {
     (void)task;
     (void)worker;
-    pool_run(2, 1, poll_for_long, context, NULL); /* the inner call has no token of its own */
+    pool_run(2, 1, poll_for_long, context, NULL); /* the inner call passes no token */
 }
 
 /* A task can poll while it runs: on the calling thread, on workers, and from an inner call. */
@@ -397,7 +398,7 @@ static void check_scratch(void)
 
 #if defined(FP_MODE_FIXED)
 
-/* Values of the control register. Together they set each bit that a caller may have set. */
+/* Values of the control register. Together they change every bit that a caller may have changed. */
 #if defined(__x86_64__)
 static const fp_mode modes[] = {0x1f80, 0x9f80, 0x1fc0, 0x9fc0, 0x3f80,
                                 0x5f80, 0x7f80, 0x0000, 0xe040, 0x0980};

@@ -1,4 +1,4 @@
-/* Selection and sorting of candidates, against qsort. */
+/* Checks the selection and sorting of candidates against qsort. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -15,7 +15,8 @@ static int compare(const void *a, const void *b)
     return entry_is_better(*x, *y) ? -1 : entry_is_better(*y, *x);
 }
 
-/* Keys from a few values or many, indices in a random or rising order. */
+/* Fills n entries. Scores have `kinds` different values, or are NaN. Indices are ascending if
+ * `rising` is set, else in random order. */
 static void fill(size_t n, unsigned kinds, bool rising)
 {
     for (size_t i = 0; i < n; i++) {

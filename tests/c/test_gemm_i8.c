@@ -1,7 +1,7 @@
 /*
  * Checks the matrix products of 8-bit integers of every instruction set that this machine supports
- * against naive sums. Groups of four bytes, which only some processors have, are checked in plain C
- * too: the template must handle their bias.
+ * against naive sums. Groups of four bytes exist only on some processors. So their kernels are also
+ * compiled from plain C, to check that the template handles the bias.
  */
 #include <string.h>
 
@@ -41,7 +41,7 @@ static int value(bool is_signed, uint8_t bits)
 }
 
 /* Packs `count` right rows and multiplies them with a tile of left rows, block by block. The packed
- * rows lie in guarded memory of the size that kernels.h names. */
+ * rows lie in guarded memory of the size that kernels.h requires. */
 static void check_product(const struct byte_kernels *k, const char *name, bool is_signed,
                           size_t depth, size_t count)
 {

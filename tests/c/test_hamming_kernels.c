@@ -22,8 +22,8 @@ static int32_t naive_distance(const unsigned char *a, const unsigned char *b, si
     return distance;
 }
 
-/* Rows `step` bytes apart, also backwards or at the same address. Row 1 equals the query, row 2 is
- * its opposite. */
+/* Checks rows that are `step` bytes apart. A negative step means backwards, 0 the same address. Row
+ * 1 equals the query; row 2 differs from it in every bit. */
 static void check_hamming(const struct kernels *k, size_t rows, size_t bytes, ptrdiff_t step)
 {
     const size_t apart = (size_t)(step < 0 ? -step : step),
@@ -66,7 +66,7 @@ int main(void)
             check_hamming(k, rows, bytes, 0);
             check_hamming(k, rows, bytes, 1);
         }
-        /* more vectors than bytes can count the bits of */
+        /* lengths around which the kernel's counts of one byte would overflow */
         static const size_t longer[] = {495, 496, 497, 991, 992, 993, 1983, 1984, 1985, 5000};
         for (size_t i = 0; i < sizeof longer / sizeof *longer; i++) {
             check_hamming(k, 19, longer[i], (ptrdiff_t)longer[i]);

@@ -109,7 +109,7 @@ static void check_rows(const struct kernels *k, enum element type, size_t n)
     }
 }
 
-/* cosine_rows gives the same bits as the row sums, then cosine_sums. 16-bit floats are an
+/* cosine_rows gives the same bits as row sums followed by cosine_sums. 16-bit floats are an
  * exception: cosine_rows sums them in float. */
 static void check_cosine_rows(const struct kernels *k, enum element type, size_t rows, size_t n)
 {
@@ -240,8 +240,8 @@ static void check_tile(const struct kernels *k, bool f64, size_t depth)
                 expected += product;
                 magnitude += fabsl(product);
             }
-            /* roundings of a chain (32), of adding the chains of a block (8), and of the total (1)
-             */
+            /* roundings: of a chain (32), of the sum of a block's chains (8), and of the total
+             * (1) */
             const long double bound = (32 + 8 + 1) * (f64 ? 0x1p-53L : 0x1p-24L) * magnitude;
             CHECK(fabsl(sums[r * columns + c] - expected) <= bound,
                   "%s tile f64=%d depth %zu at %zu, %zu: %g", k->name, f64, depth, r, c,
@@ -323,8 +323,9 @@ static void check_cosines(const struct kernels *k)
 }
 
 /*
- * Cosines of whole-number rows, marked by negative norms, among others. 7 / 25 and -24 / 25 are
- * fractions; those of norm sqrt(2) are checked by their squares.
+ * Checks cosines of rows of whole numbers, which have negative norms, among other rows. The cosines
+ * of rows of norm 5 are fractions such as 7 / 25 and -24 / 25. Cosines with a row of norm sqrt(2)
+ * are compared with sums in long double.
  */
 static void check_whole_cosines(const struct kernels *k)
 {

@@ -14,7 +14,7 @@ static const char *isa;
 static int f64;
 static const struct lanes_kernels *kernels;
 
-/* Element i of an array of integers as wide as the type. */
+/* Returns element i of an array of integers that are as wide as the float type. */
 static long long integer(const void *array, size_t i)
 {
     return f64 ? (long long)((const int64_t *)array)[i] : (long long)((const int32_t *)array)[i];
@@ -28,7 +28,7 @@ static void draw(ptrdiff_t *offsets, size_t count, size_t room)
     }
 }
 
-/* Offsets of different vectors, in falling order. */
+/* Sets the offsets of `count` different vectors, in descending order. */
 static void draw_apart(ptrdiff_t *offsets, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
@@ -36,7 +36,8 @@ static void draw_apart(ptrdiff_t *offsets, size_t count)
     }
 }
 
-/* The maximum of a window and its number: the first of equal ones, the last NaN. */
+/* Returns the maximum of a window and sets *choice to its position: the first of equal maxima, or
+ * the last NaN. */
 static double chosen(const double *values, size_t n, long long *choice)
 {
     double best = -INFINITY;

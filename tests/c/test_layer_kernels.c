@@ -23,8 +23,8 @@ static double max_propagating_nan(double a, double b)
     return isnan(a) || isnan(b) ? NAN : fmax(a, b);
 }
 
-/* Draws offsets for `count` disjoint pieces of `length` elements, in any order and with gaps.
- * Returns the end of the last piece. */
+/* Draws offsets of `count` disjoint ranges of `length` elements, in random order and with gaps.
+ * Returns the end of the last range. */
 static size_t scatter(ptrdiff_t *at, size_t count, size_t length)
 {
     size_t end = 0, last = 0;
@@ -41,7 +41,8 @@ static size_t scatter(ptrdiff_t *at, size_t count, size_t length)
     return last;
 }
 
-/* Draws `count` offsets in [0, room - length]. One is room - length, and mostly another is 0. */
+/* Draws `count` offsets in [0, room - length]. One offset is room - length; usually another one is
+ * 0. */
 static void draw_offsets(ptrdiff_t *at, size_t count, size_t room, size_t length)
 {
     for (size_t i = 0; i < count; i++) {
@@ -352,7 +353,7 @@ static void check_input_transform(size_t pairs, size_t n)
         const size_t f = i / sum_step, t = i % sum_step / n, x = i % sum_step % n;
         double sum = 0, magnitude = 0;
         for (size_t r = 0; r < 6; r++) {
-            /* Beyond the pairs nothing is written, so the output keeps its NaN. */
+            /* Nothing is written beyond the pairs, so the output keeps its NaN there. */
             const double term =
                 t < pairs ? matrix[f][r] * (double)in[(2 * t + r) * row_step + x] : NAN;
             sum += term;
@@ -414,7 +415,7 @@ static void check_output_transform(size_t rows, size_t vectors, bool pool, bool 
     const size_t pieces = pool || one_row ? vectors : 2 * vectors,
                  end = scatter(out_offsets, pieces, kept),
                  bad = below(WINOGRAD_PRODUCTS * rows * n);
-    if (one_row) { /* both rows of a pair go to one offset: the first row stays */
+    if (one_row) { /* both rows of a pair have the same offset, and the first row must remain */
         for (size_t v = vectors; v-- > 0;) {
             out_offsets[2 * v] = out_offsets[2 * v + 1] = out_offsets[v];
         }

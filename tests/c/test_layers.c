@@ -14,7 +14,7 @@ static const char *isa;
 
 /* ---- convolution, and its gradients ---- */
 
-/* Arrays of sums: of products, and of the magnitudes of these products. */
+/* Two arrays of sums: of products, and of the magnitudes of these products. */
 struct reference {
     double *sum, *most;
 };
@@ -40,9 +40,9 @@ static void reference_add(struct reference s, size_t at, double x, double y)
 
 enum pass { FORWARD, OF_WEIGHT, OF_INPUT };
 
-/* For each output pixel and each input pixel that it reads, adds one product to a sum: that of the
- * output pixel (FORWARD), of the weight between the two (OF_WEIGHT) or of the input pixel
- * (OF_INPUT). */
+/* Adds one product for each output pixel and each input pixel that it reads. The product is added
+ * to the sum of the output pixel (FORWARD), of the weight between the two pixels (OF_WEIGHT), or of
+ * the input pixel (OF_INPUT). */
 static void conv_reference(const struct conv2d *c, enum pass pass, struct reference to)
 {
     const int f64 = c->compute == COMPUTE_F64;
@@ -170,7 +170,7 @@ static size_t weights_of(const struct conv2d *c)
     return c->out_channels * (c->in_channels / c->groups) * c->kernel.h * c->kernel.w;
 }
 
-/* Does the algorithm in use have the bits of conv2d_direct? */
+/* True if the algorithm in use gives the same bits as conv2d_direct. */
 static bool is_exact(const struct conv2d *c)
 {
     struct conv2d_plan p;
@@ -180,7 +180,8 @@ static bool is_exact(const struct conv2d *c)
     return exact;
 }
 
-/* Are the elements equal, or both NaN? The bits of a NaN depend on the order of factors. */
+/* True if the elements have the same bits, or both are NaN. The bits of a NaN depend on the order
+ * of factors. */
 static bool same_bits(const void *a, const void *b, size_t n, int f64)
 {
     for (size_t i = 0; i < n; i++) {
@@ -192,8 +193,7 @@ static bool same_bits(const void *a, const void *b, size_t n, int f64)
     return true;
 }
 
-/* NULL: the one that conv2d chooses. One that does not fit a convolution gives way to the choice.
- */
+/* The algorithms to force. NULL lets conv2d choose, and so does an algorithm that does not fit. */
 static const char *const algorithms[] = {NULL,        "direct",   "filter_lanes",
                                          "pointwise", "winograd", "winograd3"};
 enum { DIRECT = 1, WINOGRAD_OF_FIVE = 4, ALGORITHMS = 6 };
@@ -240,7 +240,7 @@ static void check_conv2d(struct conv2d c, enum kind kind, const char *algorithm)
               SHAPE ": %zu: %g, not %g", SHAPE_OF(&c, kind), i, get(f64, c.output, i), expected);
     }
     reference_free(expected_sums);
-    if (c.images > 1) { /* the last image by itself gives the same bits */
+    if (c.images > 1) { /* a call with the last image alone gives the same bits */
         struct conv2d one = c;
         one.images = 1;
         one.input = (const char *)c.input + (c.images - 1) * (inputs_of(&one)) * size;
@@ -327,7 +327,7 @@ static void check_input(struct conv2d c, enum kind kind)
     guarded_release("conv2d_input");
 }
 
-/* Number of outputs along an axis. */
+/* Returns the number of outputs along an axis. */
 static size_t outputs_of(size_t in, size_t before, size_t after, size_t kernel, size_t stride,
                          size_t dilation)
 {
@@ -344,7 +344,7 @@ static struct conv2d any_shape(void)
     const bool plain = below(2) == 0; /* stride and dilation 1 */
     c.in_channels = c.groups * (below(4) == 0 ? from_to(5, 40) : from_to(0, 4));
     c.out_channels = c.groups * from_to(1, below(2) == 0 ? 3 : 20);
-    const size_t square = below(4); /* 1 x 1 and 3 x 3 kernels have algorithms of their own */
+    const size_t square = below(4); /* 1 x 1 and 3 x 3 kernels have special algorithms */
     c.kernel = square == 0   ? (struct extent2){1, 1}
                : square == 1 ? (struct extent2){3, 3}
                              : (struct extent2){below(2) == 0 ? 5 : from_to(1, 6), from_to(1, 6)};

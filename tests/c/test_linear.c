@@ -37,7 +37,7 @@ static void check_linear(int f64, size_t rows, size_t in, size_t out, enum kind 
               "%s linear f%d (%zu, %zu) to %zu, kind %d: %zu, %zu: %g, not %g", isa, f64 ? 64 : 32,
               rows, in, out, kind, r, f, get(f64, l.output, i), sum);
     }
-    if (rows > 1) { /* one row by itself gives the same bits */
+    if (rows > 1) { /* a call with one row alone gives the same bits */
         struct linear one = l;
         const size_t r = below(rows);
         one.rows = 1;
@@ -92,12 +92,12 @@ static void check_matmul(int f64, size_t rows, size_t columns, size_t depth, enu
             sum += term;
             most += fabs(term);
         }
-        sum = c < columns ? sum : NAN; /* nothing is written between the rows */
+        sum = c < columns ? sum : NAN; /* elements between the rows keep their NaN */
         CHECK(agrees(f64, kind, get(f64, p.output, i), sum, depth, most, 1),
               "%s matmul f%d %zu x %zu x %zu, kind %d: %zu, %zu: %g, not %g", isa, f64 ? 64 : 32,
               rows, columns, depth, kind, r, c, get(f64, p.output, i), sum);
     }
-    if (outputs > 0) { /* one sum by itself gives the same bits */
+    if (outputs > 0) { /* a call with one sum alone gives the same bits */
         const size_t r = below(rows), c = below(columns);
         struct matmul one = p;
         one.rows = one.columns = 1;
@@ -121,7 +121,7 @@ static void check_linear_and_matmul(void)
             check_linear(f64, below(12), below(70), from_to(1, 20), any_kind());
             check_matmul(f64, below(20), below(below(4) == 0 ? 80 : 24), below(20), any_kind());
         }
-        /* More rows and features than one block has. */
+        /* More rows and features than one block holds. */
         check_linear(f64, 150, 33, 70, ANY);
         check_linear(f64, 65, 0, 65, ANY);
         check_linear(f64, 0, 5, 65, ANY);

@@ -20,7 +20,7 @@ static size_t from_to(size_t least, size_t most)
     return least + below(most - least + 1);
 }
 
-/* Number of outputs along an axis. */
+/* Returns the number of outputs along an axis. */
 static size_t outputs_of(size_t in, size_t before, size_t after, size_t kernel, size_t stride,
                          size_t dilation)
 {
@@ -42,7 +42,7 @@ static void check_max_pool2d(void)
     const int f64 = below(2) == 0;
     struct max_pool2d p = {.compute = f64 ? COMPUTE_F64 : COMPUTE_F32, .planes = below(4)};
     const bool squares = below(3) == 0;
-    const bool plain = below(2) == 0; /* dilation 1: windows are maxima of pairs */
+    const bool plain = below(2) == 0; /* dilation 1: the kernel takes maxima of pairs */
     const size_t most = plain && below(3) == 0 ? 20 : 4;
     p.kernel =
         squares ? (struct extent2){2, 2} : (struct extent2){from_to(1, most), from_to(1, most)};

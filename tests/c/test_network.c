@@ -25,7 +25,7 @@ static size_t elements(const struct shape *s)
 
 /* ---- networks ---- */
 
-/* Runs one layer on all images, and replaces the shape by that of its output. */
+/* Runs one layer on all images, and replaces *shape by the shape of the layer's output. */
 static void run_alone(enum compute_type compute, const struct layer *l, size_t images,
                       struct shape *shape, const void *input, void *output)
 {
@@ -83,7 +83,7 @@ static void fill_layer(int f64, struct layer *l, size_t window)
     l->bias = below(2) == 0 ? numbers(f64, l->out, 0) : NULL;
 }
 
-/* A random layer that fits the shape. */
+/* Returns a random layer that fits the shape. */
 static struct layer any_layer(int f64, struct shape shape)
 {
     static const struct extent2 one = {1, 1}, two = {2, 2}, zero = {0, 0};
@@ -186,8 +186,8 @@ static void check_network(size_t images, struct shape shape, size_t most_layers)
     guarded_release("network_run");
 }
 
-/* Images of several row blocks, some with an odd last column, which pooling drops. One pixel of the
- * last block is NaN. */
+/* Checks images of several row blocks. Some have an odd last column, which pooling drops. One pixel
+ * of the last block is NaN. */
 static void check_row_blocks(void)
 {
     struct layer layers[2] = {

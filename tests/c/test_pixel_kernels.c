@@ -19,7 +19,8 @@ static double relu_of(double x)
     return 0 > x ? 0 : x;
 }
 
-/* Draws `count` offsets in [0, room - length]. One is room - length, and mostly another is 0. */
+/* Draws `count` offsets in [0, room - length]. One offset is room - length; usually another one is
+ * 0. */
 static void draw_offsets(ptrdiff_t *at, size_t count, size_t room, size_t length)
 {
     for (size_t i = 0; i < count; i++) {

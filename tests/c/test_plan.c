@@ -17,8 +17,8 @@ static void plan_of(struct plan *plan, const struct axis *axes, int ndim, uint64
     CHECK(plan_make(plan, &request), "sizes fit");
 }
 
-/* Products and magnitudes of these strides overflow. The undefined-behaviour sanitizer reports any
- * that the plan computes. */
+/* Products and magnitudes of these strides overflow. The undefined-behaviour sanitizer reports
+ * every overflow in the plan. */
 static void test_strides_of_any_size(void)
 {
     static const ptrdiff_t strides[] = {

@@ -35,7 +35,7 @@ static void check_tile_sum(const struct tile_kernels *k, const char *name, bool 
     CHECK(alone != 0.0 || !signbit(alone), "%s tile_sum f64=%d depth %zu: -0", name, f64, depth);
 }
 
-/* All products underflow, most of them to -0. */
+/* Checks rows whose products all underflow, most of them to -0. */
 static void check_underflow(const struct tile_kernels *k, const char *name, size_t depth)
 {
     for (size_t i = 0; i < 2 * depth; i++) {
@@ -106,7 +106,7 @@ static long double product(const float *x, const float *y, size_t n, long double
     return sum;
 }
 
-/* Rows of float32 and of 16-bit floats, each widened by to_floats. */
+/* Checks rows of float32 and of 16-bit floats. The reference reads them through to_floats. */
 static void check_coarse_dots(const struct kernels *k, size_t n)
 {
     static const enum element types[] = {ELEMENT_F32, ELEMENT_F16, ELEMENT_BF16};
@@ -141,7 +141,7 @@ static void check_coarse_dots(const struct kernels *k, size_t n)
     }
 }
 
-/* Every type, scaled and not: the relative error is at most 2^-22. */
+/* Checks every type, with and without scaling: the relative error is at most 2^-22. */
 static void check_to_floats(const struct kernels *k, size_t n)
 {
     static const double scales[] = {1.0, 0x1p-60, 0x1p40};
@@ -170,7 +170,7 @@ static void check_to_floats(const struct kernels *k, size_t n)
 #undef CHECK_TYPE
 }
 
-/* The distance of a row from its SQ8 codes is at most scale.residual_norm. */
+/* Checks that the distance of a row from its SQ8 codes is at most scale.residual_norm. */
 static void check_quantize(const struct kernels *k, const float *x, size_t n)
 {
     static uint8_t codes[MAX_DEPTH + 1];
@@ -200,7 +200,7 @@ static void check_quantize(const struct kernels *k, const float *x, size_t n)
           "%s residual_norm %zu is too large: %g", k->name, n, scale.residual_norm);
 }
 
-/* Random bytes, many of them the largest. */
+/* Fills codes with random bytes, many of which are 255. */
 static void random_codes(uint8_t *codes, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -212,7 +212,7 @@ static int element_of(const struct kernels *k, uint8_t byte, bool is_signed)
     return is_signed ? (int8_t)byte + k->sq8->i8_offset : byte + k->sq8->u8_offset;
 }
 
-/* Row r is row rows - 1 - r in memory. */
+/* Returns row numbers in descending order: row r is row rows - 1 - r in memory. */
 static const size_t *numbers_backwards(size_t rows)
 {
     static size_t numbers[ROWS];
@@ -261,7 +261,7 @@ static void check_codes(const struct kernels *k, size_t n, size_t rows, bool is_
     }
 }
 
-/* Bounds of rows; no row may be ruled out if its residual is infinite. */
+/* Returns bounds of ROWS rows. Row 3 has an infinite residual, so it must never be ruled out. */
 static struct row_bounds random_bounds(void)
 {
     static float numbers[4][ROWS];
@@ -301,7 +301,7 @@ static void check_bounds_select(const struct kernels *k)
     }
 }
 
-/* `queries` queries in a panel of this width. */
+/* Checks a panel of this width with `queries` queries. */
 static void check_panel(const struct kernels *k, size_t n, size_t rows, size_t width,
                         size_t queries, bool is_signed, bool numbered)
 {

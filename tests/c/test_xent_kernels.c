@@ -29,8 +29,8 @@ static void set(const struct kind *k, void *array, size_t i, double value)
     }
 }
 
-/* The error in units in the last place of the expected value. A unit is at least the smallest
- * subnormal number. */
+/* Returns the error in units in the last place of the expected value. A unit is at least the
+ * smallest subnormal number. */
 static double ulps(const struct kind *k, double got, long double expected)
 {
     const int digits = k->f64 ? 53 : 24, least = k->f64 ? -1074 : -149;
@@ -42,7 +42,8 @@ static double ulps(const struct kind *k, double got, long double expected)
 static double buffer[MAX_ROWS * MAX_WIDTH], block[MAX_ROWS * MAX_WIDTH],
     out[MAX_ROWS * MAX_WIDTH + MAX_WIDTH];
 
-/* The kernel's exponential of x, computed in one lane among others. */
+/* Returns the kernel's exponential of x, computed in one lane while other lanes hold other numbers.
+ */
 static double exp_of(const struct kind *k, double x)
 {
     double sums[MAX_WIDTH];
@@ -54,8 +55,8 @@ static double exp_of(const struct kind *k, double x)
     return get(k, out, 3);
 }
 
-/* Tells whether long double has more digits than double. It does not under valgrind and on some
- * machines; there expl itself has an error of one unit. */
+/* True if long double has more digits than double. Under valgrind and on some machines it has not,
+ * and expl itself is off by one unit. */
 static bool expl_is_exact(void)
 {
     volatile long double one = 1.0L, small = 0x1p-60L;
