@@ -1,5 +1,6 @@
 /*
- * coarse_dots_kernel of kernels.h: approximate dot products, at the speed of memory. Parameters:
+ * coarse_dots_kernel of kernels.h: approximate dot products, computed as fast as memory delivers
+ * the rows. Parameters:
  *   COARSE       suffix of the name
  *   COARSE_TYPE  C type of an element
  *   COARSE_LOAD  loads VF_LANES elements as floats

@@ -3,12 +3,12 @@
  * Parameters, undefined at the end:
  *
  *   TILE, TILE_TYPE    name of the type in identifiers; C type
- *   TILE_DOT           dot products of groups, of simd/
+ *   TILE_DOT           vi_dot_groups_i8 or vi_dot_groups_u8
  *   TILE_BIAS          right elements are stored with this number added
  *
- * A group holds the next GROUP_SIZE elements of a row. A panel has one group of each of its rows,
- * then the next group of each row, and so on. A vector of the panel is multiplied by one group of a
- * left row, and each of its lanes adds the dot product of two groups to a sum.
+ * A group holds GROUP_SIZE consecutive elements of a row. A panel holds the first group of each of
+ * its rows, then the second group of each row, and so on. The kernel multiplies a vector of the
+ * panel by one group of a left row: each lane adds the dot product of two groups to a sum.
  */
 #define NAME(prefix) PASTE(PASTE(prefix, _), TILE)
 #define WIDTH (TILE_VECTORS * VF_LANES)
@@ -18,8 +18,8 @@ _Static_assert(BYTE_GROUP % GROUP_SIZE == 0 && BYTE_PADDING % sizeof(vc) == 0 &&
                "byte_kernels relies on these bounds");
 _Static_assert((int64_t)BYTE_DEPTH * 255 * 255 <= INT32_MAX, "the sum of a block fits 32 bits");
 
-/* Computes block (TILE_ROWS, WIDTH), the sums of k elements, a multiple of GROUP_SIZE. Not inlined
- * for the reason of tile_block in gemm_template.h. */
+/* Computes block (TILE_ROWS, WIDTH): dot products over k elements, where k is a multiple of
+ * GROUP_SIZE. Not inlined, for the same reason as tile_block of gemm_template.h. */
 static __attribute__((noinline)) void NAME(tile_block)(int32_t *restrict block,
                                                        const void *const *rows, size_t at,
                                                        const group_element *panel, size_t k)
@@ -58,7 +58,7 @@ static __attribute__((noinline)) void NAME(tile_block)(int32_t *restrict block,
     }
 }
 
-/* The sum of k elements of a left row. The row is padded with zeros to whole vectors. */
+/* Returns the sum of k elements of a left row, which is padded with zeros to whole vectors. */
 INLINE int32_t NAME(left_sum)(const group_element *row, size_t k)
 {
     enum { STEP = VF_LANES * GROUP_SIZE };

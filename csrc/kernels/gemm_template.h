@@ -12,9 +12,9 @@
  *   TILE_STORE                     stores a vector of doubles as TILE_TYPE
  *   TILE_KEEP_ERRORS               if defined, blocks are added with their rounding errors
  *
- * Order of summation: the products of CHAIN steps form a chain, which is summed in a register. The
- * chains of a block of TILE_DEPTH steps are added in TILE_TYPE. Blocks are added in double. The
- * kernel for doubles also keeps the rounding errors of the additions of blocks.
+ * Order of summation: CHAIN products form a chain, which is summed in a register. The chains of a
+ * block of TILE_DEPTH products are added in TILE_TYPE. Blocks are added in double. The kernel for
+ * doubles also keeps the rounding errors of the additions of blocks.
  *
  * Short chains keep float32 accurate. Rounding errors grow with the square root of the chain length
  * for random terms, and linearly for equal terms. For equal terms, chains of 64 leave errors of
@@ -29,8 +29,8 @@
 #define CHAIN 32
 
 /*
- * Computes block (TILE_ROWS, WIDTH), the sums of k steps, in TILE_TYPE. The function is not
- * inlined, so that its loop gets all registers. If it were inlined, gcc 12 would keep the loop
+ * Computes block (TILE_ROWS, WIDTH): dot products over k elements, in TILE_TYPE. The function is
+ * not inlined, so that its loop gets all registers. If it were inlined, gcc 12 would keep the loop
  * counters in memory.
  */
 static __attribute__((noinline)) void NAME(tile_block)(TILE_TYPE *restrict block,
@@ -54,7 +54,7 @@ static __attribute__((noinline)) void NAME(tile_block)(TILE_TYPE *restrict block
         }
         end = k - i < CHAIN ? k : i + CHAIN;
         _Pragma("GCC unroll 2") for (; i < end; i++, panel += WIDTH)
-        { /* add the outer product of one column of the rows and one row of the panel */
+        { /* adds the outer product of one column of the left rows and one row of the panel */
             TILE_VECTOR right[TILE_VECTORS];
             _Pragma("GCC unroll 4") for (int v = 0; v < TILE_VECTORS; v++)
             {
@@ -196,19 +196,20 @@ static void NAME(transpose_rows)(void *to_void, size_t step, const void *const *
 
 #ifdef TILE_KEEP_ERRORS
 /*
- * VD_LANES cosines of whole-number rows, correctly rounded. The arguments are x.y, |x| and |y|.
+ * Returns VD_LANES cosines of rows of whole numbers, correctly rounded. The arguments are x.y, |x|
+ * and |y|.
  *
- * The squared norms are whole numbers up to COSINE_MAX_WHOLE, and |x|^2 is within 3 2^-53 of x.x,
- * relatively. So rounding |x|^2 to a whole number gives x.x exactly. Its product with y.y, of two
- * doubles, corrects root = |x| |y| to sqrt(x.x y.y) = root + root_error, and the remainder of the
- * division by that corrects the quotient. All remainders are rounded once, from numbers that are
- * 2^-51 of the result or smaller. Before its last rounding the cosine has a relative error below
- * 2^-100.
+ * The squared norms are whole numbers up to COSINE_MAX_WHOLE, and the relative difference of |x|^2
+ * and x.x is at most 3 2^-53. So rounding |x|^2 to a whole number gives x.x exactly. The product
+ * x.x y.y is held in two doubles. It corrects root = |x| |y| to sqrt(x.x y.y) = root + root_error,
+ * and the remainder of the division by root + root_error corrects the quotient. Each correction is
+ * at most 2^-51 of the result and is rounded once. Before its last rounding the cosine has a
+ * relative error below 2^-100.
  *
- * If a cosine is a fraction, its denominator is sqrt(x.x y.y). A fraction whose denominator is S
- * differs from every number halfway between two doubles by 2^-54 / S or more, relatively: it is
- * rounded correctly if S is at most 2^46. Cosines that are equal but not fractions are computed
- * equal unless they are within 2^-100 of such a number.
+ * If a cosine is a fraction, its denominator is sqrt(x.x y.y). The relative distance of a fraction
+ * with denominator S from every number halfway between two doubles is at least 2^-54 / S. So the
+ * fraction is rounded correctly if S is at most 2^46. Equal cosines that are not fractions get
+ * equal results, unless they are within 2^-100 of such a halfway number.
  */
 INLINE vd NAME(whole_cosine)(vd xy, vd x_norm, vd y_norm)
 {
@@ -224,8 +225,9 @@ INLINE vd NAME(whole_cosine)(vd xy, vd x_norm, vd y_norm)
 }
 
 /*
- * VD_LANES cosines of float64: divides by norms. The norms of whole-number rows are negative. Sets
- * the bits of *whole where both are; there is none if row_is_whole is not set.
+ * Returns VD_LANES float64 cosines: divides by norms. The norms of rows of whole numbers are
+ * negative. Sets the bits of *whole for pairs in which both norms are negative. If row_is_whole is
+ * false, there are no such pairs.
  */
 INLINE vd NAME(cosine_of)(const double *sums, vd row, const double *columns, bool row_is_whole,
                           unsigned *whole)
@@ -250,7 +252,7 @@ INLINE vd NAME(cosine_of)(const double *sums, vd row, const double *columns, boo
     return vd_load(lanes[0]);
 }
 #else
-/* VD_LANES cosines of float32: multiplies by inverse norms. */
+/* Returns VD_LANES float32 cosines: multiplies by inverse norms. */
 INLINE vd NAME(cosine_of)(const double *sums, vd row, const double *columns, bool row_is_whole,
                           unsigned *whole)
 {
@@ -284,7 +286,7 @@ static size_t NAME(cosine)(const struct cosine_tile *tile, void *out_void, ptrdi
                 TILE_STORE(last, c);
                 memcpy(out + j, last, (columns - j) * sizeof *out);
             }
-            /* a word without matches is overwritten by the next word */
+            /* the next word overwrites a word without matches */
             found[count] = pack_matches(r, j, beyond);
             count += beyond != 0;
         }

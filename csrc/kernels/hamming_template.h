@@ -1,24 +1,25 @@
 /*
- * hamming_kernel of kernels.h. VF_LANES rows are read side by side: memory serves several streams
- * faster than one. Bits that differ are counted in bytes, for up to COUNT_STEPS vectors, and then
- * added to sums of 32 bits.
+ * hamming_kernel of kernels.h. VF_LANES rows are read side by side, because memory delivers several
+ * streams faster than one. Differing bits are first counted in a vb, for up to COUNT_STEPS vectors.
+ * These counts are then added to sums of 32 bits.
  */
 enum {
-    BIT_BYTES = 4 * VF_LANES, /* of a vb */
+    BIT_BYTES = 4 * VF_LANES, /* bytes of a vb */
     COUNT_STEPS = 31,
     HAMMING_PREFETCH = 2048 /* bytes; without it, one query takes a quarter longer */
 };
 _Static_assert(COUNT_STEPS * 8 <= UINT8_MAX, "a byte holds the counts");
 
-/* A query: the bytes that fill vectors, and a vector of the other bytes, with zeros after them. */
+/* A query: `whole` bytes that fill vectors, and the other `rest` bytes in one vector, padded with
+ * zeros. */
 struct bit_query {
     const uint8_t *bytes;
     size_t whole, rest;
     vb last, mask; /* mask has ones in the bytes of the query */
 };
 
-/* The distances of VF_LANES rows. The last bytes of row i, which fill no vector, start at last[i],
- * where a whole vector can be read. */
+/* Returns the distances of VF_LANES rows. The last bytes of row i, which do not fill a vector,
+ * start at last[i], where a whole vector can be read. */
 INLINE vi hamming_group(const uint8_t *const *rows, const uint8_t *const *last,
                         const struct bit_query *query)
 {
@@ -59,8 +60,8 @@ INLINE vi hamming_group(const uint8_t *const *rows, const uint8_t *const *last,
     return vi_row_sums(sums);
 }
 
-/* The number of leading rows at whose last bytes a whole vector can be read, because later rows
- * follow: that of row r reaches `missing` bytes beyond the row. */
+/* Returns the number of leading rows whose last bytes can be read as a whole vector. That vector
+ * reaches `missing` bytes beyond the row, and later rows must hold these bytes. */
 INLINE size_t hamming_readable(size_t rows, ptrdiff_t x_step, size_t bytes, size_t missing)
 {
     const size_t later = x_step >= (ptrdiff_t)bytes ? (missing - 1) / (size_t)x_step + 1 : rows;

@@ -42,7 +42,7 @@ enum compute_type {
     COMPUTE_F32,
     COMPUTE_F64,
     COMPUTE_TYPES,
-    /* Only for the rows of a matrix product: two rows of the same type have exact sums. */
+    /* Only for the rows of a matrix product: sums of two rows of the same type are exact. */
     COMPUTE_I8 = COMPUTE_TYPES,
     COMPUTE_U8,
     PRODUCT_TYPES
@@ -53,11 +53,12 @@ enum compute_type {
 enum sums { SUMS_ALL, SUMS_DOT, SUMS_SQUARE, SUMS_KINDS };
 
 /*
- * The arrays of a call. x and y are (rows, n), each row contiguous. Row r of x starts at
- * x + r * x_step bytes. With SUMS_SQUARE, y is not used.
+ * The arrays of a call. x and y are (rows, n), and each row is contiguous. Row r of x starts at x +
+ * r * x_step bytes. With SUMS_SQUARE, y is not used.
  *
- * sums has one row each for xy, xx and yy, sums_step apart. Rows that the kernel does not compute
- * keep their values. If it computes only one, sums_step may be 0.
+ * sums has one row each for xy, xx and yy. These rows are sums_step elements apart. Rows that the
+ * kernel does not compute keep their values. If the kernel computes only one row, sums_step may be
+ * 0.
  */
 struct sums_call {
     const void *x, *y;
@@ -126,7 +127,8 @@ enum { TILE_FIRST = 1, TILE_LAST = 2, TILE_DEPTH = 256 };
 _Static_assert(TILE_DEPTH * 255 * 255 <= 1 << 24,
                "a float holds a block's sum of 8-bit products exactly");
 
-/* The dot product of two contiguous rows of n elements. It has the bits that tile_kernel gives. */
+/* Returns the dot product of two contiguous rows of n elements, with the same bits as tile_kernel.
+ */
 typedef double tile_sum_kernel(const void *x, const void *y, size_t n);
 
 /* Transposes rows into columns: to[i * step + r] = rows[r][i] for r < count, i < n. Callers use it
@@ -135,24 +137,24 @@ typedef void transpose_kernel(void *to, size_t step, const void *const *rows, si
                               size_t n);
 
 /*
- * Matrix products of 8-bit integers. Their tile_kernel takes blocks of BYTE_DEPTH elements in place
- * of TILE_DEPTH, left rows that widen_bytes_kernel wrote, and panels of pack_bytes_kernel. Sums are
- * exact.
+ * Matrix products of 8-bit integers. Their tile_kernel takes blocks of BYTE_DEPTH elements, not
+ * TILE_DEPTH. Its left rows come from widen_bytes_kernel, its panels from pack_bytes_kernel. Sums
+ * are exact.
  *
  * widen_bytes_kernel copies n elements of a row as elements of element_size bytes. It adds zeros up
  * to the next multiple of BYTE_PADDING bytes.
  *
- * pack_bytes_kernel packs n elements of `count` rows into a panel. It has `columns` elements for
- * each of them, where n is rounded up to a multiple of BYTE_GROUP. Rows from `count` on are filled
- * with any values.
+ * pack_bytes_kernel packs n elements of `count` rows into a panel of `columns` rows. The panel has
+ * room for n elements of each row, with n rounded up to a multiple of BYTE_GROUP. Elements of rows
+ * from `count` on are unspecified.
  */
 typedef void widen_bytes_kernel(void *to, const void *from, size_t n);
 typedef void pack_bytes_kernel(void *panel, const void *const *rows, size_t count, size_t n);
 
 enum { BYTE_DEPTH = 1024, BYTE_GROUP = 4, BYTE_PADDING = 64 };
 
-/* Packs the matches in eight columns of one row into a word. Bit i of the lowest byte is set if
- * column `column` + i matches. */
+/* Packs the matches in eight columns of one row into a word. The lowest byte is `bits`: bit i is
+ * set if column `column` + i matches. */
 static inline uint32_t pack_matches(size_t row, size_t column, unsigned bits)
 {
     return (uint32_t)row << 16 | (uint32_t)column << 8 | bits;
@@ -168,9 +170,10 @@ static inline uint32_t pack_matches(size_t row, size_t column, unsigned bits)
  * exact and between 1 and COSINE_MAX_WHOLE. The cosine of two such rows is correctly rounded if
  * their sum is exact.
  *
- * Also finds the cosines above `bound` in magnitude, so that the caller can recompute them; those
- * of two whole-number rows need that never. Writes them to `found` as words of pack_matches and
- * returns the number of words. found has room for rows * ceil(columns / COSINE_STEP) + 1 words.
+ * Also finds the cosines whose magnitude is above `bound`, so that the caller can recompute them.
+ * Cosines of two rows of whole numbers are never among them. Writes them to `found` as words of
+ * pack_matches and returns the number of words. found has room for rows *
+ * ceil(columns / COSINE_STEP) + 1 words.
  */
 struct cosine_tile {
     const double *sums;
@@ -211,28 +214,26 @@ enum { SELECT_PADDING = 16 };
 typedef void to_floats_kernel(float *to, const void *from, size_t n, double scale);
 
 /*
- * Approximate dot products for the prefilter, in float. x is (rows, n), its rows are x_step bytes
+ * Approximate dot products for the prefilter, in float. x is (rows, n). Its rows are x_step bytes
  * apart, and its elements have the kernel's type: float32, or a 16-bit float. vectors points to
  * `count` vectors of n elements. dots[q * COARSE_STEP + r] gets the dot product of vector q and row
  * r, squares[r] the squared norm of the row. The error of a dot product is at most
- * COARSE_DOT_ERROR(n) * |x| * |vector|. The bits differ from those of the exact score.
+ * COARSE_DOT_ERROR(n) * |x| * |vector|; coarse_error_function gives a tighter bound. The bits
+ * differ from those of the exact score.
  */
 typedef void coarse_dots_kernel(float *dots, float *squares, const void *x, ptrdiff_t x_step,
                                 size_t rows, const float *const *vectors, size_t count, size_t n);
 
-/*
- * Returns the largest error of a dot product of n elements that a coarse_dots_kernel of the same
- * instruction set computes, in proportion to |x| |vector|.
- */
+/* Returns an upper bound of |error| / (|x| |vector|) for the dot products of n elements that the
+ * coarse_dots_kernels of the same instruction set compute. */
 typedef double coarse_error_function(size_t n);
 
 /* The largest `count` of a call, and the largest number of rows. */
 enum { COARSE_QUERIES = 4, COARSE_STEP = 32 };
 
-/* A dot product is computed as at least eight running sums: two chains of four lanes. Each running
- * sum takes n / 8 additions with a relative error of 2^-24. The bound is twice as large as
- * necessary.
- */
+/* The bound for all instruction sets. A dot product is computed as at least eight running sums: two
+ * chains of four lanes. Each running sum takes n / 8 additions with a relative error of 2^-24. The
+ * bound is twice as large as necessary. */
 #define COARSE_DOT_ERROR(n) (((double)(n) / 8 + 16) * 0x1p-23)
 
 /*
@@ -250,9 +251,9 @@ typedef float quantize_kernel(uint8_t *codes, struct code_scale *scale, const fl
 
 /*
  * Dot products of 8-bit rows with the codes of `count` queries, as exact integers.
- * dots[q * step + r] is that of query q and row r. Does not read the bounds. count is at most
- * SQ8_QUERIES, but `queries` always holds SQ8_QUERIES valid pointers. If count is above 1, dots
- * gets the dot products of all SQ8_QUERIES queries.
+ * dots[q * step + r] is the dot product of query q and row r. Does not read rows->bounds. count is
+ * at most SQ8_QUERIES, but `queries` always holds SQ8_QUERIES valid pointers. If count is above 1,
+ * dots gets the dot products of all SQ8_QUERIES queries.
  *
  * A query code has a magnitude of at most query_code_max. Query codes are padded with zeros to the
  * next multiple of SQ8_PADDING; the codes of rows are not padded.
@@ -261,21 +262,20 @@ struct sq8_rows;
 typedef void sq8_dots_kernel(int32_t *dots, size_t step, const struct sq8_rows *rows,
                              const int8_t *const *queries, size_t count);
 
-/* The same for one row: dots[q] is the dot product with query q, for at most SQ8_QUERIES queries.
- */
+/* Dot products of one row with at most SQ8_QUERIES queries: dots[q] is the one with query q. */
 typedef void sq8_row_dots_kernel(int32_t *dots, const uint8_t *codes, const int8_t *const *queries,
                                  size_t count, size_t n);
 
 enum { CODE_ZERO = 128, SQ8_QUERIES = 4, SQ8_MAX_DEPTH = 4096, SQ8_PADDING = 64 };
 
 /*
- * The bound of a score, from the approximate row x' = scale * (code - zero) of a row x, and the
- * approximate query of a query q. All norms are upper bounds.
+ * The bound of a score, from the quantized row x' = scale * (code - zero) of a row x, and the
+ * quantized query of a query q. All norms are upper bounds.
  *
  *     bound(r, q) = (dot + offset_q) * (scale_r * scale_q)
  *                 + (residual_r * norm_q + norm_r * residual_q + tail_r * tail_q)
  *
- * search/quantize.h says what the numbers are and why no score exceeds its bound. Elements [r] of
+ * search/quantize.h defines the numbers and proves that no score exceeds its bound. Elements [r] of
  * the arrays belong to row r.
  */
 struct row_bounds {
@@ -294,8 +294,8 @@ typedef bool sq8_select_kernel(uint8_t *keep, const int32_t *dots, const struct 
                                size_t rows, const struct query_bound *query, float threshold);
 
 /*
- * A panel of at most SQ8_PANEL queries: their codes side by side. codes is
- * (ceil(n / 4), width, 4): four codes of each query in turn, with zeros from n on and in missing
+ * A panel of at most SQ8_PANEL queries, whose codes lie side by side. codes is (ceil(n / 4), width,
+ * 4): four codes of each query in turn. Codes from n on are 0, and so are the codes of missing
  * queries. width is panel_lanes or panel_queries of the table.
  */
 enum { SQ8_PANEL = 32 };
@@ -309,11 +309,11 @@ struct sq8_panel {
 /* 8-bit rows (count, n) and their bounds. n is at most SQ8_MAX_DEPTH. */
 struct sq8_rows {
     const uint8_t *codes;
-    ptrdiff_t step; /* bytes from row to row */
+    ptrdiff_t step; /* bytes from one row to the next */
     size_t count, n;
     struct row_bounds bounds;
     const size_t
-        *numbers; /* row r is `numbers[r] * step` bytes behind codes. NULL: it is r * step */
+        *numbers; /* row r begins at codes + numbers[r] * step; NULL: at codes + r * step */
 };
 
 /*
@@ -325,9 +325,8 @@ typedef bool sq8_panel_kernel(uint32_t *keep, const struct sq8_rows *rows,
 
 /*
  * Hamming distances of packed bits: distances[r] is the number of bits in which row r of x differs
- * from the query. x is (rows, bytes), its rows x_step bytes apart; query has `bytes` bytes. A row
- * has at most HAMMING_MAX_BYTES. The kernel may read bytes between the first row and the end of the
- * last one that belong to no row.
+ * from the query. x is (rows, bytes), and its rows are x_step bytes apart; query has `bytes` bytes.
+ * A row has at most HAMMING_MAX_BYTES. The kernel may also read the bytes between the rows.
  */
 typedef void hamming_kernel(int32_t *distances, const void *x, ptrdiff_t x_step, size_t rows,
                             const void *query, size_t bytes);
@@ -343,8 +342,8 @@ struct xent_kernels {
     /* out[i] = x[i] * factor */
     void (*scale)(void *out, const void *x, double factor, size_t n);
 
-    /* out[i] = e^exponent if `exponential`, else the exponent, which is sums[i] * factor + shift. n
-     * is a multiple of the number of tile columns. */
+    /* out[i] = e^exponent if `exponential` is set, else out[i] = exponent, where exponent = sums[i]
+     * * factor + shift. n is a multiple of the number of tile columns. */
     void (*exponents)(void *out, const double *sums, size_t n, double factor, double shift,
                       bool exponential);
 
@@ -388,8 +387,8 @@ typedef bool round_to_odd_kernel(float *out, const double *in, size_t n);
  *         left[r * left_row_step + i * left_depth_step] *
  *         right[vector_offsets[v] + depth_offsets[i] + lane]
  *
- * Steps and offsets count elements. Vectors are loaded and stored whole. rows is 1 to `rows` of
- * the table. The kernel then applies those of these operations that are set, in this order:
+ * Steps and offsets count elements. Vectors are loaded and stored whole. rows is 1 to `rows` of the
+ * table. The kernel then applies the following operations, if they are set, in this order:
  *
  *   partial_sums   adds partial_sums[r * partial_sums_step + v * lanes + lane]
  *   bias           adds bias[r]
@@ -420,9 +419,9 @@ typedef void outer_kernel(const struct outer *o, size_t rows);
  *         input[pixel_offsets[p] + depth_offsets[i]] * filters[i * width + lane]
  *
  * for p < pixels and lane < width, where width is vectors * lanes and vectors is 1 to `vectors` of
- * the table. Steps and offsets count elements. A sum has the bits of outer_kernel. With `add`, the
- * sum is added to the value in sums. Then bias[lane] and pixel_bias[p] are added, unless they are
- * NULL, and relu acts as in struct outer.
+ * the table. Steps and offsets count elements. A sum has the same bits as in outer_kernel. With
+ * `add`, the sum is added to the value in sums. Then bias[lane] and pixel_bias[p] are added, unless
+ * they are NULL, and relu acts as in struct outer.
  *
  * The roles can be swapped: `input` holds weights and `filters` a panel of pixels.
  */
@@ -497,10 +496,10 @@ typedef void max_pool2x2_kernel(void *out, int64_t *indices, const void *in, siz
                                 size_t out_rows, size_t out_columns);
 
 /*
- * Maxima of pairs: to[i] is the maximum of a[i] and b[i], and position_to[i] its position. An
- * element of a comes before that of b: among equal elements a's counts, and of two NaNs b's; NaN is
- * greater than every number. Positions are integers as wide as an element; all three arrays may be
- * NULL. Neither `to` nor position_to overlaps the other arrays, which may overlap.
+ * Maxima of pairs: to[i] is the maximum of a[i] and b[i], and position_to[i] its position. NaN is
+ * greater than every number. If a[i] and b[i] are equal, a[i] is the maximum. If both are NaN, b[i]
+ * is the maximum. Positions are integers as wide as an element; their three arrays may all be NULL.
+ * `to` and position_to must not overlap any other array. The other arrays may overlap.
  */
 typedef void max_pairs_kernel(void *to, void *position_to, const void *a, const void *position_a,
                               const void *b, const void *position_b, size_t n);
@@ -550,15 +549,16 @@ struct sums_kernels {
     cosine_rows_kernel *cosine_rows[ELEMENTS];
     cosine_sums_kernel *cosine_sums;
     to_floats_kernel *to_floats[CONVERTED_ELEMENTS];
-    coarse_dots_kernel *coarse_dots[CONVERTED_ELEMENTS]; /* of f32, f16 and bf16; others are NULL */
+    coarse_dots_kernel
+        *coarse_dots[CONVERTED_ELEMENTS]; /* for f32, f16 and bf16; others are NULL */
     coarse_error_function *coarse_error;
 };
 
-/* The prefilter by SQ8 codes. Kernels named *_u8 take rows of codes or of unsigned integers, those
- * named *_i8 rows of signed integers. */
+/* Kernels of the prefilter by SQ8 codes. Kernels named *_u8 take rows of codes or of unsigned
+ * integers. Kernels named *_i8 take rows of signed integers. */
 struct sq8_kernels {
     int query_code_max; /* largest magnitude of a query code */
-    /* Dot products are those of x + offset in place of the elements x of a row. */
+    /* The kernels add this offset to every element of a row before they compute dot products. */
     int u8_offset, i8_offset;
     size_t panel_lanes, panel_queries; /* widths of a narrow and of a full panel */
     quantize_kernel *quantize;
@@ -587,13 +587,14 @@ struct tile_kernels {
 /* Matrix products of 8-bit integers of one type. */
 struct byte_kernels {
     size_t rows, columns; /* of a tile */
-    size_t element_size;  /* bytes of an element of a left row that was widened, and of a panel */
+    size_t element_size;  /* bytes of an element in a widened left row and in a panel */
     tile_kernel *tile;
     widen_bytes_kernel *widen;
     pack_bytes_kernel *pack;
 };
 
-/* Rounding to 16-bit floats, by their element; the entries of other elements are NULL. */
+/* Rounding to 16-bit floats. narrow has entries for ELEMENT_F16 and ELEMENT_BF16; others are NULL.
+ */
 struct half_kernels {
     narrow_kernel *narrow[ELEMENTS];
     round_to_odd_kernel *round_to_odd;
@@ -601,9 +602,9 @@ struct half_kernels {
 
 /* Layers of a network, for one compute type. */
 struct layer_kernels {
-    size_t rows;    /* of an outer product */
+    size_t rows;    /* largest number of rows in a call of outer_kernel */
     size_t lanes;   /* elements of a vector */
-    size_t vectors; /* most vectors of filters of one call of `pixels` */
+    size_t vectors; /* largest number of vectors in a call of pixels_kernel */
     outer_kernel *outer;
     pixels_kernel *pixels;
     dots_kernel *dots;
@@ -630,7 +631,7 @@ struct kernels {
     unsigned needs; /* enum cpu_feature bits */
     const struct sums_kernels *sums;
     const struct tile_kernels *tiles;
-    /* of COMPUTE_I8 and COMPUTE_U8; NULL: products of floats are as fast */
+    /* for COMPUTE_I8 and COMPUTE_U8; NULL: products of floats are as fast */
     const struct byte_kernels *bytes;
     const struct half_kernels *halves;
     const struct sq8_kernels *sq8;
@@ -638,8 +639,8 @@ struct kernels {
     const struct layer_kernels *layers;
     const struct lanes_kernels *lanes;
     const struct winograd_kernels *winograd;
-    /* The same table with layers of half the vector width, or NULL: for processors whose wide
-     * vectors are no faster, and for rows that are shorter than a wide vector. */
+    /* The same table with layers of half the vector width, or NULL. It serves processors whose wide
+     * vectors are no faster, and rows that are shorter than a wide vector. */
     const struct kernels *narrow;
 };
 
@@ -652,8 +653,8 @@ bool kernels_supported(const struct kernels *table);
 /* Returns the table in use: the one that kernels_select chose, else the best supported one. */
 const struct kernels *kernels_current(void);
 
-/* Chooses the width of the vectors of layers where a table has two: true for the wide ones. The
- * default is cpu_has_full_width_avx512. Takes effect with the next kernels_select. */
+/* Chooses the vector width of layers in tables that have two widths: the full width if `wide` is
+ * true. The default is cpu_has_full_width_avx512. Takes effect with the next kernels_select. */
 void kernels_use_wide_layers(bool wide);
 
 /* Selects a table by name. Returns false if there is no such table or this machine cannot run it.

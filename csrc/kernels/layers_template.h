@@ -93,10 +93,8 @@ INLINE void NAME(outer_tile)(const struct outer *o, size_t first, const int rows
 
 _Static_assert(TILE_VECTORS == 2, "a pooling window needs the vectors of two rows");
 
-/*
- * outer_kernel for a fixed number of rows. Each number has a function of its own, so that the
- * compiler allocates registers for each separately.
- */
+/* outer_kernel for a fixed number of rows. Each number has its own function, so that the compiler
+ * allocates registers for each separately. */
 #define OUTER_ROWS(rows) \
     static __attribute__((noinline)) void NAME(outer_##rows)(const struct outer *call) \
     { \
@@ -323,7 +321,7 @@ static void NAME(max_pool2x2)(void *out_void, int64_t *indices, const void *in_v
     const size_t n = out_columns < BLOCK
                          ? out_columns
                          : BLOCK; /* windows of an output row that are handled at a time */
-    /* Dense rows are contiguous in memory, so several of them are handled together. */
+    /* Dense rows follow one another in memory, so several rows are pooled together. */
     const bool dense = n > 0 && width == 2 * out_columns && n == out_columns;
     const size_t max_rows = dense ? BLOCK / n : 1;
     for (size_t row = 0, rows; row < out_rows; row += rows) {

@@ -7,8 +7,9 @@
  *   PIXELS_OP(op)                 operation `op` on PIXELS_VECTOR
  *
  * A tile has up to PIXEL_SUMS / vectors pixels. Each pixel is broadcast once and multiplied with
- * all vectors of the block. More vectors mean fewer loads for each multiply-add: with 6 pixels by 4
- * vectors, 10 loads for 24 (88 % of the peak on Ice Lake); with 12 by 2, 14 (65 %).
+ * all vectors of the block. More vectors mean fewer loads: for 24 multiply-adds, 6 pixels by 4
+ * vectors take 10 loads (88 % of the peak on Ice Lake), and 12 pixels by 2 vectors take 14 loads
+ * (65 %).
  */
 #define NAME(prefix) PASTE(PASTE(prefix, _), PIXELS)
 
@@ -93,7 +94,7 @@ INLINE void NAME(pixels_tile)(const struct pixels *c, size_t first, const int pi
     }
 }
 
-/* One function for each size of a tile, so that the compiler allocates registers for each
+/* Each size of a tile has its own function, so that the compiler allocates registers for each
  * separately. The tables have no entry for a size that is never used. */
 #define PIXELS_FITS(p, v) ((v) <= PIXEL_VECTORS && (p) * (v) <= PIXEL_SUMS)
 #define PIXELS_TILE(p, v) \
@@ -121,7 +122,7 @@ static void NAME(pixels)(const struct pixels *c)
     const size_t fit = PIXEL_SUMS / c->vectors,
                  most = fit < NAME(MOST_PIXELS) ? fit : NAME(MOST_PIXELS),
                  tiles = (c->pixels + most - 1) / most;
-    /* Tiles are as even as possible: 7 pixels are tiles of 4 and 3, not 6 and 1. */
+    /* Tiles are as even as possible: 7 pixels are divided into 4 and 3, not 6 and 1. */
     for (size_t i = 0; i < tiles; i++) {
         const size_t first = i * c->pixels / tiles, end = (i + 1) * c->pixels / tiles;
         by_size[c->vectors - 1][end - first - 1](c, first);

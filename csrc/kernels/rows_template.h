@@ -10,11 +10,11 @@
  *   ELEMENT_KEEP_ERRORS     products are not exact in double, so sums keep their rounding errors
  *   ELEMENT_LOAD_PAIR       16-bit floats: loads 2 * VF_LANES elements as two vectors of floats
  *   ELEMENT_LOAD_INTEGERS   8-bit integers: loads 2 * VF_LANES elements as a vh
- *   ELEMENT_RANGE_CHECKED   products of elements may leave the range of float
+ *   ELEMENT_RANGE_CHECKED   products of elements can exceed the range of float
  */
 #define NAME(prefix) PASTE(PASTE(prefix, _), ELEMENT)
 
-/* Columns whose sums are in registers at a time. */
+/* Number of columns whose sums are held in registers at a time. */
 #define COLUMN_WIDTH (COLUMN_VECTORS * VD_LANES)
 /* Rows of the array of sums: xy, xx, yy and, with ELEMENT_KEEP_ERRORS, their rounding errors. */
 #ifdef ELEMENT_KEEP_ERRORS
@@ -34,11 +34,11 @@
         if ((kind) == SUMS_ALL) add(2, y, y); \
     } while (0)
 
-/* Sums of squares of bfloat16 that are summed in float must be in this range. */
+/* If a row of bfloat16 is summed in float, its sum of squares must be in this range. */
 #define SQUARE_MIN 0x1p-60
 #define SQUARE_MAX 0x1p100
 
-/* The sums of `kind`: [FIRST_SUM, END_SUM). */
+/* The sums of `kind` are those numbered [FIRST_SUM, END_SUM). */
 #define FIRST_SUM(kind) ((kind) == SUMS_SQUARE)
 #define END_SUM(kind) ((kind) == SUMS_ALL ? 3 : FIRST_SUM(kind) + 1)
 
@@ -48,10 +48,8 @@
  * polled, because a poll takes a few nanoseconds.
  */
 
-/*
- * Loads the next elements of a row, of which n are left. Pads the last vector with zeros, which do
- * not change a sum.
- */
+/* Loads the next VD_LANES elements of a row. If only n < VD_LANES are left, pads them with zeros,
+ * which do not change a sum. */
 INLINE vd NAME(load)(const ELEMENT_TYPE *p, size_t n)
 {
     if (n >= VD_LANES) {
@@ -95,10 +93,9 @@ INLINE void NAME(row_sums)(double out[3], const ELEMENT_TYPE *x, const ELEMENT_T
 
 #ifdef ELEMENT_LOAD_INTEGERS
 
-/*
- * The exact sums of one row; each lane holds a partial sum. SHORT_CHAIN steps form a chain, which
- * is summed in 32 bits without overflow. The sums of the chains are added in double.
- */
+/* Computes the exact sums of one row; each lane holds a partial sum. SHORT_CHAIN steps form a
+ * chain, which is summed in 32 bits without overflow. The sums of the chains are added in
+ * double. */
 INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n,
                             enum sums kind, bool polls)
 {
@@ -131,10 +128,8 @@ INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE
 
 #else
 
-/*
- * The sums of one row; each lane holds a partial sum. The caller adds up the lanes with
- * vd_row_sums.
- */
+/* Computes the sums of one row; each lane holds a partial sum. The caller adds up the lanes with
+ * vd_row_sums. */
 INLINE void NAME(row_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n,
                             enum sums kind, bool polls)
 {
@@ -199,10 +194,10 @@ INLINE void NAME(half_step)(vf low[3], vf high[3], const ELEMENT_TYPE *x, const 
 }
 
 /*
- * The three sums of one row of 16-bit floats; each lane holds a partial sum. A float holds each
- * product exactly. HALF_CHAIN products form a chain, which is summed in float. Two chains are added
- * in float, and these sums in double. This is accurate enough for results that are rounded to 16
- * bits.
+ * Computes the three sums of one row of 16-bit floats; each lane holds a partial sum. A float holds
+ * each product exactly. HALF_CHAIN products form a chain, which is summed in float. Two chains are
+ * added in float, and these sums in double. This is accurate enough for results that are rounded to
+ * 16 bits.
  */
 INLINE void NAME(half_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n)
 {
@@ -240,10 +235,8 @@ INLINE void NAME(half_lanes)(vd out[3], const ELEMENT_TYPE *x, const ELEMENT_TYP
 static void NAME(sum_in_double)(struct sums_call c, size_t first, size_t rows);
 #endif
 
-/*
- * The sums of rows [first, first + rows), at most VD_LANES. If `in_float` is set, 16-bit floats are
- * summed in float.
- */
+/* Computes the sums of rows [first, first + rows), which are at most VD_LANES rows. If `in_float`
+ * is set, 16-bit floats are summed in float. */
 INLINE void NAME(row_group)(struct sums_call c, size_t first, size_t rows, enum sums kind,
                             bool in_float, bool polls)
 {
@@ -295,10 +288,8 @@ INLINE void NAME(row_group)(struct sums_call c, size_t first, size_t rows, enum 
 }
 
 #ifdef ELEMENT_RANGE_CHECKED
-/*
- * Recomputes in double the sums of those rows of a group whose xx or yy is out of range. The
- * products of such a row may overflow or underflow a float.
- */
+/* Recomputes the sums of a group's rows in double if their xx or yy is out of range. The products
+ * of such a row may overflow or underflow a float. */
 static __attribute__((noinline)) void NAME(sum_in_double)(struct sums_call c, size_t first,
                                                           size_t rows)
 {
@@ -434,7 +425,7 @@ INLINE void NAME(columns)(struct sums_call c, enum sums kind)
     }
 }
 
-/* Rows that are polled have a function of their own, so that short rows do not pay for it. */
+/* Long rows, which poll, have their own function, so that polling does not slow down short rows. */
 #define KIND(word, kind) \
     static __attribute__((noinline)) void NAME(long_rows_##word)(const struct sums_call *call) \
     { \

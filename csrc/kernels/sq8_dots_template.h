@@ -11,7 +11,8 @@ INLINE const uint8_t *PASTE(sq8_row_, SQ8_TYPE)(const struct sq8_rows *rows, siz
     return rows->codes + (ptrdiff_t)number * rows->step;
 }
 
-/* Returns the row to prefetch at row r, if rows do not follow one another in memory. */
+/* Returns the row to prefetch while row r is read, for rows that do not follow one another in
+ * memory. */
 INLINE const uint8_t *PASTE(sq8_row_ahead_, SQ8_TYPE)(const struct sq8_rows *rows, size_t r)
 {
     const size_t ahead = r + SQ8_ROWS_AHEAD;
@@ -41,7 +42,7 @@ INLINE void PASTE(sq8_dot_block_, SQ8_TYPE)(vi *lanes, const uint8_t *const *row
         _Pragma("GCC unroll 16") for (int r = 0; r < row_count; r++)
         {
             const vc codes = SQ8_BYTES(vc_load(rows[r] + k));
-            if (count == 1) { /* with more queries, the codes are mostly in the cache */
+            if (count == 1) { /* with several queries, the codes are mostly in the cache already */
                 __builtin_prefetch(next + k);
             }
             _Pragma("GCC unroll 4") for (int q = 0; q < count; q++)
@@ -134,8 +135,9 @@ static void PASTE(sq8_dots_, SQ8_TYPE)(int32_t *dots, size_t step, const struct 
 }
 
 /*
- * Compares SQ8_PANEL_ROWS rows with `vectors` vectors of queries, which is a compile-time constant.
- * Each lane sums for one query, so nothing is added across lanes. Sets keep[i] for row i.
+ * Compares SQ8_PANEL_ROWS rows with `vectors` vectors of queries; `vectors` is a compile-time
+ * constant. Each lane belongs to one query, so nothing is added across lanes. Sets keep[i] for row
+ * at[i].
  */
 INLINE void PASTE(sq8_panel_block_, SQ8_TYPE)(uint32_t *keep, const struct sq8_rows *rows,
                                               const size_t *at, const struct sq8_panel *panel,
@@ -153,7 +155,7 @@ INLINE void PASTE(sq8_panel_block_, SQ8_TYPE)(uint32_t *keep, const struct sq8_r
             sums[r * vectors + v] = vi_load(panel->offset + v * VF_LANES);
         }
     }
-    if (whole < rows->n) { /* the last elements come first: their sums are stored for the loop */
+    if (whole < rows->n) { /* the elements that the loop below leaves out */
         for (int r = 0; r < SQ8_PANEL_ROWS; r++) {
             uint8_t last[4] = {0};
             memcpy(last, row[r] + whole, rows->n - whole);

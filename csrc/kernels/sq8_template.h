@@ -6,7 +6,8 @@
 /* Elements that are quantized at a time. */
 enum { QUANTIZE_STEP = 4 * VF_LANES };
 
-/* Loads QUANTIZE_STEP elements of a row, from element k on. Elements from n on count as 0. */
+/* Loads QUANTIZE_STEP elements of a row, from element k on. The row has n elements; 0 follows them.
+ */
 INLINE void quantize_load(vf a[4], const float *x, size_t k, size_t n)
 {
     float last[QUANTIZE_STEP];

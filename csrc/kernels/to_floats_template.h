@@ -2,7 +2,7 @@
  * to_floats_kernel of kernels.h, for one element type. Compilers vectorize the loops. Parameters:
  *   ELEMENT          suffix of the name
  *   ELEMENT_TYPE     C type of an element
- *   ELEMENT_VALUE    the number that an element stands for
+ *   ELEMENT_VALUE    converts an element to a number
  *   ELEMENT_LOAD     optional: loads VF_LANES elements as floats
  */
 static void PASTE(to_floats_, ELEMENT)(float *to, const void *from, size_t n, double scale)

@@ -29,7 +29,7 @@ static void winograd3_input_transform(float *out, size_t sum_step, const float *
 {
     for (size_t y = 0; y < tile_rows; y++, in += 2 * pitch) {
         for (size_t x = 0; x < tiles; x += VF_LANES) {
-            vf rows[4][4]; /* each row after the transform along the row */
+            vf rows[4][4]; /* each row of pixels after the transform along the row */
             _Pragma("GCC unroll 4") for (size_t r = 0; r < 4; r++)
             {
                 const float *pixels = in + r * pitch + 2 * x;
@@ -99,8 +99,9 @@ INLINE void winograd3_output(vf to[2], const vf m0, const vf m1, const vf m2, co
 /*
  * Output transform of tiles [first, first + count) of an image, whose rows have `tiles` tiles. The
  * 16 results of a tile are sums[f * sum_step + i * width + lane] for i < count. Pixel (y, x) of the
- * image, of those with y < rows and x < columns, goes to out[(y * columns + x) * width + lane],
- * after bias and relu as in struct pixels. Returns false if a result before the bias is not finite.
+ * image goes to out[(y * columns + x) * width + lane], after bias and relu as in struct pixels.
+ * Pixels with y >= rows or x >= columns are dropped. Returns false if a result before the bias is
+ * not finite.
  */
 static bool winograd3_output_transform(const struct winograd3_output_transform *call)
 {

@@ -6,14 +6,14 @@
  *   XENT, XENT_TYPE           name of the type in identifiers; C type
  *   XENT_VECTOR, XENT_LANES   vector type; its number of lanes
  *   XENT_OP(op)               operation `op` on XENT_VECTOR
- *   XENT_LOAD, XENT_STORE     load and store a vector of doubles from and to XENT_TYPE
+ *   XENT_LOAD, XENT_STORE     load and store XENT_TYPE elements as a vector of doubles
  *
  * A block is (rows, WIDTH) and contiguous. The sums of a tile and a packed panel have this layout.
  */
 #define NAME(prefix) PASTE(PASTE(prefix, _), XENT)
 #define WIDTH (TILE_VECTORS * XENT_LANES)
 
-/* Rows that are summed in XENT_TYPE before their sum is added in double. */
+/* Number of rows that are summed in XENT_TYPE. These sums are then added in double. */
 enum { NAME(XENT_CHAIN) = 8 };
 
 static void NAME(xent_scale)(void *out_void, const void *x_void, double factor, size_t n)
