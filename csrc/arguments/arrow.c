@@ -98,7 +98,7 @@ static void stream_error(const struct arrow_reader *reader, struct arrow_stream 
     }
 }
 
-/* Returns an array without rows, whose other dimension is that of the type. */
+/* Returns the array of a stream without rows: (0,), or (0, D) for a type of vectors or a table. */
 static PyArrayObject *no_rows(const struct arrow_rows *rows)
 {
     const bool matrix = rows->column < 0, vectors = rows->layout.levels > 0;

@@ -232,8 +232,7 @@ static int read_offsets(const struct arrow_reader *reader, const struct lists *l
         in_order = in_order && first == next;
         next = in_order ? first + length : next;
     }
-    if (__builtin_mul_overflow(count, *width,
-                               &total)) { /* only overlapping views can have so many */
+    if (__builtin_mul_overflow(count, *width, &total)) { /* possible if views overlap */
         PyErr_Format(PyExc_ValueError, ARROW_TOO_LARGE, reader->function, reader->name);
         return -1;
     }

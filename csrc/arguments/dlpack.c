@@ -219,8 +219,7 @@ static PyArrayObject *array_over(const char *function, const char *name,
 static PyArrayObject *array_of_versioned(const char *function, const char *name,
                                          struct dl_versioned *versioned, PyObject *owner)
 {
-    if (owner != NULL &&
-        versioned->version.major != 1) { /* the other members have another layout */
+    if (owner != NULL && versioned->version.major != 1) { /* other members may differ */
         PyErr_Format(PyExc_ValueError, DLPACK_VERSION, function, name,
                      (unsigned)versioned->version.major, (unsigned)versioned->version.minor);
         release(owner);

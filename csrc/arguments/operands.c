@@ -184,8 +184,8 @@ static bool has_interface(PyObject *object)
     if (found) {
         return true;
     }
-    PyObject *dict = PyObject_GenericGetDict(
-        object, NULL); /* NumPy also reads these attributes from the object itself */
+    /* NumPy also reads these attributes from the object itself. */
+    PyObject *dict = PyObject_GenericGetDict(object, NULL);
     for (size_t i = 0; i < 2 && dict != NULL; i++) {
         found = found || PyDict_Contains(dict, protocol_name(protocols[i])) > 0;
     }

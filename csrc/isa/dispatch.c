@@ -23,8 +23,8 @@ static const struct kernels *const tables[] = {EACH_SET(ROW)};
 enum { TABLES = sizeof tables / sizeof tables[0] };
 
 static _Atomic(const struct kernels *) current;
-static _Atomic(int) wide_layers; /* 1: layers use the full vector width; -1: half of it; 0: as the
-                                    processor suggests */
+/* 1: layers use the full vector width. -1: half of it. 0: cpu_has_full_width_avx512 decides. */
+static _Atomic(int) wide_layers;
 
 void kernels_use_wide_layers(bool wide)
 {

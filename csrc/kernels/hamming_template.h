@@ -32,7 +32,7 @@ INLINE vi hamming_group(const uint8_t *const *rows, const uint8_t *const *last,
     for (size_t k = 0; k < whole;) {
         const size_t left = whole - k, most = COUNT_STEPS * BIT_BYTES,
                      end = k + (left < most ? left : most);
-        vb counts[VF_LANES]; /* in registers */
+        vb counts[VF_LANES]; /* the compiler keeps them in registers */
         _Pragma("GCC unroll 16") for (int i = 0; i < VF_LANES; i++)
         {
             counts[i] = vb_zero();

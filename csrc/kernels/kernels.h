@@ -53,8 +53,8 @@ enum compute_type {
 enum sums { SUMS_ALL, SUMS_DOT, SUMS_SQUARE, SUMS_KINDS };
 
 /*
- * The arrays of a call. x and y are (rows, n), and each row is contiguous. Row r of x starts at x +
- * r * x_step bytes. With SUMS_SQUARE, y is not used.
+ * The arrays of a call. x and y are (rows, n), and each row is contiguous. Row r of x starts
+ * r * x_step bytes after x. With SUMS_SQUARE, y is not used.
  *
  * sums has one row each for xy, xx and yy. These rows are sums_step elements apart. Rows that the
  * kernel does not compute keep their values. If the kernel computes only one row, sums_step may be
@@ -127,8 +127,7 @@ enum { TILE_FIRST = 1, TILE_LAST = 2, TILE_DEPTH = 256 };
 _Static_assert(TILE_DEPTH * 255 * 255 <= 1 << 24,
                "a float holds a block's sum of 8-bit products exactly");
 
-/* Returns the dot product of two contiguous rows of n elements, with the same bits as tile_kernel.
- */
+/* Returns the dot product of two contiguous rows of n elements, to the same bits as tile_kernel. */
 typedef double tile_sum_kernel(const void *x, const void *y, size_t n);
 
 /* Transposes rows into columns: to[i * step + r] = rows[r][i] for r < count, i < n. Callers use it
@@ -172,8 +171,8 @@ static inline uint32_t pack_matches(size_t row, size_t column, unsigned bits)
  *
  * Also finds the cosines whose magnitude is above `bound`, so that the caller can recompute them.
  * Cosines of two rows of whole numbers are never among them. Writes them to `found` as words of
- * pack_matches and returns the number of words. found has room for rows *
- * ceil(columns / COSINE_STEP) + 1 words.
+ * pack_matches and returns the number of words. found has room for
+ * rows * ceil(columns / COSINE_STEP) + 1 words.
  */
 struct cosine_tile {
     const double *sums;
@@ -294,9 +293,9 @@ typedef bool sq8_select_kernel(uint8_t *keep, const int32_t *dots, const struct 
                                size_t rows, const struct query_bound *query, float threshold);
 
 /*
- * A panel of at most SQ8_PANEL queries, whose codes lie side by side. codes is (ceil(n / 4), width,
- * 4): four codes of each query in turn. Codes from n on are 0, and so are the codes of missing
- * queries. width is panel_lanes or panel_queries of the table.
+ * A panel of at most SQ8_PANEL queries, whose codes lie side by side. codes has the shape
+ * (ceil(n / 4), width, 4): four codes of each query in turn. Codes from n on are 0, and so are the
+ * codes of missing queries. width is panel_lanes or panel_queries of the table.
  */
 enum { SQ8_PANEL = 32 };
 struct sq8_panel {
@@ -312,8 +311,7 @@ struct sq8_rows {
     ptrdiff_t step; /* bytes from one row to the next */
     size_t count, n;
     struct row_bounds bounds;
-    const size_t
-        *numbers; /* row r begins at codes + numbers[r] * step; NULL: at codes + r * step */
+    const size_t *numbers; /* row r begins at codes + numbers[r] * step; NULL: + r * step */
 };
 
 /*
@@ -342,8 +340,8 @@ struct xent_kernels {
     /* out[i] = x[i] * factor */
     void (*scale)(void *out, const void *x, double factor, size_t n);
 
-    /* out[i] = e^exponent if `exponential` is set, else out[i] = exponent, where exponent = sums[i]
-     * * factor + shift. n is a multiple of the number of tile columns. */
+    /* exponent = sums[i] * factor + shift. out[i] = e^exponent if `exponential` is set, else the
+     * exponent. n is a multiple of the number of tile columns. */
     void (*exponents)(void *out, const double *sums, size_t n, double factor, double shift,
                       bool exponential);
 
@@ -549,8 +547,7 @@ struct sums_kernels {
     cosine_rows_kernel *cosine_rows[ELEMENTS];
     cosine_sums_kernel *cosine_sums;
     to_floats_kernel *to_floats[CONVERTED_ELEMENTS];
-    coarse_dots_kernel
-        *coarse_dots[CONVERTED_ELEMENTS]; /* for f32, f16 and bf16; others are NULL */
+    coarse_dots_kernel *coarse_dots[CONVERTED_ELEMENTS]; /* f32, f16 and bf16; others are NULL */
     coarse_error_function *coarse_error;
 };
 
@@ -593,8 +590,7 @@ struct byte_kernels {
     pack_bytes_kernel *pack;
 };
 
-/* Rounding to 16-bit floats. narrow has entries for ELEMENT_F16 and ELEMENT_BF16; others are NULL.
- */
+/* Rounding to 16-bit floats. narrow has entries for f16 and bf16; others are NULL. */
 struct half_kernels {
     narrow_kernel *narrow[ELEMENTS];
     round_to_odd_kernel *round_to_odd;

@@ -318,9 +318,8 @@ static void NAME(max_pool2x2)(void *out_void, int64_t *indices, const void *in_v
     LAYER_TYPE maxima[2 * BLOCK], *restrict out = out_void;
     LAYER_INTEGER second[2 * BLOCK];
     const LAYER_TYPE *in = in_void;
-    const size_t n = out_columns < BLOCK
-                         ? out_columns
-                         : BLOCK; /* windows of an output row that are handled at a time */
+    /* Windows of an output row that are pooled at a time. */
+    const size_t n = out_columns < BLOCK ? out_columns : BLOCK;
     /* Dense rows follow one another in memory, so several rows are pooled together. */
     const bool dense = n > 0 && width == 2 * out_columns && n == out_columns;
     const size_t max_rows = dense ? BLOCK / n : 1;

@@ -7,8 +7,8 @@
 #include "base/scratch.h"
 
 enum {
-    CACHED_BYTES =
-        1 << 15, /* size of a block's rows of x, which stay in the cache; but MIN_ROWS or more */
+    /* Size of the rows of x in a block. They stay in the cache. A block has at least MIN_ROWS. */
+    CACHED_BYTES = 1 << 15,
     MIN_ROWS = 16,
     TASK_BYTES = 1 << 21, /* bytes that one task compares: about 0.1 ms */
     /* Comparing this many bytes takes as long as one multiplication of a GEMM. */

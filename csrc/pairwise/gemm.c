@@ -16,7 +16,7 @@
  */
 enum {
     RIGHT_ROWS = 512,      /* rows of a right block */
-    LONG_RIGHT_ROWS = 128, /* the same for long rows */
+    LONG_RIGHT_ROWS = 128, /* rows of a right block, if the rows are long */
     /*
      * Upper limit of a packed block. If the rows are too long for it, the depth is cut into
      * segments.
@@ -27,7 +27,8 @@ enum {
     CHUNK_BYTES = 256 << 10,
     LEFT_BYTES = 2 << 20,   /* upper limit of the left rows of one tile */
     COLLIDING_BYTES = 2048, /* half the size of one way of the L1 cache, on current processors */
-    /* Copying colliding left rows pays from this many right rows on. */
+    /* With at least this many right rows, it is faster to copy colliding left rows than to read
+     * them in place. */
     COPY_RIGHT_ROWS = 64,
     /* Upper limit of the sums of a task whose depth is cut into segments. The task keeps all its
      * sums until the last segment. */

@@ -21,8 +21,7 @@ static PyObject *view_for_numpy(const struct array_argument *argument)
              *sixteen = wide == NULL ? NULL : PyLong_FromLong(16),
              *shifted = sixteen == NULL ? NULL : PyNumber_Lshift(wide, sixteen), *floats = NULL;
     if (shifted != NULL) {
-        PyObject *array =
-            PyArray_FROM_O(shifted); /* shifting an array without dimensions gives a scalar */
+        PyObject *array = PyArray_FROM_O(shifted); /* shifting a 0-d array gives a scalar */
         floats = array == NULL
                      ? NULL
                      : PyArray_View((PyArrayObject *)array, PyArray_DescrFromType(NPY_FLOAT), NULL);

@@ -27,7 +27,7 @@ extern PyMethodDef search_methods[];
 /* simclr.c: nt_xent, for cossim/simclr/loss.py. */
 extern PyMethodDef simclr_methods[];
 
-/* sparse.c: the same searches, pairwise, row cosines and norms, for sparse rows and
+/* sparse.c: searches, pairwise, row cosines and norms of sparse rows, for
  * cossim/search/sparse.py. */
 extern PyMethodDef sparse_methods[];
 

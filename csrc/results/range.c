@@ -32,8 +32,8 @@ struct pair_block {
 
 /* The blocks of one worker. */
 struct pair_lists {
-    _Alignas(SCRATCH_ALIGN) struct pair_block
-        *groups[MAX_GROUPS]; /* the lists of blocks, newest first */
+    /* the list of blocks of each group, newest block first */
+    _Alignas(SCRATCH_ALIGN) struct pair_block *groups[MAX_GROUPS];
 };
 
 static size_t block_size(enum compute_type compute)

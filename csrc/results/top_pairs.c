@@ -34,8 +34,7 @@ static bool heap_precedes(struct scored_pair a, struct scored_pair b)
 #define HEAP_ITEM struct scored_pair
 #include "results/heap_template.h"
 
-/* Each worker has its own thresholds, so it never reads a threshold that another worker is writing.
- */
+/* Each worker has its own thresholds, so none reads a threshold that another worker writes. */
 static void set_threshold(struct top_pairs *p, size_t worker)
 {
     struct result_handler *handler = &p->result_handler;

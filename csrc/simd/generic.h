@@ -4,9 +4,9 @@
  *
  * vf holds VF_LANES floats; vd holds VD_LANES = VF_LANES / 2 doubles; vh, vi and vc hold integers
  * and are described below. Kernels use only the names of this file, so a new instruction set needs
- * only one header like it. Loads and stores need the alignment of one element. *_fma(a, b, c) is a
- * * b + c. It rounds FMA_ROUNDINGS times: once on hardware with fused multiply-add, twice in this
- * file.
+ * only one header like it. Loads and stores need the alignment of one element. *_fma(a, b, c)
+ * returns a * b + c. It rounds FMA_ROUNDINGS times: once on hardware with fused multiply-add, twice
+ * in this file.
  *
  * Kernels hold blocks of sums in registers. The number of registers of the instruction set limits
  * these block sizes:

@@ -1,7 +1,7 @@
 /*
  * Groups of two 8-bit integers, widened to 16 bits, for instruction sets without dot products of
- * 8-bit integers. A 16-bit product takes any signs, so elements need no bias. vc and vh are the
- * same type.
+ * 8-bit integers. Products of signed 16-bit integers hold products of either 8-bit type, so
+ * elements need no bias. vc and vh are the same type.
  */
 #define GROUP_SIZE 2
 #define RIGHT_BIAS_I8 0

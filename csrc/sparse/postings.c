@@ -29,8 +29,7 @@ struct posting_f64 {
 
 /* ---- the index ---- */
 
-/* Returns the number of rows of a block. It gives a block at least one entry for every two lists.
- */
+/* Returns the number of rows of a block, with at least one entry for every two lists. */
 static size_t rows_of_block(const struct sparse_rows *rows)
 {
     const size_t entries = rows->starts[rows->count], each = entries / larger(rows->count, 1),

@@ -5,8 +5,7 @@
 
 /* Computes the matrix (N, M) of the scores of all rows of x with all rows of y. */
 struct sparse_pairwise {
-    const struct sparse_rows *x,
-        *y; /* if both are the same rows, half of the scores are mirrored */
+    const struct sparse_rows *x, *y; /* the same pointer: half of the scores are mirrored */
     enum dtype out_dtype;
     char *out;
     ptrdiff_t row_stride, column_stride; /* of out, in bytes */

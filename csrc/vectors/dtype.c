@@ -67,8 +67,8 @@ INLINE void load_one(const enum dtype dtype, const enum compute_type compute, vo
 
 /*
  * operand_load for constants dtype and compute. Elements may lie at any address, so memcpy reads
- * them. Contiguous elements in native byte order have a branch of their own, so that the compiler
- * can vectorize it.
+ * them. Contiguous elements in native byte order have a separate branch, which the compiler can
+ * vectorize.
  */
 INLINE void load(const enum dtype dtype, const enum compute_type compute, void *to,
                  const char *from, ptrdiff_t stride, size_t n, bool swapped)

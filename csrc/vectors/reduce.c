@@ -18,8 +18,7 @@ enum {
     WIDE_OUTPUTS = 4096,
     GATHERED_ELEMENTS = 4096, /* converted elements held at a time, for each operand */
     POLL_STEPS = 256,         /* steps of a loop between two polls of the cancellation token */
-    POLL_EMPTY_OUTPUTS =
-        4096 /* outputs between two polls in fill_empty, where an output costs little */
+    POLL_EMPTY_OUTPUTS = 4096 /* outputs between two polls in fill_empty */
 };
 
 struct reduce_state {
@@ -58,8 +57,8 @@ static struct row_pair pair_at(const struct reduce_state *s, const struct output
                              &s->plan->reduced, s->plan->depth, s->compute,   s->kind};
 }
 
-/* The sums of a range of n outputs are (6, n), in the order of columns_kernel. Sums of rows are (3,
- * n). */
+/* The sums of a range of n outputs have the shape (6, n), in the order of columns_kernel. For rows
+ * the shape is (3, n). */
 
 /* Converts as many rows as the buffers hold, sums them, and continues with the next ones. Rows that
  * are too long for the buffers go through row_sums_plain, which converts them block by block. */
@@ -388,7 +387,7 @@ static int plan_tasks(struct reduce_state *s)
     const bool columns = s->plan->driver == PLAN_COLUMNS;
     const int threads = thread_count_for(s->plan->outputs, s->plan->depth, GRAIN_SUMS);
     size_t max_outputs = BLOCK_OUTPUTS;
-    if (columns) { /* blocks as wide as leaves at least two tasks for every thread */
+    if (columns) { /* wide blocks, but at least two tasks for each thread */
         const bool share = threads > 1 && s->plan->outer.count <= 1;
         max_outputs = share ? s->inner.size / (2 * (size_t)threads) + 1 : WIDE_OUTPUTS;
         max_outputs = smaller(larger(max_outputs, BLOCK_OUTPUTS), WIDE_OUTPUTS);
