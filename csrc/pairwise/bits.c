@@ -65,7 +65,7 @@ static const char *bit_row(const struct bit_rows *rows, size_t row)
     return rows->data + (ptrdiff_t)number * rows->row_step;
 }
 
-/* True if all rows of any block can be read in place. */
+/* True if the rows of every block can be read in place. */
 static bool in_place(const struct bit_rows *rows, size_t bytes)
 {
     return is_contiguous(rows, bytes) && rows->numbers == NULL;

@@ -173,8 +173,8 @@ static bool read_columns(const struct row_reader *r, size_t begin, size_t n, uin
     return true;
 }
 
-/* Adds one duplicate to the sum, as SciPy's toarray does: in the order of the arrays, and rounded
- * to the dtype of the data. */
+/* Adds one duplicate to the sum, in the order of the arrays, as SciPy's toarray does. Sums of
+ * float32 are rounded to float32 each time. */
 static double sum_of_duplicates(const struct row_reader *r, double sum, double value)
 {
     if (r->source->is_logical) {
