@@ -174,7 +174,7 @@ static bool read_columns(const struct row_reader *r, size_t begin, size_t n, uin
 }
 
 /* Adds one duplicate to the sum, in the order of the arrays, as SciPy's toarray does. Sums of
- * float32 are rounded to float32 each time. */
+ * float32 and of 16-bit floats are rounded to float32. */
 static double sum_of_duplicates(const struct row_reader *r, double sum, double value)
 {
     if (r->source->is_logical) {
