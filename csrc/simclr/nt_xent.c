@@ -39,7 +39,7 @@ enum {
     MAX_ROWS_BITS = 32   /* rows must be below 2^32 */
 };
 
-/* e^x is a normal number of the type for x >= -max_exponent. lowest is a finite number. */
+/* e^x is a normal number of the type for x >= -max_exponent. lowest is finite. */
 static const double max_exponent[] = {[COMPUTE_F32] = 80.0, [COMPUTE_F64] = 700.0},
                     lowest[] = {[COMPUTE_F32] = -3.4e38, [COMPUTE_F64] = -1.7e308};
 

@@ -5,7 +5,7 @@
  * Columns are ranked by their number of entries, most entries first. The weights of a row are its
  * values divided by max(norm, eps), so the norm of the weights is at most 1. The prefix of a row is
  * the longest run of its entries, in the order of ranks, whose norm is below the threshold t. The
- * other entries are its tail. Let x, y be the weights of two rows, and x<f the weights whose ranks
+ * other entries form its tail. Let x, y be the weights of two rows, and x<f the weights whose ranks
  * are below f.
  *
  * 1. A pair without a column in both tails scores below t. Say that the prefix of x reaches to the
@@ -37,7 +37,7 @@ enum { TASK_QUERIES = 64, POLL_ENTRIES = 1 << 18 };
 struct tail_entry {
     uint32_t at; /* the row in a column's list, the column in a row's list */
     float weight;
-    float rest; /* norm of the row's weights of lower ranks, rounded up */
+    float lower_norm; /* norm of the row's weights of lower ranks, rounded up */
 };
 
 /* The tails of all rows, by column or by row. */
@@ -49,8 +49,9 @@ struct tails {
 
 /* The state of one pair: the worker's current query and a row of the corpus. */
 struct candidate {
-    float sum;  /* over the columns in both tails */
-    float rest; /* bound |x<f| |y<f| of the other columns; negative: no column is in both tails */
+    float sum; /* over the columns in both tails */
+    /* bound |x<f| |y<f| of the other columns; negative: no column is in both tails */
+    float rest_bound;
 };
 
 struct filter_worker {
@@ -161,7 +162,7 @@ static void list_by_column(struct tails *tails, const struct sparse_rows *rows,
 static void keep_tails(struct tails *tails, const struct filter_job *job, size_t columns,
                        double *squares)
 {
-    const double least = job->threshold - MARGIN, square = least * least;
+    const double max_norm = job->threshold - MARGIN, square = max_norm * max_norm;
     for (size_t rank = 0; rank < columns && !cancel_poll_here(); rank++) {
         const uint32_t column = job->ranked[rank];
         size_t kept = tails->starts[column];
@@ -170,7 +171,7 @@ static void keep_tails(struct tails *tails, const struct filter_job *job, size_t
             const double before = squares[entry.at],
                          after = before + (double)entry.weight * entry.weight;
             squares[entry.at] = after;
-            entry.rest = (float)(sqrt(before) * (1.0 + 0x1p-22));
+            entry.lower_norm = (float)(sqrt(before) * (1.0 + 0x1p-22));
             tails->entries[kept] = entry;
             kept += after >= square;
         }
@@ -218,7 +219,7 @@ static bool tails_by_row(struct tails *tails, const struct tails *columns,
         for (size_t e = columns->starts[c]; e < columns->ends[c]; e++) {
             const struct tail_entry entry = columns->entries[e];
             tails->entries[tails->starts[entry.at + 1]++] =
-                (struct tail_entry){(uint32_t)c, entry.weight, entry.rest};
+                (struct tail_entry){(uint32_t)c, entry.weight, entry.lower_norm};
         }
     }
     return true;
@@ -249,17 +250,17 @@ static size_t touch_rows(const struct filter_job *job, struct filter_worker *w, 
     const size_t after = job->search->self ? query + 1 : 0;
     size_t count = 0, unpolled = 0;
     for (size_t e = tails->starts[query]; e < tails->starts[query + 1]; e++) {
-        const struct tail_entry mine = tails->entries[e];
-        const size_t begin = lists->starts[mine.at], end = lists->ends[mine.at];
+        const struct tail_entry query_entry = tails->entries[e];
+        const size_t begin = lists->starts[query_entry.at], end = lists->ends[query_entry.at];
         for (size_t at = end; at > begin && lists->entries[at - 1].at >= after; at--) {
-            const struct tail_entry other = lists->entries[at - 1];
-            struct candidate *c = &w->candidates[other.at];
-            const float rest = mine.rest * other.rest;
-            const bool is_new = c->rest < 0.0F;
-            w->touched[count] = other.at;
+            const struct tail_entry row_entry = lists->entries[at - 1];
+            struct candidate *c = &w->candidates[row_entry.at];
+            const float bound = query_entry.lower_norm * row_entry.lower_norm;
+            const bool is_new = c->rest_bound < 0.0F;
+            w->touched[count] = row_entry.at;
             count += is_new;
-            c->sum += mine.weight * other.weight;
-            c->rest = is_new || rest < c->rest ? rest : c->rest;
+            c->sum += query_entry.weight * row_entry.weight;
+            c->rest_bound = is_new || bound < c->rest_bound ? bound : c->rest_bound;
         }
         unpolled += end - begin;
         if (unpolled >= POLL_ENTRIES) {
@@ -278,11 +279,11 @@ static void search_query(const struct filter_job *job, size_t worker, size_t que
     struct filter_worker *w = &job->workers[worker];
     const size_t entries = job->queries.starts[query + 1] - job->queries.starts[query],
                  count = touch_rows(job, w, query);
-    const float least = (float)(job->threshold - (double)(entries + 32) * 0x1p-23);
+    const float threshold = (float)(job->threshold - (double)(entries + 32) * 0x1p-23);
     for (size_t n = 0; n < count; n++) {
         const size_t candidate = w->touched[n];
         struct candidate *c = &w->candidates[candidate];
-        if (c->sum + c->rest >= least) {
+        if (c->sum + c->rest_bound >= threshold) {
             sparse_add_score(s, worker, query, candidate,
                              sparse_dot(s->queries, query, s->corpus, candidate));
         }

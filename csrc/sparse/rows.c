@@ -32,12 +32,12 @@ static size_t read_starts(struct sparse_rows *rows, const struct sparse_source *
     size_t longest = 0;
     for (size_t i = 0; i <= s->count; i++) {
         const uint64_t start = integer_at(s->indptr, s->wide_indptr, i),
-                       least = i == 0 ? 0 : rows->starts[i - 1];
-        if (start < least || start > s->entries || (i == 0 && start != 0)) {
+                       previous = i == 0 ? 0 : rows->starts[i - 1];
+        if (start < previous || start > s->entries || (i == 0 && start != 0)) {
             *row = i;
             return SIZE_MAX;
         }
-        longest = larger(longest, (size_t)start - (size_t)least);
+        longest = larger(longest, (size_t)start - (size_t)previous);
         rows->starts[i] = (size_t)start;
     }
     return longest;

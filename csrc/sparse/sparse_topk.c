@@ -81,10 +81,11 @@ static float coarse_inverse(const struct sparse_rows *rows, size_t row)
 struct topk_worker {
     struct accumulator sums;
     struct best best;
-    /* Scores below `least` are not among the k best, nor are coarse scores below `coarse_least`.
-     * Both are NaN while a NaN score is among the k best: no score is below NaN. */
-    double least;
-    float coarse_least;
+    /* Scores below `threshold` are not among the k best, nor are coarse scores below
+     * `coarse_threshold`. Both are NaN while a NaN score is among the k best: no score is below
+     * NaN. */
+    double threshold;
+    float coarse_threshold;
 };
 
 struct topk_job {
@@ -103,8 +104,8 @@ static void add_entry(struct topk_worker *w, double score, size_t index)
     } else if (heap_precedes(entry, best->entries[0])) {
         heap_sift_down(best, 0, best->count, entry);
     }
-    w->least = best->count < best->k ? -INFINITY : best->entries[0].score;
-    w->coarse_least = (float)(w->least - COARSE_ERROR);
+    w->threshold = best->count < best->k ? -INFINITY : best->entries[0].score;
+    w->coarse_threshold = (float)(w->threshold - COARSE_ERROR);
 }
 
 static inline void score_row(const struct topk_job *job, struct topk_worker *w,
@@ -114,7 +115,7 @@ static inline void score_row(const struct topk_job *job, struct topk_worker *w,
     const struct sparse_topk *call = job->call;
     const size_t candidate = block->first + row;
     const double score = sparse_score(call->queries, query, call->corpus, candidate, xy);
-    if (!(score < w->least) && (!call->self || candidate != query) &&
+    if (!(score < w->threshold) && (!call->self || candidate != query) &&
         filter_passes(call->filter, query, candidate)) {
         add_entry(w, score, candidate);
     }
@@ -131,7 +132,7 @@ static void score_rows(const struct topk_job *job, struct topk_worker *w,
     for (size_t n = 0; n < count; n++) {
         const size_t row = w->sums.listed ? w->sums.touched[n] : n;
         const double xy = accumulator_take(&w->sums, row);
-        if (!((float)xy * inverses[row] * inverse < w->coarse_least)) {
+        if (!((float)xy * inverses[row] * inverse < w->coarse_threshold)) {
             score_row(job, w, block, query, row, xy);
         }
     }
@@ -159,7 +160,7 @@ static void search_block(const struct topk_job *job, struct topk_worker *w,
     struct accumulator *sums = &w->sums;
     accumulate(sums, block, job->call->queries, query, 0);
     score_rows(job, w, block, query);
-    if (sums->listed && !(w->least > 0.0)) {
+    if (sums->listed && !(w->threshold > 0.0)) {
         add_untouched(job, w, block, query);
     }
     accumulator_forget(sums);
@@ -173,7 +174,7 @@ static void search_queries(void *context, size_t task, size_t worker)
     const size_t first = task * TASK_QUERIES,
                  end = smaller(first + TASK_QUERIES, job->call->queries->count);
     for (size_t query = first; query < end; query++) {
-        w->least = w->coarse_least = -INFINITY;
+        w->threshold = w->coarse_threshold = -INFINITY;
         for (size_t b = 0; b < job->postings.block_count && !cancel_poll_here(); b++) {
             search_block(job, w, &job->postings.blocks[b], query);
         }
