@@ -138,10 +138,11 @@ unsigned cpu_features(void)
 
 static int affinity_count(void)
 {
-    DWORD_PTR mine, all;
+    DWORD_PTR process_mask, system_mask;
     /* A mask of 0 means that the process uses several processor groups. Each has up to 64 CPUs. */
-    if (GetProcessAffinityMask(GetCurrentProcess(), &mine, &all) && mine != 0) {
-        return __builtin_popcountll(mine);
+    if (GetProcessAffinityMask(GetCurrentProcess(), &process_mask, &system_mask) &&
+        process_mask != 0) {
+        return __builtin_popcountll(process_mask);
     }
     return (int)GetActiveProcessorCount(ALL_PROCESSOR_GROUPS);
 }
@@ -198,10 +199,10 @@ static int read_numbers(const char *folder, const char *name, long long *first, 
  * "max 100000" means no limit. cgroup v1 has two files, in which a quota of -1 means no limit. */
 static int quota_of_group(const char *folder)
 {
-    long long quota = 0, period = 0, rest;
+    long long quota = 0, period = 0, unused;
     if (read_numbers(folder, "cpu.max", &quota, &period) != 2 &&
-        (read_numbers(folder, "cpu.cfs_quota_us", &quota, &rest) < 1 ||
-         read_numbers(folder, "cpu.cfs_period_us", &period, &rest) < 1)) {
+        (read_numbers(folder, "cpu.cfs_quota_us", &quota, &unused) < 1 ||
+         read_numbers(folder, "cpu.cfs_period_us", &period, &unused) < 1)) {
         return 0;
     }
     return cpus_of_quota(quota, period);

@@ -99,9 +99,9 @@ static int env_number(const char *variable)
  * meant for all libraries. COSSIM_NUM_THREADS replaces it. */
 static int default_thread_count(void)
 {
-    const int own = env_number("COSSIM_NUM_THREADS");
-    if (own > 0) {
-        return within_bounds(own);
+    const int cossim = env_number("COSSIM_NUM_THREADS");
+    if (cossim > 0) {
+        return within_bounds(cossim);
     }
     const int openmp = env_number("OMP_NUM_THREADS"), cpus = cpu_count_available();
     return within_bounds(openmp > 0 && openmp < cpus ? openmp : cpus);

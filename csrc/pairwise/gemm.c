@@ -106,20 +106,20 @@ static void pack(const struct gemm_state *g, const struct gemm_task *t, size_t k
     const size_t width = g->tile_columns;
     char *panel = t->panel;
     for (size_t p = 0; p < t->right_count; p += width, panel += panel_bytes(g, depth)) {
-        const size_t some = smaller(width, t->right_count - p);
-        if (some < width && g->bytes == NULL) { /* missing rows are zeros */
+        const size_t count = smaller(width, t->right_count - p);
+        if (count < width && g->bytes == NULL) { /* missing rows are zeros */
             memset(panel, 0, panel_bytes(g, depth));
         }
         for (size_t at = 0, n; at < depth; at += n) {
             n = smaller(g->tile_depth, depth - at);
             g->call->right_rows(g->call->context,
-                                &(struct gemm_rows){t->batch, t->right + p, some, k + at, n,
+                                &(struct gemm_rows){t->batch, t->right + p, count, k + at, n,
                                                     t->worker, t->right_rows, g->right_stride,
                                                     rows});
             if (g->bytes != NULL) {
-                g->bytes->pack(panel + at * width * g->size, rows, some, n);
+                g->bytes->pack(panel + at * width * g->size, rows, count, n);
             } else {
-                g->transpose(panel + at * width * g->size, width, rows, some, n);
+                g->transpose(panel + at * width * g->size, width, rows, count, n);
             }
         }
     }
