@@ -1,4 +1,4 @@
-# Verbs for users and contributors. `make` alone lists them.
+# Targets for users and contributors. `make` alone lists them.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -45,7 +45,7 @@ $(VENV)/docs.stamp: $(PY) $(SOURCES)
 	$(PIP) install --editable '.[docs,test]'
 	@touch $@
 
-demo: $(VENV)/demo.stamp ## sets everything up and runs the main job: vectors, rows, images, all pairs
+demo: $(VENV)/demo.stamp ## sets everything up and runs the demo: vectors, rows, images, all pairs
 	$(PY) -m cossim demo
 
 # pytest-xdist runs the tests in several processes; tests/helpers/turns.py is for those that measure time. In one: ARGS=-n0
@@ -79,7 +79,7 @@ bench: $(VENV)/bench.stamp ## times cossim against other libraries and renews th
 accuracy: $(VENV)/bench.stamp ## measures errors of cossim and other libraries against exact arithmetic; renews the tables in docs/accuracy.md
 	$(PY) -m benchmarks.accuracy
 
-docs: $(VENV)/docs.stamp ## builds the site in build/docs, runs the examples of its pages, checks its links, looks at it in Chromium; external links too: make docs EXTERNAL=1
+docs: $(VENV)/docs.stamp ## builds the site in build/docs, runs the examples of its pages, checks its links, and checks it in Chromium; external links too: make docs EXTERNAL=1
 	$(PY) tests/helpers/documentation.py
 	@rm -rf build/docs
 	$(PY) -m sphinx -q -E -W --keep-going -n -d build/doctrees docs build/docs

@@ -141,7 +141,7 @@ def test_all_functions_at_once(rng, amount, figures):
         setting.join()
     assert not wrong
     figures(
-        f"calls of all public functions by {THREADS} threads at once, while a ninth sets their number",
+        f"calls of all public functions by {THREADS} threads at once, while a ninth calls `set_num_threads`",
         THREADS * each,
         THREADS * each - len(wrong),
     )

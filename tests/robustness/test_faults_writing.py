@@ -48,7 +48,7 @@ def test_limits_of_the_size_of_files(disk, amount, figures):
         assert full >= amount(10, 100) and written >= 1
         tried += full + written
         os.unlink(disk / name)
-    figures("a disk that is full at any point of any file that is written", tried, tried)
+    figures("a disk that becomes full at any point while a file is written", tried, tried)
 
 
 @pytest.mark.soak
@@ -138,4 +138,4 @@ def test_every_byte_of_an_index_file(tmp_path, amount, figures):
         assert path.read_bytes() == data
         for mmap in (True, False):
             np.testing.assert_array_equal(load(path, mmap).corpus, corpus)
-    figures("a byte of an index file that is another: refused when it is loaded", tried, found)
+    figures("a changed byte of an index file: refused when the file is loaded", tried, found)

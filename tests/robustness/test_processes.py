@@ -119,7 +119,7 @@ def test_fork_from_within_a_call(amount, figures):
     """
     calls = amount(2, 200)
     survived = int(run(code, calls, seconds=60 if calls < 10 else 3000))
-    figures("calls whose progress= forks, two children each, one of which ends the call as well", calls, survived)
+    figures("calls whose progress= forks two children, one of which also finishes the call", calls, survived)
 
 
 @fork
