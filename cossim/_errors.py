@@ -82,8 +82,8 @@ WHERE_NUMBERS = (
     "rows, pass a bool mask (Q, N) {arrays}"
 )
 EXCLUDE_SHAPE = (
-    "{function}(): exclude must have shape {shapes}: pass a list of row numbers, or one for each query, the shorter "
-    "ones filled with -1 {arrays}"
+    "{function}(): exclude must have shape {shapes}: pass a list of row numbers, or one list for each query, the "
+    "shorter ones padded with -1 {arrays}"
 )
 WHERE_DTYPE = (
     "{function}(): where must be a bool mask or row numbers: convert it with astype(bool) or astype(int) {arrays}"
@@ -102,7 +102,7 @@ TOO_MANY_PAIRS = "{function}(): {count} pairs reach {threshold}, more than max_p
 NO_ROWS = "{function}(): {name} has no rows: pass at least one {arrays}"
 NO_ELEMENTS = "{function}(): rows of {name} have no elements: pass rows of at least one element {arrays}"
 IN_PATH = "{function}(): {name}: {error}"
-WRONG_SLICE = "{function}(): {name} gave other rows than its shape and dtype say, {wanted}: open it again {arrays}"
+WRONG_SLICE = "{function}(): a slice of {name} must have {wanted}, as {name} declares: open it again {arrays}"
 LAZY = "{function}(): {name} is a Dask array: compute() it, or use topk, pairs_above or duplicate_groups"
 THRESHOLD_SECOND = (
     "{function}(): threshold must be a number, not {kind}: it is the second argument, {function}(rows, threshold, ...)"
@@ -113,9 +113,10 @@ K_THIRD = (
 NO_FILE = "{function}(): {name} names no file: pass an array, or the path of a file that exists"
 NOT_AN_INDEX = "Index.load(): the arrays in {path} are not those of an index: load a file that Index.save wrote"
 
-EMPTY_INDEX = "Index(): pass a corpus, or the length of rows to come, such as Index(dim=384)"
+EMPTY_INDEX = "Index(): pass a corpus, or the number of elements of later rows, such as Index(dim=384)"
 DIM_BY_NAME = (
-    "Index(): corpus must be rows, not {kind}: pass the length of rows to come by its name, such as Index(dim=384)"
+    "Index(): corpus must be rows, not {kind}: pass the number of elements of later rows by name, such as "
+    "Index(dim=384)"
 )
 OTHER_DIM = "Index(): dim={dim} but the rows of corpus have {size} elements: leave dim out {arrays}"
 BITS_DIM = "Index(): dim must be a multiple of 8 with binary=True, not {dim}: it is the number of bits of a row"
@@ -129,11 +130,12 @@ NUMBERS = (
     "np.flatnonzero(mask) in place of a mask"
 )
 NUMBER_UNKNOWN = (
-    "{function}(): no row has the number {number}, of {given} that were given: index.numbers has those that live"
+    "{function}(): there is no row {number}, because {given} numbers have been given so far: index.numbers has those "
+    "of all rows"
 )
-NUMBER_REMOVED = "{function}(): row {number} was removed: index.numbers has the numbers of the rows that live"
-NUMBER_TWICE = "{function}(): number {number} is there twice: pass each number once, such as np.unique(numbers)"
-NOT_AN_ARRAY = "an Index is not an array: pass its corpus, which has the rows that live"
+NUMBER_REMOVED = "{function}(): row {number} was removed: index.numbers has the numbers of the rows that are left"
+NUMBER_TWICE = "{function}(): number {number} occurs twice: pass each number once, such as np.unique(numbers)"
+NOT_AN_ARRAY = "an Index is not an array: pass index.corpus, the array of its rows"
 
 WEIGHT = "{function}(): weight must be from 0 to 1, not {weight}: 1 is topk"
 NOT_A_DOCUMENT = (
@@ -177,18 +179,19 @@ LAZY_PROGRESS = (
 )
 LAZY_EXCLUDE = "{function}(): exclude is a Dask array: pass exclude.compute()"
 LAZY_MASK = (
-    "{function}(): where is a Dask array, and no mask of shape {shapes}: pass where.compute() for row numbers {arrays}"
+    "{function}(): where is a Dask array but not a mask of shape {shapes}: pass where.compute() for row numbers "
+    "{arrays}"
 )
 NOT_A_DASK_ARRAY = "{function}(): {name} must be a dask.array.Array, not {kind}"
 UNEQUAL_CHUNKS = (
-    "{function}(): chunks of unknown size meet that have {sizes} elements: call compute_chunk_sizes() on both, and "
-    "rechunk() one of them"
+    "{function}(): chunks of unknown size must be equal, but have {sizes} elements: call compute_chunk_sizes() on "
+    "both arrays, and rechunk() one of them"
 )
 UNKNOWN_CHUNKS = "{function}(): {name} has chunks of unknown size: call {name}.compute_chunk_sizes() first"
 
 # ---- search: index files ----
 
-# The path is put in front of all but the last two.
+# The path precedes all but the last two.
 NOT_INDEX_FILE = "not an index file of cossim{kind}: load a file that Index.save wrote"
 INDEX_VERSION = "its format has version {version}, but this cossim reads versions 1 and 2: update cossim"
 INDEX_CUT_OFF = "cut off: {size} bytes of {expected}: copy the file again"
@@ -210,7 +213,7 @@ OTHER_FILE = "not a regular file: choose another path"
 WRITE_PROTECTED = "the file there is write-protected: change its permissions or choose another path"
 NO_FOLDER = "the folder does not exist: create it first"
 
-# ---- files: .npy. The path is put in front of these. ----
+# ---- files: .npy. The path precedes these. ----
 
 TRUNCATED = "truncated: shape {shape} takes {expected} bytes after the header, found {found}: copy the file again"
 TOO_LONG = "too long: shape {shape} takes {expected} bytes after the header, found more: copy the file again"
@@ -222,7 +225,7 @@ DAMAGED_HEADER = "the header is damaged: copy the file or save the array again"
 IMPOSSIBLE_SHAPE = "the header is damaged, no array has the shape {shape}: copy the file or save the array again"
 PYTHON_OBJECTS = "an array of Python objects, dtype {dtype}: save an array of numbers"
 
-# ---- files: rows. The path is put in front of those without one. ----
+# ---- files: rows. The path precedes those without one. ----
 
 DAMAGED_ROWS = "{path}: damaged, or of another format than its suffix says: {error}"
 NEEDS_EXTRA = "{path}: this format needs {package}: pip install 'cossim-c[files]'"
@@ -252,7 +255,7 @@ ROWS_SAFETENSORS_HEADER = "the header does not fit the file, which is cut short 
 ROWS_BOOL = "an array of bool holds other bytes than 0 and 1: save it again"
 ROWS_OWN_DTYPE = "{suffix} files have a dtype of their own: leave dtype= out, and convert slices with astype"
 ROWS_TEXT_DTYPE = "numbers of text become floats of at most 64 bits, not {dtype}: pass dtype=float or leave it out"
-ROWS_PLAIN_FILE = "{suffix} files are read at any place: unpack it first, as gunzip does, and read it from a file"
+ROWS_PLAIN_FILE = "{suffix} files need random access: unpack it first, as gunzip does, and read it from a file"
 ROWS_UNNAMED = "rows in this format have no name: leave {name!r} out"
 ROWS_NONE = "it has no rows of vectors: save real numbers of shape (N, D), or a column of lists of equal lengths"
 ROWS_MANY = "it has {count} arrays or columns of vectors, so a name is needed, one of: {names}"
@@ -433,7 +436,7 @@ OTHER_HEAD = "its head began with different parameters"
 OTHER_SETTING = "{name} was {saved}, and is {value}"
 MORE_STEPS = "it has {saved} steps, and all epochs have {steps}"
 
-# ---- command line: files of images. The path is put in front of these. ----
+# ---- command line: files of images. The path precedes these. ----
 
 NOT_IMAGES = "neither an idx nor a .npy file, because it begins with {start}: save the images with numpy.save"
 IDX_TYPE = "idx elements of type 0x{kind:02x}, where images have unsigned bytes, 0x08: save the images with numpy.save"
@@ -450,12 +453,12 @@ STDOUT_FAILED = "standard output: {reason}"
 STDOUT_CLOSED = "it is closed: write to a file with -o"
 NEEDS_SCIKIT_LEARN = "without --images FILE, the demo takes its images from scikit-learn: pip install 'cossim-c[demo]'"
 NEEDS_MATPLOTLIB = "without --no-plot, the demo draws a heatmap with matplotlib: pip install 'cossim-c[demo]'"
-NAMES_COUNT = "{path}: {found} names for {count} rows of {corpus}: write one name for each row, in lines of their own"
-NUMBERS_ALONE = "{path}: .safetensors holds numbers alone: leave --ids out, or write .npz"
+NAMES_COUNT = "{path}: {found} names for {count} rows of {corpus}: write one line for each row, with its name"
+NUMBERS_ALONE = "{path}: .safetensors holds only numbers: leave --ids out, or write .npz"
 STDIN_TWICE = "argument {name}: standard input can be read once: name a file"
 BITS_DTYPE = "packed bits must be uint8, not {dtype}: pack the signs of numbers with numpy.packbits(rows > 0, axis=1)"
 ROW_LENGTHS = "rows of {path} have {size} elements, rows of {other} {other_size}: choose files of one model"
-# argparse puts "argument NAME: " in front of all but the last
+# "argument NAME: ", which argparse writes, precedes all but the last
 NOT_64_BITS = "{text} does not fit 64 bits"
 LESS_THAN = "{text} is not at least {least}"
 NOT_A_SIZE = "{text!r} is not an amount of memory, such as 256M, 1.5G or a number of bytes"

@@ -34,7 +34,7 @@
 #define OUT_MASKED \
     "%s(): out is a masked array, whose mask would not change: pass out.data or a plain array"
 
-/* ---- arrays, for fail(), which puts the function before the message and the arrays after ---- */
+/* ---- arrays, for fail(), which writes the function before the message and the arrays after it ---- */
 
 #define FAILURE "%s(): %U (%U%s%U)"
 #define ARRAY "%s: shape %R, dtype %S"
@@ -87,6 +87,7 @@
     "position %zd: build the matrix again"
 #define CSR_INDEX \
     "%s(): row %zd of %s has an entry outside of columns 0 to %zd: build the matrix again"
+
 /* ---- arrays of other libraries: DLPack ---- */
 
 #define DETACH "%s(): %s requires grad, and no gradient goes through this call: pass %s.detach()"

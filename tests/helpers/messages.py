@@ -126,8 +126,8 @@ topk(X, "/dev/null", 1) -> ValueError: topk(): corpus: '/dev/null': not a regula
     device to a file first
 topk(X, "nested.npy", 1) -> ValueError: topk(): corpus: nested.npy: the header is damaged: copy the file or save the
     array again
-topk(X, WrongSlices(), 1) -> ValueError: topk(): corpus gave other rows than its shape and dtype say, shape (4, 4),
-    dtype float64: open it again (corpus[0:4]: shape (1, 4), dtype float64)
+topk(X, WrongSlices(), 1) -> ValueError: topk(): a slice of corpus must have shape (4, 4), dtype float64, as corpus
+    declares: open it again (corpus[0:4]: shape (1, 4), dtype float64)
 Index(DX) -> TypeError: Index(): corpus is a Dask array: compute() it, or use topk, pairs_above or duplicate_groups
 diverse(X[0], Y, 6) -> ValueError: diverse(): k must be at most 5, the number of rows to choose from, not 6
 topk(X, Y, 2**63) -> ValueError: topk(): k must be below 2**63, not 9223372036854775808
@@ -143,13 +143,13 @@ topk(X, Y, 2, where=[1, -2]) -> ValueError: topk(): where has the row number -2,
     of rows to count from the end
 topk(X, Y, 2, exclude=[5]) -> ValueError: topk(): exclude has the row number 5, but there are 5 rows: leave it out
 topk(X, Y, 2, exclude=[[1], [2]]) -> ValueError: topk(): exclude must have shape (m,) or (6, m): pass a list of row
-    numbers, or one for each query, the shorter ones filled with -1 (exclude: shape (2, 1), dtype int64)
+    numbers, or one list for each query, the shorter ones padded with -1 (exclude: shape (2, 1), dtype int64)
 lazy.topk(DX, DX, 2, exclude=DX) -> TypeError: topk(): exclude is a Dask array: pass exclude.compute()
-lazy.topk(DX, DX, 2, where=DX) -> ValueError: topk(): where is a Dask array, and no mask of shape (6,) or (6, 6): pass
+lazy.topk(DX, DX, 2, where=DX) -> ValueError: topk(): where is a Dask array but not a mask of shape (6,) or (6, 6): pass
     where.compute() for row numbers (where: shape (6, 4), dtype float64)
 (index := Index(X), index._state.arrays.update(corpus=Y), index.topk(X, 1)) -> ValueError: Index.topk(): the corpus has
     been changed since the index was made: make the index again (corpus: shape (5, 4), dtype float64)
-Index() -> TypeError: Index(): pass a corpus, or the length of rows to come, such as Index(dim=384)
+Index() -> TypeError: Index(): pass a corpus, or the number of elements of later rows, such as Index(dim=384)
 Index(X, dim=5) -> ValueError: Index(): dim=5 but the rows of corpus have 4 elements: leave dim out (corpus: shape
     (6, 4), dtype float64)
 Index(dim=9, binary=True) -> ValueError: Index(): dim must be a multiple of 8 with binary=True, not 9: it is the number
@@ -160,19 +160,19 @@ Index(X.astype("f4")).add(X) -> TypeError: Index.add(): float64 rows may change 
     the index: pass rows.astype('float32') if that is meant, or begin with Index(np.empty((0, D), 'float64'))
 Index(X).remove(X[0] > 0) -> TypeError: Index.remove(): numbers must be integers such as add returns, not bool: pass an
     integer or an array of them, and np.flatnonzero(mask) in place of a mask
-Index(X)[6] -> IndexError: Index.__getitem__(): no row has the number 6, of 6 that were given: index.numbers
-    has those that live
+Index(X)[6] -> IndexError: Index.__getitem__(): there is no row 6, because 6 numbers have been given so far:
+    index.numbers has those of all rows
 (index := Index(X), index.remove(2), index.remove([1, 2])) -> IndexError: Index.remove(): row 2 was removed:
-    index.numbers has the numbers of the rows that live
-Index(X).remove([1, 1]) -> ValueError: Index.remove(): number 1 is there twice: pass each number once, such as
+    index.numbers has the numbers of the rows that are left
+Index(X).remove([1, 1]) -> ValueError: Index.remove(): number 1 occurs twice: pass each number once, such as
     np.unique(numbers)
-np.asarray(Index(X)) -> TypeError: an Index is not an array: pass its corpus, which has the rows that live
+np.asarray(Index(X)) -> TypeError: an Index is not an array: pass index.corpus, the array of its rows
 diverse(X[0], Y, 6) -> ValueError: diverse(): k must be at most 5, the number of rows to choose from, not 6
 topk(X, Y, 2**63) -> ValueError: topk(): k must be below 2**63, not 9223372036854775808
 topk(X, 3) -> TypeError: topk(): corpus must be rows, not int: k is the third argument, topk(queries, corpus, k) or
     topk(x, None, k)
-Index(4) -> TypeError: Index(): corpus must be rows, not int: pass the length of rows to come by its name, such as
-    Index(dim=384)
+Index(4) -> TypeError: Index(): corpus must be rows, not int: pass the number of elements of later rows by name, such
+    as Index(dim=384)
 topk(X, Y, 2.0) -> TypeError: topk(): k must be an integer, not float
 topk(X[:, :3], Y, 1) -> ValueError: topk(): rows of queries have 3 elements, rows of corpus 4: they must be equally long
     (queries: shape (6, 3), dtype float64; corpus: shape (5, 4), dtype float64)
@@ -216,8 +216,8 @@ lazy.pairwise(DX, out=np.ones((6, 6))) -> TypeError: pairwise(): out must be lef
     are lazy: use dask.array.store
 topk(X, DX[DX[:, 0] > 0], 1) -> ValueError: topk(): corpus has chunks of unknown size: call
     corpus.compute_chunk_sizes() first
-vecdot(DX[DX[:, 0] > 0], DX[DX[:, 0] > 1]).compute() -> ValueError: vecdot(): chunks of unknown size meet that have 0
-    and 2 elements: call compute_chunk_sizes() on both, and rechunk() one of them
+vecdot(DX[DX[:, 0] > 0], DX[DX[:, 0] > 1]).compute() -> ValueError: vecdot(): chunks of unknown size must be equal, but
+    have 0 and 2 elements: call compute_chunk_sizes() on both arrays, and rechunk() one of them
 lazy.pairwise(dask.delayed(len)(1)) -> TypeError: pairwise(): x must be a dask.array.Array, not Delayed
 # ---- sparse rows ----
 pairwise(csr(indptr=[0, 2, 1, 3])) -> ValueError: pairwise(): x.indptr must rise from 0 to at most 3, the number of
@@ -545,7 +545,7 @@ open_rows("cube.safetensors", "x") -> ValueError: cube.safetensors: an array of 
 open_rows("array.npz") -> ValueError: array.npz: damaged, or of another format than its suffix says: File is not a
     zip file
 open_rows("two.npz", "z") -> ValueError: two.npz: it has nothing by the name 'z': choose one of 'a', 'b'
-open_rows("cut.fvecs.gz") -> ValueError: cut.fvecs.gz: .fvecs files are read at any place: unpack it first, as
+open_rows("cut.fvecs.gz") -> ValueError: cut.fvecs.gz: .fvecs files need random access: unpack it first, as
     gunzip does, and read it from a file
 open_rows("words.txt")[1:] -> ValueError: words.txt: row 1 has no 2 numbers: '4 x': correct the line or leave it out
 open_rows("short.txt") -> ValueError: short.txt: the header says 3 rows, found 1: copy the file again
@@ -574,10 +574,10 @@ cossim topk X.npy -k 1 -o hits -> 2: cossim topk: error: argument -o/--output: '
     or .tsv or .jsonl or .parquet or .safetensors
 cossim topk X.npy -k 1 -o hits.parquet -> 1: cossim: hits.parquet: this format needs pyarrow: pip install
     'cossim-c[files]'
-cossim topk X.npy -k 1 --ids good.txt -> 1: cossim: good.txt: 2 names for 6 rows of X.npy: write one name for each
-    row, in lines of their own
-cossim topk good.txt -k 1 --ids word -o hits.safetensors -> 1: cossim: hits.safetensors: .safetensors holds numbers
-    alone: leave --ids out, or write .npz
+cossim topk X.npy -k 1 --ids good.txt -> 1: cossim: good.txt: 2 names for 6 rows of X.npy: write one line for each
+    row, with its name
+cossim topk good.txt -k 1 --ids word -o hits.safetensors -> 1: cossim: hits.safetensors: .safetensors holds only
+    numbers: leave --ids out, or write .npz
 cossim topk - - -k 1 -> 2: cossim topk: error: argument CORPUS: standard input can be read once: name a file
 cossim topk X.npy gzip.npy -k 1 -> 1: cossim: gzip.npy: a gzip file, where a .npy file is needed: unpack it first, as
     gunzip does
