@@ -1,7 +1,7 @@
 """Rows that are Python objects: vectors in lists, arrays of objects, pandas' Series and DataFrames, and paths.
 
-The C core calls these functions for arguments that NumPy does not make an array of numbers of. as_array is the core's
-own conversion of any object. Errors name the function, the argument and the first row that is to blame.
+The C core calls these functions for arguments that NumPy cannot convert to an array of numbers. as_array is the core's
+own conversion of any object. Errors name the function, the argument and the first row that is wrong.
 """
 
 from __future__ import annotations

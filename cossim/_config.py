@@ -16,8 +16,8 @@ def show_config(mode: Literal["dicts"]) -> dict[str, Any]: ...
 def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] | None:
     """Shows the version, the instruction set in use, the available instruction sets and the number of threads.
 
-    Layers use vectors of 512 bits on processors that multiply them at full rate, which a table of processors says, and
-    of 256 bits on others. The environment variable COSSIM_VECTOR_BITS, 256 or 512, chooses where AVX-512 is in use.
+    On AVX-512, layers use vectors of 512 bits if the processor multiplies them at full rate, according to a table of
+    processors, and of 256 bits otherwise. The environment variable COSSIM_VECTOR_BITS, 256 or 512, overrides this.
 
     Parameters
     ----------

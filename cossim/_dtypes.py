@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-# The names that .safetensors files have for dtypes, by NumPy's names.
+# Maps NumPy's name of a dtype to its name in .safetensors files.
 SAFETENSORS_NAMES = {
     f"{kind}{bits}": f"{kind[0].upper()}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)
 }
@@ -15,8 +15,8 @@ NUMPY_NAMES = {name: numpy_name for numpy_name, name in SAFETENSORS_NAMES.items(
 
 
 def is_bfloat16(dtype: np.dtype[Any]) -> bool:
-    """Returns whether a dtype is bfloat16: that of ml_dtypes or, where that is missing, the one in which the core
-    passes rows of bfloat16 to Python, a structured dtype of one uint16 named bfloat16."""
+    """Returns whether a dtype is bfloat16: that of ml_dtypes, or a structured dtype of one uint16 named bfloat16, which
+    the core uses where ml_dtypes is missing."""
     return dtype.name == "bfloat16" or dtype.names == ("bfloat16",)
 
 

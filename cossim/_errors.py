@@ -208,7 +208,7 @@ NEEDS_ML_DTYPES = "{path!r} holds bfloat16, which needs ml_dtypes: pip install m
 IN_FILE = "{path}: {error}"
 NOT_REGULAR = "{path!r}: not a regular file: save the data of a pipe or device to a file first"
 FORKED = "the process that writes this file was forked, and only the first one can go on with it: write another file"
-# The rest of an OSError, after its number and before its path.
+# The text of an OSError, which stands between its number and its path.
 OTHER_FILE = "not a regular file: choose another path"
 WRITE_PROTECTED = "the file there is write-protected: change its permissions or choose another path"
 NO_FOLDER = "the folder does not exist: create it first"

@@ -124,7 +124,7 @@ class _OwnFile(io.FileIO):
 def _temporary_file(path, folder, mode):
     """Yields a new file in folder, open for writing and locked. It is removed when the block ends, unless it was moved.
 
-    Errors name `path`. Older such files that are not locked were left by killed processes; they are removed first.
+    Errors name `path`. Temporary files that are not locked were left by killed processes; they are removed first.
     """
     if fcntl is not None:
         _remove_leftovers(folder)
@@ -384,7 +384,7 @@ def _in_order(array):
 
 
 class Pages:
-    """The pages of a numpy.memmap of rows: advice about them for the system.
+    """Gives the system advice (madvise) about the pages of a numpy.memmap of rows.
 
     There is no advice if neither rows nor columns follow one another in the file, or if the mode is copy-on-write:
     releasing a page would lose its changes. by_columns: the file is in Fortran order, one column after another.

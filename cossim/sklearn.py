@@ -29,7 +29,7 @@ MODES = ("distance", "similarity", "connectivity")
 
 
 class _Neighbors(BaseEstimator):
-    """What both estimators share: a prepared corpus and its searches."""
+    """Base class of both estimators: a prepared corpus and its searches."""
 
     def fit(self, X: Any, y: None = None) -> Any:
         """Prepares the rows of X for searches.
@@ -55,7 +55,7 @@ class _Neighbors(BaseEstimator):
         pass
 
     def _rows(self, X):
-        """Returns X checked, or None: the rows of fit, each without itself."""
+        """Checks X and returns it as an array. None stays None: it means the rows of fit, each without itself."""
         check_is_fitted(self)
         return None if X is None else validate_data(self, X, reset=False, dtype=(np.float64, np.float32, np.float16))
 
@@ -88,7 +88,7 @@ class _Neighbors(BaseEstimator):
 class CosineNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Neighbors):
     """Transforms rows into the sparse graph of their nearest rows, by exact cosine similarity.
 
-    It takes the place of ``sklearn.neighbors.KNeighborsTransformer(metric="cosine")`` in front of estimators with
+    It replaces ``sklearn.neighbors.KNeighborsTransformer(metric="cosine")`` in front of estimators with
     ``metric="precomputed"``: DBSCAN, HDBSCAN, TSNE, Isomap, SpectralClustering and others.
 
     Parameters
@@ -99,7 +99,7 @@ class CosineNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMix
     radius : float, optional
         Take all neighbours within this cosine distance, in [0, 2], instead of n_neighbors.
     mode : "distance", "similarity" or "connectivity"
-        What the graph holds: 1 - cosine, the cosine, or 1.
+        The values in the graph: 1 - cosine, the cosine, or 1.
     eps : float
         The smallest norm to divide by.
 
@@ -161,7 +161,7 @@ class CosineNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMix
 class CosineNeighbors(_Neighbors):
     """Searches for the nearest rows by exact cosine similarity.
 
-    It takes the place of ``sklearn.neighbors.NearestNeighbors(metric="cosine")``. Distances are 1 - cosine.
+    It replaces ``sklearn.neighbors.NearestNeighbors(metric="cosine")``. Distances are 1 - cosine.
 
     Parameters
     ----------
@@ -221,7 +221,7 @@ class CosineNeighbors(_Neighbors):
         X, n_neighbors
             As in ``kneighbors``.
         mode : "connectivity", "distance" or "similarity"
-            What the graph holds: 1, 1 - cosine, or the cosine.
+            The values in the graph: 1, 1 - cosine, or the cosine.
         """
         if mode not in MODES:
             raise ValueError(_errors.MODE.format(function="kneighbors_graph", modes=MODES, mode=mode))

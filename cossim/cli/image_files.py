@@ -1,4 +1,4 @@
-"""Gray images of 28 x 28 for the commands: MNIST's idx files, .npy files, and scikit-learn's digits."""
+"""Grey images of 28 x 28 for the commands: MNIST's idx files, .npy files, and scikit-learn's digits."""
 
 import gzip
 import os

@@ -40,7 +40,7 @@ def open_input(path, column=None, ids=None, ids_required=True):
 
 
 def _suffix_of(data):
-    """Returns the suffix of the format: NumPy's, or that of text, by its first line."""
+    """Returns the suffix of the format of data: .npy, or that of the text format that the first line shows."""
     if data.startswith(MAGIC):
         return ".npy"
     line = data.lstrip().split(b"\n", 1)[0]
@@ -52,8 +52,8 @@ def _suffix_of(data):
 def open_inputs(paths, column, ids):
     """Opens the rows of one or two files, of which the last is the corpus. Returns (rows, names) of each.
 
-    ids is None, and then names are, or a column, which the corpus must have, or a file with a name in each line, for
-    the rows of the corpus.
+    ids: a column, which the corpus must have, or a file that has a line with a name for each row of the corpus. With
+    None, names are None.
     """
     *others, corpus = paths
     if ids is None or os.path.isfile(ids):

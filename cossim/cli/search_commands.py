@@ -53,7 +53,7 @@ integer.__name__ = positive.__name__ = not_negative.__name__ = "int"
 
 
 def byte_count(text):
-    """Converts a size to bytes: 256M, 1.5G, 256MiB, 1000. K and KiB are 1024, KB is 1000; M, G, T are alike."""
+    """Converts a size to bytes: 256M, 1.5G, 256MiB, 1000. K and KiB are 1024, KB is 1000, and so on for M, G, T."""
     match = re.fullmatch(r"(\d+|\d*\.\d+|\d+\.)\s*(?:([kmgt])(i?b)?|b)?", text.strip(), re.ASCII | re.IGNORECASE)
     if match is None:
         raise argparse.ArgumentTypeError(_errors.NOT_A_SIZE.format(text=text))
@@ -165,7 +165,7 @@ def wants_bar(arguments):
 
 
 def read_filters(arguments):
-    """Returns the filters of a search by the names of its arguments, those that are there."""
+    """Returns the filters that the command line names, by the names of the search's arguments."""
     paths = {"where": arguments.where, "exclude": arguments.exclude}
     return {name: row_files.read_filter(path, name == "where") for name, path in paths.items() if path is not None}
 

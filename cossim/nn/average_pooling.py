@@ -1,6 +1,6 @@
 """Average pooling with fixed and with adaptive windows: functions, pullbacks and layers.
 
-This module finds the windows along each axis. The C core calculates.
+This module finds the windows along each axis. The C core calculates the means.
 """
 
 from __future__ import annotations

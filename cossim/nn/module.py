@@ -25,8 +25,8 @@ def without_parameters(pullback):
 class Module:
     """Base class of all layers: parameters and inner layers by name, state_dict() and load_state_dict().
 
-    A subclass lists the names of its parameters in ``parameter_names``, of arrays that are no parameters, such as
-    running statistics, in ``buffer_names``, and of its inner layers in ``module_names``. It defines ``forward(x)``.
+    A subclass lists names in three attributes: ``parameter_names``, ``buffer_names`` (arrays that are not parameters,
+    such as running statistics) and ``module_names`` (inner layers). It defines ``forward(x)``.
     The attribute ``training`` says whether the layer is in training mode, which changes BatchNorm2d and Dropout.
 
     Examples

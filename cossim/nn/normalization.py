@@ -135,7 +135,7 @@ def batch_norm(
         float32 or float64. Never modified.
     running_mean, running_var : array_like, shape (C,), or None
         Have the dtype of x. In training they must be NumPy arrays, and are updated in place with the statistics of x:
-        ``running = (1 - momentum) * running + momentum * found``. The variance found is the unbiased one. None in
+        ``running = (1 - momentum) * running + momentum * found``. The variance found is the unbiased one. With None,
         training updates nothing.
     weight, bias : array_like, shape (C,), optional
         Have the dtype of x.
@@ -239,7 +239,7 @@ def _pulled(call, dy, input_gradient):
     if not input_gradient:
         return None, dweight, dbias
     dx = np.empty(call.x.shape, dy.dtype)
-    # Without statistics of the batch the input has no part in dx, though 0 times it may be NaN.
+    # In evaluation, dx does not depend on x. dy takes the place of x, because 0 * x could be NaN.
     x, centre = (call.x, call.mean) if call.of_batch else (dy, np.zeros_like(call.mean))
     _core.channel_affine(x, dy, centre, factors, dx)
     return dx.reshape(call.shape), dweight, dbias

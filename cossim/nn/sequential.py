@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cossim._typing import Array, Pullback
 
 
-_FUSED = {ReLU: "relu", MaxPool2d: "pool"}  # classes to the argument of _vjp that fuses a layer of them
+_FUSED = {ReLU: "relu", MaxPool2d: "pool"}  # from a class to the argument of _vjp that fuses a layer of it
 
 
 def call_layer(name: str, layer: Callable[[Any], Any], x: Any) -> Any:
@@ -52,7 +52,7 @@ def _pullback_of_tape(tape, y, names, layers):
 def layers_vjp(names: tuple[str, ...], layers: tuple[Any, ...], x: Any) -> tuple[NDArray[Any], Pullback]:
     """Result and pullback of the layers in order. Fuses the same layers as forward.
 
-    The core runs adjacent layers together, and their gradients, where vectors lie across the images of the batch.
+    If the batch fills a vector, with an image in each lane, the core runs adjacent layers and their gradients together.
     """
     pullbacks: list[tuple[str | None, Any]] = []  # None: the keys of the gradients already have the layers' names
     while layers:
@@ -123,7 +123,7 @@ class Sequential(Module):
             self._layers = dict(layers[0])
         else:
             self._layers = {str(i): layer for i, layer in enumerate(layers)}
-        # The names of all layers and themselves. Layers of nested Sequentials stand in the place of these.
+        # All layers and their names. A nested Sequential is replaced by its layers.
         self._names: tuple[str, ...] = ()
         self._flat: tuple[Any, ...] = ()
         self._nested: tuple[Sequential, ...] = ()

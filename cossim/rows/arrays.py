@@ -123,11 +123,11 @@ def _map_member(file: Any, archive: zipfile.ZipFile, info: zipfile.ZipInfo, sour
 
 # ---- .safetensors ----
 
-_LONGEST_HEADER = 100_000_000  # that of the format
+_LONGEST_HEADER = 100_000_000  # the limit of the format
 
 
 class WideningReader(Reader):
-    """Rows of bfloat16 as float32, for want of ml_dtypes."""
+    """Rows of bfloat16 as float32, where ml_dtypes is missing."""
 
     dtype = np.dtype(np.float32)
 

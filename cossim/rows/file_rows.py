@@ -128,7 +128,7 @@ class FileRows:
         return self._read(number, number + 1)[0]
 
     def _take(self, numbers: NDArray[Any]) -> NDArray[Any]:
-        """Reads the rows of an array of numbers or of bool, each run of neighbours at once."""
+        """Reads the rows that an array of numbers or a mask selects. Reads successive rows together."""
         numbers = np.arange(len(self))[numbers if numbers.size else numbers.astype(np.int64)]
         wanted, inverse = np.unique(numbers, return_inverse=True)
         found = np.empty((len(wanted), self.shape[1]), self.dtype)

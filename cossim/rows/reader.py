@@ -31,12 +31,12 @@ GIVEN_NAMES = 20  # names that a message lists
 
 
 class RowsError(ValueError):
-    """A file cannot be read as rows. The message has no path; errors_with_path puts it in front."""
+    """A file cannot be read as rows. The message has no path; errors_with_path adds it."""
 
 
 @contextmanager
 def errors_with_path(path: str) -> Iterator[None]:
-    """Rewrites what a reader or its library raises about the contents of a file as a ValueError that names the path.
+    """Rewrites an error of a reader or its library about the contents of a file as a ValueError that names the path.
 
     Errors of the system, of missing packages and of memory remain as they are.
     """
@@ -76,7 +76,7 @@ class Source(NamedTuple):
         return _Unzipped(file) if self.zipped else file
 
     def check_plain(self) -> None:
-        """Raises an error for a gzip file of a format that is read at any place of the file."""
+        """Raises an error for a gzip file of a format that needs random access."""
         if self.zipped or self.data is not None:
             raise RowsError(_errors.ROWS_PLAIN_FILE.format(suffix=self.suffix))
 
@@ -189,7 +189,7 @@ class ArrayReader(Reader):
 
 
 class StreamReader(Reader):
-    """Rows in C order in a stream, from its byte number `start` on. They are read forwards, and again if need be."""
+    """Rows in C order in a stream, from its byte `start` on. A gzip file is read again to go backwards."""
 
     def __init__(self, stream: Any, start: int, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
         check_rows(shape, dtype)
@@ -260,8 +260,8 @@ class ShardsReader(Reader):
 class RowIndex:
     """Where the rows of a stream are: the offset and the number of the first row of each piece of some MB.
 
-    cut(data) returns (whole rows in data, bytes of these rows); data begins with a row. `end` ends a last row that has
-    no end of its own. most: the number of rows, if it is known.
+    cut(data) returns (number of whole rows in data, their bytes); data begins with a row. `end` is appended to the last
+    row if it lacks a line end. most: the number of rows, if it is known.
     """
 
     def __init__(

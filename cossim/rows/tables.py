@@ -323,7 +323,7 @@ def _text_kind(values: list[str]) -> str:
 
 
 class CsvReader(_LinesReader):
-    """A value with a line end in it is no part of the format here, as for pyarrow by default."""
+    """Values must not contain line ends, as in pyarrow by default."""
 
     def __init__(self, source: Source, delimiter: str) -> None:
         self.pyarrow = _pyarrow(source.path)

@@ -233,7 +233,7 @@ def check_bits(function: str, **arrays: Any) -> None:
 
 
 def with_places(values: NDArray[Any], indices: NDArray[np.int64], k: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Returns results (Q, n) of topk as (Q, k). The places that are added hold NaN and -1."""
+    """Pads results (Q, n) of topk to (Q, k) with NaN and -1."""
     places = (0, 0), (0, k - values.shape[1])
     if not places[1][1]:
         return values, indices
@@ -363,7 +363,9 @@ class BlockwiseSearch:
         found = _core.pairs_begin(len(self.x), len(self.y), **options)
         for request in self._requests():
             request, swapped = self._longer_as_corpus(request)
-            itself = self.within and request.corpus is request.queries  # its candidates are below its queries
+            itself = (
+                self.within and request.corpus is request.queries
+            )  # its candidates have lower numbers than its queries
             _core.pairs(request, found, swapped=swapped or itself)
         *pairs, count = _core.pairs_end(found)
         if count > limit:

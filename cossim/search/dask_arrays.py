@@ -3,7 +3,7 @@
 If an operand is a Dask array, the public function calls the function of the same name in this module, with the same
 arguments. The other operand may be a NumPy array, which is split into blocks. Wrong arguments raise errors in the call,
 not in compute(). Three more things are errors: out, because the result is lazy; progress, because Dask has its own; and
-chunks of unknown size along an axis whose size is needed: that of the vectors, or of rows that results number.
+chunks of unknown size along the axis of the vectors, or along an axis of rows whose numbers are in the result.
 
 A vector is never split: an array that is chunked along its vectors is rechunked first. A task holds one pair of blocks
 and its result, or a few partial results. No task holds all blocks.
@@ -74,7 +74,7 @@ def _reject_arguments(function, out=None, progress=None):
 
 
 def _operand(function, name, operand):
-    """Returns a Dask array as it is, the Dask array in an xarray.DataArray, and any other operand unchanged."""
+    """Returns the Dask array in an xarray.DataArray, and any other operand unchanged."""
     if not is_dask_collection(operand):
         return operand
     array = operand if isinstance(operand, da.Array) else getattr(operand, "data", None)
@@ -84,7 +84,7 @@ def _operand(function, name, operand):
 
 
 def _require_sizes(function, name, array, axes):
-    """Raises ValueError if an axis that is among these, counted from the last one, has chunks of unknown size."""
+    """Raises ValueError if one of these axes, counted from the last one, has chunks of unknown size."""
     if any(_sizes(array)[axis] == UNKNOWN for axis in axes if -axis <= array.ndim):
         raise ValueError(_errors.UNKNOWN_CHUNKS.format(function=function, name=name))
 
@@ -100,7 +100,7 @@ def _stand_in(array):
     Unknown sizes are 2: operands are checked as if they were equal.
     """
     if isinstance(array, da.Array) and isinstance(meta_from_array(array), np.ma.MaskedArray):
-        return meta_from_array(array)  # its shape differs, which does not matter: masked arrays are refused anyway
+        return meta_from_array(array)  # of another shape, which does not matter: masked arrays are refused anyway
     shape = tuple(2 if size == UNKNOWN else size for size in _sizes(array))
     return np.broadcast_to(np.zeros((), array.dtype), shape)
 

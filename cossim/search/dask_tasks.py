@@ -163,7 +163,7 @@ def merge_topk(k, parts, **reduction):
 
 
 def finish_topk(k, parts, **reduction):
-    """Merges the last parts, and adds places for what is missing to k."""
+    """Merges the last parts, and pads the result to k places."""
     values, indices, rows = merge_topk(k, parts)
     return *with_places(values, indices, k), rows
 

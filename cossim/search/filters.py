@@ -27,7 +27,7 @@ class Filter(NamedTuple):
     both: bool = False  # rows holds for the queries too, which are rows of the same array
 
     def most_candidates(self, rows: int) -> int:
-        """Returns a number that no query has more candidates than. There are `rows` rows."""
+        """Returns an upper bound of the number of candidates of a query, of `rows` rows."""
         if self.rows is not None:
             return _count(self.rows)
         if self.pairs is not None:
@@ -35,7 +35,7 @@ class Filter(NamedTuple):
         return rows
 
     def candidates(self, rows: int) -> NDArray[np.bool_]:
-        """Returns a mask of the rows that are a candidate of some query. There are `rows` rows."""
+        """Returns a mask (rows,) of the rows that are candidates of some query."""
         bits = self.rows if self.pairs is None else np.bitwise_or.reduce(self.pairs, axis=0)
         if bits is None:
             return np.ones(rows, bool)

@@ -121,7 +121,7 @@ def topk(
         At least 1. There may be fewer candidates.
     where : array_like of bool (N,) or (Q, N), or of int (n,), optional
         The rows to choose from: a mask for all queries, a mask for each query, or row numbers in any order, which may
-        repeat. With corpus=None, N is Q. Rows that no query may choose are not read. For Dask arrays, masks may be
+        repeat. With corpus=None, N is Q. Rows that no query may find are not read. For Dask arrays, masks may be
         Dask arrays.
     exclude : array_like of int, shape (m,) or (Q, m), optional
         Row numbers that are left out, for all queries or for each query; -1 stands for none.
@@ -155,11 +155,12 @@ def topk(
 
     Notes
     -----
-    With where or exclude, the result is that of all scores with the others left out, bit for bit.
+    With where or exclude, the result is the same, bit for bit, as if all scores were computed and those of the other
+    rows left out.
 
-    Where it pays, a cheap prefilter bounds the score of each pair. For a few queries it reads the floats of the rows;
-    for more queries it reads 8-bit (SQ8) codes, which are made during the call. Only pairs that may be among the best
-    are scored exactly. For the codes x', q' of x, q the bound is |x.q - x'.q'| <= |x - x'| |q| + |x'| |q - q'|
+    Where it saves time, a cheap prefilter bounds the score of each pair. For a few queries it reads the floats of the
+    rows; for more queries it reads 8-bit (SQ8) codes, which are made during the call. Only pairs that may be among the
+    best are scored exactly. For the codes x', q' of x, q the bound is |x.q - x'.q'| <= |x - x'| |q| + |x'| |q - q'|
     (Cauchy-Schwarz).
 
     Examples
@@ -217,7 +218,7 @@ def top_pairs(
     """Finds the m pairs of a row of x and a row of y with the highest cosine similarity, best first.
 
     The result equals the first m entries of ``pairs_above(x, -1, y).sorted()``, with the same scores bit for bit. No
-    threshold has to be guessed, and besides the result some MB per thread are needed.
+    threshold has to be guessed, and the call needs some MB per thread in addition to the result.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Index: a corpus prepared for many searches, whose rows come and go."""
+"""Index: a corpus prepared for many searches, to which rows can be added and from which they can be removed."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ class Index:
     those of ``topk`` and ``pairs_above``, bit for bit.
 
     Rows can be added and removed. A row keeps the number that ``add`` returns for it; the rows of corpus have the
-    numbers 0 to N - 1. Results hold these numbers, and are those of a new Index of the rows that live. Threads may
-    search while others change an index: a search sees all of an ``add`` or ``remove``, or none of it. Copies
-    (``copy.copy``) share memory, and each is changed alone.
+    numbers 0 to N - 1. Results hold these numbers, and are those of a new Index of the live rows, which are those not
+    removed. Threads may search while others change an index: a search sees all of an ``add`` or ``remove``, or none of
+    it. Copies (``copy.copy``) share memory; a change of one does not change the others.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class Index:
         Rows are vectors; one vector is a corpus of one row. float64, float32, float16 or bfloat16; integers and bool
         count as float64. An array or numpy.memmap is not copied, and must not be changed while the index is in use. A
         path means ``open_rows(path)``.
-        Of a corpus that is mapped from a file, a search reads only the rows that the codes do not exclude, and the
+        If the corpus is mapped from a file, a search reads only the rows that the codes do not exclude, and the
         system can reclaim the memory of the pages that were read. A corpus of a format that cannot be mapped is read
         into memory. Rows of more than 4096 elements get no codes.
     dim : int, optional
@@ -80,15 +80,15 @@ class Index:
     Attributes
     ----------
     corpus : numpy.ndarray
-        The rows that live, in order of their numbers. Read-only, as eps is, because the codes depend on both. It is a
-        copy if rows were removed.
+        The live rows, in order of their numbers. Read-only, as eps is, because the codes depend on both. It is a copy
+        if rows were removed.
     numbers : numpy.ndarray
         The numbers of these rows, int64.
     dim : int
         D, the length of a row: with binary=True, the number of its bits.
     nbytes : int
         Bytes that the index adds to those of the corpus: D + 8 per row, 8 for rows of 8-bit integers, which are their
-        own codes, or 0 for rows of packed bits and of more than 4096 elements. Heads, where they pay, add up to
+        own codes, or 0 for rows of packed bits and of more than 4096 elements. Heads, where they save time, add up to
         0.2 D - 8 per row, and numbers 8 once rows were removed.
     binary : bool
         Whether the rows are packed bits.
@@ -285,7 +285,7 @@ class Index:
     def remove(self, numbers: Numbers) -> None:
         """Removes rows by their numbers. The numbers of other rows do not change.
 
-        The memory of removed rows is used again once enough of them are there. Numbers are not used again.
+        The memory of removed rows is used again once there are enough of them. Numbers are not used again.
 
         Parameters
         ----------
@@ -298,7 +298,7 @@ class Index:
         IndexError
             A number was never given, or its row was removed before. Then no row is removed.
         ValueError
-            A number is there twice. Then no row is removed.
+            A number occurs twice. Then no row is removed.
 
         Examples
         --------
@@ -318,7 +318,7 @@ class Index:
             self._state = state
 
     def compact(self) -> NDArray[np.int64]:
-        """Numbers the rows anew, from 0 to N - 1 in the same order, and frees memory that is not in use.
+        """Renumbers the rows from 0 to N - 1 in the same order, and frees memory that is not in use.
 
         Returns
         -------
@@ -354,13 +354,13 @@ class Index:
         return x, y
 
     def _search(self, name, state, queries, where, exclude, memory, report, both=False):
-        """Returns the search of queries, or of all rows with each other, among the living rows that filters leave.
+        """Returns the search of queries, or of all rows with each other, among the live rows that filters allow.
 
         both: with queries=None, filters hold for both rows of a pair.
         """
         x, y = self._as_rows(name, state, queries)
         left = index_filters.filter_by_number(name, state, where, exclude, None if y is None else len(x), both)
-        # The C core reads aligned C-contiguous arrays. Those of an unpickled index can be others.
+        # The C core reads aligned C-contiguous arrays. Those of an unpickled index need not be so.
         directions, error, heads, head_scales = state.rotated or (None, 0.0, None, None)
         codes, heads = (None if array is None else np.require(array, np.uint8, "CA") for array in (state.codes, heads))
         scales, directions, head_scales = (
@@ -536,7 +536,7 @@ class Index:
     # ---- files ----
 
     def save(self, path: Path, *, progress: Progress | None = None) -> None:
-        """Writes the index, with corpus and codes, to one .safetensors file.
+        """Writes the index, with its rows and codes, to one .safetensors file.
 
         Other programs can read the arrays "corpus", "codes" and "scales" with the package safetensors, and "numbers"
         if rows were removed. Removed rows are left out. An existing file is replaced once the new one is complete.

@@ -1,4 +1,4 @@
-"""Filters of a search in an Index: the rows that live, and those that where= and exclude= leave."""
+"""Filters of a search in an Index. The candidates are the live rows that where= and exclude= allow."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def filter_by_number(
 
 
 def _where(function, state, where, rows, itself):
-    """Returns where= by places. A mask for each row of the index gets rows for the removed ones too."""
+    """Returns where= by places. A mask (rows, numbers) of all rows with each other gets rows for the removed ones."""
     given = _core.as_array(function, "where", where)
     if given.dtype != bool:
         numbers = filters._numbers(function, "where", given, state.given, least=0)

@@ -1,6 +1,6 @@
 """The arrays of an Index at one moment, and how rows are added to them and left out.
 
-No function changes what a State covers. So a search reads one State, and a change makes another.
+No function changes the rows of a State. A search reads one State, and a change of the index makes a new one.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 MAX_CODED_DIM = 4096  # rows with more elements get no codes
 LEAST_ROOM = 64  # rows
-# Adding rows moves the others together once there are more than 1 / HOLES_OF_ADD removed rows for each row that lives,
-# so that a search reads at most 1 / 16 more. remove() moves them once a quarter of the places is empty.
+# Adding rows moves the others together once there are more than 1 / HOLES_OF_ADD removed rows for each live row, so
+# that a search reads at most 1 / 16 more. remove() moves them once a quarter of the places is empty.
 HOLES_OF_ADD, HOLES_OF_REMOVE = 16, 4
 FEW_REMOVED = 64
 FILE_ORDER = ("corpus", "codes", "scales", "directions", "heads", "head_scales", "numbers")
@@ -48,8 +48,8 @@ class State(NamedTuple):
     arrays: Arrays
     directions: NDArray[np.float32] | None  # (H, D), those of the heads
     error: float  # of the directions: rotation.rotation_error
-    living: NDArray[np.uint8] | None  # bit p % 8 of byte p // 8 says whether the row at place p lives; None: all do
-    size: int  # rows that live
+    living: NDArray[np.uint8] | None  # bit p % 8 of byte p // 8: whether the row at place p is live; None: all are
+    size: int  # live rows
     given: int  # numbers that were ever given: the next row gets this one
     measured: int  # the value of `given` when the directions were last measured
     any_dtype: bool  # the first rows that are added choose the dtype
@@ -77,13 +77,13 @@ class State(NamedTuple):
         return len(self.corpus)
 
     def living_places(self) -> NDArray[np.int64] | None:
-        """Returns the places of the rows that live, ascending, or None if all do."""
+        """Returns the places of the live rows, ascending, or None if all are live."""
         if self.living is None:
             return None
         return np.flatnonzero(np.unpackbits(self.living, count=self.places, bitorder="little"))
 
     def numbers(self) -> NDArray[np.int64]:
-        """Returns the numbers of the rows that live, ascending."""
+        """Returns the numbers of the live rows, ascending."""
         places = self.living_places()
         numbers = self.numbers_at(np.arange(self.places) if places is None else places)
         return numbers.astype(np.int64)  # a copy
@@ -96,7 +96,7 @@ class State(NamedTuple):
         return np.where(places < 0, -1, numbers[places])
 
     def find(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Returns the places of numbers, and which of them are numbers of rows that live; the others have no place."""
+        """Returns the places of numbers, and which of them are numbers of live rows; the others have no place."""
         column = self.arrays.get("numbers")
         places, lives = numbers, numbers.view(np.uint64) < self.places  # False for those below 0 too
         if column is not None and self.places:
@@ -258,10 +258,10 @@ def _with_bits(bits, first, last):
 
 
 def moved(function: str, state: State, more: int, eps: float) -> tuple[State, Arrays]:
-    """Copies the rows that live to new arrays with room for at least `more` rows, and as many as there are.
+    """Copies the live rows to new arrays with room for `more` further rows, and at least as many as there are.
 
-    Returns the state, without holes, and the arrays with room: what follows the rows of the state in them is free.
-    Measures whether other directions suit the rows better by now, if half of the rows came since they were measured.
+    Returns the state, without holes, and the arrays with room, which is free after the rows of the state.
+    If half of the rows were added since the directions were measured, measures whether others suit the rows better.
     """
     places, count = state.living_places(), state.size
     old = dict(state.arrays)
@@ -283,7 +283,7 @@ def _first_rows(room, count):
 
 
 def _measured(function, state, room, eps):
-    """Chooses directions for the rows there are now. With other directions, makes the heads of all rows anew."""
+    """Chooses directions for the present rows. If the directions change, computes the heads of all rows again."""
     least_rows = rotation.INDEX_ROWS_PER_ELEMENT * state.corpus.shape[1]
     directions = rotation.directions_for(state.corpus, least_rows, state.directions)
     state = state._replace(measured=state.given)
@@ -298,7 +298,7 @@ def _measured(function, state, room, eps):
 def added(
     function: str, state: State, room: Arrays | None, blocks: Iterable[NDArray[Any]], rows: int, eps: float
 ) -> tuple[State, Arrays]:
-    """Adds blocks of rows with this many rows in all, of the dtype of the corpus. Returns what moved() does."""
+    """Adds blocks with `rows` rows in all, of the dtype of the corpus. Returns a state and arrays, as moved() does."""
     first = state.places
     crowded = room is None or len(room["corpus"]) < first + rows
     if room is None or crowded or HOLES_OF_ADD * (first - state.size) > state.size:
@@ -323,7 +323,7 @@ def added(
 
 
 def _without_few(state, numbers):
-    """Returns the bitmap without a few rows, or None if one of the numbers has no row that lives, or is there twice."""
+    """Returns the bitmap without a few rows, or None if one of the numbers has no live row, or occurs twice."""
     column, places = state.arrays.get("numbers"), numbers
     if column is not None:
         places = np.searchsorted(column, numbers)
@@ -338,7 +338,7 @@ def _without_few(state, numbers):
 
 
 def removed(function: str, state: State, numbers: NDArray[np.int64]) -> State:
-    """Removes rows. Raises IndexError or ValueError for numbers of other rows, or that are there twice."""
+    """Removes rows. Raises IndexError for a number without a live row, and ValueError for one that occurs twice."""
     if 0 < len(numbers) <= FEW_REMOVED and (bits := _without_few(state, numbers)) is not None:
         return state._replace(living=bits, size=state.size - len(numbers))
     places = state.places_of(function, numbers)
@@ -378,7 +378,7 @@ def compacted(state: State) -> tuple[State, NDArray[np.int64]]:
 
 
 def as_file(state: State) -> tuple[dict[str, str], dict[str, Any]]:
-    """Returns the metadata and the arrays of the rows that live, for index_file.write."""
+    """Returns the metadata and the arrays of the live rows, for index_file.write."""
     places = state.living_places()
     arrays: dict[str, Any] = {
         name: state.arrays[name] for name in ("corpus", "codes", "scales") if name in state.arrays

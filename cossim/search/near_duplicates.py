@@ -41,8 +41,8 @@ class Deduplicated(NamedTuple):
     kept : numpy.ndarray
         Numbers of the rows to keep, ascending.
     like : numpy.ndarray of shape (N,)
-        For each row, the kept row that it is a near-duplicate of: the first one that reaches the threshold. That of a
-        kept row is the row itself.
+        For each row, the kept row that it is a near-duplicate of: the first one that reaches the threshold. For a kept
+        row, the row itself.
     """
 
     kept: NDArray[np.int64]

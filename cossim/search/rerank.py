@@ -149,7 +149,7 @@ def maxsim(
     eps: Number = _core.DEFAULT_EPS,
     progress: Progress | None = None,
 ) -> NDArray[np.float64] | TopK:
-    """Scores documents of many vectors: for each vector of the query the best cosine in the document, summed.
+    """Scores documents of many vectors: the sum, over the vectors of the query, of the best cosine in the document.
 
     This is the late interaction of ColBERT (Khattab and Zaharia 2020). Documents need no padding.
 
@@ -158,7 +158,7 @@ def maxsim(
     query : array_like of shape (T, D) or (D,)
         One vector for each token of the query.
     documents : N array_like of shape (tokens, D), one array_like of shape (tokens of all documents, D), or Index
-        The vectors of each document, at least one. Of an Index, the rows that live, in order of their numbers.
+        The vectors of each document, at least one. For an Index, its live rows in order of their numbers.
     offsets : array_like of N + 1 integers
         Only for documents in one array or an Index: document n has the rows from offsets[n] to offsets[n + 1].
     k : int, optional

@@ -298,7 +298,7 @@ class Pairs(NamedTuple):
         Parameters
         ----------
         shape : (int, int), optional
-            Defaults to the largest i and 1, and to the largest j and 1.
+            Defaults to (largest i + 1, largest j + 1).
         distance : bool
             Whether to store cosine distances, 1 - value, instead. Zero distances are stored as explicit zeros.
 
@@ -389,7 +389,7 @@ def _keys(function: str, ids: Ids | None, numbers: NDArray[np.int64]) -> tuple[s
 
 
 def _is_table(result, ndims):
-    """Returns whether all fields are arrays of one such shape. Lazy fields, for example, are shown as they are."""
+    """Returns whether all fields are arrays of one shape, with a number of dimensions in ndims. Lazy fields are not."""
     shapes = {field.shape for field in result if isinstance(field, np.ndarray)}
     return all(isinstance(field, np.ndarray) for field in result) and len(shapes) == 1 and len(shapes.pop()) in ndims
 
@@ -403,7 +403,7 @@ def _json(value):
 
 
 def _text_table(heading: str, columns: tuple[str, ...], rows: Iterable[list[str]], count: int) -> str:
-    """Returns a table as text. The last heading stands above all cells that are left, which are aligned at the left."""
+    """Returns a table as text. The last heading stands above all remaining cells, which are aligned left."""
     *right, last = columns
     rows = list(rows)
     widths = [max(map(len, column)) for column in zip_longest(right, *rows, fillvalue="")]

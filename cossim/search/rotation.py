@@ -1,4 +1,4 @@
-"""The directions of heads: those in which a sample of the rows has the most energy, if heads pay.
+"""The directions of heads: those in which a sample of the rows has the most energy, if heads save time.
 
 A head is a row's coordinates along a few orthonormal directions. csrc/search/head.h bounds scores by them.
 """
@@ -37,9 +37,8 @@ def directions_for(
     """Returns the directions (H, D) of the corpus's heads, or None if heads would rule out too few pairs.
 
     A corpus of fewer than least_rows rows has none. known are directions of other rows: they are returned where they
-    rule out about as many pairs as new ones, and where the corpus is too small for a measurement.
-
-    How many pairs of rows could reach THRESHOLD is counted on a sample.
+    rule out about as many pairs as new ones, and where the corpus is too small for a measurement. A measurement counts
+    the pairs of a sample of rows whose bound reaches THRESHOLD.
     """
     rows, dim = corpus.shape
     # Heads and codes, with their scales, take at most 0.3 of the bytes of float32 rows:

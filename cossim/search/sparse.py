@@ -57,7 +57,7 @@ class Request(NamedTuple):
 
 
 class _Side:
-    """One argument: what Request takes, and its shape and dtype."""
+    """One argument as a side of a Request, with its shape and dtype."""
 
     def __init__(self, function: str, name: str, source: Any) -> None:
         self.csr: Any = None

@@ -152,7 +152,7 @@ def augment(
     A flip negates the x of p - c. The colours (red, green, blue) of a pixel of the view then become ::
 
         H = hue: a rotation of (red, green, blue) about the axis (1, 1, 1)
-        Y = 0.299 red + 0.587 green + 0.114 blue of a pixel, and Y mean that of the view
+        Y = 0.299 red + 0.587 green + 0.114 blue of a pixel, and Y mean its mean over the view
         b (c (s (H colours) + (1 - s) Y(H colours)) + (1 - c) Y mean)    b, c, s: brightness, contrast, saturation
 
     which is blurred. Noise and clipping come last.
@@ -182,8 +182,8 @@ def augment(
     images = contiguous(scaled_pixels(images_argument("augment", images), np.dtype(np.float32)))
     with fixed_arithmetic():
         ranges = (rotations, shears, sides, (math.log(narrow), math.log(wide)), *MOVE_RANGES)
-    # Always draws the same count of numbers for an image, one row: its view depends only on rng and its index. Calls
-    # that change no colours draw fewer, those that they drew before there were such changes.
+    # One row of numbers for each image, always of the same length, so that a view depends only on rng and the index of
+    # its image. Calls that change neither flips nor colours draw only the numbers of the map and of the noise.
     columns = len(ranges) + 1 + (0 if changes is None else len(changes))
     draws = rng.integers(2**64 - 1, size=(len(images), columns), dtype=np.uint64, endpoint=True)
     stack = images if images.ndim == 4 else images[:, None]
@@ -267,7 +267,7 @@ def _colours(drawn, greyscale):
 
 
 def _colour_ranges(flip, brightness, contrast, saturation, hue, greyscale, blur):
-    """Ranges of the numbers to draw, for flips and colours, or None where nothing of these changes."""
+    """Ranges of the numbers to draw for flips and colours, or None if these arguments change nothing."""
     for name, value in (("flip", flip), ("greyscale", greyscale)):
         if not 0 <= _number(name, value) <= 1:
             raise ValueError(_errors.PROBABILITY.format(function="augment", name=name, value=value))

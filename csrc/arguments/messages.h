@@ -34,7 +34,7 @@
 #define OUT_MASKED \
     "%s(): out is a masked array, whose mask would not change: pass out.data or a plain array"
 
-/* ---- arrays, for fail(), which writes the function before the message and the arrays after it ---- */
+/* ---- arrays, for fail(), which adds the function before the message and the arrays after ---- */
 
 #define FAILURE "%s(): %U (%U%s%U)"
 #define ARRAY "%s: shape %R, dtype %S"
