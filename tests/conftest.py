@@ -52,7 +52,7 @@ def pytest_configure(config):
 
 @pytest.fixture(autouse=True)
 def takes_turns(tmp_path_factory):
-    """Tests of several processes run at the same time, but for what they do in turns.alone()."""
+    """Tests in several processes run at the same time, except inside turns.alone()."""
     turns.start(tmp_path_factory.getbasetemp().parent)
     with turns.together():
         yield

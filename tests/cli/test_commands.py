@@ -112,7 +112,7 @@ def test_groups(folder, capsys):
     equal(dict(np.load("groups.npz")), {"labels": labels})
 
 
-def test_commands_in_processes_of_their_own(folder, capsys):
+def test_commands_run_as_programs(folder, capsys):
     arguments = ["topk", "queries.npy", "corpus.npy", "-k", "2"]
     assert main(arguments) == 0
     expected = capsys.readouterr().out
@@ -168,7 +168,7 @@ def test_eps(folder, capsys):
         ("2T", 2 << 40),
     ],
 )
-def test_amounts_of_memory(text, expected):
+def test_memory_sizes_are_parsed(text, expected):
     assert search_commands.byte_count(text) == expected
 
 
@@ -203,7 +203,7 @@ def suffix(request):
     return request.param
 
 
-def test_files_of_hits(folder, suffix, monkeypatch, capsys):
+def test_topk_writes_every_format(folder, suffix, monkeypatch, capsys):
     monkeypatch.setattr(result_files, "TEXT_LINES", 7)
     monkeypatch.setattr(result_files, "PARQUET_LINES", 100)
     expected = functions.topk(np.load("corpus.npy"), None, 3)
@@ -214,7 +214,7 @@ def test_files_of_hits(folder, suffix, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("threshold", ["0.3", "1"])
-def test_files_of_pairs(folder, suffix, threshold, rng):
+def test_pairs_writes_every_format(folder, suffix, threshold, rng):
     np.save("other.npy", rng.standard_normal((30, 8)).astype(np.float32))
     i, j, values = functions.pairs_above(np.load("other.npy"), float(threshold))
     assert bool(len(i)) == (threshold != "1")

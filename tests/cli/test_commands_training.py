@@ -118,7 +118,7 @@ def test_weights_of_torch(folder):
     np.testing.assert_array_equal(np.load("z.npy"), simclr.Encoder(rng=5)(read_images("images.npy")))
 
 
-def test_in_processes_of_their_own(folder):
+def test_commands_run_as_programs(folder):
     assert run(*TRAIN, "-o", "weights.npz") == (0, "", "")
     same_weights("weights.npz", simclr.train(read_images("images.npy"), **OPTIONS).encoder)
     assert run("embed", "images.npy", "--weights", "weights.npz", "-o", "z.npy") == (0, "", "")

@@ -21,7 +21,7 @@ def test_nothing_is_reported(progress):
         assert report is None
 
 
-def test_a_callable_is_handed_on():
+def test_a_callable_receives_done_and_total():
     calls = []
     with reporting(lambda *done: calls.append(done), "topk") as report:
         report(1, 4)
@@ -29,7 +29,7 @@ def test_a_callable_is_handed_on():
 
 
 @pytest.mark.parametrize("progress", [1, 0, "yes", np.True_, []])
-def test_other_kinds(progress):
+def test_progress_of_another_type_is_refused(progress):
     message = rf"^pairs_above\(\): progress\b.*\b{type(progress).__name__}$"
     with pytest.raises(TypeError, match=message), reporting(progress, "pairs_above"):
         pytest.fail("the block was run")

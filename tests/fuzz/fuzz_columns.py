@@ -1,8 +1,8 @@
-"""Fuzzes the reader of Arrow's C data interface and of DLPack with structures that are right, or lie about themselves.
+"""Fuzzes the readers of Arrow's C data interface and of DLPack with valid and malformed structures.
 
-What is right must be read as the array that it was made from, and nulls must be found at their row. What lies must be
-read or refused with one of the documented exceptions. In both cases everything is released once. No reader can notice a
-length that goes beyond its buffer, so the buffers here are longer than their arrays by more than small lies reach.
+A valid structure must be read as the array that it was made from, and nulls must be found at their row. A malformed one
+must be read or refused with one of the documented exceptions. In both cases everything is released once. No reader can
+notice a length beyond the end of a buffer, so the buffers here are longer than small errors of a length can reach.
 """
 
 import re

@@ -1,6 +1,6 @@
 """Fuzzes the readers of files: rows, indexes, images, weights and training checkpoints.
 
-Whatever a file contains, reading it raises only documented exceptions, creates no Python object from a pickle, and
+For any contents of a file, reading it raises only documented exceptions, creates no Python object from a pickle, and
 allocates no more memory than the size of the file allows. If a file is accepted, its content can be used.
 """
 

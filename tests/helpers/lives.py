@@ -1,8 +1,8 @@
-"""Random lives of an Index: rows come and go, and each search must find what a new Index of the living rows finds.
+"""Random lives of an Index: after adds and removes, each search must find what a new Index of the live rows finds.
 
     python tests/helpers/lives.py 10000
 
-runs that many lives, with a seed each.
+runs that many lives, each with its own seed.
 """
 
 import copy
@@ -34,7 +34,7 @@ def dtype_of(name):
 
 
 class Life:
-    """An index, and a model of it: the rows that live by their numbers."""
+    """An index, and a model of it: a dict from numbers to live rows."""
 
     def __init__(self, seed, folder):
         self.rng = np.random.default_rng(seed)

@@ -7,7 +7,7 @@ are on files that all processes open. Without pytest-xdist there are none.
 import os
 from contextlib import contextmanager
 
-_LOCKS = []  # of a gate, which every process passes before it waits for the other lock; and of running tests
+_LOCKS = []  # two file locks: "gate", held while a process waits for the second one; "running", held by running tests
 
 
 def start(folder):
@@ -17,7 +17,7 @@ def start(folder):
 
 
 def _begin(exclusive):
-    """A process that waits for the others keeps the gate closed, so that they begin no more tests meanwhile."""
+    """Takes the lock of running tests. Holds the gate while it waits, so that no other test begins meanwhile."""
     import fcntl
 
     gate, running = _LOCKS

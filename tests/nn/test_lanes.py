@@ -1,4 +1,4 @@
-"""Networks with vectors across images agree with torch, gradients too, and the bits of an image depend on it alone."""
+"""Networks with an image in each lane agree with torch, gradients too; an image's bits depend on that image alone."""
 
 import numpy as np
 import pytest

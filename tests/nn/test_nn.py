@@ -296,7 +296,7 @@ def test_every_algorithm_gives_what_torch_gives(rng, forced, case):
             np.testing.assert_array_equal(ours, np.stack(alone), err_msg=str(name))
 
 
-def test_algorithms_that_are_not_there_are_refused(forced):
+def test_unknown_convolution_algorithms_are_refused(forced):
     with pytest.raises(ValueError, match="_core"):
         forced("none such")
 

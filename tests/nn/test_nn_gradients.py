@@ -80,7 +80,7 @@ def test_max_pool2d_over_random_arguments(rng, dtype):
 
 
 @both_dtypes
-def test_the_gradient_of_equals_goes_to_the_first(dtype):
+def test_the_gradient_of_equal_maxima_goes_to_the_first(dtype):
     x = np.zeros((1, 1, 4, 4), dtype)
     assert nn.max_pool2d_vjp(x, 2)[1](np.ones((1, 1, 2, 2), dtype)).tolist() == [
         [[[1, 0, 1, 0], [0, 0, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]]]

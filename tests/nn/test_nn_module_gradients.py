@@ -128,7 +128,7 @@ def test_keys_of_layers_by_name(rng):
     assert list(pullback(y)[1]) == ["first.weight", "first.bias", "then.1.weight"]
 
 
-def test_a_layer_that_is_there_twice(rng):
+def test_a_layer_used_twice_has_a_gradient_for_each_use(rng):
     """Each occurrence has its own gradient. The sum of both is the gradient of the parameter."""
     layer = nn.Linear(4, 4, rng=0)
     theirs = torch.nn.Linear(4, 4)

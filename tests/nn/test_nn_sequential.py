@@ -55,7 +55,7 @@ def check(ours, theirs, x, dtype, case=""):
         assert_close(one, their, RELATIVE[dtype], case, least=0.1)
         if len(x) < 2:  # the same kernels give the same bits
             np.testing.assert_array_equal(one, other, err_msg=str(case))
-        else:  # lanes lie across images where there is a vector of them
+        else:  # a batch that fills a vector has an image in each lane
             assert_close(one, other, RELATIVE[dtype], case, least=0.1)
         assert one.dtype == their.numpy().dtype
     return results
@@ -140,7 +140,7 @@ def test_orders(rng, name, dtype):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @both_dtypes
 @pytest.mark.parametrize("name", [name for name in NETWORKS if "function" not in name])
-def test_odd_pixels_propagate(rng, name, dtype, value):
+def test_nan_and_infinite_pixels_propagate_as_in_torch(rng, name, dtype, value):
     """NaN and infinite pixels reach the same outputs as in torch, and no other image of the batch."""
     ours, theirs = both_networks(NETWORKS[name], rng, dtype)
     x = normal(rng, (11, *IMAGE), dtype)
@@ -157,7 +157,7 @@ def test_odd_pixels_propagate(rng, name, dtype, value):
 
 
 @both_dtypes
-def test_odd_weights_propagate(rng, dtype):
+def test_nan_and_infinite_weights_propagate_as_in_torch(rng, dtype):
     """The networks have no padding, because torch does not always multiply the zeros of a padding by these weights."""
     for name in ("in the usual order", "two of each", "no convolution", "pool of ceil_mode"):
         for value in (np.nan, np.inf, -np.inf):

@@ -1,4 +1,4 @@
-"""All pairs of 8-bit integers by integer products: exact sums, so the bits are those of the same rows in float64."""
+"""Integer products of all pairs of 8-bit rows have exact sums, so the bits are those of the same rows in float64."""
 
 import numpy as np
 import pytest

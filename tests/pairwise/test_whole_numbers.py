@@ -111,7 +111,7 @@ def test_search_finds_fractions_and_ties(dtype):
 @pytest.mark.parametrize("dtype", [np.float64, np.int16, np.int8])
 @pytest.mark.parametrize("queries", [1, 3, 40])
 def test_search_has_the_scores_of_all_pairs(rng, dtype, queries):
-    """Also for survivors of the prefilter, which are scored one by one."""
+    """This includes survivors of the prefilter, which are scored one by one."""
     x = rng.poisson(2, (3000, 24)).astype(dtype)
     q = x[:queries].copy()
     full = cossim.pairwise(q, x)

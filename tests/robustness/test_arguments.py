@@ -74,7 +74,7 @@ def test_broadcast_views(rng):
     assert cossim.vector_norm(np.broadcast_to(np.float32(3.0), (0, 9)), 0).tolist() == [0] * 9
 
 
-def test_many_dimensions(rng):
+def test_arrays_of_many_dimensions_are_accepted(rng):
     ndim = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
     x = rng.standard_normal((1,) * (ndim - 2) + (3, 4))
     assert cossim.cosine_similarity(x, x, -1).shape == x.shape[:-1]

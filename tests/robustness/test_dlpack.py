@@ -1,4 +1,4 @@
-"""DLPack tensors made by hand. Releasing one may run Python code; no exception is set while it runs, nor hidden."""
+"""DLPack tensors made by hand are read or refused. Releasing one may run Python code, which hides no exception."""
 
 import sys
 

@@ -171,7 +171,7 @@ def interrupted(case, interrupter, seconds, pause):
 
 
 def left_over(folder):
-    """Whatever a stopped call could leave behind: memory blocks, open files, and temporary files in the folder."""
+    """Everything that a stopped call could leave behind: memory blocks, open files, temporary files in the folder."""
     gc.collect()
     opened = os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd") else []
     temporary = sorted(name for name in os.listdir(folder) if name.endswith((".tmp", ".part")))

@@ -92,7 +92,7 @@ ROW_FILES = {
 
 
 def make_files():
-    """Those that the rows name, in the current folder."""
+    """Writes the files that the rows of the table name to the current folder."""
     rows = npy_bytes(np.ones((2, 4)))
     pixels = b"\0\0\x08\3\0\0\0\1\0\0\0\x1c\0\0\0\x1c" + bytes(785)
     shape, huge = b"(2, 4), }" + b" " * 20, b"(0, 99999999999999999999), } "

@@ -300,7 +300,7 @@ def test_long_lines_are_refused(monkeypatch):
 
 
 def test_files_cut_short(x):
-    """At any place: an error, for mapped files when they are opened, so that no page is missing later."""
+    """A file cut at any byte is an error. A mapped file is refused when it is opened, so no page is missing later."""
     names = ["x.npy", "x.npy.gz", "x.npz", "compressed.npz", "x.safetensors", "x.fbin", "word2vec.bin", "gensim.bin"]
     for name in [*names, "word2vec.bin.gz", "glove.txt.gz", "lists.parquet", "x.h5"]:
         write, keywords, _ = FORMATS[name]
@@ -345,7 +345,7 @@ def test_headers_that_lie(x):
 
 
 def test_changed_bytes(x, rng):
-    """Any byte of a small file changed: an error, or rows of the promised shape. Never another exception."""
+    """A small file with any changed byte gives a documented error or rows of the promised shape."""
     small, accepted, refused = x[:6], 0, 0
     # The HDF5 library itself has no promise for damaged files: see docs/files.md.
     names = [name for name in FORMATS if not name.startswith(("without", "version", "raw", "x.h5"))]

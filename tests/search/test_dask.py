@@ -125,7 +125,7 @@ def test_the_data_have_ties_and_nan(rng):
     assert np.diag(cossim.pairwise(x))[[0, 1, 5]].tolist() == [1, 1, 1]
 
 
-def test_results_tell_shape_dtype_and_chunks(rng):
+def test_lazy_results_know_their_shape_dtype_and_chunks(rng):
     x, y = da.from_array(rows(rng, 30, np.float16), (20, 12)), da.from_array(rows(rng, 20, np.int8), (8, 6))
     matrix, best, pairs = dask_arrays.pairwise(x), dask_arrays.topk(x, y, 4), dask_arrays.pairs_above(x, 0.5)
     assert (matrix.shape, matrix.dtype, matrix.chunks) == ((30, 30), np.float16, ((20, 10), (20, 10)))
@@ -169,7 +169,7 @@ def test_files(rng, compute, tmp_path):
         dask_arrays.topk(lazy, tmp_path / "y.npz", 5)
 
 
-def test_nothing_in_it():
+def test_operands_without_rows_give_empty_results():
     x, none = np.ones((4, 3), np.float32), np.ones((0, 3), np.float32)
     lazy_x, lazy_none = da.from_array(x, (2, 2)), da.from_array(none, (1, 2))
     assert_same(now(dask_arrays.pairwise(lazy_none, lazy_x)), cossim.pairwise(none, x))
@@ -401,7 +401,7 @@ HANDED_OVER = [
 
 
 @pytest.mark.parametrize(("name", "args"), HANDED_OVER)
-def test_the_functions_hand_over(name, args):
+def test_the_public_functions_accept_dask_arrays(name, args):
     lazy = getattr(cossim, name)(*args)
     assert all(map(dask.is_dask_collection, lazy)) if isinstance(lazy, tuple) else dask.is_dask_collection(lazy)
     assert_same(now(lazy), getattr(cossim, name)(*(now(arg) for arg in args)))
@@ -422,7 +422,7 @@ def wait_for(condition):
         time.sleep(0.02)
 
 
-def test_the_loss_of_a_worker(rng, client, tmp_path):
+def test_the_loss_of_a_worker_changes_no_result(rng, client, tmp_path):
     """A worker is killed while it runs a task and holds blocks that others need; its results are computed again."""
     folder = str(tmp_path)
 

@@ -1,4 +1,4 @@
-"""Dask arrays of one dimension, with chunks of unknown size, and groups of duplicates: the bits of NumPy arrays."""
+"""Dask arrays of one dimension, chunks of unknown size, and duplicate_groups give the bits of NumPy arrays."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Protects searches with where= and exclude=: their results are those of all scores with the others left out."""
+"""Searches with where= and exclude= find what all scores would give with the other rows left out."""
 
 import io
 
@@ -255,7 +255,7 @@ def test_k_beyond_the_candidates(rng):
     assert not cossim.pairs_above(x, -1, exclude=[0, 1, 2])
 
 
-def test_rows_of_no_corpus():
+def test_a_corpus_without_rows_gives_empty_places():
     none, x = np.empty((0, 3), np.float32), np.ones((2, 3), np.float32)
     for corpus in (none, sp.csr_array(none)):
         found = cossim.topk(x, corpus, 2)

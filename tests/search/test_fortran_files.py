@@ -1,4 +1,4 @@
-"""A .npy file in Fortran order is read in blocks of rows, and its pages are given back."""
+"""A .npy file in Fortran order is read in blocks of rows, and its pages are released."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def test_results(rng, tmp_path, dtype):
 
 
 @reports_memory
-def test_pages_are_given_back(rng, tmp_path):
+def test_pages_are_released(rng, tmp_path):
     """The file has 64 MB."""
     x = np.asfortranarray(rng.standard_normal((250_000, 64), np.float32))
     np.save(tmp_path / "x.npy", x)

@@ -52,7 +52,7 @@ KINDS = (
 
 @pytest.fixture
 def always(monkeypatch):
-    """Makes heads in every Index, whether or not they pay."""
+    """Makes heads in every Index, even where they save no time."""
     monkeypatch.setattr(rotation, "INDEX_ROWS_PER_ELEMENT", 0)
     monkeypatch.setattr(rotation, "SEARCH_ROWS", 0)
     monkeypatch.setattr(rotation, "LEAST", 4)
@@ -143,7 +143,7 @@ def test_hostile_numbers(always):
             assert hostile.topk(x[:9], 3).indices.shape == (9, 3)
 
 
-def test_where_heads_pay():
+def test_heads_are_made_only_where_they_save_time():
     isotropic = np.random.default_rng(0).standard_normal((9000, 128), dtype=np.float32)
     steep = isotropic * np.exp(-np.arange(128) / 20).astype(np.float32)
     directions = rotation.directions_for(steep, 0)

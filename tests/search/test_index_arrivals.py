@@ -46,7 +46,7 @@ def of_another_byte_order(index):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, ml_dtypes.bfloat16, np.int8])
 @pytest.mark.parametrize("arrive", [in_pieces, of_another_byte_order])
-def test_pickled(rng, dtype, arrive):
+def test_a_pickled_index_gives_the_same_bits(rng, dtype, arrive):
     given = Searched(rng, 2000, 32, dtype)
     given.check(arrive(cossim.Index(given.corpus)))
 

@@ -92,7 +92,7 @@ def test_pieces_and_blocks_of_any_size(rng, tmp_path, monkeypatch, layout):
                 assert_same(array, arrays[name])
 
 
-def test_arrays_are_not_changed_and_never_taken_whole(rng, tmp_path):
+def test_arrays_are_not_changed_and_never_copied_whole(rng, tmp_path):
     x = np.asfortranarray(rng.standard_normal((3000, 1000)))
     before = x.copy()
     tracemalloc.start()
@@ -113,7 +113,7 @@ def test_bool_of_other_bytes_is_written_as_0_and_1(tmp_path):
     assert read(tmp_path / "index")[1]["x"].view(np.uint8).tolist() == [0, 1, 1, 1]
 
 
-def test_nothing_at_all_is_an_index_too(tmp_path):
+def test_a_file_without_arrays_is_valid(tmp_path):
     write(tmp_path / "index", {}, {})
     assert read(tmp_path / "index") == ({}, {})
 
@@ -133,7 +133,7 @@ def test_kinds_of_paths(tmp_path, kind):
 
 
 @pytest.mark.parametrize("name", ["n" * 255, "é" * 127, "two\nlines", "a b'\"\\", "-rf"])
-def test_names_of_files(tmp_path, name):
+def test_any_file_name_can_be_written_and_read(tmp_path, name):
     path = str(tmp_path / name)
     write(path, {}, {"x": np.arange(3)})
     assert read(path)[1]["x"].tolist() == [0, 1, 2]

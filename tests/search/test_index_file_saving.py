@@ -245,7 +245,7 @@ def test_killed_while_writing(old):
 
 
 def test_a_file_that_another_process_writes_stays(old):
-    """Also if it has other names, or is not a file of ours."""
+    """The file stays even if it has another name too, or if cossim did not create it."""
     others = [".cossim-.tmp", ".cossim-0123456789abcdef.tmp.gz", "cossim-0123456789abcdef.tmp", ".cossim-012345.tmp"]
     for name in others:
         (old.parent / name).write_text("something")

@@ -1,4 +1,4 @@
-"""An Index whose rows come and go finds what a new Index of the living rows finds, under the numbers that add gave."""
+"""An Index after adds and removes finds what a new Index of its live rows finds, under the numbers that add gave."""
 
 import copy
 import os
@@ -130,7 +130,7 @@ def test_a_mistake_changes_nothing(rng):
     same(index.topk(x[:2], 4), cossim.topk(x[:2], x, 4))  # row 3 is not among them
 
 
-def test_copies_change_alone(rng):
+def test_a_change_of_a_copy_does_not_change_the_original(rng):
     x = rows_of(rng, 300)
     index = cossim.Index(x[:200])
     index.add(x[200:210])
@@ -170,7 +170,7 @@ def test_rows_of_files_are_added(rng, tmp_path):
 # ---- storage ----
 
 
-def test_rows_that_come_and_go_for_long_take_no_more_room(rng):
+def test_adding_and_removing_for_long_takes_no_more_memory(rng):
     x = rows_of(rng, 400)
     index = cossim.Index(x)
     held = list(range(400))

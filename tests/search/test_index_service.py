@@ -1,4 +1,4 @@
-"""examples/service.py answers many HTTP clients at once, while rows come and go, with what a new Index finds."""
+"""examples/service.py answers many HTTP clients, which add and remove rows meanwhile, with what a new Index finds."""
 
 import importlib.util
 import sys

@@ -11,7 +11,7 @@ import cossim
 @pytest.mark.parametrize("kind", ["normal", "binary", "same", "awkward", "signs"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int8], ids=lambda d: np.dtype(d).name)
 def test_every_k(rng, kind, dtype):
-    """Few and many queries, a corpus with itself, threads, and blocks of a file."""
+    """Covers few and many queries, a corpus with itself, threads, and blocks of a file."""
     corpus, queries = KINDS[kind](rng, 500, 40), KINDS[kind](rng, 70, 40)
     if np.dtype(dtype).kind == "i":
         corpus, queries = (np.clip(np.nan_to_num(9 * a), -127, 127) for a in (corpus, queries))

@@ -1,4 +1,4 @@
-"""One vector, shape (D,), in place of a matrix of rows: it is a single row, and a query has no axis in the result."""
+"""One vector, shape (D,), in place of a matrix of rows is a single row; a query vector has no axis in the result."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Protects TopK and Pairs as objects: tables, conversion to pandas, SciPy and JSON, and what len, bool and for mean."""
+"""TopK and Pairs print as tables, convert to pandas, SciPy and JSON, and give len, bool and for their meaning."""
 
 import json
 import pickle

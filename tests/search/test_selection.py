@@ -1,4 +1,4 @@
-"""Protects top_pairs, deduplicate, communities, diverse and maxsim, against the full matrix."""
+"""top_pairs, deduplicate, communities, diverse and maxsim find what the full matrix gives."""
 
 import numpy as np
 import pytest
@@ -123,7 +123,7 @@ def test_diverse_chooses_by_maximal_marginal_relevance(x, weight, k):
     assert np.array_equal(found.values, relevance[chosen].astype(found.values.dtype))
 
 
-def test_diverse_of_the_nearest_rows_alone():
+def test_diverse_with_fetch_chooses_among_the_nearest_rows():
     x = np.random.default_rng(3).standard_normal((200, 8))
     near = cossim.topk(x[:3], x, 20).indices
     found = cossim.diverse(x[:3], x, 5, 0.4, fetch=20)
@@ -174,7 +174,7 @@ def test_maxsim_sums_the_best_cosine_of_each_token(dtype, block, monkeypatch):
     assert best.indices.tolist() == order and best.values.tolist() == [expected[n] for n in order]
 
 
-def test_maxsim_of_an_index_is_that_of_its_living_rows():
+def test_maxsim_of_an_index_is_that_of_its_live_rows():
     rng = np.random.default_rng(5)
     query, tokens = (rng.standard_normal((n, 8), dtype=np.float32) for n in (3, 12))
     index = cossim.Index(tokens)

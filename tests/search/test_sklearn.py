@@ -1,4 +1,4 @@
-"""Protects cossim.sklearn: scikit-learn's own checks, and the same neighbours as its brute force."""
+"""The estimators of cossim.sklearn pass scikit-learn's own checks, and find the neighbours of its brute force."""
 
 import pickle
 import subprocess

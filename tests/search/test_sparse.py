@@ -155,7 +155,7 @@ def groups(scores, threshold):
 
 
 def test_the_threshold_itself_is_reached(rng):
-    """Scores exactly at the threshold are found, whatever the prefix filter knows of them."""
+    """Scores exactly at the threshold are found: the prefix filter never rules them out."""
     x = csr(rng, 300, 60, 0.08, np.float32)
     scores = cossim.pairwise(x)
     for threshold in rng.choice(scores[scores > 0.01], 40):
@@ -369,7 +369,7 @@ def test_arrays_that_are_no_matrix(rng):
 
 
 def test_arrays_that_another_thread_changes(rng):
-    """Whatever another thread writes into the arrays, calls end with a result or an error."""
+    """If another thread writes into the arrays, calls still end with a result or an error."""
     x = csr(rng, 300, 200, 0.1)
     done = threading.Event()
 
@@ -444,7 +444,7 @@ def test_no_memory(rng):
 
 
 def test_no_result_without_memory(rng):
-    """Whichever allocation of the core fails, a call raises MemoryError or gives its whole result."""
+    """If any one allocation of the core fails, a call raises MemoryError or gives its whole result."""
     x = csr(rng, 150, 200, 0.05)
     calls = (
         lambda: cossim.pairs_above(x, 0.1),

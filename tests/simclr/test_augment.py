@@ -281,7 +281,7 @@ def test_nan_spreads_to_the_pixels_that_touch_it_alone(rng, dtype):
 @pytest.mark.parametrize(
     "shape", [(0, 1, 28, 28), (0, 28, 28), (3, 0, 4, 4), (3, 1, 0, 4), (3, 4, 0), (0, 0, 0, 0)], ids=str
 )
-def test_no_pixels(shape):
+def test_images_without_pixels_stay_empty(shape):
     views = augment(np.zeros(shape, np.float32), 0)
     assert (views.shape, views.dtype) == (shape, np.float32)
 
@@ -377,7 +377,7 @@ def test_other_types_are_refused(dtype):
 
 
 @pytest.mark.parametrize("shape", [(), (4,), (28, 28), (2, 1, 1, 28, 28)], ids=str)
-def test_other_ranks(shape):
+def test_images_of_another_rank_are_refused(shape):
     with pytest.raises(ValueError, match=r"\(N, C, H, W\).*\(N, H, W\).*" + re.escape(str(shape))):
         augment(np.zeros(shape))
 
@@ -404,7 +404,7 @@ IMAGES = np.zeros((2, 4, 4))
         ("rng", -1),
     ],
 )
-def test_out_of_range(name, value):
+def test_numbers_out_of_range_are_refused(name, value):
     with pytest.raises(ValueError, match=rf"augment\(\): {name}\b"):
         augment(IMAGES, **{name: value})
 
@@ -429,7 +429,7 @@ def test_out_of_range(name, value):
         ("rng", 1.5),
     ],
 )
-def test_wrong_types(name, value):
+def test_arguments_of_a_wrong_type_are_refused(name, value):
     with pytest.raises(TypeError, match=rf"augment\(\): {name}\b"):
         augment(IMAGES, **{name: value})
 

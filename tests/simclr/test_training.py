@@ -244,7 +244,7 @@ def test_the_callback_sees_each_step_and_may_stop(images):
     assert not stopped.encoder.training
 
 
-def test_pixels_of_uint8_train_as_their_255ths(images):
+def test_pixels_of_uint8_train_as_if_divided_by_255(images):
     pixels = (images * 255).astype(np.uint8)
     found = simclr.train(pixels, 2, 11)
     same(found, simclr.train(np.divide(pixels, 255, dtype=np.float32), 2, 11))
@@ -260,7 +260,7 @@ def test_the_default_encoder_fits_the_images(rng, shape):
     assert found.encoder.size == (height, width)
 
 
-def test_augment_takes_what_is_given(images, monkeypatch):
+def test_a_dict_for_augment_replaces_default_options(images, monkeypatch):
     seen = []
 
     def spy(images, rng, **options):

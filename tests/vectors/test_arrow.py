@@ -1,4 +1,4 @@
-"""Arrow's C data interface: structures made by hand, right and wrong. test_columns.py has those of real libraries."""
+"""Valid Arrow structures made by hand are read, malformed ones refused. test_columns.py has those of real libraries."""
 
 import sys
 import threading
@@ -341,7 +341,7 @@ def test_streams_that_fail(fails_at, text):
     assert_released(exporter)
 
 
-def test_exports_that_are_none():
+def test_exports_that_are_no_capsules_are_refused():
     class Returns:
         def __init__(self, value):
             self.value = value

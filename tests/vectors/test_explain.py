@@ -206,7 +206,7 @@ def test_one_vector_has_no_whole_matrix():
 
 
 @pytest.mark.parametrize(("shape1", "shape2", "dim"), CALLS)
-def test_other_dims(rng, shape1, shape2, dim):
+def test_the_mistake_of_another_dim_has_the_right_values(rng, shape1, shape2, dim):
     x1, x2 = rng.standard_normal(shape1), rng.standard_normal(shape2)
     e = cossim.explain(x1, x2, dim, eps=2)
     others = [d for d in range(len(e.broadcast_shape)) if d != e.dim]
@@ -219,7 +219,7 @@ def test_other_dims(rng, shape1, shape2, dim):
         assert last_number(line) == pytest.approx(expected.flat[0], rel=1e-7)
 
 
-def test_distance():
+def test_the_mistake_of_a_distance_has_the_right_values():
     lines = mistake(cossim.explain(A, B), "Distance").lines
     right = cossim.cosine_similarity(A, B)[0]
     assert lines == [f"first value: distance {1 - right:.8g}, similarity {right:.8g}"]
