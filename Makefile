@@ -48,7 +48,8 @@ $(VENV)/docs.stamp: $(PY) $(SOURCES)
 demo: $(VENV)/demo.stamp ## sets everything up and runs the demo: vectors, rows, images, all pairs
 	$(PY) -m cossim demo
 
-# pytest-xdist runs the tests in several processes; tests/helpers/turns.py is for those that measure time. In one: ARGS=-n0
+# pytest-xdist runs the tests in several processes; tests/helpers/turns.py lets those that measure time run alone. In one
+# process: ARGS=-n0
 test: $(VENV)/test.stamp ## sets everything up, with torch as the oracle, and runs all tests
 	$(PY) -m pytest -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
@@ -95,8 +96,8 @@ lint: $(VENV)/test.stamp ## checks style (ruff, clang-format), types and signatu
 	$(MAKE) test-c BUILD=build/lint/c EXTRA=-Werror RUN=:
 	COSSIM_WERROR=1 $(PY) setup.py -q build --build-base build/lint/base --build-lib build/lint/lib
 
-# Builds of the package apart from the installed one. PYTHONPATH leads to them. `python -m pytest` would search this folder
-# first, and find the installed package.
+# Sanitizer builds of the package, in folders of their own that PYTHONPATH names. `python -m pytest` would search the
+# current folder first, and find the ordinary build.
 build/%/lib: $(VENV)/test.stamp $(SOURCES)
 	@rm -rf $@
 	COSSIM_SANITIZE=$(SANITIZERS) $(PY) setup.py -q build --build-base build/$*/base --build-lib $@
@@ -137,7 +138,7 @@ soak: $(VENV)/test.stamp ## runs the long form of the tests marked soak: faults,
 	$(PY) -m pytest -m soak --soak build/soak.json $(ARGS)
 	$(PY) tests/helpers/reliability_report.py build/soak.json docs/reliability.md $(if $(ARGS),--keep)
 
-# Run make bits before and after a change that must not alter a result. To record anew: rm build/bits.json
+# Run make bits before and after a change that must not alter a result. To record again: rm build/bits.json
 bits: $(VENV)/test.stamp ## records the bits of all results in build/bits.json, for each instruction set here, or compares with that file
 	$(PY) tests/helpers/bits.py $(if $(wildcard build/bits.json),compare,record) build/bits.json
 

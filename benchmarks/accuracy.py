@@ -40,7 +40,7 @@ def _near_identical(rng, shape, dtype):
 
 
 def _scaled(power):
-    """Random rows, times 10 ** power (one power for each dtype)."""
+    """Returns a function that makes random rows times 10 ** power. power: a dict with a power for each dtype."""
 
     def rows(rng, shape, dtype):
         return rng.standard_normal((2, *shape)) * 10.0 ** power[dtype]
@@ -79,7 +79,7 @@ def dot(x, y):
 
 
 def exact_cosine(xy, xx, yy):
-    """Returns the cosine times DIGITS, with its magnitude rounded down, from the exact sums of products."""
+    """Returns the cosine times DIGITS, rounded towards 0, from the exact sums x.y, x.x and y.y."""
     root = isqrt(xy * xy * DIGITS * DIGITS // (xx * yy))
     return root if xy >= 0 else -root
 

@@ -1,4 +1,4 @@
-"""The comparisons of vectors and pairs: functions that import their rivals and yield cases. BENCHES lists them."""
+"""The comparisons of vectors and pairs. Each function imports its rivals and yields cases. BENCHES lists them."""
 
 import subprocess
 import sys

@@ -3,8 +3,8 @@
     python -m benchmarks.convolutions          every shape; ends with 1 if a choice is more than 10 % off the best
     python -m benchmarks.convolutions 3x3 1x1  shapes with these kernels
 
-Each shape runs all algorithms that fit it in turn with the one that cossim chooses, on one thread. Times are the least
-CPU time of several rounds, because other processes disturb medians.
+For each shape, all algorithms that fit it and the one that cossim chooses run in turn, on one thread. A time is the
+least CPU time of several rounds, because other processes disturb medians.
 """
 
 import sys

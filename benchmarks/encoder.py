@@ -1,8 +1,8 @@
 """The comparisons of networks. Each case first checks that all of its calls give the same result.
 
-Where a rival has a faster form than the usual one, both run: channels_last, addmm for the product with its scale and
-mask, buffers bound beforehand. One goal is a ratio to the usual form, another that no faster form beats cossim. The
-goals of conv2d are lower.
+Where a rival has a faster form than the usual one, both run. The faster forms are channels_last, addmm for the product
+with its scale and mask, and buffers bound beforehand. One goal is a ratio to the usual form; another is that no faster
+form beats cossim. The goals of conv2d are lower.
 
 With large tensors, page faults can take more than half of torch's time: see `kept_memory`.
 """
@@ -433,7 +433,7 @@ def _freed_memory_kept():
 
 
 def kept_memory():
-    """The larger cases in a process that keeps freed memory, so that tensors of many MB cause no page faults."""
+    """Runs the larger cases in a process that keeps freed memory, so that tensors of many MB cause no page faults."""
     with _freed_memory_kept():
         # The loop yields one case at a time: the calls of a case are valid only until its bench yields the next one.
         for case in chain(encoder((1024,)), conv2d(), nt_xent((512, 4096)), training_step()):

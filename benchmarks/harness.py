@@ -113,7 +113,9 @@ def race(candidates, least_seconds=0.01, total_seconds=2.0, threads=1):
                 elsewhere[name] += process_time() - thread_time() - others
     finally:
         gc.enable()
-    name = max(elsewhere, key=elsewhere.get)  # the maximum: threads that still spin also count for the next candidate
+    name = max(
+        elsewhere, key=elsewhere.get
+    )  # the maximum, because threads of a candidate that still spin are also counted for the next one
     if threads == 1 and elsewhere[name] > 0.1 * calls[name] * sum(seconds[name]):
         raise SystemExit(f"{name} does not keep to one thread")
     return {name: statistics.median(times) for name, times in seconds.items()}

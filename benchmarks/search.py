@@ -172,7 +172,7 @@ def topk():
 
 
 def binary():
-    """The ten nearest rows of packed bits, 1024 a row. A call reads another corpus than the one before: from memory."""
+    """The ten nearest rows of packed bits, 1024 a row. Successive calls read different corpora, so from memory."""
     import faiss
 
     rng, k, corpora = np.random.default_rng(0), 10, 8
@@ -246,7 +246,7 @@ def _pairwise_argpartition(queries, corpus, k, itself=False, rows=256):
 
 
 def large_k():
-    """The nearest hundred to all rows of a corpus: never slower by more than a tenth than pairwise and argpartition."""
+    """k from 100 to all rows of a corpus: at most a tenth slower than pairwise and argpartition."""
     corpus = _random(20000, 384)
     unit = _unit(corpus)
     for n, ks in ((16, (100, 1000, 5000, len(corpus))), (1000, (100, 1000, 5000))):

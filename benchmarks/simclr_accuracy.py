@@ -3,7 +3,8 @@
 A random fifth of the images is held out; the encoder trains on the others, without their labels. A held-out image
 gets the most frequent label of its 5 nearest neighbours by cosine similarity; if labels are equally frequent, the more
 similar neighbours win. Prints the accuracy of raw pixels, of the untrained and of the trained encoder, for three seeds.
-Each seed splits the images anew. All settings are simclr.train's defaults. IMAGES and LABELS are MNIST's test files.
+Each seed splits the images differently. All settings are simclr.train's defaults. IMAGES and LABELS are MNIST's test
+files.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Looks at the built site in Chromium: python docs/check_browser.py build/docs [--pictures FOLDER]
+"""Checks the built site in Chromium: python docs/check_browser.py build/docs [--pictures FOLDER]
 
 It fails if a page is wider than a narrow screen, if a formula or a copy button is missing, or if the search does not
 find the words that people look for. With --pictures it saves screenshots: light, dark and narrow. Without Chromium it
@@ -58,7 +58,7 @@ def main():
     arguments = parser.parse_args()
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
-        print("no Chromium here, so the site was not looked at; on Debian: apt-get install chromium")
+        print("no Chromium here, so the site was not checked; on Debian: apt-get install chromium")
         return 0
     handler = functools.partial(Quiet, directory=arguments.site)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)

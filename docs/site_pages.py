@@ -1,4 +1,4 @@
-"""Sphinx extension of the site: shows files outside docs/ as pages, adapts docstrings, formulas and the commands' help.
+"""Sphinx extension of the site. It shows files outside docs/ as pages, and adapts docstrings, formulas and help texts.
 
 Pages in docs/ link to files anywhere in the repository, so they are also readable where Git is hosted. On the site such
 a link leads to the page that shows the file, or else to a copy of the file.

@@ -7,9 +7,9 @@ serves rows of 384 elements at http://127.0.0.1:8000 (its page /docs tries every
 rows.index.json when it is stopped.
 
 Each row has an id and a label. The Index gives a row a number; this file keeps which id has which number. FastAPI runs
-each call in a thread: searches run side by side and while rows come and go, because a search sees all of an add or
-remove or none of it. Rows that are removed or replaced while a search runs are left out of its result, which then has
-fewer than k rows.
+each call in a thread. Searches run at the same time, also while rows are added and removed, because a search sees all
+of an add or remove or none of it. Rows that are removed or replaced while a search runs are left out of its result,
+which then has fewer than k rows.
 """
 
 import json
@@ -70,7 +70,7 @@ class Store:
         self.by_label.setdefault(label, set()).add(number)
 
     def _forget(self, names):
-        """Removes the rows with these ids, those that there are. Returns how many."""
+        """Removes the rows with these ids, and ignores unknown ids. Returns how many rows it removed."""
         numbers = [self.numbers.pop(name) for name in names if name in self.numbers]
         self.index.remove(numbers)
         for number in numbers:
@@ -118,7 +118,7 @@ class Store:
 def as_vectors(index, vectors):
     if any(len(vector) != index.dim for vector in vectors):
         raise HTTPException(422, f"vectors must have {index.dim} elements")
-    with np.errstate(over="ignore"):  # of numbers that float32 lacks, which the next line finds
+    with np.errstate(over="ignore"):  # from numbers beyond float32, which the next line finds
         vectors = np.array(vectors, np.float32).reshape(len(vectors), index.dim)
     if not np.isfinite(vectors).all():
         raise HTTPException(422, "vectors must hold finite numbers")

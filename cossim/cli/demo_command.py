@@ -92,7 +92,7 @@ def show_all_pairs(images, rng, timed):
     z0, z1 = timed("encoder", encoder, images), timed("again", encoder, views)
     z = np.concatenate((z0, z1))
     a, b = z[None], z[:, None]
-    print(f"images {images.shape}, and of each a second view: turned, shifted, with noise")
+    print(f"images {images.shape}, and a second view of each: rotated, shifted, with noise")
     print(f"the encoder, untrained: {z0.shape} each, together z {z.shape}")
     print(f"a = z[None] {a.shape}, b = z[:, None] {b.shape}")
     matrix = timed("cosine similarity", cossim.CosineSimilarity(dim=2), a, b)
@@ -207,4 +207,4 @@ def run(images_path=None, output="cossim-demo.png", seed=0, plot=True):
         timed("drawing", draw, images, views, matrix, looped, output)
         print(f"\nThe matrices of (c) and (d) as heatmaps: {output}")
         timed.show()
-    print("\ncossim.explain(x1, x2, dim) takes a call of your own apart like this.")
+    print("\ncossim.explain(x1, x2, dim) explains your own calls step by step, as here.")

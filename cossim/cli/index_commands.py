@@ -36,7 +36,7 @@ def _add_build(commands):
     corpus = parser.add_argument("corpus", metavar="CORPUS", help=FILE)
     output = parser.add_argument("-o", "--output", metavar="INDEX", required=True, help="where the index goes")
     _add_column(parser)
-    eps = "smallest norm (default: %(default)s)"
+    eps = "smallest norm to divide by (default: %(default)s)"
     parser.add_argument("--eps", metavar="X", type=float, default=DEFAULT_EPS, help=eps)
     binary = "the rows are packed bits, as numpy.packbits(rows > 0, axis=1) gives them: bit 1 is +1, bit 0 is -1"
     parser.add_argument("--binary", action="store_true", help=binary)
@@ -66,34 +66,38 @@ def _add_search(commands):
     queries = parser.add_argument("queries", metavar="QUERIES", nargs="?", help=queries)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("-k", metavar="N", type=integer, help="how many rows for each query")
-    what.add_argument("-t", "--threshold", metavar="T", type=float, help="all pairs from this score on, from -1 to 1")
+    what.add_argument(
+        "-t", "--threshold", metavar="T", type=float, help="all pairs with at least this score, from -1 to 1"
+    )
     parser.add_argument("--max-pairs", metavar="N", type=integer, help="fail if more pairs reach the threshold")
     filters = search_commands.add_filters(parser, "these rows of the index")
     _add_column(parser)
-    ids = parser.add_argument("--ids", metavar="FILE", help="a file with the name of a row in each line, by number")
+    ids = parser.add_argument(
+        "--ids", metavar="FILE", help="a file with a name in each line, for the rows in order of their numbers"
+    )
     target = f"where the result goes, by its suffix {', '.join(result_files.FORMATS)} (default: CSV on stdout)"
     output = parser.add_argument("-o", "--output", metavar="FILE", type=search_commands.output_path, help=target)
-    memory = "bound of the working set, for queries in a file: bytes, or such as 256M, 1.5G"
+    memory = "bound of the working set, for queries in a file: a number of bytes, or a size such as 256M or 1.5G"
     parser.add_argument("--memory", metavar="SIZE", type=search_commands.byte_count, help=memory)
     add_running(parser)
     set_run(parser, partial(_search, parser), reads=[index, queries, *filters, ids], writes=[output])
 
 
 def add_dedupe(commands):
-    text = "The rows to keep of near-duplicates: a row is dropped if it is like a row that was kept before it."
-    more = "Rows count from 0. Each row is printed with the kept row that it is like, which is itself for a kept row."
+    text = "Keeps the first of near-duplicates: a row is dropped if it is like an earlier row that was kept."
+    more = "Rows count from 0. Each row is printed with the kept row that it is like; a kept row is like itself."
     parser = commands.add_parser("dedupe", help=text, description=f"{text} {more}", epilog=EXIT_CODES)
     corpus = parser.add_argument("corpus", metavar="CORPUS", help=FILE)
     parser.add_argument("-t", "--threshold", metavar="T", type=float, required=True, help="from -1 to 1")
     _add_column(parser)
-    ids = "add names of rows to the result: a column of the file, or a file with the name of a row in each line"
+    ids = "add names of rows to the result: from a column of the file, or from a file with a name in each line"
     parser.add_argument("--ids", metavar="COLUMN|FILE", help=ids)
     parser.add_argument("--kept", action="store_true", help="print only the rows to keep")
     target = f"where the result goes, by its suffix {', '.join(result_files.FORMATS)} (default: CSV on stdout)"
     output = parser.add_argument("-o", "--output", metavar="FILE", type=search_commands.output_path, help=target)
-    eps = "smallest norm (default: %(default)s)"
+    eps = "smallest norm to divide by (default: %(default)s)"
     parser.add_argument("--eps", metavar="X", type=float, default=DEFAULT_EPS, help=eps)
-    memory = "bound of the working set: bytes, or such as 256M, 1.5G (without the result)"
+    memory = "bound of the working set, without the result: a number of bytes, or a size such as 256M or 1.5G"
     parser.add_argument("--memory", metavar="SIZE", type=search_commands.byte_count, help=memory)
     add_running(parser)
     set_run(parser, _dedupe, reads=[corpus], writes=[output])

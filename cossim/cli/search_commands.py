@@ -94,16 +94,16 @@ def set_run(parser, run, reads=(), writes=()):
 def _add_common(parser):
     column = "the array or column of vectors, for files with more than one"
     parser.add_argument("--column", metavar="NAME", help=column)
-    ids = "add names of rows to the result: a column of the files, or a file with the name of a row in each line"
+    ids = "add names of rows to the result: from a column of the files, or from a file with a name in each line"
     parser.add_argument("--ids", metavar="COLUMN|FILE", help=ids)
     target = f"where the result goes, by its suffix {', '.join(result_files.FORMATS)} (default: CSV on stdout)"
     output = parser.add_argument("-o", "--output", metavar="FILE", type=output_path, help=target)
     parser.add_argument(
-        "--eps", metavar="X", type=float, default=DEFAULT_EPS, help="smallest norm (default: %(default)s)"
+        "--eps", metavar="X", type=float, default=DEFAULT_EPS, help="smallest norm to divide by (default: %(default)s)"
     )
     binary = "the rows are packed bits, as numpy.packbits(rows > 0, axis=1) gives them: bit 1 is +1, bit 0 is -1"
     parser.add_argument("--binary", action="store_true", help=binary)
-    memory = "bound of the working set: bytes, or such as 256M, 1.5G (without the result)"
+    memory = "bound of the working set, without the result: a number of bytes, or a size such as 256M or 1.5G"
     parser.add_argument("--memory", metavar="SIZE", type=byte_count, help=memory)
     add_running(parser)
     return output
@@ -145,9 +145,9 @@ def add_pairs(commands):
     other = parser.add_argument("other", metavar="OTHER", nargs="?", help=other)
     parser.add_argument("-t", "--threshold", metavar="T", type=float, required=True, help="from -1 to 1")
     parser.add_argument("--max-pairs", metavar="N", type=integer, help="fail if there are more pairs")
-    groups = "write the group of each row instead: rows connected by a chain of pairs, named by its lowest row"
+    groups = "write the group of each row instead; chains of pairs form groups, numbered by their lowest row"
     parser.add_argument("--groups", action="store_true", help=groups)
-    filters = add_filters(parser, "these rows of OTHER, or without it of CORPUS")
+    filters = add_filters(parser, "these rows of OTHER (or of CORPUS, if there is no OTHER)")
     set_run(parser, partial(_pairs, parser), reads=[corpus, other, *filters], writes=[_add_common(parser)])
 
 

@@ -162,8 +162,8 @@ class Explanation:
             note = f" ({repeated} has one there, repeated {size} times)" if repeated else ""
             return f"reduced: {_count(size, 'number')} along it {'is' if size == 1 else 'are'} one vector{note}"
         if size1 == size2:
-            return "kept: x1 and x2 go along it side by side"
-        return f"kept: x{1 if size1 != 1 else 2} goes along it, x{2 if size1 != 1 else 1} is repeated"
+            return "kept: element i of x1 meets element i of x2"
+        return f"kept: x{1 if size1 != 1 else 2} varies along it, x{2 if size1 != 1 else 1} is repeated"
 
     def _varies(self):
         """Returns two bools: whether some kept axis is longer than 1 in x1 alone, and whether one is in x2 alone."""
@@ -174,7 +174,7 @@ class Explanation:
     def _axes(self):
         text = f"Axis {self.dim} is summed away and the others stay: the result has shape {self.shape}."
         if all(self._varies()):
-            text += " x1 and x2 go along different axes, so every vector of one meets every vector of the other."
+            text += " x1 and x2 vary along different axes, so every vector of one meets every vector of the other."
         lines = [f"axis {axis}, size {size}: {self._role(axis)}" for axis, size in enumerate(self._full)]
         return Step(f"The reduced axis, dim={self.dim}", text, self.shape, lines)
 
@@ -183,7 +183,7 @@ class Explanation:
             below = is_clamped(norms.astype(np.float64), self.eps)  # float64, because eps could round to 0 in float16
             clamped = int(np.count_nonzero(below))
             shorter = f"{clamped or 'None'} of them {'are' if clamped > 1 else 'is'} shorter than"
-            effect = "which takes its place" if clamped else "so eps changes nothing"
+            effect = "which replaces such a norm" if clamped else "so eps changes nothing"
             text = f"The root of the sum of squares: {_count(norms.size, 'vector')}. "
             text += f"{shorter} eps={_number(self.eps)}, {effect}."
 
@@ -201,7 +201,7 @@ class Explanation:
         def line(index):
             return f"(x1 . x2){_at(index)}", _number(self.dots[index])
 
-        text = f"The products of the numbers of two vectors, summed: {_count(self.dots.size, 'pair')} of vectors."
+        text = f"The sum of the products of the elements of two vectors: {_count(self.dots.size, 'pair')} of vectors."
         return Step("Dot products", text, self.shape, self._each(line, self._indices, self.dots.size))
 
     def _ratios(self):
@@ -219,7 +219,9 @@ class Explanation:
         lines = self._each(line, self._indices, similarity.size)
         text = "x1 . x2 / (max(|x1|, eps) * max(|x2|, eps)): what cosine_similarity returns, in [-1, 1]."
         if too_wide:
-            text += f" {self.dots.dtype} cannot hold some of the numbers shown; cosine_similarity carries them wider."
+            text += (
+                f" {self.dots.dtype} cannot hold some of the numbers shown; cosine_similarity computes in a wider type."
+            )
         return Step("Ratios", text, self.shape, lines)
 
     # ---- common mistakes ----
@@ -246,7 +248,7 @@ class Explanation:
         return Step(
             "The norm of the whole array in place of one norm per vector",
             "np.linalg.norm without axis= gives one number for all vectors together: the Frobenius norm of a matrix. "
-            f"Say np.linalg.norm(x, axis={self.dim}), or cossim.vector_norm(x, dim={self.dim}).",
+            f"Use np.linalg.norm(x, axis={self.dim}), or cossim.vector_norm(x, dim={self.dim}).",
             lines=lines,
         )
 
@@ -380,7 +382,7 @@ def explain(x1: Array, x2: Array, dim: SupportsIndex = DEFAULT_DIM, eps: Number 
     >>> e = cossim.explain([[3.0, 4.0]], [[4.0, 3.0]])
     >>> print(str(e)[str(e).index("5.") : str(e).index("If you")].rstrip())
     5. Dot products -> (1,)
-       The products of the numbers of two vectors, summed: 1 pair of vectors.
+       The sum of the products of the elements of two vectors: 1 pair of vectors.
          (x1 . x2)[0] = 24
     <BLANKLINE>
     6. Ratios -> (1,)
