@@ -306,14 +306,18 @@ class BlockwiseSearch:
         rows = len(queries)
         self.pairs = rows * (rows + 1) // 2 if corpus is queries and self.within else rows * len(corpus)
         sides = corpus, queries, j, i, self.within
-        request = Request(self.function, *sides, self.eps, report, self.binary, *self.codes)
-        return request._replace(filter=self.filter)
+        return Request(self.function, *sides, self.eps, report, self.binary, *self.codes, self.filter)
 
     def _requests(self):
         """Yields a Request for each pair of blocks. They cover each pair of rows once.
 
         With y=None, x is searched against itself: each block with itself, then with every later block.
         """
+        if not self.within and self.x.in_memory and self.y.in_memory:  # one block each
+            if len(self.x) and len(self.y):
+                yield self._request(self.y.array, self.x.array, 0, 0)
+                self.done += self.pairs
+            return
         both = self.within and self.filter is not None and self.filter.both
         chosen = self._has_candidates if both and self.filter.pairs is None else None
         for i, queries in self.x.blocks(self.x_rows, ahead=not self.within, wanted=chosen):
@@ -347,10 +351,11 @@ class BlockwiseSearch:
         rows = len(self.y)
         candidates = rows - 1 if self.within and rows else rows
         if self.filter is not None:
-            candidates = min(candidates, self.filter.most_candidates(rows))
+            candidates = min(candidates, self.filter.most)
         found = min(k, candidates)
-        values = np.full((len(self.x), found), np.nan, self._score_dtype())
-        indices = np.full((len(self.x), found), -1, np.int64)
+        values, indices = np.empty((len(self.x), found), self._score_dtype()), np.empty((len(self.x), found), np.int64)
+        values.fill(np.nan)  # faster than np.full, which counts for one query
+        indices.fill(-1)
         for request in self._requests() if found else ():
             _core.topk(request, values, indices)
         values, indices = with_places(values, indices, k)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WORD = 64
+_BOOL, _INT64 = np.dtype(bool), np.dtype(np.int64)
 
 
 class Filter(NamedTuple):
@@ -25,14 +27,7 @@ class Filter(NamedTuple):
     pairs: NDArray[np.uint64] | None = None  # (queries, words): the candidates of each query; None: all
     excluded: NDArray[np.int64] | None = None  # (queries, m): candidates left out for a query, ascending; -1 for none
     both: bool = False  # rows holds for the queries too, which are rows of the same array
-
-    def most_candidates(self, rows: int) -> int:
-        """Returns an upper bound of the number of candidates of a query, of `rows` rows."""
-        if self.rows is not None:
-            return _count(self.rows)
-        if self.pairs is not None:
-            return max((_count(bits) for bits in self.pairs), default=0)
-        return rows
+    most: int = sys.maxsize  # no query has more candidates
 
     def candidates(self, rows: int) -> NDArray[np.bool_]:
         """Returns a mask (rows,) of the rows that are candidates of some query."""
@@ -42,21 +37,6 @@ class Filter(NamedTuple):
         return np.unpackbits(bits.astype("<u8").view(np.uint8), count=rows, bitorder="little").view(bool)
 
 
-def _count(bits):
-    if hasattr(np, "bitwise_count"):  # since NumPy 2
-        return int(np.bitwise_count(bits).sum(dtype=np.int64))
-    return int(np.count_nonzero(np.unpackbits(bits.view(np.uint8)).view(bool)))
-
-
-def packed(mask: NDArray[np.bool_]) -> NDArray[np.uint64]:
-    """Packs a mask (..., N) to bitmaps (..., words)."""
-    words = -(-mask.shape[-1] // WORD)
-    bits = np.packbits(mask, axis=-1, bitorder="little")
-    padded = np.zeros((*mask.shape[:-1], words * 8), np.uint8)
-    padded[..., : bits.shape[-1]] = bits
-    return padded.view("<u8").astype(np.uint64, copy=False)
-
-
 def filter_argument(
     function: str, where: Any, exclude: Any, queries: int, candidates: int, both: bool = False
 ) -> Filter | None:
@@ -64,21 +44,38 @@ def filter_argument(
 
     both: the queries are the candidates, and a pair of rows is a result only if both rows may be.
     """
+    if exclude is None:
+        if where is None:
+            return None
+        # Arrays of these dtypes need no conversion, and a search for few candidates takes little more than this.
+        if type(where) is np.ndarray and where.ndim == 1:
+            if where.dtype is _BOOL and len(where) == candidates:
+                return make_filter(where, None, both)
+            if where.dtype is _INT64 and (packed := _core.pack_numbers(where, candidates)) is not None:
+                bits, most = packed
+                return Filter(bits, None, None, both, most)
     mask, excluded = checked(function, where, exclude, queries, candidates, both)
     return None if mask is None and excluded is None else make_filter(mask, excluded, both)
 
 
-def make_filter(mask: NDArray[np.bool_] | None, excluded: NDArray[np.int64] | None, both: bool) -> Filter:
+def make_filter(mask: NDArray[np.bool_] | None, excluded: NDArray[np.int64] | None, both: bool) -> Filter | None:
     """Returns the Filter of a mask (N,) or (Q, N) and of row numbers (Q, m) to leave out."""
-    bits = None if mask is None else packed(mask)
-    one = mask is not None and mask.ndim == 1
-    return Filter(bits if one else None, None if one else bits, excluded, both)
+    if mask is None:
+        return Filter(None, None, excluded, both)
+    bits, most = _core.pack_mask(mask)
+    if mask.ndim == 2 and len(mask) == 1 and not both:
+        return Filter(bits[0], None, excluded, False, most)
+    if mask.ndim == 2:
+        return Filter(None, bits, excluded, both, most)
+    if most == len(mask) and excluded is None:
+        return None
+    return Filter(bits, None, excluded, both, most)
 
 
 def checked(
     function: str, where: Any, exclude: Any, queries: int, candidates: int, both: bool = False
 ) -> tuple[NDArray[np.bool_] | None, NDArray[np.int64] | None]:
-    """Returns (mask, excluded) of the arguments where= and exclude=, each None where it leaves nothing out.
+    """Returns (mask, excluded) of the arguments where= and exclude=, each None if it is not given.
 
     mask: (N,) or (Q, N). excluded: row numbers (Q, m), ascending for each query, with -1 for none.
     """
@@ -93,8 +90,6 @@ def checked(
         excluded = None
     if excluded is not None:
         excluded = np.sort(excluded, axis=1) if (excluded >= 0).any() else None
-    if mask is not None and mask.ndim == 1 and mask.all():
-        mask = None
     return mask, excluded
 
 

@@ -161,7 +161,7 @@ class Index:
         self._set(state, eps, binary)
 
     def _set(self, state, eps, binary):
-        self._state, self._eps, self._binary = state, eps, bool(binary)
+        self._state, self._eps, self._binary = index_state.readable(state), eps, bool(binary)
         self._room, self._lock = None, WriteLock()
         return self
 
@@ -174,6 +174,7 @@ class Index:
 
     def __setstate__(self, attributes: dict[str, Any]) -> None:
         self.__dict__.update(attributes)
+        self._state = index_state.readable(self._state)
         self._room, self._lock = None, WriteLock()
 
     def __len__(self) -> int:
@@ -348,7 +349,10 @@ class Index:
         corpus = np.asarray(state.corpus)
         if queries is None:
             return blocks.Rows(corpus, None), None
-        x, y = rows_of(name, queries=queries, corpus=corpus)
+        if type(queries) is np.ndarray:
+            x, y = (blocks.Rows(rows, None) for rows in _core.as_rows(name, ("queries", "corpus"), (queries, corpus)))
+        else:
+            x, y = rows_of(name, queries=queries, corpus=corpus)
         if self.binary:
             check_bits(name, queries=x.array)
         return x, y
@@ -360,16 +364,9 @@ class Index:
         """
         x, y = self._as_rows(name, state, queries)
         left = index_filters.filter_by_number(name, state, where, exclude, None if y is None else len(x), both)
-        # The C core reads aligned C-contiguous arrays. Those of an unpickled index need not be so.
-        directions, error, heads, head_scales = state.rotated or (None, 0.0, None, None)
-        codes, heads = (None if array is None else np.require(array, np.uint8, "CA") for array in (state.codes, heads))
-        scales, directions, head_scales = (
-            None if array is None else np.require(array, np.float32, "CA")
-            for array in (state.scales, directions, head_scales)
-        )
-        rotated = None if state.rotated is None else (directions, error, heads, head_scales)
         memory = None if y is None else memory  # rows with codes are one block
-        return BlockwiseSearch(name, x, y, self.eps, memory, report, (codes, scales, rotated), self.binary, left)
+        codes = state.codes, state.scales, state.rotated
+        return BlockwiseSearch(name, x, y, self.eps, memory, report, codes, self.binary, left)
 
     def topk(
         self,

@@ -22,6 +22,9 @@ def filter_by_number(
     queries is their number, or None if the rows of the index are searched with each other. both: filters then hold for
     both rows of a pair.
     """
+    if state.living is None and "numbers" not in state.arrays:  # numbers are places
+        rows = state.places if queries is None else queries
+        return filters.filter_argument(function, where, exclude, rows, state.places, both)
     rows = state.size if queries is None else queries
     if where is not None:
         where = _where(function, state, where, rows, queries is None)
@@ -33,7 +36,8 @@ def filter_by_number(
         return found
     living = state.living.view("<u8").astype(np.uint64, copy=False)[: -(-state.places // filters.WORD)]
     if found is None:
-        return Filter(living, both=both)
+        return Filter(living, both=both, most=state.size)
+    found = found._replace(most=min(found.most, state.size))
     if found.pairs is not None:
         return found._replace(pairs=found.pairs & living)
     return found._replace(rows=living if found.rows is None else found.rows & living)

@@ -117,6 +117,19 @@ class State(NamedTuple):
         return places
 
 
+def readable(state: State) -> State:
+    """Returns a state whose codes and heads the C core can read: aligned and C-contiguous.
+
+    Those of an unpickled index can be others.
+    """
+    types = {"codes": np.uint8, "scales": np.float32, "heads": np.uint8, "head_scales": np.float32}
+    arrays = {
+        name: np.require(array, types[name], "CA") if name in types else array for name, array in state.arrays.items()
+    }
+    directions = None if state.directions is None else np.require(state.directions, np.float32, "CA")
+    return state._replace(arrays=arrays, directions=directions)
+
+
 # ---- the first rows ----
 
 

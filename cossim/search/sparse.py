@@ -225,7 +225,7 @@ def topk(
     check_elements(name, *(("queries", x) if y is None else ("corpus", y)))
     rows = len(x if y is None else y)
     found = filter_argument(name, where, exclude, len(x), rows)
-    least = min(k, rows if found is None else found.most_candidates(rows))
+    least = min(k, rows if found is None else min(rows, found.most))
     values = np.full((len(x), least), np.nan, score_dtype(x, x if y is None else y))
     indices = np.full((len(x), least), -1, np.int64)
     if least and len(x):

@@ -3,6 +3,7 @@
 
 #include "arguments/args.h"
 #include "arguments/messages.h"
+#include "results/filter.h"
 
 /*
  * Returns array_view of an argument, for calculations in Python. NumPy cannot calculate with
@@ -143,6 +144,73 @@ static PyObject *check_bits(PyObject *self, PyObject *args)
     return none_or_error(valid ? 0 : -1);
 }
 
+/* ---- bitmaps: struct filter of results/filter.h ---- */
+
+/* Returns a bitmap of zeros: shape (words), or (rows, words) with ndim 2. */
+static PyArrayObject *new_bitmap(int ndim, npy_intp rows, npy_intp n)
+{
+    const npy_intp words = n / 64 + (n % 64 != 0);
+    npy_intp shape[2] = {rows, words};
+    return (PyArrayObject *)PyArray_ZEROS(ndim, shape + (2 - ndim), NPY_UINT64, 0);
+}
+
+static PyObject *pack_mask(PyObject *self, PyObject *object)
+{
+    (void)self;
+    if (!PyArray_Check(object) || PyArray_TYPE((PyArrayObject *)object) != NPY_BOOL ||
+        PyArray_NDIM((PyArrayObject *)object) < 1 || PyArray_NDIM((PyArrayObject *)object) > 2) {
+        return misfit();
+    }
+    PyArrayObject *mask = (PyArrayObject *)PyArray_FROM_OF(object, NPY_ARRAY_CARRAY_RO);
+    if (mask == NULL) {
+        return NULL;
+    }
+    const int ndim = PyArray_NDIM(mask);
+    const npy_intp rows = ndim == 2 ? PyArray_DIM(mask, 0) : 1, n = PyArray_DIM(mask, ndim - 1);
+    PyArrayObject *bitmap = new_bitmap(ndim, rows, n);
+    if (bitmap == NULL) {
+        Py_DECREF(mask);
+        return NULL;
+    }
+    const unsigned char *from = PyArray_DATA(mask);
+    uint64_t *to = PyArray_DATA(bitmap);
+    size_t most = 0;
+    for (npy_intp row = 0; row < rows; row++) {
+        const size_t count = bitmap_of_mask(from + row * n, (size_t)n, to + row * ((n + 63) / 64));
+        most = count > most ? count : most;
+    }
+    Py_DECREF(mask);
+    return Py_BuildValue("Nn", bitmap, (Py_ssize_t)most);
+}
+
+static PyObject *pack_numbers(PyObject *self, PyObject *args)
+{
+    PyObject *object;
+    Py_ssize_t n;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "On:pack_numbers", &object, &n)) {
+        return NULL;
+    }
+    if (n < 0 || !PyArray_Check(object) || PyArray_TYPE((PyArrayObject *)object) != NPY_INT64 ||
+        PyArray_NDIM((PyArrayObject *)object) != 1) {
+        return misfit();
+    }
+    PyArrayObject *numbers = (PyArrayObject *)PyArray_FROM_OF(object, NPY_ARRAY_CARRAY_RO),
+                  *bitmap = numbers == NULL ? NULL : new_bitmap(1, 1, n);
+    if (bitmap == NULL) {
+        Py_XDECREF(numbers);
+        return NULL;
+    }
+    const size_t count = bitmap_of_numbers(PyArray_DATA(numbers), (size_t)PyArray_DIM(numbers, 0),
+                                           (size_t)n, PyArray_DATA(bitmap));
+    Py_DECREF(numbers);
+    if (count == SIZE_MAX) {
+        Py_DECREF(bitmap);
+        Py_RETURN_NONE;
+    }
+    return Py_BuildValue("Nn", bitmap, (Py_ssize_t)count);
+}
+
 PyMethodDef array_methods[] = {
     BY_POSITION(
         "as_array", as_array, "function, name, object",
@@ -158,5 +226,12 @@ PyMethodDef array_methods[] = {
     BY_POSITION("check_bits", check_bits, "function, name, array",
                 "Raises an error, which names the function and the argument, if an array does not\n"
                 "hold rows of packed bits."),
+    {"pack_mask", pack_mask, METH_O,
+     "pack_mask($module, mask, /)\n--\n\n"
+     "Packs a mask (N,) or (Q, N). Returns its bitmap (words) or (Q, words), and the largest\n"
+     "number of candidates of a row."},
+    BY_POSITION("pack_numbers", pack_numbers, "numbers, rows",
+                "Returns the bitmap of row numbers, int64, which may repeat, and how many it has.\n"
+                "Returns None if a number is not in [0, rows)."),
     {0},
 };

@@ -117,12 +117,13 @@ static bool covers(PyArrayObject *array, int type, int ndim, npy_intp rows, npy_
 int read_filter(PyObject *object, npy_intp queries, npy_intp candidates, struct filter *filter)
 {
     PyArrayObject *rows, *pairs, *excluded;
+    Py_ssize_t count; /* Python reads it */
     int both;
     if (object == Py_None) {
         return 0;
     }
     if (!PyTuple_Check(object) ||
-        !PyArg_ParseTuple(object, "OOOp", &rows, &pairs, &excluded, &both)) {
+        !PyArg_ParseTuple(object, "OOOpn", &rows, &pairs, &excluded, &both, &count)) {
         PyErr_Clear();
         misfit();
         return -1;
@@ -240,8 +241,9 @@ static int run_topk(struct search_call *c, PyArrayObject *values, PyArrayObject 
 {
     struct topk topk;
     const enum compute_type compute = compute_type_of_call(c);
-    if (!can_write(values, value_type(compute), 2, NULL) || PyArray_DIM(values, 1) == 0 ||
-        !can_write(indices, NPY_INT64, 2, PyArray_DIMS(values)) ||
+    /* Each row would be a query, and filters of both sides would leave some out. */
+    if (c->filter.both || !can_write(values, value_type(compute), 2, NULL) ||
+        PyArray_DIM(values, 1) == 0 || !can_write(indices, NPY_INT64, 2, PyArray_DIMS(values)) ||
         c->queries_end > PyArray_DIM(values, 0) ||
         (c->search.self && c->corpus_end > PyArray_DIM(values, 0))) {
         misfit();

@@ -11,9 +11,10 @@
 PyObject *pairs_found(struct range_result *pairs);
 
 /*
- * Reads the filter of a search: None, or (rows, pairs, excluded, both), the members of struct
- * filter. The arrays are uint64 (words), uint64 (queries, words) and int64 (queries, count), or
- * None. Returns 1 for a filter, 0 for None, or -1 with an error set if they do not fit.
+ * Reads the filter of a search: None, or (rows, pairs, excluded, both, most), the members of
+ * struct filter and a number for Python. The arrays are uint64 (words), uint64 (queries, words) and
+ * int64 (queries, count), or None. Returns 1 for a filter, 0 for None, or -1 with an error set if
+ * they do not fit.
  */
 int read_filter(PyObject *object, npy_intp queries, npy_intp candidates, struct filter *filter);
 

@@ -1,9 +1,78 @@
 /* The filter of a search: bitmaps of candidates, and lists of excluded ones. */
 #include "results/filter.h"
 
+#include <string.h>
+
 enum { WORD = 64 };
 
-/* Returns word `word` of a bitmap, with the bits outside of [first, end) cleared. */
+/* The number of bits that are set. Without a flag for POPCNT, compilers call a function for it. */
+static inline size_t ones(uint64_t bits)
+{
+    bits -= bits >> 1 & UINT64_C(0x5555555555555555);
+    bits = (bits & UINT64_C(0x3333333333333333)) + (bits >> 2 & UINT64_C(0x3333333333333333));
+    bits = (bits + (bits >> 4)) & UINT64_C(0x0f0f0f0f0f0f0f0f);
+    return (size_t)(bits * UINT64_C(0x0101010101010101) >> 56);
+}
+
+/* Bit i says whether byte i of eight bytes is not 0. */
+static inline uint64_t bits_of_bytes(const unsigned char *bytes)
+{
+    const uint64_t low = UINT64_C(0x7f7f7f7f7f7f7f7f);
+    uint64_t eight;
+    memcpy(&eight, bytes, sizeof eight);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    eight = __builtin_bswap64(eight);
+#endif
+    const uint64_t top = ((eight & low) + low) | eight; /* its bits 8 i + 7 */
+    /* The product moves bit 8 i to bit 56 + i. No two of its terms share a bit. */
+    return (top >> 7 & UINT64_C(0x0101010101010101)) * UINT64_C(0x0102040810204080) >> 56;
+}
+
+/* The same for the 64 bytes of a word. Most words of a sparse mask are 0. */
+static inline uint64_t word_of_bytes(const unsigned char *bytes)
+{
+    uint64_t parts[WORD / 8], any = 0, word = 0;
+    memcpy(parts, bytes, sizeof parts);
+    for (size_t n = 0; n < WORD / 8; n++) {
+        any |= parts[n];
+    }
+    for (size_t n = 0; n < WORD / 8 && any != 0; n++) {
+        word |= bits_of_bytes(bytes + 8 * n) << 8 * n;
+    }
+    return word;
+}
+
+size_t bitmap_of_mask(const unsigned char *mask, size_t n, uint64_t *bits)
+{
+    size_t count = 0;
+    for (size_t word = 0; word < n / WORD; word++) {
+        bits[word] = word_of_bytes(mask + word * WORD);
+        count += bits[word] == 0 ? 0 : ones(bits[word]);
+    }
+    if (n % WORD != 0) {
+        unsigned char rest[WORD] = {0};
+        memcpy(rest, mask + n / WORD * WORD, n % WORD);
+        bits[n / WORD] = word_of_bytes(rest);
+        count += ones(bits[n / WORD]);
+    }
+    return count;
+}
+
+size_t bitmap_of_numbers(const int64_t *numbers, size_t count, size_t n, uint64_t *bits)
+{
+    size_t set = 0;
+    for (size_t i = 0; i < count; i++) {
+        const uint64_t number = (uint64_t)numbers[i];
+        if (number >= n) {
+            return SIZE_MAX;
+        }
+        set += !bitmap_has(bits, (size_t)number);
+        bits[number / WORD] |= UINT64_C(1) << number % WORD;
+    }
+    return set;
+}
+
+/* Returns word `word` of a bitmap without the bits outside of [first, end). */
 static uint64_t word_within(const uint64_t *bits, size_t word, size_t first, size_t end)
 {
     uint64_t within = bits[word];
@@ -21,7 +90,7 @@ size_t bitmap_count(const uint64_t *bits, size_t first, size_t n)
     const size_t end = first + n;
     size_t count = 0;
     for (size_t word = first / WORD; word * WORD < end; word++) {
-        count += (size_t)__builtin_popcountll(word_within(bits, word, first, end));
+        count += bits[word] == 0 ? 0 : ones(word_within(bits, word, first, end));
     }
     return count;
 }
@@ -31,7 +100,10 @@ size_t bitmap_numbers(const uint64_t *bits, size_t first, size_t n, size_t *numb
     const size_t end = first + n;
     size_t count = 0;
     for (size_t word = first / WORD; word * WORD < end; word++) {
-        const size_t base = word * WORD - first; /* may wrap below 0; the sums in the loop do not */
+        if (bits[word] == 0) {
+            continue;
+        }
+        const size_t base = word * WORD - first; /* may wrap; the sum below does not */
         for (uint64_t within = word_within(bits, word, first, end); within != 0 && count < most;
              within &= within - 1) {
             numbers[count++] = base + (size_t)__builtin_ctzll(within);

@@ -50,6 +50,17 @@ static inline bool filter_passes(const struct filter *f, size_t query, size_t ca
             filter_allows(f, query, candidate));
 }
 
+/*
+ * Packs a mask of n bytes, where 0 stands for false, to a bitmap of (n + 63) / 64 words. The bits
+ * from n on are 0. Returns how many bits are set.
+ */
+size_t bitmap_of_mask(const unsigned char *mask, size_t n, uint64_t *bits);
+/*
+ * Sets bits of a bitmap of n bits by their numbers, which may repeat. Returns how many were not set
+ * before, or SIZE_MAX if a number is not in [0, n).
+ */
+size_t bitmap_of_numbers(const int64_t *numbers, size_t count, size_t n, uint64_t *bits);
+
 /* Returns how many of the bits [first, first + n) are set. */
 size_t bitmap_count(const uint64_t *bits, size_t first, size_t n);
 /* Writes the positions of these bits, minus `first`, in ascending order. Returns how many it wrote:

@@ -10,8 +10,9 @@ import pytest
 import scipy.sparse as sp
 
 import cossim
+from cossim import _core
 from cossim.__main__ import main
-from cossim.search.filters import Filter, filter_argument, packed
+from cossim.search.filters import Filter, filter_argument
 
 DTYPES = [np.float64, np.float32, np.float16, ml_dtypes.bfloat16, np.int8, np.uint8, np.int32, bool]
 
@@ -323,12 +324,11 @@ def test_filters_that_do_not_fit(given, words):
 
 
 def test_the_core_checks_the_sizes_of_filters():
-    from cossim import _core
     from cossim.search.blocks import Request
 
     x = np.ones((130, 4))
     values, indices = np.full((130, 2), np.nan), np.full((130, 2), -1)
-    bits = packed(np.ones(130, bool))
+    bits, _ = _core.pack_mask(np.ones(130, bool))
     for wrong in (
         Filter(bits[:2]),
         Filter(bits.astype(np.int64)),
@@ -337,10 +337,38 @@ def test_the_core_checks_the_sizes_of_filters():
         Filter(None, np.ones((130, 2), np.uint64)),
         Filter(None, None, np.ones((129, 2), np.int64)),
         (bits, None, None),
-        [bits, None, None, False],
+        [bits, None, None, False, 130],
+        Filter(bits, both=True),  # of topk, whose queries are all rows
     ):
         with pytest.raises(ValueError, match=r"\bfit\b"):
             _core.topk(Request("topk", x, x, 0, 0, False, 1e-8, None, filter=wrong), values, indices)
+
+
+def test_packed_masks_have_the_bits_of_the_mask(rng):
+    for n in (0, 1, 7, 63, 64, 65, 200, 1000):
+        for mask in masks_of(rng, n):
+            for other in (
+                mask,
+                np.repeat(mask, 2)[::2],
+                mask[::-1],
+                (mask * rng.integers(1, 256)).astype("u1").view("?"),
+            ):
+                bits, most = _core.pack_mask(other)
+                assert (bits.dtype, bits.shape, most) == (np.uint64, (-(-n // 64),), np.count_nonzero(other))
+                got = np.unpackbits(bits.astype("<u8").view(np.uint8), bitorder="little")
+                assert not got[n:].any()
+                np.testing.assert_array_equal(got[:n], other != 0)
+                numbers = rng.permutation(np.repeat(np.flatnonzero(other), 2))
+                same(_core.pack_numbers(numbers[::2], n)[:1], _core.pack_mask(np.isin(np.arange(n), numbers[::2]))[:1])
+                same(_core.pack_numbers(numbers, n), (bits, most))
+        several = rng.random((5, n)) < 0.3
+        bits, most = _core.pack_mask(np.asfortranarray(several))
+        same(bits, [_core.pack_mask(row)[0] for row in several])
+        assert most == several.sum(axis=1).max()
+        assert _core.pack_numbers(np.array([n]), n) is _core.pack_numbers(np.array([-1]), n) is None
+    for wrong in (np.zeros(3, np.uint8), np.zeros((1, 1, 1), bool), np.array(True), [True]):
+        with pytest.raises(ValueError, match=r"\bfit\b"):
+            _core.pack_mask(wrong)
 
 
 def test_progress_reaches_its_total(rng):
