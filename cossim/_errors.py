@@ -292,7 +292,10 @@ DIFFERENT_DTYPES = "{function}(): {name} and {other} must have the same dtype: c
 NOT_A_PAIR = "{function}(): {name} must be an integer or a pair of them, not {value}"
 PADDING = "conv2d(): padding must be an integer, a pair, 'same' or 'valid', not {padding!r}"
 SAME_NEEDS_STRIDE_1 = "conv2d(): padding='same' needs stride 1, not {stride}: pass padding as a number"
-SAME_TOO_LARGE = "conv2d(): padding='same' would add {zeros} zeros: take a smaller kernel or dilation"
+SAME_TOO_LARGE = (
+    "conv2d(): padding='same' would add too many zeros for the kernel {kernel} with dilation {dilation}: make one of "
+    "them smaller"
+)
 PADDING_MODE = "Conv2d(): padding_mode must be one of {modes}, not {mode!r}"
 PADDING_MODE_TOO_LARGE = (
     "Conv2d(): padding {padding} is too large for padding_mode={mode!r} and images of size {size}: pad less, or with "
@@ -307,8 +310,8 @@ CONV_CHANNELS = (
 )
 CONV_EMPTY = "conv2d(): the kernel of weight has no elements {arrays}"
 CONV_KERNEL = (
-    "conv2d(): the padded image {padded} is smaller than the dilated kernel {kernel}: pad more, or take larger images "
-    "{arrays}"
+    "conv2d(): the padded image {padded} is smaller than the kernel {kernel} with dilation {dilation}: pad more, or "
+    "take larger images {arrays}"
 )
 LAYER_GROUPS = "Conv2d(): groups={groups} must divide in_channels={in_channels} and out_channels={out_channels}"
 WRONG_BIAS = "{function}(): bias must have shape {wanted} {arrays}"

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cossim import _core, _errors
-from cossim._arguments import integer_argument, integer_text, number_argument
+from cossim._arguments import number_argument
 from cossim._arithmetic import contiguous
-from cossim._errors import described
 from cossim.vectors.gradients import gradient_argument
 
 if TYPE_CHECKING:
@@ -20,39 +19,7 @@ if TYPE_CHECKING:
 def layer_arrays(function: str, **objects: object) -> dict[str, NDArray[Any]]:
     """Returns the arguments as C-contiguous native arrays of one dtype, float32 or float64. Omits a bias of None."""
     passed = {name: x for name, x in objects.items() if x is not None or name != "bias"}
-    names = tuple(passed)
-    arrays = dict(zip(names, _core.as_arrays(function, names, tuple(passed.values())), strict=True))
-    first = names[0]
-    for name, a in arrays.items():
-        if a.dtype.kind != "f" or a.dtype.itemsize not in (4, 8):
-            raise TypeError(_errors.NOT_FLOAT32_OR_64.format(function=function, name=name, dtype=a.dtype))
-        if a.dtype.itemsize != arrays[first].dtype.itemsize:
-            both = {"name": first, "other": name, "arrays": described(**arrays)}
-            raise TypeError(_errors.DIFFERENT_DTYPES.format(function=function, **both))
-    return {name: contiguous(a) for name, a in arrays.items()}
-
-
-def pair_argument(function, name, value, minimum):
-    """Returns (height, width) from a pair of integers, or from one integer that stands for both."""
-    wanted = _errors.INTEGER_OR_PAIR
-    if type(value) is tuple and len(value) == 2 and type(value[0]) is type(value[1]) is int:
-        values: tuple[Any, ...] = value
-    elif isinstance(value, (tuple, list)):
-        # tuple(value) is a copy: the __index__ of an element may change the list.
-        values = tuple(integer_argument(function, name, v, wanted) for v in tuple(value))
-        if len(values) == 1:
-            values *= 2
-    else:
-        values = (integer_argument(function, name, value, wanted),) * 2
-    if len(values) != 2:
-        raise ValueError(_errors.NOT_A_PAIR.format(function=function, name=name, value=integer_text(value)))
-    if min(values) < minimum:
-        text = integer_text(value)
-        raise ValueError(_errors.TOO_SMALL.format(function=function, name=name, least=minimum, value=text))
-    if max(values) >= 2**31:
-        text = integer_text(value)
-        raise ValueError(_errors.TOO_LARGE.format(function=function, name=name, limit="2**31", value=text))
-    return values
+    return dict(zip(passed, _core.layer_arrays(function, tuple(passed), tuple(passed.values())), strict=True))
 
 
 def dtype_argument(dtype):

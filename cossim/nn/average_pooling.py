@@ -12,8 +12,7 @@ import numpy as np
 
 from cossim import _core, _errors
 from cossim._arguments import integer_argument, integer_text
-from cossim._errors import described
-from cossim.nn.arguments import layer_arrays, layer_gradient, pair_argument
+from cossim.nn.arguments import layer_gradient
 from cossim.nn.module import Module, without_parameters
 
 if TYPE_CHECKING:
@@ -51,55 +50,18 @@ def _pooled_vjp(function, x, windows):
     return y, lambda dy: _run(layer_gradient(function, dy, y), windows, shape, True)
 
 
-def pool_images(function: str, x: Array) -> NDArray[Any]:
-    """Returns the images of a pool, (N, C, H, W) or (C, H, W), contiguous."""
-    arrays = layer_arrays(function, x=x)
-    x = arrays["x"]
-    if x.ndim not in (3, 4) or 0 in x.shape[-3:]:
-        raise ValueError(_errors.POOL_IMAGES.format(function=function, arrays=described(**arrays)))
-    return x
-
-
-def pool_sizes(function: str, x: NDArray[Any], sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """Returns the sizes of a pool's result. Raises an error if it would be empty."""
-    if min(sizes) < 1:
-        raise ValueError(_errors.POOL_EMPTY.format(function=function, size=sizes, arrays=described(x=x)))
-    return sizes
-
-
-def pooled_size(size, kernel, stride, padding, dilation, ceil_mode):
-    """Number of windows along one side. In ceil_mode, the last one must begin before the padding at the end."""
-    windows = (size + 2 * padding - dilation * (kernel - 1) - 1 + (stride - 1 if ceil_mode else 0)) // stride + 1
-    if ceil_mode and (windows - 1) * stride >= size + padding:
-        windows -= 1
-    return windows
-
-
-def pool_windows(function: str, kernel_size: Any, stride: Any, padding: Any) -> tuple[Any, Any, Any]:
-    """Returns (kernel, stride, padding) of a pool as pairs (height, width)."""
-    kernel = pair_argument(function, "kernel_size", kernel_size, 1)
-    stride = tuple(stride) if isinstance(stride, (tuple, list)) else stride  # read the list once: it may change
-    none_given = stride is None or (isinstance(stride, tuple) and not stride)
-    stride = kernel if none_given else pair_argument(function, "stride", stride, 1)
-    padding = pair_argument(function, "padding", padding, 0)
-    if any(p > k // 2 for p, k in zip(padding, kernel, strict=True)):
-        raise ValueError(_errors.POOL_PADDING.format(function=function, padding=padding, kernel=kernel))
-    return kernel, stride, padding
-
-
 def _fixed_windows(function, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override):
     """Returns the images and the windows of avg_pool2d along both axes."""
     ceil_mode, count_include_pad = bool(ceil_mode), bool(count_include_pad)
-    pairs = pool_windows(function, kernel_size, stride, padding)
+    pairs = _core.pool_windows(function, (kernel_size, stride, padding, 1))
     if divisor_override is not None:
         divisor_override = integer_argument(function, "divisor_override", divisor_override)
         if divisor_override == 0 or abs(divisor_override) >= 2**63:
             value = integer_text(divisor_override)
             raise ValueError(_errors.POOL_DIVISOR.format(function=function, value=value))
-    x = pool_images(function, x)
-    sides = list(zip(x.shape[-2:], *pairs, strict=True))
-    counts = pool_sizes(function, x, tuple(pooled_size(*side, 1, ceil_mode) for side in sides))
-    windows = [_fixed_spans(*side, count, count_include_pad) for side, count in zip(sides, counts, strict=True)]
+    x, counts = _core.pool_images(function, x, pairs, ceil_mode)
+    sides = zip(x.shape[-2:], *pairs[:3], counts, strict=True)
+    windows = [_fixed_spans(*side, count_include_pad) for side in sides]
     if divisor_override is not None:
         for side, divisor in zip(windows, (divisor_override, 1), strict=True):
             side.sizes[:] = divisor
@@ -120,11 +82,8 @@ def _adaptive_windows(function, x, output_size):
     if len(sizes) != 2:
         value = integer_text(output_size)
         raise ValueError(_errors.NOT_A_PAIR.format(function=function, name="output_size", value=value))
-    counts = [size if size is None else pair_argument(function, "output_size", size, 0)[0] for size in sizes]
-    arrays = layer_arrays(function, x=x)
-    x = arrays["x"]
-    if x.ndim not in (3, 4) or 0 in x.shape[-3:]:
-        raise ValueError(_errors.POOL_IMAGES.format(function=function, arrays=described(**arrays)))
+    counts = [size if size is None else _core.pair_argument(function, "output_size", size, 0)[0] for size in sizes]
+    x, _ = _core.pool_images(function, x, (1, 1, 0, 1), False)
     windows = []
     for size, count in zip(x.shape[-2:], counts, strict=True):
         count = size if count is None else count

@@ -1,29 +1,16 @@
-"""Layers as functions. This module checks shapes and arguments as torch does; the C core calculates."""
+"""Layers as functions. The C core checks their arguments, as torch does, and calculates."""
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
 
-import numpy as np
-
-from cossim import _core, _errors
-from cossim._arguments import length_argument, plain_text
-from cossim._errors import described
+from cossim import _core
 from cossim.nn.activations import dropout, gelu, leaky_relu
-from cossim.nn.arguments import layer_arrays as _arrays
-from cossim.nn.arguments import pair_argument as _pair
-from cossim.nn.average_pooling import (
-    adaptive_avg_pool2d,
-    avg_pool2d,
-    pool_images,
-    pool_sizes,
-    pool_windows,
-    pooled_size,
-)
+from cossim.nn.average_pooling import adaptive_avg_pool2d, avg_pool2d
 from cossim.nn.normalization import batch_norm
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from cossim._typing import Array, ArrayOrScalar, Float, Pair
@@ -40,24 +27,6 @@ __all__ = [
     "max_pool2d",
     "relu",
 ]
-
-
-def _conv_padding(padding, kernel, stride, dilation):
-    """Returns torch's zero padding as two (height, width) pairs: before and after the image."""
-    if not isinstance(padding, str):
-        pair = _pair("conv2d", "padding", padding, 0)
-        return pair, pair
-    if padding == "valid":
-        return (0, 0), (0, 0)
-    if padding != "same":
-        raise ValueError(_errors.PADDING.format(padding=padding))
-    if stride != (1, 1):
-        raise ValueError(_errors.SAME_NEEDS_STRIDE_1.format(stride=stride))
-    total = tuple(d * (k - 1) for d, k in zip(dilation, kernel, strict=True))
-    if max(total) >= 2**61:  # only a kernel without elements can be this large
-        raise ValueError(_errors.SAME_TOO_LARGE.format(zeros=total))
-    before = tuple(t // 2 for t in total)
-    return before, tuple(t - b for t, b in zip(total, before, strict=True))
 
 
 @overload
@@ -133,71 +102,7 @@ def conv2d(
     array([[[[ 8., 12.],
              [20., 24.]]]])
     """
-    call = _check_conv2d(x, weight, bias, stride, padding, dilation, groups)
-    out = call.run()
-    return out if call.batched else out[0]
-
-
-class _Conv2dCall(NamedTuple):
-    """Checked arguments of a convolution.
-
-    The arrays are contiguous, and images is always (N, C, H, W): batched is False where the caller passed one image.
-    Each tuple is (height, width); before and after are the zero padding, size is the size of the output.
-    """
-
-    images: np.ndarray
-    weight: np.ndarray
-    bias: np.ndarray | None
-    stride: tuple
-    before: tuple
-    after: tuple
-    dilation: tuple
-    groups: int
-    size: tuple
-    batched: bool
-
-    @property
-    def geometry(self):
-        """As the C core takes it."""
-        return self.stride, self.before, self.dilation, self.groups
-
-    def run(self, relu=False):
-        out = np.empty((len(self.images), len(self.weight), *self.size), self.images.dtype)
-        _core.conv2d(self.images, self.weight, self.bias, out, self.geometry, relu=relu)
-        return out
-
-
-def _check_conv2d(x, weight, bias, stride, padding, dilation, groups):
-    # Converts numbers and names first: that may run code of the user's that changes the arrays.
-    groups = length_argument("conv2d", "groups", groups)
-    stride = _pair("conv2d", "stride", stride, 1)
-    dilation = _pair("conv2d", "dilation", dilation, 1)
-    padding = plain_text(padding) if isinstance(padding, str) else _pair("conv2d", "padding", padding, 0)
-    arrays = _arrays("conv2d", x=x, weight=weight, bias=bias)
-    x, weight = arrays["x"], arrays["weight"]
-    if weight.ndim != 4:
-        raise ValueError(_errors.CONV_WEIGHT.format(arrays=described(**arrays)))
-    if x.ndim not in (3, 4):
-        raise ValueError(_errors.CONV_IMAGES.format(arrays=described(**arrays)))
-    images = x if x.ndim == 4 else x[None]
-    channels, filters = images.shape[1], weight.shape[0]
-    if filters % groups or filters == 0:
-        raise ValueError(_errors.CONV_GROUPS.format(groups=groups, filters=filters, arrays=described(**arrays)))
-    if channels != weight.shape[1] * groups:
-        wanted = weight.shape[1] * groups
-        raise ValueError(_errors.CONV_CHANNELS.format(channels=channels, wanted=wanted, arrays=described(**arrays)))
-    if "bias" in arrays and arrays["bias"].shape != (filters,):
-        raise ValueError(_errors.WRONG_BIAS.format(function="conv2d", wanted=(filters,), arrays=described(**arrays)))
-    kernel = weight.shape[2:]
-    before, after = _conv_padding(padding, kernel, stride, dilation) if isinstance(padding, str) else (padding, padding)
-    padded = tuple(size + b + a for size, b, a in zip(images.shape[2:], before, after, strict=True))
-    extent = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
-    if min(kernel) < 1:
-        raise ValueError(_errors.CONV_EMPTY.format(arrays=described(**arrays)))
-    if any(p < r for p, r in zip(padded, extent, strict=True)):
-        raise ValueError(_errors.CONV_KERNEL.format(padded=padded, kernel=extent, arrays=described(**arrays)))
-    size = tuple((p - r) // s + 1 for p, r, s in zip(padded, extent, stride, strict=True))
-    return _Conv2dCall(images, weight, arrays.get("bias"), stride, before, after, dilation, groups, size, x.ndim == 4)
+    return _core.conv2d((x, weight, bias, stride, padding, dilation, groups))
 
 
 @overload
@@ -301,29 +206,9 @@ def max_pool2d(
     array([[[ 5.,  7.],
             [13., 15.]]])
     """
-    return_indices, ceil_mode = bool(return_indices), bool(ceil_mode)
-    pairs = _pool_pairs(kernel_size, stride, padding, dilation)
-    out, indices = _pool(return_indices, x, pairs, ceil_mode)
-    return (out, indices) if return_indices else out
-
-
-def _pool_pairs(kernel_size, stride, padding, dilation):
-    kernel, stride, padding = pool_windows("max_pool2d", kernel_size, stride, padding)
-    return kernel, stride, padding, _pair("max_pool2d", "dilation", dilation, 1)
-
-
-def _pool(with_indices, x, pairs, ceil_mode):
-    """Returns the maxima, and their indices or None. pairs is the result of _pool_pairs."""
-    x = pool_images("max_pool2d", x)
-    kernel, stride, padding, dilation = pairs
-    sides = zip(x.shape[-2:], kernel, stride, padding, dilation, strict=True)
-    size = pool_sizes("max_pool2d", x, tuple(pooled_size(*side, ceil_mode) for side in sides))
-    planes = x.reshape(-1, *x.shape[-2:])
-    out = np.empty((planes.shape[0], *size), x.dtype)
-    indices = np.empty(out.shape, np.int64) if with_indices else None
-    _core.max_pool2d(planes, out, indices, pairs)
-    shape = (*x.shape[:-2], *size)
-    return out.reshape(shape), indices.reshape(shape) if with_indices else None
+    windows = kernel_size, stride, padding, dilation
+    maxima, indices = _core.max_pool2d(x, windows, ceil_mode, return_indices)
+    return maxima if indices is None else (maxima, indices)
 
 
 @overload
@@ -360,43 +245,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> ArrayOrScalar[
     >>> cossim.nn.linear(np.array([[1.0, 2.0]]), np.array([[1.0, 1.0], [0.0, 3.0]]), np.array([0.5, 0.0]))
     array([[3.5, 6. ]])
     """
-    call = _check_linear(x, weight, bias)
-    return call.run().reshape(call.shape)[()]
-
-
-class _LinearCall(NamedTuple):
-    """Checked arguments of a linear layer.
-
-    rows is (N, D) and weight is (O, D), both contiguous. shape is the shape of the result; shapes holds the shapes of
-    x, weight and bias as the caller passed them.
-    """
-
-    rows: np.ndarray
-    weight: np.ndarray
-    bias: np.ndarray | None
-    shape: tuple
-    shapes: tuple
-
-    def run(self, relu=False):
-        out = np.empty((len(self.rows), len(self.weight)), self.rows.dtype)
-        _core.linear(self.rows, self.weight, self.bias, out, relu=relu)
-        return out
-
-
-def _check_linear(x, weight, bias):
-    arrays = _arrays("linear", x=x, weight=weight, bias=bias)
-    x, weight, bias = arrays["x"], arrays["weight"], arrays.get("bias")
-    if weight.ndim not in (1, 2) or x.ndim < 1 or x.shape[-1] != weight.shape[-1]:
-        raise ValueError(_errors.LINEAR_WEIGHT.format(arrays=described(**arrays)))
-    features = weight.shape[:-1]
-    shapes = x.shape, weight.shape, None if bias is None else bias.shape
-    if bias is not None and bias.shape not in {features, (1,) * len(features), ()}:
-        raise ValueError(_errors.WRONG_BIAS.format(function="linear", wanted=features, arrays=described(**arrays)))
-    rows = weight.reshape(math.prod(features), weight.shape[-1])
-    if bias is not None:
-        bias = np.ascontiguousarray(np.broadcast_to(bias, features).reshape(-1))
-    count = math.prod(x.shape[:-1])
-    return _LinearCall(x.reshape(count, x.shape[-1]), rows, bias, x.shape[:-1] + features, shapes)
+    return _core.linear(x, weight, bias)
 
 
 @overload
@@ -427,7 +276,4 @@ def relu(x: Array) -> ArrayOrScalar[Any]:
     >>> cossim.nn.relu(np.array([-1.0, 0.0, 2.0]))
     array([0., 0., 2.])
     """
-    x = _arrays("relu", x=x)["x"]
-    out = np.empty(x.shape, x.dtype)
-    _core.relu(x.reshape(-1), out.reshape(-1))
-    return out[()]
+    return _core.relu(x)

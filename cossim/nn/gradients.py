@@ -15,6 +15,7 @@ import numpy as np
 from cossim import _core
 from cossim._arithmetic import fixed_arithmetic
 from cossim.nn import functional
+from cossim.nn.arguments import layer_arrays
 from cossim.nn.arguments import layer_gradient as _gradient
 
 if TYPE_CHECKING:
@@ -25,27 +26,28 @@ if TYPE_CHECKING:
     from cossim._typing import Array, ArrayOrScalar, Float, Pair, ParametersPullback
 
 
-def _conv2d_pullback(call, dy, input_gradient, indices=None):
-    """Returns (dx, dweight, dbias) of a convolution.
+def conv2d_arguments(x, weight, bias, stride, padding, dilation, groups):
+    """The arguments with plain arrays and pairs in the place of what the user passed, which may change later."""
+    options = _core.conv2d_options("conv2d", stride, padding, dilation, groups)
+    arrays = layer_arrays("conv2d", x=x, weight=weight, bias=bias)
+    return arrays["x"], arrays["weight"], arrays.get("bias"), *options
 
-    Without indices, dy is the gradient of the feature maps, (N, O, OH, OW). With indices, dy is the gradient of the
-    pooled maps: each value belongs to the pixel at its index, and all other pixels have gradient 0.
+
+def _conv2d_pullback(arguments, size, dy, input_gradient, indices=None):
+    """Returns (dx, dweight, dbias) of a convolution to feature maps (..., O, *size). size is not read without indices.
+
+    Without indices, dy is the gradient of the feature maps. With indices, dy is the gradient of the pooled maps: each
+    value belongs to the pixel at its index, and all other pixels have gradient 0.
     """
+    x, dilation = arguments[0], arguments[5]
     # The sparse path skips the products with zeros of dy. They are 0 only if all images are finite, else NaN.
-    sparse = indices is not None and call.dilation[1] == 1 and _core.all_finite(call.images)
+    sparse = indices is not None and dilation[1] == 1 and _core.all_finite(x)
     feature_maps = dy
     if indices is not None and (input_gradient or not sparse):
-        feature_maps = _unpool(indices, dy, (*dy.shape[:2], *call.size))
-    dx = None
-    if input_gradient:
-        dx = np.empty_like(call.images)
-        _core.conv2d_grad_input(call.weight, feature_maps, dx, call.geometry)
-        dx = dx if call.batched else dx[0]
-    dweight = np.empty_like(call.weight)
-    dbias = None if call.bias is None else np.empty_like(call.bias)
+        feature_maps = _unpool(indices, dy, (*dy.shape[:-2], *size))
+    dx = _core.conv2d_grad_input(arguments, feature_maps) if input_gradient else None
     maps, pixels = (dy, indices) if sparse else (feature_maps, None)
-    _core.conv2d_grad_weight(call.images, maps, pixels, dweight, dbias, call.geometry, call.size)
-    return dx, dweight, dbias
+    return dx, *_core.conv2d_grad_weight(arguments, maps, pixels)
 
 
 @overload
@@ -131,36 +133,27 @@ def conv2d_vjp(
     array([[[[ 8., 12.],
              [20., 24.]]]])
     """
-    return _conv2d_vjp(functional._check_conv2d(x, weight, bias, stride, padding, dilation, groups))
+    return _conv2d_vjp(conv2d_arguments(x, weight, bias, stride, padding, dilation, groups))
 
 
-def _conv2d_vjp(call, relu=False, pool=False):
-    """conv2d_vjp of a checked call. relu and pool say whether ReLU and 2 x 2 max pooling follow the convolution.
+def _conv2d_vjp(arguments, relu=False, pool=False):
+    """conv2d_vjp of conv2d_arguments. relu and pool say whether ReLU and 2 x 2 max pooling follow the convolution.
 
     With pool, the feature maps before pooling are not stored. The gradient of ReLU only depends on where its argument
     is above 0. Its result shows that, and so does the pooled result, so no copy of the argument is kept.
     """
-    result, indices = _conv2d_pooled(call, relu) if pool else (call.run(relu), None)
-    y = result if call.batched else result[0]
+    if pool:
+        y, indices, size = _core.conv2d_pooled(arguments, relu=relu)
+    else:
+        y, indices, size = _core.conv2d(arguments, relu=relu), None, None
 
     def pullback(dy, input_gradient=True):
         dy = _gradient("conv2d_vjp", dy, y)
-        dy = dy if call.batched else dy[None]
         if pool and not relu:  # dense: sums in the order of the layers one by one
-            return _conv2d_pullback(call, _unpool(indices, dy, (*dy.shape[:2], *call.size)), input_gradient)
-        return _conv2d_pullback(call, _relu_gradient(result, dy) if relu else dy, input_gradient, indices)
+            return _conv2d_pullback(arguments, None, _unpool(indices, dy, (*dy.shape[:-2], *size)), input_gradient)
+        return _conv2d_pullback(arguments, size, _relu_gradient(y, dy) if relu else dy, input_gradient, indices)
 
     return y, pullback
-
-
-def _conv2d_pooled(call, relu):
-    """Returns the maxima of 2 x 2 windows of a convolution, (N, O, OH // 2, OW // 2), and their indices."""
-    if min(call.size) < 2:
-        return functional._pool(True, call.run(relu), ((2, 2), (2, 2), (0, 0), (1, 1)), False)  # raises an error
-    shape = len(call.images), len(call.weight), *(size // 2 for size in call.size)
-    pooled, indices = np.empty(shape, call.images.dtype), np.empty(shape, np.int64)
-    _core.conv2d_pooled(call.images, call.weight, call.bias, pooled, indices, call.geometry, call.size, relu=relu)
-    return pooled, indices
 
 
 def _unpool(indices, dy, shape):
@@ -230,10 +223,9 @@ def max_pool2d_vjp(
     array([[[0., 5.],
             [0., 0.]]])
     """
-    ceil_mode = bool(ceil_mode)
-    pairs = functional._pool_pairs(kernel_size, stride, padding, dilation)
-    x = _core.as_array("max_pool2d", "x", x)
-    y, indices = functional._pool(True, x, pairs, ceil_mode)
+    pairs = _core.pool_windows("max_pool2d", (kernel_size, stride, padding, dilation))
+    x = layer_arrays("max_pool2d", x=x)["x"]
+    y, indices = _core.max_pool2d(x, pairs, ceil_mode, True)
     shape = x.shape
     if indices.size:  # not for an empty array, whose height and width may be huge
         empty = _without_pixels(shape, pairs, y.shape)
@@ -259,14 +251,25 @@ def _without_pixels(shape, pairs, out):
     return sides[0][:, None] | sides[1]
 
 
-def _linear_pullback(call, dy, input_gradient):
-    dx = None
+def _linear_pullback(x, weight, bias, dy, input_gradient):
+    """Returns (dx, dweight, dbias) of a linear layer. Each has the shape of its argument; all arrays are contiguous."""
+    outputs = math.prod(weight.shape[:-1])
+    matrix = weight.reshape(outputs, weight.shape[-1])
+    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    dy = dy.reshape(len(rows), outputs)
+    dx = dbias = None
     if input_gradient:
-        dx = np.empty_like(call.rows)
-        _core.matmul(dy, call.weight, dx)
-    dweight = np.empty_like(call.weight)
-    _core.matmul(dy.T, call.rows, dweight)
-    return dx, dweight, None if call.bias is None else _column_sums(dy)
+        dx = np.empty_like(x)
+        _core.matmul(dy, matrix, dx.reshape(rows.shape))
+    dweight = np.empty_like(weight)
+    _core.matmul(dy.T, rows, dweight.reshape(matrix.shape))
+    if bias is not None:
+        dbias = _column_sums(dy)
+        if dbias.size != bias.size:  # one bias value for all features
+            with fixed_arithmetic():
+                dbias = dbias.sum()
+        dbias = dbias.reshape(bias.shape)
+    return dx, dweight, dbias
 
 
 def _column_sums(dy):
@@ -328,31 +331,20 @@ def linear_vjp(
 
 def _linear_vjp(x, weight, bias, relu=False):
     """linear_vjp. With relu=True, ReLU follows the linear map."""
-    call = functional._check_linear(x, weight, bias)
-    y = call.run(relu).reshape(call.shape)[()]
-    x_shape, weight_shape, bias_shape = call.shapes
+    arrays = layer_arrays("linear", x=x, weight=weight, bias=bias)
+    x, weight, bias = arrays["x"], arrays["weight"], arrays.get("bias")
+    y = _core.linear(x, weight, bias, relu=relu)
 
     def pullback(dy, input_gradient=True):
         dy = _gradient("linear_vjp", dy, np.asarray(y))
-        dy = (_relu_gradient(np.asarray(y), dy) if relu else dy).reshape(len(call.rows), len(call.weight))
-        dx, dweight, dbias = _linear_pullback(call, dy, input_gradient)
-        if dx is not None:
-            dx = dx.reshape(x_shape)
-        if dbias is not None and dbias.size != math.prod(bias_shape):  # one bias value for all features
-            with fixed_arithmetic():
-                dbias = dbias.sum()
-        if dbias is not None:
-            dbias = dbias.reshape(bias_shape)
-        return dx, dweight.reshape(weight_shape), dbias
+        return _linear_pullback(x, weight, bias, _relu_gradient(np.asarray(y), dy) if relu else dy, input_gradient)
 
     return y, pullback
 
 
 def _relu_gradient(y, dy):
     """Gradient of ReLU: dy where y is above 0 or NaN, else 0."""
-    dx = np.empty(y.shape, y.dtype)
-    _core.relu_gradient(y.reshape(-1), dy.reshape(-1), dx.reshape(-1))
-    return dx
+    return np.asarray(_core.relu_gradient(y, dy))
 
 
 @overload

@@ -98,12 +98,9 @@ class Conv2d(Module):
         _check_padding_mode(padding_mode)
         self.in_channels = in_channels
         self.out_channels = out_channels
-        self.kernel_size = functional._pair("Conv2d", "kernel_size", kernel_size, 1)
-        self.stride = functional._pair("Conv2d", "stride", stride, 1)
-        self.dilation = functional._pair("Conv2d", "dilation", dilation, 1)
-        functional._conv_padding(padding, self.kernel_size, self.stride, self.dilation)
-        self.padding = padding if isinstance(padding, str) else functional._pair("Conv2d", "padding", padding, 0)
-        self.groups = groups
+        self.kernel_size = _core.pair_argument("Conv2d", "kernel_size", kernel_size, 1)
+        options = _core.conv2d_options("Conv2d", stride, padding, dilation, groups)
+        self.stride, self.padding, self.dilation, self.groups = options
         self.padding_mode = padding_mode
         rng = np.random.default_rng(rng)
         fan_in = in_channels // groups * math.prod(self.kernel_size)
@@ -111,39 +108,39 @@ class Conv2d(Module):
         self.weight = _uniform(rng, shape, fan_in, dtype_argument(dtype))
         self.bias = _uniform(rng, out_channels, fan_in, dtype_argument(dtype)) if bias else None
 
-    def _check(self, x):
+    def _arguments(self, x):
         _check_padding_mode(self.padding_mode)  # the attribute may have changed since the constructor
-        return functional._check_conv2d(
-            x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
-        )
+        return x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
 
-    def _padded_call(self, call):
-        """Returns the same convolution with the padding written into the images, so that none remains to add.
+    def _padded(self, x):
+        """Returns the arguments of the same convolution with the padding written into x, and the padding.
 
-        Zero padding is left to the convolution.
+        Zero padding is left to the convolution. The padding is ((top, left), (bottom, right)), or None.
         """
+        arguments = gradients.conv2d_arguments(*self._arguments(x))
         if self.padding_mode == "zeros":
-            return call
-        return call._replace(images=_pad(call.images, call, self.padding_mode), before=(0, 0), after=(0, 0))
+            return arguments, None
+        padding = _core.conv2d_padding(arguments)
+        x, weight, bias, stride, _, dilation, groups = arguments
+        return (_pad(x, padding, self.padding_mode), weight, bias, stride, (0, 0), dilation, groups), padding
 
     def forward(self, x: Array) -> NDArray[Any]:
         """conv2d of x with this layer's parameters: same as layer(x). x is (N, C, H, W) or (C, H, W)."""
-        call = self._check(x)
-        out = self._padded_call(call).run()
-        return out if call.batched else out[0]
+        arguments = self._arguments(x) if self.padding_mode == "zeros" else self._padded(x)[0]
+        return functional.conv2d(*arguments)
 
     def vjp(self, x: Array) -> tuple[NDArray[Any], Pullback]:
         return self._vjp(x)
 
     def _vjp(self, x, relu=False, pool=False):
         """vjp. relu and pool say whether ReLU and 2 x 2 max pooling follow the layer."""
-        call, mode = self._check(x), self.padding_mode
-        y, pullback_padded = gradients._conv2d_vjp(self._padded_call(call), relu, pool)
+        (arguments, padding), mode = self._padded(x), self.padding_mode
+        y, pullback_padded = gradients._conv2d_vjp(arguments, relu, pool)
 
         def pullback(dy, input_gradient=True):
             dx, *parameter_gradients = pullback_padded(dy, input_gradient)
-            if dx is not None and mode != "zeros":
-                dx = _fold_border(dx, call, mode)
+            if dx is not None and padding is not None:
+                dx = _fold_border(dx, padding, mode)
             return dx, _named(self.parameter_names, parameter_gradients)
 
         return y, pullback
@@ -176,28 +173,28 @@ def _check_padding_mode(mode):
         raise ValueError(_errors.PADDING_MODE.format(modes=", ".join(_PAD_MODES), mode=mode))
 
 
-def _pad(images, call, mode):
-    """np.pad of the last two dimensions.
+def _pad(images, padding, mode):
+    """np.pad of the last two dimensions by ((top, left), (bottom, right)) pixels.
 
     Raises an error where the image is too small for the mode, as torch does; np.pad would reflect a second time.
     "reflect" pads by at most size - 1 pixels, "circular" by at most size.
     """
     margin = {"reflect": 1, "circular": 0}.get(mode)
-    image, widths = images.shape[-2:], list(zip(call.before, call.after, strict=True))
+    image, widths = images.shape[-2:], list(zip(*padding, strict=True))
     for size, width in zip(image, widths, strict=True):
         if max(width) > 0 and (size == 0 or (margin is not None and max(width) > size - margin)):
             raise ValueError(_errors.PADDING_MODE_TOO_LARGE.format(padding=width, mode=mode, size=image))
     return np.pad(images, [(0, 0)] * (images.ndim - 2) + widths, _PAD_MODES[mode])
 
 
-def _fold_border(dx, call, mode):
+def _fold_border(dx, padding, mode):
     """Gradient of _pad: adds the gradient of each padding pixel to that of the image pixel it repeats.
 
     dx has the shape of the padded images; the result has the shape of the images.
     """
-    image = call.images.shape[-2:]
+    image = tuple(size - sum(width) for size, width in zip(dx.shape[-2:], zip(*padding, strict=True), strict=True))
     pixels = np.arange(math.prod(image)).reshape(image)
-    sources = _pad(pixels, call, mode).reshape(-1)
+    sources = _pad(pixels, padding, mode).reshape(-1)
     folded = np.zeros((math.prod(dx.shape[:-2]), pixels.size), dx.dtype)
     with fixed_arithmetic():
         np.add.at(folded, (slice(None), sources), dx.reshape(len(folded), sources.size))

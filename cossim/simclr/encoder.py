@@ -6,9 +6,8 @@ import numpy as np
 
 from cossim import _errors
 from cossim._arguments import length_argument
-from cossim._core import as_array, run_layers
+from cossim._core import as_array, pair_argument, run_layers
 from cossim.nn import Conv2d, Flatten, Linear, MaxPool2d, Module, ReLU
-from cossim.nn.arguments import pair_argument
 from cossim.nn.modules import NETWORK_LAYERS
 from cossim.nn.sequential import call_layer, layers_vjp
 from cossim.simclr.images import scaled_pixels

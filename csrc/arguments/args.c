@@ -87,21 +87,44 @@ PyObject *axis_error(void)
 
 /* ---- numbers ---- */
 
-int integer_argument(const char *function, const char *name, PyObject *object, Py_ssize_t *value)
+static int not_an_integer(const char *function, const char *name, const char *wanted,
+                          PyObject *object)
+{
+    raise_template(PyExc_TypeError, "NOT_AN_INTEGER", "{ss ss sN ss}", "function", function, "name",
+                   name, "wanted", error_text(wanted), "kind", class_name(object));
+    return -1;
+}
+
+int integer_argument_of(const char *function, const char *name, const char *wanted,
+                        PyObject *object, Py_ssize_t *value)
 {
     if (!PyIndex_Check(object) || PyBool_Check(object)) {
-        PyErr_Format(PyExc_TypeError, NOT_AN_INTEGER, function, name, Py_TYPE(object)->tp_name);
-        return -1;
+        return not_an_integer(function, name, wanted, object);
     }
     *value = PyNumber_AsSsize_t(object, NULL); /* NULL: clips large integers */
     if (*value == -1 && PyErr_Occurred()) {
         /* TypeError: an array of several elements, or an __index__ that returns no integer. */
         if (PyErr_ExceptionMatches(PyExc_TypeError)) {
-            PyErr_Format(PyExc_TypeError, NOT_AN_INTEGER, function, name, Py_TYPE(object)->tp_name);
+            PyErr_Clear();
+            not_an_integer(function, name, wanted, object);
         }
         return -1;
     }
     return 0;
+}
+
+int integer_argument(const char *function, const char *name, PyObject *object, Py_ssize_t *value)
+{
+    return integer_argument_of(function, name, "AN_INTEGER", object, value);
+}
+
+PyObject *integer_text(PyObject *object)
+{
+    PyObject *module = PyImport_ImportModule("cossim._arguments");
+    PyObject *text =
+        module == NULL ? NULL : PyObject_CallMethod(module, "integer_text", "(O)", object);
+    Py_XDECREF(module);
+    return text;
 }
 
 int eps_argument(const char *function, PyObject *object, double *eps)
@@ -112,20 +135,21 @@ int eps_argument(const char *function, PyObject *object, double *eps)
     double value = PyFloat_AsDouble(object);
     if (value == -1.0 && PyErr_Occurred()) {
         if (PyErr_ExceptionMatches(PyExc_TypeError)) {
-            PyErr_Format(PyExc_TypeError, EPS_TYPE, function, Py_TYPE(object)->tp_name);
+            PyErr_Clear();
+            raise_template(PyExc_TypeError, "NOT_A_NUMBER", "{ss ss ss}", "function", function,
+                           "name", "eps", "kind", class_name(object));
         } else if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
             /* A large integer raises OverflowError. It is too long to show. */
-            PyErr_Format(PyExc_ValueError, EPS_BEYOND_FLOAT64, function);
+            PyErr_Clear();
+            raise_template(PyExc_ValueError, "BEYOND_FLOAT64", "{ss ss}", "function", function,
+                           "name", "eps");
         }
         return -1;
     }
     /* For NaN, >= raises a floating-point exception, which can trap. isgreaterequal does not. */
     if (!isgreaterequal(value, 0.0)) {
-        PyObject *number = PyFloat_FromDouble(value); /* %R shows it as Python does */
-        if (number != NULL) {
-            PyErr_Format(PyExc_ValueError, NEGATIVE_EPS, function, number);
-            Py_DECREF(number);
-        }
+        raise_template(PyExc_ValueError, "NEGATIVE_EPS", "{ss sd}", "function", function, "eps",
+                       value);
         return -1;
     }
     *eps = value;

@@ -37,8 +37,15 @@ static inline PyObject *none_or_error(int status)
 /* Returns numpy.exceptions.AxisError, borrowed, or NULL with an error set. */
 PyObject *axis_error(void);
 
-/* Reads an integer, clipped to the range of Py_ssize_t. Returns 0, or -1 with TypeError set. */
+/* Reads an integer, clipped to the range of Py_ssize_t. Returns 0, or -1 with TypeError set.
+ * `wanted` is the name of a text of cossim/_errors.py that says what the argument must be. */
+int integer_argument_of(const char *function, const char *name, const char *wanted,
+                        PyObject *object, Py_ssize_t *value);
 int integer_argument(const char *function, const char *name, PyObject *object, Py_ssize_t *value);
+
+/* Returns the text of an integer, or of a sequence of them, for a message. New reference, or NULL
+ * with an error set. */
+PyObject *integer_text(PyObject *object);
 
 /* True if integer_argument may have clipped this value. Messages must not show such a value,
  * because the caller may have passed another number. */

@@ -262,9 +262,8 @@ static PyObject *column_names(const struct arrow_schema *schema)
     PyObject *names = PyList_New(0), *comma = PyUnicode_FromString(", "), *text = NULL;
     bool valid = names != NULL && comma != NULL;
     for (int64_t i = 0; i < schema->n_children && valid; i++) {
-        const char *name = schema->children[i]->name;
-        PyObject *one = PyUnicode_DecodeUTF8(
-            name == NULL ? "" : name, name == NULL ? 0 : (Py_ssize_t)strlen(name), "replace");
+        const char *given = schema->children[i]->name, *name = given == NULL ? "" : given;
+        PyObject *one = PyUnicode_DecodeUTF8(name, (Py_ssize_t)strlen(name), "replace");
         valid = one != NULL && PyList_Append(names, one) == 0;
         Py_XDECREF(one);
     }

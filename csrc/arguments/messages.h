@@ -16,15 +16,6 @@
 #define REPEATED_ARGUMENT "%s() got multiple values for argument '%s'"
 #define MISSING_ARGUMENT "%s() missing required argument '%s'"
 
-/* ---- numbers. cossim/_errors.py has the same texts, for the numbers that Python checks. The core
- * raises its own without running Python code, because that can fail when memory runs out. ---- */
-
-#define NOT_AN_INTEGER "%s(): %s must be an integer, not %.100s"
-#define EPS_TYPE "%s(): eps must be a number, not %.100s"
-#define EPS_BEYOND_FLOAT64 "%s(): eps must be a number that fits a float64"
-#define NEGATIVE_EPS \
-    "%s(): eps must be at least 0, not %R: it is the smallest norm to divide by, such as 1e-8"
-
 /* ---- arrays ---- */
 
 #define NOT_AN_ARRAY "%s(): %s cannot be read as an array: %S"

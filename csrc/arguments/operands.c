@@ -59,9 +59,12 @@ bool dtype_of(PyArrayObject *array, enum dtype *dtype)
     }
 }
 
-/* Returns "name: shape (2, 3), dtype float32". */
+/* Returns "name: shape (2, 3), dtype float32", or "" for NULL. */
 static PyObject *describe(const struct array_argument *argument)
 {
+    if (argument == NULL) {
+        return PyUnicode_FromString("");
+    }
     PyObject *shape =
         PyArray_IntTupleFromIntp(PyArray_NDIM(argument->array), PyArray_DIMS(argument->array));
     PyObject *text = shape == NULL ? NULL
@@ -84,7 +87,7 @@ int fail(PyObject *exception, const char *function, const struct array_argument 
     /* Each step runs only if the previous one succeeded, because no Python code may run with an
      * error set. */
     PyObject *of_x = message == NULL ? NULL : describe(x);
-    PyObject *of_y = of_x == NULL ? NULL : y == NULL ? PyUnicode_FromString("") : describe(y);
+    PyObject *of_y = of_x == NULL ? NULL : describe(y);
     if (of_y != NULL) {
         PyErr_Format(exception, FAILURE, function, message, of_x, y == NULL ? "" : "; ", of_y);
     }
@@ -498,6 +501,32 @@ PyObject *array_view(const struct array_argument *argument)
         Py_CLEAR(view);
     }
     return view;
+}
+
+PyObject *view_for_numpy(const struct array_argument *argument)
+{
+    PyObject *view = array_view(argument);
+    if (view == NULL || argument->operand.dtype != DTYPE_BF16 ||
+        PyTypeNum_ISUSERDEF(PyArray_TYPE(argument->array))) {
+        return view;
+    }
+    PyObject *bits = PyArray_View((PyArrayObject *)view, PyArray_DescrFromType(NPY_UINT16), NULL),
+             *wide = bits == NULL ? NULL : PyArray_Cast((PyArrayObject *)bits, NPY_UINT32),
+             *sixteen = wide == NULL ? NULL : PyLong_FromLong(16),
+             *shifted = sixteen == NULL ? NULL : PyNumber_Lshift(wide, sixteen), *floats = NULL;
+    if (shifted != NULL) {
+        PyObject *array = PyArray_FROM_O(shifted); /* a scalar, of an array without dimensions */
+        floats = array == NULL
+                     ? NULL
+                     : PyArray_View((PyArrayObject *)array, PyArray_DescrFromType(NPY_FLOAT), NULL);
+        Py_XDECREF(array);
+    }
+    Py_DECREF(view);
+    Py_XDECREF(bits);
+    Py_XDECREF(wide);
+    Py_XDECREF(sixteen);
+    Py_XDECREF(shifted);
+    return floats;
 }
 
 static bool holds_rows(const struct array_argument *x)

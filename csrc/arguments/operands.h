@@ -53,6 +53,13 @@ int bits_argument(const char *function, struct array_argument *argument);
 PyObject *array_view(const struct array_argument *argument);
 
 /*
+ * Returns array_view of an argument, for calculations in Python. NumPy cannot calculate with
+ * bfloat16 unless ml_dtypes is installed; without it, the view is a copy as float32, whose upper
+ * halves are the elements.
+ */
+PyObject *view_for_numpy(const struct array_argument *argument);
+
+/*
  * Arrays that cossim's Python code has made for the core. can_read and can_write are true for an
  * array of this type and shape that the core can use in place: C-contiguous, aligned and in native
  * byte order. A size of -1 in `shape` allows any size, and a shape of NULL allows any sizes. Both

@@ -89,22 +89,42 @@ void explain_error(const char *function, const char *name, bool any_reason)
     release(traceback);
 }
 
-void raise_template(PyObject *exception, const char *template, const char *format, ...)
+const char *class_name(PyObject *object)
 {
-    va_list values;
-    va_start(values, format);
-    PyObject *fields = Py_VaBuildValue(format, values), *none = PyTuple_New(0);
-    va_end(values);
-    PyObject *module =
-        fields == NULL || none == NULL ? NULL : PyImport_ImportModule("cossim._errors");
-    PyObject *text = module == NULL ? NULL : PyObject_GetAttrString(module, template);
+    const char *name = Py_TYPE(object)->tp_name, *dot = strrchr(name, '.');
+    return dot == NULL ? name : dot + 1;
+}
+
+PyObject *error_text(const char *name)
+{
+    PyObject *module = PyImport_ImportModule("cossim._errors");
+    PyObject *text = module == NULL ? NULL : PyObject_GetAttrString(module, name);
+    Py_XDECREF(module);
+    return text;
+}
+
+void raise_filled(PyObject *exception, const char *template, PyObject *fields)
+{
+    PyObject *none = PyTuple_New(0), *text = none == NULL ? NULL : error_text(template);
     PyObject *method = text == NULL ? NULL : PyObject_GetAttrString(text, "format");
     PyObject *message = method == NULL ? NULL : PyObject_Call(method, none, fields);
     if (message != NULL) {
         PyErr_SetObject(exception, message);
     }
-    PyObject *const objects[] = {fields, none, module, text, method, message};
+    PyObject *const objects[] = {none, text, method, message};
     for (size_t i = 0; i < sizeof objects / sizeof *objects; i++) {
         release(objects[i]);
+    }
+}
+
+void raise_template(PyObject *exception, const char *template, const char *format, ...)
+{
+    va_list values;
+    va_start(values, format);
+    PyObject *fields = Py_VaBuildValue(format, values);
+    va_end(values);
+    if (fields != NULL) {
+        raise_filled(exception, template, fields);
+        release(fields);
     }
 }

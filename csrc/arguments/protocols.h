@@ -34,6 +34,9 @@ PyObject *protocol_name(enum protocol protocol);
  * the object. */
 bool type_has(PyObject *object, enum protocol protocol);
 
+/* The name of an object's type, without its module. */
+const char *class_name(PyObject *object);
+
 /*
  * Drops a reference, which may be NULL. An error that is set is cleared while the object is freed,
  * and set again afterwards: freeing an object can run Python code, which must not start with an
@@ -50,9 +53,13 @@ void explain_error(const char *function, const char *name, bool any_reason);
 
 /*
  * Raises an error whose text is a template of cossim/_errors.py, for the messages that Python code
- * raises too. Py_BuildValue makes the dict of the template's fields from `format` and the values
- * after it.
+ * raises too. Py_BuildValue makes the dict of its fields from `format` and the values after it;
+ * raise_filled takes the dict.
  */
 void raise_template(PyObject *exception, const char *template, const char *format, ...);
+void raise_filled(PyObject *exception, const char *template, PyObject *fields);
+
+/* Returns a text of cossim/_errors.py. New reference, or NULL with an error set. */
+PyObject *error_text(const char *name);
 
 #endif

@@ -29,6 +29,14 @@ static inline bool is_valid_padding(struct extent2 padding)
     return padding.h <= most && padding.w <= most;
 }
 
+/* The zeros before and after an image that keep its size, where a kernel covers `zeros` pixels more
+ * than one. An odd zero goes to the end, as in torch. */
+static inline void same_padding(struct extent2 zeros, struct extent2 *before, struct extent2 *after)
+{
+    *before = (struct extent2){zeros.h / 2, zeros.w / 2};
+    *after = (struct extent2){zeros.h - before->h, zeros.w - before->w};
+}
+
 /* Is the padding of a pool at most half of its kernel, as in torch? */
 static inline bool is_valid_pool_padding(struct extent2 padding, struct extent2 kernel)
 {

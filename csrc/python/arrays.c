@@ -6,40 +6,9 @@
 #include "results/filter.h"
 
 /*
- * Returns array_view of an argument, for calculations in Python. NumPy cannot calculate with
- * bfloat16 unless ml_dtypes is installed; without it, the view is a copy as float32, whose upper
- * halves are the elements.
- */
-static PyObject *view_for_numpy(const struct array_argument *argument)
-{
-    PyObject *view = array_view(argument);
-    if (view == NULL || argument->operand.dtype != DTYPE_BF16 ||
-        PyTypeNum_ISUSERDEF(PyArray_TYPE(argument->array))) {
-        return view;
-    }
-    PyObject *bits = PyArray_View((PyArrayObject *)view, PyArray_DescrFromType(NPY_UINT16), NULL),
-             *wide = bits == NULL ? NULL : PyArray_Cast((PyArrayObject *)bits, NPY_UINT32),
-             *sixteen = wide == NULL ? NULL : PyLong_FromLong(16),
-             *shifted = sixteen == NULL ? NULL : PyNumber_Lshift(wide, sixteen), *floats = NULL;
-    if (shifted != NULL) {
-        PyObject *array = PyArray_FROM_O(shifted); /* shifting a 0-d array gives a scalar */
-        floats = array == NULL
-                     ? NULL
-                     : PyArray_View((PyArrayObject *)array, PyArray_DescrFromType(NPY_FLOAT), NULL);
-        Py_XDECREF(array);
-    }
-    Py_DECREF(view);
-    Py_XDECREF(bits);
-    Py_XDECREF(wide);
-    Py_XDECREF(sixteen);
-    Py_XDECREF(shifted);
-    return floats;
-}
-
-/*
- * Converts all objects before it reads the memory of any array, because converting one object can
- * run user code that changes another. If `rows` is set, checks the arrays as check_rows does.
- * Returns a tuple of plain arrays that keep the memory in place, or NULL with an error set.
+ * Converts all objects before it reads the memory of any, because converting one can run user code
+ * that changes another. With rows, checks them as check_rows does. Returns a tuple of plain arrays
+ * that keep the memory in place, or NULL with an error set.
  */
 static PyObject *views_of(const char *function, PyObject *names, PyObject *objects, bool rows,
                           struct array_argument *arguments)

@@ -15,10 +15,13 @@ extern PyMethodDef array_methods[];
 /* augment.c: augment, for cossim/simclr/augment.py. */
 extern PyMethodDef augment_methods[];
 
+/* convolutions.c: conv2d and its gradients. */
+extern PyMethodDef conv2d_methods[];
+
 /* network.c: run_layers and fused_layers, for cossim/nn/sequential.py. */
 extern PyMethodDef network_methods[];
 
-/* nn.c: conv2d, max_pool2d, linear, matmul, relu, and their gradients. */
+/* nn.c: pooling, linear, matmul, activations, and their gradients. */
 extern PyMethodDef nn_methods[];
 
 /* search.c: topk, pairs, top_pairs, components, first_match and quantize, for cossim/search/. */

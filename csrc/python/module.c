@@ -281,9 +281,9 @@ static int module_exec(PyObject *module)
         choose_isa() < 0 || check_thread_variable() < 0) {
         return -1;
     }
-    PyMethodDef *const methods[] = {array_methods,   similarity_methods, search_methods,
-                                    nn_methods,      augment_methods,    simclr_methods,
-                                    network_methods, sparse_methods};
+    PyMethodDef *const methods[] = {array_methods,  similarity_methods, search_methods,
+                                    nn_methods,     conv2d_methods,     augment_methods,
+                                    simclr_methods, network_methods,    sparse_methods};
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
         if (PyModule_AddFunctions(module, methods[i]) < 0) {
             return -1;

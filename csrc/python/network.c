@@ -211,8 +211,7 @@ static bool set_weights(struct layer *l, const struct kept *k, int type)
     }
     const struct extent2 zeros = {l->dilation.h * (l->kernel.h - 1),
                                   l->dilation.w * (l->kernel.w - 1)};
-    l->before = (struct extent2){zeros.h / 2, zeros.w / 2};
-    l->after = (struct extent2){zeros.h - l->before.h, zeros.w - l->before.w};
+    same_padding(zeros, &l->before, &l->after);
     return l->stride.h == 1 && l->stride.w == 1 && is_valid_padding(l->after);
 }
 

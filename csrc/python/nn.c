@@ -1,7 +1,7 @@
 /*
- * Python bindings of the layers. cossim/nn/functional.py has the public functions, their defaults,
- * checks and messages. This file only checks what memory safety needs: contiguous arrays of one
- * type whose sizes fit.
+ * Python bindings of the layers. arguments/layers.c checks the arguments of users. The functions
+ * for gradients, and those that write to `out`, take arrays that cossim's Python code has made:
+ * contiguous ones of one type whose sizes fit.
  */
 #include "python/methods.h"
 
@@ -10,179 +10,57 @@
 
 #include "base/fp_mode.h"
 #include "base/scratch.h"
-#include "network/network.h"
 #include "nn/activations.h"
 #include "nn/avg_pool2d.h"
 #include "nn/batch_norm.h"
-#include "conv2d/conv2d_algorithm.h"
 #include "arguments/args.h"
+#include "python/layer_results.h"
 #include "python/without_gil.h"
 
-static void *data_or_null(PyArrayObject *array)
+static PyObject *nn_layer_arrays(PyObject *self, PyObject *args)
 {
-    return is_none(array) ? NULL : PyArray_DATA(array);
-}
-
-static size_t dim(PyArrayObject *array, int i)
-{
-    return (size_t)PyArray_DIM(array, i);
-}
-
-static struct extent2 last_two(PyArrayObject *array)
-{
-    const int ndim = PyArray_NDIM(array);
-    const struct extent2 extent = {dim(array, ndim - 2), dim(array, ndim - 1)};
-    return extent;
-}
-
-static bool can_read_bias(PyArrayObject *bias, PyArrayObject *weight)
-{
-    return is_none(bias) || can_read(bias, PyArray_TYPE(weight), 1, PyArray_DIMS(weight));
-}
-
-/* A converter of PyArg_Parse: reads (stride, padding, dilation, groups) into a struct conv2d. */
-static int read_geometry(PyObject *object, void *to)
-{
-    struct conv2d *conv = to;
-    Py_ssize_t groups;
-    if (!PyArg_Parse(object, "((nn)(nn)(nn)n)", &conv->stride.h, &conv->stride.w, &conv->padding.h,
-                     &conv->padding.w, &conv->dilation.h, &conv->dilation.w, &groups)) {
-        return 0;
-    }
-    if (groups < 1 || !is_valid_size(conv->stride) || !is_valid_padding(conv->padding) ||
-        !is_valid_size(conv->dilation)) {
-        misfit();
-        return 0;
-    }
-    conv->groups = (size_t)groups;
-    return 1;
-}
-
-/* Sets the arrays and sizes of a convolution whose geometry has been read. x is
- * (images, channels, h, w), weight is (filters, channels / groups, kh, kw), and the feature maps
- * are (images, filters, oh, ow). Returns false if they do not fit each other. */
-static bool set_arrays(struct conv2d *conv, PyArrayObject *x, PyArrayObject *weight,
-                       PyArrayObject *maps)
-{
-    const int type = float_type(x);
-    if (!can_read(x, type, 4, NULL) || !can_read(weight, type, 4, NULL)) {
-        return false;
-    }
-    const npy_intp shape[4] = {PyArray_DIM(x, 0), PyArray_DIM(weight, 0), -1, -1};
-    size_t channels;
-    if (!can_read(maps, type, 4, shape) || dim(weight, 0) % conv->groups != 0 ||
-        !size_mul(dim(weight, 1), conv->groups, &channels) || dim(x, 1) != channels ||
-        dim(weight, 2) < 1 || dim(weight, 3) < 1) {
-        return false;
-    }
-    conv->compute = compute_type_of(type);
-    conv->images = dim(x, 0);
-    conv->in_channels = channels;
-    conv->out_channels = dim(weight, 0);
-    conv->in = last_two(x);
-    conv->out = last_two(maps);
-    conv->kernel = last_two(weight);
-    conv->input = PyArray_DATA(x);
-    conv->weight = PyArray_DATA(weight);
-    conv->output = PyArray_DATA(maps);
-    return true;
-}
-
-static PyObject *nn_conv2d(PyObject *self, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"", "", "", "", "", "relu", NULL};
-    PyArrayObject *x, *weight, *bias, *out;
-    struct conv2d conv = {0};
-    int relu;
-    struct without_gil released;
+    const char *function, *names[LAYER_ARRAYS];
+    PyObject *name_tuple, *objects;
+    struct layer_arrays a;
     (void)self;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOO&$p:conv2d", names, &x, &weight, &bias,
-                                     &out, read_geometry, &conv, &relu)) {
+    if (!PyArg_ParseTuple(args, "sO!O!:layer_arrays", &function, &PyTuple_Type, &name_tuple,
+                          &PyTuple_Type, &objects)) {
         return NULL;
     }
-    if (!set_arrays(&conv, x, weight, out) || !PyArray_ISWRITEABLE(out) ||
-        !can_read_bias(bias, weight)) {
+    const Py_ssize_t count = PyTuple_GET_SIZE(name_tuple);
+    if (count < 1 || count > LAYER_ARRAYS || count != PyTuple_GET_SIZE(objects)) {
         return misfit();
     }
-    conv.bias = data_or_null(bias);
-    conv.relu = relu;
-    conv.token = without_gil_begin(&released, NULL, 0);
-    return none_or_error(without_gil_finish(&released, conv2d(&conv)));
+    for (Py_ssize_t i = 0; i < count; i++) {
+        names[i] = PyUnicode_AsUTF8(PyTuple_GET_ITEM(name_tuple, i));
+        if (names[i] == NULL) {
+            return NULL;
+        }
+    }
+    PyObject *result = NULL;
+    if (layer_arrays_open(&a, function, (size_t)count, names, PySequence_Fast_ITEMS(objects)) ==
+        0) {
+        result = PyTuple_New(count);
+    }
+    for (Py_ssize_t i = 0; i < count && result != NULL; i++) {
+        PyTuple_SET_ITEM(result, i, Py_NewRef((PyObject *)a.arrays[i]));
+    }
+    layer_arrays_close(&a);
+    return result;
 }
 
-static PyObject *nn_conv2d_grad_input(PyObject *self, PyObject *args)
+static PyObject *nn_pair_argument(PyObject *self, PyObject *args)
 {
-    PyArrayObject *weight, *maps, *x;
-    struct conv2d_grad_input gradient = {0};
-    struct without_gil released;
-    (void)self;
-    if (!PyArg_ParseTuple(args, "OOOO&:conv2d_grad_input", &weight, &maps, &x, read_geometry,
-                          &gradient.conv)) {
-        return NULL;
-    }
-    if (!set_arrays(&gradient.conv, x, weight, maps) || !PyArray_ISWRITEABLE(x)) {
-        return misfit();
-    }
-    gradient.input = PyArray_DATA(x);
-    gradient.conv.token = without_gil_begin(&released, NULL, 0);
-    return none_or_error(without_gil_finish(&released, conv2d_grad_input(&gradient)));
-}
-
-/* True if indices is an int64 array in the shape of `gradients` with all elements in [0, size). */
-static bool are_indices(PyArrayObject *indices, PyArrayObject *gradients, size_t size)
-{
-    if (!can_read(indices, NPY_INT64, PyArray_NDIM(gradients), PyArray_DIMS(gradients))) {
-        return false;
-    }
-    const int64_t *index = PyArray_DATA(indices);
-    const npy_intp n = PyArray_SIZE(gradients);
-    bool fit = true;
-    for (npy_intp i = 0; i < n; i++) {
-        fit &= (uint64_t)index[i] < size;
-    }
-    return fit;
-}
-
-/* True if `maps` can hold the gradients of feature maps of this size. Without indices, it holds the
- * gradients of all pixels. With indices, it holds the gradients of some pixels, as
- * conv2d_grad_weight_sparse expects them. */
-static bool are_gradients(PyArrayObject *maps, PyArrayObject *indices, struct extent2 size,
-                          const struct conv2d *conv)
-{
-    size_t pixels;
-    if (is_none(indices)) {
-        return size.h == conv->out.h && size.w == conv->out.w;
-    }
-    return conv->dilation.w == 1 && (Py_ssize_t)size.h > 0 && (Py_ssize_t)size.w > 0 &&
-           size_mul(size.h, size.w, &pixels) && are_indices(indices, maps, pixels);
-}
-
-static PyObject *nn_conv2d_grad_weight(PyObject *self, PyObject *args)
-{
-    PyArrayObject *x, *maps, *indices, *weight, *bias;
-    struct conv2d conv = {0};
+    const char *function, *name;
+    PyObject *object;
+    Py_ssize_t least;
     struct extent2 size;
-    struct without_gil released;
     (void)self;
-    if (!PyArg_ParseTuple(args, "OOOOOO&(nn):conv2d_grad_weight", &x, &maps, &indices, &weight,
-                          &bias, read_geometry, &conv, &size.h, &size.w)) {
+    if (!PyArg_ParseTuple(args, "ssOn:pair_argument", &function, &name, &object, &least) ||
+        pair_argument(function, name, object, least, &size) < 0) {
         return NULL;
     }
-    if (!set_arrays(&conv, x, weight, maps) || !PyArray_ISWRITEABLE(weight) ||
-        !can_read_bias(bias, weight) || (!is_none(bias) && !PyArray_ISWRITEABLE(bias)) ||
-        !are_gradients(maps, indices, size, &conv)) {
-        return misfit();
-    }
-    const size_t gradients_per_map = conv.out.h * conv.out.w;
-    void *to_weight = PyArray_DATA(weight), *to_bias = data_or_null(bias);
-    conv.out = size;
-    conv.token = without_gil_begin(&released, NULL, 0);
-    const struct conv2d_grad_weight all_pixels = {conv, to_weight, to_bias};
-    const struct conv2d_grad_weight_sparse some_pixels = {conv, data_or_null(indices),
-                                                          gradients_per_map, to_weight, to_bias};
-    const int status = is_none(indices) ? conv2d_grad_weight(&all_pixels)
-                                        : conv2d_grad_weight_sparse(&some_pixels);
-    return none_or_error(without_gil_finish(&released, status));
+    return size_tuple(size);
 }
 
 static PyObject *nn_all_finite(PyObject *self, PyObject *x)
@@ -200,77 +78,35 @@ static PyObject *nn_all_finite(PyObject *self, PyObject *x)
     return PyBool_FromLong(finite);
 }
 
-static PyObject *nn_conv2d_pooled(PyObject *self, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"", "", "", "", "", "", "", "relu", NULL};
-    PyArrayObject *x, *weight, *bias, *out, *indices;
-    struct conv2d conv = {0};
-    struct extent2 size;
-    int relu;
-    struct without_gil released;
-    (void)self;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOO&(nn)$p:conv2d_pooled", names, &x,
-                                     &weight, &bias, &out, &indices, read_geometry, &conv, &size.h,
-                                     &size.w, &relu)) {
-        return NULL;
-    }
-    if (!set_arrays(&conv, x, weight, out) || !PyArray_ISWRITEABLE(out) ||
-        !can_read_bias(bias, weight) || (Py_ssize_t)size.h < 0 || (Py_ssize_t)size.w < 0 ||
-        conv.out.h != size.h / 2 || conv.out.w != size.w / 2 ||
-        !can_write(indices, NPY_INT64, 4, PyArray_DIMS(out))) {
-        return misfit();
-    }
-    const struct max_pool2d pool = {
-        .compute = conv.compute,
-        .planes = conv.out_channels,
-        .in = size,
-        .out = conv.out,
-        .kernel = {2, 2},
-        .stride = {2, 2},
-        .dilation = {1, 1},
-        .output = PyArray_DATA(out),
-        .indices = PyArray_DATA(indices),
-    };
-    conv.out = size;
-    conv.bias = data_or_null(bias);
-    conv.relu = relu;
-    conv.token = without_gil_begin(&released, NULL, 0);
-    return none_or_error(without_gil_finish(&released, conv2d_max_pool2d(&conv, &pool)));
-}
-
 static PyObject *nn_linear(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"", "", "", "", "relu", NULL};
-    PyArrayObject *x, *weight, *bias, *out;
-    int relu;
+    static char *names[] = {"", "", "", "relu", NULL};
+    struct linear_arguments a;
     struct without_gil released;
+    PyObject *o[3];
+    int relu = 0, status = -1;
     (void)self;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO$p:linear", names, &x, &weight, &bias, &out,
-                                     &relu)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$p:linear", names, &o[0], &o[1], &o[2],
+                                     &relu) ||
+        linear_arguments_open(&a, o) < 0) {
         return NULL;
     }
-    const int type = float_type(x);
-    if (!can_read(x, type, 2, NULL) || !can_read(weight, type, 2, NULL) ||
-        dim(x, 1) != dim(weight, 1) || !can_read_bias(bias, weight)) {
-        return misfit();
+    PyArrayObject *x = a.arrays.arrays[0], *weight = a.arrays.arrays[1];
+    const int ndim = PyArray_NDIM(x) - 2 + PyArray_NDIM(weight);
+    npy_intp shape[NPY_MAXDIMS];
+    memcpy(shape, PyArray_DIMS(x), (size_t)PyArray_NDIM(x) * sizeof *shape);
+    if (PyArray_NDIM(weight) == 2) {
+        shape[ndim - 1] = PyArray_DIM(weight, 0);
     }
-    const npy_intp shape[2] = {PyArray_DIM(x, 0), PyArray_DIM(weight, 0)};
-    if (!can_write(out, type, 2, shape)) {
-        return misfit();
+    PyArrayObject *out = new_array(ndim, shape, a.arrays.type);
+    if (out != NULL) {
+        a.layer.relu = relu;
+        a.layer.output = PyArray_DATA(out);
+        a.layer.token = without_gil_begin(&released, NULL, 0);
+        status = without_gil_finish(&released, linear(&a.layer));
     }
-    struct linear layer = {
-        .compute = compute_type_of(type),
-        .rows = dim(x, 0),
-        .in_features = dim(x, 1),
-        .out_features = dim(weight, 0),
-        .relu = relu,
-        .input = PyArray_DATA(x),
-        .weight = PyArray_DATA(weight),
-        .bias = data_or_null(bias),
-        .output = PyArray_DATA(out),
-    };
-    layer.token = without_gil_begin(&released, NULL, 0);
-    return none_or_error(without_gil_finish(&released, linear(&layer)));
+    linear_arguments_close(&a);
+    return finished(out, status);
 }
 
 static PyObject *nn_matmul(PyObject *self, PyObject *args)
@@ -309,42 +145,69 @@ static PyObject *nn_matmul(PyObject *self, PyObject *args)
     return none_or_error(without_gil_finish(&released, matmul(&call)));
 }
 
-static PyObject *nn_max_pool2d(PyObject *self, PyObject *args)
+static PyObject *nn_pool_windows(PyObject *self, PyObject *args)
 {
-    PyArrayObject *x, *out, *indices;
-    struct max_pool2d pool = {0};
-    struct without_gil released;
+    const char *function;
+    PyObject *windows;
+    struct max_pool2d pool;
     (void)self;
-    if (!PyArg_ParseTuple(args, "OOO((nn)(nn)(nn)(nn)):max_pool2d", &x, &out, &indices,
-                          &pool.kernel.h, &pool.kernel.w, &pool.stride.h, &pool.stride.w,
-                          &pool.padding.h, &pool.padding.w, &pool.dilation.h, &pool.dilation.w)) {
+    if (!PyArg_ParseTuple(args, "sO:pool_windows", &function, &windows) ||
+        pool_windows_read(&pool, function, windows) < 0) {
         return NULL;
     }
-    const int type = float_type(x);
-    if (!can_read(x, type, 3, NULL)) {
-        return misfit();
+    return Py_BuildValue("NNNN", size_tuple(pool.kernel), size_tuple(pool.stride),
+                         size_tuple(pool.padding), size_tuple(pool.dilation));
+}
+
+static PyObject *nn_pool_images(PyObject *self, PyObject *args)
+{
+    const char *function;
+    PyObject *x, *windows;
+    struct max_pool2d pool;
+    struct layer_arrays a;
+    int ceil_mode;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "sOOp:pool_images", &function, &x, &windows, &ceil_mode) ||
+        pool_windows_read(&pool, function, windows) < 0 ||
+        pool_images_open(&a, &pool, function, x, ceil_mode) < 0) {
+        return NULL;
     }
-    const npy_intp shape[3] = {PyArray_DIM(x, 0), -1, -1};
-    if (!can_write(out, type, 3, shape) ||
-        (!is_none(indices) && !can_write(indices, NPY_INT64, 3, PyArray_DIMS(out)))) {
-        return misfit();
+    PyObject *result = Py_BuildValue("ON", a.arrays[0], size_tuple(pool.out));
+    layer_arrays_close(&a);
+    return result;
+}
+
+static PyObject *nn_max_pool2d(PyObject *self, PyObject *args)
+{
+    PyObject *x, *windows;
+    struct max_pool2d pool;
+    struct layer_arrays a;
+    struct without_gil released;
+    int ceil_mode, return_indices, status = -1;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "OOpp:max_pool2d", &x, &windows, &ceil_mode, &return_indices) ||
+        pool_windows_read(&pool, "max_pool2d", windows) < 0 ||
+        pool_images_open(&a, &pool, "max_pool2d", x, ceil_mode) < 0) {
+        return NULL;
     }
-    pool.compute = compute_type_of(type);
-    pool.planes = dim(x, 0);
-    pool.in = last_two(x);
-    pool.out = last_two(out);
-    pool.input = PyArray_DATA(x);
-    pool.output = PyArray_DATA(out);
-    pool.indices = data_or_null(indices);
-    if (!is_valid_size(pool.kernel) || !is_valid_size(pool.stride) ||
-        !is_valid_size(pool.dilation) || !is_valid_pool_padding(pool.padding, pool.kernel) ||
-        !last_window_starts_inside(pool.in.h, pool.out.h, pool.stride.h, pool.padding.h) ||
-        !last_window_starts_inside(pool.in.w, pool.out.w, pool.stride.w, pool.padding.w)) {
-        return misfit();
+    const int ndim = PyArray_NDIM(a.arrays[0]);
+    npy_intp shape[4];
+    memcpy(shape, PyArray_DIMS(a.arrays[0]), (size_t)ndim * sizeof *shape);
+    shape[ndim - 2] = (npy_intp)pool.out.h;
+    shape[ndim - 1] = (npy_intp)pool.out.w;
+    PyArrayObject *out = new_array(ndim, shape, a.type);
+    PyArrayObject *indices =
+        return_indices ? new_array(ndim, shape, NPY_INT64) : (PyArrayObject *)Py_NewRef(Py_None);
+    if (out != NULL && indices != NULL) {
+        pool.output = PyArray_DATA(out);
+        pool.indices = data_or_null(indices);
+        pool.token = without_gil_begin(&released, NULL, 0);
+        max_pool2d(&pool);
+        status = without_gil_end(&released);
     }
-    pool.token = without_gil_begin(&released, NULL, 0);
-    max_pool2d(&pool);
-    return none_or_error(without_gil_end(&released));
+    layer_arrays_close(&a);
+    PyArrayObject *const both[] = {out, indices};
+    return finished_two(both, status);
 }
 
 static PyObject *nn_max_pool2d_scatter(PyObject *self, PyObject *args)
@@ -374,38 +237,44 @@ static PyObject *nn_max_pool2d_scatter(PyObject *self, PyObject *args)
 
 static PyObject *nn_relu_gradient(PyObject *self, PyObject *args)
 {
-    PyArrayObject *x, *gradient, *out;
+    PyArrayObject *x, *gradient;
     struct without_gil released;
     (void)self;
-    if (!PyArg_ParseTuple(args, "OOO:relu_gradient", &x, &gradient, &out)) {
+    if (!PyArg_ParseTuple(args, "OO:relu_gradient", &x, &gradient)) {
         return NULL;
     }
     const int type = float_type(x);
-    if (!can_read(x, type, 1, NULL) || !can_read(gradient, type, 1, PyArray_DIMS(x)) ||
-        !can_write(out, type, 1, PyArray_DIMS(x))) {
+    if (type < 0 || !can_read(x, type, PyArray_NDIM(x), NULL) ||
+        !can_read(gradient, type, PyArray_NDIM(x), PyArray_DIMS(x))) {
         return misfit();
     }
+    PyArrayObject *out = new_like(x);
+    if (out == NULL) {
+        return NULL;
+    }
     without_gil_begin(&released, NULL, 0);
-    relu_gradient(compute_type_of(type), dim(x, 0), PyArray_DATA(x), PyArray_DATA(gradient),
-                  PyArray_DATA(out));
-    return none_or_error(without_gil_end(&released));
+    relu_gradient(compute_type_of(type), (size_t)PyArray_SIZE(x), PyArray_DATA(x),
+                  PyArray_DATA(gradient), PyArray_DATA(out));
+    return finished(out, without_gil_end(&released));
 }
 
-static PyObject *nn_relu(PyObject *self, PyObject *args)
+static PyObject *nn_relu(PyObject *self, PyObject *x)
 {
-    PyArrayObject *x, *out;
+    static const char *const names[] = {"x"};
+    struct layer_arrays a;
     struct without_gil released;
+    int status = -1;
     (void)self;
-    if (!PyArg_ParseTuple(args, "OO:relu", &x, &out)) {
-        return NULL;
+    PyArrayObject *out =
+        layer_arrays_open(&a, "relu", 1, names, &x) < 0 ? NULL : new_like(a.arrays[0]);
+    if (out != NULL) {
+        without_gil_begin(&released, NULL, 0);
+        relu(compute_type_of(a.type), (size_t)PyArray_SIZE(out), PyArray_DATA(a.arrays[0]),
+             PyArray_DATA(out));
+        status = without_gil_end(&released);
     }
-    const int type = float_type(x);
-    if (!can_read(x, type, 1, NULL) || !can_write(out, type, 1, PyArray_DIMS(x))) {
-        return misfit();
-    }
-    without_gil_begin(&released, NULL, 0);
-    relu(compute_type_of(type), dim(x, 0), PyArray_DATA(x), PyArray_DATA(out));
-    return none_or_error(without_gil_end(&released));
+    layer_arrays_close(&a);
+    return finished(out, status);
 }
 
 /* Sets the arrays of a call: x and y are (images, channels, pixels), centre is (channels,). y may
@@ -567,17 +436,6 @@ static PyObject *nn_activation(PyObject *self, PyObject *args, PyObject *kwargs)
     return none_or_error(without_gil_end(&released));
 }
 
-/* Forces an algorithm for all convolutions that it fits. None lets conv2d choose again. */
-static PyObject *nn_conv2d_force(PyObject *self, PyObject *name)
-{
-    (void)self;
-    const char *text = name == Py_None ? NULL : PyUnicode_AsUTF8(name);
-    if (text == NULL && name != Py_None) {
-        return NULL;
-    }
-    return conv2d_force_algorithm(text) ? Py_NewRef(Py_None) : misfit();
-}
-
 PyMethodDef nn_methods[] = {
     BY_NAME("activation", nn_activation, "name, x, gradient, out, /, *, slope",
             "leaky_relu, gelu or gelu_tanh of x (n,), or gradient times its derivative."),
@@ -594,35 +452,26 @@ PyMethodDef nn_methods[] = {
         "stands in its place."),
     {"all_finite", nn_all_finite, METH_O,
      "all_finite($module, x, /)\n--\n\nTrue if every element is finite."},
-    BY_NAME("conv2d", nn_conv2d, "x, weight, bias, out, geometry, /, *, relu",
-            "Convolution. geometry is (stride, padding, dilation, groups), and padding the one\n"
-            "before the first row and column; bias may be None."),
-    {"_conv2d_force", nn_conv2d_force, METH_O,
-     "_conv2d_force($module, name, /)\n--\n\n"
-     "Makes all convolutions that an algorithm fits use it; None: the cheapest one. For tests and\n"
-     "benchmarks."},
-    BY_POSITION("conv2d_grad_input", nn_conv2d_grad_input, "weight, maps, out, geometry",
-                "The gradient of a convolution's input, from maps, the gradient of its output."),
-    BY_NAME("conv2d_pooled", nn_conv2d_pooled,
-            "x, weight, bias, out, indices, geometry, size, /, *, relu",
-            "Convolution to feature maps of shape size, and 2 x 2 max pooling."),
-    BY_POSITION(
-        "conv2d_grad_weight", nn_conv2d_grad_weight,
-        "x, maps, indices, weight, bias, geometry, size",
-        "Writes the gradients of a convolution's weights, and of its bias if that is not\n"
-        "None. size is that of the feature maps. indices is None, or the pixels that have the\n"
-        "gradients in maps; all others have gradient 0."),
-    BY_NAME("linear", nn_linear, "x, weight, bias, out, /, *, relu",
-            "x @ weight.T + bias, for matrices. bias may be None."),
-    BY_POSITION("max_pool2d", nn_max_pool2d, "x, out, indices, window",
-                "Max pooling of x (planes, h, w). window is (kernel, stride, padding, dilation);\n"
-                "indices may be None."),
+    BY_POSITION("layer_arrays", nn_layer_arrays, "function, names, objects",
+                "Converts arguments of a layer to contiguous arrays of one type, float32 or\n"
+                "float64. Errors name the function and the argument."),
+    BY_NAME("linear", nn_linear, "x, weight, bias, /, *, relu=False",
+            "x @ weight.T + bias. The arguments are those of cossim.nn.linear."),
+    BY_POSITION("max_pool2d", nn_max_pool2d, "x, windows, ceil_mode, return_indices",
+                "Returns the maxima, and their indices or None. windows is (kernel_size, stride,\n"
+                "padding, dilation)."),
     BY_POSITION("max_pool2d_scatter", nn_max_pool2d_scatter, "indices, gradient, out",
                 "Writes out (planes, h, w): at each index, the sum of the gradients that have it."),
     BY_POSITION("matmul", nn_matmul, "left, right, out",
                 "left @ right, for matrices. left may be the transpose of a C-contiguous array."),
-    BY_POSITION("relu", nn_relu, "x, out", "The larger of x and 0, for x of shape (n,)."),
-    BY_POSITION("relu_gradient", nn_relu_gradient, "x, gradient, out",
-                "The gradient, or 0 where x <= 0; all arrays of shape (n,)."),
+    BY_POSITION("pair_argument", nn_pair_argument, "function, name, value, least",
+                "Returns (height, width) from a pair of integers, or from one that is both."),
+    BY_POSITION("pool_images", nn_pool_images, "function, x, windows, ceil_mode",
+                "Checks the images of a pool. Returns them and the (height, width) of the result."),
+    BY_POSITION("pool_windows", nn_pool_windows, "function, windows",
+                "Checks (kernel_size, stride, padding, dilation) and returns them as pairs."),
+    {"relu", nn_relu, METH_O, "relu($module, x, /)\n--\n\nThe larger of x and 0."},
+    BY_POSITION("relu_gradient", nn_relu_gradient, "x, gradient",
+                "The gradient, or 0 where x <= 0. All arrays have one shape."),
     {0},
 };

@@ -263,29 +263,22 @@ def unchecked(source):
     sizes = _pair(source), _pair(source), _pair(source)
     groups = groups if source.below(8) else _size(source)
     bias = source.pick((None, None, _plain(source, 1)))
+    call = x, weight, bias, *sizes, groups
     if kind == 0:
-        _core.conv2d(x, weight, bias, maps, (*sizes, groups), relu=bool(source.below(2)))
+        _core.conv2d(call, relu=bool(source.below(2)))
     elif kind == 1:
-        _core.conv2d_grad_input(weight, maps, x, (*sizes, groups))
+        _core.conv2d_grad_input(call, maps)
     elif kind == 2:
-        size = maps.shape[2:] if type(maps) is np.ndarray and maps.ndim == 4 else (1, 1)
-        _core.conv2d_grad_weight(x, maps, None, weight, bias, (*sizes, groups), size)
+        _core.conv2d_grad_weight(call, maps, None)
     elif kind == 3:
         indices = np.full(np.shape(maps), source.pick((0, 1, 5, -1)), np.int64)
-        _core.conv2d_grad_weight(x, maps, indices, weight, bias, (*sizes, groups), _pair(source))
+        _core.conv2d_grad_weight(call, maps, indices)
     elif kind == 4:
-        size = _pair(source)
-        if type(maps) is np.ndarray and maps.ndim == 4 and source.below(4):
-            size = tuple(2 * n + source.below(2) for n in maps.shape[2:])
-        indices = np.zeros(np.shape(maps), np.int64)
-        _core.conv2d_pooled(x, weight, bias, maps, indices, (*sizes, groups), size, relu=bool(source.below(2)))
+        _core.conv2d_pooled(call, relu=bool(source.below(2)))
     elif kind == 5:
-        planes = _plain(source, 3)
-        out = np.zeros(
-            (len(planes) if type(planes) is np.ndarray else 1, source.pick((1, 2, 3)), source.pick((1, 2))), np.float32
-        )
-        indices = source.pick((None, np.zeros(out.shape, np.int64), _indices(source, 3)))
-        _core.max_pool2d(planes, out, indices, (*sizes, _pair(source)))
+        windows, images = (*sizes, _pair(source)), _plain(source, source.pick((3, 4)))
+        _core.max_pool2d(images, windows, bool(source.below(2)), bool(source.below(2)))
+        _core.pool_images("f", images, windows, bool(source.below(2)))
     elif kind == 6:
         gradient = _plain(source, 3)
         out = _plain(source, 3)
@@ -296,10 +289,11 @@ def unchecked(source):
         left = left.T if type(left) is np.ndarray and source.below(2) else left
         _core.matmul(left, right, _plain(source, 2))
     elif kind == 8:
-        _core.linear(_plain(source, 2), _plain(source, 2), bias, _plain(source, 2), relu=True)
+        _core.linear(_plain(source, 2), _plain(source, 2), bias, relu=True)
     elif kind == 9:
-        x = _plain(source, 1)
-        source.pick((_core.relu, lambda x, y: _core.relu_gradient(x, y, y)))(x, _any_array(source, x))
+        x = _plain(source, source.pick((1, 2, 0)))
+        _core.relu(x)
+        _core.relu_gradient(x, _any_array(source, x))
     elif kind == 10:
         rows = _plain(source, 2)
         dz = source.pick((None, _any_array(source, rows)))

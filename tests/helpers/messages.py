@@ -169,6 +169,7 @@ Index(X).remove([1, 1]) -> ValueError: Index.remove(): number 1 occurs twice: pa
 np.asarray(Index(X)) -> TypeError: an Index is not an array: pass index.corpus, the array of its rows
 diverse(X[0], Y, 6) -> ValueError: diverse(): k must be at most 5, the number of rows to choose from, not 6
 topk(X, Y, 2**63) -> ValueError: topk(): k must be below 2**63, not 9223372036854775808
+np.asarray(Index(X)) -> TypeError: an Index is not an array: pass its corpus, which has the rows that live
 topk(X, 3) -> TypeError: topk(): corpus must be rows, not int: k is the third argument, topk(queries, corpus, k) or
     topk(x, None, k)
 Index(4) -> TypeError: Index(): corpus must be rows, not int: pass the number of elements of later rows by name, such
@@ -279,16 +280,18 @@ nn.conv2d(P, K, padding="full") -> ValueError: conv2d(): padding must be an inte
     'full'
 nn.conv2d(P, K, None, 2, "same") -> ValueError: conv2d(): padding='same' needs stride 1, not (2, 2): pass padding as a
     number
-nn.conv2d(P, np.empty((1, 1, 0, 2**31), "f4"), None, 1, "same", 2**31 - 1) -> ValueError: conv2d(): padding='same' would
-    add (-2147483647, 4611686014132420609) zeros: take a smaller kernel or dilation
+nn.conv2d(P[:, :0], np.empty((1, 0, 1, 2**31), "f4"), None, 1, "same", 2**31 - 1) -> ValueError: conv2d():
+    padding='same' would add too many zeros for the kernel (1, 2147483648) with dilation (2147483647, 2147483647): make
+    one of them smaller
 nn.conv2d(P, K[0]) -> ValueError: conv2d(): weight must have 4 dimensions, (O, C // groups, KH, KW) (x: shape (4, 1, 28,
     28), dtype float32; weight: shape (1, 3, 3), dtype float32)
 nn.conv2d(P, K, groups=3) -> ValueError: conv2d(): groups=3 must divide the number of filters, 2, which must not be 0
     (x: shape (4, 1, 28, 28), dtype float32; weight: shape (2, 1, 3, 3), dtype float32)
 nn.conv2d(P, K[:, :, :0]) -> ValueError: conv2d(): the kernel of weight has no elements (x: shape (4, 1, 28, 28), dtype
     float32; weight: shape (2, 1, 0, 3), dtype float32)
-nn.conv2d(P[..., :2], K) -> ValueError: conv2d(): the padded image (28, 2) is smaller than the dilated kernel (3, 3):
-    pad more, or take larger images (x: shape (4, 1, 28, 2), dtype float32; weight: shape (2, 1, 3, 3), dtype float32)
+nn.conv2d(P[..., :2], K) -> ValueError: conv2d(): the padded image (28, 2) is smaller than the kernel (3, 3) with
+    dilation (1, 1): pad more, or take larger images (x: shape (4, 1, 28, 2), dtype float32; weight: shape (2, 1, 3, 3),
+    dtype float32)
 nn.conv2d(P, K, K[0, 0, 0]) -> ValueError: conv2d(): bias must have shape (2,) (x: shape (4, 1, 28, 28), dtype float32;
     weight: shape (2, 1, 3, 3), dtype float32; bias: shape (3,), dtype float32)
 nn.max_pool2d(P, 2, padding=2) -> ValueError: max_pool2d(): padding (2, 2) must be at most half of kernel_size (2, 2)
@@ -318,7 +321,7 @@ nn.MaxPool2d(2, return_indices=True).vjp(P) -> TypeError: MaxPool2d(return_indic
 nn.linear(X, X[:, :3]) -> ValueError: linear(): weight must be (O, D) or (D,), where D is the last size of x (x: shape
     (6, 4), dtype float64; weight: shape (6, 3), dtype float64)
 nn.Flatten(1, 0)(X) -> ValueError: Flatten(): end_dim 0 is before start_dim 1 (x: shape (6, 4), dtype float64)
-cossim._core.relu(np.array(1.0), np.array(1.0)) -> ValueError: arrays that do not fit together: call a public function,
+cossim._core.relu_gradient(np.array(1.0), None) -> ValueError: arrays that do not fit together: call a public function,
     not one of cossim._core
 nn.Sequential(nn.ReLU(), 3) -> TypeError: Sequential(): layer '1' must be callable, not int
 nn.Conv2d(4, 6, 3, groups=3) -> ValueError: Conv2d(): groups=3 must divide in_channels=4 and out_channels=6

@@ -1,0 +1,58 @@
+#ifndef COSSIM_PYTHON_LAYER_RESULTS_H
+#define COSSIM_PYTHON_LAYER_RESULTS_H
+
+#include "arguments/layers.h"
+
+/* Results of the functions of layers, and checks of arrays that cossim's Python code has made. */
+
+static inline void *data_or_null(PyArrayObject *array)
+{
+    return is_none(array) ? NULL : PyArray_DATA(array);
+}
+
+static inline PyArrayObject *new_array(int ndim, const npy_intp *shape, int type)
+{
+    return (PyArrayObject *)PyArray_SimpleNew(ndim, shape, type);
+}
+
+static inline PyArrayObject *new_like(PyArrayObject *array)
+{
+    return new_array(PyArray_NDIM(array), PyArray_DIMS(array), PyArray_TYPE(array));
+}
+
+/* Returns the array as a Python object, or NULL if the status is negative. Takes the reference. */
+static inline PyObject *finished(PyArrayObject *array, int status)
+{
+    if (status < 0) {
+        Py_CLEAR(array);
+    }
+    return array == NULL ? NULL : PyArray_Return(array);
+}
+
+/* Returns (arrays[0], arrays[1]), or NULL if the status is negative. Takes both references. */
+static inline PyObject *finished_two(PyArrayObject *const arrays[2], int status)
+{
+    if (status >= 0) {
+        return Py_BuildValue("NN", arrays[0], arrays[1]);
+    }
+    Py_XDECREF(arrays[0]);
+    Py_XDECREF(arrays[1]);
+    return NULL;
+}
+
+/* Is indices an int64 array of the shape of `gradients` whose elements are all in [0, size)? */
+static inline bool are_indices(PyArrayObject *indices, PyArrayObject *gradients, size_t size)
+{
+    if (!can_read(indices, NPY_INT64, PyArray_NDIM(gradients), PyArray_DIMS(gradients))) {
+        return false;
+    }
+    const int64_t *index = PyArray_DATA(indices);
+    const npy_intp n = PyArray_SIZE(gradients);
+    bool fit = true;
+    for (npy_intp i = 0; i < n; i++) {
+        fit &= (uint64_t)index[i] < size;
+    }
+    return fit;
+}
+
+#endif
