@@ -68,7 +68,7 @@ def main(argv=None):
         return 1
     except KeyboardInterrupt:
         return _interrupts.EXIT_CODE
-    except (MemoryError, ModuleNotFoundError, OSError, ValueError) as error:
+    except (IndexError, MemoryError, ModuleNotFoundError, OSError, ValueError) as error:
         message = " ".join((str(error) or "out of memory").splitlines())
         print(f"cossim: {message}{suggestions.ending(argv, message, _parses)}", file=sys.stderr)
         return 1

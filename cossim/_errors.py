@@ -73,6 +73,7 @@ CONFIG_MODE = "show_config(): mode must be 'stdout' or 'dicts', not {mode!r}"
 # ---- search ----
 
 K_TOO_LARGE = "{function}(): k must be at most {candidates}, the number of rows to choose from, not {k}"
+RESULT_SIZE = "{function}(): there is no memory for a result of shape {shape}: ask for fewer neighbours, or in parts"
 MASK_SHAPE = (
     "{function}(): the mask where must have shape {shapes}, an element for each row to choose from: make it from their "
     "ids, such as np.isin(ids, wanted) {arrays}"

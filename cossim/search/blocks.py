@@ -226,18 +226,49 @@ def check_elements(function: str, name: str, rows: Any) -> None:
         check_corpus(function, name, rows)
 
 
+def rows_to_search(function: str, binary: bool, **sides: Any) -> tuple[Rows, Rows | None]:
+    """Returns the Rows (x, y) of two sources by name. The second may be None: then x is searched against itself.
+
+    Raises TypeError or ValueError as rows_of does, if the rows that are searched have no elements, and with binary if
+    the rows of either hold no packed bits.
+    """
+    x, y = rows_of(function, **sides)
+    searched = list(sides)[y is not None]
+    check_elements(function, searched, (x if y is None else y).array)
+    if binary:
+        for name, rows in zip(sides, (x, y), strict=True):
+            if rows is not None:
+                check_bits(function, **{name: rows.array})
+    return x, y
+
+
 def check_bits(function: str, **arrays: Any) -> None:
     """Raises TypeError or ValueError for an array, given by name, that does not hold rows of packed bits."""
     for name, array in arrays.items():
         _core.check_bits(function, name, array)
 
 
-def with_places(values: NDArray[Any], indices: NDArray[np.int64], k: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Pads results (Q, n) of topk to (Q, k) with NaN and -1."""
-    places = (0, 0), (0, k - values.shape[1])
-    if not places[1][1]:
+def empty_places(function: str, shape: tuple[int, ...], dtype: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Returns values and indices of a result without neighbours: NaN and -1."""
+    try:
+        values, indices = np.empty(shape, dtype), np.empty(shape, np.int64)
+    except (MemoryError, ValueError):  # ValueError: more elements than an index can count
+        raise MemoryError(_errors.RESULT_SIZE.format(function=function, shape=shape)) from None
+    values.fill(np.nan)  # faster than np.full, which counts for one query
+    indices.fill(-1)
+    return values, indices
+
+
+def with_places(
+    function: str, values: NDArray[Any], indices: NDArray[np.int64], k: int
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Returns results (Q, n) of topk as (Q, k). The places that are added hold NaN and -1."""
+    found = values.shape[1]
+    if found == k:
         return values, indices
-    return np.pad(values, places, constant_values=np.nan), np.pad(indices, places, constant_values=-1)
+    all_values, all_indices = empty_places(function, (len(values), k), values.dtype)
+    all_values[:, :found], all_indices[:, :found] = values, indices
+    return all_values, all_indices
 
 
 # ---- searches ----
@@ -262,18 +293,26 @@ class Request(NamedTuple):
     filter: Filter | None = None  # which pairs may be results
 
 
+class Options(NamedTuple):
+    """The checked options of a search."""
+
+    function: str  # the name for messages
+    eps: float
+    memory: int | None = None  # bound of the working set, in bytes
+    report: Callable[[int, int], object] | None = None
+    binary: bool = False  # the rows are packed bits
+    filter: Filter | None = None  # which pairs may be results; the rows of x are its queries
+    codes: tuple[Any, Any, Any] = (None, None, None)  # (codes, scales, rotated) of an Index, whose rows are one block
+
+
 class BlockwiseSearch:
-    """A search of the rows of x in the rows of y, block by block, within a memory bound.
+    """A search of the rows of x in the rows of y, block by block, within a memory bound."""
 
-    All arguments are checked already. codes: (codes, scales, rotated) of an Index for all rows of y, which must be one
-    block. binary: the rows are packed bits. filter: which pairs may be results; the rows of x are its queries.
-    """
-
-    def __init__(self, function, x, y, eps, memory, report, codes=(None, None, None), binary=False, filter=None):
-        self.function, self.eps, self.report, self.codes, self.binary = function, eps, report, codes, binary
-        self.filter = filter
+    def __init__(self, x: Rows, y: Rows | None, options: Options) -> None:
+        self.function, self.eps, memory, self.report, self.binary, self.filter, self.codes = options
         in_memory = x.in_memory and (y is None or y.in_memory)
-        self.candidates = None if filter is None or in_memory else filter.candidates(len(x if y is None else y))
+        rows = len(x if y is None else y)
+        self.candidates = None if self.filter is None or in_memory else self.filter.candidates(rows)
         self.within = y is None  # x is searched against itself
         self.x, self.y = x, x if y is None else y
         self.total = len(x) * (len(x) + 1) // 2 if self.within else len(x) * len(y)
@@ -353,12 +392,10 @@ class BlockwiseSearch:
         if self.filter is not None:
             candidates = min(candidates, self.filter.most)
         found = min(k, candidates)
-        values, indices = np.empty((len(self.x), found), self._score_dtype()), np.empty((len(self.x), found), np.int64)
-        values.fill(np.nan)  # faster than np.full, which counts for one query
-        indices.fill(-1)
+        values, indices = empty_places(self.function, (len(self.x), found), self._score_dtype())
         for request in self._requests() if found else ():
             _core.topk(request, values, indices)
-        values, indices = with_places(values, indices, k)
+        values, indices = with_places(self.function, values, indices, k)
         return TopK(values[0], indices[0]) if self.x.is_vector else TopK(values, indices)
 
     def pairs_above(self, threshold, max_pairs):
@@ -388,8 +425,8 @@ class BlockwiseSearch:
     def top_pairs(self, m):
         pairs = len(self.x) * (len(self.x) - 1) // 2 if self.within else len(self.x) * len(self.y)
         m = min(m, pairs)
-        values = np.full(m, np.nan, self._score_dtype())
-        i, j = np.full(m, -1, np.int64), np.full(m, -1, np.int64)
+        values, i = empty_places(self.function, (m,), self._score_dtype())
+        j = i.copy()
         for request in self._requests() if m else ():
             request, swapped = self._longer_as_corpus(request)
             _core.top_pairs(request, values, i, j, swapped=swapped)

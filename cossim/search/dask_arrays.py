@@ -655,7 +655,7 @@ def vector_norm(
 
 
 def normalize(
-    x: Lazy, dim: Dims | None = _UNSET, eps: Number = 1e-12, *, out: None = None, axis: Dims | None = None
+    x: Lazy, dim: Dims | None = _UNSET, eps: Number = _core.NORMALIZE_EPS, *, out: None = None, axis: Dims | None = None
 ) -> da.Array:
     """cossim.normalize for Dask arrays. x is rechunked to one chunk along each dimension in dim."""
     return _along_dim(_core.normalize, 1, {"x": x}, out, {"dim": dim, "eps": eps, "axis": axis}, keeps_vectors=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from cossim import _core, _errors
 from cossim._threads import threads
-from cossim.search.blocks import BlockwiseSearch, Request, rows_of, too_many, with_places
+from cossim.search.blocks import BlockwiseSearch, Options, Request, rows_of, too_many, with_places
 from cossim.search.filters import filter_argument
 from cossim.search.results import Pairs
 
@@ -90,7 +90,7 @@ def block_topk(k, eps, memory, binary, kinds, *blocks):
     rows = len(x if y is None else y)
     found = _filter("topk", filters, len(x), rows, False)
     with _one_thread():
-        search = BlockwiseSearch("topk", x, y, eps, memory, None, binary=binary, filter=found)
+        search = BlockwiseSearch(x, y, Options("topk", eps, memory, None, binary, found))
         best = search.topk(min(k, rows - 1 if y is None else rows))
     return best.values, best.indices, rows
 
@@ -104,7 +104,7 @@ def block_groups(threshold, eps, memory, binary, first_x, first_y, x, y=None):
     x = rows_of("duplicate_groups", x=x)[0]
     with _one_thread():
         if y is None:
-            search = BlockwiseSearch("duplicate_groups", x, None, eps, memory, None, binary=binary)
+            search = BlockwiseSearch(x, None, Options("duplicate_groups", eps, memory, None, binary))
             labels = search.duplicate_groups(threshold)
             numbers = first_x + np.arange(len(x))
         else:
@@ -165,7 +165,7 @@ def merge_topk(k, parts, **reduction):
 def finish_topk(k, parts, **reduction):
     """Merges the last parts, and pads the result to k places."""
     values, indices, rows = merge_topk(k, parts)
-    return *with_places(values, indices, k), rows
+    return *with_places("topk", values, indices, k), rows
 
 
 def block_pairs(threshold, eps, memory, binary, max_pairs, kinds, *blocks):
@@ -183,7 +183,7 @@ def block_pairs(threshold, eps, memory, binary, max_pairs, kinds, *blocks):
     left, right = rows_of("pairs_above", x=x, y=y[0] if y else None)
     found = _filter("pairs_above", filters, len(left), len(left if right is None else right), right is None)
     with _one_thread():
-        search = BlockwiseSearch("pairs_above", left, right, eps, memory, None, binary=binary, filter=found)
+        search = BlockwiseSearch(left, right, Options("pairs_above", eps, memory, None, binary, found))
         pairs = search.pairs_above(threshold, None)
     if max_pairs is not None and len(pairs.i) > max_pairs:
         return len(pairs.i)  # check_count raises, so the pairs are not needed

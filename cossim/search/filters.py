@@ -122,13 +122,13 @@ def _excluded(function, exclude, queries, candidates):
 
 
 def _numbers(function, name, given, candidates, least):
-    """Returns row numbers as int64, after checking that they are from `least` to candidates - 1."""
+    """Returns row numbers as int64, one number as (1,). Raises IndexError unless they are in [least, candidates)."""
     if given.dtype.kind not in "iu" and given.size:
         message = _errors.WHERE_DTYPE if name == "where" else _errors.EXCLUDE_DTYPE
         raise TypeError(message.format(function=function, arrays=described(**{name: given})))
     if given.size and given.min() < least:
-        raise ValueError(_errors.NEGATIVE_ROW.format(function=function, name=name, number=given.min()))
+        raise IndexError(_errors.NEGATIVE_ROW.format(function=function, name=name, number=given.min()))
     if given.size and given.max() >= candidates:
         number = given.max()
-        raise ValueError(_errors.NO_SUCH_ROW.format(function=function, name=name, number=number, rows=candidates))
-    return given.astype(np.int64)
+        raise IndexError(_errors.NO_SUCH_ROW.format(function=function, name=name, number=number, rows=candidates))
+    return np.atleast_1d(given.astype(np.int64))

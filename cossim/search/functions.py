@@ -11,12 +11,11 @@ from cossim._arguments import eps_argument, length_argument, size_argument
 from cossim._progress import reporting
 from cossim.search.blocks import (
     BlockwiseSearch,
-    check_bits,
-    check_elements,
+    Options,
     is_lazy,
     max_pairs_argument,
     memory_argument,
-    rows_of,
+    rows_to_search,
     threshold_argument,
 )
 from cossim.search.filters import filter_argument
@@ -123,7 +122,7 @@ def topk(
         The rows to choose from: a mask for all queries, a mask for each query, or row numbers in any order, which may
         repeat. With corpus=None, N is Q. Rows that no query may find are not read. For Dask arrays, masks may be
         Dask arrays.
-    exclude : array_like of int, shape (m,) or (Q, m), optional
+    exclude : int, or array_like of int, shape (m,) or (Q, m), optional
         Row numbers that are left out, for all queries or for each query; -1 stands for none.
     eps : float
         The smallest norm to divide by; zero rows score 0.
@@ -150,8 +149,12 @@ def topk(
     TypeError
         An argument has the wrong type.
     ValueError
-        k is below 1, the rows have no elements or different lengths, a mask or a row number does not fit the corpus,
-        or a file has no rows of vectors.
+        k is below 1, the rows have no elements or different lengths, a mask does not fit the corpus, or a file has no
+        rows of vectors.
+    IndexError
+        A row number in where or exclude is that of no row.
+    MemoryError
+        There is no memory for k places for each query.
 
     Notes
     -----
@@ -197,13 +200,10 @@ def topk(
         raise TypeError(_errors.K_THIRD.format(kind=type(corpus).__name__))
     name = "topk"
     k, eps, memory = length_argument(name, "k", k), eps_argument(name, eps), memory_argument(name, memory)
-    x, y = rows_of(name, queries=queries, corpus=corpus)
-    check_elements(name, *(("queries", x.array) if y is None else ("corpus", y.array)))
-    if binary:
-        check_bits(name, queries=x.array, corpus=x.array if y is None else y.array)
-    found = filter_argument(name, **filters, queries=len(x), candidates=len(x if y is None else y))
+    x, y = rows_to_search(name, binary, queries=queries, corpus=corpus)
+    found = filter_argument(name, where, exclude, len(x), len(x if y is None else y))
     with reporting(progress, name) as report:
-        return BlockwiseSearch(name, x, y, eps, memory, report, binary=binary, filter=found).topk(k)
+        return BlockwiseSearch(x, y, Options(name, eps, memory, report, binary, found)).topk(k)
 
 
 def top_pairs(
@@ -260,10 +260,9 @@ def top_pairs(
     """
     name = "top_pairs"
     m, eps, memory = size_argument(name, "m", m, 1), eps_argument(name, eps), memory_argument(name, memory)
-    left, right = rows_of(name, x=x, y=y)
-    check_elements(name, *(("x", left.array) if right is None else ("y", right.array)))
+    left, right = rows_to_search(name, False, x=x, y=y)
     with reporting(progress, name) as report:
-        return BlockwiseSearch(name, left, right, eps, memory, report).top_pairs(m)
+        return BlockwiseSearch(left, right, Options(name, eps, memory, report)).top_pairs(m)
 
 
 @overload
@@ -343,7 +342,7 @@ def pairs_above(
         order, which may repeat. With y=None, a mask (N,) and row numbers hold for both rows of a pair, and a mask
         (N, N) has the pair of i and j, i < j, at [i, j]. Rows that are in no pair are not read. For Dask arrays, masks
         may be Dask arrays.
-    exclude : array_like of int, shape (m,) or (N, m), optional
+    exclude : int, or array_like of int, shape (m,) or (N, m), optional
         Rows of y that are left out, for all rows of x or for each row of x; -1 stands for none. With y=None, rows (m,)
         are in no pair, and rows (N, m) are no j of that i.
     eps : float
@@ -371,8 +370,10 @@ def pairs_above(
     TypeError
         An argument has the wrong type.
     ValueError
-        threshold is outside [-1, 1], the rows have no elements or different lengths, a mask or a row number does not
-        fit the rows, a file has no rows of vectors, or there are more than max_pairs pairs.
+        threshold is outside [-1, 1], the rows have no elements or different lengths, a mask does not fit the rows, a
+        file has no rows of vectors, or there are more than max_pairs pairs.
+    IndexError
+        A row number in where or exclude is that of no row.
 
     Examples
     --------
@@ -395,14 +396,11 @@ def pairs_above(
     name = "pairs_above"
     threshold, eps = threshold_argument(name, threshold), eps_argument(name, eps)
     max_pairs, memory = max_pairs_argument(name, max_pairs), memory_argument(name, memory)
-    left, right = rows_of(name, x=x, y=y)
-    check_elements(name, *(("x", left.array) if right is None else ("y", right.array)))
-    if binary:
-        check_bits(name, x=left.array, y=left.array if right is None else right.array)
+    left, right = rows_to_search(name, binary, x=x, y=y)
     candidates = len(left if right is None else right)
-    found = filter_argument(name, **filters, queries=len(left), candidates=candidates, both=right is None)
+    found = filter_argument(name, where, exclude, len(left), candidates, both=right is None)
     with reporting(progress, name) as report:
-        search = BlockwiseSearch(name, left, right, eps, memory, report, binary=binary, filter=found)
+        search = BlockwiseSearch(left, right, Options(name, eps, memory, report, binary, found))
         return search.pairs_above(threshold, max_pairs)
 
 
@@ -481,9 +479,6 @@ def duplicate_groups(
     name = "duplicate_groups"
     threshold, eps = threshold_argument(name, threshold), eps_argument(name, eps)
     memory = memory_argument(name, memory)
-    (rows,) = rows_of(name, x=x)
-    check_elements(name, "x", rows.array)
-    if binary:
-        check_bits(name, x=rows.array)
+    rows, _ = rows_to_search(name, binary, x=x, y=None)
     with reporting(progress, name) as report:
-        return BlockwiseSearch(name, rows, None, eps, memory, report, binary=binary).duplicate_groups(threshold)
+        return BlockwiseSearch(rows, None, Options(name, eps, memory, report, binary)).duplicate_groups(threshold)

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 import numpy as np
 
 from cossim import _core, _errors
-from cossim._arguments import eps_argument, integer_argument, length_argument, size_argument
+from cossim._arguments import eps_argument, integer_argument, integer_text, length_argument, size_argument
 from cossim._errors import described
 from cossim._progress import reporting
 from cossim.search import blocks, index_file, index_filters, index_state
 from cossim.search.blocks import (
     BlockwiseSearch,
+    Options,
     check_bits,
     check_corpus,
     max_pairs_argument,
@@ -365,8 +366,9 @@ class Index:
         x, y = self._as_rows(name, state, queries)
         left = index_filters.filter_by_number(name, state, where, exclude, None if y is None else len(x), both)
         memory = None if y is None else memory  # rows with codes are one block
-        codes = state.codes, state.scales, state.rotated
-        return BlockwiseSearch(name, x, y, self.eps, memory, report, codes, self.binary, left)
+        return BlockwiseSearch(
+            x, y, Options(name, self.eps, memory, report, self.binary, left, (state.codes, state.scales, state.rotated))
+        )
 
     def topk(
         self,
@@ -391,7 +393,7 @@ class Index:
             The rows to choose from, for all queries or for each query: numbers, or a mask over all M numbers that were
             given since the last ``compact``. Removed rows are never chosen. Neither rows nor codes of other rows are
             read. With queries=None, Q is N, and every row is a query.
-        exclude : array_like of int, shape (m,) or (Q, m), optional
+        exclude : int, or array_like of int, shape (m,) or (Q, m), optional
             Numbers of rows that are left out, for all queries or for each query; -1 stands for none.
         memory : int, optional
             Bound of the working set in bytes, for queries in a file.
@@ -406,7 +408,7 @@ class Index:
 
         Raises
         ------
-        TypeError, ValueError
+        TypeError, ValueError, IndexError, MemoryError
             As ``cossim.topk``.
 
         Examples
@@ -458,7 +460,7 @@ class Index:
         where : array_like of bool (M,) or (Q, M), or of int (n,), optional
             The rows that may be in a pair, as for ``topk``. With queries=None, numbers and a mask (M,) hold for both
             rows of a pair.
-        exclude : array_like of int, shape (m,) or (Q, m), optional
+        exclude : int, or array_like of int, shape (m,) or (Q, m), optional
             Numbers of rows that are left out, for all queries or for each query; -1 stands for none.
         max_pairs : int, optional
             If there are more pairs, none are returned; the ValueError says how many there are.
@@ -475,7 +477,7 @@ class Index:
 
         Raises
         ------
-        TypeError, ValueError
+        TypeError, ValueError, IndexError
             As ``cossim.pairs_above``.
 
         Examples
@@ -616,6 +618,9 @@ def _no_rows(dim, binary):
     if dim is None:
         raise TypeError(_errors.EMPTY_INDEX)
     size = size_argument("Index", "dim", dim, 1)
+    if size >= 2**61:  # of float32, the largest row that NumPy can have
+        value = integer_text(size)
+        raise ValueError(_errors.TOO_LARGE.format(function="Index", name="dim", limit="2**61", value=value))
     if binary and size % 8:
         raise ValueError(_errors.BITS_DIM.format(dim=size))
     return np.empty((0, size // 8), np.uint8) if binary else np.empty((0, size), np.float32)

@@ -12,6 +12,7 @@ from cossim._arithmetic import fixed_arithmetic
 from cossim._progress import reporting
 from cossim.search.blocks import (
     BlockwiseSearch,
+    Options,
     Request,
     check_corpus,
     max_pairs_argument,
@@ -133,7 +134,7 @@ def _first_like(name, rows, threshold, eps):
     like = np.arange(len(rows), dtype=np.int64)
     if len(rows) > 1:
         (x,) = rows_of(name, x=rows)
-        i, j, _ = BlockwiseSearch(name, x, None, eps, None, None).pairs_above(threshold, None)
+        i, j, _ = BlockwiseSearch(x, None, Options(name, eps)).pairs_above(threshold, None)
         ends = np.searchsorted(i, like, "right")
         for row in i[np.diff(i, prepend=-1) > 0].tolist():  # in ascending order, so like[row] is final
             if like[row] == row:
@@ -218,7 +219,7 @@ def communities(
     count = len(rows)
     min_size = min(min_size, count)
     with reporting(progress, name) as report:
-        i, j, values = BlockwiseSearch(name, rows, None, eps, memory, report).pairs_above(threshold, max_pairs)
+        i, j, values = BlockwiseSearch(rows, None, Options(name, eps, memory, report)).pairs_above(threshold, max_pairs)
     with fixed_arithmetic():
         # Both directions of each pair, and each row with itself where its own score reaches the threshold.
         own = np.concatenate([_own_scores(block, eps, values.dtype) for _, block in rows.blocks(BLOCK_ROWS)])

@@ -18,6 +18,7 @@ from cossim.search.blocks import (
     Pairs,
     TopK,
     check_elements,
+    empty_places,
     max_pairs_argument,
     memory_argument,
     rows_of,
@@ -226,12 +227,11 @@ def topk(
     rows = len(x if y is None else y)
     found = filter_argument(name, where, exclude, len(x), rows)
     least = min(k, rows if found is None else min(rows, found.most))
-    values = np.full((len(x), least), np.nan, score_dtype(x, x if y is None else y))
-    indices = np.full((len(x), least), -1, np.int64)
+    values, indices = empty_places(name, (len(x), least), score_dtype(x, x if y is None else y))
     if least and len(x):
         with reporting(progress, name) as report:
             _core.sparse_topk(_request(name, ("queries", "corpus"), x, y, eps, report, found), values, indices)
-    values, indices = with_places(values, indices, k)
+    values, indices = with_places(name, values, indices, k)
     return TopK(values[0], indices[0]) if x.is_vector else TopK(values, indices)
 
 

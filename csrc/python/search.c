@@ -153,8 +153,8 @@ int read_filter(PyObject *object, npy_intp queries, npy_intp candidates, struct 
 /* Reads the filter of a call. Returns 0, or -1 with an error set. */
 static int open_filter(struct search_call *c, PyObject *filter)
 {
-    const npy_intp x = c->corpus_end, y = c->queries_end;
-    const int status = read_filter(filter, c->swapped ? x : y, c->swapped ? y : x, &c->filter);
+    const npy_intp ends[2] = {c->queries_end, c->corpus_end};
+    const int status = read_filter(filter, ends[c->swapped], ends[!c->swapped], &c->filter);
     c->filter.swapped = c->swapped;
     c->search.filter = status > 0 ? &c->filter : NULL;
     return status < 0 ? -1 : 0;

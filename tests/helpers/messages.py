@@ -131,6 +131,9 @@ topk(X, WrongSlices(), 1) -> ValueError: topk(): a slice of corpus must have sha
 Index(DX) -> TypeError: Index(): corpus is a Dask array: compute() it, or use topk, pairs_above or duplicate_groups
 diverse(X[0], Y, 6) -> ValueError: diverse(): k must be at most 5, the number of rows to choose from, not 6
 topk(X, Y, 2**63) -> ValueError: topk(): k must be below 2**63, not 9223372036854775808
+topk(X, Y, 2**59) -> MemoryError: topk(): there is no memory for a result of shape (6, 576460752303423488): ask for
+    fewer neighbours, or in parts
+Index(dim=2**62) -> ValueError: Index(): dim must be below 2**61, not 4611686018427387904
 topk(X, Y, 2, where=[True, False]) -> ValueError: topk(): the mask where must have shape (5,) or (6, 5), an element for
     each row to choose from: make it from their ids, such as np.isin(ids, wanted) (where: shape (2,), dtype bool)
 topk(X, Y, 2, where=[[1, 2]]) -> ValueError: topk(): row numbers in where must have shape (n,), and hold for all
@@ -139,9 +142,9 @@ topk(X, Y, 2, where=[0.5]) -> TypeError: topk(): where must be a bool mask or ro
     or astype(int) (where: shape (1,), dtype float64)
 topk(X, Y, 2, exclude=[True]) -> TypeError: topk(): exclude must hold row numbers: convert them with astype(int), and
     pass where=~mask in place of a mask (exclude: shape (1,), dtype bool)
-topk(X, Y, 2, where=[1, -2]) -> ValueError: topk(): where has the row number -2, but rows count from 0: add the number
+topk(X, Y, 2, where=[1, -2]) -> IndexError: topk(): where has the row number -2, but rows count from 0: add the number
     of rows to count from the end
-topk(X, Y, 2, exclude=[5]) -> ValueError: topk(): exclude has the row number 5, but there are 5 rows: leave it out
+topk(X, Y, 2, exclude=[5]) -> IndexError: topk(): exclude has the row number 5, but there are 5 rows: leave it out
 topk(X, Y, 2, exclude=[[1], [2]]) -> ValueError: topk(): exclude must have shape (m,) or (6, m): pass a list of row
     numbers, or one list for each query, the shorter ones padded with -1 (exclude: shape (2, 1), dtype int64)
 lazy.topk(DX, DX, 2, exclude=DX) -> TypeError: topk(): exclude is a Dask array: pass exclude.compute()

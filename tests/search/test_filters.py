@@ -300,27 +300,41 @@ def test_where_is_not_changed(rng):
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("given", "error", "words"),
     [
-        ({"where": np.ones(69, bool)}, r"\(70,\).*\(69,\)"),
-        ({"where": np.ones((2, 70), bool)}, r"\(3, 70\).*\(2, 70\)"),
-        ({"where": [70]}, r"\b70\b"),
-        ({"where": [3, -1]}, "-1"),
-        ({"where": [[1], [2], [3]]}, r"\(Q, N\)"),
-        ({"exclude": [-2]}, "-2"),
-        ({"exclude": [2**63]}, str(2**63)),
-        ({"exclude": np.zeros((2, 4), int)}, r"\(3, m\).*\(2, 4\)"),
-        ({"exclude": np.zeros((1, 3, 4), int)}, r"\(3, m\)"),
+        ({"where": np.ones(69, bool)}, ValueError, r"\(70,\).*\(69,\)"),
+        ({"where": np.ones((2, 70), bool)}, ValueError, r"\(3, 70\).*\(2, 70\)"),
+        ({"where": [[1], [2], [3]]}, ValueError, r"\(Q, N\)"),
+        ({"exclude": np.zeros((2, 4), int)}, ValueError, r"\(3, m\).*\(2, 4\)"),
+        ({"exclude": np.zeros((1, 3, 4), int)}, ValueError, r"\(3, m\)"),
+        # The number of a row that is not there raises what indexing with it raises.
+        ({"where": [70]}, IndexError, r"\b70\b"),
+        ({"where": 70}, IndexError, r"\b70\b"),
+        ({"where": [3, -1]}, IndexError, "-1"),
+        ({"exclude": [-2]}, IndexError, "-2"),
+        ({"exclude": 70}, IndexError, r"\b70\b"),
+        ({"exclude": [2**63]}, IndexError, str(2**63)),
     ],
 )
-def test_filters_that_do_not_fit(given, words):
+def test_filters_that_do_not_fit(given, error, words):
     (name,) = given
     for call in (cossim.topk, cossim.pairs_above):
         args = (np.ones((3, 4)), np.ones((70, 4)), 2) if call is cossim.topk else (np.ones((3, 4)), 0, np.ones((70, 4)))
-        with pytest.raises(ValueError, match=rf"^{call.__name__}\(\).*\b{name}\b.*{words}|{words}.*\b{name}\b"):
+        with pytest.raises(error, match=rf"^{call.__name__}\(\).*\b{name}\b.*{words}|{words}.*\b{name}\b"):
             call(*args, **given)
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(error, match=words):
         cossim.Index(np.ones((70, 4))).topk(np.ones((3, 4)), 2, **given)
+
+
+def test_one_row_number_stands_for_a_list_of_it(rng):
+    x = rng.standard_normal((70, 8))
+    index = cossim.Index(x)
+    for number in (5, np.int32(5), np.array(5)):
+        for name in ("exclude", "where"):
+            one, several = {name: number}, {name: [5]}
+            same(cossim.topk(x[:3], x, 2, **one), cossim.topk(x[:3], x, 2, **several))
+            same(cossim.pairs_above(x, 0.5, **one), cossim.pairs_above(x, 0.5, **several))
+            same(index.topk(x[:3], 2, **one), index.topk(x[:3], 2, **several))
 
 
 def test_the_core_checks_the_sizes_of_filters():
