@@ -58,6 +58,20 @@ def test_layers(path):
             assert path.name == "numpy.h" and layer == "arguments"
 
 
+def test_the_map_has_every_file_once():
+    """A source file and its header need one row."""
+    text = (ROOT / "csrc/README.md").read_text()
+    named, folder = [], ""
+    for cell in re.findall(r"^\| (`\w+/\w+\*?\.[ch]`[^|]*) \|", text, re.M):
+        for name in re.findall(r"`([^`]+)`", cell):
+            folder = name.split("/")[0] if "/" in name else folder
+            files = sorted((ROOT / "csrc" / folder).glob(name.split("/")[-1]))
+            assert files, f"{name} is in the map but not in {folder}/"
+            named += files
+    assert len(named) == len(set(named)), sorted({path.name for path in named if named.count(path) > 1})
+    assert {path.with_suffix("") for path in SOURCES} == {path.with_suffix("") for path in named}
+
+
 def test_folders_are_small_enough_to_read():
     """A newcomer reads the list of a folder's files; more than 22 are more than one subject."""
     assert {path.parent.name for path in SOURCES} == set(FOLDERS)

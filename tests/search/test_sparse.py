@@ -222,10 +222,12 @@ def test_one_dense_vector_has_no_axis_in_the_result(rng):
     out = np.empty(30)
     assert cossim.pairwise(vector, x, out=out) is out
     same([out], [cossim.pairwise(vector, x)])
-    with pytest.raises(ValueError, match="out must have shape"):
-        cossim.pairwise(vector, x, out=np.empty(29))
+    for shape in (29, (30, 1)):
+        with pytest.raises(ValueError, match="out must have shape"):
+            cossim.pairwise(vector, x, out=np.empty(shape))
     same(cossim.topk(vector, x, 3), [a[0] for a in cossim.topk(vector[None], x, 3)])
     same(cossim.topk(x, vector, 1), cossim.topk(x, vector[None], 1))
+    same(cossim.pairs_above(x, 0.3, vector), cossim.pairs_above(x, 0.3, vector[None]))
 
 
 def plain(x, **changes):
@@ -234,7 +236,7 @@ def plain(x, **changes):
     return types.SimpleNamespace(**{**parts, **changes})
 
 
-def test_the_dense_side_may_be_one_vector_or_a_file(rng, tmp_path, monkeypatch):
+def test_the_dense_side_may_be_a_file(rng, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     x = csr(rng, 40, 12, 0.3, integers=True)
     a = x.toarray()
@@ -245,17 +247,6 @@ def test_the_dense_side_may_be_one_vector_or_a_file(rng, tmp_path, monkeypatch):
         same(cossim.topk(rows, x, 5), cossim.topk(a, x, 5))
         same(cossim.topk(x, rows, 5), cossim.topk(x, a, 5))
         same(cossim.pairs_above(x, 0.3, rows), cossim.pairs_above(x, 0.3, a))
-    one = a[7]
-    same([cossim.pairwise(one, x)], [cossim.pairwise(one[None], x)[0]])
-    same([cossim.pairwise(x, one)], [cossim.pairwise(one[None], x)[0]])
-    out = np.zeros(40)
-    assert cossim.pairwise(x, one, out=out) is out
-    same([out], [cossim.pairwise(x, one)])
-    with pytest.raises(ValueError, match="out"):
-        cossim.pairwise(x, one, out=np.zeros((40, 1)))
-    same(cossim.topk(one, x, 5), [part[0] for part in cossim.topk(one[None], x, 5)])
-    same(cossim.topk(x, one, 1), cossim.topk(x, one[None], 1))
-    same(cossim.pairs_above(x, 0.3, one), cossim.pairs_above(x, 0.3, one[None]))
 
 
 def test_any_object_with_the_arrays_of_csr(rng):
@@ -418,39 +409,17 @@ def test_progress_and_stopping(rng):
     assert reports[-1] == (9_000_000, 9_000_000)
 
 
-def test_no_memory(rng):
-    """Every allocation can fail; the call then raises MemoryError and keeps nothing."""
-    x = csr(rng, 60, 50, 0.1)
-    before = cossim._core._live_blocks()
-    for call in (
-        lambda: cossim.pairwise(x),
-        lambda: cossim.topk(x, None, 3),
-        lambda: cossim.pairs_above(x, 0.5),
-        lambda: cossim.pairs_above(x, x.min() * 0, x),
-        lambda: cossim.duplicate_groups(x, 0.9),
-        lambda: cossim.cosine_similarity(x, x),
-    ):
-        n, failed = 1, True
-        while failed:
-            cossim._core._fail_allocation(n)
-            try:
-                call()
-            except MemoryError:
-                pass
-            failed = cossim._core._fail_allocation(0) == 0
-            n += 1
-        assert n > 3
-        assert cossim._core._live_blocks() == before
-
-
 def test_no_result_without_memory(rng):
     """If any one allocation of the core fails, a call raises MemoryError or gives its whole result."""
     x = csr(rng, 150, 200, 0.05)
     calls = (
         lambda: cossim.pairs_above(x, 0.1),
         lambda: cossim.pairs_above(x, 0.1, x),
+        lambda: cossim.pairs_above(x, 0.0, x),
         lambda: cossim.topk(x, None, 3),
         lambda: (cossim.duplicate_groups(x, 0.5),),
+        lambda: (cossim.pairwise(x),),
+        lambda: (cossim.cosine_similarity(x, x),),
     )
     for call in calls:
         expected, live, failures, failed = call(), _core._live_blocks(), 0, True
