@@ -1,8 +1,8 @@
 """The end of an error of the command line: the command that would work.
 
 Most mistakes have a remedy that is known: a number in range, a file with nearly the same name, an option to leave out.
-RUNTIME and ARGPARSE list them by the error message. Where the user has to act first, such as to repair a file, the end
-of the error is the same command again.
+RUNTIME and ARGPARSE list them by the error message. Where the message says what to do first, such as to repair a file,
+the end of the error is the same command again.
 """
 
 import difflib
@@ -41,6 +41,8 @@ INDEX_EXAMPLES = {
     "add": "cossim index add corpus.index more.npy",
     "search": "cossim index search corpus.index queries.npy -k 10",
 }
+NO_SUCH_FILE = r"^(?P<path>.+): No such file or directory$"
+LOOKED_AT = 20  # files that are opened to find one to suggest
 OUTPUTS = {"index": "corpus.index", "train": "weights.npz", "embed": "embeddings.npy", "demo": "cossim-demo.png"}
 
 
@@ -58,6 +60,8 @@ def ending(arguments, message, parses):
         words = remedy(list(arguments), found.groupdict()) if found else None
         if words and words != arguments and parses(words):
             return f"; try: {shlex.join(['cossim', *words])}"
+    if re.search(NO_SUCH_FILE, message):
+        return f"; try: cossim {' '.join(arguments[: 2 if command == 'index' else 1])} --help"
     if parses(arguments):
         return f"; then: {shlex.join(['cossim', *arguments])}"
     if command == "index" and len(arguments) > 1:
@@ -93,6 +97,11 @@ def _replaced(words, old, new):
     return [*words[:last], new, *words[last + 1 :]]
 
 
+def _replaced_by_nothing(words, old):
+    last = len(words) - 1 - words[::-1].index(old)
+    return [*words[:last], *words[last + 1 :]]
+
+
 def _similar_file(words, found):
     """A file with nearly the name of the one that is missing."""
     folder, name = os.path.split(found["path"])
@@ -102,6 +111,35 @@ def _similar_file(words, found):
         return None
     close = difflib.get_close_matches(name, names, 1, 0.75)
     return _replaced(words, found["path"], os.path.join(folder, close[0])) if close and found["path"] in words else None
+
+
+def _existing_file(words, found):
+    """Another file of the same kind, in the same folder, that can be opened: rows, or an index."""
+    path = found["path"]
+    if path not in words or words[0] not in ("topk", "pairs", "dedupe", "index"):
+        return None
+    folder, suffix = os.path.dirname(path), os.path.splitext(path)[1]
+    try:
+        names = sorted(entry.name for entry in os.scandir(folder or ".") if entry.is_file())
+    except OSError:
+        return None
+    files = [os.path.join(folder, name) for name in names if os.path.splitext(name)[1] == suffix]
+    usable = (file for file in files[:LOOKED_AT] if file not in words and _opens(file))
+    file = next(usable, None)
+    return file and _replaced(words, path, file)
+
+
+def _opens(path):
+    import cossim
+
+    try:
+        if path.endswith(".index"):
+            cossim.Index.load(path, verify=False)
+        else:
+            cossim.open_rows(path)
+    except Exception:  # any damage, or a format whose package is missing
+        return False
+    return True
 
 
 def _output(words, found):
@@ -116,6 +154,16 @@ def _output(words, found):
 def _other_output(words, _):
     option = "--output" if words[0] == "demo" else "-o"
     return _option(words, option, "new-" + OUTPUTS.get(words[0], "result.npz"))
+
+
+def _without_corpus(words, found):
+    """Leaves out the second of two files whose rows do not fit."""
+    return _replaced_by_nothing(words, found["other"]) if found["other"] in words else None
+
+
+def _less_groups(words, _):
+    fewer = _without(words, {"--max-pairs", "--where", "--exclude"})
+    return fewer if fewer != words else _without(words, {"--groups"}, takes_value=False)
 
 
 def _less_memory(words, _):
@@ -188,7 +236,10 @@ RUNTIME = (
         lambda words, found: _output(words, {"text": found["path"]}),
     ),
     (r"^out of memory$|^Unable to allocate", _less_memory),
-    (r"^(?P<path>.+): No such file or directory$", _similar_file),
+    (_pattern(_errors.ROW_LENGTHS), _without_corpus),
+    (_pattern(_errors.NO_IMAGES), lambda words, _: _without(words, {"--images"})),
+    (NO_SUCH_FILE, _similar_file),
+    (NO_SUCH_FILE, _existing_file),
 )
 # Errors of argparse, exit code 2.
 ARGPARSE = (
@@ -200,7 +251,8 @@ ARGPARSE = (
         r"^argument (?P<name>\w+): standard input",
         lambda words, found: _replaced(words, "-", VALUES.get(found["name"], "other.npy")),
     ),
-    (_pattern(_errors.NOT_WITH_GROUPS), lambda words, _: _without(words, {"--max-pairs"})),
+    (_pattern(_errors.NOT_WITH_GROUPS), _less_groups),
+    (r"^argument --max-pairs: not allowed without", lambda words, _: _without(words, {"--max-pairs"})),
     (r"^argument (?P<name>-[\w/-]+): ", _wrong_value),
     (r"^unrecognized arguments: (?P<extra>.+)$", _unrecognized),
     (r"invalid choice: '(?P<text>.*?)'", _other_command),

@@ -17,7 +17,11 @@ def folder(tmp_path, monkeypatch):
     for name in ("queries", "corpus"):
         np.save(f"{name}.npy", x)
     np.savez("both.npz", a=x, b=x)
+    np.save("narrow.npy", x[:, :3])
+    np.save("none.npy", np.zeros((0, 28, 28)))
     (tmp_path / "few.txt").write_text("one\ntwo\n")
+    for name in ("damaged.txt", "two words.txt"):
+        (tmp_path / name).write_text("1 x\n")
     (tmp_path / "folder.csv").mkdir()
     return tmp_path
 
@@ -59,6 +63,10 @@ def error_of(command, capsys):
         ("index build corpus.npy", "index build corpus.npy -o corpus.index"),
         ("dedupe corpus.npy -t 7", "dedupe corpus.npy --threshold 0.95"),
         ("info now", "info"),
+        ("topk nothing.npy -k 1", "topk corpus.npy -k 1"),
+        ("topk queries.npy nothing.npy -k 1", "topk queries.npy corpus.npy -k 1"),
+        ("topk queries.npy narrow.npy -k 1", "topk queries.npy -k 1"),
+        ("pairs corpus.npy queries.npy -t 0.9 --groups", "pairs corpus.npy queries.npy -t 0.9"),
         ("topk queries.npy -k 3 --column a", "topk queries.npy -k 3"),
         ("index build corpus.npy -o corpus.npy", "index build corpus.npy -o new-corpus.index"),
     ],
@@ -71,12 +79,22 @@ def test_the_command_at_the_end_of_an_error_works(folder, command, works, capsys
 @pytest.mark.parametrize(
     ("command", "again"),
     [
-        ("topk nothing.npy -k 1", "topk nothing.npy -k 1"),
-        ("topk 'two words.npy' -k 1", "topk 'two words.npy' -k 1"),
+        ("topk damaged.txt -k 1", "topk damaged.txt -k 1"),
+        ("topk 'two words.txt' -k 1", "topk 'two words.txt' -k 1"),
     ],
 )
 def test_an_error_that_the_user_has_to_repair_ends_with_the_same_command(folder, command, again, capsys):
     assert error_of(command, capsys).endswith(f"; then: cossim {again}")
+
+
+def test_the_demo_leaves_out_a_file_without_images(folder, capsys):
+    assert error_of("demo --images none.npy --no-plot", capsys).endswith("; try: cossim demo --no-plot")
+
+
+def test_a_missing_file_without_another_of_its_kind_ends_with_the_help(folder, capsys):
+    assert error_of("topk none.parquet -k 1", capsys).endswith("; try: cossim topk --help")
+    assert error_of("train pictures.gz -o weights.npz", capsys).endswith("; try: cossim train --help")
+    assert error_of("index search none.index queries.npy -k 1", capsys).endswith("; try: cossim index search --help")
 
 
 def test_a_word_that_is_no_command(folder, capsys):
@@ -87,6 +105,8 @@ def test_a_word_that_is_no_command(folder, capsys):
 def test_commands_within_a_command(folder, capsys):
     assert error_of("index", capsys).endswith(f"; try: {EXAMPLES['index']}")
     assert error_of("index search x.index", capsys).endswith("; try: cossim index search x.index -k 10")
+    alone = error_of("index search x.index -k 1 --max-pairs 9", capsys)
+    assert alone.endswith("; try: cossim index search x.index -k 1")
     both = error_of("index search x.index -k 1 -t 0.5", capsys)
     assert both.endswith("; try: cossim index search corpus.index queries.npy -k 10")
     assert error_of("index serch x.index", capsys).endswith("; try: cossim index search corpus.index queries.npy -k 10")
