@@ -172,7 +172,6 @@ Index(X).remove([1, 1]) -> ValueError: Index.remove(): number 1 occurs twice: pa
 np.asarray(Index(X)) -> TypeError: an Index is not an array: pass index.corpus, the array of its rows
 diverse(X[0], Y, 6) -> ValueError: diverse(): k must be at most 5, the number of rows to choose from, not 6
 topk(X, Y, 2**63) -> ValueError: topk(): k must be below 2**63, not 9223372036854775808
-np.asarray(Index(X)) -> TypeError: an Index is not an array: pass its corpus, which has the rows that live
 topk(X, 3) -> TypeError: topk(): corpus must be rows, not int: k is the third argument, topk(queries, corpus, k) or
     topk(x, None, k)
 Index(4) -> TypeError: Index(): corpus must be rows, not int: pass the number of elements of later rows by name, such
