@@ -5,8 +5,8 @@
 #include "pairwise/bits.h"
 #include "search/block.h"
 
-/* The limits of a worker's last block of corpus rows, which are queries too in a mirrored search.
- */
+/* In a mirrored search, corpus rows are queries too. These are the largest distances of results for
+ * the rows of a worker's last block. */
 struct bit_limits {
     size_t row, rows;
     int32_t limit[BIT_BLOCK_ROWS];
@@ -19,15 +19,15 @@ struct bit_search {
     struct bit_limits *limits; /* one for each worker, if the search is mirrored; else NULL */
 };
 
-/* The largest distance whose score reaches the threshold of a query. */
+/* Returns the largest distance whose score reaches the threshold of a query. */
 static int32_t limit_of(const struct bit_search *b, size_t worker, size_t query)
 {
     return bit_distance_at_most(&b->formula,
                                 threshold_at(b->search->result_handler, worker, query));
 }
 
-/* Returns the limits of a block's corpus rows as queries, for a mirrored search. Those of the last
- * block are kept, and add_pairs lowers them. */
+/* Returns the limits of a block's corpus rows as queries, for a mirrored search. The limits of the
+ * last block are kept, and add_pairs lowers them. */
 static int32_t *limits_of_rows(const struct bit_search *b, const struct bit_block *block)
 {
     struct bit_limits *limits = b->limits + block->worker;
@@ -42,8 +42,7 @@ static int32_t *limits_of_rows(const struct bit_search *b, const struct bit_bloc
     return limits->limit;
 }
 
-/* True if a distance is at most `limit` or, with limits that are not NULL, at most that of its
- * row. */
+/* True if any distances[r] is at most `limit` or, unless limits is NULL, at most limits[r]. */
 static bool any_within(const int32_t *distances, size_t rows, int32_t limit, const int32_t *limits)
 {
     int any = 0;
@@ -59,7 +58,8 @@ static bool any_within(const int32_t *distances, size_t rows, int32_t limit, con
     return any != 0;
 }
 
-/* Passes on the pairs of one query with the rows of a block that are within a limit. */
+/* Passes to the result handler the pairs of query c of a block whose distances are within a limit.
+ */
 static void add_pairs(const struct bit_search *b, const struct bit_block *block, size_t c,
                       int32_t limit, int32_t *limits)
 {

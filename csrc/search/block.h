@@ -19,18 +19,16 @@ enum { ANY_WORKER = -1 };
 /* Scores all pairs of a block by GEMM. Returns 0, or -1 when memory runs out. */
 int score_block(struct search_block *block, struct cancel_token *token);
 
-/*
- * The compute type of the scores: float32 if both dtypes are floats of at most 32 bits, else
- * float64.
- */
+/* Returns the compute type of the scores: float32 if both dtypes are floats of at most 32 bits,
+ * else float64. */
 enum compute_type search_compute_type(enum dtype corpus, enum dtype queries);
 
 /* block_plan makes the plan of a block. block_call makes the reduction that scores the block. */
 void block_plan(const struct search_block *block, struct plan *plan);
 struct reduction block_call(const struct search_block *block, const struct plan *plan);
 
-/* True unless the filter leaves out the pair of a query and a candidate. The rows of the search are
- * those that the filter leaves. */
+/* True if the filter allows the pair of a query and a candidate. Does not check filter->rows,
+ * because a search only has rows that pass it. */
 static inline bool pair_is_allowed(const struct search *s, size_t query, size_t candidate)
 {
     const struct filter *f = s->filter;
@@ -38,8 +36,8 @@ static inline bool pair_is_allowed(const struct search *s, size_t query, size_t 
            (f->swapped ? filter_allows(f, candidate, query) : filter_allows(f, query, candidate));
 }
 
-/* Passes a score to the result handler, unless it is below its threshold, or of an excluded pair.
- */
+/* Passes a score to the result handler, unless it is below its threshold or the pair is
+ * excluded. */
 static inline void add_score(const struct search *s, size_t worker, size_t query, size_t candidate,
                              double score)
 {

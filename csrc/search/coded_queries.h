@@ -10,14 +10,14 @@
 struct coded_queries {
     size_t queries, depth;
     size_t step; /* bytes from query to query: depth rounded up to SQ8_PADDING */
-    int zero;    /* the code of 0 in the rows, with the offset that the kernels add to them */
+    int zero;    /* the code of 0 in the rows, plus the offset that the kernels add to rows */
     int8_t *codes;
     struct query_bound *bounds;
     struct sq8_panel *panels; /* panel i has the queries from i * panel_queries on */
 };
 
-/* Bytes of memory for the codes of a block of queries. search.c bounds queries and depth, so the
- * size does not overflow. */
+/* Returns the bytes of memory for the codes of a block of queries. search.c bounds queries and
+ * depth, so the size does not overflow. */
 size_t coded_queries_size(size_t queries, size_t depth);
 
 /* Places the arrays in memory of that size. */

@@ -61,8 +61,9 @@ static void prefetch_code_row(const struct prefilter *p, size_t row)
     }
 }
 
-/* Passes on the pairs of one query with all rows of the chunk that w->keep marks: to the codes
- * after the heads, else to the queue. */
+/* Passes on the pairs of one query with the rows of the chunk that w->keep marks. If the heads have
+ * marked them and there are codes, compares the codes of these pairs. Otherwise queues the
+ * pairs. */
 static void pass_rows(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
                       size_t first, size_t rows, size_t query, bool after_heads)
 {
@@ -96,8 +97,9 @@ static const uint8_t *codes_at(const struct sq8_rows *rows, size_t r)
     return rows->codes + (ptrdiff_t)number * rows->step;
 }
 
-/* Finds the rows of a chunk that have the same bytes as the row before. Equal rows have equal
- * scales and codes, and most other rows differ in their scales. */
+/* Finds the rows of a chunk that have the same bytes as the row before. Compares scales first, then
+ * codes, then bytes: equal rows have equal scales and codes, and most other rows differ in their
+ * scales. */
 static void find_repeats(const struct prefilter *p, struct prefilter_worker *w, size_t first,
                          const struct sq8_rows *rows)
 {
@@ -118,13 +120,14 @@ static void find_repeats(const struct prefilter *p, struct prefilter_worker *w, 
 
 /* A run of equal rows in a chunk. */
 struct run {
-    const char *start; /* its first row */
+    const char *start; /* first row of the run */
     uint32_t below;    /* queries of the panel whose score with these rows is below the threshold */
 };
 
 /*
- * Returns those of the queries in `bits`, of the panel at `query`, whose score with row r of the
- * chunk is not known to be below their thresholds. It is known if an equal row has been scored.
+ * `bits` marks queries of the panel that begins at `query`. Returns the bits without the queries
+ * whose score with row r of the chunk is below their threshold because an equal row has already
+ * scored below it.
  */
 static uint32_t not_below(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
                           size_t first, size_t r, size_t query, uint32_t bits, struct run *run)
@@ -152,7 +155,8 @@ static uint32_t not_below(const struct prefilter *p, struct prefilter_worker *w,
     return bits & ~run->below;
 }
 
-/* The same for the pairs of a panel, whose first query is `query`, that w->keep_panel marks. */
+/* Passes on the pairs that w->keep_panel marks, as pass_rows does for one query. `query` is the
+ * first query of the panel. */
 static void pass_panel(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
                        size_t first, size_t rows, size_t query, bool after_heads)
 {
@@ -221,7 +225,8 @@ size_t prefilter_rows(const struct prefilter *p, struct prefilter_worker *w, siz
 
 /*
  * Prefetches one of `steps` equal parts of the codes of the chunk at `first`. The caller prefetches
- * one part for each group of queries, which spreads the loads over the work on the chunk before.
+ * one part for each group of queries, while it compares the previous chunk. This spreads the loads
+ * over time.
  */
 static void prefetch_codes(const struct prefilter *p, size_t first, size_t step, size_t steps)
 {
@@ -231,10 +236,8 @@ static void prefetch_codes(const struct prefilter *p, size_t first, size_t step,
     }
 }
 
-/*
- * The code of 0 in the rows, with the offset that the kernels add to their elements:
- * scale * (code + offset - zero) is close to x / max(|x|, eps).
- */
+/* Returns the code of 0 in the rows, plus the offset that the kernels add to their elements:
+ * scale * (code + offset - zero) is close to x / max(|x|, eps). */
 int code_zero(const struct prefilter *p)
 {
     const struct sq8_kernels *kernels = kernels_current()->sq8;
@@ -296,7 +299,7 @@ static struct sq8_rows heads_of_chunk(const struct prefilter *p, struct prefilte
                              w->head_bounds,           numbers};
 }
 
-/* What is compared: the codes of rows and queries, or their heads. */
+/* The operands of a comparison: the codes of rows and queries, or their heads. */
 struct comparison {
     struct sq8_rows rows;
     const struct coded_queries *queries;
@@ -316,8 +319,8 @@ static void find_zero_rows(struct prefilter_worker *w, const struct sq8_rows *ro
     w->any_zero = any != 0;
 }
 
-/* True if zero rows are ruled out for a query. Their scores are exactly 0, so no threshold above 0
- * has to be lowered for scores that underflow. */
+/* True if zero rows are ruled out for a query, because its threshold is above 0. Scores of zero
+ * rows are exactly 0, so the threshold need not be lowered for scores that underflow. */
 static bool rules_out_zero(const struct prefilter *p, const struct prefilter_worker *w,
                            size_t worker, size_t query)
 {
@@ -369,7 +372,7 @@ static void compare_panel(const struct prefilter *p, struct prefilter_worker *w,
     }
 }
 
-/* Prepares the comparison of a chunk: of its heads, unless they are left out, or of its codes. */
+/* Prepares the comparison of a chunk: by its heads, unless heads are paused, else by its codes. */
 static struct comparison comparison_of_chunk(const struct prefilter *p, struct prefilter_worker *w,
                                              size_t first, size_t rows)
 {
@@ -394,8 +397,9 @@ static struct comparison comparison_of_chunk(const struct prefilter *p, struct p
 }
 
 /*
- * Counts pairs whose codes were compared, and those that passed. If too many did, codes are left
- * out for a while. The first decision takes CODE_TRIAL rows, because thresholds begin low.
+ * Counts the pairs whose codes were compared, and the pairs that passed. If too many passed, the
+ * comparison of codes pauses. The first decision comes after CODE_TRIAL rows, because thresholds
+ * are low at first.
  */
 static void judge_codes(struct prefilter_worker *w, size_t pairs, size_t passed, size_t queries)
 {

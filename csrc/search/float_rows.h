@@ -14,7 +14,7 @@
  */
 struct float_rows {
     const struct operand *operand;
-    const char *data; /* of row 0 */
+    const char *data; /* address of row 0 */
     ptrdiff_t row_step, element_step;
     size_t depth;
     const size_t *numbers; /* row r is row numbers[r] of the corpus. NULL: it is row r */
@@ -30,7 +30,7 @@ static inline const void *float_rows_data(const struct float_rows *rows, size_t 
     return rows->data + (ptrdiff_t)number * rows->row_step;
 }
 
-/* Room for one converted row, in bytes. */
+/* Returns the size of the buffer for one converted row, in bytes. */
 static inline size_t float_row_size(size_t depth)
 {
     return scratch_round(size_product_or_max(depth, sizeof(double) + sizeof(float)));
@@ -45,23 +45,19 @@ const float *float_row(const struct float_rows *rows, size_t row, int exponent, 
  */
 int float_row_exponent(const struct float_rows *rows, size_t row, void *buffer, bool *zero);
 
-/*
- * True if a float holds this squared norm accurately. Rows with another squared norm are scaled, or
- * they are zero or not finite.
- */
+/* True if a float holds this squared norm accurately. Other rows are scaled, unless they are zero
+ * or not finite. */
 static inline bool square_is_accurate(float square)
 {
     return square >= 0x1p-80f && square <= 0x1p80f;
 }
 
-/* Rows are not ruled out if eps is more than this multiple of their norm, or of the power of two
- * that they are scaled by. Their scores could leave the range of float32. */
+/* A row is never ruled out if eps, scaled like the row, reaches this bound. Its scores could leave
+ * the range of float32. */
 #define MAX_EPS 0x1p100
 
-/*
- * Returns max(|x|, eps) times 2^-exponent. norm is that of the row, already scaled by 2^-exponent.
- * Returns NaN if the row must not be ruled out, because both are 0 or eps is far above the norm.
- */
+/* Returns max(|x|, eps) times 2^-exponent. norm is |x| times 2^-exponent. Returns NaN if the row
+ * must not be ruled out, because eps and the norm are both 0 or eps is far above the norm. */
 static inline float float_divisor(float norm, double eps, int exponent)
 {
     const double scaled = eps_scaled(eps, exponent), divisor = eps_clamp((double)norm, scaled);

@@ -112,7 +112,7 @@ void bounds_of_heads(const struct head_scale *scales, const size_t *numbers, siz
     float *scale = (float *)bounds->scale, *norm = (float *)bounds->norm,
           *residual = (float *)bounds->residual, *tail = (float *)bounds->tail;
     const float longest = (CODE_ZERO - 1) * sqrtf((float)size) * (1.0f + 0x1p-20f),
-                most = 1.0f + (float)MAX_ROTATION_ERROR; /* of |R x|, where |x| <= 1 */
+                most = 1.0f + (float)MAX_ROTATION_ERROR; /* bounds |R x| for |x| <= 1 */
     for (size_t r = 0; r < count; r++) {
         const struct head_scale *s = scales + (numbers == NULL ? r : numbers[r]);
         const float longest_norm = s->scale * longest;

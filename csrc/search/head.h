@@ -5,8 +5,9 @@
 #include "search/float_rows.h"
 
 /*
- * The rotated head of rows and queries: their coordinates along a few orthonormal directions, which
- * hold most of the energy of the corpus, as SQ8 codes. The rest of a row is known by its norm only.
+ * The rotated head of rows and queries: their coordinates along a few orthonormal directions, as
+ * SQ8 codes. The directions hold most of the energy of the corpus. Of the rest of a row, only the
+ * norm is kept.
  *
  * Let R (H, D) be the directions, and d (rotation.error) an upper bound of |R R^T - I|, the largest
  * singular value. Let x be a row divided by max(|row|, eps), q a query scaled to norm 1. Split both
@@ -33,7 +34,7 @@
 /* The largest error of a rotation that the bounds allow for. */
 #define MAX_ROTATION_ERROR 0.1
 
-/* Directions are a multiple of this. */
+/* The number of directions is a multiple of this. */
 enum { HEAD_STEP = COARSE_QUERIES };
 
 struct head_scale {
@@ -55,10 +56,8 @@ size_t head_buffer_size(size_t depth, size_t size);
 void bounds_of_heads(const struct head_scale *scales, const size_t *numbers, size_t count,
                      size_t size, const struct row_bounds *bounds);
 
-/*
- * Quantizes the head of a query of norm 1. With finite = false, no row is ruled out for it.
- * `vector` has room for H floats.
- */
+/* Quantizes the head of a query of norm 1. With finite = false, no row is ruled out for the query.
+ * `vector` has room for H floats. */
 void head_of_query(const struct rotation *rotation, size_t depth, struct coded_queries *heads,
                    size_t query, const float *unit_query, bool finite, float *vector);
 

@@ -51,9 +51,9 @@ static size_t pairs_in(const struct search_block *block, size_t from, size_t end
 }
 
 /*
- * Returns the size of the chunk of codes that begins at row `first`. Few queries begin without
- * thresholds, so all rows of the first chunk are rescored: it is small, and each of the next is
- * twice as large.
+ * Returns the size of the chunk of codes that begins at row `first`. A search with few queries
+ * begins without thresholds, so all rows of its first chunk are rescored. That chunk is therefore
+ * small, and each of the next chunks is twice as large as the one before.
  */
 static size_t rows_of_chunk(const struct prefilter *p, size_t first)
 {
@@ -256,8 +256,8 @@ int prefilter(const struct search *s, const struct search_block *block, size_t f
     p.rows_are_codes =
         rows_are_codes(&p.float_rows) && (s->codes == NULL || s->codes->codes == NULL);
     p.use_codes = p.rows_are_codes || s->codes != NULL || block->queries > COARSE_QUERIES;
-    /* Small chunks let the reading of rows that are their own codes go on while they are compared.
-     */
+    /* Rows that are their own codes are compared in small chunks, so that reading from memory
+     * hardly pauses while rows are compared. */
     p.code_chunk =
         p.rows_are_codes && s->codes == NULL && block->queries <= SQ8_QUERIES ? SMALL_CHUNK : CHUNK;
     p.use_heads = p.use_codes && s->heads != NULL && !p.rows_are_codes;

@@ -31,7 +31,7 @@ void quantize_rows(const struct float_rows *rows, size_t first, size_t count, do
                    uint8_t *codes, struct code_scale *scales, void *buffer)
 {
     quantize_kernel *quantize = kernels_current()->sq8->quantize;
-    int exponent = 0; /* neighbouring rows mostly need the same */
+    int exponent = 0; /* neighbouring rows mostly need the same exponent */
     for (size_t r = 0; r < count; r++, codes += rows->depth) {
         const float *x = float_row(rows, first + r, exponent, buffer);
         float square = quantize(codes, &scales[r], x, rows->depth);
@@ -87,7 +87,8 @@ struct quantize_call {
     double eps;
     uint8_t *codes;
     struct code_scale *scales;
-    const struct rotation *rotation; /* of heads; NULL: codes of the rows */
+    /* the directions of heads; NULL: quantizes the rows themselves */
+    const struct rotation *rotation;
     struct head_scale *head_scales;
     char *buffers; /* one for each worker */
     size_t buffer_size;

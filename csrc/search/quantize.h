@@ -48,7 +48,7 @@ void bounds_of_rows(const struct code_scale *scales, const size_t *numbers, size
  */
 int search_quantize(const struct search *search, uint8_t *codes, struct code_scale *scales);
 
-/* Quantizes the heads of all corpus rows of a search, and no codes. */
+/* Quantizes the heads of all corpus rows of a search, but not the rows themselves. */
 struct head_scale;
 int search_quantize_heads(const struct search *search, const struct rotation *rotation,
                           uint8_t *heads, struct head_scale *scales);

@@ -1,12 +1,12 @@
-/*
- * The pairs that codes have not ruled out: their comparison as floats, and their exact scores.
- */
+/* Handles the pairs that codes have not ruled out: compares them as floats and computes their exact
+ * scores. */
 #include <math.h>
 #include <string.h>
 
 #include "search/prefilter_state.h"
 
-enum { ROWS_AHEAD = 2 }; /* rows that are prefetched, if they do not follow one another */
+/* Rows that do not follow one another in memory are prefetched this many rows ahead. */
+enum { ROWS_AHEAD = 2 };
 
 /* The largest float that is not above a number. NaN stays NaN. */
 static float float_at_most(double number)
@@ -141,8 +141,8 @@ static double exact_score(const struct prefilter *p, struct prefilter_worker *w,
     return p->scores.compute == COMPUTE_F64 ? score.f64 : (double)score.f32;
 }
 
-/* True if row r of the chunk has the same bytes as the row `other`. The answer for the row before
- * it in memory is kept, because several queries need it. */
+/* True if row r of the chunk has the same bytes as the row `other`. If `other` is the row before it
+ * in memory, the answer is kept, because several queries need it. */
 static bool rows_are_equal(const struct prefilter *p, struct prefilter_worker *w, size_t r,
                            const char *row, const char *other)
 {
@@ -163,12 +163,12 @@ static void rescore(const struct prefilter *p, struct prefilter_worker *w, size_
     const struct search *s = p->search;
     const char *row = float_rows_data(&p->float_rows, first + r);
     struct scored *last = w->last + query;
-    /* The score of a row with itself has a rule of its own. */
+    /* The score of a row with itself follows a separate rule. */
     const bool may_reuse = p->float_rows.in_place && !(p->scores.symmetric && first + r == query);
     double score;
     if (may_reuse && last->row != NULL && rows_are_equal(p, w, r, row, last->row)) {
         score = last->score;
-        /* Without codes, it costs hardly anything, so it is no reason for a GEMM. */
+        /* Without codes, such a pair takes hardly any time, so it does not count as a survivor. */
         w->survivors -= !p->use_codes;
     } else {
         score = exact_score(p, w, first, r, query);

@@ -9,8 +9,8 @@
 
 enum {
     PIECE_ROWS = 1 << 19,
-    /* A pair of a query that has a pass of its own takes as long as this many pairs of many queries
-     * that share a pass: with codes, and without. */
+    /* If each query has its own pass over the rows, a pair takes this many times as long as if many
+     * queries share a pass: with codes, and without. */
     SINGLE_COST_CODES = 16,
     SINGLE_COST = 40,
     QUERY_BLOCK = 4096, /* queries that share one pass over the corpus */
@@ -19,15 +19,13 @@ enum {
      * thresholds save.
      */
     MIN_WARM_UP_QUERIES = 16,
-    /* The exact scores of shorter rows cost about as little as the prefilter. */
+    /* For shorter rows, exact scores take about as little time as the prefilter. */
     MIN_PREFILTER_DEPTH = 16,
     MAX_FLOAT_DEPTH = 1 << 16 /* this bounds the buffers for rows that are read as float32 */
 };
 
-/*
- * Searches for one block of queries. Scores the first rows exactly, which raises the thresholds,
- * and prefilters the rest. If the prefilter does not pay, scores all rows exactly.
- */
+/* Runs the search for one block of queries. Scores the first rows exactly, which raises the
+ * thresholds, and prefilters the other rows. Without prefilter_pays, scores all rows exactly. */
 static int search_queries(const struct search *s, struct search_block *block, bool prefilter_pays)
 {
     const size_t rows = block->rows, warm_up_rows = block->queries < MIN_WARM_UP_QUERIES
@@ -41,7 +39,7 @@ static int search_queries(const struct search *s, struct search_block *block, bo
                                                                      : prefilter(s, block, first);
 }
 
-/* Searches the rows of both sides that a filter leaves. */
+/* Runs the search on the rows of both sides that the filter leaves. */
 static int search_rows(const struct search *s)
 {
     struct search_block block = {.search = s,
@@ -88,7 +86,7 @@ size_t search_pairs(const struct search *s)
 
 /* ---- filters ---- */
 
-/* Returns a copy of a search that has the queries [first, first + n) alone. */
+/* Returns a copy of a search that has only the queries [first, first + n). */
 static struct search with_queries(const struct search *s, size_t first, size_t n)
 {
     struct search part = *s;
@@ -104,7 +102,8 @@ struct parts {
     struct row_heads heads;
 };
 
-/* Returns the corpus rows [first, first + n) of a search, with their codes and heads. */
+/* Returns a copy of a search that has only the corpus rows [first, first + n). *parts receives
+ * their codes and heads. */
 static struct search with_rows(const struct search *s, size_t first, size_t n, struct parts *parts)
 {
     struct search part = *s;
@@ -126,10 +125,8 @@ static struct search with_rows(const struct search *s, size_t first, size_t n, s
     return part;
 }
 
-/*
- * Searches the candidates that `rows` marks; NULL means all of them. `rows` holds for the queries
- * too if the filter says so, or for them alone if it is swapped.
- */
+/* Searches the candidates that `rows` marks; NULL means all of them. If filter->both is set, `rows`
+ * restricts the queries too. If the filter is swapped, `rows` restricts the queries instead. */
 static int search_marked(const struct search *s, const uint64_t *rows)
 {
     const struct filter *f = s->filter;
@@ -169,10 +166,8 @@ static int search_marked(const struct search *s, const uint64_t *rows)
     return status;
 }
 
-/*
- * The same, PIECE_ROWS corpus rows at a time, which bounds the memory for their numbers. A search
- * within one array is one piece.
- */
+/* Runs search_marked on PIECE_ROWS corpus rows at a time, which bounds the memory for row numbers.
+ * A search within one array is one piece. */
 static int search_pieces(const struct search *s, const uint64_t *rows)
 {
     const size_t corpus = s->corpus_rows.size,
@@ -193,10 +188,10 @@ static int search_pieces(const struct search *s, const uint64_t *rows)
 /* The bitmap of the candidates of some queries. */
 struct marks {
     uint64_t *words;
-    size_t total; /* sum over the queries */
+    size_t total; /* number of candidates, added up over the queries */
 };
 
-/* Adds the candidates of a query to marks, those among the corpus rows of a search. */
+/* Adds the candidates of a query that are corpus rows of the search to marks. */
 static void mark_candidates(const struct search *s, size_t query, struct marks *marks)
 {
     const struct filter *f = s->filter;
@@ -208,13 +203,11 @@ static void mark_candidates(const struct search *s, size_t query, struct marks *
     marks->total += bitmap_count(pairs, first, end - first);
 }
 
-/*
- * Searches the candidates that each query has. Queries share a pass over the rows that are a
- * candidate of any of them, or if this takes longer, each query has its own pass.
- */
+/* Searches the candidates that the filter gives each query. The queries share one pass over all
+ * rows that are a candidate of any query. If that takes longer, each query has its own pass. */
 static int search_pairs_marked(const struct search *search_of_all)
 {
-    /* The marks are those of candidates alone. */
+    /* In this filter, `rows` marks candidates but not queries. */
     struct filter of_pairs = *search_of_all->filter;
     of_pairs.both = false;
     struct search of_queries = *search_of_all;

@@ -9,7 +9,7 @@
  */
 int search(const struct search *search);
 
-/* The number of pairs whose progress a search counts, or SIZE_MAX if that does not fit. */
+/* Returns the number of pairs that the progress of a search counts, or SIZE_MAX on overflow. */
 size_t search_pairs(const struct search *search);
 
 #endif

@@ -47,7 +47,7 @@ struct search {
     /*
      * The corpus rows and the queries that a filter leaves, ascending: row r of a side is row
      * numbers[r] of its array, and corpus_rows.size and query_rows.size are counts of these. NULL:
-     * all rows. search() sets them. They are not set for queries that have thresholds of their own.
+     * all rows. search() sets them. They are not set for queries that have their own thresholds.
      */
     const size_t *row_numbers, *query_numbers;
     /* Excludes a row from its own results. Both sides' indices then refer to one array. */
@@ -59,7 +59,7 @@ struct search {
     bool mirrored;
     /* Scores (i, j) as well as (j, i), even if both sides are the same rows in memory. */
     bool ordered_pairs;
-    bool without_prefilter;        /* it would rule out too little */
+    bool without_prefilter;        /* the prefilter would rule out too few pairs */
     const struct sq8_codes *codes; /* NULL: the search makes them */
     const struct row_heads *heads; /* NULL: none */
     /* Corpus rows that are scored exactly before the prefilter runs, to raise the thresholds. */
@@ -75,7 +75,7 @@ static inline size_t corpus_row(const struct search *s, size_t r)
     return s->row_numbers == NULL ? r : s->row_numbers[r];
 }
 
-/* The global indices of corpus row r and of query q. */
+/* Return the global indices of corpus row r and of query q. */
 static inline size_t candidate_number(const struct search *s, size_t r)
 {
     return s->first_candidate + corpus_row(s, r);

@@ -9,7 +9,8 @@
 #include "search/topk.h"
 
 enum {
-    LOCKS = 256, /* queries share them: a lock for each would take more memory for no gain */
+    /* queries share locks: one for each query would take more memory and gain no time */
+    LOCKS = 256,
     /*
      * Up to this k, the entries of a query are sorted in the result, and a better one is inserted.
      * For larger k, up to twice k candidates of a query are collected. Then the k best of them are
@@ -19,11 +20,12 @@ enum {
     /* Queries are searched in blocks, whose collected candidates take about this much memory. */
     COLLECTED_BYTES = 16 << 20,
     /* The first WARM_ROWS + WARM_TIMES_K * k corpus rows are scored without the prefilter. After
-     * them, at most one row in thirty reaches the threshold of a query, so the prefilter pays. */
+     * them, at most one row in thirty reaches the threshold of a query, so the prefilter saves
+     * time. */
     WARM_ROWS = 1024,
     WARM_TIMES_K = 32,
-    /* The prefilter does not pay in a corpus of fewer than this many times k rows for each query,
-     * nor in one of fewer than MANY_QUERIES as many. */
+    /* For large k, the prefilter runs only if the corpus has at least this many times k rows for
+     * each query, or for each of MANY_QUERIES queries if there are more. */
     MIN_ROWS_PER_RESULT = 8,
     MANY_QUERIES = 16
 };
@@ -31,7 +33,8 @@ enum {
 /* The candidates of a query. */
 struct collected {
     size_t count;
-    struct entry last; /* the k-th best of those selected so far: later ones must be better */
+    /* the k-th best candidate selected so far: later candidates must be better */
+    struct entry last;
     struct entry *entries;
 };
 
@@ -43,10 +46,11 @@ static void set_threshold(struct topk *t, size_t worker, size_t query, double th
 }
 
 /*
- * Raises a query's threshold for a worker that adds `candidate`. score and index are those of the
- * k-th best entry, index -1 if there are fewer. If the worker's later candidates have higher
- * indices, those of the same score follow that entry; the threshold is then the next number. No
- * score is above 1, so the number after 1 is infinity: bounds, which can be above 1, are below it.
+ * Raises a query's threshold for a worker that adds `candidate`. score and index belong to the k-th
+ * best entry; index is -1 if there are fewer than k entries. If the worker's later candidates have
+ * higher indices, a candidate with the same score would come after this entry, so the threshold is
+ * the next larger number. After a score of 1 the threshold is infinity, because no score is above
+ * 1. So even a bound above 1 is below the threshold.
  */
 static void raise_threshold(struct topk *t, size_t worker, size_t query, double score,
                             int64_t index, size_t candidate)
@@ -222,7 +226,7 @@ static void add_column(struct collected *c, const struct score_tile *tile, size_
         }
     }
     size_t count = (size_t)(to - c->entries);
-    if (tile->numbers != NULL) { /* the entries have candidate + r, but r has a number of its own */
+    if (tile->numbers != NULL) { /* entries hold candidate + r; replaces r by the number of row r */
         for (size_t n = c->count; n < count; n++) {
             const size_t r = (size_t)(c->entries[n].index / 2) - first;
             c->entries[n].index += 2 * (tile->first_candidate + tile->numbers[r] - first - r);
@@ -255,7 +259,7 @@ static void add_tile(struct result_handler *handler, size_t worker, const struct
     }
 }
 
-/* Starts from the result of an earlier search. */
+/* Loads the result of an earlier search as the first candidates of a query. */
 static void load_query(const struct topk *t, size_t query)
 {
     struct collected *c = t->collected + query - t->first;
@@ -272,7 +276,7 @@ static void load_query(const struct topk *t, size_t query)
     }
 }
 
-/* A task: stores the k best of a query, sorted. */
+/* Runs a task: stores the k best candidates of one query, sorted. */
 static void store_query(void *context, size_t task, size_t worker)
 {
     const struct topk *t = context;
@@ -290,7 +294,7 @@ static void store_query(void *context, size_t task, size_t worker)
     }
 }
 
-/* Searches for a block of queries. */
+/* Runs the search for a block of queries and collects their candidates. */
 static int search_collecting(struct topk *t, const struct search *s)
 {
     struct arena arena = {.block = NULL};
@@ -315,7 +319,7 @@ static int search_collecting(struct topk *t, const struct search *s)
     return status;
 }
 
-/* The number of queries that are searched at a time. */
+/* Returns the number of queries of a block. */
 static size_t queries_of_block(const struct topk *t, const struct search *s)
 {
     const size_t queries = s->query_rows.size, step = GEMM_MAX_COLUMNS,
@@ -418,13 +422,15 @@ int topk_search(struct topk *t, const struct search *search_of_block)
     const size_t least = size_product_or_max(MIN_ROWS_PER_RESULT, t->k);
     s.result_handler = &t->result_handler;
     s.warm_up_rows = size_sum_or_max(WARM_ROWS, size_product_or_max(WARM_TIMES_K, t->k));
-    /* A filter of candidates is none of queries: each pair is then scored for each query. */
+    /* A filter restricts candidates but not queries, so a pair of two queries is scored twice, too.
+     */
     const bool ordered = is_collecting(t) || s.filter != NULL;
     s.mirrored = s.self && !ordered;
     /*
-     * A block whose rows and queries are the same adds two candidates for each pair that it scores,
-     * not in rising order. Only the first rows can be such a block, so it saves little time if
-     * there are more queries than these or if most rows are no queries.
+     * A block whose rows and queries are the same scores a pair once and adds a candidate for both
+     * of its rows, so candidates do not come in ascending order. Only the block of the first rows
+     * can be like this. So it saves little time if there are more queries than first rows, or if
+     * most rows are not queries.
      */
     s.ordered_pairs = ordered || (!s.self && (s.corpus_rows.size != s.query_rows.size ||
                                               s.query_rows.size > s.warm_up_rows));

@@ -16,7 +16,7 @@ struct topk {
     void *values;
     int64_t *indices;
     bool shared; /* several workers add results: lock each query */
-    bool rising; /* a worker adds the candidates of each query in rising order */
+    bool rising; /* a worker adds the candidates of each query in ascending order */
     pthread_mutex_t *locks;
 
     /* For large k: the candidates of a block of queries, which begins with `first`. */
@@ -32,10 +32,8 @@ struct topk {
 int topk_init(struct topk *topk, enum compute_type compute, size_t queries, size_t k, void *values,
               int64_t *indices);
 void topk_free(struct topk *topk);
-/*
- * Runs a search for the k best. If search->self is set, it gives each pair to both of its rows.
- * Returns 0, or -1 when memory runs out. topk_pairs returns how many pairs the search counts.
- */
+/* Runs a search for the k best. If search->self is set, each pair counts for both of its rows.
+ * Returns 0, or -1 when memory runs out. topk_pairs returns how many pairs the search counts. */
 int topk_search(struct topk *topk, const struct search *search);
 size_t topk_pairs(const struct topk *topk, const struct search *search);
 
